@@ -1,0 +1,94 @@
+// Package catalog knows the models that a job can be given to: what each takes,
+// within which limits, and how a pair of files becomes its input. A model is
+// data, one JSON file in models/ in the form of model.schema.json; adding one
+// is adding a file.
+//
+// The package looks at no file itself. What a media file is, how long and how
+// large, comes from its callers as [Facts].
+package catalog
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+)
+
+//go:embed models/*.json
+var embedded embed.FS
+
+// Catalog is a set of models. It does not change once it is loaded, and is safe
+// for concurrent use.
+type Catalog struct {
+	models map[string]*Model
+	ids    []string
+}
+
+// Default returns the models that lipdrop comes with.
+func Default() (*Catalog, error) {
+	models, err := fs.Sub(embedded, "models")
+	if err != nil {
+		return nil, err
+	}
+	return Load(models)
+}
+
+// Load reads every *.json file at the root of fsys, each a model. Its error
+// joins every mistake of every file, each beginning with the file's name. Of a
+// file whose form is wrong, only the mistakes of form are reported.
+func Load(fsys fs.FS) (*Catalog, error) {
+	files, err := fs.Glob(fsys, "*.json")
+	if err != nil {
+		return nil, err
+	}
+	if len(files) == 0 {
+		return nil, errors.New("no model: there is no *.json file")
+	}
+	form, err := compileForm()
+	if err != nil {
+		return nil, err
+	}
+	c := &Catalog{models: make(map[string]*Model)}
+	from := make(map[string]string)
+	var mistakes []error
+	for _, file := range files {
+		data, err := fs.ReadFile(fsys, file)
+		if err != nil {
+			mistakes = append(mistakes, err)
+			continue
+		}
+		m, errs := parseModel(data, form)
+		for _, err := range errs {
+			mistakes = append(mistakes, fmt.Errorf("%s: %w", file, err))
+		}
+		if len(errs) > 0 {
+			continue
+		}
+		if first, ok := from[m.ID]; ok {
+			mistakes = append(mistakes, fmt.Errorf("%s: id %s is that of %s", file, m.ID, first))
+			continue
+		}
+		from[m.ID] = file
+		c.models[m.ID] = m
+		c.ids = append(c.ids, m.ID)
+	}
+	if len(mistakes) > 0 {
+		return nil, errors.Join(mistakes...)
+	}
+	slices.Sort(c.ids)
+	return c, nil
+}
+
+// Model returns the model with an id.
+func (c *Catalog) Model(id string) (*Model, bool) {
+	m, ok := c.models[id]
+	return m, ok
+}
+
+// IDs returns the ids of all models, sorted.
+func (c *Catalog) IDs() []string { return slices.Clone(c.ids) }
+
+// Nearest returns the known id that a wrong one was most likely meant to be,
+// or "" when none is near.
+func (c *Catalog) Nearest(id string) string { return Nearest(id, c.ids) }

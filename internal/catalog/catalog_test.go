@@ -1,0 +1,333 @@
+package catalog_test
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+)
+
+const (
+	react1     = "sync/react-1"
+	lipsync    = "sync/sync/lipsync/v2/pro"
+	liveAvatar = "community/live-avatar"
+	happyhorse = "happyhorse/happyhorse-1.0/reference-to-video"
+	fifth      = "acme/talker-2.1/portrait"
+)
+
+// model returns one of the models that lipdrop comes with, or the one of
+// testdata/fifth.
+func model(t testing.TB, id string) *catalog.Model {
+	t.Helper()
+	c, err := catalog.Default()
+	if id == fifth {
+		c, err = catalog.Load(os.DirFS("testdata/fifth"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, ok := c.Model(id)
+	if !ok {
+		t.Fatalf("no model %s among %q", id, c.IDs())
+	}
+	return m
+}
+
+func TestDefaultHasTheFourModels(t *testing.T) {
+	c, err := catalog.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{liveAvatar, happyhorse, react1, lipsync}, c.IDs()); diff != "" {
+		t.Error(diff)
+	}
+	if m, ok := c.Model("sync/react-2"); ok {
+		t.Errorf("sync/react-2 is %v", m)
+	}
+}
+
+func TestModels(t *testing.T) {
+	image := func(name string, required bool) catalog.MediaProperty {
+		return catalog.MediaProperty{Name: name, Kind: catalog.Image, Required: required, Formats: []string{"jpeg", "png", "webp"}, MaxBytes: 10 << 20, MinShortSide: 400}
+	}
+	const modes = "cut_off, loop, bounce, silence or remap"
+	tests := []struct {
+		id      string
+		usual   time.Duration
+		media   []catalog.MediaProperty
+		options []catalog.Option
+	}{
+		{
+			id:    react1,
+			usual: 90 * time.Second,
+			media: []catalog.MediaProperty{
+				{Name: "video_url", Kind: catalog.Video, Required: true, MaxDuration: 15 * time.Second},
+				{Name: "audio_url", Kind: catalog.Audio, Required: true, MaxDuration: 15 * time.Second},
+			},
+			options: []catalog.Option{
+				{Name: "emotion", Allowed: "happy, angry, sad, neutral, disgusted or surprised", Default: `"neutral"`},
+				{Name: "lipsync_mode", Allowed: modes, Default: `"bounce"`},
+				{Name: "model_mode", Allowed: "lips, face or head", Default: `"face"`},
+				{Name: "temperature", Allowed: "a number from 0 to 1", Default: "0.5"},
+			},
+		},
+		{
+			id:    lipsync,
+			usual: 90 * time.Second,
+			media: []catalog.MediaProperty{
+				{Name: "video_url", Kind: catalog.Video, Required: true},
+				{Name: "audio_url", Kind: catalog.Audio, Required: true},
+			},
+			options: []catalog.Option{{Name: "sync_mode", Allowed: modes, Default: `"cut_off"`}},
+		},
+		{
+			id:    liveAvatar,
+			usual: 2 * time.Minute,
+			media: []catalog.MediaProperty{
+				{Name: "image_url", Kind: catalog.Image, Required: true},
+				{Name: "audio_url", Kind: catalog.Audio, Required: true, Formats: []string{"wav", "mp3"}},
+			},
+			options: []catalog.Option{
+				{Name: "frames_per_clip", Allowed: "a whole number from 16 to 80 that is a multiple of 4", Default: "48"},
+				{Name: "guidance_scale", Allowed: "a number from 0 to 10", Default: "3.5"},
+				{Name: "num_clips", Allowed: "a whole number from 1 to 100", Default: "10"},
+				{Name: "prompt", Required: true, Allowed: "a text that is not blank", Default: `"A person speaking naturally."`},
+				{Name: "seed", Allowed: "a whole number", Default: "0"},
+			},
+		},
+		{
+			id:    happyhorse,
+			usual: 2 * time.Minute,
+			media: []catalog.MediaProperty{
+				image("image_url_1", true), image("image_url_2", false), image("image_url_3", false),
+				image("image_url_4", false), image("image_url_5", false), image("image_url_6", false),
+				image("image_url_7", false), image("image_url_8", false), image("image_url_9", false),
+			},
+			options: []catalog.Option{
+				{Name: "aspect_ratio", Allowed: "16:9, 9:16, 1:1, 4:3 or 3:4", Default: `"16:9"`},
+				{Name: "duration", Allowed: "a whole number from 3 to 15", Default: "5"},
+				{Name: "prompt", Required: true, Allowed: "a text of at most 5,000 characters (2,500 if it is Chinese) that is not blank"},
+				{Name: "resolution", Allowed: "720P or 1080P", Default: `"1080P"`},
+				{Name: "seed", Allowed: "a whole number from 0 to 2147483647", Default: "0"},
+				{Name: "watermark", Allowed: "true or false", Default: "false"},
+			},
+		},
+		{
+			id:    fifth,
+			usual: 45 * time.Second,
+			media: []catalog.MediaProperty{
+				{Name: "portrait", Kind: catalog.Image, Required: true, Formats: []string{"png"}, MaxBytes: 80 << 20, MinShortSide: 512},
+				{Name: "speech", Kind: catalog.Audio, Required: true, MaxDuration: 90 * time.Second},
+			},
+			options: []catalog.Option{
+				{Name: "cuts", Allowed: "a list"},
+				{Name: "frames", Allowed: "a whole number of at least 1"},
+				{Name: "mood", Required: true, Allowed: "calm or lively"},
+				{Name: "note", Allowed: "a value"},
+				{Name: "pieces", Allowed: "a whole number from 1 to 7"},
+				{Name: "seed", Allowed: "null or a whole number of at most 9"},
+				{Name: "strength", Allowed: "a number of at most 2.5"},
+			},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.id, func(t *testing.T) {
+			m := model(t, tt.id)
+			if m.ID != tt.id || m.UsualDuration != tt.usual {
+				t.Errorf("got %s, usually %s, want %s", m.ID, m.UsualDuration, tt.usual)
+			}
+			if diff := cmp.Diff(tt.media, m.MediaProperties()); diff != "" {
+				t.Errorf("media (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.options, m.Options()); diff != "" {
+				t.Errorf("options (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestSchemaIsKept(t *testing.T) {
+	m := model(t, liveAvatar)
+	m.Schema()[0] = 'x'
+	m.MediaProperties()[1].Formats[0] = "ogg"
+	if got := m.MediaProperties()[1].Formats; !slices.Equal(got, []string{"wav", "mp3"}) {
+		t.Errorf("a caller changed the formats to %q", got)
+	}
+	var schema struct {
+		Properties map[string]map[string]any
+	}
+	if err := json.Unmarshal(m.Schema(), &schema); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]map[string]any{
+		"prompt":          {"type": "string", "default": "A person speaking naturally."},
+		"guidance_scale":  {"type": "float", "minimum": 0.0, "maximum": 10.0, "default": 3.5},
+		"frames_per_clip": {"type": "integer", "minimum": 16.0, "maximum": 80.0, "default": 48.0},
+	}
+	for name, property := range want {
+		if diff := cmp.Diff(property, schema.Properties[name]); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	c, err := catalog.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct{ name, id, want string }{
+		{"hyphen left out", "sync/react1", react1},
+		{"upper case", "SYNC/REACT-1", react1},
+		{"without its owner", "react-1", react1},
+		{"a segment left out", "sync/lipsync/v2/pro", lipsync},
+		{"joined by hyphens", "lipsync-v2-pro", lipsync},
+		{"underscore", "community/live_avatar", liveAvatar},
+		{"last segment left out", "happyhorse/happyhorse-1.0", happyhorse},
+		{"something else", "black-forest/flux", ""},
+		{"too short to tell", "v2", ""},
+		{"empty", "", ""},
+		{"endless", strings.Repeat("sync/react-1", 100_000), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := c.Nearest(tt.id); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestLoadReportsEveryMistake(t *testing.T) {
+	const good = `{"id": "a/b", "usualDuration": "1m", "media": [{"properties": ["v"], "kind": "video"}],
+		"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}}}}`
+	tests := []struct {
+		name  string
+		files map[string]string
+		want  []string
+	}{
+		{
+			name:  "no file",
+			files: map[string]string{"README.md": "# Models"},
+			want:  []string{"no model: there is no *.json file"},
+		},
+		{
+			name:  "a folder",
+			files: map[string]string{"a.json/b.json": good},
+			want:  []string{"read a.json: invalid argument"},
+		},
+		{
+			name:  "not JSON, and another that is two",
+			files: map[string]string{"a.json": `{"id": "a/b",}`, "b.json": good + good, "c.json": good},
+			want: []string{
+				"a.json: invalid character '}' looking for beginning of object key string",
+				"b.json: invalid character after top-level value",
+			},
+		},
+		{
+			name: "form",
+			files: map[string]string{"a.json": `{"id": "react-1", "usualDuration": "0s", "colour": 1,
+				"media": [{"properties": [], "kind": "text", "formats": ["tiff"], "maxDuration": 15}],
+				"rules": {"v": {"multipleof": 4}},
+				"inputSchema": {"type": "object", "properties": {"v": 1}}}`},
+			want: []string{
+				"a.json: /: additional properties 'colour' not allowed",
+				"a.json: /id: 'react-1' does not match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){1,4}$'",
+				"a.json: /inputSchema/properties/v: got number, want object",
+				"a.json: /media/0/formats/0: value must be one of 'mp4', 'mov', 'm4a', 'wav', 'mp3', 'jpeg', 'png', 'webp'",
+				"a.json: /media/0/kind: value must be one of 'video', 'audio', 'image'",
+				"a.json: /media/0/maxDuration: got number, want string",
+				"a.json: /media/0/properties: minItems: got 0, want 1",
+				"a.json: /rules/v: additional properties 'multipleof' not allowed",
+				"a.json: /usualDuration: '0s' does not match pattern '^[1-9][0-9]{0,5}(ms|s|m)$'",
+			},
+		},
+		{
+			name: "names that do not meet",
+			files: map[string]string{"a.json": `{"id": "a/b", "usualDuration": "1m",
+				"media": [
+					{"properties": ["v", "v", "w", "n"], "kind": "video"},
+					{"properties": ["i"], "kind": "image", "maxDuration": "1s"},
+					{"properties": ["s"], "kind": "audio", "minShortSide": 1}
+				],
+				"pair": {"visual": "s", "audio": "v", "defaults": {"n": "two", "m": 1, "v": "talk.mp4"},
+					"clips": {"property": "n", "each": "1s", "framesProperty": "x", "frames": 1}},
+				"rules": {"x": {"minimum": 1}},
+				"references": {"in": "x", "word": "character", "property": "image_url_"},
+				"samples": ["x"],
+				"inputSchema": {"type": "object", "required": ["i", "x"], "properties": {
+					"v": {"type": "string"}, "i": {"type": "string"}, "s": {"type": "string"}, "n": {"type": "integer"}}}}`},
+			want: []string{
+				"a.json: media: v is named twice",
+				"a.json: media: inputSchema has no property w of type string",
+				"a.json: media: inputSchema has no property n of type string",
+				"a.json: media: maxDuration of an image",
+				"a.json: media: minShortSide of an audio",
+				"a.json: rules: inputSchema has no property x",
+				"a.json: inputSchema: required names x, which is no property",
+				"a.json: pair: visual names s, which takes no video and no image",
+				"a.json: pair: audio names v, which takes no audio",
+				"a.json: pair: leaves out i, which is required",
+				"a.json: pair: defaults: m is no option of a/b, which takes n; the nearest is n",
+				`a.json: pair: defaults: n is "two"; a/b takes a whole number`,
+				"a.json: pair: defaults: v takes media; a preset sets options alone",
+				"a.json: pair: clips: property names n, which is no integer with a maximum",
+				"a.json: pair: clips: framesProperty names x, which is no integer",
+				"a.json: references: in names x, which is no property",
+				"a.json: references: no media property begins with image_url_",
+				"a.json: samples: x is no property",
+			},
+		},
+		{
+			name:  "the same id twice",
+			files: map[string]string{"a.json": good, "b.json": good},
+			want:  []string{"b.json: id a/b is that of a.json"},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			fsys := fstest.MapFS{}
+			for name, data := range tt.files {
+				fsys[name] = &fstest.MapFile{Data: []byte(data)}
+			}
+			c, err := catalog.Load(fsys)
+			if err == nil {
+				t.Fatalf("loaded %q", c.IDs())
+			}
+			if diff := cmp.Diff(tt.want, strings.Split(err.Error(), "\n")); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestIDsAreSorted(t *testing.T) {
+	fsys := fstest.MapFS{}
+	for file, id := range map[string]string{"a.json": "z/z", "b.json": "b/b", "c.json": "a/a"} {
+		fsys[file] = &fstest.MapFile{Data: []byte(`{"id": "` + id + `", "usualDuration": "1m", "media": [{"properties": ["v"], "kind": "video"}],
+			"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}}}}`)}
+	}
+	c, err := catalog.Load(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a/a", "b/b", "z/z"}, c.IDs()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLoadReportsASchemaThatIsNone(t *testing.T) {
+	fsys := fstest.MapFS{"a.json": {Data: []byte(`{"id": "a/b", "usualDuration": "1m", "media": [{"properties": ["v"], "kind": "video"}],
+		"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "n": {"type": "double"}}}}`)}}
+	_, err := catalog.Load(fsys)
+	if err == nil || !strings.HasPrefix(err.Error(), "a.json: inputSchema: ") || !strings.Contains(err.Error(), "/properties/n/type") {
+		t.Errorf("got %v", err)
+	}
+}

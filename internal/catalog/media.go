@@ -1,0 +1,120 @@
+package catalog
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// mb is the unit of RunComfy's limits in bytes.
+const mb = 1 << 20
+
+// durationTolerance is by how much a duration may pass its limit: encoders pad
+// the last frame of a codec, so that 15 s of sound are a file of 15.03 s.
+const durationTolerance = 50 * time.Millisecond
+
+// recommendedBytes is what RunComfy recommends at most for the input files of
+// any model (docs.runcomfy.com).
+var recommendedBytes = map[Kind]int64{Video: 100 * mb, Image: 50 * mb}
+
+// Facts is what is known of a media file.
+type Facts struct {
+	Name   string // as its user knows it; it stands in reasons and warnings
+	Kind   Kind
+	Format string // "mp4", "mov", "m4a", "wav", "mp3", "jpeg", "png", "webp" or another lower-case word; "" where unknown
+	Bytes  int64
+
+	// Duration is the presentation's. It counts only with HasDuration.
+	Duration    time.Duration
+	HasDuration bool
+
+	Width, Height int // pixels; 0 where unknown or where there is no picture
+}
+
+// CheckMedia compares a media file with the limits of the property that takes
+// it. A limit that was broken is a problem; one that could not be compared, and
+// a recommendation of RunComfy's that was not met, is a warning, which is a
+// clause. A property that takes no media has no limits.
+func (m *Model) CheckMedia(property string, f Facts) (problems []Problem, warnings []string) {
+	p, ok := m.mediaProperty(property)
+	if !ok {
+		return nil, nil
+	}
+	if f.Kind != p.Kind {
+		return []Problem{{
+			Member: property,
+			Code:   WrongKind,
+			Reason: fmt.Sprintf("%s is %s; %s of %s takes %s", f.Name, kindWords[f.Kind], property, m.ID, kindWords[p.Kind]),
+			Remedy: fmt.Sprintf("give %s for %s", kindWords[p.Kind], property),
+		}}, nil
+	}
+	report := func(code, has, takes, remedy string) {
+		problems = append(problems, Problem{
+			Member: property,
+			Code:   code,
+			Reason: fmt.Sprintf("%s %s; %s takes %s", f.Name, has, m.ID, takes),
+			Remedy: remedy,
+		})
+	}
+	unknown := func(what, takes string) {
+		warnings = append(warnings, fmt.Sprintf("the %s of %s is not known; %s takes %s", what, f.Name, m.ID, takes))
+	}
+
+	if len(p.Formats) > 0 && !slices.Contains(p.Formats, f.Format) {
+		takes := formatWords(p.Formats)
+		if f.Format == "" {
+			unknown("format", takes)
+		} else {
+			report(WrongFormat, "is "+strings.ToUpper(f.Format), takes, fmt.Sprintf("convert %s to %s", f.Name, strings.ToUpper(p.Formats[0])))
+		}
+	}
+	if p.MaxDuration > 0 {
+		takes := "at most " + seconds(p.MaxDuration)
+		if !f.HasDuration {
+			unknown("length", takes)
+		} else if f.Duration > p.MaxDuration+durationTolerance {
+			report(TooLong, "is "+seconds(f.Duration)+" long", takes, fmt.Sprintf("shorten %s to %s", f.Name, seconds(p.MaxDuration)))
+		}
+	}
+	if p.MaxBytes > 0 && f.Bytes > p.MaxBytes {
+		report(TooLarge, "is "+megabytes(f.Bytes), "at most "+megabytes(p.MaxBytes), fmt.Sprintf("make %s no larger than %s", f.Name, megabytes(p.MaxBytes)))
+	} else if most := recommendedBytes[p.Kind]; most > 0 && f.Bytes > most {
+		warnings = append(warnings, fmt.Sprintf("%s is %s; RunComfy recommends at most %s for %s", f.Name, megabytes(f.Bytes), megabytes(most), kindWords[p.Kind]))
+	}
+	if p.MinShortSide > 0 {
+		takes := fmt.Sprintf("%ss whose short side is at least %d pixels", p.Kind, p.MinShortSide)
+		if short := min(f.Width, f.Height); short <= 0 {
+			unknown("size in pixels", takes)
+		} else if short < p.MinShortSide {
+			report(TooSmall, fmt.Sprintf("is %d × %d pixels", f.Width, f.Height), takes, "give a larger "+string(p.Kind))
+		}
+	}
+	return problems, warnings
+}
+
+// kindWords says what a file is; a file of no known kind is none of them.
+var kindWords = map[Kind]string{Video: "a video", Audio: "an audio", Image: "an image", "": "no media"}
+
+func formatWords(formats []string) string {
+	words := make([]string, len(formats))
+	for i, f := range formats {
+		words[i] = strings.ToUpper(f)
+	}
+	return list(words, "or")
+}
+
+// seconds writes a duration with one decimal at most: 17.3 s.
+func seconds(d time.Duration) string {
+	return oneDecimal(math.Round(d.Seconds()*10)) + " s"
+}
+
+// megabytes writes a number of bytes with one decimal at most, rounded up, so
+// that what is over a limit never reads as the limit: 10.1 MB.
+func megabytes(n int64) string {
+	return oneDecimal(math.Ceil(float64(n)/mb*10)) + " MB"
+}
+
+func oneDecimal(tenths float64) string { return strconv.FormatFloat(tenths/10, 'f', -1, 64) }

@@ -1,0 +1,144 @@
+package catalog
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// Kind is a kind of media.
+type Kind string
+
+// The kinds of media that a property takes.
+const (
+	Video Kind = "video"
+	Audio Kind = "audio"
+	Image Kind = "image"
+)
+
+// Model is one model of RunComfy. It does not change once it is loaded, and is
+// safe for concurrent use.
+type Model struct {
+	// ID is the model's id in RunComfy's API, such as sync/react-1.
+	ID string
+
+	// UsualDuration is how long a run usually takes. RunComfy publishes no
+	// figures: 30 to 120 s is typical of the sync models according to sync.so,
+	// 86 to 106 s was measured by a comparable pipeline; the others are guesses.
+	UsualDuration time.Duration
+
+	published  json.RawMessage
+	schema     *jsonschema.Schema
+	names      []string // of the schema's properties, sorted
+	media      []MediaProperty
+	pair       *pair
+	references *references
+	samples    []string
+}
+
+// MediaProperty is a property of a model's input that takes a media file, and
+// the model's own limits for that file. A limit that is zero or empty is none.
+type MediaProperty struct {
+	Name         string
+	Kind         Kind
+	Required     bool
+	Formats      []string // as in Facts.Format
+	MaxDuration  time.Duration
+	MaxBytes     int64
+	MinShortSide int // pixels
+}
+
+// Option is a property of a model's input that takes no media.
+type Option struct {
+	Name     string
+	Required bool
+	Allowed  string // in words: "a whole number from 1 to 100"
+	Default  string // what RunComfy takes when it is left out, as JSON; "" where there is none
+}
+
+// Schema returns the input schema as RunComfy publishes it, without its prose
+// and with a note in the place of a default that is a sample.
+func (m *Model) Schema() json.RawMessage { return slices.Clone(m.published) }
+
+// MediaProperties returns the properties that take media, in the order in which
+// the model's file names them.
+func (m *Model) MediaProperties() []MediaProperty {
+	media := slices.Clone(m.media)
+	for i := range media {
+		media[i].Formats = slices.Clone(media[i].Formats)
+	}
+	return media
+}
+
+// Options returns the properties that take no media, sorted by name.
+func (m *Model) Options() []Option {
+	var options []Option
+	for _, name := range m.optionNames() {
+		o := Option{Name: name, Required: m.isRequired(name), Allowed: m.allowed(name)}
+		if d := m.schema.Properties[name].Default; d != nil && !slices.Contains(m.samples, name) {
+			o.Default = show(*d)
+		}
+		options = append(options, o)
+	}
+	return options
+}
+
+func (m *Model) optionNames() []string {
+	return slices.DeleteFunc(slices.Clone(m.names), func(name string) bool {
+		_, isMedia := m.mediaProperty(name)
+		return isMedia
+	})
+}
+
+func (m *Model) mediaProperty(name string) (MediaProperty, bool) {
+	i := slices.IndexFunc(m.media, func(p MediaProperty) bool { return p.Name == name })
+	if i < 0 {
+		return MediaProperty{}, false
+	}
+	return m.media[i], true
+}
+
+func (m *Model) isRequired(name string) bool { return slices.Contains(m.schema.Required, name) }
+
+// references says that a text calls media by a word and a number.
+type references struct {
+	In       string `json:"in"`       // the text's property: prompt
+	Word     string `json:"word"`     // character
+	Property string `json:"property"` // what the number is appended to: image_url_
+	pattern  *regexp.Regexp
+}
+
+// Warnings returns what looks like a mistake in an input that is valid, each a
+// clause: a text that calls media which are not given.
+func (m *Model) Warnings(input map[string]any) []string {
+	r := m.references
+	if r == nil {
+		return nil
+	}
+	text, _ := input[r.In].(string)
+	var called []int
+	for _, match := range r.pattern.FindAllStringSubmatch(text, -1) {
+		n, err := strconv.Atoi(match[1])
+		if err == nil && !slices.Contains(called, n) {
+			called = append(called, n)
+		}
+	}
+	var warnings []string
+	for _, n := range called {
+		property := r.Property + strconv.Itoa(n)
+		if _, given := input[property]; given {
+			continue
+		}
+		lacks := property + " is not given"
+		if !slices.Contains(m.names, property) {
+			lacks = m.ID + " takes no " + property
+		}
+		warnings = append(warnings, fmt.Sprintf("%s names %s%d, but %s", r.In, r.Word, n, lacks))
+	}
+	return warnings
+}

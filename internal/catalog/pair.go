@@ -1,0 +1,105 @@
+package catalog
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"time"
+)
+
+// pair says how a pair of files becomes an input.
+type pair struct {
+	Visual   string         `json:"visual"`
+	Audio    string         `json:"audio"`
+	Defaults map[string]any `json:"defaults"`
+	Clips    *clips         `json:"clips"`
+}
+
+// clips says how many clips an audio needs.
+type clips struct {
+	Property       string   `json:"property"`
+	Each           duration `json:"each"`
+	FramesProperty string   `json:"framesProperty"`
+	Frames         int      `json:"frames"`
+	most           int      // the maximum of Property
+}
+
+// Pair returns the properties that take the two files of a pair whose other
+// file than the audio is of the given kind, Video or Image. It reports false
+// where the model takes no such pair.
+func (m *Model) Pair(kind Kind) (visualProperty, audioProperty string, ok bool) {
+	if m.pair == nil {
+		return "", "", false
+	}
+	if p, found := m.mediaProperty(m.pair.Visual); !found || p.Kind != kind {
+		return "", "", false
+	}
+	return m.pair.Visual, m.pair.Audio, true
+}
+
+// PairInput returns the input of a pair without its two files: the options that
+// the user set, and what the model needs besides, for instance as many clips as
+// the audio is long. What else the user left out stays out. A warning is a
+// clause. Options of the wrong form are copied as they are: Validate reports
+// them.
+func (m *Model) PairInput(options map[string]any, audio Facts) (input map[string]any, warnings []string) {
+	input = make(map[string]any, len(options))
+	maps.Copy(input, options)
+	if m.pair == nil {
+		return input, nil
+	}
+	for name, value := range m.pair.Defaults {
+		if _, ok := input[name]; !ok {
+			input[name] = value
+		}
+	}
+	if m.pair.Clips == nil {
+		return input, nil
+	}
+	name := m.pair.Clips.Property
+	if _, ok := input[name]; ok {
+		return input, nil
+	}
+	if !audio.HasDuration {
+		return input, []string{fmt.Sprintf("the length of %s is not known, so %s is left to RunComfy; set it where the voice is longer than the video", audio.Name, name)}
+	}
+	each := m.pair.Clips.length(options)
+	// In float64, whole nanoseconds are exact up to 104 days.
+	needed := math.Ceil(float64(audio.Duration) / each)
+	most := m.pair.Clips.most
+	input[name] = int(min(max(needed, 1), float64(most)))
+	if covered := each * float64(most); float64(audio.Duration) > covered+float64(durationTolerance) {
+		warnings = append(warnings, fmt.Sprintf("%s is %s long; %d clips, the most that %s makes, cover about %s of it",
+			audio.Name, seconds(audio.Duration), most, m.ID, seconds(time.Duration(covered))))
+	}
+	return input, warnings
+}
+
+// length returns how long a clip is, in nanoseconds, with the frames that the
+// options set, or the usual ones.
+func (c *clips) length(options map[string]any) float64 {
+	frames := number(options[c.FramesProperty])
+	if !(frames > 0) { // and so not NaN either
+		frames = float64(c.Frames)
+	}
+	return float64(c.Each) * frames / float64(c.Frames)
+}
+
+// number returns the value of a number as JSON decoding or a Go caller gives
+// it, and 0 for everything else.
+func number(v any) float64 {
+	switch v := v.(type) {
+	case json.Number:
+		f, err := v.Float64()
+		if err != nil {
+			return 0
+		}
+		return f
+	case float64:
+		return v
+	case int:
+		return float64(v)
+	}
+	return 0
+}

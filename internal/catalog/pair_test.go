@@ -1,0 +1,149 @@
+package catalog_test
+
+import (
+	"encoding/json"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+)
+
+func TestPair(t *testing.T) {
+	type answer struct {
+		Visual, Audio string
+		OK            bool
+	}
+	tests := []struct {
+		id   string
+		kind catalog.Kind
+		want answer
+	}{
+		{react1, catalog.Video, answer{"video_url", "audio_url", true}},
+		{react1, catalog.Image, answer{}},
+		{lipsync, catalog.Video, answer{"video_url", "audio_url", true}},
+		{lipsync, catalog.Image, answer{}},
+		{liveAvatar, catalog.Image, answer{"image_url", "audio_url", true}},
+		{liveAvatar, catalog.Video, answer{}},
+		{liveAvatar, catalog.Audio, answer{}},
+		{happyhorse, catalog.Image, answer{}},
+		{happyhorse, catalog.Video, answer{}},
+		{fifth, catalog.Image, answer{"portrait", "speech", true}},
+	}
+	for _, tt := range tests {
+		var got answer
+		got.Visual, got.Audio, got.OK = model(t, tt.id).Pair(tt.kind)
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s with %s (-want +got):\n%s", tt.id, tt.kind, diff)
+		}
+	}
+}
+
+func TestPairInput(t *testing.T) {
+	const prompt = "A person speaking naturally."
+	talk := func(d time.Duration) catalog.Facts {
+		return catalog.Facts{Name: "talk.wav", Kind: catalog.Audio, Format: "wav", Bytes: mb, Duration: d, HasDuration: true}
+	}
+	tests := []struct {
+		name     string
+		id       string
+		options  map[string]any
+		audio    catalog.Facts
+		want     map[string]any
+		warnings []string
+	}{
+		{name: "nothing is added for a video model", id: lipsync, audio: talk(time.Minute), want: map[string]any{}},
+		{name: "options stay as they are", id: react1, options: map[string]any{"emotion": "sad"}, audio: talk(time.Minute),
+			want: map[string]any{"emotion": "sad"}},
+		{name: "a model without pairs", id: happyhorse, options: map[string]any{"prompt": "Hello"}, audio: talk(time.Minute),
+			want: map[string]any{"prompt": "Hello"}},
+
+		{name: "a prompt and the clips of three", id: liveAvatar, audio: talk(9 * time.Second),
+			want: map[string]any{"prompt": prompt, "num_clips": 3}},
+		{name: "a little more is one clip more", id: liveAvatar, audio: talk(9*time.Second + time.Nanosecond),
+			want: map[string]any{"prompt": prompt, "num_clips": 4}},
+		{name: "a word", id: liveAvatar, audio: talk(300 * time.Millisecond),
+			want: map[string]any{"prompt": prompt, "num_clips": 1}},
+		{name: "silence of no length", id: liveAvatar, audio: talk(0),
+			want: map[string]any{"prompt": prompt, "num_clips": 1}},
+		{name: "the user's prompt and clips", id: liveAvatar, options: map[string]any{"prompt": "Shouting.", "num_clips": json.Number("2")}, audio: talk(time.Hour),
+			want: map[string]any{"prompt": "Shouting.", "num_clips": json.Number("2")}},
+		{name: "short clips", id: liveAvatar, options: map[string]any{"frames_per_clip": 16.0}, audio: talk(9 * time.Second),
+			want: map[string]any{"prompt": prompt, "frames_per_clip": 16.0, "num_clips": 9}},
+		{name: "long clips", id: liveAvatar, options: map[string]any{"frames_per_clip": json.Number("80")}, audio: talk(9 * time.Second),
+			want: map[string]any{"prompt": prompt, "frames_per_clip": json.Number("80"), "num_clips": 2}},
+		{name: "frames that are no number", id: liveAvatar, options: map[string]any{"frames_per_clip": "many"}, audio: talk(9 * time.Second),
+			want: map[string]any{"prompt": prompt, "frames_per_clip": "many", "num_clips": 3}},
+		{name: "frames out of reach", id: liveAvatar, options: map[string]any{"frames_per_clip": json.Number("-1e999")}, audio: talk(9 * time.Second),
+			want: map[string]any{"prompt": prompt, "frames_per_clip": json.Number("-1e999"), "num_clips": 3}},
+		{name: "fewer frames than none", id: liveAvatar, options: map[string]any{"frames_per_clip": -16}, audio: talk(9 * time.Second),
+			want: map[string]any{"prompt": prompt, "frames_per_clip": -16, "num_clips": 3}},
+		{name: "no frames", id: liveAvatar, options: map[string]any{"frames_per_clip": 0}, audio: talk(9 * time.Second),
+			want: map[string]any{"prompt": prompt, "frames_per_clip": 0, "num_clips": 3}},
+
+		{name: "as long as the clips reach", id: liveAvatar, audio: talk(300 * time.Second),
+			want: map[string]any{"prompt": prompt, "num_clips": 100}},
+		{name: "that, with codec padding", id: liveAvatar, audio: talk(300*time.Second + 50*time.Millisecond),
+			want: map[string]any{"prompt": prompt, "num_clips": 100}},
+		{name: "longer than the clips reach", id: liveAvatar, audio: talk(412 * time.Second),
+			want:     map[string]any{"prompt": prompt, "num_clips": 100},
+			warnings: []string{"talk.wav is 412 s long; 100 clips, the most that community/live-avatar makes, cover about 300 s of it"}},
+		{name: "longer than short clips reach", id: liveAvatar, options: map[string]any{"frames_per_clip": 16}, audio: talk(2 * time.Minute),
+			want:     map[string]any{"prompt": prompt, "frames_per_clip": 16, "num_clips": 100},
+			warnings: []string{"talk.wav is 120 s long; 100 clips, the most that community/live-avatar makes, cover about 100 s of it"}},
+		{name: "a length that a stranger's file claims", id: liveAvatar, audio: talk(1<<63 - 1),
+			want:     map[string]any{"prompt": prompt, "num_clips": 100},
+			warnings: []string{"talk.wav is 9223372036.9 s long; 100 clips, the most that community/live-avatar makes, cover about 300 s of it"}},
+		{name: "an unknown length", id: liveAvatar, audio: catalog.Facts{Name: "talk.wav", Kind: catalog.Audio, Duration: time.Hour},
+			want:     map[string]any{"prompt": prompt},
+			warnings: []string{"the length of talk.wav is not known, so num_clips is left to RunComfy; set it where the voice is longer than the video"}},
+
+		{name: "a fifth model", id: fifth, options: map[string]any{"frames": 20}, audio: talk(1500 * time.Millisecond),
+			want: map[string]any{"mood": "calm", "frames": 20, "pieces": 2}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			before := maps.Clone(tt.options)
+			got, warnings := model(t, tt.id).PairInput(tt.options, tt.audio)
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("input (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.warnings, warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(before, tt.options); diff != "" {
+				t.Errorf("the options changed:\n%s", diff)
+			}
+		})
+	}
+}
+
+// A pair's input is valid, whatever the length of its audio, and its clips
+// cover the audio with no clip too many.
+func TestPairInputIsValid(t *testing.T) {
+	m := model(t, liveAvatar)
+	visual, audio, _ := m.Pair(catalog.Image)
+	rapid.Check(t, func(t *rapid.T) {
+		frames := 4 * rapid.IntRange(4, 20).Draw(t, "frames / 4")
+		length := time.Duration(rapid.Int64Range(0, int64(10*time.Minute)).Draw(t, "length"))
+		input, warnings := m.PairInput(map[string]any{"frames_per_clip": frames}, catalog.Facts{Duration: length, HasDuration: true})
+		input[visual], input[audio] = "anna.png", "talk.wav"
+		if problems := m.Validate(input); len(problems) > 0 {
+			t.Fatalf("%+v", problems)
+		}
+		n := input["num_clips"].(int)
+		each := 3 * time.Second * time.Duration(frames) / 48
+		covered := time.Duration(n) * each
+		switch {
+		case covered-each >= length && n > 1:
+			t.Errorf("%d clips of %s for %s: too many", n, each, length)
+		case covered < length && n < 100:
+			t.Errorf("%d clips of %s for %s: too few", n, each, length)
+		case len(warnings) > 0 != (length > covered+50*time.Millisecond):
+			t.Errorf("%d clips of %s for %s: %q", n, each, length, warnings)
+		}
+	})
+}

@@ -1,0 +1,89 @@
+package catalog
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/text/message"
+)
+
+// Two keywords that JSON Schema does not have; model.schema.json says what they
+// mean.
+const (
+	notBlank         = "notBlank"
+	maxLengthChinese = "maxLengthChinese"
+)
+
+// textRule is the compiled form of the two keywords of one property.
+type textRule struct {
+	notBlank   bool
+	maxChinese int // code points; 0 for none
+}
+
+// vocabulary teaches the two keywords to the validator.
+func vocabulary() *jsonschema.Vocabulary {
+	return &jsonschema.Vocabulary{URL: "urn:lipdrop:text", Compile: compileTextRule}
+}
+
+func compileTextRule(_ *jsonschema.CompilerContext, property map[string]any) (jsonschema.SchemaExt, error) {
+	rule := &textRule{notBlank: property[notBlank] == true}
+	rule.maxChinese = int(number(property[maxLengthChinese]))
+	if *rule == (textRule{}) {
+		return nil, nil
+	}
+	return rule, nil
+}
+
+// Validate implements jsonschema.SchemaExt.
+func (r *textRule) Validate(ctx *jsonschema.ValidatorContext, v any) {
+	text, ok := v.(string)
+	if !ok {
+		return
+	}
+	if r.notBlank && isBlank(text) {
+		ctx.AddError(&textError{keyword: notBlank})
+	}
+	if r.maxChinese > 0 && utf8.RuneCountInString(text) > r.maxChinese && isChinese(text) {
+		ctx.AddError(&textError{keyword: maxLengthChinese, limit: r.maxChinese})
+	}
+}
+
+// textError says which of the two keywords a text breaks, and its limit.
+type textError struct {
+	keyword string
+	limit   int
+}
+
+// KeywordPath implements jsonschema.ErrorKind.
+func (e *textError) KeywordPath() []string { return []string{e.keyword} }
+
+// LocalizedString implements jsonschema.ErrorKind.
+func (e *textError) LocalizedString(*message.Printer) string {
+	return "breaks " + e.keyword + " " + strconv.Itoa(e.limit)
+}
+
+// isBlank reports whether a text has no visible character.
+func isBlank(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return unicode.IsGraphic(r) && !unicode.IsSpace(r) })
+}
+
+// isChinese reports whether more than half of a text's letters are Han. Digits,
+// punctuation and spaces count for neither side, and so a Chinese prompt stays
+// Chinese for the character1 in it. Japanese prose, in which kana prevail, is
+// not Chinese.
+func isChinese(text string) bool {
+	letters, han := 0, 0
+	for _, r := range text {
+		if !unicode.IsLetter(r) {
+			continue
+		}
+		letters++
+		if unicode.Is(unicode.Han, r) {
+			han++
+		}
+	}
+	return 2*han > letters
+}

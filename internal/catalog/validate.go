@@ -1,0 +1,277 @@
+package catalog
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+)
+
+// The codes of problems.
+const (
+	UnknownMember = "unknown_member"  // the model has no such input
+	MissingMember = "missing_member"  // a required input is not there
+	BadValue      = "bad_value"       // of the wrong type, out of range, not one of the words, blank, a text too long
+	MediaInPreset = "media_in_preset" // a preset names media
+	WrongKind     = "wrong_kind"      // an audio for a video and the like
+	WrongFormat   = "wrong_format"    // a format that the model does not take
+	TooLong       = "too_long"        // a duration
+	TooLarge      = "too_large"       // bytes
+	TooSmall      = "too_small"       // pixels
+)
+
+// maxNumber is how long a number may be written, in bytes. It keeps a
+// stranger's digits from costing time.
+const maxNumber = 64
+
+// Problem is one mistake in an input, or a broken limit of one media file.
+type Problem struct {
+	Member string // the input's member, long or strange names as a reason shows them; "input" for the whole of it
+	Code   string
+	Reason string // a clause: what it got and what is allowed
+	Remedy string // a clause: what to do
+}
+
+// Validate returns every problem of an input, at most one a member, sorted by
+// member. Media are texts; what they name is not looked at. Numbers are
+// json.Number, float64 or int; 5.0 is a whole number. It does not change the
+// input and fills in no default: RunComfy's are samples in part.
+func (m *Model) Validate(input map[string]any) []Problem {
+	return m.check(input, false)
+}
+
+// ValidateOptions is Validate for what a preset sets: nothing is required, and
+// media are a problem.
+func (m *Model) ValidateOptions(options map[string]any) []Problem {
+	return m.check(options, true)
+}
+
+func (m *Model) check(input map[string]any, preset bool) []Problem {
+	known, called := m.names, "input"
+	if preset {
+		known, called = m.optionNames(), "option"
+	}
+	found := make(map[string]Problem)
+	checked := make(map[string]any, len(input))
+	for name, value := range input {
+		_, isMedia := m.mediaProperty(name)
+		switch {
+		case !slices.Contains(m.names, name):
+			found[name] = m.unknownMember(name, input, called, known)
+		case preset && isMedia:
+			found[name] = Problem{
+				Member: name,
+				Code:   MediaInPreset,
+				Reason: fmt.Sprintf("%s takes media; a preset sets options alone", name),
+				Remedy: fmt.Sprintf("remove %s from the preset: the dropped files are its media", name),
+			}
+		case !isUsable(value):
+			found[name] = m.badValue(name, value, nil)
+		default:
+			checked[name] = value
+		}
+	}
+	broken := make(map[string]*jsonschema.ValidationError)
+	var invalid *jsonschema.ValidationError
+	if errors.As(m.schema.Validate(checked), &invalid) {
+		for _, leaf := range leaves(invalid) {
+			switch required, ok := leaf.ErrorKind.(*kind.Required); {
+			case len(leaf.InstanceLocation) > 0:
+				// The last keyword in order stands: maxLengthChinese is tighter than
+				// maxLength, and of the others any will do.
+				broken[leaf.InstanceLocation[0]] = leaf
+			case preset:
+				// It is a part of an input: what the whole must have is not its matter.
+			case !ok:
+				found[""] = m.badInput(leaf)
+			default:
+				for _, name := range required.Missing {
+					if _, given := input[name]; !given {
+						found[name] = m.missingMember(name)
+					}
+				}
+			}
+		}
+	}
+	for name, leaf := range broken {
+		found[name] = m.badValue(name, input[name], leaf)
+	}
+	return slices.SortedFunc(maps.Values(found), func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Member, b.Member), cmp.Compare(a.Reason, b.Reason))
+	})
+}
+
+// leaves returns the places at which a value breaks a schema, sorted by place
+// and keyword.
+func leaves(invalid *jsonschema.ValidationError) []*jsonschema.ValidationError {
+	if len(invalid.Causes) == 0 {
+		return []*jsonschema.ValidationError{invalid}
+	}
+	var all []*jsonschema.ValidationError
+	for _, cause := range invalid.Causes {
+		all = append(all, leaves(cause)...)
+	}
+	slices.SortStableFunc(all, func(a, b *jsonschema.ValidationError) int {
+		return cmp.Or(slices.Compare(a.InstanceLocation, b.InstanceLocation), cmp.Compare(keyword(a), keyword(b)))
+	})
+	return all
+}
+
+func keyword(leaf *jsonschema.ValidationError) string {
+	return strings.Join(leaf.ErrorKind.KeywordPath(), "/")
+}
+
+// isUsable reports whether a value is one of JSON's, with numbers that the
+// validator can compute with: it panics where a json.Number's exponent is
+// beyond what big.Rat takes.
+func isUsable(v any) bool {
+	switch v := v.(type) {
+	case nil, bool, string, int:
+		return true
+	case float64:
+		return !math.IsNaN(v) && !math.IsInf(v, 0)
+	case json.Number:
+		if len(v) > maxNumber || !json.Valid([]byte(v)) {
+			return false
+		}
+		f, err := v.Float64()
+		mantissa, _, _ := strings.Cut(strings.ToLower(v.String()), "e")
+		isUnderflow := f == 0 && strings.ContainsAny(mantissa, "123456789")
+		return err == nil && !isUnderflow
+	case []any:
+		return !slices.ContainsFunc(v, func(item any) bool { return !isUsable(item) })
+	case map[string]any:
+		for _, item := range v {
+			if !isUsable(item) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// unknownMember is about a member that is none of the known ones, which the
+// reason calls inputs or options.
+func (m *Model) unknownMember(name string, input map[string]any, called string, known []string) Problem {
+	shown := showName(name)
+	p := Problem{
+		Member: shown,
+		Code:   UnknownMember,
+		Reason: fmt.Sprintf("%s is no %s of %s, which takes %s", shown, called, m.ID, list(known, "and")),
+		Remedy: "remove " + shown,
+	}
+	if near := Nearest(name, known); near != "" {
+		p.Reason += "; the nearest is " + near
+		if _, given := input[near]; !given {
+			p.Remedy = "rename " + shown + " to " + near
+		}
+	}
+	return p
+}
+
+func (m *Model) missingMember(name string) Problem {
+	return Problem{
+		Member: name,
+		Code:   MissingMember,
+		Reason: fmt.Sprintf("%s is missing; %s requires it", name, m.ID),
+		Remedy: fmt.Sprintf("set %s to %s", name, m.allowed(name)),
+	}
+}
+
+// badInput is about a keyword of the schema that no one member breaks.
+func (m *Model) badInput(leaf *jsonschema.ValidationError) Problem {
+	return Problem{
+		Member: "input",
+		Code:   BadValue,
+		Reason: fmt.Sprintf("the input as a whole breaks %s of the schema of %s", keyword(leaf), m.ID),
+		Remedy: "compare the input with the schema on the model's page",
+	}
+}
+
+// badValue is about the value of a known member. Leaf says what it breaks, and
+// is nil for a value that the validator was not given.
+func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationError) Problem {
+	got, takes := "is "+show(value), m.allowed(name)
+	remedy := fmt.Sprintf("set %s to %s", name, takes)
+	if !m.isRequired(name) {
+		remedy += ", or leave it out"
+	}
+	shorten := func(length, limit int) {
+		got = "has " + thousands(length) + " characters"
+		remedy = fmt.Sprintf("shorten %s to %s characters", name, thousands(limit))
+	}
+	text, _ := value.(string)
+	if leaf != nil && !isInWords(leaf) {
+		takes += " as its schema describes it (" + keyword(leaf) + ")"
+	} else if leaf != nil {
+		switch broken := leaf.ErrorKind.(type) {
+		case *kind.Enum:
+			if near := Nearest(text, texts(broken.Want)); near != "" {
+				takes += "; the nearest is " + near
+				remedy = fmt.Sprintf("set %s to %s", name, near)
+			}
+		case *kind.MaxLength:
+			shorten(broken.Got, broken.Want)
+		case *textError:
+			if broken.keyword == maxLengthChinese {
+				shorten(utf8.RuneCountInString(text), broken.limit)
+				got += " and is Chinese"
+			}
+		}
+	}
+	if bare, ok := unquoted(text); ok && m.schema.Properties[name].Validate(bare) == nil {
+		remedy = fmt.Sprintf("write %s without quotes", show(bare))
+	}
+	return Problem{
+		Member: name,
+		Code:   BadValue,
+		Reason: fmt.Sprintf("%s %s; %s takes %s", name, got, m.ID, takes),
+		Remedy: remedy,
+	}
+}
+
+// isInWords reports whether what a value breaks is among what Model.allowed
+// says of its property.
+func isInWords(leaf *jsonschema.ValidationError) bool {
+	if len(leaf.InstanceLocation) > 1 {
+		return false
+	}
+	switch leaf.ErrorKind.(type) {
+	case *kind.Type, *kind.Enum, *kind.Minimum, *kind.Maximum, *kind.MultipleOf, *kind.MaxLength, *textError:
+		return true
+	}
+	return false
+}
+
+// unquoted returns the number or the truth value that a text holds.
+func unquoted(text string) (any, bool) {
+	v, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+	if err != nil || !isUsable(v) {
+		return nil, false
+	}
+	switch v.(type) {
+	case json.Number, bool:
+		return v, true
+	}
+	return nil, false
+}
+
+// texts returns those of the values that are texts.
+func texts(values []any) []string {
+	var all []string
+	for _, v := range values {
+		if s, ok := v.(string); ok {
+			all = append(all, s)
+		}
+	}
+	return all
+}

@@ -1,0 +1,198 @@
+package catalog_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+)
+
+func TestValidateRefuses(t *testing.T) {
+	tests := []struct {
+		id, members string
+		reason      string
+		remedy      string
+	}{
+		{react1, `{"emotion": "joyful"}`,
+			`emotion is "joyful"; sync/react-1 takes happy, angry, sad, neutral, disgusted or surprised`,
+			`set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out`},
+		{react1, `{"emotion": "Suprised"}`,
+			`emotion is "Suprised"; sync/react-1 takes happy, angry, sad, neutral, disgusted or surprised; the nearest is surprised`,
+			`set emotion to surprised`},
+		{react1, `{"emotion": ""}`,
+			`emotion is blank; sync/react-1 takes happy, angry, sad, neutral, disgusted or surprised`,
+			`set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out`},
+		{react1, `{"emotion": null}`,
+			`emotion is null; sync/react-1 takes happy, angry, sad, neutral, disgusted or surprised`,
+			`set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out`},
+		{react1, `{"emotion": "https://example.com/a.wav?X-Amz-Signature=1"}`,
+			`emotion is a URL; sync/react-1 takes happy, angry, sad, neutral, disgusted or surprised`,
+			`set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out`},
+		{react1, `{"model_mode": "mouth"}`,
+			`model_mode is "mouth"; sync/react-1 takes lips, face or head`,
+			`set model_mode to lips, face or head, or leave it out`},
+		{react1, `{"lipsync_mode": "cut-off"}`,
+			`lipsync_mode is "cut-off"; sync/react-1 takes cut_off, loop, bounce, silence or remap; the nearest is cut_off`,
+			`set lipsync_mode to cut_off`},
+		{react1, `{"temperature": 1.001}`,
+			`temperature is 1.001; sync/react-1 takes a number from 0 to 1`,
+			`set temperature to a number from 0 to 1, or leave it out`},
+		{react1, `{"temperature": -0.1}`,
+			`temperature is -0.1; sync/react-1 takes a number from 0 to 1`,
+			`set temperature to a number from 0 to 1, or leave it out`},
+		{react1, `{"temperature": "0.5"}`,
+			`temperature is "0.5"; sync/react-1 takes a number from 0 to 1`,
+			`write 0.5 without quotes`},
+		{react1, `{"temperature": "1.5"}`,
+			`temperature is "1.5"; sync/react-1 takes a number from 0 to 1`,
+			`set temperature to a number from 0 to 1, or leave it out`},
+		{react1, `{"video_url": ""}`,
+			`video_url is blank; sync/react-1 takes the name of a video file or an https URL`,
+			`set video_url to the name of a video file or an https URL`},
+		{react1, `{"video_url": ["talk.mp4"]}`,
+			`video_url is a list; sync/react-1 takes the name of a video file or an https URL`,
+			`set video_url to the name of a video file or an https URL`},
+		{lipsync, `{"sync_mode": true}`,
+			`sync_mode is true; sync/sync/lipsync/v2/pro takes cut_off, loop, bounce, silence or remap`,
+			`set sync_mode to cut_off, loop, bounce, silence or remap, or leave it out`},
+		{lipsync, `{"emotion": "happy"}`,
+			`emotion is no input of sync/sync/lipsync/v2/pro, which takes audio_url, sync_mode and video_url`,
+			`remove emotion`},
+		{lipsync, `{"lipsync_mode": "loop"}`,
+			`lipsync_mode is no input of sync/sync/lipsync/v2/pro, which takes audio_url, sync_mode and video_url; the nearest is sync_mode`,
+			`rename lipsync_mode to sync_mode`},
+		{lipsync, `{"audio_ur": "talk.wav"}`,
+			`audio_ur is no input of sync/sync/lipsync/v2/pro, which takes audio_url, sync_mode and video_url; the nearest is audio_url`,
+			`remove audio_ur`},
+		{lipsync, `{"webhook": "https://example.com/hook?key=1"}`,
+			`webhook is no input of sync/sync/lipsync/v2/pro, which takes audio_url, sync_mode and video_url`,
+			`remove webhook`},
+		{lipsync, `{"wie geht's": 1}`,
+			`"wie geht's" is no input of sync/sync/lipsync/v2/pro, which takes audio_url, sync_mode and video_url`,
+			`remove "wie geht's"`},
+		{liveAvatar, `{"num_clips": 0}`,
+			`num_clips is 0; community/live-avatar takes a whole number from 1 to 100`,
+			`set num_clips to a whole number from 1 to 100, or leave it out`},
+		{liveAvatar, `{"num_clips": 101}`,
+			`num_clips is 101; community/live-avatar takes a whole number from 1 to 100`,
+			`set num_clips to a whole number from 1 to 100, or leave it out`},
+		{liveAvatar, `{"num_clips": 2.5}`,
+			`num_clips is 2.5; community/live-avatar takes a whole number from 1 to 100`,
+			`set num_clips to a whole number from 1 to 100, or leave it out`},
+		{liveAvatar, `{"num_clips": "5"}`,
+			`num_clips is "5"; community/live-avatar takes a whole number from 1 to 100`,
+			`write 5 without quotes`},
+		{liveAvatar, `{"frames_per_clip": 12}`,
+			`frames_per_clip is 12; community/live-avatar takes a whole number from 16 to 80 that is a multiple of 4`,
+			`set frames_per_clip to a whole number from 16 to 80 that is a multiple of 4, or leave it out`},
+		{liveAvatar, `{"frames_per_clip": 84}`,
+			`frames_per_clip is 84; community/live-avatar takes a whole number from 16 to 80 that is a multiple of 4`,
+			`set frames_per_clip to a whole number from 16 to 80 that is a multiple of 4, or leave it out`},
+		{liveAvatar, `{"frames_per_clip": 50}`,
+			`frames_per_clip is 50; community/live-avatar takes a whole number from 16 to 80 that is a multiple of 4`,
+			`set frames_per_clip to a whole number from 16 to 80 that is a multiple of 4, or leave it out`},
+		{liveAvatar, `{"guidance_scale": 10.5}`,
+			`guidance_scale is 10.5; community/live-avatar takes a number from 0 to 10`,
+			`set guidance_scale to a number from 0 to 10, or leave it out`},
+		{liveAvatar, `{"seed": 1.5}`,
+			`seed is 1.5; community/live-avatar takes a whole number`,
+			`set seed to a whole number, or leave it out`},
+		{liveAvatar, `{"prompt": " \n\u200b"}`,
+			`prompt is blank; community/live-avatar takes a text that is not blank`,
+			`set prompt to a text that is not blank`},
+		{happyhorse, `{"image_url": "b.png"}`,
+			`image_url is no input of happyhorse/happyhorse-1.0/reference-to-video, which takes aspect_ratio, duration, image_url_1, image_url_2, image_url_3, image_url_4, image_url_5, image_url_6, image_url_7, image_url_8, image_url_9, prompt, resolution, seed and watermark; the nearest is image_url_1`,
+			`remove image_url`},
+		{happyhorse, `{"aspect_ratio": "16x9"}`,
+			`aspect_ratio is "16x9"; happyhorse/happyhorse-1.0/reference-to-video takes 16:9, 9:16, 1:1, 4:3 or 3:4; the nearest is 16:9`,
+			`set aspect_ratio to 16:9`},
+		{happyhorse, `{"resolution": "1080p"}`,
+			`resolution is "1080p"; happyhorse/happyhorse-1.0/reference-to-video takes 720P or 1080P; the nearest is 1080P`,
+			`set resolution to 1080P`},
+		{happyhorse, `{"duration": 2}`,
+			`duration is 2; happyhorse/happyhorse-1.0/reference-to-video takes a whole number from 3 to 15`,
+			`set duration to a whole number from 3 to 15, or leave it out`},
+		{happyhorse, `{"duration": 16}`,
+			`duration is 16; happyhorse/happyhorse-1.0/reference-to-video takes a whole number from 3 to 15`,
+			`set duration to a whole number from 3 to 15, or leave it out`},
+		{happyhorse, `{"duration": 7.5}`,
+			`duration is 7.5; happyhorse/happyhorse-1.0/reference-to-video takes a whole number from 3 to 15`,
+			`set duration to a whole number from 3 to 15, or leave it out`},
+		{happyhorse, `{"seed": 2147483648}`,
+			`seed is 2147483648; happyhorse/happyhorse-1.0/reference-to-video takes a whole number from 0 to 2147483647`,
+			`set seed to a whole number from 0 to 2147483647, or leave it out`},
+		{happyhorse, `{"seed": -1}`,
+			`seed is -1; happyhorse/happyhorse-1.0/reference-to-video takes a whole number from 0 to 2147483647`,
+			`set seed to a whole number from 0 to 2147483647, or leave it out`},
+		{happyhorse, `{"watermark": "true"}`,
+			`watermark is "true"; happyhorse/happyhorse-1.0/reference-to-video takes true or false`,
+			`write true without quotes`},
+		{happyhorse, `{"prompt": ""}`,
+			`prompt is blank; happyhorse/happyhorse-1.0/reference-to-video takes a text of at most 5,000 characters (2,500 if it is Chinese) that is not blank`,
+			`set prompt to a text of at most 5,000 characters (2,500 if it is Chinese) that is not blank`},
+		{happyhorse, `{"prompt": "` + strings.Repeat("é", 5001) + `"}`,
+			`prompt has 5,001 characters; happyhorse/happyhorse-1.0/reference-to-video takes a text of at most 5,000 characters (2,500 if it is Chinese) that is not blank`,
+			`shorten prompt to 5,000 characters`},
+		{happyhorse, `{"prompt": "` + strings.Repeat("她", 2501) + `"}`,
+			`prompt has 2,501 characters and is Chinese; happyhorse/happyhorse-1.0/reference-to-video takes a text of at most 5,000 characters (2,500 if it is Chinese) that is not blank`,
+			`shorten prompt to 2,500 characters`},
+		{happyhorse, `{"prompt": "` + strings.Repeat("她1, ", 1500) + `"}`,
+			`prompt has 6,000 characters and is Chinese; happyhorse/happyhorse-1.0/reference-to-video takes a text of at most 5,000 characters (2,500 if it is Chinese) that is not blank`,
+			`shorten prompt to 2,500 characters`},
+		{fifth, `{"pieces": 8}`,
+			`pieces is 8; acme/talker-2.1/portrait takes a whole number from 1 to 7`,
+			`set pieces to a whole number from 1 to 7, or leave it out`},
+		{fifth, `{"strength": 0}`,
+			`strength is 0; acme/talker-2.1/portrait takes a number of at most 2.5 as its schema describes it (exclusiveMinimum)`,
+			`set strength to a number of at most 2.5, or leave it out`},
+		{fifth, `{"strength": 2.6}`,
+			`strength is 2.6; acme/talker-2.1/portrait takes a number of at most 2.5`,
+			`set strength to a number of at most 2.5, or leave it out`},
+		{fifth, `{"cuts": [1, 2, 3]}`,
+			`cuts is a list; acme/talker-2.1/portrait takes a list as its schema describes it (maxItems)`,
+			`set cuts to a list, or leave it out`},
+		{fifth, `{"cuts": [1, "2"]}`,
+			`cuts is a list; acme/talker-2.1/portrait takes a list as its schema describes it (type)`,
+			`set cuts to a list, or leave it out`},
+		{fifth, `{"mood": {"calm": true}}`,
+			`mood is an object; acme/talker-2.1/portrait takes calm or lively`,
+			`set mood to calm or lively`},
+		{fifth, `{"portret": "anna.png"}`,
+			`portret is no input of acme/talker-2.1/portrait, which takes cuts, frames, mood, note, pieces, portrait, seed, speech and strength; the nearest is portrait`,
+			`remove portret`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.id+" "+shortened(tt.members), func(t *testing.T) {
+			var members map[string]any
+			if err := decodeFloat(tt.members, &members); err != nil {
+				t.Fatal(err)
+			}
+			member := slices.Collect(maps.Keys(members))[0]
+			if member == "wie geht's" {
+				member = `"wie geht's"`
+			}
+			code := catalog.BadValue
+			if strings.Contains(tt.reason, " is no input of ") {
+				code = catalog.UnknownMember
+			}
+			want := []catalog.Problem{{Member: member, Code: code, Reason: tt.reason, Remedy: tt.remedy}}
+			m := model(t, tt.id)
+			for how, decode := range map[string]func(string, any) error{"float64": decodeFloat, "json.Number": decodeNumber} {
+				if diff := cmp.Diff(want, m.Validate(with(t, tt.id, tt.members, decode))); diff != "" {
+					t.Errorf("as %s (-want +got):\n%s", how, diff)
+				}
+			}
+		})
+	}
+}
+
+func shortened(s string) string {
+	if len(s) > 40 {
+		return s[:40]
+	}
+	return s
+}

@@ -1,0 +1,307 @@
+package catalog_test
+
+import (
+	"encoding/json"
+	"maps"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+)
+
+// valid is the least that each model takes.
+var valid = map[string]map[string]any{
+	react1:     {"video_url": "talk.mp4", "audio_url": "https://example.com/talk.wav"},
+	lipsync:    {"video_url": "talk.mp4", "audio_url": "talk.wav"},
+	liveAvatar: {"image_url": "anna.png", "audio_url": "talk.wav", "prompt": "She speaks."},
+	happyhorse: {"image_url_1": "anna.png", "prompt": "character1 waves."},
+	fifth:      {"portrait": "anna.png", "speech": "talk.wav", "mood": "calm"},
+}
+
+// with returns a model's least input with members set to what JSON decoding
+// gives for text.
+func with(t testing.TB, id, text string, decode func(string, any) error) map[string]any {
+	t.Helper()
+	input := maps.Clone(valid[id])
+	var members map[string]any
+	if err := decode(text, &members); err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(input, members)
+	return input
+}
+
+func decodeFloat(text string, v any) error { return json.Unmarshal([]byte(text), v) }
+
+func decodeNumber(text string, v any) error {
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	return d.Decode(v)
+}
+
+func TestValidateTakes(t *testing.T) {
+	chinese, english := strings.Repeat("她", 2500), strings.Repeat("é", 5000)
+	tests := map[string][]string{
+		react1: {
+			`{}`,
+			`{"emotion": "happy"}`, `{"emotion": "angry"}`, `{"emotion": "sad"}`, `{"emotion": "neutral"}`, `{"emotion": "disgusted"}`, `{"emotion": "surprised"}`,
+			`{"model_mode": "lips"}`, `{"model_mode": "face"}`, `{"model_mode": "head"}`,
+			`{"lipsync_mode": "cut_off"}`, `{"lipsync_mode": "loop"}`, `{"lipsync_mode": "bounce"}`, `{"lipsync_mode": "silence"}`, `{"lipsync_mode": "remap"}`,
+			`{"temperature": 0}`, `{"temperature": 1}`, `{"temperature": 1.0}`, `{"temperature": 0.35}`, `{"temperature": 1e-300}`,
+			`{"emotion": "sad", "model_mode": "head", "lipsync_mode": "loop", "temperature": 0.2}`,
+		},
+		lipsync: {
+			`{}`,
+			`{"sync_mode": "cut_off"}`, `{"sync_mode": "loop"}`, `{"sync_mode": "bounce"}`, `{"sync_mode": "silence"}`, `{"sync_mode": "remap"}`,
+		},
+		liveAvatar: {
+			`{}`,
+			`{"num_clips": 1}`, `{"num_clips": 100}`, `{"num_clips": 5.0}`, `{"num_clips": 1e2}`,
+			`{"frames_per_clip": 16}`, `{"frames_per_clip": 20}`, `{"frames_per_clip": 80}`,
+			`{"guidance_scale": 0}`, `{"guidance_scale": 10}`, `{"guidance_scale": 7.25}`,
+			`{"seed": 0}`, `{"seed": -1}`, `{"seed": 2147483648}`,
+			`{"prompt": "她说话。"}`, `{"prompt": "` + strings.Repeat("a", 20_000) + `"}`,
+		},
+		happyhorse: {
+			`{}`,
+			`{"image_url_2": "b.png", "image_url_3": "c.png", "image_url_4": "d.png", "image_url_5": "e.png", "image_url_6": "f.png", "image_url_7": "g.png", "image_url_8": "h.png", "image_url_9": "i.png"}`,
+			`{"aspect_ratio": "16:9"}`, `{"aspect_ratio": "9:16"}`, `{"aspect_ratio": "1:1"}`, `{"aspect_ratio": "4:3"}`, `{"aspect_ratio": "3:4"}`,
+			`{"resolution": "720P"}`, `{"resolution": "1080P"}`,
+			`{"duration": 3}`, `{"duration": 15}`, `{"duration": 7.0}`,
+			`{"seed": 0}`, `{"seed": 2147483647}`,
+			`{"watermark": true}`, `{"watermark": false}`,
+			`{"prompt": "` + english + `"}`,
+			`{"prompt": "` + chinese + `"}`,
+			// Half of the letters are Han, which is not more than half.
+			`{"prompt": "` + strings.Repeat("她a", 2500) + `"}`,
+		},
+		fifth: {
+			`{}`,
+			`{"strength": 2.5}`, `{"seed": null}`, `{"seed": 9}`, `{"cuts": []}`, `{"cuts": [0.5, 2]}`, `{"note": {"any": ["thing"]}}`, `{"note": "soon"}`,
+		},
+	}
+	for id, rows := range tests {
+		m := model(t, id)
+		for _, row := range rows {
+			for how, decode := range map[string]func(string, any) error{"float64": decodeFloat, "json.Number": decodeNumber} {
+				input := with(t, id, row, decode)
+				before := maps.Clone(input)
+				if problems := m.Validate(input); len(problems) > 0 {
+					t.Errorf("%s %.80s as %s: %+v", id, row, how, problems)
+				}
+				if diff := cmp.Diff(before, input); diff != "" {
+					t.Errorf("%s %.80s: the input changed:\n%s", id, row, diff)
+				}
+			}
+		}
+	}
+}
+
+func TestValidateReportsEveryProblemAtOnce(t *testing.T) {
+	got := model(t, react1).Validate(map[string]any{
+		"audio_ur":    "talk.wav",
+		"emotion":     "joyful",
+		"model_mode":  3.0,
+		"temperature": json.Number("2"),
+	})
+	want := []catalog.Problem{
+		{
+			Member: "audio_ur",
+			Code:   catalog.UnknownMember,
+			Reason: "audio_ur is no input of sync/react-1, which takes audio_url, emotion, lipsync_mode, model_mode, temperature and video_url; the nearest is audio_url",
+			Remedy: "rename audio_ur to audio_url",
+		},
+		{
+			Member: "audio_url",
+			Code:   catalog.MissingMember,
+			Reason: "audio_url is missing; sync/react-1 requires it",
+			Remedy: "set audio_url to the name of an audio file or an https URL",
+		},
+		{
+			Member: "emotion",
+			Code:   catalog.BadValue,
+			Reason: `emotion is "joyful"; sync/react-1 takes happy, angry, sad, neutral, disgusted or surprised`,
+			Remedy: "set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out",
+		},
+		{
+			Member: "model_mode",
+			Code:   catalog.BadValue,
+			Reason: "model_mode is 3; sync/react-1 takes lips, face or head",
+			Remedy: "set model_mode to lips, face or head, or leave it out",
+		},
+		{
+			Member: "temperature",
+			Code:   catalog.BadValue,
+			Reason: "temperature is 2; sync/react-1 takes a number from 0 to 1",
+			Remedy: "set temperature to a number from 0 to 1, or leave it out",
+		},
+		{
+			Member: "video_url",
+			Code:   catalog.MissingMember,
+			Reason: "video_url is missing; sync/react-1 requires it",
+			Remedy: "set video_url to the name of a video file or an https URL",
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A default is never filled in: what is required and has one is missing.
+func TestValidateMissing(t *testing.T) {
+	tests := map[string][]string{
+		react1:     {"audio_url", "video_url"},
+		lipsync:    {"audio_url", "video_url"},
+		liveAvatar: {"audio_url", "image_url", "prompt"},
+		happyhorse: {"image_url_1", "prompt"},
+	}
+	for id, want := range tests {
+		var got []string
+		for _, p := range model(t, id).Validate(nil) {
+			if p.Code != catalog.MissingMember {
+				t.Errorf("%s: %+v", id, p)
+			}
+			got = append(got, p.Member)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", id, diff)
+		}
+	}
+}
+
+func TestValidateTheInputAsAWhole(t *testing.T) {
+	got := model(t, fifth).Validate(map[string]any{"portrait": "anna.png", "strength": 1.0})
+	want := []string{"input", "mood", "speech"}
+	var members []string
+	for _, p := range got {
+		members = append(members, p.Member)
+	}
+	if diff := cmp.Diff(want, members); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+	if want := "the input as a whole breaks minProperties of the schema of acme/talker-2.1/portrait"; got[0].Reason != want {
+		t.Errorf("got %q, want %q", got[0].Reason, want)
+	}
+}
+
+// The validator panics or takes long over some of these.
+func TestValidateRefusesNumbersOutOfReach(t *testing.T) {
+	numbers := []any{
+		json.Number("1e400"), json.Number("1e-400"), json.Number("1e999999999999"), json.Number("-1e-999999999"),
+		json.Number("0." + strings.Repeat("0", 100_000) + "1"), json.Number("1." + strings.Repeat("0", 100_000) + "1"),
+		json.Number("seven"), json.Number(""),
+		math.Inf(1), math.NaN(), int64(1), []string{"a"},
+	}
+	for _, number := range numbers {
+		for _, value := range []any{number, []any{number}, map[string]any{"n": number}} {
+			input := with(t, fifth, `{}`, decodeFloat)
+			input["note"] = value
+			problems := model(t, fifth).Validate(input)
+			if len(problems) != 1 || problems[0].Member != "note" || problems[0].Code != catalog.BadValue {
+				t.Errorf("%.30v: got %+v", value, problems)
+			}
+		}
+	}
+}
+
+func TestValidateOptions(t *testing.T) {
+	m := model(t, liveAvatar)
+	if problems := m.ValidateOptions(map[string]any{"num_clips": 3}); len(problems) > 0 {
+		t.Errorf("a preset without prompt and media: %+v", problems)
+	}
+	if problems := m.ValidateOptions(nil); len(problems) > 0 {
+		t.Errorf("an empty preset: %+v", problems)
+	}
+	got := m.ValidateOptions(map[string]any{"image_url": "anna.png", "audio_ur": "talk.wav", "num_clips": 101.0, "promt": "Hello"})
+	const options = "which takes frames_per_clip, guidance_scale, num_clips, prompt and seed"
+	want := []catalog.Problem{
+		{
+			Member: "audio_ur",
+			Code:   catalog.UnknownMember,
+			Reason: "audio_ur is no option of community/live-avatar, " + options,
+			Remedy: "remove audio_ur",
+		},
+		{
+			Member: "image_url",
+			Code:   catalog.MediaInPreset,
+			Reason: "image_url takes media; a preset sets options alone",
+			Remedy: "remove image_url from the preset: the dropped files are its media",
+		},
+		{
+			Member: "num_clips",
+			Code:   catalog.BadValue,
+			Reason: "num_clips is 101; community/live-avatar takes a whole number from 1 to 100",
+			Remedy: "set num_clips to a whole number from 1 to 100, or leave it out",
+		},
+		{
+			Member: "promt",
+			Code:   catalog.UnknownMember,
+			Reason: "promt is no option of community/live-avatar, " + options + "; the nearest is prompt",
+			Remedy: "rename promt to prompt",
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Whatever a job.json holds: no panic, one problem a member, sorted, short,
+// and nothing of a URL's query.
+func TestValidateAnything(t *testing.T) {
+	const secret = "X-Amz-Signature"
+	models := []*catalog.Model{model(t, react1), model(t, liveAvatar), model(t, happyhorse), model(t, fifth)}
+	texts := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"happy", "5", "null", "https://example.com/a.mp4?" + secret + "=1", strings.Repeat("长", 3000)}))
+	scalars := []*rapid.Generator[any]{
+		rapid.Just[any](nil), texts.AsAny(), rapid.Bool().AsAny(), rapid.Float64().AsAny(), rapid.Int().AsAny(),
+		rapid.Map(rapid.StringMatching(`-?[0-9]{1,12}(\.[0-9]{1,5})?(e-?[0-9]{1,9})?`), func(s string) any { return json.Number(s) }),
+	}
+	scalar := rapid.OneOf(scalars...)
+	value := rapid.OneOf(scalar, rapid.SliceOfN(scalar, 0, 3).AsAny(), rapid.MapOfN(rapid.String(), scalar, 0, 3).AsAny())
+	rapid.Check(t, func(t *rapid.T) {
+		m := rapid.SampledFrom(models).Draw(t, "model")
+		var names []string
+		for _, p := range m.MediaProperties() {
+			names = append(names, p.Name)
+		}
+		for _, o := range m.Options() {
+			names = append(names, o.Name)
+		}
+		input := rapid.MapOfN(rapid.OneOf(rapid.SampledFrom(names), texts), value, 0, 6).Draw(t, "input")
+		for _, problems := range [][]catalog.Problem{m.Validate(input), m.ValidateOptions(input)} {
+			for i, p := range problems {
+				if i > 0 && problems[i-1].Member > p.Member {
+					t.Errorf("%q comes before %q", problems[i-1].Member, p.Member)
+				}
+				text := p.Member + p.Reason + p.Remedy
+				if strings.Contains(text, secret) || len(text) > 2000 || strings.ContainsAny(text, "\n\x00") {
+					t.Errorf("bad text %q", text)
+				}
+				if p.Code == "" || p.Reason == "" || p.Remedy == "" {
+					t.Errorf("incomplete: %+v", p)
+				}
+			}
+		}
+	})
+}
+
+// One wrong letter in the name of an option, and the problem names the option.
+func TestValidateTypos(t *testing.T) {
+	models := []*catalog.Model{model(t, react1), model(t, lipsync), model(t, liveAvatar), model(t, fifth)}
+	rapid.Check(t, func(t *rapid.T) {
+		m := rapid.SampledFrom(models).Draw(t, "model")
+		name := rapid.SampledFrom(m.Options()).Draw(t, "option").Name
+		at := rapid.IntRange(0, len(name)-1).Draw(t, "at")
+		typo := name[:at] + rapid.SampledFrom([]string{"", "x", "-"}).Draw(t, "instead") + name[at+1:]
+		if len(typo) < 4 {
+			t.Skip("too short to tell")
+		}
+		problems := m.ValidateOptions(map[string]any{typo: 1})
+		if len(problems) != 1 || problems[0].Remedy != "rename "+typo+" to "+name {
+			t.Errorf("%s: %+v", typo, problems)
+		}
+	})
+}

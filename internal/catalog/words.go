@@ -1,0 +1,221 @@
+package catalog
+
+import (
+	"encoding/json"
+	"math/big"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/agnivade/levenshtein"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+)
+
+const (
+	// maxShown is how much of a wrong value or name a reason repeats, in code
+	// points.
+	maxShown = 60
+
+	// minContained is how long a name must be, in bytes, to count as near to one
+	// that contains it: audio is meant to be audio_url, but v2 says too little.
+	minContained = 4
+
+	// maxCompared bounds the work of comparing a stranger's name with known ones.
+	maxCompared = 200
+)
+
+// allowed says in words what a known property takes.
+func (m *Model) allowed(name string) string {
+	if p, ok := m.mediaProperty(name); ok {
+		return "the name of " + kindWords[p.Kind] + " file or an https URL"
+	}
+	s := m.schema.Properties[name]
+	if s.Enum != nil {
+		return oneOf(s.Enum.Values)
+	}
+	words := "a value"
+	if s.Types != nil {
+		var kinds []string
+		for _, t := range s.Types.ToStrings() {
+			kinds = append(kinds, typeWords[t])
+		}
+		words = list(kinds, "or")
+	}
+	words += limits(s)
+	if s.MultipleOf != nil {
+		words += " that is a multiple of " + ratio(s.MultipleOf)
+	}
+	rule := textRuleOf(s)
+	if s.MaxLength != nil {
+		words += " of at most " + thousands(*s.MaxLength) + " characters"
+	}
+	if rule.maxChinese > 0 {
+		words += " (" + thousands(rule.maxChinese) + " if it is Chinese)"
+	}
+	if rule.notBlank {
+		words += " that is not blank"
+	}
+	return words
+}
+
+// typeWords says what a value of a JSON type is.
+var typeWords = map[string]string{
+	"string":  "a text",
+	"integer": "a whole number",
+	"number":  "a number",
+	"boolean": "true or false",
+	"array":   "a list",
+	"object":  "an object",
+	"null":    "null",
+}
+
+// limits says within which numbers a property's value lies, with a space before
+// it, or nothing.
+func limits(s *jsonschema.Schema) string {
+	switch {
+	case s.Minimum != nil && s.Maximum != nil:
+		return " from " + ratio(s.Minimum) + " to " + ratio(s.Maximum)
+	case s.Minimum != nil:
+		return " of at least " + ratio(s.Minimum)
+	case s.Maximum != nil:
+		return " of at most " + ratio(s.Maximum)
+	}
+	return ""
+}
+
+// oneOf says the values of an enumeration, as a range where they are whole
+// numbers without a gap.
+func oneOf(values []any) string {
+	words := make([]string, len(values))
+	run := len(values) > 2
+	for i, v := range values {
+		words[i] = show(v)
+		if s, ok := v.(string); ok {
+			words[i] = s
+		}
+		n, ok := v.(json.Number)
+		run = run && ok && number(n) == number(values[0])+float64(i)
+	}
+	if run {
+		return "a whole number from " + words[0] + " to " + words[len(words)-1]
+	}
+	return list(words, "or")
+}
+
+func isWholeNumber(s *jsonschema.Schema) bool {
+	return s.Types != nil && s.Types.String() == "[integer]"
+}
+
+func textRuleOf(s *jsonschema.Schema) textRule {
+	for _, extension := range s.Extensions {
+		if rule, ok := extension.(*textRule); ok {
+			return *rule
+		}
+	}
+	return textRule{}
+}
+
+// show says what a value is: bounded, on one line, and without the query of a
+// URL, which may be a secret.
+func show(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return strconv.FormatBool(v)
+	case string:
+		if strings.Contains(v, "://") {
+			return "a URL"
+		}
+		if isBlank(v) {
+			return "blank"
+		}
+		return strconv.Quote(shorten(v))
+	case json.Number:
+		return shorten(v.String())
+	case float64:
+		return shorten(strconv.FormatFloat(v, 'f', -1, 64))
+	case int:
+		return strconv.Itoa(v)
+	case []any:
+		return "a list"
+	case map[string]any:
+		return "an object"
+	}
+	return "no JSON value"
+}
+
+// showName says a member's name as it is, or as show does where it is no plain
+// word.
+func showName(name string) string {
+	strange := func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_-.", r)
+	}
+	if name == "" || len(name) > maxShown || strings.ContainsFunc(name, strange) {
+		return show(name)
+	}
+	return name
+}
+
+func shorten(s string) string {
+	shown := 0
+	for i := range s {
+		if shown == maxShown {
+			return s[:i] + "…"
+		}
+		shown++
+	}
+	return s
+}
+
+// list joins words with commas, and the last two with and or or.
+func list(words []string, last string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	n := len(words) - 1
+	return strings.Join(words[:n], ", ") + " " + last + " " + words[n]
+}
+
+func thousands(n int) string { return message.NewPrinter(language.English).Sprintf("%d", n) }
+
+func ratio(r *big.Rat) string {
+	f, _ := r.Float64()
+	return strconv.FormatFloat(f, 'f', -1, 64)
+}
+
+// Nearest returns the known name that a wrong one was most likely meant to be,
+// the first of equals: at most a third of the longer one's letters differ, or
+// one contains the other. It returns "" when there is none.
+func Nearest(name string, known []string) string {
+	if len(name) > maxCompared {
+		return ""
+	}
+	best, least := "", 0
+	wrong := fold(name)
+	for _, k := range known {
+		right := fold(k)
+		short, long := wrong, right
+		if len(short) > len(long) {
+			short, long = long, short
+		}
+		distance := levenshtein.ComputeDistance(wrong, right)
+		near := distance <= max(1, len(long)/3) || len(short) >= minContained && strings.Contains(long, short)
+		if near && (best == "" || distance < least) {
+			best, least = k, distance
+		}
+	}
+	return best
+}
+
+// fold makes names alike that differ in case or in how their words are joined.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune("-/.", r) {
+			return '_'
+		}
+		return unicode.ToLower(r)
+	}, name)
+}

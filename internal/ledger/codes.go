@@ -1,0 +1,183 @@
+package ledger
+
+import "strings"
+
+// Code names why a name, file or take is in its state: a closed list, so that
+// a program can act on it. docs/codes.md is its table for people.
+type Code string
+
+const (
+	WaitingForAudio    Code = "waiting_for_audio"
+	WaitingForVisual   Code = "waiting_for_video_or_image"
+	WaitingForManifest Code = "waiting_for_job_json"
+	WaitingForFiles    Code = "waiting_for_files"
+	WaitingForMatch    Code = "waiting_for_match"
+
+	Ambiguous         Code = "ambiguous"
+	UnknownSuffix     Code = "unknown_suffix"
+	StrayManifest     Code = "job_json_outside_job_folder"
+	NameTooLong       Code = "name_too_long"
+	InvalidJSON       Code = "invalid_json"
+	InvalidPreset     Code = "invalid_preset"
+	UnknownMember     Code = "unknown_member"
+	MissingMember     Code = "missing_member"
+	BadValue          Code = "bad_value"
+	UnknownModel      Code = "unknown_model"
+	ModelMismatch     Code = "model_takes_other_media"
+	MediaInPreset     Code = "media_in_preset"
+	FileMissing       Code = "file_missing"
+	FileEmpty         Code = "empty_file"
+	FileMismatch      Code = "wrong_content"
+	FileDamaged       Code = "damaged_file"
+	NoVideoTrack      Code = "no_video_track"
+	NoAudioTrack      Code = "no_audio_track"
+	WrongKind         Code = "wrong_kind"
+	WrongFormat       Code = "wrong_format"
+	TooLong           Code = "too_long"
+	TooLarge          Code = "too_large"
+	TooSmall          Code = "too_small"
+	RefusedByRunComfy Code = "refused_by_runcomfy"
+
+	Throttled       Code = "throttled"
+	Unreachable     Code = "unreachable"
+	TokenMissing    Code = "token_missing"
+	TokenUnreadable Code = "token_unreadable"
+	TokenRefused    Code = "token_refused"
+	NoBalance       Code = "no_balance"
+	AccountRefused  Code = "account_refused"
+
+	FilesGone Code = "files_gone"
+
+	RequestLost        Code = "request_lost"
+	QueuedTooLong      Code = "queued_too_long"
+	RanTooLong         Code = "ran_too_long"
+	JobFailed          Code = "job_failed"
+	NoOutput           Code = "no_output"
+	OutputRefused      Code = "output_refused"
+	OutputTooLarge     Code = "output_too_large"
+	OutputChanged      Code = "output_changed"
+	OutputOccupied     Code = "output_occupied"
+	ResultUnavailable  Code = "result_unavailable"
+	OutputUnavailable  Code = "output_unavailable"
+	StorageUnavailable Code = "storage_unavailable"
+	ExecutionFailed    Code = "execution_failed"
+	ExecutionTimedOut  Code = "execution_timed_out"
+	ExecutionStopped   Code = "execution_stopped"
+
+	CancelledByDeletion Code = "cancelled_by_deletion"
+	CancelledByStop     Code = "cancelled_by_stop"
+	JobCancelled        Code = "job_cancelled"
+	TooLateToCancel     Code = "too_late_to_cancel"
+
+	OutcomeUnknown    Code = "outcome_unknown"
+	SubmitInterrupted Code = "submit_interrupted"
+)
+
+// CodeInfo is a row of the table of codes.
+type CodeInfo struct {
+	Code    Code
+	State   State  // the state it stands with
+	Meaning string // one sentence
+	Remedy  string // one sentence; NAME stands for the job's name
+}
+
+// Ways to act that several codes share.
+const (
+	redrive   = "Mend the cause, then run `lipdrop redrive NAME` (or `aws stepfunctions redrive-execution` with the execution of links.execution): it goes on where it failed and submits nothing again."
+	lookFirst = "Look on RunComfy's page whether the job runs there; dropping a file of it again submits it again, and may charge again."
+	byItself  = "Nothing to do: it is tried again by itself for about a day."
+	dropAgain = "Drop a file that is right under the same key."
+	fixJSON   = "Mend the file and drop it again."
+	deleteOne = "Delete all of them but one."
+)
+
+// Codes returns the whole list.
+func Codes() []CodeInfo {
+	return []CodeInfo{
+		{WaitingForAudio, Waiting, "A video or image is there, but no audio with the same name.", "Drop the audio beside it, with the same name."},
+		{WaitingForVisual, Waiting, "An audio is there, but no video or image with the same name.", "Drop the video or image beside it, with the same name."},
+		{WaitingForManifest, Waiting, "A .job folder has files, but no job.json.", "Drop the folder's job.json."},
+		{WaitingForFiles, Waiting, "job.json names files that are not there yet.", "Drop the missing files, or mend the names in job.json."},
+		{WaitingForMatch, Waiting, "No file matches the audio's wildcard in job.json yet.", "Drop a file that matches, or mend the wildcard."},
+
+		{Ambiguous, Rejected, "Two files could play the same role, and guessing costs money.", deleteOne},
+		{UnknownSuffix, Rejected, "The file's suffix is none of a video, an audio or an image.", "Convert the file to one of the suffixes that the reason lists."},
+		{StrayManifest, Rejected, "A job.json counts only directly in a folder whose name ends in .job.", "Put it and its files into such a folder."},
+		{NameTooLong, Rejected, "A key made from the name would pass the 1,024 bytes that S3 allows.", "Shorten the name of the file or of its folders."},
+		{InvalidJSON, Rejected, "A job.json or preset.json is not JSON, or not of the right form.", fixJSON},
+		{InvalidPreset, Rejected, "The preset.json that counts for the pair is not right.", "Mend the preset, then drop a file of the pair again."},
+		{UnknownMember, Rejected, "A member is not one that the file or the model knows.", fixJSON},
+		{MissingMember, Rejected, "A member that the model requires is not set.", fixJSON},
+		{BadValue, Rejected, "A member has a value that the model does not take.", fixJSON},
+		{UnknownModel, Rejected, "The model is not in the catalogue.", fixJSON},
+		{ModelMismatch, Rejected, "The model takes other media than the pair has.", "Set a model that takes them in a preset.json, or remove the preset; then drop a file of the pair again."},
+		{MediaInPreset, Rejected, "A preset names media, which the pairs that it counts for bring along.", "Remove the member from the preset, then drop a file of the pair again."},
+		{FileMissing, Rejected, "job.json names a file of another folder that is not there.", "Drop that file, then job.json again."},
+		{FileEmpty, Rejected, "A file has no bytes.", dropAgain},
+		{FileMismatch, Rejected, "A file is not what its suffix says.", "Give the file its right suffix, or convert it."},
+		{FileDamaged, Rejected, "A file cannot be read to its end.", "Export the file again and drop it again."},
+		{NoVideoTrack, Rejected, "A video file has no video track.", "Export the file with its picture and drop it again."},
+		{NoAudioTrack, Rejected, "An audio file has no audio track.", "Export the file with its sound and drop it again."},
+		{WrongKind, Rejected, "A file is of another kind than the model takes there.", fixJSON},
+		{WrongFormat, Rejected, "A file is of a format that the model does not take.", "Convert the file to a format that the reason lists."},
+		{TooLong, Rejected, "A file is longer than the model takes.", "Cut the file and drop it again."},
+		{TooLarge, Rejected, "A file has more bytes than the model takes.", "Compress the file and drop it again."},
+		{TooSmall, Rejected, "An image has fewer pixels than the model takes.", "Drop a larger image."},
+		{RefusedByRunComfy, Rejected, "RunComfy refused this job's input; nothing was charged.", "Mend what the reason names, then drop a file of the job again."},
+
+		{Throttled, Held, "RunComfy takes no more jobs at the moment; nothing was charged.", byItself},
+		{Unreachable, Held, "RunComfy could not be reached; nothing was sent and nothing was charged.", byItself},
+		{TokenMissing, Held, "No RunComfy token is set.", "Set the token with `aws secretsmanager put-secret-value`, as the stack's outputs show; the job is then submitted by itself."},
+		{TokenUnreadable, Held, "The secret that holds the RunComfy token could not be read.", "Look at the secret and at the function's permission to read it; the job is then submitted by itself."},
+		{TokenRefused, Held, "RunComfy refused the token.", "Set a valid token with `aws secretsmanager put-secret-value`, as the stack's outputs show; the job is then submitted by itself."},
+		{NoBalance, Held, "The RunComfy account has no balance.", "Top up the account on RunComfy's page; the job is then submitted by itself."},
+		{AccountRefused, Held, "RunComfy refused the account.", "Look at the account on RunComfy's page; once it is mended the job is submitted by itself."},
+
+		{FilesGone, Withdrawn, "The files were deleted before a job was submitted.", "Nothing to do; drop them again to start the job."},
+
+		{RequestLost, Failed, "RunComfy does not know the request any more.", lookFirst},
+		{QueuedTooLong, Failed, "The job did not start within QueueHours.", "If the reason says that it was cancelled, nothing was charged: drop a file again to submit it anew. Otherwise run `lipdrop redrive NAME`."},
+		{RanTooLong, Failed, "The job started and did not end within MaxHours.", redrive},
+		{JobFailed, Failed, "RunComfy ran the job and reports that it failed.", "Mend what the reason names, then drop a file again to submit it anew."},
+		{NoOutput, Failed, "RunComfy reports success, but no output.", redrive},
+		{OutputRefused, Failed, "The output lies at an address that is not allowed.", "If the address is to be trusted, add it to OutputOrigins, then run `lipdrop redrive NAME`."},
+		{OutputTooLarge, Failed, "The output is larger than MaxOutputGiB.", "Raise MaxOutputGiB, then run `lipdrop redrive NAME`."},
+		{OutputChanged, Failed, "The output kept changing while it was copied.", redrive},
+		{OutputOccupied, Failed, "Another object lies where the output belongs; nothing is overwritten.", redrive},
+		{ResultUnavailable, Failed, "RunComfy did not tell the result for hours.", redrive},
+		{OutputUnavailable, Failed, "The output could not be fetched for hours.", redrive},
+		{StorageUnavailable, Failed, "S3 did not take the output for hours.", redrive},
+		{ExecutionFailed, Failed, "The execution failed with an error of its own.", redrive},
+		{ExecutionTimedOut, Failed, "The execution passed its timeout.", redrive},
+		{ExecutionStopped, Failed, "The execution was stopped, but RunComfy could not cancel the job any more.", "The job is paid for: run `lipdrop redrive NAME` to have its result archived all the same."},
+
+		{CancelledByDeletion, Cancelled, "A dropped file was deleted, and the job was cancelled at RunComfy before it started.", "Nothing to do; drop the files again to start the job anew."},
+		{CancelledByStop, Cancelled, "The execution was stopped, and the job was cancelled at RunComfy before it started.", "Nothing to do; drop a file again to start the job anew."},
+		{JobCancelled, Cancelled, "RunComfy reports that the job was cancelled.", "Drop a file again to submit it anew."},
+		{TooLateToCancel, InProgress, "A dropped file was deleted, but RunComfy could not cancel the job any more.", "Nothing to do: the job is paid for, and its result is archived."},
+
+		{OutcomeUnknown, Unknown, "The job was sent, but RunComfy's answer does not tell whether it was taken.", lookFirst},
+		{SubmitInterrupted, Unknown, "The submit function stopped between claiming the take and learning RunComfy's answer.", lookFirst},
+	}
+}
+
+// Remedy returns what the table says to do, with the name filled in.
+func (c Code) Remedy(name string) string {
+	for _, info := range Codes() {
+		if info.Code == c {
+			return strings.ReplaceAll(info.Remedy, "NAME", quoted(name))
+		}
+	}
+	return ""
+}
+
+// quoted returns a name as a person types it into a shell.
+func quoted(name string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-", r)
+	}
+	if strings.IndexFunc(name, func(r rune) bool { return !plain(r) }) < 0 {
+		return name
+	}
+	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+}

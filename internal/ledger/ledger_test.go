@@ -1,0 +1,337 @@
+package ledger_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/s3test"
+)
+
+const machine = "arn:aws:states:eu-central-1:123456789012:stateMachine:lipdrop"
+
+var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+func newStore(bucket *s3test.Bucket) *ledger.Store {
+	return &ledger.Store{S3: bucket, Bucket: "b", MachineARN: machine, Now: func() time.Time { return noon }}
+}
+
+func claim(t *testing.T, s *ledger.Store, name, take string) ledger.Record {
+	t.Helper()
+	rec, ok, err := s.Claim(t.Context(), ledger.Record{Name: name, Take: take, State: ledger.Submitting, Model: "m/m"})
+	if err != nil || !ok {
+		t.Fatalf("claim: %v, %v", ok, err)
+	}
+	return rec
+}
+
+func to(state ledger.State) func(*ledger.Record) error {
+	return func(r *ledger.Record) error {
+		r.State = state
+		return nil
+	}
+}
+
+func TestOneOfAHundredClaimsWins(t *testing.T) {
+	s := newStore(&s3test.Bucket{})
+	var mu sync.Mutex
+	var wins int
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			_, ok, err := s.Claim(t.Context(), ledger.Record{Name: "ads/talk", Take: "t1", State: ledger.Submitting})
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if ok {
+				wins++
+			}
+		})
+	}
+	wg.Wait()
+	if wins != 1 {
+		t.Errorf("%d claims won, want 1", wins)
+	}
+}
+
+func TestClaimWhoseAnswerIsLost(t *testing.T) {
+	b := &s3test.Bucket{}
+	retrying := newStore(b)
+	retrying.S3 = retryOnce{b}
+	b.After = func(op, _ string) error {
+		if op == "PutObject" {
+			b.After = nil
+			return s3test.ErrLost
+		}
+		return nil
+	}
+	rec, ok, err := retrying.Claim(t.Context(), ledger.Record{Name: "n", Take: "t", State: ledger.Submitting})
+	if err != nil || !ok {
+		t.Fatalf("claim whose first answer was lost: %v, %v", ok, err)
+	}
+	b.After = func(op, _ string) error {
+		if op == "PutObject" {
+			b.After = nil
+			return s3test.ErrLost
+		}
+		return nil
+	}
+	rec, err = retrying.UpdateFrom(t.Context(), rec, func(r *ledger.Record) error {
+		r.State, r.RequestID = ledger.Submitted, "r1"
+		return nil
+	})
+	if err != nil || rec.RequestID != "r1" {
+		t.Fatalf("update whose first answer was lost: %+v, %v", rec, err)
+	}
+	if _, err := retrying.UpdateFrom(t.Context(), rec, to(ledger.InQueue)); err != nil {
+		t.Errorf("the update after it: %v", err)
+	}
+}
+
+func TestAnswersOfS3ToAWrite(t *testing.T) {
+	tests := []struct {
+		name    string
+		status  int // of the first write
+		wantErr bool
+	}{
+		{"409 is a lost race", http.StatusConflict, false},
+		{"412 is a lost race", http.StatusPreconditionFailed, false},
+		{"503 is an error, and nothing is written", http.StatusServiceUnavailable, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := &s3test.Bucket{}
+			s := newStore(b)
+			rec := claim(t, s, "n", "t")
+			b.Before = func(op, _ string) error {
+				if op != "PutObject" {
+					return nil
+				}
+				b.Before = nil
+				return s3test.Error(tt.status, "SlowDown")
+			}
+			_, err := s.UpdateFrom(t.Context(), rec, to(ledger.Submitted))
+			if (err != nil) != tt.wantErr {
+				t.Errorf("update: %v, want an error: %v", err, tt.wantErr)
+			}
+			got, err := s.Get(t.Context(), "n", "t")
+			want := ledger.Submitted
+			if tt.wantErr {
+				want = ledger.Submitting
+			}
+			if err != nil || got.State != want {
+				t.Errorf("record is %s, %v; want %s", got.State, err, want)
+			}
+		})
+	}
+}
+
+func TestUpdateDecidesAgainAfterALostRace(t *testing.T) {
+	b := &s3test.Bucket{}
+	s := newStore(b)
+	rec := claim(t, s, "n", "t")
+	if _, err := s.Update(t.Context(), "n", "t", to(ledger.Submitted)); err != nil {
+		t.Fatal(err)
+	}
+	// rec is what stood before: its ETag is old.
+	var seen []ledger.State
+	_, err := s.UpdateFrom(t.Context(), rec, func(r *ledger.Record) error {
+		seen = append(seen, r.State)
+		if r.State == ledger.Submitted {
+			r.State = ledger.InQueue
+		} else {
+			r.State = ledger.Unknown
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]ledger.State{ledger.Submitting, ledger.Submitted}, seen); diff != "" {
+		t.Error(diff)
+	}
+	if got, _ := s.Get(t.Context(), "n", "t"); got.State != ledger.InQueue {
+		t.Errorf("record is %s", got.State)
+	}
+}
+
+func TestReleasedTakeCanBeClaimedAgain(t *testing.T) {
+	s := newStore(&s3test.Bucket{})
+	rec := claim(t, s, "n", "t")
+	if err := s.Release(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	claim(t, s, "n", "t")
+}
+
+func TestIllegalTransition(t *testing.T) {
+	s := newStore(&s3test.Bucket{})
+	rec := claim(t, s, "n", "t")
+	for _, state := range []ledger.State{ledger.Submitted, ledger.Succeeded} {
+		var err error
+		if rec, err = s.UpdateFrom(t.Context(), rec, to(state)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, state := range []ledger.State{ledger.Cancelled, ledger.Failed, ledger.Unknown, ledger.InQueue, ledger.Submitting} {
+		_, err := s.UpdateFrom(t.Context(), rec, to(state))
+		var illegal *ledger.ErrTransition
+		if !errors.As(err, &illegal) {
+			t.Errorf("succeeded became %s: %v", state, err)
+		}
+	}
+}
+
+// Whatever is written, in whatever order, a take that has succeeded stays so,
+// and a claim that was submitted never becomes unknown.
+func TestTransitionsByRapid(t *testing.T) {
+	states := []ledger.State{
+		ledger.Submitting, ledger.Submitted, ledger.InQueue, ledger.InProgress, ledger.Archiving,
+		ledger.Succeeded, ledger.Failed, ledger.Cancelled, ledger.Unknown,
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		at := ledger.Submitting
+		var path []ledger.State
+		for range rapid.IntRange(1, 20).Draw(t, "steps") {
+			next := rapid.SampledFrom(states).Draw(t, "next")
+			if at.CanBecome(next) {
+				if at == ledger.Succeeded && next != ledger.Succeeded || at == ledger.Cancelled && next != ledger.Cancelled {
+					t.Fatalf("%s became %s", at, next)
+				}
+				at = next
+				path = append(path, at)
+			}
+		}
+		if slices.Contains(path, ledger.Submitted) && at == ledger.Unknown {
+			t.Fatalf("a submitted take became unknown: %v", path)
+		}
+	})
+}
+
+func TestNamesAndTakes(t *testing.T) {
+	s := newStore(&s3test.Bucket{})
+	for _, id := range [][2]string{{"a/talk", "t1"}, {"a/talk", "t2"}, {"a/talk.de", "t3"}, {"a/talk.fr", "t4"}, {"a/talking", "t5"}, {"a/talk/ü +%", "t6"}} {
+		claim(t, s, id[0], id[1])
+	}
+	takes, err := s.Takes(t.Context(), "a/talk")
+	if err != nil || len(takes) != 2 || takes[0].Take != "t1" || takes[1].Take != "t2" {
+		t.Errorf("takes: %+v, %v", takes, err)
+	}
+	for prefix, want := range map[string][]string{"a/talk.": {"a/talk.de", "a/talk.fr"}, "a/talk/": {"a/talk/ü +%"}} {
+		names, err := s.Names(t.Context(), prefix)
+		if diff := cmp.Diff(want, names); diff != "" || err != nil {
+			t.Errorf("names below %s: %s %v", prefix, diff, err)
+		}
+	}
+}
+
+func TestStatusOfATake(t *testing.T) {
+	s := newStore(&s3test.Bucket{})
+	rec := claim(t, s, "ads/it's", "20261121T120000Z-0123456789ab")
+	rec, err := s.UpdateFrom(t.Context(), rec, func(r *ledger.Record) error {
+		r.State, r.RequestID, r.Warnings = ledger.Submitted, "r1", []string{"w1"}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err = s.UpdateFrom(t.Context(), rec, func(r *ledger.Record) error {
+		r.State, r.Code, r.Reason = ledger.Failed, ledger.RanTooLong, "it ran for 25 h"
+		r.Outputs = []ledger.Output{{Key: "outbox/x.mp4"}}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PostTake(t.Context(), rec, "w2"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Posted(t.Context(), rec.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ledger.Posted{Order: rec.Take, Status: ledger.Status{
+		Name: "ads/it's", State: ledger.Failed, Code: "ran_too_long", Reason: "it ran for 25 h",
+		Remedy:   "Mend the cause, then run `lipdrop redrive 'ads/it'\\''s'` (or `aws stepfunctions redrive-execution` with the execution of links.execution): it goes on where it failed and submits nothing again.",
+		Warnings: []string{"w1", "w2"}, Take: rec.Take, RequestID: "r1", Model: "m/m", UpdatedAt: noon,
+		Outputs: []string{"outbox/x.mp4"},
+		Links: &ledger.Links{
+			Execution: "https://console.aws.amazon.com/states/home?region=eu-central-1#/v2/executions/details/arn:aws:states:eu-central-1:123456789012:execution:lipdrop:ads-it-s-20261121T120000Z-0123456789ab",
+			RunComfy:  "https://www.runcomfy.com/playground/m/m/api",
+			Outputs:   "s3://b/outbox/ads/it's/20261121T120000Z-0123456789ab/",
+		},
+	}}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(ledger.Posted{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The status ends at the newest take, and at the furthest state of it, in
+// whatever order its writers come.
+func TestPostTakeByRapid(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		s := newStore(&s3test.Bucket{})
+		path := []ledger.State{ledger.Submitted, ledger.InQueue, ledger.InProgress, ledger.Archiving, ledger.Succeeded}
+		var posts []ledger.Record
+		for take := range 3 {
+			for _, state := range path[:rapid.IntRange(1, len(path)).Draw(rt, "states")] {
+				posts = append(posts, ledger.Record{Name: "n", Take: fmt.Sprintf("20261121T12000%dZ-a", take), State: state})
+			}
+		}
+		newest := posts[len(posts)-1]
+		for _, rec := range rapid.Permutation(posts).Draw(rt, "order") {
+			if err := s.PostTake(t.Context(), rec); err != nil {
+				rt.Fatal(err)
+			}
+		}
+		got, err := s.Posted(t.Context(), "n")
+		if err != nil || got.Take != newest.Take || got.State != newest.State {
+			rt.Fatalf("status is about %s, %s; want %s, %s (%v)", got.Take, got.State, newest.Take, newest.State, err)
+		}
+	})
+}
+
+func TestPostOverAnotherStatusIsStale(t *testing.T) {
+	s := newStore(&s3test.Bucket{})
+	key := ledger.StatusKey("n")
+	before, err := s.Posted(t.Context(), "n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting := ledger.Status{Name: "n", State: ledger.Waiting, Code: ledger.WaitingForAudio}
+	if err := s.Post(t.Context(), key, waiting, "1", before); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Post(t.Context(), key, waiting, "1", before); !errors.Is(err, ledger.ErrStale) {
+		t.Errorf("a second post over nothing: %v", err)
+	}
+}
+
+func TestPostOfTheSameWritesNothing(t *testing.T) {
+	b := &s3test.Bucket{}
+	s := newStore(b)
+	st := ledger.Status{Name: "n", State: ledger.Waiting, Code: ledger.WaitingForAudio}
+	for range 3 {
+		over, err := s.Posted(t.Context(), "n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Post(t.Context(), ledger.StatusKey("n"), st, "1", over); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if puts := b.Calls()["PutObject"]; puts != 1 {
+		t.Errorf("%d writes, want 1", puts)
+	}
+}

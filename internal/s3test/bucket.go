@@ -1,0 +1,405 @@
+// Package s3test is an S3 bucket in memory, with the methods and the errors of
+// the SDK's client: conditional writes, ranges, listings and multipart uploads
+// behave as S3's. Package gateway's tests hold it to a real server.
+package s3test
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// Bucket is one bucket, whatever name it is asked by. The zero value is empty
+// and ready; its fields are set before use. It is safe for concurrent use.
+type Bucket struct {
+	// Now is the clock of LastModified. Defaults to time.Now.
+	Now func() time.Time
+
+	// Before is called before each operation, which an error of it ends
+	// without effect. After is called when it has taken effect: its error
+	// takes the answer's place, as when an answer is lost.
+	Before, After func(op, key string) error
+
+	mu       sync.Mutex
+	objects  map[string]*object
+	keys     []string // of objects, sorted: a listing begins in the middle
+	uploads  map[string]*upload
+	sequence int
+	calls    map[string]int
+}
+
+type object struct {
+	body         []byte
+	etag         string // in quotes
+	contentType  string
+	metadata     map[string]string
+	lastModified time.Time
+}
+
+type upload struct {
+	key   string
+	in    *s3.CreateMultipartUploadInput
+	parts map[int32][]byte
+}
+
+// Error returns an error as the client gives it for an HTTP status.
+func Error(status int, code string) error {
+	return &smithy.OperationError{ServiceID: "S3", OperationName: code, Err: &awshttp.ResponseError{
+		ResponseError: &smithyhttp.ResponseError{
+			Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}},
+			Err:      &smithy.GenericAPIError{Code: code, Message: code},
+		},
+	}}
+}
+
+// Calls returns how often each operation was called.
+func (b *Bucket) Calls() map[string]int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.calls)
+}
+
+// Keys returns every key, sorted.
+func (b *Bucket) Keys() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.keys)
+}
+
+// Object returns the body of an object, or false.
+func (b *Bucket) Object(key string) ([]byte, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o, ok := b.objects[key]
+	if !ok {
+		return nil, false
+	}
+	return slices.Clone(o.body), true
+}
+
+// Uploads returns how many multipart uploads are open.
+func (b *Bucket) Uploads() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.uploads)
+}
+
+// Set writes an object without any condition or hook.
+func (b *Bucket) Set(key string, body []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.store(key, body, "", nil)
+}
+
+// Remove deletes an object without any hook.
+func (b *Bucket) Remove(key string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drop(key)
+}
+
+func (b *Bucket) drop(key string) {
+	if i, ok := slices.BinarySearch(b.keys, key); ok {
+		b.keys = slices.Delete(b.keys, i, i+1)
+		delete(b.objects, key)
+	}
+}
+
+// operate runs one operation between the hooks.
+func (b *Bucket) operate(ctx context.Context, op, key string, effect func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if b.Before != nil {
+		if err := b.Before(op, key); err != nil {
+			return err
+		}
+	}
+	b.mu.Lock()
+	if b.calls == nil {
+		b.calls = map[string]int{}
+	}
+	b.calls[op]++
+	err := effect()
+	b.mu.Unlock()
+	if err == nil && b.After != nil {
+		err = b.After(op, key)
+	}
+	return err
+}
+
+func (b *Bucket) store(key string, body []byte, contentType string, metadata map[string]string) *object {
+	if b.objects == nil {
+		b.objects = map[string]*object{}
+	}
+	now := time.Now
+	if b.Now != nil {
+		now = b.Now
+	}
+	sum := md5.Sum(body)
+	o := &object{
+		body: body, etag: `"` + hex.EncodeToString(sum[:]) + `"`, contentType: contentType,
+		metadata: maps.Clone(metadata), lastModified: now().UTC().Truncate(time.Millisecond),
+	}
+	if i, ok := slices.BinarySearch(b.keys, key); !ok {
+		b.keys = slices.Insert(b.keys, i, key)
+	}
+	b.objects[key] = o
+	return o
+}
+
+// allowed judges the condition of a write.
+func (b *Bucket) allowed(key string, ifMatch, ifNoneMatch *string) error {
+	o, ok := b.objects[key]
+	switch {
+	case ifNoneMatch != nil && ok:
+		return Error(http.StatusPreconditionFailed, "PreconditionFailed")
+	case ifMatch != nil && !ok:
+		return Error(http.StatusNotFound, "NoSuchKey")
+	case ifMatch != nil && strings.Trim(*ifMatch, `"`) != strings.Trim(o.etag, `"`):
+		return Error(http.StatusPreconditionFailed, "PreconditionFailed")
+	}
+	return nil
+}
+
+// PutObject implements the client's method of that name.
+func (b *Bucket) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+	body, err := io.ReadAll(in.Body)
+	if err != nil {
+		return nil, err
+	}
+	out := &s3.PutObjectOutput{}
+	err = b.operate(ctx, "PutObject", *in.Key, func() error {
+		if err := b.allowed(*in.Key, in.IfMatch, in.IfNoneMatch); err != nil {
+			return err
+		}
+		out.ETag = aws.String(b.store(*in.Key, body, aws.ToString(in.ContentType), in.Metadata).etag)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetObject implements the client's method of that name.
+func (b *Bucket) GetObject(ctx context.Context, in *s3.GetObjectInput, _ ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
+	var out *s3.GetObjectOutput
+	err := b.operate(ctx, "GetObject", *in.Key, func() error {
+		o, ok := b.objects[*in.Key]
+		if !ok {
+			return Error(http.StatusNotFound, "NoSuchKey")
+		}
+		if in.IfMatch != nil && strings.Trim(*in.IfMatch, `"`) != strings.Trim(o.etag, `"`) {
+			return Error(http.StatusPreconditionFailed, "PreconditionFailed")
+		}
+		body := o.body
+		if in.Range != nil {
+			var first, last int
+			if n, err := fmt.Sscanf(*in.Range, "bytes=%d-%d", &first, &last); n < 2 || err != nil || first >= len(body) {
+				return Error(http.StatusRequestedRangeNotSatisfiable, "InvalidRange")
+			}
+			body = body[first:min(last+1, len(body))]
+		}
+		out = &s3.GetObjectOutput{
+			Body: io.NopCloser(bytes.NewReader(body)), ETag: aws.String(o.etag), Metadata: maps.Clone(o.metadata),
+			ContentLength: aws.Int64(int64(len(body))), LastModified: aws.Time(o.lastModified), ContentType: aws.String(o.contentType),
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// HeadObject implements the client's method of that name.
+func (b *Bucket) HeadObject(ctx context.Context, in *s3.HeadObjectInput, _ ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
+	var out *s3.HeadObjectOutput
+	err := b.operate(ctx, "HeadObject", *in.Key, func() error {
+		o, ok := b.objects[*in.Key]
+		if !ok {
+			return Error(http.StatusNotFound, "NotFound")
+		}
+		out = &s3.HeadObjectOutput{
+			ETag: aws.String(o.etag), Metadata: maps.Clone(o.metadata), ContentType: aws.String(o.contentType),
+			ContentLength: aws.Int64(int64(len(o.body))), LastModified: aws.Time(o.lastModified.Truncate(time.Second)),
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// DeleteObject implements the client's method of that name.
+func (b *Bucket) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ ...func(*s3.Options)) (*s3.DeleteObjectOutput, error) {
+	err := b.operate(ctx, "DeleteObject", *in.Key, func() error {
+		b.drop(*in.Key)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &s3.DeleteObjectOutput{}, nil
+}
+
+// maxKeys is the most that one page of a listing holds.
+const maxKeys = 1000
+
+// ListObjectsV2 implements the client's method of that name.
+func (b *Bucket) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, _ ...func(*s3.Options)) (*s3.ListObjectsV2Output, error) {
+	prefix, delimiter := aws.ToString(in.Prefix), aws.ToString(in.Delimiter)
+	after := aws.ToString(in.ContinuationToken)
+	limit := maxKeys
+	if in.MaxKeys != nil {
+		limit = min(limit, int(*in.MaxKeys))
+	}
+	encode := func(key string) *string {
+		if in.EncodingType == types.EncodingTypeUrl {
+			key = strings.ReplaceAll(url.QueryEscape(key), "%2F", "/")
+		}
+		return &key
+	}
+	out := &s3.ListObjectsV2Output{IsTruncated: aws.Bool(false), EncodingType: in.EncodingType}
+	err := b.operate(ctx, "ListObjectsV2", prefix, func() error {
+		last := ""
+		from, _ := slices.BinarySearch(b.keys, max(prefix, after))
+		for _, key := range b.keys[from:] {
+			if !strings.HasPrefix(key, prefix) {
+				break
+			}
+			shown, folder := key, false
+			if i := strings.Index(key[len(prefix):], delimiter); delimiter != "" && i >= 0 {
+				shown, folder = key[:len(prefix)+i+len(delimiter)], true
+			}
+			if shown <= after || shown == last {
+				continue
+			}
+			if len(out.Contents)+len(out.CommonPrefixes) == limit {
+				out.IsTruncated, out.NextContinuationToken = aws.Bool(true), aws.String(last)
+				break
+			}
+			if last = shown; folder {
+				out.CommonPrefixes = append(out.CommonPrefixes, types.CommonPrefix{Prefix: encode(shown)})
+				continue
+			}
+			o := b.objects[key]
+			out.Contents = append(out.Contents, types.Object{
+				Key: encode(key), ETag: aws.String(o.etag), Size: aws.Int64(int64(len(o.body))), LastModified: aws.Time(o.lastModified),
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+var errNoUpload = Error(http.StatusNotFound, "NoSuchUpload")
+
+// CreateMultipartUpload implements the client's method of that name.
+func (b *Bucket) CreateMultipartUpload(ctx context.Context, in *s3.CreateMultipartUploadInput, _ ...func(*s3.Options)) (*s3.CreateMultipartUploadOutput, error) {
+	var id string
+	err := b.operate(ctx, "CreateMultipartUpload", *in.Key, func() error {
+		b.sequence++
+		id = strconv.Itoa(b.sequence)
+		if b.uploads == nil {
+			b.uploads = map[string]*upload{}
+		}
+		b.uploads[id] = &upload{key: *in.Key, in: in, parts: map[int32][]byte{}}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &s3.CreateMultipartUploadOutput{UploadId: &id}, nil
+}
+
+// UploadPart implements the client's method of that name.
+func (b *Bucket) UploadPart(ctx context.Context, in *s3.UploadPartInput, _ ...func(*s3.Options)) (*s3.UploadPartOutput, error) {
+	body, err := io.ReadAll(in.Body)
+	if err != nil {
+		return nil, err
+	}
+	err = b.operate(ctx, "UploadPart", *in.Key, func() error {
+		u, ok := b.uploads[*in.UploadId]
+		if !ok {
+			return errNoUpload
+		}
+		u.parts[*in.PartNumber] = body
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &s3.UploadPartOutput{ETag: aws.String(fmt.Sprintf(`"part-%d"`, *in.PartNumber))}, nil
+}
+
+// CompleteMultipartUpload implements the client's method of that name.
+func (b *Bucket) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMultipartUploadInput, _ ...func(*s3.Options)) (*s3.CompleteMultipartUploadOutput, error) {
+	out := &s3.CompleteMultipartUploadOutput{}
+	err := b.operate(ctx, "CompleteMultipartUpload", *in.Key, func() error {
+		u, ok := b.uploads[*in.UploadId]
+		if !ok {
+			return errNoUpload
+		}
+		if err := b.allowed(*in.Key, in.IfMatch, in.IfNoneMatch); err != nil {
+			return err
+		}
+		var body []byte
+		for _, part := range in.MultipartUpload.Parts {
+			data, ok := u.parts[*part.PartNumber]
+			if !ok {
+				return Error(http.StatusBadRequest, "InvalidPart")
+			}
+			body = append(body, data...)
+		}
+		delete(b.uploads, *in.UploadId)
+		out.ETag = aws.String(b.store(u.key, body, aws.ToString(u.in.ContentType), u.in.Metadata).etag)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AbortMultipartUpload implements the client's method of that name.
+func (b *Bucket) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipartUploadInput, _ ...func(*s3.Options)) (*s3.AbortMultipartUploadOutput, error) {
+	err := b.operate(ctx, "AbortMultipartUpload", *in.Key, func() error {
+		if _, ok := b.uploads[*in.UploadId]; !ok {
+			return errNoUpload
+		}
+		delete(b.uploads, *in.UploadId)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &s3.AbortMultipartUploadOutput{}, nil
+}
+
+// ErrLost stands for an answer that got lost on its way.
+var ErrLost = errors.New("the connection broke before the answer came")
