@@ -9,7 +9,6 @@ import (
 type Progress struct {
 	Usual   time.Duration // how long a run of the model usually takes; 0 when not known
 	Elapsed time.Duration // since the job was submitted
-	Running time.Duration // since it was first seen in progress; 0 while it is queued
 
 	Queued   bool
 	Position int // how many are ahead in the queue; 0 when not told

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/transfer"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+// handler archives an ended job. Every step finds what an earlier run of it
+// has done, so that it may be run again at any time.
+type handler struct {
+	bucket string
+	ledger *ledger.Store
+	files  *drop.Bucket
+	s3     ledger.S3
+	api    *runcomfy.Client
+	token  *config.Token
+	copier *transfer.Copier
+
+	now   func() time.Time
+	sleep func(context.Context, time.Duration) error
+}
+
+const (
+	// lostAnswers and lostPause: a request that RunComfy does not know is lost
+	// after three such answers in a row over a minute.
+	lostAnswers = 3
+	lostPause   = 30 * time.Second
+
+	// reserve is kept of the function's time to abort an upload and to say why.
+	reserve = 15 * time.Second
+
+	// maxFailure bounds what is kept of RunComfy's own words, in runes.
+	maxFailure = 500
+)
+
+// handle archives the outputs of a job that has ended. Its errors are the
+// types of package workflow, bare.
+func (h *handler) handle(ctx context.Context, job workflow.Job) (workflow.Archived, error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, deadline.Add(-reserve), errors.New("the function's time is over"))
+		defer cancel()
+	}
+	archived, err := h.archive(ctx, job)
+	if err != nil {
+		slog.ErrorContext(ctx, "not archived", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "err", err)
+	}
+	return archived, err
+}
+
+func (h *handler) archive(ctx context.Context, job workflow.Job) (workflow.Archived, error) {
+	rec, err := h.ledger.Get(ctx, job.Name, job.Take)
+	if err != nil {
+		return workflow.Archived{}, storage(err)
+	}
+	if rec.State == ledger.Succeeded {
+		return h.done(ctx, rec)
+	}
+	result, err := h.result(ctx, job)
+	if err != nil {
+		return workflow.Archived{}, err
+	}
+	switch result.State {
+	case runcomfy.ResultFailed:
+		reason := "RunComfy reports: " + failure(result)
+		if err := h.end(ctx, job, result, ledger.Failed, ledger.JobFailed, reason); err != nil {
+			return workflow.Archived{}, err
+		}
+		return workflow.Archived{}, &workflow.JobFailed{Failure: workflow.Failure{Message: reason}}
+	case runcomfy.ResultCancelled:
+		reason := "RunComfy reports that the job was cancelled"
+		if err := h.end(ctx, job, result, ledger.Cancelled, ledger.JobCancelled, reason); err != nil {
+			return workflow.Archived{}, err
+		}
+		return workflow.Archived{}, &workflow.JobCancelled{Failure: workflow.Failure{Message: reason}}
+	}
+	rec, err = h.ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+		if r.State.CanBecome(ledger.Archiving) {
+			r.State = ledger.Archiving
+		}
+		if r.Times.Archiving.IsZero() {
+			r.Times.Archiving = h.clock()
+		}
+		return nil
+	})
+	if err != nil {
+		return workflow.Archived{}, storage(err)
+	}
+	if len(result.Outputs) == 0 {
+		return workflow.Archived{}, &workflow.NoOutput{Failure: workflow.Failuref("RunComfy reports success of request %s without an output", job.RequestID)}
+	}
+	var outputs []ledger.Output
+	var warnings []string
+	for i, address := range result.Outputs {
+		output, doubts, err := h.copy(ctx, rec, i, address)
+		if err != nil {
+			return workflow.Archived{}, err
+		}
+		outputs, warnings = append(outputs, output), append(warnings, doubts...)
+	}
+	return h.succeed(ctx, rec, result, outputs, warnings)
+}
+
+// result asks RunComfy how the job ended. That alone is definitive.
+func (h *handler) result(ctx context.Context, job workflow.Job) (runcomfy.Result, error) {
+	var result runcomfy.Result
+	var err error
+	for answer := range lostAnswers {
+		if answer > 0 {
+			if err := h.sleep(ctx, lostPause); err != nil {
+				return result, unavailable(err)
+			}
+		}
+		result, err = h.api.Result(ctx, job.RequestID)
+		if kind(err) != runcomfy.KindUnknownRequest {
+			break
+		}
+	}
+	switch kind(err) {
+	case runcomfy.KindUnknownRequest:
+		return result, &workflow.RequestLost{Failure: workflow.Failuref("RunComfy does not know request %s: %v", job.RequestID, err)}
+	case runcomfy.KindToken, runcomfy.KindForeign:
+		h.token.Refused()
+	}
+	if err != nil {
+		return result, unavailable(err)
+	}
+	if !result.State.Ended() {
+		return result, unavailable(fmt.Errorf("the result of request %s is %q, not an end", job.RequestID, result.State))
+	}
+	return result, nil
+}
+
+// kind returns what an error of the API is, or "".
+func kind(err error) runcomfy.Kind {
+	var answered *runcomfy.Error
+	if errors.As(err, &answered) {
+		return answered.Kind()
+	}
+	return ""
+}
+
+// failure returns what a failed job says of itself.
+func failure(result runcomfy.Result) string {
+	text := result.Failure
+	if text == "" {
+		text = string(result.FailureRaw)
+	}
+	if text == "" {
+		return "the job failed, without a reason"
+	}
+	if runes := []rune(text); len(runes) > maxFailure {
+		return string(runes[:maxFailure]) + "…"
+	}
+	return text
+}
+
+// end records a job that RunComfy ended without an output.
+func (h *handler) end(ctx context.Context, job workflow.Job, result runcomfy.Result, state ledger.State, code ledger.Code, reason string) error {
+	rec, err := h.ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
+		if r.State.Ended() || !r.State.CanBecome(state) {
+			return nil
+		}
+		r.State, r.Code, r.Reason = state, code, reason
+		h.told(r, result)
+		return nil
+	})
+	if err == nil {
+		err = h.ledger.PostTake(ctx, rec)
+	}
+	if err != nil {
+		return storage(err)
+	}
+	return nil
+}
+
+// told writes what RunComfy tells of an ended job into its record.
+func (h *handler) told(r *ledger.Record, result runcomfy.Result) {
+	r.CostUSD = result.CostUSD
+	r.Times.Created, r.Times.Finished = result.CreatedAt, result.FinishedAt
+	r.Times.Ended = h.clock()
+}
+
+// copy brings one output into the bucket and looks at it.
+func (h *handler) copy(ctx context.Context, rec ledger.Record, index int, address string) (ledger.Output, []string, error) {
+	object, err := h.copier.Copy(ctx, address, func(head []byte, urlPath string) (string, string) {
+		return outputKey(rec, index, head, urlPath)
+	})
+	if err != nil {
+		return ledger.Output{}, nil, named(err)
+	}
+	slog.InfoContext(ctx, "copied", "name", rec.Name, "take", rec.Take, "key", object.Key, "bytes", object.Bytes, "existed", object.Existed)
+	output := ledger.Output{Key: object.Key, Bytes: object.Bytes, SHA256: object.SHA256, Type: object.ContentType}
+	doubts := h.verdict(ctx, rec, object, &output)
+	return output, doubts, nil
+}
+
+var plainSuffix = regexp.MustCompile(`^\.[a-z0-9]{1,8}$`)
+
+// outputKey names an output after the job: talk.mp4, then talk-2.mp4. The
+// suffix is by what the file is, else the URL's, else .bin.
+func outputKey(rec ledger.Record, index int, head []byte, urlPath string) (key, contentType string) {
+	contentType, suffix := media.Sniff(head)
+	if suffix == "" {
+		contentType = "application/octet-stream"
+		if suffix = strings.ToLower(path.Ext(urlPath)); !plainSuffix.MatchString(suffix) {
+			suffix = ".bin"
+		}
+	}
+	stem := path.Base(rec.Name)
+	if index > 0 {
+		stem += "-" + strconv.Itoa(index+1)
+	}
+	return ledger.OutputPrefix(rec.Name, rec.Take) + stem + suffix, contentType
+}
+
+// done is a run after the one that succeeded: it makes sure of what comes after
+// the record.
+func (h *handler) done(ctx context.Context, rec ledger.Record) (workflow.Archived, error) {
+	if err := h.ledger.PostTake(ctx, rec); err != nil {
+		return workflow.Archived{}, storage(err)
+	}
+	archived := workflow.Archived{Name: rec.Name, Take: rec.Take}
+	for _, output := range rec.Outputs {
+		archived.Outputs = append(archived.Outputs, output.Key)
+	}
+	return archived, nil
+}
+
+// succeed writes result.json, then the record, then the status.
+func (h *handler) succeed(ctx context.Context, rec ledger.Record, result runcomfy.Result, outputs []ledger.Output, warnings []string) (workflow.Archived, error) {
+	rec, err := h.ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+		r.Outputs = outputs
+		for _, w := range warnings {
+			if !slices.Contains(r.Warnings, w) {
+				r.Warnings = append(r.Warnings, w)
+			}
+		}
+		r.CostUSD = result.CostUSD
+		r.Times.Created, r.Times.Finished = result.CreatedAt, result.FinishedAt
+		return nil
+	})
+	if err != nil {
+		return workflow.Archived{}, storage(err)
+	}
+	ended := h.clock()
+	if err := h.writeResult(ctx, rec, ended); err != nil {
+		return workflow.Archived{}, storage(err)
+	}
+	rec, err = h.ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+		if r.State.CanBecome(ledger.Succeeded) && r.State != ledger.Succeeded {
+			r.State, r.Code, r.Reason, r.Times.Ended = ledger.Succeeded, "", "", ended
+		}
+		return nil
+	})
+	if err != nil {
+		return workflow.Archived{}, storage(err)
+	}
+	slog.InfoContext(ctx, "archived", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID, "outputs", len(outputs))
+	return h.done(ctx, rec)
+}
+
+func (h *handler) clock() time.Time { return h.now().UTC().Truncate(time.Millisecond) }
+
+func storage(err error) error {
+	return &workflow.StorageUnavailable{Failure: workflow.Failure{Message: err.Error()}}
+}
+
+func unavailable(err error) error {
+	return &workflow.ResultUnavailable{Failure: workflow.Failure{Message: err.Error()}}
+}
+
+// named gives an error of a copy the name by which the state machine and the
+// codes know it.
+func named(err error) error {
+	because := workflow.Failure{Message: err.Error()}
+	switch {
+	case is[*transfer.RefusedError](err):
+		return &workflow.OutputRefused{Failure: because}
+	case is[*transfer.TooLargeError](err):
+		return &workflow.OutputTooLarge{Failure: because}
+	case is[*transfer.EmptyError](err):
+		return &workflow.NoOutput{Failure: because}
+	case is[*transfer.ChangedError](err):
+		return &workflow.OutputChanged{Failure: because}
+	case is[*transfer.OccupiedError](err):
+		return &workflow.OutputOccupied{Failure: because}
+	case is[*transfer.StorageError](err):
+		return &workflow.StorageUnavailable{Failure: because}
+	default:
+		return &workflow.OutputUnavailable{Failure: because}
+	}
+}
+
+func is[E error](err error) bool {
+	var target E
+	return errors.As(err, &target)
+}

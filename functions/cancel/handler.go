@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+// handler settles what ended badly.
+type handler struct {
+	bucket, machineARN string
+
+	ledger *ledger.Store
+	files  *drop.Bucket
+	api    *runcomfy.Client
+	token  *config.Token
+	states executions
+	now    func() time.Time
+}
+
+// executions is what cancel needs of Step Functions.
+type executions interface {
+	DescribeExecution(context.Context, *sfn.DescribeExecutionInput, ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error)
+	ListExecutions(context.Context, *sfn.ListExecutionsInput, ...func(*sfn.Options)) (*sfn.ListExecutionsOutput, error)
+	StopExecution(context.Context, *sfn.StopExecutionInput, ...func(*sfn.Options)) (*sfn.StopExecutionOutput, error)
+}
+
+// event is what EventBridge sends: one of three kinds.
+type event struct {
+	DetailType string `json:"detail-type"`
+	Detail     struct {
+		// of an execution's status change
+		ExecutionARN string `json:"executionArn"`
+		// of a deleted object
+		Bucket struct {
+			Name string `json:"name"`
+		} `json:"bucket"`
+		Object struct {
+			Key string `json:"key"`
+		} `json:"object"`
+		Reason string `json:"reason"`
+	} `json:"detail"`
+}
+
+// lifecycleReason is the reason of a deletion that a lifecycle rule made: it
+// cancels nothing.
+const lifecycleReason = "Lifecycle Expiration"
+
+// handle settles one event. After an error Lambda calls it again, and the
+// hourly sweep does after that.
+func (h *handler) handle(ctx context.Context, raw json.RawMessage) error {
+	var e event
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return fmt.Errorf("event: %w", err)
+	}
+	switch e.DetailType {
+	case "Step Functions Execution Status Change":
+		return h.settle(ctx, e.Detail.ExecutionARN)
+	case "Object Deleted":
+		if e.Detail.Bucket.Name != h.bucket || e.Detail.Reason == lifecycleReason {
+			return nil
+		}
+		return h.deleted(ctx, e.Detail.Object.Key)
+	case "Scheduled Event":
+		return h.sweep(ctx)
+	default:
+		return fmt.Errorf("event: unknown detail-type %q", e.DetailType)
+	}
+}
+
+// cancelAtRunComfy asks to cancel a take's job. It reports whether that took
+// effect; the job of a record that is archiving has ended already.
+func (h *handler) cancelAtRunComfy(ctx context.Context, rec ledger.Record) (bool, error) {
+	if rec.State == ledger.Archiving || rec.RequestID == "" {
+		return false, nil
+	}
+	outcome, err := h.api.Cancel(ctx, rec.RequestID)
+	var answered *runcomfy.Error
+	if errors.As(err, &answered) {
+		switch answered.Kind() {
+		case runcomfy.KindUnknownRequest:
+			return false, nil // there is nothing to cancel
+		case runcomfy.KindToken, runcomfy.KindForeign:
+			h.token.Refused()
+		}
+	}
+	if err != nil {
+		return false, fmt.Errorf("cancel request %s: %w", rec.RequestID, err)
+	}
+	slog.InfoContext(ctx, "asked to cancel", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID, "outcome", outcome)
+	return outcome == runcomfy.OutcomeCancelled, nil
+}
+
+// end records the end of a take, unless it has ended already.
+func (h *handler) end(ctx context.Context, rec ledger.Record, state ledger.State, code ledger.Code, reason string) error {
+	rec, err := h.ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+		if r.State.Ended() {
+			return nil
+		}
+		r.State, r.Code, r.Reason = state, code, reason
+		r.Times.Ended = h.now().UTC().Truncate(time.Millisecond)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slog.InfoContext(ctx, "settled", "name", rec.Name, "take", rec.Take, "state", rec.State, "code", rec.Code)
+	return h.ledger.PostTake(ctx, rec)
+}
+
+// codeOf returns the code of an execution's error: its name in snake_case
+// where that is a code, else one for all others.
+func codeOf(name string) ledger.Code {
+	var snake strings.Builder
+	for i, r := range name {
+		if r >= 'A' && r <= 'Z' {
+			if i > 0 {
+				snake.WriteByte('_')
+			}
+			r += 'a' - 'A'
+		}
+		snake.WriteRune(r)
+	}
+	for _, info := range ledger.Codes() {
+		if info.State == ledger.Failed && string(info.Code) == snake.String() {
+			return info.Code
+		}
+	}
+	return ledger.ExecutionFailed
+}
+
+// causeOf returns the message in the cause of a failed Lambda task.
+func causeOf(cause string) string {
+	var failed struct {
+		Message string `json:"errorMessage"`
+	}
+	if json.Unmarshal([]byte(cause), &failed) == nil && failed.Message != "" {
+		return failed.Message
+	}
+	return cause
+}
+
+// jobOf returns the job that an execution was started with.
+func jobOf(input string) (workflow.Job, error) {
+	var job workflow.Job
+	if err := json.Unmarshal([]byte(input), &job); err != nil || job.Name == "" || job.Take == "" {
+		return job, errors.New("the execution's input is not of this project")
+	}
+	return job, nil
+}

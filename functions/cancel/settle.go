@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+const (
+	// sweepBack is how far back the hourly sweep looks: AWS delivers status
+	// changes by best effort, and two dozen sweeps make up for a lost one.
+	sweepBack = 24 * time.Hour
+
+	// giveUpAfter is when a job is settled even though RunComfy could not be
+	// asked to cancel it: before the sweep no longer sees its execution.
+	giveUpAfter = 20 * time.Hour
+
+	// submitTime is how long a claim may be without its request id, as in
+	// package submit.
+	submitTime = 3 * time.Minute
+)
+
+var errSubmitting = errors.New("the take is being submitted at this moment")
+
+// settle ends the take of an execution that failed, timed out or was stopped.
+// The execution is looked at as it is now: a late event of one that was
+// redriven meanwhile changes nothing.
+func (h *handler) settle(ctx context.Context, executionARN string) error {
+	exec, err := h.states.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &executionARN})
+	if err != nil {
+		return fmt.Errorf("look at the execution: %w", err)
+	}
+	if exec.Status == types.ExecutionStatusRunning || exec.Status == types.ExecutionStatusSucceeded {
+		return nil
+	}
+	job, err := jobOf(aws.ToString(exec.Input))
+	if err != nil {
+		return err
+	}
+	rec, err := h.ledger.Get(ctx, job.Name, job.Take)
+	if err != nil {
+		return err
+	}
+	if rec.State.Ended() {
+		return h.ledger.PostTake(ctx, rec)
+	}
+	cancelled, err := h.cancelAtRunComfy(ctx, rec)
+	if err != nil && h.now().Sub(aws.ToTime(exec.StopDate)) < giveUpAfter {
+		return err
+	}
+	if cancelled && exec.Status == types.ExecutionStatusAborted {
+		return h.end(ctx, rec, ledger.Cancelled, ledger.CancelledByStop, "the execution was stopped, and RunComfy cancelled the job before it started")
+	}
+	code, reason := why(exec)
+	switch {
+	case err != nil:
+		reason += "; RunComfy could not be asked to cancel the job: " + err.Error()
+	case cancelled:
+		reason += "; RunComfy cancelled the job before it started"
+	case rec.State != ledger.Archiving:
+		reason += "; RunComfy could not cancel the job any more, so it is paid for"
+	}
+	return h.end(ctx, rec, ledger.Failed, code, reason)
+}
+
+// why returns the code and the reason of an execution's bad end.
+func why(exec *sfn.DescribeExecutionOutput) (ledger.Code, string) {
+	name, cause := aws.ToString(exec.Error), causeOf(aws.ToString(exec.Cause))
+	switch {
+	case exec.Status == types.ExecutionStatusAborted:
+		return ledger.ExecutionStopped, "the execution was stopped"
+	case exec.Status == types.ExecutionStatusTimedOut:
+		return ledger.ExecutionTimedOut, "the execution passed its timeout"
+	case codeOf(name) != ledger.ExecutionFailed && cause != "":
+		return codeOf(name), cause
+	case cause == "":
+		return codeOf(name), "the execution failed with " + name
+	default:
+		return codeOf(name), "the execution failed with " + name + ": " + cause
+	}
+}
+
+// sweep settles the unsuccessful executions of the last day.
+func (h *handler) sweep(ctx context.Context) error {
+	var errs []error
+	for _, status := range []types.ExecutionStatus{types.ExecutionStatusFailed, types.ExecutionStatusTimedOut, types.ExecutionStatusAborted} {
+		pages := sfn.NewListExecutionsPaginator(h.states, &sfn.ListExecutionsInput{StateMachineArn: &h.machineARN, StatusFilter: status})
+		for more := true; more && pages.HasMorePages(); {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				return errors.Join(append(errs, fmt.Errorf("list executions: %w", err))...)
+			}
+			for _, exec := range page.Executions {
+				if h.now().Sub(aws.ToTime(exec.StopDate)) > sweepBack {
+					// The list is ordered by the start, and one runs for days at
+					// the most: what stopped this long ago ends it soon enough.
+					more = h.now().Sub(aws.ToTime(exec.StartDate)) < 7*sweepBack
+					continue
+				}
+				if err := h.settle(ctx, aws.ToString(exec.ExecutionArn)); err != nil {
+					errs = append(errs, fmt.Errorf("%s: %w", aws.ToString(exec.Name), err))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// deleted cancels the open takes that use a dropped file which is gone.
+func (h *handler) deleted(ctx context.Context, key string) error {
+	name, further := drop.Owner(key)
+	if name == "" {
+		return nil
+	}
+	if _, err := h.files.Head(ctx, key); !errors.Is(err, drop.ErrAbsent) {
+		return err // there again, or not known
+	}
+	names := []string{name}
+	if further != "" {
+		more, err := h.ledger.Names(ctx, further)
+		if err != nil {
+			return err
+		}
+		names = append(names, more...)
+	}
+	var errs []error
+	for _, name := range names {
+		takes, err := h.ledger.Takes(ctx, name)
+		errs = append(errs, err)
+		for _, rec := range takes {
+			if !rec.State.Ended() && rec.Uses(key) {
+				errs = append(errs, h.unwanted(ctx, rec, key))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// unwanted cancels an open take because a file of it was deleted. What
+// RunComfy cannot cancel any more is paid for, goes on and is archived.
+func (h *handler) unwanted(ctx context.Context, rec ledger.Record, key string) error {
+	if rec.State == ledger.Submitting {
+		if h.now().Sub(rec.Times.Claimed) < submitTime {
+			return errSubmitting
+		}
+		return nil // submit finds its outcome unknown
+	}
+	cancelled, err := h.cancelAtRunComfy(ctx, rec)
+	if err != nil {
+		return err
+	}
+	if !cancelled {
+		rec, err = h.ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+			if !r.State.Ended() {
+				r.Code, r.Reason = ledger.TooLateToCancel, key+" was deleted, but RunComfy could not cancel the job any more"
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return h.ledger.PostTake(ctx, rec)
+	}
+	// Recorded before the execution is stopped: its own event then finds an end.
+	err = h.end(ctx, rec, ledger.Cancelled, ledger.CancelledByDeletion, key+" was deleted, and RunComfy cancelled the job before it started")
+	if err != nil {
+		return err
+	}
+	_, err = h.states.StopExecution(ctx, &sfn.StopExecutionInput{
+		ExecutionArn: aws.String(workflow.ExecutionARN(h.machineARN, workflow.ExecutionName(rec.Name, rec.Take))),
+		Error:        aws.String("Deleted"), Cause: aws.String("a dropped file was deleted"),
+	})
+	var gone *types.ExecutionDoesNotExist
+	if err != nil && !errors.As(err, &gone) {
+		// It finds the job cancelled at its next turn, and ends by itself.
+		slog.WarnContext(ctx, "execution not stopped", "name", rec.Name, "take", rec.Take, "err", err)
+	}
+	return nil
+}

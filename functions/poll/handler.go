@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+// handler decides whether a job has ended, and when to ask again.
+type handler struct {
+	ledger *ledger.Store
+	models *catalog.Catalog
+	api    *runcomfy.Client
+	token  *config.Token
+
+	queueLimit, runLimit time.Duration
+
+	now    func() time.Time
+	jitter func() float64
+}
+
+// A request that RunComfy does not know is lost once it has said so this often
+// in a row, over at least this time.
+const (
+	lostAnswers = 3
+	lostAfter   = time.Minute
+)
+
+// handle asks once. Its errors are *workflow.RequestLost, *workflow.QueuedTooLong
+// and *workflow.RanTooLong; trouble with RunComfy or S3 is none.
+func (h *handler) handle(ctx context.Context, job workflow.Job) (workflow.Job, error) {
+	status, err := h.api.Status(ctx, job.RequestID)
+	now := h.now().UTC().Truncate(time.Millisecond)
+	if err != nil {
+		return h.troubled(ctx, job, err, now)
+	}
+	wasTroubled := job.Troubles > 0
+	job.Troubles, job.TroubleSince, job.Losses, job.LostSince = 0, time.Time{}, 0, time.Time{}
+	if status.State.Ended() {
+		job.Ended, job.WaitSeconds = true, 0
+		h.record(ctx, job, ledger.Archiving, now)
+		return job, nil
+	}
+	state := ledger.State("")
+	switch status.State {
+	case runcomfy.InQueue:
+		state = ledger.InQueue
+	case runcomfy.InProgress:
+		state = ledger.InProgress
+		if job.RunningSince.IsZero() {
+			job.RunningSince = now
+		}
+	default:
+		slog.WarnContext(ctx, "unknown word for a status", "request_id", job.RequestID, "word", status.State)
+	}
+	if state != "" && (wasTroubled || job.Seen != string(state)) {
+		h.record(ctx, job, state, now)
+		job.Seen = string(state)
+	}
+	if err := h.deadline(job, now); err != nil {
+		return job, err
+	}
+	progress := h.progress(job, now)
+	progress.Queued = status.State == runcomfy.InQueue
+	if status.QueuePosition != nil {
+		progress.Position = *status.QueuePosition
+	}
+	job.WaitSeconds = progress.Wait()
+	return job, nil
+}
+
+// troubled is a turn without an answer: the end is not known yet. It waits
+// longer and says so in the status.
+func (h *handler) troubled(ctx context.Context, job workflow.Job, cause error, now time.Time) (workflow.Job, error) {
+	var answered *runcomfy.Error
+	progress := h.progress(job, now)
+	if errors.As(cause, &answered) {
+		progress.RetryAfter = answered.RetryAfter
+		switch answered.Kind() {
+		case runcomfy.KindToken, runcomfy.KindForeign:
+			h.token.Refused()
+		}
+	}
+	if answered != nil && answered.Kind() == runcomfy.KindUnknownRequest {
+		if job.Losses == 0 {
+			job.LostSince = now
+		}
+		job.Losses++
+		if job.Losses >= lostAnswers && now.Sub(job.LostSince) >= lostAfter {
+			return job, &workflow.RequestLost{Failure: workflow.Failuref(
+				"RunComfy has not known request %s since %s: %v", job.RequestID, clock(job.LostSince), cause)}
+		}
+	} else {
+		job.Losses, job.LostSince = 0, time.Time{}
+	}
+	if job.Troubles == 0 {
+		job.TroubleSince = now
+	}
+	job.Troubles++
+	slog.WarnContext(ctx, "no answer", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "troubles", job.Troubles, "err", cause)
+	if job.Troubles == 1 {
+		h.warn(ctx, job, cause)
+	}
+	if err := h.deadline(job, now); err != nil {
+		return job, err
+	}
+	progress.Troubles = job.Troubles
+	job.WaitSeconds = progress.Wait()
+	return job, nil
+}
+
+// deadline is looked at after the answer: a job that has ended is archived
+// however late. One that was never seen to run counts as queued.
+func (h *handler) deadline(job workflow.Job, now time.Time) error {
+	suffix := ""
+	if job.Troubles > 0 {
+		suffix = fmt.Sprintf("; RunComfy has not answered since %s", clock(job.TroubleSince))
+	}
+	if job.RunningSince.IsZero() {
+		if waited := now.Sub(job.SubmittedAt); waited > h.queueLimit {
+			return &workflow.QueuedTooLong{Failure: workflow.Failuref(
+				"the job has been queued at RunComfy for %s; QueueHours allows %s%s", short(waited), short(h.queueLimit), suffix)}
+		}
+		return nil
+	}
+	if ran := now.Sub(job.RunningSince); ran > h.runLimit {
+		return &workflow.RanTooLong{Failure: workflow.Failuref(
+			"the job has been running at RunComfy for %s; MaxHours allows %s%s", short(ran), short(h.runLimit), suffix)}
+	}
+	return nil
+}
+
+func (h *handler) progress(job workflow.Job, now time.Time) workflow.Progress {
+	p := workflow.Progress{Elapsed: now.Sub(job.SubmittedAt), Jitter: h.jitter()}
+	if model, ok := h.models.Model(job.Model); ok {
+		p.Usual = model.UsualDuration
+	}
+	return p
+}
+
+// record writes a state into the ledger and the status. The paid job goes on
+// when that fails: the next turn, or archive, writes what is true then.
+func (h *handler) record(ctx context.Context, job workflow.Job, state ledger.State, now time.Time) {
+	rec, err := h.ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
+		if !r.State.CanBecome(state) {
+			return nil
+		}
+		r.State = state
+		switch state {
+		case ledger.InQueue:
+			first(&r.Times.Queued, now)
+		case ledger.InProgress:
+			first(&r.Times.Running, now)
+		case ledger.Archiving:
+			first(&r.Times.Archiving, now)
+		}
+		return nil
+	})
+	if err == nil {
+		err = h.ledger.PostTake(ctx, rec)
+	}
+	if err != nil {
+		slog.WarnContext(ctx, "state not recorded", "name", job.Name, "take", job.Take, "state", state, "err", err)
+		return
+	}
+	slog.InfoContext(ctx, "turn", "name", job.Name, "take", job.Take, "state", rec.State, "request_id", job.RequestID)
+}
+
+// warn says in the status that RunComfy gives no answer.
+func (h *handler) warn(ctx context.Context, job workflow.Job, cause error) {
+	rec, err := h.ledger.Get(ctx, job.Name, job.Take)
+	if err == nil {
+		err = h.ledger.PostTake(ctx, rec, fmt.Sprintf("RunComfy has given no answer since %s and is asked again: %v", clock(job.TroubleSince), cause))
+	}
+	if err != nil {
+		slog.WarnContext(ctx, "trouble not recorded", "name", job.Name, "take", job.Take, "err", err)
+	}
+}
+
+// first sets a time that is not set yet.
+func first(t *time.Time, now time.Time) {
+	if t.IsZero() {
+		*t = now
+	}
+}
+
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") }
+
+// short returns a duration for a person: hours and minutes, or seconds.
+func short(d time.Duration) string {
+	if d >= time.Minute {
+		d = d.Round(time.Minute)
+		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%d s", int(d.Seconds()))
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+)
+
+// handler decides what a drop leads to.
+type handler struct {
+	bucket, machineARN string
+
+	resolver *drop.Resolver
+	ledger   *ledger.Store
+	presign  func(context.Context, drop.File) (string, error)
+	api      *runcomfy.Client
+	token    *config.Token
+	states   executions
+	now      func() time.Time
+}
+
+// executions is what submit needs of Step Functions.
+type executions interface {
+	StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error)
+}
+
+const (
+	// lifetime is the function's timeout in template.yaml: a claim that is
+	// older than this, and clockSkew, has nobody working on it.
+	lifetime  = 2 * time.Minute
+	clockSkew = time.Minute
+
+	// enoughTime is what must be left of the function's time before a job is
+	// claimed: the call that submits it, and what is written after it.
+	enoughTime = runcomfy.Timeout + 15*time.Second
+
+	// lastDelivery is maxReceiveCount of the queue in template.yaml.
+	lastDelivery = 120
+
+	// maxLooks bounds how often a name is looked at again because it changed
+	// meanwhile. Past it the queue delivers the message again.
+	maxLooks = 5
+)
+
+var (
+	errBusy     = errors.New("another invocation is submitting this take")
+	errNoTime   = errors.New("not enough time left to submit a job safely")
+	errChanging = errors.New("the files keep changing")
+)
+
+// heldError says that the job is held, and that the queue must deliver the
+// message again.
+type heldError struct{ code ledger.Code }
+
+func (e *heldError) Error() string { return "held: " + string(e.code) }
+
+// handle answers a batch of the queue, or one plain event. What could not be
+// finished is a batch item failure, which the queue delivers again; of a plain
+// event it is an error.
+func (h *handler) handle(ctx context.Context, raw json.RawMessage) (events.SQSEventResponse, error) {
+	var response events.SQSEventResponse
+	messages, err := parseEvent(raw)
+	if err != nil {
+		return response, err
+	}
+	// Every event of a batch came before the look: one look serves them all.
+	looked := map[drop.Subject]error{}
+	for _, m := range messages {
+		err := h.deliver(ctx, m, looked)
+		if err == nil {
+			continue
+		}
+		slog.ErrorContext(ctx, "not finished", "err", err, "message_id", m.id, "receives", m.receives)
+		if m.id == "" {
+			return response, err
+		}
+		response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.id})
+	}
+	return response, nil
+}
+
+// deliver looks at everything that a message may concern.
+func (h *handler) deliver(ctx context.Context, m message, looked map[drop.Subject]error) error {
+	errs := []error{m.err}
+	for _, c := range m.changes {
+		if c.bucket != h.bucket {
+			slog.WarnContext(ctx, "event of another bucket", "bucket", c.bucket)
+			continue
+		}
+		subjects, err := h.resolver.Look().Touched(ctx, c.key)
+		errs = append(errs, err)
+		for _, s := range subjects {
+			err, done := looked[s]
+			if !done {
+				err = h.look(ctx, s, m.receives >= lastDelivery)
+				looked[s] = err
+			}
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// look finds what there is of a subject and answers it, once more from the
+// beginning whenever something changes underway.
+func (h *handler) look(ctx context.Context, s drop.Subject, last bool) error {
+	for range maxLooks {
+		err := h.lookOnce(ctx, s, last)
+		if !errors.Is(err, ledger.ErrStale) && !errors.Is(err, drop.ErrChanged) {
+			return err
+		}
+	}
+	return fmt.Errorf("%s: %w", s.Name(), errChanging)
+}
+
+func (h *handler) lookOnce(ctx context.Context, s drop.Subject, last bool) error {
+	// The status is read before the bucket is looked at, so that what is
+	// posted over it is never older than what it says.
+	over, err := h.ledger.Posted(ctx, s.Key())
+	if err != nil {
+		return err
+	}
+	look := h.resolver.Look()
+	findings, err := look.Find(ctx, s)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range findings {
+		before := over
+		if f.Key != s.Key() {
+			if before, err = h.ledger.Posted(ctx, f.Key); err != nil {
+				return err
+			}
+		}
+		if f.Job == nil {
+			err = h.answer(ctx, f, before)
+		} else {
+			err = h.run(ctx, look, f, before, last)
+		}
+		if errors.Is(err, ledger.ErrStale) || errors.Is(err, drop.ErrChanged) {
+			return err
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", f.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// answer posts a finding that is no job, unless the status is about a take
+// that is as new: a deletion does not change what has been submitted.
+func (h *handler) answer(ctx context.Context, f drop.Finding, over ledger.Posted) error {
+	if over.State.Claimed() && f.Order <= over.Order {
+		return nil
+	}
+	if f.State == ledger.Withdrawn {
+		f.Order = over.Order
+	}
+	st := ledger.Status{Name: f.Name, State: f.State, Warnings: f.Warnings, Jobs: f.Jobs}
+	explain(&st, f.Problems)
+	if err := h.ledger.Post(ctx, f.Key, st, f.Order, over); err != nil {
+		return err
+	}
+	slog.InfoContext(ctx, "answered", "name", f.Name, "state", st.State, "code", st.Code)
+	return nil
+}
+
+// explain writes every problem into a status: the code of the first, the
+// reasons and the remedies of all.
+func explain(st *ledger.Status, problems []drop.Problem) {
+	if len(problems) == 0 {
+		return
+	}
+	st.Code = problems[0].Code
+	var reasons, remedies []string
+	for _, p := range problems {
+		reasons = append(reasons, p.Reason)
+		remedy := p.Remedy
+		if remedy == "" {
+			remedy = p.Code.Remedy(st.Name)
+		}
+		remedies = append(remedies, remedy)
+	}
+	st.Reason, st.Remedy = clauses(reasons), sentences(remedies)
+}

@@ -1,0 +1,108 @@
+// Command submit is the Lambda function that answers a drop: it finds the jobs
+// that an event in the bucket may have completed, and submits each once.
+//
+// Environment:
+//
+//	BUCKET                 name of the bucket (required)
+//	STATE_MACHINE_ARN      the machine that waits for a job's end (required)
+//	RUNCOMFY_TOKEN_SECRET  ARN of the secret that holds the API token (required)
+//	RUNCOMFY_BASE_URL      API address (default: production)
+//	DEFAULT_VIDEO_MODEL    model of a video and an audio (default: sync/sync/lipsync/v2/pro)
+//	DEFAULT_IMAGE_MODEL    model of an image and an audio (default: community/live-avatar)
+//	PRESIGN_HOURS          how long RunComfy may fetch the media (default: 6, at most 12)
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+)
+
+func main() {
+	slog.SetDefault(lambdacontext.NewLogger())
+	h, err := newHandler(context.Background(), os.Getenv)
+	if err != nil {
+		slog.Error("bad configuration", "err", err)
+		os.Exit(1)
+	}
+	lambda.Start(h.handle)
+}
+
+func newHandler(ctx context.Context, getenv func(string) string) (*handler, error) {
+	env := config.Env{Getenv: getenv}
+	bucket := env.Required("BUCKET")
+	machineARN := env.Required("STATE_MACHINE_ARN")
+	secretARN := env.Required("RUNCOMFY_TOKEN_SECRET")
+	baseURL := env.BaseURL("RUNCOMFY_BASE_URL")
+	videoModel := env.Optional("DEFAULT_VIDEO_MODEL", "sync/sync/lipsync/v2/pro")
+	imageModel := env.Optional("DEFAULT_IMAGE_MODEL", "community/live-avatar")
+	presignFor := env.Hours("PRESIGN_HOURS", 6, 12)
+
+	models, modelsErr := catalog.Default()
+	if modelsErr == nil {
+		modelsErr = errors.Join(
+			takesPair(models, "DEFAULT_VIDEO_MODEL", videoModel, catalog.Video),
+			takesPair(models, "DEFAULT_IMAGE_MODEL", imageModel, catalog.Image))
+	}
+	awsCfg, awsErr := awsconfig.LoadDefaultConfig(ctx)
+	if err := errors.Join(env.Err(), modelsErr, awsErr); err != nil {
+		return nil, err
+	}
+
+	s3Client := s3.NewFromConfig(awsCfg)
+	presigner := s3.NewPresignClient(s3Client, s3.WithPresignExpires(presignFor))
+	token := &config.Token{Client: secretsmanager.NewFromConfig(awsCfg), ARN: secretARN, Now: time.Now}
+	return &handler{
+		bucket:     bucket,
+		machineARN: machineARN,
+		resolver: &drop.Resolver{
+			Files: &drop.Bucket{S3: s3Client, Name: bucket}, Catalog: models,
+			DefaultVideoModel: videoModel, DefaultImageModel: imageModel,
+		},
+		ledger: &ledger.Store{S3: s3Client, Bucket: bucket, MachineARN: machineARN, Now: time.Now},
+		presign: func(ctx context.Context, f drop.File) (string, error) {
+			in := &s3.GetObjectInput{Bucket: &bucket, Key: &f.Key}
+			if f.VersionID != "" {
+				in.VersionId = aws.String(f.VersionID)
+			}
+			req, err := presigner.PresignGetObject(ctx, in)
+			if err != nil {
+				return "", err
+			}
+			return req.URL, nil
+		},
+		api:    &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
+		token:  token,
+		states: sfn.NewFromConfig(awsCfg),
+		now:    time.Now,
+	}, nil
+}
+
+// takesPair returns why a default model cannot be one.
+func takesPair(models *catalog.Catalog, variable, id string, kind catalog.Kind) error {
+	model, ok := models.Model(id)
+	if !ok {
+		return fmt.Errorf("%s: there is no model %q; the models are %v", variable, id, models.IDs())
+	}
+	if _, _, ok := model.Pair(kind); !ok {
+		return fmt.Errorf("%s: %s does not take a pair of %s and audio", variable, id, kind)
+	}
+	return nil
+}

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+
+	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+// run brings a job on its way: it claims the take, submits it once and starts
+// its execution. Whatever was done by an earlier delivery is not done again.
+func (h *handler) run(ctx context.Context, look *drop.Look, f drop.Finding, over ledger.Posted, last bool) error {
+	if over.State.Claimed() && over.Order > f.Order {
+		return nil // what a deletion brought to light is older than what ran
+	}
+	rec, err := h.ledger.Get(ctx, f.Job.Name, f.Job.Take)
+	if err == nil {
+		return h.resume(ctx, rec, over)
+	}
+	if !errors.Is(err, ledger.ErrNotFound) {
+		return err
+	}
+	ready, problems, err := look.Prepare(ctx, f.Job)
+	if err != nil {
+		return err
+	}
+	if problems != nil {
+		f.State, f.Problems, f.Warnings = ledger.Rejected, problems, ready.Warnings
+		return h.answer(ctx, f, over)
+	}
+	input, err := h.presigned(ctx, ready)
+	if err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok && deadline.Sub(h.now()) < enoughTime {
+		return errNoTime
+	}
+	rec, claimed, err := h.ledger.Claim(ctx, h.claimOf(f.Job, ready))
+	if err != nil {
+		return err
+	}
+	if !claimed {
+		return h.resume(ctx, rec, over)
+	}
+	requestID, err := h.api.Submit(ctx, ready.Model, input)
+	if err != nil {
+		return h.refused(ctx, rec, over, err, last)
+	}
+	// Nothing comes between the answer and its record: it is paid for.
+	rec, err = h.ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+		r.State, r.RequestID, r.Times.Submitted = ledger.Submitted, requestID, h.clock()
+		return nil
+	})
+	if err != nil {
+		slog.ErrorContext(ctx, "paid, but not recorded", "name", rec.Name, "take", rec.Take, "request_id", requestID, "err", err)
+		return err
+	}
+	return h.follow(ctx, rec, over)
+}
+
+// claimOf returns the record of a take that is about to be submitted.
+func (h *handler) claimOf(job *drop.Job, ready drop.Ready) ledger.Record {
+	rec := ledger.Record{
+		Name: job.Name, Take: job.Take, State: ledger.Submitting,
+		Model: ready.Model, Options: ready.Input, Warnings: ready.Warnings,
+		Times: ledger.Times{Claimed: h.clock()},
+	}
+	for _, used := range ready.Media {
+		rec.Inputs = append(rec.Inputs, used.Input())
+	}
+	if file, ok := job.Manifest(); ok {
+		rec.Inputs = append(rec.Inputs, drop.Used{File: file}.Input())
+	}
+	return rec
+}
+
+// presigned returns the whole input of a job, each file as a URL that RunComfy
+// may fetch it from.
+func (h *handler) presigned(ctx context.Context, ready drop.Ready) (map[string]any, error) {
+	input := maps.Clone(ready.Input)
+	for _, used := range ready.Media {
+		input[used.Property] = used.URL
+		if used.URL != "" {
+			continue
+		}
+		url, err := h.presign(ctx, used.File)
+		if err != nil {
+			return nil, fmt.Errorf("presign %s: %w", used.File.Key, err)
+		}
+		input[used.Property] = url
+	}
+	return input, nil
+}
+
+// resume goes on with a take that was claimed before.
+func (h *handler) resume(ctx context.Context, rec ledger.Record, over ledger.Posted) error {
+	if rec.State == ledger.Submitting {
+		if h.now().Sub(rec.Times.Claimed) < lifetime+clockSkew {
+			return errBusy
+		}
+		return h.unknown(ctx, rec, over, ledger.SubmitInterrupted,
+			"the submit function stopped before it learnt RunComfy's answer, so the job may have been taken and charged")
+	}
+	return h.follow(ctx, rec, over)
+}
+
+// follow makes sure that the execution of a submitted take runs, and that its
+// status says so. Starting an execution again with the same name and input
+// starts nothing.
+func (h *handler) follow(ctx context.Context, rec ledger.Record, over ledger.Posted) error {
+	if !rec.State.Ended() {
+		input, err := json.Marshal(workflow.Job{
+			Name: rec.Name, Take: rec.Take, RequestID: rec.RequestID, Model: rec.Model,
+			SubmittedAt: rec.Times.Submitted, WaitSeconds: workflow.FirstWait(h.usual(rec.Model)),
+		})
+		if err != nil {
+			return err
+		}
+		_, err = h.states.StartExecution(ctx, &sfn.StartExecutionInput{
+			StateMachineArn: &h.machineARN,
+			Name:            aws.String(workflow.ExecutionName(rec.Name, rec.Take)),
+			Input:           aws.String(string(input)),
+		})
+		var exists *types.ExecutionAlreadyExists
+		if err != nil && !errors.As(err, &exists) {
+			return fmt.Errorf("start the execution of take %s: %w", rec.Take, err)
+		}
+	}
+	return h.post(ctx, rec, over)
+}
+
+// post writes the status of a take over what stood there before the look, or
+// as any writer of a take's status where that is about the take already.
+func (h *handler) post(ctx context.Context, rec ledger.Record, over ledger.Posted) error {
+	slog.InfoContext(ctx, "submitted", "name", rec.Name, "take", rec.Take, "state", rec.State, "request_id", rec.RequestID)
+	if over.State.Claimed() {
+		return h.ledger.PostTake(ctx, rec)
+	}
+	return h.ledger.Post(ctx, ledger.StatusKey(rec.Name), h.ledger.TakeStatus(rec), rec.Take, over)
+}
+
+// unknown records that nobody can tell whether RunComfy took the job. Such a
+// take is never submitted again by itself.
+func (h *handler) unknown(ctx context.Context, rec ledger.Record, over ledger.Posted, code ledger.Code, reason string) error {
+	slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", code, "reason", reason)
+	rec, err := h.ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+		if r.State != ledger.Submitting {
+			return nil
+		}
+		r.State, r.Code, r.Reason, r.Times.Ended = ledger.Unknown, code, reason, h.clock()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return h.post(ctx, rec, over)
+}
+
+// refused acts on a submit that brought no request id: it gives the claim back
+// where RunComfy certainly did not take the job, and nowhere else.
+func (h *handler) refused(ctx context.Context, rec ledger.Record, over ledger.Posted, cause error, last bool) error {
+	code, state := judge(cause)
+	if state == ledger.Unknown {
+		return h.unknown(ctx, rec, over, code, "RunComfy's answer does not tell whether it took the job: "+cause.Error())
+	}
+	if code == ledger.TokenRefused {
+		h.token.Refused()
+	}
+	if err := h.ledger.Release(ctx, rec); err != nil {
+		return err
+	}
+	st := ledger.Status{
+		Name: rec.Name, State: state, Code: code, Reason: cause.Error(), Remedy: code.Remedy(rec.Name),
+		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model,
+	}
+	if state == ledger.Held && last {
+		st.Reason += "; it was tried again for about a day, and is not any more"
+		st.Remedy = "Mend the cause, then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl), or drop a file of the job again."
+	}
+	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)
+	if over.State.Claimed() && over.Order >= rec.Take {
+		return nil
+	}
+	if err := h.ledger.Post(ctx, ledger.StatusKey(rec.Name), st, rec.Take, over); err != nil {
+		return err
+	}
+	if state == ledger.Held {
+		return &heldError{code}
+	}
+	return nil
+}
+
+// judge tells what an error of Submit means for the take: held and rejected
+// where it is certain that RunComfy did not take the job, else unknown.
+func judge(err error) (ledger.Code, ledger.State) {
+	var noToken *runcomfy.TokenError
+	var answered *runcomfy.Error
+	switch {
+	case errors.Is(err, config.ErrNoToken):
+		return ledger.TokenMissing, ledger.Held
+	case errors.As(err, &noToken):
+		return ledger.TokenUnreadable, ledger.Held
+	case runcomfy.NotSent(err):
+		return ledger.Unreachable, ledger.Held
+	case !errors.As(err, &answered):
+		return ledger.OutcomeUnknown, ledger.Unknown
+	}
+	switch answered.Kind() {
+	case runcomfy.KindThrottled:
+		return ledger.Throttled, ledger.Held
+	case runcomfy.KindToken:
+		return ledger.TokenRefused, ledger.Held
+	case runcomfy.KindBalance:
+		return ledger.NoBalance, ledger.Held
+	case runcomfy.KindForeign:
+		return ledger.AccountRefused, ledger.Held
+	case runcomfy.KindBadModel, runcomfy.KindBadInput, runcomfy.KindUnknownRequest:
+		return ledger.RefusedByRunComfy, ledger.Rejected
+	default:
+		return ledger.OutcomeUnknown, ledger.Unknown
+	}
+}
+
+// usual returns how long a run of a model usually takes.
+func (h *handler) usual(id string) time.Duration {
+	if model, ok := h.resolver.Catalog.Model(id); ok {
+		return model.UsualDuration
+	}
+	return 0
+}
+
+// clock returns the time as it is recorded: UTC, to the millisecond.
+func (h *handler) clock() time.Time { return h.now().UTC().Truncate(time.Millisecond) }
+
+// clauses joins reasons into one sentence.
+func clauses(reasons []string) string { return strings.Join(unique(reasons), "; ") }
+
+// sentences joins remedies, some of which come as clauses.
+func sentences(remedies []string) string {
+	var all []string
+	for _, remedy := range unique(remedies) {
+		first, size := utf8.DecodeRuneInString(remedy)
+		remedy = string(unicode.ToUpper(first)) + remedy[size:]
+		if !strings.HasSuffix(remedy, ".") {
+			remedy += "."
+		}
+		all = append(all, remedy)
+	}
+	return strings.Join(all, " ")
+}
+
+// unique returns words without repetitions and blanks.
+func unique(words []string) []string {
+	seen := map[string]bool{"": true}
+	var kept []string
+	for _, w := range words {
+		if !seen[w] {
+			seen[w] = true
+			kept = append(kept, w)
+		}
+	}
+	return kept
+}

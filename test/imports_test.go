@@ -1,0 +1,62 @@
+// Package test holds what is true of the project as a whole.
+package test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/lipdrop/lipdrop/"
+
+// What is deployed has no local mode: it is made of packages that know nothing
+// of the local stack and of the fakes.
+func TestFunctionsImportNothingLocal(t *testing.T) {
+	deps := goList(t, "-deps", "./functions/...")
+	if len(deps) < 10 {
+		t.Fatalf("only %d packages were looked at", len(deps))
+	}
+	for _, dep := range deps {
+		path, own := strings.CutPrefix(dep, module)
+		if own && (strings.HasPrefix(path, "internal/local") || strings.HasSuffix(path, "test") || strings.HasPrefix(path, "cmd/")) {
+			t.Errorf("a function imports %s", dep)
+		}
+	}
+}
+
+// The packages below import no other of this module: each can be read, and
+// tested, alone.
+func TestLeavesStandAlone(t *testing.T) {
+	for _, leaf := range []string{"runcomfy", "media", "catalog", "transfer"} {
+		for _, dep := range goList(t, "-deps", "./internal/"+leaf) {
+			if path, own := strings.CutPrefix(dep, module); own && path != "internal/"+leaf {
+				t.Errorf("%s imports %s", leaf, dep)
+			}
+		}
+	}
+}
+
+// Only the command, the tests and the local stack itself know the local stack.
+func TestNobodyImportsLocal(t *testing.T) {
+	format := "{{.ImportPath}}:{{range .Imports}} {{.}}{{end}}"
+	for _, line := range goList(t, "-f", format, "./internal/...", "./functions/...") {
+		path, imports, _ := strings.Cut(line, ":")
+		if strings.HasPrefix(path, module+"internal/local") {
+			continue
+		}
+		if strings.Contains(imports, module+"internal/local") {
+			t.Errorf("%s imports the local stack", path)
+		}
+	}
+}
+
+func goList(t *testing.T, args ...string) []string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...)
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
