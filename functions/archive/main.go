@@ -26,6 +26,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"github.com/lipdrop/lipdrop/functions/archive/handler"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -40,10 +41,10 @@ func main() {
 		slog.Error("bad configuration", "err", err)
 		os.Exit(1)
 	}
-	lambda.Start(h.handle)
+	lambda.Start(h.Handle)
 }
 
-func newHandler(ctx context.Context, getenv func(string) string) (*handler, error) {
+func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handler, error) {
 	env := config.Env{Getenv: getenv}
 	bucket := env.Required("BUCKET")
 	machineARN := env.Required("STATE_MACHINE_ARN")
@@ -62,16 +63,16 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler, erro
 	}
 	s3Client := s3.NewFromConfig(awsCfg)
 	token := &config.Token{Client: secretsmanager.NewFromConfig(awsCfg), ARN: secretARN, Now: time.Now}
-	return &handler{
-		bucket: bucket,
-		ledger: &ledger.Store{S3: s3Client, Bucket: bucket, MachineARN: machineARN, Now: time.Now},
-		files:  &drop.Bucket{S3: s3Client, Name: bucket},
-		api:    &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
-		token:  token,
-		copier: &transfer.Copier{S3: s3Client, Bucket: bucket, Origins: origins, MaxBytes: maxBytes},
-		s3:     s3Client,
-		now:    time.Now,
-		sleep:  sleep,
+	return &handler.Handler{
+		Bucket: bucket,
+		Ledger: &ledger.Store{S3: s3Client, Bucket: bucket, MachineARN: machineARN, Now: time.Now},
+		Files:  &drop.Bucket{S3: s3Client, Name: bucket},
+		API:    &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
+		Token:  token,
+		Copier: &transfer.Copier{S3: s3Client, Bucket: bucket, Origins: origins, MaxBytes: maxBytes},
+		S3:     s3Client,
+		Now:    time.Now,
+		Sleep:  sleep,
 	}, nil
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
+	"github.com/lipdrop/lipdrop/functions/cancel/handler"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -38,10 +39,10 @@ func main() {
 		slog.Error("bad configuration", "err", err)
 		os.Exit(1)
 	}
-	lambda.Start(h.handle)
+	lambda.Start(h.Handle)
 }
 
-func newHandler(ctx context.Context, getenv func(string) string) (*handler, error) {
+func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handler, error) {
 	env := config.Env{Getenv: getenv}
 	bucket := env.Required("BUCKET")
 	machineARN := env.Required("STATE_MACHINE_ARN")
@@ -53,14 +54,14 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler, erro
 	}
 	s3Client := s3.NewFromConfig(awsCfg)
 	token := &config.Token{Client: secretsmanager.NewFromConfig(awsCfg), ARN: secretARN, Now: time.Now}
-	return &handler{
-		bucket:     bucket,
-		machineARN: machineARN,
-		ledger:     &ledger.Store{S3: s3Client, Bucket: bucket, MachineARN: machineARN, Now: time.Now},
-		files:      &drop.Bucket{S3: s3Client, Name: bucket},
-		api:        &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
-		token:      token,
-		states:     sfn.NewFromConfig(awsCfg),
-		now:        time.Now,
+	return &handler.Handler{
+		Bucket:     bucket,
+		MachineARN: machineARN,
+		Ledger:     &ledger.Store{S3: s3Client, Bucket: bucket, MachineARN: machineARN, Now: time.Now},
+		Files:      &drop.Bucket{S3: s3Client, Name: bucket},
+		API:        &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
+		Token:      token,
+		States:     sfn.NewFromConfig(awsCfg),
+		Now:        time.Now,
 	}, nil
 }

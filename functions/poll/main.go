@@ -25,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"github.com/lipdrop/lipdrop/functions/poll/handler"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -38,10 +39,10 @@ func main() {
 		slog.Error("bad configuration", "err", err)
 		os.Exit(1)
 	}
-	lambda.Start(h.handle)
+	lambda.Start(h.Handle)
 }
 
-func newHandler(ctx context.Context, getenv func(string) string) (*handler, error) {
+func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handler, error) {
 	env := config.Env{Getenv: getenv}
 	bucket := env.Required("BUCKET")
 	machineARN := env.Required("STATE_MACHINE_ARN")
@@ -56,14 +57,14 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler, erro
 		return nil, err
 	}
 	token := &config.Token{Client: secretsmanager.NewFromConfig(awsCfg), ARN: secretARN, Now: time.Now}
-	return &handler{
-		ledger:     &ledger.Store{S3: s3.NewFromConfig(awsCfg), Bucket: bucket, MachineARN: machineARN, Now: time.Now},
-		models:     models,
-		api:        &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
-		token:      token,
-		queueLimit: queueLimit,
-		runLimit:   runLimit,
-		now:        time.Now,
-		jitter:     rand.Float64,
+	return &handler.Handler{
+		Ledger:     &ledger.Store{S3: s3.NewFromConfig(awsCfg), Bucket: bucket, MachineARN: machineARN, Now: time.Now},
+		Models:     models,
+		API:        &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
+		Token:      token,
+		QueueLimit: queueLimit,
+		RunLimit:   runLimit,
+		Now:        time.Now,
+		Jitter:     rand.Float64,
 	}, nil
 }

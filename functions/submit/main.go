@@ -28,6 +28,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
+	"github.com/lipdrop/lipdrop/functions/submit/handler"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -42,10 +43,10 @@ func main() {
 		slog.Error("bad configuration", "err", err)
 		os.Exit(1)
 	}
-	lambda.Start(h.handle)
+	lambda.Start(h.Handle)
 }
 
-func newHandler(ctx context.Context, getenv func(string) string) (*handler, error) {
+func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handler, error) {
 	env := config.Env{Getenv: getenv}
 	bucket := env.Required("BUCKET")
 	machineARN := env.Required("STATE_MACHINE_ARN")
@@ -69,15 +70,15 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler, erro
 	s3Client := s3.NewFromConfig(awsCfg)
 	presigner := s3.NewPresignClient(s3Client, s3.WithPresignExpires(presignFor))
 	token := &config.Token{Client: secretsmanager.NewFromConfig(awsCfg), ARN: secretARN, Now: time.Now}
-	return &handler{
-		bucket:     bucket,
-		machineARN: machineARN,
-		resolver: &drop.Resolver{
+	return &handler.Handler{
+		Bucket:     bucket,
+		MachineARN: machineARN,
+		Resolver: &drop.Resolver{
 			Files: &drop.Bucket{S3: s3Client, Name: bucket}, Catalog: models,
 			DefaultVideoModel: videoModel, DefaultImageModel: imageModel,
 		},
-		ledger: &ledger.Store{S3: s3Client, Bucket: bucket, MachineARN: machineARN, Now: time.Now},
-		presign: func(ctx context.Context, f drop.File) (string, error) {
+		Ledger: &ledger.Store{S3: s3Client, Bucket: bucket, MachineARN: machineARN, Now: time.Now},
+		Presign: func(ctx context.Context, f drop.File) (string, error) {
 			in := &s3.GetObjectInput{Bucket: &bucket, Key: &f.Key}
 			if f.VersionID != "" {
 				in.VersionId = aws.String(f.VersionID)
@@ -88,10 +89,10 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler, erro
 			}
 			return req.URL, nil
 		},
-		api:    &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
-		token:  token,
-		states: sfn.NewFromConfig(awsCfg),
-		now:    time.Now,
+		API:    &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
+		Token:  token,
+		States: sfn.NewFromConfig(awsCfg),
+		Now:    time.Now,
 	}, nil
 }
 

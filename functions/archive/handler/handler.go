@@ -1,4 +1,6 @@
-package main
+// Package handler copies the outputs of an ended job into the bucket, looks at
+// them and writes down how the job ended. The copy is package transfer's.
+package handler
 
 import (
 	"context"
@@ -21,19 +23,19 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// handler archives an ended job. Every step finds what an earlier run of it
+// Handler archives an ended job. Every step finds what an earlier run of it
 // has done, so that it may be run again at any time.
-type handler struct {
-	bucket string
-	ledger *ledger.Store
-	files  *drop.Bucket
-	s3     ledger.S3
-	api    *runcomfy.Client
-	token  *config.Token
-	copier *transfer.Copier
+type Handler struct {
+	Bucket string
+	Ledger *ledger.Store
+	Files  *drop.Bucket
+	S3     ledger.S3
+	API    *runcomfy.Client
+	Token  *config.Token
+	Copier *transfer.Copier
 
-	now   func() time.Time
-	sleep func(context.Context, time.Duration) error
+	Now   func() time.Time
+	Sleep func(context.Context, time.Duration) error
 }
 
 const (
@@ -49,9 +51,9 @@ const (
 	maxFailure = 500
 )
 
-// handle archives the outputs of a job that has ended. Its errors are the
+// Handle archives the outputs of a job that has ended. Its errors are the
 // types of package workflow, bare.
-func (h *handler) handle(ctx context.Context, job workflow.Job) (workflow.Archived, error) {
+func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archived, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadlineCause(ctx, deadline.Add(-reserve), errors.New("the function's time is over"))
@@ -64,8 +66,8 @@ func (h *handler) handle(ctx context.Context, job workflow.Job) (workflow.Archiv
 	return archived, err
 }
 
-func (h *handler) archive(ctx context.Context, job workflow.Job) (workflow.Archived, error) {
-	rec, err := h.ledger.Get(ctx, job.Name, job.Take)
+func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archived, error) {
+	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
 	if err != nil {
 		return workflow.Archived{}, storage(err)
 	}
@@ -90,7 +92,7 @@ func (h *handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 		}
 		return workflow.Archived{}, &workflow.JobCancelled{Failure: workflow.Failure{Message: reason}}
 	}
-	rec, err = h.ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		if r.State.CanBecome(ledger.Archiving) {
 			r.State = ledger.Archiving
 		}
@@ -118,16 +120,16 @@ func (h *handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 }
 
 // result asks RunComfy how the job ended. That alone is definitive.
-func (h *handler) result(ctx context.Context, job workflow.Job) (runcomfy.Result, error) {
+func (h *Handler) result(ctx context.Context, job workflow.Job) (runcomfy.Result, error) {
 	var result runcomfy.Result
 	var err error
 	for answer := range lostAnswers {
 		if answer > 0 {
-			if err := h.sleep(ctx, lostPause); err != nil {
+			if err := h.Sleep(ctx, lostPause); err != nil {
 				return result, unavailable(err)
 			}
 		}
-		result, err = h.api.Result(ctx, job.RequestID)
+		result, err = h.API.Result(ctx, job.RequestID)
 		if kind(err) != runcomfy.KindUnknownRequest {
 			break
 		}
@@ -136,7 +138,7 @@ func (h *handler) result(ctx context.Context, job workflow.Job) (runcomfy.Result
 	case runcomfy.KindUnknownRequest:
 		return result, &workflow.RequestLost{Failure: workflow.Failuref("RunComfy does not know request %s: %v", job.RequestID, err)}
 	case runcomfy.KindToken, runcomfy.KindForeign:
-		h.token.Refused()
+		h.Token.Refused()
 	}
 	if err != nil {
 		return result, unavailable(err)
@@ -172,8 +174,8 @@ func failure(result runcomfy.Result) string {
 }
 
 // end records a job that RunComfy ended without an output.
-func (h *handler) end(ctx context.Context, job workflow.Job, result runcomfy.Result, state ledger.State, code ledger.Code, reason string) error {
-	rec, err := h.ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
+func (h *Handler) end(ctx context.Context, job workflow.Job, result runcomfy.Result, state ledger.State, code ledger.Code, reason string) error {
+	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
 		if r.State.Ended() || !r.State.CanBecome(state) {
 			return nil
 		}
@@ -182,7 +184,7 @@ func (h *handler) end(ctx context.Context, job workflow.Job, result runcomfy.Res
 		return nil
 	})
 	if err == nil {
-		err = h.ledger.PostTake(ctx, rec)
+		err = h.Ledger.PostTake(ctx, rec)
 	}
 	if err != nil {
 		return storage(err)
@@ -191,15 +193,15 @@ func (h *handler) end(ctx context.Context, job workflow.Job, result runcomfy.Res
 }
 
 // told writes what RunComfy tells of an ended job into its record.
-func (h *handler) told(r *ledger.Record, result runcomfy.Result) {
+func (h *Handler) told(r *ledger.Record, result runcomfy.Result) {
 	r.CostUSD = result.CostUSD
 	r.Times.Created, r.Times.Finished = result.CreatedAt, result.FinishedAt
 	r.Times.Ended = h.clock()
 }
 
 // copy brings one output into the bucket and looks at it.
-func (h *handler) copy(ctx context.Context, rec ledger.Record, index int, address string) (ledger.Output, []string, error) {
-	object, err := h.copier.Copy(ctx, address, func(head []byte, urlPath string) (string, string) {
+func (h *Handler) copy(ctx context.Context, rec ledger.Record, index int, address string) (ledger.Output, []string, error) {
+	object, err := h.Copier.Copy(ctx, address, func(head []byte, urlPath string) (string, string) {
 		return outputKey(rec, index, head, urlPath)
 	})
 	if err != nil {
@@ -232,8 +234,8 @@ func outputKey(rec ledger.Record, index int, head []byte, urlPath string) (key, 
 
 // done is a run after the one that succeeded: it makes sure of what comes after
 // the record.
-func (h *handler) done(ctx context.Context, rec ledger.Record) (workflow.Archived, error) {
-	if err := h.ledger.PostTake(ctx, rec); err != nil {
+func (h *Handler) done(ctx context.Context, rec ledger.Record) (workflow.Archived, error) {
+	if err := h.Ledger.PostTake(ctx, rec); err != nil {
 		return workflow.Archived{}, storage(err)
 	}
 	archived := workflow.Archived{Name: rec.Name, Take: rec.Take}
@@ -244,8 +246,8 @@ func (h *handler) done(ctx context.Context, rec ledger.Record) (workflow.Archive
 }
 
 // succeed writes result.json, then the record, then the status.
-func (h *handler) succeed(ctx context.Context, rec ledger.Record, result runcomfy.Result, outputs []ledger.Output, warnings []string) (workflow.Archived, error) {
-	rec, err := h.ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+func (h *Handler) succeed(ctx context.Context, rec ledger.Record, result runcomfy.Result, outputs []ledger.Output, warnings []string) (workflow.Archived, error) {
+	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		r.Outputs = outputs
 		for _, w := range warnings {
 			if !slices.Contains(r.Warnings, w) {
@@ -263,7 +265,7 @@ func (h *handler) succeed(ctx context.Context, rec ledger.Record, result runcomf
 	if err := h.writeResult(ctx, rec, ended); err != nil {
 		return workflow.Archived{}, storage(err)
 	}
-	rec, err = h.ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		if r.State.CanBecome(ledger.Succeeded) && r.State != ledger.Succeeded {
 			r.State, r.Code, r.Reason, r.Times.Ended = ledger.Succeeded, "", "", ended
 		}
@@ -276,7 +278,7 @@ func (h *handler) succeed(ctx context.Context, rec ledger.Record, result runcomf
 	return h.done(ctx, rec)
 }
 
-func (h *handler) clock() time.Time { return h.now().UTC().Truncate(time.Millisecond) }
+func (h *Handler) clock() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }
 
 func storage(err error) error {
 	return &workflow.StorageUnavailable{Failure: workflow.Failure{Message: err.Error()}}

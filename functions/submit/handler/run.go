@@ -1,4 +1,4 @@
-package main
+package handler
 
 import (
 	"context"
@@ -25,11 +25,11 @@ import (
 
 // run brings a job on its way: it claims the take, submits it once and starts
 // its execution. Whatever was done by an earlier delivery is not done again.
-func (h *handler) run(ctx context.Context, look *drop.Look, f drop.Finding, over ledger.Posted, last bool) error {
+func (h *Handler) run(ctx context.Context, look *drop.Look, f drop.Finding, over ledger.Posted, last bool) error {
 	if over.State.Claimed() && over.Order > f.Order {
 		return nil // what a deletion brought to light is older than what ran
 	}
-	rec, err := h.ledger.Get(ctx, f.Job.Name, f.Job.Take)
+	rec, err := h.Ledger.Get(ctx, f.Job.Name, f.Job.Take)
 	if err == nil {
 		return h.resume(ctx, rec, over)
 	}
@@ -48,22 +48,22 @@ func (h *handler) run(ctx context.Context, look *drop.Look, f drop.Finding, over
 	if err != nil {
 		return err
 	}
-	if deadline, ok := ctx.Deadline(); ok && deadline.Sub(h.now()) < enoughTime {
+	if deadline, ok := ctx.Deadline(); ok && deadline.Sub(h.Now()) < enoughTime {
 		return errNoTime
 	}
-	rec, claimed, err := h.ledger.Claim(ctx, h.claimOf(f.Job, ready))
+	rec, claimed, err := h.Ledger.Claim(ctx, h.claimOf(f.Job, ready))
 	if err != nil {
 		return err
 	}
 	if !claimed {
 		return h.resume(ctx, rec, over)
 	}
-	requestID, err := h.api.Submit(ctx, ready.Model, input)
+	requestID, err := h.API.Submit(ctx, ready.Model, input)
 	if err != nil {
 		return h.refused(ctx, rec, over, err, last)
 	}
 	// Nothing comes between the answer and its record: it is paid for.
-	rec, err = h.ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		r.State, r.RequestID, r.Times.Submitted = ledger.Submitted, requestID, h.clock()
 		return nil
 	})
@@ -75,7 +75,7 @@ func (h *handler) run(ctx context.Context, look *drop.Look, f drop.Finding, over
 }
 
 // claimOf returns the record of a take that is about to be submitted.
-func (h *handler) claimOf(job *drop.Job, ready drop.Ready) ledger.Record {
+func (h *Handler) claimOf(job *drop.Job, ready drop.Ready) ledger.Record {
 	rec := ledger.Record{
 		Name: job.Name, Take: job.Take, State: ledger.Submitting,
 		Model: ready.Model, Options: ready.Input, Warnings: ready.Warnings,
@@ -92,14 +92,14 @@ func (h *handler) claimOf(job *drop.Job, ready drop.Ready) ledger.Record {
 
 // presigned returns the whole input of a job, each file as a URL that RunComfy
 // may fetch it from.
-func (h *handler) presigned(ctx context.Context, ready drop.Ready) (map[string]any, error) {
+func (h *Handler) presigned(ctx context.Context, ready drop.Ready) (map[string]any, error) {
 	input := maps.Clone(ready.Input)
 	for _, used := range ready.Media {
 		input[used.Property] = used.URL
 		if used.URL != "" {
 			continue
 		}
-		url, err := h.presign(ctx, used.File)
+		url, err := h.Presign(ctx, used.File)
 		if err != nil {
 			return nil, fmt.Errorf("presign %s: %w", used.File.Key, err)
 		}
@@ -109,9 +109,9 @@ func (h *handler) presigned(ctx context.Context, ready drop.Ready) (map[string]a
 }
 
 // resume goes on with a take that was claimed before.
-func (h *handler) resume(ctx context.Context, rec ledger.Record, over ledger.Posted) error {
+func (h *Handler) resume(ctx context.Context, rec ledger.Record, over ledger.Posted) error {
 	if rec.State == ledger.Submitting {
-		if h.now().Sub(rec.Times.Claimed) < lifetime+clockSkew {
+		if h.Now().Sub(rec.Times.Claimed) < lifetime+clockSkew {
 			return errBusy
 		}
 		return h.unknown(ctx, rec, over, ledger.SubmitInterrupted,
@@ -123,7 +123,7 @@ func (h *handler) resume(ctx context.Context, rec ledger.Record, over ledger.Pos
 // follow makes sure that the execution of a submitted take runs, and that its
 // status says so. Starting an execution again with the same name and input
 // starts nothing.
-func (h *handler) follow(ctx context.Context, rec ledger.Record, over ledger.Posted) error {
+func (h *Handler) follow(ctx context.Context, rec ledger.Record, over ledger.Posted) error {
 	if !rec.State.Ended() {
 		input, err := json.Marshal(workflow.Job{
 			Name: rec.Name, Take: rec.Take, RequestID: rec.RequestID, Model: rec.Model,
@@ -132,8 +132,8 @@ func (h *handler) follow(ctx context.Context, rec ledger.Record, over ledger.Pos
 		if err != nil {
 			return err
 		}
-		_, err = h.states.StartExecution(ctx, &sfn.StartExecutionInput{
-			StateMachineArn: &h.machineARN,
+		_, err = h.States.StartExecution(ctx, &sfn.StartExecutionInput{
+			StateMachineArn: &h.MachineARN,
 			Name:            aws.String(workflow.ExecutionName(rec.Name, rec.Take)),
 			Input:           aws.String(string(input)),
 		})
@@ -147,19 +147,19 @@ func (h *handler) follow(ctx context.Context, rec ledger.Record, over ledger.Pos
 
 // post writes the status of a take over what stood there before the look, or
 // as any writer of a take's status where that is about the take already.
-func (h *handler) post(ctx context.Context, rec ledger.Record, over ledger.Posted) error {
+func (h *Handler) post(ctx context.Context, rec ledger.Record, over ledger.Posted) error {
 	slog.InfoContext(ctx, "submitted", "name", rec.Name, "take", rec.Take, "state", rec.State, "request_id", rec.RequestID)
 	if over.State.Claimed() {
-		return h.ledger.PostTake(ctx, rec)
+		return h.Ledger.PostTake(ctx, rec)
 	}
-	return h.ledger.Post(ctx, ledger.StatusKey(rec.Name), h.ledger.TakeStatus(rec), rec.Take, over)
+	return h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), h.Ledger.TakeStatus(rec), rec.Take, over)
 }
 
 // unknown records that nobody can tell whether RunComfy took the job. Such a
 // take is never submitted again by itself.
-func (h *handler) unknown(ctx context.Context, rec ledger.Record, over ledger.Posted, code ledger.Code, reason string) error {
+func (h *Handler) unknown(ctx context.Context, rec ledger.Record, over ledger.Posted, code ledger.Code, reason string) error {
 	slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", code, "reason", reason)
-	rec, err := h.ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		if r.State != ledger.Submitting {
 			return nil
 		}
@@ -174,15 +174,15 @@ func (h *handler) unknown(ctx context.Context, rec ledger.Record, over ledger.Po
 
 // refused acts on a submit that brought no request id: it gives the claim back
 // where RunComfy certainly did not take the job, and nowhere else.
-func (h *handler) refused(ctx context.Context, rec ledger.Record, over ledger.Posted, cause error, last bool) error {
+func (h *Handler) refused(ctx context.Context, rec ledger.Record, over ledger.Posted, cause error, last bool) error {
 	code, state := judge(cause)
 	if state == ledger.Unknown {
 		return h.unknown(ctx, rec, over, code, "RunComfy's answer does not tell whether it took the job: "+cause.Error())
 	}
 	if code == ledger.TokenRefused {
-		h.token.Refused()
+		h.Token.Refused()
 	}
-	if err := h.ledger.Release(ctx, rec); err != nil {
+	if err := h.Ledger.Release(ctx, rec); err != nil {
 		return err
 	}
 	st := ledger.Status{
@@ -197,7 +197,7 @@ func (h *handler) refused(ctx context.Context, rec ledger.Record, over ledger.Po
 	if over.State.Claimed() && over.Order >= rec.Take {
 		return nil
 	}
-	if err := h.ledger.Post(ctx, ledger.StatusKey(rec.Name), st, rec.Take, over); err != nil {
+	if err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), st, rec.Take, over); err != nil {
 		return err
 	}
 	if state == ledger.Held {
@@ -238,15 +238,15 @@ func judge(err error) (ledger.Code, ledger.State) {
 }
 
 // usual returns how long a run of a model usually takes.
-func (h *handler) usual(id string) time.Duration {
-	if model, ok := h.resolver.Catalog.Model(id); ok {
+func (h *Handler) usual(id string) time.Duration {
+	if model, ok := h.Resolver.Catalog.Model(id); ok {
 		return model.UsualDuration
 	}
 	return 0
 }
 
 // clock returns the time as it is recorded: UTC, to the millisecond.
-func (h *handler) clock() time.Time { return h.now().UTC().Truncate(time.Millisecond) }
+func (h *Handler) clock() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }
 
 // clauses joins reasons into one sentence.
 func clauses(reasons []string) string { return strings.Join(unique(reasons), "; ") }

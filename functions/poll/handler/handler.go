@@ -1,4 +1,7 @@
-package main
+// Package handler asks RunComfy whether a job has ended, once a turn of the
+// loop, and tells the state machine how long to wait. RunComfy's trouble is no
+// error here: the deadlines decide, and only after an answer was looked for.
+package handler
 
 import (
 	"context"
@@ -14,17 +17,17 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// handler decides whether a job has ended, and when to ask again.
-type handler struct {
-	ledger *ledger.Store
-	models *catalog.Catalog
-	api    *runcomfy.Client
-	token  *config.Token
+// Handler decides whether a job has ended, and when to ask again.
+type Handler struct {
+	Ledger *ledger.Store
+	Models *catalog.Catalog
+	API    *runcomfy.Client
+	Token  *config.Token
 
-	queueLimit, runLimit time.Duration
+	QueueLimit, RunLimit time.Duration
 
-	now    func() time.Time
-	jitter func() float64
+	Now    func() time.Time
+	Jitter func() float64
 }
 
 // A request that RunComfy does not know is lost once it has said so this often
@@ -34,11 +37,11 @@ const (
 	lostAfter   = time.Minute
 )
 
-// handle asks once. Its errors are *workflow.RequestLost, *workflow.QueuedTooLong
+// Handle asks once. Its errors are *workflow.RequestLost, *workflow.QueuedTooLong
 // and *workflow.RanTooLong; trouble with RunComfy or S3 is none.
-func (h *handler) handle(ctx context.Context, job workflow.Job) (workflow.Job, error) {
-	status, err := h.api.Status(ctx, job.RequestID)
-	now := h.now().UTC().Truncate(time.Millisecond)
+func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Job, error) {
+	status, err := h.API.Status(ctx, job.RequestID)
+	now := h.Now().UTC().Truncate(time.Millisecond)
 	if err != nil {
 		return h.troubled(ctx, job, err, now)
 	}
@@ -79,14 +82,14 @@ func (h *handler) handle(ctx context.Context, job workflow.Job) (workflow.Job, e
 
 // troubled is a turn without an answer: the end is not known yet. It waits
 // longer and says so in the status.
-func (h *handler) troubled(ctx context.Context, job workflow.Job, cause error, now time.Time) (workflow.Job, error) {
+func (h *Handler) troubled(ctx context.Context, job workflow.Job, cause error, now time.Time) (workflow.Job, error) {
 	var answered *runcomfy.Error
 	progress := h.progress(job, now)
 	if errors.As(cause, &answered) {
 		progress.RetryAfter = answered.RetryAfter
 		switch answered.Kind() {
 		case runcomfy.KindToken, runcomfy.KindForeign:
-			h.token.Refused()
+			h.Token.Refused()
 		}
 	}
 	if answered != nil && answered.Kind() == runcomfy.KindUnknownRequest {
@@ -119,28 +122,28 @@ func (h *handler) troubled(ctx context.Context, job workflow.Job, cause error, n
 
 // deadline is looked at after the answer: a job that has ended is archived
 // however late. One that was never seen to run counts as queued.
-func (h *handler) deadline(job workflow.Job, now time.Time) error {
+func (h *Handler) deadline(job workflow.Job, now time.Time) error {
 	suffix := ""
 	if job.Troubles > 0 {
 		suffix = fmt.Sprintf("; RunComfy has not answered since %s", clock(job.TroubleSince))
 	}
 	if job.RunningSince.IsZero() {
-		if waited := now.Sub(job.SubmittedAt); waited > h.queueLimit {
+		if waited := now.Sub(job.SubmittedAt); waited > h.QueueLimit {
 			return &workflow.QueuedTooLong{Failure: workflow.Failuref(
-				"the job has been queued at RunComfy for %s; QueueHours allows %s%s", short(waited), short(h.queueLimit), suffix)}
+				"the job has been queued at RunComfy for %s; QueueHours allows %s%s", short(waited), short(h.QueueLimit), suffix)}
 		}
 		return nil
 	}
-	if ran := now.Sub(job.RunningSince); ran > h.runLimit {
+	if ran := now.Sub(job.RunningSince); ran > h.RunLimit {
 		return &workflow.RanTooLong{Failure: workflow.Failuref(
-			"the job has been running at RunComfy for %s; MaxHours allows %s%s", short(ran), short(h.runLimit), suffix)}
+			"the job has been running at RunComfy for %s; MaxHours allows %s%s", short(ran), short(h.RunLimit), suffix)}
 	}
 	return nil
 }
 
-func (h *handler) progress(job workflow.Job, now time.Time) workflow.Progress {
-	p := workflow.Progress{Elapsed: now.Sub(job.SubmittedAt), Jitter: h.jitter()}
-	if model, ok := h.models.Model(job.Model); ok {
+func (h *Handler) progress(job workflow.Job, now time.Time) workflow.Progress {
+	p := workflow.Progress{Elapsed: now.Sub(job.SubmittedAt), Jitter: h.Jitter()}
+	if model, ok := h.Models.Model(job.Model); ok {
 		p.Usual = model.UsualDuration
 	}
 	return p
@@ -148,8 +151,8 @@ func (h *handler) progress(job workflow.Job, now time.Time) workflow.Progress {
 
 // record writes a state into the ledger and the status. The paid job goes on
 // when that fails: the next turn, or archive, writes what is true then.
-func (h *handler) record(ctx context.Context, job workflow.Job, state ledger.State, now time.Time) {
-	rec, err := h.ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
+func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.State, now time.Time) {
+	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
 		if !r.State.CanBecome(state) {
 			return nil
 		}
@@ -165,7 +168,7 @@ func (h *handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 		return nil
 	})
 	if err == nil {
-		err = h.ledger.PostTake(ctx, rec)
+		err = h.Ledger.PostTake(ctx, rec)
 	}
 	if err != nil {
 		slog.WarnContext(ctx, "state not recorded", "name", job.Name, "take", job.Take, "state", state, "err", err)
@@ -175,10 +178,10 @@ func (h *handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 }
 
 // warn says in the status that RunComfy gives no answer.
-func (h *handler) warn(ctx context.Context, job workflow.Job, cause error) {
-	rec, err := h.ledger.Get(ctx, job.Name, job.Take)
+func (h *Handler) warn(ctx context.Context, job workflow.Job, cause error) {
+	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
 	if err == nil {
-		err = h.ledger.PostTake(ctx, rec, fmt.Sprintf("RunComfy has given no answer since %s and is asked again: %v", clock(job.TroubleSince), cause))
+		err = h.Ledger.PostTake(ctx, rec, fmt.Sprintf("RunComfy has given no answer since %s and is asked again: %v", clock(job.TroubleSince), cause))
 	}
 	if err != nil {
 		slog.WarnContext(ctx, "trouble not recorded", "name", job.Name, "take", job.Take, "err", err)

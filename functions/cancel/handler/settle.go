@@ -1,4 +1,4 @@
-package main
+package handler
 
 import (
 	"context"
@@ -35,8 +35,8 @@ var errSubmitting = errors.New("the take is being submitted at this moment")
 // settle ends the take of an execution that failed, timed out or was stopped.
 // The execution is looked at as it is now: a late event of one that was
 // redriven meanwhile changes nothing.
-func (h *handler) settle(ctx context.Context, executionARN string) error {
-	exec, err := h.states.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &executionARN})
+func (h *Handler) settle(ctx context.Context, executionARN string) error {
+	exec, err := h.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &executionARN})
 	if err != nil {
 		return fmt.Errorf("look at the execution: %w", err)
 	}
@@ -47,15 +47,15 @@ func (h *handler) settle(ctx context.Context, executionARN string) error {
 	if err != nil {
 		return err
 	}
-	rec, err := h.ledger.Get(ctx, job.Name, job.Take)
+	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
 	if err != nil {
 		return err
 	}
 	if rec.State.Ended() {
-		return h.ledger.PostTake(ctx, rec)
+		return h.Ledger.PostTake(ctx, rec)
 	}
 	cancelled, err := h.cancelAtRunComfy(ctx, rec)
-	if err != nil && h.now().Sub(aws.ToTime(exec.StopDate)) < giveUpAfter {
+	if err != nil && h.Now().Sub(aws.ToTime(exec.StopDate)) < giveUpAfter {
 		return err
 	}
 	if cancelled && exec.Status == types.ExecutionStatusAborted {
@@ -91,20 +91,20 @@ func why(exec *sfn.DescribeExecutionOutput) (ledger.Code, string) {
 }
 
 // sweep settles the unsuccessful executions of the last day.
-func (h *handler) sweep(ctx context.Context) error {
+func (h *Handler) sweep(ctx context.Context) error {
 	var errs []error
 	for _, status := range []types.ExecutionStatus{types.ExecutionStatusFailed, types.ExecutionStatusTimedOut, types.ExecutionStatusAborted} {
-		pages := sfn.NewListExecutionsPaginator(h.states, &sfn.ListExecutionsInput{StateMachineArn: &h.machineARN, StatusFilter: status})
+		pages := sfn.NewListExecutionsPaginator(h.States, &sfn.ListExecutionsInput{StateMachineArn: &h.MachineARN, StatusFilter: status})
 		for more := true; more && pages.HasMorePages(); {
 			page, err := pages.NextPage(ctx)
 			if err != nil {
 				return errors.Join(append(errs, fmt.Errorf("list executions: %w", err))...)
 			}
 			for _, exec := range page.Executions {
-				if h.now().Sub(aws.ToTime(exec.StopDate)) > sweepBack {
+				if h.Now().Sub(aws.ToTime(exec.StopDate)) > sweepBack {
 					// The list is ordered by the start, and one runs for days at
 					// the most: what stopped this long ago ends it soon enough.
-					more = h.now().Sub(aws.ToTime(exec.StartDate)) < 7*sweepBack
+					more = h.Now().Sub(aws.ToTime(exec.StartDate)) < 7*sweepBack
 					continue
 				}
 				if err := h.settle(ctx, aws.ToString(exec.ExecutionArn)); err != nil {
@@ -117,17 +117,17 @@ func (h *handler) sweep(ctx context.Context) error {
 }
 
 // deleted cancels the open takes that use a dropped file which is gone.
-func (h *handler) deleted(ctx context.Context, key string) error {
+func (h *Handler) deleted(ctx context.Context, key string) error {
 	name, further := drop.Owner(key)
 	if name == "" {
 		return nil
 	}
-	if _, err := h.files.Head(ctx, key); !errors.Is(err, drop.ErrAbsent) {
+	if _, err := h.Files.Head(ctx, key); !errors.Is(err, drop.ErrAbsent) {
 		return err // there again, or not known
 	}
 	names := []string{name}
 	if further != "" {
-		more, err := h.ledger.Names(ctx, further)
+		more, err := h.Ledger.Names(ctx, further)
 		if err != nil {
 			return err
 		}
@@ -135,7 +135,7 @@ func (h *handler) deleted(ctx context.Context, key string) error {
 	}
 	var errs []error
 	for _, name := range names {
-		takes, err := h.ledger.Takes(ctx, name)
+		takes, err := h.Ledger.Takes(ctx, name)
 		errs = append(errs, err)
 		for _, rec := range takes {
 			if !rec.State.Ended() && rec.Uses(key) {
@@ -148,9 +148,9 @@ func (h *handler) deleted(ctx context.Context, key string) error {
 
 // unwanted cancels an open take because a file of it was deleted. What
 // RunComfy cannot cancel any more is paid for, goes on and is archived.
-func (h *handler) unwanted(ctx context.Context, rec ledger.Record, key string) error {
+func (h *Handler) unwanted(ctx context.Context, rec ledger.Record, key string) error {
 	if rec.State == ledger.Submitting {
-		if h.now().Sub(rec.Times.Claimed) < submitTime {
+		if h.Now().Sub(rec.Times.Claimed) < submitTime {
 			return errSubmitting
 		}
 		return nil // submit finds its outcome unknown
@@ -160,7 +160,7 @@ func (h *handler) unwanted(ctx context.Context, rec ledger.Record, key string) e
 		return err
 	}
 	if !cancelled {
-		rec, err = h.ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+		rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 			if !r.State.Ended() {
 				r.Code, r.Reason = ledger.TooLateToCancel, key+" was deleted, but RunComfy could not cancel the job any more"
 			}
@@ -169,15 +169,15 @@ func (h *handler) unwanted(ctx context.Context, rec ledger.Record, key string) e
 		if err != nil {
 			return err
 		}
-		return h.ledger.PostTake(ctx, rec)
+		return h.Ledger.PostTake(ctx, rec)
 	}
 	// Recorded before the execution is stopped: its own event then finds an end.
 	err = h.end(ctx, rec, ledger.Cancelled, ledger.CancelledByDeletion, key+" was deleted, and RunComfy cancelled the job before it started")
 	if err != nil {
 		return err
 	}
-	_, err = h.states.StopExecution(ctx, &sfn.StopExecutionInput{
-		ExecutionArn: aws.String(workflow.ExecutionARN(h.machineARN, workflow.ExecutionName(rec.Name, rec.Take))),
+	_, err = h.States.StopExecution(ctx, &sfn.StopExecutionInput{
+		ExecutionArn: aws.String(workflow.ExecutionARN(h.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))),
 		Error:        aws.String("Deleted"), Cause: aws.String("a dropped file was deleted"),
 	})
 	var gone *types.ExecutionDoesNotExist

@@ -1,4 +1,4 @@
-package main
+package handler
 
 import (
 	"bytes"
@@ -37,7 +37,7 @@ type Result struct {
 
 // writeResult makes result.json. One that is there stays as it is: it is an
 // earlier run's of the same take.
-func (h *handler) writeResult(ctx context.Context, rec ledger.Record, ended time.Time) error {
+func (h *Handler) writeResult(ctx context.Context, rec ledger.Record, ended time.Time) error {
 	times := rec.Times
 	times.Ended = ended
 	var body bytes.Buffer
@@ -52,8 +52,8 @@ func (h *handler) writeResult(ctx context.Context, rec ledger.Record, ended time
 	if err != nil {
 		return err
 	}
-	_, err = h.s3.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &h.bucket, Key: aws.String(ledger.OutputPrefix(rec.Name, rec.Take) + "result.json"),
+	_, err = h.S3.PutObject(ctx, &s3.PutObjectInput{
+		Bucket: &h.Bucket, Key: aws.String(ledger.OutputPrefix(rec.Name, rec.Take) + "result.json"),
 		Body: bytes.NewReader(body.Bytes()), ContentType: aws.String("application/json"), IfNoneMatch: aws.String("*"),
 	})
 	var answered *awshttp.ResponseError
@@ -74,7 +74,7 @@ const (
 
 // verdict looks at an archived output, fills in what it is, and returns what is
 // doubtful about it. A doubt is for a person to judge: the output is paid for.
-func (h *handler) verdict(ctx context.Context, rec ledger.Record, object transfer.Object, output *ledger.Output) []string {
+func (h *Handler) verdict(ctx context.Context, rec ledger.Record, object transfer.Object, output *ledger.Output) []string {
 	base := output.Key[strings.LastIndexByte(output.Key, '/')+1:]
 	file := drop.File{Key: object.Key, ETag: strings.Trim(object.ETag, `"`), Size: object.Bytes}
 	if _, ok := media.KindOf(base); !ok {
@@ -82,7 +82,7 @@ func (h *handler) verdict(ctx context.Context, rec ledger.Record, object transfe
 	}
 	info, err := media.Inspect(ctx, media.Source{
 		Name: base, Size: object.Bytes,
-		ReadRange: func(ctx context.Context, off, n int64) ([]byte, error) { return h.files.ReadRange(ctx, file, off, n) },
+		ReadRange: func(ctx context.Context, off, n int64) ([]byte, error) { return h.Files.ReadRange(ctx, file, off, n) },
 	})
 	if err != nil {
 		return []string{"the output is doubtful: " + err.Error()}

@@ -1,4 +1,7 @@
-package main
+// Package handler stops paying for jobs that nobody waits for, and settles the
+// records of executions that ended badly. It decides on the outcome that
+// RunComfy tells, and never overwrites a success.
+package handler
 
 import (
 	"context"
@@ -18,20 +21,20 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// handler settles what ended badly.
-type handler struct {
-	bucket, machineARN string
+// Handler settles what ended badly.
+type Handler struct {
+	Bucket, MachineARN string
 
-	ledger *ledger.Store
-	files  *drop.Bucket
-	api    *runcomfy.Client
-	token  *config.Token
-	states executions
-	now    func() time.Time
+	Ledger *ledger.Store
+	Files  *drop.Bucket
+	API    *runcomfy.Client
+	Token  *config.Token
+	States Executions
+	Now    func() time.Time
 }
 
-// executions is what cancel needs of Step Functions.
-type executions interface {
+// Executions is what cancel needs of Step Functions.
+type Executions interface {
 	DescribeExecution(context.Context, *sfn.DescribeExecutionInput, ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error)
 	ListExecutions(context.Context, *sfn.ListExecutionsInput, ...func(*sfn.Options)) (*sfn.ListExecutionsOutput, error)
 	StopExecution(context.Context, *sfn.StopExecutionInput, ...func(*sfn.Options)) (*sfn.StopExecutionOutput, error)
@@ -58,9 +61,9 @@ type event struct {
 // cancels nothing.
 const lifecycleReason = "Lifecycle Expiration"
 
-// handle settles one event. After an error Lambda calls it again, and the
+// Handle settles one event. After an error Lambda calls it again, and the
 // hourly sweep does after that.
-func (h *handler) handle(ctx context.Context, raw json.RawMessage) error {
+func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) error {
 	var e event
 	if err := json.Unmarshal(raw, &e); err != nil {
 		return fmt.Errorf("event: %w", err)
@@ -69,7 +72,7 @@ func (h *handler) handle(ctx context.Context, raw json.RawMessage) error {
 	case "Step Functions Execution Status Change":
 		return h.settle(ctx, e.Detail.ExecutionARN)
 	case "Object Deleted":
-		if e.Detail.Bucket.Name != h.bucket || e.Detail.Reason == lifecycleReason {
+		if e.Detail.Bucket.Name != h.Bucket || e.Detail.Reason == lifecycleReason {
 			return nil
 		}
 		return h.deleted(ctx, e.Detail.Object.Key)
@@ -82,18 +85,18 @@ func (h *handler) handle(ctx context.Context, raw json.RawMessage) error {
 
 // cancelAtRunComfy asks to cancel a take's job. It reports whether that took
 // effect; the job of a record that is archiving has ended already.
-func (h *handler) cancelAtRunComfy(ctx context.Context, rec ledger.Record) (bool, error) {
+func (h *Handler) cancelAtRunComfy(ctx context.Context, rec ledger.Record) (bool, error) {
 	if rec.State == ledger.Archiving || rec.RequestID == "" {
 		return false, nil
 	}
-	outcome, err := h.api.Cancel(ctx, rec.RequestID)
+	outcome, err := h.API.Cancel(ctx, rec.RequestID)
 	var answered *runcomfy.Error
 	if errors.As(err, &answered) {
 		switch answered.Kind() {
 		case runcomfy.KindUnknownRequest:
 			return false, nil // there is nothing to cancel
 		case runcomfy.KindToken, runcomfy.KindForeign:
-			h.token.Refused()
+			h.Token.Refused()
 		}
 	}
 	if err != nil {
@@ -104,20 +107,20 @@ func (h *handler) cancelAtRunComfy(ctx context.Context, rec ledger.Record) (bool
 }
 
 // end records the end of a take, unless it has ended already.
-func (h *handler) end(ctx context.Context, rec ledger.Record, state ledger.State, code ledger.Code, reason string) error {
-	rec, err := h.ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+func (h *Handler) end(ctx context.Context, rec ledger.Record, state ledger.State, code ledger.Code, reason string) error {
+	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		if r.State.Ended() {
 			return nil
 		}
 		r.State, r.Code, r.Reason = state, code, reason
-		r.Times.Ended = h.now().UTC().Truncate(time.Millisecond)
+		r.Times.Ended = h.Now().UTC().Truncate(time.Millisecond)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	slog.InfoContext(ctx, "settled", "name", rec.Name, "take", rec.Take, "state", rec.State, "code", rec.Code)
-	return h.ledger.PostTake(ctx, rec)
+	return h.Ledger.PostTake(ctx, rec)
 }
 
 // codeOf returns the code of an execution's error: its name in snake_case

@@ -1,4 +1,11 @@
-package main
+// Package handler answers drops: it finds the jobs that an event in the bucket
+// may have completed, and submits each once. What is there to find is package
+// drop's; an event is a hint to look, and never believed.
+//
+// It may die between any two of its calls: the next delivery finishes the work
+// without a second POST. Before the POST stands the claim, a record that one
+// invocation alone can make; after it comes the request id, before all else.
+package handler
 
 import (
 	"context"
@@ -17,21 +24,21 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
-// handler decides what a drop leads to.
-type handler struct {
-	bucket, machineARN string
+// Handler decides what a drop leads to.
+type Handler struct {
+	Bucket, MachineARN string
 
-	resolver *drop.Resolver
-	ledger   *ledger.Store
-	presign  func(context.Context, drop.File) (string, error)
-	api      *runcomfy.Client
-	token    *config.Token
-	states   executions
-	now      func() time.Time
+	Resolver *drop.Resolver
+	Ledger   *ledger.Store
+	Presign  func(context.Context, drop.File) (string, error)
+	API      *runcomfy.Client
+	Token    *config.Token
+	States   Executions
+	Now      func() time.Time
 }
 
-// executions is what submit needs of Step Functions.
-type executions interface {
+// Executions is what submit needs of Step Functions.
+type Executions interface {
 	StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error)
 }
 
@@ -65,10 +72,10 @@ type heldError struct{ code ledger.Code }
 
 func (e *heldError) Error() string { return "held: " + string(e.code) }
 
-// handle answers a batch of the queue, or one plain event. What could not be
+// Handle answers a batch of the queue, or one plain event. What could not be
 // finished is a batch item failure, which the queue delivers again; of a plain
 // event it is an error.
-func (h *handler) handle(ctx context.Context, raw json.RawMessage) (events.SQSEventResponse, error) {
+func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEventResponse, error) {
 	var response events.SQSEventResponse
 	messages, err := parseEvent(raw)
 	if err != nil {
@@ -91,14 +98,14 @@ func (h *handler) handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 }
 
 // deliver looks at everything that a message may concern.
-func (h *handler) deliver(ctx context.Context, m message, looked map[drop.Subject]error) error {
+func (h *Handler) deliver(ctx context.Context, m message, looked map[drop.Subject]error) error {
 	errs := []error{m.err}
 	for _, c := range m.changes {
-		if c.bucket != h.bucket {
+		if c.bucket != h.Bucket {
 			slog.WarnContext(ctx, "event of another bucket", "bucket", c.bucket)
 			continue
 		}
-		subjects, err := h.resolver.Look().Touched(ctx, c.key)
+		subjects, err := h.Resolver.Look().Touched(ctx, c.key)
 		errs = append(errs, err)
 		for _, s := range subjects {
 			err, done := looked[s]
@@ -114,7 +121,7 @@ func (h *handler) deliver(ctx context.Context, m message, looked map[drop.Subjec
 
 // look finds what there is of a subject and answers it, once more from the
 // beginning whenever something changes underway.
-func (h *handler) look(ctx context.Context, s drop.Subject, last bool) error {
+func (h *Handler) look(ctx context.Context, s drop.Subject, last bool) error {
 	for range maxLooks {
 		err := h.lookOnce(ctx, s, last)
 		if !errors.Is(err, ledger.ErrStale) && !errors.Is(err, drop.ErrChanged) {
@@ -124,14 +131,14 @@ func (h *handler) look(ctx context.Context, s drop.Subject, last bool) error {
 	return fmt.Errorf("%s: %w", s.Name(), errChanging)
 }
 
-func (h *handler) lookOnce(ctx context.Context, s drop.Subject, last bool) error {
+func (h *Handler) lookOnce(ctx context.Context, s drop.Subject, last bool) error {
 	// The status is read before the bucket is looked at, so that what is
 	// posted over it is never older than what it says.
-	over, err := h.ledger.Posted(ctx, s.Key())
+	over, err := h.Ledger.Posted(ctx, s.Key())
 	if err != nil {
 		return err
 	}
-	look := h.resolver.Look()
+	look := h.Resolver.Look()
 	findings, err := look.Find(ctx, s)
 	if err != nil {
 		return err
@@ -140,7 +147,7 @@ func (h *handler) lookOnce(ctx context.Context, s drop.Subject, last bool) error
 	for _, f := range findings {
 		before := over
 		if f.Key != s.Key() {
-			if before, err = h.ledger.Posted(ctx, f.Key); err != nil {
+			if before, err = h.Ledger.Posted(ctx, f.Key); err != nil {
 				return err
 			}
 		}
@@ -161,7 +168,7 @@ func (h *handler) lookOnce(ctx context.Context, s drop.Subject, last bool) error
 
 // answer posts a finding that is no job, unless the status is about a take
 // that is as new: a deletion does not change what has been submitted.
-func (h *handler) answer(ctx context.Context, f drop.Finding, over ledger.Posted) error {
+func (h *Handler) answer(ctx context.Context, f drop.Finding, over ledger.Posted) error {
 	if over.State.Claimed() && f.Order <= over.Order {
 		return nil
 	}
@@ -170,7 +177,7 @@ func (h *handler) answer(ctx context.Context, f drop.Finding, over ledger.Posted
 	}
 	st := ledger.Status{Name: f.Name, State: f.State, Warnings: f.Warnings, Jobs: f.Jobs}
 	explain(&st, f.Problems)
-	if err := h.ledger.Post(ctx, f.Key, st, f.Order, over); err != nil {
+	if err := h.Ledger.Post(ctx, f.Key, st, f.Order, over); err != nil {
 		return err
 	}
 	slog.InfoContext(ctx, "answered", "name", f.Name, "state", st.State, "code", st.Code)
