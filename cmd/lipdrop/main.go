@@ -1,0 +1,55 @@
+// Command lipdrop tries, checks and operates lipdrop from a person's machine.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+type cli struct {
+	Check checkCmd `cmd:"" help:"Say what job files would start, or what is wrong with them. Sends nothing."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run runs one command and returns the exit status: 0 when all went well, 1
+// when something is wrong, 2 when the command line is.
+func run(ctx context.Context, args []string, out, errs io.Writer) int {
+	var c cli
+	exited := -1
+	parser, err := kong.New(&c, kong.Name("lipdrop"), kong.Writers(out, errs),
+		kong.Description("Drop a video and a voice into an S3 bucket; get the lip-synced video back in the same bucket."),
+		kong.Exit(func(code int) { exited = code }),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(out, (*io.Writer)(nil)))
+	if err != nil {
+		panic(err) // the command line's own definition is wrong
+	}
+	command, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited // after --help
+	}
+	if err != nil {
+		fmt.Fprintf(errs, "lipdrop: %v\nlipdrop --help shows how it is used\n", err)
+		return 2
+	}
+	if err := command.Run(); err != nil {
+		fmt.Fprintf(errs, "lipdrop: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

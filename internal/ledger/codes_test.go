@@ -1,0 +1,84 @@
+package ledger_test
+
+import (
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+var update = flag.Bool("update", false, "write the documents that the tests compare")
+
+// Every code that Go knows is in the table, once, with a meaning and a remedy.
+func TestEveryCodeHasARow(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "codes.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[ledger.Code]int{}
+	for _, info := range ledger.Codes() {
+		rows[info.Code]++
+		if !regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`).MatchString(string(info.Code)) {
+			t.Errorf("%q is not in snake_case", info.Code)
+		}
+		for what, text := range map[string]string{"meaning": info.Meaning, "remedy": info.Remedy} {
+			if !strings.HasSuffix(text, ".") || strings.ToUpper(text[:1]) != text[:1] && !strings.HasPrefix(text, "job.json") {
+				t.Errorf("the %s of %s is no sentence: %q", what, info.Code, text)
+			}
+		}
+	}
+	consts := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || spec.Type == nil {
+			return true
+		}
+		if ident, ok := spec.Type.(*ast.Ident); !ok || ident.Name != "Code" {
+			return true
+		}
+		consts++
+		value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+		if err != nil || rows[ledger.Code(value)] != 1 {
+			t.Errorf("%s has %d rows, want 1", value, rows[ledger.Code(value)])
+		}
+		return true
+	})
+	if consts != len(rows) {
+		t.Errorf("%d constants and %d rows", consts, len(rows))
+	}
+}
+
+// docs/codes.md is the table, for people.
+func TestDocumentOfCodes(t *testing.T) {
+	const path = "../../docs/codes.md"
+	var b strings.Builder
+	b.WriteString("# Codes\n\nEvery status that is `waiting`, `rejected`, `held`, `withdrawn`, `failed`, `cancelled` or `unknown` has one of these codes, " +
+		"with a `reason` that has the figures of the case. The list is closed: a program may act on it. NAME stands for the job's name.\n\n" +
+		"This table is written by `go test ./internal/ledger -update` from internal/ledger/codes.go.\n\n" +
+		"| code | state | meaning | remedy |\n| --- | --- | --- | --- |\n")
+	for _, info := range ledger.Codes() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", info.Code, info.State, info.Meaning, info.Remedy)
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(b.String(), string(got)); diff != "" {
+		t.Errorf("docs/codes.md is not the table (go test ./internal/ledger -update writes it):\n%s", diff)
+	}
+}
