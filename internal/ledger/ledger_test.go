@@ -257,7 +257,7 @@ func TestStatusOfATake(t *testing.T) {
 	if err := s.PostTake(t.Context(), rec, "w2"); err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.Posted(t.Context(), rec.Name)
+	got, err := s.Posted(t.Context(), ledger.StatusKey(rec.Name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +295,7 @@ func TestPostTakeByRapid(t *testing.T) {
 				rt.Fatal(err)
 			}
 		}
-		got, err := s.Posted(t.Context(), "n")
+		got, err := s.Posted(t.Context(), ledger.StatusKey("n"))
 		if err != nil || got.Take != newest.Take || got.State != newest.State {
 			rt.Fatalf("status is about %s, %s; want %s, %s (%v)", got.Take, got.State, newest.Take, newest.State, err)
 		}
@@ -305,7 +305,7 @@ func TestPostTakeByRapid(t *testing.T) {
 func TestPostOverAnotherStatusIsStale(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	key := ledger.StatusKey("n")
-	before, err := s.Posted(t.Context(), "n")
+	before, err := s.Posted(t.Context(), ledger.StatusKey("n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +323,7 @@ func TestPostOfTheSameWritesNothing(t *testing.T) {
 	s := newStore(b)
 	st := ledger.Status{Name: "n", State: ledger.Waiting, Code: ledger.WaitingForAudio}
 	for range 3 {
-		over, err := s.Posted(t.Context(), "n")
+		over, err := s.Posted(t.Context(), ledger.StatusKey("n"))
 		if err != nil {
 			t.Fatal(err)
 		}

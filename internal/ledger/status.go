@@ -53,17 +53,9 @@ type Posted struct {
 // orderMetadata is the object metadata that holds the Order of a status.
 const orderMetadata = "lipdrop-order"
 
-// Posted returns the status of a name. A name without one is no error.
-func (s *Store) Posted(ctx context.Context, name string) (Posted, error) {
-	return s.posted(ctx, StatusKey(name))
-}
-
-// Answer returns the status at a key below answers/.
-func (s *Store) Answer(ctx context.Context, key string) (Posted, error) {
-	return s.posted(ctx, key)
-}
-
-func (s *Store) posted(ctx context.Context, key string) (Posted, error) {
+// Posted returns the status at a key, of a name (see StatusKey) or of a file
+// below answers/. That there is none is no error.
+func (s *Store) Posted(ctx context.Context, key string) (Posted, error) {
 	var p Posted
 	etag, metadata, err := s.get(ctx, key, &p.Status)
 	if err != nil && !errors.Is(err, ErrNotFound) {
@@ -98,7 +90,7 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order string, o
 // about a newer drop or says more of this take already.
 func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) error {
 	for range maxRaces {
-		over, err := s.Posted(ctx, rec.Name)
+		over, err := s.Posted(ctx, StatusKey(rec.Name))
 		if err != nil {
 			return err
 		}

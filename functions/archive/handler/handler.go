@@ -32,10 +32,15 @@ type Handler struct {
 	S3     ledger.S3
 	API    *runcomfy.Client
 	Token  *config.Token
-	Copier *transfer.Copier
+	Copier Copier
 
 	Now   func() time.Time
 	Sleep func(context.Context, time.Duration) error
+}
+
+// Copier copies an output into the bucket; *transfer.Copier does.
+type Copier interface {
+	Copy(ctx context.Context, rawURL string, name func(head []byte, path string) (key, contentType string)) (transfer.Object, error)
 }
 
 const (

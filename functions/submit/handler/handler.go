@@ -110,7 +110,10 @@ func (h *Handler) deliver(ctx context.Context, m message, looked map[drop.Subjec
 		for _, s := range subjects {
 			err, done := looked[s]
 			if !done {
-				err = h.look(ctx, s, m.receives >= lastDelivery)
+				if m.receives > 1 {
+					err = h.orphans(ctx, s.Name())
+				}
+				err = errors.Join(err, h.look(ctx, s, m.receives >= lastDelivery))
 				looked[s] = err
 			}
 			errs = append(errs, err)

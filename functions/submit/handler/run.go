@@ -111,13 +111,48 @@ func (h *Handler) presigned(ctx context.Context, ready drop.Ready) (map[string]a
 // resume goes on with a take that was claimed before.
 func (h *Handler) resume(ctx context.Context, rec ledger.Record, over ledger.Posted) error {
 	if rec.State == ledger.Submitting {
-		if h.Now().Sub(rec.Times.Claimed) < lifetime+clockSkew {
-			return errBusy
-		}
-		return h.unknown(ctx, rec, over, ledger.SubmitInterrupted,
-			"the submit function stopped before it learnt RunComfy's answer, so the job may have been taken and charged")
+		return h.interrupted(ctx, rec)
 	}
 	return h.follow(ctx, rec, over)
+}
+
+// orphans settles what an earlier delivery of a message may have left: a claim
+// of a name, or of a tagged or matched one, that nobody works on. The files may
+// have changed since, so that no look at them leads to it any more.
+func (h *Handler) orphans(ctx context.Context, name string) error {
+	names := []string{name}
+	for _, further := range []string{name + ".", name + "/"} {
+		more, err := h.Ledger.Names(ctx, further)
+		if err != nil {
+			return err
+		}
+		names = append(names, more...)
+	}
+	var errs []error
+	for _, name := range names {
+		takes, err := h.Ledger.Takes(ctx, name)
+		errs = append(errs, err)
+		for _, rec := range takes {
+			if rec.State == ledger.Submitting {
+				errs = append(errs, h.interrupted(ctx, rec))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// interrupted records that the submit of a claim was never finished, once
+// nobody can be working on it any more.
+func (h *Handler) interrupted(ctx context.Context, rec ledger.Record) error {
+	if h.Now().Sub(rec.Times.Claimed) < lifetime+clockSkew {
+		return errBusy
+	}
+	rec, err := h.unknown(ctx, rec, ledger.SubmitInterrupted,
+		"the submit function stopped before it learnt RunComfy's answer, so the job may have been taken and charged")
+	if err != nil {
+		return err
+	}
+	return h.Ledger.PostTake(ctx, rec)
 }
 
 // follow makes sure that the execution of a submitted take runs, and that its
@@ -157,19 +192,14 @@ func (h *Handler) post(ctx context.Context, rec ledger.Record, over ledger.Poste
 
 // unknown records that nobody can tell whether RunComfy took the job. Such a
 // take is never submitted again by itself.
-func (h *Handler) unknown(ctx context.Context, rec ledger.Record, over ledger.Posted, code ledger.Code, reason string) error {
+func (h *Handler) unknown(ctx context.Context, rec ledger.Record, code ledger.Code, reason string) (ledger.Record, error) {
 	slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", code, "reason", reason)
-	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
-		if r.State != ledger.Submitting {
-			return nil
+	return h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+		if r.State == ledger.Submitting {
+			r.State, r.Code, r.Reason, r.Times.Ended = ledger.Unknown, code, reason, h.clock()
 		}
-		r.State, r.Code, r.Reason, r.Times.Ended = ledger.Unknown, code, reason, h.clock()
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return h.post(ctx, rec, over)
 }
 
 // refused acts on a submit that brought no request id: it gives the claim back
@@ -177,7 +207,11 @@ func (h *Handler) unknown(ctx context.Context, rec ledger.Record, over ledger.Po
 func (h *Handler) refused(ctx context.Context, rec ledger.Record, over ledger.Posted, cause error, last bool) error {
 	code, state := judge(cause)
 	if state == ledger.Unknown {
-		return h.unknown(ctx, rec, over, code, "RunComfy's answer does not tell whether it took the job: "+cause.Error())
+		rec, err := h.unknown(ctx, rec, code, "RunComfy's answer does not tell whether it took the job: "+cause.Error())
+		if err != nil {
+			return err
+		}
+		return h.post(ctx, rec, over)
 	}
 	if code == ledger.TokenRefused {
 		h.Token.Refused()

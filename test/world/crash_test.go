@@ -1,0 +1,168 @@
+package world_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// countCalls returns how many calls the functions make in a scenario.
+func countCalls(t *testing.T, scenario func(*testing.T, *world.World)) (before, after int) {
+	t.Helper()
+	w := newWorld(t)
+	w.Call = func(string) error { before++; return nil }
+	w.Answered = func(string) error { after++; return nil }
+	scenario(t, w)
+	return before, after
+}
+
+var errAnswerLost = errors.New("the answer was lost")
+
+// everyPoint runs a scenario once for each call that the functions make in it,
+// and in each of three ways: the function dies before the call, it dies after
+// it, the call takes effect and its answer is lost.
+func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check func(t *testing.T, w *world.World)) {
+	t.Helper()
+	before, after := countCalls(t, scenario)
+	if before < 20 || after < 20 {
+		t.Fatalf("only %d and %d points were counted", before, after)
+	}
+	ways := []struct {
+		name  string
+		calls int
+		set   func(w *world.World, hit func(string) bool)
+	}{
+		{"dies before", before, func(w *world.World, hit func(string) bool) {
+			w.Call = func(call string) error {
+				if hit(call) {
+					panic(world.Crash{})
+				}
+				return nil
+			}
+		}},
+		{"dies after", after, func(w *world.World, hit func(string) bool) {
+			w.Answered = func(call string) error {
+				if hit(call) {
+					panic(world.Crash{})
+				}
+				return nil
+			}
+		}},
+		{"loses the answer of", after, func(w *world.World, hit func(string) bool) {
+			w.Answered = func(call string) error {
+				if hit(call) {
+					return errAnswerLost
+				}
+				return nil
+			}
+		}},
+	}
+	for _, way := range ways {
+		for at := range way.calls {
+			w := newWorld(t)
+			calls, name := 0, ""
+			way.set(w, func(call string) bool {
+				calls++
+				if calls == at+1 {
+					name = call
+					return true
+				}
+				return false
+			})
+			t.Run(fmt.Sprintf("%s call %d", way.name, at+1), func(t *testing.T) {
+				scenario(t, w)
+				check(t, w)
+				if t.Failed() {
+					t.Logf("the call is %s", name)
+				}
+			})
+		}
+	}
+}
+
+// Submit, poll and archive may die between any two calls: the job is charged
+// once at the most, and ends archived, or is known to be unknown.
+func TestCrashAtEveryPointOfAJob(t *testing.T) {
+	scenario := func(t *testing.T, w *world.World) {
+		dropPair(t, w)
+		if !w.Run(30 * 24 * time.Hour) {
+			t.Error("not at rest after a month")
+		}
+	}
+	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
+		st := w.Status("ads/talk")
+		switch charges := w.RunComfy.Charges(); {
+		case charges > 1:
+			t.Errorf("charged %d times", charges)
+		case st.State == ledger.Succeeded && charges == 1 && len(st.Outputs) == 1:
+		case st.State == ledger.Unknown && st.Remedy != "" && st.RequestID == "":
+		default:
+			t.Errorf("status %s %s (%s) after %d charges", st.State, st.Code, st.Reason, charges)
+		}
+		if len(w.Dead) > 0 {
+			t.Errorf("%d dead letters", len(w.Dead))
+		}
+	})
+}
+
+// Cancel may die between any two calls: the deleted job is cancelled, or goes
+// on and is archived, and its status says which.
+func TestCrashAtEveryPointOfACancel(t *testing.T) {
+	scenario := func(t *testing.T, w *world.World) {
+		w.RunComfy.Queue = time.Hour
+		dropPair(t, w)
+		w.Run(2 * time.Minute)
+		w.Delete("inbox/ads/talk.wav")
+		if !w.Run(30 * 24 * time.Hour) {
+			t.Error("not at rest after a month")
+		}
+	}
+	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
+		if charges := w.RunComfy.Charges(); charges > 1 {
+			t.Errorf("charged %d times", charges)
+		}
+		st := w.Status("ads/talk")
+		cancelled := len(w.RunComfy.Cancelled()) == 1
+		switch {
+		case cancelled && st.State == ledger.Cancelled:
+		case !cancelled && st.State == ledger.Succeeded:
+		case !cancelled && st.State == ledger.Unknown:
+		case w.RunComfy.Charges() == 0 && st.State != ledger.Succeeded: // it died before the submit, and the file was gone then
+		default:
+			t.Errorf("status %s %s (%s), cancelled at RunComfy: %v", st.State, st.Code, st.Reason, cancelled)
+		}
+	})
+}
+
+// An execution that is stopped by a person is settled, whatever dies.
+func TestCrashAtEveryPointOfAStop(t *testing.T) {
+	scenario := func(t *testing.T, w *world.World) {
+		w.RunComfy.Queue = time.Hour
+		dropPair(t, w)
+		w.Run(2 * time.Minute)
+		if st := w.Status("ads/talk"); st.Take != "" {
+			w.StopTake("ads/talk", st.Take)
+		}
+		w.Run(3 * time.Hour)
+		w.Sweep()
+		if !w.Run(30 * 24 * time.Hour) {
+			t.Error("not at rest after a month")
+		}
+	}
+	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
+		st := w.Status("ads/talk")
+		if charges := w.RunComfy.Charges(); charges > 1 {
+			t.Errorf("charged %d times", charges)
+		}
+		if !st.State.Ended() {
+			t.Errorf("status %s %s (%s)", st.State, st.Code, st.Reason)
+		}
+		if st.State == ledger.Succeeded && len(w.RunComfy.Cancelled()) > 0 {
+			t.Error("succeeded, and cancelled at RunComfy")
+		}
+	})
+}
