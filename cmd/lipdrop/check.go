@@ -2,20 +2,30 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"time"
+	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
+// The models of pairs without a preset, as the template has them.
+const (
+	videoModel = "sync/sync/lipsync/v2/pro"
+	imageModel = "community/live-avatar"
+)
+
 type checkCmd struct {
-	VideoModel string   `default:"sync/sync/lipsync/v2/pro" help:"Model of a video and an audio without a preset."`
-	ImageModel string   `default:"community/live-avatar" help:"Model of an image and an audio without a preset."`
+	VideoModel string   `default:"${video_model}" help:"Model of a video and an audio without a preset."`
+	ImageModel string   `default:"${image_model}" help:"Model of an image and an audio without a preset."`
 	Files      []string `arg:"" name:"file-or-folder" help:"What you would drop."`
 }
+
+// ready is the state of a finding that is a job, and would be submitted.
+const ready ledger.State = "ready"
 
 // Run says what job each file would start, or what is wrong with it, by the
 // code that decides it in the bucket. Nothing is sent anywhere.
@@ -30,15 +40,33 @@ func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 	}
 	resolver := &drop.Resolver{Files: files, Catalog: models, DefaultVideoModel: c.VideoModel, DefaultImageModel: c.ImageModel}
 	look := resolver.Look()
+	found, wrong := 0, 0
+	err = eachFinding(ctx, look, files.keys, func(key string, f drop.Finding) error {
+		found++
+		ok, err := report(ctx, out, look, f)
+		if !ok {
+			wrong++
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case found == 0:
+		return errors.New("there is no drop in what you named")
+	case wrong > 0:
+		return fmt.Errorf("%d of %d would start no job as they are", wrong, found)
+	}
+	return nil
+}
+
+// eachFinding calls report with what the files at keys lead to, each once.
+func eachFinding(ctx context.Context, look *drop.Look, keys []string, report func(key string, f drop.Finding) error) error {
 	seen := map[string]bool{}
-	wrong := 0
-	for _, key := range files.keys {
+	for _, key := range keys {
 		subjects, err := look.Touched(ctx, key)
 		if err != nil {
 			return err
-		}
-		if len(subjects) == 0 {
-			fmt.Fprintf(out, "%s: no drop, it is left alone\n", show(key))
 		}
 		for _, s := range subjects {
 			findings, err := look.Find(ctx, s)
@@ -50,63 +78,68 @@ func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 					continue
 				}
 				seen[f.Key] = true
-				ok, err := report(ctx, out, look, f)
-				if err != nil {
+				if err := report(key, f); err != nil {
 					return err
-				}
-				if !ok {
-					wrong++
 				}
 			}
 		}
 	}
-	if len(files.keys) == 0 {
-		return fmt.Errorf("there is no file in what you named")
-	}
-	if wrong > 0 {
-		return fmt.Errorf("%d of %d would start no job as they are", wrong, len(seen))
-	}
 	return nil
+}
+
+// judge returns what would become of a finding.
+func judge(ctx context.Context, look *drop.Look, f drop.Finding) (ledger.State, []drop.Problem, error) {
+	if f.Job == nil {
+		return f.State, f.Problems, nil
+	}
+	_, problems, err := look.Prepare(ctx, f.Job)
+	if err != nil || len(problems) > 0 {
+		return ledger.Rejected, problems, err
+	}
+	return ready, nil, nil
 }
 
 // report prints a finding and returns whether it is right.
 func report(ctx context.Context, out io.Writer, look *drop.Look, f drop.Finding) (bool, error) {
-	problems, state := f.Problems, f.State
-	var ready drop.Ready
-	if f.Job != nil {
-		var err error
-		if ready, problems, err = look.Prepare(ctx, f.Job); err != nil {
+	state, problems, err := judge(ctx, look, f)
+	if err != nil {
+		return false, err
+	}
+	warnings := f.Warnings
+	switch state {
+	case ready:
+		r, _, err := look.Prepare(ctx, f.Job)
+		if err != nil {
 			return false, err
 		}
-		if state = ledger.Rejected; len(problems) == 0 {
-			state = "job"
-		}
-	}
-	switch state {
-	case "job":
-		fmt.Fprintf(out, "%s: one job of %s\n", f.Name, ready.Model)
-		for _, used := range ready.Media {
+		fmt.Fprintf(out, "%s: one job of %s\n", f.Name, r.Model)
+		for _, used := range r.Media {
 			fmt.Fprintf(out, "  %s = %s\n", used.Property, describe(used))
 		}
-		for _, name := range sortedKeys(ready.Input) {
-			fmt.Fprintf(out, "  %s = %v\n", name, ready.Input[name])
+		for _, name := range sortedKeys(r.Input) {
+			fmt.Fprintf(out, "  %s = %v\n", name, r.Input[name])
 		}
+		warnings = r.Warnings
 	case ledger.Used:
-		fmt.Fprintf(out, "%s: used by %v\n", f.Name, f.Jobs)
+		fmt.Fprintf(out, "%s: used by %s\n", f.Name, strings.Join(f.Jobs, ", "))
 	default:
 		fmt.Fprintf(out, "%s: %s\n", f.Name, state)
 	}
 	for _, p := range problems {
-		remedy := p.Remedy
-		if remedy == "" {
-			remedy = p.Code.Remedy(f.Name)
-		}
-		fmt.Fprintf(out, "  %s: %s\n    %s\n", p.Code, p.Reason, remedy)
+		fmt.Fprintf(out, "  %s: %s\n    %s\n", p.Code, p.Reason, remedyOf(p, f.Name))
 	}
-	for _, w := range append(f.Warnings, ready.Warnings...) {
+	for _, w := range warnings {
 		fmt.Fprintf(out, "  warning: %s\n", w)
 	}
-	return state == "job" || state == ledger.Used || state == ledger.Accepted, nil
+	return state == ready || state == ledger.Used || state == ledger.Accepted, nil
+}
+
+// remedyOf returns what to do about a problem: its own words, or its code's.
+func remedyOf(p drop.Problem, name string) string {
+	if p.Remedy != "" {
+		return p.Remedy
+	}
+	return p.Code.Remedy(name)
 }
 
 // describe returns what is known of a file, in one line.
@@ -116,7 +149,7 @@ func describe(used drop.Used) string {
 	}
 	text := show(used.File.Key)
 	if used.Info.HasDuration {
-		text += fmt.Sprintf(", %.1f s", used.Info.Duration.Truncate(100*time.Millisecond).Seconds())
+		text += fmt.Sprintf(", %.1f s", used.Info.Duration.Seconds())
 	}
 	if used.Info.Width > 0 {
 		text += fmt.Sprintf(", %d×%d", used.Info.Width, used.Info.Height)

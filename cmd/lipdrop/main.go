@@ -15,7 +15,11 @@ import (
 )
 
 type cli struct {
-	Check checkCmd `cmd:"" help:"Say what job files would start, or what is wrong with them. Sends nothing."`
+	Try     tryCmd     `cmd:"" help:"Start a local stack, drop files, and wait for their outputs. Needs Go alone; costs nothing."`
+	Local   localCmd   `cmd:"" help:"Run a local stack until Ctrl-C: drop files into a folder, or with the aws command."`
+	Cancel  cancelCmd  `cmd:"" help:"Cancel a job that is under way."`
+	Redrive redriveCmd `cmd:"" help:"Have a failed job go on where it failed, once the cause is mended."`
+	Check   checkCmd   `cmd:"" help:"Say what job files would start, or what is wrong with them. Sends nothing."`
 }
 
 func main() {
@@ -32,6 +36,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("lipdrop"), kong.Writers(out, errs),
 		kong.Description("Drop a video and a voice into an S3 bucket; get the lip-synced video back in the same bucket."),
+		kong.Vars{"video_model": videoModel, "image_model": imageModel},
 		kong.Exit(func(code int) { exited = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(out, (*io.Writer)(nil)))
 	if err != nil {

@@ -103,7 +103,7 @@ type Record struct {
 	// answer was lost that the write took effect.
 	Revision string `json:"revision"`
 
-	etag string
+	written
 }
 
 // Input is a file of a take, or an https URL (without its query, which counts

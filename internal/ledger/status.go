@@ -47,7 +47,7 @@ type Posted struct {
 	// Empty when there is no status.
 	Order string
 
-	etag string
+	written
 }
 
 // orderMetadata is the object metadata that holds the Order of a status.
@@ -57,11 +57,11 @@ const orderMetadata = "lipdrop-order"
 // below answers/. That there is none is no error.
 func (s *Store) Posted(ctx context.Context, key string) (Posted, error) {
 	var p Posted
-	etag, metadata, err := s.get(ctx, key, &p.Status)
+	object, metadata, err := s.get(ctx, key, &p.Status)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return Posted{}, err
 	}
-	p.etag, p.Order = etag, metadata[orderMetadata]
+	p.written, p.Order = object, metadata[orderMetadata]
 	return p, nil
 }
 
@@ -79,7 +79,7 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order string, o
 		return nil
 	}
 	st.UpdatedAt = s.Now().UTC().Truncate(time.Second)
-	_, err := s.put(ctx, key, st, over.etag, map[string]string{orderMetadata: order})
+	err := s.put(ctx, key, st, &over.written, map[string]string{orderMetadata: order})
 	if errors.Is(err, errConflict) {
 		return ErrStale
 	}

@@ -58,9 +58,8 @@ const maxObject = 1 << 20
 func (s *Store) Claim(ctx context.Context, rec Record) (Record, bool, error) {
 	key := RecordKey(rec.Name, rec.Take)
 	rec.Revision = rand.Text()
-	etag, err := s.put(ctx, key, rec, "", nil)
+	err := s.put(ctx, key, rec, &rec.written, nil)
 	if err == nil {
-		rec.etag = etag
 		return rec, true, nil
 	}
 	if !errors.Is(err, errConflict) {
@@ -77,8 +76,8 @@ func (s *Store) Claim(ctx context.Context, rec Record) (Record, bool, error) {
 // Get returns the record of a take, or ErrNotFound.
 func (s *Store) Get(ctx context.Context, name, take string) (Record, error) {
 	var rec Record
-	etag, _, err := s.get(ctx, RecordKey(name, take), &rec)
-	rec.etag = etag
+	var err error
+	rec.written, _, err = s.get(ctx, RecordKey(name, take), &rec)
 	return rec, err
 }
 
@@ -109,9 +108,8 @@ func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)
 			return rec, nil
 		}
 		rec.Revision = rand.Text()
-		etag, err := s.put(ctx, RecordKey(rec.Name, rec.Take), rec, rec.etag, nil)
+		err := s.put(ctx, RecordKey(rec.Name, rec.Take), rec, &rec.written, nil)
 		if err == nil {
-			rec.etag = etag
 			return rec, nil
 		}
 		if !errors.Is(err, errConflict) {
@@ -133,8 +131,11 @@ func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)
 // taken by RunComfy, so that it can be claimed again.
 func (s *Store) Release(ctx context.Context, rec Record) error {
 	key := RecordKey(rec.Name, rec.Take)
-	_, err := s.S3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.Bucket, Key: &key})
-	if err != nil {
+	in := &s3.DeleteObjectInput{Bucket: &s.Bucket, Key: &key}
+	if rec.version != "" {
+		in.VersionId = &rec.version // this very claim, and no delete marker in its place
+	}
+	if _, err := s.S3.DeleteObject(ctx, in); err != nil {
 		return fmt.Errorf("release %s: %w", key, err)
 	}
 	return nil
@@ -177,71 +178,85 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 
 // list returns the keys and the folders directly below a prefix.
 func (s *Store) list(ctx context.Context, prefix string) (keys, folders []string, err error) {
-	in := &s3.ListObjectsV2Input{
+	pages := s3.NewListObjectsV2Paginator(s.S3, &s3.ListObjectsV2Input{
 		Bucket: &s.Bucket, Prefix: &prefix, Delimiter: aws.String("/"),
 		EncodingType: types.EncodingTypeUrl, // a key may hold what XML cannot
-	}
-	pages := s3.NewListObjectsV2Paginator(s.S3, in)
+	})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
 			return nil, nil, fmt.Errorf("list %s: %w", prefix, err)
 		}
 		for _, object := range page.Contents {
-			if key, err := url.QueryUnescape(aws.ToString(object.Key)); err == nil {
-				keys = append(keys, key)
-			}
+			keys = append(keys, ListedKey(page, object.Key))
 		}
 		for _, folder := range page.CommonPrefixes {
-			if key, err := url.QueryUnescape(aws.ToString(folder.Prefix)); err == nil {
-				folders = append(folders, key)
-			}
+			folders = append(folders, ListedKey(page, folder.Prefix))
 		}
 	}
 	return keys, folders, nil
 }
 
-// get reads a JSON object and returns its ETag and metadata, or ErrNotFound.
-func (s *Store) get(ctx context.Context, key string, value any) (string, map[string]string, error) {
+// ListedKey returns a key of a listing that was asked for in the URL encoding.
+// The page says whether its server knows that encoding.
+func ListedKey(page *s3.ListObjectsV2Output, key *string) string {
+	if page.EncodingType == types.EncodingTypeUrl {
+		if decoded, err := url.QueryUnescape(aws.ToString(key)); err == nil {
+			return decoded
+		}
+	}
+	return aws.ToString(key)
+}
+
+// written is what S3 says of an object that was read or written.
+type written struct {
+	etag    string // empty where there is no object
+	version string // empty where the bucket keeps no versions
+}
+
+// get reads a JSON object, and its metadata, or ErrNotFound.
+func (s *Store) get(ctx context.Context, key string, value any) (written, map[string]string, error) {
 	out, err := s.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
 	if err != nil {
 		if httpStatus(err) == http.StatusNotFound {
-			return "", nil, fmt.Errorf("%s: %w", key, ErrNotFound)
+			return written{}, nil, fmt.Errorf("%s: %w", key, ErrNotFound)
 		}
-		return "", nil, fmt.Errorf("read %s: %w", key, err)
+		return written{}, nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	defer out.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(out.Body, maxObject))
 	if err != nil {
-		return "", nil, fmt.Errorf("read %s: %w", key, err)
+		return written{}, nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	if err := json.Unmarshal(body, value); err != nil {
-		return "", nil, fmt.Errorf("read %s: %w", key, err)
+		return written{}, nil, fmt.Errorf("read %s: %w", key, err)
 	}
-	return aws.ToString(out.ETag), out.Metadata, nil
+	return written{aws.ToString(out.ETag), aws.ToString(out.VersionId)}, out.Metadata, nil
 }
 
-// put writes a JSON object over the one with the given ETag, or where none is
-// when the ETag is empty. When something else stands there it is errConflict.
-func (s *Store) put(ctx context.Context, key string, value any, etag string, metadata map[string]string) (string, error) {
+// put writes a JSON object over the one that was written, or where none is when
+// there was none, and notes what is written then. When something else stands
+// there it is errConflict.
+func (s *Store) put(ctx context.Context, key string, value any, over *written, metadata map[string]string) error {
 	in := &s3.PutObjectInput{
 		Bucket: &s.Bucket, Key: &key, Body: bytes.NewReader(encode(value)),
 		ContentType: aws.String("application/json"), Metadata: metadata,
 	}
-	if etag == "" {
+	if over.etag == "" {
 		in.IfNoneMatch = aws.String("*")
 	} else {
-		in.IfMatch = &etag
+		in.IfMatch = &over.etag
 	}
 	out, err := s.S3.PutObject(ctx, in)
 	switch status := httpStatus(err); {
 	case err == nil:
-		return aws.ToString(out.ETag), nil
+		*over = written{aws.ToString(out.ETag), aws.ToString(out.VersionId)}
+		return nil
 	case status == http.StatusPreconditionFailed, status == http.StatusConflict,
-		status == http.StatusNotFound && etag != "": // deleted meanwhile
-		return "", errConflict
+		status == http.StatusNotFound && over.etag != "": // deleted meanwhile
+		return errConflict
 	default:
-		return "", fmt.Errorf("write %s: %w", key, err)
+		return fmt.Errorf("write %s: %w", key, err)
 	}
 }
 

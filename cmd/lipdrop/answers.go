@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// answers prints every status and answer of the bucket when it changes.
+type answers struct {
+	client bucket
+	say    func(string)
+	etags  map[string]string
+}
+
+// answersEvery is how often the statuses are listed.
+const answersEvery = time.Second
+
+func newAnswers(client bucket, say func(string)) *answers {
+	return &answers{client: client, say: say, etags: map[string]string{}}
+}
+
+// begin takes what is there for known.
+func (a *answers) begin(ctx context.Context) error {
+	return a.each(ctx, func(string) error { return nil })
+}
+
+// run prints changes until ctx ends.
+func (a *answers) run(ctx context.Context) error {
+	tick := time.NewTicker(answersEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := a.each(ctx, func(key string) error { return a.print(ctx, key) }); err != nil && ctx.Err() == nil {
+			a.say(err.Error())
+		}
+	}
+}
+
+// each calls do with the key of each status that has changed since last time.
+func (a *answers) each(ctx context.Context, do func(key string) error) error {
+	for _, prefix := range []string{"status/", "answers/"} {
+		pages := s3.NewListObjectsV2Paginator(a.client.s3, &s3.ListObjectsV2Input{
+			Bucket: &a.client.name, Prefix: aws.String(prefix), EncodingType: types.EncodingTypeUrl,
+		})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				return fmt.Errorf("list %s: %w", prefix, err)
+			}
+			for _, object := range page.Contents {
+				key := ledger.ListedKey(page, object.Key)
+				if a.etags[key] == aws.ToString(object.ETag) {
+					continue
+				}
+				if err := do(key); err != nil {
+					return err
+				}
+				a.etags[key] = aws.ToString(object.ETag)
+			}
+		}
+	}
+	return nil
+}
+
+func (a *answers) print(ctx context.Context, key string) error {
+	out, err := a.client.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &a.client.name, Key: &key})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	defer out.Body.Close()
+	body, err := io.ReadAll(out.Body)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	var st ledger.Status
+	if err := json.Unmarshal(body, &st); err != nil {
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	line := fmt.Sprintf("%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, describeStatus(st))
+	if st.Jobs != nil {
+		line += " by " + strings.Join(st.Jobs, ", ")
+	}
+	for _, output := range st.Outputs {
+		line += "\n          " + output
+	}
+	a.say(line)
+	return nil
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	"github.com/lipdrop/lipdrop/internal/local"
+)
+
+// target names the deployment that a command works on: the local stack of a
+// folder, or a stack on AWS.
+type target struct {
+	Dir     string `default:".lipdrop" help:"Folder of the running local stack."`
+	Stack   string `help:"Name of a stack on AWS, in place of the local one."`
+	Profile string `help:"Profile of the AWS credentials."`
+	Region  string `help:"AWS region of the stack."`
+}
+
+// deployment is a lipdrop that runs.
+type deployment struct {
+	bucket     bucket
+	states     *sfn.Client
+	machineARN string
+	outputs    map[string]string // of a stack on AWS
+	config     aws.Config
+}
+
+func (t target) open(ctx context.Context) (*deployment, error) {
+	if t.Stack == "" {
+		return t.openLocal()
+	}
+	var options []func(*awsconfig.LoadOptions) error
+	if t.Profile != "" {
+		options = append(options, awsconfig.WithSharedConfigProfile(t.Profile))
+	}
+	if t.Region != "" {
+		options = append(options, awsconfig.WithRegion(t.Region))
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return nil, err
+	}
+	out, err := cloudformation.NewFromConfig(cfg).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &t.Stack})
+	if err != nil {
+		return nil, fmt.Errorf("look at the stack %s: %w", t.Stack, err)
+	}
+	outputs := map[string]string{}
+	for _, o := range out.Stacks[0].Outputs {
+		outputs[aws.ToString(o.OutputKey)] = aws.ToString(o.OutputValue)
+	}
+	if outputs["BucketName"] == "" || outputs["StateMachineArn"] == "" {
+		return nil, fmt.Errorf("the stack %s has no outputs BucketName and StateMachineArn; it is no lipdrop", t.Stack)
+	}
+	return &deployment{
+		bucket: bucket{s3: s3.NewFromConfig(cfg), name: outputs["BucketName"]},
+		states: sfn.NewFromConfig(cfg), machineARN: outputs["StateMachineArn"], outputs: outputs, config: cfg,
+	}, nil
+}
+
+func (t target) openLocal() (*deployment, error) {
+	text, err := os.ReadFile(filepath.Join(t.Dir, "ports.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("there is no local stack in %s; start one with `lipdrop local`, or name a stack on AWS with --stack", t.Dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var ports local.Ports
+	if err := json.Unmarshal(text, &ports); err != nil {
+		return nil, fmt.Errorf("%s: %w", t.Dir, err)
+	}
+	config := func(port int) aws.Config {
+		endpoint := "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		return aws.Config{
+			Region: local.Region, BaseEndpoint: &endpoint,
+			Credentials: credentials.NewStaticCredentialsProvider(local.AccessKey, local.SecretKey, ""),
+		}
+	}
+	return &deployment{
+		bucket: bucket{s3: s3.NewFromConfig(config(ports.S3Plain)), name: local.Bucket},
+		states: sfn.NewFromConfig(config(ports.AWSPlain)), machineARN: local.MachineARN,
+	}, nil
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+)
+
+// display shows what becomes of jobs: a line that changes for each on a
+// terminal, a line for each change elsewhere.
+type display struct {
+	out      io.Writer
+	progress *mpb.Progress // nil where out is no terminal
+
+	mu    sync.Mutex
+	bars  map[string]*mpb.Bar
+	state map[string]string
+}
+
+func newDisplay(out io.Writer) *display {
+	d := &display{out: out, bars: map[string]*mpb.Bar{}, state: map[string]string{}}
+	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		d.progress = mpb.New(mpb.WithOutput(out), mpb.WithWidth(12))
+	}
+	return d
+}
+
+// say prints a sentence above the jobs.
+func (d *display) say(text string) {
+	if d.progress == nil {
+		fmt.Fprintln(d.out, text)
+		return
+	}
+	fmt.Fprintln(d.progress, text)
+}
+
+// job adds a job.
+func (d *display) job(name string) {
+	if d.progress == nil {
+		return
+	}
+	state := func(decor.Statistics) string {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.state[name]
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.state[name] = "dropped"
+	d.bars[name] = d.progress.New(0, mpb.SpinnerStyle(),
+		mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR)),
+		mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_MMSS), decor.Any(state, decor.WC{C: decor.DextraSpace})))
+}
+
+// change shows a job's new state.
+func (d *display) change(name, state string) {
+	if d.progress == nil {
+		fmt.Fprintf(d.out, "%s: %s\n", name, state)
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.state[name] = state
+}
+
+// close leaves the last states standing.
+func (d *display) close() {
+	if d.progress == nil {
+		return
+	}
+	for _, bar := range d.bars {
+		bar.SetTotal(bar.Current(), true)
+		bar.Abort(false)
+	}
+	d.progress.Wait()
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/local"
+)
+
+type localCmd struct {
+	Dir       string        `default:".lipdrop" help:"Folder of the local stack's state. It survives a restart."`
+	RunTime   time.Duration `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
+	QueueTime time.Duration `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
+	Settle    time.Duration `default:"2s" help:"How long a drop lies before it is looked at, so that files copied together are seen together."`
+	Port      int           `help:"Port of S3 over plain http on 127.0.0.1. By default the last one, or any that is free."`
+	TLSPort   int           `name:"tls-port" help:"Port of S3 over https on 127.0.0.1."`
+}
+
+// Run runs a local stack until it is interrupted: files that appear in a
+// folder are dropped, and what becomes of each drop is printed.
+func (c *localCmd) Run(ctx context.Context, out io.Writer) error {
+	folder, err := filepath.Abs(filepath.Join(c.Dir, "drop"))
+	if err != nil {
+		return err
+	}
+	say := func(text string) { fmt.Fprintln(out, text) }
+	stack, err := local.Start(ctx, local.Options{
+		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Settle: c.Settle,
+		Ports: local.Ports{S3: c.TLSPort, S3Plain: c.Port}, Say: say,
+	})
+	var inUse *local.PortError
+	if errors.As(err, &inUse) {
+		return fmt.Errorf("port %d is in use: choose another with --port or --tls-port, or leave them out", inUse.Port)
+	}
+	if err != nil {
+		return err
+	}
+	defer stack.Close()
+
+	client := bucket{s3: stack.S3(), name: local.Bucket}
+	watch, err := newWatcher(client, folder, say)
+	if err != nil {
+		return err
+	}
+	defer watch.close()
+	fmt.Fprintf(out, `lipdrop runs on this machine. Its RunComfy is a fake: outputs are the input videos, and nothing is charged.
+
+Drop files into the folder
+  %[1]s
+or with the aws command:
+  export AWS_ACCESS_KEY_ID=%[2]s AWS_SECRET_ACCESS_KEY=%[3]s AWS_DEFAULT_REGION=%[4]s
+  aws s3 cp talk.mp4 s3://%[5]s/inbox/ --endpoint-url %[6]s
+  aws s3 cp talk.wav s3://%[5]s/inbox/ --endpoint-url %[6]s
+Read the answer, and fetch the output:
+  aws s3 cp s3://%[5]s/status/talk.json - --endpoint-url %[6]s
+  aws s3 cp --recursive s3://%[5]s/outbox/talk/ . --endpoint-url %[6]s
+The same over https: --endpoint-url %[7]s --ca-bundle %[8]s
+Logs of the functions: %[9]s
+Ctrl-C ends it; what is under way goes on at the next start.
+
+`, folder, local.AccessKey, local.SecretKey, local.Region, local.Bucket, stack.Plain.S3, stack.TLS.S3, stack.CAFile(), filepath.Join(c.Dir, "logs"))
+
+	answers := newAnswers(client, say)
+	if err := answers.begin(ctx); err != nil {
+		return err
+	}
+	errs := make(chan error, 2)
+	go func() { errs <- watch.run(ctx) }()
+	go func() { errs <- answers.run(ctx) }()
+	select {
+	case <-ctx.Done():
+		say("ending")
+		return nil
+	case <-stack.Failed():
+		return errors.Join(errStackFailed, stack.Err())
+	case err := <-errs:
+		return err
+	}
+}

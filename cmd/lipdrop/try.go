@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
+)
+
+type tryCmd struct {
+	Dir       string        `default:".lipdrop" help:"Folder of the local stack's state."`
+	Out       string        `default:"lipdrop-out" help:"Folder that the outputs are copied to."`
+	RunTime   time.Duration `name:"run" default:"2s" help:"How long the fake RunComfy runs each job."`
+	QueueTime time.Duration `name:"queue" default:"0s" help:"How long the fake RunComfy queues each job."`
+	Files     []string      `arg:"" optional:"" name:"file" help:"What to drop: pairs of files, or .job folders. A built-in clip and voice by default."`
+}
+
+// lookEvery is how often a status is read while a person waits for it.
+const lookEvery = 200 * time.Millisecond
+
+// Run starts a local stack, drops the files, shows what becomes of them and
+// copies the outputs here. The error is nil only when every output is here.
+func (c *tryCmd) Run(ctx context.Context, out io.Writer) error {
+	files, err := c.gather()
+	if err != nil {
+		return err
+	}
+	names, err := jobsOf(ctx, files)
+	if err != nil {
+		return err
+	}
+	display := newDisplay(out)
+	stack, err := local.Start(ctx, local.Options{
+		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Say: display.say,
+	})
+	if err != nil {
+		return err
+	}
+	defer stack.Close()
+
+	client := bucket{s3: stack.S3(), name: local.Bucket}
+	follow := newFollower(client, names, display)
+	if err := follow.begin(ctx); err != nil {
+		return err
+	}
+	for _, key := range files.keys {
+		if err := client.upload(ctx, files.paths[key], key); err != nil {
+			return err
+		}
+	}
+	display.say(fmt.Sprintf("dropped %s into s3://%s/inbox/", count(len(files.keys), "file"), local.Bucket))
+	if err := follow.untilEnd(ctx, stack.Failed()); err != nil {
+		display.close()
+		if ctx.Err() != nil {
+			return fmt.Errorf("interrupted; what is under way goes on with the next `lipdrop local --dir %s`", c.Dir)
+		}
+		return errors.Join(err, stack.Err())
+	}
+	display.close()
+	return c.collect(ctx, out, client, follow)
+}
+
+// gather checks the arguments and lays them out as they will lie in the bucket.
+func (c *tryCmd) gather() (*dropped, error) {
+	if len(c.Files) == 0 {
+		dir, err := sample.Write(filepath.Join(c.Dir, "sample"))
+		if err != nil {
+			return nil, err
+		}
+		c.Files = []string{filepath.Join(dir, "sample.mp4"), filepath.Join(dir, "sample.wav")}
+	}
+	for _, file := range c.Files {
+		info, err := os.Stat(file)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return nil, fmt.Errorf("%s: there is no such file; look at its name and folder", file)
+		case err != nil:
+			return nil, err
+		case info.IsDir() && !strings.EqualFold(filepath.Ext(filepath.Clean(file)), ".job"):
+			return nil, fmt.Errorf("%s is a folder; name the files in it, or a folder whose name ends in .job", file)
+		}
+	}
+	return gather(c.Files)
+}
+
+// jobsOf returns the names of the jobs that the files are, or what is wrong
+// with each file that is part of none: nothing is started for those.
+func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
+	models, err := catalog.Default()
+	if err != nil {
+		return nil, err
+	}
+	look := (&drop.Resolver{Files: files, Catalog: models, DefaultVideoModel: videoModel, DefaultImageModel: imageModel}).Look()
+	var names, wrong []string
+	err = eachFinding(ctx, look, files.keys, func(key string, f drop.Finding) error {
+		state, problems, err := judge(ctx, look, f)
+		switch {
+		case err != nil:
+			return err
+		case f.Job != nil && state == ready:
+			names = append(names, f.Name)
+		case state == ready || state == ledger.Used || state == ledger.Accepted:
+		default:
+			for _, p := range problems {
+				wrong = append(wrong, fmt.Sprintf("%s: %s. %s", f.Name, p.Reason, remedyOf(p, f.Name)))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if wrong != nil {
+		return nil, fmt.Errorf("nothing was dropped:\n  %s", strings.Join(wrong, "\n  "))
+	}
+	if names == nil {
+		return nil, errors.New("nothing was dropped: there is no job in what you named; give a video and an audio of the same name")
+	}
+	return names, nil
+}
+
+// collect copies the outputs here and prints how each job ended.
+func (c *tryCmd) collect(ctx context.Context, out io.Writer, client bucket, follow *follower) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\njob\tstate\ttime\toutput")
+	missing := 0
+	for _, name := range follow.names {
+		st := follow.now[name]
+		var here []string
+		for _, key := range st.Outputs {
+			path := filepath.Join(c.Out, filepath.FromSlash(filepath.Dir(name)), filepath.Base(key))
+			if err := client.download(ctx, key, path); err != nil {
+				return err
+			}
+			here = append(here, path)
+		}
+		if st.State != ledger.Succeeded || len(here) == 0 {
+			missing++
+		}
+		fmt.Fprintf(table, "%s\t%s\t%.1f s\t%s\n", name, st.State, follow.took[name].Seconds(), strings.Join(here, ", "))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if missing > 0 {
+		return fmt.Errorf("%s without an output", count(missing, "job"))
+	}
+	fmt.Fprintln(out, "\nThe local RunComfy is a fake: each output is the job's own input video, and nothing was lip-synced or charged.")
+	return nil
+}
+
+// count returns a number with its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
