@@ -121,17 +121,19 @@ func TestWait(t *testing.T) {
 		p    workflow.Progress
 		want int // seconds
 	}{
-		{"a run that has just begun", workflow.Progress{Usual: usual, Elapsed: 10 * time.Second}, 2},
-		{"a tenth of the time that has passed", workflow.Progress{Usual: usual, Elapsed: 200 * time.Second}, 18},
+		{"a run that has just begun", workflow.Progress{Usual: usual, Elapsed: 1100 * time.Millisecond}, 2},
+		{"twice the time", workflow.Progress{Usual: usual, Elapsed: 16 * time.Second}, 16},
+		{"not past where an end is likely", workflow.Progress{Usual: usual, Elapsed: 40 * time.Second}, 5},
+		{"a part of the time that has passed", workflow.Progress{Usual: usual, Elapsed: 200 * time.Second}, 16},
 		{"at most a quarter of an hour", workflow.Progress{Usual: usual, Elapsed: 20 * time.Hour}, 900},
-		{"behind four others", workflow.Progress{Usual: usual, Elapsed: 10 * time.Second, Queued: true, Position: 4}, 36},
-		{"a long queue waits no longer than before the first turn", workflow.Progress{Usual: usual, Elapsed: 10 * time.Second, Queued: true, Position: 400}, 59},
+		{"behind four others", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 4}, 36},
+		{"a long queue", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 400}, 45},
 		{"the first trouble", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 1, Jitter: 0.999}, 5},
 		{"the fifth trouble, half spread", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 5}, 40},
 		{"long trouble", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 500, Jitter: 0.999}, 900},
 		{"RunComfy says when to come back", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: 2 * time.Minute}, 120},
 		{"RunComfy says tomorrow", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: 24 * time.Hour}, 900},
-		{"a model without a usual time", workflow.Progress{Elapsed: time.Minute, Queued: true, Position: 9}, 6},
+		{"a model without a usual time", workflow.Progress{Elapsed: time.Minute, Queued: true, Position: 9}, 5},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -139,11 +141,5 @@ func TestWait(t *testing.T) {
 				t.Errorf("%d s, want %d s", got, tt.want)
 			}
 		})
-	}
-	if got := workflow.FirstWait(usual); got != 59 {
-		t.Errorf("first wait %d s", got)
-	}
-	if got := workflow.FirstWait(0); got != 2 {
-		t.Errorf("first wait without a usual time %d s", got)
 	}
 }

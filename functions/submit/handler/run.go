@@ -162,7 +162,7 @@ func (h *Handler) follow(ctx context.Context, rec ledger.Record, over ledger.Pos
 	if !rec.State.Ended() {
 		input, err := json.Marshal(workflow.Job{
 			Name: rec.Name, Take: rec.Take, RequestID: rec.RequestID, Model: rec.Model,
-			SubmittedAt: rec.Times.Submitted, WaitSeconds: workflow.FirstWait(h.usual(rec.Model)),
+			SubmittedAt: rec.Times.Submitted, WaitSeconds: workflow.FirstWait,
 		})
 		if err != nil {
 			return err
@@ -269,14 +269,6 @@ func judge(err error) (ledger.Code, ledger.State) {
 	default:
 		return ledger.OutcomeUnknown, ledger.Unknown
 	}
-}
-
-// usual returns how long a run of a model usually takes.
-func (h *Handler) usual(id string) time.Duration {
-	if model, ok := h.Resolver.Catalog.Model(id); ok {
-		return model.UsualDuration
-	}
-	return 0
 }
 
 // clock returns the time as it is recorded: UTC, to the millisecond.

@@ -1,0 +1,185 @@
+package drop_test
+
+import "testing"
+
+const (
+	cafe     = `ads/cafe.job/job.json = {"model": "community/live-avatar", "input": {"image_url": "woman.png", "audio_url": "voice.wav", "prompt": "Hi"}}`
+	cafeJob  = "ads/cafe: job of avatar, image_url=ads/cafe.job/woman.png, audio_url=ads/cafe.job/voice.wav, prompt=Hi"
+	cafeWait = "ads/cafe: waiting, waiting_for_files"
+)
+
+// reactJob is a job.json at a key.
+func reactJob(key, video, audio string) string {
+	return key + ` = {"model": "sync/react-1", "input": {"video_url": "` + video + `", "audio_url": "` + audio + `"}}`
+}
+
+func TestBundles(t *testing.T) {
+	testRows(t, []row{
+		{
+			says: "A folder whose name ends in .job is one job, started by its job.json once every file that it names is there",
+			do:   []string{"ads/cafe.job/woman.png", "ads/cafe.job/voice.wav", cafe},
+			want: []string{cafeJob},
+		},
+		{
+			says: "in any order",
+			do:   []string{cafe, "ads/cafe.job/voice.wav", "ads/cafe.job/woman.png"},
+			want: []string{cafeJob},
+		},
+		{
+			says: "once every file that it names is there",
+			do:   []string{cafe, "ads/cafe.job/voice.wav"},
+			want: []string{cafeWait},
+		},
+		{
+			says: "started by its job.json",
+			do:   []string{"ads/cafe.job/woman.png", "ads/cafe.job/voice.wav"},
+			want: []string{"ads/cafe: waiting, waiting_for_job_json"},
+		},
+		{
+			says: "Nothing inside a bundle pairs by itself",
+			do:   []string{"x.job/talk.mp4", "x.job/talk.wav", "x.job/sub/talk.mp4", "x.job/sub/talk.wav"},
+			want: []string{"x: waiting, waiting_for_job_json"},
+		},
+		{
+			says: "nor with what is outside it",
+			do:   []string{"talk.mp4", "de.job/talk.wav"},
+			want: []string{"de: waiting, waiting_for_job_json", "talk: waiting, waiting_for_audio"},
+		},
+		{
+			says: "a .job folder inside another is a plain folder",
+			do:   []string{reactJob("a.job/job.json", "b.job/talk.mp4", "b.job/voice.wav"), reactJob("a.job/b.job/job.json", "x.mp4", "x.wav"), "a.job/b.job/talk.mp4", "a.job/b.job/voice.wav"},
+			want: []string{"a: job of react, video_url=a.job/b.job/talk.mp4, audio_url=a.job/b.job/voice.wav"},
+		},
+		{
+			says: "job.json and .job compare without case",
+			do: []string{
+				reactJob("a.JOB/JOB.JSON", "v.mp4", "a.wav"), "a.JOB/v.mp4", "a.JOB/a.wav",
+				reactJob("b.Job/Job.Json", "v.mp4", "a.wav"), "b.Job/v.mp4", "b.Job/a.wav",
+			},
+			want: []string{
+				"a: job of react, video_url=a.JOB/v.mp4, audio_url=a.JOB/a.wav",
+				"b: job of react, video_url=b.Job/v.mp4, audio_url=b.Job/a.wav",
+			},
+		},
+		{
+			says: "a job.json in a spelling that is not searched for is told so",
+			do:   []string{reactJob("a.job/joB.json", "v.mp4", "a.wav"), "b.job/sub/joB.json = {}"},
+			want: []string{"a: rejected, invalid_json", "b: waiting, waiting_for_job_json"},
+		},
+		{
+			says: "two job.json that differ in case alone are ambiguous",
+			do:   []string{cafe, reactJob("ads/cafe.job/Job.json", "v.mp4", "a.wav")},
+			want: []string{"ads/cafe: rejected, ambiguous"},
+		},
+		{
+			says: "a job.json outside a .job folder starts nothing, and is told so",
+			do:   []string{`ads/job.json = {"model": "sync/react-1"}`, "job.json = {}", "cafe.jobs/job.json = {}"},
+			want: []string{
+				"ads/job.json: rejected, job_json_outside_job_folder", "cafe.jobs/job.json: rejected, job_json_outside_job_folder",
+				"job.json: rejected, job_json_outside_job_folder",
+			},
+		},
+		{
+			says: "A file that job.json does not name changes nothing",
+			do:   []string{cafe, "ads/cafe.job/woman.png", "ads/cafe.job/voice.wav", "ads/cafe.job/notes.txt", "ads/cafe.job/other.mp4"},
+			want: []string{cafeJob},
+		},
+	})
+}
+
+func TestJobJSON(t *testing.T) {
+	const files = "x.job/a.wav"
+	reject := func(says, doc string, want ...string) row {
+		line := "x: rejected"
+		for _, code := range want {
+			line += ", " + code
+		}
+		return row{says: says, do: []string{"x.job/v.mp4", files, "x.job/job.json = " + doc}, want: []string{line}}
+	}
+	inputs := func(options string) string { return `{"model": "sync/react-1", "input": {` + options + `}}` }
+	testRows(t, []row{
+		{
+			says: "job.json is the body of RunComfy's own API call with file names in place of URLs",
+			do: []string{
+				`x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "voice.wav", "emotion": "happy"}}`,
+				"x.job/talk.mp4", "x.job/voice.wav",
+			},
+			want: []string{"x: job of react, video_url=x.job/talk.mp4, audio_url=x.job/voice.wav, emotion=happy"},
+		},
+		{
+			says: "A media value is a file beside job.json (or below it)",
+			do:   []string{reactJob("x.job/job.json", "./v.mp4", "voices/de/a.wav"), "x.job/v.mp4", "x.job/voices/de/a.wav"},
+			want: []string{"x: job of react, video_url=x.job/v.mp4, audio_url=x.job/voices/de/a.wav"},
+		},
+		{
+			says: "which may arrive after it",
+			do:   []string{reactJob("x.job/job.json", "v.mp4", "a.wav")},
+			want: []string{"x: waiting, waiting_for_files"},
+		},
+		{
+			says: "a key of the same bucket under inbox/",
+			do:   []string{"cast/v.mp4", reactJob("x.job/job.json", "/inbox/cast/v.mp4", "a.wav"), files},
+			want: []string{"cast/v: waiting, waiting_for_audio", "x: job of react, video_url=cast/v.mp4, audio_url=x.job/a.wav"},
+		},
+		{
+			says: "which must be there when job.json is looked at (else rejected: drop job.json again)",
+			do:   []string{files, reactJob("x.job/job.json", "/inbox/cast/v.mp4", "a.wav")},
+			want: []string{"x: rejected, file_missing"},
+		},
+		{
+			says: "or an https URL, which is passed on as it is",
+			do:   []string{reactJob("x.job/job.json", "https://example.com/v.mp4?sig=s3cret", "HTTPS://example.com/a")},
+			want: []string{"x: job of react, video_url=https://example.com/v.mp4?sig=s3cret, audio_url=HTTPS://example.com/a"},
+		},
+		reject("an https URL, and no other", inputs(`"video_url": "http://example.com/v.mp4", "audio_url": "s3://b/a.wav"`), "bad_value", "bad_value"),
+		reject("an https URL, and one that can be read", inputs(`"video_url": "https://u:p@example.com/v.mp4", "audio_url": "https:///a.wav"`), "bad_value", "bad_value"),
+		reject("no file of another place", inputs(`"video_url": "/outbox/v.mp4", "audio_url": "../a.wav"`), "bad_value", "bad_value"),
+		reject("no file that is no drop", inputs(`"video_url": ".hidden/v.mp4", "audio_url": "._a.wav"`), "bad_value", "bad_value"),
+		reject("no file of a suffix that is no media's", inputs(`"video_url": "v.txt", "audio_url": "a"`), "unknown_suffix", "unknown_suffix"),
+		reject("no file of another kind", inputs(`"video_url": "a.wav", "audio_url": "v.mp4"`), "wrong_kind", "wrong_kind"),
+		reject("Unknown members are errors", `{"model": "sync/react-1", "inputs": {}}`, "unknown_member"),
+		reject("Unknown members are errors, of the input too", inputs(`"video_url": "v.mp4", "audio_url": "/inbox/no.wav", "audio_ur": "a.wav"`), "file_missing", "unknown_member"),
+		reject("a model that is not known", `{"model": "sync/react", "input": {}}`, "unknown_model"),
+		reject("no model", `{"input": {}}`, "missing_member"),
+		reject("a model of the wrong form", `{"model": 1, "input": []}`, "invalid_json", "invalid_json"),
+		reject("no object", `[1]`, "invalid_json"),
+		reject("null", `null`, "invalid_json"),
+		reject("no JSON", "{\n  \"model\": \"sync/react-1\",\n}", "invalid_json"),
+		reject("a member twice", `{"model": "sync/react-1", "model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`, "invalid_json"),
+		reject("no text", "\xff\xfe{}", "invalid_json"),
+		reject("nothing", " \n", "empty_file"),
+		{
+			says: "every problem, not the first alone",
+			do:   []string{`x.job/job.json = {"webhook": "x", "model": "sync/react-1", "input": {"video_url": "v.txt", "audio_url": "/inbox/a.wav", "emotion": "joyful", "mode": 1}}`},
+			want: []string{"x: rejected, unknown_member, unknown_suffix, file_missing, bad_value, unknown_member"},
+		},
+		{
+			says: "an option that is not right is told at once, while files are missing",
+			do:   []string{`x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "emotion": "joyful"}}`},
+			want: []string{"x: rejected, bad_value"},
+		},
+		{
+			says: "an option that is not right is told together with what is in the files",
+			do: []string{
+				`x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "emotion": "joyful"}}`,
+				"x.job/v.mp4 = ", files,
+			},
+			want: []string{"x: job, rejected, empty_file, bad_value"},
+		},
+		{
+			says: "File names in job.json compare exactly",
+			do:   []string{reactJob("x.job/job.json", "v.mp4", "A.wav"), "x.job/v.mp4", "x.job/a.wav"},
+			want: []string{"x: waiting, waiting_for_files"},
+		},
+		{
+			says: "then in NFC",
+			do:   []string{reactJob("x.job/job.json", "caf\u00e9.mp4", "fete\u0301/a.wav"), "x.job/cafe\u0301.mp4", "x.job/fet\u00e9/a.wav"},
+			want: []string{"x: job of react, video_url=x.job/cafe\u0301.mp4, audio_url=x.job/fet\u00e9/a.wav"},
+		},
+		{
+			says: "exactly, then in NFC: the exact one where both are there",
+			do:   []string{reactJob("x.job/job.json", "e\u0301.mp4", "a.wav"), "x.job/\u00e9.mp4", "x.job/e\u0301.mp4", files},
+			want: []string{"x: job of react, video_url=x.job/e\u0301.mp4, audio_url=x.job/a.wav"},
+		},
+	})
+}

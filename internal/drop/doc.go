@@ -1,0 +1,167 @@
+package drop
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// maxDoc bounds a job.json or preset.json, in bytes: the longest prompt and
+// nine file names fit many times.
+const maxDoc = 64 << 10
+
+// doc is a job.json or a preset.json.
+type doc struct {
+	file     File
+	Model    string
+	hasModel bool           // also where its form is wrong
+	Input    map[string]any // nil where it cannot be told
+}
+
+// readDoc reads a job.json or preset.json. What is wrong with its form comes
+// back as problems, all of them where the form allows to go on.
+func (l *Look) readDoc(ctx context.Context, file File) (*doc, []Problem, error) {
+	base := path.Base(file.Key)
+	if file.Size > maxDoc {
+		return nil, []Problem{invalid("%s has %d bytes; at most %d are read", base, file.Size, maxDoc)}, nil
+	}
+	text, err := l.Files.ReadRange(ctx, file, 0, file.Size)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, problems := parseDoc(base, text)
+	if d != nil {
+		d.file = file
+	}
+	return d, problems, nil
+}
+
+func invalid(format string, args ...any) Problem {
+	return Problem{Code: ledger.InvalidJSON, Reason: fmt.Sprintf(format, args...)}
+}
+
+// parseDoc parses the text of a doc. Numbers stay as they are written.
+func parseDoc(base string, text []byte) (*doc, []Problem) {
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // Windows editors write one
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil, []Problem{{Code: ledger.FileEmpty, Reason: base + " is empty"}}
+	}
+	if !utf8.Valid(text) {
+		return nil, []Problem{invalid("%s is not UTF-8 text", base)}
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return nil, []Problem{invalid("%s %s", base, jsonMistake(text, err))}
+	}
+	if members == nil {
+		return nil, []Problem{invalid("%s is null; it must be an object", base)}
+	}
+	d := &doc{}
+	var problems []Problem
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		switch name {
+		case "model":
+			d.hasModel = true
+			if json.Unmarshal(members[name], &d.Model) != nil || d.Model == "" {
+				problems = append(problems, invalid("model in %s is %s; it must be a text such as \"sync/react-1\"", base, brief(members[name])))
+			}
+		case "input":
+			dec := json.NewDecoder(bytes.NewReader(members[name]))
+			dec.UseNumber()
+			if err := dec.Decode(&d.Input); err != nil || d.Input == nil {
+				problems = append(problems, invalid("input in %s is %s; it must be an object", base, brief(members[name])))
+			}
+		default:
+			problems = append(problems, unknownMember(base, name))
+		}
+	}
+	if twice, ok := repeated(text); ok {
+		problems = append(problems, invalid("%s has the member %q twice", base, short(twice)))
+	}
+	if problems == nil && d.Input == nil {
+		d.Input = map[string]any{}
+	}
+	return d, problems
+}
+
+func unknownMember(base, name string) Problem {
+	p := Problem{Code: ledger.UnknownMember, Reason: fmt.Sprintf("%s has the unknown member %q", base, short(name))}
+	if near := catalog.Nearest(name, []string{"model", "input"}); near != "" {
+		p.Reason += fmt.Sprintf("; the nearest is %q", near)
+		p.Remedy = fmt.Sprintf("Rename %q to %q, or remove it, and drop %s again.", short(name), near, base)
+	} else {
+		p.Reason += `; it knows "model" and "input", and the model's options stand in "input"`
+	}
+	return p
+}
+
+// jsonMistake says what is wrong with a JSON text, and where.
+func jsonMistake(text []byte, err error) string {
+	var syntax *json.SyntaxError
+	var wrongType *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		before := text[:min(int(syntax.Offset), len(text))]
+		line := bytes.Count(before, []byte("\n")) + 1
+		column := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
+		return fmt.Sprintf("is not JSON at line %d, column %d: %s", line, max(column, 1), syntax)
+	case errors.As(err, &wrongType):
+		return fmt.Sprintf("is a JSON %s; it must be an object such as {\"model\": …, \"input\": {…}}", wrongType.Value)
+	default:
+		return "is not JSON"
+	}
+}
+
+// repeated returns the first member that stands twice in one object: of two
+// values one would be ignored in silence. The text is valid JSON.
+func repeated(text []byte) (string, bool) {
+	type level struct {
+		object, value bool
+		seen          map[string]bool
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	levels := []level{{}}
+	for {
+		token, err := dec.Token()
+		if err != nil {
+			return "", false
+		}
+		top := &levels[len(levels)-1]
+		if token == json.Delim('}') || token == json.Delim(']') {
+			levels = levels[:len(levels)-1]
+			continue
+		}
+		if top.object && !top.value {
+			name, _ := token.(string)
+			if top.seen[name] {
+				return name, true
+			}
+			top.seen[name], top.value = true, true
+			continue
+		}
+		top.value = false
+		if token == json.Delim('{') || token == json.Delim('[') {
+			levels = append(levels, level{object: token == json.Delim('{'), seen: map[string]bool{}})
+		}
+	}
+}
+
+// brief returns a JSON value on one line, short enough for a sentence.
+func brief(value json.RawMessage) string {
+	const most = 40
+	text := []rune(strings.Join(strings.Fields(string(value)), " "))
+	if len(text) > most {
+		return string(text[:most]) + "…"
+	}
+	return string(text)
+}

@@ -1,0 +1,284 @@
+package drop_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"image"
+	"image/png"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/s3test"
+)
+
+const (
+	pro    = "sync/sync/lipsync/v2/pro"
+	react  = "sync/react-1"
+	avatar = "community/live-avatar"
+	horse  = "happyhorse/happyhorse-1.0/reference-to-video"
+)
+
+var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+// inbox is a bucket whose clock goes on by a minute with each drop.
+type inbox struct {
+	*s3test.Bucket
+	*drop.Resolver
+	now time.Time
+}
+
+func newInbox(t testing.TB) *inbox {
+	t.Helper()
+	models, err := catalog.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &inbox{now: noon}
+	b.Bucket = &s3test.Bucket{Now: func() time.Time { return b.now }}
+	b.Resolver = &drop.Resolver{
+		Files: &drop.Bucket{S3: startAfter{b.Bucket}, Name: "b"}, Catalog: models,
+		DefaultVideoModel: pro, DefaultImageModel: avatar,
+	}
+	return b
+}
+
+// startAfter lets a listing begin behind a key, by the bucket's continuation
+// token, which is one.
+type startAfter struct{ *s3test.Bucket }
+
+func (b startAfter) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, opts ...func(*s3.Options)) (*s3.ListObjectsV2Output, error) {
+	if in.ContinuationToken == nil && in.StartAfter != nil {
+		first := *in
+		first.ContinuationToken = in.StartAfter
+		in = &first
+	}
+	return b.Bucket.ListObjectsV2(ctx, in, opts...)
+}
+
+// step drops a file, "ads/talk.mp4" or "ads/preset.json = {}", or deletes one,
+// "- ads/talk.mp4". A file without a content gets one that is what its suffix
+// says. It returns the key.
+func (b *inbox) step(t testing.TB, step string) string {
+	t.Helper()
+	b.now = b.now.Add(time.Minute)
+	if name, ok := strings.CutPrefix(step, "- "); ok {
+		b.Remove("inbox/" + name)
+		return "inbox/" + name
+	}
+	name, content, ok := strings.Cut(step, " = ")
+	if !ok {
+		content = string(sample(t, name))
+	}
+	b.Set("inbox/"+name, []byte(content))
+	return "inbox/" + name
+}
+
+// sample returns a file that is what its suffix says.
+func sample(t testing.TB, name string) []byte {
+	t.Helper()
+	files := map[string]string{
+		".mp4": "../local/sample/clip.mp4", ".wav": "../local/sample/voice.wav",
+		".mov": "../media/testdata/pcm.mov", ".m4v": "../media/testdata/video-only.m4v",
+		".mp3": "../media/testdata/cbr.mp3", ".m4a": "../media/testdata/audio-only.m4a",
+		".jpg": "../media/testdata/picture.jpg", ".jpeg": "../media/testdata/picture.jpg", ".webp": "../media/testdata/lossy.webp",
+	}
+	heads := map[string]string{
+		".webm": "\x1aE\xdf\xa3\x87B\x82\x84webm", ".mkv": "\x1aE\xdf\xa3\x8bB\x82\x88matroska", ".avi": "RIFF\x20\x00\x00\x00AVI LIST",
+		".ogg": "OggS\x00\x02", ".opus": "OggS\x00\x02", ".flac": "fLaC\x00\x00\x00\x22", ".aac": "\xff\xf1\x50\x80\x02\x1f\xfc\x00",
+	}
+	suffix := strings.ToLower(path.Ext(name))
+	switch {
+	case suffix == ".png":
+		return picture(t, 512, 512)
+	case heads[suffix] != "":
+		return append([]byte(heads[suffix]), make([]byte, 200)...)
+	case files[suffix] == "":
+		return []byte("text")
+	}
+	body, err := os.ReadFile(files[suffix])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+func picture(t testing.TB, width, height int) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	if err := png.Encode(&buf, image.NewGray(image.Rect(0, 0, width, height))); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+// voice returns a WAV file of 8 kHz and 8 bits.
+func voice(length time.Duration) []byte {
+	n := uint32(length.Seconds() * 8000)
+	head := append([]byte("RIFF"), binary.LittleEndian.AppendUint32(nil, 36+n)...)
+	head = append(head, "WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x40\x1f\x00\x00\x01\x00\x08\x00data"...)
+	head = binary.LittleEndian.AppendUint32(head, n)
+	return append(head, bytes.Repeat([]byte{128}, int(n))...)
+}
+
+// row is one sentence of the rules, and what it makes of some drops.
+type row struct {
+	says string   // the sentence, or its part
+	do   []string // as inbox.step takes them
+	want []string // as inbox.line gives them, sorted
+}
+
+func testRows(t *testing.T, rows []row) {
+	t.Helper()
+	for _, r := range rows {
+		t.Run(r.says, func(t *testing.T) {
+			b := newInbox(t)
+			var keys []string
+			for _, s := range r.do {
+				keys = append(keys, b.step(t, s))
+			}
+			if diff := cmp.Diff(r.want, b.look(t, keys)); diff != "" {
+				t.Errorf("after %q (-want +got):\n%s", r.do, diff)
+			}
+		})
+	}
+}
+
+// look returns a line for each finding that the keys lead to, sorted. Keys that
+// lead to the same name must lead to the same finding.
+func (b *inbox) look(t testing.TB, keys []string) []string {
+	t.Helper()
+	lines := map[string]string{}
+	for _, f := range b.findings(t, keys...) {
+		line := b.line(t, f)
+		if other, ok := lines[f.Key]; ok && other != line {
+			t.Errorf("%s is %s and %s", f.Key, other, line)
+		}
+		lines[f.Key] = line
+	}
+	return slices.Sorted(maps.Values(lines))
+}
+
+func (b *inbox) findings(t testing.TB, keys ...string) []drop.Finding {
+	t.Helper()
+	var all []drop.Finding
+	for _, key := range keys {
+		subjects, err := b.Look().Touched(t.Context(), key)
+		if err != nil {
+			t.Fatalf("touched by %q: %v", key, err)
+		}
+		for _, s := range subjects {
+			found, err := b.Look().Find(t.Context(), s)
+			if err != nil {
+				t.Fatalf("find %q: %v", s.Name(), err)
+			}
+			if found[0].Key != s.Key() || found[0].Name != s.Name() {
+				t.Errorf("the finding of %q lies at %q, the subject's at %q", s.Name(), found[0].Key, s.Key())
+			}
+			all = append(all, found...)
+		}
+	}
+	return all
+}
+
+// line says what a finding is: "ads/talk: job of pro, video_url=ads/talk.mp4,
+// audio_url=ads/talk.wav" or "ads/talk: waiting, waiting_for_audio".
+func (b *inbox) line(t testing.TB, f drop.Finding) string {
+	t.Helper()
+	words := []string{string(f.State)}
+	problems := f.Problems
+	if f.Job != nil {
+		ready, found, err := b.Look().Prepare(t.Context(), f.Job)
+		if err != nil {
+			t.Fatalf("prepare %q: %v", f.Name, err)
+		}
+		words, problems = []string{"job of " + shortModel(ready.Model)}, found
+		for _, used := range ready.Media {
+			words = append(words, used.Property+"="+strings.TrimPrefix(used.File.Key, "inbox/")+used.URL)
+		}
+		if problems != nil {
+			words = []string{"job, rejected"}
+		}
+		for _, name := range slices.Sorted(maps.Keys(ready.Input)) {
+			if problems == nil {
+				words = append(words, fmt.Sprintf("%s=%v", name, ready.Input[name]))
+			}
+		}
+	}
+	for _, p := range problems {
+		words = append(words, string(p.Code))
+	}
+	if f.Jobs != nil {
+		words = append(words, "by "+strings.Join(f.Jobs, " "))
+	}
+	return f.Name + ": " + strings.Join(words, ", ")
+}
+
+func shortModel(id string) string {
+	return map[string]string{pro: "pro", react: "react", avatar: "avatar", horse: "horse"}[id]
+}
+
+// only returns the one finding that the keys lead to.
+func (b *inbox) only(t testing.TB, key string) drop.Finding {
+	t.Helper()
+	found := b.findings(t, key)
+	if len(found) != 1 {
+		t.Fatalf("%q leads to %d findings, want 1: %+v", key, len(found), found)
+	}
+	return found[0]
+}
+
+// prepared returns what a key's one job would send, or what is wrong with it.
+func (b *inbox) prepared(t testing.TB, key string) (drop.Ready, []drop.Problem) {
+	t.Helper()
+	f := b.only(t, key)
+	if f.Job == nil {
+		return drop.Ready{}, f.Problems
+	}
+	ready, problems, err := b.Look().Prepare(t.Context(), f.Job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ready, problems
+}
+
+func codes(problems []drop.Problem) []string {
+	var all []string
+	for _, p := range problems {
+		all = append(all, string(p.Code))
+	}
+	return all
+}
+
+func compact(t testing.TB, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// takes returns the take of each job that a key leads to.
+func (b *inbox) takes(t testing.TB, key string) map[string]string {
+	t.Helper()
+	takes := map[string]string{}
+	for _, f := range b.findings(t, key) {
+		if f.Job != nil {
+			takes[f.Name] = f.Job.Take
+		}
+	}
+	return takes
+}

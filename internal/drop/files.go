@@ -1,0 +1,167 @@
+package drop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// File is a file below inbox/ as it is now.
+type File struct {
+	Key          string
+	ETag         string // without quotes
+	VersionID    string // "" when not known or the bucket has no versions
+	Size         int64  // bytes
+	LastModified time.Time
+}
+
+// Files is where drops lie: a bucket, or a folder of one's own machine.
+type Files interface {
+	// List returns the files whose keys begin with prefix, in the order of
+	// their keys and at most limit, and whether there are more.
+	List(ctx context.Context, prefix string, limit int) ([]File, bool, error)
+
+	// Head returns a file, or ErrAbsent.
+	Head(ctx context.Context, key string) (File, error)
+
+	// ReadRange returns up to n bytes from off of a file that has not changed
+	// since it was listed, or ErrChanged.
+	ReadRange(ctx context.Context, f File, off, n int64) ([]byte, error)
+}
+
+// FolderLister is Files that can list a single folder, from any key on. A look
+// at other Files reads their listing from its beginning.
+type FolderLister interface {
+	Files
+
+	// ListFolder is List of the keys that come after the given one and have no
+	// slash behind the prefix.
+	ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error)
+}
+
+// ErrAbsent says that a file is not there.
+var ErrAbsent = errors.New("no such file")
+
+// ErrChanged says that a file was changed or deleted while it was looked at:
+// the look must begin again.
+var ErrChanged = errors.New("the file has changed meanwhile")
+
+// S3 is what a Bucket needs of the S3 client.
+type S3 interface {
+	ListObjectsV2(context.Context, *s3.ListObjectsV2Input, ...func(*s3.Options)) (*s3.ListObjectsV2Output, error)
+	HeadObject(context.Context, *s3.HeadObjectInput, ...func(*s3.Options)) (*s3.HeadObjectOutput, error)
+	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
+}
+
+// Bucket is Files in S3, and a FolderLister.
+type Bucket struct {
+	S3   S3
+	Name string
+}
+
+// List implements Files, with a request for each thousand files.
+func (b *Bucket) List(ctx context.Context, prefix string, limit int) ([]File, bool, error) {
+	return b.list(ctx, &s3.ListObjectsV2Input{Prefix: &prefix}, limit)
+}
+
+// ListFolder implements FolderLister, with a request for each thousand files
+// and folders.
+func (b *Bucket) ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error) {
+	in := &s3.ListObjectsV2Input{Prefix: &prefix, Delimiter: aws.String("/")}
+	if after != "" {
+		in.StartAfter = &after
+	}
+	return b.list(ctx, in, limit)
+}
+
+func (b *Bucket) list(ctx context.Context, in *s3.ListObjectsV2Input, limit int) ([]File, bool, error) {
+	in.Bucket = &b.Name
+	in.EncodingType = types.EncodingTypeUrl // a key may hold what XML cannot
+	if limit < listPage {
+		in.MaxKeys = aws.Int32(int32(limit))
+	}
+	var files []File
+	for {
+		page, err := b.S3.ListObjectsV2(ctx, in)
+		if err != nil {
+			return nil, false, fmt.Errorf("list %s: %w", *in.Prefix, err)
+		}
+		for _, object := range page.Contents {
+			files = append(files, File{
+				Key: ledger.ListedKey(page, object.Key), ETag: strings.Trim(aws.ToString(object.ETag), `"`),
+				Size: aws.ToInt64(object.Size), LastModified: seconds(object.LastModified),
+			})
+		}
+		more := aws.ToBool(page.IsTruncated)
+		if !more || len(files) >= limit {
+			return files[:min(len(files), limit)], more || len(files) > limit, nil
+		}
+		in.ContinuationToken = page.NextContinuationToken
+	}
+}
+
+// Head implements Files.
+func (b *Bucket) Head(ctx context.Context, key string) (File, error) {
+	out, err := b.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.Name, Key: &key})
+	if err != nil {
+		if httpStatus(err) == http.StatusNotFound {
+			return File{}, ErrAbsent
+		}
+		return File{}, fmt.Errorf("look at %s: %w", key, err)
+	}
+	return File{
+		Key: key, ETag: strings.Trim(aws.ToString(out.ETag), `"`), VersionID: aws.ToString(out.VersionId),
+		Size: aws.ToInt64(out.ContentLength), LastModified: seconds(out.LastModified),
+	}, nil
+}
+
+// ReadRange implements Files.
+func (b *Bucket) ReadRange(ctx context.Context, f File, off, n int64) ([]byte, error) {
+	n = min(n, f.Size-off)
+	if n <= 0 {
+		return nil, nil
+	}
+	out, err := b.S3.GetObject(ctx, &s3.GetObjectInput{
+		Bucket: &b.Name, Key: &f.Key, IfMatch: aws.String(`"` + f.ETag + `"`),
+		Range: aws.String(fmt.Sprintf("bytes=%d-%d", off, off+n-1)),
+	})
+	if err != nil {
+		switch httpStatus(err) {
+		case http.StatusNotFound, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
+			return nil, ErrChanged
+		}
+		return nil, fmt.Errorf("read %s: %w", f.Key, err)
+	}
+	defer out.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(out.Body, n))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Key, err)
+	}
+	return body, nil
+}
+
+// seconds cuts a time as S3 itself does in some answers and not in others, so
+// that one file has one time.
+func seconds(t *time.Time) time.Time {
+	return aws.ToTime(t).UTC().Truncate(time.Second)
+}
+
+// httpStatus returns the HTTP status of an error of the S3 client, or 0.
+func httpStatus(err error) int {
+	var re *awshttp.ResponseError
+	if errors.As(err, &re) {
+		return re.HTTPStatusCode()
+	}
+	return 0
+}

@@ -1,0 +1,186 @@
+package drop
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+// Resolver finds the jobs in Files. It is safe for concurrent use.
+type Resolver struct {
+	Files   Files
+	Catalog *catalog.Catalog
+
+	// DefaultVideoModel and DefaultImageModel are the models of pairs without
+	// a preset that names one.
+	DefaultVideoModel, DefaultImageModel string
+}
+
+// Look is one look at what is there now. What it found is old as soon as
+// something changes.
+type Look struct {
+	*Resolver
+}
+
+// Look begins a look at the bucket.
+func (r *Resolver) Look() *Look { return &Look{r} }
+
+// Subject is something that an event may have changed: a job name, or a file
+// that can be no job's.
+type Subject struct {
+	stem   string // a pair's key without its suffix
+	bundle string // a bundle's folder
+	match  string // of a bundle with a wildcard: this file's job alone
+	file   string // a file that is answered by itself
+}
+
+// Name returns the name that the subject's findings are about, of a bundle
+// with a wildcard the name of the bundle.
+func (s Subject) Name() string {
+	switch {
+	case s.stem != "":
+		return nameOf(s.stem)
+	case s.bundle != "":
+		return nameOf(s.bundle)
+	default:
+		return strings.TrimPrefix(s.file, ledger.InboxPrefix)
+	}
+}
+
+// Key returns where the subject's status or answer lies.
+func (s Subject) Key() string {
+	if s.file != "" {
+		return answerKey(s.file)
+	}
+	return about(s.Name()).Key
+}
+
+// Finding is what a look found out about a name or a file: a Job, or why there
+// is none.
+type Finding struct {
+	Name string
+	// Key is where its status lies.
+	Key string
+	// Order is the Order of its status (see ledger.Posted): a take where the
+	// files that make up its identity are known, else the time of the newest.
+	Order string
+
+	// Job is a job whose files are all there. Otherwise State says what to
+	// answer, with Problems, the Jobs that a used file is part of, or Warnings.
+	Job      *Job
+	State    ledger.State
+	Problems []Problem
+	Jobs     []string
+	Warnings []string
+}
+
+// Problem is one thing that is not right, or not there yet.
+type Problem struct {
+	Code   ledger.Code
+	Reason string // a clause with the figures
+	Remedy string // a sentence or a clause; empty for the code's own
+}
+
+// Job is one paid run that is asked for, not yet known to be right.
+type Job struct {
+	Name, Take string
+
+	visual, audio File   // of a pair
+	doc           *doc   // of a bundle
+	media         []Used // of a bundle
+}
+
+// Manifest returns the job.json of a bundle's job.
+func (j *Job) Manifest() (File, bool) {
+	if j.doc == nil {
+		return File{}, false
+	}
+	return j.doc.file, true
+}
+
+// Used is a file or a URL in its place in the model's input.
+type Used struct {
+	Property string
+	File     File
+	URL      string // an https URL that is passed on; then there is no File
+	Info     media.Info
+}
+
+// Input returns what the ledger keeps of a file or URL. The query of a URL
+// counts as a secret and is left out.
+func (u Used) Input() ledger.Input {
+	if u.URL != "" {
+		return ledger.Input{Property: u.Property, URL: withoutQuery(u.URL)}
+	}
+	return ledger.Input{
+		Property: u.Property, Key: u.File.Key, ETag: u.File.ETag, VersionID: u.File.VersionID,
+		Bytes: u.File.Size, LastModified: u.File.LastModified, DurationSeconds: u.Info.Duration.Seconds(),
+	}
+}
+
+// Touched returns the subjects that a change of the file at key may concern.
+// A key that is no drop concerns none.
+func (l *Look) Touched(ctx context.Context, key string) ([]Subject, error) {
+	role, bundle := place(key)
+	switch role {
+	case noDrop:
+		return nil, nil
+	case manifest:
+		return []Subject{{bundle: bundle}}, nil
+	case member:
+		return []Subject{{bundle: bundle, match: key}}, nil
+	case visual:
+		return l.touchedByVisual(ctx, stemOf(key))
+	case audio:
+		return l.touchedByAudio(ctx, stemOf(key))
+	default:
+		return []Subject{{file: key}}, nil
+	}
+}
+
+// Find looks at what is there of a subject now.
+func (l *Look) Find(ctx context.Context, s Subject) ([]Finding, error) {
+	switch {
+	case s.stem != "":
+		f, err := l.findPair(ctx, s.stem)
+		return []Finding{f}, err
+	case s.bundle != "":
+		return l.findBundle(ctx, s.bundle, s.match)
+	default:
+		f, err := l.findAnswer(ctx, s.file)
+		return []Finding{f}, err
+	}
+}
+
+// about returns a finding for a job name without a decision yet.
+func about(name string) Finding {
+	f := Finding{Name: name, Key: ledger.StatusKey(name)}
+	if len(f.Key) > maxKey {
+		f.Key = answerKey(ledger.InboxPrefix + name)
+	}
+	return f
+}
+
+// decide completes a finding with a state and the problems that explain it.
+func (f Finding) decide(state ledger.State, order string, problems ...Problem) Finding {
+	f.State, f.Order, f.Problems = state, order, problems
+	return f
+}
+
+// usedBy completes a finding about a file that is part of the named jobs.
+func (f Finding) usedBy(jobs []string, order string) Finding {
+	if f.Jobs = jobs; len(jobs) > maxJobs {
+		f.Jobs = jobs[:maxJobs]
+		f.Warnings = []string{fmt.Sprintf("only the first %d jobs are named; there are more", maxJobs)}
+	}
+	return f.decide(ledger.Used, order)
+}
+
+// gone completes a finding about files that are not there any more.
+func (f Finding) gone(reason string) Finding {
+	return f.decide(ledger.Withdrawn, "", Problem{Code: ledger.FilesGone, Reason: reason})
+}

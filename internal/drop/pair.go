@@ -1,0 +1,181 @@
+package drop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// touchedByVisual: its own name, those of the tagged audios that find no video
+// or image with a longer stem, and the video or image that they found without it.
+func (l *Look) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
+	subjects := []Subject{{stem: stem}}
+	tagged, err := l.tagged(ctx, stem, math.MaxInt)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range tagged {
+		subjects = append(subjects, Subject{stem: s})
+	}
+	_, shorter, err := l.visualsOf(ctx, shorterStems(stem))
+	if err != nil {
+		return nil, err
+	}
+	if shorter != "" {
+		subjects = append(subjects, Subject{stem: shorter})
+	}
+	return subjects, nil
+}
+
+// touchedByAudio: its own name, and that of the video or image which it finds
+// by a tag, as that becomes used.
+func (l *Look) touchedByAudio(ctx context.Context, stem string) ([]Subject, error) {
+	subjects := []Subject{{stem: stem}}
+	_, at, err := l.visualsOf(ctx, append([]string{stem}, shorterStems(stem)...))
+	if err != nil {
+		return nil, err
+	}
+	if at != "" && at != stem {
+		subjects = append(subjects, Subject{stem: at})
+	}
+	return subjects, nil
+}
+
+// findPair looks at the files with a stem: a video or an image, and an audio,
+// that have it in the same folder are one job. An audio without a partner of
+// its own stem is tagged: it takes the video or image with the longest stem
+// that is its own up to a dot.
+func (l *Look) findPair(ctx context.Context, stem string) (Finding, error) {
+	f := about(nameOf(stem))
+	files, err := l.at(ctx, stem, mediaEndings)
+	if err != nil {
+		return f, err
+	}
+	if len(files) == 0 {
+		return f.gone("no file of " + f.Name + " is there any more"), nil
+	}
+	if !fits(f.Name) {
+		return f.decide(ledger.Rejected, stamp(files), nameTooLong(f.Name)), nil
+	}
+	audios, visuals := byRole(files)
+	if len(audios) > 0 && len(visuals) == 0 {
+		if visuals, _, err = l.visualsOf(ctx, shorterStems(stem)); err != nil {
+			return f, err
+		}
+	}
+	if len(audios) == 0 {
+		tagged, err := l.tagged(ctx, stem, maxJobs)
+		if err != nil {
+			return f, err
+		}
+		if len(tagged) > 0 {
+			return f.usedBy(namesOf(tagged), stamp(visuals)), nil
+		}
+	}
+	used := slices.Concat(visuals, audios)
+	var problems []Problem
+	if len(audios) > 1 {
+		problems = append(problems, ambiguous(audios, "the audio of "+f.Name))
+	}
+	if len(visuals) > 1 {
+		problems = append(problems, ambiguous(visuals, "the video or image of "+f.Name))
+	}
+	switch {
+	case problems != nil:
+		return f.decide(ledger.Rejected, stamp(used), problems...), nil
+	case len(audios) == 0:
+		return f.decide(ledger.Waiting, stamp(used), waitingForAudio(f.Name, visuals[0])), nil
+	case len(visuals) == 0:
+		return f.decide(ledger.Waiting, stamp(used), waitingForVisual(f.Name, audios[0])), nil
+	}
+	f.Job = &Job{Name: f.Name, Take: takeOf(f.Name, used), visual: visuals[0], audio: audios[0]}
+	f.Order = f.Job.Take
+	return f, nil
+}
+
+// visualsOf returns the videos and images at the first of stems that has any,
+// and that stem.
+func (l *Look) visualsOf(ctx context.Context, stems []string) ([]File, string, error) {
+	for _, stem := range stems {
+		files, err := l.at(ctx, stem, mediaEndings)
+		if err != nil {
+			return nil, "", err
+		}
+		if _, visuals := byRole(files); len(visuals) > 0 {
+			return visuals, stem, nil
+		}
+	}
+	return nil, "", nil
+}
+
+// byRole tells the audios of pairs from their videos and images.
+func byRole(files []File) (audios, visuals []File) {
+	for _, f := range files {
+		if role, _ := place(f.Key); role == audio {
+			audios = append(audios, f)
+		} else {
+			visuals = append(visuals, f)
+		}
+	}
+	return audios, visuals
+}
+
+func namesOf(stems []string) []string {
+	names := make([]string, len(stems))
+	for i, stem := range stems {
+		names[i] = nameOf(stem)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func waitingForAudio(name string, visual File) Problem {
+	base := path.Base(name)
+	return Problem{ledger.WaitingForAudio, since(visual) + "; an audio of the same name is missing",
+		fmt.Sprintf("Drop an audio named %s, such as %s.wav, into the same folder.", base, base)}
+}
+
+// waitingForVisual names the stem that an audio without its tag would have, as
+// well as its own.
+func waitingForVisual(name string, audio File) Problem {
+	base := path.Base(name)
+	called := base
+	if shorter := shorterStems(base); len(shorter) > 0 {
+		called += " or " + shorter[len(shorter)-1]
+	}
+	return Problem{ledger.WaitingForVisual, since(audio) + "; a video or an image of the same name is missing",
+		fmt.Sprintf("Drop a video or an image named %s, such as %s.mp4, into the same folder.", called, base)}
+}
+
+// findAnswer looks at a file that can be no job's.
+func (l *Look) findAnswer(ctx context.Context, key string) (Finding, error) {
+	f := Finding{Name: strings.TrimPrefix(key, ledger.InboxPrefix), Key: answerKey(key)}
+	base := path.Base(key)
+	file, err := l.Files.Head(ctx, key)
+	if errors.Is(err, ErrAbsent) {
+		return f.gone(base + " is not there any more"), nil
+	}
+	if err != nil {
+		return f, err
+	}
+	order := stamp([]File{file})
+	switch role, _ := place(key); role {
+	case preset:
+		problems, err := l.judgePreset(ctx, file)
+		if err != nil || problems != nil {
+			return f.decide(ledger.Rejected, order, problems...), err
+		}
+		return f.decide(ledger.Accepted, order), nil
+	case strayManifest:
+		return f.decide(ledger.Rejected, order, Problem{Code: ledger.StrayManifest,
+			Reason: base + " is not directly in a folder whose name ends in .job"}), nil
+	default:
+		return f.decide(ledger.Rejected, order, unknownSuffix(base)), nil
+	}
+}

@@ -1,0 +1,220 @@
+package drop_test
+
+import "testing"
+
+func TestPairs(t *testing.T) {
+	const talk = "ads/talk: job of pro, video_url=ads/talk.mp4, audio_url=ads/talk.wav"
+	testRows(t, []row{
+		{
+			says: "a video or an image, and an audio, with the same stem in the same folder, are one job",
+			do:   []string{"ads/talk.mp4", "ads/talk.wav"},
+			want: []string{talk},
+		},
+		{
+			says: "in whichever order they arrive",
+			do:   []string{"ads/talk.wav", "ads/talk.mp4"},
+			want: []string{talk},
+		},
+		{
+			says: "with the same stem",
+			do:   []string{"ads/talk.mp4", "ads/talks.wav"},
+			want: []string{"ads/talk: waiting, waiting_for_audio", "ads/talks: waiting, waiting_for_video_or_image"},
+		},
+		{
+			says: "with the same stem, whose case counts",
+			do:   []string{"ads/talk.mp4", "ads/Talk.wav"},
+			want: []string{"ads/Talk: waiting, waiting_for_video_or_image", "ads/talk: waiting, waiting_for_audio"},
+		},
+		{
+			says: "in the same folder",
+			do:   []string{"ads/talk.mp4", "ads/de/talk.wav", "talk.wav"},
+			want: []string{
+				"ads/de/talk: waiting, waiting_for_video_or_image", "ads/talk: waiting, waiting_for_audio",
+				"talk: waiting, waiting_for_video_or_image",
+			},
+		},
+		{
+			says: "A video pairs for the video model, an image for the avatar model",
+			do:   []string{"a.mov", "a.mp3", "b.png", "b.wav"},
+			want: []string{
+				"a: job of pro, video_url=a.mov, audio_url=a.mp3",
+				"b: job of avatar, image_url=b.png, audio_url=b.wav, num_clips=1, prompt=A person speaking naturally.",
+			},
+		},
+		{
+			says: "Two candidates for one role (talk.wav and talk.mp3) are rejected as ambiguous",
+			do:   []string{"talk.mp4", "talk.wav", "talk.mp3"},
+			want: []string{"talk: rejected, ambiguous"},
+		},
+		{
+			says: "Two candidates for one role (talk.mp4 and talk.png) are rejected as ambiguous",
+			do:   []string{"talk.mp4", "talk.wav", "talk.png"},
+			want: []string{"talk: rejected, ambiguous"},
+		},
+		{
+			says: "Two candidates for one role are rejected, before the other role is there",
+			do:   []string{"a.wav", "a.mp3", "b.mp4", "b.png"},
+			want: []string{"a: rejected, ambiguous", "b: rejected, ambiguous"},
+		},
+		{
+			says: "Two candidates for either role are two problems",
+			do:   []string{"talk.mp4", "talk.png", "talk.wav", "talk.mp3"},
+			want: []string{"talk: rejected, ambiguous, ambiguous"},
+		},
+		{
+			says: "suffixes compare without case, and two that differ in case alone are two candidates",
+			do:   []string{"talk.mp4", "talk.MP4", "talk.wav"},
+			want: []string{"talk: rejected, ambiguous"},
+		},
+		{
+			says: "deleting one resolves it",
+			do:   []string{"ads/talk.mp4", "ads/talk.wav", "ads/talk.mp3", "- ads/talk.mp3"},
+			want: []string{talk},
+		},
+		{
+			says: "An empty media file is a drop, and is rejected",
+			do:   []string{"talk.mp4 = ", "talk.wav"},
+			want: []string{"talk: job, rejected, empty_file"},
+		},
+	})
+}
+
+func TestTags(t *testing.T) {
+	testRows(t, []row{
+		{
+			says: "talk.de.wav and talk.fr.wav beside one talk.mp4 are two jobs",
+			do:   []string{"ads/talk.mp4", "ads/talk.de.wav", "ads/talk.fr.wav"},
+			want: []string{
+				"ads/talk.de: job of pro, video_url=ads/talk.mp4, audio_url=ads/talk.de.wav",
+				"ads/talk.fr: job of pro, video_url=ads/talk.mp4, audio_url=ads/talk.fr.wav",
+				"ads/talk: used, by ads/talk.de ads/talk.fr",
+			},
+		},
+		{
+			says: "an audio of the same stem is a job beside the tagged ones",
+			do:   []string{"talk.de.wav", "talk.wav", "talk.mp4"},
+			want: []string{
+				"talk.de: job of pro, video_url=talk.mp4, audio_url=talk.de.wav",
+				"talk: job of pro, video_url=talk.mp4, audio_url=talk.wav",
+			},
+		},
+		{
+			says: "An audio may carry a tag, also beside an image",
+			do:   []string{"talk.png", "talk.de.wav"},
+			want: []string{
+				"talk.de: job of avatar, image_url=talk.png, audio_url=talk.de.wav, num_clips=1, prompt=A person speaking naturally.",
+				"talk: used, by talk.de",
+			},
+		},
+		{
+			says: "the longest matching stem wins",
+			do:   []string{"talk.mp4", "talk.v2.mp4", "talk.v2.de.wav", "talk.de.wav"},
+			want: []string{
+				"talk.de: job of pro, video_url=talk.mp4, audio_url=talk.de.wav",
+				"talk.v2.de: job of pro, video_url=talk.v2.mp4, audio_url=talk.v2.de.wav",
+				"talk.v2: used, by talk.v2.de",
+				"talk: used, by talk.de",
+			},
+		},
+		{
+			says: "the longest matching stem wins, which is the audio's own where it can be",
+			do:   []string{"talk.mp4", "talk.de.wav", "talk.de.mp4"},
+			want: []string{
+				"talk.de: job of pro, video_url=talk.de.mp4, audio_url=talk.de.wav",
+				"talk: waiting, waiting_for_audio",
+			},
+		},
+		{
+			says: "A tag may hold dots",
+			do:   []string{"talk.mp4", "talk.v2.final.wav"},
+			want: []string{
+				"talk.v2.final: job of pro, video_url=talk.mp4, audio_url=talk.v2.final.wav",
+				"talk: used, by talk.v2.final",
+			},
+		},
+		{
+			says: "A tag begins with a dot: talk-de.wav has none",
+			do:   []string{"talk.mp4", "talk-de.wav"},
+			want: []string{"talk-de: waiting, waiting_for_video_or_image", "talk: waiting, waiting_for_audio"},
+		},
+		{
+			says: "An audio may carry a tag; a video may not",
+			do:   []string{"talk.wav", "talk.de.mp4"},
+			want: []string{"talk.de: waiting, waiting_for_audio", "talk: waiting, waiting_for_video_or_image"},
+		},
+		{
+			says: "Two candidates for one role of a tagged audio are rejected as ambiguous",
+			do:   []string{"talk.mp4", "talk.png", "talk.de.wav"},
+			want: []string{"talk.de: rejected, ambiguous", "talk: used, by talk.de"},
+		},
+		{
+			says: "Nothing below another folder is tagged",
+			do:   []string{"talk.mp4", "talk.de/voice.wav"},
+			want: []string{"talk.de/voice: waiting, waiting_for_video_or_image", "talk: waiting, waiting_for_audio"},
+		},
+	})
+}
+
+func TestDropping(t *testing.T) {
+	b := newInbox(t)
+	for _, s := range []string{"talk.mp4", "talk.de.wav", "talk.fr.wav"} {
+		b.step(t, s)
+	}
+	before := b.takes(t, "inbox/talk.mp4")
+	b.step(t, "talk.fr.wav")
+	after := b.takes(t, "inbox/talk.mp4")
+	if after["talk.de"] != before["talk.de"] || after["talk.fr"] == before["talk.fr"] {
+		t.Errorf("dropping talk.fr.wav again, unchanged: takes %v became %v, want a new one of talk.fr alone", before, after)
+	}
+	b.step(t, "talk.mp4")
+	again := b.takes(t, "inbox/talk.mp4")
+	if again["talk.de"] == after["talk.de"] || again["talk.fr"] == after["talk.fr"] {
+		t.Errorf("dropping talk.mp4 again: takes %v became %v, want both again", after, again)
+	}
+}
+
+func TestDeleting(t *testing.T) {
+	const talk = "talk: job of pro, video_url=talk.mp4, audio_url=talk.wav"
+	testRows(t, []row{
+		{
+			says: "the name is assessed again",
+			do:   []string{"talk.mp4", "talk.wav", "- talk.wav"},
+			want: []string{"talk: waiting, waiting_for_audio"},
+		},
+		{
+			says: "what was ambiguous may now be a job",
+			do:   []string{"talk.mp4", "talk.wav", "talk.png", "- talk.png"},
+			want: []string{talk},
+		},
+		{
+			says: "what has no file left is withdrawn",
+			do:   []string{"talk.mp4", "- talk.mp4"},
+			want: []string{"talk: withdrawn, files_gone"},
+		},
+		{
+			says: "and so is an answer whose file is gone",
+			do:   []string{"notes.txt", "- notes.txt", "preset.json = {}", "- preset.json"},
+			want: []string{"notes.txt: withdrawn, files_gone", "preset.json: withdrawn, files_gone"},
+		},
+		{
+			says: "the names of tagged audios are assessed again when their video is gone",
+			do:   []string{"talk.mp4", "talk.de.wav", "- talk.mp4"},
+			want: []string{"talk.de: waiting, waiting_for_video_or_image", "talk: withdrawn, files_gone"},
+		},
+		{
+			says: "the next longest stem takes the place of one that is gone",
+			do:   []string{"talk.mp4", "talk.de.wav", "talk.de.mp4", "- talk.de.mp4"},
+			want: []string{"talk.de: job of pro, video_url=talk.mp4, audio_url=talk.de.wav", "talk: used, by talk.de"},
+		},
+		{
+			says: "a job.json that is gone: its files wait for another",
+			do:   []string{`cafe.job/job.json = {}`, "cafe.job/a.png", "- cafe.job/job.json"},
+			want: []string{"cafe: waiting, waiting_for_job_json"},
+		},
+		{
+			says: "a bundle without a file is withdrawn",
+			do:   []string{`cafe.job/job.json = {}`, "- cafe.job/job.json"},
+			want: []string{"cafe: withdrawn, files_gone"},
+		},
+	})
+}

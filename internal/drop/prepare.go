@@ -1,0 +1,168 @@
+package drop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+// Ready is a job that is right as far as can be known before it is paid for.
+type Ready struct {
+	Model    string
+	Input    map[string]any // the options: the media are added as URLs
+	Media    []Used
+	Warnings []string
+}
+
+// Prepare finds out what a job would send: it reads the preset of a pair,
+// looks into each file, and validates the whole input. Everything that is not
+// right comes back as problems. The error is ErrChanged, or one of Files.
+func (l *Look) Prepare(ctx context.Context, job *Job) (Ready, []Problem, error) {
+	if job.doc == nil {
+		return l.preparePair(ctx, job)
+	}
+	model, _ := l.Catalog.Model(job.doc.Model)
+	r := Ready{Model: model.ID, Input: maps.Clone(job.doc.Input), Media: slices.Clone(job.media)}
+	_, problems, err := l.inspect(ctx, model, &r)
+	if err != nil {
+		return r, nil, err
+	}
+	return r, append(problems, r.validate(model)...), nil
+}
+
+func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []Problem, error) {
+	kind, _ := kindOf(job.visual.Key)
+	s, problems, err := l.pairSetting(ctx, job.visual, kind)
+	if err != nil {
+		return Ready{}, nil, err
+	}
+	r := Ready{Input: s.options, Media: []Used{{File: job.visual}, {File: job.audio}}}
+	if s.model != nil {
+		var ok bool
+		r.Model = s.model.ID
+		if r.Media[0].Property, r.Media[1].Property, ok = s.model.Pair(catalog.Kind(kind)); !ok {
+			problems = append(problems, s.mismatch(kind))
+		}
+	}
+	audio, wrong, err := l.inspect(ctx, s.model, &r)
+	if err != nil {
+		return r, nil, err
+	}
+	if problems == nil {
+		var warnings []string
+		if r.Input, warnings = s.model.PairInput(s.options, audio); wrong == nil {
+			r.Warnings = append(r.Warnings, warnings...)
+		}
+		problems = r.validate(s.model)
+	}
+	return r, append(problems, wrong...), nil
+}
+
+// inspect looks into each file of r and compares it with what the model takes,
+// or where the model is nil with what its suffix says. It returns what is known
+// of the audio.
+func (l *Look) inspect(ctx context.Context, model *catalog.Model, r *Ready) (audio catalog.Facts, problems []Problem, err error) {
+	for i := range r.Media {
+		used := &r.Media[i]
+		if used.URL != "" {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("%s is a URL, %s, that was not looked at", used.Property, withoutQuery(used.URL)))
+			continue
+		}
+		facts, err := l.facts(ctx, used)
+		var wrong *media.Problem
+		if errors.As(err, &wrong) {
+			problems = append(problems, Problem{ledger.Code(wrong.Code), wrong.Reason, wrong.Remedy})
+			continue
+		}
+		if err != nil {
+			return audio, nil, err
+		}
+		r.Warnings = append(r.Warnings, used.Info.Warnings...)
+		if facts.Kind == catalog.Audio {
+			audio = facts
+		}
+		if model != nil {
+			broken, warnings := model.CheckMedia(used.Property, facts)
+			problems, r.Warnings = append(problems, ofCatalog(broken)...), append(r.Warnings, warnings...)
+		}
+	}
+	return audio, problems, nil
+}
+
+// facts looks into a file, and fills in what only a closer look tells of it. It
+// returns ErrChanged when the file is not the one that was found before, and
+// *media.Problem when something is wrong with it.
+func (l *Look) facts(ctx context.Context, used *Used) (catalog.Facts, error) {
+	file, err := l.Files.Head(ctx, used.File.Key)
+	if errors.Is(err, ErrAbsent) {
+		return catalog.Facts{}, ErrChanged
+	}
+	if err != nil {
+		return catalog.Facts{}, err
+	}
+	if file.ETag != used.File.ETag || !file.LastModified.Equal(used.File.LastModified) {
+		return catalog.Facts{}, ErrChanged
+	}
+	base := path.Base(file.Key)
+	info, err := media.Inspect(ctx, media.Source{
+		Name: base, Size: file.Size,
+		ReadRange: func(ctx context.Context, off, n int64) ([]byte, error) { return l.Files.ReadRange(ctx, file, off, n) },
+	})
+	if err != nil {
+		return catalog.Facts{}, err
+	}
+	used.File, used.Info = file, info
+	return catalog.Facts{
+		Name: base, Kind: catalog.Kind(info.Kind), Format: formatOf(base, info), Bytes: file.Size,
+		Duration: info.Duration, HasDuration: info.HasDuration, Width: info.Width, Height: info.Height,
+	}, nil
+}
+
+// formatOf returns the format of a file in the catalogue's words. Where the
+// file was not read, its content is at least known to be what its suffix says.
+func formatOf(base string, info media.Info) string {
+	suffix := strings.ToLower(strings.TrimPrefix(path.Ext(base), "."))
+	if info.Format == "" || suffix == "m4a" {
+		return suffix
+	}
+	return info.Format
+}
+
+// validate judges the whole input, with addresses in the place of those that
+// are presigned later, and leaves the options alone in it.
+func (r *Ready) validate(model *catalog.Model) []Problem {
+	whole := maps.Clone(r.Input)
+	for _, used := range r.Media {
+		whole[used.Property] = "https://example.com/"
+		delete(r.Input, used.Property)
+	}
+	r.Warnings = append(r.Warnings, model.Warnings(whole)...)
+	return ofCatalog(model.Validate(whole))
+}
+
+// ofCatalog gives the catalogue's problems the form of this package's.
+func ofCatalog(found []catalog.Problem) []Problem {
+	var problems []Problem
+	for _, p := range found {
+		problems = append(problems, Problem{ledger.Code(p.Code), p.Reason, p.Remedy})
+	}
+	return problems
+}
+
+// withoutQuery returns a URL without what may be a secret of it.
+func withoutQuery(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "a URL"
+	}
+	return u.Scheme + "://" + u.Host + u.EscapedPath()
+}

@@ -1,0 +1,137 @@
+package drop
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+// setting is the model and the options that count for a pair.
+type setting struct {
+	model   *catalog.Model // nil where it cannot be told
+	options map[string]any
+	from    string // the key of the preset that sets them, or ""
+}
+
+// pairSetting returns what the nearest preset sets for a pair, or the default
+// model of its kind.
+func (l *Look) pairSetting(ctx context.Context, visual File, kind media.Kind) (setting, []Problem, error) {
+	s := setting{options: map[string]any{}}
+	id := l.DefaultVideoModel
+	if kind == media.KindImage {
+		id = l.DefaultImageModel
+	}
+	preset, problems, err := l.nearestPreset(ctx, folderOf(visual.Key))
+	if err != nil || problems != nil {
+		return s, problems, err
+	}
+	if preset != nil {
+		s.from, s.options = preset.file.Key, maps.Clone(preset.Input)
+		if preset.Model != "" {
+			id = preset.Model
+		}
+	}
+	model, ok := l.Catalog.Model(id)
+	if !ok {
+		return s, s.wrong([]Problem{l.unknownModel(id)}), nil
+	}
+	s.model = model
+	return s, s.wrong(ofCatalog(model.ValidateOptions(s.options))), nil
+}
+
+// wrong says of problems with a setting that they come from its preset.
+func (s setting) wrong(problems []Problem) []Problem {
+	if s.from == "" || problems == nil {
+		return problems
+	}
+	return badPreset(s.from, problems)
+}
+
+// mismatch is the problem of a pair whose media the model does not take.
+func (s setting) mismatch(kind media.Kind) Problem {
+	reason := fmt.Sprintf("%s takes no pair of %s and an audio", s.model.ID, article(kind))
+	if s.from != "" {
+		reason = fmt.Sprintf("the preset %s sets %s, which takes no pair of %s and an audio", s.from, s.model.ID, article(kind))
+	}
+	return Problem{Code: ledger.ModelMismatch, Reason: reason}
+}
+
+// badPreset makes one problem of all that is wrong with a preset.
+func badPreset(key string, problems []Problem) []Problem {
+	reasons := make([]string, len(problems))
+	for i, p := range problems {
+		reasons[i] = p.Reason
+	}
+	return []Problem{{ledger.InvalidPreset, fmt.Sprintf("the preset %s is not right: %s", key, strings.Join(reasons, "; ")),
+		fmt.Sprintf("Mend %s, then drop a file of the pair again.", key)}}
+}
+
+// nearestPreset returns the preset of a folder or of the nearest one above it,
+// or nil.
+func (l *Look) nearestPreset(ctx context.Context, folder string) (*doc, []Problem, error) {
+	for strings.HasPrefix(folder, ledger.InboxPrefix) {
+		files, err := l.named(ctx, folder, presetName)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case len(files) > 1:
+			return nil, []Problem{ambiguous(files, "the preset of "+folder)}, nil
+		case len(files) == 1:
+			doc, problems, err := l.readDoc(ctx, files[0])
+			if problems != nil {
+				problems = badPreset(files[0].Key, problems)
+			}
+			return doc, problems, err
+		}
+		folder = folderOf(strings.TrimSuffix(folder, "/"))
+	}
+	return nil, nil, nil
+}
+
+// judgePreset returns what is wrong with a preset by itself.
+func (l *Look) judgePreset(ctx context.Context, file File) ([]Problem, error) {
+	if !spelled(file.Key, presetName) {
+		return []Problem{badSpelling(file, presetName)}, nil
+	}
+	doc, problems, err := l.readDoc(ctx, file)
+	if err != nil || problems != nil {
+		return problems, err
+	}
+	if doc.Model != "" {
+		model, ok := l.Catalog.Model(doc.Model)
+		switch {
+		case !ok:
+			return []Problem{l.unknownModel(doc.Model)}, nil
+		case !takesPairs(model):
+			return []Problem{{ledger.ModelMismatch, doc.Model + " takes no pair of a video or an image and an audio",
+				"Use it in a .job folder, or set another model and drop the preset again."}}, nil
+		}
+		return ofCatalog(model.ValidateOptions(doc.Input)), nil
+	}
+	// Without a model the options are for either default: right for one is right.
+	for _, id := range []string{l.DefaultVideoModel, l.DefaultImageModel} {
+		model, ok := l.Catalog.Model(id)
+		if !ok {
+			continue
+		}
+		wrong := ofCatalog(model.ValidateOptions(doc.Input))
+		if wrong == nil {
+			return nil, nil
+		}
+		if problems == nil {
+			problems = wrong
+		}
+	}
+	return problems, nil
+}
+
+func takesPairs(model *catalog.Model) bool {
+	_, _, video := model.Pair(catalog.Video)
+	_, _, image := model.Pair(catalog.Image)
+	return video || image
+}

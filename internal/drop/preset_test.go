@@ -1,0 +1,129 @@
+package drop_test
+
+import "testing"
+
+func TestPresets(t *testing.T) {
+	const (
+		reacts = `preset.json = {"model": "sync/react-1"}`
+		happy  = `preset.json = {"model": "sync/react-1", "input": {"emotion": "happy"}}`
+	)
+	testRows(t, []row{
+		{
+			says: "preset.json in a folder sets the model and the options of the pairs dropped in it",
+			do:   []string{"ads/" + happy, "ads/talk.mp4", "ads/talk.wav"},
+			want: []string{"ads/preset.json: accepted", "ads/talk: job of react, video_url=ads/talk.mp4, audio_url=ads/talk.wav, emotion=happy"},
+		},
+		{
+			says: "and below",
+			do:   []string{happy, "ads/2026/talk.mp4", "ads/2026/talk.wav"},
+			want: []string{"ads/2026/talk: job of react, video_url=ads/2026/talk.mp4, audio_url=ads/2026/talk.wav, emotion=happy", "preset.json: accepted"},
+		},
+		{
+			says: "and not beside or above",
+			do:   []string{"ads/de/" + happy, "ads/fr/a.mp4", "ads/fr/a.wav", "ads/b.mp4", "ads/b.wav"},
+			want: []string{
+				"ads/b: job of pro, video_url=ads/b.mp4, audio_url=ads/b.wav", "ads/de/preset.json: accepted",
+				"ads/fr/a: job of pro, video_url=ads/fr/a.mp4, audio_url=ads/fr/a.wav",
+			},
+		},
+		{
+			says: "the nearest one wins, whole",
+			do:   []string{happy, "ads/" + reacts, "ads/talk.mp4", "ads/talk.wav"},
+			want: []string{"ads/preset.json: accepted", "ads/talk: job of react, video_url=ads/talk.mp4, audio_url=ads/talk.wav", "preset.json: accepted"},
+		},
+		{
+			says: "the nearest one wins: below a slash without a name as well",
+			do:   []string{"a//" + happy, "a/" + reacts, "a//b.mp4", "a//b.wav"},
+			want: []string{"a//b: job of react, video_url=a//b.mp4, audio_url=a//b.wav, emotion=happy", "a//preset.json: accepted", "a/preset.json: accepted"},
+		},
+		{
+			says: "bundles have none",
+			do: []string{
+				happy, "cafe.job/" + happy, "cafe.job/talk.mp4", "cafe.job/voice.wav",
+				`cafe.job/job.json = {"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "voice.wav"}}`,
+			},
+			want: []string{"cafe: job of react, video_url=cafe.job/talk.mp4, audio_url=cafe.job/voice.wav", "preset.json: accepted"},
+		},
+		{
+			says: "It has the form of job.json without media",
+			do: []string{
+				`a/preset.json = {"model": "sync/react-1", "input": {"video_url": "talk.mp4"}}`,
+				`b/preset.json = {"input": {"audio_url": "voice.wav"}}`,
+			},
+			want: []string{"a/preset.json: rejected, media_in_preset", "b/preset.json: rejected, media_in_preset"},
+		},
+		{
+			says: "without a model, its options are for the default one",
+			do:   []string{`preset.json = {"input": {"sync_mode": "loop"}}`, "talk.mp4", "talk.wav", "face.png", "face.wav"},
+			want: []string{
+				"face: job, rejected, invalid_preset",
+				"preset.json: accepted",
+				"talk: job of pro, video_url=talk.mp4, audio_url=talk.wav, sync_mode=loop",
+			},
+		},
+		{
+			says: "without a model, its options are for the default one of images too",
+			do:   []string{`preset.json = {"input": {"guidance_scale": 5}}`, "face.png", "face.wav"},
+			want: []string{
+				"face: job of avatar, image_url=face.png, audio_url=face.wav, guidance_scale=5, num_clips=1, prompt=A person speaking naturally.",
+				"preset.json: accepted",
+			},
+		},
+		{
+			says: "A preset whose model does not take a pair's media rejects that pair",
+			do:   []string{"preset.json = {\"model\": \"community/live-avatar\"}", "talk.mp4", "talk.wav", "face.png", "face.wav"},
+			want: []string{
+				"face: job of avatar, image_url=face.png, audio_url=face.wav, num_clips=1, prompt=A person speaking naturally.",
+				"preset.json: accepted",
+				"talk: job, rejected, model_takes_other_media",
+			},
+		},
+		{
+			says: "A preset whose model takes no pair at all",
+			do:   []string{"preset.json = {\"model\": \"happyhorse/happyhorse-1.0/reference-to-video\"}", "talk.mp4", "talk.wav"},
+			want: []string{"preset.json: rejected, model_takes_other_media", "talk: job, rejected, model_takes_other_media"},
+		},
+		{
+			says: "It counts from when it is there: drop it first",
+			do:   []string{"talk.mp4", "talk.wav", happy},
+			want: []string{"preset.json: accepted", "talk: job of react, video_url=talk.mp4, audio_url=talk.wav, emotion=happy"},
+		},
+		{
+			says: "preset.json compares without case",
+			do:   []string{`a/Preset.JSON = {"model": "sync/react-1"}`, "a/b.mp4", "a/b.wav", `c/PRESET.json = {"model": "sync/react-1"}`, "c/d.mp4", "c/d.wav"},
+			want: []string{
+				"a/Preset.JSON: accepted", "a/b: job of react, video_url=a/b.mp4, audio_url=a/b.wav",
+				"c/PRESET.json: accepted", "c/d: job of react, video_url=c/d.mp4, audio_url=c/d.wav",
+			},
+		},
+		{
+			says: "a preset in a spelling that is not searched for is told so",
+			do:   []string{`preSET.json = {}`},
+			want: []string{"preSET.json: rejected, invalid_json"},
+		},
+		{
+			says: "Two candidates for one role: two presets that differ in case alone",
+			do:   []string{`Preset.json = {}`, reacts, "talk.mp4", "talk.wav"},
+			want: []string{"Preset.json: accepted", "preset.json: accepted", "talk: job, rejected, ambiguous"},
+		},
+		{
+			says: "the answer for a file that can be no job's: preset.json",
+			do: []string{
+				`a/preset.json = {"model": "sync/react"}`, `b/preset.json = {"model": "sync/react-1", "input": {"emotion": "joyful"}}`,
+				`c/preset.json = {"models": "sync/react-1"}`, `d/preset.json = {,}`, `e/preset.json = `, `f/preset.json = null`,
+			},
+			want: []string{
+				"a/preset.json: rejected, unknown_model", "b/preset.json: rejected, bad_value", "c/preset.json: rejected, unknown_member",
+				"d/preset.json: rejected, invalid_json", "e/preset.json: rejected, empty_file", "f/preset.json: rejected, invalid_json",
+			},
+		},
+		{
+			says: "a pair with a preset that is not right is rejected, not submitted without it",
+			do:   []string{`preset.json = {"model": "sync/react"}`, "a.mp4", "a.wav", `b/preset.json = {,}`, "b/c.mp4", "b/c.wav", "b/d.mp4 = ", "b/d.wav"},
+			want: []string{
+				"a: job, rejected, invalid_preset", "b/c: job, rejected, invalid_preset", "b/d: job, rejected, invalid_preset, empty_file",
+				"b/preset.json: rejected, invalid_json", "preset.json: rejected, unknown_model",
+			},
+		},
+	})
+}

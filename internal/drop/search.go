@@ -1,0 +1,178 @@
+package drop
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"strings"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+const (
+	// listPage is how many files S3 lists in one request.
+	listPage = 1000
+
+	// maxJobs bounds the names in a status of state used: with the longest
+	// names it stays below what package ledger reads of a status.
+	maxJobs = 500
+)
+
+// at returns the files whose keys are stem and one of the sorted endings, in
+// any form. Its cost does not depend on how many files there are whose names
+// begin alike: each listing begins at the next ending that may still come.
+func (l *Look) at(ctx context.Context, stem string, endings []string) ([]File, error) {
+	var found []File
+	for _, form := range forms(stem, maxKey-len(".mp4")) {
+		after := ""
+		for i := 0; i < len(endings); {
+			ending := endings[i]
+			after = max(after, form+ending[:len(ending)-1])
+			files, more, err := l.listFolder(ctx, form+".", after, listPage)
+			if err != nil {
+				return nil, err
+			}
+			for _, f := range files {
+				if _, ok := slices.BinarySearch(endings, f.Key[len(form):]); ok {
+					found = append(found, f)
+				}
+			}
+			if !more {
+				break
+			}
+			after = files[len(files)-1].Key
+			n, last := slices.BinarySearch(endings, after[len(form):])
+			if i = n; last {
+				i++
+			}
+		}
+	}
+	return sorted(found), nil
+}
+
+// named returns the files of a folder with the given name and suffix .json.
+// The name counts in the three spellings that people and systems use: small,
+// capital, and with one capital; the suffix in any.
+func (l *Look) named(ctx context.Context, folder, name string) ([]File, error) {
+	var found []File
+	for _, spelling := range nameSpellings(name) {
+		files, err := l.at(ctx, folder+spelling, jsonEnding)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, files...)
+	}
+	return found, nil
+}
+
+// spelled reports whether a key's file is named as named looks for it.
+func spelled(key, name string) bool {
+	base := key[len(folderOf(key)):]
+	return slices.Contains(nameSpellings(name), stemOf(base))
+}
+
+func nameSpellings(name string) []string {
+	stem := stemOf(name)
+	return []string{stem, strings.ToUpper(stem), strings.ToUpper(stem[:1]) + stem[1:]}
+}
+
+// tagged returns the stems of the audios that have a tag behind stem and no
+// video or image of a longer stem, each once and in order. Where a page of the
+// listing holds more than most of them, it returns those and goes no further.
+func (l *Look) tagged(ctx context.Context, stem string, most int) ([]string, error) {
+	var all []File
+	for _, form := range forms(stem, maxKey-len(".mp4")) {
+		files, more, err := l.listFolder(ctx, form+".", "", listPage)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, files...)
+		if !more {
+			continue
+		}
+		tag := func(f File) string {
+			first, _, _ := strings.Cut(f.Key[len(form)+1:], ".")
+			return first
+		}
+		// What has the last tag may go on behind the page.
+		last := files[len(files)-1]
+		whole := slices.DeleteFunc(slices.Clone(files), func(f File) bool { return tag(f) == tag(last) })
+		if stems := taggedStems(whole, stem); len(stems) > most {
+			return stems, nil
+		}
+		if files, _, err = l.listFolder(ctx, form+".", last.Key, math.MaxInt32); err != nil {
+			return nil, err
+		}
+		all = append(all, files...)
+	}
+	return taggedStems(all, stem), nil
+}
+
+// taggedStems is tagged of files that are there already.
+func taggedStems(files []File, stem string) []string {
+	own := norm.NFC.String(stem)
+	visuals := map[string]bool{own: true}
+	audios := map[string]string{} // their stems, by the stem in NFC
+	for _, f := range files {
+		found := stemOf(f.Key)
+		switch role, _ := place(f.Key); role {
+		case visual:
+			visuals[norm.NFC.String(found)] = true
+		case audio:
+			audios[norm.NFC.String(found)] = found
+		}
+	}
+	var stems []string
+	for composed, found := range audios {
+		at := append([]string{composed}, shorterStems(composed)...)
+		longest := slices.IndexFunc(at, func(s string) bool { return visuals[s] })
+		if composed != own && at[longest] == own {
+			stems = append(stems, found)
+		}
+	}
+	slices.Sort(stems)
+	return stems
+}
+
+// listFolder lists a folder's files from the one that comes after the given
+// key, also in Files that cannot.
+func (l *Look) listFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error) {
+	if lister, ok := l.Files.(FolderLister); ok {
+		return lister.ListFolder(ctx, prefix, after, limit)
+	}
+	files, _, err := l.Files.List(ctx, prefix, math.MaxInt32)
+	return slices.DeleteFunc(files, func(f File) bool {
+		return f.Key <= after || strings.Contains(f.Key[len(prefix):], "/")
+	}), false, err
+}
+
+// below returns the files whose keys begin with prefix in any form.
+func (l *Look) below(ctx context.Context, prefix string, limit int) ([]File, error) {
+	var all []File
+	for _, form := range forms(prefix, maxKey) {
+		files, _, err := l.Files.List(ctx, form, limit)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, files...)
+	}
+	return sorted(all), nil
+}
+
+// sorted orders files by their keys, whichever form was listed first.
+func sorted(files []File) []File {
+	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Key, b.Key) })
+	return files
+}
+
+// head returns the file at a key exactly, else the one at another form of it.
+func (l *Look) head(ctx context.Context, key string) (File, error) {
+	for _, form := range forms(key, maxKey) {
+		file, err := l.Files.Head(ctx, form)
+		if !errors.Is(err, ErrAbsent) {
+			return file, err
+		}
+	}
+	return File{}, ErrAbsent
+}

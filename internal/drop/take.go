@@ -1,0 +1,83 @@
+package drop
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"path"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// maxKey is the longest key that S3 takes, in bytes.
+const maxKey = 1024
+
+// stampLayout is the time of a take: UTC, to the second.
+const stampLayout = "20060102T150405Z"
+
+// hashLength is how many hex digits of a SHA-256 tell takes, and cut keys, apart.
+const hashLength = 12
+
+// stamp returns the time of the newest of files in the form of a take's: what
+// orders a drop that is no take yet before every take of the same second.
+func stamp(files []File) string {
+	newest := slices.MaxFunc(files, func(a, b File) int { return a.LastModified.Compare(b.LastModified) })
+	return newest.LastModified.UTC().Format(stampLayout)
+}
+
+// takeOf returns the take of a job from the files that make up its identity.
+// It depends on their names, contents and times alone, not on their order.
+func takeOf(name string, files []File) string {
+	type file struct {
+		ETag         string    `json:"etag"`
+		Key          string    `json:"key"`
+		LastModified time.Time `json:"lastModified"`
+	}
+	identity := struct {
+		Files []file `json:"files"`
+		Name  string `json:"name"`
+	}{Name: name}
+	for _, f := range files {
+		identity.Files = append(identity.Files, file{f.ETag, f.Key, f.LastModified.UTC().Truncate(time.Second)})
+	}
+	slices.SortFunc(identity.Files, func(a, b file) int { return strings.Compare(a.Key, b.Key) })
+	var canonical bytes.Buffer
+	enc := json.NewEncoder(&canonical)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(identity); err != nil {
+		panic(err) // strings and times of this century always encode
+	}
+	return stamp(files) + "-" + shortHash(canonical.String())
+}
+
+func shortHash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])[:hashLength]
+}
+
+// fits reports whether every key that is made from a name is one that S3 takes.
+func fits(name string) bool {
+	const take = len(stampLayout) + 1 + hashLength
+	longest := len(ledger.OutputPrefix(name, "")) + take + len(path.Base(name)) + len("-9999.webm")
+	return longest <= maxKey && len(ledger.RecordKey(name, ""))+take <= maxKey
+}
+
+// answerKey returns where the answer for a file lies that can be no job's. A
+// key that would be too long is cut and gets a hash of the whole.
+func answerKey(key string) string {
+	const cutAt = 900
+	below := strings.TrimPrefix(key, ledger.InboxPrefix)
+	if answer := "answers/" + below + ".json"; len(answer) <= maxKey {
+		return answer
+	}
+	cut := cutAt
+	for !utf8.RuneStart(below[cut]) {
+		cut--
+	}
+	return "answers/" + below[:cut] + "~" + shortHash(key) + ".json"
+}

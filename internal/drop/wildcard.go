@@ -1,0 +1,148 @@
+package drop
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+// wildcard is the audio value of a job.json that starts one job a match.
+type wildcard struct {
+	property string
+	value    string // as job.json has it
+	literal  string // what the key of every match begins with
+	pattern  string // of path.Match, for keys in NFC
+}
+
+func newWildcard(property, value, key string) *wildcard {
+	literal, _, _ := strings.Cut(key, "*")
+	plain := strings.NewReplacer(`\`, `\\`, `?`, `\?`, `[`, `\[`)
+	return &wildcard{property, value, literal, plain.Replace(norm.NFC.String(key))}
+}
+
+// matches reports whether a key matches: a * stands for any text without a
+// slash.
+func (w *wildcard) matches(key string) bool {
+	ok, err := path.Match(w.pattern, norm.NFC.String(key))
+	return ok && err == nil
+}
+
+// openEnded reports whether a value's wildcard stands in its suffix, or for it.
+func openEnded(value string) bool {
+	base := path.Base(value)
+	suffix := path.Ext(base)
+	return strings.Contains(suffix, "*") || suffix == "" && strings.Contains(base, "*")
+}
+
+// findMatches gives the bundle's own finding, used or waiting, and those of its
+// matches that a change of the file match concerns: its own, or where match is
+// "" or a file that every job has, all of them.
+func (l *Look) findMatches(ctx context.Context, f Finding, bundle, match string, d *doc, n named) ([]Finding, error) {
+	byName, err := l.matches(ctx, bundle, n)
+	if err != nil {
+		return nil, err
+	}
+	all := []File{d.file}
+	var jobs, names []string
+	for name, files := range byName {
+		all, names = append(all, files...), append(names, name)
+		if slices.ContainsFunc(files, isAudio) {
+			jobs = append(jobs, name)
+		}
+	}
+	slices.Sort(jobs)
+	slices.Sort(names)
+	if jobs != nil {
+		f = f.usedBy(jobs, stamp(all))
+	} else {
+		f = f.decide(ledger.Waiting, stamp(all), Problem{ledger.WaitingForMatch,
+			fmt.Sprintf("no file matches %q of job.json yet", shown(n.wildcard.value)),
+			fmt.Sprintf("Drop an audio that matches %q beside job.json, or mend job.json and drop it again.", shown(n.wildcard.value))})
+	}
+	found := []Finding{f}
+	if match != "" && !n.names(match) {
+		names = nil
+		if n.wildcard.matches(match) {
+			names = []string{matchName(bundle, match)}
+		}
+	}
+	for _, name := range names {
+		if files := byName[name]; files != nil {
+			found = append(found, matched(name, files, d, n))
+		} else {
+			found = append(found, about(name).gone(path.Base(match)+" is not there any more"))
+		}
+	}
+	return found, nil
+}
+
+// matches returns the files that match a wildcard, by the name of their job.
+func (l *Look) matches(ctx context.Context, bundle string, n named) (map[string][]File, error) {
+	files, err := l.below(ctx, n.wildcard.literal, math.MaxInt32)
+	if err != nil {
+		return nil, err
+	}
+	byName := map[string][]File{}
+	for _, file := range files {
+		if role, _ := place(file.Key); role == member && n.wildcard.matches(file.Key) && !n.names(file.Key) {
+			name := matchName(bundle, file.Key)
+			byName[name] = append(byName[name], file)
+		}
+	}
+	return byName, nil
+}
+
+// names reports whether job.json names a key in full.
+func (n named) names(key string) bool {
+	return slices.ContainsFunc(n.keys, func(other string) bool { return sameText(key, other) })
+}
+
+// matched is the finding for the files that match a wildcard under one name.
+func matched(name string, files []File, d *doc, n named) Finding {
+	f := about(name)
+	identity := append([]File{d.file}, files...)
+	if !fits(name) {
+		return f.decide(ledger.Rejected, stamp(identity), nameTooLong(name))
+	}
+	var problems []Problem
+	var audios []File
+	for _, file := range files {
+		if isAudio(file) {
+			audios = append(audios, file)
+			continue
+		}
+		base := path.Base(file.Key)
+		problems = append(problems, Problem{ledger.WrongKind,
+			fmt.Sprintf("%s matches %q of job.json, but is no audio", base, shown(n.wildcard.value)),
+			fmt.Sprintf("Delete %s, or end the wildcard with a suffix such as .wav and drop job.json again.", base)})
+	}
+	if len(audios) > 1 {
+		problems = append(problems, ambiguous(audios, "the audio of "+name))
+	}
+	switch {
+	case problems != nil:
+		return f.decide(ledger.Rejected, stamp(identity), problems...)
+	case n.missing != nil:
+		return f.decide(ledger.Waiting, stamp(identity), missing(n.missing))
+	}
+	f.Order = takeOf(name, identity)
+	f.Job = &Job{Name: name, Take: f.Order, doc: d, media: append(slices.Clone(n.media), Used{Property: n.wildcard.property, File: audios[0]})}
+	return f
+}
+
+func isAudio(f File) bool {
+	kind, _ := kindOf(f.Key)
+	return kind == media.KindAudio
+}
+
+func matchName(bundle, key string) string {
+	return nameOf(bundle) + "/" + norm.NFC.String(stemOf(path.Base(key)))
+}

@@ -1,0 +1,146 @@
+package drop_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestWildcards(t *testing.T) {
+	const (
+		all = "x.job/v.mp4"
+		job = "job of react, video_url=x.job/v.mp4, audio_url=x.job/"
+	)
+	voices := func(pattern string) string { return reactJob("x.job/job.json", "v.mp4", pattern) }
+	testRows(t, []row{
+		{
+			says: "An audio value with a * starts one job a match, named <bundle>/<stem of the match>, and the bundle's own status is used with their names",
+			do:   []string{"x.job/de.wav", "x.job/fr.wav", all, voices("*.wav")},
+			want: []string{"x/de: " + job + "de.wav", "x/fr: " + job + "fr.wav", "x: used, by x/de x/fr"},
+		},
+		{
+			says: "now and later",
+			do:   []string{voices("*.wav"), all, "x.job/de.wav"},
+			want: []string{"x/de: " + job + "de.wav", "x: used, by x/de"},
+		},
+		{
+			says: "none yet → waiting",
+			do:   []string{voices("*.wav"), all},
+			want: []string{"x: waiting, waiting_for_match"},
+		},
+		{
+			says: "a * does not cross a /",
+			do:   []string{voices("*.wav"), all, "x.job/sub/de.wav"},
+			want: []string{"x: waiting, waiting_for_match"},
+		},
+		{
+			says: "a * in the name of a folder",
+			do:   []string{voices("voices/*/take.*.wav"), all, "x.job/voices/anna/take.1.wav", "x.job/voices/ben/take.2.wav", "x.job/voices/take.3.wav"},
+			want: []string{"x/take.1: " + job + "voices/anna/take.1.wav", "x/take.2: " + job + "voices/ben/take.2.wav", "x: used, by x/take.1 x/take.2"},
+		},
+		{
+			says: "two matches of one name are ambiguous",
+			do:   []string{voices("voices/*/take.wav"), all, "x.job/voices/anna/take.wav", "x.job/voices/ben/take.wav"},
+			want: []string{"x/take: rejected, ambiguous", "x: used, by x/take"},
+		},
+		{
+			says: "every other sign of a pattern stands for itself",
+			do:   []string{voices(`[a]?\\(.)+*.wav`), all, `x.job/[a]?\(.)+1.wav`, `x.job/aa\(.)+2.wav`},
+			want: []string{`x/[a]?\(.)+1: ` + job + `[a]?\(.)+1.wav`, `x: used, by x/[a]?\(.)+1`},
+		},
+		{
+			says: "File names in job.json compare exactly, then in NFC: a pattern too",
+			do:   []string{voices("caf\u00e9-*.wav"), all, "x.job/cafe\u0301-1.wav"},
+			want: []string{"x/caf\u00e9-1: " + job + "cafe\u0301-1.wav", "x: used, by x/caf\u00e9-1"},
+		},
+		{
+			says: "the files that every job has may be missing",
+			do:   []string{voices("*.wav"), "x.job/de.wav"},
+			want: []string{"x/de: waiting, waiting_for_files", "x: used, by x/de"},
+		},
+		{
+			says: "a match that is gone is withdrawn",
+			do:   []string{voices("*.wav"), all, "x.job/de.wav", "x.job/fr.wav", "- x.job/de.wav"},
+			want: []string{"x/de: withdrawn, files_gone", "x/fr: " + job + "fr.wav", "x: used, by x/fr"},
+		},
+		{
+			says: "no match for a wildcard: a file or folder whose name begins with a dot",
+			do:   []string{voices("*"), all, "x.job/.de.wav", "x.job/._fr.wav", "x.job/Thumbs.db", "x.job/desktop.ini"},
+			want: []string{"x: waiting, waiting_for_match"},
+		},
+		{
+			says: "no match: job.json itself and what it names besides",
+			do:   []string{voices("*"), all, "x.job/de.wav"},
+			want: []string{"x/de: " + job + "de.wav", "x: used, by x/de"},
+		},
+		{
+			says: "no match: what it names besides, also before it is there and in another form",
+			do:   []string{reactJob("x.job/job.json", "\u00e9.mp4", "*"), "x.job/e\u0301.mp4"},
+			want: []string{"x: waiting, waiting_for_match"},
+		},
+		{
+			says: "a match that is no audio is rejected",
+			do:   []string{voices("*"), all, "x.job/de.wav", "x.job/notes.txt", "x.job/other.mp4", "x.job/README"},
+			want: []string{
+				"x/README: rejected, wrong_kind", "x/de: " + job + "de.wav", "x/notes: rejected, wrong_kind",
+				"x/other: rejected, wrong_kind", "x: used, by x/de",
+			},
+		},
+		{
+			says: "a match that is no audio, beside one of its name that is",
+			do:   []string{voices("de.*"), all, "x.job/de.wav", "x.job/de.txt"},
+			want: []string{"x/de: rejected, wrong_kind", "x: used, by x/de"},
+		},
+		{
+			says: "a wildcard of another kind",
+			do:   []string{voices("*.png"), all},
+			want: []string{"x: rejected, wrong_kind"},
+		},
+		{
+			says: "a wildcard of no suffix that is a media's",
+			do:   []string{voices("*/voice"), voices("*.txt"), all},
+			want: []string{"x: rejected, unknown_suffix"},
+		},
+		{
+			says: "An audio value: no other may have a wildcard",
+			do:   []string{reactJob("x.job/job.json", "*.mp4", "/inbox/x.job/*.wav")},
+			want: []string{"x: rejected, bad_value, bad_value"},
+		},
+		{
+			says: "a wildcard with an option that is not right is rejected once, not with each match",
+			do: []string{
+				`x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav", "emotion": "joyful"}}`,
+				all, "x.job/de.wav",
+			},
+			want: []string{"x: rejected, bad_value"},
+		},
+	})
+}
+
+func TestWhatAMatchTouches(t *testing.T) {
+	b := newInbox(t)
+	for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/de.wav", "x.job/fr.wav", "x.job/notes.txt"} {
+		b.step(t, s)
+	}
+	names := func(key string) string {
+		var all []string
+		for _, f := range b.findings(t, key) {
+			all = append(all, f.Name)
+		}
+		return strings.Join(all, " ")
+	}
+	want := map[string]string{
+		"inbox/x.job/job.json":  "x x/de x/fr",
+		"inbox/x.job/v.mp4":     "x x/de x/fr",
+		"inbox/x.job/de.wav":    "x x/de",
+		"inbox/x.job/notes.txt": "x",
+	}
+	got := map[string]string{}
+	for key := range want {
+		got[key] = names(key)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("names that a change of a file leads to (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,211 @@
+// Package build makes the programs that the local stack runs, with the Go
+// command and the source in this checkout: the S3 server at the version that
+// tools/go.mod names, and the Lambda functions as they are.
+package build
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/local/lock"
+)
+
+// module is the path in the first line of this project's go.mod.
+const module = "module github.com/lipdrop/lipdrop\n"
+
+// Root returns the folder of the checkout that dir lies in.
+func Root(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		text, err := os.ReadFile(filepath.Join(at, "go.mod"))
+		if err == nil && strings.HasPrefix(string(text), module) {
+			return at, nil
+		}
+		if at == filepath.Dir(at) {
+			return "", fmt.Errorf("%s is not in a checkout of lipdrop: change into one, since the local stack builds its programs from the source", dir)
+		}
+	}
+}
+
+// CacheDir returns the folder of the user's cache that the programs are kept
+// in, and makes it.
+func CacheDir() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("no folder for the programs of the local stack: %w", err)
+	}
+	dir = filepath.Join(dir, "lipdrop")
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// Source is where programs are built from and kept.
+type Source struct {
+	Root  string       // the checkout: see Root
+	Cache string       // see CacheDir
+	Say   func(string) // is told, in a sentence, what takes long
+}
+
+// gatewayPackage is the main package of the S3 server.
+const gatewayPackage = "github.com/versity/versitygw/cmd/versitygw"
+
+// requirement matches the line of tools/go.mod that holds the S3 server's
+// version.
+var requirement = regexp.MustCompile(`(?m)^\s*(?:require\s+)?github\.com/versity/versitygw\s+(v\S+)`)
+
+// Gateway returns the path of the S3 server's program and builds it where it
+// is not there yet, which takes about a minute. Processes that want it at the
+// same time build it once.
+func (s Source) Gateway(ctx context.Context) (string, error) {
+	tools := filepath.Join(s.Root, "tools")
+	text, err := os.ReadFile(filepath.Join(tools, "go.mod"))
+	if err != nil {
+		return "", err
+	}
+	match := requirement.FindSubmatch(text)
+	if match == nil {
+		return "", fmt.Errorf("%s names no version of versitygw", filepath.Join(tools, "go.mod"))
+	}
+	program := filepath.Join(s.Cache, "versitygw-"+string(match[1]))
+	if _, err := os.Stat(program); err == nil {
+		return program, nil
+	}
+	held, err := s.lock("versitygw.lock", "another process is building versitygw: waiting for it")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = held.Release() }()
+	if _, err := os.Stat(program); err == nil {
+		return program, nil
+	}
+	s.Say(fmt.Sprintf("building versitygw %s, the local S3 server: once, for about a minute", match[1]))
+	// Under its own name only when it is whole: a build may be killed.
+	partial := program + ".partial"
+	if err := s.build(ctx, tools, "-o", partial, gatewayPackage); err != nil {
+		return "", fmt.Errorf("build versitygw %s: %w", match[1], err)
+	}
+	return program, os.Rename(partial, program)
+}
+
+// quick is how long a build takes, at most, that is not worth a word: one in
+// which everything but the last change was built before.
+const quick = 2 * time.Second
+
+// Functions builds functions/<name> for each name and puts it into
+// <dir>/<name>/bootstrap, the file that Lambda runs.
+func (s Source) Functions(ctx context.Context, dir string, names ...string) error {
+	// One folder a checkout, in which the Go command finds what it need not
+	// link again.
+	sum := sha256.Sum256([]byte(s.Root))
+	kept := "functions-" + hex.EncodeToString(sum[:6])
+	if err := os.MkdirAll(filepath.Join(s.Cache, kept), 0o755); err != nil {
+		return err
+	}
+	held, err := s.lock(kept+".lock", "another process is building the functions: waiting for it")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = held.Release() }()
+	// The tag leaves out the RPC of the runtime that Lambda retired.
+	args := []string{"-tags", "lambda.norpc", "-o", filepath.Join(s.Cache, kept) + string(filepath.Separator)}
+	for _, name := range names {
+		args = append(args, "./functions/"+name)
+	}
+	slow := time.AfterFunc(quick, func() { s.Say("building the Lambda functions: the first time takes about a minute") })
+	defer slow.Stop()
+	if err := s.build(ctx, s.Root, args...); err != nil {
+		return fmt.Errorf("build the functions: %w", err)
+	}
+	for _, name := range names {
+		if err := install(filepath.Join(s.Cache, kept, name), filepath.Join(dir, name, "bootstrap")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lock takes a lock of the cache, and says so where that means waiting.
+func (s Source) lock(name, waiting string) (*lock.Lock, error) {
+	path := filepath.Join(s.Cache, name)
+	held, err := lock.Try(path)
+	if errors.Is(err, lock.ErrHeld) {
+		s.Say(waiting)
+		held, err = lock.Wait(path)
+	}
+	return held, err
+}
+
+// build runs go build in a folder, for this machine whatever the environment
+// says, and without what only a debugger reads.
+func (s Source) build(ctx context.Context, dir string, args ...string) error {
+	tool, err := exec.LookPath("go")
+	if err != nil {
+		return fmt.Errorf("the go command is not on PATH: install Go, or run lipdrop by it (%w)", err)
+	}
+	cmd := exec.CommandContext(ctx, tool, append([]string{"build", "-trimpath", "-ldflags", "-s -w"}, args...)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GOWORK=off", "PWD="+dir)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	err = cmd.Run()
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	text := strings.TrimSpace(said.String())
+	if unreachable.MatchString(text) {
+		last := text[strings.LastIndexByte(text, '\n')+1:]
+		return fmt.Errorf("the Go module proxy could not be reached, which is needed the first time alone: connect to a network or set GOPROXY to a proxy within reach, and run this again (%s)", last)
+	}
+	return fmt.Errorf("%w\n%s", err, text)
+}
+
+// unreachable matches what the Go command says when it wants a module that it
+// has not and cannot get.
+var unreachable = regexp.MustCompile(`Get "https?://|GOPROXY=off|GOPROXY list is not the empty string|dial tcp`)
+
+// install puts a program at a path, in one step for those who run it.
+func install(program, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	partial := path + ".partial"
+	if err := os.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// The cache may be on another file system.
+	if os.Link(program, partial) != nil {
+		if err := copyFile(program, partial); err != nil {
+			return err
+		}
+	}
+	return os.Rename(partial, path)
+}
+
+func copyFile(from, to string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = src.Close() }()
+	dst, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	return errors.Join(err, dst.Close())
+}

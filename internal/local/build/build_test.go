@@ -1,0 +1,171 @@
+package build_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local/build"
+)
+
+// checkout lays out a project with two functions and without dependencies, and
+// returns it as a source.
+func checkout(t *testing.T) (build.Source, *sayings) {
+	t.Helper()
+	root := t.TempDir()
+	write(t, root, "go.mod", "module github.com/lipdrop/lipdrop\n\ngo 1.26\n")
+	write(t, root, "functions/one/main.go", "package main\n\nfunc main() { println(1) }\n")
+	write(t, root, "functions/two/main.go", "package main\n\nfunc main() { println(2) }\n")
+	said := new(sayings)
+	return build.Source{Root: root, Cache: t.TempDir(), Say: said.add}, said
+}
+
+func write(t *testing.T, root, name, text string) {
+	t.Helper()
+	path := filepath.Join(root, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sayings collects what a source says.
+type sayings struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (s *sayings) add(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines = append(s.lines, line)
+}
+
+func TestRoot(t *testing.T) {
+	src, _ := checkout(t)
+	write(t, src.Root, "tools/go.mod", "module github.com/lipdrop/lipdrop/tools\n")
+	for name, from := range map[string]string{
+		"the root itself":        src.Root,
+		"a folder below":         filepath.Join(src.Root, "functions", "one"),
+		"a module in the module": filepath.Join(src.Root, "tools"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := build.Root(from)
+			if err != nil || got != src.Root {
+				t.Errorf("Root(%s) = %s, %v, want %s", from, got, err, src.Root)
+			}
+		})
+	}
+	t.Run("elsewhere", func(t *testing.T) {
+		if got, err := build.Root(t.TempDir()); err == nil {
+			t.Errorf("Root() = %s, want an error", got)
+		}
+	})
+}
+
+func TestFunctions(t *testing.T) {
+	src, _ := checkout(t)
+	t.Setenv("GOOS", "plan9") // of the user's; not of the programs that run here
+	dir := t.TempDir()
+	if err := src.Functions(t.Context(), dir, "one", "two"); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, filepath.Join(dir, "two", "bootstrap")); got != "2\n" {
+		t.Errorf("two says %q", got)
+	}
+	write(t, src.Root, "functions/two/main.go", "package main\n\nfunc main() { println(22) }\n")
+	other := t.TempDir()
+	if err := src.Functions(t.Context(), other, "one", "two"); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, filepath.Join(other, "two", "bootstrap")); got != "22\n" {
+		t.Errorf("two says %q after its change", got)
+	}
+	if got := run(t, filepath.Join(dir, "two", "bootstrap")); got != "2\n" {
+		t.Errorf("a program in use changed: two says %q", got)
+	}
+}
+
+func run(t *testing.T, program string) string {
+	t.Helper()
+	out, err := exec.Command(program).CombinedOutput()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+func TestFunctionsThatDoNotCompile(t *testing.T) {
+	src, _ := checkout(t)
+	write(t, src.Root, "functions/one/main.go", "package main\n\nfunc main() { nonsense }\n")
+	err := src.Functions(t.Context(), t.TempDir(), "one")
+	if err == nil || !strings.Contains(err.Error(), "undefined: nonsense") {
+		t.Errorf("Functions() = %v, want the compiler's words", err)
+	}
+}
+
+func TestGatewayIsBuiltOnceForAll(t *testing.T) {
+	src, said := checkout(t)
+	// A stand-in of the same path, so that nothing is downloaded.
+	write(t, src.Root, "tools/go.mod", `module github.com/lipdrop/lipdrop/tools
+
+go 1.26
+
+require github.com/versity/versitygw v1.8.0
+
+replace github.com/versity/versitygw => ./versitygw
+`)
+	write(t, src.Root, "tools/versitygw/go.mod", "module github.com/versity/versitygw\n\ngo 1.26\n")
+	write(t, src.Root, "tools/versitygw/cmd/versitygw/main.go", "package main\n\nfunc main() { println(\"gateway\") }\n")
+	var all sync.WaitGroup
+	programs := make([]string, 4)
+	for i := range programs {
+		all.Go(func() {
+			program, err := src.Gateway(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			programs[i] = program
+		})
+	}
+	all.Wait()
+	want := filepath.Join(src.Cache, "versitygw-v1.8.0")
+	if diff := cmp.Diff([]string{want}, slices.Compact(programs)); diff != "" {
+		t.Errorf("programs (-want +got):\n%s", diff)
+	}
+	if got := run(t, want); got != "gateway\n" {
+		t.Errorf("the program says %q", got)
+	}
+	if built := strings.Count(fmt.Sprint(said.lines), "building versitygw v1.8.0"); built != 1 {
+		t.Errorf("built %d times, want once: %q", built, said.lines)
+	}
+}
+
+func TestGatewayWithoutModuleProxy(t *testing.T) {
+	for name, proxy := range map[string]string{
+		"switched off": "off",
+		"out of reach": "http://127.0.0.1:1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			src, _ := checkout(t)
+			write(t, src.Root, "tools/go.mod", "module github.com/lipdrop/lipdrop/tools\n\ngo 1.26\n\nrequire github.com/versity/versitygw v1.8.0\n")
+			write(t, src.Root, "tools/go.sum", "github.com/versity/versitygw v1.8.0 h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\ngithub.com/versity/versitygw v1.8.0/go.mod h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n")
+			t.Setenv("GOMODCACHE", t.TempDir())
+			t.Setenv("GOPROXY", proxy)
+			t.Setenv("GOFLAGS", "-modcacherw")
+			_, err := src.Gateway(t.Context())
+			if err == nil || !strings.Contains(err.Error(), "set GOPROXY to a proxy within reach") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("Gateway() = %v, want one sentence with the remedy", err)
+			}
+		})
+	}
+}

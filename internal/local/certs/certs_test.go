@@ -1,0 +1,115 @@
+package certs_test
+
+import (
+	"crypto/tls"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local/certs"
+)
+
+func TestServesLoopback(t *testing.T) {
+	files, err := certs.Ensure(t.TempDir(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	server.StartTLS()
+	defer server.Close()
+	roots, err := files.Pool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	defer client.CloseIdleConnections()
+
+	for name, host := range map[string]string{"by address": "127.0.0.1", "by name": "localhost"} {
+		t.Run(name, func(t *testing.T) {
+			resp, err := client.Get(strings.Replace(server.URL, "127.0.0.1", host, 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+		})
+	}
+	t.Run("not to those who do not trust it", func(t *testing.T) {
+		resp, err := http.Get(server.URL)
+		if err == nil {
+			_ = resp.Body.Close()
+			t.Error("a client without the authority was served")
+		}
+	})
+}
+
+func TestMadeAgainOnlyWhenItMust(t *testing.T) {
+	made := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	rows := map[string]struct {
+		meddle func(t *testing.T, files certs.Files)
+		after  time.Duration
+		same   bool
+	}{
+		"used again":            {after: 300 * 24 * time.Hour, same: true},
+		"about to expire":       {after: 340 * 24 * time.Hour},
+		"key lost":              {meddle: func(t *testing.T, f certs.Files) { remove(t, f.Key) }},
+		"authority lost":        {meddle: func(t *testing.T, f certs.Files) { remove(t, f.CA) }},
+		"another's certificate": {meddle: replaceCert},
+	}
+	for name, row := range rows {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			files, err := certs.Ensure(dir, made)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := read(t, files.Cert)
+			if row.meddle != nil {
+				row.meddle(t, files)
+			}
+			again, err := certs.Ensure(dir, made.Add(row.after))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(files, again); diff != "" {
+				t.Errorf("the files moved (-before +after):\n%s", diff)
+			}
+			if same := read(t, again.Cert) == before; same != row.same {
+				t.Errorf("certificate kept: %t, want %t", same, row.same)
+			}
+		})
+	}
+}
+
+func replaceCert(t *testing.T, files certs.Files) {
+	other, err := certs.Ensure(t.TempDir(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(files.Cert, []byte(read(t, other.Cert)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

@@ -1,0 +1,23 @@
+// Package local is the local stack: everything that lipdrop uses of AWS, and a
+// fake RunComfy, on loopback and in one folder. The functions in it are the
+// programs that are deployed, and what they talk to speaks the protocols of
+// AWS; nothing in them knows of this package.
+//
+// Stack wires the parts, each of which is a package of its own: the S3 server
+// (gateway), its events (events), the queue (queue), Lambda (lambda), Step
+// Functions (states), Secrets Manager (secrets) and RunComfy (runcomfytest).
+//
+// All state lies under one folder and survives a restart, even one by a kill:
+//
+//	lock           held while a stack uses the folder
+//	ports.json     the ports, so that URLs that were given out stay true
+//	certs/         the certificate, and the authority to trust (ca.pem)
+//	functions/     the functions' programs
+//	s3/            the bucket, with its versions
+//	queue/         events of drops that wait for submit, and dead letters
+//	cancel-queue/  events that wait for cancel, and dead letters
+//	executions/    the state machine's executions
+//	runcomfy/      the fake's jobs and outputs
+//	last-event     when the last event of the bucket was kept
+//	logs/          a file for each program
+package local

@@ -1,0 +1,117 @@
+package local
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/local/events"
+)
+
+// origin is where the stack's events come from.
+var origin = events.Origin{Account: Account, Region: Region}
+
+const (
+	// inbox is the prefix whose events the rules want.
+	inbox = "inbox/"
+	// sweepEvery is the template's schedule for cancel.
+	sweepEvery = time.Hour
+	// onTheWay is how long an event may take from the bucket to the queue. The
+	// S3 server calls at once, and its call waits for one look at the bucket.
+	onTheWay = time.Minute
+)
+
+// lastEvent returns the time since when events may have been missed, and
+// whether the folder was used before.
+func (s *Stack) lastEvent() (since time.Time, restarted bool, err error) {
+	text, err := os.ReadFile(s.path("last-event"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return time.Time{}, false, s.writeLastEvent()
+	}
+	if err != nil {
+		return time.Time{}, false, err
+	}
+	if err := since.UnmarshalText(text); err != nil {
+		return time.Time{}, true, nil // everything, then
+	}
+	return since.Add(-onTheWay), true, nil
+}
+
+// eventKept notes that the events of the bucket until now are kept, but for
+// those on their way.
+func (s *Stack) eventKept() error {
+	if !s.caughtUp.Load() {
+		return nil
+	}
+	return s.writeLastEvent()
+}
+
+// noEventSince notes the same when the S3 server has ended.
+func (s *Stack) noEventSince() {
+	if err := s.eventKept(); err != nil {
+		slog.Error("time of the last event not saved", "err", err)
+	}
+}
+
+func (s *Stack) writeLastEvent() error {
+	text, err := time.Now().UTC().MarshalText()
+	if err != nil {
+		return err
+	}
+	s.lastEventLock.Lock()
+	defer s.lastEventLock.Unlock()
+	return writeFile(s.path("last-event"), text)
+}
+
+// endings are the statuses of an execution that the template's rule wants.
+var endings = []string{"FAILED", "TIMED_OUT", "ABORTED"}
+
+// onStatus hands the event of an execution that ended badly to cancel.
+func (s *Stack) onStatus(event []byte) {
+	var said struct {
+		Detail struct {
+			Status string `json:"status"`
+		} `json:"detail"`
+	}
+	err := json.Unmarshal(event, &said)
+	if err == nil && slices.Contains(endings, said.Detail.Status) {
+		err = s.cancels.Send(string(event))
+	}
+	if err != nil {
+		slog.Error("event of an execution lost", "err", err)
+	}
+}
+
+// Sweep has cancel look for executions that ended badly and were not settled,
+// as the schedule does every hour.
+func (s *Stack) Sweep() error {
+	body, err := json.Marshal(origin.Schedule(time.Now(), "lipdrop-sweep"))
+	if err != nil {
+		return err
+	}
+	return s.cancels.Send(string(body))
+}
+
+// schedule sweeps every hour, and at once where a kill may have lost the event
+// of an execution.
+func (s *Stack) schedule(now bool) {
+	hours := time.NewTicker(sweepEvery)
+	defer hours.Stop()
+	for {
+		if now {
+			if err := s.Sweep(); err != nil {
+				slog.Error("sweep not started", "err", err)
+			}
+		}
+		select {
+		case <-hours.C:
+			now = true
+		case <-s.intake.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package local
+
+import (
+	"maps"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/local/lambda"
+)
+
+// What the stack is called, as the template calls its own.
+const (
+	Account = "000000000000"
+	Region  = "us-east-1"
+	Bucket  = "lipdrop"
+
+	// AccessKey and SecretKey are the credentials that S3 takes.
+	AccessKey = "lipdrop"
+	SecretKey = "lipdrop-on-loopback"
+
+	// MachineARN is the state machine's.
+	MachineARN = "arn:aws:states:" + Region + ":" + Account + ":stateMachine:lipdrop"
+
+	secretARN = "arn:aws:secretsmanager:" + Region + ":" + Account + ":secret:runcomfy-token-a1B2c3"
+	queueARN  = "arn:aws:sqs:" + Region + ":" + Account + ":lipdrop"
+)
+
+// The functions' names.
+const (
+	submit  = "submit"
+	poll    = "poll"
+	archive = "archive"
+	cancel  = "cancel"
+)
+
+// Endpoints are the addresses of what the stack serves.
+type Endpoints struct {
+	S3       string
+	AWS      string // Step Functions and Secrets Manager
+	RunComfy string
+}
+
+func endpoints(scheme string, s3, aws, runComfy string) Endpoints {
+	return Endpoints{scheme + s3, scheme + aws, scheme + runComfy}
+}
+
+// functions returns the four functions with the timeouts, memory and bounds
+// that template.yaml gives them.
+func functions(dir string, base map[string]string, changed map[string]string) []lambda.Function {
+	var all []lambda.Function
+	for _, f := range []lambda.Function{
+		{Name: submit, Timeout: 2 * time.Minute, MemoryMB: 256, Concurrency: submitConcurrency},
+		{Name: poll, Timeout: time.Minute, MemoryMB: 256, Concurrency: taskConcurrency},
+		{Name: archive, Timeout: 15 * time.Minute, MemoryMB: 1024, Concurrency: taskConcurrency},
+		{Name: cancel, Timeout: 2 * time.Minute, MemoryMB: 256, Concurrency: cancelConcurrency},
+	} {
+		f.Program = filepath.Join(dir, f.Name, "bootstrap")
+		f.Env = maps.Clone(base)
+		maps.Copy(f.Env, changed)
+		all = append(all, f)
+	}
+	return all
+}
+
+const (
+	submitConcurrency = 5 // the template's default
+	cancelConcurrency = 5
+	// taskConcurrency bounds the processes of the loop on a small machine. Polls
+	// take milliseconds, and an archive is bound by the disk.
+	taskConcurrency = 8
+)
+
+// Variables returns the environment variables that every function is given to
+// reach the stack over TLS, or over plain http where the certificate cannot be
+// given to it.
+func (s *Stack) Variables(plain bool) map[string]string {
+	at := s.TLS
+	if plain {
+		at = s.Plain
+	}
+	v := map[string]string{
+		"AWS_ACCESS_KEY_ID":                AccessKey,
+		"AWS_SECRET_ACCESS_KEY":            SecretKey,
+		"AWS_ENDPOINT_URL_S3":              at.S3,
+		"AWS_ENDPOINT_URL_SFN":             at.AWS,
+		"AWS_ENDPOINT_URL_SECRETS_MANAGER": at.AWS,
+		"BUCKET":                           Bucket,
+		"STATE_MACHINE_ARN":                MachineARN,
+		"RUNCOMFY_TOKEN_SECRET":            secretARN,
+		"RUNCOMFY_BASE_URL":                at.RunComfy,
+		"OUTPUT_ORIGINS":                   at.RunComfy,
+	}
+	if !plain {
+		v["AWS_CA_BUNDLE"] = s.CAFile()
+		v["SSL_CERT_FILE"] = s.CAFile()
+	}
+	if runtime.GOOS == "darwin" {
+		// Go asks macOS whether to trust a certificate, which does not know
+		// SSL_CERT_FILE. The AWS SDK's own setting works there.
+		v["RUNCOMFY_BASE_URL"], v["OUTPUT_ORIGINS"] = s.Plain.RunComfy, s.Plain.RunComfy
+	}
+	return v
+}

@@ -1,0 +1,299 @@
+package gateway_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/lipdrop/lipdrop/internal/local/build"
+	"github.com/lipdrop/lipdrop/internal/local/certs"
+	"github.com/lipdrop/lipdrop/internal/local/gateway"
+)
+
+// program returns the real server, built where it is not there yet.
+func program(t *testing.T) string {
+	t.Helper()
+	root, err := build.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := build.CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := build.Source{Root: root, Cache: cache, Say: func(s string) { t.Log(s) }}.Gateway(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// server is a running gateway with what its clients need.
+type server struct {
+	*gateway.Gateway
+	tls, plain *s3.Client
+	events     chan string // the body of each webhook call
+}
+
+// start runs a gateway over a folder until the test ends.
+func start(t *testing.T, program, dir string) *server {
+	t.Helper()
+	srv := &server{events: make(chan string, 100)}
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil && !bytes.Contains(body, []byte("s3:TestEvent")) {
+			srv.events <- string(body)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	t.Cleanup(hook.Close)
+	files, err := certs.Ensure(t.TempDir(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots, err := files.Pool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure, plain := listen(t), listen(t)
+	cfg := gateway.Config{
+		Program: program, Dir: dir, Certs: files, TLS: secure, Plain: plain,
+		Access: "access", Secret: "secret-key", Region: "us-east-1", Webhook: hook.URL, Log: t.Output(),
+	}
+	srv.Gateway, err = gateway.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := srv.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	client := func(url string) *s3.Client {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+		t.Cleanup(transport.CloseIdleConnections)
+		return s3.NewFromConfig(aws.Config{
+			Region:       cfg.Region,
+			BaseEndpoint: &url,
+			Credentials:  credentials.NewStaticCredentialsProvider(cfg.Access, cfg.Secret, ""),
+			HTTPClient:   &http.Client{Transport: transport},
+		})
+	}
+	srv.tls, srv.plain = client("https://"+secure.Addr().String()), client("http://"+plain.Addr().String())
+	return srv
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+const bucket = "drops"
+
+func TestServesS3(t *testing.T) {
+	program := program(t)
+	for name, sidecar := range map[string]bool{"metadata in attributes": false, "metadata in a folder": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if sidecar {
+				if err := os.Mkdir(filepath.Join(dir, "sidecar"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			srv := start(t, program, dir)
+			for range 2 { // the second time it is there
+				if err := gateway.EnsureBucket(t.Context(), srv.tls, bucket); err != nil {
+					t.Fatal(err)
+				}
+			}
+			const key = `inbox/a b/ü+100%"'.mp4`
+			first := put(t, srv.tls, key, "one")
+			second := put(t, srv.plain, key, "two, by the other port")
+			if first == second || first == "" {
+				t.Errorf("versions %q and %q: want two", first, second)
+			}
+			if got := get(t, srv.plain, key, first); got != "one" {
+				t.Errorf("first version = %q", got)
+			}
+			if got := get(t, srv.tls, key, ""); got != "two, by the other port" {
+				t.Errorf("newest version = %q", got)
+			}
+			expectCode(t, "PreconditionFailed", func() error {
+				_, err := srv.tls.PutObject(t.Context(), &s3.PutObjectInput{
+					Bucket: aws.String(bucket), Key: aws.String(key), IfNoneMatch: aws.String("*"), Body: strings.NewReader("three"),
+				})
+				return err
+			})
+			for range 2 {
+				select {
+				case body := <-srv.events:
+					if !strings.Contains(body, "s3:ObjectCreated:Put") {
+						t.Errorf("event %s", body)
+					}
+				case <-time.After(10 * time.Second):
+					t.Fatal("the webhook was not called")
+				}
+			}
+		})
+	}
+}
+
+func put(t *testing.T, client *s3.Client, key, body string) (version string) {
+	t.Helper()
+	out, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(bucket), Key: &key, Body: strings.NewReader(body)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return aws.ToString(out.VersionId)
+}
+
+func get(t *testing.T, client *s3.Client, key, version string) string {
+	t.Helper()
+	in := &s3.GetObjectInput{Bucket: aws.String(bucket), Key: &key}
+	if version != "" {
+		in.VersionId = &version
+	}
+	out, err := client.GetObject(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = out.Body.Close() }()
+	body, err := io.ReadAll(out.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func expectCode(t *testing.T, code string, call func() error) {
+	t.Helper()
+	var api smithy.APIError
+	if err := call(); !errors.As(err, &api) || api.ErrorCode() != code {
+		t.Errorf("error %v, want %s", err, code)
+	}
+}
+
+func TestKeepsWhatItHadAtItsLastStart(t *testing.T) {
+	program, dir := program(t), t.TempDir()
+	t.Run("first run", func(t *testing.T) {
+		srv := start(t, program, dir)
+		if err := gateway.EnsureBucket(t.Context(), srv.tls, bucket); err != nil {
+			t.Fatal(err)
+		}
+		put(t, srv.tls, "inbox/talk.mp4", "one")
+		put(t, srv.tls, "inbox/talk.mp4", "two")
+	})
+	t.Run("second run", func(t *testing.T) {
+		srv := start(t, program, dir)
+		out, err := srv.tls.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{Bucket: aws.String(bucket)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(out.Versions) != 2 {
+			t.Errorf("%d versions, want 2: %v", len(out.Versions), out.Versions)
+		}
+	})
+}
+
+// TestAnswersBeforeTheBodyIsRead sends a large upload that the server refuses
+// after its head: the client must see the refusal, not a broken connection.
+func TestAnswersBeforeTheBodyIsRead(t *testing.T) {
+	srv := start(t, program(t), t.TempDir())
+	expectCode(t, "NoSuchBucket", func() error {
+		_, err := srv.plain.UploadPart(t.Context(), &s3.UploadPartInput{
+			Bucket: aws.String("missing"), Key: aws.String("k"), UploadId: aws.String("u"), PartNumber: aws.Int32(1),
+			Body: bytes.NewReader(make([]byte, 200<<10)),
+		})
+		return err
+	})
+}
+
+func TestSaysWhyItEnded(t *testing.T) {
+	program := program(t)
+	t.Run("at its start", func(t *testing.T) {
+		secure := listen(t)
+		_, err := gateway.Start(t.Context(), gateway.Config{
+			Program: program, Dir: t.TempDir(), Certs: certFiles(t), TLS: secure, Plain: listen(t), Region: "us-east-1",
+			Webhook: "http://127.0.0.1:1", Access: "a", Secret: "b", Log: io.Discard,
+		})
+		if err == nil || !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("Start() = %v, want the server's own last words", err)
+		}
+		if _, err := secure.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the port is still open (%v)", err)
+		}
+	})
+	t.Run("no such program", func(t *testing.T) {
+		_, err := gateway.Start(t.Context(), gateway.Config{
+			Program: "/no/such/versitygw", Dir: t.TempDir(), Certs: certFiles(t), TLS: listen(t), Plain: listen(t), Log: io.Discard,
+		})
+		if !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("Start() = %v, want one of a missing file", err)
+		}
+	})
+}
+
+func certFiles(t *testing.T) certs.Files {
+	t.Helper()
+	files, err := certs.Ensure(t.TempDir(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestManyClientsAtOnce(t *testing.T) {
+	srv := start(t, program(t), t.TempDir())
+	if err := gateway.EnsureBucket(t.Context(), srv.tls, bucket); err != nil {
+		t.Fatal(err)
+	}
+	body := bytes.Repeat([]byte("0123456789abcdef"), 64<<10)
+	var all sync.WaitGroup
+	for i, client := range []*s3.Client{srv.tls, srv.plain, srv.tls, srv.plain} {
+		all.Go(func() {
+			if err := roundTrip(t.Context(), client, string(rune('a'+i)), body); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func roundTrip(ctx context.Context, client *s3.Client, key string, body []byte) error {
+	if _, err := client.PutObject(ctx, &s3.PutObjectInput{
+		Bucket: aws.String(bucket), Key: &key, Body: bytes.NewReader(body), ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
+	}); err != nil {
+		return err
+	}
+	out, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(bucket), Key: &key})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = out.Body.Close() }()
+	got, err := io.ReadAll(out.Body)
+	if err == nil && !bytes.Equal(got, body) {
+		err = errors.New("another body came back")
+	}
+	return err
+}

@@ -1,0 +1,176 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/gateway"
+	"github.com/lipdrop/lipdrop/internal/s3test"
+	"github.com/lipdrop/lipdrop/internal/transfer"
+)
+
+// client is every call that the project makes of S3.
+type client interface {
+	ledger.S3
+	transfer.S3
+}
+
+// The bucket in memory, on which the simulation stands, answers what the real
+// server answers.
+func TestStandInAnswersAsTheServer(t *testing.T) {
+	real := start(t, program(t), t.TempDir())
+	if err := gateway.EnsureBucket(t.Context(), real.tls, "bkt"); err != nil {
+		t.Fatal(err)
+	}
+	want, got := conditions(t.Context(), real.tls), conditions(t.Context(), &s3test.Bucket{})
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("server (-) and stand-in (+):\n%s", diff)
+	}
+	if len(want) < 20 {
+		t.Errorf("only %d answers were compared", len(want))
+	}
+}
+
+// conditions makes calls whose answers depend on conditions, and returns each
+// with its answer in words.
+func conditions(ctx context.Context, c client) []string {
+	var told []string
+	tell := func(what string, answer any, err error) {
+		var re *awshttp.ResponseError
+		switch {
+		case errors.As(err, &re):
+			told = append(told, fmt.Sprintf("%s: %d", what, re.HTTPStatusCode()))
+		case err != nil:
+			told = append(told, fmt.Sprintf("%s: %v", what, err))
+		default:
+			told = append(told, fmt.Sprintf("%s: ok %v", what, answer))
+		}
+	}
+	bucket := aws.String("bkt")
+	var version *string // of the last write
+	put := func(what, key, body string, ifMatch, ifNone *string) *string {
+		out, err := c.PutObject(ctx, &s3.PutObjectInput{
+			Bucket: bucket, Key: &key, Body: strings.NewReader(body), IfMatch: ifMatch, IfNoneMatch: ifNone,
+			Metadata: map[string]string{"lipdrop-order": body},
+		})
+		tell(what, "", err)
+		if err != nil {
+			return nil
+		}
+		version = out.VersionId
+		return out.ETag
+	}
+	get := func(what, key string, in s3.GetObjectInput) {
+		in.Bucket, in.Key = bucket, &key
+		out, err := c.GetObject(ctx, &in)
+		if err != nil {
+			tell(what, nil, err)
+			return
+		}
+		body, err := io.ReadAll(out.Body)
+		tell(what, []any{string(body), aws.ToString(out.ETag), out.Metadata}, err)
+	}
+	list := func(what, prefix, delimiter string, most int32) {
+		in := &s3.ListObjectsV2Input{Bucket: bucket, Prefix: &prefix, MaxKeys: &most, EncodingType: types.EncodingTypeUrl}
+		if delimiter != "" {
+			in.Delimiter = &delimiter
+		}
+		var seen []string
+		for pages := s3.NewListObjectsV2Paginator(c, in); pages.HasMorePages(); {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				tell(what, nil, err)
+				return
+			}
+			for _, o := range page.Contents {
+				seen = append(seen, fmt.Sprint(decode(page, *o.Key), " ", *o.Size, " ", *o.ETag))
+			}
+			for _, p := range page.CommonPrefixes {
+				seen = append(seen, decode(page, *p.Prefix))
+			}
+		}
+		tell(what, seen, nil)
+	}
+
+	any := aws.String("*")
+	etag := put("create", "a/one.json", "1", nil, any)
+	put("create again", "a/one.json", "2", nil, any)
+	put("change what is there", "a/one.json", "3", etag, nil)
+	put("change what is not there any more", "a/one.json", "4", etag, nil)
+	put("change what never was", "a/two.json", "5", etag, nil)
+	get("read", "a/one.json", s3.GetObjectInput{})
+	get("read what never was", "a/none.json", s3.GetObjectInput{})
+	get("read a changed one", "a/one.json", s3.GetObjectInput{IfMatch: etag})
+	put("overwrite", "a/long.txt", "0123456789", nil, nil)
+	get("read a range", "a/long.txt", s3.GetObjectInput{Range: aws.String("bytes=2-4")})
+	get("read a range past the end", "a/long.txt", s3.GetObjectInput{Range: aws.String("bytes=8-20")})
+	get("read a range behind the end", "a/long.txt", s3.GetObjectInput{Range: aws.String("bytes=20-30")})
+	for _, key := range []string{"a/ü +%&'\"é.json", "a/日本/x.json", "a/日本/y.json", "ab.json"} {
+		put("put "+key, key, "x", nil, nil)
+	}
+	list("list", "a/", "", 1000)
+	list("list by pages", "a", "", 2)
+	list("list folders", "a/", "/", 1000)
+	list("list nothing", "nothing/", "", 1000)
+
+	key := aws.String("a/claim.json")
+	etag = put("claim", *key, "6", nil, any)
+	for _, what := range []string{"release", "release again"} {
+		_, err := c.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: bucket, Key: key, VersionId: version})
+		tell(what, "", err)
+	}
+	_, err := c.HeadObject(ctx, &s3.HeadObjectInput{Bucket: bucket, Key: key})
+	tell("look at a released one", "", err)
+	put("change a released one", *key, "7", etag, nil)
+	put("claim a released one", *key, "8", nil, any)
+
+	upload := func(what string) {
+		made, err := c.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: bucket, Key: aws.String("out/v.mp4")})
+		if err != nil {
+			tell(what, nil, err)
+			return
+		}
+		part, err := c.UploadPart(ctx, &s3.UploadPartInput{
+			Bucket: bucket, Key: aws.String("out/v.mp4"), UploadId: made.UploadId, PartNumber: aws.Int32(1), Body: strings.NewReader("video"),
+		})
+		if err != nil {
+			tell(what, nil, err)
+			return
+		}
+		_, err = c.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+			Bucket: bucket, Key: aws.String("out/v.mp4"), UploadId: made.UploadId, IfNoneMatch: any,
+			MultipartUpload: &types.CompletedMultipartUpload{Parts: []types.CompletedPart{{PartNumber: aws.Int32(1), ETag: part.ETag}}},
+		})
+		tell(what, "", err)
+		_, err = c.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: bucket, Key: aws.String("out/v.mp4"), UploadId: made.UploadId})
+		tell(what+", then abort", "", err)
+	}
+	upload("upload in parts")
+	upload("upload in parts to a key that is taken")
+	return told
+}
+
+// decode returns a key of a listing as it is: not every server encodes them
+// when it is asked to.
+func decode(page *s3.ListObjectsV2Output, key string) string {
+	if page.EncodingType != types.EncodingTypeUrl {
+		return key
+	}
+	decoded, err := url.QueryUnescape(key)
+	if err != nil {
+		return err.Error()
+	}
+	return decoded
+}

@@ -1,0 +1,282 @@
+package lambda
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/local/process"
+	"github.com/lipdrop/lipdrop/internal/local/uuid"
+)
+
+const (
+	// initTime is what Lambda gives a new environment before it counts the
+	// function's own time.
+	initTime = 10 * time.Second
+	// maxAnswer is the largest answer of a function, 6 MB:
+	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+	maxAnswer = 6 << 20
+	// apiVersion begins the paths of the Runtime API:
+	// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+	apiVersion = "/2018-06-01/runtime"
+)
+
+// environment is a process that runs one function, and the Runtime API that it
+// alone is served.
+type environment struct {
+	function *function
+	child    *process.Child
+	api      *http.Server
+	waits    chan struct{}    // gets one element each time the process asks for work
+	work     chan *invocation // is given one each time
+
+	mu      sync.Mutex
+	current string   // id of the last invocation
+	answer  *outcome // of that, once there is one
+	initErr *Error
+}
+
+// start starts an environment and waits until it asks for work.
+func (f *function) start(requestID string) (*environment, outcome) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, outcome{err: err}
+	}
+	env := &environment{function: f, waits: make(chan struct{}), work: make(chan *invocation)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+apiVersion+"/invocation/next", env.next)
+	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/response", env.response)
+	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/error", env.failed)
+	mux.HandleFunc("POST "+apiVersion+"/init/error", env.initFailed)
+	life, end := context.WithCancel(f.host.life)
+	env.api = &http.Server{Handler: mux, BaseContext: func(net.Listener) context.Context { return life }}
+
+	output := &lines{log: f.log}
+	cmd := exec.Command(f.Program)
+	cmd.Dir = filepath.Dir(f.Program)
+	cmd.Env = f.variables(listener.Addr().String())
+	cmd.Stdout, cmd.Stderr = output, output
+	if env.child, err = process.Start(cmd); err != nil {
+		end()
+		_ = listener.Close()
+		return nil, outcome{err: fmt.Errorf("start function %s: %w", f.Name, err)}
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = env.api.Serve(listener) // until its Close
+	}()
+	f.host.running.Go(func() {
+		select {
+		case <-env.child.Done():
+		case <-f.host.life.Done():
+			env.child.Kill()
+		}
+		output.flush()
+		end()
+		_ = env.api.Close()
+		<-served
+	})
+
+	late := time.NewTimer(initTime + f.Timeout)
+	defer late.Stop()
+	select {
+	case <-env.waits:
+		return env, outcome{}
+	case <-env.child.Done():
+		return nil, env.ended(requestID)
+	case <-late.C:
+		env.child.Kill()
+		return nil, env.report(timedOut(requestID, initTime+f.Timeout))
+	}
+}
+
+// invoke runs an invocation and returns its outcome, and whether the
+// environment waits for the next one. As on Lambda, an invocation is over when
+// the process asks for more work or ends, not when it answers.
+func (e *environment) invoke(inv *invocation) (out outcome, again bool) {
+	e.mu.Lock()
+	e.current, e.answer = inv.id, nil
+	e.mu.Unlock()
+	late := time.NewTimer(e.function.Timeout)
+	defer late.Stop()
+	for work := e.work; ; {
+		select {
+		case work <- inv:
+			work = nil // once
+		case <-e.waits:
+			if work != nil { // it asked again: its first connection broke
+				continue
+			}
+			if answer := e.answered(); answer != nil {
+				return *answer, true
+			}
+			e.child.Kill()
+			return e.report(exited(inv.id, errors.New("it asked for more work before it answered"))), false
+		case <-e.child.Done():
+			if answer := e.answered(); answer != nil {
+				return *answer, false
+			}
+			return e.ended(inv.id), false
+		case <-late.C:
+			e.child.Kill()
+			if answer := e.answered(); answer != nil {
+				return *answer, false
+			}
+			return e.report(timedOut(inv.id, e.function.Timeout)), false
+		}
+	}
+}
+
+// answered returns what the process answered in the current invocation, or nil.
+func (e *environment) answered() *outcome {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.answer
+}
+
+// alive says whether the process is there.
+func (e *environment) alive() bool {
+	select {
+	case <-e.child.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// ended is the outcome of an invocation in whose course the process ended.
+func (e *environment) ended(requestID string) outcome {
+	if e.function.host.life.Err() != nil {
+		return outcome{err: ErrClosed}
+	}
+	e.mu.Lock()
+	reason := e.initErr
+	e.mu.Unlock()
+	if reason == nil {
+		reason = exited(requestID, e.child.Err())
+	}
+	return e.report(reason)
+}
+
+// report is the outcome of a failure that the function's own log does not have.
+func (e *environment) report(failure *Error) outcome {
+	e.function.log.line(failure.Payload())
+	return outcome{failure: failure}
+}
+
+// next hands out an invocation. To ask for it is also to say that the last one
+// is over, and the first time that the environment is ready.
+func (e *environment) next(w http.ResponseWriter, r *http.Request) {
+	select {
+	case e.waits <- struct{}{}:
+	case <-r.Context().Done():
+		return
+	}
+	var inv *invocation
+	select {
+	case inv = <-e.work:
+	case <-r.Context().Done():
+		return
+	}
+	head := w.Header()
+	head.Set("Content-Type", "application/json")
+	head.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
+	head.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(e.function.Timeout).UnixMilli(), 10))
+	head.Set("Lambda-Runtime-Invoked-Function-Arn", e.function.host.ARN(e.function.Name))
+	head.Set("Lambda-Runtime-Trace-Id", trace())
+	_, _ = w.Write(inv.payload) // a process that is gone is noticed by its end
+}
+
+func (e *environment) response(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAnswer))
+	out := outcome{result: body}
+	status := http.StatusAccepted
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		out = e.report(&Error{Type: TypeTooLarge, Message: fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxAnswer)})
+		status = http.StatusRequestEntityTooLarge
+	} else if err != nil {
+		return // the process is gone
+	}
+	e.accept(w, r, status, out)
+}
+
+func (e *environment) failed(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAnswer))
+	if err != nil {
+		return
+	}
+	e.accept(w, r, http.StatusAccepted, outcome{failure: reported(body)})
+}
+
+func (e *environment) accept(w http.ResponseWriter, r *http.Request, status int, out outcome) {
+	e.mu.Lock()
+	expected := e.answer == nil && r.PathValue("id") == e.current
+	if expected {
+		e.answer = &out
+	}
+	e.mu.Unlock()
+	if !expected {
+		http.Error(w, `{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}`, http.StatusBadRequest)
+		return
+	}
+	w.WriteHeader(status)
+}
+
+func (e *environment) initFailed(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAnswer))
+	if err != nil {
+		return
+	}
+	e.mu.Lock()
+	e.initErr = reported(body)
+	e.mu.Unlock()
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// variables returns the environment of a process. AWS_EXECUTION_ENV is not
+// defined for the OS-only runtimes.
+// https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+func (f *function) variables(api string) []string {
+	variables := []string{
+		"_HANDLER=bootstrap",
+		"AWS_REGION=" + f.host.cfg.Region,
+		"AWS_DEFAULT_REGION=" + f.host.cfg.Region,
+		"AWS_LAMBDA_FUNCTION_NAME=" + f.Name,
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=" + strconv.Itoa(f.MemoryMB),
+		"AWS_LAMBDA_FUNCTION_VERSION=$LATEST",
+		"AWS_LAMBDA_INITIALIZATION_TYPE=on-demand",
+		"AWS_LAMBDA_LOG_FORMAT=JSON",
+		"AWS_LAMBDA_LOG_GROUP_NAME=/aws/lambda/" + f.Name,
+		"AWS_LAMBDA_LOG_STREAM_NAME=" + time.Now().UTC().Format("2006/01/02") + "/[$LATEST]" + hex(),
+		"AWS_LAMBDA_RUNTIME_API=" + api,
+		"LAMBDA_TASK_ROOT=" + filepath.Dir(f.Program),
+		"LAMBDA_RUNTIME_DIR=/var/runtime",
+		"TZ=:UTC",
+		"LANG=en_US.UTF-8",
+		"PATH=/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+		"LD_LIBRARY_PATH=/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+	}
+	for name, value := range f.Env {
+		variables = append(variables, name+"="+value)
+	}
+	return variables
+}
+
+// trace returns the header of a trace that is not sampled.
+func trace() string {
+	root, parent := hex(), hex()
+	return fmt.Sprintf("Root=1-%08x-%s;Parent=%s;Sampled=0", time.Now().Unix(), root[:24], parent[:16])
+}
+
+// hex returns 32 random hexadecimal digits.
+func hex() string { return strings.ReplaceAll(uuid.New(), "-", "") }

@@ -1,0 +1,413 @@
+package lambda_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	runtime "github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local/lambda"
+)
+
+// TestMain makes the test binary a function where the Runtime API is there.
+func TestMain(m *testing.M) {
+	if os.Getenv("AWS_LAMBDA_RUNTIME_API") == "" {
+		os.Exit(m.Run())
+	}
+	switch os.Getenv("INIT") {
+	case "exit":
+		fmt.Println("cannot start")
+		os.Exit(3)
+	case "report":
+		reportInit()
+	}
+	runtime.Start(perform)
+}
+
+// act tells the function what to do.
+type act struct {
+	Do    string `json:"do"`
+	Touch string `json:"touch,omitempty"`
+	Await string `json:"await,omitempty"`
+	Then  string `json:"then,omitempty"`
+}
+
+// mishap is an error with a type of its own.
+type mishap struct{ what string }
+
+func (m *mishap) Error() string { return m.what }
+
+func perform(ctx context.Context, a act) (any, error) {
+	if a.Touch != "" {
+		if err := os.WriteFile(a.Touch, nil, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	for a.Await != "" {
+		if _, err := os.Stat(a.Await); err == nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if a.Then != "" {
+		if err := os.WriteFile(a.Then, nil, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	switch a.Do {
+	case "environment":
+		return os.Environ(), nil
+	case "context":
+		lc, _ := lambdacontext.FromContext(ctx)
+		deadline, _ := ctx.Deadline()
+		return map[string]any{"arn": lc.InvokedFunctionArn, "id": lc.AwsRequestID, "left": time.Until(deadline) > 0, "pid": os.Getpid()}, nil
+	case "fail":
+		return nil, &mishap{"it went wrong"}
+	case "panic":
+		panic("out of order")
+	case "exit":
+		fmt.Print("last words")
+		os.Exit(7)
+	case "hang":
+		select {}
+	case "large":
+		return strings.Repeat("x", 7<<20), nil
+	}
+	return a.Do, nil
+}
+
+// reportInit reports that it cannot start, as other runtimes do.
+func reportInit() {
+	url := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/init/error"
+	resp, err := http.Post(url, "application/json", strings.NewReader(`{"errorType":"Bad.Config","errorMessage":"no bucket"}`))
+	if err != nil || resp.StatusCode != http.StatusAccepted {
+		panic(err)
+	}
+	os.Exit(1)
+}
+
+// host runs the test binary as one function until the test ends. change may
+// change what it is.
+func host(t *testing.T, change func(*lambda.Config, *lambda.Function)) *lambda.Host {
+	t.Helper()
+	cfg := lambda.Config{Account: "000000000000", Region: "us-east-1", LogDir: t.TempDir()}
+	f := lambda.Function{Name: "act", Program: os.Args[0], Timeout: time.Minute, MemoryMB: 128, Concurrency: 2}
+	if change != nil {
+		change(&cfg, &f)
+	}
+	h, err := lambda.New(cfg, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Close)
+	return h
+}
+
+func invoke(t *testing.T, h *lambda.Host, a act) ([]byte, *lambda.Error, error) {
+	t.Helper()
+	payload, err := json.Marshal(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.Invoke(t.Context(), "arn:aws:lambda:us-east-1:000000000000:function:act", payload)
+}
+
+var requestID = regexp.MustCompile(`RequestId: [0-9a-f-]{36} `)
+
+func TestOutcomes(t *testing.T) {
+	h := host(t, func(_ *lambda.Config, f *lambda.Function) { f.Timeout = 2 * time.Second })
+	rows := []struct {
+		do      string
+		result  string
+		failure *lambda.Error
+	}{
+		{do: "hello", result: `"hello"`},
+		{do: "fail", failure: &lambda.Error{Type: "mishap", Message: "it went wrong"}},
+		{do: "panic", failure: &lambda.Error{Type: "string", Message: "out of order"}},
+		{do: "exit", failure: &lambda.Error{Type: "Runtime.ExitError", Message: "RequestId: ID Error: Runtime exited with error: exit status 7"}},
+		{do: "hang", failure: &lambda.Error{Type: "Sandbox.Timedout", Message: "RequestId: ID Error: Task timed out after 2.00 seconds"}},
+		{do: "large", failure: &lambda.Error{Type: "Function.ResponseSizeTooLarge", Message: "Response payload size exceeded maximum allowed payload size (6291456 bytes)."}},
+		{do: "hello again", result: `"hello again"`},
+	}
+	for _, row := range rows {
+		t.Run(row.do, func(t *testing.T) {
+			result, failure, err := invoke(t, h, act{Do: row.do})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(result) != row.result {
+				t.Errorf("result %s, want %s", result, row.result)
+			}
+			if failure != nil {
+				failure.Message = requestID.ReplaceAllString(failure.Message, "RequestId: ID ")
+				if panicked := failure.Type == "string"; panicked != (len(failure.StackTrace) > 0) {
+					t.Errorf("stack trace %s", failure.StackTrace)
+				}
+				failure.StackTrace = nil
+			}
+			if diff := cmp.Diff(row.failure, failure); diff != "" {
+				t.Errorf("failure (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestPayloadOfAnError(t *testing.T) {
+	e := &lambda.Error{Type: "mishap", Message: "it went wrong"}
+	if got, want := string(e.Payload()), `{"errorType":"mishap","errorMessage":"it went wrong"}`; got != want {
+		t.Errorf("Payload() = %s, want %s", got, want)
+	}
+}
+
+func TestEnvironmentIsLambdasAndNothingElse(t *testing.T) {
+	t.Setenv("CANARY", "of this process")
+	h := host(t, func(_ *lambda.Config, f *lambda.Function) {
+		f.Env = map[string]string{"BUCKET": "drops", "AWS_ACCESS_KEY_ID": "access", "AWS_SECRET_ACCESS_KEY": "secret"}
+	})
+	result, failure, err := invoke(t, h, act{Do: "environment"})
+	if err != nil || failure != nil {
+		t.Fatal(failure, err)
+	}
+	var got []string
+	if err := json.Unmarshal(result, &got); err != nil {
+		t.Fatal(err)
+	}
+	random := regexp.MustCompile(`^(AWS_LAMBDA_RUNTIME_API=127\.0\.0\.1:)\d+$|^(_X_AMZN_TRACE_ID=Root=)1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0$|^(AWS_LAMBDA_LOG_STREAM_NAME=)\d{4}/\d\d/\d\d/\[\$LATEST\][0-9a-f]{32}$`)
+	for i, variable := range got {
+		got[i] = random.ReplaceAllString(variable, "$1$2$3")
+	}
+	slices.Sort(got)
+	want := []string{
+		"AWS_ACCESS_KEY_ID=access",
+		"AWS_DEFAULT_REGION=us-east-1",
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128",
+		"AWS_LAMBDA_FUNCTION_NAME=act",
+		"AWS_LAMBDA_FUNCTION_VERSION=$LATEST",
+		"AWS_LAMBDA_INITIALIZATION_TYPE=on-demand",
+		"AWS_LAMBDA_LOG_FORMAT=JSON",
+		"AWS_LAMBDA_LOG_GROUP_NAME=/aws/lambda/act",
+		"AWS_LAMBDA_LOG_STREAM_NAME=",
+		"AWS_LAMBDA_RUNTIME_API=127.0.0.1:",
+		"AWS_REGION=us-east-1",
+		"AWS_SECRET_ACCESS_KEY=secret",
+		"BUCKET=drops",
+		"LAMBDA_RUNTIME_DIR=/var/runtime",
+		"LAMBDA_TASK_ROOT=" + filepath.Dir(os.Args[0]),
+		"LANG=en_US.UTF-8",
+		"LD_LIBRARY_PATH=/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+		"PATH=/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+		"TZ=:UTC",
+		"_HANDLER=bootstrap",
+		"_X_AMZN_TRACE_ID=Root=",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("environment (-want +got):\n%s", diff)
+	}
+}
+
+func TestContextAndReuse(t *testing.T) {
+	h := host(t, nil)
+	type said struct {
+		ARN  string
+		ID   string
+		Left bool
+		PID  int
+	}
+	var first, second said
+	for _, into := range []*said{&first, &second} {
+		result, failure, err := invoke(t, h, act{Do: "context"})
+		if err != nil || failure != nil {
+			t.Fatal(failure, err)
+		}
+		if err := json.Unmarshal(result, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if first.ARN != "arn:aws:lambda:us-east-1:000000000000:function:act" || !first.Left {
+		t.Errorf("context %+v", first)
+	}
+	if first.ID == second.ID {
+		t.Error("two invocations have one request id")
+	}
+	if first.PID != second.PID {
+		t.Error("the environment was not used again")
+	}
+}
+
+func TestInitErrors(t *testing.T) {
+	rows := map[string]lambda.Error{
+		"exit":   {Type: "Runtime.ExitError", Message: "RequestId: ID Error: Runtime exited with error: exit status 3"},
+		"report": {Type: "Bad.Config", Message: "no bucket"},
+	}
+	for how, want := range rows {
+		t.Run(how, func(t *testing.T) {
+			h := host(t, func(_ *lambda.Config, f *lambda.Function) { f.Env = map[string]string{"INIT": how} })
+			for range 2 { // each invocation tries again
+				_, failure, err := invoke(t, h, act{Do: "hello"})
+				if err != nil || failure == nil {
+					t.Fatalf("failure %v, error %v", failure, err)
+				}
+				failure.Message = requestID.ReplaceAllString(failure.Message, "RequestId: ID ")
+				if diff := cmp.Diff(&want, failure); diff != "" {
+					t.Errorf("failure (-want +got):\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+func TestWhatCannotBeStarted(t *testing.T) {
+	h := host(t, func(_ *lambda.Config, f *lambda.Function) { f.Program = "/no/such/bootstrap" })
+	if _, failure, err := invoke(t, h, act{}); !errors.Is(err, os.ErrNotExist) || failure != nil {
+		t.Errorf("failure %v, error %v, want one of a missing file", failure, err)
+	}
+	if _, _, err := h.Invoke(t.Context(), "other", nil); err == nil {
+		t.Error("a function that is not there was invoked")
+	}
+}
+
+// TestConcurrency has two invocations wait for each other, which takes two
+// environments, and a third wait for a place.
+func TestConcurrency(t *testing.T) {
+	h, dir := host(t, nil), t.TempDir()
+	a, b, c := filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
+	var all sync.WaitGroup
+	for _, each := range []act{{Do: "a", Touch: a, Await: b}, {Do: "b", Touch: b, Await: a}, {Do: "c", Touch: c}} {
+		all.Go(func() {
+			if result, failure, err := invoke(t, h, each); err != nil || failure != nil || string(result) != `"`+each.Do+`"` {
+				t.Errorf("%s: %s, %v, %v", each.Do, result, failure, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestAPlaceIsWaitedFor(t *testing.T) {
+	h, dir := host(t, func(_ *lambda.Config, f *lambda.Function) { f.Concurrency = 1 }), t.TempDir()
+	began, goOn := filepath.Join(dir, "began"), filepath.Join(dir, "go on")
+	first := make(chan error, 1)
+	go func() {
+		_, _, err := invoke(t, h, act{Touch: began, Await: goOn})
+		first <- err
+	}()
+	await(t, began)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, _, err := h.Invoke(ctx, "act", []byte(`{"do":"second"}`)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the second invocation ended with %v, want to wait for the first", err)
+	}
+	touch(t, goOn)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if _, failure, err := invoke(t, h, act{Do: "third"}); err != nil || failure != nil {
+		t.Errorf("third: %v, %v", failure, err)
+	}
+}
+
+func TestFunctionGoesOnWithoutItsCaller(t *testing.T) {
+	h, dir := host(t, nil), t.TempDir()
+	began, goOn, ended := filepath.Join(dir, "began"), filepath.Join(dir, "go on"), filepath.Join(dir, "ended")
+	ctx, cancel := context.WithCancel(t.Context())
+	caller := make(chan error, 1)
+	go func() {
+		_, _, err := h.Invoke(ctx, "act", fmt.Appendf(nil, `{"touch":%q,"await":%q,"then":%q}`, began, goOn, ended))
+		caller <- err
+	}()
+	await(t, began)
+	cancel()
+	if err := <-caller; !errors.Is(err, context.Canceled) {
+		t.Errorf("the caller got %v", err)
+	}
+	touch(t, goOn)
+	await(t, ended)
+}
+
+func TestCloseEndsWhatRuns(t *testing.T) {
+	h, dir := host(t, nil), t.TempDir()
+	began := filepath.Join(dir, "began")
+	running := make(chan error, 1)
+	go func() {
+		_, _, err := invoke(t, h, act{Do: "hang", Touch: began})
+		running <- err
+	}()
+	await(t, began)
+	h.Close()
+	if err := <-running; !errors.Is(err, lambda.ErrClosed) {
+		t.Errorf("the invocation ended with %v, want ErrClosed", err)
+	}
+	if _, _, err := invoke(t, h, act{}); !errors.Is(err, lambda.ErrClosed) {
+		t.Errorf("an invocation afterwards ended with %v, want ErrClosed", err)
+	}
+}
+
+func TestLogs(t *testing.T) {
+	var also buffer
+	var dir string
+	h := host(t, func(cfg *lambda.Config, _ *lambda.Function) { cfg.Log, dir = &also, cfg.LogDir })
+	for _, do := range []string{"hello", "exit"} {
+		if _, _, err := invoke(t, h, act{Do: do}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Close()
+	text, err := os.ReadFile(filepath.Join(dir, "act.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := requestID.ReplaceAllString(string(text), "RequestId: ID ")
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	slices.Sort(lines) // the process's last words and its end are told by two
+	want := []string{"last words", `{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited with error: exit status 7"}`}
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Errorf("log (-want +got):\n%s", diff)
+	}
+	if got := also.String(); !strings.Contains(got, "act last words\n") {
+		t.Errorf("the other log has %q", got)
+	}
+}
+
+type buffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func touch(t *testing.T, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// await waits until a function has made a file.
+func await(t *testing.T, path string) {
+	t.Helper()
+	for range 10_000 {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatalf("%s was not made", filepath.Base(path))
+}

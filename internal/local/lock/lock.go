@@ -1,0 +1,50 @@
+// Package lock keeps two processes from using one folder or building one
+// program at the same time. A lock belongs to the process: the kernel releases
+// it when the process ends, however that is.
+package lock
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// ErrHeld says that another process, or another holder in this one, has the
+// lock.
+var ErrHeld = errors.New("locked by another process")
+
+// Lock is a lock that is held.
+type Lock struct{ file *os.File }
+
+// Try takes the lock on a file, which it makes where it is missing, or returns
+// ErrHeld at once.
+func Try(path string) (*Lock, error) { return take(path, syscall.LOCK_EX|syscall.LOCK_NB) }
+
+// Wait takes the lock on a file, which it makes where it is missing, and waits
+// for it as long as it takes.
+func Wait(path string) (*Lock, error) { return take(path, syscall.LOCK_EX) }
+
+func take(path string, how int) (*Lock, error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = syscall.Flock(int(file.Fd()), how)
+		if !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		_ = file.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, ErrHeld
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return &Lock{file}, nil
+}
+
+// Release gives the lock up. The file stays.
+func (l *Lock) Release() error { return l.file.Close() }

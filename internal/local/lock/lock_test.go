@@ -1,0 +1,45 @@
+package lock_test
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/local/lock"
+)
+
+func TestOnlyOneHolds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	first, err := lock.Try(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.Try(path); !errors.Is(err, lock.ErrHeld) {
+		t.Errorf("Try() of a held lock = %v, want ErrHeld", err)
+	}
+	waited := make(chan error)
+	go func() {
+		second, err := lock.Wait(path)
+		if err == nil {
+			err = second.Release()
+		}
+		waited <- err
+	}()
+	select {
+	case err := <-waited:
+		t.Fatalf("Wait() of a held lock returned (%v)", err)
+	default:
+	}
+	if err := first.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNoFolder(t *testing.T) {
+	if _, err := lock.Try(filepath.Join(t.TempDir(), "missing", "lock")); err == nil {
+		t.Error("Try() = nil, want an error")
+	}
+}

@@ -1,0 +1,203 @@
+package process_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/local/process"
+)
+
+// role makes the test binary play a part in another process.
+const role = "PROCESS_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(role) {
+	case "parent":
+		playParent()
+	case "stubborn":
+		signal.Ignore(syscall.SIGTERM)
+		fmt.Println("ready")
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+// playParent starts a child and a grandchild, tells their process ids, and
+// waits to be killed.
+func playParent() {
+	child := exec.Command("/bin/sh", "-c", "sleep 1000 & echo $$ $!; wait")
+	child.Stdout = os.Stdout
+	if _, err := process.Start(child); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	if len(os.Args) > 1 && os.Args[1] == "crash" {
+		_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
+		panic("crash")
+	}
+	select {}
+}
+
+func TestChildrenEndWithTheirParent(t *testing.T) {
+	ends := map[string]func(parent *os.Process, stdin io.Writer) error{
+		"by SIGKILL": func(parent *os.Process, _ io.Writer) error { return parent.Kill() },
+		"by SIGTERM": func(parent *os.Process, _ io.Writer) error { return parent.Signal(syscall.SIGTERM) },
+		"by a crash": func(_ *os.Process, stdin io.Writer) error { _, err := stdin.Write([]byte("\n")); return err },
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			parent := exec.Command(os.Args[0], "crash")
+			parent.Env = append(os.Environ(), role+"=parent")
+			stdin, err := parent.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := parent.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := parent.Start(); err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewReader(out)
+			pids, err := lines.ReadString('\n')
+			if err != nil || len(strings.Fields(pids)) != 2 {
+				t.Fatalf("the parent said %q (%v), want two process ids", pids, err)
+			}
+			if err := end(parent.Process, stdin); err != nil {
+				t.Fatal(err)
+			}
+			expectEnd(t, lines, pids)
+			_ = parent.Wait()
+		})
+	}
+}
+
+// expectEnd waits for the end of what children write: their own end, since
+// nobody else holds the pipe open.
+func expectEnd(t *testing.T, out io.Reader, pids string) {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, out)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Errorf("of the processes %s one is still there", strings.TrimSpace(pids))
+		for _, pid := range strings.Fields(pids) {
+			if n, err := strconv.Atoi(pid); err == nil {
+				_ = syscall.Kill(n, syscall.SIGKILL)
+			}
+		}
+	}
+}
+
+func TestErrSaysHowTheChildEnded(t *testing.T) {
+	rows := map[string]struct {
+		script string
+		want   string
+	}{
+		"well":       {script: "exit 0", want: "<nil>"},
+		"badly":      {script: "exit 3", want: "exit status 3"},
+		"by signals": {script: "kill -SEGV $$", want: "signal: segmentation fault"},
+	}
+	for name, row := range rows {
+		t.Run(name, func(t *testing.T) {
+			child, err := process.Start(exec.Command("/bin/sh", "-c", row.script))
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-child.Done()
+			if got := strings.TrimSuffix(fmt.Sprint(child.Err()), " (core dumped)"); got != row.want {
+				t.Errorf("Err() = %s, want %s", got, row.want)
+			}
+			child.Kill() // after its end: nothing happens
+		})
+	}
+}
+
+func TestKillTakesTheWholeGroup(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/sh", "-c", "sleep 1000 & echo $$ $!; wait")
+	cmd.Stdout = w
+	child, err := process.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	lines := bufio.NewReader(r)
+	pids, err := lines.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	child.Kill()
+	expectEnd(t, lines, pids)
+	var exit *exec.ExitError
+	if !errors.As(child.Err(), &exit) || exit.String() != "signal: killed" {
+		t.Errorf("Err() = %v, want signal: killed", child.Err())
+	}
+}
+
+func TestStop(t *testing.T) {
+	t.Run("a child that obeys", func(t *testing.T) {
+		child, err := process.Start(exec.Command("/bin/sleep", "1000"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := child.Stop(time.Minute); err != nil {
+			t.Errorf("Stop() = %v, want nil", err)
+		}
+	})
+	t.Run("a child that does not", func(t *testing.T) {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), role+"=stubborn")
+		out := &lineWriter{line: make(chan string, 1)}
+		cmd.Stdout = out
+		child, err := process.Start(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-out.line
+		if err := child.Stop(time.Millisecond); err == nil || err.Error() != "signal: killed" {
+			t.Errorf("Stop() = %v, want signal: killed", err)
+		}
+	})
+}
+
+func TestStartOfNoProgram(t *testing.T) {
+	if _, err := process.Start(exec.Command("/no/such/program")); err == nil {
+		t.Error("Start() = nil, want an error")
+	}
+}
+
+// lineWriter passes on the first line that is written to it.
+type lineWriter struct {
+	line chan string
+	said bool
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	if !w.said {
+		w.said = true
+		w.line <- string(p)
+	}
+	return len(p), nil
+}

@@ -1,0 +1,208 @@
+package queue_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local/queue"
+)
+
+// consume runs a consumer in a bubble of virtual time, and stops it after a
+// while.
+func consume(t *testing.T, cfg queue.Config, forTime time.Duration, c queue.Consumer, act func(q *queue.Queue)) {
+	t.Helper()
+	cfg.Dir = t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		cfg.Now = time.Now
+		q := open(t, cfg)
+		ctx, cancel := context.WithTimeout(t.Context(), forTime)
+		defer cancel()
+		go func() {
+			defer cancel()
+			act(q)
+			<-ctx.Done()
+		}()
+		q.Consume(ctx, c)
+	})
+}
+
+func TestConsumeRedelivers(t *testing.T) {
+	var log []string
+	var began time.Time
+	c := queue.Consumer{BatchSize: 10, Concurrency: 1, Deliver: func(_ context.Context, batch []queue.Message) ([]string, error) {
+		log = append(log, fmt.Sprintf("%s %v", time.Since(began), bodies(batch)))
+		if len(log) == 1 {
+			return nil, errors.New("the function failed")
+		}
+		var failed []string
+		for _, m := range batch {
+			if m.Body == "bad" {
+				failed = append(failed, m.ID)
+			}
+		}
+		return failed, nil
+	}}
+	cfg := queue.Config{Delay: 10 * time.Second, Visibility: 30 * time.Second, MaxReceives: 4}
+	consume(t, cfg, time.Hour, c, func(q *queue.Queue) {
+		began = time.Now()
+		send(t, q, "bad")
+		time.Sleep(time.Second)
+		send(t, q, "good") // in the next batch, since it is due later
+	})
+	want := []string{"10s [bad]", "11s [good]", "40s [bad]", "1m10s [bad]", "1m40s [bad]"}
+	if diff := cmp.Diff(want, log); diff != "" {
+		t.Errorf("deliveries (-want +got):\n%s", diff)
+	}
+}
+
+func TestConsumeTakesWhatIsDueTogether(t *testing.T) {
+	var log [][]string
+	var mu sync.Mutex
+	c := queue.Consumer{BatchSize: 2, Concurrency: 5, Deliver: func(_ context.Context, batch []queue.Message) ([]string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		log = append(log, bodies(batch))
+		return nil, nil
+	}}
+	consume(t, queue.Config{Delay: time.Second, Visibility: time.Minute, MaxReceives: 3}, time.Hour, c, func(q *queue.Queue) {
+		send(t, q, "a", "b", "c")
+	})
+	sizes := []int{}
+	for _, batch := range log {
+		sizes = append(sizes, len(batch))
+	}
+	slices.Sort(sizes)
+	if diff := cmp.Diff([]int{1, 2}, sizes); diff != "" {
+		t.Errorf("batches of (-want +got):\n%s", diff)
+	}
+}
+
+func TestConsumeAtMostSoManyAtOnce(t *testing.T) {
+	var mu sync.Mutex
+	var running, most, total int
+	c := queue.Consumer{BatchSize: 1, Concurrency: 3, Deliver: func(context.Context, []queue.Message) ([]string, error) {
+		mu.Lock()
+		running++
+		total++
+		most = max(most, running)
+		mu.Unlock()
+		time.Sleep(time.Minute)
+		mu.Lock()
+		running--
+		mu.Unlock()
+		return nil, nil
+	}}
+	consume(t, queue.Config{Visibility: time.Second, MaxReceives: 3}, time.Hour, c, func(q *queue.Queue) {
+		for i := range 10 {
+			send(t, q, fmt.Sprint(i))
+		}
+	})
+	if most != 3 || total != 10 {
+		t.Errorf("%d at once and %d in all, want 3 and 10", most, total)
+	}
+}
+
+func TestConsumeLetsCallsEnd(t *testing.T) {
+	var ended error
+	done := make(chan struct{})
+	c := queue.Consumer{BatchSize: 1, Concurrency: 1, Deliver: func(ctx context.Context, _ []queue.Message) ([]string, error) {
+		time.Sleep(time.Hour)
+		ended = ctx.Err()
+		close(done)
+		return nil, nil
+	}}
+	consume(t, queue.Config{Visibility: time.Second, MaxReceives: 3}, time.Minute, c, func(q *queue.Queue) { send(t, q, "a") })
+	select {
+	case <-done:
+	default:
+		t.Error("Consume returned before its call")
+	}
+	if ended != nil {
+		t.Errorf("the call's context was done: %v", ended)
+	}
+}
+
+func message(id string) queue.Message {
+	return queue.Message{ID: id, Body: "body of " + id, SentAt: start, Receives: 2, FirstReceivedAt: start.Add(time.Second)}
+}
+
+func TestSQSEvent(t *testing.T) {
+	var payload []byte
+	deliver := queue.SQS("arn:aws:sqs:us-east-1:000000000000:drops", "us-east-1", func(_ context.Context, p []byte) ([]byte, error) {
+		payload = p
+		return []byte("null"), nil
+	})
+	if failed, err := deliver(t.Context(), []queue.Message{message("a")}); err != nil || failed != nil {
+		t.Errorf("deliver() = %v, %v", failed, err)
+	}
+	want := `{"Records":[{"messageId":"a","receiptHandle":"a/2","body":"body of a","md5OfBody":"c4ccced46e66140b154950fdf23e305b",
+		"md5OfMessageAttributes":"",
+		"attributes":{"ApproximateReceiveCount":"2","SentTimestamp":"1772366400000","ApproximateFirstReceiveTimestamp":"1772366401000","SenderId":"events.amazonaws.com"},
+		"messageAttributes":{},"eventSourceARN":"arn:aws:sqs:us-east-1:000000000000:drops","eventSource":"aws:sqs","awsRegion":"us-east-1"}]}`
+	if diff := cmp.Diff(decode(t, want), decode(t, string(payload))); diff != "" {
+		t.Errorf("event (-want +got):\n%s", diff)
+	}
+}
+
+func decode(t *testing.T, text string) any {
+	t.Helper()
+	var value any
+	if err := json.Unmarshal([]byte(text), &value); err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+func TestSQSAnswers(t *testing.T) {
+	rows := map[string]struct {
+		answer string
+		err    error
+		failed []string
+		wrong  string // part of the error, where all of the batch failed
+	}{
+		"nothing":                   {answer: ""},
+		"null":                      {answer: "null"},
+		"no list":                   {answer: "{}"},
+		"an empty list":             {answer: `{"batchItemFailures":[]}`},
+		"one failed":                {answer: `{"batchItemFailures":[{"itemIdentifier":"b"}]}`, failed: []string{"b"}},
+		"an empty identifier":       {answer: `{"batchItemFailures":[{"itemIdentifier":""}]}`, wrong: "not in its batch"},
+		"another batch's":           {answer: `{"batchItemFailures":[{"itemIdentifier":"z"}]}`, wrong: "not in its batch"},
+		"a misspelt member":         {answer: `{"batchItemFailures":[{"itemIdentifer":"b"}]}`, wrong: "not in its batch"},
+		"not JSON":                  {answer: `oops`, wrong: "the function's answer"},
+		"an error of the function":  {err: errors.New("it crashed"), wrong: "it crashed"},
+		"a list of something other": {answer: `{"batchItemFailures":["b"]}`, wrong: "the function's answer"},
+	}
+	for name, row := range rows {
+		t.Run(name, func(t *testing.T) {
+			deliver := queue.SQS("arn", "region", func(context.Context, []byte) ([]byte, error) { return []byte(row.answer), row.err })
+			failed, err := deliver(t.Context(), []queue.Message{message("a"), message("b")})
+			if diff := cmp.Diff(row.failed, failed); diff != "" {
+				t.Errorf("failed (-want +got):\n%s", diff)
+			}
+			if (err != nil) != (row.wrong != "") || err != nil && !strings.Contains(err.Error(), row.wrong) {
+				t.Errorf("error %v, want %q", err, row.wrong)
+			}
+		})
+	}
+}
+
+func TestEach(t *testing.T) {
+	var got string
+	deliver := queue.Each(func(_ context.Context, payload []byte) ([]byte, error) {
+		got = string(payload)
+		return nil, errors.New("failed")
+	})
+	if _, err := deliver(t.Context(), []queue.Message{message("a")}); err == nil || got != "body of a" {
+		t.Errorf("payload %q, error %v", got, err)
+	}
+}

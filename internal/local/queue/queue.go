@@ -1,0 +1,275 @@
+// Package queue is a queue as SQS has them: messages that wait for a delay, are
+// hidden while they are worked on, come back where that failed, and move to a
+// list of dead letters in the end. Every message is a file, so that a restart
+// at any moment loses none.
+package queue
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/local/uuid"
+)
+
+// Message is a message and its history.
+type Message struct {
+	ID              string    `json:"id"`
+	Body            string    `json:"body"`
+	SentAt          time.Time `json:"sentAt"`
+	Receives        int       `json:"receives"` // deliveries so far
+	FirstReceivedAt time.Time `json:"firstReceivedAt,omitzero"`
+	VisibleAt       time.Time `json:"visibleAt"` // not delivered before
+}
+
+// Config says how a queue behaves. Every field is required.
+type Config struct {
+	Dir         string        // holds the messages
+	Delay       time.Duration // from sending to the first delivery
+	Visibility  time.Duration // from one delivery to the next
+	MaxReceives int           // deliveries before a message is a dead letter
+	Now         func() time.Time
+}
+
+// Queue is safe for concurrent use. No two may share a folder.
+type Queue struct {
+	cfg Config
+
+	mu       sync.Mutex
+	messages map[string]Message
+	inFlight map[string]bool
+	dead     map[string]Message
+	wake     chan struct{} // holds one element when there is something to look at
+}
+
+// Open returns the queue in a folder, which it makes. Messages that were being
+// worked on when it was last used are visible at once.
+func Open(cfg Config) (*Queue, error) {
+	q := &Queue{cfg: cfg, inFlight: map[string]bool{}, wake: make(chan struct{}, 1)}
+	var err error
+	if q.messages, err = load(q.folder(waiting)); err != nil {
+		return nil, fmt.Errorf("read queue: %w", err)
+	}
+	if q.dead, err = load(q.folder(buried)); err != nil {
+		return nil, fmt.Errorf("read dead letters: %w", err)
+	}
+	for id, m := range q.messages {
+		if _, both := q.dead[id]; both { // killed between the two steps of a move
+			if err := os.Remove(file(q.folder(buried), id)); err != nil {
+				return nil, err
+			}
+			delete(q.dead, id)
+		}
+		if m.Receives > 0 {
+			m.VisibleAt = cfg.Now()
+			q.messages[id] = m
+		}
+	}
+	return q, nil
+}
+
+// The folders of a queue's messages.
+const (
+	waiting = "messages"
+	buried  = "dead-letters"
+)
+
+func (q *Queue) folder(name string) string { return filepath.Join(q.cfg.Dir, name) }
+
+// Send adds a message.
+func (q *Queue) Send(body string) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.cfg.Now()
+	return q.keep(Message{ID: uuid.New(), Body: body, SentAt: now, VisibleAt: now.Add(q.cfg.Delay)})
+}
+
+// Receive returns up to limit messages that are due, the longest due first, and
+// hides each until it is deleted or released.
+func (q *Queue) Receive(limit int) ([]Message, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.cfg.Now()
+	var due []Message
+	for _, m := range q.messages {
+		if !q.inFlight[m.ID] && !m.VisibleAt.After(now) {
+			due = append(due, m)
+		}
+	}
+	slices.SortFunc(due, func(a, b Message) int {
+		return cmp.Or(a.VisibleAt.Compare(b.VisibleAt), a.SentAt.Compare(b.SentAt), strings.Compare(a.ID, b.ID))
+	})
+	var batch []Message
+	for _, m := range due {
+		if m.Receives >= q.cfg.MaxReceives {
+			if err := q.bury(m); err != nil {
+				return batch, err
+			}
+			continue
+		}
+		if len(batch) == limit {
+			break
+		}
+		m.Receives++
+		m.VisibleAt = now.Add(q.cfg.Visibility)
+		if m.FirstReceivedAt.IsZero() {
+			m.FirstReceivedAt = now
+		}
+		if err := q.keep(m); err != nil {
+			return batch, err
+		}
+		q.inFlight[m.ID] = true
+		batch = append(batch, m)
+	}
+	return batch, nil
+}
+
+// Delete removes a message that was received: its work is done.
+func (q *Queue) Delete(id string) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := os.Remove(file(q.folder(waiting), id)); err != nil {
+		return err
+	}
+	delete(q.messages, id)
+	delete(q.inFlight, id)
+	return nil
+}
+
+// Release gives a message back whose work failed. It is visible again once the
+// visibility timeout since its delivery is over.
+func (q *Queue) Release(id string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.inFlight, id)
+	q.signal()
+}
+
+// DeadLetters returns the messages that were delivered too often, the oldest
+// first.
+func (q *Queue) DeadLetters() []Message {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.SortedFunc(maps.Values(q.dead), func(a, b Message) int {
+		return cmp.Or(a.SentAt.Compare(b.SentAt), strings.Compare(a.ID, b.ID))
+	})
+}
+
+// Redrive sends the dead letters again, with their deliveries forgotten.
+func (q *Queue) Redrive() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for id, m := range q.dead {
+		m.Receives, m.FirstReceivedAt, m.VisibleAt = 0, time.Time{}, q.cfg.Now()
+		if err := q.keep(m); err != nil {
+			return err
+		}
+		if err := os.Remove(file(q.folder(buried), id)); err != nil {
+			return err
+		}
+		delete(q.dead, id)
+	}
+	return nil
+}
+
+// keep adds or changes a message. The caller holds q.mu.
+func (q *Queue) keep(m Message) error {
+	if err := save(q.folder(waiting), m); err != nil {
+		return err
+	}
+	q.messages[m.ID] = m
+	q.signal()
+	return nil
+}
+
+// bury makes a message a dead letter. The caller holds q.mu.
+func (q *Queue) bury(m Message) error {
+	if err := save(q.folder(buried), m); err != nil {
+		return err
+	}
+	if err := os.Remove(file(q.folder(waiting), m.ID)); err != nil {
+		return err
+	}
+	q.dead[m.ID] = m
+	delete(q.messages, m.ID)
+	return nil
+}
+
+func (q *Queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// nextDue returns when the next message is due; none, when there is none that
+// is not being worked on.
+func (q *Queue) nextDue() (at time.Time, some bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, m := range q.messages {
+		if !q.inFlight[m.ID] && (!some || m.VisibleAt.Before(at)) {
+			at, some = m.VisibleAt, true
+		}
+	}
+	return at, some
+}
+
+// suffix ends the name of a message's file; what does not end in it was being
+// written when the process was killed.
+const suffix = ".json"
+
+func file(dir, id string) string { return filepath.Join(dir, id+suffix) }
+
+// save writes a message in one step for those who read it.
+func save(dir string, m Message) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	path := file(dir, m.ID)
+	partial := path + ".partial"
+	if err := os.WriteFile(partial, text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(partial, path)
+}
+
+// load reads the messages of a folder, which it makes.
+func load(dir string) (map[string]Message, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	messages := map[string]Message{}
+	for _, entry := range entries {
+		path := filepath.Join(dir, entry.Name())
+		if !strings.HasSuffix(path, suffix) {
+			if err := os.Remove(path); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		var m Message
+		if err := json.Unmarshal(text, &m); err != nil || m.ID == "" {
+			return nil, errors.Join(fmt.Errorf("%s is not a message", path), err)
+		}
+		messages[m.ID] = m
+	}
+	return messages, nil
+}

@@ -1,0 +1,308 @@
+package queue_test
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/lipdrop/lipdrop/internal/local/queue"
+)
+
+var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// clock is a time that tests move.
+type clock struct{ now time.Time }
+
+func (c *clock) Now() time.Time          { return c.now }
+func (c *clock) advance(d time.Duration) { c.now = c.now.Add(d) }
+func (c *clock) config(dir string) queue.Config {
+	return queue.Config{Dir: dir, Delay: 10 * time.Second, Visibility: time.Minute, MaxReceives: 3, Now: c.Now}
+}
+
+func open(t *testing.T, cfg queue.Config) *queue.Queue {
+	t.Helper()
+	q, err := queue.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+func send(t *testing.T, q *queue.Queue, bodies ...string) {
+	t.Helper()
+	for _, body := range bodies {
+		if err := q.Send(body); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// receive returns the bodies that a queue gives, and its messages.
+func receive(t *testing.T, q *queue.Queue, limit int) ([]string, []queue.Message) {
+	t.Helper()
+	batch, err := q.Receive(limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bodies(batch), batch
+}
+
+func bodies(batch []queue.Message) []string {
+	var all []string
+	for _, m := range batch {
+		all = append(all, m.Body)
+	}
+	return all
+}
+
+func expect(t *testing.T, what string, got []string, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func TestLifeOfAMessage(t *testing.T) {
+	c := &clock{start}
+	q := open(t, c.config(t.TempDir()))
+	send(t, q, "a")
+	c.advance(10*time.Second - 1)
+	got, _ := receive(t, q, 10)
+	expect(t, "before the delay", got)
+
+	c.advance(1)
+	got, batch := receive(t, q, 10)
+	expect(t, "after the delay", got, "a")
+	want := queue.Message{
+		ID: batch[0].ID, Body: "a", SentAt: start, Receives: 1,
+		FirstReceivedAt: start.Add(10 * time.Second), VisibleAt: start.Add(70 * time.Second),
+	}
+	if diff := cmp.Diff([]queue.Message{want}, batch); diff != "" {
+		t.Errorf("message (-want +got):\n%s", diff)
+	}
+
+	c.advance(2 * time.Minute)
+	got, _ = receive(t, q, 10)
+	expect(t, "while it is worked on", got)
+
+	q.Release(want.ID)
+	got, batch = receive(t, q, 10)
+	expect(t, "after its work failed late", got, "a")
+	q.Release(want.ID)
+	got, _ = receive(t, q, 10)
+	expect(t, "within the visibility timeout", got)
+
+	c.advance(time.Minute)
+	got, batch = receive(t, q, 10)
+	expect(t, "after the visibility timeout", got, "a")
+	if batch[0].Receives != 3 || !batch[0].FirstReceivedAt.Equal(want.FirstReceivedAt) {
+		t.Errorf("third delivery: %+v", batch[0])
+	}
+	if err := q.Delete(want.ID); err != nil {
+		t.Fatal(err)
+	}
+	c.advance(time.Hour)
+	got, _ = receive(t, q, 10)
+	expect(t, "after its work was done", got)
+	expect(t, "dead letters", bodies(q.DeadLetters()))
+}
+
+func TestBatchesInOrder(t *testing.T) {
+	c := &clock{start}
+	q := open(t, c.config(t.TempDir()))
+	for _, body := range []string{"a", "b", "c"} {
+		send(t, q, body)
+		c.advance(time.Second)
+	}
+	c.advance(time.Minute)
+	got, _ := receive(t, q, 2)
+	expect(t, "first batch", got, "a", "b")
+	got, _ = receive(t, q, 2)
+	expect(t, "second batch", got, "c")
+}
+
+func TestDeadLetters(t *testing.T) {
+	c := &clock{start}
+	cfg := c.config(t.TempDir())
+	q := open(t, cfg)
+	send(t, q, "bad")
+	for range cfg.MaxReceives {
+		c.advance(time.Hour)
+		got, batch := receive(t, q, 1)
+		expect(t, "a delivery", got, "bad")
+		q.Release(batch[0].ID)
+	}
+	c.advance(time.Hour)
+	send(t, q, "good")
+	c.advance(time.Hour)
+	got, _ := receive(t, q, 1)
+	expect(t, "after the last delivery", got, "good")
+	expect(t, "dead letters", bodies(q.DeadLetters()), "bad")
+
+	q = open(t, cfg)
+	expect(t, "dead letters after a restart", bodies(q.DeadLetters()), "bad")
+	if err := q.Redrive(); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "dead letters after a redrive", bodies(q.DeadLetters()))
+	got, batch := receive(t, q, 1)
+	expect(t, "after a redrive", got, "bad")
+	if batch[0].Receives != 1 {
+		t.Errorf("%d deliveries, want 1", batch[0].Receives)
+	}
+}
+
+func TestRestart(t *testing.T) {
+	c := &clock{start}
+	cfg := c.config(t.TempDir())
+	q := open(t, cfg)
+	send(t, q, "worked on")
+	c.advance(10 * time.Second)
+	receive(t, q, 10)
+	send(t, q, "waiting")
+
+	q = open(t, cfg)
+	got, batch := receive(t, q, 10)
+	expect(t, "at once", got, "worked on")
+	if batch[0].Receives != 2 {
+		t.Errorf("%d deliveries, want 2", batch[0].Receives)
+	}
+	c.advance(10 * time.Second)
+	got, _ = receive(t, q, 10)
+	expect(t, "after its delay", got, "waiting")
+}
+
+func TestKilledWhileWriting(t *testing.T) {
+	c := &clock{start}
+	cfg := c.config(t.TempDir())
+	q := open(t, cfg)
+	send(t, q, "whole")
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(cfg.Dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("messages/x.json.partial", `{"id":"x","bo`)
+	q = open(t, cfg)
+	c.advance(time.Hour)
+	got, batch := receive(t, q, 10)
+	expect(t, "messages", got, "whole")
+
+	// Between the two steps of a move a message is in both folders.
+	write("dead-letters/"+batch[0].ID+".json", `{"id":"`+batch[0].ID+`","body":"whole"}`)
+	for range 2 {
+		q = open(t, cfg)
+		expect(t, "dead letters", bodies(q.DeadLetters()))
+	}
+
+	write("messages/y.json", `{"id":"y","bo`)
+	if _, err := queue.Open(cfg); err == nil {
+		t.Error("Open() of a broken message = nil, want an error")
+	}
+}
+
+// TestNothingIsLost does anything in any order, restarts included, and compares
+// with what should be there.
+func TestNothingIsLost(t *testing.T) {
+	dir := t.TempDir()
+	rapid.Check(t, func(t *rapid.T) {
+		c := &clock{start}
+		folder, err := os.MkdirTemp(dir, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := c.config(folder)
+		q, err := queue.Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		alive := map[string]int{} // body → deliveries
+		held := map[string]queue.Message{}
+		var sent int
+		pick := func(t *rapid.T) queue.Message {
+			if len(held) == 0 {
+				t.Skip("nothing held")
+			}
+			return held[rapid.SampledFrom(slices.Sorted(maps.Keys(held))).Draw(t, "message")]
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"send": func(t *rapid.T) {
+				sent++
+				body := string(rune('a' + sent))
+				if err := q.Send(body); err != nil {
+					t.Fatal(err)
+				}
+				alive[body] = 0
+			},
+			"receive": func(t *rapid.T) {
+				batch, err := q.Receive(rapid.IntRange(1, 3).Draw(t, "limit"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, m := range batch {
+					if _, twice := held[m.Body]; twice {
+						t.Fatalf("%q delivered while it is worked on", m.Body)
+					}
+					alive[m.Body]++
+					if m.Receives != alive[m.Body] || m.Receives > cfg.MaxReceives {
+						t.Fatalf("%q: delivery %d called %d, want at most %d", m.Body, alive[m.Body], m.Receives, cfg.MaxReceives)
+					}
+					held[m.Body] = m
+				}
+			},
+			"delete": func(t *rapid.T) {
+				m := pick(t)
+				if err := q.Delete(m.ID); err != nil {
+					t.Fatal(err)
+				}
+				delete(held, m.Body)
+				delete(alive, m.Body)
+			},
+			"release": func(t *rapid.T) {
+				m := pick(t)
+				q.Release(m.ID)
+				delete(held, m.Body)
+			},
+			"restart": func(t *rapid.T) {
+				if q, err = queue.Open(cfg); err != nil {
+					t.Fatal(err)
+				}
+				clear(held)
+			},
+			"redrive": func(t *rapid.T) {
+				for _, m := range q.DeadLetters() {
+					alive[m.Body] = 0
+				}
+				if err := q.Redrive(); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"wait": func(t *rapid.T) {
+				c.advance(time.Duration(rapid.IntRange(1, 90).Draw(t, "seconds")) * time.Second)
+			},
+		})
+		// At the end everything that was not deleted can still be had.
+		if q, err = queue.Open(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if err := q.Redrive(); err != nil {
+			t.Fatal(err)
+		}
+		c.advance(time.Hour)
+		rest, err := q.Receive(len(alive) + 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := append(bodies(rest), bodies(q.DeadLetters())...)
+		slices.Sort(got)
+		if diff := cmp.Diff(slices.Sorted(maps.Keys(alive)), got); diff != "" {
+			t.Fatalf("messages (-want +got):\n%s", diff)
+		}
+	})
+}

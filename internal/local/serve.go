@@ -1,0 +1,130 @@
+package local
+
+import (
+	"context"
+	"crypto/tls"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	"github.com/lipdrop/lipdrop/internal/local/queue"
+	"github.com/lipdrop/lipdrop/internal/local/secrets"
+	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+// serve serves Step Functions, Secrets Manager and RunComfy.
+func (s *Stack) serve(ports *listeners) error {
+	s.secrets = &secrets.Server{Now: time.Now}
+	s.SetSecret(s.options.Token)
+	s.fake = &runcomfytest.Server{
+		Token: s.options.Token, Queue: s.options.QueueTime, Run: s.options.RunTime,
+		HTTPClient: s.client, Dir: s.path("runcomfy"),
+	}
+	if err := os.MkdirAll(s.fake.Dir, 0o700); err != nil {
+		return err
+	}
+	trouble, err := s.openLog("servers")
+	if err != nil {
+		return err
+	}
+	for _, each := range []struct {
+		handler       http.Handler
+		secure, plain net.Listener
+	}{
+		{http.HandlerFunc(s.serveAWS), ports.aws, ports.awsPlain},
+		{s.fake, ports.runComfy, ports.runComfyPlain},
+	} {
+		server := &http.Server{Handler: each.handler, ErrorLog: log.New(trouble, "", log.LstdFlags)}
+		s.serveOn(server,
+			func(server *http.Server) error { return server.ServeTLS(each.secure, s.certs.Cert, s.certs.Key) },
+			func(server *http.Server) error { return server.Serve(each.plain) })
+	}
+	return nil
+}
+
+// requestsGrace is how long requests under way may take when a stack is closed:
+// those of the webhook keep an event.
+const requestsGrace = 2 * time.Second
+
+// serveOn runs a server on its listeners until the stack is closed.
+func (s *Stack) serveOn(server *http.Server, listeners ...func(*http.Server) error) {
+	var running sync.WaitGroup
+	for _, serve := range listeners {
+		running.Go(func() { _ = serve(server) }) // until Close
+	}
+	s.onClose(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), requestsGrace)
+		defer cancel()
+		_ = server.Shutdown(ctx)
+		_ = server.Close()
+		running.Wait()
+	})
+}
+
+// serveAWS serves the two AWS services that name their operation in a header.
+func (s *Stack) serveAWS(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.Header.Get("X-Amz-Target"), "secretsmanager.") {
+		s.secrets.ServeHTTP(w, r)
+		return
+	}
+	s.states.ServeHTTP(w, r)
+}
+
+// newClient returns a client that trusts the stack's certificate.
+func (s *Stack) newClient() (*http.Client, error) {
+	roots, err := s.certs.Pool()
+	if err != nil {
+		return nil, err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy = nil
+	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	s.onClose(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}, nil
+}
+
+func (s *Stack) awsConfig(endpoint string) aws.Config {
+	return aws.Config{
+		Region:       Region,
+		BaseEndpoint: &endpoint,
+		Credentials:  credentials.NewStaticCredentialsProvider(AccessKey, SecretKey, ""),
+		HTTPClient:   s.client,
+	}
+}
+
+// S3 returns a client of the S3 server.
+func (s *Stack) S3() *s3.Client { return s3.NewFromConfig(s.awsConfig(s.TLS.S3)) }
+
+// StepFunctions returns a client of the Step Functions endpoint.
+func (s *Stack) StepFunctions() *sfn.Client { return sfn.NewFromConfig(s.awsConfig(s.TLS.AWS)) }
+
+// States returns the Step Functions endpoint itself, which knows the path that
+// an execution took.
+func (s *Stack) States() *states.Server { return s.states }
+
+// Fake returns the fake RunComfy.
+func (s *Stack) Fake() *runcomfytest.Server { return s.fake }
+
+// SetSecret changes the token in the secret, which the functions read again once
+// it was refused. Empty, the secret has no value, as after a deployment. The
+// fake accepts what it did: see its own SetToken.
+func (s *Stack) SetSecret(token string) { s.secrets.Set(secretARN, token) }
+
+// CAFile returns the path of the authority to trust for TLS, in PEM.
+func (s *Stack) CAFile() string { return s.certs.CA }
+
+// DeadLetters returns the messages that submit could not finish.
+func (s *Stack) DeadLetters() []queue.Message { return s.drops.DeadLetters() }
+
+// Redrive delivers the dead letters again.
+func (s *Stack) Redrive() error { return s.drops.Redrive() }

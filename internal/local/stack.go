@@ -1,0 +1,418 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lipdrop/lipdrop/internal/local/build"
+	"github.com/lipdrop/lipdrop/internal/local/certs"
+	"github.com/lipdrop/lipdrop/internal/local/events"
+	"github.com/lipdrop/lipdrop/internal/local/gateway"
+	"github.com/lipdrop/lipdrop/internal/local/lambda"
+	"github.com/lipdrop/lipdrop/internal/local/lock"
+	"github.com/lipdrop/lipdrop/internal/local/queue"
+	"github.com/lipdrop/lipdrop/internal/local/secrets"
+	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+// Options say how a stack behaves. The zero value is a stack that looks at a
+// drop at once, in the folder .lipdrop, whose jobs end at once.
+type Options struct {
+	// Dir holds all state. Defaults to .lipdrop.
+	Dir string
+
+	// Settle is how long a drop lies before submit looks at it.
+	Settle time.Duration
+
+	// Visibility is the pause before a message is delivered again whose
+	// delivery failed. Defaults to 30 seconds.
+	Visibility time.Duration
+
+	// QueueTime and RunTime are how long the fake RunComfy lets a job queue and
+	// run. Change and ask more by Fake.
+	QueueTime, RunTime time.Duration
+
+	// Wait, when not 0, replaces the time between two polls of a job, in whole
+	// seconds: what the functions choose suits jobs that take minutes.
+	Wait time.Duration
+
+	// Token is the API token in the secret, which the fake accepts. Defaults to
+	// "local". See SetSecret.
+	Token string
+
+	// Ports are the ports to serve at.
+	Ports Ports
+
+	// Variables replace environment variables of the functions, such as
+	// QUEUE_HOURS.
+	Variables map[string]string
+
+	// Say is told, in a sentence, what takes long. Defaults to silence.
+	Say func(string)
+
+	// Log gets the functions' output, line by line, after the function's name.
+	// It is in Dir too. Defaults to nothing.
+	Log io.Writer
+}
+
+const (
+	defaultDir        = ".lipdrop"
+	defaultVisibility = 30 * time.Second
+	defaultToken      = "local"
+
+	// maxReceives is the template's maxReceiveCount, which submit knows.
+	maxReceives = 120
+	// maxCancels is how often Lambda calls a function for an event: once, and
+	// twice again after an error.
+	maxCancels = 3
+	batchSize  = 10 // the template's
+
+	// callsGrace is how long calls of submit and cancel may take to end when a
+	// stack is closed. A submit that is killed between its paid request and its
+	// record leaves a job of unknown outcome.
+	callsGrace = 10 * time.Second
+)
+
+// Stack is a running local stack. Its methods are safe for concurrent use.
+type Stack struct {
+	// TLS and Plain are the addresses of what is served: https, and http for
+	// those that cannot be given a certificate.
+	TLS, Plain Endpoints
+
+	options Options
+	certs   certs.Files
+	client  *http.Client // trusts certs
+
+	gateway *gateway.Gateway
+	webhook *events.Webhook
+	drops   *queue.Queue
+	cancels *queue.Queue
+	lambda  *lambda.Host
+	states  *states.Server
+	secrets *secrets.Server
+	fake    *runcomfytest.Server
+
+	intake     context.Context // of the queues and the schedule
+	stopIntake context.CancelFunc
+	calls      sync.WaitGroup // what intake started
+	closers    []func()       // in the order of opening
+	closing    sync.Once
+	failed     chan struct{}
+
+	// caughtUp says that no event is missing: from then on, last-event is
+	// written, by one at a time.
+	caughtUp      atomic.Bool
+	lastEventLock sync.Mutex
+}
+
+// Start starts a stack and returns once it takes drops. The first time it
+// builds its programs, which takes minutes. It fails with a *PortError when a
+// port is in use.
+func Start(ctx context.Context, o Options) (*Stack, error) {
+	s := &Stack{options: o.withDefaults(), failed: make(chan struct{})}
+	s.intake, s.stopIntake = context.WithCancel(context.Background())
+	if err := s.start(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.Dir == "" {
+		o.Dir = defaultDir
+	}
+	if o.Visibility == 0 {
+		o.Visibility = defaultVisibility
+	}
+	if o.Token == "" {
+		o.Token = defaultToken
+	}
+	if o.Say == nil {
+		o.Say = func(string) {}
+	}
+	return o
+}
+
+// path returns a path in the state folder.
+func (s *Stack) path(parts ...string) string {
+	return filepath.Join(append([]string{s.options.Dir}, parts...)...)
+}
+
+// onClose adds what Close does, before what was added earlier.
+func (s *Stack) onClose(do func()) { s.closers = append(s.closers, do) }
+
+func (s *Stack) start(ctx context.Context) error {
+	if err := s.takeFolder(); err != nil {
+		return err
+	}
+	ports, err := openPorts(s.options.Ports, s.path("ports.json"))
+	if err != nil {
+		return err
+	}
+	s.onClose(ports.close)
+	s.TLS = endpoints("https://", ports.s3.Addr().String(), ports.aws.Addr().String(), ports.runComfy.Addr().String())
+	s.Plain = endpoints("http://", ports.s3Plain.Addr().String(), ports.awsPlain.Addr().String(), ports.runComfyPlain.Addr().String())
+	if s.certs, err = certs.Ensure(s.path("certs"), time.Now()); err != nil {
+		return err
+	}
+	if s.client, err = s.newClient(); err != nil {
+		return err
+	}
+	program, err := s.build(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.openQueues(); err != nil {
+		return err
+	}
+	since, restarted, err := s.lastEvent()
+	if err != nil {
+		return err
+	}
+	s.caughtUp.Store(!restarted)
+	s.onClose(s.noEventSince)
+	if err := s.startGateway(ctx, program, ports); err != nil {
+		return err
+	}
+	if err := s.serve(ports); err != nil {
+		return err
+	}
+	if err := s.startFunctions(); err != nil {
+		return err
+	}
+	if err := s.states.Resume(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	s.onClose(s.states.Close)
+	if restarted {
+		if err := s.webhook.CatchUp(ctx, since); err != nil {
+			return err
+		}
+		s.caughtUp.Store(true)
+	}
+	s.consume(restarted)
+	return nil
+}
+
+// takeFolder makes the state folder and takes its lock.
+func (s *Stack) takeFolder() error {
+	dir, err := filepath.Abs(s.options.Dir)
+	if err != nil {
+		return err
+	}
+	s.options.Dir = dir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the state folder: %w", err)
+	}
+	held, err := lock.Try(s.path("lock"))
+	if errors.Is(err, lock.ErrHeld) {
+		return fmt.Errorf("another local stack uses the folder %s: end it, or choose another folder", dir)
+	}
+	if err != nil {
+		return err
+	}
+	s.onClose(func() { _ = held.Release() })
+	return nil
+}
+
+// build builds the programs and returns the S3 server's.
+func (s *Stack) build(ctx context.Context) (program string, err error) {
+	root, err := build.Root(".")
+	if err != nil {
+		return "", err
+	}
+	cache, err := build.CacheDir()
+	if err != nil {
+		return "", err
+	}
+	source := build.Source{Root: root, Cache: cache, Say: s.options.Say}
+	machine, err := readMachine(root, s.options.Wait)
+	if err != nil {
+		return "", err
+	}
+	s.states = &states.Server{
+		Machine: machine, ARN: MachineARN, Dir: s.path("executions"),
+		Invoke: s.invokeTask, OnStatus: s.onStatus,
+	}
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() (err error) {
+		program, err = source.Gateway(ctx)
+		return err
+	})
+	both.Go(func() error { return source.Functions(ctx, s.path("functions"), submit, poll, archive, cancel) })
+	return program, both.Wait()
+}
+
+func functionARN(name string) string {
+	return "arn:aws:lambda:" + Region + ":" + Account + ":function:" + name
+}
+
+func (s *Stack) openQueues() (err error) {
+	if s.drops, err = queue.Open(queue.Config{
+		Dir: s.path("queue"), Delay: s.options.Settle, Visibility: s.options.Visibility, MaxReceives: maxReceives, Now: time.Now,
+	}); err != nil {
+		return err
+	}
+	// Lambda keeps the events of asynchronous calls in a queue of its own.
+	s.cancels, err = queue.Open(queue.Config{
+		Dir: s.path("cancel-queue"), Visibility: s.options.Visibility, MaxReceives: maxCancels, Now: time.Now,
+	})
+	return err
+}
+
+func (s *Stack) startGateway(ctx context.Context, program string, ports *listeners) error {
+	s.webhook = events.NewWebhook(origin, Bucket, inbox, s.S3(), s.Forward)
+	hook, err := listen(0)
+	if err != nil {
+		return err
+	}
+	s.serveOn(&http.Server{Handler: s.webhook}, func(server *http.Server) error { return server.Serve(hook) })
+	log, err := s.openLog("versitygw")
+	if err != nil {
+		return err
+	}
+	s.gateway, err = gateway.Start(ctx, gateway.Config{
+		Program: program, Dir: s.path("s3"), Certs: s.certs, TLS: ports.s3, Plain: ports.s3Plain,
+		Access: AccessKey, Secret: SecretKey, Region: Region, Webhook: "http://" + hook.Addr().String(), Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose(func() {
+		if err := s.gateway.Close(); err != nil {
+			slog.Error("versitygw did not end well", "err", err)
+		}
+	})
+	go func() {
+		<-s.gateway.Done()
+		close(s.failed)
+	}()
+	return gateway.EnsureBucket(ctx, s.S3(), Bucket)
+}
+
+func (s *Stack) startFunctions() (err error) {
+	s.lambda, err = lambda.New(
+		lambda.Config{Account: Account, Region: Region, LogDir: s.path("logs"), Log: s.options.Log},
+		functions(s.path("functions"), s.Variables(false), s.options.Variables)...)
+	if err != nil {
+		return err
+	}
+	s.onClose(s.lambda.Close)
+	return nil
+}
+
+// openLog opens the log of a program until the stack is closed.
+func (s *Stack) openLog(name string) (*os.File, error) {
+	if err := os.MkdirAll(s.path("logs"), 0o700); err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(s.path("logs", name+".log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err == nil {
+		s.onClose(func() { _ = file.Close() })
+	}
+	return file, err
+}
+
+// consume starts the calls of submit and cancel, and the schedule.
+func (s *Stack) consume(restarted bool) {
+	s.calls.Go(func() {
+		s.drops.Consume(s.intake, queue.Consumer{
+			BatchSize: batchSize, Concurrency: submitConcurrency,
+			Deliver: queue.SQS(queueARN, Region, s.invoker(submit)),
+		})
+	})
+	s.calls.Go(func() {
+		s.cancels.Consume(s.intake, queue.Consumer{
+			BatchSize: 1, Concurrency: cancelConcurrency, Deliver: queue.Each(s.invoker(cancel)),
+		})
+	})
+	s.calls.Go(func() { s.schedule(restarted) })
+}
+
+// invoker returns a call of a function whose failure is an error.
+func (s *Stack) invoker(name string) queue.Invoke {
+	return func(ctx context.Context, payload []byte) ([]byte, error) {
+		result, failure, err := s.lambda.Invoke(ctx, name, payload)
+		if failure != nil {
+			return nil, failure
+		}
+		return result, err
+	}
+}
+
+// invokeTask is the state machine's call of a function.
+func (s *Stack) invokeTask(ctx context.Context, arn string, payload []byte) ([]byte, error) {
+	result, failure, err := s.lambda.Invoke(ctx, arn, payload)
+	if failure != nil {
+		return nil, &states.TaskError{Name: failure.Type, Cause: string(failure.Payload())}
+	}
+	return result, err
+}
+
+// Failed is closed when the S3 server has ended. Before Close that is a failure
+// after which Close is all that is left to do; Err says why.
+func (s *Stack) Failed() <-chan struct{} { return s.failed }
+
+// Err says, once Failed is closed, why.
+func (s *Stack) Err() error { return s.gateway.Err() }
+
+// Close ends every part and every child process. What is under way goes on when
+// a stack is started on the same folder.
+func (s *Stack) Close() {
+	s.closing.Do(func() {
+		s.stopIntake()
+		ended := make(chan struct{})
+		go func() {
+			s.calls.Wait()
+			close(ended)
+		}()
+		select {
+		case <-ended:
+		case <-time.After(callsGrace):
+		}
+		for i := range s.closers {
+			s.closers[len(s.closers)-1-i]()
+		}
+		<-ended // the functions are gone, and so their calls
+	})
+}
+
+// Forward hands an event of the bucket to whom EventBridge's rules would: a
+// drop or a deletion to submit's queue, a deletion to cancel as well.
+func (s *Stack) Forward(event events.Event) error {
+	err := s.keep(event)
+	if err != nil {
+		slog.Error("event lost", "detail_type", event.DetailType, "err", err)
+	}
+	return err
+}
+
+func (s *Stack) keep(event events.Event) error {
+	body, err := json.Marshal(event)
+	if err != nil {
+		return err
+	}
+	if err := s.drops.Send(string(body)); err != nil {
+		return err
+	}
+	if event.DetailType == events.ObjectDeleted {
+		if err := s.cancels.Send(string(body)); err != nil {
+			return err
+		}
+	}
+	return s.eventKept()
+}

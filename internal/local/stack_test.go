@@ -1,0 +1,232 @@
+package local_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local"
+)
+
+// stackDir makes the test binary a process that runs a stack in a folder, drops
+// a pair and waits to be killed.
+const stackDir = "STACK_TEST_DIR"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(stackDir); dir != "" {
+		s, err := local.Start(context.Background(), options(dir))
+		if err == nil {
+			err = errors.Join(put(s, "inbox/talk.mp4", clip), put(s, "inbox/talk.wav", voice))
+		}
+		fmt.Println("dropped:", err)
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+func options(dir string) local.Options {
+	return local.Options{
+		Dir: dir, Settle: 200 * time.Millisecond, Visibility: time.Second,
+		QueueTime: 500 * time.Millisecond, RunTime: 500 * time.Millisecond, Wait: time.Second,
+	}
+}
+
+func start(t *testing.T, o local.Options) *local.Stack {
+	t.Helper()
+	o.Log = t.Output()
+	s, err := local.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func put(s *local.Stack, key, file string) error {
+	body, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	_, err = s.S3().PutObject(context.Background(), &s3.PutObjectInput{
+		Bucket: aws.String(local.Bucket), Key: &key, Body: bytes.NewReader(body),
+	})
+	return err
+}
+
+func drop(t *testing.T, s *local.Stack, key, file string) {
+	t.Helper()
+	if err := put(s, key, file); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// await returns the first object below a prefix whose key ends in a suffix,
+// once there is one.
+func await(t *testing.T, s *local.Stack, prefix, suffix string) []byte {
+	t.Helper()
+	var body []byte
+	until(t, "an object "+prefix+"…"+suffix, func() bool {
+		list, err := s.S3().ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(local.Bucket), Prefix: &prefix})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, object := range list.Contents {
+			if strings.HasSuffix(*object.Key, suffix) {
+				body = get(t, s, *object.Key)
+				return true
+			}
+		}
+		return false
+	})
+	return body
+}
+
+func get(t *testing.T, s *local.Stack, key string) []byte {
+	t.Helper()
+	out, err := s.S3().GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = out.Body.Close() }()
+	body, err := io.ReadAll(out.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+const (
+	clip  = "sample/clip.mp4"
+	voice = "sample/voice.wav"
+)
+
+func TestDropBecomesOutput(t *testing.T) {
+	s := start(t, options(t.TempDir()))
+	drop(t, s, "inbox/ü 1/talk+1.mp4", clip)
+	drop(t, s, "inbox/ü 1/talk+1.wav", voice)
+	if output := await(t, s, "outbox/ü 1/talk+1/", "talk+1.mp4"); !bytes.Equal(output, read(t, clip)) {
+		t.Errorf("the output of %d bytes is not the video that was dropped", len(output))
+	}
+	if charges, leaks := s.Fake().Charges(), s.Fake().LeakedTokens(); charges != 1 || leaks != 0 {
+		t.Errorf("%d charges and %d leaked tokens, want 1 and 0", charges, leaks)
+	}
+	if dead := s.DeadLetters(); len(dead) > 0 {
+		t.Errorf("dead letters: %v", dead)
+	}
+}
+
+// TestKilled kills a stack while a job is under way, and starts it again.
+func TestKilled(t *testing.T) {
+	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
+		t.Skip("processes are found in /proc, which is not here")
+	}
+	dir := t.TempDir()
+	parent := exec.Command(os.Args[0])
+	parent.Env = append(os.Environ(), stackDir+"="+dir)
+	out, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent.Stderr = t.Output()
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "dropped: <nil>\n" {
+		t.Fatalf("the stack said %q (%v)", line, err)
+	}
+	if _, err := local.Start(t.Context(), options(dir)); err == nil || !strings.Contains(err.Error(), "another local stack uses the folder") {
+		t.Errorf("a second stack on the folder: %v", err)
+	}
+	awaitFile(t, filepath.Join(dir, "executions", "*.json"))
+	if err := parent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = parent.Wait()
+	awaitNoProcess(t, dir)
+
+	ports := read(t, filepath.Join(dir, "ports.json"))
+	s := start(t, options(dir))
+	if diff := cmp.Diff(string(ports), string(read(t, filepath.Join(dir, "ports.json")))); diff != "" {
+		t.Errorf("the ports changed (-before +after):\n%s", diff)
+	}
+	await(t, s, "outbox/talk/", "talk.mp4")
+	if charges := s.Fake().Charges(); charges != 1 {
+		t.Errorf("%d charges, want 1", charges)
+	}
+	s.Close()
+	awaitNoProcess(t, dir)
+}
+
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	o := options(t.TempDir())
+	o.Ports.S3 = l.Addr().(*net.TCPAddr).Port
+	_, err = local.Start(t.Context(), o)
+	var inUse *local.PortError
+	if !errors.As(err, &inUse) || inUse.Port != o.Ports.S3 {
+		t.Errorf("Start() = %v, want a PortError of %d", err, o.Ports.S3)
+	}
+}
+
+// awaitFile waits until there is a file that matches a pattern.
+func awaitFile(t *testing.T, pattern string) {
+	t.Helper()
+	until(t, "a file "+pattern, func() bool {
+		found, err := filepath.Glob(pattern)
+		return err == nil && len(found) > 0
+	})
+}
+
+// awaitNoProcess waits until no process has a folder in its command line.
+func awaitNoProcess(t *testing.T, dir string) {
+	t.Helper()
+	until(t, "the end of every process of "+dir, func() bool {
+		lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil || len(lines) == 0 {
+			t.Fatal("no processes found: ", err)
+		}
+		for _, path := range lines {
+			if line, err := os.ReadFile(path); err == nil && bytes.Contains(line, []byte(dir)) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if done() {
+			return
+		}
+	}
+	t.Fatalf("%s did not come", what)
+}

@@ -1,0 +1,354 @@
+package states_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+	"github.com/aws/smithy-go"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/lipdrop/lipdrop/internal/local/states"
+)
+
+const (
+	machineARN = "arn:aws:states:eu-central-1:000000000000:stateMachine:lipdrop"
+	prefix     = "arn:aws:states:eu-central-1:000000000000:execution:lipdrop:"
+)
+
+// endpoint is a Server behind HTTP, a client of it and the events that it sent.
+type endpoint struct {
+	*states.Server
+	client *sfn.Client
+	url    string
+	events chan map[string]any
+}
+
+// serve starts a server whose executions are in dir.
+func serve(t *testing.T, m *states.Machine, dir string, invoke states.Invoker) *endpoint {
+	t.Helper()
+	e := &endpoint{
+		Server: &states.Server{Machine: m, ARN: machineARN, Invoke: invoke, Dir: dir},
+		events: make(chan map[string]any, 1000),
+	}
+	e.OnStatus = func(text []byte) {
+		var event map[string]any
+		if err := json.Unmarshal(text, &event); err != nil {
+			t.Error(err)
+		}
+		e.events <- event
+	}
+	if err := e.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	server := httptest.NewServer(e.Server)
+	t.Cleanup(server.Close)
+	e.url = server.URL
+	e.client = sfn.New(sfn.Options{
+		BaseEndpoint: aws.String(server.URL),
+		Region:       "eu-central-1",
+		Credentials:  credentials.NewStaticCredentialsProvider("id", "secret", ""),
+		// The client closes the body of a request as soon as the answer begins, which
+		// over loopback can be so early that it loses the connection with it:
+		// https://github.com/aws/aws-sdk-go-v2/issues/1825
+		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
+			o.Retryables = []retry.IsErrorRetryable{retry.RetryableConnectionError{}}
+			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
+			o.MaxAttempts = 10
+		}),
+	})
+	return e
+}
+
+// status waits for the next event and returns its status.
+func (e *endpoint) status(t *testing.T) string {
+	t.Helper()
+	event := <-e.events
+	return event["detail"].(map[string]any)["status"].(string)
+}
+
+func (e *endpoint) start(t *testing.T, name, input string) {
+	t.Helper()
+	_, err := e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{
+		StateMachineArn: aws.String(machineARN), Name: aws.String(name), Input: aws.String(input),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (e *endpoint) describe(t *testing.T, name string) *sfn.DescribeExecutionOutput {
+	t.Helper()
+	out, err := e.client.DescribeExecution(t.Context(), &sfn.DescribeExecutionInput{ExecutionArn: aws.String(prefix + name)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// code is the error code that the API answered with.
+func code(err error) string {
+	if failure, ok := errors.AsType[smithy.APIError](err); ok {
+		return failure.ErrorCode()
+	}
+	return fmt.Sprint(err)
+}
+
+// gate is an Invoker whose calls wait until they are answered or cancelled.
+type gate struct {
+	begun chan []byte // the payload of each call
+	reply chan func() (string, error)
+	ended chan error // why a call was cancelled
+}
+
+func newGate() *gate {
+	return &gate{make(chan []byte, 100), make(chan func() (string, error)), make(chan error, 100)}
+}
+
+func (g *gate) invoke(ctx context.Context, _ string, payload []byte) ([]byte, error) {
+	g.begun <- payload
+	select {
+	case reply := <-g.reply:
+		text, err := reply()
+		return []byte(text), err
+	case <-ctx.Done():
+		g.ended <- ctx.Err()
+		return nil, ctx.Err()
+	}
+}
+
+func (g *gate) answer(text string, err error) {
+	g.reply <- func() (string, error) { return text, err }
+}
+
+func TestAnExecutionThroughTheAPI(t *testing.T) {
+	poll := polls(2)
+	e := serve(t, shipped(t), t.TempDir(), func(ctx context.Context, arn string, payload []byte) ([]byte, error) {
+		result, err := poll(ctx, arn, payload)
+		return []byte(strings.Replace(string(result), `"waitSeconds":5`, `"waitSeconds":0`, 1)), err
+	})
+	const input = `{"waitSeconds": 0, "name":"<talk>"}`
+	e.start(t, "talk", input)
+	if got := []string{e.status(t), e.status(t)}; got[0] != "RUNNING" || got[1] != "SUCCEEDED" {
+		t.Fatalf("statuses %v", got)
+	}
+
+	d := e.describe(t, "talk")
+	want := &sfn.DescribeExecutionOutput{
+		ExecutionArn:        aws.String(prefix + "talk"),
+		StateMachineArn:     aws.String(machineARN),
+		Name:                aws.String("talk"),
+		Status:              types.ExecutionStatusSucceeded,
+		Input:               aws.String(input),
+		InputDetails:        &types.CloudWatchEventsExecutionDataDetails{Included: true},
+		Output:              aws.String(`{"outputs":["talk.mp4"]}`),
+		OutputDetails:       &types.CloudWatchEventsExecutionDataDetails{Included: true},
+		RedriveCount:        aws.Int32(0),
+		RedriveStatus:       types.ExecutionRedriveStatusNotRedrivable,
+		RedriveStatusReason: aws.String("Execution is SUCCEEDED and cannot be redriven"),
+	}
+	if diff := cmp.Diff(want, d, cmpopts.IgnoreUnexported(sfn.DescribeExecutionOutput{}, types.CloudWatchEventsExecutionDataDetails{}),
+		cmpopts.IgnoreFields(sfn.DescribeExecutionOutput{}, "StartDate", "StopDate", "ResultMetadata")); diff != "" {
+		t.Errorf("description (-want +got):\n%s", diff)
+	}
+	if d.StopDate.Before(*d.StartDate) || time.Since(*d.StartDate) > time.Hour {
+		t.Errorf("from %v to %v", d.StartDate, d.StopDate)
+	}
+	if diff := cmp.Diff(strings.Fields("Wait Poll Ended? Wait Poll Ended? Archive"), e.Path("talk")); diff != "" {
+		t.Errorf("path (-want +got):\n%s", diff)
+	}
+
+	history, err := e.client.GetExecutionHistory(t.Context(), &sfn.GetExecutionHistoryInput{ExecutionArn: aws.String(prefix + "talk")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var scheduled *types.TaskScheduledEventDetails
+	for _, event := range history.Events {
+		if event.TaskScheduledEventDetails != nil {
+			scheduled = event.TaskScheduledEventDetails
+		}
+	}
+	if scheduled == nil || !strings.Contains(aws.ToString(scheduled.Parameters), archiveARN) || aws.ToInt64(scheduled.TimeoutInSeconds) != 930 {
+		t.Errorf("the last task: %+v", scheduled)
+	}
+	last := history.Events[len(history.Events)-1]
+	if last.Type != types.HistoryEventTypeExecutionSucceeded || aws.ToString(last.ExecutionSucceededEventDetails.Output) != `{"outputs":["talk.mp4"]}` ||
+		time.Since(*last.Timestamp) > time.Hour {
+		t.Errorf("the last event: %+v", last)
+	}
+}
+
+func TestStartingTwice(t *testing.T) {
+	g := newGate()
+	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), g.invoke)
+	start := func(input string) (*sfn.StartExecutionOutput, error) {
+		return e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{
+			StateMachineArn: aws.String(machineARN), Name: aws.String("a"), Input: aws.String(input),
+		})
+	}
+	first, err := start(`{"a":1}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-g.begun
+	again, err := start(`{"a":1}`)
+	if err != nil || *again.ExecutionArn != prefix+"a" || !again.StartDate.Equal(*first.StartDate) {
+		t.Errorf("the same again: %+v, %v", again, err)
+	}
+	if _, err := start(`{"a":2}`); code(err) != "ExecutionAlreadyExists" {
+		t.Errorf("another input: %v", err)
+	}
+	g.answer("1", nil)
+	if got := []string{e.status(t), e.status(t)}; got[1] != "SUCCEEDED" {
+		t.Fatalf("statuses %v", got)
+	}
+	if _, err := start(`{"a":1}`); code(err) != "ExecutionAlreadyExists" {
+		t.Errorf("after its end: %v", err)
+	}
+	if len(g.begun) != 0 {
+		t.Errorf("%d more calls", len(g.begun))
+	}
+}
+
+func TestAHundredStartsOfOneNameStartOnce(t *testing.T) {
+	g := newGate()
+	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), g.invoke)
+	var all sync.WaitGroup
+	for range 100 {
+		all.Go(func() { e.start(t, "a", "{}") })
+	}
+	all.Wait()
+	<-g.begun
+	g.answer("1", nil)
+	if got := []string{e.status(t), e.status(t)}; got[0] != "RUNNING" || got[1] != "SUCCEEDED" {
+		t.Errorf("statuses %v", got)
+	}
+	if len(g.begun) != 0 || len(e.events) != 0 {
+		t.Errorf("%d more calls, %d more events", len(g.begun), len(e.events))
+	}
+}
+
+func TestWhatStartExecutionRefuses(t *testing.T) {
+	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), fails())
+	long := strings.Repeat("ü", 80)
+	full := `"` + strings.Repeat("x", 256<<10-2) + `"`
+	for _, row := range []struct{ name, machine, execution, input, want string }{
+		{"nothing, for 80 characters of any script", machineARN, long, full, "<nil>"},
+		{"81 characters", machineARN, long + "a", "{}", "InvalidName"},
+		{"a space", machineARN, "a b", "{}", "InvalidName"},
+		{"a line break", machineARN, "a\nb", "{}", "InvalidName"},
+		{"a control character", machineARN, "a\u0081b", "{}", "InvalidName"},
+		{"U+FFFE", machineARN, "a\ufffeb", "{}", "InvalidName"},
+		{"no JSON", machineARN, "a", "{", "InvalidExecutionInput"},
+		{"empty input", machineARN, "a", "", "InvalidExecutionInput"},
+		{"a byte above 256 KiB", machineARN, "a", full + " ", "ValidationException"},
+		{"another machine", machineARN + "2", "a", "{}", "StateMachineDoesNotExist"},
+		{"no ARN of a machine", prefix + "a", "a", "{}", "InvalidArn"},
+		{"no ARN", "lipdrop", "a", "{}", "InvalidArn"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			_, err := e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{
+				StateMachineArn: aws.String(row.machine), Name: aws.String(row.execution), Input: aws.String(row.input),
+			})
+			if code(err) != row.want {
+				t.Errorf("got %v, want %s", err, row.want)
+			}
+		})
+	}
+	for _, sign := range strings.Split("<>{}[]?*\"#%\\^|~`$&,;:/", "") {
+		_, err := e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{
+			StateMachineArn: aws.String(machineARN), Name: aws.String("a" + sign), Input: aws.String("{}"),
+		})
+		if code(err) != "InvalidName" {
+			t.Errorf("%s in a name: %v", sign, err)
+		}
+	}
+}
+
+func TestAnExecutionWithoutNameAndInput(t *testing.T) {
+	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), fails())
+	out, err := e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{StateMachineArn: aws.String(machineARN)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.TrimPrefix(*out.ExecutionArn, prefix)
+	if len(name) != 36 || aws.ToString(e.describe(t, name).Input) != "{}" {
+		t.Errorf("name %s, input %s", name, aws.ToString(e.describe(t, name).Input))
+	}
+}
+
+func TestExecutionsThatAreNotThere(t *testing.T) {
+	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), fails())
+	for arn, want := range map[string]string{
+		prefix + "none": "ExecutionDoesNotExist",
+		strings.Replace(prefix, "lipdrop", "other", 1) + "a": "ExecutionDoesNotExist",
+		machineARN:           "InvalidArn",
+		"arn:aws:s3:::lip":   "InvalidArn",
+		prefix + "none:more": "InvalidArn",
+	} {
+		arn := aws.String(arn)
+		_, describe := e.client.DescribeExecution(t.Context(), &sfn.DescribeExecutionInput{ExecutionArn: arn})
+		_, stop := e.client.StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: arn})
+		_, redrive := e.client.RedriveExecution(t.Context(), &sfn.RedriveExecutionInput{ExecutionArn: arn})
+		_, history := e.client.GetExecutionHistory(t.Context(), &sfn.GetExecutionHistoryInput{ExecutionArn: arn})
+		for operation, err := range map[string]error{"describe": describe, "stop": stop, "redrive": redrive, "history": history} {
+			if code(err) != want {
+				t.Errorf("%s %s: got %v, want %s", operation, *arn, err, want)
+			}
+		}
+	}
+	if path := e.Path("none"); path != nil {
+		t.Errorf("path %v", path)
+	}
+}
+
+func TestRequestsThatAreNone(t *testing.T) {
+	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), fails())
+	for _, row := range []struct {
+		name, method, target, body string
+		status                     int
+		want                       string
+	}{
+		{"another operation", "POST", "AWSStepFunctions.DeleteStateMachine", "{}", 400, "UnknownOperationException"},
+		{"another service", "POST", "AmazonSQS.SendMessage", "{}", 400, "UnknownOperationException"},
+		{"no operation", "GET", "", "", 400, "UnknownOperationException"},
+		{"no JSON", "POST", "AWSStepFunctions.DescribeExecution", "<>", 400, "SerializationException"},
+		{"too much", "POST", "AWSStepFunctions.StartExecution", `{"input":"` + strings.Repeat("x", 3<<20) + `"}`, 400, "SerializationException"},
+		{"an unknown member", "POST", "AWSStepFunctions.DescribeExecution", `{"includedData":"METADATA_ONLY"}`, 400, "ValidationException"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			request, err := http.NewRequestWithContext(t.Context(), row.method, e.url, strings.NewReader(row.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("X-Amz-Target", row.target)
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = response.Body.Close() }()
+			body, err := io.ReadAll(response.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if response.StatusCode != row.status || !strings.Contains(string(body), `"__type":"`+row.want+`"`) {
+				t.Errorf("%d %s", response.StatusCode, body)
+			}
+		})
+	}
+}

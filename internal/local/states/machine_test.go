@@ -1,0 +1,370 @@
+package states_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local/states"
+)
+
+const (
+	pollARN    = "arn:aws:lambda:eu-central-1:000000000000:function:poll"
+	archiveARN = "arn:aws:lambda:eu-central-1:000000000000:function:archive"
+)
+
+var (
+	functions = map[string]string{"PollFunctionArn": pollARN, "ArchiveFunctionArn": archiveARN}
+	began     = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+)
+
+// shipped is the state machine that the project deploys.
+func shipped(t *testing.T) *states.Machine {
+	t.Helper()
+	text, err := os.ReadFile("../../../statemachine.asl.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parse(t, string(text))
+}
+
+func parse(t *testing.T, definition string) *states.Machine {
+	t.Helper()
+	m, err := states.Parse([]byte(definition), functions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// oneTask is the definition of a machine with the single state T, a Task that
+// has more fields, or other ones.
+func oneTask(t *testing.T, fields string) string {
+	t.Helper()
+	var task, more map[string]any
+	for text, into := range map[string]*map[string]any{
+		`{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","TimeoutSeconds":60,
+			"Arguments":{"FunctionName":"${PollFunctionArn}","Payload":"{% $states.input %}"},
+			"Output":"{% $states.result.Payload %}","End":true}`: &task,
+		"{" + fields + "}": &more,
+	} {
+		if err := json.Unmarshal([]byte(text), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	maps.Copy(task, more)
+	text, err := json.Marshal(map[string]any{
+		"QueryLanguage": "JSONata", "StartAt": "T", "TimeoutSeconds": 1000, "States": map[string]any{"T": task},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// clock is a virtual clock.
+type clock struct{ time time.Time }
+
+func (c *clock) now() time.Time { return c.time }
+
+// finish steps through x in virtual time, and returns when it waited until,
+// as seconds since the start.
+func finish(t *testing.T, m *states.Machine, x *states.Execution, c *clock, invoke states.Invoker) []float64 {
+	t.Helper()
+	var wakes []float64
+	for {
+		wake, done := m.Step(t.Context(), x, c.now, invoke)
+		if done {
+			return wakes
+		}
+		if !wake.After(c.time) {
+			t.Fatalf("told at %v to wake at %v", c.time, wake)
+		}
+		wakes = append(wakes, wake.Sub(began).Seconds())
+		c.time = wake
+	}
+}
+
+// polls answers that the job has ended at the given turn.
+func polls(endsAt int) states.Invoker {
+	turn := 0
+	return func(_ context.Context, arn string, payload []byte) ([]byte, error) {
+		if arn == archiveARN {
+			return []byte(`{"outputs":["talk.mp4"]}`), nil
+		}
+		var job map[string]any
+		if err := json.Unmarshal(payload, &job); err != nil {
+			return nil, err
+		}
+		turn++
+		job["ended"] = turn == endsAt
+		job["waitSeconds"] = 5 * turn
+		return json.Marshal(job)
+	}
+}
+
+// fails answers with the given errors, one a call, and then with true.
+func fails(failures ...error) states.Invoker {
+	return func(context.Context, string, []byte) ([]byte, error) {
+		if len(failures) == 0 {
+			return []byte("true"), nil
+		}
+		err := failures[0]
+		failures = failures[1:]
+		return nil, err
+	}
+}
+
+func named(name string) error {
+	return &states.TaskError{Name: name, Cause: `{"errorType":"` + name + `"}`}
+}
+
+func typesOf(events []states.Event) []string {
+	var all []string
+	for _, event := range events {
+		all = append(all, event.Type)
+	}
+	return all
+}
+
+func TestTheShippedMachineLoopsUntilTheJobHasEnded(t *testing.T) {
+	m := shipped(t)
+	x := m.Start(`{"waitSeconds":3,"name":"ads/<talk>"}`, began)
+	wakes := finish(t, m, x, &clock{began}, polls(2))
+
+	want := strings.Fields("Wait Poll Ended? Wait Poll Ended? Archive")
+	if diff := cmp.Diff(want, states.Path(x.Events)); diff != "" {
+		t.Errorf("path (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]float64{3, 8}, wakes); diff != "" {
+		t.Errorf("waits (-want +got):\n%s", diff)
+	}
+	if x.Status != states.Succeeded || x.Output != `{"outputs":["talk.mp4"]}` {
+		t.Errorf("ended as %s with %s", x.Status, x.Output)
+	}
+}
+
+func TestADayOfTurnsInVirtualTime(t *testing.T) {
+	m := parse(t, loop)
+	x := m.Start(`{"waitSeconds":60}`, began)
+	c := &clock{began}
+	turns := 0
+	finish(t, m, x, c, func(context.Context, string, []byte) ([]byte, error) {
+		turns++
+		return fmt.Appendf(nil, `{"waitSeconds":60,"ended":%t}`, turns == 1440), nil
+	})
+	if x.Status != states.Succeeded || c.time.Sub(began) != 24*time.Hour {
+		t.Errorf("ended as %s (%s) after %v", x.Status, x.Cause, c.time.Sub(began))
+	}
+}
+
+// loop is the shape of the shipped machine without its Archive and its Retry.
+const loop = `{"QueryLanguage":"JSONata","StartAt":"Wait","TimeoutSeconds":432000,"States":{
+	"Wait":{"Type":"Wait","Seconds":"{% $states.input.waitSeconds %}","Next":"Poll"},
+	"Poll":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","TimeoutSeconds":90,
+		"Arguments":{"FunctionName":"${PollFunctionArn}","Payload":"{% $states.input %}"},
+		"Output":"{% $states.result.Payload %}","Next":"Ended?"},
+	"Ended?":{"Type":"Choice","Choices":[{"Condition":"{% $states.input.ended %}","Next":"Rest"}],"Default":"Wait"},
+	"Rest":{"Type":"Wait","Seconds":0,"End":true}}}`
+
+func TestTheHistoryHasWhatStepFunctionsTells(t *testing.T) {
+	m := parse(t, loop)
+	x := m.Start(`{ "waitSeconds": 1 }`, began)
+	finish(t, m, x, &clock{began}, func(context.Context, string, []byte) ([]byte, error) {
+		return []byte(`{"ended":true}`), nil
+	})
+
+	at := func(seconds int) states.Instant {
+		return states.Instant{Time: began.Add(time.Duration(seconds) * time.Second)}
+	}
+	in := func(name, text string) *states.DataDetails {
+		return &states.DataDetails{Name: name, Input: text, InputDetails: &states.Truncation{}}
+	}
+	out := func(name, text string) *states.DataDetails {
+		return &states.DataDetails{Name: name, Output: text, OutputDetails: &states.Truncation{}}
+	}
+	task := states.TaskDetails{ResourceType: "lambda", Resource: "invoke"}
+	succeeded := task
+	succeeded.Output = `{"ExecutedVersion":"$LATEST","Payload":{"ended":true},"StatusCode":200}`
+	succeeded.OutputDetails = &states.Truncation{}
+	const first, last = `{ "waitSeconds": 1 }`, `{"ended":true}`
+	want := []states.Event{
+		{ID: 1, PreviousID: 0, Timestamp: at(0), Type: "ExecutionStarted", Started: in("", first)},
+		{ID: 2, PreviousID: 0, Timestamp: at(0), Type: "WaitStateEntered", StateEntered: in("Wait", first)},
+		{ID: 3, PreviousID: 2, Timestamp: at(1), Type: "WaitStateExited", StateExited: out("Wait", first)},
+		{ID: 4, PreviousID: 3, Timestamp: at(1), Type: "TaskStateEntered", StateEntered: in("Poll", first)},
+		{ID: 5, PreviousID: 4, Timestamp: at(1), Type: "TaskScheduled", TaskScheduled: &states.ScheduledDetails{
+			ResourceType: "lambda", Resource: "invoke", Region: "eu-central-1", TimeoutInSeconds: 90,
+			Parameters: `{"FunctionName":"` + pollARN + `","Payload":` + first + `}`,
+		}},
+		{ID: 6, PreviousID: 5, Timestamp: at(1), Type: "TaskStarted", TaskStarted: &task},
+		{ID: 7, PreviousID: 6, Timestamp: at(1), Type: "TaskSucceeded", TaskSucceeded: &succeeded},
+		{ID: 8, PreviousID: 7, Timestamp: at(1), Type: "TaskStateExited", StateExited: out("Poll", last)},
+		{ID: 9, PreviousID: 8, Timestamp: at(1), Type: "ChoiceStateEntered", StateEntered: in("Ended?", last)},
+		{ID: 10, PreviousID: 9, Timestamp: at(1), Type: "ChoiceStateExited", StateExited: out("Ended?", last)},
+		{ID: 11, PreviousID: 10, Timestamp: at(1), Type: "WaitStateEntered", StateEntered: in("Rest", last)},
+		{ID: 12, PreviousID: 11, Timestamp: at(1), Type: "WaitStateExited", StateExited: out("Rest", last)},
+		{ID: 13, PreviousID: 12, Timestamp: at(1), Type: "ExecutionSucceeded", Succeeded: out("", last)},
+	}
+	if diff := cmp.Diff(want, x.Events); diff != "" {
+		t.Errorf("history (-want +got):\n%s", diff)
+	}
+}
+
+// A serialised execution goes on as the one that was not.
+func TestAnExecutionSurvivesJSONBetweenAnyTwoSteps(t *testing.T) {
+	m := shipped(t)
+	m.Random = func() float64 { return 0.5 }
+	whole := m.Start(`{"waitSeconds":3}`, began)
+	finish(t, m, whole, &clock{began}, polls(3))
+
+	x := m.Start(`{"waitSeconds":3}`, began)
+	invoke, c := polls(3), &clock{began}
+	for x.Status == states.Running {
+		text, err := json.Marshal(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x = new(states.Execution)
+		if err := json.Unmarshal(text, x); err != nil {
+			t.Fatal(err)
+		}
+		call, wake := m.Advance(x, c.time)
+		if call != nil {
+			result, err := invoke(t.Context(), call.FunctionARN, call.Payload)
+			m.Deliver(x, c.time, result, err)
+		} else if !wake.IsZero() {
+			c.time = wake
+		}
+	}
+	if diff := cmp.Diff(whole, x); diff != "" {
+		t.Errorf("(-whole +in pieces):\n%s", diff)
+	}
+}
+
+func TestHowAnExecutionEnds(t *testing.T) {
+	large := `"` + strings.Repeat("x", 256<<10) + `"`
+	for _, row := range []struct {
+		name   string
+		fields string // more fields of the Task
+		input  string // default {}
+		invoke states.Invoker
+		takes  time.Duration // that each call takes
+		status states.Status
+		error  string
+		cause  string
+		events string        // the last events
+		after  time.Duration // when it ended, if not after one call
+	}{
+		{
+			name:   "an error of the function has its payload as cause",
+			invoke: fails(&states.TaskError{Name: "NoOutput", Cause: `{"errorType":"NoOutput","errorMessage":"none"}`}),
+			status: states.Failed, error: "NoOutput", cause: `{"errorType":"NoOutput","errorMessage":"none"}`,
+			events: "TaskStarted TaskFailed ExecutionFailed",
+		},
+		{
+			name:   "any other error is the client's",
+			invoke: fails(errors.New("no route")),
+			status: states.Failed, error: "Lambda.SdkClientException", cause: "no route",
+			events: "TaskFailed ExecutionFailed",
+		},
+		{
+			name:   "a function that takes as long as the task may times out",
+			invoke: fails(), takes: 60 * time.Second,
+			status: states.Failed, error: "States.Timeout",
+			events: "TaskStarted TaskTimedOut ExecutionFailed",
+		},
+		{
+			name:   "a function that takes a second less does not",
+			invoke: fails(), takes: 59 * time.Second,
+			status: states.Succeeded, events: "TaskSucceeded TaskStateExited ExecutionSucceeded",
+		},
+		{
+			name:   "the machine's timeout comes first",
+			invoke: fails(), takes: 1000 * time.Second,
+			status: states.TimedOut, events: "TaskStarted ExecutionTimedOut",
+		},
+		{
+			name:   "the machine's timeout ends the delay before a retry",
+			fields: `"Retry":[{"ErrorEquals":["States.ALL"],"IntervalSeconds":2000}]`,
+			invoke: fails(named("A")),
+			status: states.TimedOut, events: "TaskFailed ExecutionTimedOut", after: 1000 * time.Second,
+		},
+		{
+			name:   "a result that is not JSON",
+			invoke: func(context.Context, string, []byte) ([]byte, error) { return []byte("<html>"), nil },
+			status: states.Failed, error: "Lambda.Unknown", cause: "The function returned what is not JSON.",
+			events: "TaskFailed ExecutionFailed",
+		},
+		{
+			name:   "a result above 256 KiB, which no retry mends",
+			fields: `"Retry":[{"ErrorEquals":["States.ALL"]}]`,
+			invoke: func(context.Context, string, []byte) ([]byte, error) { return []byte(large), nil },
+			status: states.Failed, error: "States.DataLimitExceeded",
+			cause:  "The state/task 'lambda' returned a result with a size exceeding the maximum number of bytes service limit.",
+			events: "TaskStateEntered TaskScheduled TaskStarted TaskFailed ExecutionFailed",
+		},
+		{
+			name:   "an output above 256 KiB of a result below it",
+			fields: `"Output":{"a":"{% $states.result.Payload %}","b":"{% $states.result.Payload %}"}`,
+			invoke: func(context.Context, string, []byte) ([]byte, error) { return []byte(large[:200<<10] + `"`), nil },
+			status: states.Failed, error: "States.DataLimitExceeded",
+			cause:  "The state/task 'T' returned a result with a size exceeding the maximum number of bytes service limit.",
+			events: "TaskSucceeded ExecutionFailed",
+		},
+		{
+			name:   "an output that is not there",
+			fields: `"Output":"{% $states.result.Payload.a.b %}"`,
+			invoke: func(context.Context, string, []byte) ([]byte, error) { return []byte(`{"a":7}`), nil },
+			status: states.Failed, error: "States.QueryEvaluationError",
+			cause:  "An error occurred while executing the state 'T': the field 'Output': the JSONata expression '$states.result.Payload.a.b' returned nothing (undefined).",
+			events: "TaskSucceeded EvaluationFailed ExecutionFailed",
+		},
+		{
+			name:   "a payload that is not there fails before the function is called",
+			fields: `"Arguments":{"FunctionName":"f","Payload":"{% $states.input.a %}"}`,
+			status: states.Failed, error: "States.QueryEvaluationError",
+			cause:  "An error occurred while executing the state 'T': the field 'Payload': the JSONata expression '$states.input.a' returned nothing (undefined).",
+			events: "TaskStateEntered EvaluationFailed ExecutionFailed",
+		},
+		{
+			name:   "a path through an array",
+			fields: `"Arguments":{"FunctionName":"f","Payload":"{% $states.input.a.b %}"}`,
+			input:  `{"a":[{"b":1}]}`,
+			status: states.Failed, error: "States.QueryEvaluationError",
+			cause:  "An error occurred while executing the state 'T': the field 'Payload': the JSONata expression '$states.input.a.b' leads through an array at 'b'; only objects are known.",
+			events: "TaskStateEntered EvaluationFailed ExecutionFailed",
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := parse(t, oneTask(t, row.fields))
+			c := &clock{began}
+			if row.input == "" {
+				row.input = "{}"
+			}
+			x := m.Start(row.input, c.time)
+			finish(t, m, x, c, func(ctx context.Context, arn string, payload []byte) ([]byte, error) {
+				c.time = c.time.Add(row.takes)
+				return row.invoke(ctx, arn, payload)
+			})
+			got := []string{string(x.Status), x.Error, x.Cause}
+			if diff := cmp.Diff([]string{string(row.status), row.error, row.cause}, got); diff != "" {
+				t.Errorf("status, error, cause (-want +got):\n%s", diff)
+			}
+			if all := strings.Join(typesOf(x.Events), " "); !strings.HasSuffix(all, row.events) {
+				t.Errorf("the history %s does not end with %s", all, row.events)
+			}
+			if after := x.StoppedAt.Sub(began); after != max(row.takes, row.after) {
+				t.Errorf("stopped after %v", after)
+			}
+		})
+	}
+}

@@ -1,0 +1,350 @@
+package states_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local/states"
+)
+
+func TestRetries(t *testing.T) {
+	a, b := named("A"), named("B")
+	timeout := named("States.Timeout")
+	for _, row := range []struct {
+		name   string
+		retry  string
+		random float64
+		fails  []error
+		wakes  []float64 // seconds since the start at which a retry was made
+		status states.Status
+	}{
+		{
+			name:  "doubles an interval of a second, three times, by default",
+			retry: `{"ErrorEquals":["A"]}`,
+			fails: []error{a, a, a}, wakes: []float64{1, 3, 7}, status: states.Succeeded,
+		},
+		{
+			name:  "gives up after the last attempt",
+			retry: `{"ErrorEquals":["A"]}`,
+			fails: []error{a, a, a, a}, wakes: []float64{1, 3, 7}, status: states.Failed,
+		},
+		{
+			name:  "takes the interval, the rate and the attempts that are given",
+			retry: `{"ErrorEquals":["A"],"IntervalSeconds":4,"BackoffRate":1.5,"MaxAttempts":2}`,
+			fails: []error{a, a, a}, wakes: []float64{4, 10}, status: states.Failed,
+		},
+		{
+			name:  "no attempts are no retry",
+			retry: `{"ErrorEquals":["A"],"MaxAttempts":0}`,
+			fails: []error{a}, status: states.Failed,
+		},
+		{
+			name:  "waits no longer than the greatest delay",
+			retry: `{"ErrorEquals":["A"],"IntervalSeconds":2,"MaxDelaySeconds":5,"MaxAttempts":60}`,
+			fails: []error{a, a, a, a}, wakes: []float64{2, 6, 11, 16}, status: states.Succeeded,
+		},
+		{
+			name:  "full jitter takes a part of the delay",
+			retry: `{"ErrorEquals":["A"],"IntervalSeconds":2,"MaxDelaySeconds":5,"JitterStrategy":"FULL"}`,
+			fails: []error{a, a, a}, random: 0.25, wakes: []float64{0.5, 1.5, 2.75}, status: states.Succeeded,
+		},
+		{
+			name:  "full jitter can be almost nothing",
+			retry: `{"ErrorEquals":["A"],"JitterStrategy":"FULL"}`,
+			fails: []error{a}, random: 0.001, wakes: []float64{0.001}, status: states.Succeeded,
+		},
+		{
+			name:  "no jitter is none",
+			retry: `{"ErrorEquals":["A"],"JitterStrategy":"NONE"}`,
+			fails: []error{a}, random: 0.25, wakes: []float64{1}, status: states.Succeeded,
+		},
+		{
+			name:  "each retrier counts its own",
+			retry: `{"ErrorEquals":["A"],"MaxAttempts":1},{"ErrorEquals":["B"],"MaxAttempts":1,"IntervalSeconds":10}`,
+			fails: []error{a, b, a}, wakes: []float64{1, 11}, status: states.Failed,
+		},
+		{
+			name:  "the first retrier that matches is used, and no other when it is at its end",
+			retry: `{"ErrorEquals":["A"],"MaxAttempts":1},{"ErrorEquals":["States.ALL"]}`,
+			fails: []error{a, a}, wakes: []float64{1}, status: states.Failed,
+		},
+		{
+			name:  "an error that none names is not retried",
+			retry: `{"ErrorEquals":["A"]}`,
+			fails: []error{b}, status: states.Failed,
+		},
+		{
+			name:  "all errors",
+			retry: `{"ErrorEquals":["States.ALL"]}`,
+			fails: []error{a, timeout, errors.New("reset")}, wakes: []float64{1, 3, 7}, status: states.Succeeded,
+		},
+		{
+			name:  "a failed task is any error",
+			retry: `{"ErrorEquals":["States.TaskFailed"]}`,
+			fails: []error{a, b}, wakes: []float64{1, 3}, status: states.Succeeded,
+		},
+		{
+			name:  "but a timeout",
+			retry: `{"ErrorEquals":["States.TaskFailed"]}`,
+			fails: []error{timeout}, status: states.Failed,
+		},
+		{
+			name:  "a timeout by its name",
+			retry: `{"ErrorEquals":["A","States.Timeout"]}`,
+			fails: []error{timeout}, wakes: []float64{1}, status: states.Succeeded,
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := parse(t, oneTask(t, `"Retry":[`+row.retry+`]`))
+			m.Random = func() float64 { return row.random }
+			x := m.Start("{}", began)
+			wakes := finish(t, m, x, &clock{began}, fails(row.fails...))
+			if diff := cmp.Diff(row.wakes, wakes); diff != "" {
+				t.Errorf("retries (-want +got):\n%s", diff)
+			}
+			if x.Status != row.status {
+				t.Errorf("ended as %s, want %s", x.Status, row.status)
+			}
+		})
+	}
+}
+
+func TestTheCountsOfRetriesBeginAnewInEachState(t *testing.T) {
+	task := `{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","TimeoutSeconds":60,
+		"Arguments":{"FunctionName":"f","Payload":1},"Retry":[{"ErrorEquals":["A"],"MaxAttempts":1}],`
+	m := parse(t, `{"QueryLanguage":"JSONata","StartAt":"T1","TimeoutSeconds":1000,"States":{
+		"T1":`+task+`"Next":"T2"},"T2":`+task+`"End":true}}}`)
+	x := m.Start("{}", began)
+	call := 0
+	finish(t, m, x, &clock{began}, func(context.Context, string, []byte) ([]byte, error) {
+		call++
+		if call%2 == 1 {
+			return nil, named("A")
+		}
+		return []byte("1"), nil
+	})
+	if x.Status != states.Succeeded || call != 4 {
+		t.Errorf("ended as %s after %d calls", x.Status, call)
+	}
+}
+
+func TestARedriveGoesOnFromTheStateThatDidNotSucceed(t *testing.T) {
+	m := shipped(t)
+	m.Random = func() float64 { return 1 }
+	c := &clock{began}
+	x := m.Start(`{"waitSeconds":3}`, c.time)
+	archives := 0
+	poll := polls(1)
+	invoke := func(ctx context.Context, arn string, payload []byte) ([]byte, error) {
+		if arn == pollARN {
+			return poll(ctx, arn, payload)
+		}
+		if archives++; archives == 63 {
+			return []byte(`"kept"`), nil
+		}
+		if archives == 62 {
+			return nil, named("OutputRefused")
+		}
+		return nil, named("OutputUnavailable")
+	}
+	finish(t, m, x, c, invoke)
+	if x.Status != states.Failed || x.Error != "OutputUnavailable" || archives != 61 {
+		t.Fatalf("ended as %s %s after %d archives", x.Status, x.Error, archives)
+	}
+	stopped, input := x.StoppedAt, x.StateInput
+
+	for redrive, want := range []states.Status{states.Failed, states.Succeeded} {
+		// The machine's own time is over by then, and must begin anew.
+		c.time = x.StoppedAt.Add(6 * 24 * time.Hour)
+		if err := m.Redrive(x, c.time); err != nil {
+			t.Fatal(err)
+		}
+		if x.Status != states.Running || x.Error != "" || x.Cause != "" || !x.StoppedAt.IsZero() {
+			t.Errorf("redriven: %s, error %q, cause %q, stopped %v", x.Status, x.Error, x.Cause, x.StoppedAt)
+		}
+		if x.StateInput != input || x.RedriveCount != redrive+1 || !x.RedrivenAt.Equal(c.time) {
+			t.Errorf("redrive %d at %v with %s", x.RedriveCount, x.RedrivenAt, x.StateInput)
+		}
+		finish(t, m, x, c, invoke)
+		if x.Status != want {
+			t.Fatalf("after redrive %d: %s %s %s", redrive+1, x.Status, x.Error, x.Cause)
+		}
+	}
+	if x.Output != `"kept"` || archives != 63 || !x.StoppedAt.After(stopped) {
+		t.Errorf("output %s after %d archives", x.Output, archives)
+	}
+	if diff := cmp.Diff(strings.Fields("Wait Poll Ended? Archive"), states.Path(x.Events)); diff != "" {
+		t.Errorf("path (-want +got):\n%s", diff)
+	}
+	all := strings.Join(typesOf(x.Events), " ")
+	if want := "TaskFailed ExecutionFailed ExecutionRedriven TaskScheduled TaskStarted TaskFailed ExecutionFailed " +
+		"ExecutionRedriven TaskScheduled TaskStarted TaskSucceeded TaskStateExited ExecutionSucceeded"; !strings.HasSuffix(all, want) {
+		t.Errorf("history ends %s", all[len(all)-len(want):])
+	}
+}
+
+func TestARedriveGivesBackAllRetries(t *testing.T) {
+	m := parse(t, oneTask(t, `"Retry":[{"ErrorEquals":["A"],"MaxAttempts":1}]`))
+	c := &clock{began}
+	x := m.Start("{}", c.time)
+	a := named("A")
+	invoke := fails(a, a, a)
+	finish(t, m, x, c, invoke)
+	if x.Status != states.Failed {
+		t.Fatalf("ended as %s", x.Status)
+	}
+	if err := m.Redrive(x, c.time); err != nil {
+		t.Fatal(err)
+	}
+	finish(t, m, x, c, invoke)
+	if x.Status != states.Succeeded {
+		t.Errorf("ended as %s: a retry was not given back", x.Status)
+	}
+}
+
+func TestARedrivenWaitWaitsAnew(t *testing.T) {
+	m := parse(t, loop)
+	x := m.Start(`{"waitSeconds":60}`, began)
+	if _, wake := m.Advance(x, began); !wake.Equal(began.Add(time.Minute)) {
+		t.Fatalf("waits until %v", wake)
+	}
+	x.Abort(began.Add(time.Second), "Stop", "no more")
+	if x.Status != states.Aborted || x.Error != "Stop" || x.Cause != "no more" {
+		t.Errorf("aborted: %s %s %s", x.Status, x.Error, x.Cause)
+	}
+	hour := began.Add(time.Hour)
+	if err := m.Redrive(x, hour); err != nil {
+		t.Fatal(err)
+	}
+	if _, wake := m.Advance(x, hour); !wake.Equal(hour.Add(time.Minute)) {
+		t.Errorf("waits until %v", wake)
+	}
+}
+
+func TestWhatCannotBeRedriven(t *testing.T) {
+	m := parse(t, loop)
+	const fortnight = 14 * 24 * time.Hour
+	for _, row := range []struct {
+		name   string
+		change func(*states.Execution)
+		want   string // empty: it can be
+	}{
+		{"a failed one", func(*states.Execution) {}, ""},
+		{"one that timed out", func(x *states.Execution) { x.Status = states.TimedOut }, ""},
+		{"one that was aborted", func(x *states.Execution) { x.Status = states.Aborted }, ""},
+		{"a running one", func(x *states.Execution) { x.Status = states.Running }, "Execution is RUNNING and cannot be redriven"},
+		{"one that succeeded", func(x *states.Execution) { x.Status = states.Succeeded }, "Execution is SUCCEEDED and cannot be redriven"},
+		{"after 14 days", func(x *states.Execution) { x.StoppedAt = began.Add(-fortnight) }, ""},
+		{"after longer", func(x *states.Execution) { x.StoppedAt = began.Add(-fortnight - 1) }, "Execution redrivable period exceeded"},
+		{"with room for two events", func(x *states.Execution) { x.LastEventID = 24998 }, ""},
+		{"with room for one", func(x *states.Execution) { x.LastEventID = 24999 }, "Execution history event limit exceeded"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			x := &states.Execution{Status: states.Failed, StoppedAt: began, LastEventID: 9}
+			row.change(x)
+			status := x.Status
+			err := m.Redrive(x, began)
+			if row.want == "" {
+				if err != nil || x.Status != states.Running {
+					t.Errorf("%s: %v", x.Status, err)
+				}
+				return
+			}
+			refusal, ok := errors.AsType[*states.NotRedrivable](err)
+			if !ok || refusal.Reason != row.want || x.Status != status || x.RedriveCount != 0 {
+				t.Errorf("%s: %v", x.Status, err)
+			}
+		})
+	}
+}
+
+func TestAnExecutionFailsAtTheLimitOfItsHistory(t *testing.T) {
+	m := parse(t, loop)
+	x := m.Start(`{"waitSeconds":1}`, began)
+	finish(t, m, x, &clock{began}, func(context.Context, string, []byte) ([]byte, error) {
+		return []byte(`{"waitSeconds":1,"ended":false}`), nil
+	})
+	if x.Status != states.Failed || x.Error != "States.Runtime" ||
+		x.Cause != "The execution reached the maximum number of history events (25000)." {
+		t.Errorf("ended as %s: %s: %s", x.Status, x.Error, x.Cause)
+	}
+	if len(x.Events) != 25000 || x.Events[24999].Type != "ExecutionFailed" {
+		t.Errorf("%d events, the last %s", len(x.Events), x.Events[len(x.Events)-1].Type)
+	}
+	for i, event := range x.Events {
+		if event.ID != int64(i+1) {
+			t.Fatalf("event %d has the id %d", i+1, event.ID)
+		}
+	}
+}
+
+func TestWaitsAndChoicesThatCannotBeMade(t *testing.T) {
+	for _, row := range []struct{ name, input, error, cause string }{
+		{"no seconds", `{}`, "States.QueryEvaluationError", "the field 'Seconds': the JSONata expression '$states.input.s' returned nothing (undefined)"},
+		{"seconds in words", `{"s":"5"}`, "States.QueryEvaluationError", `the field 'Seconds': the value is "5", not a whole number`},
+		{"part of a second", `{"s":0.5}`, "States.QueryEvaluationError", "the value is 0.5, not a whole number"},
+		{"less than none", `{"s":-1}`, "States.QueryEvaluationError", "the value is -1, not a whole number"},
+		{"a condition that is text", `{"s":1,"c":"true"}`, "States.QueryEvaluationError", `the field 'Choices[0].Condition': the value is "true", not true or false`},
+		{"no condition", `{"s":1}`, "States.QueryEvaluationError", "'$states.input.c' returned nothing (undefined)"},
+		{"no choice", `{"s":1,"c":false}`, "States.NoChoiceMatched", "has no Default"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := parse(t, `{"QueryLanguage":"JSONata","StartAt":"W","TimeoutSeconds":9,"States":{
+				"W":{"Type":"Wait","Seconds":"{% $states.input.s %}","Next":"C"},
+				"C":{"Type":"Choice","Choices":[{"Condition":"{% $states.input.c %}","Next":"W"}]}}}`)
+			x := m.Start(row.input, began)
+			finish(t, m, x, &clock{began}, nil)
+			if x.Status != states.Failed || x.Error != row.error || !strings.Contains(x.Cause, row.cause) {
+				t.Errorf("ended as %s: %s: %s", x.Status, x.Error, x.Cause)
+			}
+		})
+	}
+}
+
+func TestAStateThatIsNoLongerThereFailsTheExecution(t *testing.T) {
+	m := parse(t, loop)
+	x := m.Start(`{"waitSeconds":1}`, began)
+	x.State = "Gone"
+	finish(t, m, x, &clock{began}, nil)
+	if x.Status != states.Failed || x.Error != "States.Runtime" || !strings.Contains(x.Cause, `"Gone"`) {
+		t.Errorf("ended as %s: %s: %s", x.Status, x.Error, x.Cause)
+	}
+}
+
+func TestAStepThatIsCutShortCallsAgain(t *testing.T) {
+	m := parse(t, oneTask(t, ""))
+	x := m.Start("{}", began)
+	c := &clock{began}
+	ctx, cancel := context.WithCancel(t.Context())
+	_, done := m.Step(ctx, x, c.now, func(context.Context, string, []byte) ([]byte, error) {
+		cancel()
+		return nil, context.Canceled
+	})
+	if done || x.Status != states.Running {
+		t.Fatalf("done %v, %s: %s", done, x.Status, x.Cause)
+	}
+	// The timeout of the task counts from the call that is made again.
+	c.time = c.time.Add(10 * time.Minute)
+	finish(t, m, x, c, fails())
+	if x.Status != states.Succeeded {
+		t.Errorf("ended as %s: %s: %s", x.Status, x.Error, x.Cause)
+	}
+}
+
+func TestTheTimeoutOfATaskEndsTheContextOfItsCall(t *testing.T) {
+	m := parse(t, oneTask(t, `"TimeoutSeconds":1`))
+	x := m.Start("{}", began)
+	// A clock that stands still, so that the context alone tells.
+	finish(t, m, x, &clock{began}, func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	if x.Status != states.Failed || x.Error != "States.Timeout" {
+		t.Errorf("ended as %s: %s: %s", x.Status, x.Error, x.Cause)
+	}
+}

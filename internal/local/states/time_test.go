@@ -1,0 +1,140 @@
+package states_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local/states"
+)
+
+// call makes a request without a network, which virtual time would wait for.
+func call(t *testing.T, server *states.Server, operation, body string) int {
+	t.Helper()
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
+	request.Header.Set("X-Amz-Target", "AWSStepFunctions."+operation)
+	response := httptest.NewRecorder()
+	server.ServeHTTP(response, request)
+	return response.Code
+}
+
+func TestAWaitOutlivesTheServer(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var called time.Duration
+		start := func() *states.Server {
+			s := &states.Server{Machine: parse(t, loop), ARN: machineARN, Dir: dir,
+				Invoke: func(context.Context, string, []byte) ([]byte, error) {
+					called = time.Since(began)
+					return []byte(`{"ended":true}`), nil
+				},
+			}
+			if err := s.Resume(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		first := start()
+		if status := call(t, first, "StartExecution", `{"stateMachineArn":"`+machineARN+`","name":"a","input":"{\"waitSeconds\":60}"}`); status != http.StatusOK {
+			t.Fatalf("answered %d", status)
+		}
+		time.Sleep(20 * time.Second)
+		first.Close()
+		time.Sleep(10 * time.Second)
+		second := start()
+		time.Sleep(time.Hour)
+		second.Close()
+		if called != time.Minute {
+			t.Errorf("the function was called after %v", called)
+		}
+		if diff := cmp.Diff(strings.Fields("Wait Poll Ended? Rest"), second.Path("a")); diff != "" {
+			t.Errorf("path (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestTheServersTimeouts(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var events []string
+		var cancelled []time.Duration
+		s := &states.Server{
+			Machine: parse(t, oneTask(t, `"Retry":[{"ErrorEquals":["States.Timeout"],"IntervalSeconds":430,"BackoffRate":1}]`)),
+			ARN:     machineARN,
+			Dir:     dir,
+			Invoke: func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
+				<-ctx.Done()
+				cancelled = append(cancelled, time.Since(began))
+				return nil, ctx.Err()
+			},
+			OnStatus: func(event []byte) {
+				_, status, _ := strings.Cut(string(event), `"status":"`)
+				status, _, _ = strings.Cut(status, `"`)
+				events = append(events, fmt.Sprint(status, " ", time.Since(began)))
+			},
+		}
+		if err := s.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if status := call(t, s, "StartExecution", `{"stateMachineArn":"`+machineARN+`","name":"a"}`); status != http.StatusOK {
+			t.Fatalf("answered %d", status)
+		}
+		time.Sleep(time.Hour)
+		s.Close()
+		// The task may take 60 s, the machine 1,000 s: the third call has 20 s.
+		if diff := cmp.Diff([]time.Duration{60 * time.Second, 550 * time.Second, 1000 * time.Second}, cancelled); diff != "" {
+			t.Errorf("calls cancelled (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff([]string{"RUNNING 0s", "TIMED_OUT 16m40s"}, events); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestOnStatusIsCalledOnceAtATimeInOrder(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var inside atomic.Int32
+		statuses := map[string]string{}
+		s := &states.Server{
+			Machine: parse(t, oneTask(t, "")), ARN: machineARN, Dir: dir, Invoke: fails(),
+			OnStatus: func(text []byte) {
+				if inside.Add(1) > 1 {
+					t.Error("called while another call is under way")
+				}
+				time.Sleep(time.Second)
+				var event struct{ Detail struct{ Name, Status string } }
+				if err := json.Unmarshal(text, &event); err != nil {
+					t.Error(err)
+				}
+				statuses[event.Detail.Name] += event.Detail.Status + " "
+				inside.Add(-1)
+			},
+		}
+		if err := s.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"a", "b", "c"} {
+			if status := call(t, s, "StartExecution", `{"stateMachineArn":"`+machineARN+`","name":"`+name+`"}`); status != http.StatusOK {
+				t.Fatalf("answered %d", status)
+			}
+		}
+		synctest.Wait()
+		s.Close() // hands over what is left
+		const want = "RUNNING SUCCEEDED "
+		if diff := cmp.Diff(map[string]string{"a": want, "b": want, "c": want}, statuses); diff != "" {
+			t.Errorf("statuses (-want +got):\n%s", diff)
+		}
+	})
+}

@@ -1,0 +1,94 @@
+package media
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// box is a box of an ISO base media file (ISO 14496-12, 4.2), which Apple calls an
+// atom. Its offsets are in the file; end may lie behind the end of what contains it.
+type box struct {
+	kind           string
+	off, body, end int64
+}
+
+// errBox is about a box that cannot be one.
+const errBox = damage("the lengths of its boxes do not fit together")
+
+// box reads the header of the box at off. A size of 0 means that it reaches to limit,
+// the end of what contains it.
+func (r *reader) box(off, limit int64) (box, error) {
+	const short, long = 8, 16
+	head, err := r.bytes(off, short)
+	if err != nil {
+		return box{}, err
+	}
+	b := box{kind: string(head[4:8]), off: off, body: off + short}
+	switch size := uint64(binary.BigEndian.Uint32(head)); size {
+	case 0:
+		b.end = limit
+		return b, nil
+	case 1:
+		if head, err = r.bytes(off, long); err != nil {
+			return box{}, err
+		}
+		b.body = off + long
+		if size = binary.BigEndian.Uint64(head[8:]); size > math.MaxInt64-uint64(off) {
+			return box{}, errBox
+		}
+		b.end = off + int64(size)
+	default:
+		b.end = off + int64(size)
+	}
+	if b.end < b.body {
+		return box{}, errBox
+	}
+	return b, nil
+}
+
+// boxes calls visit for each box between off and end, all of which must fit in.
+// Fewer bytes than a header has are left over by QuickTime's terminators.
+func (r *reader) boxes(off, end int64, visit func(box) error) error {
+	for off <= end-8 {
+		b, err := r.box(off, end)
+		if err != nil {
+			return err
+		}
+		if b.end > end {
+			return errBox
+		}
+		if err := visit(b); err != nil {
+			return err
+		}
+		off = b.end
+	}
+	return nil
+}
+
+// fields returns the first n bytes of a box's body.
+func (r *reader) fields(b box, n int64) ([]byte, error) {
+	if n > b.end-b.body {
+		return nil, damage("its " + b.kind + " box is too short")
+	}
+	return r.bytes(b.body, n)
+}
+
+// versioned returns the fields of a box whose body begins with a version and whose
+// version 1 is longer than its version 0.
+func (r *reader) versioned(b box, v0, v1 int64) (data []byte, version byte, err error) {
+	if data, err = r.fields(b, 1); err != nil {
+		return nil, 0, err
+	}
+	if version = data[0]; version == 0 {
+		data, err = r.fields(b, v0)
+	} else {
+		data, err = r.fields(b, v1)
+	}
+	return data, version, err
+}
+
+// flags returns the 24 bits behind the version.
+func flags(data []byte) uint32 { return binary.BigEndian.Uint32(data) & 0xffffff }
+
+func u32(data []byte) uint32 { return binary.BigEndian.Uint32(data) }
+func u64(data []byte) uint64 { return binary.BigEndian.Uint64(data) }

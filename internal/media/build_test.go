@@ -1,0 +1,140 @@
+package media_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"slices"
+	"strings"
+)
+
+// be and le write numbers one after the other, each as wide as its type.
+func be(numbers ...any) []byte { return write(binary.BigEndian, numbers) }
+func le(numbers ...any) []byte { return write(binary.LittleEndian, numbers) }
+
+func write(order binary.AppendByteOrder, numbers []any) []byte {
+	var out []byte
+	for _, n := range numbers {
+		switch n := n.(type) {
+		case uint16:
+			out = order.AppendUint16(out, n)
+		case uint32:
+			out = order.AppendUint32(out, n)
+		case uint64:
+			out = order.AppendUint64(out, n)
+		case int:
+			out = order.AppendUint32(out, uint32(n))
+		case []byte:
+			out = append(out, n...)
+		case string:
+			out = append(out, n...)
+		default:
+			panic("a number of no known width")
+		}
+	}
+	return out
+}
+
+// atom is a box of an MP4 file.
+func atom(kind string, body ...[]byte) []byte {
+	all := slices.Concat(body...)
+	return be(8+len(all), kind, all)
+}
+
+// longAtom is a box with a 64-bit size.
+func longAtom(kind string, size uint64) []byte { return be(1, kind, size) }
+
+// trackBox is a trak box of 64×48 pixels, its media in thousandths of a second.
+func trackBox(id int, handler string, length int, more ...[]byte) []byte {
+	tkhd := atom("tkhd", be(3, 0, 0, id, 0, length), make([]byte, 16), matrix, be(64<<16, 48<<16))
+	mdia := atom("mdia",
+		atom("mdhd", be(0, 0, 0, 1000, length, 0)),
+		atom("hdlr", be(0, 0, handler), make([]byte, 13)),
+	)
+	return atom("trak", tkhd, slices.Concat(more...), mdia)
+}
+
+var matrix = be(1<<16, 0, 0, 0, 1<<16, 0, 0, 0, 1<<30)
+
+// movieBox is a moov box that counts in thousandths of a second.
+func movieBox(length int, more ...[]byte) []byte {
+	mvhd := atom("mvhd", be(0, 0, 0, 1000, length), make([]byte, 80))
+	return atom("moov", mvhd, slices.Concat(more...))
+}
+
+var typeBox = atom("ftyp", []byte("isom\x00\x00\x02\x00isommp41"))
+
+// editList is an edts box of edits, each a length in the movie's units and a start
+// in the media's.
+func editList(edits ...[2]int) []byte {
+	list := be(0, len(edits))
+	for _, e := range edits {
+		list = append(list, be(e[0], e[1], 1<<16)...)
+	}
+	return atom("edts", atom("elst", list))
+}
+
+// fragment is a moof and an mdat box with count samples of track 1, each 100 units
+// long, and size bytes of media.
+func fragment(at, count, size int) []byte {
+	traf := atom("traf",
+		atom("tfhd", be(0x8, 1, 100)),
+		atom("tfdt", be(0, at)),
+		atom("trun", be(0, count)),
+	)
+	return slices.Concat(atom("moof", atom("mfhd", be(0, 1)), traf), atom("mdat", make([]byte, size)))
+}
+
+// fragmentedMovie is what precedes fragments of a video track.
+func fragmentedMovie(more ...[]byte) []byte {
+	trex := atom("trex", be(0, 1, 1, 0, 0, 0))
+	mvex := atom("mvex", trex, slices.Concat(more...))
+	return slices.Concat(typeBox, movieBox(0, trackBox(1, "vide", 0), mvex))
+}
+
+// chunk is a chunk of a RIFF file.
+func chunk(kind string, body []byte) []byte {
+	out := le(kind, len(body), body)
+	if len(body)%2 != 0 {
+		out = append(out, 0)
+	}
+	return out
+}
+
+// riff is a RIFF file of the form.
+func riff(form string, chunks ...[]byte) []byte {
+	all := slices.Concat(chunks...)
+	return le("RIFF", 4+len(all), form, all)
+}
+
+// pcm8k is the format chunk of 8,000 samples of two bytes a second.
+var pcm8k = chunk("fmt ", le(uint16(1), uint16(1), 8000, 16000, uint16(2), uint16(16)))
+
+// pngHeader is a PNG file up to the end of its header.
+func pngHeader(width, height int) []byte {
+	ihdr := be("IHDR", width, height, "\x08\x02\x00\x00\x00")
+	return be("\x89PNG\r\n\x1a\n", 13, ihdr, crc32.ChecksumIEEE(ihdr))
+}
+
+// segment is a segment of a JPEG file.
+func segment(marker byte, body ...[]byte) []byte {
+	all := slices.Concat(body...)
+	return be([]byte{0xff, marker}, uint16(len(all)+2), all)
+}
+
+// jpegFrame is a frame header of 640×480 pixels.
+func jpegFrame(marker byte) []byte {
+	return segment(marker, be("\x08", uint16(480), uint16(640), "\x03", strings.Repeat("\x01\x11\x00", 3)))
+}
+
+// mp3Frames is count frames of MPEG 1 layer 3 at 32 kb/s and 32 kHz: 144 bytes and
+// 36 ms each.
+func mp3Frames(count int) []byte { return bytes.Repeat(mp3Frame(0x18), count) }
+
+// mp3Frame is a frame whose third byte gives bit rate, sampling rate and padding.
+func mp3Frame(rates byte) []byte {
+	kbps := []int{0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320}[rates>>4]
+	frame := make([]byte, 144*kbps/32)
+	copy(frame, []byte{0xff, 0xfb, rates, 0xc0})
+	return frame
+}

@@ -1,0 +1,202 @@
+package media
+
+import (
+	"bytes"
+	"maps"
+)
+
+// indexed is what a segment index (sidx) tells about a track.
+type indexed struct {
+	track     uint32
+	timescale uint64
+	end       uint64 // when its last sample ends, in its units
+}
+
+// bySegmentIndex takes the ends of tracks from the segment indexes.
+func (f *fragments) bySegmentIndex(r *reader, m *movie) (found bool, err error) {
+	for _, b := range f.indexes {
+		x, whole, err := readIndex(r, b)
+		if err != nil {
+			return false, err
+		}
+		t, known := m.track(x.track)
+		end, ok := mulDiv(x.end, t.timescale, x.timescale)
+		if !whole || !known || !ok || end > maxTime {
+			continue
+		}
+		if _, started := f.starts[t.id]; started {
+			f.ends[t.id] = max(f.ends[t.id], end)
+			found = true
+		}
+	}
+	return found, nil
+}
+
+// readIndex reads a segment index, and says whether it reaches to the end of the
+// file: one of a single fragment tells nothing about the others.
+func readIndex(r *reader, sidx box) (x indexed, whole bool, err error) {
+	const entry = 12
+	data, version, err := r.versioned(sidx, 4+4+4+4+4+4, 4+4+4+8+8+4)
+	if err != nil {
+		return x, false, err
+	}
+	x = indexed{track: u32(data[4:]), timescale: uint64(u32(data[8:])), end: uint64(u32(data[12:]))}
+	offset := uint64(u32(data[16:]))
+	if version != 0 {
+		x.end, offset = u64(data[12:]), u64(data[20:])
+	}
+	if x.end > maxTime || offset > uint64(r.src.Size) {
+		return x, false, errTime
+	}
+	covered := sidx.end + int64(offset)
+	off := sidx.body + int64(len(data))
+	for range u32(data[len(data)-4:]) & 0xffff {
+		if off > sidx.end-entry {
+			return x, false, damage("its segment index is shorter than it says")
+		}
+		reference, err := r.bytes(off, entry)
+		if err != nil {
+			return x, false, err
+		}
+		off += entry
+		covered += int64(u32(reference) & 0x7fffffff)
+		x.end += uint64(u32(reference[4:]))
+	}
+	return x, covered >= r.src.Size, nil
+}
+
+// byRandomAccess finds the last fragments by the index that may be at the end of
+// the file: mfra holds a table a track (tfra), and its last box (mfro) its length.
+func (f *fragments) byRandomAccess(r *reader, m *movie) (found bool, err error) {
+	const near, mfroSize = 4 << 10, 16
+	length := min(near, r.src.Size-f.firstMoof)
+	tail, err := r.bytes(r.src.Size-length, length)
+	if err != nil || length < mfroSize {
+		return false, err
+	}
+	tail = tail[length-mfroSize:]
+	if string(tail[4:8]) != "mfro" {
+		return false, nil
+	}
+	off := r.src.Size - int64(u32(tail[12:]))
+	if off <= f.firstMoof {
+		return false, nil
+	}
+	mfra, err := r.box(off, r.src.Size)
+	if err != nil || mfra.kind != "mfra" {
+		return false, err
+	}
+	last := map[int64]bool{} // offsets of the last fragment of each track
+	times := map[uint32]uint64{}
+	err = r.boxes(mfra.body, mfra.end, func(b box) error {
+		if b.kind != "tfra" || len(last) == maxTracks {
+			return nil
+		}
+		id, at, moof, err := readLastAccess(r, b, mfra.off)
+		if err == nil && moof >= f.next && moof < mfra.off {
+			last[moof], times[id] = true, at
+		}
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	latest := f.next
+	for moof := range last {
+		latest = max(latest, moof)
+	}
+	for moof := range last {
+		if moof == latest {
+			continue
+		}
+		b, err := r.box(moof, mfra.off)
+		if err != nil {
+			return false, err
+		}
+		if b.kind != "moof" || b.end > mfra.off {
+			return false, nil
+		}
+		if err := f.readMoof(r, m, b, times); err != nil {
+			return false, err
+		}
+	}
+	err = f.follow(r, m, latest, mfra.off, times)
+	return err == nil, err
+}
+
+// readLastAccess reads the end of a tfra box: the time of a sample, in units of its
+// track's media, and the offset of the fragment with it; none is offset 0. It takes
+// the last entry, or an earlier one not far from the index, since the fragment that
+// is decoded last need not hold the sample that is shown last.
+func readLastAccess(r *reader, tfra box, index int64) (track uint32, at uint64, moof int64, err error) {
+	const head = 4 + 4 + 4 + 4
+	data, err := r.fields(tfra, head)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	version, lengths, count := data[0], u32(data[8:]), int64(u32(data[12:]))
+	track = u32(data[4:])
+	entry := int64(8)
+	if version != 0 {
+		entry = 16
+	}
+	entry += int64(lengths>>4&3+1) + int64(lengths>>2&3+1) + int64(lengths&3+1)
+	end := tfra.body + head + count*entry
+	if end > tfra.end {
+		return 0, 0, 0, damage("its index of fragments is shorter than it says")
+	}
+	const far = 128 << 10
+	const reordered = 16 // pictures that H.264 and HEVC can put behind a later one
+	length := min(count, reordered) * entry
+	if data, err = r.bytes(end-length, length); err != nil {
+		return 0, 0, 0, err
+	}
+	for i := int64(0); i < length; i += entry {
+		last := data[length-i-entry:]
+		time, offset := uint64(u32(last)), uint64(u32(last[4:]))
+		if version != 0 {
+			time, offset = u64(last), u64(last[8:])
+		}
+		if time > maxTime || offset > uint64(index) {
+			return 0, 0, 0, errTime
+		}
+		if i > 0 && int64(offset) < index-far {
+			break
+		}
+		at, moof = time, int64(offset)
+	}
+	return track, at, moof, nil
+}
+
+// fromTail searches the end of the file for a fragment from which boxes follow one
+// another to the end: in a small part first, then in all that the budget allows.
+func (f *fragments) fromTail(r *reader, m *movie) error {
+	const near, candidates = 64 << 10, 32
+	for _, most := range []int64{near, MaxBytes} {
+		length := min(most, r.bytesLeft, r.src.Size-f.firstMoof)
+		start := r.src.Size - length
+		tail, err := r.bytes(start, length)
+		if err != nil {
+			return err
+		}
+		seen := 0
+		for range candidates {
+			i := bytes.Index(tail[seen:], []byte("moof"))
+			if i < 0 {
+				break
+			}
+			seen += i + len("moof")
+			trial := *f
+			trial.starts, trial.ends, trial.delays = maps.Clone(f.starts), maps.Clone(f.ends), maps.Clone(f.delays)
+			err := trial.follow(r, m, start+int64(seen)-8, r.src.Size, nil)
+			if err == nil {
+				*f = trial
+				return nil
+			}
+			if readFailed(err) {
+				return err
+			}
+		}
+	}
+	return errBudget
+}

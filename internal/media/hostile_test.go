@@ -1,0 +1,136 @@
+package media_test
+
+import (
+	"errors"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+// repeated is a file that begins with head and then repeats unit for ever.
+type repeated struct{ head, unit []byte }
+
+func (r repeated) ReadAt(data []byte, off int64) (int, error) {
+	for i := range data {
+		if at := off + int64(i); at < int64(len(r.head)) {
+			data[i] = r.head[at]
+		} else {
+			data[i] = r.unit[(at-int64(len(r.head)))%int64(len(r.unit))]
+		}
+	}
+	return len(data), nil
+}
+
+// TestHostileFiles looks at files that claim more than there is, or try to keep a
+// reader busy: whatever it is, the budget holds, memory does not follow the claims,
+// and the answer is a problem or a warning.
+func TestHostileFiles(t *testing.T) {
+	const terabyte = 1 << 40
+	huge := func(kind string, fields []byte) []byte { return be(-1, kind, fields) } // a box of 4 GB
+	moov := func(inside []byte) []byte {
+		return slices.Concat(typeBox, longAtom("moov", terabyte/2), inside)
+	}
+	fragmented := func(inside []byte) []byte {
+		return slices.Concat(fragmentedMovie(), fragment(0, 10, 0), longAtom("moof", terabyte/2), inside)
+	}
+	zeros := make([]byte, 8)
+	for _, row := range []struct {
+		name       string
+		file       string
+		head, unit []byte
+	}{
+		{"boxes without end", "a.mp4", typeBox, atom("free")},
+		{"tracks without end", "a.mp4", moov(nil), trackBox(1, "vide", 1000)},
+		{"empty tracks without end", "a.mp4", moov(nil), atom("trak")},
+		{"track defaults without end", "a.mp4", moov(longAtom("mvex", terabyte/4)), atom("trex", be(0, 1, 1, 0, 0, 0))},
+		{"edits without end", "a.mp4", moov(slices.Concat(huge("trak", nil), huge("edts", nil), huge("elst", be(0, -1)))), be(0, 0, 0)},
+		{"fragments without end", "a.mp4", fragmentedMovie(), fragment(0, 10, 0)},
+		{"tracks of a fragment without end", "a.mp4", fragmented(nil), atom("traf", atom("tfhd", be(0x8, 1, 100)))},
+		{"samples without end", "a.mp4", fragmented(slices.Concat(huge("traf", nil), atom("tfhd", be(0, 1)), huge("trun", be(0x100, 1<<29)))), be(1)},
+		{"samples of no bytes", "a.mp4", fragmented(slices.Concat(huge("traf", nil), atom("tfhd", be(0x8, 1, -1)))), atom("trun", be(0, -1))},
+		{"fragments in name alone", "a.mp4", slices.Concat(fragmentedMovie(), fragment(0, 10, 0), longAtom("mdat", terabyte/2)), []byte("moof")},
+		{"fragments one in another", "a.mp4", slices.Concat(fragmentedMovie(), fragment(0, 10, 0)), be(99, "moof")},
+		{"segment indexes without end", "a.mp4", fragmentedMovie(), atom("sidx", be(0, 1, 1000, 0, 0, 1, 1, 1, 0))},
+		{"chunks without end", "a.wav", riff("WAVE"), chunk("LIST", nil)},
+		{"a format chunk of 4 GB", "a.wav", slices.Concat(riff("WAVE"), le("fmt ", -1)), []byte{1}},
+		{"tags without end", "a.mp3", id3(0), id3(0)},
+		{"synchronization without end", "a.mp3", nil, []byte{0xff}},
+		{"synchronization behind a tag", "a.mp3", id3(0), []byte{0xff, 0xfb}},
+		{"free format", "a.mp3", nil, []byte{0xff, 0xfb, 0x08, 0xc0}},
+		{"the smallest frames", "a.mp3", nil, slices.Concat([]byte{0xff, 0xe3, 0x18, 0xc0}, make([]byte, 68))},
+		{"fill bytes without end", "a.jpg", []byte("\xff\xd8"), []byte{0xff}},
+		{"segments without end", "a.jpg", []byte("\xff\xd8"), segment(0xe1, []byte("Exif\x00\x00MM\x00*\x00\x00\x00\x08\xff\xff"))},
+		{"a WEBP of 4 GB", "a.webp", le("RIFF", -9, "WEBPVP8X", 1<<31-1), zeros},
+		{"a PNG of nothing", "a.png", []byte("\x89PNG\r\n\x1a\n"), zeros},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			src := count(row.file, terabyte, repeated{row.head, row.unit})
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			info, err := media.Inspect(t.Context(), src.Source)
+			runtime.ReadMemStats(&after)
+
+			src.checkBudget(t)
+			const most = 16 * media.MaxBytes // what is read is copied as it grows, once a call
+			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > most {
+				t.Errorf("allocated %d bytes, want at most %d", allocated, most)
+			}
+			var problem *media.Problem
+			if !errors.As(err, &problem) && (err != nil || info.HasDuration && len(info.Warnings) == 0 && row.file != "a.mp3") {
+				t.Errorf("got %+v, %v, want a problem or a warning", info, err)
+			}
+		})
+	}
+}
+
+// checkSane reports an answer that no file may get.
+func checkSane(t *testing.T, src *counted, info media.Info, err error) {
+	t.Helper()
+	src.checkBudget(t)
+	var problem *media.Problem
+	if err != nil && !errors.As(err, &problem) {
+		t.Errorf("got error %v, want a problem", err)
+	}
+	if problem != nil && (problem.Code == "" || problem.Reason == "" || problem.Remedy == "") {
+		t.Errorf("got problem %+v", problem)
+	}
+	if info.Duration < 0 || info.Width < 0 || info.Height < 0 || info.Duration > 0 && !info.HasDuration {
+		t.Errorf("got %+v", info)
+	}
+}
+
+// fuzz tries a file, as it is and torn apart by a gap, so that what is far away is
+// looked for as well.
+func fuzz(f *testing.F, name string, samples ...string) {
+	for _, s := range samples {
+		f.Add(sample(f, s), uint32(0))
+		f.Add(sample(f, s), uint32(1<<20))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, gap uint32) {
+		head, tail := data[:len(data)/2], data[len(data)/2:]
+		at := int64(len(head)) + int64(gap)
+		src := count(name, at+int64(len(tail)), pieces{0: head, at: tail})
+		info, err := media.Inspect(t.Context(), src.Source)
+		checkSane(t, src, info, err)
+		media.Sniff(data)
+	})
+}
+
+func FuzzMP4(f *testing.F) {
+	fuzz(f, "a.mp4", "moov-first.mp4", "moov-last.mp4", "fragmented.mp4", "fragmented-no-index.mp4", "fragmented-sidx.mp4",
+		"fragmented-dash.mp4", "fragmented-every-frame.mp4", "fragmented.m4a", "cut-by-edit-list.mp4", "late-sound.mp4", "pcm.mov")
+}
+
+func FuzzWAV(f *testing.F) {
+	fuzz(f, "a.wav", "pcm.wav", "rf64.wav", "extensible.wav", "streamed.wav", "tagged.wav", "adpcm-ms.wav")
+}
+
+func FuzzMP3(f *testing.F) {
+	fuzz(f, "a.mp3", "cbr.mp3", "vbr.mp3", "cbr-no-header.mp3", "mpeg25.mp3", "layer2.mp3", "tagged.mp3")
+}
+
+func FuzzImage(f *testing.F) {
+	fuzz(f, "image", "picture.jpg", "picture.png", "lossy.webp", "lossless.webp", "alpha.webp", "moving.webp")
+}

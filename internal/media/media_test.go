@@ -1,0 +1,279 @@
+package media_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+func TestKindOf(t *testing.T) {
+	known := map[media.Kind][]string{
+		media.KindVideo: {"a.mp4", "a.MOV", "a.m4v", "a.WebM", "a.mkv", "a.avi", "in/ads/a b.mp4"},
+		media.KindAudio: {"a.wav", "a.mp3", "a.m4a", "a.aac", "a.ogg", "a.opus", "a.flac", "a.de.WAV"},
+		media.KindImage: {"a.png", "a.jpg", "a.JPEG", "a.webp"},
+		"":              {"a.txt", "a", "mp4", "a.mp4.part", "a.gif", "a.mp4/b", ""},
+	}
+	for want, names := range known {
+		for _, name := range names {
+			got, ok := media.KindOf(name)
+			if got != want || ok != (want != "") {
+				t.Errorf("KindOf(%q) = %q, %v, want %q", name, got, ok, want)
+			}
+		}
+	}
+}
+
+func TestSniff(t *testing.T) {
+	type answer struct{ Type, Suffix string }
+	for name, want := range map[string]answer{
+		"moov-first.mp4": {"video/mp4", ".mp4"},
+		"video-only.m4v": {"video/mp4", ".mp4"},
+		"pcm.mov":        {"video/quicktime", ".mov"},
+		"small.webm":     {"video/webm", ".webm"},
+		"picture.png":    {"image/png", ".png"},
+		"picture.jpg":    {"image/jpeg", ".jpg"},
+		"lossless.webp":  {"image/webp", ".webp"},
+		"audio-only.m4a": {"audio/mp4", ""},
+		"small.mkv":      {"video/x-matroska", ""},
+		"pcm.wav":        {"audio/wav", ""},
+		"small.aac":      {"audio/aac", ""},
+		"make.sh":        {"text/x-shellscript", ""},
+	} {
+		data := sample(t, name)
+		for _, length := range []int{512, len(data)} {
+			var got answer
+			got.Type, got.Suffix = media.Sniff(data[:min(length, len(data))])
+			if got != want {
+				t.Errorf("%s: Sniff of %d bytes = %v, want %v", name, length, got, want)
+			}
+		}
+	}
+	if _, suffix := media.Sniff(nil); suffix != "" {
+		t.Errorf("Sniff of nothing gives the suffix %q", suffix)
+	}
+}
+
+// TestProblems looks at what is wrong with files that people drop.
+func TestProblems(t *testing.T) {
+	text := []byte("Dear diary, today I renamed a text file.\n")
+	movie := sample(t, "moov-first.mp4")
+	late := sample(t, "moov-last.mp4")
+	png := sample(t, "picture.png")
+	webp := sample(t, "lossy.webp")
+	for _, row := range []struct {
+		name   string
+		file   string
+		data   []byte
+		code   string
+		reason string
+		remedy string
+	}{
+		{"empty", "talk.mp4", nil, media.CodeEmptyFile,
+			"talk.mp4 is empty", "upload it again, or drop another file"},
+		{"text as video", "talk.mp4", text, media.CodeWrongContent,
+			"talk.mp4 is not what its suffix says: it holds no known video but text/plain", "drop a file that really is one of .mp4 .mov .m4v .webm .mkv .avi"},
+		{"text as audio", "talk.mp3", text, media.CodeWrongContent,
+			"talk.mp3 is not what its suffix says: it holds no known audio but text/plain", "drop a file that really is one of .wav .mp3 .m4a .aac .ogg .opus .flac"},
+		{"noise as image", "a.png", bytes.Repeat([]byte{0xfe, 1}, 99), media.CodeWrongContent,
+			"a.png is not what its suffix says: it holds no known image but something else", "drop a file that really is one of .png .jpg .jpeg .webp"},
+		{"one byte", "talk.wav", []byte{0}, media.CodeWrongContent,
+			"talk.wav is not what its suffix says: it holds no known audio but something else", "drop a file that really is one of .wav .mp3 .m4a .aac .ogg .opus .flac"},
+		{"image as video", "talk.webm", png, media.CodeWrongContent,
+			"talk.webm is not what its suffix says: it is a PNG image", "rename it to talk.png"},
+		{"MP3 as WAV", "in/my.talk.WAV", sample(t, "cbr-no-header.mp3"), media.CodeWrongContent,
+			"my.talk.WAV is not what its suffix says: it is an MP3 file", "rename it to my.talk.mp3"},
+		{"MP3 with a tag as WAV", "talk.wav", sample(t, "tagged.mp3"), media.CodeWrongContent,
+			"talk.wav is not what its suffix says: it is an MP3 file", "rename it to talk.mp3"},
+		{"M4A as MP3", "talk.mp3", sample(t, "audio-only.m4a"), media.CodeWrongContent,
+			"talk.mp3 is not what its suffix says: it is an M4A file", "rename it to talk.m4a"},
+		{"AAC as MP3", "talk.mp3", sample(t, "small.aac"), media.CodeWrongContent,
+			"talk.mp3 is not what its suffix says: it is an AAC stream", "rename it to talk.aac"},
+		{"Matroska as MP4", "talk.mp4", sample(t, "small.mkv"), media.CodeWrongContent,
+			"talk.mp4 is not what its suffix says: it is a Matroska file", "rename it to talk.mkv"},
+		{"PNG as JPEG", "me.jpg", png, media.CodeWrongContent,
+			"me.jpg is not what its suffix says: it is a PNG image", "rename it to me.png"},
+		{"a phone's image as JPEG", "me.jpg", atom("ftyp", []byte("heic\x00\x00\x00\x00mif1heic")), media.CodeWrongContent,
+			"me.jpg is not what its suffix says: it is a HEIF image, as phones take them", "convert it and drop the result"},
+		{"sound as video", "talk.mp4", sample(t, "no-picture.mp4"), media.CodeNoVideoTrack,
+			"talk.mp4 has no video track, only sound", "drop a video, or rename it to talk.m4a if it is the voice"},
+		{"no track at all", "talk.mp4", slices.Concat(typeBox, movieBox(3000)), media.CodeNoVideoTrack,
+			"talk.mp4 has no video track", "export it again with its picture"},
+		{"video as sound", "talk.m4a", sample(t, "no-sound.m4a"), media.CodeNoAudioTrack,
+			"talk.m4a has no audio track", "export it again with its sound"},
+		{"MP4 cut before its moov", "talk.mp4", late[:len(late)/2], media.CodeDamagedFile,
+			"talk.mp4 is damaged: it ends before its media data do", "export it again and upload it whole"},
+		{"MP4 cut at its moov", "talk.mp4", late[:bytes.Index(late, []byte("moov"))-4], media.CodeDamagedFile,
+			"talk.mp4 is damaged: it has no moov box, without which it cannot be played", "export it again and upload it whole"},
+		{"MP4 cut in its moov", "talk.mp4", late[:len(late)-99], media.CodeDamagedFile,
+			"talk.mp4 is damaged: it ends before its moov box does", "export it again and upload it whole"},
+		{"MP4 cut in its media", "talk.mp4", movie[:len(movie)-99], media.CodeDamagedFile,
+			"talk.mp4 is damaged: it ends before its media data do", "export it again and upload it whole"},
+		{"MP4 whose boxes overlap", "talk.mp4", slices.Concat(typeBox, atom("moov", be(500, "trak", 0))), media.CodeDamagedFile,
+			"talk.mp4 is damaged: the lengths of its boxes do not fit together", "export it again and upload it whole"},
+		{"MP4 with a short header", "talk.mp4", slices.Concat(typeBox, atom("moov", atom("mvhd", be(0, 0)))), media.CodeDamagedFile,
+			"talk.mp4 is damaged: its mvhd box is too short", "export it again and upload it whole"},
+		{"WAV without data", "talk.wav", riff("WAVE", pcm8k), media.CodeDamagedFile,
+			"talk.wav is damaged: it has no sound data", "export it again and upload it whole"},
+		{"WAV without format", "talk.wav", riff("WAVE", chunk("data", make([]byte, 99))), media.CodeDamagedFile,
+			"talk.wav is damaged: its sound comes before the description of its format", "export it again and upload it whole"},
+		{"WAV without a sampling rate", "talk.wav", riff("WAVE", chunk("fmt ", make([]byte, 16)), chunk("data", make([]byte, 99))), media.CodeDamagedFile,
+			"talk.wav is damaged: its format has no channels or no sampling rate", "export it again and upload it whole"},
+		{"WAV without sound", "talk.wav", riff("WAVE", pcm8k, chunk("data", nil)), media.CodeEmptyFile,
+			"talk.wav holds no sound", "record it again, or drop another file"},
+		{"MP3 without frames", "talk.mp3", slices.Concat([]byte("ID3\x04\x00\x00\x00\x00\x01\x00"), make([]byte, 500)), media.CodeDamagedFile,
+			"talk.mp3 is damaged: it has no frame of sound behind its tags", "export it again and upload it whole"},
+		{"JPEG without a frame", "me.jpg", slices.Concat([]byte("\xff\xd8"), segment(0xe0, make([]byte, 14)), segment(0xda)), media.CodeDamagedFile,
+			"me.jpg is damaged: it has no frame header", "export it again and upload it whole"},
+		{"JPEG cut in its header", "me.jpg", slices.Concat([]byte("\xff\xd8"), segment(0xe0, make([]byte, 14))), media.CodeDamagedFile,
+			"me.jpg is damaged: it ends in the middle of its header", "export it again and upload it whole"},
+		{"PNG with a wrong bit", "me.png", slices.Concat(png[:17], []byte{1}, png[18:]), media.CodeDamagedFile,
+			"me.png is damaged: the checksum of its header is wrong", "export it again and upload it whole"},
+		{"PNG of no size", "me.png", pngHeader(0, 48), media.CodeDamagedFile,
+			"me.png is damaged: its picture has no size", "export it again and upload it whole"},
+		{"WEBP cut short", "me.webp", webp[:len(webp)-9], media.CodeDamagedFile,
+			"me.webp is damaged: it ends before its picture does", "export it again and upload it whole"},
+		{"WEBP without a picture", "me.webp", riff("WEBP", chunk("ICCP", make([]byte, 20))), media.CodeDamagedFile,
+			"me.webp is damaged: the header of its picture cannot be read", "export it again and upload it whole"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			src := count(row.file, int64(len(row.data)), bytes.NewReader(row.data))
+			_, err := media.Inspect(t.Context(), src.Source)
+			src.checkBudget(t)
+			var got *media.Problem
+			if !errors.As(err, &got) {
+				t.Fatalf("got error %v, want a problem", err)
+			}
+			want := &media.Problem{Code: row.code, Reason: row.reason, Remedy: row.remedy}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("problem (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestEverySuffixIsHeldToItsContent tries every sample under every suffix.
+func TestEverySuffixIsHeldToItsContent(t *testing.T) {
+	families := [][]string{
+		{".mp4", ".m4v", ".mov", ".m4a"}, {".webm", ".mkv"}, {".ogg", ".opus"}, {".jpg", ".jpeg"},
+		{".avi"}, {".wav"}, {".mp3"}, {".aac"}, {".flac"}, {".png"}, {".webp"},
+	}
+	samples := []string{
+		"moov-last.mp4", "pcm.mov", "small.webm", "small.mkv", "small.avi", "pcm.wav", "cbr.mp3", "layer2.mp3", "tagged.mp3",
+		"audio-only.m4a", "small.aac", "small.ogg", "small.opus", "small.flac", "picture.png", "picture.jpg", "lossy.webp",
+	}
+	for _, name := range samples {
+		data := sample(t, name)
+		own := filepath.Ext(name)
+		for _, family := range families {
+			for _, suffix := range family {
+				_, err := media.Inspect(t.Context(), count("a"+suffix, int64(len(data)), bytes.NewReader(data)).Source)
+				var problem *media.Problem
+				rejected := errors.As(err, &problem) && problem.Code == media.CodeWrongContent
+				if rejected == slices.Contains(family, own) {
+					t.Errorf("%s as %s: got error %v", name, suffix, err)
+				}
+			}
+		}
+	}
+}
+
+// TestUnread looks at forms that pass with a warning.
+func TestUnread(t *testing.T) {
+	movie := sample(t, "moov-first.mp4")
+	for _, row := range []struct {
+		name string
+		data []byte
+		want media.Info
+	}{
+		{"small.webm", sample(t, "small.webm"), media.Info{Type: "video/webm", Kind: media.KindVideo, Warnings: unread("small.webm", "a WEBM file")}},
+		{"small.mkv", sample(t, "small.mkv"), media.Info{Type: "video/x-matroska", Kind: media.KindVideo, Warnings: unread("small.mkv", "a Matroska file")}},
+		{"small.avi", sample(t, "small.avi"), media.Info{Type: "video/x-msvideo", Kind: media.KindVideo, Warnings: unread("small.avi", "an AVI file")}},
+		{"small.ogg", sample(t, "small.ogg"), media.Info{Type: "audio/ogg", Kind: media.KindAudio, Warnings: unread("small.ogg", "an Ogg file")}},
+		{"small.opus", sample(t, "small.opus"), media.Info{Type: "audio/ogg", Kind: media.KindAudio, Warnings: unread("small.opus", "an Ogg file")}},
+		{"small.flac", sample(t, "small.flac"), media.Info{Type: "audio/flac", Kind: media.KindAudio, Warnings: unread("small.flac", "a FLAC file")}},
+		{"small.aac", sample(t, "small.aac"), media.Info{Type: "audio/aac", Kind: media.KindAudio, Warnings: unread("small.aac", "an AAC stream")}},
+		{"tagged.aac", slices.Concat([]byte("ID3\x04\x00\x00\x00\x00\x00\x0a"), make([]byte, 10), sample(t, "small.aac")),
+			media.Info{Type: "audio/aac", Kind: media.KindAudio, Warnings: unread("tagged.aac", "an AAC stream")}},
+		{"output.bin", []byte("what no one knows, as an output"), media.Info{
+			Warnings: []string{"output.bin was not looked into: what it holds is not known (text/plain)"}}},
+		{"compressed.mov", slices.Concat(typeBox, atom("moov", atom("cmov", make([]byte, 99)))), media.Info{
+			Format: "mp4", Type: "video/mp4", Kind: media.KindVideo,
+			Warnings: []string{"compressed.mov was not looked into: its header is compressed, as that of some old QuickTime movies"}}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			row.want.Unread = true
+			src := count(row.name, int64(len(row.data)), bytes.NewReader(row.data))
+			got, err := media.Inspect(t.Context(), src.Source)
+			src.checkBudget(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(row.want, got); diff != "" {
+				t.Errorf("info (-want +got):\n%s", diff)
+			}
+		})
+	}
+
+	// A suffix that says nothing leaves it to the content.
+	got, err := media.Inspect(t.Context(), count("output.bin", int64(len(movie)), bytes.NewReader(movie)).Source)
+	if err != nil || got.Kind != media.KindVideo || got.Unread || !got.HasVideo || !got.HasDuration {
+		t.Errorf("an MP4 as output.bin: got %+v, %v", got, err)
+	}
+}
+
+func unread(file, called string) []string {
+	return []string{file + " was not looked into: " + called + " is not read here, so that its tracks and its duration are not checked"}
+}
+
+// TestReadErrorsComeBack tells trouble with reading from trouble with the file: each
+// read in turn is the one that goes wrong.
+func TestReadErrorsComeBack(t *testing.T) {
+	broken := errors.New("connection reset")
+	for _, name := range []string{"moov-last.mp4", "fragmented.mp4", "fragmented-no-index.mp4", "pcm.wav", "tagged.mp3", "picture.jpg", "picture.png", "lossy.webp"} {
+		data := sample(t, name)
+		file := pieces{0: data[:len(data)/2], farAway: data[len(data)/2:]}
+		for _, size := range []int64{int64(len(data)), farAway + int64(len(data))} {
+			failures := 0
+			for nth := 1; nth <= media.MaxCalls; nth++ {
+				src := count(name, size, bytes.NewReader(data))
+				if size > farAway {
+					src = count(name, size, file)
+				}
+				read := src.ReadRange
+				src.ReadRange = func(ctx context.Context, off, n int64) ([]byte, error) {
+					if src.calls == nth-1 {
+						failures++
+						src.calls++
+						return nil, broken
+					}
+					return read(ctx, off, n)
+				}
+				_, err := media.Inspect(t.Context(), src.Source)
+				if src.calls >= nth && !errors.Is(err, broken) {
+					t.Errorf("%s of %d bytes, read %d breaks: got error %v", name, size, nth, err)
+				}
+			}
+			if failures == 0 {
+				t.Errorf("%s of %d bytes was not read", name, size)
+			}
+		}
+	}
+
+	src := count("talk.mp4", 5000, strings.NewReader(""))
+	src.ReadRange = func(context.Context, int64, int64) ([]byte, error) { return make([]byte, 99), nil }
+	if _, err := media.Inspect(t.Context(), src.Source); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a short read: got error %v", err)
+	}
+}
+
+// farAway is an offset that no read from the beginning reaches.
+const farAway = 1 << 30

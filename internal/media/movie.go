@@ -1,0 +1,316 @@
+package media
+
+import (
+	"errors"
+	"math"
+	"time"
+)
+
+// maxTracks is how many tracks of a movie are looked at; films have a few dozen.
+const maxTracks = 64
+
+// movie is what a moov box says.
+type movie struct {
+	timescale  uint64 // units a second of mvhd, elst and mehd
+	length     uint64 // in its units, as mvhd says; 0 unknown
+	tracks     []track
+	fragmented bool              // more samples follow in moof boxes
+	mehd       uint64            // length with all fragments; 0 unknown
+	trex       map[uint32]uint64 // default sample durations by track
+}
+
+// track is what a trak box says.
+type track struct {
+	id            uint32
+	handler       string // "vide", "soun" or another
+	timescale     uint64 // units a second of the media
+	length        uint64 // of the media, in its units; 0 unknown
+	width, height int    // of the picture as shown
+	edits         edits
+}
+
+// edits is an edit list, summed up.
+type edits struct {
+	listed bool
+	total  uint64 // length of all edits, in the movie's units
+	empty  uint64 // length of the empty edits at the beginning, in the movie's units
+	start  uint64 // where in the media the first edit that shows it begins
+	open   bool   // the last edit has no length: it shows what is left from start on
+}
+
+// readMP4 reads MP4, M4A and QuickTime files, whose moov box may come first or last
+// and whose samples may lie in fragments.
+func readMP4(r *reader, info *Info) error {
+	var m *movie
+	var frag fragments
+	size := r.src.Size
+	for off := int64(0); off <= size-8 && frag.firstMoof == 0; {
+		b, err := r.box(off, size)
+		if m != nil && (errors.Is(err, errBudget) || errors.Is(err, errBox)) {
+			break // what comes behind the movie is not needed
+		}
+		if err != nil {
+			return err
+		}
+		switch {
+		case b.kind == "moov" && m == nil:
+			if b.end > size {
+				return damage("it ends before its moov box does")
+			}
+			if m, err = readMoov(r, b); err != nil {
+				return err
+			}
+			m.describe(info)
+		case b.kind == "mdat" && b.end > size && (m == nil || !m.fragmented):
+			return damage("it ends before its media data do")
+		case b.kind == "moof" && m != nil:
+			frag.firstMoof = off
+		case b.kind == "sidx" && m != nil && len(frag.indexes) < maxTracks:
+			frag.indexes = append(frag.indexes, b)
+		}
+		off = b.end
+	}
+	if m == nil {
+		return damage("it has no moov box, without which it cannot be played")
+	}
+	known := false
+	var err error
+	if m.fragmented && frag.firstMoof > 0 {
+		info.Duration, known, err = frag.duration(r, m)
+	} else {
+		info.Duration, known = m.duration()
+	}
+	if err != nil {
+		return err
+	}
+	if frag.cut {
+		info.warn("%s breaks off in the middle of a fragment: it may have been cut short", r.src.Name)
+	}
+	if info.HasDuration = known && info.Duration > 0; !info.HasDuration {
+		info.Duration = 0
+		info.warn("%s does not say within what is read of it how long it is, so that its duration is not checked", r.src.Name)
+	}
+	return nil
+}
+
+// describe notes the tracks.
+func (m *movie) describe(info *Info) {
+	for _, t := range m.tracks {
+		switch t.handler {
+		case "vide":
+			info.HasVideo = true
+			if info.Width == 0 && t.width > 0 && t.height > 0 {
+				info.Width, info.Height = t.width, t.height
+			}
+		case "soun":
+			info.HasAudio = true
+		}
+	}
+	if info.Format == "mp4" { // its brand tells less than its tracks
+		info.Type = typeMP4
+		if !info.HasVideo && info.HasAudio {
+			info.Type = typeM4A
+		}
+	}
+}
+
+// duration is that of the longest track, or what mvhd says where no track tells.
+// All tracks count, subtitles and chapters too: that is how mvhd is defined.
+func (m *movie) duration() (time.Duration, bool) {
+	longest := time.Duration(0)
+	for _, t := range m.tracks {
+		if d, ok := t.duration(m.timescale); ok {
+			longest = max(longest, d)
+		}
+	}
+	if longest > 0 {
+		return longest, true
+	}
+	return inTime(m.length, m.timescale)
+}
+
+// duration is that of the track's presentation. Movie gives the units of edits.
+func (t track) duration(movie uint64) (time.Duration, bool) {
+	if !t.edits.listed {
+		return inTime(t.length, t.timescale)
+	}
+	d, ok := inTime(t.edits.total, movie)
+	if !ok || !t.edits.open || t.length <= t.edits.start {
+		return d, ok
+	}
+	rest, ok := inTime(t.length-t.edits.start, t.timescale)
+	if rest > math.MaxInt64-d {
+		return 0, false
+	}
+	return d + rest, ok
+}
+
+// readMoov reads a moov box, but not its sample tables, which grow with the movie.
+func readMoov(r *reader, moov box) (*movie, error) {
+	m := &movie{trex: map[uint32]uint64{}}
+	return m, r.boxes(moov.body, moov.end, func(b box) (err error) {
+		switch b.kind {
+		case "mvhd":
+			m.timescale, m.length, err = readTimes(r, b)
+		case "trak":
+			if len(m.tracks) == maxTracks {
+				return unread("it has more tracks than are looked at")
+			}
+			var t track
+			t, err = readTrak(r, b)
+			m.tracks = append(m.tracks, t)
+		case "mvex":
+			m.fragmented = true
+			err = r.boxes(b.body, b.end, m.readExtends(r))
+		case "cmov":
+			return unread("its header is compressed, as that of some old QuickTime movies")
+		}
+		return err
+	})
+}
+
+// readExtends reads the boxes that announce fragments.
+func (m *movie) readExtends(r *reader) func(box) error {
+	return func(b box) error {
+		switch b.kind {
+		case "mehd":
+			data, version, err := r.versioned(b, 8, 12)
+			if err != nil {
+				return err
+			}
+			if version == 0 {
+				m.mehd = uint64(u32(data[4:]))
+			} else {
+				m.mehd = u64(data[4:])
+			}
+		case "trex":
+			data, err := r.fields(b, 16)
+			if err != nil {
+				return err
+			}
+			if len(m.trex) < maxTracks {
+				m.trex[u32(data[4:])] = uint64(u32(data[12:]))
+			}
+		}
+		return nil
+	}
+}
+
+func readTrak(r *reader, trak box) (t track, err error) {
+	err = r.boxes(trak.body, trak.end, func(b box) error {
+		switch b.kind {
+		case "tkhd":
+			return t.readHeader(r, b)
+		case "edts":
+			return r.boxes(b.body, b.end, func(b box) error {
+				if b.kind != "elst" {
+					return nil
+				}
+				return t.edits.read(r, b)
+			})
+		case "mdia":
+			return r.boxes(b.body, b.end, func(b box) (err error) {
+				switch b.kind {
+				case "mdhd":
+					t.timescale, t.length, err = readTimes(r, b)
+				case "hdlr":
+					var data []byte
+					if data, err = r.fields(b, 12); err == nil {
+						t.handler = string(data[8:])
+					}
+				}
+				return err
+			})
+		}
+		return nil
+	})
+	return t, err
+}
+
+// readHeader reads the id and the size of the picture, which the matrix may turn.
+func (t *track) readHeader(r *reader, tkhd box) error {
+	const afterTimes = 8 + 2 + 2 + 2 + 2 // reserved, layer, group, volume, reserved
+	const matrix, size = 9 * 4, 2 * 4
+	data, version, err := r.versioned(tkhd, 4+20+afterTimes+matrix+size, 4+32+afterTimes+matrix+size)
+	if err != nil {
+		return err
+	}
+	id, rest := data[12:], data[4+20+afterTimes:]
+	if version != 0 {
+		id, rest = data[20:], data[4+32+afterTimes:]
+	}
+	t.id = u32(id)
+	a, b, c, d := u32(rest), u32(rest[4:]), u32(rest[12:]), u32(rest[16:])
+	// Fixed point: sixteen bits of whole pixels.
+	t.width, t.height = int(u32(rest[matrix:])>>16), int(u32(rest[matrix+4:])>>16)
+	if a == 0 && d == 0 && b != 0 && c != 0 {
+		t.width, t.height = t.height, t.width
+	}
+	return nil
+}
+
+// readTimes reads what mvhd and mdhd have in common: units a second, and a length,
+// which is 0 where it is not known.
+func readTimes(r *reader, b box) (timescale, length uint64, err error) {
+	data, version, err := r.versioned(b, 4+4+4+4+4, 4+8+8+4+8)
+	if err != nil {
+		return 0, 0, err
+	}
+	if version == 0 {
+		timescale, length = uint64(u32(data[12:])), uint64(u32(data[16:]))
+		if length == math.MaxUint32 {
+			length = 0
+		}
+	} else {
+		timescale, length = uint64(u32(data[20:])), u64(data[24:])
+		if length == math.MaxUint64 {
+			length = 0
+		}
+	}
+	return timescale, length, nil
+}
+
+// read reads an elst box.
+func (e *edits) read(r *reader, elst box) error {
+	head, err := r.fields(elst, 8)
+	if err != nil {
+		return err
+	}
+	long := head[0] != 0
+	entry := int64(12)
+	if long {
+		entry = 20
+	}
+	shown := false
+	off := elst.body + 8
+	for range u32(head[4:]) {
+		if off > elst.end-entry {
+			return damage("its edit list is shorter than it says")
+		}
+		data, err := r.bytes(off, entry)
+		if err != nil {
+			return err
+		}
+		off += entry
+		length, start := uint64(u32(data)), int64(int32(u32(data[4:])))
+		if long {
+			length, start = u64(data), int64(u64(data[8:]))
+		}
+		if length > math.MaxUint64-e.total {
+			return damage("its edit list is longer than can be")
+		}
+		e.listed = true
+		e.total += length
+		switch {
+		case start < 0 && !shown:
+			e.empty += length
+		case start >= 0 && !shown:
+			shown = true
+			e.start = uint64(start)
+			e.open = length == 0
+		default:
+			e.open = false // an end without a length is read of a single edit alone
+		}
+	}
+	return nil
+}

@@ -1,0 +1,195 @@
+package media_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+// file is content that a test made, longer than what is kept of it where size says so.
+type file struct {
+	io.ReaderAt
+	size int64
+}
+
+func whole(parts ...[]byte) file {
+	all := slices.Concat(parts...)
+	return file{bytes.NewReader(all), int64(len(all))}
+}
+
+// far is a file of head, then nothing up to offset at, then tail.
+func far(head []byte, at int64, tail ...[]byte) file {
+	end := slices.Concat(tail...)
+	return file{pieces{0: head, at: end}, at + int64(len(end))}
+}
+
+// TestMP4 looks at movies that ffmpeg does not make, or not small enough to keep.
+func TestMP4(t *testing.T) {
+	track := func(length int, more ...[]byte) []byte { return trackBox(1, "vide", length, more...) }
+	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+	bigTables := func(length int) []byte { // a track whose sample tables claim a gigabyte
+		trak := track(length)
+		minf := be(int(gigabyte), "minf")
+		trak = append(trak, minf...)
+		binary.BigEndian.PutUint32(trak, uint32(len(trak))+uint32(gigabyte)-8)
+		mdia := bytes.Index(trak, []byte("mdia")) - 4
+		binary.BigEndian.PutUint32(trak[mdia:], uint32(len(trak)-mdia)+uint32(gigabyte)-8)
+		return trak
+	}
+
+	for _, row := range []struct {
+		name     string
+		file     file
+		duration time.Duration
+		warning  string // a part of the only one
+	}{
+		{name: "moov behind 5 GB of media with a 64-bit size",
+			file:     far(slices.Concat(typeBox, longAtom("mdat", uint64(5*gigabyte))), 5*gigabyte+int64(len(typeBox)), movieBox(0, track(7250))),
+			duration: seconds(7.25)},
+		{name: "media without a size, to the end",
+			file:     whole(typeBox, movieBox(0, track(1500)), be(0, "mdat"), make([]byte, 70000)),
+			duration: seconds(1.5)},
+		{name: "moov without a size, to the end",
+			file: func() file {
+				moov := movieBox(0, track(1500))
+				copy(moov, be(0))
+				return whole(typeBox, atom("mdat", make([]byte, 99)), moov)
+			}(),
+			duration: seconds(1.5)},
+		{name: "sample tables of a gigabyte between two tracks",
+			file: func() file {
+				first, second := bigTables(2000), trackBox(2, "soun", 3000)
+				head := slices.Concat(typeBox, be(0, "moov"), atom("mvhd", be(0, 0, 0, 1000, 0), make([]byte, 80)), first)
+				moov := int64(len(head)) - int64(len(typeBox)) + gigabyte - 8 + int64(len(second))
+				binary.BigEndian.PutUint32(head[len(typeBox):], uint32(moov))
+				return far(head, int64(len(head))+gigabyte-8, second)
+			}(),
+			duration: seconds(3)},
+		{name: "version 1 headers",
+			file: func() file {
+				mvhd := atom("mvhd", be(1<<24, uint64(0), uint64(0), 600, uint64(600*20)), make([]byte, 80))
+				tkhd := atom("tkhd", be(1<<24|3, uint64(0), uint64(0), 1, 0, uint64(0)), make([]byte, 16), matrix, be(64<<16, 48<<16))
+				elst := atom("elst", be(1<<24, 1, uint64(600*2), uint64(0), 1<<16))
+				mdhd := atom("mdhd", be(1<<24, uint64(0), uint64(0), 600, uint64(600*20), 0))
+				hdlr := atom("hdlr", be(0, 0, "vide"), make([]byte, 13))
+				return whole(typeBox, atom("moov", mvhd, atom("trak", tkhd, atom("edts", elst), atom("mdia", mdhd, hdlr))))
+			}(),
+			duration: seconds(2)},
+		{name: "an edit list that shows two parts",
+			file:     whole(typeBox, movieBox(9000, track(9000, editList([2]int{1000, 0}, [2]int{500, 8000})))),
+			duration: seconds(1.5)},
+		{name: "an empty edit before the media",
+			file:     whole(typeBox, movieBox(9000, track(9000, editList([2]int{400, -1}, [2]int{1000, 0})))),
+			duration: seconds(1.4)},
+		{name: "an edit to the end of the media",
+			file:     whole(typeBox, movieBox(9000, track(9000, editList([2]int{400, -1}, [2]int{0, 2000})))),
+			duration: seconds(7.4)},
+		{name: "no length of any track",
+			file:     whole(typeBox, movieBox(2500, track(0))),
+			duration: seconds(2.5)},
+		{name: "no length anywhere",
+			file:    whole(typeBox, movieBox(0, track(0))),
+			warning: "a.mp4 does not say"},
+		{name: "an unknown length, all ones",
+			file:    whole(typeBox, movieBox(-1, track(-1))),
+			warning: "a.mp4 does not say"},
+		{name: "a QuickTime movie of old, without its type",
+			file:     whole(atom("wide"), atom("mdat", make([]byte, 20)), movieBox(0, track(800))),
+			duration: seconds(0.8)},
+		{name: "waste behind the movie",
+			file:     whole(typeBox, movieBox(0, track(800)), []byte("\x00\x00\x00\x03waste that is no box")),
+			duration: seconds(0.8)},
+		{name: "fragments without an index, the last one found by following them",
+			file:     whole(fragmentedMovie(), fragment(0, 10, 900), fragment(1000, 10, 900), fragment(2000, 7, 900)),
+			duration: seconds(2.7)},
+		{name: "fragments of a gigabyte without an index, the last one small",
+			file:     gigabytes(21, fragmentedMovie()).followed(fragment(21000, 7, 50000)),
+			duration: seconds(21.7)},
+		{name: "fragments that begin late, cut from a stream",
+			file:     whole(fragmentedMovie(), fragment(50000, 10, 900), fragment(51000, 7, 900)),
+			duration: seconds(1.7)},
+		{name: "fragments that do not tell their time",
+			file: func() file {
+				timeless := func() []byte { return bytes.ReplaceAll(fragment(0, 10, 900), []byte("tfdt"), []byte("free")) }
+				return whole(fragmentedMovie(), timeless(), timeless(), timeless())
+			}(),
+			duration: seconds(3)},
+		{name: "fragments that break off",
+			file: func() file {
+				second := fragment(1000, 10, 900)
+				return whole(fragmentedMovie(), fragment(0, 10, 900), second[:len(second)-99])
+			}(),
+			duration: seconds(2),
+			warning:  "a.mp4 breaks off in the middle of a fragment"},
+		{name: "a large file of fragments with a segment index",
+			file: gigabytes(21, fragmentedMovie(), atom("sidx", be(0, 1, 1000, 0, 0, 22,
+				bytes.Repeat(be(int(gigabyte)+200, 950, 0), 22)))),
+			duration: seconds(20.9)},
+		{name: "a large file of fragments whose length the header tells",
+			file:     gigabytes(21, fragmentedMovie(atom("mehd", be(0, 12500)))),
+			duration: seconds(12.5)},
+		{name: "a large file of fragments without any index",
+			file:    gigabytes(21, fragmentedMovie()),
+			warning: "a.mp4 does not say"},
+		{name: "fragments announced and not there",
+			file:    whole(fragmentedMovie()),
+			warning: "a.mp4 does not say"},
+		{name: "a length that no duration can hold",
+			file: whole(typeBox, movieBox(700, slices.Concat(
+				atom("trak", trackBox(1, "vide", 0)[8:], atom("mdia", atom("mdhd", be(1<<24, uint64(0), uint64(0), 1, uint64(1<<63))))),
+			))),
+			duration: seconds(0.7)},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			src := count("a.mp4", row.file.size, row.file)
+			got, err := media.Inspect(t.Context(), src.Source)
+			src.checkBudget(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := media.Info{
+				Format: got.Format, Type: got.Type, Kind: media.KindVideo, HasVideo: true, HasAudio: got.HasAudio, Width: 64, Height: 48,
+				Duration: row.duration, HasDuration: row.duration > 0, Warnings: got.Warnings,
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("info (-want +got):\n%s", diff)
+			}
+			warning := strings.Join(got.Warnings, "\n")
+			if (warning == "") != (row.warning == "") || !strings.HasPrefix(warning, row.warning) {
+				t.Errorf("got warnings %q, want one that begins with %q", got.Warnings, row.warning)
+			}
+		})
+	}
+}
+
+// gigabyte is larger than anything that is read of a file.
+const gigabyte = int64(1 << 30)
+
+// gigabytes is a movie of count fragments of a second and a gigabyte each.
+func gigabytes(count int, head ...[]byte) file {
+	start := slices.Concat(head...)
+	p := pieces{0: start}
+	size := int64(len(start))
+	for i := range count {
+		part := fragment(1000*i, 10, 0)
+		binary.BigEndian.PutUint32(part[len(part)-8:], uint32(gigabyte))
+		p[size] = part
+		size += int64(len(part)) - 8 + gigabyte
+	}
+	return file{p, size}
+}
+
+// followed is the file with a part behind it.
+func (f file) followed(part []byte) file {
+	f.ReaderAt.(pieces)[f.size] = part
+	f.size += int64(len(part))
+	return f
+}

@@ -1,0 +1,138 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/bits"
+	"time"
+)
+
+// What is read of one file at most.
+const (
+	MaxBytes = 512 << 10
+	MaxCalls = 12
+)
+
+// errEnd says that something reaches past the end of the file.
+var errEnd = errors.New("the file ends too early")
+
+// unread is the error of a parser about a valid file that it cannot read. Its text
+// goes on after "it was not looked into:".
+type unread string
+
+func (u unread) Error() string { return string(u) }
+
+// errBudget says that more of the file would have to be read than is allowed.
+const errBudget = unread("its header is larger than what is read of a file")
+
+// reader reads a Source within the budget and keeps what it has read. Every byte
+// that a parser sees comes through it.
+type reader struct {
+	ctx       context.Context
+	src       Source
+	bytesLeft int64
+	callsLeft int64
+	windows   []window
+}
+
+// window is a part of the file that has been read.
+type window struct {
+	off  int64
+	data []byte
+}
+
+func (w window) end() int64 { return w.off + int64(len(w.data)) }
+
+func newReader(ctx context.Context, src Source) *reader {
+	return &reader{ctx: ctx, src: src, bytesLeft: MaxBytes, callsLeft: MaxCalls}
+}
+
+// bytes returns the n bytes at off, which must not be changed. It returns errEnd
+// when they are not all inside the file and errBudget when they cannot be had
+// within the budget.
+func (r *reader) bytes(off, n int64) ([]byte, error) {
+	if off < 0 || n < 0 || off > r.src.Size || n > r.src.Size-off {
+		return nil, errEnd
+	}
+	for i := range r.windows {
+		w := &r.windows[i]
+		if off < w.off || off > w.end() {
+			continue
+		}
+		if missing := off + n - w.end(); missing > 0 {
+			more, err := r.fetch(w.end(), missing)
+			if err != nil {
+				return nil, err
+			}
+			w.data = append(w.data, more...)
+		}
+		return w.data[off-w.off:][:n:n], nil
+	}
+	data, err := r.fetch(off, n)
+	if err != nil {
+		return nil, err
+	}
+	r.windows = append(r.windows, window{off, data})
+	return data[:n:n], nil
+}
+
+// most returns the bytes at off, n or as many as the file has.
+func (r *reader) most(off, n int64) ([]byte, error) {
+	if off > r.src.Size {
+		return nil, errEnd
+	}
+	return r.bytes(off, min(n, r.src.Size-off))
+}
+
+// fetch reads at least n bytes at off: each call reads as much as an even use of
+// what is left of the budget allows, since a call costs more than its bytes.
+func (r *reader) fetch(off, n int64) ([]byte, error) {
+	if r.callsLeft <= 0 || n > r.bytesLeft {
+		return nil, errBudget
+	}
+	n = min(max(n, r.bytesLeft/r.callsLeft), r.src.Size-off)
+	r.callsLeft--
+	r.bytesLeft -= n
+	data, err := r.src.ReadRange(r.ctx, off, n)
+	if err != nil {
+		return nil, fmt.Errorf("read %d bytes of %s at %d: %w", n, r.src.Name, off, err)
+	}
+	if int64(len(data)) != n {
+		return nil, fmt.Errorf("read %d bytes of %s at %d: got %d: %w", n, r.src.Name, off, len(data), io.ErrUnexpectedEOF)
+	}
+	return data, nil
+}
+
+// withReserve runs read with a budget that is smaller by calls and bytes.
+func (r *reader) withReserve(calls, bytes int64, read func() error) error {
+	calls, bytes = min(calls, r.callsLeft), min(bytes, r.bytesLeft)
+	r.callsLeft -= calls
+	r.bytesLeft -= bytes
+	err := read()
+	r.callsLeft += calls
+	r.bytesLeft += bytes
+	return err
+}
+
+// inTime converts n units, of which a second has perSecond. It returns false for
+// what no time.Duration can hold.
+func inTime(n, perSecond uint64) (time.Duration, bool) {
+	d, ok := mulDiv(n, uint64(time.Second), perSecond)
+	if !ok || d > math.MaxInt64 {
+		return 0, false
+	}
+	return time.Duration(d), true
+}
+
+// mulDiv returns a*b/c, and false where the result is too large or c is 0.
+func mulDiv(a, b, c uint64) (uint64, bool) {
+	hi, lo := bits.Mul64(a, b)
+	if hi >= c {
+		return 0, false
+	}
+	q, _ := bits.Div64(hi, lo, c)
+	return q, true
+}

@@ -1,0 +1,205 @@
+package media
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"github.com/gabriel-vasile/mimetype"
+)
+
+// form is a form of media file that is known by its first bytes.
+type form struct {
+	format   string   // Info.Format; empty for a form that is not read here
+	mime     string   // Info.Type
+	kind     Kind     // what a file of it is, where its suffix does not say
+	called   string   // what a sentence calls a file of it
+	suffix   string   // what such a file is best named; empty where no suffix will do
+	suffixes []string // the suffixes that it may have
+	read     func(*reader, *Info) error
+}
+
+// MIME types of ISO base media.
+const (
+	typeMP4 = "video/mp4"
+	typeM4A = "audio/mp4"
+)
+
+var isoSuffixes = []string{".mp4", ".m4v", ".mov", ".m4a"}
+
+var (
+	formMP4  = form{"mp4", typeMP4, KindVideo, "an MP4 file", ".mp4", isoSuffixes, readMP4}
+	formM4A  = form{"mp4", typeM4A, KindAudio, "an M4A file", ".m4a", isoSuffixes, readMP4}
+	formMOV  = form{"mov", "video/quicktime", KindVideo, "a QuickTime movie", ".mov", isoSuffixes, readMP4}
+	formWAV  = form{"wav", "audio/wav", KindAudio, "a WAV file", ".wav", []string{".wav"}, readWAV}
+	formMP3  = form{"mp3", "audio/mpeg", KindAudio, "an MP3 file", ".mp3", []string{".mp3"}, readMP3}
+	formJPEG = form{"jpeg", "image/jpeg", KindImage, "a JPEG image", ".jpg", []string{".jpg", ".jpeg"}, readJPEG}
+	formPNG  = form{"png", "image/png", KindImage, "a PNG image", ".png", []string{".png"}, readPNG}
+	formWEBP = form{"webp", "image/webp", KindImage, "a WEBP image", ".webp", []string{".webp"}, readWEBP}
+
+	formWEBM = form{"", "video/webm", KindVideo, "a WEBM file", ".webm", []string{".webm", ".mkv"}, nil}
+	formMKV  = form{"", "video/x-matroska", KindVideo, "a Matroska file", ".mkv", []string{".webm", ".mkv"}, nil}
+	formAVI  = form{"", "video/x-msvideo", KindVideo, "an AVI file", ".avi", []string{".avi"}, nil}
+	formOGG  = form{"", "audio/ogg", KindAudio, "an Ogg file", ".ogg", []string{".ogg", ".opus"}, nil}
+	formFLAC = form{"", "audio/flac", KindAudio, "a FLAC file", ".flac", []string{".flac"}, nil}
+	formAAC  = form{"", "audio/aac", KindAudio, "an AAC stream", ".aac", []string{".aac"}, nil}
+	formRIFX = form{"", "audio/wav", KindAudio, "a big-endian WAV file", ".wav", []string{".wav"}, nil}
+	formHEIF = form{"", "image/heif", KindImage, "a HEIF image, as phones take them", "", nil, nil}
+	formAVIF = form{"", "image/avif", KindImage, "an AVIF image", "", nil, nil}
+)
+
+// outputSuffixes are the suffixes that an output may be given by what it is.
+var outputSuffixes = []string{".mp4", ".mov", ".webm", ".png", ".jpg", ".webp"}
+
+// Sniff returns the MIME type of a file that begins with head, and the suffix that
+// an output of that type is given: .mp4, .mov, .webm, .png, .jpg or .webp, and an
+// empty one for everything else. A few hundred bytes are enough.
+func Sniff(head []byte) (mimeType, suffix string) {
+	f, known := signature(head)
+	if !known {
+		return mimeOf(head), ""
+	}
+	if slices.Contains(outputSuffixes, f.suffix) {
+		return f.mime, f.suffix
+	}
+	return f.mime, ""
+}
+
+// identify returns the form that r's file is of. Sound without a signature of its
+// own, such as an MP3's, is searched for only where the suffix announces an MP3.
+func identify(r *reader, suffix string) (f form, known bool, err error) {
+	head, err := r.most(0, longestSignature)
+	if err != nil {
+		return form{}, false, err
+	}
+	if f, known = signature(head); known {
+		return f, true, nil
+	}
+	start, err := skipID3(r)
+	if err != nil {
+		return form{}, false, err
+	}
+	tagged := start > 0
+	if tagged {
+		if head, err = r.most(start, longestSignature); err != nil {
+			return form{}, false, err
+		}
+	}
+	if f, known = audioSignature(head); known {
+		return f, true, nil
+	}
+	if tagged { // nothing else begins so, frames or not
+		return formMP3, true, nil
+	}
+	search := int64(1)
+	if suffix == ".mp3" {
+		search = frameSearch
+	}
+	_, found, err := findFrame(r, start, search)
+	return formMP3, found, err
+}
+
+// longestSignature is how much of a file the signatures look at: the longest is the
+// EBML header, whose document type may come after others of its members.
+const longestSignature = 64
+
+// signature returns the form of a file that begins with head, as far as a few bytes
+// at its beginning tell.
+func signature(head []byte) (form, bool) {
+	head = head[:min(len(head), longestSignature)]
+	begins := func(s string) bool { return bytes.HasPrefix(head, []byte(s)) }
+	switch {
+	case begins("\x89PNG\r\n\x1a\n"):
+		return formPNG, true
+	case begins("\xff\xd8\xff"):
+		return formJPEG, true
+	case begins("\x1a\x45\xdf\xa3"):
+		if bytes.Contains(head, []byte("webm")) {
+			return formWEBM, true
+		}
+		return formMKV, true
+	case len(head) < 12:
+		return form{}, false
+	}
+	switch chunk, kind := string(head[:4]), string(head[8:12]); chunk {
+	case "RIFF":
+		switch kind {
+		case "WAVE":
+			return formWAV, true
+		case "WEBP":
+			return formWEBP, true
+		case "AVI ":
+			return formAVI, true
+		}
+	case "RF64", "BW64":
+		if kind == "WAVE" {
+			return formWAV, true
+		}
+	case "RIFX":
+		if kind == "WAVE" {
+			return formRIFX, true
+		}
+	}
+	if f, known := isoSignature(string(head[4:8]), string(head[8:12])); known {
+		return f, true
+	}
+	return audioSignature(head)
+}
+
+// isoSignature judges by the type of the first box and, where that is the file's
+// type, by its major brand. QuickTime movies of old begin without one.
+func isoSignature(first, brand string) (form, bool) {
+	switch first {
+	case "ftyp":
+		switch brand {
+		case "qt  ":
+			return formMOV, true
+		case "M4A ", "M4B ", "F4A ":
+			return formM4A, true
+		case "heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1":
+			return formHEIF, true
+		case "avif", "avis":
+			return formAVIF, true
+		}
+		return formMP4, true
+	case "moof", "styp", "sidx":
+		return formMP4, true
+	case "moov", "mdat", "wide", "free", "skip", "pnot":
+		return formMOV, true
+	}
+	return form{}, false
+}
+
+// audioSignature knows the streams that may also follow an ID3 tag.
+func audioSignature(head []byte) (form, bool) {
+	switch {
+	case bytes.HasPrefix(head, []byte("OggS")):
+		return formOGG, true
+	case bytes.HasPrefix(head, []byte("fLaC")):
+		return formFLAC, true
+	case bytes.HasPrefix(head, []byte("ADIF")):
+		return formAAC, true
+	case len(head) >= 7 && head[0] == 0xff && head[1]&0xf6 == 0xf0 && head[2]>>2&0xf < 13:
+		return formAAC, true // ADTS: twelve bits of sync, layer 0, a sampling rate of the thirteen
+	}
+	return form{}, false
+}
+
+// describe says in a few words what a file holds that is of no known form.
+func describe(r *reader) string {
+	const enough = 3072 // what mimetype looks at by itself
+	head, err := r.most(0, enough)
+	if err != nil {
+		return "something else"
+	}
+	if mime := mimeOf(head); mime != "application/octet-stream" {
+		return mime
+	}
+	return "something else"
+}
+
+// mimeOf returns the MIME type of a file that begins with head, without parameters.
+func mimeOf(head []byte) string {
+	mime, _, _ := strings.Cut(mimetype.Detect(head).String(), ";")
+	return mime
+}

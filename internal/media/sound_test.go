@@ -1,0 +1,221 @@
+package media_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+// soundRow is a file of sound and what is to be found in it.
+type soundRow struct {
+	name     string
+	file     file
+	duration time.Duration
+	warning  string // how the only one begins
+}
+
+func testSound(t *testing.T, name string, want media.Info, rows []soundRow) {
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			src := count(name, row.file.size, row.file)
+			got, err := media.Inspect(t.Context(), src.Source)
+			src.checkBudget(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := want
+			want.Kind, want.HasAudio = media.KindAudio, true
+			want.Duration, want.HasDuration = row.duration, row.duration > 0
+			want.Warnings = got.Warnings
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("info (-want +got):\n%s", diff)
+			}
+			warning := strings.Join(got.Warnings, "\n")
+			if (warning == "") != (row.warning == "") || !strings.HasPrefix(warning, row.warning) {
+				t.Errorf("got warnings %q, want one that begins with %q", got.Warnings, row.warning)
+			}
+		})
+	}
+}
+
+func TestWAV(t *testing.T) {
+	second := make([]byte, 16000)
+	tag := func(tag, channels, align int, rate, byteRate int) []byte {
+		return chunk("fmt ", le(uint16(tag), uint16(channels), rate, byteRate, uint16(align), uint16(0)))
+	}
+	claims := func(size int, body []byte) []byte { return slices.Concat(le("data", size), body) }
+	testSound(t, "a.wav", media.Info{Format: "wav", Type: "audio/wav"}, []soundRow{
+		{name: "odd chunks and their padding", duration: time.Second,
+			file: whole(riff("WAVE", chunk("bext", make([]byte, 605)), pcm8k, chunk("LIST", make([]byte, 33)), chunk("data", second)))},
+		{name: "a picture of megabytes before the sound", duration: time.Second,
+			file: far(riff("WAVE", pcm8k, le("id3 ", 5<<20)), 5<<20+12+24+8, chunk("data", second))},
+		{name: "chunks behind the sound", duration: time.Second,
+			file: whole(riff("WAVE", pcm8k, chunk("data", second), chunk("LIST", make([]byte, 5000))))},
+		{name: "lengths that a program could not go back to", duration: time.Second,
+			file: whole(le("RIFF", -1, "WAVE"), pcm8k, claims(-1, second))},
+		{name: "lengths that a recorder left at 0", duration: time.Second,
+			file: whole(le("RIFF", 0, "WAVE"), pcm8k, claims(0, second))},
+		{name: "the greatest signed length", duration: time.Second,
+			file: whole(le("RIFF", -1, "WAVE"), pcm8k, claims(1<<31-1, second))},
+		{name: "RF64 of 6 GB", duration: 3 * (1 << 30) / 8000 * time.Second,
+			file: far(slices.Concat(le("RF64", -1, "WAVE"), chunk("ds64", le(uint64(6<<30+72), uint64(6<<30/16000*16000), uint64(0), 0)), pcm8k, le("data", -1)), 6<<30, second)},
+		{name: "BW64", duration: time.Second / 2,
+			file: whole(le("BW64", -1, "WAVE"), chunk("ds64", le(uint64(16072), uint64(8000), uint64(0), 0)), pcm8k, claims(-1, second))},
+		{name: "cut short", duration: time.Second, warning: "a.wav ends before its sound does",
+			file: whole(riff("WAVE", pcm8k), claims(99999, second))},
+		{name: "a codec that tells the number of samples", duration: 3 * time.Second,
+			file: whole(riff("WAVE", tag(0x55, 1, 1, 8000, 1000), chunk("fact", le(24000)), chunk("data", second)))},
+		{name: "a codec that tells its byte rate alone", duration: 16 * time.Second,
+			file: whole(riff("WAVE", tag(0x55, 1, 1, 8000, 1000), chunk("data", second)))},
+		{name: "a codec that tells nothing", warning: "a.wav does not say how long it is",
+			file: whole(riff("WAVE", tag(0x55, 1, 1, 8000, 0), chunk("fact", le(-1)), chunk("data", second)))},
+	})
+}
+
+// xing is a frame of 32 kb/s that holds a Xing header, as in front of mp3Frames.
+func xing(frames, size int) []byte {
+	frame := mp3Frame(0x18)
+	copy(frame[4+17:], be("Xing", 3, frames, size))
+	return frame
+}
+
+// id3 is an ID3v2 tag with a body of size bytes, of which it holds none.
+func id3(size int) []byte {
+	return []byte{'I', 'D', '3', 4, 0, 0, byte(size >> 21 & 127), byte(size >> 14 & 127), byte(size >> 7 & 127), byte(size & 127)}
+}
+
+func TestMP3(t *testing.T) {
+	const frame = 36 * time.Millisecond
+	vbri := mp3Frame(0x18)
+	copy(vbri[4+32:], be("VBRI", uint16(1), uint16(0), uint16(0), 144*101, 100))
+	layer1 := make([]byte, 32)
+	copy(layer1, []byte{0xff, 0xff, 0x10, 0xc0}) // 32 kb/s, 44.1 kHz: 384 samples in 32 bytes
+	changing := slices.Concat(mp3Frames(500), bytes.Repeat(mp3Frame(0x58), 500))
+	ape := slices.Concat(make([]byte, 4000), []byte("APETAGEX"), le(2000, 4032, 1, 0, 0, 0))
+	testSound(t, "a.mp3", media.Info{Format: "mp3", Type: "audio/mpeg"}, []soundRow{
+		{name: "a Xing header", file: whole(xing(100, 144*101), mp3Frames(100)), duration: 100 * frame},
+		{name: "a Xing header that tells no size", file: whole(xing(100, 0), mp3Frames(100)), duration: 100 * frame},
+		{name: "a VBRI header", file: whole(vbri, mp3Frames(100)), duration: 100 * frame},
+		{name: "a Xing header behind a picture of megabytes", duration: 100 * frame,
+			file: far(id3(10<<20), 10<<20+10, xing(100, 144*101), mp3Frames(100))},
+		{name: "two tags, one after the other", duration: 100 * frame,
+			file: far(id3(1<<20), 1<<20+10, id3(0), xing(100, 144*101), mp3Frames(100))},
+		{name: "joined files, the header of the first", duration: 300 * frame,
+			file: whole(xing(100, 144*101), mp3Frames(100), mp3Frames(200))},
+		{name: "a header that claims more frames than fit", duration: 100 * frame,
+			file: whole(xing(1<<30, 0), mp3Frames(100))},
+		{name: "a header that claims no frames", duration: 100 * frame,
+			file: whole(xing(0, 0), mp3Frames(100))},
+		{name: "a header of more than there is", duration: 200 * frame, warning: "a.mp3 ends before its sound does",
+			file: whole(xing(200, 144*201), mp3Frames(100))},
+		{name: "a constant bit rate without a header", file: whole(mp3Frames(100)), duration: 100 * frame},
+		{name: "a constant bit rate, an hour long", file: whole(mp3Frames(100000)), duration: 100000 * frame},
+		{name: "tags at the end of a long one", file: whole(mp3Frames(100000), ape, []byte("TAG"), make([]byte, 125)), duration: 100000 * frame},
+		{name: "a changing bit rate without a header, counted", file: whole(changing), duration: 1000 * frame},
+		{name: "the end of another frame first", file: whole(make([]byte, 77), []byte{0xff, 0xfb}, mp3Frames(100)), duration: 100 * frame},
+		{name: "waste between frames", file: whole(mp3Frames(50), []byte("\xff\xfe waste"), mp3Frames(50)), duration: 100 * frame},
+		{name: "layer 1", file: whole(bytes.Repeat(layer1, 441)), duration: 3840 * time.Millisecond},
+		{name: "one frame", file: whole(mp3Frames(1)), duration: frame},
+		{name: "one frame and a tag", file: whole(mp3Frames(1), []byte("TAG"), make([]byte, 125)), duration: frame},
+	})
+}
+
+// TestMP3Estimate looks at a file too long to be counted, whose bit rate changes.
+func TestMP3Estimate(t *testing.T) {
+	var parts [][]byte
+	for i := range 100 {
+		parts = append(parts, mp3Frames(100), bytes.Repeat(mp3Frame(0x58), 40+i))
+	}
+	f := whole(parts...)
+	src := count("a.mp3", f.size, f)
+	got, err := media.Inspect(t.Context(), src.Source)
+	src.checkBudget(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frames := 100*100 + 40*100 + 99*100/2
+	want := time.Duration(frames) * 36 * time.Millisecond
+	if off := (got.Duration - want).Abs(); !got.Estimated || off > want/20 {
+		t.Errorf("got %v (estimated: %v), want %v within a twentieth", got.Duration, got.Estimated, want)
+	}
+	if len(got.Warnings) != 1 || !strings.HasPrefix(got.Warnings[0], "the duration of a.mp3 is an estimate") {
+		t.Errorf("got warnings %q", got.Warnings)
+	}
+}
+
+func TestMP3WithoutSound(t *testing.T) {
+	f := whole(xing(0, 0), make([]byte, 3000))
+	_, err := media.Inspect(t.Context(), count("a.mp3", f.size, f).Source)
+	var problem *media.Problem
+	if !errors.As(err, &problem) {
+		t.Errorf("a header without frames: got error %v, want a problem", err)
+	}
+}
+
+// TestImages looks at headers of images that ffmpeg does not make.
+func TestImages(t *testing.T) {
+	exif := func(order binary.AppendByteOrder, orientation int) []byte {
+		mark := "MM"
+		if order == binary.LittleEndian {
+			mark = "II"
+		}
+		entry := func(tag, value int) []byte {
+			return write(order, []any{uint16(tag), uint16(3), 1, uint16(value), uint16(0)})
+		}
+		return segment(0xe1, []byte("Exif\x00\x00"+mark), write(order, []any{uint16(42), 8, uint16(2), entry(0x0100, 7), entry(0x0112, orientation), 0}))
+	}
+	jpeg := func(parts ...[]byte) file { return whole([]byte("\xff\xd8"), slices.Concat(parts...)) }
+	app := segment(0xe2, make([]byte, 60000))
+	type size struct{ Width, Height int }
+	for _, row := range []struct {
+		name    string
+		as      string
+		file    file
+		want    size
+		warning string
+	}{
+		{name: "baseline", as: "a.jpg", file: jpeg(jpegFrame(0xc0)), want: size{640, 480}},
+		{name: "progressive", as: "a.jpg", file: jpeg(jpegFrame(0xc2)), want: size{640, 480}},
+		{name: "arithmetic", as: "a.jpg", file: jpeg(segment(0xcc, make([]byte, 2)), jpegFrame(0xc9)), want: size{640, 480}},
+		{name: "tables and fill bytes first", as: "a.jpg", file: jpeg(segment(0xc4, make([]byte, 9)), []byte("\xff\xff"), segment(0xdb, make([]byte, 9)), jpegFrame(0xc1)), want: size{640, 480}},
+		{name: "upright", as: "a.jpg", file: jpeg(exif(binary.LittleEndian, 3), jpegFrame(0xc0)), want: size{640, 480}},
+		{name: "turned right", as: "a.jpg", file: jpeg(exif(binary.LittleEndian, 6), jpegFrame(0xc0)), want: size{480, 640}},
+		{name: "turned left, from a Motorola", as: "a.jpeg", file: jpeg(segment(0xe1, []byte("http://ns.adobe.com/xap/1.0/\x00")), exif(binary.BigEndian, 8), jpegFrame(0xc0)), want: size{480, 640}},
+		{name: "metadata that breaks its rules", as: "a.jpg", file: jpeg(segment(0xe1, []byte("Exif\x00\x00II*\x00\xff\xff\xff\xff")), jpegFrame(0xc0)), want: size{640, 480}},
+		{name: "600 KB of metadata", as: "a.jpg", file: jpeg(bytes.Repeat(app, 10), jpegFrame(0xc0)), want: size{640, 480}},
+		{name: "more metadata than is read", as: "a.jpg", file: jpeg(bytes.Repeat(app, 40), jpegFrame(0xc0)), warning: "a.jpg was not looked into: its header is larger"},
+		{name: "a height that follows the picture", as: "a.jpg", file: jpeg(segment(0xc0, be("\x08", uint16(0), uint16(640), "\x01\x01\x11\x00"))), warning: "a.jpg does not say at its beginning how high it is"},
+		{name: "PNG", as: "a.png", file: whole(pngHeader(70000, 3)), want: size{70000, 3}},
+		{name: "WEBP, lossy", as: "a.webp", file: whole(sample(t, "lossy.webp")), want: size{64, 48}},
+		{name: "WEBP, lossless", as: "a.webp", file: whole(sample(t, "lossless.webp")), want: size{64, 48}},
+		{name: "WEBP, extended", as: "a.webp", file: whole(sample(t, "alpha.webp")), want: size{64, 48}},
+		{name: "WEBP, moving", as: "a.webp", file: whole(sample(t, "moving.webp")), want: size{64, 48}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			src := count(row.as, row.file.size, row.file)
+			info, err := media.Inspect(t.Context(), src.Source)
+			src.checkBudget(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := (size{info.Width, info.Height}); got != row.want {
+				t.Errorf("got %v pixels, want %v", got, row.want)
+			}
+			if info.Kind != media.KindImage || info.HasVideo || info.HasAudio || info.HasDuration {
+				t.Errorf("got %+v, want an image", info)
+			}
+			warning := strings.Join(info.Warnings, "\n")
+			if (warning == "") != (row.warning == "") || !strings.HasPrefix(warning, row.warning) {
+				t.Errorf("got warnings %q, want one that begins with %q", info.Warnings, row.warning)
+			}
+		})
+	}
+}

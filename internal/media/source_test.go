@@ -1,0 +1,85 @@
+package media_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+// counted is a file that counts what is read of it.
+type counted struct {
+	media.Source
+	calls int
+	bytes int64
+}
+
+// count makes a file of what r holds. A range outside the file is an error, as it
+// is of S3.
+func count(name string, size int64, r io.ReaderAt) *counted {
+	c := &counted{}
+	c.Source = media.Source{Name: name, Size: size, ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
+		if off < 0 || n <= 0 || off+n > size {
+			return nil, fmt.Errorf("range %d+%d is outside of %d bytes", off, n, size)
+		}
+		c.calls++
+		c.bytes += n
+		data := make([]byte, n)
+		_, err := r.ReadAt(data, off)
+		return data, err
+	}}
+	return c
+}
+
+// checkBudget reports a file of which more was read than is allowed.
+func (c *counted) checkBudget(t *testing.T) {
+	t.Helper()
+	if c.calls > media.MaxCalls || c.bytes > media.MaxBytes {
+		t.Errorf("read %d bytes in %d calls, want at most %d in %d", c.bytes, c.calls, media.MaxBytes, media.MaxCalls)
+	}
+}
+
+// inspectFile looks at a file on the disk under its own name.
+func inspectFile(t *testing.T, path string) (media.Info, error) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	stat, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := count(filepath.Base(path), stat.Size(), f)
+	info, err := media.Inspect(t.Context(), src.Source)
+	src.checkBudget(t)
+	return info, err
+}
+
+// pieces is a file of which only some parts are kept; the rest reads as zeros.
+type pieces map[int64][]byte
+
+func (p pieces) ReadAt(data []byte, off int64) (int, error) {
+	for at, piece := range p {
+		from, to := max(at, off), min(at+int64(len(piece)), off+int64(len(data)))
+		if from < to {
+			copy(data[from-off:to-off], piece[from-at:])
+		}
+	}
+	return len(data), nil
+}
+
+// sample returns the content of a file in testdata.
+func sample(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}

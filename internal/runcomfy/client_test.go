@@ -1,0 +1,327 @@
+package runcomfy_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+)
+
+// canary is the token of the tests: it must be in no error.
+const canary = "canary-7f3a-token"
+
+func fixedToken(context.Context) (string, error) { return canary, nil }
+
+// sent is what a server saw of one request.
+type sent struct {
+	Method, Path, Query, Body string
+	Header                    http.Header
+}
+
+// answering returns a client whose every request gets one answer, and the
+// requests that were made.
+func answering(t *testing.T, status int, contentType, body string) (*runcomfy.Client, *[]sent) {
+	t.Helper()
+	var requests []sent
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		requests = append(requests, sent{r.Method, r.URL.EscapedPath(), r.URL.RawQuery, string(text), r.Header})
+		w.Header().Set("Content-Type", contentType)
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}))
+	t.Cleanup(server.Close)
+	return &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}, &requests
+}
+
+func answeringJSON(t *testing.T, status int, body string) *runcomfy.Client {
+	t.Helper()
+	client, _ := answering(t, status, "application/json", body)
+	return client
+}
+
+func pointer[T any](v T) *T { return &v }
+
+func TestRequests(t *testing.T) {
+	const id = "Ab3_-9"
+	everything := `{"request_id":"Ab3_-9","status":"in_queue","outcome":"cancelled","model_id":"a/b","new":[1]}`
+	tests := []struct {
+		name string
+		call func(context.Context, *runcomfy.Client) error
+		want sent
+	}{
+		{
+			name: "submit sends the input and nothing else",
+			call: func(ctx context.Context, c *runcomfy.Client) error {
+				_, err := c.Submit(ctx, "happyhorse/happyhorse-1.0/reference-to-video", map[string]any{
+					"video_url": "https://b.example/a.mp4?X-Amz-Expires=1&x=<2>", "seed": 7, "watermark": false,
+				})
+				return err
+			},
+			want: sent{
+				Method: "POST", Path: "/v1/models/happyhorse/happyhorse-1.0/reference-to-video",
+				Body: `{"seed":7,"video_url":"https://b.example/a.mp4?X-Amz-Expires=1&x=<2>","watermark":false}`,
+			},
+		},
+		{
+			name: "submit without an input sends an empty object",
+			call: func(ctx context.Context, c *runcomfy.Client) error {
+				_, err := c.Submit(ctx, "sync/sync/lipsync/v2/pro", nil)
+				return err
+			},
+			want: sent{Method: "POST", Path: "/v1/models/sync/sync/lipsync/v2/pro", Body: `{}`},
+		},
+		{
+			name: "status",
+			call: func(ctx context.Context, c *runcomfy.Client) error { _, err := c.Status(ctx, id); return err },
+			want: sent{Method: "GET", Path: "/v1/requests/Ab3_-9/status"},
+		},
+		{
+			name: "result asks for the cost",
+			call: func(ctx context.Context, c *runcomfy.Client) error { _, err := c.Result(ctx, id); return err },
+			want: sent{Method: "GET", Path: "/v1/requests/Ab3_-9/result", Query: "include_cost=true"},
+		},
+		{
+			name: "cancel has no body",
+			call: func(ctx context.Context, c *runcomfy.Client) error { _, err := c.Cancel(ctx, id); return err },
+			want: sent{Method: "POST", Path: "/v1/requests/Ab3_-9/cancel"},
+		},
+		{
+			name: "model",
+			call: func(ctx context.Context, c *runcomfy.Client) error { _, err := c.Model(ctx, "a/b"); return err },
+			want: sent{Method: "GET", Path: "/v1/models/a/b"},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			client, requests := answering(t, 200, "application/json", everything)
+			if err := tt.call(t.Context(), client); err != nil {
+				t.Fatal(err)
+			}
+			if len(*requests) != 1 {
+				t.Fatalf("%d requests, want 1", len(*requests))
+			}
+			got := (*requests)[0]
+			header := got.Header
+			got.Header = nil
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("request (-want +got):\n%s", diff)
+			}
+			if got := header.Get("Authorization"); got != "Bearer "+canary {
+				t.Errorf("Authorization %q", got)
+			}
+			if agent := header.Get("User-Agent"); !strings.HasPrefix(agent, "lipdrop") {
+				t.Errorf("User-Agent %q", agent)
+			}
+			for name := range header {
+				if strings.Contains(name, "Idempotency") {
+					t.Errorf("header %s lets a transport repeat the request", name)
+				}
+			}
+			if wantJSON := tt.want.Body != ""; wantJSON != (header.Get("Content-Type") == "application/json") {
+				t.Errorf("Content-Type %q", header.Get("Content-Type"))
+			}
+		})
+	}
+}
+
+func TestUserAgent(t *testing.T) {
+	client, requests := answering(t, 200, "application/json", `{"status":"in_queue"}`)
+	client.UserAgent = "mine/1"
+	if _, err := client.Status(t.Context(), "id"); err != nil {
+		t.Fatal(err)
+	}
+	if got := (*requests)[0].Header.Get("User-Agent"); got != "mine/1" {
+		t.Errorf("User-Agent %q", got)
+	}
+}
+
+func TestSubmitAnswers(t *testing.T) {
+	tests := []struct {
+		name   string
+		status int
+		body   string
+		want   string // empty: an error
+	}{
+		{name: "a UUID and the URLs", status: 200, body: `{"request_id":"8f14e45f-ceea-467f-a8f1-000000000001","status_url":"u"}`, want: "8f14e45f-ceea-467f-a8f1-000000000001"},
+		{name: "the id alone", status: 200, body: `{"request_id":"r_1-A"}`, want: "r_1-A"},
+		{name: "under 202", status: 202, body: `{"request_id":"r"}`, want: "r"},
+		{name: "128 characters", status: 200, body: `{"request_id":"` + strings.Repeat("a", 128) + `"}`, want: strings.Repeat("a", 128)},
+		{name: "129 characters", status: 200, body: `{"request_id":"` + strings.Repeat("a", 129) + `"}`},
+		{name: "an id that would change the path", status: 200, body: `{"request_id":"../models"}`},
+		{name: "an id with a line break", status: 200, body: `{"request_id":"a\n"}`},
+		{name: "an empty id", status: 200, body: `{"request_id":""}`},
+		{name: "a null id", status: 200, body: `{"request_id":null}`},
+		{name: "a number as id", status: 200, body: `{"request_id":12}`},
+		{name: "no id", status: 200, body: `{"message":"queued"}`},
+		{name: "a list", status: 200, body: `[{"request_id":"r"}]`},
+		{name: "null", status: 200, body: `null`},
+		{name: "text after the object", status: 200, body: `{"request_id":"r"} trailing`},
+		{name: "empty", status: 200},
+		{name: "an id under an error", status: 500, body: `{"request_id":"r"}`},
+		{name: "an id beside an error code", status: 200, body: `{"request_id":"trace","error_code":400002}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := answeringJSON(t, tt.status, tt.body).Submit(t.Context(), "a/b", nil)
+			if got != tt.want || (err == nil) != (tt.want != "") {
+				t.Errorf("id %q and error %v, want id %q", got, err, tt.want)
+			}
+			if err != nil && runcomfy.NotSent(err) {
+				t.Error("an answered request counts as not sent")
+			}
+		})
+	}
+}
+
+func TestStatusWords(t *testing.T) {
+	tests := []struct {
+		word  string
+		want  runcomfy.QueueStatus
+		ended bool
+	}{
+		{"in_queue", runcomfy.InQueue, false},
+		{"in_progress", runcomfy.InProgress, false},
+		{"IN_PROGRESS", runcomfy.InProgress, false},
+		{"completed", runcomfy.Completed, true},
+		{"Completed", runcomfy.Completed, true},
+		{"succeeded", "succeeded", true},
+		{"failed", "failed", true},
+		{"cancelled", runcomfy.Cancelled, true},
+		{"canceled", runcomfy.Cancelled, true},
+		{"CANCELED", runcomfy.Cancelled, true},
+		{"warming_up", "warming_up", false},
+		{"complete", "complete", false},
+		{"not_ready", "not_ready", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.word, func(t *testing.T) {
+			got, err := answeringJSON(t, 200, `{"status":"`+tt.word+`"}`).Status(t.Context(), "id")
+			if err != nil || got.State != tt.want || got.State.Ended() != tt.ended {
+				t.Errorf("%q, ended %t, error %v; want %q, %t", got.State, got.State.Ended(), err, tt.want, tt.ended)
+			}
+		})
+	}
+}
+
+func TestQueuePosition(t *testing.T) {
+	tests := []struct {
+		name, member string
+		want         *int
+	}{
+		{"absent", ``, nil},
+		{"first", `,"queue_position":0`, pointer(0)},
+		{"third", `,"queue_position":3`, pointer(3)},
+		{"written as a float", `,"queue_position":3.0`, pointer(3)},
+		{"null", `,"queue_position":null`, nil},
+		{"text", `,"queue_position":"soon"`, nil},
+		{"negative", `,"queue_position":-1`, nil},
+		{"half", `,"queue_position":1.5`, nil},
+		{"beyond an int", `,"queue_position":1e99`, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := answeringJSON(t, 200, `{"status":"in_queue"`+tt.member+`}`).Status(t.Context(), "id")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got.QueuePosition); diff != "" {
+				t.Errorf("position (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestCancelIsDecidedByTheOutcome(t *testing.T) {
+	tests := []struct {
+		name, body string
+		want       runcomfy.Outcome
+	}{
+		{"took effect, with the status that says completed", `{"status":"completed","outcome":"cancelled"}`, runcomfy.OutcomeCancelled},
+		{"one l", `{"outcome":"canceled"}`, runcomfy.OutcomeCancelled},
+		{"upper case", `{"outcome":"NOT_CANCELLABLE"}`, runcomfy.OutcomeNotCancellable},
+		{"too late", `{"status":"cancelled","outcome":"not_cancellable"}`, runcomfy.OutcomeNotCancellable},
+		{"another word", `{"status":"cancelled","outcome":"requested"}`, "requested"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := answeringJSON(t, 202, tt.body).Cancel(t.Context(), "id")
+			if err != nil || got != tt.want {
+				t.Errorf("%q and error %v, want %q", got, err, tt.want)
+			}
+		})
+	}
+	t.Run("no outcome is no answer", func(t *testing.T) {
+		_, err := answeringJSON(t, 202, `{"status":"cancelled"}`).Cancel(t.Context(), "id")
+		var e *runcomfy.Error
+		if !errors.As(err, &e) || e.Kind() != runcomfy.KindUnavailable || e.HTTPStatus != 202 {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestModel(t *testing.T) {
+	got, err := answeringJSON(t, 200, `{"model_id":"sync/react-1","display_name":"React 1",
+		"input_schema":{"type":"object"},"base_price_usd":0.08,"price_unit":"second"}`).Model(t.Context(), "sync/react-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := runcomfy.Model{
+		ID: "sync/react-1", DisplayName: "React 1", InputSchema: json.RawMessage(`{"type":"object"}`),
+		BasePriceUSD: pointer(0.08), PriceUnit: "second",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("model (-want +got):\n%s", diff)
+	}
+	got, err = answeringJSON(t, 200, `{"model_id":"a/b","base_price_usd":"?","input_schema":null}`).Model(t.Context(), "a/b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(runcomfy.Model{ID: "a/b"}, got); diff != "" {
+		t.Errorf("model (-want +got):\n%s", diff)
+	}
+}
+
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			followed := 0
+			elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed++ }))
+			defer elsewhere.Close()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, elsewhere.URL+"/?secret=1", status)
+			}))
+			defer server.Close()
+			client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}
+			_, err := client.Submit(t.Context(), "a/b", nil)
+			var e *runcomfy.Error
+			if !errors.As(err, &e) || e.HTTPStatus != status || e.Kind() != runcomfy.KindUnavailable {
+				t.Errorf("error %v", err)
+			}
+			if followed != 0 {
+				t.Error("the redirect was followed")
+			}
+			if strings.Contains(err.Error(), "secret") {
+				t.Errorf("the error holds the query: %v", err)
+			}
+		})
+	}
+}
+
+func TestTimeoutIsThirtySeconds(t *testing.T) {
+	if runcomfy.Timeout != 30*time.Second {
+		t.Errorf("%v: the functions' timeouts are nested around 30 s", runcomfy.Timeout)
+	}
+}

@@ -1,0 +1,35 @@
+package runcomfy
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+)
+
+// Over HTTP/2 net/http repeats requests that a server refused to look at.
+func TestTheDefaultClientSpeaksHTTP1(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, `{"status":"`+r.Proto+`"}`)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+
+	ours := newDefaultHTTPClient()
+	transport := ours.Transport.(*http.Transport)
+	transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	transport.TLSClientConfig.NextProtos = nil
+	client := &Client{Token: func(context.Context) (string, error) { return "token", nil }, BaseURL: server.URL, HTTPClient: ours}
+	status, err := client.Status(t.Context(), "id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status.State != "http/1.1" {
+		t.Errorf("protocol %s", status.State)
+	}
+	if ours.Timeout != Timeout {
+		t.Errorf("timeout %v", ours.Timeout)
+	}
+}

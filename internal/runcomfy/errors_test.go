@@ -1,0 +1,335 @@
+package runcomfy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+)
+
+// statusError asks for a status that is answered by an error.
+func statusError(t *testing.T, status int, contentType, body string) *runcomfy.Error {
+	t.Helper()
+	client, _ := answering(t, status, contentType, body)
+	_, err := client.Status(t.Context(), "id")
+	var e *runcomfy.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("error %v, want an *Error", err)
+	}
+	return e
+}
+
+func TestKind(t *testing.T) {
+	const (
+		onModel   = "/v1/models/a/b"
+		onRequest = "/v1/requests/r/status"
+	)
+	tests := []struct {
+		name string
+		err  runcomfy.Error
+		want runcomfy.Kind
+	}{
+		{"bad model id", runcomfy.Error{HTTPStatus: 400, Code: 400001}, runcomfy.KindBadModel},
+		{"no balance", runcomfy.Error{HTTPStatus: 400, Code: 400002}, runcomfy.KindBalance},
+		{"bad token as 400", runcomfy.Error{HTTPStatus: 400, Code: 400004}, runcomfy.KindToken},
+		{"somebody else's request", runcomfy.Error{HTTPStatus: 403, Code: 403001}, runcomfy.KindForeign},
+		{"unknown request", runcomfy.Error{HTTPStatus: 404, Code: 404001, Path: onRequest}, runcomfy.KindUnknownRequest},
+		{"code before status: 200", runcomfy.Error{HTTPStatus: 200, Code: 400002}, runcomfy.KindBalance},
+		{"code before status: 500", runcomfy.Error{HTTPStatus: 500, Code: 400004}, runcomfy.KindToken},
+		{"code before status: 404", runcomfy.Error{HTTPStatus: 404, Code: 400004, Path: onRequest}, runcomfy.KindToken},
+		{"code before status: 429", runcomfy.Error{HTTPStatus: 429, Code: 400002}, runcomfy.KindBalance},
+		{"another code under 400", runcomfy.Error{HTTPStatus: 400, Code: 400007}, runcomfy.KindBadInput},
+		{"another 400 code under 200", runcomfy.Error{HTTPStatus: 200, Code: 400007}, runcomfy.KindBadInput},
+		{"another 400 code under 500", runcomfy.Error{HTTPStatus: 500, Code: 400007}, runcomfy.KindBadInput},
+		{"another 401 code under 200", runcomfy.Error{HTTPStatus: 200, Code: 401009}, runcomfy.KindToken},
+		{"another 403 code", runcomfy.Error{HTTPStatus: 403, Code: 403002}, runcomfy.KindToken},
+		{"HTTP's own 4xx before a code that is not documented", runcomfy.Error{HTTPStatus: 429, Code: 400007}, runcomfy.KindThrottled},
+		{"a code of a server error", runcomfy.Error{HTTPStatus: 200, Code: 500001}, runcomfy.KindUnavailable},
+		{"a code of a server error under 400", runcomfy.Error{HTTPStatus: 400, Code: 500001}, runcomfy.KindBadInput},
+		{"a small code under 200", runcomfy.Error{HTTPStatus: 200, Code: 17}, runcomfy.KindUnavailable},
+		{"a negative code", runcomfy.Error{HTTPStatus: 200, Code: -400001}, runcomfy.KindUnavailable},
+		{"400", runcomfy.Error{HTTPStatus: 400}, runcomfy.KindBadInput},
+		{"401", runcomfy.Error{HTTPStatus: 401}, runcomfy.KindToken},
+		{"402", runcomfy.Error{HTTPStatus: 402}, runcomfy.KindBalance},
+		{"403", runcomfy.Error{HTTPStatus: 403}, runcomfy.KindToken},
+		{"404 of a model", runcomfy.Error{HTTPStatus: 404, Path: onModel}, runcomfy.KindBadModel},
+		{"404 of a request", runcomfy.Error{HTTPStatus: 404, Path: onRequest}, runcomfy.KindUnknownRequest},
+		{"408", runcomfy.Error{HTTPStatus: 408}, runcomfy.KindUnavailable},
+		{"409", runcomfy.Error{HTTPStatus: 409}, runcomfy.KindUnavailable},
+		{"422", runcomfy.Error{HTTPStatus: 422}, runcomfy.KindBadInput},
+		{"429", runcomfy.Error{HTTPStatus: 429}, runcomfy.KindThrottled},
+		{"500", runcomfy.Error{HTTPStatus: 500}, runcomfy.KindUnavailable},
+		{"503", runcomfy.Error{HTTPStatus: 503}, runcomfy.KindUnavailable},
+		{"503 with Retry-After", runcomfy.Error{HTTPStatus: 503, RetryAfter: time.Second}, runcomfy.KindThrottled},
+		{"500 with Retry-After", runcomfy.Error{HTTPStatus: 500, RetryAfter: time.Second}, runcomfy.KindUnavailable},
+		{"a redirect", runcomfy.Error{HTTPStatus: 302}, runcomfy.KindUnavailable},
+		{"an answer that lacks something", runcomfy.Error{HTTPStatus: 200}, runcomfy.KindUnavailable},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := tt.err.Kind(); got != tt.want {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestErrorCodeAndText(t *testing.T) {
+	tests := []struct {
+		name, body string
+		code       int
+		message    string
+	}{
+		{"error_message", `{"error_code":400002,"error_message":"no balance"}`, 400002, "no balance"},
+		{"a code as text", `{"error_code":"400002","message":"no balance"}`, 400002, "no balance"},
+		{"message", `{"message":"no balance"}`, 0, "no balance"},
+		{"error as text", `{"error":"no balance"}`, 0, "no balance"},
+		{"error as object", `{"error":{"message":"no balance","type":"x"}}`, 0, "no balance"},
+		{"detail as text", `{"detail":"no balance"}`, 0, "no balance"},
+		{"detail as list", `{"detail":[{"loc":["body","video_url"],"msg":"field required"},{"loc":["body","seed"],"msg":"too large"}]}`, 0, "body.video_url: field required; body.seed: too large"},
+		{"the first that says something", `{"error_message":"","message":null,"error":"b","detail":"c"}`, 0, "b"},
+		{"no text", `{"error_code":400002}`, 400002, ""},
+		{"a word as code", `{"error_code":"E_BALANCE","message":"no"}`, 0, "no"},
+		{"a code that is no number at all", `{"error_code":{"a":1},"message":"no"}`, 0, "no"},
+		{"a code with a fraction", `{"error_code":400002.5,"message":"no"}`, 0, "no"},
+		{"nested beyond reason", `{"error":` + strings.Repeat("[", 50) + `"deep"` + strings.Repeat("]", 50) + `}`, 0, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			want := &runcomfy.Error{
+				Method: "GET", Path: "/v1/requests/id/status",
+				HTTPStatus: 400, Code: tt.code, Message: tt.message,
+			}
+			if diff := cmp.Diff(want, statusError(t, 400, "application/json", tt.body)); diff != "" {
+				t.Errorf("error (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestErrorUnder200(t *testing.T) {
+	tests := []struct {
+		name, body string
+		isError    bool
+	}{
+		{"a code", `{"status":"completed","error_code":400002,"error_message":"no balance"}`, true},
+		{"a code as text", `{"status":"completed","error_code":"400002"}`, true},
+		{"a word as code", `{"status":"completed","error_code":"E_BALANCE"}`, true},
+		{"a code of 0", `{"status":"completed","error_code":0}`, false},
+		{"a code of null", `{"status":"completed","error_code":null}`, false},
+		{"an empty code", `{"status":"completed","error_code":""}`, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			client := answeringJSON(t, 200, tt.body)
+			ctx := t.Context()
+			_, submitErr := client.Submit(ctx, "a/b", nil)
+			_, statusErr := client.Status(ctx, "id")
+			_, resultErr := client.Result(ctx, "id")
+			for call, err := range map[string]error{"submit": submitErr, "status": statusErr, "result": resultErr} {
+				var e *runcomfy.Error
+				switch {
+				case call == "submit" || tt.isError:
+					if !errors.As(err, &e) || e.HTTPStatus != 200 {
+						t.Errorf("%s: error %v", call, err)
+					}
+				case err != nil:
+					t.Errorf("%s: error %v", call, err)
+				}
+			}
+		})
+	}
+}
+
+func TestBodiesThatAreNoJSON(t *testing.T) {
+	page := `<!DOCTYPE html><html><head><title> 502 Bad &amp; Gateway </title></head><body>` + strings.Repeat("<p>x</p>", 10_000)
+	tests := []struct {
+		name, contentType, body, want string
+	}{
+		{"a page", "text/html", page, "a web page instead of JSON: 502 Bad & Gateway"},
+		{"a page that says JSON", "application/json", page, "a web page instead of JSON: 502 Bad & Gateway"},
+		{"a page without a title", "text/html", "<h1>no</h1>", "a web page instead of JSON"},
+		{"text", "text/plain", " upstream\nconnect error ", "not a JSON object: upstream connect error"},
+		{"a list", "application/json", `["no"]`, `not a JSON object: ["no"]`},
+		{"nothing", "", "", "an empty answer"},
+		{"bytes", "application/octet-stream", "\xff\xfe\x00a", "not a JSON object: a"},
+	}
+	for _, tt := range tests {
+		for _, status := range []int{200, 404, 429, 502} {
+			t.Run(fmt.Sprint(tt.name, " under ", status), func(t *testing.T) {
+				e := statusError(t, status, tt.contentType, tt.body)
+				if e.Message != tt.want || e.HTTPStatus != status {
+					t.Errorf("HTTP %d, message %q; want %q", e.HTTPStatus, e.Message, tt.want)
+				}
+			})
+		}
+	}
+}
+
+func TestMessagesAreBounded(t *testing.T) {
+	const limit = 500
+	long := strings.Repeat("ü ", 5_000)
+	for _, body := range []string{`{"message":"` + long + `"}`, long, "<title>" + long + "</title>"} {
+		e := statusError(t, 500, "", body)
+		if n := utf8.RuneCountInString(e.Message); n > limit || n < limit-10 {
+			t.Errorf("%d runes of %q", n, e.Message)
+		}
+	}
+}
+
+func TestBodiesAreBounded(t *testing.T) {
+	const mebibyte = 1 << 20
+	valid := func(size int) string {
+		start, end := `{"status":"in_queue","x":"`, `"}`
+		return start + strings.Repeat("x", size-len(start)-len(end)) + end
+	}
+	if _, err := answeringJSON(t, 200, valid(mebibyte)).Status(t.Context(), "id"); err != nil {
+		t.Errorf("a body of 1 MiB: %v", err)
+	}
+	for _, status := range []int{200, 429, 500} {
+		e := statusError(t, status, "application/json", valid(mebibyte+1))
+		if e.HTTPStatus != status || !strings.Contains(e.Message, "1 MiB") {
+			t.Errorf("a body of more than 1 MiB under %d: %v", status, e)
+		}
+	}
+}
+
+func TestABodyThatBreaksOffKeepsItsStatus(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		w.WriteHeader(http.StatusTooManyRequests)
+		_, _ = w.Write([]byte(`{"message":`))
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer server.Close()
+	client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}
+	_, err := client.Submit(t.Context(), "a/b", nil)
+	var e *runcomfy.Error
+	if !errors.As(err, &e) || e.Kind() != runcomfy.KindThrottled {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	const date = "Fri, 01 May 2026 10:00:00 GMT"
+	tests := []struct {
+		name, value string
+		want        time.Duration
+	}{
+		{"absent", "", 0},
+		{"seconds", "7", 7 * time.Second},
+		{"seconds with spaces", " 7 ", 7 * time.Second},
+		{"zero is still there", "0", time.Second},
+		{"a day at most", "4294967295", 24 * time.Hour},
+		{"too large to be a number", "99999999999999999999", 0},
+		{"negative", "-5", 0},
+		{"a fraction", "1.5", 0},
+		{"a date, from the answer's own", "Fri, 01 May 2026 10:01:30 GMT", 90 * time.Second},
+		{"a date that is past", "Fri, 01 May 2026 09:00:00 GMT", time.Second},
+		{"a date far off", "Fri, 01 May 2099 09:00:00 GMT", 24 * time.Hour},
+		{"words", "soon", 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Date", date)
+				if tt.value != "" {
+					w.Header().Set("Retry-After", tt.value)
+				}
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}))
+			defer server.Close()
+			_, err := (&runcomfy.Client{Token: fixedToken, BaseURL: server.URL}).Status(t.Context(), "id")
+			var e *runcomfy.Error
+			if !errors.As(err, &e) || e.RetryAfter != tt.want {
+				t.Errorf("error %#v, want RetryAfter %v", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestErrorString(t *testing.T) {
+	tests := []struct {
+		err  runcomfy.Error
+		want string
+	}{
+		{runcomfy.Error{Method: "POST", Path: "/v1/models/a/b", HTTPStatus: 400, Code: 400002, Message: "no balance"}, "POST /v1/models/a/b: HTTP 400, code 400002: no balance"},
+		{runcomfy.Error{Method: "GET", Path: "/v1/requests/r/status", HTTPStatus: 503}, "GET /v1/requests/r/status: HTTP 503"},
+	}
+	for _, tt := range tests {
+		if got := tt.err.Error(); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
+}
+
+func TestErrorsHoldNoSecret(t *testing.T) {
+	bodies := []string{
+		`{"message":"token ` + canary + ` is revoked"}`,
+		`{"error":{"Bearer ` + canary + `":true}}`,
+		`{"detail":"cannot read https://b.example/a.mp4?X-Amz-Signature=1"}`,
+		`{"detail":[{"loc":["body","https://b.example/a.mp4?X-Amz-Signature=1"],"msg":"bad"}]}`,
+		`<title>` + canary + ` /a?X-Amz-Signature=1</title>`,
+		canary + ` https://b.example/a.mp4?X-Amz-Signature=1`,
+		`{"status":7,"message":"` + canary + `"}`,
+	}
+	for _, body := range bodies {
+		for _, status := range []int{200, 400, 502} {
+			client := answeringJSON(t, status, body)
+			_, submitErr := client.Submit(t.Context(), "a/b", map[string]any{"video_url": "https://b.example/a.mp4?X-Amz-Signature=1"})
+			_, statusErr := client.Status(t.Context(), "id")
+			_, resultErr := client.Result(t.Context(), "id")
+			_, cancelErr := client.Cancel(t.Context(), "id")
+			_, modelErr := client.Model(t.Context(), "a/b")
+			for _, err := range []error{submitErr, statusErr, resultErr, cancelErr, modelErr} {
+				if err == nil {
+					t.Fatalf("no error for %s", body)
+				}
+				if text := fmt.Sprintf("%v %#v", err, err); strings.Contains(text, canary) || strings.Contains(text, "X-Amz-") {
+					t.Errorf("%s under %d: %s", body, status, text)
+				}
+			}
+		}
+	}
+}
+
+func TestTokenError(t *testing.T) {
+	locked := errors.New("the vault is locked")
+	tests := []struct {
+		name  string
+		token func(context.Context) (string, error)
+		want  string
+	}{
+		{"no source", nil, "API token: no source for the token"},
+		{"an error", func(context.Context) (string, error) { return "", locked }, "API token: the vault is locked"},
+		{"empty", func(context.Context) (string, error) { return "", nil }, "API token: the token is empty"},
+		{"a line break", func(context.Context) (string, error) { return canary + "\n", nil }, "API token: the token has a character that no token has: a space, a line break or a letter that is not ASCII"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			client, requests := answering(t, 200, "application/json", `{"request_id":"r"}`)
+			client.Token = tt.token
+			_, err := client.Submit(t.Context(), "a/b", nil)
+			var e *runcomfy.TokenError
+			if !errors.As(err, &e) || err.Error() != tt.want || !runcomfy.NotSent(err) {
+				t.Errorf("error %v, not sent %t", err, runcomfy.NotSent(err))
+			}
+			if tt.name == "an error" && !errors.Is(err, locked) {
+				t.Error("the cause is lost")
+			}
+			if len(*requests) != 0 {
+				t.Error("a request was made")
+			}
+		})
+	}
+}

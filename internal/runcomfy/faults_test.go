@@ -1,0 +1,264 @@
+package runcomfy_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+// verdict is what a caller can tell from one call.
+type verdict struct {
+	ok      bool
+	kind    runcomfy.Kind
+	notSent bool
+}
+
+var (
+	answered   = verdict{ok: true}
+	unanswered = verdict{}
+	notSent    = verdict{notSent: true}
+)
+
+func of(kind runcomfy.Kind) verdict { return verdict{kind: kind} }
+
+func verdictOf(err error) verdict {
+	v := verdict{ok: err == nil, notSent: runcomfy.NotSent(err)}
+	if e := (*runcomfy.Error)(nil); errors.As(err, &e) {
+		v.kind = e.Kind()
+	}
+	return v
+}
+
+// common are the verdicts that are the same for every call.
+var common = map[string]verdict{
+	"not sent":             notSent,
+	"reset":                unanswered,
+	"silence":              unanswered,
+	"429":                  of(runcomfy.KindThrottled),
+	"429 with Retry-After": of(runcomfy.KindThrottled),
+	"503":                  of(runcomfy.KindUnavailable),
+	"503 with Retry-After": of(runcomfy.KindThrottled),
+	"500":                  of(runcomfy.KindUnavailable),
+	"502 page":             of(runcomfy.KindUnavailable),
+	"502 huge page":        of(runcomfy.KindUnavailable),
+	"504 empty":            of(runcomfy.KindUnavailable),
+	"408":                  of(runcomfy.KindUnavailable),
+	"redirect":             of(runcomfy.KindUnavailable),
+	"401":                  of(runcomfy.KindToken),
+	"402":                  of(runcomfy.KindBalance),
+	"403":                  of(runcomfy.KindToken),
+	"token refused as 401": of(runcomfy.KindToken),
+	"token refused as 400": of(runcomfy.KindToken),
+	"token refused as 200": of(runcomfy.KindToken),
+	"200 empty":            of(runcomfy.KindUnavailable),
+	"200 not JSON":         of(runcomfy.KindUnavailable),
+	"200 page":             of(runcomfy.KindUnavailable),
+	"200 without members":  of(runcomfy.KindUnavailable),
+	"200 cut off":          of(runcomfy.KindUnavailable),
+	"foreign request":      of(runcomfy.KindForeign),
+	"unknown request":      of(runcomfy.KindUnknownRequest),
+}
+
+var submitVerdicts = map[string]verdict{
+	"accepted, then reset":              unanswered,
+	"accepted, then silence":            unanswered,
+	"accepted, then cut off":            of(runcomfy.KindUnavailable),
+	"accepted, then 500":                of(runcomfy.KindUnavailable),
+	"accepted, then 502 page":           of(runcomfy.KindUnavailable),
+	"accepted, then 503":                of(runcomfy.KindUnavailable),
+	"accepted, then 408":                of(runcomfy.KindUnavailable),
+	"accepted, then redirect":           of(runcomfy.KindUnavailable),
+	"accepted, then empty":              of(runcomfy.KindUnavailable),
+	"accepted, then not JSON":           of(runcomfy.KindUnavailable),
+	"accepted, then huge page":          of(runcomfy.KindUnavailable),
+	"accepted, without an id":           of(runcomfy.KindUnavailable),
+	"accepted, with a null id":          of(runcomfy.KindUnavailable),
+	"accepted, with an id that is none": of(runcomfy.KindUnavailable),
+	"accepted as 202":                   answered,
+	"accepted, with the id alone":       answered,
+	"no balance as 200":                 of(runcomfy.KindBalance),
+	"no balance as 400":                 of(runcomfy.KindBalance),
+	"bad model":                         of(runcomfy.KindBadModel),
+	"bad input code as 200":             of(runcomfy.KindBadInput),
+	"400":                               of(runcomfy.KindBadInput),
+	"404":                               of(runcomfy.KindBadModel),
+	"422":                               of(runcomfy.KindBadInput),
+}
+
+// ways are the two to reach the fake: by a socket, and without one. Each
+// returns a client and what waits for the requests that are under way.
+var ways = map[string]func(*runcomfytest.Server) (client *runcomfy.Client, wait func()){
+	"socket": func(fake *runcomfytest.Server) (*runcomfy.Client, func()) {
+		server := httptest.NewServer(fake)
+		return &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}, server.Close
+	},
+	"in memory": func(fake *runcomfytest.Server) (*runcomfy.Client, func()) {
+		return &runcomfy.Client{Token: fixedToken, HTTPClient: &http.Client{Transport: fake.Transport()}}, func() {}
+	},
+}
+
+func clip(context.Context, string) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader("clip")), nil
+}
+
+// faultyFake returns a fake with one fault for one call, and a context that
+// ends where the fault is silence.
+func faultyFake(t *testing.T, call runcomfytest.Call, fault runcomfytest.Fault) (*runcomfytest.Server, context.Context) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	return &runcomfytest.Server{
+		Fetch: clip,
+		Fault: func(r *http.Request, _ []byte) *runcomfytest.Fault {
+			if made, _ := runcomfytest.CallOf(r); made != call {
+				return nil
+			}
+			if fault.Break == runcomfytest.Silence {
+				cancel()
+			}
+			return &fault
+		},
+	}, ctx
+}
+
+// What a caller may repeat was not charged: that is the promise that a paid
+// POST is never repeated.
+func TestSubmitFaults(t *testing.T) {
+	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
+		for way, reach := range ways {
+			t.Run(fault.Name+", "+way, func(t *testing.T) {
+				fake, ctx := faultyFake(t, runcomfytest.CallSubmit, fault)
+				client, wait := reach(fake)
+				_, err := client.Submit(ctx, "a/b", map[string]any{"video_url": "https://b.example/a.mp4"})
+				wait()
+				charged := fake.Charges()
+				got := verdictOf(err)
+
+				want, known := submitVerdicts[fault.Name]
+				if !known {
+					want, known = common[fault.Name]
+				}
+				if fault.Break == runcomfytest.NotSent && way == "socket" {
+					want = unanswered
+				}
+				if !known || got != want {
+					t.Errorf("%+v, want %+v: %v", got, want, err)
+				}
+				if wantCharged := map[bool]int{true: 1}[fault.Accept]; charged != wantCharged {
+					t.Errorf("charged %d times, want %d", charged, wantCharged)
+				}
+				mayBeTaken := got.ok || !got.notSent && (got.kind == "" || got.kind == runcomfy.KindUnavailable)
+				if charged > 0 && !mayBeTaken {
+					t.Errorf("a job that was charged counts as not taken: %v", err)
+				}
+			})
+		}
+	}
+}
+
+func TestFaultsOfTheOtherCalls(t *testing.T) {
+	calls := map[runcomfytest.Call]func(context.Context, *runcomfy.Client, string) error{
+		runcomfytest.CallStatus: func(ctx context.Context, c *runcomfy.Client, id string) error {
+			_, err := c.Status(ctx, id)
+			return err
+		},
+		runcomfytest.CallResult: func(ctx context.Context, c *runcomfy.Client, id string) error {
+			_, err := c.Result(ctx, id)
+			return err
+		},
+		runcomfytest.CallCancel: func(ctx context.Context, c *runcomfy.Client, id string) error {
+			_, err := c.Cancel(ctx, id)
+			return err
+		},
+		runcomfytest.CallModel: func(ctx context.Context, c *runcomfy.Client, _ string) error {
+			_, err := c.Model(ctx, "a/b")
+			return err
+		},
+	}
+	broken := map[string]verdict{
+		"no word":                 of(runcomfy.KindUnavailable),
+		"no outcome":              of(runcomfy.KindUnavailable),
+		"accepted, then reset":    unanswered,
+		"accepted, then silence":  unanswered,
+		"accepted, then 502 page": of(runcomfy.KindUnavailable),
+	}
+	for call, do := range calls {
+		for _, fault := range runcomfytest.Faults(call) {
+			for way, reach := range ways {
+				t.Run(string(call)+", "+fault.Name+", "+way, func(t *testing.T) {
+					fake, ctx := faultyFake(t, call, fault)
+					client, wait := reach(fake)
+					defer wait()
+					id, err := client.Submit(t.Context(), "a/b", map[string]any{"video_url": "https://b.example/a.mp4"})
+					if err != nil {
+						t.Fatal(err)
+					}
+					err = do(ctx, client, id)
+					want, known := common[fault.Name]
+					if !known {
+						want, known = broken[fault.Name]
+					}
+					if !known {
+						want = answered
+					}
+					if fault.Break == runcomfytest.NotSent && way == "socket" {
+						want = unanswered
+					}
+					if got := verdictOf(err); got != want {
+						t.Errorf("%+v, want %+v: %v", got, want, err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A job that has ended ends right whatever form its answers have.
+func TestFormsOfAResult(t *testing.T) {
+	const input = "https://b.example/a.mp4"
+	scripts := map[runcomfy.ResultStatus]runcomfytest.Script{
+		runcomfy.ResultSucceeded: {},
+		runcomfy.ResultFailed:    {Fail: "face not found"},
+		runcomfy.ResultCancelled: {Queue: time.Hour},
+	}
+	for state, script := range scripts {
+		for _, fault := range runcomfytest.Faults(runcomfytest.CallResult) {
+			if fault.Edit == nil || slices.Contains([]string{"no word", "unknown word", "not ready as 200"}, fault.Name) {
+				continue
+			}
+			t.Run(string(state)+", "+fault.Name, func(t *testing.T) {
+				fake, ctx := faultyFake(t, runcomfytest.CallResult, fault)
+				fake.Script = func(string, map[string]any) runcomfytest.Script { return script }
+				client := &runcomfy.Client{Token: fixedToken, HTTPClient: &http.Client{Transport: fake.Transport()}}
+				id, err := client.Submit(ctx, "a/b", map[string]any{"video_url": input})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if state == runcomfy.ResultCancelled {
+					if outcome, err := client.Cancel(ctx, id); err != nil || outcome != runcomfy.OutcomeCancelled {
+						t.Fatalf("outcome %q, error %v", outcome, err)
+					}
+				}
+				got, err := client.Result(ctx, id)
+				if err != nil || got.State != state {
+					t.Fatalf("state %q, error %v", got.State, err)
+				}
+				if wantOutput := state == runcomfy.ResultSucceeded; wantOutput != (len(got.Outputs) == 1) || slices.Contains(got.Outputs, input) {
+					t.Errorf("outputs %v", got.Outputs)
+				}
+				if wantFailure := state == runcomfy.ResultFailed && fault.Name != "error as null"; wantFailure != strings.Contains(got.Failure, "face not found") {
+					t.Errorf("failure %q", got.Failure)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,87 @@
+package runcomfy_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+)
+
+// Whatever an answer says, every call returns, an error says what it must
+// within its bounds, and no secret comes out of it.
+func FuzzAnswer(f *testing.F) {
+	for _, body := range []string{
+		``, `null`, `[]`, `{}`, `{"request_id":"r"}`, `{"status":"completed","output":{"video":"https://a.example/%3D.mp4"}}`,
+		`{"status":"failed","error":[{"loc":["a",1],"msg":"https://a.example/?X-Amz-Signature=1"}]}`,
+		`{"status":"failed","error":{"a":"` + canary + `","a":1e999}}`,
+		`{"error_code":400002,"error_message":"x"}`, `{"error_code":"400005"}`, `{"error_code":1e400}`,
+		`{"detail":[{"loc":["body"],"msg":"field required"}]}`, `<title>x-amz-</title>`, "\xff\x00",
+	} {
+		f.Add(200, "application/json", body)
+		f.Add(502, "text/html", body)
+	}
+	f.Fuzz(func(t *testing.T, status int, contentType, body string) {
+		client := &runcomfy.Client{Token: fixedToken, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			trace := httptrace.ContextClientTrace(r.Context())
+			trace.GetConn(r.Host)
+			trace.GotConn(httptrace.GotConnInfo{})
+			return &http.Response{
+				StatusCode: 100 + (status%500+500)%500, Header: http.Header{"Content-Type": {contentType}, "Retry-After": {body}},
+				Body: io.NopCloser(strings.NewReader(body)),
+			}, nil
+		})}}
+		ctx := t.Context()
+		id, submitErr := client.Submit(ctx, "a/b", nil)
+		if submitErr == nil && (id == "" || strings.ContainsAny(id, "/.?%")) {
+			t.Errorf("request id %q", id)
+		}
+		result, resultErr := client.Result(ctx, "r")
+		for _, output := range result.Outputs {
+			if !strings.Contains(output, "://") {
+				t.Errorf("output %q", output)
+			}
+		}
+		checkText(t, result.Failure)
+		checkSecrets(t, string(result.FailureRaw))
+		_, statusErr := client.Status(ctx, "r")
+		_, cancelErr := client.Cancel(ctx, "r")
+		_, modelErr := client.Model(ctx, "a/b")
+		for _, err := range []error{submitErr, statusErr, resultErr, cancelErr, modelErr} {
+			if err == nil {
+				continue
+			}
+			if runcomfy.NotSent(err) {
+				t.Errorf("an answered request counts as not sent: %v", err)
+			}
+			var e *runcomfy.Error
+			if !errors.As(err, &e) {
+				// A redirect to what is no address at all.
+				continue
+			}
+			checkText(t, e.Message)
+			if e.Kind() == "" {
+				t.Errorf("no kind for %v", err)
+			}
+		}
+	})
+}
+
+func checkText(t *testing.T, text string) {
+	t.Helper()
+	if utf8.RuneCountInString(text) > 500 || !utf8.ValidString(text) || strings.ContainsAny(text, "\r\n\x00") {
+		t.Errorf("text %q", text)
+	}
+	checkSecrets(t, text)
+}
+
+func checkSecrets(t *testing.T, text string) {
+	t.Helper()
+	if strings.Contains(text, canary) || strings.Contains(strings.ToLower(text), "x-amz-") {
+		t.Errorf("a secret in %q", text)
+	}
+}

@@ -1,0 +1,178 @@
+package runcomfy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	modelsPath   = "/v1/models/"
+	requestsPath = "/v1/requests/"
+)
+
+// The shapes that RunComfy's own clients accept (request ids) and that its
+// catalogue uses (models). Both go into paths as they are.
+var (
+	requestIDs = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
+	modelIDs   = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*){1,4}$`)
+)
+
+// defaultHTTPClient opens a connection for each request and speaks HTTP/1.1.
+// A Lambda function is frozen between two calls, and a connection that died
+// meanwhile would leave the outcome of a paid POST unknown; and on a fresh
+// HTTP/1.1 connection net/http never repeats a request by itself.
+var defaultHTTPClient = newDefaultHTTPClient()
+
+func newDefaultHTTPClient() *http.Client {
+	// Not a clone of http.DefaultTransport: that offers HTTP/2 to the server.
+	transport := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		TLSHandshakeTimeout: 10 * time.Second,
+		DisableKeepAlives:   true,
+		Protocols:           new(http.Protocols),
+	}
+	transport.Protocols.SetHTTP1(true)
+	return &http.Client{Transport: transport, Timeout: Timeout}
+}
+
+// call is one request: a path below the base URL, a raw query, and a JSON body
+// or nil.
+type call struct {
+	method, path, query string
+	body                []byte
+}
+
+// do makes one request and reads its answer. The error is one of those listed
+// at Client.
+func (c *Client) do(ctx context.Context, call call) (*answer, error) {
+	token, err := c.token(ctx)
+	if err != nil {
+		return nil, err
+	}
+	failed := &sendError{method: call.method, path: call.path, notSent: true}
+	req, err := c.newRequest(ctx, call, token)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		failed.err = withoutURL(err)
+		return nil, failed
+	}
+
+	var asked, got atomic.Bool
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GetConn: func(string) { asked.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { got.Store(true) },
+	}))
+	res, err := c.httpClient().Do(req)
+	if err != nil {
+		// A transport that reports no trace at all proves nothing.
+		failed.notSent = asked.Load() && !got.Load()
+		failed.err = withoutURL(err)
+		return nil, failed
+	}
+	defer func() { _ = res.Body.Close() }()
+	return readAnswer(call, res, token)
+}
+
+func (c *Client) token(ctx context.Context) (string, error) {
+	if c.Token == nil {
+		return "", &TokenError{Err: errors.New("no source for the token")}
+	}
+	token, err := c.Token(ctx)
+	if err != nil {
+		return "", &TokenError{Err: err}
+	}
+	if token == "" {
+		return "", &TokenError{Err: errors.New("the token is empty")}
+	}
+	for _, r := range token {
+		if r <= ' ' || r > '~' {
+			return "", &TokenError{Err: errors.New("the token has a character that no token has: a space, a line break or a letter that is not ASCII")}
+		}
+	}
+	return token, nil
+}
+
+func (c *Client) newRequest(ctx context.Context, call call, token string) (*http.Request, error) {
+	base := c.BaseURL
+	if base == "" {
+		base = DefaultBaseURL
+	}
+	u, err := url.Parse(strings.TrimSuffix(base, "/") + call.path)
+	if err != nil {
+		return nil, fmt.Errorf("base URL: %w", withoutURL(err))
+	}
+	if u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("base URL: not an http or https address with a host, without user, query and fragment")
+	}
+	u.RawQuery = call.query
+	var body io.Reader
+	if call.body != nil {
+		body = bytes.NewReader(call.body)
+	}
+	req, err := http.NewRequestWithContext(ctx, call.method, u.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	// Without GetBody no transport can send the body of a paid POST again.
+	req.GetBody = nil
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Cache-Control", "no-cache")
+	if call.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	agent := c.UserAgent
+	if agent == "" {
+		agent = defaultUserAgent
+	}
+	req.Header.Set("User-Agent", agent)
+	return req, nil
+}
+
+// httpClient returns the client to use, which follows no redirect: one would
+// take the token to another address, and a POST there may be a second job.
+func (c *Client) httpClient() *http.Client {
+	client := *defaultHTTPClient
+	if c.HTTPClient != nil {
+		client = *c.HTTPClient
+	}
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &client
+}
+
+func validRequestID(id string) bool { return requestIDs.MatchString(id) }
+
+// modelPath returns the path of a model, whose id has two to five segments.
+// The method is for the error.
+func modelPath(method, modelID string) (string, error) {
+	if !modelIDs.MatchString(modelID) {
+		return "", &sendError{
+			method: method, path: modelsPath + "…", notSent: true,
+			err: fmt.Errorf("not a model id: %.100q", modelID),
+		}
+	}
+	return modelsPath + modelID, nil
+}
+
+// withoutURL returns what an *url.Error wraps: its text holds the whole URL.
+func withoutURL(err error) error {
+	for {
+		var wrapped *url.Error
+		if !errors.As(err, &wrapped) {
+			return err
+		}
+		err = wrapped.Err
+	}
+}

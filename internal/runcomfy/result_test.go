@@ -1,0 +1,229 @@
+package runcomfy_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+)
+
+func TestResult(t *testing.T) {
+	got, err := answeringJSON(t, 200, `{"request_id":"r","status":"succeeded","model_id":"a/b","cost":0.42,
+		"output":{"video":"https://f.example/a%3Db/v.mp4"},"error":null,
+		"created_at":"2026-05-01T10:00:00.5Z","finished_at":"2026-05-01T12:01:00+02:00"}`).Result(t.Context(), "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := runcomfy.Result{
+		State:      runcomfy.ResultSucceeded,
+		Outputs:    []string{"https://f.example/a%3Db/v.mp4"},
+		CostUSD:    pointer(0.42),
+		CreatedAt:  time.Date(2026, 5, 1, 10, 0, 0, 500_000_000, time.UTC),
+		FinishedAt: time.Date(2026, 5, 1, 10, 1, 0, 0, time.UTC),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("result (-want +got):\n%s", diff)
+	}
+}
+
+func TestResultWords(t *testing.T) {
+	tests := []struct {
+		word  string
+		want  runcomfy.ResultStatus
+		ended bool
+	}{
+		{"succeeded", runcomfy.ResultSucceeded, true},
+		{"SUCCEEDED", runcomfy.ResultSucceeded, true},
+		{"completed", runcomfy.ResultSucceeded, true},
+		{"Completed", runcomfy.ResultSucceeded, true},
+		{"failed", runcomfy.ResultFailed, true},
+		{"cancelled", runcomfy.ResultCancelled, true},
+		{"Canceled", runcomfy.ResultCancelled, true},
+		{"in_queue", runcomfy.ResultInQueue, false},
+		{"in_progress", runcomfy.ResultInProgress, false},
+		{"Uploading", "uploading", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.word, func(t *testing.T) {
+			got, err := answeringJSON(t, 200, `{"status":"`+tt.word+`"}`).Result(t.Context(), "r")
+			if err != nil || got.State != tt.want || got.State.Ended() != tt.ended {
+				t.Errorf("%q, ended %t, error %v; want %q, %t", got.State, got.State.Ended(), err, tt.want, tt.ended)
+			}
+		})
+	}
+}
+
+func TestUnfinishedResultIsNoError(t *testing.T) {
+	tests := []struct {
+		name   string
+		status int
+		body   string
+	}{
+		{"200 with the state", 200, `{"status":"in_progress"}`},
+		{"400 with the code", 400, `{"error_code":400005,"error_message":"not completed"}`},
+		{"200 with the code", 200, `{"error_code":400005}`},
+		{"the code as text", 400, `{"error_code":"400005"}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := answeringJSON(t, tt.status, tt.body).Result(t.Context(), "r")
+			if err != nil || got.State == "" || got.State.Ended() {
+				t.Errorf("state %q, error %v", got.State, err)
+			}
+		})
+	}
+	t.Run("400 without the code is an error", func(t *testing.T) {
+		if got, err := answeringJSON(t, 400, `{"status":"in_progress"}`).Result(t.Context(), "r"); err == nil {
+			t.Errorf("state %q", got.State)
+		}
+	})
+}
+
+func TestOutputsAreReadFromOutputAlone(t *testing.T) {
+	const a, b, c, d = "https://f.example/a.mp4", "https://f.example/b.mp4", "https://f.example/c.png", "https://f.example/d.png"
+	tests := []struct {
+		name, output string
+		want         []string
+	}{
+		{"video", `{"video":"` + a + `"}`, []string{a}},
+		{"videos", `{"videos":["` + a + `","` + b + `"]}`, []string{a, b}},
+		{"image", `{"image":"` + c + `"}`, []string{c}},
+		{"images", `{"images":["` + c + `","` + d + `"]}`, []string{c, d}},
+		{"all four in their order", `{"images":["` + d + `"],"image":"` + c + `","videos":["` + b + `"],"video":"` + a + `"}`, []string{a, b, c, d}},
+		{"a list where one is expected, and one where a list is", `{"video":["` + a + `"],"videos":"` + b + `"}`, []string{a, b}},
+		{"named twice", `{"video":"` + a + `","videos":["` + a + `","` + b + `"]}`, []string{a, b}},
+		{"output is a URL", `"` + a + `"`, []string{a}},
+		{"output is a list of URLs", `["` + b + `","` + a + `"]`, []string{b, a}},
+		{"the escaped path is kept", `"https://f.example/x%3D%3D/a%20b%2Fc.mp4"`, []string{"https://f.example/x%3D%3D/a%20b%2Fc.mp4"}},
+		{"the query is kept", `{"video":"https://f.example/a.mp4?sig=1&x=%2B"}`, []string{"https://f.example/a.mp4?sig=1&x=%2B"}},
+		{"other members are not looked at", `{"input":{"video":"` + a + `"},"audio":"` + b + `","video_url":"` + c + `"}`, nil},
+		{"lists hold only what is a URL", `["` + a + `",7,null,{"url":"` + b + `"},"done"]`, []string{a}},
+		{"not a URL", `{"video":"a.mp4","image":"data:image/png;base64,AA=="}`, nil},
+		{"null", `null`, nil},
+		{"empty", `{}`, nil},
+		{"a number", `3`, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := answeringJSON(t, 200, `{"status":"completed","video":"https://f.example/echo.mp4",
+				"input":{"video_url":"https://f.example/in.mp4"},"output":`+tt.output+`}`).Result(t.Context(), "r")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.State != runcomfy.ResultSucceeded {
+				t.Errorf("state %q", got.State)
+			}
+			if diff := cmp.Diff(tt.want, got.Outputs); diff != "" {
+				t.Errorf("outputs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFailureOfAJob(t *testing.T) {
+	tests := []struct {
+		name, members string
+		want          string
+		raw           string // empty: none
+	}{
+		{"text", `"error":"face not found"`, "face not found", `"face not found"`},
+		{"object with a message", `"error":{"code":7,"message":"no face"}`, "no face", `{"code":7,"message":"no face"}`},
+		{"object in an object", `"error":{"error":{"detail":"no face"}}`, "no face", `{"error":{"detail":"no face"}}`},
+		{"object without a message", `"error":{"code":7}`, `{"code":7}`, `{"code":7}`},
+		{"list of texts", `"error":["no face","no sound"]`, "no face; no sound", `["no face","no sound"]`},
+		{"list of objects", `"error":[{"loc":["video",0],"msg":"no face"}]`, "video.0: no face", `[{"loc":["video",0],"msg":"no face"}]`},
+		{"null", `"error":null`, "", ""},
+		{"absent", `"x":1`, "", ""},
+		{"empty text", `"error":""`, "", `""`},
+		{"number", `"error":500`, "500", `500`},
+		{"in another member", `"message":"no face"`, "no face", ""},
+		{"over several lines", `"error":"no\n\tface\u0000"`, "no face", `"no\n\tface\u0000"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := answeringJSON(t, 200, `{"status":"failed",`+tt.members+`}`).Result(t.Context(), "r")
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := runcomfy.Result{State: runcomfy.ResultFailed, Failure: tt.want}
+			if tt.raw != "" {
+				want.FailureRaw = json.RawMessage(tt.raw)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("result (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFailureHoldsNoSecret(t *testing.T) {
+	const signed = "https://b.s3.amazonaws.com/inbox/talk%20one.mp4?X-Amz-Algorithm=A&X-Amz-Signature=5f5f"
+	tests := []struct{ name, error string }{
+		{"a presigned URL", `"could not fetch ` + signed + `: 403"`},
+		{"a presigned URL with escaped signs", `"could not fetch https:\/\/b.example\/a.mp4\u003fX-Amz-Expires=9\u0026a=1"`},
+		{"a query without its URL", `{"message":"retries exceeded with url: /inbox/talk.mp4?X-Amz-Expires=9 (timeout)"}`},
+		{"an escaped URL", `"https%3A%2F%2Fb.example%2Fa.mp4%3FX-Amz-Expires%3D9"`},
+		{"a member's name", `{"` + signed + `":"not found"}`},
+		{"deep in a list", `[{"a":[{"b":"` + signed + `"}]}]`},
+		{"a member that is named twice", `{"message":"` + signed + `","message":"fine"}`},
+		{"after a number that is too large", `[1e999,"` + signed + `"]`},
+		{"the token", `{"message":"bad token ` + canary + `"}`},
+		{"a user's own URL", `"could not fetch https://files.example/a.mp4?X-Amz-fake&key=5f5f"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := answeringJSON(t, 200, `{"status":"failed","error":`+tt.error+`}`).Result(t.Context(), "r")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got.FailureRaw) == 0 || !json.Valid(got.FailureRaw) {
+				t.Errorf("raw failure %s", got.FailureRaw)
+			}
+			for _, text := range []string{got.Failure, string(got.FailureRaw)} {
+				if strings.Contains(strings.ToLower(text), "x-amz-") || strings.Contains(text, canary) || strings.Contains(text, "5f5f") {
+					t.Errorf("a secret is left: %s", text)
+				}
+			}
+		})
+	}
+	t.Run("what is left still says which file", func(t *testing.T) {
+		got, err := answeringJSON(t, 200, `{"status":"failed","error":"could not fetch `+signed+`: 403"}`).Result(t.Context(), "r")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "could not fetch https://b.s3.amazonaws.com/inbox/talk%20one.mp4 403"; got.Failure != want {
+			t.Errorf("%q, want %q", got.Failure, want)
+		}
+	})
+}
+
+func TestTimesAndCost(t *testing.T) {
+	tests := []struct {
+		name, members string
+		want          runcomfy.Result
+	}{
+		{"none", `"x":1`, runcomfy.Result{}},
+		{"null", `"created_at":null,"cost":null`, runcomfy.Result{}},
+		{"a time without a zone", `"created_at":"2026-05-01T10:00:00.25"`, runcomfy.Result{CreatedAt: time.Date(2026, 5, 1, 10, 0, 0, 250_000_000, time.UTC)}},
+		{"a time with a space", `"finished_at":"2026-05-01 10:00:00"`, runcomfy.Result{FinishedAt: time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)}},
+		{"not a time", `"created_at":"yesterday","finished_at":17`, runcomfy.Result{}},
+		{"nothing to pay", `"cost":0`, runcomfy.Result{CostUSD: pointer(0.0)}},
+		{"a cost in another form", `"cost":{"usd":1}`, runcomfy.Result{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := answeringJSON(t, 200, `{"status":"cancelled",`+tt.members+`}`).Result(t.Context(), "r")
+			if err != nil {
+				t.Fatal(err)
+			}
+			tt.want.State = runcomfy.ResultCancelled
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("result (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

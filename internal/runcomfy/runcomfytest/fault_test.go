@@ -1,0 +1,262 @@
+package runcomfytest_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+var allCalls = []runcomfytest.Call{
+	runcomfytest.CallSubmit, runcomfytest.CallStatus, runcomfytest.CallResult,
+	runcomfytest.CallCancel, runcomfytest.CallModel, runcomfytest.CallOutput,
+}
+
+func TestFaultsAreNamedAndInOneOrder(t *testing.T) {
+	for _, call := range allCalls {
+		names := map[string]bool{}
+		again := runcomfytest.Faults(call)
+		for i, fault := range runcomfytest.Faults(call) {
+			if fault.Name == "" || names[fault.Name] {
+				t.Errorf("%s: the name %q is not its own", call, fault.Name)
+			}
+			names[fault.Name] = true
+			if fault.Name != again[i].Name {
+				t.Errorf("%s: %q and %q in the same place: a seed would not choose the same", call, fault.Name, again[i].Name)
+			}
+		}
+		if len(names) < 6 {
+			t.Errorf("%s: %d faults", call, len(names))
+		}
+	}
+	if faults := runcomfytest.Faults(""); faults != nil {
+		t.Errorf("%d faults of no call", len(faults))
+	}
+}
+
+func TestCallOf(t *testing.T) {
+	tests := []struct {
+		method, path string
+		call         runcomfytest.Call
+		id           string
+	}{
+		{"POST", "/v1/models/a/b-1.0/c", runcomfytest.CallSubmit, "a/b-1.0/c"},
+		{"GET", "/v1/models/a/b", runcomfytest.CallModel, "a/b"},
+		{"GET", "/v1/requests/r/status", runcomfytest.CallStatus, "r"},
+		{"GET", "/v1/requests/r/result?include_cost=true", runcomfytest.CallResult, "r"},
+		{"POST", "/v1/requests/r/cancel", runcomfytest.CallCancel, "r"},
+		{"GET", "/media/r-1%3D/output/2.mp4", runcomfytest.CallOutput, "r-1"},
+		{"GET", "/media/r-1=/output/2.mp4", runcomfytest.CallOutput, ""},
+		{"GET", "/v1/requests/r/cancel", "", "r"},
+		{"GET", "/v1/models/", "", ""},
+		{"GET", "/health", "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.method+" "+tt.path, func(t *testing.T) {
+			if call, id := runcomfytest.CallOf(httptest.NewRequest(tt.method, tt.path, nil)); call != tt.call || id != tt.id {
+				t.Errorf("%q %q, want %q %q", call, id, tt.call, tt.id)
+			}
+		})
+	}
+}
+
+// received is what a client gets of an answer.
+type received struct {
+	Status int
+	Header http.Header
+	Body   string
+	CutOff bool
+	None   bool
+}
+
+func receive(t *testing.T, transport http.RoundTripper, method, url string) received {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept-Encoding", "identity")
+	if method == "POST" || req.URL.Path[:4] == "/v1/" {
+		req.Header.Set("Authorization", "Bearer t")
+	}
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		return received{None: true}
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	header := http.Header{}
+	for _, name := range []string{"Retry-After", "Location", "Content-Type", "ETag", "Date"} {
+		header[name] = res.Header[name]
+	}
+	return received{Status: res.StatusCode, Header: header, Body: string(body), CutOff: err != nil}
+}
+
+// What the simulation sees without sockets is what a socket gives.
+func TestBothWaysAnswerAlike(t *testing.T) {
+	for _, call := range allCalls {
+		for _, fault := range append(runcomfytest.Faults(call), runcomfytest.Fault{Name: "ordinary"}) {
+			if fault.Break == runcomfytest.Silence {
+				continue // a socket is silent until the client gives up
+			}
+			t.Run(fmt.Sprint(call, ", ", fault.Name), func(t *testing.T) {
+				answers := map[string]received{}
+				for _, way := range []string{"socket", "in memory"} {
+					c := &clock{noon}
+					fake := &runcomfytest.Server{Now: c.Now, Fetch: pairFiles().fetch, OutputURL: "http://storage.example"}
+					server := httptest.NewServer(fake)
+					defer server.Close()
+					id := submit(t, clientOf(fake, "t"), pair())
+					fake.Fault = func(*http.Request, []byte) *runcomfytest.Fault {
+						if fault.Name == "ordinary" {
+							return nil
+						}
+						return &fault
+					}
+					method, path := "GET", map[runcomfytest.Call]string{
+						runcomfytest.CallSubmit: "/v1/models/a/b",
+						runcomfytest.CallModel:  "/v1/models/a/b",
+						runcomfytest.CallStatus: "/v1/requests/" + id + "/status",
+						runcomfytest.CallResult: "/v1/requests/" + id + "/result",
+						runcomfytest.CallCancel: "/v1/requests/" + id + "/cancel",
+						runcomfytest.CallOutput: "/media/" + id + "%3D/output/1.mov",
+					}[call]
+					if call == runcomfytest.CallSubmit || call == runcomfytest.CallCancel {
+						method = "POST"
+					}
+					transport := fake.Transport()
+					if way == "socket" {
+						transport = http.DefaultTransport
+					}
+					answer := receive(t, transport, method, server.URL+path)
+					answer.Body = strings.ReplaceAll(answer.Body, server.URL, "http://server")
+					answers[way] = answer
+				}
+				if diff := cmp.Diff(answers["socket"], answers["in memory"]); diff != "" {
+					t.Errorf("(-socket +in memory):\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+func TestTransportTracesWhatIsWritten(t *testing.T) {
+	tests := []struct {
+		name    string
+		fault   *runcomfytest.Fault
+		want    string
+		reached int
+	}{
+		{"an answer", nil, "asked got ", 1},
+		{"not sent", &runcomfytest.Fault{Break: runcomfytest.NotSent}, "asked ", 0},
+		{"reset", &runcomfytest.Fault{Break: runcomfytest.Reset}, "asked got ", 1},
+		{"silence", &runcomfytest.Fault{Break: runcomfytest.Silence}, "asked got ", 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			fake := &runcomfytest.Server{Fault: func(*http.Request, []byte) *runcomfytest.Fault { return tt.fault }}
+			got := ""
+			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+				GetConn: func(string) { got += "asked " },
+				GotConn: func(httptrace.GotConnInfo) { got += "got " },
+			})
+			_, err := clientOf(fake, "t").Status(ctx, "r")
+			if got != tt.want || fake.Calls() != tt.reached {
+				t.Errorf("traced %q and reached %d, want %q and %d", got, fake.Calls(), tt.want, tt.reached)
+			}
+			if wantNotSent := tt.reached == 0; runcomfy.NotSent(err) != wantNotSent {
+				t.Errorf("not sent %t: %v", runcomfy.NotSent(err), err)
+			}
+		})
+	}
+}
+
+func TestAFaultSeesTheRequest(t *testing.T) {
+	var seen []string
+	fake := &runcomfytest.Server{Fetch: pairFiles().fetch, Fault: func(r *http.Request, body []byte) *runcomfytest.Fault {
+		call, id := runcomfytest.CallOf(r)
+		seen = append(seen, fmt.Sprint(call, " ", id, " ", string(body)))
+		return nil
+	}}
+	client := clientOf(fake, "t")
+	id := submit(t, client, map[string]any{"seed": 1})
+	if _, err := client.Result(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"submit " + model + ` {"seed":1}`, "result " + id + " "}, seen); diff != "" {
+		t.Errorf("seen (-want +got):\n%s", diff)
+	}
+}
+
+func TestARestartGoesOnWithTheJobs(t *testing.T) {
+	dir, c, files := t.TempDir(), &clock{noon}, pairFiles()
+	start := func() (*runcomfytest.Server, *runcomfy.Client) {
+		fake := &runcomfytest.Server{
+			Dir: dir, Now: c.Now, Fetch: files.fetch, FetchAt: runcomfytest.FetchAtStart,
+			Script: func(_ string, input map[string]any) runcomfytest.Script {
+				return runcomfytest.Script{Queue: time.Minute, Run: time.Minute, Fail: input["fail"]}
+			},
+		}
+		return fake, clientOf(fake, "t")
+	}
+	fake, client := start()
+	good := submit(t, client, pair())
+	bad := submit(t, client, map[string]any{"video_url": videoURL, "fail": "no face"})
+	gone := submit(t, client, pair())
+	if _, err := client.Cancel(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+
+	fake, client = start()
+	if fake.Charges() != 3 || !cmp.Equal(fake.Cancelled(), []string{gone}) {
+		t.Errorf("%d charges, cancelled %v", fake.Charges(), fake.Cancelled())
+	}
+	if status, err := client.Status(t.Context(), good); err != nil || status.State != runcomfy.InQueue {
+		t.Errorf("status %q, error %v", status.State, err)
+	}
+	c.advance(time.Minute)
+	if status, err := client.Status(t.Context(), good); err != nil || status.State != runcomfy.InProgress {
+		t.Errorf("status %q, error %v", status.State, err)
+	}
+
+	files.content = nil // what was fetched is kept
+	fake, client = start()
+	c.advance(time.Minute)
+	if fourth := submit(t, client, map[string]any{}); fourth == good || fourth == bad || fourth == gone {
+		t.Errorf("the id %s is given again", fourth)
+	}
+	states := []string{}
+	for _, job := range fake.Submitted()[:3] {
+		states = append(states, job.State)
+	}
+	// The second job was not asked about while its video could be fetched.
+	if diff := cmp.Diff([]string{"succeeded", "failed", "cancelled"}, states); diff != "" {
+		t.Errorf("states (-want +got):\n%s", diff)
+	}
+	result, err := client.Result(t.Context(), good)
+	if err != nil || len(result.Outputs) != 1 {
+		t.Fatalf("result %+v, error %v", result, err)
+	}
+	if status, _, body := get(t, fake, "GET", result.Outputs[0], nil); status != 200 || body != "the video" {
+		t.Errorf("HTTP %d %q", status, body)
+	}
+}
+
+func TestAFolderThatIsNotThere(t *testing.T) {
+	fake := &runcomfytest.Server{Dir: t.TempDir() + "/gone", Fetch: pairFiles().fetch}
+	_, err := clientOf(fake, "t").Submit(t.Context(), model, pair())
+	var e *runcomfy.Error
+	if !errors.As(err, &e) || e.HTTPStatus != http.StatusInternalServerError || fake.Charges() != 0 {
+		t.Errorf("error %v, %d charges", err, fake.Charges())
+	}
+}

@@ -1,0 +1,174 @@
+package runcomfytest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// fetchTimeout bounds the download of one job's inputs.
+	fetchTimeout = 5 * time.Minute
+
+	// maxInputInMemory bounds an output that is not kept in a folder.
+	maxInputInMemory = 64 << 20
+)
+
+// The kinds of media that can be an output.
+const (
+	kindVideo = "video"
+	kindImage = "image"
+)
+
+var suffixKinds = map[string]string{
+	".mp4": kindVideo, ".mov": kindVideo, ".m4v": kindVideo, ".webm": kindVideo, ".mkv": kindVideo, ".avi": kindVideo,
+	".png": kindImage, ".jpg": kindImage, ".jpeg": kindImage, ".webp": kindImage,
+}
+
+// input is a property of a job whose value is a URL.
+type input struct{ name, url, kind, suffix string }
+
+// start downloads a job's inputs if it is time and has not been done. The
+// caller holds j.mu.
+func (s *Server) start(j *job, now time.Time) {
+	due := s.FetchAt == FetchAtSubmit || !now.Before(j.startsAt())
+	if j.Fetched || !j.CancelledAt.IsZero() || !due {
+		return
+	}
+	// Whoever asked may hang up; the job goes on.
+	ctx, stop := context.WithTimeout(context.Background(), fetchTimeout)
+	defer stop()
+	inputs := inputsOf(j.Input)
+	chosen := chooseOutput(inputs)
+	for i, in := range inputs {
+		if err := s.fetch(ctx, j, in, i == chosen); err != nil {
+			// As a service may do it, with the whole URL: nobody may pass it on.
+			j.FetchError = fmt.Sprintf("could not download %s from %s: %v", in.name, in.url, err)
+			break
+		}
+	}
+	j.Fetched = true
+	if err := s.save(j); err != nil && j.FetchError == "" {
+		j.FetchError = err.Error()
+	}
+}
+
+// fetch downloads one input, and keeps it where it is the job's output.
+func (s *Server) fetch(ctx context.Context, j *job, in input, keep bool) error {
+	body, err := s.open(ctx, in.url)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = body.Close() }()
+	if !keep {
+		n, err := io.Copy(io.Discard, body)
+		return wholeFile(n, err)
+	}
+	hash := sha256.New()
+	n, err := s.storeMedia(j, io.TeeReader(body, hash))
+	if err := wholeFile(n, err); err != nil {
+		return err
+	}
+	j.Kind, j.Suffix = in.kind, in.suffix
+	j.Bytes, j.SHA256 = n, hex.EncodeToString(hash.Sum(nil))
+	return nil
+}
+
+func wholeFile(n int64, err error) error {
+	if err == nil && n == 0 {
+		return errors.New("the file is empty")
+	}
+	return err
+}
+
+// storeMedia keeps a job's output in Dir or in memory.
+func (s *Server) storeMedia(j *job, media io.Reader) (int64, error) {
+	if s.Dir == "" {
+		var b bytes.Buffer
+		n, err := io.Copy(&b, io.LimitReader(media, maxInputInMemory+1))
+		if err == nil && n > maxInputInMemory {
+			err = fmt.Errorf("the file is larger than %d bytes", maxInputInMemory)
+		}
+		j.media = b.Bytes()
+		return n, err
+	}
+	file, err := os.Create(s.mediaPath(j))
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(file, media)
+	return n, errors.Join(err, file.Close())
+}
+
+func (s *Server) mediaPath(j *job) string { return filepath.Join(s.Dir, j.ID+".media") }
+
+func (s *Server) open(ctx context.Context, address string) (io.ReadCloser, error) {
+	if s.Fetch != nil {
+		return s.Fetch(ctx, address)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	client := s.HTTPClient
+	if client == nil {
+		client = http.DefaultClient
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode != http.StatusOK {
+		_ = res.Body.Close()
+		return nil, fmt.Errorf("HTTP %d", res.StatusCode)
+	}
+	return res.Body, nil
+}
+
+// inputsOf returns the properties that are URLs, sorted by their names.
+func inputsOf(properties map[string]any) []input {
+	var inputs []input
+	for _, name := range slices.Sorted(maps.Keys(properties)) {
+		address, _ := properties[name].(string)
+		u, err := url.Parse(address)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+			continue
+		}
+		in := input{name: name, url: address, suffix: strings.ToLower(path.Ext(u.Path))}
+		switch {
+		case strings.Contains(name, "audio"):
+		case strings.Contains(name, kindVideo):
+			in.kind = kindVideo
+		case strings.Contains(name, kindImage):
+			in.kind = kindImage
+		default:
+			in.kind = suffixKinds[in.suffix]
+		}
+		inputs = append(inputs, in)
+	}
+	return inputs
+}
+
+// chooseOutput returns the index of the first video, else of the first image,
+// else -1.
+func chooseOutput(inputs []input) int {
+	for _, kind := range []string{kindVideo, kindImage} {
+		if i := slices.IndexFunc(inputs, func(in input) bool { return in.kind == kind }); i >= 0 {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,228 @@
+package runcomfytest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// The states of /result. On /status the ended ones but cancelled are
+// "completed".
+const (
+	inQueue    = "in_queue"
+	inProgress = "in_progress"
+	succeeded  = "succeeded"
+	failed     = "failed"
+	cancelled  = "cancelled"
+)
+
+// job is a job that was taken. Its mutex is held while its inputs are
+// downloaded, so that questions about it wait for them.
+type job struct {
+	mu sync.Mutex
+	record
+	script Script
+	media  []byte // the output, where the Server has no Dir
+}
+
+// record is what a Dir keeps of a job.
+type record struct {
+	ID          string         `json:"id"`
+	Model       string         `json:"model"`
+	Input       map[string]any `json:"input"`
+	Submitted   time.Time      `json:"submitted"`
+	Queue       time.Duration  `json:"queueNanoseconds"`
+	Run         time.Duration  `json:"runNanoseconds"`
+	CancelledAt time.Time      `json:"cancelledAt"`
+	Fetched     bool           `json:"fetched"`
+	FetchError  string         `json:"fetchError"`
+	Kind        string         `json:"kind"`   // of the output: kindVideo or kindImage; empty: there is none
+	Suffix      string         `json:"suffix"` // of the output, with its dot
+	Bytes       int64          `json:"bytes"`
+	SHA256      string         `json:"sha256"`
+}
+
+func (j *job) startsAt() time.Time { return j.Submitted.Add(j.Queue) }
+
+// endsAt is when the job ends, as far as is known.
+func (j *job) endsAt() time.Time {
+	switch {
+	case !j.CancelledAt.IsZero():
+		return j.CancelledAt
+	case j.FetchError != "":
+		return j.startsAt()
+	}
+	return j.startsAt().Add(j.Run)
+}
+
+func (j *job) state(now time.Time) string {
+	switch {
+	case !j.CancelledAt.IsZero():
+		return cancelled
+	case now.Before(j.startsAt()):
+		return inQueue
+	case now.Before(j.endsAt()):
+		return inProgress
+	case j.FetchError != "" || j.script.Fail != nil:
+		return failed
+	}
+	return succeeded
+}
+
+// queuePosition is how many jobs of this length fit into the time that is left
+// in the queue.
+func (j *job) queuePosition(now time.Time) int {
+	return int(j.startsAt().Sub(now) / max(j.Run, time.Second))
+}
+
+// submit takes a job.
+func (s *Server) submit(w http.ResponseWriter, r *http.Request, modelID string, body []byte) {
+	if _, known := s.Models[modelID]; !known && s.Models != nil {
+		refuse(w, http.StatusBadRequest, 400001, "there is no model "+modelID)
+		return
+	}
+	var input map[string]any
+	if err := json.Unmarshal(body, &input); err != nil || input == nil {
+		reply(w, http.StatusUnprocessableEntity, map[string]any{
+			"detail": []any{map[string]any{"loc": []any{"body"}, "msg": "value is not a valid object"}},
+		})
+		return
+	}
+	j := &job{
+		record: record{Model: modelID, Input: input, Submitted: s.now()},
+		script: s.scriptOf(modelID, input),
+	}
+	j.Queue, j.Run = j.script.Queue, j.script.Run
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !s.take(w, j) {
+		return
+	}
+	s.start(j, j.Submitted)
+	base := address(r) + "/v1/requests/" + j.ID
+	reply(w, http.StatusOK, map[string]any{
+		"request_id": j.ID,
+		"status_url": base + "/status", "result_url": base + "/result", "cancel_url": base + "/cancel",
+	})
+}
+
+// take gives a job its id and charges for it, or refuses it.
+func (s *Server) take(w http.ResponseWriter, j *job) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.noBalance {
+		refuse(w, http.StatusPaymentRequired, 400002, "the account's balance does not cover this request")
+		return false
+	}
+	j.ID = fmt.Sprintf("00000000-0000-4000-8000-%012d", len(s.order)+1)
+	if err := s.save(j); err != nil {
+		refuse(w, http.StatusInternalServerError, 0, err.Error())
+		return false
+	}
+	s.keep(j)
+	return true
+}
+
+// keep adds a job to those that are known. The caller holds s.mu.
+func (s *Server) keep(j *job) {
+	if s.jobs == nil {
+		s.jobs = map[string]*job{}
+	}
+	s.jobs[j.ID] = j
+	s.order = append(s.order, j)
+	if !j.CancelledAt.IsZero() {
+		s.cancelled = append(s.cancelled, j.ID)
+	}
+}
+
+func (s *Server) scriptOf(modelID string, input map[string]any) Script {
+	if s.Script != nil {
+		return s.Script(modelID, input)
+	}
+	return Script{Queue: s.Queue, Run: s.Run}
+}
+
+// askJob answers a question about a job.
+func (s *Server) askJob(w http.ResponseWriter, r *http.Request, j *job, call Call) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := s.now()
+	s.start(j, now)
+	state := j.state(now)
+	switch call {
+	case CallStatus:
+		base := address(r) + "/v1/requests/" + j.ID
+		members := map[string]any{
+			"request_id": j.ID, "status": onStatus(state),
+			"status_url": base + "/status", "result_url": base + "/result",
+		}
+		if state == inQueue {
+			members["queue_position"] = j.queuePosition(now)
+		}
+		reply(w, http.StatusOK, members)
+	case CallResult:
+		cost, _ := strconv.ParseBool(r.URL.Query().Get("include_cost"))
+		reply(w, http.StatusOK, s.result(r, j, state, cost))
+	case CallCancel:
+		outcome := "not_cancellable"
+		if state == inQueue {
+			if err := s.cancel(j, now); err != nil {
+				refuse(w, http.StatusInternalServerError, 0, err.Error())
+				return
+			}
+			outcome, state = "cancelled", succeeded
+		}
+		reply(w, http.StatusAccepted, map[string]any{
+			"request_id": j.ID, "status": onStatus(state), "outcome": outcome,
+		})
+	}
+}
+
+// onStatus returns a state in the words of /status.
+func onStatus(state string) string {
+	if state == succeeded || state == failed {
+		return "completed"
+	}
+	return state
+}
+
+// cancel cancels a queued job. The caller holds j.mu.
+func (s *Server) cancel(j *job, now time.Time) error {
+	j.CancelledAt = now
+	if err := s.save(j); err != nil {
+		j.CancelledAt = time.Time{}
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cancelled = append(s.cancelled, j.ID)
+	return nil
+}
+
+func (s *Server) result(r *http.Request, j *job, state string, withCost bool) map[string]any {
+	members := map[string]any{
+		"request_id": j.ID, "status": state, "model_id": j.Model,
+		"input":      j.Input,
+		"created_at": j.Submitted.Format(time.RFC3339Nano), "finished_at": nil,
+	}
+	if state == inQueue || state == inProgress {
+		return members
+	}
+	members["finished_at"] = j.endsAt().Format(time.RFC3339Nano)
+	switch state {
+	case succeeded:
+		members["output"] = s.output(r, j)
+		if withCost && s.CostUSD != 0 {
+			members["cost"] = s.CostUSD
+		}
+	case failed:
+		members["error"] = j.script.Fail
+		if j.FetchError != "" {
+			members["error"] = j.FetchError
+		}
+	}
+	return members
+}

@@ -1,0 +1,132 @@
+package runcomfytest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+)
+
+// outputPrefix begins the path of each output.
+const outputPrefix = "/media/"
+
+// outputPaths is the escaped path of an output. RunComfy's hold a "%3D" that
+// must stay as it is given.
+var outputPaths = regexp.MustCompile(`^` + outputPrefix + `([A-Za-z0-9-]+)%3D/output/[1-9][0-9]*\.[a-z0-9]+$`)
+
+var contentTypes = map[string]string{
+	".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm",
+	".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
+}
+
+// outputJob returns the request id in the address of an output, empty when it
+// is not one that was announced.
+func outputJob(u *url.URL) string {
+	if found := outputPaths.FindStringSubmatch(u.EscapedPath()); found != nil {
+		return found[1]
+	}
+	return ""
+}
+
+// output returns the output member of a job that succeeded.
+func (s *Server) output(r *http.Request, j *job) any {
+	base := s.OutputURL
+	if base == "" {
+		base = address(r)
+	}
+	var urls []string
+	for i := range max(j.script.Outputs, 1) {
+		if j.Kind != "" {
+			urls = append(urls, fmt.Sprintf("%s%s%s%%3D/output/%d%s", base, outputPrefix, j.ID, i+1, j.suffix()))
+		}
+	}
+	if j.script.Output != nil {
+		return j.script.Output(urls)
+	}
+	members := map[string]any{}
+	if len(urls) > 0 {
+		members[j.Kind] = urls[0]
+	}
+	if len(urls) > 1 {
+		members[j.Kind+"s"] = urls[1:]
+	}
+	return members
+}
+
+// suffix returns that of the output's name.
+func (j *job) suffix() string {
+	switch {
+	case suffixKinds[j.Suffix] == j.Kind:
+		return j.Suffix
+	case j.Kind == kindImage:
+		return ".png"
+	}
+	return ".mp4"
+}
+
+// serveOutput serves an output to whoever asks without credentials.
+func (s *Server) serveOutput(w http.ResponseWriter, r *http.Request, id string) {
+	if r.Header.Get("Authorization") != "" {
+		refuse(w, http.StatusForbidden, 0, "an output wants no authorization")
+		return
+	}
+	s.mu.Lock()
+	j := s.jobs[id]
+	s.mu.Unlock()
+	if j == nil || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		refuse(w, http.StatusNotFound, 0, "there is no such output")
+		return
+	}
+	media, err := s.openOutput(j)
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, 0, err.Error())
+		return
+	}
+	if media == nil {
+		refuse(w, http.StatusNotFound, 0, "there is no such output")
+		return
+	}
+	defer func() { _ = media.Close() }()
+	contentType := contentTypes[j.suffix()]
+	if contentType == "" {
+		contentType = "application/octet-stream"
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("ETag", `"`+j.SHA256+`"`)
+	http.ServeContent(w, r, "", j.endsAt(), media)
+}
+
+type mediaFile interface {
+	io.ReadSeeker
+	io.Closer
+}
+
+type memoryFile struct{ *bytes.Reader }
+
+func (memoryFile) Close() error { return nil }
+
+// openOutput returns the output of a job, nil while it has none.
+func (s *Server) openOutput(j *job) (mediaFile, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := s.now()
+	s.start(j, now)
+	if j.state(now) != succeeded || j.Kind == "" {
+		return nil, nil
+	}
+	if s.Dir == "" {
+		return memoryFile{bytes.NewReader(j.media)}, nil
+	}
+	return os.Open(s.mediaPath(j))
+}
+
+// address returns the scheme and host that a request was made to.
+func address(r *http.Request) string {
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}

@@ -1,0 +1,348 @@
+package runcomfytest_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+const (
+	model    = "sync/sync/lipsync/v2/pro"
+	videoURL = "https://b.example/talk.mov?X-Amz-Signature=1"
+	audioURL = "https://b.example/talk.wav?X-Amz-Signature=2"
+)
+
+var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+
+// clock is a clock that a test moves.
+type clock struct{ now time.Time }
+
+func (c *clock) Now() time.Time          { return c.now }
+func (c *clock) advance(d time.Duration) { c.now = c.now.Add(d) }
+
+// files serves what is behind the URLs, and notes which were asked for.
+type files struct {
+	mu      sync.Mutex
+	content map[string]string
+	fetched []string
+}
+
+func (f *files) fetch(_ context.Context, url string) (io.ReadCloser, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fetched = append(f.fetched, url)
+	content, ok := f.content[url]
+	if !ok {
+		return nil, errors.New("HTTP 403")
+	}
+	return io.NopCloser(strings.NewReader(content)), nil
+}
+
+func pairFiles() *files {
+	return &files{content: map[string]string{videoURL: "the video", audioURL: "the audio"}}
+}
+
+func pair() map[string]any {
+	return map[string]any{"video_url": videoURL, "audio_url": audioURL, "sync_mode": "loop"}
+}
+
+func clientOf(fake *runcomfytest.Server, token string) *runcomfy.Client {
+	return &runcomfy.Client{
+		Token:      func(context.Context) (string, error) { return token, nil },
+		HTTPClient: &http.Client{Transport: fake.Transport()},
+	}
+}
+
+func submit(t *testing.T, client *runcomfy.Client, input map[string]any) string {
+	t.Helper()
+	id, err := client.Submit(t.Context(), model, input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func kindOf(err error) runcomfy.Kind {
+	if e := (*runcomfy.Error)(nil); errors.As(err, &e) {
+		return e.Kind()
+	}
+	return ""
+}
+
+func TestAJobQueuesRunsAndSucceeds(t *testing.T) {
+	c := &clock{noon}
+	fake := &runcomfytest.Server{Queue: 25 * time.Second, Run: 10 * time.Second, Now: c.Now, Fetch: pairFiles().fetch, CostUSD: 0.4}
+	client := clientOf(fake, "t")
+	id := submit(t, client, pair())
+
+	steps := []struct {
+		after    time.Duration
+		status   runcomfy.QueueStatus
+		position int // -1: none
+		result   runcomfy.ResultStatus
+	}{
+		{0, runcomfy.InQueue, 2, runcomfy.ResultInQueue},
+		{10 * time.Second, runcomfy.InQueue, 1, runcomfy.ResultInQueue},
+		{14 * time.Second, runcomfy.InQueue, 0, runcomfy.ResultInQueue},
+		{time.Second, runcomfy.InProgress, -1, runcomfy.ResultInProgress},
+		{9 * time.Second, runcomfy.InProgress, -1, runcomfy.ResultInProgress},
+		{time.Second, runcomfy.Completed, -1, runcomfy.ResultSucceeded},
+		{time.Hour, runcomfy.Completed, -1, runcomfy.ResultSucceeded},
+	}
+	for _, step := range steps {
+		c.advance(step.after)
+		status, err := client.Status(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := runcomfy.Status{State: step.status}
+		if step.position >= 0 {
+			want.QueuePosition = &step.position
+		}
+		if diff := cmp.Diff(want, status); diff != "" {
+			t.Errorf("after %v (-want +got):\n%s", c.now.Sub(noon), diff)
+		}
+		result, err := client.Result(t.Context(), id)
+		if err != nil || result.State != step.result {
+			t.Errorf("after %v: result %q, error %v", c.now.Sub(noon), result.State, err)
+		}
+		if step.result == runcomfy.ResultSucceeded {
+			cost := 0.4
+			want := runcomfy.Result{
+				State: step.result, CostUSD: &cost, CreatedAt: noon, FinishedAt: noon.Add(35 * time.Second),
+				Outputs: []string{runcomfy.DefaultBaseURL + "/media/" + id + "%3D/output/1.mov"},
+			}
+			if diff := cmp.Diff(want, result); diff != "" {
+				t.Errorf("result (-want +got):\n%s", diff)
+			}
+		}
+	}
+}
+
+func TestSubmitIsRefused(t *testing.T) {
+	tests := []struct {
+		name, token, model string
+		prepare            func(*runcomfytest.Server)
+		want               runcomfy.Kind
+	}{
+		{"another token", "other", model, func(*runcomfytest.Server) {}, runcomfy.KindToken},
+		{"a token that was rotated", "right", model, func(s *runcomfytest.Server) { s.SetToken("new") }, runcomfy.KindToken},
+		{"an unknown model", "right", "sync/react-2", func(*runcomfytest.Server) {}, runcomfy.KindBadModel},
+		{"no balance", "right", model, func(s *runcomfytest.Server) { s.SetBalanceEmpty(true) }, runcomfy.KindBalance},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			files := pairFiles()
+			fake := &runcomfytest.Server{Token: "right", Models: models(), Fetch: files.fetch}
+			tt.prepare(fake)
+			_, err := clientOf(fake, tt.token).Submit(t.Context(), tt.model, pair())
+			if got := kindOf(err); got != tt.want {
+				t.Errorf("%s, want %s: %v", got, tt.want, err)
+			}
+			if fake.Charges() != 0 || fake.Calls() != 1 || len(fake.Submitted()) != 0 || len(files.fetched) != 0 {
+				t.Errorf("%d charges, %d calls, jobs %v, fetched %v", fake.Charges(), fake.Calls(), fake.Submitted(), files.fetched)
+			}
+		})
+	}
+	t.Run("the account is in order again", func(t *testing.T) {
+		fake := &runcomfytest.Server{Token: "old", Fetch: pairFiles().fetch}
+		fake.SetBalanceEmpty(true)
+		fake.SetToken("new")
+		fake.SetBalanceEmpty(false)
+		submit(t, clientOf(fake, "new"), pair())
+		if fake.Charges() != 1 {
+			t.Errorf("%d charges", fake.Charges())
+		}
+	})
+}
+
+func models() map[string]json.RawMessage {
+	return map[string]json.RawMessage{model: json.RawMessage(`{"type":"object","required":["video_url"]}`)}
+}
+
+func TestModel(t *testing.T) {
+	fake := &runcomfytest.Server{Models: models()}
+	got, err := clientOf(fake, "t").Model(t.Context(), model)
+	if err != nil || got.ID != model || string(got.InputSchema) != string(models()[model]) {
+		t.Errorf("model %+v, error %v", got, err)
+	}
+	if _, err := clientOf(fake, "t").Model(t.Context(), "a/b"); kindOf(err) != runcomfy.KindBadModel {
+		t.Errorf("error %v", err)
+	}
+	if _, err := clientOf(&runcomfytest.Server{}, "t").Model(t.Context(), "a/b"); err != nil {
+		t.Errorf("without a list every model is known: %v", err)
+	}
+}
+
+func TestRequestsThatAreNotKnown(t *testing.T) {
+	client := clientOf(&runcomfytest.Server{}, "t")
+	_, statusErr := client.Status(t.Context(), "nobody")
+	_, resultErr := client.Result(t.Context(), "nobody")
+	_, cancelErr := client.Cancel(t.Context(), "nobody")
+	for _, err := range []error{statusErr, resultErr, cancelErr} {
+		var e *runcomfy.Error
+		if !errors.As(err, &e) || e.Code != 404001 || e.Kind() != runcomfy.KindUnknownRequest {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+func TestRequestsThatAreNone(t *testing.T) {
+	fake := &runcomfytest.Server{}
+	server := httptest.NewServer(fake)
+	defer server.Close()
+	tests := []struct {
+		name, method, path, token, body string
+		want                            int
+	}{
+		{"no authorization", "POST", "/v1/models/a/b", "", "{}", 401},
+		{"no token", "POST", "/v1/models/a/b", "Bearer ", "{}", 401},
+		{"another scheme", "POST", "/v1/models/a/b", "Basic t", "{}", 401},
+		{"a body that is no JSON", "POST", "/v1/models/a/b", "Bearer t", "{", 422},
+		{"a body that is no object", "POST", "/v1/models/a/b", "Bearer t", "[]", 422},
+		{"a null body", "POST", "/v1/models/a/b", "Bearer t", "null", 422},
+		{"another method on a model", "DELETE", "/v1/models/a/b", "Bearer t", "", 404},
+		{"another action", "GET", "/v1/requests/r/logs", "Bearer t", "", 404},
+		{"another method on a request", "POST", "/v1/requests/r/status", "Bearer t", "", 404},
+		{"a list of requests", "GET", "/v1/requests", "Bearer t", "", 404},
+		{"another path", "GET", "/", "Bearer t", "", 404},
+		{"a job", "POST", "/v1/models/a/b", "Bearer t", "{}", 200},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			req, err := http.NewRequestWithContext(t.Context(), tt.method, server.URL+tt.path, strings.NewReader(tt.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", tt.token)
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = res.Body.Close() }()
+			if res.StatusCode != tt.want {
+				t.Errorf("HTTP %d, want %d", res.StatusCode, tt.want)
+			}
+		})
+	}
+	if fake.Charges() != 1 {
+		t.Errorf("%d charges, want 1", fake.Charges())
+	}
+}
+
+func TestCancel(t *testing.T) {
+	tests := []struct {
+		name   string
+		after  time.Duration
+		fail   any
+		want   runcomfy.Outcome
+		result runcomfy.ResultStatus
+	}{
+		{"queued", time.Second, nil, runcomfy.OutcomeCancelled, runcomfy.ResultCancelled},
+		{"running", 11 * time.Second, nil, runcomfy.OutcomeNotCancellable, runcomfy.ResultInProgress},
+		{"succeeded", time.Minute, nil, runcomfy.OutcomeNotCancellable, runcomfy.ResultSucceeded},
+		{"failed", time.Minute, "no face", runcomfy.OutcomeNotCancellable, runcomfy.ResultFailed},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := &clock{noon}
+			fake := &runcomfytest.Server{Now: c.Now, Fetch: pairFiles().fetch, Script: func(string, map[string]any) runcomfytest.Script {
+				return runcomfytest.Script{Queue: 10 * time.Second, Run: 10 * time.Second, Fail: tt.fail}
+			}}
+			client := clientOf(fake, "t")
+			id := submit(t, client, pair())
+			c.advance(tt.after)
+			for i, want := range []runcomfy.Outcome{tt.want, runcomfy.OutcomeNotCancellable} {
+				if got, err := client.Cancel(t.Context(), id); err != nil || got != want {
+					t.Errorf("cancel %d: %q, error %v; want %q", i+1, got, err, want)
+				}
+			}
+			result, err := client.Result(t.Context(), id)
+			if err != nil || result.State != tt.result {
+				t.Errorf("result %q, error %v", result.State, err)
+			}
+			var cancelled []string
+			if tt.want == runcomfy.OutcomeCancelled {
+				cancelled = []string{id}
+				if status, err := client.Status(t.Context(), id); err != nil || status.State != runcomfy.Cancelled {
+					t.Errorf("status %q, error %v", status.State, err)
+				}
+			}
+			if diff := cmp.Diff(cancelled, fake.Cancelled(), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("cancelled (-want +got):\n%s", diff)
+			}
+			if fake.Charges() != 1 {
+				t.Errorf("%d charges", fake.Charges())
+			}
+		})
+	}
+	t.Run("the answer says completed beside the outcome", func(t *testing.T) {
+		fake := &runcomfytest.Server{Queue: time.Hour, Fetch: pairFiles().fetch}
+		id := submit(t, clientOf(fake, "t"), pair())
+		req := httptest.NewRequest("POST", "/v1/requests/"+id+"/cancel", nil)
+		req.Header.Set("Authorization", "Bearer t")
+		res := httptest.NewRecorder()
+		fake.ServeHTTP(res, req)
+		want := fmt.Sprintf(`{"outcome":"cancelled","request_id":%q,"status":"completed"}`, id)
+		if got := res.Body.String(); res.Code != http.StatusAccepted || got != want {
+			t.Errorf("HTTP %d %s, want 202 %s", res.Code, got, want)
+		}
+	})
+}
+
+func TestScriptedFailure(t *testing.T) {
+	fake := &runcomfytest.Server{Fetch: pairFiles().fetch, Script: func(modelID string, input map[string]any) runcomfytest.Script {
+		if modelID != model || input["sync_mode"] != "loop" {
+			t.Errorf("script of %s %v", modelID, input)
+		}
+		return runcomfytest.Script{Fail: map[string]any{"message": "no face"}}
+	}}
+	client := clientOf(fake, "t")
+	id := submit(t, client, pair())
+	if status, err := client.Status(t.Context(), id); err != nil || status.State != runcomfy.Completed {
+		t.Errorf("status %q, error %v: a failure shows on the result alone", status.State, err)
+	}
+	result, err := client.Result(t.Context(), id)
+	if err != nil || result.State != runcomfy.ResultFailed || result.Failure != "no face" || result.Outputs != nil {
+		t.Errorf("result %+v, error %v", result, err)
+	}
+}
+
+func TestManySubmitsAtOnce(t *testing.T) {
+	fake := &runcomfytest.Server{Fetch: pairFiles().fetch}
+	client := clientOf(fake, "t")
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			id, err := client.Submit(t.Context(), model, pair())
+			if err != nil {
+				t.Error(err)
+			}
+			if _, err := client.Result(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	ids := map[string]bool{}
+	for _, job := range fake.Submitted() {
+		ids[job.RequestID] = true
+	}
+	if len(ids) != 100 || fake.Charges() != 100 || fake.Calls() != 200 {
+		t.Errorf("%d ids, %d charges, %d calls", len(ids), fake.Charges(), fake.Calls())
+	}
+}

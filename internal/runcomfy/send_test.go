@@ -1,0 +1,278 @@
+package runcomfy_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+)
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// dialing returns a client whose connections come from a function.
+func dialing(dial func(ctx context.Context) (net.Conn, error)) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+	}}
+}
+
+func TestNotSent(t *testing.T) {
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	strange := httptest.NewUnstartedServer(http.NotFoundHandler())
+	strange.Config.ErrorLog = log.New(io.Discard, "", 0)
+	strange.StartTLS()
+	defer strange.Close()
+	dropping := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer dropping.Close()
+
+	tests := []struct {
+		name   string
+		client runcomfy.Client
+		model  string
+		input  map[string]any
+		want   bool
+	}{
+		{name: "connection refused", client: runcomfy.Client{BaseURL: closed.URL}, want: true},
+		{name: "no such host", client: runcomfy.Client{HTTPClient: dialing(func(context.Context) (net.Conn, error) {
+			return nil, &net.DNSError{Err: "no such host", Name: "model-api.example", IsNotFound: true}
+		})}, want: true},
+		{name: "a certificate that is not trusted", client: runcomfy.Client{BaseURL: strange.URL}, want: true},
+		{name: "a base URL that is none", client: runcomfy.Client{BaseURL: "model-api.example"}, want: true},
+		{name: "a base URL that cannot be parsed", client: runcomfy.Client{BaseURL: "https://a b/%zz"}, want: true},
+		{name: "a base URL with a query", client: runcomfy.Client{BaseURL: "https://a.example/?key=1"}, want: true},
+		{name: "a base URL of another protocol", client: runcomfy.Client{BaseURL: "ftp://a.example"}, want: true},
+		{name: "an input that is no JSON", input: map[string]any{"x": math.NaN()}, want: true},
+		{name: "a model id that is none", model: "a/../b", want: true},
+		{name: "closed after the request was written", client: runcomfy.Client{BaseURL: dropping.URL}},
+		{name: "a transport that tells nothing", client: runcomfy.Client{HTTPClient: &http.Client{
+			Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+				return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+			}),
+		}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.model == "" {
+				tt.model = "a/b"
+			}
+			tt.client.Token = fixedToken
+			_, err := tt.client.Submit(t.Context(), tt.model, tt.input)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if got := runcomfy.NotSent(err); got != tt.want {
+				t.Errorf("%t, want %t: %v", got, tt.want, err)
+			}
+			if e := (*runcomfy.Error)(nil); errors.As(err, &e) {
+				t.Errorf("an *Error without an answer: %v", err)
+			}
+			_, resultErr := tt.client.Result(t.Context(), "r")
+			for _, err := range []error{err, resultErr} {
+				if text := fmt.Sprint(err); strings.Contains(text, "?") || strings.Contains(text, "://") || strings.Contains(text, "key") || strings.Contains(text, canary) {
+					t.Errorf("an address or a secret in %q", text)
+				}
+			}
+		})
+	}
+	if runcomfy.NotSent(nil) || runcomfy.NotSent(io.EOF) {
+		t.Error("an error of something else counts as not sent")
+	}
+}
+
+func TestNotSentWhenTheCallerGivesUp(t *testing.T) {
+	t.Run("before anything", func(t *testing.T) {
+		client, requests := answering(t, 200, "application/json", `{"request_id":"r"}`)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := client.Submit(ctx, "a/b", nil)
+		if !runcomfy.NotSent(err) || !errors.Is(err, context.Canceled) || len(*requests) != 0 {
+			t.Errorf("error %v, %d requests", err, len(*requests))
+		}
+	})
+	t.Run("while connecting", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		client := &runcomfy.Client{Token: fixedToken, HTTPClient: dialing(func(context.Context) (net.Conn, error) {
+			cancel()
+			<-t.Context().Done()
+			return nil, t.Context().Err()
+		})}
+		_, err := client.Submit(ctx, "a/b", nil)
+		if !runcomfy.NotSent(err) || !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("while waiting for the answer", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			cancel()
+			<-r.Context().Done()
+		}))
+		defer server.Close()
+		_, err := (&runcomfy.Client{Token: fixedToken, BaseURL: server.URL}).Submit(ctx, "a/b", nil)
+		if err == nil || runcomfy.NotSent(err) || !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+// A server may close an idle connection at the moment when a client writes to
+// it. For a GET net/http then tries once more; for a paid POST it must not.
+func TestAPostIsNeverRepeated(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	var posts atomic.Int32
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go answerGetsAndDropPosts(conn, &posts)
+		}
+	}()
+	client := &runcomfy.Client{
+		Token: fixedToken, BaseURL: "http://" + listener.Addr().String(),
+		HTTPClient: &http.Client{Transport: &http.Transport{}},
+	}
+	if _, err := client.Status(t.Context(), "id"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Submit(t.Context(), "a/b", map[string]any{"x": 1})
+	if err == nil || runcomfy.NotSent(err) {
+		t.Errorf("error %v", err)
+	}
+	if n := posts.Load(); n != 1 {
+		t.Errorf("%d POSTs, want 1", n)
+	}
+}
+
+func answerGetsAndDropPosts(conn net.Conn, posts *atomic.Int32) {
+	defer func() { _ = conn.Close() }()
+	reader := bufio.NewReader(conn)
+	for {
+		r, err := http.ReadRequest(reader)
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Method == http.MethodPost {
+			posts.Add(1)
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n{\"status\":\"in_queue\"}")
+	}
+}
+
+func TestNoTransportCanRepeatThePost(t *testing.T) {
+	var seen *http.Request
+	client := &runcomfy.Client{Token: fixedToken, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		seen = r
+		return nil, io.ErrUnexpectedEOF
+	})}}
+	if _, err := client.Submit(t.Context(), "a/b", map[string]any{"x": 1}); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Fatalf("error %v", err)
+	}
+	if seen.GetBody != nil {
+		t.Error("the body can be had again")
+	}
+	if seen.ContentLength != int64(len(`{"x":1}`)) {
+		t.Errorf("Content-Length %d", seen.ContentLength)
+	}
+	if seen.URL.String() != runcomfy.DefaultBaseURL+"/v1/models/a/b" {
+		t.Errorf("URL %s", seen.URL)
+	}
+}
+
+// A Lambda function is frozen between two calls: a connection that it kept may
+// be dead when it writes the next paid POST to it.
+func TestTheDefaultClientKeepsNoConnection(t *testing.T) {
+	var connections atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"status":"in_queue"}`)
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL + "/"}
+	for range 3 {
+		if _, err := client.Status(t.Context(), "id"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := connections.Load(); n != 3 {
+		t.Errorf("%d connections for 3 requests", n)
+	}
+}
+
+func TestBadIDsAreNotPutIntoAPath(t *testing.T) {
+	client, requests := answering(t, 200, "application/json", `{"status":"in_queue","outcome":"cancelled","model_id":"m","request_id":"r"}`)
+	ctx := t.Context()
+	for _, id := range []string{"", ".", "..", "a/b", "a%2Fb", "a?b", "a b", "ü", "a\n", strings.Repeat("a", 129)} {
+		_, statusErr := client.Status(ctx, id)
+		_, resultErr := client.Result(ctx, id)
+		_, cancelErr := client.Cancel(ctx, id)
+		for _, err := range []error{statusErr, resultErr, cancelErr} {
+			if !runcomfy.NotSent(err) {
+				t.Errorf("request id %q: error %v", id, err)
+			}
+		}
+	}
+	for _, id := range []string{"", "a", "/a/b", "a/b/", "a//b", "a/../b", "a/.b", "a/b?c", "a/%62", "a/b/c/d/e/f", "a/b c"} {
+		_, submitErr := client.Submit(ctx, id, nil)
+		_, modelErr := client.Model(ctx, id)
+		for _, err := range []error{submitErr, modelErr} {
+			if !runcomfy.NotSent(err) {
+				t.Errorf("model id %q: error %v", id, err)
+			}
+		}
+	}
+	if len(*requests) != 0 {
+		t.Errorf("%d requests were made", len(*requests))
+	}
+	for _, id := range []string{"a/b", "a/b/c/d/e", "happyhorse/happyhorse-1.0/reference-to-video"} {
+		if _, err := client.Submit(ctx, id, nil); err != nil {
+			t.Errorf("model id %q: error %v", id, err)
+		}
+	}
+}
+
+func TestTheClientOfTheCallerIsNotChanged(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil || r.TLS.Version < tls.VersionTLS12 {
+			t.Error("not over TLS")
+		}
+		http.Redirect(w, r, "/elsewhere", http.StatusFound)
+	}))
+	defer server.Close()
+	mine := server.Client()
+	client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL, HTTPClient: mine}
+	if _, err := client.Status(t.Context(), "id"); err == nil {
+		t.Error("the redirect was followed")
+	}
+	if mine.CheckRedirect != nil {
+		t.Error("the caller's redirect policy was replaced")
+	}
+}

@@ -1,0 +1,210 @@
+package transfer
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// quiet keeps the broken connections of the tests out of their output.
+var quiet = log.New(io.Discard, "", 0)
+
+func TestCopy(t *testing.T) {
+	const piece, part = 16 << 10, 64 << 10
+	kinds := map[string]func(*origin){
+		"ranges":          func(*origin) {},
+		"whole":           func(o *origin) { o.whole = true },
+		"chunked":         func(o *origin) { o.whole, o.chunked = true, true },
+		"weak ETag alone": func(o *origin) { o.header = map[string]string{"ETag": `W/"1"`} },
+		"time of change": func(o *origin) {
+			o.header = map[string]string{"ETag": "", "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}
+		},
+	}
+	for kind, set := range kinds {
+		for _, size := range []int{1, headBytes, piece, piece + 1, part - 1, part, part + 1, 3 * part, 7*part + 1234} {
+			t.Run(fmt.Sprintf("%s %d", kind, size), func(t *testing.T) {
+				data := random(size, 1)
+				o, b := newOrigin(t, data), newBucket(t)
+				set(o)
+				got, err := o.copier(t, b).Copy(t.Context(), o.url(), named)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.check(t, testKey, data)
+				sum := sha256.Sum256(data)
+				want := Object{
+					Key: testKey, ETag: b.objects[testKey].etag, Bytes: int64(size),
+					SHA256: hex.EncodeToString(sum[:]), ContentType: "video/mp4",
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Error(diff)
+				}
+				if ct := b.objects[testKey].contentType; ct != "video/mp4" {
+					t.Errorf("content type %q", ct)
+				}
+			})
+		}
+	}
+}
+
+func TestSmallFilesTakeOneRequestEach(t *testing.T) {
+	o, b := newOrigin(t, random(10<<10, 1)), newBucket(t)
+	if _, err := o.copier(t, b).Copy(t.Context(), o.url(), named); err != nil {
+		t.Fatal(err)
+	}
+	if n := o.count(); n != 1 {
+		t.Errorf("%d requests to the source", n)
+	}
+	if diff := cmp.Diff(map[string]int{"HeadObject": 1, "PutObject": 1}, b.calls); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestName(t *testing.T) {
+	o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
+	var path string
+	var head []byte
+	c := o.copier(t, b)
+	_, err := c.Copy(t.Context(), o.server.URL+"/out%3Dput/a b%2Fü.mp4?"+secret, func(h []byte, p string) (string, string) {
+		head, path = append([]byte(nil), h...), p
+		return testKey, ""
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(o.data[:headBytes], head); diff != "" {
+		t.Error(diff)
+	}
+	if want := "/out=put/a b/ü.mp4"; path != want {
+		t.Errorf("path %q, want %q", path, want)
+	}
+	for _, r := range o.requests {
+		if want := "/out%3Dput/a%20b%2F%C3%BC.mp4?" + secret; r.RequestURI != want {
+			t.Errorf("requested %s, want %s", r.RequestURI, want)
+		}
+	}
+}
+
+// A copier that a second file goes through uses the first one's buffers again.
+func TestCopyAnother(t *testing.T) {
+	o, b := newOrigin(t, random(500_000, 1)), newBucket(t)
+	c := o.copier(t, b)
+	for i, size := range []int{500_000, 10_000, 400_000} {
+		data := random(size, byte(i))
+		o.change(data)
+		key := fmt.Sprint("outbox/", i)
+		if _, err := c.Copy(t.Context(), o.url(), func([]byte, string) (string, string) { return key, "" }); err != nil {
+			t.Fatal(err)
+		}
+		b.check(t, key, data)
+	}
+	if len(c.buffers) != testPace.window {
+		t.Errorf("%d buffers are kept", len(c.buffers))
+	}
+}
+
+func TestSecondRunFindsTheObject(t *testing.T) {
+	for _, size := range []int{10_000, 300_000} {
+		for _, chunked := range []bool{false, true} {
+			o, b := newOrigin(t, random(size, 1)), newBucket(t)
+			o.whole, o.chunked = chunked, chunked
+			c := o.copier(t, b)
+			want, err := c.Copy(t.Context(), o.url(), named)
+			if err != nil {
+				t.Fatal(err)
+			}
+			puts, uploads := b.called("PutObject"), b.called("CreateMultipartUpload")
+			got, err := c.Copy(t.Context(), o.url(), named)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want.Existed = true
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+			if b.called("PutObject") != puts || b.called("CreateMultipartUpload") != uploads {
+				t.Error("the second run wrote")
+			}
+			b.check(t, testKey, o.data)
+		}
+	}
+}
+
+// The ranges come side by side: none is answered before four are asked for.
+func TestRangesComeSideBySide(t *testing.T) {
+	data := random(400_000, 1)
+	o, b := newOrigin(t, data), newBucket(t)
+	var waiting sync.WaitGroup
+	waiting.Add(testPace.many)
+	o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
+		if n > 1 && n <= 1+testPace.many {
+			waiting.Done()
+			waiting.Wait()
+		}
+		return false
+	}
+	if _, err := o.copier(t, b).Copy(t.Context(), o.url(), named); err != nil {
+		t.Fatal(err)
+	}
+	b.check(t, testKey, data)
+}
+
+// A source that gives everything at once is not asked for more at a time than
+// is of use.
+func TestFewRequestsToAQuickSource(t *testing.T) {
+	o, b := newOrigin(t, random(400_000, 1)), newBucket(t)
+	c := o.copier(t, b)
+	c.pace.quick = c.pace.answer
+	var now, most atomic.Int32
+	o.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		n := now.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		rec := httptest.NewRecorder()
+		o.serve(rec, r)
+		now.Add(-1) // before the client can ask for more
+		maps.Copy(w.Header(), rec.Header())
+		w.WriteHeader(rec.Code)
+		_, _ = w.Write(rec.Body.Bytes())
+		return true
+	}
+	if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
+		t.Fatal(err)
+	}
+	if n := most.Load(); int(n) > c.pace.few {
+		t.Errorf("%d requests at a time", n)
+	}
+}
+
+func TestFit(t *testing.T) {
+	const mib, gib = 1 << 20, 1 << 30
+	for _, tt := range []struct {
+		bytes, partSize int64
+		window          int
+	}{
+		{1, 8 * mib, 5},
+		{5 * gib, 8 * mib, 5},
+		{78 * gib, 8 * mib, 5},
+		{79 * gib, 9 * mib, 4},
+		{195 * gib, 20 * mib, 2},
+		{1000 * gib, 103 * mib, 2},
+	} {
+		p := defaultPace.fit(tt.bytes)
+		if p.partSize != tt.partSize || p.window != tt.window {
+			t.Errorf("%d GiB: parts of %d MiB, %d of them", tt.bytes/gib, p.partSize/mib, p.window)
+		}
+		if parts := (tt.bytes + p.partSize - 1) / p.partSize; parts > maxParts {
+			t.Errorf("%d GiB: %d parts", tt.bytes/gib, parts)
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// RefusedError says that an address may not be fetched: it is off the list of
+// origins, or its name resolves to an address of a private network. Trying
+// again changes nothing.
+type RefusedError struct {
+	Host   string // host and port; empty where the address has none
+	Reason string
+}
+
+func (e *RefusedError) Error() string {
+	if e.Host == "" {
+		return e.Reason
+	}
+	return e.Host + ": " + e.Reason
+}
+
+// TooLargeError says that the source is longer than the Copier's limit.
+type TooLargeError struct {
+	Bytes int64 // the source's length, or how much had come when the limit was passed
+	Limit int64
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("the source has at least %d bytes, the limit is %d", e.Bytes, e.Limit)
+}
+
+// EmptyError says that the source has no bytes.
+type EmptyError struct {
+	Host string // host and port
+}
+
+func (e *EmptyError) Error() string {
+	return e.Host + ": the source is empty"
+}
+
+// ChangedError says that the source changed while it was copied, and once more
+// while it was copied again.
+type ChangedError struct {
+	Host string // host and port
+	What string // what was not as in the first answer
+}
+
+func (e *ChangedError) Error() string {
+	return e.Host + ": the source changed while it was copied: " + e.What
+}
+
+// UnavailableError says that the source could not be read: no connection, an
+// answer that is not a success, a body that broke off, and each of them as
+// often as it was tried. It may be gone later.
+type UnavailableError struct {
+	Host   string // host and port
+	Status int    // HTTP status of the last answer; 0 where there was none or it was a success
+	Err    error  // what went wrong where the status does not say it
+}
+
+func (e *UnavailableError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("%s: answered %d %s", e.Host, e.Status, http.StatusText(e.Status))
+	}
+	return e.Host + ": " + e.Err.Error()
+}
+
+func (e *UnavailableError) Unwrap() error { return e.Err }
+
+// StorageError says that a call of S3 failed after the SDK's own retries.
+type StorageError struct {
+	Op  string // the call, such as UploadPart
+	Key string
+	Err error
+}
+
+func (e *StorageError) Error() string {
+	return fmt.Sprintf("%s %s: %v", e.Op, e.Key, e.Err)
+}
+
+func (e *StorageError) Unwrap() error { return e.Err }
+
+// OccupiedError says that the key holds another object than the source. It is
+// left as it is, and trying again changes nothing.
+type OccupiedError struct {
+	Key    string
+	Reason string
+}
+
+func (e *OccupiedError) Error() string {
+	return fmt.Sprintf("%s holds another object: %s", e.Key, e.Reason)
+}
+
+// A restartError ends one run of a copy that is worth another from the first
+// byte.
+type restartError struct {
+	err           error // what Copy returns where there is no other run
+	withoutRanges bool  // the next run takes one stream
+}
+
+func (e *restartError) Error() string { return e.err.Error() }
+func (e *restartError) Unwrap() error { return e.err }
+
+// Why a request was given up.
+var (
+	errNoAnswer     = errors.New("no answer in time")
+	errStalled      = errors.New("the connection stalled")
+	errSlow         = errors.New("one range was far slower than the others")
+	errShort        = errors.New("the body ended early")
+	errLong         = errors.New("the body is longer than it says")
+	errRange        = errors.New("another range than asked for")
+	errTransformed  = errors.New("the answer has a content encoding")
+	errRangeIgnored = errors.New("the whole file instead of a range")
+)
+
+// cause returns why ctx was cancelled, or err where it was not: what a reader
+// returns after a cancellation says less than the reason for it.
+func cause(ctx context.Context, err error) error {
+	if c := context.Cause(ctx); c != nil {
+		return c
+	}
+	return err
+}

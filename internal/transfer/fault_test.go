@@ -1,0 +1,386 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// once serves a fault to one request alone, the third: it is for a range where
+// the source gives ranges.
+func once(fault http.HandlerFunc) func(int, http.ResponseWriter, *http.Request) bool {
+	return func(n int, w http.ResponseWriter, r *http.Request) bool {
+		if n == 3 {
+			fault(w, r)
+		}
+		return n == 3
+	}
+}
+
+// from serves a fault to each request from the nth on.
+func from(nth int, fault http.HandlerFunc) func(int, http.ResponseWriter, *http.Request) bool {
+	return func(n int, w http.ResponseWriter, r *http.Request) bool {
+		if n >= nth {
+			fault(w, r)
+		}
+		return n >= nth
+	}
+}
+
+func status(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+}
+
+// Whatever the source does, there is the right object or none, and no upload is
+// left open.
+func TestSourceFaults(t *testing.T) {
+	data, later := random(300_000, 1), random(310_000, 2)
+	quick := func(p *pace) { p.stall = 50 * time.Millisecond }
+	for name, tt := range map[string]struct {
+		set   func(*origin)
+		pace  func(*pace)
+		limit int64
+		want  any    // the type of the error; nil: data is copied
+		text  string // in the error
+		later bool   // what is copied is later
+		alone bool   // the source gets one request alone
+	}{
+		"a range is cut off": {set: func(o *origin) {
+			o.fault = once(func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
+		}},
+		"every range is cut off": {set: func(o *origin) {
+			o.fault = from(2, func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
+		}, want: &UnavailableError{}, text: "unexpected EOF"},
+		"the connection is reset in mid-part": {set: func(o *origin) {
+			o.fault = once(func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, true) })
+		}},
+		"the first answer is cut off": {set: func(o *origin) {
+			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
+				if n == 1 {
+					o.cut(w, r, true)
+				}
+				return n == 1
+			}
+		}},
+		"a range is shorter than it says": {set: func(o *origin) {
+			o.fault = once(func(w http.ResponseWriter, r *http.Request) { rangeOf(w, r, data, -1) })
+		}},
+		"a range is longer than it says": {set: func(o *origin) {
+			o.fault = once(func(w http.ResponseWriter, r *http.Request) { rangeOf(w, r, data, +1) })
+		}},
+		"every range is longer than it says": {set: func(o *origin) {
+			o.fault = from(2, func(w http.ResponseWriter, r *http.Request) { rangeOf(w, r, data, +1) })
+		}, want: &UnavailableError{}, text: "longer"},
+		"another range than asked for": {set: func(o *origin) {
+			o.fault = once(func(w http.ResponseWriter, r *http.Request) {
+				r.Header.Set("Range", "bytes=5-10")
+				o.serve(w, r)
+			})
+		}},
+		"a whole file is cut off": {set: func(o *origin) {
+			o.whole = true
+			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
+				if n == 1 {
+					o.cut(w, r, false)
+				}
+				return n == 1
+			}
+		}},
+		"a whole file is cut off each time": {set: func(o *origin) {
+			o.whole = true
+			o.fault = from(1, func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
+		}, want: &UnavailableError{}, text: "unexpected EOF"},
+		"a file of unknown length is cut off": {set: func(o *origin) {
+			o.whole, o.chunked = true, true
+			o.fault = from(1, func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
+		}, want: &UnavailableError{}, text: "unexpected EOF"},
+		"neither length nor end": {set: func(o *origin) {
+			o.fault = from(1, func(w http.ResponseWriter, _ *http.Request) {
+				conn, _, err := w.(http.Hijacker).Hijack()
+				if err == nil {
+					fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%s", data)
+					_ = conn.Close()
+				}
+			})
+		}, want: &UnavailableError{}, text: "neither its length nor its end", alone: true},
+		"the file changes once": {set: func(o *origin) {
+			o.fault = once(func(w http.ResponseWriter, r *http.Request) {
+				o.change(later)
+				o.serve(w, r)
+			})
+		}, later: true},
+		"the file keeps changing": {set: func(o *origin) {
+			o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
+				if n%3 == 0 {
+					o.change(random(300_000, byte(n)))
+				}
+				return false
+			}
+		}, want: &ChangedError{}, text: "ETag"},
+		"the file keeps getting longer": {set: func(o *origin) {
+			o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
+				if n%3 == 0 {
+					o.change(random(300_000+n, 1))
+				}
+				return false
+			}
+		}, want: &ChangedError{}, text: "length"},
+		"the time of change changes": {set: func(o *origin) {
+			o.header = map[string]string{"ETag": "", "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}
+			o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
+				if n%3 == 0 {
+					o.header = map[string]string{"ETag": "", "Last-Modified": fmt.Sprintf("Mon, 02 Jan 2006 15:04:%02d GMT", n)}
+				}
+				return false
+			}
+		}, pace: func(p *pace) { p.few, p.many = 1, 1 }, want: &ChangedError{}, text: "time of change"},
+		"a range is ignored":     {set: func(o *origin) { o.fault = once(wholeOf(data)) }},
+		"all ranges are ignored": {set: func(o *origin) { o.fault = from(2, wholeOf(data)) }},
+		"a 416":                  {set: func(o *origin) { o.fault = once(status(416)) }},
+		"only 416":               {set: func(o *origin) { o.fault = from(2, status(416)) }, want: &UnavailableError{Status: 416}, text: "416"},
+		"416 for every range but the first": {set: func(o *origin) {
+			o.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
+				first := strings.HasPrefix(r.Header.Get("Range"), "bytes=0-")
+				if !first {
+					w.WriteHeader(416)
+				}
+				return !first
+			}
+		}, want: &ChangedError{}, text: "a range that it had"},
+		"a burst of 500":           {set: func(o *origin) { o.fault = burst(500) }},
+		"a burst of 429":           {set: func(o *origin) { o.fault = burst(429) }},
+		"only 503":                 {set: func(o *origin) { o.fault = from(1, status(503)) }, want: &UnavailableError{Status: 503}, text: "503"},
+		"only 503 after the first": {set: func(o *origin) { o.fault = from(2, status(503)) }, want: &UnavailableError{Status: 503}, text: "503"},
+		"gone":                     {set: func(o *origin) { o.fault = from(1, status(404)) }, want: &UnavailableError{Status: 404}, text: "404", alone: true},
+		"gone after the first":     {set: func(o *origin) { o.fault = from(2, status(410)) }, want: &UnavailableError{Status: 410}, text: "410"},
+		"no answer": {set: func(o *origin) {
+			o.fault = once(func(_ http.ResponseWriter, r *http.Request) { hang(r) })
+		}, pace: func(p *pace) { p.answer = 100 * time.Millisecond }},
+		"never an answer": {set: func(o *origin) {
+			o.fault = from(1, func(_ http.ResponseWriter, r *http.Request) { hang(r) })
+		}, pace: func(p *pace) { p.answer = 20 * time.Millisecond }, want: &UnavailableError{}, text: "no answer in time"},
+		"a range stalls": {set: func(o *origin) { o.fault = once(stalling(data)) }, pace: quick},
+		"every range stalls": {set: func(o *origin) { o.fault = from(2, stalling(data)) },
+			pace: quick, want: &UnavailableError{}, text: "stalled"},
+		"a slow drip":    {set: func(o *origin) { o.fault = once(dripping(data)) }, pace: quick},
+		"only slow drip": {set: func(o *origin) { o.whole, o.fault = true, from(1, dripping(data)) }, pace: quick, want: &UnavailableError{}, text: "stalled"},
+		"an endless body": {set: func(o *origin) {
+			o.fault = from(1, func(w http.ResponseWriter, r *http.Request) {
+				for r.Context().Err() == nil {
+					if _, err := w.Write(data); err != nil {
+						return
+					}
+				}
+			})
+		}, limit: 1_000_000, want: &TooLargeError{}, text: "the limit is 1000000", alone: true},
+		"too large":                                {limit: 299_999, want: &TooLargeError{Bytes: 300_000, Limit: 299_999}, text: "300000", alone: true},
+		"too large, without ranges":                {set: func(o *origin) { o.whole = true }, limit: 299_999, want: &TooLargeError{}, text: "300000", alone: true},
+		"as large as the limit":                    {limit: 300_000},
+		"as large as the limit, of unknown length": {set: func(o *origin) { o.whole, o.chunked = true, true }, limit: 300_000},
+		"one byte above the limit, of unknown length": {set: func(o *origin) { o.whole, o.chunked = true, true },
+			limit: 299_999, want: &TooLargeError{}, text: "299999", alone: true},
+		"empty":                    {set: func(o *origin) { o.data = nil }, want: &EmptyError{}, text: "empty", alone: true},
+		"empty, of unknown length": {set: func(o *origin) { o.data, o.whole, o.chunked = nil, true, true }, want: &EmptyError{}, text: "empty", alone: true},
+		"empty, says a 416": {set: func(o *origin) {
+			o.fault = from(1, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Range", "bytes */0")
+				w.WriteHeader(416)
+			})
+		}, want: &EmptyError{}, text: "empty", alone: true},
+		"a content encoding": {set: func(o *origin) { o.header = map[string]string{"Content-Encoding": "gzip"} },
+			want: &UnavailableError{}, text: "content encoding", alone: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o, b := newOrigin(t, data), newBucket(t)
+			if tt.set != nil {
+				tt.set(o)
+			}
+			c := o.copier(t, b)
+			if tt.pace != nil {
+				tt.pace(c.pace)
+			}
+			if tt.limit > 0 {
+				c.MaxBytes = tt.limit
+			}
+			_, err := c.Copy(t.Context(), o.url(), named)
+			want := data
+			switch {
+			case tt.want != nil:
+				want = nil
+			case tt.later:
+				want = later
+			}
+			b.check(t, testKey, want)
+			checkError(t, err, tt.want, tt.text)
+			if n := o.count(); tt.alone && n != 1 {
+				t.Errorf("%d requests", n)
+			}
+		})
+	}
+}
+
+// checkError fails the test unless err has the type of want, and its status
+// where want is an *UnavailableError with one, and says text and no secret.
+func checkError(t *testing.T, err error, want any, text string) {
+	t.Helper()
+	if want == nil {
+		if err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	target := reflect.New(reflect.TypeOf(want))
+	if !errors.As(err, target.Interface()) {
+		t.Fatalf("error %v, want a %T", err, want)
+	}
+	if w, ok := want.(*UnavailableError); ok && target.Elem().Interface().(*UnavailableError).Status != w.Status {
+		t.Errorf("status of %v, want %d", err, w.Status)
+	}
+	if !strings.Contains(err.Error(), text) {
+		t.Errorf("error %v, want %q in it", err, text)
+	}
+	if strings.Contains(err.Error(), "secret") {
+		t.Errorf("the error holds the query: %v", err)
+	}
+}
+
+// burst fails the first two requests, and two for ranges.
+func burst(code int) func(int, http.ResponseWriter, *http.Request) bool {
+	return func(n int, w http.ResponseWriter, _ *http.Request) bool {
+		if n <= 2 || n == 5 || n == 6 {
+			w.WriteHeader(code)
+			return true
+		}
+		return false
+	}
+}
+
+// wholeOf ignores that a range was asked for.
+func wholeOf(data []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", `"v0"`)
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		_, _ = w.Write(data) // the client may have gone
+	}
+}
+
+// rangeOf answers the range that was asked for with more bytes than it says, or
+// with fewer.
+func rangeOf(w http.ResponseWriter, r *http.Request, data []byte, more int) {
+	var begin, end int
+	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &begin, &end); err != nil {
+		w.WriteHeader(400)
+		return
+	}
+	end = min(end, len(data)-1)
+	w.Header().Set("ETag", `"v0"`)
+	w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", begin, end, len(data)))
+	w.WriteHeader(http.StatusPartialContent)
+	w.(http.Flusher).Flush() // so that the header tells no length of the body
+	_, _ = w.Write(append(data[begin:end:end], make([]byte, 1+more)...))
+}
+
+// stalling sends half of a range, and nothing more.
+func stalling(data []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"v0"`)
+		w.Header().Set("Content-Range", "bytes "+strings.TrimPrefix(r.Header.Get("Range"), "bytes=")+fmt.Sprintf("/%d", len(data)))
+		w.WriteHeader(http.StatusPartialContent)
+		_, _ = w.Write(data[:8<<10])
+		w.(http.Flusher).Flush()
+		hang(r)
+	}
+}
+
+// dripping sends a byte at a time, for ever.
+func dripping(data []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"v0"`)
+		if want := r.Header.Get("Range"); want != "" && !strings.HasPrefix(want, "bytes=0-") {
+			w.Header().Set("Content-Range", "bytes "+strings.TrimPrefix(want, "bytes=")+fmt.Sprintf("/%d", len(data)))
+			w.WriteHeader(http.StatusPartialContent)
+		} else {
+			w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		}
+		for tick := time.NewTicker(5 * time.Millisecond); ; {
+			select {
+			case <-r.Context().Done():
+				tick.Stop()
+				return
+			case <-tick.C:
+				_, _ = w.Write(data[:1])
+				w.(http.Flusher).Flush()
+			}
+		}
+	}
+}
+
+// A range that crawls far behind the others, but never stalls, is asked for
+// again.
+func TestStragglerIsFetchedAgain(t *testing.T) {
+	const slow = 15
+	data := random(20*256<<10, 1)
+	o, b := newOrigin(t, data), newBucket(t)
+	begin := fmt.Sprintf("bytes=%d-", slow*256<<10)
+	asked := 0
+	o.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.Header.Get("Range"), begin) {
+			return false
+		}
+		if asked++; asked > 1 {
+			return false
+		}
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", slow*256<<10, (slow+1)*256<<10-1, len(data)))
+		w.WriteHeader(http.StatusPartialContent)
+		for sent := 0; r.Context().Err() == nil && sent < 256<<10; sent += stallBytes {
+			_, _ = w.Write(data[slow*256<<10+sent:][:min(stallBytes, 256<<10-sent)])
+			w.(http.Flusher).Flush()
+			time.Sleep(50 * time.Millisecond)
+		}
+		return true
+	}
+	c := o.copier(t, b)
+	c.pace.pieceSize, c.pace.partSize, c.pace.stall = 256<<10, 1<<20, 200*time.Millisecond
+	c.pace.few, c.pace.many = 1, 1 // so that the others have been read by then
+	if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
+		t.Fatal(err)
+	}
+	b.check(t, testKey, data)
+	if asked != 2 {
+		t.Errorf("asked for %d times", asked)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	for _, size := range []int{10_000, 300_000} {
+		for nth := 1; nth <= 4; nth++ {
+			o, b := newOrigin(t, random(size, 1)), newBucket(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			o.fault = func(n int, _ http.ResponseWriter, r *http.Request) bool {
+				if n == nth {
+					cancel()
+					hang(r)
+				}
+				return n == nth
+			}
+			b.fault = func(call string, n int, _ http.ResponseWriter, _ *http.Request) bool {
+				if call == "HeadObject" && nth > o.count() && size < 64<<10 {
+					cancel() // there is no later request to the source
+				}
+				return false
+			}
+			_, err := o.copier(t, b).Copy(ctx, o.url(), named)
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("%d bytes, request %d: error %v", size, nth, err)
+			}
+			b.check(t, testKey, nil)
+			cancel()
+		}
+	}
+}

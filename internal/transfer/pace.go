@@ -1,0 +1,83 @@
+package transfer
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// A pace is every figure that decides how fast a copy goes, how much memory it
+// takes and how patient it is.
+type pace struct {
+	partSize  int64 // bytes of one part of an upload
+	pieceSize int64 // bytes of one range
+	window    int   // parts in memory: coming, being hashed, going up
+	few       int   // connections to a source that answers at once
+	many      int   // connections to one that does not
+
+	quick   time.Duration // an answer or a piece within it came at once
+	answer  time.Duration // until the header of an answer, connecting included
+	stall   time.Duration // within which stallBytes have to come
+	upload  time.Duration // for one try of one part, the SDK's retries included
+	backOff time.Duration // before the second try; doubled before each further one
+	tries   int           // of one request
+}
+
+// defaultPace keeps 40 MiB in memory. Thirty-two connections fill the line where
+// each of them is limited or far away; where a single one is fast, more of them
+// only cost handshakes. Pieces much smaller than parts let that many connections
+// work on few parts.
+var defaultPace = pace{
+	partSize:  8 << 20,
+	pieceSize: 1 << 20,
+	window:    5,
+	few:       4,
+	many:      32,
+	quick:     10 * time.Millisecond,
+	answer:    15 * time.Second,
+	stall:     5 * time.Second,
+	upload:    time.Minute,
+	backOff:   200 * time.Millisecond,
+	tries:     6,
+}
+
+const (
+	// maxParts is S3's limit for one upload.
+	maxParts = 10_000
+
+	// maxBackOff bounds one wait between two tries.
+	maxBackOff = 5 * time.Second
+)
+
+// fit returns p with parts large enough for a source of that many bytes to stay
+// under S3's number of parts, and as many of them as p's memory holds, but two.
+// The parts grow from 78 GiB on; the memory from 195 GiB on.
+func (p pace) fit(bytes int64) pace {
+	memory := p.partSize * int64(p.window)
+	least := (bytes + maxParts - 1) / maxParts
+	if least > p.partSize {
+		p.partSize = (least + p.pieceSize - 1) / p.pieceSize * p.pieceSize
+		p.window = int(max(2, memory/p.partSize))
+	}
+	return p
+}
+
+// backOffAfter returns how long to wait after that many tries: doubled each
+// time, and spread so that ranges that failed together do not come back
+// together.
+func (p pace) backOffAfter(try int) time.Duration {
+	full := min(p.backOff<<(try-1), maxBackOff)
+	return full/2 + rand.N(full/2+1)
+}
+
+// sleep waits for d or until ctx ends, whichever is first.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}

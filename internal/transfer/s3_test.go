@@ -1,0 +1,268 @@
+package transfer
+
+import (
+	"bytes"
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/xml"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/middleware"
+)
+
+// A bucket is a server that speaks as much of S3 as a Copier uses, and refuses a
+// request without the checksums and conditions that a Copier must send.
+type bucket struct {
+	// fault is asked before each call is served, with its name and how many of
+	// that name there have been. It returns true when it has answered.
+	fault func(call string, n int, w http.ResponseWriter, r *http.Request) bool
+
+	// discard keeps no bytes of parts.
+	discard bool
+
+	server *httptest.Server
+
+	mu      sync.Mutex
+	objects map[string]stored
+	uploads map[string]map[int]stored
+	calls   map[string]int
+	opened  int
+}
+
+type stored struct {
+	data        []byte
+	size        int
+	crc         uint32
+	etag        string
+	contentType string
+}
+
+func newBucket(t testing.TB) *bucket {
+	b := &bucket{objects: map[string]stored{}, uploads: map[string]map[int]stored{}, calls: map[string]int{}}
+	b.server = httptest.NewServer(b)
+	t.Cleanup(b.server.Close)
+	return b
+}
+
+// client returns the SDK's client of the bucket, which tries each call three
+// times without waiting in between.
+func (b *bucket) client() *s3.Client {
+	return s3.New(s3.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String(b.server.URL), UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider("id", "key", ""),
+		// Over TLS, which would cost more here, the SDK does not sign a payload.
+		APIOptions: []func(*middleware.Stack) error{unsigned},
+		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
+			o.MaxAttempts = 3
+			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
+		}),
+	})
+}
+
+func unsigned(stack *middleware.Stack) error {
+	if _, ok := stack.Finalize.Get("ComputePayloadHash"); !ok {
+		return nil
+	}
+	return v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware(stack)
+}
+
+func (b *bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	call := map[string]string{
+		"HEAD": "HeadObject", "GET": "GetObject", "PUT": "PutObject", "DELETE": "AbortMultipartUpload", "POST": "CompleteMultipartUpload",
+	}[r.Method]
+	switch {
+	case r.Method == "POST" && q.Has("uploads"):
+		call = "CreateMultipartUpload"
+	case r.Method == "PUT" && q.Has("uploadId"):
+		call = "UploadPart"
+	}
+	b.mu.Lock()
+	b.calls[call]++
+	n := b.calls[call]
+	b.mu.Unlock()
+	if b.fault != nil && b.fault(call, n, w, r) {
+		return
+	}
+	b.serve(call, w, r)
+}
+
+func (b *bucket) serve(call string, w http.ResponseWriter, r *http.Request) {
+	var body []byte
+	var part stored
+	if call == "UploadPart" && b.discard {
+		part = discard(r.Body)
+	} else {
+		var err error
+		if body, err = io.ReadAll(r.Body); err != nil {
+			return
+		}
+		part = newStored(body, "")
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	key := strings.TrimPrefix(r.URL.Path, "/bucket/")
+	id := r.URL.Query().Get("uploadId")
+	parts, open := b.uploads[id]
+	if id != "" && !open {
+		fail(w, 404, "NoSuchUpload")
+		return
+	}
+	object, there := b.objects[key]
+	taken := call == "PutObject" || call == "CompleteMultipartUpload"
+	switch {
+	case taken && r.Header.Get("If-None-Match") != "*":
+		fail(w, 400, "NoCondition")
+		return
+	case taken && there:
+		fail(w, 412, "PreconditionFailed")
+		return
+	}
+	switch call {
+	case "HeadObject", "GetObject":
+		if !there {
+			fail(w, 404, "NoSuchKey")
+			return
+		}
+		w.Header().Set("ETag", object.etag)
+		w.Header().Set("Content-Type", object.contentType)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(object.data))
+	case "PutObject":
+		sum := sha256.Sum256(body)
+		if r.Header.Get("X-Amz-Checksum-Sha256") != base64.StdEncoding.EncodeToString(sum[:]) {
+			fail(w, 400, "BadDigest")
+			return
+		}
+		b.objects[key] = newStored(body, r.Header.Get("Content-Type"))
+		w.Header().Set("ETag", b.objects[key].etag)
+	case "CreateMultipartUpload":
+		if r.Header.Get("X-Amz-Checksum-Type") != "FULL_OBJECT" || r.Header.Get("X-Amz-Checksum-Algorithm") != "CRC32" {
+			fail(w, 400, "NoChecksum")
+			return
+		}
+		b.opened++
+		id := fmt.Sprintf("%d %s", b.opened, r.Header.Get("Content-Type"))
+		b.uploads[id] = map[int]stored{}
+		fmt.Fprintf(w, "<InitiateMultipartUploadResult><UploadId>%s</UploadId></InitiateMultipartUploadResult>", id)
+	case "UploadPart":
+		if r.Header.Get("X-Amz-Checksum-Crc32") != crc32Text(part.crc) {
+			fail(w, 400, "BadDigest")
+			return
+		}
+		number, _ := strconv.Atoi(r.URL.Query().Get("partNumber"))
+		parts[number] = part
+		w.Header().Set("ETag", part.etag)
+	case "CompleteMultipartUpload":
+		whole, err := assemble(body, parts, r.Header)
+		if err != nil {
+			fail(w, 400, err.Error())
+			return
+		}
+		_, whole.contentType, _ = strings.Cut(id, " ")
+		b.objects[key] = whole
+		delete(b.uploads, id)
+		fmt.Fprintf(w, "<CompleteMultipartUploadResult><ETag>%s</ETag></CompleteMultipartUploadResult>", whole.etag)
+	case "AbortMultipartUpload":
+		delete(b.uploads, id)
+		w.WriteHeader(204)
+	}
+}
+
+// assemble makes an object of parts as the request asks for it.
+func assemble(request []byte, parts map[int]stored, header http.Header) (stored, error) {
+	var list struct {
+		Part []struct {
+			PartNumber          int
+			ETag, ChecksumCRC32 string
+		}
+	}
+	if err := xml.Unmarshal(request, &list); err != nil {
+		return stored{}, err
+	}
+	var whole stored
+	crc := crc32.NewIEEE()
+	for i, p := range list.Part {
+		part, ok := parts[p.PartNumber]
+		if !ok || p.PartNumber != i+1 || p.ETag != part.etag || p.ChecksumCRC32 != crc32Text(part.crc) {
+			return stored{}, fmt.Errorf("InvalidPart")
+		}
+		whole.data = append(whole.data, part.data...)
+		whole.size += part.size
+		crc.Write(part.data)
+	}
+	whole.crc = crc.Sum32()
+	discarded := len(whole.data) < whole.size
+	if header.Get("X-Amz-Mp-Object-Size") != strconv.Itoa(whole.size) ||
+		!discarded && header.Get("X-Amz-Checksum-Crc32") != crc32Text(whole.crc) {
+		return stored{}, fmt.Errorf("BadDigest")
+	}
+	whole.etag = fmt.Sprintf(`"%x-%d"`, whole.crc, len(list.Part))
+	return whole, nil
+}
+
+func newStored(data []byte, contentType string) stored {
+	sum := md5.Sum(data)
+	return stored{data, len(data), crc32.ChecksumIEEE(data), `"` + hex.EncodeToString(sum[:]) + `"`, contentType}
+}
+
+// discard reads a part without keeping it.
+func discard(r io.Reader) stored {
+	crc := crc32.NewIEEE()
+	n, _ := io.Copy(crc, r) // what is missing is missing in the checksum
+	return stored{size: int(n), crc: crc.Sum32(), etag: `"` + crc32Text(crc.Sum32()) + `"`}
+}
+
+// fail answers an error as S3 writes it.
+func fail(w http.ResponseWriter, status int, code string) {
+	w.WriteHeader(status)
+	fmt.Fprintf(w, "<Error><Code>%s</Code></Error>", code)
+}
+
+// put makes an object behind the Copier's back.
+func (b *bucket) put(key string, data []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.objects[key] = newStored(data, "video/mp4")
+}
+
+func (b *bucket) called(call string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.calls[call]
+}
+
+// check fails the test unless the key holds want, or nothing where want is nil,
+// and no upload is open.
+func (b *bucket) check(t testing.TB, key string, want []byte) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	got, there := b.objects[key]
+	switch {
+	case want == nil && there:
+		t.Errorf("an object of %d bytes is there", len(got.data))
+	case want != nil && !there:
+		t.Error("no object is there")
+	case !bytes.Equal(got.data, want):
+		t.Errorf("the object's %d bytes are not the source's %d", len(got.data), len(want))
+	}
+	if len(b.uploads) > 0 {
+		t.Errorf("%d uploads are open", len(b.uploads))
+	}
+}

@@ -1,0 +1,196 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// secret stands in the query of every source's address and must be in no error.
+const secret = "X-Amz-Signature=secret"
+
+const testKey = "outbox/talk/take/talk.mp4"
+
+// testPace makes many parts of little data, and retries without delay. Its
+// stalls are too long to be met by chance.
+var testPace = pace{
+	partSize: 64 << 10, pieceSize: 16 << 10, window: 3, few: 2, many: 4,
+	answer: 10 * time.Second, stall: 10 * time.Second, upload: 10 * time.Second,
+	backOff: time.Microsecond, tries: 4,
+}
+
+// random returns n bytes that are the same for the same seed.
+func random(n int, seed byte) []byte {
+	data := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{seed}).Read(data) // never fails
+	return data
+}
+
+// An origin is a server that a file is copied from.
+type origin struct {
+	// fault is asked before each request is served, with the number of the
+	// request. It returns true when it has answered.
+	fault func(n int, w http.ResponseWriter, r *http.Request) bool
+
+	// header is set on each answer; an ETag is there unless header says otherwise.
+	header map[string]string
+
+	// whole gives no ranges, and chunked no length either.
+	whole, chunked bool
+
+	server *httptest.Server
+
+	mu       sync.Mutex
+	data     []byte
+	version  int
+	requests []*http.Request
+}
+
+func newOrigin(t testing.TB, data []byte) *origin {
+	o := &origin{data: data}
+	o.server = httptest.NewUnstartedServer(o)
+	o.server.Config.ErrorLog = quiet
+	o.server.StartTLS()
+	t.Cleanup(o.server.Close)
+	return o
+}
+
+func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	o.mu.Lock()
+	o.requests = append(o.requests, r)
+	n := len(o.requests)
+	o.mu.Unlock()
+	if o.fault == nil || !o.fault(n, w, r) {
+		o.serve(w, r)
+	}
+}
+
+func (o *origin) serve(w http.ResponseWriter, r *http.Request) {
+	o.mu.Lock()
+	data, version := o.data, o.version
+	o.mu.Unlock()
+	w.Header().Set("ETag", fmt.Sprintf(`"v%d"`, version))
+	for name, value := range o.header {
+		w.Header().Set(name, value)
+	}
+	if o.whole {
+		if !o.chunked {
+			w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		}
+		w.WriteHeader(http.StatusOK)
+		if f := w.(http.Flusher); o.chunked {
+			f.Flush() // before a length can be told
+		}
+		_, _ = w.Write(data) // the client may have gone
+		return
+	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+}
+
+// change replaces the file.
+func (o *origin) change(data []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.data, o.version = data, o.version+1
+}
+
+func (o *origin) count() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.requests)
+}
+
+func (o *origin) url() string { return o.server.URL + "/talk.mp4?" + secret }
+
+// copier returns a Copier of what the origin serves into the bucket.
+func (o *origin) copier(t testing.TB, b *bucket) *Copier {
+	t.Helper()
+	origins, err := ParseOrigins([]string{o.server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := testPace
+	roots := x509.NewCertPool()
+	roots.AddCert(o.server.Certificate())
+	return &Copier{S3: b.client(), Bucket: "bucket", Origins: origins, MaxBytes: 1 << 30, roots: roots, pace: &p}
+}
+
+func named([]byte, string) (string, string) { return testKey, "video/mp4" }
+
+// hang answers nothing more until the client has gone, which net/http notices
+// once the request has been read.
+func hang(r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	<-r.Context().Done()
+}
+
+// cut sends the header of the right answer and half of its body, and ends the
+// connection, by a reset or without one.
+func (o *origin) cut(w http.ResponseWriter, r *http.Request, reset bool) {
+	rec := httptest.NewRecorder()
+	o.serve(rec, r)
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	half := rec.Body.Bytes()[:rec.Body.Len()/2]
+	length := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", rec.Body.Len(), half)
+	if o.chunked {
+		length = fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(half), half)
+	}
+	rec.Header().Del("Content-Length")
+	var header strings.Builder
+	_ = rec.Header().Write(&header) // a Builder takes everything
+	fmt.Fprintf(conn, "HTTP/1.1 %d X\r\n%s%s", rec.Code, header.String(), length)
+	if tcp, ok := conn.(interface{ NetConn() net.Conn }).NetConn().(*net.TCPConn); ok && reset {
+		_ = tcp.SetLinger(0) // a reset instead of an orderly end
+		_ = tcp.Close()
+	}
+}
+
+// resolver returns a resolver for which every name has one address.
+func resolver(address [4]byte) *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		client, server := net.Pipe()
+		go answerDNS(server, address)
+		return client, nil
+	}}
+}
+
+// answerDNS answers queries over a stream (RFC 1035, 4.2.2) until it ends.
+func answerDNS(conn net.Conn, address [4]byte) {
+	defer conn.Close()
+	for {
+		var length uint16
+		if binary.Read(conn, binary.BigEndian, &length) != nil {
+			return
+		}
+		query := make([]byte, length)
+		if _, err := io.ReadFull(conn, query); err != nil {
+			return
+		}
+		end := 12 + bytes.IndexByte(query[12:], 0) + 5 // the header, the name, type and class
+		isA := query[end-3] == 1
+		reply := append([]byte{query[0], query[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, query[12:end]...)
+		if isA {
+			reply[7] = 1
+			reply = append(reply, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4)
+			reply = append(reply, address[:]...)
+		}
+		if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(reply))), reply...)); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,210 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Whatever S3 does, there is the right object or none of ours, and no upload is
+// left open.
+func TestStorageFaults(t *testing.T) {
+	const small, large = 10_000, 300_000
+	other := random(5000, 9)
+	type fault = func(b *bucket, call string, n int, w http.ResponseWriter, r *http.Request) bool
+	// on serves a fault to the calls of one name, up to a number of them.
+	on := func(name string, upTo, status int, code string) fault {
+		return func(_ *bucket, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
+			if call != name || n > upTo {
+				return false
+			}
+			fail(w, status, code)
+			return true
+		}
+	}
+	// lost serves a call and cuts off the reply.
+	lost := func(name string, upTo int) fault {
+		return func(b *bucket, call string, n int, w http.ResponseWriter, r *http.Request) bool {
+			if call != name || n > upTo {
+				return false
+			}
+			b.serve(call, &deaf{w}, r)
+			panic(http.ErrAbortHandler)
+		}
+	}
+	// before puts an object under the key when a call comes in.
+	before := func(name string, data []byte) fault {
+		return func(b *bucket, call string, n int, _ http.ResponseWriter, _ *http.Request) bool {
+			if call == name && n == 1 {
+				b.put(testKey, data)
+			}
+			return false
+		}
+	}
+	const always = 1 << 30
+	for name, tt := range map[string]struct {
+		size    int
+		there   []byte
+		fault   fault
+		pace    func(*pace)
+		want    any // nil: the source is copied
+		text    string
+		left    []byte // under the key, with an error
+		existed bool
+	}{
+		"503 for two calls of each": {size: large, fault: func(_ *bucket, _ string, n int, w http.ResponseWriter, _ *http.Request) bool {
+			if n <= 2 {
+				fail(w, 503, "SlowDown")
+			}
+			return n <= 2
+		}},
+		"503 for two puts":      {size: small, fault: on("PutObject", 2, 503, "SlowDown")},
+		"only 503 for heads":    {size: large, fault: on("HeadObject", always, 503, "SlowDown"), want: &StorageError{}, text: "HeadObject"},
+		"no permission to list": {size: large, fault: on("HeadObject", always, 403, ""), want: &StorageError{}, text: "403"},
+		"only 503 for opening":  {size: large, fault: on("CreateMultipartUpload", always, 503, "SlowDown"), want: &StorageError{}, text: "CreateMultipartUpload"},
+		"only 503 for parts":    {size: large, fault: on("UploadPart", always, 503, "SlowDown"), want: &StorageError{}, text: "UploadPart"},
+		"only 503 for puts":     {size: small, fault: on("PutObject", always, 503, "SlowDown"), want: &StorageError{}, text: "PutObject"},
+		"only 503 for completing": {size: large, fault: on("CompleteMultipartUpload", always, 503, "SlowDown"),
+			want: &StorageError{}, text: "CompleteMultipartUpload"},
+		"an error in the body of a 200": {size: large, fault: on("CompleteMultipartUpload", always, 200, "InternalError"),
+			want: &StorageError{}, text: "CompleteMultipartUpload"},
+		"a part arrives damaged": {size: large, fault: func(b *bucket, call string, n int, w http.ResponseWriter, r *http.Request) bool {
+			if call != "UploadPart" || n != 2 {
+				return false
+			}
+			r.Header.Set("X-Amz-Checksum-Crc32", "AAAAAA==")
+			b.serve(call, w, r)
+			return true
+		}, want: &StorageError{}, text: "BadDigest"},
+		"a part hangs": {size: large, fault: func(_ *bucket, call string, n int, _ http.ResponseWriter, r *http.Request) bool {
+			if call == "UploadPart" && n == 2 {
+				hang(r)
+			}
+			return call == "UploadPart" && n == 2
+		}, pace: func(p *pace) { p.upload = 300 * time.Millisecond }},
+		"the reply to the completion is lost": {size: large, fault: lost("CompleteMultipartUpload", 1), existed: true},
+		"every reply to a completion is lost": {size: large, fault: lost("CompleteMultipartUpload", always), existed: true},
+		"the reply to the put is lost":        {size: small, fault: lost("PutObject", 1), existed: true},
+		"somebody else completed the same":    {size: large, fault: before("CompleteMultipartUpload", random(large, 1)), existed: true},
+		"somebody else put the same":          {size: small, fault: before("PutObject", random(small, 1)), existed: true},
+		"somebody else completed another": {size: large, fault: before("CompleteMultipartUpload", other),
+			want: &OccupiedError{}, text: "5000 bytes", left: other},
+		"somebody else put another": {size: small, fault: before("PutObject", other),
+			want: &OccupiedError{}, text: "5000 bytes", left: other},
+		"somebody else put another of that length": {size: small, fault: before("PutObject", random(small, 2)),
+			want: &OccupiedError{}, text: "first bytes", left: random(small, 2)},
+		"somebody else put another of that length and beginning": {size: small,
+			fault: before("PutObject", append(random(small-1, 1), 0)),
+			want:  &OccupiedError{}, text: "SHA-256", left: append(random(small-1, 1), 0)},
+		"another object is there": {size: large, there: other, want: &OccupiedError{}, text: "5000 bytes", left: other},
+		"another object of that length is there": {size: small, there: random(small, 2),
+			want: &OccupiedError{}, text: "first bytes", left: random(small, 2)},
+		"the object is there, its first reading is cut off": {size: large, there: random(large, 1),
+			fault: func(b *bucket, call string, n int, w http.ResponseWriter, r *http.Request) bool {
+				if call != "GetObject" || n > 1 {
+					return false
+				}
+				w.Header().Set("Content-Length", "300000")
+				_, _ = w.Write(b.objects[testKey].data[:100_000])
+				panic(http.ErrAbortHandler)
+			}, existed: true},
+		"the object is there and cannot be read": {size: large, there: random(large, 1),
+			fault: on("GetObject", always, 503, "SlowDown"), want: &StorageError{}, text: "GetObject", left: random(large, 1)},
+		"a conflict":               {size: large, fault: on("CompleteMultipartUpload", 1, 409, "ConditionalRequestConflict")},
+		"a conflict of a put":      {size: small, fault: on("PutObject", 1, 409, "ConditionalRequestConflict")},
+		"nothing but conflicts":    {size: large, fault: on("CompleteMultipartUpload", always, 409, "ConditionalRequestConflict"), want: &StorageError{}, text: "Conflict"},
+		"a refusal, but no object": {size: large, fault: on("CompleteMultipartUpload", 1, 412, "PreconditionFailed")},
+		"the upload is gone":       {size: large, fault: on("CompleteMultipartUpload", 1, 404, "NoSuchUpload")},
+		"two of the aborts fail too": {size: large, fault: func(_ *bucket, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
+			if call == "UploadPart" || call == "AbortMultipartUpload" && n <= 2 {
+				fail(w, 503, "SlowDown")
+				return true
+			}
+			return false
+		}, want: &StorageError{}, text: "UploadPart"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data := random(tt.size, 1)
+			o, b := newOrigin(t, data), newBucket(t)
+			b.server.Config.ErrorLog = quiet
+			if tt.fault != nil {
+				b.fault = func(call string, n int, w http.ResponseWriter, r *http.Request) bool {
+					return tt.fault(b, call, n, w, r)
+				}
+			}
+			if tt.there != nil {
+				b.put(testKey, tt.there)
+			}
+			c := o.copier(t, b)
+			if tt.pace != nil {
+				tt.pace(c.pace)
+			}
+			got, err := c.Copy(t.Context(), o.url(), named)
+			want := data
+			if tt.want != nil {
+				want = tt.left
+			}
+			b.check(t, testKey, want)
+			checkError(t, err, tt.want, tt.text)
+			if got.Existed != tt.existed {
+				t.Errorf("existed: %t", got.Existed)
+			}
+			if tt.there != nil && b.called("CreateMultipartUpload") > 0 {
+				t.Error("an upload was opened")
+			}
+		})
+	}
+}
+
+// A deaf writer keeps the reply to itself.
+type deaf struct{ http.ResponseWriter }
+
+func (*deaf) Header() http.Header         { return http.Header{} }
+func (*deaf) Write(p []byte) (int, error) { return len(p), nil }
+func (*deaf) WriteHeader(int)             {}
+
+// Where the abort fails as well, the error says so.
+func TestAbortFails(t *testing.T) {
+	o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
+	b.fault = func(call string, _ int, w http.ResponseWriter, _ *http.Request) bool {
+		if call == "UploadPart" || call == "AbortMultipartUpload" {
+			fail(w, 403, "AccessDenied")
+			return true
+		}
+		return false
+	}
+	_, err := o.copier(t, b).Copy(t.Context(), o.url(), named)
+	for _, want := range []string{"UploadPart", "AbortMultipartUpload"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %s in it", err, want)
+		}
+	}
+}
+
+// An upload whose id is on its way when the copy is cancelled is aborted.
+func TestCancelWhileOpening(t *testing.T) {
+	for _, call := range []string{"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"} {
+		o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		b.fault = func(c string, _ int, _ http.ResponseWriter, r *http.Request) bool {
+			if c != call {
+				return false
+			}
+			cancel()
+			if call == "CompleteMultipartUpload" {
+				hang(r)
+			}
+			return call == "CompleteMultipartUpload"
+		}
+		_, err := o.copier(t, b).Copy(ctx, o.url(), named)
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: error %v", call, err)
+		}
+		b.check(t, testKey, nil)
+		cancel()
+	}
+}

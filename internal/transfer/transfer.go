@@ -1,0 +1,144 @@
+// Package transfer copies a file from an https URL into an S3 object: in
+// parallel ranges where the source gives them, in bounded memory, verified, and
+// never over an object that is there already. It decides what may be fetched; it
+// leaves to its caller what to fetch, how the object is named and what the file
+// is worth.
+//
+// It calls S3's multipart operations directly. The SDK's uploaders
+// (feature/s3/manager, feature/s3/transfermanager) read one stream in order into
+// buffers of their own, so that ranges that come side by side would be copied
+// once more and held twice; they open the upload only when the first part is
+// full; and they do not tell a completion whose reply was lost from a key that
+// somebody else has taken.
+package transfer
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"net"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// S3 is what a Copier needs of a client of S3; *s3.Client has it. The caller
+// needs the permissions s3:PutObject, s3:GetObject and s3:AbortMultipartUpload
+// on the object, and s3:ListBucket on the bucket, without which S3 answers for a
+// missing key as for a forbidden one.
+type S3 interface {
+	HeadObject(context.Context, *s3.HeadObjectInput, ...func(*s3.Options)) (*s3.HeadObjectOutput, error)
+	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
+	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
+	CreateMultipartUpload(context.Context, *s3.CreateMultipartUploadInput, ...func(*s3.Options)) (*s3.CreateMultipartUploadOutput, error)
+	UploadPart(context.Context, *s3.UploadPartInput, ...func(*s3.Options)) (*s3.UploadPartOutput, error)
+	CompleteMultipartUpload(context.Context, *s3.CompleteMultipartUploadInput, ...func(*s3.Options)) (*s3.CompleteMultipartUploadOutput, error)
+	AbortMultipartUpload(context.Context, *s3.AbortMultipartUploadInput, ...func(*s3.Options)) (*s3.AbortMultipartUploadOutput, error)
+}
+
+// A Copier copies https URLs into objects of one bucket. It makes one copy at a
+// time, since one fills the line: further calls wait. Its buffers, 40 MiB after
+// the first large copy, are kept for the next.
+type Copier struct {
+	// S3 is where the objects are made.
+	S3 S3
+
+	// Bucket is the name of the bucket.
+	Bucket string
+
+	// Origins is what may be fetched.
+	Origins Origins
+
+	// MaxBytes is the length of the largest source that is copied.
+	MaxBytes int64
+
+	resolver *net.Resolver  // nil: the system's
+	roots    *x509.CertPool // nil: the system's
+	pace     *pace          // nil: defaultPace
+
+	mu      sync.Mutex
+	buffers [][]byte // of the last copy, for the next
+	hashed  int      // parts, over all copies
+}
+
+// An Object is what a copy made or found.
+type Object struct {
+	Key         string
+	ETag        string // as S3 writes it, in quotes
+	VersionID   string // empty where the bucket keeps no versions
+	Bytes       int64
+	SHA256      string // hexadecimal
+	ContentType string
+	Existed     bool // the object was there already: an earlier call had made it
+}
+
+const (
+	// headBytes is how much of a file is known when its name is asked for, where
+	// the file has that much.
+	headBytes = 4 << 10
+
+	// maxRuns is how often a copy is begun. A source that changes underway is
+	// begun again once only.
+	maxRuns = 4
+)
+
+// Copy copies the file at rawURL into an object whose key and content type name
+// returns, from the first bytes of the file (4 KiB, or all where there are less)
+// and the path of rawURL, unescaped. Where the copy is begun again, name is
+// asked again. The first of several objects of one key stays: where the key
+// holds an object of the source's length and first bytes, Copy describes that
+// one and copies nothing.
+//
+// After an error the key is as it was before, and no upload is left open, but
+// where the error tells that the abort went wrong as well. The error is
+// a *RefusedError, *TooLargeError, *EmptyError, *ChangedError, *OccupiedError,
+// *UnavailableError or *StorageError, the last two of which another call may
+// not meet again; or the cause of ctx's end. Give Copy a context that ends a few
+// seconds before the process does, so that an upload can be aborted. No error
+// holds the query of an address.
+func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte, path string) (key, contentType string)) (Object, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	u, err := parseSource(rawURL)
+	if err != nil {
+		return Object{}, err
+	}
+	p := defaultPace
+	if c.pace != nil {
+		p = *c.pace
+	}
+	transport := c.newTransport(p)
+	// A function may be frozen for hours after it has returned: no connection
+	// would be alive after that.
+	defer transport.CloseIdleConnections()
+	src := &source{given: u, origins: c.Origins, transport: transport, pace: p}
+
+	ranged, changed := true, false
+	for run := 1; ; run++ {
+		object, err := c.copyOnce(ctx, src, ranged, name)
+		if err == nil {
+			return object, nil
+		}
+		if ctx.Err() != nil {
+			return Object{}, context.Cause(ctx)
+		}
+		var restart *restartError
+		if !errors.As(err, &restart) {
+			return Object{}, err
+		}
+		var change *ChangedError
+		if errors.As(err, &change) {
+			if changed {
+				return Object{}, restart.err
+			}
+			changed = true
+		}
+		if run == maxRuns {
+			return Object{}, restart.err
+		}
+		ranged = ranged && !restart.withoutRanges
+		if err := sleep(ctx, p.backOffAfter(run)); err != nil {
+			return Object{}, err
+		}
+	}
+}
