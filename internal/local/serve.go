@@ -126,5 +126,8 @@ func (s *Stack) CAFile() string { return s.certs.CA }
 // DeadLetters returns the messages that submit could not finish.
 func (s *Stack) DeadLetters() []queue.Message { return s.drops.DeadLetters() }
 
+// Pending returns how many events wait for submit or are with it.
+func (s *Stack) Pending() int { return s.drops.Len() }
+
 // Redrive delivers the dead letters again.
 func (s *Stack) Redrive() error { return s.drops.Redrive() }

@@ -154,6 +154,7 @@ func TestKilled(t *testing.T) {
 	if err := parent.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = parent.Process.Kill() })
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "dropped: <nil>\n" {
 		t.Fatalf("the stack said %q (%v)", line, err)
 	}

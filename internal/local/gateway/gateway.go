@@ -74,13 +74,13 @@ func start(ctx context.Context, cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A state folder's own path can be longer than the hundred or so bytes that
-	// the path of a socket may have.
-	socketDir, err := os.MkdirTemp("", "lipdrop-")
-	if err != nil {
+	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, err
 	}
-	g := &Gateway{socket: filepath.Join(socketDir, "s3"), last: new(tail)}
+	g := &Gateway{last: new(tail)}
+	if g.socket, err = socketPath(cfg.Dir); err != nil {
+		return nil, err
+	}
 	cmd, err := command(cfg, g.socket)
 	if err != nil {
 		g.removeSocket()
@@ -110,14 +110,26 @@ func start(ctx context.Context, cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
+// maxSocketPath is what every system allows for the path of a socket; macOS has
+// the least, 104 bytes with the zero at its end.
+const maxSocketPath = 103
+
+// socketPath returns where the server listens, in a folder that is made for
+// it: below dir, or in a temporary folder where dir is too long.
+func socketPath(dir string) (string, error) {
+	const name = "s3"
+	folder := filepath.Join(dir, "socket")
+	if len(folder)+1+len(name) <= maxSocketPath {
+		return filepath.Join(folder, name), os.MkdirAll(folder, 0o700)
+	}
+	folder, err := os.MkdirTemp("", "lipdrop-")
+	return filepath.Join(folder, name), err
+}
+
 // command returns the server's command line and makes the folders in it, whose
 // paths must be absolute: the server changes its working directory.
 func command(cfg Config, socket string) (*exec.Cmd, error) {
-	dir, err := filepath.Abs(cfg.Dir)
-	if err != nil {
-		return nil, err
-	}
-	objects, versions, sidecar := filepath.Join(dir, "objects"), filepath.Join(dir, "versions"), filepath.Join(dir, "sidecar")
+	objects, versions, sidecar := filepath.Join(cfg.Dir, "objects"), filepath.Join(cfg.Dir, "versions"), filepath.Join(cfg.Dir, "sidecar")
 	for _, folder := range []string{objects, versions} {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
 			return nil, err
@@ -135,7 +147,7 @@ func command(cfg Config, socket string) (*exec.Cmd, error) {
 	}
 	// Metadata stay where the first start put them: moved to another kind of
 	// file system, the folder still has them beside the objects.
-	_, err = os.Stat(sidecar)
+	_, err := os.Stat(sidecar)
 	if err == nil || !extendedAttributes(objects) {
 		if err := os.MkdirAll(sidecar, 0o700); err != nil {
 			return nil, err

@@ -113,13 +113,18 @@ const bucket = "drops"
 
 func TestServesS3(t *testing.T) {
 	program := program(t)
-	for name, sidecar := range map[string]bool{"metadata in attributes": false, "metadata in a folder": true} {
+	for name, folder := range map[string]string{
+		"metadata in attributes":         ".",
+		"metadata in a folder":           "sidecar",
+		"a folder with a very long path": strings.Repeat("a long name/", 9),
+	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			if sidecar {
-				if err := os.Mkdir(filepath.Join(dir, "sidecar"), 0o700); err != nil {
-					t.Fatal(err)
-				}
+			if err := os.MkdirAll(filepath.Join(dir, folder), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if folder != "sidecar" {
+				dir = filepath.Join(dir, folder)
 			}
 			srv := start(t, program, dir)
 			for range 2 { // the second time it is there

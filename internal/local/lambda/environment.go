@@ -57,7 +57,9 @@ func (f *function) start(requestID string) (*environment, outcome) {
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/response", env.response)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/error", env.failed)
 	mux.HandleFunc("POST "+apiVersion+"/init/error", env.initFailed)
-	life, end := context.WithCancel(f.host.life)
+	// Requests for work end when the process has ended, not before: one that
+	// lives would take the end for an invocation.
+	life, end := context.WithCancel(context.Background())
 	env.api = &http.Server{Handler: mux, BaseContext: func(net.Listener) context.Context { return life }}
 
 	output := &lines{log: f.log}

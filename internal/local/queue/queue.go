@@ -153,6 +153,14 @@ func (q *Queue) Release(id string) {
 	q.signal()
 }
 
+// Len returns how many messages wait or are being delivered; dead letters do
+// not count.
+func (q *Queue) Len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.messages)
+}
+
 // DeadLetters returns the messages that were delivered too often, the oldest
 // first.
 func (q *Queue) DeadLetters() []Message {

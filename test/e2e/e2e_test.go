@@ -1,0 +1,247 @@
+// Package e2e tries the whole local stack from outside: the functions'
+// programs, a real S3 server, and the fake RunComfy over TLS.
+package e2e
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/events"
+)
+
+// patience is how long a test waits for something that takes seconds.
+const patience = 2 * time.Minute
+
+// stack is a running local stack, and what a test does with it.
+type stack struct {
+	*local.Stack
+	t *testing.T
+}
+
+func start(t *testing.T, o local.Options) *stack {
+	t.Helper()
+	o.Dir = t.TempDir()
+	o.Say = func(text string) { t.Log(text) }
+	s, err := local.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return &stack{s, t}
+}
+
+func sampleFile(t *testing.T, name string) []byte {
+	t.Helper()
+	body, err := os.ReadFile(path.Join("../../internal/local/sample", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+func (s *stack) drop(key string, body []byte) {
+	s.t.Helper()
+	_, err := s.S3().PutObject(s.t.Context(), &s3.PutObjectInput{Bucket: aws.String(local.Bucket), Key: &key, Body: bytes.NewReader(body)})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// object returns an object, or false.
+func (s *stack) object(key string) ([]byte, bool) {
+	s.t.Helper()
+	out, err := s.S3().GetObject(s.t.Context(), &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
+	var absent *types.NoSuchKey
+	if errors.As(err, &absent) {
+		return nil, false
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer out.Body.Close()
+	body, err := io.ReadAll(out.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return body, true
+}
+
+// status waits until the status of a name is as wanted.
+func (s *stack) status(name string, wanted func(ledger.Status) bool) ledger.Status {
+	s.t.Helper()
+	var st ledger.Status
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		body, ok := s.object(ledger.StatusKey(name))
+		if !ok {
+			continue
+		}
+		st = ledger.Status{}
+		if err := json.Unmarshal(body, &st); err != nil {
+			s.t.Fatal(err)
+		}
+		if wanted(st) {
+			return st
+		}
+	}
+	s.t.Fatalf("status of %s is still %+v", name, st)
+	return st
+}
+
+func ended(st ledger.Status) bool { return st.State.Ended() || st.State == ledger.Rejected }
+
+func (s *stack) keys(prefix string) []string {
+	s.t.Helper()
+	var keys []string
+	pages := s3.NewListObjectsV2Paginator(s.S3(), &s3.ListObjectsV2Input{Bucket: aws.String(local.Bucket), Prefix: &prefix})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(s.t.Context())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, o := range page.Contents {
+			keys = append(keys, *o.Key)
+		}
+	}
+	return keys
+}
+
+func TestPairsBecomeOutputs(t *testing.T) {
+	s := start(t, local.Options{RunTime: time.Second, Visibility: time.Second})
+	clip, voice := sampleFile(t, "clip.mp4"), sampleFile(t, "voice.wav")
+	names := []string{
+		"ads/talk",
+		`Grüße an "alle" + 100% & mehr`,
+		"映画/一番 目'",
+	}
+	for i, name := range names {
+		if i%2 == 0 {
+			s.drop("inbox/"+name+".mp4", clip)
+			s.drop("inbox/"+name+".wav", voice)
+		} else {
+			s.drop("inbox/"+name+".wav", voice)
+			s.drop("inbox/"+name+".MP4", clip)
+		}
+	}
+	for _, name := range names {
+		st := s.status(name, ended)
+		if st.State != ledger.Succeeded {
+			t.Fatalf("%s is %s: %s", name, st.State, st.Reason)
+		}
+		s.checkOutputs(name, st, clip)
+	}
+	// Whatever comes once more, late or out of order, changes nothing.
+	before := s.keys("")
+	charges := s.Fake().Charges()
+	for range 10 {
+		for _, suffix := range []string{".wav", ".mp4"} {
+			event := events.Event{DetailType: events.ObjectCreated, Source: "aws.s3", Detail: events.Object{
+				Bucket: events.Bucket{Name: local.Bucket}, Object: events.ObjectFields{Key: "inbox/ads/talk" + suffix},
+			}}
+			if err := s.Forward(event); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s.drop("inbox/last.txt", []byte("no media"))
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		if _, ok := s.object("answers/last.txt.json"); ok && s.Pending() == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the queue is not empty")
+		}
+	}
+	if got := s.Fake().Charges(); got != charges || charges != len(names) {
+		t.Errorf("%d charges, then %d, for %d jobs", charges, got, len(names))
+	}
+	if diff := cmp.Diff(append(before, "answers/last.txt.json", "inbox/last.txt"), s.keys(""), cmpopts.SortSlices(strings.Compare)); diff != "" {
+		t.Errorf("the events changed the bucket:\n%s", diff)
+	}
+}
+
+// checkOutputs holds the status and result.json of a succeeded job to what they
+// must be, whole.
+func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
+	t := s.t
+	t.Helper()
+	prefix := "outbox/" + name + "/" + st.Take + "/"
+	output := prefix + path.Base(name) + ".mp4"
+	if diff := cmp.Diff([]string{output, prefix + "result.json"}, s.keys(prefix), cmpopts.SortSlices(strings.Compare)); diff != "" {
+		t.Errorf("outputs of %s:\n%s", name, diff)
+	}
+	got, _ := s.object(output)
+	if !bytes.Equal(got, clip) {
+		t.Errorf("the output of %s is not what RunComfy served", name)
+	}
+	execution := s.States().Path(st.Links.Execution[strings.LastIndexByte(st.Links.Execution, ':')+1:])
+	if len(execution) < 4 || execution[len(execution)-1] != "Archive" || strings.Join(execution[:3], " ") != "Wait Poll Ended?" {
+		t.Errorf("path of %s: %v", name, execution)
+	}
+	wantStatus := ledger.Status{
+		Name: name, State: ledger.Succeeded, Take: st.Take, RequestID: st.RequestID, Model: "sync/sync/lipsync/v2/pro", UpdatedAt: st.UpdatedAt,
+		Outputs: []string{output},
+		Links: &ledger.Links{
+			Execution: st.Links.Execution, RunComfy: "https://www.runcomfy.com/playground/sync/sync/lipsync/v2/pro/api",
+			Outputs: "s3://lipdrop/" + prefix,
+		},
+	}
+	if diff := cmp.Diff(wantStatus, st); diff != "" {
+		t.Errorf("status of %s:\n%s", name, diff)
+	}
+	body, _ := s.object(prefix + "result.json")
+	var result archive.Result
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&result); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(clip)
+	want := archive.Result{
+		Name: name, Take: st.Take, Model: st.Model, Options: map[string]any{}, RequestID: st.RequestID,
+		Inputs: []ledger.Input{
+			{Property: "video_url", Key: "inbox/" + name + ".mp4", Bytes: int64(len(clip)), DurationSeconds: 3},
+			{Property: "audio_url", Key: "inbox/" + name + ".wav", Bytes: int64(len(sampleFile(t, "voice.wav"))), DurationSeconds: 2.5},
+		},
+		Outputs: []ledger.Output{{
+			Key: output, Bytes: int64(len(clip)), SHA256: hex.EncodeToString(sum[:]), Type: "video/mp4",
+			DurationSeconds: 3, Width: 320, Height: 240,
+		}},
+	}
+	opts := cmp.Options{
+		cmpopts.IgnoreFields(archive.Result{}, "Times"),
+		cmpopts.IgnoreFields(ledger.Input{}, "ETag", "VersionID", "LastModified"),
+		cmpopts.EquateApprox(0, 0.05),
+		cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Key" }, cmp.Comparer(strings.EqualFold)),
+	}
+	if diff := cmp.Diff(want, result, opts); diff != "" {
+		t.Errorf("result.json of %s:\n%s", name, diff)
+	}
+	times := result.Times
+	if times.Claimed.IsZero() || times.Submitted.Before(times.Claimed) || times.Archiving.Before(times.Submitted) || times.Ended.Before(times.Archiving) || times.Finished.IsZero() {
+		t.Errorf("times of %s: %+v", name, times)
+	}
+	for _, in := range result.Inputs {
+		if in.ETag == "" || in.VersionID == "" || in.LastModified.IsZero() {
+			t.Errorf("input %+v", in)
+		}
+	}
+}
+
