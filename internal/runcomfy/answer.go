@@ -52,7 +52,7 @@ func readAnswer(call call, res *http.Response, token string) (*answer, error) {
 		return nil, failed
 	}
 	code, isError := errorCode(a.members["error_code"])
-	if res.StatusCode/100 == 2 && (!isError || isError) {
+	if res.StatusCode/100 == 2 && !isError {
 		return a, nil
 	}
 	failed.Code = code

@@ -75,7 +75,7 @@ type Result struct {
 	Outputs []string
 
 	// Failure is a message for people out of the failed job's error, without
-	// secrets, at most maxMessage runes; empty when there is none.
+	// secrets, at most 500 runes; empty when there is none.
 	Failure string
 
 	// FailureRaw is the failed job's error as it was given: a string, an

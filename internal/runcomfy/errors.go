@@ -29,8 +29,8 @@ type Error struct {
 	HTTPStatus int
 	Code       int // error_code of the body, 0 when there is none
 
-	// Message is what the answer says for people, in one line of at most
-	// maxMessage runes, without the token and without the query of any URL.
+	// Message is what the answer says for people, in one line of at most 500
+	// runes, without the token and without the query of any URL.
 	Message string
 
 	// RetryAfter is the answer's Retry-After, given in seconds or as a date:
@@ -79,9 +79,9 @@ const (
 )
 
 // Kind classifies an error: by the documented error codes first, then by the
-// HTTP status. A code that is not documented stands for the HTTP status that
-// its first three digits look like, where that is a 4xx and HTTP itself said
-// no other 4xx.
+// HTTP status. A code that is not documented, under 2xx, stands for the 4xx
+// that its first three digits look like; beside an HTTP error it proves
+// nothing, least of all that a job was not taken.
 func (e *Error) Kind() Kind {
 	switch e.Code {
 	case codeBadModel:
@@ -96,7 +96,7 @@ func (e *Error) Kind() Kind {
 		return KindUnknownRequest
 	}
 	status := e.HTTPStatus
-	if prefix := e.Code / 1000; prefix/100 == 4 && status/100 != 4 {
+	if prefix := e.Code / 1000; prefix/100 == 4 && status/100 == 2 {
 		status = prefix
 	}
 	switch status {

@@ -8,6 +8,7 @@ import (
 	"html"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -31,7 +32,7 @@ var errorMembers = []string{"error_message", "message", "error", "detail"}
 
 // nestedMembers are those of an error that is itself an object; msg is that of
 // a validation error.
-var nestedMembers = append(errorMembers[:len(errorMembers):len(errorMembers)], "msg", "reason")
+var nestedMembers = slices.Concat(errorMembers, []string{"msg", "reason"})
 
 var (
 	absoluteURL = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]+`)

@@ -264,13 +264,16 @@ func TestTheClientOfTheCallerIsNotChanged(t *testing.T) {
 		if r.TLS == nil || r.TLS.Version < tls.VersionTLS12 {
 			t.Error("not over TLS")
 		}
-		http.Redirect(w, r, "/elsewhere", http.StatusFound)
+		if r.URL.Path != "/elsewhere" {
+			http.Redirect(w, r, "/elsewhere", http.StatusFound)
+		}
 	}))
 	defer server.Close()
 	mine := server.Client()
 	client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL, HTTPClient: mine}
-	if _, err := client.Status(t.Context(), "id"); err == nil {
-		t.Error("the redirect was followed")
+	var e *runcomfy.Error
+	if _, err := client.Status(t.Context(), "id"); !errors.As(err, &e) || e.HTTPStatus != http.StatusFound {
+		t.Errorf("error %v", err)
 	}
 	if mine.CheckRedirect != nil {
 		t.Error("the caller's redirect policy was replaced")

@@ -24,7 +24,7 @@ const (
 	fetchTimeout = 5 * time.Minute
 
 	// maxInputInMemory bounds an output that is not kept in a folder.
-	maxInputInMemory = 64 << 20
+	maxInputInMemory = 32 << 20
 )
 
 // The kinds of media that can be an output.

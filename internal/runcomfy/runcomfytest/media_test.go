@@ -309,7 +309,7 @@ func TestOutputsOnAnotherListener(t *testing.T) {
 
 func TestAnInputThatIsTooLargeForMemory(t *testing.T) {
 	huge := func(context.Context, string) (io.ReadCloser, error) {
-		return io.NopCloser(io.LimitReader(zeros{}, 64<<20+1)), nil
+		return io.NopCloser(io.LimitReader(zeros{}, 32<<20+1)), nil
 	}
 	fake := &runcomfytest.Server{Fetch: huge}
 	id := submit(t, clientOf(fake, "t"), map[string]any{"video_url": videoURL})

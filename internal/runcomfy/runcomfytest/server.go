@@ -70,7 +70,7 @@ type Server struct {
 
 	// Dir keeps jobs and outputs in a folder, which must exist: a Server that
 	// is started on the folder of an earlier one goes on with its jobs. Empty:
-	// in memory, with inputs of at most 64 MiB.
+	// in memory, with inputs of at most 32 MiB.
 	Dir string
 
 	// OutputURL is the address, scheme and host, below which the outputs are

@@ -1,0 +1,76 @@
+package runcomfytest_test
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+func TestARestartGoesOnWithTheJobs(t *testing.T) {
+	dir, c, files := t.TempDir(), &clock{noon}, pairFiles()
+	start := func() (*runcomfytest.Server, *runcomfy.Client) {
+		fake := &runcomfytest.Server{
+			Dir: dir, Now: c.Now, Fetch: files.fetch, FetchAt: runcomfytest.FetchAtStart,
+			Script: func(_ string, input map[string]any) runcomfytest.Script {
+				return runcomfytest.Script{Queue: time.Minute, Run: time.Minute, Fail: input["fail"]}
+			},
+		}
+		return fake, clientOf(fake, "t")
+	}
+	fake, client := start()
+	good := submit(t, client, pair())
+	bad := submit(t, client, map[string]any{"video_url": videoURL, "fail": "no face"})
+	gone := submit(t, client, pair())
+	if _, err := client.Cancel(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+
+	fake, client = start()
+	if fake.Charges() != 3 || !cmp.Equal(fake.Cancelled(), []string{gone}) {
+		t.Errorf("%d charges, cancelled %v", fake.Charges(), fake.Cancelled())
+	}
+	if status, err := client.Status(t.Context(), good); err != nil || status.State != runcomfy.InQueue {
+		t.Errorf("status %q, error %v", status.State, err)
+	}
+	c.advance(time.Minute)
+	if status, err := client.Status(t.Context(), good); err != nil || status.State != runcomfy.InProgress {
+		t.Errorf("status %q, error %v", status.State, err)
+	}
+
+	files.content = nil // what was fetched is kept
+	fake, client = start()
+	c.advance(time.Minute)
+	if fourth := submit(t, client, map[string]any{}); fourth == good || fourth == bad || fourth == gone {
+		t.Errorf("the id %s is given again", fourth)
+	}
+	states := []string{}
+	for _, job := range fake.Submitted()[:3] {
+		states = append(states, job.State)
+	}
+	// The second job was not asked about while its video could be fetched.
+	if diff := cmp.Diff([]string{"succeeded", "failed", "cancelled"}, states); diff != "" {
+		t.Errorf("states (-want +got):\n%s", diff)
+	}
+	result, err := client.Result(t.Context(), good)
+	if err != nil || len(result.Outputs) != 1 {
+		t.Fatalf("result %+v, error %v", result, err)
+	}
+	if status, _, body := get(t, fake, "GET", result.Outputs[0], nil); status != 200 || body != "the video" {
+		t.Errorf("HTTP %d %q", status, body)
+	}
+}
+
+func TestAFolderThatIsNotThere(t *testing.T) {
+	fake := &runcomfytest.Server{Dir: t.TempDir() + "/gone", Fetch: pairFiles().fetch}
+	_, err := clientOf(fake, "t").Submit(t.Context(), model, pair())
+	var e *runcomfy.Error
+	if !errors.As(err, &e) || e.HTTPStatus != http.StatusInternalServerError || fake.Charges() != 0 {
+		t.Errorf("error %v, %d charges", err, fake.Charges())
+	}
+}
