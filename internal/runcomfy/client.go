@@ -27,6 +27,9 @@ const DefaultBaseURL = "https://model-api.runcomfy.net"
 // last byte of the answer. A function that calls the API must live longer.
 const Timeout = 30 * time.Second
 
+// AccountBaseURL is the address of RunComfy's account API, which Balance is for.
+const AccountBaseURL = "https://api.runcomfy.net"
+
 const defaultUserAgent = "lipdrop (+https://github.com/lipdrop/lipdrop)"
 
 // Client calls the Model API. A Client is safe for concurrent use; its fields
@@ -206,6 +209,20 @@ func (c *Client) Model(ctx context.Context, modelID string) (Model, error) {
 		return Model{}, answer.unexpected("no model_id in the answer")
 	}
 	return model, nil
+}
+
+// Balance asks for the account's balance in US dollars: a free check of the
+// token. It is a call of the account API, so BaseURL must be AccountBaseURL.
+func (c *Client) Balance(ctx context.Context) (float64, error) {
+	answer, err := c.do(ctx, call{method: http.MethodGet, path: balancePath})
+	if err != nil {
+		return 0, err
+	}
+	balance := answer.number("balance_usd")
+	if balance == nil {
+		return 0, answer.unexpected("no balance_usd in the answer")
+	}
+	return *balance, nil
 }
 
 // request calls one of the paths of a request id.

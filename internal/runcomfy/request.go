@@ -18,6 +18,7 @@ import (
 const (
 	modelsPath   = "/v1/models/"
 	requestsPath = "/v1/requests/"
+	balancePath  = "/prod/v2/balance"
 )
 
 // The shapes that RunComfy's own clients accept (request ids) and that its

@@ -211,6 +211,10 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request, body []byte) {
 		refuse(w, http.StatusUnauthorized, 400004, "the API token is invalid, expired or revoked")
 		return
 	}
+	if r.URL.Path == "/prod/v2/balance" {
+		reply(w, http.StatusOK, map[string]any{"balance_usd": 12.5})
+		return
+	}
 	switch call {
 	case CallSubmit:
 		s.submit(w, r, id, body)

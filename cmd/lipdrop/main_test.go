@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// lay writes files into a folder and changes into it. Contents that begin with
+// @ are the project's own media.
+func lay(t *testing.T, files map[string]string) {
+	t.Helper()
+	samples, err := filepath.Abs("../../internal/local/sample")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, content := range files {
+		body := []byte(content)
+		if sample, ok := strings.CutPrefix(content, "@"); ok {
+			if body, err = os.ReadFile(filepath.Join(samples, sample)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, body, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+}
+
+func TestCommandLine(t *testing.T) {
+	pair := map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"}
+	tests := []struct {
+		name  string
+		files map[string]string
+		args  string
+		code  int
+		out   []string
+		errs  []string
+	}{
+		{name: "a pair", files: pair, args: "check talk.mp4 talk.wav",
+			out: []string{"talk: one job of sync/sync/lipsync/v2/pro", "video_url = talk.mp4, 3.0 s, 320×240", "audio_url = talk.wav, 2.5 s"}},
+		{name: "a folder with a preset", files: map[string]string{
+			"ads/talk.mp4": "@clip.mp4", "ads/talk.wav": "@voice.wav", "ads/preset.json": `{"input":{"sync_mode":"loop"}}`,
+		}, args: "check ads", out: []string{"ads/preset.json: accepted", "ads/talk: one job", "sync_mode = loop"}},
+		{name: "a bundle with a mistake", files: map[string]string{
+			"cafe.job/v.mp4": "@clip.mp4", "cafe.job/a.wav": "@voice.wav",
+			"cafe.job/job.json": `{"model":"sync/react-1","input":{"video_url":"v.mp4","audio_url":"a.wav","emotion":"joyful"}}`,
+		}, args: "check cafe.job", code: 1, out: []string{"cafe: rejected", "bad_value", "joyful", "happy"}, errs: []string{"1 of 1 would start no job"}},
+		{name: "a lone audio", files: pair, args: "check talk.wav", code: 1, out: []string{"talk: waiting", "talk.wav", "Drop"}},
+		{name: "nothing that is a drop", files: map[string]string{".DS_Store": "x"}, args: "check .DS_Store", code: 1, errs: []string{"there is no drop in what you named"}},
+		{name: "no such file", args: "check gone.mp4", code: 1, errs: []string{"gone.mp4: there is no such file"}},
+		{name: "try without the file", args: "try gone.mp4", code: 1, errs: []string{"gone.mp4: there is no such file; look at its name and folder"}},
+		{name: "try a folder", files: map[string]string{"ads/talk.mp4": "@clip.mp4"}, args: "try ads", code: 1, errs: []string{"ads is a folder; name the files in it"}},
+		{name: "try a lone audio", files: pair, args: "try talk.wav", code: 1, errs: []string{"nothing was dropped", "talk.wav", "missing", "Drop"}},
+		{name: "try no media", files: map[string]string{"notes.txt": "hi"}, args: "try notes.txt", code: 1, errs: []string{"nothing was dropped", "notes.txt has the suffix .txt", "Convert"}},
+		{name: "cancel without a stack", args: "cancel talk", code: 1, errs: []string{"there is no local stack in .lipdrop; start one with `lipdrop local`, or name a stack"}},
+		{name: "doctor without a stack", args: "doctor", code: 1, errs: []string{"name the stack to look at with --stack"}},
+		{name: "an unknown command", args: "frobnicate", code: 2, errs: []string{"lipdrop --help"}},
+		{name: "help", args: "--help", out: []string{"Usage: lipdrop", "try", "local", "check", "cancel", "redrive", "doctor"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			lay(t, tt.files)
+			var out, errs bytes.Buffer
+			code := run(t.Context(), strings.Fields(tt.args), &out, &errs)
+			if code != tt.code {
+				t.Errorf("status %d, want %d", code, tt.code)
+			}
+			for _, want := range tt.out {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("%q is not in the output:\n%s", want, out.String())
+				}
+			}
+			for _, want := range tt.errs {
+				if !strings.Contains(errs.String(), want) {
+					t.Errorf("%q is not in the errors:\n%s", want, errs.String())
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,26 @@
+package runcomfy_test
+
+import (
+	"net/http/httptest"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+func TestBalance(t *testing.T) {
+	server := httptest.NewServer(&runcomfytest.Server{Token: canary})
+	defer server.Close()
+	client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}
+	if usd, err := client.Balance(t.Context()); usd != 12.5 || err != nil {
+		t.Errorf("%v, %v", usd, err)
+	}
+	for body, want := range map[string]runcomfy.Kind{
+		`{}`: runcomfy.KindUnavailable, `{"balance_usd":"much"}`: runcomfy.KindUnavailable, `{"error_code":400004}`: runcomfy.KindToken,
+	} {
+		_, err := answeringJSON(t, 200, body).Balance(t.Context())
+		if e, ok := err.(*runcomfy.Error); !ok || e.Kind() != want {
+			t.Errorf("%s: %v, want %s", body, err, want)
+		}
+	}
+}
