@@ -47,6 +47,10 @@ func (c *localCmd) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer watch.close()
+	env := filepath.Join(c.Dir, "env.json")
+	if err := writeEnv(env, stack.Variables(true)); err != nil {
+		return err
+	}
 	fmt.Fprintf(out, `lipdrop runs on this machine. Its RunComfy is a fake: outputs are the input videos, and nothing is charged.
 
 Drop files into the folder
@@ -59,10 +63,12 @@ Read the answer, and fetch the output:
   aws s3 cp s3://%[5]s/status/talk.json - --endpoint-url %[6]s
   aws s3 cp --recursive s3://%[5]s/outbox/talk/ . --endpoint-url %[6]s
 The same over https: --endpoint-url %[7]s --ca-bundle %[8]s
+Or call a function in a container, by hand:
+  sam build && sam local invoke SubmitFunction --env-vars %[10]s --docker-network host -e events/submit/object-created.json
 Logs of the functions: %[9]s
 Ctrl-C ends it; what is under way goes on at the next start.
 
-`, folder, local.AccessKey, local.SecretKey, local.Region, local.Bucket, stack.Plain.S3, stack.TLS.S3, stack.CAFile(), filepath.Join(c.Dir, "logs"))
+`, folder, local.AccessKey, local.SecretKey, local.Region, local.Bucket, stack.Plain.S3, stack.TLS.S3, stack.CAFile(), filepath.Join(c.Dir, "logs"), env)
 
 	answers := newAnswers(client, say)
 	if err := answers.begin(ctx); err != nil {

@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 //go:embed clip.mp4
@@ -25,3 +26,6 @@ func Write(dir string) (string, error) {
 	}
 	return dir, os.WriteFile(filepath.Join(dir, "sample.wav"), voice, 0o666)
 }
+
+// Files returns the clip, an MP4 of 3 s, and the voice, a WAV of 2.5 s.
+func Files() (mp4, wav []byte) { return slices.Clone(clip), slices.Clone(voice) }

@@ -1,0 +1,234 @@
+// Command deploy deploys the template with the real SAM CLI into an AWS
+// emulator, and uses the stack as its first user would: it sets the token, drops
+// a pair, a bundle and a wrong file, sees their answers, updates the stack and
+// removes it. Only the emulator and RunComfy, played by the project's own fake,
+// are not the real thing.
+//
+// The emulator is the one that AWS_ENDPOINT_URL names, which must be on
+// loopback: without it, nothing is done. SAM is the program to use, sam by
+// default.
+//
+//	go run ./test/deploy
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+const (
+	stackName = "lipdrop-test"
+	token     = "deployed-token"
+	patience  = 3 * time.Minute
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "deploy:", err)
+		os.Exit(1)
+	}
+	fmt.Println("deployed, used, updated and removed: 1 passed, 0 failed")
+}
+
+// trial is one deployment and its clients.
+type trial struct {
+	sam    string
+	url    string // of the fake
+	fake   *runcomfytest.Server
+	s3     *s3.Client
+	config aws.Config
+	bucket string
+
+	clip, voice string
+}
+
+func run(ctx context.Context) error {
+	endpoint, err := url.Parse(os.Getenv("AWS_ENDPOINT_URL"))
+	if err != nil || net.ParseIP(endpoint.Hostname()) == nil || !net.ParseIP(endpoint.Hostname()).IsLoopback() {
+		return errors.New("AWS_ENDPOINT_URL must name an emulator on a loopback address: this never deploys to AWS itself")
+	}
+	t := &trial{sam: os.Getenv("SAM"), fake: &runcomfytest.Server{Token: token, Queue: time.Second, Run: 2 * time.Second}}
+	mp4, wav := sample.Files()
+	t.clip, t.voice = string(mp4), string(wav)
+	if t.sam == "" {
+		t.sam = "sam"
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: t.fake, ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(listener) }()
+	defer server.Close()
+	t.url = "http://" + listener.Addr().String()
+	if t.config, err = awsconfig.LoadDefaultConfig(ctx); err != nil {
+		return err
+	}
+	t.s3 = s3.NewFromConfig(t.config, func(o *s3.Options) { o.UsePathStyle = true })
+
+	if err := t.command(ctx, "build", "--parameter-overrides", "Architecture=x86_64"); err != nil {
+		return err
+	}
+	if err := t.deploy(ctx, "SettleSeconds=1"); err != nil {
+		return err
+	}
+	outputs, err := t.outputs(ctx)
+	if err != nil {
+		return err
+	}
+	t.bucket = outputs["BucketName"]
+	if err := t.use(ctx, outputs); err != nil {
+		return err
+	}
+	if err := t.deploy(ctx, "SettleSeconds=2"); err != nil {
+		return fmt.Errorf("update: %w", err)
+	}
+	if err := t.succeeds(ctx, "after/update", "inbox/after/update.mp4", t.clip, "inbox/after/update.wav", t.voice); err != nil {
+		return fmt.Errorf("after the update: %w", err)
+	}
+	return t.remove(ctx)
+}
+
+// command runs the SAM CLI in the project's folder.
+func (t *trial) command(ctx context.Context, args ...string) error {
+	fmt.Println("sam", strings.Join(args, " "))
+	cmd := exec.CommandContext(ctx, t.sam, args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("sam %s: %w", args[0], err)
+	}
+	return nil
+}
+
+func (t *trial) deploy(ctx context.Context, changed string) error {
+	return t.command(ctx, "deploy", "--stack-name", stackName, "--resolve-s3", "--capabilities", "CAPABILITY_IAM",
+		"--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar", "--parameter-overrides",
+		"RunComfyBaseUrl="+t.url, "OutputOrigins="+t.url, "Architecture=x86_64", changed)
+}
+
+func (t *trial) outputs(ctx context.Context) (map[string]string, error) {
+	out, err := cloudformation.NewFromConfig(t.config).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String(stackName)})
+	if err != nil {
+		return nil, err
+	}
+	outputs := map[string]string{}
+	for _, o := range out.Stacks[0].Outputs {
+		outputs[*o.OutputKey] = *o.OutputValue
+	}
+	for _, name := range []string{"BucketName", "StateMachineArn", "QueueUrl", "DeadLetterQueueUrl", "TokenSecretArn"} {
+		if outputs[name] == "" {
+			return nil, fmt.Errorf("the stack has no output %s", name)
+		}
+	}
+	return outputs, nil
+}
+
+// use is the first minute of a stack, and a few more.
+func (t *trial) use(ctx context.Context, outputs map[string]string) error {
+	// Before the token is set, a job is held; it is submitted by itself after.
+	_, err := secretsmanager.NewFromConfig(t.config).PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{
+		SecretId: aws.String(outputs["TokenSecretArn"]), SecretString: aws.String(token),
+	})
+	if err != nil {
+		return fmt.Errorf("set the token: %w", err)
+	}
+	if err := t.succeeds(ctx, "ads/Grüße + 100%", "inbox/ads/Grüße + 100%.mp4", t.clip, "inbox/ads/Grüße + 100%.wav", t.voice); err != nil {
+		return fmt.Errorf("a pair: %w", err)
+	}
+	manifest := `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "emotion": "happy"}}`
+	if err := t.succeeds(ctx, "ads/cafe", "inbox/ads/cafe.job/job.json", manifest, "inbox/ads/cafe.job/v.mp4", t.clip, "inbox/ads/cafe.job/a.wav", t.voice); err != nil {
+		return fmt.Errorf("a bundle: %w", err)
+	}
+	if err := t.drop(ctx, "inbox/ads/notes.txt", "no media"); err != nil {
+		return err
+	}
+	st, err := t.answer(ctx, "answers/ads/notes.txt.json", func(st ledger.Status) bool { return st.State == ledger.Rejected })
+	if err != nil {
+		return fmt.Errorf("a wrong file: %w", err)
+	}
+	fmt.Printf("notes.txt: %s (%s): %s\n", st.State, st.Code, st.Reason)
+	if charges := t.fake.Charges(); charges != 2 {
+		return fmt.Errorf("%d charges for two jobs", charges)
+	}
+	return nil
+}
+
+// succeeds drops files, given as keys and contents in turn, and waits until the
+// job of a name has succeeded with an output that is the clip.
+func (t *trial) succeeds(ctx context.Context, name string, files ...string) error {
+	for i := 0; i < len(files); i += 2 {
+		if err := t.drop(ctx, files[i], files[i+1]); err != nil {
+			return err
+		}
+	}
+	st, err := t.answer(ctx, ledger.StatusKey(name), func(st ledger.Status) bool { return st.State.Ended() || st.State == ledger.Rejected })
+	if err != nil {
+		return err
+	}
+	if st.State != ledger.Succeeded || len(st.Outputs) != 1 {
+		return fmt.Errorf("%s is %s (%s): %s", name, st.State, st.Code, st.Reason)
+	}
+	body, err := t.read(ctx, st.Outputs[0])
+	if err != nil {
+		return err
+	}
+	if string(body) != t.clip {
+		return fmt.Errorf("%s is not what RunComfy served", st.Outputs[0])
+	}
+	if _, err := t.read(ctx, ledger.OutputPrefix(name, st.Take)+"result.json"); err != nil {
+		return err
+	}
+	fmt.Printf("%s: %s, %s\n", name, st.State, st.Outputs[0])
+	return nil
+}
+
+func (t *trial) drop(ctx context.Context, key, body string) error {
+	_, err := t.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: &t.bucket, Key: &key, Body: strings.NewReader(body)})
+	return err
+}
+
+// answer waits for a status that is as wanted.
+func (t *trial) answer(ctx context.Context, key string, wanted func(ledger.Status) bool) (ledger.Status, error) {
+	var st ledger.Status
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+		body, err := t.read(ctx, key)
+		var absent *types.NoSuchKey
+		if errors.As(err, &absent) {
+			continue
+		}
+		if err != nil {
+			return st, err
+		}
+		st = ledger.Status{}
+		if err := json.Unmarshal(body, &st); err != nil {
+			return st, err
+		}
+		if wanted(st) {
+			return st, nil
+		}
+	}
+	return st, fmt.Errorf("%s is still %s (%s): %s", key, st.State, st.Code, st.Reason)
+}
