@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -25,9 +27,29 @@ type cli struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop = untilOrphaned(ctx, stop)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
+}
+
+// untilOrphaned ends a context when the go command that runs this program has
+// gone: a kill of `go run` does not reach its child.
+func untilOrphaned(ctx context.Context, stop context.CancelFunc) (context.Context, context.CancelFunc) {
+	const lookEvery = time.Second
+	program, err := os.Executable()
+	if err != nil || !strings.Contains(program, "go-build") {
+		return ctx, stop
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	parent := os.Getppid()
+	go func() {
+		for os.Getppid() == parent {
+			time.Sleep(lookEvery)
+		}
+		cancel()
+	}()
+	return ctx, func() { cancel(); stop() }
 }
 
 // run runs one command and returns the exit status: 0 when all went well, 1

@@ -23,7 +23,6 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/lipdrop/lipdrop/functions/archive/handler"
@@ -61,7 +60,7 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 	if err := errors.Join(env.Err(), originsErr, awsErr); err != nil {
 		return nil, err
 	}
-	s3Client := s3.NewFromConfig(awsCfg)
+	s3Client := config.NewS3(awsCfg)
 	token := &config.Token{Client: secretsmanager.NewFromConfig(awsCfg), ARN: secretARN, Now: time.Now}
 	return &handler.Handler{
 		Bucket: bucket,

@@ -22,7 +22,6 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/lipdrop/lipdrop/functions/poll/handler"
@@ -58,7 +57,7 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 	}
 	token := &config.Token{Client: secretsmanager.NewFromConfig(awsCfg), ARN: secretARN, Now: time.Now}
 	return &handler.Handler{
-		Ledger:     &ledger.Store{S3: s3.NewFromConfig(awsCfg), Bucket: bucket, MachineARN: machineARN, Now: time.Now},
+		Ledger:     &ledger.Store{S3: config.NewS3(awsCfg), Bucket: bucket, MachineARN: machineARN, Now: time.Now},
 		Models:     models,
 		API:        &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
 		Token:      token,

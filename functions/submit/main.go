@@ -67,7 +67,7 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 		return nil, err
 	}
 
-	s3Client := s3.NewFromConfig(awsCfg)
+	s3Client := config.NewS3(awsCfg)
 	presigner := s3.NewPresignClient(s3Client, s3.WithPresignExpires(presignFor))
 	token := &config.Token{Client: secretsmanager.NewFromConfig(awsCfg), ARN: secretARN, Now: time.Now}
 	return &handler.Handler{

@@ -13,6 +13,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
@@ -87,13 +88,20 @@ func (b *Bucket) ListFolder(ctx context.Context, prefix, after string, limit int
 
 func (b *Bucket) list(ctx context.Context, in *s3.ListObjectsV2Input, limit int) ([]File, bool, error) {
 	in.Bucket = &b.Name
-	in.EncodingType = types.EncodingTypeUrl // a key may hold what XML cannot
 	if limit < listPage {
 		in.MaxKeys = aws.Int32(int32(limit))
 	}
 	var files []File
 	for {
 		page, err := b.S3.ListObjectsV2(ctx, in)
+		var unreadable *smithy.DeserializationError
+		if errors.As(err, &unreadable) && in.EncodingType == "" {
+			// A key holds what XML cannot. The encoding is not asked for from
+			// the beginning: there are servers that compare encoded keys with
+			// a StartAfter that is not.
+			in.EncodingType = types.EncodingTypeUrl
+			continue
+		}
 		if err != nil {
 			return nil, false, fmt.Errorf("list %s: %w", *in.Prefix, err)
 		}

@@ -71,9 +71,9 @@ const (
 	taskConcurrency = 8
 )
 
-// Variables returns the environment variables that every function is given to
-// reach the stack over TLS, or over plain http where the certificate cannot be
-// given to it.
+// Variables returns the environment variables that the functions are given,
+// with addresses over TLS, or over plain http for one that cannot be given the
+// certificate.
 func (s *Stack) Variables(plain bool) map[string]string {
 	at := s.TLS
 	if plain {
@@ -90,6 +90,14 @@ func (s *Stack) Variables(plain bool) map[string]string {
 		"RUNCOMFY_TOKEN_SECRET":            secretARN,
 		"RUNCOMFY_BASE_URL":                at.RunComfy,
 		"OUTPUT_ORIGINS":                   at.RunComfy,
+
+		// The template's defaults.
+		"DEFAULT_VIDEO_MODEL": "sync/sync/lipsync/v2/pro",
+		"DEFAULT_IMAGE_MODEL": "community/live-avatar",
+		"PRESIGN_HOURS":       "6",
+		"QUEUE_HOURS":         "6",
+		"MAX_HOURS":           "24",
+		"MAX_OUTPUT_GIB":      "10",
 	}
 	if !plain {
 		v["AWS_CA_BUNDLE"] = s.CAFile()

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -28,51 +27,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// Options say how a stack behaves. The zero value is a stack that looks at a
-// drop at once, in the folder .lipdrop, whose jobs end at once.
-type Options struct {
-	// Dir holds all state. Defaults to .lipdrop.
-	Dir string
-
-	// Settle is how long a drop lies before submit looks at it.
-	Settle time.Duration
-
-	// Visibility is the pause before a message is delivered again whose
-	// delivery failed. Defaults to 30 seconds.
-	Visibility time.Duration
-
-	// QueueTime and RunTime are how long the fake RunComfy lets a job queue and
-	// run. Change and ask more by Fake.
-	QueueTime, RunTime time.Duration
-
-	// Wait, when not 0, replaces the time between two polls of a job, in whole
-	// seconds: what the functions choose suits jobs that take minutes.
-	Wait time.Duration
-
-	// Token is the API token in the secret, which the fake accepts. Defaults to
-	// "local". See SetSecret.
-	Token string
-
-	// Ports are the ports to serve at.
-	Ports Ports
-
-	// Variables replace environment variables of the functions, such as
-	// QUEUE_HOURS.
-	Variables map[string]string
-
-	// Say is told, in a sentence, what takes long. Defaults to silence.
-	Say func(string)
-
-	// Log gets the functions' output, line by line, after the function's name.
-	// It is in Dir too. Defaults to nothing.
-	Log io.Writer
-}
-
 const (
-	defaultDir        = ".lipdrop"
-	defaultVisibility = 30 * time.Second
-	defaultToken      = "local"
-
 	// maxReceives is the template's maxReceiveCount, which submit knows.
 	maxReceives = 120
 	// maxCancels is how often Lambda calls a function for an event: once, and
@@ -129,22 +84,6 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-func (o Options) withDefaults() Options {
-	if o.Dir == "" {
-		o.Dir = defaultDir
-	}
-	if o.Visibility == 0 {
-		o.Visibility = defaultVisibility
-	}
-	if o.Token == "" {
-		o.Token = defaultToken
-	}
-	if o.Say == nil {
-		o.Say = func(string) {}
-	}
-	return o
 }
 
 // path returns a path in the state folder.
@@ -240,7 +179,7 @@ func (s *Stack) build(ctx context.Context) (program string, err error) {
 		return "", err
 	}
 	source := build.Source{Root: root, Cache: cache, Say: s.options.Say}
-	machine, err := readMachine(root, s.options.Wait)
+	machine, err := readMachine(root)
 	if err != nil {
 		return "", err
 	}
@@ -255,10 +194,6 @@ func (s *Stack) build(ctx context.Context) (program string, err error) {
 	})
 	both.Go(func() error { return source.Functions(ctx, s.path("functions"), submit, poll, archive, cancel) })
 	return program, both.Wait()
-}
-
-func functionARN(name string) string {
-	return "arn:aws:lambda:" + Region + ":" + Account + ":function:" + name
 }
 
 func (s *Stack) openQueues() (err error) {

@@ -17,6 +17,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/local"
@@ -41,7 +43,7 @@ func TestMain(m *testing.M) {
 func options(dir string) local.Options {
 	return local.Options{
 		Dir: dir, Settle: 200 * time.Millisecond, Visibility: time.Second,
-		QueueTime: 500 * time.Millisecond, RunTime: 500 * time.Millisecond, Wait: time.Second,
+		QueueTime: 500 * time.Millisecond, RunTime: 500 * time.Millisecond,
 	}
 }
 
@@ -124,14 +126,20 @@ const (
 )
 
 func TestDropBecomesOutput(t *testing.T) {
-	s := start(t, options(t.TempDir()))
+	o := options(t.TempDir())
+	o.Variables = map[string]string{"DEFAULT_VIDEO_MODEL": "sync/react-1"}
+	s := start(t, o)
 	drop(t, s, "inbox/ü 1/talk+1.mp4", clip)
 	drop(t, s, "inbox/ü 1/talk+1.wav", voice)
 	if output := await(t, s, "outbox/ü 1/talk+1/", "talk+1.mp4"); !bytes.Equal(output, read(t, clip)) {
 		t.Errorf("the output of %d bytes is not the video that was dropped", len(output))
 	}
-	if charges, leaks := s.Fake().Charges(), s.Fake().LeakedTokens(); charges != 1 || leaks != 0 {
-		t.Errorf("%d charges and %d leaked tokens, want 1 and 0", charges, leaks)
+	jobs := s.Fake().Submitted()
+	if len(jobs) != 1 || jobs[0].Model != "sync/react-1" {
+		t.Errorf("jobs %v, want one of the default model", jobs)
+	}
+	if leaks := s.Fake().LeakedTokens(); leaks != 0 {
+		t.Errorf("%d tokens leaked", leaks)
 	}
 	if dead := s.DeadLetters(); len(dead) > 0 {
 		t.Errorf("dead letters: %v", dead)
@@ -179,6 +187,99 @@ func TestKilled(t *testing.T) {
 	}
 	s.Close()
 	awaitNoProcess(t, dir)
+}
+
+// TestCancel ends a job that is in RunComfy's queue, in each way that cancel is
+// told of by an event.
+func TestCancel(t *testing.T) {
+	o := options(t.TempDir())
+	o.QueueTime = time.Hour
+	s := start(t, o)
+	for name, end := range map[string]func(name string) error{
+		"stopped": func(string) error {
+			for _, execution := range executions(t, s) {
+				if _, err := s.StepFunctions().StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: execution.ExecutionArn}); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		"deleted": func(name string) error {
+			_, err := s.S3().DeleteObject(t.Context(), &s3.DeleteObjectInput{
+				Bucket: aws.String(local.Bucket), Key: aws.String("inbox/" + name + ".mp4"),
+			})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := len(s.Fake().Cancelled())
+			drop(t, s, "inbox/"+name+".mp4", clip)
+			drop(t, s, "inbox/"+name+".wav", voice)
+			until(t, "the execution", func() bool { return len(executions(t, s)) == 1 })
+			if err := end(name); err != nil {
+				t.Fatal(err)
+			}
+			until(t, "the cancelled job", func() bool {
+				return len(s.Fake().Cancelled()) == before+1 && len(executions(t, s)) == 0
+			})
+		})
+	}
+}
+
+// executions returns those that run.
+func executions(t *testing.T, s *local.Stack) []types.ExecutionListItem {
+	t.Helper()
+	out, err := s.StepFunctions().ListExecutions(t.Context(), &sfn.ListExecutionsInput{
+		StateMachineArn: aws.String(local.MachineARN), StatusFilter: types.ExecutionStatusRunning,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Executions
+}
+
+// TestEventsMissed starts a stack whose last one was killed before it was told
+// of what had been dropped.
+func TestEventsMissed(t *testing.T) {
+	dir := t.TempDir()
+	patient := options(dir)
+	patient.Settle = time.Hour
+	first := start(t, patient)
+	drop(t, first, "inbox/talk.mp4", clip)
+	drop(t, first, "inbox/talk.wav", voice)
+	drop(t, first, "inbox/gone.wav", voice)
+	if _, err := first.S3().DeleteObject(t.Context(), &s3.DeleteObjectInput{
+		Bucket: aws.String(local.Bucket), Key: aws.String("inbox/gone.wav"),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "four events", func() bool { return first.Pending() == 4 })
+	first.Close()
+	if err := os.RemoveAll(filepath.Join(dir, "queue")); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("long ago", func(t *testing.T) {
+		lastEvent(t, dir, time.Now().Add(time.Hour))
+		s := start(t, patient)
+		if n := s.Pending(); n != 0 {
+			t.Errorf("%d events, want none", n)
+		}
+	})
+	t.Run("since then", func(t *testing.T) {
+		lastEvent(t, dir, time.Now().Add(30*time.Second)) // events may be on their way for a minute
+		s := start(t, patient)
+		if n := s.Pending(); n != 3 { // two files and a deletion
+			t.Errorf("%d events, want 3", n)
+		}
+	})
+}
+
+// lastEvent sets when the last event was kept.
+func lastEvent(t *testing.T, dir string, at time.Time) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, "last-event"), []byte(at.UTC().Format(time.RFC3339)), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestPortInUse(t *testing.T) {

@@ -30,11 +30,11 @@ type client interface {
 // The bucket in memory, on which the simulation stands, answers what the real
 // server answers.
 func TestStandInAnswersAsTheServer(t *testing.T) {
-	real := start(t, program(t), t.TempDir())
-	if err := gateway.EnsureBucket(t.Context(), real.tls, "bkt"); err != nil {
+	server := start(t, program(t), t.TempDir())
+	if err := gateway.EnsureBucket(t.Context(), server.tls, "bkt"); err != nil {
 		t.Fatal(err)
 	}
-	want, got := conditions(t.Context(), real.tls), conditions(t.Context(), &s3test.Bucket{})
+	want, got := conditions(t.Context(), server.tls), conditions(t.Context(), &s3test.Bucket{})
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("server (-) and stand-in (+):\n%s", diff)
 	}
@@ -104,9 +104,9 @@ func conditions(ctx context.Context, c client) []string {
 		tell(what, seen, nil)
 	}
 
-	any := aws.String("*")
-	etag := put("create", "a/one.json", "1", nil, any)
-	put("create again", "a/one.json", "2", nil, any)
+	always := aws.String("*")
+	etag := put("create", "a/one.json", "1", nil, always)
+	put("create again", "a/one.json", "2", nil, always)
 	put("change what is there", "a/one.json", "3", etag, nil)
 	put("change what is not there any more", "a/one.json", "4", etag, nil)
 	put("change what never was", "a/two.json", "5", etag, nil)
@@ -126,7 +126,7 @@ func conditions(ctx context.Context, c client) []string {
 	list("list nothing", "nothing/", "", 1000)
 
 	key := aws.String("a/claim.json")
-	etag = put("claim", *key, "6", nil, any)
+	etag = put("claim", *key, "6", nil, always)
 	for _, what := range []string{"release", "release again"} {
 		_, err := c.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: bucket, Key: key, VersionId: version})
 		tell(what, "", err)
@@ -134,7 +134,7 @@ func conditions(ctx context.Context, c client) []string {
 	_, err := c.HeadObject(ctx, &s3.HeadObjectInput{Bucket: bucket, Key: key})
 	tell("look at a released one", "", err)
 	put("change a released one", *key, "7", etag, nil)
-	put("claim a released one", *key, "8", nil, any)
+	put("claim a released one", *key, "8", nil, always)
 
 	upload := func(what string) {
 		made, err := c.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: bucket, Key: aws.String("out/v.mp4")})
@@ -150,7 +150,7 @@ func conditions(ctx context.Context, c client) []string {
 			return
 		}
 		_, err = c.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-			Bucket: bucket, Key: aws.String("out/v.mp4"), UploadId: made.UploadId, IfNoneMatch: any,
+			Bucket: bucket, Key: aws.String("out/v.mp4"), UploadId: made.UploadId, IfNoneMatch: always,
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: []types.CompletedPart{{PartNumber: aws.Int32(1), ETag: part.ETag}}},
 		})
 		tell(what, "", err)

@@ -99,7 +99,7 @@ func expectEnd(t *testing.T, out io.Reader, pids string) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Errorf("of the processes %s one is still there", strings.TrimSpace(pids))
-		for _, pid := range strings.Fields(pids) {
+		for pid := range strings.FieldsSeq(pids) {
 			if n, err := strconv.Atoi(pid); err == nil {
 				_ = syscall.Kill(n, syscall.SIGKILL)
 			}

@@ -92,7 +92,7 @@ func TestLifeOfAMessage(t *testing.T) {
 	expect(t, "while it is worked on", got)
 
 	q.Release(want.ID)
-	got, batch = receive(t, q, 10)
+	got, _ = receive(t, q, 10)
 	expect(t, "after its work failed late", got, "a")
 	q.Release(want.ID)
 	got, _ = receive(t, q, 10)
