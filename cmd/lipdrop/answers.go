@@ -90,13 +90,14 @@ func (a *answers) print(ctx context.Context, key string) error {
 	if err := json.Unmarshal(body, &st); err != nil {
 		return fmt.Errorf("read %s: %w", key, err)
 	}
-	line := fmt.Sprintf("%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, describeStatus(st))
+	var line strings.Builder
+	line.WriteString(fmt.Sprintf("%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, describeStatus(st)))
 	if st.Jobs != nil {
-		line += " by " + strings.Join(st.Jobs, ", ")
+		line.WriteString(" by " + strings.Join(st.Jobs, ", "))
 	}
 	for _, output := range st.Outputs {
-		line += "\n          " + output
+		line.WriteString("\n          " + output)
 	}
-	a.say(line)
+	a.say(line.String())
 	return nil
 }

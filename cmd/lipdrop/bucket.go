@@ -66,8 +66,7 @@ func (b bucket) status(ctx context.Context, name string) (ledger.Status, error) 
 	var st ledger.Status
 	key := ledger.StatusKey(name)
 	out, err := b.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key})
-	var absent *types.NoSuchKey
-	if errors.As(err, &absent) {
+	if _, ok := errors.AsType[*types.NoSuchKey](err); ok {
 		return st, nil
 	}
 	if err != nil {

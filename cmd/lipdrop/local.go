@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local"
@@ -18,6 +19,7 @@ type localCmd struct {
 	Settle    time.Duration `default:"2s" help:"How long a drop lies before it is looked at, so that files copied together are seen together."`
 	Port      int           `help:"Port of S3 over plain http on 127.0.0.1. By default the last one, or any that is free."`
 	TLSPort   int           `name:"tls-port" help:"Port of S3 over https on 127.0.0.1."`
+	Lambda    string        `name:"lambda-endpoint" placeholder:"URL" help:"Have the functions called by the Lambda Invoke API at this address, such as the http://127.0.0.1:3001 of sam local start-lambda."`
 }
 
 // Run runs a local stack until it is interrupted: files that appear in a
@@ -30,10 +32,9 @@ func (c *localCmd) Run(ctx context.Context, out io.Writer) error {
 	say := func(text string) { fmt.Fprintln(out, text) }
 	stack, err := local.Start(ctx, local.Options{
 		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Settle: c.Settle,
-		Ports: local.Ports{S3: c.TLSPort, S3Plain: c.Port}, Say: say,
+		Ports: local.Ports{S3: c.TLSPort, S3Plain: c.Port}, Containers: true, LambdaEndpoint: c.Lambda, Say: say,
 	})
-	var inUse *local.PortError
-	if errors.As(err, &inUse) {
+	if inUse, ok := errors.AsType[*local.PortError](err); ok {
 		return fmt.Errorf("port %d is in use: choose another with --port or --tls-port, or leave them out", inUse.Port)
 	}
 	if err != nil {
@@ -48,10 +49,10 @@ func (c *localCmd) Run(ctx context.Context, out io.Writer) error {
 	}
 	defer watch.close()
 	env := filepath.Join(c.Dir, "env.json")
-	if err := writeEnv(env, stack.Variables(true)); err != nil {
+	if err := stack.WriteEnv(env); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, `lipdrop runs on this machine. Its RunComfy is a fake: outputs are the input videos, and nothing is charged.
+	fmt.Fprintf(out, `lipdrop runs on this machine. Its RunComfy is a fake: outputs are the inputs' own videos or images, and nothing is charged.
 
 Drop files into the folder
   %[1]s
@@ -63,12 +64,16 @@ Read the answer, and fetch the output:
   aws s3 cp s3://%[5]s/status/talk.json - --endpoint-url %[6]s
   aws s3 cp --recursive s3://%[5]s/outbox/talk/ . --endpoint-url %[6]s
 The same over https: --endpoint-url %[7]s --ca-bundle %[8]s
-Or call a function in a container, by hand:
-  sam build && sam local invoke SubmitFunction --env-vars %[10]s --docker-network host -e events/submit/object-created.json
+Or run the functions in Docker, with the same three variables exported: one of them once, or, for a stack that was
+started with --lambda-endpoint http://127.0.0.1:3001, all of them at each call:
+  sam build%[11]s
+  sam local invoke SubmitFunction -e events/submit/object-created.json %[10]s
+  sam local start-lambda %[10]s
 Logs of the functions: %[9]s
 Ctrl-C ends it; what is under way goes on at the next start.
 
-`, folder, local.AccessKey, local.SecretKey, local.Region, local.Bucket, stack.Plain.S3, stack.TLS.S3, stack.CAFile(), filepath.Join(c.Dir, "logs"), env)
+`, folder, local.AccessKey, local.SecretKey, local.Region, local.Bucket, stack.Plain.S3, stack.TLS.S3, stack.CAFile(), filepath.Join(c.Dir, "logs"),
+		"--env-vars "+env+" --add-host "+local.ContainerHost+":host-gateway"+architecture(), architecture())
 
 	answers := newAnswers(client, say)
 	if err := answers.begin(ctx); err != nil {
@@ -86,4 +91,13 @@ Ctrl-C ends it; what is under way goes on at the next start.
 	case err := <-errs:
 		return err
 	}
+}
+
+// architecture returns what the sam command is told where this machine's
+// processor is not the template's default.
+func architecture() string {
+	if runtime.GOARCH == "amd64" {
+		return " --parameter-overrides Architecture=x86_64"
+	}
+	return ""
 }

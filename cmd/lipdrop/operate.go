@@ -108,8 +108,7 @@ func (c *redriveCmd) Run(ctx context.Context, out io.Writer) error {
 
 func (d *deployment) redrive(ctx context.Context, arn string) error {
 	_, err := d.states.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: aws.String(arn)})
-	var not *types.ExecutionNotRedrivable
-	if errors.As(err, &not) {
+	if not, ok := errors.AsType[*types.ExecutionNotRedrivable](err); ok {
 		return fmt.Errorf("the execution cannot be redriven: %s", not.ErrorMessage())
 	}
 	if err != nil {

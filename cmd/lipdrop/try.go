@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -54,7 +56,7 @@ func (c *tryCmd) Run(ctx context.Context, out io.Writer) error {
 	if err := follow.begin(ctx); err != nil {
 		return err
 	}
-	for _, key := range files.keys {
+	for _, key := range presetsFirst(files.keys) {
 		if err := client.upload(ctx, files.paths[key], key); err != nil {
 			return err
 		}
@@ -156,8 +158,24 @@ func (c *tryCmd) collect(ctx context.Context, out io.Writer, client bucket, foll
 	if missing > 0 {
 		return fmt.Errorf("%s without an output", count(missing, "job"))
 	}
-	fmt.Fprintln(out, "\nThe local RunComfy is a fake: each output is the job's own input video, and nothing was lip-synced or charged.")
+	fmt.Fprintln(out, "\nThe local RunComfy is a fake: each output is the job's own input video or image, and nothing was lip-synced or charged.")
 	return nil
+}
+
+// presetsFirst orders keys so that a preset is there before the pairs that it
+// counts for.
+func presetsFirst(keys []string) []string {
+	ordered := slices.Clone(keys)
+	slices.SortStableFunc(ordered, func(a, b string) int {
+		preset := func(key string) int {
+			if strings.EqualFold(path.Base(key), "preset.json") {
+				return 0
+			}
+			return 1
+		}
+		return preset(a) - preset(b)
+	})
+	return ordered
 }
 
 // count returns a number with its noun.

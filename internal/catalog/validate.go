@@ -80,8 +80,7 @@ func (m *Model) check(input map[string]any, preset bool) []Problem {
 		}
 	}
 	broken := make(map[string]*jsonschema.ValidationError)
-	var invalid *jsonschema.ValidationError
-	if errors.As(m.schema.Validate(checked), &invalid) {
+	if invalid, ok := errors.AsType[*jsonschema.ValidationError](m.schema.Validate(checked)); ok {
 		for _, leaf := range leaves(invalid) {
 			switch required, ok := leaf.ErrorKind.(*kind.Required); {
 			case len(leaf.InstanceLocation) > 0:

@@ -48,8 +48,7 @@ func (t *Token) Get(ctx context.Context) (string, error) {
 		return t.value, nil
 	}
 	out, err := t.Client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &t.ARN})
-	var absent *types.ResourceNotFoundException
-	if errors.As(err, &absent) {
+	if _, ok := errors.AsType[*types.ResourceNotFoundException](err); ok {
 		return "", ErrNoToken // a secret that was made and never set has no value either
 	}
 	if err != nil {

@@ -83,7 +83,7 @@ func (l *Look) modelOf(d *doc) (*catalog.Model, []Problem) {
 		return nil, nil // of the wrong form, which is told already
 	}
 	return nil, []Problem{{ledger.MissingMember, `job.json has no "model"`,
-		fmt.Sprintf("Set it to one of %s, and drop job.json again.", list(l.Catalog.IDs(), "and"))}}
+		fmt.Sprintf("Set it to one of %s, and drop job.json again.", list(l.Catalog.IDs(), "or"))}}
 }
 
 func (l *Look) unknownModel(id string) Problem {
@@ -91,7 +91,7 @@ func (l *Look) unknownModel(id string) Problem {
 	if near := l.Catalog.Nearest(id); near != "" {
 		p.Reason += "; the nearest is " + near
 	}
-	p.Remedy = fmt.Sprintf("Set the model to one of %s, and drop the file again.", list(l.Catalog.IDs(), "and"))
+	p.Remedy = fmt.Sprintf("Set the model to one of %s, and drop the file again.", list(l.Catalog.IDs(), "or"))
 	return p
 }
 
@@ -106,7 +106,7 @@ func (l *Look) noManifest(ctx context.Context, f Finding, bundle string) (Findin
 		return role == noDrop
 	})
 	if len(files) == 0 {
-		return f.gone("no file of " + f.Name + " is there any more"), nil
+		return f.gone("no file of "+f.Name+" is there any more", ""), nil
 	}
 	for _, file := range files {
 		if role, _ := place(file.Key); role == manifest {
@@ -120,7 +120,7 @@ func (l *Look) noManifest(ctx context.Context, f Finding, bundle string) (Findin
 
 // badSpelling is the problem of a file that a look does not search for.
 func badSpelling(file File, name string) Problem {
-	return Problem{ledger.InvalidJSON, fmt.Sprintf("%s is not found by that spelling of %s", path.Base(file.Key), name),
+	return Problem{ledger.InvalidJSON, fmt.Sprintf("%s is not a spelling of %s that is looked for", path.Base(file.Key), name),
 		fmt.Sprintf("Name it %s.", name)}
 }
 
@@ -160,7 +160,7 @@ func (l *Look) resolve(ctx context.Context, bundle string, d *doc, model *catalo
 				problems = append(problems, badMedia(describe(property, value)+" has a wildcard; only one audio beside job.json may have one"))
 				continue
 			}
-			n.wildcard = newWildcard(property.Name, value, key)
+			n.wildcard = newWildcard(property.Name, value, bundle, key[len(bundle):])
 			continue
 		}
 		n.keys = append(n.keys, key)
@@ -202,13 +202,13 @@ func badKey(property catalog.MediaProperty, key, value, model string) *Problem {
 	case !inbox:
 		bad = badMedia(describe(property, value) + " is not below /inbox/")
 	case dotted(below):
-		bad = badMedia(describe(property, value) + " is no plain path of files that are not hidden")
+		bad = badMedia(describe(property, value) + " leads out of the folder, or to a hidden file")
 	case len(key) > maxKey:
 		bad = badMedia(fmt.Sprintf("%s has more than the %d bytes that S3 allows", describe(property, value), maxKey))
 	case openEnded(value):
 		return nil // each match has a suffix of its own
 	case !known:
-		bad = Problem{ledger.UnknownSuffix, describe(property, value) + " has " + suffixIn(value),
+		bad = Problem{ledger.UnknownSuffix, describe(property, value) + " has " + suffixIn(shown(value)),
 			fmt.Sprintf("Name one of %s, and drop job.json again.", list(media.Suffixes(), "or"))}
 	case catalog.Kind(kind) != property.Kind:
 		bad = Problem{Code: ledger.WrongKind, Reason: fmt.Sprintf("%s is %s; %s takes %s there",

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
@@ -60,11 +59,13 @@ func parseDoc(base string, text []byte) (*doc, []Problem) {
 		return nil, []Problem{invalid("%s is not UTF-8 text", base)}
 	}
 	var members map[string]json.RawMessage
-	if err := json.Unmarshal(text, &members); err != nil {
-		return nil, []Problem{invalid("%s %s", base, jsonMistake(text, err))}
+	err := json.Unmarshal(text, &members)
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		return nil, []Problem{invalid("%s is not JSON at %s: %s", base, position(text, int(syntax.Offset)), syntax)}
 	}
-	if members == nil {
-		return nil, []Problem{invalid("%s is null; it must be an object", base)}
+	if err != nil || members == nil {
+		return nil, []Problem{invalid(`%s is %s; it must be an object such as {"model": …, "input": {…}}`, base, kindOfJSON(text))}
 	}
 	d := &doc{}
 	var problems []Problem
@@ -73,13 +74,13 @@ func parseDoc(base string, text []byte) (*doc, []Problem) {
 		case "model":
 			d.hasModel = true
 			if json.Unmarshal(members[name], &d.Model) != nil || d.Model == "" {
-				problems = append(problems, invalid("model in %s is %s; it must be a text such as \"sync/react-1\"", base, brief(members[name])))
+				problems = append(problems, invalid(`model in %s is %s; it must be a text such as "sync/react-1"`, base, kindOfJSON(members[name])))
 			}
 		case "input":
 			dec := json.NewDecoder(bytes.NewReader(members[name]))
 			dec.UseNumber()
 			if err := dec.Decode(&d.Input); err != nil || d.Input == nil {
-				problems = append(problems, invalid("input in %s is %s; it must be an object", base, brief(members[name])))
+				problems = append(problems, invalid("input in %s is %s; it must be an object", base, kindOfJSON(members[name])))
 			}
 		default:
 			problems = append(problems, unknownMember(base, name))
@@ -95,31 +96,21 @@ func parseDoc(base string, text []byte) (*doc, []Problem) {
 }
 
 func unknownMember(base, name string) Problem {
-	p := Problem{Code: ledger.UnknownMember, Reason: fmt.Sprintf("%s has the unknown member %q", base, short(name))}
+	p := Problem{ledger.UnknownMember, fmt.Sprintf("%s has the unknown member %q", base, short(name)),
+		fmt.Sprintf(`Remove %q, or put it into "input" if it is an option of the model, and drop %s again.`, short(name), base)}
 	if near := catalog.Nearest(name, []string{"model", "input"}); near != "" {
 		p.Reason += fmt.Sprintf("; the nearest is %q", near)
 		p.Remedy = fmt.Sprintf("Rename %q to %q, or remove it, and drop %s again.", short(name), near, base)
-	} else {
-		p.Reason += `; it knows "model" and "input", and the model's options stand in "input"`
 	}
 	return p
 }
 
-// jsonMistake says what is wrong with a JSON text, and where.
-func jsonMistake(text []byte, err error) string {
-	var syntax *json.SyntaxError
-	var wrongType *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &syntax):
-		before := text[:min(int(syntax.Offset), len(text))]
-		line := bytes.Count(before, []byte("\n")) + 1
-		column := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
-		return fmt.Sprintf("is not JSON at line %d, column %d: %s", line, max(column, 1), syntax)
-	case errors.As(err, &wrongType):
-		return fmt.Sprintf("is a JSON %s; it must be an object such as {\"model\": …, \"input\": {…}}", wrongType.Value)
-	default:
-		return "is not JSON"
-	}
+// position says where in a text its byte of the given number is.
+func position(text []byte, offset int) string {
+	before := text[:min(offset, len(text))]
+	line := bytes.Count(before, []byte("\n")) + 1
+	column := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
+	return fmt.Sprintf("line %d, column %d", line, max(column, 1))
 }
 
 // repeated returns the first member that stands twice in one object: of two
@@ -156,12 +147,22 @@ func repeated(text []byte) (string, bool) {
 	}
 }
 
-// brief returns a JSON value on one line, short enough for a sentence.
-func brief(value json.RawMessage) string {
-	const most = 40
-	text := []rune(strings.Join(strings.Fields(string(value)), " "))
-	if len(text) > most {
-		return string(text[:most]) + "…"
+// kindOfJSON says what a JSON value is. It does not repeat the value, which may
+// hold the query of a URL.
+func kindOfJSON(value []byte) string {
+	switch value = bytes.TrimSpace(value); value[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "a list"
+	case '"':
+		if len(value) == 2 {
+			return "an empty text"
+		}
+		return "a text"
+	case 't', 'f', 'n':
+		return string(value)
+	default:
+		return "a number"
 	}
-	return string(text)
 }

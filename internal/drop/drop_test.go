@@ -9,6 +9,7 @@ import (
 	"image"
 	"image/png"
 	"maps"
+	"net/http"
 	"os"
 	"path"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/google/go-cmp/cmp"
 
@@ -49,23 +51,27 @@ func newInbox(t testing.TB) *inbox {
 	b := &inbox{now: noon}
 	b.Bucket = &s3test.Bucket{Now: func() time.Time { return b.now }}
 	b.Resolver = &drop.Resolver{
-		Files: &drop.Bucket{S3: startAfter{b.Bucket}, Name: "b"}, Catalog: models,
+		Files: &drop.Bucket{S3: strict{b.Bucket}, Name: "b"}, Catalog: models,
 		DefaultVideoModel: pro, DefaultImageModel: avatar,
 	}
 	return b
 }
 
-// startAfter lets a listing begin behind a key, by the bucket's continuation
-// token, which is one.
-type startAfter struct{ *s3test.Bucket }
+// strict refuses what is longer than a key may be, as S3 does.
+type strict struct{ *s3test.Bucket }
 
-func (b startAfter) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, opts ...func(*s3.Options)) (*s3.ListObjectsV2Output, error) {
-	if in.ContinuationToken == nil && in.StartAfter != nil {
-		first := *in
-		first.ContinuationToken = in.StartAfter
-		in = &first
+func (b strict) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, opts ...func(*s3.Options)) (*s3.ListObjectsV2Output, error) {
+	if len(aws.ToString(in.Prefix)) > 1024 || len(aws.ToString(in.StartAfter)) > 1024 {
+		return nil, s3test.Error(http.StatusBadRequest, "KeyTooLongError")
 	}
 	return b.Bucket.ListObjectsV2(ctx, in, opts...)
+}
+
+func (b strict) HeadObject(ctx context.Context, in *s3.HeadObjectInput, opts ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
+	if len(*in.Key) > 1024 {
+		return nil, s3test.Error(http.StatusBadRequest, "KeyTooLongError")
+	}
+	return b.Bucket.HeadObject(ctx, in, opts...)
 }
 
 // step drops a file, "ads/talk.mp4" or "ads/preset.json = {}", or deletes one,

@@ -82,7 +82,7 @@ type Finding struct {
 type Problem struct {
 	Code   ledger.Code
 	Reason string // a clause with the figures
-	Remedy string // a sentence or a clause; empty for the code's own
+	Remedy string // a sentence; empty for the code's own
 }
 
 // Job is one paid run that is asked for, not yet known to be right.
@@ -167,7 +167,7 @@ func about(name string) Finding {
 
 // decide completes a finding with a state and the problems that explain it.
 func (f Finding) decide(state ledger.State, order string, problems ...Problem) Finding {
-	f.State, f.Order, f.Problems = state, order, problems
+	f.State, f.Order, f.Problems = state, order, bounded(problems)
 	return f
 }
 
@@ -181,6 +181,6 @@ func (f Finding) usedBy(jobs []string, order string) Finding {
 }
 
 // gone completes a finding about files that are not there any more.
-func (f Finding) gone(reason string) Finding {
-	return f.decide(ledger.Withdrawn, "", Problem{Code: ledger.FilesGone, Reason: reason})
+func (f Finding) gone(reason, remedy string) Finding {
+	return f.decide(ledger.Withdrawn, "", Problem{ledger.FilesGone, reason, remedy})
 }

@@ -58,7 +58,7 @@ func (l *Look) findPair(ctx context.Context, stem string) (Finding, error) {
 		return f, err
 	}
 	if len(files) == 0 {
-		return f.gone("no file of " + f.Name + " is there any more"), nil
+		return f.gone("no file of "+f.Name+" is there any more", ""), nil
 	}
 	if !fits(f.Name) {
 		return f.decide(ledger.Rejected, stamp(files), nameTooLong(f.Name)), nil
@@ -159,7 +159,7 @@ func (l *Look) findAnswer(ctx context.Context, key string) (Finding, error) {
 	base := path.Base(key)
 	file, err := l.Files.Head(ctx, key)
 	if errors.Is(err, ErrAbsent) {
-		return f.gone(base + " is not there any more"), nil
+		return f.gone(base+" is not there any more", "Nothing to do."), nil
 	}
 	if err != nil {
 		return f, err

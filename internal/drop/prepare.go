@@ -36,7 +36,7 @@ func (l *Look) Prepare(ctx context.Context, job *Job) (Ready, []Problem, error) 
 	if err != nil {
 		return r, nil, err
 	}
-	return r, append(problems, r.validate(model)...), nil
+	return r, bounded(append(problems, r.validate(model)...)), nil
 }
 
 func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []Problem, error) {
@@ -64,7 +64,7 @@ func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []Problem, err
 		}
 		problems = r.validate(s.model)
 	}
-	return r, append(problems, wrong...), nil
+	return r, bounded(append(problems, wrong...)), nil
 }
 
 // inspect looks into each file of r and compares it with what the model takes,
@@ -80,7 +80,7 @@ func (l *Look) inspect(ctx context.Context, model *catalog.Model, r *Ready) (aud
 		facts, err := l.facts(ctx, used)
 		var wrong *media.Problem
 		if errors.As(err, &wrong) {
-			problems = append(problems, Problem{ledger.Code(wrong.Code), wrong.Reason, wrong.Remedy})
+			problems = append(problems, Problem{ledger.Code(wrong.Code), wrong.Reason, sentence(wrong.Remedy)})
 			continue
 		}
 		if err != nil {
@@ -153,7 +153,7 @@ func (r *Ready) validate(model *catalog.Model) []Problem {
 func ofCatalog(found []catalog.Problem) []Problem {
 	var problems []Problem
 	for _, p := range found {
-		problems = append(problems, Problem{ledger.Code(p.Code), p.Reason, p.Remedy})
+		problems = append(problems, Problem{ledger.Code(p.Code), p.Reason, sentence(p.Remedy)})
 	}
 	return problems
 }

@@ -63,9 +63,9 @@ func (s setting) mismatch(kind media.Kind) Problem {
 
 // badPreset makes one problem of all that is wrong with a preset.
 func badPreset(key string, problems []Problem) []Problem {
-	reasons := make([]string, len(problems))
-	for i, p := range problems {
-		reasons[i] = p.Reason
+	var reasons []string
+	for _, p := range bounded(problems) {
+		reasons = append(reasons, p.Reason)
 	}
 	return []Problem{{ledger.InvalidPreset, fmt.Sprintf("the preset %s is not right: %s", key, strings.Join(reasons, "; ")),
 		fmt.Sprintf("Mend %s, then drop a file of the pair again.", key)}}
@@ -80,7 +80,9 @@ func (l *Look) nearestPreset(ctx context.Context, folder string) (*doc, []Proble
 		case err != nil:
 			return nil, nil, err
 		case len(files) > 1:
-			return nil, []Problem{ambiguous(files, "the preset of "+folder)}, nil
+			twice := ambiguous(files, "the preset of "+folder)
+			twice.Remedy = strings.TrimSuffix(twice.Remedy, ".") + ", then drop a file of the pair again."
+			return nil, []Problem{twice}, nil
 		case len(files) == 1:
 			doc, problems, err := l.readDoc(ctx, files[0])
 			if problems != nil {
@@ -108,7 +110,7 @@ func (l *Look) judgePreset(ctx context.Context, file File) ([]Problem, error) {
 		case !ok:
 			return []Problem{l.unknownModel(doc.Model)}, nil
 		case !takesPairs(model):
-			return []Problem{{ledger.ModelMismatch, doc.Model + " takes no pair of a video or an image and an audio",
+			return []Problem{{ledger.ModelMismatch, doc.Model + " takes neither a video nor an image with an audio",
 				"Use it in a .job folder, or set another model and drop the preset again."}}, nil
 		}
 		return ofCatalog(model.ValidateOptions(doc.Input)), nil

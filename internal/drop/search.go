@@ -20,15 +20,15 @@ const (
 )
 
 // at returns the files whose keys are stem and one of the sorted endings, in
-// any form. Its cost does not depend on how many files there are whose names
-// begin alike: each listing begins at the next ending that may still come.
+// any form. It takes one request, and another for each gap between endings that
+// holds a thousand files, however many more these are: a listing begins right
+// before the next ending that may still come.
 func (l *Look) at(ctx context.Context, stem string, endings []string) ([]File, error) {
 	var found []File
 	for _, form := range forms(stem, maxKey-len(".mp4")) {
 		after := ""
 		for i := 0; i < len(endings); {
-			ending := endings[i]
-			after = max(after, form+ending[:len(ending)-1])
+			after = max(after, justBefore(form+endings[i]))
 			files, more, err := l.listFolder(ctx, form+".", after, listPage)
 			if err != nil {
 				return nil, err
@@ -49,6 +49,14 @@ func (l *Look) at(ctx context.Context, stem string, endings []string) ([]File, e
 		}
 	}
 	return sorted(found), nil
+}
+
+// justBefore returns a key that orders before the given one, which ends in
+// ASCII, and hardly any other between them. It is not longer than a key may be.
+func justBefore(key string) string {
+	last := len(key) - 1
+	before := key[:last] + string(key[last]-1)
+	return before[:min(len(before), maxKey)]
 }
 
 // named returns the files of a folder with the given name and suffix .json.
@@ -78,33 +86,34 @@ func nameSpellings(name string) []string {
 }
 
 // tagged returns the stems of the audios that have a tag behind stem and no
-// video or image of a longer stem, each once and in order. Where a page of the
-// listing holds more than most of them, it returns those and goes no further.
+// video or image of a longer stem, each once and in order. It lists no further
+// than to more than most of them.
 func (l *Look) tagged(ctx context.Context, stem string, most int) ([]string, error) {
 	var all []File
 	for _, form := range forms(stem, maxKey-len(".mp4")) {
-		files, more, err := l.listFolder(ctx, form+".", "", listPage)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, files...)
-		if !more {
-			continue
-		}
 		tag := func(f File) string {
 			first, _, _ := strings.Cut(f.Key[len(form)+1:], ".")
 			return first
 		}
-		// What has the last tag may go on behind the page.
-		last := files[len(files)-1]
-		whole := slices.DeleteFunc(slices.Clone(files), func(f File) bool { return tag(f) == tag(last) })
-		if stems := taggedStems(whole, stem); len(stems) > most {
-			return stems, nil
+		after, settled, sure := "", len(all), 0
+		for {
+			files, more, err := l.listFolder(ctx, form+".", after, listPage)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, files...)
+			if !more {
+				break
+			}
+			// The files of the last tag may go on behind the page.
+			last := files[len(files)-1]
+			end := settled + slices.IndexFunc(all[settled:], func(f File) bool { return tag(f) == tag(last) })
+			sure += len(taggedStems(all[settled:end], stem))
+			if sure > most {
+				return taggedStems(all[:end], stem), nil
+			}
+			after, settled = last.Key, end
 		}
-		if files, _, err = l.listFolder(ctx, form+".", last.Key, math.MaxInt32); err != nil {
-			return nil, err
-		}
-		all = append(all, files...)
 	}
 	return taggedStems(all, stem), nil
 }

@@ -22,10 +22,12 @@ type wildcard struct {
 	pattern  string // of path.Match, for keys in NFC
 }
 
-func newWildcard(property, value, key string) *wildcard {
-	literal, _, _ := strings.Cut(key, "*")
+// newWildcard takes a value that is a file below a bundle's folder. A * in the
+// folder's own name does no harm: what is listed begins with the literal.
+func newWildcard(property, value, bundle, below string) *wildcard {
+	literal, _, _ := strings.Cut(below, "*")
 	plain := strings.NewReplacer(`\`, `\\`, `?`, `\?`, `[`, `\[`)
-	return &wildcard{property, value, literal, plain.Replace(norm.NFC.String(key))}
+	return &wildcard{property, value, bundle + literal, plain.Replace(norm.NFC.String(bundle + below))}
 }
 
 // matches reports whether a key matches: a * stands for any text without a
@@ -78,7 +80,7 @@ func (l *Look) findMatches(ctx context.Context, f Finding, bundle, match string,
 		if files := byName[name]; files != nil {
 			found = append(found, matched(name, files, d, n))
 		} else {
-			found = append(found, about(name).gone(path.Base(match)+" is not there any more"))
+			found = append(found, about(name).gone(path.Base(match)+" is not there any more", ""))
 		}
 	}
 	return found, nil

@@ -50,6 +50,14 @@ func TestWildcards(t *testing.T) {
 			want: []string{`x/[a]?\(.)+1: ` + job + `[a]?\(.)+1.wav`, `x: used, by x/[a]?\(.)+1`},
 		},
 		{
+			says: "a * in the bundle's own name is no wildcard",
+			do:   []string{reactJob("x*[y]?.job/job.json", "v.mp4", "*.wav"), "x*[y]?.job/v.mp4", "x*[y]?.job/de.wav", "xx[y]z.job/fr.wav"},
+			want: []string{
+				"x*[y]?/de: job of react, video_url=x*[y]?.job/v.mp4, audio_url=x*[y]?.job/de.wav", "x*[y]?: used, by x*[y]?/de",
+				"xx[y]z: waiting, waiting_for_job_json",
+			},
+		},
+		{
 			says: "File names in job.json compare exactly, then in NFC: a pattern too",
 			do:   []string{voices("caf\u00e9-*.wav"), all, "x.job/cafe\u0301-1.wav"},
 			want: []string{"x/caf\u00e9-1: " + job + "cafe\u0301-1.wav", "x: used, by x/caf\u00e9-1"},
@@ -98,8 +106,13 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x: rejected, wrong_kind"},
 		},
 		{
-			says: "a wildcard of no suffix that is a media's",
-			do:   []string{voices("*/voice"), voices("*.txt"), all},
+			says: "a wildcard of a suffix that is no media's",
+			do:   []string{voices("*.txt"), all},
+			want: []string{"x: rejected, unknown_suffix"},
+		},
+		{
+			says: "a wildcard of files without a suffix",
+			do:   []string{voices("*/voice"), all},
 			want: []string{"x: rejected, unknown_suffix"},
 		},
 		{

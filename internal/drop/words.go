@@ -3,15 +3,30 @@ package drop
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
+// A status names at most so many files and so many problems: a stranger's drop
+// may have any number of them, and package ledger reads no status without end.
+const (
+	maxNamed    = 10
+	maxProblems = 50
+)
+
 // naming lists files as a sentence does: "a.wav", "a.wav and a.mp3". Files that
 // look alike are told apart by their folders and by escapes.
 func naming(files []File) string {
+	var more []string
+	if len(files) > maxNamed {
+		more = []string{fmt.Sprintf("%d more", len(files)-maxNamed)}
+		files = files[:maxNamed]
+	}
 	names := make([]string, len(files))
 	for i, f := range files {
 		names[i] = path.Base(f.Key)
@@ -21,7 +36,16 @@ func naming(files []File) string {
 			}
 		}
 	}
-	return list(names, "and")
+	return list(append(names, more...), "and")
+}
+
+// bounded returns the first problems, and one that says how many there are more.
+func bounded(problems []Problem) []Problem {
+	if len(problems) <= maxProblems {
+		return problems
+	}
+	rest := Problem{Code: problems[maxProblems].Code, Reason: fmt.Sprintf("and %d more", len(problems)-maxProblems)}
+	return append(slices.Clone(problems[:maxProblems]), rest)
 }
 
 // list joins words with commas, and the last two with and or or.
@@ -31,6 +55,12 @@ func list(words []string, last string) string {
 	}
 	n := len(words) - 1
 	return strings.Join(words[:n], ", ") + " " + last + " " + words[n]
+}
+
+// sentence makes a sentence of a clause.
+func sentence(clause string) string {
+	first, size := utf8.DecodeRuneInString(clause)
+	return string(unicode.ToUpper(first)) + clause[size:] + "."
 }
 
 // since says of one file when it came, for a person.

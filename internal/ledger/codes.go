@@ -6,6 +6,7 @@ import "strings"
 // a program can act on it. docs/codes.md is its table for people.
 type Code string
 
+// The codes. Codes says what each means.
 const (
 	WaitingForAudio    Code = "waiting_for_audio"
 	WaitingForVisual   Code = "waiting_for_video_or_image"

@@ -186,8 +186,7 @@ func TestIllegalTransition(t *testing.T) {
 	}
 	for _, state := range []ledger.State{ledger.Cancelled, ledger.Failed, ledger.Unknown, ledger.InQueue, ledger.Submitting} {
 		_, err := s.UpdateFrom(t.Context(), rec, to(state))
-		var illegal *ledger.ErrTransition
-		if !errors.As(err, &illegal) {
+		if _, ok := errors.AsType[*ledger.ErrTransition](err); !ok {
 			t.Errorf("succeeded became %s: %v", state, err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 // Rejected, Withdrawn and Used stand in a status alone: no take is claimed.
 type State string
 
+// The states of a take, and of what is none.
 const (
 	Submitting State = "submitting"
 	Submitted  State = "submitted"

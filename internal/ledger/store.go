@@ -132,10 +132,15 @@ func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)
 func (s *Store) Release(ctx context.Context, rec Record) error {
 	key := RecordKey(rec.Name, rec.Take)
 	in := &s3.DeleteObjectInput{Bucket: &s.Bucket, Key: &key}
+	// This very claim and no later one: the client repeats a call whose answer
+	// was lost, and somebody else may have claimed the take in between.
 	if rec.version != "" {
-		in.VersionId = &rec.version // this very claim, and no delete marker in its place
+		in.VersionId = &rec.version // no delete marker takes its place
+	} else {
+		in.IfMatch = &rec.etag
 	}
-	if _, err := s.S3.DeleteObject(ctx, in); err != nil {
+	_, err := s.S3.DeleteObject(ctx, in)
+	if status := httpStatus(err); err != nil && status != http.StatusPreconditionFailed && status != http.StatusNotFound {
 		return fmt.Errorf("release %s: %w", key, err)
 	}
 	return nil
@@ -275,8 +280,7 @@ func encode(value any) []byte {
 
 // httpStatus returns the HTTP status of an error of the S3 client, or 0.
 func httpStatus(err error) int {
-	var re *awshttp.ResponseError
-	if errors.As(err, &re) {
+	if re, ok := errors.AsType[*awshttp.ResponseError](err); ok {
 		return re.HTTPStatusCode()
 	}
 	return 0

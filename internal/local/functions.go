@@ -4,6 +4,7 @@ import (
 	"maps"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
@@ -34,6 +35,11 @@ const (
 	cancel  = "cancel"
 )
 
+// logicalIDs are what template.yaml, and so the SAM CLI, calls the functions.
+var logicalIDs = map[string]string{
+	submit: "SubmitFunction", poll: "PollFunction", archive: "ArchiveFunction", cancel: "CancelFunction",
+}
+
 // Endpoints are the addresses of what the stack serves.
 type Endpoints struct {
 	S3       string
@@ -43,6 +49,12 @@ type Endpoints struct {
 
 func endpoints(scheme string, s3, aws, runComfy string) Endpoints {
 	return Endpoints{scheme + s3, scheme + aws, scheme + runComfy}
+}
+
+// at returns the addresses with another host.
+func (e Endpoints) at(host string) Endpoints {
+	change := func(address string) string { return strings.Replace(address, "127.0.0.1", host, 1) }
+	return Endpoints{change(e.S3), change(e.AWS), change(e.RunComfy)}
 }
 
 // functions returns the four functions with the timeouts, memory and bounds
@@ -72,12 +84,12 @@ const (
 )
 
 // Variables returns the environment variables that the functions are given,
-// with addresses over TLS, or over plain http for one that cannot be given the
-// certificate.
-func (s *Stack) Variables(plain bool) map[string]string {
+// with addresses over TLS on loopback, or for a container, which cannot be given
+// the certificate, over plain http at ContainerHost.
+func (s *Stack) Variables(container bool) map[string]string {
 	at := s.TLS
-	if plain {
-		at = s.Plain
+	if container {
+		at = s.Plain.at(ContainerHost)
 	}
 	v := map[string]string{
 		"AWS_ACCESS_KEY_ID":                AccessKey,
@@ -99,10 +111,11 @@ func (s *Stack) Variables(plain bool) map[string]string {
 		"MAX_HOURS":           "24",
 		"MAX_OUTPUT_GIB":      "10",
 	}
-	if !plain {
-		v["AWS_CA_BUNDLE"] = s.CAFile()
-		v["SSL_CERT_FILE"] = s.CAFile()
+	if container {
+		return v
 	}
+	v["AWS_CA_BUNDLE"] = s.CAFile()
+	v["SSL_CERT_FILE"] = s.CAFile()
 	if runtime.GOOS == "darwin" {
 		// Go asks macOS whether to trust a certificate, which does not know
 		// SSL_CERT_FILE. The AWS SDK's own setting works there.

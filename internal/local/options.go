@@ -33,6 +33,16 @@ type Options struct {
 	// QUEUE_HOURS.
 	Variables map[string]string
 
+	// Containers opens the plain ports to Docker's containers on this machine,
+	// which reach them at ContainerHost.
+	Containers bool
+
+	// LambdaEndpoint is the address of a Lambda Invoke API, such as that of
+	// `sam local start-lambda`, which runs the functions under the logical ids
+	// of template.yaml, with the variables of WriteEnv. Defaults to the stack's
+	// own Lambda.
+	LambdaEndpoint string
+
 	// Say is told, in a sentence, what takes long. Defaults to silence.
 	Say func(string)
 

@@ -89,6 +89,7 @@ func (s *Stack) newClient() (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
 	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	dialContainerHost(transport)
 	s.onClose(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}, nil
 }

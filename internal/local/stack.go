@@ -55,7 +55,7 @@ type Stack struct {
 	webhook *events.Webhook
 	drops   *queue.Queue
 	cancels *queue.Queue
-	lambda  *lambda.Host
+	lambda  invoker
 	states  *states.Server
 	secrets *secrets.Server
 	fake    *runcomfytest.Server
@@ -71,6 +71,12 @@ type Stack struct {
 	// written, by one at a time.
 	caughtUp      atomic.Bool
 	lastEventLock sync.Mutex
+}
+
+// invoker calls the functions, by name or ARN: a *lambda.Host or *lambda.Remote.
+type invoker interface {
+	Invoke(ctx context.Context, name string, payload []byte) (result []byte, failure *lambda.Error, err error)
+	Close()
 }
 
 // Start starts a stack and returns once it takes drops. The first time it
@@ -103,6 +109,11 @@ func (s *Stack) start(ctx context.Context) error {
 		return err
 	}
 	s.onClose(ports.close)
+	if s.options.Containers {
+		if err := ports.openToContainers(); err != nil {
+			return err
+		}
+	}
 	s.TLS = endpoints("https://", ports.s3.Addr().String(), ports.aws.Addr().String(), ports.runComfy.Addr().String())
 	s.Plain = endpoints("http://", ports.s3Plain.Addr().String(), ports.awsPlain.Addr().String(), ports.runComfyPlain.Addr().String())
 	if s.certs, err = certs.Ensure(s.path("certs"), time.Now()); err != nil {
@@ -192,7 +203,9 @@ func (s *Stack) build(ctx context.Context) (program string, err error) {
 		program, err = source.Gateway(ctx)
 		return err
 	})
-	both.Go(func() error { return source.Functions(ctx, s.path("functions"), submit, poll, archive, cancel) })
+	if s.options.LambdaEndpoint == "" {
+		both.Go(func() error { return source.Functions(ctx, s.path("functions"), submit, poll, archive, cancel) })
+	}
 	return program, both.Wait()
 }
 
@@ -240,9 +253,13 @@ func (s *Stack) startGateway(ctx context.Context, program string, ports *listene
 }
 
 func (s *Stack) startFunctions() (err error) {
-	s.lambda, err = lambda.New(
-		lambda.Config{Account: Account, Region: Region, LogDir: s.path("logs"), Log: s.options.Log},
-		functions(s.path("functions"), s.Variables(false), s.options.Variables)...)
+	if s.options.LambdaEndpoint != "" {
+		s.lambda, err = lambda.NewRemote(s.options.LambdaEndpoint, logicalIDs)
+	} else {
+		s.lambda, err = lambda.New(
+			lambda.Config{Account: Account, Region: Region, LogDir: s.path("logs"), Log: s.options.Log},
+			functions(s.path("functions"), s.Variables(false), s.options.Variables)...)
+	}
 	if err != nil {
 		return err
 	}

@@ -92,6 +92,13 @@ func fragmentedMovie(more ...[]byte) []byte {
 	return slices.Concat(typeBox, movieBox(0, trackBox(1, "vide", 0), mvex))
 }
 
+// accessIndex is an mfra box whose only entry is of the fragment at an offset, with
+// its time.
+func accessIndex(at int, offset uint64) []byte {
+	tfra := atom("tfra", be(1<<24, 1, 0, 1, uint64(at), offset, "\x01\x01\x01"))
+	return atom("mfra", tfra, atom("mfro", be(0, 8+len(tfra)+16)))
+}
+
 // chunk is a chunk of a RIFF file.
 func chunk(kind string, body []byte) []byte {
 	out := le(kind, len(body), body)

@@ -152,6 +152,9 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 	case err != nil:
 		return info, err
 	}
+	if !named && info.Kind == KindVideo && !info.HasVideo && info.HasAudio {
+		info.Kind = KindAudio
+	}
 	return info, checkTracks(file, info)
 }
 

@@ -1,7 +1,6 @@
 package media
 
 import (
-	"errors"
 	"math"
 	"time"
 )
@@ -46,7 +45,7 @@ func readMP4(r *reader, info *Info) error {
 	size := r.src.Size
 	for off := int64(0); off <= size-8 && frag.firstMoof == 0; {
 		b, err := r.box(off, size)
-		if m != nil && (errors.Is(err, errBudget) || errors.Is(err, errBox)) {
+		if m != nil && err != nil && !readFailed(err) {
 			break // what comes behind the movie is not needed
 		}
 		if err != nil {
@@ -73,7 +72,7 @@ func readMP4(r *reader, info *Info) error {
 	if m == nil {
 		return damage("it has no moov box, without which it cannot be played")
 	}
-	known := false
+	var known bool
 	var err error
 	if m.fragmented && frag.firstMoof > 0 {
 		info.Duration, known, err = frag.duration(r, m)

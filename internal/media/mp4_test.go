@@ -129,6 +129,16 @@ func TestMP4(t *testing.T) {
 			}(),
 			duration: seconds(2),
 			warning:  "a.mp4 breaks off in the middle of a fragment"},
+		{name: "fragments of a gigabyte, the last one in the index at the end",
+			file: func() file {
+				f := gigabytes(21, fragmentedMovie())
+				last := f.size - gigabyte - int64(len(fragment(0, 10, 0))) + 8
+				return f.followed(accessIndex(20000, uint64(last)))
+			}(),
+			duration: seconds(21)},
+		{name: "an index at the end that points to nowhere",
+			file:     whole(fragmentedMovie(), fragment(0, 10, 900), fragment(1000, 10, 900), accessIndex(1000, 1<<40)),
+			duration: seconds(2)},
 		{name: "a large file of fragments with a segment index",
 			file: gigabytes(21, fragmentedMovie(), atom("sidx", be(0, 1, 1000, 0, 0, 22,
 				bytes.Repeat(be(int(gigabyte)+200, 950, 0), 22)))),

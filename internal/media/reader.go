@@ -57,6 +57,9 @@ func (r *reader) bytes(off, n int64) ([]byte, error) {
 	if off < 0 || n < 0 || off > r.src.Size || n > r.src.Size-off {
 		return nil, errEnd
 	}
+	if n == 0 { // at the end of the file there is no range to ask for
+		return nil, nil
+	}
 	for i := range r.windows {
 		w := &r.windows[i]
 		if off < w.off || off > w.end() {

@@ -140,16 +140,17 @@ func signature(head []byte) (form, bool) {
 			return formRIFX, true
 		}
 	}
-	if f, known := isoSignature(string(head[4:8]), string(head[8:12])); known {
+	if f, known := isoSignature(head); known {
 		return f, true
 	}
 	return audioSignature(head)
 }
 
 // isoSignature judges by the type of the first box and, where that is the file's
-// type, by its major brand. QuickTime movies of old begin without one.
-func isoSignature(first, brand string) (form, bool) {
-	switch first {
+// type, by its major brand. QuickTime movies of old begin without one; a text that
+// has such a word there is told from them by the length in front of it.
+func isoSignature(head []byte) (form, bool) {
+	switch first, brand, short := string(head[4:8]), string(head[8:12]), head[0] == 0; first {
 	case "ftyp":
 		switch brand {
 		case "qt  ":
@@ -163,8 +164,10 @@ func isoSignature(first, brand string) (form, bool) {
 		}
 		return formMP4, true
 	case "moof", "styp", "sidx":
-		return formMP4, true
-	case "moov", "mdat", "wide", "free", "skip", "pnot":
+		return formMP4, short
+	case "moov", "wide", "free", "skip", "pnot":
+		return formMOV, short
+	case "mdat":
 		return formMOV, true
 	}
 	return form{}, false
@@ -185,17 +188,22 @@ func audioSignature(head []byte) (form, bool) {
 	return form{}, false
 }
 
-// describe says in a few words what a file holds that is of no known form.
+// describe says what a file holds that is of no form of this package, as a MIME type
+// where it has one. An MP3 would have been found: two bytes that look like one's
+// are no reason to call it so.
 func describe(r *reader) string {
 	const enough = 3072 // what mimetype looks at by itself
+	const unknown = "something else"
 	head, err := r.most(0, enough)
 	if err != nil {
-		return "something else"
+		return unknown
 	}
-	if mime := mimeOf(head); mime != "application/octet-stream" {
+	switch mime := mimeOf(head); mime {
+	case "application/octet-stream", "audio/mpeg":
+		return unknown
+	default:
 		return mime
 	}
-	return "something else"
 }
 
 // mimeOf returns the MIME type of a file that begins with head, without parameters.

@@ -87,6 +87,16 @@ func xing(frames, size int) []byte {
 	return frame
 }
 
+// withXing is a hundred frames of 8 kb/s and 16 kHz, 36 ms and 36 bytes each, after one
+// with a Xing header that speaks of a number of frames.
+func withXing(channels byte, at, frames int) []byte {
+	frame := make([]byte, 36)
+	copy(frame, []byte{0xff, 0xf3, 0x18, channels})
+	header := slices.Clone(frame)
+	copy(header[4+at:], be("Xing", 1, frames))
+	return append(header, bytes.Repeat(frame, 100)...)
+}
+
 // id3 is an ID3v2 tag with a body of size bytes, of which it holds none.
 func id3(size int) []byte {
 	return []byte{'I', 'D', '3', 4, 0, 0, byte(size >> 21 & 127), byte(size >> 14 & 127), byte(size >> 7 & 127), byte(size & 127)}
@@ -96,6 +106,9 @@ func TestMP3(t *testing.T) {
 	const frame = 36 * time.Millisecond
 	vbri := mp3Frame(0x18)
 	copy(vbri[4+32:], be("VBRI", uint16(1), uint16(0), uint16(0), 144*101, 100))
+	stereo := mp3Frame(0x18)
+	stereo[3] = 0
+	copy(stereo[4+32:], be("Xing", 1, 200))
 	layer1 := make([]byte, 32)
 	copy(layer1, []byte{0xff, 0xff, 0x10, 0xc0}) // 32 kb/s, 44.1 kHz: 384 samples in 32 bytes
 	changing := slices.Concat(mp3Frames(500), bytes.Repeat(mp3Frame(0x58), 500))
@@ -103,6 +116,9 @@ func TestMP3(t *testing.T) {
 	testSound(t, "a.mp3", media.Info{Format: "mp3", Type: "audio/mpeg"}, []soundRow{
 		{name: "a Xing header", file: whole(xing(100, 144*101), mp3Frames(100)), duration: 100 * frame},
 		{name: "a Xing header that tells no size", file: whole(xing(100, 0), mp3Frames(100)), duration: 100 * frame},
+		{name: "a Xing header in stereo", file: whole(stereo, mp3Frames(100)), duration: 200 * frame},
+		{name: "a Xing header of MPEG 2 in stereo", file: whole(withXing(0x00, 17, 200)), duration: 200 * frame},
+		{name: "a Xing header of MPEG 2", file: whole(withXing(0xc0, 9, 200)), duration: 200 * frame},
 		{name: "a VBRI header", file: whole(vbri, mp3Frames(100)), duration: 100 * frame},
 		{name: "a Xing header behind a picture of megabytes", duration: 100 * frame,
 			file: far(id3(10<<20), 10<<20+10, xing(100, 144*101), mp3Frames(100))},
@@ -154,8 +170,7 @@ func TestMP3Estimate(t *testing.T) {
 func TestMP3WithoutSound(t *testing.T) {
 	f := whole(xing(0, 0), make([]byte, 3000))
 	_, err := media.Inspect(t.Context(), count("a.mp3", f.size, f).Source)
-	var problem *media.Problem
-	if !errors.As(err, &problem) {
+	if _, is := errors.AsType[*media.Problem](err); !is {
 		t.Errorf("a header without frames: got error %v, want a problem", err)
 	}
 }

@@ -6,7 +6,8 @@ import (
 	"math"
 )
 
-// Format tags of WAV files, as in Microsoft's mmreg.h.
+// Format tags of WAV files, as in Microsoft's mmreg.h: those of codecs whose samples
+// all have the same size.
 const (
 	tagPCM        = 0x0001
 	tagFloat      = 0x0003
@@ -28,8 +29,9 @@ type wav struct {
 	formatKnown bool
 }
 
-// readWAV reads RIFF, RF64 and BW64 files. The length of PCM follows from that of
-// its data chunk, of other codecs from the fact chunk or else from the byte rate.
+// readWAV reads RIFF, RF64 and BW64 files. The duration of plain samples follows from
+// the length of the data chunk, that of other codecs from the fact chunk or else from
+// the byte rate.
 func readWAV(r *reader, info *Info) error {
 	head, err := r.bytes(0, 12)
 	if err != nil {
@@ -76,11 +78,11 @@ func (w *wav) readLong(r *reader, body int64) error {
 }
 
 func (w *wav) readFormat(r *reader, body, length int64) error {
-	const plain, extended, subformat = 16, 40, 24
-	if length < plain {
+	const size = 16
+	if length < size {
 		return damage("its format chunk is too short")
 	}
-	data, err := r.bytes(body, plain)
+	data, err := r.bytes(body, size)
 	if err != nil {
 		return err
 	}
@@ -89,12 +91,6 @@ func (w *wav) readFormat(r *reader, body, length int64) error {
 	w.rate = binary.LittleEndian.Uint32(data[4:])
 	w.byteRate = binary.LittleEndian.Uint32(data[8:])
 	w.blockAlign = binary.LittleEndian.Uint16(data[12:])
-	if w.tag == tagExtensible && length >= extended {
-		if data, err = r.bytes(body+subformat, 2); err != nil {
-			return err
-		}
-		w.tag = binary.LittleEndian.Uint16(data)
-	}
 	w.formatKnown = true
 	return nil
 }
@@ -113,7 +109,7 @@ func (w *wav) finish(r *reader, body, claimed int64, info *Info) error {
 		return noSound(r.src.Name)
 	}
 	switch w.tag {
-	case tagPCM, tagFloat, tagALaw, tagMuLaw:
+	case tagPCM, tagFloat, tagALaw, tagMuLaw, tagExtensible:
 		if w.blockAlign == 0 {
 			return damage("its samples have no size")
 		}

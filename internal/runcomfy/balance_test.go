@@ -1,6 +1,7 @@
 package runcomfy_test
 
 import (
+	"errors"
 	"net/http/httptest"
 	"testing"
 
@@ -19,7 +20,7 @@ func TestBalance(t *testing.T) {
 		`{}`: runcomfy.KindUnavailable, `{"balance_usd":"much"}`: runcomfy.KindUnavailable, `{"error_code":400004}`: runcomfy.KindToken,
 	} {
 		_, err := answeringJSON(t, 200, body).Balance(t.Context())
-		if e, ok := err.(*runcomfy.Error); !ok || e.Kind() != want {
+		if e, ok := errors.AsType[*runcomfy.Error](err); !ok || e.Kind() != want {
 			t.Errorf("%s: %v, want %s", body, err, want)
 		}
 	}

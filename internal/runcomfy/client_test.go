@@ -52,7 +52,8 @@ func answeringJSON(t *testing.T, status int, body string) *runcomfy.Client {
 	return client
 }
 
-func pointer[T any](v T) *T { return &v }
+//go:fix inline
+func pointer[T any](v T) *T { return new(v) }
 
 func TestRequests(t *testing.T) {
 	const id = "Ab3_-9"
@@ -222,9 +223,9 @@ func TestQueuePosition(t *testing.T) {
 		want         *int
 	}{
 		{"absent", ``, nil},
-		{"first", `,"queue_position":0`, pointer(0)},
-		{"third", `,"queue_position":3`, pointer(3)},
-		{"written as a float", `,"queue_position":3.0`, pointer(3)},
+		{"first", `,"queue_position":0`, new(0)},
+		{"third", `,"queue_position":3`, new(3)},
+		{"written as a float", `,"queue_position":3.0`, new(3)},
 		{"null", `,"queue_position":null`, nil},
 		{"text", `,"queue_position":"soon"`, nil},
 		{"negative", `,"queue_position":-1`, nil},
@@ -280,7 +281,7 @@ func TestModel(t *testing.T) {
 	}
 	want := runcomfy.Model{
 		ID: "sync/react-1", DisplayName: "React 1", InputSchema: json.RawMessage(`{"type":"object"}`),
-		BasePriceUSD: pointer(0.08), PriceUnit: "second",
+		BasePriceUSD: new(0.08), PriceUnit: "second",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("model (-want +got):\n%s", diff)

@@ -149,8 +149,7 @@ func (e *sendError) Unwrap() error { return e.err }
 // net/http/httptrace and never guessed from an error's text; with a transport
 // that calls no trace hooks, NotSent is false.
 func NotSent(err error) bool {
-	var token *TokenError
-	if errors.As(err, &token) {
+	if _, ok := errors.AsType[*TokenError](err); ok {
 		return true
 	}
 	var send *sendError

@@ -21,7 +21,7 @@ func TestResult(t *testing.T) {
 	want := runcomfy.Result{
 		State:      runcomfy.ResultSucceeded,
 		Outputs:    []string{"https://f.example/a%3Db/v.mp4"},
-		CostUSD:    pointer(0.42),
+		CostUSD:    new(0.42),
 		CreatedAt:  time.Date(2026, 5, 1, 10, 0, 0, 500_000_000, time.UTC),
 		FinishedAt: time.Date(2026, 5, 1, 10, 1, 0, 0, time.UTC),
 	}
@@ -211,7 +211,7 @@ func TestTimesAndCost(t *testing.T) {
 		{"a time without a zone", `"created_at":"2026-05-01T10:00:00.25"`, runcomfy.Result{CreatedAt: time.Date(2026, 5, 1, 10, 0, 0, 250_000_000, time.UTC)}},
 		{"a time with a space", `"finished_at":"2026-05-01 10:00:00"`, runcomfy.Result{FinishedAt: time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)}},
 		{"not a time", `"created_at":"yesterday","finished_at":17`, runcomfy.Result{}},
-		{"nothing to pay", `"cost":0`, runcomfy.Result{CostUSD: pointer(0.0)}},
+		{"nothing to pay", `"cost":0`, runcomfy.Result{CostUSD: new(0.0)}},
 		{"a cost in another form", `"cost":{"usd":1}`, runcomfy.Result{}},
 	}
 	for _, tt := range tests {

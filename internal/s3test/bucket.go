@@ -270,7 +270,7 @@ const maxKeys = 1000
 // ListObjectsV2 implements the client's method of that name.
 func (b *Bucket) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, _ ...func(*s3.Options)) (*s3.ListObjectsV2Output, error) {
 	prefix, delimiter := aws.ToString(in.Prefix), aws.ToString(in.Delimiter)
-	after := aws.ToString(in.ContinuationToken)
+	after := max(aws.ToString(in.ContinuationToken), aws.ToString(in.StartAfter))
 	limit := maxKeys
 	if in.MaxKeys != nil {
 		limit = min(limit, int(*in.MaxKeys))

@@ -37,7 +37,8 @@ func (b *body) read(dst []byte) (n int, ended bool, err error) {
 		m, err := b.from.Read(dst[n:])
 		n += m
 		if errors.Is(err, io.EOF) {
-			return n, true, nil
+			// A server may end an answer in good order because it was given up.
+			return n, true, cause(b.ctx, nil)
 		}
 		if err != nil {
 			return n, true, cause(b.ctx, err)

@@ -3,6 +3,7 @@ package transfer
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -172,7 +174,8 @@ func TestFewRequestsToAQuickSource(t *testing.T) {
 		}
 		rec := httptest.NewRecorder()
 		o.serve(rec, r)
-		now.Add(-1) // before the client can ask for more
+		<-time.After(2 * time.Millisecond) // long enough for others to come meanwhile
+		now.Add(-1)                        // before the client can ask for more
 		maps.Copy(w.Header(), rec.Header())
 		w.WriteHeader(rec.Code)
 		_, _ = w.Write(rec.Body.Bytes())
@@ -183,6 +186,38 @@ func TestFewRequestsToAQuickSource(t *testing.T) {
 	}
 	if n := most.Load(); int(n) > c.pace.few {
 		t.Errorf("%d requests at a time", n)
+	}
+}
+
+// Ranges are put together only where something tells that they are of one file.
+func TestRangesNeedAStrongETagOrATimeOfChange(t *testing.T) {
+	for _, tt := range []struct {
+		header map[string]string
+		ranges bool
+	}{
+		{map[string]string{"ETag": `"strong"`}, true},
+		{map[string]string{"ETag": `W/"weak"`, "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}, true},
+		{map[string]string{"ETag": `W/"weak"`}, false},
+		{map[string]string{"ETag": ""}, false},
+	} {
+		o, b := newOrigin(t, random(100_000, 1)), newBucket(t)
+		o.header = tt.header
+		if _, err := o.copier(t, b).Copy(t.Context(), o.url(), named); err != nil {
+			t.Fatal(err)
+		}
+		if ranges := o.count() > 2; ranges != tt.ranges {
+			t.Errorf("%v: %d requests", tt.header, o.count())
+		}
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	for header, want := range map[string]time.Duration{"": 0, "3": 3 * time.Second, "3600": maxRetryAfter, "-1": 0, "soon": 0} {
+		a := &answer{Response: &http.Response{StatusCode: 503, Header: http.Header{"Retry-After": {header}}}}
+		var passing *passingError
+		if err := (&source{}).status(a); !errors.As(err, &passing) || passing.retryAfter != want {
+			t.Errorf("%q: %v", header, err)
+		}
 	}
 }
 

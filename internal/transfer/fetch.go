@@ -38,8 +38,8 @@ type fetcher struct {
 	mu      sync.Mutex
 	workers int
 
-	read atomic.Int64 // pieces read
-	time atomic.Int64 // nanoseconds of reading them, over all connections
+	came  atomic.Int64 // pieces that have been read
+	spent atomic.Int64 // nanoseconds of reading them, over all connections
 }
 
 // fetch starts to fetch a source that gives ranges, whose first answer took
@@ -144,8 +144,8 @@ func (f *fetcher) try(ctx context.Context, try int, p piece) error {
 		dst = dst[copy(dst, f.begin):]
 	}
 	began := time.Now()
-	if n := f.read.Load(); n >= slowSample && try == 1 {
-		average := time.Duration(f.time.Load() / n)
+	if n := f.came.Load(); n >= slowSample && try == 1 {
+		average := time.Duration(f.spent.Load() / n)
 		slow := time.AfterFunc(max(slowFactor*average, f.pace.stall), func() { a.giveUp(errSlow) })
 		defer slow.Stop()
 	}
@@ -153,8 +153,8 @@ func (f *fetcher) try(ctx context.Context, try int, p piece) error {
 		return err
 	}
 	took := time.Since(began)
-	f.time.Add(int64(took))
-	f.read.Add(1)
+	f.spent.Add(int64(took))
+	f.came.Add(1)
 	if took > f.pace.quick {
 		f.connect(ctx, f.pace.many)
 	}

@@ -102,13 +102,13 @@ func (o Origins) listed(address string) bool {
 	return o.exact["https://"+address] || o.exact["http://"+address]
 }
 
-// name is a host name of letters, digits, hyphens and underscores: whatever
+// hostName is a host name of letters, digits, hyphens and underscores: whatever
 // else a resolver or an IDNA mapping might make of a host, it does not get that
 // far.
-var name = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
 func isName(host string) bool {
-	return name.MatchString(host) && !isLiteral(host)
+	return hostName.MatchString(host) && !isLiteral(host)
 }
 
 func isLiteral(host string) bool {

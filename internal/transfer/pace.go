@@ -33,7 +33,7 @@ var defaultPace = pace{
 	window:    5,
 	few:       4,
 	many:      32,
-	quick:     10 * time.Millisecond,
+	quick:     20 * time.Millisecond,
 	answer:    15 * time.Second,
 	stall:     5 * time.Second,
 	upload:    time.Minute,

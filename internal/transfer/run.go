@@ -183,6 +183,9 @@ func (c *Copier) keep(buffers [][]byte, size int64) {
 			c.buffers = append(c.buffers, b)
 		}
 	}
+	if len(c.buffers) > 0 {
+		runtime.GC() // what many connections have left, before the next copy adds to it
+	}
 }
 
 // hash adds up the parts in order.
@@ -249,9 +252,8 @@ func (r *run) finish(ctx context.Context, err error) (made Object, _ error) {
 	case errors.As(err, &found):
 		made, err = r.object.existing(ctx, found.head, r.src.total, r.begin)
 	case err == nil:
-		made, err = r.make(ctx)
+		made, err = r.build(ctx)
 		if err == nil && !made.Existed {
-			runtime.GC() // of up to 32 connections as well
 			r.copier.keep(r.buffers, r.pace.partSize)
 			return made, nil
 		}
@@ -264,7 +266,9 @@ func (r *run) finish(ctx context.Context, err error) (made Object, _ error) {
 	return made, err
 }
 
-func (r *run) make(ctx context.Context) (Object, error) {
+// build makes the object, of parts that S3 has or of the only one. Where that
+// goes wrong it looks whether the object is there nevertheless.
+func (r *run) build(ctx context.Context) (Object, error) {
 	sum := r.sha.Sum(nil)
 	made := Object{Key: r.object.key, Bytes: r.sent, SHA256: hex.EncodeToString(sum), ContentType: r.object.contentType}
 	var err error

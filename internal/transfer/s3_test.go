@@ -249,7 +249,11 @@ func (b *bucket) called(call string) int {
 
 // check fails the test unless the key holds want, or nothing where want is nil,
 // and no upload is open.
-func (b *bucket) check(t testing.TB, key string, want []byte) {
+func (b *bucket) check(t interface {
+	Helper()
+	Error(...any)
+	Errorf(string, ...any)
+}, key string, want []byte) {
 	t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -148,7 +148,10 @@ func (o *origin) cut(w http.ResponseWriter, r *http.Request, reset bool) {
 	half := rec.Body.Bytes()[:rec.Body.Len()/2]
 	length := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", rec.Body.Len(), half)
 	if o.chunked {
-		length = fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(half), half)
+		length = "Transfer-Encoding: chunked\r\n\r\n"
+		if len(half) > 0 { // a chunk of no bytes is the end
+			length += fmt.Sprintf("%x\r\n%s\r\n", len(half), half)
+		}
 	}
 	rec.Header().Del("Content-Length")
 	var header strings.Builder

@@ -79,6 +79,12 @@ func TestStorageFaults(t *testing.T) {
 			b.serve(call, w, r)
 			return true
 		}, want: &StorageError{}, text: "BadDigest"},
+		"every part is cut off": {size: large, fault: func(_ *bucket, call string, _ int, _ http.ResponseWriter, _ *http.Request) bool {
+			if call == "UploadPart" {
+				panic(http.ErrAbortHandler)
+			}
+			return false
+		}, want: &StorageError{}, text: "UploadPart"},
 		"a part hangs": {size: large, fault: func(_ *bucket, call string, n int, _ http.ResponseWriter, r *http.Request) bool {
 			if call == "UploadPart" && n == 2 {
 				hang(r)

@@ -17,6 +17,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"runtime"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -69,7 +70,7 @@ type Object struct {
 	Bytes       int64
 	SHA256      string // hexadecimal
 	ContentType string
-	Existed     bool // the object was there already: an earlier call had made it
+	Existed     bool // found, not made: by an earlier call, or by this one and the reply was lost
 }
 
 const (
@@ -89,9 +90,9 @@ const (
 // holds an object of the source's length and first bytes, Copy describes that
 // one and copies nothing.
 //
-// After an error the key is as it was before, and no upload is left open, but
-// where the error tells that the abort went wrong as well. The error is
-// a *RefusedError, *TooLargeError, *EmptyError, *ChangedError, *OccupiedError,
+// After an error there is never a part of the file under the key, and no upload
+// is left open, but where the error tells that the abort went wrong as well. The
+// error is a *RefusedError, *TooLargeError, *EmptyError, *ChangedError, *OccupiedError,
 // *UnavailableError or *StorageError, the last two of which another call may
 // not meet again; or the cause of ctx's end. Give Copy a context that ends a few
 // seconds before the process does, so that an upload can be aborted. No error
@@ -137,6 +138,7 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 			return Object{}, restart.err
 		}
 		ranged = ranged && !restart.withoutRanges
+		runtime.GC() // the buffers of the run that went wrong, before the next has its own
 		if err := sleep(ctx, p.backOffAfter(run)); err != nil {
 			return Object{}, err
 		}

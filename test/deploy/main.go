@@ -45,8 +45,9 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
+	err := run(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "deploy:", err)
 		os.Exit(1)
 	}
@@ -215,8 +216,7 @@ func (t *trial) answer(ctx context.Context, key string, wanted func(ledger.Statu
 	var st ledger.Status
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
 		body, err := t.read(ctx, key)
-		var absent *types.NoSuchKey
-		if errors.As(err, &absent) {
+		if _, ok := errors.AsType[*types.NoSuchKey](err); ok {
 			continue
 		}
 		if err != nil {

@@ -69,8 +69,7 @@ func (s *stack) drop(key string, body []byte) {
 func (s *stack) object(key string) ([]byte, bool) {
 	s.t.Helper()
 	out, err := s.S3().GetObject(s.t.Context(), &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
-	var absent *types.NoSuchKey
-	if errors.As(err, &absent) {
+	if _, ok := errors.AsType[*types.NoSuchKey](err); ok {
 		return nil, false
 	}
 	if err != nil {
@@ -244,4 +243,3 @@ func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
 		}
 	}
 }
-

@@ -1,7 +1,6 @@
 package world_test
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -14,17 +13,24 @@ import (
 func countCalls(t *testing.T, scenario func(*testing.T, *world.World)) (before, after int) {
 	t.Helper()
 	w := newWorld(t)
-	w.Call = func(string) error { before++; return nil }
-	w.Answered = func(string) error { after++; return nil }
+	w.Before = func(world.Call) error { before++; return nil }
+	w.After = func(world.Call) error { after++; return nil }
 	scenario(t, w)
 	return before, after
 }
 
-var errAnswerLost = errors.New("the answer was lost")
+func loseAnswer(w *world.World, hit func(world.Call) bool) {
+	w.After = func(call world.Call) error {
+		if hit(call) {
+			return world.ErrBroken
+		}
+		return nil
+	}
+}
 
 // everyPoint runs a scenario once for each call that the functions make in it,
-// and in each of three ways: the function dies before the call, it dies after
-// it, the call takes effect and its answer is lost.
+// and in each of four ways: the function dies before the call, it dies after
+// it, the call takes effect and its answer is lost, once or for good.
 func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check func(t *testing.T, w *world.World)) {
 	t.Helper()
 	before, after := countCalls(t, scenario)
@@ -32,43 +38,39 @@ func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check fun
 		t.Fatalf("only %d and %d points were counted", before, after)
 	}
 	ways := []struct {
-		name  string
-		calls int
-		set   func(w *world.World, hit func(string) bool)
+		name     string
+		calls    int
+		attempts int
+		set      func(w *world.World, hit func(world.Call) bool)
 	}{
-		{"dies before", before, func(w *world.World, hit func(string) bool) {
-			w.Call = func(call string) error {
+		{"dies before", before, 3, func(w *world.World, hit func(world.Call) bool) {
+			w.Before = func(call world.Call) error {
 				if hit(call) {
 					panic(world.Crash{})
 				}
 				return nil
 			}
 		}},
-		{"dies after", after, func(w *world.World, hit func(string) bool) {
-			w.Answered = func(call string) error {
+		{"dies after", after, 3, func(w *world.World, hit func(world.Call) bool) {
+			w.After = func(call world.Call) error {
 				if hit(call) {
 					panic(world.Crash{})
 				}
 				return nil
 			}
 		}},
-		{"loses the answer of", after, func(w *world.World, hit func(string) bool) {
-			w.Answered = func(call string) error {
-				if hit(call) {
-					return errAnswerLost
-				}
-				return nil
-			}
-		}},
+		{"loses the answer of", after, 3, loseAnswer},
+		{"loses every answer of", after, 1, loseAnswer},
 	}
 	for _, way := range ways {
 		for at := range way.calls {
 			w := newWorld(t)
+			w.Attempts = way.attempts
 			calls, name := 0, ""
-			way.set(w, func(call string) bool {
+			way.set(w, func(call world.Call) bool {
 				calls++
 				if calls == at+1 {
-					name = call
+					name = call.String()
 					return true
 				}
 				return false
@@ -145,7 +147,7 @@ func TestCrashAtEveryPointOfAStop(t *testing.T) {
 		dropPair(t, w)
 		w.Run(2 * time.Minute)
 		if st := w.Status("ads/talk"); st.Take != "" {
-			w.StopTake("ads/talk", st.Take)
+			w.Stop("ads/talk", st.Take)
 		}
 		w.Run(3 * time.Hour)
 		w.Sweep()

@@ -10,190 +10,201 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
-	"github.com/lipdrop/lipdrop/internal/local/states"
-	"github.com/lipdrop/lipdrop/internal/workflow"
+	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
+	cancel "github.com/lipdrop/lipdrop/functions/cancel/handler"
+	poll "github.com/lipdrop/lipdrop/functions/poll/handler"
+	submit "github.com/lipdrop/lipdrop/functions/submit/handler"
 )
 
 // Run lets time pass until nothing is left to do but the hourly sweep, or for
 // a time at the most. It reports whether nothing is left.
 func (w *World) Run(most time.Duration) bool {
 	end := w.now.Add(most)
+	for w.Step(end.Sub(w.now)) {
+	}
+	if w.Rests() {
+		return true
+	}
+	w.reach(end)
+	return false
+}
+
+// Pass lets a time pass, whatever there is to do in it, with its sweeps.
+func (w *World) Pass(d time.Duration) {
+	end := w.now.Add(d)
 	for {
-		at, step := w.next()
-		if step == nil {
-			return true
+		if w.Step(end.Sub(w.now)) {
+			continue
 		}
-		if at.After(end) {
-			w.now = end
-			return false
+		if w.nextSweep.After(end) {
+			w.reach(end)
+			return
 		}
-		if at.After(w.now) {
-			w.now = at
-		}
-		if w.now.After(w.nextSweep) {
-			w.nextSweep = w.now.Add(time.Hour)
-			w.Sweep()
-		}
-		step()
+		w.reach(w.nextSweep)
+		w.Sweep()
 	}
 }
 
-// next returns what happens next, and when.
+// Rests reports whether nothing is left to do but the hourly sweep.
+func (w *World) Rests() bool {
+	return len(w.messages) == 0 && len(w.events) == 0 && len(w.running) == 0
+}
+
+// reach sets the clock, which never goes back.
+func (w *World) reach(at time.Time) {
+	if at.After(w.now) {
+		w.now = at
+	}
+}
+
+// Step does what is next to be done if its time comes within some time from
+// now, and reports whether there was such a thing. Called from a hook, it does
+// it between two calls of the function that the hook was asked about, as when
+// two functions run side by side.
+func (w *World) Step(within time.Duration) bool {
+	end := w.now.Add(within)
+	at, step := w.next()
+	if step == nil || at.After(end) {
+		return false
+	}
+	if w.nextSweep.Before(at) {
+		w.reach(w.nextSweep)
+		w.Sweep()
+		return true
+	}
+	w.reach(at)
+	step()
+	return true
+}
+
+// next returns what is to be done next, and when.
 func (w *World) next() (time.Time, func()) {
 	var at time.Time
-	var step func()
-	earlier := func(t time.Time, f func()) {
-		if step == nil || t.Before(at) {
-			at, step = t, f
+	var m *message
+	var v *event
+	var e *execution
+	some := false
+	for _, each := range w.messages {
+		if !some || each.visibleAt.Before(at) {
+			at, m, some = each.visibleAt, each, true
 		}
 	}
-	for _, m := range w.messages {
-		earlier(m.visibleAt, func() { w.deliver(m) })
-	}
-	for _, e := range w.events {
-		earlier(e.at, func() { w.dispatch(e) })
-	}
-	for _, e := range w.running {
-		earlier(e.wake, func() { w.advance(e) })
-	}
-	return at, step
-}
-
-// invoke runs a function as Lambda does: with JSON, and until it dies.
-func invoke[In, Out any](handle func(context.Context, In) (Out, error), payload []byte) (result []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			if _, ok := p.(Crash); !ok {
-				panic(p)
-			}
-			err = &states.TaskError{Name: "Runtime.ExitError", Cause: `{"errorMessage":"RequestId: 1 Error: Runtime exited","errorType":"Runtime.ExitError"}`}
+	for _, each := range w.events {
+		if !some || each.at.Before(at) {
+			at, m, v, some = each.at, nil, each, true
 		}
-	}()
-	var in In
-	if err := json.Unmarshal(payload, &in); err != nil {
-		return nil, err
 	}
-	out, err := handle(context.Background(), in)
-	if err != nil {
-		return nil, taskError(err)
+	for _, each := range w.running {
+		if !each.busy && (!some || each.wake.Before(at)) {
+			at, m, v, e, some = each.wake, nil, nil, each, true
+		}
 	}
-	return json.Marshal(out)
+	switch {
+	case e != nil:
+		return at, func() { w.advance(e) }
+	case v != nil:
+		return at, func() { w.dispatch(v) }
+	case m != nil:
+		return at, w.receive
+	}
+	return at, nil
 }
 
-// deliver hands a message of the queue to submit.
-func (w *World) deliver(m *message) {
-	m.receives++
-	m.visibleAt = w.now.Add(visibility)
-	id := "m1"
-	batch := events.SQSEvent{Records: []events.SQSMessage{{
-		MessageId: id, EventSource: "aws:sqs", Body: m.body,
-		Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(m.receives)},
-	}}}
-	payload, err := json.Marshal(batch)
-	if err != nil {
-		panic(err) // texts always encode
+// receive hands the messages of the queue that are visible to submit, as many
+// as a batch takes.
+func (w *World) receive() {
+	var batch []*message
+	var records []events.SQSMessage
+	for i, m := range w.messages {
+		if m.visibleAt.After(w.now) || len(batch) == w.Batch {
+			continue
+		}
+		m.receives++
+		m.visibleAt = w.now.Add(visibility)
+		batch = append(batch, m)
+		records = append(records, events.SQSMessage{
+			MessageId: strconv.Itoa(i), EventSource: "aws:sqs", Body: m.body,
+			Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(m.receives)},
+		})
 	}
-	result, err := invoke(w.submit.Handle, payload)
-	var response events.SQSEventResponse
-	if err == nil {
-		err = json.Unmarshal(result, &response)
-	}
-	if err == nil && len(response.BatchItemFailures) == 0 || m.receives == receives {
-		if err != nil || len(response.BatchItemFailures) > 0 {
+	failed, err := w.Submit(records...)
+	for i, m := range batch {
+		again := err != nil || slices.Contains(failed, records[i].MessageId)
+		if again && m.receives < receives {
+			continue
+		}
+		if again {
 			w.Dead = append(w.Dead, m.body)
 		}
 		w.messages = slices.DeleteFunc(w.messages, func(other *message) bool { return other == m })
 	}
 }
 
-// dispatch calls cancel, three times at the most.
-func (w *World) dispatch(e *event) {
-	e.tries++
-	_, err := invoke(func(ctx context.Context, raw json.RawMessage) (any, error) {
-		return nil, w.cancel.Handle(ctx, raw)
-	}, e.payload)
-	e.at = w.now.Add(time.Duration(e.tries) * time.Minute)
-	if err == nil || e.tries == 3 {
-		w.events = slices.DeleteFunc(w.events, func(other *event) bool { return other == e })
+// Submit calls submit with a batch of the queue and returns the ids of the
+// messages that it could not finish. It may be called by many at once.
+func (w *World) Submit(batch ...events.SQSMessage) (failed []string, err error) {
+	payload, err := json.Marshal(events.SQSEvent{Records: batch})
+	if err != nil {
+		return nil, err
+	}
+	result, err := invoke(w, &w.submit, "submit", (*submit.Handler).Handle, payload)
+	if err != nil {
+		return nil, err
+	}
+	var response events.SQSEventResponse
+	if err := json.Unmarshal(result, &response); err != nil {
+		return nil, err
+	}
+	for _, failure := range response.BatchItemFailures {
+		failed = append(failed, failure.ItemIdentifier)
+	}
+	return failed, nil
+}
+
+// Message returns a first delivery of the event that a key was created.
+func Message(key string) events.SQSMessage {
+	return events.SQSMessage{
+		MessageId: key, EventSource: "aws:sqs", Body: string(objectEvent("Object Created", key, "")),
+		Attributes: map[string]string{"ApproximateReceiveCount": "1"},
+	}
+}
+
+// lambdaTries is how often Lambda makes an asynchronous call that fails.
+const lambdaTries = 3
+
+// dispatch calls cancel: again after a minute where it failed, and after two.
+func (w *World) dispatch(v *event) {
+	v.tries++
+	v.at = w.now.Add(time.Duration(v.tries) * time.Minute)
+	_, err := invoke(w, &w.cancel, "cancel", func(h *cancel.Handler, ctx context.Context, raw json.RawMessage) (any, error) {
+		return nil, h.Handle(ctx, raw)
+	}, v.payload)
+	if err == nil || v.tries == lambdaTries {
+		w.events = slices.DeleteFunc(w.events, func(other *event) bool { return other == v })
 	}
 }
 
 // Sweep calls cancel as the hourly schedule does.
 func (w *World) Sweep() {
-	w.events = append(w.events, &event{payload: []byte(`{"detail-type":"Scheduled Event","detail":{}}`), at: w.now})
+	w.nextSweep = w.now.Add(time.Hour)
+	w.events = append(w.events, &event{payload: []byte(`{"source":"aws.events","detail-type":"Scheduled Event","detail":{}}`), at: w.now})
 }
 
 // advance takes an execution to where it must wait.
 func (w *World) advance(e *execution) {
+	e.busy = true
 	wake, done := w.machine.Step(context.Background(), e.x, w.Now, func(_ context.Context, arn string, payload []byte) ([]byte, error) {
 		switch arn {
 		case pollARN:
-			return invoke(w.poll.Handle, payload)
+			return invoke(w, &w.poll, "poll", (*poll.Handler).Handle, payload)
 		case archiveARN:
-			return invoke(w.archive.Handle, payload)
+			return invoke(w, &w.archive, "archive", (*archive.Handler).Handle, payload)
 		default:
 			return nil, fmt.Errorf("no function %s", arn)
 		}
 	})
-	e.wake = wake
+	e.busy, e.wake = false, wake
 	if done {
 		w.ended(e)
 	}
 }
-
-// ended takes an execution off the running ones and sends its event.
-func (w *World) ended(e *execution) {
-	w.running = slices.DeleteFunc(w.running, func(other *execution) bool { return other == e })
-	if w.LoseStatusEvents || e.x.Status == states.Succeeded {
-		return
-	}
-	payload, err := json.Marshal(map[string]any{
-		"detail-type": "Step Functions Execution Status Change", "detail": map[string]any{"executionArn": e.arn},
-	})
-	if err != nil {
-		panic(err) // texts always encode
-	}
-	w.events = append(w.events, &event{payload: payload, at: w.now.Add(time.Second)})
-}
-
-// Stop stops an execution, as a person does. It reports whether there is one.
-func (w *World) Stop(arn string) bool {
-	e, ok := w.executions[arn]
-	if ok && e.x.Status == states.Running {
-		e.x.Abort(w.now, "", "")
-		w.ended(e)
-	}
-	return ok
-}
-
-// StopTake stops the execution of a take.
-func (w *World) StopTake(name, take string) bool {
-	return w.Stop(workflow.ExecutionARN(machineARN, workflow.ExecutionName(name, take)))
-}
-
-// Redrive redrives the execution of a take, as a person does.
-func (w *World) Redrive(name, take string) error {
-	arn := workflow.ExecutionARN(machineARN, workflow.ExecutionName(name, take))
-	e, ok := w.executions[arn]
-	if !ok {
-		return fmt.Errorf("no execution of take %s", take)
-	}
-	if err := w.machine.Redrive(e.x, w.now); err != nil {
-		return err
-	}
-	e.wake = w.now
-	w.running = append(w.running, e)
-	return nil
-}
-
-// Path returns the states that the execution of a take has entered.
-func (w *World) Path(name, take string) []string {
-	e, ok := w.executions[workflow.ExecutionARN(machineARN, workflow.ExecutionName(name, take))]
-	if !ok {
-		return nil
-	}
-	return states.Path(e.x.Events)
-}
-
-// Executions returns how many executions were ever started.
-func (w *World) Executions() int { return len(w.executions) }

@@ -7,17 +7,12 @@ package world
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
+	"sync"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
 	cancel "github.com/lipdrop/lipdrop/functions/cancel/handler"
@@ -39,9 +34,8 @@ const (
 	pollARN    = "arn:aws:lambda:us-east-1:000000000000:function:poll"
 	archiveARN = "arn:aws:lambda:us-east-1:000000000000:function:archive"
 
-	// Signature stands in every presigned URL, to be looked for where no URL
-	// may be.
-	Signature = "X-Amz-Signature=canary"
+	// Token is the API token of a new world, to be looked for where none may be.
+	Token = "canary-token-0123456789"
 )
 
 // The queue as template.yaml has it.
@@ -51,45 +45,73 @@ const (
 	receives   = 120
 )
 
+// Begin is when a world begins: so late that no timer on the real clock, which
+// a deadline of the virtual one sets, ever fires.
+var Begin = time.Date(2050, 1, 3, 12, 0, 0, 0, time.UTC)
+
+// QueueHours and MaxHours as template.yaml has them.
+const (
+	queueLimit = 6 * time.Hour
+	runLimit   = 24 * time.Hour
+)
+
 // World is one deployment. Its exported fields may be changed between steps.
 type World struct {
 	Bucket   *s3test.Bucket
 	RunComfy *runcomfytest.Server
-	Ledger   *ledger.Store
 
 	// Secret is the text of the token's secret.
 	Secret string
 
-	// Call, where set, is asked before each call that a function makes, named
-	// service and operation: an error fails it without effect. It may panic
-	// with Crash, which ends the function there.
-	Call func(call string) error
-	// Answered is asked after each call that took effect: an error takes the
+	// Web holds what lies at https addresses outside the bucket, by the
+	// address without its query.
+	Web map[string][]byte
+
+	// Before, where set, is asked before each call that a function makes: an
+	// error fails it without effect. It may panic with Crash, which ends the
+	// function there.
+	Before func(Call) error
+	// After is asked after each call that took effect: an error takes the
 	// answer's place.
-	Answered func(call string) error
+	After func(Call) error
+	// TimedOut, where set, is told of the call that a function does not come to
+	// make, because its time is over and Lambda ends it.
+	TimedOut func(Call)
+
+	// Attempts is how often the client of S3 and that of Step Functions try a
+	// call that failed for a reason that may pass. The SDK's do it three times.
+	Attempts int
+
+	// Batch is how many messages of the queue submit is called with at most.
+	Batch int
+
+	// QueueLimit is QueueHours.
+	QueueLimit time.Duration
 
 	// LoseStatusEvents drops the events of executions that ended.
 	LoseStatusEvents bool
 
-	Dead []string // bodies of messages that were delivered too often
+	Dead   []string // bodies of messages that were delivered too often
+	Errors []string // what invocations of the functions ended with
 
-	submit  *submit.Handler
-	poll    *poll.Handler
-	archive *archive.Handler
-	cancel  *cancel.Handler
+	submit  pool[*submit.Handler]
+	poll    pool[*poll.Handler]
+	archive pool[*archive.Handler]
+	cancel  pool[*cancel.Handler]
 
-	now        time.Time
-	machine    *states.Machine
-	executions map[string]*execution
-	running    []*execution
-	messages   []*message
-	events     []*event
-	nextSweep  time.Time
-	noHooks    bool
+	mu          sync.Mutex // of what functions that run side by side share
+	invocations int
+	executions  map[string]*execution
+
+	now       time.Time
+	machine   *states.Machine
+	ledger    *ledger.Store // without the hooks
+	running   []*execution
+	messages  []*message
+	events    []*event
+	nextSweep time.Time
+	versions  map[string][]byte // of dropped files, by key and ETag
 }
-
-// Crash is the panic of a function that dies between two calls.
-type Crash struct{}
 
 // message is one in the queue.
 type message struct {
@@ -111,8 +133,12 @@ func New(random func() float64) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, here, _, _ := runtime.Caller(0)
-	text, err := os.ReadFile(filepath.Join(filepath.Dir(here), "../../statemachine.asl.json"))
+	return NewWith(models, random)
+}
+
+// NewWith is New with models of one's own.
+func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
+	text, err := os.ReadFile(inRepository("statemachine.asl.json"))
 	if err != nil {
 		return nil, err
 	}
@@ -122,38 +148,52 @@ func New(random func() float64) (*World, error) {
 	}
 	machine.Random = random
 	w := &World{
-		Secret: "canary-token", now: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC),
-		machine: machine, executions: map[string]*execution{},
+		Secret: Token, Attempts: 3, Batch: 1, QueueLimit: queueLimit, Web: map[string][]byte{},
+		now: Begin, machine: machine,
+		executions: map[string]*execution{}, versions: map[string][]byte{},
 	}
 	w.nextSweep = w.now.Add(time.Hour)
-	w.Bucket = &s3test.Bucket{Now: w.Now, Before: w.before("s3"), After: w.after("s3")}
+	w.Bucket = &s3test.Bucket{Now: w.Now}
 	w.RunComfy = &runcomfytest.Server{Now: w.Now, Token: w.Secret, Fetch: w.fetch, CostUSD: 0.25, OutputURL: "https://files.runcomfy.net"}
-	w.Ledger = &ledger.Store{S3: w.Bucket, Bucket: bucketName, MachineARN: machineARN, Now: w.Now}
-	files := &drop.Bucket{S3: w.Bucket, Name: bucketName}
+	w.ledger = &ledger.Store{S3: w.Bucket, Bucket: bucketName, MachineARN: machineARN, Now: w.Now}
+	w.functions(models, random)
+	return w, nil
+}
+
+// functions says how a process of each function begins.
+func (w *World) functions(models *catalog.Catalog, random func() float64) {
+	files := &drop.Bucket{S3: (*client)(w), Name: bucketName}
+	records := &ledger.Store{S3: (*client)(w), Bucket: bucketName, MachineARN: machineARN, Now: w.Now}
 	api := func() (*runcomfy.Client, *config.Token) {
 		token := &config.Token{Client: (*secrets)(w), ARN: "arn:aws:secretsmanager:us-east-1:000000000000:secret:t", Now: w.Now}
-		return &runcomfy.Client{Token: token.Get, HTTPClient: &http.Client{Transport: (*apiTransport)(w)}}, token
+		return &runcomfy.Client{Token: token.Get, HTTPClient: &http.Client{Transport: (*network)(w)}}, token
 	}
-	w.submit = &submit.Handler{
-		Bucket: bucketName, MachineARN: machineARN, Ledger: w.Ledger, States: (*stepFunctions)(w), Now: w.Now,
-		Resolver: &drop.Resolver{
-			Files: files, Catalog: models, DefaultVideoModel: "sync/sync/lipsync/v2/pro", DefaultImageModel: "community/live-avatar",
-		},
-		Presign: func(_ context.Context, f drop.File) (string, error) {
-			return "https://s3.example.com/" + url.PathEscape(f.Key) + "?" + Signature, nil
-		},
+	pass := func(_ context.Context, d time.Duration) error { w.now = w.now.Add(d); return nil }
+	w.submit.start = func() *submit.Handler {
+		comfy, token := api()
+		return &submit.Handler{
+			Bucket: bucketName, MachineARN: machineARN, Ledger: records, API: comfy, Token: token, States: (*stepFunctions)(w), Now: w.Now, Sleep: pass, Presign: presign,
+			Resolver: &drop.Resolver{
+				Files: files, Catalog: models, DefaultVideoModel: "sync/sync/lipsync/v2/pro", DefaultImageModel: "community/live-avatar",
+			},
+		}
 	}
-	w.submit.API, w.submit.Token = api()
-	w.poll = &poll.Handler{Ledger: w.Ledger, Models: models, QueueLimit: 6 * time.Hour, RunLimit: 24 * time.Hour, Now: w.Now, Jitter: random}
-	w.poll.API, w.poll.Token = api()
-	w.archive = &archive.Handler{
-		Bucket: bucketName, Ledger: w.Ledger, Files: files, S3: w.Bucket, Copier: (*copier)(w), Now: w.Now,
-		Sleep: func(_ context.Context, d time.Duration) error { w.now = w.now.Add(d); return nil },
+	w.poll.start = func() *poll.Handler {
+		comfy, token := api()
+		return &poll.Handler{Ledger: records, Models: models, API: comfy, Token: token, QueueLimit: w.QueueLimit, RunLimit: runLimit, Now: w.Now, Jitter: random}
 	}
-	w.archive.API, w.archive.Token = api()
-	w.cancel = &cancel.Handler{Bucket: bucketName, MachineARN: machineARN, Ledger: w.Ledger, Files: files, States: (*stepFunctions)(w), Now: w.Now}
-	w.cancel.API, w.cancel.Token = api()
-	return w, nil
+	w.archive.start = func() *archive.Handler {
+		comfy, token := api()
+		return &archive.Handler{
+			Bucket: bucketName, Ledger: records, Files: files, S3: (*client)(w), API: comfy, Token: token, Copier: (*copier)(w), Now: w.Now, Sleep: pass,
+		}
+	}
+	w.cancel.start = func() *cancel.Handler {
+		comfy, token := api()
+		return &cancel.Handler{
+			Bucket: bucketName, MachineARN: machineARN, Ledger: records, Files: files, API: comfy, Token: token, States: (*stepFunctions)(w), Now: w.Now,
+		}
+	}
 }
 
 // Now returns the virtual time.
@@ -162,21 +202,46 @@ func (w *World) Now() time.Time { return w.now }
 // Drop puts a file into the bucket, as a person does, and its event into the
 // queue.
 func (w *World) Drop(key string, body []byte) {
-	w.Bucket.Set(key, body)
+	w.Put(key, body)
 	w.Notify("Object Created", key, 0)
 }
 
-// Delete removes a file, as a person does.
+// Sample returns the project's own clip and voice.
+func Sample() (clip, voice []byte, err error) {
+	if clip, err = os.ReadFile(inRepository("internal/local/sample/clip.mp4")); err == nil {
+		voice, err = os.ReadFile(inRepository("internal/local/sample/voice.wav"))
+	}
+	return clip, voice, err
+}
+
+func inRepository(path string) string {
+	_, here, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(here), "../..", path)
+}
+
+// Put puts a file into the bucket without an event.
+func (w *World) Put(key string, body []byte) {
+	w.Bucket.Set(key, body)
+	w.versions[version(key, etagOf(body))] = body
+}
+
+// Delete removes a file, as a person does, and sends both its events.
 func (w *World) Delete(key string) {
 	w.Bucket.Remove(key)
 	w.Notify("Object Deleted", key, 0)
-	w.events = append(w.events, &event{payload: objectEvent("Object Deleted", key), at: w.now.Add(time.Second)})
+	w.NotifyCancel(key, "DeleteObject", 0)
 }
 
 // Notify puts an event about a key into the queue, late by a time of one's own
 // choice.
 func (w *World) Notify(kind, key string, late time.Duration) {
-	w.messages = append(w.messages, &message{body: string(objectEvent(kind, key)), visibleAt: w.now.Add(settle + late)})
+	w.messages = append(w.messages, &message{body: string(objectEvent(kind, key, "")), visibleAt: w.now.Add(settle + late)})
+}
+
+// NotifyCancel tells cancel that a key was deleted, for a reason in the words
+// of S3's event, late by a time of one's own choice.
+func (w *World) NotifyCancel(key, reason string, late time.Duration) {
+	w.events = append(w.events, &event{payload: objectEvent("Object Deleted", key, reason), at: w.now.Add(time.Second + late)})
 }
 
 // RedriveDeadLetters puts every dead letter back into the queue.
@@ -187,11 +252,12 @@ func (w *World) RedriveDeadLetters() {
 	w.Dead = nil
 }
 
-func objectEvent(kind, key string) []byte {
-	body, err := json.Marshal(map[string]any{
-		"source": "aws.s3", "detail-type": kind,
-		"detail": map[string]any{"bucket": map[string]any{"name": bucketName}, "object": map[string]any{"key": key}},
-	})
+func objectEvent(kind, key, reason string) []byte {
+	detail := map[string]any{"bucket": map[string]any{"name": bucketName}, "object": map[string]any{"key": key}}
+	if reason != "" {
+		detail["reason"] = reason
+	}
+	body, err := json.Marshal(map[string]any{"source": "aws.s3", "detail-type": kind, "detail": detail})
 	if err != nil {
 		panic(err) // a map of texts always encodes
 	}
@@ -200,86 +266,48 @@ func objectEvent(kind, key string) []byte {
 
 // Status returns the posted status of a name.
 func (w *World) Status(name string) ledger.Status {
-	posted, err := w.quiet().Posted(context.Background(), ledger.StatusKey(name))
+	posted, err := w.ledger.Posted(context.Background(), ledger.StatusKey(name))
 	if err != nil {
-		panic(err) // a world's own look cannot fail
+		panic(err) // a look without the hooks cannot fail
 	}
 	return posted.Status
 }
 
 // Record returns the record of a take, or false.
 func (w *World) Record(name, take string) (ledger.Record, bool) {
-	rec, err := w.quiet().Get(context.Background(), name, take)
+	rec, err := w.ledger.Get(context.Background(), name, take)
 	return rec, err == nil
 }
 
-// quiet returns the ledger without the hooks.
-func (w *World) quiet() *ledger.Store {
-	return &ledger.Store{S3: unhooked{w}, Bucket: bucketName, MachineARN: machineARN, Now: w.Now}
-}
-
-// fetch opens an input for RunComfy.
-func (w *World) fetch(_ context.Context, address string) (io.ReadCloser, error) {
-	u, err := url.Parse(address)
+// Takes returns the records of a name, oldest first.
+func (w *World) Takes(name string) []ledger.Record {
+	recs, err := w.ledger.Takes(context.Background(), name)
 	if err != nil {
-		return nil, err
+		panic(err) // a look without the hooks cannot fail
 	}
-	body, ok := w.Bucket.Object(strings.TrimPrefix(u.Path, "/"))
-	if !ok {
-		return nil, fmt.Errorf("GET %s: 404", u.Path)
-	}
-	return io.NopCloser(strings.NewReader(string(body))), nil
+	return recs
 }
 
-// call is asked before a call of a function, and answered after it.
-func (w *World) call(name string) error {
-	if w.Call == nil || w.noHooks {
-		return nil
-	}
-	return w.Call(name)
-}
-
-func (w *World) answered(name string) error {
-	if w.Answered == nil || w.noHooks {
-		return nil
-	}
-	return w.Answered(name)
-}
-
-func (w *World) before(service string) func(op, key string) error {
-	return func(op, _ string) error { return w.call(service + " " + op) }
-}
-
-func (w *World) after(service string) func(op, key string) error {
-	return func(op, _ string) error { return w.answered(service + " " + op) }
-}
-
-// secrets is the world as Secrets Manager.
-type secrets World
-
-func (s *secrets) GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
-	w := (*World)(s)
-	if err := w.call("secretsmanager GetSecretValue"); err != nil {
-		return nil, err
-	}
-	value := w.Secret
-	return &secretsmanager.GetSecretValueOutput{SecretString: &value}, nil
-}
-
-// apiTransport is the world as the network to RunComfy.
-type apiTransport World
-
-func (t *apiTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	w := (*World)(t)
-	if err := w.call("runcomfy " + req.Method); err != nil {
-		return nil, err
-	}
-	answer, err := w.RunComfy.Transport().RoundTrip(req)
-	if err == nil {
-		err = w.answered("runcomfy " + req.Method)
-	}
+// CancelElsewhere cancels a job as a person does on RunComfy's page.
+func (w *World) CancelElsewhere(requestID string) error {
+	req, err := http.NewRequest(http.MethodPost, "https://model-api.runcomfy.net/v1/requests/"+requestID+"/cancel", http.NoBody)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return answer, nil
+	req.Header.Set("Authorization", "Bearer "+w.RunComfy.Token)
+	_, err = w.RunComfy.Transport().RoundTrip(req)
+	return err
 }
+
+// Present returns the ETag and the time of the file that lies at a key now, or
+// an empty ETag.
+func (w *World) Present(key string) (etag string, modified time.Time) {
+	file, err := (&drop.Bucket{S3: w.Bucket, Name: bucketName}).Head(context.Background(), key)
+	if err != nil {
+		return "", time.Time{}
+	}
+	return file.ETag, file.LastModified
+}
+
+// Version returns the bytes of a dropped file as it once was, or nil.
+func (w *World) Version(key, etag string) []byte { return w.versions[version(key, etag)] }

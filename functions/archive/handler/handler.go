@@ -79,6 +79,9 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 	if rec.State == ledger.Succeeded {
 		return h.done(ctx, rec)
 	}
+	if len(rec.Outputs) > 0 { // an earlier run has copied them all, and RunComfy may have them no more
+		return h.finish(ctx, rec)
+	}
 	result, err := h.result(ctx, job)
 	if err != nil {
 		return workflow.Archived{}, err
@@ -156,8 +159,7 @@ func (h *Handler) result(ctx context.Context, job workflow.Job) (runcomfy.Result
 
 // kind returns what an error of the API is, or "".
 func kind(err error) runcomfy.Kind {
-	var answered *runcomfy.Error
-	if errors.As(err, &answered) {
+	if answered, ok := errors.AsType[*runcomfy.Error](err); ok {
 		return answered.Kind()
 	}
 	return ""
@@ -178,10 +180,11 @@ func failure(result runcomfy.Result) string {
 	return text
 }
 
-// end records a job that RunComfy ended without an output.
+// end records a job that RunComfy ended without an output. A redriven execution
+// tells so in place of why it failed before.
 func (h *Handler) end(ctx context.Context, job workflow.Job, result runcomfy.Result, state ledger.State, code ledger.Code, reason string) error {
 	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
-		if r.State.Ended() || !r.State.CanBecome(state) {
+		if r.State == state && r.Code == code || !r.State.CanBecome(state) {
 			return nil
 		}
 		r.State, r.Code, r.Reason = state, code, reason
@@ -250,7 +253,7 @@ func (h *Handler) done(ctx context.Context, rec ledger.Record) (workflow.Archive
 	return archived, nil
 }
 
-// succeed writes result.json, then the record, then the status.
+// succeed records the outputs, all of which are copied.
 func (h *Handler) succeed(ctx context.Context, rec ledger.Record, result runcomfy.Result, outputs []ledger.Output, warnings []string) (workflow.Archived, error) {
 	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		r.Outputs = outputs
@@ -266,11 +269,16 @@ func (h *Handler) succeed(ctx context.Context, rec ledger.Record, result runcomf
 	if err != nil {
 		return workflow.Archived{}, storage(err)
 	}
+	return h.finish(ctx, rec)
+}
+
+// finish writes result.json, then the state, then the status.
+func (h *Handler) finish(ctx context.Context, rec ledger.Record) (workflow.Archived, error) {
 	ended := h.clock()
 	if err := h.writeResult(ctx, rec, ended); err != nil {
 		return workflow.Archived{}, storage(err)
 	}
-	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		if r.State.CanBecome(ledger.Succeeded) && r.State != ledger.Succeeded {
 			r.State, r.Code, r.Reason, r.Times.Ended = ledger.Succeeded, "", "", ended
 		}
@@ -279,7 +287,7 @@ func (h *Handler) succeed(ctx context.Context, rec ledger.Record, result runcomf
 	if err != nil {
 		return workflow.Archived{}, storage(err)
 	}
-	slog.InfoContext(ctx, "archived", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID, "outputs", len(outputs))
+	slog.InfoContext(ctx, "archived", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID, "outputs", len(rec.Outputs), "cost_usd", rec.CostUSD)
 	return h.done(ctx, rec)
 }
 

@@ -83,15 +83,14 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) error {
 	}
 }
 
-// cancelAtRunComfy asks to cancel a take's job. It reports whether that took
-// effect; the job of a record that is archiving has ended already.
+// cancelAtRunComfy asks to cancel a take's job. It reports whether the job is
+// cancelled; that of a record that is archiving has ended already.
 func (h *Handler) cancelAtRunComfy(ctx context.Context, rec ledger.Record) (bool, error) {
 	if rec.State == ledger.Archiving || rec.RequestID == "" {
 		return false, nil
 	}
-	outcome, err := h.API.Cancel(ctx, rec.RequestID)
-	var answered *runcomfy.Error
-	if errors.As(err, &answered) {
+	cancelled, err := h.cancelRequest(ctx, rec.RequestID)
+	if answered, ok := errors.AsType[*runcomfy.Error](err); ok {
 		switch answered.Kind() {
 		case runcomfy.KindUnknownRequest:
 			return false, nil // there is nothing to cancel
@@ -102,14 +101,27 @@ func (h *Handler) cancelAtRunComfy(ctx context.Context, rec ledger.Record) (bool
 	if err != nil {
 		return false, fmt.Errorf("cancel request %s: %w", rec.RequestID, err)
 	}
-	slog.InfoContext(ctx, "asked to cancel", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID, "outcome", outcome)
-	return outcome == runcomfy.OutcomeCancelled, nil
+	slog.InfoContext(ctx, "asked to cancel", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID, "cancelled", cancelled)
+	return cancelled, nil
 }
 
-// end records the end of a take, unless it has ended already.
+// cancelRequest asks to cancel a request. One that was cancelled already, by a
+// call whose answer was lost, is not cancellable either: its result tells.
+func (h *Handler) cancelRequest(ctx context.Context, requestID string) (bool, error) {
+	outcome, err := h.API.Cancel(ctx, requestID)
+	if err != nil || outcome == runcomfy.OutcomeCancelled {
+		return err == nil, err
+	}
+	result, err := h.API.Result(ctx, requestID)
+	return err == nil && result.State == runcomfy.ResultCancelled, err
+}
+
+// end records the end of a take, unless it has ended meanwhile. Of one that had
+// ended as failed when it was read, it records why it failed again.
 func (h *Handler) end(ctx context.Context, rec ledger.Record, state ledger.State, code ledger.Code, reason string) error {
+	read := rec.Revision
 	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
-		if r.State.Ended() {
+		if r.State.Ended() && r.Revision != read {
 			return nil
 		}
 		r.State, r.Code, r.Reason = state, code, reason

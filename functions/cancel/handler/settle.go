@@ -25,6 +25,10 @@ const (
 	// asked to cancel it: before the sweep no longer sees its execution.
 	giveUpAfter = 20 * time.Hour
 
+	// jobCancelled is the name of the error of an execution whose job was
+	// cancelled, workflow.JobCancelled.
+	jobCancelled = "JobCancelled"
+
 	// submitTime is how long a claim may be without its request id, as in
 	// package submit.
 	submitTime = 3 * time.Minute
@@ -51,14 +55,14 @@ func (h *Handler) settle(ctx context.Context, executionARN string) error {
 	if err != nil {
 		return err
 	}
-	if rec.State.Ended() {
+	if rec.State.Ended() && !failedAnew(rec, exec) {
 		return h.Ledger.PostTake(ctx, rec)
 	}
 	cancelled, err := h.cancelAtRunComfy(ctx, rec)
 	if err != nil && h.Now().Sub(aws.ToTime(exec.StopDate)) < giveUpAfter {
 		return err
 	}
-	if cancelled && exec.Status == types.ExecutionStatusAborted {
+	if cancelled && exec.Status == types.ExecutionStatusAborted && !rec.State.Ended() {
 		return h.end(ctx, rec, ledger.Cancelled, ledger.CancelledByStop, "the execution was stopped, and RunComfy cancelled the job before it started")
 	}
 	code, reason := why(exec)
@@ -71,6 +75,15 @@ func (h *Handler) settle(ctx context.Context, executionARN string) error {
 		reason += "; RunComfy could not cancel the job any more, so it is paid for"
 	}
 	return h.end(ctx, rec, ledger.Failed, code, reason)
+}
+
+// failedAnew reports whether a redriven execution ended badly again, for another
+// reason than the record tells. What RunComfy says of its job is archive's to
+// record.
+func failedAnew(rec ledger.Record, exec *sfn.DescribeExecutionOutput) bool {
+	code, _ := why(exec)
+	return rec.State == ledger.Failed && code != rec.Code && code != ledger.JobFailed &&
+		aws.ToString(exec.Error) != jobCancelled && aws.ToTime(exec.StopDate).After(rec.Times.Ended)
 }
 
 // why returns the code and the reason of an execution's bad end.

@@ -65,8 +65,10 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Job, e
 		slog.WarnContext(ctx, "unknown word for a status", "request_id", job.RequestID, "word", status.State)
 	}
 	if state != "" && (wasTroubled || job.Seen != string(state)) {
-		h.record(ctx, job, state, now)
-		job.Seen = string(state)
+		job.Seen = ""
+		if h.record(ctx, job, state, now) {
+			job.Seen = string(state)
+		}
 	}
 	if err := h.deadline(job, now); err != nil {
 		return job, err
@@ -149,9 +151,10 @@ func (h *Handler) progress(job workflow.Job, now time.Time) workflow.Progress {
 	return p
 }
 
-// record writes a state into the ledger and the status. The paid job goes on
-// when that fails: the next turn, or archive, writes what is true then.
-func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.State, now time.Time) {
+// record writes a state into the ledger and the status, and reports whether it
+// could. The paid job goes on when it could not: the next turn, or archive,
+// writes what is true then.
+func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.State, now time.Time) bool {
 	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
 		if !r.State.CanBecome(state) {
 			return nil
@@ -172,9 +175,10 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 	}
 	if err != nil {
 		slog.WarnContext(ctx, "state not recorded", "name", job.Name, "take", job.Take, "state", state, "err", err)
-		return
+		return false
 	}
 	slog.InfoContext(ctx, "turn", "name", job.Name, "take", job.Take, "state", rec.State, "request_id", job.RequestID)
+	return true
 }
 
 // warn says in the status that RunComfy gives no answer.

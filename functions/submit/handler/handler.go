@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -35,6 +36,9 @@ type Handler struct {
 	Token    *config.Token
 	States   Executions
 	Now      func() time.Time
+
+	// Sleep waits. Defaults to a timer.
+	Sleep func(context.Context, time.Duration) error
 }
 
 // Executions is what submit needs of Step Functions.
@@ -54,6 +58,11 @@ const (
 
 	// lastDelivery is maxReceiveCount of the queue in template.yaml.
 	lastDelivery = 120
+
+	// recordPause is how long after a failed record of a paid job it is tried
+	// again; the pause doubles up to longestPause.
+	recordPause  = time.Second
+	longestPause = 16 * time.Second
 
 	// maxLooks bounds how often a name is looked at again because it changed
 	// meanwhile. Past it the queue delivers the message again.
@@ -81,10 +90,11 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	if err != nil {
 		return response, err
 	}
+	again := slices.ContainsFunc(messages, func(m message) bool { return m.receives > 1 })
 	// Every event of a batch came before the look: one look serves them all.
 	looked := map[drop.Subject]error{}
 	for _, m := range messages {
-		err := h.deliver(ctx, m, looked)
+		err := h.deliver(ctx, m, again, looked)
 		if err == nil {
 			continue
 		}
@@ -97,8 +107,9 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	return response, nil
 }
 
-// deliver looks at everything that a message may concern.
-func (h *Handler) deliver(ctx context.Context, m message, looked map[drop.Subject]error) error {
+// deliver looks at everything that a message may concern; again says that an
+// earlier delivery of it, or of one beside it, was not finished.
+func (h *Handler) deliver(ctx context.Context, m message, again bool, looked map[drop.Subject]error) error {
 	errs := []error{m.err}
 	for _, c := range m.changes {
 		if c.bucket != h.Bucket {
@@ -110,7 +121,7 @@ func (h *Handler) deliver(ctx context.Context, m message, looked map[drop.Subjec
 		for _, s := range subjects {
 			err, done := looked[s]
 			if !done {
-				if m.receives > 1 {
+				if again {
 					err = h.orphans(ctx, s.Name())
 				}
 				err = errors.Join(err, h.look(ctx, s, m.receives >= lastDelivery))

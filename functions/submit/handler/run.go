@@ -62,16 +62,45 @@ func (h *Handler) run(ctx context.Context, look *drop.Look, f drop.Finding, over
 	if err != nil {
 		return h.refused(ctx, rec, over, err, last)
 	}
-	// Nothing comes between the answer and its record: it is paid for.
-	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
-		r.State, r.RequestID, r.Times.Submitted = ledger.Submitted, requestID, h.clock()
-		return nil
-	})
-	if err != nil {
-		slog.ErrorContext(ctx, "paid, but not recorded", "name", rec.Name, "take", rec.Take, "request_id", requestID, "err", err)
+	if rec, err = h.paid(ctx, rec, requestID); err != nil {
 		return err
 	}
 	return h.follow(ctx, rec, over)
+}
+
+// paid records the request id of a job that RunComfy has taken. Nothing comes
+// between the answer and its record, and nothing else can bring the id back:
+// it is tried for as long as the function's time allows.
+func (h *Handler) paid(ctx context.Context, rec ledger.Record, requestID string) (ledger.Record, error) {
+	submitted := h.clock()
+	for pause := recordPause; ; pause *= 2 {
+		there, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+			r.State, r.RequestID, r.Times.Submitted = ledger.Submitted, requestID, submitted
+			return nil
+		})
+		if err == nil {
+			return there, nil
+		}
+		slog.ErrorContext(ctx, "paid, but not recorded", "name", rec.Name, "take", rec.Take, "request_id", requestID, "err", err)
+		if deadline, ok := ctx.Deadline(); pause > longestPause || ok && deadline.Sub(h.Now()) < 2*pause {
+			return rec, err
+		}
+		if err := h.sleep(ctx, pause); err != nil {
+			return rec, err
+		}
+	}
+}
+
+func (h *Handler) sleep(ctx context.Context, d time.Duration) error {
+	if h.Sleep != nil {
+		return h.Sleep(ctx, d)
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // claimOf returns the record of a take that is about to be submitted.
@@ -116,9 +145,10 @@ func (h *Handler) resume(ctx context.Context, rec ledger.Record, over ledger.Pos
 	return h.follow(ctx, rec, over)
 }
 
-// orphans settles what an earlier delivery of a message may have left: a claim
-// of a name, or of a tagged or matched one, that nobody works on. The files may
-// have changed since, so that no look at them leads to it any more.
+// orphans settles what an earlier delivery of a message may have left of a
+// name, or of a tagged or matched one: a claim that nobody works on, and a take
+// that was submitted and has no execution. The files may have changed since, so
+// that no look at them leads to it any more.
 func (h *Handler) orphans(ctx context.Context, name string) error {
 	names := []string{name}
 	for _, further := range []string{name + ".", name + "/"} {
@@ -133,8 +163,11 @@ func (h *Handler) orphans(ctx context.Context, name string) error {
 		takes, err := h.Ledger.Takes(ctx, name)
 		errs = append(errs, err)
 		for _, rec := range takes {
-			if rec.State == ledger.Submitting {
+			switch rec.State {
+			case ledger.Submitting:
 				errs = append(errs, h.interrupted(ctx, rec))
+			case ledger.Submitted:
+				errs = append(errs, h.start(ctx, rec), h.Ledger.PostTake(ctx, rec))
 			}
 		}
 	}
@@ -148,7 +181,7 @@ func (h *Handler) interrupted(ctx context.Context, rec ledger.Record) error {
 		return errBusy
 	}
 	rec, err := h.unknown(ctx, rec, ledger.SubmitInterrupted,
-		"the submit function stopped before it learnt RunComfy's answer, so the job may have been taken and charged")
+		"the submit function stopped before it had recorded RunComfy's answer, so the job may have been taken and charged")
 	if err != nil {
 		return err
 	}
@@ -156,28 +189,36 @@ func (h *Handler) interrupted(ctx context.Context, rec ledger.Record) error {
 }
 
 // follow makes sure that the execution of a submitted take runs, and that its
-// status says so. Starting an execution again with the same name and input
-// starts nothing.
+// status says so.
 func (h *Handler) follow(ctx context.Context, rec ledger.Record, over ledger.Posted) error {
 	if !rec.State.Ended() {
-		input, err := json.Marshal(workflow.Job{
-			Name: rec.Name, Take: rec.Take, RequestID: rec.RequestID, Model: rec.Model,
-			SubmittedAt: rec.Times.Submitted, WaitSeconds: workflow.FirstWait,
-		})
-		if err != nil {
+		if err := h.start(ctx, rec); err != nil {
 			return err
-		}
-		_, err = h.States.StartExecution(ctx, &sfn.StartExecutionInput{
-			StateMachineArn: &h.MachineARN,
-			Name:            aws.String(workflow.ExecutionName(rec.Name, rec.Take)),
-			Input:           aws.String(string(input)),
-		})
-		var exists *types.ExecutionAlreadyExists
-		if err != nil && !errors.As(err, &exists) {
-			return fmt.Errorf("start the execution of take %s: %w", rec.Take, err)
 		}
 	}
 	return h.post(ctx, rec, over)
+}
+
+// start starts the execution of a submitted take. Starting it again with the
+// same name and input starts nothing.
+func (h *Handler) start(ctx context.Context, rec ledger.Record) error {
+	input, err := json.Marshal(workflow.Job{
+		Name: rec.Name, Take: rec.Take, RequestID: rec.RequestID, Model: rec.Model,
+		SubmittedAt: rec.Times.Submitted, WaitSeconds: workflow.FirstWait,
+	})
+	if err != nil {
+		return err
+	}
+	_, err = h.States.StartExecution(ctx, &sfn.StartExecutionInput{
+		StateMachineArn: &h.MachineARN,
+		Name:            aws.String(workflow.ExecutionName(rec.Name, rec.Take)),
+		Input:           aws.String(string(input)),
+	})
+	var exists *types.ExecutionAlreadyExists
+	if err != nil && !errors.As(err, &exists) {
+		return fmt.Errorf("start the execution of take %s: %w", rec.Take, err)
+	}
+	return nil
 }
 
 // post writes the status of a take over what stood there before the look, or
@@ -228,9 +269,6 @@ func (h *Handler) refused(ctx context.Context, rec ledger.Record, over ledger.Po
 		st.Remedy = "Mend the cause, then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl), or drop a file of the job again."
 	}
 	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)
-	if over.State.Claimed() && over.Order >= rec.Take {
-		return nil
-	}
 	if err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), st, rec.Take, over); err != nil {
 		return err
 	}

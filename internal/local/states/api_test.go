@@ -270,7 +270,7 @@ func TestWhatStartExecutionRefuses(t *testing.T) {
 			}
 		})
 	}
-	for _, sign := range strings.Split("<>{}[]?*\"#%\\^|~`$&,;:/", "") {
+	for sign := range strings.SplitSeq("<>{}[]?*\"#%\\^|~`$&,;:/", "") {
 		_, err := e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{
 			StateMachineArn: aws.String(machineARN), Name: aws.String("a" + sign), Input: aws.String("{}"),
 		})

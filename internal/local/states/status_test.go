@@ -3,6 +3,7 @@ package states_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -31,9 +32,7 @@ func TestTheEventsOfAnExecution(t *testing.T) {
 			"redriveCount": 0.0, "redriveDate": nil, "redriveStatus": "NOT_REDRIVABLE",
 			"redriveStatusReason": "Execution is RUNNING and cannot be redriven",
 		}
-		for name, value := range change {
-			detail[name] = value
-		}
+		maps.Copy(detail, change)
 		return map[string]any{
 			"version": "0", "detail-type": "Step Functions Execution Status Change", "source": "aws.states",
 			"account": "000000000000", "region": "eu-central-1", "time": "2026-03-01T12:00:00Z",

@@ -35,7 +35,7 @@ make -i moov-last.mp4 -c copy -movflags frag_keyframe+delay_moov fragmented-edit
 make -i moov-last.mp4 -c copy -movflags frag_keyframe+delay_moov+global_sidx+skip_trailer fragmented-sidx.mp4
 make -i moov-last.mp4 -c copy -movflags dash+frag_keyframe+empty_moov fragmented-dash.mp4
 make -i moov-last.mp4 -c copy -movflags cmaf+frag_keyframe fragmented-cmaf.mp4
-make -i moov-last.mp4 -c copy -movflags frag_every_frame+empty_moov fragmented-every-frame.mp4
+make -i moov-last.mp4 -an -c copy -movflags frag_every_frame+empty_moov fragmented-every-frame.mp4
 make -i audio-only.m4a -c copy -movflags frag_keyframe+empty_moov -frag_duration 300000 fragmented.m4a
 
 # WAV
@@ -79,4 +79,4 @@ make $sound -t 0.4 -c:a libopus -b:a 16k small.opus
 make $sound -t 0.4 -c:a flac small.flac
 make $sound -t 0.4 -c:a aac -b:a 24k small.aac
 
-go test -run TestSamples -update ..
+go test .. -run TestSamples -update

@@ -23,7 +23,7 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 		}
 		return fake, clientOf(fake, "t")
 	}
-	fake, client := start()
+	_, client := start()
 	good := submit(t, client, pair())
 	bad := submit(t, client, map[string]any{"video_url": videoURL, "fail": "no face"})
 	gone := submit(t, client, pair())
@@ -31,7 +31,7 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	fake, client = start()
+	fake, client := start()
 	if fake.Charges() != 3 || !cmp.Equal(fake.Cancelled(), []string{gone}) {
 		t.Errorf("%d charges, cancelled %v", fake.Charges(), fake.Cancelled())
 	}

@@ -1,0 +1,114 @@
+package drop_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// TestBody holds what is sent to RunComfy, with an address in the place of each
+// presigned URL: what a user did not set is not there, and none of the samples
+// that are defaults in RunComfy's schemas.
+func TestBody(t *testing.T) {
+	bundle := func(model, input string) string {
+		return `x.job/job.json = {"model": "` + model + `", "input": ` + input + `}`
+	}
+	const (
+		video = `"video_url": "v.mp4", "audio_url": "a.wav"`
+		image = `"image_url": "i.png", "audio_url": "a.wav"`
+	)
+	tests := []struct {
+		name  string // of the golden file
+		model string
+		do    []string
+	}{
+		{"react-1-pair", react, []string{`preset.json = {"model": "` + react + `"}`, "a.mp4", "a.wav"}},
+		{"react-1-bundle", react, []string{bundle(react, "{"+video+"}")}},
+		{"react-1-every-option", react, []string{bundle(react, `{`+video+`, "emotion": "surprised", "model_mode": "head", "lipsync_mode": "remap", "temperature": 0.70}`)}},
+		{"lipsync-2-pro-pair", pro, []string{"a.mp4", "a.wav"}},
+		{"lipsync-2-pro-bundle", pro, []string{bundle(pro, "{"+video+"}")}},
+		{"lipsync-2-pro-every-option", pro, []string{bundle(pro, `{`+video+`, "sync_mode": "loop"}`)}},
+		{"live-avatar-pair", avatar, []string{"a.png", "a.wav"}},
+		{"live-avatar-bundle", avatar, []string{bundle(avatar, `{`+image+`, "prompt": "Hi <you> & \"me\""}`)}},
+		{"live-avatar-every-option", avatar, []string{
+			bundle(avatar, `{`+image+`, "prompt": "Hi", "num_clips": 2, "frames_per_clip": 80, "guidance_scale": 10, "seed": -9007199254740993}`),
+		}},
+		{"happyhorse-bundle", horse, []string{bundle(horse, `{"image_url_1": "i.png", "prompt": "character1 speaks"}`)}},
+		{"happyhorse-every-option", horse, []string{
+			`x.job/job.json = {"model": "` + horse + `", "input": {"image_url_1": "i.png", "image_url_2": "i.png", "image_url_3": "i.png",
+				"image_url_4": "i.png", "image_url_5": "i.png", "image_url_6": "i.png", "image_url_7": "i.png", "image_url_8": "i.png",
+				"image_url_9": "https://example.com/nine.webp?sig=s3cret", "prompt": "character1 speaks", "aspect_ratio": "9:16", "resolution": "720P",
+				"duration": 15, "seed": 2147483647, "watermark": true}}`,
+		}},
+	}
+	whole := map[string]bool{} // models with every option set
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newInbox(t)
+			for _, s := range []string{"x.job/v.mp4", "x.job/a.wav", "x.job/i.png"} {
+				b.step(t, s)
+			}
+			var key string
+			for _, s := range tt.do {
+				key = b.step(t, s)
+			}
+			ready, problems := b.prepared(t, key)
+			if problems != nil {
+				t.Fatalf("problems: %v", problems)
+			}
+			body := maps.Clone(ready.Input)
+			for _, used := range ready.Media {
+				if body[used.Property] = used.URL; used.URL == "" {
+					body[used.Property] = "https://presigned.example/" + used.File.Key
+				}
+			}
+			golden(t, filepath.Join("testdata/body", tt.name+".json"), body)
+			if ready.Model != tt.model {
+				t.Errorf("model %s, want %s", ready.Model, tt.model)
+			}
+			model, _ := b.Catalog.Model(tt.model)
+			if len(body) == len(model.Options())+len(model.MediaProperties()) {
+				whole[tt.model] = true
+			}
+		})
+	}
+	for _, id := range newInbox(t).Catalog.IDs() {
+		if !whole[id] {
+			t.Errorf("there is no body of %s with every option set", id)
+		}
+	}
+}
+
+func golden(t *testing.T, file string, value any) {
+	t.Helper()
+	var got bytes.Buffer
+	enc := json.NewEncoder(&got)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(value); err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}

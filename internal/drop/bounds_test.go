@@ -1,0 +1,102 @@
+package drop_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/drop"
+)
+
+// A status of a drop with any number of mistakes stays small enough to be read.
+func TestBounds(t *testing.T) {
+	members := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `"m%d": 0, `, i)
+		}
+		return b.String()
+	}
+	tests := []struct {
+		name     string
+		do       []string
+		problems int
+		last     string // the end of the last reason
+	}{
+		{"members of job.json", []string{`x.job/job.json = {` + members(4000) + `"model": "sync/react-1"}`}, 51, "and 3950 more"},
+		{"members of the input, with a file missing", []string{`x.job/job.json = {"model": "sync/react-1", "input": {` + members(4000) + `"video_url": "v.mp4", "audio_url": "a.wav"}}`}, 51, "and 3950 more"},
+		{"members of the input", []string{reactJob("x.job/job.json", "v.mp4", "a.wav"), "x.job/v.mp4", "x.job/a.wav", `x.job/job.json = {"model": "sync/react-1", "input": {` + members(4000) + `"video_url": "v.mp4", "audio_url": "a.wav"}}`}, 51, "and 3950 more"},
+		{"members of a preset", []string{`preset.json = {` + members(4000) + `"model": "sync/react-1"}`}, 51, "and 3950 more"},
+		{"members of a pair's preset", []string{"a.mp4", "a.wav", `preset.json = {"input": {` + members(3999) + `"m": 0}}`, "a.wav"}, 1, "; and 3950 more"},
+		{"a member", []string{`x.job/job.json = {"model": "sync/react-1", "` + strings.Repeat("\U0001d160", 15000) + `": 0}`}, 1, ""},
+		{"a model", []string{`x.job/job.json = {"model": "` + strings.Repeat("m", 60000) + `"}`}, 1, "…\""},
+		{"a media value", []string{reactJob("x.job/job.json", strings.Repeat("v", 60000)+".mp4", "https://example.com/a.wav")}, 1, "has more than the 1024 bytes that S3 allows"},
+		{"a wildcard", []string{reactJob("x.job/job.json", "v.mp4", strings.Repeat("*", 60000)+".wav")}, 1, "has more than the 1024 bytes that S3 allows"},
+		{"bytes of job.json", []string{"x.job/job.json = {}" + strings.Repeat(" ", 65536)}, 1, "at most 65536 are read"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newInbox(t)
+			var key string
+			for _, s := range tt.do {
+				key = b.step(t, s)
+			}
+			_, problems := b.prepared(t, key)
+			if len(problems) != tt.problems {
+				t.Fatalf("%d problems, want %d: %.500v", len(problems), tt.problems, problems)
+			}
+			if last := problems[len(problems)-1].Reason; !strings.HasSuffix(last, tt.last) {
+				t.Errorf("the last reason is %q, want …%q", last, tt.last)
+			}
+			if size := len(compact(t, problems)); size > 64<<10 {
+				t.Errorf("the problems have %d bytes", size)
+			}
+		})
+	}
+}
+
+func TestManyCandidates(t *testing.T) {
+	b := newInbox(t)
+	for i := range 3000 {
+		b.Set(fmt.Sprintf("inbox/x.job/%04d/a.wav", i), nil)
+		b.Set(fmt.Sprintf("inbox/x.job/%04d/n.txt", i), nil)
+	}
+	b.step(t, "x.job/v.mp4")
+	found := b.findings(t, b.step(t, reactJob("x.job/job.json", "v.mp4", "*/*")))
+	got := map[string]int{}
+	for _, f := range found {
+		got[f.Name] = len(f.Problems)
+		if size := len(compact(t, f.Problems)); size > 64<<10 {
+			t.Errorf("the problems of %s have %d bytes", f.Name, size)
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"x": 0, "x/a": 1, "x/n": 51}, got); diff != "" {
+		t.Errorf("problems by name (-want +got):\n%s", diff)
+	}
+	reason := found[1].Problems[0].Reason
+	if !strings.HasSuffix(reason, `and 2990 more could each be the audio of x/a`) {
+		t.Errorf("%s", reason)
+	}
+}
+
+// The pages of a listing may part an audio from the video that it has.
+func TestTagsAcrossPages(t *testing.T) {
+	b := newInbox(t)
+	for i := range 1500 {
+		b.Set(fmt.Sprintf("inbox/talk.x.%04d.wav", i), nil)
+	}
+	for _, s := range []string{"talk.x.MP4", "talk.y.wav", "talk.mp4"} {
+		b.step(t, s)
+	}
+	var used drop.Finding
+	for _, f := range b.findings(t, "inbox/talk.y.wav") {
+		if f.Name == "talk" {
+			used = f
+		}
+	}
+	if diff := cmp.Diff([]string{"talk.y"}, used.Jobs); diff != "" {
+		t.Errorf("jobs (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,133 @@
+package drop_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// TestCost counts the requests from an event to a job that is ready: they do
+// not depend on how many other files there are, also where these begin alike.
+func TestCost(t *testing.T) {
+	drops := []string{
+		"ads/pair.mp4", "ads/pair.wav", "ads/lone.wav", "ads/solo.mp4", "ads/tag.mp4", "ads/tag.de.wav",
+		reactJob("ads/x.job/job.json", "v.mp4", "a.wav"), "ads/x.job/v.mp4", "ads/x.job/a.wav", "ads/y.job/a.wav",
+		"ads/preset.json = {}", "ads/notes.txt", "ads/job.json = {}",
+	}
+	others := []string{
+		"ads/%05d.mp4", "ads/pair.%05d.wav", "ads/pair-%05d.mp4", "ads/pair.job/%05d.wav",
+		"ads/lone.%05d.wav", "ads/solo.job/%05d.wav", "ads/tag.%05d.wav", "ads/x.job/%05d.wav", "ads/x.job/job.%05d.json",
+		"ads/y.job/%05d.wav", "ads/preset.%05d.json", "ads/preset.%05d.wav", "ads/notes.%05d.txt", "ads/zz%05d/x.wav",
+	}
+	tests := []struct {
+		name, key          string
+		lists, heads, gets int
+	}{
+		// A preset costs three listings a folder, and each look at a stem one.
+		{"a pair, by its audio", "ads/pair.wav", 2 + 3, 2, 3},
+		{"a lone audio", "ads/lone.wav", 2, 0, 0},
+		{"a lone video", "ads/solo.mp4", 1 + 2, 0, 0},
+		{"a tagged audio, and the video that is used", "ads/tag.de.wav", 2 + 2 + 3 + 2, 2, 3},
+		{"a bundle, by its job.json", "ads/x.job/job.json", 3, 2 + 2, 1 + 2},
+		{"a bundle, by a file of it", "ads/x.job/v.mp4", 3, 2 + 2, 1 + 2},
+		{"a bundle without a job.json", "ads/y.job/a.wav", 3 + 1, 0, 0},
+		{"a preset", "ads/preset.json", 0, 1, 1},
+		{"a file of an unknown suffix", "ads/notes.txt", 0, 1, 0},
+		{"a job.json outside a .job folder", "ads/job.json", 0, 1, 0},
+		{"a folder marker", "ads/", 0, 0, 0},
+	}
+	for _, each := range []int{1, 1000} {
+		b := newInbox(t)
+		for _, pattern := range others {
+			for i := range each {
+				b.Set("inbox/"+fmt.Sprintf(pattern, i), nil)
+			}
+		}
+		for _, s := range drops {
+			b.step(t, s)
+		}
+		t.Run(fmt.Sprintf("%d other files", each*len(others)), func(t *testing.T) {
+			for _, tt := range tests {
+				before := b.Calls()
+				b.look(t, []string{"inbox/" + tt.key})
+				got := map[string]int{}
+				for op, n := range b.Calls() {
+					got[op] = n - before[op]
+				}
+				want := map[string]int{"ListObjectsV2": tt.lists, "HeadObject": tt.heads, "GetObject": tt.gets}
+				for op := range want {
+					if got[op] == 0 {
+						got[op] = 0
+					}
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+				}
+			}
+		})
+	}
+}
+
+// TestGapsBetweenEndings holds that a search skips what it has no use for also
+// where that lies between the suffixes that it searches for.
+func TestGapsBetweenEndings(t *testing.T) {
+	b := newInbox(t)
+	for i := range 2500 {
+		for _, gap := range []string{"talk.N%05d", "talk.b%05d.txt", "talk.mp%05d.txt", "talk.n%05d/a.wav", "preset.j%05d"} {
+			b.Set("inbox/"+fmt.Sprintf(gap, i), nil)
+		}
+	}
+	for _, s := range []string{`preset.json = {"model": "sync/react-1"}`, "talk.wav", "talk.MOV"} {
+		b.step(t, s)
+	}
+	want := []string{"talk: job of react, video_url=talk.MOV, audio_url=talk.wav"}
+	if diff := cmp.Diff(want, b.look(t, []string{"inbox/talk.wav"})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	// Two searches of talk with three gaps and three pages of folders each; a preset.
+	if lists := b.Calls()["ListObjectsV2"]; lists > 2*(1+3+3)+3 {
+		t.Errorf("%d listings", lists)
+	}
+}
+
+func TestUsedByMoreJobsThanAreNamed(t *testing.T) {
+	tests := []struct {
+		name  string
+		audio string // of a number
+		first string
+		all   int // findings that the video leads to
+	}{
+		{"tagged audios", "talk.%04d.wav", "talk.0000", 1 + 2600},
+		{"tagged audios, two files each", "talk.%04d.wav talk.%04d.de.wav", "talk.0000", 1 + 2*2600},
+		{"a wildcard", "x.job/%04d.wav", "x/0000", 1 + 2600},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newInbox(t)
+			for i := range 2600 {
+				for _, pattern := range strings.Fields(tt.audio) {
+					b.Set("inbox/"+fmt.Sprintf(pattern, i), nil)
+				}
+			}
+			b.step(t, reactJob("x.job/job.json", "v.mp4", "*.wav"))
+			b.step(t, "x.job/v.mp4")
+			b.step(t, "talk.mp4")
+			key := "inbox/talk.mp4"
+			if strings.HasPrefix(tt.audio, "x.job") {
+				key = "inbox/x.job/job.json"
+			}
+			found := b.findings(t, key)
+			f := found[0]
+			if f.State != ledger.Used || len(f.Jobs) != 500 || f.Jobs[0] != tt.first || len(found) != tt.all {
+				t.Errorf("%s by %d jobs from %q on; %d findings, want %d", f.State, len(f.Jobs), f.Jobs[0], len(found), tt.all)
+			}
+			if diff := cmp.Diff([]string{"only the first 500 jobs are named; there are more"}, f.Warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,57 @@
+package drop
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// FuzzParseDoc holds that a stranger's job.json or preset.json is either
+// understood, whole and as it is, or refused with reasons of a bounded length.
+func FuzzParseDoc(f *testing.F) {
+	for _, text := range []string{
+		`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "voice.wav", "temperature": 0.50}}`,
+		"\ufeff{}", "", "null", "[]", `{"model":null}`, `{"model":"m","input":[]}`, `{"input":{"a":{"b":1,"b":2}}}`,
+		`{"model":"m","model":"n"}`, `{"modle":"m"}`, "{\n\"model\": \"m\",\n}", `{} {}`, "\xff\xfe{\x00}\x00",
+		`{"input":{"n":1e999999999,"m":-0,"s":"\ud800"}}`, `{"a":[[[[[{}]]]]]}`, `{"\u0000":"","model":"\u0000"}`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if len(text) > maxDoc {
+			t.Skip("more than is read")
+		}
+		d, problems := parseDoc("job.json", text)
+		for _, p := range problems {
+			if p.Code == "" || p.Reason == "" || len(p.Reason) > 2000 {
+				t.Errorf("problem %q with the reason %q", p.Code, p.Reason)
+			}
+		}
+		if problems != nil {
+			return
+		}
+		again := map[string]any{"input": d.Input}
+		if d.hasModel {
+			again["model"] = d.Model
+		}
+		whole, err := json.Marshal(again)
+		if err != nil {
+			t.Fatalf("%q is understood, but is no JSON: %v", text, err)
+		}
+		var want, got any
+		if json.Unmarshal(bytes.TrimPrefix(text, []byte("\ufeff")), &want) != nil || json.Unmarshal(whole, &got) != nil {
+			return // a number that a float64 does not hold
+		}
+		if m := want.(map[string]any); m["input"] == nil {
+			m["input"] = map[string]any{}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q is understood as (-want +got):\n%s", text, diff)
+		}
+		if other, problems := parseDoc("job.json", whole); problems != nil || !cmp.Equal(d.Input, other.Input) {
+			t.Errorf("%q is understood, its own form %q is not: %v", text, whole, problems)
+		}
+	})
+}

@@ -1,0 +1,103 @@
+package drop_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// printable is every printable sign of ASCII, in two parts of a path.
+var printable = func() string {
+	var b strings.Builder
+	for r := ' '; r <= '~'; r++ {
+		b.WriteRune(r)
+	}
+	return b.String()
+}()
+
+// keyOf900 returns a key of 900 bytes below inbox/ that ends in the text and a
+// suffix, and repeats the text in folders before.
+func keyOf900(text, suffix string) string {
+	key := text + suffix
+	for len("inbox/"+text+"/"+key) <= 900 {
+		key = text + "/" + key
+	}
+	if n := 900 - len("inbox//"+key); n > 0 {
+		key = strings.Repeat("x", n) + "/" + key
+	}
+	return "inbox/" + key
+}
+
+func TestLongKeysOfAnyScript(t *testing.T) {
+	texts := map[string]string{
+		"every printable ASCII sign":         printable,
+		"Latin with accents":                 "Cr\u00e8me br\u00fbl\u00e9e \u1ec7 \u01d8",
+		"Cyrillic":                           "\u0413\u043e\u0432\u043e\u0440\u0438\u0442 \u0439\u043e\u0433",
+		"Hangul":                             "\ud55c\uad6d\uc5b4 \ub9d0\uc18c\ub9ac",
+		"Devanagari, longer in NFC":          "\u0939\u093f\u0928\u094d\u0926\u0940 \u0958\u095e",
+		"Arabic":                             "\u0635\u0648\u062a \u0622\u062f\u0645\u064a\u0629",
+		"Japanese":                           "\u8a71\u3059\u58f0\u304c\u30ac\u30ae",
+		"emoji of several characters":        "\U0001f469\u200d\U0001f692 \U0001f1e9\U0001f1ea \u2764\ufe0f",
+		"signs that are one in NFC":          "\u212b\u2126 \u212a",
+		"newlines and signs that XML has no": "a\nb\tc\x01d\u2028e",
+	}
+	for name, text := range texts {
+		for form, of := range map[string]norm.Form{"composed": norm.NFC, "decomposed": norm.NFD} {
+			t.Run(name+", "+form, func(t *testing.T) {
+				b := newInbox(t)
+				// As S3 holds them: the video in one form, the audio in the other
+				// where that is not too long.
+				video := keyOf900(of.String(text), ".mp4")
+				audio := strings.TrimSuffix(video, ".mp4") + ".wav"
+				if composed := norm.NFC.String(audio); len(composed) <= 1024 {
+					audio = composed
+				}
+				b.Set(video, sample(t, video))
+				b.Set(audio, sample(t, audio))
+				job := norm.NFC.String(strings.TrimSuffix(strings.TrimPrefix(video, "inbox/"), ".mp4"))
+				want := fmt.Sprintf("%s: job of pro, video_url=%s, audio_url=%s", job, strings.TrimPrefix(video, "inbox/"), strings.TrimPrefix(audio, "inbox/"))
+				if diff := cmp.Diff([]string{want}, b.look(t, []string{video, audio})); diff != "" {
+					t.Errorf("%d and %d bytes (-want +got):\n%s", len(video), len(audio), diff)
+				}
+				f := b.only(t, audio)
+				if owner, _ := drop.Owner(video); owner != job || f.Name != job {
+					t.Errorf("the name is %q and the owner %q, want %q", f.Name, owner, job)
+				}
+				for _, key := range []string{f.Key, ledger.RecordKey(job, f.Job.Take), ledger.OutputPrefix(job, f.Job.Take) + job[strings.LastIndex(job, "/")+1:] + "-2.mp4"} {
+					if len(key) > 1024 || !strings.Contains(key, job) {
+						t.Errorf("the key %q has %d bytes", key, len(key))
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestOtherLongKeys(t *testing.T) {
+	tests := []struct{ name, below, want string }{
+		{"a bundle", ".job/a.wav", "waiting, waiting_for_job_json"},
+		{"a preset", "/preset.json", "rejected, invalid_json"},
+		{"an unknown suffix", ".txt", "rejected, unknown_suffix"},
+	}
+	for _, tt := range tests {
+		for _, text := range []string{printable, "\ud55c\uad6d\uc5b4", "\U0001f469\u200d\U0001f692"} {
+			b := newInbox(t)
+			key := keyOf900(text, tt.below)
+			b.Set(key, []byte("text"))
+			f := b.only(t, key)
+			name := norm.NFC.String(strings.TrimSuffix(strings.TrimPrefix(key, "inbox/"), ".job/a.wav"))
+			if got := b.line(t, f); got != name+": "+tt.want {
+				t.Errorf("%s: %s", tt.name, got)
+			}
+			if !strings.HasSuffix(f.Key, "/"+name+".json") {
+				t.Errorf("%s: the answer lies at %q", tt.name, f.Key)
+			}
+		}
+	}
+}

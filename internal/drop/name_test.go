@@ -1,0 +1,299 @@
+package drop_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+func TestNames(t *testing.T) {
+	const (
+		nfc = "f\u00eate/caf\u00e9"
+		nfd = "fe\u0302te/cafe\u0301"
+	)
+	testRows(t, []row{
+		{
+			says: "A name is where the drop was made, below inbox/ and without its suffix",
+			do:   []string{"talk.mp4", "ads/2026/talk.mp4", "a.b/c.d.mp4", "ads/cafe.job/x.wav"},
+			want: []string{
+				"a.b/c.d: waiting, waiting_for_audio", "ads/2026/talk: waiting, waiting_for_audio",
+				"ads/cafe: waiting, waiting_for_job_json", "talk: waiting, waiting_for_audio",
+			},
+		},
+		{
+			says: "in Unicode NFC (a Mac's NFD stem pairs with the NFC one)",
+			do:   []string{nfd + ".mp4", nfc + ".wav"},
+			want: []string{nfc + ": job of pro, video_url=" + nfd + ".mp4, audio_url=" + nfc + ".wav"},
+		},
+		{
+			says: "in Unicode NFC, the folder and the file each",
+			do:   []string{"f\u00eate/cafe\u0301.mp4", "fe\u0302te/caf\u00e9.wav"},
+			want: []string{nfc + ": job of pro, video_url=f\u00eate/cafe\u0301.mp4, audio_url=fe\u0302te/caf\u00e9.wav"},
+		},
+		{
+			says: "one file in both forms is two candidates",
+			do:   []string{nfd + ".mp4", nfc + ".mp4", nfc + ".wav"},
+			want: []string{nfc + ": rejected, ambiguous"},
+		},
+		{
+			says: "a tag in another form",
+			do:   []string{nfd + ".mp4", nfc + ".de.wav"},
+			want: []string{nfc + ".de: job of pro, video_url=" + nfd + ".mp4, audio_url=" + nfc + ".de.wav", nfc + ": used, by " + nfc + ".de"},
+		},
+		{
+			says: "a bundle in both forms",
+			do:   []string{reactJob(nfc+".job/job.json", "v.mp4", "a.wav"), nfd + ".job/v.mp4", nfd + ".job/a.wav"},
+			want: []string{nfc + ": job of react, video_url=" + nfd + ".job/v.mp4, audio_url=" + nfd + ".job/a.wav"},
+		},
+		{
+			says: "a preset in a folder in another form",
+			do:   []string{`fe` + "\u0302" + `te/preset.json = {"model": "sync/react-1"}`, nfc + ".mp4", nfc + ".wav"},
+			want: []string{
+				"fe\u0302te/preset.json: accepted",
+				nfc + ": job of react, video_url=" + nfc + ".mp4, audio_url=" + nfc + ".wav",
+			},
+		},
+		{
+			says: "Video: .mp4 .mov .m4v .webm .mkv .avi",
+			do:   []string{"a.mp4", "b.mov", "c.m4v", "d.webm", "e.mkv", "f.avi", "a.wav", "b.wav", "c.wav", "d.wav", "e.wav", "f.wav"},
+			want: pairLines("pro", "video_url", "", "a.mp4 a.wav", "b.mov b.wav", "c.m4v c.wav", "d.webm d.wav", "e.mkv e.wav", "f.avi f.wav"),
+		},
+		{
+			says: "audio: .wav .mp3 .m4a .aac .ogg .opus .flac",
+			do: []string{
+				"a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4", "f.mp4", "g.mp4",
+				"a.wav", "b.mp3", "c.m4a", "d.aac", "e.ogg", "f.opus", "g.flac",
+			},
+			want: pairLines("pro", "video_url", "", "a.mp4 a.wav", "b.mp4 b.mp3", "c.mp4 c.m4a", "d.mp4 d.aac", "e.mp4 e.ogg", "f.mp4 f.opus", "g.mp4 g.flac"),
+		},
+		{
+			says: "image: .png .jpg .jpeg .webp",
+			do:   []string{"a.png", "b.jpg", "c.jpeg", "d.webp", "a.wav", "b.wav", "c.wav", "d.wav"},
+			want: pairLines("avatar", "image_url", ", num_clips=1, prompt=A person speaking naturally.", "a.png a.wav", "b.jpg b.wav", "c.jpeg c.wav", "d.webp d.wav"),
+		},
+		{
+			says: "suffixes compare without case",
+			do:   []string{"A.MOV", "A.Wav", "b.Mp4", "b.M4A", "c.MP4", "c.mP3"},
+			want: pairLines("pro", "video_url", "", "A.MOV A.Wav", "b.Mp4 b.M4A", "c.MP4 c.mP3"),
+		},
+		{
+			says: "the answer for a file that can be no job's: unknown suffix",
+			do:   []string{"ads/notes.txt", "README", "talk.", "talk.mp4.part", "talk.m\u212av", "list.j\u017fon"},
+			want: []string{
+				"README: rejected, unknown_suffix", "ads/notes.txt: rejected, unknown_suffix", "list.j\u017fon: rejected, unknown_suffix",
+				"talk.: rejected, unknown_suffix", "talk.mp4.part: rejected, unknown_suffix", "talk.m\u212av: rejected, unknown_suffix",
+			},
+		},
+		{
+			says: "Keys may hold anything S3 allows: spaces, +, %, quotes, any script",
+			do:   []string{"a b+c%2F\"d'/?*[e]\\f&g=#h.mp4", "a b+c%2F\"d'/?*[e]\\f&g=#h.wav", "\u8a71/\u0440\u0435\u0447\u044c.mp4", "\u8a71/\u0440\u0435\u0447\u044c.wav", "//.mp/a.mp4", "//x.mp4", "//x.wav"},
+			want: []string{
+				"//x: job of pro, video_url=//x.mp4, audio_url=//x.wav",
+				"a b+c%2F\"d'/?*[e]\\f&g=#h: job of pro, video_url=a b+c%2F\"d'/?*[e]\\f&g=#h.mp4, audio_url=a b+c%2F\"d'/?*[e]\\f&g=#h.wav",
+				"\u8a71/\u0440\u0435\u0447\u044c: job of pro, video_url=\u8a71/\u0440\u0435\u0447\u044c.mp4, audio_url=\u8a71/\u0440\u0435\u0447\u044c.wav",
+			},
+		},
+		{
+			says: "Not drops: folder markers, a file or folder whose name begins with a dot (.DS_Store, ._talk.mp4, .git/x.mp4), Thumbs.db and desktop.ini in any case",
+			do: []string{
+				"ads/ = ", ".DS_Store", "ads/._talk.mp4", ".git/x.mp4", "a/.git/b/x.mp4", "Thumbs.db", "ads/THUMBS.DB", "Desktop.ini",
+				".job/job.json", "x.job/.y/a.wav", ".mp4", "../x.mp4", "a/./x.mp4",
+			},
+		},
+	})
+}
+
+// pairLines are the lines of jobs, each of a visual and an audio.
+func pairLines(model, property, options string, pairs ...string) []string {
+	var lines []string
+	for _, p := range pairs {
+		visual, audio, _ := strings.Cut(p, " ")
+		name, _, _ := strings.Cut(visual, ".")
+		lines = append(lines, fmt.Sprintf("%s: job of %s, %s=%s, audio_url=%s%s", name, model, property, visual, audio, options))
+	}
+	return lines
+}
+
+func TestKeysThatConcernNothing(t *testing.T) {
+	b := newInbox(t)
+	for _, key := range []string{"", "inbox", "inbox/", "outbox/talk.mp4", "status/talk.json", "Inbox/talk.mp4", "jobs/x.job/job.json"} {
+		if found := b.findings(t, key); found != nil {
+			t.Errorf("a change of %q leads to %+v", key, found)
+		}
+	}
+	if calls := b.Calls(); len(calls) > 0 {
+		t.Errorf("requests %v, want none", calls)
+	}
+}
+
+func TestTake(t *testing.T) {
+	const (
+		// MD5 of "v" and of "{}".
+		visual = `{"etag":"9e3669d19b675bd57058fd4664205d2a","key":"inbox/<a&b>.mp4","lastModified":"2026-11-21T12:01:00Z"}`
+		audio  = `{"etag":"9e3669d19b675bd57058fd4664205d2a","key":"inbox/<a&b>.wav","lastModified":"2026-11-21T12:02:00Z"}`
+	)
+	b := newInbox(t)
+	b.step(t, "<a&b>.mp4 = v")
+	b.step(t, "<a&b>.wav = v")
+	sum := sha256.Sum256([]byte(`{"files":[` + visual + "," + audio + `],"name":"<a&b>"}` + "\n"))
+	want := "20261121T120200Z-" + hex.EncodeToString(sum[:])[:12]
+	f := b.only(t, "inbox/<a&b>.mp4")
+	if f.Job.Take != want || f.Order != want {
+		t.Errorf("take %s, order %s, want %s", f.Job.Take, f.Order, want)
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	wild := reactJob("w.job/job.json", "v.mp4", "*.wav")
+	begin := []string{
+		"ads/talk.mp4", "ads/talk.wav",
+		cafe, "ads/cafe.job/woman.png", "ads/cafe.job/voice.wav",
+		wild, "w.job/v.mp4", "w.job/de.wav", "w.job/fr.wav",
+	}
+	tests := []struct {
+		says   string
+		step   string
+		change []string // the names that get a new take
+	}{
+		{"Presets are no part of it", `ads/preset.json = {"model": "sync/react-1"}`, nil},
+		{"files around it are no part of it", "ads/talks.mp4", nil},
+		{"dropping a file again, changed", "ads/talk.wav = RIFF", []string{"ads/talk"}},
+		{"dropping a file again, or not", "ads/talk.mp4", []string{"ads/talk"}},
+		{"of job.json alone for a bundle", "ads/cafe.job/woman.png", nil},
+		{"Dropping job.json again runs it again", cafe, []string{"ads/cafe"}},
+		{"with a wildcard, the matched file too", "w.job/de.wav", []string{"w/de"}},
+		{"with a wildcard, of job.json", wild, []string{"w/de", "w/fr"}},
+		{"with a wildcard, not the files that every job has", "w.job/v.mp4", nil},
+	}
+	all := []string{"inbox/ads/talk.mp4", "inbox/ads/cafe.job/job.json", "inbox/w.job/job.json"}
+	takesOf := func(b *inbox) map[string]string {
+		takes := map[string]string{}
+		for _, key := range all {
+			for name, take := range b.takes(t, key) {
+				takes[name] = take
+			}
+		}
+		return takes
+	}
+	for _, tt := range tests {
+		t.Run(tt.says, func(t *testing.T) {
+			b := newInbox(t)
+			for _, s := range begin {
+				b.step(t, s)
+			}
+			before := takesOf(b)
+			b.step(t, tt.step)
+			var changed []string
+			after := takesOf(b)
+			for _, name := range []string{"ads/cafe", "ads/talk", "w/de", "w/fr"} {
+				if before[name] == "" || after[name] == "" {
+					t.Fatalf("no take of %s: %v, %v", name, before, after)
+				}
+				if after[name] < before[name] {
+					t.Errorf("take %s of %s orders before %s", after[name], name, before[name])
+				}
+				if after[name] != before[name] {
+					changed = append(changed, name)
+				}
+			}
+			if diff := cmp.Diff(tt.change, changed); diff != "" {
+				t.Errorf("names with a new take (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestOrder(t *testing.T) {
+	// The finding of each step is about a drop that is as new or newer.
+	steps := []string{"talk.mp4", "talk.mp3", "talk.wav", "- talk.mp3", "talk.wav", "talk.mp4 = "}
+	want := []string{"20261121T120100Z", "20261121T120200Z-", "20261121T120300Z", "20261121T120300Z-", "20261121T120500Z-", "20261121T120600Z-"}
+	b := newInbox(t)
+	last := ""
+	for i, s := range steps {
+		b.step(t, s)
+		f := b.only(t, "inbox/talk.mp4")
+		prefix, hash, isTake := strings.Cut(f.Order, "-")
+		if isTake {
+			prefix += "-"
+		}
+		if prefix != want[i] || isTake && len(hash) != 12 {
+			t.Errorf("after %q the order is %s, want %s…", s, f.Order, want[i])
+		}
+		if f.Order < last {
+			t.Errorf("after %q the order is %s, which is before %s", s, f.Order, last)
+		}
+		last = f.Order
+	}
+}
+
+func TestOwner(t *testing.T) {
+	tests := []struct {
+		says, key     string
+		name, further string
+	}{
+		{"A dropped file of a pair: its audio", "inbox/ads/talk.de.wav", "ads/talk.de", ""},
+		{"A dropped file of a pair: its video, and those of its tags", "inbox/ads/talk.mp4", "ads/talk", "ads/talk."},
+		{"A dropped file of a pair: its image, in NFC", "inbox/cafe\u0301.PNG", "caf\u00e9", "caf\u00e9."},
+		{"or a bundle's job.json, and those of its wildcard", "inbox/ads/cafe.Job/JOB.json", "ads/cafe", "ads/cafe/"},
+		{"Deleting a preset cancels nothing", "inbox/ads/preset.json", "", ""},
+		{"Deleting a file that a bundle names cancels nothing", "inbox/ads/cafe.job/woman.png", "", ""},
+		{"Deleting what is no drop cancels nothing", "inbox/ads/._talk.mp4", "", ""},
+		{"Deleting what was answered by itself cancels nothing", "inbox/ads/notes.txt", "", ""},
+		{"Deleting an output cancels nothing", "outbox/ads/talk/t/talk.mp4", "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.says, func(t *testing.T) {
+			name, further := drop.Owner(tt.key)
+			if name != tt.name || further != tt.further {
+				t.Errorf("Owner(%q) = %q, %q, want %q, %q", tt.key, name, further, tt.name, tt.further)
+			}
+		})
+	}
+}
+
+func TestLongKeys(t *testing.T) {
+	long := func(n int, suffix string) string {
+		return strings.Repeat("d/", 50) + strings.Repeat("n", n-100-len(suffix)) + suffix
+	}
+	tests := []struct {
+		says  string
+		below int // bytes of the key below inbox/
+		code  string
+		key   string
+	}{
+		{"a name that fits", 480, "waiting_for_audio", "status/"},
+		{"a name so long that a key made from it would pass S3's 1,024 bytes is rejected", 900, "name_too_long", "status/"},
+		{"where its very status key would, the answer lies under answers/", 1018, "name_too_long", "answers/"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.says, func(t *testing.T) {
+			b := newInbox(t)
+			f := b.only(t, b.step(t, long(tt.below, ".mp4")))
+			if got := codes(f.Problems); len(got) != 1 || got[0] != tt.code {
+				t.Errorf("codes %v, want %s", got, tt.code)
+			}
+			if !strings.HasPrefix(f.Key, tt.key) || len(f.Key) > 1024 {
+				t.Errorf("the status lies at %s (%d bytes)", f.Key, len(f.Key))
+			}
+		})
+	}
+	t.Run("the key cut to 900 bytes, then ~ and 12 hex of its SHA-256", func(t *testing.T) {
+		b := newInbox(t)
+		below := long(1018, ".txt")
+		f := b.only(t, b.step(t, below))
+		sum := sha256.Sum256([]byte("inbox/" + below))
+		if want := "answers/" + below[:900] + "~" + hex.EncodeToString(sum[:])[:12] + ".json"; f.Key != want {
+			t.Errorf("the answer lies at %s, want %s", f.Key, want)
+		}
+		if f.Name != below || f.State != ledger.Rejected {
+			t.Errorf("%s is %s, want the whole name rejected", f.Name, f.State)
+		}
+	})
+}

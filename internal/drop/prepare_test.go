@@ -1,0 +1,259 @@
+package drop_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+func TestPrepareTellsEveryProblem(t *testing.T) {
+	b := newInbox(t)
+	b.Set("inbox/x.job/two.png", picture(t, 300, 200))
+	b.Set("inbox/x.job/three.png", []byte("not a picture at all"))
+	b.step(t, "x.job/four.png = ")
+	key := b.step(t, `x.job/job.json = {"model": "`+horse+`", "input": {"image_url_1": "", "image_url_2": "two.png",
+		"image_url_3": "three.png", "image_url_4": "four.png", "seed": 2147483648, "duration": 2.5, "resolution": "4K", "size": 1}}`)
+	_, problems := b.prepared(t, key)
+	want := []string{
+		"too_small", "wrong_content", "empty_file", // in the order of the media
+		"bad_value", "bad_value", "missing_member", "bad_value", "bad_value", "unknown_member", // by member: duration, image_url_1, prompt, resolution, seed, size
+	}
+	if diff := cmp.Diff(want, codes(problems)); diff != "" {
+		t.Errorf("codes (-want +got):\n%s", diff)
+	}
+}
+
+func TestPrepareTellsEveryProblemOfAPair(t *testing.T) {
+	b := newInbox(t)
+	b.Set("inbox/talk.wav", voice(17300*time.Millisecond))
+	b.step(t, "talk.mp4 = ")
+	b.step(t, `preset.json = {"model": "sync/react-1", "input": {"emotion": "joyful", "temprature": 1}}`)
+	_, got := b.prepared(t, "inbox/talk.mp4")
+	for i := range got {
+		if got[i].Code == ledger.FileEmpty {
+			got[i].Reason, got[i].Remedy = "", ""
+		}
+	}
+	want := []drop.Problem{
+		{
+			Code: ledger.InvalidPreset,
+			Reason: `the preset inbox/preset.json is not right: emotion is "joyful"; sync/react-1 takes happy, angry, sad, neutral, disgusted or surprised; ` +
+				`temprature is no option of sync/react-1, which takes emotion, lipsync_mode, model_mode and temperature; the nearest is temperature`,
+			Remedy: "Mend inbox/preset.json, then drop a file of the pair again.",
+		},
+		{Code: ledger.FileEmpty}, // in package media's words
+		{Code: ledger.TooLong, Reason: "talk.wav is 17.3 s long; sync/react-1 takes at most 15 s", Remedy: "Shorten talk.wav to 15 s."},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
+	}
+}
+
+func TestOptionsWithDefaultsAreNotFilledIn(t *testing.T) {
+	tests := []struct {
+		name string
+		do   []string
+		want string
+	}{
+		{"a pair of the default video model", []string{"a.mp4", "a.wav"}, `{}`},
+		{"a pair with a preset", []string{`preset.json = {"model": "sync/react-1", "input": {"temperature": 0.50}}`, "a.mp4", "a.wav"}, `{"temperature":0.50}`},
+		{"a bundle", []string{reactJob("a.job/job.json", "v.mp4", "a.wav"), "a.job/v.mp4", "a.job/a.wav"}, `{}`},
+		{"a pair of an image: what live-avatar cannot do without", []string{"a.png", "a.wav"}, `{"num_clips":1,"prompt":"A person speaking naturally."}`},
+		{
+			"a pair of an image with a preset that sets it", []string{`preset.json = {"input": {"prompt": "Hi", "num_clips": 7}}`, "a.png", "a.wav"},
+			`{"num_clips":7,"prompt":"Hi"}`,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newInbox(t)
+			var key string
+			for _, s := range tt.do {
+				key = b.step(t, s)
+			}
+			ready, problems := b.prepared(t, key)
+			if got := compact(t, ready.Input); got != tt.want || problems != nil {
+				t.Errorf("options %s, want %s; problems %v", got, tt.want, problems)
+			}
+		})
+	}
+}
+
+func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
+	tests := []struct {
+		name   string
+		audio  time.Duration
+		preset string
+		want   any // num_clips
+		warn   string
+	}{
+		{"a moment", 100 * time.Millisecond, `{}`, 1, ""},
+		{"three seconds are one clip", 3 * time.Second, `{}`, 1, ""},
+		{"a little more is another", 3100 * time.Millisecond, `{}`, 2, ""},
+		{"a minute", time.Minute, `{}`, 20, ""},
+		{"clips of fewer frames are shorter", time.Minute, `{"input": {"frames_per_clip": 24}}`, 40, ""},
+		{"all that there can be", 5 * time.Minute, `{}`, 100, ""},
+		{"more than there can be", 301 * time.Second, `{}`, 100, "a.wav is 301 s long; 100 clips, the most that community/live-avatar makes, cover about 300 s of it"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newInbox(t)
+			b.Set("inbox/a.wav", voice(tt.audio))
+			b.step(t, "preset.json = "+tt.preset)
+			ready, problems := b.prepared(t, b.step(t, "a.png"))
+			if problems != nil || ready.Input["num_clips"] != tt.want {
+				t.Errorf("num_clips is %v, want %v; problems %v", ready.Input["num_clips"], tt.want, problems)
+			}
+			if got := strings.Join(ready.Warnings, "; "); got != tt.warn {
+				t.Errorf("warnings %q, want %q", got, tt.warn)
+			}
+		})
+	}
+}
+
+func TestFormatsThatAModelDoesNotTake(t *testing.T) {
+	for audio, want := range map[string]string{
+		"a.m4a":  "a.m4a is M4A; community/live-avatar takes WAV or MP3",
+		"a.ogg":  "a.ogg is OGG; community/live-avatar takes WAV or MP3",
+		"a.FLAC": "a.FLAC is FLAC; community/live-avatar takes WAV or MP3",
+		"a.mp3":  "",
+	} {
+		b := newInbox(t)
+		b.step(t, "a.png")
+		_, problems := b.prepared(t, b.step(t, audio))
+		var got string
+		for _, p := range problems {
+			got += p.Reason
+		}
+		if got != want {
+			t.Errorf("%s: problems %q, want %q", audio, got, want)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	b := newInbox(t)
+	b.step(t, "x.job/v.mkv")
+	key := b.step(t, `x.job/job.json = {"model": "`+pro+`", "input": {"video_url": "v.mkv", "audio_url": "https://example.com/a%20b.wav?X-Amz-Signature=s3cret#x"}}`)
+	ready, problems := b.prepared(t, key)
+	if len(ready.Warnings) != 2 || problems != nil || !strings.HasPrefix(ready.Warnings[0], "v.mkv was not looked into") ||
+		ready.Warnings[1] != "audio_url is a URL, https://example.com/a%20b.wav, that was not looked at" {
+		t.Errorf("warnings %q; problems %v", ready.Warnings, problems)
+	}
+	b = newInbox(t)
+	b.step(t, "h.job/a.png")
+	ready, _ = b.prepared(t, b.step(t, `h.job/job.json = {"model": "`+horse+`", "input": {"image_url_1": "a.png", "prompt": "character1 meets character2"}}`))
+	if diff := cmp.Diff([]string{"prompt names character2, but image_url_2 is not given"}, ready.Warnings); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
+func TestWhatTheLedgerKeeps(t *testing.T) {
+	b := newInbox(t)
+	b.step(t, "x.job/a.wav")
+	key := b.step(t, `x.job/job.json = {"model": "`+pro+`", "input": {"video_url": "https://example.com/v.mp4?X-Amz-Signature=s3cret", "audio_url": "a.wav"}}`)
+	f := b.only(t, key)
+	manifest, ok := f.Job.Manifest()
+	if !ok || manifest.Key != key {
+		t.Errorf("the manifest is %q, %v", manifest.Key, ok)
+	}
+	ready, _ := b.prepared(t, key)
+	var got []ledger.Input
+	for _, used := range ready.Media {
+		got = append(got, used.Input())
+	}
+	want := []ledger.Input{
+		{Property: "video_url", URL: "https://example.com/v.mp4"},
+		{Property: "audio_url", Key: "inbox/x.job/a.wav", Bytes: 81034, LastModified: noon.Add(time.Minute), DurationSeconds: 2.53},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 0.01), cmpopts.IgnoreFields(ledger.Input{}, "ETag")); diff != "" {
+		t.Errorf("inputs (-want +got):\n%s", diff)
+	}
+	if len(got[1].ETag) != 32 {
+		t.Errorf("the ETag is %q, want one without quotes", got[1].ETag)
+	}
+	b.step(t, "a.mp4")
+	b.step(t, "a.wav")
+	if m, ok := b.only(t, "inbox/a.wav").Job.Manifest(); ok {
+		t.Errorf("a pair has the manifest %q", m.Key)
+	}
+}
+
+func TestFilesThatChangeUnderway(t *testing.T) {
+	doc := reactJob("x.job/job.json", "v.mp4", "a.wav")
+	tests := []struct {
+		name   string
+		before string // the operation and key before which something changes
+		change string
+	}{
+		{"a file is overwritten between listing and inspection", "HeadObject inbox/talk.mp4", "talk.mp4 = other"},
+		{"a file is dropped again between listing and inspection", "HeadObject inbox/talk.wav", "talk.wav"},
+		{"a file is deleted between listing and inspection", "HeadObject inbox/talk.wav", "- talk.wav"},
+		{"a file is overwritten while it is inspected", "GetObject inbox/talk.mp4", "talk.mp4 = other"},
+		{"a file is deleted while it is inspected", "GetObject inbox/talk.wav", "- talk.wav"},
+		{"a preset is overwritten while it is read", "GetObject inbox/preset.json", "preset.json = {}"},
+		{"a preset is deleted while it is read", "GetObject inbox/preset.json", "- preset.json"},
+		{"job.json is overwritten while it is read", "GetObject inbox/x.job/job.json", "x.job/job.json = {}"},
+		{"a file of a bundle is deleted while it is inspected", "GetObject inbox/x.job/v.mp4", "- x.job/v.mp4"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newInbox(t)
+			for _, s := range []string{"talk.mp4", "talk.wav", `preset.json = {"model": "sync/react-1"}`, doc, "x.job/v.mp4", "x.job/a.wav"} {
+				b.step(t, s)
+			}
+			changed := false
+			b.Before = func(op, key string) error {
+				if op+" "+key == tt.before && !changed {
+					changed = true
+					b.step(t, tt.change)
+				}
+				return nil
+			}
+			prepare := func(key string) error {
+				look := b.Look()
+				subjects, err := look.Touched(t.Context(), key)
+				if err != nil {
+					return err
+				}
+				found, err := look.Find(t.Context(), subjects[0])
+				if err != nil {
+					return err
+				}
+				_, _, err = look.Prepare(t.Context(), found[0].Job)
+				return err
+			}
+			err := errors.Join(prepare("inbox/talk.mp4"), prepare("inbox/x.job/job.json"))
+			if !errors.Is(err, drop.ErrChanged) || !changed {
+				t.Errorf("changed: %v; the error is %v, want ErrChanged", changed, err)
+			}
+		})
+	}
+}
+
+func TestTroubleWithTheBucketIsAnError(t *testing.T) {
+	for _, op := range []string{"ListObjectsV2", "HeadObject", "GetObject"} {
+		b := newInbox(t)
+		b.step(t, "talk.mp4")
+		b.step(t, "talk.wav")
+		f := b.only(t, "inbox/talk.wav")
+		trouble := os.ErrDeadlineExceeded
+		b.Before = func(o, _ string) error {
+			if o == op {
+				return trouble
+			}
+			return nil
+		}
+		if _, problems, err := b.Look().Prepare(t.Context(), f.Job); !errors.Is(err, trouble) || problems != nil {
+			t.Errorf("%s fails: problems %v, error %v", op, problems, err)
+		}
+	}
+}

@@ -1,0 +1,229 @@
+package drop_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/text/unicode/norm"
+	"pgregory.net/rapid"
+
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// universe is every file that a story may drop: names that begin alike, tags of
+// tags, two forms of one letter, presets, bundles and a wildcard.
+var universe = append(products([]string{"talk", "talk.de", "talk.de.v2", "talks", "caf\u00e9", "cafe\u0301.de"}, []string{".mp4", ".png", ".wav", ".MP3"}),
+	"preset.json", "notes.txt", "job.json",
+	"one.job/job.json", "one.job/Job.json", "one.job/v.mp4", "one.job/a.wav",
+	"all.job/job.json", "all.job/v.mp4", "all.job/de.wav", "all.job/fr.wav", "all.job/fr.mp3", "all.job/fr.txt",
+)
+
+var contents = map[string]string{
+	"one.job/job.json": `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`,
+	"one.job/Job.json": `{}`,
+	"all.job/job.json": `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*"}}`,
+}
+
+func products(heads, tails []string) []string {
+	var all []string
+	for _, h := range heads {
+		for _, t := range tails {
+			all = append(all, h+t)
+		}
+	}
+	return all
+}
+
+// put drops a file of the universe at its own time.
+func (b *inbox) put(name string) {
+	b.now = noon.Add(time.Duration(slices.Index(universe, name)) * time.Second)
+	b.Set("inbox/"+name, []byte(contents[name]))
+}
+
+// told is what statuses say after each event led to its findings.
+func (b *inbox) told(t testing.TB, statuses map[string]string, keys ...string) {
+	for _, f := range b.findings(t, keys...) {
+		take := ""
+		if f.Job != nil {
+			take = f.Job.Take
+		}
+		statuses[f.Key] = fmt.Sprint(f.Name, " ", f.State, codes(f.Problems), f.Jobs, f.Order, take)
+	}
+}
+
+func withoutWithdrawn(statuses map[string]string) map[string]string {
+	kept := maps.Clone(statuses)
+	maps.DeleteFunc(kept, func(_, line string) bool { return strings.Contains(line, " withdrawn") })
+	return kept
+}
+
+// Files are dropped and deleted in any order, and their events come late, out
+// of order and more than once: the statuses end as one look at the end tells.
+func TestAnyStoryEndsAsItsEnd(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		b := newInbox(t)
+		statuses := map[string]string{}
+		var pending, keys []string
+		files := rapid.SliceOfNDistinct(rapid.SampledFrom(universe), 1, 6, rapid.ID[string]).Draw(rt, "files")
+		for range rapid.IntRange(1, 12).Draw(rt, "length") {
+			name := rapid.SampledFrom(files).Draw(rt, "file")
+			key := "inbox/" + name
+			if _, there := b.Object(key); there && name != "all.job/job.json" {
+				b.Remove(key) // the matches of a wildcard that is gone are not known
+			} else {
+				b.put(name)
+			}
+			keys, pending = append(keys, key), append(pending, key)
+			for len(pending) > 0 && rapid.Bool().Draw(rt, "an event comes") {
+				i := rapid.IntRange(0, len(pending)-1).Draw(rt, "which")
+				b.told(t, statuses, pending[i])
+				if rapid.Bool().Draw(rt, "for the last time") {
+					pending = slices.Delete(pending, i, i+1)
+				}
+			}
+		}
+		b.told(t, statuses, rapid.Permutation(pending).Draw(rt, "the late ones")...)
+		end := map[string]string{}
+		b.told(t, end, keys...)
+		if diff := cmp.Diff(withoutWithdrawn(end), withoutWithdrawn(statuses)); diff != "" {
+			rt.Errorf("statuses (-as a look at the end +as they are):\n%s", diff)
+		}
+	})
+}
+
+// The same files at the same times end in the same findings and takes, in
+// whatever order they arrive.
+func TestOrderOfDropsDoesNotMatter(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		names := rapid.SliceOfNDistinct(rapid.SampledFrom(universe), 1, 10, rapid.ID[string]).Draw(rt, "files")
+		tell := func(names []string) map[string]string {
+			b := newInbox(t)
+			statuses := map[string]string{}
+			for _, name := range names {
+				b.put(name)
+				b.told(t, statuses, "inbox/"+name)
+			}
+			return statuses
+		}
+		first, second := tell(names), tell(rapid.Permutation(names).Draw(rt, "another order"))
+		if diff := cmp.Diff(first, second); diff != "" {
+			rt.Errorf("findings of two orders:\n%s", diff)
+		}
+	})
+}
+
+// part is a part of a path of the letters that need care.
+func part() *rapid.Generator[string] {
+	runes := []rune("aA.~ %+*?[\"'\\\n\u00e9e\u0301\u212b\ud55c\u1112\u1161\u11ab\u0958\U0001f469\u200d\U0001f692\U0001d160")
+	return rapid.StringOfN(rapid.SampledFrom(runes), 0, 12, -1)
+}
+
+func anyPath() *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string {
+		parts := rapid.SliceOfN(part(), 1, 4).Draw(t, "parts")
+		suffix := rapid.SampledFrom([]string{"", ".mp4", ".WAV", ".png", ".txt", ".job/job.json", ".JOB/a.wav", "/preset.json", "/job.json"}).Draw(t, "suffix")
+		return strings.Join(parts, "/") + suffix
+	})
+}
+
+// Whatever the key, a look does not panic, each finding lies at a key that S3
+// takes, and a name leads to its key and back.
+func TestNamesAndKeys(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		b := newInbox(t)
+		found := map[string]drop.Finding{}
+		keys := map[string]string{} // whose names they are
+		for _, below := range rapid.SliceOfN(anyPath(), 1, 6).Draw(rt, "files") {
+			b.Set("inbox/"+below, []byte("{}"))
+			for _, f := range b.findings(t, "inbox/"+below) {
+				found[f.Name+" at "+f.Key] = f
+			}
+		}
+		claim := func(key, name string) {
+			if owner, ok := keys[key]; ok && owner != name {
+				rt.Errorf("%q and %q share %q", owner, name, key)
+			}
+			keys[key] = name
+			if len(key) > 1024 {
+				rt.Errorf("%q of %q has %d bytes", key, name, len(key))
+			}
+		}
+		for _, f := range found {
+			claim(f.Key, f.Name)
+			name, isName := strings.CutPrefix(strings.TrimSuffix(f.Key, ".json"), "status/")
+			if !isName {
+				name, _ = strings.CutPrefix(strings.TrimSuffix(f.Key, ".json"), "answers/")
+			}
+			if name != f.Name {
+				rt.Errorf("the status of %q lies at %q", f.Name, f.Key)
+			}
+			if !isName {
+				continue
+			}
+			if !norm.NFC.IsNormalString(name) {
+				rt.Errorf("the name %+q is not in NFC", name)
+			}
+			for _, take := range []string{"20261121T120000Z-0123456789ab", "20261121T120001Z-0123456789ab"} {
+				claim(ledger.RecordKey(name, take), name+" "+take)
+				claim(ledger.OutputPrefix(name, take), name+" "+take)
+			}
+			if owner, _ := drop.Owner("inbox/" + name + ".mp4"); owner != name {
+				rt.Errorf("the name of %q.mp4 is %q", name, owner)
+			}
+		}
+	})
+}
+
+// A take depends on its files alone, not on how many events led to it or what
+// else is there.
+func TestTakeOfTheSameFiles(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		b := newInbox(t)
+		for _, name := range []string{"talk.mp4", "talk.wav", "one.job/job.json", "one.job/v.mp4", "one.job/a.wav"} {
+			b.put(name)
+		}
+		want := b.takes(t, "inbox/talk.mp4")
+		maps.Copy(want, b.takes(t, "inbox/one.job/job.json"))
+		others := []string{"talk.de.wav", "talks.mp4", "talks.wav", "preset.json", "notes.txt", "all.job/de.wav", "all.job/job.json"}
+		for _, name := range rapid.SliceOf(rapid.SampledFrom(others)).Draw(rt, "others") {
+			b.put(name)
+			got := map[string]string{}
+			for _, key := range rapid.SliceOf(rapid.SampledFrom([]string{"inbox/talk.mp4", "inbox/talk.wav", "inbox/one.job/job.json", "inbox/one.job/v.mp4"})).Draw(rt, "events") {
+				maps.Copy(got, b.takes(t, key))
+			}
+			for _, name := range []string{"talk", "one"} {
+				if take, ok := got[name]; ok && take != want[name] {
+					rt.Errorf("take %s of %s, want %s", take, name, want[name])
+				}
+			}
+		}
+	})
+}
+
+// plainFiles cannot list a folder by itself.
+type plainFiles struct{ drop.Files }
+
+// Files that cannot list a folder alone lead to the same findings.
+func TestFilesOfAnyKind(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		b := newInbox(t)
+		var keys []string
+		for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(universe), 1, 10, rapid.ID[string]).Draw(rt, "files") {
+			b.put(name)
+			keys = append(keys, "inbox/"+name)
+		}
+		want, got := map[string]string{}, map[string]string{}
+		b.told(t, want, keys...)
+		b.Files = plainFiles{b.Files}
+		b.told(t, got, keys...)
+		if diff := cmp.Diff(want, got); diff != "" {
+			rt.Errorf("findings (-of a bucket +of plain files):\n%s", diff)
+		}
+	})
+}

@@ -1,0 +1,77 @@
+package lambda
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Remote calls functions that somebody else runs, by Lambda's Invoke API, as
+// `sam local start-lambda` serves it.
+type Remote struct {
+	endpoint string
+	ids      map[string]string
+	life     context.Context // done after Close
+	end      context.CancelFunc
+}
+
+// maxReason bounds what is read of an answer that is none of a function's.
+const maxReason = 4 << 10
+
+// NewRemote returns a caller of the functions at an endpoint, such as
+// http://127.0.0.1:3001. ids are what the endpoint calls the functions, by
+// their names here.
+func NewRemote(endpoint string, ids map[string]string) (*Remote, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("%q is not the address of a Lambda endpoint, such as http://127.0.0.1:3001", endpoint)
+	}
+	r := &Remote{endpoint: strings.TrimSuffix(endpoint, "/"), ids: ids}
+	r.life, r.end = context.WithCancel(context.Background())
+	return r, nil
+}
+
+// Invoke calls a function, by name or ARN, as Host's does. err says why the
+// endpoint did not call it, or that it cannot be told.
+// https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) (result []byte, failure *Error, err error) {
+	id, ok := r.ids[name[strings.LastIndexByte(name, ':')+1:]]
+	if !ok {
+		return nil, nil, fmt.Errorf("no function %s", name)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.life, cancel)()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.endpoint+"/2015-03-31/functions/"+id+"/invocations", bytes.NewReader(payload))
+	if err != nil {
+		return nil, nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(request)
+	if r.life.Err() != nil {
+		err = ErrClosed
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode != http.StatusOK {
+		reason, _ := io.ReadAll(io.LimitReader(answer.Body, maxReason)) // what there is of it
+		return nil, nil, fmt.Errorf("%s of %s: %s: %s", id, r.endpoint, answer.Status, bytes.TrimSpace(reason))
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(nil, answer.Body, maxAnswer))
+	if err != nil {
+		return nil, nil, fmt.Errorf("answer of %s: %w", id, err)
+	}
+	if answer.Header.Get("X-Amz-Function-Error") != "" {
+		return nil, reported(body), nil
+	}
+	return body, nil, nil
+}
+
+// Close ends the calls under way, which return ErrClosed.
+func (r *Remote) Close() { r.end() }

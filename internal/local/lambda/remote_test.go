@@ -1,0 +1,98 @@
+package lambda_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local/lambda"
+)
+
+func TestRemote(t *testing.T) {
+	for _, tt := range []struct {
+		name, function string
+		status         int
+		errorHeader    string
+		answer         string
+
+		result  string
+		failure *lambda.Error
+		err     string
+	}{
+		{name: "an answer", function: "poll", status: 200, answer: `{"ended":true}`, result: `{"ended":true}`},
+		{name: "by its ARN", function: "arn:aws:lambda:us-east-1:000000000000:function:poll", status: 200, answer: `{}`, result: `{}`},
+		{
+			name: "an error of the function", function: "poll", status: 200, errorHeader: "Unhandled",
+			answer:  `{"errorType":"QueuedTooLong","errorMessage":"queued for 6 h"}`,
+			failure: &lambda.Error{Type: "QueuedTooLong", Message: "queued for 6 h"},
+		},
+		{
+			name: "an answer that looks like an error", function: "poll", status: 200,
+			answer: `{"errorType":"QueuedTooLong"}`, result: `{"errorType":"QueuedTooLong"}`,
+		},
+		{name: "an endpoint without the function", function: "poll", status: 404, answer: `{"Message":"Function not found"}`, err: "Function not found"},
+		{name: "an endpoint in trouble", function: "poll", status: 503, err: "503 Service Unavailable"},
+		{name: "a name that is no function's", function: "dance", status: 200, err: "no function dance"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, err := io.ReadAll(r.Body)
+				if got := r.Method + " " + r.URL.Path + " " + string(body); err != nil || got != `POST /2015-03-31/functions/PollFunction/invocations {"name":"talk"}` {
+					t.Errorf("the endpoint was asked %s (%v)", got, err)
+				}
+				if tt.errorHeader != "" {
+					w.Header().Set("X-Amz-Function-Error", tt.errorHeader)
+				}
+				w.WriteHeader(tt.status)
+				_, _ = io.WriteString(w, tt.answer)
+			}))
+			defer server.Close()
+			remote, err := lambda.NewRemote(server.URL+"/", map[string]string{"poll": "PollFunction"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer remote.Close()
+			result, failure, err := remote.Invoke(t.Context(), tt.function, []byte(`{"name":"talk"}`))
+			if diff := cmp.Diff(tt.failure, failure); diff != "" || string(result) != tt.result {
+				t.Errorf("%s, and (-want +got):\n%s", result, diff)
+			}
+			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+				t.Errorf("the error is %v, want %q", err, tt.err)
+			}
+		})
+	}
+}
+
+func TestRemoteWithoutAnAddress(t *testing.T) {
+	for _, endpoint := range []string{"", "127.0.0.1:3001", "ftp://127.0.0.1", "http://"} {
+		if _, err := lambda.NewRemote(endpoint, nil); err == nil {
+			t.Errorf("%q is taken", endpoint)
+		}
+	}
+}
+
+func TestRemoteIsClosedDuringACall(t *testing.T) {
+	called := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then the server notices that the client is gone
+		close(called)
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	remote, err := lambda.NewRemote(server.URL, map[string]string{"poll": "PollFunction"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		<-called
+		remote.Close()
+	}()
+	if _, _, err := remote.Invoke(t.Context(), "poll", []byte("{}")); !errors.Is(err, lambda.ErrClosed) {
+		t.Errorf("the call returned %v", err)
+	}
+}

@@ -1,0 +1,71 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"testing"
+)
+
+// TestReaderStopsAtTheBudget reads backwards from the end, where each call gives less
+// than its share of the bytes, and forwards, where it gives all of it.
+func TestReaderStopsAtTheBudget(t *testing.T) {
+	const size = 10 * MaxBytes
+	for name, at := range map[string]func(i int64) int64{
+		"backwards from the end":      func(i int64) int64 { return size - 1 - i },
+		"forwards, byte by byte":      func(i int64) int64 { return i },
+		"forwards, with gaps between": func(i int64) int64 { return i * 1000 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			calls, bytes := 0, int64(0)
+			r := newReader(t.Context(), Source{Size: size, ReadRange: func(_ context.Context, _, n int64) ([]byte, error) {
+				calls++
+				bytes += n
+				return make([]byte, n), nil
+			}})
+			var err error
+			for i := int64(0); err == nil && i < size; i++ {
+				_, err = r.bytes(at(i), 1)
+			}
+			if !errors.Is(err, errBudget) {
+				t.Errorf("got error %v, want %v", err, errBudget)
+			}
+			if calls > MaxCalls || bytes > MaxBytes || calls < MaxCalls && bytes < MaxBytes {
+				t.Errorf("stopped after %d calls and %d bytes", calls, bytes)
+			}
+		})
+	}
+}
+
+// TestReaderKeepsWhatItHasRead asks again for parts of what was read.
+func TestReaderKeepsWhatItHasRead(t *testing.T) {
+	calls := 0
+	content := func(off int64) byte { return byte(off * 7) }
+	r := newReader(t.Context(), Source{Size: 5 * MaxBytes, ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
+		calls++
+		data := make([]byte, n)
+		for i := range data {
+			data[i] = content(off + int64(i))
+		}
+		return data, nil
+	}})
+	for _, part := range []struct{ off, n int64 }{{0, 10}, {5, 3}, {0, 30000}, {1 << 20, 9}, {1<<20 + 4, 5}, {42000, 9000}, {0, 51000}, {1 << 20, 1}} {
+		data, err := r.bytes(part.off, part.n)
+		if err != nil || int64(len(data)) != part.n {
+			t.Fatalf("%d bytes at %d: got %d, %v", part.n, part.off, len(data), err)
+		}
+		for i, b := range data {
+			if b != content(part.off+int64(i)) {
+				t.Fatalf("%d bytes at %d: byte %d is wrong", part.n, part.off, i)
+			}
+		}
+	}
+	const want = 3 // two places, and more of the first
+	if calls != want {
+		t.Errorf("made %d calls, want %d", calls, want)
+	}
+	for _, outside := range []struct{ off, n int64 }{{-1, 5}, {5 * MaxBytes, 1}, {0, 5*MaxBytes + 1}, {1 << 62, 1 << 62}, {3, -1}} {
+		if _, err := r.bytes(outside.off, outside.n); !errors.Is(err, errEnd) {
+			t.Errorf("%d bytes at %d: got error %v, want %v", outside.n, outside.off, err, errEnd)
+		}
+	}
+}

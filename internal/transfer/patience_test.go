@@ -1,0 +1,92 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A server that is told that an answer is given up may end it in good order,
+// which must not pass for the end of the file.
+func TestEndAfterGivingUpIsNoEnd(t *testing.T) {
+	ctx, giveUp := context.WithCancelCause(t.Context())
+	b := body{endAfter(func() { giveUp(errStalled) }), ctx, giveUp, time.Minute}
+	if _, _, err := b.read(make([]byte, 10)); !errors.Is(err, errStalled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// endAfter is a body that ends when it is read from, and does something before.
+type endAfter func()
+
+func (f endAfter) Read([]byte) (int, error) { f(); return 0, io.EOF }
+func (endAfter) Close() error               { return nil }
+
+// A range that crawls far behind the others, but never stalls, is asked for
+// again.
+func TestStragglerIsFetchedAgain(t *testing.T) {
+	const slow = 15
+	data := random(20*256<<10, 1)
+	o, b := newOrigin(t, data), newBucket(t)
+	begin := fmt.Sprintf("bytes=%d-", slow*256<<10)
+	asked := 0
+	o.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.Header.Get("Range"), begin) {
+			return false
+		}
+		if asked++; asked > 1 {
+			return false
+		}
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", slow*256<<10, (slow+1)*256<<10-1, len(data)))
+		w.WriteHeader(http.StatusPartialContent)
+		for sent := 0; r.Context().Err() == nil && sent < 256<<10; sent += stallBytes {
+			_, _ = w.Write(data[slow*256<<10+sent:][:min(stallBytes, 256<<10-sent)])
+			w.(http.Flusher).Flush()
+			time.Sleep(50 * time.Millisecond)
+		}
+		return true
+	}
+	c := o.copier(t, b)
+	c.pace.pieceSize, c.pace.partSize, c.pace.stall = 256<<10, 1<<20, 200*time.Millisecond
+	c.pace.few, c.pace.many = 1, 1 // so that the others have been read by then
+	if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
+		t.Fatal(err)
+	}
+	b.check(t, testKey, data)
+	if asked != 2 {
+		t.Errorf("asked for %d times", asked)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	for _, size := range []int{10_000, 300_000} {
+		for nth := 1; nth <= 4; nth++ {
+			o, b := newOrigin(t, random(size, 1)), newBucket(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			o.fault = func(n int, _ http.ResponseWriter, r *http.Request) bool {
+				if n == nth {
+					cancel()
+					hang(r)
+				}
+				return n == nth
+			}
+			b.fault = func(call string, n int, _ http.ResponseWriter, _ *http.Request) bool {
+				if call == "HeadObject" && nth > o.count() && size < 64<<10 {
+					cancel() // there is no later request to the source
+				}
+				return false
+			}
+			_, err := o.copier(t, b).Copy(ctx, o.url(), named)
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("%d bytes, request %d: error %v", size, nth, err)
+			}
+			b.check(t, testKey, nil)
+			cancel()
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package transfer
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// Whatever goes wrong, in whatever order, and however the work is divided: there
+// is the right object or none, no upload is left open, and no copy hangs.
+func TestAnyFaults(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		data := random(rapid.IntRange(1, 200_000).Draw(rt, "size"), 1)
+		source, b := newOrigin(t, data), newBucket(t)
+		b.server.Config.ErrorLog = quiet
+		faults := rapid.MapOf(rapid.IntRange(1, 30), rapid.SampledFrom([]string{"cut", "reset", "503", "416", "whole", "gone"}))
+		ofSource := faults.Draw(rt, "faults of the source")
+		ofStorage := rapid.MapOf(rapid.IntRange(1, 20), rapid.SampledFrom([]int{503, 409, 412, 403})).Draw(rt, "faults of S3")
+		source.whole = rapid.Bool().Draw(rt, "whole")
+		source.chunked = source.whole && rapid.Bool().Draw(rt, "chunked")
+		source.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
+			switch ofSource[n] {
+			case "":
+				return false
+			case "cut", "reset":
+				source.cut(w, r, ofSource[n] == "reset")
+			case "503":
+				w.WriteHeader(503)
+			case "416":
+				w.WriteHeader(416)
+			case "gone":
+				w.WriteHeader(404)
+			case "whole":
+				wholeOf(data)(w, r)
+			}
+			return true
+		}
+		calls := 0
+		b.fault = func(call string, _ int, w http.ResponseWriter, _ *http.Request) bool {
+			b.mu.Lock()
+			calls++
+			status := ofStorage[calls]
+			b.mu.Unlock()
+			if status != 0 && call != "AbortMultipartUpload" {
+				fail(w, status, http.StatusText(status))
+				return true
+			}
+			return false
+		}
+		c := source.copier(t, b)
+		c.pace.window = rapid.IntRange(1, 4).Draw(rt, "window")
+		c.pace.few = rapid.IntRange(1, 3).Draw(rt, "few")
+		c.pace.many = c.pace.few + rapid.IntRange(0, 5).Draw(rt, "more")
+		c.pace.pieceSize = 1 << rapid.IntRange(12, 16).Draw(rt, "piece")
+		c.pace.quick = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "quick")
+		_, err := c.Copy(t.Context(), source.url(), named)
+		var (
+			unavailable *UnavailableError
+			changed     *ChangedError
+			storage     *StorageError
+		)
+		if err != nil {
+			if !errors.As(err, &unavailable) && !errors.As(err, &changed) && !errors.As(err, &storage) {
+				rt.Errorf("error %v", err)
+			}
+			data = nil
+		}
+		b.check(rt, testKey, data)
+		source.server.Close()
+		b.server.Close()
+	})
+}

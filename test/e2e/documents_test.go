@@ -1,0 +1,292 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+const (
+	statusDocument = "../../docs/status.md"
+	resultDocument = "../../docs/result.md"
+)
+
+// block returns the block of JSON in a document that has a word behind the
+// word json, and what stands before and after it.
+func block(t *testing.T, text, word string) (before, body, after string) {
+	t.Helper()
+	open := "```json " + word + "\n"
+	before, rest, ok := strings.Cut(text, open)
+	end := strings.Index("\n"+rest, "\n```\n")
+	if !ok || end < 0 {
+		t.Fatalf("no block %q", word)
+	}
+	return before + open, rest[:end], rest[end:]
+}
+
+// sameBlocks holds the blocks of a document to what is written in truth.
+func sameBlocks(t *testing.T, document string, truth map[string]string) {
+	t.Helper()
+	raw, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(raw)
+	for word, want := range truth {
+		before, got, after := block(t, text, word)
+		if *update {
+			got, text = want, before+want+after
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("example %q of %s (go test ./test/e2e -run TestDocument -update writes it):\n%s", word, document, diff)
+		}
+	}
+	if *update {
+		if err := os.WriteFile(document, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// scene is how a status comes about.
+type scene struct {
+	word  string // of its block in docs/status.md
+	state ledger.State
+	key   string
+	play  func(t *testing.T, w *world.World)
+}
+
+func dropPair(t *testing.T, w *world.World) {
+	t.Helper()
+	w.Drop("inbox/ads/talk.mp4", medium(t, "talk.mp4"))
+	w.Drop("inbox/ads/talk.wav", medium(t, "voice.wav"))
+}
+
+func scenes() []scene {
+	const talk, cafe = "status/ads/talk.json", "status/ads/cafe.json"
+	job := func(state ledger.State) scene { return scene{string(state), state, talk, dropPair} }
+	return []scene{
+		{"waiting", ledger.Waiting, talk, func(t *testing.T, w *world.World) {
+			w.Drop("inbox/ads/talk.wav", medium(t, "voice.wav"))
+		}},
+		{"rejected", ledger.Rejected, cafe, func(t *testing.T, w *world.World) {
+			w.Drop("inbox/ads/cafe.job/talk.mp4", medium(t, "long.mp4"))
+			w.Drop("inbox/ads/cafe.job/voice.wav", medium(t, "voice.wav"))
+			w.Drop("inbox/ads/cafe.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "voice.wav", "emotion": "joyful"}}`))
+		}},
+		{"rejected file", ledger.Rejected, "answers/ads/notes.txt.json", func(_ *testing.T, w *world.World) {
+			w.Drop("inbox/ads/notes.txt", []byte("She should smile more."))
+		}},
+		{"accepted", ledger.Accepted, "answers/ads/preset.json.json", func(_ *testing.T, w *world.World) {
+			w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-1", "input": {"emotion": "happy"}}`))
+		}},
+		{"used", ledger.Used, talk, func(t *testing.T, w *world.World) {
+			w.Drop("inbox/ads/talk.mp4", medium(t, "talk.mp4"))
+			w.Drop("inbox/ads/talk.de.wav", medium(t, "voice.wav"))
+			w.Drop("inbox/ads/talk.fr.wav", medium(t, "voice.wav"))
+		}},
+		{"held", ledger.Held, talk, func(t *testing.T, w *world.World) {
+			w.RunComfy.SetBalanceEmpty(true)
+			dropPair(t, w)
+			w.Run(time.Minute)
+			w.RunComfy.SetBalanceEmpty(false)
+		}},
+		{"withdrawn", ledger.Withdrawn, talk, func(t *testing.T, w *world.World) {
+			w.Drop("inbox/ads/talk.wav", medium(t, "voice.wav"))
+			rest(t, w)
+			w.Delete("inbox/ads/talk.wav")
+		}},
+		job(ledger.Submitted), job(ledger.InQueue), job(ledger.InProgress), job(ledger.Archiving), job(ledger.Succeeded),
+		{"failed", ledger.Failed, talk, func(t *testing.T, w *world.World) {
+			w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
+				return runcomfytest.Script{Run: 80 * time.Second, Fail: map[string]any{"message": "no face was found in the video"}}
+			}
+			dropPair(t, w)
+		}},
+		{"cancelled", ledger.Cancelled, talk, func(t *testing.T, w *world.World) {
+			w.RunComfy.Queue = time.Hour
+			dropPair(t, w)
+			w.Run(2 * time.Minute)
+			w.Delete("inbox/ads/talk.wav")
+		}},
+		{"unknown", ledger.Unknown, talk, func(t *testing.T, w *world.World) {
+			w.Before = func(call world.Call) error {
+				if call.Service == "runcomfy" && call.Op == "submit" {
+					return world.ErrBroken
+				}
+				return nil
+			}
+			dropPair(t, w)
+		}},
+	}
+}
+
+// docs/status.md has every member and every state, each with an example as it
+// is written in truth.
+func TestDocumentOfStatus(t *testing.T) {
+	raw, err := os.ReadFile(statusDocument)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(raw)
+	sameMembers(t, text, "Both have one form", reflect.TypeFor[ledger.Status]())
+	sameMembers(t, text, "Members of `links`", reflect.TypeFor[ledger.Links]())
+	schema := schemaOf(t, text)
+	truth := map[string]string{}
+	for _, s := range scenes() {
+		w := newWorld(t)
+		w.After = func(call world.Call) error {
+			if call.Op != "PutObject" || !strings.HasPrefix(call.Key, "status/") && !strings.HasPrefix(call.Key, "answers/") {
+				return nil
+			}
+			body, _ := w.Bucket.Object(call.Key)
+			checkStatus(t, schema, s.word, body)
+			if st := decodeStatus(t, body); call.Key == s.key && st.State == s.state && truth[s.word] == "" {
+				truth[s.word] = string(body)
+			}
+			return nil
+		}
+		s.play(t, w)
+		rest(t, w)
+		if truth[s.word] == "" {
+			t.Errorf("%s: no status at %s is %s", s.word, s.key, s.state)
+		}
+		if before, _, _ := block(t, text, s.word); !strings.Contains(before[strings.LastIndex(before, "\n#"):], "`"+s.key+"`") {
+			t.Errorf("the example %q does not say that it lies at %s", s.word, s.key)
+		}
+	}
+	sameBlocks(t, statusDocument, truth)
+	states := map[ledger.State]bool{}
+	for _, s := range scenes() {
+		states[s.state] = true
+		if !strings.Contains(text, "\n### `"+string(s.state)+"`\n") {
+			t.Errorf("no section on %s", s.state)
+		}
+	}
+	if headings := strings.Count(text, "\n### "); headings != len(states) {
+		t.Errorf("%d sections on %d states", headings, len(states))
+	}
+}
+
+// The answers of the wrong drops have the form that docs/status.md describes.
+func TestWrongDropsHaveTheForm(t *testing.T) {
+	text, err := os.ReadFile(statusDocument)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := schemaOf(t, string(text))
+	_, files := readBucket(t, wrongDrops)
+	seen := 0
+	for file, body := range files {
+		if _, below, _ := strings.Cut(file, "/"); !strings.HasPrefix(below, ledger.InboxPrefix) {
+			checkStatus(t, schema, file, []byte(body))
+			seen++
+		}
+	}
+	if seen < 30 {
+		t.Errorf("only %d answers were looked at", seen)
+	}
+}
+
+func schemaOf(t *testing.T, text string) *jsonschema.Schema {
+	t.Helper()
+	_, body, _ := block(t, text, "schema")
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("urn:status", doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("urn:status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+func checkStatus(t *testing.T, schema *jsonschema.Schema, where string, body []byte) {
+	t.Helper()
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(body)))
+	if err == nil {
+		err = schema.Validate(doc)
+	}
+	if err != nil {
+		t.Errorf("%s: %v\n%s", where, err, body)
+	}
+	st := decodeStatus(t, body)
+	known := slices.ContainsFunc(ledger.Codes(), func(info ledger.CodeInfo) bool { return info.Code == st.Code })
+	if st.Code != "" && !known {
+		t.Errorf("%s: the code %s is not in the list", where, st.Code)
+	}
+}
+
+func decodeStatus(t *testing.T, body []byte) ledger.Status {
+	t.Helper()
+	var st ledger.Status
+	if err := json.Unmarshal(body, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// docs/result.md has every member, and an example as it is written in truth.
+func TestDocumentOfResult(t *testing.T) {
+	raw, err := os.ReadFile(resultDocument)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(raw)
+	sameMembers(t, text, "# result.json", reflect.TypeFor[archive.Result]())
+	sameMembers(t, text, "## `inputs`", reflect.TypeFor[ledger.Input]())
+	sameMembers(t, text, "## `outputs`", reflect.TypeFor[ledger.Output]())
+	sameMembers(t, text, "## `times`", reflect.TypeFor[ledger.Times]())
+	w := newWorld(t)
+	w.Web["https://example.com/voice.wav"] = medium(t, "voice.wav")
+	w.Drop("inbox/ads/cafe.job/talk.mp4", medium(t, "talk.mp4"))
+	w.Drop("inbox/ads/cafe.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "https://example.com/voice.wav?key=4711", "emotion": "happy"}}`))
+	rest(t, w)
+	st := w.Status("ads/cafe")
+	body, ok := w.Bucket.Object("outbox/ads/cafe/" + st.Take + "/result.json")
+	if !ok {
+		t.Fatalf("no result.json: %+v", st)
+	}
+	sameBlocks(t, resultDocument, map[string]string{"result": string(body)})
+}
+
+var memberRow = regexp.MustCompile("(?m)^\\| `([A-Za-z0-9]+)` \\|")
+
+// sameMembers holds the first column of the first table behind a text to the
+// JSON members of a struct, in their order.
+func sameMembers(t *testing.T, text, behind string, form reflect.Type) {
+	t.Helper()
+	_, after, ok := strings.Cut(text, behind)
+	if !ok {
+		t.Fatalf("no text %q", behind)
+	}
+	var got, want []string
+	for _, row := range memberRow.FindAllStringSubmatch(table.FindString(after), -1) {
+		got = append(got, row[1])
+	}
+	for field := range form.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		want = append(want, name)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("members of %s, behind %q:\n%s", form, behind, diff)
+	}
+}

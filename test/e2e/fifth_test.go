@@ -1,0 +1,82 @@
+package e2e
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// A fifth model is one file beside the four: a bundle and a pair run with it.
+func TestFifthModelIsOneFile(t *testing.T) {
+	const id = "acme/talker-2.1/portrait"
+	folder := t.TempDir()
+	if err := os.CopyFS(folder, os.DirFS("../../internal/catalog/models")); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile("../../internal/catalog/testdata/fifth/acme_talker_2.1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "acme.json"), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	models, err := catalog.Load(os.DirFS(folder))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(models.IDs()) != 5 {
+		t.Fatalf("models: %v", models.IDs())
+	}
+	w, err := world.NewWith(models, rand.New(rand.NewPCG(1, 2)).Float64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	portrait, speech := medium(t, "portrait.png"), medium(t, "voice.wav")
+	w.Drop("inbox/cafe.job/ann.png", portrait)
+	w.Drop("inbox/cafe.job/hello.wav", speech)
+	w.Drop("inbox/cafe.job/job.json", []byte(`{"model": "`+id+`", "input": {"portrait": "ann.png", "speech": "hello.wav", "mood": "lively", "strength": 1.5}}`))
+	w.Drop("inbox/ads/preset.json", []byte(`{"model": "`+id+`", "input": {"seed": 7}}`))
+	w.Drop("inbox/ads/ann.png", portrait)
+	w.Drop("inbox/ads/ann.wav", speech)
+	rest(t, w)
+
+	for name, want := range map[string]map[string]any{
+		"cafe":    {"mood": "lively", "strength": 1.5},
+		"ads/ann": {"mood": "calm", "pieces": 2.0, "seed": 7.0},
+	} {
+		st := w.Status(name)
+		if st.State != ledger.Succeeded || st.Model != id || len(st.Outputs) != 1 {
+			t.Fatalf("status of %s: %+v", name, st)
+		}
+		if got, _ := w.Bucket.Object(st.Outputs[0]); string(got) != string(portrait) {
+			t.Errorf("the output of %s is not what RunComfy served", name)
+		}
+		job, _ := w.RunComfy.Job(st.RequestID)
+		if diff := cmp.Diff(want, withoutURLs(t, job, "portrait", "speech")); diff != "" {
+			t.Errorf("%s was sent:\n%s", name, diff)
+		}
+	}
+	if charges := w.RunComfy.Charges(); charges != 2 {
+		t.Errorf("%d charges for 2 jobs", charges)
+	}
+}
+
+// withoutURLs returns what was sent besides the media, which must be there.
+func withoutURLs(t *testing.T, job runcomfytest.Job, media ...string) map[string]any {
+	t.Helper()
+	for _, property := range media {
+		if url, _ := job.Input[property].(string); url == "" {
+			t.Errorf("%s was not sent", property)
+		}
+		delete(job.Input, property)
+	}
+	return job.Input
+}

@@ -1,0 +1,61 @@
+package e2e
+
+import (
+	"flag"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+var update = flag.Bool("update", false, "write the answers and the documents that the tests compare")
+
+// newWorld returns a lipdrop in memory, whose clock is its own: what it writes
+// is the same each time.
+func newWorld(t *testing.T) *world.World {
+	t.Helper()
+	log := slog.Default()
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	t.Cleanup(func() { slog.SetDefault(log) })
+	w, err := world.New(rand.New(rand.NewPCG(1, 2)).Float64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.RunComfy.Queue, w.RunComfy.Run = 20*time.Second, 80*time.Second
+	return w
+}
+
+// rest lets time pass until nothing is left to do.
+func rest(t *testing.T, w *world.World) {
+	t.Helper()
+	if !w.Run(24 * time.Hour) {
+		t.Fatal("not at rest after a day")
+	}
+}
+
+// medium returns a file of testdata/media.
+func medium(t *testing.T, name string) []byte {
+	t.Helper()
+	body, err := os.ReadFile(filepath.Join("testdata/media", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+// written returns what the functions have written, by key.
+func written(w *world.World) map[string]string {
+	found := map[string]string{}
+	for _, key := range w.Bucket.Keys() {
+		if !strings.HasPrefix(key, "inbox/") {
+			body, _ := w.Bucket.Object(key)
+			found[key] = string(body)
+		}
+	}
+	return found
+}

@@ -1,0 +1,198 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+// scripts holds a word in each of five scripts, and emoji of several code
+// points each.
+var scripts = map[string]string{
+	"Latin":      "Grüße_à_l’été_",
+	"Japanese":   "映画の予告編・",
+	"Arabic":     "مقطع_فيديو_",
+	"Devanagari": "नमस्ते_दुनिया_",
+	"Cyrillic":   "Привет_мир_",
+	"emoji":      "👩🏽‍🚀🏴‍☠️🇩🇪🫶",
+}
+
+// printable is every printable sign of ASCII but the slash, which makes
+// folders, and the dot, behind which stands a suffix.
+func printable() string {
+	var b strings.Builder
+	for r := rune(' '); r <= '~'; r++ {
+		if r != '/' && r != '.' {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// longName returns a name whose video's key has 900 bytes: folders of at most
+// 200 bytes made of a word, and a stem of up to 60 bytes, padded with ASCII.
+func longName(word string) string {
+	const bytes, folder, stem = 900 - len("inbox/.mp4"), 200, 60
+	whole := func(most int) string {
+		text := strings.Repeat(word, most/len(word)+1)[:most]
+		for !utf8.ValidString(text) {
+			text = text[:len(text)-1]
+		}
+		return text + strings.Repeat("x", most-len(text))
+	}
+	var name string
+	for bytes-len(name) > folder+1+stem {
+		name += whole(folder) + "/"
+	}
+	return name + whole(bytes-len(name)-1-stem) + "/" + whole(stem)
+}
+
+// keyNames returns names that must survive the whole way, each once.
+func keyNames() []string {
+	signs := printable()
+	names := []string{
+		signs,
+		signs[:40] + "/" + signs[40:],
+		"v1.2/talk.v3", // dots that are no suffix
+		"%2F%20+&=?#%", // what an encoding once too often, or not often enough, would spoil
+		`a//b/c\d`,
+	}
+	for _, word := range scripts {
+		names = append(names, word, "ads "+word+"/"+word+"/talk", longName(word))
+	}
+	return append(names, longName("x"), longName(signs))
+}
+
+// A name of every printable sign, in any script and with a key of 900 bytes
+// makes the whole way: drop, status, ledger, outbox.
+func TestKeysRoundTrip(t *testing.T) {
+	w := newWorld(t)
+	clip, voice := medium(t, "talk.mp4"), medium(t, "voice.wav")
+	names := keyNames()
+	for _, name := range names {
+		w.Drop("inbox/"+name+".mp4", clip)
+		w.Drop("inbox/"+name+".wav", voice)
+	}
+	for r := rune(' '); r <= '~'; r++ { // and each sign by itself, in the middle and at both ends
+		if r == '/' || r == '.' {
+			continue
+		}
+		name := fmt.Sprintf("%c%d%c%d%c", r, r, r, r, r)
+		names = append(names, name)
+		w.Drop("inbox/"+name+".mp4", clip)
+		w.Drop("inbox/"+name+".wav", voice)
+	}
+	rest(t, w)
+	if long := slices.MaxFunc(names, func(a, b string) int { return len(a) - len(b) }); len("inbox/"+long+".mp4") != 900 {
+		t.Errorf("the longest key has %d bytes", len("inbox/"+long+".mp4"))
+	}
+	var want []string
+	for _, name := range names {
+		st := w.Status(name)
+		prefix := "outbox/" + name + "/" + st.Take + "/"
+		output := prefix + path.Base(name) + ".mp4"
+		if st.Name != name || st.State != ledger.Succeeded || cmp.Diff([]string{output}, st.Outputs) != "" {
+			t.Errorf("status of %q: %+v", name, st)
+			continue
+		}
+		if rec, ok := w.Record(name, st.Take); !ok || rec.Name != name || rec.Inputs[0].Key != "inbox/"+name+".mp4" || rec.Outputs[0].Key != output {
+			t.Errorf("record of %q: %+v", name, rec)
+		}
+		if body, _ := w.Bucket.Object(output); string(body) != string(clip) {
+			t.Errorf("the output of %q is not what RunComfy served", name)
+		}
+		checkResult(t, name, func(key string) []byte { body, _ := w.Bucket.Object(key); return body }, prefix)
+		want = append(want, "inbox/"+name+".mp4", "inbox/"+name+".wav", ledger.StatusKey(name), ledger.RecordKey(name, st.Take), output, prefix+"result.json")
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, w.Bucket.Keys()); diff != "" {
+		t.Errorf("keys of the bucket:\n%s", diff)
+	}
+	for _, job := range w.RunComfy.Submitted() {
+		if job.FetchError != "" {
+			t.Errorf("RunComfy could not fetch an input: %s", job.FetchError)
+		}
+	}
+}
+
+func checkResult(t *testing.T, name string, object func(key string) []byte, prefix string) {
+	t.Helper()
+	var result archive.Result
+	if err := json.Unmarshal(object(prefix+"result.json"), &result); err != nil {
+		t.Fatalf("result.json of %q: %v", name, err)
+	}
+	if result.Name != name || result.Inputs[1].Key != "inbox/"+name+".wav" || result.Outputs[0].Key != prefix+path.Base(name)+".mp4" {
+		t.Errorf("result.json of %q: %+v", name, result)
+	}
+}
+
+// A name from which no key could be made is answered all the same: below
+// status/ where that fits, else below answers/, cut.
+func TestNamesThatAreTooLong(t *testing.T) {
+	for _, tt := range []struct {
+		says, key, answer string
+	}{
+		{"its outputs' keys would be too long", "inbox/" + strings.Repeat("x", 890) + ".mp4", "status/" + strings.Repeat("x", 890) + ".json"},
+		{"its status key would be too long", "inbox/" + strings.Repeat("é", 507) + ".mp4", "answers/" + strings.Repeat("é", 450) + "~"},
+	} {
+		t.Run(tt.says, func(t *testing.T) {
+			w := newWorld(t)
+			w.Drop(tt.key, medium(t, "talk.mp4"))
+			rest(t, w)
+			got := written(w)
+			if len(got) != 1 {
+				t.Fatalf("answers: %v", got)
+			}
+			for key, body := range got {
+				var st ledger.Status
+				if err := json.Unmarshal([]byte(body), &st); err != nil {
+					t.Fatal(err)
+				}
+				if !strings.HasPrefix(key, tt.answer) || len(key) > 1024 || st.Code != ledger.NameTooLong || st.Name != tt.key[len("inbox/"):len(tt.key)-len(".mp4")] {
+					t.Errorf("at %s (%d bytes): %+v", key, len(key), st)
+				}
+			}
+			if w.RunComfy.Calls() != 0 {
+				t.Error("RunComfy was called")
+			}
+		})
+	}
+}
+
+// The same names through the real stack, as far as its file system can hold
+// them: the S3 server keeps objects as files.
+func TestKeysRoundTripInTheStack(t *testing.T) {
+	s := start(t, local.Options{RunTime: time.Second, Visibility: time.Second})
+	clip, voice := sampleFile(t, "clip.mp4"), sampleFile(t, "voice.wav")
+	names := slices.DeleteFunc(keyNames(), func(name string) bool { return path.Clean(name) != name })
+	for _, name := range names {
+		s.drop("inbox/"+name+".mp4", clip)
+		s.drop("inbox/"+name+".wav", voice)
+	}
+	for _, name := range names {
+		st := s.status(name, ended)
+		if st.State != ledger.Succeeded || st.Name != name {
+			t.Errorf("%q is %s: %s", name, st.State, st.Reason)
+			continue
+		}
+		s.checkOutputs(name, st, clip)
+	}
+	if charges := s.Fake().Charges(); charges != len(names) {
+		t.Errorf("%d charges for %d jobs", charges, len(names))
+	}
+	if slices.ContainsFunc(s.Fake().Submitted(), func(job runcomfytest.Job) bool { return job.FetchError != "" }) {
+		t.Error("RunComfy could not fetch an input")
+	}
+}

@@ -1,0 +1,266 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local"
+)
+
+const modelsDocument = "../../docs/models.md"
+
+// section is what docs/models.md says of a model.
+type section struct {
+	model    *catalog.Model
+	table    string // the lines that begin with |
+	examples map[string]doc
+}
+
+// doc is an example of a job.json or preset.json.
+type doc struct {
+	text []byte
+	form struct {
+		Model string
+		Input map[string]any
+	}
+}
+
+var (
+	heading = regexp.MustCompile("(?m)^## `(.+)`\n")
+	table   = regexp.MustCompile(`(?m)(?:^\|.*\n)+`)
+	example = regexp.MustCompile("(?ms)^```json (job|preset).json\n(.*?)^```\n")
+)
+
+// readModels returns the sections of the text of docs/models.md, each of a
+// model of the catalogue, and all of them.
+func readModels(t *testing.T, text string) []section {
+	t.Helper()
+	models, err := catalog.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sections []section
+	var ids []string
+	at := heading.FindAllStringSubmatchIndex(text, -1)
+	for i, h := range at {
+		id, end := text[h[2]:h[3]], len(text)
+		if i+1 < len(at) {
+			end = at[i+1][0]
+		}
+		body := text[h[1]:end]
+		model, ok := models.Model(id)
+		if !ok {
+			t.Fatalf("docs/models.md has a section on %s, which is no model", id)
+		}
+		s := section{model: model, table: table.FindString(body), examples: map[string]doc{}}
+		for _, found := range example.FindAllStringSubmatch(body, -1) {
+			d := doc{text: []byte(found[2])}
+			if err := json.Unmarshal(d.text, &d.form); err != nil {
+				t.Fatalf("%s.json of %s: %v", found[1], id, err)
+			}
+			s.examples[found[1]] = d
+		}
+		ids = append(ids, id)
+		sections = append(sections, s)
+	}
+	if diff := cmp.Diff(models.IDs(), slices.Sorted(slices.Values(ids))); diff != "" {
+		t.Fatalf("models of docs/models.md:\n%s", diff)
+	}
+	return sections
+}
+
+// docs/models.md has the inputs of each model as the catalogue has them, and an
+// example of each way to run it.
+func TestDocumentOfModels(t *testing.T) {
+	text, err := os.ReadFile(modelsDocument)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		for _, s := range readModels(t, string(text)) {
+			head := "## `" + s.model.ID + "`\n"
+			before, body, _ := strings.Cut(string(text), head)
+			if s.table == "" {
+				body = "\n" + tableOf(s.model) + body
+			} else {
+				body = strings.Replace(body, s.table, tableOf(s.model), 1)
+			}
+			text = []byte(before + head + body)
+		}
+		if err := os.WriteFile(modelsDocument, text, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range readModels(t, string(text)) {
+		if diff := cmp.Diff(tableOf(s.model), s.table); diff != "" {
+			t.Errorf("table of %s (go test ./test/e2e -run TestDocumentOfModels -update writes it):\n%s", s.model.ID, diff)
+		}
+		want := []string{"job"}
+		if _, ok := visualOf(s.model); ok {
+			want = append(want, "preset")
+		}
+		if diff := cmp.Diff(want, slices.Sorted(maps.Keys(s.examples))); diff != "" {
+			t.Errorf("examples of %s:\n%s", s.model.ID, diff)
+		}
+	}
+}
+
+// tableOf returns the inputs of a model as a table. Media that stand in a row
+// and take the same share a line.
+func tableOf(m *catalog.Model) string {
+	var b strings.Builder
+	b.WriteString("| input | takes | default |\n| --- | --- | --- |\n")
+	media := m.MediaProperties()
+	for len(media) > 0 {
+		same := 1
+		for same < len(media) && takes(media[same]) == takes(media[0]) {
+			same++
+		}
+		name := "`" + media[0].Name + "`"
+		if same > 1 {
+			name += " to `" + media[same-1].Name + "`"
+		}
+		fmt.Fprintf(&b, "| %s | %s | |\n", name, takes(media[0]))
+		media = media[same:]
+	}
+	for _, o := range m.Options() {
+		allowed, standard := o.Allowed, ""
+		if o.Required {
+			allowed = "required: " + allowed
+		}
+		if o.Default != "" {
+			standard = "`" + o.Default + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", o.Name, allowed, standard)
+	}
+	return b.String()
+}
+
+// takes says which files a media property takes.
+func takes(p catalog.MediaProperty) string {
+	words := string(p.Kind)
+	if p.Required {
+		words = "required: " + words
+	}
+	if p.Formats != nil {
+		words += ", " + strings.Join(p.Formats, " or ")
+	}
+	if p.MaxDuration > 0 {
+		words += fmt.Sprintf(", at most %g s", p.MaxDuration.Seconds())
+	}
+	if p.MinShortSide > 0 {
+		words += fmt.Sprintf(", short side at least %d pixels", p.MinShortSide)
+	}
+	if p.MaxBytes > 0 {
+		words += fmt.Sprintf(", at most %d MB", p.MaxBytes>>20)
+	}
+	return words
+}
+
+// visualOf returns the suffix of the file that a pair of a model has beside
+// its audio, or false where the model takes no pair.
+func visualOf(m *catalog.Model) (suffix string, ok bool) {
+	if _, _, ok := m.Pair(catalog.Video); ok {
+		return ".mp4", true
+	}
+	_, _, ok = m.Pair(catalog.Image)
+	return ".png", ok
+}
+
+// asked is a job of docs/models.md that was dropped.
+type asked struct {
+	name, model string
+	options     map[string]any // what must be sent besides the media
+	media       []string       // the properties of the files that must be sent
+	output      []byte         // what the fake makes of them
+}
+
+// Every example of docs/models.md becomes an output, through the whole local
+// stack: for each model a bundle and, where it takes one, a pair.
+func TestModelsOfTheDocument(t *testing.T) {
+	text, err := os.ReadFile(modelsDocument)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{
+		".mp4": sampleFile(t, "clip.mp4"), ".wav": sampleFile(t, "voice.wav"), ".png": medium(t, "woman.png"),
+	}
+	s := start(t, local.Options{RunTime: time.Second, Visibility: time.Second})
+	var jobs []asked
+	for _, each := range readModels(t, string(text)) {
+		jobs = append(jobs, s.dropBundle(each, files))
+		if suffix, ok := visualOf(each.model); ok {
+			jobs = append(jobs, s.dropPair(each, suffix, files))
+		}
+	}
+	for _, job := range jobs {
+		st := s.status(job.name, ended)
+		if st.State != ledger.Succeeded || st.Model != job.model || len(st.Outputs) != 1 || st.Warnings != nil {
+			t.Errorf("status of %s: %+v", job.name, st)
+			continue
+		}
+		if body, _ := s.object(st.Outputs[0]); !bytes.Equal(body, job.output) {
+			t.Errorf("the output of %s is not what RunComfy served", job.name)
+		}
+		sent, _ := s.Fake().Job(st.RequestID)
+		if diff := cmp.Diff(job.options, withoutURLs(t, sent, job.media...)); diff != "" || sent.FetchError != "" {
+			t.Errorf("%s was sent, besides the media (%s):\n%s", job.name, sent.FetchError, diff)
+		}
+	}
+	if charges := s.Fake().Charges(); charges != len(jobs) {
+		t.Errorf("%d charges for %d jobs", charges, len(jobs))
+	}
+}
+
+// dropBundle drops the job.json of a section and the files that it names.
+func (s *stack) dropBundle(each section, files map[string][]byte) asked {
+	s.t.Helper()
+	job := each.examples["job"]
+	a := asked{name: "bundles/" + each.model.ID, model: job.form.Model, options: maps.Clone(job.form.Input)}
+	folder := "inbox/" + a.name + ".job/"
+	s.drop(folder+"job.json", job.text)
+	for _, p := range each.model.MediaProperties() {
+		file, given := job.form.Input[p.Name].(string)
+		if !given {
+			continue
+		}
+		s.drop(folder+file, files[path.Ext(file)])
+		delete(a.options, p.Name)
+		a.media = append(a.media, p.Name)
+		if p.Kind != catalog.Audio {
+			a.output = files[path.Ext(file)]
+		}
+	}
+	return a
+}
+
+// dropPair drops a pair below the preset.json of a section.
+func (s *stack) dropPair(each section, suffix string, files map[string][]byte) asked {
+	s.t.Helper()
+	preset := each.examples["preset"]
+	folder := "pairs/" + each.model.ID + "/"
+	s.drop("inbox/"+folder+"preset.json", preset.text)
+	s.drop("inbox/"+folder+"talk.wav", files[".wav"])
+	s.drop("inbox/"+folder+"talk"+suffix, files[suffix])
+	a := asked{name: folder + "talk", model: each.model.ID, options: maps.Clone(preset.form.Input), output: files[suffix]}
+	for _, p := range each.model.MediaProperties() {
+		a.media = append(a.media, p.Name)
+	}
+	if each.model.ID == "community/live-avatar" {
+		a.options["num_clips"] = 1.0 // the voice has 2.5 s
+	}
+	return a
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// How often a call fails in each way where rate is 1. A job makes about two
+// hundred calls.
+const (
+	crashRate    = 0.001 // the function dies before the call, and as often after it
+	refusedRate  = 0.004 // the service answers with an error of its own
+	lostRate     = 0.003 // the call takes effect, and its answer is lost
+	sideBySide   = 0.01  // another function runs between this call and the one before
+	maxDepth     = 2
+	roomForOther = 20 * time.Second // by which the other function may be early
+)
+
+// faultRates are those of RunComfy's calls.
+var faultRates = map[runcomfytest.Call]float64{
+	runcomfytest.CallSubmit: 0.04, runcomfytest.CallStatus: 0.06, runcomfytest.CallResult: 0.15,
+	runcomfytest.CallCancel: 0.3, runcomfytest.CallOutput: 0.1,
+}
+
+// faultsOf are the ways in which each call of RunComfy goes wrong.
+var faultsOf = func() map[runcomfytest.Call][]runcomfytest.Fault {
+	all := map[runcomfytest.Call][]runcomfytest.Fault{}
+	for call := range faultRates {
+		all[call] = runcomfytest.Faults(call)
+	}
+	all[runcomfytest.CallResult] = append(all[runcomfytest.CallResult], runcomfytest.Fault{
+		Name: "no output", Accept: true, Edit: func(members map[string]any) { delete(members, "output") },
+	})
+	return all
+}()
+
+// happens draws whether something fails now.
+func (s *simulation) happens(rate float64) bool { return s.dice.Float64() < rate*s.rate }
+
+// before is the hook before each call of a function.
+func (s *simulation) before(c world.Call) error {
+	s.calls++
+	if s.calmed {
+		return nil
+	}
+	s.another(c)
+	if o := s.outageOf(c.Service); o != nil {
+		s.excuse(c)
+		return o.err
+	}
+	again := c
+	again.Deadline = time.Time{}
+	if n := s.failing[again]; n > 0 {
+		s.failing[again]--
+		return world.Throttled
+	}
+	switch {
+	case s.happens(crashRate):
+		s.die(c, "before")
+	case c.Service == "lambda" && s.happens(refusedRate):
+		s.faults["lambda: throttled"]++
+		return world.ErrLambda
+	case c.Service == "s3" && s.happens(refusedRate):
+		s.faults["s3: 503 SlowDown"]++
+		s.failing[again] = s.dice.IntN(3) // and so often again: the client tries three times
+		s.excuse(c)
+		return world.Throttled
+	case c.Service == "s3" && c.Op == "PutObject" && s.happens(refusedRate):
+		s.faults["s3: 409 to a conditional write"]++
+		s.excuse(c)
+		return world.Conflicting
+	case c.Service == "states" && s.happens(5*refusedRate):
+		s.faults["states: throttled"]++
+		s.failing[again] = s.dice.IntN(3)
+		return world.ErrThrottledStates
+	case (c.Service == "secretsmanager" || c.Service == "runcomfy" || c.Service == "output") && s.happens(refusedRate):
+		s.faults[c.Service+": no connection"]++
+		s.excuse(c)
+		return world.ErrBroken
+	}
+	return nil
+}
+
+// after is the hook after each call that took effect.
+func (s *simulation) after(c world.Call) error {
+	s.follow(c)
+	if s.calmed {
+		return nil
+	}
+	switch {
+	case s.happens(crashRate):
+		s.die(c, "after")
+	case s.happens(lostRate):
+		s.faults[c.Service+": answer lost"]++
+		s.excuse(c)
+		if c.Service == "lambda" {
+			return world.ErrLambda
+		}
+		return world.ErrBroken
+	}
+	return nil
+}
+
+// another lets another function run in the middle of this one, and so a part
+// of this one's time pass.
+func (s *simulation) another(c world.Call) {
+	if s.depth == maxDepth || !s.happens(sideBySide) {
+		return
+	}
+	room := min(roomForOther, c.Deadline.Sub(s.w.Now())/2)
+	s.depth++
+	if s.w.Step(room) {
+		s.faults["side by side"]++
+	}
+	s.depth--
+}
+
+// die ends the function.
+func (s *simulation) die(c world.Call, when string) {
+	s.faults["crash of "+c.Function+" "+when+" a call"]++
+	s.excuse(c)
+	name := "Runtime.ExitError"
+	if s.dice.IntN(3) == 0 {
+		name = "Sandbox.Timedout"
+	}
+	panic(world.Crash{Name: name})
+}
+
+// timedOut is told of the call that a function has no time left for.
+func (s *simulation) timedOut(c world.Call) {
+	s.faults["timeout of "+c.Function]++
+	s.excuse(c)
+}
+
+// fault is asked about each request that reaches RunComfy.
+func (s *simulation) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
+	if s.calmed {
+		return nil
+	}
+	call, _ := runcomfytest.CallOf(r)
+	fault := s.outageFault()
+	if fault == nil {
+		if !s.happens(faultRates[call]) {
+			return nil
+		}
+		all := faultsOf[call]
+		fault = &all[s.dice.IntN(len(all))]
+		s.faults["runcomfy "+string(call)+": "+fault.Name]++
+	}
+	if call != runcomfytest.CallSubmit {
+		return fault
+	}
+	record := s.open[world.InvocationOf(r)]
+	switch state, _ := world.AfterSubmit(*fault); state {
+	case ledger.Unknown:
+		s.excused[record] = true
+	case ledger.Rejected:
+		s.refused[record] = true
+	}
+	return fault
+}
+
+// follow notes which record an invocation has claimed, until it has resolved
+// the claim.
+func (s *simulation) follow(c world.Call) {
+	if c.Service != "s3" || !strings.HasPrefix(c.Key, "jobs/") {
+		return
+	}
+	switch c.Op {
+	case "PutObject":
+		if rec, ok := s.recordAt(c.Key); ok && rec.State == ledger.Submitting {
+			s.open[c.Invocation] = c.Key
+		} else if s.open[c.Invocation] == c.Key {
+			delete(s.open, c.Invocation)
+		}
+	case "DeleteObject":
+		delete(s.open, c.Invocation)
+	}
+}
+
+// excuse notes that the record which an invocation has claimed may be left
+// unknown by a fault of this call: one of the few that have a place between
+// the claim and the record of the request id.
+func (s *simulation) excuse(c world.Call) {
+	record, claimed := s.open[c.Invocation]
+	onRecord := c.Service == "s3" && c.Key == record
+	if claimed && (onRecord || c.Service == "secretsmanager" || c.Service == "runcomfy" && c.Op == string(runcomfytest.CallSubmit)) {
+		s.excused[record] = true
+	}
+}

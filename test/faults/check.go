@@ -1,0 +1,331 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// check compares the end of each job with what the fake charged and served.
+func (s *simulation) check() {
+	records := s.records()
+	byRequest := map[string]ledger.Record{}
+	unknown := map[string]bool{} // by what was claimed
+	for _, rec := range records {
+		s.ends[strings.TrimSpace(string(rec.State)+" "+string(rec.Code))]++
+		if rec.RequestID != "" {
+			byRequest[rec.RequestID] = rec
+		}
+		if rec.State == ledger.Unknown {
+			unknown[claimed(rec)] = true
+		}
+	}
+	charged := map[string]runcomfytest.Job{}
+	paid := map[string]string{}
+	for _, job := range s.w.RunComfy.Submitted() {
+		s.charges++
+		charged[job.RequestID] = job
+		what := sent(job)
+		if before, twice := paid[what]; twice {
+			s.chargedTwice = append(s.chargedTwice, fmt.Sprintf("%s and %s: %s", before, job.RequestID, what))
+		}
+		paid[what] = job.RequestID
+		if _, ok := byRequest[job.RequestID]; ok || job.State != "succeeded" {
+			continue
+		}
+		if !unknown[what] {
+			s.lost = append(s.lost, fmt.Sprintf("%s is in no record: %s", job.RequestID, what))
+		}
+	}
+	for _, rec := range records {
+		s.checkRecord(rec, charged)
+	}
+	for _, d := range s.drops {
+		s.checkDrop(d)
+	}
+	if n := len(s.w.Dead); n > 0 {
+		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("%d dead letters stay", n))
+	}
+	if !s.w.Rests() {
+		s.wrongStatus = append(s.wrongStatus, "something is still under way")
+	}
+	s.checkSecrets()
+}
+
+// checkRecord compares a record with the job that it paid for.
+func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfytest.Job) {
+	wrong := func(format string, args ...any) {
+		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("take %s of %s, %s %s (%s): ", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason)+fmt.Sprintf(format, args...))
+	}
+	if !rec.State.Ended() {
+		wrong("has not ended")
+	}
+	if rec.State != ledger.Succeeded && (rec.Code == "" || rec.Reason == "" || rec.Code.Remedy(rec.Name) == "") {
+		wrong("no code, no reason or no remedy")
+	}
+	if rec.State == ledger.Unknown {
+		if !s.excused[ledger.RecordKey(rec.Name, rec.Take)] || rec.RequestID != "" {
+			wrong("nothing failed that leaves the outcome unknown")
+		}
+		return
+	}
+	job, ok := charged[rec.RequestID]
+	if !ok {
+		wrong("RunComfy has no request %q", rec.RequestID)
+		return
+	}
+	if sent(job) != claimed(rec) {
+		wrong("request %s is another take's", rec.RequestID)
+	}
+	switch job.State {
+	case "succeeded":
+		if problem := s.archived(rec, job); problem != "" {
+			s.lost = append(s.lost, fmt.Sprintf("%s of take %s of %s, which is %s %s (%s): %s", job.RequestID, rec.Take, rec.Name, rec.State, rec.Code, rec.Reason, problem))
+		}
+	case "failed":
+		if rec.State != ledger.Failed || rec.Code != ledger.JobFailed {
+			wrong("RunComfy's job failed")
+		}
+	case "cancelled":
+		if rec.State != ledger.Cancelled && rec.State != ledger.Failed {
+			wrong("RunComfy's job was cancelled")
+		}
+	default:
+		wrong("RunComfy's job is %s", job.State)
+	}
+}
+
+// archived says what is missing of the outputs of a job that succeeded.
+func (s *simulation) archived(rec ledger.Record, job runcomfytest.Job) string {
+	if rec.State != ledger.Succeeded || len(rec.Outputs) == 0 {
+		return "not recorded as succeeded, with outputs"
+	}
+	clip := s.versionOf(rec)
+	for _, out := range rec.Outputs {
+		body, ok := s.w.Bucket.Object(out.Key)
+		if !ok || !bytes.Equal(body, clip) || out.SHA256 != job.OutputSHA256 || !strings.HasPrefix(out.Key, ledger.OutputPrefix(rec.Name, rec.Take)) {
+			return out.Key + " is not what RunComfy served"
+		}
+		s.outputs++
+	}
+	text, _ := s.w.Bucket.Object(ledger.OutputPrefix(rec.Name, rec.Take) + "result.json")
+	var result struct {
+		RequestID string          `json:"requestId"`
+		Outputs   []ledger.Output `json:"outputs"`
+	}
+	if json.Unmarshal(text, &result) != nil || result.RequestID != rec.RequestID || len(result.Outputs) != len(rec.Outputs) {
+		return "no result.json, or another job's"
+	}
+	execution, ok := s.w.Execution(rec.Name, rec.Take)
+	if !ok || execution.Status != "SUCCEEDED" {
+		return "its execution has not succeeded"
+	}
+	return ""
+}
+
+// versionOf returns the bytes of the video or image that a take was made of.
+func (s *simulation) versionOf(rec ledger.Record) []byte {
+	for _, in := range rec.Inputs {
+		if strings.Contains(in.Property, "video") || strings.Contains(in.Property, "image") {
+			return s.w.Version(in.Key, in.ETag)
+		}
+	}
+	return nil
+}
+
+// checkDrop compares the status of each name of a thing that was dropped with
+// what lies in the bucket at the end.
+func (s *simulation) checkDrop(d *drop) {
+	switch d.kind {
+	case stray:
+		answer := s.status("answers/" + d.name + ".txt.json")
+		if answer.State != ledger.Rejected || answer.Code != ledger.UnknownSuffix {
+			s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("answer for %s: %s %s", d.files[0], answer.State, answer.Code))
+		}
+	case loneAudio:
+		s.wantStatus(d.name, []ledger.State{ledger.Waiting})
+	case tagged, wildcard:
+		if s.there(d.files) {
+			s.wantStatus(d.name, []ledger.State{ledger.Used})
+		}
+	}
+	for _, j := range d.jobs {
+		s.checkJob(j)
+	}
+}
+
+// checkJob compares the status of a job's name with its files and records.
+func (s *simulation) checkJob(j job) {
+	if !s.there(j.files) {
+		// Something was deleted: what ran is told, or what is missing.
+		takes := s.w.Takes(j.name)
+		st := s.wantStatus(j.name, []ledger.State{
+			ledger.Waiting, ledger.Withdrawn, ledger.Succeeded, ledger.Failed, ledger.Cancelled, ledger.Unknown, "",
+		})
+		if st.State == "" && len(takes) > 0 {
+			s.wrongStatus = append(s.wrongStatus, j.name+" has takes, and no status")
+		}
+		if st.State.Claimed() {
+			s.compare(st, takes[len(takes)-1])
+		}
+		return
+	}
+	for _, rec := range s.w.Takes(j.name) {
+		if s.isOf(rec, j) {
+			s.compare(s.status(ledger.StatusKey(j.name)), rec)
+			return
+		}
+	}
+	st := s.wantStatus(j.name, []ledger.State{ledger.Rejected})
+	s.ends[string(st.State)+" "+string(st.Code)]++
+	if st.Code != ledger.RefusedByRunComfy || !s.refused[ledger.RecordKey(j.name, st.Take)] {
+		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("%s is complete and was not submitted: %s %s (%s)", j.name, st.State, st.Code, st.Reason))
+	}
+}
+
+// compare compares a status with the record that it must be about.
+func (s *simulation) compare(st ledger.Status, rec ledger.Record) {
+	var outputs []string
+	for _, out := range rec.Outputs {
+		outputs = append(outputs, out.Key)
+	}
+	if st.Take != rec.Take || st.State != rec.State || st.Code != rec.Code || st.Reason != rec.Reason || st.RequestID != rec.RequestID || !slices.Equal(st.Outputs, outputs) {
+		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("status of %s is about take %s, %s %s (%s); its newest take %s is %s %s (%s)",
+			rec.Name, st.Take, st.State, st.Code, st.Reason, rec.Take, rec.State, rec.Code, rec.Reason))
+	}
+}
+
+// wantStatus returns the status of a name, which must be in one of some
+// states, and say why where that is a state that needs a reason.
+func (s *simulation) wantStatus(name string, states []ledger.State) ledger.Status {
+	st := s.status(ledger.StatusKey(name))
+	plain := st.State == "" || st.State == ledger.Succeeded || st.State == ledger.Used
+	if !slices.Contains(states, st.State) || !plain && (st.Code == "" || st.Reason == "" || st.Remedy == "") {
+		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("status of %s is %q %s (%s; %s), want one of %v", name, st.State, st.Code, st.Reason, st.Remedy, states))
+	}
+	return st
+}
+
+// isOf reports whether a record is of the files of a job as they are now.
+func (s *simulation) isOf(rec ledger.Record, j job) bool {
+	files := j.files
+	if path.Base(files[len(files)-1]) == "job.json" {
+		files = files[len(files)-1:] // a bundle's job.json alone tells its takes apart
+	}
+	for _, key := range files {
+		etag, modified := s.w.Present(key)
+		if !slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool {
+			return in.Key == key && in.ETag == etag && in.LastModified.Equal(modified)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *simulation) there(files []string) bool {
+	for _, key := range files {
+		if etag, _ := s.w.Present(key); etag == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// claimed says in one text what a record claims: the versions of its media,
+// and the options.
+func claimed(rec ledger.Record) string {
+	options, err := json.Marshal(rec.Options)
+	if err != nil {
+		panic(err) // it came from JSON
+	}
+	var media []string
+	for _, in := range rec.Inputs {
+		if in.Property != "" {
+			media = append(media, fmt.Sprintf("%s=%s %s %s", in.Property, in.Key, in.ETag, in.LastModified.Format("20060102T150405Z")))
+		}
+	}
+	slices.Sort(media)
+	return strings.Join(media, ", ") + " " + string(options)
+}
+
+// sent says the same of a job that RunComfy was sent.
+func sent(job runcomfytest.Job) string {
+	options := map[string]any{}
+	var media []string
+	for _, property := range slices.Sorted(maps.Keys(job.Input)) {
+		address, _ := job.Input[property].(string)
+		u, err := url.Parse(address)
+		if err != nil || u.Host == "" {
+			options[property] = job.Input[property]
+			continue
+		}
+		modified := strings.NewReplacer("-", "", ":", "").Replace(u.Query().Get("modified"))
+		media = append(media, fmt.Sprintf("%s=%s %s %s", property, strings.TrimPrefix(u.Path, "/"), u.Query().Get("etag"), modified))
+	}
+	text, err := json.Marshal(options)
+	if err != nil {
+		panic(err) // it came from JSON
+	}
+	return strings.Join(media, ", ") + " " + string(text)
+}
+
+// records returns every record of the ledger.
+func (s *simulation) records() []ledger.Record {
+	var all []ledger.Record
+	for _, key := range s.w.Bucket.Keys() {
+		if strings.HasPrefix(key, "jobs/") {
+			if rec, ok := s.recordAt(key); ok {
+				all = append(all, rec)
+			}
+		}
+	}
+	return all
+}
+
+func (s *simulation) recordAt(key string) (rec ledger.Record, ok bool) {
+	text, ok := s.w.Bucket.Object(key)
+	return rec, ok && json.Unmarshal(text, &rec) == nil
+}
+
+func (s *simulation) status(key string) (st ledger.Status) {
+	text, ok := s.w.Bucket.Object(key)
+	if ok && json.Unmarshal(text, &st) != nil {
+		s.wrongStatus = append(s.wrongStatus, key+" is no status")
+	}
+	return st
+}
+
+// checkSecrets looks for the token and for signatures where none may be.
+func (s *simulation) checkSecrets() {
+	look := func(where string, texts ...string) {
+		for _, text := range texts {
+			for _, secret := range []string{world.Token, "X-Amz-", "canary"} {
+				if strings.Contains(text, secret) {
+					s.leaks = append(s.leaks, fmt.Sprintf("%q in %s", secret, where))
+				}
+			}
+		}
+	}
+	for _, key := range s.w.Bucket.Keys() {
+		if !strings.HasPrefix(key, ledger.InboxPrefix) {
+			body, _ := s.w.Bucket.Object(key)
+			look(key, key, string(body))
+		}
+	}
+	for _, e := range s.w.Executions() {
+		look(e.ARN, e.Input, e.Output, e.Error, e.Cause)
+	}
+	if n := s.w.RunComfy.LeakedTokens(); n > 0 {
+		s.leaks = append(s.leaks, fmt.Sprintf("the token was sent to the host of an output %d times", n))
+	}
+}

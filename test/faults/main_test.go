@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// scanner counts log lines, and keeps those with a secret.
+type scanner struct {
+	mu    sync.Mutex
+	lines int
+	found []string
+}
+
+func (s *scanner) Write(line []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines++
+	if bytes.Contains(line, []byte("canary")) || bytes.Contains(line, []byte("X-Amz-")) {
+		s.found = append(s.found, string(line))
+	}
+	return len(line), nil
+}
+
+var logs scanner
+
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.NewJSONHandler(&logs, nil)))
+	os.Exit(m.Run())
+}
+
+func report(t *testing.T, jobs int, seed uint64) (tally, string) {
+	t.Helper()
+	total, err := simulate(jobs, seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	total.print(&b, seed)
+	return total, b.String()
+}
+
+// A few hundred jobs under faults: none lost, none charged twice, none with a
+// wrong status, and no secret in a log line.
+func TestSimulation(t *testing.T) {
+	total, text := report(t, 300, 1)
+	t.Log("\n" + text)
+	if total.bad() {
+		t.Error("a promise was broken")
+	}
+	if total.charges < 200 || total.outputs < 180 || len(total.faults) < 100 {
+		t.Error("too little happened to prove anything")
+	}
+	if len(logs.found) > 0 || logs.lines < 1000 {
+		t.Errorf("%d log lines, %d with a secret: %q", logs.lines, len(logs.found), logs.found)
+	}
+}
+
+func TestSameSeedGivesTheSameRun(t *testing.T) {
+	_, first := report(t, 100, 2)
+	if _, again := report(t, 100, 2); again != first {
+		t.Errorf("%s\nand then\n%s", first, again)
+	}
+}
+
+// The check can fail: whatever is tampered with after the run is found.
+func TestCheckFinds(t *testing.T) {
+	succeeded := func(s *simulation) ledger.Record {
+		for _, rec := range s.records() {
+			if rec.State == ledger.Succeeded {
+				return rec
+			}
+		}
+		t.Fatal("nothing has succeeded")
+		return ledger.Record{}
+	}
+	rewrite := func(s *simulation, key, old, replacement string) {
+		body, _ := s.w.Bucket.Object(key)
+		s.w.Bucket.Set(key, bytes.ReplaceAll(body, []byte(old), []byte(replacement)))
+	}
+	record := func(rec ledger.Record) string { return ledger.RecordKey(rec.Name, rec.Take) }
+	tests := []struct {
+		name   string
+		tamper func(s *simulation)
+		found  func(f findings) []string
+	}{
+		{"nothing", func(*simulation) {}, func(f findings) []string {
+			if len(f.lost)+len(f.chargedTwice)+len(f.wrongStatus)+len(f.leaks) > 0 {
+				return nil
+			}
+			return []string{"as it must be"}
+		}},
+		{"an output is gone", func(s *simulation) { s.w.Bucket.Remove(succeeded(s).Outputs[0].Key) }, func(f findings) []string { return f.lost }},
+		{"an output is another", func(s *simulation) { s.w.Bucket.Set(succeeded(s).Outputs[0].Key, []byte("another")) }, func(f findings) []string { return f.lost }},
+		{"result.json is gone", func(s *simulation) {
+			rec := succeeded(s)
+			s.w.Bucket.Remove(ledger.OutputPrefix(rec.Name, rec.Take) + "result.json")
+		}, func(f findings) []string { return f.lost }},
+		{"a record is gone", func(s *simulation) { s.w.Bucket.Remove(record(succeeded(s))) }, func(f findings) []string { return f.lost }},
+		{"a second charge", func(s *simulation) {
+			body, err := json.Marshal(s.w.RunComfy.Submitted()[0].Input)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req, err := http.NewRequest(http.MethodPost, "https://model-api.runcomfy.net/v1/models/a/b", bytes.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+s.token())
+			if _, err := s.w.RunComfy.Transport().RoundTrip(req); err != nil {
+				t.Fatal(err)
+			}
+		}, func(f findings) []string { return f.chargedTwice }},
+		{"a record that says unknown", func(s *simulation) {
+			rewrite(s, record(succeeded(s)), `"state": "succeeded"`, `"state": "unknown"`)
+		}, func(f findings) []string { return f.wrongStatus }},
+		{"a record that has not ended", func(s *simulation) {
+			rewrite(s, record(succeeded(s)), `"state": "succeeded"`, `"state": "archiving"`)
+		}, func(f findings) []string { return f.wrongStatus }},
+		{"a record that says cancelled", func(s *simulation) {
+			rewrite(s, record(succeeded(s)), `"state": "succeeded"`, `"state": "cancelled"`)
+		}, func(f findings) []string { return f.lost }},
+		{"a status of before", func(s *simulation) {
+			rewrite(s, ledger.StatusKey(succeeded(s).Name), `"state": "succeeded"`, `"state": "in_progress"`)
+		}, func(f findings) []string { return f.wrongStatus }},
+		{"no status", func(s *simulation) { s.w.Bucket.Remove(ledger.StatusKey(succeeded(s).Name)) }, func(f findings) []string { return f.wrongStatus }},
+		{"a dead letter", func(s *simulation) { s.w.Dead = append(s.w.Dead, "x") }, func(f findings) []string { return f.wrongStatus }},
+		{"the token in a status", func(s *simulation) {
+			rewrite(s, ledger.StatusKey(succeeded(s).Name), `"requestId": "`, `"requestId": "`+world.Token)
+		}, func(f findings) []string { return f.leaks }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := newSimulation(20, 3, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.chaos()
+			s.calm()
+			tt.tamper(s)
+			s.check()
+			if len(tt.found(s.findings)) == 0 {
+				t.Errorf("not found; findings: %+v", s.findings)
+			}
+		})
+	}
+}

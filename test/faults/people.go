@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// kind is what people drop.
+type kind int
+
+const (
+	pair kind = iota
+	portrait
+	tagged
+	bundle
+	wildcard
+	loneAudio
+	stray
+)
+
+// drop is one thing that a person drops: one job, or two where an audio's tag
+// or a wildcard makes two of it, or none.
+type drop struct {
+	kind  kind
+	name  string
+	files []string // keys; that which completes a bundle, its job.json, is the last
+	jobs  []job
+}
+
+// job is a name that is run, and the files that must be there for it.
+type job struct {
+	name  string
+	files []string
+}
+
+// action is something that happens at a time, whatever the functions do.
+type action struct {
+	at time.Duration // since the world began
+	do func()
+}
+
+const (
+	dropTime  = 24 * time.Hour // in which people drop
+	chaosTime = 48 * time.Hour // in which faults happen
+)
+
+// plan makes up what people do, until it amounts to a number of jobs.
+func (s *simulation) plan(jobs int) {
+	for s.jobs < jobs {
+		d := s.invent()
+		at := s.between(0, dropTime)
+		s.dropAll(d, at)
+		s.drops = append(s.drops, d)
+		s.jobs += len(d.jobs)
+		if len(d.jobs) == 0 {
+			continue
+		}
+		if s.chance(0.1) && s.jobs < jobs {
+			s.dropAgain(d, at+s.between(time.Minute, 6*time.Hour))
+		}
+		if s.chance(0.08) {
+			s.deleteOne(d, at+s.soon())
+		}
+		if s.chance(0.06) {
+			s.stopOne(d, at+s.soon())
+		}
+		if s.chance(0.1) {
+			s.redriveFailed(d, at+s.between(time.Hour, 20*time.Hour))
+		}
+	}
+}
+
+// invent returns a thing to drop.
+func (s *simulation) invent() *drop {
+	name := fmt.Sprintf("day %d/%d é+%%", s.plans.IntN(5), len(s.drops))
+	at := ledger.InboxPrefix + name
+	d := &drop{name: name, kind: []kind{
+		pair, pair, pair, pair, pair, pair, pair, pair, pair, pair,
+		portrait, portrait, tagged, tagged, bundle, bundle, wildcard, loneAudio, stray,
+	}[s.plans.IntN(19)]}
+	switch d.kind {
+	case pair, portrait:
+		suffix := ".mp4"
+		if d.kind == portrait {
+			suffix = ".png"
+		}
+		d.files = []string{at + suffix, at + ".wav"}
+		d.jobs = []job{{name, d.files}}
+	case tagged:
+		d.files = []string{at + ".mp4", at + ".de.wav", at + ".fr.wav"}
+		d.jobs = []job{
+			{name + ".de", []string{d.files[0], d.files[1]}},
+			{name + ".fr", []string{d.files[0], d.files[2]}},
+		}
+	case bundle:
+		d.files = []string{at + ".job/talk.mp4", at + ".job/voice.wav", at + ".job/job.json"}
+		d.jobs = []job{{name, d.files}}
+	case wildcard:
+		d.files = []string{at + ".job/face.png", at + ".job/a.wav", at + ".job/b.wav", at + ".job/job.json"}
+		d.jobs = []job{
+			{name + "/a", []string{d.files[0], d.files[1], d.files[3]}},
+			{name + "/b", []string{d.files[0], d.files[2], d.files[3]}},
+		}
+	case loneAudio:
+		d.files = []string{at + ".wav"}
+	case stray:
+		d.files = []string{at + ".txt"}
+	}
+	return d
+}
+
+// dropAll drops every file of a thing, in any order, and mostly at once.
+func (s *simulation) dropAll(d *drop, at time.Duration) {
+	files := slices.Clone(d.files)
+	s.plans.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
+	for i, key := range files {
+		// Any event of a pair or of a bundle leads to the whole of it, so that
+		// one before the last file's may be lost.
+		whole := d.kind == pair || d.kind == portrait || d.kind == bundle
+		s.dropOne(d, key, at, whole && i < len(files)-1)
+		if s.chance(0.2) {
+			at += s.between(0, 5*time.Minute)
+		} else {
+			at += s.between(0, 3*time.Second)
+		}
+	}
+}
+
+// dropOne drops a file; its event may come twice, late or, where it may be
+// spared, not at all.
+func (s *simulation) dropOne(d *drop, key string, at time.Duration, spare bool) {
+	body := s.content(d, key)
+	late := time.Duration(0)
+	if s.chance(0.1) {
+		late = s.between(0, time.Hour)
+		s.faults["event of a drop late"]++
+	}
+	if lost := spare && s.chance(0.03); lost {
+		s.faults["event of a drop lost"]++
+		s.act(at, func() { s.w.Put(key, body) })
+		return
+	}
+	s.act(at, func() {
+		s.w.Put(key, body)
+		s.w.Notify("Object Created", key, late)
+	})
+	for s.chance(0.1) {
+		s.faults["event of a drop repeated"]++
+		again := s.between(0, 10*time.Hour)
+		s.act(at, func() { s.w.Notify("Object Created", key, again) })
+	}
+}
+
+// dropAgain drops one file of a thing again: new jobs.
+func (s *simulation) dropAgain(d *drop, at time.Duration) {
+	key := d.files[len(d.files)-1]
+	if d.kind == pair || d.kind == portrait || d.kind == tagged {
+		key = d.files[s.plans.IntN(len(d.files))]
+	}
+	for _, j := range d.jobs {
+		if slices.Contains(j.files, key) {
+			s.jobs++
+		}
+	}
+	s.faults["people: dropped again"]++
+	s.dropOne(d, key, at, false)
+}
+
+// deleteOne deletes one file; cancel's event may come twice, late or not at all.
+func (s *simulation) deleteOne(d *drop, at time.Duration) {
+	key := d.files[s.plans.IntN(len(d.files))]
+	s.faults["people: deleted"]++
+	lost, again := s.chance(0.1), s.chance(0.2)
+	late := time.Duration(0)
+	if s.chance(0.2) {
+		late = s.between(0, 3*time.Hour)
+	}
+	s.act(at, func() {
+		s.w.Bucket.Remove(key)
+		s.w.Notify("Object Deleted", key, late/2)
+		if lost {
+			s.faults["event of a deletion lost"]++
+			return
+		}
+		s.w.NotifyCancel(key, "DeleteObject", late)
+		if again {
+			s.w.NotifyCancel(key, "DeleteObject", late*2+time.Minute)
+		}
+	})
+}
+
+func (s *simulation) stopOne(d *drop, at time.Duration) {
+	name := d.jobs[s.plans.IntN(len(d.jobs))].name
+	s.act(at, func() {
+		if takes := s.w.Takes(name); len(takes) > 0 {
+			s.faults["people: execution stopped"]++
+			s.w.Stop(name, takes[len(takes)-1].Take)
+		}
+	})
+}
+
+func (s *simulation) redriveFailed(d *drop, at time.Duration) {
+	s.act(at, func() {
+		for _, j := range d.jobs {
+			for _, rec := range s.w.Takes(j.name) {
+				if rec.State == ledger.Failed && s.w.Redrive(j.name, rec.Take) == nil {
+					s.faults["people: redriven"]++
+				}
+			}
+		}
+	})
+}
+
+// act plans an action.
+func (s *simulation) act(at time.Duration, do func()) {
+	s.actions = append(s.actions, action{at, do})
+}
+
+func (s *simulation) chance(p float64) bool { return s.plans.Float64() < p }
+
+func (s *simulation) between(from, to time.Duration) time.Duration {
+	return from + time.Duration(s.plans.Int64N(int64(to-from)))
+}
+
+// soon is how long after a drop somebody changes their mind: mostly minutes.
+func (s *simulation) soon() time.Duration {
+	if s.chance(0.7) {
+		return s.between(10*time.Second, 10*time.Minute)
+	}
+	return s.between(10*time.Minute, 5*time.Hour)
+}
+
+// content returns the bytes of a file, which no other drop has, but for voices.
+func (s *simulation) content(d *drop, key string) []byte {
+	s.contents++
+	number := binary.BigEndian.AppendUint64(nil, uint64(s.contents))
+	switch {
+	case strings.HasSuffix(key, ".mp4"):
+		// A free box behind the clip: players pass over it.
+		return slices.Concat(s.clip, []byte{0, 0, 0, 16}, []byte("free"), number)
+	case strings.HasSuffix(key, ".wav"):
+		return s.voice
+	case strings.HasSuffix(key, ".png"):
+		picture := image.NewPaletted(image.Rect(0, 0, 512, 512), color.Palette{color.Black, color.White})
+		for i := range 64 {
+			picture.Pix[i] = uint8(s.contents >> i & 1)
+		}
+		var b bytes.Buffer
+		if err := png.Encode(&b, picture); err != nil {
+			panic(err) // a buffer takes everything
+		}
+		return b.Bytes()
+	case d.kind == wildcard:
+		return fmt.Appendf(nil, `{"model": "community/live-avatar", "input": {"image_url": "face.png", "audio_url": "*.wav", "prompt": "take %d"}}`, s.contents)
+	case d.kind == bundle:
+		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "voice.wav", "temperature": %.6f}}`, float64(s.contents)/1e6)
+	}
+	return number
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// simulation is one world, what people do in it, and what fails.
+type simulation struct {
+	tally
+	w *world.World
+
+	// Three sources of chance, so that more faults do not change what people do.
+	plans, dice, jitter *rand.Rand
+
+	clip, voice []byte
+	contents    int
+	drops       []*drop
+	actions     []action
+
+	// rate is how often things fail in this world: some are quiet, some bad.
+	rate    float64
+	outages []outage
+	calmed  bool
+	depth   int                // of functions that run between two calls of another
+	failing map[world.Call]int // calls that fail so often from now on
+	tokens  int                // how often the token was rotated
+	open    map[int]string     // by invocation: the record whose claim it has not resolved
+	excused map[string]bool    // records that may be unknown
+	refused map[string]bool    // records whose job RunComfy refused
+}
+
+// newSimulation returns a world with its plan, and with what will fail.
+func newSimulation(jobs int, seed, number uint64) (*simulation, error) {
+	s := &simulation{
+		tally:   newTally(),
+		plans:   rand.New(rand.NewPCG(seed, number*3)),
+		dice:    rand.New(rand.NewPCG(seed, number*3+1)),
+		jitter:  rand.New(rand.NewPCG(seed, number*3+2)),
+		failing: map[world.Call]int{}, open: map[int]string{}, excused: map[string]bool{}, refused: map[string]bool{},
+	}
+	var err error
+	if s.w, err = world.New(s.jitter.Float64); err != nil {
+		return nil, err
+	}
+	s.w.RunComfy.Token = s.token()
+	s.repairAccount()
+	if s.clip, s.voice, err = world.Sample(); err != nil {
+		return nil, err
+	}
+	s.rate = []float64{0.3, 1, 1, 3}[s.plans.IntN(4)]
+	s.w.Batch = 1 + s.plans.IntN(10)
+	if s.chance(0.5) {
+		s.w.RunComfy.FetchAt = runcomfytest.FetchAtStart
+	}
+	s.w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script { return s.script() }
+	s.w.RunComfy.Fault = s.fault
+	s.w.Before, s.w.After, s.w.TimedOut = s.before, s.after, s.timedOut
+	s.plan(jobs)
+	s.planTrouble()
+	slices.SortStableFunc(s.actions, func(a, b action) int { return cmp.Compare(a.at, b.at) })
+	return s, nil
+}
+
+// script says how a job goes at RunComfy.
+func (s *simulation) script() runcomfytest.Script {
+	script := runcomfytest.Script{
+		Queue: time.Duration(s.dice.Int64N(int64(10 * time.Minute))),
+		Run:   30*time.Second + time.Duration(s.dice.Int64N(int64(20*time.Minute))),
+	}
+	switch r := s.dice.Float64(); {
+	case r < 0.3:
+		script.Queue = 0
+	case r < 0.4:
+		script.Queue *= 30 // up to five hours
+	case r < 0.42:
+		script.Queue = 7 * time.Hour // longer than QueueHours
+	case r < 0.44:
+		script.Run = 26 * time.Hour // longer than MaxHours
+	}
+	switch r := s.dice.Float64(); {
+	case r < 0.08:
+		script.Fail = []any{"no face found", map[string]any{"message": "no face found"}, []any{"no face", "found"}}[s.dice.IntN(3)]
+	case r < 0.15:
+		script.Outputs = 2 + s.dice.IntN(2)
+	}
+	return script
+}
+
+// chaos lets people act while things fail.
+func (s *simulation) chaos() {
+	for _, a := range s.actions {
+		s.w.Pass(a.at - s.since())
+		a.do()
+	}
+	s.w.Pass(chaosTime - s.since())
+}
+
+// since is how long the world has existed.
+func (s *simulation) since() time.Duration { return s.w.Now().Sub(world.Begin) }
+
+// calm ends all faults, lets the queue and the sweeps do what they do by
+// themselves, and then does what a person does: redrive the dead letters, and
+// the executions of failed jobs whose result may still be archived.
+func (s *simulation) calm() {
+	s.calmed = true
+	s.w.LoseStatusEvents = false
+	s.repairAccount()
+	const byItself = 26 * time.Hour // a day of the queue's tries, and of the sweeps'
+	s.w.Run(40 * time.Hour)         // what runs longest at RunComfy ends
+	s.w.Pass(byItself)
+	s.faults["dead letters redriven"] += len(s.w.Dead)
+	s.w.RedriveDeadLetters()
+	s.w.Pass(byItself)
+	for _, rec := range s.records() {
+		if rec.State != ledger.Failed || rec.Code == ledger.JobFailed {
+			continue
+		}
+		err := s.w.Redrive(rec.Name, rec.Take)
+		if notRedrivable := (*states.NotRedrivable)(nil); err != nil && !errors.As(err, &notRedrivable) {
+			s.wrongStatus = append(s.wrongStatus, rec.Name+" has no execution to redrive: "+err.Error())
+		}
+		s.faults["redriven in the end"]++
+	}
+	s.w.Run(40 * time.Hour)
+	s.w.Pass(byItself)
+	s.passed = s.since()
+}

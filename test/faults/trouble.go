@@ -1,0 +1,132 @@
+package main
+
+import (
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// outage is a time in which a service fails at every call.
+type outage struct {
+	service  string
+	from, to time.Duration // since the world began
+	err      error
+	fault    *runcomfytest.Fault // of RunComfy, in place of err
+}
+
+// planTrouble makes up the outages and the account's troubles of a world.
+func (s *simulation) planTrouble() {
+	broken := map[string]error{
+		"s3": world.Throttled, "states": world.ErrThrottledStates, "secretsmanager": world.ErrBroken,
+		"output": world.ErrBroken, "lambda": world.ErrLambda,
+	}
+	for _, service := range services {
+		for range s.plans.IntN(3) {
+			from := s.between(0, chaosTime)
+			s.outages = append(s.outages, outage{service, from, from + s.between(time.Minute, 2*time.Hour), broken[service], nil})
+			s.faults["outage of "+service]++
+		}
+	}
+	for range s.plans.IntN(4) {
+		fault := outageFaults[s.plans.IntN(len(outageFaults))]
+		from, longest := s.between(0, chaosTime), 2*time.Hour
+		if s.chance(0.2) {
+			longest = 8 * time.Hour // longer than QueueHours
+		}
+		if state, _ := world.AfterSubmit(fault); state == ledger.Unknown && from < dropTime {
+			longest = 15 * time.Minute // each job that is dropped meanwhile is left unknown
+		}
+		s.outages = append(s.outages, outage{"runcomfy", from, from + s.between(time.Minute, longest), nil, &fault})
+		s.faults["outage of runcomfy: "+fault.Name]++
+	}
+	for range s.plans.IntN(3) {
+		s.accountTrouble(s.between(0, chaosTime), s.between(10*time.Minute, 4*time.Hour))
+	}
+	if s.chance(0.15) {
+		s.accountTrouble(s.between(0, dropTime/2), s.between(25*time.Hour, 30*time.Hour)) // longer than the queue tries
+	}
+	from := s.between(0, chaosTime)
+	s.act(from, func() { s.w.LoseStatusEvents = true })
+	s.act(from+s.between(time.Hour, 10*time.Hour), func() { s.w.LoseStatusEvents = false })
+	s.faults["time without status events"]++
+	for range 3 {
+		s.act(s.between(0, chaosTime), s.repeatStatusEvents)
+	}
+}
+
+var services = []string{"lambda", "output", "s3", "secretsmanager", "states"}
+
+// outageFaults are what RunComfy does in an outage, or what is in front of it.
+var outageFaults = func() []runcomfytest.Fault {
+	var all []runcomfytest.Fault
+	for _, fault := range runcomfytest.Faults(runcomfytest.CallModel) {
+		switch fault.Name {
+		case "not sent", "reset", "silence", "429", "503", "503 with Retry-After", "502 huge page", "500", "unknown request", "403", "foreign request":
+			all = append(all, fault)
+		}
+	}
+	return all
+}()
+
+// accountTrouble takes the token or the balance away for a time.
+func (s *simulation) accountTrouble(at, lasts time.Duration) {
+	switch s.plans.IntN(4) {
+	case 0:
+		s.faults["account: token rotated, and the secret late"]++
+		s.act(at, func() { s.tokens++; s.w.RunComfy.SetToken(s.token()) })
+	case 1:
+		s.faults["account: wrong token in the secret"]++
+		s.act(at, func() { s.w.Secret = "canary-of-another-account" })
+	case 2:
+		s.faults["account: no token in the secret"]++
+		s.act(at, func() { s.w.Secret = "" })
+	case 3:
+		s.faults["account: no balance"]++
+		s.act(at, func() { s.w.RunComfy.SetBalanceEmpty(true) })
+	}
+	s.act(at+lasts, s.repairAccount)
+}
+
+// repairAccount puts the account in order, as a person does.
+func (s *simulation) repairAccount() {
+	s.w.Secret = s.token()
+	s.w.RunComfy.SetBalanceEmpty(false)
+}
+
+// token is the one that RunComfy accepts at present.
+func (s *simulation) token() string { return world.Token + string(rune('a'+s.tokens)) }
+
+// repeatStatusEvents sends the events of all executions that ended badly once
+// more: they come late, out of order, and about some that were redriven.
+func (s *simulation) repeatStatusEvents() {
+	for _, e := range s.w.Executions() {
+		if e.Error != "" || e.Status == "ABORTED" || e.RedriveCount > 0 {
+			s.faults["event of an execution repeated"]++
+			s.w.NotifyStatus(e.ARN, time.Duration(s.dice.Int64N(int64(time.Hour))))
+		}
+	}
+}
+
+// outageOf returns the outage of a service that lasts at present, or nil.
+func (s *simulation) outageOf(service string) *outage {
+	for i := range s.outages {
+		if o := &s.outages[i]; o.service == service && o.err != nil && o.lasts(s.since()) {
+			return o
+		}
+	}
+	return nil
+}
+
+// outageFault returns what RunComfy does to every request at present, or nil.
+func (s *simulation) outageFault() *runcomfytest.Fault {
+	for i := range s.outages {
+		if o := &s.outages[i]; o.fault != nil && o.lasts(s.since()) {
+			return o.fault
+		}
+	}
+	return nil
+}
+
+func (o *outage) lasts(now time.Duration) bool { return o.from <= now && now < o.to }

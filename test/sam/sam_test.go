@@ -1,0 +1,182 @@
+// Package sam runs the functions as the SAM CLI does: built by `sam build`, in
+// Docker's containers, with the sample events, against the local stack.
+package sam
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+func TestFunctionsInDocker(t *testing.T) {
+	tools := find(t)
+	tools.build(t)
+	t.Run("sam local invoke", func(t *testing.T) { testInvoke(t, tools) })
+	t.Run("sam local start-lambda", func(t *testing.T) { testStartLambda(t, tools) })
+}
+
+// queued is how long the jobs queue that a test cancels.
+const queued = time.Hour
+
+// onlyTalkRuns lets the job of inbox/talk.mp4 end at once, and every other
+// queue.
+func onlyTalkRuns(_ string, input map[string]any) runcomfytest.Script {
+	if strings.Contains(fmt.Sprint(input["video_url"]), "/inbox/talk.mp4?") {
+		return runcomfytest.Script{}
+	}
+	return runcomfytest.Script{Queue: queued}
+}
+
+// Each function is called once, or as often as it has shapes of events, by hand.
+func testInvoke(t *testing.T, tools *tools) {
+	// The stack's own calls come to nothing: what happens is the containers' work.
+	nobody := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(nobody.Close)
+	s := start(t, local.Options{LambdaEndpoint: nobody.URL, Visibility: time.Hour})
+	s.Fake().Script = onlyTalkRuns
+	clip, voice := sample.Files()
+
+	s.drop("inbox/talk.mp4", clip)
+	s.drop("inbox/talk.wav", voice)
+	tools.invoke(t, s, "SubmitFunction", sampleEvent(t, "submit/object-created.json"))
+	s.charged(1)
+	rec := s.record("talk")
+	if rec.State != ledger.Submitted || rec.RequestID != s.Fake().Submitted()[0].ID {
+		t.Fatalf("after its submit the record is %+v", rec)
+	}
+	s.wantStatus("talk", ledger.Submitted, "")
+
+	answer := tools.invoke(t, s, "SubmitFunction", sampleEvent(t, "submit/sqs-batch.json"))
+	if got := strings.TrimSpace(string(answer)); got != `{"batchItemFailures": []}` && got != `{"batchItemFailures":[]}` {
+		t.Errorf("the batch was answered with %s", got)
+	}
+	s.charged(1) // the same take
+
+	s.drop("inbox/Grüße 1+1.mp4", clip)
+	s.drop("inbox/Grüße 1+1.wav", voice)
+	tools.invoke(t, s, "SubmitFunction", sampleEvent(t, "submit/s3-notification.json"))
+	s.charged(2)
+	waits := s.record("Grüße 1+1")
+	if waits.State != ledger.Submitted || waits.RequestID != s.Fake().Submitted()[1].ID {
+		t.Fatalf("after its submit the record is %+v", waits)
+	}
+
+	polled := s.turn(tools, "events' state", rec)
+	if !polled.Ended {
+		t.Fatalf("a job that has ended was polled as %+v", polled)
+	}
+	stillQueued := s.turn(tools, "the queued job's state", waits)
+	if stillQueued.Ended || stillQueued.WaitSeconds < 1 || s.record("Grüße 1+1").State != ledger.InQueue {
+		t.Errorf("a queued job was polled as %+v", stillQueued)
+	}
+
+	state, err := json.Marshal(polled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var archived workflow.Archived
+	decode(t, tools.invoke(t, s, "ArchiveFunction", state), &archived)
+	prefix := "outbox/talk/" + rec.Take + "/"
+	want := workflow.Archived{Name: "talk", Take: rec.Take, Outputs: []string{prefix + "talk.mp4"}}
+	if diff := cmp.Diff(want, archived); diff != "" {
+		t.Errorf("archive returned (-want +got):\n%s", diff)
+	}
+	if got, ok := s.object(prefix + "talk.mp4"); !ok || !bytes.Equal(got, clip) {
+		t.Errorf("the output (%d bytes) is not what RunComfy served (%d bytes)", len(got), len(clip))
+	}
+	if _, ok := s.object(prefix + "result.json"); !ok {
+		t.Error("there is no result.json")
+	}
+	s.wantStatus("talk", ledger.Succeeded, "")
+
+	s.remove("inbox/Grüße 1+1.wav")
+	deleted := bytes.Replace(sampleEvent(t, "cancel/object-deleted.json"), []byte("inbox/talk.wav"), []byte("inbox/Grüße 1+1.wav"), 1)
+	tools.invoke(t, s, "CancelFunction", deleted)
+	if got := s.Fake().Cancelled(); !slices.Equal(got, []string{waits.RequestID}) {
+		t.Errorf("RunComfy has cancelled %v, want %s", got, waits.RequestID)
+	}
+	s.wantStatus("Grüße 1+1", ledger.Cancelled, ledger.CancelledByDeletion)
+	s.charged(2)
+}
+
+// turn polls the job of a record, with the sample state made its own.
+func (s *stack) turn(tools *tools, what string, rec ledger.Record) workflow.Job {
+	s.t.Helper()
+	var job workflow.Job
+	decode(s.t, sampleEvent(s.t, "poll/job.json"), &job)
+	job.Name, job.Take, job.RequestID, job.Model, job.SubmittedAt = rec.Name, rec.Take, rec.RequestID, rec.Model, rec.Times.Submitted
+	state, err := json.Marshal(job)
+	if err != nil {
+		s.t.Fatalf("%s: %v", what, err)
+	}
+	var next workflow.Job
+	decode(s.t, tools.invoke(s.t, s, "PollFunction", state), &next)
+	return next
+}
+
+// The stack's queue and state machine call the functions in containers.
+func testStartLambda(t *testing.T, tools *tools) {
+	address := freeAddress(t)
+	s := start(t, local.Options{LambdaEndpoint: "http://" + address, Settle: time.Second, Visibility: time.Second})
+	s.Fake().Script = onlyTalkRuns
+	tools.startLambda(t, s, address)
+	clip, voice := sample.Files()
+
+	s.drop("inbox/talk.mp4", clip)
+	s.drop("inbox/talk.wav", voice)
+	s.drop("inbox/late.wav", voice)
+	s.drop("inbox/late.mp4", clip)
+	st := s.await("talk", ledger.Succeeded, "")
+	if got, ok := s.object("outbox/talk/" + st.Take + "/talk.mp4"); !ok || !bytes.Equal(got, clip) {
+		t.Errorf("the output (%d bytes) is not what RunComfy served (%d bytes)", len(got), len(clip))
+	}
+
+	late := s.await("late", ledger.InQueue, "")
+	if _, err := s.StepFunctions().StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: &late.Links.Execution}); err != nil {
+		t.Fatal(err)
+	}
+	s.await("late", ledger.Cancelled, ledger.CancelledByStop)
+	if got := s.Fake().Cancelled(); !slices.Equal(got, []string{late.RequestID}) {
+		t.Errorf("RunComfy has cancelled %v, want %s", got, late.RequestID)
+	}
+	s.charged(2)
+}
+
+// freeAddress returns an address of this machine where nobody listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+func decode(t *testing.T, text []byte, to any) {
+	t.Helper()
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(to); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+}

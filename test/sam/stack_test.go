@@ -1,0 +1,141 @@
+package sam
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local"
+)
+
+// patience is how long a test waits for what takes seconds on a free machine.
+const patience = 5 * time.Minute
+
+// stack is a running local stack, the file with which the SAM CLI reaches it,
+// and what a test does with it.
+type stack struct {
+	*local.Stack
+	t       *testing.T
+	envVars string
+}
+
+func start(t *testing.T, o local.Options) *stack {
+	t.Helper()
+	o.Dir = t.TempDir()
+	o.Containers = true
+	o.Say = func(text string) { t.Log(text) }
+	running, err := local.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(running.Close)
+	s := &stack{running, t, filepath.Join(o.Dir, "env.json")}
+	if err := s.WriteEnv(s.envVars); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *stack) drop(key string, body []byte) {
+	s.t.Helper()
+	_, err := s.S3().PutObject(s.t.Context(), &s3.PutObjectInput{Bucket: aws.String(local.Bucket), Key: &key, Body: bytes.NewReader(body)})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *stack) remove(key string) {
+	s.t.Helper()
+	if _, err := s.S3().DeleteObject(s.t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(local.Bucket), Key: &key}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// object returns an object, or false.
+func (s *stack) object(key string) ([]byte, bool) {
+	s.t.Helper()
+	out, err := s.S3().GetObject(s.t.Context(), &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
+	if absent := new(types.NoSuchKey); errors.As(err, &absent) {
+		return nil, false
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer out.Body.Close()
+	body, err := io.ReadAll(out.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return body, true
+}
+
+// record returns the only record of a name.
+func (s *stack) record(name string) ledger.Record {
+	s.t.Helper()
+	list, err := s.S3().ListObjectsV2(s.t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(local.Bucket), Prefix: aws.String("jobs/" + name + "/")})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if len(list.Contents) != 1 {
+		s.t.Fatalf("%s has %d records", name, len(list.Contents))
+	}
+	body, _ := s.object(*list.Contents[0].Key)
+	var rec ledger.Record
+	if err := json.Unmarshal(body, &rec); err != nil {
+		s.t.Fatal(err)
+	}
+	return rec
+}
+
+func (s *stack) status(name string) ledger.Status {
+	s.t.Helper()
+	var st ledger.Status
+	if body, ok := s.object(ledger.StatusKey(name)); ok {
+		if err := json.Unmarshal(body, &st); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return st
+}
+
+func (s *stack) wantStatus(name string, state ledger.State, code ledger.Code) {
+	s.t.Helper()
+	if st := s.status(name); st.State != state || st.Code != code {
+		s.t.Errorf("the status of %s is %+v, want %s %s", name, st, state, code)
+	}
+}
+
+// await waits until the status of a name has a state and a code.
+func (s *stack) await(name string, state ledger.State, code ledger.Code) ledger.Status {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if st := s.status(name); st.State == state && st.Code == code {
+			return st
+		}
+	}
+	s.t.Fatalf("the status of %s is still %+v, want %s %s", name, s.status(name), state, code)
+	return ledger.Status{}
+}
+
+// charged holds the number of jobs that the fake RunComfy charged.
+func (s *stack) charged(want int) {
+	s.t.Helper()
+	if got := s.Fake().Charges(); got != want {
+		s.t.Fatalf("%d jobs were charged, want %d", got, want)
+	}
+	for _, job := range s.Fake().Submitted() {
+		if strings.Contains(job.ID, "/") {
+			s.t.Errorf("the job %q", job.ID)
+		}
+	}
+}

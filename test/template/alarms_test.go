@@ -1,0 +1,310 @@
+package template
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// published is what AWS's services publish for a resource: the dimension, whose
+// value each has, and the metrics.
+var published = map[string]struct {
+	dimension string
+	value     map[string]string // by type of resource: what follows its logical id
+	metrics   string
+}{
+	// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+	"AWS/SQS": {"QueueName", map[string]string{"AWS::SQS::Queue": ".QueueName"},
+		"ApproximateAgeOfOldestMessage ApproximateNumberOfMessagesDelayed ApproximateNumberOfMessagesNotVisible " +
+			"ApproximateNumberOfMessagesVisible NumberOfEmptyReceives NumberOfMessagesDeleted NumberOfMessagesReceived " +
+			"NumberOfMessagesSent SentMessageSize"},
+	// https://docs.aws.amazon.com/step-functions/latest/dg/procedure-cw-metrics.html
+	"AWS/States": {"StateMachineArn", map[string]string{"AWS::StepFunctions::StateMachine": "", "AWS::Serverless::StateMachine": ""},
+		"ExecutionTime ExecutionThrottled ExecutionsAborted ExecutionsFailed ExecutionsStarted ExecutionsSucceeded ExecutionsTimedOut"},
+	// https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+	"AWS/Lambda": {"FunctionName", map[string]string{"AWS::Lambda::Function": "", "AWS::Serverless::Function": ""},
+		"AsyncEventAge AsyncEventsDropped AsyncEventsReceived ConcurrentExecutions DeadLetterErrors Duration Errors Invocations Throttles"},
+}
+
+// A metric is what an alarm watches or a widget draws.
+type metric struct {
+	namespace, name  string
+	dimension, value string
+}
+
+type alarm struct {
+	AlarmDescription, Namespace, MetricName, TreatMissingData string
+
+	Dimensions   []struct{ Name, Value string }
+	AlarmActions []string
+}
+
+type metricFilter struct {
+	LogGroupName, FilterPattern string
+
+	MetricTransformations []struct{ MetricNamespace, MetricName, MetricValue string }
+}
+
+// emitted returns the problem with a metric that nobody publishes, or "".
+func (m metric) emitted(s stack, t *testing.T) string {
+	t.Helper()
+	if strings.HasPrefix(m.namespace, "lipdrop/") {
+		for id := range ofType(s, "AWS::Logs::MetricFilter") {
+			for _, tr := range properties[metricFilter](t, s, id).MetricTransformations {
+				if tr.MetricNamespace == m.namespace && tr.MetricName == m.name && m.dimension == "" {
+					return ""
+				}
+			}
+		}
+		return fmt.Sprintf("no metric filter makes %s %s", m.namespace, m.name)
+	}
+	service, ok := published[m.namespace]
+	if !ok || !slices.Contains(strings.Fields(service.metrics), m.name) {
+		return fmt.Sprintf("no service publishes %s %s", m.namespace, m.name)
+	}
+	if m.dimension != service.dimension {
+		return fmt.Sprintf("%s has the dimension %s, not %q", m.namespace, service.dimension, m.dimension)
+	}
+	for id, r := range s.Resources {
+		if suffix, ok := service.value[r.Type]; ok && m.value == id+suffix {
+			return ""
+		}
+	}
+	return fmt.Sprintf("%s %s of %s, which is not in the stack", m.namespace, m.name, m.value)
+}
+
+func TestAlarmsWatchMetricsThatExist(t *testing.T) {
+	each(t, func(t *testing.T, s stack) {
+		for id := range ofType(s, "AWS::CloudWatch::Alarm") {
+			a := properties[alarm](t, s, id)
+			m := metric{namespace: a.Namespace, name: a.MetricName}
+			if len(a.Dimensions) == 1 {
+				m.dimension, m.value = a.Dimensions[0].Name, a.Dimensions[0].Value
+			}
+			if problem := m.emitted(s, t); problem != "" || len(a.Dimensions) > 1 {
+				t.Errorf("%s: %s", id, problem)
+			}
+			if a.AlarmDescription == "" || a.TreatMissingData != "notBreaching" || !slices.Equal(a.AlarmActions, []string{"AlarmTopic"}) {
+				t.Errorf("%s says nothing, nobody is told, or it is raised by silence", id)
+			}
+		}
+	})
+}
+
+// Whatever asks for a person has its alarm.
+func TestAlarms(t *testing.T) {
+	s := written(t, nil)
+	want := []string{
+		"CancelErrorsAlarm", "DeadLettersAlarm", "FailedExecutionsAlarm", "HeldJobsAlarm",
+		"OldestMessageAlarm", "TimedOutExecutionsAlarm", "UnknownOutcomesAlarm",
+	}
+	if got := slices.Sorted(maps.Keys(ofType(s, "AWS::CloudWatch::Alarm"))); !slices.Equal(got, want) {
+		t.Errorf("the alarms are %v", got)
+	}
+	if _, ok := s.Resources["AlarmMail"]; ok {
+		t.Error("alarms are mailed to nobody")
+	}
+	s = written(t, map[string]string{"AlarmEmail": "a@example.com"})
+	mail := properties[struct{ TopicArn, Protocol, Endpoint string }](t, s, "AlarmMail")
+	if mail.TopicArn != "AlarmTopic" || mail.Protocol != "email" || mail.Endpoint != "a@example.com" {
+		t.Errorf("alarms are mailed as %v", mail)
+	}
+}
+
+// logGroups returns the folder of the function that writes each log group.
+func logGroups(t *testing.T, s stack) map[string]string {
+	t.Helper()
+	groups := map[string]string{}
+	for folder, id := range functions {
+		config := properties[struct {
+			LoggingConfig struct{ LogFormat, LogGroup string }
+		}](t, s, id).LoggingConfig
+		if config.LogFormat != "JSON" {
+			t.Errorf("%s does not log JSON", id)
+		}
+		groups[config.LogGroup] = folder
+	}
+	return groups
+}
+
+// comparison matches a comparison of a filter pattern.
+var comparison = regexp.MustCompile(`\$\.(\w+) (=|>=) ("[^"]*"|\d+)`)
+
+// A metric filter counts lines that its function's code writes: a message, and
+// members that each such line has.
+func TestMetricFiltersMatchWhatIsLogged(t *testing.T) {
+	each(t, func(t *testing.T, s stack) {
+		groups := logGroups(t, s)
+		for id := range ofType(s, "AWS::Logs::MetricFilter") {
+			f := properties[metricFilter](t, s, id)
+			folder, ok := groups[f.LogGroupName]
+			if !ok {
+				t.Errorf("%s filters the log group %s of no function", id, f.LogGroupName)
+				continue
+			}
+			lines := logged(t, folder)
+			var messages, members []string
+			for _, match := range comparison.FindAllStringSubmatch(f.FilterPattern, -1) {
+				value := strings.Trim(match[3], `"`)
+				switch match[1] {
+				case "message":
+					messages = append(messages, value)
+				case "state":
+					if !isState(value) {
+						t.Errorf("%s looks for the state %s, which there is not", id, value)
+					}
+					fallthrough
+				default:
+					members = append(members, match[1])
+				}
+			}
+			for _, tr := range f.MetricTransformations {
+				if member, ok := strings.CutPrefix(tr.MetricValue, "$."); ok {
+					members = append(members, member)
+				}
+			}
+			if len(messages) == 0 {
+				t.Errorf("%s looks for no message", id)
+			}
+			slices.Sort(members)
+			for _, message := range messages {
+				for _, member := range append(slices.Compact(members), "message") {
+					if !lines[message][member] {
+						t.Errorf("%s looks for %q with %s, which %s does not log", id, message, member, folder)
+					}
+				}
+			}
+		}
+	})
+}
+
+func isState(word string) bool {
+	return slices.Contains([]ledger.State{
+		ledger.Submitting, ledger.Submitted, ledger.InQueue, ledger.InProgress, ledger.Archiving, ledger.Succeeded, ledger.Failed,
+		ledger.Cancelled, ledger.Unknown, ledger.Waiting, ledger.Rejected, ledger.Held, ledger.Withdrawn, ledger.Used, ledger.Accepted,
+	}, ledger.State(word))
+}
+
+type widget struct {
+	Type       string
+	Width, X   int
+	Properties struct {
+		Title, Query, Region string
+		Alarms               []string
+		Metrics              [][]any
+	}
+}
+
+func widgets(t *testing.T, s stack) []widget {
+	t.Helper()
+	body := properties[struct{ DashboardBody string }](t, s, "Dashboard").DashboardBody
+	var dashboard struct{ Widgets []widget }
+	if err := json.Unmarshal([]byte(body), &dashboard); err != nil {
+		t.Fatalf("the dashboard is not JSON: %v", err)
+	}
+	if len(dashboard.Widgets) == 0 {
+		t.Fatal("the dashboard has no widgets")
+	}
+	return dashboard.Widgets
+}
+
+func TestWidgetsDrawMetricsThatExist(t *testing.T) {
+	each(t, func(t *testing.T, s stack) {
+		for _, w := range widgets(t, s) {
+			if w.X+w.Width > 24 {
+				t.Errorf("%s does not fit beside what is left of it", w.Properties.Title)
+			}
+			for _, row := range w.Properties.Metrics {
+				var words []string
+				for _, cell := range row {
+					if word, ok := cell.(string); ok {
+						words = append(words, word)
+					}
+				}
+				m := metric{namespace: words[0], name: words[1]}
+				if len(words) == 4 {
+					m.dimension, m.value = words[2], words[3]
+				}
+				if problem := m.emitted(s, t); problem != "" {
+					t.Errorf("%s: %s", w.Properties.Title, problem)
+				}
+			}
+		}
+	})
+}
+
+func TestDashboardShowsEveryAlarm(t *testing.T) {
+	s := written(t, nil)
+	for _, w := range widgets(t, s) {
+		if w.Type != "alarm" {
+			continue
+		}
+		want := ofType(s, "AWS::CloudWatch::Alarm")
+		for _, arn := range w.Properties.Alarms {
+			id := strings.TrimSuffix(arn, ".Arn")
+			if !want[id] {
+				t.Errorf("the dashboard shows %s, which is no alarm", arn)
+			}
+			delete(want, id)
+		}
+		for id := range want {
+			t.Errorf("the dashboard does not show %s", id)
+		}
+		return
+	}
+	t.Error("the dashboard shows no alarms")
+}
+
+var (
+	sourceOf  = regexp.MustCompile(`SOURCE '([^']*)'`)
+	wordLists = regexp.MustCompile(`in \[([^\]]*)\]`)
+	fieldList = regexp.MustCompile(`(?:\| fields|\bby|latest\() ?([@\w, ]+)`)
+)
+
+// The tables of a dashboard look for messages and members that are logged.
+func TestWidgetsQueryWhatIsLogged(t *testing.T) {
+	s := written(t, nil)
+	groups := logGroups(t, s)
+	tables := 0
+	for _, w := range widgets(t, s) {
+		if w.Type != "log" {
+			continue
+		}
+		tables++
+		messages, members := map[string]bool{}, map[string]bool{"@timestamp": true}
+		for _, match := range sourceOf.FindAllStringSubmatch(w.Properties.Query, -1) {
+			folder, ok := groups[match[1]]
+			if !ok {
+				t.Errorf("%s: %s is no function's log group", w.Properties.Title, match[1])
+				continue
+			}
+			for message, keys := range logged(t, folder) {
+				messages[message] = true
+				maps.Copy(members, keys)
+			}
+		}
+		for _, match := range wordLists.FindAllStringSubmatch(w.Properties.Query, -1) {
+			for word := range strings.SplitSeq(match[1], ", ") {
+				if word = strings.Trim(word, `"`); !messages[word] && !isState(word) {
+					t.Errorf("%s: nobody logs %q", w.Properties.Title, word)
+				}
+			}
+		}
+		for _, match := range fieldList.FindAllStringSubmatch(w.Properties.Query, -1) {
+			for field := range strings.SplitSeq(match[1], ",") {
+				if field = strings.TrimSpace(field); !members[field] {
+					t.Errorf("%s: nobody logs the member %q", w.Properties.Title, field)
+				}
+			}
+		}
+	}
+	if tables != 2 {
+		t.Errorf("%d tables were looked at", tables)
+	}
+}

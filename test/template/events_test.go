@@ -1,0 +1,164 @@
+package template
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+// localNames are what the sample events, which are the local stack's, call the
+// bucket and the machine.
+var localNames = map[string]string{
+	"Bucket":       "lipdrop",
+	"StateMachine": "arn:aws:states:us-east-1:000000000000:stateMachine:lipdrop",
+}
+
+// rules returns which rules of the stack take an event.
+func rules(t *testing.T, event map[string]any) []string {
+	t.Helper()
+	doc := tree(t, source(t))
+	s := filled(t, doc, localNames)
+	patterns := map[string]map[string]any{
+		"DropRule": properties[struct{ EventPattern map[string]any }](t, s, "DropRule").EventPattern,
+	}
+	own := properties[struct {
+		Events map[string]struct {
+			Type       string
+			Properties struct{ Pattern map[string]any }
+		}
+	}](t, s, "CancelFunction").Events
+	for name, e := range own {
+		if e.Type == "EventBridgeRule" {
+			patterns["CancelFunction "+name] = e.Properties.Pattern
+		}
+	}
+	var taken []string
+	for name, pattern := range patterns {
+		if matches(t, pattern, event) {
+			taken = append(taken, name)
+		}
+	}
+	slices.Sort(taken)
+	return taken
+}
+
+// matches reports whether an event fits a pattern, as EventBridge has it, of
+// equal words and prefixes.
+// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html
+func matches(t *testing.T, pattern, event any) bool {
+	t.Helper()
+	switch pattern := pattern.(type) {
+	case map[string]any:
+		members, _ := event.(map[string]any)
+		for name, wanted := range pattern {
+			if !matches(t, wanted, members[name]) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		return slices.ContainsFunc(pattern, func(one any) bool {
+			if word, ok := one.(string); ok {
+				return word == event
+			}
+			prefix, ok := one.(map[string]any)["prefix"].(string)
+			text, _ := event.(string)
+			if !ok {
+				t.Fatalf("the pattern %v is none that this test knows", one)
+			}
+			return event != nil && strings.HasPrefix(text, prefix)
+		})
+	}
+	t.Fatalf("%v is no pattern", pattern)
+	return false
+}
+
+func sample(t *testing.T, path string) map[string]any {
+	t.Helper()
+	var event map[string]any
+	if err := json.Unmarshal(read(t, filepath.Join("events", path)), &event); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return event
+}
+
+func TestRulesTakeTheSampleEvents(t *testing.T) {
+	change := func(path, value string) func(map[string]any) {
+		return func(event map[string]any) {
+			names := strings.Split(path, ".")
+			for _, name := range names[:len(names)-1] {
+				event = event[name].(map[string]any)
+			}
+			event[names[len(names)-1]] = value
+		}
+	}
+	for _, row := range []struct {
+		name, event string
+		change      func(map[string]any)
+		want        []string
+	}{
+		{name: "a drop", event: "submit/object-created.json", want: []string{"DropRule"}},
+		{name: "a deletion", event: "submit/object-deleted.json", want: []string{"CancelFunction Deletions", "DropRule"}},
+		{name: "a deletion for cancel", event: "cancel/object-deleted.json", want: []string{"CancelFunction Deletions", "DropRule"}},
+		{name: "a stopped execution", event: "cancel/execution-status-change.json", want: []string{"CancelFunction Ends"}},
+		{name: "a failed execution", event: "cancel/execution-status-change.json", change: change("detail.status", "FAILED"), want: []string{"CancelFunction Ends"}},
+		{name: "an execution that timed out", event: "cancel/execution-status-change.json", change: change("detail.status", "TIMED_OUT"), want: []string{"CancelFunction Ends"}},
+		{name: "an execution that succeeded", event: "cancel/execution-status-change.json", change: change("detail.status", "SUCCEEDED")},
+		{name: "an execution that runs", event: "cancel/execution-status-change.json", change: change("detail.status", "RUNNING")},
+		{name: "another machine's execution", event: "cancel/execution-status-change.json", change: change("detail.stateMachineArn", localNames["StateMachine"]+"2")},
+		{name: "an output", event: "submit/object-created.json", change: change("detail.object.key", "outbox/talk/t/talk.mp4")},
+		{name: "a record that is released", event: "submit/object-deleted.json", change: change("detail.object.key", "jobs/talk/t.json")},
+		{name: "another bucket", event: "submit/object-created.json", change: change("detail.bucket.name", "lipdrop2")},
+		{name: "a tag", event: "submit/object-created.json", change: change("detail-type", "Object Tags Added")},
+		{name: "another service", event: "submit/object-created.json", change: change("source", "my.app")},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			event := sample(t, row.event)
+			if row.change != nil {
+				row.change(event)
+			}
+			if diff := cmp.Diff(row.want, rules(t, event)); diff != "" {
+				t.Errorf("(-want +template):\n%s", diff)
+			}
+		})
+	}
+}
+
+// What a queue's message holds is the event that the rule sent.
+func TestSampleBatchHoldsDrops(t *testing.T) {
+	records := sample(t, "submit/sqs-batch.json")["Records"].([]any)
+	for _, record := range records {
+		var event map[string]any
+		if err := json.Unmarshal([]byte(record.(map[string]any)["body"].(string)), &event); err != nil {
+			t.Fatal(err)
+		}
+		if got := rules(t, event); !slices.Equal(got, []string{"DropRule"}) {
+			t.Errorf("a message of the batch was sent by %v", got)
+		}
+	}
+	if len(records) != 2 {
+		t.Errorf("the batch has %d messages", len(records))
+	}
+}
+
+// The sample states are those of a loop: every member is one of workflow.Job.
+func TestSampleStatesAreJobs(t *testing.T) {
+	for path, ended := range map[string]bool{"events/poll/job.json": false, "events/archive/job.json": true} {
+		var job workflow.Job
+		dec := json.NewDecoder(bytes.NewReader(read(t, path)))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&job); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		if job.Ended != ended || job.Name == "" || job.Take == "" || job.RequestID == "" || job.Model == "" || job.SubmittedAt.IsZero() {
+			t.Errorf("%s lacks what every turn has: %+v", path, job)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package template
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// parsed returns a Go file of the project, or those below a folder, without tests.
+func parsed(t *testing.T, folder string) []*ast.File {
+	t.Helper()
+	var files []*ast.File
+	err := filepath.WalkDir(filepath.Join(root, folder), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		files = append(files, file)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Fatalf("%s has no Go files", folder)
+	}
+	return files
+}
+
+// A call is a call of a function of a package, or of a method of a variable.
+type call struct {
+	on, name string
+	args     []ast.Expr
+}
+
+// calls returns the calls in files whose function is written as on.name.
+func calls(files []*ast.File) []call {
+	var all []call
+	for _, file := range files {
+		ast.Inspect(file, func(n ast.Node) bool {
+			expr, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			if fun, ok := expr.Fun.(*ast.SelectorExpr); ok {
+				if on, ok := fun.X.(*ast.Ident); ok {
+					all = append(all, call{on.Name, fun.Sel.Name, expr.Args})
+				}
+			}
+			return true
+		})
+	}
+	return all
+}
+
+// text returns the value of a string literal, or false.
+func text(expr ast.Expr) (string, bool) {
+	lit, ok := expr.(*ast.BasicLit)
+	if !ok || lit.Kind != token.STRING {
+		return "", false
+	}
+	value, err := strconv.Unquote(lit.Value)
+	return value, err == nil
+}
+
+// constant returns the value of a constant of files: a number, or a product of
+// numbers and units of package time.
+func constant(t *testing.T, files []*ast.File, name string) float64 {
+	t.Helper()
+	for _, file := range files {
+		for _, decl := range file.Decls {
+			gen, ok := decl.(*ast.GenDecl)
+			if !ok || gen.Tok != token.CONST {
+				continue
+			}
+			for _, spec := range gen.Specs {
+				spec := spec.(*ast.ValueSpec)
+				for i, ident := range spec.Names {
+					if ident.Name == name && i < len(spec.Values) {
+						return number(t, spec.Values[i])
+					}
+				}
+			}
+		}
+	}
+	t.Fatalf("there is no constant %s", name)
+	return 0
+}
+
+func number(t *testing.T, expr ast.Expr) float64 {
+	t.Helper()
+	switch expr := expr.(type) {
+	case *ast.BasicLit:
+		value, err := strconv.ParseFloat(expr.Value, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	case *ast.BinaryExpr:
+		if expr.Op == token.MUL {
+			return number(t, expr.X) * number(t, expr.Y)
+		}
+	case *ast.SelectorExpr: // of package time
+		units := map[string]time.Duration{"Second": time.Second, "Minute": time.Minute, "Hour": time.Hour}
+		if unit, ok := units[expr.Sel.Name]; ok {
+			return float64(unit)
+		}
+	}
+	t.Fatalf("%T is no number that this test knows", expr)
+	return 0
+}
+
+// logged returns what a function logs: for each message, its keys.
+func logged(t *testing.T, function string) map[string]map[string]bool {
+	t.Helper()
+	messages := map[string]map[string]bool{}
+	for _, c := range calls(parsed(t, "functions/"+function)) {
+		args := c.args
+		if c.on != "slog" || len(args) == 0 {
+			continue
+		}
+		if strings.HasSuffix(c.name, "Context") {
+			args = args[1:]
+		}
+		message, ok := text(args[0])
+		if !ok {
+			continue
+		}
+		// Every line has the level, and what lambdacontext adds.
+		keys := map[string]bool{"message": true, "level": true, "timestamp": true, "requestId": true}
+		for i := 1; i < len(args); i += 2 {
+			if key, ok := text(args[i]); ok {
+				keys[key] = true
+			}
+		}
+		messages[message] = keys
+	}
+	if len(messages) == 0 {
+		t.Fatalf("%s logs nothing", function)
+	}
+	return messages
+}
+
+// errorNames returns the types of package workflow that are errors: what is
+// made of a Failure.
+func errorNames(t *testing.T) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	for _, file := range parsed(t, "internal/workflow") {
+		ast.Inspect(file, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok {
+				return true
+			}
+			if st, ok := spec.Type.(*ast.StructType); ok {
+				for _, field := range st.Fields.List {
+					if ident, ok := field.Type.(*ast.Ident); ok && len(field.Names) == 0 && ident.Name == "Failure" {
+						names[spec.Name.Name] = true
+					}
+				}
+			}
+			return true
+		})
+	}
+	if len(names) == 0 {
+		t.Fatal("package workflow has no errors")
+	}
+	return names
+}

@@ -1,0 +1,90 @@
+package template
+
+import (
+	"regexp"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// lambdaErrors are the errors that a Retry may name besides Go's: Lambda's own,
+// and Step Functions'.
+// https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
+// https://docs.aws.amazon.com/lambda/latest/dg/invocation-retries.html
+var lambdaErrors = map[string]bool{
+	"Lambda.ServiceException": true, "Lambda.AWSLambdaException": true, "Lambda.SdkClientException": true,
+	"Lambda.TooManyRequestsException": true, "Lambda.Unknown": true,
+	"Sandbox.Timedout": true, "Runtime.ExitError": true, "States.Timeout": true,
+}
+
+func TestRetriesNameErrorsThatExist(t *testing.T) {
+	ours := errorNames(t)
+	for name, state := range shippedMachine(t).States {
+		for _, r := range state.Retry {
+			for _, e := range r.ErrorEquals {
+				if !ours[e] && !lambdaErrors[e] {
+					t.Errorf("%s retries %s, which nobody reports", name, e)
+				}
+			}
+		}
+	}
+}
+
+// Every Task survives Lambda's own errors, many at once without a stampede.
+func TestTasksRetryLambdasErrors(t *testing.T) {
+	tasks := 0
+	for name, state := range shippedMachine(t).States {
+		if state.Type != "Task" {
+			continue
+		}
+		tasks++
+		retried := map[string]bool{}
+		for _, r := range state.Retry {
+			for _, e := range r.ErrorEquals {
+				retried[e] = true
+			}
+			if r.JitterStrategy != "FULL" || r.MaxDelaySeconds == 0 {
+				t.Errorf("%s retries %v without jitter or a maximum delay", name, r.ErrorEquals)
+			}
+		}
+		for e := range lambdaErrors {
+			if !retried[e] {
+				t.Errorf("%s does not retry %s", name, e)
+			}
+		}
+	}
+	if tasks != 2 {
+		t.Errorf("the machine has %d tasks", tasks)
+	}
+}
+
+func TestSubstitutionsAreWhatTheMachineAsksFor(t *testing.T) {
+	want := map[string]string{}
+	for _, match := range regexp.MustCompile(`\$\{(\w+)\}`).FindAllStringSubmatch(string(read(t, "statemachine.asl.json")), -1) {
+		want[match[1]] = regexp.MustCompile(`Arn$`).ReplaceAllString(match[1], ".Arn")
+	}
+	each(t, func(t *testing.T, s stack) {
+		got := properties[struct{ DefinitionSubstitutions map[string]string }](t, s, "StateMachine").DefinitionSubstitutions
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-statemachine.asl.json +template.yaml):\n%s", diff)
+		}
+	})
+	m := shippedMachine(t)
+	for state, function := range map[string]string{"Poll": "${PollFunctionArn}", "Archive": "${ArchiveFunctionArn}"} {
+		if got := m.States[state].Arguments.FunctionName; got != function {
+			t.Errorf("%s calls %s", state, got)
+		}
+	}
+}
+
+// The ARN that the functions are told is the machine's.
+func TestMachineHasTheNameThatTheFunctionsKnow(t *testing.T) {
+	s := transformed(t)
+	name := properties[struct{ StateMachineName string }](t, s, "StateMachine").StateMachineName
+	for _, id := range functions {
+		got := properties[environment](t, s, id).Environment.Variables["STATE_MACHINE_ARN"]
+		if want := "arn:aws:states:us-east-1:000000000000:stateMachine:" + name; got != want {
+			t.Errorf("%s takes %v for the machine, which is %s", id, got, want)
+		}
+	}
+}

@@ -1,0 +1,276 @@
+package template
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+)
+
+// grants is what a role may do: for each resource, with the keys that may be
+// listed, the actions.
+type grants map[string]string
+
+// may is what each function, and the state machine, may do. Nothing else.
+var may = map[string]grants{
+	"SubmitFunction": {
+		"bucket/inbox/*":   "s3:GetObject s3:GetObjectVersion",
+		"bucket/jobs/*":    "s3:DeleteObject s3:DeleteObjectVersion s3:GetObject s3:PutObject",
+		"bucket/status/*":  "s3:GetObject s3:PutObject",
+		"bucket/answers/*": "s3:GetObject s3:PutObject",
+		"bucket, keys answers/* inbox/* jobs/* status/*": "s3:ListBucket",
+		"Queue.Arn":     "sqs:DeleteMessage sqs:GetQueueAttributes sqs:ReceiveMessage",
+		"StateMachine":  "states:StartExecution",
+		"TokenSecret":   "secretsmanager:GetSecretValue",
+		"SubmitLog.Arn": "logs:CreateLogStream logs:PutLogEvents",
+	},
+	"PollFunction": {
+		"bucket/jobs/*":                "s3:GetObject s3:PutObject",
+		"bucket/status/*":              "s3:GetObject s3:PutObject",
+		"bucket, keys jobs/* status/*": "s3:ListBucket",
+		"TokenSecret":                  "secretsmanager:GetSecretValue",
+		"PollLog.Arn":                  "logs:CreateLogStream logs:PutLogEvents",
+	},
+	"ArchiveFunction": {
+		"bucket/jobs/*":                         "s3:GetObject s3:PutObject",
+		"bucket/status/*":                       "s3:GetObject s3:PutObject",
+		"bucket/outbox/*":                       "s3:AbortMultipartUpload s3:GetObject s3:PutObject",
+		"bucket, keys jobs/* outbox/* status/*": "s3:ListBucket",
+		"TokenSecret":                           "secretsmanager:GetSecretValue",
+		"ArchiveLog.Arn":                        "logs:CreateLogStream logs:PutLogEvents",
+	},
+	"CancelFunction": {
+		"bucket/inbox/*":                       "s3:GetObject",
+		"bucket/jobs/*":                        "s3:GetObject s3:PutObject",
+		"bucket/status/*":                      "s3:GetObject s3:PutObject",
+		"bucket, keys inbox/* jobs/* status/*": "s3:ListBucket",
+		"StateMachine":                         "states:ListExecutions",
+		"arn:aws:states:us-east-1:000000000000:execution:StateMachine.Name:*": "states:DescribeExecution states:StopExecution",
+		"TokenSecret":   "secretsmanager:GetSecretValue",
+		"CancelLog.Arn": "logs:CreateLogStream logs:PutLogEvents",
+	},
+	"StateMachine": {
+		"PollFunction.Arn":    "lambda:InvokeFunction",
+		"ArchiveFunction.Arn": "lambda:InvokeFunction",
+		"*": "logs:CreateLogDelivery logs:DeleteLogDelivery logs:DescribeLogGroups logs:DescribeResourcePolicies " +
+			"logs:GetLogDelivery logs:ListLogDeliveries logs:PutResourcePolicy logs:UpdateLogDelivery " +
+			"xray:GetSamplingRules xray:GetSamplingTargets xray:PutTelemetryRecords xray:PutTraceSegments",
+	},
+}
+
+type statement struct {
+	Effect    string
+	Principal any
+	Action    oneOrMany
+	Resource  oneOrMany
+	Condition map[string]map[string]oneOrMany
+}
+
+type document struct{ Statement []statement }
+
+type role struct {
+	AssumeRolePolicyDocument document
+	ManagedPolicyArns        []string
+	Policies                 []struct{ PolicyDocument document }
+}
+
+// oneOrMany is a string or a list of them, as policies have it.
+type oneOrMany []string
+
+func (l *oneOrMany) UnmarshalJSON(text []byte) error {
+	if text[0] == '[' {
+		return json.Unmarshal(text, (*[]string)(l))
+	}
+	*l = make(oneOrMany, 1)
+	return json.Unmarshal(text, &(*l)[0])
+}
+
+func TestEachRoleMayDoWhatItsTableSays(t *testing.T) {
+	each(t, func(t *testing.T, s stack) {
+		unseen := ofType(s, "AWS::IAM::Role")
+		for id, want := range may {
+			r := properties[struct{ Role, RoleArn string }](t, s, id)
+			roleID := strings.TrimSuffix(r.Role+r.RoleArn, ".Arn") // a function's Role is a state machine's RoleArn
+			delete(unseen, roleID)
+			if diff := cmp.Diff(want, granted(t, properties[role](t, s, roleID))); diff != "" {
+				t.Errorf("%s may do other than its table says (-table +template):\n%s", id, diff)
+			}
+		}
+		for id := range unseen {
+			t.Errorf("%s is a role that the table does not have", id)
+		}
+		if policies := len(ofType(s, "AWS::IAM::Policy")) + len(ofType(s, "AWS::IAM::ManagedPolicy")); policies > 0 {
+			t.Errorf("%d policies stand apart from the roles, where the table does not see them", policies)
+		}
+	})
+}
+
+// granted returns what a role may do.
+func granted(t *testing.T, r role) grants {
+	t.Helper()
+	if len(r.ManagedPolicyArns) > 0 {
+		t.Errorf("the role has the managed policies %v, which name no resources", r.ManagedPolicyArns)
+	}
+	got := map[string][]string{}
+	for _, policy := range r.Policies {
+		for _, st := range policy.PolicyDocument.Statement {
+			if st.Effect != "Allow" {
+				t.Errorf("a role's statement has the effect %s", st.Effect)
+			}
+			for _, res := range st.Resource {
+				if path, ok := strings.CutPrefix(res, "arn:aws:s3:::Bucket"); ok {
+					res = "bucket" + path
+				}
+				for operator, condition := range st.Condition {
+					keys := slices.Sorted(slices.Values(condition["s3:prefix"]))
+					if operator != "StringLike" || len(condition) != 1 || len(keys) == 0 {
+						t.Errorf("a statement has the condition %v, which this test does not know", st.Condition)
+					}
+					res += ", keys " + strings.Join(keys, " ")
+				}
+				got[res] = append(got[res], st.Action...)
+			}
+		}
+	}
+	all := grants{}
+	for res, actions := range got {
+		slices.Sort(actions)
+		all[res] = strings.Join(slices.Compact(actions), " ")
+	}
+	return all
+}
+
+// Whoever may take a role on is the service that runs the thing.
+func TestRolesAreTakenOnByTheirServiceAlone(t *testing.T) {
+	s := written(t, nil)
+	for id := range ofType(s, "AWS::IAM::Role") {
+		service := "lambda.amazonaws.com"
+		if id == "StateMachineRole" {
+			service = "states.amazonaws.com"
+		}
+		want := []statement{{Effect: "Allow", Principal: map[string]any{"Service": service}, Action: oneOrMany{"sts:AssumeRole"}}}
+		if diff := cmp.Diff(want, properties[role](t, s, id).AssumeRolePolicyDocument.Statement); diff != "" {
+			t.Errorf("%s (-want +template):\n%s", id, diff)
+		}
+	}
+}
+
+// An existing bucket and an existing secret take the place of the stack's own
+// in every statement, rule, variable and output.
+func TestExistingBucketAndSecret(t *testing.T) {
+	secret := "arn:aws:secretsmanager:us-east-1:000000000000:secret:mine-a1B2c3"
+	s := written(t, map[string]string{"ExistingBucket": "mine", "ExistingTokenSecretArn": secret})
+	for _, id := range []string{"Bucket", "BucketPolicy", "TokenSecret"} {
+		if _, ok := s.Resources[id]; ok {
+			t.Errorf("%s is made although there is one", id)
+		}
+	}
+	for id, r := range s.Resources {
+		for _, own := range []string{":::Bucket", `"Bucket"`, `"TokenSecret"`} {
+			if strings.Contains(string(r.Properties), own) {
+				t.Errorf("%s still refers to the stack's own %s", id, own)
+			}
+		}
+	}
+	for id, o := range s.Outputs {
+		if strings.Contains(o.Value, "//Bucket") || strings.Contains(o.Value, "TokenSecret") {
+			t.Errorf("the output %s still refers to the stack's own: %s", id, o.Value)
+		}
+	}
+	if got := s.Outputs["BucketName"].Value + " " + s.Outputs["TokenSecretArn"].Value; got != "mine "+secret {
+		t.Errorf("the outputs name %s", got)
+	}
+}
+
+// A statement for every resource says why in a comment on its first line.
+func TestStarHasItsReasonBesideIt(t *testing.T) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(source(t), &doc); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	var walk func(*yaml.Node)
+	walk = func(n *yaml.Node) {
+		for i := 0; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
+			value := n.Content[i+1]
+			star := value.Value == "*" || slices.ContainsFunc(value.Content, func(each *yaml.Node) bool { return each.Value == "*" })
+			if n.Content[i].Value != "Resource" || !star {
+				continue
+			}
+			found++
+			if n.Content[0].LineComment == "" && n.Content[1].LineComment == "" {
+				t.Errorf("line %d: a statement for every resource, without a reason", value.Line)
+			}
+		}
+		for _, child := range n.Content {
+			walk(child)
+		}
+	}
+	walk(&doc)
+	if found == 0 {
+		t.Error("no statement was looked at")
+	}
+}
+
+// From outside, the queue takes messages from one rule alone, and cancel is
+// called by its own rules alone. Everything else that policies of the bucket
+// and the queues say is what they deny.
+func TestResourcePolicies(t *testing.T) {
+	each(t, func(t *testing.T, s stack) {
+		allowed := map[string]string{}
+		for _, kind := range []string{"AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy"} {
+			for id := range ofType(s, kind) {
+				for _, st := range properties[struct{ PolicyDocument document }](t, s, id).PolicyDocument.Statement {
+					if st.Effect == "Allow" {
+						from := st.Condition["ArnEquals"]["aws:SourceArn"]
+						allowed[strings.Join(st.Resource, " ")] = strings.Join(st.Action, " ") + " from " + strings.Join(from, " ")
+					} else if st.Effect != "Deny" || st.Condition["Bool"]["aws:SecureTransport"][0] != "false" {
+						t.Errorf("%s has a statement that neither allows nor asks for TLS: %v", id, st)
+					}
+				}
+			}
+		}
+		if diff := cmp.Diff(map[string]string{"Queue.Arn": "sqs:SendMessage from DropRule.Arn"}, allowed); diff != "" {
+			t.Errorf("(-want +template):\n%s", diff)
+		}
+		rules := ofType(s, "AWS::Events::Rule")
+		for id := range ofType(s, "AWS::Lambda::Permission") {
+			p := properties[struct{ Principal, SourceArn, FunctionName string }](t, s, id)
+			if p.Principal != "events.amazonaws.com" || !rules[strings.TrimSuffix(p.SourceArn, ".Arn")] || p.FunctionName != "CancelFunction" {
+				t.Errorf("%s lets %s of %s call %s", id, p.Principal, p.SourceArn, p.FunctionName)
+			}
+		}
+	})
+}
+
+// Two stacks in one account do not meet: whatever has a name of its own has the
+// stack's in it.
+func TestNamesHoldTheStacksName(t *testing.T) {
+	each(t, func(t *testing.T, s stack) {
+		named := map[string]bool{}
+		for id, r := range s.Resources {
+			var props map[string]any
+			if err := json.Unmarshal(r.Properties, &props); len(r.Properties) > 0 && err != nil {
+				t.Fatal(err)
+			}
+			_, kind, _ := strings.Cut(strings.TrimPrefix(r.Type, "AWS::"), "::")
+			for _, member := range []string{"Name", kind + "Name", "LogGroupName", "BucketName"} {
+				name, ok := props[member].(string)
+				if _, refers := s.Resources[name]; !ok || refers {
+					continue
+				}
+				named[id] = true
+				if !strings.Contains(name, "STACK") {
+					t.Errorf("%s has the name %q in every stack", id, name)
+				}
+			}
+		}
+		if got := slices.Sorted(maps.Keys(named)); !slices.Equal(got, []string{"StateMachine", "StateMachineLog"}) {
+			t.Errorf("the resources with names are %v", got)
+		}
+	})
+}

@@ -1,0 +1,169 @@
+package template
+
+import (
+	"encoding/json"
+	"go/ast"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+)
+
+// machine is what these tests read of statemachine.asl.json.
+type machine struct {
+	TimeoutSeconds int
+	States         map[string]struct {
+		Type           string
+		Arguments      struct{ FunctionName string }
+		TimeoutSeconds int
+		Retry          []retrier
+	}
+}
+
+type retrier struct {
+	ErrorEquals                                   []string
+	IntervalSeconds, MaxAttempts, MaxDelaySeconds int
+	BackoffRate                                   float64
+	JitterStrategy                                string
+}
+
+func shippedMachine(t *testing.T) machine {
+	t.Helper()
+	var m machine
+	if err := json.Unmarshal(read(t, "statemachine.asl.json"), &m); err != nil {
+		t.Fatalf("statemachine.asl.json is not JSON before substitution: %v", err)
+	}
+	return m
+}
+
+func timeoutOf(t *testing.T, s stack, id string) time.Duration {
+	t.Helper()
+	return time.Duration(properties[struct{ Timeout int }](t, s, id).Timeout) * time.Second
+}
+
+// A call of RunComfy ends before its function, a function before its task, and
+// all tasks with all their retries before the machine: who waits learns why.
+func TestTimeoutsNest(t *testing.T) {
+	m := shippedMachine(t)
+	each(t, func(t *testing.T, s stack) {
+		for _, id := range functions {
+			if got := timeoutOf(t, s, id); got <= runcomfy.Timeout {
+				t.Errorf("%s ends after %v, a call of RunComfy after %v", id, got, runcomfy.Timeout)
+			}
+		}
+		longest := time.Duration(s.Parameters["QueueHours"].MaxValue+s.Parameters["MaxHours"].MaxValue) * time.Hour
+		for _, task := range []struct{ state, function string }{{"Poll", "PollFunction"}, {"Archive", "ArchiveFunction"}} {
+			state := m.States[task.state]
+			limit := time.Duration(state.TimeoutSeconds) * time.Second
+			if got := timeoutOf(t, s, task.function); got >= limit {
+				t.Errorf("%s ends after %v, its task after %v", task.function, got, limit)
+			}
+			tries := 1
+			for _, r := range state.Retry {
+				tries += r.MaxAttempts
+				longest += r.longest()
+			}
+			longest += time.Duration(tries) * limit
+		}
+		if limit := time.Duration(m.TimeoutSeconds) * time.Second; longest >= limit {
+			t.Errorf("the longest job and all retries take %v, the machine ends after %v", longest, limit)
+		}
+	})
+}
+
+// longest returns how long a retrier waits when every attempt fails.
+func (r retrier) longest() time.Duration {
+	var sum float64
+	for attempt := range r.MaxAttempts {
+		sum += min(float64(r.IntervalSeconds)*math.Pow(r.BackoffRate, float64(attempt)), float64(r.MaxDelaySeconds))
+	}
+	return time.Duration(sum) * time.Second
+}
+
+// Lambda asks for six times the function's timeout:
+// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+const visibilityOverTimeout = 6
+
+func TestTheQueueTriesForADay(t *testing.T) {
+	each(t, func(t *testing.T, s stack) {
+		queue := properties[struct {
+			VisibilityTimeout, MessageRetentionPeriod int
+			RedrivePolicy                             struct{ MaxReceiveCount int }
+		}](t, s, "Queue")
+		visible := time.Duration(queue.VisibilityTimeout) * time.Second
+		if timeout := timeoutOf(t, s, "SubmitFunction"); visible < visibilityOverTimeout*timeout {
+			t.Errorf("a message comes back after %v, SubmitFunction ends after %v", visible, timeout)
+		}
+		tried := time.Duration(queue.RedrivePolicy.MaxReceiveCount) * visible
+		if tried < 24*time.Hour || tried > 30*time.Hour {
+			t.Errorf("a message is tried for %v, not for about a day", tried)
+		}
+		dead := properties[struct{ MessageRetentionPeriod int }](t, s, "DeadLetterQueue")
+		for _, seconds := range []int{queue.MessageRetentionPeriod, dead.MessageRetentionPeriod} {
+			// The age of a dead letter counts from the drop.
+			if kept := time.Duration(seconds) * time.Second; kept < tried+7*24*time.Hour {
+				t.Errorf("a message is tried for %v and kept for %v: no week is left to mend the cause", tried, kept)
+			}
+		}
+	})
+}
+
+// A message that failed comes back, and it alone.
+func TestSubmitReportsWhatFailed(t *testing.T) {
+	s := transformed(t)
+	source := properties[struct {
+		EventSourceArn, FunctionName string
+		BatchSize                    int
+		FunctionResponseTypes        []string
+		ScalingConfig                struct{ MaximumConcurrency float64 }
+	}](t, s, "SubmitFunctionDrops")
+	if source.EventSourceArn != "Queue.Arn" || source.FunctionName != "SubmitFunction" {
+		t.Errorf("%s is read by %s", source.EventSourceArn, source.FunctionName)
+	}
+	if len(source.FunctionResponseTypes) != 1 || source.FunctionResponseTypes[0] != "ReportBatchItemFailures" {
+		t.Errorf("the function's answer is read as %v", source.FunctionResponseTypes)
+	}
+	if source.BatchSize != 10 || source.ScalingConfig.MaximumConcurrency != s.Parameters["SubmitConcurrency"].Default.(float64) {
+		t.Errorf("batches of %d, %v at the same time", source.BatchSize, source.ScalingConfig.MaximumConcurrency)
+	}
+}
+
+// The local stack runs the functions within the times and the memory that the
+// template gives them.
+func TestLocalStackHasTheTemplatesLimits(t *testing.T) {
+	s := written(t, nil)
+	compared := 0
+	for _, file := range parsed(t, "internal/local/functions.go") {
+		ast.Inspect(file, func(n ast.Node) bool {
+			lit, ok := n.(*ast.CompositeLit)
+			if !ok {
+				return true
+			}
+			members := map[string]ast.Expr{}
+			for _, element := range lit.Elts {
+				if pair, ok := element.(*ast.KeyValueExpr); ok {
+					if key, ok := pair.Key.(*ast.Ident); ok {
+						members[key.Name] = pair.Value
+					}
+				}
+			}
+			name, named := members["Name"].(*ast.Ident)
+			if !named || members["Timeout"] == nil || members["MemoryMB"] == nil {
+				return true
+			}
+			compared++
+			id := functions[name.Name]
+			memory := properties[struct{ MemorySize float64 }](t, s, id).MemorySize
+			timeout := time.Duration(number(t, members["Timeout"]))
+			if timeout != timeoutOf(t, s, id) || number(t, members["MemoryMB"]) != memory {
+				t.Errorf("%s has %v and %v MB; the local stack gives it %v and %v MB",
+					id, timeoutOf(t, s, id), memory, timeout, number(t, members["MemoryMB"]))
+			}
+			return true
+		})
+	}
+	if compared != len(functions) {
+		t.Errorf("%d of %d functions were compared", compared, len(functions))
+	}
+}

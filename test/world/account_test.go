@@ -1,0 +1,90 @@
+package world_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// What is wrong with the account holds every job, with a remedy; after the
+// repair each is submitted once, by the queue's own next try, or by the redrive
+// of the dead letters where the repair took longer than a day.
+func TestAccountTrouble(t *testing.T) {
+	tests := []struct {
+		name           string
+		code           ledger.Code
+		remedy         string
+		broken, mended func(w *world.World)
+	}{
+		{
+			"no token is set", ledger.TokenMissing, "put-secret-value",
+			func(w *world.World) { w.Secret = "" }, func(w *world.World) { w.Secret = world.Token },
+		},
+		{
+			"the secret has no token in it", ledger.TokenMissing, "put-secret-value",
+			func(w *world.World) { w.Secret = `{"key": "canary"}` }, func(w *world.World) { w.Secret = `{"token": "` + world.Token + `"}` },
+		},
+		{
+			"the secret cannot be read", ledger.TokenUnreadable, "permission",
+			func(w *world.World) {
+				w.Before = func(c world.Call) error {
+					if c.Service == "secretsmanager" {
+						return world.ErrBroken
+					}
+					return nil
+				}
+			},
+			func(w *world.World) { w.Before = nil },
+		},
+		{
+			"the token is wrong", ledger.TokenRefused, "put-secret-value",
+			func(w *world.World) { w.Secret = "canary-of-another" }, func(w *world.World) { w.Secret = world.Token },
+		},
+		{
+			"the balance is empty", ledger.NoBalance, "Top up",
+			func(w *world.World) { w.RunComfy.SetBalanceEmpty(true) }, func(w *world.World) { w.RunComfy.SetBalanceEmpty(false) },
+		},
+	}
+	const jobs = 4
+	for _, tt := range tests {
+		for _, lasts := range []time.Duration{5 * time.Hour, 30 * time.Hour} {
+			t.Run(fmt.Sprintf("%s for %v", tt.name, lasts), func(t *testing.T) {
+				w := newWorld(t)
+				w.Batch = 10
+				tt.broken(w)
+				clip, voice := media(t)
+				for i := range jobs {
+					w.Drop(fmt.Sprintf("inbox/%d.mp4", i), clip)
+					w.Drop(fmt.Sprintf("inbox/%d.wav", i), voice)
+				}
+				w.Pass(lasts)
+				wantCharges(t, w, 0)
+				for i := range jobs {
+					st := wantStatus(t, w, fmt.Sprint(i), ledger.Held, tt.code)
+					if over := strings.Contains(st.Reason, "not any more"); over != (lasts > 24*time.Hour) {
+						t.Errorf("after %v: %q", lasts, st.Reason)
+					}
+					if !strings.Contains(st.Remedy, tt.remedy) && lasts < 24*time.Hour {
+						t.Errorf("remedy %q does not say %q", st.Remedy, tt.remedy)
+					}
+				}
+				tt.mended(w)
+				if lasts > 24*time.Hour {
+					if len(w.Dead) != 2*jobs {
+						t.Errorf("%d dead letters, want %d", len(w.Dead), 2*jobs)
+					}
+					w.RedriveDeadLetters()
+				}
+				w.Pass(2 * time.Hour)
+				for i := range jobs {
+					wantStatus(t, w, fmt.Sprint(i), ledger.Succeeded, "")
+				}
+				wantCharges(t, w, jobs)
+			})
+		}
+	}
+}

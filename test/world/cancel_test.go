@@ -1,0 +1,309 @@
+package world_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// stopped returns a world in which the execution of ads/talk was stopped, after
+// a time in which its job has queued or run.
+func stopped(t *testing.T, queue, after time.Duration, prepare func(*world.World)) *world.World {
+	t.Helper()
+	w := newWorld(t)
+	w.RunComfy.Queue, w.RunComfy.Run = queue, time.Hour
+	dropPair(t, w)
+	w.Run(after)
+	if prepare != nil {
+		prepare(w)
+	}
+	w.Stop("ads/talk", w.Status("ads/talk").Take)
+	return w
+}
+
+func TestStoppedExecution(t *testing.T) {
+	w := stopped(t, time.Hour, time.Minute, nil)
+	rest(t, w)
+	wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.CancelledByStop)
+	if n := len(w.RunComfy.Cancelled()); n != 1 {
+		t.Errorf("%d jobs cancelled at RunComfy, want 1", n)
+	}
+
+	w = stopped(t, 0, time.Minute, nil)
+	rest(t, w)
+	st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.ExecutionStopped)
+	if !strings.Contains(st.Reason, "paid for") || !strings.Contains(st.Remedy, "lipdrop redrive ads/talk") {
+		t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
+	}
+	if err := w.Redrive("ads/talk", st.Take); err != nil {
+		t.Fatal(err)
+	}
+	rest(t, w)
+	wantArchived(t, w)
+}
+
+// Whatever /cancel answers to the first try, the record ends as RunComfy's job
+// does: cancelled, or archived by a redrive.
+func TestCancelAnswers(t *testing.T) {
+	for _, fault := range runcomfytest.Faults(runcomfytest.CallCancel) {
+		for _, by := range []string{"stop", "deletion"} {
+			t.Run(fault.Name+", by "+by, func(t *testing.T) {
+				w := newWorld(t)
+				w.RunComfy.Queue = time.Hour
+				dropPair(t, w)
+				w.Run(time.Minute)
+				count := faulty(w, runcomfytest.CallCancel, fault, 0)
+				if by == "stop" {
+					w.Stop("ads/talk", w.Status("ads/talk").Take)
+				} else {
+					w.Delete("inbox/ads/talk.wav")
+				}
+				w.Run(10 * time.Minute)
+				rest(t, w)
+				if *count != 1 {
+					t.Fatal("nothing went wrong")
+				}
+				switch cancelled := len(w.RunComfy.Cancelled()); {
+				case cancelled == 1 && by == "stop":
+					wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.CancelledByStop)
+				case cancelled == 1:
+					// Where the answer was lost, the loop may find it first.
+					if st := w.Status("ads/talk"); st.State != ledger.Cancelled {
+						t.Errorf("status %s %s (%s)", st.State, st.Code, st.Reason)
+					}
+				case fault.Name != "unknown outcome" && fault.Name != "unknown request":
+					t.Errorf("%d jobs cancelled at RunComfy", cancelled)
+				case by == "stop":
+					st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.ExecutionStopped)
+					if err := w.Redrive("ads/talk", st.Take); err != nil {
+						t.Fatal(err)
+					}
+					rest(t, w)
+					wantArchived(t, w)
+				default:
+					wantArchived(t, w)
+				}
+				if n := len(w.RunComfy.Submitted()); n != 1 {
+					t.Errorf("%d charges", n)
+				}
+			})
+		}
+	}
+}
+
+// RunComfy cannot be asked for a day: the take is settled all the same before
+// the sweep loses sight of it, and the paid result is archived by a redrive.
+func TestCancelImpossibleForADay(t *testing.T) {
+	for _, name := range []string{"token refused as 401", "502 huge page", "not sent", "silence"} {
+		t.Run(name, func(t *testing.T) {
+			w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) {
+				faulty(w, runcomfytest.CallCancel, named(t, runcomfytest.CallCancel, name), 30*time.Hour)
+			})
+			w.Pass(19 * time.Hour)
+			if st := w.Status("ads/talk"); st.State.Ended() {
+				t.Errorf("given up after 19 h: %s (%s)", st.State, st.Reason)
+			}
+			w.Pass(3 * time.Hour)
+			st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.ExecutionStopped)
+			if !strings.Contains(st.Reason, "could not be asked") {
+				t.Errorf("reason %q", st.Reason)
+			}
+			if err := w.Redrive("ads/talk", st.Take); err != nil {
+				t.Fatal(err)
+			}
+			rest(t, w)
+			wantArchived(t, w)
+		})
+	}
+}
+
+// The events of executions that ended badly are lost: the sweep finds each.
+func TestSweepMakesUpForLostEvents(t *testing.T) {
+	const jobs = 60 // several pages of a listing
+	w := newWorld(t)
+	w.LoseStatusEvents = true
+	clip, voice := media(t)
+	for i := range jobs {
+		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
+		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
+	}
+	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
+		return runcomfytest.Script{Queue: []time.Duration{0, 0, 2 * time.Hour, 7 * time.Hour}[w.RunComfy.Charges()%4], Run: time.Hour}
+	}
+	w.Run(5 * time.Minute)
+	for i := range jobs {
+		if name := fmt.Sprintf("ads/%d", i); i%4 == 1 || i%4 == 2 {
+			w.Stop(name, w.Status(name).Take)
+		}
+	}
+	w.Pass(8 * time.Hour)
+	for i := range jobs {
+		want := []ledger.Code{"", ledger.ExecutionStopped, ledger.CancelledByStop, ledger.QueuedTooLong}[i%4]
+		if st := w.Status(fmt.Sprintf("ads/%d", i)); !st.State.Ended() || st.Code != want {
+			t.Errorf("job %d is %s %s, want %s", i, st.State, st.Code, want)
+		}
+	}
+}
+
+// A late event of an execution that was redriven, or that has succeeded since,
+// changes nothing, and nothing ever overwrites a success.
+func TestLateStatusEvent(t *testing.T) {
+	w := stopped(t, 0, time.Minute, nil)
+	rest(t, w)
+	st := w.Status("ads/talk")
+	if err := w.Redrive("ads/talk", st.Take); err != nil {
+		t.Fatal(err)
+	}
+	execution, _ := w.Execution("ads/talk", st.Take)
+	for i := range 20 {
+		w.NotifyStatus(execution.ARN, time.Duration(i)*10*time.Minute)
+	}
+	rest(t, w)
+	wantArchived(t, w)
+}
+
+// The execution ends badly after archive has recorded the success: it stays.
+func TestCancelNeverOverwritesSucceeded(t *testing.T) {
+	w := newWorld(t)
+	w.After = func(c world.Call) error {
+		if rec := w.Takes("ads/talk"); c.Function == "archive" && len(rec) == 1 && rec[0].State == ledger.Succeeded {
+			w.After = nil
+			w.Stop("ads/talk", rec[0].Take)
+		}
+		return nil
+	}
+	dropPair(t, w)
+	rest(t, w)
+	w.Sweep()
+	rest(t, w)
+	wantArchived(t, w)
+	st := w.Status("ads/talk")
+	if execution, _ := w.Execution("ads/talk", st.Take); execution.Status != states.Aborted {
+		t.Errorf("the execution is %s", execution.Status)
+	}
+
+	// The same between cancel's own calls: it reads the record before the
+	// success, and writes after it.
+	w = stopped(t, 0, time.Minute, nil)
+	settled := false
+	w.Before = func(c world.Call) error {
+		if c.Function == "cancel" && c.Op == "PutObject" && !settled {
+			settled = true
+			take := w.Status("ads/talk").Take
+			w.Before = nil
+			if err := w.Redrive("ads/talk", take); err != nil {
+				t.Error(err)
+			}
+			for w.Takes("ads/talk")[0].State != ledger.Succeeded && w.Step(2*time.Hour) {
+			}
+		}
+		return nil
+	}
+	rest(t, w)
+	if !settled {
+		t.Fatal("cancel wrote nothing")
+	}
+	wantArchived(t, w)
+}
+
+func TestDeletion(t *testing.T) {
+	tests := []struct {
+		name   string
+		queue  time.Duration // of the job at RunComfy
+		after  time.Duration // when the file is deleted
+		key    string
+		reason string
+		back   bool // it is there again before anybody looks
+		state  ledger.State
+		code   ledger.Code
+	}{
+		{name: "of the audio, while the job is queued", queue: time.Hour, after: time.Minute, state: ledger.Cancelled, code: ledger.CancelledByDeletion},
+		{name: "of the video, while the job is queued", queue: time.Hour, after: time.Minute, key: "inbox/ads/talk.mp4", state: ledger.Cancelled, code: ledger.CancelledByDeletion},
+		{name: "while the job runs", after: time.Minute, state: ledger.Succeeded},
+		{name: "after the job has ended", after: 2 * time.Hour, state: ledger.Succeeded},
+		{name: "by a lifecycle rule", queue: time.Hour, after: time.Minute, reason: "Lifecycle Expiration", state: ledger.Succeeded},
+		{name: "and dropped again at once", queue: time.Hour, after: time.Minute, back: true, state: ledger.Succeeded},
+		{name: "before the job is submitted", after: 5 * time.Second, state: ledger.Waiting, code: ledger.WaitingForAudio},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.RunComfy.Queue, w.RunComfy.Run = tt.queue, time.Hour
+			dropPair(t, w)
+			w.Run(tt.after)
+			key, reason := tt.key, tt.reason
+			if key == "" {
+				key = "inbox/ads/talk.wav"
+			}
+			if reason == "" {
+				reason = "DeleteObject"
+			}
+			w.Bucket.Remove(key)
+			w.Notify("Object Deleted", key, 0)
+			w.NotifyCancel(key, reason, 0)
+			charges := 1
+			if tt.back {
+				_, voice := media(t)
+				w.Drop(key, voice)
+				charges = 2 // it is a new drop
+			}
+			if tt.state == ledger.Waiting {
+				charges = 0
+			}
+			w.Run(30 * time.Second)
+			if st := w.Status("ads/talk"); tt.state == ledger.Succeeded && !tt.back && tt.queue == 0 && tt.after < time.Hour && st.Code != ledger.TooLateToCancel {
+				t.Errorf("while the job runs the status says %s %s", st.State, st.Code)
+			}
+			rest(t, w)
+			st := wantStatus(t, w, "ads/talk", tt.state, tt.code)
+			wantCharges(t, w, charges)
+			for _, rec := range w.Takes("ads/talk") {
+				if rec.State != tt.state {
+					t.Errorf("take %s is %s, want %s", rec.Take, rec.State, tt.state)
+				}
+			}
+			if cancelled := len(w.RunComfy.Cancelled()); (cancelled == 1) != (tt.state == ledger.Cancelled) {
+				t.Errorf("%d jobs cancelled at RunComfy", cancelled)
+			}
+			if execution, ok := w.Execution("ads/talk", st.Take); tt.state == ledger.Cancelled && (!ok || execution.Status != states.Aborted) {
+				t.Errorf("the execution is %v", execution.Status)
+			}
+		})
+	}
+}
+
+// Deleting a video cancels the jobs of all audios that are tagged for it, and
+// deleting one of these its own alone.
+func TestDeletionOfTaggedFiles(t *testing.T) {
+	for deleted, want := range map[string][]string{
+		"inbox/talk.mp4":    {"talk.de", "talk.fr"},
+		"inbox/talk.de.wav": {"talk.de"},
+	} {
+		w := newWorld(t)
+		w.RunComfy.Queue = time.Hour
+		clip, voice := media(t)
+		w.Drop("inbox/talk.de.wav", voice)
+		w.Drop("inbox/talk.fr.wav", voice)
+		w.Drop("inbox/talk.mp4", clip)
+		w.Run(time.Minute)
+		w.Delete(deleted)
+		rest(t, w)
+		wantCharges(t, w, 2)
+		for _, name := range []string{"talk.de", "talk.fr"} {
+			state := ledger.Succeeded
+			if slices.Contains(want, name) {
+				state = ledger.Cancelled
+			}
+			if st := w.Status(name); st.State != state {
+				t.Errorf("%s deleted: %s is %s, want %s", deleted, name, st.State, state)
+			}
+		}
+	}
+}

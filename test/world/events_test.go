@@ -1,0 +1,129 @@
+package world_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// However often, late and out of order its events arrive, a take is charged
+// once, has one execution and one output.
+func TestEventsOfOneTake(t *testing.T) {
+	const video, audio = "inbox/ads/talk.mp4", "inbox/ads/talk.wav"
+	created := func(key string, late ...time.Duration) func(*world.World) {
+		return func(w *world.World) {
+			for _, d := range late {
+				w.Notify("Object Created", key, d)
+			}
+		}
+	}
+	tests := []struct {
+		name   string
+		events []func(*world.World)
+	}{
+		{"the video first", []func(*world.World){created(video, 0), created(audio, time.Second)}},
+		{"the audio first", []func(*world.World){created(audio, 0), created(video, time.Second)}},
+		{"both at once", []func(*world.World){created(audio, 0), created(video, 0)}},
+		{"the event of the audio is lost", []func(*world.World){created(video, 0)}},
+		{"each delivered ten times", []func(*world.World){
+			created(video, 0, 0, 0, time.Second, time.Second, time.Minute, time.Minute, time.Hour, 24*time.Hour, 100*24*time.Hour),
+			created(audio, 0, 0, 0, time.Second, time.Second, time.Minute, time.Minute, time.Hour, 24*time.Hour, 100*24*time.Hour),
+		}},
+		{"one is a day late", []func(*world.World){created(video, 24*time.Hour), created(audio, 0)}},
+		{"a deletion that was undone before it was told", []func(*world.World){created(audio, 0), created(video, 0), func(w *world.World) {
+			w.Notify("Object Deleted", video, time.Minute)
+			w.NotifyCancel(video, "DeleteObject", 20*time.Second)
+		}}},
+	}
+	for _, tt := range tests {
+		for _, batch := range []int{1, 10} {
+			t.Run(fmt.Sprintf("%s, in batches of %d", tt.name, batch), func(t *testing.T) {
+				w := newWorld(t)
+				w.Batch = batch
+				clip, voice := media(t)
+				w.Put(video, clip)
+				w.Put(audio, voice)
+				for _, send := range tt.events {
+					send(w)
+				}
+				if !w.Run(200 * 24 * time.Hour) {
+					t.Error("not at rest")
+				}
+				wantArchived(t, w)
+				if n := len(w.Executions()); n != 1 {
+					t.Errorf("%d executions, want 1", n)
+				}
+				outputs := 0
+				for _, key := range w.Bucket.Keys() {
+					if strings.HasPrefix(key, "outbox/") {
+						outputs++
+					}
+				}
+				if outputs != 2 {
+					t.Errorf("%d objects in the outbox, want the output and result.json", outputs)
+				}
+			})
+		}
+	}
+}
+
+// Two takes of one name are under way at once: both are paid for and archived,
+// and the status never goes back to the older one.
+func TestTwoTakesUnderWay(t *testing.T) {
+	tests := []struct {
+		name         string
+		older, newer runcomfytest.Script
+		late         time.Duration // of the newer take's event
+	}{
+		{"the older ends last", runcomfytest.Script{Run: time.Hour}, runcomfytest.Script{Run: time.Minute}, 0},
+		{"the older ends first", runcomfytest.Script{Run: 3 * time.Minute}, runcomfytest.Script{Run: time.Hour}, 0},
+		{"the older fails after the newer has succeeded", runcomfytest.Script{Run: time.Hour, Fail: "no face"}, runcomfytest.Script{Run: time.Minute}, 0},
+		{"the newer is told late", runcomfytest.Script{Run: time.Hour}, runcomfytest.Script{Run: time.Minute}, 30 * time.Minute},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
+				if w.RunComfy.Charges() > 0 {
+					return tt.newer
+				}
+				return tt.older
+			}
+			newest := ""
+			w.After = func(c world.Call) error {
+				var st ledger.Status
+				body, _ := w.Bucket.Object(ledger.StatusKey("ads/talk"))
+				if c.Op == "PutObject" && c.Key == ledger.StatusKey("ads/talk") && json.Unmarshal(body, &st) == nil {
+					if st.Take < newest {
+						t.Errorf("the status went back from take %s to %s", newest, st.Take)
+					}
+					newest = st.Take
+				}
+				return nil
+			}
+			dropPair(t, w)
+			w.Run(2 * time.Minute)
+			_, voice := media(t)
+			w.Put("inbox/ads/talk.wav", voice)
+			w.Notify("Object Created", "inbox/ads/talk.wav", tt.late)
+			rest(t, w)
+			wantCharges(t, w, 2)
+			st := wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+			takes := w.Takes("ads/talk")
+			if len(takes) != 2 || st.Take != takes[1].Take || newest != takes[1].Take {
+				t.Fatalf("status of take %s; takes %+v", st.Take, takes)
+			}
+			for i, rec := range takes {
+				if failed := tt.older.Fail != nil && i == 0; failed != (rec.State == ledger.Failed) || failed == (len(rec.Outputs) == 1) {
+					t.Errorf("take %d: %+v", i, rec)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,201 @@
+package world
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+
+	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+// execution is one of Step Functions.
+type execution struct {
+	arn  string
+	x    *states.Execution
+	wake time.Time
+	busy bool // a function of it runs at this moment
+}
+
+// stepFunctions is the world as Step Functions.
+type stepFunctions World
+
+func (s *stepFunctions) StartExecution(ctx context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (out *sfn.StartExecutionOutput, err error) {
+	w := (*World)(s)
+	arn := workflow.ExecutionARN(machineARN, *in.Name)
+	err = w.attempt(ctx, "states", "StartExecution", arn, func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		out = &sfn.StartExecutionOutput{ExecutionArn: &arn}
+		if there, ok := w.executions[arn]; ok {
+			if there.x.Status != states.Running || there.x.Input != *in.Input {
+				return &types.ExecutionAlreadyExists{}
+			}
+			return nil
+		}
+		e := &execution{arn: arn, x: w.machine.Start(*in.Input, w.now), wake: w.now}
+		w.executions[arn] = e
+		w.running = append(w.running, e)
+		return nil
+	})
+	return out, err
+}
+
+func (s *stepFunctions) DescribeExecution(ctx context.Context, in *sfn.DescribeExecutionInput, _ ...func(*sfn.Options)) (out *sfn.DescribeExecutionOutput, err error) {
+	w := (*World)(s)
+	err = w.attempt(ctx, "states", "DescribeExecution", *in.ExecutionArn, func() error {
+		e, ok := w.executions[*in.ExecutionArn]
+		if !ok {
+			return &types.ExecutionDoesNotExist{}
+		}
+		out = &sfn.DescribeExecutionOutput{
+			ExecutionArn: in.ExecutionArn, Status: types.ExecutionStatus(e.x.Status), Input: aws.String(e.x.Input),
+			StartDate: aws.Time(e.x.StartedAt), StopDate: aws.Time(e.x.StoppedAt),
+			Error: aws.String(e.x.Error), Cause: aws.String(e.x.Cause),
+		}
+		return nil
+	})
+	return out, err
+}
+
+// page is how many executions a listing gives at once: few, so that it has
+// several pages.
+const page = 20
+
+func (s *stepFunctions) ListExecutions(ctx context.Context, in *sfn.ListExecutionsInput, _ ...func(*sfn.Options)) (out *sfn.ListExecutionsOutput, err error) {
+	w := (*World)(s)
+	err = w.attempt(ctx, "states", "ListExecutions", string(in.StatusFilter), func() error {
+		out = &sfn.ListExecutionsOutput{}
+		for _, e := range w.Executions() {
+			if types.ExecutionStatus(e.Status) == in.StatusFilter {
+				out.Executions = append(out.Executions, types.ExecutionListItem{
+					ExecutionArn: aws.String(e.ARN), Name: aws.String(e.ARN), StartDate: aws.Time(e.StartedAt), StopDate: aws.Time(e.StoppedAt),
+				})
+			}
+		}
+		first, _ := strconv.Atoi(aws.ToString(in.NextToken))
+		out.Executions = out.Executions[min(first, len(out.Executions)):]
+		if len(out.Executions) > page {
+			out.Executions = out.Executions[:page]
+			out.NextToken = aws.String(strconv.Itoa(first + page))
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (s *stepFunctions) StopExecution(ctx context.Context, in *sfn.StopExecutionInput, _ ...func(*sfn.Options)) (*sfn.StopExecutionOutput, error) {
+	w := (*World)(s)
+	err := w.attempt(ctx, "states", "StopExecution", *in.ExecutionArn, func() error {
+		if !w.stop(*in.ExecutionArn, aws.ToString(in.Error), aws.ToString(in.Cause)) {
+			return &types.ExecutionDoesNotExist{}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &sfn.StopExecutionOutput{}, nil
+}
+
+// Execution is an execution with its ARN.
+type Execution struct {
+	ARN string
+	*states.Execution
+}
+
+// Executions returns every execution that was ever started, newest first, as
+// Step Functions lists them.
+func (w *World) Executions() []Execution {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := make([]Execution, 0, len(w.executions))
+	for arn, e := range w.executions {
+		all = append(all, Execution{arn, e.x})
+	}
+	slices.SortFunc(all, func(a, b Execution) int {
+		return cmp.Or(b.StartedAt.Compare(a.StartedAt), strings.Compare(a.ARN, b.ARN))
+	})
+	return all
+}
+
+// Execution returns the execution of a take, or false.
+func (w *World) Execution(name, take string) (Execution, bool) {
+	e, ok := w.executions[executionARN(name, take)]
+	if !ok {
+		return Execution{}, false
+	}
+	return Execution{e.arn, e.x}, true
+}
+
+func executionARN(name, take string) string {
+	return workflow.ExecutionARN(machineARN, workflow.ExecutionName(name, take))
+}
+
+// Stop stops the execution of a take, as a person does. It reports whether
+// there is one.
+func (w *World) Stop(name, take string) bool { return w.stop(executionARN(name, take), "", "") }
+
+func (w *World) stop(arn, name, cause string) bool {
+	e, ok := w.executions[arn]
+	if ok && e.x.Status == states.Running {
+		e.x.Abort(w.now, name, cause)
+		w.ended(e)
+	}
+	return ok
+}
+
+// ended takes an execution off the running ones and sends its event.
+func (w *World) ended(e *execution) {
+	at := slices.Index(w.running, e)
+	if at < 0 {
+		return // it was stopped while a function of it ran
+	}
+	w.running = slices.Delete(w.running, at, at+1)
+	if !w.LoseStatusEvents && e.x.Status != states.Succeeded {
+		w.NotifyStatus(e.arn, 0)
+	}
+}
+
+// NotifyStatus tells cancel that an execution ended badly, late by a time of
+// one's own choice.
+func (w *World) NotifyStatus(arn string, late time.Duration) {
+	payload := fmt.Sprintf(`{"source":"aws.states","detail-type":"Step Functions Execution Status Change","detail":{"executionArn":%q}}`, arn)
+	w.events = append(w.events, &event{payload: []byte(payload), at: w.now.Add(time.Second + late)})
+}
+
+var errNoExecution = errors.New("no such execution")
+
+// Redrive redrives the execution of a take, as a person does.
+func (w *World) Redrive(name, take string) error {
+	e, ok := w.executions[executionARN(name, take)]
+	if !ok {
+		return errNoExecution
+	}
+	if err := w.machine.Redrive(e.x, w.now); err != nil {
+		return err
+	}
+	e.wake = w.now
+	if !slices.Contains(w.running, e) {
+		w.running = append(w.running, e)
+	}
+	return nil
+}
+
+// Path returns the states that the execution of a take has entered.
+func (w *World) Path(name, take string) []string {
+	e, ok := w.executions[executionARN(name, take)]
+	if !ok {
+		return nil
+	}
+	return states.Path(e.x.Events)
+}

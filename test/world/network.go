@@ -1,0 +1,156 @@
+package world
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/transfer"
+)
+
+// Signature stands in every presigned URL, to be looked for where no URL may be.
+const Signature = "X-Amz-Signature=canary"
+
+const presignHost = "s3.example.com"
+
+// presign returns an address at which one version of a file can be fetched.
+func presign(_ context.Context, f drop.File) (string, error) {
+	query := url.Values{"etag": {f.ETag}, "modified": {f.LastModified.Format(time.RFC3339)}}
+	return "https://" + presignHost + "/" + url.PathEscape(f.Key) + "?" + query.Encode() + "&" + Signature, nil
+}
+
+// fetch opens an input for RunComfy.
+func (w *World) fetch(_ context.Context, address string) (io.ReadCloser, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	body, ok := w.versions[version(strings.TrimPrefix(u.Path, "/"), u.Query().Get("etag"))]
+	if u.Host != presignHost {
+		body, ok = w.Web[u.Scheme+"://"+u.Host+u.Path]
+	}
+	if !ok {
+		return nil, fmt.Errorf("GET %s: 404", address)
+	}
+	return io.NopCloser(bytes.NewReader(body)), nil
+}
+
+// secrets is the world as Secrets Manager.
+type secrets World
+
+func (s *secrets) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
+	w := (*World)(s)
+	call := callOf(ctx, "secretsmanager", "GetSecretValue", "")
+	if err := w.before(call); err != nil {
+		return nil, err
+	}
+	value := w.Secret
+	if err := w.after(call); err != nil {
+		return nil, err
+	}
+	return &secretsmanager.GetSecretValueOutput{SecretString: &value}, nil
+}
+
+// network is the world between the functions and RunComfy.
+type network World
+
+func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
+	w := (*World)(n)
+	op, _ := runcomfytest.CallOf(req)
+	call := callOf(req.Context(), "runcomfy", string(op), req.URL.Path)
+	if err := w.before(call); err != nil {
+		return nil, err
+	}
+	started := w.now
+	answer, err := w.RunComfy.Transport().RoundTrip(req)
+	if err != nil && err == context.DeadlineExceeded { //nolint:errorlint // the transport returns this very value
+		// Nothing came until the client gave up.
+		if over := started.Add(runcomfy.Timeout); over.After(w.now) {
+			w.now = over
+		}
+	}
+	if err == nil {
+		err = w.after(call)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// copier is the world as the copy of an output: package transfer has tests of
+// its own, so here it is the promise alone, an object made once.
+type copier World
+
+func (c *copier) Copy(ctx context.Context, address string, name func(head []byte, path string) (key, contentType string)) (transfer.Object, error) {
+	w := (*World)(c)
+	u, err := url.Parse(address)
+	if err != nil {
+		return transfer.Object{}, err
+	}
+	body, err := w.download(ctx, address)
+	if err != nil {
+		return transfer.Object{}, &transfer.UnavailableError{Host: u.Host, Err: err}
+	}
+	if len(body) == 0 {
+		return transfer.Object{}, &transfer.EmptyError{Host: u.Host}
+	}
+	key, contentType := name(body[:min(len(body), 4096)], u.Path)
+	sum := sha256.Sum256(body)
+	object := transfer.Object{
+		Key: key, ETag: `"` + etagOf(body) + `"`, Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:]), ContentType: contentType,
+	}
+	_, err = (*client)(w).PutObject(ctx, &s3.PutObjectInput{
+		Key: &key, Body: bytes.NewReader(body), ContentType: &contentType, IfNoneMatch: aws.String("*"),
+	})
+	if err == nil {
+		return object, nil
+	}
+	there, ok := w.Bucket.Object(key)
+	switch {
+	case !ok || passing(err):
+		return transfer.Object{}, &transfer.StorageError{Op: "PutObject", Key: key, Err: err}
+	case !bytes.Equal(there, body):
+		return transfer.Object{}, &transfer.OccupiedError{Key: key}
+	}
+	object.Existed = true
+	return object, nil
+}
+
+// download returns an output whole.
+func (w *World) download(ctx context.Context, address string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	call := callOf(ctx, "output", "GET", req.URL.Path)
+	if err := w.before(call); err != nil {
+		return nil, err
+	}
+	answer, err := w.RunComfy.Transport().RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return nil, err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("HTTP %d", answer.StatusCode)
+	}
+	return body, w.after(call)
+}

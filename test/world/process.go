@@ -1,0 +1,190 @@
+package world
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/local/states"
+)
+
+// Call is one call that a function makes of a service.
+type Call struct {
+	// Invocation is the invocation that makes it, counted from 1 on.
+	Invocation int
+	// Function is submit, poll, archive or cancel.
+	Function string
+
+	// Service is s3, states, secretsmanager, runcomfy or output, or lambda
+	// for the invocation itself.
+	Service string
+	// Op is an operation of the service, such as PutObject; of runcomfy it is
+	// submit, status, result or cancel.
+	Op string
+	// Key is what it is about: a key or a prefix, an execution's ARN, a path.
+	Key string
+
+	// Deadline is when Lambda ends the function.
+	Deadline time.Time
+}
+
+func (c Call) String() string { return c.Function + ": " + c.Service + " " + c.Op + " " + c.Key }
+
+// Crash is the panic of a function that dies between two calls.
+type Crash struct {
+	// Name is the error that Lambda reports: Runtime.ExitError where it is
+	// empty, or Sandbox.Timedout.
+	Name string
+}
+
+// pool holds the processes of a function, as Lambda does: an invocation has
+// one for itself, and leaves it, with the token that it has read, to a later
+// one, unless it dies.
+type pool[H any] struct {
+	start func() H
+
+	mu   sync.Mutex
+	idle []H
+}
+
+func (p *pool[H]) take() H {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.idle); n > 0 {
+		h := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		return h
+	}
+	return p.start()
+}
+
+func (p *pool[H]) leave(h H) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.idle = append(p.idle, h)
+}
+
+// timeouts are those of the functions in template.yaml.
+var timeouts = map[string]time.Duration{
+	"submit": 2 * time.Minute, "poll": time.Minute, "archive": 15 * time.Minute, "cancel": 2 * time.Minute,
+}
+
+// invocation is the context of one: it says who calls, and until when.
+type invocation struct {
+	context.Context
+	number   int
+	function string
+	deadline time.Time
+}
+
+func (in invocation) Deadline() (time.Time, bool) { return in.deadline, true }
+
+type invocationKey struct{}
+
+func (in invocation) Value(key any) any {
+	if key == (invocationKey{}) {
+		return in
+	}
+	return in.Context.Value(key)
+}
+
+// callOf returns a call as the hooks see it.
+func callOf(ctx context.Context, service, op, key string) Call {
+	in, _ := ctx.Value(invocationKey{}).(invocation)
+	return Call{in.number, in.function, service, op, key, in.deadline}
+}
+
+// InvocationOf returns the invocation that a request to RunComfy is of, for
+// its Fault.
+func InvocationOf(r *http.Request) int {
+	in, _ := r.Context().Value(invocationKey{}).(invocation)
+	return in.number
+}
+
+func (w *World) before(c Call) error {
+	if w.now.After(c.Deadline) {
+		if w.TimedOut != nil {
+			w.TimedOut(c)
+		}
+		panic(Crash{"Sandbox.Timedout"})
+	}
+	if w.Before == nil {
+		return nil
+	}
+	return w.Before(c)
+}
+
+func (w *World) after(c Call) error {
+	if w.After == nil {
+		return nil
+	}
+	return w.After(c)
+}
+
+// invoke runs a function as Lambda does: with JSON, and until it dies.
+func invoke[H, In, Out any](w *World, p *pool[H], function string, handle func(H, context.Context, In) (Out, error), payload []byte) (result []byte, err error) {
+	w.mu.Lock()
+	w.invocations++
+	ctx := invocation{context.Background(), w.invocations, function, w.now.Add(timeouts[function])}
+	w.mu.Unlock()
+	defer func() {
+		if died := recover(); died != nil {
+			crash, ok := died.(Crash)
+			if !ok {
+				panic(died)
+			}
+			name := crash.Name
+			if name == "" {
+				name = "Runtime.ExitError"
+			}
+			result, err = nil, &states.TaskError{Name: name, Cause: fmt.Sprintf(`{"errorMessage":"RequestId: 1 Error: %s","errorType":%q}`, name, name)}
+		}
+	}()
+	call := callOf(ctx, "lambda", "Invoke", "")
+	if err := w.before(call); err != nil {
+		return nil, err
+	}
+	var in In
+	if err := json.Unmarshal(payload, &in); err != nil {
+		return nil, err
+	}
+	process := p.take()
+	out, err := handle(process, ctx, in)
+	p.leave(process)
+	if err != nil {
+		w.mu.Lock()
+		w.Errors = append(w.Errors, err.Error())
+		w.mu.Unlock()
+		return nil, taskError(err)
+	}
+	if err := w.after(call); err != nil {
+		return nil, err
+	}
+	return json.Marshal(out)
+}
+
+// taskError is what Lambda makes of a function's error.
+func taskError(err error) *states.TaskError {
+	name := fmt.Sprintf("%T", err)
+	name = name[strings.LastIndexByte(name, '.')+1:]
+	cause, jsonErr := json.Marshal(map[string]string{"errorMessage": err.Error(), "errorType": name})
+	if jsonErr != nil {
+		panic(jsonErr) // texts always encode
+	}
+	return &states.TaskError{Name: name, Cause: string(cause)}
+}
+
+// ErrLambda is an error of Lambda itself, for Before and After: the state
+// machine tries the function again.
+var ErrLambda error = &states.TaskError{Name: "Lambda.TooManyRequestsException", Cause: "Rate Exceeded."}
+
+// ErrThrottledStates is an answer of Step Functions, for Before.
+var ErrThrottledStates = errors.New("ThrottlingException: Rate exceeded")
+
+// ErrBroken is a connection that broke, for Before and After.
+var ErrBroken = errors.New("the connection broke")

@@ -1,0 +1,177 @@
+package world_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// urlSecret is the query of an https URL in a job.json, which counts as a secret.
+const urlSecret = "sig=canary-of-the-url"
+
+// logged collects every log line of a test.
+func logged(t *testing.T) *bytes.Buffer {
+	t.Helper()
+	var lines bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewJSONHandler(&lines, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	t.Cleanup(func() { slog.SetDefault(before) })
+	return &lines
+}
+
+// wantNoSecrets looks for secrets in everything that a world has written, but
+// for what people dropped. It returns how many texts it looked at.
+func wantNoSecrets(t *testing.T, w *world.World, logs *bytes.Buffer) int {
+	t.Helper()
+	texts := map[string]string{}
+	for i, line := range strings.Split(logs.String(), "\n") {
+		texts[fmt.Sprintf("log line %d", i)] = line
+	}
+	for _, key := range w.Bucket.Keys() {
+		if body, _ := w.Bucket.Object(key); !strings.HasPrefix(key, ledger.InboxPrefix) {
+			texts[key] = key + string(body)
+		}
+	}
+	for _, e := range w.Executions() {
+		whole, err := json.Marshal(e.Execution) // input, output, error, cause and history
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[e.ARN] = e.ARN + string(whole)
+	}
+	for i, text := range w.Errors {
+		texts[fmt.Sprintf("error %d", i)] = text
+	}
+	for where, text := range texts {
+		for _, secret := range []string{world.Token, "X-Amz-", "canary"} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%q is in %s: %s", secret, where, text)
+			}
+		}
+	}
+	if n := w.RunComfy.LeakedTokens(); n > 0 {
+		t.Errorf("the token was sent to the host of an output %d times", n)
+	}
+	return len(texts)
+}
+
+// talkative are answers of RunComfy that quote what they were sent.
+func talkative(call runcomfytest.Call) []runcomfytest.Fault {
+	quote := fmt.Sprintf(`could not fetch https://s3.example.com/inbox/a.mp4?%s nor https://media.example.com/talk.mp4?%s with the token %s`, world.Signature, urlSecret, world.Token)
+	var all []runcomfytest.Fault
+	for _, status := range []int{200, 202, 302, 400, 401, 404, 422, 429, 500, 503} {
+		all = append(all,
+			runcomfytest.Fault{Name: fmt.Sprintf("%d, quoting", status), Status: status, Body: fmt.Appendf(nil, `{"error_message": %q}`, quote)},
+			runcomfytest.Fault{Name: fmt.Sprintf("%d, quoting in plain text", status), Status: status, Body: []byte(quote)},
+			runcomfytest.Fault{Name: fmt.Sprintf("%d, quoting in details", status), Status: status, Body: fmt.Appendf(nil, `{"detail": [{"loc": ["body"], "msg": %q}]}`, quote)},
+		)
+	}
+	if call == runcomfytest.CallResult {
+		for _, failure := range []any{quote, map[string]any{"message": quote}, []any{map[string]any{"x": []any{quote}}}} {
+			all = append(all, runcomfytest.Fault{Name: fmt.Sprintf("failed, quoting as %T", failure), Accept: true, Edit: func(members map[string]any) {
+				members["status"], members["error"] = "failed", failure
+			}})
+		}
+	}
+	return all
+}
+
+// No secret leaves: neither the token, nor a presigned URL's query, nor that of
+// an https URL in a job.json is in a log line, an object of the bucket, an
+// execution or an error, whatever RunComfy answers and whatever people do.
+func TestNoSecretLeaves(t *testing.T) {
+	logs := logged(t)
+	looked := 0
+	scenario := func(call runcomfytest.Call, fault runcomfytest.Fault, lasts time.Duration, act func(w *world.World)) {
+		t.Helper()
+		logs.Reset()
+		w := newWorld(t)
+		w.RunComfy.Queue = 10 * time.Minute
+		clip, voice := media(t)
+		w.Web["https://media.example.com/talk.mp4"] = clip
+		faulty(w, call, fault, lasts)
+		dropPair(t, w)
+		w.Drop("inbox/ads/web.job/job.json", fmt.Appendf(nil,
+			`{"model": "sync/react-1", "input": {"video_url": "https://media.example.com/talk.mp4?%s", "audio_url": "voice.wav"}}`, urlSecret))
+		w.Drop("inbox/ads/web.job/voice.wav", voice)
+		w.Drop("inbox/ads/wrong.job/job.json", fmt.Appendf(nil,
+			`{"model": "sync/react-1", "input": {"video_url": "https://media.example.com/talk.mp4?%s", "audio_ur": "https://media.example.com/a.wav?%s"}}`, urlSecret, urlSecret))
+		w.Run(2 * time.Minute)
+		if act != nil {
+			act(w)
+		}
+		w.Pass(2*time.Hour + lasts)
+		looked += wantNoSecrets(t, w, logs)
+		if t.Failed() {
+			t.Fatalf("%s: %s, for %v", call, fault.Name, lasts)
+		}
+	}
+	stop := func(w *world.World) {
+		for _, name := range []string{"ads/talk", "ads/web"} {
+			w.Stop(name, w.Status(name).Take)
+		}
+	}
+	remove := func(w *world.World) {
+		w.Delete("inbox/ads/talk.wav")
+		w.Delete("inbox/ads/web.job/job.json")
+	}
+	for _, call := range []runcomfytest.Call{runcomfytest.CallSubmit, runcomfytest.CallStatus, runcomfytest.CallResult, runcomfytest.CallOutput} {
+		for _, fault := range runcomfytest.Faults(call) {
+			scenario(call, fault, 0, nil)
+		}
+	}
+	for _, call := range []runcomfytest.Call{runcomfytest.CallSubmit, runcomfytest.CallStatus, runcomfytest.CallResult} {
+		for _, fault := range append(talkative(call), named(t, call, "token refused as 401"), named(t, runcomfytest.CallModel, "unknown request")) {
+			scenario(call, fault, 9*time.Hour, nil) // longer than QueueHours, and than archive is tried
+		}
+	}
+	for _, fault := range append(runcomfytest.Faults(runcomfytest.CallCancel), talkative(runcomfytest.CallCancel)...) {
+		scenario(runcomfytest.CallCancel, fault, 21*time.Hour, stop) // longer than cancel is tried
+		scenario(runcomfytest.CallCancel, fault, 0, remove)
+	}
+	none := runcomfytest.Fault{}
+	secrets := []string{"", "canary of another account", `{"token": "canary`, `{"token": ["canary"]}`, "canary\ncanary", `{"tokn": "canary"}`}
+	for _, secret := range secrets {
+		scenario(runcomfytest.CallModel, none, 0, func(w *world.World) {
+			w.Secret = secret
+			stop(w)
+		})
+	}
+	scenario(runcomfytest.CallModel, none, 0, func(w *world.World) {
+		w.Before = func(c world.Call) error {
+			if c.Service == "s3" && c.Op == "PutObject" {
+				return world.Throttled
+			}
+			return nil
+		}
+	})
+	t.Logf("%d texts were looked at", looked)
+	if looked < 10_000 {
+		t.Error("too few texts were looked at")
+	}
+}
+
+// RunComfy fetches late, and cannot: it quotes the whole URL in its error.
+func TestNoSecretLeavesByAFailedFetch(t *testing.T) {
+	logs := logged(t)
+	w := newWorld(t)
+	w.RunComfy.FetchAt = runcomfytest.FetchAtStart
+	_, voice := media(t)
+	w.Drop("inbox/ads/web.job/job.json", fmt.Appendf(nil,
+		`{"model": "sync/react-1", "input": {"video_url": "https://media.example.com/gone.mp4?%s", "audio_url": "voice.wav"}}`, urlSecret))
+	w.Drop("inbox/ads/web.job/voice.wav", voice)
+	rest(t, w)
+	st := wantStatus(t, w, "ads/web", ledger.Failed, ledger.JobFailed)
+	if !strings.Contains(st.Reason, "could not download video_url from https://media.example.com/gone.mp4") {
+		t.Errorf("reason %q", st.Reason)
+	}
+	wantNoSecrets(t, w, logs)
+}

@@ -1,0 +1,288 @@
+package world_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// Each answer to a submit leads to what design.md §5 says: to the state and
+// the code, to a charge or none, to a claim that is kept or given back.
+func TestSubmitAnswers(t *testing.T) {
+	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
+		t.Run(fault.Name, func(t *testing.T) {
+			w := newWorld(t)
+			faulty(w, runcomfytest.CallSubmit, fault, 0)
+			dropOnce(t, w)
+			w.Run(10500 * time.Millisecond) // before the first turn
+
+			charged := map[bool]int{true: 1}[fault.Accept]
+			wantCharges(t, w, charged)
+			state, code := world.AfterSubmit(fault)
+			st := wantStatus(t, w, "ads/talk", state, code)
+			if state != ledger.Submitted && (st.Reason == "" || st.Remedy == "") {
+				t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
+			}
+			takes := w.Takes("ads/talk")
+			if kept := state == ledger.Submitted || state == ledger.Unknown; kept != (len(takes) == 1) {
+				t.Errorf("%d records, claim kept: %v", len(takes), kept)
+			}
+
+			rest(t, w) // the cause is mended
+			switch state {
+			case ledger.Submitted, ledger.Held:
+				wantArchived(t, w)
+			case ledger.Rejected:
+				wantStatus(t, w, "ads/talk", state, code)
+				_, voice := media(t)
+				w.Drop("inbox/ads/talk.wav", voice)
+				rest(t, w)
+				wantArchived(t, w)
+			case ledger.Unknown:
+				wantUnknownForGood(t, w, charged)
+			}
+		})
+	}
+}
+
+// wantUnknownForGood expects that no event brings about another POST, but that
+// dropping a file again does.
+func wantUnknownForGood(t *testing.T, w *world.World, charged int) {
+	t.Helper()
+	for range 10 {
+		w.Notify("Object Created", "inbox/ads/talk.mp4", 0)
+		rest(t, w)
+	}
+	wantStatus(t, w, "ads/talk", ledger.Unknown, ledger.OutcomeUnknown)
+	wantCharges(t, w, charged)
+	_, voice := media(t)
+	w.Drop("inbox/ads/talk.wav", voice)
+	rest(t, w)
+	wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+	wantCharges(t, w, charged+1)
+}
+
+// What holds a job for longer than the queue tries ends as a dead letter, and
+// the status says so; the redrive after the repair submits it once.
+func TestHeldUntilDeadLetter(t *testing.T) {
+	seen := map[ledger.Code]bool{}
+	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
+		state, code := world.AfterSubmit(fault)
+		if state != ledger.Held || seen[code] {
+			continue
+		}
+		seen[code] = true
+		t.Run(fault.Name, func(t *testing.T) {
+			w := newWorld(t)
+			tries := faulty(w, runcomfytest.CallSubmit, fault, 30*time.Hour)
+			dropPair(t, w)
+			w.Run(12 * time.Hour)
+			before := wantStatus(t, w, "ads/talk", ledger.Held, code)
+			if strings.Contains(before.Reason, "not any more") {
+				t.Errorf("after half a day: %s", before.Reason)
+			}
+			if !w.Run(26 * time.Hour) {
+				t.Error("the queue still tries after a day")
+			}
+			st := wantStatus(t, w, "ads/talk", ledger.Held, code)
+			if !strings.Contains(st.Reason, "not any more") || !strings.Contains(st.Remedy, "redrive the dead-letter queue") {
+				t.Errorf("the last status says %q, %q", st.Reason, st.Remedy)
+			}
+			if len(w.Dead) != 2 || *tries < 120 {
+				t.Errorf("%d dead letters after %d tries", len(w.Dead), *tries)
+			}
+			wantCharges(t, w, 0)
+			w.RunComfy.Fault = nil
+			w.RedriveDeadLetters()
+			rest(t, w)
+			wantArchived(t, w)
+		})
+	}
+}
+
+// A hundred invocations that look at one take at the same moment submit it once.
+func TestHundredSubmitsAtOnce(t *testing.T) {
+	w := newWorld(t)
+	clip, voice := media(t)
+	w.Put("inbox/ads/talk.mp4", clip)
+	w.Put("inbox/ads/talk.wav", voice)
+	var all sync.WaitGroup
+	start := make(chan struct{})
+	for i := range 100 {
+		key := []string{"inbox/ads/talk.mp4", "inbox/ads/talk.wav"}[i%2]
+		all.Go(func() {
+			<-start
+			// Those that meet the claim before its request id is recorded fail
+			// as busy, and come back in the queue.
+			_, _ = w.Submit(world.Message(key))
+		})
+	}
+	close(start)
+	all.Wait()
+	wantCharges(t, w, 1)
+	w.Notify("Object Created", "inbox/ads/talk.wav", 0)
+	rest(t, w)
+	wantArchived(t, w)
+	if n := len(w.Executions()); n != 1 {
+		t.Errorf("%d executions, want 1", n)
+	}
+}
+
+// Two that run side by side with any call of a submit between them submit the
+// take once, whatever the call is.
+func TestSubmitsSideBySide(t *testing.T) {
+	calls := 0
+	count := newWorld(t)
+	count.Before = func(c world.Call) error { calls++; return nil }
+	dropOnce(t, count)
+	count.Run(10500 * time.Millisecond)
+	for at := range calls {
+		w := newWorld(t)
+		made := 0
+		w.Before = func(c world.Call) error {
+			if made++; made == at+1 {
+				w.Step(30 * time.Second)
+			}
+			return nil
+		}
+		dropPair(t, w)
+		rest(t, w)
+		wantArchived(t, w)
+		if t.Failed() {
+			t.Fatalf("the other ran before call %d", at+1)
+		}
+	}
+}
+
+// A claim that nobody can be working on is not submitted again: a submit that
+// is held up is not taken for a dead one before its time is over.
+func TestClaimIsBusyWhileItsSubmitMayLive(t *testing.T) {
+	w := newWorld(t)
+	w.Before = func(c world.Call) error {
+		if c.Service == "runcomfy" {
+			w.Before = nil
+			panic(world.Crash{})
+		}
+		return nil
+	}
+	dropPair(t, w)
+	w.Run(3 * time.Minute)
+	if rec := w.Takes("ads/talk"); len(rec) != 1 || rec[0].State != ledger.Submitting {
+		t.Errorf("after three minutes: %+v", rec)
+	}
+	rest(t, w)
+	st := wantStatus(t, w, "ads/talk", ledger.Unknown, ledger.SubmitInterrupted)
+	if !strings.Contains(st.Remedy, "may charge again") {
+		t.Errorf("remedy %q", st.Remedy)
+	}
+	wantCharges(t, w, 0)
+}
+
+// A take that was recorded and whose execution could not be started is not
+// forgotten when its files are dropped again before the next try.
+func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
+	w := newWorld(t)
+	w.Before = func(c world.Call) error {
+		if c.Op == "StartExecution" {
+			return world.ErrThrottledStates
+		}
+		return nil
+	}
+	dropPair(t, w)
+	w.Run(time.Minute)
+	w.Before = nil
+	_, voice := media(t)
+	w.Drop("inbox/ads/talk.wav", voice)
+	rest(t, w)
+	wantCharges(t, w, 2)
+	takes := w.Takes("ads/talk")
+	if len(takes) != 2 || takes[0].State != ledger.Succeeded || takes[1].State != ledger.Succeeded {
+		t.Errorf("takes: %+v", takes)
+	}
+}
+
+// The same, where a file was deleted meanwhile.
+func TestExecutionOfADeletedTakeIsStarted(t *testing.T) {
+	w := newWorld(t)
+	w.RunComfy.Queue = 0 // it runs at once, and cannot be cancelled
+	w.Before = func(c world.Call) error {
+		if c.Op == "StartExecution" {
+			return world.ErrThrottledStates
+		}
+		return nil
+	}
+	dropPair(t, w)
+	w.Run(time.Minute)
+	w.Before = nil
+	w.Delete("inbox/ads/talk.wav")
+	rest(t, w)
+	wantArchived(t, w)
+}
+
+// S3 refuses the record of a paid job for a while: it is tried until it stands.
+func TestPaidJobIsRecordedWhenS3IsBusy(t *testing.T) {
+	w := newWorld(t)
+	var until time.Time
+	w.Before = func(c world.Call) error {
+		if c.Service == "runcomfy" && until.IsZero() {
+			until = w.Now().Add(20 * time.Second)
+		}
+		if c.Service == "s3" && w.Now().Before(until) {
+			return world.Throttled
+		}
+		return nil
+	}
+	dropPair(t, w)
+	rest(t, w)
+	wantArchived(t, w)
+}
+
+// A release whose answer was lost is repeated by the client of S3: the second
+// try removes no claim that another submit has made in between.
+func TestRepeatedReleaseRemovesNoOtherClaim(t *testing.T) {
+	w := newWorld(t)
+	faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "429"), 0)
+	released := false
+	w.After = func(c world.Call) error {
+		if c.Op != "DeleteObject" || released {
+			return nil
+		}
+		released = true
+		w.Step(30 * time.Second) // the event of the other file submits the take
+		return world.ErrBroken
+	}
+	dropPair(t, w)
+	rest(t, w)
+	if !released {
+		t.Fatal("no claim was released")
+	}
+	wantArchived(t, w)
+}
+
+// No POST but that of a submit has a body, and none has a member that the
+// model does not know, such as a webhook.
+func TestBodyOfASubmit(t *testing.T) {
+	w := newWorld(t)
+	var bodies []string
+	w.RunComfy.Fault = func(r *http.Request, body []byte) *runcomfytest.Fault {
+		if len(body) > 0 {
+			bodies = append(bodies, string(body))
+		}
+		return nil
+	}
+	dropPair(t, w)
+	rest(t, w)
+	if len(bodies) != 1 || strings.Count(bodies[0], `":`) != 2 || !strings.Contains(bodies[0], `"audio_url":`) || !strings.Contains(bodies[0], `"video_url":`) {
+		t.Errorf("bodies: %q", bodies)
+	}
+	if jobs := w.RunComfy.Submitted(); !slices.ContainsFunc(jobs, func(j runcomfytest.Job) bool { return j.State == "succeeded" }) {
+		t.Errorf("jobs: %+v", jobs)
+	}
+}
