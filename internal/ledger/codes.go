@@ -88,7 +88,7 @@ const (
 	lookFirst = "Look on RunComfy's page whether the job runs there; dropping a file of it again submits it again, and may charge again."
 	byItself  = "Nothing to do: it is tried again by itself for about a day."
 	dropAgain = "Drop a file that is right under the same key."
-	fixJSON   = "Mend the file and drop it again."
+	fixJSON   = "Mend job.json (or preset.json) and drop it again."
 	deleteOne = "Delete all of them but one."
 )
 
@@ -103,7 +103,7 @@ func Codes() []CodeInfo {
 
 		{Ambiguous, Rejected, "Two files could play the same role, and guessing costs money.", deleteOne},
 		{UnknownSuffix, Rejected, "The file's suffix is none of a video, an audio or an image.", "Convert the file to one of the suffixes that the reason lists."},
-		{StrayManifest, Rejected, "A job.json counts only directly in a folder whose name ends in .job.", "Put it and its files into such a folder."},
+		{StrayManifest, Rejected, "A job.json counts only directly in a folder whose name ends in .job.", "Put it with its files into such a folder, cafe.job say."},
 		{NameTooLong, Rejected, "A key made from the name would pass the 1,024 bytes that S3 allows.", "Shorten the name of the file or of its folders."},
 		{InvalidJSON, Rejected, "A job.json or preset.json is not JSON, or not of the right form.", fixJSON},
 		{InvalidPreset, Rejected, "The preset.json that counts for the pair is not right.", "Mend the preset, then drop a file of the pair again."},
@@ -111,7 +111,7 @@ func Codes() []CodeInfo {
 		{MissingMember, Rejected, "A member that the model requires is not set.", fixJSON},
 		{BadValue, Rejected, "A member has a value that the model does not take.", fixJSON},
 		{UnknownModel, Rejected, "The model is not in the catalogue.", fixJSON},
-		{ModelMismatch, Rejected, "The model takes other media than the pair has.", "Set a model that takes them in a preset.json, or remove the preset; then drop a file of the pair again."},
+		{ModelMismatch, Rejected, "The model takes other media than the pair has.", "Set a model that takes the pair in a preset.json, or remove the preset; then drop a file of the pair again."},
 		{MediaInPreset, Rejected, "A preset names media, which the pairs that it counts for bring along.", "Remove the member from the preset, then drop a file of the pair again."},
 		{FileMissing, Rejected, "job.json names a file of another folder that is not there.", "Drop that file, then job.json again."},
 		{FileEmpty, Rejected, "A file has no bytes.", dropAgain},
