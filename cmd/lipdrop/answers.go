@@ -91,7 +91,7 @@ func (a *answers) print(ctx context.Context, key string) error {
 		return fmt.Errorf("read %s: %w", key, err)
 	}
 	var line strings.Builder
-	line.WriteString(fmt.Sprintf("%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, describeStatus(st)))
+	fmt.Fprintf(&line, "%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, describeStatus(st))
 	if st.Jobs != nil {
 		line.WriteString(" by " + strings.Join(st.Jobs, ", "))
 	}

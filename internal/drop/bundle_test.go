@@ -67,6 +67,11 @@ func TestBundles(t *testing.T) {
 			want: []string{"a: rejected, invalid_json", "b: waiting, waiting_for_job_json"},
 		},
 		{
+			says: "compare without case: a sign that folds to a letter is another letter",
+			do:   []string{"x.job/job.j\u017fon = {}"},
+			want: []string{"x: waiting, waiting_for_job_json"},
+		},
+		{
 			says: "two job.json that differ in case alone are ambiguous",
 			do:   []string{cafe, reactJob("ads/cafe.job/Job.json", "v.mp4", "a.wav")},
 			want: []string{"ads/cafe: rejected, ambiguous"},
@@ -148,6 +153,11 @@ func TestJobJSON(t *testing.T) {
 		reject("a member twice", `{"model": "sync/react-1", "model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`, "invalid_json"),
 		reject("no text", "\xff\xfe{}", "invalid_json"),
 		reject("nothing", " \n", "empty_file"),
+		{
+			says: "the mark that some editors of Windows begin a text with",
+			do:   []string{`x.job/job.json = ` + "\ufeff" + `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`, "x.job/v.mp4", files},
+			want: []string{"x: job of react, video_url=x.job/v.mp4, audio_url=x.job/a.wav"},
+		},
 		{
 			says: "every problem, not the first alone",
 			do:   []string{`x.job/job.json = {"webhook": "x", "model": "sync/react-1", "input": {"video_url": "v.txt", "audio_url": "/inbox/a.wav", "emotion": "joyful", "mode": 1}}`},

@@ -109,7 +109,7 @@ func TestUsedByMoreJobsThanAreNamed(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newInbox(t)
 			for i := range 2600 {
-				for _, pattern := range strings.Fields(tt.audio) {
+				for pattern := range strings.FieldsSeq(tt.audio) {
 					b.Set("inbox/"+fmt.Sprintf(pattern, i), nil)
 				}
 			}

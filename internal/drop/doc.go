@@ -32,7 +32,7 @@ type doc struct {
 func (l *Look) readDoc(ctx context.Context, file File) (*doc, []Problem, error) {
 	base := path.Base(file.Key)
 	if file.Size > maxDoc {
-		return nil, []Problem{invalid("%s has %d bytes; at most %d are read", base, file.Size, maxDoc)}, nil
+		return nil, []Problem{invalid(base, "%s has %d bytes; at most %d are read", base, file.Size, maxDoc)}, nil
 	}
 	text, err := l.Files.ReadRange(ctx, file, 0, file.Size)
 	if err != nil {
@@ -45,8 +45,8 @@ func (l *Look) readDoc(ctx context.Context, file File) (*doc, []Problem, error) 
 	return d, problems, nil
 }
 
-func invalid(format string, args ...any) Problem {
-	return Problem{Code: ledger.InvalidJSON, Reason: fmt.Sprintf(format, args...)}
+func invalid(base, format string, args ...any) Problem {
+	return Problem{ledger.InvalidJSON, fmt.Sprintf(format, args...), fmt.Sprintf("Mend %s and drop it again.", base)}
 }
 
 // parseDoc parses the text of a doc. Numbers stay as they are written.
@@ -56,16 +56,15 @@ func parseDoc(base string, text []byte) (*doc, []Problem) {
 		return nil, []Problem{{Code: ledger.FileEmpty, Reason: base + " is empty"}}
 	}
 	if !utf8.Valid(text) {
-		return nil, []Problem{invalid("%s is not UTF-8 text", base)}
+		return nil, []Problem{invalid(base, "%s is not UTF-8 text", base)}
 	}
 	var members map[string]json.RawMessage
 	err := json.Unmarshal(text, &members)
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		return nil, []Problem{invalid("%s is not JSON at %s: %s", base, position(text, int(syntax.Offset)), syntax)}
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return nil, []Problem{invalid(base, "%s is not JSON at %s: %s", base, position(text, int(syntax.Offset)), mistake(text, syntax))}
 	}
 	if err != nil || members == nil {
-		return nil, []Problem{invalid(`%s is %s; it must be an object such as {"model": …, "input": {…}}`, base, kindOfJSON(text))}
+		return nil, []Problem{invalid(base, `%s is %s; it must be an object such as {"model": …, "input": {…}}`, base, kindOfJSON(text))}
 	}
 	d := &doc{}
 	var problems []Problem
@@ -74,20 +73,20 @@ func parseDoc(base string, text []byte) (*doc, []Problem) {
 		case "model":
 			d.hasModel = true
 			if json.Unmarshal(members[name], &d.Model) != nil || d.Model == "" {
-				problems = append(problems, invalid(`model in %s is %s; it must be a text such as "sync/react-1"`, base, kindOfJSON(members[name])))
+				problems = append(problems, invalid(base, `model in %s is %s; it must be a text such as "sync/react-1"`, base, kindOfJSON(members[name])))
 			}
 		case "input":
 			dec := json.NewDecoder(bytes.NewReader(members[name]))
 			dec.UseNumber()
 			if err := dec.Decode(&d.Input); err != nil || d.Input == nil {
-				problems = append(problems, invalid("input in %s is %s; it must be an object", base, kindOfJSON(members[name])))
+				problems = append(problems, invalid(base, "input in %s is %s; it must be an object", base, kindOfJSON(members[name])))
 			}
 		default:
 			problems = append(problems, unknownMember(base, name))
 		}
 	}
 	if twice, ok := repeated(text); ok {
-		problems = append(problems, invalid("%s has the member %q twice", base, short(twice)))
+		problems = append(problems, invalid(base, "%s has the member %q twice", base, short(twice)))
 	}
 	if problems == nil && d.Input == nil {
 		d.Input = map[string]any{}
@@ -103,6 +102,20 @@ func unknownMember(base, name string) Problem {
 		p.Remedy = fmt.Sprintf("Rename %q to %q, or remove it, and drop %s again.", short(name), near, base)
 	}
 	return p
+}
+
+// mistake says what is wrong with a JSON text in the words of a person for what
+// people get wrong most: a comma before a bracket, and typographic quotes.
+func mistake(text []byte, syntax *json.SyntaxError) string {
+	at := min(max(int(syntax.Offset)-1, 0), len(text)-1)
+	switch r, _ := utf8.DecodeRune(text[at:]); {
+	case r >= utf8.RuneSelf:
+		return fmt.Sprintf("%q has no meaning there; JSON takes plain quotes", r)
+	case (r == '}' || r == ']') && bytes.HasSuffix(bytes.TrimSpace(text[:at]), []byte(",")):
+		return "there is a comma too many before it"
+	default:
+		return syntax.Error()
+	}
 }
 
 // position says where in a text its byte of the given number is.

@@ -48,7 +48,7 @@ func newInbox(t testing.TB) *inbox {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &inbox{now: noon}
+	b := &inbox{now: noon.Add(123 * time.Millisecond)} // of which S3 tells the seconds alone in some answers
 	b.Bucket = &s3test.Bucket{Now: func() time.Time { return b.now }}
 	b.Resolver = &drop.Resolver{
 		Files: &drop.Bucket{S3: strict{b.Bucket}, Name: "b"}, Catalog: models,
@@ -167,12 +167,13 @@ func testRows(t *testing.T, rows []row) {
 func (b *inbox) look(t testing.TB, keys []string) []string {
 	t.Helper()
 	lines := map[string]string{}
+	problems := map[string]string{}
 	for _, f := range b.findings(t, keys...) {
-		line := b.line(t, f)
-		if other, ok := lines[f.Key]; ok && other != line {
-			t.Errorf("%s is %s and %s", f.Key, other, line)
+		line, why := b.line(t, f), compact(t, f.Problems)
+		if other, ok := lines[f.Key]; ok && (other != line || problems[f.Key] != why) {
+			t.Errorf("%s is %s and %s, with %s and %s", f.Key, other, line, problems[f.Key], why)
 		}
-		lines[f.Key] = line
+		lines[f.Key], problems[f.Key] = line, why
 	}
 	return slices.Sorted(maps.Values(lines))
 }

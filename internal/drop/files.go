@@ -167,8 +167,7 @@ func seconds(t *time.Time) time.Time {
 
 // httpStatus returns the HTTP status of an error of the S3 client, or 0.
 func httpStatus(err error) int {
-	var re *awshttp.ResponseError
-	if errors.As(err, &re) {
+	if re, ok := errors.AsType[*awshttp.ResponseError](err); ok {
 		return re.HTTPStatusCode()
 	}
 	return 0

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -53,6 +54,11 @@ func TestNames(t *testing.T) {
 			want: []string{nfc + ": job of react, video_url=" + nfd + ".job/v.mp4, audio_url=" + nfd + ".job/a.wav"},
 		},
 		{
+			says: "a bundle in both forms, which waits",
+			do:   []string{nfc + ".job/v.mp4", nfd + ".job/a.wav"},
+			want: []string{nfc + ": waiting, waiting_for_job_json"},
+		},
+		{
 			says: "a preset in a folder in another form",
 			do:   []string{`fe` + "\u0302" + `te/preset.json = {"model": "sync/react-1"}`, nfc + ".mp4", nfc + ".wav"},
 			want: []string{
@@ -85,9 +91,9 @@ func TestNames(t *testing.T) {
 		},
 		{
 			says: "the answer for a file that can be no job's: unknown suffix",
-			do:   []string{"ads/notes.txt", "README", "talk.", "talk.mp4.part", "talk.m\u212av", "list.j\u017fon"},
+			do:   []string{"ads/notes.txt", "README", "talk.", "talk.mp4.part", "talk.m\u212av", "pre\u017fet.json"},
 			want: []string{
-				"README: rejected, unknown_suffix", "ads/notes.txt: rejected, unknown_suffix", "list.j\u017fon: rejected, unknown_suffix",
+				"README: rejected, unknown_suffix", "ads/notes.txt: rejected, unknown_suffix", "pre\u017fet.json: rejected, unknown_suffix",
 				"talk.: rejected, unknown_suffix", "talk.mp4.part: rejected, unknown_suffix", "talk.m\u212av: rejected, unknown_suffix",
 			},
 		},
@@ -134,19 +140,32 @@ func TestKeysThatConcernNothing(t *testing.T) {
 }
 
 func TestTake(t *testing.T) {
-	const (
-		// MD5 of "v" and of "{}".
-		visual = `{"etag":"9e3669d19b675bd57058fd4664205d2a","key":"inbox/<a&b>.mp4","lastModified":"2026-11-21T12:01:00Z"}`
-		audio  = `{"etag":"9e3669d19b675bd57058fd4664205d2a","key":"inbox/<a&b>.wav","lastModified":"2026-11-21T12:02:00Z"}`
-	)
-	b := newInbox(t)
-	b.step(t, "<a&b>.mp4 = v")
-	b.step(t, "<a&b>.wav = v")
-	sum := sha256.Sum256([]byte(`{"files":[` + visual + "," + audio + `],"name":"<a&b>"}` + "\n"))
-	want := "20261121T120200Z-" + hex.EncodeToString(sum[:])[:12]
-	f := b.only(t, "inbox/<a&b>.mp4")
-	if f.Job.Take != want || f.Order != want {
-		t.Errorf("take %s, order %s, want %s", f.Job.Take, f.Order, want)
+	file := func(name, at string) string {
+		// The MD5 of "v".
+		return `{"etag":"9e3669d19b675bd57058fd4664205d2a","key":"inbox/` + name + `","lastModified":"2026-11-21T12:0` + at + `:00Z"}`
+	}
+	tests := []struct {
+		says  string
+		do    []string
+		files string
+	}{
+		{"canonical JSON, whose signs stand for themselves", []string{"<a&b>.mp4", "<a&b>.wav"}, file("<a&b>.mp4", "1") + "," + file("<a&b>.wav", "2")},
+		{"of each file, in the order of their keys", []string{"<a&b>.wav", "<a&b>.png"}, file("<a&b>.png", "2") + "," + file("<a&b>.wav", "1")},
+		{"of each file, in the order of their keys, whatever they are", []string{"<a&b>.png", "<a&b>.mp3"}, file("<a&b>.mp3", "2") + "," + file("<a&b>.png", "1")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.says, func(t *testing.T) {
+			b := newInbox(t)
+			var key string
+			for _, s := range tt.do {
+				key = b.step(t, s+" = v")
+			}
+			sum := sha256.Sum256([]byte(`{"files":[` + tt.files + `],"name":"<a&b>"}` + "\n"))
+			want := "20261121T120200Z-" + hex.EncodeToString(sum[:])[:12]
+			if f := b.only(t, key); f.Job.Take != want || f.Order != want {
+				t.Errorf("take %s, order %s, want %s", f.Job.Take, f.Order, want)
+			}
+		})
 	}
 }
 
@@ -176,9 +195,7 @@ func TestIdentity(t *testing.T) {
 	takesOf := func(b *inbox) map[string]string {
 		takes := map[string]string{}
 		for _, key := range all {
-			for name, take := range b.takes(t, key) {
-				takes[name] = take
-			}
+			maps.Copy(takes, b.takes(t, key))
 		}
 		return takes
 	}
@@ -284,6 +301,21 @@ func TestLongKeys(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a bundle, and a match in one", func(t *testing.T) {
+		b := newInbox(t)
+		name := long(940, "")
+		b.step(t, name+".job/"+strings.Repeat("m", 20)+".wav")
+		f := b.only(t, b.step(t, reactJob(name+".job/job.json", "v.mp4", "a.wav")))
+		if got := codes(f.Problems); len(got) != 1 || got[0] != "name_too_long" {
+			t.Errorf("the codes of the bundle are %v", got)
+		}
+		name = strings.Repeat("d/", 50) + "x"
+		b.step(t, name+".job/"+strings.Repeat("m", 600)+".wav")
+		found := b.findings(t, b.step(t, reactJob(name+".job/job.json", "https://example.com/v.mp4", "*.wav")))
+		if got := codes(found[1].Problems); len(got) != 1 || got[0] != "name_too_long" {
+			t.Errorf("the codes of the match are %v", got)
+		}
+	})
 	t.Run("the key cut to 900 bytes, then ~ and 12 hex of its SHA-256", func(t *testing.T) {
 		b := newInbox(t)
 		below := long(1018, ".txt")

@@ -212,8 +212,8 @@ func TestDeleting(t *testing.T) {
 			want: []string{"cafe: waiting, waiting_for_job_json"},
 		},
 		{
-			says: "a bundle without a file is withdrawn",
-			do:   []string{`cafe.job/job.json = {}`, "- cafe.job/job.json"},
+			says: "a bundle without a file is withdrawn: what is no drop does not count",
+			do:   []string{"cafe.job/ = ", "cafe.job/.DS_Store", `cafe.job/job.json = {}`, "- cafe.job/job.json"},
 			want: []string{"cafe: withdrawn, files_gone"},
 		},
 	})

@@ -78,8 +78,7 @@ func (l *Look) inspect(ctx context.Context, model *catalog.Model, r *Ready) (aud
 			continue
 		}
 		facts, err := l.facts(ctx, used)
-		var wrong *media.Problem
-		if errors.As(err, &wrong) {
+		if wrong, ok := errors.AsType[*media.Problem](err); ok {
 			problems = append(problems, Problem{ledger.Code(wrong.Code), wrong.Reason, sentence(wrong.Remedy)})
 			continue
 		}

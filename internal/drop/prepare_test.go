@@ -119,6 +119,15 @@ func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
 	}
 }
 
+func TestNoWarningOfAFileThatIsRejected(t *testing.T) {
+	b := newInbox(t)
+	b.step(t, "a.wav = ")
+	ready, problems := b.prepared(t, b.step(t, "a.png"))
+	if got := codes(problems); len(got) != 1 || got[0] != "empty_file" || ready.Warnings != nil {
+		t.Errorf("codes %v, warnings %v", got, ready.Warnings)
+	}
+}
+
 func TestFormatsThatAModelDoesNotTake(t *testing.T) {
 	for audio, want := range map[string]string{
 		"a.m4a":  "a.m4a is M4A; community/live-avatar takes WAV or MP3",
@@ -236,6 +245,17 @@ func TestFilesThatChangeUnderway(t *testing.T) {
 				t.Errorf("changed: %v; the error is %v, want ErrChanged", changed, err)
 			}
 		})
+	}
+}
+
+func TestFileOverwrittenInTheSameSecond(t *testing.T) {
+	b := newInbox(t)
+	b.step(t, "talk.mp4")
+	b.step(t, "talk.wav")
+	f := b.only(t, "inbox/talk.wav")
+	b.Set("inbox/talk.wav", voice(time.Second))
+	if _, _, err := b.Look().Prepare(t.Context(), f.Job); !errors.Is(err, drop.ErrChanged) {
+		t.Errorf("the error is %v, want ErrChanged", err)
 	}
 }
 

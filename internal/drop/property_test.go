@@ -19,7 +19,7 @@ import (
 // universe is every file that a story may drop: names that begin alike, tags of
 // tags, two forms of one letter, presets, bundles and a wildcard.
 var universe = append(products([]string{"talk", "talk.de", "talk.de.v2", "talks", "caf\u00e9", "cafe\u0301.de"}, []string{".mp4", ".png", ".wav", ".MP3"}),
-	"preset.json", "notes.txt", "job.json",
+	"preset.json", "notes.txt", "job.json", "talk.de/voice.wav", "talk.x.job/voice.wav",
 	"one.job/job.json", "one.job/Job.json", "one.job/v.mp4", "one.job/a.wav",
 	"all.job/job.json", "all.job/v.mp4", "all.job/de.wav", "all.job/fr.wav", "all.job/fr.mp3", "all.job/fr.txt",
 )

@@ -25,7 +25,7 @@ const (
 // before the next ending that may still come.
 func (l *Look) at(ctx context.Context, stem string, endings []string) ([]File, error) {
 	var found []File
-	for _, form := range forms(stem, maxKey-len(".mp4")) {
+	for _, form := range forms(stem, maxKey-len(endings[0])) {
 		after := ""
 		for i := 0; i < len(endings); {
 			after = max(after, justBefore(form+endings[i]))
@@ -42,21 +42,17 @@ func (l *Look) at(ctx context.Context, stem string, endings []string) ([]File, e
 				break
 			}
 			after = files[len(files)-1].Key
-			n, last := slices.BinarySearch(endings, after[len(form):])
-			if i = n; last {
-				i++
-			}
+			i, _ = slices.BinarySearch(endings, after[len(form):])
 		}
 	}
 	return sorted(found), nil
 }
 
 // justBefore returns a key that orders before the given one, which ends in
-// ASCII, and hardly any other between them. It is not longer than a key may be.
+// ASCII, and hardly any other between them.
 func justBefore(key string) string {
 	last := len(key) - 1
-	before := key[:last] + string(key[last]-1)
-	return before[:min(len(before), maxKey)]
+	return key[:last] + string(key[last]-1)
 }
 
 // named returns the files of a folder with the given name and suffix .json.

@@ -181,6 +181,20 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
+// Answered returns the names that have a status and begin with prefix, up to the
+// next slash.
+func (s *Store) Answered(ctx context.Context, prefix string) ([]string, error) {
+	keys, _, err := s.list(ctx, "status/"+prefix)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, key := range keys {
+		names = append(names, strings.TrimSuffix(strings.TrimPrefix(key, "status/"), ".json"))
+	}
+	return names, nil
+}
+
 // list returns the keys and the folders directly below a prefix.
 func (s *Store) list(ctx context.Context, prefix string) (keys, folders []string, err error) {
 	pages := s3.NewListObjectsV2Paginator(s.S3, &s3.ListObjectsV2Input{

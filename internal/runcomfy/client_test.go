@@ -53,8 +53,6 @@ func answeringJSON(t *testing.T, status int, body string) *runcomfy.Client {
 }
 
 //go:fix inline
-func pointer[T any](v T) *T { return new(v) }
-
 func TestRequests(t *testing.T) {
 	const id = "Ab3_-9"
 	everything := `{"request_id":"Ab3_-9","status":"in_queue","outcome":"cancelled","model_id":"a/b","new":[1]}`

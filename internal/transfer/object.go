@@ -54,8 +54,7 @@ type object struct {
 // failed wraps an error of the SDK, which may hold the address of its request:
 // the query of that, an upload's id among it, is nobody's business.
 func (o *object) failed(op string, err error) error {
-	var request *url.Error
-	if errors.As(err, &request) {
+	if request, ok := errors.AsType[*url.Error](err); ok {
 		request.URL, _, _ = strings.Cut(request.URL, "?")
 	}
 	return &StorageError{Op: op, Key: o.key, Err: err}
@@ -218,8 +217,7 @@ func (o *object) read(ctx context.Context, found *s3.HeadObjectOutput, begin []b
 
 // httpStatus returns the status of S3's answer, 0 where err holds none.
 func httpStatus(err error) int {
-	var resp *smithyhttp.ResponseError
-	if errors.As(err, &resp) {
+	if resp, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
 		return resp.HTTPStatusCode()
 	}
 	return 0

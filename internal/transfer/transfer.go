@@ -127,8 +127,7 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 		if !errors.As(err, &restart) {
 			return Object{}, err
 		}
-		var change *ChangedError
-		if errors.As(err, &change) {
+		if _, ok := errors.AsType[*ChangedError](err); ok {
 			if changed {
 				return Object{}, restart.err
 			}

@@ -19,13 +19,13 @@ import (
 func (s *simulation) check() {
 	records := s.records()
 	byRequest := map[string]ledger.Record{}
-	unknown := map[string]bool{} // by what was claimed
+	unknown := map[string]bool{} // what was claimed and may be unknown
 	for _, rec := range records {
 		s.ends[strings.TrimSpace(string(rec.State)+" "+string(rec.Code))]++
 		if rec.RequestID != "" {
 			byRequest[rec.RequestID] = rec
 		}
-		if rec.State == ledger.Unknown {
+		if rec.State == ledger.Unknown && s.excused[ledger.RecordKey(rec.Name, rec.Take)] {
 			unknown[claimed(rec)] = true
 		}
 	}
@@ -171,10 +171,12 @@ func (s *simulation) checkJob(j job) {
 		st := s.wantStatus(j.name, []ledger.State{
 			ledger.Waiting, ledger.Withdrawn, ledger.Succeeded, ledger.Failed, ledger.Cancelled, ledger.Unknown, "",
 		})
-		if st.State == "" && len(takes) > 0 {
+		switch {
+		case st.State == "" && len(takes) > 0:
 			s.wrongStatus = append(s.wrongStatus, j.name+" has takes, and no status")
-		}
-		if st.State.Claimed() {
+		case st.State.Claimed() && len(takes) == 0:
+			s.wrongStatus = append(s.wrongStatus, "the status of "+j.name+" is about take "+st.Take+", which is in no record")
+		case st.State.Claimed():
 			s.compare(st, takes[len(takes)-1])
 		}
 		return

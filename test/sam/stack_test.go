@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -127,15 +126,16 @@ func (s *stack) await(name string, state ledger.State, code ledger.Code) ledger.
 	return ledger.Status{}
 }
 
-// charged holds the number of jobs that the fake RunComfy charged.
+// charged holds how many jobs the fake RunComfy has charged, each of whose
+// inputs it could fetch by the URL that a container presigned.
 func (s *stack) charged(want int) {
 	s.t.Helper()
 	if got := s.Fake().Charges(); got != want {
 		s.t.Fatalf("%d jobs were charged, want %d", got, want)
 	}
 	for _, job := range s.Fake().Submitted() {
-		if strings.Contains(job.ID, "/") {
-			s.t.Errorf("the job %q", job.ID)
+		if job.FetchError != "" {
+			s.t.Errorf("RunComfy could not fetch an input of %s: %s", job.RequestID, job.FetchError)
 		}
 	}
 }

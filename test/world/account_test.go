@@ -88,3 +88,41 @@ func TestAccountTrouble(t *testing.T) {
 		}
 	}
 }
+
+// The matches of a wildcard are held, and then its job.json is deleted, or asks
+// for others: none of them stays held for ever.
+func TestHeldMatchesAreWithdrawn(t *testing.T) {
+	const folder = "inbox/cafe.job/"
+	manifest := func(pattern string) []byte {
+		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": %q}}`, pattern)
+	}
+	for _, pattern := range []string{"", "a*.wav"} {
+		w := newWorld(t)
+		w.RunComfy.SetBalanceEmpty(true)
+		clip, voice := media(t)
+		w.Drop(folder+"talk.mp4", clip)
+		w.Drop(folder+"a.wav", voice)
+		w.Drop(folder+"b.wav", voice)
+		w.Drop(folder+"job.json", manifest("*.wav"))
+		w.Drop("inbox/cafe/b.mp4", clip) // a pair whose name is a match's too
+		w.Pass(time.Hour)
+		for _, name := range []string{"cafe/a", "cafe/b"} {
+			wantStatus(t, w, name, ledger.Held, ledger.NoBalance)
+		}
+		if pattern == "" {
+			w.Delete(folder + "job.json")
+		} else {
+			w.Drop(folder+"job.json", manifest(pattern))
+		}
+		w.Pass(time.Hour)
+		if pattern == "" {
+			wantStatus(t, w, "cafe/a", ledger.Withdrawn, ledger.FilesGone)
+		} else {
+			wantStatus(t, w, "cafe/a", ledger.Held, ledger.NoBalance)
+		}
+		wantStatus(t, w, "cafe/b", ledger.Waiting, ledger.WaitingForAudio)
+		w.RunComfy.SetBalanceEmpty(false)
+		rest(t, w)
+		wantCharges(t, w, map[string]int{"a*.wav": 1}[pattern])
+	}
+}

@@ -61,21 +61,22 @@ func TestInputCannotBeFetched(t *testing.T) {
 	}
 }
 
-// A job that was cancelled on RunComfy's own page is recorded so.
+// A job that was cancelled on RunComfy's own page is recorded so, in whatever
+// spelling it is told.
 func TestJobCancelledElsewhere(t *testing.T) {
-	for _, spelling := range []string{"", "canceled", "upper case"} {
-		w := newWorld(t)
-		w.RunComfy.Queue = time.Hour
-		if spelling != "" {
-			faulty(w, runcomfytest.CallResult, named(t, runcomfytest.CallResult, spelling), 24*time.Hour)
+	for _, call := range []runcomfytest.Call{runcomfytest.CallStatus, runcomfytest.CallResult} {
+		for _, spelling := range []string{"canceled", "upper case"} {
+			w := newWorld(t)
+			w.RunComfy.Queue = time.Hour
+			faulty(w, call, named(t, call, spelling), 24*time.Hour)
+			dropPair(t, w)
+			w.Run(time.Minute)
+			if err := w.CancelElsewhere(w.RunComfy.Submitted()[0].RequestID); err != nil {
+				t.Fatal(err)
+			}
+			rest(t, w)
+			wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.JobCancelled)
 		}
-		dropPair(t, w)
-		w.Run(time.Minute)
-		if err := w.CancelElsewhere(w.RunComfy.Submitted()[0].RequestID); err != nil {
-			t.Fatal(err)
-		}
-		rest(t, w)
-		wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.JobCancelled)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -77,7 +78,7 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	started := w.now
 	answer, err := w.RunComfy.Transport().RoundTrip(req)
-	if err != nil && err == context.DeadlineExceeded { //nolint:errorlint // the transport returns this very value
+	if errors.Is(err, context.DeadlineExceeded) {
 		// Nothing came until the client gave up.
 		if over := started.Add(runcomfy.Timeout); over.After(w.now) {
 			w.now = over

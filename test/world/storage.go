@@ -39,8 +39,7 @@ func (w *World) attempt(ctx context.Context, service, op, key string, do func() 
 // passing reports whether the SDK tries again after an error: those of a
 // server's, and those without any answer.
 func passing(err error) bool {
-	var answered *awshttp.ResponseError
-	if errors.As(err, &answered) {
+	if answered, ok := errors.AsType[*awshttp.ResponseError](err); ok {
 		return answered.HTTPStatusCode() >= http.StatusInternalServerError
 	}
 	var told interface{ ErrorCode() string }

@@ -107,26 +107,38 @@ func TestHeldUntilDeadLetter(t *testing.T) {
 	}
 }
 
-// A hundred invocations that look at one take at the same moment submit it once.
+// A hundred invocations that claim one take at the same moment submit it once.
 func TestHundredSubmitsAtOnce(t *testing.T) {
+	const invocations = 100
 	w := newWorld(t)
 	clip, voice := media(t)
 	w.Put("inbox/ads/talk.mp4", clip)
 	w.Put("inbox/ads/talk.wav", voice)
+	// None claims before all have seen that nobody has.
+	var arrived sync.WaitGroup
+	arrived.Add(invocations)
+	var first sync.Map
+	w.Before = func(c world.Call) error {
+		if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") {
+			if _, before := first.LoadOrStore(c.Invocation, true); !before {
+				arrived.Done()
+				arrived.Wait()
+			}
+		}
+		return nil
+	}
 	var all sync.WaitGroup
-	start := make(chan struct{})
-	for i := range 100 {
+	for i := range invocations {
 		key := []string{"inbox/ads/talk.mp4", "inbox/ads/talk.wav"}[i%2]
 		all.Go(func() {
-			<-start
 			// Those that meet the claim before its request id is recorded fail
 			// as busy, and come back in the queue.
 			_, _ = w.Submit(world.Message(key))
 		})
 	}
-	close(start)
 	all.Wait()
 	wantCharges(t, w, 1)
+	w.Before = nil
 	w.Notify("Object Created", "inbox/ads/talk.wav", 0)
 	rest(t, w)
 	wantArchived(t, w)
@@ -224,6 +236,32 @@ func TestExecutionOfADeletedTakeIsStarted(t *testing.T) {
 	w.Delete("inbox/ads/talk.wav")
 	rest(t, w)
 	wantArchived(t, w)
+}
+
+// A redelivered message makes up for what was left undone, beside whatever
+// other message of the same name it arrives.
+func TestOrphanIsSettledInABatch(t *testing.T) {
+	w := newWorld(t)
+	w.Before = func(c world.Call) error {
+		if c.Service == "runcomfy" {
+			w.Before = nil
+			panic(world.Crash{})
+		}
+		return nil
+	}
+	dropOnce(t, w)
+	w.Run(30 * time.Second)
+	_, voice := media(t)
+	w.Put("inbox/ads/talk.wav", voice) // a newer take: no look leads to the older one any more
+	again := world.Message("inbox/ads/talk.wav")
+	again.Attributes["ApproximateReceiveCount"] = "2"
+	w.Pass(5 * time.Minute)
+	if failed, err := w.Submit(world.Message("inbox/ads/talk.mp4"), again); len(failed) > 0 || err != nil {
+		t.Errorf("not finished: %v, %v", failed, err)
+	}
+	if takes := w.Takes("ads/talk"); len(takes) != 2 || takes[0].State != ledger.Unknown || takes[1].State != ledger.Submitted {
+		t.Errorf("takes: %+v", takes)
+	}
 }
 
 // S3 refuses the record of a paid job for a while: it is tried until it stands.

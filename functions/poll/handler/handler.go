@@ -30,17 +30,22 @@ type Handler struct {
 	Jitter func() float64
 }
 
-// A request that RunComfy does not know is lost once it has said so this often
-// in a row, over at least this time.
 const (
+	// A request that RunComfy does not know is lost once it has said so this
+	// often in a row, over at least this time.
 	lostAnswers = 3
 	lostAfter   = time.Minute
+
+	// patience is how many turns in a row must bring no answer before a
+	// deadline decides: a redriven execution, whose deadline is long past, does
+	// not end over the first trouble.
+	patience = 3
 )
 
 // Handle asks once. Its errors are *workflow.RequestLost, *workflow.QueuedTooLong
 // and *workflow.RanTooLong; trouble with RunComfy or S3 is none.
 func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Job, error) {
-	status, err := h.API.Status(ctx, job.RequestID)
+	status, err := h.status(ctx, job.RequestID)
 	now := h.Now().UTC().Truncate(time.Millisecond)
 	if err != nil {
 		return h.troubled(ctx, job, err, now)
@@ -82,6 +87,22 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Job, e
 	return job, nil
 }
 
+// status asks once, and once more where the token was refused and the secret
+// holds another by now: a process that was idle for hours has an old one.
+func (h *Handler) status(ctx context.Context, requestID string) (runcomfy.Status, error) {
+	before, _ := h.Token.Get(ctx)
+	status, err := h.API.Status(ctx, requestID)
+	var answered *runcomfy.Error
+	if !errors.As(err, &answered) || answered.Kind() != runcomfy.KindToken && answered.Kind() != runcomfy.KindForeign {
+		return status, err
+	}
+	h.Token.Refused()
+	if now, err := h.Token.Get(ctx); err == nil && now != before {
+		return h.API.Status(ctx, requestID)
+	}
+	return status, err
+}
+
 // troubled is a turn without an answer: the end is not known yet. It waits
 // longer and says so in the status.
 func (h *Handler) troubled(ctx context.Context, job workflow.Job, cause error, now time.Time) (workflow.Job, error) {
@@ -89,10 +110,6 @@ func (h *Handler) troubled(ctx context.Context, job workflow.Job, cause error, n
 	progress := h.progress(job, now)
 	if errors.As(cause, &answered) {
 		progress.RetryAfter = answered.RetryAfter
-		switch answered.Kind() {
-		case runcomfy.KindToken, runcomfy.KindForeign:
-			h.Token.Refused()
-		}
 	}
 	if answered != nil && answered.Kind() == runcomfy.KindUnknownRequest {
 		if job.Losses == 0 {
@@ -114,8 +131,10 @@ func (h *Handler) troubled(ctx context.Context, job workflow.Job, cause error, n
 	if job.Troubles == 1 {
 		h.warn(ctx, job, cause)
 	}
-	if err := h.deadline(job, now); err != nil {
-		return job, err
+	if job.Troubles >= patience {
+		if err := h.deadline(job, now); err != nil {
+			return job, err
+		}
 	}
 	progress.Troubles = job.Troubles
 	job.WaitSeconds = progress.Wait()

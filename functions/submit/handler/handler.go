@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -124,13 +125,56 @@ func (h *Handler) deliver(ctx context.Context, m message, again bool, looked map
 				if again {
 					err = h.orphans(ctx, s.Name())
 				}
-				err = errors.Join(err, h.look(ctx, s, m.receives >= lastDelivery))
+				last := m.receives >= lastDelivery
+				err = errors.Join(err, h.look(ctx, s, last))
+				if err == nil && ofBundle(c.key) {
+					err = h.forsaken(ctx, s.Name(), last)
+				}
 				looked[s] = err
 			}
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ofBundle reports whether a key is of a file in a .job folder.
+func ofBundle(key string) bool { return strings.Contains(strings.ToLower(key), ".job/") }
+
+// forsaken looks at the matches of a bundle's wildcard that are held and that
+// its job.json, which was changed or deleted, does not ask for any more: each
+// as the pair of its name, of which as a rule there is nothing.
+func (h *Handler) forsaken(ctx context.Context, bundle string, last bool) error {
+	used, err := h.Ledger.Posted(ctx, ledger.StatusKey(bundle))
+	if err != nil {
+		return err
+	}
+	names, err := h.Ledger.Answered(ctx, bundle+"/")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if slices.Contains(used.Jobs, name) {
+			continue
+		}
+		posted, err := h.Ledger.Posted(ctx, ledger.StatusKey(name))
+		if err != nil {
+			return err
+		}
+		if posted.State != ledger.Held {
+			continue
+		}
+		subjects, err := h.Resolver.Look().Touched(ctx, ledger.InboxPrefix+name+".wav")
+		if err != nil {
+			return err
+		}
+		for _, s := range subjects {
+			if err := h.look(ctx, s, last); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // look finds what there is of a subject and answers it, once more from the

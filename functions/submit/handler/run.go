@@ -248,7 +248,7 @@ func (h *Handler) unknown(ctx context.Context, rec ledger.Record, code ledger.Co
 func (h *Handler) refused(ctx context.Context, rec ledger.Record, over ledger.Posted, cause error, last bool) error {
 	code, state := judge(cause)
 	if state == ledger.Unknown {
-		rec, err := h.unknown(ctx, rec, code, "RunComfy's answer does not tell whether it took the job: "+cause.Error())
+		rec, err := h.unknown(ctx, rec, code, "RunComfy's answer does not tell whether it took the job: "+said(cause))
 		if err != nil {
 			return err
 		}
@@ -261,7 +261,7 @@ func (h *Handler) refused(ctx context.Context, rec ledger.Record, over ledger.Po
 		return err
 	}
 	st := ledger.Status{
-		Name: rec.Name, State: state, Code: code, Reason: cause.Error(), Remedy: code.Remedy(rec.Name),
+		Name: rec.Name, State: state, Code: code, Reason: said(cause), Remedy: code.Remedy(rec.Name),
 		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model,
 	}
 	if state == ledger.Held && last {
@@ -276,6 +276,23 @@ func (h *Handler) refused(ctx context.Context, rec ledger.Record, over ledger.Po
 		return &heldError{code}
 	}
 	return nil
+}
+
+// said returns an error of Submit in a person's words: what RunComfy answered,
+// or why it did not.
+func said(err error) string {
+	answered, ok := errors.AsType[*runcomfy.Error](err)
+	if !ok {
+		return err.Error()
+	}
+	text := fmt.Sprintf("RunComfy answered HTTP %d", answered.HTTPStatus)
+	if answered.Code != 0 {
+		text += fmt.Sprintf(", code %d", answered.Code)
+	}
+	if answered.Message != "" {
+		text += ": " + answered.Message
+	}
+	return text
 }
 
 // judge tells what an error of Submit means for the take: held and rejected

@@ -1,0 +1,165 @@
+package template
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the documents that the tests compare")
+
+// roles are whom docs/iam.md is about, in its order, with why each statement is
+// there, by its Sid.
+var roles = []struct {
+	id, title, what string
+	reasons         map[string]string
+}{
+	{"SubmitFunction", "Submit", "Answers each drop and submits each job once.", map[string]string{
+		"Log":     "its own log, and no other",
+		"Queue":   "Lambda reads the queue in the function's name",
+		"Drops":   "to look into the media before a job is paid for; and RunComfy fetches them by URLs that this role has signed, each for one version",
+		"Ledger":  "records of takes, statuses, and answers to files that can be no job's",
+		"Release": "to give back the claim of a job that RunComfy certainly did not take, by its version where the bucket has versions",
+		"Find":    "to find what belongs together; and without it S3 answers 403, not 404, for what is not there",
+		"Start":   "to start the execution that waits for the job",
+		"Token":   "to submit to RunComfy",
+	}},
+	{"PollFunction", "Poll", "Asks RunComfy whether a job has ended. It sees neither drops nor outputs.", map[string]string{
+		"Log":    "its own log, and no other",
+		"Ledger": "records of takes and statuses",
+		"Find":   "without it S3 answers 403, not 404, for what is not there",
+		"Token":  "to ask RunComfy",
+	}},
+	{"ArchiveFunction", "Archive", "Copies the outputs of an ended job into the bucket. It does not see drops, and can delete nothing.", map[string]string{
+		"Log":     "its own log, and no other",
+		"Ledger":  "records of takes and statuses",
+		"Outputs": "made once, verified by reading; a copy that failed is aborted",
+		"Find":    "without it S3 answers 403, not 404, for what is not there",
+		"Token":   "to ask RunComfy for the result; it is never sent where outputs lie",
+	}},
+	{"CancelFunction", "Cancel", "Settles executions that ended badly, and cancels the jobs of deleted drops.", map[string]string{
+		"Log":        "its own log, and no other",
+		"Drops":      "to see whether a deleted file is there again",
+		"Ledger":     "records of takes and statuses",
+		"Find":       "to find the jobs that use a file; and without it S3 answers 403, not 404, for what is not there",
+		"Sweep":      "to find executions whose end no event has told",
+		"Executions": "to read how one ended, and to stop that of a cancelled job",
+		"Token":      "to cancel at RunComfy",
+	}},
+	{"StateMachine", "The state machine", "Waits for a job's end and has its outputs archived. It touches neither the bucket nor the token.", map[string]string{
+		"Call":        "the two functions of its loop",
+		"DeliverLogs": "its log of failures; CloudWatch knows no resource for these actions",
+		"Trace":       "its traces; X-Ray knows no resource for these actions",
+	}},
+}
+
+// places are what docs/iam.md calls the resources of statements.
+var places = map[string]string{
+	"Queue.Arn": "the queue", "StateMachine": "the state machine", "TokenSecret": "the token's secret",
+	"SubmitLog.Arn": "its log group", "PollLog.Arn": "its log group", "ArchiveLog.Arn": "its log group", "CancelLog.Arn": "its log group",
+	"PollFunction.Arn": "the poll function", "ArchiveFunction.Arn": "the archive function",
+	"arn:aws:states:us-east-1:000000000000:execution:StateMachine.Name:*": "the state machine's executions",
+	"arn:aws:s3:::Bucket": "the bucket", "*": "every resource",
+}
+
+// docs/iam.md is what the template's statements allow, for people.
+func TestDocumentOfPermissions(t *testing.T) {
+	s := written(t, nil)
+	var b strings.Builder
+	b.WriteString("# Who may do what\n\n" +
+		"Each function, and the state machine, has a role of its own, which the service that runs it alone may take on. A role may do what its table says and nothing else; " +
+		"\"the bucket\" is the stack's own or the existing one, and the token's secret likewise.\n\n" +
+		"These tables are written by `go test ./test/template -run Permissions -update` from template.yaml, and the tests of that folder hold both to a third list of what each function may do.\n")
+	for _, r := range roles {
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| may | on | why |\n| --- | --- | --- |\n", r.title, r.what)
+		unused := maps.Clone(r.reasons)
+		for _, st := range statements(t, s, r.id) {
+			if _, ok := unused[st.Sid]; !ok {
+				t.Errorf("the statement %s of %s has no reason in the document", st.Sid, r.id)
+			}
+			delete(unused, st.Sid)
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", code(st.Action), st.where(t), r.reasons[st.Sid])
+		}
+		for sid := range unused {
+			t.Errorf("%s has no statement %s, of which the document tells", r.id, sid)
+		}
+	}
+	b.WriteString("\n## From outside\n\n| who | may | on |\n| --- | --- | --- |\n" +
+		"| EventBridge, for the stack's own rule of drops alone | `sqs:SendMessage` | the queue |\n" +
+		"| EventBridge, for cancel's own rules alone | `lambda:InvokeFunction` | the cancel function |\n" +
+		"| nobody | anything without TLS | the stack's bucket, the queue, the dead-letter queue |\n\n" +
+		"The presigned URLs that RunComfy is given can do what submit's role can at the moment of their use: read one version of one dropped file, for PresignHours. " +
+		"They are in no log, record or status.\n\n" +
+		"An existing bucket keeps its own policy; [operations.md](operations.md) says what it needs. An existing secret that is encrypted with a key of your own needs " +
+		"`kms:Decrypt` on that key for the four functions' roles, in the key's policy, and so does an existing bucket, with `kms:GenerateDataKey` for the writes: " +
+		"the stack does not know your keys.\n")
+	compare(t, filepath.Join("docs", "iam.md"), b.String())
+}
+
+type namedStatement struct {
+	Sid string
+	statement
+}
+
+// statements returns the statements of the role of a function or the state
+// machine, in the template's order.
+func statements(t *testing.T, s stack, id string) []namedStatement {
+	t.Helper()
+	owner := properties[struct{ Role string }](t, s, id)
+	var all []namedStatement
+	for _, policy := range properties[struct {
+		Policies []struct {
+			PolicyDocument struct{ Statement []namedStatement }
+		}
+	}](t, s, strings.TrimSuffix(owner.Role, ".Arn")).Policies {
+		all = append(all, policy.PolicyDocument.Statement...)
+	}
+	if len(all) == 0 {
+		t.Errorf("%s has no statements", id)
+	}
+	return all
+}
+
+// where says what a statement is about.
+func (st namedStatement) where(t *testing.T) string {
+	t.Helper()
+	var names []string
+	for _, res := range st.Resource {
+		name, ok := places[res]
+		if prefix, inBucket := strings.CutPrefix(res, "arn:aws:s3:::Bucket/"); inBucket {
+			name, ok = "`"+prefix+"`", true
+		}
+		if !ok {
+			t.Errorf("the document has no name for %s", res)
+		}
+		names = append(names, name)
+	}
+	where := strings.Join(names, ", ")
+	if keys := slices.Sorted(slices.Values(st.Condition["StringLike"]["s3:prefix"])); len(keys) > 0 {
+		where += ", keys " + code(keys)
+	}
+	return where
+}
+
+// code returns words as code, separated by commas.
+func code(words []string) string { return "`" + strings.Join(words, "`, `") + "`" }
+
+// compare holds a document of the project to its text, or writes it.
+func compare(t *testing.T, path, want string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(filepath.Join(root, path), []byte(want), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(want, string(read(t, path))); diff != "" {
+		t.Errorf("%s is not up to date (go test ./test/template -update writes it):\n%s", path, diff)
+	}
+}

@@ -1,0 +1,159 @@
+package template
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+var operations = filepath.Join("docs", "operations.md")
+
+// An operator finds each alarm in docs/operations.md, and none that is not there.
+func TestEachAlarmIsExplained(t *testing.T) {
+	unexplained := ofType(written(t, nil), "AWS::CloudWatch::Alarm")
+	_, section, _ := strings.Cut(string(read(t, operations)), "\n## Alarms\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for line := range strings.Lines(section) {
+		id, ok := strings.CutPrefix(line, "| **")
+		id, _, found := strings.Cut(id, "** |")
+		if !ok || !found {
+			continue
+		}
+		if !unexplained[id] {
+			t.Errorf("%s tells of %s, which is no alarm, or tells of it twice", operations, id)
+		}
+		delete(unexplained, id)
+	}
+	for id := range unexplained {
+		t.Errorf("%s does not tell of %s", operations, id)
+	}
+}
+
+// The job whose requests are counted.
+const (
+	countedQueue = 20 * time.Second
+	countedRun   = 80 * time.Second
+)
+
+// assumedSeconds is how long an invocation takes; where there are no media to
+// speak of it is less.
+var assumedSeconds = map[string]float64{"submit": 2, "poll": 0.5, "archive": 5}
+
+// requests are the calls that each function makes for one job, by service and
+// operation, the calls of the function itself among them.
+type requests map[string]map[string]int
+
+// of returns how many calls of some operations one of the functions made, or
+// all of them.
+func (r requests) of(function string, operations ...string) int {
+	sum := 0
+	for name, calls := range r {
+		for _, operation := range operations {
+			if function == "" || function == name {
+				sum += calls[operation]
+			}
+		}
+	}
+	return sum
+}
+
+// count has a pair handled by the four functions in a world in memory, and
+// returns the calls and the number of states that its execution entered.
+func count(t *testing.T) (made requests, entered int) {
+	t.Helper()
+	previous := slog.Default()
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	t.Cleanup(func() { slog.SetDefault(previous) })
+	w, err := world.New(rand.New(rand.NewPCG(1, 2)).Float64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.RunComfy.Queue, w.RunComfy.Run = countedQueue, countedRun
+	made = requests{}
+	w.Before = func(c world.Call) error {
+		if made[c.Function] == nil {
+			made[c.Function] = map[string]int{}
+		}
+		made[c.Function][c.Service+" "+c.Op]++
+		return nil
+	}
+	clip, voice, err := world.Sample()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Drop("inbox/talk.mp4", clip)
+	w.Drop("inbox/talk.wav", voice)
+	for w.Status("talk").State != ledger.Succeeded {
+		if !w.Step(time.Hour) {
+			t.Fatalf("the job does not end: %+v", w.Status("talk"))
+		}
+	}
+	return made, len(w.Path("talk", w.Status("talk").Take))
+}
+
+// The operations of S3 by what they cost. An output of more than a part would
+// add a call for each part, which costs as a PUT does.
+var (
+	dear  = []string{"s3 PutObject", "s3 ListObjectsV2", "s3 CreateMultipartUpload", "s3 UploadPart", "s3 CompleteMultipartUpload"}
+	cheap = []string{"s3 GetObject", "s3 HeadObject"}
+)
+
+// countsMarker is before and after what docs/operations.md has of the counts.
+const countsMarker = "<!-- counts -->\n"
+
+// docs/operations.md has the requests that a job makes of AWS, and their cost.
+func TestDocumentOfCosts(t *testing.T) {
+	text := string(read(t, operations))
+	before, rest, ok := strings.Cut(text, countsMarker)
+	_, after, closed := strings.Cut(rest, countsMarker)
+	if !ok || !closed {
+		t.Fatalf("%s does not have the line %q twice", operations, strings.TrimSpace(countsMarker))
+	}
+	made, entered := count(t)
+	s := written(t, nil)
+	var b strings.Builder
+	b.WriteString("\n| | calls | S3 PUT, LIST | S3 GET, HEAD | Secrets Manager | Step Functions | RunComfy |\n| --- | --- | --- | --- | --- | --- | --- |\n")
+	gigabyteSeconds := 0.0
+	var compute []string
+	for _, name := range []string{"submit", "poll", "archive"} {
+		calls := made.of(name, "lambda Invoke")
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d |\n", name, calls, made.of(name, dear...), made.of(name, cheap...),
+			made.of(name, "secretsmanager GetSecretValue"), made.of(name, "states StartExecution"),
+			made.of(name, "runcomfy submit", "runcomfy status", "runcomfy result"))
+		memory := properties[struct{ MemorySize float64 }](t, s, strings.ToUpper(name[:1])+name[1:]+"Function").MemorySize / 1024
+		gigabyteSeconds += float64(calls) * assumedSeconds[name] * memory
+		compute = append(compute, fmt.Sprintf("%s %d × %g s × %g GB", name, calls, assumedSeconds[name], memory))
+	}
+	b.WriteString("\n| what | how many | USD each | USD |\n| --- | --- | --- | --- |\n")
+	const dropped = 2 // files: put by a person, fetched by RunComfy
+	puts := made.of("", dear...) + dropped
+	total := 0.0
+	for _, row := range []struct {
+		what string
+		many float64
+		how  string
+		each float64
+	}{
+		{"Step Functions: state transitions", float64(entered + 1), fmt.Sprintf("the start, and %d states entered", entered), 0.025 / 1000},
+		{"S3: PUT, LIST", float64(puts), "the above and your two uploads", 0.005 / 1000},
+		{"S3: GET, HEAD", float64(made.of("", cheap...) + dropped), "the above and RunComfy's two downloads", 0.0004 / 1000},
+		{"Lambda: GB-seconds on arm64", gigabyteSeconds, strings.Join(compute, ", "), 0.0000133334},
+		{"Lambda: calls", float64(made.of("", "lambda Invoke")), "the above", 0.20 / 1_000_000},
+		{"EventBridge: events of S3", float64(made.of("", "s3 PutObject") + dropped), "the bucket tells of every object, not of drops alone", 1.00 / 1_000_000},
+		{"SQS: requests", 3 * dropped, "each drop is sent, received and deleted", 0.40 / 1_000_000},
+		{"Secrets Manager: calls", float64(made.of("", "secretsmanager GetSecretValue")), "one a cold start", 0.05 / 10_000},
+	} {
+		total += row.many * row.each
+		fmt.Fprintf(&b, "| %s | %.4g (%s) | %s | %.6f |\n", row.what, row.many, row.how, strconv.FormatFloat(row.each, 'f', -1, 64), row.many*row.each)
+	}
+	fmt.Fprintf(&b, "| **together** | | | **%.4f** |\n\n", total)
+	compare(t, operations, before+countsMarker+b.String()+countsMarker+after)
+}

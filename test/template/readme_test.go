@@ -1,0 +1,88 @@
+package template
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// marker is before and after what README.md has of the parameters and outputs.
+const marker = "<!-- parameters -->\n"
+
+// README.md's tables are the template's parameters and outputs, in its order.
+func TestReadmeHasParametersAndOutputs(t *testing.T) {
+	readme := string(read(t, "README.md"))
+	before, rest, ok := strings.Cut(readme, marker)
+	_, after, closed := strings.Cut(rest, marker)
+	if !ok || !closed {
+		t.Fatalf("README.md does not have the line %q twice", strings.TrimSpace(marker))
+	}
+	var parameters map[string]readmeParameter
+	convert(t, tree(t, source(t))["Parameters"], &parameters)
+	outputs := written(t, nil).Outputs
+	var b strings.Builder
+	b.WriteString("\n| parameter | what | default | values |\n| --- | --- | --- | --- |\n")
+	for _, name := range members(t, "Parameters") {
+		p := parameters[name]
+		byDefault := "empty"
+		if p.Default != "" {
+			byDefault = "`" + fmt.Sprint(p.Default) + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, cell(p.Description), byDefault, p.values())
+	}
+	b.WriteString("\n| output | what |\n| --- | --- |\n")
+	for _, name := range members(t, "Outputs") {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", name, cell(outputs[name].Description))
+	}
+	b.WriteString("\n")
+	compare(t, "README.md", before+marker+b.String()+marker+after)
+}
+
+// readmeParameter is what README.md tells of a parameter.
+type readmeParameter struct {
+	Type, Description, ConstraintDescription string
+
+	Default            any
+	AllowedValues      []any
+	MinValue, MaxValue float64
+}
+
+// fewValues are as many as a cell lists.
+const fewValues = 5
+
+// values says what a parameter may be, beyond what its description says.
+func (p readmeParameter) values() string {
+	switch {
+	case p.Type == "Number" && len(p.AllowedValues) == 0:
+		return fmt.Sprintf("%g to %g", p.MinValue, p.MaxValue)
+	case len(p.AllowedValues) > fewValues:
+		return fmt.Sprintf("%d values, from %v to %v", len(p.AllowedValues), p.AllowedValues[0], p.AllowedValues[len(p.AllowedValues)-1])
+	case len(p.AllowedValues) > 0:
+		return strings.Trim(fmt.Sprint(p.AllowedValues), "[]")
+	}
+	return strings.TrimPrefix(p.ConstraintDescription, "must be ")
+}
+
+// cell returns a text that a table can hold.
+func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
+
+// members returns the names in a section of the template, in its order.
+func members(t *testing.T, section string) []string {
+	t.Helper()
+	var doc map[string]yaml.Node
+	if err := yaml.Unmarshal(source(t), &doc); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for i, node := range doc[section].Content {
+		if i%2 == 0 {
+			names = append(names, node.Value)
+		}
+	}
+	if len(names) == 0 {
+		t.Fatalf("the template has no %s", section)
+	}
+	return names
+}
