@@ -34,6 +34,7 @@ func (l *Look) findBundle(ctx context.Context, bundle, match string) ([]Finding,
 	case len(manifests) > 1:
 		return []Finding{f.decide(ledger.Rejected, stamp(manifests), ambiguous(manifests, "the job.json of "+f.Name))}, nil
 	}
+	bundle = folderOf(manifests[0].Key) // in the form in which job.json lies there
 	take := takeOf(f.Name, manifests)
 	doc, problems, err := l.readDoc(ctx, manifests[0])
 	if err != nil {

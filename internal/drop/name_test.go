@@ -54,6 +54,11 @@ func TestNames(t *testing.T) {
 			want: []string{nfc + ": job of react, video_url=" + nfd + ".job/v.mp4, audio_url=" + nfd + ".job/a.wav"},
 		},
 		{
+			says: "a bundle in both forms: the file beside job.json is the one that it names",
+			do:   []string{reactJob(nfc+".job/job.json", "v.mp4", "a.wav"), nfd + ".job/v.mp4", nfc + ".job/v.mp4", nfd + ".job/a.wav"},
+			want: []string{nfc + ": job of react, video_url=" + nfc + ".job/v.mp4, audio_url=" + nfd + ".job/a.wav"},
+		},
+		{
 			says: "a bundle in both forms, which waits",
 			do:   []string{nfc + ".job/v.mp4", nfd + ".job/a.wav"},
 			want: []string{nfc + ": waiting, waiting_for_job_json"},

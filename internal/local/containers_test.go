@@ -52,7 +52,9 @@ func TestJoinedListener(t *testing.T) {
 			if err := joined.Close(); err != nil {
 				t.Error(err)
 			}
-			_ = <-served
+			if err := <-served; err == nil {
+				t.Error("the server ended without a reason")
+			}
 			for _, listener := range []net.Listener{loopback, bridge} {
 				if conn, err := net.Dial("tcp", listener.Addr().String()); err == nil {
 					_ = conn.Close()
