@@ -45,25 +45,25 @@ func (l *Look) findBundle(ctx context.Context, bundle, match string) ([]Finding,
 	if model == nil || doc.Input == nil {
 		return []Finding{f.decide(ledger.Rejected, take, problems...)}, nil
 	}
-	named, wrong, err := l.resolve(ctx, bundle, doc, model)
+	n, wrong, err := l.resolve(ctx, bundle, doc, model)
 	if err != nil {
 		return nil, err
 	}
 	problems = append(problems, wrong...)
 	// What Prepare would find of the options is told at once where it is not
 	// certain that there will be one Prepare.
-	if problems != nil || named.missing != nil || named.wildcard != nil {
+	if problems != nil || n.missing != nil || n.wildcard != nil {
 		problems = append(problems, ofCatalog(model.Validate(doc.Input))...)
 	}
 	switch {
 	case problems != nil:
 		return []Finding{f.decide(ledger.Rejected, take, problems...)}, nil
-	case named.wildcard != nil:
-		return l.findMatches(ctx, f, bundle, match, doc, named)
-	case named.missing != nil:
-		return []Finding{f.decide(ledger.Waiting, stamp(manifests), missing(named.missing))}, nil
+	case n.wildcard != nil:
+		return l.findMatches(ctx, f, bundle, match, doc, n)
+	case n.missing != nil:
+		return []Finding{f.decide(ledger.Waiting, stamp(manifests), missing(n.missing))}, nil
 	}
-	f.Job = &Job{Name: f.Name, Take: take, doc: doc, media: named.media}
+	f.Job = &Job{Name: f.Name, Take: take, doc: doc, media: n.media}
 	f.Order = take
 	return []Finding{f}, nil
 }

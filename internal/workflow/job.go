@@ -29,6 +29,9 @@ type Job struct {
 	// RunningSince is when a turn first found the job in progress.
 	RunningSince time.Time `json:"runningSince,omitzero"`
 
+	// AskedAt is the time of the last turn.
+	AskedAt time.Time `json:"askedAt,omitzero"`
+
 	// Troubles counts the turns in a row that brought no answer; TroubleSince
 	// is the time of the first of them.
 	Troubles     int       `json:"troubles,omitempty"`

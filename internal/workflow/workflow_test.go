@@ -52,7 +52,7 @@ func TestStateIsSmall(t *testing.T) {
 	job := workflow.Job{
 		Name: strings.Repeat("\x01", 1024), Take: "20261121T120000Z-0123456789ab", RequestID: strings.Repeat("r", 128),
 		Model: "happyhorse/happyhorse-1.0/reference-to-video", SubmittedAt: now, WaitSeconds: 900, Ended: true, Seen: "in_progress",
-		RunningSince: now, Troubles: 1 << 30, TroubleSince: now, Losses: 1 << 30, LostSince: now,
+		RunningSince: now, AskedAt: now, Troubles: 1 << 30, TroubleSince: now, Losses: 1 << 30, LostSince: now,
 	}
 	plain := job
 	plain.Name = strings.Repeat("é", 512)

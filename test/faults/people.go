@@ -74,7 +74,7 @@ func (s *simulation) plan(jobs int) {
 			s.stopOne(d, at+s.soon())
 		}
 		if s.chance(0.1) {
-			s.redriveFailed(d, at+s.between(time.Hour, 20*time.Hour))
+			s.redriveBad(d, at+s.between(time.Minute, 20*time.Hour))
 		}
 	}
 }
@@ -208,11 +208,12 @@ func (s *simulation) stopOne(d *drop, at time.Duration) {
 	})
 }
 
-func (s *simulation) redriveFailed(d *drop, at time.Duration) {
+func (s *simulation) redriveBad(d *drop, at time.Duration) {
 	s.act(at, func() {
 		for _, j := range d.jobs {
 			for _, rec := range s.w.Takes(j.name) {
-				if rec.State == ledger.Failed && s.w.Redrive(j.name, rec.Take) == nil {
+				// Perhaps before cancel has seen that the execution ended.
+				if rec.State != ledger.Cancelled && s.w.Redrive(j.name, rec.Take) == nil {
 					s.faults["people: redriven"]++
 				}
 			}

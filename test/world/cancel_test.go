@@ -169,6 +169,22 @@ func TestLateStatusEvent(t *testing.T) {
 	wantArchived(t, w)
 }
 
+// An execution was stopped and redriven before cancel heard of the stop: the
+// late event, and the sweep, find it running, and leave its queued job alone.
+func TestRedrivenBeforeItIsSettled(t *testing.T) {
+	w := stopped(t, time.Hour, time.Minute, func(w *world.World) { w.LoseStatusEvents = true })
+	take := w.Status("ads/talk").Take
+	if err := w.Redrive("ads/talk", take); err != nil {
+		t.Fatal(err)
+	}
+	execution, _ := w.Execution("ads/talk", take)
+	w.NotifyStatus(execution.ARN, 10*time.Minute)
+	w.Pass(30 * time.Minute)
+	w.Sweep()
+	rest(t, w)
+	wantArchived(t, w)
+}
+
 // The execution ends badly after archive has recorded the success: it stays.
 func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 	w := newWorld(t)

@@ -270,3 +270,42 @@ func TestStateIsWrittenLater(t *testing.T) {
 	rest(t, w)
 	wantArchived(t, w)
 }
+
+// A redriven execution, whose deadline is long past, does not end again over
+// the first trouble: an answer of 503, or a process that has kept an old token.
+func TestRedrivePastTheDeadline(t *testing.T) {
+	tests := []struct {
+		name    string
+		trouble func(w *world.World)
+	}{
+		{"a 503", func(w *world.World) {
+			faulty(w, runcomfytest.CallStatus, named(t, runcomfytest.CallStatus, "503"), 0)
+		}},
+		{"the token was changed meanwhile", func(w *world.World) {
+			w.RunComfy.SetToken("new-canary")
+			w.Secret = "new-canary"
+		}},
+	}
+	for _, tt := range tests {
+		for _, code := range []ledger.Code{ledger.RanTooLong, ledger.QueuedTooLong} {
+			t.Run(fmt.Sprintf("%s, after %s", tt.name, code), func(t *testing.T) {
+				w := newWorld(t)
+				w.RunComfy.Run = 30 * time.Hour
+				if code == ledger.QueuedTooLong { // as it seems in an outage
+					w.RunComfy.Run = time.Minute
+					faulty(w, runcomfytest.CallStatus, named(t, runcomfytest.CallStatus, "401"), 7*time.Hour)
+				}
+				dropPair(t, w)
+				rest(t, w)
+				st := wantStatus(t, w, "ads/talk", ledger.Failed, code)
+				w.Pass(10 * time.Hour)
+				tt.trouble(w)
+				if err := w.Redrive("ads/talk", st.Take); err != nil {
+					t.Fatal(err)
+				}
+				rest(t, w)
+				wantArchived(t, w)
+			})
+		}
+	}
+}

@@ -38,8 +38,10 @@ const (
 
 	// patience is how many turns in a row must bring no answer before a
 	// deadline decides: a redriven execution, whose deadline is long past, does
-	// not end over the first trouble.
-	patience = 3
+	// not end over the first trouble. Turns are not in a row when one was this
+	// much later than its time, as the first after a redrive.
+	patience  = 3
+	longPause = 10 * time.Minute
 )
 
 // Handle asks once. Its errors are *workflow.RequestLost, *workflow.QueuedTooLong
@@ -47,7 +49,12 @@ const (
 func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Job, error) {
 	status, err := h.status(ctx, job.RequestID)
 	now := h.Now().UTC().Truncate(time.Millisecond)
+	inRow := now.Sub(job.AskedAt) <= time.Duration(job.WaitSeconds)*time.Second+longPause
+	job.AskedAt = now
 	if err != nil {
+		if !inRow {
+			job.Troubles, job.Losses = 0, 0
+		}
 		return h.troubled(ctx, job, err, now)
 	}
 	wasTroubled := job.Troubles > 0
