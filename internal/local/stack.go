@@ -13,8 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/lipdrop/lipdrop/internal/local/build"
 	"github.com/lipdrop/lipdrop/internal/local/certs"
 	"github.com/lipdrop/lipdrop/internal/local/events"
@@ -198,15 +196,13 @@ func (s *Stack) build(ctx context.Context) (program string, err error) {
 		Machine: machine, ARN: MachineARN, Dir: s.path("executions"),
 		Invoke: s.invokeTask, OnStatus: s.onStatus,
 	}
-	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() (err error) {
-		program, err = source.Gateway(ctx)
-		return err
-	})
+	// One after the other: side by side each would compile what they share.
 	if s.options.LambdaEndpoint == "" {
-		both.Go(func() error { return source.Functions(ctx, s.path("functions"), submit, poll, archive, cancel) })
+		if err := source.Functions(ctx, s.path("functions"), submit, poll, archive, cancel); err != nil {
+			return "", err
+		}
 	}
-	return program, both.Wait()
+	return source.Gateway(ctx)
 }
 
 func (s *Stack) openQueues() (err error) {
