@@ -207,7 +207,11 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 
 	// The same between cancel's own calls: it reads the record before the
 	// success, and writes after it.
-	w = stopped(t, 0, time.Minute, nil)
+	w = newWorld(t)
+	w.RunComfy.Queue, w.RunComfy.Run = 0, 2*time.Minute
+	dropPair(t, w)
+	w.Run(2 * time.Minute) // it ends ten seconds later
+	w.Stop("ads/talk", w.Status("ads/talk").Take)
 	settled := false
 	w.Before = func(c world.Call) error {
 		if c.Function == "cancel" && c.Op == "PutObject" && !settled {
@@ -217,7 +221,10 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 			if err := w.Redrive("ads/talk", take); err != nil {
 				t.Error(err)
 			}
-			for w.Takes("ads/talk")[0].State != ledger.Succeeded && w.Step(2*time.Hour) {
+			for w.Takes("ads/talk")[0].State != ledger.Succeeded && w.Step(time.Minute) {
+			}
+			if w.Takes("ads/talk")[0].State != ledger.Succeeded {
+				t.Error("the job was not archived while cancel ran")
 			}
 		}
 		return nil

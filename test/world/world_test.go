@@ -105,6 +105,9 @@ func wantArchived(t *testing.T, w *world.World) {
 	if got, _ := w.Bucket.Object(st.Outputs[0]); string(got) != string(clip) {
 		t.Error("the output is not what RunComfy served")
 	}
+	if rec, _ := w.Record("ads/talk", st.Take); rec.State != ledger.Succeeded {
+		t.Errorf("the record is %s, want %s", rec.State, ledger.Succeeded)
+	}
 }
 
 func wantStatus(t *testing.T, w *world.World, name string, state ledger.State, code ledger.Code) ledger.Status {
