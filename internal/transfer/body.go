@@ -51,17 +51,21 @@ func (b *body) read(dst []byte) (n int, ended bool, err error) {
 	return n, false, nil
 }
 
-// readAll fills dst, and makes sure that the body ends there.
-func (b *body) readAll(dst []byte) error {
-	n, ended, err := b.read(dst)
-	if err == nil && !ended {
-		var more [1]byte
-		if n, _, err := b.read(more[:]); err != nil || n > 0 {
-			return errors.Join(err, errLong)
-		}
-	}
+// fill fills dst, whole.
+func (b *body) fill(dst []byte) error {
+	n, _, err := b.read(dst)
 	if err == nil && n < len(dst) {
 		return errShort
+	}
+	return err
+}
+
+// end makes sure that the body ends here.
+func (b *body) end() error {
+	var more [1]byte
+	n, _, err := b.read(more[:])
+	if err == nil && n > 0 {
+		return errLong
 	}
 	return err
 }

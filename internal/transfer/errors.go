@@ -97,8 +97,8 @@ func (e *OccupiedError) Error() string {
 // A restartError ends one run of a copy that is worth another from the first
 // byte.
 type restartError struct {
-	err           error // what Copy returns where there is no other run
-	withoutRanges bool  // the next run takes one stream
+	err     error  // what Copy returns where there is no other run
+	without manner // what the next runs do not do
 }
 
 func (e *restartError) Error() string { return e.err.Error() }

@@ -17,6 +17,13 @@ const (
 
 	// slowSample is how many ranges make an average.
 	slowSample = 8
+
+	// glances is in how many steps a piece is read, after each of which it is
+	// known how fast the source is.
+	glances = 4
+
+	// moreConnections is how many there are for each one that was too slow.
+	moreConnections = 4
 )
 
 // A piece is a range of the source, all of it in one part.
@@ -35,17 +42,21 @@ type fetcher struct {
 
 	next atomic.Int64 // the piece that is taken next
 
-	mu      sync.Mutex
-	workers int
-
 	came  atomic.Int64 // pieces that have been read
 	spent atomic.Int64 // nanoseconds of reading them, over all connections
+
+	mu      sync.Mutex
+	workers int
+	steps   int // since their number was looked at last
+	bytes   int64
+	took    time.Duration
 }
 
-// fetch starts to fetch a source that gives ranges, whose first answer took
-// that long.
-func (r *run) fetch(ctx context.Context, answered time.Duration) {
-	f := &fetcher{run: r}
+// fetch starts to fetch a source that gives ranges. The first answer is the
+// whole, and goes on for as long as it is fast enough; where it is not, it is
+// given up for ranges that come side by side.
+func (r *run) fetch(ctx context.Context) {
+	f := &fetcher{run: r, workers: 1}
 	for from := int64(0); from < r.src.total; from += r.pace.partSize {
 		p := newPart(int32(len(f.parts)+1), min(r.pace.partSize, r.src.total-from))
 		f.parts = append(f.parts, p)
@@ -57,10 +68,7 @@ func (r *run) fetch(ctx context.Context, answered time.Duration) {
 		r.only = f.parts[0]
 	}
 	r.group.Go(func() error { return f.feed(ctx) })
-	f.connect(ctx, r.pace.few)
-	if answered > r.pace.quick {
-		f.connect(ctx, r.pace.many)
-	}
+	r.group.Go(func() error { return f.work(ctx, r.first) })
 }
 
 // feed gives the parts their buffers. It does so in order, whatever comes first:
@@ -80,67 +88,99 @@ func (f *fetcher) feed(ctx context.Context) error {
 	return nil
 }
 
-// connect raises the number of connections to n.
-func (f *fetcher) connect(ctx context.Context, n int) {
+// judge takes how long one step took, and opens more connections where as many
+// steps as there are connections were slow on average.
+func (f *fetcher) judge(ctx context.Context, bytes int64, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for ; f.workers < n && f.workers < len(f.pieces); f.workers++ {
-		f.group.Go(func() error { return f.work(ctx) })
+	f.bytes += bytes
+	f.took += took
+	if f.steps++; f.steps < f.workers {
+		return
+	}
+	slow := f.took.Seconds()*float64(f.pace.pieceSize) > f.pace.quick.Seconds()*float64(f.bytes)
+	f.steps, f.bytes, f.took = 0, 0, 0
+	if !slow {
+		return
+	}
+	for most := min(moreConnections*f.workers, f.pace.many, len(f.pieces)); f.workers < most; f.workers++ {
+		f.group.Go(func() error { return f.work(ctx, nil) })
 	}
 }
 
-// work fetches one piece after the other.
-func (f *fetcher) work(ctx context.Context) error {
+// several reports whether there is more than one connection.
+func (f *fetcher) several() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.workers > 1
+}
+
+// work fetches one piece after the other, from an answer that is open at the
+// first of them, or nil.
+func (f *fetcher) work(ctx context.Context, open *answer) error {
 	for {
 		i := f.next.Add(1) - 1
 		if i >= int64(len(f.pieces)) {
 			return nil
 		}
-		if err := f.piece(ctx, f.pieces[i]); err != nil {
+		p := f.pieces[i]
+		if open != nil && (f.several() || p.from+p.size > f.src.answered) {
+			open.close()
+			open = nil
+		}
+		var err error
+		if open, err = f.piece(ctx, p, open); err != nil {
 			return err
 		}
 	}
 }
 
-// piece fetches one piece, alone again where that goes wrong.
-func (f *fetcher) piece(ctx context.Context, p piece) error {
+// piece fetches one piece, from an answer that is open there or alone. Where
+// that goes wrong, it does so again, alone. It returns the answer if it is still
+// of use.
+func (f *fetcher) piece(ctx context.Context, p piece, open *answer) (*answer, error) {
 	for try := 1; ; try++ {
-		err := f.try(ctx, try, p)
+		err := f.try(ctx, try, p, open)
 		if err == nil {
 			break
 		}
+		if open != nil {
+			open.close()
+			open = nil
+		}
 		if try == f.pace.tries && (errors.Is(err, errRangeIgnored) || errors.Is(err, errRange)) {
 			// Some caches ignore ranges of what they do not hold.
-			return &restartError{err: f.src.unavailable(err), withoutRanges: true}
+			return nil, &restartError{err: f.src.unavailable(err), without: manner{ranged: true}}
 		}
 		if err := f.src.again(ctx, try, err); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if p.part.missing.Add(-p.size) == 0 {
 		f.dispatch(ctx, p.part)
 	}
-	return nil
+	return open, nil
 }
 
 // try fetches a piece once. The request goes out before there is a buffer, so
 // that a distant source's answer is there when there is one.
-func (f *fetcher) try(ctx context.Context, try int, p piece) error {
-	a := f.first
-	if p.from > 0 || try > 1 {
+func (f *fetcher) try(ctx context.Context, try int, p piece, open *answer) error {
+	a, end := open, f.src.answered
+	if a == nil {
 		var err error
 		if a, err = f.src.open(ctx, try, p.from, p.size); err != nil {
 			return err
 		}
+		defer a.close()
+		end = p.from + p.size
 	}
-	defer a.close()
 	select {
 	case <-p.part.ready:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	dst := p.part.data[p.offset : p.offset+p.size]
-	if a == f.first {
+	if a == open && p.from == 0 {
 		dst = dst[copy(dst, f.begin):]
 	}
 	began := time.Now()
@@ -149,15 +189,24 @@ func (f *fetcher) try(ctx context.Context, try int, p piece) error {
 		slow := time.AfterFunc(max(slowFactor*average, f.pace.stall), func() { a.giveUp(errSlow) })
 		defer slow.Stop()
 	}
-	if err := a.readAll(dst); err != nil {
-		return err
+	step := max(1, int(f.pace.pieceSize/glances))
+	for at := began; len(dst) > 0; {
+		now := dst[:min(step, len(dst))]
+		if err := a.fill(now); err != nil {
+			return err
+		}
+		dst = dst[len(now):]
+		before := at
+		at = time.Now()
+		f.judge(ctx, int64(len(now)), at.Sub(before))
 	}
-	took := time.Since(began)
-	f.spent.Add(int64(took))
+	if p.from+p.size == end {
+		if err := a.end(); err != nil {
+			return err
+		}
+	}
+	f.spent.Add(int64(time.Since(began)))
 	f.came.Add(1)
-	if took > f.pace.quick {
-		f.connect(ctx, f.pace.many)
-	}
 	return nil
 }
 
@@ -166,7 +215,11 @@ func (r *run) stream(ctx context.Context) error {
 	defer close(r.hashing)
 	var total int64
 	for number := int32(1); ; number++ {
-		b, err := r.buffer(ctx, r.pace.partSize)
+		size := r.pace.partSize
+		if r.src.total >= 0 {
+			size = min(size, r.src.total+1) // the byte more is where the end is met
+		}
+		b, err := r.buffer(ctx, size)
 		if err != nil {
 			return err
 		}

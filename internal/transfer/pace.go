@@ -12,10 +12,10 @@ type pace struct {
 	partSize  int64 // bytes of one part of an upload
 	pieceSize int64 // bytes of one range
 	window    int   // parts in memory: coming, being hashed, going up
-	few       int   // connections to a source that answers at once
-	many      int   // connections to one that does not
+	flowMax   int64 // bytes of the largest file that is put while it comes
+	many      int   // connections at most
 
-	quick   time.Duration // an answer or a piece within it came at once
+	quick   time.Duration // a connection that takes it for a piece is fast enough alone
 	answer  time.Duration // until the header of an answer, connecting included
 	stall   time.Duration // within which stallBytes have to come
 	upload  time.Duration // for one try of one part, the SDK's retries included
@@ -23,16 +23,19 @@ type pace struct {
 	tries   int           // of one request
 }
 
-// defaultPace keeps 40 MiB in memory. Thirty-two connections fill the line where
-// each of them is limited or far away; where a single one is fast, more of them
+// defaultPace keeps 40 MiB in memory. Sixteen connections fill the line where
+// each of them is limited or far away, and what they hold at a time leaves
+// buffers for what goes up meanwhile; where a single one is fast, more of them
 // only cost handshakes. Pieces much smaller than parts let that many connections
-// work on few parts.
+// work on few parts. One put saves the requests of an upload, and the server the
+// joining of its parts; of more than 64 MiB too much would be lost with one
+// connection to S3, and several carry more.
 var defaultPace = pace{
 	partSize:  8 << 20,
 	pieceSize: 1 << 20,
 	window:    5,
-	few:       4,
-	many:      32,
+	flowMax:   64 << 20,
+	many:      16,
 	quick:     20 * time.Millisecond,
 	answer:    15 * time.Second,
 	stall:     5 * time.Second,
@@ -59,6 +62,14 @@ func (p pace) fit(bytes int64) pace {
 		p.partSize = (least + p.pieceSize - 1) / p.pieceSize * p.pieceSize
 		p.window = int(max(2, memory/p.partSize))
 	}
+	return p
+}
+
+// forFlow returns p for a file that is put while it comes: parts of one piece,
+// and as many of them as p's memory holds.
+func (p pace) forFlow() pace {
+	p.window *= int(p.partSize / p.pieceSize)
+	p.partSize = p.pieceSize
 	return p
 }
 

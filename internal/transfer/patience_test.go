@@ -53,7 +53,7 @@ func TestStragglerIsFetchedAgain(t *testing.T) {
 	}
 	c := o.copier(t, b)
 	c.pace.pieceSize, c.pace.partSize, c.pace.stall = 256<<10, 1<<20, 200*time.Millisecond
-	c.pace.few, c.pace.many = 1, 1 // so that the others have been read by then
+	c.pace.many = 2 // so that the others have been read by then
 	if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
 		t.Fatal(err)
 	}
@@ -63,10 +63,12 @@ func TestStragglerIsFetchedAgain(t *testing.T) {
 	}
 }
 
-func TestCancel(t *testing.T) {
-	for _, size := range []int{10_000, 300_000} {
+func TestCancel(t *testing.T) { eachWay(t, testCancel) }
+
+func testCancel(t *testing.T, newBucket func(testing.TB) *bucket) {
+	for _, size := range []int64{10_000, 300_000} {
 		for nth := 1; nth <= 4; nth++ {
-			o, b := newOrigin(t, random(size, 1)), newBucket(t)
+			o, b := newOrigin(t, random(int(size), 1)), newBucket(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			o.fault = func(n int, _ http.ResponseWriter, r *http.Request) bool {
 				if n == nth {
@@ -75,11 +77,13 @@ func TestCancel(t *testing.T) {
 				}
 				return n == nth
 			}
-			b.fault = func(call string, n int, _ http.ResponseWriter, _ *http.Request) bool {
-				if call == "HeadObject" && nth > o.count() && size < 64<<10 {
-					cancel() // there is no later request to the source
+			b.fault = func(call string, _ int, _ http.ResponseWriter, r *http.Request) bool {
+				last := call == "PutObject" && nth > 1 && size < testPace.pieceSize // of all requests
+				if last {
+					cancel()
+					hang(r)
 				}
-				return false
+				return last
 			}
 			_, err := o.copier(t, b).Copy(ctx, o.url(), named)
 			if !errors.Is(err, context.Canceled) {

@@ -14,7 +14,8 @@ import (
 func TestAnyFaults(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		data := random(rapid.IntRange(1, 200_000).Draw(rt, "size"), 1)
-		source, b := newOrigin(t, data), newBucket(t)
+		source := newOrigin(t, data)
+		b := rapid.SampledFrom([]func(testing.TB) *bucket{newBucket, newFlowBucket}).Draw(rt, "bucket")(t)
 		b.server.Config.ErrorLog = quiet
 		faults := rapid.MapOf(rapid.IntRange(1, 30), rapid.SampledFrom([]string{"cut", "reset", "503", "416", "whole", "gone"}))
 		ofSource := faults.Draw(rt, "faults of the source")
@@ -52,8 +53,7 @@ func TestAnyFaults(t *testing.T) {
 		}
 		c := source.copier(t, b)
 		c.pace.window = rapid.IntRange(1, 4).Draw(rt, "window")
-		c.pace.few = rapid.IntRange(1, 3).Draw(rt, "few")
-		c.pace.many = c.pace.few + rapid.IntRange(0, 5).Draw(rt, "more")
+		c.pace.many = rapid.IntRange(1, 8).Draw(rt, "many")
 		c.pace.pieceSize = 1 << rapid.IntRange(12, 16).Draw(rt, "piece")
 		c.pace.quick = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "quick")
 		_, err := c.Copy(t.Context(), source.url(), named)

@@ -11,17 +11,27 @@ import (
 	"net/http"
 	"runtime"
 	"sync/atomic"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"golang.org/x/sync/errgroup"
 )
 
-// collectEvery is after how many parts the garbage is collected. Nearly all of
+// collectEvery is after how many bytes the garbage is collected. Nearly all of
 // the heap is buffers, and on their account the collector would let as much
 // garbage pile up before it begins by itself. A heap with so few pointers takes
 // it a millisecond.
-const collectEvery = 16
+const collectEvery = 128 << 20
+
+// A manner is how a run copies: what is tried first, and given up where it does
+// not work.
+type manner struct {
+	ranged  bool // several ranges side by side, not the whole in one answer
+	flowing bool // a put that begins before the file is there; it cannot be sent again
+}
+
+func (m manner) without(given manner) manner {
+	return manner{m.ranged && !given.ranged, m.flowing && !given.flowing}
+}
 
 // A run copies a source once, from its first byte. Bytes come into parts, in
 // order or nearly so; each part that is full is hashed in order and sent at
@@ -41,10 +51,11 @@ type run struct {
 	buffers  [][]byte // all there are, in use or not
 	hashing  chan *part
 
-	sha  hash.Hash
-	crc  uint32
-	sent int64 // bytes of all parts
-	only *part // the one part of a file that is put in one request
+	sha    hash.Hash
+	crc    uint32
+	hashed int64 // bytes
+	only   *part // the one part of a file that is put from memory
+	flow   *flow // of a file that is put while it comes; else nil
 }
 
 // A part is a part of the file, and of the upload.
@@ -72,14 +83,12 @@ type foundError struct{ head *s3.HeadObjectOutput }
 func (e *foundError) Error() string { return "the object is there already" }
 
 // copyOnce makes one run. A *restartError asks for another.
-func (c *Copier) copyOnce(ctx context.Context, src *source, ranged bool, name func([]byte, string) (string, string)) (Object, error) {
-	asked := time.Now()
-	first, err := src.first(ctx, ranged)
+func (c *Copier) copyOnce(ctx context.Context, src *source, how manner, name func([]byte, string) (string, string)) (Object, error) {
+	first, err := src.first(ctx, how.ranged)
 	if err != nil {
 		return Object{}, err
 	}
 	defer first.close()
-	answered := time.Since(asked)
 	if src.total > c.MaxBytes {
 		return Object{}, &TooLargeError{Bytes: src.total, Limit: c.MaxBytes}
 	}
@@ -104,6 +113,10 @@ func (c *Copier) copyOnce(ctx context.Context, src *source, ranged bool, name fu
 		length = c.MaxBytes
 	}
 	p := src.pace.fit(length)
+	flowing := how.flowing && src.total > p.pieceSize && src.total <= p.flowMax
+	if flowing {
+		p = p.forFlow()
+	}
 	r := &run{
 		copier: c, src: src, pace: p, first: first, begin: begin,
 		object:   &object{s3: c.S3, bucket: c.Bucket, key: key, contentType: contentType, pace: p},
@@ -112,12 +125,18 @@ func (c *Copier) copyOnce(ctx context.Context, src *source, ranged bool, name fu
 		hashing:  make(chan *part, p.window),
 		sha:      sha256.New(),
 	}
+	if flowing {
+		r.flow = &flow{parts: make(chan *part, p.window), release: r.release}
+	}
 	var groupCtx context.Context
 	r.group, groupCtx = errgroup.WithContext(ctx)
 	r.group.Go(func() error { return r.prepare(groupCtx) })
 	r.group.Go(func() error { return r.hash(groupCtx) })
+	if flowing {
+		r.group.Go(func() error { return r.object.putFlow(groupCtx, r.flow, src.total) })
+	}
 	if src.ranges {
-		r.fetch(groupCtx, answered)
+		r.fetch(groupCtx)
 	} else {
 		r.group.Go(func() error { return r.stream(groupCtx) })
 	}
@@ -125,8 +144,13 @@ func (c *Copier) copyOnce(ctx context.Context, src *source, ranged bool, name fu
 }
 
 // prepare looks whether the object is there already, and opens the upload while
-// the first part is still coming, where it is known that there will be one.
+// the first part is still coming, where it is known that there will be one. A
+// put needs neither: S3 refuses it where the object is there.
 func (r *run) prepare(ctx context.Context) error {
+	if r.flow != nil || r.src.total >= 0 && r.src.total <= r.pace.partSize {
+		close(r.prepared)
+		return nil
+	}
 	head, err := r.object.find(ctx)
 	if err != nil {
 		return err
@@ -134,7 +158,7 @@ func (r *run) prepare(ctx context.Context) error {
 	if head != nil {
 		return &foundError{head}
 	}
-	if r.src.ranges && r.src.total > r.pace.partSize {
+	if r.src.ranges {
 		if err := r.object.open(ctx); err != nil {
 			return err
 		}
@@ -167,8 +191,12 @@ func (r *run) buffer(ctx context.Context, size int64) ([]byte, error) {
 // spare returns a buffer that an earlier copy left, or a new one.
 func (c *Copier) spare(size int64) []byte {
 	last := len(c.buffers) - 1
-	if last < 0 || int64(len(c.buffers[last])) < size {
-		c.buffers = nil // too small for the others of this copy as well
+	if last < 0 {
+		return make([]byte, size)
+	}
+	if int64(len(c.buffers[last])) != size {
+		c.buffers = nil
+		runtime.GC() // before this copy has its own
 		return make([]byte, size)
 	}
 	b := c.buffers[last]
@@ -198,6 +226,9 @@ func (r *run) hash(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if p == nil {
+			if r.flow != nil {
+				close(r.flow.parts)
+			}
 			return nil
 		}
 		select {
@@ -207,9 +238,13 @@ func (r *run) hash(ctx context.Context) error {
 		}
 		r.sha.Write(p.data)
 		r.crc = crc32.Update(r.crc, crc32.IEEETable, p.data)
-		r.sent += p.size
-		if r.copier.hashed++; r.copier.hashed%collectEvery == 0 {
+		r.hashed += p.size
+		if r.copier.garbage += p.size; r.copier.garbage >= collectEvery {
+			r.copier.garbage = 0
 			runtime.GC()
+		}
+		if r.flow != nil {
+			r.flow.parts <- p // it holds as many as there are buffers
 		}
 		r.release(p)
 	}
@@ -218,7 +253,7 @@ func (r *run) hash(ctx context.Context) error {
 // dispatch sends a part that is full on its way.
 func (r *run) dispatch(ctx context.Context, p *part) {
 	close(p.filled)
-	if p == r.only {
+	if p == r.only || r.flow != nil {
 		return
 	}
 	r.group.Go(func() error {
@@ -247,12 +282,15 @@ func (r *run) release(p *part) {
 // finish makes the object of what was copied, or clears up where err says that
 // it was not.
 func (r *run) finish(ctx context.Context, err error) (made Object, _ error) {
-	var found *foundError
+	var (
+		found   *foundError
+		flowing *flowError
+	)
 	switch {
 	case errors.As(err, &found):
 		made, err = r.object.existing(ctx, found.head, r.src.total, r.begin)
-	case err == nil:
-		made, err = r.build(ctx)
+	case err == nil || errors.As(err, &flowing):
+		made, err = r.build(ctx, err)
 		if err == nil && !made.Existed {
 			r.copier.keep(r.buffers, r.pace.partSize)
 			return made, nil
@@ -266,16 +304,19 @@ func (r *run) finish(ctx context.Context, err error) (made Object, _ error) {
 	return made, err
 }
 
-// build makes the object, of parts that S3 has or of the only one. Where that
-// goes wrong it looks whether the object is there nevertheless.
-func (r *run) build(ctx context.Context) (Object, error) {
+// build makes the object, of parts that S3 has or of the only one; err is how
+// the put of a flow went. Where that goes wrong it looks whether the object is
+// there nevertheless.
+func (r *run) build(ctx context.Context, err error) (Object, error) {
 	sum := r.sha.Sum(nil)
-	made := Object{Key: r.object.key, Bytes: r.sent, SHA256: hex.EncodeToString(sum), ContentType: r.object.contentType}
-	var err error
-	if r.only != nil {
+	made := Object{Key: r.object.key, Bytes: r.hashed, SHA256: hex.EncodeToString(sum), ContentType: r.object.contentType}
+	switch {
+	case r.flow != nil:
+		made.ETag, made.VersionID = r.flow.etag, r.flow.version
+	case r.only != nil:
 		made.ETag, made.VersionID, err = r.object.put(ctx, r.only.data, [sha256.Size]byte(sum))
-	} else {
-		made.ETag, made.VersionID, err = r.object.complete(ctx, r.sent, r.crc)
+	default:
+		made.ETag, made.VersionID, err = r.object.complete(ctx, r.hashed, r.crc)
 	}
 	if err == nil {
 		return made, nil
@@ -286,11 +327,18 @@ func (r *run) build(ctx context.Context) (Object, error) {
 		return Object{}, err
 	}
 	if head != nil {
-		there, err := r.object.existing(ctx, head, r.sent, r.begin)
-		if err == nil && there.SHA256 != made.SHA256 {
+		length, whole := r.hashed, true
+		if r.flow != nil {
+			length, whole = r.src.total, r.hashed == r.src.total
+		}
+		there, err := r.object.existing(ctx, head, length, r.begin)
+		if err == nil && whole && there.SHA256 != made.SHA256 {
 			return Object{}, &OccupiedError{Key: made.Key, Reason: "its SHA-256 differs"}
 		}
 		return there, err
+	}
+	if r.flow != nil {
+		return Object{}, &restartError{err: err, without: manner{flowing: true}}
 	}
 	switch httpStatus(err) {
 	// S3 answers 409 when another write of the key was under way, and wants the

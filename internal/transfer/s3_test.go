@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/md5"
 	"crypto/sha256"
@@ -12,6 +13,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"sync"
@@ -60,19 +63,42 @@ func newBucket(t testing.TB) *bucket {
 	return b
 }
 
+// newFlowBucket returns a bucket over TLS, without which the SDK puts no file
+// while it comes.
+func newFlowBucket(t testing.TB) *bucket {
+	b := newBucket(t)
+	b.server.Close()
+	b.server = httptest.NewUnstartedServer(b)
+	b.server.Config.ErrorLog = quiet
+	b.server.StartTLS()
+	t.Cleanup(b.server.Close)
+	return b
+}
+
+// eachWay runs a test with a bucket to which parts are sent, and with one to
+// which files of testPace flow in one put.
+func eachWay(t *testing.T, test func(*testing.T, func(testing.TB) *bucket)) {
+	t.Run("parts", func(t *testing.T) { test(t, newBucket) })
+	t.Run("flow", func(t *testing.T) { test(t, newFlowBucket) })
+}
+
 // client returns the SDK's client of the bucket, which tries each call three
 // times without waiting in between.
 func (b *bucket) client() *s3.Client {
-	return s3.New(s3.Options{
+	options := s3.Options{
 		Region: "us-east-1", BaseEndpoint: aws.String(b.server.URL), UsePathStyle: true,
 		Credentials: credentials.NewStaticCredentialsProvider("id", "key", ""),
-		// Over TLS, which would cost more here, the SDK does not sign a payload.
-		APIOptions: []func(*middleware.Stack) error{unsigned},
 		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
 			o.MaxAttempts = 3
 			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
 		}),
-	})
+		HTTPClient: b.server.Client(),
+	}
+	if b.server.TLS == nil {
+		// Over TLS, which costs more, the SDK does not sign a payload.
+		options.APIOptions = []func(*middleware.Stack) error{unsigned}
+	}
+	return s3.New(options)
 }
 
 func unsigned(stack *middleware.Stack) error {
@@ -110,7 +136,7 @@ func (b *bucket) serve(call string, w http.ResponseWriter, r *http.Request) {
 		part = discard(r.Body)
 	} else {
 		var err error
-		if body, err = io.ReadAll(r.Body); err != nil {
+		if body, err = read(r); err != nil {
 			return
 		}
 		part = newStored(body, "")
@@ -145,7 +171,8 @@ func (b *bucket) serve(call string, w http.ResponseWriter, r *http.Request) {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(object.data))
 	case "PutObject":
 		sum := sha256.Sum256(body)
-		if r.Header.Get("X-Amz-Checksum-Sha256") != base64.StdEncoding.EncodeToString(sum[:]) {
+		if r.Header.Get("X-Amz-Checksum-Sha256") != base64.StdEncoding.EncodeToString(sum[:]) &&
+			r.Trailer.Get("X-Amz-Checksum-Crc32") != crc32Text(part.crc) {
 			fail(w, 400, "BadDigest")
 			return
 		}
@@ -182,6 +209,25 @@ func (b *bucket) serve(call string, w http.ResponseWriter, r *http.Request) {
 		delete(b.uploads, id)
 		w.WriteHeader(204)
 	}
+}
+
+// read returns the body of a request. Where it is one of chunks with a checksum
+// after the last, as S3 writes both, that is a trailer of the request.
+func read(r *http.Request) ([]byte, error) {
+	if r.Header.Get("X-Amz-Content-Sha256") != "STREAMING-UNSIGNED-PAYLOAD-TRAILER" {
+		return io.ReadAll(r.Body)
+	}
+	in := bufio.NewReader(r.Body)
+	data, err := io.ReadAll(httputil.NewChunkedReader(in))
+	if err != nil {
+		return nil, err
+	}
+	if r.Header.Get("X-Amz-Decoded-Content-Length") != strconv.Itoa(len(data)) {
+		return nil, io.ErrUnexpectedEOF
+	}
+	trailer, err := textproto.NewReader(in).ReadMIMEHeader()
+	r.Trailer = http.Header(trailer)
+	return data, err
 }
 
 // assemble makes an object of parts as the request asks for it.

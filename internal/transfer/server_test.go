@@ -25,7 +25,7 @@ const testKey = "outbox/talk/take/talk.mp4"
 // testPace makes many parts of little data, and retries without delay. Its
 // stalls are too long to be met by chance.
 var testPace = pace{
-	partSize: 64 << 10, pieceSize: 16 << 10, window: 3, few: 2, many: 4,
+	partSize: 64 << 10, pieceSize: 16 << 10, window: 3, many: 4,
 	answer: 10 * time.Second, stall: 10 * time.Second, upload: 10 * time.Second,
 	backOff: time.Microsecond, tries: 4,
 }
@@ -78,10 +78,10 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (o *origin) serve(w http.ResponseWriter, r *http.Request) {
 	o.mu.Lock()
-	data, version := o.data, o.version
+	data, version, header := o.data, o.version, o.header
 	o.mu.Unlock()
 	w.Header().Set("ETag", fmt.Sprintf(`"v%d"`, version))
-	for name, value := range o.header {
+	for name, value := range header {
 		w.Header().Set(name, value)
 	}
 	if o.whole {
@@ -121,6 +121,9 @@ func (o *origin) copier(t testing.TB, b *bucket) *Copier {
 		t.Fatal(err)
 	}
 	p := testPace
+	if b.server.TLS != nil {
+		p.flowMax = 1 << 20
+	}
 	roots := x509.NewCertPool()
 	roots.AddCert(o.server.Certificate())
 	return &Copier{S3: b.client(), Bucket: "bucket", Origins: origins, MaxBytes: 1 << 30, roots: roots, pace: &p}

@@ -23,6 +23,7 @@ type source struct {
 
 	at       *url.URL // where the redirects of the first request led
 	total    int64    // bytes; -1 where the source does not say
+	answered int64    // bytes that the first answer has, where the source gives ranges
 	ranges   bool     // the source gives ranges of what it cannot change unnoticed
 	etag     string
 	modified string // Last-Modified
@@ -55,14 +56,20 @@ type answer struct {
 	body
 }
 
-// ask requests size bytes from an offset, or all of it where size is 0, and
-// returns whatever is answered.
+// toEnd is the size of a range that ends with the file.
+const toEnd = -1
+
+// ask requests size bytes from an offset, or all of it without a range where
+// size is 0, and returns whatever is answered.
 func (s *source) ask(ctx context.Context, u *url.URL, from, size int64) (*answer, *url.URL, error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	limit := time.AfterFunc(s.pace.answer, func() { giveUp(errNoAnswer) })
 	defer limit.Stop()
 	header := http.Header{"User-Agent": {"lipdrop"}, "Accept-Encoding": {"identity"}}
-	if size > 0 {
+	switch {
+	case size == toEnd:
+		header.Set("Range", fmt.Sprintf("bytes=%d-", from))
+	case size > 0:
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, from+size-1))
 		if strongETag(s.etag) {
 			header.Set("If-Range", s.etag)
@@ -114,16 +121,16 @@ func (s *source) follow(ctx context.Context, u *url.URL, header http.Header) (*h
 	}
 }
 
-// first asks for the first piece, or for the whole where ranged is false, and
-// learns from the answer what the source is. It tries again what may pass.
-// Where the source does not give ranges, or nothing to tell a changed file by,
-// the answer is the whole.
+// first asks for the whole, as a range where ranged is true, and learns from the
+// answer what the source is. It tries again what may pass. Where the source does
+// not give ranges, or nothing to tell a changed file by, the answer is all that
+// there will be.
 func (s *source) first(ctx context.Context, ranged bool) (*answer, error) {
-	s.etag, s.modified, s.total, s.ranges = "", "", -1, false
+	s.etag, s.modified, s.total, s.answered, s.ranges = "", "", -1, 0, false
 	for try := 1; ; try++ {
 		var size int64
 		if ranged {
-			size = s.pace.pieceSize
+			size = toEnd
 		}
 		a, at, err := s.ask(ctx, s.given, 0, size)
 		if err == nil {
@@ -157,17 +164,18 @@ func (s *source) learn(a *answer, ranged bool) error {
 		return errRange
 	case a.StatusCode == http.StatusPartialContent && ranged:
 		from, size, total := contentRange(a.Header.Get("Content-Range"))
-		if from != 0 || size != min(total, s.pace.pieceSize) || (a.ContentLength >= 0 && a.ContentLength != size) {
+		if from != 0 || size < min(total, s.pace.pieceSize) || (a.ContentLength >= 0 && a.ContentLength != size) {
 			return errRange
 		}
 		s.identify(a)
 		// One answer cannot change halfway; several need something to hold them
 		// together: a strong ETag, or else the time of the last change. A weak
 		// ETag alone allows for other bytes.
-		if total > size && !strongETag(s.etag) && s.modified == "" {
+		s.ranges = strongETag(s.etag) || s.modified != ""
+		if !s.ranges && size < total {
 			return errRange
 		}
-		s.total, s.ranges = total, true
+		s.total, s.answered = total, size
 		return nil
 	case a.StatusCode != http.StatusOK:
 		return s.status(a)

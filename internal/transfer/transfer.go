@@ -59,7 +59,7 @@ type Copier struct {
 
 	mu      sync.Mutex
 	buffers [][]byte // of the last copy, for the next
-	hashed  int      // parts, over all copies
+	garbage int64    // bytes that were copied since the last collection
 }
 
 // An Object is what a copy made or found.
@@ -114,9 +114,9 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 	defer transport.CloseIdleConnections()
 	src := &source{given: u, origins: c.Origins, transport: transport, pace: p}
 
-	ranged, changed := true, false
+	how, changed := manner{ranged: true, flowing: true}, false
 	for run := 1; ; run++ {
-		object, err := c.copyOnce(ctx, src, ranged, name)
+		object, err := c.copyOnce(ctx, src, how, name)
 		if err == nil {
 			return object, nil
 		}
@@ -136,7 +136,7 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 		if run == maxRuns {
 			return Object{}, restart.err
 		}
-		ranged = ranged && !restart.withoutRanges
+		how = how.without(restart.without)
 		runtime.GC() // the buffers of the run that went wrong, before the next has its own
 		if err := sleep(ctx, p.backOffAfter(run)); err != nil {
 			return Object{}, err
