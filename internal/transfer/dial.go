@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"net"
@@ -76,6 +77,17 @@ func publicOnly(host string) func(string, string, syscall.RawConn) error {
 	}
 }
 
+// readAhead is how much is read from a connection at once. TLS would read one
+// record of 16 KiB at a time, and each reading costs as much as deciphering it.
+const readAhead = 128 << 10
+
+type readsAhead struct {
+	net.Conn
+	ahead *bufio.Reader
+}
+
+func (c *readsAhead) Read(b []byte) (int, error) { return c.ahead.Read(b) }
+
 // newTransport returns the transport of one copy. It takes no proxy from the
 // environment, since the gate has to see the address that is dialled; it keeps
 // no cookies and adds no credentials. It speaks HTTP/1.1 alone: over HTTP/2 all
@@ -91,7 +103,11 @@ func (c *Copier) newTransport(p pace) *http.Transport {
 			if !c.Origins.listed(address) {
 				dialer.Control = publicOnly(address)
 			}
-			return dialer.DialContext(ctx, network, address)
+			conn, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &readsAhead{conn, bufio.NewReaderSize(conn, readAhead)}, nil
 		},
 		TLSClientConfig: &tls.Config{
 			RootCAs:            c.roots,

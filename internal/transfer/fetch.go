@@ -18,12 +18,8 @@ const (
 	// slowSample is how many ranges make an average.
 	slowSample = 8
 
-	// glances is in how many steps a piece is read, after each of which it is
-	// known how fast the source is.
-	glances = 4
-
 	// moreConnections is how many there are for each one that was too slow.
-	moreConnections = 4
+	moreConnections = 8
 )
 
 // A piece is a range of the source, all of it in one part.
@@ -47,9 +43,8 @@ type fetcher struct {
 
 	mu      sync.Mutex
 	workers int
-	steps   int // since their number was looked at last
-	bytes   int64
-	took    time.Duration
+	judged  int           // pieces since their number was looked at
+	took    time.Duration // by these
 }
 
 // fetch starts to fetch a source that gives ranges. The first answer is the
@@ -88,18 +83,17 @@ func (f *fetcher) feed(ctx context.Context) error {
 	return nil
 }
 
-// judge takes how long one step took, and opens more connections where as many
-// steps as there are connections were slow on average.
-func (f *fetcher) judge(ctx context.Context, bytes int64, took time.Duration) {
+// judge takes how long a piece took, and opens more connections where as many
+// pieces as there are connections were slow on average.
+func (f *fetcher) judge(ctx context.Context, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.bytes += bytes
 	f.took += took
-	if f.steps++; f.steps < f.workers {
+	if f.judged++; f.judged < f.workers {
 		return
 	}
-	slow := f.took.Seconds()*float64(f.pace.pieceSize) > f.pace.quick.Seconds()*float64(f.bytes)
-	f.steps, f.bytes, f.took = 0, 0, 0
+	slow := f.took > time.Duration(f.judged)*f.pace.quick
+	f.judged, f.took = 0, 0
 	if !slow {
 		return
 	}
@@ -189,24 +183,18 @@ func (f *fetcher) try(ctx context.Context, try int, p piece, open *answer) error
 		slow := time.AfterFunc(max(slowFactor*average, f.pace.stall), func() { a.giveUp(errSlow) })
 		defer slow.Stop()
 	}
-	step := max(1, int(f.pace.pieceSize/glances))
-	for at := began; len(dst) > 0; {
-		now := dst[:min(step, len(dst))]
-		if err := a.fill(now); err != nil {
-			return err
-		}
-		dst = dst[len(now):]
-		before := at
-		at = time.Now()
-		f.judge(ctx, int64(len(now)), at.Sub(before))
+	if err := a.fill(dst); err != nil {
+		return err
 	}
 	if p.from+p.size == end {
 		if err := a.end(); err != nil {
 			return err
 		}
 	}
-	f.spent.Add(int64(time.Since(began)))
+	took := time.Since(began)
+	f.spent.Add(int64(took))
 	f.came.Add(1)
+	f.judge(ctx, took)
 	return nil
 }
 

@@ -36,7 +36,7 @@ var defaultPace = pace{
 	window:    5,
 	flowMax:   64 << 20,
 	many:      16,
-	quick:     20 * time.Millisecond,
+	quick:     25 * time.Millisecond,
 	answer:    15 * time.Second,
 	stall:     5 * time.Second,
 	upload:    time.Minute,

@@ -1,0 +1,110 @@
+package transfer
+
+import (
+	"io"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// Whatever S3 does to a put of a file that is still coming, there is the right
+// object or none of ours: what cannot be sent again is fetched again, and sent
+// in parts.
+func TestFlowFaults(t *testing.T) {
+	data, other := random(300_000, 1), random(5000, 9)
+	answer := func(status int, code string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { fail(w, status, code) }
+	}
+	for name, tt := range map[string]struct {
+		plain   bool
+		there   []byte
+		put     func(*bucket) http.HandlerFunc
+		pace    func(*pace)
+		want    any // nil: the source is copied
+		text    string
+		existed bool
+		parts   bool // it was sent in parts after all
+	}{
+		"a put":                  {},
+		"503":                    {put: func(*bucket) http.HandlerFunc { return answer(503, "SlowDown") }, parts: true},
+		"a conflict":             {put: func(*bucket) http.HandlerFunc { return answer(409, "ConditionalRequestConflict") }, parts: true},
+		"a refusal, no object":   {put: func(*bucket) http.HandlerFunc { return answer(412, "PreconditionFailed") }, parts: true},
+		"an answer far too soon": {put: func(*bucket) http.HandlerFunc { return func(http.ResponseWriter, *http.Request) {} }, parts: true},
+		"the put is cut off": {put: func(*bucket) http.HandlerFunc {
+			return func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.CopyN(io.Discard, r.Body, 100_000)
+				panic(http.ErrAbortHandler)
+			}
+		}, parts: true},
+		"the put hangs": {put: func(*bucket) http.HandlerFunc {
+			return func(_ http.ResponseWriter, r *http.Request) { hang(r) }
+		}, pace: func(p *pace) { p.upload = 300 * time.Millisecond }, parts: true},
+		"the put arrives damaged": {put: func(b *bucket) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) {
+				r.Body = &damaged{ReadCloser: r.Body}
+				b.serve("PutObject", w, r)
+			}
+		}, parts: true},
+		"the reply is lost": {put: func(b *bucket) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) {
+				b.serve("PutObject", &deaf{w}, r)
+				panic(http.ErrAbortHandler)
+			}
+		}, existed: true},
+		"the same is there": {there: data, existed: true},
+		"another is there":  {there: other, want: &OccupiedError{}, text: "5000 bytes"},
+		"S3 without TLS":    {plain: true, parts: true},
+		"another is there, of its length and beginning": {there: append(random(299_999, 1), 0),
+			want: &OccupiedError{}, text: "SHA-256"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o, b := newOrigin(t, data), newFlowBucket(t)
+			if tt.plain {
+				b = newBucket(t)
+			}
+			if tt.put != nil {
+				b.fault = func(call string, _ int, w http.ResponseWriter, r *http.Request) bool {
+					if call == "PutObject" {
+						tt.put(b)(w, r)
+					}
+					return call == "PutObject"
+				}
+			}
+			want := data
+			if tt.there != nil {
+				b.put(testKey, tt.there)
+				want = tt.there
+			}
+			c := o.copier(t, b)
+			c.pace.flowMax = 1 << 20
+			if tt.pace != nil {
+				tt.pace(c.pace)
+			}
+			got, err := c.Copy(t.Context(), o.url(), named)
+			b.check(t, testKey, want)
+			checkError(t, err, tt.want, tt.text)
+			if got.Existed != tt.existed {
+				t.Errorf("existed: %t", got.Existed)
+			}
+			if parts := b.called("UploadPart") > 0; parts != tt.parts {
+				t.Errorf("sent in parts: %t", parts)
+			}
+		})
+	}
+}
+
+// damaged turns the last bits of a body's first read over.
+type damaged struct {
+	io.ReadCloser
+	done bool
+}
+
+func (d *damaged) Read(p []byte) (int, error) {
+	n, err := d.ReadCloser.Read(p)
+	if !d.done && n > 100 {
+		d.done = true
+		p[n-1] ^= 1
+	}
+	return n, err
+}
