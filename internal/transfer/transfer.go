@@ -1,8 +1,10 @@
-// Package transfer copies a file from an https URL into an S3 object: in
-// parallel ranges where the source gives them, in bounded memory, verified, and
-// never over an object that is there already. It decides what may be fetched; it
-// leaves to its caller what to fetch, how the object is named and what the file
-// is worth.
+// Package transfer copies a file from an https URL into an S3 object: in bounded
+// memory, verified, and never over an object that is there already. One answer of
+// the source is read for as long as it comes quickly, and parallel ranges where
+// it does not. A file of up to 64 MiB goes up in one put that begins before the
+// file is there, a larger one in parts. Package transfer decides what may be
+// fetched; it leaves to its caller what to fetch, how the object is named and
+// what the file is worth.
 //
 // It calls S3's multipart operations directly. The SDK's uploaders
 // (feature/s3/manager, feature/s3/transfermanager) read one stream in order into
@@ -88,7 +90,7 @@ const (
 // and the path of rawURL, unescaped. Where the copy is begun again, name is
 // asked again. The first of several objects of one key stays: where the key
 // holds an object of the source's length and first bytes, Copy describes that
-// one and copies nothing.
+// one, and what it sent of a put that S3 then refused changes nothing.
 //
 // After an error there is never a part of the file under the key, and no upload
 // is left open, but where the error tells that the abort went wrong as well. The

@@ -99,8 +99,8 @@ func count(t *testing.T) (made requests, entered int) {
 	return made, len(w.Path("talk", w.Status("talk").Take))
 }
 
-// The operations of S3 by what they cost. An output of more than a part would
-// add a call for each part, which costs as a PUT does.
+// The operations of S3 by what they cost. An output of more than 64 MiB would
+// add a call for each part of 8 MiB, which costs as a PUT does.
 var (
 	dear  = []string{"s3 PutObject", "s3 ListObjectsV2", "s3 CreateMultipartUpload", "s3 UploadPart", "s3 CompleteMultipartUpload"}
 	cheap = []string{"s3 GetObject", "s3 HeadObject"}
