@@ -138,11 +138,13 @@ func dialContainerHost(transport *http.Transport) {
 // WriteEnv writes the file that `sam local` takes with --env-vars: the
 // variables with which each function of template.yaml reaches this stack from a
 // container (see Options.Containers). SAM passes on those that the template
-// declares for a function; it takes the credentials from its own environment.
+// declares for a function. Credentials are not among them: it takes its own, from
+// its environment, for all functions, so that one in a container may do what its
+// role does only where those are the function's.
 func (s *Stack) WriteEnv(path string) error {
 	all := map[string]map[string]string{}
-	for _, id := range logicalIDs {
-		all[id] = s.Variables(true)
+	for name, id := range logicalIDs {
+		all[id] = s.Variables(name, true)
 		maps.Copy(all[id], s.options.Variables)
 	}
 	text, err := json.MarshalIndent(all, "", "  ")

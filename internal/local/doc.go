@@ -3,6 +3,11 @@
 // programs that are deployed, and what they talk to speaks the protocols of
 // AWS; nothing in them knows of this package.
 //
+// Each function may do what its role in template.yaml allows, and no more: it has
+// an S3 user of its own, whom a policy of the bucket made of that role's statements
+// lets in, and what it asks of Step Functions and Secrets Manager is held to them
+// too (permissions). A function that is refused something has failed the stack.
+//
 // Stack wires the parts, each of which is a package of its own: the S3 server
 // (gateway), its events (events), the queue (queue), Lambda (lambda), Step
 // Functions (states), Secrets Manager (secrets) and RunComfy (runcomfytest).
@@ -13,7 +18,7 @@
 //	ports.json     the ports, so that URLs that were given out stay true
 //	certs/         the certificate, and the authority to trust (ca.pem)
 //	functions/     the functions' programs
-//	s3/            the bucket, with its versions
+//	s3/            the bucket, with its versions, and the functions' users
 //	queue/         events of drops that wait for submit, and dead letters
 //	cancel-queue/  events that wait for cancel, and dead letters
 //	executions/    the state machine's executions

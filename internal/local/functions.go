@@ -2,7 +2,6 @@ package local
 
 import (
 	"maps"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -16,12 +15,14 @@ const (
 	Region  = "us-east-1"
 	Bucket  = "lipdrop"
 
-	// AccessKey and SecretKey are the credentials that S3 takes.
+	// AccessKey and SecretKey are a person's credentials, who may do everything.
+	// Each function has its own: see Stack.Variables.
 	AccessKey = "lipdrop"
 	SecretKey = "lipdrop-on-loopback"
 
 	// MachineARN is the state machine's.
-	MachineARN = "arn:aws:states:" + Region + ":" + Account + ":stateMachine:lipdrop"
+	MachineARN = "arn:aws:states:" + Region + ":" + Account + ":stateMachine:" + machine
+	machine    = "lipdrop"
 
 	secretARN = "arn:aws:secretsmanager:" + Region + ":" + Account + ":secret:runcomfy-token-a1B2c3"
 	queueARN  = "arn:aws:sqs:" + Region + ":" + Account + ":lipdrop"
@@ -59,7 +60,7 @@ func (e Endpoints) at(host string) Endpoints {
 
 // functions returns the four functions with the timeouts, memory and bounds
 // that template.yaml gives them.
-func functions(dir string, base map[string]string, changed map[string]string) []lambda.Function {
+func (s *Stack) functions() []lambda.Function {
 	var all []lambda.Function
 	for _, f := range []lambda.Function{
 		{Name: submit, Timeout: 2 * time.Minute, MemoryMB: 256, Concurrency: submitConcurrency},
@@ -67,9 +68,9 @@ func functions(dir string, base map[string]string, changed map[string]string) []
 		{Name: archive, Timeout: 15 * time.Minute, MemoryMB: 1024, Concurrency: taskConcurrency},
 		{Name: cancel, Timeout: 2 * time.Minute, MemoryMB: 256, Concurrency: cancelConcurrency},
 	} {
-		f.Program = filepath.Join(dir, f.Name, "bootstrap")
-		f.Env = maps.Clone(base)
-		maps.Copy(f.Env, changed)
+		f.Program = s.path("functions", f.Name, "bootstrap")
+		f.Env = s.Variables(f.Name, false)
+		maps.Copy(f.Env, s.options.Variables)
 		all = append(all, f)
 	}
 	return all
@@ -83,17 +84,17 @@ const (
 	taskConcurrency = 8
 )
 
-// Variables returns the environment variables that the functions are given,
-// with addresses over TLS on loopback, or for a container, which cannot be given
-// the certificate, over plain http at ContainerHost.
-func (s *Stack) Variables(container bool) map[string]string {
+// Variables returns the environment variables that a function is given, with
+// addresses over TLS on loopback, or for a container, which cannot be given the
+// certificate, over plain http at ContainerHost.
+func (s *Stack) Variables(function string, container bool) map[string]string {
 	at := s.TLS
 	if container {
 		at = s.Plain.at(ContainerHost)
 	}
 	v := map[string]string{
-		"AWS_ACCESS_KEY_ID":                AccessKey,
-		"AWS_SECRET_ACCESS_KEY":            SecretKey,
+		"AWS_ACCESS_KEY_ID":                function,
+		"AWS_SECRET_ACCESS_KEY":            secretKeyOf(function),
 		"AWS_ENDPOINT_URL_S3":              at.S3,
 		"AWS_ENDPOINT_URL_SFN":             at.AWS,
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER": at.AWS,

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 	"github.com/lipdrop/lipdrop/internal/local/secrets"
 	"github.com/lipdrop/lipdrop/internal/local/states"
@@ -41,7 +42,7 @@ func (s *Stack) serve(ports *listeners) error {
 		handler       http.Handler
 		secure, plain net.Listener
 	}{
-		{http.HandlerFunc(s.serveAWS), ports.aws, ports.awsPlain},
+		{permissions.Guard(http.HandlerFunc(s.serveAWS), s.roles, s.deny), ports.aws, ports.awsPlain},
 		{s.fake, ports.runComfy, ports.runComfyPlain},
 	} {
 		server := &http.Server{Handler: each.handler, ErrorLog: log.New(trouble, "", log.LstdFlags)}

@@ -19,6 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
 	"github.com/lipdrop/lipdrop/internal/local/lock"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 	"github.com/lipdrop/lipdrop/internal/local/secrets"
 	"github.com/lipdrop/lipdrop/internal/local/states"
@@ -49,6 +50,7 @@ type Stack struct {
 	certs   certs.Files
 	client  *http.Client // trusts certs
 
+	roles   map[string]permissions.Role // by the function's name
 	gateway *gateway.Gateway
 	webhook *events.Webhook
 	drops   *queue.Queue
@@ -63,7 +65,10 @@ type Stack struct {
 	calls      sync.WaitGroup // what intake started
 	closers    []func()       // in the order of opening
 	closing    sync.Once
-	failed     chan struct{}
+
+	failing sync.Once
+	failed  chan struct{}
+	failure error // set before failed is closed
 
 	// caughtUp says that no event is missing: from then on, last-event is
 	// written, by one at a time.
@@ -192,6 +197,9 @@ func (s *Stack) build(ctx context.Context) (program string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if s.roles, err = readRoles(root); err != nil {
+		return "", err
+	}
 	s.states = &states.Server{
 		Machine: machine, ARN: MachineARN, Dir: s.path("executions"),
 		Invoke: s.invokeTask, OnStatus: s.onStatus,
@@ -232,6 +240,7 @@ func (s *Stack) startGateway(ctx context.Context, program string, ports *listene
 	s.gateway, err = gateway.Start(ctx, gateway.Config{
 		Program: program, Dir: s.path("s3"), Certs: s.certs, TLS: ports.s3, Plain: ports.s3Plain,
 		Access: AccessKey, Secret: SecretKey, Region: Region, Webhook: "http://" + hook.Addr().String(), Log: log,
+		Users: secretKeys(), Denied: s.deny,
 	})
 	if err != nil {
 		return err
@@ -243,9 +252,12 @@ func (s *Stack) startGateway(ctx context.Context, program string, ports *listene
 	})
 	go func() {
 		<-s.gateway.Done()
-		close(s.failed)
+		s.fail(s.gateway.Err())
 	}()
-	return gateway.EnsureBucket(ctx, s.S3(), Bucket)
+	if err := gateway.EnsureBucket(ctx, s.S3(), Bucket); err != nil {
+		return err
+	}
+	return s.setPolicy(ctx)
 }
 
 func (s *Stack) startFunctions() (err error) {
@@ -254,7 +266,7 @@ func (s *Stack) startFunctions() (err error) {
 	} else {
 		s.lambda, err = lambda.New(
 			lambda.Config{Account: Account, Region: Region, LogDir: s.path("logs"), Log: s.options.Log},
-			functions(s.path("functions"), s.Variables(false), s.options.Variables)...)
+			s.functions()...)
 	}
 	if err != nil {
 		return err
@@ -311,12 +323,28 @@ func (s *Stack) invokeTask(ctx context.Context, arn string, payload []byte) ([]b
 	return result, err
 }
 
-// Failed is closed when the S3 server has ended. Before Close that is a failure
-// after which Close is all that is left to do; Err says why.
+// Failed is closed when the S3 server has ended, or a function was refused what
+// its role in template.yaml does not allow. Before Close that is a failure after
+// which Close is all that is left to do; Err says why.
 func (s *Stack) Failed() <-chan struct{} { return s.failed }
 
-// Err says, once Failed is closed, why.
-func (s *Stack) Err() error { return s.gateway.Err() }
+// Err says, once Failed is closed, why: by a *permissions.Denial where a function
+// was refused something.
+func (s *Stack) Err() error {
+	select {
+	case <-s.failed:
+		return s.failure
+	default:
+		return nil
+	}
+}
+
+func (s *Stack) fail(err error) {
+	s.failing.Do(func() {
+		s.failure = err
+		close(s.failed)
+	})
+}
 
 // Close ends every part and every child process. What is under way goes on when
 // a stack is started on the same folder.

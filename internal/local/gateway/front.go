@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net"
@@ -20,8 +21,9 @@ type front struct {
 }
 
 // serve passes bytes between each connection of a listener and one that dial
-// makes. Where both are sockets, the kernel moves them.
-func serve(listener net.Listener, dial func() (net.Conn, error)) *front {
+// makes. Where both are sockets, the kernel moves them, after the head of the
+// request.
+func serve(listener net.Listener, dial func() (net.Conn, error), u *users) *front {
 	f := &front{listener: listener}
 	f.running.Go(func() {
 		for {
@@ -33,7 +35,7 @@ func serve(listener net.Listener, dial func() (net.Conn, error)) *front {
 				time.Sleep(startPoll)
 				continue
 			}
-			f.running.Go(func() { join(client, dial) })
+			f.running.Go(func() { join(client, dial, u) })
 		}
 	})
 	return f
@@ -45,20 +47,28 @@ func (f *front) stop() { _ = f.listener.Close() }
 // wait waits until the last connection has ended; the server's end ends them.
 func (f *front) wait() { f.running.Wait() }
 
-func join(client net.Conn, dial func() (net.Conn, error)) {
+func join(client net.Conn, dial func() (net.Conn, error), u *users) {
 	defer func() { _ = client.Close() }()
 	server, err := dial()
 	if err != nil {
 		return
 	}
 	defer func() { _ = server.Close() }()
+	asked := make(chan *request, 1)
 	var up sync.WaitGroup
 	up.Go(func() {
+		head, r := u.read(client)
+		if r != nil {
+			asked <- r
+		}
+		_, _ = server.Write(head)
 		_, _ = io.Copy(server, client) // either side's end shows below
 		closeWrite(server)
 		_, _ = io.Copy(io.Discard, client)
 	})
-	_, _ = io.Copy(client, server)
+	answer := bufio.NewReader(server)
+	u.mend(client, answer, asked)
+	_, _ = io.Copy(client, answer)
 	closeWrite(client)
 	_ = client.SetReadDeadline(time.Now().Add(linger))
 	up.Wait()

@@ -31,7 +31,7 @@ func TestAnswerBeforeTheEndOfARequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := serve(listener, func() (net.Conn, error) { return net.Dial("unix", socket) })
+	f := serve(listener, func() (net.Conn, error) { return net.Dial("unix", socket) }, &users{})
 	client, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestServerOutOfReach(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := serve(listener, func() (net.Conn, error) { return net.Dial("unix", filepath.Join(t.TempDir(), "none")) })
+	f := serve(listener, func() (net.Conn, error) { return net.Dial("unix", filepath.Join(t.TempDir(), "none")) }, &users{})
 	client, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)

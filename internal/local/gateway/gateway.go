@@ -1,10 +1,15 @@
 // Package gateway runs versitygw, a real S3 server, as a child process over a
 // folder, and lets clients reach it over TLS and over plain http.
 //
-// The child listens on a Unix socket, under TLS. This process owns the ports in
-// front of it: connections to the TLS port are passed through as they are, and
-// those to the plain port are wrapped into TLS. So both ports are one server,
-// a port in use is known before anything starts, and no port is chosen twice.
+// The child listens on a Unix socket. This process owns the ports in front of it
+// and ends the TLS of one of them. So both ports are one server, a port in use is
+// known before anything starts, and no port is chosen twice.
+//
+// Besides its root user, who may do everything, the server has users who may do
+// what the bucket's policy lets them. It decides on their requests as S3 does, but
+// for two things, which this process makes good in front of it: who may not list a
+// key is told 403, not 404, where it is not there; and whom the policy does not
+// let is told what it is that it may not do.
 package gateway
 
 import (
@@ -22,6 +27,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local/certs"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/process"
 )
 
@@ -35,7 +41,7 @@ const (
 	stopGrace = 3 * time.Second
 )
 
-// Config says how to run the server. Every field is required.
+// Config says how to run the server. Every field is required but the last two.
 type Config struct {
 	Program string // the versitygw program
 	Dir     string // holds the objects, their versions and metadata
@@ -47,6 +53,13 @@ type Config struct {
 	Region  string
 	Webhook string    // http URL that is told of every change
 	Log     io.Writer // what the server says; safe for concurrent use
+
+	// Users are the secret keys of the users besides the root user, by their
+	// access keys.
+	Users map[string]string
+	// Denied is told of each request of these users that the bucket's policy does
+	// not let them make. It is required where there are any.
+	Denied func(*permissions.Denial)
 }
 
 // Gateway is a running server.
@@ -70,7 +83,7 @@ func Start(ctx context.Context, cfg Config) (*Gateway, error) {
 }
 
 func start(ctx context.Context, cfg Config) (*Gateway, error) {
-	roots, err := cfg.Certs.Pool()
+	cert, err := tls.LoadX509KeyPair(cfg.Certs.Cert, cfg.Certs.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -97,16 +110,9 @@ func start(ctx context.Context, cfg Config) (*Gateway, error) {
 		g.removeSocket()
 		return nil, err
 	}
-	g.fronts = []*front{
-		serve(cfg.TLS, g.dial),
-		serve(cfg.Plain, func() (net.Conn, error) {
-			conn, err := g.dial()
-			if err != nil {
-				return nil, err
-			}
-			return tls.Client(conn, &tls.Config{RootCAs: roots, ServerName: "localhost"}), nil
-		}),
-	}
+	secure := tls.NewListener(cfg.TLS, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})
+	users := newUsers(cfg, g.dial)
+	g.fronts = []*front{serve(secure, g.dial, users), serve(cfg.Plain, g.dial, users)}
 	return g, nil
 }
 
@@ -135,11 +141,14 @@ func command(cfg Config, socket string) (*exec.Cmd, error) {
 			return nil, err
 		}
 	}
+	iam, err := writeUsers(cfg)
+	if err != nil {
+		return nil, err
+	}
 	args := []string{
 		"--quiet", // its request log has presigned queries in it
 		"--port", socket,
-		"--cert", cfg.Certs.Cert,
-		"--key", cfg.Certs.Key,
+		"--iam-dir", iam,
 		"--region", cfg.Region,
 		"--event-webhook-url", cfg.Webhook,
 		"posix",
@@ -147,7 +156,7 @@ func command(cfg Config, socket string) (*exec.Cmd, error) {
 	}
 	// Metadata stay where the first start put them: moved to another kind of
 	// file system, the folder still has them beside the objects.
-	_, err := os.Stat(sidecar)
+	_, err = os.Stat(sidecar)
 	if err == nil || !extendedAttributes(objects) {
 		if err := os.MkdirAll(sidecar, 0o700); err != nil {
 			return nil, err

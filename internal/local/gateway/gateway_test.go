@@ -49,11 +49,12 @@ func program(t *testing.T) string {
 type server struct {
 	*gateway.Gateway
 	tls, plain *s3.Client
+	url        string      // of plain
 	events     chan string // the body of each webhook call
 }
 
 // start runs a gateway over a folder until the test ends.
-func start(t *testing.T, program, dir string) *server {
+func start(t *testing.T, program, dir string, change ...func(*gateway.Config)) *server {
 	t.Helper()
 	srv := &server{events: make(chan string, 100)}
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -77,6 +78,9 @@ func start(t *testing.T, program, dir string) *server {
 		Program: program, Dir: dir, Certs: files, TLS: secure, Plain: plain,
 		Access: "access", Secret: "secret-key", Region: "us-east-1", Webhook: hook.URL, Log: t.Output(),
 	}
+	for _, change := range change {
+		change(&cfg)
+	}
 	srv.Gateway, err = gateway.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +100,8 @@ func start(t *testing.T, program, dir string) *server {
 			HTTPClient:   &http.Client{Transport: transport},
 		})
 	}
-	srv.tls, srv.plain = client("https://"+secure.Addr().String()), client("http://"+plain.Addr().String())
+	srv.url = "http://" + plain.Addr().String()
+	srv.tls, srv.plain = client("https://"+secure.Addr().String()), client(srv.url)
 	return srv
 }
 

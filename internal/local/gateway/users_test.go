@@ -1,0 +1,179 @@
+package gateway_test
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local/gateway"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
+)
+
+// denials keeps what was denied since it was asked last.
+type denials struct {
+	mu  sync.Mutex
+	all []permissions.Denial
+}
+
+func (d *denials) add(denial *permissions.Denial) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.all = append(d.all, *denial)
+}
+
+func (d *denials) take() []permissions.Denial {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := d.all
+	d.all = nil
+	return all
+}
+
+// A user may do what the bucket's policy lets it, and is told what it may not.
+func TestUserMayDoWhatThePolicySays(t *testing.T) {
+	const user, secret = "user", "user's secret"
+	var denied denials
+	srv := start(t, program(t), t.TempDir(), func(cfg *gateway.Config) {
+		cfg.Users, cfg.Denied = map[string]string{user: secret}, denied.add
+	})
+	if err := gateway.EnsureBucket(t.Context(), srv.tls, bucket); err != nil {
+		t.Fatal(err)
+	}
+	policy, err := permissions.BucketPolicy(map[string]permissions.Role{user: {
+		{Action: []string{"s3:GetObject", "s3:DeleteObject"}, Resource: []string{"arn:aws:s3:::drops/in/*"}},
+		{Action: []string{"s3:GetObject", "s3:PutObject"}, Resource: []string{"arn:aws:s3:::drops/out/*"}},
+		{
+			Action: []string{"s3:ListBucket"}, Resource: []string{"arn:aws:s3:::drops"},
+			Condition: map[string]map[string]permissions.OneOrMany{"StringLike": {"s3:prefix": {"in/*"}}},
+		},
+		{Action: []string{"states:StartExecution"}, Resource: []string{"arn:aws:states:::elsewhere"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := srv.tls.PutBucketPolicy(t.Context(), &s3.PutBucketPolicyInput{Bucket: aws.String(bucket), Policy: aws.String(string(policy))}); err != nil {
+		t.Fatal(err)
+	}
+	version := put(t, srv.tls, "in/ü 1.txt", "there")
+	put(t, srv.tls, "elsewhere.txt", "there")
+
+	type call = func(c *s3.Client) error
+	get := func(key string, version *string) call {
+		return func(c *s3.Client) error {
+			_, err := c.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(bucket), Key: &key, VersionId: version})
+			return err
+		}
+	}
+	head := func(key string) call {
+		return func(c *s3.Client) error {
+			_, err := c.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String(bucket), Key: &key})
+			return err
+		}
+	}
+	list := func(prefix string) call {
+		return func(c *s3.Client) error {
+			_, err := c.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(bucket), Prefix: &prefix})
+			return err
+		}
+	}
+	write := func(key string, bytesOf int) call {
+		return func(c *s3.Client) error {
+			_, err := c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(bucket), Key: &key, Body: bytes.NewReader(make([]byte, bytesOf))})
+			return err
+		}
+	}
+	remove := func(key string, version *string) call {
+		return func(c *s3.Client) error {
+			_, err := c.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(bucket), Key: &key, VersionId: version})
+			return err
+		}
+	}
+	abort := func(c *s3.Client) error {
+		_, err := c.AbortMultipartUpload(t.Context(), &s3.AbortMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String("out/1"), UploadId: aws.String("any")})
+		return err
+	}
+	const large = 5 << 20 // for which the client waits for the server's 100 Continue
+	tests := []struct {
+		name             string
+		call             call
+		code             string
+		action, resource string // that are denied
+		prefix           string
+	}{
+		{name: "reads what it may", call: get("in/ü 1.txt", nil)},
+		{name: "lists what it may", call: list("in/")},
+		{name: "writes what it may", call: write("out/1", large)},
+		{name: "is told that a file is not there", call: head("in/none.txt"), code: "NotFound"},
+		{name: "is told so when it reads", call: get("in/none.txt", nil), code: "NoSuchKey"},
+
+		{name: "reads another file", call: get("elsewhere.txt", nil), code: "AccessDenied", action: "s3:GetObject", resource: "/elsewhere.txt"},
+		{name: "looks at another file", call: head("elsewhere.txt"), code: "Forbidden", action: "s3:GetObject", resource: "/elsewhere.txt"},
+		{name: "reads a version", call: get("in/ü 1.txt", &version), code: "AccessDenied", action: "s3:GetObjectVersion", resource: "/in/ü 1.txt"},
+		{name: "lists another folder", call: list("out/"), code: "AccessDenied", action: "s3:ListBucket", prefix: "out/"},
+		{name: "looks for what it may not list", call: head("out/none.txt"), code: "Forbidden", action: "s3:ListBucket", prefix: "out/none.txt"},
+		{name: "reads what it may not list", call: get("out/none.txt", nil), code: "AccessDenied", action: "s3:ListBucket", prefix: "out/none.txt"},
+		{name: "writes a file", call: write("in/1", 1), code: "AccessDenied", action: "s3:PutObject", resource: "/in/1"},
+		{name: "writes a large file", call: write("in/1", large), code: "AccessDenied", action: "s3:PutObject", resource: "/in/1"},
+		{name: "deletes a version", call: remove("in/ü 1.txt", &version), code: "AccessDenied", action: "s3:DeleteObjectVersion", resource: "/in/ü 1.txt"},
+		{name: "deletes another file", call: remove("out/1", nil), code: "AccessDenied", action: "s3:DeleteObject", resource: "/out/1"},
+		{name: "aborts an upload", call: abort, code: "AccessDenied", action: "s3:AbortMultipartUpload", resource: "/out/1"},
+	}
+	asUser := func(o *s3.Options) { o.Credentials = credentials.NewStaticCredentialsProvider(user, secret, "") }
+	for port, client := range map[string]*s3.Client{"https": s3.New(srv.tls.Options(), asUser), "http": s3.New(srv.plain.Options(), asUser)} {
+		for _, tt := range tests {
+			t.Run(port+": "+tt.name, func(t *testing.T) {
+				err := tt.call(client)
+				if tt.code == "" && err != nil {
+					t.Error(err)
+				} else if tt.code != "" {
+					expectCode(t, tt.code, func() error { return err })
+				}
+				var want []permissions.Denial
+				if tt.action != "" {
+					want = []permissions.Denial{{User: user, Action: tt.action, Resource: "arn:aws:s3:::drops" + tt.resource, Prefix: tt.prefix}}
+				}
+				if diff := cmp.Diff(want, denied.take()); diff != "" {
+					t.Errorf("denied (-want +told):\n%s", diff)
+				}
+				if tt.code == "AccessDenied" && !strings.Contains(err.Error(), want[0].Error()) {
+					t.Errorf("%v does not say %v", err, &want[0])
+				}
+			})
+		}
+	}
+	if err := tests[len(tests)-1].call(srv.tls); err == nil || len(denied.take()) > 0 {
+		t.Errorf("the root user, of an upload that is not there: %v", err)
+	}
+	t.Run("an address that has expired", func(t *testing.T) {
+		address := srv.url + "/" + bucket + "/in/%C3%BC%201.txt?X-Amz-Expires=60"
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, _, err := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }).PresignHTTP(t.Context(),
+			aws.Credentials{AccessKeyID: user, SecretAccessKey: secret}, req, "UNSIGNED-PAYLOAD", "s3", "us-east-1", time.Now().Add(-time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.Get(signed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = answer.Body.Close() }()
+		if answer.StatusCode != http.StatusForbidden {
+			t.Errorf("HTTP %d", answer.StatusCode)
+		}
+		if got := denied.take(); len(got) > 0 {
+			t.Errorf("it counts as denied: %v", got)
+		}
+	})
+}

@@ -1,0 +1,61 @@
+package permissions
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+)
+
+// maxRequest bounds a request: StartExecution's is the longest, as package states
+// has it.
+const maxRequest = 2 << 20
+
+// credential matches the access key in the header Authorization.
+var credential = regexp.MustCompile(`Credential=([^/,]+)/`)
+
+// UserOf returns the access key that a request says it is signed with, in its
+// header or in its address, or "".
+func UserOf(r *http.Request) string {
+	if found := credential.FindStringSubmatch(r.Header.Get("Authorization")); found != nil {
+		return found[1]
+	}
+	user, _, _ := strings.Cut(r.URL.Query().Get("X-Amz-Credential"), "/")
+	return user
+}
+
+// Guard refuses, and tells denied, what users ask of next that their roles do not
+// allow. Next serves Step Functions or Secrets Manager, by the header X-Amz-Target;
+// whoever is not among the users may do everything.
+func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user := UserOf(r)
+		role, ok := users[user]
+		if !ok {
+			next.ServeHTTP(w, r)
+			return
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		var about struct{ StateMachineArn, ExecutionArn, SecretID string }
+		_ = json.Unmarshal(body, &about) // what is no JSON names no resource
+		service, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+		denial := &Denial{User: user, Resource: cmp.Or(about.StateMachineArn, about.ExecutionArn, about.SecretID)}
+		denial.Action = strings.Replace(service, "AWSStepFunctions", "states", 1) + ":" + operation
+		if role.allows(denial.Action, denial.Resource) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		denied(denial)
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		w.WriteHeader(http.StatusBadRequest)
+		_ = json.NewEncoder(w).Encode(map[string]string{"__type": "AccessDeniedException", "message": denial.Error()})
+	})
+}

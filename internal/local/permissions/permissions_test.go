@@ -1,0 +1,175 @@
+package permissions_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/smithy-go"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
+)
+
+// template is a template whose function has a role with some statements.
+func template(statements string) []byte {
+	return []byte(`
+Parameters:
+  Existing: {Type: String, Default: ''}
+  Hours: {Type: Number, Default: 6}
+Conditions:
+  Own: !Equals [!Ref Existing, '']
+  Other: !Not [!Equals [!Ref Existing, '']]
+Resources:
+  Log: {Type: AWS::Logs::LogGroup}
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      Role: !GetAtt R.Arn
+  R:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument: {Statement: [{Effect: Allow, Principal: {Service: lambda.amazonaws.com}, Action: sts:AssumeRole}]}
+      Policies:
+        - PolicyName: f
+          PolicyDocument:
+            Statement:
+              - {Sid: Log, Effect: Allow, Action: logs:PutLogEvents, Resource: !GetAtt Log.Arn}
+` + statements)
+}
+
+var values = map[string]string{"Bucket": "drops", "Machine": "arn:aws:states:::m", "Machine.Name": "m", "AWS::Partition": "aws"}
+
+func TestReadsTheFormsOfTheTemplate(t *testing.T) {
+	roles, err := permissions.Read(template(`
+              - Sid: Files
+                Effect: Allow
+                Action: [s3:GetObject, s3:PutObject]
+                Resource:
+                  - !Sub ['arn:${AWS::Partition}:s3:::${Name}/in/*', {Name: !If [Own, !Ref Bucket, !Ref Existing]}]
+                  - !Sub ['arn:${AWS::Partition}:s3:::${Name}/out/*', {Name: !If [Own, !Ref Bucket, !Ref Existing]}]
+              - Sid: List
+                Effect: Allow
+                Action: s3:ListBucket
+                Resource: !Sub arn:${AWS::Partition}:s3:::${Bucket}
+                Condition:
+                  StringLike: {s3:prefix: [in/*, out/*]}
+              - {Sid: Start, Effect: Allow, Action: states:StartExecution, Resource: !Ref Machine}
+              - {Sid: Stop, Effect: Allow, Action: states:StopExecution, Resource: !Sub 'arn:aws:states:::execution:${Machine.Name}:*'}
+`), values)
+	want := map[string]permissions.Role{"F": {
+		{Sid: "Files", Action: []string{"s3:GetObject", "s3:PutObject"}, Resource: []string{"arn:aws:s3:::drops/in/*", "arn:aws:s3:::drops/out/*"}},
+		{
+			Sid: "List", Action: []string{"s3:ListBucket"}, Resource: []string{"arn:aws:s3:::drops"},
+			Condition: map[string]map[string]permissions.OneOrMany{"StringLike": {"s3:prefix": {"in/*", "out/*"}}},
+		},
+		{Sid: "Start", Action: []string{"states:StartExecution"}, Resource: []string{"arn:aws:states:::m"}},
+		{Sid: "Stop", Action: []string{"states:StopExecution"}, Resource: []string{"arn:aws:states:::execution:m:*"}},
+	}}
+	if diff := cmp.Diff(want, roles); err != nil || diff != "" {
+		t.Errorf("Read: %v (-want +got):\n%s", err, diff)
+	}
+}
+
+// What is not known fails, and is not read as something else.
+func TestRefusesOtherForms(t *testing.T) {
+	const read = "Effect: Allow, Action: s3:GetObject, Resource: "
+	for name, tt := range map[string]struct{ before, after, says string }{
+		"a denial":             {after: "              - {Sid: No, Effect: Deny, Action: s3:GetObject, Resource: 'arn:aws:s3:::b/*'}", says: "No"},
+		"no resource":          {after: "              - {Sid: No, Effect: Allow, Action: s3:GetObject}", says: "No"},
+		"an unknown reference": {after: "              - {Sid: No, " + read + "!GetAtt Elsewhere.Arn}", says: "Elsewhere.Arn"},
+		"another's resource":   {after: "              - {Sid: No, " + read + "!Sub 'arn:aws:s3:::${Elsewhere}/*'}", says: "Elsewhere"},
+		"a function":           {after: "              - {" + read + "!Join ['', [a, b]]}", says: "!Join"},
+		"a condition":          {after: "              - {" + read + "!If [Other, 'arn:a', 'arn:b']}", says: "Other"},
+		"a managed policy":     {after: "      ManagedPolicyArns: ['arn:aws:iam::aws:policy/AmazonS3FullAccess']", says: "AmazonS3FullAccess"},
+		"a policy of SAM's":    {before: "Role: !GetAtt R.Arn", after: "Policies: [S3ReadPolicy: {BucketName: b}]", says: "F"},
+		"a role of elsewhere":  {before: "Role: !GetAtt R.Arn", after: "Role: arn:aws:iam::000000000000:role/r", says: "F"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := template(tt.after)
+			if tt.before != "" {
+				text = []byte(strings.Replace(string(template("")), tt.before, tt.after, 1))
+			}
+			if roles, err := permissions.Read(text, values); err == nil || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("Read = %v, %v; want an error about %s", roles, err, tt.says)
+			}
+		})
+	}
+}
+
+func TestGuard(t *testing.T) {
+	const machine, other = "arn:aws:states:us-east-1:000000000000:stateMachine:m", "arn:aws:states:us-east-1:000000000000:stateMachine:other"
+	const execution = "arn:aws:states:us-east-1:000000000000:execution:m:"
+	users := map[string]permissions.Role{"f": {
+		{Action: []string{"states:StartExecution"}, Resource: []string{machine}},
+		{Action: []string{"states:DescribeExecution"}, Resource: []string{execution + "*"}},
+		{Action: []string{"secretsmanager:GetSecretValue"}, Resource: []string{"secret-*"}, Condition: map[string]map[string]permissions.OneOrMany{"Bool": {"any": {"true"}}}},
+	}}
+	var denied []string
+	server := httptest.NewServer(permissions.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if body, err := io.ReadAll(r.Body); err != nil || !strings.HasPrefix(string(body), "{") {
+			t.Errorf("what is served has the body %q (%v)", body, err)
+		}
+		_, _ = io.WriteString(w, "{}")
+	}), users, func(d *permissions.Denial) { denied = append(denied, d.Action+" "+d.Resource) }))
+	defer server.Close()
+	type clients struct {
+		states  *sfn.Client
+		secrets *secretsmanager.Client
+	}
+	start := func(arn string) func(context.Context, clients) error {
+		return func(ctx context.Context, c clients) error {
+			_, err := c.states.StartExecution(ctx, &sfn.StartExecutionInput{StateMachineArn: &arn})
+			return err
+		}
+	}
+	describe := func(arn string) func(context.Context, clients) error {
+		return func(ctx context.Context, c clients) error {
+			_, err := c.states.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
+			return err
+		}
+	}
+	secret := func(ctx context.Context, c clients) error {
+		_, err := c.secrets.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String("secret-1")})
+		return err
+	}
+	for _, tt := range []struct {
+		name, user string
+		call       func(context.Context, clients) error
+		denied     string
+	}{
+		{"what its role allows", "f", start(machine), ""},
+		{"what a pattern allows", "f", describe(execution + "1"), ""},
+		{"another resource", "f", start(other), "states:StartExecution " + other},
+		{"another action", "f", describe(machine), "states:DescribeExecution " + machine},
+		{"another service, under a condition that is not looked at", "f", secret, "secretsmanager:GetSecretValue secret-1"},
+		{"a person", "root", start(other), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := aws.Config{Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider(tt.user, "secret", "")}
+			denied = nil
+			err := tt.call(t.Context(), clients{sfn.NewFromConfig(cfg), secretsmanager.NewFromConfig(cfg)})
+			if tt.denied == "" {
+				if err != nil || denied != nil {
+					t.Errorf("%v, denied %v", err, denied)
+				}
+				return
+			}
+			told, ok := errors.AsType[smithy.APIError](err)
+			if !ok || told.ErrorCode() != "AccessDeniedException" || !strings.Contains(told.ErrorMessage(), tt.user+" may not "+strings.Fields(tt.denied)[0]) {
+				t.Errorf("error %v", err)
+			}
+			if diff := cmp.Diff([]string{tt.denied}, denied); diff != "" {
+				t.Errorf("denied (-want +told):\n%s", diff)
+			}
+		})
+	}
+}

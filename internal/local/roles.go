@@ -1,0 +1,62 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
+)
+
+// readRoles reads what each function may do, by its name, from the template in
+// the root of the checkout.
+func readRoles(root string) (map[string]permissions.Role, error) {
+	template, err := os.ReadFile(filepath.Join(root, "template.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	byID, err := permissions.Read(template, map[string]string{
+		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account,
+		"Bucket": Bucket, "StateMachine": MachineARN, "StateMachine.Name": machine, "TokenSecret": secretARN,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("template.yaml: %w", err)
+	}
+	roles := map[string]permissions.Role{}
+	for name, id := range logicalIDs {
+		roles[name] = byID[id]
+	}
+	return roles, nil
+}
+
+// secretKeyOf returns the secret key of a function's user, whose access key is the
+// function's name.
+func secretKeyOf(function string) string { return function + "-on-loopback" }
+
+func secretKeys() map[string]string {
+	keys := map[string]string{}
+	for name := range logicalIDs {
+		keys[name] = secretKeyOf(name)
+	}
+	return keys
+}
+
+// setPolicy makes the bucket's policy of what the functions may do.
+func (s *Stack) setPolicy(ctx context.Context) error {
+	policy, err := permissions.BucketPolicy(s.roles)
+	if err == nil {
+		_, err = s.S3().PutBucketPolicy(ctx, &s3.PutBucketPolicyInput{Bucket: aws.String(Bucket), Policy: aws.String(string(policy))})
+	}
+	if err != nil {
+		return fmt.Errorf("policy of the bucket: %w", err)
+	}
+	return nil
+}
+
+// deny fails the stack because a function was refused something, which AWS would
+// refuse it too: that the function may go on in spite of it is no comfort.
+func (s *Stack) deny(denial *permissions.Denial) { s.fail(denial) }

@@ -1,0 +1,97 @@
+package local_test
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/smithy-go"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
+)
+
+// A function that is refused something has failed the stack, even where the
+// function goes on without it, as poll does without the ledger.
+func TestDenialFailsTheStack(t *testing.T) {
+	t.Run("by S3", func(t *testing.T) {
+		s := start(t, options(t.TempDir()))
+		withoutStatement(t, s, "poll", "Ledger")
+		drop(t, s, "inbox/talk.mp4", clip)
+		drop(t, s, "inbox/talk.wav", voice)
+		denial := awaitDenial(t, s)
+		if denial.User != "poll" || denial.Action != "s3:GetObject" {
+			t.Errorf("denied: %v", denial)
+		}
+	})
+	t.Run("by Step Functions", func(t *testing.T) {
+		s := start(t, options(t.TempDir()))
+		v := s.Variables("poll", false)
+		client := sfn.New(s.StepFunctions().Options(), func(o *sfn.Options) {
+			o.Credentials = credentials.NewStaticCredentialsProvider(v["AWS_ACCESS_KEY_ID"], v["AWS_SECRET_ACCESS_KEY"], "")
+		})
+		_, err := client.ListExecutions(t.Context(), &sfn.ListExecutionsInput{StateMachineArn: aws.String(local.MachineARN)})
+		if told, ok := errors.AsType[smithy.APIError](err); !ok || told.ErrorCode() != "AccessDeniedException" {
+			t.Errorf("poll lists executions: %v", err)
+		}
+		want := &permissions.Denial{User: "poll", Action: "states:ListExecutions", Resource: local.MachineARN}
+		if diff := cmp.Diff(want, awaitDenial(t, s)); diff != "" {
+			t.Errorf("(-want +denied):\n%s", diff)
+		}
+	})
+}
+
+// awaitDenial waits until a stack has failed by a denial.
+func awaitDenial(t *testing.T, s *local.Stack) *permissions.Denial {
+	t.Helper()
+	until(t, "the failure", func() bool {
+		select {
+		case <-s.Failed():
+			return true
+		default:
+			return false
+		}
+	})
+	denial, ok := errors.AsType[*permissions.Denial](s.Err())
+	if !ok {
+		t.Fatalf("the stack failed by %v", s.Err())
+	}
+	return denial
+}
+
+// withoutStatement takes a statement of a function's role out of the policy of
+// the bucket.
+func withoutStatement(t *testing.T, s *local.Stack, function, sid string) {
+	t.Helper()
+	out, err := s.S3().GetBucketPolicy(t.Context(), &s3.GetBucketPolicyInput{Bucket: aws.String(local.Bucket)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var policy struct {
+		Version   string
+		Statement []map[string]any
+	}
+	if err := json.Unmarshal([]byte(*out.Policy), &policy); err != nil {
+		t.Fatal(err)
+	}
+	before := len(policy.Statement)
+	policy.Statement = slices.DeleteFunc(policy.Statement, func(st map[string]any) bool {
+		return st["Sid"] == sid && st["Principal"].(map[string]any)["AWS"] == function
+	})
+	if len(policy.Statement) != before-1 {
+		t.Fatalf("%s has not one statement %s: %s", function, sid, *out.Policy)
+	}
+	text, err := json.Marshal(policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.S3().PutBucketPolicy(t.Context(), &s3.PutBucketPolicyInput{Bucket: aws.String(local.Bucket), Policy: aws.String(string(text))}); err != nil {
+		t.Fatal(err)
+	}
+}
