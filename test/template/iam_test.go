@@ -34,7 +34,7 @@ var roles = []struct {
 	{"PollFunction", "Poll", "Asks RunComfy whether a job has ended. It sees neither drops nor outputs.", map[string]string{
 		"Log":    "its own log, and no other",
 		"Ledger": "records of takes and statuses",
-		"Find":   "without it S3 answers 403, not 404, for what is not there",
+		"Find":   "without it S3 answers 403, not 404, for a status that is not there",
 		"Token":  "to ask RunComfy",
 	}},
 	{"ArchiveFunction", "Archive", "Copies the outputs of an ended job into the bucket. It does not see drops, and can delete nothing.", map[string]string{
@@ -76,7 +76,8 @@ func TestDocumentOfPermissions(t *testing.T) {
 	b.WriteString("# Who may do what\n\n" +
 		"Each function, and the state machine, has a role of its own, which the service that runs it alone may take on. A role may do what its table says and nothing else; " +
 		"\"the bucket\" is the stack's own or the existing one, and the token's secret likewise.\n\n" +
-		"These tables are written by `go test ./test/template -run Permissions -update` from template.yaml, and the tests of that folder hold both to a third list of what each function may do.\n")
+		"These tables are written by `go test ./test/template -run Permissions -update` from template.yaml, and the tests of that folder hold both to a third list of what each function may do. " +
+		"`go test ./test/permissions` takes each of the functions' permissions for S3, Step Functions and Secrets Manager away in turn, and sees a job, an answer or a cancel fail without it.\n")
 	for _, r := range roles {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| may | on | why |\n| --- | --- | --- |\n", r.title, r.what)
 		unused := maps.Clone(r.reasons)

@@ -1,0 +1,265 @@
+package permissions
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
+	cancel "github.com/lipdrop/lipdrop/functions/cancel/handler"
+	poll "github.com/lipdrop/lipdrop/functions/poll/handler"
+	submit "github.com/lipdrop/lipdrop/functions/submit/handler"
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/local/secrets"
+	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/transfer"
+)
+
+const token = "token"
+
+// queueTime and runTime are how long RunComfy lets a job queue and run.
+const queueTime, runTime = time.Minute, time.Minute
+
+// deployment is the four functions on a bucket of their own, and what else they
+// talk to.
+type deployment struct {
+	ctx    context.Context
+	bucket string
+
+	submit  *submit.Handler
+	poll    *poll.Handler
+	archive *archive.Handler
+	cancel  *cancel.Handler
+
+	s3     *s3.Client  // a person's
+	states *sfn.Client // a person's
+	fake   *runcomfytest.Server
+	later  atomic.Int64 // by how much RunComfy's clock is ahead
+
+	// taken, where set, lies at the key of each output before it is there.
+	taken []byte
+}
+
+// deploy deploys the functions for a scenario, with every permission but one.
+func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment {
+	t.Helper()
+	models, err := catalog.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &deployment{ctx: t.Context(), s3: l.s3As(person)}
+	var roles map[string]permissions.Role
+	d.bucket, roles = l.newBucket(!sc.unversioned, without)
+
+	d.fake = &runcomfytest.Server{
+		Token: token, Queue: queueTime, Run: runTime, Fault: sc.fault,
+		Now: func() time.Time { return time.Now().Add(time.Duration(d.later.Load())) },
+	}
+	comfy := httptest.NewServer(d.fake)
+	t.Cleanup(comfy.Close)
+	origins, err := transfer.ParseOrigins([]string{comfy.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// Executions stay where they are: the scenarios call poll and archive.
+	machine := &states.Server{
+		Machine: l.machine, ARN: machineARN, Dir: t.TempDir(),
+		Invoke: func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
+	}
+	if err := machine.Resume(context.WithoutCancel(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(machine.Close)
+	secret := &secrets.Server{Now: time.Now}
+	secret.Set(secretARN, token)
+	services := httptest.NewServer(permissions.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.Header.Get("X-Amz-Target"), "secretsmanager.") {
+			secret.ServeHTTP(w, r)
+			return
+		}
+		machine.ServeHTTP(w, r)
+	}), roles, l.deny))
+	t.Cleanup(services.Close)
+	d.states = sfn.NewFromConfig(configAs(person, services.URL))
+
+	type clients struct {
+		s3     *s3.Client
+		ledger *ledger.Store
+		files  *drop.Bucket
+		api    *runcomfy.Client
+		token  *config.Token
+		states *sfn.Client
+	}
+	as := func(function string) clients {
+		c := clients{s3: l.s3As(function)}
+		c.ledger = &ledger.Store{S3: c.s3, Bucket: d.bucket, MachineARN: machineARN, Now: time.Now}
+		c.files = &drop.Bucket{S3: c.s3, Name: d.bucket}
+		c.token = &config.Token{Client: secretsmanager.NewFromConfig(configAs(function, services.URL)), ARN: secretARN, Now: time.Now}
+		c.api = &runcomfy.Client{Token: c.token.Get, BaseURL: comfy.URL}
+		c.states = sfn.NewFromConfig(configAs(function, services.URL))
+		return c
+	}
+	pass := func(context.Context, time.Duration) error { return nil }
+	c := as("submit")
+	d.submit = &submit.Handler{
+		Bucket: d.bucket, MachineARN: machineARN, Ledger: c.ledger, API: c.api, Token: c.token, States: c.states, Now: time.Now, Sleep: pass,
+		Presign: presigner(c.s3, d.bucket),
+		Resolver: &drop.Resolver{
+			Files: c.files, Catalog: models, DefaultVideoModel: "sync/sync/lipsync/v2/pro", DefaultImageModel: "community/live-avatar",
+		},
+	}
+	c = as("poll")
+	d.poll = &poll.Handler{
+		Ledger: c.ledger, Models: models, API: c.api, Token: c.token, QueueLimit: time.Hour, RunLimit: time.Hour, Now: time.Now,
+		Jitter: func() float64 { return 0 },
+	}
+	c = as("archive")
+	d.archive = &archive.Handler{
+		Bucket: d.bucket, Ledger: c.ledger, Files: c.files, S3: c.s3, API: c.api, Token: c.token, Now: time.Now, Sleep: pass,
+		Copier: &transfer.Copier{S3: competitor{c.s3, d}, Bucket: d.bucket, Origins: origins, MaxBytes: 1 << 30},
+	}
+	c = as("cancel")
+	d.cancel = &cancel.Handler{
+		Bucket: d.bucket, MachineARN: machineARN, Ledger: c.ledger, Files: c.files, API: c.api, Token: c.token, States: c.states, Now: time.Now,
+	}
+	return d
+}
+
+// presigner signs URLs as submit's main.go does.
+func presigner(client *s3.Client, bucket string) func(context.Context, drop.File) (string, error) {
+	presign := s3.NewPresignClient(client, s3.WithPresignExpires(time.Hour))
+	return func(ctx context.Context, f drop.File) (string, error) {
+		in := &s3.GetObjectInput{Bucket: &bucket, Key: &f.Key}
+		if f.VersionID != "" {
+			in.VersionId = &f.VersionID
+		}
+		req, err := presign.PresignGetObject(ctx, in)
+		if err != nil {
+			return "", err
+		}
+		return req.URL, nil
+	}
+}
+
+// competitor is archive's client of S3, beside which a person writes: where the
+// deployment has a taken object, that is at the key of each upload once it is open.
+type competitor struct {
+	*s3.Client
+	d *deployment
+}
+
+func (c competitor) CreateMultipartUpload(ctx context.Context, in *s3.CreateMultipartUploadInput, o ...func(*s3.Options)) (*s3.CreateMultipartUploadOutput, error) {
+	out, err := c.Client.CreateMultipartUpload(ctx, in, o...)
+	if err == nil && c.d.taken != nil {
+		err = c.d.put(*in.Key, c.d.taken)
+	}
+	return out, err
+}
+
+// put writes an object as a person does.
+func (d *deployment) put(key string, body []byte) error {
+	_, err := d.s3.PutObject(d.ctx, &s3.PutObjectInput{Bucket: &d.bucket, Key: &key, Body: bytes.NewReader(body)})
+	return err
+}
+
+// remove deletes an object as a person does.
+func (d *deployment) remove(key string) error {
+	_, err := d.s3.DeleteObject(d.ctx, &s3.DeleteObjectInput{Bucket: &d.bucket, Key: &key})
+	return err
+}
+
+// object returns an object as a person sees it, nil where there is none.
+func (d *deployment) object(key string) ([]byte, error) {
+	out, err := d.s3.GetObject(d.ctx, &s3.GetObjectInput{Bucket: &d.bucket, Key: &key})
+	if _, absent := errors.AsType[*types.NoSuchKey](err); absent {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer out.Body.Close()
+	return io.ReadAll(out.Body)
+}
+
+// record returns the only record of a name, the zero Record where there is none.
+func (d *deployment) record(name string) (ledger.Record, error) {
+	store := &ledger.Store{S3: d.s3, Bucket: d.bucket, Now: time.Now}
+	takes, err := store.Takes(d.ctx, name)
+	if err != nil || len(takes) == 0 {
+		return ledger.Record{}, err
+	}
+	return takes[0], nil
+}
+
+// wantStatus returns an error unless the status at a key is of a state.
+func (d *deployment) wantStatus(key string, state ledger.State) error {
+	body, err := d.object(key)
+	if err != nil {
+		return err
+	}
+	var st ledger.Status
+	if body != nil {
+		if err := json.Unmarshal(body, &st); err != nil {
+			return err
+		}
+	}
+	if st.State != state {
+		return fmt.Errorf("%s is %q (%s), want %s", key, st.State, st.Reason, state)
+	}
+	return nil
+}
+
+// wantRecord returns an error unless the record of the job is of a state, and its
+// status too.
+func (d *deployment) wantRecord(state ledger.State) error {
+	rec, err := d.record(name)
+	if err != nil {
+		return err
+	}
+	if rec.State != state {
+		return fmt.Errorf("the record is %q (%s), want %s", rec.State, rec.Reason, state)
+	}
+	return d.wantStatus(ledger.StatusKey(name), state)
+}
+
+// event is what EventBridge sends of a key in the bucket.
+func (d *deployment) event(kind, key string) json.RawMessage {
+	return json.RawMessage(fmt.Sprintf(`{"detail-type": %q, "detail": {"bucket": {"name": %q}, "object": {"key": %q}}}`, kind, d.bucket, key))
+}
+
+// passes moves RunComfy's clock.
+func (d *deployment) passes(time time.Duration) { d.later.Add(int64(time)) }
+
+// wantNoUpload returns an error where an upload is open.
+func (d *deployment) wantNoUpload() error {
+	out, err := d.s3.ListMultipartUploads(d.ctx, &s3.ListMultipartUploadsInput{Bucket: aws.String(d.bucket)})
+	if err == nil && len(out.Uploads) > 0 {
+		err = fmt.Errorf("the upload of %s is open", *out.Uploads[0].Key)
+	}
+	return err
+}

@@ -1,0 +1,197 @@
+package permissions
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/local/build"
+	"github.com/lipdrop/lipdrop/internal/local/certs"
+	"github.com/lipdrop/lipdrop/internal/local/gateway"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/local/states"
+)
+
+const (
+	region     = "us-east-1"
+	account    = "000000000000"
+	machine    = "lipdrop"
+	machineARN = "arn:aws:states:" + region + ":" + account + ":stateMachine:" + machine
+	secretARN  = "arn:aws:secretsmanager:" + region + ":" + account + ":secret:token-a1B2c3"
+)
+
+// ids are what template.yaml calls the functions.
+var ids = map[string]string{
+	"submit": "SubmitFunction", "poll": "PollFunction", "archive": "ArchiveFunction", "cancel": "CancelFunction",
+}
+
+// person is the user who may do everything; every user's secret key is the same.
+const person, secretKey = "person", "on-loopback"
+
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	os.Exit(m.Run())
+}
+
+// lab is what all deployments share: an S3 server whose users the functions are,
+// the template, and the state machine.
+type lab struct {
+	t        *testing.T
+	s3       string // its address
+	template []byte
+	machine  *states.Machine
+	buckets  int // made so far
+
+	mu     sync.Mutex
+	denied []permissions.Denial // since the last deployment
+}
+
+// openLab runs an S3 server until the test ends.
+func openLab(t *testing.T) *lab {
+	t.Helper()
+	root, err := build.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := build.CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := build.Source{Root: root, Cache: cache, Say: func(text string) { t.Log(text) }}.Gateway(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lab{t: t}
+	if l.template, err = os.ReadFile(filepath.Join(root, "template.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	definition, err := os.ReadFile(filepath.Join(root, "statemachine.asl.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.machine, err = states.Parse(definition, map[string]string{"PollFunctionArn": "arn:poll", "ArchiveFunctionArn": "arn:archive"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := certs.Ensure(t.TempDir(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	t.Cleanup(hook.Close)
+	secure, plain := listen(t), listen(t)
+	l.s3 = "http://" + plain.Addr().String()
+	users := map[string]string{}
+	for function := range ids {
+		users[function] = secretKey
+	}
+	server, err := gateway.Start(t.Context(), gateway.Config{
+		Program: program, Dir: t.TempDir(), Certs: files, TLS: secure, Plain: plain, Access: person, Secret: secretKey,
+		Region: region, Webhook: hook.URL, Log: io.Discard, Users: users, Denied: l.deny,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return listener
+}
+
+func (l *lab) deny(denial *permissions.Denial) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.denied = append(l.denied, *denial)
+}
+
+// denials returns what was denied since the last deployment.
+func (l *lab) denials() []permissions.Denial {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.denied)
+}
+
+// s3As returns a client of S3 as the functions have it.
+func (l *lab) s3As(user string) *s3.Client { return config.NewS3(configAs(user, l.s3)) }
+
+func configAs(user, endpoint string) aws.Config {
+	return aws.Config{
+		Region: region, BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider(user, secretKey, ""),
+	}
+}
+
+// newBucket makes a bucket in which each function may do what its role in the
+// template says, but for one permission, if any. It returns its name and the roles.
+func (l *lab) newBucket(versioned bool, without permission) (name string, roles map[string]permissions.Role) {
+	l.t.Helper()
+	l.buckets++
+	name = fmt.Sprintf("drops-%d", l.buckets)
+	roles = l.roles(name)
+	if without.function != "" {
+		roles[without.function] = slices.DeleteFunc(split(roles[without.function]), func(st permissions.Statement) bool {
+			return permissionOf(without.function, st) == without
+		})
+	}
+	client := l.s3As(person)
+	if _, err := client.CreateBucket(l.t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
+		l.t.Fatal(err)
+	}
+	if versioned {
+		if err := gateway.EnsureBucket(l.t.Context(), client, name); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	policy, err := permissions.BucketPolicy(roles)
+	if err == nil {
+		_, err = client.PutBucketPolicy(l.t.Context(), &s3.PutBucketPolicyInput{Bucket: &name, Policy: aws.String(string(policy))})
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.mu.Lock()
+	l.denied = nil
+	l.mu.Unlock()
+	return name, roles
+}
+
+// roles returns what the template lets each function do in a bucket.
+func (l *lab) roles(bucket string) map[string]permissions.Role {
+	l.t.Helper()
+	byID, err := permissions.Read(l.template, map[string]string{
+		"AWS::Partition": "aws", "AWS::Region": region, "AWS::AccountId": account,
+		"Bucket": bucket, "StateMachine": machineARN, "StateMachine.Name": machine, "TokenSecret": secretARN,
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	roles := map[string]permissions.Role{}
+	for function, id := range ids {
+		roles[function] = byID[id]
+	}
+	return roles
+}

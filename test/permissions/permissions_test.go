@@ -1,0 +1,108 @@
+// Package permissions holds template.yaml to what the functions need: each of
+// their permissions is taken away in turn, and something must fail without it. The
+// handlers run in this process, wired as their own main.go does it, each with a
+// user of its own of a real S3 server.
+package permissions
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
+)
+
+// permission is the smallest part of a function's role: one action on one
+// resource, and of a listing one prefix.
+type permission struct{ function, sid, action, on string }
+
+// permissionOf returns the permission that a statement is, which has no other.
+func permissionOf(function string, st permissions.Statement) permission {
+	arn := strings.SplitN(st.Resource[0], ":", 6)
+	on := arn[len(arn)-1]
+	if arn[2] == "s3" { // a bucket has another name in each deployment
+		_, key, _ := strings.Cut(on, "/")
+		on = strings.Join(append(st.Condition["StringLike"]["s3:prefix"], key), "")
+	}
+	return permission{function, st.Sid, st.Action[0], on}
+}
+
+// split returns a role as statements of one permission each.
+func split(role permissions.Role) permissions.Role {
+	var single permissions.Role
+	for _, st := range role {
+		for _, action := range st.Action {
+			for _, resource := range st.Resource {
+				one := permissions.Statement{Sid: st.Sid, Action: []string{action}, Resource: []string{resource}, Condition: st.Condition}
+				prefixes := st.Condition["StringLike"]["s3:prefix"]
+				for _, prefix := range prefixes {
+					one.Condition = map[string]map[string]permissions.OneOrMany{"StringLike": {"s3:prefix": {prefix}}}
+					single = append(single, one)
+				}
+				if len(prefixes) == 0 {
+					single = append(single, one)
+				}
+			}
+		}
+	}
+	return single
+}
+
+// With every permission of the template each scenario ends well, and nothing is
+// denied. Without any one of them a scenario fails, because it is denied: the
+// template lacks none, and has none too many.
+func TestEachPermissionIsNeeded(t *testing.T) {
+	l := openLab(t)
+	for _, each := range scenarios {
+		t.Run(each.name, func(t *testing.T) {
+			err := each.run(l.deploy(t, each, permission{}))
+			if denied := l.denials(); err != nil || len(denied) > 0 {
+				t.Errorf("%v; denied: %v", err, denied)
+			}
+		})
+	}
+	if t.Failed() {
+		return
+	}
+	looked := 0
+	for function, role := range l.roles("bucket") {
+		for _, st := range split(role) {
+			without := permissionOf(function, st)
+			looked++
+			t.Run(fmt.Sprintf("%s without %s: %s on %s", function, without.sid, without.action, without.on), func(t *testing.T) {
+				if fails, err := l.failsWithout(t, without); fails == "" {
+					t.Errorf("nothing fails: the permission is one too many, or a scenario is missing")
+				} else {
+					t.Logf("%s: %v", fails, err)
+				}
+			})
+		}
+	}
+	if looked < 40 {
+		t.Errorf("only %d permissions were looked at", looked)
+	}
+}
+
+// failsWithout returns the first scenario that fails for want of a permission,
+// and how.
+func (l *lab) failsWithout(t *testing.T, without permission) (scenario string, err error) {
+	t.Helper()
+	for _, each := range scenarios {
+		if !strings.Contains(each.tries, without.function) {
+			continue
+		}
+		err := each.run(l.deploy(t, each, without))
+		if err == nil {
+			continue
+		}
+		denied := slices.ContainsFunc(l.denials(), func(d permissions.Denial) bool {
+			return d.User == without.function && d.Action == without.action
+		})
+		if !denied {
+			t.Errorf("%s fails, and not for want of the permission: %v; denied: %v", each.name, err, l.denials())
+		}
+		return each.name, err
+	}
+	return "", nil
+}

@@ -1,0 +1,303 @@
+package permissions
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+// name is that of each scenario's job.
+const name, video, audio = "ads/talk", "inbox/ads/talk.mp4", "inbox/ads/talk.wav"
+
+// scenario is something that the functions do. It returns an error where it does
+// not come out as it must.
+type scenario struct {
+	name        string
+	tries       string // the functions whose permissions it tries, beyond submit's for a job
+	run         func(*deployment) error
+	unversioned bool // on a bucket without versions
+	fault       func(*http.Request, []byte) *runcomfytest.Fault
+}
+
+var scenarios = []scenario{
+	{name: "a job", tries: "submit poll archive", run: archived},
+	{name: "a job in a bucket without versions", tries: "submit", run: archived, unversioned: true},
+	// versitygw takes a delete marker for an object that is there, which S3 does not.
+	{name: "a job whose status is deleted again and again", tries: "poll archive", run: archivedWithoutStatus, unversioned: true},
+	{name: "an answer to a file that is no job's", tries: "submit", run: answered},
+	{name: "a refused job", tries: "submit", run: released, fault: throttled},
+	{name: "a refused job in a bucket without versions", tries: "submit", run: released, fault: throttled, unversioned: true},
+	{name: "an output whose place is taken", tries: "archive", run: aborted, fault: longOutput},
+	{name: "a deleted drop", tries: "cancel", run: deleted},
+	{name: "a deleted drop whose status is deleted too", tries: "cancel", run: deletedWithoutStatus, unversioned: true},
+	{name: "a stopped execution", tries: "cancel", run: stopped},
+	{name: "a stopped execution that the sweep finds", tries: "cancel", run: swept},
+}
+
+// fails calls what must not fail, in order, and returns the first error.
+func fails(calls ...func() error) error {
+	for _, call := range calls {
+		if err := call(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// submitted drops a pair and has it submitted.
+func (d *deployment) submitted() (workflow.Job, error) {
+	var job workflow.Job
+	clip, voice := sample.Files()
+	if err := errors.Join(d.put(video, clip), d.put(audio, voice)); err != nil {
+		return job, err
+	}
+	if _, err := d.submit.Handle(d.ctx, d.event("Object Created", audio)); err != nil {
+		return job, err
+	}
+	if err := d.wantRecord(ledger.Submitted); err != nil {
+		return job, err
+	}
+	for _, taken := range d.fake.Submitted() {
+		if taken.FetchError != "" {
+			return job, errors.New(taken.FetchError)
+		}
+	}
+	rec, err := d.record(name)
+	if err != nil {
+		return job, err
+	}
+	execution := d.execution(rec)
+	out, err := d.states.DescribeExecution(d.ctx, &sfn.DescribeExecutionInput{ExecutionArn: &execution})
+	if err != nil {
+		return job, err
+	}
+	return job, json.Unmarshal([]byte(*out.Input), &job)
+}
+
+func (d *deployment) execution(rec ledger.Record) string {
+	return workflow.ExecutionARN(machineARN, workflow.ExecutionName(rec.Name, rec.Take))
+}
+
+// polled has poll ask about a job and returns an error unless it finds and
+// records a state.
+func (d *deployment) polled(job *workflow.Job, state ledger.State) error {
+	next, err := d.poll.Handle(d.ctx, *job)
+	if err != nil {
+		return err
+	}
+	*job = next
+	if job.Troubles > 0 {
+		return fmt.Errorf("poll has had %d troubles", job.Troubles)
+	}
+	return d.wantRecord(state)
+}
+
+// archived brings a job from its drop to its output.
+func archived(d *deployment) error {
+	job, err := d.submitted()
+	if err != nil {
+		return err
+	}
+	return fails(
+		func() error { return d.polled(&job, ledger.InQueue) },
+		func() error { d.passes(queueTime); return d.polled(&job, ledger.InProgress) },
+		func() error { d.passes(runTime); return d.polled(&job, ledger.Archiving) },
+		func() error { return d.archives(job) },
+		func() error { return d.archives(job) }, // a second run finds all done
+	)
+}
+
+// archives has archive copy the output of a job that has ended.
+func (d *deployment) archives(job workflow.Job) error {
+	if _, err := d.archive.Handle(d.ctx, job); err != nil {
+		return err
+	}
+	if err := d.wantRecord(ledger.Succeeded); err != nil {
+		return err
+	}
+	rec, err := d.record(name)
+	if err != nil {
+		return err
+	}
+	clip, _ := sample.Files()
+	got, err := d.object(ledger.OutputPrefix(rec.Name, rec.Take) + "talk.mp4")
+	if err != nil {
+		return err
+	}
+	result, err := d.object(ledger.OutputPrefix(rec.Name, rec.Take) + "result.json")
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(got, clip) || result == nil || len(rec.Warnings) > 0 || rec.Outputs[0].DurationSeconds == 0 {
+		return fmt.Errorf("the output has %d bytes, result.json %d; of the output is known: %+v, %v", len(got), len(result), rec.Outputs, rec.Warnings)
+	}
+	return nil
+}
+
+// archivedWithoutStatus is archived, but that a person deletes the status before
+// each step, which writes it anew.
+func archivedWithoutStatus(d *deployment) error {
+	job, err := d.submitted()
+	if err != nil {
+		return err
+	}
+	d.passes(queueTime + runTime)
+	return fails(
+		func() error { return d.remove(ledger.StatusKey(name)) },
+		func() error { return d.polled(&job, ledger.Archiving) },
+		func() error { return d.remove(ledger.StatusKey(name)) },
+		func() error { return d.archives(job) },
+	)
+}
+
+// answered drops a file that is no job's, and deletes it again.
+func answered(d *deployment) error {
+	const key, answer = "inbox/notes.txt", "answers/notes.txt.json"
+	look := func(kind string) error {
+		_, err := d.submit.Handle(d.ctx, d.event(kind, key))
+		return err
+	}
+	return fails(
+		func() error { return d.put(key, []byte("notes")) },
+		func() error { return look("Object Created") },
+		func() error { return d.wantStatus(answer, ledger.Rejected) },
+		func() error { return d.remove(key) },
+		func() error { return look("Object Deleted") },
+		func() error { return d.wantStatus(answer, ledger.Withdrawn) },
+	)
+}
+
+// throttled refuses to take jobs for now.
+func throttled(r *http.Request, _ []byte) *runcomfytest.Fault {
+	if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallSubmit {
+		return &runcomfytest.Fault{Status: http.StatusTooManyRequests}
+	}
+	return nil
+}
+
+// released drops a pair that RunComfy does not take: its claim is given back.
+func released(d *deployment) error {
+	if _, err := d.submitted(); err == nil {
+		return errors.New("a job that was not taken counts as submitted")
+	}
+	rec, err := d.record(name)
+	if err != nil {
+		return err
+	}
+	if rec.State != "" {
+		return fmt.Errorf("the record is still %s", rec.State)
+	}
+	return d.wantStatus(ledger.StatusKey(name), ledger.Held)
+}
+
+// deleted deletes a drop whose job is in RunComfy's queue.
+func deleted(d *deployment) error {
+	if _, err := d.submitted(); err != nil {
+		return err
+	}
+	return d.deletes()
+}
+
+// deletedWithoutStatus is deleted, but that a person deletes the status as well.
+func deletedWithoutStatus(d *deployment) error {
+	if _, err := d.submitted(); err != nil {
+		return err
+	}
+	if err := d.remove(ledger.StatusKey(name)); err != nil {
+		return err
+	}
+	return d.deletes()
+}
+
+// deletes deletes a file of a job that is in RunComfy's queue: it is cancelled.
+func (d *deployment) deletes() error {
+	rec, err := d.record(name)
+	if err != nil {
+		return err
+	}
+	execution := d.execution(rec)
+	return fails(
+		func() error { return d.remove(audio) },
+		func() error { return d.cancel.Handle(d.ctx, d.event("Object Deleted", audio)) },
+		func() error { return d.wantRecord(ledger.Cancelled) },
+		func() error {
+			out, err := d.states.DescribeExecution(d.ctx, &sfn.DescribeExecutionInput{ExecutionArn: &execution})
+			if err == nil && out.Status != types.ExecutionStatusAborted {
+				err = fmt.Errorf("the execution of the cancelled job is %s", out.Status)
+			}
+			return err
+		},
+	)
+}
+
+// stops submits a job and stops its execution, as a person does.
+func (d *deployment) stops() (execution string, err error) {
+	if _, err := d.submitted(); err != nil {
+		return "", err
+	}
+	rec, err := d.record(name)
+	if err != nil {
+		return "", err
+	}
+	execution = d.execution(rec)
+	_, err = d.states.StopExecution(d.ctx, &sfn.StopExecutionInput{ExecutionArn: &execution})
+	return execution, err
+}
+
+// stopped settles a stopped execution by its event.
+func stopped(d *deployment) error {
+	execution, err := d.stops()
+	if err != nil {
+		return err
+	}
+	event := fmt.Sprintf(`{"detail-type": "Step Functions Execution Status Change", "detail": {"executionArn": %q}}`, execution)
+	if err := d.cancel.Handle(d.ctx, json.RawMessage(event)); err != nil {
+		return err
+	}
+	return d.wantRecord(ledger.Cancelled)
+}
+
+// swept settles a stopped execution whose event was lost.
+func swept(d *deployment) error {
+	if _, err := d.stops(); err != nil {
+		return err
+	}
+	if err := d.cancel.Handle(d.ctx, json.RawMessage(`{"detail-type": "Scheduled Event"}`)); err != nil {
+		return err
+	}
+	return d.wantRecord(ledger.Cancelled)
+}
+
+// longOutput makes outputs so long that they are uploaded in parts.
+func longOutput(r *http.Request, _ []byte) *runcomfytest.Fault {
+	if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallOutput {
+		return &runcomfytest.Fault{Status: http.StatusOK, Body: make([]byte, 9<<20)}
+	}
+	return nil
+}
+
+// aborted archives an output while somebody else takes its place: its upload is
+// aborted.
+func aborted(d *deployment) error {
+	job, err := d.submitted()
+	if err != nil {
+		return err
+	}
+	d.passes(queueTime + runTime)
+	d.taken = []byte("another")
+	_, err = d.archive.Handle(d.ctx, job)
+	if _, ok := errors.AsType[*workflow.OutputOccupied](err); !ok {
+		return fmt.Errorf("the place is taken, and archive says %v", err)
+	}
+	return d.wantNoUpload()
+}
