@@ -205,7 +205,7 @@ func deleted(d *deployment) error {
 	if _, err := d.submitted(); err != nil {
 		return err
 	}
-	return d.deletes()
+	return d.withdraws()
 }
 
 // deletedWithoutStatus is deleted, but that a person deletes the status as well.
@@ -216,11 +216,11 @@ func deletedWithoutStatus(d *deployment) error {
 	if err := d.remove(ledger.StatusKey(name)); err != nil {
 		return err
 	}
-	return d.deletes()
+	return d.withdraws()
 }
 
-// deletes deletes a file of a job that is in RunComfy's queue: it is cancelled.
-func (d *deployment) deletes() error {
+// withdraws deletes a file of a job that is in RunComfy's queue: it is cancelled.
+func (d *deployment) withdraws() error {
 	rec, err := d.record(name)
 	if err != nil {
 		return err
@@ -297,7 +297,7 @@ func aborted(d *deployment) error {
 	d.taken = []byte("another")
 	_, err = d.archive.Handle(d.ctx, job)
 	if _, ok := errors.AsType[*workflow.OutputOccupied](err); !ok {
-		return fmt.Errorf("the place is taken, and archive says %v", err)
+		return errors.Join(errors.New("archive has not found that the place is taken"), err)
 	}
 	return d.wantNoUpload()
 }

@@ -107,8 +107,7 @@ func (u *users) mend(client io.Writer, server *bufio.Reader, asked <-chan *reque
 		return
 	}
 	if string(start[status:]) == "100" { // it wants the body, whatever it says of it then
-		if _, err = http.ReadResponse(server, r.Request); err == nil {
-			_, _ = io.WriteString(client, "HTTP/1.1 100 Continue\r\n\r\n")
+		if err = passHead(client, server); err == nil {
 			start, err = server.Peek(len(start))
 		}
 	}
@@ -128,6 +127,19 @@ func (u *users) mend(client io.Writer, server *bufio.Reader, asked <-chan *reque
 	}
 	answer.Body, answer.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	_ = answer.Write(client) // a client that is gone needs no answer
+}
+
+// passHead passes on lines up to the first that is empty.
+func passHead(client io.Writer, server *bufio.Reader) error {
+	for {
+		line, err := server.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if _, err := client.Write(line); err != nil || string(line) == "\r\n" {
+			return err
+		}
+	}
 }
 
 // noStatement is what the server tells those whom no statement lets. An address
