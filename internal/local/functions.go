@@ -21,8 +21,8 @@ const (
 	SecretKey = "lipdrop-on-loopback"
 
 	// MachineARN is the state machine's.
-	MachineARN = "arn:aws:states:" + Region + ":" + Account + ":stateMachine:" + machine
-	machine    = "lipdrop"
+	MachineARN  = "arn:aws:states:" + Region + ":" + Account + ":stateMachine:" + machineName
+	machineName = "lipdrop"
 
 	secretARN = "arn:aws:secretsmanager:" + Region + ":" + Account + ":secret:runcomfy-token-a1B2c3"
 	queueARN  = "arn:aws:sqs:" + Region + ":" + Account + ":lipdrop"

@@ -21,7 +21,7 @@ func readRoles(root string) (map[string]permissions.Role, error) {
 	}
 	byID, err := permissions.Read(template, map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account,
-		"Bucket": Bucket, "StateMachine": MachineARN, "StateMachine.Name": machine, "TokenSecret": secretARN,
+		"Bucket": Bucket, "StateMachine": MachineARN, "StateMachine.Name": machineName, "TokenSecret": secretARN,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("template.yaml: %w", err)
