@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -24,7 +23,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/build"
 	"github.com/lipdrop/lipdrop/internal/local/certs"
-	"github.com/lipdrop/lipdrop/internal/local/gateway"
 	"github.com/lipdrop/lipdrop/internal/local/process"
 	"github.com/lipdrop/lipdrop/internal/local/secrets"
 )
@@ -150,35 +148,42 @@ func (s *stack) serve(listener net.Listener, handler http.Handler) {
 	go func() { _ = server.Serve(listener) }()
 }
 
+// startTime bounds the start of the S3 server.
+const startTime = 30 * time.Second
+
 // startGateway starts the S3 server, with a bucket that keeps no versions: what
-// is deleted makes room.
+// is deleted makes room. It stands alone, without what the local stack has in
+// front of it.
 func (s *stack) startGateway(ctx context.Context) error {
 	program, err := s.build.Gateway(ctx)
 	if err != nil {
 		return err
 	}
-	var listeners [3]net.Listener
-	for i := range listeners {
-		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return err
-		}
-	}
-	hook := listeners[2]
-	s.serve(hook, http.HandlerFunc(s.told))
-	server, err := gateway.Start(ctx, gateway.Config{
-		Program: program, Dir: filepath.Join(s.dir, "s3"), Certs: s.certs, TLS: listeners[0], Plain: listeners[1],
-		Access: local.AccessKey, Secret: local.SecretKey, Region: local.Region,
-		Webhook: "http://" + hook.Addr().String(), Log: io.Discard,
-	})
+	hook, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	s.closers = append(s.closers, func() {
-		if err := server.Close(); err != nil {
-			slog.Error("versitygw did not end well", "err", err)
-		}
-	})
-	s.s3URL = "https://" + listeners[0].Addr().String()
+	s.serve(hook, http.HandlerFunc(s.told))
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	address := free.Addr().String()
+	if err := free.Close(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(s.dir, "s3"), 0o700); err != nil {
+		return err
+	}
+	cmd := exec.Command(program, "--quiet", "--port", address, "--cert", s.certs.Cert, "--key", s.certs.Key,
+		"--region", local.Region, "--event-webhook-url", "http://"+hook.Addr().String(), "posix", filepath.Join(s.dir, "s3"))
+	cmd.Env = []string{"ROOT_ACCESS_KEY_ID=" + local.AccessKey, "ROOT_SECRET_ACCESS_KEY=" + local.SecretKey}
+	server, err := process.Start(cmd)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, server.Kill)
+	s.s3URL = "https://" + address
 	roots, err := s.certs.Pool()
 	if err != nil {
 		return err
@@ -188,8 +193,12 @@ func (s *stack) startGateway(ctx context.Context) error {
 		Credentials: credentials.NewStaticCredentialsProvider(local.AccessKey, local.SecretKey, ""),
 		HTTPClient:  &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}},
 	})
-	_, err = s.s3.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String(local.Bucket)})
-	return err
+	for late := time.Now().Add(startTime); ; time.Sleep(10 * time.Millisecond) {
+		_, err = s.s3.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String(local.Bucket)})
+		if err == nil || time.Now().After(late) {
+			return err
+		}
+	}
 }
 
 // told takes an event of the S3 server.
@@ -264,7 +273,7 @@ func (s *stack) environment() map[string]string {
 
 // object returns the file in which the S3 server keeps an object.
 func (s *stack) object(key string) string {
-	return filepath.Join(s.dir, "s3", "objects", local.Bucket, filepath.FromSlash(key))
+	return filepath.Join(s.dir, "s3", local.Bucket, filepath.FromSlash(key))
 }
 
 // clear deletes every object.
