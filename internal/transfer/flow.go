@@ -25,8 +25,6 @@ type flow struct {
 	now   *part
 	left  []byte // of now
 	ended atomic.Bool
-
-	etag, version string // of the object
 }
 
 // A flowError ends a run whose put went wrong.
@@ -70,7 +68,7 @@ func (f *flow) Read(b []byte) (int, error) {
 // checks the length, and the CRC32 that follows the body. The request is made
 // once: what has gone through the flow cannot be sent again. Its error is a
 // *flowError.
-func (o *object) putFlow(ctx context.Context, f *flow, length int64) error {
+func (o *object) putFlow(ctx context.Context, f *flow, length int64) put {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	f.ctx, f.hung = ctx, o.pace.upload
@@ -84,8 +82,7 @@ func (o *object) putFlow(ctx context.Context, f *flow, length int64) error {
 		err = errEarly
 	}
 	if err != nil {
-		return &flowError{o.failed("PutObject", cause(ctx, err))}
+		return put{err: &flowError{o.failed("PutObject", cause(ctx, err))}}
 	}
-	f.etag, f.version = aws.ToString(out.ETag), aws.ToString(out.VersionId)
-	return nil
+	return put{etag: aws.ToString(out.ETag), version: aws.ToString(out.VersionId)}
 }

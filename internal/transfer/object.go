@@ -120,7 +120,7 @@ func (o *object) send(ctx context.Context, number int32, data []byte) error {
 
 // complete makes the object of its parts, unless the key has been taken. S3
 // checks the length and the CRC32 of the whole.
-func (o *object) complete(ctx context.Context, bytes int64, crc uint32) (etag, version string, err error) {
+func (o *object) complete(ctx context.Context, bytes int64, crc uint32) put {
 	out, err := o.s3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 		Bucket: &o.bucket, Key: &o.key, UploadId: &o.uploadID, IfNoneMatch: aws.String("*"),
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: o.parts},
@@ -128,23 +128,23 @@ func (o *object) complete(ctx context.Context, bytes int64, crc uint32) (etag, v
 		ChecksumCRC32:   aws.String(crc32Text(crc)), ChecksumType: types.ChecksumTypeFullObject,
 	})
 	if err != nil {
-		return "", "", o.failed("CompleteMultipartUpload", err)
+		return put{err: o.failed("CompleteMultipartUpload", err)}
 	}
-	return aws.ToString(out.ETag), aws.ToString(out.VersionId), nil
+	return put{etag: aws.ToString(out.ETag), version: aws.ToString(out.VersionId)}
 }
 
 // put makes the object in one request, unless the key has been taken. S3 checks
-// the SHA-256.
-func (o *object) put(ctx context.Context, data []byte, sum [sha256.Size]byte) (etag, version string, err error) {
+// the CRC32.
+func (o *object) put(ctx context.Context, data []byte) put {
 	out, err := o.s3.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &o.bucket, Key: &o.key, ContentType: &o.contentType, IfNoneMatch: aws.String("*"),
 		Body: bytes.NewReader(data), ContentLength: aws.Int64(int64(len(data))),
-		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum[:])),
+		ChecksumCRC32: aws.String(crc32Text(crc32.ChecksumIEEE(data))),
 	})
 	if err != nil {
-		return "", "", o.failed("PutObject", err)
+		return put{err: o.failed("PutObject", err)}
 	}
-	return aws.ToString(out.ETag), aws.ToString(out.VersionId), nil
+	return put{etag: aws.ToString(out.ETag), version: aws.ToString(out.VersionId)}
 }
 
 // abort ends an upload that was opened, also after a cancellation. It returns

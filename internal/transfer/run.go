@@ -56,6 +56,13 @@ type run struct {
 	hashed int64 // bytes
 	only   *part // the one part of a file that is put from memory
 	flow   *flow // of a file that is put while it comes; else nil
+	put    put   // what came of either
+}
+
+// A put is how the one request that made an object ended.
+type put struct {
+	etag, version string
+	err           error
 }
 
 // A part is a part of the file, and of the upload.
@@ -133,7 +140,10 @@ func (c *Copier) copyOnce(ctx context.Context, src *source, how manner, name fun
 	r.group.Go(func() error { return r.prepare(groupCtx) })
 	r.group.Go(func() error { return r.hash(groupCtx) })
 	if flowing {
-		r.group.Go(func() error { return r.object.putFlow(groupCtx, r.flow, src.total) })
+		r.group.Go(func() error {
+			r.put = r.object.putFlow(groupCtx, r.flow, src.total)
+			return r.put.err
+		})
 	}
 	if src.ranges {
 		r.fetch(groupCtx)
@@ -253,7 +263,7 @@ func (r *run) hash(ctx context.Context) error {
 // dispatch sends a part that is full on its way.
 func (r *run) dispatch(ctx context.Context, p *part) {
 	close(p.filled)
-	if p == r.only || r.flow != nil {
+	if r.flow != nil {
 		return
 	}
 	r.group.Go(func() error {
@@ -261,6 +271,11 @@ func (r *run) dispatch(ctx context.Context, p *part) {
 		case <-r.prepared:
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		}
+		if p == r.only {
+			// Its error is for build: the hash goes on.
+			r.put = r.object.put(ctx, p.data)
+			return nil
 		}
 		if err := r.object.open(ctx); err != nil {
 			return err
@@ -290,7 +305,7 @@ func (r *run) finish(ctx context.Context, err error) (made Object, _ error) {
 	case errors.As(err, &found):
 		made, err = r.object.existing(ctx, found.head, r.src.total, r.begin)
 	case err == nil || errors.As(err, &flowing):
-		made, err = r.build(ctx, err)
+		made, err = r.build(ctx)
 		if err == nil && !made.Existed {
 			r.copier.keep(r.buffers, r.pace.partSize)
 			return made, nil
@@ -304,21 +319,18 @@ func (r *run) finish(ctx context.Context, err error) (made Object, _ error) {
 	return made, err
 }
 
-// build makes the object, of parts that S3 has or of the only one; err is how
-// the put of a flow went. Where that goes wrong it looks whether the object is
-// there nevertheless.
-func (r *run) build(ctx context.Context, err error) (Object, error) {
-	sum := r.sha.Sum(nil)
-	made := Object{Key: r.object.key, Bytes: r.hashed, SHA256: hex.EncodeToString(sum), ContentType: r.object.contentType}
-	switch {
-	case r.flow != nil:
-		made.ETag, made.VersionID = r.flow.etag, r.flow.version
-	case r.only != nil:
-		made.ETag, made.VersionID, err = r.object.put(ctx, r.only.data, [sha256.Size]byte(sum))
-	default:
-		made.ETag, made.VersionID, err = r.object.complete(ctx, r.hashed, r.crc)
+// build makes the object of the parts that S3 has, where it is not there by one
+// put. Where either went wrong it looks whether the object is there nevertheless.
+func (r *run) build(ctx context.Context) (Object, error) {
+	made := Object{
+		Key: r.object.key, Bytes: r.hashed, SHA256: hex.EncodeToString(r.sha.Sum(nil)), ContentType: r.object.contentType,
 	}
+	if r.flow == nil && r.only == nil {
+		r.put = r.object.complete(ctx, r.hashed, r.crc)
+	}
+	err := r.put.err
 	if err == nil {
+		made.ETag, made.VersionID = r.put.etag, r.put.version
 		return made, nil
 	}
 	// Either the key was taken meanwhile, or what went wrong was the reply alone.
