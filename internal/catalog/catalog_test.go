@@ -275,7 +275,7 @@ func TestLoadReportsEveryMistake(t *testing.T) {
 				"a.json: pair: visual names s, which takes no video and no image",
 				"a.json: pair: audio names v, which takes no audio",
 				"a.json: pair: leaves out i, which is required",
-				"a.json: pair: defaults: m is no option of a/b, which takes n; the nearest is n",
+				"a.json: pair: defaults: m is no option of a/b, which takes n (the nearest is n)",
 				`a.json: pair: defaults: n is "two"; a/b takes a whole number`,
 				"a.json: pair: defaults: v takes media; a preset sets options alone",
 				"a.json: pair: clips: property names n, which is no integer with a maximum",

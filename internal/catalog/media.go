@@ -76,11 +76,11 @@ func (m *Model) CheckMedia(property string, f Facts) (problems []Problem, warnin
 		if !f.HasDuration {
 			unknown("length", takes)
 		} else if f.Duration > p.MaxDuration+durationTolerance {
-			report(TooLong, "is "+seconds(f.Duration)+" long", takes, fmt.Sprintf("shorten %s to %s", f.Name, seconds(p.MaxDuration)))
+			report(TooLong, "is "+seconds(f.Duration)+" long", takes, fmt.Sprintf("shorten %s to at most %s", f.Name, seconds(p.MaxDuration)))
 		}
 	}
 	if p.MaxBytes > 0 && f.Bytes > p.MaxBytes {
-		report(TooLarge, "is "+megabytes(f.Bytes), "at most "+megabytes(p.MaxBytes), fmt.Sprintf("make %s no larger than %s", f.Name, megabytes(p.MaxBytes)))
+		report(TooLarge, "is "+megabytes(f.Bytes), "at most "+megabytes(p.MaxBytes), fmt.Sprintf("compress %s to at most %s", f.Name, megabytes(p.MaxBytes)))
 	} else if most := recommendedBytes[p.Kind]; most > 0 && f.Bytes > most {
 		warnings = append(warnings, fmt.Sprintf("%s is %s; RunComfy recommends at most %s for %s", f.Name, megabytes(f.Bytes), megabytes(most), kindWords[p.Kind]))
 	}
@@ -89,7 +89,8 @@ func (m *Model) CheckMedia(property string, f Facts) (problems []Problem, warnin
 		if short := min(f.Width, f.Height); short <= 0 {
 			unknown("size in pixels", takes)
 		} else if short < p.MinShortSide {
-			report(TooSmall, fmt.Sprintf("is %d × %d pixels", f.Width, f.Height), takes, "give a larger "+string(p.Kind))
+			report(TooSmall, fmt.Sprintf("is %d × %d pixels", f.Width, f.Height), takes,
+				fmt.Sprintf("give %s a short side of at least %d pixels", f.Name, p.MinShortSide))
 		}
 	}
 	return problems, warnings

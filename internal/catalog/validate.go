@@ -60,12 +60,16 @@ func (m *Model) check(input map[string]any, preset bool) []Problem {
 		known, called = m.optionNames(), "option"
 	}
 	found := make(map[string]Problem)
+	misspelt := make(map[string]bool) // the names that unknown ones were meant to be
 	checked := make(map[string]any, len(input))
 	for name, value := range input {
 		_, isMedia := m.mediaProperty(name)
 		switch {
 		case !slices.Contains(m.names, name):
-			found[name] = m.unknownMember(name, input, called, known)
+			var meant string
+			if found[name], meant = m.unknownMember(name, input, called, known); meant != "" {
+				misspelt[meant] = true
+			}
 		case preset && isMedia:
 			found[name] = Problem{
 				Member: name,
@@ -93,7 +97,7 @@ func (m *Model) check(input map[string]any, preset bool) []Problem {
 				found[""] = m.badInput(leaf)
 			default:
 				for _, name := range required.Missing {
-					if _, given := input[name]; !given {
+					if _, given := input[name]; !given && !misspelt[name] {
 						found[name] = m.missingMember(name)
 					}
 				}
@@ -159,22 +163,23 @@ func isUsable(v any) bool {
 }
 
 // unknownMember is about a member that is none of the known ones, which the
-// reason calls inputs or options.
-func (m *Model) unknownMember(name string, input map[string]any, called string, known []string) Problem {
+// reason calls inputs or options. Where it was meant to be one that is not
+// given, it returns that name too.
+func (m *Model) unknownMember(name string, input map[string]any, called string, known []string) (p Problem, meant string) {
 	shown := showName(name)
-	p := Problem{
+	p = Problem{
 		Member: shown,
 		Code:   UnknownMember,
-		Reason: fmt.Sprintf("%s is no %s of %s, which takes %s", shown, called, m.ID, list(known, "and")),
+		Reason: fmt.Sprintf("%s is no %s of %s, which takes %s", shown, called, m.ID, list(ranges(known), "and")),
 		Remedy: "remove " + shown,
 	}
 	if near := Nearest(name, known); near != "" {
-		p.Reason += "; the nearest is " + near
+		p.Reason += theNearest(near)
 		if _, given := input[near]; !given {
-			p.Remedy = "rename " + shown + " to " + near
+			p.Remedy, meant = "rename "+shown+" to "+near, near
 		}
 	}
-	return p
+	return p, meant
 }
 
 func (m *Model) missingMember(name string) Problem {
@@ -215,7 +220,7 @@ func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationErro
 		switch broken := leaf.ErrorKind.(type) {
 		case *kind.Enum:
 			if near := Nearest(text, texts(broken.Want)); near != "" {
-				takes += "; the nearest is " + near
+				takes += theNearest(near)
 				remedy = fmt.Sprintf("set %s to %s", name, near)
 			}
 		case *kind.MaxLength:
@@ -228,7 +233,7 @@ func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationErro
 		}
 	}
 	if bare, ok := unquoted(text); ok && m.schema.Properties[name].Validate(bare) == nil {
-		remedy = fmt.Sprintf("write %s without quotes", show(bare))
+		remedy = fmt.Sprintf("write %s as %s, without quotes", name, show(bare))
 	}
 	return Problem{
 		Member: name,

@@ -112,14 +112,8 @@ func TestValidateReportsEveryProblemAtOnce(t *testing.T) {
 		{
 			Member: "audio_ur",
 			Code:   catalog.UnknownMember,
-			Reason: "audio_ur is no input of sync/react-1, which takes audio_url, emotion, lipsync_mode, model_mode, temperature and video_url; the nearest is audio_url",
+			Reason: "audio_ur is no input of sync/react-1, which takes audio_url, emotion, lipsync_mode, model_mode, temperature and video_url (the nearest is audio_url)",
 			Remedy: "rename audio_ur to audio_url",
-		},
-		{
-			Member: "audio_url",
-			Code:   catalog.MissingMember,
-			Reason: "audio_url is missing; sync/react-1 requires it",
-			Remedy: "set audio_url to the name of an audio file or an https URL",
 		},
 		{
 			Member: "emotion",
@@ -148,6 +142,30 @@ func TestValidateReportsEveryProblemAtOnce(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// One mistake is one problem: what a misspelt member was meant to be is not
+// missing besides. What it cannot have been is.
+func TestValidateMisspeltIsNotMissing(t *testing.T) {
+	tests := []struct {
+		id    string
+		input map[string]any
+		want  []string
+	}{
+		{react1, map[string]any{"video_url": "v.mp4", "audio_ur": "a.wav"}, []string{"audio_ur unknown_member"}},
+		{liveAvatar, map[string]any{"image": "i.png", "audio": "a.wav", "text": "Hi"}, []string{"audio unknown_member", "image unknown_member", "prompt missing_member", "text unknown_member"}},
+		{react1, map[string]any{"video_url": "v.mp4", "audio_url": "a.wav", "audio_ur": "b.wav"}, []string{"audio_ur unknown_member"}},
+		{react1, map[string]any{"video_url": 1, "video_ur": "v.mp4", "audio_url": "a.wav"}, []string{"video_ur unknown_member", "video_url bad_value"}},
+	}
+	for _, tt := range tests {
+		var got []string
+		for _, p := range model(t, tt.id).Validate(tt.input) {
+			got = append(got, p.Member+" "+p.Code)
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", tt.input, diff)
+		}
 	}
 }
 
@@ -240,7 +258,7 @@ func TestValidateOptions(t *testing.T) {
 		{
 			Member: "promt",
 			Code:   catalog.UnknownMember,
-			Reason: "promt is no option of community/live-avatar, " + options + "; the nearest is prompt",
+			Reason: "promt is no option of community/live-avatar, " + options + " (the nearest is prompt)",
 			Remedy: "rename promt to prompt",
 		},
 	}

@@ -179,12 +179,38 @@ func list(words []string, last string) string {
 	return strings.Join(words[:n], ", ") + " " + last + " " + words[n]
 }
 
+// ranges shortens names that differ in a last digit which counts up to its two
+// ends: image_url_1 to image_url_9.
+func ranges(names []string) []string {
+	follows := func(a, b string) bool {
+		last := len(a) - 1
+		return a != "" && len(a) == len(b) && a[:last] == b[:last] && a[last]+1 == b[last] && '0' <= a[last] && b[last] <= '9'
+	}
+	var words []string
+	for i := 0; i < len(names); {
+		end := i
+		for end+1 < len(names) && follows(names[end], names[end+1]) {
+			end++
+		}
+		if end-i < 2 {
+			words = append(words, names[i:end+1]...)
+		} else {
+			words = append(words, names[i]+" to "+names[end])
+		}
+		i = end + 1
+	}
+	return words
+}
+
 func thousands(n int) string { return message.NewPrinter(language.English).Sprintf("%d", n) }
 
 func ratio(r *big.Rat) string {
 	f, _ := r.Float64()
 	return strconv.FormatFloat(f, 'f', -1, 64)
 }
+
+// theNearest ends a clause with the name that was most likely meant.
+func theNearest(name string) string { return " (the nearest is " + name + ")" }
 
 // Nearest returns the known name that a wrong one was most likely meant to be,
 // the first of equals: at most a third of the longer one's letters differ, or

@@ -110,7 +110,7 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 	file := path.Base(src.Name)
 	src.Name = file
 	if src.Size <= 0 {
-		return info, emptyFile(file)
+		return info, EmptyFile(file)
 	}
 	r := newReader(ctx, src)
 	f, known, err := identify(r, suffixOf(src.Name))

@@ -54,14 +54,14 @@ func readMP4(r *reader, info *Info) error {
 		switch {
 		case b.kind == "moov" && m == nil:
 			if b.end > size {
-				return damage("it ends before its moov box does")
+				return damage("it ends in the middle of its index (moov), so the export or the upload broke off")
 			}
 			if m, err = readMoov(r, b); err != nil {
 				return err
 			}
 			m.describe(info)
 		case b.kind == "mdat" && b.end > size && (m == nil || !m.fragmented):
-			return damage("it ends before its media data do")
+			return damage("it ends in the middle of its media data, so the export or the upload broke off")
 		case b.kind == "moof" && m != nil:
 			frag.firstMoof = off
 		case b.kind == "sidx" && m != nil && len(frag.indexes) < maxTracks:
@@ -70,7 +70,7 @@ func readMP4(r *reader, info *Info) error {
 		off = b.end
 	}
 	if m == nil {
-		return damage("it has no moov box, without which it cannot be played")
+		return damage("its index (moov) is missing, so the export or the upload broke off")
 	}
 	var known bool
 	var err error
