@@ -72,13 +72,23 @@ func (d *dropped) add(arg string) error {
 
 // List implements drop.Files.
 func (d *dropped) List(_ context.Context, prefix string, limit int) ([]drop.File, bool, error) {
-	var files []drop.File
+	return d.list(prefix, limit, func(string) bool { return true })
+}
+
+// ListFolder implements drop.Files.
+func (d *dropped) ListFolder(_ context.Context, prefix, after string, limit int) ([]drop.File, bool, error) {
+	return d.list(prefix, limit, func(key string) bool { return key > after && !strings.Contains(key[len(prefix):], "/") })
+}
+
+func (d *dropped) list(prefix string, limit int, wanted func(key string) bool) (files []drop.File, more bool, err error) {
 	from, _ := slices.BinarySearch(d.keys, prefix)
 	for _, key := range d.keys[from:] {
-		if !strings.HasPrefix(key, prefix) {
-			break
-		}
-		if len(files) == limit {
+		switch {
+		case !strings.HasPrefix(key, prefix):
+			return files, false, nil
+		case !wanted(key):
+			continue
+		case len(files) == limit:
 			return files, true, nil
 		}
 		f, err := d.stat(key)

@@ -33,22 +33,16 @@ type Files interface {
 	// their keys and at most limit, and whether there are more.
 	List(ctx context.Context, prefix string, limit int) ([]File, bool, error)
 
+	// ListFolder is List of the keys that come after the given one and have no
+	// slash behind the prefix.
+	ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error)
+
 	// Head returns a file, or ErrAbsent.
 	Head(ctx context.Context, key string) (File, error)
 
 	// ReadRange returns up to n bytes from off of a file that has not changed
 	// since it was listed, or ErrChanged.
 	ReadRange(ctx context.Context, f File, off, n int64) ([]byte, error)
-}
-
-// FolderLister is Files that can list a single folder, from any key on. A look
-// at other Files reads their listing from its beginning.
-type FolderLister interface {
-	Files
-
-	// ListFolder is List of the keys that come after the given one and have no
-	// slash behind the prefix.
-	ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error)
 }
 
 // ErrAbsent says that a file is not there.
@@ -65,7 +59,7 @@ type S3 interface {
 	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
 }
 
-// Bucket is Files in S3, and a FolderLister.
+// Bucket is Files in S3.
 type Bucket struct {
 	S3   S3
 	Name string
@@ -76,7 +70,7 @@ func (b *Bucket) List(ctx context.Context, prefix string, limit int) ([]File, bo
 	return b.list(ctx, &s3.ListObjectsV2Input{Prefix: &prefix}, limit)
 }
 
-// ListFolder implements FolderLister, with a request for each thousand files
+// ListFolder implements Files, with a request for each thousand files
 // and folders.
 func (b *Bucket) ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error) {
 	in := &s3.ListObjectsV2Input{Prefix: &prefix, Delimiter: aws.String("/")}

@@ -205,25 +205,3 @@ func TestTakeOfTheSameFiles(t *testing.T) {
 		}
 	})
 }
-
-// plainFiles cannot list a folder by itself.
-type plainFiles struct{ drop.Files }
-
-// Files that cannot list a folder alone lead to the same findings.
-func TestFilesOfAnyKind(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		b := newInbox(t)
-		var keys []string
-		for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(universe), 1, 10, rapid.ID[string]).Draw(rt, "files") {
-			b.put(name)
-			keys = append(keys, "inbox/"+name)
-		}
-		want, got := map[string]string{}, map[string]string{}
-		b.told(t, want, keys...)
-		b.Files = plainFiles{b.Files}
-		b.told(t, got, keys...)
-		if diff := cmp.Diff(want, got); diff != "" {
-			rt.Errorf("findings (-of a bucket +of plain files):\n%s", diff)
-		}
-	})
-}

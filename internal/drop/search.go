@@ -3,7 +3,6 @@ package drop
 import (
 	"context"
 	"errors"
-	"math"
 	"slices"
 	"strings"
 
@@ -29,7 +28,7 @@ func (l *Look) at(ctx context.Context, stem string, endings []string) ([]File, e
 		after := ""
 		for i := 0; i < len(endings); {
 			after = max(after, justBefore(form+endings[i]))
-			files, more, err := l.listFolder(ctx, form+".", after, listPage)
+			files, more, err := l.Files.ListFolder(ctx, form+".", after, listPage)
 			if err != nil {
 				return nil, err
 			}
@@ -93,7 +92,7 @@ func (l *Look) tagged(ctx context.Context, stem string, most int) ([]string, err
 		}
 		after, settled, sure := "", len(all), 0
 		for {
-			files, more, err := l.listFolder(ctx, form+".", after, listPage)
+			files, more, err := l.Files.ListFolder(ctx, form+".", after, listPage)
 			if err != nil {
 				return nil, err
 			}
@@ -138,18 +137,6 @@ func taggedStems(files []File, stem string) []string {
 	}
 	slices.Sort(stems)
 	return stems
-}
-
-// listFolder lists a folder's files from the one that comes after the given
-// key, also in Files that cannot.
-func (l *Look) listFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error) {
-	if lister, ok := l.Files.(FolderLister); ok {
-		return lister.ListFolder(ctx, prefix, after, limit)
-	}
-	files, _, err := l.Files.List(ctx, prefix, math.MaxInt32)
-	return slices.DeleteFunc(files, func(f File) bool {
-		return f.Key <= after || strings.Contains(f.Key[len(prefix):], "/")
-	}), false, err
 }
 
 // below returns the files whose keys begin with prefix in any form.
