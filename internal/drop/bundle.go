@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
-	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 // findBundle looks at a .job folder: its job.json, and whether every file that
@@ -50,10 +48,14 @@ func (l *Look) findBundle(ctx context.Context, bundle, match string) ([]Finding,
 		return nil, err
 	}
 	problems = append(problems, wrong...)
-	// What Prepare would find of the options is told at once where it is not
-	// certain that there will be one Prepare.
+	// What Prepare would find of the options, and of files without a byte, is
+	// told at once where it is not certain that there will be one Prepare.
 	if problems != nil || n.missing != nil || n.wildcard != nil {
-		problems = append(problems, ofCatalog(model.Validate(doc.Input))...)
+		options := ofCatalog(model.Validate(doc.Input), manifestName)
+		if problems != nil || options != nil || n.wildcard == nil {
+			problems = append(problems, (&Job{doc: doc}).empty(filesOf(n.media))...)
+		}
+		problems = append(problems, options...)
 	}
 	switch {
 	case problems != nil:
@@ -78,21 +80,26 @@ func (l *Look) modelOf(d *doc) (*catalog.Model, []Problem) {
 		return model, nil
 	}
 	if d.Model != "" {
-		return nil, []Problem{l.unknownModel(d.Model)}
+		return nil, []Problem{l.unknownModel(d.Model, manifestName)}
 	}
 	if d.hasModel {
 		return nil, nil // of the wrong form, which is told already
 	}
-	return nil, []Problem{{ledger.MissingMember, `job.json has no "model"`,
-		fmt.Sprintf("Set it to one of %s, and drop job.json again.", list(l.Catalog.IDs(), "or"))}}
+	return nil, []Problem{{
+		Code: ledger.MissingMember, Reason: `job.json has no "model"`,
+		Remedy: fmt.Sprintf(`Set "model" to %s.`, list(l.Catalog.IDs(), "or")), Again: []string{manifestName},
+	}}
 }
 
-func (l *Look) unknownModel(id string) Problem {
-	p := Problem{Code: ledger.UnknownModel, Reason: fmt.Sprintf("there is no model %q", short(id))}
+// unknownModel is the problem of a model that base, a file's name, sets.
+func (l *Look) unknownModel(id, base string) Problem {
+	p := Problem{Code: ledger.UnknownModel, Reason: fmt.Sprintf("there is no model %q", shown(id)), Again: []string{base}}
+	set := list(l.Catalog.IDs(), "or")
 	if near := l.Catalog.Nearest(id); near != "" {
-		p.Reason += "; the nearest is " + near
+		p.Reason += " (the nearest is " + near + ")"
+		set = near
 	}
-	p.Remedy = fmt.Sprintf("Set the model to one of %s, and drop the file again.", list(l.Catalog.IDs(), "or"))
+	p.Remedy = fmt.Sprintf(`Set "model" to %s.`, set)
 	return p
 }
 
@@ -104,25 +111,45 @@ func (l *Look) noManifest(ctx context.Context, f Finding, bundle string) (Findin
 	}
 	files = slices.DeleteFunc(files, func(f File) bool {
 		role, _ := place(f.Key)
-		return role == noDrop
+		return role != manifest && role != member
 	})
 	if len(files) == 0 {
 		return f.gone("no file of "+f.Name+" is there any more", ""), nil
 	}
+	var medium []File
+	missing := Problem{
+		Code: ledger.WaitingForManifest, Reason: since(files[0]) + "; job.json is missing",
+		Remedy: fmt.Sprintf("Drop job.json into %s: it starts the job.", norm.NFC.String(path.Base(bundle))),
+	}
 	for _, file := range files {
-		if role, _ := place(file.Key); role == manifest {
+		role, _ := place(file.Key)
+		base := path.Base(file.Key)
+		_, isMedia := kindOf(base)
+		switch {
+		case role == manifest:
 			return f.decide(ledger.Rejected, stamp(files), badSpelling(file, manifestName)), nil
+		case isMedia:
+			medium = append(medium, file)
+		case sameName(base, manifestName):
+			missing.Reason = fmt.Sprintf("%s is not directly in %s", strings.TrimPrefix(file.Key, ledger.InboxPrefix), norm.NFC.String(path.Base(bundle)))
+			missing.Remedy = fmt.Sprintf("Drop job.json and the files that it names directly into %s: it starts the job.", norm.NFC.String(path.Base(bundle)))
+		case catalog.Nearest(base, []string{manifestName}) != "":
+			missing.Reason = since(file) + "; job.json is missing"
+			missing.Remedy = fmt.Sprintf("Rename %s to job.json%s, and drop that into %s: it starts the job.", short(base), hiddenEnd(base, manifestName), norm.NFC.String(path.Base(bundle)))
 		}
 	}
-	return f.decide(ledger.Waiting, stamp(files), Problem{ledger.WaitingForManifest,
-		since(files[0]) + "; job.json is missing",
-		fmt.Sprintf("Drop job.json into %s.", norm.NFC.String(path.Base(bundle)))}), nil
+	if empty := (&Job{}).empty(medium); empty != nil {
+		return f.decide(ledger.Rejected, stamp(files), empty...), nil
+	}
+	return f.decide(ledger.Waiting, stamp(files), missing), nil
 }
 
 // badSpelling is the problem of a file that a look does not search for.
 func badSpelling(file File, name string) Problem {
-	return Problem{ledger.InvalidJSON, fmt.Sprintf("%s is not a spelling of %s that is looked for", path.Base(file.Key), name),
-		fmt.Sprintf("Name it %s.", name)}
+	return Problem{
+		Code: ledger.InvalidJSON, Reason: fmt.Sprintf("%s is not a spelling of %s that is looked for", path.Base(file.Key), name),
+		Remedy: fmt.Sprintf("Rename it to %s, in small letters, and drop that.", name),
+	}
 }
 
 // named is what the media values of a job.json name.
@@ -143,11 +170,11 @@ func (l *Look) resolve(ctx context.Context, bundle string, d *doc, model *catalo
 		if !ok || strings.TrimSpace(value) == "" {
 			continue
 		}
-		if strings.Contains(value, ":/") || strings.HasPrefix(value, "data:") {
-			if !httpsURL(value) {
-				problems = append(problems, badMedia(property.Name+" is neither a file nor an https URL that can be read"))
-				continue
-			}
+		switch bad, link := badLink(property.Name, value); {
+		case bad != nil:
+			problems = append(problems, *bad)
+			continue
+		case link:
 			n.media = append(n.media, Used{Property: property.Name, URL: value})
 			continue
 		}
@@ -158,7 +185,7 @@ func (l *Look) resolve(ctx context.Context, bundle string, d *doc, model *catalo
 		}
 		if strings.Contains(value, "*") {
 			if property.Kind != catalog.Audio || !beside || n.wildcard != nil {
-				problems = append(problems, badMedia(describe(property, value)+" has a wildcard; only one audio beside job.json may have one"))
+				problems = append(problems, *badMedia(describe(property, value) + " has a wildcard; only one audio beside job.json may have one"))
 				continue
 			}
 			n.wildcard = newWildcard(property.Name, value, bundle, key[len(bundle):])
@@ -174,57 +201,11 @@ func (l *Look) resolve(ctx context.Context, bundle string, d *doc, model *catalo
 		case beside:
 			n.missing = append(n.missing, value)
 		default:
-			problems = append(problems, Problem{ledger.FileMissing, describe(property, value) + " is not there",
-				fmt.Sprintf("Drop it as %s, then drop job.json again.", shown(key))})
+			problems = append(problems, Problem{
+				Code: ledger.FileMissing, Reason: describe(property, value) + " is not there",
+				Remedy: fmt.Sprintf("Drop the file as %s.", shown(key)), Again: []string{manifestName},
+			})
 		}
 	}
 	return n, problems, nil
-}
-
-func httpsURL(value string) bool {
-	u, err := url.Parse(value)
-	return err == nil && strings.EqualFold(u.Scheme, "https") && u.Host != "" && u.User == nil
-}
-
-// keyOf returns the key of the file that a media value names, and whether it
-// lies beside job.json, or below it.
-func keyOf(bundle, value string) (key string, beside bool) {
-	if key, ok := strings.CutPrefix(value, "/"); ok {
-		return key, false
-	}
-	return bundle + strings.TrimPrefix(value, "./"), true
-}
-
-// badKey returns what is wrong with a key that a media value names, or nil.
-func badKey(property catalog.MediaProperty, key, value, model string) *Problem {
-	below, inbox := strings.CutPrefix(key, ledger.InboxPrefix)
-	var bad Problem
-	switch kind, known := kindOf(key); {
-	case !inbox:
-		bad = badMedia(describe(property, value) + " is not below /inbox/")
-	case dotted(below):
-		bad = badMedia(describe(property, value) + " leads out of the folder, or to a hidden file")
-	case len(key) > maxKey:
-		bad = badMedia(fmt.Sprintf("%s has more than the %d bytes that S3 allows", describe(property, value), maxKey))
-	case openEnded(value):
-		return nil // each match has a suffix of its own
-	case !known:
-		bad = Problem{ledger.UnknownSuffix, describe(property, value) + " has " + suffixIn(shown(value)),
-			fmt.Sprintf("Name one of %s, and drop job.json again.", list(media.Suffixes(), "or"))}
-	case catalog.Kind(kind) != property.Kind:
-		bad = Problem{Code: ledger.WrongKind, Reason: fmt.Sprintf("%s is %s; %s takes %s there",
-			describe(property, value), article(kind), model, article(media.Kind(property.Kind)))}
-	default:
-		return nil
-	}
-	return &bad
-}
-
-func describe(property catalog.MediaProperty, value string) string {
-	return fmt.Sprintf("%s %q", property.Name, shown(value))
-}
-
-func badMedia(reason string) Problem {
-	return Problem{ledger.BadValue, reason,
-		"Name a file beside job.json, a file elsewhere as /inbox/…, or an https URL; then drop job.json again."}
 }

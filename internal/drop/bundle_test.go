@@ -85,6 +85,31 @@ func TestBundles(t *testing.T) {
 			},
 		},
 		{
+			says: "An empty media file is a drop, and is rejected: while others are missing",
+			do:   []string{cafe, "ads/cafe.job/woman.png = "},
+			want: []string{"ads/cafe: rejected, empty_file"},
+		},
+		{
+			says: "An empty media file is a drop, and is rejected: in another folder too",
+			do:   []string{"cast/v.mp4 = ", reactJob("x.job/job.json", "/inbox/cast/v.mp4", "a.wav")},
+			want: []string{"cast/v: rejected, empty_file", "x: rejected, empty_file"},
+		},
+		{
+			says: "An empty media file is a drop, and is rejected: before job.json is there",
+			do:   []string{"ads/cafe.job/woman.png = ", "ads/cafe.job/notes.txt = ", "ads/cafe.job/voice.wav"},
+			want: []string{"ads/cafe: rejected, empty_file"},
+		},
+		{
+			says: "An empty media file is a drop, and is rejected: one that job.json does not name changes nothing",
+			do:   []string{cafe, "ads/cafe.job/woman.png", "ads/cafe.job/voice.wav", "ads/cafe.job/other.mp4 = "},
+			want: []string{cafeJob},
+		},
+		{
+			says: "An empty media file is a drop, and is rejected, with what is wrong with the options",
+			do:   []string{`x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "emotion": "joyful"}}`, "x.job/v.mp4 = "},
+			want: []string{"x: rejected, empty_file, bad_value"},
+		},
+		{
 			says: "A file that job.json does not name changes nothing",
 			do:   []string{cafe, "ads/cafe.job/woman.png", "ads/cafe.job/voice.wav", "ads/cafe.job/notes.txt", "ads/cafe.job/other.mp4"},
 			want: []string{cafeJob},
@@ -136,6 +161,21 @@ func TestJobJSON(t *testing.T) {
 			do:   []string{reactJob("x.job/job.json", "https://example.com/v.mp4?sig=s3cret", "HTTPS://example.com/a")},
 			want: []string{"x: job of react, video_url=https://example.com/v.mp4?sig=s3cret, audio_url=HTTPS://example.com/a"},
 		},
+		reject("no path on a person's computer", inputs(`"video_url": "C:\\clips\\v.mp4", "audio_url": "~/a.wav"`), "bad_value", "bad_value"),
+		reject("no path on a person's computer, of Windows with slashes or with signs that JSON made of it", inputs(`"video_url": "c:/clips/v.mp4", "audio_url": "C:\new\take.wav"`), "bad_value", "bad_value"),
+		reject("no path on a person's computer, of a Mac or a share", inputs(`"video_url": "/Users/ann/v.mp4", "audio_url": "\\\\nas\\a.wav"`), "bad_value", "bad_value"),
+		reject("no path on a person's computer, as a URL", inputs(`"video_url": "file:///home/ann/v.mp4", "audio_url": "FILE:/a.wav"`), "bad_value", "bad_value"),
+		{
+			says: "Keys may hold anything S3 allows: what merely looks like such a path",
+			do: []string{
+				reactJob("x.job/job.json", "Users/c:v.mp4", "~a.wav"), "x.job/Users/c:v.mp4", "x.job/~a.wav",
+				reactJob("y.job/job.json", "/inbox/home/v.mp4", "tmp/a.wav"), "home/v.mp4", "y.job/tmp/a.wav",
+			},
+			want: []string{
+				"home/v: waiting, waiting_for_audio", "x: job of react, video_url=x.job/Users/c:v.mp4, audio_url=x.job/~a.wav",
+				"y: job of react, video_url=home/v.mp4, audio_url=y.job/tmp/a.wav",
+			},
+		},
 		reject("an https URL, and no other", inputs(`"video_url": "http://example.com/v.mp4", "audio_url": "s3://b/a.wav"`), "bad_value", "bad_value"),
 		reject("an https URL, and one that can be read", inputs(`"video_url": "https://u:p@example.com/v.mp4", "audio_url": "https:///a.wav"`), "bad_value", "bad_value"),
 		reject("no file of another place", inputs(`"video_url": "/outbox/v.mp4", "audio_url": "../a.wav"`), "bad_value", "bad_value"),
@@ -146,12 +186,14 @@ func TestJobJSON(t *testing.T) {
 		reject("Unknown members are errors, of the input too", inputs(`"video_url": "v.mp4", "audio_url": "/inbox/no.wav", "audio_ur": "a.wav"`), "file_missing", "unknown_member"),
 		reject("a model that is not known", `{"model": "sync/react", "input": {}}`, "unknown_model"),
 		reject("no model", `{"input": {}}`, "missing_member"),
+		reject("a model under a wrong name is one problem", `{"Model": "sync/react-1", "Input": {}}`, "unknown_member", "unknown_member"),
 		reject("a model of the wrong form", `{"model": 1, "input": []}`, "invalid_json", "invalid_json"),
 		reject("no object", `[1]`, "invalid_json"),
 		reject("null", `null`, "invalid_json"),
 		reject("no JSON", "{\n  \"model\": \"sync/react-1\",\n}", "invalid_json"),
 		reject("a member twice", `{"model": "sync/react-1", "model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`, "invalid_json"),
 		reject("no text", "\xff\xfe{}", "invalid_json"),
+		reject("a text of two bytes a sign", "{\x00}\x00", "invalid_json"),
 		reject("nothing", " \n", "empty_file"),
 		{
 			says: "the mark that some editors of Windows begin a text with",

@@ -6,13 +6,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path"
 	"slices"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 // maxDoc bounds a job.json or preset.json, in bytes: the longest prompt and
@@ -23,7 +27,7 @@ const maxDoc = 64 << 10
 type doc struct {
 	file     File
 	Model    string
-	hasModel bool           // also where its form is wrong
+	hasModel bool           // also where its form or its name is wrong
 	Input    map[string]any // nil where it cannot be told
 }
 
@@ -46,22 +50,28 @@ func (l *Look) readDoc(ctx context.Context, file File) (*doc, []Problem, error) 
 }
 
 func invalid(base, format string, args ...any) Problem {
-	return Problem{ledger.InvalidJSON, fmt.Sprintf(format, args...), fmt.Sprintf("Mend %s and drop it again.", base)}
+	return Problem{
+		Code: ledger.InvalidJSON, Reason: fmt.Sprintf(format, args...),
+		Remedy: fmt.Sprintf("Mend %s.", base), Again: []string{base},
+	}
 }
 
 // parseDoc parses the text of a doc. Numbers stay as they are written.
 func parseDoc(base string, text []byte) (*doc, []Problem) {
 	text = bytes.TrimPrefix(text, []byte("\ufeff")) // Windows editors write one
 	if len(bytes.TrimSpace(text)) == 0 {
-		return nil, []Problem{{Code: ledger.FileEmpty, Reason: base + " is empty"}}
+		p := media.EmptyFile(base)
+		return nil, []Problem{{Code: ledger.FileEmpty, Reason: p.Reason, Remedy: sentence(p.Remedy), Again: []string{base}}}
 	}
-	if !utf8.Valid(text) {
-		return nil, []Problem{invalid(base, "%s is not UTF-8 text", base)}
+	if bytes.IndexByte(text, 0) >= 0 || !utf8.Valid(text) {
+		p := invalid(base, "%s is not text in UTF-8", base)
+		p.Remedy = fmt.Sprintf("Open %s in an editor, and save it as UTF-8.", base)
+		return nil, []Problem{p}
 	}
 	var members map[string]json.RawMessage
 	err := json.Unmarshal(text, &members)
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return nil, []Problem{invalid(base, "%s is not JSON at %s: %s", base, position(text, int(syntax.Offset)), mistake(text, syntax))}
+		return nil, []Problem{invalid(base, "%s is not JSON at %s: %s", base, position(text, int(syntax.Offset)), mistake(text, int(syntax.Offset), syntax))}
 	}
 	if err != nil || members == nil {
 		return nil, []Problem{invalid(base, `%s is %s; it must be an object such as {"model": …, "input": {…}}`, base, kindOfJSON(text))}
@@ -79,14 +89,18 @@ func parseDoc(base string, text []byte) (*doc, []Problem) {
 			dec := json.NewDecoder(bytes.NewReader(members[name]))
 			dec.UseNumber()
 			if err := dec.Decode(&d.Input); err != nil || d.Input == nil {
-				problems = append(problems, invalid(base, "input in %s is %s; it must be an object", base, kindOfJSON(members[name])))
+				problems = append(problems, invalid(base, "input in %s is %s; it must be an object, {…}", base, kindOfJSON(members[name])))
 			}
 		default:
-			problems = append(problems, unknownMember(base, name))
+			p, meant := unknownMember(base, name)
+			problems = append(problems, p)
+			d.hasModel = d.hasModel || meant == "model"
 		}
 	}
 	if twice, ok := repeated(text); ok {
-		problems = append(problems, invalid(base, "%s has the member %q twice", base, short(twice)))
+		p := invalid(base, "%s has the member %q twice", base, short(twice))
+		p.Remedy = "Remove one of the two."
+		problems = append(problems, p)
 	}
 	if problems == nil && d.Input == nil {
 		d.Input = map[string]any{}
@@ -94,27 +108,54 @@ func parseDoc(base string, text []byte) (*doc, []Problem) {
 	return d, problems
 }
 
-func unknownMember(base, name string) Problem {
-	p := Problem{ledger.UnknownMember, fmt.Sprintf("%s has the unknown member %q", base, short(name)),
-		fmt.Sprintf(`Remove %q, or put it into "input" if it is an option of the model, and drop %s again.`, short(name), base)}
-	if near := catalog.Nearest(name, []string{"model", "input"}); near != "" {
-		p.Reason += fmt.Sprintf("; the nearest is %q", near)
-		p.Remedy = fmt.Sprintf("Rename %q to %q, or remove it, and drop %s again.", short(name), near, base)
+// unknownMember also returns which known member was meant, or "".
+func unknownMember(base, name string) (p Problem, meant string) {
+	p = Problem{
+		Code: ledger.UnknownMember, Reason: fmt.Sprintf("%s has the unknown member %q", base, short(name)),
+		Remedy: fmt.Sprintf(`Put %q into "input" if the model takes it, or remove it.`, short(name)), Again: []string{base},
 	}
-	return p
+	if meant = catalog.Nearest(name, []string{"model", "input"}); meant != "" {
+		p.Reason += fmt.Sprintf(" (the nearest is %q)", meant)
+		p.Remedy = fmt.Sprintf("Rename %q to %q.", short(name), meant)
+	}
+	return p, meant
 }
 
-// mistake says what is wrong with a JSON text in the words of a person for what
-// people get wrong most: a comma before a bracket, and typographic quotes.
-func mistake(text []byte, syntax *json.SyntaxError) string {
-	at := min(max(int(syntax.Offset)-1, 0), len(text)-1)
-	switch r, _ := utf8.DecodeRune(text[at:]); {
-	case r >= utf8.RuneSelf:
-		return fmt.Sprintf("%q has no meaning there; JSON takes plain quotes", r)
-	case (r == '}' || r == ']') && bytes.HasSuffix(bytes.TrimSpace(text[:at]), []byte(",")):
+// mistake says what is wrong with a JSON text, whose parser stopped behind its
+// byte of the given number, in the words of a person: what people get wrong
+// most by the text alone, and the rest in the parser's words.
+func mistake(text []byte, offset int, parser error) string {
+	if err := json.NewDecoder(bytes.NewReader(text)).Decode(new(any)); errors.Is(err, io.ErrUnexpectedEOF) {
+		return "it ends too early: a closing bracket or quote is missing"
+	}
+	at := min(max(offset-1, 0), len(text)-1)
+	here, _ := utf8.DecodeRune(text[at:])
+	before := bytes.TrimSpace(text[:at])
+	last, _ := utf8.DecodeLastRune(before)
+	isValueNext := strings.ContainsRune("{[,:", last)
+	switch {
+	case here == '\n' || here == '\r':
+		return "a text must end on the line where it begins"
+	case at > 0 && text[at-1] == '\\':
+		return `a \ in a text is written \\`
+	case here == '/' || here == '#':
+		return "JSON has no comments"
+	case here == '\'' || unicode.In(here, unicode.Pi, unicode.Pf, unicode.Ps) && here >= utf8.RuneSelf:
+		return fmt.Sprintf("%q has no meaning there; JSON takes plain double quotes", here)
+	case here >= utf8.RuneSelf:
+		return fmt.Sprintf("%q has no meaning there", here)
+	case (here == '}' || here == ']') && last == ',':
 		return "there is a comma too many before it"
+	case json.Valid(before):
+		return "there is something behind the end of the object"
+	case slices.ContainsFunc([]string{"True", "False", "None"}, func(word string) bool { return bytes.HasPrefix(text[at:], []byte(word)) }):
+		return "JSON has true, false and null in small letters"
+	case isValueNext && unicode.IsLetter(here):
+		return "names and texts stand in double quotes"
+	case !isValueNext && strings.ContainsRune(`"{[`, here):
+		return "a comma or a colon is missing before it"
 	default:
-		return syntax.Error()
+		return parser.Error()
 	}
 }
 

@@ -82,7 +82,11 @@ type Finding struct {
 type Problem struct {
 	Code   ledger.Code
 	Reason string // a clause with the figures
-	Remedy string // a sentence; empty for the code's own
+	Remedy string // a sentence or two; empty for the code's own
+
+	// Again names the files that are to be dropped again after that, in this
+	// order. It is empty where the remedy says what comes next, or nothing does.
+	Again []string
 }
 
 // Job is one paid run that is asked for, not yet known to be right.
@@ -92,6 +96,7 @@ type Job struct {
 	visual, audio File   // of a pair
 	doc           *doc   // of a bundle
 	media         []Used // of a bundle
+	match         string // of a bundle with a wildcard: the key of the match
 }
 
 // Manifest returns the job.json of a bundle's job.
@@ -182,5 +187,5 @@ func (f Finding) usedBy(jobs []string, order string) Finding {
 
 // gone completes a finding about files that are not there any more.
 func (f Finding) gone(reason, remedy string) Finding {
-	return f.decide(ledger.Withdrawn, "", Problem{ledger.FilesGone, reason, remedy})
+	return f.decide(ledger.Withdrawn, "", Problem{Code: ledger.FilesGone, Reason: reason, Remedy: remedy})
 }

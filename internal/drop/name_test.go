@@ -115,7 +115,15 @@ func TestNames(t *testing.T) {
 			says: "Not drops: folder markers, a file or folder whose name begins with a dot (.DS_Store, ._talk.mp4, .git/x.mp4), Thumbs.db and desktop.ini in any case",
 			do: []string{
 				"ads/ = ", ".DS_Store", "ads/._talk.mp4", ".git/x.mp4", "a/.git/b/x.mp4", "Thumbs.db", "ads/THUMBS.DB", "Desktop.ini",
-				".job/job.json", "x.job/.y/a.wav", ".mp4", "../x.mp4", "a/./x.mp4",
+				".job/job.json", "x.job/.y/a.wav", ".mp4", "../.git/x.mp4", "a/../",
+			},
+		},
+		{
+			says: "Every drop gets an answer: also one that no program can make a path of",
+			do:   []string{"../x.mp4", "a/./x.wav", "a/..", "x.job/../job.json = {}", "x.job/a.wav", "- x.job/a.wav"},
+			want: []string{
+				"../x.mp4: rejected, relative_path", "a/..: rejected, relative_path", "a/./x.wav: rejected, relative_path",
+				"x.job/../job.json: rejected, relative_path", "x: withdrawn, files_gone",
 			},
 		},
 	})

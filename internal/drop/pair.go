@@ -86,6 +86,10 @@ func (l *Look) findPair(ctx context.Context, stem string) (Finding, error) {
 	if len(visuals) > 1 {
 		problems = append(problems, ambiguous(visuals, "the video or image of "+f.Name))
 	}
+	if problems != nil || len(audios) == 0 || len(visuals) == 0 {
+		// Of a pair, Prepare tells.
+		problems = append(problems, (&Job{}).empty(used)...)
+	}
 	switch {
 	case problems != nil:
 		return f.decide(ledger.Rejected, stamp(used), problems...), nil
@@ -137,8 +141,10 @@ func namesOf(stems []string) []string {
 
 func waitingForAudio(name string, visual File) Problem {
 	base := path.Base(name)
-	return Problem{ledger.WaitingForAudio, since(visual) + "; an audio of the same name is missing",
-		fmt.Sprintf("Drop an audio named %s, such as %s.wav, into the same folder.", base, base)}
+	return Problem{
+		Code: ledger.WaitingForAudio, Reason: since(visual) + "; an audio of the same name is missing",
+		Remedy: fmt.Sprintf("Drop an audio named %s, such as %s.wav, into the same folder, %s", base, base, sameNames),
+	}
 }
 
 // waitingForVisual names the stem that an audio without its tag would have, as
@@ -149,9 +155,14 @@ func waitingForVisual(name string, audio File) Problem {
 	if shorter := shorterStems(base); len(shorter) > 0 {
 		called += " or " + shorter[len(shorter)-1]
 	}
-	return Problem{ledger.WaitingForVisual, since(audio) + "; a video or an image of the same name is missing",
-		fmt.Sprintf("Drop a video or an image named %s, such as %s.mp4, into the same folder.", called, base)}
+	return Problem{
+		Code: ledger.WaitingForVisual, Reason: since(audio) + "; a video or an image of the same name is missing",
+		Remedy: fmt.Sprintf("Drop a video or an image named %s, such as %s.mp4, into the same folder, %s", called, base, sameNames),
+	}
 }
+
+// sameNames ends what to do about a file that has no partner.
+const sameNames = "or give both files the same name (capital letters count): the job then starts by itself."
 
 // findAnswer looks at a file that can be no job's.
 func (l *Look) findAnswer(ctx context.Context, key string) (Finding, error) {
@@ -173,9 +184,10 @@ func (l *Look) findAnswer(ctx context.Context, key string) (Finding, error) {
 		}
 		return f.decide(ledger.Accepted, order), nil
 	case strayManifest:
-		return f.decide(ledger.Rejected, order, Problem{Code: ledger.StrayManifest,
-			Reason: base + " is not directly in a folder whose name ends in .job"}), nil
+		return f.decide(ledger.Rejected, order, strayJob(key)), nil
+	case crooked:
+		return f.decide(ledger.Rejected, order, relativePath(f.Name)), nil
 	default:
-		return f.decide(ledger.Rejected, order, unknownSuffix(base)), nil
+		return f.decide(ledger.Rejected, order, startsNothing(base)), nil
 	}
 }

@@ -76,6 +76,29 @@ func TestPairs(t *testing.T) {
 			do:   []string{"talk.mp4 = ", "talk.wav"},
 			want: []string{"talk: job, rejected, empty_file"},
 		},
+		{
+			says: "An empty media file is a drop, and is rejected: alone too",
+			do:   []string{"a.wav = ", "b.mp4 = ", "c.png = ", "d.webm = ", "e.flac = ", "f.de.wav = "},
+			want: []string{
+				"a: rejected, empty_file", "b: rejected, empty_file", "c: rejected, empty_file",
+				"d: rejected, empty_file", "e: rejected, empty_file", "f.de: rejected, empty_file",
+			},
+		},
+		{
+			says: "An empty media file is a drop, and is rejected, until it is dropped again",
+			do:   []string{"talk.wav = ", "talk.wav"},
+			want: []string{"talk: waiting, waiting_for_video_or_image"},
+		},
+		{
+			says: "An empty media file is a drop, and is rejected: with a tag, by the job that uses it",
+			do:   []string{"talk.mp4", "talk.de.wav = "},
+			want: []string{"talk.de: job, rejected, empty_file", "talk: used, by talk.de"},
+		},
+		{
+			says: "An empty media file is a drop, and is rejected: that there are two is another problem",
+			do:   []string{"talk.wav = ", "talk.mp3", "talk.mp4"},
+			want: []string{"talk: rejected, ambiguous, empty_file"},
+		},
 	})
 }
 

@@ -26,6 +26,7 @@ const (
 	manifest                  // the job.json of a bundle
 	member                    // another file of a bundle
 	strayManifest             // a job.json outside a bundle
+	crooked                   // a path that other programs take for another one
 	unknown                   // a suffix that is no media's
 )
 
@@ -48,6 +49,9 @@ func place(key string) (role, string) {
 	below, ok := strings.CutPrefix(key, ledger.InboxPrefix)
 	if !ok || hidden(below) {
 		return noDrop, ""
+	}
+	if relative(below) {
+		return crooked, ""
 	}
 	base := path.Base(below)
 	if bundle := bundleOf(key); bundle != "" {
@@ -85,16 +89,24 @@ func bundleOf(key string) string {
 }
 
 // hidden reports whether a path is no drop whatever it holds: a folder marker,
-// a part that begins with a dot, or a file that a system writes by itself.
+// a part that is named with a dot before it, or a file that a system writes by
+// itself.
 func hidden(below string) bool {
 	base := path.Base(below)
 	return below == "" || strings.HasSuffix(below, "/") ||
-		sameName(base, "Thumbs.db") || sameName(base, "desktop.ini") || dotted(below)
+		sameName(base, "Thumbs.db") || sameName(base, "desktop.ini") ||
+		slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return dotted(part) && !relative(part) })
 }
 
 // dotted reports whether a part of a path begins with a dot.
 func dotted(below string) bool {
 	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return strings.HasPrefix(part, ".") })
+}
+
+// relative reports whether a part of a path is . or .., which lead elsewhere in
+// most programs.
+func relative(below string) bool {
+	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return part == "." || part == ".." })
 }
 
 // kindOf is media.KindOf for a suffix of ASCII letters alone: every spelling

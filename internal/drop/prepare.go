@@ -32,11 +32,11 @@ func (l *Look) Prepare(ctx context.Context, job *Job) (Ready, []Problem, error) 
 	}
 	model, _ := l.Catalog.Model(job.doc.Model)
 	r := Ready{Model: model.ID, Input: maps.Clone(job.doc.Input), Media: slices.Clone(job.media)}
-	_, problems, err := l.inspect(ctx, model, &r)
+	_, problems, err := l.inspect(ctx, job, model, &r)
 	if err != nil {
 		return r, nil, err
 	}
-	return r, bounded(append(problems, r.validate(model)...)), nil
+	return r, bounded(append(problems, r.validate(model, manifestName)...)), nil
 }
 
 func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []Problem, error) {
@@ -53,7 +53,7 @@ func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []Problem, err
 			problems = append(problems, s.mismatch(kind))
 		}
 	}
-	audio, wrong, err := l.inspect(ctx, s.model, &r)
+	audio, wrong, err := l.inspect(ctx, job, s.model, &r)
 	if err != nil {
 		return r, nil, err
 	}
@@ -62,7 +62,7 @@ func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []Problem, err
 		if r.Input, warnings = s.model.PairInput(s.options, audio); wrong == nil {
 			r.Warnings = append(r.Warnings, warnings...)
 		}
-		problems = r.validate(s.model)
+		problems = r.validate(s.model, aFile)
 	}
 	return r, bounded(append(problems, wrong...)), nil
 }
@@ -70,7 +70,7 @@ func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []Problem, err
 // inspect looks into each file of r and compares it with what the model takes,
 // or where the model is nil with what its suffix says. It returns what is known
 // of the audio.
-func (l *Look) inspect(ctx context.Context, model *catalog.Model, r *Ready) (audio catalog.Facts, problems []Problem, err error) {
+func (l *Look) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) (audio catalog.Facts, problems []Problem, err error) {
 	for i := range r.Media {
 		used := &r.Media[i]
 		if used.URL != "" {
@@ -79,7 +79,7 @@ func (l *Look) inspect(ctx context.Context, model *catalog.Model, r *Ready) (aud
 		}
 		facts, err := l.facts(ctx, used)
 		if wrong, ok := errors.AsType[*media.Problem](err); ok {
-			problems = append(problems, Problem{ledger.Code(wrong.Code), wrong.Reason, sentence(wrong.Remedy)})
+			problems = append(problems, job.mended(used.File.Key, Problem{Code: ledger.Code(wrong.Code), Reason: wrong.Reason, Remedy: wrong.Remedy}))
 			continue
 		}
 		if err != nil {
@@ -91,7 +91,10 @@ func (l *Look) inspect(ctx context.Context, model *catalog.Model, r *Ready) (aud
 		}
 		if model != nil {
 			broken, warnings := model.CheckMedia(used.Property, facts)
-			problems, r.Warnings = append(problems, ofCatalog(broken)...), append(r.Warnings, warnings...)
+			for _, p := range broken {
+				problems = append(problems, job.mended(used.File.Key, Problem{Code: ledger.Code(p.Code), Reason: p.Reason, Remedy: p.Remedy}))
+			}
+			r.Warnings = append(r.Warnings, warnings...)
 		}
 	}
 	return audio, problems, nil
@@ -136,23 +139,69 @@ func formatOf(base string, info media.Info) string {
 	return info.Format
 }
 
+// empty returns the problems of those of the job's files that have no bytes.
+func (j *Job) empty(files []File) []Problem {
+	var problems []Problem
+	for _, file := range files {
+		if file.Size == 0 {
+			p := media.EmptyFile(path.Base(file.Key))
+			problems = append(problems, j.mended(file.Key, Problem{Code: ledger.Code(p.Code), Reason: p.Reason, Remedy: p.Remedy}))
+		}
+	}
+	return problems
+}
+
+// filesOf returns the files of media, without the URLs.
+func filesOf(used []Used) []File {
+	var files []File
+	for _, u := range used {
+		if u.URL == "" {
+			files = append(files, u.File)
+		}
+	}
+	return files
+}
+
+// mended completes a problem of the file at key, whose remedy is a clause on
+// how to mend it, with what to do with the mended one.
+func (j *Job) mended(key string, p Problem) Problem {
+	base := path.Base(key)
+	_, bundle := place(key)
+	renamed := p.Code == ledger.FileMismatch || p.Code == ledger.WrongFormat
+	switch {
+	case renamed && (j.doc == nil || key == j.match):
+		p.Remedy += ", and drop that in place of " + base
+	case renamed:
+		p.Remedy += ", drop that in place of " + base + ", and name it in job.json"
+		p.Again = []string{manifestName}
+	case j.doc == nil || sameText(bundle, folderOf(j.doc.file.Key)):
+		p.Again = []string{base}
+	default: // a file elsewhere starts no look at the bundle
+		p.Again = []string{key, manifestName}
+	}
+	p.Remedy = sentence(p.Remedy)
+	return p
+}
+
 // validate judges the whole input, with addresses in the place of those that
-// are presigned later, and leaves the options alone in it.
-func (r *Ready) validate(model *catalog.Model) []Problem {
+// are presigned later, and leaves the options alone in it. Again is as in
+// Problem.
+func (r *Ready) validate(model *catalog.Model, again string) []Problem {
 	whole := maps.Clone(r.Input)
 	for _, used := range r.Media {
 		whole[used.Property] = "https://example.com/"
 		delete(r.Input, used.Property)
 	}
 	r.Warnings = append(r.Warnings, model.Warnings(whole)...)
-	return ofCatalog(model.Validate(whole))
+	return ofCatalog(model.Validate(whole), again)
 }
 
-// ofCatalog gives the catalogue's problems the form of this package's.
-func ofCatalog(found []catalog.Problem) []Problem {
+// ofCatalog gives the catalogue's problems of options the form of this
+// package's, with the file that is to be dropped again.
+func ofCatalog(found []catalog.Problem, again string) []Problem {
 	var problems []Problem
 	for _, p := range found {
-		problems = append(problems, Problem{ledger.Code(p.Code), p.Reason, sentence(p.Remedy)})
+		problems = append(problems, Problem{Code: ledger.Code(p.Code), Reason: p.Reason, Remedy: sentence(p.Remedy), Again: []string{again}})
 	}
 	return problems
 }

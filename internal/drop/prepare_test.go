@@ -44,13 +44,19 @@ func TestPrepareTellsEveryProblemOfAPair(t *testing.T) {
 	}
 	want := []drop.Problem{
 		{
-			Code: ledger.InvalidPreset,
-			Reason: `the preset inbox/preset.json is not right: emotion is "joyful"; sync/react-1 takes happy, angry, sad, neutral, disgusted or surprised; ` +
-				`temprature is no option of sync/react-1, which takes emotion, lipsync_mode, model_mode and temperature; the nearest is temperature`,
-			Remedy: "Mend inbox/preset.json, then drop a file of the pair again.",
+			Code:   ledger.InvalidPreset,
+			Reason: `the preset in inbox/ is not right: emotion is "joyful"; sync/react-1 takes happy, angry, sad, neutral, disgusted or surprised`,
+			Remedy: "Set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out.",
+			Again:  []string{"preset.json", "a file of the pair"},
 		},
-		{Code: ledger.FileEmpty}, // in package media's words
-		{Code: ledger.TooLong, Reason: "talk.wav is 17.3 s long; sync/react-1 takes at most 15 s", Remedy: "Shorten talk.wav to 15 s."},
+		{
+			Code:   ledger.InvalidPreset,
+			Reason: `the preset in inbox/ is not right: temprature is no option of sync/react-1, which takes emotion, lipsync_mode, model_mode and temperature (the nearest is temperature)`,
+			Remedy: "Rename temprature to temperature.",
+			Again:  []string{"preset.json", "a file of the pair"},
+		},
+		{Code: ledger.FileEmpty, Again: []string{"talk.mp4"}}, // in package media's words
+		{Code: ledger.TooLong, Reason: "talk.wav is 17.3 s long; sync/react-1 takes at most 15 s", Remedy: "Shorten talk.wav to at most 15 s.", Again: []string{"talk.wav"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)

@@ -3,7 +3,8 @@ package drop
 import (
 	"context"
 	"fmt"
-	"maps"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
@@ -31,17 +32,17 @@ func (l *Look) pairSetting(ctx context.Context, visual File, kind media.Kind) (s
 		return s, problems, err
 	}
 	if preset != nil {
-		s.from, s.options = preset.file.Key, maps.Clone(preset.Input)
+		s.from, s.options = preset.file.Key, preset.Input
 		if preset.Model != "" {
 			id = preset.Model
 		}
 	}
 	model, ok := l.Catalog.Model(id)
 	if !ok {
-		return s, s.wrong([]Problem{l.unknownModel(id)}), nil
+		return s, s.wrong([]Problem{l.unknownModel(id, presetName)}), nil
 	}
 	s.model = model
-	return s, s.wrong(ofCatalog(model.ValidateOptions(s.options))), nil
+	return s, s.wrong(ofCatalog(model.ValidateOptions(s.options), presetName)), nil
 }
 
 // wrong says of problems with a setting that they come from its preset.
@@ -61,15 +62,19 @@ func (s setting) mismatch(kind media.Kind) Problem {
 	return Problem{Code: ledger.ModelMismatch, Reason: reason}
 }
 
-// badPreset makes one problem of all that is wrong with a preset.
+// badPreset says of what is wrong with a preset, to a pair, where that lies.
 func badPreset(key string, problems []Problem) []Problem {
-	var reasons []string
-	for _, p := range bounded(problems) {
-		reasons = append(reasons, p.Reason)
+	bad := slices.Clone(problems)
+	for i, p := range bad {
+		bad[i].Code = ledger.InvalidPreset
+		bad[i].Reason = fmt.Sprintf("the preset in %s is not right: %s", folderOf(key), p.Reason)
+		bad[i].Again = append(slices.Clone(p.Again), aFile)
 	}
-	return []Problem{{ledger.InvalidPreset, fmt.Sprintf("the preset %s is not right: %s", key, strings.Join(reasons, "; ")),
-		fmt.Sprintf("Mend %s, then drop a file of the pair again.", key)}}
+	return bad
 }
+
+// aFile is what to drop again for a preset to count for a pair.
+const aFile = "a file of the pair"
 
 // nearestPreset returns the preset of a folder or of the nearest one above it,
 // or nil.
@@ -81,7 +86,8 @@ func (l *Look) nearestPreset(ctx context.Context, folder string) (*doc, []Proble
 			return nil, nil, err
 		case len(files) > 1:
 			twice := ambiguous(files, "the preset of "+folder)
-			twice.Remedy = strings.TrimSuffix(twice.Remedy, ".") + ", then drop a file of the pair again."
+			twice.Remedy = fmt.Sprintf("Delete all but one of %s.", naming(files))
+			twice.Again = []string{aFile}
 			return nil, []Problem{twice}, nil
 		case len(files) == 1:
 			doc, problems, err := l.readDoc(ctx, files[0])
@@ -104,16 +110,19 @@ func (l *Look) judgePreset(ctx context.Context, file File) ([]Problem, error) {
 	if err != nil || problems != nil {
 		return problems, err
 	}
+	base := path.Base(file.Key)
 	if doc.Model != "" {
 		model, ok := l.Catalog.Model(doc.Model)
 		switch {
 		case !ok:
-			return []Problem{l.unknownModel(doc.Model)}, nil
+			return []Problem{l.unknownModel(doc.Model, base)}, nil
 		case !takesPairs(model):
-			return []Problem{{ledger.ModelMismatch, doc.Model + " takes neither a video nor an image with an audio",
-				"Use it in a .job folder, or set another model and drop the preset again."}}, nil
+			return []Problem{{
+				Code: ledger.ModelMismatch, Reason: doc.Model + " takes neither a video nor an image with an audio",
+				Remedy: `Use it in a folder whose name ends in .job, or set "model" to another one.`, Again: []string{base},
+			}}, nil
 		}
-		return ofCatalog(model.ValidateOptions(doc.Input)), nil
+		return ofCatalog(model.ValidateOptions(doc.Input), base), nil
 	}
 	// Without a model the options are for either default: right for one is right.
 	for _, id := range []string{l.DefaultVideoModel, l.DefaultImageModel} {
@@ -121,7 +130,7 @@ func (l *Look) judgePreset(ctx context.Context, file File) ([]Problem, error) {
 		if !ok {
 			continue
 		}
-		wrong := ofCatalog(model.ValidateOptions(doc.Input))
+		wrong := ofCatalog(model.ValidateOptions(doc.Input), base)
 		if wrong == nil {
 			return nil, nil
 		}

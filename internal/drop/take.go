@@ -60,23 +60,34 @@ func shortHash(text string) string {
 	return hex.EncodeToString(sum[:])[:hashLength]
 }
 
-// fits reports whether every key that is made from a name is one that S3 takes.
-func fits(name string) bool {
+// longestKey returns the length in bytes of the longest key that is made from a
+// name, which is that of an output.
+func longestKey(name string) int {
 	const take = len(stampLayout) + 1 + hashLength
-	longest := len(ledger.OutputPrefix(name, "")) + take + len(path.Base(name)) + len("-9999.webm")
-	return longest <= maxKey && len(ledger.RecordKey(name, ""))+take <= maxKey
+	return len(ledger.OutputPrefix(name, "")) + take + len(path.Base(name)) + len("-9999.webm")
 }
 
+// fits reports whether every key that is made from a name is one that S3 takes.
+func fits(name string) bool { return longestKey(name) <= maxKey }
+
 // answerKey returns where the answer for a file lies that can be no job's. A
-// key that would be too long is cut and gets a hash of the whole.
+// key that would be too long is cut, one with a part . or .. gets underscores
+// for these dots, and either then a hash of the whole.
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)
-	if answer := "answers/" + below + ".json"; len(answer) <= maxKey {
+	if answer := "answers/" + below + ".json"; len(answer) <= maxKey && !relative(below) {
 		return answer
 	}
-	cut := cutAt
-	for !utf8.RuneStart(below[cut]) {
+	parts := strings.Split(below, "/")
+	for i, part := range parts {
+		if relative(part) {
+			parts[i] = strings.Repeat("_", len(part))
+		}
+	}
+	below = strings.Join(parts, "/")
+	cut := min(cutAt, len(below))
+	for cut < len(below) && !utf8.RuneStart(below[cut]) {
 		cut--
 	}
 	return "answers/" + below[:cut] + "~" + shortHash(key) + ".json"

@@ -64,10 +64,13 @@ func (l *Look) findMatches(ctx context.Context, f Finding, bundle, match string,
 	slices.Sort(names)
 	if jobs != nil {
 		f = f.usedBy(jobs, stamp(all))
+	} else if empty := (&Job{doc: d}).empty(filesOf(n.media)); empty != nil {
+		f = f.decide(ledger.Rejected, stamp(all), empty...)
 	} else {
-		f = f.decide(ledger.Waiting, stamp(all), Problem{ledger.WaitingForMatch,
-			fmt.Sprintf("no file matches %q of job.json yet", shown(n.wildcard.value)),
-			fmt.Sprintf("Drop an audio that matches %q beside job.json, or mend job.json and drop it again.", shown(n.wildcard.value))})
+		f = f.decide(ledger.Waiting, stamp(all), Problem{
+			Code: ledger.WaitingForMatch, Reason: fmt.Sprintf("no file matches %q of job.json yet", shown(n.wildcard.value)),
+			Remedy: fmt.Sprintf("Drop an audio that matches %q beside job.json: its job then starts by itself. Or mend job.json, and drop that again.", shown(n.wildcard.value)),
+		})
 	}
 	found := []Finding{f}
 	if match != "" && !n.names(match) {
@@ -122,12 +125,20 @@ func matched(name string, files []File, d *doc, n named) Finding {
 			continue
 		}
 		base := path.Base(file.Key)
-		problems = append(problems, Problem{ledger.WrongKind,
-			fmt.Sprintf("%s matches %q of job.json, but is no audio", base, shown(n.wildcard.value)),
-			fmt.Sprintf("Delete %s, or end the wildcard with a suffix such as .wav and drop job.json again.", base)})
+		problems = append(problems, Problem{
+			Code: ledger.WrongKind, Reason: fmt.Sprintf("%s matches %q of job.json, but is no audio", base, shown(n.wildcard.value)),
+			Remedy: fmt.Sprintf("Delete %s, or end the wildcard with a suffix such as .wav and drop job.json again.", base),
+		})
 	}
 	if len(audios) > 1 {
 		problems = append(problems, ambiguous(audios, "the audio of "+name))
+	}
+	job := &Job{Name: name, Take: takeOf(name, identity), doc: d, match: files[0].Key, media: slices.Clone(n.media)}
+	for _, audio := range audios {
+		job.media = append(job.media, Used{Property: n.wildcard.property, File: audio})
+	}
+	if problems != nil || n.missing != nil {
+		problems = append(problems, job.empty(filesOf(job.media))...) // else Prepare tells
 	}
 	switch {
 	case problems != nil:
@@ -135,8 +146,7 @@ func matched(name string, files []File, d *doc, n named) Finding {
 	case n.missing != nil:
 		return f.decide(ledger.Waiting, stamp(identity), missing(n.missing))
 	}
-	f.Order = takeOf(name, identity)
-	f.Job = &Job{Name: name, Take: f.Order, doc: d, media: append(slices.Clone(n.media), Used{Property: n.wildcard.property, File: audios[0]})}
+	f.Job, f.Order = job, job.Take
 	return f
 }
 

@@ -101,6 +101,31 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/de: rejected, wrong_kind", "x: used, by x/de"},
 		},
 		{
+			says: "An empty media file is a drop, and is rejected: a match",
+			do:   []string{voices("*.wav"), all, "x.job/de.wav = "},
+			want: []string{"x/de: job, rejected, empty_file", "x: used, by x/de"},
+		},
+		{
+			says: "An empty media file is a drop, and is rejected: a match, while what every job has is missing",
+			do:   []string{voices("*.wav"), "x.job/de.wav = ", "x.job/fr.wav"},
+			want: []string{"x/de: rejected, empty_file", "x/fr: waiting, waiting_for_files", "x: used, by x/de x/fr"},
+		},
+		{
+			says: "An empty media file is a drop, and is rejected: what every job has, with a match",
+			do:   []string{voices("*.wav"), "x.job/v.mp4 = ", "x.job/de.wav"},
+			want: []string{"x/de: job, rejected, empty_file", "x: used, by x/de"},
+		},
+		{
+			says: "An empty media file is a drop, and is rejected: what every job has, before there is a match",
+			do:   []string{voices("*.wav"), "x.job/v.mp4 = "},
+			want: []string{"x: rejected, empty_file"},
+		},
+		{
+			says: "An empty media file is a drop, and is rejected: a match that is not the only one of its name",
+			do:   []string{voices("*"), all, "x.job/de.wav = ", "x.job/de.mp3"},
+			want: []string{"x/de: rejected, ambiguous, empty_file", "x: used, by x/de"},
+		},
+		{
 			says: "a wildcard of another kind",
 			do:   []string{voices("*.png"), all},
 			want: []string{"x: rejected, wrong_kind"},

@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
 // TestWords holds what a person reads of each mistake but those inside media
@@ -39,6 +42,16 @@ func TestWords(t *testing.T) {
 		{`preset.json = {"model": "happyhorse/happyhorse-1.0/reference-to-video"}`}, {"preSET.json = {}"},
 		preset(`{"model": "sync/react-1", "input": {"emotion": 1, "temperature": 2}}`), preset(`{"model": "sync/react"}`), preset(`{"models": "", "input": 1}`),
 		preset(`{"model": "community/live-avatar"}`), append(preset(`{}`), "ads/Preset.json = {}"),
+
+		{"woman.HEIC"}, {"memo.amr"}, {"clip.wmv"}, {"talk.zip"}, {"talk.mp4.part"}, {"preset.json.txt"}, {"ads/job.json.txt"}, {"a/../b.mp4"}, {"ads/cafe/job.json = {}"},
+		{"talk.wav = "}, {"cafe.job/woman.png = "}, {"cafe.job/job.json.txt = {}", "cafe.job/a.wav"}, {"cafe.job/cafe/job.json = {}"}, {"cafe.job/jobs.json = {}"},
+		{react(`"video_url": "C:\\clips\\v.mp4", "audio_url": "~/Desktop/"`)}, {react(`"video_url": "C:\new\v.mp4", "audio_url": "file:///home/ann/a.wav"`)},
+		{react(`"video_url": "s3://b/inbox/v.mp4?sig=s3cret", "audio_url": "https://ann:s3cret@example.com/a.wav"`)},
+		{react(`"video_url": "data:video/mp4;base64,AAAA", "audio_url": "https://"`)}, {react(`"video_url": "face.HEIC", "audio_url": "a"`)},
+		{react(`"video_url": "clips\\v.mp4", "audio_url": "inbox/cast/a.wav"`)}, {react(`"video_url": "www.example.com/v.mp4", "audio_url": "https://example.com/a.wav"`)},
+		{react(`"video_url": "v.mp4", "audio_url": "/inbox/cast/a.wav"`), "cast/a.wav = RIFF", react(`"video_url": "v.mp4", "audio_url": "/inbox/cast/a.wav"`), "x.job/v.mp4 = text"},
+		{react(`"video_url": "v.mp4", "audio_url": "*.wav"`), "x.job/v.mp4", "x.job/a.wav = text"},
+		{"talk.mp4", "talk.wav = text"}, {"talk.png", "talk.ogg"}, preset(`{"model": "sync/react-1", "input": {"emotion": "joyful"}}`),
 	}
 	var got strings.Builder
 	for _, story := range stories {
@@ -67,6 +80,9 @@ func TestWords(t *testing.T) {
 					remedy = "(the code's own)" // in package ledger's words
 				}
 				line := fmt.Sprintf("    %s: %s: %s\n        %s\n", f.Name, p.Code, p.Reason, remedy)
+				if p.Again != nil {
+					line += fmt.Sprintf("        again: %s\n", strings.Join(p.Again, ", "))
+				}
 				if !seen[line] {
 					got.WriteString(line)
 				}
@@ -89,5 +105,76 @@ func TestWords(t *testing.T) {
 	}
 	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got.String(), "\n")); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+// What people write into a job.json that is no JSON, and what they are told.
+func TestMistakesInJSON(t *testing.T) {
+	tests := []struct{ text, says string }{
+		{`{"model": "sync/react-1",}`, "line 1, column 26: there is a comma too many before it"},
+		{`{"model": "sync/react-1", "input": {"a": [1, ]}}`, "line 1, column 46: there is a comma too many before it"},
+		{"{\n  // mine\n}", "line 2, column 3: JSON has no comments"},
+		{"{\n  # mine\n}", "line 2, column 3: JSON has no comments"},
+		{`{'model': 'sync/react-1'}`, "line 1, column 2: '\\'' has no meaning there; JSON takes plain double quotes"},
+		{`{“model”: “sync/react-1”}`, "line 1, column 2: '“' has no meaning there; JSON takes plain double quotes"},
+		{"{\u00a0\"model\": \"sync/react-1\"}", `line 1, column 2: '\u00a0' has no meaning there`},
+		{`{model: "sync/react-1"}`, "line 1, column 2: names and texts stand in double quotes"},
+		{`{"model": sync/react-1}`, "line 1, column 11: names and texts stand in double quotes"},
+		{`{"input": {"watermark": True}}`, "line 1, column 25: JSON has true, false and null in small letters"},
+		{`{"input": {"seed": None}}`, "line 1, column 20: JSON has true, false and null in small letters"},
+		{"{\"model\": \"sync/react-1\"\n\"input\": {}}", "line 2, column 1: a comma or a colon is missing before it"},
+		{`{"model" "sync/react-1"}`, "line 1, column 10: a comma or a colon is missing before it"},
+		{`{"model": "sync/react-1", "input": {"a": "b"}`, "line 1, column 45: it ends too early: a closing bracket or quote is missing"},
+		{`{"model": "sync/react-1`, "line 1, column 23: it ends too early: a closing bracket or quote is missing"},
+		{"{\"prompt\": \"She\nsmiles\"}", "line 2, column 1: a text must end on the line where it begins"},
+		{`{"video_url": "C:\clips\v.mp4"}`, `line 1, column 19: a \ in a text is written \\`},
+		{"{}\n{}", "line 2, column 1: there is something behind the end of the object"},
+		{`{} thanks`, "line 1, column 4: there is something behind the end of the object"},
+		{`{"seed": 01}`, "line 1, column 11: invalid character '1' after object key:value pair"},
+		{`hello`, "line 1, column 1: invalid character 'h' looking for beginning of value"},
+	}
+	for _, tt := range tests {
+		b := newInbox(t)
+		f := b.only(t, b.step(t, "x.job/job.json = "+tt.text))
+		want := []drop.Problem{{Code: ledger.InvalidJSON, Reason: "job.json is not JSON at " + tt.says, Remedy: "Mend job.json.", Again: []string{"job.json"}}}
+		if diff := cmp.Diff(want, f.Problems); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.text, diff)
+		}
+	}
+}
+
+// Several problems read as one: numbers before the reasons, each remedy once,
+// and in the end what is to be dropped again, in an order that starts the job.
+func TestSeveralProblems(t *testing.T) {
+	tests := []struct {
+		name           string
+		problems       []drop.Problem
+		reason, remedy string
+	}{
+		{"one", []drop.Problem{{Reason: "a is 1; b takes 2", Remedy: "Set a to 2.", Again: []string{"job.json"}}},
+			"a is 1; b takes 2", "Set a to 2. Then drop job.json again."},
+		{"nothing to drop again", []drop.Problem{{Reason: "a is missing", Remedy: "Drop a."}}, "a is missing", "Drop a."},
+		{"the code's own remedy", []drop.Problem{{Code: ledger.NameTooLong, Reason: "too long"}}, "too long", "Shorten the name of the file or of its folders."},
+		{"two", []drop.Problem{
+			{Reason: "a is 1; b takes 2", Remedy: "Set a to 2.", Again: []string{"job.json"}},
+			{Reason: "v.mp4 is 17.3 s long; b takes at most 15 s", Remedy: "Shorten v.mp4 to at most 15 s.", Again: []string{"v.mp4"}},
+			{Reason: "c is no input of b", Remedy: "Remove c.", Again: []string{"job.json"}},
+		}, "(1) a is 1; b takes 2; (2) v.mp4 is 17.3 s long; b takes at most 15 s; (3) c is no input of b",
+			"Set a to 2. Shorten v.mp4 to at most 15 s. Remove c. Then drop v.mp4 and job.json again."},
+		{"a file elsewhere", []drop.Problem{
+			{Reason: "v.mp4 is empty", Remedy: "Record v.mp4.", Again: []string{"inbox/cast/v.mp4", "job.json"}},
+			{Reason: "a.wav is empty", Remedy: "Record a.wav.", Again: []string{"a.wav"}},
+		}, "(1) v.mp4 is empty; (2) a.wav is empty", "Record v.mp4. Record a.wav. Then drop inbox/cast/v.mp4, a.wav and job.json again."},
+		{"the same twice", []drop.Problem{{Reason: "a", Remedy: "Do b."}, {Reason: "a", Remedy: "Do b."}, {Reason: "c", Remedy: "Do b."}}, "(1) a; (2) c", "Do b."},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := drop.Reason(tt.problems); got != tt.reason {
+				t.Errorf("the reason is %q, want %q", got, tt.reason)
+			}
+			if got := drop.Remedy("talk", tt.problems); got != tt.remedy {
+				t.Errorf("the remedy is %q, want %q", got, tt.remedy)
+			}
+		})
 	}
 }

@@ -18,6 +18,7 @@ const (
 	UnknownSuffix     Code = "unknown_suffix"
 	StrayManifest     Code = "job_json_outside_job_folder"
 	NameTooLong       Code = "name_too_long"
+	RelativePath      Code = "relative_path"
 	InvalidJSON       Code = "invalid_json"
 	InvalidPreset     Code = "invalid_preset"
 	UnknownMember     Code = "unknown_member"
@@ -95,16 +96,17 @@ const (
 // Codes returns the whole list.
 func Codes() []CodeInfo {
 	return []CodeInfo{
-		{WaitingForAudio, Waiting, "A video or image is there, but no audio with the same name.", "Drop the audio beside it, with the same name."},
-		{WaitingForVisual, Waiting, "An audio is there, but no video or image with the same name.", "Drop the video or image beside it, with the same name."},
+		{WaitingForAudio, Waiting, "A video or image is there, but no audio with the same name.", "Drop the audio beside it with the same name, or give both files the same name."},
+		{WaitingForVisual, Waiting, "An audio is there, but no video or image with the same name.", "Drop the video or image beside it with the same name, or give both files the same name."},
 		{WaitingForManifest, Waiting, "A .job folder has files, but no job.json.", "Drop the folder's job.json."},
 		{WaitingForFiles, Waiting, "job.json names files that are not there yet.", "Drop the missing files, or mend the names in job.json."},
 		{WaitingForMatch, Waiting, "No file matches the audio's wildcard in job.json yet.", "Drop a file that matches, or mend the wildcard."},
 
 		{Ambiguous, Rejected, "Two files could play the same role, and guessing costs money.", deleteOne},
-		{UnknownSuffix, Rejected, "The file's suffix is none of a video, an audio or an image.", "Convert the file to one of the suffixes that the reason lists."},
+		{UnknownSuffix, Rejected, "The file's suffix is none of a video, an audio or an image.", "Convert the file to a format that is taken, such as .mp4, .wav or .png, and drop that."},
 		{StrayManifest, Rejected, "A job.json counts only directly in a folder whose name ends in .job.", "Put it with its files into such a folder, cafe.job say."},
 		{NameTooLong, Rejected, "A key made from the name would pass the 1,024 bytes that S3 allows.", "Shorten the name of the file or of its folders."},
+		{RelativePath, Rejected, "A part of the file's key is . or .., which programs take for another place.", "Drop it under a name without such a part."},
 		{InvalidJSON, Rejected, "A job.json or preset.json is not JSON, or not of the right form.", fixJSON},
 		{InvalidPreset, Rejected, "The preset.json that counts for the pair is not right.", "Mend the preset, then drop a file of the pair again."},
 		{UnknownMember, Rejected, "A member is not one that the file or the model knows.", fixJSON},

@@ -234,29 +234,12 @@ func (h *Handler) answer(ctx context.Context, f drop.Finding, over ledger.Posted
 		f.Order = over.Order
 	}
 	st := ledger.Status{Name: f.Name, State: f.State, Warnings: f.Warnings, Jobs: f.Jobs}
-	explain(&st, f.Problems)
+	if f.Problems != nil {
+		st.Code, st.Reason, st.Remedy = f.Problems[0].Code, drop.Reason(f.Problems), drop.Remedy(f.Name, f.Problems)
+	}
 	if err := h.Ledger.Post(ctx, f.Key, st, f.Order, over); err != nil {
 		return err
 	}
 	slog.InfoContext(ctx, "answered", "name", f.Name, "state", st.State, "code", st.Code)
 	return nil
-}
-
-// explain writes every problem into a status: the code of the first, the
-// reasons and the remedies of all.
-func explain(st *ledger.Status, problems []drop.Problem) {
-	if len(problems) == 0 {
-		return
-	}
-	st.Code = problems[0].Code
-	var reasons, remedies []string
-	for _, p := range problems {
-		reasons = append(reasons, p.Reason)
-		remedy := p.Remedy
-		if remedy == "" {
-			remedy = p.Code.Remedy(st.Name)
-		}
-		remedies = append(remedies, remedy)
-	}
-	st.Reason, st.Remedy = clauses(reasons), sentences(remedies)
 }

@@ -7,10 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
@@ -328,33 +325,3 @@ func judge(err error) (ledger.Code, ledger.State) {
 
 // clock returns the time as it is recorded: UTC, to the millisecond.
 func (h *Handler) clock() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }
-
-// clauses joins reasons into one sentence.
-func clauses(reasons []string) string { return strings.Join(unique(reasons), "; ") }
-
-// sentences joins remedies, some of which come as clauses.
-func sentences(remedies []string) string {
-	var all []string
-	for _, remedy := range unique(remedies) {
-		first, size := utf8.DecodeRuneInString(remedy)
-		remedy = string(unicode.ToUpper(first)) + remedy[size:]
-		if !strings.HasSuffix(remedy, ".") {
-			remedy += "."
-		}
-		all = append(all, remedy)
-	}
-	return strings.Join(all, " ")
-}
-
-// unique returns words without repetitions and blanks.
-func unique(words []string) []string {
-	seen := map[string]bool{"": true}
-	var kept []string
-	for _, w := range words {
-		if !seen[w] {
-			seen[w] = true
-			kept = append(kept, w)
-		}
-	}
-	return kept
-}

@@ -1,0 +1,100 @@
+package drop
+
+import (
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"unicode"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+// ownPath is how a path on a person's own computer begins: a drive of Windows,
+// behind which JSON may have made a control character of a backslash; a share;
+// a home; where systems keep homes and disks; a file URL.
+var ownPath = regexp.MustCompile(`^([A-Za-z]:[\\/[:cntrl:]]|\\\\|~[\\/]|/(Users|home|root|Volumes|mnt|media|tmp)/|(?i:file):/)`)
+
+// scheme is a word that may begin a URL.
+var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]{0,20}$`)
+
+// badLink returns what is wrong with a media value that is a path on somebody's
+// computer or a URL that is not passed on, and whether the value is anything
+// but a file beside job.json or elsewhere in the bucket.
+func badLink(property, value string) (bad *Problem, link bool) {
+	beside := fmt.Sprintf("drop the file beside job.json and set %s to its name", property)
+	if ownPath.MatchString(value) {
+		if base := value[strings.LastIndexAny(value, `/\`)+1:]; base != "" && !strings.ContainsFunc(value, unicode.IsControl) {
+			beside += fmt.Sprintf(", %q", shown(base))
+		}
+		return wrongValue(fmt.Sprintf("%s %q is a path on your own computer", property, shown(value)), sentence(beside)), true
+	}
+	if !strings.Contains(value, ":/") && !strings.HasPrefix(value, "data:") {
+		return nil, false
+	}
+	u, err := url.Parse(value)
+	kind, _, _ := strings.Cut(value, ":")
+	switch kind = strings.ToLower(kind); {
+	case kind == "https" && err == nil && u.Host != "" && u.User == nil:
+		return nil, true
+	case kind == "https" && err == nil && u.User != nil:
+		return wrongValue(property+" is a URL with a user name in it, which is not passed on", sentence("name a URL without, or "+beside)), true
+	case kind == "s3":
+		return wrongValue(property+" is an s3: URL; only https URLs are passed on",
+			sentence("name a file of this bucket from /inbox/ on, such as /inbox/cast/woman.png, or "+beside)), true
+	case kind != "https" && scheme.MatchString(kind):
+		return wrongValue(fmt.Sprintf("%s is a URL that begins with %s:; only https URLs are passed on", property, kind),
+			sentence("name a URL that begins with https:, or "+beside)), true
+	default:
+		return badMedia(property + " is neither a file nor an https URL that can be read"), true
+	}
+}
+
+// keyOf returns the key of the file that a media value names, and whether it
+// lies beside job.json, or below it.
+func keyOf(bundle, value string) (key string, beside bool) {
+	if key, ok := strings.CutPrefix(value, "/"); ok {
+		return key, false
+	}
+	return bundle + strings.TrimPrefix(value, "./"), true
+}
+
+// badKey returns what is wrong with a key that a media value names, or nil.
+func badKey(property catalog.MediaProperty, key, value, model string) *Problem {
+	below, inbox := strings.CutPrefix(key, ledger.InboxPrefix)
+	switch kind, known := kindOf(key); {
+	case !inbox:
+		return badMedia(describe(property, value) + " is not below /inbox/")
+	case dotted(below):
+		return badMedia(describe(property, value) + " leads out of the folder, or to a hidden file")
+	case len(key) > maxKey:
+		return badMedia(fmt.Sprintf("%s has more than the %d bytes that S3 allows", describe(property, value), maxKey))
+	case openEnded(value):
+		return nil // each match has a suffix of its own
+	case !known:
+		bad := wrongSuffix(property, value)
+		return &bad
+	case catalog.Kind(kind) != property.Kind:
+		return &Problem{
+			Code: ledger.WrongKind, Reason: fmt.Sprintf("%s is %s; %s takes %s there", describe(property, value), article(kind), model, article(media.Kind(property.Kind))),
+			Remedy: fmt.Sprintf("Set %s to the name of %s.", property.Name, article(media.Kind(property.Kind))), Again: []string{manifestName},
+		}
+	default:
+		return nil
+	}
+}
+
+func describe(property catalog.MediaProperty, value string) string {
+	return fmt.Sprintf("%s %q", property.Name, shown(value))
+}
+
+func badMedia(reason string) *Problem {
+	return wrongValue(reason, "Name a file beside job.json, a file elsewhere from /inbox/ on, or an https URL.")
+}
+
+// wrongValue is the problem of a media value of job.json.
+func wrongValue(reason, remedy string) *Problem {
+	return &Problem{Code: ledger.BadValue, Reason: reason, Remedy: remedy, Again: []string{manifestName}}
+}
