@@ -93,6 +93,27 @@ func TestOptionsWithDefaultsAreNotFilledIn(t *testing.T) {
 	}
 }
 
+// The jobs of one job.json have options of their own: what is done with those
+// of one changes none of the others, nor a second look at the same.
+func TestMatchesShareNoOptions(t *testing.T) {
+	b := newInbox(t)
+	for _, s := range []string{"x.job/v.mp4", "x.job/de.wav", "x.job/fr.wav"} {
+		b.step(t, s)
+	}
+	key := b.step(t, `x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav", "emotion": "happy"}}`)
+	jobs := b.findings(t, key)[1:]
+	for _, i := range []int{0, 1, 0} {
+		ready, problems, err := b.Look().Prepare(t.Context(), jobs[i].Job)
+		if err != nil || problems != nil {
+			t.Fatal(problems, err)
+		}
+		if got := compact(t, ready.Input); got != `{"emotion":"happy"}` {
+			t.Errorf("the options of %s are %s", jobs[i].Name, got)
+		}
+		ready.Input["emotion"], ready.Input["temperature"] = "sad", 1
+	}
+}
+
 func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
 	tests := []struct {
 		name   string
