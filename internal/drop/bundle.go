@@ -48,25 +48,24 @@ func (l *Look) findBundle(ctx context.Context, bundle, match string) ([]Finding,
 		return nil, err
 	}
 	problems = append(problems, wrong...)
-	// What Prepare would find of the options, and of files without a byte, is
-	// told at once where it is not certain that there will be one Prepare.
-	if problems != nil || n.missing != nil || n.wildcard != nil {
+	job := &Job{Name: f.Name, Take: take, doc: doc, media: n.media, wrong: problems}
+	if n.missing != nil || n.wildcard != nil {
+		// There may be no one Prepare to tell it.
 		options := ofCatalog(model.Validate(doc.Input), manifestName)
 		if problems != nil || options != nil || n.wildcard == nil {
-			problems = append(problems, (&Job{doc: doc}).empty(filesOf(n.media))...)
+			problems = append(problems, job.empty(filesOf(n.media))...)
 		}
-		problems = append(problems, options...)
+		if problems = append(problems, options...); problems != nil {
+			return []Finding{f.decide(ledger.Rejected, take, problems...)}, nil
+		}
 	}
 	switch {
-	case problems != nil:
-		return []Finding{f.decide(ledger.Rejected, take, problems...)}, nil
 	case n.wildcard != nil:
 		return l.findMatches(ctx, f, bundle, match, doc, n)
 	case n.missing != nil:
 		return []Finding{f.decide(ledger.Waiting, stamp(manifests), missing(n.missing))}, nil
 	}
-	f.Job = &Job{Name: f.Name, Take: take, doc: doc, media: n.media}
-	f.Order = take
+	f.Job, f.Order = job, take
 	return []Finding{f}, nil
 }
 

@@ -216,7 +216,7 @@ func TestJobJSON(t *testing.T) {
 				`x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "emotion": "joyful"}}`,
 				"x.job/v.mp4 = ", files,
 			},
-			want: []string{"x: job, rejected, empty_file, bad_value"},
+			want: []string{"x: rejected, empty_file, bad_value"},
 		},
 		{
 			says: "File names in job.json compare exactly",

@@ -216,7 +216,7 @@ func (b *inbox) line(t testing.TB, f drop.Finding) string {
 			words = append(words, used.Property+"="+strings.TrimPrefix(used.File.Key, "inbox/")+used.URL)
 		}
 		if problems != nil {
-			words = []string{"job, rejected"}
+			words = []string{"rejected"}
 		}
 		for _, name := range slices.Sorted(maps.Keys(ready.Input)) {
 			if problems == nil {

@@ -93,10 +93,11 @@ type Problem struct {
 type Job struct {
 	Name, Take string
 
-	visual, audio File   // of a pair
-	doc           *doc   // of a bundle
-	media         []Used // of a bundle
-	match         string // of a bundle with a wildcard: the key of the match
+	visual, audio File      // of a pair
+	doc           *doc      // of a bundle
+	media         []Used    // of a bundle
+	match         string    // of a bundle with a wildcard: the key of the match
+	wrong         []Problem // with the job.json of a bundle, but for its options
 }
 
 // Manifest returns the job.json of a bundle's job.

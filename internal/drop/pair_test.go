@@ -74,7 +74,7 @@ func TestPairs(t *testing.T) {
 		{
 			says: "An empty media file is a drop, and is rejected",
 			do:   []string{"talk.mp4 = ", "talk.wav"},
-			want: []string{"talk: job, rejected, empty_file"},
+			want: []string{"talk: rejected, empty_file"},
 		},
 		{
 			says: "An empty media file is a drop, and is rejected: alone too",
@@ -92,7 +92,7 @@ func TestPairs(t *testing.T) {
 		{
 			says: "An empty media file is a drop, and is rejected: with a tag, by the job that uses it",
 			do:   []string{"talk.mp4", "talk.de.wav = "},
-			want: []string{"talk.de: job, rejected, empty_file", "talk: used, by talk.de"},
+			want: []string{"talk.de: rejected, empty_file", "talk: used, by talk.de"},
 		},
 		{
 			says: "An empty media file is a drop, and is rejected: that there are two is another problem",

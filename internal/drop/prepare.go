@@ -36,7 +36,7 @@ func (l *Look) Prepare(ctx context.Context, job *Job) (Ready, []Problem, error) 
 	if err != nil {
 		return r, nil, err
 	}
-	return r, bounded(append(problems, r.validate(model, manifestName)...)), nil
+	return r, bounded(slices.Concat(job.wrong, problems, r.validate(model, manifestName))), nil
 }
 
 func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []Problem, error) {

@@ -56,7 +56,7 @@ func TestPresets(t *testing.T) {
 			says: "without a model, its options are for the default one",
 			do:   []string{`preset.json = {"input": {"sync_mode": "loop"}}`, "talk.mp4", "talk.wav", "face.png", "face.wav"},
 			want: []string{
-				"face: job, rejected, invalid_preset",
+				"face: rejected, invalid_preset",
 				"preset.json: accepted",
 				"talk: job of pro, video_url=talk.mp4, audio_url=talk.wav, sync_mode=loop",
 			},
@@ -75,13 +75,13 @@ func TestPresets(t *testing.T) {
 			want: []string{
 				"face: job of avatar, image_url=face.png, audio_url=face.wav, num_clips=1, prompt=A person speaking naturally.",
 				"preset.json: accepted",
-				"talk: job, rejected, model_takes_other_media",
+				"talk: rejected, model_takes_other_media",
 			},
 		},
 		{
 			says: "A preset whose model takes no pair at all",
 			do:   []string{"preset.json = {\"model\": \"happyhorse/happyhorse-1.0/reference-to-video\"}", "talk.mp4", "talk.wav"},
-			want: []string{"preset.json: rejected, model_takes_other_media", "talk: job, rejected, model_takes_other_media"},
+			want: []string{"preset.json: rejected, model_takes_other_media", "talk: rejected, model_takes_other_media"},
 		},
 		{
 			says: "It counts from when it is there: drop it first",
@@ -104,7 +104,7 @@ func TestPresets(t *testing.T) {
 		{
 			says: "Two candidates for one role: two presets that differ in case alone",
 			do:   []string{`Preset.json = {}`, reacts, "talk.mp4", "talk.wav"},
-			want: []string{"Preset.json: accepted", "preset.json: accepted", "talk: job, rejected, ambiguous"},
+			want: []string{"Preset.json: accepted", "preset.json: accepted", "talk: rejected, ambiguous"},
 		},
 		{
 			says: "the answer for a file that can be no job's: preset.json",
@@ -121,7 +121,7 @@ func TestPresets(t *testing.T) {
 			says: "a pair with a preset that is not right is rejected, not submitted without it",
 			do:   []string{`preset.json = {"model": "sync/react"}`, "a.mp4", "a.wav", `b/preset.json = {,}`, "b/c.mp4", "b/c.wav", "b/d.mp4 = ", "b/d.wav"},
 			want: []string{
-				"a: job, rejected, invalid_preset", "b/c: job, rejected, invalid_preset", "b/d: job, rejected, invalid_preset, empty_file",
+				"a: rejected, invalid_preset", "b/c: rejected, invalid_preset", "b/d: rejected, invalid_preset, empty_file",
 				"b/preset.json: rejected, invalid_json", "preset.json: rejected, unknown_model",
 			},
 		},

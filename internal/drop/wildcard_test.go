@@ -103,7 +103,7 @@ func TestWildcards(t *testing.T) {
 		{
 			says: "An empty media file is a drop, and is rejected: a match",
 			do:   []string{voices("*.wav"), all, "x.job/de.wav = "},
-			want: []string{"x/de: job, rejected, empty_file", "x: used, by x/de"},
+			want: []string{"x/de: rejected, empty_file", "x: used, by x/de"},
 		},
 		{
 			says: "An empty media file is a drop, and is rejected: a match, while what every job has is missing",
@@ -113,7 +113,7 @@ func TestWildcards(t *testing.T) {
 		{
 			says: "An empty media file is a drop, and is rejected: what every job has, with a match",
 			do:   []string{voices("*.wav"), "x.job/v.mp4 = ", "x.job/de.wav"},
-			want: []string{"x/de: job, rejected, empty_file", "x: used, by x/de"},
+			want: []string{"x/de: rejected, empty_file", "x: used, by x/de"},
 		},
 		{
 			says: "An empty media file is a drop, and is rejected: what every job has, before there is a match",
