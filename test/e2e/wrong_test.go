@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -13,9 +14,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/test/world"
 )
 
 const wrongDrops = "testdata/drops"
+
+// grown are dropped files that are too large to be kept: they get zeros at
+// their end, up to so many bytes.
+var grown = map[string]int{wrongDrops + "/photo-too-large/inbox/ads/cafe.job/woman.png": 10<<20 + 1}
 
 // Each folder of testdata/drops is a bucket after a mistake that people make:
 // below inbox/ what was dropped, and below status/ and answers/ what is found
@@ -55,6 +61,148 @@ func TestWrongDrops(t *testing.T) {
 	}
 }
 
+// After what a remedy says is done, and nothing else, the job runs.
+func TestRemediesHelp(t *testing.T) {
+	const react = `{"model": "sync/react-1", "input": {"video_url": "%s", "audio_url": "%s"%s}}`
+	job := func(video, audio, more string) []byte { return fmt.Appendf(nil, react, video, audio, more) }
+	tests := []struct {
+		name   string
+		drop   func(w *world.World)
+		job    string
+		remedy string // its end
+		mend   func(w *world.World)
+	}{
+		{
+			"an empty voice that came first",
+			func(w *world.World) { w.Drop("inbox/talk.wav", nil) },
+			"talk", "Then drop talk.wav again.",
+			func(w *world.World) {
+				w.Drop("inbox/talk.wav", medium(t, "voice.wav"))
+				w.Drop("inbox/talk.mp4", medium(t, "talk.mp4"))
+			},
+		},
+		{
+			"an empty voice",
+			func(w *world.World) { w.Drop("inbox/talk.wav", nil); w.Drop("inbox/talk.mp4", medium(t, "talk.mp4")) },
+			"talk", "Then drop talk.wav again.",
+			func(w *world.World) { w.Drop("inbox/talk.wav", medium(t, "voice.wav")) },
+		},
+		{
+			"a voice under a wrong suffix",
+			func(w *world.World) {
+				w.Drop("inbox/talk.wav", medium(t, "voice.mp3"))
+				w.Drop("inbox/talk.mp4", medium(t, "talk.mp4"))
+			},
+			"talk", "Rename talk.wav to talk.mp3, and drop that in place of talk.wav.",
+			func(w *world.World) {
+				w.Drop("inbox/talk.mp3", medium(t, "voice.mp3"))
+				w.Delete("inbox/talk.wav")
+			},
+		},
+		{
+			"two voices",
+			func(w *world.World) {
+				dropPair(t, w)
+				w.Drop("inbox/ads/talk.mp3", medium(t, "voice.mp3"))
+			},
+			"ads/talk", "Delete all but one of talk.mp3 and talk.wav: the rest is then looked at by itself.",
+			func(w *world.World) { w.Delete("inbox/ads/talk.mp3") },
+		},
+		{
+			"a clip of a bundle that is too long",
+			func(w *world.World) {
+				w.Drop("inbox/cafe.job/job.json", job("talk.mp4", "voice.wav", ""))
+				w.Drop("inbox/cafe.job/talk.mp4", medium(t, "long.mp4"))
+				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.wav"))
+			},
+			"cafe", "Then drop talk.mp4 again.",
+			func(w *world.World) { w.Drop("inbox/cafe.job/talk.mp4", medium(t, "talk.mp4")) },
+		},
+		{
+			"a clip of another folder, and a voice under a wrong suffix",
+			func(w *world.World) {
+				w.Drop("inbox/cast/talk.mp4", medium(t, "long.mp4"))
+				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.mp3"))
+				w.Drop("inbox/cafe.job/job.json", job("/inbox/cast/talk.mp4", "voice.wav", ""))
+			},
+			"cafe", "name it in job.json. Then drop inbox/cast/talk.mp4 and job.json again.",
+			func(w *world.World) {
+				w.Drop("inbox/cafe.job/voice.mp3", medium(t, "voice.mp3"))
+				w.Drop("inbox/cast/talk.mp4", medium(t, "talk.mp4"))
+				w.Drop("inbox/cafe.job/job.json", job("/inbox/cast/talk.mp4", "voice.mp3", ""))
+			},
+		},
+		{
+			"an option and a clip",
+			func(w *world.World) {
+				w.Drop("inbox/cafe.job/job.json", job("talk.mp4", "voice.wav", `, "emotion": "joyful"`))
+				w.Drop("inbox/cafe.job/talk.mp4", medium(t, "cut.mp4"))
+				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.wav"))
+			},
+			"cafe", "Then drop talk.mp4 and job.json again.",
+			func(w *world.World) {
+				w.Drop("inbox/cafe.job/talk.mp4", medium(t, "talk.mp4"))
+				w.Drop("inbox/cafe.job/job.json", job("talk.mp4", "voice.wav", ""))
+			},
+		},
+		{
+			"a preset",
+			func(w *world.World) {
+				w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react1"}`))
+				dropPair(t, w)
+			},
+			"ads/talk", "Then drop preset.json and a file of the pair again.",
+			func(w *world.World) {
+				w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-1"}`))
+				w.Drop("inbox/ads/talk.wav", medium(t, "voice.wav"))
+			},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			tt.drop(w)
+			rest(t, w)
+			if st := w.Status(tt.job); st.State != ledger.Rejected || !strings.HasSuffix(st.Remedy, tt.remedy) {
+				t.Errorf("%s, %q: the remedy is %q, want …%q", st.State, st.Reason, st.Remedy, tt.remedy)
+			}
+			if calls := w.RunComfy.Calls(); calls != 0 {
+				t.Errorf("RunComfy was called %d times", calls)
+			}
+			tt.mend(w)
+			rest(t, w)
+			if st := w.Status(tt.job); st.State != ledger.Succeeded || w.RunComfy.Charges() != 1 {
+				t.Errorf("afterwards it is %s (%s), after %d charges", st.State, st.Reason, w.RunComfy.Charges())
+			}
+		})
+	}
+}
+
+// A key that no path can be made of is answered all the same, at a key that is
+// one.
+func TestPathsThatLeadElsewhere(t *testing.T) {
+	w := newWorld(t)
+	w.Drop("inbox/a/../talk.mp4", medium(t, "talk.mp4"))
+	w.Drop("inbox/a/../talk.wav", medium(t, "voice.wav"))
+	rest(t, w)
+	got := written(w)
+	for key, body := range got {
+		if !strings.HasPrefix(key, "answers/a/__/talk.") || !strings.Contains(body, `"relative_path"`) || !tellsWhatToDo(body) {
+			t.Errorf("%s: %s", key, body)
+		}
+	}
+	if calls := w.RunComfy.Calls(); len(got) != 2 || calls != 0 {
+		t.Errorf("%d answers, %d calls", len(got), calls)
+	}
+	w.Delete("inbox/a/../talk.wav")
+	rest(t, w)
+	for key, body := range written(w) {
+		if strings.Contains(key, ".wav") != strings.Contains(body, `"withdrawn"`) {
+			t.Errorf("after the deletion: %s: %s", key, body)
+		}
+	}
+}
+
 // tellsWhatToDo reports whether a status says what a person must do.
 func tellsWhatToDo(body string) bool {
 	var st ledger.Status
@@ -78,7 +226,8 @@ func readBucket(t *testing.T, dir string) (dropped, answers map[string]string) {
 		below, err := filepath.Rel(dir, file)
 		key := filepath.ToSlash(below)
 		if strings.HasPrefix(key, ledger.InboxPrefix) {
-			dropped[key] = string(body)
+			missing := max(grown[filepath.ToSlash(file)]-len(body), 0)
+			dropped[key] = string(append(body, make([]byte, missing)...))
 		} else {
 			answers[key] = string(body)
 		}

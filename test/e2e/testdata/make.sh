@@ -102,6 +102,7 @@ place hidden-suffix-of-job-json voice.wav ads/cafe.job/voice.wav
 place folder-without-job-suffix talk.mp4 ads/cafe/talk.mp4
 place folder-without-job-suffix voice.wav ads/cafe/voice.wav
 place thumbnail-for-happyhorse thumbnail.png ads/cafe.job/woman.png
+place photo-too-large woman.png ads/cafe.job/woman.png # the test adds zeros to it
 place seed-too-large woman.png ads/cafe.job/woman.png
 place blank-prompt woman.png ads/cafe.job/woman.png
 place no-prompt woman.png ads/cafe.job/woman.png
