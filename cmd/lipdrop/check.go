@@ -55,7 +55,7 @@ func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 	case found == 0:
 		return errors.New("there is no drop in what you named")
 	case wrong > 0:
-		return fmt.Errorf("%d of %d would start no job as they are", wrong, found)
+		return fmt.Errorf("%d of %d would start no job", wrong, found)
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "try without the file", args: "try gone.mp4", code: 1, errs: []string{"gone.mp4: there is no such file; look at its name and folder"}},
 		{name: "try a folder", files: map[string]string{"ads/talk.mp4": "@clip.mp4"}, args: "try ads", code: 1, errs: []string{"ads is a folder; name the files in it"}},
 		{name: "try a lone audio", files: pair, args: "try talk.wav", code: 1, errs: []string{"nothing was dropped", "talk.wav", "missing", "Drop"}},
-		{name: "try no media", files: map[string]string{"notes.txt": "hi"}, args: "try notes.txt", code: 1, errs: []string{"nothing was dropped", "notes.txt has the suffix .txt", "Convert"}},
+		{name: "try no media", files: map[string]string{"notes.txt": "hi"}, args: "try notes.txt", code: 1, errs: []string{"nothing was dropped", "notes.txt is not taken: its suffix .txt", "Drop a file that ends in .mp4"}},
 		{name: "cancel without a stack", args: "cancel talk", code: 1, errs: []string{"there is no local stack in .lipdrop; start one with `lipdrop local`, or name a stack"}},
 		{name: "doctor without a stack", args: "doctor", code: 1, errs: []string{"name the stack to look at with --stack"}},
 		{name: "an unknown command", args: "frobnicate", code: 2, errs: []string{"lipdrop --help"}},

@@ -62,14 +62,12 @@ func (m *Model) check(input map[string]any, preset bool) []Problem {
 	found := make(map[string]Problem)
 	misspelt := make(map[string]bool) // the names that unknown ones were meant to be
 	checked := make(map[string]any, len(input))
-	for name, value := range input {
+	for _, name := range slices.Sorted(maps.Keys(input)) {
+		value := input[name]
 		_, isMedia := m.mediaProperty(name)
 		switch {
 		case !slices.Contains(m.names, name):
-			var meant string
-			if found[name], meant = m.unknownMember(name, input, called, known); meant != "" {
-				misspelt[meant] = true
-			}
+			found[name] = m.unknownMember(name, input, called, known, misspelt)
 		case preset && isMedia:
 			found[name] = Problem{
 				Member: name,
@@ -163,11 +161,11 @@ func isUsable(v any) bool {
 }
 
 // unknownMember is about a member that is none of the known ones, which the
-// reason calls inputs or options. Where it was meant to be one that is not
-// given, it returns that name too.
-func (m *Model) unknownMember(name string, input map[string]any, called string, known []string) (p Problem, meant string) {
+// reason calls inputs or options. Where it was most likely meant to be one that
+// is not given, it adds that to the misspelt ones.
+func (m *Model) unknownMember(name string, input map[string]any, called string, known []string, misspelt map[string]bool) Problem {
 	shown := showName(name)
-	p = Problem{
+	p := Problem{
 		Member: shown,
 		Code:   UnknownMember,
 		Reason: fmt.Sprintf("%s is no %s of %s, which takes %s", shown, called, m.ID, list(ranges(known), "and")),
@@ -175,11 +173,12 @@ func (m *Model) unknownMember(name string, input map[string]any, called string, 
 	}
 	if near := Nearest(name, known); near != "" {
 		p.Reason += theNearest(near)
-		if _, given := input[near]; !given {
-			p.Remedy, meant = "rename "+shown+" to "+near, near
+		if _, given := input[near]; !given && !misspelt[near] {
+			p.Remedy = "rename " + shown + " to " + near
+			misspelt[near] = true
 		}
 	}
-	return p, meant
+	return p
 }
 
 func (m *Model) missingMember(name string) Problem {
@@ -211,7 +210,7 @@ func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationErro
 	}
 	shorten := func(length, limit int) {
 		got = "has " + thousands(length) + " characters"
-		remedy = fmt.Sprintf("shorten %s to %s characters", name, thousands(limit))
+		remedy = fmt.Sprintf("shorten %s to at most %s characters", name, thousands(limit))
 	}
 	text, _ := value.(string)
 	if leaf != nil && !isInWords(leaf) {

@@ -169,6 +169,18 @@ func TestValidateMisspeltIsNotMissing(t *testing.T) {
 	}
 }
 
+// Of two names that were meant to be one, one can be renamed.
+func TestValidateTwoNamesForOne(t *testing.T) {
+	problems := model(t, happyhorse).Validate(map[string]any{"image_url": "a.png", "image_url_10": "b.png", "prompt": "character1 waves"})
+	var remedies []string
+	for _, p := range problems {
+		remedies = append(remedies, p.Remedy)
+	}
+	if diff := cmp.Diff([]string{"rename image_url to image_url_1", "remove image_url_10"}, remedies); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // A default is never filled in: what is required and has one is missing.
 func TestValidateMissing(t *testing.T) {
 	tests := map[string][]string{

@@ -141,9 +141,9 @@ func mistake(text []byte, offset int, parser error) string {
 	case here == '/' || here == '#':
 		return "JSON has no comments"
 	case here == '\'' || unicode.In(here, unicode.Pi, unicode.Pf, unicode.Ps) && here >= utf8.RuneSelf:
-		return fmt.Sprintf("%q has no meaning there; JSON takes plain double quotes", here)
+		return fmt.Sprintf("%q has no meaning there; JSON takes plain double quotes", string(here))
 	case here >= utf8.RuneSelf:
-		return fmt.Sprintf("%q has no meaning there", here)
+		return fmt.Sprintf("%q has no meaning there", string(here))
 	case (here == '}' || here == ']') && last == ',':
 		return "there is a comma too many before it"
 	case json.Valid(before):

@@ -143,7 +143,7 @@ func waitingForAudio(name string, visual File) Problem {
 	base := path.Base(name)
 	return Problem{
 		Code: ledger.WaitingForAudio, Reason: since(visual) + "; an audio of the same name is missing",
-		Remedy: fmt.Sprintf("Drop an audio named %s, such as %s.wav, into the same folder, %s", base, base, sameNames),
+		Remedy: fmt.Sprintf("Drop an audio named %s, such as %s, into the same folder, %s", visible(base), visible(base+".wav"), sameNames),
 	}
 }
 
@@ -151,13 +151,13 @@ func waitingForAudio(name string, visual File) Problem {
 // well as its own.
 func waitingForVisual(name string, audio File) Problem {
 	base := path.Base(name)
-	called := base
+	called := visible(base)
 	if shorter := shorterStems(base); len(shorter) > 0 {
-		called += " or " + shorter[len(shorter)-1]
+		called += " or " + visible(shorter[len(shorter)-1])
 	}
 	return Problem{
 		Code: ledger.WaitingForVisual, Reason: since(audio) + "; a video or an image of the same name is missing",
-		Remedy: fmt.Sprintf("Drop a video or an image named %s, such as %s.mp4, into the same folder, %s", called, base, sameNames),
+		Remedy: fmt.Sprintf("Drop a video or an image named %s, such as %s, into the same folder, %s", called, visible(base+".mp4"), sameNames),
 	}
 }
 

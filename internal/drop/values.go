@@ -42,10 +42,10 @@ func badLink(property, value string) (bad *Problem, link bool) {
 	case kind == "https" && err == nil && u.User != nil:
 		return wrongValue(property+" is a URL with a user name in it, which is not passed on", sentence("name a URL without, or "+beside)), true
 	case kind == "s3":
-		return wrongValue(property+" is an s3: URL; only https URLs are passed on",
+		return wrongValue(property+" begins with s3:, but only https URLs are passed on",
 			sentence("name a file of this bucket from /inbox/ on, such as /inbox/cast/woman.png, or "+beside)), true
 	case kind != "https" && scheme.MatchString(kind):
-		return wrongValue(fmt.Sprintf("%s is a URL that begins with %s:; only https URLs are passed on", property, kind),
+		return wrongValue(fmt.Sprintf("%s begins with %s:, but only https URLs are passed on", property, kind),
 			sentence("name a URL that begins with https:, or "+beside)), true
 	default:
 		return badMedia(property + " is neither a file nor an https URL that can be read"), true

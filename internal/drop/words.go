@@ -125,6 +125,15 @@ func since(f File) string {
 	return fmt.Sprintf("%s has been there since %s", path.Base(f.Key), f.LastModified.UTC().Format("2006-01-02 15:04:05 MST"))
 }
 
+// visible returns a name in quotes where nobody would see in a sentence how it
+// ends.
+func visible(name string) string {
+	if stem := stemOf(name); strings.TrimSpace(name) != name || strings.TrimSpace(stem) != stem {
+		return strconv.Quote(name)
+	}
+	return name
+}
+
 func article(kind media.Kind) string {
 	if kind == media.KindVideo {
 		return "a video"
