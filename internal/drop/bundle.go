@@ -115,32 +115,31 @@ func (l *Look) noManifest(ctx context.Context, f Finding, bundle string) (Findin
 	if len(files) == 0 {
 		return f.gone("no file of "+f.Name+" is there any more", ""), nil
 	}
-	var medium []File
-	missing := Problem{
-		Code: ledger.WaitingForManifest, Reason: since(files[0]) + "; job.json is missing",
-		Remedy: fmt.Sprintf("Drop job.json into %s: it starts the job.", norm.NFC.String(path.Base(bundle))),
-	}
+	folder := norm.NFC.String(path.Base(bundle))
+	reason := since(files[0]) + "; job.json is missing"
+	remedy := fmt.Sprintf("Drop job.json into %s: it starts the job.", folder)
+	var dropped []File
 	for _, file := range files {
 		role, _ := place(file.Key)
 		base := path.Base(file.Key)
-		_, isMedia := kindOf(base)
+		_, isMedium := kindOf(base)
 		switch {
 		case role == manifest:
 			return f.decide(ledger.Rejected, stamp(files), badSpelling(file, manifestName)), nil
-		case isMedia:
-			medium = append(medium, file)
+		case isMedium:
+			dropped = append(dropped, file)
 		case sameName(base, manifestName):
-			missing.Reason = fmt.Sprintf("%s is not directly in %s", strings.TrimPrefix(file.Key, ledger.InboxPrefix), norm.NFC.String(path.Base(bundle)))
-			missing.Remedy = fmt.Sprintf("Drop job.json and the files that it names directly into %s: it starts the job.", norm.NFC.String(path.Base(bundle)))
+			reason = fmt.Sprintf("%s is not directly in %s", strings.TrimPrefix(file.Key, ledger.InboxPrefix), folder)
+			remedy = fmt.Sprintf("Drop job.json and the files that it names directly into %s: it starts the job.", folder)
 		case catalog.Nearest(base, []string{manifestName}) != "":
-			missing.Reason = since(file) + "; job.json is missing"
-			missing.Remedy = fmt.Sprintf("Rename %s to job.json%s, and drop that into %s: it starts the job.", short(base), hiddenEnd(base, manifestName), norm.NFC.String(path.Base(bundle)))
+			reason = since(file) + "; job.json is missing"
+			remedy = fmt.Sprintf("Rename %s to job.json%s, and drop that into %s: it starts the job.", short(base), hiddenEnd(base, manifestName), folder)
 		}
 	}
-	if empty := (&Job{}).empty(medium); empty != nil {
+	if empty := (&Job{}).empty(dropped); empty != nil {
 		return f.decide(ledger.Rejected, stamp(files), empty...), nil
 	}
-	return f.decide(ledger.Waiting, stamp(files), missing), nil
+	return f.decide(ledger.Waiting, stamp(files), Problem{Code: ledger.WaitingForManifest, Reason: reason, Remedy: remedy}), nil
 }
 
 // badSpelling is the problem of a file that a look does not search for.

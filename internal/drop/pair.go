@@ -87,8 +87,7 @@ func (l *Look) findPair(ctx context.Context, stem string) (Finding, error) {
 		problems = append(problems, ambiguous(visuals, "the video or image of "+f.Name))
 	}
 	if problems != nil || len(audios) == 0 || len(visuals) == 0 {
-		// Of a pair, Prepare tells.
-		problems = append(problems, (&Job{}).empty(used)...)
+		problems = append(problems, (&Job{}).empty(used)...) // of a pair, Prepare tells
 	}
 	switch {
 	case problems != nil:

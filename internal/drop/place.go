@@ -89,8 +89,8 @@ func bundleOf(key string) string {
 }
 
 // hidden reports whether a path is no drop whatever it holds: a folder marker,
-// a part that is named with a dot before it, or a file that a system writes by
-// itself.
+// one with a part that begins with a dot but is not . or .., or a file that a
+// system writes by itself.
 func hidden(below string) bool {
 	base := path.Base(below)
 	return below == "" || strings.HasSuffix(below, "/") ||

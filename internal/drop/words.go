@@ -288,16 +288,18 @@ func hasSuffix(name, suffixes string) bool {
 // missing says which files beside job.json are not there yet.
 func missing(files []string) Problem {
 	names := make([]string, len(files))
-	hints := ""
 	for i, name := range files {
 		names[i] = shown(name)
+	}
+	steps := []string{fmt.Sprintf("Drop %s beside job.json: the job then starts by itself. Or mend job.json, and drop that again.", list(names, "and"))}
+	for _, name := range names {
 		switch {
 		case strings.HasPrefix(name, ledger.InboxPrefix):
-			hints += fmt.Sprintf(" A file that is not beside job.json has a slash before it, /%s.", names[i])
+			steps = append(steps, fmt.Sprintf("A file that is not beside job.json has a slash before it, /%s.", name))
 		case strings.HasPrefix(name, "www."):
-			hints += fmt.Sprintf(" A URL begins with https://, as https://%s.", names[i])
+			steps = append(steps, fmt.Sprintf("A URL begins with https://, as https://%s.", name))
 		case strings.Contains(name, `\`):
-			hints += fmt.Sprintf(" Folders are parted by /, as %s.", strings.ReplaceAll(names[i], `\`, "/"))
+			steps = append(steps, fmt.Sprintf("Folders are parted by /, as %s.", strings.ReplaceAll(name, `\`, "/")))
 		}
 	}
 	verb := "is"
@@ -306,6 +308,6 @@ func missing(files []string) Problem {
 	}
 	return Problem{
 		Code: ledger.WaitingForFiles, Reason: fmt.Sprintf("%s, which job.json names, %s not there yet", list(names, "and"), verb),
-		Remedy: fmt.Sprintf("Drop %s beside job.json: the job then starts by itself. Or mend job.json, and drop that again.%s", list(names, "and"), hints),
+		Remedy: strings.Join(steps, " "),
 	}
 }
