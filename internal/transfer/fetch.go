@@ -35,6 +35,7 @@ type fetcher struct {
 	*run
 	parts  []*part
 	pieces []piece
+	begin  []byte // of the first answer, which were read before the pieces
 
 	next atomic.Int64 // the piece that is taken next
 
@@ -51,7 +52,7 @@ type fetcher struct {
 // whole, and goes on for as long as it is fast enough; where it is not, it is
 // given up for ranges that come side by side.
 func (r *run) fetch(ctx context.Context) {
-	f := &fetcher{run: r, workers: 1}
+	f := &fetcher{run: r, begin: r.begin, workers: 1}
 	for from := int64(0); from < r.src.total; from += r.pace.partSize {
 		p := newPart(int32(len(f.parts)+1), min(r.pace.partSize, r.src.total-from))
 		f.parts = append(f.parts, p)
@@ -174,8 +175,9 @@ func (f *fetcher) try(ctx context.Context, try int, p piece, open *answer) error
 		return context.Cause(ctx)
 	}
 	dst := p.part.data[p.offset : p.offset+p.size]
-	if a == open && p.from == 0 {
-		dst = dst[copy(dst, f.begin):]
+	if a == open {
+		n := copy(dst, f.begin)
+		dst, f.begin = dst[n:], f.begin[n:]
 	}
 	began := time.Now()
 	if n := f.came.Load(); n >= slowSample && try == 1 {
@@ -201,7 +203,7 @@ func (f *fetcher) try(ctx context.Context, try int, p piece, open *answer) error
 // stream reads a source that gives no ranges.
 func (r *run) stream(ctx context.Context) error {
 	defer close(r.hashing)
-	var total int64
+	begin, total := r.begin, int64(0)
 	for number := int32(1); ; number++ {
 		size := r.pace.partSize
 		if r.src.total >= 0 {
@@ -211,10 +213,8 @@ func (r *run) stream(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		n := 0
-		if number == 1 {
-			n = copy(b, r.begin)
-		}
+		n := copy(b, begin)
+		begin = begin[n:]
 		more, ended, err := r.first.read(b[n:])
 		if err != nil {
 			return r.src.broken(err)

@@ -48,6 +48,10 @@ const (
 	// maxParts is S3's limit for one upload.
 	maxParts = 10_000
 
+	// flowParts is in how many parts a small file is put while it comes, if they
+	// are not smaller than a piece divided by it: 64 KiB.
+	flowParts = 16
+
 	// maxBackOff bounds one wait between two tries.
 	maxBackOff = 5 * time.Second
 )
@@ -65,11 +69,15 @@ func (p pace) fit(bytes int64) pace {
 	return p
 }
 
-// forFlow returns p for a file that is put while it comes: parts of one piece,
-// and as many of them as p's memory holds.
-func (p pace) forFlow() pace {
-	p.window *= int(p.partSize / p.pieceSize)
-	p.partSize = p.pieceSize
+// forFlow returns p for a file of that many bytes that is put while it comes:
+// parts of one piece, small enough for the put to begin when little of the file
+// is there, and as many of them as p's memory holds.
+func (p pace) forFlow(bytes int64) pace {
+	memory := p.partSize * int64(p.window)
+	p.partSize = min(p.pieceSize, max(bytes/flowParts, p.pieceSize/flowParts))
+	p.quick = p.quick * time.Duration(p.partSize) / time.Duration(p.pieceSize)
+	p.window = int(memory / p.partSize)
+	p.pieceSize = p.partSize
 	return p
 }
 

@@ -120,9 +120,9 @@ func (c *Copier) copyOnce(ctx context.Context, src *source, how manner, name fun
 		length = c.MaxBytes
 	}
 	p := src.pace.fit(length)
-	flowing := how.flowing && src.total > p.pieceSize && src.total <= p.flowMax
+	flowing := how.flowing && src.total > 0 && src.total <= p.flowMax
 	if flowing {
-		p = p.forFlow()
+		p = p.forFlow(src.total)
 	}
 	r := &run{
 		copier: c, src: src, pace: p, first: first, begin: begin,
