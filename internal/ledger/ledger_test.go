@@ -175,6 +175,47 @@ func TestReleasedTakeCanBeClaimedAgain(t *testing.T) {
 	claim(t, s, "n", "t")
 }
 
+// The client repeats a call whose answer was lost: by then the take may be
+// somebody else's.
+func TestReleaseSparesALaterClaim(t *testing.T) {
+	s := newStore(&s3test.Bucket{})
+	rec := claim(t, s, "n", "t")
+	if err := s.Release(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	later := claim(t, s, "n", "t")
+	if err := s.Release(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Get(t.Context(), "n", "t"); err != nil || got.Revision != later.Revision {
+		t.Errorf("the later claim is %+v, %v", got, err)
+	}
+}
+
+func TestAnswersOfS3ToARelease(t *testing.T) {
+	for status, wantErr := range map[int]bool{
+		http.StatusNotFound:           false,
+		http.StatusConflict:           false,
+		http.StatusPreconditionFailed: false,
+		http.StatusServiceUnavailable: true,
+	} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			b := &s3test.Bucket{}
+			s := newStore(b)
+			rec := claim(t, s, "n", "t")
+			b.Before = func(op, _ string) error {
+				if op == "DeleteObject" {
+					return s3test.Error(status, "AnyCode")
+				}
+				return nil
+			}
+			if err := s.Release(t.Context(), rec); (err != nil) != wantErr {
+				t.Errorf("release: %v, want an error: %v", err, wantErr)
+			}
+		})
+	}
+}
+
 func TestIllegalTransition(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	rec := claim(t, s, "n", "t")

@@ -140,7 +140,11 @@ func (s *Store) Release(ctx context.Context, rec Record) error {
 		in.IfMatch = &rec.etag
 	}
 	_, err := s.S3.DeleteObject(ctx, in)
-	if status := httpStatus(err); err != nil && status != http.StatusPreconditionFailed && status != http.StatusNotFound {
+	switch httpStatus(err) {
+	case http.StatusPreconditionFailed, http.StatusNotFound, http.StatusConflict: // it is gone, or another's
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("release %s: %w", key, err)
 	}
 	return nil

@@ -166,7 +166,7 @@ func (b *Bucket) store(key string, body []byte, contentType string, metadata map
 	return o
 }
 
-// allowed judges the condition of a write.
+// allowed judges the condition of a write or a deletion.
 func (b *Bucket) allowed(key string, ifMatch, ifNoneMatch *string) error {
 	o, ok := b.objects[key]
 	switch {
@@ -254,6 +254,9 @@ func (b *Bucket) HeadObject(ctx context.Context, in *s3.HeadObjectInput, _ ...fu
 // DeleteObject implements the client's method of that name.
 func (b *Bucket) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ ...func(*s3.Options)) (*s3.DeleteObjectOutput, error) {
 	err := b.operate(ctx, "DeleteObject", *in.Key, func() error {
+		if err := b.allowed(*in.Key, in.IfMatch, nil); err != nil {
+			return err
+		}
 		b.drop(*in.Key)
 		return nil
 	})

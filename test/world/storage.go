@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -94,16 +93,9 @@ func (c *client) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func
 	return out, err
 }
 
-// DeleteObject deletes under If-Match alone what has that ETag.
 func (c *client) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ ...func(*s3.Options)) (out *s3.DeleteObjectOutput, err error) {
 	w := (*World)(c)
 	err = w.attempt(ctx, "s3", "DeleteObject", *in.Key, func() (err error) {
-		if in.IfMatch != nil {
-			there, err := w.Bucket.HeadObject(ctx, &s3.HeadObjectInput{Key: in.Key})
-			if err != nil || strings.Trim(*there.ETag, `"`) != strings.Trim(*in.IfMatch, `"`) {
-				return s3test.Error(http.StatusPreconditionFailed, "PreconditionFailed")
-			}
-		}
 		out, err = w.Bucket.DeleteObject(ctx, in)
 		return err
 	})

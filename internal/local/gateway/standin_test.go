@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -31,21 +33,77 @@ type client interface {
 // server answers.
 func TestStandInAnswersAsTheServer(t *testing.T) {
 	server := start(t, program(t), t.TempDir())
-	if err := gateway.EnsureBucket(t.Context(), server.tls, "bkt"); err != nil {
+	if err := gateway.EnsureBucket(t.Context(), server.tls, "with-versions"); err != nil {
 		t.Fatal(err)
 	}
-	want, got := conditions(t.Context(), server.tls), conditions(t.Context(), &s3test.Bucket{})
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("server (-) and stand-in (+):\n%s", diff)
+	makeBucket(t, server.tls, "without")
+	for _, bucket := range []string{"with-versions", "without"} {
+		t.Run(bucket, func(t *testing.T) {
+			want, got := conditions(t.Context(), server.tls, bucket), conditions(t.Context(), &s3test.Bucket{}, bucket)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("server (-) and stand-in (+):\n%s", diff)
+			}
+			if len(want) < 20 {
+				t.Errorf("only %d answers were compared", len(want))
+			}
+		})
 	}
-	if len(want) < 20 {
-		t.Errorf("only %d answers were compared", len(want))
+}
+
+// Where nothing is, S3 refuses a deletion under If-Match with 404, and so does
+// the stand-in. The server is content, since nothing is left to delete. A claim
+// is released either way.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
+func TestDeletionOfNothingUnderItsETag(t *testing.T) {
+	server := start(t, program(t), t.TempDir())
+	makeBucket(t, server.tls, "bkt")
+	for name, tt := range map[string]struct {
+		client client
+		status int
+	}{
+		"server":   {server.tls, 0},
+		"stand-in": {&s3test.Bucket{}, http.StatusNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			records := &ledger.Store{S3: tt.client, Bucket: "bkt", Now: time.Now}
+			open := ledger.Record{Name: "n", Take: "t", State: ledger.Submitting}
+			rec, claimed, err := records.Claim(t.Context(), open)
+			if err != nil || !claimed {
+				t.Fatalf("claim: %v, %v", claimed, err)
+			}
+			for range 2 {
+				if err := records.Release(t.Context(), rec); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, claimed, err = records.Claim(t.Context(), open); err != nil || !claimed {
+				t.Errorf("claim of what was released: %v, %v", claimed, err)
+			}
+			_, err = tt.client.DeleteObject(t.Context(), &s3.DeleteObjectInput{
+				Bucket: aws.String("bkt"), Key: aws.String("none"), IfMatch: aws.String(`"d41d8cd98f00b204e9800998ecf8427e"`),
+			})
+			status := 0
+			if answered, ok := errors.AsType[*awshttp.ResponseError](err); ok {
+				status = answered.HTTPStatusCode()
+			}
+			if status != tt.status || (err != nil) != (tt.status != 0) {
+				t.Errorf("deletion of nothing: %v, want status %d", err, tt.status)
+			}
+		})
+	}
+}
+
+// makeBucket makes a bucket that keeps no versions.
+func makeBucket(t *testing.T, c *s3.Client, name string) {
+	t.Helper()
+	if _, err := c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
+		t.Fatal(err)
 	}
 }
 
 // conditions makes calls whose answers depend on conditions, and returns each
 // with its answer in words.
-func conditions(ctx context.Context, c client) []string {
+func conditions(ctx context.Context, c client, name string) []string {
 	var told []string
 	tell := func(what string, answer any, err error) {
 		var re *awshttp.ResponseError
@@ -58,7 +116,7 @@ func conditions(ctx context.Context, c client) []string {
 			told = append(told, fmt.Sprintf("%s: ok %v", what, answer))
 		}
 	}
-	bucket := aws.String("bkt")
+	bucket := &name
 	var version *string // of the last write
 	put := func(what, key, body string, ifMatch, ifNone *string) *string {
 		out, err := c.PutObject(ctx, &s3.PutObjectInput{
@@ -135,6 +193,18 @@ func conditions(ctx context.Context, c client) []string {
 	tell("look at a released one", "", err)
 	put("change a released one", *key, "7", etag, nil)
 	put("claim a released one", *key, "8", nil, always)
+
+	key = aws.String("a/changed.json")
+	before := put("create another", *key, "9", nil, always)
+	after := put("change it", *key, "10", before, nil)
+	remove := func(what string, etag *string) {
+		_, err := c.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: bucket, Key: key, IfMatch: etag})
+		tell(what, "", err)
+	}
+	remove("delete what has changed", before)
+	get("read what was not deleted", *key, s3.GetObjectInput{})
+	remove("delete what has not changed", after)
+	get("read what was deleted", *key, s3.GetObjectInput{})
 
 	upload := func(what string) {
 		made, err := c.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: bucket, Key: aws.String("out/v.mp4")})
