@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
+	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
@@ -32,15 +33,24 @@ type target struct {
 // deployment is a lipdrop that runs.
 type deployment struct {
 	bucket     bucket
+	ledger     *ledger.Store // for reading
 	states     *sfn.Client
 	machineARN string
 	outputs    map[string]string // of a stack on AWS
 	config     aws.Config
 }
 
+func newDeployment(storage *s3.Client, states *sfn.Client, bucketName, machineARN string) *deployment {
+	return &deployment{
+		bucket: bucket{s3: storage, name: bucketName},
+		ledger: &ledger.Store{S3: storage, Bucket: bucketName, MachineARN: machineARN},
+		states: states, machineARN: machineARN,
+	}
+}
+
 func (t target) open(ctx context.Context) (*deployment, error) {
 	if t.Stack == "" {
-		return t.openLocal()
+		return t.openLocal(ctx)
 	}
 	var options []func(*awsconfig.LoadOptions) error
 	if t.Profile != "" {
@@ -64,13 +74,12 @@ func (t target) open(ctx context.Context) (*deployment, error) {
 	if outputs["BucketName"] == "" || outputs["StateMachineArn"] == "" {
 		return nil, fmt.Errorf("the stack %s has no outputs BucketName and StateMachineArn; it is no lipdrop", t.Stack)
 	}
-	return &deployment{
-		bucket: bucket{s3: s3.NewFromConfig(cfg), name: outputs["BucketName"]},
-		states: sfn.NewFromConfig(cfg), machineARN: outputs["StateMachineArn"], outputs: outputs, config: cfg,
-	}, nil
+	d := newDeployment(s3.NewFromConfig(cfg), sfn.NewFromConfig(cfg), outputs["BucketName"], outputs["StateMachineArn"])
+	d.outputs, d.config = outputs, cfg
+	return d, nil
 }
 
-func (t target) openLocal() (*deployment, error) {
+func (t target) openLocal(ctx context.Context) (*deployment, error) {
 	text, err := os.ReadFile(filepath.Join(t.Dir, "ports.json"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("there is no local stack in %s; start one with `lipdrop local`, or name a stack on AWS with --stack", t.Dir)
@@ -82,15 +91,19 @@ func (t target) openLocal() (*deployment, error) {
 	if err := json.Unmarshal(text, &ports); err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Dir, err)
 	}
+	address := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address(ports.AWSPlain))
+	if err != nil {
+		return nil, fmt.Errorf("the local stack in %s does not run; start it with `lipdrop local`, or name a stack on AWS with --stack", t.Dir)
+	}
+	if err := conn.Close(); err != nil {
+		return nil, err
+	}
 	config := func(port int) aws.Config {
-		endpoint := "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		return aws.Config{
-			Region: local.Region, BaseEndpoint: &endpoint,
+			Region: local.Region, BaseEndpoint: aws.String("http://" + address(port)),
 			Credentials: credentials.NewStaticCredentialsProvider(local.AccessKey, local.SecretKey, ""),
 		}
 	}
-	return &deployment{
-		bucket: bucket{s3: s3.NewFromConfig(config(ports.S3Plain)), name: local.Bucket},
-		states: sfn.NewFromConfig(config(ports.AWSPlain)), machineARN: local.MachineARN,
-	}, nil
+	return newDeployment(s3.NewFromConfig(config(ports.S3Plain)), sfn.NewFromConfig(config(ports.AWSPlain)), local.Bucket, local.MachineARN), nil
 }

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local"
+)
+
+const samples = "../../internal/local/sample/"
+
+// running is a local stack that runs, and the command on it.
+type running struct {
+	*local.Stack
+	t      *testing.T
+	dir    string
+	client bucket
+}
+
+func startStack(t *testing.T, o local.Options) *running {
+	t.Helper()
+	o.Visibility = time.Second
+	stack, err := local.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stack.Close)
+	return &running{stack, t, o.Dir, bucket{s3: stack.S3(), name: local.Bucket}}
+}
+
+func (r *running) dropPair(name string) {
+	r.t.Helper()
+	for file, key := range map[string]string{"clip.mp4": name + ".mp4", "voice.wav": name + ".wav"} {
+		if err := r.client.upload(r.t.Context(), samples+file, ledger.InboxPrefix+key); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// patience is how long a test waits for something that takes seconds.
+const patience = time.Minute
+
+// await waits until the status of a name has one of the states.
+func (r *running) await(name string, states ...ledger.State) ledger.Status {
+	r.t.Helper()
+	var st ledger.Status
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var err error
+		if st, err = r.client.status(r.t.Context(), name); err != nil {
+			r.t.Fatal(err)
+		}
+		if slices.Contains(states, st.State) {
+			return st
+		}
+	}
+	r.t.Fatalf("%s is still %s, want %v", name, describeStatus(st), states)
+	return st
+}
+
+// lipdrop runs a command on the stack's folder and holds it to the exit status
+// and to what it prints, on whichever of the two outputs.
+func (r *running) lipdrop(code int, command, name string, want ...string) {
+	r.t.Helper()
+	var out bytes.Buffer
+	if got := run(r.t.Context(), []string{command, "--dir", r.dir, name}, &out, &out); got != code {
+		r.t.Errorf("lipdrop %s %s: status %d, want %d:\n%s", command, name, got, code, out.String())
+	}
+	for _, text := range want {
+		if !strings.Contains(out.String(), text) {
+			r.t.Errorf("lipdrop %s %s: %q is not in\n%s", command, name, text, out.String())
+		}
+	}
+}
+
+// charged holds the fake to the number of jobs that it took, each charged once,
+// and of those that it cancelled.
+func (r *running) charged(jobs, cancelled int) {
+	r.t.Helper()
+	if got, took := r.Fake().Charges(), len(r.Fake().Submitted()); got != jobs || took != jobs {
+		r.t.Errorf("%d charges for %d jobs, want %d", got, took, jobs)
+	}
+	if got := len(r.Fake().Cancelled()); got != cancelled {
+		r.t.Errorf("%d jobs cancelled at RunComfy, want %d", got, cancelled)
+	}
+}
+
+func TestCancelCommand(t *testing.T) {
+	s := startStack(t, local.Options{Dir: t.TempDir(), QueueTime: time.Hour})
+
+	s.lipdrop(1, "cancel", "nobody", "there is no job named nobody; the name is the key below inbox/, without its suffix")
+	s.lipdrop(1, "redrive", "nobody", "there is no job named nobody")
+
+	if err := s.client.upload(t.Context(), samples+"voice.wav", "inbox/alone.wav"); err != nil {
+		t.Fatal(err)
+	}
+	s.await("alone", ledger.Waiting)
+	s.lipdrop(1, "cancel", "alone", "alone has not been submitted: it is waiting (waiting_for_video_or_image)")
+	s.lipdrop(1, "redrive", "alone", "alone has not been submitted")
+
+	name := "ads/Grüße 1"
+	s.dropPair(name)
+	s.await(name, ledger.InQueue)
+	s.lipdrop(1, "redrive", name, name+" is in_queue, and cannot be redriven", "RUNNING")
+	s.lipdrop(0, "cancel", norm.NFD.String(name), name+" is stopped", name+": cancelled (cancelled_by_stop)", "drop a file again")
+	if st := s.await(name, ledger.Cancelled); st.Code != ledger.CancelledByStop || st.Remedy == "" {
+		t.Errorf("status %s", describeStatus(st))
+	}
+	s.charged(1, 1)
+	s.lipdrop(1, "cancel", name, name+" has ended already: it is cancelled (cancelled_by_stop)")
+	s.lipdrop(1, "redrive", name, name+" has not failed: it is cancelled (cancelled_by_stop)")
+	s.charged(1, 1)
+	if dead := s.DeadLetters(); len(dead) > 0 {
+		t.Errorf("dead letters: %v", dead)
+	}
+}
+
+// The status is about the newest drop, which is no job here; the take before it
+// is the one that costs money.
+func TestCancelCommandFindsTheTakeBehindTheStatus(t *testing.T) {
+	s := startStack(t, local.Options{Dir: t.TempDir(), QueueTime: time.Hour})
+	s.dropPair("talk")
+	s.await("talk", ledger.InQueue)
+	if _, err := s.S3().PutObject(t.Context(), &s3.PutObjectInput{
+		Bucket: aws.String(local.Bucket), Key: aws.String("inbox/talk.wav"), Body: strings.NewReader(""),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.await("talk", ledger.Rejected)
+	s.lipdrop(0, "cancel", "talk", "talk: cancelled (cancelled_by_stop)")
+	s.charged(1, 1)
+	s.await("talk", ledger.Rejected)
+}
+
+// A job whose output cannot be archived fails, is mended and redriven: it is
+// archived, and neither submitted nor charged again.
+func TestRedriveCommand(t *testing.T) {
+	dir := t.TempDir()
+	broken := startStack(t, local.Options{Dir: dir, Variables: map[string]string{"OUTPUT_ORIGINS": "https://elsewhere.example"}})
+	broken.dropPair("talk")
+	if st := broken.await("talk", ledger.Failed, ledger.Succeeded); st.Code != ledger.OutputRefused || !strings.Contains(st.Remedy, "lipdrop redrive talk") {
+		t.Fatalf("status %s", describeStatus(st))
+	}
+	broken.lipdrop(1, "cancel", "talk", "talk has ended already: it is failed (output_refused)")
+	broken.Close()
+	broken.lipdrop(1, "redrive", "talk", "the local stack in "+dir+" does not run; start it with `lipdrop local`")
+
+	s := startStack(t, local.Options{Dir: dir, RunTime: 5 * time.Second})
+	s.lipdrop(0, "redrive", "talk", "the execution of talk goes on where it failed; status/talk.json tells the outcome")
+	st := s.await("talk", ledger.Succeeded)
+	if len(st.Outputs) != 1 || st.Code != "" {
+		t.Errorf("status %+v", st)
+	}
+	s.charged(1, 0)
+	s.lipdrop(1, "redrive", "talk", "talk has not failed: it is succeeded")
+	s.lipdrop(1, "cancel", "talk", "talk has ended already: it is succeeded")
+
+	s.dropPair("late")
+	s.await("late", ledger.InProgress)
+	s.lipdrop(1, "cancel", "late", "it was too late to cancel late: the job is paid for, so its execution goes on and its result is archived")
+	s.await("late", ledger.Succeeded)
+	s.charged(2, 0)
+	if dead := s.DeadLetters(); len(dead) > 0 {
+		t.Errorf("dead letters: %v", dead)
+	}
+}
