@@ -1,13 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -51,14 +52,8 @@ func (c *doctorCmd) Run(ctx context.Context, out io.Writer) error {
 		account.BaseURL = runcomfy.AccountBaseURL
 	}
 	wrong := 0
-	for _, check := range []func() []finding{
-		func() []finding { return []finding{d.checkBucketEvents(ctx)} },
-		func() []finding { return d.checkRules(ctx, c.Stack) },
-		func() []finding { return []finding{d.checkDeadLetters(ctx)} },
-		func() []finding { return []finding{checkToken(ctx, account, d.outputs["TokenSecretArn"])} },
-		func() []finding { return checkModels(ctx, models) },
-	} {
-		for _, f := range check() {
+	say := func(found ...finding) {
+		for _, f := range found {
 			if f.wrong == "" {
 				fmt.Fprintf(out, "ok     %s\n", f.what)
 				continue
@@ -66,6 +61,14 @@ func (c *doctorCmd) Run(ctx context.Context, out io.Writer) error {
 			wrong++
 			fmt.Fprintf(out, "WRONG  %s: %s\n       %s\n", f.what, f.wrong, f.remedy)
 		}
+	}
+	say(d.checkBucketEvents(ctx))
+	say(d.checkRules(ctx, c.Stack)...)
+	say(d.checkDeadLetters(ctx))
+	usable, found := d.checkToken(ctx, account)
+	say(found)
+	if usable { // without a token RunComfy tells nothing of its models
+		say(checkModels(ctx, models)...)
 	}
 	if wrong > 0 {
 		return fmt.Errorf("%s to mend", count(wrong, "thing"))
@@ -132,28 +135,37 @@ func (d *deployment) checkDeadLetters(ctx context.Context) finding {
 	if err != nil {
 		return failed(what, err)
 	}
-	if n := out.Attributes[string(sqstypes.QueueAttributeNameApproximateNumberOfMessages)]; n != "0" {
-		return finding{what, n + " lie in the dead-letter queue", "Mend what the statuses of their jobs name, then run: aws sqs start-message-move-task --source-arn <ARN of " + queue + ">"}
+	n, err := strconv.Atoi(out.Attributes[string(sqstypes.QueueAttributeNameApproximateNumberOfMessages)])
+	switch {
+	case err != nil:
+		return failed(what, err)
+	case n > 0:
+		return finding{what, "the dead-letter queue holds " + count(n, "event"), "Mend what the statuses of their jobs name, then run: " + d.outputs["Redrive"]}
 	}
 	return finding{what: what}
 }
 
-func checkToken(ctx context.Context, api *runcomfy.Client, secret string) finding {
+// checkToken asks for the balance, and reports whether there is a token that
+// was not refused.
+func (d *deployment) checkToken(ctx context.Context, api *runcomfy.Client) (usable bool, found finding) {
 	what := "RunComfy accepts the token"
-	set := "Run: aws secretsmanager put-secret-value --secret-id " + secret + " --secret-string YOUR_TOKEN"
+	set := "Paste one after this command: " + d.outputs["SetToken"]
 	balance, err := api.Balance(ctx)
+	var unread *runcomfy.TokenError
 	var answered *runcomfy.Error
 	switch {
 	case errors.Is(err, config.ErrNoToken):
-		return finding{what, "none is set", set}
+		return false, finding{what, "none is set", set}
+	case errors.As(err, &unread):
+		return false, finding{what, err.Error(), "Look at the secret " + d.outputs["TokenSecretArn"] + " and at your permission to read it."}
 	case errors.As(err, &answered) && answered.Kind() == runcomfy.KindToken:
-		return finding{what, err.Error(), set}
+		return false, finding{what, err.Error(), set}
 	case err != nil:
-		return failed(what, err)
+		return true, failed(what, err)
 	case balance <= 0:
-		return finding{what, fmt.Sprintf("it does, but the balance is %.2f US dollars", balance), "Top up the account on RunComfy's page."}
+		return true, finding{what, fmt.Sprintf("it does, but the balance is %.2f US dollars", balance), "Top up the account on RunComfy's page."}
 	}
-	return finding{what: fmt.Sprintf("%s; the balance is %.2f US dollars", what, balance)}
+	return true, finding{what: fmt.Sprintf("%s; the balance is %.2f US dollars", what, balance)}
 }
 
 // checkModels compares the catalogue with what RunComfy publishes today.
@@ -167,11 +179,14 @@ func checkModels(ctx context.Context, api *runcomfy.Client) []finding {
 		what := "the catalogue knows " + id + " as RunComfy publishes it"
 		model, _ := models.Model(id)
 		live, err := api.Model(ctx, id)
+		var answered *runcomfy.Error
 		switch {
+		case errors.As(err, &answered) && answered.Kind() == runcomfy.KindBadModel:
+			found = append(found, finding{what, "RunComfy does not know it", "Use another model, or look for a newer lipdrop; jobs of this one are rejected by RunComfy without a charge."})
 		case err != nil:
 			found = append(found, failed(what, err))
-		case !sameProperties(model.Schema(), live.InputSchema):
-			found = append(found, finding{what, "RunComfy has changed its input schema", "Look for a newer lipdrop; until then options that are new are rejected, and options that are gone fail at RunComfy without a charge."})
+		case !sameInputs(model.Schema(), live.InputSchema):
+			found = append(found, finding{what, "RunComfy has changed its input schema", "Look for a newer lipdrop; until then options that are new are rejected, and jobs that RunComfy refuses for its changes are not charged."})
 		default:
 			found = append(found, finding{what: what})
 		}
@@ -179,22 +194,26 @@ func checkModels(ctx context.Context, api *runcomfy.Client) []finding {
 	return found
 }
 
-// sameProperties reports whether two input schemas have the same properties,
-// but for their prose and the defaults, which are samples in part.
-func sameProperties(a, b json.RawMessage) bool {
-	return reflect.DeepEqual(properties(a), properties(b))
+// sameInputs reports whether two input schemas ask for the same, whatever their
+// prose and their defaults, which are samples in part.
+func sameInputs(a, b json.RawMessage) bool {
+	return reflect.DeepEqual(inputsOf(a), inputsOf(b))
 }
 
-func properties(schema json.RawMessage) map[string]map[string]any {
-	var s struct {
-		Properties map[string]map[string]any `json:"properties"`
+// inputs are what a schema says of its properties.
+type inputs struct {
+	Required   []string
+	Properties map[string]map[string]any
+}
+
+// inputsOf returns what a schema asks for: nothing where it is no schema.
+func inputsOf(schema json.RawMessage) inputs {
+	var in inputs
+	if json.Unmarshal(schema, &in) != nil {
+		return inputs{}
 	}
-	dec := json.NewDecoder(bytes.NewReader(schema))
-	dec.UseNumber()
-	if dec.Decode(&s) != nil {
-		return nil
-	}
-	for _, p := range s.Properties {
+	slices.Sort(in.Required)
+	for _, p := range in.Properties {
 		for name := range p {
 			switch name {
 			case "type", "enum", "minimum", "maximum", "maxLength", "minLength", "multipleOf":
@@ -203,5 +222,5 @@ func properties(schema json.RawMessage) map[string]map[string]any {
 			}
 		}
 	}
-	return s.Properties
+	return in
 }
