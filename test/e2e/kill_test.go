@@ -1,0 +1,310 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+// nth is the nth moment whose name has all of some words in it.
+func nth(n int, words ...string) func(moment string) bool {
+	return func(moment string) bool {
+		for _, word := range words {
+			if !strings.Contains(moment, word) {
+				return false
+			}
+		}
+		n--
+		return n == 0
+	}
+}
+
+// besides is a moment by chosen, which is not asked about those that have a word
+// in their name: of messages there are hundreds at each start.
+func besides(word string, chosen func(string) bool) func(string) bool {
+	return func(moment string) bool { return !strings.Contains(moment, word) && chosen(moment) }
+}
+
+// deleted is the name of the job whose file is deleted while it is queued.
+const deleted = "deleted"
+
+// A stack that is killed at any moment and started again goes on with its jobs:
+// each is archived whole, or stands as unknown where the kill came between its
+// claim and the record of RunComfy's answer, and none is charged twice.
+func TestKilledAtAnyMoment(t *testing.T) {
+	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
+		t.Skip("processes are found in /proc, which is not here")
+	}
+	fake := &runcomfytest.Server{Script: func(_ string, input map[string]any) runcomfytest.Script {
+		if address, _ := input["video_url"].(string); strings.Contains(address, deleted) {
+			return runcomfytest.Script{Queue: time.Hour}
+		}
+		return runcomfytest.Script{Queue: 500 * time.Millisecond, Run: 500 * time.Millisecond}
+	}}
+	m := newMortal(t, fake)
+	seed := rand.Uint64()
+	t.Logf("seed of the moments by chance: %d", seed)
+	chance := rand.New(rand.NewPCG(seed, 0))
+	moments := []func(string) bool{
+		nth(1, "queue/messages/", "is written"), // the event of the first file
+		nth(1, "queue/messages/", "is written"), // catching up, while it starts
+		nth(1, "submit arrives"),
+		nth(1, "submit has taken effect"),
+		nth(1, "output is half answered"),
+	}
+	if !testing.Short() {
+		moments = append(moments,
+			nth(1, "/jobs/", "is written"), // a claim
+			nth(1, "submit is half answered"),
+			nth(1, "submit is answered"),
+			nth(1, "executions/", ".tmp is written"),
+			nth(1, "status arrives"),
+			nth(1, "result arrives"),
+			nth(1, "/outbox/", ".mp4 is written"),
+			besides("queue/", nth(1+chance.IntN(40))),
+			besides("queue/", nth(1+chance.IntN(40))),
+		)
+	}
+	var people sync.WaitGroup
+	t.Cleanup(people.Wait)
+	var names []string
+	cut := map[string]bool{}
+	live := func(chosen func(string) bool, act func() error) {
+		t.Helper()
+		wait := m.begin(chosen)
+		people.Go(func() {
+			if err := act(); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := wait(); err != nil {
+			t.Fatal(err)
+		}
+		m.awaitNoProcess()
+		for _, name := range m.submitting() {
+			cut[name] = true
+		}
+	}
+	for i, chosen := range moments {
+		name := fmt.Sprintf("job-%d", i+1)
+		names = append(names, name)
+		live(chosen, func() error { return m.drop(name) })
+	}
+	live(nth(1, "cancel arrives"), func() error { return errors.Join(m.drop(deleted), m.deleteQueued(deleted)) })
+	live(nth(1, "cancel has taken effect"), func() error { return nil })
+
+	m.begin(nil)
+	people.Wait()
+	charges := map[string]int{}
+	for _, job := range fake.Submitted() {
+		address, _, _ := strings.Cut(job.Input["video_url"].(string), "?")
+		charges[strings.TrimSuffix(path.Base(address), ".mp4")]++
+	}
+	clip := sampleFile(t, "clip.mp4")
+	lost := map[int]int{} // takes whose outcome is unknown, by their charges
+	for _, name := range names {
+		st := m.end(name)
+		takes := m.takes(name)
+		if len(takes) != 1 || charges[name] > 1 {
+			t.Errorf("%s has the takes %v and %d charges", name, takes, charges[name])
+		}
+		switch {
+		case st.State == ledger.Succeeded && !cut[name] && charges[name] == 1:
+			if len(st.Outputs) != 1 || !bytes.Equal(m.object(st.Outputs[0]), clip) {
+				t.Errorf("outputs of %s: %v", name, st.Outputs)
+			}
+		case st.State == ledger.Unknown && cut[name] && st.Code == ledger.SubmitInterrupted && st.Remedy != "":
+			lost[charges[name]]++
+		default:
+			t.Errorf("%s is %s (%s): %s; cut short: %v, charges: %d", name, st.State, st.Code, st.Reason, cut[name], charges[name])
+		}
+	}
+	if lost[0] == 0 || lost[1] == 0 {
+		t.Errorf("no kill came before RunComfy had taken a job, or none after: %v", lost)
+	}
+	if st := m.end(deleted); st.State != ledger.Cancelled || charges[deleted] != 1 || len(fake.Cancelled()) != 1 {
+		t.Errorf("%s is %s (%s) after %d charges; cancelled at RunComfy: %v", deleted, st.State, st.Code, charges[deleted], fake.Cancelled())
+	}
+	for _, queue := range []string{"queue", "cancel-queue"} {
+		if dead, err := os.ReadDir(filepath.Join(m.dir, queue, "dead-letters")); err != nil || len(dead) > 0 {
+			t.Errorf("%s has the dead letters %v (%v)", queue, dead, err)
+		}
+	}
+	t.Logf("%d jobs, %d kills; of %v the outcome is unknown", len(names)+1, len(moments)+2, cut)
+}
+
+// drop drops a pair, each file once however often the stack dies meanwhile.
+func (m *mortal) drop(name string) error {
+	for suffix, file := range map[string]string{".mp4": "clip.mp4", ".wav": "voice.wav"} {
+		key := "inbox/" + name + suffix
+		err := m.persist(m.t.Context(), func(c *s3.Client, _ *http.Client) error {
+			_, err := c.HeadObject(m.t.Context(), &s3.HeadObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
+			if _, absent := errors.AsType[*types.NotFound](err); !absent {
+				return err
+			}
+			_, err = c.PutObject(m.t.Context(), &s3.PutObjectInput{
+				Bucket: aws.String(local.Bucket), Key: &key, Body: bytes.NewReader(sampleFile(m.t, file)),
+			})
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("drop %s: %w", key, err)
+		}
+	}
+	return nil
+}
+
+// deleteQueued deletes a file of a job once that is queued.
+func (m *mortal) deleteQueued(name string) error {
+	m.until(name, func(st ledger.Status) bool { return st.State == ledger.InQueue })
+	return m.persist(m.t.Context(), func(c *s3.Client, _ *http.Client) error {
+		_, err := c.DeleteObject(m.t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(local.Bucket), Key: aws.String("inbox/" + name + ".wav")})
+		return err
+	})
+}
+
+// submitting returns the names that have a claim and no answer, as the bucket's
+// files tell when nothing runs.
+func (m *mortal) submitting() []string {
+	m.t.Helper()
+	paths, err := filepath.Glob(filepath.Join(m.dir, "s3/objects", local.Bucket, "jobs/*/*.json"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	var names []string
+	for _, path := range paths {
+		var rec ledger.Record
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(text, &rec)
+		}
+		if err != nil {
+			m.t.Fatal(path, ": ", err)
+		}
+		if rec.State == ledger.Submitting {
+			names = append(names, rec.Name)
+		}
+	}
+	return names
+}
+
+// object returns an object, or nil.
+func (m *mortal) object(key string) []byte {
+	m.t.Helper()
+	var body []byte
+	err := m.persist(m.t.Context(), func(c *s3.Client, _ *http.Client) error {
+		out, err := c.GetObject(m.t.Context(), &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
+		if _, absent := errors.AsType[*types.NoSuchKey](err); absent {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		defer out.Body.Close()
+		body, err = io.ReadAll(out.Body)
+		return err
+	})
+	if err != nil {
+		m.t.Error(key, ": ", err)
+	}
+	return body
+}
+
+// takes returns the keys of a name's records.
+func (m *mortal) takes(name string) []string {
+	m.t.Helper()
+	prefix := "jobs/" + name + "/"
+	var keys []string
+	err := m.persist(m.t.Context(), func(c *s3.Client, _ *http.Client) error {
+		out, err := c.ListObjectsV2(m.t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(local.Bucket), Prefix: &prefix})
+		if err != nil {
+			return err
+		}
+		for _, object := range out.Contents {
+			if strings.HasSuffix(*object.Key, ".json") { // not what the S3 server was writing when it was killed
+				keys = append(keys, *object.Key)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		m.t.Error(prefix, ": ", err)
+	}
+	return keys
+}
+
+// until waits until the status of a name is as wanted.
+func (m *mortal) until(name string, wanted func(ledger.Status) bool) ledger.Status {
+	m.t.Helper()
+	var st ledger.Status
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		st = ledger.Status{}
+		if body := m.object(ledger.StatusKey(name)); body != nil {
+			if err := json.Unmarshal(body, &st); err != nil {
+				m.t.Error(name, ": ", err)
+			}
+		}
+		if wanted(st) {
+			return st
+		}
+	}
+	m.t.Errorf("%s is still %s (%s)", name, st.State, st.Reason)
+	return st
+}
+
+// end returns the status with which a job has ended. A claim that was cut short
+// is looked at as after the three minutes in which somebody may be working on it.
+func (m *mortal) end(name string) ledger.Status {
+	m.t.Helper()
+	if slices.Contains(m.submitting(), name) {
+		if err := m.age(name); err != nil {
+			m.t.Error(err)
+		}
+	}
+	return m.until(name, ended)
+}
+
+// age makes the claim of a name older.
+func (m *mortal) age(name string) error {
+	key := m.takes(name)[0]
+	return m.persist(m.t.Context(), func(c *s3.Client, _ *http.Client) error {
+		out, err := c.GetObject(m.t.Context(), &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
+		if err != nil {
+			return err
+		}
+		defer out.Body.Close()
+		var rec ledger.Record
+		if err := json.NewDecoder(out.Body).Decode(&rec); err != nil {
+			return err
+		}
+		rec.Times.Claimed = rec.Times.Claimed.Add(-time.Hour)
+		body, err := json.Marshal(rec)
+		if err != nil {
+			return err
+		}
+		_, err = c.PutObject(m.t.Context(), &s3.PutObjectInput{
+			Bucket: aws.String(local.Bucket), Key: &key, IfMatch: out.ETag, Body: bytes.NewReader(body), ContentType: out.ContentType,
+		})
+		return err
+	})
+}

@@ -1,0 +1,347 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+// stackDir and stackComfy make the test binary a process that runs a stack in
+// a folder, with a RunComfy at an address, until it is killed.
+const (
+	stackDir   = "E2E_STACK_DIR"
+	stackComfy = "E2E_STACK_RUNCOMFY"
+)
+
+// ready is what the process prints once its stack takes drops.
+const ready = "ready"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(stackDir); dir != "" {
+		comfy := os.Getenv(stackComfy)
+		_, err := local.Start(context.Background(), local.Options{
+			Dir: dir, Visibility: time.Second,
+			Variables: map[string]string{"RUNCOMFY_BASE_URL": comfy, "OUTPUT_ORIGINS": comfy},
+		})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Println(ready)
+		_, _ = io.Copy(io.Discard, os.Stdin) // until it is killed, or the test is
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// mortal is a stack in a process of its own that is killed at moments of a
+// test's choice and started again. Its RunComfy lives in the test, and so
+// remembers every charge.
+type mortal struct {
+	t    *testing.T
+	dir  string
+	fake *runcomfytest.Server
+	url  string // of the fake
+
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+	chosen func(moment string) bool // nil: the process lives on
+	killed bool                     // the process was
+	life   int                      // counts the processes that came to be ready
+	up     chan struct{}            // closed while one is
+	client *s3.Client
+	https  *http.Client // trusts the stack
+}
+
+func newMortal(t *testing.T, fake *runcomfytest.Server) *mortal {
+	t.Helper()
+	m := &mortal{t: t, dir: t.TempDir(), fake: fake, up: make(chan struct{})}
+	fake.Token, fake.Fetch = "local", m.fetch
+	server := httptest.NewServer(m)
+	t.Cleanup(server.Close)
+	m.url = server.URL
+	m.watch("queue/messages", "cancel-queue/messages", "executions", "s3/objects")
+	t.Cleanup(func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.cmd != nil {
+			_ = m.cmd.Process.Kill()
+		}
+	})
+	return m
+}
+
+// watch makes each change of a file below folders of the state a moment.
+func (m *mortal) watch(folders ...string) {
+	m.t.Helper()
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { _ = watcher.Close() })
+	for _, folder := range folders {
+		path := filepath.Join(m.dir, folder)
+		if err := errors.Join(os.MkdirAll(path, 0o700), watcher.Add(path)); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	go func() {
+		for event := range watcher.Events {
+			if !event.Has(fsnotify.Create) {
+				m.written(event.Name)
+				continue
+			}
+			// What is made in a new folder before it is watched is found by a walk.
+			_ = filepath.WalkDir(event.Name, func(path string, entry fs.DirEntry, err error) error {
+				switch {
+				case err != nil:
+					return nil // gone again
+				case entry.IsDir():
+					_ = watcher.Add(path)
+				default:
+					m.written(path)
+				}
+				return nil
+			})
+		}
+	}()
+}
+
+func (m *mortal) written(path string) {
+	below, err := filepath.Rel(m.dir, path)
+	if err != nil {
+		return // not of the state
+	}
+	m.moment(filepath.ToSlash(below) + " is written")
+}
+
+// moment kills the process if it is the moment that was chosen, and reports
+// whether it is.
+func (m *mortal) moment(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.chosen == nil || !m.chosen(name) {
+		return false
+	}
+	m.t.Logf("killed when %s", name)
+	m.chosen, m.killed = nil, true
+	if m.isUp() {
+		m.up = make(chan struct{})
+	}
+	if err := m.cmd.Process.Kill(); err != nil {
+		m.t.Error(err)
+	}
+	return true
+}
+
+func (m *mortal) isUp() bool {
+	select {
+	case <-m.up:
+		return true
+	default:
+		return false
+	}
+}
+
+// ServeHTTP is the fake RunComfy, with a moment before and after each of its
+// steps.
+func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	call, _ := runcomfytest.CallOf(r)
+	if m.moment(fmt.Sprintf("%s arrives", call)) {
+		panic(http.ErrAbortHandler)
+	}
+	answer := httptest.NewRecorder()
+	m.fake.ServeHTTP(answer, r)
+	if m.moment(fmt.Sprintf("%s has taken effect", call)) {
+		panic(http.ErrAbortHandler)
+	}
+	for name, values := range answer.Header() {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(answer.Code)
+	body := answer.Body.Bytes()
+	half := len(body) / 2
+	_, _ = w.Write(body[:half])
+	_ = http.NewResponseController(w).Flush()
+	if m.moment(fmt.Sprintf("%s is half answered", call)) {
+		panic(http.ErrAbortHandler)
+	}
+	_, _ = w.Write(body[half:])
+	_ = http.NewResponseController(w).Flush()
+	m.moment(fmt.Sprintf("%s is answered", call))
+}
+
+// begin starts the process, which is killed at the chosen moment, and returns
+// what waits for its end: nil when that moment has come.
+func (m *mortal) begin(chosen func(moment string) bool) (wait func() error) {
+	m.t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), stackDir+"="+m.dir, stackComfy+"="+m.url)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	_, err := cmd.StdinPipe()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := cmd.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	m.cmd, m.chosen, m.killed = cmd, chosen, false
+	ended := make(chan error, 1)
+	go func() {
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if lines.Text() == ready {
+				if err := m.born(); err != nil {
+					m.t.Error(err)
+				}
+			}
+		}
+		err := cmd.Wait()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.killed {
+			err = nil
+		} else {
+			err = fmt.Errorf("the stack ended by itself: %w: %s", err, errs.String())
+		}
+		ended <- err
+	}()
+	return func() error {
+		select {
+		case err := <-ended:
+			return err
+		case <-time.After(patience):
+			return errors.New("the moment to kill the stack did not come")
+		}
+	}
+}
+
+// born notes that the process takes drops, unless it was killed meanwhile.
+func (m *mortal) born() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.killed {
+		return nil
+	}
+	var ports local.Ports
+	text, err := os.ReadFile(filepath.Join(m.dir, "ports.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &ports)
+	}
+	if err != nil {
+		return err
+	}
+	authority, err := os.ReadFile(filepath.Join(m.dir, "certs", "ca.pem"))
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(authority)
+	m.https = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	m.client = s3.New(s3.Options{
+		Region: local.Region, BaseEndpoint: aws.String(fmt.Sprintf("http://127.0.0.1:%d", ports.S3Plain)),
+		Credentials: credentials.NewStaticCredentialsProvider(local.AccessKey, local.SecretKey, ""), UsePathStyle: true,
+		RetryMaxAttempts: 1, // here a failure has its reason, which persist knows
+	})
+	m.life++
+	close(m.up)
+	return nil
+}
+
+// persist does something with the stack, again after each kill that got in its
+// way.
+func (m *mortal) persist(ctx context.Context, do func(*s3.Client, *http.Client) error) error {
+	for {
+		m.mu.Lock()
+		up := m.up
+		m.mu.Unlock()
+		select {
+		case <-up:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		m.mu.Lock()
+		life, client, https := m.life, m.client, m.https
+		m.mu.Unlock()
+		err := do(client, https)
+		m.mu.Lock()
+		undisturbed := life == m.life && m.isUp()
+		m.mu.Unlock()
+		if err == nil || undisturbed {
+			return err
+		}
+	}
+}
+
+// fetch downloads a job's input, as RunComfy does, which the deaths of a stack
+// on AWS would not keep from it.
+func (m *mortal) fetch(ctx context.Context, address string) (io.ReadCloser, error) {
+	var body []byte
+	err := m.persist(ctx, func(_ *s3.Client, https *http.Client) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+		if err != nil {
+			return err
+		}
+		res, err := https.Do(req)
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return errors.New(res.Status)
+		}
+		body, err = io.ReadAll(res.Body)
+		return err
+	})
+	return io.NopCloser(bytes.NewReader(body)), err
+}
+
+// awaitNoProcess waits until no process has the state folder in its command
+// line: the children of a process that is killed end a moment later.
+func (m *mortal) awaitNoProcess() {
+	m.t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		alive := false
+		for _, path := range lines {
+			line, err := os.ReadFile(path)
+			alive = alive || err == nil && bytes.Contains(line, []byte(m.dir))
+		}
+		if !alive {
+			return
+		}
+	}
+	m.t.Fatal("a child has outlived its stack")
+}
