@@ -1,0 +1,174 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local"
+)
+
+// asCommand makes the test binary the lipdrop command, with the arguments that
+// it holds as JSON.
+const asCommand = "LIPDROP_TEST_ARGS"
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(asCommand); text != "" {
+		var args []string
+		if err := json.Unmarshal([]byte(text), &args); err != nil {
+			panic(err)
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin) // until the test ends
+			stop()
+		}()
+		os.Exit(run(ctx, args, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// localCommand runs lipdrop local on a folder until the end of the test, or
+// until kill kills it.
+func localCommand(t *testing.T, dir string) (kill func()) {
+	t.Helper()
+	args, err := json.Marshal([]string{"local", "--dir", dir, "--settle", "0s", "--queue", "500ms", "--run", "500ms"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), asCommand+"="+string(args))
+	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill = func() {
+		_ = cmd.Process.Kill() // gone already: the test says why
+		_ = cmd.Wait()
+	}
+	t.Cleanup(kill)
+	return kill
+}
+
+// soon waits until a condition holds.
+func soon(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if holds() {
+			return
+		}
+	}
+	t.Fatalf("%s did not come", what)
+}
+
+// lipdrop local is killed while files of its folder are on their way, while
+// their job is under way and when it has ended: the files are one take, which
+// is charged once and archived, and no start drops them again.
+func TestLocalCommandKilled(t *testing.T) {
+	dir := t.TempDir()
+	folder := filepath.Join(dir, "drop", "ads")
+	clip := copyInto(t, folder, "clip.mp4", "talk.mp4")
+	copyInto(t, folder, "voice.wav", "talk.wav")
+	files := func(pattern string) []string {
+		found, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+
+	kill := localCommand(t, dir)
+	soon(t, "an event in the queue", func() bool { return len(files("queue/messages/*.json")) > 0 })
+	kill()
+	kill = localCommand(t, dir)
+	soon(t, "an execution", func() bool { return len(files("executions/*.json")) > 0 })
+	kill()
+
+	kill = localCommand(t, dir)
+	var d *deployment
+	soon(t, "the output", func() bool {
+		var err error
+		if d, err = (target{Dir: dir}).open(t.Context()); err != nil {
+			return false // still starting
+		}
+		st, err := d.bucket.status(t.Context(), "ads/talk")
+		return err == nil && st.State == ledger.Succeeded
+	})
+	kill()
+
+	localCommand(t, dir)
+	for _, name := range []string{"first.txt", "last.txt"} { // once there is an answer for the last, all that lay there was looked at
+		if err := os.WriteFile(filepath.Join(folder, name), []byte("no media"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		soon(t, "the answer for "+name, func() bool {
+			body, err := objectOf(t.Context(), d, "answers/ads/"+name+".json")
+			return err == nil && body != nil
+		})
+	}
+	versions, err := d.bucket.s3.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{
+		Bucket: aws.String(local.Bucket), Prefix: aws.String("inbox/ads/talk."),
+	})
+	if err != nil || len(versions.Versions) != 2 || len(versions.DeleteMarkers) != 0 {
+		t.Errorf("the two files have %d versions, %d deletions, %v", len(versions.Versions), len(versions.DeleteMarkers), err)
+	}
+	if jobs := files("runcomfy/*.json"); len(jobs) != 1 {
+		t.Errorf("RunComfy took the jobs %v, want one", jobs)
+	}
+	takes, err := d.ledger.Takes(t.Context(), "ads/talk")
+	if err != nil || len(takes) != 1 {
+		t.Fatalf("%d takes, %v; want one", len(takes), err)
+	}
+	for _, out := range takes[0].Outputs {
+		if body, err := objectOf(t.Context(), d, out.Key); err != nil || !bytes.Equal(body, clip) {
+			t.Errorf("%s has %d bytes, %v; want the %d of the video", out.Key, len(body), err, len(clip))
+		}
+	}
+	if len(takes[0].Outputs) != 1 {
+		t.Errorf("outputs %v", takes[0].Outputs)
+	}
+	if dead := files("*queue/dead-letters/*"); len(dead) > 0 {
+		t.Errorf("dead letters: %v", dead)
+	}
+}
+
+// copyInto copies one of the project's own media into a folder.
+func copyInto(t *testing.T, folder, sample, name string) []byte {
+	t.Helper()
+	body, err := os.ReadFile(samples + sample)
+	if err == nil {
+		err = errors.Join(os.MkdirAll(folder, 0o700), os.WriteFile(filepath.Join(folder, name), body, 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+// objectOf returns an object, or nil.
+func objectOf(ctx context.Context, d *deployment, key string) ([]byte, error) {
+	out, err := d.bucket.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
+	if _, absent := errors.AsType[*types.NoSuchKey](err); absent {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer out.Body.Close()
+	return io.ReadAll(out.Body)
+}
