@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -110,18 +111,11 @@ func (m *mortal) watch(folders ...string) {
 	}
 	go func() {
 		for event := range watcher.Events {
-			if !event.Has(fsnotify.Create) {
-				m.written(event.Name)
-				continue
-			}
 			// What is made in a new folder before it is watched is found by a walk.
-			_ = filepath.WalkDir(event.Name, func(path string, entry fs.DirEntry, err error) error {
-				switch {
-				case err != nil:
-					return nil // gone again
-				case entry.IsDir():
+			_ = filepath.WalkDir(event.Name, func(path string, entry fs.DirEntry, _ error) error {
+				if entry != nil && entry.IsDir() {
 					_ = watcher.Add(path)
-				default:
+				} else { // a file, or what is gone again
 					m.written(path)
 				}
 				return nil
@@ -178,9 +172,7 @@ func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if m.moment(fmt.Sprintf("%s has taken effect", call)) {
 		panic(http.ErrAbortHandler)
 	}
-	for name, values := range answer.Header() {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), answer.Header())
 	w.WriteHeader(answer.Code)
 	body := answer.Body.Bytes()
 	half := len(body) / 2
