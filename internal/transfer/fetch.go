@@ -20,6 +20,9 @@ const (
 
 	// moreConnections is how many there are for each one that was too slow.
 	moreConnections = 8
+
+	// remembered is how many pieces the average of a piece is of, about.
+	remembered = 8
 )
 
 // A piece is a range of the source, all of it in one part.
@@ -44,8 +47,8 @@ type fetcher struct {
 
 	mu      sync.Mutex
 	workers int
-	judged  int           // pieces since their number was looked at
-	took    time.Duration // by these
+	judged  int           // pieces since there were that many
+	average time.Duration // of a piece, the last ones most
 }
 
 // fetch starts to fetch a source that gives ranges. The first answer is the
@@ -84,20 +87,19 @@ func (f *fetcher) feed(ctx context.Context) error {
 	return nil
 }
 
-// judge takes how long a piece took, and opens more connections where as many
-// pieces as there are connections were slow on average.
+// judge takes how long a piece took, and opens more connections where they take
+// too long on average. One that is held up among quick ones does not count.
 func (f *fetcher) judge(ctx context.Context, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.took += took
-	if f.judged++; f.judged < f.workers {
+	if f.average == 0 {
+		f.average = took
+	}
+	f.average += (took - f.average) / remembered
+	if f.judged++; f.judged < f.workers || f.average <= f.pace.quick {
 		return
 	}
-	slow := f.took > time.Duration(f.judged)*f.pace.quick
-	f.judged, f.took = 0, 0
-	if !slow {
-		return
-	}
+	f.judged = 0
 	for most := min(moreConnections*f.workers, f.pace.many, len(f.pieces)); f.workers < most; f.workers++ {
 		f.group.Go(func() error { return f.work(ctx, nil) })
 	}
