@@ -71,12 +71,13 @@ func (p pace) fit(bytes int64) pace {
 
 // forFlow returns p for a file of that many bytes that is put while it comes:
 // parts of one piece, small enough for the put to begin when little of the file
-// is there, and as many of them as p's memory holds.
+// is there, and as many of them as half of p's memory holds. What S3 takes as
+// fast as it comes fits into less, and memory that was never used is dear.
 func (p pace) forFlow(bytes int64) pace {
 	memory := p.partSize * int64(p.window)
 	p.partSize = min(p.pieceSize, max(bytes/flowParts, p.pieceSize/flowParts))
 	p.quick = p.quick * time.Duration(p.partSize) / time.Duration(p.pieceSize)
-	p.window = int(memory / p.partSize)
+	p.window = int(memory / p.partSize / 2)
 	p.pieceSize = p.partSize
 	return p
 }
