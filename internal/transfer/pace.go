@@ -77,7 +77,7 @@ func (p pace) forFlow(bytes int64) pace {
 	memory := p.partSize * int64(p.window)
 	p.partSize = min(p.pieceSize, max(bytes/flowParts, p.pieceSize/flowParts))
 	p.quick = p.quick * time.Duration(p.partSize) / time.Duration(p.pieceSize)
-	p.window = int(memory / p.partSize / 2)
+	p.window = max(2, int(memory/2/p.partSize))
 	p.pieceSize = p.partSize
 	return p
 }
