@@ -23,7 +23,7 @@ compared with what was served, byte for byte.
 	}
 	b.WriteString(`
 rclone gets the flags that were fastest over the sources with ranges. From the source without ranges it copies in one thread:
-it would take the beginning of the file for each range, and make a damaged object without an error (rclone 1.76.0).
+with more, the object that rclone 1.76.0 made of this source's files was not the file.
 
 A copy is measured from outside: from its first request for the file until the S3 server has made the object. So the start of
 a program does not count, nor what the function does besides, which is in the second table.

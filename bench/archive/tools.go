@@ -86,9 +86,9 @@ const rclonePackage = "github.com/rclone/rclone"
 // bestRclone are the flags with which rclone copyto was fastest: see -tune.
 var bestRclone = []string{"--multi-thread-streams", "16", "--multi-thread-cutoff", "0", "--s3-chunk-size", "8Mi", "--s3-upload-concurrency", "16"}
 
-// oneThread is for a source without ranges: rclone takes a whole file for each
-// range that it asked for, and makes an object of the file's length with the
-// first bytes again and again (seen with 1.76.0).
+// oneThread is for a source that answers a range with the whole file. With more
+// threads the object that rclone 1.76.0 made here was not the file, and it said
+// nothing.
 var oneThread = []string{"--multi-thread-streams", "0"}
 
 // buildRclone makes rclone's program, the first time.
