@@ -1,7 +1,7 @@
 // Command deploy deploys the template with the real SAM CLI into an AWS
 // emulator, and uses the stack as its first user would: it sets the token, drops
-// a pair, a bundle and a wrong file, sees their answers, updates the stack and
-// removes it. Only the emulator and RunComfy, played by the project's own fake,
+// a pair, a bundle and a wrong file, sees their answers, asks doctor, updates the
+// stack and removes it. Only the emulator and RunComfy, played by the project's own fake,
 // are not the real thing.
 //
 // The emulator is the one that AWS_ENDPOINT_URL names, which must be on
@@ -32,6 +32,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -71,7 +72,17 @@ func run(ctx context.Context) error {
 	if err != nil || net.ParseIP(endpoint.Hostname()) == nil || !net.ParseIP(endpoint.Hostname()).IsLoopback() {
 		return errors.New("AWS_ENDPOINT_URL must name an emulator on a loopback address: this never deploys to AWS itself")
 	}
-	t := &trial{sam: os.Getenv("SAM"), fake: &runcomfytest.Server{Token: token, Queue: time.Second, Run: 2 * time.Second}}
+	models, err := catalog.Default()
+	if err != nil {
+		return err
+	}
+	t := &trial{sam: os.Getenv("SAM"), fake: &runcomfytest.Server{
+		Token: token, Queue: time.Second, Run: 2 * time.Second, Models: map[string]json.RawMessage{},
+	}}
+	for _, id := range models.IDs() {
+		model, _ := models.Model(id)
+		t.fake.Models[id] = model.Schema()
+	}
 	mp4, wav := sample.Files()
 	t.clip, t.voice = string(mp4), string(wav)
 	if t.sam == "" {
@@ -124,10 +135,19 @@ func (t *trial) command(ctx context.Context, args ...string) error {
 	return nil
 }
 
+// deploy leaves to samconfig.toml what is to be found there.
 func (t *trial) deploy(ctx context.Context, changed string) error {
-	return t.command(ctx, "deploy", "--stack-name", stackName, "--resolve-s3", "--capabilities", "CAPABILITY_IAM",
-		"--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar", "--parameter-overrides",
+	return t.command(ctx, "deploy", "--stack-name", stackName, "--no-confirm-changeset", "--no-progressbar", "--parameter-overrides",
 		"RunComfyBaseUrl="+t.url, "OutputOrigins="+t.url, "Architecture=x86_64", changed)
+}
+
+// doctor asks the command about the stack, and returns what it says.
+func (t *trial) doctor(ctx context.Context) (string, error) {
+	args := []string{"run", "./cmd/lipdrop", "doctor", "--stack", stackName, "--runcomfy-url", t.url}
+	fmt.Println("go", strings.Join(args, " "))
+	said, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
+	fmt.Print(string(said))
+	return string(said), err
 }
 
 func (t *trial) outputs(ctx context.Context) (map[string]string, error) {
@@ -149,12 +169,17 @@ func (t *trial) outputs(ctx context.Context) (map[string]string, error) {
 
 // use is the first minute of a stack, and a few more.
 func (t *trial) use(ctx context.Context, outputs map[string]string) error {
-	// Before the token is set, a job is held; it is submitted by itself after.
+	if said, err := t.doctor(ctx); err == nil || !strings.Contains(said, "token is not set") || strings.Count(said, "WRONG") != 1 {
+		return errors.New("before the token is set, doctor does not name that alone")
+	}
 	_, err := secretsmanager.NewFromConfig(t.config).PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{
 		SecretId: aws.String(outputs["TokenSecretArn"]), SecretString: aws.String(token),
 	})
 	if err != nil {
 		return fmt.Errorf("set the token: %w", err)
+	}
+	if _, err := t.doctor(ctx); err != nil {
+		return fmt.Errorf("doctor: %w", err)
 	}
 	if err := t.succeeds(ctx, "ads/Grüße + 100%", "inbox/ads/Grüße + 100%.mp4", t.clip, "inbox/ads/Grüße + 100%.wav", t.voice); err != nil {
 		return fmt.Errorf("a pair: %w", err)
