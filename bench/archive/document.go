@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 )
@@ -11,12 +12,12 @@ func (m *matrix) document() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Benchmarks of the archive function
 
-Written by `+"`go -C bench run ./archive`"+` with `+"`-out ../docs`"+`, on %d processors (%s), which the tools shared with the server of the sources and with
+Written by `+"`go -C bench run ./archive %s`"+` on %d processors (%s), which the tools shared with the server of the sources and with
 the S3 server. All tools copied the same bytes from the same server into the same versitygw, over TLS, in turn: %d times, below
 %d MiB %d times, and once only where a copy took more than %s. The fastest copy counts, and the highest peak. Every object was
 compared with what was served, byte for byte.
 
-`, runtime.NumCPU(), runtime.GOARCH, m.options.rounds, small/mib, m.options.rounds*smallRounds, m.options.patience)
+`, strings.Join(os.Args[1:], " "), runtime.NumCPU(), runtime.GOARCH, m.options.rounds, small/mib, m.options.rounds*smallRounds, m.options.patience)
 	b.WriteString("![throughput and peak memory of each tool](benchmarks.png)\n\n")
 	for _, t := range m.tools {
 		fmt.Fprintf(&b, "- **%s**: %s\n", t.name, t.about)

@@ -5,6 +5,7 @@
 //	go -C bench run ./archive                 every source up to 1 GiB: 6 minutes, 14 on a busy machine
 //	go -C bench run ./archive -full           5 GiB from the source without limit as well, which takes 10 GiB of disk
 //	go -C bench run ./archive -out ../docs    docs/benchmarks.md and its picture
+//	go -C bench run ./archive -dir /dev/shm   the S3 server's data in memory: no disk decides how fast a copy is
 //	go -C bench run ./archive -tune           rclone's flags alone, to choose bestRclone
 //
 // It prints tables in Markdown and writes them beside a picture with -out. Each

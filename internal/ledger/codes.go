@@ -85,7 +85,8 @@ type CodeInfo struct {
 
 // Ways to act that several codes share.
 const (
-	redrive   = "Mend the cause, then run `lipdrop redrive NAME` (or `aws stepfunctions redrive-execution` with the execution of links.execution): it goes on where it failed and submits nothing again."
+	again     = "`lipdrop redrive NAME` (with `--stack STACK` where it is deployed)"
+	redrive   = "Mend the cause, then run " + again + ": it goes on where it failed and submits nothing again."
 	lookFirst = "Look on RunComfy's page whether the job runs there; dropping a file of it again submits it again, and may charge again."
 	byItself  = "Nothing to do: it is tried again by itself for about a day."
 	dropAgain = "Drop a file that is right under the same key."
@@ -139,12 +140,12 @@ func Codes() []CodeInfo {
 		{FilesGone, Withdrawn, "The files were deleted before a job was submitted.", "Nothing to do; drop them again to start the job."},
 
 		{RequestLost, Failed, "RunComfy does not know the request any more.", lookFirst},
-		{QueuedTooLong, Failed, "The job did not start within QueueHours.", "If the reason says that it was cancelled, nothing was charged: drop a file again to submit it anew. Otherwise run `lipdrop redrive NAME`."},
+		{QueuedTooLong, Failed, "The job did not start within QueueHours.", "If the reason says that it was cancelled, nothing was charged: drop a file again to submit it anew. Otherwise run " + again + "."},
 		{RanTooLong, Failed, "The job started and did not end within MaxHours.", redrive},
 		{JobFailed, Failed, "RunComfy ran the job and reports that it failed.", "Mend what the reason names, then drop a file again to submit it anew."},
 		{NoOutput, Failed, "RunComfy reports success, but no output.", redrive},
-		{OutputRefused, Failed, "The output lies at an address that is not allowed.", "If the address is to be trusted, add it to OutputOrigins, then run `lipdrop redrive NAME`."},
-		{OutputTooLarge, Failed, "The output is larger than MaxOutputGiB.", "Raise MaxOutputGiB, then run `lipdrop redrive NAME`."},
+		{OutputRefused, Failed, "The output lies at an address that is not allowed.", "If the address is to be trusted, add it to OutputOrigins, then run " + again + "."},
+		{OutputTooLarge, Failed, "The output is larger than MaxOutputGiB.", "Raise MaxOutputGiB, then run " + again + "."},
 		{OutputChanged, Failed, "The output kept changing while it was copied.", redrive},
 		{OutputOccupied, Failed, "Another object lies where the output belongs; nothing is overwritten.", redrive},
 		{ResultUnavailable, Failed, "RunComfy did not tell the result for hours.", redrive},
@@ -152,7 +153,7 @@ func Codes() []CodeInfo {
 		{StorageUnavailable, Failed, "S3 did not take the output for hours.", redrive},
 		{ExecutionFailed, Failed, "The execution failed with an error of its own.", redrive},
 		{ExecutionTimedOut, Failed, "The execution passed its timeout.", redrive},
-		{ExecutionStopped, Failed, "The execution was stopped, but RunComfy could not cancel the job any more.", "The job is paid for: run `lipdrop redrive NAME` to have its result archived all the same."},
+		{ExecutionStopped, Failed, "The execution was stopped, but RunComfy could not cancel the job any more.", "The job is paid for: run " + again + " to have its result archived all the same."},
 
 		{CancelledByDeletion, Cancelled, "A dropped file was deleted, and the job was cancelled at RunComfy before it started.", "Nothing to do; drop the files again to start the job anew."},
 		{CancelledByStop, Cancelled, "The execution was stopped, and the job was cancelled at RunComfy before it started.", "Nothing to do; drop a file again to start the job anew."},

@@ -24,9 +24,19 @@ var quiet = log.New(io.Discard, "", 0)
 func TestCopy(t *testing.T) {
 	const piece, part = 16 << 10, 64 << 10
 	kinds := map[string]func(*origin){
-		"ranges":          func(*origin) {},
-		"whole":           func(o *origin) { o.whole = true },
-		"chunked":         func(o *origin) { o.whole, o.chunked = true, true },
+		"ranges":      func(*origin) {},
+		"whole":       func(o *origin) { o.whole = true },
+		"chunked":     func(o *origin) { o.whole, o.chunked = true, true },
+		"says ranges": func(o *origin) { o.whole, o.header = true, map[string]string{"Accept-Ranges": "bytes"} },
+		"whole at first": func(o *origin) {
+			o.header = map[string]string{"Accept-Ranges": "bytes"}
+			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
+				if n == 1 {
+					r.Header.Del("Range")
+				}
+				return false
+			}
+		},
 		"weak ETag alone": func(o *origin) { o.header = map[string]string{"ETag": `W/"1"`} },
 		"time of change": func(o *origin) {
 			o.header = map[string]string{"ETag": "", "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}

@@ -145,8 +145,9 @@ func (f *fetcher) piece(ctx context.Context, p piece, open *answer) (*answer, er
 			open.close()
 			open = nil
 		}
-		if try == f.pace.tries && (errors.Is(err, errRangeIgnored) || errors.Is(err, errRange)) {
-			// Some caches ignore ranges of what they do not hold.
+		noRange := errors.Is(err, errRangeIgnored) || errors.Is(err, errRange)
+		if noRange && (try == f.pace.tries || f.src.unproven) {
+			// Some caches ignore ranges of what they do not hold: they are tried again.
 			return nil, &restartError{err: f.src.unavailable(err), without: manner{ranged: true}}
 		}
 		if err := f.src.again(ctx, try, err); err != nil {

@@ -25,6 +25,7 @@ type source struct {
 	total    int64    // bytes; -1 where the source does not say
 	answered int64    // bytes that the first answer has, where the source gives ranges
 	ranges   bool     // the source gives ranges of what it cannot change unnoticed
+	unproven bool     // it says that it does; its first answer was the whole
 	etag     string
 	modified string // Last-Modified
 }
@@ -126,7 +127,7 @@ func (s *source) follow(ctx context.Context, u *url.URL, header http.Header) (*h
 // not give ranges, or nothing to tell a changed file by, the answer is all that
 // there will be.
 func (s *source) first(ctx context.Context, ranged bool) (*answer, error) {
-	s.etag, s.modified, s.total, s.answered, s.ranges = "", "", -1, 0, false
+	s.etag, s.modified, s.total, s.answered, s.ranges, s.unproven = "", "", -1, 0, false, false
 	for try := 1; ; try++ {
 		var size int64
 		if ranged {
@@ -167,11 +168,7 @@ func (s *source) learn(a *answer, ranged bool) error {
 		if from != 0 || size < min(total, s.pace.pieceSize) || (a.ContentLength >= 0 && a.ContentLength != size) {
 			return errRange
 		}
-		s.identify(a)
-		// One answer cannot change halfway; several need something to hold them
-		// together: a strong ETag, or else the time of the last change. A weak
-		// ETag alone allows for other bytes.
-		s.ranges = strongETag(s.etag) || s.modified != ""
+		s.ranges = s.identify(a)
 		if !s.ranges && size < total {
 			return errRange
 		}
@@ -185,13 +182,21 @@ func (s *source) learn(a *answer, ranged bool) error {
 		// Such a body ends where the connection does, for whatever reason.
 		return s.unavailable(errors.New("the answer tells neither its length nor its end"))
 	}
-	s.identify(a)
-	s.total = a.ContentLength
+	identified := s.identify(a)
+	s.total, s.answered = a.ContentLength, a.ContentLength
+	// Some servers do not count all of a file as a range.
+	s.unproven = ranged && identified && s.total > 0 && a.Header.Get("Accept-Ranges") == "bytes"
+	s.ranges = s.unproven
 	return nil
 }
 
-func (s *source) identify(a *answer) {
+// identify takes what an answer is told by from another, and reports whether
+// several answers can be put together. One cannot change halfway; several need
+// something to hold them together: a strong ETag, or else the time of the last
+// change. A weak ETag alone allows for other bytes.
+func (s *source) identify(a *answer) bool {
 	s.etag, s.modified = a.Header.Get("ETag"), a.Header.Get("Last-Modified")
+	return strongETag(s.etag) || s.modified != ""
 }
 
 // open asks for a piece and holds the answer against the first one. The first
