@@ -17,7 +17,12 @@ import (
 const (
 	panelWidth  = 11 * vg.Centimeter
 	panelHeight = 7 * vg.Centimeter
-	groupWidth  = 2.2 * vg.Centimeter // the bars of one size
+	barsWidth   = 6.6 * vg.Centimeter // all bars of a panel
+
+	// headroom is how much higher than its highest bar a panel is, and
+	// legendRoom how much higher the one is that has the legend.
+	headroom   = 1.05
+	legendRoom = 1.35
 )
 
 // plot draws a column of panels a source: throughput above, memory below, a
@@ -40,7 +45,7 @@ func (m *matrix) plot(path string) error {
 			return err
 		}
 		if i == 0 {
-			m.legend(speed)
+			m.legend(memory)
 		}
 		panels[0], panels[1] = append(panels[0], speed), append(panels[1], memory)
 	}
@@ -78,7 +83,7 @@ func (m *matrix) panel(s source, title, unit string, value func(cost, int64) flo
 				values, names = append(values, value(r.costs[t.name], r.size)), append(names, sizeName(r.size))
 			}
 		}
-		width := groupWidth / vg.Length(len(m.tools))
+		width := barsWidth / vg.Length(len(values)*len(m.tools))
 		bars, err := plotter.NewBarChart(values, width)
 		if err != nil {
 			return nil, fmt.Errorf("plot %s: %w", t.name, err)
@@ -88,11 +93,13 @@ func (m *matrix) panel(s source, title, unit string, value func(cost, int64) flo
 		p.Add(bars)
 	}
 	p.NominalX(names...)
+	p.Y.Max *= headroom
 	return p, nil
 }
 
 func (m *matrix) legend(p *plot.Plot) {
 	p.Legend.Top, p.Legend.Left = true, true
+	p.Y.Max *= legendRoom
 	for i, t := range m.tools {
 		p.Legend.Add(t.name, swatch{m.color(i)})
 	}
