@@ -28,6 +28,8 @@ with more, the object that rclone 1.76.0 made of this source's files was not the
 
 A copy is measured from outside: from its first request for the file until the S3 server has made the object. So the start of
 a program does not count, nor what the function does besides, which is in the second table.
+The limit is a plain copy that is told what the others have to find out. It is no bound: it sends all files in parts, and the
+server has more to do for these.
 
 ` + m.tables())
 	return b.String()

@@ -15,9 +15,6 @@ const (
 	// slow as a whole is waited for.
 	slowFactor = 16
 
-	// slowSample is how many ranges make an average.
-	slowSample = 8
-
 	// moreConnections is how many there are for each one that was too slow.
 	moreConnections = 8
 
@@ -42,13 +39,11 @@ type fetcher struct {
 
 	next atomic.Int64 // the piece that is taken next
 
-	came  atomic.Int64 // pieces that have been read
-	spent atomic.Int64 // nanoseconds of reading them, over all connections
-
 	mu      sync.Mutex
 	workers int
 	judged  int           // pieces since there were that many
-	average time.Duration // of a piece, the last ones most
+	came    int           // pieces
+	average time.Duration // that a piece took, the last ones most
 }
 
 // fetch starts to fetch a source that gives ranges. The first answer is the
@@ -92,7 +87,7 @@ func (f *fetcher) feed(ctx context.Context) error {
 func (f *fetcher) judge(ctx context.Context, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.average == 0 {
+	if f.came++; f.came == 1 {
 		f.average = took
 	}
 	f.average += (took - f.average) / remembered
@@ -103,6 +98,14 @@ func (f *fetcher) judge(ctx context.Context, took time.Duration) {
 	for most := min(moreConnections*f.workers, f.pace.many, len(f.pieces)); f.workers < most; f.workers++ {
 		f.group.Go(func() error { return f.work(ctx, nil) })
 	}
+}
+
+// tooSlow returns for how long a piece may be read before it is fetched again,
+// or false while too few have come to tell.
+func (f *fetcher) tooSlow() (time.Duration, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return max(slowFactor*f.average, f.pace.stall), f.came >= remembered
 }
 
 // several reports whether there is more than one connection.
@@ -164,6 +167,7 @@ func (f *fetcher) piece(ctx context.Context, p piece, open *answer) (*answer, er
 // that a distant source's answer is there when there is one.
 func (f *fetcher) try(ctx context.Context, try int, p piece, open *answer) error {
 	a, end := open, f.src.answered
+	asked := time.Now()
 	if a == nil {
 		var err error
 		if a, err = f.src.open(ctx, try, p.from, p.size); err != nil {
@@ -172,6 +176,7 @@ func (f *fetcher) try(ctx context.Context, try int, p piece, open *answer) error
 		defer a.close()
 		end = p.from + p.size
 	}
+	took := time.Since(asked)
 	select {
 	case <-p.part.ready:
 	case <-ctx.Done():
@@ -183,9 +188,8 @@ func (f *fetcher) try(ctx context.Context, try int, p piece, open *answer) error
 		dst, f.begin = dst[n:], f.begin[n:]
 	}
 	began := time.Now()
-	if n := f.came.Load(); n >= slowSample && try == 1 {
-		average := time.Duration(f.spent.Load() / n)
-		slow := time.AfterFunc(max(slowFactor*average, f.pace.stall), func() { a.giveUp(errSlow) })
+	if limit, known := f.tooSlow(); known && try == 1 {
+		slow := time.AfterFunc(limit, func() { a.giveUp(errSlow) })
 		defer slow.Stop()
 	}
 	if err := a.fill(dst); err != nil {
@@ -196,10 +200,7 @@ func (f *fetcher) try(ctx context.Context, try int, p piece, open *answer) error
 			return err
 		}
 	}
-	took := time.Since(began)
-	f.spent.Add(int64(took))
-	f.came.Add(1)
-	f.judge(ctx, took)
+	f.judge(ctx, took+time.Since(began))
 	return nil
 }
 

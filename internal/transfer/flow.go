@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -22,9 +21,8 @@ type flow struct {
 	idle *time.Timer // ends the request where S3 takes nothing of what is there
 	hung time.Duration
 
-	now   *part
-	left  []byte // of now
-	ended atomic.Bool
+	now  *part
+	left []byte // of now
 }
 
 // A flowError ends a run whose put went wrong.
@@ -33,10 +31,7 @@ type flowError struct{ err error }
 func (e *flowError) Error() string { return e.err.Error() }
 func (e *flowError) Unwrap() error { return e.err }
 
-var (
-	errHung  = errors.New("S3 took nothing for too long")
-	errEarly = errors.New("S3 answered before it had the file")
-)
+var errHung = errors.New("S3 took nothing for too long")
 
 // Read takes from the part that is next. The time for which there is none does
 // not count as S3's.
@@ -54,7 +49,6 @@ func (f *flow) Read(b []byte) (int, error) {
 			return 0, context.Cause(f.ctx)
 		}
 		if f.now == nil {
-			f.ended.Store(true)
 			return 0, io.EOF
 		}
 		f.left = f.now.data
@@ -65,9 +59,9 @@ func (f *flow) Read(b []byte) (int, error) {
 }
 
 // putFlow makes the object in one request, unless the key has been taken. S3
-// checks the length, and the CRC32 that follows the body. The request is made
-// once: what has gone through the flow cannot be sent again. Its error is a
-// *flowError.
+// checks the length, and the CRC32 that follows the body; the SDK takes no answer
+// before the body's end for a success. The request is made once: what has gone
+// through the flow cannot be sent again. Its error is a *flowError.
 func (o *object) putFlow(ctx context.Context, f *flow, length int64) put {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
@@ -78,9 +72,6 @@ func (o *object) putFlow(ctx context.Context, f *flow, length int64) put {
 		Bucket: &o.bucket, Key: &o.key, ContentType: &o.contentType, IfNoneMatch: aws.String("*"),
 		Body: f, ContentLength: &length, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
 	}, func(options *s3.Options) { options.RetryMaxAttempts = 1 })
-	if err == nil && !f.ended.Load() {
-		err = errEarly
-	}
 	if err != nil {
 		return put{err: &flowError{o.failed("PutObject", cause(ctx, err))}}
 	}

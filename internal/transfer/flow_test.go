@@ -25,11 +25,10 @@ func TestFlowFaults(t *testing.T) {
 		existed bool
 		parts   bool // it was sent in parts after all
 	}{
-		"a put":                  {},
-		"503":                    {put: func(*bucket) http.HandlerFunc { return answer(503, "SlowDown") }, parts: true},
-		"a conflict":             {put: func(*bucket) http.HandlerFunc { return answer(409, "ConditionalRequestConflict") }, parts: true},
-		"a refusal, no object":   {put: func(*bucket) http.HandlerFunc { return answer(412, "PreconditionFailed") }, parts: true},
-		"an answer far too soon": {put: func(*bucket) http.HandlerFunc { return func(http.ResponseWriter, *http.Request) {} }, parts: true},
+		"a put":                {},
+		"503":                  {put: func(*bucket) http.HandlerFunc { return answer(503, "SlowDown") }, parts: true},
+		"a conflict":           {put: func(*bucket) http.HandlerFunc { return answer(409, "ConditionalRequestConflict") }, parts: true},
+		"a refusal, no object": {put: func(*bucket) http.HandlerFunc { return answer(412, "PreconditionFailed") }, parts: true},
 		"the put is cut off": {put: func(*bucket) http.HandlerFunc {
 			return func(_ http.ResponseWriter, r *http.Request) {
 				_, _ = io.CopyN(io.Discard, r.Body, 100_000)
@@ -91,6 +90,36 @@ func TestFlowFaults(t *testing.T) {
 				t.Errorf("sent in parts: %t", parts)
 			}
 		})
+	}
+}
+
+// An answer before the end of the body is no success, whatever it says.
+func TestFlowAnsweredTooSoon(t *testing.T) {
+	data := random(300_000, 1)
+	o, b := newOrigin(t, data), newFlowBucket(t)
+	answered := make(chan struct{})
+	b.fault = func(call string, _ int, w http.ResponseWriter, r *http.Request) bool {
+		if call == "PutObject" {
+			_, _ = io.CopyN(io.Discard, r.Body, 10_000)
+			w.Header().Set("Content-Length", "0")
+			w.(http.Flusher).Flush()
+			hang(r)
+			close(answered)
+		}
+		return call == "PutObject"
+	}
+	o.fault = func(_ int, _ http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Range") != "bytes=0-" {
+			<-answered // only the first answer comes before
+		}
+		return false
+	}
+	if _, err := o.copier(t, b).Copy(t.Context(), o.url(), named); err != nil {
+		t.Fatal(err)
+	}
+	b.check(t, testKey, data)
+	if b.called("UploadPart") == 0 {
+		t.Error("not sent in parts")
 	}
 }
 
