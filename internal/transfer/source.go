@@ -77,6 +77,10 @@ func (s *source) ask(ctx context.Context, u *url.URL, from, size int64) (*answer
 		}
 	}
 	resp, at, err := s.follow(ctx, u, header)
+	if err == nil && ctx.Err() != nil {
+		_ = resp.Body.Close() // an answer to being given up is none
+		err = ctx.Err()
+	}
 	if err != nil {
 		err = cause(ctx, err)
 		giveUp(nil)
