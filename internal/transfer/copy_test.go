@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -38,6 +39,10 @@ func TestCopy(t *testing.T) {
 			}
 		},
 		"weak ETag alone": func(o *origin) { o.header = map[string]string{"ETag": `W/"1"`} },
+		"short answers":   func(o *origin) { o.most = 3 * piece },
+		"short answers, nothing to tell by": func(o *origin) {
+			o.most, o.header = 3*piece, map[string]string{"ETag": ""}
+		},
 		"time of change": func(o *origin) {
 			o.header = map[string]string{"ETag": "", "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}
 		},
@@ -241,6 +246,103 @@ func TestRetryAfter(t *testing.T) {
 		var passing *passingError
 		if err := (&source{}).status(a); !errors.As(err, &passing) || passing.retryAfter != want {
 			t.Errorf("%q: %v", header, err)
+		}
+	}
+}
+
+// A source that says that it gives ranges, and does not, is believed once.
+func TestRangesThatAreOnlySaid(t *testing.T) {
+	o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
+	o.whole, o.header = true, map[string]string{"Accept-Ranges": "bytes"}
+	if _, err := o.copier(t, b).Copy(t.Context(), o.url(), named); err != nil {
+		t.Fatal(err)
+	}
+	b.check(t, testKey, o.data)
+	if n := o.count(); n > 2+testPace.many {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// A source whose answers are late gets more connections, however quickly they
+// come then.
+func TestLateAnswers(t *testing.T) {
+	o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
+	o.most = testPace.pieceSize
+	c := o.copier(t, b)
+	c.pace.quick = 20 * time.Millisecond
+	var now, most atomic.Int32
+	o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
+		if n > 1 {
+			m := now.Add(1)
+			time.Sleep(2 * c.pace.quick) // what is tested is how late it is
+			now.Add(-1)
+			for old := most.Load(); m > old && !most.CompareAndSwap(old, m); old = most.Load() {
+			}
+		}
+		return false
+	}
+	if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
+		t.Fatal(err)
+	}
+	b.check(t, testKey, o.data)
+	if most.Load() < 2 {
+		t.Error("one connection alone")
+	}
+}
+
+// One slow piece among quick ones opens no connections; slow ones do, which
+// begins the count anew.
+func TestJudge(t *testing.T) {
+	f := &fetcher{run: &run{pace: pace{quick: 25 * time.Millisecond, many: 16}}, workers: 1}
+	for range 20 {
+		f.judge(t.Context(), time.Millisecond)
+	}
+	if f.judge(t.Context(), 100*time.Millisecond); f.judged != 21 {
+		t.Errorf("one slow piece counts: %s on average", f.average)
+	}
+	for range 10 {
+		f.judge(t.Context(), 100*time.Millisecond)
+	}
+	if f.judged > 10 {
+		t.Errorf("slow pieces do not count: %s on average", f.average)
+	}
+}
+
+// An answer that comes when it has been given up is none.
+func TestAnswerAfterGivingUp(t *testing.T) {
+	u := &url.URL{Scheme: "https", Host: "example.com"}
+	origins, err := ParseOrigins([]string{"https://example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &source{origins: origins, pace: pace{answer: time.Millisecond}, transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		<-r.Context().Done()
+		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+	})}
+	if _, _, err := s.ask(t.Context(), u, 0, toEnd); !errors.Is(err, errNoAnswer) {
+		t.Errorf("error %v", err)
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestForFlow(t *testing.T) {
+	const kib, mib = 1 << 10, 1 << 20
+	for _, tt := range []struct {
+		bytes, partSize int64
+		window          int
+		quick           time.Duration
+	}{
+		{1, 64 * kib, 320, 25 * time.Millisecond / 16},
+		{mib, 64 * kib, 320, 25 * time.Millisecond / 16},
+		{8 * mib, 512 * kib, 40, 25 * time.Millisecond / 2},
+		{64 * mib, mib, 20, 25 * time.Millisecond},
+	} {
+		p := defaultPace.forFlow(tt.bytes)
+		if p.partSize != tt.partSize || p.pieceSize != tt.partSize || p.window != tt.window || p.quick != tt.quick {
+			t.Errorf("%d bytes: parts of %d bytes, %d of them, %s", tt.bytes, p.partSize, p.window, p.quick)
 		}
 	}
 }

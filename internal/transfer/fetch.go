@@ -124,7 +124,7 @@ func (f *fetcher) work(ctx context.Context, open *answer) error {
 			return nil
 		}
 		p := f.pieces[i]
-		if open != nil && (f.several() || p.from+p.size > f.src.answered) {
+		if open != nil && f.several() {
 			open.close()
 			open = nil
 		}
@@ -166,7 +166,7 @@ func (f *fetcher) piece(ctx context.Context, p piece, open *answer) (*answer, er
 // try fetches a piece once. The request goes out before there is a buffer, so
 // that a distant source's answer is there when there is one.
 func (f *fetcher) try(ctx context.Context, try int, p piece, open *answer) error {
-	a, end := open, f.src.answered
+	a, end := open, f.src.total
 	asked := time.Now()
 	if a == nil {
 		var err error

@@ -89,6 +89,9 @@ func TestFlowFaults(t *testing.T) {
 			if parts := b.called("UploadPart") > 0; parts != tt.parts {
 				t.Errorf("sent in parts: %t", parts)
 			}
+			if n := b.backOffs.Load(); n > 0 && tt.parts {
+				t.Errorf("the SDK waited %d times to send again what it cannot", n)
+			}
 		})
 	}
 }
@@ -120,6 +123,30 @@ func TestFlowAnsweredTooSoon(t *testing.T) {
 	b.check(t, testKey, data)
 	if b.called("UploadPart") == 0 {
 		t.Error("not sent in parts")
+	}
+}
+
+// The time in which the source gives nothing is not S3's.
+func TestFlowWaitsForTheSource(t *testing.T) {
+	data := random(300_000, 1)
+	o, b := newOrigin(t, data), newFlowBucket(t)
+	c := o.copier(t, b)
+	c.pace.quick, c.pace.upload = time.Hour, 200*time.Millisecond
+	o.fault = func(_ int, w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("ETag", `"v0"`)
+		w.Header().Set("Content-Length", "300000")
+		_, _ = w.Write(data[:100_000])
+		w.(http.Flusher).Flush()
+		time.Sleep(2 * c.pace.upload) // what is tested is the length of the pause
+		_, _ = w.Write(data[100_000:])
+		return true
+	}
+	if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
+		t.Fatal(err)
+	}
+	b.check(t, testKey, data)
+	if b.called("UploadPart") > 0 {
+		t.Error("the put was given up")
 	}
 }
 

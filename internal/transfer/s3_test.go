@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +37,9 @@ type bucket struct {
 
 	// discard keeps no bytes of parts.
 	discard bool
+
+	// backOffs is how often the SDK waited before it tried a call again.
+	backOffs atomic.Int32
 
 	server *httptest.Server
 
@@ -88,7 +92,10 @@ func (b *bucket) client() *s3.Client {
 		Credentials: credentials.NewStaticCredentialsProvider("id", "key", ""),
 		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
 			o.MaxAttempts = 3
-			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
+			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) {
+				b.backOffs.Add(1)
+				return 0, nil
+			})
 		}),
 		HTTPClient: b.server.Client(),
 	}

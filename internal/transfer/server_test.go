@@ -49,6 +49,9 @@ type origin struct {
 	// whole gives no ranges, and chunked no length either.
 	whole, chunked bool
 
+	// most bounds an answer to a range that ends with the file; 0 does not.
+	most int64
+
 	server *httptest.Server
 
 	mu       sync.Mutex
@@ -94,6 +97,9 @@ func (o *origin) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		_, _ = w.Write(data) // the client may have gone
 		return
+	}
+	if r.Header.Get("Range") == "bytes=0-" && o.most > 0 {
+		r.Header.Set("Range", fmt.Sprintf("bytes=0-%d", o.most-1))
 	}
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 }

@@ -23,7 +23,6 @@ type source struct {
 
 	at       *url.URL // where the redirects of the first request led
 	total    int64    // bytes; -1 where the source does not say
-	answered int64    // bytes that the first answer has, where the source gives ranges
 	ranges   bool     // the source gives ranges of what it cannot change unnoticed
 	unproven bool     // it says that it does; its first answer was the whole
 	etag     string
@@ -131,7 +130,7 @@ func (s *source) follow(ctx context.Context, u *url.URL, header http.Header) (*h
 // not give ranges, or nothing to tell a changed file by, the answer is all that
 // there will be.
 func (s *source) first(ctx context.Context, ranged bool) (*answer, error) {
-	s.etag, s.modified, s.total, s.answered, s.ranges, s.unproven = "", "", -1, 0, false, false
+	s.etag, s.modified, s.total, s.ranges, s.unproven = "", "", -1, false, false
 	for try := 1; ; try++ {
 		var size int64
 		if ranged {
@@ -176,7 +175,7 @@ func (s *source) learn(a *answer, ranged bool) error {
 		if !s.ranges && size < total {
 			return errRange
 		}
-		s.total, s.answered = total, size
+		s.total = total
 		return nil
 	case a.StatusCode != http.StatusOK:
 		return s.status(a)
@@ -187,7 +186,7 @@ func (s *source) learn(a *answer, ranged bool) error {
 		return s.unavailable(errors.New("the answer tells neither its length nor its end"))
 	}
 	identified := s.identify(a)
-	s.total, s.answered = a.ContentLength, a.ContentLength
+	s.total = a.ContentLength
 	// Some servers do not count all of a file as a range.
 	s.unproven = ranged && identified && s.total > 0 && a.Header.Get("Accept-Ranges") == "bytes"
 	s.ranges = s.unproven
