@@ -3,12 +3,14 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/rapidtest"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
@@ -27,24 +29,35 @@ func TestFolderListsAsABucket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := func(files []drop.File, more bool, err error) string {
+	describe := func(files []drop.File, more bool, err error) string {
 		var keys []string
 		for _, f := range files {
 			keys = append(keys, fmt.Sprintf("%s %d", f.Key, f.Size))
 		}
 		return fmt.Sprint(keys, more, err)
 	}
+	// Where a page of the bucket is full, what it says to be more may be folders only.
+	foldersFollow := func(prefix string, files []drop.File) bool {
+		return slices.ContainsFunc(folder.keys, func(key string) bool {
+			return key > files[len(files)-1].Key && strings.HasPrefix(key, prefix) && strings.Contains(key[len(prefix):], "/")
+		})
+	}
 	s3 := &drop.Bucket{S3: bucket, Name: "b"}
-	rapid.Check(t, func(rt *rapid.T) {
+	rapidtest.Check(t, func(rt *rapid.T) {
 		key := rapid.SampledFrom(folder.keys)
 		prefix := key.Draw(rt, "prefix")
 		prefix = prefix[:rapid.IntRange(0, len(prefix)).Draw(rt, "its length")]
 		after := rapid.OneOf(rapid.Just(""), key).Draw(rt, "after")
 		limit := rapid.IntRange(1, len(names)).Draw(rt, "limit")
-		if diff := cmp.Diff(told(s3.List(t.Context(), prefix, limit)), told(folder.List(t.Context(), prefix, limit))); diff != "" {
+		if diff := cmp.Diff(describe(s3.List(t.Context(), prefix, limit)), describe(folder.List(t.Context(), prefix, limit))); diff != "" {
 			rt.Errorf("files (-of a bucket +of a folder):\n%s", diff)
 		}
-		if diff := cmp.Diff(told(s3.ListFolder(t.Context(), prefix, after, limit)), told(folder.ListFolder(t.Context(), prefix, after, limit))); diff != "" {
+		files, more, err := s3.ListFolder(t.Context(), prefix, after, limit)
+		have, haveMore, haveErr := folder.ListFolder(t.Context(), prefix, after, limit)
+		if more && !haveMore && len(files) == limit && foldersFollow(prefix, files) {
+			more = false
+		}
+		if diff := cmp.Diff(describe(files, more, err), describe(have, haveMore, haveErr)); diff != "" {
 			rt.Errorf("files of a folder (-of a bucket +of a folder):\n%s", diff)
 		}
 	})

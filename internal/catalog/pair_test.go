@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/rapidtest"
 )
 
 func TestPair(t *testing.T) {
@@ -126,7 +127,7 @@ func TestPairInput(t *testing.T) {
 func TestPairInputIsValid(t *testing.T) {
 	m := model(t, liveAvatar)
 	visual, audio, _ := m.Pair(catalog.Image)
-	rapid.Check(t, func(t *rapid.T) {
+	rapidtest.Check(t, func(t *rapid.T) {
 		frames := 4 * rapid.IntRange(4, 20).Draw(t, "frames / 4")
 		length := time.Duration(rapid.Int64Range(0, int64(10*time.Minute)).Draw(t, "length"))
 		input, warnings := m.PairInput(map[string]any{"frames_per_clip": frames}, catalog.Facts{Duration: length, HasDuration: true})

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/rapidtest"
 )
 
 // valid is the least that each model takes.
@@ -291,7 +292,7 @@ func TestValidateAnything(t *testing.T) {
 	}
 	scalar := rapid.OneOf(scalars...)
 	value := rapid.OneOf(scalar, rapid.SliceOfN(scalar, 0, 3).AsAny(), rapid.MapOfN(rapid.String(), scalar, 0, 3).AsAny())
-	rapid.Check(t, func(t *rapid.T) {
+	rapidtest.Check(t, func(t *rapid.T) {
 		m := rapid.SampledFrom(models).Draw(t, "model")
 		var names []string
 		for _, p := range m.MediaProperties() {
@@ -321,7 +322,7 @@ func TestValidateAnything(t *testing.T) {
 // One wrong letter in the name of an option, and the problem names the option.
 func TestValidateTypos(t *testing.T) {
 	models := []*catalog.Model{model(t, react1), model(t, lipsync), model(t, liveAvatar), model(t, fifth)}
-	rapid.Check(t, func(t *rapid.T) {
+	rapidtest.Check(t, func(t *rapid.T) {
 		m := rapid.SampledFrom(models).Draw(t, "model")
 		name := rapid.SampledFrom(m.Options()).Draw(t, "option").Name
 		at := rapid.IntRange(0, len(name)-1).Draw(t, "at")

@@ -34,7 +34,7 @@ type Files interface {
 	List(ctx context.Context, prefix string, limit int) ([]File, bool, error)
 
 	// ListFolder is List of the keys that come after the given one and have no
-	// slash behind the prefix.
+	// slash behind the prefix. What it says to be more may be folders only.
 	ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error)
 
 	// Head returns a file, or ErrAbsent.

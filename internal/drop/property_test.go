@@ -14,6 +14,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/rapidtest"
 )
 
 // universe is every file that a story may drop: names that begin alike, tags of
@@ -71,7 +72,7 @@ func withoutWithdrawn(statuses map[string]string) map[string]string {
 // Files are dropped and deleted in any order, and their events come late, out
 // of order and more than once: the statuses end as one look at the end tells.
 func TestAnyStoryEndsAsItsEnd(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	rapidtest.Check(t, func(rt *rapid.T) {
 		b := newInbox(t)
 		statuses := map[string]string{}
 		var pending, keys []string
@@ -105,7 +106,7 @@ func TestAnyStoryEndsAsItsEnd(t *testing.T) {
 // The same files at the same times end in the same findings and takes, in
 // whatever order they arrive.
 func TestOrderOfDropsDoesNotMatter(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	rapidtest.Check(t, func(rt *rapid.T) {
 		names := rapid.SliceOfNDistinct(rapid.SampledFrom(universe), 1, 10, rapid.ID[string]).Draw(rt, "files")
 		tell := func(names []string) map[string]string {
 			b := newInbox(t)
@@ -140,7 +141,7 @@ func anyPath() *rapid.Generator[string] {
 // Whatever the key, a look does not panic, each finding lies at a key that S3
 // takes, and a name leads to its key and back.
 func TestNamesAndKeys(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	rapidtest.Check(t, func(rt *rapid.T) {
 		b := newInbox(t)
 		found := map[string]drop.Finding{}
 		keys := map[string]string{} // whose names they are
@@ -192,7 +193,7 @@ func TestNamesAndKeys(t *testing.T) {
 // A take depends on its files alone, not on how many events led to it or what
 // else is there.
 func TestTakeOfTheSameFiles(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	rapidtest.Check(t, func(rt *rapid.T) {
 		b := newInbox(t)
 		for _, name := range []string{"talk.mp4", "talk.wav", "one.job/job.json", "one.job/v.mp4", "one.job/a.wav"} {
 			b.put(name)

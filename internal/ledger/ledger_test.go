@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/rapidtest"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
@@ -240,7 +241,7 @@ func TestTransitionsByRapid(t *testing.T) {
 		ledger.Submitting, ledger.Submitted, ledger.InQueue, ledger.InProgress, ledger.Archiving,
 		ledger.Succeeded, ledger.Failed, ledger.Cancelled, ledger.Unknown,
 	}
-	rapid.Check(t, func(t *rapid.T) {
+	rapidtest.Check(t, func(t *rapid.T) {
 		at := ledger.Submitting
 		var path []ledger.State
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
@@ -320,7 +321,7 @@ func TestStatusOfATake(t *testing.T) {
 // The status ends at the newest take, and at the furthest state of it, in
 // whatever order its writers come.
 func TestPostTakeByRapid(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	rapidtest.Check(t, func(rt *rapid.T) {
 		s := newStore(&s3test.Bucket{})
 		path := []ledger.State{ledger.Submitted, ledger.InQueue, ledger.InProgress, ledger.Archiving, ledger.Succeeded}
 		var posts []ledger.Record

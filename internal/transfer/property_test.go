@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/lipdrop/lipdrop/internal/rapidtest"
 )
 
 // Whatever goes wrong, in whatever order, and however the work is divided: there
 // is the right object or none, no upload is left open, and no copy hangs.
 func TestAnyFaults(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	rapidtest.Check(t, func(rt *rapid.T) {
 		data := random(rapid.IntRange(1, 200_000).Draw(rt, "size"), 1)
 		source := newOrigin(t, data)
 		b := rapid.SampledFrom([]func(testing.TB) *bucket{newBucket, newFlowBucket}).Draw(rt, "bucket")(t)

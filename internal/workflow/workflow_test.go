@@ -14,6 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/lipdrop/lipdrop/internal/rapidtest"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -32,7 +33,7 @@ func TestExecutionName(t *testing.T) {
 			t.Errorf("%q: %q, want %q", tt.name, got, tt.want)
 		}
 	}
-	rapid.Check(t, func(t *rapid.T) {
+	rapidtest.Check(t, func(t *rapid.T) {
 		if got := workflow.ExecutionName(rapid.String().Draw(t, "name"), take); !executionName.MatchString(got) {
 			t.Fatalf("%q is no execution's name", got)
 		}

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/lipdrop/lipdrop/internal/local/queue"
+	"github.com/lipdrop/lipdrop/internal/rapidtest"
 )
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -211,7 +212,7 @@ func TestKilledWhileWriting(t *testing.T) {
 // with what should be there.
 func TestNothingIsLost(t *testing.T) {
 	dir := t.TempDir()
-	rapid.Check(t, func(t *rapid.T) {
+	rapidtest.Check(t, func(t *rapid.T) {
 		c := &clock{start}
 		folder, err := os.MkdirTemp(dir, "")
 		if err != nil {

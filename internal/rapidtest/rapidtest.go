@@ -1,0 +1,34 @@
+// Package rapidtest runs property tests with a fixed seed, so that no test
+// fails by chance.
+package rapidtest
+
+import (
+	"flag"
+	"os"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// fixedSeed is the seed of a run that names none.
+const fixedSeed = "1"
+
+// Check is rapid.Check with the same seed in every run. Another seed is set by
+// the flag -rapid.seed or the variable RAPID_SEED; 0 is a random one.
+func Check(t *testing.T, property func(*rapid.T)) {
+	t.Helper()
+	fixSeed()
+	rapid.Check(t, property)
+}
+
+var fixSeed = sync.OnceFunc(func() {
+	_, given := os.LookupEnv("RAPID_SEED")
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.seed" })
+	if given {
+		return
+	}
+	if err := flag.Set("rapid.seed", fixedSeed); err != nil {
+		panic(err) // rapid has renamed its flag
+	}
+})

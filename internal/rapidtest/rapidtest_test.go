@@ -1,0 +1,51 @@
+package rapidtest_test
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/lipdrop/lipdrop/internal/rapidtest"
+)
+
+// TestDraws prints what rapid draws, for TestCheck.
+func TestDraws(t *testing.T) {
+	rapidtest.Check(t, func(rt *rapid.T) {
+		t.Logf("drew %d", rapid.Int64().Draw(rt, "number"))
+	})
+}
+
+func TestCheck(t *testing.T) {
+	draws := func(env string, flags ...string) string {
+		cmd := exec.Command(os.Args[0], append([]string{"-test.run=^TestDraws$", "-test.v"}, flags...)...)
+		cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "RAPID_") })
+		if env != "" {
+			cmd.Env = append(cmd.Env, env)
+		}
+		out, err := cmd.CombinedOutput()
+		drawn := regexp.MustCompile(`drew -?\d+`).FindAllString(string(out), -1)
+		if err != nil || len(drawn) < 50 {
+			t.Fatalf("%v, %d numbers:\n%s", err, len(drawn), out)
+		}
+		return strings.Join(drawn, ", ")
+	}
+	first := draws("")
+	if again := draws(""); again != first {
+		t.Errorf("two runs without a seed differ:\n%s\n%s", first, again)
+	}
+	for _, other := range []string{
+		draws("RAPID_SEED=7"), draws("", "-rapid.seed=8"), draws("RAPID_SEED=0"), draws("", "-rapid.seed=0"),
+	} {
+		if other == first {
+			t.Errorf("a run whose seed was set is the run with the fixed seed: %s", other)
+		}
+	}
+	if draws("RAPID_SEED=7") != draws("", "-rapid.seed=7") {
+		t.Error("a seed given in two ways gives two runs")
+	}
+}
