@@ -4,9 +4,9 @@ import (
 	"maps"
 	"runtime"
 	"strings"
-	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
 // What the stack is called, as the template calls its own.
@@ -58,22 +58,34 @@ func (e Endpoints) at(host string) Endpoints {
 	return Endpoints{change(e.S3), change(e.AWS), change(e.RunComfy)}
 }
 
-// functions returns the four functions with the timeouts, memory and bounds
+// functions returns the four functions with the timeouts, memory and variables
 // that template.yaml gives them.
 func (s *Stack) functions() []lambda.Function {
 	var all []lambda.Function
 	for _, f := range []lambda.Function{
-		{Name: submit, Timeout: 2 * time.Minute, MemoryMB: 256, Concurrency: submitConcurrency},
-		{Name: poll, Timeout: time.Minute, MemoryMB: 256, Concurrency: taskConcurrency},
-		{Name: archive, Timeout: 15 * time.Minute, MemoryMB: 1024, Concurrency: taskConcurrency},
-		{Name: cancel, Timeout: 2 * time.Minute, MemoryMB: 256, Concurrency: cancelConcurrency},
+		{Name: submit, Concurrency: submitConcurrency},
+		{Name: poll, Concurrency: taskConcurrency},
+		{Name: archive, Concurrency: taskConcurrency},
+		{Name: cancel, Concurrency: cancelConcurrency},
 	} {
+		properties := s.properties(f.Name, s.TLS)
+		f.Timeout, f.MemoryMB = properties.Timeout, properties.MemoryMB
 		f.Program = s.path("functions", f.Name, "bootstrap")
 		f.Env = s.Variables(f.Name, false)
 		maps.Copy(f.Env, s.options.Variables)
 		all = append(all, f)
 	}
 	return all
+}
+
+// properties returns what the template says of a function, with the addresses of
+// this stack. The template was found to be readable when the stack started.
+func (s *Stack) properties(function string, at Endpoints) permissions.Function {
+	functions, err := permissions.Functions(s.template, Values(at))
+	if err != nil {
+		panic(err)
+	}
+	return functions[logicalIDs[function]]
 }
 
 const (
@@ -84,43 +96,30 @@ const (
 	taskConcurrency = 8
 )
 
-// Variables returns the environment variables that a function is given, with
-// addresses over TLS on loopback, or for a container, which cannot be given the
-// certificate, over plain http at ContainerHost.
+// Variables returns the environment variables that a function is given: those of
+// template.yaml, the addresses of this stack, and the function's credentials. The
+// addresses are over TLS on loopback. For a container, which cannot be given the
+// certificate, they are over plain http at ContainerHost.
 func (s *Stack) Variables(function string, container bool) map[string]string {
 	at := s.TLS
-	if container {
+	switch {
+	case container:
 		at = s.Plain.at(ContainerHost)
+	case runtime.GOOS == "darwin":
+		// Go asks macOS whether to trust a certificate, which does not know
+		// SSL_CERT_FILE. The AWS SDK's own setting works there.
+		at.RunComfy = s.Plain.RunComfy
 	}
-	v := map[string]string{
+	v := s.properties(function, at).Variables
+	maps.Copy(v, map[string]string{
 		"AWS_ACCESS_KEY_ID":                function,
 		"AWS_SECRET_ACCESS_KEY":            secretKeyOf(function),
 		"AWS_ENDPOINT_URL_S3":              at.S3,
 		"AWS_ENDPOINT_URL_SFN":             at.AWS,
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER": at.AWS,
-		"BUCKET":                           Bucket,
-		"STATE_MACHINE_ARN":                MachineARN,
-		"RUNCOMFY_TOKEN_SECRET":            secretARN,
-		"RUNCOMFY_BASE_URL":                at.RunComfy,
-		"OUTPUT_ORIGINS":                   at.RunComfy,
-
-		// The template's defaults.
-		"DEFAULT_VIDEO_MODEL": "sync/sync/lipsync/v2/pro",
-		"DEFAULT_IMAGE_MODEL": "community/live-avatar",
-		"PRESIGN_HOURS":       "6",
-		"QUEUE_HOURS":         "6",
-		"MAX_HOURS":           "24",
-		"MAX_OUTPUT_GIB":      "10",
-	}
-	if container {
-		return v
-	}
-	v["AWS_CA_BUNDLE"] = s.CAFile()
-	v["SSL_CERT_FILE"] = s.CAFile()
-	if runtime.GOOS == "darwin" {
-		// Go asks macOS whether to trust a certificate, which does not know
-		// SSL_CERT_FILE. The AWS SDK's own setting works there.
-		v["RUNCOMFY_BASE_URL"], v["OUTPUT_ORIGINS"] = s.Plain.RunComfy, s.Plain.RunComfy
+	})
+	if !container {
+		v["AWS_CA_BUNDLE"], v["SSL_CERT_FILE"] = s.CAFile(), s.CAFile()
 	}
 	return v
 }

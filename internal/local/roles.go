@@ -12,19 +12,37 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// readRoles reads what each function may do, by its name, from the template in
-// the root of the checkout.
-func readRoles(root string) (map[string]permissions.Role, error) {
-	template, err := os.ReadFile(filepath.Join(root, "template.yaml"))
+// readTemplate reads the template in the root of the checkout, and the functions'
+// roles in it.
+func (s *Stack) readTemplate(root string) (err error) {
+	if s.template, err = os.ReadFile(filepath.Join(root, "template.yaml")); err != nil {
+		return err
+	}
+	if s.roles, err = readRoles(s.template); err != nil {
+		return fmt.Errorf("template.yaml: %w", err)
+	}
+	// What Variables reads later is known to be readable from here on.
+	if _, err = permissions.Functions(s.template, Values(Endpoints{})); err != nil {
+		return fmt.Errorf("template.yaml: %w", err)
+	}
+	return nil
+}
+
+// Values returns what the names in template.yaml stand for in a local stack with
+// the given addresses. A parameter that is not among them has its default. A
+// resource whose Ref or attribute a function is given belongs here.
+func Values(at Endpoints) map[string]string {
+	return map[string]string{
+		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account, "AWS::StackName": machineName,
+		"Bucket": Bucket, "StateMachine": MachineARN, "StateMachine.Name": machineName, "TokenSecret": secretARN,
+		"RunComfyBaseUrl": at.RunComfy, "OutputOrigins": at.RunComfy,
+	}
+}
+
+func readRoles(template []byte) (map[string]permissions.Role, error) {
+	byID, err := permissions.Read(template, Values(Endpoints{}))
 	if err != nil {
 		return nil, err
-	}
-	byID, err := permissions.Read(template, map[string]string{
-		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account,
-		"Bucket": Bucket, "StateMachine": MachineARN, "StateMachine.Name": machineName, "TokenSecret": secretARN,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("template.yaml: %w", err)
 	}
 	roles := map[string]permissions.Role{}
 	for name, id := range logicalIDs {

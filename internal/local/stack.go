@@ -50,15 +50,16 @@ type Stack struct {
 	certs   certs.Files
 	client  *http.Client // trusts certs
 
-	roles   map[string]permissions.Role // by the function's name
-	gateway *gateway.Gateway
-	webhook *events.Webhook
-	drops   *queue.Queue
-	cancels *queue.Queue
-	lambda  invoker
-	states  *states.Server
-	secrets *secrets.Server
-	fake    *runcomfytest.Server
+	template []byte                      // template.yaml
+	roles    map[string]permissions.Role // by the function's name
+	gateway  *gateway.Gateway
+	webhook  *events.Webhook
+	drops    *queue.Queue
+	cancels  *queue.Queue
+	lambda   invoker
+	states   *states.Server
+	secrets  *secrets.Server
+	fake     *runcomfytest.Server
 
 	intake     context.Context // of the queues and the schedule
 	stopIntake context.CancelFunc
@@ -197,7 +198,7 @@ func (s *Stack) build(ctx context.Context) (program string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if s.roles, err = readRoles(root); err != nil {
+	if err := s.readTemplate(root); err != nil {
 		return "", err
 	}
 	s.states = &states.Server{

@@ -1,12 +1,15 @@
 package template
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
@@ -15,7 +18,7 @@ import (
 // transform.
 func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 	const arn = "arn:" // before the ids of resources, which stand for their ARNs here
-	local, err := permissions.Read(source(t), map[string]string{
+	here, err := permissions.Read(source(t), map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "Bucket": "Bucket",
 		"StateMachine": arn + "StateMachine", "StateMachine.Name": "StateMachine.Name", "TokenSecret": arn + "TokenSecret",
 	})
@@ -24,11 +27,11 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 	}
 	each(t, func(t *testing.T, s stack) {
 		for id := range ofType(s, "AWS::Lambda::Function") {
-			if _, ok := local[id]; !ok {
+			if _, ok := here[id]; !ok {
 				t.Errorf("the local stack does not know %s", id)
 			}
 		}
-		for id := range local {
+		for id := range here {
 			var deployed permissions.Role
 			for _, st := range statements(t, s, id) {
 				service, _, _ := strings.Cut(st.Action[0], ":")
@@ -44,8 +47,36 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 				convert(t, st, &same)
 				deployed = append(deployed, same)
 			}
-			if diff := cmp.Diff(deployed, local[id]); diff != "" {
+			if diff := cmp.Diff(deployed, here[id]); diff != "" {
 				t.Errorf("%s (-deployed +local):\n%s", id, diff)
+			}
+		}
+	})
+}
+
+// The local stack gives each function the variables that the template gives it,
+// so each reference in them needs a value there: see local.Values.
+func TestLocalStackGivesEachVariable(t *testing.T) {
+	functions, err := permissions.Functions(source(t), local.Values(local.Endpoints{RunComfy: "https://127.0.0.1:1"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	each(t, func(t *testing.T, s stack) {
+		for id := range ofType(s, "AWS::Lambda::Function") {
+			var deployed struct {
+				Environment         struct{ Variables map[string]any }
+				Timeout, MemorySize int
+			}
+			convert(t, s.Resources[id].Properties, &deployed)
+			got := functions[id]
+			if diff := cmp.Diff(slices.Sorted(maps.Keys(deployed.Environment.Variables)), slices.Sorted(maps.Keys(got.Variables))); diff != "" {
+				t.Errorf("variables of %s (-deployed +local):\n%s", id, diff)
+			}
+			if got.Timeout != time.Duration(deployed.Timeout)*time.Second || got.MemoryMB != deployed.MemorySize {
+				t.Errorf("%s has %v and %d MB here, %d s and %d MB deployed", id, got.Timeout, got.MemoryMB, deployed.Timeout, deployed.MemorySize)
+			}
+			if got.Variables["RUNCOMFY_BASE_URL"] != "https://127.0.0.1:1" {
+				t.Errorf("%s has the RunComfy %s", id, got.Variables["RUNCOMFY_BASE_URL"])
 			}
 		}
 	})

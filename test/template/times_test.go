@@ -2,7 +2,6 @@ package template
 
 import (
 	"encoding/json"
-	"go/ast"
 	"math"
 	"testing"
 	"time"
@@ -126,44 +125,5 @@ func TestSubmitReportsWhatFailed(t *testing.T) {
 	}
 	if source.BatchSize != 10 || source.ScalingConfig.MaximumConcurrency != s.Parameters["SubmitConcurrency"].Default.(float64) {
 		t.Errorf("batches of %d, %v at the same time", source.BatchSize, source.ScalingConfig.MaximumConcurrency)
-	}
-}
-
-// The local stack runs the functions within the times and the memory that the
-// template gives them.
-func TestLocalStackHasTheTemplatesLimits(t *testing.T) {
-	s := written(t, nil)
-	compared := 0
-	for _, file := range parsed(t, "internal/local/functions.go") {
-		ast.Inspect(file, func(n ast.Node) bool {
-			lit, ok := n.(*ast.CompositeLit)
-			if !ok {
-				return true
-			}
-			members := map[string]ast.Expr{}
-			for _, element := range lit.Elts {
-				if pair, ok := element.(*ast.KeyValueExpr); ok {
-					if key, ok := pair.Key.(*ast.Ident); ok {
-						members[key.Name] = pair.Value
-					}
-				}
-			}
-			name, named := members["Name"].(*ast.Ident)
-			if !named || members["Timeout"] == nil || members["MemoryMB"] == nil {
-				return true
-			}
-			compared++
-			id := functions[name.Name]
-			memory := properties[struct{ MemorySize float64 }](t, s, id).MemorySize
-			timeout := time.Duration(number(t, members["Timeout"]))
-			if timeout != timeoutOf(t, s, id) || number(t, members["MemoryMB"]) != memory {
-				t.Errorf("%s has %v and %v MB; the local stack gives it %v and %v MB",
-					id, timeoutOf(t, s, id), memory, timeout, number(t, members["MemoryMB"]))
-			}
-			return true
-		})
-	}
-	if compared != len(functions) {
-		t.Errorf("%d of %d functions were compared", compared, len(functions))
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -26,14 +28,21 @@ Parameters:
   Existing: {Type: String, Default: ''}
   Hours: {Type: Number, Default: 6}
 Conditions:
+  Elsewhere: !Not [!Equals [!Ref Existing, '']]
   Own: !Equals [!Ref Existing, '']
-  Other: !Not [!Equals [!Ref Existing, '']]
+  Other: !And [!Equals [!Ref Existing, ''], !Equals [!Ref Hours, 6]]
+Globals:
+  Function:
+    Timeout: 3
+    Environment: {Variables: {BUCKET: !If [Own, !Ref Bucket, !Ref Existing], BOTH: globals}}
 Resources:
   Log: {Type: AWS::Logs::LogGroup}
   F:
     Type: AWS::Serverless::Function
     Properties:
       Role: !GetAtt R.Arn
+      MemorySize: 256
+      Environment: {Variables: {HOURS: !Ref Hours, BOTH: its own, MACHINE: !Sub '${Machine}:1'}}
   R:
     Type: AWS::IAM::Role
     Properties:
@@ -76,6 +85,32 @@ func TestReadsTheFormsOfTheTemplate(t *testing.T) {
 	}}
 	if diff := cmp.Diff(want, roles); err != nil || diff != "" {
 		t.Errorf("Read: %v (-want +got):\n%s", err, diff)
+	}
+}
+
+func TestFunctionsHaveTheVariablesOfTheTemplate(t *testing.T) {
+	given := maps.Clone(values)
+	given["Hours"] = "7"
+	functions, err := permissions.Functions(template(""), given)
+	want := map[string]permissions.Function{"F": {
+		Variables: map[string]string{"BUCKET": "drops", "HOURS": "7", "BOTH": "its own", "MACHINE": "arn:aws:states:::m:1"},
+		Timeout:   3 * time.Second, MemoryMB: 256,
+	}}
+	if diff := cmp.Diff(want, functions); err != nil || diff != "" {
+		t.Errorf("Functions: %v (-want +got):\n%s", err, diff)
+	}
+	for name, tt := range map[string]struct{ value, says string }{
+		"an unknown reference": {"!GetAtt Elsewhere.Arn", "HOURS refers to ${Elsewhere.Arn}"},
+		"a negated condition":  {"!If [Elsewhere, a, !Ref Nothing]", "${Nothing}"},
+		"a function":           {"!Join ['', [a, b]]", "!Join"},
+		"an unknown condition": {"!If [Other, a, b]", "Other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := strings.Replace(string(template("")), "HOURS: !Ref Hours", "HOURS: "+tt.value, 1)
+			if got, err := permissions.Functions([]byte(text), values); err == nil || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("Functions = %v, %v; want an error about %s", got, err, tt.says)
+			}
+		})
 	}
 }
 

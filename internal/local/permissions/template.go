@@ -6,41 +6,66 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// Read returns the roles of the functions in the text of template.yaml, by the
-// functions' logical ids. Values is what resources, attributes of resources (such
-// as StateMachine.Name) and pseudo parameters stand for; a parameter stands for
-// its default. The SAM transform leaves roles as they are written: they are read
-// as they are without it.
-//
-// It knows the forms that the template has, and fails on any other, which it
-// might read as less, or more, than what is deployed.
-func Read(template []byte, values map[string]string) (map[string]Role, error) {
+// source is template.yaml with the values that its names stand for.
+type source struct {
+	filler
+	globals   yaml.Node // of every function
+	resources map[string]resource
+}
+
+type resource struct {
+	Type       string    `yaml:"Type"`
+	Properties yaml.Node `yaml:"Properties"`
+}
+
+const functionType = "AWS::Serverless::Function"
+
+// parse reads the text of a template. Values is what resources, attributes of
+// resources (such as StateMachine.Name), pseudo parameters and parameters stand
+// for; a parameter that is not in it stands for its default.
+func parse(template []byte, values map[string]string) (*source, error) {
 	var doc struct {
 		Parameters map[string]struct {
 			Default string `yaml:"Default"`
 		} `yaml:"Parameters"`
 		Conditions map[string]yaml.Node `yaml:"Conditions"`
-		Resources  map[string]struct {
-			Type       string    `yaml:"Type"`
-			Properties yaml.Node `yaml:"Properties"`
-		} `yaml:"Resources"`
+		Globals    struct {
+			Function yaml.Node `yaml:"Function"`
+		} `yaml:"Globals"`
+		Resources map[string]resource `yaml:"Resources"`
 	}
 	if err := yaml.Unmarshal(template, &doc); err != nil {
 		return nil, err
 	}
-	f := filler{values: map[string]string{}, conditions: doc.Conditions}
+	s := &source{filler{values: map[string]string{}, conditions: doc.Conditions}, doc.Globals.Function, doc.Resources}
 	for name, parameter := range doc.Parameters {
-		f.values[name] = parameter.Default
+		s.values[name] = parameter.Default
 	}
-	maps.Copy(f.values, values)
+	maps.Copy(s.values, values)
+	return s, nil
+}
+
+// Read returns the roles of the functions in the text of template.yaml, by the
+// functions' logical ids, with the values that parse describes. The SAM transform
+// does not change roles, so Read reads them without it.
+//
+// It knows the forms that the template has, and fails on any other, which it
+// might read as less, or more, than what is deployed.
+func Read(template []byte, values map[string]string) (map[string]Role, error) {
+	s, err := parse(template, values)
+	if err != nil {
+		return nil, err
+	}
 	roles := map[string]Role{}
-	for id, resource := range doc.Resources {
-		if resource.Type != "AWS::Serverless::Function" {
+	for id, resource := range s.resources {
+		if resource.Type != functionType {
 			continue
 		}
 		var function struct {
@@ -50,16 +75,112 @@ func Read(template []byte, values map[string]string) (map[string]Role, error) {
 		if err := resource.Properties.Decode(&function); err != nil {
 			return nil, fmt.Errorf("%s: %w", id, err)
 		}
-		role, ok := doc.Resources[strings.TrimSuffix(function.Role, ".Arn")]
+		role, ok := s.resources[strings.TrimSuffix(function.Role, ".Arn")]
 		if !ok || !function.Policies.IsZero() {
 			return nil, fmt.Errorf("%s: not all of its permissions are in a role of the template", id)
 		}
-		var err error
-		if roles[id], err = f.role(&role.Properties); err != nil {
+		if roles[id], err = s.role(&role.Properties); err != nil {
 			return nil, fmt.Errorf("role of %s: %w", id, err)
 		}
 	}
 	return roles, nil
+}
+
+// Function is what the template says of a function besides its role.
+type Function struct {
+	Variables map[string]string // its environment
+	Timeout   time.Duration
+	MemoryMB  int
+}
+
+// Functions returns the functions in the text of template.yaml by their logical
+// ids, with the values that parse describes. A parameter that the template gives
+// a function as a variable is therefore in its environment here as well. A value
+// that refers to something without a value is an error.
+func Functions(template []byte, values map[string]string) (map[string]Function, error) {
+	s, err := parse(template, values)
+	if err != nil {
+		return nil, err
+	}
+	functions := map[string]Function{}
+	for id, resource := range s.resources {
+		if resource.Type != functionType {
+			continue
+		}
+		if functions[id], err = s.function(&s.globals, &resource.Properties); err != nil {
+			return nil, fmt.Errorf("%s: %w", id, err)
+		}
+	}
+	return functions, nil
+}
+
+// function reads the properties of a function, of which later parts replace
+// earlier ones.
+func (f *filler) function(parts ...*yaml.Node) (Function, error) {
+	function := Function{Variables: map[string]string{}}
+	for _, part := range parts {
+		var properties struct {
+			Timeout     yaml.Node `yaml:"Timeout"`
+			MemorySize  yaml.Node `yaml:"MemorySize"`
+			Environment yaml.Node `yaml:"Environment"`
+		}
+		if err := part.Decode(&properties); err != nil {
+			return Function{}, err
+		}
+		filled := struct {
+			Timeout, MemorySize string
+			Environment         struct{ Variables map[string]string }
+		}{}
+		for _, property := range []struct {
+			from *yaml.Node
+			to   any
+		}{
+			{&properties.Timeout, &filled.Timeout},
+			{&properties.MemorySize, &filled.MemorySize},
+			{&properties.Environment, &filled.Environment},
+		} {
+			if err := f.fill(property.from, property.to); err != nil {
+				return Function{}, err
+			}
+		}
+		for name, value := range filled.Environment.Variables {
+			if unknown := variable.FindString(value); unknown != "" {
+				return Function{}, fmt.Errorf("the variable %s refers to %s, which has no value in the local stack", name, unknown)
+			}
+			function.Variables[name] = value
+		}
+		if filled.Timeout != "" {
+			seconds, err := strconv.Atoi(filled.Timeout)
+			if err != nil {
+				return Function{}, fmt.Errorf("timeout: %w", err)
+			}
+			function.Timeout = time.Duration(seconds) * time.Second
+		}
+		if filled.MemorySize != "" {
+			var err error
+			if function.MemoryMB, err = strconv.Atoi(filled.MemorySize); err != nil {
+				return Function{}, fmt.Errorf("memory size: %w", err)
+			}
+		}
+	}
+	return function, nil
+}
+
+// fill decodes a part of a template with its values. A part that is missing
+// leaves to as it is.
+func (f *filler) fill(n *yaml.Node, to any) error {
+	if n.IsZero() {
+		return nil
+	}
+	filled, err := f.value(n)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(filled)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, to)
 }
 
 // kept matches the actions whose statements are kept.
@@ -67,14 +188,6 @@ var kept = regexp.MustCompile(`^(s3|states|secretsmanager):`)
 
 // role returns the statements of a role that are kept.
 func (f *filler) role(properties *yaml.Node) (Role, error) {
-	filled, err := f.value(properties)
-	if err != nil {
-		return nil, err
-	}
-	text, err := json.Marshal(filled)
-	if err != nil {
-		return nil, err
-	}
 	var found struct {
 		ManagedPolicyArns []string
 		Policies          []struct {
@@ -86,7 +199,7 @@ func (f *filler) role(properties *yaml.Node) (Role, error) {
 			}
 		}
 	}
-	if err := json.Unmarshal(text, &found); err != nil {
+	if err := f.fill(properties, &found); err != nil {
 		return nil, err
 	}
 	if len(found.ManagedPolicyArns) > 0 {
@@ -193,10 +306,13 @@ func (f *filler) of(name string, own map[string]any) string {
 	return "${" + name + "}"
 }
 
-// holds reports whether a condition does, which is an !Equals.
+// holds reports whether a condition holds: an !Equals, or an !Not of one.
 func (f *filler) holds(name string) (bool, error) {
-	n, ok := f.conditions[name]
-	if !ok || n.Tag != "!Equals" || len(n.Content) != 2 {
+	n, negated := f.conditions[name], false
+	if n.Tag == "!Not" && len(n.Content) == 1 {
+		n, negated = *n.Content[0], true
+	}
+	if n.Tag != "!Equals" || len(n.Content) != 2 {
 		return false, fmt.Errorf("the condition %s is of a form that the local stack does not know", name)
 	}
 	one, err := f.value(n.Content[0])
@@ -204,5 +320,5 @@ func (f *filler) holds(name string) (bool, error) {
 		return false, err
 	}
 	other, err := f.value(n.Content[1])
-	return one == other, err
+	return (one == other) != negated, err
 }
