@@ -9,7 +9,7 @@
 //	RUNCOMFY_BASE_URL      API address (default: production)
 //	DEFAULT_VIDEO_MODEL    model of a video and an audio (default: sync/sync/lipsync/v2/pro)
 //	DEFAULT_IMAGE_MODEL    model of an image and an audio (default: community/live-avatar)
-//	PRESIGN_HOURS          how long RunComfy may fetch the media (default: 6, at most 12)
+//	PRESIGN_HOURS          how long RunComfy may fetch the media (default: 6, at most 10)
 package main
 
 import (
@@ -54,7 +54,7 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 	baseURL := env.BaseURL("RUNCOMFY_BASE_URL")
 	videoModel := env.Optional("DEFAULT_VIDEO_MODEL", "sync/sync/lipsync/v2/pro")
 	imageModel := env.Optional("DEFAULT_IMAGE_MODEL", "community/live-avatar")
-	presignFor := env.Hours("PRESIGN_HOURS", 6, 12)
+	presignFor := env.Hours("PRESIGN_HOURS", 6, 10)
 
 	models, modelsErr := catalog.Default()
 	if modelsErr == nil {

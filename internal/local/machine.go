@@ -16,6 +16,7 @@ func readMachine(root string) (*states.Machine, error) {
 		return nil, err
 	}
 	machine, err := states.Parse(definition, map[string]string{
+		"Partition":          "aws",
 		"PollFunctionArn":    functionARN(poll),
 		"ArchiveFunctionArn": functionARN(archive),
 	})

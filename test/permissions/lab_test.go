@@ -83,7 +83,7 @@ func openLab(t *testing.T) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.machine, err = states.Parse(definition, map[string]string{"PollFunctionArn": "arn:poll", "ArchiveFunctionArn": "arn:archive"})
+	l.machine, err = states.Parse(definition, map[string]string{"Partition": "aws", "PollFunctionArn": "arn:poll", "ArchiveFunctionArn": "arn:archive"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,8 @@ func rules(t *testing.T, event map[string]any) []string {
 }
 
 // matches reports whether an event fits a pattern, as EventBridge has it, of
-// equal words and prefixes.
+// equal words, prefixes and anything-but. A member that the event lacks fits none
+// of them.
 // https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html
 func matches(t *testing.T, pattern, event any) bool {
 	t.Helper()
@@ -68,12 +69,18 @@ func matches(t *testing.T, pattern, event any) bool {
 			if word, ok := one.(string); ok {
 				return word == event
 			}
-			prefix, ok := one.(map[string]any)["prefix"].(string)
-			text, _ := event.(string)
+			filter, text := one.(map[string]any), ""
+			if text, _ = event.(string); event == nil {
+				return false
+			}
+			if but, ok := filter["anything-but"].([]any); ok {
+				return !slices.Contains(but, event)
+			}
+			prefix, ok := filter["prefix"].(string)
 			if !ok {
 				t.Fatalf("the pattern %v is none that this test knows", one)
 			}
-			return event != nil && strings.HasPrefix(text, prefix)
+			return strings.HasPrefix(text, prefix)
 		})
 	}
 	t.Fatalf("%v is no pattern", pattern)
@@ -116,6 +123,9 @@ func TestRulesTakeTheSampleEvents(t *testing.T) {
 		{name: "an output", event: "submit/object-created.json", change: change("detail.object.key", "outbox/talk/t/talk.mp4")},
 		{name: "a record that is released", event: "submit/object-deleted.json", change: change("detail.object.key", "jobs/talk/t.json")},
 		{name: "another bucket", event: "submit/object-created.json", change: change("detail.bucket.name", "lipdrop2")},
+		{name: "a copy", event: "submit/object-created.json", change: change("detail.reason", "CopyObject"), want: []string{"DropRule"}},
+		{name: "a large file", event: "submit/object-created.json", change: change("detail.reason", "CompleteMultipartUpload"), want: []string{"DropRule"}},
+		{name: "a version that a lifecycle rule has removed", event: "submit/object-deleted.json", change: change("detail.reason", "Lifecycle Expiration")},
 		{name: "a tag", event: "submit/object-created.json", change: change("detail-type", "Object Tags Added")},
 		{name: "another service", event: "submit/object-created.json", change: change("source", "my.app")},
 	} {

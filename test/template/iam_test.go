@@ -74,7 +74,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 	s := written(t, nil)
 	var b strings.Builder
 	b.WriteString("# Who may do what\n\n" +
-		"Each function, and the state machine, has a role of its own, which the service that runs it alone may take on. A role may do what its table says and nothing else; " +
+		"Each function, and the state machine, has a role of its own, which only the service that runs it may assume, and only on behalf of the stack's account. A role may do what its table says and nothing else; " +
 		"\"the bucket\" is the stack's own or the existing one, and the token's secret likewise.\n\n" +
 		"These tables are written by `go test ./test/template -run Permissions -update` from template.yaml, and the tests of that folder hold both to a third list of what each function may do. " +
 		"`go test ./test/permissions` takes each of the functions' permissions for S3, Step Functions and Secrets Manager away in turn, and sees a job, an answer or a cancel fail without it.\n")
@@ -93,9 +93,11 @@ func TestDocumentOfPermissions(t *testing.T) {
 		}
 	}
 	b.WriteString("\n## From outside\n\n| who | may | on |\n| --- | --- | --- |\n" +
-		"| EventBridge, for the stack's own rule of drops alone | `sqs:SendMessage` | the queue |\n" +
-		"| EventBridge, for cancel's own rules alone | `lambda:InvokeFunction` | the cancel function |\n" +
-		"| nobody | anything without TLS | the stack's bucket, the queue, the dead-letter queue |\n\n" +
+		"| EventBridge, only for the stack's own rule of drops | `sqs:SendMessage` | the queue |\n" +
+		"| EventBridge, only for cancel's own rules | `lambda:InvokeFunction` | the cancel function |\n" +
+		"| nobody | anything without TLS | the stack's bucket, each queue |\n" +
+		"| nobody | `s3:PutObject` of a file that the functions could not read: with storage class GLACIER or DEEP_ARCHIVE, with a key of one's own (SSE-C), " +
+		"with a KMS key that the request names, or from another account with `aws:kms` | `inbox/*` of the stack's bucket |\n\n" +
 		"The presigned URLs that RunComfy is given can do what submit's role can at the moment of their use: read one version of one dropped file, for PresignHours. " +
 		"They are in no log, record or status.\n\n" +
 		"An existing bucket keeps its own policy; [operations.md](operations.md) says what it needs. An existing secret that is encrypted with a key of your own needs " +

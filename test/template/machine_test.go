@@ -63,6 +63,7 @@ func TestSubstitutionsAreWhatTheMachineAsksFor(t *testing.T) {
 	for _, match := range regexp.MustCompile(`\$\{(\w+)\}`).FindAllStringSubmatch(string(read(t, "statemachine.asl.json")), -1) {
 		want[match[1]] = regexp.MustCompile(`Arn$`).ReplaceAllString(match[1], ".Arn")
 	}
+	want["Partition"] = "aws"
 	each(t, func(t *testing.T, s stack) {
 		got := properties[struct{ DefinitionSubstitutions map[string]string }](t, s, "StateMachine").DefinitionSubstitutions
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -73,6 +74,10 @@ func TestSubstitutionsAreWhatTheMachineAsksFor(t *testing.T) {
 	for state, function := range map[string]string{"Poll": "${PollFunctionArn}", "Archive": "${ArchiveFunctionArn}"} {
 		if got := m.States[state].Arguments.FunctionName; got != function {
 			t.Errorf("%s calls %s", state, got)
+		}
+		// China and GovCloud accept a definition that names another partition, and fail when it runs.
+		if got := m.States[state].Resource; got != "arn:${Partition}:states:::lambda:invoke" {
+			t.Errorf("%s has the resource %s", state, got)
 		}
 	}
 }

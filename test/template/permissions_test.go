@@ -2,6 +2,7 @@ package template
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -144,15 +145,19 @@ func granted(t *testing.T, r role) grants {
 	return all
 }
 
-// Whoever may take a role on is the service that runs the thing.
-func TestRolesAreTakenOnByTheirServiceAlone(t *testing.T) {
+// Only the service that runs a function or the machine may assume its role, and
+// only on behalf of this account.
+func TestRolesAreAssumedOnlyByTheirService(t *testing.T) {
 	s := written(t, nil)
 	for id := range ofType(s, "AWS::IAM::Role") {
 		service := "lambda.amazonaws.com"
 		if id == "StateMachineRole" {
 			service = "states.amazonaws.com"
 		}
-		want := []statement{{Effect: "Allow", Principal: map[string]any{"Service": service}, Action: oneOrMany{"sts:AssumeRole"}}}
+		want := []statement{{
+			Effect: "Allow", Principal: map[string]any{"Service": service}, Action: oneOrMany{"sts:AssumeRole"},
+			Condition: map[string]map[string]oneOrMany{"StringEquals": {"aws:SourceAccount": {"000000000000"}}},
+		}}
 		if diff := cmp.Diff(want, properties[role](t, s, id).AssumeRolePolicyDocument.Statement); diff != "" {
 			t.Errorf("%s (-want +template):\n%s", id, diff)
 		}
@@ -216,9 +221,9 @@ func TestStarHasItsReasonBesideIt(t *testing.T) {
 	}
 }
 
-// From outside, the queue takes messages from one rule alone, and cancel is
-// called by its own rules alone. Everything else that policies of the bucket
-// and the queues say is what they deny.
+// From outside, the queue takes messages only from one rule, and cancel is called
+// only by its own rules. Every other statement of a policy of the bucket and the
+// queues denies.
 func TestResourcePolicies(t *testing.T) {
 	each(t, func(t *testing.T, s stack) {
 		allowed := map[string]string{}
@@ -228,8 +233,8 @@ func TestResourcePolicies(t *testing.T) {
 					if st.Effect == "Allow" {
 						from := st.Condition["ArnEquals"]["aws:SourceArn"]
 						allowed[strings.Join(st.Resource, " ")] = strings.Join(st.Action, " ") + " from " + strings.Join(from, " ")
-					} else if st.Effect != "Deny" || st.Condition["Bool"]["aws:SecureTransport"][0] != "false" {
-						t.Errorf("%s has a statement that neither allows nor asks for TLS: %v", id, st)
+					} else if st.Effect != "Deny" || len(st.Condition) == 0 {
+						t.Errorf("%s has a statement that neither allows nor denies under a condition: %v", id, st)
 					}
 				}
 			}
@@ -245,6 +250,144 @@ func TestResourcePolicies(t *testing.T) {
 			}
 		}
 	})
+}
+
+// SQS refuses a policy for several queues, and a statement for several resources.
+func TestQueuePoliciesAreAboutOneQueueEach(t *testing.T) {
+	each(t, func(t *testing.T, s stack) {
+		secured := map[string]bool{}
+		for id := range ofType(s, "AWS::SQS::QueuePolicy") {
+			p := properties[struct {
+				Queues         []string
+				PolicyDocument document
+			}](t, s, id)
+			if len(p.Queues) != 1 {
+				t.Errorf("%s is about the queues %v; SQS accepts one", id, p.Queues)
+				continue
+			}
+			for _, st := range p.PolicyDocument.Statement {
+				if want := []string{p.Queues[0] + ".Arn"}; !slices.Equal(st.Resource, want) {
+					t.Errorf("%s has a statement about %v, not %v", id, st.Resource, want)
+				}
+				if st.Effect == "Deny" && slices.Equal(st.Condition["Bool"]["aws:SecureTransport"], []string{"false"}) {
+					secured[p.Queues[0]] = true
+				}
+			}
+		}
+		if diff := cmp.Diff(ofType(s, "AWS::SQS::Queue"), secured); diff != "" {
+			t.Errorf("queues that ask for TLS (-all +template):\n%s", diff)
+		}
+	})
+}
+
+// A deployment that fails leaves no empty bucket behind, and a bucket with drops
+// outlives its stack.
+func TestTheBucketOutlivesTheStack(t *testing.T) {
+	bucket := tree(t, source(t))["Resources"].(map[string]any)["Bucket"].(map[string]any)
+	if bucket["DeletionPolicy"] != "RetainExceptOnCreate" || bucket["UpdateReplacePolicy"] != "Retain" {
+		t.Errorf("the bucket has the policies %v and %v", bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"])
+	}
+}
+
+// The stack's own bucket refuses what the functions could not read, and no plain
+// upload.
+func TestBucketRefusesWhatCannotBeRead(t *testing.T) {
+	s := written(t, nil)
+	policy := properties[struct{ PolicyDocument document }](t, s, "BucketPolicy").PolicyDocument
+	const (
+		class, encryption = "s3:x-amz-storage-class", "s3:x-amz-server-side-encryption"
+		customer, key     = "s3:x-amz-server-side-encryption-customer-algorithm", "s3:x-amz-server-side-encryption-aws-kms-key-id"
+	)
+	for _, row := range []struct {
+		name    string
+		key     string // inbox/talk.mp4 if empty
+		request map[string]string
+		account string // of the caller; the stack's if empty
+		refused bool
+	}{
+		{name: "a plain upload"},
+		{name: "a plain upload from another account", account: "111111111111"},
+		{name: "an upload without TLS", request: map[string]string{"aws:SecureTransport": "false"}, refused: true},
+		{name: "class GLACIER", request: map[string]string{class: "GLACIER"}, refused: true},
+		{name: "class DEEP_ARCHIVE", request: map[string]string{class: "DEEP_ARCHIVE"}, refused: true},
+		{name: "class GLACIER_IR, which is read at once", request: map[string]string{class: "GLACIER_IR"}},
+		{name: "class INTELLIGENT_TIERING", request: map[string]string{class: "INTELLIGENT_TIERING"}},
+		{name: "a key of the customer's", request: map[string]string{customer: "AES256"}, refused: true},
+		{name: "a named KMS key", request: map[string]string{encryption: "aws:kms", key: "arn:aws:kms:us-east-1:111111111111:key/k"}, refused: true},
+		{name: "encryption by S3", request: map[string]string{encryption: "AES256"}},
+		{name: "the account's own aws/s3", request: map[string]string{encryption: "aws:kms"}},
+		{name: "aws/s3 of another account", request: map[string]string{encryption: "aws:kms"}, account: "111111111111", refused: true},
+		{name: "aws/s3 of another account, two layers", request: map[string]string{encryption: "aws:kms:dsse"}, account: "111111111111", refused: true},
+		{name: "an output in an archive class", key: "outbox/talk.mp4", request: map[string]string{class: "GLACIER"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			request := map[string]string{"aws:SecureTransport": "true", "aws:PrincipalAccount": "000000000000"}
+			maps.Copy(request, row.request)
+			if row.account != "" {
+				request["aws:PrincipalAccount"] = row.account
+			}
+			if row.key == "" {
+				row.key = "inbox/talk.mp4"
+			}
+			refused := slices.ContainsFunc(policy.Statement, func(st statement) bool {
+				return st.Effect == "Deny" && st.Principal == "*" && covers(st.Action, "s3:PutObject") &&
+					covers(st.Resource, "Bucket.Arn/"+row.key) && st.holds(t, request)
+			})
+			if refused != row.refused {
+				t.Errorf("refused is %v", refused)
+			}
+		})
+	}
+}
+
+// covers reports whether one of some patterns, in which a * at the end stands for
+// anything, matches a text.
+func covers(patterns []string, text string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		prefix, star := strings.CutSuffix(pattern, "*")
+		return text == pattern || star && strings.HasPrefix(text, prefix)
+	})
+}
+
+// holds reports whether every condition of a statement is true for a request. A
+// key that the request lacks fails each operator but Null and the negated ones.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+func (st statement) holds(t *testing.T, request map[string]string) bool {
+	t.Helper()
+	for operator, keys := range st.Condition {
+		for key, values := range keys {
+			value, present := request[key]
+			var holds bool
+			switch operator {
+			case "Bool", "StringEquals":
+				holds = present && slices.Contains(values, value)
+			case "StringLike":
+				holds = present && covers(values, value)
+			case "StringNotEquals":
+				holds = !slices.Contains(values, value)
+			case "Null":
+				holds = slices.Equal(values, []string{fmt.Sprint(!present)})
+			default:
+				t.Fatalf("this test does not know the operator %s", operator)
+			}
+			if !holds {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Links lead to the console of the partition that the stack is in.
+func TestDashboardIsInTheConsoleOfThePartition(t *testing.T) {
+	for partition, host := range map[string]string{
+		"aws": "console.aws.amazon.com", "aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com",
+	} {
+		got := written(t, map[string]string{"AWS::Partition": partition}).Outputs["DashboardUrl"].Value
+		if want := "https://" + host + "/cloudwatch/home?region=us-east-1#dashboards/dashboard/Dashboard"; got != want {
+			t.Errorf("in %s the dashboard is at %s, want %s", partition, got, want)
+		}
+	}
 }
 
 // Two stacks in one account do not meet: whatever has a name of its own has the

@@ -14,6 +14,7 @@ type machine struct {
 	TimeoutSeconds int
 	States         map[string]struct {
 		Type           string
+		Resource       string
 		Arguments      struct{ FunctionName string }
 		TimeoutSeconds int
 		Retry          []retrier

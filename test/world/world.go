@@ -142,7 +142,7 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
-	machine, err := states.Parse(text, map[string]string{"PollFunctionArn": pollARN, "ArchiveFunctionArn": archiveARN})
+	machine, err := states.Parse(text, map[string]string{"Partition": "aws", "PollFunctionArn": pollARN, "ArchiveFunctionArn": archiveARN})
 	if err != nil {
 		return nil, err
 	}

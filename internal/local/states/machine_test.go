@@ -22,7 +22,7 @@ const (
 )
 
 var (
-	functions = map[string]string{"PollFunctionArn": pollARN, "ArchiveFunctionArn": archiveARN}
+	functions = map[string]string{"Partition": "aws", "PollFunctionArn": pollARN, "ArchiveFunctionArn": archiveARN}
 	began     = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 )
 

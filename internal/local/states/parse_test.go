@@ -40,8 +40,8 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"JSON with a trailing comma", `"End":true}`, `"End":true,}`, `definition: not JSON: invalid character '}' looking for beginning of object key string`},
 		{"a state that is there twice", `"Last":{`, `"Poll":{}, "Last":{`, `States.Poll: given twice`},
 		{"a substitution that is not given", `${PollFunctionArn}`, `${PolFunctionArn}`,
-			`States.Poll.Arguments.FunctionName: ${PolFunctionArn} has no substitution; given: ArchiveFunctionArn, PollFunctionArn`},
-		{"a substitution in a list", `[1,`, `["${N}",`, `States.Poll.Arguments.Payload.n[0]: ${N} has no substitution; given: ArchiveFunctionArn, PollFunctionArn`},
+			`States.Poll.Arguments.FunctionName: ${PolFunctionArn} has no substitution; given: ArchiveFunctionArn, Partition, PollFunctionArn`},
+		{"a substitution in a list", `[1,`, `["${N}",`, `States.Poll.Arguments.Payload.n[0]: ${N} has no substitution; given: ArchiveFunctionArn, Partition, PollFunctionArn`},
 		{"a substitution in a key", `"job":`, `"${PollFunctionArn}":`,
 			`States.Poll.Arguments.Payload.${PollFunctionArn}: a substitution is known in values alone, not in the name of a member`},
 		{"an unknown field of the definition", `"StartAt"`, `"Version":"1.0","StartAt"`,
@@ -148,7 +148,7 @@ func TestTheShippedMachineNeedsItsSubstitutions(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = states.Parse(text, nil)
-	for _, name := range []string{"${PollFunctionArn}", "${ArchiveFunctionArn}"} {
+	for _, name := range []string{"${Partition}", "${PollFunctionArn}", "${ArchiveFunctionArn}"} {
 		if err == nil || !strings.Contains(err.Error(), name+" has no substitution; given: none") {
 			t.Errorf("%s is not asked for: %v", name, err)
 		}
