@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -315,6 +316,21 @@ func TestStatusOfATake(t *testing.T) {
 	}}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(ledger.Posted{})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A link leads to the console of the partition that the machine is in.
+func TestConsoleOfEachPartition(t *testing.T) {
+	for arn, page := range map[string]string{
+		"arn:aws:states:eu-central-1:1:stateMachine:m":         "https://console.aws.amazon.com/states/home?region=eu-central-1#",
+		"arn:aws-cn:states:cn-north-1:1:stateMachine:m":        "https://console.amazonaws.cn/states/home?region=cn-north-1#",
+		"arn:aws-us-gov:states:us-gov-west-1:1:stateMachine:m": "https://console.amazonaws-us-gov.com/states/home?region=us-gov-west-1#",
+	} {
+		s := &ledger.Store{MachineARN: arn}
+		got := s.TakeStatus(ledger.Record{Name: "n", Take: "20261121T120000Z-0123456789ab", RequestID: "r1"}).Links.Execution
+		if want := page + "/v2/executions/details/" + strings.Replace(arn, ":stateMachine:", ":execution:", 1) + ":n-20261121T120000Z-0123456789ab"; got != want {
+			t.Errorf("%s: %s, want %s", arn, got, want)
+		}
 	}
 }
 
