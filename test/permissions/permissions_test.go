@@ -23,7 +23,7 @@ func permissionOf(function string, st permissions.Statement) permission {
 	on := arn[len(arn)-1]
 	if arn[2] == "s3" { // a bucket has another name in each deployment
 		_, key, _ := strings.Cut(on, "/")
-		on = strings.Join(append(st.Condition["StringLike"]["s3:prefix"], key), "")
+		on = strings.Join(append(st.Condition["StringLikeIfExists"]["s3:prefix"], key), "")
 	}
 	return permission{function, st.Sid, st.Action[0], on}
 }
@@ -35,9 +35,9 @@ func split(role permissions.Role) permissions.Role {
 		for _, action := range st.Action {
 			for _, resource := range st.Resource {
 				one := permissions.Statement{Sid: st.Sid, Action: []string{action}, Resource: []string{resource}, Condition: st.Condition}
-				prefixes := st.Condition["StringLike"]["s3:prefix"]
+				prefixes := st.Condition["StringLikeIfExists"]["s3:prefix"]
 				for _, prefix := range prefixes {
-					one.Condition = map[string]map[string]permissions.OneOrMany{"StringLike": {"s3:prefix": {prefix}}}
+					one.Condition = map[string]map[string]permissions.OneOrMany{"StringLikeIfExists": {"s3:prefix": {prefix}}}
 					single = append(single, one)
 				}
 				if len(prefixes) == 0 {

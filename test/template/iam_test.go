@@ -75,7 +75,9 @@ func TestDocumentOfPermissions(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Who may do what\n\n" +
 		"Each function, and the state machine, has a role of its own, which only the service that runs it may assume, and only on behalf of the stack's account. A role may do what its table says and nothing else; " +
-		"\"the bucket\" is the stack's own or the existing one, and the token's secret likewise.\n\n" +
+		"\"the bucket\" is the stack's own or the existing one, and the token's secret likewise. " +
+		"Where a listing is limited to some keys, the limit is on the prefix that a listing names (`StringLikeIfExists`): a listing without a prefix, which shows the names of all files, is not refused. " +
+		"With a stricter condition S3 might answer 403 instead of 404 for a file that is not there, since that request names no prefix.\n\n" +
 		"These tables are written by `go test ./test/template -run Permissions -update` from template.yaml, and the tests of that folder hold both to a third list of what each function may do. " +
 		"`go test ./test/permissions` takes each of the functions' permissions for S3, Step Functions and Secrets Manager away in turn, and sees a job, an answer or a cancel fail without it.\n")
 	for _, r := range roles {
@@ -145,7 +147,7 @@ func (st namedStatement) where(t *testing.T) string {
 		names = append(names, name)
 	}
 	where := strings.Join(names, ", ")
-	if keys := slices.Sorted(slices.Values(st.Condition["StringLike"]["s3:prefix"])); len(keys) > 0 {
+	if keys := slices.Sorted(slices.Values(st.Condition["StringLikeIfExists"]["s3:prefix"])); len(keys) > 0 {
 		where += ", keys " + code(keys)
 	}
 	return where

@@ -128,7 +128,7 @@ func granted(t *testing.T, r role) grants {
 				}
 				for operator, condition := range st.Condition {
 					keys := slices.Sorted(slices.Values(condition["s3:prefix"]))
-					if operator != "StringLike" || len(condition) != 1 || len(keys) == 0 {
+					if operator != "StringLikeIfExists" || len(condition) != 1 || len(keys) == 0 {
 						t.Errorf("a statement has the condition %v, which this test does not know", st.Condition)
 					}
 					res += ", keys " + strings.Join(keys, " ")

@@ -199,12 +199,19 @@ func (r *request) action() string {
 // lookTime bounds how long the server is asked whether a user may list a key.
 const lookTime = 10 * time.Second
 
-// mayList reports whether a user may list the key of its request, which is what
-// the condition key s3:prefix then is. The server itself is asked, as the user.
+// mayList reports whether a user may list the key of its request. AWS does not
+// document what the condition key s3:prefix is when a key is missing: some have
+// seen the key itself, others no value at all. Both must be allowed here. The
+// server itself is asked, as the user.
 func (u *users) mayList(r *request) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), lookTime)
 	defer cancel()
-	_, err := u.clients[r.user].ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &r.bucket, Prefix: &r.key, MaxKeys: aws.Int32(1)})
-	told, ok := errors.AsType[smithy.APIError](err)
-	return !ok || told.ErrorCode() != "AccessDenied"
+	for _, prefix := range []*string{&r.key, nil} {
+		_, err := u.clients[r.user].ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &r.bucket, Prefix: prefix, MaxKeys: aws.Int32(1)})
+		told, ok := errors.AsType[smithy.APIError](err)
+		if ok && told.ErrorCode() == "AccessDenied" {
+			return false
+		}
+	}
+	return true
 }

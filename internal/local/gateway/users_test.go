@@ -53,7 +53,7 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 		{Action: []string{"s3:GetObject", "s3:PutObject"}, Resource: []string{"arn:aws:s3:::drops/out/*"}},
 		{
 			Action: []string{"s3:ListBucket"}, Resource: []string{"arn:aws:s3:::drops"},
-			Condition: map[string]map[string]permissions.OneOrMany{"StringLike": {"s3:prefix": {"in/*"}}},
+			Condition: map[string]map[string]permissions.OneOrMany{"StringLikeIfExists": {"s3:prefix": {"in/*"}}},
 		},
 		{Action: []string{"states:StartExecution"}, Resource: []string{"arn:aws:states:::elsewhere"}},
 	}})
