@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/text/unicode/norm"
@@ -45,7 +46,6 @@ func TestLongKeysOfAnyScript(t *testing.T) {
 		"Japanese":                           "\u8a71\u3059\u58f0\u304c\u30ac\u30ae",
 		"emoji of several characters":        "\U0001f469\u200d\U0001f692 \U0001f1e9\U0001f1ea \u2764\ufe0f",
 		"signs that are one in NFC":          "\u212b\u2126 \u212a",
-		"newlines and signs that XML has no": "a\nb\tc\x01d\u2028e",
 	}
 	for name, text := range texts {
 		for form, of := range map[string]norm.Form{"composed": norm.NFC, "decomposed": norm.NFD} {
@@ -103,6 +103,57 @@ func TestBundlesAtTheLimit(t *testing.T) {
 		f := b.only(t, b.step(t, strings.Repeat("b", n)+".job/a"))
 		if f.State != ledger.Waiting && codes(f.Problems)[0] != "name_too_long" {
 			t.Errorf("a bundle whose name has %d bytes is %s, %v", n, f.State, codes(f.Problems))
+		}
+	}
+}
+
+// Whoever reads a status, a listing or a terminal cannot see these characters,
+// and may see another name because of them.
+func TestUnprintableKeys(t *testing.T) {
+	tests := []struct{ name, below, reason string }{
+		{"a newline", "ads/a\nb.mp4", `the path ads/a\nb.mp4 holds characters that cannot be seen or typed: U+000A`},
+		{"an escape", "ads/\x1b[2J.wav", `the path ads/\x1b[2J.wav holds characters that cannot be seen or typed: U+001B`},
+		{"a C1 control character", "ads/\u009b31m.mp4", `the path ads/\u009b31m.mp4 holds characters that cannot be seen or typed: U+009B`},
+		{"line and paragraph separators", "ads/a\u2028b\u2029.mp4", `the path ads/a\u2028b\u2029.mp4 holds characters that cannot be seen or typed: U+2028 and U+2029`},
+		{"an override of the direction", "ads/a\u202egpj.mp4", `the path ads/a\u202egpj.mp4 holds characters that cannot be seen or typed: U+202E`},
+		{"an isolate", "ads/\u2066a\u2069.wav", `the path ads/\u2066a\u2069.wav holds characters that cannot be seen or typed: U+2066 and U+2069`},
+		{"a folder", "a\x00b/talk.mp4", `the path a\x00b/talk.mp4 holds characters that cannot be seen or typed: U+0000`},
+		{"a file of a bundle", "x.job/\x01.wav", `the path x.job/\x01.wav holds characters that cannot be seen or typed: U+0001`},
+		{"a preset in such a folder", "a\x7fb/preset.json", `the path a\x7fb/preset.json holds characters that cannot be seen or typed: U+007F`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newInbox(t)
+			f := b.only(t, b.step(t, tt.below+" = {}"))
+			if f.State != ledger.Rejected || len(f.Problems) != 1 || f.Problems[0].Code != ledger.UnprintableName {
+				t.Fatalf("%s, %v", f.State, f.Problems)
+			}
+			if f.Problems[0].Reason != tt.reason {
+				t.Errorf("the reason is\n%s, want\n%s", f.Problems[0].Reason, tt.reason)
+			}
+			if strings.IndexFunc(f.Key, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 || !strings.HasPrefix(f.Key, "answers/") || !strings.Contains(f.Key, "~") {
+				t.Errorf("the answer is stored under %q", f.Key)
+			}
+		})
+	}
+}
+
+// A long path of them is refused in few words.
+func TestUnprintableKeyIsShownShort(t *testing.T) {
+	b := newInbox(t)
+	f := b.only(t, b.step(t, strings.Repeat("\x01\u2028\u202e\x02\x03\x04\x05\x06\x07\x08\x0b\x0c", 60)+".mp4"))
+	if size := len(compact(t, f.Problems)); size > 2000 || codes(f.Problems)[0] != "unprintable_name" {
+		t.Errorf("%d bytes of %s", size, codes(f.Problems))
+	}
+}
+
+// The name of a job cannot be made of them by way of job.json either.
+func TestUnprintableMediaValues(t *testing.T) {
+	b := newInbox(t)
+	for _, audio := range []string{`a\u0001.wav`, `*\u202e.wav`} {
+		key := b.step(t, "x.job/job.json = "+`{"model": "sync/react-1", "input": {"video_url": "https://example.com/v.mp4", "audio_url": "`+audio+`"}}`)
+		if _, problems := b.prepared(t, key); len(problems) == 0 || codes(problems)[0] != "bad_value" {
+			t.Errorf("%s: %v", audio, problems)
 		}
 	}
 }

@@ -114,7 +114,7 @@ func TestNames(t *testing.T) {
 		{
 			says: "Not drops: folder markers, a file or folder whose name begins with a dot (.DS_Store, ._talk.mp4, .git/x.mp4), Thumbs.db and desktop.ini in any case",
 			do: []string{
-				"ads/ = ", ".DS_Store", "ads/._talk.mp4", ".git/x.mp4", "a/.git/b/x.mp4", "Thumbs.db", "ads/THUMBS.DB", "Desktop.ini",
+				"ads/ = ", "ads_$folder$ = ", "ads/x.job_$folder$ = ", ".DS_Store", "ads/._talk.mp4", ".git/x.mp4", "a/.git/b/x.mp4", "Thumbs.db", "ads/THUMBS.DB", "Desktop.ini",
 				".job/job.json", "x.job/.y/a.wav", ".mp4", "../.git/x.mp4", "a/../",
 			},
 		},

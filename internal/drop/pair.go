@@ -169,7 +169,7 @@ func (l *Look) findAnswer(ctx context.Context, key string) (Finding, error) {
 	base := path.Base(key)
 	file, err := l.Files.Head(ctx, key)
 	if errors.Is(err, ErrAbsent) {
-		return f.gone(base+" is not there any more", "Nothing to do."), nil
+		return f.gone(short(base)+" is not there any more", "Nothing to do."), nil
 	}
 	if err != nil {
 		return f, err
@@ -186,6 +186,8 @@ func (l *Look) findAnswer(ctx context.Context, key string) (Finding, error) {
 		return f.decide(ledger.Rejected, order, strayJob(key)), nil
 	case crooked:
 		return f.decide(ledger.Rejected, order, relativePath(f.Name)), nil
+	case unprintable:
+		return f.decide(ledger.Rejected, order, unprintablePath(f.Name)), nil
 	default:
 		return f.decide(ledger.Rejected, order, startsNothing(base)), nil
 	}

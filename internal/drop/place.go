@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 
@@ -27,6 +29,7 @@ const (
 	member                    // another file of a bundle
 	strayManifest             // a job.json outside a bundle
 	crooked                   // a path that other programs take for another one
+	unprintable               // a path with characters that nobody can see or type
 	unknown                   // a suffix that is no media's
 )
 
@@ -52,6 +55,9 @@ func place(key string) (role, string) {
 	}
 	if relative(below) {
 		return crooked, ""
+	}
+	if !printable(below) {
+		return unprintable, ""
 	}
 	base := path.Base(below)
 	if bundle := bundleOf(key); bundle != "" {
@@ -93,7 +99,7 @@ func bundleOf(key string) string {
 // system writes by itself.
 func hidden(below string) bool {
 	base := path.Base(below)
-	return below == "" || strings.HasSuffix(below, "/") ||
+	return below == "" || strings.HasSuffix(below, "/") || strings.HasSuffix(below, "_$folder$") ||
 		sameName(base, "Thumbs.db") || sameName(base, "desktop.ini") ||
 		slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return dotted(part) && !relative(part) })
 }
@@ -107,6 +113,19 @@ func dotted(below string) bool {
 // most programs.
 func relative(below string) bool {
 	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return part == "." || part == ".." })
+}
+
+// printable reports whether a path is text without characters that nobody can
+// see or type: control characters, line separators, and those that change the
+// direction of the text around them. Joiners, which scripts and emoji need, are
+// printable.
+func printable(below string) bool {
+	return utf8.ValidString(below) && !strings.ContainsFunc(below, isUnprintable)
+}
+
+func isUnprintable(r rune) bool {
+	return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp) ||
+		'\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
 }
 
 // kindOf is media.KindOf for a suffix of ASCII letters alone: every spelling

@@ -70,17 +70,23 @@ func longestKey(name string) int {
 // fits reports whether every key that is made from a name is one that S3 takes.
 func fits(name string) bool { return longestKey(name) <= maxKey }
 
-// answerKey returns where the answer for a file lies that can be no job's. A
-// key that would be too long is cut, one with a part . or .. gets underscores
-// for these dots, and either then a hash of the whole.
+// answerKey returns where the answer is stored for a file that can be no job's.
+// A part . or .. and each unprintable character is replaced by underscores, and
+// a key that would be too long is cut; a hash of the whole key then follows.
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)
-	if answer := "answers/" + below + ".json"; len(answer) <= maxKey && !relative(below) {
+	if answer := "answers/" + below + ".json"; len(answer) <= maxKey && !relative(below) && printable(below) {
 		return answer
 	}
-	parts := strings.Split(below, "/")
+	parts := strings.Split(strings.ToValidUTF8(below, "_"), "/")
 	for i, part := range parts {
+		parts[i] = strings.Map(func(r rune) rune {
+			if isUnprintable(r) {
+				return '_'
+			}
+			return r
+		}, part)
 		if relative(part) {
 			parts[i] = strings.Repeat("_", len(part))
 		}

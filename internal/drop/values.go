@@ -67,6 +67,8 @@ func badKey(property catalog.MediaProperty, key, value, model string) *Problem {
 	switch kind, known := kindOf(key); {
 	case !inbox:
 		return badMedia(describe(property, value) + " is not below /inbox/")
+	case !printable(below):
+		return badMedia(describe(property, value) + " holds characters that cannot be seen or typed")
 	case dotted(below):
 		return badMedia(describe(property, value) + " leads out of the folder, or to a hidden file")
 	case len(key) > maxKey:

@@ -148,8 +148,9 @@ func short(text string) string {
 	if runes := []rune(text); len(runes) > most {
 		text = string(runes[:most]) + "…"
 	}
-	if strings.ContainsFunc(text, unicode.IsControl) {
-		text = strings.Trim(strconv.Quote(text), `"`)
+	if !printable(text) {
+		quoted := strconv.Quote(text) // also escapes what changes the direction of text
+		text = quoted[1 : len(quoted)-1]
 	}
 	return text
 }
@@ -181,6 +182,22 @@ func relativePath(below string) Problem {
 	return Problem{
 		Code: ledger.RelativePath, Reason: short(below) + " has a part . or .. in its path, which programs take for another place",
 		Remedy: "Drop it under a name without such a part, and delete this one.",
+	}
+}
+
+// unprintablePath is the problem of a file below inbox/ whose path holds
+// characters that nobody can see or type.
+func unprintablePath(below string) Problem {
+	var found []string
+	for _, r := range below {
+		if code := fmt.Sprintf("U+%04X", r); (isUnprintable(r) || r == utf8.RuneError) && !slices.Contains(found, code) && len(found) < maxNamed {
+			found = append(found, code)
+		}
+	}
+	return Problem{
+		Code:   ledger.UnprintableName,
+		Reason: fmt.Sprintf("the path %s holds characters that cannot be seen or typed: %s", short(below), list(found, "and")),
+		Remedy: "Rename the file or its folder without them, upload it again, and delete this one.",
 	}
 }
 

@@ -19,6 +19,7 @@ const (
 	StrayManifest     Code = "job_json_outside_job_folder"
 	NameTooLong       Code = "name_too_long"
 	RelativePath      Code = "relative_path"
+	UnprintableName   Code = "unprintable_name"
 	InvalidJSON       Code = "invalid_json"
 	InvalidPreset     Code = "invalid_preset"
 	UnknownMember     Code = "unknown_member"
@@ -108,6 +109,7 @@ func Codes() []CodeInfo {
 		{StrayManifest, Rejected, "A job.json counts only directly in a folder whose name ends in .job.", "Put it with its files into such a folder, cafe.job say."},
 		{NameTooLong, Rejected, "A key made from the name would pass the 1,024 bytes that S3 allows.", "Shorten the name of the file or of its folders."},
 		{RelativePath, Rejected, "A part of the file's key is . or .., which programs take for another place.", "Drop it under a name without such a part."},
+		{UnprintableName, Rejected, "The file's key holds control characters, line separators or characters that change the direction of text.", "Rename the file without them, upload it again, and delete the old one."},
 		{InvalidJSON, Rejected, "A job.json or preset.json is not JSON, or not of the right form.", fixJSON},
 		{InvalidPreset, Rejected, "The preset.json that counts for the pair is not right.", "Mend the preset, then drop a file of the pair again."},
 		{UnknownMember, Rejected, "A member is not one that the file or the model knows.", fixJSON},
