@@ -38,19 +38,28 @@ func (a *answers) begin(ctx context.Context) error {
 func (a *answers) run(ctx context.Context) error {
 	tick := time.NewTicker(answersEvery)
 	defer tick.Stop()
+	said := "" // about the last listing
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		if err := a.each(ctx, func(key string) error { return a.print(ctx, key) }); err != nil && ctx.Err() == nil {
-			a.say(err.Error())
+		err := a.each(ctx, func(key string) error { return a.print(ctx, key) })
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			said = ""
+		case err.Error() != said:
+			said = err.Error()
+			a.say(escapef("%v", err))
 		}
 	}
 }
 
 // each calls do with the key of each status that has changed since last time.
+// It says once why do failed: the status is tried again when it has changed.
 func (a *answers) each(ctx context.Context, do func(key string) error) error {
 	for _, prefix := range []string{"status/", "answers/"} {
 		pages := s3.NewListObjectsV2Paginator(a.client.s3, &s3.ListObjectsV2Input{
@@ -59,7 +68,7 @@ func (a *answers) each(ctx context.Context, do func(key string) error) error {
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
 			if err != nil {
-				return fmt.Errorf("list %s: %w", prefix, err)
+				return fmt.Errorf("the keys below %s cannot be listed: %w", prefix, plainly(err))
 			}
 			for _, object := range page.Contents {
 				key := ledger.ListedKey(page, object.Key)
@@ -67,7 +76,10 @@ func (a *answers) each(ctx context.Context, do func(key string) error) error {
 					continue
 				}
 				if err := do(key); err != nil {
-					return err
+					if ctx.Err() != nil {
+						return ctx.Err()
+					}
+					a.say(escapef("%v", err))
 				}
 				a.etags[key] = aws.ToString(object.ETag)
 			}
@@ -79,24 +91,24 @@ func (a *answers) each(ctx context.Context, do func(key string) error) error {
 func (a *answers) print(ctx context.Context, key string) error {
 	out, err := a.client.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &a.client.name, Key: &key})
 	if err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
+		return fmt.Errorf("%s cannot be read: %w", key, plainly(err))
 	}
 	defer out.Body.Close()
 	body, err := io.ReadAll(out.Body)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
+		return fmt.Errorf("%s cannot be read: %w", key, err)
 	}
 	var st ledger.Status
 	if err := json.Unmarshal(body, &st); err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
+		return fmt.Errorf("%s is not a status: %w", key, err)
 	}
 	var line strings.Builder
-	fmt.Fprintf(&line, "%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, describeStatus(st))
+	line.WriteString(escapef("%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, describeStatus(st)))
 	if st.Jobs != nil {
-		line.WriteString(" by " + strings.Join(st.Jobs, ", "))
+		line.WriteString(escapef(" by %s", strings.Join(st.Jobs, ", ")))
 	}
 	for _, output := range st.Outputs {
-		line.WriteString("\n          " + output)
+		line.WriteString(escapef("\n          %s", output))
 	}
 	a.say(line.String())
 	return nil

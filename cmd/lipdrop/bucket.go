@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
@@ -34,7 +35,7 @@ func (b bucket) upload(ctx context.Context, path, key string) error {
 		in.ContentType = &kind
 	}
 	if _, err := b.s3.PutObject(ctx, in); err != nil {
-		return fmt.Errorf("drop %s: %w", path, err)
+		return fmt.Errorf("%s cannot be dropped: %w", path, plainly(err))
 	}
 	return nil
 }
@@ -43,7 +44,7 @@ func (b bucket) upload(ctx context.Context, path, key string) error {
 func (b bucket) download(ctx context.Context, key, path string) error {
 	out, err := b.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key})
 	if err != nil {
-		return fmt.Errorf("fetch %s: %w", key, err)
+		return fmt.Errorf("%s cannot be copied: %w", key, plainly(err))
 	}
 	defer out.Body.Close()
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
@@ -56,7 +57,7 @@ func (b bucket) download(ctx context.Context, key, path string) error {
 	}
 	_, err = io.Copy(file, out.Body)
 	if err = errors.Join(err, file.Close()); err != nil {
-		return errors.Join(fmt.Errorf("fetch %s: %w", key, err), os.Remove(partial))
+		return errors.Join(fmt.Errorf("%s cannot be copied: %w", key, plainly(err)), os.Remove(partial))
 	}
 	return os.Rename(partial, path)
 }
@@ -70,11 +71,20 @@ func (b bucket) status(ctx context.Context, name string) (ledger.Status, error) 
 		return st, nil
 	}
 	if err != nil {
-		return st, fmt.Errorf("read the status of %s: %w", name, err)
+		return st, fmt.Errorf("the status of %s cannot be read: %w", name, plainly(err))
 	}
 	defer out.Body.Close()
 	if err := json.NewDecoder(out.Body).Decode(&st); err != nil {
-		return st, fmt.Errorf("read the status of %s: %w", name, err)
+		return st, fmt.Errorf("the status of %s cannot be read: %w", name, plainly(err))
 	}
 	return st, nil
+}
+
+// plainly returns an error of S3 as a person can read it: the server's own
+// code and message, without the ids of the request.
+func plainly(err error) error {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		return fmt.Errorf("the S3 server answered %s: %s", api.ErrorCode(), api.ErrorMessage())
+	}
+	return err
 }

@@ -112,24 +112,24 @@ func report(ctx context.Context, out io.Writer, look *drop.Look, f drop.Finding)
 		if err != nil {
 			return false, err
 		}
-		fmt.Fprintf(out, "%s: one job of %s\n", f.Name, r.Model)
+		printf(out, "%s: one job of %s\n", f.Name, r.Model)
 		for _, used := range r.Media {
-			fmt.Fprintf(out, "  %s = %s\n", used.Property, describe(used))
+			printf(out, "  %s = %s\n", used.Property, describe(used))
 		}
 		for _, name := range sortedKeys(r.Input) {
-			fmt.Fprintf(out, "  %s = %v\n", name, r.Input[name])
+			printf(out, "  %s = %v\n", name, r.Input[name])
 		}
 		warnings = r.Warnings
 	case ledger.Used:
-		fmt.Fprintf(out, "%s: used by %s\n", f.Name, strings.Join(f.Jobs, ", "))
+		printf(out, "%s: used by %s\n", f.Name, strings.Join(f.Jobs, ", "))
 	default:
-		fmt.Fprintf(out, "%s: %s\n", f.Name, state)
+		printf(out, "%s: %s\n", f.Name, state)
 	}
 	for _, p := range problems {
-		fmt.Fprintf(out, "  %s: %s\n    %s\n", p.Code, p.Reason, remedyOf(p, f.Name))
+		printf(out, "  %s: %s\n    %s\n", p.Code, p.Reason, remedyOf(p, f.Name))
 	}
 	for _, w := range warnings {
-		fmt.Fprintf(out, "  warning: %s\n", w)
+		printf(out, "  warning: %s\n", w)
 	}
 	return state == ready || state == ledger.Used || state == ledger.Accepted, nil
 }

@@ -22,10 +22,10 @@ type display struct {
 	state map[string]string
 }
 
-func newDisplay(out io.Writer) *display {
+func newDisplay(out *terminal) *display {
 	d := &display{out: out, bars: map[string]*mpb.Bar{}, state: map[string]string{}}
-	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		d.progress = mpb.New(mpb.WithOutput(out), mpb.WithWidth(12))
+	if file, ok := out.w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		d.progress = mpb.New(mpb.WithOutput(file), mpb.WithWidth(12))
 	}
 	return d
 }
@@ -36,7 +36,7 @@ func (d *display) say(text string) {
 		fmt.Fprintln(d.out, text)
 		return
 	}
-	fmt.Fprintln(d.progress, text)
+	fmt.Fprintln(&terminal{w: d.progress}, text)
 }
 
 // job adds a job.
@@ -47,20 +47,20 @@ func (d *display) job(name string) {
 	state := func(decor.Statistics) string {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return d.state[name]
+		return escape(d.state[name], "")
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state[name] = "dropped"
 	d.bars[name] = d.progress.New(0, mpb.SpinnerStyle(),
-		mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR)),
+		mpb.PrependDecorators(decor.Name(escape(name, ""), decor.WCSyncSpaceR)),
 		mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_MMSS), decor.Any(state, decor.WC{C: decor.DextraSpace})))
 }
 
 // change shows a job's new state.
 func (d *display) change(name, state string) {
 	if d.progress == nil {
-		fmt.Fprintf(d.out, "%s: %s\n", name, state)
+		printf(d.out, "%s: %s\n", name, state)
 		return
 	}
 	d.mu.Lock()

@@ -55,11 +55,11 @@ func (c *doctorCmd) Run(ctx context.Context, out io.Writer) error {
 		switch {
 		case f.wrong != "":
 			wrong++
-			fmt.Fprintf(out, "WRONG  %s\n       %s\n", f.wrong, f.remedy)
+			printf(out, "WRONG  %s\n       %s\n", f.wrong, f.remedy)
 		case f.skipped != "":
-			fmt.Fprintf(out, "-      %s\n", f.skipped)
+			printf(out, "-      %s\n", f.skipped)
 		default:
-			fmt.Fprintf(out, "ok     %s\n", f.fine)
+			printf(out, "ok     %s\n", f.fine)
 		}
 	}
 	if wrong > 0 {

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -54,14 +55,15 @@ func untilOrphaned(ctx context.Context, stop context.CancelFunc) (context.Contex
 
 // run runs one command and returns the exit status: 0 when all went well, 1
 // when something is wrong, 2 when the command line is.
-func run(ctx context.Context, args []string, out, errs io.Writer) int {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	out, errs := &terminal{w: stdout}, &terminal{w: stderr}
 	var c cli
 	exited := -1
-	parser, err := kong.New(&c, kong.Name("lipdrop"), kong.Writers(out, errs),
+	parser, err := kong.New(&c, kong.Name("lipdrop"), kong.Writers(stdout, stderr),
 		kong.Description("Drop a video and a voice into an S3 bucket; get the lip-synced video back in the same bucket."),
 		kong.Vars{"video_model": videoModel, "image_model": imageModel},
 		kong.Exit(func(code int) { exited = code }),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(out, (*io.Writer)(nil)))
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(out, (*io.Writer)(nil)), kong.Bind(out))
 	if err != nil {
 		panic(err) // the command line's own definition is wrong
 	}
@@ -70,11 +72,17 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		return exited // after --help
 	}
 	if err != nil {
-		fmt.Fprintf(errs, "lipdrop: %v\nlipdrop --help shows how it is used\n", err)
+		printf(errs, "lipdrop: %v\nlipdrop --help shows how it is used\n", err)
 		return 2
 	}
-	if err := command.Run(); err != nil {
-		fmt.Fprintf(errs, "lipdrop: %v\n", err)
+	err = command.Run()
+	if unwritten := out.failed(); unwritten != nil {
+		err = errors.Join(err, fmt.Errorf("not everything could be printed: %w", unwritten))
+	}
+	if err != nil {
+		// Of a text in several lines, all but the first are indented: no part
+		// of a file's name looks like a message.
+		fmt.Fprintf(errs, "lipdrop: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n  "))
 		return 1
 	}
 	return 0

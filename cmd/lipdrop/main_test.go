@@ -56,6 +56,8 @@ func TestCommandLine(t *testing.T) {
 		}, args: "check cafe.job", code: 1, out: []string{"cafe: rejected", "bad_value", "joyful", "happy"}, errs: []string{"1 of 1 would start no job"}},
 		{name: "a lone audio", files: pair, args: "check talk.wav", code: 1, out: []string{"talk: waiting", "talk.wav", "Drop"}},
 		{name: "nothing that is a drop", files: map[string]string{".DS_Store": "x"}, args: "check .DS_Store", code: 1, errs: []string{"there is no drop in what you named"}},
+		{name: "a name with an escape character", files: map[string]string{"ads/a\x1b[31m\n.wav": "@voice.wav"},
+			args: "check ads", code: 1, out: []string{`ads/a\x1b[31m\n.wav: rejected`}},
 		{name: "no such file", args: "check gone.mp4", code: 1, errs: []string{"gone.mp4: there is no such file"}},
 		{name: "try without the file", args: "try gone.mp4", code: 1, errs: []string{"gone.mp4: there is no such file; look at its name and folder"}},
 		{name: "try a folder", files: map[string]string{"ads/talk.mp4": "@clip.mp4"}, args: "try ads", code: 1, errs: []string{"ads is a folder; name the files in it"}},
@@ -74,6 +76,9 @@ func TestCommandLine(t *testing.T) {
 			if code != tt.code {
 				t.Errorf("status %d, want %d", code, tt.code)
 			}
+			if strings.Contains(out.String()+errs.String(), "\x1b") {
+				t.Errorf("an escape character reaches the terminal: %q, %q", out.String(), errs.String())
+			}
 			for _, want := range tt.out {
 				if !strings.Contains(out.String(), want) {
 					t.Errorf("%q is not in the output:\n%s", want, out.String())
@@ -85,5 +90,18 @@ func TestCommandLine(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestOutputThatCannotBeWritten(t *testing.T) {
+	lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err) // only Linux has it
+	}
+	defer full.Close()
+	var errs bytes.Buffer
+	if code := run(t.Context(), []string{"check", "talk.mp4", "talk.wav"}, full, &errs); code != 1 || !strings.Contains(errs.String(), "not everything could be printed") {
+		t.Errorf("status %d, and says %q", code, errs.String())
 	}
 }

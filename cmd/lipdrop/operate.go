@@ -89,13 +89,13 @@ func (d *deployment) cancel(ctx context.Context, out io.Writer, rec ledger.Recor
 	if err != nil {
 		return fmt.Errorf("stop the execution of %s: %w", rec.Name, inWords(err))
 	}
-	fmt.Fprintf(out, "the execution of %s is stopped; RunComfy is being asked to cancel the job\n", rec.Name)
+	printf(out, "the execution of %s is stopped; RunComfy is being asked to cancel the job\n", rec.Name)
 	if rec, err = d.settled(ctx, rec); err != nil {
 		return err
 	}
 	switch {
 	case rec.State == ledger.Cancelled:
-		fmt.Fprintf(out, "%s: %s\n", rec.Name, d.describe(rec))
+		printf(out, "%s: %s\n", rec.Name, d.describe(rec))
 		return nil
 	case rec.Code == ledger.ExecutionStopped:
 		if err := d.redrive(ctx, rec); err != nil {
@@ -146,7 +146,7 @@ func (c *redriveCmd) Run(ctx context.Context, out io.Writer) error {
 	if err := d.redrive(ctx, rec); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "the execution of %s goes on where it failed; %s tells the outcome\n", rec.Name, ledger.StatusKey(rec.Name))
+	printf(out, "the execution of %s goes on where it failed; %s tells the outcome\n", rec.Name, ledger.StatusKey(rec.Name))
 	return nil
 }
 

@@ -33,7 +33,7 @@ const lookEvery = 200 * time.Millisecond
 
 // Run starts a local stack, drops the files, shows what becomes of them and
 // copies the outputs here. The error is nil only when every output is here.
-func (c *tryCmd) Run(ctx context.Context, out io.Writer) error {
+func (c *tryCmd) Run(ctx context.Context, out *terminal) error {
 	files, err := c.gather()
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (c *tryCmd) Run(ctx context.Context, out io.Writer) error {
 			return err
 		}
 	}
-	display.say(fmt.Sprintf("dropped %s into s3://%s/inbox/", count(len(files.keys), "file"), local.Bucket))
+	display.say(escapef("dropped %s into s3://%s/inbox/", count(len(files.keys), "file"), local.Bucket))
 	if err := follow.untilEnd(ctx, stack.Failed()); err != nil {
 		display.close()
 		if ctx.Err() != nil {
@@ -115,7 +115,7 @@ func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
 		case state == ready || state == ledger.Used || state == ledger.Accepted:
 		default:
 			for _, p := range problems {
-				wrong = append(wrong, fmt.Sprintf("%s: %s. %s", f.Name, p.Reason, remedyOf(p, f.Name)))
+				wrong = append(wrong, escapef("%s: %s. %s", f.Name, p.Reason, remedyOf(p, f.Name)))
 			}
 		}
 		return nil
@@ -150,7 +150,7 @@ func (c *tryCmd) collect(ctx context.Context, out io.Writer, client bucket, foll
 		if st.State != ledger.Succeeded || len(here) == 0 {
 			missing++
 		}
-		fmt.Fprintf(table, "%s\t%s\t%.1f s\t%s\n", name, st.State, follow.took[name].Seconds(), strings.Join(here, ", "))
+		printf(table, "%s\t%s\t%.1f s\t%s\n", name, st.State, follow.took[name].Seconds(), strings.Join(here, ", "))
 	}
 	if err := table.Flush(); err != nil {
 		return err

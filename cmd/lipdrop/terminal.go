@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+)
+
+// terminal is a writer that a person reads. Names of files and texts of remote
+// servers may hold control sequences: terminal shows each control and format
+// character as an escape, such as \x1b. It lets newlines and tabs pass, so
+// values that may hold these are printed by escapef. It is safe for concurrent
+// use.
+type terminal struct {
+	w io.Writer
+
+	mu  sync.Mutex
+	err error // of the first write that failed
+}
+
+// Write implements io.Writer.
+func (t *terminal) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, err := io.WriteString(t.w, escape(string(p), "\n\t")); err != nil {
+		if t.err == nil {
+			t.err = err
+		}
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// failed returns the error of the first write that failed.
+func (t *terminal) failed() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
+
+// escapef is fmt.Sprintf that escapes every control and format character of
+// the arguments, newlines included.
+func escapef(format string, args ...any) string {
+	escaped := make([]any, len(args))
+	for i, arg := range args {
+		escaped[i] = escapedArg{arg}
+	}
+	return fmt.Sprintf(format, escaped...)
+}
+
+// printf prints what escapef returns.
+func printf(out io.Writer, format string, args ...any) {
+	fmt.Fprint(out, escapef(format, args...))
+}
+
+type escapedArg struct{ value any }
+
+// Format implements fmt.Formatter.
+func (a escapedArg) Format(s fmt.State, verb rune) {
+	_, _ = io.WriteString(s, escape(fmt.Sprintf(fmt.FormatString(s, verb), a.value), ""))
+}
+
+// escape replaces the characters of a text that a terminal may act on, and
+// bytes that are not UTF-8, by Go's escapes. It keeps the characters in keep.
+func escape(text, keep string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRuneInString(text[i:])
+		part := text[i : i+size]
+		i += size
+		acts := unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) || r == utf8.RuneError && size == 1
+		if acts && !strings.ContainsRune(keep, r) {
+			quoted := strconv.QuoteToASCII(part)
+			part = quoted[1 : len(quoted)-1]
+		}
+		b.WriteString(part)
+	}
+	return b.String()
+}

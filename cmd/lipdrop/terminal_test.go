@@ -1,0 +1,48 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+)
+
+func TestEscapef(t *testing.T) {
+	tests := []struct {
+		name   string
+		format string
+		arg    any
+		want   string
+	}{
+		{"text of every script is kept", "%s", `Grüße 1 "日本" %\ 🙂`, `Grüße 1 "日本" %\ 🙂`},
+		{"the escape character", "%s", "a\x1b]0;title\x07b", `a\x1b]0;title\ab`},
+		{"a newline and a tab", "%s", "a\nb\tc\rd", `a\nb\tc\rd`},
+		{"a C1 control character", "%s", "a\u009bb", `a\u009bb`},
+		{"a byte that is not UTF-8", "%s", "a\x9bb", `a\x9bb`},
+		{"a bidirectional override", "%s", "a\u202egpj.b", `a\u202egpj.b`},
+		{"a line separator", "%s", "a\u2028b", `a\u2028b`},
+		{"a replacement character is a character", "%s", "a\ufffdb", "a\ufffdb"},
+		{"an error", "%v", errors.New("no \x1b"), `no \x1b`},
+		{"a number with its width", "%5.1f", 2.25, "  2.2"},
+		{"the format's own newline", "%s\n", "a\nb", `a\nb` + "\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := escapef(tt.format, tt.arg); got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// What is not printed by escapef passes the terminal, which keeps newlines and
+// tabs, and nothing else that a terminal acts on.
+func TestTerminalEscapes(t *testing.T) {
+	var out bytes.Buffer
+	text := "a\x1b[31m\r\u202e\tb\n"
+	if n, err := (&terminal{w: &out}).Write([]byte(text)); err != nil || n != len(text) {
+		t.Errorf("wrote %d of %d bytes, %v", n, len(text), err)
+	}
+	if want := `a\x1b[31m\r\u202e` + "\tb\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+}
