@@ -310,7 +310,7 @@ func TestStatusOfATake(t *testing.T) {
 		Outputs: []string{"outbox/x.mp4"},
 		Links: &ledger.Links{
 			Execution: "https://console.aws.amazon.com/states/home?region=eu-central-1#/v2/executions/details/arn:aws:states:eu-central-1:123456789012:execution:lipdrop:ads-it-s-20261121T120000Z-0123456789ab",
-			RunComfy:  "https://www.runcomfy.com/playground/m/m/api",
+			RunComfy:  "https://www.runcomfy.com/models/m/m/api",
 			Outputs:   "s3://b/outbox/ads/it's/20261121T120000Z-0123456789ab/",
 		},
 	}}

@@ -112,7 +112,7 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 		Name: rec.Name, State: rec.State, Code: rec.Code, Reason: rec.Reason,
 		Warnings: append(slices.Clone(rec.Warnings), warnings...),
 		Take:     rec.Take, RequestID: rec.RequestID, Model: rec.Model,
-		Links: &Links{RunComfy: "https://www.runcomfy.com/playground/" + rec.Model + "/api"},
+		Links: &Links{RunComfy: "https://www.runcomfy.com/models/" + rec.Model + "/api"},
 	}
 	if rec.Code != "" {
 		st.Remedy = rec.Code.Remedy(rec.Name)

@@ -198,7 +198,7 @@ func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
 		Name: name, State: ledger.Succeeded, Take: st.Take, RequestID: st.RequestID, Model: "sync/sync/lipsync/v2/pro", UpdatedAt: st.UpdatedAt,
 		Outputs: []string{output},
 		Links: &ledger.Links{
-			Execution: st.Links.Execution, RunComfy: "https://www.runcomfy.com/playground/sync/sync/lipsync/v2/pro/api",
+			Execution: st.Links.Execution, RunComfy: "https://www.runcomfy.com/models/sync/sync/lipsync/v2/pro/api",
 			Outputs: "s3://lipdrop/" + prefix,
 		},
 	}
