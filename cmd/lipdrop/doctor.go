@@ -8,6 +8,7 @@ import (
 	"io"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	ebtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
@@ -24,31 +26,35 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
 type doctorCmd struct {
 	target
-	RunComfyURL string `name:"runcomfy-url" hidden:"" help:"Address of the Model API and the account API, for tests."`
+	Drop        bool          `help:"Also drop a test file that makes no job, and wait until the stack has answered it."`
+	Wait        time.Duration `default:"10m" help:"How long to wait for that answer."`
+	Every       time.Duration `default:"5s" hidden:"" help:"Pause between two test files, for tests."`
+	RunComfyURL string        `name:"runcomfy-url" hidden:"" help:"Address of the Model API and the account API, for tests."`
 }
 
-// finding is what a check found: what is fine, or what is wrong and how to mend
-// it. What could not be looked at for the fault of another finding is neither.
+// finding is the result of one check: what is fine, or what is wrong and how to
+// fix it, or why the check was skipped.
 type finding struct {
 	fine, wrong, remedy, skipped string
 }
 
-// patient is the stack that is looked at, and how it was named.
+// patient is the stack that doctor checks, and how the caller named it.
 type patient struct {
 	*deployment
 	stack, profile string
 }
 
-// Run looks at a deployed stack by calls that read and cost nothing, and says
-// what to mend.
+// Run checks a deployed stack and prints what to fix. Without --drop its calls
+// only read, and cost nothing.
 func (c *doctorCmd) Run(ctx context.Context, out io.Writer) error {
 	if c.Stack == "" {
-		return errors.New("name the stack to look at with --stack")
+		return errors.New("name the stack to check with --stack")
 	}
 	wrong := 0
 	for _, f := range c.findings(ctx) {
@@ -63,7 +69,7 @@ func (c *doctorCmd) Run(ctx context.Context, out io.Writer) error {
 		}
 	}
 	if wrong > 0 {
-		return fmt.Errorf("%s to mend", count(wrong, "thing"))
+		return fmt.Errorf("%s to fix", count(wrong, "thing"))
 	}
 	return nil
 }
@@ -71,7 +77,7 @@ func (c *doctorCmd) Run(ctx context.Context, out io.Writer) error {
 func (c *doctorCmd) findings(ctx context.Context) []finding {
 	d, err := c.open(ctx)
 	if err != nil {
-		return []finding{unasked("look at the stack "+c.Stack, err)}
+		return []finding{unasked("find the stack "+c.Stack, err)}
 	}
 	p := patient{d, c.Stack, c.Profile}
 	token := &config.Token{Client: secretsmanager.NewFromConfig(d.config), ARN: d.outputs["TokenSecretArn"], Now: time.Now}
@@ -80,12 +86,16 @@ func (c *doctorCmd) findings(ctx context.Context) []finding {
 	if account.BaseURL == "" {
 		account.BaseURL = runcomfy.AccountBaseURL
 	}
-	found := append([]finding{p.checkBucketEvents(ctx)}, p.checkRules(ctx)...)
+	found := p.checkBucket(ctx)
+	found = append(found, p.checkRules(ctx)...)
+	if c.Drop {
+		found = append(found, p.checkDrop(ctx, c.Wait, c.Every, found))
+	}
 	found = append(found, p.checkDeadLetters(ctx))
 	return append(found, p.checkRunComfy(ctx, account, models)...)
 }
 
-// unasked is what follows when AWS gave no answer to a question.
+// unasked is the finding for a call of AWS that failed.
 func unasked(question string, err error) finding {
 	var api smithy.APIError
 	var asked, asks *smithy.OperationError
@@ -94,9 +104,9 @@ func unasked(question string, err error) finding {
 	case errors.As(err, &api):
 		return finding{
 			wrong:  fmt.Sprintf("cannot %s: %s: %s", question, api.ErrorCode(), api.ErrorMessage()),
-			remedy: "Look at the stack's name, at the account and its permissions, and at the region; --stack, --profile and --region name others.",
+			remedy: "Check the stack's name, the account, its permissions and the region. Name others with --stack, --profile and --region.",
 		}
-	// The SDK asks the machine's own metadata for credentials once it has found none elsewhere.
+	// The SDK asks the machine's metadata service last, after it has found no credentials elsewhere.
 	case errors.As(err, &asked) && errors.As(asked.Err, &asks) && asks.ServiceID == "ec2imds":
 		return finding{
 			wrong:  "cannot " + question + ": there are no AWS credentials",
@@ -109,7 +119,7 @@ func unasked(question string, err error) finding {
 	}
 	return finding{
 		wrong:  fmt.Sprintf("cannot %s: %v", question, err),
-		remedy: "Look at your profile, region and network; --profile and --region name others.",
+		remedy: "Check your profile, region and network. Name others with --profile and --region.",
 	}
 }
 
@@ -125,6 +135,101 @@ func (p patient) command(line string) string {
 	return line
 }
 
+// checkBucket checks the region first: S3 answers no other question about a bucket
+// of another region, and such a bucket sends its events elsewhere.
+func (p patient) checkBucket(ctx context.Context) []finding {
+	region, err := p.bucketRegion(ctx)
+	switch {
+	case err != nil:
+		return []finding{unasked("ask for the region of the bucket "+p.bucket.name, err)}
+	case region != p.config.Region:
+		return []finding{{
+			wrong: fmt.Sprintf("the bucket %s is in %s and the stack is in %s, so the stack sees no drop", p.bucket.name, region, p.config.Region),
+			remedy: fmt.Sprintf("Deploy the stack in %s; or set the parameter ExistingBucket to a bucket in %s.",
+				region, p.config.Region),
+		}}
+	}
+	return []finding{{fine: "the bucket " + p.bucket.name + " is in the stack's region, " + region}, p.checkBucketEvents(ctx)}
+}
+
+// bucketRegion returns the region of the bucket. S3 names it also where it refuses
+// the request because of the region.
+func (p patient) bucketRegion(ctx context.Context) (string, error) {
+	out, err := p.bucket.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &p.bucket.name})
+	if err == nil {
+		return aws.ToString(out.BucketRegion), nil
+	}
+	if refused, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
+		if region := refused.Response.Header.Get("X-Amz-Bucket-Region"); region != "" && region != p.config.Region {
+			return region, nil
+		}
+	}
+	return "", err
+}
+
+// testFile is a drop that makes no job: submit answers its suffix, which is no
+// medium's, with a rejection.
+const testFile = "lipdrop-doctor.check"
+
+// checkDrop drops the test file until the stack has answered it, which shows that
+// events arrive and that submit runs. EventBridge loses the events of a bucket's
+// first minutes, so the file is dropped again after each pause.
+func (p patient) checkDrop(ctx context.Context, wait, pause time.Duration, found []finding) finding {
+	if slices.ContainsFunc(found, func(f finding) bool { return f.wrong != "" }) {
+		return finding{skipped: "the test file was not dropped: fix the above first"}
+	}
+	queue := p.outputs["QueueUrl"]
+	attributes, err := sqs.NewFromConfig(p.config).GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: &queue, AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameDelaySeconds},
+	})
+	if err != nil {
+		return unasked("ask for the delay of the queue", err)
+	}
+	settle, err := strconv.Atoi(attributes.Attributes[string(sqstypes.QueueAttributeNameDelaySeconds)])
+	if err != nil {
+		return finding{wrong: "the queue has no delay", remedy: "Deploy the stack again."}
+	}
+	wait += time.Duration(settle) * time.Second
+	drop, answer := ledger.InboxPrefix+testFile, "answers/"+testFile+".json"
+	remove := func(key string) error {
+		_, err := p.bucket.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &p.bucket.name, Key: &key})
+		return err
+	}
+	if err := remove(answer); err != nil { // of an earlier check
+		return unasked("delete "+answer, err)
+	}
+	for start := time.Now(); ; {
+		if _, err := p.bucket.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: &p.bucket.name, Key: &drop, Body: strings.NewReader("lipdrop doctor\n")}); err != nil {
+			return unasked("drop "+drop, err)
+		}
+		_, err := p.bucket.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &p.bucket.name, Key: &answer})
+		var missing *s3types.NotFound
+		switch {
+		case err == nil:
+			if err := remove(drop); err != nil {
+				return unasked("delete "+drop, err)
+			}
+			return finding{fine: "the stack answered the test file " + testFile + ", so drops arrive"}
+		case !errors.As(err, &missing):
+			return unasked("look for "+answer, err)
+		case time.Since(start) >= wait:
+			if err := remove(drop); err != nil {
+				return unasked("delete "+drop, err)
+			}
+			return finding{
+				wrong: fmt.Sprintf("the stack did not answer the test file %s within %v", testFile, wait),
+				remedy: "A bucket's events begin about five minutes after EventBridge was switched on; check again then. " +
+					"If the answer is still missing, look at the log group and the errors of the stack's SubmitFunction.",
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return unasked("wait for "+answer, ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+}
+
 func (p patient) checkBucketEvents(ctx context.Context) finding {
 	bucket := p.bucket.name
 	out, err := p.bucket.s3.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &bucket})
@@ -133,8 +238,8 @@ func (p patient) checkBucketEvents(ctx context.Context) finding {
 		return unasked("ask whether the bucket "+bucket+" sends its events", err)
 	case out.EventBridgeConfiguration == nil:
 		return finding{
-			wrong: "the bucket " + bucket + " does not send its events to EventBridge, so no drop is seen",
-			remedy: "Run this, which replaces other notifications of the bucket, and drop again what was dropped meanwhile: " +
+			wrong: "the bucket " + bucket + " does not send its events to EventBridge, so the stack sees no drop",
+			remedy: "Run this, which replaces the bucket's other notifications, then drop the files again that were dropped meanwhile: " +
 				p.command("aws s3api put-bucket-notification-configuration --bucket "+bucket+` --notification-configuration '{"EventBridgeConfiguration": {}}'`),
 		}
 	}
@@ -162,7 +267,7 @@ func (p patient) checkRules(ctx context.Context) []finding {
 			case out.State == ebtypes.RuleStateDisabled:
 				found = append(found, finding{
 					wrong: rule + " is disabled, so its events are lost",
-					remedy: "Run this, and drop or delete again what was dropped or deleted meanwhile: " +
+					remedy: "Run this, then repeat the drops and deletions that were made meanwhile: " +
 						p.command("aws events enable-rule --name "+aws.ToString(r.PhysicalResourceId)),
 				})
 			default:
@@ -183,18 +288,18 @@ func (p patient) checkDeadLetters(ctx context.Context) finding {
 	}
 	if n := out.Attributes[string(sqstypes.QueueAttributeNameApproximateNumberOfMessages)]; n != "0" {
 		return finding{
-			wrong:  "events of drops in the dead-letter queue, which are not tried any more: " + n,
-			remedy: "Mend what the statuses of these drops name, then run: " + p.command(p.outputs["Redrive"]),
+			wrong:  "the dead-letter queue holds " + n + " events of drops, which are no longer retried",
+			remedy: "Fix what the statuses of these drops name, then run: " + p.command(p.outputs["Redrive"]),
 		}
 	}
 	return finding{fine: "the dead-letter queue is empty"}
 }
 
-// checkRunComfy looks at the token first: without one, nothing else can be asked.
+// checkRunComfy checks the token first, because every other question needs it.
 func (p patient) checkRunComfy(ctx context.Context, account, models *runcomfy.Client) []finding {
 	token := p.checkToken(ctx, account)
 	if token.wrong != "" {
-		return []finding{token, {skipped: "the models at RunComfy were not looked at: mend the above first"}}
+		return []finding{token, {skipped: "the models at RunComfy were not checked: fix the above first"}}
 	}
 	return append([]finding{token}, checkModels(ctx, models)...)
 }
@@ -211,7 +316,7 @@ func (p patient) checkToken(ctx context.Context, api *runcomfy.Client) finding {
 	case errors.As(err, &unreadable):
 		return unasked("read the RunComfy token", err)
 	case errors.As(err, &unsent):
-		return finding{wrong: "what is set is no RunComfy token: " + unsent.Err.Error(), remedy: set}
+		return finding{wrong: "the secret does not hold a RunComfy token: " + unsent.Err.Error(), remedy: set}
 	case errors.As(err, &answered) && answered.Kind() == runcomfy.KindToken:
 		return finding{wrong: "RunComfy does not accept the token: " + err.Error(), remedy: set}
 	case err != nil:
@@ -222,9 +327,9 @@ func (p patient) checkToken(ctx context.Context, api *runcomfy.Client) finding {
 	return finding{fine: fmt.Sprintf("RunComfy accepts the token; the balance is %.2f US dollars", balance)}
 }
 
-// noAnswer is what follows when RunComfy did not answer a question.
+// noAnswer is the finding for a call of RunComfy that failed.
 func noAnswer(question string, err error) finding {
-	return finding{wrong: fmt.Sprintf("cannot %s: %v", question, err), remedy: "Look at your network, or try again later: RunComfy may have an outage."}
+	return finding{wrong: fmt.Sprintf("cannot %s: %v", question, err), remedy: "Check your network, or try again later: RunComfy may have an outage."}
 }
 
 // checkModels compares the catalogue with what RunComfy publishes today.
@@ -240,7 +345,7 @@ func checkModels(ctx context.Context, api *runcomfy.Client) []finding {
 		var answered *runcomfy.Error
 		switch {
 		case errors.As(err, &answered) && answered.Kind() == runcomfy.KindBadModel:
-			found = append(found, finding{wrong: "RunComfy does not have the model " + id + " any more", remedy: "Use another one: its jobs are rejected, without a charge."})
+			found = append(found, finding{wrong: "RunComfy no longer has the model " + id, remedy: "Use another model. Jobs of this one are rejected without a charge."})
 		case err != nil:
 			found = append(found, noAnswer("ask RunComfy for the model "+id, err))
 		default:
@@ -250,8 +355,8 @@ func checkModels(ctx context.Context, api *runcomfy.Client) []finding {
 	return found
 }
 
-// compare says which properties of a model's input differ between the catalogue
-// and RunComfy.
+// compare names the properties of a model's input that differ between the
+// catalogue and RunComfy.
 func compare(id string, known, live json.RawMessage) finding {
 	ours, theirs := properties(known), properties(live)
 	var differ []string
@@ -268,14 +373,14 @@ func compare(id string, known, live json.RawMessage) finding {
 	if differ != nil {
 		return finding{
 			wrong:  "RunComfy has changed the input of " + id + ": " + strings.Join(differ, ", "),
-			remedy: "Look for a newer lipdrop. Until then an option that is new is rejected here, and one that is gone is refused by RunComfy, without a charge.",
+			remedy: "Install a newer lipdrop. Until then lipdrop rejects a new option, and RunComfy refuses a removed one; neither is charged.",
 		}
 	}
 	return finding{fine: "RunComfy has " + id + " as the catalogue knows it"}
 }
 
-// properties returns what an input schema demands of each property: neither its
-// prose, nor its default, which is a sample in part.
+// properties returns what an input schema requires of each property. It leaves out
+// descriptions, and defaults, some of which are only samples.
 func properties(schema json.RawMessage) map[string]map[string]any {
 	var s struct {
 		Properties map[string]map[string]any `json:"properties"`

@@ -18,17 +18,23 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// stack is an AWS with one stack, lipdrop, and answers what doctor asks about
-// it. The zero stack is healthy, but for its token.
+// stack is an AWS that serves one stack, lipdrop, to doctor. The zero stack is
+// healthy, except that its token was never set.
 type stack struct {
 	token        string // the secret's text; empty: it was never set
+	region       string // of the bucket; the stack's if empty
 	eventsOff    bool
+	lost         int // how many events of the bucket do not arrive; each later one is answered at once
 	disabledRule string
 	deadLetters  int
 	denied       string // operation that the caller may not use
+
+	drops    int      // test files that were put
+	answered bool     // answers/lipdrop-doctor.check.json exists
+	deleted  []string // keys, in order
 }
 
-func (s stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 	if operation == "" && r.Method == http.MethodPost {
@@ -56,7 +62,7 @@ func (s stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><Outputs>")
 		for key, value := range map[string]string{
 			"BucketName": "drops", "StateMachineArn": "arn:machine", "DeadLetterQueueUrl": "http://" + r.Host + "/dead", "TokenSecretArn": "arn:secret",
-			"SetToken": "aws set-token --region eu-west-1", "Redrive": "aws redrive --region eu-west-1",
+			"QueueUrl": "http://" + r.Host + "/queue", "SetToken": "aws set-token --region eu-west-1", "Redrive": "aws redrive --region eu-west-1",
 		} {
 			fmt.Fprintf(w, "<member><OutputKey>%s</OutputKey><OutputValue>%s</OutputValue></member>", key, value)
 		}
@@ -74,7 +80,7 @@ func (s stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		fmt.Fprintf(w, `{"State": %q}`, state)
 	case "GetQueueAttributes":
-		fmt.Fprintf(w, `{"Attributes": {"ApproximateNumberOfMessages": "%d"}}`, s.deadLetters)
+		fmt.Fprintf(w, `{"Attributes": {"ApproximateNumberOfMessages": "%d", "DelaySeconds": "0"}}`, s.deadLetters)
 	case "GetSecretValue":
 		if s.token == "" {
 			refuse("ResourceNotFoundException", "Secrets Manager can't find the specified secret value")
@@ -82,7 +88,32 @@ func (s stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		text, _ := json.Marshal(s.token)
 		fmt.Fprintf(w, `{"SecretString": %s}`, text)
-	default: // S3, whose only question is about the bucket's notifications
+	default:
+		s.serveS3(w, r)
+	}
+}
+
+// serveS3 answers for the bucket drops and the test file in it.
+func (s *stack) serveS3(w http.ResponseWriter, r *http.Request) {
+	key := strings.TrimPrefix(r.URL.Path, "/drops/")
+	switch {
+	case r.Method == http.MethodHead && r.URL.Path == "/drops":
+		w.Header().Set("X-Amz-Bucket-Region", "eu-west-1")
+		if s.region != "" {
+			w.Header().Set("X-Amz-Bucket-Region", s.region)
+			w.WriteHeader(http.StatusMovedPermanently)
+		}
+	case r.Method == http.MethodPut && key == "inbox/lipdrop-doctor.check":
+		s.drops++
+		s.answered = s.drops > s.lost
+	case r.Method == http.MethodHead && key == "answers/lipdrop-doctor.check.json":
+		if !s.answered {
+			w.WriteHeader(http.StatusNotFound)
+		}
+	case r.Method == http.MethodDelete:
+		s.deleted = append(s.deleted, key)
+		w.WriteHeader(http.StatusNoContent)
+	default:
 		events := "<EventBridgeConfiguration/>"
 		if s.eventsOff {
 			events = ""
@@ -91,7 +122,8 @@ func (s stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-const healthy = `ok     the bucket drops sends its events to EventBridge
+const healthy = `ok     the bucket drops is in the stack's region, eu-west-1
+ok     the bucket drops sends its events to EventBridge
 ok     the rule DropRule is enabled
 ok     the dead-letter queue is empty
 ok     RunComfy accepts the token; the balance is 12.50 US dollars
@@ -110,9 +142,9 @@ func TestDoctor(t *testing.T) {
 		t.Fatal(err)
 	}
 	set := "\n       Run this, paste the token, then press Enter and Ctrl-D: aws set-token --region eu-west-1"
-	unasked := "\n-      the models at RunComfy were not looked at: mend the above first"
-	newer := "\n       Look for a newer lipdrop. Until then an option that is new is rejected here, and one that is gone is refused by RunComfy, without a charge."
-	elsewhere := "\n       Look at the stack's name, at the account and its permissions, and at the region; --stack, --profile and --region name others."
+	unasked := "\n-      the models at RunComfy were not checked: fix the above first"
+	newer := "\n       Install a newer lipdrop. Until then lipdrop rejects a new option, and RunComfy refuses a removed one; neither is charged."
+	elsewhere := "\n       Check the stack's name, the account, its permissions and the region. Name others with --stack, --profile and --region."
 	tests := []struct {
 		name      string
 		aws       stack
@@ -128,19 +160,22 @@ func TestDoctor(t *testing.T) {
 		{name: "a wrong token", aws: stack{token: "wrong"},
 			want: "WRONG  RunComfy does not accept the token: GET /prod/v2/balance: HTTP 401, code 400004: the API token is invalid, expired or revoked" + set + unasked},
 		{name: "broken JSON in place of the token", aws: stack{token: `{"token": `},
-			want: "WRONG  what is set is no RunComfy token: the token's secret begins like JSON and is none" + set + unasked},
+			want: "WRONG  the secret does not hold a RunComfy token: the token's secret begins like JSON and is none" + set + unasked},
 		{name: "a secret that may not be read", aws: stack{token: "right", denied: "GetSecretValue"},
 			want: "WRONG  cannot read the RunComfy token: AccessDenied: you are not allowed to GetSecretValue" + elsewhere + unasked},
 		{name: "a bucket without events", aws: stack{token: "right", eventsOff: true},
-			want: "WRONG  the bucket drops does not send its events to EventBridge, so no drop is seen\n" +
-				"       Run this, which replaces other notifications of the bucket, and drop again what was dropped meanwhile: aws s3api put-bucket-notification-configuration" +
+			want: "WRONG  the bucket drops does not send its events to EventBridge, so the stack sees no drop\n" +
+				"       Run this, which replaces the bucket's other notifications, then drop the files again that were dropped meanwhile: aws s3api put-bucket-notification-configuration" +
 				` --bucket drops --notification-configuration '{"EventBridgeConfiguration": {}}' --region eu-west-1`},
 		{name: "a disabled rule", aws: stack{token: "right", disabledRule: "lipdrop-DropRule"},
 			want: "WRONG  the rule DropRule is disabled, so its events are lost\n" +
-				"       Run this, and drop or delete again what was dropped or deleted meanwhile: aws events enable-rule --name lipdrop-DropRule --region eu-west-1"},
+				"       Run this, then repeat the drops and deletions that were made meanwhile: aws events enable-rule --name lipdrop-DropRule --region eu-west-1"},
+		{name: "a bucket in another region", aws: stack{token: "right", region: "us-east-1"},
+			want: "WRONG  the bucket drops is in us-east-1 and the stack is in eu-west-1, so the stack sees no drop\n" +
+				"       Deploy the stack in us-east-1; or set the parameter ExistingBucket to a bucket in eu-west-1."},
 		{name: "dead letters", aws: stack{token: "right", deadLetters: 3},
-			want: "WRONG  events of drops in the dead-letter queue, which are not tried any more: 3\n" +
-				"       Mend what the statuses of these drops name, then run: aws redrive --region eu-west-1"},
+			want: "WRONG  the dead-letter queue holds 3 events of drops, which are no longer retried\n" +
+				"       Fix what the statuses of these drops name, then run: aws redrive --region eu-west-1"},
 		{name: "a question that is not allowed", aws: stack{token: "right", denied: "DescribeRule"},
 			want: "WRONG  cannot ask whether the rule DropRule is enabled: AccessDenied: you are not allowed to DescribeRule" + elsewhere},
 		{name: "a new option", aws: stack{token: "right"}, change: func(schema map[string]any) {
@@ -160,16 +195,16 @@ func TestDoctor(t *testing.T) {
 			}
 		}},
 		{name: "a model that is gone", aws: stack{token: "right"}, withdrawn: "sync/react-1",
-			want: "WRONG  RunComfy does not have the model sync/react-1 any more\n       Use another one: its jobs are rejected, without a charge."},
-		{name: "another stack", args: "--stack gone", want: "WRONG  cannot look at the stack gone: ValidationError: Stack with id gone does not exist" + elsewhere},
-		{name: "no credentials", noKeys: true, want: "WRONG  cannot look at the stack lipdrop: there are no AWS credentials\n" +
+			want: "WRONG  RunComfy no longer has the model sync/react-1\n       Use another model. Jobs of this one are rejected without a charge."},
+		{name: "another stack", args: "--stack gone", want: "WRONG  cannot find the stack gone: ValidationError: Stack with id gone does not exist" + elsewhere},
+		{name: "no credentials", noKeys: true, want: "WRONG  cannot find the stack lipdrop: there are no AWS credentials\n" +
 			"       Run: aws configure, or aws sso login; or name a profile that has some with --profile."},
-		{name: "no such profile", args: "--stack lipdrop --profile nobody", want: "WRONG  cannot look at the stack lipdrop: failed to get shared config profile, nobody\n" +
-			"       Look at your profile, region and network; --profile and --region name others."},
+		{name: "no such profile", args: "--stack lipdrop --profile nobody", want: "WRONG  cannot find the stack lipdrop: failed to get shared config profile, nobody\n" +
+			"       Check your profile, region and network. Name others with --profile and --region."},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			cloud := httptest.NewServer(tt.aws)
+			cloud := httptest.NewServer(&tt.aws)
 			defer cloud.Close()
 			fake := &runcomfytest.Server{Token: "right", Models: map[string]json.RawMessage{}}
 			for _, id := range models.IDs() {
@@ -205,7 +240,7 @@ func TestDoctor(t *testing.T) {
 			code := run(t.Context(), append([]string{"doctor", "--runcomfy-url", api.URL}, strings.Fields(tt.args)...), &out, &errs)
 			wantCode, wantErrs := 0, ""
 			if tt.want != "" {
-				wantCode, wantErrs = 1, "lipdrop: 1 thing to mend\n"
+				wantCode, wantErrs = 1, "lipdrop: 1 thing to fix\n"
 			}
 			if code != wantCode || errs.String() != wantErrs {
 				t.Errorf("status %d, errors %q; want %d, %q", code, errs.String(), wantCode, wantErrs)
@@ -222,3 +257,49 @@ func TestDoctor(t *testing.T) {
 		})
 	}
 }
+
+// With --drop, doctor drops a test file until the stack answers it, since the first
+// events of a bucket may not arrive, and removes it again.
+func TestDoctorDropsATestFile(t *testing.T) {
+	const unanswered = "WRONG  the stack did not answer the test file lipdrop-doctor.check within 0s\n" +
+		"       A bucket's events begin about five minutes after EventBridge was switched on; check again then. " +
+		"If the answer is still missing, look at the log group and the errors of the stack's SubmitFunction.\n"
+	for _, tt := range []struct {
+		name    string
+		aws     stack
+		args    string
+		want    string // a line, or two
+		drops   int
+		deleted []string
+	}{
+		{name: "it is answered", want: "ok     the stack answered the test file lipdrop-doctor.check, so drops arrive\n",
+			drops: 1, deleted: []string{"answers/lipdrop-doctor.check.json", "inbox/lipdrop-doctor.check"}},
+		{name: "the first two events do not arrive", aws: stack{lost: 2}, want: "ok     the stack answered the test file lipdrop-doctor.check, so drops arrive\n",
+			drops: 3, deleted: []string{"answers/lipdrop-doctor.check.json", "inbox/lipdrop-doctor.check"}},
+		{name: "no event arrives", aws: stack{lost: 1000}, args: "--wait 0s", want: unanswered,
+			drops: 1, deleted: []string{"answers/lipdrop-doctor.check.json", "inbox/lipdrop-doctor.check"}},
+		{name: "the bucket sends no events", aws: stack{eventsOff: true}, want: "-      the test file was not dropped: fix the above first\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cloud := httptest.NewServer(&tt.aws)
+			defer cloud.Close()
+			for name, value := range map[string]string{
+				"AWS_ENDPOINT_URL": cloud.URL, "AWS_REGION": "eu-west-1", "AWS_EC2_METADATA_DISABLED": "true", "AWS_PROFILE": "",
+				"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": sessionToken,
+			} {
+				t.Setenv(name, value)
+			}
+			var out, errs bytes.Buffer
+			run(t.Context(), append([]string{"doctor", "--stack", "lipdrop", "--drop", "--every", "0s"}, strings.Fields(tt.args)...), &out, &errs)
+			if !strings.Contains(out.String(), tt.want) || tt.aws.drops != tt.drops {
+				t.Errorf("%d test files, want %d; doctor says:\n%s", tt.aws.drops, tt.drops, out.String())
+			}
+			if diff := cmp.Diff(tt.deleted, tt.aws.deleted); diff != "" {
+				t.Errorf("deleted (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// sessionToken is as long as one of a role on AWS.
+var sessionToken = strings.Repeat("IQoJb3JpZ2luX2VjE", 90)

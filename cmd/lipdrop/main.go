@@ -22,7 +22,7 @@ type cli struct {
 	Local   localCmd   `cmd:"" help:"Run a local stack until Ctrl-C: drop files into a folder, or with the aws command."`
 	Cancel  cancelCmd  `cmd:"" help:"Cancel a job that is under way."`
 	Redrive redriveCmd `cmd:"" help:"Have a failed job go on where it failed, once the cause is mended."`
-	Doctor  doctorCmd  `cmd:"" help:"Look at a deployed stack by read-only calls, and say what to mend."`
+	Doctor  doctorCmd  `cmd:"" help:"Check a deployed stack, and say what to fix."`
 	Check   checkCmd   `cmd:"" help:"Say what job files would start, or what is wrong with them. Sends nothing."`
 }
 

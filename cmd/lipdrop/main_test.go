@@ -64,7 +64,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "try a lone audio", files: pair, args: "try talk.wav", code: 1, errs: []string{"nothing was dropped", "talk.wav", "missing", "Drop"}},
 		{name: "try no media", files: map[string]string{"notes.txt": "hi"}, args: "try notes.txt", code: 1, errs: []string{"nothing was dropped", "notes.txt is not taken: its suffix .txt", "Drop a file that ends in .mp4"}},
 		{name: "cancel without a stack", args: "cancel talk", code: 1, errs: []string{"there is no local stack in .lipdrop; start one with `lipdrop local`, or name a stack"}},
-		{name: "doctor without a stack", args: "doctor", code: 1, errs: []string{"name the stack to look at with --stack"}},
+		{name: "doctor without a stack", args: "doctor", code: 1, errs: []string{"name the stack to check with --stack"}},
 		{name: "an unknown command", args: "frobnicate", code: 2, errs: []string{"lipdrop --help"}},
 		{name: "help", args: "--help", out: []string{"Usage: lipdrop", "try", "local", "check", "cancel", "redrive", "doctor"}},
 	}
