@@ -40,7 +40,10 @@ func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 	}
 	resolver := &drop.Resolver{Files: files, Catalog: models, DefaultVideoModel: c.VideoModel, DefaultImageModel: c.ImageModel}
 	look := resolver.Look()
-	found, wrong := 0, 0
+	found, wrong := len(files.problems), len(files.problems)
+	for _, problem := range files.problems {
+		printf(out, "%v\n", problem)
+	}
 	err = eachFinding(ctx, look, files.keys, func(key string, f drop.Finding) error {
 		found++
 		ok, err := report(ctx, out, look, f)

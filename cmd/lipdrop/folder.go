@@ -19,12 +19,13 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// dropped is files of this machine in the places of the bucket where dropping
-// them would put them. It implements drop.Files, so that a check runs the code
-// of the real thing.
+// dropped is files of this machine under the keys that dropping them would
+// give them. It implements drop.Files, so that a check runs the code that
+// decides in the bucket.
 type dropped struct {
-	paths map[string]string // by key
-	keys  []string          // sorted
+	paths    map[string]string // by key: the real path, without links
+	keys     []string          // sorted
+	problems []error           // one for each file that cannot be read
 }
 
 // gather puts each file directly below inbox/, and each folder there with all
@@ -43,31 +44,52 @@ func gather(args []string) (*dropped, error) {
 }
 
 func (d *dropped) add(arg string) error {
+	if _, err := os.Lstat(arg); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: there is no such file; check its name and folder", arg)
+	}
 	abs, err := filepath.Abs(arg)
 	if err != nil {
 		return err
 	}
-	return filepath.WalkDir(abs, func(file string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s: there is no such file", arg)
+	var errs []error
+	walk(arg, func(file string, info fs.FileInfo, err error) {
+		if err == nil && info.IsDir() {
+			return
+		}
+		real := ""
+		if err == nil {
+			real, err = filepath.EvalSymlinks(file)
+		}
+		if err == nil {
+			err = readable(real)
+		}
+		below := ""
+		if err == nil {
+			below, err = filepath.Rel(arg, file)
 		}
 		if err != nil {
-			return err
+			if !strings.HasPrefix(filepath.Base(file), ".") { // such a file is no drop
+				d.problems = append(d.problems, err)
+			}
+			return
 		}
-		if !entry.Type().IsRegular() {
-			return nil
+		key := ledger.InboxPrefix + filepath.ToSlash(filepath.Join(filepath.Base(abs), below))
+		if other, ok := d.paths[key]; ok && other != real {
+			errs = append(errs, fmt.Errorf("%s and %s would both be dropped as %s; rename one", other, file, key))
+			return
 		}
-		below, err := filepath.Rel(filepath.Dir(abs), file)
-		if err != nil {
-			return err
-		}
-		key := ledger.InboxPrefix + filepath.ToSlash(below)
-		if other, ok := d.paths[key]; ok && other != file {
-			return fmt.Errorf("%s and %s would both be dropped as %s; rename one", other, file, key)
-		}
-		d.paths[key] = file
-		return nil
+		d.paths[key] = real
 	})
+	return errors.Join(errs...)
+}
+
+// readable returns why a file cannot be read, or nil.
+func readable(path string) error {
+	file, _, err := openRegular(path)
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // List implements drop.Files.
@@ -109,7 +131,7 @@ func (d *dropped) Head(_ context.Context, key string) (drop.File, error) {
 }
 
 func (d *dropped) stat(key string) (drop.File, error) {
-	info, err := os.Stat(d.paths[key])
+	info, err := os.Lstat(d.paths[key])
 	if err != nil {
 		return drop.File{}, err
 	}
@@ -122,7 +144,7 @@ func (d *dropped) stat(key string) (drop.File, error) {
 
 // ReadRange implements drop.Files.
 func (d *dropped) ReadRange(_ context.Context, f drop.File, off, n int64) ([]byte, error) {
-	file, err := os.Open(d.paths[f.Key])
+	file, _, err := openRegular(d.paths[f.Key])
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -63,5 +68,72 @@ func TestFolderListsAsABucket(t *testing.T) {
 	})
 	if !slices.IsSorted(folder.keys) || len(folder.keys) != len(names) {
 		t.Errorf("keys %q", folder.keys)
+	}
+}
+
+// Links to files and folders are followed, and a file that cannot be read is
+// one line about that file.
+func TestCheckFollowsLinks(t *testing.T) {
+	tests := []struct {
+		name  string
+		links map[string]string // what each leads to
+		args  string
+		code  int
+		out   []string
+	}{
+		{name: "to files", links: map[string]string{"a.mp4": "real/talk.mp4", "a.wav": "real/talk.wav"}, args: "check a.mp4 a.wav",
+			out: []string{"a: one job", "video_url = a.mp4"}},
+		{name: "to a folder", links: map[string]string{"ads": "real"}, args: "check ads", out: []string{"ads/talk: one job"}},
+		{name: "to a folder in a folder", links: map[string]string{"all/ads": "../real"}, args: "check all", out: []string{"all/ads/talk: one job"}},
+		{name: "to a link", links: map[string]string{"b": "real", "c": "b"}, args: "check c", out: []string{"c/talk: one job"}},
+		{name: "to nowhere", links: map[string]string{"real/z.mp4": "gone"}, args: "check real", code: 1,
+			out: []string{"real/z.mp4 is a link that leads nowhere\n", "real/talk: one job"}},
+		{name: "to itself", links: map[string]string{"real/z.mp4": "z.mp4"}, args: "check real", code: 1,
+			out: []string{"real/z.mp4 is a link that leads to itself\n", "real/talk: one job"}},
+		{name: "to the folder around it", links: map[string]string{"real/again": ".."}, args: "check real", code: 1,
+			out: []string{"real/again is a link that leads to a folder around it\n", "real/talk: one job"}},
+		{name: "to nowhere, hidden", links: map[string]string{"real/.#talk.mp4": "me@host.1"}, args: "check real", out: []string{"real/talk: one job"}},
+		{name: "to nowhere, dropped by try", links: map[string]string{"z.mp4": "gone"}, args: "try z.mp4", code: 1,
+			out: []string{"nothing was dropped", "z.mp4 is a link that leads nowhere"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			lay(t, map[string]string{"real/talk.mp4": "@clip.mp4", "real/talk.wav": "@voice.wav"})
+			for link, to := range tt.links {
+				if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o777), os.Symlink(to, link)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var out bytes.Buffer
+			if code := run(t.Context(), strings.Fields(tt.args), &out, &out); code != tt.code {
+				t.Errorf("status %d, want %d", code, tt.code)
+			}
+			for _, want := range tt.out {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("%q is not in\n%s", want, out.String())
+				}
+			}
+		})
+	}
+}
+
+// A named pipe, and a file without permission, are each one line.
+func TestCheckWithoutWhatCannotBeRead(t *testing.T) {
+	lay(t, map[string]string{"ads/talk.mp4": "@clip.mp4", "ads/talk.wav": "@voice.wav", "ads/closed.mp4": "@clip.mp4"})
+	want := []string{"ads/talk: one job", "ads/pipe.mp4 is neither a file nor a folder\n"}
+	if err := errors.Join(syscall.Mkfifo("ads/pipe.mp4", 0o600), os.Chmod("ads/closed.mp4", 0)); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 { // root reads it
+		want = append(want, "ads/closed.mp4 cannot be read: you have no permission\n")
+	}
+	var out bytes.Buffer
+	if code := run(t.Context(), []string{"check", "ads"}, &out, &out); code != 1 {
+		t.Errorf("status %d, want 1", code)
+	}
+	for _, text := range want {
+		if !strings.Contains(out.String(), text) {
+			t.Errorf("%q is not in\n%s", text, out.String())
+		}
 	}
 }

@@ -84,16 +84,15 @@ func (c *tryCmd) gather() (*dropped, error) {
 	}
 	for _, file := range c.Files {
 		info, err := os.Stat(file)
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-			return nil, fmt.Errorf("%s: there is no such file; look at its name and folder", file)
-		case err != nil:
-			return nil, err
-		case info.IsDir() && !strings.EqualFold(filepath.Ext(filepath.Clean(file)), ".job"):
+		if err == nil && info.IsDir() && !isBundle(filepath.Base(filepath.Clean(file))) {
 			return nil, fmt.Errorf("%s is a folder; name the files in it, or a folder whose name ends in .job", file)
 		}
 	}
-	return gather(c.Files)
+	files, err := gather(c.Files)
+	if err == nil && files.problems != nil {
+		err = fmt.Errorf("nothing was dropped:\n%w", errors.Join(files.problems...))
+	}
+	return files, err
 }
 
 // jobsOf returns the names of the jobs that the files are, or what is wrong
@@ -161,6 +160,9 @@ func (c *tryCmd) collect(ctx context.Context, out io.Writer, client bucket, foll
 	fmt.Fprintln(out, "\nThe local RunComfy is a fake: each output is the job's own input video or image, and nothing was lip-synced or charged.")
 	return nil
 }
+
+// isBundle reports whether a folder's name is a bundle's.
+func isBundle(folder string) bool { return strings.EqualFold(path.Ext(folder), ".job") }
 
 // presetsFirst orders keys so that a preset is there before the pairs that it
 // counts for.

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// walk calls visit with a path and, if it is a folder, with each path below it.
+// It follows symbolic links; info describes what a link leads to. What cannot
+// be looked at is visited with an error.
+func walk(path string, visit func(path string, info fs.FileInfo, err error)) {
+	walkBelow(path, nil, visit)
+}
+
+// walkBelow is walk below the folders with the given real paths. It does not
+// follow a link that leads to one of them or to a folder around them, which
+// would have no end.
+func walkBelow(path string, within []string, visit func(path string, info fs.FileInfo, err error)) {
+	info, err := os.Stat(path)
+	if err != nil {
+		visit(path, nil, inPlainWords(path, err))
+		return
+	}
+	if !info.IsDir() {
+		visit(path, info, nil)
+		return
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	around := func(folder string) bool {
+		return strings.HasPrefix(folder+string(filepath.Separator), strings.TrimSuffix(real, string(filepath.Separator))+string(filepath.Separator))
+	}
+	if err == nil && slices.ContainsFunc(within, around) {
+		visit(path, nil, fmt.Errorf("%s is a link that leads to a folder around it", path))
+		return
+	}
+	visit(path, info, nil)
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		visit(path, nil, inPlainWords(path, err))
+	}
+	for _, entry := range entries {
+		walkBelow(filepath.Join(path, entry.Name()), append(slices.Clip(within), real), visit)
+	}
+}
+
+// inPlainWords returns why a path cannot be looked at or read. The error is
+// still an fs.ErrNotExist if it was one.
+func inPlainWords(path string, err error) error {
+	link, linkErr := os.Lstat(path)
+	isLink := linkErr == nil && link.Mode()&fs.ModeSymlink != 0
+	switch {
+	case isLink && errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s is a link that leads nowhere", path)
+	case errors.Is(err, syscall.ELOOP):
+		return fmt.Errorf("%s is a link that leads to itself", path)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: there is no such file (%w)", path, fs.ErrNotExist)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s cannot be read: you have no permission", path)
+	}
+	return fmt.Errorf("%s cannot be read: %w", path, err)
+}
+
+// openRegular opens a regular file. It follows no link in the last place of
+// the path and does not wait for the writer of a named pipe.
+func openRegular(path string) (*os.File, fs.FileInfo, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, inPlainWords(path, err)
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is neither a file nor a folder", path)
+	}
+	if err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	return file, info, nil
+}
