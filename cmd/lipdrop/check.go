@@ -97,7 +97,7 @@ func judge(ctx context.Context, look *drop.Look, f drop.Finding) (ledger.State, 
 	}
 	_, problems, err := look.Prepare(ctx, f.Job)
 	if err != nil || len(problems) > 0 {
-		return ledger.Rejected, problems, err
+		return drop.StateOf(problems), problems, err
 	}
 	return ready, nil, nil
 }

@@ -36,7 +36,7 @@ func (l *Look) findBundle(ctx context.Context, bundle, match string) ([]Finding,
 	take := takeOf(f.Name, manifests)
 	doc, problems, err := l.readDoc(ctx, manifests[0])
 	if err != nil {
-		return nil, err
+		return f.refused(take, err)
 	}
 	model, wrong := l.modelOf(doc)
 	problems = append(problems, wrong...)
@@ -45,7 +45,7 @@ func (l *Look) findBundle(ctx context.Context, bundle, match string) ([]Finding,
 	}
 	n, wrong, err := l.resolve(ctx, bundle, doc, model)
 	if err != nil {
-		return nil, err
+		return f.refused(take, err)
 	}
 	problems = append(problems, wrong...)
 	job := &Job{Name: f.Name, Take: take, doc: doc, media: n.media, wrong: problems}

@@ -37,11 +37,11 @@ type Files interface {
 	// slash behind the prefix. What it says to be more may be folders only.
 	ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error)
 
-	// Head returns a file, or ErrAbsent.
+	// Head returns a file, ErrAbsent, or *RefusedError.
 	Head(ctx context.Context, key string) (File, error)
 
 	// ReadRange returns up to n bytes from off of a file that has not changed
-	// since it was listed, or ErrChanged.
+	// since it was listed, ErrChanged, or *RefusedError.
 	ReadRange(ctx context.Context, f File, off, n int64) ([]byte, error)
 }
 
@@ -51,6 +51,56 @@ var ErrAbsent = errors.New("no such file")
 // ErrChanged says that a file was changed or deleted while it was looked at:
 // the look must begin again.
 var ErrChanged = errors.New("the file has changed meanwhile")
+
+// RefusedError says that S3 does not give one file, whoever is to blame: the
+// file's storage class, its key, a policy. It is a fact about that file, so
+// that no other file waits for it.
+type RefusedError struct {
+	Key        string
+	HTTPStatus int
+	S3Code     string // S3's own code, or "" where it gave none
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("read %s: %s", e.Key, e.answer())
+}
+
+func (e *RefusedError) answer() string {
+	if e.S3Code == "" {
+		return fmt.Sprintf("S3 answered HTTP %d", e.HTTPStatus)
+	}
+	return fmt.Sprintf("S3 answered HTTP %d, %s", e.HTTPStatus, e.S3Code)
+}
+
+// problem returns what to tell about the file, which is called what.
+func (e *RefusedError) problem(what string) Problem {
+	code := ledger.MediaForbidden
+	if e.S3Code == "InvalidObjectState" {
+		code = ledger.MediaArchived
+	}
+	return Problem{Code: code, Reason: fmt.Sprintf("%s cannot be read: %s", what, e.answer())}
+}
+
+// readError returns *RefusedError for an error of S3 that is about the file at
+// key, and any other error with its context.
+func readError(key string, err error) error {
+	status := httpStatus(err)
+	var code string
+	if api, ok := errors.AsType[smithy.APIError](err); ok && len(strings.Fields(api.ErrorCode())) == 1 {
+		code = api.ErrorCode()
+	}
+	switch code {
+	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "RequestTimeout":
+		// These are about the function's own credentials and clock.
+		return fmt.Errorf("read %s: %w", key, err)
+	case "Forbidden", "BadRequest":
+		code = "" // the SDK's words for an answer to a HEAD, which has no body
+	}
+	if status == http.StatusForbidden || status == http.StatusBadRequest {
+		return &RefusedError{Key: key, HTTPStatus: status, S3Code: code}
+	}
+	return fmt.Errorf("read %s: %w", key, err)
+}
 
 // S3 is what a Bucket needs of the S3 client.
 type S3 interface {
@@ -120,7 +170,7 @@ func (b *Bucket) Head(ctx context.Context, key string) (File, error) {
 		if httpStatus(err) == http.StatusNotFound {
 			return File{}, ErrAbsent
 		}
-		return File{}, fmt.Errorf("look at %s: %w", key, err)
+		return File{}, readError(key, err)
 	}
 	return File{
 		Key: key, ETag: strings.Trim(aws.ToString(out.ETag), `"`), VersionID: aws.ToString(out.VersionId),
@@ -143,7 +193,7 @@ func (b *Bucket) ReadRange(ctx context.Context, f File, off, n int64) ([]byte, e
 		case http.StatusNotFound, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
 			return nil, ErrChanged
 		}
-		return nil, fmt.Errorf("read %s: %w", f.Key, err)
+		return nil, readError(f.Key, err)
 	}
 	defer out.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(out.Body, n))

@@ -37,15 +37,15 @@ func keyOf900(text, suffix string) string {
 
 func TestLongKeysOfAnyScript(t *testing.T) {
 	texts := map[string]string{
-		"every printable ASCII sign":         printable,
-		"Latin with accents":                 "Cr\u00e8me br\u00fbl\u00e9e \u1ec7 \u01d8",
-		"Cyrillic":                           "\u0413\u043e\u0432\u043e\u0440\u0438\u0442 \u0439\u043e\u0433",
-		"Hangul":                             "\ud55c\uad6d\uc5b4 \ub9d0\uc18c\ub9ac",
-		"Devanagari":                         "\u0939\u093f\u0928\u094d\u0926\u0940 \u0958\u095e",
-		"Arabic":                             "\u0635\u0648\u062a \u0622\u062f\u0645\u064a\u0629",
-		"Japanese":                           "\u8a71\u3059\u58f0\u304c\u30ac\u30ae",
-		"emoji of several characters":        "\U0001f469\u200d\U0001f692 \U0001f1e9\U0001f1ea \u2764\ufe0f",
-		"signs that are one in NFC":          "\u212b\u2126 \u212a",
+		"every printable ASCII sign":  printable,
+		"Latin with accents":          "Cr\u00e8me br\u00fbl\u00e9e \u1ec7 \u01d8",
+		"Cyrillic":                    "\u0413\u043e\u0432\u043e\u0440\u0438\u0442 \u0439\u043e\u0433",
+		"Hangul":                      "\ud55c\uad6d\uc5b4 \ub9d0\uc18c\ub9ac",
+		"Devanagari":                  "\u0939\u093f\u0928\u094d\u0926\u0940 \u0958\u095e",
+		"Arabic":                      "\u0635\u0648\u062a \u0622\u062f\u0645\u064a\u0629",
+		"Japanese":                    "\u8a71\u3059\u58f0\u304c\u30ac\u30ae",
+		"emoji of several characters": "\U0001f469\u200d\U0001f692 \U0001f1e9\U0001f1ea \u2764\ufe0f",
+		"signs that are one in NFC":   "\u212b\u2126 \u212a",
 	}
 	for name, text := range texts {
 		for form, of := range map[string]norm.Form{"composed": norm.NFC, "decomposed": norm.NFD} {

@@ -2,7 +2,9 @@ package drop
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
@@ -158,7 +160,10 @@ func (l *Look) Find(ctx context.Context, s Subject) ([]Finding, error) {
 		return l.findBundle(ctx, s.bundle, s.match)
 	default:
 		f, err := l.findAnswer(ctx, s.file)
-		return []Finding{f}, err
+		if err != nil {
+			return f.refused(f.Order, err)
+		}
+		return []Finding{f}, nil
 	}
 }
 
@@ -184,6 +189,27 @@ func (f Finding) usedBy(jobs []string, order string) Finding {
 		f.Warnings = []string{fmt.Sprintf("only the first %d jobs are named; there are more", maxJobs)}
 	}
 	return f.decide(ledger.Used, order)
+}
+
+// refused completes a finding about a file that S3 does not give: it is held,
+// and retried. Any other error is returned.
+func (f Finding) refused(order string, err error) ([]Finding, error) {
+	refused, ok := errors.AsType[*RefusedError](err)
+	if !ok {
+		return nil, err
+	}
+	return []Finding{f.decide(ledger.Held, order, refused.problem(short(path.Base(refused.Key))))}, nil
+}
+
+// StateOf returns the state of a name that has these problems: held if time or
+// an operator resolves them all, else rejected.
+func StateOf(problems []Problem) ledger.State {
+	for _, p := range problems {
+		if p.Code.State() != ledger.Held {
+			return ledger.Rejected
+		}
+	}
+	return ledger.Held
 }
 
 // gone completes a finding about files that are not there any more.

@@ -174,7 +174,8 @@ func (l *Look) findAnswer(ctx context.Context, key string) (Finding, error) {
 	if err != nil {
 		return f, err
 	}
-	order := stamp([]File{file})
+	f.Order = stamp([]File{file})
+	order := f.Order
 	switch role, _ := place(key); role {
 	case preset:
 		problems, err := l.judgePreset(ctx, file)

@@ -82,6 +82,10 @@ func (l *Look) inspect(ctx context.Context, job *Job, model *catalog.Model, r *R
 			problems = append(problems, job.mended(used.File.Key, Problem{Code: ledger.Code(wrong.Code), Reason: wrong.Reason, Remedy: wrong.Remedy}))
 			continue
 		}
+		if refused, ok := errors.AsType[*RefusedError](err); ok {
+			problems = append(problems, refused.problem(short(path.Base(refused.Key))))
+			continue
+		}
 		if err != nil {
 			return audio, nil, err
 		}

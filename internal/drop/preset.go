@@ -2,6 +2,7 @@ package drop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -91,6 +92,9 @@ func (l *Look) nearestPreset(ctx context.Context, folder string) (*doc, []Proble
 			return nil, []Problem{twice}, nil
 		case len(files) == 1:
 			doc, problems, err := l.readDoc(ctx, files[0])
+			if refused, ok := errors.AsType[*RefusedError](err); ok {
+				return nil, []Problem{refused.problem("the preset " + short(files[0].Key))}, nil
+			}
 			if problems != nil {
 				problems = badPreset(files[0].Key, problems)
 			}

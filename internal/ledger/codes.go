@@ -48,6 +48,8 @@ const (
 	TokenRefused    Code = "token_refused"
 	NoBalance       Code = "no_balance"
 	AccountRefused  Code = "account_refused"
+	MediaForbidden  Code = "media_forbidden"
+	MediaArchived   Code = "media_archived"
 
 	FilesGone Code = "files_gone"
 
@@ -138,6 +140,8 @@ func Codes() []CodeInfo {
 		{TokenRefused, Held, "RunComfy refused the token.", "Set a valid token with `aws secretsmanager put-secret-value`, as the stack's outputs show; the job is then submitted by itself."},
 		{NoBalance, Held, "The RunComfy account has no balance.", "Top up the account on RunComfy's page; the job is then submitted by itself."},
 		{AccountRefused, Held, "RunComfy refused the account.", "Look at the account on RunComfy's page; once it is mended the job is submitted by itself."},
+		{MediaForbidden, Held, "S3 does not give a file of the job to the functions; nothing was charged.", "Upload the file again with the bucket's own encryption, or let the submit function's role read it; the job is then submitted by itself."},
+		{MediaArchived, Held, "A file of the job is in an archive storage class; nothing was charged.", "Restore the file, or upload it again with the storage class STANDARD; the job is then submitted by itself."},
 
 		{FilesGone, Withdrawn, "The files were deleted before a job was submitted.", "Nothing to do; drop them again to start the job."},
 
@@ -165,6 +169,16 @@ func Codes() []CodeInfo {
 		{OutcomeUnknown, Unknown, "The job was sent, but RunComfy's answer does not tell whether it was taken.", lookFirst},
 		{SubmitInterrupted, Unknown, "The submit function stopped between claiming the take and learning RunComfy's answer.", lookFirst},
 	}
+}
+
+// State returns the state that a code stands with, or "" for an unknown code.
+func (c Code) State() State {
+	for _, info := range Codes() {
+		if info.Code == c {
+			return info.State
+		}
+	}
+	return ""
 }
 
 // Remedy returns what the table says to do, with the name filled in.

@@ -210,7 +210,7 @@ func (h *Handler) lookOnce(ctx context.Context, s drop.Subject, last bool) error
 			}
 		}
 		if f.Job == nil {
-			err = h.answer(ctx, f, before)
+			err = h.answer(ctx, f, before, last)
 		} else {
 			err = h.run(ctx, look, f, before, last)
 		}
@@ -225,8 +225,9 @@ func (h *Handler) lookOnce(ctx context.Context, s drop.Subject, last bool) error
 }
 
 // answer posts a finding that is no job, unless the status is about a take
-// that is as new: a deletion does not change what has been submitted.
-func (h *Handler) answer(ctx context.Context, f drop.Finding, over ledger.Posted) error {
+// that is as new: a deletion does not change what has been submitted. For a held
+// finding it returns *heldError, so that the queue delivers the message again.
+func (h *Handler) answer(ctx context.Context, f drop.Finding, over ledger.Posted, last bool) error {
 	if over.State.Claimed() && f.Order <= over.Order {
 		return nil
 	}
@@ -237,9 +238,15 @@ func (h *Handler) answer(ctx context.Context, f drop.Finding, over ledger.Posted
 	if f.Problems != nil {
 		st.Code, st.Reason, st.Remedy = f.Problems[0].Code, drop.Reason(f.Problems), drop.Remedy(f.Name, f.Problems)
 	}
+	if f.State == ledger.Held && last {
+		heldForGood(&st)
+	}
 	if err := h.Ledger.Post(ctx, f.Key, st, f.Order, over); err != nil {
 		return err
 	}
 	slog.InfoContext(ctx, "answered", "name", f.Name, "state", st.State, "code", st.Code)
+	if f.State == ledger.Held {
+		return &heldError{st.Code}
+	}
 	return nil
 }

@@ -38,8 +38,8 @@ func (h *Handler) run(ctx context.Context, look *drop.Look, f drop.Finding, over
 		return err
 	}
 	if problems != nil {
-		f.State, f.Problems, f.Warnings = ledger.Rejected, problems, ready.Warnings
-		return h.answer(ctx, f, over)
+		f.State, f.Problems, f.Warnings = drop.StateOf(problems), problems, ready.Warnings
+		return h.answer(ctx, f, over, last)
 	}
 	input, err := h.presigned(ctx, ready)
 	if err != nil {
@@ -262,8 +262,7 @@ func (h *Handler) refused(ctx context.Context, rec ledger.Record, over ledger.Po
 		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model,
 	}
 	if state == ledger.Held && last {
-		st.Reason += "; it was tried again for about a day, and is not any more"
-		st.Remedy = "Mend the cause, then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl), or drop a file of the job again."
+		heldForGood(&st)
 	}
 	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)
 	if err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), st, rec.Take, over); err != nil {
@@ -273,6 +272,13 @@ func (h *Handler) refused(ctx context.Context, rec ledger.Record, over ledger.Po
 		return &heldError{code}
 	}
 	return nil
+}
+
+// heldForGood completes the status of what is held when its message was
+// delivered for the last time.
+func heldForGood(st *ledger.Status) {
+	st.Reason += "; it was tried again for about a day, and is not any more"
+	st.Remedy = "Mend the cause, then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl), or drop a file of the job again."
 }
 
 // said returns an error of Submit in a person's words: what RunComfy answered,

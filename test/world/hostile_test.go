@@ -1,0 +1,86 @@
+package world_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/s3test"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// What S3 does not give is a fact about one object: every name that needs it is
+// held with a word that names it, and goes on once S3 gives it.
+func TestObjectsThatS3DoesNotGive(t *testing.T) {
+	clip, voice := media(t)
+	const react = `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`
+	pair := map[string][]byte{"inbox/carol/talk.mp4": clip, "inbox/carol/talk.wav": voice}
+	bundle := map[string][]byte{"inbox/carol/talk.job/job.json": []byte(react), "inbox/carol/talk.job/talk.mp4": clip, "inbox/carol/talk.job/talk.wav": voice}
+	withPreset := map[string][]byte{"inbox/preset.json": []byte("{}"), "inbox/carol/talk.mp4": clip, "inbox/carol/talk.wav": voice}
+	refusals := []struct {
+		ops    string
+		status int
+		s3     string
+		code   ledger.Code
+	}{
+		{"GetObject", 403, "InvalidObjectState", ledger.MediaArchived},
+		{"GetObject", 403, "AccessDenied", ledger.MediaForbidden},
+		{"GetObject", 400, "KMS.DisabledException", ledger.MediaForbidden},
+		{"GetObject HeadObject", 400, "BadRequest", ledger.MediaForbidden},
+	}
+	tests := []struct {
+		name    string
+		drops   map[string][]byte
+		refused string
+		named   string // in the reason of carol/talk
+	}{
+		{"the preset of a folder above", withPreset, "inbox/preset.json", "the preset inbox/preset.json cannot be read: S3 answered HTTP "},
+		{"a video", pair, "inbox/carol/talk.mp4", "talk.mp4 cannot be read: S3 answered HTTP "},
+		{"an audio", pair, "inbox/carol/talk.wav", "talk.wav cannot be read: S3 answered HTTP "},
+		{"a job.json", bundle, "inbox/carol/talk.job/job.json", "job.json cannot be read: S3 answered HTTP "},
+		{"a file of a bundle", bundle, "inbox/carol/talk.job/talk.wav", "talk.wav cannot be read: S3 answered HTTP "},
+	}
+	for _, tt := range tests {
+		for _, r := range refusals {
+			t.Run(fmt.Sprintf("%s, %s", tt.name, r.s3), func(t *testing.T) {
+				w := newWorld(t)
+				refusing := true
+				w.Before = func(c world.Call) error {
+					if refusing && c.Key == tt.refused && strings.Contains(r.ops, c.Op) {
+						return s3test.Error(r.status, r.s3)
+					}
+					return nil
+				}
+				for key, body := range tt.drops {
+					w.Drop(key, body)
+				}
+				w.Run(time.Hour)
+				st := w.Status("carol/talk")
+				if st.State != ledger.Held || st.Code != r.code || !strings.HasPrefix(st.Reason, tt.named) {
+					t.Errorf("the status is %s, %s: %s", st.State, st.Code, st.Reason)
+				}
+				if strings.Contains(tt.refused, "preset") {
+					body, _ := w.Bucket.Object("answers/preset.json.json")
+					var answer ledger.Status
+					if err := json.Unmarshal(body, &answer); err != nil {
+						t.Fatal(err)
+					}
+					if answer.State != ledger.Held || answer.Code != r.code {
+						t.Errorf("the preset's own answer is %s, %s: %s", answer.State, answer.Code, answer.Reason)
+					}
+				}
+				if n := w.RunComfy.Charges(); n != 0 {
+					t.Errorf("%d charges", n)
+				}
+				refusing = false
+				w.Run(24 * time.Hour)
+				if st := w.Status("carol/talk"); st.State != ledger.Succeeded || w.RunComfy.Charges() != 1 || len(w.Dead) > 0 {
+					t.Errorf("once S3 gives it the status is %s, %s, with %d charges and %d dead letters", st.State, st.Reason, w.RunComfy.Charges(), len(w.Dead))
+				}
+			})
+		}
+	}
+}
