@@ -100,6 +100,25 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| nobody | anything without TLS | the stack's bucket, each queue |\n" +
 		"| nobody | `s3:PutObject` of a file that the functions could not read: with storage class GLACIER or DEEP_ARCHIVE, with a key of one's own (SSE-C), " +
 		"with a KMS key that the request names, or from another account with `aws:kms` | `inbox/*` of the stack's bucket |\n\n" +
+		"## People\n\nWhat the person who runs a command needs. `ACCOUNT`, `REGION`, `BUCKET` and `STACK` stand for yours; everybody who names a stack with `--stack` " +
+		"also needs `cloudformation:DescribeStacks` on it.\n\n| to | needs | on |\n| --- | --- | --- |\n" +
+		"| drop files | `s3:PutObject`, and `s3:AbortMultipartUpload` for large ones | `arn:aws:s3:::BUCKET/inbox/*` |\n" +
+		"| cancel a job by deleting its files | `s3:DeleteObject` | `arn:aws:s3:::BUCKET/inbox/*` |\n" +
+		"| read statuses, answers and outputs | `s3:GetObject` | `arn:aws:s3:::BUCKET/status/*`, `/answers/*`, `/outbox/*` |\n" +
+		"| list them, as `aws s3 cp --recursive` and `lipdrop` do | `s3:ListBucket` | `arn:aws:s3:::BUCKET` |\n" +
+		"| `lipdrop cancel` | `s3:GetObject` on `jobs/*` and `status/*`, `s3:ListBucket`, `states:StopExecution` and `states:RedriveExecution` | the bucket; " +
+		"`arn:aws:states:REGION:ACCOUNT:execution:STACK:*` |\n" +
+		"| `lipdrop redrive` | `s3:GetObject` on `jobs/*` and `status/*`, `s3:ListBucket`, `states:RedriveExecution` | the bucket; the same executions |\n" +
+		"| `lipdrop doctor` | `cloudformation:ListStackResources`, `s3:ListBucket`, `s3:GetBucketNotification`, `events:DescribeRule`, `sqs:GetQueueAttributes`, " +
+		"`secretsmanager:GetSecretValue` | the stack and what is in it |\n" +
+		"| `lipdrop doctor --drop` | the same, and `s3:PutObject` and `s3:DeleteObject` on `inbox/lipdrop-doctor.check`, `s3:GetObject` and `s3:DeleteObject` " +
+		"on `answers/lipdrop-doctor.check.json` | the bucket |\n" +
+		"| set the token | `secretsmanager:PutSecretValue` | the token's secret |\n" +
+		"| run the output `Redrive` | `sqs:StartMessageMoveTask`, `sqs:ReceiveMessage`, `sqs:DeleteMessage` and `sqs:GetQueueAttributes` on the dead-letter queue, " +
+		"`sqs:SendMessage` on the queue | both queues |\n" +
+		"| `sam deploy`, `sam delete` | to create, change and delete what template.yaml has, roles among it: as a rule an administrator's permissions | the account |\n\n" +
+		"Whoever may write below `jobs/`, `status/` or `outbox/` can forge records; whoever may put files below `inbox/` spends your balance at RunComfy.\n\n" +
+		"## Presigned URLs and existing resources\n\n" +
 		"The presigned URLs that RunComfy is given can do what submit's role can at the moment of their use: read one version of one dropped file, for PresignHours. " +
 		"They are in no log, record or status.\n\n" +
 		"An existing bucket keeps its own policy; [operations.md](operations.md) says what it needs. An existing secret that is encrypted with a key of your own needs " +

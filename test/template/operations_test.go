@@ -43,9 +43,16 @@ const (
 	countedRun   = 80 * time.Second
 )
 
-// assumedSeconds is how long an invocation takes; where there are no media to
-// speak of it is less.
+// assumedSeconds is how long an invocation takes; with small media it takes less.
 var assumedSeconds = map[string]float64{"submit": 2, "poll": 0.5, "archive": 5}
+
+const (
+	// assumedLine is how many bytes a line of a log has, with what CloudWatch adds.
+	assumedLine = 500
+	// lambdaLines are the lines that Lambda itself logs for a call: its start and
+	// its report.
+	lambdaLines = 2
+)
 
 // requests are the calls that each function makes for one job, by service and
 // operation, the calls of the function itself among them.
@@ -65,20 +72,42 @@ func (r requests) of(function string, operations ...string) int {
 	return sum
 }
 
-// count has a pair handled by the four functions in a world in memory, and
-// returns the calls and the number of states that its execution entered.
-func count(t *testing.T) (made requests, entered int) {
+// counted is what the handling of a pair took.
+type counted struct {
+	requests
+	entered int // states of the execution
+	lines   int // that the functions logged
+	expired int // versions of objects that the functions wrote over, which a lifecycle rule removes later
+}
+
+// lineCounter counts the lines of a log.
+type lineCounter int
+
+func (n *lineCounter) Write(line []byte) (int, error) {
+	*n++ // a slog.Handler makes one Write for each record
+	return len(line), nil
+}
+
+// count has a pair handled by the four functions in a world in memory.
+func count(t *testing.T) counted {
 	t.Helper()
+	var lines lineCounter
 	previous := slog.Default()
-	slog.SetDefault(slog.New(slog.DiscardHandler))
+	slog.SetDefault(slog.New(slog.NewJSONHandler(&lines, nil)))
 	t.Cleanup(func() { slog.SetDefault(previous) })
 	w, err := world.New(rand.New(rand.NewPCG(1, 2)).Float64)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.RunComfy.Queue, w.RunComfy.Run = countedQueue, countedRun
-	made = requests{}
+	made, written, expired := requests{}, map[string]bool{}, 0
 	w.Before = func(c world.Call) error {
+		if c.Op == "PutObject" {
+			if written[c.Key] {
+				expired++
+			}
+			written[c.Key] = true
+		}
 		if made[c.Function] == nil {
 			made[c.Function] = map[string]int{}
 		}
@@ -96,7 +125,7 @@ func count(t *testing.T) (made requests, entered int) {
 			t.Fatalf("the job does not end: %+v", w.Status("talk"))
 		}
 	}
-	return made, len(w.Path("talk", w.Status("talk").Take))
+	return counted{made, len(w.Path("talk", w.Status("talk").Take)), int(lines), expired}
 }
 
 // The operations of S3 by what they cost. An output of more than 64 MiB would
@@ -117,7 +146,7 @@ func TestDocumentOfCosts(t *testing.T) {
 	if !ok || !closed {
 		t.Fatalf("%s does not have the line %q twice", operations, strings.TrimSpace(countsMarker))
 	}
-	made, entered := count(t)
+	made := count(t)
 	s := written(t, nil)
 	var b strings.Builder
 	b.WriteString("\n| | calls | S3 PUT, LIST | S3 GET, HEAD | Secrets Manager | Step Functions | RunComfy |\n| --- | --- | --- | --- | --- | --- | --- |\n")
@@ -135,6 +164,7 @@ func TestDocumentOfCosts(t *testing.T) {
 	b.WriteString("\n| what | how many | USD each | USD |\n| --- | --- | --- | --- |\n")
 	const dropped = 2 // files: put by a person, fetched by RunComfy
 	puts := made.of("", dear...) + dropped
+	logged := made.lines + lambdaLines*made.of("", "lambda Invoke")
 	total := 0.0
 	for _, row := range []struct {
 		what string
@@ -142,14 +172,18 @@ func TestDocumentOfCosts(t *testing.T) {
 		how  string
 		each float64
 	}{
-		{"Step Functions: state transitions", float64(entered + 1), fmt.Sprintf("the start, and %d states entered", entered), 0.025 / 1000},
+		{"Step Functions: state transitions", float64(made.entered + 1), fmt.Sprintf("the start, and %d states entered", made.entered), 0.025 / 1000},
 		{"S3: PUT, LIST", float64(puts), "the above and your two uploads", 0.005 / 1000},
 		{"S3: GET, HEAD", float64(made.of("", cheap...) + dropped), "the above and RunComfy's two downloads", 0.0004 / 1000},
 		{"Lambda: GB-seconds on arm64", gigabyteSeconds, strings.Join(compute, ", "), 0.0000133334},
 		{"Lambda: calls", float64(made.of("", "lambda Invoke")), "the above", 0.20 / 1_000_000},
-		{"EventBridge: events of S3", float64(made.of("", "s3 PutObject") + dropped), "the bucket tells of every object, not of drops alone", 1.00 / 1_000_000},
+		{"EventBridge: events of S3", float64(made.of("", "s3 PutObject") + dropped + made.expired),
+			fmt.Sprintf("one for every object of the bucket, not only for drops; and %d for versions that expire a month later", made.expired), 1.00 / 1_000_000},
 		{"SQS: requests", 3 * dropped, "each drop is sent, received and deleted", 0.40 / 1_000_000},
 		{"Secrets Manager: calls", float64(made.of("", "secretsmanager GetSecretValue")), "one a cold start", 0.05 / 10_000},
+		{"CloudWatch Logs: MB ingested", float64(logged*assumedLine) / 1e6,
+			fmt.Sprintf("%d lines of %d bytes: %d of the functions and %d of Lambda for each call", logged, assumedLine, made.lines, lambdaLines), 0.50 / 1000},
+		{"X-Ray: traces", 1, "the execution's; X-Ray records fewer when many start at once", 5.00 / 1_000_000},
 	} {
 		total += row.many * row.each
 		fmt.Fprintf(&b, "| %s | %.4g (%s) | %s | %.6f |\n", row.what, row.many, row.how, strconv.FormatFloat(row.each, 'f', -1, 64), row.many*row.each)

@@ -281,11 +281,13 @@ func TestQueuePoliciesAreAboutOneQueueEach(t *testing.T) {
 }
 
 // A deployment that fails leaves no empty bucket behind, and a bucket with drops
-// outlives its stack.
+// its policy outlives its stack.
 func TestTheBucketOutlivesTheStack(t *testing.T) {
-	bucket := tree(t, source(t))["Resources"].(map[string]any)["Bucket"].(map[string]any)
-	if bucket["DeletionPolicy"] != "RetainExceptOnCreate" || bucket["UpdateReplacePolicy"] != "Retain" {
-		t.Errorf("the bucket has the policies %v and %v", bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"])
+	for _, id := range []string{"Bucket", "BucketPolicy"} {
+		r := tree(t, source(t))["Resources"].(map[string]any)[id].(map[string]any)
+		if r["DeletionPolicy"] != "RetainExceptOnCreate" || r["UpdateReplacePolicy"] != "Retain" {
+			t.Errorf("%s has the policies %v and %v", id, r["DeletionPolicy"], r["UpdateReplacePolicy"])
+		}
 	}
 }
 
