@@ -19,6 +19,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 )
 
 // jobsOfAWorld is how many jobs share a bucket and a queue.
@@ -26,13 +27,21 @@ const jobsOfAWorld = 125
 
 func main() {
 	jobs := flag.Int("jobs", 10000, "how many jobs to let pass")
+	stories := flag.Int("stories", 10000, "how many stories to tell")
 	seed := flag.Uint64("seed", 1, "the seed of all that is random")
 	flag.Parse()
 	slog.SetDefault(slog.New(slog.DiscardHandler))
-	total, err := simulate(*jobs, *seed)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "faults:", err)
-		os.Exit(1)
+	total := newTally()
+	for _, part := range []struct {
+		of  func(n int, seed uint64) (tally, error)
+		how int
+	}{{simulate, *jobs}, {tellStories, *stories}} {
+		found, err := part.of(part.how, *seed)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "faults:", err)
+			os.Exit(1)
+		}
+		total.add(found)
 	}
 	total.print(os.Stdout, *seed)
 	if total.bad() {
@@ -44,21 +53,38 @@ func main() {
 // returns what was found in all of them. Worlds know nothing of each other.
 func simulate(jobs int, seed uint64) (tally, error) {
 	worlds := max((jobs+jobsOfAWorld/2)/jobsOfAWorld, 1)
-	tallies, errs := make([]tally, worlds), make([]error, worlds)
-	var next sync.Mutex
-	at := 0
-	take := func() int {
-		next.Lock()
-		defer next.Unlock()
-		at++
-		return at - 1
-	}
+	return sum(worlds, func(i int) (tally, error) {
+		share := jobs*(i+1)/worlds - jobs*i/worlds
+		return simulateWorld(share, seed, uint64(i))
+	})
+}
+
+// tellStories lets stories happen, each in a world of its own, and returns what
+// was found in all of them, each finding with its story.
+func tellStories(stories int, seed uint64) (tally, error) {
+	return sum(stories, func(i int) (tally, error) {
+		t, err := tellStory(seed, uint64(i))
+		if err != nil {
+			return tally{}, err
+		}
+		for _, list := range [][]string{t.lost, t.chargedTwice, t.wrongStatus, t.leaks} {
+			if len(list) > 0 {
+				list[len(list)-1] += "\n" + t.text()
+			}
+		}
+		return t.tally, nil
+	})
+}
+
+// sum adds up what n worlds come to, which know nothing of each other.
+func sum(n int, world func(i int) (tally, error)) (tally, error) {
+	tallies, errs := make([]tally, n), make([]error, n)
+	var next atomic.Int64
 	var workers sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
-			for i := take(); i < worlds; i = take() {
-				share := jobs*(i+1)/worlds - jobs*i/worlds
-				tallies[i], errs[i] = simulateWorld(share, seed, uint64(i))
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				tallies[i], errs[i] = world(i)
 			}
 		})
 	}
@@ -80,7 +106,7 @@ func simulateWorld(jobs int, seed, number uint64) (tally, error) {
 		return tally{}, err
 	}
 	s.chaos()
-	s.calm()
+	s.calm(longestJob, byItself)
 	s.check()
 	return s.tally, nil
 }
@@ -92,6 +118,7 @@ func (t tally) print(out io.Writer, seed uint64) {
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) }
 	p("seed %d", seed)
 	p("%8d jobs", t.jobs)
+	p("%8d stories", t.stories)
 	p("%8d virtual days", int(t.passed.Hours()/24))
 	p("%8d calls of the functions", t.calls)
 	all := 0
@@ -111,7 +138,7 @@ func (t tally) print(out io.Writer, seed uint64) {
 	for _, f := range []struct {
 		name string
 		list []string
-	}{{"lost", t.lost}, {"charged twice", t.chargedTwice}, {"wrong status", t.wrongStatus}, {"secrets found", t.leaks}} {
+	}{{"lost", t.lost}, {"charged twice", t.chargedTwice}, {"wrong status", t.wrongStatus}, {"secrets found", t.leaks}, {"victims without a status", t.unanswered}} {
 		p("%8d %s", len(f.list), f.name)
 		for _, text := range f.list[:min(len(f.list), maxShown)] {
 			p("           %s", text)

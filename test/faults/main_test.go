@@ -94,7 +94,7 @@ func TestCheckFinds(t *testing.T) {
 		found  func(f findings) []string
 	}{
 		{"nothing", func(*simulation) {}, func(f findings) []string {
-			if len(f.lost)+len(f.chargedTwice)+len(f.wrongStatus)+len(f.leaks) > 0 {
+			if len(f.all()) > 0 {
 				return nil
 			}
 			return []string{"as it must be"}
@@ -145,7 +145,7 @@ func TestCheckFinds(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.chaos()
-			s.calm()
+			s.calm(longestJob, byItself)
 			tt.tamper(s)
 			s.check()
 			if len(tt.found(s.findings)) == 0 {

@@ -107,15 +107,22 @@ func (s *simulation) chaos() {
 // since is how long the world has existed.
 func (s *simulation) since() time.Duration { return s.w.Now().Sub(world.Begin) }
 
+// These are for how long everything is left to itself in the end: byItself is a
+// day of the queue's tries and of the sweeps', longestJob what runs longest at
+// RunComfy.
+const (
+	byItself   = 26 * time.Hour
+	longestJob = 40 * time.Hour
+)
+
 // calm ends all faults, lets the queue and the sweeps do what they do by
 // themselves, and then does what a person does: redrive the dead letters, and
 // the executions of failed jobs whose result may still be archived.
-func (s *simulation) calm() {
+func (s *simulation) calm(longestJob, byItself time.Duration) {
 	s.calmed = true
 	s.w.LoseStatusEvents = false
 	s.repairAccount()
-	const byItself = 26 * time.Hour // a day of the queue's tries, and of the sweeps'
-	s.w.Run(40 * time.Hour)         // what runs longest at RunComfy ends
+	s.w.Run(longestJob)
 	s.w.Pass(byItself)
 	s.faults["dead letters redriven"] += len(s.w.Dead)
 	s.w.RedriveDeadLetters()
@@ -130,7 +137,7 @@ func (s *simulation) calm() {
 		}
 		s.faults["redriven in the end"]++
 	}
-	s.w.Run(40 * time.Hour)
+	s.w.Run(longestJob)
 	s.w.Pass(byItself)
 	s.passed = s.since()
 }

@@ -8,6 +8,7 @@ import (
 
 // tally is what was counted in one world, or in all.
 type tally struct {
+	stories int
 	jobs    int // what people made to be one paid run each, as they see it
 	charges int // jobs that RunComfy took
 	outputs int // files that were archived, each compared with what was served
@@ -49,6 +50,15 @@ type findings struct {
 	// leaks: the token, or the signature of a presigned URL, in an object of
 	// the bucket or in an execution; or sent to the host of an output.
 	leaks []string
+
+	// unanswered: in a world where every request to S3 takes its time, a person
+	// whose files came together with those of a hostile one has no status.
+	unanswered []string
+}
+
+// all returns every finding.
+func (f findings) all() []string {
+	return slices.Concat(f.lost, f.chargedTwice, f.wrongStatus, f.leaks, f.unanswered)
 }
 
 func newTally() tally {
@@ -56,6 +66,7 @@ func newTally() tally {
 }
 
 func (t *tally) add(other tally) {
+	t.stories += other.stories
 	t.jobs += other.jobs
 	t.charges += other.charges
 	t.outputs += other.outputs
@@ -71,11 +82,10 @@ func (t *tally) add(other tally) {
 	t.chargedTwice = append(t.chargedTwice, other.chargedTwice...)
 	t.wrongStatus = append(t.wrongStatus, other.wrongStatus...)
 	t.leaks = append(t.leaks, other.leaks...)
+	t.unanswered = append(t.unanswered, other.unanswered...)
 }
 
 // bad reports whether a promise was broken.
-func (t tally) bad() bool {
-	return len(t.lost)+len(t.chargedTwice)+len(t.wrongStatus)+len(t.leaks) > 0
-}
+func (t tally) bad() bool { return len(t.all()) > 0 }
 
 func sortedKeys(counts map[string]int) []string { return slices.Sorted(maps.Keys(counts)) }

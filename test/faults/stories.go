@@ -1,0 +1,677 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"maps"
+	"math/big"
+	"math/rand/v2"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// trouble is the one thing that goes wrong in a story.
+type trouble int
+
+const (
+	noTrouble       trouble = iota
+	startsFail              // StartExecution, until the message is a dead letter that nobody redrives
+	cannotCancel            // RunComfy cannot be asked to cancel for an hour
+	stopsFail               // StopExecution
+	throttled               // the POST meets 429, and S3 refuses to release the claim
+	answerLost              // RunComfy takes the job, and its answer is lost
+	forgotten               // RunComfy knows the request no more once it has told how it ended
+	notKnownForLong         // RunComfy does not know the request for some minutes
+	onceAfterward           // one answer fails after each redrive
+	outputUnread            // S3 refuses to give what was archived
+	interleaved             // functions run between two calls of each other
+	troubles
+)
+
+func (t trouble) String() string {
+	return [...]string{
+		"nothing", "no execution starts", "no cancel for an hour", "no execution is stopped", "429, and S3 refuses to release the claim",
+		"the answer is lost", "forgotten after its end", "not known for minutes", "one trouble after each redrive",
+		"archived files cannot be read", "side by side",
+	}[t]
+}
+
+// story is a few acts on a few names in a world of their own, and one trouble.
+type story struct {
+	*simulation
+	number  uint64
+	trouble trouble
+	acts    []act
+	told    []string // the acts in words
+	queue   time.Duration
+	run     time.Duration
+	fails   bool // RunComfy's job
+
+	begins    time.Duration // of the trouble, since the world began
+	ends      time.Duration
+	redriven  map[string]bool          // executions whose next answer fails
+	ended     map[string]bool          // requests whose end RunComfy has told
+	unknown   map[string][]time.Time   // when RunComfy did not know a request
+	answered  map[string][]time.Time   // and when it answered about it
+	stopped   map[string]bool          // names whose execution a person stopped
+	cancelled map[string]ledger.Record // takes that must have been cancelled, by their key
+}
+
+// tellStory lets a story happen and returns it with what was found.
+func tellStory(seed, number uint64) (*story, error) {
+	t, err := newStory(seed, number)
+	if err != nil {
+		return nil, err
+	}
+	t.people()
+	t.end()
+	return t, nil
+}
+
+// catalogOnce reads the models for all stories.
+var catalogOnce = sync.OnceValues(catalog.Default)
+
+// newStory returns a story in which nobody has done anything.
+func newStory(seed, number uint64) (*story, error) {
+	s := &simulation{
+		tally:   newTally(),
+		plans:   rand.New(rand.NewPCG(seed, number*3)),
+		dice:    rand.New(rand.NewPCG(seed, number*3+1)),
+		jitter:  rand.New(rand.NewPCG(seed, number*3+2)),
+		failing: map[world.Call]int{}, open: map[int]string{}, excused: map[string]bool{}, refused: map[string]bool{},
+	}
+	models, err := catalogOnce()
+	if err != nil {
+		return nil, err
+	}
+	if s.w, err = world.NewWith(models, s.jitter.Float64); err != nil {
+		return nil, err
+	}
+	if s.clip, s.voice, err = world.Sample(); err != nil {
+		return nil, err
+	}
+	s.w.RunComfy.Token = s.token()
+	s.repairAccount()
+	t := &story{
+		simulation: s, number: number, redriven: map[string]bool{}, ended: map[string]bool{}, unknown: map[string][]time.Time{},
+		answered: map[string][]time.Time{}, stopped: map[string]bool{}, cancelled: map[string]ledger.Record{},
+	}
+	t.stories = 1
+	t.trouble = trouble(max(0, s.plans.IntN(2*int(troubles))-int(troubles)))
+	t.queue = []time.Duration{0, time.Minute, 10 * time.Minute, 3 * time.Hour}[s.plans.IntN(4)]
+	t.run = []time.Duration{time.Minute, 10 * time.Minute}[s.plans.IntN(2)]
+	t.fails = t.trouble == forgotten || s.chance(0.1)
+	t.begins = s.between(0, 20*time.Minute)
+	t.ends = t.begins + 15*time.Minute
+	switch t.trouble {
+	case cannotCancel, stopsFail:
+		t.queue, t.begins, t.ends = 4*time.Hour, 0, time.Hour
+	}
+	s.w.Batch = 1 + s.plans.IntN(10)
+	s.w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
+		script := runcomfytest.Script{Queue: t.queue, Run: t.run}
+		if t.fails {
+			script.Fail = "no face found"
+		}
+		return script
+	}
+	s.w.RunComfy.Fault = t.fault
+	s.w.Before = t.before
+	s.w.After = func(c world.Call) error { s.follow(c); return nil }
+	return t, nil
+}
+
+// before is the hook before each call of a function.
+func (t *story) before(c world.Call) error {
+	t.calls++
+	if t.calmed {
+		return nil
+	}
+	switch {
+	case t.trouble == startsFail && c.Op == "StartExecution", t.trouble == stopsFail && c.Op == "StopExecution":
+		return world.ErrThrottledStates
+	case t.trouble == throttled && c.Op == "DeleteObject" && t.since() < t.ends:
+		return world.Throttled
+	case t.trouble == outputUnread && c.Op == "GetObject" && strings.HasPrefix(c.Key, "outbox/") && !strings.HasSuffix(c.Key, "result.json"):
+		return world.Throttled
+	case t.trouble == interleaved && t.depth < maxDepth && t.dice.Float64() < 0.1:
+		t.depth++
+		t.w.Step(min(roomForOther, c.Deadline.Sub(t.w.Now())/2))
+		t.depth--
+	}
+	return nil
+}
+
+// fault is asked about each request that reaches RunComfy.
+func (t *story) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
+	call, id := runcomfytest.CallOf(r)
+	fault := t.faultOf(call, id)
+	if call == runcomfytest.CallStatus || call == runcomfytest.CallResult {
+		if fault != nil && fault.Name == "unknown request" {
+			t.unknown[id] = append(t.unknown[id], t.w.Now())
+		} else if fault == nil {
+			t.answered[id] = append(t.answered[id], t.w.Now())
+		}
+	}
+	if fault == nil && call == runcomfytest.CallResult {
+		if job, ok := t.w.RunComfy.Job(id); ok && job.State == "failed" {
+			t.ended[id] = true
+		}
+	}
+	return fault
+}
+
+func (t *story) faultOf(call runcomfytest.Call, id string) *runcomfytest.Fault {
+	asks := call == runcomfytest.CallStatus || call == runcomfytest.CallResult
+	if t.trouble == forgotten && asks && t.ended[id] {
+		return faultNamed(call, "unknown request") // for good
+	}
+	if t.calmed {
+		return nil
+	}
+	now := t.begins <= t.since() && t.since() < t.ends
+	switch {
+	case t.trouble == cannotCancel && call == runcomfytest.CallCancel && now:
+		return faultNamed(call, "503")
+	case t.trouble == throttled && call == runcomfytest.CallSubmit && t.since() < t.ends:
+		return faultNamed(call, "429")
+	case t.trouble == answerLost && call == runcomfytest.CallSubmit && t.since() < t.ends:
+		for _, record := range t.open {
+			t.excused[record] = true
+		}
+		return faultNamed(call, "accepted, then reset")
+	case (t.trouble == notKnownForLong || t.trouble == onceAfterward) && asks && now:
+		return faultNamed(call, "unknown request")
+	case t.trouble == onceAfterward && asks && t.redriven[id]:
+		delete(t.redriven, id)
+		return faultNamed(call, "unknown request")
+	}
+	return nil
+}
+
+func faultNamed(call runcomfytest.Call, name string) *runcomfytest.Fault {
+	for _, fault := range runcomfytest.Faults(call) {
+		if fault.Name == name {
+			return &fault
+		}
+	}
+	panic("RunComfy's fake has no fault " + name)
+}
+
+// people begin with a few files and then do up to five things more.
+func (t *story) people() {
+	for _, key := range openings[t.plans.IntN(len(openings))] {
+		t.drop(key)
+		t.pass([]time.Duration{0, time.Second, 3 * time.Second, time.Minute}[t.plans.IntN(4)])
+	}
+	for range 1 + t.plans.IntN(5) {
+		t.pass(gaps[t.plans.IntN(len(gaps))])
+		t.any()
+	}
+}
+
+var gaps = []time.Duration{3 * time.Second, 40 * time.Second, 5 * time.Minute, 5 * time.Minute, time.Hour, 5 * time.Hour}
+
+// openings are what people begin with, below inbox/.
+var openings = [][]string{
+	{"s/talk.mp4", "s/talk.wav"},
+	{"s/talk.png", "s/talk.wav"},
+	{"s/talk.mp4", "s/talk.wav", "s/talk.WAV"},
+	{"s/talk.mp4", "s/talk.de.wav", "s/talk.fr.wav"},
+	{"s/talk.de.mp4", "s/talk.de.wav", "s/talk.mp4"},
+	{"s/talk.job/v.mp4", "s/talk.job/a.wav", "s/talk.job/job.json"},
+	{"s/talk.job/job.json", "s/talk.job/a.wav", "s/talk.job/v.mp4"},
+	{"s/talk.job/f.png", "s/talk.job/a.wav", "s/talk.job/b.wav", "s/talk.job/job.json wild"},
+	{"s/talk.job/job.json wild", "s/talk.job/a.wav", "s/talk.job/f.png", "s/talk.job/b.wav"},
+	{"s/talk.mp4", "s/talk.wav", "s/talk.job/v.mp4", "s/talk.job/a.wav", "s/talk.job/job.json"},
+	{"s/preset.json", "s/PRESET.json", "s/talk.mp4", "s/talk.wav"},
+}
+
+// vocabulary is what people drop besides.
+var vocabulary = []string{
+	"s/talk.mp4", "s/talk.MP4", "s/talk.png", "s/talk.wav", "s/talk.WAV", "s/talk.de.wav", "s/talk.de.mp4",
+	"s/talk.job/v.mp4", "s/talk.job/a.wav", "s/talk.job/c.wav", "s/talk.job/job.json", "s/talk.job/job.json wild", "s/talk.job/job.json broken",
+	"s/talk.job/job.json narrow", "s/notes.txt", "s/preset.json",
+}
+
+// any is one act of a person.
+func (t *story) any() {
+	there := after(t.acts)
+	keys := there.keys()
+	if len(keys) == 0 {
+		t.drop(vocabulary[t.plans.IntN(len(vocabulary))])
+		return
+	}
+	key := keys[t.plans.IntN(len(keys))]
+	switch r := t.plans.Float64(); {
+	case r < 0.3:
+		t.delete(key)
+	case r < 0.35:
+		for _, each := range keys {
+			if path.Dir(each) == path.Dir(key) {
+				t.delete(each)
+			}
+		}
+	case r < 0.55:
+		t.drop(strings.TrimPrefix(key, ledger.InboxPrefix))
+	case r < 0.65:
+		t.dropLarge(keys)
+	case r < 0.8:
+		t.drop(vocabulary[t.plans.IntN(len(vocabulary))])
+	case r < 0.85:
+		t.stop()
+	default:
+		t.redrive()
+	}
+}
+
+func (t *story) tell(format string, args ...any) {
+	t.told = append(t.told, fmt.Sprintf("%14s  ", t.since().Round(time.Second))+fmt.Sprintf(format, args...))
+}
+
+// pass lets time pass.
+func (t *story) pass(d time.Duration) { t.w.Pass(d) }
+
+// drop drops a file; what is behind a blank says what a job.json holds.
+func (t *story) drop(what string) { t.put(what, t.w.Now()) }
+
+// put drops a file whose upload began at some time.
+func (t *story) put(what string, began time.Time) {
+	name, holds, _ := strings.Cut(what, " ")
+	key := ledger.InboxPrefix + name
+	t.contents++
+	body := t.bodyOf(key, holds)
+	now := t.w.Bucket.Now
+	t.w.Bucket.Now = func() time.Time { return began }
+	t.w.Put(key, body)
+	t.w.Bucket.Now = now
+	etag, _ := t.w.Present(key)
+	t.acts = append(t.acts, act{at: t.w.Now(), file: file{key, body, etag, t.w.Now(), began.UTC().Truncate(time.Second)}})
+	late := time.Duration(0)
+	if t.chance(0.1) {
+		late = t.between(0, time.Hour)
+	}
+	t.w.Notify("Object Created", key, late)
+	t.tell("%s is dropped (event %s late; S3 says %s)", what, late.Round(time.Second), began.Format("15:04:05"))
+}
+
+// dropLarge drops two files again, one of which is so large that S3 stamps it
+// with the time when its upload began.
+func (t *story) dropLarge(keys []string) {
+	large := keys[t.plans.IntN(len(keys))]
+	began := t.w.Now()
+	t.pass(t.between(time.Second, 20*time.Second))
+	if small := keys[t.plans.IntN(len(keys))]; small != large {
+		t.drop(strings.TrimPrefix(small, ledger.InboxPrefix))
+	}
+	t.pass(t.between(time.Second, 2*time.Minute))
+	t.put(strings.TrimPrefix(large, ledger.InboxPrefix), began)
+}
+
+func (t *story) delete(key string) {
+	t.expectCancel(key)
+	t.w.Bucket.Remove(key)
+	t.acts = append(t.acts, act{at: t.w.Now(), deleted: true, file: file{key: key}})
+	t.w.Notify("Object Deleted", key, 0)
+	t.w.NotifyCancel(key, "DeleteObject", 0)
+	t.tell("%s is deleted", strings.TrimPrefix(key, ledger.InboxPrefix))
+}
+
+// expectCancel notes the takes that a deletion cancels: those that use the file
+// and whose job is queued for so long that RunComfy can be asked.
+func (t *story) expectCancel(key string) {
+	if !cancels(key) {
+		return
+	}
+	etag, _ := t.w.Present(key)
+	for _, rec := range t.records() {
+		uses := slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool { return in.Key == key && in.ETag == etag })
+		starts := rec.Times.Submitted.Add(t.queue)
+		if uses && !rec.State.Ended() && rec.RequestID != "" && starts.After(t.w.Now().Add(t.troubleLeft()+70*time.Minute)) {
+			t.cancelled[ledger.RecordKey(rec.Name, rec.Take)] = rec
+		}
+	}
+}
+
+// troubleLeft is for how long RunComfy cannot be asked to cancel.
+func (t *story) troubleLeft() time.Duration {
+	if t.trouble != cannotCancel {
+		return 0
+	}
+	return max(0, t.ends-t.since())
+}
+
+func (t *story) stop() {
+	recs := t.records()
+	if len(recs) == 0 {
+		return
+	}
+	rec := recs[t.plans.IntN(len(recs))]
+	t.w.Stop(rec.Name, rec.Take)
+	t.stopped[rec.Name] = true
+	t.tell("the execution of %s is stopped", rec.Name)
+}
+
+func (t *story) redrive() {
+	for _, rec := range t.records() {
+		if rec.State == ledger.Failed && t.w.Redrive(rec.Name, rec.Take) == nil {
+			t.redriven[rec.RequestID] = true
+			t.tell("%s, which was %s, is redriven", rec.Name, rec.Code)
+		}
+	}
+}
+
+// bodyOf returns the bytes of a file, which no other has but for voices.
+func (t *story) bodyOf(key, holds string) []byte {
+	switch kindOf(key) {
+	case "video":
+		return slices.Concat(t.clip, []byte{0, 0, 0, 16}, []byte("free"), fmt.Appendf(nil, "%08d", t.contents))
+	case "audio":
+		return t.voice
+	case "image":
+		picture := image.NewPaletted(image.Rect(0, 0, 512, 512), color.Palette{color.Black, color.White})
+		for i := range 64 {
+			picture.Pix[i] = uint8(t.contents >> i & 1)
+		}
+		var b bytes.Buffer
+		if err := png.Encode(&b, picture); err != nil {
+			panic(err) // a buffer takes everything
+		}
+		return b.Bytes()
+	}
+	if path.Base(key) != "job.json" {
+		return []byte(`{"input": {}}` + strings.Repeat(" ", t.contents))
+	}
+	switch holds {
+	case "wild", "narrow":
+		pattern := map[string]string{"wild": "*.wav", "narrow": "c*.wav"}[holds]
+		// Above 2^53, where a number that went through a float is another one.
+		seed := fmt.Sprint(1<<53 + 1 + 2*t.contents)
+		return fmt.Appendf(nil, `{"model": "community/live-avatar", "input": {"image_url": "f.png", "audio_url": %q, "prompt": "take %d", "seed": %s}}`, pattern, t.contents, seed)
+	case "broken":
+		return fmt.Appendf(nil, `{"model": %d`, t.contents)
+	default:
+		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "temperature": %.6f}}`, float64(t.contents)/1e6)
+	}
+}
+
+// end lets the trouble cease and everything come to its end, and judges it.
+func (t *story) end() {
+	if t.trouble == startsFail {
+		// The message becomes a dead letter; then a person drops the file again,
+		// which is all that the status asks for.
+		t.w.Pass(26 * time.Hour)
+		t.calmed = true
+		t.w.Dead = nil
+		there := after(t.acts)
+		for _, key := range there.keys() {
+			if cancels(key) {
+				t.drop(strings.TrimPrefix(key, ledger.InboxPrefix))
+			}
+		}
+	}
+	t.w.Pass(7 * time.Hour) // longer than a job is queued
+	t.calm(3*time.Hour, 3*time.Hour)
+	t.check()
+	t.judge()
+}
+
+// judge compares each name with what the oracle says.
+func (t *story) judge() {
+	takes := map[string][]ledger.Record{}
+	for _, rec := range t.records() {
+		takes[rec.Name] = append(takes[rec.Name], rec)
+	}
+	names := map[string]bool{}
+	for i := range t.acts {
+		for name := range after(t.acts[:i+1]).names() {
+			names[name] = true
+		}
+	}
+	for name := range takes {
+		names[name] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		t.judgeName(name, takes[name])
+	}
+	t.judgeFiles()
+	for _, name := range slices.Sorted(maps.Keys(takes)) {
+		for _, rec := range takes[name] {
+			t.judgeTake(rec, takes[name])
+		}
+	}
+	for _, e := range t.w.Executions() {
+		t.judgeExecution(e)
+	}
+}
+
+func (t *story) wrong(format string, args ...any) {
+	t.wrongStatus = append(t.wrongStatus, fmt.Sprintf(format, args...))
+}
+
+func (t *story) judgeName(name string, takes []ledger.Record) {
+	v := verdictOf(name, t.acts, takes)
+	if v.skip {
+		return
+	}
+	st := t.status(ledger.StatusKey(name))
+	says := fmt.Sprintf("the status of %s is %s %s, take %q (%s)", name, st.State, st.Code, st.Take, st.Reason)
+	answered := v.answer != nil && st.State == v.answer.state && (v.answer.code == "" || v.answer.code == st.Code) &&
+		(v.answer.state != ledger.Used || slices.Equal(st.Jobs, v.answer.jobs))
+	withdrawn := v.gone && (st.State == ledger.Withdrawn || st.State == "")
+	switch {
+	case v.take != nil && st.Take == v.take.Take && st.State.Claimed():
+		t.compare(st, *v.take)
+		t.judgeWarnings(st, *v.take)
+	case answered, withdrawn:
+	case v.take == nil && v.answer == nil && !v.gone && st.State == ledger.Rejected && st.Code == ledger.RefusedByRunComfy && t.refused[ledger.RecordKey(name, st.Take)]:
+	default:
+		want := ""
+		if v.answer != nil {
+			want += fmt.Sprintf(", want %s %s %v", v.answer.state, v.answer.code, v.answer.jobs)
+		}
+		if v.gone {
+			want += ", want withdrawn"
+		}
+		if v.take != nil {
+			want += fmt.Sprintf(", want take %s, which is %s %s", v.take.Take, v.take.State, v.take.Code)
+		}
+		t.wrong("%s%s: %s", says, want, v.why)
+	}
+	if st.Code == ledger.FilesGone {
+		for key := range after(t.acts) {
+			if stem := strings.TrimSuffix(path.Base(key), path.Ext(key)); stem == path.Base(name) && strings.HasPrefix(key, ledger.InboxPrefix+path.Dir(name)+".job/") {
+				t.wrong("%s, but %s is there", says, key)
+			}
+		}
+	}
+	if strings.Contains(strings.Join(st.Warnings, " "), "SlowDown") {
+		t.wrong("%s warns of S3's trouble for good: %q", says, st.Warnings)
+	}
+}
+
+// judgeWarnings looks for the word about a file of a bundle that was dropped
+// again after the bundle ran, which starts nothing.
+func (t *story) judgeWarnings(st ledger.Status, rec ledger.Record) {
+	there := after(t.acts)
+	if there.names()[rec.Name].takes == nil || len(there.names()[rec.Name].takes) != 1 {
+		return // not a bundle's
+	}
+	for _, in := range rec.Inputs {
+		f, ok := there[in.Key]
+		if !ok || path.Base(in.Key) == "job.json" || !f.dropped.After(rec.Times.Claimed.Add(margin)) {
+			continue
+		}
+		if !strings.Contains(strings.Join(st.Warnings, " "), path.Base(in.Key)) {
+			t.wrong("the status of %s has no word about %s, which was dropped again after it ran: %q", rec.Name, in.Key, st.Warnings)
+		}
+	}
+}
+
+// judgeFiles looks for the answers of files that belong to no job.
+func (t *story) judgeFiles() {
+	there := after(t.acts)
+	for _, key := range there.keys() {
+		answer := t.status("answers/" + strings.TrimPrefix(key, ledger.InboxPrefix) + ".json")
+		switch base := path.Base(key); {
+		case strings.EqualFold(base, "preset.json"):
+			want := ledger.Accepted
+			if len(there.presets(path.Dir(key))) > 1 {
+				want = ledger.Rejected
+			}
+			if answer.State != want {
+				t.wrong("the answer for %s is %q %s, want %s", key, answer.State, answer.Code, want)
+			}
+		case path.Ext(base) == ".txt" && !strings.Contains(key, ".job/"):
+			if answer.State != ledger.Rejected {
+				t.wrong("the answer for %s is %q %s, want rejected", key, answer.State, answer.Code)
+			}
+		}
+	}
+}
+
+// judgeTake looks at what started a take, and at how it ended.
+func (t *story) judgeTake(rec ledger.Record, takes []ledger.Record) {
+	t.judgeStart(rec, takes)
+	if was, ok := t.cancelled[ledger.RecordKey(rec.Name, rec.Take)]; ok && !t.stopped[rec.Name] && !t.there(droppedOf(was)) {
+		if rec.State != ledger.Cancelled || rec.Code != ledger.CancelledByDeletion {
+			t.wrong("take %s of %s is %s %s (%s); a file of it was deleted an hour before it would have started", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason)
+		}
+	}
+	for _, in := range rec.Inputs {
+		if path.Base(in.Key) == "job.json" {
+			t.judgeOptions(rec, in)
+		}
+	}
+}
+
+// droppedOf returns the keys of a record's files whose deletion cancels it.
+func droppedOf(rec ledger.Record) []string {
+	var keys []string
+	for _, in := range rec.Inputs {
+		if cancels(in.Key) {
+			keys = append(keys, in.Key)
+		}
+	}
+	return keys
+}
+
+// judgeStart finds the take that a deletion started, although an earlier take
+// of its name was made of the deleted file.
+func (t *story) judgeStart(rec ledger.Record, takes []ledger.Record) {
+	var before []ledger.Record
+	for _, other := range takes {
+		if other.Times.Claimed.Before(rec.Times.Claimed) {
+			before = append(before, other)
+		}
+	}
+	var acts []act
+	for _, a := range t.acts {
+		if !a.at.After(rec.Times.Claimed) {
+			acts = append(acts, a)
+		}
+	}
+	var files []file
+	for i := range acts {
+		if w, ok := after(acts[:i+1]).names()[rec.Name].jobOf(rec); ok {
+			files = w.takes
+		}
+	}
+	if files == nil {
+		t.wrong("take %s of %s is of files that were never there together", rec.Take, rec.Name)
+		return
+	}
+	if exposed(rec.Name, acts, before, files) {
+		t.wrong("take %s of %s was started by a deletion, of a file that an earlier take was made of", rec.Take, rec.Name)
+	}
+}
+
+// judgeOptions compares the options that were recorded with the job.json, its
+// numbers as they are written.
+func (t *story) judgeOptions(rec ledger.Record, manifest ledger.Input) {
+	decode := func(text []byte, value any) {
+		dec := json.NewDecoder(bytes.NewReader(text))
+		dec.UseNumber()
+		if err := dec.Decode(value); err != nil {
+			t.wrong("%s: %v", manifest.Key, err)
+		}
+	}
+	var asked struct {
+		Input map[string]any `json:"input"`
+	}
+	decode(t.w.Version(manifest.Key, strings.Trim(manifest.ETag, `"`)), &asked)
+	var kept struct {
+		Options map[string]any `json:"options"`
+	}
+	text, _ := t.w.Bucket.Object(ledger.RecordKey(rec.Name, rec.Take))
+	decode(text, &kept)
+	for option, value := range asked.Input {
+		if !strings.HasSuffix(option, "_url") && !sameValue(kept.Options[option], value) {
+			t.wrong("take %s of %s: %s is recorded as %v, job.json says %v", rec.Take, rec.Name, option, kept.Options[option], value)
+		}
+	}
+}
+
+// sameValue compares two values of JSON, numbers by their exact value.
+func sameValue(a, b any) bool {
+	number, ok := b.(json.Number)
+	if !ok {
+		return a == b
+	}
+	other, ok := a.(json.Number)
+	if !ok {
+		return false
+	}
+	x, fine := new(big.Rat).SetString(number.String())
+	y, alsoFine := new(big.Rat).SetString(other.String())
+	return fine && alsoFine && x.Cmp(y) == 0
+}
+
+// judgeExecution finds the execution that gave a request up too soon.
+func (t *story) judgeExecution(e world.Execution) {
+	var job struct {
+		RequestID string `json:"requestId"`
+	}
+	if json.Unmarshal([]byte(e.Input), &job) != nil {
+		t.wrong("%s has no input", e.ARN)
+	}
+	began := e.StartedAt
+	for _, event := range e.Events {
+		at := event.Timestamp.Time
+		switch event.Type {
+		case "ExecutionRedriven":
+			began = at
+		case "ExecutionFailed":
+			if event.Failed == nil || event.Failed.Error != "RequestLost" {
+				continue
+			}
+			var since []time.Time
+			for _, each := range t.unknown[job.RequestID] {
+				if !each.Before(began) && !each.After(at) {
+					since = append(since, each)
+				}
+			}
+			if n := len(since); n < 3 || since[n-1].Sub(since[0]) < time.Minute {
+				t.wrong("%s gave the request up as lost %s after it began to ask, after %d answers that do not know it", path.Base(e.ARN), at.Sub(began).Round(time.Second), n)
+			}
+		}
+	}
+}
+
+// text tells the story.
+func (t *story) text() string {
+	return fmt.Sprintf("    story %d: RunComfy queues %s and runs %s; %s goes wrong\n%s", t.number, t.queue, t.run, t.trouble, strings.Join(t.told, "\n"))
+}
