@@ -5,8 +5,10 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -38,8 +40,11 @@ type simulation struct {
 	refused map[string]bool    // records whose job RunComfy refused
 }
 
-// newSimulation returns a world with its plan, and with what will fail.
-func newSimulation(jobs int, seed, number uint64) (*simulation, error) {
+// catalogOnce reads the models, for all worlds.
+var catalogOnce = sync.OnceValues(catalog.Default)
+
+// newWorld returns a world in which nothing is planned and nothing fails.
+func newWorld(seed, number uint64) (*simulation, error) {
 	s := &simulation{
 		tally:   newTally(),
 		plans:   rand.New(rand.NewPCG(seed, number*3)),
@@ -47,13 +52,25 @@ func newSimulation(jobs int, seed, number uint64) (*simulation, error) {
 		jitter:  rand.New(rand.NewPCG(seed, number*3+2)),
 		failing: map[world.Call]int{}, open: map[int]string{}, excused: map[string]bool{}, refused: map[string]bool{},
 	}
-	var err error
-	if s.w, err = world.New(s.jitter.Float64); err != nil {
+	models, err := catalogOnce()
+	if err != nil {
+		return nil, err
+	}
+	if s.w, err = world.NewWith(models, s.jitter.Float64); err != nil {
+		return nil, err
+	}
+	if s.clip, s.voice, err = world.Sample(); err != nil {
 		return nil, err
 	}
 	s.w.RunComfy.Token = s.token()
 	s.repairAccount()
-	if s.clip, s.voice, err = world.Sample(); err != nil {
+	return s, nil
+}
+
+// newSimulation returns a world with its plan, and with what will fail.
+func newSimulation(jobs int, seed, number uint64) (*simulation, error) {
+	s, err := newWorld(seed, number)
+	if err != nil {
 		return nil, err
 	}
 	s.rate = []float64{0.3, 1, 1, 3}[s.plans.IntN(4)]

@@ -9,15 +9,12 @@ import (
 	"image/png"
 	"maps"
 	"math/big"
-	"math/rand/v2"
 	"net/http"
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -81,30 +78,12 @@ func tellStory(seed, number uint64) (*story, error) {
 	return t, nil
 }
 
-// catalogOnce reads the models for all stories.
-var catalogOnce = sync.OnceValues(catalog.Default)
-
 // newStory returns a story in which nobody has done anything.
 func newStory(seed, number uint64) (*story, error) {
-	s := &simulation{
-		tally:   newTally(),
-		plans:   rand.New(rand.NewPCG(seed, number*3)),
-		dice:    rand.New(rand.NewPCG(seed, number*3+1)),
-		jitter:  rand.New(rand.NewPCG(seed, number*3+2)),
-		failing: map[world.Call]int{}, open: map[int]string{}, excused: map[string]bool{}, refused: map[string]bool{},
-	}
-	models, err := catalogOnce()
+	s, err := newWorld(seed, number)
 	if err != nil {
 		return nil, err
 	}
-	if s.w, err = world.NewWith(models, s.jitter.Float64); err != nil {
-		return nil, err
-	}
-	if s.clip, s.voice, err = world.Sample(); err != nil {
-		return nil, err
-	}
-	s.w.RunComfy.Token = s.token()
-	s.repairAccount()
 	t := &story{
 		simulation: s, number: number, redriven: map[string]bool{}, ended: map[string]bool{}, unknown: map[string][]time.Time{},
 		answered: map[string][]time.Time{}, stopped: map[string]bool{}, cancelled: map[string]ledger.Record{},

@@ -107,6 +107,9 @@ func InvocationOf(r *http.Request) int {
 }
 
 func (w *World) before(c Call) error {
+	if w.Price > 0 && c.Service == "s3" {
+		w.now = w.now.Add(w.Price)
+	}
 	if w.now.After(c.Deadline) {
 		if w.TimedOut != nil {
 			w.TimedOut(c)

@@ -85,6 +85,10 @@ type World struct {
 	// Batch is how many messages of the queue submit is called with at most.
 	Batch int
 
+	// Price is how long each call of S3 takes. Zero: no time, which is right
+	// for a World that several goroutines use at once.
+	Price time.Duration
+
 	// QueueLimit is QueueHours.
 	QueueLimit time.Duration
 

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/s3test"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// Time has a price in the worlds of hostile people: each request to S3 takes
+// s3Price, and submit is called with whole batches of the queue, so that a drop
+// that costs thousands of requests takes those with it that came beside it.
+const (
+	s3Price     = 15 * time.Millisecond
+	queueBatch  = 10
+	victims     = 12
+	patience    = 2 * time.Hour // in which a victim has an answer
+	hostileTime = 30 * time.Hour
+)
+
+// hostile is a way to harm others with nothing but s3:PutObject below inbox/.
+type hostile struct {
+	name string
+	// before is what is in the bucket when the victims come.
+	before func(h *attack)
+	// drop is what comes together with them.
+	drop func(h *attack)
+}
+
+// attack is a hostile person's world.
+type attack struct {
+	*simulation
+	refuses map[string]error // reads of these keys
+}
+
+// mixed returns a text of n units, neither all composed nor all decomposed, so
+// that it has more than one other form.
+func mixed(unit string, n int) string { return "e\u0301" + unit + strings.Repeat("\u00e9"+unit, n) }
+
+// hostiles are the hostile people.
+var hostiles = []hostile{
+	{"a key with hundreds of dots", nil, func(h *attack) {
+		for i := range 6 {
+			h.put(mixed(".", 230+h.plans.IntN(8)) + fmt.Sprint(i) + ".wav")
+		}
+	}},
+	{"a key with hundreds of folders", nil, func(h *attack) {
+		folder := mixed("/", 150+h.plans.IntN(70))
+		h.put(folder + "x.mp4")
+		h.put(folder + "x.wav")
+	}},
+	{"a file beside a folder with thousands of statuses", func(h *attack) {
+		for i := range 9000 + h.plans.IntN(1000) {
+			h.w.Bucket.Set(fmt.Sprintf("status/ads/job%05d.json", i), []byte(`{"name":"ads/x","state":"succeeded","take":"20500101T000000Z-000000000000"}`))
+		}
+	}, func(h *attack) { h.put("ads.job/x.txt") }},
+	{"a thousand empty tagged voices", func(h *attack) {
+		for i := range 1000 {
+			h.w.Bucket.Set(fmt.Sprintf("inbox/one/t.%05d.wav", i), nil)
+		}
+	}, func(h *attack) {
+		h.put("one/t.mp4")
+		h.put("one/t.00000.wav")
+	}},
+	{"a thousand matches of a wildcard", func(h *attack) {
+		for i := range 1000 {
+			h.w.Bucket.Set(fmt.Sprintf("inbox/one.job/%05d.wav", i), nil)
+		}
+	}, func(h *attack) {
+		h.w.Drop("inbox/one.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`))
+		h.put("one.job/v.mp4")
+	}},
+	{"control characters beside a victim", func(h *attack) {
+		for i := range 200 {
+			h.w.Bucket.Set(fmt.Sprintf("inbox/victims/0.%s%04d.wav", strings.Repeat("\x01", 980), i), nil)
+		}
+	}, func(h *attack) { h.put(fmt.Sprintf("victims/0.%s0000.wav", strings.Repeat("\x01", 980))) }},
+	{"a preset in an archive class", nil, func(h *attack) { h.refuse("inbox/victims/preset.json", 403, "InvalidObjectState") }},
+	{"a preset under a foreign key", nil, func(h *attack) { h.refuse("inbox/victims/preset.json", 403, "AccessDenied") }},
+	{"a preset with a key of its own", nil, func(h *attack) { h.refuse("inbox/victims/preset.json", 400, "InvalidRequest") }},
+}
+
+// put drops a file with nothing in it.
+func (h *attack) put(below string) { h.w.Drop(ledger.InboxPrefix+below, []byte("x")) }
+
+// refuse drops a file that S3 lists and does not give.
+func (h *attack) refuse(key string, status int, code string) {
+	h.refuses[key] = s3test.Error(status, code)
+	h.w.Drop(key, []byte("{}"))
+}
+
+// attackWorld lets one hostile person act among victims, and returns whom that
+// left without a status.
+func attackWorld(seed, number uint64) (tally, error) {
+	s, err := newWorld(seed, number)
+	if err != nil {
+		return tally{}, err
+	}
+	h := &attack{simulation: s, refuses: map[string]error{}}
+	person := hostiles[number%uint64(len(hostiles))]
+	s.w.Price, s.w.Batch = s3Price, queueBatch
+	s.w.Before = func(c world.Call) error {
+		s.calls++
+		if err := h.refuses[c.Key]; err != nil && (c.Op == "GetObject" || c.Op == "HeadObject" && strings.Contains(err.Error(), "InvalidRequest")) {
+			return err
+		}
+		return nil
+	}
+	s.w.TimedOut = func(c world.Call) { s.faults["hostile: timeout of "+c.Function]++ }
+	s.faults["hostile: "+person.name]++
+	if person.before != nil {
+		person.before(h)
+	}
+	// Victims and the hostile person come in any order, at one moment or within
+	// some seconds: the queue makes batches of them.
+	at, spread := s.plans.IntN(victims), s.plans.IntN(2)*1000
+	for i := range victims {
+		if i == at {
+			person.drop(h)
+		}
+		name := fmt.Sprint("victims/", i)
+		s.jobs++
+		s.w.Drop(ledger.InboxPrefix+name+".mp4", slices.Concat(s.clip, []byte{0, 0, 0, 16}, []byte("free"), fmt.Appendf(nil, "%08d", i)))
+		s.w.Pass(time.Duration(s.plans.IntN(spread+1)) * time.Millisecond)
+		s.w.Drop(ledger.InboxPrefix+name+".wav", s.voice)
+	}
+	s.w.Pass(patience)
+	for i := range victims {
+		name := fmt.Sprint("victims/", i)
+		if st := s.status(ledger.StatusKey(name)); st.State == "" || st.State == ledger.Waiting {
+			s.unanswered = append(s.unanswered, fmt.Sprintf("%s beside %s (world %d): status %q %s after %s", name, person.name, number, st.State, st.Code, patience))
+		}
+	}
+	s.w.Pass(hostileTime)
+	for _, body := range s.w.Dead {
+		// Only what is held for a reason that its status says may end here.
+		for i := range victims {
+			name := fmt.Sprint("victims/", i)
+			if st := s.status(ledger.StatusKey(name)); strings.Contains(body, name+".") && st.State != ledger.Held {
+				s.unanswered = append(s.unanswered, fmt.Sprintf("%s beside %s (world %d), %s %s: its message is a dead letter", name, person.name, number, st.State, st.Code))
+			}
+		}
+	}
+	s.charges += s.w.RunComfy.Charges()
+	s.passed = s.since()
+	return s.tally, nil
+}
+
+// attacks lets hostile people act, each in a world with victims.
+func attacks(n int, seed uint64) (tally, error) {
+	return sum(n, func(i int) (tally, error) { return attackWorld(seed, uint64(i)) })
+}
