@@ -79,6 +79,15 @@ func (s State) rank() int {
 	return slices.Index(order, s) + 1
 }
 
+// rank is that of the take's state. A job that RunComfy has put back into its
+// queue has got as far as one that runs: its status may go back.
+func (r Record) rank() int {
+	if r.State == InQueue && !r.Times.Running.IsZero() {
+		return InProgress.rank()
+	}
+	return r.State.rank()
+}
+
 // Record is what the ledger knows of one take.
 type Record struct {
 	Name  string `json:"name"`

@@ -94,7 +94,7 @@ func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) er
 		if err != nil {
 			return err
 		}
-		if over.Order > rec.Take || over.Order == rec.Take && over.State.rank() > rec.State.rank() {
+		if over.Order > rec.Take || over.Order == rec.Take && over.State.rank() > rec.rank() {
 			return nil
 		}
 		err = s.Post(ctx, StatusKey(rec.Name), s.TakeStatus(rec, warnings...), rec.Take, over)

@@ -3,13 +3,16 @@ package workflow
 import "fmt"
 
 // Step Functions sees the name of the outermost Go type of an error that a
-// function returns: *QueuedTooLong is "QueuedTooLong", but wrapped once more
-// with fmt.Errorf it is "wrapError", which no Retry matches and no person can
-// look up. Handlers return the types below bare, as pointers.
+// function returns: *QueuedTooLong is "QueuedTooLong", but wrapped once with
+// fmt.Errorf it is "wrapError", which no Retry matches and no person can look
+// up. Handlers return the types below bare, as pointers.
 //
 // Each name in snake_case is a code of package ledger.
+
+// These errors end an execution at once: another try would fail in the same way
+// until a person has acted. The first retrier of a Task names them.
 type (
-	// RequestLost ends a job whose request RunComfy does not know any more.
+	// RequestLost ends a job whose request RunComfy no longer knows.
 	RequestLost struct{ Failure }
 	// QueuedTooLong ends a job that did not start within QueueHours.
 	QueuedTooLong struct{ Failure }
@@ -23,20 +26,30 @@ type (
 
 	// NoOutput ends a job that succeeded without an output, or with an empty one.
 	NoOutput struct{ Failure }
-	// OutputRefused ends a job whose output lies where OutputOrigins does not allow.
+	// OutputRefused ends a job whose output is at an address that OutputOrigins
+	// does not allow.
 	OutputRefused struct{ Failure }
 	// OutputTooLarge ends a job whose output is larger than MaxOutputGiB.
 	OutputTooLarge struct{ Failure }
+	// OutputTooMany ends a job with more outputs than MaxOutputs.
+	OutputTooMany struct{ Failure }
 	// OutputChanged ends a job whose output kept changing while it was copied.
 	OutputChanged struct{ Failure }
-	// OutputOccupied ends a job in whose place another object lies than its output.
+	// OutputOccupied ends a job when another object is stored under the key of
+	// its output.
 	OutputOccupied struct{ Failure }
+)
 
-	// ResultUnavailable is retried: RunComfy did not tell the result.
+// These errors may pass: a later retrier names them.
+type (
+	// OutputTooSlow says that the function's time ended before one output was
+	// copied. It is retried once.
+	OutputTooSlow struct{ Failure }
+	// ResultUnavailable says that RunComfy did not return the result.
 	ResultUnavailable struct{ Failure }
-	// OutputUnavailable is retried: the output could not be fetched.
+	// OutputUnavailable says that the output could not be fetched.
 	OutputUnavailable struct{ Failure }
-	// StorageUnavailable is retried: S3 did not take or give an object.
+	// StorageUnavailable says that S3 did not store or return an object.
 	StorageUnavailable struct{ Failure }
 )
 

@@ -3,6 +3,7 @@
 package workflow
 
 import (
+	"encoding/json"
 	"strings"
 	"time"
 )
@@ -29,8 +30,8 @@ type Job struct {
 	// RunningSince is when a turn first found the job in progress.
 	RunningSince time.Time `json:"runningSince,omitzero"`
 
-	// AskedAt is the time of the last turn.
-	AskedAt time.Time `json:"askedAt,omitzero"`
+	// Redrives is how often the execution had been redriven at the last turn.
+	Redrives int `json:"redrives,omitempty"`
 
 	// Troubles counts the turns in a row that brought no answer; TroubleSince
 	// is the time of the first of them.
@@ -41,6 +42,26 @@ type Job struct {
 	// request; LostSince is the time of the first of them.
 	Losses    int       `json:"losses,omitempty"`
 	LostSince time.Time `json:"lostSince,omitzero"`
+}
+
+// Turn is what the state machine passes to poll.
+type Turn struct {
+	Job Job `json:"job"`
+	// Redrives is how often the execution has been redriven.
+	Redrives int `json:"redrives"`
+}
+
+// UnmarshalJSON also accepts a Job by itself: an execution that was started
+// before an update of the stack keeps its old definition, which passes that.
+func (t *Turn) UnmarshalJSON(text []byte) error {
+	type turn Turn
+	if err := json.Unmarshal(text, (*turn)(t)); err != nil {
+		return err
+	}
+	if t.Job == (Job{}) {
+		return json.Unmarshal(text, &t.Job)
+	}
+	return nil
 }
 
 // Archived is what archive returns, and so the output of an execution.

@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -53,7 +54,7 @@ func TestStateIsSmall(t *testing.T) {
 	job := workflow.Job{
 		Name: strings.Repeat("\x01", 1024), Take: "20261121T120000Z-0123456789ab", RequestID: strings.Repeat("r", 128),
 		Model: "happyhorse/happyhorse-1.0/reference-to-video", SubmittedAt: now, WaitSeconds: 900, Ended: true, Seen: "in_progress",
-		RunningSince: now, AskedAt: now, Troubles: 1 << 30, TroubleSince: now, Losses: 1 << 30, LostSince: now,
+		RunningSince: now, Redrives: 1 << 30, Troubles: 1 << 30, TroubleSince: now, Losses: 1 << 30, LostSince: now,
 	}
 	plain := job
 	plain.Name = strings.Repeat("é", 512)
@@ -69,49 +70,133 @@ func TestStateIsSmall(t *testing.T) {
 	}
 }
 
-// Every error that the state machine names is one that Go returns, or one of
-// Lambda's or of Step Functions' own.
-func TestMachineNamesErrorsOfGo(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	known := []string{"Sandbox.Timedout", "Runtime.ExitError"}
-	ast.Inspect(file, func(n ast.Node) bool {
-		if spec, ok := n.(*ast.TypeSpec); ok {
-			known = append(known, spec.Name.Name)
-		}
-		return true
-	})
+// The retriers of each Task name the errors that its function returns, and no
+// others of Go: those that end the job in the first one, which allows no retry,
+// those that may pass in a later one. All that remains is retried by the last.
+func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
+	ending, passing := declaredErrors(t)
 	text, err := os.ReadFile("../../statemachine.asl.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var machine struct {
 		States map[string]struct {
-			Retry []struct{ ErrorEquals []string }
+			Retry []struct {
+				ErrorEquals []string
+				MaxAttempts int
+			}
 			Catch json.RawMessage
 		}
 	}
 	if err := json.Unmarshal(text, &machine); err != nil {
 		t.Fatal(err)
 	}
-	named := 0
-	for state, s := range machine.States {
+	for state, folder := range map[string]string{"Poll": "poll", "Archive": "archive"} {
+		s := machine.States[state]
 		if s.Catch != nil {
 			t.Errorf("%s has a Catch: its error could not be redriven", state)
 		}
-		for _, retry := range s.Retry {
+		returned := returnedErrors(t, "../../functions/"+folder+"/handler")
+		wantFirst := intersection(returned, ending)
+		if first := s.Retry[0]; first.MaxAttempts != 0 || !slices.Equal(slices.Sorted(slices.Values(first.ErrorEquals)), wantFirst) {
+			t.Errorf("the first retrier of %s names %v with %d attempts, want %v with 0", state, first.ErrorEquals, first.MaxAttempts, wantFirst)
+		}
+		var later []string
+		for _, retry := range s.Retry[1:] {
 			for _, name := range retry.ErrorEquals {
-				named++
-				if !slices.Contains(known, name) && !strings.HasPrefix(name, "Lambda.") && !strings.HasPrefix(name, "States.") {
-					t.Errorf("%s retries %s, which nothing returns", state, name)
+				if !strings.Contains(name, ".") {
+					later = append(later, name)
 				}
 			}
+			if retry.MaxAttempts == 0 {
+				t.Errorf("%s does not retry %v", state, retry.ErrorEquals)
+			}
+		}
+		slices.Sort(later)
+		if want := intersection(returned, passing); !slices.Equal(later, want) {
+			t.Errorf("the later retriers of %s name %v of Go, want %v", state, later, want)
+		}
+		last, want := s.Retry[len(s.Retry)-1], map[string]int{"Poll": 10, "Archive": 3}[state]
+		if !slices.Equal(last.ErrorEquals, []string{"States.ALL"}) || last.MaxAttempts != want {
+			t.Errorf("the last retrier of %s names %v with %d attempts, want States.ALL with %d", state, last.ErrorEquals, last.MaxAttempts, want)
 		}
 	}
-	if named == 0 {
-		t.Error("no Retry was looked at")
+}
+
+// declaredErrors returns the names of the types in errors.go, by group.
+func declaredErrors(t *testing.T) (ending, passing []string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, decl := range file.Decls {
+		group, ok := decl.(*ast.GenDecl)
+		if !ok || group.Tok != token.TYPE || len(group.Specs) == 1 {
+			continue
+		}
+		var names []string
+		for _, spec := range group.Specs {
+			names = append(names, spec.(*ast.TypeSpec).Name.Name)
+		}
+		switch {
+		case strings.HasPrefix(group.Doc.Text(), "These errors end"):
+			ending = names
+		case strings.HasPrefix(group.Doc.Text(), "These errors may pass"):
+			passing = names
+		default:
+			t.Errorf("a group of errors says neither that they end an execution nor that they may pass: %q", group.Doc.Text())
+		}
+	}
+	if len(ending) == 0 || len(passing) == 0 {
+		t.Fatal("errors.go lacks a group")
+	}
+	return ending, passing
+}
+
+// returnedErrors returns the types of this package that a folder makes values of.
+func returnedErrors(t *testing.T, folder string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(folder + "/*.go")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("%s: %v", folder, err)
+	}
+	var names []string
+	for _, path := range paths {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile(`&workflow\.(\w+)\{`).FindAllStringSubmatch(string(text), -1) {
+			names = append(names, match[1])
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func intersection(names, others []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !slices.Contains(others, name) })
+}
+
+// An execution that was started before an update of the stack passes the job by
+// itself.
+func TestTurnOfAnOlderDefinition(t *testing.T) {
+	job := workflow.Job{Name: "ads/talk", Take: "T", RequestID: "r", Losses: 2}
+	for _, text := range []string{
+		`{"name":"ads/talk","take":"T","requestId":"r","losses":2}`,
+		`{"job":{"name":"ads/talk","take":"T","requestId":"r","losses":2},"redrives":0}`,
+	} {
+		var turn workflow.Turn
+		if err := json.Unmarshal([]byte(text), &turn); err != nil {
+			t.Fatal(err)
+		}
+		if turn.Job != job || turn.Redrives != 0 {
+			t.Errorf("%s: %+v", text, turn)
+		}
 	}
 }
 

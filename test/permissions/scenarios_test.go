@@ -91,7 +91,7 @@ func (d *deployment) execution(rec ledger.Record) string {
 // polled has poll ask about a job and returns an error unless it finds and
 // records a state.
 func (d *deployment) polled(job *workflow.Job, state ledger.State) error {
-	next, err := d.poll.Handle(d.ctx, *job)
+	next, err := d.poll.Handle(d.ctx, workflow.Turn{Job: *job})
 	if err != nil {
 		return err
 	}

@@ -36,25 +36,26 @@ const (
 	lostAnswers = 3
 	lostAfter   = time.Minute
 
-	// patience is how many turns in a row must bring no answer before a
+	// patience is how many turns in a row must bring no response before a
 	// deadline decides: a redriven execution, whose deadline is long past, does
-	// not end over the first trouble. Turns are not in a row when one was this
-	// much later than its time, as the first after a redrive.
-	patience  = 3
-	longPause = 10 * time.Minute
+	// not end at the first failure.
+	patience = 3
 )
 
-// Handle asks once. Its errors are *workflow.RequestLost, *workflow.QueuedTooLong
-// and *workflow.RanTooLong; trouble with RunComfy or S3 is none.
-func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Job, error) {
+// Handle asks RunComfy once and returns the job with what it learned. Its errors
+// are *workflow.RequestLost, *workflow.QueuedTooLong and *workflow.RanTooLong.
+// It returns no error when RunComfy or S3 fails.
+func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job, error) {
+	job := turn.Job
+	if turn.Redrives > job.Redrives {
+		// A turn that failed leaves the job as the turn before returned it. What
+		// that one counted does not count against the redriven execution.
+		job.Redrives = turn.Redrives
+		job.Troubles, job.TroubleSince, job.Losses, job.LostSince = 0, time.Time{}, 0, time.Time{}
+	}
 	status, err := h.status(ctx, job.RequestID)
 	now := h.Now().UTC().Truncate(time.Millisecond)
-	inRow := now.Sub(job.AskedAt) <= time.Duration(job.WaitSeconds)*time.Second+longPause
-	job.AskedAt = now
 	if err != nil {
-		if !inRow {
-			job.Troubles, job.Losses = 0, 0
-		}
 		return h.troubled(ctx, job, err, now)
 	}
 	wasTroubled := job.Troubles > 0
@@ -76,11 +77,14 @@ func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Job, e
 	default:
 		slog.WarnContext(ctx, "unknown word for a status", "request_id", job.RequestID, "word", status.State)
 	}
-	if state != "" && (wasTroubled || job.Seen != string(state)) {
+	switch {
+	case state != "" && (wasTroubled || job.Seen != string(state)):
 		job.Seen = ""
 		if h.record(ctx, job, state, now) {
 			job.Seen = string(state)
 		}
+	case state == "" && wasTroubled:
+		h.post(ctx, job) // the warning is no longer true
 	}
 	if err := h.deadline(job, now); err != nil {
 		return job, err
@@ -207,14 +211,19 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 	return true
 }
 
-// warn says in the status that RunComfy gives no answer.
+// warn says in the status that RunComfy does not respond.
 func (h *Handler) warn(ctx context.Context, job workflow.Job, cause error) {
+	h.post(ctx, job, fmt.Sprintf("RunComfy has given no answer since %s and is asked again: %v", clock(job.TroubleSince), cause))
+}
+
+// post writes the status of a job's record, with warnings of the moment.
+func (h *Handler) post(ctx context.Context, job workflow.Job, warnings ...string) {
 	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
 	if err == nil {
-		err = h.Ledger.PostTake(ctx, rec, fmt.Sprintf("RunComfy has given no answer since %s and is asked again: %v", clock(job.TroubleSince), cause))
+		err = h.Ledger.PostTake(ctx, rec, warnings...)
 	}
 	if err != nil {
-		slog.WarnContext(ctx, "trouble not recorded", "name", job.Name, "take", job.Take, "err", err)
+		slog.WarnContext(ctx, "status not written", "name", job.Name, "take", job.Take, "err", err)
 	}
 }
 

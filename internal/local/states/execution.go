@@ -106,7 +106,7 @@ func (m *Machine) Advance(x *Execution, now time.Time) (call *Call, wake time.Ti
 		case entered:
 			m.begin(x, s, now)
 		case calling:
-			payload, err := s.payload.eval(scope{input: x.StateInput})
+			payload, err := s.payload.eval(scope{input: x.StateInput, redrives: x.RedriveCount})
 			if err != nil {
 				m.evaluationFailed(x, s, now, "Payload", err)
 				continue
@@ -147,7 +147,7 @@ func (m *Machine) begin(x *Execution, s state, now time.Time) {
 	case choiceState:
 		m.choose(x, s, now)
 	case taskState:
-		payload, err := s.payload.eval(sc)
+		payload, err := s.payload.eval(scope{input: x.StateInput, redrives: x.RedriveCount})
 		if err != nil {
 			m.evaluationFailed(x, s, now, "Payload", err)
 			return

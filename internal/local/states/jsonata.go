@@ -7,14 +7,20 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
-// scope is what an expression can see: $states.input and, in the Output of a
-// Task, $states.result. Both are JSON texts.
+// scope is what an expression can see: $states.input, in the Output of a Task
+// $states.result, and in its Payload how often the execution was redriven. The
+// first two are JSON texts.
 type scope struct {
 	input, result string
+	redrives      int
 }
+
+// redriveCount is the only part of the context object that is known.
+const redriveCount = "context.Execution.RedriveCount"
 
 // value is a field of the definition that is evaluated: JSON in which each
 // string of the form {% … %} is an expression.
@@ -28,7 +34,8 @@ type (
 	list       []value
 	dictionary map[string]value
 
-	// path is $states.input or $states.result, followed by member names.
+	// path is $states.input or $states.result, followed by member names, or
+	// $states.context.Execution.RedriveCount.
 	path struct {
 		text  string
 		root  string
@@ -81,6 +88,9 @@ func parseString(s string, roots []string) (value, error) {
 		if numberPattern.MatchString(inner) {
 			return literal(inner), nil
 		}
+		if inner == "$states."+redriveCount && slices.Contains(roots, redriveCount) {
+			return path{text: inner, root: redriveCount}, nil
+		}
 		if m := pathPattern.FindStringSubmatch(inner); m != nil && slices.Contains(roots, m[1]) {
 			p := path{text: inner, root: m[1]}
 			if m[2] != "" {
@@ -120,8 +130,11 @@ func (d dictionary) eval(sc scope) (string, error) {
 
 func (p path) eval(sc scope) (string, error) {
 	at := sc.input
-	if p.root == "result" {
+	switch p.root {
+	case "result":
 		at = sc.result
+	case redriveCount:
+		at = strconv.Itoa(sc.redrives)
 	}
 	for _, step := range p.steps {
 		// JSONata maps a path over an array, which the file has no use for.

@@ -120,7 +120,7 @@ func parseState(f fields) state {
 		if strings.Contains(s.functionARN, "{%") {
 			arguments.problem("FunctionName", "an expression is not known here; known: the ARN of a function")
 		}
-		s.payload = arguments.value("Payload", "input")
+		s.payload = arguments.value("Payload", "input", redriveCount)
 		if !f.missing("Output") {
 			s.output = f.value("Output", "input", "result")
 		}

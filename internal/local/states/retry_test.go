@@ -84,6 +84,21 @@ func TestRetries(t *testing.T) {
 			fails: []error{a, timeout, errors.New("reset")}, wakes: []float64{1, 3, 7}, status: states.Succeeded,
 		},
 		{
+			name:  "all errors but those that end the job",
+			retry: `{"ErrorEquals":["A"],"MaxAttempts":0},{"ErrorEquals":["States.ALL"]}`,
+			fails: []error{b, named("States.TaskFailed"), a}, wakes: []float64{1, 3}, status: states.Failed,
+		},
+		{
+			name:  "all errors but too much data",
+			retry: `{"ErrorEquals":["States.ALL"]}`,
+			fails: []error{named("States.DataLimitExceeded")}, status: states.Failed,
+		},
+		{
+			name:  "all errors but those of the runtime",
+			retry: `{"ErrorEquals":["States.ALL"]}`,
+			fails: []error{named("States.Runtime")}, status: states.Failed,
+		},
+		{
 			name:  "a failed task is any error",
 			retry: `{"ErrorEquals":["States.TaskFailed"]}`,
 			fails: []error{a, b}, wakes: []float64{1, 3}, status: states.Succeeded,
@@ -346,5 +361,25 @@ func TestTheTimeoutOfATaskEndsTheContextOfItsCall(t *testing.T) {
 	})
 	if x.Status != states.Failed || x.Error != "States.Timeout" {
 		t.Errorf("ended as %s: %s: %s", x.Status, x.Error, x.Cause)
+	}
+}
+
+// A function is told how often its execution was redriven.
+func TestPayloadHoldsTheRedrives(t *testing.T) {
+	m := parse(t, oneTask(t, `"Arguments":{"FunctionName":"${PollFunctionArn}","Payload":{"job":"{% $states.input %}","redrives":"{% $states.context.Execution.RedriveCount %}"}}`))
+	x := m.Start(`{"name":"n"}`, began)
+	c := &clock{began}
+	var payloads []string
+	invoke := func(_ context.Context, _ string, payload []byte) ([]byte, error) {
+		payloads = append(payloads, string(payload))
+		return nil, named("A")
+	}
+	finish(t, m, x, c, invoke)
+	if err := m.Redrive(x, c.time); err != nil {
+		t.Fatal(err)
+	}
+	finish(t, m, x, c, invoke)
+	if diff := cmp.Diff([]string{`{"job":{"name":"n"},"redrives":0}`, `{"job":{"name":"n"},"redrives":1}`}, payloads); diff != "" {
+		t.Errorf("payloads (-want +got):\n%s", diff)
 	}
 }
