@@ -203,12 +203,15 @@ func retryAfter(h http.Header) time.Duration {
 	return min(max(at.Sub(now), time.Second), maxRetryAfter)
 }
 
+// maxPage is how many bytes of a web page are searched for its title.
+const maxPage = 16 << 10
+
 // describe says in a few words what a body is that is no JSON object.
 func describe(res *http.Response, body []byte) string {
 	if res.StatusCode/100 == 3 {
 		return "a redirect, which is not followed"
 	}
-	text := strings.TrimSpace(string(body))
+	text := strings.TrimSpace(string(body[:min(len(body), maxPage)]))
 	switch {
 	case text == "":
 		return "an empty answer"

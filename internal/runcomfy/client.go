@@ -82,14 +82,19 @@ type Result struct {
 	Failure string
 
 	// FailureRaw is the failed job's error as it was given: a string, an
-	// object or an array. Only secrets in it are replaced. Nil when there is none.
+	// object or an array. Only secrets in it are replaced. Nil when there is none,
+	// and when it is longer than 16 KiB.
 	FailureRaw json.RawMessage
 
 	// CostUSD is what the job cost, nil when not told.
 	CostUSD *float64
 
-	// CreatedAt and FinishedAt are zero when not told.
+	// CreatedAt and FinishedAt are zero when the response does not name them.
 	CreatedAt, FinishedAt time.Time
+
+	// Warnings say which members of the response were dropped because no record
+	// could hold them, one sentence each.
+	Warnings []string
 }
 
 // Model is the answer of Client.Model.
@@ -158,19 +163,48 @@ func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 	result := Result{
 		State:      resultStatus(word),
 		Outputs:    outputs(answer.members["output"]),
-		CostUSD:    answer.number("cost"),
 		CreatedAt:  answer.time("created_at"),
 		FinishedAt: answer.time("finished_at"),
 	}
+	result.dropUnusable(answer)
 	if result.State != ResultSucceeded {
 		raw := answer.raw("error")
-		result.FailureRaw = redactJSON(raw, answer.token)
+		if len(raw) <= maxRaw {
+			result.FailureRaw = redactJSON(raw, answer.token)
+		}
 		result.Failure = message(jsonText(raw), answer.token)
 	}
 	if result.State == ResultFailed && result.Failure == "" {
 		result.Failure = message(errorText(answer.members), answer.token)
 	}
 	return result, nil
+}
+
+// maxRaw is the longest error that is kept as it was given.
+const maxRaw = 16 << 10
+
+// maxCostUSD is above what any job costs: a cost from there on is a mistake.
+const maxCostUSD = 10_000
+
+// dropUnusable takes the cost, and drops it and the times when they cannot be
+// right: JSON holds no time outside the years 0 to 9999.
+func (r *Result) dropUnusable(a *answer) {
+	if raw := a.raw("cost"); raw != nil {
+		r.CostUSD = a.number("cost")
+		if r.CostUSD == nil || !(*r.CostUSD >= 0 && *r.CostUSD < maxCostUSD) {
+			r.CostUSD = nil
+			r.Warnings = append(r.Warnings, fmt.Sprintf("RunComfy reports the cost %s; a cost is a number of US dollars from 0 to below %d, so it is not recorded", message(string(raw), a.token), maxCostUSD))
+		}
+	}
+	for _, at := range []struct {
+		name string
+		time *time.Time
+	}{{"created_at", &r.CreatedAt}, {"finished_at", &r.FinishedAt}} {
+		if year := at.time.Year(); year < 0 || year > 9999 {
+			*at.time = time.Time{}
+			r.Warnings = append(r.Warnings, fmt.Sprintf("RunComfy reports %s for %s, which is outside the years 0 to 9999, so it is not recorded", message(a.text(at.name), a.token), at.name))
+		}
+	}
 }
 
 // Cancel asks to cancel a job, which works while it is queued. Only the

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -37,19 +38,15 @@ var nestedMembers = slices.Concat(errorMembers, []string{"msg", "reason"})
 var (
 	absoluteURL = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]+`)
 	pageTitle   = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
-
-	// urlSecrets is what follows the path of a URL; looseQuery is a query
-	// without its URL, plain or percent-encoded; signature is what is left of
-	// an AWS signature, its hex digest included.
-	urlSecrets = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>?#]*)[?#][^\s"'<>]*`)
-	looseQuery = regexp.MustCompile(`(?:\?|%3[Ff])[^\s"'<>]*(?:=|%3[Dd])[^\s"'<>]*`)
-	signature  = regexp.MustCompile(`(?i)[^\s"'<>]*x-amz-[^\s"'<>]*|\b[0-9a-f]{64}\b`)
 )
+
+// maxText is how many bytes of a text are looked at for a message.
+const maxText = 4 << 10
 
 // message returns a text in one line, without secrets, of at most maxMessage
 // runes.
 func message(text, token string) string {
-	text = redact(text, token)
+	text = redact(beginning(text), token)
 	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar
 	}), " ")
@@ -60,15 +57,105 @@ func message(text, token string) string {
 	return text
 }
 
+// beginning returns the first maxText bytes of a text, up to the end of a word:
+// half a token would not be recognized as one.
+func beginning(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return text[:strings.LastIndexAny(text[:maxText], wordEnds)+1]
+}
+
+// wordEnds are the characters that end a URL within a text.
+const wordEnds = " \t\n\f\r\"'<>"
+
 // redact replaces the token and the queries of URLs in a text: a service that
-// could not fetch an input likes to quote the presigned URL.
+// could not fetch an input likes to quote the presigned URL. It reads each byte
+// a fixed number of times, whatever the text.
 func redact(text, token string) string {
 	if len(token) >= minToken {
 		text = strings.ReplaceAll(text, token, "[token]")
 	}
-	text = urlSecrets.ReplaceAllString(text, "$1")
-	text = looseQuery.ReplaceAllString(text, "")
-	return signature.ReplaceAllString(text, "[redacted]")
+	var b strings.Builder
+	for text != "" {
+		end := strings.IndexAny(text, wordEnds)
+		if end < 0 {
+			b.WriteString(redactWord(text))
+			break
+		}
+		b.WriteString(redactWord(text[:end]))
+		b.WriteByte(text[end])
+		text = text[end+1:]
+	}
+	return b.String()
+}
+
+// redactWord removes what follows the path of a URL and a query without its
+// URL, plain or percent-encoded, and replaces what is left of an AWS signature:
+// its parameters and its hexadecimal digest.
+func redactWord(word string) string {
+	if at := strings.Index(word, "://"); at >= 0 {
+		if query := strings.IndexAny(word[at:], "?#"); query >= 0 {
+			word = word[:at+query]
+		}
+	}
+	lower := lowerASCII(word)
+	for _, mark := range []string{"?", "%3f"} {
+		at := strings.Index(lower, mark)
+		if at >= 0 && (strings.Contains(lower[at:], "=") || strings.Contains(lower[at:], "%3d")) {
+			word, lower = word[:at], lower[:at]
+		}
+	}
+	if strings.Contains(lower, "x-amz-") {
+		return "[redacted]"
+	}
+	return withoutDigests(word)
+}
+
+// lowerASCII returns a text of the same length with the letters A to Z in lower
+// case.
+func lowerASCII(text string) string {
+	lower := []byte(text)
+	for i, c := range lower {
+		if c >= 'A' && c <= 'Z' {
+			lower[i] = c + 'a' - 'A'
+		}
+	}
+	return string(lower)
+}
+
+// digest is the length of a SHA-256 in hexadecimal.
+const digest = 64
+
+// withoutDigests replaces each run of exactly 64 hexadecimal digits that no
+// other letter, digit or underscore touches.
+func withoutDigests(word string) string {
+	if len(word) < digest {
+		return word
+	}
+	var b strings.Builder
+	for word != "" {
+		end := strings.IndexFunc(word, func(r rune) bool { return !wordRune(r) })
+		if end < 0 {
+			end = len(word)
+		}
+		if run := word[:end]; len(run) == digest && strings.Trim(run, "0123456789abcdefABCDEF") == "" {
+			b.WriteString("[redacted]")
+		} else {
+			b.WriteString(run)
+		}
+		if end == len(word) {
+			break
+		}
+		_, size := utf8.DecodeRuneInString(word[end:])
+		b.WriteString(word[end : end+size])
+		word = word[end+size:]
+	}
+	return b.String()
+}
+
+func wordRune(r rune) bool {
+	return r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 }
 
 // redactJSON redacts every string of a JSON text, and returns the text as it

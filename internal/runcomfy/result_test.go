@@ -202,6 +202,12 @@ func TestFailureHoldsNoSecret(t *testing.T) {
 }
 
 func TestTimesAndCost(t *testing.T) {
+	cost := func(raw string) string {
+		return "RunComfy reports the cost " + raw + "; a cost is a number of US dollars from 0 to below 10000, so it is not recorded"
+	}
+	outside := func(what string) string {
+		return "RunComfy reports " + what + ", which is outside the years 0 to 9999, so it is not recorded"
+	}
 	tests := []struct {
 		name, members string
 		want          runcomfy.Result
@@ -212,7 +218,14 @@ func TestTimesAndCost(t *testing.T) {
 		{"a time with a space", `"finished_at":"2026-05-01 10:00:00"`, runcomfy.Result{FinishedAt: time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)}},
 		{"not a time", `"created_at":"yesterday","finished_at":17`, runcomfy.Result{}},
 		{"nothing to pay", `"cost":0`, runcomfy.Result{CostUSD: new(0.0)}},
-		{"a cost in another form", `"cost":{"usd":1}`, runcomfy.Result{}},
+		{"a cost in another form", `"cost":{"usd":1}`, runcomfy.Result{Warnings: []string{cost(`{"usd":1}`)}}},
+		{"a cost below nothing", `"cost":-5`, runcomfy.Result{Warnings: []string{cost("-5")}}},
+		{"a cost that no number holds", `"cost":1e400`, runcomfy.Result{Warnings: []string{cost("1e400")}}},
+		{"the highest cost", `"cost":9999.99`, runcomfy.Result{CostUSD: new(9999.99)}},
+		{"a cost above the highest", `"cost":10000`, runcomfy.Result{Warnings: []string{cost("10000")}}},
+		{"the last time of all", `"created_at":"9999-12-31T23:59:59Z"`, runcomfy.Result{CreatedAt: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}},
+		{"a time after the year 9999 in UTC", `"created_at":"9999-12-31T23:59:59-01:00"`, runcomfy.Result{Warnings: []string{outside("9999-12-31T23:59:59-01:00 for created_at")}}},
+		{"a time before the year 0 in UTC", `"finished_at":"0000-01-01T00:00:00+01:00"`, runcomfy.Result{Warnings: []string{outside("0000-01-01T00:00:00+01:00 for finished_at")}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

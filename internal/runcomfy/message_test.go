@@ -1,0 +1,69 @@
+package runcomfy
+
+import (
+	"strings"
+	"testing"
+)
+
+// hostile are texts that patterns of several repetitions take quadratic time for.
+func hostile(size int) map[string]string {
+	digits := strings.Repeat("a", digest)
+	texts := map[string]string{}
+	for _, unit := range []string{digits + "-", digits + ".", "a://x?y ", "a://", "?a=b'", "?", "x-amz", "x-amz-a ", "%3F", "<title>", " ", "é"} {
+		texts[unit[:min(len(unit), 12)]+"…"] = strings.Repeat(unit, size/len(unit))
+	}
+	return texts
+}
+
+// However long a text is, a message is made of a few kilobytes of it.
+func TestMessageReadsABoundedPartOfAText(t *testing.T) {
+	for _, size := range []int{maxText - 100, maxText + 100, 64 << 10, 900 << 10} {
+		for name, text := range hostile(size) {
+			if n := len(beginning(text)); n > maxText {
+				t.Errorf("%s, %d bytes: %d are read", name, size, n)
+			}
+		}
+	}
+}
+
+func TestRedactKeepsWhatIsNoSecret(t *testing.T) {
+	for name, text := range map[string]string{
+		"words":           "could not fetch it: 'a' <b> \"c\"\t404",
+		"a path":          "https://b.example/a%20b.mp4 and /x/y",
+		"63 digits":       strings.Repeat("a", digest-1),
+		"65 digits":       strings.Repeat("a", digest+1),
+		"a question":      "why? because",
+		"an equals sign":  "a=b",
+		"another letter":  strings.Repeat("a", digest) + "_",
+		"no UTF-8 at all": "\xff\xfe ?",
+	} {
+		if got := redact(text, "canary-token-0123456789"); got != text {
+			t.Errorf("%s: %q became %q", name, text, got)
+		}
+	}
+	digits := strings.Repeat("0aF", 21) + "9"
+	for text, want := range map[string]string{
+		digits + "-" + digits:                     "[redacted]-[redacted]",
+		"é" + digits + "é":                        "é[redacted]é",
+		"\xffhttps%3A%2F%2Fb%3FKeyId%3D1":         "\xffhttps%3A%2F%2Fb",
+		"İ/a.mp4?x=1&y=2 İ%3fx%3d1":               "İ/a.mp4 İ",
+		"url=https://b.example/a?b#c, retried":    "url=https://b.example/a retried",
+		"https://b.example/a#X,https://c/d?e=f g": "https://b.example/a g",
+	} {
+		if got := redact(text, ""); got != want {
+			t.Errorf("%q became %q, want %q", text, got, want)
+		}
+	}
+}
+
+// Where a text is cut, no half of a secret is left that nothing recognizes.
+func TestMessageCutsNoSecretInHalf(t *testing.T) {
+	const token = "canary-token-0123456789"
+	for before := maxText - 40; before <= maxText; before++ {
+		// The query goes, so that the end of what is read comes into the message.
+		text := "https://b.example/a?" + strings.Repeat("q", before-30) + " " + token + " rest"
+		if got := message(text, token); strings.Contains(got, "canary") {
+			t.Fatalf("%d bytes before the token: %q", before, got)
+		}
+	}
+}
