@@ -42,7 +42,7 @@ func (e *EmptyError) Error() string {
 }
 
 // ChangedError says that the source changed while it was copied, and once more
-// while it was copied again.
+// while it was copied again, and could not be read in one response either.
 type ChangedError struct {
 	Host string // host and port
 	What string // what was not as in the first answer

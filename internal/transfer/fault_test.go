@@ -113,29 +113,29 @@ func TestSourceFaults(t *testing.T) {
 				o.serve(w, r)
 			})
 		}, later: true},
-		"the file keeps changing": {set: func(o *origin) {
-			o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
+		"the file keeps changing, and breaks off as a whole": {set: func(o *origin) {
+			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n%3 == 0 {
 					o.change(random(300_000, byte(n)))
 				}
-				return false
+				return cutWhole(o, w, r)
 			}
 		}, want: &ChangedError{}, text: "ETag"},
-		"the file keeps getting longer": {set: func(o *origin) {
-			o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
+		"the file keeps getting longer, and breaks off as a whole": {set: func(o *origin) {
+			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n%3 == 0 {
 					o.change(random(300_000+n, 1))
 				}
-				return false
+				return cutWhole(o, w, r)
 			}
 		}, want: &ChangedError{}, text: "length"},
-		"the file keeps getting longer, its time of change stays": {set: func(o *origin) {
+		"the file keeps getting longer, its time of change stays, and breaks off as a whole": {set: func(o *origin) {
 			o.header = map[string]string{"ETag": "", "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}
-			o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
+			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n%3 == 0 {
 					o.change(random(300_000+n, 1))
 				}
-				return false
+				return cutWhole(o, w, r)
 			}
 		}, want: &ChangedError{}, text: "length"},
 		"the time of change changes": {set: func(o *origin) {
@@ -148,7 +148,15 @@ func TestSourceFaults(t *testing.T) {
 				}
 				return false
 			}
-		}, want: &ChangedError{}, text: "time of change"},
+		}},
+		"each answer has an ETag of its own": {set: func(o *origin) {
+			o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
+				o.mu.Lock()
+				o.header = map[string]string{"ETag": fmt.Sprintf(`"node %d"`, n)}
+				o.mu.Unlock()
+				return false
+			}
+		}},
 		"a range is ignored": {set: func(o *origin) { o.fault = once(wholeOf(data)) }},
 		"all ranges but the first are ignored": {set: func(o *origin) {
 			o.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
@@ -339,4 +347,40 @@ func dripping(data []byte) http.HandlerFunc {
 			}
 		}
 	}
+}
+
+// cutWhole breaks off the answer to a request for the whole file.
+func cutWhole(o *origin, w http.ResponseWriter, r *http.Request) bool {
+	if r.Header.Get("Range") != "" {
+		return false
+	}
+	o.cut(w, r, false)
+	return true
+}
+
+// An earlier copy is found without the source, and only under the address that it
+// was copied from.
+func TestFind(t *testing.T) {
+	eachWay(t, func(t *testing.T, newBucket func(testing.TB) *bucket) {
+		for _, size := range []int{1_000, 300_000} {
+			o, b := newOrigin(t, random(size, 1)), newBucket(t)
+			c := o.copier(t, b)
+			if _, found, err := c.Find(t.Context(), o.url(), testKey); err != nil || found {
+				t.Fatalf("before the copy: found %v, %v", found, err)
+			}
+			made, err := c.Copy(t.Context(), o.url()+"?signature=1", named)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.fault = from(1, status(http.StatusNotFound))
+			made.Existed = true
+			got, found, err := c.Find(t.Context(), o.url()+"?signature=2", testKey)
+			if err != nil || !found || got != made {
+				t.Errorf("%d bytes: found %v %+v, want %+v (%v)", size, found, got, made, err)
+			}
+			if _, found, err := c.Find(t.Context(), o.server.URL+"/another.mp4", testKey); err != nil || found {
+				t.Errorf("of another source: found %v, %v", found, err)
+			}
+		}
+	})
 }

@@ -69,7 +69,7 @@ func (o *object) putFlow(ctx context.Context, f *flow, length int64) put {
 	f.idle = time.AfterFunc(f.hung, func() { giveUp(errHung) })
 	defer f.idle.Stop()
 	out, err := o.s3.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &o.bucket, Key: &o.key, ContentType: &o.contentType, IfNoneMatch: aws.String("*"),
+		Bucket: &o.bucket, Key: &o.key, ContentType: &o.contentType, Metadata: o.metadata(), IfNoneMatch: aws.String("*"),
 		Body: f, ContentLength: &length, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
 	}, func(options *s3.Options) { options.RetryMaxAttempts = 1 })
 	if err != nil {

@@ -41,6 +41,7 @@ type object struct {
 	s3          S3
 	bucket, key string
 	contentType string
+	source      string // markOf the source
 	pace        pace
 
 	once     sync.Once
@@ -49,6 +50,40 @@ type object struct {
 
 	mu    sync.Mutex
 	parts []types.CompletedPart // by part number, from 1
+}
+
+// sourceMetadata is the metadata of an object that says which source it is a
+// copy of. Only a whole copy becomes an object.
+const sourceMetadata = "lipdrop-source"
+
+// markOf returns what identifies a source in metadata: a hash of its address
+// without the query, which may be a signature.
+func markOf(u *url.URL) string {
+	sum := sha256.Sum256([]byte(originOf(u) + u.EscapedPath()))
+	return hex.EncodeToString(sum[:16])
+}
+
+func (o *object) metadata() map[string]string { return map[string]string{sourceMetadata: o.source} }
+
+// Find returns the object at a key when an earlier Copy of the file at rawURL
+// made it. It does not ask the source, which may be gone. Its error is a
+// *RefusedError or a *StorageError, or the cause of ctx's end.
+func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, error) {
+	u, err := parseSource(rawURL)
+	if err != nil {
+		return Object{}, false, err
+	}
+	p := defaultPace
+	if c.pace != nil {
+		p = *c.pace
+	}
+	o := &object{s3: c.S3, bucket: c.Bucket, key: key, pace: p}
+	head, err := o.find(ctx)
+	if err != nil || head == nil || head.Metadata[sourceMetadata] != markOf(u) {
+		return Object{}, false, err
+	}
+	found, err := o.existing(ctx, head, -1, nil)
+	return found, err == nil, err
 }
 
 // failed wraps an error of the SDK, which may hold the address of its request:
@@ -79,7 +114,7 @@ func (o *object) open(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTime)
 		defer cancel()
 		out, err := o.s3.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
-			Bucket: &o.bucket, Key: &o.key, ContentType: &o.contentType,
+			Bucket: &o.bucket, Key: &o.key, ContentType: &o.contentType, Metadata: o.metadata(),
 			ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumType: types.ChecksumTypeFullObject,
 		})
 		if err != nil {
@@ -137,7 +172,7 @@ func (o *object) complete(ctx context.Context, bytes int64, crc uint32) put {
 // the CRC32.
 func (o *object) put(ctx context.Context, data []byte) put {
 	out, err := o.s3.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &o.bucket, Key: &o.key, ContentType: &o.contentType, IfNoneMatch: aws.String("*"),
+		Bucket: &o.bucket, Key: &o.key, ContentType: &o.contentType, Metadata: o.metadata(), IfNoneMatch: aws.String("*"),
 		Body: bytes.NewReader(data), ContentLength: aws.Int64(int64(len(data))),
 		ChecksumCRC32: aws.String(crc32Text(crc32.ChecksumIEEE(data))),
 	})

@@ -126,7 +126,7 @@ func (c *Copier) copyOnce(ctx context.Context, src *source, how manner, name fun
 	}
 	r := &run{
 		copier: c, src: src, pace: p, first: first, begin: begin,
-		object:   &object{s3: c.S3, bucket: c.Bucket, key: key, contentType: contentType, pace: p},
+		object:   &object{s3: c.S3, bucket: c.Bucket, key: key, contentType: contentType, source: markOf(src.given), pace: p},
 		prepared: make(chan struct{}),
 		free:     make(chan []byte, p.window),
 		hashing:  make(chan *part, p.window),

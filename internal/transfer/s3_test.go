@@ -56,6 +56,7 @@ type stored struct {
 	crc         uint32
 	etag        string
 	contentType string
+	source      string // metadata
 }
 
 func newBucket(t testing.TB) *bucket {
@@ -173,13 +174,16 @@ func (b *bucket) serve(call string, w http.ResponseWriter, r *http.Request) {
 		}
 		w.Header().Set("ETag", object.etag)
 		w.Header().Set("Content-Type", object.contentType)
+		w.Header().Set("X-Amz-Meta-Lipdrop-Source", object.source)
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(object.data))
 	case "PutObject":
 		if crc := crc32Text(part.crc); r.Header.Get("X-Amz-Checksum-Crc32") != crc && r.Trailer.Get("X-Amz-Checksum-Crc32") != crc {
 			fail(w, 400, "BadDigest")
 			return
 		}
-		b.objects[key] = newStored(body, r.Header.Get("Content-Type"))
+		made := newStored(body, r.Header.Get("Content-Type"))
+		made.source = r.Header.Get("X-Amz-Meta-Lipdrop-Source")
+		b.objects[key] = made
 		w.Header().Set("ETag", b.objects[key].etag)
 	case "CreateMultipartUpload":
 		if r.Header.Get("X-Amz-Checksum-Type") != "FULL_OBJECT" || r.Header.Get("X-Amz-Checksum-Algorithm") != "CRC32" {
@@ -187,7 +191,7 @@ func (b *bucket) serve(call string, w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		b.opened++
-		id := fmt.Sprintf("%d %s", b.opened, r.Header.Get("Content-Type"))
+		id := fmt.Sprintf("%d %s %s", b.opened, r.Header.Get("X-Amz-Meta-Lipdrop-Source"), r.Header.Get("Content-Type"))
 		b.uploads[id] = map[int]stored{}
 		fmt.Fprintf(w, "<InitiateMultipartUploadResult><UploadId>%s</UploadId></InitiateMultipartUploadResult>", id)
 	case "UploadPart":
@@ -204,7 +208,8 @@ func (b *bucket) serve(call string, w http.ResponseWriter, r *http.Request) {
 			fail(w, 400, err.Error())
 			return
 		}
-		_, whole.contentType, _ = strings.Cut(id, " ")
+		_, rest, _ := strings.Cut(id, " ")
+		whole.source, whole.contentType, _ = strings.Cut(rest, " ")
 		b.objects[key] = whole
 		delete(b.uploads, id)
 		fmt.Fprintf(w, "<CompleteMultipartUploadResult><ETag>%s</ETag></CompleteMultipartUploadResult>", whole.etag)
@@ -267,7 +272,7 @@ func assemble(request []byte, parts map[int]stored, header http.Header) (stored,
 
 func newStored(data []byte, contentType string) stored {
 	sum := md5.Sum(data)
-	return stored{data, len(data), crc32.ChecksumIEEE(data), `"` + hex.EncodeToString(sum[:]) + `"`, contentType}
+	return stored{data: data, size: len(data), crc: crc32.ChecksumIEEE(data), etag: `"` + hex.EncodeToString(sum[:]) + `"`, contentType: contentType}
 }
 
 // discard reads a part without keeping it.

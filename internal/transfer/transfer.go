@@ -80,9 +80,13 @@ const (
 	// the file has that much.
 	headBytes = 4 << 10
 
-	// maxRuns is how often a copy is begun. A source that changes underway is
-	// begun again once only.
+	// maxRuns is how often a copy is begun.
 	maxRuns = 4
+
+	// maxChanges is after how many runs in which the source changed the whole of
+	// it is asked for in one response: the nodes of some CDNs give the same bytes
+	// an ETag or a time of change of their own.
+	maxChanges = 2
 )
 
 // Copy copies the file at rawURL into an object whose key and content type name
@@ -116,7 +120,8 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 	defer transport.CloseIdleConnections()
 	src := &source{given: u, origins: c.Origins, transport: transport, pace: p}
 
-	how, changed := manner{ranged: true, flowing: true}, false
+	how, changes := manner{ranged: true, flowing: true}, 0
+	var changed error
 	for run := 1; ; run++ {
 		object, err := c.copyOnce(ctx, src, how, name)
 		if err == nil {
@@ -125,15 +130,18 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 		if ctx.Err() != nil {
 			return Object{}, context.Cause(ctx)
 		}
+		if _, ok := errors.AsType[*UnavailableError](err); ok && changes == maxChanges {
+			return Object{}, changed // what the runs before say explains more
+		}
 		var restart *restartError
 		if !errors.As(err, &restart) {
 			return Object{}, err
 		}
 		if _, ok := errors.AsType[*ChangedError](err); ok {
-			if changed {
-				return Object{}, restart.err
+			changes, changed = changes+1, restart.err
+			if changes == maxChanges {
+				how.ranged = false
 			}
-			changed = true
 		}
 		if run == maxRuns {
 			return Object{}, restart.err
