@@ -10,6 +10,7 @@
 //	OUTPUT_ORIGINS         where outputs may lie, separated by commas
 //	                       (default: https://*.runcomfy.net,https://*.runcomfy.com)
 //	MAX_OUTPUT_GIB         the largest output, in GiB (default: 10)
+//	MAX_OUTPUTS            the most outputs of one job (default: 100)
 package main
 
 import (
@@ -52,6 +53,8 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 	// S3's largest object of 10,000 parts of 5 GiB is far away; Lambda's 15
 	// minutes are the limit of what can be copied.
 	maxBytes := env.GiB("MAX_OUTPUT_GIB", 10, 100)
+	// The record of a job lists them all.
+	maxOutputs := env.Count("MAX_OUTPUTS", 100, 500)
 	origins, originsErr := transfer.ParseOrigins(env.List("OUTPUT_ORIGINS", "https://*.runcomfy.net,https://*.runcomfy.com"))
 	if originsErr != nil {
 		originsErr = fmt.Errorf("OUTPUT_ORIGINS: %w", originsErr)
@@ -63,15 +66,16 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 	s3Client := config.NewS3(awsCfg)
 	token := &config.Token{Client: secretsmanager.NewFromConfig(awsCfg), ARN: secretARN, Now: time.Now}
 	return &handler.Handler{
-		Bucket: bucket,
-		Ledger: &ledger.Store{S3: s3Client, Bucket: bucket, MachineARN: machineARN, Now: time.Now},
-		Files:  &drop.Bucket{S3: s3Client, Name: bucket},
-		API:    &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
-		Token:  token,
-		Copier: &transfer.Copier{S3: s3Client, Bucket: bucket, Origins: origins, MaxBytes: maxBytes},
-		S3:     s3Client,
-		Now:    time.Now,
-		Sleep:  sleep,
+		Bucket:     bucket,
+		Ledger:     &ledger.Store{S3: s3Client, Bucket: bucket, MachineARN: machineARN, Now: time.Now},
+		Files:      &drop.Bucket{S3: s3Client, Name: bucket},
+		API:        &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
+		Token:      token,
+		Copier:     &transfer.Copier{S3: s3Client, Bucket: bucket, Origins: origins, MaxBytes: maxBytes},
+		S3:         s3Client,
+		MaxOutputs: maxOutputs,
+		Now:        time.Now,
+		Sleep:      sleep,
 	}, nil
 }
 

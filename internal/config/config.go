@@ -55,6 +55,16 @@ func (e *Env) GiB(name string, byDefault, limit float64) int64 {
 	return int64(e.number(name, byDefault, limit) * (1 << 30))
 }
 
+// Count returns a variable that is a whole number from 1 up to a limit.
+func (e *Env) Count(name string, byDefault, limit float64) int {
+	n := e.number(name, byDefault, limit)
+	if n != float64(int(n)) || n < 1 {
+		e.mistake(name, "%g is not a whole number", n)
+		return int(byDefault)
+	}
+	return int(n)
+}
+
 func (e *Env) number(name string, byDefault, limit float64) float64 {
 	value := e.Getenv(name)
 	if value == "" {

@@ -60,6 +60,8 @@ const (
 	NoOutput           Code = "no_output"
 	OutputRefused      Code = "output_refused"
 	OutputTooLarge     Code = "output_too_large"
+	OutputTooMany      Code = "output_too_many"
+	OutputTooSlow      Code = "output_too_slow"
 	OutputChanged      Code = "output_changed"
 	OutputOccupied     Code = "output_occupied"
 	ResultUnavailable  Code = "result_unavailable"
@@ -145,13 +147,15 @@ func Codes() []CodeInfo {
 
 		{FilesGone, Withdrawn, "The files were deleted before a job was submitted.", "Nothing to do; drop them again to start the job."},
 
-		{RequestLost, Failed, "RunComfy does not know the request any more.", lookFirst},
+		{RequestLost, Failed, "RunComfy no longer knows the request.", "Check RunComfy's page. If the job is there, run " + again + ": it submits nothing again, and archives the result that is paid for. If it is not, drop a file of the job again, which submits it again and may charge again."},
 		{QueuedTooLong, Failed, "The job did not start within QueueHours.", "If the reason says that it was cancelled, nothing was charged: drop a file again to submit it anew. Otherwise run " + again + "."},
 		{RanTooLong, Failed, "The job started and did not end within MaxHours.", redrive},
 		{JobFailed, Failed, "RunComfy ran the job and reports that it failed.", "Mend what the reason names, then drop a file again to submit it anew."},
 		{NoOutput, Failed, "RunComfy reports success, but no output.", redrive},
 		{OutputRefused, Failed, "The output lies at an address that is not allowed.", "If the address is to be trusted, add it to OutputOrigins, then run " + again + "."},
 		{OutputTooLarge, Failed, "The output is larger than MaxOutputGiB.", "Raise MaxOutputGiB, then run " + again + "."},
+		{OutputTooMany, Failed, "The job has more outputs than MaxOutputs.", "Raise MaxOutputs, then run " + again + "."},
+		{OutputTooSlow, Failed, "The output could not be copied within 15 minutes, in two tries.", "Raise MemorySize of ArchiveFunction in template.yaml, which also gives it a faster processor, or lower MaxOutputGiB to refuse such outputs at once; then run " + again + "."},
 		{OutputChanged, Failed, "The output kept changing while it was copied.", redrive},
 		{OutputOccupied, Failed, "Another object lies where the output belongs; nothing is overwritten.", redrive},
 		{ResultUnavailable, Failed, "RunComfy did not tell the result for hours.", redrive},

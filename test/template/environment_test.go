@@ -47,7 +47,7 @@ func settings(t *testing.T, function string) map[string]setting {
 			s.byDefault = runcomfy.DefaultBaseURL
 		case "Optional", "List":
 			s.byDefault, _ = text(c.args[1])
-		case "Hours", "GiB":
+		case "Hours", "GiB", "Count":
 			s.byDefault, s.max = fmt.Sprint(number(t, c.args[1])), number(t, c.args[2])
 		default:
 			t.Fatalf("%s reads %s by env.%s, which this test does not know", function, name, c.name)
@@ -135,7 +135,7 @@ func TestParametersAndOutputs(t *testing.T) {
 	s := written(t, nil)
 	want := []string{
 		"AlarmEmail", "Architecture", "DefaultImageModel", "DefaultVideoModel", "ExistingBucket", "ExistingTokenSecretArn",
-		"LogDays", "MaxHours", "MaxOutputGiB", "OutputOrigins", "PresignHours", "QueueHours", "RunComfyBaseUrl",
+		"LogDays", "MaxHours", "MaxOutputGiB", "MaxOutputs", "OutputOrigins", "PresignHours", "QueueHours", "RunComfyBaseUrl",
 		"SettleSeconds", "SubmitConcurrency",
 	}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(s.Parameters))); diff != "" {

@@ -117,6 +117,7 @@ func (c *copier) Copy(ctx context.Context, address string, name func(head []byte
 	}
 	_, err = (*client)(w).PutObject(ctx, &s3.PutObjectInput{
 		Key: &key, Body: bytes.NewReader(body), ContentType: &contentType, IfNoneMatch: aws.String("*"),
+		Metadata: map[string]string{sourceMetadata: sourceOf(u)},
 	})
 	if err == nil {
 		return object, nil
@@ -130,6 +131,32 @@ func (c *copier) Copy(ctx context.Context, address string, name func(head []byte
 	}
 	object.Existed = true
 	return object, nil
+}
+
+// sourceMetadata is the metadata of a copy that says where it came from.
+const sourceMetadata = "lipdrop-source"
+
+func sourceOf(u *url.URL) string { return u.Host + u.EscapedPath() }
+
+func (c *copier) Find(ctx context.Context, address, key string) (transfer.Object, bool, error) {
+	w := (*World)(c)
+	u, err := url.Parse(address)
+	if err != nil {
+		return transfer.Object{}, false, err
+	}
+	head, err := (*client)(w).HeadObject(ctx, &s3.HeadObjectInput{Key: &key})
+	if err != nil {
+		return transfer.Object{}, false, &transfer.StorageError{Op: "HeadObject", Key: key, Err: err}
+	}
+	if head.Metadata[sourceMetadata] != sourceOf(u) {
+		return transfer.Object{}, false, nil
+	}
+	body, _ := w.Bucket.Object(key)
+	sum := sha256.Sum256(body)
+	return transfer.Object{
+		Key: key, ETag: `"` + etagOf(body) + `"`, Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:]),
+		ContentType: aws.ToString(head.ContentType), Existed: true,
+	}, true, nil
 }
 
 // download returns an output whole.

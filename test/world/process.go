@@ -191,3 +191,9 @@ var ErrThrottledStates = errors.New("ThrottlingException: Rate exceeded")
 
 // ErrBroken is a connection that broke, for Before and After.
 var ErrBroken = errors.New("the connection broke")
+
+// Restart ends the idle processes of the functions, as a change of their
+// configuration does.
+func (w *World) Restart() {
+	w.submit.idle, w.poll.idle, w.archive.idle, w.cancel.idle = nil, nil, nil, nil
+}

@@ -53,6 +53,8 @@ var Begin = time.Date(2050, 1, 3, 12, 0, 0, 0, time.UTC)
 const (
 	queueLimit = 6 * time.Hour
 	runLimit   = 24 * time.Hour
+
+	maxOutputs = 100
 )
 
 // World is one deployment. Its exported fields may be changed between steps.
@@ -91,6 +93,9 @@ type World struct {
 
 	// QueueLimit is QueueHours.
 	QueueLimit time.Duration
+
+	// MaxOutputs is the parameter of that name.
+	MaxOutputs int
 
 	// LoseStatusEvents drops the events of executions that ended.
 	LoseStatusEvents bool
@@ -152,7 +157,7 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 	}
 	machine.Random = random
 	w := &World{
-		Secret: Token, Attempts: 3, Batch: 1, QueueLimit: queueLimit, Web: map[string][]byte{},
+		Secret: Token, Attempts: 3, Batch: 1, QueueLimit: queueLimit, MaxOutputs: maxOutputs, Web: map[string][]byte{},
 		now: Begin, machine: machine,
 		executions: map[string]*execution{}, versions: map[string][]byte{},
 	}
@@ -189,7 +194,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	w.archive.start = func() *archive.Handler {
 		comfy, token := api()
 		return &archive.Handler{
-			Bucket: bucketName, Ledger: records, Files: files, S3: (*client)(w), API: comfy, Token: token, Copier: (*copier)(w), Now: w.Now, Sleep: pass,
+			Bucket: bucketName, Ledger: records, Files: files, S3: (*client)(w), API: comfy, Token: token, Copier: (*copier)(w), MaxOutputs: w.MaxOutputs, Now: w.Now, Sleep: pass,
 		}
 	}
 	w.cancel.start = func() *cancel.Handler {

@@ -8,11 +8,14 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -34,6 +37,8 @@ type Handler struct {
 	Token  *config.Token
 	Copier Copier
 
+	MaxOutputs int // of one job
+
 	Now   func() time.Time
 	Sleep func(context.Context, time.Duration) error
 }
@@ -41,7 +46,13 @@ type Handler struct {
 // Copier copies an output into the bucket; *transfer.Copier does.
 type Copier interface {
 	Copy(ctx context.Context, rawURL string, name func(head []byte, path string) (key, contentType string)) (transfer.Object, error)
+	Find(ctx context.Context, rawURL, key string) (transfer.Object, bool, error)
 }
+
+// timeOverError ends a run so early that there is time to abort an upload.
+type timeOverError struct{ after time.Duration }
+
+func (e *timeOverError) Error() string { return "the function's time is over" }
 
 const (
 	// lostAnswers and lostPause: a request that RunComfy does not know is lost
@@ -61,7 +72,7 @@ const (
 func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archived, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, deadline.Add(-reserve), errors.New("the function's time is over"))
+		ctx, cancel = context.WithDeadlineCause(ctx, deadline.Add(-reserve), &timeOverError{deadline.Add(-reserve).Sub(h.Now())})
 		defer cancel()
 	}
 	archived, err := h.archive(ctx, job)
@@ -95,6 +106,10 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 		return workflow.Archived{}, &workflow.JobFailed{Failure: workflow.Failure{Message: reason}}
 	case runcomfy.ResultCancelled:
 		reason := "RunComfy reports that the job was cancelled"
+		if rec.State == ledger.Cancelled {
+			// Cancel did it, and has said why. The execution ends as it should.
+			return h.done(ctx, rec)
+		}
 		if err := h.end(ctx, job, result, ledger.Cancelled, ledger.JobCancelled, reason); err != nil {
 			return workflow.Archived{}, err
 		}
@@ -115,14 +130,13 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 	if len(result.Outputs) == 0 {
 		return workflow.Archived{}, &workflow.NoOutput{Failure: workflow.Failuref("RunComfy reports success of request %s without an output", job.RequestID)}
 	}
-	var outputs []ledger.Output
-	var warnings []string
-	for i, address := range result.Outputs {
-		output, doubts, err := h.copy(ctx, rec, i, address)
-		if err != nil {
-			return workflow.Archived{}, err
-		}
-		outputs, warnings = append(outputs, output), append(warnings, doubts...)
+	if n := len(result.Outputs); n > h.MaxOutputs {
+		return workflow.Archived{}, &workflow.OutputTooMany{Failure: workflow.Failuref(
+			"RunComfy reports %d outputs of request %s; MaxOutputs allows %d", n, job.RequestID, h.MaxOutputs)}
+	}
+	outputs, warnings, err := h.copyAll(ctx, rec, result.Outputs)
+	if err != nil {
+		return workflow.Archived{}, err
 	}
 	return h.succeed(ctx, rec, result, outputs, warnings)
 }
@@ -184,7 +198,7 @@ func failure(result runcomfy.Result) string {
 // tells so in place of why it failed before.
 func (h *Handler) end(ctx context.Context, job workflow.Job, result runcomfy.Result, state ledger.State, code ledger.Code, reason string) error {
 	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
-		if r.State == state && r.Code == code || !r.State.CanBecome(state) {
+		if r.State == state && r.Code == code || r.State == ledger.Cancelled || !r.State.CanBecome(state) {
 			return nil
 		}
 		r.State, r.Code, r.Reason = state, code, reason
@@ -205,39 +219,109 @@ func (h *Handler) told(r *ledger.Record, result runcomfy.Result) {
 	r.CostUSD = result.CostUSD
 	r.Times.Created, r.Times.Finished = result.CreatedAt, result.FinishedAt
 	r.Times.Ended = h.clock()
+	warn(r, result.Warnings)
 }
 
-// copy brings one output into the bucket and looks at it.
-func (h *Handler) copy(ctx context.Context, rec ledger.Record, index int, address string) (ledger.Output, []string, error) {
-	object, err := h.Copier.Copy(ctx, address, func(head []byte, urlPath string) (string, string) {
-		return outputKey(rec, index, head, urlPath)
-	})
-	if err != nil {
-		return ledger.Output{}, nil, named(err)
-	}
-	slog.InfoContext(ctx, "copied", "name", rec.Name, "take", rec.Take, "key", object.Key, "bytes", object.Bytes, "existed", object.Existed)
-	output := ledger.Output{Key: object.Key, Bytes: object.Bytes, SHA256: object.SHA256, Type: object.ContentType}
-	doubts := h.verdict(ctx, rec, object, &output)
-	return output, doubts, nil
-}
-
-var plainSuffix = regexp.MustCompile(`^\.[a-z0-9]{1,8}$`)
-
-// outputKey names an output after the job: talk.mp4, then talk-2.mp4. The
-// suffix is by what the file is, else the URL's, else .bin.
-func outputKey(rec ledger.Record, index int, head []byte, urlPath string) (key, contentType string) {
-	contentType, suffix := media.Sniff(head)
-	if suffix == "" {
-		contentType = "application/octet-stream"
-		if suffix = strings.ToLower(path.Ext(urlPath)); !plainSuffix.MatchString(suffix) {
-			suffix = ".bin"
+// warn adds warnings to a record that it does not have yet.
+func warn(r *ledger.Record, warnings []string) {
+	for _, w := range warnings {
+		if !slices.Contains(r.Warnings, w) {
+			r.Warnings = append(r.Warnings, w)
 		}
 	}
-	stem := path.Base(rec.Name)
+}
+
+// copyAll copies the outputs into the bucket and inspects each. It returns what
+// is doubtful about them beside them.
+func (h *Handler) copyAll(ctx context.Context, rec ledger.Record, addresses []string) (outputs []ledger.Output, doubts []string, err error) {
+	there, err := h.archived(ctx, rec)
+	if err != nil {
+		return nil, nil, err
+	}
+	copied := false
+	for i, address := range addresses {
+		object, err := h.copy(ctx, rec, i, address, there)
+		if slow, ok := errors.AsType[*workflow.OutputTooSlow](err); ok && copied {
+			// The next run finds what this one has copied, so it gets further.
+			return nil, nil, &workflow.OutputUnavailable{Failure: slow.Failure}
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		copied = copied || !object.Existed
+		output := ledger.Output{Key: object.Key, Bytes: object.Bytes, SHA256: object.SHA256, Type: object.ContentType}
+		doubtful, err := h.verdict(ctx, rec, object, &output)
+		if err != nil {
+			return nil, nil, err
+		}
+		outputs, doubts = append(outputs, output), append(doubts, doubtful...)
+	}
+	return outputs, doubts, nil
+}
+
+// archived returns the keys of the outputs that earlier runs have copied, each
+// by its key without the suffix.
+func (h *Handler) archived(ctx context.Context, rec ledger.Record) (map[string]string, error) {
+	pages := s3.NewListObjectsV2Paginator(h.S3, &s3.ListObjectsV2Input{
+		Bucket: &h.Bucket, Prefix: aws.String(ledger.OutputPrefix(rec.Name, rec.Take)),
+		EncodingType: types.EncodingTypeUrl, // a key may hold what XML cannot
+	})
+	keys := map[string]string{}
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, storage(fmt.Errorf("list the outputs: %w", err))
+		}
+		for _, object := range page.Contents {
+			key := ledger.ListedKey(page, object.Key)
+			keys[strings.TrimSuffix(key, path.Ext(key))] = key
+		}
+	}
+	return keys, nil
+}
+
+// copy copies one output into the bucket, unless an earlier run has: RunComfy
+// may no longer have the output.
+func (h *Handler) copy(ctx context.Context, rec ledger.Record, index int, address string, there map[string]string) (transfer.Object, error) {
+	stem := outputStem(rec, index)
+	if key, ok := there[stem]; ok {
+		object, found, err := h.Copier.Find(ctx, address, key)
+		if err != nil {
+			return transfer.Object{}, named(ctx, err)
+		}
+		if found {
+			return object, nil
+		}
+	}
+	object, err := h.Copier.Copy(ctx, address, func(head []byte, _ string) (string, string) {
+		contentType, suffix := outputType(head)
+		return stem + suffix, contentType
+	})
+	if err != nil {
+		return transfer.Object{}, named(ctx, err)
+	}
+	slog.InfoContext(ctx, "copied", "name", rec.Name, "take", rec.Take, "key", object.Key, "bytes", object.Bytes, "existed", object.Existed)
+	return object, nil
+}
+
+// outputStem returns the key of an output without its suffix. Outputs are named
+// after the job: talk, then talk-2.
+func outputStem(rec ledger.Record, index int) string {
+	stem := ledger.OutputPrefix(rec.Name, rec.Take) + path.Base(rec.Name)
 	if index > 0 {
 		stem += "-" + strconv.Itoa(index+1)
 	}
-	return ledger.OutputPrefix(rec.Name, rec.Take) + stem + suffix, contentType
+	return stem
+}
+
+// outputType returns the type and the suffix of an output by its first bytes,
+// never by its URL: a file of another kind than a video or an image is .bin, so
+// that nothing opens it as a page or a program, and none is named result.json.
+func outputType(head []byte) (contentType, suffix string) {
+	if contentType, suffix = media.Sniff(head); suffix == "" {
+		return "application/octet-stream", ".bin"
+	}
+	return contentType, suffix
 }
 
 // done is a run after the one that succeeded: it makes sure of what comes after
@@ -257,11 +341,8 @@ func (h *Handler) done(ctx context.Context, rec ledger.Record) (workflow.Archive
 func (h *Handler) succeed(ctx context.Context, rec ledger.Record, result runcomfy.Result, outputs []ledger.Output, warnings []string) (workflow.Archived, error) {
 	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		r.Outputs = outputs
-		for _, w := range warnings {
-			if !slices.Contains(r.Warnings, w) {
-				r.Warnings = append(r.Warnings, w)
-			}
-		}
+		warn(r, warnings)
+		warn(r, result.Warnings)
 		r.CostUSD = result.CostUSD
 		r.Times.Created, r.Times.Finished = result.CreatedAt, result.FinishedAt
 		return nil
@@ -303,7 +384,11 @@ func unavailable(err error) error {
 
 // named gives an error of a copy the name by which the state machine and the
 // codes know it.
-func named(err error) error {
+func named(ctx context.Context, err error) error {
+	if over, ok := errors.AsType[*timeOverError](context.Cause(ctx)); ok {
+		return &workflow.OutputTooSlow{Failure: workflow.Failuref(
+			"the output could not be copied within the %s that one call of archive has", over.after.Round(time.Second))}
+	}
 	because := workflow.Failure{Message: err.Error()}
 	switch {
 	case is[*transfer.RefusedError](err):

@@ -72,26 +72,38 @@ const (
 	slackAbove = 3 * time.Second
 )
 
-// verdict looks at an archived output, fills in what it is, and returns what is
+// verdict inspects an archived output, fills in what it is, and returns what is
 // doubtful about it. A doubt is for a person to judge: the output is paid for.
-func (h *Handler) verdict(ctx context.Context, rec ledger.Record, object transfer.Object, output *ledger.Output) []string {
+// When S3 fails it returns a *workflow.StorageUnavailable: that says nothing
+// about the output.
+func (h *Handler) verdict(ctx context.Context, rec ledger.Record, object transfer.Object, output *ledger.Output) ([]string, error) {
 	base := output.Key[strings.LastIndexByte(output.Key, '/')+1:]
 	file := drop.File{Key: object.Key, ETag: strings.Trim(object.ETag, `"`), Size: object.Bytes}
 	if _, ok := media.KindOf(base); !ok {
-		return []string{base + " is no video or image that is known"}
+		return []string{base + " is no video or image that is known"}, nil
 	}
+	var readErr error
 	info, err := media.Inspect(ctx, media.Source{
 		Name: base, Size: object.Bytes,
-		ReadRange: func(ctx context.Context, off, n int64) ([]byte, error) { return h.Files.ReadRange(ctx, file, off, n) },
+		ReadRange: func(ctx context.Context, off, n int64) ([]byte, error) {
+			part, err := h.Files.ReadRange(ctx, file, off, n)
+			if err != nil {
+				readErr = err
+			}
+			return part, err
+		},
 	})
-	if err != nil {
-		return []string{"the output is doubtful: " + err.Error()}
+	switch {
+	case err != nil && readErr != nil:
+		return nil, storage(fmt.Errorf("inspect the output: %w", readErr))
+	case err != nil:
+		return []string{"the output is doubtful: " + err.Error()}, nil
 	}
 	output.Width, output.Height = info.Width, info.Height
 	output.DurationSeconds = info.Duration.Seconds()
 	doubts := info.Warnings
 	if info.Kind != media.KindVideo || !info.HasDuration {
-		return doubts
+		return doubts, nil
 	}
 	var shortest, longest float64
 	for _, in := range rec.Inputs {
@@ -103,10 +115,10 @@ func (h *Handler) verdict(ctx context.Context, rec ledger.Record, object transfe
 		}
 	}
 	if longest == 0 {
-		return doubts
+		return doubts, nil
 	}
 	if d := output.DurationSeconds; d < shortest*(1-slackShare)-slackBelow.Seconds() || d > longest*(1+slackShare)+slackAbove.Seconds() {
 		doubts = append(doubts, fmt.Sprintf("%s is %.1f s long; the inputs are %.1f to %.1f s", base, d, shortest, longest))
 	}
-	return doubts
+	return doubts, nil
 }

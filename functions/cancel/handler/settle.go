@@ -78,11 +78,11 @@ func (h *Handler) settle(ctx context.Context, executionARN string) error {
 }
 
 // failedAnew reports whether a redriven execution ended badly again, for another
-// reason than the record tells. What RunComfy says of its job is archive's to
-// record.
+// reason than the record names. Archive records what RunComfy says of its job,
+// and that stays: RunComfy may have forgotten the job since.
 func failedAnew(rec ledger.Record, exec *sfn.DescribeExecutionOutput) bool {
 	code, _ := why(exec)
-	return rec.State == ledger.Failed && code != rec.Code && code != ledger.JobFailed &&
+	return rec.State == ledger.Failed && code != rec.Code && code != ledger.JobFailed && rec.Code != ledger.JobFailed &&
 		aws.ToString(exec.Error) != jobCancelled && aws.ToTime(exec.StopDate).After(rec.Times.Ended)
 }
 

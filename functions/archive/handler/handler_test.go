@@ -1,0 +1,101 @@
+package handler
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/s3test"
+	"github.com/lipdrop/lipdrop/internal/transfer"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// slowCopier copies so many outputs at once, and then none before its time is
+// over.
+type slowCopier struct{ quick int }
+
+func (c *slowCopier) Copy(ctx context.Context, _ string, name func([]byte, string) (string, string)) (transfer.Object, error) {
+	if c.quick == 0 {
+		<-ctx.Done()
+		return transfer.Object{}, context.Cause(ctx)
+	}
+	c.quick--
+	key, contentType := name([]byte("unknown content"), "/a.mp4")
+	return transfer.Object{Key: key, ContentType: contentType, Bytes: 1}, nil
+}
+
+func (c *slowCopier) Find(context.Context, string, string) (transfer.Object, bool, error) {
+	return transfer.Object{}, false, nil
+}
+
+// An output that fills the function's time ends the job after two tries, unless
+// the call has copied others: the next one gets further.
+func TestOutputTooSlow(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		quick int
+		want  error
+	}{
+		{"the first output", 0, &workflow.OutputTooSlow{}},
+		{"the second output", 1, &workflow.OutputUnavailable{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bucket := &s3test.Bucket{}
+			store := &ledger.Store{S3: bucket, Bucket: "b", Now: time.Now}
+			rec := ledger.Record{Name: "ads/talk", Take: "T", State: ledger.Archiving, RequestID: "r"}
+			if _, _, err := store.Claim(t.Context(), rec); err != nil {
+				t.Fatal(err)
+			}
+			h := &Handler{
+				Bucket: "b", Ledger: store, S3: bucket, Files: &drop.Bucket{S3: bucket, Name: "b"}, Copier: &slowCopier{tt.quick},
+				Token: &config.Token{}, MaxOutputs: 100, Now: time.Now,
+				API: &runcomfy.Client{
+					Token: func(context.Context) (string, error) { return "token", nil },
+					HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+						return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(
+							`{"status":"succeeded","output":["https://a.example/1","https://a.example/2"]}`))}, nil
+					})},
+				},
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), reserve+50*time.Millisecond)
+			defer cancel()
+			_, err := h.Handle(ctx, workflow.Job{Name: "ads/talk", Take: "T", RequestID: "r"})
+			if got, want := fmt.Sprintf("%T", err), fmt.Sprintf("%T", tt.want); got != want {
+				t.Fatalf("%s (%v), want %s", got, err, want)
+			}
+			if !strings.Contains(err.Error(), "could not be copied within the") {
+				t.Errorf("message %q", err)
+			}
+		})
+	}
+}
+
+func TestOutputType(t *testing.T) {
+	type named struct{ contentType, suffix string }
+	for head, want := range map[string]named{
+		"<!doctype html><script>":             {"application/octet-stream", ".bin"},
+		"<svg xmlns=":                         {"application/octet-stream", ".bin"},
+		"MZ\x90":                              {"application/octet-stream", ".bin"},
+		"":                                    {"application/octet-stream", ".bin"},
+		"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR": {"image/png", ".png"},
+	} {
+		contentType, suffix := outputType([]byte(head))
+		if diff := cmp.Diff(want, named{contentType, suffix}, cmp.AllowUnexported(named{})); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", head, diff)
+		}
+	}
+}

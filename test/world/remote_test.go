@@ -1,0 +1,142 @@
+package world_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+// outputs has a job end with a number of outputs.
+func outputs(n int) func(string, map[string]any) runcomfytest.Script {
+	return func(string, map[string]any) runcomfytest.Script {
+		return runcomfytest.Script{Run: time.Minute, Output: func(urls []string) any {
+			var all []string
+			for i := range n {
+				all = append(all, fmt.Sprintf("%s?%d", urls[0], i))
+			}
+			return map[string]any{"videos": all}
+		}}
+	}
+}
+
+// A job with more outputs than MaxOutputs fails before anything is copied, and a
+// redrive archives it when the parameter was raised.
+func TestTooManyOutputs(t *testing.T) {
+	w := newWorld(t)
+	w.RunComfy.Script = outputs(101)
+	dropPair(t, w)
+	rest(t, w)
+	st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.OutputTooMany)
+	if !strings.Contains(st.Reason, "101 outputs") || !strings.Contains(st.Reason, "MaxOutputs allows 100") {
+		t.Errorf("reason %q", st.Reason)
+	}
+	for _, key := range w.Bucket.Keys() {
+		if strings.HasPrefix(key, "outbox/") {
+			t.Errorf("%s was copied", key)
+		}
+	}
+	w.MaxOutputs = 101
+	w.Restart()
+	if err := w.Redrive("ads/talk", st.Take); err != nil {
+		t.Fatal(err)
+	}
+	rest(t, w)
+	if st := wantStatus(t, w, "ads/talk", ledger.Succeeded, ""); len(st.Outputs) != 101 {
+		t.Errorf("%d outputs", len(st.Outputs))
+	}
+}
+
+// A cost or a time that no record can hold is dropped with a warning, and the
+// job is archived.
+func TestCostsAndTimesThatCannotBe(t *testing.T) {
+	for member, values := range map[string][]string{
+		"cost":        {`1e308`, `-5`, `1e400`, `"NaN"`, `10000`},
+		"created_at":  {`"9999-12-31T23:59:59-01:00"`, `"0000-01-01T00:00:00+01:00"`},
+		"finished_at": {`"9999-12-31T23:59:59-23:59"`},
+	} {
+		for _, value := range values {
+			t.Run(member+" "+value, func(t *testing.T) {
+				w := newWorld(t)
+				edit := runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m[member] = json.RawMessage(value) }}
+				faulty(w, runcomfytest.CallResult, edit, 48*time.Hour)
+				dropPair(t, w)
+				rest(t, w)
+				wantArchived(t, w)
+				if st := w.Status("ads/talk"); len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "not recorded") {
+					t.Errorf("warnings %q", st.Warnings)
+				}
+			})
+		}
+	}
+}
+
+// An output that is no video and no image is .bin, whatever its URL says, and
+// none takes the place of result.json.
+func TestUnknownOutputIsBin(t *testing.T) {
+	for _, suffix := range []string{".json", ".exe", ".html", ".svg", ""} {
+		w := newWorld(t)
+		w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
+			return runcomfytest.Script{Run: time.Minute, Output: func(urls []string) any {
+				return strings.TrimSuffix(urls[0], ".mp4") + suffix
+			}}
+		}
+		w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+			if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallOutput {
+				return &runcomfytest.Fault{Status: 200, Body: []byte("<!doctype html><script>alert(1)</script>")}
+			}
+			return nil
+		}
+		clip, voice := media(t)
+		w.Drop("inbox/ads/result.mp4", clip)
+		w.Drop("inbox/ads/result.wav", voice)
+		rest(t, w)
+		st := wantStatus(t, w, "ads/result", ledger.Succeeded, "")
+		if want := "outbox/ads/result/" + st.Take + "/result.bin"; len(st.Outputs) != 1 || st.Outputs[0] != want {
+			t.Errorf("%q: outputs %v, want %s", suffix, st.Outputs, want)
+		}
+		var result struct{ RequestID string }
+		body, _ := w.Bucket.Object("outbox/ads/result/" + st.Take + "/result.json")
+		if err := json.Unmarshal(body, &result); err != nil || result.RequestID == "" {
+			t.Errorf("%q: result.json is %.100q (%v)", suffix, body, err)
+		}
+	}
+}
+
+// Whatever RunComfy answers to a call, no function panics, and what they leave
+// in the bucket can be read.
+func FuzzAnswers(f *testing.F) {
+	calls := []runcomfytest.Call{runcomfytest.CallSubmit, runcomfytest.CallStatus, runcomfytest.CallResult, runcomfytest.CallCancel}
+	for i := range calls {
+		for _, body := range []string{
+			``, `null`, `{}`, `{"request_id":"r"}`, `{"status":"completed"}`, `{"outcome":"cancelled"}`, `{"error_code":404001}`,
+			`{"status":"succeeded","output":"https://files.runcomfy.net/%00","created_at":"9999-12-31T23:59:59-01:00","cost":1e308}`,
+			`{"status":"succeeded","output":{"videos":["https://files.runcomfy.net/a.json","://","https://[::1"]},"finished_at":"0000-01-01T00:00:00+23:59"}`,
+			`{"status":"failed","error":[[[{"a":1e999}]]],"cost":-1}`, `{"status":"in_queue","queue_position":1e300}`, "\xff<title>x-amz-",
+		} {
+			f.Add(uint8(i), uint16(200), body)
+		}
+		f.Add(uint8(i), uint16(503), `{"error":"x"}`)
+	}
+	f.Fuzz(func(t *testing.T, call uint8, status uint16, body string) {
+		w := newWorld(t)
+		w.RunComfy.Queue = 10 * time.Minute
+		made := calls[int(call)%len(calls)]
+		faulty(w, made, runcomfytest.Fault{Status: 100 + int(status)%500, Body: []byte(body)}, 3*time.Hour)
+		dropPair(t, w)
+		w.Run(time.Minute)
+		if made == runcomfytest.CallCancel {
+			w.Delete("inbox/ads/talk.wav")
+		}
+		w.Pass(2 * time.Hour)
+		w.Takes("ads/talk") // panics where a record cannot be read
+		if st := w.Status("ads/talk"); st.State == "" {
+			t.Error("no status")
+		}
+	})
+}
