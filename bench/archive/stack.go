@@ -27,6 +27,12 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/secrets"
 )
 
+// The credentials of the benchmark's S3 server.
+const (
+	accessKey = "lipdrop"
+	secretKey = "lipdrop-benchmark"
+)
+
 const secretARN = "arn:aws:secretsmanager:" + local.Region + ":" + local.Account + ":secret:runcomfy-token-a1B2c3"
 
 // A stack is what all tools copy from and to: the sources, the S3 server, and
@@ -177,7 +183,7 @@ func (s *stack) startGateway(ctx context.Context) error {
 	}
 	cmd := exec.Command(program, "--quiet", "--port", address, "--cert", s.certs.Cert, "--key", s.certs.Key,
 		"--region", local.Region, "--event-webhook-url", "http://"+hook.Addr().String(), "posix", filepath.Join(s.dir, "s3"))
-	cmd.Env = []string{"ROOT_ACCESS_KEY_ID=" + local.AccessKey, "ROOT_SECRET_ACCESS_KEY=" + local.SecretKey}
+	cmd.Env = []string{"ROOT_ACCESS_KEY_ID=" + accessKey, "ROOT_SECRET_ACCESS_KEY=" + secretKey}
 	server, err := process.Start(cmd)
 	if err != nil {
 		return err
@@ -190,7 +196,7 @@ func (s *stack) startGateway(ctx context.Context) error {
 	}
 	s.s3 = s3.New(s3.Options{
 		Region: local.Region, BaseEndpoint: &s.s3URL,
-		Credentials: credentials.NewStaticCredentialsProvider(local.AccessKey, local.SecretKey, ""),
+		Credentials: credentials.NewStaticCredentialsProvider(accessKey, secretKey, ""),
 		HTTPClient:  &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}},
 	})
 	for late := time.Now().Add(startTime); ; time.Sleep(10 * time.Millisecond) {
@@ -260,8 +266,8 @@ func (s *stack) copied(ctx context.Context, number int, key string) (time.Durati
 // environment is the environment of every tool.
 func (s *stack) environment() map[string]string {
 	return map[string]string{
-		"AWS_ACCESS_KEY_ID":     local.AccessKey,
-		"AWS_SECRET_ACCESS_KEY": local.SecretKey,
+		"AWS_ACCESS_KEY_ID":     accessKey,
+		"AWS_SECRET_ACCESS_KEY": secretKey,
 		"AWS_REGION":            local.Region,
 		"AWS_ENDPOINT_URL_S3":   s.s3URL,
 		"AWS_CA_BUNDLE":         s.certs.CA,

@@ -99,10 +99,14 @@ func (t target) openLocal(ctx context.Context) (*deployment, error) {
 	if err := conn.Close(); err != nil {
 		return nil, err
 	}
+	keys, err := local.ReadKeys(t.Dir)
+	if err != nil {
+		return nil, err
+	}
 	config := func(port int) aws.Config {
 		return aws.Config{
 			Region: local.Region, BaseEndpoint: aws.String("http://" + address(port)),
-			Credentials: credentials.NewStaticCredentialsProvider(local.AccessKey, local.SecretKey, ""),
+			Credentials: credentials.NewStaticCredentialsProvider(local.AccessKey, keys.SecretKey, ""),
 		}
 	}
 	return newDeployment(s3.NewFromConfig(config(ports.S3Plain)), sfn.NewFromConfig(config(ports.AWSPlain)), local.Bucket, local.MachineARN), nil

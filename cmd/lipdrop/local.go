@@ -13,13 +13,14 @@ import (
 )
 
 type localCmd struct {
-	Dir       string        `default:".lipdrop" help:"Folder of the local stack's state. It survives a restart."`
-	RunTime   time.Duration `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
-	QueueTime time.Duration `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
-	Settle    time.Duration `default:"2s" help:"How long a drop lies before it is looked at, so that files copied together are seen together."`
-	Port      int           `help:"Port of S3 over plain http on 127.0.0.1. By default the last one, or any that is free."`
-	TLSPort   int           `name:"tls-port" help:"Port of S3 over https on 127.0.0.1."`
-	Lambda    string        `name:"lambda-endpoint" placeholder:"URL" help:"Have the functions called by the Lambda Invoke API at this address, such as the http://127.0.0.1:3001 of sam local start-lambda."`
+	Dir        string        `default:".lipdrop" help:"Folder of the local stack's state. It survives a restart."`
+	RunTime    time.Duration `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
+	QueueTime  time.Duration `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
+	Settle     time.Duration `default:"2s" help:"How long a drop lies before it is looked at, so that files copied together are seen together."`
+	Port       int           `help:"Port of S3 over plain http on 127.0.0.1. By default the last one, or any that is free."`
+	TLSPort    int           `name:"tls-port" help:"Port of S3 over https on 127.0.0.1."`
+	Containers bool          `help:"Let Docker's containers on this machine reach the stack, for sam local. Any container can then connect, and needs the keys as everybody does."`
+	Lambda     string        `name:"lambda-endpoint" placeholder:"URL" help:"Have the functions called by the Lambda Invoke API at this address, such as the http://127.0.0.1:3001 of sam local start-lambda."`
 }
 
 // Run runs a local stack until it is interrupted: files that appear in a
@@ -32,7 +33,7 @@ func (c *localCmd) Run(ctx context.Context, out io.Writer) error {
 	say := func(text string) { fmt.Fprintln(out, text) }
 	stack, err := local.Start(ctx, local.Options{
 		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Settle: c.Settle,
-		Ports: local.Ports{S3: c.TLSPort, S3Plain: c.Port}, Containers: true, LambdaEndpoint: c.Lambda, Say: say,
+		Ports: local.Ports{S3: c.TLSPort, S3Plain: c.Port}, Containers: c.Containers, LambdaEndpoint: c.Lambda, Say: say,
 	})
 	if inUse, ok := errors.AsType[*local.PortError](err); ok {
 		return fmt.Errorf("port %d is in use: choose another with --port or --tls-port, or leave them out", inUse.Port)
@@ -48,8 +49,8 @@ func (c *localCmd) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer watch.close()
-	env := filepath.Join(c.Dir, "env.json")
-	if err := stack.WriteEnv(env); err != nil {
+	containers, err := c.containerCommands(stack)
+	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, `lipdrop runs on this machine. Its RunComfy is a fake: outputs are the inputs' own videos or images, and nothing is charged.
@@ -64,16 +65,12 @@ Read the answer, and fetch the output:
   aws s3 cp s3://%[5]s/status/talk.json - --endpoint-url %[6]s
   aws s3 cp --recursive s3://%[5]s/outbox/talk/ . --endpoint-url %[6]s
 The same over https: --endpoint-url %[7]s --ca-bundle %[8]s
-Or run the functions in Docker, with the same three variables exported: one of them once, or, for a stack that was
-started with --lambda-endpoint http://127.0.0.1:3001, all of them at each call:
-  sam build%[11]s
-  sam local invoke SubmitFunction -e events/submit/object-created.json %[10]s
-  sam local start-lambda %[10]s
+%[10]sThe keys are this folder's own, in %[11]s: whoever has them can do everything here.
 Logs of the functions: %[9]s
 Ctrl-C ends it; what is under way goes on at the next start.
 
-`, folder, local.AccessKey, local.SecretKey, local.Region, local.Bucket, stack.Plain.S3, stack.TLS.S3, stack.CAFile(), filepath.Join(c.Dir, "logs"),
-		"--env-vars "+env+" --add-host "+local.ContainerHost+":host-gateway"+architecture(), architecture())
+`, folder, local.AccessKey, stack.Keys().SecretKey, local.Region, local.Bucket, stack.Plain.S3, stack.TLS.S3, stack.CAFile(), filepath.Join(c.Dir, "logs"),
+		containers, filepath.Join(c.Dir, "keys.json"))
 
 	answers := newAnswers(client, say)
 	if err := answers.begin(ctx); err != nil {
@@ -91,6 +88,25 @@ Ctrl-C ends it; what is under way goes on at the next start.
 	case err := <-errs:
 		return err
 	}
+}
+
+// containerCommands returns how the functions are run in Docker's containers, if
+// these may reach the stack.
+func (c *localCmd) containerCommands(stack *local.Stack) (string, error) {
+	if !c.Containers {
+		return "Start it with --containers to run the functions in Docker with sam local.\n", nil
+	}
+	env := filepath.Join(c.Dir, "env.json")
+	if err := stack.WriteEnv(env); err != nil {
+		return "", err
+	}
+	const commands = `Or run the functions in Docker, with the same three variables exported: one of them once, or, for a stack that was
+started with --lambda-endpoint http://127.0.0.1:3001, all of them at each call:
+  sam build%[1]s
+  sam local invoke SubmitFunction -e events/submit/object-created.json %[2]s
+  sam local start-lambda %[2]s
+`
+	return fmt.Sprintf(commands, architecture(), "--env-vars "+env+" --add-host "+local.ContainerHost+":host-gateway"+architecture()), nil
 }
 
 // architecture returns what the sam command is told where this machine's

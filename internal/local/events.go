@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -23,6 +24,8 @@ const (
 	// onTheWay is how long an event may take from the bucket to the queue. The
 	// S3 server calls at once, and its call waits for one look at the bucket.
 	onTheWay = time.Minute
+	// catchUpEvery is how often events are looked for that could not be kept.
+	catchUpEvery = 5 * time.Second
 )
 
 // lastEvent returns the time since when events may have been missed, and
@@ -39,6 +42,43 @@ func (s *Stack) lastEvent() (since time.Time, restarted bool, err error) {
 		return time.Time{}, true, nil // everything, then
 	}
 	return since.Add(-onTheWay), true, nil
+}
+
+// catchUp forwards the events that may have been missed. Afterwards none is,
+// unless one could not be kept in the meantime.
+func (s *Stack) catchUp(ctx context.Context) error {
+	before := s.missed.Load()
+	since, _, err := s.lastEvent()
+	if err != nil {
+		return err
+	}
+	if err := s.webhook.CatchUp(ctx, since); err != nil {
+		return err
+	}
+	s.caughtUp.Store(true)
+	if s.missed.Load() != before {
+		s.caughtUp.Store(false)
+	}
+	return nil
+}
+
+// catchUpWhenMissed catches up whenever an event could not be kept.
+func (s *Stack) catchUpWhenMissed() {
+	again := time.NewTicker(catchUpEvery)
+	defer again.Stop()
+	for {
+		select {
+		case <-again.C:
+		case <-s.intake.Done():
+			return
+		}
+		if s.caughtUp.Load() {
+			continue
+		}
+		if err := s.catchUp(s.intake); err != nil && s.intake.Err() == nil {
+			slog.Error("events still missing", "err", err)
+		}
+	}
 }
 
 // eventKept notes that the events of the bucket until now are kept, but for

@@ -15,10 +15,9 @@ const (
 	Region  = "us-east-1"
 	Bucket  = "lipdrop"
 
-	// AccessKey and SecretKey are a person's credentials, who may do everything.
-	// Each function has its own: see Stack.Variables.
+	// AccessKey is a person's, who may do everything. Its secret key is one of the
+	// Keys. Each function has its own: see Stack.Variables.
 	AccessKey = "lipdrop"
-	SecretKey = "lipdrop-on-loopback"
 
 	// MachineARN is the state machine's.
 	MachineARN  = "arn:aws:states:" + Region + ":" + Account + ":stateMachine:" + machineName
@@ -113,7 +112,7 @@ func (s *Stack) Variables(function string, container bool) map[string]string {
 	v := s.properties(function, at).Variables
 	maps.Copy(v, map[string]string{
 		"AWS_ACCESS_KEY_ID":                function,
-		"AWS_SECRET_ACCESS_KEY":            secretKeyOf(function),
+		"AWS_SECRET_ACCESS_KEY":            s.keys.Functions[function],
 		"AWS_ENDPOINT_URL_S3":              at.S3,
 		"AWS_ENDPOINT_URL_SFN":             at.AWS,
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER": at.AWS,

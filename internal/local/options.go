@@ -22,8 +22,8 @@ type Options struct {
 	// run. Change and ask more by Fake.
 	QueueTime, RunTime time.Duration
 
-	// Token is the API token in the secret, which the fake accepts. Defaults to
-	// "local". See SetSecret.
+	// Token is the API token in the secret, which the fake accepts. Defaults to a
+	// random one that Dir keeps (see Keys). See SetSecret.
 	Token string
 
 	// Ports are the ports to serve at.
@@ -34,7 +34,8 @@ type Options struct {
 	Variables map[string]string
 
 	// Containers opens the plain ports to Docker's containers on this machine,
-	// which reach them at ContainerHost.
+	// which reach them at ContainerHost. Without it the stack listens on loopback
+	// only.
 	Containers bool
 
 	// LambdaEndpoint is the address of a Lambda Invoke API, such as that of
@@ -54,7 +55,6 @@ type Options struct {
 const (
 	defaultDir        = ".lipdrop"
 	defaultVisibility = 30 * time.Second
-	defaultToken      = "local"
 )
 
 func (o Options) withDefaults() Options {
@@ -63,9 +63,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Visibility == 0 {
 		o.Visibility = defaultVisibility
-	}
-	if o.Token == "" {
-		o.Token = defaultToken
 	}
 	if o.Say == nil {
 		o.Say = func(string) {}

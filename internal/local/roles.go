@@ -51,18 +51,6 @@ func readRoles(template []byte) (map[string]permissions.Role, error) {
 	return roles, nil
 }
 
-// secretKeyOf returns the secret key of a function's user, whose access key is the
-// function's name.
-func secretKeyOf(function string) string { return function + "-on-loopback" }
-
-func secretKeys() map[string]string {
-	keys := map[string]string{}
-	for name := range logicalIDs {
-		keys[name] = secretKeyOf(name)
-	}
-	return keys
-}
-
 // setPolicy makes the bucket's policy of what the functions may do.
 func (s *Stack) setPolicy(ctx context.Context) error {
 	policy, err := permissions.BucketPolicy(s.roles)

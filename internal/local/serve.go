@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
+	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 	"github.com/lipdrop/lipdrop/internal/local/secrets"
@@ -29,7 +31,7 @@ func (s *Stack) serve(ports *listeners) error {
 	s.SetSecret(s.options.Token)
 	s.fake = &runcomfytest.Server{
 		Token: s.options.Token, Queue: s.options.QueueTime, Run: s.options.RunTime,
-		HTTPClient: s.client, Dir: s.path("runcomfy"),
+		HTTPClient: s.client, Dir: s.path("runcomfy"), OutputPath: "/" + s.keys.Outputs,
 	}
 	if err := os.MkdirAll(s.fake.Dir, 0o700); err != nil {
 		return err
@@ -42,10 +44,10 @@ func (s *Stack) serve(ports *listeners) error {
 		handler       http.Handler
 		secure, plain net.Listener
 	}{
-		{permissions.Guard(http.HandlerFunc(s.serveAWS), s.roles, s.deny), ports.aws, ports.awsPlain},
-		{s.fake, ports.runComfy, ports.runComfyPlain},
+		{s.signatures().Handler(permissions.Guard(http.HandlerFunc(s.serveAWS), s.roles, s.deny)), ports.aws, ports.awsPlain},
+		{s.serveRunComfy(), ports.runComfy, ports.runComfyPlain},
 	} {
-		server := &http.Server{Handler: each.handler, ErrorLog: log.New(trouble, "", log.LstdFlags)}
+		server := &http.Server{Handler: s.hosts.Handler(each.handler), ErrorLog: log.New(trouble, "", log.LstdFlags)}
 		s.serveOn(server,
 			func(server *http.Server) error { return server.ServeTLS(each.secure, s.certs.Cert, s.certs.Key) },
 			func(server *http.Server) error { return server.Serve(each.plain) })
@@ -69,6 +71,26 @@ func (s *Stack) serveOn(server *http.Server, listeners ...func(*http.Server) err
 		_ = server.Shutdown(ctx)
 		_ = server.Close()
 		running.Wait()
+	})
+}
+
+// signatures returns the keys of those who may use the AWS services.
+func (s *Stack) signatures() *access.Signatures {
+	keys := maps.Clone(s.keys.Functions)
+	keys[AccessKey] = s.keys.SecretKey
+	return &access.Signatures{Keys: keys, Region: Region, Now: time.Now}
+}
+
+// serveRunComfy serves the fake, and its outputs, which need no token, only below
+// a path that is not known to others.
+func (s *Stack) serveRunComfy() http.Handler {
+	outputs := access.Below(s.keys.Outputs, s.fake)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallOutput || strings.HasPrefix(r.URL.Path, "/"+s.keys.Outputs) {
+			outputs.ServeHTTP(w, r)
+			return
+		}
+		s.fake.ServeHTTP(w, r)
 	})
 }
 
@@ -99,10 +121,13 @@ func (s *Stack) awsConfig(endpoint string) aws.Config {
 	return aws.Config{
 		Region:       Region,
 		BaseEndpoint: &endpoint,
-		Credentials:  credentials.NewStaticCredentialsProvider(AccessKey, SecretKey, ""),
+		Credentials:  credentials.NewStaticCredentialsProvider(AccessKey, s.keys.SecretKey, ""),
 		HTTPClient:   s.client,
 	}
 }
+
+// Keys returns what opens this stack.
+func (s *Stack) Keys() Keys { return s.keys }
 
 // S3 returns a client of the S3 server.
 func (s *Stack) S3() *s3.Client { return s3.NewFromConfig(s.awsConfig(s.TLS.S3)) }

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/build"
 	"github.com/lipdrop/lipdrop/internal/local/certs"
 	"github.com/lipdrop/lipdrop/internal/local/events"
@@ -20,6 +22,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
 	"github.com/lipdrop/lipdrop/internal/local/lock"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/local/private"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 	"github.com/lipdrop/lipdrop/internal/local/secrets"
 	"github.com/lipdrop/lipdrop/internal/local/states"
@@ -47,6 +50,8 @@ type Stack struct {
 	TLS, Plain Endpoints
 
 	options Options
+	keys    Keys
+	hosts   access.Hosts // that requests may be addressed to
 	certs   certs.Files
 	client  *http.Client // trusts certs
 
@@ -71,9 +76,10 @@ type Stack struct {
 	failed  chan struct{}
 	failure error // set before failed is closed
 
-	// caughtUp says that no event is missing: from then on, last-event is
-	// written, by one at a time.
+	// caughtUp says that no event is missing: while it holds, last-event is
+	// written, by one at a time. missed counts the events that were not kept.
 	caughtUp      atomic.Bool
+	missed        atomic.Int64
 	lastEventLock sync.Mutex
 }
 
@@ -113,7 +119,9 @@ func (s *Stack) start(ctx context.Context) error {
 		return err
 	}
 	s.onClose(ports.close)
+	s.hosts = access.Loopback()
 	if s.options.Containers {
+		s.hosts = access.Loopback(ContainerHost)
 		if err := ports.openToContainers(); err != nil {
 			return err
 		}
@@ -133,7 +141,7 @@ func (s *Stack) start(ctx context.Context) error {
 	if err := s.openQueues(); err != nil {
 		return err
 	}
-	since, restarted, err := s.lastEvent()
+	_, restarted, err := s.lastEvent()
 	if err != nil {
 		return err
 	}
@@ -153,24 +161,30 @@ func (s *Stack) start(ctx context.Context) error {
 	}
 	s.onClose(s.states.Close)
 	if restarted {
-		if err := s.webhook.CatchUp(ctx, since); err != nil {
+		if err := s.catchUp(ctx); err != nil {
 			return err
 		}
-		s.caughtUp.Store(true)
 	}
 	s.consume(restarted)
 	return nil
 }
 
-// takeFolder makes the state folder and takes its lock.
+// dropFolder is the folder in the state folder where a person's files are. What
+// drops them decides what it follows there.
+const dropFolder = "drop"
+
+// takeFolder makes the state folder, takes its lock and reads its keys.
 func (s *Stack) takeFolder() error {
 	dir, err := filepath.Abs(s.options.Dir)
 	if err != nil {
 		return err
 	}
 	s.options.Dir = dir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := private.Dir(dir); err != nil {
 		return fmt.Errorf("make the state folder: %w", err)
+	}
+	if err := private.WithoutLinks(dir, dropFolder); err != nil {
+		return err
 	}
 	held, err := lock.Try(s.path("lock"))
 	if errors.Is(err, lock.ErrHeld) {
@@ -180,7 +194,11 @@ func (s *Stack) takeFolder() error {
 		return err
 	}
 	s.onClose(func() { _ = held.Release() })
-	return nil
+	s.keys, err = ensureKeys(dir)
+	if s.options.Token == "" {
+		s.options.Token = s.keys.Token
+	}
+	return err
 }
 
 // build builds the programs and returns the S3 server's.
@@ -193,6 +211,7 @@ func (s *Stack) build(ctx context.Context) (program string, err error) {
 	if err != nil {
 		return "", err
 	}
+	s.options.Say("the local stack runs the checkout " + root)
 	source := build.Source{Root: root, Cache: cache, Say: s.options.Say}
 	machine, err := readMachine(root)
 	if err != nil {
@@ -233,15 +252,17 @@ func (s *Stack) startGateway(ctx context.Context, program string, ports *listene
 	if err != nil {
 		return err
 	}
-	s.serveOn(&http.Server{Handler: s.webhook}, func(server *http.Server) error { return server.Serve(hook) })
+	secret := rand.Text()
+	s.serveOn(&http.Server{Handler: access.Loopback().Handler(access.Below(secret, s.webhook))}, func(server *http.Server) error { return server.Serve(hook) })
 	log, err := s.openLog("versitygw")
 	if err != nil {
 		return err
 	}
 	s.gateway, err = gateway.Start(ctx, gateway.Config{
 		Program: program, Dir: s.path("s3"), Certs: s.certs, TLS: ports.s3, Plain: ports.s3Plain,
-		Access: AccessKey, Secret: SecretKey, Region: Region, Webhook: "http://" + hook.Addr().String(), Log: log,
-		Users: secretKeys(), Denied: s.deny,
+		Access: AccessKey, Secret: s.keys.SecretKey, Region: Region,
+		Webhook: "http://" + hook.Addr().String() + "/" + secret + "/", Log: log,
+		Users: s.keys.Functions, Denied: s.deny, Hosts: s.hosts,
 	})
 	if err != nil {
 		return err
@@ -302,6 +323,7 @@ func (s *Stack) consume(restarted bool) {
 		})
 	})
 	s.calls.Go(func() { s.schedule(restarted) })
+	s.calls.Go(s.catchUpWhenMissed)
 }
 
 // invoker returns a call of a function whose failure is an error.
@@ -369,11 +391,14 @@ func (s *Stack) Close() {
 }
 
 // Forward hands an event of the bucket to whom EventBridge's rules would: a
-// drop or a deletion to submit's queue, a deletion to cancel as well.
+// drop or a deletion to submit's queue, a deletion to cancel as well. An event
+// that cannot be kept, because the disk is full, say, is looked for again.
 func (s *Stack) Forward(event events.Event) error {
 	err := s.keep(event)
 	if err != nil {
-		slog.Error("event lost", "detail_type", event.DetailType, "err", err)
+		slog.Error("event not kept", "detail_type", event.DetailType, "err", err)
+		s.missed.Add(1)
+		s.caughtUp.Store(false)
 	}
 	return err
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/events"
 )
 
 // stackDir makes the test binary a process that runs a stack in a folder, drops
@@ -272,6 +273,50 @@ func TestEventsMissed(t *testing.T) {
 			t.Errorf("%d events, want 3", n)
 		}
 	})
+}
+
+// The disk is full when an event comes: the event is not lost, whether the stack
+// goes on or is started again.
+func TestEventThatCannotBeKept(t *testing.T) {
+	for name, goOn := range map[string]func(t *testing.T, s *local.Stack, o local.Options, repair func()) *local.Stack{
+		"the stack goes on": func(_ *testing.T, s *local.Stack, _ local.Options, repair func()) *local.Stack {
+			repair()
+			return s
+		},
+		"the stack is started again": func(t *testing.T, s *local.Stack, o local.Options, repair func()) *local.Stack {
+			s.Close()
+			repair()
+			return start(t, o)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(t.TempDir())
+			o.Settle = time.Hour
+			s := start(t, o)
+			drop(t, s, "inbox/talk.mp4", clip)
+			until(t, "the first event", func() bool { return s.Pending() == 1 })
+			longAgo := time.Now().Add(-time.Hour)
+			lastEvent(t, o.Dir, longAgo)
+			folder := filepath.Join(o.Dir, "queue", "messages")
+			if err := os.Rename(folder, folder+"-away"); err != nil {
+				t.Fatal(err)
+			}
+			drop(t, s, "inbox/talk.wav", voice)
+			if err := s.Forward(events.Event{DetailType: events.ObjectCreated}); err == nil {
+				t.Fatal("an event was kept without a folder")
+			}
+			s = goOn(t, s, o, func() {
+				if got := string(read(t, filepath.Join(o.Dir, "last-event"))); got != longAgo.UTC().Format(time.RFC3339) {
+					t.Errorf("the last event was kept at %s, want %v", got, longAgo)
+				}
+				if err := os.Rename(folder+"-away", folder); err != nil {
+					t.Fatal(err)
+				}
+			})
+			// The first, and both files as they are found.
+			until(t, "the events of both files", func() bool { return s.Pending() >= 3 })
+		})
+	}
 }
 
 // lastEvent sets when the last event was kept.

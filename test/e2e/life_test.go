@@ -37,6 +37,9 @@ const (
 	stackComfy = "E2E_STACK_RUNCOMFY"
 )
 
+// token is RunComfy's.
+const token = "e2e"
+
 // ready is what the process prints once its stack takes drops.
 const ready = "ready"
 
@@ -44,7 +47,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(stackDir); dir != "" {
 		comfy := os.Getenv(stackComfy)
 		_, err := local.Start(context.Background(), local.Options{
-			Dir: dir, Visibility: time.Second,
+			Dir: dir, Visibility: time.Second, Token: token,
 			Variables: map[string]string{"RUNCOMFY_BASE_URL": comfy, "OUTPUT_ORIGINS": comfy},
 		})
 		if err != nil {
@@ -80,7 +83,7 @@ type mortal struct {
 func newMortal(t *testing.T, fake *runcomfytest.Server) *mortal {
 	t.Helper()
 	m := &mortal{t: t, dir: t.TempDir(), fake: fake, up: make(chan struct{})}
-	fake.Token, fake.Fetch = "local", m.fetch
+	fake.Token, fake.Fetch = token, m.fetch
 	server := httptest.NewServer(m)
 	t.Cleanup(server.Close)
 	m.url = server.URL
@@ -258,10 +261,14 @@ func (m *mortal) born() error {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(authority)
+	keys, err := local.ReadKeys(m.dir)
+	if err != nil {
+		return err
+	}
 	m.https = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	m.client = s3.New(s3.Options{
 		Region: local.Region, BaseEndpoint: aws.String(fmt.Sprintf("http://127.0.0.1:%d", ports.S3Plain)),
-		Credentials: credentials.NewStaticCredentialsProvider(local.AccessKey, local.SecretKey, ""), UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(local.AccessKey, keys.SecretKey, ""), UsePathStyle: true,
 		RetryMaxAttempts: 1, // here a failure has its reason, which persist knows
 	})
 	m.life++

@@ -64,8 +64,8 @@ func find(t *testing.T) *tools {
 }
 
 // command returns a command of the SAM CLI that is interrupted when the test
-// ends, so that it removes its containers.
-func (f *tools) command(ctx context.Context, args ...string) *exec.Cmd {
+// ends, so that it removes its containers. Functions get the secret key.
+func (f *tools) command(ctx context.Context, secret string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, f.sam, args...)
 	cmd.Dir = root
 	for _, variable := range os.Environ() {
@@ -74,7 +74,7 @@ func (f *tools) command(ctx context.Context, args ...string) *exec.Cmd {
 		}
 	}
 	cmd.Env = append(cmd.Env, "SAM_CLI_TELEMETRY=0", "AWS_EC2_METADATA_DISABLED=true",
-		"AWS_ACCESS_KEY_ID="+local.AccessKey, "AWS_SECRET_ACCESS_KEY="+local.SecretKey, "AWS_DEFAULT_REGION="+local.Region,
+		"AWS_ACCESS_KEY_ID="+local.AccessKey, "AWS_SECRET_ACCESS_KEY="+secret, "AWS_DEFAULT_REGION="+local.Region,
 		// It would ask AWS for the account's number, and does without it.
 		"AWS_ENDPOINT_URL_STS=http://127.0.0.1:1", "AWS_MAX_ATTEMPTS=1")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -87,7 +87,7 @@ func (f *tools) command(ctx context.Context, args ...string) *exec.Cmd {
 func (f *tools) build(t *testing.T) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "build")
-	out, err := f.command(t.Context(), "build", "--build-dir", dir, "--parameter-overrides", f.parameter).CombinedOutput()
+	out, err := f.command(t.Context(), "", "build", "--build-dir", dir, "--parameter-overrides", f.parameter).CombinedOutput()
 	if err != nil {
 		t.Fatalf("sam build: %v\n%s", err, out)
 	}
@@ -104,7 +104,7 @@ func (f *tools) invoke(t *testing.T, s *stack, function string, event []byte) []
 	}
 	args := append([]string{"local", "invoke", function, "-t", f.template, "-e", path, "--env-vars", s.envVars}, f.local...)
 	var answer, logs bytes.Buffer
-	cmd := f.command(t.Context(), args...)
+	cmd := f.command(t.Context(), s.Keys().SecretKey, args...)
 	cmd.Stdout, cmd.Stderr = &answer, &logs
 	err := cmd.Run()
 	if err != nil || bytes.Contains(answer.Bytes(), []byte(`"errorType"`)) {
@@ -124,7 +124,7 @@ func (f *tools) startLambda(t *testing.T, s *stack, address string) {
 	args := append([]string{"local", "start-lambda", "-t", f.template, "--env-vars", s.envVars, "--host", host, "--port", port}, f.local...)
 	// The test's own context ends before its cleanup does.
 	ctx, interrupt := context.WithCancel(context.WithoutCancel(t.Context()))
-	cmd := f.command(ctx, args...)
+	cmd := f.command(ctx, s.Keys().SecretKey, args...)
 	logs, err := os.Create(filepath.Join(t.TempDir(), "start-lambda.log"))
 	if err != nil {
 		t.Fatal(err)

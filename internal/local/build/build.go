@@ -21,21 +21,34 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local/lock"
+	"github.com/lipdrop/lipdrop/internal/local/private"
 )
 
 // module is the path in the first line of this project's go.mod.
 const module = "module github.com/lipdrop/lipdrop\n"
 
-// Root returns the folder of the checkout that dir lies in.
+// SourceVariable is the environment variable that names the checkout to build.
+const SourceVariable = "LIPDROP_SOURCE"
+
+// Root returns the folder of the checkout that dir is in. What is in a checkout
+// is built and run, so one that Root has looked for must belong to this user, as
+// with git's safe.directory: in a folder that many may write to, somebody else may
+// have put one. A checkout that SourceVariable names is taken as it is.
 func Root(dir string) (string, error) {
+	if named := os.Getenv(SourceVariable); named != "" {
+		root, err := filepath.Abs(named)
+		if err == nil && !isRoot(root) {
+			err = fmt.Errorf("%s is not a checkout of lipdrop: set %s to one, or unset it", root, SourceVariable)
+		}
+		return root, err
+	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return "", err
 	}
 	for at := dir; ; at = filepath.Dir(at) {
-		text, err := os.ReadFile(filepath.Join(at, "go.mod"))
-		if err == nil && strings.HasPrefix(string(text), module) {
-			return at, nil
+		if isRoot(at) {
+			return at, checkOwner(at)
 		}
 		if at == filepath.Dir(at) {
 			return "", fmt.Errorf("%s is not in a checkout of lipdrop: change into one, since the local stack builds its programs from the source", dir)
@@ -43,15 +56,39 @@ func Root(dir string) (string, error) {
 	}
 }
 
-// CacheDir returns the folder of the user's cache that the programs are kept
-// in, and makes it.
+// isRoot reports whether a folder is the root of a checkout.
+func isRoot(dir string) bool {
+	text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	return err == nil && strings.HasPrefix(string(text), module)
+}
+
+// checkOwner returns an error if a checkout does not belong to this user.
+func checkOwner(root string) error {
+	for _, path := range []string{root, filepath.Join(root, "go.mod"), filepath.Join(root, "functions"), filepath.Join(root, "tools")} {
+		info, err := os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !private.Owned(info) {
+			return fmt.Errorf("%s belongs to another user of this machine, and the local stack would build and run the programs in %s: change into a checkout of your own, or set %s=%s if you trust this one",
+				path, root, SourceVariable, root)
+		}
+	}
+	return nil
+}
+
+// CacheDir returns the folder of the user's cache that the programs are kept in,
+// and makes it. Other users can neither read nor change what is in it.
 func CacheDir() (string, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("no folder for the programs of the local stack: %w", err)
 	}
 	dir = filepath.Join(dir, "lipdrop")
-	return dir, os.MkdirAll(dir, 0o755)
+	return dir, private.Dir(dir)
 }
 
 // Source is where programs are built from and kept.
@@ -85,7 +122,7 @@ func (s Source) Gateway(ctx context.Context) (string, error) {
 	if _, err := os.Stat(program); err == nil {
 		return program, nil
 	}
-	held, err := s.lock("versitygw.lock", "another process is building versitygw: waiting for it")
+	held, err := s.lock(ctx, "versitygw.lock", "another process is building versitygw: waiting for it")
 	if err != nil {
 		return "", err
 	}
@@ -116,7 +153,7 @@ func (s Source) Functions(ctx context.Context, dir string, names ...string) erro
 	if err := os.MkdirAll(filepath.Join(s.Cache, kept), 0o755); err != nil {
 		return err
 	}
-	held, err := s.lock(kept+".lock", "another process is building the functions: waiting for it")
+	held, err := s.lock(ctx, kept+".lock", "another process is building the functions: waiting for it")
 	if err != nil {
 		return err
 	}
@@ -140,12 +177,12 @@ func (s Source) Functions(ctx context.Context, dir string, names ...string) erro
 }
 
 // lock takes a lock of the cache, and says so where that means waiting.
-func (s Source) lock(name, waiting string) (*lock.Lock, error) {
+func (s Source) lock(ctx context.Context, name, waiting string) (*lock.Lock, error) {
 	path := filepath.Join(s.Cache, name)
 	held, err := lock.Try(path)
 	if errors.Is(err, lock.ErrHeld) {
 		s.Say(waiting)
-		held, err = lock.Wait(path)
+		held, err = lock.Wait(ctx, path)
 	}
 	return held, err
 }

@@ -1,6 +1,8 @@
 package build_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/local/build"
+	"github.com/lipdrop/lipdrop/internal/local/lock"
 )
 
 // checkout lays out a project with two functions and without dependencies, and
@@ -70,6 +73,62 @@ func TestRoot(t *testing.T) {
 			t.Errorf("Root() = %s, want an error", got)
 		}
 	})
+}
+
+// Another user has put a checkout into a folder that many may write to, and the
+// victim works in a folder of its own below it.
+func TestRootOfAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give a file to another user")
+	}
+	for _, path := range []string{".", "go.mod", "functions", "tools"} {
+		t.Run(path, func(t *testing.T) {
+			src, _ := checkout(t)
+			write(t, src.Root, "tools/go.mod", "module github.com/lipdrop/lipdrop/tools\n")
+			victim := filepath.Join(src.Root, "victim")
+			if err := errors.Join(os.Mkdir(victim, 0o700), os.Lchown(filepath.Join(src.Root, path), 65534, 65534)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := build.Root(victim); err == nil || !strings.Contains(err.Error(), "belongs to another user") || !strings.Contains(err.Error(), "LIPDROP_SOURCE="+src.Root) {
+				t.Errorf("Root() = %v, want a refusal with its remedy", err)
+			}
+			t.Setenv("LIPDROP_SOURCE", src.Root)
+			if got, err := build.Root(victim); err != nil || got != src.Root {
+				t.Errorf("Root() = %s, %v, want the checkout that was named", got, err)
+			}
+		})
+	}
+}
+
+func TestRootThatIsNamed(t *testing.T) {
+	src, _ := checkout(t)
+	other, _ := checkout(t)
+	t.Setenv("LIPDROP_SOURCE", other.Root)
+	if got, err := build.Root(src.Root); err != nil || got != other.Root {
+		t.Errorf("Root() = %s, %v, want the checkout that was named", got, err)
+	}
+	t.Setenv("LIPDROP_SOURCE", filepath.Join(other.Root, "functions"))
+	if got, err := build.Root(src.Root); err == nil || !strings.Contains(err.Error(), "set LIPDROP_SOURCE to one") {
+		t.Errorf("Root() = %s, %v, want an error", got, err)
+	}
+}
+
+func TestInterruptedWhileAnotherBuilds(t *testing.T) {
+	src, said := checkout(t)
+	write(t, src.Root, "tools/go.mod", "module github.com/lipdrop/lipdrop/tools\n\ngo 1.26\n\nrequire github.com/versity/versitygw v1.8.0\n")
+	held, err := lock.Try(filepath.Join(src.Cache, "versitygw.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = held.Release() }()
+	ctx, interrupt := context.WithCancel(t.Context())
+	src.Say = func(line string) { said.add(line); interrupt() }
+	if _, err := src.Gateway(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Gateway() = %v, want the interruption", err)
+	}
+	if len(said.lines) != 1 || !strings.Contains(said.lines[0], "waiting for it") {
+		t.Errorf("said %q", said.lines)
+	}
 }
 
 func TestFunctions(t *testing.T) {

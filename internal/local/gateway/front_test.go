@@ -5,8 +5,76 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/local/access"
 )
+
+// put is the head of a request.
+const put = "PUT /bucket/key HTTP/1.1\r\nHost: 127.0.0.1:4566\r\nContent-Length: 67108864\r\n\r\n"
+
+// The server gets no request that a page under another name has sent, and none
+// that cannot be read.
+func TestForeignRequestsEndInFront(t *testing.T) {
+	for _, tt := range []struct{ name, head, want string }{
+		{"this machine", put, "the server"},
+		{"a name made to point here", strings.Replace(put, "127.0.0.1", "evil.example", 1), "HTTP/1.1 403 "},
+		{"a foreign page", strings.Replace(put, "\r\n", "\r\nOrigin: https://evil.example\r\n", 1), "HTTP/1.1 403 "},
+		{"a foreign address", strings.Replace(put, "/bucket", "http://evil.example/bucket", 1), "HTTP/1.1 403 "},
+		{"two names", strings.Replace(put, "\r\n", "\r\nHost: evil.example\r\n", 1), "HTTP/1.1 400 "},
+		{"no name", strings.Replace(put, "Host: 127.0.0.1:4566\r\n", "", 1), "HTTP/1.1 403 "},
+		{"what is not HTTP", "hello\r\n\r\n", "HTTP/1.1 400 "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := serve(listener, func() (net.Conn, error) {
+				front, server := net.Pipe()
+				go func() {
+					_, _ = server.Read(make([]byte, len(put)))
+					_, _ = io.WriteString(server, "the server")
+					_ = server.Close()
+				}()
+				return front, nil
+			}, &users{}, access.Loopback())
+			client, err := net.Dial("tcp", listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(client, tt.head); err != nil {
+				t.Fatal(err)
+			}
+			if answer, err := io.ReadAll(client); err != nil || !strings.HasPrefix(string(answer), tt.want) {
+				t.Errorf("answer %q, %v; want %q", answer, err, tt.want)
+			}
+			_ = client.Close()
+			f.stop()
+			f.wait()
+		})
+	}
+}
+
+// A connection by which no request comes does not keep the front from ending.
+func TestSilentConnectionEnds(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := serve(listener, func() (net.Conn, error) { return nil, errors.New("none") }, &users{}, access.Loopback())
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.stop()
+	f.wait()
+	if n, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("read %d bytes, %v, want the end", n, err)
+	}
+	_ = client.Close()
+}
 
 // TestAnswerBeforeTheEndOfARequest has a server answer and close while the
 // client still sends, as a server does that refuses an upload after its head.
@@ -31,12 +99,12 @@ func TestAnswerBeforeTheEndOfARequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := serve(listener, func() (net.Conn, error) { return net.Dial("unix", socket) }, &users{})
+	f := serve(listener, func() (net.Conn, error) { return net.Dial("unix", socket) }, &users{}, access.Loopback())
 	client, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Write(make([]byte, 64<<20)); err != nil {
+	if _, err := client.Write(append([]byte(put), make([]byte, 64<<20)...)); err != nil {
 		t.Errorf("sending: %v", err)
 	}
 	if answer, err := io.ReadAll(client); err != nil || string(answer) != "refused" {
@@ -53,9 +121,12 @@ func TestServerOutOfReach(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := serve(listener, func() (net.Conn, error) { return net.Dial("unix", filepath.Join(t.TempDir(), "none")) }, &users{})
+	f := serve(listener, func() (net.Conn, error) { return net.Dial("unix", filepath.Join(t.TempDir(), "none")) }, &users{}, access.Loopback())
 	client, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(client, put); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {

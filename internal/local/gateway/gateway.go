@@ -26,6 +26,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/certs"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/process"
@@ -41,7 +42,7 @@ const (
 	stopGrace = 3 * time.Second
 )
 
-// Config says how to run the server. Every field is required but the last two.
+// Config says how to run the server. Every field is required but the last three.
 type Config struct {
 	Program string // the versitygw program
 	Dir     string // holds the objects, their versions and metadata
@@ -53,6 +54,9 @@ type Config struct {
 	Region  string
 	Webhook string    // http URL that is told of every change
 	Log     io.Writer // what the server says; safe for concurrent use
+
+	// Hosts are what requests may be addressed to. Defaults to loopback's names.
+	Hosts access.Hosts
 
 	// Users are the secret keys of the users besides the root user, by their
 	// access keys.
@@ -111,8 +115,11 @@ func start(ctx context.Context, cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	secure := tls.NewListener(cfg.TLS, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})
+	if cfg.Hosts == nil {
+		cfg.Hosts = access.Loopback()
+	}
 	users := newUsers(cfg, g.dial)
-	g.fronts = []*front{serve(secure, g.dial, users), serve(cfg.Plain, g.dial, users)}
+	g.fronts = []*front{serve(secure, g.dial, users, cfg.Hosts), serve(cfg.Plain, g.dial, users, cfg.Hosts)}
 	return g, nil
 }
 
@@ -150,7 +157,6 @@ func command(cfg Config, socket string) (*exec.Cmd, error) {
 		"--port", socket,
 		"--iam-dir", iam,
 		"--region", cfg.Region,
-		"--event-webhook-url", cfg.Webhook,
 		"posix",
 		"--versioning-dir", versions,
 	}
@@ -164,7 +170,9 @@ func command(cfg Config, socket string) (*exec.Cmd, error) {
 		args = append(args, "--sidecar", sidecar)
 	}
 	cmd := exec.Command(cfg.Program, append(args, objects)...)
-	cmd.Env = []string{"ROOT_ACCESS_KEY_ID=" + cfg.Access, "ROOT_SECRET_ACCESS_KEY=" + cfg.Secret}
+	cmd.Env = []string{"ROOT_ACCESS_KEY_ID=" + cfg.Access, "ROOT_SECRET_ACCESS_KEY=" + cfg.Secret,
+		// Its address is a secret, and other users may read a command line.
+		"VGW_EVENT_WEBHOOK_URL=" + cfg.Webhook}
 	return cmd, nil
 }
 

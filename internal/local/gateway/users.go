@@ -77,33 +77,31 @@ type request struct {
 // maxHead bounds the head of a request. The server takes less.
 const maxHead = 64 << 10
 
-// read reads the head of the request that comes by a connection. It returns what
-// was read, and the request where it is one of a user's.
-func (u *users) read(client io.Reader) ([]byte, *request) {
-	var head bytes.Buffer
-	asked, err := http.ReadRequest(bufio.NewReader(io.TeeReader(io.LimitReader(client, maxHead), &head)))
-	if err != nil {
-		return head.Bytes(), nil // the server says what is wrong with it
-	}
+// readHead reads the head of the request that comes by a connection. It returns
+// what was read, and the request. The server answers one request a connection, so
+// no other follows that is not looked at.
+func readHead(client io.Reader) (head []byte, asked *http.Request, err error) {
+	var text bytes.Buffer
+	asked, err = http.ReadRequest(bufio.NewReader(io.TeeReader(io.LimitReader(client, maxHead), &text)))
+	return text.Bytes(), asked, err
+}
+
+// request returns a request as one of a user's, or nil.
+func (u *users) request(asked *http.Request) *request {
 	r := &request{Request: asked, user: permissions.UserOf(asked)}
 	if u.clients[r.user] == nil {
-		return head.Bytes(), nil
+		return nil
 	}
 	r.bucket, r.key, _ = strings.Cut(strings.TrimPrefix(asked.URL.Path, "/"), "/")
-	return head.Bytes(), r
+	return r
 }
 
 // mend passes on what the server says before its answer, and an answer that is
 // another on S3. Other answers it leaves to be read.
-func (u *users) mend(client io.Writer, server *bufio.Reader, asked <-chan *request) {
+func (u *users) mend(client io.Writer, server *bufio.Reader, r *request) {
 	const status = len("HTTP/1.1 ")
 	start, err := server.Peek(status + len("200"))
-	var r *request
-	select {
-	case r = <-asked:
-	default:
-	}
-	if err != nil || r == nil {
+	if err != nil {
 		return
 	}
 	if string(start[status:]) == "100" { // it wants the body, whatever it says of it then

@@ -2,6 +2,7 @@ package lambda
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/process"
 	"github.com/lipdrop/lipdrop/internal/local/uuid"
 )
@@ -52,6 +54,7 @@ func (f *function) start(requestID string) (*environment, outcome) {
 		return nil, outcome{err: err}
 	}
 	env := &environment{function: f, waits: make(chan struct{}), work: make(chan *invocation)}
+	secret := rand.Text() // whoever could ask for work would get a person's events
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+apiVersion+"/invocation/next", env.next)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/response", env.response)
@@ -60,12 +63,12 @@ func (f *function) start(requestID string) (*environment, outcome) {
 	// Requests for work end when the process has ended, not before: one that
 	// lives would take the end for an invocation.
 	life, end := context.WithCancel(context.Background())
-	env.api = &http.Server{Handler: mux, BaseContext: func(net.Listener) context.Context { return life }}
+	env.api = &http.Server{Handler: access.Loopback().Handler(access.Below(secret, mux)), BaseContext: func(net.Listener) context.Context { return life }}
 
 	output := &lines{log: f.log}
 	cmd := exec.Command(f.Program)
 	cmd.Dir = filepath.Dir(f.Program)
-	cmd.Env = f.variables(listener.Addr().String())
+	cmd.Env = f.variables(listener.Addr().String() + "/" + secret)
 	cmd.Stdout, cmd.Stderr = output, output
 	if env.child, err = process.Start(cmd); err != nil {
 		end()

@@ -186,7 +186,7 @@ func TestEnvironmentIsLambdasAndNothingElse(t *testing.T) {
 	if err := json.Unmarshal(result, &got); err != nil {
 		t.Fatal(err)
 	}
-	random := regexp.MustCompile(`^(AWS_LAMBDA_RUNTIME_API=127\.0\.0\.1:)\d+$|^(_X_AMZN_TRACE_ID=Root=)1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0$|^(AWS_LAMBDA_LOG_STREAM_NAME=)\d{4}/\d\d/\d\d/\[\$LATEST\][0-9a-f]{32}$`)
+	random := regexp.MustCompile(`^(AWS_LAMBDA_RUNTIME_API=127\.0\.0\.1:)\d+/[A-Z2-7]{26}$|^(_X_AMZN_TRACE_ID=Root=)1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0$|^(AWS_LAMBDA_LOG_STREAM_NAME=)\d{4}/\d\d/\d\d/\[\$LATEST\][0-9a-f]{32}$`)
 	for i, variable := range got {
 		got[i] = random.ReplaceAllString(variable, "$1$2$3")
 	}
@@ -216,6 +216,49 @@ func TestEnvironmentIsLambdasAndNothingElse(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("environment (-want +got):\n%s", diff)
+	}
+}
+
+// Another user of the machine, or a page in a browser, finds the port of the
+// Runtime API. Only the function knows the path.
+func TestRuntimeAPIIsTheFunctionsOnly(t *testing.T) {
+	h := host(t, nil)
+	result, failure, err := invoke(t, h, act{Do: "environment"})
+	if err != nil || failure != nil {
+		t.Fatal(failure, err)
+	}
+	found := regexp.MustCompile(`AWS_LAMBDA_RUNTIME_API=(127\.0\.0\.1:\d+)(/[A-Z2-7]+)"`).FindSubmatch(result)
+	if found == nil {
+		t.Fatalf("no Runtime API in %s", result)
+	}
+	port, path := string(found[1]), string(found[2])
+	for _, tt := range []struct{ name, path, host, origin string }{
+		{"without the path", "", port, ""},
+		{"with a path that is guessed", strings.ToLower(path), port, ""},
+		{"with the path of a part", path[:len(path)-1], port, ""},
+		{"with the path, by a name made to point here", path, "evil.example", ""},
+		{"with the path, from a foreign page", path, port, "https://evil.example"},
+	} {
+		for call, method := range map[string]string{"/invocation/next": "GET", "/invocation/x/response": "POST", "/invocation/x/error": "POST", "/init/error": "POST"} {
+			t.Run(tt.name+": "+call, func(t *testing.T) {
+				r, err := http.NewRequestWithContext(t.Context(), method, "http://"+port+tt.path+"/2018-06-01/runtime"+call, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Host = tt.host
+				if tt.origin != "" {
+					r.Header.Set("Origin", tt.origin)
+				}
+				resp, err := http.DefaultClient.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = resp.Body.Close()
+				if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusForbidden {
+					t.Errorf("answered %d", resp.StatusCode)
+				}
+			})
+		}
 	}
 }
 

@@ -4,10 +4,12 @@
 package lock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 )
 
 // ErrHeld says that another process, or another holder in this one, has the
@@ -19,19 +21,13 @@ type Lock struct{ file *os.File }
 
 // Try takes the lock on a file, which it makes where it is missing, or returns
 // ErrHeld at once.
-func Try(path string) (*Lock, error) { return take(path, syscall.LOCK_EX|syscall.LOCK_NB) }
-
-// Wait takes the lock on a file, which it makes where it is missing, and waits
-// for it as long as it takes.
-func Wait(path string) (*Lock, error) { return take(path, syscall.LOCK_EX) }
-
-func take(path string, how int) (*Lock, error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+func Try(path string) (*Lock, error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	for {
-		err = syscall.Flock(int(file.Fd()), how)
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if !errors.Is(err, syscall.EINTR) {
 			break
 		}
@@ -44,6 +40,27 @@ func take(path string, how int) (*Lock, error) {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return &Lock{file}, nil
+}
+
+// tryEvery is how often Wait tries.
+const tryEvery = 50 * time.Millisecond
+
+// Wait takes the lock on a file, which it makes where it is missing, and waits
+// for it until ctx is done. It tries again and again, since a system call that
+// waits could not be interrupted.
+func Wait(ctx context.Context, path string) (*Lock, error) {
+	again := time.NewTicker(tryEvery)
+	defer again.Stop()
+	for {
+		if held, err := Try(path); !errors.Is(err, ErrHeld) {
+			return held, err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // Release gives the lock up. The file stays.

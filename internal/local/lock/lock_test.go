@@ -1,6 +1,7 @@
 package lock_test
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"testing"
@@ -19,7 +20,7 @@ func TestOnlyOneHolds(t *testing.T) {
 	}
 	waited := make(chan error)
 	go func() {
-		second, err := lock.Wait(path)
+		second, err := lock.Wait(t.Context(), path)
 		if err == nil {
 			err = second.Release()
 		}
@@ -36,6 +37,32 @@ func TestOnlyOneHolds(t *testing.T) {
 	if err := <-waited; err != nil {
 		t.Error(err)
 	}
+}
+
+// A person who does not want to wait for another process interrupts.
+func TestWaitEndsWithItsContext(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	held, err := lock.Try(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	waited := make(chan error)
+	go func() {
+		_, err := lock.Wait(ctx, path)
+		waited <- err
+	}()
+	interrupt()
+	if err := <-waited; !errors.Is(err, context.Canceled) {
+		t.Errorf("Wait() = %v, want the end of its context", err)
+	}
+	if err := held.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if held, err = lock.Try(path); err != nil {
+		t.Fatalf("the lock is not free: %v", err)
+	}
+	_ = held.Release()
 }
 
 func TestNoFolder(t *testing.T) {

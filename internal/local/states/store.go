@@ -37,12 +37,16 @@ func (dir folder) load() ([]record, error) {
 	if err := os.MkdirAll(string(dir), 0o700); err != nil {
 		return nil, err
 	}
-	paths, err := filepath.Glob(filepath.Join(escapeGlob(string(dir)), "*.json"))
+	entries, err := os.ReadDir(string(dir))
 	if err != nil {
 		return nil, err
 	}
 	var records []record
-	for _, path := range paths {
+	for _, entry := range entries {
+		path := filepath.Join(string(dir), entry.Name())
+		if filepath.Ext(path) != ".json" {
+			continue
+		}
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
@@ -122,9 +126,4 @@ func (dir folder) path(name, suffix string) string {
 	}, name)
 	hash := sha256.Sum256([]byte(name))
 	return filepath.Join(string(dir), fmt.Sprintf("%s-%x%s", slug, hash[:8], suffix))
-}
-
-// escapeGlob keeps the signs of a pattern in a folder's name from being one.
-func escapeGlob(path string) string {
-	return strings.NewReplacer(`*`, `[*]`, `?`, `[?]`, `[`, `[[]`).Replace(path)
 }

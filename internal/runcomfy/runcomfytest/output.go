@@ -35,7 +35,7 @@ func outputJob(u *url.URL) string {
 func (s *Server) output(r *http.Request, j *job) any {
 	base := s.OutputURL
 	if base == "" {
-		base = address(r)
+		base = address(r) + s.OutputPath
 	}
 	var urls []string
 	for i := range max(j.script.Outputs, 1) {

@@ -78,6 +78,10 @@ type Server struct {
 	// address of the request for the result.
 	OutputURL string
 
+	// OutputPath, where set and OutputURL is not, stands before the path of each
+	// output that is announced. Whoever serves it takes it off again.
+	OutputPath string
+
 	// CostUSD is the cost that a result tells when it is asked for it. Zero:
 	// it tells none.
 	CostUSD float64

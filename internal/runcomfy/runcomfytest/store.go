@@ -35,13 +35,17 @@ func (s *Server) load() error {
 	if s.Dir == "" {
 		return nil
 	}
-	names, err := filepath.Glob(filepath.Join(s.Dir, "*.json"))
+	entries, err := os.ReadDir(s.Dir)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, name := range names {
+	for _, entry := range entries {
+		name := filepath.Join(s.Dir, entry.Name())
+		if filepath.Ext(name) != ".json" {
+			continue
+		}
 		text, err := os.ReadFile(name)
 		if err != nil {
 			return err

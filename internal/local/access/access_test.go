@@ -1,0 +1,203 @@
+package access_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/smithy-go"
+
+	"github.com/lipdrop/lipdrop/internal/local/access"
+)
+
+func TestHosts(t *testing.T) {
+	server := access.Loopback("host.docker.internal").Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for _, tt := range []struct {
+		name, host, origin string
+		want               int
+	}{
+		{"an address with a port", "127.0.0.1:4566", "", 200},
+		{"an address without a port", "127.0.0.1", "", 200},
+		{"the name of this machine", "LocalHost:4566", "", 200},
+		{"the name that containers use", "host.docker.internal:4566", "", 200},
+		{"a page of this machine", "127.0.0.1:4566", "http://127.0.0.1:8080", 200},
+		{"a name made to point here", "evil.example:4566", "", 403},
+		{"a name that begins the same", "127.0.0.1.evil.example", "", 403},
+		{"a name that ends the same", "evil-localhost:4566", "", 403},
+		{"another address", "127.0.0.2:4566", "", 403},
+		{"no name", "", "", 403},
+		{"a foreign page", "127.0.0.1:4566", "https://evil.example", 403},
+		{"a page without an origin of its own", "127.0.0.1:4566", "null", 403},
+		{"a page named like this machine", "127.0.0.1:4566", "https://127.0.0.1@evil.example", 403},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			r.Host = tt.host
+			if tt.origin != "" {
+				r.Header.Set("Origin", tt.origin)
+			}
+			w := httptest.NewRecorder()
+			server.ServeHTTP(w, r)
+			if w.Code != tt.want {
+				t.Errorf("answered %d, want %d", w.Code, tt.want)
+			}
+		})
+	}
+}
+
+func TestBelow(t *testing.T) {
+	seen := ""
+	server := access.Below("s3cret", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = r.URL.Path }))
+	for path, want := range map[string]int{
+		"/s3cret/next": 200, "/s3cret/": 200, "/next": 404, "/": 404, "/s3cre/next": 404, "/s3crets/next": 404, "/x/../s3cret/next": 307,
+	} {
+		w := httptest.NewRecorder()
+		seen = ""
+		server.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, nil))
+		if w.Code != want || want != 200 && seen != "" || want == 200 && seen != strings.TrimPrefix(path, "/s3cret") {
+			t.Errorf("%s: %d, served as %q; want %d", path, w.Code, seen, want)
+		}
+	}
+}
+
+// signed serves what is signed, and counts it.
+func signed(t *testing.T, now func() time.Time) (url string, served *int) {
+	t.Helper()
+	served = new(int)
+	s := &access.Signatures{Keys: map[string]string{"person": "right"}, Region: "us-east-1", Now: now}
+	server := httptest.NewServer(s.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		*served++
+		if body, err := io.ReadAll(r.Body); err != nil || !bytes.HasPrefix(body, []byte("{")) {
+			t.Errorf("what is served has the body %q (%v)", body, err)
+		}
+		_, _ = io.WriteString(w, "{}")
+	})))
+	t.Cleanup(server.Close)
+	return server.URL, served
+}
+
+func TestSignaturesOfTheSDK(t *testing.T) {
+	calls := map[string]func(aws.Config) error{
+		"Step Functions": func(c aws.Config) error {
+			_, err := sfn.NewFromConfig(c).StartExecution(t.Context(), &sfn.StartExecutionInput{
+				StateMachineArn: aws.String("arn:aws:states:us-east-1:000000000000:stateMachine:m"), Input: aws.String(`{"name": "ü 1"}`),
+			})
+			return err
+		},
+		"Secrets Manager": func(c aws.Config) error {
+			_, err := secretsmanager.NewFromConfig(c).GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("token")})
+			return err
+		},
+		"EventBridge": func(c aws.Config) error {
+			_, err := eventbridge.NewFromConfig(c).PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []types.PutEventsRequestEntry{{Source: aws.String("lipdrop")}}})
+			return err
+		},
+	}
+	for service, call := range calls {
+		for _, tt := range []struct {
+			name, access, secret, region string
+			skew                         time.Duration
+			code                         string
+		}{
+			{"the right key", "person", "right", "us-east-1", 0, ""},
+			{"a clock that is a little off", "person", "right", "us-east-1", 14 * time.Minute, ""},
+			{"a wrong secret", "person", "lipdrop-on-loopback", "us-east-1", 0, "InvalidSignatureException"},
+			{"an unknown access key", "nobody", "right", "us-east-1", 0, "UnrecognizedClientException"},
+			{"another region", "person", "right", "eu-west-1", 0, "InvalidSignatureException"},
+			{"a signature of yesterday", "person", "right", "us-east-1", 24 * time.Hour, "InvalidSignatureException"},
+			{"a signature of tomorrow", "person", "right", "us-east-1", -24 * time.Hour, "InvalidSignatureException"},
+		} {
+			t.Run(service+": "+tt.name, func(t *testing.T) {
+				url, served := signed(t, func() time.Time { return time.Now().Add(tt.skew) })
+				err := call(aws.Config{
+					Region: tt.region, BaseEndpoint: &url, RetryMaxAttempts: 1,
+					Credentials: credentials.NewStaticCredentialsProvider(tt.access, tt.secret, ""),
+				})
+				if tt.code == "" {
+					if err != nil || *served != 1 {
+						t.Errorf("%v, served %d times", err, *served)
+					}
+					return
+				}
+				refused, ok := errors.AsType[smithy.APIError](err)
+				if !ok || refused.ErrorCode() != tt.code || *served != 0 {
+					t.Errorf("%v, served %d times; want %s", err, *served, tt.code)
+				}
+			})
+		}
+	}
+}
+
+// A request that was seen on its way is sent again with a change.
+func TestSignedRequestsAreNotChanged(t *testing.T) {
+	seen := make(chan *http.Request, 1)
+	url, served := signed(t, time.Now)
+	client := sfn.New(sfn.Options{
+		Region: "us-east-1", BaseEndpoint: &url, Credentials: credentials.NewStaticCredentialsProvider("person", "right", ""),
+		HTTPClient: doer(func(r *http.Request) (*http.Response, error) {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				return nil, err
+			}
+			seen <- r.Clone(t.Context())
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			return http.DefaultTransport.RoundTrip(r)
+		}),
+	})
+	if _, err := client.StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: aws.String("a")}); err != nil {
+		t.Fatal(err)
+	}
+	original := <-seen
+	const body = `{"executionArn":"a"}`
+	for _, tt := range []struct {
+		name   string
+		body   string
+		change func(*http.Request)
+		want   int
+	}{
+		{"nothing", body, func(*http.Request) {}, 200},
+		{"the body", `{"executionArn":"b"}`, func(*http.Request) {}, 403},
+		{"the operation", body, func(r *http.Request) { r.Header.Set("X-Amz-Target", "AWSStepFunctions.StartExecution") }, 403},
+		{"the service", body, func(r *http.Request) { r.Header.Set("X-Amz-Target", "secretsmanager.GetSecretValue") }, 403},
+		{"no operation", body, func(r *http.Request) { r.Header.Del("X-Amz-Target") }, 403},
+		{"the host", body, func(r *http.Request) { r.Host = "localhost" }, 403},
+		{"the path", body, func(r *http.Request) { r.URL.Path = "/other" }, 403},
+		{"the query", body, func(r *http.Request) { r.URL.RawQuery = "a=b" }, 403},
+		{"the time", body, func(r *http.Request) { r.Header.Set("X-Amz-Date", "20010101T000000Z") }, 403},
+		{"no signature", body, func(r *http.Request) { r.Header.Del("Authorization") }, 403},
+		{"a signature that is none", body, func(r *http.Request) { r.Header.Set("Authorization", "Bearer right") }, 403},
+		{"fewer signed headers", body, func(r *http.Request) {
+			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), ";x-amz-target", "", 1))
+		}, 403},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			*served = 0
+			r := original.Clone(t.Context())
+			tt.change(r)
+			r.Body, r.ContentLength = io.NopCloser(strings.NewReader(tt.body)), int64(len(tt.body))
+			res, err := http.DefaultTransport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = res.Body.Close() }()
+			if res.StatusCode != tt.want || *served != map[int]int{200: 1, 403: 0}[tt.want] {
+				t.Errorf("answered %d and served %d times, want %d", res.StatusCode, *served, tt.want)
+			}
+		})
+	}
+}
+
+type doer func(*http.Request) (*http.Response, error)
+
+func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }

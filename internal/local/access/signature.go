@@ -1,0 +1,134 @@
+package access
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+)
+
+const (
+	// maxBody bounds the body of a request: StartExecution's is the longest, an
+	// input of 256 KiB of which each byte may be escaped.
+	maxBody = 2 << 20
+
+	// maxSkew is how far the time of a signature may be from now, as AWS has it.
+	maxSkew = 15 * time.Minute
+
+	// amzTime is the layout of X-Amz-Date.
+	amzTime = "20060102T150405Z"
+)
+
+// Signatures are the keys that requests are signed with (Signature Version 4).
+type Signatures struct {
+	Keys   map[string]string // secret keys, by access key
+	Region string
+	Now    func() time.Time
+}
+
+// services are the names by which requests are signed, by what X-Amz-Target
+// begins with.
+var services = map[string]string{
+	"AWSStepFunctions": "states",
+	"secretsmanager":   "secretsmanager",
+	"AWSEvents":        "events",
+}
+
+// Handler returns a handler that passes on requests that are signed with one of
+// the keys, and refuses the others in AWS JSON.
+func (s *Signatures) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if code, err := s.check(r, body); err != nil {
+			w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+			w.WriteHeader(http.StatusForbidden)
+			_ = json.NewEncoder(w).Encode(map[string]string{"__type": code, "message": err.Error()})
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// authorization matches the header Authorization of a signed request: the access
+// key, the date, the region, the service, the signed headers and the signature.
+var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/(\d{8})/([^/,\s]+)/([^/,\s]+)/aws4_request, ?SignedHeaders=([a-z0-9;-]+), ?Signature=([0-9a-f]{64})$`)
+
+// mustSign are the headers that say what a request asks for, of whom and when.
+var mustSign = []string{"host", "x-amz-date", "x-amz-target"}
+
+// check returns an error and its code if a request is not signed with one of the
+// keys.
+func (s *Signatures) check(r *http.Request, body []byte) (code string, err error) {
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		return "MissingAuthenticationTokenException", fmt.Errorf("the request is not signed; use the keys that lipdrop local prints")
+	}
+	parts := authorization.FindStringSubmatch(header)
+	if parts == nil {
+		return "IncompleteSignatureException", fmt.Errorf("the header Authorization is not a signature of version 4")
+	}
+	access, date, region, service, signed := parts[1], parts[2], parts[3], parts[4], strings.Split(parts[5], ";")
+	secret, known := s.Keys[access]
+	if !known {
+		return "UnrecognizedClientException", fmt.Errorf("the access key is not one of this local stack; use the keys that lipdrop local prints")
+	}
+	const invalid = "InvalidSignatureException"
+	at, err := time.Parse(amzTime, r.Header.Get("X-Amz-Date"))
+	if err != nil || at.Format("20060102") != date || at.Sub(s.Now()).Abs() > maxSkew {
+		return invalid, fmt.Errorf("the time of the signature is not within %v of now", maxSkew)
+	}
+	target, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	if region != s.Region || service != services[target] {
+		return invalid, fmt.Errorf("the signature is for the service %s in %s", service, region)
+	}
+	for _, name := range mustSign {
+		if !slices.Contains(signed, name) {
+			return invalid, fmt.Errorf("the signature leaves out the header %s", name)
+		}
+	}
+	again, err := sign(r, body, signed, aws.Credentials{AccessKeyID: access, SecretAccessKey: secret}, service, region, at)
+	if err != nil {
+		return invalid, err
+	}
+	// Spaces after the commas differ between clients.
+	same := authorization.FindStringSubmatch(again)
+	if same == nil || same[5] != parts[5] || subtle.ConstantTimeCompare([]byte(same[6]), []byte(parts[6])) != 1 {
+		return invalid, fmt.Errorf("the signature does not match; use the keys that lipdrop local prints")
+	}
+	return "", nil
+}
+
+// sign signs the same request again and returns the header Authorization.
+func sign(r *http.Request, body []byte, signed []string, keys aws.Credentials, service, region string, at time.Time) (string, error) {
+	address := *r.URL // the signer writes into it
+	again := &http.Request{Method: r.Method, URL: &address, Host: r.Host, Header: http.Header{}}
+	for _, name := range signed {
+		switch name {
+		case "host":
+		case "content-length":
+			again.ContentLength = int64(len(body))
+		default:
+			again.Header[http.CanonicalHeaderKey(name)] = r.Header.Values(name)
+		}
+	}
+	sum := sha256.Sum256(body)
+	err := v4.NewSigner().SignHTTP(context.Background(), keys, again, hex.EncodeToString(sum[:]), service, region, at)
+	return again.Header.Get("Authorization"), err
+}

@@ -1,0 +1,302 @@
+package local_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	"github.com/lipdrop/lipdrop/internal/local"
+)
+
+// A neighbour is another user of the machine, or a page in a browser on it: it
+// reaches every port of a stack, and has none of its keys.
+func TestNeighbour(t *testing.T) {
+	o := options(t.TempDir())
+	s := start(t, o)
+	drop(t, s, "inbox/talk.mp4", clip)
+	drop(t, s, "inbox/talk.wav", voice)
+	await(t, s, "outbox/talk/", "talk.mp4")
+	ports := listening(t, "/proc/self")
+	if len(ports) < 8 { // the six of Ports, the webhook's, and a Runtime API's
+		t.Fatalf("this process listens at %v", ports)
+	}
+	client := &http.Client{
+		Transport:     &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, //nolint:gosec // an attacker does not care
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	defer client.CloseIdleConnections()
+
+	// Each request goes to each port, by http and by https.
+	ask := func(t *testing.T, method, path, body string, head http.Header, check func(t *testing.T, where string, status int, answer []byte)) {
+		t.Helper()
+		answered := 0
+		for _, port := range ports {
+			for _, scheme := range []string{"http", "https"} {
+				where := fmt.Sprintf("%s://127.0.0.1:%d%s", scheme, port, path)
+				r, err := http.NewRequestWithContext(t.Context(), method, where, strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header = head.Clone()
+				if host := head.Get("Host"); host != "" {
+					r.Host = host
+				}
+				resp, err := client.Do(r)
+				if err != nil {
+					continue // a port of the other scheme
+				}
+				answer, err := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				if err != nil || bytes.Contains(answer, []byte("HTTP request to an HTTPS server")) {
+					continue
+				}
+				answered++
+				check(t, where, resp.StatusCode, answer)
+			}
+		}
+		if answered < len(ports) {
+			t.Errorf("%d ports of %d answered", answered, len(ports))
+		}
+	}
+
+	forged := `{"Records":[{"eventTime":"2026-01-01T00:00:00Z","eventName":"s3:ObjectCreated:Put","s3":{"bucket":{"arn":"arn:aws:s3:::/lipdrop/inbox/forged.txt"},"object":{"key":"inbox/forged.txt"}}}]}`
+	job := s.Fake().Submitted()[0].RequestID
+	target := func(name string) http.Header {
+		return http.Header{"X-Amz-Target": {name}, "Content-Type": {"application/x-amz-json-1.0"}}
+	}
+	requests := []struct {
+		name, method, path, body string
+		head                     http.Header
+	}{
+		{"lists the buckets", "GET", "/", "", nil},
+		{"lists the drops", "GET", "/lipdrop?list-type=2", "", nil},
+		{"reads a drop", "GET", "/lipdrop/inbox/talk.mp4", "", nil},
+		{"drops a file", "PUT", "/lipdrop/inbox/forged.txt", "x", nil},
+		{"deletes a drop", "DELETE", "/lipdrop/inbox/talk.mp4", "", nil},
+		{"reads the token", "POST", "/", `{"SecretId":"runcomfy-token"}`, target("secretsmanager.GetSecretValue")},
+		{"starts an execution", "POST", "/", `{"stateMachineArn":"` + local.MachineARN + `","name":"forged","input":"{}"}`, target("AWSStepFunctions.StartExecution")},
+		{"lists the executions", "POST", "/", `{"stateMachineArn":"` + local.MachineARN + `"}`, target("AWSStepFunctions.ListExecutions")},
+		{"sends an event", "POST", "/", `{"Entries":[]}`, target("AWSEvents.PutEvents")},
+		{"sends an event of the bucket", "POST", "/", forged, nil},
+		{"invokes a function", "POST", "/2015-03-31/functions/submit/invocations", "{}", nil},
+		{"takes the work of a function", "GET", "/2018-06-01/runtime/invocation/next", "", nil},
+		{"submits a job", "POST", "/v1/models/sync/react-1", "{}", nil},
+		{"reads a job", "GET", "/v1/requests/" + job + "/result", "", nil},
+		{"reads an output at the address that it would have on RunComfy", "GET", "/media/" + job + "%3D/output/1.mp4", "", nil},
+	}
+	foreign := map[string]http.Header{
+		"by a name that is made to point here":    {"Host": {"evil.example"}},
+		"by the name for containers, without any": {"Host": {local.ContainerHost}},
+		"from a foreign page":                     {"Origin": {"https://evil.example"}},
+	}
+	for _, tt := range requests {
+		t.Run("without keys "+tt.name, func(t *testing.T) {
+			ask(t, tt.method, tt.path, tt.body, tt.head, func(t *testing.T, where string, status int, answer []byte) {
+				if status < 300 {
+					t.Errorf("%s answered %d: %.100q", where, status, answer)
+				}
+			})
+		})
+		for name, header := range foreign {
+			t.Run(name+" "+tt.name, func(t *testing.T) {
+				head := header.Clone()
+				maps.Copy(head, tt.head)
+				ask(t, tt.method, tt.path, tt.body, head, func(t *testing.T, where string, status int, answer []byte) {
+					if status != http.StatusForbidden {
+						t.Errorf("%s answered %d: %.100q", where, status, answer)
+					}
+				})
+			})
+		}
+	}
+
+	for access, secret := range map[string]string{"lipdrop": "lipdrop-on-loopback", "submit": "submit-on-loopback", "cancel": strings.Repeat("A", 26)} {
+		t.Run("with guessed keys of "+access, func(t *testing.T) {
+			keys := credentials.NewStaticCredentialsProvider(access, secret, "")
+			config := s.StepFunctions().Options()
+			_, err := sfn.New(config, func(o *sfn.Options) { o.Credentials = keys }).ListExecutions(t.Context(), &sfn.ListExecutionsInput{StateMachineArn: aws.String(local.MachineARN)})
+			refused(t, err, "InvalidSignatureException")
+			_, err = secretsmanager.New(secretsmanager.Options{
+				Region: local.Region, BaseEndpoint: &s.Plain.AWS, Credentials: keys,
+			}).GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("runcomfy-token")})
+			refused(t, err, "InvalidSignatureException")
+			_, err = s3.New(s.S3().Options(), func(o *s3.Options) { o.Credentials = keys }).ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(local.Bucket)})
+			refused(t, err, "SignatureDoesNotMatch")
+		})
+	}
+	if n := s.Fake().Charges(); n != 1 {
+		t.Errorf("%d charges, want the one of the drop", n)
+	}
+	select {
+	case <-s.Failed():
+		t.Errorf("a neighbour has failed the stack: %v", s.Err())
+	default:
+	}
+}
+
+func refused(t *testing.T, err error, code string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), code) {
+		t.Errorf("answered %v, want %s", err, code)
+	}
+}
+
+// listening returns the ports at which the process in a folder of /proc listens.
+// It fails the test if one of them is not on loopback only.
+func listening(t *testing.T, process string) []int {
+	t.Helper()
+	files, err := os.ReadDir(process + "/fd")
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("the test reads /proc")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := map[string]bool{}
+	for _, file := range files {
+		if name, err := os.Readlink(process + "/fd/" + file.Name()); err == nil {
+			own[name] = true
+		}
+	}
+	var ports []int
+	for _, table := range []string{"tcp", "tcp6"} {
+		text, err := os.ReadFile(process + "/net/" + table)
+		if err != nil {
+			continue // no IPv6
+		}
+		for _, line := range strings.Split(string(text), "\n")[1:] {
+			const local, state, listens, inode = 1, 3, "0A", 9
+			fields := strings.Fields(line)
+			if len(fields) <= inode || fields[state] != listens || !own["socket:["+fields[inode]+"]"] {
+				continue
+			}
+			address, port, _ := strings.Cut(fields[local], ":")
+			if address != "0100007F" {
+				t.Errorf("port %s is open at the address %s", port, address)
+			}
+			number, err := hex.DecodeString(port)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ports = append(ports, int(number[0])<<8|int(number[1]))
+		}
+	}
+	return ports
+}
+
+// Each folder has keys of its own, which stay and which no other user can read,
+// neither in the folder nor in the command lines of the programs.
+func TestKeys(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, options(dir))
+	keys := s.Keys()
+	for path, mode := range map[string]fs.FileMode{"": 0o700, "keys.json": 0o600} {
+		if info, err := os.Stat(filepath.Join(dir, path)); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%s: %v (%v), want %v", path, info.Mode(), err, mode)
+		}
+	}
+	secrets := []string{keys.SecretKey, keys.Token, keys.Outputs, "://"}
+	for _, secret := range keys.Functions {
+		secrets = append(secrets, secret)
+	}
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := 0
+	for _, path := range lines {
+		line, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(line, []byte(dir)) {
+			continue
+		}
+		ours++
+		for _, secret := range secrets {
+			if bytes.Contains(line, []byte(secret)) {
+				t.Errorf("a command line has a secret in it: %q", line)
+			}
+		}
+	}
+	if ours == 0 && len(lines) > 0 {
+		t.Error("no program of the stack was found")
+	}
+	s.Close()
+
+	if again := start(t, options(dir)); again.Keys().SecretKey != keys.SecretKey || again.Keys().Token != keys.Token {
+		t.Error("the keys changed with a restart")
+	}
+	other := start(t, options(t.TempDir())).Keys()
+	if other.SecretKey == keys.SecretKey || other.Token == keys.Token || other.Outputs == keys.Outputs || other.Functions["submit"] == keys.Functions["submit"] {
+		t.Error("two folders have the same keys")
+	}
+}
+
+// Somebody has prepared the state folder: nothing is written through its links.
+func TestPlantedStateFolder(t *testing.T) {
+	for _, name := range []string{"keys.json", "ports.json.partial", "logs/submit.log", "queue", "lock", "s3/objects/lipdrop/inbox/talk.mp4"} {
+		t.Run(name, func(t *testing.T) {
+			home := t.TempDir()
+			victim := filepath.Join(home, "precious")
+			if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			dir := filepath.Join(home, "work", ".lipdrop")
+			link := filepath.Join(dir, name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.Symlink(victim, link)); err != nil {
+				t.Fatal(err)
+			}
+			s, err := local.Start(t.Context(), options(dir))
+			if err == nil {
+				s.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), name+" is a symbolic link") {
+				t.Errorf("Start() = %v, want a word about the symbolic link", err)
+			}
+			if text, err := os.ReadFile(victim); err != nil || string(text) != "precious" {
+				t.Errorf("the victim's file holds %q (%v)", text, err)
+			}
+		})
+	}
+}
+
+// A page or a program that asks for an output by the address that was announced
+// gets it, as from RunComfy: archive does, and nobody else knows the address.
+func TestOutputsAreServedWhereAnnounced(t *testing.T) {
+	s := start(t, options(t.TempDir()))
+	drop(t, s, "inbox/talk.mp4", clip)
+	drop(t, s, "inbox/talk.wav", voice)
+	await(t, s, "outbox/talk/", "talk.mp4")
+	job := s.Fake().Submitted()[0]
+	path := "/" + s.Keys().Outputs + "/media/" + job.RequestID + "%3D/output/1.mp4"
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.Plain.RunComfy+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Equal(body, read(t, clip)) {
+		t.Errorf("answered %d with %d bytes, %v", resp.StatusCode, len(body), err)
+	}
+}

@@ -1,0 +1,75 @@
+package local
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Keys are what opens a local stack, made at random for each state folder. Only
+// the folder's owner can read them.
+type Keys struct {
+	// SecretKey belongs to AccessKey: a person's credentials, who may do everything.
+	SecretKey string `json:"secretKey"`
+
+	// Functions are the secret keys of the functions by their names, which are
+	// their access keys.
+	Functions map[string]string `json:"functions"`
+
+	// Token is RunComfy's.
+	Token string `json:"token"`
+
+	// Outputs begins the path of the fake RunComfy's outputs, which are served to
+	// whoever knows their address, as RunComfy's are.
+	Outputs string `json:"outputs"`
+}
+
+func keysFile(dir string) string { return filepath.Join(dir, "keys.json") }
+
+// ReadKeys reads the keys in a state folder.
+func ReadKeys(dir string) (Keys, error) {
+	var k Keys
+	text, err := os.ReadFile(keysFile(dir))
+	if err == nil {
+		err = json.Unmarshal(text, &k)
+	}
+	if err != nil {
+		return Keys{}, fmt.Errorf("keys of the local stack in %s: %w", dir, err)
+	}
+	return k, nil
+}
+
+// ensureKeys returns the keys in a state folder, and makes those that are missing.
+func ensureKeys(dir string) (Keys, error) {
+	k, err := ReadKeys(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Keys{}, err
+	}
+	if k.Functions == nil {
+		k.Functions = map[string]string{}
+	}
+	missing := false
+	ensure := func(key string) string {
+		if key != "" {
+			return key
+		}
+		missing = true
+		return rand.Text()
+	}
+	k.SecretKey, k.Token, k.Outputs = ensure(k.SecretKey), ensure(k.Token), ensure(k.Outputs)
+	for name := range logicalIDs {
+		k.Functions[name] = ensure(k.Functions[name])
+	}
+	if !missing {
+		return k, nil
+	}
+	text, err := json.MarshalIndent(k, "", "  ")
+	if err != nil {
+		return Keys{}, err
+	}
+	return k, writeFile(keysFile(dir), append(text, '\n'))
+}

@@ -1,0 +1,105 @@
+package private_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/local/private"
+)
+
+func TestDir(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		make func(path string) error // what is there before
+		says string
+	}{
+		{"nothing there", func(string) error { return nil }, ""},
+		{"a folder that others may enter", func(path string) error { return os.Mkdir(path, 0o755) }, ""},
+		{"a folder that others may write to", func(path string) error {
+			return join(os.Mkdir(path, 0o755), os.Chmod(path, 0o777))
+		}, ""},
+		{"a folder that only its owner reads", func(path string) error { return os.Mkdir(path, 0o700) }, ""},
+		{"a link to a folder", func(path string) error {
+			return join(os.Mkdir(path+"-elsewhere", 0o755), os.Symlink(path+"-elsewhere", path))
+		}, "is a symbolic link"},
+		{"a file", func(path string) error { return os.WriteFile(path, nil, 0o600) }, "not a directory"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "state")
+			if err := tt.make(path); err != nil {
+				t.Fatal(err)
+			}
+			err := private.Dir(path)
+			if tt.says != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.says) {
+					t.Errorf("Dir returned %v", err)
+				}
+				return
+			}
+			info, statErr := os.Lstat(path)
+			if err != nil || statErr != nil || info.Mode().Perm() != 0o700 {
+				t.Errorf("Dir returned %v, and left %v (%v)", err, info, statErr)
+			}
+		})
+	}
+}
+
+// Another user has made the folder in which a victim works.
+func TestDirOfAnotherUser(t *testing.T) {
+	path := ofAnotherUser(t)
+	if err := private.Dir(path); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
+		t.Errorf("Dir returned %v", err)
+	}
+}
+
+func TestWithoutLinks(t *testing.T) {
+	for _, tt := range []struct{ name, link, says string }{
+		{"none", "", ""},
+		{"a log that leads to a file of the user's", "logs/submit.log", "submit.log"},
+		{"a folder that leads elsewhere", "queue", "queue"},
+		{"deep in the bucket", "s3/objects/lipdrop/inbox/talk.mp4", "talk.mp4"},
+		{"in the folder where a person drops files", "drop/ads/talk.mp4", ""},
+		{"in place of that folder", "drop", "drop"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.MkdirAll(filepath.Join(dir, "executions", "drop"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if tt.link != "" {
+				path := filepath.Join(dir, tt.link)
+				if err := join(os.MkdirAll(filepath.Dir(path), 0o700), os.Symlink("/etc/passwd", path)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := private.WithoutLinks(dir, "drop")
+			if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("WithoutLinks returned %v", err)
+			}
+		})
+	}
+}
+
+func join(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ofAnotherUser returns a folder that does not belong to this user.
+func ofAnotherUser(t *testing.T) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return "/usr" // root's
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Skip("root may not change owners here:", err)
+	}
+	return dir
+}
