@@ -28,6 +28,8 @@ const jobsOfAWorld = 125
 func main() {
 	jobs := flag.Int("jobs", 10000, "how many jobs to let pass")
 	stories := flag.Int("stories", 10000, "how many stories to tell")
+	hostile := flag.Int("hostile", 4*len(hostiles), "how many hostile people to let act among victims")
+	short := flag.Int("orders", 0, "how many short stories to tell in three orders each")
 	seed := flag.Uint64("seed", 1, "the seed of all that is random")
 	flag.Parse()
 	slog.SetDefault(slog.New(slog.DiscardHandler))
@@ -35,7 +37,7 @@ func main() {
 	for _, part := range []struct {
 		of  func(n int, seed uint64) (tally, error)
 		how int
-	}{{simulate, *jobs}, {tellStories, *stories}} {
+	}{{simulate, *jobs}, {tellStories, *stories}, {attacks, *hostile}, {orders, *short}} {
 		found, err := part.of(part.how, *seed)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "faults:", err)

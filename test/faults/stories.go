@@ -51,6 +51,7 @@ type story struct {
 	*simulation
 	number  uint64
 	trouble trouble
+	silent  bool // the events of drops and deletions do not come by themselves
 	acts    []act
 	told    []string // the acts in words
 	queue   time.Duration
@@ -283,7 +284,9 @@ func (t *story) put(what string, began time.Time) {
 	if t.chance(0.1) {
 		late = t.between(0, time.Hour)
 	}
-	t.w.Notify("Object Created", key, late)
+	if !t.silent {
+		t.w.Notify("Object Created", key, late)
+	}
 	t.tell("%s is dropped (event %s late; S3 says %s)", what, late.Round(time.Second), began.Format("15:04:05"))
 }
 
@@ -304,8 +307,10 @@ func (t *story) delete(key string) {
 	t.expectCancel(key)
 	t.w.Bucket.Remove(key)
 	t.acts = append(t.acts, act{at: t.w.Now(), deleted: true, file: file{key: key}})
-	t.w.Notify("Object Deleted", key, 0)
-	t.w.NotifyCancel(key, "DeleteObject", 0)
+	if !t.silent {
+		t.w.Notify("Object Deleted", key, 0)
+		t.w.NotifyCancel(key, "DeleteObject", 0)
+	}
 	t.tell("%s is deleted", strings.TrimPrefix(key, ledger.InboxPrefix))
 }
 

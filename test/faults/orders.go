@@ -1,0 +1,201 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+// inOrders is how many orders each short story is told in.
+const inOrders = 3
+
+// orders tells short stories, each in three orders, and returns where the order
+// made a difference.
+func orders(stories int, seed uint64) (tally, error) {
+	return sum(stories, func(i int) (tally, error) {
+		if i%2 == 0 {
+			return ofArrivals(seed, uint64(i))
+		}
+		return ofEvents(seed, uint64(i))
+	})
+}
+
+// ofArrivals lets the same files come in three orders, and some time pass
+// between them: the order in which files arrive does not matter. A preset
+// counts from when it is there, so that it is always the first.
+func ofArrivals(seed, number uint64) (tally, error) {
+	total := newTally()
+	var first map[string]string
+	var told string
+	for order := range inOrders {
+		t, err := newStory(seed, number) // of the same chance each time
+		if err != nil {
+			return total, err
+		}
+		t.plain()
+		files := t.someFiles()
+		for range order * 100 {
+			t.dice.Uint64()
+		}
+		t.dice.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
+		slices.SortStableFunc(files, func(a, b string) int { return presetFirst(a) - presetFirst(b) })
+		for _, what := range files {
+			t.drop(what)
+			t.pass([]time.Duration{0, time.Second, time.Minute, 20 * time.Minute}[t.dice.IntN(4)])
+		}
+		t.w.Run(12 * time.Hour)
+		total.jobs++
+		total.charges += t.w.RunComfy.Charges()
+		says := t.statuses(false)
+		if order == 0 {
+			first, told = says, t.text()
+			continue
+		}
+		for _, text := range differences(first, says) {
+			total.wrongStatus = append(total.wrongStatus, text+"\n"+told+"\n    and then\n"+t.text())
+		}
+	}
+	total.stories++
+	return total, nil
+}
+
+func presetFirst(what string) int {
+	if strings.Contains(strings.ToLower(what), "preset.json") {
+		return 0
+	}
+	return 1
+}
+
+// ofEvents lets people drop and delete, and the events of all that come when
+// they are done, in three orders: an event is a hint, and what is there now
+// decides.
+func ofEvents(seed, number uint64) (tally, error) {
+	total := newTally()
+	var first map[string]string
+	var told string
+	for order := range inOrders {
+		t, err := newStory(seed, number)
+		if err != nil {
+			return total, err
+		}
+		t.plain()
+		t.silent = true
+		for _, what := range t.someFiles() {
+			t.drop(what)
+			t.pass(t.between(0, time.Minute))
+		}
+		for range t.plans.IntN(4) {
+			t.change()
+			t.pass(t.between(0, 10*time.Minute))
+		}
+		for range order * 100 {
+			t.dice.Uint64()
+		}
+		events := slices.Clone(t.acts)
+		t.dice.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+		for _, a := range events {
+			if a.deleted {
+				t.w.Notify("Object Deleted", a.key, 0)
+				t.w.NotifyCancel(a.key, "DeleteObject", time.Duration(t.dice.Int64N(int64(time.Minute))))
+			} else {
+				t.w.Notify("Object Created", a.key, 0)
+			}
+			t.tell("the event of %s comes", a.key)
+			t.pass([]time.Duration{0, time.Second, time.Minute}[t.dice.IntN(3)])
+		}
+		t.w.Run(12 * time.Hour)
+		total.jobs++
+		total.charges += t.w.RunComfy.Charges()
+		says := t.statuses(true)
+		if order == 0 {
+			first, told = says, t.text()
+			continue
+		}
+		for _, text := range differences(first, says) {
+			total.wrongStatus = append(total.wrongStatus, text+"\n"+told+"\n    and then\n"+t.text())
+		}
+	}
+	total.stories++
+	return total, nil
+}
+
+// plain makes a story one in which nothing fails and every job is quick.
+func (t *story) plain() {
+	t.trouble = noTrouble
+	t.w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script { return runcomfytest.Script{Run: time.Minute} }
+}
+
+// someFiles is an opening, and up to three files more, each once. A pair and a
+// bundle share a name only where both are whole: else it is left open what the
+// name says.
+func (t *story) someFiles() []string {
+	files := slices.Clone(openings[t.plans.IntN(len(openings))])
+	more := t.plans.IntN(4)
+	if slices.Contains(files, "s/talk.mp4") && slices.Contains(files, "s/talk.job/job.json") {
+		more = 0
+	}
+	for range more {
+		what := vocabulary[t.plans.IntN(len(vocabulary))]
+		name, _, _ := strings.Cut(what, " ")
+		if strings.Contains(name, ".job/") != strings.Contains(files[0], ".job/") {
+			continue
+		}
+		if !slices.ContainsFunc(files, func(other string) bool {
+			there, _, _ := strings.Cut(other, " ")
+			return there == name
+		}) {
+			files = append(files, what)
+		}
+	}
+	return files
+}
+
+// change is a person who drops a file again or deletes one.
+func (t *story) change() {
+	keys := after(t.acts).keys()
+	if len(keys) == 0 {
+		return
+	}
+	key := keys[t.plans.IntN(len(keys))]
+	if t.chance(0.5) {
+		t.delete(key)
+	} else {
+		t.drop(strings.TrimPrefix(key, ledger.InboxPrefix))
+	}
+}
+
+// statuses returns what every status and answer says, with its take where takes
+// must be the same ones.
+func (t *story) statuses(takes bool) map[string]string {
+	says := map[string]string{}
+	for _, key := range t.w.Bucket.Keys() {
+		if !strings.HasPrefix(key, "status/") && !strings.HasPrefix(key, "answers/") {
+			continue
+		}
+		st := t.status(key)
+		says[key] = strings.TrimSpace(fmt.Sprintf("%s %s %v", st.State, st.Code, st.Jobs))
+		if takes {
+			says[key] += " " + st.Take
+		}
+	}
+	return says
+}
+
+// differences says where two orders ended differently.
+func differences(a, b map[string]string) []string {
+	var texts []string
+	keys := maps.Clone(a)
+	maps.Copy(keys, b)
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if a[key] != b[key] {
+			texts = append(texts, fmt.Sprintf("%s is %q in one order and %q in another", path.Base(key), a[key], b[key]))
+		}
+	}
+	return texts
+}

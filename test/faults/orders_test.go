@@ -1,0 +1,18 @@
+package main
+
+import "testing"
+
+// Short stories end in the same statuses, in whichever order files and events
+// come.
+func TestOrders(t *testing.T) {
+	total, err := orders(150, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, finding := range total.all() {
+		t.Error(finding)
+	}
+	if total.charges < 200 {
+		t.Errorf("%d charges: too little happened to prove anything", total.charges)
+	}
+}
