@@ -74,7 +74,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 	s := written(t, nil)
 	var b strings.Builder
 	b.WriteString("# Who may do what\n\n" +
-		"Each function, and the state machine, has a role of its own, which only the service that runs it may assume, and only on behalf of the stack's account. A role may do what its table says and nothing else; " +
+		"Each function, and the state machine, has a role of its own, which only the service that runs it may assume, and only on behalf of the stack's account. A role may do what its table says and nothing else, and no function may touch a bucket of another account; " +
 		"\"the bucket\" is the stack's own or the existing one, and the token's secret likewise. " +
 		"Where a listing is limited to some keys, the limit is on the prefix that a listing names (`StringLikeIfExists`): a listing without a prefix, which shows the names of all files, is not refused. " +
 		"With a stricter condition S3 might answer 403 instead of 404 for a file that is not there, since that request names no prefix.\n\n" +
@@ -132,8 +132,8 @@ type namedStatement struct {
 	statement
 }
 
-// statements returns the statements of the role of a function or the state
-// machine, in the template's order.
+// statements returns the statements by which the role of a function or the state
+// machine allows something, in the template's order.
 func statements(t *testing.T, s stack, id string) []namedStatement {
 	t.Helper()
 	owner := properties[struct{ Role string }](t, s, id)
@@ -143,7 +143,11 @@ func statements(t *testing.T, s stack, id string) []namedStatement {
 			PolicyDocument struct{ Statement []namedStatement }
 		}
 	}](t, s, strings.TrimSuffix(owner.Role, ".Arn")).Policies {
-		all = append(all, policy.PolicyDocument.Statement...)
+		for _, st := range policy.PolicyDocument.Statement {
+			if st.Effect == "Allow" {
+				all = append(all, st)
+			}
+		}
 	}
 	if len(all) == 0 {
 		t.Errorf("%s has no statements", id)

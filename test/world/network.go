@@ -28,9 +28,14 @@ const Signature = "X-Amz-Signature=canary"
 
 const presignHost = "s3.example.com"
 
-// presign returns an address at which one version of a file can be fetched.
+// securityToken is as long as a session's of a role on AWS, which stands in each
+// URL that the role presigns.
+var securityToken = strings.Repeat("IQoJb3JpZ2luX2VjE/+", 70)
+
+// presign returns an address at which one version of a file can be fetched, as long
+// as one of AWS.
 func presign(_ context.Context, f drop.File) (string, error) {
-	query := url.Values{"etag": {f.ETag}, "modified": {f.LastModified.Format(time.RFC3339)}}
+	query := url.Values{"etag": {f.ETag}, "modified": {f.LastModified.Format(time.RFC3339)}, "X-Amz-Security-Token": {securityToken}}
 	return "https://" + presignHost + "/" + url.PathEscape(f.Key) + "?" + query.Encode() + "&" + Signature, nil
 }
 

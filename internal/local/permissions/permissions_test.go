@@ -55,7 +55,7 @@ Resources:
 ` + statements)
 }
 
-var values = map[string]string{"Bucket": "drops", "Machine": "arn:aws:states:::m", "Machine.Name": "m", "AWS::Partition": "aws"}
+var values = map[string]string{"Bucket": "drops", "Machine": "arn:aws:states:::m", "Machine.Name": "m", "AWS::Partition": "aws", "AWS::AccountId": "000000000000"}
 
 func TestReadsTheFormsOfTheTemplate(t *testing.T) {
 	roles, err := permissions.Read(template(`
@@ -71,6 +71,7 @@ func TestReadsTheFormsOfTheTemplate(t *testing.T) {
                 Resource: !Sub arn:${AWS::Partition}:s3:::${Bucket}
                 Condition:
                   StringLike: {s3:prefix: [in/*, out/*]}
+              - {Sid: Own, Effect: Deny, Action: s3:*, Resource: '*', Condition: {StringNotEquals: {s3:ResourceAccount: !Ref AWS::AccountId}}}
               - {Sid: Start, Effect: Allow, Action: states:StartExecution, Resource: !Ref Machine}
               - {Sid: Stop, Effect: Allow, Action: states:StopExecution, Resource: !Sub 'arn:aws:states:::execution:${Machine.Name}:*'}
 `), values)
@@ -119,6 +120,7 @@ func TestRefusesOtherForms(t *testing.T) {
 	const read = "Effect: Allow, Action: s3:GetObject, Resource: "
 	for name, tt := range map[string]struct{ before, after, says string }{
 		"a denial":             {after: "              - {Sid: No, Effect: Deny, Action: s3:GetObject, Resource: 'arn:aws:s3:::b/*'}", says: "No"},
+		"a denial to others":   {after: "              - {Sid: No, Effect: Deny, Action: s3:*, Resource: '*', Condition: {StringNotEquals: {s3:ResourceAccount: '1'}}}", says: "No"},
 		"no resource":          {after: "              - {Sid: No, Effect: Allow, Action: s3:GetObject}", says: "No"},
 		"an unknown reference": {after: "              - {Sid: No, " + read + "!GetAtt Elsewhere.Arn}", says: "Elsewhere.Arn"},
 		"another's resource":   {after: "              - {Sid: No, " + read + "!Sub 'arn:aws:s3:::${Elsewhere}/*'}", says: "Elsewhere"},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -205,11 +206,15 @@ func (f *filler) role(properties *yaml.Node) (Role, error) {
 	if len(found.ManagedPolicyArns) > 0 {
 		return nil, fmt.Errorf("%v are not in the template", found.ManagedPolicyArns)
 	}
+	otherAccounts := map[string]map[string]OneOrMany{"StringNotEquals": {"s3:ResourceAccount": {f.values["AWS::AccountId"]}}}
 	var role Role
 	for _, policy := range found.Policies {
 		for _, st := range policy.PolicyDocument.Statement {
 			if !slices.ContainsFunc(st.Action, kept.MatchString) {
 				continue
+			}
+			if st.Effect == "Deny" && reflect.DeepEqual(st.Condition, otherAccounts) {
+				continue // the local stack has one account
 			}
 			if st.Effect != "Allow" || len(st.Resource) == 0 || slices.ContainsFunc(st.Resource, isOpen) {
 				return nil, fmt.Errorf("the statement %s (%s on %v) is of a form that the local stack does not know", st.Sid, st.Effect, st.Resource)
