@@ -4,9 +4,13 @@ package sample
 
 import (
 	_ "embed"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/lipdrop/lipdrop/internal/local/private"
 )
 
 //go:embed clip.mp4
@@ -16,15 +20,26 @@ var clip []byte
 var voice []byte
 
 // Write writes sample.mp4 and sample.wav into a folder, which it makes and
-// returns.
+// returns. It replaces what has these names there, and follows no symbolic link.
 func Write(dir string) (string, error) {
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+	if err := private.Dir(dir); err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "sample.mp4"), clip, 0o666); err != nil {
-		return "", err
+	for name, content := range map[string][]byte{"sample.mp4": clip, "sample.wav": voice} {
+		path := filepath.Join(dir, name)
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return "", err
+		}
+		_, err = file.Write(content)
+		if err := errors.Join(err, file.Close()); err != nil {
+			return "", err
+		}
 	}
-	return dir, os.WriteFile(filepath.Join(dir, "sample.wav"), voice, 0o666)
+	return dir, nil
 }
 
 // Files returns the clip, an MP4 of 3 s, and the voice, a WAV of 2.5 s.

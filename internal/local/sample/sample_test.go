@@ -1,0 +1,38 @@
+package sample_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/local/sample"
+)
+
+// Somebody has put a link where the sample goes. The second call replaces what
+// the first has written.
+func TestWriteFollowsNoLink(t *testing.T) {
+	home := t.TempDir()
+	dir, victim := filepath.Join(home, ".lipdrop", "sample"), filepath.Join(home, "precious")
+	if err := errors.Join(
+		os.WriteFile(victim, []byte("precious"), 0o600),
+		os.MkdirAll(dir, 0o755),
+		os.Symlink(victim, filepath.Join(dir, "sample.mp4")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	clip, voice := sample.Files()
+	for range 2 {
+		if got, err := sample.Write(dir); err != nil || got != dir {
+			t.Fatalf("Write() = %s, %v", got, err)
+		}
+		for path, want := range map[string][]byte{
+			victim: []byte("precious"), filepath.Join(dir, "sample.mp4"): clip, filepath.Join(dir, "sample.wav"): voice,
+		} {
+			if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s has %d bytes, %v; want %d", path, len(got), err, len(want))
+			}
+		}
+	}
+}
