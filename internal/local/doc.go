@@ -12,9 +12,15 @@
 // (gateway), its events (events), the queue (queue), Lambda (lambda), Step
 // Functions (states), Secrets Manager (secrets) and RunComfy (runcomfytest).
 //
-// All state lies under one folder and survives a restart, even one by a kill:
+// The ports are on loopback, where every user of the machine and every page in a
+// browser reaches them: package access refuses requests that are not addressed to
+// this machine or not signed with the keys of the folder.
+//
+// All state is in one folder, which only its owner may enter (private), and
+// survives a restart, even one by a kill:
 //
 //	lock           held while a stack uses the folder
+//	keys.json      the keys, which nobody else may have
 //	ports.json     the ports, so that URLs that were given out stay true
 //	certs/         the certificate, and the authority to trust (ca.pem)
 //	functions/     the functions' programs
