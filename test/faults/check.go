@@ -177,7 +177,7 @@ func (s *simulation) checkJob(j job) {
 		case st.State.Claimed() && len(takes) == 0:
 			s.wrongStatus = append(s.wrongStatus, "the status of "+j.name+" is about take "+st.Take+", which is in no record")
 		case st.State.Claimed():
-			s.compare(st, takes[len(takes)-1])
+			s.compare(st, *newest(takes))
 		}
 		return
 	}

@@ -31,6 +31,7 @@ func main() {
 	hostile := flag.Int("hostile", 4*len(hostiles), "how many hostile people to let act among victims")
 	short := flag.Int("orders", 0, "how many short stories to tell in three orders each")
 	seed := flag.Uint64("seed", 1, "the seed of all that is random")
+	shown := flag.Int("shown", 20, "how many findings of a kind to print")
 	flag.Parse()
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	total := newTally()
@@ -45,7 +46,7 @@ func main() {
 		}
 		total.add(found)
 	}
-	total.print(os.Stdout, *seed)
+	total.print(os.Stdout, *seed, *shown)
 	if total.bad() {
 		os.Exit(1)
 	}
@@ -113,10 +114,7 @@ func simulateWorld(jobs int, seed, number uint64) (tally, error) {
 	return s.tally, nil
 }
 
-// maxShown is how many findings of a kind are printed.
-const maxShown = 20
-
-func (t tally) print(out io.Writer, seed uint64) {
+func (t tally) print(out io.Writer, seed uint64, shown int) {
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) }
 	p("seed %d", seed)
 	p("%8d jobs", t.jobs)
@@ -142,7 +140,7 @@ func (t tally) print(out io.Writer, seed uint64) {
 		list []string
 	}{{"lost", t.lost}, {"charged twice", t.chargedTwice}, {"wrong status", t.wrongStatus}, {"secrets found", t.leaks}, {"victims without a status", t.unanswered}} {
 		p("%8d %s", len(f.list), f.name)
-		for _, text := range f.list[:min(len(f.list), maxShown)] {
+		for _, text := range f.list[:min(len(f.list), shown)] {
 			p("           %s", text)
 		}
 	}

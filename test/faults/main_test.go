@@ -45,7 +45,7 @@ func report(t *testing.T, jobs int, seed uint64) (tally, string) {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	total.print(&b, seed)
+	total.print(&b, seed, 20)
 	return total, b.String()
 }
 

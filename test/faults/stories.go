@@ -274,10 +274,7 @@ func (t *story) put(what string, began time.Time) {
 	key := ledger.InboxPrefix + name
 	t.contents++
 	body := t.bodyOf(key, holds)
-	now := t.w.Bucket.Now
-	t.w.Bucket.Now = func() time.Time { return began }
-	t.w.Put(key, body)
-	t.w.Bucket.Now = now
+	t.w.PutLarge(key, body, began)
 	etag, _ := t.w.Present(key)
 	t.acts = append(t.acts, act{at: t.w.Now(), file: file{key, body, etag, t.w.Now(), began.UTC().Truncate(time.Second)}})
 	late := time.Duration(0)

@@ -16,12 +16,9 @@ var unfixed = []string{
 	"PRESET.json", "preset.json is",     // two presets
 	"has no word about", // a file of a bundle dropped again
 	"was started by a deletion",
-	"cancelled job_cancelled",              // StopExecution fails after a cancel
-	"an hour before it would have started", // RunComfy cannot be asked to cancel
-	"SlowDown",                             // S3 refuses to give an output
-	"waiting_for_files",                    // matches of a wildcard that is gone
-	"request_lost", "gave the request up",  // redrives
 	"its files are all there and were never run", // large files
+	"an hour before it would have started",       // RunComfy cannot be asked to cancel
+	"waiting_for_files",                          // matches of a wildcard that is gone
 	"is waiting waiting_for_job_json, take",      // job.json deleted after its job
 }
 

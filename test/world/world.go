@@ -234,6 +234,14 @@ func (w *World) Put(key string, body []byte) {
 	w.versions[version(key, etagOf(body))] = body
 }
 
+// PutLarge is Put of a file whose multipart upload began at some time: S3 says
+// that it was last modified then.
+func (w *World) PutLarge(key string, body []byte, began time.Time) {
+	w.Bucket.Now = func() time.Time { return began }
+	w.Put(key, body)
+	w.Bucket.Now = w.Now
+}
+
 // Delete removes a file, as a person does, and sends both its events.
 func (w *World) Delete(key string) {
 	w.Bucket.Remove(key)
