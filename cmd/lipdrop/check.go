@@ -12,16 +12,12 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// The models of pairs without a preset, as the template has them.
-const (
-	videoModel = "sync/sync/lipsync/v2/pro"
-	imageModel = "community/live-avatar"
-)
-
 type checkCmd struct {
-	VideoModel string   `default:"${video_model}" help:"Model of a video and an audio without a preset."`
-	ImageModel string   `default:"${image_model}" help:"Model of an image and an audio without a preset."`
-	Files      []string `arg:"" name:"file-or-folder" help:"What you would drop."`
+	VideoModel     string   `default:"${video_model}" help:"Model of a video and an audio without a preset."`
+	ImageModel     string   `default:"${image_model}" help:"Model of an image and an audio without a preset."`
+	SharedFolders  []string `default:"${shared_folders}" placeholder:"FOLDER,…" help:"Folders whose files any job.json may name."`
+	MaxJobsPerDrop int      `default:"${max_jobs_per_drop}" help:"How many jobs one changed file may start."`
+	Files          []string `arg:"" name:"file-or-folder" help:"What you would drop."`
 }
 
 // ready is the state of a finding that is a job, and would be submitted.
@@ -38,7 +34,9 @@ func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	resolver := &drop.Resolver{Files: files, Catalog: models, DefaultVideoModel: c.VideoModel, DefaultImageModel: c.ImageModel}
+	resolver := &drop.Resolver{Files: files, Catalog: models, Settings: drop.Settings{
+		DefaultVideoModel: c.VideoModel, DefaultImageModel: c.ImageModel, SharedFolders: c.SharedFolders, MaxJobsPerDrop: c.MaxJobsPerDrop,
+	}}
 	look := resolver.Look()
 	found, wrong := len(files.problems), len(files.problems)
 	for _, problem := range files.problems {

@@ -102,7 +102,7 @@ func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	look := (&drop.Resolver{Files: files, Catalog: models, DefaultVideoModel: videoModel, DefaultImageModel: imageModel}).Look()
+	look := (&drop.Resolver{Files: files, Catalog: models, Settings: drop.DefaultSettings()}).Look()
 	var names, wrong []string
 	err = eachFinding(ctx, look, files.keys, func(key string, f drop.Finding) error {
 		state, problems, err := judge(ctx, look, f)

@@ -9,6 +9,8 @@
 //	RUNCOMFY_BASE_URL      API address (default: production)
 //	DEFAULT_VIDEO_MODEL    model of a video and an audio (default: sync/sync/lipsync/v2/pro)
 //	DEFAULT_IMAGE_MODEL    model of an image and an audio (default: community/live-avatar)
+//	SHARED_FOLDERS         folders whose files any job.json may name, separated by commas (default: inbox/shared/)
+//	MAX_JOBS_PER_DROP      how many jobs one changed file may start (default: 100)
 //	PRESIGN_HOURS          how long RunComfy may fetch the media (default: 6, at most 10)
 package main
 
@@ -54,6 +56,8 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 	baseURL := env.BaseURL("RUNCOMFY_BASE_URL")
 	videoModel := env.Optional("DEFAULT_VIDEO_MODEL", "sync/sync/lipsync/v2/pro")
 	imageModel := env.Optional("DEFAULT_IMAGE_MODEL", "community/live-avatar")
+	sharedFolders := env.Folders("SHARED_FOLDERS", "inbox/shared/")
+	maxJobs := env.Count("MAX_JOBS_PER_DROP", 100, 1000)
 	presignFor := env.Hours("PRESIGN_HOURS", 6, 10)
 
 	models, modelsErr := catalog.Default()
@@ -75,7 +79,10 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 		MachineARN: machineARN,
 		Resolver: &drop.Resolver{
 			Files: &drop.Bucket{S3: s3Client, Name: bucket}, Catalog: models,
-			DefaultVideoModel: videoModel, DefaultImageModel: imageModel,
+			Settings: drop.Settings{
+				DefaultVideoModel: videoModel, DefaultImageModel: imageModel,
+				SharedFolders: sharedFolders, MaxJobsPerDrop: maxJobs,
+			},
 		},
 		Ledger: &ledger.Store{S3: s3Client, Bucket: bucket, MachineARN: machineARN, Now: time.Now},
 		Presign: func(ctx context.Context, f drop.File) (string, error) {

@@ -78,6 +78,32 @@ func (e *Env) number(name string, byDefault, limit float64) float64 {
 	return n
 }
 
+// Count returns a variable that is a whole number from 1 to a limit.
+func (e *Env) Count(name string, byDefault, limit int) int {
+	value := e.Getenv(name)
+	if value == "" {
+		return byDefault
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 || n > limit {
+		e.mistake(name, "%q is not a whole number from 1 to %d", value, limit)
+		return byDefault
+	}
+	return n
+}
+
+// Folders returns the folders of a comma-separated variable. Each is inbox/ or
+// below it, and ends in a slash.
+func (e *Env) Folders(name, byDefault string) []string {
+	folders := e.List(name, byDefault)
+	for _, folder := range folders {
+		if !strings.HasPrefix(folder, "inbox/") || !strings.HasSuffix(folder, "/") {
+			e.mistake(name, "%q is not a folder such as inbox/shared/", folder)
+		}
+	}
+	return folders
+}
+
 // BaseURL returns a variable that is the address of an API, which the token is
 // sent to: https, or plain http to this machine alone (a loopback address, or
 // host.docker.internal for a function that runs in a container on it).

@@ -15,11 +15,15 @@ import (
 )
 
 func TestEveryMistakeAtOnce(t *testing.T) {
-	vars := map[string]string{"HOURS": "13", "GIB": "many", "URL": "http://example.com", "SECRET_URL": "https://user:pw@example.com"}
+	vars := map[string]string{"HOURS": "13", "GIB": "many", "URL": "http://example.com", "SECRET_URL": "https://user:pw@example.com",
+		"COUNT": "6", "PART": "1.5", "FOLDERS": "outbox/,inbox/cast"}
 	env := config.Env{Getenv: func(name string) string { return vars[name] }}
 	env.Required("BUCKET")
 	env.Hours("HOURS", 6, 12)
 	env.GiB("GIB", 10, 100)
+	env.Count("COUNT", 1, 5)
+	env.Count("PART", 1, 5)
+	env.Folders("FOLDERS", "inbox/")
 	env.BaseURL("URL")
 	env.BaseURL("SECRET_URL")
 	err := env.Err()
@@ -28,6 +32,8 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 	}
 	for _, want := range []string{
 		`BUCKET: is not set`, `HOURS: "13" is not a number above 0 and up to 12`, `GIB: "many" is not`,
+		`COUNT: "6" is not a whole number from 1 to 5`, `PART: "1.5" is not a whole number from 1 to 5`,
+		`FOLDERS: "outbox/" is not a folder such as inbox/shared/`, `FOLDERS: "inbox/cast" is not a folder`,
 		`URL: must be https: the token would travel in the clear to example.com`, `SECRET_URL: is not the address`,
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -40,7 +46,7 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 }
 
 func TestValues(t *testing.T) {
-	vars := map[string]string{"HOURS": "0.5", "GIB": "1.5", "LIST": " a, ,b "}
+	vars := map[string]string{"HOURS": "0.5", "GIB": "1.5", "LIST": " a, ,b ", "COUNT": "4", "FOLDERS": "inbox/cast/, inbox/"}
 	env := config.Env{Getenv: func(name string) string { return vars[name] }}
 	if got := env.Hours("HOURS", 6, 12); got != 30*time.Minute {
 		t.Errorf("hours: %v", got)
@@ -50,6 +56,15 @@ func TestValues(t *testing.T) {
 	}
 	if got := env.GiB("GIB", 10, 100); got != 3<<29 {
 		t.Errorf("GiB: %v", got)
+	}
+	if got := env.Count("COUNT", 1, 5); got != 4 {
+		t.Errorf("count: %d", got)
+	}
+	if got := env.Count("NONE", 3, 5); got != 3 {
+		t.Errorf("default count: %d", got)
+	}
+	if got := env.Folders("FOLDERS", "inbox/"); len(got) != 2 || got[0] != "inbox/cast/" || got[1] != "inbox/" {
+		t.Errorf("folders: %q", got)
 	}
 	if got := env.List("LIST", "x"); len(got) != 2 || got[0] != "a" || got[1] != "b" {
 		t.Errorf("list: %q", got)

@@ -189,6 +189,10 @@ func (l *Look) resolve(ctx context.Context, bundle string, d *doc, model *catalo
 			n.wildcard = newWildcard(property.Name, value, bundle, key[len(bundle):])
 			continue
 		}
+		if !beside && !l.mayName(bundle, key) {
+			problems = append(problems, l.notShared(bundle, describe(property, value)))
+			continue
+		}
 		n.keys = append(n.keys, key)
 		file, err := l.head(ctx, key)
 		switch {

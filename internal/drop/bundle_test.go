@@ -1,6 +1,11 @@
 package drop_test
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
 
 const (
 	cafe     = `ads/cafe.job/job.json = {"model": "community/live-avatar", "input": {"image_url": "woman.png", "audio_url": "voice.wav", "prompt": "Hi"}}`
@@ -234,4 +239,49 @@ func TestJobJSON(t *testing.T) {
 			want: []string{"x: job of react, video_url=x.job/e\u0301.mp4, audio_url=x.job/a.wav"},
 		},
 	})
+}
+
+// Whoever may drop into one folder must not get the files of another.
+func TestSharedFolders(t *testing.T) {
+	const (
+		job     = ": job of react, video_url="
+		refused = ": rejected, file_not_shared"
+	)
+	tests := []struct {
+		name, bundle, video string
+		shared              []string
+		want                string
+	}{
+		{"a file of another person", "one/x", "/inbox/other/v.mp4", nil, "one/x" + refused},
+		{"a file of the folder that the bundle is in", "one/x", "/inbox/one/v.mp4", nil, "one/x" + job + "one/v.mp4"},
+		{"a file below that folder", "one/x", "/inbox/one/cast/v.mp4", nil, "one/x" + job + "one/cast/v.mp4"},
+		{"a folder whose name begins alike", "one/x", "/inbox/one2/v.mp4", nil, "one/x" + refused},
+		{"a file of the shared folder", "one/x", "/inbox/shared/v.mp4", nil, "one/x" + job + "shared/v.mp4"},
+		{"a folder that begins as the shared one", "one/x", "/inbox/shared2/v.mp4", nil, "one/x" + refused},
+		{"folders of the operator", "one/x", "/inbox/cast/v.mp4", []string{"inbox/cast/"}, "one/x" + job + "cast/v.mp4"},
+		{"the default is not one of the operator's", "one/x", "/inbox/shared/v.mp4", []string{"inbox/cast/"}, "one/x" + refused},
+		{"every file", "one/x", "/inbox/other/v.mp4", []string{"inbox/"}, "one/x" + job + "other/v.mp4"},
+		{"a shared folder in another form of Unicode", "one/x", "/inbox/e\u0301/v.mp4", []string{"inbox/\u00e9/"}, "one/x" + job + "e\u0301/v.mp4"},
+		{"a refused file that is not there is not searched for", "one/x", "/inbox/other/none.mp4", nil, "one/x" + refused},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newInbox(t)
+			if tt.shared != nil {
+				b.SharedFolders = tt.shared
+			}
+			for _, other := range []string{"other", "one", "one/cast", "one2", "shared", "shared2", "cast", "e\u0301"} {
+				b.step(t, other+"/v.mp4")
+			}
+			b.step(t, tt.bundle+".job/a.wav")
+			got := b.look(t, []string{b.step(t, reactJob(tt.bundle+".job/job.json", tt.video, "a.wav"))})
+			want := tt.want
+			if !strings.HasSuffix(want, "shared") {
+				want += ", audio_url=one/x.job/a.wav"
+			}
+			if diff := cmp.Diff([]string{want}, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
 }

@@ -27,15 +27,15 @@ func TestCost(t *testing.T) {
 		name, key          string
 		lists, heads, gets int
 	}{
-		// A preset costs three listings a folder, and each look at a stem one.
-		{"a pair, by its audio", "ads/pair.wav", 2 + 3, 2, 3},
+		// A preset costs two listings a folder, and each look at a stem one.
+		{"a pair, by its audio", "ads/pair.wav", 2 + 2, 2, 3},
 		{"a lone audio", "ads/lone.wav", 2, 0, 0},
 		{"a lone video", "ads/solo.mp4", 1 + 2, 0, 0},
-		{"a tagged audio, and the video that is used", "ads/tag.de.wav", 2 + 2 + 3 + 2, 2, 3},
-		{"a bundle, by its job.json", "ads/x.job/job.json", 3, 2 + 2, 1 + 2},
-		{"a bundle, by a file of it", "ads/x.job/v.mp4", 3, 2 + 2, 1 + 2},
-		{"a bundle without a job.json", "ads/y.job/a.wav", 3 + 1, 0, 0},
-		{"a preset", "ads/preset.json", 0, 1, 1},
+		{"a tagged audio, and the video that is used", "ads/tag.de.wav", 2 + 2 + 2 + 2, 2, 3},
+		{"a bundle, by its job.json", "ads/x.job/job.json", 2, 2 + 2, 1 + 2},
+		{"a bundle, by a file of it", "ads/x.job/v.mp4", 2, 2 + 2, 1 + 2},
+		{"a bundle without a job.json", "ads/y.job/a.wav", 2 + 1, 0, 0},
+		{"a preset", "ads/preset.json", 2 + 2, 1, 1},
 		{"a file of an unknown suffix", "ads/notes.txt", 0, 1, 0},
 		{"a job.json outside a .job folder", "ads/job.json", 0, 1, 0},
 		{"a folder marker", "ads/", 0, 0, 0},

@@ -52,7 +52,7 @@ func newInbox(t testing.TB) *inbox {
 	b.Bucket = &s3test.Bucket{Now: func() time.Time { return b.now }}
 	b.Resolver = &drop.Resolver{
 		Files: &drop.Bucket{S3: strict{b.Bucket}, Name: "b"}, Catalog: models,
-		DefaultVideoModel: pro, DefaultImageModel: avatar,
+		Settings: drop.DefaultSettings(),
 	}
 	return b
 }

@@ -16,10 +16,31 @@ import (
 type Resolver struct {
 	Files   Files
 	Catalog *catalog.Catalog
+	Settings
+}
 
+// Settings are what an operator decides about drops. Each is a parameter of
+// template.yaml.
+type Settings struct {
 	// DefaultVideoModel and DefaultImageModel are the models of pairs without
 	// a preset that names one.
 	DefaultVideoModel, DefaultImageModel string
+
+	// SharedFolders are the folders, with inbox/ before and a slash behind,
+	// whose files any job.json may name.
+	SharedFolders []string
+
+	// MaxJobsPerDrop is how many jobs one changed file may start. 0 sets no
+	// limit.
+	MaxJobsPerDrop int
+}
+
+// DefaultSettings returns the defaults of template.yaml.
+func DefaultSettings() Settings {
+	return Settings{
+		DefaultVideoModel: "sync/sync/lipsync/v2/pro", DefaultImageModel: "community/live-avatar",
+		SharedFolders: []string{"inbox/shared/"}, MaxJobsPerDrop: 100,
+	}
 }
 
 // Look is one look at what is there now. What it found is old as soon as
@@ -145,6 +166,8 @@ func (l *Look) Touched(ctx context.Context, key string) ([]Subject, error) {
 		return l.touchedByVisual(ctx, stemOf(key))
 	case audio:
 		return l.touchedByAudio(ctx, stemOf(key))
+	case preset:
+		return l.touchedByPreset(ctx, key)
 	default:
 		return []Subject{{file: key}}, nil
 	}

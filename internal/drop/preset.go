@@ -86,10 +86,7 @@ func (l *Look) nearestPreset(ctx context.Context, folder string) (*doc, []Proble
 		case err != nil:
 			return nil, nil, err
 		case len(files) > 1:
-			twice := ambiguous(files, "the preset of "+folder)
-			twice.Remedy = fmt.Sprintf("Delete all but one of %s.", naming(files))
-			twice.Again = []string{aFile}
-			return nil, []Problem{twice}, nil
+			return nil, []Problem{severalPresets(files)}, nil
 		case len(files) == 1:
 			doc, problems, err := l.readDoc(ctx, files[0])
 			if refused, ok := errors.AsType[*RefusedError](err); ok {
@@ -105,10 +102,41 @@ func (l *Look) nearestPreset(ctx context.Context, folder string) (*doc, []Proble
 	return nil, nil, nil
 }
 
+// touchedByPreset: its own answer, and that of each other preset of the folder,
+// since two are ambiguous.
+func (l *Look) touchedByPreset(ctx context.Context, key string) ([]Subject, error) {
+	files, err := l.named(ctx, folderOf(key), presetName)
+	if err != nil {
+		return nil, err
+	}
+	subjects := []Subject{{file: key}}
+	for _, f := range files {
+		if f.Key != key {
+			subjects = append(subjects, Subject{file: f.Key})
+		}
+	}
+	return subjects, nil
+}
+
+// severalPresets is the problem of presets of one folder.
+func severalPresets(files []File) Problem {
+	p := ambiguous(files, "the preset of "+folderOf(files[0].Key))
+	p.Remedy = fmt.Sprintf("Delete all but one of %s.", naming(files))
+	p.Again = []string{aFile}
+	return p
+}
+
 // judgePreset returns what is wrong with a preset by itself.
 func (l *Look) judgePreset(ctx context.Context, file File) ([]Problem, error) {
 	if !spelled(file.Key, presetName) {
 		return []Problem{badSpelling(file, presetName)}, nil
+	}
+	files, err := l.named(ctx, folderOf(file.Key), presetName)
+	if err != nil {
+		return nil, err
+	}
+	if len(files) > 1 {
+		return []Problem{severalPresets(files)}, nil
 	}
 	doc, problems, err := l.readDoc(ctx, file)
 	if err != nil || problems != nil {

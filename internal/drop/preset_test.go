@@ -104,7 +104,12 @@ func TestPresets(t *testing.T) {
 		{
 			says: "Two candidates for one role: two presets that differ in case alone",
 			do:   []string{`Preset.json = {}`, reacts, "talk.mp4", "talk.wav"},
-			want: []string{"Preset.json: accepted", "preset.json: accepted", "talk: rejected, ambiguous"},
+			want: []string{"Preset.json: rejected, ambiguous", "preset.json: rejected, ambiguous", "talk: rejected, ambiguous"},
+		},
+		{
+			says: "deleting one of two presets makes the other the one",
+			do:   []string{`Preset.json = {}`, `PRESET.JSON = {}`, "- PRESET.JSON"},
+			want: []string{"PRESET.JSON: withdrawn, files_gone", "Preset.json: accepted"},
 		},
 		{
 			says: "the answer for a file that can be no job's: preset.json",

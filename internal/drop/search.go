@@ -23,12 +23,17 @@ const (
 // holds a thousand files, however many more these are: a listing begins right
 // before the next ending that may still come.
 func (l *Look) at(ctx context.Context, stem string, endings []string) ([]File, error) {
+	return l.find(ctx, stem, ".", endings)
+}
+
+// find is at for endings that all begin with first.
+func (l *Look) find(ctx context.Context, stem, first string, endings []string) ([]File, error) {
 	var found []File
 	for _, form := range forms(stem, maxKey-len(endings[0])) {
 		after := ""
 		for i := 0; i < len(endings); {
 			after = max(after, justBefore(form+endings[i]))
-			files, more, err := l.Files.ListFolder(ctx, form+".", after, listPage)
+			files, more, err := l.Files.ListFolder(ctx, form+first, after, listPage)
 			if err != nil {
 				return nil, err
 			}
@@ -56,17 +61,23 @@ func justBefore(key string) string {
 
 // named returns the files of a folder with the given name and suffix .json.
 // The name counts in the three spellings that people and systems use: small,
-// capital, and with one capital; the suffix in any.
+// capital, and with one capital; the suffix in any. The usual spelling comes
+// first.
 func (l *Look) named(ctx context.Context, folder, name string) ([]File, error) {
-	var found []File
-	for _, spelling := range nameSpellings(name) {
-		files, err := l.at(ctx, folder+spelling, jsonEnding)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, files...)
+	s := nameSpellings(name)
+	found, err := l.at(ctx, folder+s[0], jsonEnding)
+	if err != nil {
+		return nil, err
 	}
-	return found, nil
+	var endings []string
+	for _, capital := range s[1:] {
+		for _, ending := range jsonEnding {
+			endings = append(endings, capital[1:]+ending)
+		}
+	}
+	slices.Sort(endings)
+	capitals, err := l.find(ctx, folder+s[1][:1], s[1][:0], endings)
+	return append(found, capitals...), err
 }
 
 // spelled reports whether a key's file is named as named looks for it.

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -43,7 +46,7 @@ func badLink(property, value string) (bad *Problem, link bool) {
 		return wrongValue(property+" is a URL with a user name in it, which is not passed on", sentence("name a URL without, or "+beside)), true
 	case kind == "s3":
 		return wrongValue(property+" begins with s3:, but only https URLs are passed on",
-			sentence("name a file of this bucket from /inbox/ on, such as /inbox/cast/woman.png, or "+beside)), true
+			sentence("name a file of this bucket from /inbox/ on, such as /inbox/shared/woman.png, or "+beside)), true
 	case kind != "https" && scheme.MatchString(kind):
 		return wrongValue(fmt.Sprintf("%s begins with %s:, but only https URLs are passed on", property, kind),
 			sentence("name a URL that begins with https:, or "+beside)), true
@@ -87,6 +90,27 @@ func badKey(property catalog.MediaProperty, key, value, model string) *Problem {
 		return nil
 	}
 }
+
+// mayName reports whether the job.json of a bundle may name a key outside the
+// bundle: one in the folder that the bundle is in, or in a shared folder.
+// Otherwise whoever may drop into one folder could copy the files of another.
+func (l *Look) mayName(bundle, key string) bool {
+	return slices.ContainsFunc(append([]string{folderAbove(bundle)}, l.SharedFolders...), func(folder string) bool {
+		return strings.HasPrefix(norm.NFC.String(key), norm.NFC.String(folder))
+	})
+}
+
+// notShared is the problem of a media value whose key mayName refuses.
+func (l *Look) notShared(bundle, value string) Problem {
+	where := list(append([]string{folderAbove(bundle)}, l.SharedFolders...), "or")
+	return Problem{
+		Code: ledger.FileNotShared, Reason: fmt.Sprintf("%s is not in %s", value, where),
+		Remedy: "Upload the file beside job.json, or into one of these folders, and name it there.", Again: []string{manifestName},
+	}
+}
+
+// folderAbove returns the folder that a folder is in, with its slash.
+func folderAbove(folder string) string { return folderOf(strings.TrimSuffix(folder, "/")) }
 
 func describe(property catalog.MediaProperty, value string) string {
 	return fmt.Sprintf("%s %q", property.Name, shown(value))

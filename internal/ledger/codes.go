@@ -29,6 +29,7 @@ const (
 	ModelMismatch     Code = "model_takes_other_media"
 	MediaInPreset     Code = "media_in_preset"
 	FileMissing       Code = "file_missing"
+	FileNotShared     Code = "file_not_shared"
 	FileEmpty         Code = "empty_file"
 	FileMismatch      Code = "wrong_content"
 	FileDamaged       Code = "damaged_file"
@@ -123,6 +124,7 @@ func Codes() []CodeInfo {
 		{ModelMismatch, Rejected, "The model takes other media than the pair has.", "Set a model that takes the pair in a preset.json, or remove the preset; then drop a file of the pair again."},
 		{MediaInPreset, Rejected, "A preset names media, which the pairs that it counts for bring along.", "Remove the member from the preset, then drop a file of the pair again."},
 		{FileMissing, Rejected, "job.json names a file of another folder that is not there.", "Drop that file, then job.json again."},
+		{FileNotShared, Rejected, "job.json names a file of another folder that is not shared.", "Upload the file beside job.json or into a folder of the parameter SharedFolders, name it there, and upload job.json again."},
 		{FileEmpty, Rejected, "A file has no bytes.", dropAgain},
 		{FileMismatch, Rejected, "A file is not what its suffix says.", "Give the file its right suffix, or convert it."},
 		{FileDamaged, Rejected, "A file cannot be read to its end.", "Export the file again and drop it again."},

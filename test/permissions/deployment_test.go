@@ -130,7 +130,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		Bucket: d.bucket, MachineARN: machineARN, Ledger: c.ledger, API: c.api, Token: c.token, States: c.states, Now: time.Now, Sleep: pass,
 		Presign: presigner(c.s3, d.bucket),
 		Resolver: &drop.Resolver{
-			Files: c.files, Catalog: models, DefaultVideoModel: "sync/sync/lipsync/v2/pro", DefaultImageModel: "community/live-avatar",
+			Files: c.files, Catalog: models, Settings: drop.DefaultSettings(),
 		},
 	}
 	c = as("poll")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
@@ -45,7 +46,7 @@ func settings(t *testing.T, function string) map[string]setting {
 		case "Required":
 		case "BaseURL":
 			s.byDefault = runcomfy.DefaultBaseURL
-		case "Optional", "List":
+		case "Optional", "List", "Folders":
 			s.byDefault, _ = text(c.args[1])
 		case "Hours", "GiB", "Count":
 			s.byDefault, s.max = fmt.Sprint(number(t, c.args[1])), number(t, c.args[2])
@@ -130,13 +131,29 @@ func TestParametersAreWhatTheCodeTakes(t *testing.T) {
 	}
 }
 
+// check, try and the tests judge a drop as a stack does whose parameters stay as
+// they are.
+func TestDefaultSettings(t *testing.T) {
+	parameters := written(t, nil).Parameters
+	want := drop.DefaultSettings()
+	got := drop.Settings{
+		DefaultVideoModel: fmt.Sprint(parameters["DefaultVideoModel"].Default),
+		DefaultImageModel: fmt.Sprint(parameters["DefaultImageModel"].Default),
+		SharedFolders:     strings.Split(fmt.Sprint(parameters["SharedFolders"].Default), ","),
+	}
+	got.MaxJobsPerDrop, _ = strconv.Atoi(fmt.Sprint(parameters["MaxJobsPerDrop"].Default))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("settings (-drop.DefaultSettings +template):\n%s", diff)
+	}
+}
+
 // What the README and the design promise to take and to tell.
 func TestParametersAndOutputs(t *testing.T) {
 	s := written(t, nil)
 	want := []string{
 		"AlarmEmail", "Architecture", "DefaultImageModel", "DefaultVideoModel", "ExistingBucket", "ExistingTokenSecretArn",
-		"LogDays", "MaxHours", "MaxOutputGiB", "MaxOutputs", "OutputOrigins", "PresignHours", "QueueHours", "RunComfyBaseUrl",
-		"SettleSeconds", "SubmitConcurrency",
+		"LogDays", "MaxHours", "MaxJobsPerDrop", "MaxOutputGiB", "MaxOutputs", "OutputOrigins", "PresignHours", "QueueHours", "RunComfyBaseUrl",
+		"SettleSeconds", "SharedFolders", "SubmitConcurrency",
 	}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(s.Parameters))); diff != "" {
 		t.Errorf("parameters (-want +template):\n%s", diff)

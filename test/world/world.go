@@ -91,6 +91,9 @@ type World struct {
 	// for a World that several goroutines use at once.
 	Price time.Duration
 
+	// Settings are those of submit.
+	Settings drop.Settings
+
 	// QueueLimit is QueueHours.
 	QueueLimit time.Duration
 
@@ -157,7 +160,8 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 	}
 	machine.Random = random
 	w := &World{
-		Secret: Token, Attempts: 3, Batch: 1, QueueLimit: queueLimit, MaxOutputs: maxOutputs, Web: map[string][]byte{},
+		Settings: drop.DefaultSettings(),
+		Secret:   Token, Attempts: 3, Batch: 1, QueueLimit: queueLimit, MaxOutputs: maxOutputs, Web: map[string][]byte{},
 		now: Begin, machine: machine,
 		executions: map[string]*execution{}, versions: map[string][]byte{},
 	}
@@ -183,7 +187,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 		return &submit.Handler{
 			Bucket: bucketName, MachineARN: machineARN, Ledger: records, API: comfy, Token: token, States: (*stepFunctions)(w), Now: w.Now, Sleep: pass, Presign: presign,
 			Resolver: &drop.Resolver{
-				Files: files, Catalog: models, DefaultVideoModel: "sync/sync/lipsync/v2/pro", DefaultImageModel: "community/live-avatar",
+				Files: files, Catalog: models, Settings: w.Settings,
 			},
 		}
 	}
