@@ -78,20 +78,6 @@ func (e *Env) number(name string, byDefault, limit float64) float64 {
 	return n
 }
 
-// Count returns a variable that is a whole number from 1 to a limit.
-func (e *Env) Count(name string, byDefault, limit int) int {
-	value := e.Getenv(name)
-	if value == "" {
-		return byDefault
-	}
-	n, err := strconv.Atoi(value)
-	if err != nil || n < 1 || n > limit {
-		e.mistake(name, "%q is not a whole number from 1 to %d", value, limit)
-		return byDefault
-	}
-	return n
-}
-
 // Folders returns the folders of a comma-separated variable. Each is inbox/ or
 // below it, and ends in a slash.
 func (e *Env) Folders(name, byDefault string) []string {

@@ -32,7 +32,7 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 	}
 	for _, want := range []string{
 		`BUCKET: is not set`, `HOURS: "13" is not a number above 0 and up to 12`, `GIB: "many" is not`,
-		`COUNT: "6" is not a whole number from 1 to 5`, `PART: "1.5" is not a whole number from 1 to 5`,
+		`COUNT: "6" is not a number above 0 and up to 5`, `PART: 1.5 is not a whole number`,
 		`FOLDERS: "outbox/" is not a folder such as inbox/shared/`, `FOLDERS: "inbox/cast" is not a folder`,
 		`URL: must be https: the token would travel in the clear to example.com`, `SECRET_URL: is not the address`,
 	} {
