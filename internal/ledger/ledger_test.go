@@ -197,7 +197,7 @@ func TestReleaseSparesALaterClaim(t *testing.T) {
 func TestAnswersOfS3ToARelease(t *testing.T) {
 	for status, wantErr := range map[int]bool{
 		http.StatusNotFound:           false,
-		http.StatusConflict:           false,
+		http.StatusConflict:           true, // the claim is still there
 		http.StatusPreconditionFailed: false,
 		http.StatusServiceUnavailable: true,
 	} {
@@ -214,6 +214,33 @@ func TestAnswersOfS3ToARelease(t *testing.T) {
 			if err := s.Release(t.Context(), rec); (err != nil) != wantErr {
 				t.Errorf("release: %v, want an error: %v", err, wantErr)
 			}
+		})
+	}
+}
+
+// After a conflict the claim is released all the same, whether it is still there
+// or somebody else removed it meanwhile.
+func TestConflictOfARelease(t *testing.T) {
+	for name, meanwhile := range map[string]func(b *s3test.Bucket, key string){
+		"it is still there": func(*s3test.Bucket, string) {},
+		"it is gone":        (*s3test.Bucket).Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &s3test.Bucket{}
+			s := newStore(b)
+			rec := claim(t, s, "n", "t")
+			b.Before = func(op, key string) error {
+				if op != "DeleteObject" {
+					return nil
+				}
+				b.Before = nil
+				meanwhile(b, key)
+				return s3test.Error(http.StatusConflict, "ConditionalRequestConflict")
+			}
+			if err := s.Release(t.Context(), rec); err != nil {
+				t.Error(err)
+			}
+			claim(t, s, "n", "t")
 		})
 	}
 }

@@ -50,6 +50,9 @@ var errConflict = errors.New("somebody else wrote first")
 // a handful of functions ever write to one object, so more is a fault.
 const maxRaces = 50
 
+// releaseTries is how often a release is sent that S3 answers with a conflict.
+const releaseTries = 3
+
 // maxObject bounds what is read of a record or status, in bytes.
 const maxObject = 1 << 20
 
@@ -139,10 +142,21 @@ func (s *Store) Release(ctx context.Context, rec Record) error {
 	} else {
 		in.IfMatch = &rec.etag
 	}
-	_, err := s.S3.DeleteObject(ctx, in)
-	switch httpStatus(err) {
-	case http.StatusPreconditionFailed, http.StatusNotFound, http.StatusConflict: // it is gone, or another's
-		return nil
+	var err error
+	for range releaseTries {
+		_, err = s.S3.DeleteObject(ctx, in)
+		switch httpStatus(err) {
+		case http.StatusPreconditionFailed, http.StatusNotFound: // it is gone, or another's
+			return nil
+		case http.StatusConflict:
+			// Another request for this key was under way, and S3 deleted nothing.
+			there, getErr := s.Get(ctx, rec.Name, rec.Take)
+			if errors.Is(getErr, ErrNotFound) || getErr == nil && there.Revision != rec.Revision {
+				return nil
+			}
+			continue
+		}
+		break
 	}
 	if err != nil {
 		return fmt.Errorf("release %s: %w", key, err)
