@@ -89,12 +89,12 @@ func (a *answers) each(ctx context.Context, do func(key string) error) error {
 }
 
 func (a *answers) print(ctx context.Context, key string) error {
-	out, err := a.client.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &a.client.name, Key: &key})
+	object, err := a.client.open(ctx, key)
 	if err != nil {
-		return fmt.Errorf("%s cannot be read: %w", key, plainly(err))
+		return err
 	}
-	defer out.Body.Close()
-	body, err := io.ReadAll(out.Body)
+	defer object.Close()
+	body, err := io.ReadAll(object)
 	if err != nil {
 		return fmt.Errorf("%s cannot be read: %w", key, err)
 	}

@@ -6,14 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"os"
-	"path/filepath"
+	"path"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -25,41 +28,68 @@ type bucket struct {
 
 // upload puts a file of this machine at a key.
 func (b bucket) upload(ctx context.Context, path, key string) error {
-	file, err := os.Open(path)
+	file, _, err := openRegular(path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	in := &s3.PutObjectInput{Bucket: &b.name, Key: &key, Body: file}
-	if kind := mime.TypeByExtension(filepath.Ext(path)); kind != "" {
+	return b.put(ctx, file, key, nil)
+}
+
+// put uploads an open file.
+func (b bucket) put(ctx context.Context, file *os.File, key string, metadata map[string]string) error {
+	in := &s3.PutObjectInput{Bucket: &b.name, Key: &key, Body: file, Metadata: metadata}
+	if kind := mime.TypeByExtension(path.Ext(key)); kind != "" {
 		in.ContentType = &kind
 	}
 	if _, err := b.s3.PutObject(ctx, in); err != nil {
-		return fmt.Errorf("%s cannot be dropped: %w", path, plainly(err))
+		return fmt.Errorf("%s cannot be dropped: %w", file.Name(), plainly(err))
 	}
 	return nil
 }
 
-// download copies an object to a path of this machine.
-func (b bucket) download(ctx context.Context, key, path string) error {
+// open returns the content of an object.
+func (b bucket) open(ctx context.Context, key string) (io.ReadCloser, error) {
 	out, err := b.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key})
 	if err != nil {
-		return fmt.Errorf("%s cannot be copied: %w", key, plainly(err))
+		return nil, fmt.Errorf("%s cannot be read: %w", key, plainly(err))
 	}
-	defer out.Body.Close()
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return err
-	}
-	partial := path + ".partial"
-	file, err := os.Create(partial)
+	return out.Body, nil
+}
+
+// keys returns every key below a prefix, in order.
+func (b bucket) keys(ctx context.Context, prefix string) ([]string, error) {
+	files, _, err := (&drop.Bucket{S3: b.s3, Name: b.name}).List(ctx, prefix, math.MaxInt)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("the keys below %s cannot be listed: %w", prefix, plainly(err))
 	}
-	_, err = io.Copy(file, out.Body)
-	if err = errors.Join(err, file.Close()); err != nil {
-		return errors.Join(fmt.Errorf("%s cannot be copied: %w", key, plainly(err)), os.Remove(partial))
+	var keys []string
+	for _, f := range files {
+		keys = append(keys, f.Key)
 	}
-	return os.Rename(partial, path)
+	return keys, nil
+}
+
+// remove deletes an object.
+func (b bucket) remove(ctx context.Context, key string) error {
+	if _, err := b.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.name, Key: &key}); err != nil {
+		return fmt.Errorf("%s cannot be deleted: %w", key, plainly(err))
+	}
+	return nil
+}
+
+// longestName is how long a part of a path may be in the local bucket, in
+// bytes: the local S3 server cannot replace an object with a longer one.
+const longestName = 215
+
+// tooLong returns why a key is not for the local bucket, or nil.
+func tooLong(key string) error {
+	for part := range strings.SplitSeq(key, "/") {
+		if len(part) > longestName {
+			return fmt.Errorf("the name %s has %d bytes; the local S3 server takes at most %d. Rename it", part, len(part), longestName)
+		}
+	}
+	return nil
 }
 
 // status returns the status of a name; the zero one where there is none.

@@ -11,35 +11,27 @@ import (
 
 // follower reads the statuses of jobs until each has ended.
 type follower struct {
-	client  bucket
-	names   []string
-	display *display
-
-	before, now map[string]ledger.Status
-	took        map[string]time.Duration
-	since       time.Time
+	statuses *ledger.Store // for reading
+	display  *display
+	logs     string // folder of the functions' logs
+	jobs     []*followedJob
+	since    time.Time
 }
 
-func newFollower(client bucket, names []string, d *display) *follower {
-	return &follower{
-		client: client, names: names, display: d,
-		before: map[string]ledger.Status{}, now: map[string]ledger.Status{}, took: map[string]time.Duration{},
-	}
+// followedJob is the job that uploaded files start.
+type followedJob struct {
+	name  string
+	order string // of the take of the uploaded files, see ledger.Posted
+	now   ledger.Status
+	took  time.Duration // 0 until the job has ended
 }
 
-// begin remembers the statuses of earlier drops of the same names.
-func (f *follower) begin(ctx context.Context) error {
-	for _, name := range f.names {
-		st, err := f.client.status(ctx, name)
-		if err != nil {
-			return err
-		}
-		f.before[name] = st
-		f.display.job(name)
-	}
-	f.since = time.Now()
-	return nil
-}
+// stampLength is the length of the time that a take and an order begin with.
+const stampLength = len("20060102T150405Z")
+
+// silence is how long a job may have no status before the person is told where
+// to look.
+const silence = 30 * time.Second
 
 // errStackFailed says that a part of the local stack has ended by itself.
 var errStackFailed = errors.New("the local stack has failed")
@@ -48,34 +40,56 @@ var errStackFailed = errors.New("the local stack has failed")
 func (f *follower) untilEnd(ctx context.Context, failed <-chan struct{}) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for open := len(f.names); open > 0; {
+	silent := time.NewTimer(silence)
+	defer silent.Stop()
+	for open := len(f.jobs); open > 0; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-failed:
 			return errStackFailed
+		case <-silent.C:
+			f.sayWhoIsSilent()
+			continue
 		case <-tick.C:
 		}
-		for _, name := range f.names {
-			if _, ended := f.took[name]; ended {
+		for _, job := range f.jobs {
+			if job.took > 0 {
 				continue
 			}
-			st, err := f.client.status(ctx, name)
+			posted, err := f.statuses.Posted(ctx, ledger.StatusKey(job.name))
 			if err != nil {
 				return err
 			}
-			if st.Take != "" && st.Take == f.before[name].Take || st.State == f.now[name].State && st.Code == f.now[name].Code {
+			if !job.isAbout(posted) || posted.State == job.now.State && posted.Code == job.now.Code {
 				continue
 			}
-			f.now[name] = st
-			f.display.change(name, describeStatus(st))
-			if st.State.Ended() || st.State == ledger.Rejected {
-				f.took[name] = time.Since(f.since)
+			job.now = posted.Status
+			f.display.change(job.name, describeStatus(job.now))
+			if job.now.State.Ended() || job.now.State == ledger.Rejected {
+				job.took = max(time.Since(f.since), 1)
 				open--
 			}
 		}
 	}
 	return nil
+}
+
+// isAbout reports whether a status is about the uploaded files: about their
+// take, or about no take and files that are not older.
+func (j *followedJob) isAbout(st ledger.Posted) bool {
+	if st.Take != "" {
+		return st.Take == j.order
+	}
+	return len(st.Order) >= stampLength && len(j.order) >= stampLength && st.Order[:stampLength] >= j.order[:stampLength]
+}
+
+func (f *follower) sayWhoIsSilent() {
+	for _, job := range f.jobs {
+		if job.now.State == "" {
+			f.display.say(escapef("%s has no status after %s; the logs of the functions are in %s", job.name, silence, f.logs))
+		}
+	}
 }
 
 // describeStatus returns a status in a line: the state, and why.

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -42,6 +40,14 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal) error {
 	if err != nil {
 		return err
 	}
+	outputs, err := openOutputs(c.Out, filepath.Join(c.Dir, "try-outputs.json"))
+	if err != nil {
+		return err
+	}
+	defer outputs.close()
+	if err := outputs.refuse(names); err != nil {
+		return err
+	}
 	display := newDisplay(out)
 	stack, err := local.Start(ctx, local.Options{
 		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Say: display.say,
@@ -52,16 +58,10 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal) error {
 	defer stack.Close()
 
 	client := bucket{s3: stack.S3(), name: local.Bucket}
-	follow := newFollower(client, names, display)
-	if err := follow.begin(ctx); err != nil {
+	follow, err := c.drop(ctx, client, files, names, display)
+	if err != nil {
 		return err
 	}
-	for _, key := range presetsFirst(files.keys) {
-		if err := client.upload(ctx, files.paths[key], key); err != nil {
-			return err
-		}
-	}
-	display.say(escapef("dropped %s into s3://%s/inbox/", count(len(files.keys), "file"), local.Bucket))
 	if err := follow.untilEnd(ctx, stack.Failed()); err != nil {
 		display.close()
 		if ctx.Err() != nil {
@@ -70,7 +70,85 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal) error {
 		return errors.Join(err, stack.Err())
 	}
 	display.close()
-	return c.collect(ctx, out, client, follow)
+	return c.collect(ctx, out, client, outputs, follow)
+}
+
+// drop uploads the files in place of earlier ones of the same names, and
+// returns a follower of the jobs that these files start.
+func (c *tryCmd) drop(ctx context.Context, client bucket, files *dropped, names []string, d *display) (*follower, error) {
+	removed, err := client.removeEarlier(ctx, files.keys)
+	if err != nil {
+		return nil, err
+	}
+	if removed > 0 {
+		d.say(fmt.Sprintf("removed %s of earlier drops with the same names", count(removed, "file")))
+		// S3 gives the time of an object in seconds. The new files must be
+		// newer than what a status says of the earlier ones.
+		if err := nextSecond(ctx); err != nil {
+			return nil, err
+		}
+	}
+	follow := &follower{
+		statuses: &ledger.Store{S3: client.s3, Bucket: client.name},
+		display:  d, logs: filepath.Join(c.Dir, "logs"), since: time.Now(),
+	}
+	for _, name := range names {
+		d.job(name)
+	}
+	for _, key := range inUploadOrder(files.keys) {
+		if err := client.upload(ctx, files.paths[key], key); err != nil {
+			return nil, err
+		}
+	}
+	d.say(fmt.Sprintf("dropped %s into s3://%s/inbox/", count(len(files.keys), "file"), local.Bucket))
+	orders, err := ordersOf(ctx, &drop.Bucket{S3: client.s3, Name: client.name}, files.keys)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if orders[name] == "" {
+			return nil, fmt.Errorf("the files of %s were changed while they were dropped", name)
+		}
+		follow.jobs = append(follow.jobs, &followedJob{name: name, order: orders[name]})
+	}
+	return follow, nil
+}
+
+// nextSecond waits until the clock's second is over.
+func nextSecond(ctx context.Context) error {
+	now := time.Now()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(now.Truncate(time.Second).Add(time.Second).Sub(now)):
+		return nil
+	}
+}
+
+// ordersOf returns the orders that the statuses of the files at keys will have,
+// by name: the take of each job.
+func ordersOf(ctx context.Context, files drop.Files, keys []string) (map[string]string, error) {
+	look, err := newLook(files)
+	if err != nil {
+		return nil, err
+	}
+	orders := map[string]string{}
+	err = eachFinding(ctx, look, keys, func(_ string, f drop.Finding) error {
+		orders[f.Name] = f.Order
+		if f.Job != nil {
+			orders[f.Name] = f.Job.Take
+		}
+		return nil
+	})
+	return orders, err
+}
+
+func newLook(files drop.Files) (*drop.Look, error) {
+	models, err := catalog.Default()
+	if err != nil {
+		return nil, err
+	}
+	return (&drop.Resolver{Files: files, Catalog: models, Settings: drop.DefaultSettings()}).Look(), nil
 }
 
 // gather checks the arguments and lays them out as they will lie in the bucket.
@@ -98,12 +176,16 @@ func (c *tryCmd) gather() (*dropped, error) {
 // jobsOf returns the names of the jobs that the files are, or what is wrong
 // with each file that is part of none: nothing is started for those.
 func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
-	models, err := catalog.Default()
+	look, err := newLook(files)
 	if err != nil {
 		return nil, err
 	}
-	look := (&drop.Resolver{Files: files, Catalog: models, Settings: drop.DefaultSettings()}).Look()
 	var names, wrong []string
+	for _, key := range files.keys {
+		if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil {
+			wrong = append(wrong, escapef("%v", err))
+		}
+	}
 	err = eachFinding(ctx, look, files.keys, func(key string, f drop.Finding) error {
 		state, problems, err := judge(ctx, look, f)
 		switch {
@@ -132,16 +214,16 @@ func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
 }
 
 // collect copies the outputs here and prints how each job ended.
-func (c *tryCmd) collect(ctx context.Context, out io.Writer, client bucket, follow *follower) error {
+func (c *tryCmd) collect(ctx context.Context, out io.Writer, client bucket, outputs *outputFolder, follow *follower) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "\njob\tstate\ttime\toutput")
 	missing := 0
-	for _, name := range follow.names {
-		st := follow.now[name]
+	for _, job := range follow.jobs {
+		name, st := job.name, job.now
 		var here []string
 		for _, key := range st.Outputs {
-			path := filepath.Join(c.Out, filepath.FromSlash(filepath.Dir(name)), filepath.Base(key))
-			if err := client.download(ctx, key, path); err != nil {
+			path, err := outputs.copy(ctx, client, name, key)
+			if err != nil {
 				return err
 			}
 			here = append(here, path)
@@ -149,7 +231,7 @@ func (c *tryCmd) collect(ctx context.Context, out io.Writer, client bucket, foll
 		if st.State != ledger.Succeeded || len(here) == 0 {
 			missing++
 		}
-		printf(table, "%s\t%s\t%.1f s\t%s\n", name, st.State, follow.took[name].Seconds(), strings.Join(here, ", "))
+		printf(table, "%s\t%s\t%.1f s\t%s\n", name, st.State, job.took.Seconds(), strings.Join(here, ", "))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -159,25 +241,6 @@ func (c *tryCmd) collect(ctx context.Context, out io.Writer, client bucket, foll
 	}
 	fmt.Fprintln(out, "\nThe local RunComfy is a fake: each output is the job's own input video or image, and nothing was lip-synced or charged.")
 	return nil
-}
-
-// isBundle reports whether a folder's name is a bundle's.
-func isBundle(folder string) bool { return strings.EqualFold(path.Ext(folder), ".job") }
-
-// presetsFirst orders keys so that a preset is there before the pairs that it
-// counts for.
-func presetsFirst(keys []string) []string {
-	ordered := slices.Clone(keys)
-	slices.SortStableFunc(ordered, func(a, b string) int {
-		preset := func(key string) int {
-			if strings.EqualFold(path.Base(key), "preset.json") {
-				return 0
-			}
-			return 1
-		}
-		return preset(a) - preset(b)
-	})
-	return ordered
 }
 
 // count returns a number with its noun.

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+// isBundle reports whether a folder's name is a bundle's.
+func isBundle(folder string) bool { return strings.EqualFold(path.Ext(folder), ".job") }
+
+// isPreset reports whether a key is a preset's.
+func isPreset(key string) bool { return strings.EqualFold(path.Base(key), "preset.json") }
+
+// uploadRank orders uploads so that none starts a job before all its files are
+// there: presets first, then videos and images, then audios, then job.json.
+func uploadRank(key string) int {
+	kind, _ := media.KindOf(key)
+	switch {
+	case isPreset(key):
+		return 0
+	case strings.EqualFold(path.Base(key), "job.json"):
+		return 3
+	case kind == media.KindAudio:
+		return 2
+	}
+	return 1
+}
+
+// inUploadOrder returns keys in the order in which to upload them.
+func inUploadOrder(keys []string) []string {
+	ordered := slices.Clone(keys)
+	slices.SortStableFunc(ordered, func(a, b string) int { return cmp.Compare(uploadRank(a), uploadRank(b)) })
+	return ordered
+}
+
+// removeEarlier deletes the objects of earlier drops that would count together
+// with the given keys, none of which lies in a folder but a bundle's: the
+// files of the same names with any tag and suffix, the bundles of the same
+// names, and presets. It returns how many it deleted. A job.json goes first
+// and audios next, so that no deletion starts a job.
+func (b bucket) removeEarlier(ctx context.Context, keys []string) (int, error) {
+	// By prefix: whether only presets below it go.
+	prefixes := map[string]bool{}
+	for _, spelling := range []string{"preset", "PRESET", "Preset"} {
+		prefixes[ledger.InboxPrefix+spelling+"."] = true
+	}
+	for _, key := range keys {
+		below := strings.TrimPrefix(key, ledger.InboxPrefix)
+		first, _, _ := strings.Cut(below, "/")
+		stem, _, _ := strings.Cut(first, ".")
+		for _, form := range []norm.Form{norm.NFC, norm.NFD} {
+			prefixes[ledger.InboxPrefix+form.String(stem)+"."] = isPreset(key)
+		}
+	}
+	earlier := map[string]bool{}
+	for prefix, onlyPresets := range prefixes {
+		found, err := b.keys(ctx, prefix)
+		if err != nil {
+			return 0, err
+		}
+		for _, key := range found {
+			first, _, inFolder := strings.Cut(strings.TrimPrefix(key, ledger.InboxPrefix), "/")
+			if isPreset(key) && !inFolder || !onlyPresets && (!inFolder || isBundle(first)) {
+				earlier[key] = true
+			}
+		}
+	}
+	ordered := inUploadOrder(sortedKeys(earlier))
+	slices.Reverse(ordered)
+	for _, key := range ordered {
+		if err := b.remove(ctx, key); err != nil {
+			return 0, err
+		}
+	}
+	return len(ordered), nil
+}

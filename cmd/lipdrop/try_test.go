@@ -1,0 +1,228 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local"
+)
+
+// try runs lipdrop try on a state folder and holds it to the exit status.
+func try(t *testing.T, code int, dir, out string, files ...string) string {
+	t.Helper()
+	var said bytes.Buffer
+	args := append([]string{"try", "--dir", dir, "--out", out, "--run", "500ms"}, files...)
+	if got := run(t.Context(), args, &said, &said); got != code {
+		t.Fatalf("lipdrop try %v: status %d, want %d:\n%s", files, got, code, said.String())
+	}
+	return said.String()
+}
+
+// layApart writes files as lay does, and stays in the checkout, where the local
+// stack finds its sources. It returns the folder of the files.
+func layApart(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lay(t, files)
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(root)
+	return dir
+}
+
+func contentOf(t *testing.T, path string) string {
+	t.Helper()
+	body, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+// Each try starts one job, of its own files, whatever earlier ones of the same
+// names left in the bucket, and brings back its own output.
+func TestTryAgain(t *testing.T) {
+	dir := layApart(t, map[string]string{
+		"1/talk.mp4": "@clip.mp4", "1/talk.wav": "@voice.wav",
+		"2/talk.mp4": "@clip.mp4", "2/talk.de.wav": "@voice.wav",
+		"3/talk.job/job.json": `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`,
+		"3/talk.job/v.mp4":    "@clip.mp4", "3/talk.job/a.wav": "@voice.wav",
+		"4/talk.mov": "@clip.mp4", "4/talk.wav": "@voice.wav", "4/preset.json": `{"model": "sync/react-1", "input": {"emotion": "happy"}}`,
+		"5/talk.mp4": "@clip.mp4", "5/talk.wav": "@voice.wav",
+	})
+	in := func(names ...string) []string {
+		for i, name := range names {
+			names[i] = filepath.Join(dir, name)
+		}
+		return names
+	}
+	tests := []struct {
+		name  string
+		files []string
+		video string
+		out   string
+	}{
+		{"a pair", in("1/talk.mp4", "1/talk.wav"), "1/talk.mp4", "talk.mp4"},
+		{"a tagged one", in("2/talk.mp4", "2/talk.de.wav"), "2/talk.mp4", "talk.de.mp4"},
+		{"a bundle", in("3/talk.job"), "3/talk.job/v.mp4", "talk.mp4"},
+		{"a pair with another suffix and a preset", in("4/talk.mov", "4/talk.wav", "4/preset.json"), "4/talk.mov", "talk.mp4"},
+		{"the first names again", in("5/talk.mp4", "5/talk.wav"), "5/talk.mp4", "talk.mp4"},
+	}
+	state, out := filepath.Join(dir, "state"), filepath.Join(dir, "out")
+	for i, tt := range tests {
+		video := contentOf(t, filepath.Join(dir, tt.video)) + "\x00\x00\x00\x09free" + string(rune('0'+i))
+		if err := os.WriteFile(filepath.Join(dir, tt.video), []byte(video), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		said := try(t, 0, state, out, tt.files...)
+		if contentOf(t, filepath.Join(out, tt.out)) != video {
+			t.Errorf("%s: the output is not of its own video:\n%s", tt.name, said)
+		}
+		jobs, err := filepath.Glob(filepath.Join(state, "runcomfy", "*.json"))
+		if err != nil || len(jobs) != i+1 {
+			t.Errorf("%s: RunComfy has taken %d jobs, %v, want %d:\n%s", tt.name, len(jobs), err, i+1, said)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(out, ".lipdrop-*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// The status of an earlier drop is not the answer for a later one.
+func TestTryAfterARejection(t *testing.T) {
+	dir := layApart(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
+	state := filepath.Join(dir, "state")
+	s := startStack(t, local.Options{Dir: state})
+	s.dropPair("talk")
+	if _, err := s.S3().PutObject(t.Context(), &s3.PutObjectInput{
+		Bucket: aws.String(local.Bucket), Key: aws.String("inbox/talk.wav"), Body: strings.NewReader(""),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.await("talk", ledger.Rejected)
+	s.Close()
+	said := try(t, 0, state, filepath.Join(dir, "out"), filepath.Join(dir, "talk.mp4"), filepath.Join(dir, "talk.wav"))
+	if strings.Contains(said, "rejected") {
+		t.Errorf("the earlier status is shown:\n%s", said)
+	}
+}
+
+// What would go wrong is refused before a stack starts.
+func TestTryRefuses(t *testing.T) {
+	long := strings.Repeat("n", 212)
+	tests := []struct {
+		name  string
+		files map[string]string
+		links map[string]string
+		args  []string
+		said  []string
+	}{
+		{name: "an output over a file of the user", files: map[string]string{"out/talk.mp4": "mine"}, said: []string{"would overwrite", "out/talk.mp4", "--out"}},
+		{name: "a second output over a file of the user", files: map[string]string{"out/talk-2.webm": "mine"}, said: []string{"out/talk-2.webm"}},
+		{name: "an output over a link", files: map[string]string{"mine": "mine"}, links: map[string]string{"out/talk.mp4": "../mine"}, said: []string{"out/talk.mp4"}},
+		{name: "an output folder that is a file", files: map[string]string{"out": "mine"}, said: []string{"outputs cannot be copied to", "--out"}},
+		{name: "a name that is too long", files: map[string]string{long + ".mp4": "@clip.mp4", long + ".wav": "@voice.wav"}, args: []string{long + ".mp4", long + ".wav"},
+			said: []string{"216 bytes", "at most 215", "Rename it"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			files := map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"}
+			for name, content := range tt.files {
+				files[name] = content
+			}
+			dir := layApart(t, files)
+			for link, to := range tt.links {
+				at := filepath.Join(dir, link)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o700), os.Symlink(to, at)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			args := tt.args
+			if args == nil {
+				args = []string{"talk.mp4", "talk.wav"}
+			}
+			for i, arg := range args {
+				args[i] = filepath.Join(dir, arg)
+			}
+			said := try(t, 1, filepath.Join(dir, "state"), filepath.Join(dir, "out"), args...)
+			for _, want := range tt.said {
+				if !strings.Contains(said, want) {
+					t.Errorf("%q is not in\n%s", want, said)
+				}
+			}
+			if _, err := os.Stat(filepath.Join(dir, "state")); !os.IsNotExist(err) {
+				t.Errorf("a stack was started: %v", err)
+			}
+			for name, content := range tt.files {
+				if content == "mine" && contentOf(t, filepath.Join(dir, name)) != "mine" {
+					t.Errorf("%s was overwritten", name)
+				}
+			}
+		})
+	}
+}
+
+func TestFilePath(t *testing.T) {
+	for key, want := range map[string]string{
+		"ads/Grüße 1.mp4": "ads/Grüße 1.mp4", `a\..\b.mp4`: "a%5C..%5Cb.mp4", "a\x1bb\u202e.mp4": "a%1Bb%E2%80%AE.mp4",
+	} {
+		if got := filePath(key); got != want {
+			t.Errorf("%q is stored as %q, want %q", key, got, want)
+		}
+	}
+}
+
+// A link that a neighbour puts in the place of an output while the job runs is
+// not followed: what it leads to is not touched.
+func TestOutputFolderFollowsNoLink(t *testing.T) {
+	s := startStack(t, local.Options{Dir: t.TempDir()})
+	if err := s.client.upload(t.Context(), samples+"clip.mp4", "outbox/ads/talk/x/talk.mp4"); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	victim := filepath.Join(dir, "victim")
+	if err := os.WriteFile(victim, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := openOutputs(filepath.Join(dir, "out"), filepath.Join(dir, "record"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.close()
+	tests := []struct{ name, link, to string }{
+		{"the old temporary name", "out/ads/talk.mp4.partial", victim},
+		{"the output", "out/ads/talk.mp4", victim},
+		{"the folder", "out/ads", dir},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := errors.Join(os.RemoveAll(filepath.Join(dir, "out", "ads")), os.MkdirAll(filepath.Dir(filepath.Join(dir, tt.link)), 0o700),
+				os.Symlink(tt.to, filepath.Join(dir, tt.link))); err != nil {
+				t.Fatal(err)
+			}
+			_, err := out.copy(t.Context(), s.client, "ads/talk", "outbox/ads/talk/x/talk.mp4")
+			if (err == nil) != (tt.name == "the old temporary name") {
+				t.Errorf("copying says %v", err)
+			}
+			if contentOf(t, victim) != "mine" {
+				t.Error("the target of the link was overwritten")
+			}
+			if _, err := os.Stat(filepath.Join(dir, "talk.mp4")); err == nil {
+				t.Error("the output was written behind the link")
+			}
+		})
+	}
+}
