@@ -393,10 +393,21 @@ func properties(schema json.RawMessage) map[string]map[string]any {
 		demands := map[string]any{"required": slices.Contains(s.Required, name)}
 		for _, word := range []string{"type", "enum", "minimum", "maximum", "maxLength", "minLength", "multipleOf"} {
 			if p[word] != nil {
-				demands[word] = p[word]
+				demands[word] = inAnyOrder(p[word])
 			}
 		}
 		s.Properties[name] = demands
 	}
 	return s.Properties
+}
+
+// inAnyOrder returns the value of a schema's keyword so that lists with the same
+// elements are equal.
+func inAnyOrder(value any) any {
+	list, ok := value.([]any)
+	if !ok {
+		return value
+	}
+	slices.SortFunc(list, func(a, b any) int { return strings.Compare(fmt.Sprintf("%#v", a), fmt.Sprintf("%#v", b)) })
+	return list
 }

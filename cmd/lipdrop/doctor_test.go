@@ -194,6 +194,10 @@ func TestDoctor(t *testing.T) {
 				"type": "string", "enum": []string{"happy", "angry", "sad", "neutral", "disgusted", "surprised"}, "default": "happy", "description": "How to look.",
 			}
 		}},
+		{name: "the same values in another order", aws: stack{token: "right"}, change: func(schema map[string]any) {
+			schema["properties"].(map[string]any)["emotion"].(map[string]any)["enum"] = []string{"surprised", "disgusted", "neutral", "sad", "angry", "happy"}
+			schema["required"] = []string{"audio_url", "video_url"}
+		}},
 		{name: "a model that is gone", aws: stack{token: "right"}, withdrawn: "sync/react-1",
 			want: "WRONG  RunComfy no longer has the model sync/react-1\n       Use another model. Jobs of this one are rejected without a charge."},
 		{name: "another stack", args: "--stack gone", want: "WRONG  cannot find the stack gone: ValidationError: Stack with id gone does not exist" + elsewhere},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
@@ -23,12 +24,14 @@ type cancelCmd struct {
 
 type redriveCmd struct {
 	target
+	Take string `help:"Take to redrive, as its status names it. By default the newest failed one."`
 	Name string `arg:"" help:"Name of the job, such as ads/talk."`
 }
 
 // settleTime is how long a command waits for the cancel function to settle an
-// execution that was stopped.
-const settleTime = time.Minute
+// execution that was stopped. Lambda calls the function again one and two
+// minutes after errors, such as one because the execution still seemed to run.
+const settleTime = 4 * time.Minute
 
 // takes returns the records of a name's takes, oldest first, or why there are
 // none. The status would not do: it may be about a newer drop that is no take.
@@ -126,8 +129,8 @@ func (d *deployment) settled(ctx context.Context, rec ledger.Record) (ledger.Rec
 	return rec, nil
 }
 
-// Run has the execution of a name's newest take go on where it failed. It
-// submits nothing again.
+// Run continues the execution of a failed take where it failed. It submits
+// nothing again.
 func (c *redriveCmd) Run(ctx context.Context, out io.Writer) error {
 	d, err := c.open(ctx)
 	if err != nil {
@@ -137,17 +140,44 @@ func (c *redriveCmd) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	rec := takes[len(takes)-1]
+	rec, ok := takeToRedrive(takes, c.Take)
+	if !ok {
+		return fmt.Errorf("%s has no take %s; its takes are %s", rec.Name, c.Take, strings.Join(takesOf(takes), ", "))
+	}
 	if rec.State.Ended() && rec.State != ledger.Failed {
 		return fmt.Errorf("%s has not failed: it is %s", rec.Name, d.describe(rec))
 	}
-	// Where the record is open its execution may have failed all the same, and
-	// the event of that be lost.
 	if err := d.redrive(ctx, rec); err != nil {
 		return err
 	}
-	printf(out, "the execution of %s goes on where it failed; %s tells the outcome\n", rec.Name, ledger.StatusKey(rec.Name))
+	outcome := ledger.StatusKey(rec.Name)
+	if rec.Take != takes[len(takes)-1].Take { // the status is about a newer take
+		outcome = ledger.RecordKey(rec.Name, rec.Take)
+	}
+	printf(out, "take %s of %s continues where it failed; %s shows the outcome\n", rec.Take, rec.Name, outcome)
 	return nil
+}
+
+// takeToRedrive returns the wanted one of a name's takes, or if none is wanted
+// the newest that failed. If none failed it returns the newest: the execution
+// of an open record may have failed, and the event of it be lost. It reports
+// false, with the newest, if the wanted take is not there.
+func takeToRedrive(takes []ledger.Record, wanted string) (ledger.Record, bool) {
+	newest := takes[len(takes)-1]
+	for _, rec := range slices.Backward(takes) {
+		if rec.Take == wanted || wanted == "" && rec.State == ledger.Failed {
+			return rec, true
+		}
+	}
+	return newest, wanted == ""
+}
+
+func takesOf(records []ledger.Record) []string {
+	var takes []string
+	for _, rec := range records {
+		takes = append(takes, rec.Take)
+	}
+	return takes
 }
 
 func (d *deployment) redrive(ctx context.Context, rec ledger.Record) error {

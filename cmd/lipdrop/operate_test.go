@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -153,7 +154,7 @@ func TestRedriveCommand(t *testing.T) {
 	broken.lipdrop(1, "redrive", "talk", "the local stack in "+dir+" does not run; start it with `lipdrop local`")
 
 	s := startStack(t, local.Options{Dir: dir, RunTime: 5 * time.Second})
-	s.lipdrop(0, "redrive", "talk", "the execution of talk goes on where it failed; status/talk.json tells the outcome")
+	s.lipdrop(0, "redrive", "talk", "of talk continues where it failed; status/talk.json shows the outcome")
 	st := s.await("talk", ledger.Succeeded)
 	if len(st.Outputs) != 1 || st.Code != "" {
 		t.Errorf("status %+v", st)
@@ -169,5 +170,37 @@ func TestRedriveCommand(t *testing.T) {
 	s.charged(2, 0)
 	if dead := s.DeadLetters(); len(dead) > 0 {
 		t.Errorf("dead letters: %v", dead)
+	}
+}
+
+func TestTakeToRedrive(t *testing.T) {
+	takes := func(states ...ledger.State) []ledger.Record {
+		var records []ledger.Record
+		for i, state := range states {
+			records = append(records, ledger.Record{Name: "talk", Take: fmt.Sprint("take", i), State: state})
+		}
+		return records
+	}
+	tests := []struct {
+		name   string
+		takes  []ledger.Record
+		wanted string
+		take   string
+		ok     bool
+	}{
+		{"the only one", takes(ledger.Failed), "", "take0", true},
+		{"an older one failed and a newer one succeeded", takes(ledger.Failed, ledger.Succeeded), "", "take0", true},
+		{"an older one failed and a newer one runs", takes(ledger.Failed, ledger.InProgress), "", "take0", true},
+		{"two failed", takes(ledger.Failed, ledger.Failed, ledger.Succeeded), "", "take1", true},
+		{"none failed", takes(ledger.Cancelled, ledger.Succeeded), "", "take1", true},
+		{"the one that is named", takes(ledger.Failed, ledger.Failed), "take0", "take0", true},
+		{"one that is not there", takes(ledger.Failed, ledger.Succeeded), "take7", "take1", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if rec, ok := takeToRedrive(tt.takes, tt.wanted); rec.Take != tt.take || ok != tt.ok {
+				t.Errorf("%s, %v; want %s, %v", rec.Take, ok, tt.take, tt.ok)
+			}
+		})
 	}
 }
