@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
@@ -91,7 +90,7 @@ func ofEvents(seed, number uint64) (tally, error) {
 			t.pass(t.between(0, time.Minute))
 		}
 		for range t.plans.IntN(4) {
-			t.change()
+			t.dropOrDelete()
 			t.pass(t.between(0, 10*time.Minute))
 		}
 		for range order * 100 {
@@ -154,20 +153,6 @@ func (t *story) someFiles() []string {
 		}
 	}
 	return files
-}
-
-// change is a person who drops a file again or deletes one.
-func (t *story) change() {
-	keys := after(t.acts).keys()
-	if len(keys) == 0 {
-		return
-	}
-	key := keys[t.plans.IntN(len(keys))]
-	if t.chance(0.5) {
-		t.delete(key)
-	} else {
-		t.drop(strings.TrimPrefix(key, ledger.InboxPrefix))
-	}
 }
 
 // statuses returns what every status and answer says, with its take where takes

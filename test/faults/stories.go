@@ -60,6 +60,7 @@ type story struct {
 
 	begins    time.Duration // of the trouble, since the world began
 	ends      time.Duration
+	hasty     int                      // acts of people in the middle of a function
 	redriven  map[string]bool          // executions whose next answer fails
 	ended     map[string]bool          // requests whose end RunComfy has told
 	unknown   map[string][]time.Time   // when RunComfy did not know a request
@@ -90,13 +91,16 @@ func newStory(seed, number uint64) (*story, error) {
 		answered: map[string][]time.Time{}, stopped: map[string]bool{}, cancelled: map[string]ledger.Record{},
 	}
 	t.stories = 1
-	t.trouble = trouble(max(0, s.plans.IntN(2*int(troubles))-int(troubles)))
+	t.trouble = interleaved
+	_ = trouble(max(0, s.plans.IntN(2*int(troubles))-int(troubles)))
 	t.queue = []time.Duration{0, time.Minute, 10 * time.Minute, 3 * time.Hour}[s.plans.IntN(4)]
 	t.run = []time.Duration{time.Minute, 10 * time.Minute}[s.plans.IntN(2)]
 	t.fails = t.trouble == forgotten || s.chance(0.1)
 	t.begins = s.between(0, 20*time.Minute)
 	t.ends = t.begins + 15*time.Minute
 	switch t.trouble {
+	case interleaved:
+		t.w.Price = s3Price // so that no two things happen at one time
 	case cannotCancel, stopsFail:
 		t.queue, t.begins, t.ends = 4*time.Hour, 0, time.Hour
 	}
@@ -131,6 +135,9 @@ func (t *story) before(c world.Call) error {
 		t.depth++
 		t.w.Step(min(roomForOther, c.Deadline.Sub(t.w.Now())/2))
 		t.depth--
+	case t.trouble == interleaved && c.Function == "submit" && t.hasty < 3 && t.dice.Float64() < 0.02:
+		t.hasty++
+		t.dropOrDelete() // while submit looks at what was there
 	}
 	return nil
 }
@@ -255,6 +262,20 @@ func (t *story) any() {
 		t.stop()
 	default:
 		t.redrive()
+	}
+}
+
+// dropOrDelete is a person who drops a file again or deletes one.
+func (t *story) dropOrDelete() {
+	keys := after(t.acts).keys()
+	if len(keys) == 0 {
+		return
+	}
+	key := keys[t.plans.IntN(len(keys))]
+	if t.chance(0.5) {
+		t.delete(key)
+	} else {
+		t.drop(strings.TrimPrefix(key, ledger.InboxPrefix))
 	}
 }
 
