@@ -34,7 +34,8 @@ const (
 	notKnownForLong         // RunComfy does not know the request for some minutes
 	onceAfterward           // one answer fails after each redrive
 	outputUnread            // S3 refuses to give what was archived
-	interleaved             // functions run between two calls of each other
+	interleaved             // functions run between two calls of each other, and people act there
+	slow                    // S3 and RunComfy take seconds for each call
 	troubles
 )
 
@@ -42,7 +43,7 @@ func (t trouble) String() string {
 	return [...]string{
 		"nothing", "no execution starts", "no cancel for an hour", "no execution is stopped", "429, and S3 refuses to release the claim",
 		"the answer is lost", "forgotten after its end", "not known for minutes", "one trouble after each redrive",
-		"archived files cannot be read", "side by side",
+		"archived files cannot be read", "side by side", "slow calls",
 	}[t]
 }
 
@@ -91,14 +92,15 @@ func newStory(seed, number uint64) (*story, error) {
 		answered: map[string][]time.Time{}, stopped: map[string]bool{}, cancelled: map[string]ledger.Record{},
 	}
 	t.stories = 1
-	t.trouble = interleaved
-	_ = trouble(max(0, s.plans.IntN(2*int(troubles))-int(troubles)))
+	t.trouble = trouble(max(0, s.plans.IntN(2*int(troubles))-int(troubles)))
 	t.queue = []time.Duration{0, time.Minute, 10 * time.Minute, 3 * time.Hour}[s.plans.IntN(4)]
 	t.run = []time.Duration{time.Minute, 10 * time.Minute}[s.plans.IntN(2)]
 	t.fails = t.trouble == forgotten || s.chance(0.1)
 	t.begins = s.between(0, 20*time.Minute)
 	t.ends = t.begins + 15*time.Minute
 	switch t.trouble {
+	case slow:
+		t.w.Price, t.w.Batch = s.between(100*time.Millisecond, time.Second), queueBatch
 	case interleaved:
 		t.w.Price = s3Price // so that no two things happen at one time
 	case cannotCancel, stopsFail:
@@ -131,6 +133,8 @@ func (t *story) before(c world.Call) error {
 		return world.Throttled
 	case t.trouble == outputUnread && c.Op == "GetObject" && strings.HasPrefix(c.Key, "outbox/") && !strings.HasSuffix(c.Key, "result.json"):
 		return world.Throttled
+	case t.trouble == slow && c.Service != "runcomfy" && t.dice.Float64() < 0.05:
+		t.w.Spend(20 * time.Second)
 	case t.trouble == interleaved && t.depth < maxDepth && t.dice.Float64() < 0.1:
 		t.depth++
 		t.w.Step(min(roomForOther, c.Deadline.Sub(t.w.Now())/2))
@@ -168,6 +172,9 @@ func (t *story) faultOf(call runcomfytest.Call, id string) *runcomfytest.Fault {
 	}
 	if t.calmed {
 		return nil
+	}
+	if t.trouble == slow && call == runcomfytest.CallSubmit {
+		t.w.Spend(25 * time.Second)
 	}
 	now := t.begins <= t.since() && t.since() < t.ends
 	switch {

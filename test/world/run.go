@@ -50,6 +50,9 @@ func (w *World) Rests() bool {
 	return len(w.messages) == 0 && len(w.events) == 0 && len(w.running) == 0
 }
 
+// Spend lets time pass in the middle of a call, which is slow then.
+func (w *World) Spend(d time.Duration) { w.now = w.now.Add(d) }
+
 // reach sets the clock, which never goes back.
 func (w *World) reach(at time.Time) {
 	if at.After(w.now) {
