@@ -1,14 +1,19 @@
 package local_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"net"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/smithy-go"
 	"github.com/google/go-cmp/cmp"
@@ -94,4 +99,43 @@ func withoutStatement(t *testing.T, s *local.Stack, function, sid string) {
 	if _, err := s.S3().PutBucketPolicy(t.Context(), &s3.PutBucketPolicyInput{Bucket: aws.String(local.Bucket), Policy: aws.String(string(text))}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// With --containers a function in a container reaches the stack by the name that
+// containers have for this machine, with its own keys.
+func TestContainersReachTheStack(t *testing.T) {
+	o := options(t.TempDir())
+	o.Containers = true
+	s := start(t, o)
+	for _, function := range []string{"submit", "cancel"} {
+		v := s.Variables(function, true)
+		config := func(service string) aws.Config {
+			address := v["AWS_ENDPOINT_URL_"+service]
+			if !strings.HasPrefix(address, "http://"+local.ContainerHost+":") {
+				t.Fatalf("%s reaches %s at %s", function, service, address)
+			}
+			return aws.Config{
+				Region: local.Region, BaseEndpoint: &address, RetryMaxAttempts: 1,
+				Credentials: credentials.NewStaticCredentialsProvider(v["AWS_ACCESS_KEY_ID"], v["AWS_SECRET_ACCESS_KEY"], ""),
+				HTTPClient:  &http.Client{Transport: &http.Transport{DialContext: dialHere}},
+			}
+		}
+		if _, err := s3.NewFromConfig(config("S3"), func(o *s3.Options) { o.UsePathStyle = true }).
+			ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(local.Bucket), Prefix: aws.String("inbox/")}); err != nil {
+			t.Errorf("%s lists the inbox: %v", function, err)
+		}
+		if _, err := secretsmanager.NewFromConfig(config("SECRETS_MANAGER")).
+			GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String(v["RUNCOMFY_TOKEN_SECRET"])}); err != nil {
+			t.Errorf("%s reads the token: %v", function, err)
+		}
+	}
+}
+
+// dialHere dials the port of an address on this machine.
+func dialHere(ctx context.Context, network, address string) (net.Conn, error) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:"+port)
 }
