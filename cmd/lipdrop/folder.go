@@ -94,24 +94,33 @@ func readable(path string) error {
 
 // List implements drop.Files.
 func (d *dropped) List(_ context.Context, prefix string, limit int) ([]drop.File, bool, error) {
-	return d.list(prefix, limit, func(string) bool { return true })
+	return d.list(prefix, "", "", limit)
 }
 
 // ListFolder implements drop.Files.
 func (d *dropped) ListFolder(_ context.Context, prefix, after string, limit int) ([]drop.File, bool, error) {
-	return d.list(prefix, limit, func(key string) bool { return key > after && !strings.Contains(key[len(prefix):], "/") })
+	return d.list(prefix, after, "/", limit)
 }
 
-func (d *dropped) list(prefix string, limit int, wanted func(key string) bool) (files []drop.File, more bool, err error) {
+// list is S3's listing with a delimiter, or "".
+func (d *dropped) list(prefix, after, delimiter string, limit int) (files []drop.File, more bool, err error) {
 	from, _ := slices.BinarySearch(d.keys, prefix)
 	for _, key := range d.keys[from:] {
-		switch {
-		case !strings.HasPrefix(key, prefix):
+		if !strings.HasPrefix(key, prefix) {
 			return files, false, nil
-		case !wanted(key):
+		}
+		folder := ""
+		if i := strings.Index(key[len(prefix):], delimiter); delimiter != "" && i >= 0 {
+			folder = key[:len(prefix)+i+1]
+		}
+		switch {
+		case folder != "" && (folder <= after || len(files) > 0 && files[len(files)-1].Key == folder), folder == "" && key <= after:
 			continue
 		case len(files) == limit:
 			return files, true, nil
+		case folder != "":
+			files = append(files, drop.File{Key: folder})
+			continue
 		}
 		f, err := d.stat(key)
 		if err != nil {

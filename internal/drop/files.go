@@ -33,8 +33,9 @@ type Files interface {
 	// their keys and at most limit, and whether there are more.
 	List(ctx context.Context, prefix string, limit int) ([]File, bool, error)
 
-	// ListFolder is List of the keys that come after the given one and have no
-	// slash behind the prefix. What it says to be more may be folders only.
+	// ListFolder is List of the keys that come after the given one, with a
+	// folder in place of the files that have a slash behind the prefix: its
+	// Key ends in a slash, and it has nothing else. The limit is at most 1,000.
 	ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error)
 
 	// Head returns a file, ErrAbsent, or *RefusedError.
@@ -120,14 +121,13 @@ func (b *Bucket) List(ctx context.Context, prefix string, limit int) ([]File, bo
 	return b.list(ctx, &s3.ListObjectsV2Input{Prefix: &prefix}, limit)
 }
 
-// ListFolder implements Files, with a request for each thousand files
-// and folders.
+// ListFolder implements Files, with one request.
 func (b *Bucket) ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error) {
 	in := &s3.ListObjectsV2Input{Prefix: &prefix, Delimiter: aws.String("/")}
 	if after != "" {
 		in.StartAfter = &after
 	}
-	return b.list(ctx, in, limit)
+	return b.list(ctx, in, min(limit, listPage))
 }
 
 func (b *Bucket) list(ctx context.Context, in *s3.ListObjectsV2Input, limit int) ([]File, bool, error) {
@@ -155,8 +155,15 @@ func (b *Bucket) list(ctx context.Context, in *s3.ListObjectsV2Input, limit int)
 				Size: aws.ToInt64(object.Size), LastModified: seconds(object.LastModified),
 			})
 		}
+		for _, folder := range page.CommonPrefixes {
+			// A listing that begins behind a folder's own key repeats the folder.
+			if key := ledger.ListedKey(page, folder.Prefix); key > aws.ToString(in.StartAfter) {
+				files = append(files, File{Key: key})
+			}
+		}
+		sorted(files)
 		more := aws.ToBool(page.IsTruncated)
-		if !more || len(files) >= limit {
+		if !more || len(files) >= limit || in.Delimiter != nil {
 			return files[:min(len(files), limit)], more || len(files) > limit, nil
 		}
 		in.ContinuationToken = page.NextContinuationToken

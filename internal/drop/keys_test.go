@@ -27,7 +27,11 @@ var printable = func() string {
 func keyOf900(text, suffix string) string {
 	key := text + suffix
 	for len("inbox/"+text+"/"+key) <= 900 {
-		key = text + "/" + key
+		between := " "
+		if !strings.Contains(key[:min(len(key), 450)], "|/") {
+			between = "|/" // in a folder of up to 450 bytes
+		}
+		key = text + between + key
 	}
 	if n := 900 - len("inbox//"+key); n > 0 {
 		key = strings.Repeat("x", n) + "/" + key

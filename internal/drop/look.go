@@ -47,10 +47,14 @@ func DefaultSettings() Settings {
 // something changes.
 type Look struct {
 	*Resolver
+	left int // listings that may still be made
 }
 
 // Look begins a look at the bucket.
-func (r *Resolver) Look() *Look { return &Look{r} }
+func (r *Resolver) Look() *Look { return &Look{Resolver: r} }
+
+// with returns the look with a number of listings of its own.
+func (l *Look) with(listings int) *Look { return &Look{l.Resolver, listings} }
 
 // Subject is something that an event may have changed: a job name, or a file
 // that can be no job's.
@@ -58,6 +62,7 @@ type Subject struct {
 	stem   string // a pair's key without its suffix
 	bundle string // a bundle's folder
 	match  string // of a bundle with a wildcard: this file's job alone
+	beyond int    // of a pair: how many jobs the change concerns, if they are too many for this one to start
 	file   string // a file that is answered by itself
 }
 
@@ -121,6 +126,7 @@ type Job struct {
 	media         []Used    // of a bundle
 	match         string    // of a bundle with a wildcard: the key of the match
 	wrong         []Problem // with the job.json of a bundle, but for its options
+	listings      int       // that Prepare may make
 }
 
 // Manifest returns the job.json of a bundle's job.
@@ -154,6 +160,7 @@ func (u Used) Input() ledger.Input {
 // Touched returns the subjects that a change of the file at key may concern.
 // A key that is no drop concerns none.
 func (l *Look) Touched(ctx context.Context, key string) ([]Subject, error) {
+	l = l.with(maxTouchedListings)
 	role, bundle := place(key)
 	switch role {
 	case noDrop:
@@ -173,8 +180,35 @@ func (l *Look) Touched(ctx context.Context, key string) ([]Subject, error) {
 	}
 }
 
-// Find looks at what is there of a subject now.
+// Find looks at what is there of a subject now. It makes at most maxListings
+// listings, whatever the key and the folder.
 func (l *Look) Find(ctx context.Context, s Subject) ([]Finding, error) {
+	l = l.with(maxListings)
+	found, err := l.find(ctx, s)
+	if errors.Is(err, errCrowded) {
+		f := about(s.Name())
+		f.Key = s.Key()
+		order := ""
+		if len(found) > 0 {
+			order = found[0].Order
+		}
+		return []Finding{f.decide(ledger.Rejected, order, crowded(f.Name))}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, f := range found {
+		if f.Job == nil {
+			continue
+		}
+		if f.Job.listings = l.left; s.beyond > 0 {
+			found[i] = f.tooMany(s.beyond, l.MaxJobsPerDrop)
+		}
+	}
+	return found, nil
+}
+
+func (l *Look) find(ctx context.Context, s Subject) ([]Finding, error) {
 	switch {
 	case s.stem != "":
 		f, err := l.findPair(ctx, s.stem)
@@ -183,6 +217,9 @@ func (l *Look) Find(ctx context.Context, s Subject) ([]Finding, error) {
 		return l.findBundle(ctx, s.bundle, s.match)
 	default:
 		f, err := l.findAnswer(ctx, s.file)
+		if errors.Is(err, errCrowded) {
+			return []Finding{f}, err
+		}
 		if err != nil {
 			return f.refused(f.Order, err)
 		}
@@ -209,9 +246,18 @@ func (f Finding) decide(state ledger.State, order string, problems ...Problem) F
 func (f Finding) usedBy(jobs []string, order string) Finding {
 	if f.Jobs = jobs; len(jobs) > maxJobs {
 		f.Jobs = jobs[:maxJobs]
-		f.Warnings = []string{fmt.Sprintf("only the first %d jobs are named; there are more", maxJobs)}
+		f.Warnings = []string{fmt.Sprintf("only the first %d jobs are named; upload the audio of another one again to start its job", maxJobs)}
 	}
 	return f.decide(ledger.Used, order)
+}
+
+// tooMany returns the finding of a job that this change may not start: it is
+// held until MaxJobsPerDrop is raised or its own audio is uploaded again.
+func (f Finding) tooMany(jobs, most int) Finding {
+	f.Job = nil
+	return f.decide(ledger.Held, f.Order, Problem{
+		Code: ledger.TooManyJobs, Reason: fmt.Sprintf("one changed file asks for %d jobs; it may start at most %d (MaxJobsPerDrop)", jobs, most),
+	})
 }
 
 // refused completes a finding about a file that S3 does not give: it is held,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"path"
 	"slices"
 	"strings"
@@ -16,15 +15,20 @@ import (
 // or image with a longer stem, and the video or image that they found without it.
 func (l *Look) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{{stem: stem}}
-	tagged, err := l.tagged(ctx, stem, math.MaxInt)
-	if err != nil {
+	most := max(maxJobs, l.MaxJobsPerDrop)
+	tagged, err := l.tagged(ctx, stem, most)
+	if err != nil && !errors.Is(err, errCrowded) {
 		return nil, err
 	}
-	for _, s := range tagged {
-		subjects = append(subjects, Subject{stem: s})
+	for i, s := range tagged[:min(len(tagged), most)] {
+		subject := Subject{stem: s}
+		if l.MaxJobsPerDrop > 0 && i >= l.MaxJobsPerDrop {
+			subject.beyond = len(tagged)
+		}
+		subjects = append(subjects, subject)
 	}
 	_, shorter, err := l.visualsOf(ctx, shorterStems(stem))
-	if err != nil {
+	if err != nil && !errors.Is(err, errCrowded) {
 		return nil, err
 	}
 	if shorter != "" {
@@ -38,8 +42,8 @@ func (l *Look) touchedByVisual(ctx context.Context, stem string) ([]Subject, err
 func (l *Look) touchedByAudio(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{{stem: stem}}
 	_, at, err := l.visualsOf(ctx, append([]string{stem}, shorterStems(stem)...))
-	if err != nil {
-		return nil, err
+	if err != nil && !errors.Is(err, errCrowded) {
+		return nil, err // after too many listings, the nearest names were looked at
 	}
 	if at != "" && at != stem {
 		subjects = append(subjects, Subject{stem: at})
@@ -54,6 +58,9 @@ func (l *Look) touchedByAudio(ctx context.Context, stem string) ([]Subject, erro
 func (l *Look) findPair(ctx context.Context, stem string) (Finding, error) {
 	f := about(nameOf(stem))
 	files, err := l.at(ctx, stem, mediaEndings)
+	if len(files) > 0 {
+		f.Order = stamp(files)
+	}
 	if err != nil {
 		return f, err
 	}
@@ -71,7 +78,7 @@ func (l *Look) findPair(ctx context.Context, stem string) (Finding, error) {
 	}
 	if len(audios) == 0 {
 		tagged, err := l.tagged(ctx, stem, maxJobs)
-		if err != nil {
+		if err != nil && (len(tagged) == 0 || !errors.Is(err, errCrowded)) {
 			return f, err
 		}
 		if len(tagged) > 0 {

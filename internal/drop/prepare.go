@@ -28,7 +28,11 @@ type Ready struct {
 // right comes back as problems. The error is ErrChanged, or one of Files.
 func (l *Look) Prepare(ctx context.Context, job *Job) (Ready, []Problem, error) {
 	if job.doc == nil {
-		return l.preparePair(ctx, job)
+		ready, problems, err := l.with(job.listings).preparePair(ctx, job)
+		if errors.Is(err, errCrowded) {
+			return ready, []Problem{crowded(job.Name)}, nil
+		}
+		return ready, problems, err
 	}
 	model, _ := l.Catalog.Model(job.doc.Model)
 	r := Ready{Model: model.ID, Input: maps.Clone(job.doc.Input), Media: slices.Clone(job.media)}

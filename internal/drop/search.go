@@ -16,26 +16,48 @@ const (
 	// maxJobs bounds the names in a status of state used: with the longest
 	// names it stays below what package ledger reads of a status.
 	maxJobs = 500
+
+	// maxListings bounds the listings that one subject takes, maxTouchedListings
+	// those that finding the subjects takes. A name of a few tags, in either
+	// form of Unicode, some ten folders deep, stays below both.
+	maxListings        = 30
+	maxTouchedListings = 16
+
+	// maxMatches bounds the files that are compared with a wildcard.
+	maxMatches = 10 * listPage
 )
+
+// errCrowded says that the listings of a look are used up.
+var errCrowded = errors.New("too many listings")
+
+// listFolder is Files.ListFolder with a page of results, or errCrowded.
+func (l *Look) listFolder(ctx context.Context, prefix, after string) ([]File, bool, error) {
+	if l.left < 1 {
+		return nil, false, errCrowded
+	}
+	l.left--
+	return l.Files.ListFolder(ctx, prefix, after, listPage)
+}
 
 // at returns the files whose keys are stem and one of the sorted endings, in
 // any form. It takes one request, and another for each gap between endings that
 // holds a thousand files, however many more these are: a listing begins right
 // before the next ending that may still come.
 func (l *Look) at(ctx context.Context, stem string, endings []string) ([]File, error) {
-	return l.find(ctx, stem, ".", endings)
+	return l.search(ctx, stem, ".", endings)
 }
 
-// find is at for endings that all begin with first.
-func (l *Look) find(ctx context.Context, stem, first string, endings []string) ([]File, error) {
+// search is at for endings that all begin with first. With errCrowded it also
+// returns what it found.
+func (l *Look) search(ctx context.Context, stem, first string, endings []string) ([]File, error) {
 	var found []File
 	for _, form := range forms(stem, maxKey-len(endings[0])) {
 		after := ""
 		for i := 0; i < len(endings); {
 			after = max(after, justBefore(form+endings[i]))
-			files, more, err := l.Files.ListFolder(ctx, form+first, after, listPage)
+			files, more, err := l.listFolder(ctx, form+first, after)
 			if err != nil {
-				return nil, err
+				return sorted(found), err
 			}
 			for _, f := range files {
 				if _, ok := slices.BinarySearch(endings, f.Key[len(form):]); ok {
@@ -76,7 +98,7 @@ func (l *Look) named(ctx context.Context, folder, name string) ([]File, error) {
 		}
 	}
 	slices.Sort(endings)
-	capitals, err := l.find(ctx, folder+s[1][:1], s[1][:0], endings)
+	capitals, err := l.search(ctx, folder+s[1][:1], "", endings)
 	return append(found, capitals...), err
 }
 
@@ -93,7 +115,7 @@ func nameSpellings(name string) []string {
 
 // tagged returns the stems of the audios that have a tag behind stem and no
 // video or image of a longer stem, each once and in order. It lists no further
-// than to more than most of them.
+// than to more than most of them. With errCrowded it also returns what it found.
 func (l *Look) tagged(ctx context.Context, stem string, most int) ([]string, error) {
 	var all []File
 	for _, form := range forms(stem, maxKey-len(".mp4")) {
@@ -103,7 +125,10 @@ func (l *Look) tagged(ctx context.Context, stem string, most int) ([]string, err
 		}
 		after, settled, sure := "", len(all), 0
 		for {
-			files, more, err := l.Files.ListFolder(ctx, form+".", after, listPage)
+			files, more, err := l.listFolder(ctx, form+".", after)
+			if errors.Is(err, errCrowded) {
+				return taggedStems(all, stem), err
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -154,10 +179,15 @@ func taggedStems(files []File, stem string) []string {
 func (l *Look) below(ctx context.Context, prefix string, limit int) ([]File, error) {
 	var all []File
 	for _, form := range forms(prefix, maxKey) {
-		files, _, err := l.Files.List(ctx, form, limit)
+		most := min(limit, l.left*listPage)
+		if most < 1 {
+			return nil, errCrowded
+		}
+		files, _, err := l.Files.List(ctx, form, most)
 		if err != nil {
 			return nil, err
 		}
+		l.left -= max(1, (len(files)+listPage-1)/listPage)
 		all = append(all, files...)
 	}
 	return sorted(all), nil
@@ -171,7 +201,13 @@ func sorted(files []File) []File {
 
 // head returns the file at a key exactly, else the one at another form of it.
 func (l *Look) head(ctx context.Context, key string) (File, error) {
-	for _, form := range forms(key, maxKey) {
+	for i, form := range forms(key, maxKey) {
+		if i > 0 { // another spelling costs as much as a listing
+			if l.left < 1 {
+				return File{}, errCrowded
+			}
+			l.left--
+		}
 		file, err := l.Files.Head(ctx, form)
 		if !errors.Is(err, ErrAbsent) {
 			return file, err

@@ -3,7 +3,6 @@ package drop
 import (
 	"context"
 	"fmt"
-	"math"
 	"path"
 	"slices"
 	"strings"
@@ -48,14 +47,22 @@ func openEnded(value string) bool {
 // matches that a change of the file match concerns: its own, or where match is
 // "" or a file that every job has, all of them.
 func (l *Look) findMatches(ctx context.Context, f Finding, bundle, match string, d *doc, n named) ([]Finding, error) {
-	byName, err := l.matches(ctx, bundle, n)
+	byName, all, err := l.matches(ctx, bundle, n)
 	if err != nil {
 		return nil, err
 	}
-	all := []File{d.file}
+	if match != "" && !all && n.wildcard.matches(match) {
+		// The match may come after the files that were listed.
+		own, err := l.at(ctx, stemOf(match), mediaEndings)
+		if err != nil {
+			return nil, err
+		}
+		n.addMatches(byName, bundle, own)
+	}
+	dropped := []File{d.file}
 	var jobs, names []string
 	for name, files := range byName {
-		all, names = append(all, files...), append(names, name)
+		dropped, names = append(dropped, files...), append(names, name)
 		if slices.ContainsFunc(files, isAudio) {
 			jobs = append(jobs, name)
 		}
@@ -63,14 +70,17 @@ func (l *Look) findMatches(ctx context.Context, f Finding, bundle, match string,
 	slices.Sort(jobs)
 	slices.Sort(names)
 	if jobs != nil {
-		f = f.usedBy(jobs, stamp(all))
+		f = f.usedBy(jobs, stamp(dropped))
 	} else if empty := (&Job{doc: d}).empty(filesOf(n.media)); empty != nil {
-		f = f.decide(ledger.Rejected, stamp(all), empty...)
+		f = f.decide(ledger.Rejected, stamp(dropped), empty...)
 	} else {
-		f = f.decide(ledger.Waiting, stamp(all), Problem{
+		f = f.decide(ledger.Waiting, stamp(dropped), Problem{
 			Code: ledger.WaitingForMatch, Reason: fmt.Sprintf("no file matches %q of job.json yet", shown(n.wildcard.value)),
 			Remedy: fmt.Sprintf("Drop an audio that matches %q beside job.json: its job then starts by itself. Or mend job.json, and drop that again.", shown(n.wildcard.value)),
 		})
+	}
+	if !all {
+		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files of the folder were compared with %q", maxMatches, shown(n.wildcard.value)))
 	}
 	found := []Finding{f}
 	if match != "" && !n.names(match) {
@@ -79,9 +89,18 @@ func (l *Look) findMatches(ctx context.Context, f Finding, bundle, match string,
 			names = []string{matchName(bundle, match)}
 		}
 	}
+	// Names beyond these are not assessed. The warning of usedBy says so.
+	names = names[:min(len(names), max(maxJobs, l.MaxJobsPerDrop))]
+	started := 0
 	for _, name := range names {
 		if files := byName[name]; files != nil {
-			found = append(found, matched(name, files, d, n))
+			m := matched(name, files, d, n)
+			if m.Job != nil {
+				if started++; l.MaxJobsPerDrop > 0 && started > l.MaxJobsPerDrop {
+					m = m.tooMany(len(jobs), l.MaxJobsPerDrop)
+				}
+			}
+			found = append(found, m)
 		} else {
 			found = append(found, about(name).gone(path.Base(match)+" is not there any more", ""))
 		}
@@ -89,20 +108,28 @@ func (l *Look) findMatches(ctx context.Context, f Finding, bundle, match string,
 	return found, nil
 }
 
-// matches returns the files that match a wildcard, by the name of their job.
-func (l *Look) matches(ctx context.Context, bundle string, n named) (map[string][]File, error) {
-	files, err := l.below(ctx, n.wildcard.literal, math.MaxInt32)
+// matches returns the files that match a wildcard, by the name of their job, and
+// whether all files were compared.
+func (l *Look) matches(ctx context.Context, bundle string, n named) (byName map[string][]File, all bool, err error) {
+	files, err := l.below(ctx, n.wildcard.literal, maxMatches)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	byName := map[string][]File{}
+	byName = map[string][]File{}
+	n.addMatches(byName, bundle, files)
+	return byName, len(files) < maxMatches, nil
+}
+
+// addMatches adds those of the files that match, each once.
+func (n named) addMatches(byName map[string][]File, bundle string, files []File) {
 	for _, file := range files {
 		if role, _ := place(file.Key); role == member && n.wildcard.matches(file.Key) && !n.names(file.Key) {
 			name := matchName(bundle, file.Key)
-			byName[name] = append(byName[name], file)
+			if !slices.ContainsFunc(byName[name], func(f File) bool { return f.Key == file.Key }) {
+				byName[name] = append(byName[name], file)
+			}
 		}
 	}
-	return byName, nil
 }
 
 // names reports whether job.json names a key in full.

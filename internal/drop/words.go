@@ -201,6 +201,13 @@ func unprintablePath(below string) Problem {
 	}
 }
 
+// crowded is the problem of a name whose files take too many listings.
+func crowded(name string) Problem {
+	return Problem{Code: ledger.Crowded, Reason: fmt.Sprintf(
+		"finding the files that belong to %s takes more than %d listings of the bucket: its name has %d dots and %d folders, and other files may begin alike",
+		short(name), maxListings, strings.Count(path.Base(name), "."), strings.Count(name, "/"))}
+}
+
 // strayJob is the problem of a job.json that starts nothing where it lies.
 func strayJob(key string) Problem {
 	p := Problem{Code: ledger.StrayManifest, Reason: path.Base(key) + " is not directly in a folder whose name ends in .job"}

@@ -20,6 +20,7 @@ const (
 	NameTooLong       Code = "name_too_long"
 	RelativePath      Code = "relative_path"
 	UnprintableName   Code = "unprintable_name"
+	Crowded           Code = "crowded"
 	InvalidJSON       Code = "invalid_json"
 	InvalidPreset     Code = "invalid_preset"
 	UnknownMember     Code = "unknown_member"
@@ -51,6 +52,7 @@ const (
 	AccountRefused  Code = "account_refused"
 	MediaForbidden  Code = "media_forbidden"
 	MediaArchived   Code = "media_archived"
+	TooManyJobs     Code = "too_many_jobs"
 
 	FilesGone Code = "files_gone"
 
@@ -115,6 +117,7 @@ func Codes() []CodeInfo {
 		{NameTooLong, Rejected, "A key made from the name would pass the 1,024 bytes that S3 allows.", "Shorten the name of the file or of its folders."},
 		{RelativePath, Rejected, "A part of the file's key is . or .., which programs take for another place.", "Drop it under a name without such a part."},
 		{UnprintableName, Rejected, "The file's key holds control characters, line separators or characters that change the direction of text.", "Rename the file without them, upload it again, and delete the old one."},
+		{Crowded, Rejected, "Finding the files that belong to the name takes more listings of the bucket than one drop may make.", "Use a name with fewer dots, in fewer folders, and not beside thousands of files that begin alike; then upload the files again."},
 		{InvalidJSON, Rejected, "A job.json or preset.json is not JSON, or not of the right form.", fixJSON},
 		{InvalidPreset, Rejected, "The preset.json that counts for the pair is not right.", "Mend the preset, then drop a file of the pair again."},
 		{UnknownMember, Rejected, "A member is not one that the file or the model knows.", fixJSON},
@@ -146,6 +149,7 @@ func Codes() []CodeInfo {
 		{AccountRefused, Held, "RunComfy refused the account.", "Look at the account on RunComfy's page; once it is mended the job is submitted by itself."},
 		{MediaForbidden, Held, "S3 does not give a file of the job to the functions; nothing was charged.", "Upload the file again with the bucket's own encryption, or let the submit function's role read it; the job is then submitted by itself."},
 		{MediaArchived, Held, "A file of the job is in an archive storage class; nothing was charged.", "Restore the file, or upload it again with the storage class STANDARD; the job is then submitted by itself."},
+		{TooManyJobs, Held, "One changed file asks for more jobs than MaxJobsPerDrop; nothing was charged for those beyond.", "Raise the parameter MaxJobsPerDrop: the job is then submitted by itself. Or upload the audio of the job again, which starts it."},
 
 		{FilesGone, Withdrawn, "The files were deleted before a job was submitted.", "Nothing to do; drop them again to start the job."},
 
