@@ -77,6 +77,11 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, inPlainWords(path, err)
 	}
+	return regular(file, path)
+}
+
+// regular returns an open file if it is a regular one, else it closes it.
+func regular(file *os.File, path string) (*os.File, fs.FileInfo, error) {
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s is neither a file nor a folder", path)

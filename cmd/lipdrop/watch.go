@@ -1,13 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/md5"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -18,104 +25,261 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// stillFor is how long a file must not have changed before it is dropped: it
-// is not still being written then.
-const stillFor = time.Second
+const (
+	// stillFor is how long a file must not have changed before it is dropped,
+	// because until then it may still be being written.
+	stillFor = time.Second
 
-// watcher drops what appears in a folder into the bucket, and deletes from the
-// bucket what disappears from the folder.
+	// retryEvery is how often the watcher tries again what failed.
+	retryEvery = 5 * time.Second
+
+	// droppedFrom is the metadata of objects that a watcher uploaded. Other
+	// objects are not deleted because no file has their name.
+	droppedFrom = "lipdrop-dropped-from"
+	fromFolder  = "folder"
+)
+
+// watcher makes the bucket follow a folder: it drops files that appear or
+// change and deletes the drops of files that disappear. It compares each path
+// that may have changed with the bucket, so an event is only a hint.
 type watcher struct {
-	client  bucket
-	folder  string
-	say     func(string)
-	notify  *fsnotify.Watcher
-	pending map[string]time.Time // by path: when it last changed
+	client bucket
+	folder string
+	say    func(string)
+	notify *fsnotify.Watcher
+
+	mu      sync.Mutex
+	pending map[string]change // by path
+	rescan  time.Time         // when everything is compared; zero if not planned
+}
+
+// change is a path that may have changed.
+type change struct {
+	due     time.Time // when to compare it with the bucket
+	removed bool      // a file or folder of this path was removed
+	said    string    // the last error that was printed
 }
 
 func newWatcher(client bucket, folder string, say func(string)) (*watcher, error) {
-	if err := os.MkdirAll(folder, 0o777); err != nil {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
 	}
 	notify, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, fmt.Errorf("watch %s: %w", folder, err)
 	}
-	w := &watcher{client: client, folder: folder, say: say, notify: notify, pending: map[string]time.Time{}}
-	if err := w.add(folder); err != nil {
-		w.close()
-		return nil, err
-	}
+	w := &watcher{client: client, folder: folder, say: say, notify: notify, pending: map[string]change{}}
+	w.add(folder)
+	w.rescan = time.Now()
 	return w, nil
 }
 
 func (w *watcher) close() { _ = w.notify.Close() }
 
-// add watches a folder and all below it, and has every file in it looked at.
-func (w *watcher) add(folder string) error {
-	return filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil // gone again
-		case err != nil:
-			return err
-		case entry.IsDir():
-			return w.notify.Add(path)
-		case entry.Type().IsRegular():
-			w.pending[path] = time.Now()
-		}
-		return nil
-	})
-}
-
 // run watches until ctx ends.
 func (w *watcher) run(ctx context.Context) error {
+	// Events are read while files are uploaded, so that few are lost.
+	go w.listen(ctx)
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-tick.C:
+		}
+		if _, err := os.Lstat(w.folder); errors.Is(err, fs.ErrNotExist) && os.MkdirAll(w.folder, 0o700) == nil {
+			w.say(escapef("%s was gone; it is there again", w.folder))
+			w.planRescan(time.Now())
+		}
+		w.compareAll(ctx)
+		w.compareDue(ctx)
+	}
+}
+
+// listen notes what events say until ctx ends.
+func (w *watcher) listen(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
 		case event, ok := <-w.notify.Events:
 			if !ok {
-				return nil
+				return
 			}
-			if err := w.changed(ctx, event); err != nil {
-				return err
-			}
+			w.changed(event)
 		case err, ok := <-w.notify.Errors:
-			if ok {
-				w.say(fmt.Sprintf("watching %s: %v", w.folder, err))
+			switch {
+			case !ok:
+				return
+			case !errors.Is(err, fsnotify.ErrEventOverflow):
+				w.say(escapef("watching %s: %v", w.folder, err))
 			}
-		case <-tick.C:
-			for path, at := range w.pending {
-				if time.Since(at) < stillFor {
-					continue
-				}
-				delete(w.pending, path)
-				if err := w.drop(ctx, path); err != nil && ctx.Err() == nil {
-					w.say(err.Error())
-				}
-			}
+			w.planRescan(time.Now())
 		}
 	}
 }
 
-func (w *watcher) changed(ctx context.Context, event fsnotify.Event) error {
+func (w *watcher) changed(event fsnotify.Event) {
 	switch {
 	case event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename):
-		delete(w.pending, event.Name)
-		key := w.key(event.Name)
-		if _, err := w.client.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &w.client.name, Key: &key}); err != nil && ctx.Err() == nil {
-			w.say(fmt.Sprintf("delete %s: %v", key, err))
+		for _, path := range w.notify.WatchList() {
+			if path == event.Name || strings.HasPrefix(path, event.Name+string(filepath.Separator)) {
+				_ = w.notify.Remove(path) // the folder has another path now, or none
+			}
 		}
+		w.mark(event.Name, true)
 	case event.Has(fsnotify.Create):
-		return w.add(event.Name)
+		w.add(event.Name)
 	case event.Has(fsnotify.Write):
-		w.pending[event.Name] = time.Now()
+		w.mark(event.Name, false)
+	}
+}
+
+// add watches a folder and all below it, and marks every file in it.
+func (w *watcher) add(path string) {
+	walk(path, func(path string, info fs.FileInfo, err error) {
+		if err == nil && info.IsDir() {
+			err = w.notify.Add(path)
+			if err == nil || errors.Is(err, fs.ErrNotExist) {
+				return // a folder that is gone again has nothing to drop
+			}
+			w.say(escapef("%s cannot be watched: %v", path, err))
+			return
+		}
+		w.mark(path, false)
+	})
+}
+
+// mark has a path compared with the bucket once it no longer changes.
+func (w *watcher) mark(path string, removed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := w.pending[path]
+	c.due, c.removed = time.Now().Add(stillFor), c.removed || removed
+	w.pending[path] = c
+}
+
+func (w *watcher) planRescan(at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rescan = at
+}
+
+// compareAll compares the whole folder with the bucket if that is planned.
+func (w *watcher) compareAll(ctx context.Context) {
+	w.mu.Lock()
+	due := !w.rescan.IsZero() && !time.Now().Before(w.rescan)
+	if due {
+		w.rescan = time.Time{}
+	}
+	w.mu.Unlock()
+	if !due {
+		return
+	}
+	w.add(w.folder)
+	if err := w.markAbsent(ctx, ledger.InboxPrefix); err != nil && ctx.Err() == nil {
+		w.say(escapef("%v", err))
+		w.planRescan(time.Now().Add(retryEvery))
+	}
+}
+
+// markAbsent marks the path of every object below a prefix that no file has.
+func (w *watcher) markAbsent(ctx context.Context, prefix string) error {
+	keys, err := w.client.keys(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		path := filepath.Join(w.folder, filepath.FromSlash(strings.TrimPrefix(key, ledger.InboxPrefix)))
+		if _, err := os.Lstat(path); isGone(err) && w.key(path) == key {
+			w.mark(path, false)
+		}
 	}
 	return nil
 }
 
+// isGone reports whether an error of Lstat says that nothing has this path.
+func isGone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// compareDue compares each marked path that no longer changes with the bucket.
+// What fails is said once and tried again.
+func (w *watcher) compareDue(ctx context.Context) {
+	for _, path := range w.due() {
+		w.mu.Lock()
+		c := w.pending[path]
+		w.mu.Unlock()
+		err := w.compare(ctx, path, c.removed)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && err.Error() != c.said {
+			w.say(escapef("%v. It is tried again every %d seconds", err, int(retryEvery.Seconds())))
+		}
+		w.mu.Lock()
+		now := w.pending[path]
+		switch {
+		case err != nil:
+			now.said = err.Error()
+			if now.due.Equal(c.due) {
+				now.due = time.Now().Add(retryEvery)
+			}
+			w.pending[path] = now
+		case now.due.Equal(c.due): // it was not marked again meanwhile
+			delete(w.pending, path)
+		}
+		w.mu.Unlock()
+	}
+}
+
+// due returns the paths to compare now. Those without a file come first: a
+// file that was renamed is no longer in the bucket when its new name is
+// dropped.
+func (w *watcher) due() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	rank := map[string]int{}
+	for path, c := range w.pending {
+		if now.Before(c.due) {
+			continue
+		}
+		rank[path] = 1
+		if _, err := os.Lstat(path); isGone(err) {
+			rank[path] = 0
+		}
+	}
+	paths := sortedKeys(rank)
+	slices.SortStableFunc(paths, func(a, b string) int { return cmp.Compare(rank[a], rank[b]) })
+	return paths
+}
+
+// compare makes the bucket follow one path.
+func (w *watcher) compare(ctx context.Context, path string, removed bool) error {
+	if path == w.folder {
+		return nil
+	}
+	_, err := os.Lstat(path)
+	if isGone(err) {
+		return w.remove(ctx, path, removed)
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir() && removed: // another folder was here, or a file
+		return errors.Join(w.removeKey(ctx, w.key(path), false), w.markAbsent(ctx, w.key(path)+"/"))
+	case err == nil && info.IsDir():
+		return nil
+	case err != nil && strings.HasPrefix(filepath.Base(path), "."):
+		return nil // such as an editor's lock, which is a link that leads nowhere
+	case err != nil:
+		return inPlainWords(path, err)
+	}
+	return w.drop(ctx, path)
+}
+
+// key returns the key that dropping a path gives it.
 func (w *watcher) key(path string) string {
 	below, err := filepath.Rel(w.folder, path)
 	if err != nil {
@@ -124,25 +288,126 @@ func (w *watcher) key(path string) string {
 	return ledger.InboxPrefix + filepath.ToSlash(below)
 }
 
+// remove deletes the drop of a path that is gone, and if it was a folder, all
+// drops of it. Unless the removal was seen, it deletes only what a watcher
+// uploaded: other objects may never have had a file.
+func (w *watcher) remove(ctx context.Context, path string, seen bool) error {
+	keys, err := w.client.keys(ctx, w.key(path)+"/")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, key := range append(keys, w.key(path)) {
+		errs = append(errs, w.removeKey(ctx, key, seen))
+	}
+	return errors.Join(errs...)
+}
+
+// removeKey deletes an object if there is one, and, if any is false, only one
+// that a watcher uploaded.
+func (w *watcher) removeKey(ctx context.Context, key string, any bool) error {
+	head, err := w.head(ctx, key)
+	if err != nil || head == nil || !any && head.Metadata[droppedFrom] != fromFolder {
+		return err
+	}
+	if err := w.client.remove(ctx, key); err != nil {
+		return err
+	}
+	w.say(escapef("deleted %s", strings.TrimPrefix(key, ledger.InboxPrefix)))
+	return nil
+}
+
+// head returns what S3 says of an object, or nil if there is none.
+func (w *watcher) head(ctx context.Context, key string) (*s3.HeadObjectOutput, error) {
+	head, err := w.client.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &w.client.name, Key: &key})
+	if _, absent := errors.AsType[*types.NotFound](err); absent {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be looked up: %w", key, plainly(err))
+	}
+	return head, nil
+}
+
 // drop uploads a file, unless the bucket has it since its last change: a start
 // of the stack drops nothing twice.
 func (w *watcher) drop(ctx context.Context, path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil // gone again
-	}
 	key := w.key(path)
-	head, err := w.client.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &w.client.name, Key: &key})
-	var absent *types.NotFound
-	if err != nil && !errors.As(err, &absent) {
-		return fmt.Errorf("look at %s: %w", key, err)
-	}
-	if err == nil && aws.ToInt64(head.ContentLength) == info.Size() && !aws.ToTime(head.LastModified).Before(info.ModTime().Truncate(time.Second)) {
-		return nil
-	}
-	if err := w.client.upload(ctx, path, key); err != nil {
+	if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil {
 		return err
 	}
-	w.say("dropped " + strings.TrimPrefix(key, ledger.InboxPrefix))
+	file, info, err := w.open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	head, err := w.head(ctx, key)
+	if err != nil {
+		return err
+	}
+	same, err := isSame(head, file, info)
+	if err != nil || same {
+		return err
+	}
+	if err := w.client.put(ctx, file, key, map[string]string{droppedFrom: fromFolder}); err != nil {
+		return err
+	}
+	w.say(escapef("dropped %s", strings.TrimPrefix(key, ledger.InboxPrefix)))
 	return nil
+}
+
+// isSame reports whether an object is a file that has not been written since.
+// A file that was moved over another may be older than the object, so the
+// contents are compared too.
+func isSame(head *s3.HeadObjectOutput, file *os.File, info fs.FileInfo) (bool, error) {
+	if head == nil || aws.ToInt64(head.ContentLength) != info.Size() ||
+		aws.ToTime(head.LastModified).Before(info.ModTime().Truncate(time.Second)) {
+		return false, nil
+	}
+	etag, err := hex.DecodeString(strings.Trim(aws.ToString(head.ETag), `"`))
+	if err != nil || len(etag) != md5.Size {
+		return true, nil // not the MD5 of its content: another program uploaded it in parts
+	}
+	sum := md5.New()
+	if _, err := io.Copy(sum, file); err != nil {
+		return false, err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return false, err
+	}
+	return slices.Equal(sum.Sum(nil), etag), nil
+}
+
+// open opens a file of the folder. It follows links out of the folder only if
+// they belong to this user: another one could make this user upload what only
+// this user can read.
+func (w *watcher) open(path string) (*os.File, fs.FileInfo, error) {
+	root, err := os.OpenRoot(w.folder)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer root.Close()
+	below, err := filepath.Rel(w.folder, path)
+	if err != nil {
+		return nil, nil, err
+	}
+	file, err := root.OpenFile(below, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err == nil {
+		return regular(file, path)
+	}
+	for at := path; at != w.folder; at = filepath.Dir(at) {
+		info, err := os.Lstat(at)
+		if err != nil {
+			return nil, nil, inPlainWords(path, err)
+		}
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		if info.Mode()&fs.ModeSymlink != 0 && (!ok || int(stat.Uid) != os.Geteuid()) {
+			return nil, nil, fmt.Errorf("%s is a link of another user and is not followed", at)
+		}
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, nil, inPlainWords(path, err)
+	}
+	return openRegular(real)
 }

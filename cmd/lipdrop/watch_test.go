@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/lipdrop/lipdrop/internal/local"
+)
+
+// watched is a watcher that runs, on a folder and a bucket of its own prefix.
+type watched struct {
+	t      *testing.T
+	folder string
+	client bucket
+	said   *lines
+	w      *watcher
+	stop   func() // ends it
+}
+
+// watchFolder runs a watcher on a folder until the end of the test.
+func watchFolder(t *testing.T, client bucket, folder string) *watched {
+	t.Helper()
+	said := &lines{}
+	w, err := newWatcher(client, folder, said.say)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.run(ctx) }()
+	stop := func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the watcher ended: %v", err)
+		}
+		ended <- nil
+		w.close()
+	}
+	t.Cleanup(stop)
+	return &watched{t, folder, client, said, w, stop}
+}
+
+func (f *watched) write(name, content string) {
+	f.t.Helper()
+	path := filepath.Join(f.folder, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(content), 0o600)); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *watched) do(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// has waits until the bucket has these files below inbox/ and no others.
+func (f *watched) has(names ...string) {
+	f.t.Helper()
+	var got []string
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		keys, err := f.client.keys(f.t.Context(), "inbox/")
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		got = nil
+		for _, key := range keys {
+			got = append(got, strings.TrimPrefix(key, "inbox/"))
+		}
+		if slices.Equal(got, names) {
+			return
+		}
+	}
+	f.t.Fatalf("the bucket has %q, want %q; the watcher said %q", got, names, f.said.said)
+}
+
+// failing is a transport that answers 500 to uploads while it is told to.
+type failing struct {
+	http.RoundTripper
+	fails atomic.Bool
+}
+
+func (f *failing) RoundTrip(r *http.Request) (*http.Response, error) {
+	if f.fails.Load() && r.Method == http.MethodPut {
+		if r.Body != nil {
+			_ = r.Body.Close()
+		}
+		return &http.Response{StatusCode: http.StatusInternalServerError, Body: http.NoBody, Request: r, Header: http.Header{}}, nil
+	}
+	return f.RoundTripper.RoundTrip(r)
+}
+
+func TestWatcher(t *testing.T) {
+	s := startStack(t, local.Options{Dir: t.TempDir(), Settle: time.Hour})
+	newClient := func(change func(*s3.Options)) bucket {
+		return bucket{s3: s3.New(s.S3().Options(), change), name: local.Bucket}
+	}
+	tests := []struct {
+		name string
+		run  func(t *testing.T, f *watched)
+	}{
+		{"a folder that is moved out", func(t *testing.T, f *watched) {
+			f.write("ads/a.txt", "1")
+			f.write("ads/deep/b.txt", "1")
+			f.write("adsense.txt", "1")
+			f.has("ads/a.txt", "ads/deep/b.txt", "adsense.txt")
+			f.do(os.Rename(filepath.Join(f.folder, "ads"), filepath.Join(t.TempDir(), "ads")))
+			f.has("adsense.txt")
+		}},
+		{"a folder that gets another name", func(t *testing.T, f *watched) {
+			f.write("ads/a.txt", "1")
+			f.has("ads/a.txt")
+			f.do(os.Rename(filepath.Join(f.folder, "ads"), filepath.Join(f.folder, "new")))
+			f.has("new/a.txt")
+			f.write("new/b.txt", "1")
+			f.has("new/a.txt", "new/b.txt")
+		}},
+		{"a folder in the place of another", func(t *testing.T, f *watched) {
+			f.write("ads/a.txt", "1")
+			f.has("ads/a.txt")
+			f.do(os.RemoveAll(filepath.Join(f.folder, "ads")))
+			f.write("ads/b.txt", "1")
+			f.has("ads/b.txt")
+		}},
+		{"the watched folder is moved away", func(t *testing.T, f *watched) {
+			f.write("a.txt", "1")
+			f.has("a.txt")
+			f.do(os.Rename(f.folder, filepath.Join(t.TempDir(), "drop")))
+			f.has()
+			soon(t, "the folder", func() bool { _, err := os.Stat(f.folder); return err == nil })
+			f.write("b.txt", "1")
+			f.has("b.txt")
+		}},
+		{"folders that vanish at once", func(t *testing.T, f *watched) {
+			for i := range 200 {
+				dir := filepath.Join(f.folder, fmt.Sprint("d", i), "e")
+				f.do(os.MkdirAll(dir, 0o700))
+				f.do(os.RemoveAll(filepath.Dir(dir)))
+			}
+			f.write("a.txt", "1")
+			f.has("a.txt")
+		}},
+		{"events that were lost", func(t *testing.T, f *watched) {
+			f.write("ads/a.txt", "1")
+			f.write("ads/b.txt", "1")
+			f.has("ads/a.txt", "ads/b.txt")
+			f.do(f.w.notify.Remove(filepath.Join(f.folder, "ads")))
+			f.write("ads/c.txt", "1")
+			f.do(os.Remove(filepath.Join(f.folder, "ads/a.txt")))
+			f.w.notify.Errors <- fsnotify.ErrEventOverflow
+			f.has("ads/b.txt", "ads/c.txt")
+		}},
+		{"deletions and drops while it did not run", func(t *testing.T, f *watched) {
+			f.write("ads/a.txt", "1")
+			f.write("b.txt", "1")
+			f.has("ads/a.txt", "b.txt")
+			f.do(f.client.upload(t.Context(), samples+"voice.wav", "inbox/other.wav")) // by another program
+			f.stop()
+			f.do(os.RemoveAll(filepath.Join(f.folder, "ads")))
+			f.write("c.txt", "1")
+			watchFolder(t, f.client, f.folder)
+			f.has("b.txt", "c.txt", "other.wav")
+		}},
+		{"an older file of the same size is moved over", func(t *testing.T, f *watched) {
+			old := filepath.Join(t.TempDir(), "old")
+			f.do(os.WriteFile(old, []byte("2"), 0o600))
+			f.do(os.Chtimes(old, time.Time{}, time.Now().Add(-time.Hour)))
+			f.write("a.txt", "1")
+			f.has("a.txt")
+			f.do(os.Rename(old, filepath.Join(f.folder, "a.txt")))
+			soon(t, "the new content", func() bool {
+				body, err := f.client.open(t.Context(), "inbox/a.txt")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer body.Close()
+				first := make([]byte, 1)
+				_, err = body.Read(first)
+				return string(first) == "2"
+			})
+		}},
+		{"links of the user", func(t *testing.T, f *watched) {
+			out := t.TempDir()
+			f.do(os.WriteFile(filepath.Join(out, "a.txt"), []byte("1"), 0o600))
+			f.do(os.Symlink(filepath.Join(out, "a.txt"), filepath.Join(f.folder, "b.txt")))
+			f.do(os.Symlink(out, filepath.Join(f.folder, "c")))
+			f.do(os.Symlink("nowhere", filepath.Join(f.folder, "d.txt")))
+			f.has("b.txt", "c/a.txt")
+			soon(t, "a line about the link", func() bool { return f.said.count("d.txt is a link that leads nowhere") == 1 })
+		}},
+		{"links of another user", func(t *testing.T, f *watched) {
+			if os.Geteuid() != 0 {
+				t.Skip("only root can make a link of another user")
+			}
+			secret := filepath.Join(t.TempDir(), "secret")
+			f.do(os.WriteFile(secret, []byte("1"), 0o600))
+			f.write("b.txt", "1") // swapped before it is dropped
+			link := filepath.Join(f.folder, "link")
+			f.do(errors.Join(os.Symlink(secret, link), os.Lchown(link, 12345, 12345), os.Rename(link, filepath.Join(f.folder, "b.txt"))))
+			f.write("a.txt", "1")
+			f.has("a.txt")
+			soon(t, "a line about the link", func() bool { return f.said.count("b.txt is a link of another user") == 1 })
+		}},
+		{"a name that is too long", func(t *testing.T, f *watched) {
+			f.write(strings.Repeat("n", 220), "1")
+			f.write("a.txt", "1")
+			f.has("a.txt")
+			soon(t, "a line about the name", func() bool { return f.said.count("has 220 bytes") == 1 })
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := watchFolder(t, s.client, filepath.Join(t.TempDir(), "drop"))
+			tt.run(t, f)
+			f.stop()
+			f.clear()
+		})
+	}
+
+	t.Run("uploads that fail for a while", func(t *testing.T) {
+		broken := &failing{RoundTripper: http.DefaultTransport}
+		broken.fails.Store(true)
+		client := newClient(func(o *s3.Options) {
+			broken.RoundTripper = o.HTTPClient.(*http.Client).Transport
+			o.HTTPClient, o.Retryer = &http.Client{Transport: broken}, aws.NopRetryer{}
+		})
+		f := watchFolder(t, client, filepath.Join(t.TempDir(), "drop"))
+		f.write("a.txt", "1")
+		soon(t, "a line about the failure", func() bool { return f.said.count("a.txt cannot be dropped") == 1 })
+		if f.said.count("https response error") != 0 {
+			t.Errorf("the raw error is printed: %q", f.said.said)
+		}
+		broken.fails.Store(false)
+		f.has("a.txt")
+		f.stop()
+		f.clear()
+	})
+}
+
+// clear empties the inbox.
+func (f *watched) clear() {
+	f.t.Helper()
+	keys, err := f.client.keys(f.t.Context(), "inbox/")
+	for _, key := range keys {
+		err = errors.Join(err, f.client.remove(f.t.Context(), key))
+	}
+	f.do(err)
+}
