@@ -158,12 +158,15 @@ func (t *story) someFiles() []string {
 // statuses returns what every status and answer says, with its take where takes
 // must be the same ones.
 func (t *story) statuses(takes bool) map[string]string {
-	says := map[string]string{}
+	says, names := map[string]string{}, after(t.acts).names()
 	for _, key := range t.w.Bucket.Keys() {
 		if !strings.HasPrefix(key, "status/") && !strings.HasPrefix(key, "answers/") {
 			continue
 		}
 		st := t.status(key)
+		if names[st.Name].loose() {
+			continue // it is left open which of two places it is about
+		}
 		says[key] = strings.TrimSpace(fmt.Sprintf("%s %s %v", st.State, st.Code, st.Jobs))
 		if takes {
 			says[key] += " " + st.Take
