@@ -19,7 +19,7 @@ const (
 	queueBatch  = 10
 	victims     = 12
 	patience    = 2 * time.Hour // in which a victim has an answer
-	hostileTime = 30 * time.Hour
+	hostileTime = 30 * time.Hour // longer than the queue delivers a message again
 )
 
 // hostile is a way to harm others with nothing but s3:PutObject below inbox/.
@@ -93,9 +93,9 @@ func (h *attack) refuse(key string, status int, code string) {
 	h.w.Drop(key, []byte("{}"))
 }
 
-// attackWorld lets one hostile person act among victims, and returns whom that
-// left without a status.
-func attackWorld(seed, number uint64) (tally, error) {
+// attackWorld lets one hostile person act among victims for some time, and
+// returns whom that left without a status.
+func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	s, err := newWorld(seed, number)
 	if err != nil {
 		return tally{}, err
@@ -135,7 +135,7 @@ func attackWorld(seed, number uint64) (tally, error) {
 			s.unanswered = append(s.unanswered, fmt.Sprintf("%s beside %s (world %d): status %q %s after %s", name, person.name, number, st.State, st.Code, patience))
 		}
 	}
-	s.w.Pass(hostileTime)
+	s.w.Pass(lasts - patience)
 	for _, body := range s.w.Dead {
 		// Only what is held for a reason that its status says may end here.
 		for i := range victims {
@@ -152,5 +152,5 @@ func attackWorld(seed, number uint64) (tally, error) {
 
 // attacks lets hostile people act, each in a world with victims.
 func attacks(n int, seed uint64) (tally, error) {
-	return sum(n, func(i int) (tally, error) { return attackWorld(seed, uint64(i)) })
+	return sum(n, func(i int) (tally, error) { return attackWorld(seed, uint64(i), hostileTime) })
 }
