@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -35,6 +36,11 @@ func TestNeighbour(t *testing.T) {
 	ports := listening(t, "/proc/self")
 	if len(ports) < 8 { // the six of Ports, the webhook's, and a Runtime API's
 		t.Fatalf("this process listens at %v", ports)
+	}
+	for _, child := range children(t) {
+		if open := listening(t, child); len(open) > 0 {
+			t.Errorf("the program of %s listens at %v", child, open)
+		}
 	}
 	client := &http.Client{
 		Transport:     &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
@@ -157,13 +163,42 @@ func refused(t *testing.T, err error, code string) {
 	}
 }
 
+// children returns the folders in /proc of the programs that this process has
+// started: at least the S3 server and a function.
+func children(t *testing.T) []string {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var own []string
+	for _, process := range all {
+		text, err := os.ReadFile(process + "/stat")
+		if err != nil {
+			continue // it has ended
+		}
+		const state, parent = 0, 1 // after the name, which may have spaces in it
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if fields[parent] == strconv.Itoa(os.Getpid()) && fields[state] != "Z" {
+			own = append(own, process)
+		}
+	}
+	if len(own) < 2 && len(all) > 0 {
+		t.Errorf("this process has started %v", own)
+	}
+	return own
+}
+
 // listening returns the ports at which the process in a folder of /proc listens.
 // It fails the test if one of them is not on loopback only.
 func listening(t *testing.T, process string) []int {
 	t.Helper()
 	files, err := os.ReadDir(process + "/fd")
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && process == "/proc/self":
 		t.Skip("the test reads /proc")
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // it has ended
 	}
 	if err != nil {
 		t.Fatal(err)

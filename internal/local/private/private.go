@@ -4,6 +4,7 @@
 package private
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -47,6 +48,8 @@ func WithoutLinks(dir string, except ...string) error {
 	}
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // gone since its folder was read: a stack is using it
 		case err != nil:
 			return err
 		case skip[path] && entry.IsDir():
