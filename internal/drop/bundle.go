@@ -103,6 +103,8 @@ func (l *Look) unknownModel(id, base string) Problem {
 }
 
 // noManifest is a bundle without a job.json: waiting for it while it has files.
+// It has no Order: only job.json makes a take, so that its files, however new,
+// do not hide a take of the name.
 func (l *Look) noManifest(ctx context.Context, f Finding, bundle string) (Finding, error) {
 	files, err := l.below(ctx, bundle, listPage)
 	if err != nil {
@@ -125,7 +127,7 @@ func (l *Look) noManifest(ctx context.Context, f Finding, bundle string) (Findin
 		_, isMedium := kindOf(base)
 		switch {
 		case role == manifest:
-			return f.decide(ledger.Rejected, stamp(files), badSpelling(file, manifestName)), nil
+			return f.decide(ledger.Rejected, "", badSpelling(file, manifestName)), nil
 		case isMedium:
 			dropped = append(dropped, file)
 		case sameName(base, manifestName):
@@ -137,9 +139,9 @@ func (l *Look) noManifest(ctx context.Context, f Finding, bundle string) (Findin
 		}
 	}
 	if empty := (&Job{}).empty(dropped); empty != nil {
-		return f.decide(ledger.Rejected, stamp(files), empty...), nil
+		return f.decide(ledger.Rejected, "", empty...), nil
 	}
-	return f.decide(ledger.Waiting, stamp(files), Problem{Code: ledger.WaitingForManifest, Reason: reason, Remedy: remedy}), nil
+	return f.decide(ledger.Waiting, "", Problem{Code: ledger.WaitingForManifest, Reason: reason, Remedy: remedy}), nil
 }
 
 // badSpelling is the problem of a file that a look does not search for.

@@ -54,6 +54,8 @@ const (
 	MediaArchived   Code = "media_archived"
 	TooManyJobs     Code = "too_many_jobs"
 
+	RecordUnreadable Code = "record_unreadable"
+
 	FilesGone Code = "files_gone"
 
 	RequestLost        Code = "request_lost"
@@ -82,6 +84,9 @@ const (
 	OutcomeUnknown    Code = "outcome_unknown"
 	SubmitInterrupted Code = "submit_interrupted"
 )
+
+// InterruptedReason is the reason of SubmitInterrupted.
+const InterruptedReason = "the submit function stopped before it had recorded RunComfy's response, so the job may have been accepted and charged"
 
 // CodeInfo is a row of the table of codes.
 type CodeInfo struct {
@@ -150,6 +155,8 @@ func Codes() []CodeInfo {
 		{MediaForbidden, Held, "S3 does not give a file of the job to the functions; nothing was charged.", "Upload the file again with the bucket's own encryption, or let the submit function's role read it; the job is then submitted by itself."},
 		{MediaArchived, Held, "A file of the job is in an archive storage class; nothing was charged.", "Restore the file, or upload it again with the storage class STANDARD; the job is then submitted by itself."},
 		{TooManyJobs, Held, "One changed file asks for more jobs than MaxJobsPerDrop; nothing was charged for those beyond.", "Raise the parameter MaxJobsPerDrop: the job is then submitted by itself. Or upload the audio of the job again, which starts it."},
+
+		{RecordUnreadable, Held, "The record of this take below jobs/ is not JSON or is too large, so whether it was paid for is not known.", "Restore an earlier version of the record that the reason names. If you delete it instead, the job is submitted again, and may be charged again."},
 
 		{FilesGone, Withdrawn, "The files were deleted before a job was submitted.", "Nothing to do; drop them again to start the job."},
 

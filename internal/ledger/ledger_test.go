@@ -1,12 +1,14 @@
 package ledger_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -174,11 +176,20 @@ func TestReleasedTakeCanBeClaimedAgain(t *testing.T) {
 	if err := s.Release(t.Context(), rec); err != nil {
 		t.Fatal(err)
 	}
-	claim(t, s, "n", "t")
+	if _, err := s.Get(t.Context(), "n", "t"); !errors.Is(err, ledger.ErrNotFound) {
+		t.Errorf("the record of a released claim: %v", err)
+	}
+	if takes, err := s.Takes(t.Context(), "n"); len(takes) > 0 || err != nil {
+		t.Errorf("takes after the release: %+v, %v", takes, err)
+	}
+	again := claim(t, s, "n", "t")
+	if takes, err := s.Takes(t.Context(), "n"); len(takes) != 1 || err != nil || takes[0].Revision != again.Revision {
+		t.Errorf("takes after the second claim: %+v, %v", takes, err)
+	}
 }
 
-// The client repeats a call whose answer was lost: by then the take may be
-// somebody else's.
+// The client repeats a call whose response was lost. By then another invocation
+// may have claimed the take.
 func TestReleaseSparesALaterClaim(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	rec := claim(t, s, "n", "t")
@@ -194,54 +205,68 @@ func TestReleaseSparesALaterClaim(t *testing.T) {
 	}
 }
 
-func TestAnswersOfS3ToARelease(t *testing.T) {
-	for status, wantErr := range map[int]bool{
-		http.StatusNotFound:           false,
-		http.StatusConflict:           true, // the claim is still there
-		http.StatusPreconditionFailed: false,
-		http.StatusServiceUnavailable: true,
-	} {
-		t.Run(http.StatusText(status), func(t *testing.T) {
+// Of many that claim a released take at once, one wins.
+func TestOneClaimOfAReleasedTakeWins(t *testing.T) {
+	s := newStore(&s3test.Bucket{})
+	if err := s.Release(t.Context(), claim(t, s, "n", "t")); err != nil {
+		t.Fatal(err)
+	}
+	var wins atomic.Int32
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			_, ok, err := s.Claim(t.Context(), ledger.Record{Name: "n", Take: "t", State: ledger.Submitting})
+			if err != nil {
+				t.Error(err)
+			}
+			if ok {
+				wins.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if wins.Load() != 1 {
+		t.Errorf("%d claims won, want 1", wins.Load())
+	}
+}
+
+func TestResponsesOfS3ToARelease(t *testing.T) {
+	tests := []struct {
+		name    string
+		prepare func(*s3test.Bucket)
+		wantErr bool
+	}{
+		{"404: the record was deleted by hand", func(b *s3test.Bucket) { b.Remove("jobs/n/t.json") }, false},
+		{"409 once", failPut(http.StatusConflict, 1), false},
+		{"412 once", failPut(http.StatusPreconditionFailed, 1), false},
+		{"503", failPut(http.StatusServiceUnavailable, 1), true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
 			b := &s3test.Bucket{}
 			s := newStore(b)
 			rec := claim(t, s, "n", "t")
-			b.Before = func(op, _ string) error {
-				if op == "DeleteObject" {
-					return s3test.Error(status, "AnyCode")
-				}
-				return nil
+			tt.prepare(b)
+			if err := s.Release(t.Context(), rec); (err != nil) != tt.wantErr {
+				t.Errorf("release: %v, want an error: %v", err, tt.wantErr)
 			}
-			if err := s.Release(t.Context(), rec); (err != nil) != wantErr {
-				t.Errorf("release: %v, want an error: %v", err, wantErr)
+			if _, err := s.Get(t.Context(), "n", "t"); (err == nil) != tt.wantErr {
+				t.Errorf("the record afterwards: %v", err)
 			}
 		})
 	}
 }
 
-// After a conflict the claim is released all the same, whether it is still there
-// or somebody else removed it meanwhile.
-func TestConflictOfARelease(t *testing.T) {
-	for name, meanwhile := range map[string]func(b *s3test.Bucket, key string){
-		"it is still there": func(*s3test.Bucket, string) {},
-		"it is gone":        (*s3test.Bucket).Remove,
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := &s3test.Bucket{}
-			s := newStore(b)
-			rec := claim(t, s, "n", "t")
-			b.Before = func(op, key string) error {
-				if op != "DeleteObject" {
-					return nil
-				}
-				b.Before = nil
-				meanwhile(b, key)
-				return s3test.Error(http.StatusConflict, "ConditionalRequestConflict")
+// failPut makes the next writes fail without effect.
+func failPut(status, times int) func(*s3test.Bucket) {
+	return func(b *s3test.Bucket) {
+		b.Before = func(op, _ string) error {
+			if op != "PutObject" || times == 0 {
+				return nil
 			}
-			if err := s.Release(t.Context(), rec); err != nil {
-				t.Error(err)
-			}
-			claim(t, s, "n", "t")
-		})
+			times--
+			return s3test.Error(status, "AnyCode")
+		}
 	}
 }
 
@@ -330,7 +355,7 @@ func TestStatusOfATake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := ledger.Posted{Order: rec.Take, Status: ledger.Status{
+	want := ledger.Posted{Order: "20261121T120000Z", Status: ledger.Status{
 		Name: "ads/it's", State: ledger.Failed, Code: "ran_too_long", Reason: "it ran for 25 h",
 		Remedy:   "Mend the cause, then run `lipdrop redrive 'ads/it'\\''s'` (with `--stack STACK` where it is deployed): it goes on where it failed and submits nothing again.",
 		Warnings: []string{"w1", "w2"}, Take: rec.Take, RequestID: "r1", Model: "m/m", UpdatedAt: noon,
@@ -417,5 +442,132 @@ func TestPostOfTheSameWritesNothing(t *testing.T) {
 	}
 	if puts := b.Calls()["PutObject"]; puts != 1 {
 		t.Errorf("%d writes, want 1", puts)
+	}
+}
+
+// The stamps of large files say when their uploads began, so the take with the
+// later claim is the newer one of a stamp.
+func TestStatusIsOfTheNewerTake(t *testing.T) {
+	const stamp = "20261121T120000Z"
+	at := func(take string, claimed time.Duration) ledger.Record {
+		return ledger.Record{Name: "n", Take: take, State: ledger.InQueue, Times: ledger.Times{Claimed: noon.Add(claimed)}}
+	}
+	tests := []struct {
+		name          string
+		first, second ledger.Record
+		want          string
+	}{
+		{"a later stamp wins", at(stamp+"-f", time.Minute), at("20261121T120001Z-a", 0), "20261121T120001Z-a"},
+		{"an earlier stamp loses, whenever it was claimed", at(stamp+"-a", 0), at("20261121T115959Z-f", time.Minute), stamp + "-a"},
+		{"of one stamp the later claim wins", at(stamp+"-f", 0), at(stamp+"-a", time.Millisecond), stamp + "-a"},
+		{"of one stamp the earlier claim loses", at(stamp+"-a", time.Millisecond), at(stamp+"-f", 0), stamp + "-a"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newStore(&s3test.Bucket{})
+			for _, rec := range []ledger.Record{tt.first, tt.second} {
+				if err := s.PostTake(t.Context(), rec); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, err := s.Posted(t.Context(), ledger.StatusKey("n")); err != nil || got.Take != tt.want {
+				t.Errorf("the status is about %s, want %s (%v)", got.Take, tt.want, err)
+			}
+		})
+	}
+}
+
+// A status whose Order is a whole take was written by an earlier version.
+func TestStatusOfAnEarlierVersionIsReplaced(t *testing.T) {
+	b := &s3test.Bucket{}
+	s := newStore(b)
+	rec := ledger.Record{Name: "n", Take: "20261121T120000Z-a", State: ledger.InQueue, Times: ledger.Times{Claimed: noon}}
+	old := ledger.Status{Name: "n", State: ledger.Submitted, Take: rec.Take}
+	if err := s.Post(t.Context(), ledger.StatusKey("n"), old, "20261121T120000Z-0123456789ab", ledger.Posted{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PostTake(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Posted(t.Context(), ledger.StatusKey("n")); err != nil || got.State != ledger.InQueue {
+		t.Errorf("the status is %s, %v", got.State, err)
+	}
+}
+
+func TestNumbersAreKeptAsTheyAre(t *testing.T) {
+	s := newStore(&s3test.Bucket{})
+	rec := ledger.Record{Name: "n", Take: "t", State: ledger.Submitting, Options: map[string]any{"seed": json.Number("9007199254740993"), "temperature": 0.1}}
+	if _, ok, err := s.Claim(t.Context(), rec); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	got, err := s.Update(t.Context(), "n", "t", to(ledger.Submitted))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]any{"seed": json.Number("9007199254740993"), "temperature": json.Number("0.1")}, got.Options); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Whatever a status says, it can be read again after it was written.
+func TestStatusIsNeverTooLargeToRead(t *testing.T) {
+	control := strings.Repeat("\x01", 200<<10) // six times as many bytes of JSON
+	many := make([]string, 1000)
+	for i := range many {
+		many[i] = fmt.Sprintf("%s%04d", strings.Repeat("\x01", 900), i)
+	}
+	tests := map[string]ledger.Status{
+		"the list of jobs": {Jobs: many},
+		"the warnings":     {Warnings: many},
+		"the reason":       {Reason: control},
+		"the remedy":       {Remedy: control},
+		"all of them":      {Jobs: many, Warnings: many, Reason: control, Remedy: control},
+	}
+	for name, st := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(&s3test.Bucket{})
+			st.Name, st.State = "n", ledger.Rejected
+			if err := s.Post(t.Context(), ledger.StatusKey("n"), st, "1", ledger.Posted{}); err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.Posted(t.Context(), ledger.StatusKey("n"))
+			if err != nil || got.State != ledger.Rejected {
+				t.Fatalf("read again: %s, %v", got.State, err)
+			}
+			if st.Jobs != nil && (len(got.Jobs) == 0 || len(got.Jobs) == len(many)) {
+				t.Errorf("%d jobs are named", len(got.Jobs))
+			}
+		})
+	}
+}
+
+func TestUnreadableObjects(t *testing.T) {
+	for name, body := range map[string][]byte{
+		"not JSON":  []byte("{"),
+		"too large": []byte(`{"name":"` + strings.Repeat("x", ledger.MaxObject) + `"}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &s3test.Bucket{}
+			s := newStore(b)
+			b.Set(ledger.StatusKey("n"), body)
+			prev, err := s.Posted(t.Context(), ledger.StatusKey("n"))
+			if err != nil || prev.State != "" {
+				t.Fatalf("an unreadable status: %+v, %v", prev, err)
+			}
+			if err := s.Post(t.Context(), ledger.StatusKey("n"), ledger.Status{Name: "n", State: ledger.Waiting}, "1", prev); err != nil {
+				t.Errorf("replace the status: %v", err)
+			}
+
+			claim(t, s, "n", "t1")
+			b.Set(ledger.RecordKey("n", "t2"), body)
+			var unreadable *ledger.UnreadableError
+			if _, err := s.Get(t.Context(), "n", "t2"); !errors.As(err, &unreadable) || !strings.Contains(err.Error(), "jobs/n/t2.json") {
+				t.Errorf("an unreadable record: %v", err)
+			}
+			takes, err := s.Takes(t.Context(), "n")
+			if len(takes) != 1 || !errors.As(err, &unreadable) {
+				t.Errorf("takes beside an unreadable record: %+v, %v", takes, err)
+			}
+		})
 	}
 }

@@ -10,11 +10,12 @@ import (
 	"time"
 )
 
-// State is where a take stands, in its record and its status. Held, Waiting,
-// Rejected, Withdrawn and Used stand in a status alone: no take is claimed.
+// State is the state of a take, in its record and its status. Held, Waiting,
+// Rejected, Withdrawn, Used and Accepted stand only in a status: no take is
+// claimed. Released stands only in a record.
 type State string
 
-// The states of a take, and of what is none.
+// The states of takes and of drops.
 const (
 	Submitting State = "submitting"
 	Submitted  State = "submitted"
@@ -32,6 +33,10 @@ const (
 	Withdrawn State = "withdrawn"
 	Used      State = "used"
 	Accepted  State = "accepted"
+
+	// Released is the state of a record whose claim was given up, because
+	// RunComfy certainly did not accept the job. Such a record counts as none.
+	Released State = "released"
 )
 
 // next is the table of legal transitions: a take goes forward, may skip what
@@ -40,7 +45,7 @@ const (
 func next(s State) []State {
 	switch s {
 	case Submitting:
-		return []State{Submitted, Unknown}
+		return []State{Submitted, Unknown, Released}
 	case Submitted:
 		return []State{InQueue, InProgress, Archiving, Succeeded, Failed, Cancelled}
 	case InQueue:
@@ -109,6 +114,10 @@ type Record struct {
 	CostUSD   *float64 `json:"costUsd,omitempty"`
 	Times     Times    `json:"times"`
 
+	// NotRun are takes that a deletion would have started and that submit did
+	// not run, because a deletion starts no job.
+	NotRun []string `json:"notRun,omitempty"`
+
 	// Revision is a random word of the last write: it tells a writer whose
 	// answer was lost that the write took effect.
 	Revision string `json:"revision"`
@@ -151,6 +160,14 @@ type Times struct {
 	Ended     time.Time `json:"ended,omitzero"`
 	Created   time.Time `json:"created,omitzero"`
 	Finished  time.Time `json:"finished,omitzero"`
+}
+
+// Warn adds a warning to the record, unless it has it already or has many.
+func (r *Record) Warn(text string) {
+	const most = 50
+	if len(r.Warnings) < most && !slices.Contains(r.Warnings, text) {
+		r.Warnings = append(slices.Clone(r.Warnings), text)
+	}
 }
 
 // Uses reports whether the file at key is one of the take's inputs.

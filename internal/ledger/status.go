@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,9 +43,8 @@ type Links struct {
 // Posted is a status as it stands in the bucket.
 type Posted struct {
 	Status
-	// Order tells which drop the status is about: a take, or for a drop that
-	// is no take yet the time of its newest file, in the form of a take's.
-	// Empty when there is no status.
+	// Order says which drop the status is about (see Order). It is empty if
+	// there is no status.
 	Order string
 
 	written
@@ -53,11 +53,58 @@ type Posted struct {
 // orderMetadata is the object metadata that holds the Order of a status.
 const orderMetadata = "lipdrop-order"
 
+const (
+	// stampLength is the length of the time with which a take begins.
+	stampLength = len("20060102T150405Z")
+
+	// claimLayout is the time of a claim in an Order: UTC, to the millisecond.
+	claimLayout = "20060102T150405.000Z"
+)
+
+// Stamp returns the time with which a take or an Order begins.
+func Stamp(take string) string { return take[:min(len(take), stampLength)] }
+
+// Order returns the Order of a status: the stamp of a take, or the time of the
+// newest file of a drop that is not a take yet in the form of a stamp, and when
+// the take was claimed or decided on. The time is zero for a drop that is not a
+// take.
+//
+// Stamps order drops only roughly: S3's time of a large file is when its upload
+// began. Of two takes with the same stamp the one that was claimed later is the
+// newer.
+func Order(take string, claimed time.Time) string {
+	if claimed.IsZero() {
+		return Stamp(take)
+	}
+	return Stamp(take) + "-" + claimed.UTC().Format(claimLayout)
+}
+
+// order returns the Order of the status of a take.
+func (r Record) order() string { return Order(r.Take, r.Times.Claimed) }
+
+// compareOrders returns a negative number if a is older than b, a positive one
+// if it is newer, else 0. Statuses of earlier versions hold a whole take as
+// their Order; its hash counts as no time.
+func compareOrders(a, b string) int {
+	claimed := func(order string) time.Time {
+		t, err := time.Parse(claimLayout, strings.TrimPrefix(order[len(Stamp(order)):], "-"))
+		if err != nil {
+			return time.Time{}
+		}
+		return t
+	}
+	return cmp.Or(strings.Compare(Stamp(a), Stamp(b)), claimed(a).Compare(claimed(b)))
+}
+
 // Posted returns the status at a key, of a name (see StatusKey) or of a file
-// below answers/. That there is none is no error.
+// below answers/. A missing status is not an error. Neither is an unreadable
+// one: it is returned without its content, so that Post can replace it.
 func (s *Store) Posted(ctx context.Context, key string) (Posted, error) {
 	var p Posted
 	object, metadata, err := s.get(ctx, key, &p.Status)
+	if _, ok := errors.AsType[*UnreadableError](err); ok {
+		return Posted{Order: metadata[orderMetadata], written: object}, nil
+	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return Posted{}, err
 	}
@@ -68,36 +115,69 @@ func (s *Store) Posted(ctx context.Context, key string) (Posted, error) {
 // ErrStale is returned by Post when the status was changed since it was read.
 var ErrStale = errors.New("the status has changed meanwhile")
 
-// Post writes what was found out about a name from a look at the bucket that
-// began after over was read: it takes the place of over, or fails as ErrStale
-// when that is not the status any more, and the look must begin again. A post
-// that says the same as over writes nothing.
-func (s *Store) Post(ctx context.Context, key string, st Status, order string, over Posted) error {
-	same := over.Status
+// Post writes what an assessment found out about a name. The assessment began
+// after prev was read. If prev is not the status any longer, Post returns
+// ErrStale, and the caller must assess again. A post that says the same as prev
+// writes nothing.
+func (s *Store) Post(ctx context.Context, key string, st Status, order string, prev Posted) error {
+	st = fit(st)
+	same := prev.Status
 	same.UpdatedAt = time.Time{}
-	if slices.Equal(encode(same), encode(st)) && over.Order == order {
+	if slices.Equal(encode(same), encode(st)) && Stamp(prev.Order) == Stamp(order) {
 		return nil
 	}
 	st.UpdatedAt = s.Now().UTC().Truncate(time.Second)
-	err := s.put(ctx, key, st, &over.written, map[string]string{orderMetadata: order})
+	err := s.put(ctx, key, st, &prev.written, map[string]string{orderMetadata: order})
 	if errors.Is(err, errConflict) {
 		return ErrStale
 	}
 	return err
 }
 
+// fit returns a status that is small enough to be read again: if it is too
+// large, its texts and lists are cut.
+func fit(st Status) Status {
+	const reserve = 1 << 10 // for what is added later
+	if len(encode(st)) <= MaxObject-reserve {
+		return st
+	}
+	cut := func(text string) string {
+		const most = 4 << 10 // bytes; in JSON an escape takes up to six for one
+		if len(text) <= most {
+			return text
+		}
+		return strings.ToValidUTF8(text[:most], "") + " …"
+	}
+	upTo := func(list []string, most int) []string {
+		for i, text := range list {
+			if most -= len(encode(text)) + len("    ,"); most < 0 {
+				return list[:i:i]
+			}
+		}
+		return list
+	}
+	st.Reason, st.Remedy = cut(st.Reason), cut(st.Remedy)
+	st.Warnings = upTo(st.Warnings, MaxObject/4)
+	if named := upTo(st.Jobs, MaxObject/2); len(named) < len(st.Jobs) {
+		st.Warnings = append(slices.Clone(st.Warnings), fmt.Sprintf("only the first %d of %d jobs are named here", len(named), len(st.Jobs)))
+		st.Jobs = named
+	}
+	return st
+}
+
 // PostTake writes the status of a take from its record, unless the status is
-// about a newer drop or says more of this take already.
+// about a newer drop or a later state of this take.
 func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) error {
 	for range maxRaces {
-		over, err := s.Posted(ctx, StatusKey(rec.Name))
+		prev, err := s.Posted(ctx, StatusKey(rec.Name))
 		if err != nil {
 			return err
 		}
-		if over.Order > rec.Take || over.Order == rec.Take && over.State.rank() > rec.rank() {
+		sameTake := prev.Take == rec.Take
+		if sameTake && prev.State.rank() > rec.rank() || !sameTake && compareOrders(prev.Order, rec.order()) > 0 {
 			return nil
 		}
-		err = s.Post(ctx, StatusKey(rec.Name), s.TakeStatus(rec, warnings...), rec.Take, over)
+		err = s.Post(ctx, StatusKey(rec.Name), s.TakeStatus(rec, warnings...), rec.order(), prev)
 		if !errors.Is(err, ErrStale) {
 			return err
 		}

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +26,6 @@ import (
 type S3 interface {
 	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
 	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
-	DeleteObject(context.Context, *s3.DeleteObjectInput, ...func(*s3.Options)) (*s3.DeleteObjectOutput, error)
 	ListObjectsV2(context.Context, *s3.ListObjectsV2Input, ...func(*s3.Options)) (*s3.ListObjectsV2Output, error)
 }
 
@@ -50,34 +51,63 @@ var errConflict = errors.New("somebody else wrote first")
 // a handful of functions ever write to one object, so more is a fault.
 const maxRaces = 50
 
-// releaseTries is how often a release is sent that S3 answers with a conflict.
-const releaseTries = 3
+// MaxObject is the largest record or status in bytes of JSON. What would be
+// larger is not written, and what is larger is not read.
+const MaxObject = 1 << 20
 
-// maxObject bounds what is read of a record or status, in bytes.
-const maxObject = 1 << 20
+// UnreadableError is returned for a record that is not JSON or is larger than
+// MaxObject. Reading it again does not help.
+type UnreadableError struct {
+	Key string
+	Err error
+}
 
-// Claim makes the record of a take that has none and reports true. When there
-// is one already, it returns that one and false.
+func (e *UnreadableError) Error() string { return e.Key + " cannot be read: " + e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
+// Claim writes the record of a take that has none, or whose claim was released,
+// and reports true. If the take has a record, Claim returns that and false.
 func (s *Store) Claim(ctx context.Context, rec Record) (Record, bool, error) {
 	key := RecordKey(rec.Name, rec.Take)
 	rec.Revision = rand.Text()
-	err := s.put(ctx, key, rec, &rec.written, nil)
-	if err == nil {
-		return rec, true, nil
+	for range maxRaces {
+		err := s.put(ctx, key, rec, &rec.written, nil)
+		if err == nil {
+			return rec, true, nil
+		}
+		if !errors.Is(err, errConflict) {
+			return Record{}, false, err
+		}
+		stored, err := s.read(ctx, rec.Name, rec.Take)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			rec.written = written{}
+		case err != nil:
+			return Record{}, false, err
+		case stored.State == Released:
+			rec.written = stored.written
+		default:
+			// If S3's response to the first try of our own write was lost, the
+			// second try conflicts with the first.
+			return stored, stored.Revision == rec.Revision, nil
+		}
 	}
-	if !errors.Is(err, errConflict) {
-		return Record{}, false, err
-	}
-	there, err := s.Get(ctx, rec.Name, rec.Take)
-	if err != nil {
-		return Record{}, false, err
-	}
-	// A lost answer to our own write comes back as a conflict with it.
-	return there, there.Revision == rec.Revision, nil
+	return Record{}, false, fmt.Errorf("claim of %s, take %s: lost %d races", rec.Name, rec.Take, maxRaces)
 }
 
 // Get returns the record of a take, or ErrNotFound.
 func (s *Store) Get(ctx context.Context, name, take string) (Record, error) {
+	rec, err := s.read(ctx, name, take)
+	if err == nil && rec.State == Released {
+		return Record{}, fmt.Errorf("%s: %w", RecordKey(name, take), ErrNotFound)
+	}
+	return rec, err
+}
+
+// read is Get, but returns the record of a released claim too.
+func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 	var rec Record
 	var err error
 	rec.written, _, err = s.get(ctx, RecordKey(name, take), &rec)
@@ -118,61 +148,60 @@ func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)
 		if !errors.Is(err, errConflict) {
 			return rec, err
 		}
-		there, err := s.Get(ctx, rec.Name, rec.Take)
+		stored, err := s.read(ctx, rec.Name, rec.Take)
 		if err != nil {
 			return rec, err
 		}
-		if there.Revision == rec.Revision {
-			return there, nil
+		if stored.Revision == rec.Revision {
+			return stored, nil
 		}
-		rec = there
+		rec = stored
 	}
 	return rec, fmt.Errorf("record of %s, take %s: lost %d races", rec.Name, rec.Take, maxRaces)
 }
 
-// Release removes the record of a take that was claimed and certainly not
-// taken by RunComfy, so that it can be claimed again.
-func (s *Store) Release(ctx context.Context, rec Record) error {
-	key := RecordKey(rec.Name, rec.Take)
-	in := &s3.DeleteObjectInput{Bucket: &s.Bucket, Key: &key}
-	// This very claim and no later one: the client repeats a call whose answer
-	// was lost, and somebody else may have claimed the take in between.
-	if rec.version != "" {
-		in.VersionId = &rec.version // no delete marker takes its place
-	} else {
-		in.IfMatch = &rec.etag
-	}
-	var err error
-	for range releaseTries {
-		_, err = s.S3.DeleteObject(ctx, in)
-		switch httpStatus(err) {
-		case http.StatusPreconditionFailed, http.StatusNotFound: // it is gone, or another's
-			return nil
-		case http.StatusConflict:
-			// Another request for this key was under way, and S3 deleted nothing.
-			there, getErr := s.Get(ctx, rec.Name, rec.Take)
-			if errors.Is(getErr, ErrNotFound) || getErr == nil && there.Revision != rec.Revision {
-				return nil
-			}
-			continue
+// Release gives up the claim of a take that RunComfy certainly did not accept,
+// so that the take can be claimed again. A later claim of the take stays.
+//
+// The record is overwritten and not deleted. A deletion by key would need the
+// permission to delete, a bucket with Object Lock or MFA delete refuses the
+// deletion of a version, and a bucket with suspended versioning gives each
+// version the id "null".
+func (s *Store) Release(ctx context.Context, claim Record) error {
+	revision := claim.Revision
+	_, err := s.UpdateFrom(ctx, claim, func(r *Record) error {
+		if r.Revision == revision {
+			r.State = Released
 		}
-		break
-	}
-	if err != nil {
-		return fmt.Errorf("release %s: %w", key, err)
+		return nil
+	})
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("release the claim: %w", err)
 	}
 	return nil
 }
 
-// Takes returns the records of a name, oldest first.
+// Takes returns the records of a name, oldest first. Records that cannot be
+// read are missing; the error then names them.
 func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
+	return s.NewestTakes(ctx, name, math.MaxInt)
+}
+
+// NewestTakes is Takes, but reads at most the given number of records: those
+// with the latest stamps.
+func (s *Store) NewestTakes(ctx context.Context, name string, most int) ([]Record, error) {
 	keys, _, err := s.list(ctx, "jobs/"+name+"/")
 	if err != nil {
 		return nil, err
 	}
 	var recs []Record
-	for _, key := range keys {
+	var errs []error
+	for _, key := range keys[max(0, len(keys)-most):] { // S3 lists by key, which begins with the stamp
 		rec, err := s.Get(ctx, name, strings.TrimSuffix(path.Base(key), ".json"))
+		if _, ok := errors.AsType[*UnreadableError](err); ok {
+			errs = append(errs, err)
+			continue
+		}
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
@@ -181,7 +210,8 @@ func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
 		}
 		recs = append(recs, rec)
 	}
-	return recs, nil
+	slices.SortStableFunc(recs, func(a, b Record) int { return compareOrders(a.order(), b.order()) })
+	return recs, errors.Join(errs...)
 }
 
 // Names returns the names that have records and begin with prefix, up to the
@@ -199,18 +229,28 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// Answered returns the names that have a status and begin with prefix, up to the
-// next slash.
-func (s *Store) Answered(ctx context.Context, prefix string) ([]string, error) {
-	keys, _, err := s.list(ctx, "status/"+prefix)
-	if err != nil {
-		return nil, err
+// TakeID names a take.
+type TakeID struct{ Name, Take string }
+
+// Written returns the takes whose records were written last between two times.
+func (s *Store) Written(ctx context.Context, after, before time.Time) ([]TakeID, error) {
+	prefix := "jobs/"
+	pages := s3.NewListObjectsV2Paginator(s.S3, &s3.ListObjectsV2Input{Bucket: &s.Bucket, Prefix: &prefix, EncodingType: types.EncodingTypeUrl})
+	var takes []TakeID
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("list %s: %w", prefix, err)
+		}
+		for _, object := range page.Contents {
+			key := strings.TrimSuffix(strings.TrimPrefix(ListedKey(page, object.Key), prefix), ".json")
+			name, take := path.Split(key)
+			if at := aws.ToTime(object.LastModified); name != "" && at.After(after) && at.Before(before) {
+				takes = append(takes, TakeID{strings.TrimSuffix(name, "/"), take})
+			}
+		}
 	}
-	var names []string
-	for _, key := range keys {
-		names = append(names, strings.TrimSuffix(strings.TrimPrefix(key, "status/"), ".json"))
-	}
-	return names, nil
+	return takes, nil
 }
 
 // list returns the keys and the folders directly below a prefix.
@@ -245,13 +285,14 @@ func ListedKey(page *s3.ListObjectsV2Output, key *string) string {
 	return aws.ToString(key)
 }
 
-// written is what S3 says of an object that was read or written.
+// written identifies an object that was read or written.
 type written struct {
-	etag    string // empty where there is no object
-	version string // empty where the bucket keeps no versions
+	etag string // empty if there is no object
 }
 
-// get reads a JSON object, and its metadata, or ErrNotFound.
+// get reads a JSON object and its metadata. Its errors are ErrNotFound,
+// *UnreadableError, or those of S3. Of an unreadable object it returns what S3
+// says of it.
 func (s *Store) get(ctx context.Context, key string, value any) (written, map[string]string, error) {
 	out, err := s.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
 	if err != nil {
@@ -261,36 +302,46 @@ func (s *Store) get(ctx context.Context, key string, value any) (written, map[st
 		return written{}, nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	defer out.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(out.Body, maxObject))
+	body, err := io.ReadAll(io.LimitReader(out.Body, MaxObject+1))
 	if err != nil {
 		return written{}, nil, fmt.Errorf("read %s: %w", key, err)
 	}
-	if err := json.Unmarshal(body, value); err != nil {
-		return written{}, nil, fmt.Errorf("read %s: %w", key, err)
+	object := written{aws.ToString(out.ETag)}
+	if len(body) > MaxObject {
+		return object, out.Metadata, &UnreadableError{key, fmt.Errorf("it has more than %d bytes", MaxObject)}
 	}
-	return written{aws.ToString(out.ETag), aws.ToString(out.VersionId)}, out.Metadata, nil
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber() // an option may be a number that float64 does not hold
+	if err := dec.Decode(value); err != nil {
+		return object, out.Metadata, &UnreadableError{key, err}
+	}
+	return object, out.Metadata, nil
 }
 
 // put writes a JSON object over the one that was written, or where none is when
 // there was none, and notes what is written then. When something else stands
 // there it is errConflict.
-func (s *Store) put(ctx context.Context, key string, value any, over *written, metadata map[string]string) error {
+func (s *Store) put(ctx context.Context, key string, value any, prev *written, metadata map[string]string) error {
+	body := encode(value)
+	if len(body) > MaxObject {
+		return fmt.Errorf("write %s: it would have %d bytes; at most %d can be read again", key, len(body), MaxObject)
+	}
 	in := &s3.PutObjectInput{
-		Bucket: &s.Bucket, Key: &key, Body: bytes.NewReader(encode(value)),
+		Bucket: &s.Bucket, Key: &key, Body: bytes.NewReader(body),
 		ContentType: aws.String("application/json"), Metadata: metadata,
 	}
-	if over.etag == "" {
+	if prev.etag == "" {
 		in.IfNoneMatch = aws.String("*")
 	} else {
-		in.IfMatch = &over.etag
+		in.IfMatch = &prev.etag
 	}
 	out, err := s.S3.PutObject(ctx, in)
 	switch status := httpStatus(err); {
 	case err == nil:
-		*over = written{aws.ToString(out.ETag), aws.ToString(out.VersionId)}
+		*prev = written{aws.ToString(out.ETag)}
 		return nil
 	case status == http.StatusPreconditionFailed, status == http.StatusConflict,
-		status == http.StatusNotFound && over.etag != "": // deleted meanwhile
+		status == http.StatusNotFound && prev.etag != "": // deleted meanwhile
 		return errConflict
 	default:
 		return fmt.Errorf("write %s: %w", key, err)

@@ -55,9 +55,10 @@ type object struct {
 }
 
 type upload struct {
-	key   string
-	in    *s3.CreateMultipartUploadInput
-	parts map[int32][]byte
+	key       string
+	in        *s3.CreateMultipartUploadInput
+	parts     map[int32][]byte
+	initiated time.Time
 }
 
 // Error returns an error as the client gives it for an HTTP status.
@@ -106,7 +107,22 @@ func (b *Bucket) Uploads() int {
 func (b *Bucket) Set(key string, body []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.store(key, body, "", nil)
+	b.store(key, body, "", nil, b.now())
+}
+
+// SetMultipart writes an object as a multipart upload does that was initiated
+// at the given time and completes now: that time is its LastModified.
+func (b *Bucket) SetMultipart(key string, body []byte, initiated time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.store(key, body, "", nil, initiated)
+}
+
+func (b *Bucket) now() time.Time {
+	if b.Now != nil {
+		return b.Now()
+	}
+	return time.Now()
 }
 
 // Remove deletes an object without any hook.
@@ -146,18 +162,14 @@ func (b *Bucket) operate(ctx context.Context, op, key string, effect func() erro
 	return err
 }
 
-func (b *Bucket) store(key string, body []byte, contentType string, metadata map[string]string) *object {
+func (b *Bucket) store(key string, body []byte, contentType string, metadata map[string]string, modified time.Time) *object {
 	if b.objects == nil {
 		b.objects = map[string]*object{}
-	}
-	now := time.Now
-	if b.Now != nil {
-		now = b.Now
 	}
 	sum := md5.Sum(body)
 	o := &object{
 		body: body, etag: `"` + hex.EncodeToString(sum[:]) + `"`, contentType: contentType,
-		metadata: maps.Clone(metadata), lastModified: now().UTC().Truncate(time.Millisecond),
+		metadata: maps.Clone(metadata), lastModified: modified.UTC().Truncate(time.Millisecond),
 	}
 	if i, ok := slices.BinarySearch(b.keys, key); !ok {
 		b.keys = slices.Insert(b.keys, i, key)
@@ -191,7 +203,7 @@ func (b *Bucket) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func
 		if err := b.allowed(*in.Key, in.IfMatch, in.IfNoneMatch); err != nil {
 			return err
 		}
-		out.ETag = aws.String(b.store(*in.Key, body, aws.ToString(in.ContentType), in.Metadata).etag)
+		out.ETag = aws.String(b.store(*in.Key, body, aws.ToString(in.ContentType), in.Metadata, b.now()).etag)
 		return nil
 	})
 	if err != nil {

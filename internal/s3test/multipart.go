@@ -22,7 +22,7 @@ func (b *Bucket) CreateMultipartUpload(ctx context.Context, in *s3.CreateMultipa
 		if b.uploads == nil {
 			b.uploads = map[string]*upload{}
 		}
-		b.uploads[id] = &upload{key: *in.Key, in: in, parts: map[int32][]byte{}}
+		b.uploads[id] = &upload{key: *in.Key, in: in, parts: map[int32][]byte{}, initiated: b.now()}
 		return nil
 	})
 	if err != nil {
@@ -51,7 +51,8 @@ func (b *Bucket) UploadPart(ctx context.Context, in *s3.UploadPartInput, _ ...fu
 	return &s3.UploadPartOutput{ETag: aws.String(fmt.Sprintf(`"part-%d"`, *in.PartNumber))}, nil
 }
 
-// CompleteMultipartUpload implements the client's method of that name.
+// CompleteMultipartUpload implements the client's method of that name. As in
+// S3, the LastModified of the object is when the upload was initiated.
 func (b *Bucket) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMultipartUploadInput, _ ...func(*s3.Options)) (*s3.CompleteMultipartUploadOutput, error) {
 	out := &s3.CompleteMultipartUploadOutput{}
 	err := b.operate(ctx, "CompleteMultipartUpload", *in.Key, func() error {
@@ -71,7 +72,7 @@ func (b *Bucket) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMul
 			body = append(body, data...)
 		}
 		delete(b.uploads, *in.UploadId)
-		out.ETag = aws.String(b.store(u.key, body, aws.ToString(u.in.ContentType), u.in.Metadata).etag)
+		out.ETag = aws.String(b.store(u.key, body, aws.ToString(u.in.ContentType), u.in.Metadata, u.initiated).etag)
 		return nil
 	})
 	if err != nil {

@@ -22,14 +22,13 @@ var roles = []struct {
 	reasons         map[string]string
 }{
 	{"SubmitFunction", "Submit", "Answers each drop and submits each job once.", map[string]string{
-		"Log":     "its own log, and no other",
-		"Queue":   "Lambda reads the queue in the function's name",
-		"Drops":   "to look into the media before a job is paid for; and RunComfy fetches them by URLs that this role has signed, each for one version",
-		"Ledger":  "records of takes, statuses, and answers to files that can be no job's",
-		"Release": "to give back the claim of a job that RunComfy certainly did not take, by its version where the bucket has versions",
-		"Find":    "to find what belongs together; and without it S3 answers 403, not 404, for what is not there",
-		"Start":   "to start the execution that waits for the job",
-		"Token":   "to submit to RunComfy",
+		"Log":    "its own log, and no other",
+		"Queue":  "Lambda reads the queue in the function's name",
+		"Drops":  "to look into the media before a job is paid for; and RunComfy fetches them by URLs that this role has signed, each for one version",
+		"Ledger": "records of takes, statuses, and answers to files that can be no job's",
+		"Find":   "to find what belongs together; and without it S3 answers 403, not 404, for what is not there",
+		"Start":  "to start the execution that waits for the job",
+		"Token":  "to submit to RunComfy",
 	}},
 	{"PollFunction", "Poll", "Asks RunComfy whether a job has ended. It sees neither drops nor outputs.", map[string]string{
 		"Log":    "its own log, and no other",
@@ -50,6 +49,7 @@ var roles = []struct {
 		"Ledger":     "records of takes and statuses",
 		"Find":       "to find the jobs that use a file; and without it S3 answers 403, not 404, for what is not there",
 		"Sweep":      "to find executions whose end no event has told",
+		"Recover":    "to start the execution of a paid job that submit could not start",
 		"Executions": "to read how one ended, and to stop that of a cancelled job",
 		"Token":      "to cancel at RunComfy",
 	}},

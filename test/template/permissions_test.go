@@ -20,7 +20,7 @@ type grants map[string]string
 var may = map[string]grants{
 	"SubmitFunction": {
 		"bucket/inbox/*":   "s3:GetObject s3:GetObjectVersion",
-		"bucket/jobs/*":    "s3:DeleteObject s3:DeleteObjectVersion s3:GetObject s3:PutObject",
+		"bucket/jobs/*":    "s3:GetObject s3:PutObject",
 		"bucket/status/*":  "s3:GetObject s3:PutObject",
 		"bucket/answers/*": "s3:GetObject s3:PutObject",
 		"bucket, keys answers/* inbox/* jobs/* status/*": "s3:ListBucket",
@@ -49,7 +49,7 @@ var may = map[string]grants{
 		"bucket/jobs/*":                        "s3:GetObject s3:PutObject",
 		"bucket/status/*":                      "s3:GetObject s3:PutObject",
 		"bucket, keys inbox/* jobs/* status/*": "s3:ListBucket",
-		"StateMachine":                         "states:ListExecutions",
+		"StateMachine":                         "states:ListExecutions states:StartExecution",
 		"arn:aws:states:us-east-1:000000000000:execution:StateMachine.Name:*": "states:DescribeExecution states:StopExecution",
 		"TokenSecret":   "secretsmanager:GetSecretValue",
 		"CancelLog.Arn": "logs:CreateLogStream logs:PutLogEvents",

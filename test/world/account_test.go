@@ -65,7 +65,7 @@ func TestAccountTrouble(t *testing.T) {
 				wantCharges(t, w, 0)
 				for i := range jobs {
 					st := wantStatus(t, w, fmt.Sprint(i), ledger.Held, tt.code)
-					if over := strings.Contains(st.Reason, "not any more"); over != (lasts > 24*time.Hour) {
+					if over := strings.Contains(st.Reason, "no longer retried"); over != (lasts > 24*time.Hour) {
 						t.Errorf("after %v: %q", lasts, st.Reason)
 					}
 					if !strings.Contains(st.Remedy, tt.remedy) && lasts < 24*time.Hour {

@@ -167,7 +167,7 @@ func (w *World) Submit(batch ...events.SQSMessage) (failed []string, err error) 
 // Message returns a first delivery of the event that a key was created.
 func Message(key string) events.SQSMessage {
 	return events.SQSMessage{
-		MessageId: key, EventSource: "aws:sqs", Body: string(objectEvent("Object Created", key, "")),
+		MessageId: key, EventSource: "aws:sqs", Body: string(objectEvent("Object Created", key, "", Begin)),
 		Attributes: map[string]string{"ApproximateReceiveCount": "1"},
 	}
 }

@@ -85,14 +85,14 @@ func TestHeldUntilDeadLetter(t *testing.T) {
 			dropPair(t, w)
 			w.Run(12 * time.Hour)
 			before := wantStatus(t, w, "ads/talk", ledger.Held, code)
-			if strings.Contains(before.Reason, "not any more") {
+			if strings.Contains(before.Reason, "no longer retried") {
 				t.Errorf("after half a day: %s", before.Reason)
 			}
 			if !w.Run(26 * time.Hour) {
 				t.Error("the queue still tries after a day")
 			}
 			st := wantStatus(t, w, "ads/talk", ledger.Held, code)
-			if !strings.Contains(st.Reason, "not any more") || !strings.Contains(st.Remedy, "redrive the dead-letter queue") {
+			if !strings.Contains(st.Reason, "no longer retried") || !strings.Contains(st.Remedy, "redrive the dead-letter queue") {
 				t.Errorf("the last status says %q, %q", st.Reason, st.Remedy)
 			}
 			if len(w.Dead) != 2 || *tries < 120 {
@@ -282,14 +282,17 @@ func TestPaidJobIsRecordedWhenS3IsBusy(t *testing.T) {
 	wantArchived(t, w)
 }
 
-// A release whose answer was lost is repeated by the client of S3: the second
+// A release whose response was lost is repeated by the client of S3: the second
 // try removes no claim that another submit has made in between.
 func TestRepeatedReleaseRemovesNoOtherClaim(t *testing.T) {
 	w := newWorld(t)
 	faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "429"), 0)
-	released := false
+	claims, released := 0, false
 	w.After = func(c world.Call) error {
-		if c.Op != "DeleteObject" || released {
+		if c.Op != "PutObject" || !strings.HasPrefix(c.Key, "jobs/") || released {
+			return nil
+		}
+		if claims++; claims < 2 {
 			return nil
 		}
 		released = true
@@ -301,6 +304,29 @@ func TestRepeatedReleaseRemovesNoOtherClaim(t *testing.T) {
 	if !released {
 		t.Fatal("no claim was released")
 	}
+	wantArchived(t, w)
+}
+
+// S3 refuses the release of a claim for a while: RunComfy said 429, so the job
+// is held, and never looks as if it may have been charged.
+func TestReleaseIsTriedAgain(t *testing.T) {
+	w := newWorld(t)
+	tries := faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "429"), 0)
+	refused := 0
+	w.Before = func(c world.Call) error {
+		if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && *tries == 1 && refused < 9 {
+			refused++
+			return world.Throttled
+		}
+		return nil
+	}
+	dropOnce(t, w)
+	w.Run(time.Minute)
+	wantStatus(t, w, "ads/talk", ledger.Held, ledger.Throttled)
+	if refused != 9 {
+		t.Errorf("%d writes were refused", refused)
+	}
+	rest(t, w)
 	wantArchived(t, w)
 }
 

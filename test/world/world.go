@@ -232,6 +232,14 @@ func inRepository(path string) string {
 	return filepath.Join(filepath.Dir(here), "../..", path)
 }
 
+// DropLarge puts a file into the bucket by a multipart upload that was initiated
+// at the given time and completes now, and its event into the queue.
+func (w *World) DropLarge(key string, body []byte, initiated time.Time) {
+	w.Bucket.SetMultipart(key, body, initiated)
+	w.versions[version(key, etagOf(body))] = body
+	w.Notify("Object Created", key, 0)
+}
+
 // Put puts a file into the bucket without an event.
 func (w *World) Put(key string, body []byte) {
 	w.Bucket.Set(key, body)
@@ -256,13 +264,13 @@ func (w *World) Delete(key string) {
 // Notify puts an event about a key into the queue, late by a time of one's own
 // choice.
 func (w *World) Notify(kind, key string, late time.Duration) {
-	w.messages = append(w.messages, &message{body: string(objectEvent(kind, key, "")), visibleAt: w.now.Add(settle + late)})
+	w.messages = append(w.messages, &message{body: string(w.objectEvent(kind, key, "")), visibleAt: w.now.Add(settle + late)})
 }
 
 // NotifyCancel tells cancel that a key was deleted, for a reason in the words
 // of S3's event, late by a time of one's own choice.
 func (w *World) NotifyCancel(key, reason string, late time.Duration) {
-	w.events = append(w.events, &event{payload: objectEvent("Object Deleted", key, reason), at: w.now.Add(time.Second + late)})
+	w.events = append(w.events, &event{payload: w.objectEvent("Object Deleted", key, reason), at: w.now.Add(time.Second + late)})
 }
 
 // RedriveDeadLetters puts every dead letter back into the queue.
@@ -273,12 +281,22 @@ func (w *World) RedriveDeadLetters() {
 	w.Dead = nil
 }
 
-func objectEvent(kind, key, reason string) []byte {
+// NotifyExpiry puts the event into the queue that a lifecycle rule removed an
+// object or an old version.
+func (w *World) NotifyExpiry(key string) {
+	w.messages = append(w.messages, &message{body: string(w.objectEvent("Object Deleted", key, "Lifecycle Expiration")), visibleAt: w.now.Add(settle)})
+}
+
+func (w *World) objectEvent(kind, key, reason string) []byte {
+	return objectEvent(kind, key, reason, w.now)
+}
+
+func objectEvent(kind, key, reason string, at time.Time) []byte {
 	detail := map[string]any{"bucket": map[string]any{"name": bucketName}, "object": map[string]any{"key": key}}
 	if reason != "" {
 		detail["reason"] = reason
 	}
-	body, err := json.Marshal(map[string]any{"source": "aws.s3", "detail-type": kind, "detail": detail})
+	body, err := json.Marshal(map[string]any{"source": "aws.s3", "detail-type": kind, "time": at.UTC().Truncate(time.Second), "detail": detail})
 	if err != nil {
 		panic(err) // a map of texts always encodes
 	}

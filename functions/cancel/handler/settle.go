@@ -103,8 +103,14 @@ func why(exec *sfn.DescribeExecutionOutput) (ledger.Code, string) {
 	}
 }
 
-// sweep settles the unsuccessful executions of the last day.
+// sweep settles the unsuccessful executions of the last day, then recovers what
+// submit left undone.
 func (h *Handler) sweep(ctx context.Context) error {
+	return errors.Join(h.settleAll(ctx), h.recoverTakes(ctx))
+}
+
+// settleAll settles the unsuccessful executions of the last day.
+func (h *Handler) settleAll(ctx context.Context) error {
 	var errs []error
 	for _, status := range []types.ExecutionStatus{types.ExecutionStatusFailed, types.ExecutionStatusTimedOut, types.ExecutionStatusAborted} {
 		pages := sfn.NewListExecutionsPaginator(h.States, &sfn.ListExecutionsInput{StateMachineArn: &h.MachineARN, StatusFilter: status})

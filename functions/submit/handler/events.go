@@ -6,14 +6,18 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// change is what an event says happened to an object: a hint to look.
+// change is what an event says happened to an object. It is a hint: what is in
+// the bucket now decides.
 type change struct {
 	bucket, key string
+	deleted     bool
+	at          time.Time // when it happened; zero if the event does not say
 }
 
-// message is one delivery: a message of the queue, or a whole plain event.
+// message is one message of the queue, or a whole plain event.
 type message struct {
 	id       string // empty for a plain event
 	receives int    // how often the queue has delivered it, this time included
@@ -21,14 +25,16 @@ type message struct {
 	err      error // why the message cannot be read
 }
 
-// The three forms that an event may have. EventBridge's keys are as they are;
-// those of a plain S3 notification are URL-encoded.
+// The three forms that an event may have. Keys in events of EventBridge are
+// plain; keys in S3 notifications are URL-encoded.
 type (
 	envelope struct {
 		Records    []json.RawMessage `json:"Records"`
 		DetailType string            `json:"detail-type"`
 		Event      string            `json:"Event"`
+		Time       time.Time         `json:"time"`
 		Detail     struct {
+			Reason string `json:"reason"`
 			Bucket struct {
 				Name string `json:"name"`
 			} `json:"bucket"`
@@ -38,9 +44,11 @@ type (
 		} `json:"detail"`
 	}
 	record struct {
-		EventSource string `json:"eventSource"`
-		MessageID   string `json:"messageId"`
-		Body        string `json:"body"`
+		EventSource string    `json:"eventSource"`
+		EventName   string    `json:"eventName"`
+		EventTime   time.Time `json:"eventTime"`
+		MessageID   string    `json:"messageId"`
+		Body        string    `json:"body"`
 		Attributes  struct {
 			ReceiveCount string `json:"ApproximateReceiveCount"`
 		} `json:"attributes"`
@@ -83,17 +91,26 @@ func parseEvent(raw []byte) ([]message, error) {
 	return []message{{changes: changes}}, err
 }
 
+// A lifecycle rule removes old versions, and files that nobody deleted. It
+// starts and withdraws nothing.
+const (
+	lifecycleReason = "Lifecycle Expiration" // of an event of EventBridge
+	lifecycleEvent  = "LifecycleExpiration:" // begins the name of an event of an S3 notification
+	removedEvent    = "ObjectRemoved:"       // the same, for a deletion
+	testEvent       = "s3:TestEvent"         // S3 sends one when a notification is set up
+)
+
 // parseBody reads an EventBridge event or an S3 notification.
 func parseBody(raw []byte) ([]change, error) {
 	var env envelope
 	if err := json.Unmarshal(raw, &env); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
-	if env.Event == "s3:TestEvent" {
-		return nil, nil // S3 sends one when a notification is set up
+	if env.Event == testEvent || env.Detail.Reason == lifecycleReason {
+		return nil, nil
 	}
 	if strings.HasPrefix(env.DetailType, "Object ") {
-		return []change{{env.Detail.Bucket.Name, env.Detail.Object.Key}}, nil
+		return []change{{env.Detail.Bucket.Name, env.Detail.Object.Key, env.DetailType == "Object Deleted", env.Time}}, nil
 	}
 	if len(env.Records) == 0 {
 		return nil, fmt.Errorf("event: neither a queue's batch, nor an S3 notification, nor an EventBridge event of S3 (detail-type %q)", env.DetailType)
@@ -108,7 +125,11 @@ func parseBody(raw []byte) ([]change, error) {
 		if err != nil || key == "" {
 			return nil, fmt.Errorf("event: no key of an object in an S3 notification")
 		}
-		changes = append(changes, change{rec.S3.Bucket.Name, key})
+		name := strings.TrimPrefix(rec.EventName, "s3:")
+		if strings.HasPrefix(name, lifecycleEvent) {
+			continue
+		}
+		changes = append(changes, change{rec.S3.Bucket.Name, key, strings.HasPrefix(name, removedEvent), rec.EventTime})
 	}
 	return changes, nil
 }

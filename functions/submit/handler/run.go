@@ -2,16 +2,12 @@ package handler
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sfn"
-	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -20,17 +16,30 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
+const (
+	// retryPause is the first pause before a write that must not be lost is
+	// tried again. The pause doubles up to longestPause.
+	retryPause   = time.Second
+	longestPause = 16 * time.Second
+
+	// stampLayout is the form of a take's stamp.
+	stampLayout = "20060102T150405Z"
+)
+
 // run brings a job on its way: it claims the take, submits it once and starts
-// its execution. Whatever was done by an earlier delivery is not done again.
-func (h *Handler) run(ctx context.Context, look *drop.Look, f drop.Finding, over ledger.Posted, last bool) error {
-	if over.State.Claimed() && over.Order > f.Order {
-		return nil // what a deletion brought to light is older than what ran
-	}
+// its execution. What an earlier delivery did is not done again.
+func (h *Handler) run(ctx context.Context, a *assessment, look *drop.Look, f drop.Finding, prev ledger.Posted) error {
 	rec, err := h.Ledger.Get(ctx, f.Job.Name, f.Job.Take)
 	if err == nil {
-		return h.resume(ctx, rec, over)
+		return h.resume(ctx, a, rec, prev)
+	}
+	if unreadable, ok := errors.AsType[*ledger.UnreadableError](err); ok {
+		return h.holdUnreadable(ctx, f, prev, unreadable)
 	}
 	if !errors.Is(err, ledger.ErrNotFound) {
+		return err
+	}
+	if stays, err := h.stays(ctx, a, f, prev); stays || err != nil {
 		return err
 	}
 	ready, problems, err := look.Prepare(ctx, f.Job)
@@ -39,51 +48,139 @@ func (h *Handler) run(ctx context.Context, look *drop.Look, f drop.Finding, over
 	}
 	if problems != nil {
 		f.State, f.Problems, f.Warnings = drop.StateOf(problems), problems, ready.Warnings
-		return h.answer(ctx, f, over, last)
+		return h.answer(ctx, a, f, prev)
 	}
 	input, err := h.presigned(ctx, ready)
 	if err != nil {
 		return err
 	}
-	if deadline, ok := ctx.Deadline(); ok && deadline.Sub(h.Now()) < enoughTime {
+	claim := h.claimOf(f.Job, ready)
+	// The token is read before the claim: nothing slow comes between the claim
+	// and the POST.
+	if _, err := h.Token.Get(ctx); err != nil {
+		return h.postNotSubmitted(ctx, a, claim, prev, &runcomfy.TokenError{Err: err})
+	}
+	if !h.timeFor(ctx, claimTime) {
 		return errNoTime
 	}
-	rec, claimed, err := h.Ledger.Claim(ctx, h.claimOf(f.Job, ready))
+	if h.sessionEnds() {
+		return errOldSession
+	}
+	rec, claimed, err := h.Ledger.Claim(ctx, claim)
 	if err != nil {
 		return err
 	}
 	if !claimed {
-		return h.resume(ctx, rec, over)
+		return h.resume(ctx, a, rec, prev)
+	}
+	if !h.timeFor(ctx, submitTime) {
+		return errors.Join(errNoTime, h.release(ctx, rec)) // the claim was slow
 	}
 	requestID, err := h.API.Submit(ctx, ready.Model, input)
 	if err != nil {
-		return h.refused(ctx, rec, over, err, last)
+		return h.handleSubmitError(ctx, a, rec, prev, err)
 	}
-	if rec, err = h.paid(ctx, rec, requestID); err != nil {
+	if rec, err = h.recordRequestID(ctx, rec, requestID); err != nil {
 		return err
 	}
-	return h.follow(ctx, rec, over)
+	return h.ensureExecution(ctx, rec, prev)
 }
 
-// paid records the request id of a job that RunComfy has taken. Nothing comes
-// between the answer and its record, and nothing else can bring the id back:
-// it is tried for as long as the function's time allows.
-func (h *Handler) paid(ctx context.Context, rec ledger.Record, requestID string) (ledger.Record, error) {
+// stays reports whether a job that has no record is not to be run, because the
+// status is about a newer take, or because only a deletion made it a job.
+func (h *Handler) stays(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (bool, error) {
+	if !prev.State.Claimed() {
+		return false, nil
+	}
+	stamp := ledger.Stamp(f.Job.Take)
+	if stamp < ledger.Stamp(prev.Order) {
+		slog.InfoContext(ctx, "older than the newest take", "name", f.Name, "take", f.Job.Take, "newest", prev.Take)
+		a.standing = append(a.standing, standing{prev.Name, prev.Take})
+		return true, nil
+	}
+	newest, err := h.Ledger.Get(ctx, prev.Name, prev.Take)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if slices.Contains(newest.NotRun, f.Job.Take) {
+		return true, nil
+	}
+	if a.deleted.key == "" || !newest.Uses(a.deleted.key) {
+		return false, nil
+	}
+	switch deleted := a.deleted.at.UTC().Format(stampLayout); {
+	case a.deleted.at.IsZero() || stamp < deleted:
+	case stamp == deleted:
+		return true, nil // an upload in the same second has an event of its own
+	default:
+		return false, nil // a file was uploaded after the deletion
+	}
+	text := fmt.Sprintf("%s was deleted. The files that are left would be another job of this name, which a deletion does not start. Upload one of them again to start it.", a.deleted.key)
+	return true, h.warn(ctx, newest, text, func(r *ledger.Record) {
+		if !slices.Contains(r.NotRun, f.Job.Take) {
+			r.NotRun = append(slices.Clone(r.NotRun), f.Job.Take)
+		}
+	})
+}
+
+// holdUnreadable posts that the record of a take cannot be read. Whether the
+// take was paid for is not known until a person has looked at the record.
+func (h *Handler) holdUnreadable(ctx context.Context, f drop.Finding, prev ledger.Posted, cause *ledger.UnreadableError) error {
+	st := ledger.Status{
+		Name: f.Name, State: ledger.Held, Code: ledger.RecordUnreadable, Reason: cause.Error(),
+		Remedy: ledger.RecordUnreadable.Remedy(f.Name), Take: f.Job.Take,
+	}
+	slog.ErrorContext(ctx, "not submitted", "name", f.Name, "take", f.Job.Take, "state", st.State, "code", st.Code, "err", cause)
+	if err := h.Ledger.Post(ctx, f.Key, st, ledger.Order(f.Job.Take, h.clock()), prev); err != nil {
+		return err
+	}
+	return &heldError{st.Code}
+}
+
+// recordRequestID records the request id of a job that RunComfy has accepted.
+// Nothing comes between RunComfy's response and the record, and nothing else
+// can bring the id back, so it is tried as long as the function's time allows.
+func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, requestID string) (ledger.Record, error) {
 	submitted := h.clock()
-	for pause := recordPause; ; pause *= 2 {
-		there, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+	err := h.insist(ctx, func() (err error) {
+		recorded, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 			r.State, r.RequestID, r.Times.Submitted = ledger.Submitted, requestID, submitted
 			return nil
 		})
-		if err == nil {
-			return there, nil
+		if err != nil {
+			slog.ErrorContext(ctx, "paid, but not recorded", "name", rec.Name, "take", rec.Take, "request_id", requestID, "err", err)
+			return err
 		}
-		slog.ErrorContext(ctx, "paid, but not recorded", "name", rec.Name, "take", rec.Take, "request_id", requestID, "err", err)
-		if deadline, ok := ctx.Deadline(); pause > longestPause || ok && deadline.Sub(h.Now()) < 2*pause {
-			return rec, err
+		rec = recorded
+		return nil
+	})
+	return rec, err
+}
+
+// release releases a claim, and tries that as long as the function's time
+// allows: a claim that stays looks as if the job may have been charged.
+func (h *Handler) release(ctx context.Context, rec ledger.Record) error {
+	return h.insist(ctx, func() error {
+		err := h.Ledger.Release(ctx, rec)
+		if err != nil {
+			slog.WarnContext(ctx, "claim not released", "name", rec.Name, "take", rec.Take, "err", err)
 		}
-		if err := h.sleep(ctx, pause); err != nil {
-			return rec, err
+		return err
+	})
+}
+
+// insist does something until it succeeds or the function's time is short.
+func (h *Handler) insist(ctx context.Context, do func() error) error {
+	for pause := retryPause; ; pause *= 2 {
+		err := do()
+		if err == nil || pause > longestPause || !h.timeFor(ctx, 2*pause) {
+			return err
+		}
+		if sleepErr := h.sleep(ctx, pause); sleepErr != nil {
+			return err
 		}
 	}
 }
@@ -116,8 +213,8 @@ func (h *Handler) claimOf(job *drop.Job, ready drop.Ready) ledger.Record {
 	return rec
 }
 
-// presigned returns the whole input of a job, each file as a URL that RunComfy
-// may fetch it from.
+// presigned returns the whole input of a job, with a presigned URL for each
+// file.
 func (h *Handler) presigned(ctx context.Context, ready drop.Ready) (map[string]any, error) {
 	input := maps.Clone(ready.Input)
 	for _, used := range ready.Media {
@@ -135,102 +232,88 @@ func (h *Handler) presigned(ctx context.Context, ready drop.Ready) (map[string]a
 }
 
 // resume goes on with a take that was claimed before.
-func (h *Handler) resume(ctx context.Context, rec ledger.Record, over ledger.Posted) error {
+func (h *Handler) resume(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted) error {
 	if rec.State == ledger.Submitting {
-		return h.interrupted(ctx, rec)
+		return h.endInterrupted(ctx, rec)
 	}
-	return h.follow(ctx, rec, over)
+	if len(rec.Inputs) > 0 && ofBundle(rec.Inputs[len(rec.Inputs)-1].Key) {
+		// The take of a bundle is the same whichever of its media were uploaded
+		// again.
+		a.standing = append(a.standing, standing{rec.Name, rec.Take})
+	}
+	return h.ensureExecution(ctx, rec, prev)
 }
 
-// orphans settles what an earlier delivery of a message may have left of a
-// name, or of a tagged or matched one: a claim that nobody works on, and a take
-// that was submitted and has no execution. The files may have changed since, so
-// that no look at them leads to it any more.
-func (h *Handler) orphans(ctx context.Context, name string) error {
-	names := []string{name}
-	for _, further := range []string{name + ".", name + "/"} {
-		more, err := h.Ledger.Names(ctx, further)
-		if err != nil {
-			return err
-		}
-		names = append(names, more...)
+// recoverTakes finishes what an earlier delivery may have left undone for a
+// name: a claim whose invocation ended, and a take that was submitted and has no
+// execution. The files may have changed since, so that no assessment leads to
+// such a take. It reports whether there was one. If again is false, no earlier
+// delivery failed, and what may belong to a running invocation is left to it.
+func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (some bool, err error) {
+	takes, err := h.Ledger.NewestTakes(ctx, name, recoverMost)
+	if _, ok := errors.AsType[*ledger.UnreadableError](err); ok {
+		// Other takes of the name are not held up by it.
+		slog.ErrorContext(ctx, "record unreadable", "name", name, "err", err)
+		err = nil
 	}
-	var errs []error
-	for _, name := range names {
-		takes, err := h.Ledger.Takes(ctx, name)
-		errs = append(errs, err)
-		for _, rec := range takes {
-			switch rec.State {
-			case ledger.Submitting:
-				errs = append(errs, h.interrupted(ctx, rec))
-			case ledger.Submitted:
-				errs = append(errs, h.start(ctx, rec), h.Ledger.PostTake(ctx, rec))
-			}
+	errs := []error{err}
+	for _, rec := range takes {
+		if !again && h.Now().Sub(rec.Times.Claimed) < lifetime+clockSkew {
+			continue
+		}
+		switch rec.State {
+		case ledger.Submitting:
+			some = true
+			errs = append(errs, h.endInterrupted(ctx, rec))
+		case ledger.Submitted:
+			some = true
+			errs = append(errs, h.start(ctx, rec), h.Ledger.PostTake(ctx, rec))
 		}
 	}
-	return errors.Join(errs...)
+	return some, errors.Join(errs...)
 }
 
-// interrupted records that the submit of a claim was never finished, once
-// nobody can be working on it any more.
-func (h *Handler) interrupted(ctx context.Context, rec ledger.Record) error {
+// endInterrupted records that the submit of a claim was never finished. It
+// returns errBusy while an invocation may still be working on the claim.
+func (h *Handler) endInterrupted(ctx context.Context, rec ledger.Record) error {
 	if h.Now().Sub(rec.Times.Claimed) < lifetime+clockSkew {
 		return errBusy
 	}
-	rec, err := h.unknown(ctx, rec, ledger.SubmitInterrupted,
-		"the submit function stopped before it had recorded RunComfy's answer, so the job may have been taken and charged")
+	rec, err := h.recordUnknown(ctx, rec, ledger.SubmitInterrupted, ledger.InterruptedReason)
 	if err != nil {
 		return err
 	}
 	return h.Ledger.PostTake(ctx, rec)
 }
 
-// follow makes sure that the execution of a submitted take runs, and that its
-// status says so.
-func (h *Handler) follow(ctx context.Context, rec ledger.Record, over ledger.Posted) error {
+// ensureExecution makes sure that the execution of a submitted take runs, and
+// that its status says so.
+func (h *Handler) ensureExecution(ctx context.Context, rec ledger.Record, prev ledger.Posted) error {
 	if !rec.State.Ended() {
 		if err := h.start(ctx, rec); err != nil {
 			return err
 		}
 	}
-	return h.post(ctx, rec, over)
+	return h.post(ctx, rec, prev)
 }
 
-// start starts the execution of a submitted take. Starting it again with the
-// same name and input starts nothing.
 func (h *Handler) start(ctx context.Context, rec ledger.Record) error {
-	input, err := json.Marshal(workflow.Job{
-		Name: rec.Name, Take: rec.Take, RequestID: rec.RequestID, Model: rec.Model,
-		SubmittedAt: rec.Times.Submitted, WaitSeconds: workflow.FirstWait,
-	})
-	if err != nil {
-		return err
-	}
-	_, err = h.States.StartExecution(ctx, &sfn.StartExecutionInput{
-		StateMachineArn: &h.MachineARN,
-		Name:            aws.String(workflow.ExecutionName(rec.Name, rec.Take)),
-		Input:           aws.String(string(input)),
-	})
-	var exists *types.ExecutionAlreadyExists
-	if err != nil && !errors.As(err, &exists) {
-		return fmt.Errorf("start the execution of take %s: %w", rec.Take, err)
-	}
-	return nil
+	return workflow.Start(ctx, h.States, h.MachineARN, rec.Name, rec.Take, rec.RequestID, rec.Model, rec.Times.Submitted)
 }
 
-// post writes the status of a take over what stood there before the look, or
-// as any writer of a take's status where that is about the take already.
-func (h *Handler) post(ctx context.Context, rec ledger.Record, over ledger.Posted) error {
+// post writes the status of a take. If prev is about a take, PostTake decides
+// which of them is the newer one.
+func (h *Handler) post(ctx context.Context, rec ledger.Record, prev ledger.Posted) error {
 	slog.InfoContext(ctx, "submitted", "name", rec.Name, "take", rec.Take, "state", rec.State, "request_id", rec.RequestID)
-	if over.State.Claimed() {
+	if prev.State.Claimed() {
 		return h.Ledger.PostTake(ctx, rec)
 	}
-	return h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), h.Ledger.TakeStatus(rec), rec.Take, over)
+	return h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), h.Ledger.TakeStatus(rec), ledger.Order(rec.Take, rec.Times.Claimed), prev)
 }
 
-// unknown records that nobody can tell whether RunComfy took the job. Such a
-// take is never submitted again by itself.
-func (h *Handler) unknown(ctx context.Context, rec ledger.Record, code ledger.Code, reason string) (ledger.Record, error) {
+// recordUnknown records that nobody can say whether RunComfy accepted the job.
+// Such a take is never submitted again automatically.
+func (h *Handler) recordUnknown(ctx context.Context, rec ledger.Record, code ledger.Code, reason string) (ledger.Record, error) {
 	slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", code, "reason", reason)
 	return h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		if r.State == ledger.Submitting {
@@ -240,32 +323,56 @@ func (h *Handler) unknown(ctx context.Context, rec ledger.Record, code ledger.Co
 	})
 }
 
-// refused acts on a submit that brought no request id: it gives the claim back
-// where RunComfy certainly did not take the job, and nowhere else.
-func (h *Handler) refused(ctx context.Context, rec ledger.Record, over ledger.Posted, cause error, last bool) error {
-	code, state := judge(cause)
+// handleSubmitError acts on a POST that brought no request id. It releases the
+// claim only if RunComfy certainly did not accept the job.
+func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
+	code, state := classify(cause)
 	if state == ledger.Unknown {
-		rec, err := h.unknown(ctx, rec, code, "RunComfy's answer does not tell whether it took the job: "+said(cause))
+		rec, err := h.recordUnknown(ctx, rec, code, "RunComfy's response does not say whether it accepted the job: "+describe(cause))
 		if err != nil {
 			return err
 		}
-		return h.post(ctx, rec, over)
+		return h.post(ctx, rec, prev)
 	}
 	if code == ledger.TokenRefused {
 		h.Token.Refused()
 	}
-	if err := h.Ledger.Release(ctx, rec); err != nil {
+	if err := h.release(ctx, rec); err != nil {
 		return err
 	}
+	if state == ledger.Rejected || a.last {
+		// The POST took time, and no further try corrects this status: it must
+		// be about what is in the bucket now.
+		if there, err := h.stillAsked(ctx, a, rec); err != nil {
+			return err
+		} else if !there {
+			return drop.ErrChanged
+		}
+	}
+	return h.postNotSubmitted(ctx, a, rec, prev, cause)
+}
+
+// stillAsked reports whether an assessment of now finds the same take.
+func (h *Handler) stillAsked(ctx context.Context, a *assessment, rec ledger.Record) (bool, error) {
+	findings, err := h.Resolver.Look().Find(ctx, a.subject)
+	return slices.ContainsFunc(findings, func(f drop.Finding) bool {
+		return f.Job != nil && f.Job.Name == rec.Name && f.Job.Take == rec.Take
+	}), err
+}
+
+// postNotSubmitted posts the status of a take that RunComfy certainly did not
+// accept. For a held one it returns an error, so that the queue tries it again.
+func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
+	code, state := classify(cause)
 	st := ledger.Status{
-		Name: rec.Name, State: state, Code: code, Reason: said(cause), Remedy: code.Remedy(rec.Name),
+		Name: rec.Name, State: state, Code: code, Reason: describe(cause), Remedy: code.Remedy(rec.Name),
 		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model,
 	}
-	if state == ledger.Held && last {
-		heldForGood(&st)
+	if state == ledger.Held && a.last {
+		endRetries(&st)
 	}
 	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)
-	if err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), st, rec.Take, over); err != nil {
+	if err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), st, ledger.Order(rec.Take, h.clock()), prev); err != nil {
 		return err
 	}
 	if state == ledger.Held {
@@ -274,16 +381,16 @@ func (h *Handler) refused(ctx context.Context, rec ledger.Record, over ledger.Po
 	return nil
 }
 
-// heldForGood completes the status of what is held when its message was
-// delivered for the last time.
-func heldForGood(st *ledger.Status) {
-	st.Reason += "; it was tried again for about a day, and is not any more"
-	st.Remedy = "Mend the cause, then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl), or drop a file of the job again."
+// endRetries completes the status of a held job whose message was delivered for
+// the last time.
+func endRetries(st *ledger.Status) {
+	st.Reason += "; it was tried again for about a day, and is no longer retried"
+	st.Remedy = "Fix the cause, then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl), or upload a file of the job again."
 }
 
-// said returns an error of Submit in a person's words: what RunComfy answered,
-// or why it did not.
-func said(err error) string {
+// describe returns an error of Submit in words for a person: what RunComfy
+// responded, or why it did not.
+func describe(err error) string {
 	answered, ok := errors.AsType[*runcomfy.Error](err)
 	if !ok {
 		return err.Error()
@@ -298,9 +405,9 @@ func said(err error) string {
 	return text
 }
 
-// judge tells what an error of Submit means for the take: held and rejected
-// where it is certain that RunComfy did not take the job, else unknown.
-func judge(err error) (ledger.Code, ledger.State) {
+// classify returns what an error of Submit means for the take: held or rejected
+// if RunComfy certainly did not accept the job, else unknown.
+func classify(err error) (ledger.Code, ledger.State) {
 	var noToken *runcomfy.TokenError
 	var answered *runcomfy.Error
 	switch {

@@ -1,0 +1,40 @@
+package workflow
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+)
+
+// Starter is what Start needs of the client of Step Functions.
+type Starter interface {
+	StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error)
+}
+
+// Start starts the execution of a take that RunComfy has accepted. The name of
+// the execution follows from the name and the take, so that a second Start of
+// the same take starts nothing.
+func Start(ctx context.Context, states Starter, machineARN string, name, take, requestID, model string, submitted time.Time) error {
+	input, err := json.Marshal(Job{
+		Name: name, Take: take, RequestID: requestID, Model: model,
+		SubmittedAt: submitted, WaitSeconds: FirstWait,
+	})
+	if err != nil {
+		return err
+	}
+	_, err = states.StartExecution(ctx, &sfn.StartExecutionInput{
+		StateMachineArn: &machineARN,
+		Name:            aws.String(ExecutionName(name, take)),
+		Input:           aws.String(string(input)),
+	})
+	if _, exists := errors.AsType[*types.ExecutionAlreadyExists](err); err != nil && !exists {
+		return fmt.Errorf("start the execution of take %s: %w", take, err)
+	}
+	return nil
+}

@@ -1,0 +1,392 @@
+package world_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+const bundle = "inbox/ads/cafe.job/"
+
+func react(video, audio string) []byte {
+	return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": %q, "audio_url": %q}}`, video, audio)
+}
+
+func wantWarning(t *testing.T, w *world.World, name, text string) {
+	t.Helper()
+	if st := w.Status(name); !slices.ContainsFunc(st.Warnings, func(s string) bool { return strings.Contains(s, text) }) {
+		t.Errorf("no warning of %s says %q: %q", name, text, st.Warnings)
+	}
+}
+
+// Both files of a finished pair are dropped again. The large one completes last
+// and has the earlier time: S3's time of it is when its upload began.
+func TestLargeFileDroppedAgain(t *testing.T) {
+	clip, voice := media(t)
+	for n := range 40 { // by its hash, each of the two takes is the greater one in about half of the names
+		w := newWorld(t)
+		name := fmt.Sprintf("ads/talk%d", n)
+		w.Drop("inbox/"+name+".mp4", clip)
+		w.Drop("inbox/"+name+".wav", voice)
+		w.Pass(time.Hour)
+		began := w.Now()
+		w.Pass(time.Second)
+		w.Drop("inbox/"+name+".wav", voice)
+		w.Pass(time.Minute)
+		w.DropLarge("inbox/"+name+".mp4", clip, began)
+		rest(t, w)
+		takes := w.Takes(name)
+		if len(takes) != 3 {
+			t.Fatalf("%s: %d takes, want one of each upload", name, len(takes))
+		}
+		if st := w.Status(name); st.Take != takes[2].Take || st.State != ledger.Succeeded {
+			t.Errorf("%s: the status is about %s, %s; the last claim is of %s", name, st.Take, st.State, takes[2].Take)
+		}
+	}
+}
+
+// What an upload with an older time does not start is named in the status.
+func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
+	clip, voice := media(t)
+	tests := []struct {
+		name string
+		drop func(w *world.World, began time.Time)
+	}{
+		{"the newest file is replaced by an older upload", func(w *world.World, began time.Time) { w.DropLarge("inbox/ads/talk.wav", voice, began) }},
+		{"a second audio with an older time", func(w *world.World, began time.Time) { w.DropLarge("inbox/ads/talk.mp3", voice, began) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.Drop("inbox/ads/talk.mp4", clip)
+			w.Pass(time.Minute)
+			began := w.Now()
+			w.Pass(time.Minute)
+			w.Drop("inbox/ads/talk.wav", voice)
+			w.Pass(time.Hour)
+			wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+			tt.drop(w, began)
+			rest(t, w)
+			wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+			wantCharges(t, w, 1)
+			wantWarning(t, w, "ads/talk", "Upload it again to use it")
+			before := w.Status("ads/talk").Warnings
+			w.Notify("Object Created", "inbox/ads/talk.mp4", 0) // delivered once more
+			rest(t, w)
+			if after := w.Status("ads/talk").Warnings; len(after) != len(before) {
+				t.Errorf("warnings after another delivery: %q", after)
+			}
+		})
+	}
+}
+
+// A lifecycle rule removes old versions, and files: it starts nothing.
+func TestLifecycleExpiryStartsNothing(t *testing.T) {
+	w := newWorld(t)
+	clip, voice := media(t)
+	w.Put("inbox/ads/talk.mp4", clip) // there before the stack
+	w.Put("inbox/ads/talk.wav", voice)
+	w.Pass(time.Hour)
+	w.NotifyExpiry("inbox/ads/talk.mp4")
+	rest(t, w)
+	if takes := w.Takes("ads/talk"); len(takes) > 0 {
+		t.Errorf("%d takes", len(takes))
+	}
+}
+
+// The job.json of a bundle is deleted after the bundle was submitted: the status
+// goes on to be about the take, although other files are newer than job.json.
+func TestManifestDeletedAfterItsTake(t *testing.T) {
+	tests := []struct {
+		name  string
+		queue time.Duration
+		state ledger.State
+	}{
+		{"while it is queued", time.Hour, ledger.Cancelled},
+		{"after it succeeded", 0, ledger.Succeeded},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.RunComfy.Queue = tt.queue
+			clip, voice := media(t)
+			w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
+			w.Pass(time.Minute)
+			w.Drop(bundle+"talk.mp4", clip)
+			w.Drop(bundle+"voice.wav", voice)
+			w.Pass(30 * time.Minute)
+			take := w.Status("ads/cafe").Take
+			w.Delete(bundle + "job.json")
+			rest(t, w)
+			if st := w.Status("ads/cafe"); st.State != tt.state || st.Take != take || take == "" {
+				t.Errorf("status %s %s of take %q, want %s of %q", st.State, st.Code, st.Take, tt.state, take)
+			}
+		})
+	}
+}
+
+// A job that was paid for and recorded gets its execution, even if all messages
+// about it have become dead letters.
+func TestPaidTakeIsRecovered(t *testing.T) {
+	tests := []struct {
+		name  string
+		start func(w *world.World)
+	}{
+		{"by the next assessment of its name", func(w *world.World) {
+			_, voice := media(t)
+			w.Drop("inbox/ads/talk.wav", voice)
+			w.Run(time.Minute) // before the sweep
+		}},
+		{"by the hourly sweep", func(w *world.World) { w.Pass(time.Hour) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.Before = func(c world.Call) error {
+				if c.Op == "StartExecution" {
+					return world.ErrThrottledStates
+				}
+				return nil
+			}
+			dropPair(t, w)
+			w.Pass(30 * time.Hour)
+			if len(w.Dead) != 2 {
+				t.Fatalf("%d dead letters", len(w.Dead))
+			}
+			w.Before = nil
+			tt.start(w)
+			if _, ok := w.Execution("ads/talk", w.Takes("ads/talk")[0].Take); !ok {
+				t.Error("the paid take has no execution")
+			}
+			rest(t, w)
+			for _, rec := range w.Takes("ads/talk") {
+				if rec.State != ledger.Succeeded {
+					t.Errorf("take %s is %s", rec.Take, rec.State)
+				}
+			}
+		})
+	}
+}
+
+// A claim whose invocation died, and whose messages are gone, is settled by the
+// hourly sweep.
+func TestInterruptedClaimIsSettledByTheSweep(t *testing.T) {
+	w := newWorld(t)
+	w.Before = func(c world.Call) error {
+		if c.Service == "runcomfy" {
+			w.Before = nil
+			panic(world.Crash{})
+		}
+		return nil
+	}
+	dropOnce(t, w)
+	w.Run(30 * time.Second)
+	w.Before = func(c world.Call) error {
+		if c.Function == "submit" {
+			return world.ErrLambda
+		}
+		return nil
+	}
+	w.Pass(2 * time.Hour)
+	wantStatus(t, w, "ads/talk", ledger.Unknown, ledger.SubmitInterrupted)
+}
+
+// A deletion starts no job for a name whose newest take used the deleted file.
+func TestDeletionStartsNoJob(t *testing.T) {
+	clip, voice := media(t)
+	for _, state := range []ledger.State{ledger.Cancelled, ledger.Succeeded} {
+		t.Run(string(state), func(t *testing.T) {
+			w := newWorld(t)
+			if state == ledger.Cancelled {
+				w.RunComfy.Queue = 2 * time.Hour
+			}
+			w.Drop("inbox/ads/talk.de.mp4", clip)
+			w.Drop("inbox/ads/talk.de.wav", voice)
+			w.Pass(30 * time.Minute)
+			w.Drop("inbox/ads/talk.mp4", clip)
+			w.Pass(30 * time.Minute)
+			w.Delete("inbox/ads/talk.de.mp4")
+			w.Pass(time.Minute)
+			w.Notify("Object Created", "inbox/ads/talk.mp4", 0) // delivered late, once more
+			w.Notify("Object Created", "inbox/ads/talk.de.wav", 0)
+			rest(t, w)
+			if takes := w.Takes("ads/talk.de"); len(takes) != 1 || takes[0].State != state {
+				t.Errorf("takes: %+v", takes)
+			}
+			wantStatus(t, w, "ads/talk.de", state, map[ledger.State]ledger.Code{ledger.Cancelled: ledger.CancelledByDeletion}[state])
+			wantWarning(t, w, "ads/talk.de", "Upload one of them again to start it")
+
+			w.RunComfy.Queue = 0
+			w.Drop("inbox/ads/talk.mp4", clip) // as the warning says
+			rest(t, w)
+			wantStatus(t, w, "ads/talk.de", ledger.Succeeded, "")
+			if n := len(w.Takes("ads/talk.de")); n != 2 {
+				t.Errorf("%d takes after the upload", n)
+			}
+		})
+	}
+}
+
+// An upload right after the deletion starts its job, in whichever order the
+// events arrive.
+func TestUploadAfterADeletionStartsItsJob(t *testing.T) {
+	clip, voice := media(t)
+	for _, batch := range []int{1, 10} {
+		for _, late := range []time.Duration{0, 30 * time.Second} {
+			w := newWorld(t)
+			w.Batch = batch
+			w.Drop("inbox/ads/talk.de.mp4", clip)
+			w.Drop("inbox/ads/talk.de.wav", voice)
+			w.Pass(time.Hour)
+			w.Bucket.Remove("inbox/ads/talk.de.mp4")
+			w.Notify("Object Deleted", "inbox/ads/talk.de.mp4", late)
+			w.Pass(2 * time.Second)
+			w.Drop("inbox/ads/talk.mp4", clip)
+			rest(t, w)
+			if n := len(w.Takes("ads/talk.de")); n != 2 {
+				t.Errorf("batches of %d, deletion late by %v: %d takes", batch, late, n)
+			}
+		}
+	}
+}
+
+// A deletion resolves an ambiguity, whichever of the files it leaves.
+func TestDeletionResolvesAnAmbiguity(t *testing.T) {
+	w := newWorld(t)
+	clip, voice := media(t)
+	w.Drop("inbox/ads/talk.mp4", clip)
+	w.Drop("inbox/ads/talk.wav", voice)
+	w.Pass(time.Hour)
+	w.Drop("inbox/ads/talk.m4a", voice) // a WAV in truth, so the job is rejected in the end
+	w.Pass(time.Hour)
+	wantStatus(t, w, "ads/talk", ledger.Rejected, ledger.Ambiguous)
+	w.Delete("inbox/ads/talk.wav") // which the newest take used
+	rest(t, w)
+	wantStatus(t, w, "ads/talk", ledger.Rejected, ledger.FileMismatch)
+}
+
+// A medium of a bundle is uploaded again after the job was submitted: that is
+// the same take, and the status says so.
+func TestMemberUploadedAgain(t *testing.T) {
+	w := newWorld(t)
+	faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "500"), 0)
+	clip, voice := media(t)
+	w.Drop(bundle+"talk.mp4", clip)
+	w.Drop(bundle+"voice.wav", voice)
+	w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
+	rest(t, w)
+	wantStatus(t, w, "ads/cafe", ledger.Unknown, ledger.OutcomeUnknown)
+	if warnings := w.Status("ads/cafe").Warnings; len(warnings) > 0 {
+		t.Errorf("warnings before: %q", warnings)
+	}
+	w.Pass(time.Hour)
+	w.Drop(bundle+"talk.mp4", clip)
+	w.Drop(bundle+"other.mp4", clip)
+	rest(t, w)
+	wantStatus(t, w, "ads/cafe", ledger.Unknown, ledger.OutcomeUnknown)
+	wantWarning(t, w, "ads/cafe", "talk.mp4 was uploaded again after this job was submitted. Upload job.json again")
+	wantWarning(t, w, "ads/cafe", "job.json of this job does not use it")
+}
+
+// The claim itself takes long: the POST is not made with too little time.
+func TestSlowClaimIsReleased(t *testing.T) {
+	w := newWorld(t)
+	slow, assessed := false, false
+	w.Before = func(c world.Call) error {
+		if c.Function != "submit" {
+			return nil
+		}
+		if c.Op == "HeadObject" && !assessed {
+			assessed = true
+			w.Pass(c.Deadline.Sub(w.Now()) - 60*time.Second) // earlier messages of the batch
+		}
+		if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && !slow {
+			slow = true
+			w.Pass(25 * time.Second)
+		}
+		return nil
+	}
+	w.After = func(c world.Call) error {
+		if c.Service == "runcomfy" && c.Op == "submit" {
+			w.Pass(27 * time.Second) // within the client's 30 s
+		}
+		return nil
+	}
+	dropOnce(t, w)
+	w.Pass(time.Hour)
+	wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+	wantCharges(t, w, 1)
+}
+
+// The token is read before the claim: a secret that is slow to answer takes no
+// time of the POST, and one that cannot be read needs no claim.
+func TestTokenIsReadBeforeTheClaim(t *testing.T) {
+	w := newWorld(t)
+	claimed := false
+	w.Before = func(c world.Call) error {
+		claimed = claimed || c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/")
+		if c.Function == "submit" && c.Service == "secretsmanager" && claimed {
+			t.Error("the token was read after the claim")
+		}
+		return nil
+	}
+	dropPair(t, w)
+	rest(t, w)
+	wantArchived(t, w)
+}
+
+// A file is deleted while its job is refused. The assessment of the deletion has
+// nothing to write, and the refusal is not posted over it.
+func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
+	w := newWorld(t)
+	clip, voice := media(t)
+	w.Drop("inbox/ads/talk.mp4", clip)
+	w.Pass(time.Minute)
+	wantStatus(t, w, "ads/talk", ledger.Waiting, ledger.WaitingForAudio)
+	faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "400"), 0)
+	w.Drop("inbox/ads/talk.wav", voice)
+	done := false
+	w.Before = func(c world.Call) error {
+		if c.Service == "runcomfy" && !done {
+			done = true
+			w.Bucket.Remove("inbox/ads/talk.wav")
+			if failed, err := w.Submit(world.Message("inbox/ads/talk.wav")); len(failed) > 0 || err != nil {
+				t.Error(failed, err)
+			}
+		}
+		return nil
+	}
+	rest(t, w)
+	wantStatus(t, w, "ads/talk", ledger.Waiting, ledger.WaitingForAudio)
+}
+
+// An assessment of a wildcard that began earlier does not write over the status
+// that a later one has posted.
+func TestOlderAssessmentOfAMatch(t *testing.T) {
+	w := newWorld(t)
+	_, voice := media(t)
+	w.Put(bundle+"a.wav", voice)
+	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
+	reads := 0
+	w.Before = func(c world.Call) error {
+		if c.Function == "submit" && c.Op == "GetObject" && c.Key == "status/ads/cafe/a.json" {
+			if reads++; reads == 1 {
+				w.Put(bundle+"talk.mp4", []byte("this is no video"))
+				if failed, err := w.Submit(world.Message(bundle + "talk.mp4")); len(failed) > 0 || err != nil {
+					t.Error(failed, err)
+				}
+			}
+		}
+		return nil
+	}
+	rest(t, w)
+	if st := w.Status("ads/cafe/a"); st.State != ledger.Rejected {
+		t.Errorf("%s %s, though talk.mp4 is there and wrong", st.State, st.Code)
+	}
+}
