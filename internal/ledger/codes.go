@@ -56,7 +56,8 @@ const (
 
 	RecordUnreadable Code = "record_unreadable"
 
-	FilesGone Code = "files_gone"
+	FilesGone     Code = "files_gone"
+	NoLongerNamed Code = "no_longer_named"
 
 	RequestLost        Code = "request_lost"
 	QueuedTooLong      Code = "queued_too_long"
@@ -159,6 +160,8 @@ func Codes() []CodeInfo {
 		{RecordUnreadable, Held, "The record of this take below jobs/ is not JSON or is too large, so whether it was paid for is not known.", "Restore an earlier version of the record that the reason names. If you delete it instead, the job is submitted again, and may be charged again."},
 
 		{FilesGone, Withdrawn, "The files were deleted before a job was submitted.", "Nothing to do; drop them again to start the job."},
+
+		{NoLongerNamed, Withdrawn, "A bundle's job.json was changed or deleted before this match of its wildcard was submitted.", "Nothing to do; upload a job.json that names the file to start the job."},
 
 		{RequestLost, Failed, "RunComfy no longer knows the request.", "Check RunComfy's page. If the job is there, run " + again + ": it submits nothing again, and archives the result that is paid for. If it is not, drop a file of the job again, which submits it again and may charge again."},
 		{QueuedTooLong, Failed, "The job did not start within QueueHours.", "If the reason says that it was cancelled, nothing was charged: drop a file again to submit it anew. Otherwise run " + again + "."},

@@ -171,14 +171,12 @@ func (s *simulation) follow(c world.Call) {
 	if c.Service != "s3" || !strings.HasPrefix(c.Key, "jobs/") {
 		return
 	}
-	switch c.Op {
-	case "PutObject":
-		if rec, ok := s.recordAt(c.Key); ok && rec.State == ledger.Submitting {
-			s.open[c.Invocation] = c.Key
-		} else if s.open[c.Invocation] == c.Key {
-			delete(s.open, c.Invocation)
-		}
-	case "DeleteObject":
+	if c.Op != "PutObject" {
+		return
+	}
+	if rec, ok := s.recordAt(c.Key); ok && rec.State == ledger.Submitting {
+		s.open[c.Invocation] = c.Key
+	} else if s.open[c.Invocation] == c.Key {
 		delete(s.open, c.Invocation)
 	}
 }

@@ -281,12 +281,13 @@ func sent(job runcomfytest.Job) string {
 	return strings.Join(media, ", ") + " " + string(text)
 }
 
-// records returns every record of the ledger.
+// records returns every record of the ledger. A record whose claim was released
+// counts as none.
 func (s *simulation) records() []ledger.Record {
 	var all []ledger.Record
 	for _, key := range s.w.Bucket.Keys() {
 		if strings.HasPrefix(key, "jobs/") {
-			if rec, ok := s.recordAt(key); ok {
+			if rec, ok := s.recordAt(key); ok && rec.State != ledger.Released {
 				all = append(all, rec)
 			}
 		}

@@ -62,6 +62,7 @@ type story struct {
 	begins    time.Duration // of the trouble, since the world began
 	ends      time.Duration
 	hasty     int                      // acts of people in the middle of a function
+	refusals  int                      // of the release of a claim
 	redriven  map[string]bool          // executions whose next answer fails
 	ended     map[string]bool          // requests whose end RunComfy has told
 	unknown   map[string][]time.Time   // when RunComfy did not know a request
@@ -120,6 +121,16 @@ func newStory(seed, number uint64) (*story, error) {
 	return t, nil
 }
 
+// mostRefused is how often S3 refuses the release of a claim: three times as
+// often as its client tries.
+const mostRefused = 9
+
+// isRelease reports whether a write at a key changes the record of a claim.
+func (t *story) isRelease(key string) bool {
+	rec, ok := t.recordAt(key)
+	return ok && strings.HasPrefix(key, "jobs/") && rec.State == ledger.Submitting
+}
+
 // before is the hook before each call of a function.
 func (t *story) before(c world.Call) error {
 	t.calls++
@@ -129,7 +140,8 @@ func (t *story) before(c world.Call) error {
 	switch {
 	case t.trouble == startsFail && c.Op == "StartExecution", t.trouble == stopsFail && c.Op == "StopExecution":
 		return world.ErrThrottledStates
-	case t.trouble == throttled && c.Op == "DeleteObject" && t.since() < t.ends:
+	case t.trouble == throttled && t.refusals < mostRefused && c.Op == "PutObject" && t.isRelease(c.Key):
+		t.refusals++
 		return world.Throttled
 	case t.trouble == outputUnread && c.Op == "GetObject" && strings.HasPrefix(c.Key, "outbox/") && !strings.HasSuffix(c.Key, "result.json"):
 		return world.Throttled

@@ -116,7 +116,7 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 		}
 		w.Pass(time.Hour)
 		if pattern == "" {
-			wantStatus(t, w, "cafe/a", ledger.Withdrawn, ledger.FilesGone)
+			wantStatus(t, w, "cafe/a", ledger.Withdrawn, ledger.NoLongerNamed)
 		} else {
 			wantStatus(t, w, "cafe/a", ledger.Held, ledger.NoBalance)
 		}

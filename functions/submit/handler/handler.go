@@ -172,6 +172,7 @@ type assessmentKey struct {
 type assessment struct {
 	subject drop.Subject
 	deleted change // the deletion that led to it, else zero
+	dropped string // a bundle whose job.json no longer names the match, else ""
 	again   bool   // an earlier delivery was not finished
 	last    bool   // the queue does not deliver the message again
 
@@ -363,7 +364,7 @@ func (h *Handler) reassessMatches(ctx context.Context, a *assessment, bundle led
 			return err
 		}
 		for _, s := range subjects {
-			if err := h.assess(ctx, &assessment{subject: s, last: a.last}); err != nil {
+			if err := h.assess(ctx, &assessment{subject: s, dropped: bundle.Name, last: a.last}); err != nil {
 				return err
 			}
 		}
@@ -387,6 +388,9 @@ func (h *Handler) answer(ctx context.Context, a *assessment, f drop.Finding, pre
 		order = prev.Order
 	} else if f.Job != nil {
 		order = ledger.Order(f.Order, h.clock())
+	}
+	if f.State == ledger.Withdrawn && a.dropped != "" {
+		f.Problems = []drop.Problem{{Code: ledger.NoLongerNamed, Reason: fmt.Sprintf("the job.json of %s no longer asks for %s", a.dropped, path.Base(f.Name))}}
 	}
 	st := ledger.Status{Name: f.Name, State: f.State, Warnings: f.Warnings, Jobs: f.Jobs}
 	if f.Problems != nil {

@@ -27,6 +27,7 @@ import (
 type client interface {
 	ledger.S3
 	transfer.S3
+	DeleteObject(context.Context, *s3.DeleteObjectInput, ...func(*s3.Options)) (*s3.DeleteObjectOutput, error)
 }
 
 // The bucket in memory, on which the simulation stands, answers what the real
