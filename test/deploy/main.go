@@ -141,9 +141,9 @@ func (t *trial) deploy(ctx context.Context, changed string) error {
 		"RunComfyBaseUrl="+t.url, "OutputOrigins="+t.url, "Architecture=x86_64", changed)
 }
 
-// doctor asks the command about the stack, and returns what it says.
-func (t *trial) doctor(ctx context.Context) (string, error) {
-	args := []string{"run", "./cmd/lipdrop", "doctor", "--stack", stackName, "--runcomfy-url", t.url}
+// doctor runs doctor on the stack, and returns what it prints.
+func (t *trial) doctor(ctx context.Context, further ...string) (string, error) {
+	args := append([]string{"run", "./cmd/lipdrop", "doctor", "--stack", stackName, "--runcomfy-url", t.url}, further...)
 	fmt.Println("go", strings.Join(args, " "))
 	said, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
 	fmt.Print(string(said))
@@ -178,7 +178,7 @@ func (t *trial) use(ctx context.Context, outputs map[string]string) error {
 	if err != nil {
 		return fmt.Errorf("set the token: %w", err)
 	}
-	if _, err := t.doctor(ctx); err != nil {
+	if _, err := t.doctor(ctx, "--drop", "--wait", patience.String()); err != nil {
 		return fmt.Errorf("doctor: %w", err)
 	}
 	if err := t.succeeds(ctx, "ads/Grüße + 100%", "inbox/ads/Grüße + 100%.mp4", t.clip, "inbox/ads/Grüße + 100%.wav", t.voice); err != nil {

@@ -61,6 +61,19 @@ func TestTasksRetryLambdasErrors(t *testing.T) {
 	}
 }
 
+// An expression without a value fails its state. Step Functions documents some
+// members of the context object only for executions that were redriven, so the
+// machine has a value for each that may be missing.
+func TestContextHasAValueWhereItIsMissing(t *testing.T) {
+	const known = "{% $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0 %}"
+	text := string(read(t, "statemachine.asl.json"))
+	for _, found := range regexp.MustCompile(`\{%[^%]*\$states\.context[^%]*%\}`).FindAllString(text, -1) {
+		if found != known {
+			t.Errorf("the machine has the expression %s", found)
+		}
+	}
+}
+
 func TestSubstitutionsAreWhatTheMachineAsksFor(t *testing.T) {
 	want := map[string]string{}
 	for _, match := range regexp.MustCompile(`\$\{(\w+)\}`).FindAllStringSubmatch(string(read(t, "statemachine.asl.json")), -1) {

@@ -19,8 +19,10 @@ type scope struct {
 	redrives      int
 }
 
-// redriveCount is the only part of the context object that is known.
-const redriveCount = "context.Execution.RedriveCount"
+// redriveCount is the only expression about the context object that is known, after
+// "$states.". It is 0 also where the context object of an execution that was never
+// redriven lacks the member: an expression without a value fails the state.
+const redriveCount = "context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0"
 
 // value is a field of the definition that is evaluated: JSON in which each
 // string of the form {% … %} is an expression.
@@ -34,8 +36,8 @@ type (
 	list       []value
 	dictionary map[string]value
 
-	// path is $states.input or $states.result, followed by member names, or
-	// $states.context.Execution.RedriveCount.
+	// path is $states.input or $states.result, followed by member names, or the
+	// expression redriveCount.
 	path struct {
 		text  string
 		root  string

@@ -89,11 +89,11 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"an index", `$states.input.ended`, `$states.input.e[0]`,
 			`state "Ended?": Choices[0]: field "Condition": the expression {% $states.input.e[0] %} is not known; known: {% and %} around a number or a path of names from $states.input`},
 		{"the result where there is none yet", `{%$states.input%}`, `{% $states.result %}`,
-			`state "Poll": Arguments: field "Payload": the expression {% $states.result %} is not known; known: {% and %} around a number or a path of names from $states.input or $states.context.Execution.RedriveCount`},
+			`state "Poll": Arguments: field "Payload": the expression {% $states.result %} is not known; known: {% and %} around a number or a path of names from $states.input or $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0`},
 		{"the context", `{% $states.result.Payload %}`, `{% $states.context.Execution.Id %}`,
 			`state "Poll": field "Output": the expression {% $states.context.Execution.Id %} is not known; known: {% and %} around a number or a path of names from $states.input or $states.result`},
 		{"an expression that is not closed", `{% 2.5 %}`, `{% 2.5`,
-			`state "Poll": Arguments: field "Payload": the expression {% 2.5 is not known; known: {% and %} around a number or a path of names from $states.input or $states.context.Execution.RedriveCount`},
+			`state "Poll": Arguments: field "Payload": the expression {% 2.5 is not known; known: {% and %} around a number or a path of names from $states.input or $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0`},
 
 		{"no Next and no End", `,"End":true`, ``, `state "Last": field "Next": must be there, or End, but not both`},
 		{"Next and End", `,"End":true`, `,"End":true,"Next":"Wait"`, `state "Last": field "Next": must be there, or End, but not both`},

@@ -366,7 +366,7 @@ func TestTheTimeoutOfATaskEndsTheContextOfItsCall(t *testing.T) {
 
 // A function is told how often its execution was redriven.
 func TestPayloadHoldsTheRedrives(t *testing.T) {
-	m := parse(t, oneTask(t, `"Arguments":{"FunctionName":"${PollFunctionArn}","Payload":{"job":"{% $states.input %}","redrives":"{% $states.context.Execution.RedriveCount %}"}}`))
+	m := parse(t, oneTask(t, `"Arguments":{"FunctionName":"${PollFunctionArn}","Payload":{"job":"{% $states.input %}","redrives":"{% $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0 %}"}}`))
 	x := m.Start(`{"name":"n"}`, began)
 	c := &clock{began}
 	var payloads []string
