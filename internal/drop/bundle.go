@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"golang.org/x/text/unicode/norm"
@@ -18,6 +17,27 @@ import (
 // it names is there. A wildcard gives a finding for the folder and those of the
 // matches that a change of the file match concerns, or of all when it is "".
 func (l *Look) findBundle(ctx context.Context, bundle, match string) ([]Finding, error) {
+	f := about(nameOf(bundle))
+	stem := bundle[:len(bundle)-len(bundleSuffix+"/")]
+	c, err := l.claimsOf(ctx, stem)
+	if err != nil {
+		return []Finding{f}, err
+	}
+	if f, contested := c.contested(f); contested {
+		return []Finding{f}, nil
+	}
+	switch {
+	case c.pair != nil:
+		f, err := l.pairFinding(ctx, f, stem, c.pair)
+		return []Finding{f}, err
+	case c.parent != "":
+		return l.matchFinding(ctx, c, f.Name)
+	}
+	return l.bundleFindings(ctx, bundle, match)
+}
+
+// bundleFindings is findBundle for a name that nothing else claims.
+func (l *Look) bundleFindings(ctx context.Context, bundle, match string) ([]Finding, error) {
 	f := about(nameOf(bundle))
 	manifests, err := l.named(ctx, bundle, manifestName)
 	if err != nil {
@@ -106,14 +126,10 @@ func (l *Look) unknownModel(id, base string) Problem {
 // It has no Order: only job.json makes a take, so that its files, however new,
 // do not hide a take of the name.
 func (l *Look) noManifest(ctx context.Context, f Finding, bundle string) (Finding, error) {
-	files, err := l.below(ctx, bundle, listPage)
+	files, err := l.dropsIn(ctx, bundle)
 	if err != nil {
 		return f, err
 	}
-	files = slices.DeleteFunc(files, func(f File) bool {
-		role, _ := place(f.Key)
-		return role != manifest && role != member
-	})
 	if len(files) == 0 {
 		return f.gone("no file of "+f.Name+" is there any more", ""), nil
 	}

@@ -19,22 +19,23 @@ func TestCost(t *testing.T) {
 		"ads/preset.json = {}", "ads/notes.txt", "ads/job.json = {}",
 	}
 	others := []string{
-		"ads/%05d.mp4", "ads/pair.%05d.wav", "ads/pair-%05d.mp4", "ads/pair.job/%05d.wav",
-		"ads/lone.%05d.wav", "ads/solo.job/%05d.wav", "ads/tag.%05d.wav", "ads/x.job/%05d.wav", "ads/x.job/job.%05d.json",
+		"ads/%05d.mp4", "ads/pair.%05d.wav", "ads/pair-%05d.mp4", "ads/pairs.job/%05d.wav",
+		"ads/lone.%05d.wav", "ads/solos.job/%05d.wav", "ads/tag.%05d.wav", "ads/x.job/%05d.wav", "ads/x.job/job.%05d.json",
 		"ads/y.job/%05d.wav", "ads/preset.%05d.json", "ads/preset.%05d.wav", "ads/notes.%05d.txt", "ads/zz%05d/x.wav",
 	}
 	tests := []struct {
 		name, key          string
 		lists, heads, gets int
 	}{
-		// A preset costs two listings a folder, and each look at a stem one.
-		{"a pair, by its audio", "ads/pair.wav", 2 + 2, 2, 3},
-		{"a lone audio", "ads/lone.wav", 2, 0, 0},
-		{"a lone video", "ads/solo.mp4", 1 + 2, 0, 0},
-		{"a tagged audio, and the video that is used", "ads/tag.de.wav", 2 + 2 + 2 + 2, 2, 3},
-		{"a bundle, by its job.json", "ads/x.job/job.json", 2, 2 + 2, 1 + 2},
-		{"a bundle, by a file of it", "ads/x.job/v.mp4", 2, 2 + 2, 1 + 2},
-		{"a bundle without a job.json", "ads/y.job/a.wav", 2 + 1, 0, 0},
+		// A preset costs two listings a folder, and each look at a stem or at
+		// what else may claim its name one.
+		{"a pair, by its audio", "ads/pair.wav", 3 + 2, 2, 3},
+		{"a lone audio", "ads/lone.wav", 3, 0, 0},
+		{"a lone video", "ads/solo.mp4", 1 + 3, 0, 0},
+		{"a tagged audio, and the video that is used", "ads/tag.de.wav", 2 + 3 + 2 + 3, 2, 3},
+		{"a bundle, by its job.json", "ads/x.job/job.json", 2 + 2, 2 + 2, 1 + 2},
+		{"a bundle, by a file of it", "ads/x.job/v.mp4", 2 + 2, 2 + 2, 1 + 2},
+		{"a bundle without a job.json", "ads/y.job/a.wav", 2 + 2 + 1, 0, 0},
 		{"a preset", "ads/preset.json", 2 + 2, 1, 1},
 		{"a file of an unknown suffix", "ads/notes.txt", 0, 1, 0},
 		{"a job.json outside a .job folder", "ads/job.json", 0, 1, 0},

@@ -211,8 +211,7 @@ func (l *Look) Find(ctx context.Context, s Subject) ([]Finding, error) {
 func (l *Look) find(ctx context.Context, s Subject) ([]Finding, error) {
 	switch {
 	case s.stem != "":
-		f, err := l.findPair(ctx, s.stem)
-		return []Finding{f}, err
+		return l.findPair(ctx, s.stem)
 	case s.bundle != "":
 		return l.findBundle(ctx, s.bundle, s.match)
 	default:

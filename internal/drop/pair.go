@@ -55,15 +55,31 @@ func (l *Look) touchedByAudio(ctx context.Context, stem string) ([]Subject, erro
 // that have it in the same folder are one job. An audio without a partner of
 // its own stem is tagged: it takes the video or image with the longest stem
 // that is its own up to a dot.
-func (l *Look) findPair(ctx context.Context, stem string) (Finding, error) {
+func (l *Look) findPair(ctx context.Context, stem string) ([]Finding, error) {
 	f := about(nameOf(stem))
-	files, err := l.at(ctx, stem, mediaEndings)
-	if len(files) > 0 {
-		f.Order = stamp(files)
+	c, err := l.claimsOf(ctx, stem)
+	if len(c.pair) > 0 {
+		f.Order = stamp(c.pair)
 	}
 	if err != nil {
-		return f, err
+		return []Finding{f}, err
 	}
+	if f, contested := c.contested(f); contested {
+		return []Finding{f}, nil
+	}
+	switch {
+	case len(c.bundles) > 0:
+		return l.bundleFindings(ctx, c.bundles[0], "")
+	case c.parent != "":
+		return l.matchFinding(ctx, c, f.Name)
+	}
+	f, err = l.pairFinding(ctx, f, stem, c.pair)
+	return []Finding{f}, err
+}
+
+// pairFinding is findPair for a name that nothing else claims.
+func (l *Look) pairFinding(ctx context.Context, f Finding, stem string, files []File) (Finding, error) {
+	var err error
 	if len(files) == 0 {
 		return f.gone("no file of "+f.Name+" is there any more", ""), nil
 	}

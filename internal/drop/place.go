@@ -39,9 +39,12 @@ const (
 	bundleSuffix = ".job"
 )
 
-// mediaEndings and jsonEnding are the suffixes in every spelling, sorted.
+// mediaEndings, jsonEnding and bundleEnding are the suffixes in every spelling,
+// sorted. nameEndings are those of everything that gives a stem's name.
 var (
 	mediaEndings = spellings(media.Suffixes()...)
+	bundleEnding = spellings(bundleSuffix + "/")
+	nameEndings  = spellings(append(media.Suffixes(), bundleSuffix+"/")...)
 	jsonEnding   = spellings(".json")
 )
 

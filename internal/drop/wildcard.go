@@ -91,8 +91,29 @@ func (l *Look) findMatches(ctx context.Context, f Finding, bundle, match string,
 	}
 	// Names beyond these are not assessed. The warning of usedBy says so.
 	names = names[:min(len(names), max(maxJobs, l.MaxJobsPerDrop))]
+	claimed, err := l.claimsBeside(ctx, bundle, names)
+	if err != nil {
+		return nil, err
+	}
 	started := 0
 	for _, name := range names {
+		c := claimed[name]
+		c.parent, c.matches = bundle, byName[name]
+		if c.matches == nil {
+			c.parent = ""
+		}
+		if contested, ok := c.contested(about(name)); ok {
+			found = append(found, contested)
+			continue
+		}
+		if c.pair != nil {
+			pair, err := l.pairFinding(ctx, about(name), ledger.InboxPrefix+name, c.pair)
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, pair)
+			continue
+		}
 		if files := byName[name]; files != nil {
 			m := matched(name, files, d, n)
 			if m.Job != nil {
@@ -106,6 +127,47 @@ func (l *Look) findMatches(ctx context.Context, f Finding, bundle, match string,
 		}
 	}
 	return found, nil
+}
+
+// claimsBeside returns the claims of pairs and bundles to the names of matches:
+// they are in the folder that has the bundle's name.
+func (l *Look) claimsBeside(ctx context.Context, bundle string, names []string) (map[string]claims, error) {
+	claimed := map[string]claims{}
+	if len(names) == 1 {
+		c, err := l.ownClaims(ctx, ledger.InboxPrefix+names[0])
+		claimed[names[0]] = c
+		return claimed, err
+	}
+	beside := map[string]bool{} // stems
+	for _, folder := range forms(bundle[:len(bundle)-len(bundleSuffix+"/")]+"/", maxKey) {
+		after := ""
+		for {
+			files, more, err := l.listFolder(ctx, folder, after)
+			if err != nil {
+				return nil, err
+			}
+			for _, f := range files {
+				if _, isMedia := kindOf(f.Key); isMedia || bundleOf(f.Key) == f.Key {
+					beside[nameOf(strings.TrimSuffix(stemOf(strings.TrimSuffix(f.Key, "/")), "/"))] = true
+				}
+			}
+			if !more {
+				break
+			}
+			after = files[len(files)-1].Key
+		}
+	}
+	for _, name := range names {
+		if !beside[name] {
+			continue
+		}
+		c, err := l.ownClaims(ctx, ledger.InboxPrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		claimed[name] = c
+	}
+	return claimed, nil
 }
 
 // matches returns the files that match a wildcard, by the name of their job, and

@@ -1,0 +1,164 @@
+package drop
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// claims are the places that give one name. Two of them would be two jobs under
+// one status, so that the name is rejected, whichever of them is assessed.
+type claims struct {
+	pair    []File   // the files of a pair
+	bundles []string // the .job folders that have files; the only claim may have none
+	inside  []File   // the files of these folders
+	parent  string   // a bundle whose wildcard has a match of this name, or ""
+	matches []File   // its matches of this name
+}
+
+// claimsOf returns the claims to the name of a stem.
+func (l *Look) claimsOf(ctx context.Context, stem string) (claims, error) {
+	c, err := l.ownClaims(ctx, stem)
+	if err != nil {
+		return c, err
+	}
+	parent := strings.TrimSuffix(folderOf(stem), "/")
+	if !strings.HasPrefix(parent, ledger.InboxPrefix) {
+		return c, nil
+	}
+	folders, err := l.at(ctx, parent, bundleEnding)
+	if err != nil {
+		return c, err
+	}
+	for _, folder := range folders {
+		matches, err := l.matchesOf(ctx, folder.Key, nameOf(stem))
+		if err != nil {
+			return c, err
+		}
+		if matches != nil {
+			c.parent, c.matches = folder.Key, matches
+		}
+	}
+	if c.parent != "" && c.pair == nil && len(c.bundles) == 1 {
+		if c.inside, err = l.dropsIn(ctx, c.bundles[0]); len(c.inside) == 0 {
+			c.bundles = nil
+		}
+	}
+	return c, err
+}
+
+// ownClaims returns the claims to a stem's name that need no job.json to be read.
+func (l *Look) ownClaims(ctx context.Context, stem string) (claims, error) {
+	var c claims
+	found, err := l.at(ctx, stem, nameEndings)
+	for _, f := range found {
+		if !strings.HasSuffix(f.Key, "/") {
+			c.pair = append(c.pair, f)
+		}
+	}
+	if err != nil {
+		return c, err
+	}
+	var folders []string // each once, whatever its forms
+	for _, f := range found {
+		if strings.HasSuffix(f.Key, "/") && !slices.ContainsFunc(folders, func(other string) bool { return sameText(f.Key, other) }) {
+			folders = append(folders, f.Key)
+		}
+	}
+	if c.pair == nil && len(folders) < 2 {
+		c.bundles = folders // nobody contests it, whatever is in it
+		return c, nil
+	}
+	for _, folder := range folders {
+		inside, err := l.dropsIn(ctx, folder)
+		if err != nil {
+			return c, err
+		}
+		if len(inside) > 0 {
+			c.bundles, c.inside = append(c.bundles, folder), append(c.inside, inside...)
+		}
+	}
+	return c, nil
+}
+
+// dropsIn returns files of a bundle, leaving out what is no drop.
+func (l *Look) dropsIn(ctx context.Context, bundle string) ([]File, error) {
+	files, err := l.below(ctx, bundle, listPage)
+	return slices.DeleteFunc(files, func(f File) bool {
+		role, _ := place(f.Key)
+		return role != manifest && role != member
+	}), err
+}
+
+// matchesOf returns the files that a bundle's wildcard makes jobs of this name.
+func (l *Look) matchesOf(ctx context.Context, bundle, name string) ([]File, error) {
+	if bundleOf(bundle) != bundle {
+		return nil, nil // a folder in another bundle
+	}
+	manifests, err := l.named(ctx, bundle, manifestName)
+	if err != nil || len(manifests) != 1 {
+		return nil, err
+	}
+	doc, _, err := l.readDoc(ctx, manifests[0])
+	if _, refused := err.(*RefusedError); refused {
+		return nil, nil // the bundle's own status says so
+	}
+	if err != nil {
+		return nil, err
+	}
+	model, _ := l.modelOf(doc)
+	if model == nil {
+		return nil, nil
+	}
+	n := named{}
+	for _, property := range model.MediaProperties() {
+		value, _ := doc.Input[property.Name].(string)
+		if bad, link := badLink(property.Name, value); bad != nil || link || value == "" {
+			continue
+		}
+		key, beside := keyOf(folderOf(manifests[0].Key), value)
+		switch {
+		case !strings.Contains(value, "*"):
+			n.keys = append(n.keys, key)
+		case beside && badKey(property, key, value, doc.Model) == nil:
+			n.wildcard = newWildcard(property.Name, value, folderOf(manifests[0].Key), key[len(folderOf(manifests[0].Key)):])
+		}
+	}
+	if n.wildcard == nil {
+		return nil, nil
+	}
+	byName, _, err := l.matches(ctx, bundle, n)
+	return byName[name], err
+}
+
+// matchFinding returns the finding of the wildcard's match that claims a name.
+func (l *Look) matchFinding(ctx context.Context, c claims, name string) ([]Finding, error) {
+	found, err := l.bundleFindings(ctx, c.parent, c.matches[0].Key)
+	return slices.DeleteFunc(found, func(f Finding) bool { return f.Name != name }), err
+}
+
+// contested completes a finding about a name that has several claims, and
+// reports whether it has.
+func (c claims) contested(f Finding) (Finding, bool) {
+	var by []string
+	if c.pair != nil {
+		by = append(by, naming(c.pair))
+	}
+	for _, bundle := range c.bundles {
+		by = append(by, "the folder "+short(path.Base(bundle)))
+	}
+	if c.parent != "" {
+		by = append(by, fmt.Sprintf("%s in %s", naming(c.matches), short(path.Base(c.parent))))
+	}
+	if len(by) < 2 {
+		return f, false
+	}
+	return f.decide(ledger.Rejected, stamp(slices.Concat(c.pair, c.inside, c.matches)), Problem{
+		Code: ledger.Ambiguous, Reason: fmt.Sprintf("%s would each be the job %s", list(by, "and"), short(f.Name)),
+		Remedy: "Rename or delete all but one of them: the other one is then assessed by itself.",
+	}), true
+}

@@ -1,0 +1,112 @@
+package drop_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A name that two places give is rejected, whichever of them changed, and the
+// one that is left is assessed when the other is deleted.
+func TestNamesThatAreClaimedTwice(t *testing.T) {
+	const (
+		contested = ": rejected, ambiguous"
+		pairJob   = ": job of pro, video_url=ads/talk.mp4, audio_url=ads/talk.wav"
+		bundleJob = ": job of react, video_url=ads/talk.job/v.mp4, audio_url=ads/talk.job/a.wav"
+		matchJob  = ": job of react, video_url=ads/cafe.job/v.mp4, audio_url=ads/cafe.job/"
+	)
+	bundle := []string{"ads/talk.job/v.mp4", "ads/talk.job/a.wav", reactJob("ads/talk.job/job.json", "v.mp4", "a.wav")}
+	wildcard := []string{"ads/cafe.job/v.mp4", "ads/cafe.job/de.wav", "ads/cafe.job/fr.wav", reactJob("ads/cafe.job/job.json", "v.mp4", "*.wav")}
+	join := func(lists ...[]string) []string {
+		var all []string
+		for _, list := range lists {
+			all = append(all, list...)
+		}
+		return all
+	}
+	testRows(t, []row{
+		{
+			says: "a pair and a bundle",
+			do:   join([]string{"ads/talk.mp4", "ads/talk.wav"}, bundle),
+			want: []string{"ads/talk" + contested},
+		},
+		{
+			says: "a bundle, and a lone file that would wait",
+			do:   join(bundle, []string{"ads/talk.wav"}),
+			want: []string{"ads/talk" + contested},
+		},
+		{
+			says: "a pair and a bundle without a job.json",
+			do:   []string{"ads/talk.mp4", "ads/talk.wav", "ads/talk.job/v.mp4"},
+			want: []string{"ads/talk" + contested},
+		},
+		{
+			says: "a folder in which nothing is a drop claims nothing",
+			do:   []string{"ads/talk.mp4", "ads/talk.job/.DS_Store = x", "ads/talk.wav"},
+			want: []string{"ads/talk" + pairJob},
+		},
+		{
+			says: "two bundles whose folders differ in case",
+			do:   join(bundle, []string{"ads/talk.JOB/v.mp4"}),
+			want: []string{"ads/talk" + contested},
+		},
+		{
+			says: "the pair is deleted",
+			do:   join(bundle, []string{"ads/talk.mp4", "ads/talk.wav", "- ads/talk.mp4", "- ads/talk.wav"}),
+			want: []string{"ads/talk" + bundleJob},
+		},
+		{
+			says: "the bundle is deleted",
+			do:   join(bundle, []string{"ads/talk.mp4", "ads/talk.wav", "- ads/talk.job/job.json", "- ads/talk.job/v.mp4", "- ads/talk.job/a.wav"}),
+			want: []string{"ads/talk" + pairJob},
+		},
+		{
+			says: "the match of a wildcard and a pair in the folder of its name",
+			do:   join(wildcard, []string{"ads/cafe/de.wav", "ads/cafe/de.mp4"}),
+			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
+		},
+		{
+			says: "the match of a wildcard and a bundle in the folder of its name",
+			do:   join(wildcard, []string{"ads/cafe/de.job/notes.txt"}),
+			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
+		},
+		{
+			says: "a pair in that folder whose name is no match's",
+			do:   join(wildcard, []string{"ads/cafe/it.wav"}),
+			want: []string{
+				"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav",
+				"ads/cafe/it: waiting, waiting_for_video_or_image", "ads/cafe: used, by ads/cafe/de ads/cafe/fr",
+			},
+		},
+		{
+			says: "the match is deleted, and the pair is left",
+			do:   join(wildcard, []string{"ads/cafe/de.wav", "- ads/cafe.job/de.wav"}),
+			want: []string{"ads/cafe/de: waiting, waiting_for_video_or_image", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/fr"},
+		},
+		{
+			says: "the pair is deleted, and the match is left",
+			do:   join(wildcard, []string{"ads/cafe/de.wav", "- ads/cafe/de.wav"}),
+			want: []string{"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
+		},
+	})
+}
+
+func TestBothClaimsAreNamed(t *testing.T) {
+	b := newInbox(t)
+	for _, s := range []string{"ads/talk.mp4", "ads/talk.wav", reactJob("ads/talk.job/job.json", "v.mp4", "a.wav")} {
+		b.step(t, s)
+	}
+	f := b.only(t, "inbox/ads/talk.wav")
+	want := "talk.mp4 and talk.wav and the folder talk.job would each be the job ads/talk"
+	if got := f.Problems[0].Reason; got != want {
+		t.Errorf("the reason is %q, want %q", got, want)
+	}
+	for _, s := range []string{"ads/cafe/de.mp4", "ads/cafe.job/de.wav", reactJob("ads/cafe.job/job.json", "https://example.com/v.mp4", "*.wav")} {
+		b.step(t, s)
+	}
+	f = b.only(t, "inbox/ads/cafe/de.mp4")
+	if diff := cmp.Diff("de.mp4 and de.wav in cafe.job would each be the job ads/cafe/de", f.Problems[0].Reason); diff != "" || !strings.HasPrefix(f.Key, "status/") {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
