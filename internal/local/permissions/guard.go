@@ -27,9 +27,10 @@ func UserOf(r *http.Request) string {
 	return user
 }
 
-// Guard refuses, and tells denied, what users ask of next that their roles do not
-// allow. Next serves Step Functions or Secrets Manager, by the header X-Amz-Target;
-// whoever is not among the users may do everything.
+// Guard refuses what users ask of next that their roles do not allow, and reports
+// it to denied. Next serves Step Functions or Secrets Manager, by the header
+// X-Amz-Target. Whoever is not among the users may do everything, so the signature
+// of a request must be checked before Guard sees it.
 func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user := UserOf(r)

@@ -1,6 +1,6 @@
 // Package secrets answers the one call of Secrets Manager that the functions
-// make, over values kept in memory. Signatures are not looked at: it serves
-// loopback alone, and what it holds is a token for a fake.
+// make, over values kept in memory. It does not check signatures: see package
+// access.
 package secrets
 
 import (

@@ -34,8 +34,8 @@ func invalid(member, constraint string, args ...any) error {
 		member, fmt.Sprintf(constraint, args...))
 }
 
-// ServeHTTP answers the Step Functions API in AWS JSON 1.0. Signatures are not
-// looked at. A member of a request that is not known is refused by name.
+// ServeHTTP answers the Step Functions API in AWS JSON 1.0. It does not check
+// signatures: see package access. It refuses unknown members of a request by name.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 	w.Header().Set("X-Amzn-RequestId", newUUID())
