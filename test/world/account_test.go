@@ -106,9 +106,8 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 		w.Drop(folder+"job.json", manifest("*.wav"))
 		w.Drop("inbox/cafe/b.mp4", clip) // a pair whose name is a match's too
 		w.Pass(time.Hour)
-		for _, name := range []string{"cafe/a", "cafe/b"} {
-			wantStatus(t, w, name, ledger.Held, ledger.NoBalance)
-		}
+		wantStatus(t, w, "cafe/a", ledger.Held, ledger.NoBalance)
+		wantStatus(t, w, "cafe/b", ledger.Rejected, ledger.Ambiguous)
 		if pattern == "" {
 			w.Delete(folder + "job.json")
 		} else {

@@ -33,6 +33,7 @@ func TestRequests(t *testing.T) {
 		name   string
 		drops  []string // the last one's event is handled; a content stands behind " = "
 		others string   // what else is there, by a number
+		status bool     // the others are statuses
 		most   int
 	}{
 		{name: "a pair", drops: []string{"ads/talk.mp4", "ads/talk.wav"}},
@@ -48,6 +49,7 @@ func TestRequests(t *testing.T) {
 		{name: "files between the suffixes", drops: []string{"t.mp4", "t.wav"}, others: "inbox/t.MP4%05d inbox/t.mP4%05d inbox/t.MOv%05d inbox/t.Mov%05d inbox/t.WAv%05d inbox/t.mov%05d inbox/t.webm%05d"},
 		{name: "folders that begin as the name", drops: []string{"t.mp4", "t.wav"}, others: "inbox/t.a%05d/x inbox/t.m%05d/x"},
 		{name: "a file of a bundle without a job.json", drops: []string{"x.job/a.wav"}, others: "inbox/x.job/%05d.txt"},
+		{name: "a file of a bundle beside statuses of other names", drops: []string{"ads.job/x.txt"}, others: "status/ads/job%05d.json", status: true},
 		{name: "a match among thousands", drops: []string{"x.job/v.mp4", "x.job/job.json = " + all, "x.job/a.wav"}, others: "inbox/x.job/%05d.wav"},
 		{name: "a match among thousands of other files", drops: []string{"x.job/v.mp4", "x.job/job.json = " + all, "x.job/zz.wav"}, others: "inbox/x.job/%05d.txt inbox/x.job/a/%05d.wav"},
 		{name: "a preset among files alike", drops: []string{"preset.json = {}"}, others: "inbox/preset.%05d inbox/PRESET%05d inbox/Preset.j%05d"},
@@ -70,7 +72,11 @@ func TestRequests(t *testing.T) {
 				clip, voice := media(t)
 				for pattern := range strings.FieldsSeq(tt.others) {
 					for i := range n {
-						w.Bucket.Set(fmt.Sprintf(pattern, i), nil)
+						body := []byte(nil)
+						if tt.status {
+							body = []byte(`{"name": "ads/x", "state": "succeeded", "take": "20500101T000000Z-000000000000"}`)
+						}
+						w.Bucket.Set(fmt.Sprintf(pattern, i), body)
 					}
 				}
 				key := ""
