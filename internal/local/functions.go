@@ -23,8 +23,9 @@ const (
 	MachineARN  = "arn:aws:states:" + Region + ":" + Account + ":stateMachine:" + machineName
 	machineName = "lipdrop"
 
-	secretARN = "arn:aws:secretsmanager:" + Region + ":" + Account + ":secret:runcomfy-token-a1B2c3"
-	queueARN  = "arn:aws:sqs:" + Region + ":" + Account + ":lipdrop"
+	secretARN        = "arn:aws:secretsmanager:" + Region + ":" + Account + ":secret:runcomfy-token-a1B2c3"
+	queueARN         = "arn:aws:sqs:" + Region + ":" + Account + ":lipdrop"
+	deletionQueueARN = queueARN + "-deletions"
 )
 
 // The functions' names.
@@ -90,6 +91,8 @@ func (s *Stack) properties(function string, at Endpoints) permissions.Function {
 const (
 	submitConcurrency = 5 // the template's default
 	cancelConcurrency = 5
+	// deletionConcurrency is the MaximumConcurrency of cancel's queue.
+	deletionConcurrency = 2
 	// taskConcurrency bounds the processes of the loop on a small machine. Polls
 	// take milliseconds, and an archive is bound by the disk.
 	taskConcurrency = 8

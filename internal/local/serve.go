@@ -150,8 +150,11 @@ func (s *Stack) SetSecret(token string) { s.secrets.Set(secretARN, token) }
 // CAFile returns the path of the authority to trust for TLS, in PEM.
 func (s *Stack) CAFile() string { return s.certs.CA }
 
-// DeadLetters returns the messages that submit could not finish.
-func (s *Stack) DeadLetters() []queue.Message { return s.drops.DeadLetters() }
+// DeadLetters returns the drops that submit, and the deletions that cancel, could
+// not finish.
+func (s *Stack) DeadLetters() []queue.Message {
+	return append(s.drops.DeadLetters(), s.deletions.DeadLetters()...)
+}
 
 // Pending returns how many events wait for submit or are with it.
 func (s *Stack) Pending() int { return s.drops.Len() }

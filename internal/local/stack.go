@@ -32,6 +32,8 @@ import (
 const (
 	// maxReceives is the template's maxReceiveCount, which submit knows.
 	maxReceives = 120
+	// maxDeletions is the maxReceiveCount of the template's DeletionQueue.
+	maxDeletions = 240
 	// maxCancels is how often Lambda calls a function for an event: once, and
 	// twice again after an error.
 	maxCancels = 3
@@ -55,16 +57,17 @@ type Stack struct {
 	certs   certs.Files
 	client  *http.Client // trusts certs
 
-	template []byte                      // template.yaml
-	roles    map[string]permissions.Role // by the function's name
-	gateway  *gateway.Gateway
-	webhook  *events.Webhook
-	drops    *queue.Queue
-	cancels  *queue.Queue
-	lambda   invoker
-	states   *states.Server
-	secrets  *secrets.Server
-	fake     *runcomfytest.Server
+	template  []byte                      // template.yaml
+	roles     map[string]permissions.Role // by the function's name
+	gateway   *gateway.Gateway
+	webhook   *events.Webhook
+	drops     *queue.Queue
+	deletions *queue.Queue
+	cancels   *queue.Queue
+	lambda    invoker
+	states    *states.Server
+	secrets   *secrets.Server
+	fake      *runcomfytest.Server
 
 	intake     context.Context // of the queues and the schedule
 	stopIntake context.CancelFunc
@@ -239,6 +242,11 @@ func (s *Stack) openQueues() (err error) {
 	}); err != nil {
 		return err
 	}
+	if s.deletions, err = queue.Open(queue.Config{
+		Dir: s.path("deletion-queue"), Visibility: s.options.Visibility, MaxReceives: maxDeletions, Now: time.Now,
+	}); err != nil {
+		return err
+	}
 	// Lambda keeps the events of asynchronous calls in a queue of its own.
 	s.cancels, err = queue.Open(queue.Config{
 		Dir: s.path("cancel-queue"), Visibility: s.options.Visibility, MaxReceives: maxCancels, Now: time.Now,
@@ -318,6 +326,12 @@ func (s *Stack) consume(restarted bool) {
 		})
 	})
 	s.calls.Go(func() {
+		s.deletions.Consume(s.intake, queue.Consumer{
+			BatchSize: batchSize, Concurrency: deletionConcurrency,
+			Deliver: queue.SQS(deletionQueueARN, Region, s.invoker(cancel)),
+		})
+	})
+	s.calls.Go(func() {
 		s.cancels.Consume(s.intake, queue.Consumer{
 			BatchSize: 1, Concurrency: cancelConcurrency, Deliver: queue.Each(s.invoker(cancel)),
 		})
@@ -391,7 +405,7 @@ func (s *Stack) Close() {
 }
 
 // Forward hands an event of the bucket to whom EventBridge's rules would: a
-// drop or a deletion to submit's queue, a deletion to cancel as well. An event
+// drop or a deletion to submit's queue, a deletion to cancel's queue as well. An event
 // that cannot be kept, because the disk is full, say, is looked for again.
 func (s *Stack) Forward(event events.Event) error {
 	err := s.keep(event)
@@ -412,7 +426,7 @@ func (s *Stack) keep(event events.Event) error {
 		return err
 	}
 	if event.DetailType == events.ObjectDeleted {
-		if err := s.cancels.Send(string(body)); err != nil {
+		if err := s.deletions.Send(string(body)); err != nil {
 			return err
 		}
 	}

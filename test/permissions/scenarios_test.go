@@ -228,7 +228,10 @@ func (d *deployment) withdraws() error {
 	execution := d.execution(rec)
 	return fails(
 		func() error { return d.remove(audio) },
-		func() error { return d.cancel.Handle(d.ctx, d.event("Object Deleted", audio)) },
+		func() error {
+			_, err := d.cancel.Handle(d.ctx, d.event("Object Deleted", audio))
+			return err
+		},
 		func() error { return d.wantRecord(ledger.Cancelled) },
 		func() error {
 			out, err := d.states.DescribeExecution(d.ctx, &sfn.DescribeExecutionInput{ExecutionArn: &execution})
@@ -261,7 +264,7 @@ func stopped(d *deployment) error {
 		return err
 	}
 	event := fmt.Sprintf(`{"detail-type": "Step Functions Execution Status Change", "detail": {"executionArn": %q}}`, execution)
-	if err := d.cancel.Handle(d.ctx, json.RawMessage(event)); err != nil {
+	if _, err := d.cancel.Handle(d.ctx, json.RawMessage(event)); err != nil {
 		return err
 	}
 	return d.wantRecord(ledger.Cancelled)
@@ -272,7 +275,7 @@ func swept(d *deployment) error {
 	if _, err := d.stops(); err != nil {
 		return err
 	}
-	if err := d.cancel.Handle(d.ctx, json.RawMessage(`{"detail-type": "Scheduled Event"}`)); err != nil {
+	if _, err := d.cancel.Handle(d.ctx, json.RawMessage(`{"detail-type": "Scheduled Event"}`)); err != nil {
 		return err
 	}
 	return d.wantRecord(ledger.Cancelled)

@@ -28,6 +28,7 @@ func rules(t *testing.T, event map[string]any) []string {
 	patterns := map[string]map[string]any{
 		"DropRule": properties[struct{ EventPattern map[string]any }](t, s, "DropRule").EventPattern,
 	}
+	patterns["DeletionRule"] = properties[struct{ EventPattern map[string]any }](t, s, "DeletionRule").EventPattern
 	own := properties[struct {
 		Events map[string]struct {
 			Type       string
@@ -112,8 +113,8 @@ func TestRulesTakeTheSampleEvents(t *testing.T) {
 		want        []string
 	}{
 		{name: "a drop", event: "submit/object-created.json", want: []string{"DropRule"}},
-		{name: "a deletion", event: "submit/object-deleted.json", want: []string{"CancelFunction Deletions", "DropRule"}},
-		{name: "a deletion for cancel", event: "cancel/object-deleted.json", want: []string{"CancelFunction Deletions", "DropRule"}},
+		{name: "a deletion", event: "submit/object-deleted.json", want: []string{"DeletionRule", "DropRule"}},
+		{name: "a deletion for cancel", event: "cancel/object-deleted.json", want: []string{"DeletionRule", "DropRule"}},
 		{name: "a stopped execution", event: "cancel/execution-status-change.json", want: []string{"CancelFunction Ends"}},
 		{name: "a failed execution", event: "cancel/execution-status-change.json", change: change("detail.status", "FAILED"), want: []string{"CancelFunction Ends"}},
 		{name: "an execution that timed out", event: "cancel/execution-status-change.json", change: change("detail.status", "TIMED_OUT"), want: []string{"CancelFunction Ends"}},

@@ -45,6 +45,7 @@ var roles = []struct {
 	}},
 	{"CancelFunction", "Cancel", "Settles executions that ended badly, and cancels the jobs of deleted drops.", map[string]string{
 		"Log":        "its own log, and no other",
+		"Queue":      "Lambda takes the deletions from their queue in the function's name",
 		"Drops":      "to see whether a deleted file is there again",
 		"Ledger":     "records of takes and statuses",
 		"Find":       "to find the jobs that use a file; and without it S3 answers 403, not 404, for what is not there",
@@ -62,7 +63,7 @@ var roles = []struct {
 
 // places are what docs/iam.md calls the resources of statements.
 var places = map[string]string{
-	"Queue.Arn": "the queue", "StateMachine": "the state machine", "TokenSecret": "the token's secret",
+	"Queue.Arn": "the queue", "DeletionQueue.Arn": "the queue of deletions", "StateMachine": "the state machine", "TokenSecret": "the token's secret",
 	"SubmitLog.Arn": "its log group", "PollLog.Arn": "its log group", "ArchiveLog.Arn": "its log group", "CancelLog.Arn": "its log group",
 	"PollFunction.Arn": "the poll function", "ArchiveFunction.Arn": "the archive function",
 	"arn:aws:states:us-east-1:000000000000:execution:StateMachine.Name:*": "the state machine's executions",
@@ -96,6 +97,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 	}
 	b.WriteString("\n## From outside\n\n| who | may | on |\n| --- | --- | --- |\n" +
 		"| EventBridge, only for the stack's own rule of drops | `sqs:SendMessage` | the queue |\n" +
+		"| EventBridge, only for the stack's own rule of deletions | `sqs:SendMessage` | the queue of deletions |\n" +
 		"| EventBridge, only for cancel's own rules | `lambda:InvokeFunction` | the cancel function |\n" +
 		"| nobody | anything without TLS | the stack's bucket, each queue |\n" +
 		"| nobody | `s3:PutObject` of a file that the functions could not read: with storage class GLACIER or DEEP_ARCHIVE, with a key of one's own (SSE-C), " +
@@ -115,7 +117,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"on `answers/lipdrop-doctor.check.json` | the bucket |\n" +
 		"| set the token | `secretsmanager:PutSecretValue` | the token's secret |\n" +
 		"| run the output `Redrive` | `sqs:StartMessageMoveTask`, `sqs:ReceiveMessage`, `sqs:DeleteMessage` and `sqs:GetQueueAttributes` on the dead-letter queue, " +
-		"`sqs:SendMessage` on the queue | both queues |\n" +
+		"`sqs:SendMessage` on the queue and on the queue of deletions | the three queues |\n" +
 		"| `sam deploy`, `sam delete` | to create, change and delete what template.yaml has, roles among it: as a rule an administrator's permissions | the account |\n\n" +
 		"Whoever may write below `jobs/`, `status/` or `outbox/` can forge records; whoever may put files below `inbox/` spends your balance at RunComfy.\n\n" +
 		"## Presigned URLs and existing resources\n\n" +

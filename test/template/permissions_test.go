@@ -51,8 +51,9 @@ var may = map[string]grants{
 		"bucket, keys inbox/* jobs/* status/*": "s3:ListBucket",
 		"StateMachine":                         "states:ListExecutions states:StartExecution",
 		"arn:aws:states:us-east-1:000000000000:execution:StateMachine.Name:*": "states:DescribeExecution states:StopExecution",
-		"TokenSecret":   "secretsmanager:GetSecretValue",
-		"CancelLog.Arn": "logs:CreateLogStream logs:PutLogEvents",
+		"DeletionQueue.Arn": "sqs:DeleteMessage sqs:GetQueueAttributes sqs:ReceiveMessage",
+		"TokenSecret":       "secretsmanager:GetSecretValue",
+		"CancelLog.Arn":     "logs:CreateLogStream logs:PutLogEvents",
 	},
 	"StateMachine": {
 		"PollFunction.Arn":    "lambda:InvokeFunction",
@@ -247,8 +248,8 @@ func TestStarHasItsReasonBesideIt(t *testing.T) {
 	}
 }
 
-// From outside, the queue takes messages only from one rule, and cancel is called
-// only by its own rules. Every other statement of a policy of the bucket and the
+// From outside, each queue takes messages only from its one rule, and cancel is
+// called only by its own rules. Every other statement of a policy of the bucket and the
 // queues denies.
 func TestResourcePolicies(t *testing.T) {
 	each(t, func(t *testing.T, s stack) {
@@ -265,7 +266,10 @@ func TestResourcePolicies(t *testing.T) {
 				}
 			}
 		}
-		if diff := cmp.Diff(map[string]string{"Queue.Arn": "sqs:SendMessage from DropRule.Arn"}, allowed); diff != "" {
+		if diff := cmp.Diff(map[string]string{
+			"Queue.Arn":         "sqs:SendMessage from DropRule.Arn",
+			"DeletionQueue.Arn": "sqs:SendMessage from DeletionRule.Arn",
+		}, allowed); diff != "" {
 			t.Errorf("(-want +template):\n%s", diff)
 		}
 		rules := ofType(s, "AWS::Events::Rule")

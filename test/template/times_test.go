@@ -3,6 +3,7 @@ package template
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -107,6 +108,34 @@ func TestTheQueueTriesForADay(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A deletion is tried for as long as it takes until its job has started or ended,
+// and more often than every few minutes, since the job may start meanwhile.
+func TestDeletionsAreTriedForHours(t *testing.T) {
+	each(t, func(t *testing.T, s stack) {
+		queue := properties[struct {
+			VisibilityTimeout int
+			RedrivePolicy     struct{ MaxReceiveCount int }
+		}](t, s, "DeletionQueue")
+		pause := time.Duration(queue.VisibilityTimeout) * time.Second
+		if timeout := timeoutOf(t, s, "CancelFunction"); pause <= timeout || pause > 5*time.Minute {
+			t.Errorf("a deletion comes back after %v, CancelFunction ends after %v", pause, timeout)
+		}
+		if tried := time.Duration(queue.RedrivePolicy.MaxReceiveCount) * pause; tried < 12*time.Hour {
+			t.Errorf("a deletion is tried for %v", tried)
+		}
+	})
+	source := properties[struct {
+		EventSourceArn, FunctionName string
+		BatchSize                    int
+		FunctionResponseTypes        []string
+		ScalingConfig                struct{ MaximumConcurrency float64 }
+	}](t, transformed(t), "CancelFunctionDeletions")
+	if source.EventSourceArn != "DeletionQueue.Arn" || source.FunctionName != "CancelFunction" || source.BatchSize != 10 ||
+		!slices.Equal(source.FunctionResponseTypes, []string{"ReportBatchItemFailures"}) || source.ScalingConfig.MaximumConcurrency != 2 {
+		t.Errorf("deletions are read by %+v", source)
+	}
 }
 
 // A message that failed comes back, and it alone.

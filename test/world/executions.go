@@ -60,7 +60,10 @@ func (s *stepFunctions) DescribeExecution(ctx context.Context, in *sfn.DescribeE
 		out = &sfn.DescribeExecutionOutput{
 			ExecutionArn: in.ExecutionArn, Status: types.ExecutionStatus(e.x.Status), Input: aws.String(e.x.Input),
 			StartDate: aws.Time(e.x.StartedAt), StopDate: aws.Time(e.x.StoppedAt),
-			Error: aws.String(e.x.Error), Cause: aws.String(e.x.Cause),
+			Error: aws.String(e.x.Error), Cause: aws.String(e.x.Cause), RedriveCount: aws.Int32(int32(e.x.RedriveCount)),
+		}
+		if e.x.Status != states.Running && w.now.Before(e.x.StoppedAt.Add(w.StaleStates)) {
+			out.Status, out.StopDate, out.Error, out.Cause = types.ExecutionStatusRunning, nil, nil, nil
 		}
 		return nil
 	})
@@ -79,6 +82,7 @@ func (s *stepFunctions) ListExecutions(ctx context.Context, in *sfn.ListExecutio
 			if types.ExecutionStatus(e.Status) == in.StatusFilter {
 				out.Executions = append(out.Executions, types.ExecutionListItem{
 					ExecutionArn: aws.String(e.ARN), Name: aws.String(e.ARN), StartDate: aws.Time(e.StartedAt), StopDate: aws.Time(e.StoppedAt),
+					RedriveCount: aws.Int32(int32(e.RedriveCount)),
 				})
 			}
 		}
@@ -166,10 +170,17 @@ func (w *World) ended(e *execution) {
 	}
 }
 
-// NotifyStatus tells cancel that an execution ended badly, late by a time of
-// one's own choice.
+// NotifyStatus sends cancel the event that an execution ended badly, late by a
+// time of one's own choice. The event of one that runs is that of its end before
+// the last redrive.
 func (w *World) NotifyStatus(arn string, late time.Duration) {
-	payload := fmt.Sprintf(`{"source":"aws.states","detail-type":"Step Functions Execution Status Change","detail":{"executionArn":%q}}`, arn)
+	x := w.executions[arn].x
+	redrives := x.RedriveCount
+	if x.Status == states.Running {
+		redrives--
+	}
+	payload := fmt.Sprintf(`{"source":"aws.states","detail-type":"Step Functions Execution Status Change","detail":{"executionArn":%q,"status":%q,"redriveCount":%d}}`,
+		arn, x.Status, redrives)
 	w.events = append(w.events, &event{payload: []byte(payload), at: w.now.Add(time.Second + late)})
 }
 

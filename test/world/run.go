@@ -175,16 +175,64 @@ func Message(key string) events.SQSMessage {
 // lambdaTries is how often Lambda makes an asynchronous call that fails.
 const lambdaTries = 3
 
-// dispatch calls cancel: again after a minute where it failed, and after two.
+// The queue of deletions as template.yaml has it.
+const (
+	deletionVisibility = 3 * time.Minute
+	deletionReceives   = 240
+)
+
+// dispatch calls cancel: with deletions of their queue, or with one event, again
+// after a minute when that failed, and after two.
 func (w *World) dispatch(v *event) {
+	if v.deletion {
+		w.dispatchDeletions()
+		return
+	}
 	v.tries++
 	v.at = w.now.Add(time.Duration(v.tries) * time.Minute)
-	_, err := invoke(w, &w.cancel, "cancel", func(h *cancel.Handler, ctx context.Context, raw json.RawMessage) (any, error) {
-		return nil, h.Handle(ctx, raw)
-	}, v.payload)
+	_, err := invoke(w, &w.cancel, "cancel", (*cancel.Handler).Handle, v.payload)
 	if err == nil || v.tries == lambdaTries {
-		w.events = slices.DeleteFunc(w.events, func(other *event) bool { return other == v })
+		w.forget(v)
 	}
+}
+
+// dispatchDeletions calls cancel with the deletions that are due, as many as a
+// batch takes.
+func (w *World) dispatchDeletions() {
+	var batch []*event
+	var records []events.SQSMessage
+	for i, v := range w.events {
+		if !v.deletion || v.at.After(w.now) || len(batch) == w.Batch {
+			continue
+		}
+		v.tries++
+		v.at = w.now.Add(deletionVisibility)
+		batch = append(batch, v)
+		records = append(records, events.SQSMessage{MessageId: strconv.Itoa(i), EventSource: "aws:sqs", Body: string(v.payload)})
+	}
+	var response events.SQSEventResponse
+	payload, err := json.Marshal(events.SQSEvent{Records: records})
+	if err == nil {
+		payload, err = invoke(w, &w.cancel, "cancel", (*cancel.Handler).Handle, payload)
+	}
+	if err == nil {
+		err = json.Unmarshal(payload, &response)
+	}
+	for i, v := range batch {
+		failed := err != nil || slices.ContainsFunc(response.BatchItemFailures, func(f events.SQSBatchItemFailure) bool {
+			return f.ItemIdentifier == records[i].MessageId
+		})
+		if failed && v.tries == deletionReceives {
+			w.DeadDeletions = append(w.DeadDeletions, string(v.payload))
+		}
+		if !failed || v.tries == deletionReceives {
+			w.forget(v)
+		}
+	}
+}
+
+func (w *World) forget(v *event) {
+	w.events = slices.DeleteFunc(w.events, func(other *event) bool { return other == v })
 }
 
 // Sweep calls cancel as the hourly schedule does.

@@ -100,11 +100,16 @@ type World struct {
 	// MaxOutputs is the parameter of that name.
 	MaxOutputs int
 
+	// StaleStates is for how long DescribeExecution still describes an execution
+	// that has ended as running.
+	StaleStates time.Duration
+
 	// LoseStatusEvents drops the events of executions that ended.
 	LoseStatusEvents bool
 
-	Dead   []string // bodies of messages that were delivered too often
-	Errors []string // what invocations of the functions ended with
+	Dead          []string // bodies of messages that were delivered too often
+	DeadDeletions []string // the same of cancel's queue
+	Errors        []string // what invocations of the functions ended with
 
 	submit  pool[*submit.Handler]
 	poll    pool[*poll.Handler]
@@ -132,11 +137,13 @@ type message struct {
 	receives  int
 }
 
-// event is an asynchronous call of cancel, tried three times as Lambda does.
+// event is an asynchronous call of cancel, tried three times as Lambda does, or
+// a message in its queue of deletions.
 type event struct {
-	payload []byte
-	at      time.Time
-	tries   int
+	payload  []byte
+	at       time.Time
+	tries    int
+	deletion bool
 }
 
 // New returns an empty world whose jitter is drawn from random.
@@ -270,7 +277,7 @@ func (w *World) Notify(kind, key string, late time.Duration) {
 // NotifyCancel tells cancel that a key was deleted, for a reason in the words
 // of S3's event, late by a time of one's own choice.
 func (w *World) NotifyCancel(key, reason string, late time.Duration) {
-	w.events = append(w.events, &event{payload: w.objectEvent("Object Deleted", key, reason), at: w.now.Add(time.Second + late)})
+	w.events = append(w.events, &event{payload: w.objectEvent("Object Deleted", key, reason), at: w.now.Add(time.Second + late), deletion: true})
 }
 
 // RedriveDeadLetters puts every dead letter back into the queue.

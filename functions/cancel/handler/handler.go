@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"github.com/lipdrop/lipdrop/internal/config"
@@ -47,6 +48,7 @@ type event struct {
 	Detail     struct {
 		// of an execution's status change
 		ExecutionARN string `json:"executionArn"`
+		RedriveCount int32  `json:"redriveCount"`
 		// of a deleted object
 		Bucket struct {
 			Name string `json:"name"`
@@ -62,23 +64,71 @@ type event struct {
 // cancels nothing.
 const lifecycleReason = "Lifecycle Expiration"
 
-// Handle settles one event. After an error Lambda calls it again, and the
-// hourly sweep does after that.
-func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) error {
+// A pass is one call of the function. It may be about many jobs.
+type pass struct {
+	// silent is set when RunComfy did not respond to a call: the next one would
+	// take as long.
+	silent bool
+}
+
+// errSilent says that RunComfy was not asked, because it did not respond before.
+var errSilent = errors.New("RunComfy did not respond to an earlier call")
+
+// Handle settles one event of EventBridge, or a batch of deletions from their
+// queue. After an error Lambda calls it again with the same event, and the
+// hourly sweep does so after that. It returns the messages of a batch that it
+// could not finish: the queue delivers those again for hours.
+func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEventResponse, error) {
+	var batch events.SQSEvent
+	if err := json.Unmarshal(raw, &batch); err != nil {
+		return events.SQSEventResponse{}, fmt.Errorf("event: %w", err)
+	}
+	if len(batch.Records) == 0 {
+		return events.SQSEventResponse{}, h.event(ctx, raw, &pass{})
+	}
+	var response events.SQSEventResponse
+	p := &pass{}
+	for _, m := range batch.Records {
+		err := errNoTime
+		if h.timeFor(ctx) {
+			err = h.event(ctx, []byte(m.Body), p)
+		}
+		if err != nil {
+			slog.WarnContext(ctx, "deletion not finished", "message_id", m.MessageId, "err", err)
+			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
+		}
+	}
+	return response, nil
+}
+
+// callTime is how long one job may take: two calls of RunComfy that do not
+// respond, and a few of S3 and Step Functions.
+const callTime = 2*runcomfy.Timeout + 5*time.Second
+
+var errNoTime = errors.New("no time is left in this call of the function")
+
+// timeFor reports whether there is time for another job.
+func (h *Handler) timeFor(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return !ok || deadline.Sub(h.Now()) >= callTime
+}
+
+// event settles one event of EventBridge.
+func (h *Handler) event(ctx context.Context, raw []byte, p *pass) error {
 	var e event
 	if err := json.Unmarshal(raw, &e); err != nil {
 		return fmt.Errorf("event: %w", err)
 	}
 	switch e.DetailType {
 	case "Step Functions Execution Status Change":
-		return h.settle(ctx, e.Detail.ExecutionARN)
+		return h.settle(ctx, e.Detail.ExecutionARN, e.Detail.RedriveCount, p)
 	case "Object Deleted":
 		if e.Detail.Bucket.Name != h.Bucket || e.Detail.Reason == lifecycleReason {
 			return nil
 		}
-		return h.deleted(ctx, e.Detail.Object.Key)
+		return h.deleted(ctx, e.Detail.Object.Key, p)
 	case "Scheduled Event":
-		return h.sweep(ctx)
+		return h.sweep(ctx, p)
 	default:
 		return fmt.Errorf("event: unknown detail-type %q", e.DetailType)
 	}
@@ -86,12 +136,17 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) error {
 
 // cancelAtRunComfy asks to cancel a take's job. It reports whether the job is
 // cancelled; that of a record that is archiving has ended already.
-func (h *Handler) cancelAtRunComfy(ctx context.Context, rec ledger.Record) (bool, error) {
+func (h *Handler) cancelAtRunComfy(ctx context.Context, rec ledger.Record, p *pass) (bool, error) {
 	if rec.State == ledger.Archiving || rec.RequestID == "" {
 		return false, nil
 	}
+	if p.silent {
+		return false, errSilent
+	}
 	cancelled, err := h.cancelRequest(ctx, rec.RequestID)
-	if answered, ok := errors.AsType[*runcomfy.Error](err); ok {
+	answered, ok := errors.AsType[*runcomfy.Error](err)
+	p.silent = err != nil && !ok
+	if ok {
 		switch answered.Kind() {
 		case runcomfy.KindUnknownRequest:
 			return false, nil // there is nothing to cancel

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -36,16 +36,22 @@ const (
 
 var errSubmitting = errors.New("the take is being submitted at this moment")
 
-// settle ends the take of an execution that failed, timed out or was stopped.
-// The execution is looked at as it is now: a late event of one that was
-// redriven meanwhile changes nothing.
-func (h *Handler) settle(ctx context.Context, executionARN string) error {
+// settle ends the take of an execution that failed, timed out or was stopped
+// when it had been redriven so many times. It describes the execution as it is
+// now: a late event of one that was redriven since changes nothing.
+func (h *Handler) settle(ctx context.Context, executionARN string, redrives int32, p *pass) error {
 	exec, err := h.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &executionARN})
 	if err != nil {
-		return fmt.Errorf("look at the execution: %w", err)
+		return fmt.Errorf("describe the execution: %w", err)
 	}
-	if exec.Status == types.ExecutionStatusRunning || exec.Status == types.ExecutionStatusSucceeded {
+	now := aws.ToInt32(exec.RedriveCount)
+	ended := exec.Status == types.ExecutionStatusFailed || exec.Status == types.ExecutionStatusTimedOut || exec.Status == types.ExecutionStatusAborted
+	switch {
+	case exec.Status == types.ExecutionStatusSucceeded, now > redrives && !ended:
 		return nil
+	case !ended, now < redrives:
+		// DescribeExecution is eventually consistent. Lambda tries again.
+		return fmt.Errorf("the execution ended after %d redrives, and is still described as %s after %d", redrives, exec.Status, now)
 	}
 	job, err := jobOf(aws.ToString(exec.Input))
 	if err != nil {
@@ -58,7 +64,7 @@ func (h *Handler) settle(ctx context.Context, executionARN string) error {
 	if rec.State.Ended() && !failedAnew(rec, exec) {
 		return h.Ledger.PostTake(ctx, rec)
 	}
-	cancelled, err := h.cancelAtRunComfy(ctx, rec)
+	cancelled, err := h.cancelAtRunComfy(ctx, rec, p)
 	if err != nil && h.Now().Sub(aws.ToTime(exec.StopDate)) < giveUpAfter {
 		return err
 	}
@@ -105,38 +111,58 @@ func why(exec *sfn.DescribeExecutionOutput) (ledger.Code, string) {
 
 // sweep settles the unsuccessful executions of the last day, then recovers what
 // submit left undone.
-func (h *Handler) sweep(ctx context.Context) error {
-	return errors.Join(h.settleAll(ctx), h.recoverTakes(ctx))
+func (h *Handler) sweep(ctx context.Context, p *pass) error {
+	return errors.Join(h.settleAll(ctx, p), h.recoverTakes(ctx))
 }
 
-// settleAll settles the unsuccessful executions of the last day.
-func (h *Handler) settleAll(ctx context.Context) error {
-	var errs []error
-	for _, status := range []types.ExecutionStatus{types.ExecutionStatusFailed, types.ExecutionStatusTimedOut, types.ExecutionStatusAborted} {
-		pages := sfn.NewListExecutionsPaginator(h.States, &sfn.ListExecutionsInput{StateMachineArn: &h.MachineARN, StatusFilter: status})
-		for more := true; more && pages.HasMorePages(); {
-			page, err := pages.NextPage(ctx)
-			if err != nil {
-				return errors.Join(append(errs, fmt.Errorf("list executions: %w", err))...)
-			}
-			for _, exec := range page.Executions {
-				if h.Now().Sub(aws.ToTime(exec.StopDate)) > sweepBack {
-					// The list is ordered by the start, and one runs for days at
-					// the most: what stopped this long ago ends it soon enough.
-					more = h.Now().Sub(aws.ToTime(exec.StartDate)) < 7*sweepBack
-					continue
-				}
-				if err := h.settle(ctx, aws.ToString(exec.ExecutionArn)); err != nil {
-					errs = append(errs, fmt.Errorf("%s: %w", aws.ToString(exec.Name), err))
-				}
-			}
+// settleAll settles the unsuccessful executions of the last day, the oldest
+// first: those are settled even when RunComfy does not respond, before the sweep
+// no longer sees them. When the time of the function is over the next hour goes on.
+func (h *Handler) settleAll(ctx context.Context, p *pass) error {
+	ended, err := h.unsuccessful(ctx)
+	errs := []error{err}
+	for _, exec := range ended {
+		if !h.timeFor(ctx) {
+			errs = append(errs, errNoTime)
+			break
+		}
+		if err := h.settle(ctx, aws.ToString(exec.ExecutionArn), aws.ToInt32(exec.RedriveCount), p); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", aws.ToString(exec.Name), err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
+// unsuccessful returns the executions that ended badly within the last day, the
+// oldest end first. With an error it returns those that it found.
+func (h *Handler) unsuccessful(ctx context.Context) (found []types.ExecutionListItem, err error) {
+	for _, status := range []types.ExecutionStatus{types.ExecutionStatusFailed, types.ExecutionStatusTimedOut, types.ExecutionStatusAborted} {
+		pages := sfn.NewListExecutionsPaginator(h.States, &sfn.ListExecutionsInput{StateMachineArn: &h.MachineARN, StatusFilter: status})
+		for more := true; more && pages.HasMorePages(); {
+			page, listErr := pages.NextPage(ctx)
+			if listErr != nil {
+				err = errors.Join(err, fmt.Errorf("list executions: %w", listErr))
+				break
+			}
+			for _, exec := range page.Executions {
+				if h.Now().Sub(aws.ToTime(exec.StopDate)) <= sweepBack {
+					found = append(found, exec)
+					continue
+				}
+				// The list is ordered by the start, and an execution lasts a few days
+				// at most, so one that stopped this long ago ends the list soon.
+				more = h.Now().Sub(aws.ToTime(exec.StartDate)) < 7*sweepBack
+			}
+		}
+	}
+	slices.SortStableFunc(found, func(a, b types.ExecutionListItem) int {
+		return aws.ToTime(a.StopDate).Compare(aws.ToTime(b.StopDate))
+	})
+	return found, err
+}
+
 // deleted cancels the open takes that use a dropped file which is gone.
-func (h *Handler) deleted(ctx context.Context, key string) error {
+func (h *Handler) deleted(ctx context.Context, key string, p *pass) error {
 	name, further := drop.Owner(key)
 	if name == "" {
 		return nil
@@ -157,8 +183,12 @@ func (h *Handler) deleted(ctx context.Context, key string) error {
 		takes, err := h.Ledger.Takes(ctx, name)
 		errs = append(errs, err)
 		for _, rec := range takes {
-			if !rec.State.Ended() && rec.Uses(key) {
-				errs = append(errs, h.unwanted(ctx, rec, key))
+			switch {
+			case !rec.Uses(key):
+			case !rec.State.Ended():
+				errs = append(errs, h.unwanted(ctx, rec, key, p))
+			case rec.Code == ledger.CancelledByDeletion && h.Now().Sub(rec.Times.Ended) < sweepBack:
+				errs = append(errs, h.stop(ctx, rec)) // an earlier try may have failed to
 			}
 		}
 	}
@@ -167,14 +197,14 @@ func (h *Handler) deleted(ctx context.Context, key string) error {
 
 // unwanted cancels an open take because a file of it was deleted. What
 // RunComfy cannot cancel any more is paid for, goes on and is archived.
-func (h *Handler) unwanted(ctx context.Context, rec ledger.Record, key string) error {
+func (h *Handler) unwanted(ctx context.Context, rec ledger.Record, key string, p *pass) error {
 	if rec.State == ledger.Submitting {
 		if h.Now().Sub(rec.Times.Claimed) < submitTime {
 			return errSubmitting
 		}
 		return nil // submit finds its outcome unknown
 	}
-	cancelled, err := h.cancelAtRunComfy(ctx, rec)
+	cancelled, err := h.cancelAtRunComfy(ctx, rec, p)
 	if err != nil {
 		return err
 	}
@@ -195,14 +225,18 @@ func (h *Handler) unwanted(ctx context.Context, rec ledger.Record, key string) e
 	if err != nil {
 		return err
 	}
-	_, err = h.States.StopExecution(ctx, &sfn.StopExecutionInput{
+	return h.stop(ctx, rec)
+}
+
+// stop stops the execution of a take. One that has ended, or that was never
+// started, needs nothing.
+func (h *Handler) stop(ctx context.Context, rec ledger.Record) error {
+	_, err := h.States.StopExecution(ctx, &sfn.StopExecutionInput{
 		ExecutionArn: aws.String(workflow.ExecutionARN(h.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))),
 		Error:        aws.String("Deleted"), Cause: aws.String("a dropped file was deleted"),
 	})
-	var gone *types.ExecutionDoesNotExist
-	if err != nil && !errors.As(err, &gone) {
-		// It finds the job cancelled at its next turn, and ends by itself.
-		slog.WarnContext(ctx, "execution not stopped", "name", rec.Name, "take", rec.Take, "err", err)
+	if _, gone := errors.AsType[*types.ExecutionDoesNotExist](err); gone || err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("stop the execution: %w", err)
 }

@@ -1,0 +1,131 @@
+package world_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// RunComfy cannot be asked for a time when both files of a queued job are
+// deleted: the job is cancelled as soon as it can be.
+func TestDeletionIsTriedForHours(t *testing.T) {
+	for _, fault := range []string{"503", "token refused as 401", "not sent", "silence"} {
+		for _, lasts := range []time.Duration{5 * time.Minute, 2 * time.Hour} {
+			t.Run(fmt.Sprintf("%s for %v", fault, lasts), func(t *testing.T) {
+				w := newWorld(t)
+				w.RunComfy.Queue = 3 * time.Hour
+				dropPair(t, w)
+				w.Run(time.Minute)
+				faulty(w, runcomfytest.CallCancel, named(t, runcomfytest.CallCancel, fault), lasts)
+				w.Delete("inbox/ads/talk.wav")
+				w.Delete("inbox/ads/talk.mp4")
+				w.Run(lasts + 10*time.Minute)
+				if n := len(w.RunComfy.Cancelled()); n != 1 {
+					t.Errorf("%d jobs are cancelled at RunComfy", n)
+				}
+				rest(t, w)
+				wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.CancelledByDeletion)
+				if len(w.DeadDeletions) > 0 {
+					t.Errorf("%d dead letters", len(w.DeadDeletions))
+				}
+			})
+		}
+	}
+}
+
+// A batch of deletions that RunComfy does not respond to: one call is made, the
+// rest of the batch waits, and all are cancelled later.
+func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
+	const jobs = 10
+	w := newWorld(t)
+	w.Batch, w.RunComfy.Queue = 10, 3*time.Hour
+	clip, voice := media(t)
+	for i := range jobs {
+		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
+		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
+	}
+	w.Run(2 * time.Minute)
+	timedOut := false
+	w.TimedOut = func(c world.Call) { timedOut = timedOut || c.Function == "cancel" }
+	count := faulty(w, runcomfytest.CallCancel, named(t, runcomfytest.CallCancel, "silence"), 2*runcomfy.Timeout)
+	for i := range jobs {
+		w.Delete(fmt.Sprintf("inbox/ads/%d.wav", i))
+	}
+	w.Run(20 * time.Minute)
+	if timedOut || *count > 2 {
+		t.Errorf("timed out: %v, with %d calls that were not answered", timedOut, *count)
+	}
+	if n := len(w.RunComfy.Cancelled()); n != jobs {
+		t.Errorf("%d jobs are cancelled, want %d", n, jobs)
+	}
+}
+
+// The execution of a job that was cancelled by a deletion is stopped as soon as
+// Step Functions accepts it.
+func TestStopIsTriedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.RunComfy.Queue = 3 * time.Hour
+	dropPair(t, w)
+	w.Run(time.Minute)
+	open := w.Now().Add(5 * time.Minute)
+	w.Before = func(c world.Call) error {
+		if (c.Op == "StopExecution" || c.Function == "poll") && w.Now().Before(open) {
+			return world.ErrThrottledStates
+		}
+		return nil
+	}
+	w.Delete("inbox/ads/talk.wav")
+	rest(t, w)
+	st := wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.CancelledByDeletion)
+	if x, _ := w.Execution("ads/talk", st.Take); x.Status != states.Aborted {
+		t.Errorf("the execution is %s", x.Status)
+	}
+}
+
+// DescribeExecution is eventually consistent: an execution that has just ended is
+// still described as running. Lambda tries again, and nothing waits for the sweep.
+func TestStaleDescriptionOfAnExecution(t *testing.T) {
+	w := newWorld(t)
+	w.RunComfy.Queue, w.StaleStates = 3*time.Hour, 10*time.Second
+	dropPair(t, w)
+	w.Run(time.Minute)
+	w.Stop("ads/talk", w.Status("ads/talk").Take)
+	w.Run(4 * time.Minute)
+	wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.CancelledByStop)
+	if n := len(w.RunComfy.Cancelled()); n != 1 {
+		t.Errorf("%d jobs are cancelled at RunComfy", n)
+	}
+}
+
+// Many executions are stopped while RunComfy does not respond to /cancel: each
+// is settled before the sweep no longer sees it.
+func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
+	const jobs = 80
+	w := newWorld(t)
+	clip, voice := media(t)
+	w.RunComfy.Queue = 5 * time.Hour
+	for i := range jobs {
+		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
+		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
+	}
+	w.Run(10 * time.Minute)
+	w.LoseStatusEvents = true
+	faulty(w, runcomfytest.CallCancel, named(t, runcomfytest.CallCancel, "silence"), 30*time.Hour)
+	for i := range jobs {
+		name := fmt.Sprintf("ads/%d", i)
+		w.Stop(name, w.Status(name).Take)
+		w.Run(time.Second)
+	}
+	w.Pass(25 * time.Hour)
+	for i := range jobs {
+		if st := w.Status(fmt.Sprintf("ads/%d", i)); st.State != ledger.Failed || st.Code != ledger.ExecutionStopped {
+			t.Errorf("job %d is %s %s", i, st.State, st.Code)
+		}
+	}
+}
