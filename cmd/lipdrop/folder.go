@@ -56,12 +56,12 @@ func (d *dropped) add(arg string) error {
 		if err == nil && info.IsDir() {
 			return
 		}
-		real := ""
+		target := ""
 		if err == nil {
-			real, err = filepath.EvalSymlinks(file)
+			target, err = filepath.EvalSymlinks(file)
 		}
 		if err == nil {
-			err = readable(real)
+			err = readable(target)
 		}
 		below := ""
 		if err == nil {
@@ -74,11 +74,11 @@ func (d *dropped) add(arg string) error {
 			return
 		}
 		key := ledger.InboxPrefix + filepath.ToSlash(filepath.Join(filepath.Base(abs), below))
-		if other, ok := d.paths[key]; ok && other != real {
+		if other, ok := d.paths[key]; ok && other != target {
 			errs = append(errs, fmt.Errorf("%s and %s would both be dropped as %s; rename one", other, file, key))
 			return
 		}
-		d.paths[key] = real
+		d.paths[key] = target
 	})
 	return errors.Join(errs...)
 }

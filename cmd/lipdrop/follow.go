@@ -29,8 +29,8 @@ type followedJob struct {
 // stampLength is the length of the time that a take and an order begin with.
 const stampLength = len("20060102T150405Z")
 
-// silence is how long a job may have no status before the person is told where
-// to look.
+// silence is how long a job may have no status before a line says
+// where to look.
 const silence = 30 * time.Second
 
 // errStackFailed says that a part of the local stack has ended by itself.

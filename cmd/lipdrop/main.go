@@ -21,10 +21,10 @@ import (
 )
 
 type cli struct {
-	Try     tryCmd     `cmd:"" help:"Start a local stack, drop files, and wait for their outputs. Needs Go alone; costs nothing."`
+	Try     tryCmd     `cmd:"" help:"Start a local stack, drop files, and wait for their outputs. Needs only Go; costs nothing."`
 	Local   localCmd   `cmd:"" help:"Run a local stack until Ctrl-C: drop files into a folder, or with the aws command."`
 	Cancel  cancelCmd  `cmd:"" help:"Cancel a job that is under way."`
-	Redrive redriveCmd `cmd:"" help:"Have a failed job go on where it failed, once the cause is mended."`
+	Redrive redriveCmd `cmd:"" help:"Continue a failed job where it failed, once the cause is fixed. Submits nothing again."`
 	Doctor  doctorCmd  `cmd:"" help:"Check a deployed stack, and say what to fix."`
 	Check   checkCmd   `cmd:"" help:"Say what job files would start, or what is wrong with them. Sends nothing."`
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -140,9 +141,7 @@ func TestTryRefuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			files := map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"}
-			for name, content := range tt.files {
-				files[name] = content
-			}
+			maps.Copy(files, tt.files)
 			dir := layApart(t, files)
 			for link, to := range tt.links {
 				at := filepath.Join(dir, link)

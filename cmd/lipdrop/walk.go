@@ -31,12 +31,12 @@ func walkBelow(path string, within []string, visit func(path string, info fs.Fil
 		visit(path, info, nil)
 		return
 	}
-	real, err := filepath.EvalSymlinks(path)
+	target, err := filepath.EvalSymlinks(path)
 	if err == nil {
-		real, err = filepath.Abs(real)
+		target, err = filepath.Abs(target)
 	}
 	around := func(folder string) bool {
-		return strings.HasPrefix(folder+string(filepath.Separator), strings.TrimSuffix(real, string(filepath.Separator))+string(filepath.Separator))
+		return strings.HasPrefix(folder+string(filepath.Separator), strings.TrimSuffix(target, string(filepath.Separator))+string(filepath.Separator))
 	}
 	if err == nil && slices.ContainsFunc(within, around) {
 		visit(path, nil, fmt.Errorf("%s is a link that leads to a folder around it", path))
@@ -48,7 +48,7 @@ func walkBelow(path string, within []string, visit func(path string, info fs.Fil
 		visit(path, nil, inPlainWords(path, err))
 	}
 	for _, entry := range entries {
-		walkBelow(filepath.Join(path, entry.Name()), append(slices.Clip(within), real), visit)
+		walkBelow(filepath.Join(path, entry.Name()), append(slices.Clip(within), target), visit)
 	}
 }
 
@@ -87,7 +87,7 @@ func regular(file *os.File, path string) (*os.File, fs.FileInfo, error) {
 		err = fmt.Errorf("%s is neither a file nor a folder", path)
 	}
 	if err != nil {
-		file.Close()
+		_ = file.Close()
 		return nil, nil, err
 	}
 	return file, info, nil

@@ -303,11 +303,11 @@ func (w *watcher) remove(ctx context.Context, path string, seen bool) error {
 	return errors.Join(errs...)
 }
 
-// removeKey deletes an object if there is one, and, if any is false, only one
-// that a watcher uploaded.
-func (w *watcher) removeKey(ctx context.Context, key string, any bool) error {
+// removeKey deletes an object if there is one. Unless foreign is set, it
+// deletes only one that a watcher uploaded.
+func (w *watcher) removeKey(ctx context.Context, key string, foreign bool) error {
 	head, err := w.head(ctx, key)
-	if err != nil || head == nil || !any && head.Metadata[droppedFrom] != fromFolder {
+	if err != nil || head == nil || !foreign && head.Metadata[droppedFrom] != fromFolder {
 		return err
 	}
 	if err := w.client.remove(ctx, key); err != nil {
@@ -405,9 +405,9 @@ func (w *watcher) open(path string) (*os.File, fs.FileInfo, error) {
 			return nil, nil, fmt.Errorf("%s is a link of another user and is not followed", at)
 		}
 	}
-	real, err := filepath.EvalSymlinks(path)
+	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, nil, inPlainWords(path, err)
 	}
-	return openRegular(real)
+	return openRegular(target)
 }

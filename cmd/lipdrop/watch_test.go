@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -188,9 +189,8 @@ func TestWatcher(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer body.Close()
-				first := make([]byte, 1)
-				_, err = body.Read(first)
-				return string(first) == "2"
+				content, err := io.ReadAll(body)
+				return err == nil && string(content) == "2"
 			})
 		}},
 		{"links of the user", func(t *testing.T, f *watched) {
