@@ -18,7 +18,7 @@ const (
 	s3Price     = 15 * time.Millisecond
 	queueBatch  = 10
 	victims     = 12
-	patience    = 2 * time.Hour // in which a victim has an answer
+	patience    = 2 * time.Hour  // in which a victim has an answer
 	hostileTime = 30 * time.Hour // longer than the queue delivers a message again
 )
 
