@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -42,4 +43,20 @@ func contains(text string, parts []string) bool {
 		}
 	}
 	return false
+}
+
+func TestSameSeedTellsTheSameStories(t *testing.T) {
+	for number := range uint64(12) {
+		var texts []string
+		for range 2 {
+			s, err := tellStory(4, number)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts = append(texts, fmt.Sprint(s.text(), s.statuses(true), s.all(), s.calls))
+		}
+		if texts[0] != texts[1] {
+			t.Errorf("%s\nand then\n%s", texts[0], texts[1])
+		}
+	}
 }
