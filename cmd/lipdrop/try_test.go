@@ -225,3 +225,29 @@ func TestOutputFolderFollowsNoLink(t *testing.T) {
 		})
 	}
 }
+
+// A status is followed only if it is about the uploaded files.
+func TestStatusIsAboutTheUploadedFiles(t *testing.T) {
+	job := followedJob{name: "talk", order: "20260102T030405Z-aaaaaaaaaaaa"}
+	tests := []struct {
+		name  string
+		take  string
+		order string
+		want  bool
+	}{
+		{"of their take", job.order, job.order, true},
+		{"of an earlier take", "20260102T030404Z-ffffffffffff", "20260102T030404Z-ffffffffffff", false},
+		{"of another take of the same second", "20260102T030405Z-bbbbbbbbbbbb", "20260102T030405Z-bbbbbbbbbbbb", false},
+		{"of no take and earlier files", "", "20260102T030404Z", false},
+		{"of no take and these files", "", "20260102T030405Z", true},
+		{"of no take and later files", "", "20260102T030406Z-cccccccccccc", true},
+		{"of no take and no files", "", "", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := job.isAbout(ledger.Posted{Status: ledger.Status{State: ledger.Rejected, Take: tt.take}, Order: tt.order}); got != tt.want {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
+	}
+}
