@@ -100,6 +100,9 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 		Token:  token,
 		States: sfn.NewFromConfig(awsCfg),
 		Now:    time.Now,
+
+		SignUntil: signUntil(getenv("AWS_SESSION_TOKEN"), os.TempDir(), time.Now(), presignFor),
+		Exit:      func() { os.Exit(1) },
 	}, nil
 }
 

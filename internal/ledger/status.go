@@ -47,6 +47,10 @@ type Posted struct {
 	// there is no status.
 	Order string
 
+	// Rewrite makes Post write even if nothing has changed, so that UpdatedAt
+	// says that the name was assessed.
+	Rewrite bool
+
 	written
 }
 
@@ -123,7 +127,7 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order string, p
 	st = fit(st)
 	same := prev.Status
 	same.UpdatedAt = time.Time{}
-	if slices.Equal(encode(same), encode(st)) && Stamp(prev.Order) == Stamp(order) {
+	if !prev.Rewrite && slices.Equal(encode(same), encode(st)) && Stamp(prev.Order) == Stamp(order) {
 		return nil
 	}
 	st.UpdatedAt = s.Now().UTC().Truncate(time.Second)

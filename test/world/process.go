@@ -48,8 +48,9 @@ type Crash struct {
 type pool[H any] struct {
 	start func() H
 
-	mu   sync.Mutex
-	idle []H
+	mu      sync.Mutex
+	idle    []H
+	started int
 }
 
 func (p *pool[H]) take() H {
@@ -60,6 +61,7 @@ func (p *pool[H]) take() H {
 		p.idle = p.idle[:n-1]
 		return h
 	}
+	p.started++
 	return p.start()
 }
 

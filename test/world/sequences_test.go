@@ -141,7 +141,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 		{"by the next assessment of its name", func(w *world.World) {
 			_, voice := media(t)
 			w.Drop("inbox/ads/talk.wav", voice)
-			w.Run(time.Minute) // before the sweep
+			w.Run(30 * time.Second) // long before the sweep
 		}},
 		{"by the hourly sweep", func(w *world.World) { w.Pass(time.Hour) }},
 	}
@@ -308,7 +308,7 @@ func TestSlowClaimIsReleased(t *testing.T) {
 		}
 		if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && !slow {
 			slow = true
-			w.Pass(25 * time.Second)
+			w.Pass(40 * time.Second)
 		}
 		return nil
 	}
@@ -389,4 +389,103 @@ func TestOlderAssessmentOfAMatch(t *testing.T) {
 	if st := w.Status("ads/cafe/a"); st.State != ledger.Rejected {
 		t.Errorf("%s %s, though talk.mp4 is there and wrong", st.State, st.Code)
 	}
+}
+
+// A process whose credentials end too soon submits nothing and exits. What it
+// was called with is delivered again, to a process with new ones.
+func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
+	tests := []struct {
+		name  string
+		spend func(w *world.World) // lets the process become too old
+	}{
+		{"old when it is called", func(w *world.World) { w.Pass(2 * time.Hour) }},
+		{"old before the claim", func(w *world.World) {
+			w.Pass(58*time.Minute + 55*time.Second) // and 10 s until the event is delivered
+			w.Before = func(c world.Call) error {
+				if c.Function == "submit" && c.Op == "HeadObject" {
+					w.Before = nil
+					w.Spend(10 * time.Second)
+				}
+				return nil
+			}
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.SignFor = time.Hour
+			w.Drop("inbox/ads/notes.txt", []byte("starts the process"))
+			w.Pass(time.Minute)
+			tt.spend(w)
+			dropOnce(t, w)
+			w.Run(time.Minute)
+			wantCharges(t, w, 0)
+			rest(t, w)
+			wantArchived(t, w)
+			if n := w.Started(); n != 2 {
+				t.Errorf("%d processes of submit, want 2", n)
+			}
+		})
+	}
+}
+
+// One message that asks for more than the function's time allows fails alone:
+// what came with it is done, and it is finished bit by bit.
+func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
+	w := newWorld(t)
+	w.Batch = 10
+	w.Price = 300 * time.Millisecond
+	w.TimedOut = func(c world.Call) { t.Errorf("Lambda ended the function before %s", c) }
+	clip, voice := media(t)
+	for i := range 90 {
+		w.Put(fmt.Sprintf("inbox/one/t.%03d.wav", i), nil) // no bytes: rejected, never paid for
+	}
+	w.Drop("inbox/one/t.mp4", []byte("x"))
+	w.Drop("inbox/carol/talk.mp4", clip)
+	w.Drop("inbox/carol/talk.wav", voice)
+	w.Run(30 * time.Hour)
+	wantStatus(t, w, "carol/talk", ledger.Succeeded, "")
+	if len(w.Dead) > 0 {
+		t.Errorf("%d dead letters", len(w.Dead))
+	}
+	for i := range 90 {
+		if st := w.Status(fmt.Sprintf("one/t.%03d", i)); st.State == "" {
+			t.Fatalf("one/t.%03d has no status", i)
+		}
+	}
+}
+
+// A status and a record that cannot be read brick no name.
+func TestUnreadableLedger(t *testing.T) {
+	t.Run("a status is replaced", func(t *testing.T) {
+		w := newWorld(t)
+		w.Bucket.Set("status/ads/talk.json", []byte("{"))
+		dropPair(t, w)
+		rest(t, w)
+		wantArchived(t, w)
+	})
+	t.Run("a record of another take is no obstacle", func(t *testing.T) {
+		w := newWorld(t)
+		w.Bucket.Set("jobs/ads/talk/20490103T120000Z-0123456789ab.json", []byte("{"))
+		dropPair(t, w)
+		w.Notify("Object Created", "inbox/ads/talk.wav", time.Hour)
+		rest(t, w)
+		wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+	})
+	t.Run("the record of the take is named", func(t *testing.T) {
+		w := newWorld(t)
+		dropPair(t, w)
+		rest(t, w)
+		key := ledger.RecordKey("ads/talk", w.Status("ads/talk").Take)
+		good, _ := w.Bucket.Object(key)
+		w.Bucket.Set(key, []byte("{"))
+		w.Notify("Object Created", "inbox/ads/talk.wav", 0)
+		w.Run(time.Hour)
+		if st := wantStatus(t, w, "ads/talk", ledger.Held, ledger.RecordUnreadable); !strings.Contains(st.Reason, key) {
+			t.Errorf("reason %q", st.Reason)
+		}
+		w.Bucket.Set(key, good)
+		rest(t, w)
+		wantArchived(t, w)
+	})
 }

@@ -104,6 +104,10 @@ type World struct {
 	// that has ended as running.
 	StaleStates time.Duration
 
+	// SignFor is for how long a process of submit may sign URLs. Zero sets no
+	// limit.
+	SignFor time.Duration
+
 	// LoseStatusEvents drops the events of executions that ended.
 	LoseStatusEvents bool
 
@@ -191,7 +195,12 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	pass := func(_ context.Context, d time.Duration) error { w.now = w.now.Add(d); return nil }
 	w.submit.start = func() *submit.Handler {
 		comfy, token := api()
+		var until time.Time
+		if w.SignFor > 0 {
+			until = w.now.Add(w.SignFor)
+		}
 		return &submit.Handler{
+			SignUntil: until, Exit: func() { panic(Crash{}) },
 			Bucket: bucketName, MachineARN: machineARN, Ledger: records, API: comfy, Token: token, States: (*stepFunctions)(w), Now: w.Now, Sleep: pass, Presign: presign,
 			Resolver: &drop.Resolver{
 				Files: files, Catalog: models, Settings: w.Settings,
@@ -218,6 +227,9 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 
 // Now returns the virtual time.
 func (w *World) Now() time.Time { return w.now }
+
+// Started returns how many processes of submit were started.
+func (w *World) Started() int { return w.submit.started }
 
 // Drop puts a file into the bucket, as a person does, and its event into the
 // queue.

@@ -72,8 +72,9 @@ const (
 	// lastDelivery is maxReceiveCount of the queue in template.yaml.
 	lastDelivery = 120
 
-	// manySubjects is the number of subjects of one change above which a later
-	// delivery skips those that an earlier delivery has finished.
+	// manySubjects is the number of subjects of one change above which later
+	// deliveries skip those that an earlier one has finished. They see that by
+	// the time of the status, which they write even if it does not change.
 	manySubjects = 20
 
 	// recoverMost bounds how many takes of a name are read to recover them. The
@@ -176,6 +177,7 @@ type assessment struct {
 	again   bool   // an earlier delivery was not finished
 	last    bool   // the queue does not deliver the message again
 
+	rewrite   bool // post statuses that do not change too
 	recovered bool
 	err       error
 	// standing are the takes whose statuses stayed as they are, although there
@@ -211,13 +213,14 @@ func (h *Handler) deliver(ctx context.Context, b *batch, m message, until time.T
 					return errors.Join(append(errs, errNoTime)...)
 				}
 				began = true
-				if m.receives > 1 && len(subjects) > manySubjects {
+				many := m.receives > 1 && len(subjects) > manySubjects
+				if many {
 					if skip, err := h.finished(ctx, s, c); skip || err != nil {
 						errs = append(errs, err)
 						continue
 					}
 				}
-				a = &assessment{subject: s, again: b.again, last: m.receives >= lastDelivery}
+				a = &assessment{subject: s, again: b.again, last: m.receives >= lastDelivery, rewrite: many}
 				if c.deleted {
 					a.deleted = c
 				}
@@ -293,6 +296,7 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment, recovered *erro
 			}
 		}
 	}
+	prev.Rewrite = a.rewrite
 	look := h.Resolver.Look()
 	findings, err := look.Find(ctx, s)
 	if err != nil {

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSignUntil(t *testing.T) {
+	noon := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	type process struct {
+		token string
+		at    time.Time
+		want  time.Time
+	}
+	tests := []struct {
+		name      string
+		processes []process // one after the other in one environment
+	}{
+		{"credentials without a session", []process{{"", noon, time.Time{}}}},
+		{"12 hours, less the URL's 6 and 10 minutes", []process{{"a", noon, noon.Add(5*time.Hour + 50*time.Minute)}}},
+		{"a second process with the same credentials", []process{
+			{"a", noon, noon.Add(5*time.Hour + 50*time.Minute)},
+			{"a", noon.Add(6 * time.Hour), noon.Add(5*time.Hour + 50*time.Minute)},
+		}},
+		{"a second process with new credentials", []process{
+			{"a", noon, noon.Add(5*time.Hour + 50*time.Minute)},
+			{"b", noon.Add(6 * time.Hour), noon.Add(11*time.Hour + 50*time.Minute)},
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for i, p := range tt.processes {
+				if got := signUntil(p.token, dir, p.at, 6*time.Hour); !got.Equal(p.want) {
+					t.Errorf("process %d signs until %v, want %v", i+1, got, p.want)
+				}
+			}
+		})
+	}
+}
+
+// The note holds neither the session token nor its name.
+func TestSessionNoteHoldsNoSecret(t *testing.T) {
+	dir := t.TempDir()
+	signUntil("canary-session-token", dir, time.Now(), time.Hour)
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	text, err := os.ReadFile(dir + "/" + files[0].Name())
+	if err != nil || strings.Contains(files[0].Name()+string(text), "canary") {
+		t.Errorf("%s holds %q (%v)", files[0].Name(), text, err)
+	}
+}
