@@ -418,17 +418,21 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) bool 
 	same := func(w want) bool {
 		return w.whole() && len(w.takes) == len(files) && slices.EqualFunc(w.takes, files, func(a, b file) bool { return a.key == b.key && a.dropped.Equal(b.dropped) })
 	}
-	was, found := false, false
+	was, found, before := false, false, want{}
 	for i, a := range acts {
-		is := same(after(acts[:i+1]).names()[name])
+		w := after(acts[:i+1]).names()[name]
+		is := same(w)
 		if is && !was {
+			if before.code == ledger.Ambiguous {
+				return false // it resolves what was ambiguous, as the remedy says
+			}
 			used := slices.ContainsFunc(takes, func(rec ledger.Record) bool { return rec.Uses(a.key) && !made(rec, files) })
 			if !a.deleted || !used {
 				return false
 			}
 			found = true
 		}
-		was = is
+		was, before = is, w
 	}
 	return found
 }

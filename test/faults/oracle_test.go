@@ -110,6 +110,7 @@ func TestVerdicts(t *testing.T) {
 		{"a deletion that brings older files to light starts nothing", "s/a.de",
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "- s/a.de.mp4"}, []int{2}, "take 1"},
 		{"a deletion resolves what was ambiguous", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.WAV"}, nil, "nothing"},
+		{"a deletion resolves what became ambiguous after a take", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.wav"}, []int{2}, "nothing"},
 		{"a second audio after the take is ambiguous", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV"}, []int{2}, "rejected ambiguous"},
 		{"files that were deleted before a take are withdrawn", "s/a", []string{"s/a.mp4", "- s/a.mp4"}, nil, "withdrawn"},
 	}
