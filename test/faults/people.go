@@ -67,6 +67,9 @@ func (s *simulation) plan(jobs int) {
 		if s.chance(0.1) && s.jobs < jobs {
 			s.dropAgain(d, at+s.between(time.Minute, 6*time.Hour))
 		}
+		if (d.kind == pair || d.kind == portrait) && s.chance(0.05) && s.jobs < jobs {
+			s.dropLargeAgain(d, at+s.between(time.Minute, 6*time.Hour))
+		}
 		if s.chance(0.08) {
 			s.deleteOne(d, at+s.soon())
 		}
@@ -176,6 +179,22 @@ func (s *simulation) dropAgain(d *drop, at time.Duration) {
 }
 
 // deleteOne deletes one file; cancel's event may come twice, late or not at all.
+// dropLargeAgain drops both files of a pair again, of which one is so large that
+// its upload takes a while: S3 stamps it with the time when that began, and the
+// small one lands in between. Each of the two may be a job.
+func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
+	large, small := d.files[0], d.files[1]
+	takes := s.between(5*time.Second, 5*time.Minute)
+	s.jobs += 2
+	s.faults["people: large file dropped again"]++
+	s.dropOne(d, small, at+s.between(time.Second, takes), false)
+	body := s.content(d, large)
+	s.act(at+takes, func() {
+		s.w.PutLarge(large, body, s.w.Now().Add(-takes))
+		s.w.Notify("Object Created", large, 0)
+	})
+}
+
 func (s *simulation) deleteOne(d *drop, at time.Duration) {
 	key := d.files[s.plans.IntN(len(d.files))]
 	s.faults["people: deleted"]++
