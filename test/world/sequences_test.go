@@ -373,6 +373,8 @@ func TestOlderAssessmentOfAMatch(t *testing.T) {
 	_, voice := media(t)
 	w.Put(bundle+"a.wav", voice)
 	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
+	rest(t, w)
+	w.Notify("Object Created", bundle+"job.json", 0) // the bundle's own status stays as it is
 	reads := 0
 	w.Before = func(c world.Call) error {
 		if c.Function == "submit" && c.Op == "GetObject" && c.Key == "status/ads/cafe/a.json" {
