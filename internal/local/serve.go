@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log"
 	"maps"
 	"net"
@@ -160,4 +161,4 @@ func (s *Stack) DeadLetters() []queue.Message {
 func (s *Stack) Pending() int { return s.drops.Len() }
 
 // Redrive delivers the dead letters again.
-func (s *Stack) Redrive() error { return s.drops.Redrive() }
+func (s *Stack) Redrive() error { return errors.Join(s.drops.Redrive(), s.deletions.Redrive()) }
