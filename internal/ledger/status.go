@@ -200,6 +200,11 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 	}
 	if rec.Code != "" {
 		st.Remedy = rec.Code.Remedy(rec.Name)
+		if rec.ofBundle() {
+			// Only its job.json starts a bundle again.
+			st.Remedy = strings.NewReplacer("a file of it again", "its job.json again", "a file of the job again", "its job.json again", "a file again", "its job.json again").Replace(st.Remedy)
+			st.Remedy = strings.Replace(st.Remedy, "Drop its", "Drop the job's", 1)
+		}
 	}
 	if rec.RequestID != "" {
 		st.Links.Execution = consoleURL(s.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))
@@ -211,6 +216,11 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 		st.Links.Outputs = "s3://" + s.Bucket + "/" + OutputPrefix(rec.Name, rec.Take)
 	}
 	return st
+}
+
+// ofBundle reports whether a job.json is one of the take's inputs.
+func (r Record) ofBundle() bool {
+	return slices.ContainsFunc(r.Inputs, func(in Input) bool { return in.Property == "" && in.Key != "" })
 }
 
 // consoleURL returns the page of an execution in the AWS console.

@@ -1,0 +1,26 @@
+package ledger_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/s3test"
+)
+
+// A medium that is uploaded again starts no bundle again: the remedy names what does.
+func TestRemedyOfABundleNamesItsManifest(t *testing.T) {
+	s := newStore(&s3test.Bucket{})
+	for _, code := range []ledger.Code{ledger.JobFailed, ledger.OutcomeUnknown, ledger.RequestLost, ledger.QueuedTooLong, ledger.CancelledByStop, ledger.JobCancelled} {
+		rec := ledger.Record{Name: "ads/talk", Take: "20261121T120000Z-000000000000", State: ledger.Failed, Code: code, Inputs: []ledger.Input{
+			{Property: "video_url", Key: "inbox/ads/talk.mp4"},
+		}}
+		if got := s.TakeStatus(rec).Remedy; strings.Contains(got, "job.json") {
+			t.Errorf("%s of a pair: %s", code, got)
+		}
+		rec.Inputs = append(rec.Inputs, ledger.Input{Key: "inbox/ads/talk.job/job.json"})
+		if got := s.TakeStatus(rec).Remedy; !strings.Contains(got, "job.json again") || strings.Contains(got, "a file") {
+			t.Errorf("%s of a bundle: %s", code, got)
+		}
+	}
+}
