@@ -14,6 +14,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -100,7 +101,7 @@ func (d *deployment) cancel(ctx context.Context, out io.Writer, rec ledger.Recor
 	case rec.State == ledger.Cancelled:
 		printf(out, "%s: %s\n", rec.Name, d.describe(rec))
 		return nil
-	case rec.Code == ledger.ExecutionStopped:
+	case rec.Code == problem.ExecutionStopped:
 		if err := d.redrive(ctx, rec); err != nil {
 			return err
 		}

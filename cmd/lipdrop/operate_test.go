@@ -14,6 +14,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 const samples = "../../internal/local/sample/"
@@ -111,7 +112,7 @@ func TestCancelCommand(t *testing.T) {
 	s.await(name, ledger.InQueue)
 	s.lipdrop(1, "redrive", name, name+" is in_queue, and cannot be redriven", "RUNNING")
 	s.lipdrop(0, "cancel", norm.NFD.String(name), name+" is stopped", name+": cancelled (cancelled_by_stop)", "drop a file again")
-	if st := s.await(name, ledger.Cancelled); st.Code != ledger.CancelledByStop || st.Remedy == "" {
+	if st := s.await(name, ledger.Cancelled); st.Code != problem.CancelledByStop || st.Remedy == "" {
 		t.Errorf("status %s", describeStatus(st))
 	}
 	s.charged(1, 1)
@@ -146,7 +147,7 @@ func TestRedriveCommand(t *testing.T) {
 	dir := t.TempDir()
 	broken := startStack(t, local.Options{Dir: dir, Variables: map[string]string{"OUTPUT_ORIGINS": "https://elsewhere.example"}})
 	broken.dropPair("talk")
-	if st := broken.await("talk", ledger.Failed, ledger.Succeeded); st.Code != ledger.OutputRefused || !strings.Contains(st.Remedy, "lipdrop redrive talk") {
+	if st := broken.await("talk", ledger.Failed, ledger.Succeeded); st.Code != problem.OutputRefused || !strings.Contains(st.Remedy, "lipdrop redrive talk") {
 		t.Fatalf("status %s", describeStatus(st))
 	}
 	broken.lipdrop(1, "cancel", "talk", "talk has ended already: it is failed (output_refused)")

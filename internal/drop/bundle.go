@@ -11,6 +11,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // findBundle looks at a .job folder: its job.json, and whether every file that
@@ -105,14 +106,14 @@ func (l *Look) modelOf(d *doc) (*catalog.Model, []Problem) {
 		return nil, nil // of the wrong form, which is told already
 	}
 	return nil, []Problem{{
-		Code: ledger.MissingMember, Reason: `job.json has no "model"`,
+		Code: problem.MissingMember, Reason: `job.json has no "model"`,
 		Remedy: fmt.Sprintf(`Set "model" to %s.`, list(l.Catalog.IDs(), "or")), Again: []string{manifestName},
 	}}
 }
 
 // unknownModel is the problem of a model that base, a file's name, sets.
 func (l *Look) unknownModel(id, base string) Problem {
-	p := Problem{Code: ledger.UnknownModel, Reason: fmt.Sprintf("there is no model %q", shown(id)), Again: []string{base}}
+	p := Problem{Code: problem.UnknownModel, Reason: fmt.Sprintf("there is no model %q", shown(id)), Again: []string{base}}
 	set := list(l.Catalog.IDs(), "or")
 	if near := l.Catalog.Nearest(id); near != "" {
 		p.Reason += " (the nearest is " + near + ")"
@@ -157,13 +158,13 @@ func (l *Look) noManifest(ctx context.Context, f Finding, bundle string) (Findin
 	if empty := (&Job{}).empty(dropped); empty != nil {
 		return f.decide(ledger.Rejected, "", empty...), nil
 	}
-	return f.decide(ledger.Waiting, "", Problem{Code: ledger.WaitingForManifest, Reason: reason, Remedy: remedy}), nil
+	return f.decide(ledger.Waiting, "", Problem{Code: problem.WaitingForManifest, Reason: reason, Remedy: remedy}), nil
 }
 
 // badSpelling is the problem of a file that a look does not search for.
 func badSpelling(file File, name string) Problem {
 	return Problem{
-		Code: ledger.InvalidJSON, Reason: fmt.Sprintf("%s is not a spelling of %s that is looked for", path.Base(file.Key), name),
+		Code: problem.InvalidJSON, Reason: fmt.Sprintf("%s is not a spelling of %s that is looked for", path.Base(file.Key), name),
 		Remedy: fmt.Sprintf("Rename it to %s, in small letters, and drop that.", name),
 	}
 }
@@ -222,7 +223,7 @@ func (l *Look) resolve(ctx context.Context, bundle string, d *doc, model *catalo
 			n.missing = append(n.missing, value)
 		default:
 			problems = append(problems, Problem{
-				Code: ledger.FileMissing, Reason: describe(property, value) + " is not there",
+				Code: problem.FileMissing, Reason: describe(property, value) + " is not there",
 				Remedy: fmt.Sprintf("Drop the file as %s.", shown(key)), Again: []string{manifestName},
 			})
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // claims are the places that give one name. Two of them would be two jobs under
@@ -158,7 +159,7 @@ func (c claims) contested(f Finding) (Finding, bool) {
 		return f, false
 	}
 	return f.decide(ledger.Rejected, stamp(slices.Concat(c.pair, c.inside, c.matches)), Problem{
-		Code: ledger.Ambiguous, Reason: fmt.Sprintf("%s would each be the job %s", list(by, "and"), short(f.Name)),
+		Code: problem.Ambiguous, Reason: fmt.Sprintf("%s would each be the job %s", list(by, "and"), short(f.Name)),
 		Remedy: "Rename or delete all but one of them: the other one is then assessed by itself.",
 	}), true
 }

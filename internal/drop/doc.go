@@ -15,8 +15,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
-	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // maxDoc bounds a job.json or preset.json, in bytes: the longest prompt and
@@ -51,7 +51,7 @@ func (l *Look) readDoc(ctx context.Context, file File) (*doc, []Problem, error) 
 
 func invalid(base, format string, args ...any) Problem {
 	return Problem{
-		Code: ledger.InvalidJSON, Reason: fmt.Sprintf(format, args...),
+		Code: problem.InvalidJSON, Reason: fmt.Sprintf(format, args...),
 		Remedy: fmt.Sprintf("Mend %s.", base), Again: []string{base},
 	}
 }
@@ -61,7 +61,7 @@ func parseDoc(base string, text []byte) (*doc, []Problem) {
 	text = bytes.TrimPrefix(text, []byte("\ufeff")) // Windows editors write one
 	if len(bytes.TrimSpace(text)) == 0 {
 		p := media.EmptyFile(base)
-		return nil, []Problem{{Code: ledger.FileEmpty, Reason: p.Reason, Remedy: sentence(p.Remedy), Again: []string{base}}}
+		return nil, []Problem{{Code: problem.FileEmpty, Reason: p.Reason, Remedy: sentence(p.Remedy), Again: []string{base}}}
 	}
 	if bytes.IndexByte(text, 0) >= 0 || !utf8.Valid(text) {
 		p := invalid(base, "%s is not text in UTF-8", base)
@@ -111,7 +111,7 @@ func parseDoc(base string, text []byte) (*doc, []Problem) {
 // unknownMember also returns which known member was meant, or "".
 func unknownMember(base, name string) (p Problem, meant string) {
 	p = Problem{
-		Code: ledger.UnknownMember, Reason: fmt.Sprintf("%s has the unknown member %q", base, short(name)),
+		Code: problem.UnknownMember, Reason: fmt.Sprintf("%s has the unknown member %q", base, short(name)),
 		Remedy: fmt.Sprintf(`Put %q into "input" if the model takes it, or remove it.`, short(name)), Again: []string{base},
 	}
 	if meant = catalog.Nearest(name, []string{"model", "input"}); meant != "" {

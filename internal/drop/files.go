@@ -16,6 +16,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // File is a file below inbox/ as it is now.
@@ -75,9 +76,9 @@ func (e *RefusedError) answer() string {
 
 // problem returns what to tell about the file, which is called what.
 func (e *RefusedError) problem(what string) Problem {
-	code := ledger.MediaForbidden
+	code := problem.MediaForbidden
 	if e.S3Code == "InvalidObjectState" {
-		code = ledger.MediaArchived
+		code = problem.MediaArchived
 	}
 	return Problem{Code: code, Reason: fmt.Sprintf("%s cannot be read: %s", what, e.answer())}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // printable is every printable sign of ASCII, in two parts of a path.
@@ -129,7 +130,7 @@ func TestUnprintableKeys(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newInbox(t)
 			f := b.only(t, b.step(t, tt.below+" = {}"))
-			if f.State != ledger.Rejected || len(f.Problems) != 1 || f.Problems[0].Code != ledger.UnprintableName {
+			if f.State != ledger.Rejected || len(f.Problems) != 1 || f.Problems[0].Code != problem.UnprintableName {
 				t.Fatalf("%s, %v", f.State, f.Problems)
 			}
 			if f.Problems[0].Reason != tt.reason {

@@ -10,6 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // Resolver finds the jobs in Files. It is safe for concurrent use.
@@ -108,7 +109,7 @@ type Finding struct {
 
 // Problem is one thing that is not right, or not there yet.
 type Problem struct {
-	Code   ledger.Code
+	Code   problem.Code
 	Reason string // a clause with the figures
 	Remedy string // a sentence or two; empty for the code's own
 
@@ -255,7 +256,7 @@ func (f Finding) usedBy(jobs []string, order string) Finding {
 func (f Finding) tooMany(jobs, most int) Finding {
 	f.Job = nil
 	return f.decide(ledger.Held, f.Order, Problem{
-		Code: ledger.TooManyJobs, Reason: fmt.Sprintf("one changed file asks for %d jobs; it may start at most %d (MaxJobsPerDrop)", jobs, most),
+		Code: problem.TooManyJobs, Reason: fmt.Sprintf("one changed file asks for %d jobs; it may start at most %d (MaxJobsPerDrop)", jobs, most),
 	})
 }
 
@@ -273,7 +274,7 @@ func (f Finding) refused(order string, err error) ([]Finding, error) {
 // an operator resolves them all, else rejected.
 func StateOf(problems []Problem) ledger.State {
 	for _, p := range problems {
-		if p.Code.State() != ledger.Held {
+		if p.Code.State() != string(ledger.Held) {
 			return ledger.Rejected
 		}
 	}
@@ -282,5 +283,5 @@ func StateOf(problems []Problem) ledger.State {
 
 // gone completes a finding about files that are not there any more.
 func (f Finding) gone(reason, remedy string) Finding {
-	return f.decide(ledger.Withdrawn, "", Problem{Code: ledger.FilesGone, Reason: reason, Remedy: remedy})
+	return f.decide(ledger.Withdrawn, "", Problem{Code: problem.FilesGone, Reason: reason, Remedy: remedy})
 }

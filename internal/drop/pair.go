@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // touchedByVisual: its own name, those of the tagged audios that find no video
@@ -164,7 +165,7 @@ func namesOf(stems []string) []string {
 func waitingForAudio(name string, visual File) Problem {
 	base := path.Base(name)
 	return Problem{
-		Code: ledger.WaitingForAudio, Reason: since(visual) + "; an audio of the same name is missing",
+		Code: problem.WaitingForAudio, Reason: since(visual) + "; an audio of the same name is missing",
 		Remedy: fmt.Sprintf("Drop an audio named %s, such as %s, into the same folder, %s", visible(base), visible(base+".wav"), sameNames),
 	}
 }
@@ -178,7 +179,7 @@ func waitingForVisual(name string, audio File) Problem {
 		called += " or " + visible(shorter[len(shorter)-1])
 	}
 	return Problem{
-		Code: ledger.WaitingForVisual, Reason: since(audio) + "; a video or an image of the same name is missing",
+		Code: problem.WaitingForVisual, Reason: since(audio) + "; a video or an image of the same name is missing",
 		Remedy: fmt.Sprintf("Drop a video or an image named %s, such as %s, into the same folder, %s", called, visible(base+".mp4"), sameNames),
 	}
 }

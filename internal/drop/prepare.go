@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
-	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // Ready is a job that is right as far as can be known before it is paid for.
@@ -83,7 +83,7 @@ func (l *Look) inspect(ctx context.Context, job *Job, model *catalog.Model, r *R
 		}
 		facts, err := l.facts(ctx, used)
 		if wrong, ok := errors.AsType[*media.Problem](err); ok {
-			problems = append(problems, job.mended(used.File.Key, Problem{Code: ledger.Code(wrong.Code), Reason: wrong.Reason, Remedy: wrong.Remedy}))
+			problems = append(problems, job.mended(used.File.Key, Problem{Code: problem.Code(wrong.Code), Reason: wrong.Reason, Remedy: wrong.Remedy}))
 			continue
 		}
 		if refused, ok := errors.AsType[*RefusedError](err); ok {
@@ -100,7 +100,7 @@ func (l *Look) inspect(ctx context.Context, job *Job, model *catalog.Model, r *R
 		if model != nil {
 			broken, warnings := model.CheckMedia(used.Property, facts)
 			for _, p := range broken {
-				problems = append(problems, job.mended(used.File.Key, Problem{Code: ledger.Code(p.Code), Reason: p.Reason, Remedy: p.Remedy}))
+				problems = append(problems, job.mended(used.File.Key, Problem{Code: problem.Code(p.Code), Reason: p.Reason, Remedy: p.Remedy}))
 			}
 			r.Warnings = append(r.Warnings, warnings...)
 		}
@@ -153,7 +153,7 @@ func (j *Job) empty(files []File) []Problem {
 	for _, file := range files {
 		if file.Size == 0 {
 			p := media.EmptyFile(path.Base(file.Key))
-			problems = append(problems, j.mended(file.Key, Problem{Code: ledger.Code(p.Code), Reason: p.Reason, Remedy: p.Remedy}))
+			problems = append(problems, j.mended(file.Key, Problem{Code: problem.Code(p.Code), Reason: p.Reason, Remedy: p.Remedy}))
 		}
 	}
 	return problems
@@ -175,7 +175,7 @@ func filesOf(used []Used) []File {
 func (j *Job) mended(key string, p Problem) Problem {
 	base := path.Base(key)
 	_, bundle := place(key)
-	renamed := p.Code == ledger.FileMismatch || p.Code == ledger.WrongFormat
+	renamed := p.Code == problem.FileMismatch || p.Code == problem.WrongFormat
 	switch {
 	case renamed && (j.doc == nil || key == j.match):
 		p.Remedy += ", and drop that in place of " + base
@@ -209,7 +209,7 @@ func (r *Ready) validate(model *catalog.Model, again string) []Problem {
 func ofCatalog(found []catalog.Problem, again string) []Problem {
 	var problems []Problem
 	for _, p := range found {
-		problems = append(problems, Problem{Code: ledger.Code(p.Code), Reason: p.Reason, Remedy: sentence(p.Remedy), Again: []string{again}})
+		problems = append(problems, Problem{Code: problem.Code(p.Code), Reason: p.Reason, Remedy: sentence(p.Remedy), Again: []string{again}})
 	}
 	return problems
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 func TestPrepareTellsEveryProblem(t *testing.T) {
@@ -38,25 +39,25 @@ func TestPrepareTellsEveryProblemOfAPair(t *testing.T) {
 	b.step(t, `preset.json = {"model": "sync/react-1", "input": {"emotion": "joyful", "temprature": 1}}`)
 	_, got := b.prepared(t, "inbox/talk.mp4")
 	for i := range got {
-		if got[i].Code == ledger.FileEmpty {
+		if got[i].Code == problem.FileEmpty {
 			got[i].Reason, got[i].Remedy = "", ""
 		}
 	}
 	want := []drop.Problem{
 		{
-			Code:   ledger.InvalidPreset,
+			Code:   problem.InvalidPreset,
 			Reason: `the preset in inbox/ is not right: emotion is "joyful"; sync/react-1 takes happy, angry, sad, neutral, disgusted or surprised`,
 			Remedy: "Set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out.",
 			Again:  []string{"preset.json", "a file of the pair"},
 		},
 		{
-			Code:   ledger.InvalidPreset,
+			Code:   problem.InvalidPreset,
 			Reason: `the preset in inbox/ is not right: temprature is no option of sync/react-1, which takes emotion, lipsync_mode, model_mode and temperature (the nearest is temperature)`,
 			Remedy: "Rename temprature to temperature.",
 			Again:  []string{"preset.json", "a file of the pair"},
 		},
-		{Code: ledger.FileEmpty, Again: []string{"talk.mp4"}}, // in package media's words
-		{Code: ledger.TooLong, Reason: "talk.wav is 17.3 s long; sync/react-1 takes at most 15 s", Remedy: "Shorten talk.wav to at most 15 s.", Again: []string{"talk.wav"}},
+		{Code: problem.FileEmpty, Again: []string{"talk.mp4"}}, // in package media's words
+		{Code: problem.TooLong, Reason: "talk.wav is 17.3 s long; sync/react-1 takes at most 15 s", Remedy: "Shorten talk.wav to at most 15 s.", Again: []string{"talk.wav"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)

@@ -11,6 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // setting is the model and the options that count for a pair.
@@ -60,14 +61,14 @@ func (s setting) mismatch(kind media.Kind) Problem {
 	if s.from != "" {
 		reason = fmt.Sprintf("the preset %s sets %s, which takes no pair of %s and an audio", s.from, s.model.ID, article(kind))
 	}
-	return Problem{Code: ledger.ModelMismatch, Reason: reason}
+	return Problem{Code: problem.ModelMismatch, Reason: reason}
 }
 
 // badPreset says of what is wrong with a preset, to a pair, where that lies.
 func badPreset(key string, problems []Problem) []Problem {
 	bad := slices.Clone(problems)
 	for i, p := range bad {
-		bad[i].Code = ledger.InvalidPreset
+		bad[i].Code = problem.InvalidPreset
 		bad[i].Reason = fmt.Sprintf("the preset in %s is not right: %s", folderOf(key), p.Reason)
 		bad[i].Again = append(slices.Clone(p.Again), aFile)
 	}
@@ -150,7 +151,7 @@ func (l *Look) judgePreset(ctx context.Context, file File) ([]Problem, error) {
 			return []Problem{l.unknownModel(doc.Model, base)}, nil
 		case !takesPairs(model):
 			return []Problem{{
-				Code: ledger.ModelMismatch, Reason: doc.Model + " takes neither a video nor an image with an audio",
+				Code: problem.ModelMismatch, Reason: doc.Model + " takes neither a video nor an image with an audio",
 				Remedy: `Use it in a folder whose name ends in .job, or set "model" to another one.`, Again: []string{base},
 			}}, nil
 		}

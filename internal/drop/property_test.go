@@ -15,6 +15,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
 )
 
@@ -167,14 +168,14 @@ func TestNamesAndKeys(t *testing.T) {
 			if !isName {
 				name, _ = strings.CutPrefix(strings.TrimSuffix(f.Key, ".json"), "answers/")
 			}
-			if f.State == ledger.Rejected && f.Problems[0].Code == ledger.UnprintableName {
+			if f.State == ledger.Rejected && f.Problems[0].Code == problem.UnprintableName {
 				if isName || strings.ContainsFunc(f.Key, unicode.IsControl) {
 					rt.Errorf("%q is refused at %q", f.Name, f.Key)
 				}
 				continue
 			}
 			if crooked := slices.ContainsFunc(strings.Split(f.Name, "/"), func(part string) bool { return part == "." || part == ".." }); crooked {
-				if f.Problems[0].Code != ledger.RelativePath || isName || slices.Contains(strings.Split(f.Key, "/"), "..") {
+				if f.Problems[0].Code != problem.RelativePath || isName || slices.Contains(strings.Split(f.Key, "/"), "..") {
 					rt.Errorf("%q is %s, at %q", f.Name, codes(f.Problems), f.Key)
 				}
 			} else if name != f.Name {

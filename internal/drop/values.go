@@ -13,6 +13,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // ownPath is how a path on a person's own computer begins: a drive of Windows,
@@ -83,7 +84,7 @@ func badKey(property catalog.MediaProperty, key, value, model string) *Problem {
 		return &bad
 	case catalog.Kind(kind) != property.Kind:
 		return &Problem{
-			Code: ledger.WrongKind, Reason: fmt.Sprintf("%s is %s; %s takes %s there", describe(property, value), article(kind), model, article(media.Kind(property.Kind))),
+			Code: problem.WrongKind, Reason: fmt.Sprintf("%s is %s; %s takes %s there", describe(property, value), article(kind), model, article(media.Kind(property.Kind))),
 			Remedy: fmt.Sprintf("Set %s to the name of %s.", property.Name, article(media.Kind(property.Kind))), Again: []string{manifestName},
 		}
 	default:
@@ -104,7 +105,7 @@ func (l *Look) mayName(bundle, key string) bool {
 func (l *Look) notShared(bundle, value string) Problem {
 	where := list(append([]string{folderAbove(bundle)}, l.SharedFolders...), "or")
 	return Problem{
-		Code: ledger.FileNotShared, Reason: fmt.Sprintf("%s is not in %s", value, where),
+		Code: problem.FileNotShared, Reason: fmt.Sprintf("%s is not in %s", value, where),
 		Remedy: "Upload the file beside job.json, or into one of these folders, and name it there.", Again: []string{manifestName},
 	}
 }
@@ -122,5 +123,5 @@ func badMedia(reason string) *Problem {
 
 // wrongValue is the problem of a media value of job.json.
 func wrongValue(reason, remedy string) *Problem {
-	return &Problem{Code: ledger.BadValue, Reason: reason, Remedy: remedy, Again: []string{manifestName}}
+	return &Problem{Code: problem.BadValue, Reason: reason, Remedy: remedy, Again: []string{manifestName}}
 }

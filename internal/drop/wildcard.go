@@ -11,6 +11,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // wildcard is the audio value of a job.json that starts one job a match.
@@ -75,7 +76,7 @@ func (l *Look) findMatches(ctx context.Context, f Finding, bundle, match string,
 		f = f.decide(ledger.Rejected, stamp(dropped), empty...)
 	} else {
 		f = f.decide(ledger.Waiting, stamp(dropped), Problem{
-			Code: ledger.WaitingForMatch, Reason: fmt.Sprintf("no file matches %q of job.json yet", shown(n.wildcard.value)),
+			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no file matches %q of job.json yet", shown(n.wildcard.value)),
 			Remedy: fmt.Sprintf("Drop an audio that matches %q beside job.json: its job then starts by itself. Or mend job.json, and drop that again.", shown(n.wildcard.value)),
 		})
 	}
@@ -215,7 +216,7 @@ func matched(name string, files []File, d *doc, n named) Finding {
 		}
 		base := path.Base(file.Key)
 		problems = append(problems, Problem{
-			Code: ledger.WrongKind, Reason: fmt.Sprintf("%s matches %q of job.json, but is no audio", base, shown(n.wildcard.value)),
+			Code: problem.WrongKind, Reason: fmt.Sprintf("%s matches %q of job.json, but is no audio", base, shown(n.wildcard.value)),
 			Remedy: fmt.Sprintf("Delete %s, or end the wildcard with a suffix such as .wav and drop job.json again.", base),
 		})
 	}

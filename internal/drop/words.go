@@ -12,6 +12,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // A status names at most so many files and so many problems: a stranger's drop
@@ -166,13 +167,13 @@ func shown(value string) string {
 
 func ambiguous(files []File, what string) Problem {
 	return Problem{
-		Code: ledger.Ambiguous, Reason: fmt.Sprintf("%s could each be %s", naming(files), what),
+		Code: problem.Ambiguous, Reason: fmt.Sprintf("%s could each be %s", naming(files), what),
 		Remedy: fmt.Sprintf("Delete all but one of %s: the rest is then looked at by itself.", naming(files)),
 	}
 }
 
 func nameTooLong(name string) Problem {
-	return Problem{Code: ledger.NameTooLong, Reason: fmt.Sprintf(
+	return Problem{Code: problem.NameTooLong, Reason: fmt.Sprintf(
 		"the longest key that is made from the name would have %d bytes; S3 allows at most %d", longestKey(name), maxKey)}
 }
 
@@ -180,7 +181,7 @@ func nameTooLong(name string) Problem {
 // take for another one.
 func relativePath(below string) Problem {
 	return Problem{
-		Code: ledger.RelativePath, Reason: short(below) + " has a part . or .. in its path, which programs take for another place",
+		Code: problem.RelativePath, Reason: short(below) + " has a part . or .. in its path, which programs take for another place",
 		Remedy: "Drop it under a name without such a part, and delete this one.",
 	}
 }
@@ -195,7 +196,7 @@ func unprintablePath(below string) Problem {
 		}
 	}
 	return Problem{
-		Code:   ledger.UnprintableName,
+		Code:   problem.UnprintableName,
 		Reason: fmt.Sprintf("the path %s holds characters that cannot be seen or typed: %s", short(below), list(found, "and")),
 		Remedy: "Rename the file or its folder without them, upload it again, and delete this one.",
 	}
@@ -203,14 +204,14 @@ func unprintablePath(below string) Problem {
 
 // crowded is the problem of a name whose files take too many listings.
 func crowded(name string) Problem {
-	return Problem{Code: ledger.Crowded, Reason: fmt.Sprintf(
+	return Problem{Code: problem.Crowded, Reason: fmt.Sprintf(
 		"finding the files that belong to %s takes more than %d listings of the bucket: its name has %d dots and %d folders, and other files may begin alike",
 		short(name), maxListings, strings.Count(path.Base(name), "."), strings.Count(name, "/"))}
 }
 
 // strayJob is the problem of a job.json that starts nothing where it lies.
 func strayJob(key string) Problem {
-	p := Problem{Code: ledger.StrayManifest, Reason: path.Base(key) + " is not directly in a folder whose name ends in .job"}
+	p := Problem{Code: problem.StrayManifest, Reason: path.Base(key) + " is not directly in a folder whose name ends in .job"}
 	if folder := path.Base(folderOf(key)); folder != path.Base(ledger.InboxPrefix) {
 		p.Remedy = fmt.Sprintf("Drop it with its files into a folder named %s.job instead of %s.", folder, folder)
 	}
@@ -224,7 +225,7 @@ func startsNothing(base string) Problem {
 		return unknownSuffix(base)
 	}
 	p := Problem{
-		Code: ledger.UnknownSuffix, Reason: fmt.Sprintf("%s is not taken: it is neither a video, an audio or an image nor named %s", short(base), near),
+		Code: problem.UnknownSuffix, Reason: fmt.Sprintf("%s is not taken: it is neither a video, an audio or an image nor named %s", short(base), near),
 		Remedy: fmt.Sprintf("If it is a %s, rename it so%s, and drop that", near, hiddenEnd(base, near)),
 	}
 	if near == manifestName {
@@ -259,7 +260,7 @@ var others = []struct{ suffixes, remedy string }{
 // unknownSuffix is the problem of a file that can be no job's for its suffix.
 func unknownSuffix(base string) Problem {
 	p := Problem{
-		Code: ledger.UnknownSuffix, Reason: notTaken(short(base), base, "no video's, audio's or image's"),
+		Code: problem.UnknownSuffix, Reason: notTaken(short(base), base, "no video's, audio's or image's"),
 		Remedy: fmt.Sprintf("Drop a file that ends in %s.", list(media.Suffixes(), "or")),
 	}
 	if to := conversion(base); to != nil {
@@ -280,7 +281,7 @@ func wrongSuffix(property catalog.MediaProperty, value string) Problem {
 	isOfKind := func(suffix string) bool { k, _ := media.KindOf(suffix); return k == kind }
 	takes := slices.DeleteFunc(media.Suffixes(), func(s string) bool { return !isOfKind(s) })
 	p := Problem{
-		Code: ledger.UnknownSuffix, Reason: notTaken(describe(property, value), value, fmt.Sprintf("no %s's", kind)),
+		Code: problem.UnknownSuffix, Reason: notTaken(describe(property, value), value, fmt.Sprintf("no %s's", kind)),
 		Remedy: fmt.Sprintf("Set %s to the name of a file that ends in %s.", property.Name, list(takes, "or")), Again: []string{manifestName},
 	}
 	if to := conversion(value); to != nil && isOfKind(to[0]) {
@@ -331,7 +332,7 @@ func missing(files []string) Problem {
 		verb = "are"
 	}
 	return Problem{
-		Code: ledger.WaitingForFiles, Reason: fmt.Sprintf("%s, which job.json names, %s not there yet", list(names, "and"), verb),
+		Code: problem.WaitingForFiles, Reason: fmt.Sprintf("%s, which job.json names, %s not there yet", list(names, "and"), verb),
 		Remedy: strings.Join(steps, " "),
 	}
 }

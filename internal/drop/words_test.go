@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/drop"
-	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // TestWords holds what a person reads of each mistake but those inside media
@@ -137,7 +137,7 @@ func TestMistakesInJSON(t *testing.T) {
 	for _, tt := range tests {
 		b := newInbox(t)
 		f := b.only(t, b.step(t, "x.job/job.json = "+tt.text))
-		want := []drop.Problem{{Code: ledger.InvalidJSON, Reason: "job.json is not JSON at " + tt.says, Remedy: "Mend job.json.", Again: []string{"job.json"}}}
+		want := []drop.Problem{{Code: problem.InvalidJSON, Reason: "job.json is not JSON at " + tt.says, Remedy: "Mend job.json.", Again: []string{"job.json"}}}
 		if diff := cmp.Diff(want, f.Problems); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.text, diff)
 		}
@@ -155,7 +155,7 @@ func TestSeveralProblems(t *testing.T) {
 		{"one", []drop.Problem{{Reason: "a is 1; b takes 2", Remedy: "Set a to 2.", Again: []string{"job.json"}}},
 			"a is 1; b takes 2", "Set a to 2. Then drop job.json again."},
 		{"nothing to drop again", []drop.Problem{{Reason: "a is missing", Remedy: "Drop a."}}, "a is missing", "Drop a."},
-		{"the code's own remedy", []drop.Problem{{Code: ledger.NameTooLong, Reason: "too long"}}, "too long", "Shorten the name of the file or of its folders."},
+		{"the code's own remedy", []drop.Problem{{Code: problem.NameTooLong, Reason: "too long"}}, "too long", "Shorten the name of the file or of its folders."},
 		{"two", []drop.Problem{
 			{Reason: "a is 1; b takes 2", Remedy: "Set a to 2.", Again: []string{"job.json"}},
 			{Reason: "v.mp4 is 17.3 s long; b takes at most 15 s", Remedy: "Shorten v.mp4 to at most 15 s.", Again: []string{"v.mp4"}},

@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
@@ -341,7 +342,7 @@ func TestStatusOfATake(t *testing.T) {
 		t.Fatal(err)
 	}
 	rec, err = s.UpdateFrom(t.Context(), rec, func(r *ledger.Record) error {
-		r.State, r.Code, r.Reason = ledger.Failed, ledger.RanTooLong, "it ran for 25 h"
+		r.State, r.Code, r.Reason = ledger.Failed, problem.RanTooLong, "it ran for 25 h"
 		r.Outputs = []ledger.Output{{Key: "outbox/x.mp4"}}
 		return nil
 	})
@@ -418,7 +419,7 @@ func TestPostOverAnotherStatusIsStale(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waiting := ledger.Status{Name: "n", State: ledger.Waiting, Code: ledger.WaitingForAudio}
+	waiting := ledger.Status{Name: "n", State: ledger.Waiting, Code: problem.WaitingForAudio}
 	if err := s.Post(t.Context(), key, waiting, "1", before); err != nil {
 		t.Fatal(err)
 	}
@@ -430,7 +431,7 @@ func TestPostOverAnotherStatusIsStale(t *testing.T) {
 func TestPostOfTheSameWritesNothing(t *testing.T) {
 	b := &s3test.Bucket{}
 	s := newStore(b)
-	st := ledger.Status{Name: "n", State: ledger.Waiting, Code: ledger.WaitingForAudio}
+	st := ledger.Status{Name: "n", State: ledger.Waiting, Code: problem.WaitingForAudio}
 	for range 3 {
 		over, err := s.Posted(t.Context(), ledger.StatusKey("n"))
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // State is the state of a take, in its record and its status. Held, Waiting,
@@ -100,8 +102,8 @@ type Record struct {
 	State State  `json:"state"`
 
 	// Code and Reason say why a take failed, was cancelled or is unknown.
-	Code   Code   `json:"code,omitempty"`
-	Reason string `json:"reason,omitempty"`
+	Code   problem.Code `json:"code,omitempty"`
+	Reason string       `json:"reason,omitempty"`
 
 	Model string `json:"model"`
 	// Options is what was sent to the model besides the media.

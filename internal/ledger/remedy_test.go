@@ -5,13 +5,14 @@ import (
 	"testing"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
 // A medium that is uploaded again starts no bundle again: the remedy names what does.
 func TestRemedyOfABundleNamesItsManifest(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
-	for _, code := range []ledger.Code{ledger.JobFailed, ledger.OutcomeUnknown, ledger.RequestLost, ledger.QueuedTooLong, ledger.CancelledByStop, ledger.JobCancelled} {
+	for _, code := range []problem.Code{problem.JobFailed, problem.OutcomeUnknown, problem.RequestLost, problem.QueuedTooLong, problem.CancelledByStop, problem.JobCancelled} {
 		rec := ledger.Record{Name: "ads/talk", Take: "20261121T120000Z-000000000000", State: ledger.Failed, Code: code, Inputs: []ledger.Input{
 			{Property: "video_url", Key: "inbox/ads/talk.mp4"},
 		}}

@@ -10,23 +10,24 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // Status is the answer for one job name, or for one file that can be no job's.
 // docs/status.md describes it member by member.
 type Status struct {
-	Name      string    `json:"name"`
-	State     State     `json:"state"`
-	Code      Code      `json:"code,omitempty"`
-	Reason    string    `json:"reason,omitempty"`
-	Remedy    string    `json:"remedy,omitempty"`
-	Warnings  []string  `json:"warnings,omitempty"`
-	Take      string    `json:"take,omitempty"`
-	RequestID string    `json:"requestId,omitempty"`
-	Model     string    `json:"model,omitempty"`
-	UpdatedAt time.Time `json:"updatedAt"`
-	Links     *Links    `json:"links,omitempty"`
+	Name      string       `json:"name"`
+	State     State        `json:"state"`
+	Code      problem.Code `json:"code,omitempty"`
+	Reason    string       `json:"reason,omitempty"`
+	Remedy    string       `json:"remedy,omitempty"`
+	Warnings  []string     `json:"warnings,omitempty"`
+	Take      string       `json:"take,omitempty"`
+	RequestID string       `json:"requestId,omitempty"`
+	Model     string       `json:"model,omitempty"`
+	UpdatedAt time.Time    `json:"updatedAt"`
+	Links     *Links       `json:"links,omitempty"`
 	// Outputs are keys of the bucket.
 	Outputs []string `json:"outputs,omitempty"`
 	// Jobs are the names of the jobs that a file of state Used is part of.

@@ -15,6 +15,7 @@ import (
 
 	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -229,7 +230,7 @@ func checkStatus(t *testing.T, schema *jsonschema.Schema, where string, body []b
 		t.Errorf("%s: %v\n%s", where, err, body)
 	}
 	st := decodeStatus(t, body)
-	known := slices.ContainsFunc(ledger.Codes(), func(info ledger.CodeInfo) bool { return info.Code == st.Code })
+	known := slices.ContainsFunc(problem.Codes(), func(info problem.Info) bool { return info.Code == st.Code })
 	if st.Code != "" && !known {
 		t.Errorf("%s: the code %s is not in the list", where, st.Code)
 	}

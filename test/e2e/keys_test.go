@@ -15,6 +15,7 @@ import (
 	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
@@ -160,7 +161,7 @@ func TestNamesThatAreTooLong(t *testing.T) {
 				if err := json.Unmarshal([]byte(body), &st); err != nil {
 					t.Fatal(err)
 				}
-				if !strings.HasPrefix(key, tt.answer) || len(key) > 1024 || st.Code != ledger.NameTooLong || st.Name != tt.key[len("inbox/"):len(tt.key)-len(".mp4")] {
+				if !strings.HasPrefix(key, tt.answer) || len(key) > 1024 || st.Code != problem.NameTooLong || st.Name != tt.key[len("inbox/"):len(tt.key)-len(".mp4")] {
 					t.Errorf("at %s (%d bytes): %+v", key, len(key), st)
 				}
 			}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
@@ -133,7 +134,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			if len(st.Outputs) != 1 || !bytes.Equal(m.object(st.Outputs[0]), clip) {
 				t.Errorf("outputs of %s: %v", name, st.Outputs)
 			}
-		case st.State == ledger.Unknown && cut[name] && st.Code == ledger.SubmitInterrupted && st.Remedy != "":
+		case st.State == ledger.Unknown && cut[name] && st.Code == problem.SubmitInterrupted && st.Remedy != "":
 			lost[charges[name]]++
 		default:
 			t.Errorf("%s is %s (%s): %s; cut short: %v, charges: %d", name, st.State, st.Code, st.Reason, cut[name], charges[name])

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -92,7 +93,7 @@ func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfyt
 			s.lost = append(s.lost, fmt.Sprintf("%s of take %s of %s, which is %s %s (%s): %s", job.RequestID, rec.Take, rec.Name, rec.State, rec.Code, rec.Reason, problem))
 		}
 	case "failed":
-		if rec.State != ledger.Failed || rec.Code != ledger.JobFailed {
+		if rec.State != ledger.Failed || rec.Code != problem.JobFailed {
 			wrong("RunComfy's job failed")
 		}
 	case "cancelled":
@@ -148,7 +149,7 @@ func (s *simulation) checkDrop(d *drop) {
 	switch d.kind {
 	case stray:
 		answer := s.status("answers/" + d.name + ".txt.json")
-		if answer.State != ledger.Rejected || answer.Code != ledger.UnknownSuffix {
+		if answer.State != ledger.Rejected || answer.Code != problem.UnknownSuffix {
 			s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("answer for %s: %s %s", d.files[0], answer.State, answer.Code))
 		}
 	case loneAudio:
@@ -189,7 +190,7 @@ func (s *simulation) checkJob(j job) {
 	}
 	st := s.wantStatus(j.name, []ledger.State{ledger.Rejected})
 	s.ends[string(st.State)+" "+string(st.Code)]++
-	if st.Code != ledger.RefusedByRunComfy || !s.refused[ledger.RecordKey(j.name, st.Take)] {
+	if st.Code != problem.RefusedByRunComfy || !s.refused[ledger.RecordKey(j.name, st.Take)] {
 		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("%s is complete and was not submitted: %s %s (%s)", j.name, st.State, st.Code, st.Reason))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // The oracle is a second, small reading of what lipdrop promises. It knows
@@ -52,7 +53,7 @@ func after(acts []act) inbox {
 // want is what the files of a name amount to. The zero State is a job.
 type want struct {
 	state ledger.State
-	code  ledger.Code
+	code  problem.Code
 	files []file   // what it is about
 	takes []file   // of a job: the files whose versions tell its takes apart
 	jobs  []string // of state used
@@ -105,7 +106,7 @@ func (b inbox) names() map[string]want {
 		}
 		// A name that two places claim is run from neither.
 		files := append(slices.Clone(w.files), other.files...)
-		names[name] = want{state: ledger.Rejected, code: ledger.Ambiguous, files: files, sides: []want{w, other}}
+		names[name] = want{state: ledger.Rejected, code: problem.Ambiguous, files: files, sides: []want{w, other}}
 	}
 	visuals, audios := map[string][]file{}, map[string][]file{} // by stem
 	bundles := map[string][]file{}                              // by folder
@@ -130,7 +131,7 @@ func (b inbox) names() map[string]want {
 			at = withoutTag(at)
 		}
 		if at == "" {
-			add(stem, lone(ledger.WaitingForVisual, found))
+			add(stem, lone(problem.WaitingForVisual, found))
 			continue
 		}
 		if at != stem {
@@ -145,7 +146,7 @@ func (b inbox) names() map[string]want {
 			slices.Sort(jobs)
 			add(stem, want{state: ledger.Used, jobs: jobs, files: found})
 		default:
-			add(stem, lone(ledger.WaitingForAudio, found))
+			add(stem, lone(problem.WaitingForAudio, found))
 		}
 	}
 	for name, files := range bundles {
@@ -166,9 +167,9 @@ func (b inbox) keys() []string {
 }
 
 // lone is what files amount to that have no partner.
-func lone(code ledger.Code, files []file) want {
+func lone(code problem.Code, files []file) want {
 	if len(files) > 1 {
-		return want{state: ledger.Rejected, code: ledger.Ambiguous, files: files}
+		return want{state: ledger.Rejected, code: problem.Ambiguous, files: files}
 	}
 	return want{state: ledger.Waiting, code: code, files: files}
 }
@@ -177,7 +178,7 @@ func lone(code ledger.Code, files []file) want {
 func (b inbox) pair(visuals, audios []file) want {
 	files := append(slices.Clone(visuals), audios...)
 	if len(visuals) > 1 || len(audios) > 1 || len(b.presets(path.Dir(visuals[0].key))) > 1 {
-		return want{state: ledger.Rejected, code: ledger.Ambiguous, files: files}
+		return want{state: ledger.Rejected, code: problem.Ambiguous, files: files}
 	}
 	return want{files: files, takes: files}
 }
@@ -203,13 +204,13 @@ func bundled(name string, files []file) map[string]want {
 	one := func(w want) map[string]want { return map[string]want{name: w} }
 	manifest, ok := there[folder+"job.json"]
 	if !ok {
-		return one(want{state: ledger.Waiting, code: ledger.WaitingForManifest, files: files})
+		return one(want{state: ledger.Waiting, code: problem.WaitingForManifest, files: files})
 	}
 	var text struct {
 		Input map[string]any `json:"input"`
 	}
 	if json.Unmarshal(manifest.body, &text) != nil {
-		return one(want{state: ledger.Rejected, code: ledger.InvalidJSON, files: []file{manifest}})
+		return one(want{state: ledger.Rejected, code: problem.InvalidJSON, files: []file{manifest}})
 	}
 	missing, pattern := false, ""
 	used := []file{manifest}
@@ -228,7 +229,7 @@ func bundled(name string, files []file) map[string]want {
 			used = append(used, f)
 		}
 	}
-	waits := want{state: ledger.Waiting, code: ledger.WaitingForFiles, files: []file{manifest}}
+	waits := want{state: ledger.Waiting, code: problem.WaitingForFiles, files: []file{manifest}}
 	switch {
 	case pattern == "" && missing:
 		return one(waits)
@@ -250,7 +251,7 @@ func bundled(name string, files []file) map[string]want {
 		whole.jobs, whole.files = append(whole.jobs, name+"/"+stem), append(whole.files, there[key])
 	}
 	if len(whole.jobs) == 0 {
-		whole.state, whole.code = ledger.Waiting, ledger.WaitingForMatch
+		whole.state, whole.code = ledger.Waiting, problem.WaitingForMatch
 	}
 	slices.Sort(whole.jobs)
 	wants[name] = whole
@@ -350,7 +351,7 @@ func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
 		return v
 	}
 	if has && w.stamp() > last.Take[:16] && slices.ContainsFunc(w.files, func(f file) bool { return f.dropped.After(last.Times.Claimed.Add(margin)) }) &&
-		w.code != ledger.WaitingForManifest {
+		w.code != problem.WaitingForManifest {
 		v.take, v.why = nil, "files that came after it amount to no job"
 	}
 	return v
@@ -372,7 +373,7 @@ func verdictOfJob(name string, acts []act, takes []ledger.Record, w want, last *
 	case last != nil && exposed(name, acts, takes, w.takes):
 		return verdict{take: last, why: "a deletion brought older files to light"}
 	case presetsClashed(acts, w):
-		return verdict{answer: &want{state: ledger.Rejected, code: ledger.Ambiguous}, why: "two presets were there"}
+		return verdict{answer: &want{state: ledger.Rejected, code: problem.Ambiguous}, why: "two presets were there"}
 	}
 	return verdict{why: "its files are all there and were never run"}
 }
@@ -423,7 +424,7 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) bool 
 		w := after(acts[:i+1]).names()[name]
 		is := same(w)
 		if is && !was {
-			if before.code == ledger.Ambiguous {
+			if before.code == problem.Ambiguous {
 				return false // it resolves what was ambiguous, as the remedy says
 			}
 			used := slices.ContainsFunc(takes, func(rec ledger.Record) bool { return rec.Uses(a.key) && !made(rec, files) })

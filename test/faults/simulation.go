@@ -11,6 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -145,7 +146,7 @@ func (s *simulation) calm(longestJob, byItself time.Duration) {
 	s.w.RedriveDeadLetters()
 	s.w.Pass(byItself)
 	for _, rec := range s.records() {
-		if rec.State != ledger.Failed || rec.Code == ledger.JobFailed {
+		if rec.State != ledger.Failed || rec.Code == problem.JobFailed {
 			continue
 		}
 		err := s.w.Redrive(rec.Name, rec.Take)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -498,7 +499,7 @@ func (t *story) judgeName(name string, takes []ledger.Record) {
 		t.compare(st, *v.take)
 		t.judgeWarnings(st, *v.take)
 	case answered, withdrawn:
-	case v.take == nil && v.answer == nil && !v.gone && st.State == ledger.Rejected && st.Code == ledger.RefusedByRunComfy && t.refused[ledger.RecordKey(name, st.Take)]:
+	case v.take == nil && v.answer == nil && !v.gone && st.State == ledger.Rejected && st.Code == problem.RefusedByRunComfy && t.refused[ledger.RecordKey(name, st.Take)]:
 	default:
 		want := ""
 		if v.answer != nil {
@@ -512,7 +513,7 @@ func (t *story) judgeName(name string, takes []ledger.Record) {
 		}
 		t.wrong("%s%s: %s", says, want, v.why)
 	}
-	if st.Code == ledger.FilesGone {
+	if st.Code == problem.FilesGone {
 		for key := range after(t.acts) {
 			if stem := strings.TrimSuffix(path.Base(key), path.Ext(key)); stem == path.Base(name) && strings.HasPrefix(key, ledger.InboxPrefix+path.Dir(name)+".job/") {
 				t.wrong("%s, but %s is there", says, key)
@@ -568,7 +569,7 @@ func (t *story) judgeFiles() {
 func (t *story) judgeTake(rec ledger.Record, takes []ledger.Record) {
 	t.judgeStart(rec, takes)
 	if was, ok := t.cancelled[ledger.RecordKey(rec.Name, rec.Take)]; ok && !t.stopped[rec.Name] && !t.there(droppedOf(was)) {
-		if rec.State != ledger.Cancelled || rec.Code != ledger.CancelledByDeletion {
+		if rec.State != ledger.Cancelled || rec.Code != problem.CancelledByDeletion {
 			t.wrong("take %s of %s is %s %s (%s); a file of it was deleted an hour before it would have started", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason)
 		}
 	}

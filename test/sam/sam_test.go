@@ -21,6 +21,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
@@ -115,7 +116,7 @@ func testInvoke(t *testing.T, tools *tools) {
 	if got := s.Fake().Cancelled(); !slices.Equal(got, []string{waits.RequestID}) {
 		t.Errorf("RunComfy has cancelled %v, want %s", got, waits.RequestID)
 	}
-	s.wantStatus("Grüße 1+1", ledger.Cancelled, ledger.CancelledByDeletion)
+	s.wantStatus("Grüße 1+1", ledger.Cancelled, problem.CancelledByDeletion)
 	s.charged(2)
 }
 
@@ -156,7 +157,7 @@ func testStartLambda(t *testing.T, tools *tools) {
 	if _, err := s.StepFunctions().StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: &execution}); err != nil {
 		t.Fatal(err)
 	}
-	s.await("late", ledger.Cancelled, ledger.CancelledByStop)
+	s.await("late", ledger.Cancelled, problem.CancelledByStop)
 	if got := s.Fake().Cancelled(); !slices.Equal(got, []string{late.RequestID}) {
 		t.Errorf("RunComfy has cancelled %v, want %s", got, late.RequestID)
 	}

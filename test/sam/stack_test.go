@@ -15,6 +15,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // patience is how long a test waits for what takes seconds on a free machine.
@@ -107,7 +108,7 @@ func (s *stack) status(name string) ledger.Status {
 	return st
 }
 
-func (s *stack) wantStatus(name string, state ledger.State, code ledger.Code) {
+func (s *stack) wantStatus(name string, state ledger.State, code problem.Code) {
 	s.t.Helper()
 	if st := s.status(name); st.State != state || st.Code != code {
 		s.t.Errorf("the status of %s is %+v, want %s %s", name, st, state, code)
@@ -115,7 +116,7 @@ func (s *stack) wantStatus(name string, state ledger.State, code ledger.Code) {
 }
 
 // await waits until the status of a name has a state and a code.
-func (s *stack) await(name string, state ledger.State, code ledger.Code) ledger.Status {
+func (s *stack) await(name string, state ledger.State, code problem.Code) ledger.Status {
 	s.t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if st := s.status(name); st.State == state && st.Code == code {

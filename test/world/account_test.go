@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
@@ -16,20 +17,20 @@ import (
 func TestAccountTrouble(t *testing.T) {
 	tests := []struct {
 		name           string
-		code           ledger.Code
+		code           problem.Code
 		remedy         string
 		broken, mended func(w *world.World)
 	}{
 		{
-			"no token is set", ledger.TokenMissing, "put-secret-value",
+			"no token is set", problem.TokenMissing, "put-secret-value",
 			func(w *world.World) { w.Secret = "" }, func(w *world.World) { w.Secret = world.Token },
 		},
 		{
-			"the secret has no token in it", ledger.TokenMissing, "put-secret-value",
+			"the secret has no token in it", problem.TokenMissing, "put-secret-value",
 			func(w *world.World) { w.Secret = `{"key": "canary"}` }, func(w *world.World) { w.Secret = `{"token": "` + world.Token + `"}` },
 		},
 		{
-			"the secret cannot be read", ledger.TokenUnreadable, "permission",
+			"the secret cannot be read", problem.TokenUnreadable, "permission",
 			func(w *world.World) {
 				w.Before = func(c world.Call) error {
 					if c.Service == "secretsmanager" {
@@ -41,11 +42,11 @@ func TestAccountTrouble(t *testing.T) {
 			func(w *world.World) { w.Before = nil },
 		},
 		{
-			"the token is wrong", ledger.TokenRefused, "put-secret-value",
+			"the token is wrong", problem.TokenRefused, "put-secret-value",
 			func(w *world.World) { w.Secret = "canary-of-another" }, func(w *world.World) { w.Secret = world.Token },
 		},
 		{
-			"the balance is empty", ledger.NoBalance, "Top up",
+			"the balance is empty", problem.NoBalance, "Top up",
 			func(w *world.World) { w.RunComfy.SetBalanceEmpty(true) }, func(w *world.World) { w.RunComfy.SetBalanceEmpty(false) },
 		},
 	}
@@ -106,8 +107,8 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 		w.Drop(folder+"job.json", manifest("*.wav"))
 		w.Drop("inbox/cafe/b.mp4", clip) // a pair whose name is a match's too
 		w.Pass(time.Hour)
-		wantStatus(t, w, "cafe/a", ledger.Held, ledger.NoBalance)
-		wantStatus(t, w, "cafe/b", ledger.Rejected, ledger.Ambiguous)
+		wantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
+		wantStatus(t, w, "cafe/b", ledger.Rejected, problem.Ambiguous)
 		if pattern == "" {
 			w.Delete(folder + "job.json")
 		} else {
@@ -115,11 +116,11 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 		}
 		w.Pass(time.Hour)
 		if pattern == "" {
-			wantStatus(t, w, "cafe/a", ledger.Withdrawn, ledger.NoLongerNamed)
+			wantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.NoLongerNamed)
 		} else {
-			wantStatus(t, w, "cafe/a", ledger.Held, ledger.NoBalance)
+			wantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
 		}
-		wantStatus(t, w, "cafe/b", ledger.Waiting, ledger.WaitingForAudio)
+		wantStatus(t, w, "cafe/b", ledger.Waiting, problem.WaitingForAudio)
 		w.RunComfy.SetBalanceEmpty(false)
 		rest(t, w)
 		wantCharges(t, w, map[string]int{"a*.wav": 1}[pattern])

@@ -2,48 +2,49 @@ package world
 
 import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
 // submitEnds says, by design.md §5, what must follow a fault of a submit, by
 // the fault's name. What is not listed leaves the outcome unknown.
-var submitEnds = map[string]ledger.Code{
+var submitEnds = map[string]problem.Code{
 	"accepted as 202":             "",
 	"accepted, with the id alone": "",
 
-	"not sent":             ledger.Unreachable,
-	"429":                  ledger.Throttled,
-	"429 with Retry-After": ledger.Throttled,
-	"503 with Retry-After": ledger.Throttled,
-	"401":                  ledger.TokenRefused,
-	"403":                  ledger.TokenRefused,
-	"token refused as 401": ledger.TokenRefused,
-	"token refused as 400": ledger.TokenRefused,
-	"token refused as 200": ledger.TokenRefused,
-	"402":                  ledger.NoBalance,
-	"no balance as 200":    ledger.NoBalance,
-	"no balance as 400":    ledger.NoBalance,
+	"not sent":             problem.Unreachable,
+	"429":                  problem.Throttled,
+	"429 with Retry-After": problem.Throttled,
+	"503 with Retry-After": problem.Throttled,
+	"401":                  problem.TokenRefused,
+	"403":                  problem.TokenRefused,
+	"token refused as 401": problem.TokenRefused,
+	"token refused as 400": problem.TokenRefused,
+	"token refused as 200": problem.TokenRefused,
+	"402":                  problem.NoBalance,
+	"no balance as 200":    problem.NoBalance,
+	"no balance as 400":    problem.NoBalance,
 
-	"bad model":             ledger.RefusedByRunComfy,
-	"bad input code as 200": ledger.RefusedByRunComfy,
-	"400":                   ledger.RefusedByRunComfy,
-	"404":                   ledger.RefusedByRunComfy,
-	"422":                   ledger.RefusedByRunComfy,
-	"unknown request":       ledger.RefusedByRunComfy,
+	"bad model":             problem.RefusedByRunComfy,
+	"bad input code as 200": problem.RefusedByRunComfy,
+	"400":                   problem.RefusedByRunComfy,
+	"404":                   problem.RefusedByRunComfy,
+	"422":                   problem.RefusedByRunComfy,
+	"unknown request":       problem.RefusedByRunComfy,
 
-	"foreign request": ledger.AccountRefused,
+	"foreign request": problem.AccountRefused,
 }
 
 // AfterSubmit returns the state and the code that a fault of a submit leaves
 // behind at once: submitted, held, rejected or unknown.
-func AfterSubmit(fault runcomfytest.Fault) (ledger.State, ledger.Code) {
+func AfterSubmit(fault runcomfytest.Fault) (ledger.State, problem.Code) {
 	code, listed := submitEnds[fault.Name]
 	if !listed {
-		return ledger.Unknown, ledger.OutcomeUnknown
+		return ledger.Unknown, problem.OutcomeUnknown
 	}
-	for _, info := range ledger.Codes() {
+	for _, info := range problem.Codes() {
 		if info.Code == code {
-			return info.State, code
+			return ledger.State(info.State), code
 		}
 	}
 	return ledger.Submitted, ""

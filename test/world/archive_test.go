@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -26,7 +27,7 @@ func TestFailedJob(t *testing.T) {
 			faulty(w, runcomfytest.CallResult, fault, 24*time.Hour)
 			dropPair(t, w)
 			rest(t, w)
-			st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.JobFailed)
+			st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 			want := "face not found"
 			if fault.Name == "error as null" {
 				want = "without a reason"
@@ -39,7 +40,7 @@ func TestFailedJob(t *testing.T) {
 				t.Fatal(err)
 			}
 			rest(t, w)
-			wantStatus(t, w, "ads/talk", ledger.Failed, ledger.JobFailed)
+			wantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 		})
 	}
 }
@@ -55,7 +56,7 @@ func TestInputCannotBeFetched(t *testing.T) {
 	}
 	dropPair(t, w)
 	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.JobFailed)
+	st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 	if !strings.Contains(st.Reason, "could not download video_url") || strings.Contains(st.Reason, "canary") {
 		t.Errorf("reason %q", st.Reason)
 	}
@@ -75,7 +76,7 @@ func TestJobCancelledElsewhere(t *testing.T) {
 				t.Fatal(err)
 			}
 			rest(t, w)
-			wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.JobCancelled)
+			wantStatus(t, w, "ads/talk", ledger.Cancelled, problem.JobCancelled)
 		}
 	}
 }
@@ -88,30 +89,30 @@ func TestRedriveArchives(t *testing.T) {
 	const long = 3 * 24 * time.Hour
 	tests := []struct {
 		name   string
-		code   ledger.Code
+		code   problem.Code
 		broken func(w *world.World)
 	}{
-		{"no output", ledger.NoOutput, func(w *world.World) { faulty(w, runcomfytest.CallResult, noOutput, long) }},
-		{"an empty output", ledger.NoOutput, func(w *world.World) { faulty(w, runcomfytest.CallOutput, emptyOutput, long) }},
-		{"the result cannot be had", ledger.ResultUnavailable, func(w *world.World) {
+		{"no output", problem.NoOutput, func(w *world.World) { faulty(w, runcomfytest.CallResult, noOutput, long) }},
+		{"an empty output", problem.NoOutput, func(w *world.World) { faulty(w, runcomfytest.CallOutput, emptyOutput, long) }},
+		{"the result cannot be had", problem.ResultUnavailable, func(w *world.World) {
 			faulty(w, runcomfytest.CallResult, named(t, runcomfytest.CallResult, "502 huge page"), long)
 		}},
-		{"the result is not ready for hours", ledger.ResultUnavailable, func(w *world.World) {
+		{"the result is not ready for hours", problem.ResultUnavailable, func(w *world.World) {
 			faulty(w, runcomfytest.CallResult, named(t, runcomfytest.CallResult, "not ready as 400005"), long)
 		}},
-		{"the token is refused for hours", ledger.ResultUnavailable, func(w *world.World) {
+		{"the token is refused for hours", problem.ResultUnavailable, func(w *world.World) {
 			faulty(w, runcomfytest.CallResult, named(t, runcomfytest.CallResult, "token refused as 401"), long)
 		}},
-		{"the output cannot be fetched", ledger.OutputUnavailable, func(w *world.World) {
+		{"the output cannot be fetched", problem.OutputUnavailable, func(w *world.World) {
 			faulty(w, runcomfytest.CallOutput, named(t, runcomfytest.CallOutput, "404"), long)
 		}},
-		{"the output breaks off", ledger.OutputUnavailable, func(w *world.World) {
+		{"the output breaks off", problem.OutputUnavailable, func(w *world.World) {
 			faulty(w, runcomfytest.CallOutput, named(t, runcomfytest.CallOutput, "cut off"), long)
 		}},
-		{"the request is lost", ledger.RequestLost, func(w *world.World) {
+		{"the request is lost", problem.RequestLost, func(w *world.World) {
 			faulty(w, runcomfytest.CallResult, named(t, runcomfytest.CallResult, "unknown request"), long)
 		}},
-		{"S3 is away for hours", ledger.StorageUnavailable, func(w *world.World) {
+		{"S3 is away for hours", problem.StorageUnavailable, func(w *world.World) {
 			end := w.Now().Add(24 * time.Hour)
 			w.Before = func(c world.Call) error {
 				if c.Function == "archive" && c.Service == "s3" && w.Now().Before(end) {
@@ -120,7 +121,7 @@ func TestRedriveArchives(t *testing.T) {
 				return nil
 			}
 		}},
-		{"archive dies each time", ledger.ExecutionFailed, func(w *world.World) {
+		{"archive dies each time", problem.ExecutionFailed, func(w *world.World) {
 			end := w.Now().Add(24 * time.Hour)
 			w.Before = func(c world.Call) error {
 				if c.Service == "output" && w.Now().Before(end) {
@@ -129,12 +130,12 @@ func TestRedriveArchives(t *testing.T) {
 				return nil
 			}
 		}},
-		{"the machine's time is over", ledger.ExecutionTimedOut, func(w *world.World) {
+		{"the machine's time is over", problem.ExecutionTimedOut, func(w *world.World) {
 			w.RunComfy.Queue, w.RunComfy.Run = 0, time.Minute
 			faulty(w, runcomfytest.CallStatus, named(t, runcomfytest.CallStatus, "unknown word"), 6*24*time.Hour)
 			w.QueueLimit = 10 * 24 * time.Hour
 		}},
-		{"another object is in the place", ledger.OutputOccupied, func(w *world.World) {
+		{"another object is in the place", problem.OutputOccupied, func(w *world.World) {
 			w.Before = func(c world.Call) error {
 				if c.Service == "output" {
 					w.Bucket.Set("outbox/ads/talk/"+w.Status("ads/talk").Take+"/talk.mp4", []byte("another"))
@@ -151,7 +152,7 @@ func TestRedriveArchives(t *testing.T) {
 			rest(t, w)
 			w.Pass(25 * time.Hour)
 			st := wantStatus(t, w, "ads/talk", ledger.Failed, tt.code)
-			if !strings.Contains(st.Remedy, "redrive") && tt.code != ledger.RequestLost {
+			if !strings.Contains(st.Remedy, "redrive") && tt.code != problem.RequestLost {
 				t.Errorf("remedy %q", st.Remedy)
 			}
 			// Mended.
@@ -177,14 +178,14 @@ func TestRedriveFailsAnew(t *testing.T) {
 	faulty(w, runcomfytest.CallOutput, named(t, runcomfytest.CallOutput, "404"), 24*time.Hour)
 	dropPair(t, w)
 	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.OutputUnavailable)
+	st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.OutputUnavailable)
 	w.Pass(24 * time.Hour)
 	faulty(w, runcomfytest.CallResult, named(t, runcomfytest.CallResult, "unknown request"), 24*time.Hour)
 	if err := w.Redrive("ads/talk", st.Take); err != nil {
 		t.Fatal(err)
 	}
 	rest(t, w)
-	st = wantStatus(t, w, "ads/talk", ledger.Failed, ledger.RequestLost)
+	st = wantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
 	w.Pass(24 * time.Hour)
 	if err := w.Redrive("ads/talk", st.Take); err != nil {
 		t.Fatal(err)
@@ -205,12 +206,12 @@ func TestRedriveFindsAFailedJob(t *testing.T) {
 	take := w.Status("ads/talk").Take
 	w.Stop("ads/talk", take)
 	rest(t, w)
-	wantStatus(t, w, "ads/talk", ledger.Failed, ledger.ExecutionStopped)
+	wantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 	if err := w.Redrive("ads/talk", take); err != nil {
 		t.Fatal(err)
 	}
 	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.JobFailed)
+	st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 	if !strings.Contains(st.Reason, "no face") {
 		t.Errorf("reason %q", st.Reason)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -31,14 +32,14 @@ func stopped(t *testing.T, queue, after time.Duration, prepare func(*world.World
 func TestStoppedExecution(t *testing.T) {
 	w := stopped(t, time.Hour, time.Minute, nil)
 	rest(t, w)
-	wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.CancelledByStop)
+	wantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
 	if n := len(w.RunComfy.Cancelled()); n != 1 {
 		t.Errorf("%d jobs cancelled at RunComfy, want 1", n)
 	}
 
 	w = stopped(t, 0, time.Minute, nil)
 	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.ExecutionStopped)
+	st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 	if !strings.Contains(st.Reason, "paid for") || !strings.Contains(st.Remedy, "lipdrop redrive ads/talk") {
 		t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
 	}
@@ -72,7 +73,7 @@ func TestCancelAnswers(t *testing.T) {
 				}
 				switch cancelled := len(w.RunComfy.Cancelled()); {
 				case cancelled == 1 && by == "stop":
-					wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.CancelledByStop)
+					wantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
 				case cancelled == 1:
 					// Where the answer was lost, the loop may find it first.
 					if st := w.Status("ads/talk"); st.State != ledger.Cancelled {
@@ -81,7 +82,7 @@ func TestCancelAnswers(t *testing.T) {
 				case fault.Name != "unknown outcome" && fault.Name != "unknown request":
 					t.Errorf("%d jobs cancelled at RunComfy", cancelled)
 				case by == "stop":
-					st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.ExecutionStopped)
+					st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 					if err := w.Redrive("ads/talk", st.Take); err != nil {
 						t.Fatal(err)
 					}
@@ -111,7 +112,7 @@ func TestCancelImpossibleForADay(t *testing.T) {
 				t.Errorf("given up after 19 h: %s (%s)", st.State, st.Reason)
 			}
 			w.Pass(3 * time.Hour)
-			st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.ExecutionStopped)
+			st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 			if !strings.Contains(st.Reason, "could not be asked") {
 				t.Errorf("reason %q", st.Reason)
 			}
@@ -145,7 +146,7 @@ func TestSweepMakesUpForLostEvents(t *testing.T) {
 	}
 	w.Pass(8 * time.Hour)
 	for i := range jobs {
-		want := []ledger.Code{"", ledger.ExecutionStopped, ledger.CancelledByStop, ledger.QueuedTooLong}[i%4]
+		want := []problem.Code{"", problem.ExecutionStopped, problem.CancelledByStop, problem.QueuedTooLong}[i%4]
 		if st := w.Status(fmt.Sprintf("ads/%d", i)); !st.State.Ended() || st.Code != want {
 			t.Errorf("job %d is %s %s, want %s", i, st.State, st.Code, want)
 		}
@@ -245,15 +246,15 @@ func TestDeletion(t *testing.T) {
 		reason string
 		back   bool // it is there again before anybody looks
 		state  ledger.State
-		code   ledger.Code
+		code   problem.Code
 	}{
-		{name: "of the audio, while the job is queued", queue: time.Hour, after: time.Minute, state: ledger.Cancelled, code: ledger.CancelledByDeletion},
-		{name: "of the video, while the job is queued", queue: time.Hour, after: time.Minute, key: "inbox/ads/talk.mp4", state: ledger.Cancelled, code: ledger.CancelledByDeletion},
+		{name: "of the audio, while the job is queued", queue: time.Hour, after: time.Minute, state: ledger.Cancelled, code: problem.CancelledByDeletion},
+		{name: "of the video, while the job is queued", queue: time.Hour, after: time.Minute, key: "inbox/ads/talk.mp4", state: ledger.Cancelled, code: problem.CancelledByDeletion},
 		{name: "while the job runs", after: time.Minute, state: ledger.Succeeded},
 		{name: "after the job has ended", after: 2 * time.Hour, state: ledger.Succeeded},
 		{name: "by a lifecycle rule", queue: time.Hour, after: time.Minute, reason: "Lifecycle Expiration", state: ledger.Succeeded},
 		{name: "and dropped again at once", queue: time.Hour, after: time.Minute, back: true, state: ledger.Succeeded},
-		{name: "before the job is submitted", after: 5 * time.Second, state: ledger.Waiting, code: ledger.WaitingForAudio},
+		{name: "before the job is submitted", after: 5 * time.Second, state: ledger.Waiting, code: problem.WaitingForAudio},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -281,7 +282,7 @@ func TestDeletion(t *testing.T) {
 				charges = 0
 			}
 			w.Run(30 * time.Second)
-			if st := w.Status("ads/talk"); tt.state == ledger.Succeeded && !tt.back && tt.queue == 0 && tt.after < time.Hour && st.Code != ledger.TooLateToCancel {
+			if st := w.Status("ads/talk"); tt.state == ledger.Succeeded && !tt.back && tt.queue == 0 && tt.after < time.Hour && st.Code != problem.TooLateToCancel {
 				t.Errorf("while the job runs the status says %s %s", st.State, st.Code)
 			}
 			rest(t, w)

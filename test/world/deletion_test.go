@@ -7,6 +7,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -30,7 +31,7 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 					t.Errorf("%d jobs are cancelled at RunComfy", n)
 				}
 				rest(t, w)
-				wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.CancelledByDeletion)
+				wantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 				if len(w.DeadDeletions) > 0 {
 					t.Errorf("%d dead letters", len(w.DeadDeletions))
 				}
@@ -82,7 +83,7 @@ func TestStopIsTriedAgain(t *testing.T) {
 	}
 	w.Delete("inbox/ads/talk.wav")
 	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.CancelledByDeletion)
+	st := wantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 	if x, _ := w.Execution("ads/talk", st.Take); x.Status != states.Aborted {
 		t.Errorf("the execution is %s", x.Status)
 	}
@@ -97,7 +98,7 @@ func TestStaleDescriptionOfAnExecution(t *testing.T) {
 	w.Run(time.Minute)
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
 	w.Run(4 * time.Minute)
-	wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.CancelledByStop)
+	wantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
 	if n := len(w.RunComfy.Cancelled()); n != 1 {
 		t.Errorf("%d jobs are cancelled at RunComfy", n)
 	}
@@ -124,7 +125,7 @@ func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	}
 	w.Pass(25 * time.Hour)
 	for i := range jobs {
-		if st := w.Status(fmt.Sprintf("ads/%d", i)); st.State != ledger.Failed || st.Code != ledger.ExecutionStopped {
+		if st := w.Status(fmt.Sprintf("ads/%d", i)); st.State != ledger.Failed || st.Code != problem.ExecutionStopped {
 			t.Errorf("job %d is %s %s", i, st.State, st.Code)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -24,12 +25,12 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 		ops    string
 		status int
 		s3     string
-		code   ledger.Code
+		code   problem.Code
 	}{
-		{"GetObject", 403, "InvalidObjectState", ledger.MediaArchived},
-		{"GetObject", 403, "AccessDenied", ledger.MediaForbidden},
-		{"GetObject", 400, "KMS.DisabledException", ledger.MediaForbidden},
-		{"GetObject HeadObject", 400, "BadRequest", ledger.MediaForbidden},
+		{"GetObject", 403, "InvalidObjectState", problem.MediaArchived},
+		{"GetObject", 403, "AccessDenied", problem.MediaForbidden},
+		{"GetObject", 400, "KMS.DisabledException", problem.MediaForbidden},
+		{"GetObject HeadObject", 400, "BadRequest", problem.MediaForbidden},
 	}
 	tests := []struct {
 		name    string

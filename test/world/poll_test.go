@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -29,7 +30,7 @@ func TestStatusAndResultAnswers(t *testing.T) {
 						t.Fatal("nothing went wrong")
 					}
 					if fault.Name == "unknown request" && lasts > 0 {
-						st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.RequestLost)
+						st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
 						w.Pass(lasts)
 						if err := w.Redrive("ads/talk", st.Take); err != nil {
 							t.Fatal(err)
@@ -137,7 +138,7 @@ func TestRequestLost(t *testing.T) {
 				wantArchived(t, w)
 				return
 			}
-			st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.RequestLost)
+			st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
 			if n < 3 || w.Now().Sub(first) < time.Minute {
 				t.Errorf("lost after %d answers over %v", n, w.Now().Sub(first))
 			}
@@ -158,7 +159,7 @@ func TestQueuedTooLong(t *testing.T) {
 	w.RunComfy.Queue = 7 * time.Hour
 	dropPair(t, w)
 	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.QueuedTooLong)
+	st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong)
 	if !strings.Contains(st.Reason, "queued at RunComfy for 6 h") || !strings.Contains(st.Reason, "RunComfy cancelled the job before it started") {
 		t.Errorf("reason %q", st.Reason)
 	}
@@ -174,7 +175,7 @@ func TestRanTooLong(t *testing.T) {
 	w.RunComfy.Run = 30 * time.Hour
 	dropPair(t, w)
 	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.RanTooLong)
+	st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
 	if !strings.Contains(st.Reason, "running at RunComfy for 24 h") || !strings.Contains(st.Remedy, "lipdrop redrive ads/talk") {
 		t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
 	}
@@ -218,7 +219,7 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 			}
 			w.Pass(24 * time.Hour)
 			// Lambda was away for longer than poll is tried again.
-			st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.ExecutionFailed)
+			st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionFailed)
 			if err := w.Redrive("ads/talk", st.Take); err != nil {
 				t.Fatal(err)
 			}
@@ -287,11 +288,11 @@ func TestRedrivePastTheDeadline(t *testing.T) {
 		}},
 	}
 	for _, tt := range tests {
-		for _, code := range []ledger.Code{ledger.RanTooLong, ledger.QueuedTooLong} {
+		for _, code := range []problem.Code{problem.RanTooLong, problem.QueuedTooLong} {
 			t.Run(fmt.Sprintf("%s, after %s", tt.name, code), func(t *testing.T) {
 				w := newWorld(t)
 				w.RunComfy.Run = 30 * time.Hour
-				if code == ledger.QueuedTooLong { // as it seems in an outage
+				if code == problem.QueuedTooLong { // as it seems in an outage
 					w.RunComfy.Run = time.Minute
 					faulty(w, runcomfytest.CallStatus, named(t, runcomfytest.CallStatus, "401"), 7*time.Hour)
 				}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -19,12 +20,12 @@ func TestRedriveCountsAnew(t *testing.T) {
 		run     time.Duration
 		fault   string        // of /status, until the job has failed
 		lasts   time.Duration // of the fault
-		code    ledger.Code
+		code    problem.Code
 		another string // the fault of the first call after the redrive
 	}{
-		{"queued too long, then a 503", time.Minute, "401", 7 * time.Hour, ledger.QueuedTooLong, "503"},
-		{"lost, then lost once more", 10 * time.Minute, "unknown request", 2 * time.Minute, ledger.RequestLost, "unknown request"},
-		{"lost, then a 503", 10 * time.Minute, "unknown request", 2 * time.Minute, ledger.RequestLost, "503"},
+		{"queued too long, then a 503", time.Minute, "401", 7 * time.Hour, problem.QueuedTooLong, "503"},
+		{"lost, then lost once more", 10 * time.Minute, "unknown request", 2 * time.Minute, problem.RequestLost, "unknown request"},
+		{"lost, then a 503", 10 * time.Minute, "unknown request", 2 * time.Minute, problem.RequestLost, "503"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -59,7 +60,7 @@ func TestVerdictStaysAfterRunComfyForgets(t *testing.T) {
 		}
 		dropPair(t, w)
 		rest(t, w)
-		before := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.JobFailed)
+		before := wantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 		faulty(w, call, named(t, call, "unknown request"), 30*24*time.Hour)
 		w.Pass(8 * 24 * time.Hour)
 		if err := w.Redrive("ads/talk", before.Take); err != nil {
@@ -67,7 +68,7 @@ func TestVerdictStaysAfterRunComfyForgets(t *testing.T) {
 		}
 		rest(t, w)
 		w.Pass(2 * time.Hour)
-		if st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.JobFailed); st.Reason != before.Reason {
+		if st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed); st.Reason != before.Reason {
 			t.Errorf("the reason %q became %q", before.Reason, st.Reason)
 		}
 	}
@@ -130,10 +131,10 @@ func TestCancelledButNotStopped(t *testing.T) {
 	}
 	w.Delete("inbox/ads/talk.wav")
 	w.Run(10 * time.Second)
-	wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.CancelledByDeletion)
+	wantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 	rest(t, w)
 	w.Pass(2 * time.Hour)
-	st := wantStatus(t, w, "ads/talk", ledger.Cancelled, ledger.CancelledByDeletion)
+	st := wantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 	if x, _ := w.Execution("ads/talk", st.Take); x.Status != states.Succeeded && x.Status != states.Aborted {
 		t.Errorf("the execution is %s", x.Status)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
@@ -32,7 +33,7 @@ func TestTooManyOutputs(t *testing.T) {
 	w.RunComfy.Script = outputs(101)
 	dropPair(t, w)
 	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Failed, ledger.OutputTooMany)
+	st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.OutputTooMany)
 	if !strings.Contains(st.Reason, "101 outputs") || !strings.Contains(st.Reason, "MaxOutputs allows 100") {
 		t.Errorf("reason %q", st.Reason)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
@@ -154,7 +155,7 @@ func TestMaxJobsPerDrop(t *testing.T) {
 				switch {
 				case i < 5 && st.State != ledger.Succeeded:
 					t.Errorf("job %d is %s: %s", i, st.State, st.Reason)
-				case i >= 5 && (st.State != ledger.Held || st.Code != ledger.TooManyJobs ||
+				case i >= 5 && (st.State != ledger.Held || st.Code != problem.TooManyJobs ||
 					st.Reason != "one changed file asks for 12 jobs; it may start at most 5 (MaxJobsPerDrop)"):
 					t.Errorf("job %d is %s, %s: %s", i, st.State, st.Code, st.Reason)
 				}

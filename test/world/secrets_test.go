@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -176,7 +177,7 @@ func TestNoSecretLeavesByAFailedFetch(t *testing.T) {
 		`{"model": "sync/react-1", "input": {"video_url": "https://media.example.com/gone.mp4?%s", "audio_url": "voice.wav"}}`, urlSecret))
 	w.Drop("inbox/ads/web.job/voice.wav", voice)
 	rest(t, w)
-	st := wantStatus(t, w, "ads/web", ledger.Failed, ledger.JobFailed)
+	st := wantStatus(t, w, "ads/web", ledger.Failed, problem.JobFailed)
 	if !strings.Contains(st.Reason, "could not download video_url from https://media.example.com/gone.mp4") {
 		t.Errorf("reason %q", st.Reason)
 	}

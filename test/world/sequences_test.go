@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -194,7 +195,7 @@ func TestInterruptedClaimIsSettledByTheSweep(t *testing.T) {
 		return nil
 	}
 	w.Pass(2 * time.Hour)
-	wantStatus(t, w, "ads/talk", ledger.Unknown, ledger.SubmitInterrupted)
+	wantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
 }
 
 // A deletion starts no job for a name whose newest take used the deleted file.
@@ -219,7 +220,7 @@ func TestDeletionStartsNoJob(t *testing.T) {
 			if takes := w.Takes("ads/talk.de"); len(takes) != 1 || takes[0].State != state {
 				t.Errorf("takes: %+v", takes)
 			}
-			wantStatus(t, w, "ads/talk.de", state, map[ledger.State]ledger.Code{ledger.Cancelled: ledger.CancelledByDeletion}[state])
+			wantStatus(t, w, "ads/talk.de", state, map[ledger.State]problem.Code{ledger.Cancelled: problem.CancelledByDeletion}[state])
 			wantWarning(t, w, "ads/talk.de", "Upload one of them again to start it")
 
 			w.RunComfy.Queue = 0
@@ -265,10 +266,10 @@ func TestDeletionResolvesAnAmbiguity(t *testing.T) {
 	w.Pass(time.Hour)
 	w.Drop("inbox/ads/talk.m4a", voice) // a WAV in truth, so the job is rejected in the end
 	w.Pass(time.Hour)
-	wantStatus(t, w, "ads/talk", ledger.Rejected, ledger.Ambiguous)
+	wantStatus(t, w, "ads/talk", ledger.Rejected, problem.Ambiguous)
 	w.Delete("inbox/ads/talk.wav") // which the newest take used
 	rest(t, w)
-	wantStatus(t, w, "ads/talk", ledger.Rejected, ledger.FileMismatch)
+	wantStatus(t, w, "ads/talk", ledger.Rejected, problem.FileMismatch)
 }
 
 // A medium of a bundle is uploaded again after the job was submitted: that is
@@ -281,7 +282,7 @@ func TestMemberUploadedAgain(t *testing.T) {
 	w.Drop(bundle+"voice.wav", voice)
 	w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
 	rest(t, w)
-	wantStatus(t, w, "ads/cafe", ledger.Unknown, ledger.OutcomeUnknown)
+	wantStatus(t, w, "ads/cafe", ledger.Unknown, problem.OutcomeUnknown)
 	if warnings := w.Status("ads/cafe").Warnings; len(warnings) > 0 {
 		t.Errorf("warnings before: %q", warnings)
 	}
@@ -289,7 +290,7 @@ func TestMemberUploadedAgain(t *testing.T) {
 	w.Drop(bundle+"talk.mp4", clip)
 	w.Drop(bundle+"other.mp4", clip)
 	rest(t, w)
-	wantStatus(t, w, "ads/cafe", ledger.Unknown, ledger.OutcomeUnknown)
+	wantStatus(t, w, "ads/cafe", ledger.Unknown, problem.OutcomeUnknown)
 	wantWarning(t, w, "ads/cafe", "talk.mp4 was uploaded again after this job was submitted. Upload job.json again")
 	wantWarning(t, w, "ads/cafe", "job.json of this job does not use it")
 }
@@ -348,7 +349,7 @@ func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
 	clip, voice := media(t)
 	w.Drop("inbox/ads/talk.mp4", clip)
 	w.Pass(time.Minute)
-	wantStatus(t, w, "ads/talk", ledger.Waiting, ledger.WaitingForAudio)
+	wantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
 	faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "400"), 0)
 	w.Drop("inbox/ads/talk.wav", voice)
 	done := false
@@ -363,7 +364,7 @@ func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
 		return nil
 	}
 	rest(t, w)
-	wantStatus(t, w, "ads/talk", ledger.Waiting, ledger.WaitingForAudio)
+	wantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
 }
 
 // An assessment of a wildcard that began earlier does not write over the status
@@ -483,7 +484,7 @@ func TestUnreadableLedger(t *testing.T) {
 		w.Bucket.Set(key, []byte("{"))
 		w.Notify("Object Created", "inbox/ads/talk.wav", 0)
 		w.Run(time.Hour)
-		if st := wantStatus(t, w, "ads/talk", ledger.Held, ledger.RecordUnreadable); !strings.Contains(st.Reason, key) {
+		if st := wantStatus(t, w, "ads/talk", ledger.Held, problem.RecordUnreadable); !strings.Contains(st.Reason, key) {
 			t.Errorf("reason %q", st.Reason)
 		}
 		w.Bucket.Set(key, good)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -60,7 +61,7 @@ func wantUnknownForGood(t *testing.T, w *world.World, charged int) {
 		w.Notify("Object Created", "inbox/ads/talk.mp4", 0)
 		rest(t, w)
 	}
-	wantStatus(t, w, "ads/talk", ledger.Unknown, ledger.OutcomeUnknown)
+	wantStatus(t, w, "ads/talk", ledger.Unknown, problem.OutcomeUnknown)
 	wantCharges(t, w, charged)
 	_, voice := media(t)
 	w.Drop("inbox/ads/talk.wav", voice)
@@ -72,7 +73,7 @@ func wantUnknownForGood(t *testing.T, w *world.World, charged int) {
 // What holds a job for longer than the queue tries ends as a dead letter, and
 // the status says so; the redrive after the repair submits it once.
 func TestHeldUntilDeadLetter(t *testing.T) {
-	seen := map[ledger.Code]bool{}
+	seen := map[problem.Code]bool{}
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
 		state, code := world.AfterSubmit(fault)
 		if state != ledger.Held || seen[code] {
@@ -190,7 +191,7 @@ func TestClaimIsBusyWhileItsSubmitMayLive(t *testing.T) {
 		t.Errorf("after three minutes: %+v", rec)
 	}
 	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Unknown, ledger.SubmitInterrupted)
+	st := wantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
 	if !strings.Contains(st.Remedy, "may charge again") {
 		t.Errorf("remedy %q", st.Remedy)
 	}
@@ -322,7 +323,7 @@ func TestReleaseIsTriedAgain(t *testing.T) {
 	}
 	dropOnce(t, w)
 	w.Run(time.Minute)
-	wantStatus(t, w, "ads/talk", ledger.Held, ledger.Throttled)
+	wantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled)
 	if refused != 9 {
 		t.Errorf("%d writes were refused", refused)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -110,7 +111,7 @@ func wantArchived(t *testing.T, w *world.World) {
 	}
 }
 
-func wantStatus(t *testing.T, w *world.World, name string, state ledger.State, code ledger.Code) ledger.Status {
+func wantStatus(t *testing.T, w *world.World, name string, state ledger.State, code problem.Code) ledger.Status {
 	t.Helper()
 	st := w.Status(name)
 	if st.State != state || st.Code != code {

@@ -21,6 +21,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/transfer"
 	"github.com/lipdrop/lipdrop/internal/workflow"
@@ -100,7 +101,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 	switch result.State {
 	case runcomfy.ResultFailed:
 		reason := "RunComfy reports: " + failure(result)
-		if err := h.end(ctx, job, result, ledger.Failed, ledger.JobFailed, reason); err != nil {
+		if err := h.end(ctx, job, result, ledger.Failed, problem.JobFailed, reason); err != nil {
 			return workflow.Archived{}, err
 		}
 		return workflow.Archived{}, &workflow.JobFailed{Failure: workflow.Failure{Message: reason}}
@@ -110,7 +111,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 			// Cancel did it, and has said why. The execution ends as it should.
 			return h.done(ctx, rec)
 		}
-		if err := h.end(ctx, job, result, ledger.Cancelled, ledger.JobCancelled, reason); err != nil {
+		if err := h.end(ctx, job, result, ledger.Cancelled, problem.JobCancelled, reason); err != nil {
 			return workflow.Archived{}, err
 		}
 		return workflow.Archived{}, &workflow.JobCancelled{Failure: workflow.Failure{Message: reason}}
@@ -196,7 +197,7 @@ func failure(result runcomfy.Result) string {
 
 // end records a job that RunComfy ended without an output. A redriven execution
 // tells so in place of why it failed before.
-func (h *Handler) end(ctx context.Context, job workflow.Job, result runcomfy.Result, state ledger.State, code ledger.Code, reason string) error {
+func (h *Handler) end(ctx context.Context, job workflow.Job, result runcomfy.Result, state ledger.State, code problem.Code, reason string) error {
 	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
 		if r.State == state && r.Code == code || r.State == ledger.Cancelled || !r.State.CanBecome(state) {
 			return nil

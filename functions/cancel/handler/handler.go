@@ -18,6 +18,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
@@ -174,7 +175,7 @@ func (h *Handler) cancelRequest(ctx context.Context, requestID string) (bool, er
 
 // end records the end of a take, unless it has ended meanwhile. Of one that had
 // ended as failed when it was read, it records why it failed again.
-func (h *Handler) end(ctx context.Context, rec ledger.Record, state ledger.State, code ledger.Code, reason string) error {
+func (h *Handler) end(ctx context.Context, rec ledger.Record, state ledger.State, code problem.Code, reason string) error {
 	read := rec.Revision
 	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		if r.State.Ended() && r.Revision != read {
@@ -193,7 +194,7 @@ func (h *Handler) end(ctx context.Context, rec ledger.Record, state ledger.State
 
 // codeOf returns the code of an execution's error: its name in snake_case
 // where that is a code, else one for all others.
-func codeOf(name string) ledger.Code {
+func codeOf(name string) problem.Code {
 	var snake strings.Builder
 	for i, r := range name {
 		if r >= 'A' && r <= 'Z' {
@@ -204,12 +205,12 @@ func codeOf(name string) ledger.Code {
 		}
 		snake.WriteRune(r)
 	}
-	for _, info := range ledger.Codes() {
-		if info.State == ledger.Failed && string(info.Code) == snake.String() {
+	for _, info := range problem.Codes() {
+		if ledger.State(info.State) == ledger.Failed && string(info.Code) == snake.String() {
 			return info.Code
 		}
 	}
-	return ledger.ExecutionFailed
+	return problem.ExecutionFailed
 }
 
 // causeOf returns the message in the cause of a failed Lambda task.

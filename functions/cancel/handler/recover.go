@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -55,8 +56,8 @@ func (h *Handler) recoverTakes(ctx context.Context) error {
 func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 	switch rec.State {
 	case ledger.Submitting:
-		slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", ledger.SubmitInterrupted)
-		return h.end(ctx, rec, ledger.Unknown, ledger.SubmitInterrupted, ledger.InterruptedReason)
+		slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", problem.SubmitInterrupted)
+		return h.end(ctx, rec, ledger.Unknown, problem.SubmitInterrupted, problem.InterruptedReason)
 	case ledger.Submitted:
 		slog.WarnContext(ctx, "recovered", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID)
 		err := workflow.Start(ctx, h.States, h.MachineARN, rec.Name, rec.Take, rec.RequestID, rec.Model, rec.Times.Submitted)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -69,7 +70,7 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 		return err
 	}
 	if cancelled && exec.Status == types.ExecutionStatusAborted && !rec.State.Ended() {
-		return h.end(ctx, rec, ledger.Cancelled, ledger.CancelledByStop, "the execution was stopped, and RunComfy cancelled the job before it started")
+		return h.end(ctx, rec, ledger.Cancelled, problem.CancelledByStop, "the execution was stopped, and RunComfy cancelled the job before it started")
 	}
 	code, reason := why(exec)
 	switch {
@@ -88,19 +89,19 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 // and that stays: RunComfy may have forgotten the job since.
 func failedAnew(rec ledger.Record, exec *sfn.DescribeExecutionOutput) bool {
 	code, _ := why(exec)
-	return rec.State == ledger.Failed && code != rec.Code && code != ledger.JobFailed && rec.Code != ledger.JobFailed &&
+	return rec.State == ledger.Failed && code != rec.Code && code != problem.JobFailed && rec.Code != problem.JobFailed &&
 		aws.ToString(exec.Error) != jobCancelled && aws.ToTime(exec.StopDate).After(rec.Times.Ended)
 }
 
 // why returns the code and the reason of an execution's bad end.
-func why(exec *sfn.DescribeExecutionOutput) (ledger.Code, string) {
+func why(exec *sfn.DescribeExecutionOutput) (problem.Code, string) {
 	name, cause := aws.ToString(exec.Error), causeOf(aws.ToString(exec.Cause))
 	switch {
 	case exec.Status == types.ExecutionStatusAborted:
-		return ledger.ExecutionStopped, "the execution was stopped"
+		return problem.ExecutionStopped, "the execution was stopped"
 	case exec.Status == types.ExecutionStatusTimedOut:
-		return ledger.ExecutionTimedOut, "the execution passed its timeout"
-	case codeOf(name) != ledger.ExecutionFailed && cause != "":
+		return problem.ExecutionTimedOut, "the execution passed its timeout"
+	case codeOf(name) != problem.ExecutionFailed && cause != "":
 		return codeOf(name), cause
 	case cause == "":
 		return codeOf(name), "the execution failed with " + name
@@ -187,7 +188,7 @@ func (h *Handler) deleted(ctx context.Context, key string, p *pass) error {
 			case !rec.Uses(key):
 			case !rec.State.Ended():
 				errs = append(errs, h.unwanted(ctx, rec, key, p))
-			case rec.Code == ledger.CancelledByDeletion && h.Now().Sub(rec.Times.Ended) < sweepBack:
+			case rec.Code == problem.CancelledByDeletion && h.Now().Sub(rec.Times.Ended) < sweepBack:
 				errs = append(errs, h.stop(ctx, rec)) // an earlier try may have failed to
 			}
 		}
@@ -211,7 +212,7 @@ func (h *Handler) unwanted(ctx context.Context, rec ledger.Record, key string, p
 	if !cancelled {
 		rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 			if !r.State.Ended() {
-				r.Code, r.Reason = ledger.TooLateToCancel, key+" was deleted, but RunComfy could not cancel the job any more"
+				r.Code, r.Reason = problem.TooLateToCancel, key+" was deleted, but RunComfy could not cancel the job any more"
 			}
 			return nil
 		})
@@ -221,7 +222,7 @@ func (h *Handler) unwanted(ctx context.Context, rec ledger.Record, key string, p
 		return h.Ledger.PostTake(ctx, rec)
 	}
 	// Recorded before the execution is stopped: its own event then finds an end.
-	err = h.end(ctx, rec, ledger.Cancelled, ledger.CancelledByDeletion, key+" was deleted, and RunComfy cancelled the job before it started")
+	err = h.end(ctx, rec, ledger.Cancelled, problem.CancelledByDeletion, key+" was deleted, and RunComfy cancelled the job before it started")
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
@@ -95,7 +96,7 @@ var (
 
 // heldError says that the job is held, and that the queue must deliver the
 // message again.
-type heldError struct{ code ledger.Code }
+type heldError struct{ code problem.Code }
 
 func (e *heldError) Error() string { return "held: " + string(e.code) }
 
@@ -394,7 +395,7 @@ func (h *Handler) answer(ctx context.Context, a *assessment, f drop.Finding, pre
 		order = ledger.Order(f.Order, h.clock())
 	}
 	if f.State == ledger.Withdrawn && a.dropped != "" {
-		f.Problems = []drop.Problem{{Code: ledger.NoLongerNamed, Reason: fmt.Sprintf("the job.json of %s no longer asks for %s", a.dropped, path.Base(f.Name))}}
+		f.Problems = []drop.Problem{{Code: problem.NoLongerNamed, Reason: fmt.Sprintf("the job.json of %s no longer asks for %s", a.dropped, path.Base(f.Name))}}
 	}
 	st := ledger.Status{Name: f.Name, State: f.State, Warnings: f.Warnings, Jobs: f.Jobs}
 	if f.Problems != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
@@ -130,8 +131,8 @@ func (h *Handler) stays(ctx context.Context, a *assessment, f drop.Finding, prev
 // take was paid for is not known until a person has looked at the record.
 func (h *Handler) holdUnreadable(ctx context.Context, f drop.Finding, prev ledger.Posted, cause *ledger.UnreadableError) error {
 	st := ledger.Status{
-		Name: f.Name, State: ledger.Held, Code: ledger.RecordUnreadable, Reason: cause.Error(),
-		Remedy: ledger.RecordUnreadable.Remedy(f.Name), Take: f.Job.Take,
+		Name: f.Name, State: ledger.Held, Code: problem.RecordUnreadable, Reason: cause.Error(),
+		Remedy: problem.RecordUnreadable.Remedy(f.Name), Take: f.Job.Take,
 	}
 	slog.ErrorContext(ctx, "not submitted", "name", f.Name, "take", f.Job.Take, "state", st.State, "code", st.Code, "err", cause)
 	if err := h.Ledger.Post(ctx, f.Key, st, ledger.Order(f.Job.Take, h.clock()), prev); err != nil {
@@ -279,7 +280,7 @@ func (h *Handler) endInterrupted(ctx context.Context, rec ledger.Record) error {
 	if h.Now().Sub(rec.Times.Claimed) < lifetime+clockSkew {
 		return errBusy
 	}
-	rec, err := h.recordUnknown(ctx, rec, ledger.SubmitInterrupted, ledger.InterruptedReason)
+	rec, err := h.recordUnknown(ctx, rec, problem.SubmitInterrupted, problem.InterruptedReason)
 	if err != nil {
 		return err
 	}
@@ -313,7 +314,7 @@ func (h *Handler) post(ctx context.Context, rec ledger.Record, prev ledger.Poste
 
 // recordUnknown records that nobody can say whether RunComfy accepted the job.
 // Such a take is never submitted again automatically.
-func (h *Handler) recordUnknown(ctx context.Context, rec ledger.Record, code ledger.Code, reason string) (ledger.Record, error) {
+func (h *Handler) recordUnknown(ctx context.Context, rec ledger.Record, code problem.Code, reason string) (ledger.Record, error) {
 	slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", code, "reason", reason)
 	return h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		if r.State == ledger.Submitting {
@@ -334,7 +335,7 @@ func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledg
 		}
 		return h.post(ctx, rec, prev)
 	}
-	if code == ledger.TokenRefused {
+	if code == problem.TokenRefused {
 		h.Token.Refused()
 	}
 	if err := h.release(ctx, rec); err != nil {
@@ -407,32 +408,32 @@ func describe(err error) string {
 
 // classify returns what an error of Submit means for the take: held or rejected
 // if RunComfy certainly did not accept the job, else unknown.
-func classify(err error) (ledger.Code, ledger.State) {
+func classify(err error) (problem.Code, ledger.State) {
 	var noToken *runcomfy.TokenError
 	var answered *runcomfy.Error
 	switch {
 	case errors.Is(err, config.ErrNoToken):
-		return ledger.TokenMissing, ledger.Held
+		return problem.TokenMissing, ledger.Held
 	case errors.As(err, &noToken):
-		return ledger.TokenUnreadable, ledger.Held
+		return problem.TokenUnreadable, ledger.Held
 	case runcomfy.NotSent(err):
-		return ledger.Unreachable, ledger.Held
+		return problem.Unreachable, ledger.Held
 	case !errors.As(err, &answered):
-		return ledger.OutcomeUnknown, ledger.Unknown
+		return problem.OutcomeUnknown, ledger.Unknown
 	}
 	switch answered.Kind() {
 	case runcomfy.KindThrottled:
-		return ledger.Throttled, ledger.Held
+		return problem.Throttled, ledger.Held
 	case runcomfy.KindToken:
-		return ledger.TokenRefused, ledger.Held
+		return problem.TokenRefused, ledger.Held
 	case runcomfy.KindBalance:
-		return ledger.NoBalance, ledger.Held
+		return problem.NoBalance, ledger.Held
 	case runcomfy.KindForeign:
-		return ledger.AccountRefused, ledger.Held
+		return problem.AccountRefused, ledger.Held
 	case runcomfy.KindBadModel, runcomfy.KindBadInput, runcomfy.KindUnknownRequest:
-		return ledger.RefusedByRunComfy, ledger.Rejected
+		return problem.RefusedByRunComfy, ledger.Rejected
 	default:
-		return ledger.OutcomeUnknown, ledger.Unknown
+		return problem.OutcomeUnknown, ledger.Unknown
 	}
 }
 

@@ -1,4 +1,4 @@
-package ledger_test
+package problem_test
 
 import (
 	"flag"
@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 var update = flag.Bool("update", false, "write the documents that the tests compare")
@@ -25,8 +25,8 @@ func TestEveryCodeHasARow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := map[ledger.Code]int{}
-	for _, info := range ledger.Codes() {
+	rows := map[problem.Code]int{}
+	for _, info := range problem.Codes() {
 		rows[info.Code]++
 		if !regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`).MatchString(string(info.Code)) {
 			t.Errorf("%q is not in snake_case", info.Code)
@@ -48,8 +48,8 @@ func TestEveryCodeHasARow(t *testing.T) {
 		}
 		consts++
 		value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
-		if err != nil || rows[ledger.Code(value)] != 1 {
-			t.Errorf("%s has %d rows, want 1", value, rows[ledger.Code(value)])
+		if err != nil || rows[problem.Code(value)] != 1 {
+			t.Errorf("%s has %d rows, want 1", value, rows[problem.Code(value)])
 		}
 		return true
 	})
@@ -64,9 +64,9 @@ func TestDocumentOfCodes(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Codes\n\nEvery status that is `waiting`, `rejected`, `held`, `withdrawn`, `failed`, `cancelled` or `unknown` has one of these codes, " +
 		"with a `reason` that has the figures of the case. The list is closed: a program may act on it. NAME stands for the job's name.\n\n" +
-		"This table is written by `go test ./internal/ledger -update` from internal/ledger/codes.go.\n\n" +
+		"This table is written by `go test ./internal/problem -update` from internal/problem/codes.go.\n\n" +
 		"| code | state | meaning | remedy |\n| --- | --- | --- | --- |\n")
-	for _, info := range ledger.Codes() {
+	for _, info := range problem.Codes() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", info.Code, info.State, info.Meaning, info.Remedy)
 	}
 	if *update {
@@ -79,6 +79,6 @@ func TestDocumentOfCodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(b.String(), string(got)); diff != "" {
-		t.Errorf("docs/codes.md is not the table (go test ./internal/ledger -update writes it):\n%s", diff)
+		t.Errorf("docs/codes.md is not the table (go test ./internal/problem -update writes it):\n%s", diff)
 	}
 }
