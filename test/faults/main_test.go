@@ -49,15 +49,15 @@ func report(t *testing.T, jobs int, seed uint64) (tally, string) {
 	return total, b.String()
 }
 
-// A few hundred jobs under faults: none lost, none charged twice, none with a
+// Some jobs under faults: none lost, none charged twice, none with a
 // wrong status, and no secret in a log line.
 func TestSimulation(t *testing.T) {
-	total, text := report(t, 300, 1)
+	total, text := report(t, 80, 1)
 	t.Log("\n" + text)
 	if total.bad() {
 		t.Error("a promise was broken")
 	}
-	if total.charges < 200 || total.outputs < 180 || len(total.faults) < 100 {
+	if total.charges < 50 || total.outputs < 45 || len(total.faults) < 60 {
 		t.Error("too little happened to prove anything")
 	}
 	if len(logs.found) > 0 || logs.lines < 1000 {
@@ -66,8 +66,8 @@ func TestSimulation(t *testing.T) {
 }
 
 func TestSameSeedGivesTheSameRun(t *testing.T) {
-	_, first := report(t, 100, 2)
-	if _, again := report(t, 100, 2); again != first {
+	_, first := report(t, 25, 2)
+	if _, again := report(t, 25, 2); again != first {
 		t.Errorf("%s\nand then\n%s", first, again)
 	}
 }
@@ -140,7 +140,7 @@ func TestCheckFinds(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s, err := newSimulation(20, 3, 0)
+			s, err := newSimulation(6, 3, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
