@@ -81,8 +81,8 @@ func (c *doctorCmd) findings(ctx context.Context) []finding {
 	}
 	p := patient{d, c.Stack, c.Profile}
 	token := &config.Token{Client: secretsmanager.NewFromConfig(d.config), ARN: d.outputs["TokenSecretArn"], Now: time.Now}
-	models := &runcomfy.Client{Token: token.Get, BaseURL: c.RunComfyURL}
-	account := &runcomfy.Client{Token: token.Get, BaseURL: c.RunComfyURL}
+	models := &runcomfy.Client{Token: token, BaseURL: c.RunComfyURL}
+	account := &runcomfy.Client{Token: token, BaseURL: c.RunComfyURL}
 	if account.BaseURL == "" {
 		account.BaseURL = runcomfy.AccountBaseURL
 	}

@@ -58,8 +58,7 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 		MachineARN: machineARN,
 		Ledger:     &ledger.Store{S3: s3Client, Bucket: bucket, MachineARN: machineARN, Now: time.Now},
 		Files:      &drop.Bucket{S3: s3Client, Name: bucket},
-		API:        &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
-		Token:      token,
+		API:        &runcomfy.Client{Token: token, BaseURL: baseURL},
 		States:     sfn.NewFromConfig(awsCfg),
 		Now:        time.Now,
 	}, nil

@@ -59,8 +59,7 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 	return &handler.Handler{
 		Ledger:     &ledger.Store{S3: config.NewS3(awsCfg), Bucket: bucket, MachineARN: machineARN, Now: time.Now},
 		Models:     models,
-		API:        &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
-		Token:      token,
+		API:        &runcomfy.Client{Token: token, BaseURL: baseURL},
 		QueueLimit: queueLimit,
 		RunLimit:   runLimit,
 		Now:        time.Now,

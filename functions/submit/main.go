@@ -96,8 +96,7 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 			}
 			return req.URL, nil
 		},
-		API:    &runcomfy.Client{Token: token.Get, BaseURL: baseURL},
-		Token:  token,
+		API:    &runcomfy.Client{Token: token, BaseURL: baseURL},
 		States: sfn.NewFromConfig(awsCfg),
 		Now:    time.Now,
 

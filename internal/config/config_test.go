@@ -108,19 +108,19 @@ func TestToken(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			token := config.Token{Client: &secret{value: &tt.secret}, Now: time.Now}
-			got, err := token.Get(t.Context())
+			got, err := token.Token(t.Context())
 			if got != tt.want || !errors.Is(err, tt.wantErr) {
 				t.Errorf("%q, %v", got, err)
 			}
 		})
 	}
 	token := config.Token{Client: &secret{err: &types.ResourceNotFoundException{}}, Now: time.Now}
-	if _, err := token.Get(t.Context()); !errors.Is(err, config.ErrNoToken) {
+	if _, err := token.Token(t.Context()); !errors.Is(err, config.ErrNoToken) {
 		t.Errorf("a secret without a value: %v", err)
 	}
 	broken := `{"token": "canary`
 	token = config.Token{Client: &secret{value: &broken}, Now: time.Now}
-	if _, err := token.Get(t.Context()); err == nil || strings.Contains(err.Error(), "canary") {
+	if _, err := token.Token(t.Context()); err == nil || strings.Contains(err.Error(), "canary") {
 		t.Errorf("broken JSON: %v", err)
 	}
 }
@@ -131,7 +131,7 @@ func TestRefusedTokenIsReadAgainOnceAMinute(t *testing.T) {
 	token := config.Token{Client: s, Now: func() time.Time { return now }}
 	get := func(want string, reads int) {
 		t.Helper()
-		got, err := token.Get(t.Context())
+		got, err := token.Token(t.Context())
 		if got != want || err != nil || s.reads != reads {
 			t.Errorf("%q after %d reads, %v; want %q after %d", got, s.reads, err, want, reads)
 		}

@@ -26,8 +26,9 @@ const rereadAfter = time.Minute
 // ErrNoToken says that the secret holds no token yet.
 var ErrNoToken = errors.New("the secret holds no RunComfy token")
 
-// Token is the API token in a secret: plain text, or JSON with the member
-// "token". It is read when it is first needed, and again once it was refused.
+// Token is a runcomfy.TokenSource: the API token in a secret, which is plain
+// text or JSON with the member "token". It is read when it is first needed, and
+// again after RunComfy refused it.
 // A Token is safe for concurrent use.
 type Token struct {
 	Client SecretsManager
@@ -40,8 +41,8 @@ type Token struct {
 	refused bool
 }
 
-// Get returns the token, or ErrNoToken.
-func (t *Token) Get(ctx context.Context) (string, error) {
+// Token returns the token, or ErrNoToken.
+func (t *Token) Token(ctx context.Context) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.value != "" && (!t.refused || t.Now().Sub(t.readAt) < rereadAfter) {

@@ -35,18 +35,20 @@ const defaultUserAgent = "lipdrop (+https://github.com/lipdrop/lipdrop)"
 // Client calls the Model API. A Client is safe for concurrent use; its fields
 // are set before the first call.
 //
-// Every method makes exactly one HTTP request: waiting and retrying are the
-// caller's. What comes back as an error is
+// A method makes one HTTP request. If the API refuses the token and Token then
+// returns another one, every method except Submit repeats the request once with
+// that token. The client retries nothing else and never waits.
 //
-//   - an [*Error], when the API answered: with an error, or with something
-//     that cannot be its answer;
-//   - a [*TokenError], when there was no token to send;
-//   - anything else, when no answer came. [NotSent] then tells whether the API
-//     can have seen the request.
+// A method returns one of these errors:
+//
+//   - an [*Error] if the API responded with an error, or with a response that
+//     the client cannot use;
+//   - a [*TokenError] if there was no token to send;
+//   - any other error if no response came. [NotSent] then reports whether it is
+//     certain that the API did not see the request.
 type Client struct {
-	// Token returns the API token, sent as a bearer token with every request.
-	// It is called once a request.
-	Token func(context.Context) (string, error)
+	// Token supplies the API token, which every request sends as a bearer token.
+	Token TokenSource
 
 	// BaseURL is the address of the API, http or https, without a query.
 	// Defaults to DefaultBaseURL.
@@ -59,6 +61,15 @@ type Client struct {
 
 	// UserAgent is sent with every request. Defaults to the project's name.
 	UserAgent string
+}
+
+// TokenSource supplies the API token. It is safe for concurrent use.
+type TokenSource interface {
+	// Token returns the token for one request.
+	Token(context.Context) (string, error)
+	// Refused reports that the API did not accept the token, so that the next
+	// Token may look for another one.
+	Refused()
 }
 
 // Status is the answer of Client.Status.
@@ -121,7 +132,7 @@ func (c *Client) Submit(ctx context.Context, modelID string, input map[string]an
 	if err != nil {
 		return "", &sendError{method: http.MethodPost, path: path, notSent: true, err: err}
 	}
-	answer, err := c.do(ctx, call{method: http.MethodPost, path: path, body: body})
+	answer, err := c.do(ctx, call{method: http.MethodPost, path: path, body: body, paid: true})
 	if err != nil {
 		return "", err
 	}

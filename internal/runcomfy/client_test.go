@@ -14,12 +14,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
 // canary is the token of the tests: it must be in no error.
 const canary = "canary-7f3a-token"
 
-func fixedToken(context.Context) (string, error) { return canary, nil }
+const fixedToken = runcomfytest.Token(canary)
 
 // sent is what a server saw of one request.
 type sent struct {
@@ -322,5 +323,78 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 func TestTimeoutIsThirtySeconds(t *testing.T) {
 	if runcomfy.Timeout != 30*time.Second {
 		t.Errorf("%v: the functions' timeouts are nested around 30 s", runcomfy.Timeout)
+	}
+}
+
+// rotating is a token source that returns the next token after a refusal.
+type rotating struct {
+	tokens  []string
+	refused int
+}
+
+func (r *rotating) Token(context.Context) (string, error) {
+	return r.tokens[min(r.refused, len(r.tokens)-1)], nil
+}
+
+func (r *rotating) Refused() { r.refused++ }
+
+func TestRefusedTokenIsReplacedOnce(t *testing.T) {
+	calls := map[string]func(*runcomfy.Client) error{
+		"submit":  func(c *runcomfy.Client) error { _, err := c.Submit(t.Context(), "a/b", nil); return err },
+		"status":  func(c *runcomfy.Client) error { _, err := c.Status(t.Context(), "id"); return err },
+		"result":  func(c *runcomfy.Client) error { _, err := c.Result(t.Context(), "id"); return err },
+		"cancel":  func(c *runcomfy.Client) error { _, err := c.Cancel(t.Context(), "id"); return err },
+		"model":   func(c *runcomfy.Client) error { _, err := c.Model(t.Context(), "a/b"); return err },
+		"balance": func(c *runcomfy.Client) error { _, err := c.Balance(t.Context()); return err },
+	}
+	for _, refusal := range []struct {
+		name   string
+		status int
+		body   string
+	}{
+		{"HTTP 401", 401, `{}`},
+		{"a code under HTTP 400", 400, `{"error_code": 400004}`},
+		{"a code under HTTP 200", 200, `{"error_code": 400004}`},
+		{"a request of another account", 403, `{"error_code": 403001}`},
+	} {
+		for _, tt := range []struct {
+			name   string
+			tokens []string
+			sent   []string // of every call but submit
+			ok     bool
+		}{
+			{"the token was rotated", []string{"old", "new"}, []string{"old", "new"}, true},
+			{"the token is the same", []string{"old"}, []string{"old"}, false},
+			{"the next token is refused too", []string{"old", "older", "new"}, []string{"old", "older"}, false},
+		} {
+			for call, do := range calls {
+				t.Run(refusal.name+"/"+tt.name+"/"+call, func(t *testing.T) {
+					var sent []string
+					server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+						sent = append(sent, token)
+						if token != "new" {
+							w.WriteHeader(refusal.status)
+							_, _ = io.WriteString(w, refusal.body)
+							return
+						}
+						_, _ = io.WriteString(w, `{"request_id":"id","status":"in_queue","outcome":"cancelled","model_id":"a/b","balance_usd":1}`)
+					}))
+					defer server.Close()
+					source := &rotating{tokens: tt.tokens}
+					err := do(&runcomfy.Client{Token: source, BaseURL: server.URL})
+					wantSent, wantOK := tt.sent, tt.ok
+					if call == "submit" {
+						wantSent, wantOK = tt.sent[:1], false
+					}
+					if diff := cmp.Diff(wantSent, sent); diff != "" {
+						t.Errorf("tokens sent (-want +got):\n%s", diff)
+					}
+					if (err == nil) != wantOK || source.refused != 1 {
+						t.Errorf("error %v, %d refusals reported", err, source.refused)
+					}
+				})
+			}
+		}
 	}
 }

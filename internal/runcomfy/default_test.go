@@ -1,11 +1,12 @@
 package runcomfy
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
 // Over HTTP/2 net/http repeats requests that a server refused to look at.
@@ -21,7 +22,7 @@ func TestTheDefaultClientSpeaksHTTP1(t *testing.T) {
 	transport := ours.Transport.(*http.Transport)
 	transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	transport.TLSClientConfig.NextProtos = nil
-	client := &Client{Token: func(context.Context) (string, error) { return "token", nil }, BaseURL: server.URL, HTTPClient: ours}
+	client := &Client{Token: runcomfytest.Token("token"), BaseURL: server.URL, HTTPClient: ours}
 	status, err := client.Status(t.Context(), "id")
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
 // statusError asks for a status that is answered by an error.
@@ -305,17 +306,23 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 	}
 }
 
+// brokenSource is a token source that fails.
+type brokenSource struct{ err error }
+
+func (b brokenSource) Token(context.Context) (string, error) { return "", b.err }
+func (brokenSource) Refused()                                {}
+
 func TestTokenError(t *testing.T) {
 	locked := errors.New("the vault is locked")
 	tests := []struct {
 		name  string
-		token func(context.Context) (string, error)
+		token runcomfy.TokenSource
 		want  string
 	}{
 		{"no source", nil, "API token: no source for the token"},
-		{"an error", func(context.Context) (string, error) { return "", locked }, "API token: the vault is locked"},
-		{"empty", func(context.Context) (string, error) { return "", nil }, "API token: the token is empty"},
-		{"a line break", func(context.Context) (string, error) { return canary + "\n", nil }, "API token: the token has a character that no token has: a space, a line break or a letter that is not ASCII"},
+		{"an error", brokenSource{locked}, "API token: the vault is locked"},
+		{"empty", runcomfytest.Token(""), "API token: the token is empty"},
+		{"a line break", runcomfytest.Token(canary + "\n"), "API token: the token has a character that no token has: a space, a line break or a letter that is not ASCII"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -328,6 +335,9 @@ func TestTokenError(t *testing.T) {
 			}
 			if tt.name == "an error" && !errors.Is(err, locked) {
 				t.Error("the cause is lost")
+			}
+			if checked := client.CheckToken(t.Context()); checked == nil || checked.Error() != tt.want {
+				t.Errorf("CheckToken: %v", checked)
 			}
 			if len(*requests) != 0 {
 				t.Error("a request was made")

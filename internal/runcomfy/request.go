@@ -47,19 +47,45 @@ func newDefaultHTTPClient() *http.Client {
 }
 
 // call is one request: a path below the base URL, a raw query, and a JSON body
-// or nil.
+// or nil. A paid one is never repeated.
 type call struct {
 	method, path, query string
 	body                []byte
+	paid                bool
 }
 
-// do makes one request and reads its answer. The error is one of those listed
-// at Client.
+// do makes a call and returns the response. It repeats a call that is not paid
+// if the token was refused and there is another one now. Its errors are those
+// that Client documents.
 func (c *Client) do(ctx context.Context, call call) (*answer, error) {
 	token, err := c.token(ctx)
 	if err != nil {
 		return nil, err
 	}
+	res, err := c.send(ctx, call, token)
+	if !tokenRefused(err) {
+		return res, err
+	}
+	c.Token.Refused()
+	if call.paid {
+		return nil, err
+	}
+	next, tokenErr := c.token(ctx)
+	if tokenErr != nil || next == token {
+		return nil, err
+	}
+	return c.send(ctx, call, next)
+}
+
+// tokenRefused reports whether the API refused the token. A request id of
+// another account counts: the token was replaced by that of another account.
+func tokenRefused(err error) bool {
+	refused, ok := errors.AsType[*Error](err)
+	return ok && (refused.Kind() == KindToken || refused.Kind() == KindForeign)
+}
+
+// send makes one HTTP request.
+func (c *Client) send(ctx context.Context, call call, token string) (*answer, error) {
 	failed := &sendError{method: call.method, path: call.path, notSent: true}
 	req, err := c.newRequest(ctx, call, token)
 	if err == nil {
@@ -86,11 +112,18 @@ func (c *Client) do(ctx context.Context, call call) (*answer, error) {
 	return readAnswer(call, res, token)
 }
 
+// CheckToken returns a *TokenError if there is no token to send. It makes no
+// request.
+func (c *Client) CheckToken(ctx context.Context) error {
+	_, err := c.token(ctx)
+	return err
+}
+
 func (c *Client) token(ctx context.Context) (string, error) {
 	if c.Token == nil {
 		return "", &TokenError{Err: errors.New("no source for the token")}
 	}
-	token, err := c.Token(ctx)
+	token, err := c.Token.Token(ctx)
 	if err != nil {
 		return "", &TokenError{Err: err}
 	}

@@ -120,14 +120,14 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		c.ledger = &ledger.Store{S3: c.s3, Bucket: d.bucket, MachineARN: machineARN, Now: time.Now}
 		c.files = &drop.Bucket{S3: c.s3, Name: d.bucket}
 		c.token = &config.Token{Client: secretsmanager.NewFromConfig(configAs(function, services.URL)), ARN: secretARN, Now: time.Now}
-		c.api = &runcomfy.Client{Token: c.token.Get, BaseURL: comfy.URL}
+		c.api = &runcomfy.Client{Token: c.token, BaseURL: comfy.URL}
 		c.states = sfn.NewFromConfig(configAs(function, services.URL))
 		return c
 	}
 	pass := func(context.Context, time.Duration) error { return nil }
 	c := as("submit")
 	d.submit = &submit.Handler{
-		Bucket: d.bucket, MachineARN: machineARN, Ledger: c.ledger, API: c.api, Token: c.token, States: c.states, Now: time.Now, Sleep: pass,
+		Bucket: d.bucket, MachineARN: machineARN, Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now, Sleep: pass,
 		Presign: presigner(c.s3, d.bucket),
 		Resolver: &drop.Resolver{
 			Files: c.files, Catalog: models, Settings: drop.DefaultSettings(),
@@ -135,18 +135,18 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	}
 	c = as("poll")
 	d.poll = &poll.Handler{
-		Ledger: c.ledger, Models: models, API: c.api, Token: c.token, QueueLimit: time.Hour, RunLimit: time.Hour, Now: time.Now,
+		Ledger: c.ledger, Models: models, API: c.api, QueueLimit: time.Hour, RunLimit: time.Hour, Now: time.Now,
 		Jitter: func() float64 { return 0 },
 	}
 	c = as("archive")
 	d.archive = &archive.Handler{
 		MaxOutputs: 100,
-		Bucket:     d.bucket, Ledger: c.ledger, Files: c.files, S3: c.s3, API: c.api, Token: c.token, Now: time.Now, Sleep: pass,
+		Bucket:     d.bucket, Ledger: c.ledger, Files: c.files, S3: c.s3, API: c.api, Now: time.Now, Sleep: pass,
 		Copier: &transfer.Copier{S3: competitor{c.s3, d}, Bucket: d.bucket, Origins: origins, MaxBytes: 1 << 30},
 	}
 	c = as("cancel")
 	d.cancel = &cancel.Handler{
-		Bucket: d.bucket, MachineARN: machineARN, Ledger: c.ledger, Files: c.files, API: c.api, Token: c.token, States: c.states, Now: time.Now,
+		Bucket: d.bucket, MachineARN: machineARN, Ledger: c.ledger, Files: c.files, API: c.api, States: c.states, Now: time.Now,
 	}
 	return d
 }

@@ -188,39 +188,37 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	files := &drop.Bucket{S3: (*client)(w), Name: bucketName}
 	records := &ledger.Store{S3: (*client)(w), Bucket: bucketName, MachineARN: machineARN, Now: w.Now}
-	api := func() (*runcomfy.Client, *config.Token) {
-		token := &config.Token{Client: (*secrets)(w), ARN: "arn:aws:secretsmanager:us-east-1:000000000000:secret:t", Now: w.Now}
-		return &runcomfy.Client{Token: token.Get, HTTPClient: &http.Client{Transport: (*network)(w)}}, token
+	api := func() *runcomfy.Client {
+		return &runcomfy.Client{
+			Token:      &config.Token{Client: (*secrets)(w), ARN: "arn:aws:secretsmanager:us-east-1:000000000000:secret:t", Now: w.Now},
+			HTTPClient: &http.Client{Transport: (*network)(w)},
+		}
 	}
 	pass := func(_ context.Context, d time.Duration) error { w.now = w.now.Add(d); return nil }
 	w.submit.start = func() *submit.Handler {
-		comfy, token := api()
 		var until time.Time
 		if w.SignFor > 0 {
 			until = w.now.Add(w.SignFor)
 		}
 		return &submit.Handler{
 			SignUntil: until, Exit: func() { panic(Crash{}) },
-			Bucket: bucketName, MachineARN: machineARN, Ledger: records, API: comfy, Token: token, States: (*stepFunctions)(w), Now: w.Now, Sleep: pass, Presign: presign,
+			Bucket: bucketName, MachineARN: machineARN, Ledger: records, API: api(), States: (*stepFunctions)(w), Now: w.Now, Sleep: pass, Presign: presign,
 			Resolver: &drop.Resolver{
 				Files: files, Catalog: models, Settings: w.Settings,
 			},
 		}
 	}
 	w.poll.start = func() *poll.Handler {
-		comfy, token := api()
-		return &poll.Handler{Ledger: records, Models: models, API: comfy, Token: token, QueueLimit: w.QueueLimit, RunLimit: runLimit, Now: w.Now, Jitter: random}
+		return &poll.Handler{Ledger: records, Models: models, API: api(), QueueLimit: w.QueueLimit, RunLimit: runLimit, Now: w.Now, Jitter: random}
 	}
 	w.archive.start = func() *archive.Handler {
-		comfy, token := api()
 		return &archive.Handler{
-			Bucket: bucketName, Ledger: records, Files: files, S3: (*client)(w), API: comfy, Token: token, Copier: (*copier)(w), MaxOutputs: w.MaxOutputs, Now: w.Now, Sleep: pass,
+			Bucket: bucketName, Ledger: records, Files: files, S3: (*client)(w), API: api(), Copier: (*copier)(w), MaxOutputs: w.MaxOutputs, Now: w.Now, Sleep: pass,
 		}
 	}
 	w.cancel.start = func() *cancel.Handler {
-		comfy, token := api()
 		return &cancel.Handler{
-			Bucket: bucketName, MachineARN: machineARN, Ledger: records, Files: files, API: comfy, Token: token, States: (*stepFunctions)(w), Now: w.Now,
+			Bucket: bucketName, MachineARN: machineARN, Ledger: records, Files: files, API: api(), States: (*stepFunctions)(w), Now: w.Now,
 		}
 	}
 }

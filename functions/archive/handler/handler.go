@@ -17,7 +17,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
-	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
@@ -35,7 +34,6 @@ type Handler struct {
 	Files  *drop.Bucket
 	S3     ledger.S3
 	API    *runcomfy.Client
-	Token  *config.Token
 	Copier Copier
 
 	MaxOutputs int // of one job
@@ -157,11 +155,8 @@ func (h *Handler) result(ctx context.Context, job workflow.Job) (runcomfy.Result
 			break
 		}
 	}
-	switch kind(err) {
-	case runcomfy.KindUnknownRequest:
+	if kind(err) == runcomfy.KindUnknownRequest {
 		return result, &workflow.RequestLost{Failure: workflow.Failuref("RunComfy does not know request %s: %v", job.RequestID, err)}
-	case runcomfy.KindToken, runcomfy.KindForeign:
-		h.Token.Refused()
 	}
 	if err != nil {
 		return result, unavailable(err)

@@ -11,10 +11,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 	"github.com/lipdrop/lipdrop/internal/transfer"
 	"github.com/lipdrop/lipdrop/internal/workflow"
@@ -62,9 +62,9 @@ func TestOutputTooSlow(t *testing.T) {
 			}
 			h := &Handler{
 				Bucket: "b", Ledger: store, S3: bucket, Files: &drop.Bucket{S3: bucket, Name: "b"}, Copier: &slowCopier{tt.quick},
-				Token: &config.Token{}, MaxOutputs: 100, Now: time.Now,
+				MaxOutputs: 100, Now: time.Now,
 				API: &runcomfy.Client{
-					Token: func(context.Context) (string, error) { return "token", nil },
+					Token: runcomfytest.Token("token"),
 					HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 						return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(
 							`{"status":"succeeded","output":["https://a.example/1","https://a.example/2"]}`))}, nil

@@ -15,7 +15,6 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
-	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -30,7 +29,6 @@ type Handler struct {
 	Ledger *ledger.Store
 	Files  *drop.Bucket
 	API    *runcomfy.Client
-	Token  *config.Token
 	States Executions
 	Now    func() time.Time
 }
@@ -147,13 +145,8 @@ func (h *Handler) cancelAtRunComfy(ctx context.Context, rec ledger.Record, p *pa
 	cancelled, err := h.cancelRequest(ctx, rec.RequestID)
 	answered, ok := errors.AsType[*runcomfy.Error](err)
 	p.silent = err != nil && !ok
-	if ok {
-		switch answered.Kind() {
-		case runcomfy.KindUnknownRequest:
-			return false, nil // there is nothing to cancel
-		case runcomfy.KindToken, runcomfy.KindForeign:
-			h.Token.Refused()
-		}
+	if ok && answered.Kind() == runcomfy.KindUnknownRequest {
+		return false, nil // there is nothing to cancel
 	}
 	if err != nil {
 		return false, fmt.Errorf("cancel request %s: %w", rec.RequestID, err)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
-	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/workflow"
@@ -22,7 +21,6 @@ type Handler struct {
 	Ledger *ledger.Store
 	Models *catalog.Catalog
 	API    *runcomfy.Client
-	Token  *config.Token
 
 	QueueLimit, RunLimit time.Duration
 
@@ -53,7 +51,7 @@ func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job,
 		job.Redrives = turn.Redrives
 		job.Troubles, job.TroubleSince, job.Losses, job.LostSince = 0, time.Time{}, 0, time.Time{}
 	}
-	status, err := h.status(ctx, job.RequestID)
+	status, err := h.API.Status(ctx, job.RequestID)
 	now := h.Now().UTC().Truncate(time.Millisecond)
 	if err != nil {
 		return h.troubled(ctx, job, err, now)
@@ -96,22 +94,6 @@ func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job,
 	}
 	job.WaitSeconds = progress.Wait()
 	return job, nil
-}
-
-// status asks once, and once more where the token was refused and the secret
-// holds another by now: a process that was idle for hours has an old one.
-func (h *Handler) status(ctx context.Context, requestID string) (runcomfy.Status, error) {
-	before, _ := h.Token.Get(ctx)
-	status, err := h.API.Status(ctx, requestID)
-	var answered *runcomfy.Error
-	if !errors.As(err, &answered) || answered.Kind() != runcomfy.KindToken && answered.Kind() != runcomfy.KindForeign {
-		return status, err
-	}
-	h.Token.Refused()
-	if now, err := h.Token.Get(ctx); err == nil && now != before {
-		return h.API.Status(ctx, requestID)
-	}
-	return status, err
 }
 
 // troubled is a turn without an answer: the end is not known yet. It waits

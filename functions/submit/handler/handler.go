@@ -22,7 +22,6 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
-	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -38,7 +37,6 @@ type Handler struct {
 	Ledger   *ledger.Store
 	Presign  func(context.Context, drop.File) (string, error)
 	API      *runcomfy.Client
-	Token    *config.Token
 	States   workflow.Starter
 	Now      func() time.Time
 

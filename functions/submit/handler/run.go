@@ -58,8 +58,8 @@ func (h *Handler) run(ctx context.Context, a *assessment, look *drop.Look, f dro
 	claim := h.claimOf(f.Job, ready)
 	// The token is read before the claim: nothing slow comes between the claim
 	// and the POST.
-	if _, err := h.Token.Get(ctx); err != nil {
-		return h.postNotSubmitted(ctx, a, claim, prev, &runcomfy.TokenError{Err: err})
+	if err := h.API.CheckToken(ctx); err != nil {
+		return h.postNotSubmitted(ctx, a, claim, prev, err)
 	}
 	if !h.timeFor(ctx, claimTime) {
 		return errNoTime
@@ -334,9 +334,6 @@ func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledg
 			return err
 		}
 		return h.post(ctx, rec, prev)
-	}
-	if code == problem.TokenRefused {
-		h.Token.Refused()
 	}
 	if err := h.release(ctx, rec); err != nil {
 		return err

@@ -62,7 +62,7 @@ func pair() map[string]any {
 
 func clientOf(fake *runcomfytest.Server, token string) *runcomfy.Client {
 	return &runcomfy.Client{
-		Token:      func(context.Context) (string, error) { return token, nil },
+		Token:      runcomfytest.Token(token),
 		HTTPClient: &http.Client{Transport: fake.Transport()},
 	}
 }
