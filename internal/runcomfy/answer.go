@@ -80,6 +80,21 @@ func (a *answer) text(name string) string {
 	return s
 }
 
+// maxWord is how many runes of a state are kept. The known ones are shorter.
+const maxWord = 40
+
+// word returns a state in the one spelling that this package uses. An unknown
+// one goes into logs and errors, so it holds no secret and is short.
+func (a *answer) word(name string) string {
+	word := []rune(normalWord(message(a.text(name), a.token)))
+	return string(word[:min(len(word), maxWord)])
+}
+
+// quotesToken reports whether a text holds the token.
+func (a *answer) quotesToken(text string) bool {
+	return len(a.token) >= minToken && strings.Contains(text, a.token)
+}
+
 // raw returns a member as it was given, nil when it is absent or null.
 func (a *answer) raw(name string) json.RawMessage {
 	raw := a.members[name]

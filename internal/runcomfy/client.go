@@ -137,7 +137,7 @@ func (c *Client) Submit(ctx context.Context, modelID string, input map[string]an
 		return "", err
 	}
 	requestID = answer.text("request_id")
-	if !validRequestID(requestID) {
+	if !validRequestID(requestID) || answer.quotesToken(requestID) {
 		return "", answer.unexpected("no valid request_id in the answer")
 	}
 	return requestID, nil
@@ -150,7 +150,7 @@ func (c *Client) Status(ctx context.Context, requestID string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	word := normalWord(answer.text("status"))
+	word := answer.word("status")
 	if word == "" {
 		return Status{}, answer.unexpected("no status in the answer")
 	}
@@ -167,7 +167,7 @@ func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 		}
 		return Result{}, err
 	}
-	word := normalWord(answer.text("status"))
+	word := answer.word("status")
 	if word == "" {
 		return Result{}, answer.unexpected("no status in the answer")
 	}
@@ -226,7 +226,7 @@ func (c *Client) Cancel(ctx context.Context, requestID string) (Outcome, error) 
 	if err != nil {
 		return "", err
 	}
-	word := normalWord(answer.text("outcome"))
+	word := answer.word("outcome")
 	if word == "" {
 		return "", answer.unexpected("no outcome in the answer")
 	}

@@ -143,6 +143,17 @@ func (e *sendError) Error() string {
 
 func (e *sendError) Unwrap() error { return e.err }
 
+// quotedError is an error of net/http, which may quote what the server sent. Its
+// text is a message: bounded, and without secrets.
+type quotedError struct {
+	text string
+	err  error
+}
+
+func (e *quotedError) Error() string { return e.text }
+
+func (e *quotedError) Unwrap() error { return e.err }
+
 // NotSent tells whether it is certain that no byte of the request was written:
 // it was never made (no token, a bad address, a bad id), or the transport
 // asked for a connection and got none (DNS, connect, TLS). That is known from

@@ -105,7 +105,7 @@ func (c *Client) send(ctx context.Context, call call, token string) (*answer, er
 	if err != nil {
 		// A transport that reports no trace at all proves nothing.
 		failed.notSent = asked.Load() && !got.Load()
-		failed.err = withoutURL(err)
+		failed.err = &quotedError{message(withoutURL(err).Error(), token), withoutURL(err)}
 		return nil, failed
 	}
 	defer func() { _ = res.Body.Close() }()

@@ -1,0 +1,85 @@
+package runcomfy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+// Whatever bytes a server sends, in whatever place, the token is in no error, no
+// state and no request id, and none of them is long.
+func TestResponsesThatQuoteTheToken(t *testing.T) {
+	const secret = "canary-token-0123456789"
+	body := func(text string) string {
+		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
+	}
+	tests := map[string]string{
+		"no HTTP":                secret + "\r\n\r\n",
+		"HTTP version":           "HTTP/" + secret + " 200 OK\r\n\r\n",
+		"HTTP status":            "HTTP/1.1 " + secret + "\r\n\r\n",
+		"header without a colon": "HTTP/1.1 200 OK\r\n" + secret + "\r\n\r\n",
+		"long header":            "HTTP/1.1 200 OK\r\n" + strings.Repeat(secret, 30_000) + "\r\n\r\n",
+		"transfer encoding":      "HTTP/1.1 200 OK\r\nTransfer-Encoding: " + secret + "\r\n\r\n",
+		"length":                 "HTTP/1.1 200 OK\r\nContent-Length: " + secret + "\r\n\r\n",
+		"status and outcome":     body(`{"status": "` + secret + `", "outcome": "` + secret + `"}`),
+		"long words":             body(`{"status": "` + strings.Repeat("a", 100_000) + `", "outcome": "` + strings.Repeat("a", 100_000) + `"}`),
+		"request id":             body(`{"request_id": "` + secret + `"}`),
+		"part of the request id": body(`{"request_id": "a-` + secret + `"}`),
+	}
+	for name, response := range tests {
+		t.Run(name, func(t *testing.T) {
+			client := &runcomfy.Client{
+				BaseURL: "http://" + serveBytes(t, response),
+				Token:   runcomfytest.Token(secret),
+			}
+			ctx := t.Context()
+			status, statusErr := client.Status(ctx, "r")
+			result, resultErr := client.Result(ctx, "r")
+			outcome, cancelErr := client.Cancel(ctx, "r")
+			id, submitErr := client.Submit(ctx, "sync/react-1", nil)
+			_, modelErr := client.Model(ctx, "sync/react-1")
+			for call, said := range map[string]string{
+				"Status": fmt.Sprint(status.State, statusErr), "Result": fmt.Sprint(result.State, resultErr),
+				"Cancel": fmt.Sprint(outcome, cancelErr), "Submit": fmt.Sprint(id, submitErr), "Model": fmt.Sprint(modelErr),
+			} {
+				if strings.Contains(said, secret) || len(said) > 1000 {
+					t.Errorf("%s says in %d bytes: %.200s", call, len(said), said)
+				}
+			}
+			if submitErr == nil || runcomfy.NotSent(submitErr) {
+				t.Errorf("the error of Submit is %v; the job may have been accepted", submitErr)
+			}
+		})
+	}
+}
+
+// serveBytes answers each connection with the same bytes, and returns its
+// address.
+func serveBytes(t *testing.T, response string) string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+				_, _ = io.Copy(io.Discard, req.Body)
+				_, _ = io.WriteString(conn, response)
+			}
+			_ = conn.Close()
+		}
+	}()
+	return listener.Addr().String()
+}
