@@ -28,6 +28,12 @@ type File struct {
 	LastModified time.Time
 }
 
+// SameVersion reports whether the file has this ETag and time. S3 may round the
+// time of a file up in one response and down in another.
+func (f File) SameVersion(etag string, modified time.Time) bool {
+	return f.ETag == etag && f.LastModified.Sub(modified).Abs() <= time.Second
+}
+
 // Files is where drops lie: a bucket, or a folder of one's own machine.
 type Files interface {
 	// List returns the files whose keys begin with prefix, in the order of

@@ -119,7 +119,7 @@ func (l *Look) facts(ctx context.Context, used *Used) (catalog.Facts, error) {
 	if err != nil {
 		return catalog.Facts{}, err
 	}
-	if file.ETag != used.File.ETag || !file.LastModified.Equal(used.File.LastModified) {
+	if !file.SameVersion(used.File.ETag, used.File.LastModified) {
 		return catalog.Facts{}, ErrChanged
 	}
 	base := path.Base(file.Key)

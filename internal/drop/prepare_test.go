@@ -1,12 +1,15 @@
 package drop_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -273,6 +276,33 @@ func TestFilesThatChangeUnderway(t *testing.T) {
 				t.Errorf("changed: %v; the error is %v, want ErrChanged", changed, err)
 			}
 		})
+	}
+}
+
+// roundsUp is a bucket whose HEAD rounds times up where a listing rounds them
+// down.
+type roundsUp struct{ strict }
+
+func (b roundsUp) HeadObject(ctx context.Context, in *s3.HeadObjectInput, opts ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
+	out, err := b.strict.HeadObject(ctx, in, opts...)
+	if err == nil {
+		out.LastModified = aws.Time(out.LastModified.Truncate(time.Second).Add(time.Second))
+	}
+	return out, err
+}
+
+func TestTimesThatDifferByASecond(t *testing.T) {
+	b := newInbox(t)
+	b.Files = &drop.Bucket{S3: roundsUp{strict{b.Bucket}}, Name: "b"}
+	b.step(t, "talk.mp4")
+	key := b.step(t, "talk.wav")
+	if _, problems := b.prepared(t, key); problems != nil {
+		t.Error(problems)
+	}
+	f := b.only(t, key)
+	b.step(t, "talk.wav") // the same bytes, a minute later
+	if _, _, err := b.Look().Prepare(t.Context(), f.Job); !errors.Is(err, drop.ErrChanged) {
+		t.Errorf("after another upload the error is %v, want ErrChanged", err)
 	}
 }
 

@@ -427,7 +427,7 @@ func (h *Handler) warnUnused(ctx context.Context, t standing, key string) error 
 		return nil // whoever needs the record reports it
 	}
 	if slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool {
-		return in.Key == key && in.ETag == file.ETag && in.LastModified.Equal(file.LastModified)
+		return in.Key == key && file.SameVersion(in.ETag, in.LastModified)
 	}) {
 		return nil
 	}
