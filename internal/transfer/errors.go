@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // RefusedError says that an address may not be fetched: it is off the list of
@@ -65,7 +66,18 @@ func (e *UnavailableError) Error() string {
 	if e.Err == nil {
 		return fmt.Sprintf("%s: answered %d %s", e.Host, e.Status, http.StatusText(e.Status))
 	}
-	return e.Host + ": " + e.Err.Error()
+	return e.Host + ": " + unquoted(e.Err.Error())
+}
+
+// maxReason is how many bytes of a reason are shown.
+const maxReason = 300
+
+// unquoted returns what an error of net/http says before it quotes the server,
+// which may send the query of its own address.
+func unquoted(text string) string {
+	text, _, _ = strings.Cut(text, `"`)
+	text = text[:min(len(text), maxReason)]
+	return strings.TrimRight(strings.ToValidUTF8(text, ""), " :[")
 }
 
 func (e *UnavailableError) Unwrap() error { return e.Err }

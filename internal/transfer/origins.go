@@ -68,6 +68,9 @@ func (o *Origins) add(entry string) error {
 	return nil
 }
 
+// maxHost is the longest host with its port: a name has at most 253 characters.
+const maxHost = 260
+
 // check returns a *RefusedError unless u may be fetched.
 func (o Origins) check(u *url.URL) error {
 	refuse := func(reason string) error {
@@ -77,6 +80,8 @@ func (o Origins) check(u *url.URL) error {
 	switch {
 	case u.Scheme != "https" && u.Scheme != "http", host == "":
 		return &RefusedError{Reason: "not an https address"}
+	case len(u.Host) > maxHost:
+		return &RefusedError{Reason: "the host is too long"}
 	case !isName(host) && !isLiteral(host):
 		return &RefusedError{Reason: "the host is neither a name nor an address"}
 	case u.User != nil:
