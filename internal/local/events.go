@@ -7,10 +7,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local/events"
+	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
 // origin is where the stack's events come from.
@@ -107,19 +107,16 @@ func (s *Stack) writeLastEvent() error {
 	return writeFile(s.path("last-event"), text)
 }
 
-// endings are the statuses of an execution that the template's rule wants.
-var endings = []string{"FAILED", "TIMED_OUT", "ABORTED"}
-
-// onStatus hands the event of an execution that ended badly to cancel.
-func (s *Stack) onStatus(event []byte) {
-	var said struct {
-		Detail struct {
-			Status string `json:"status"`
-		} `json:"detail"`
+// onEnd sends cancel the event of an execution that ended badly, if the rule of
+// the template wants it.
+func (s *Stack) onEnd(end states.End) {
+	if end.Status == states.Succeeded {
+		return
 	}
-	err := json.Unmarshal(event, &said)
-	if err == nil && slices.Contains(endings, said.Detail.Status) {
-		err = s.cancels.Send(string(event))
+	event := origin.StatusChange(time.Now(), end.ExecutionARN, string(end.Status), end.RedriveCount)
+	body, err := json.Marshal(event)
+	if err == nil {
+		err = s.cancels.Send(string(body))
 	}
 	if err != nil {
 		slog.Error("event of an execution lost", "err", err)

@@ -225,7 +225,7 @@ func (s *Stack) build(ctx context.Context) (program string, err error) {
 	}
 	s.states = &states.Server{
 		Machine: machine, ARN: MachineARN, Dir: s.path("executions"),
-		Invoke: s.invokeTask, OnStatus: s.onStatus,
+		Invoke: s.invokeTask, OnEnd: s.onEnd,
 	}
 	// One after the other: side by side each would compile what they share.
 	if s.options.LambdaEndpoint == "" {

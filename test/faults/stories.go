@@ -672,12 +672,12 @@ func (t *story) judgeExecution(e world.Execution) {
 	}
 	began := e.StartedAt
 	for _, event := range e.Events {
-		at := event.Timestamp.Time
+		at := event.At
 		switch event.Type {
 		case "ExecutionRedriven":
 			began = at
 		case "ExecutionFailed":
-			if event.Failed == nil || event.Failed.Error != "RequestLost" {
+			if event.Error != "RequestLost" {
 				continue
 			}
 			var since []time.Time

@@ -208,5 +208,5 @@ func (w *World) Path(name, take string) []string {
 	if !ok {
 		return nil
 	}
-	return states.Path(e.x.Events)
+	return e.x.Path()
 }

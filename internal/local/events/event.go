@@ -80,3 +80,11 @@ func (o Origin) Schedule(at time.Time, rule string) Event {
 	arn := "arn:aws:events:" + o.Region + ":" + o.Account + ":rule/" + rule
 	return o.event(at, Scheduled, "aws.events", arn, struct{}{})
 }
+
+// StatusChange returns the event of an execution whose status has changed, with
+// the members of its detail that the rule and cancel read.
+// https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html
+func (o Origin) StatusChange(at time.Time, executionARN, status string, redrives int) Event {
+	return o.event(at, "Step Functions Execution Status Change", "aws.states", executionARN,
+		map[string]any{"executionArn": executionARN, "status": status, "redriveCount": redrives})
+}

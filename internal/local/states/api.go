@@ -2,20 +2,24 @@ package states
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
+	"time"
 )
 
 // maxRequest bounds the body of a request: an input of 256 KiB may be six times
-// as long when each byte of it is escaped.
+// as long if each byte of it is escaped.
 const maxRequest = 2 << 20
 
-// apiError is an error that the API answers with.
+// apiError is an error that the API responds with.
 type apiError struct {
 	status  int
 	code    string
@@ -28,102 +32,254 @@ func refuse(code, format string, args ...any) error {
 	return &apiError{http.StatusBadRequest, code, fmt.Sprintf(format, args...)}
 }
 
-// invalid is the answer to a member that breaks a constraint of the API.
-func invalid(member, constraint string, args ...any) error {
-	return refuse("ValidationException", "1 validation error detected: Value at '%s' failed to satisfy constraint: %s",
-		member, fmt.Sprintf(constraint, args...))
-}
-
-// ServeHTTP answers the Step Functions API in AWS JSON 1.0. It does not check
-// signatures: see package access. It refuses unknown members of a request by name.
+// ServeHTTP serves the Step Functions API in AWS JSON 1.0. It does not check
+// signatures: see package access. It refuses unknown members of a request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-	w.Header().Set("X-Amzn-RequestId", newUUID())
 	status := http.StatusOK
-	answer, err := s.answer(w, r)
+	response, err := s.respond(w, r)
 	if err != nil {
 		failure, known := errors.AsType[*apiError](err)
 		if !known {
-			slog.Error("request not answered", "target", r.Header.Get("X-Amz-Target"), "err", err)
+			slog.Error("request failed", "target", r.Header.Get("X-Amz-Target"), "err", err)
 			failure = &apiError{http.StatusInternalServerError, "InternalServerError", err.Error()}
 		}
 		status = failure.status
-		answer = map[string]string{"__type": failure.code, "message": failure.message}
+		response = map[string]string{"__type": failure.code, "message": failure.message}
 	}
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, compact(answer))
+	_, _ = io.WriteString(w, compact(response))
 }
 
-func (s *Server) answer(w http.ResponseWriter, r *http.Request) (any, error) {
-	if !s.ready() {
+func (s *Server) respond(w http.ResponseWriter, r *http.Request) (any, error) {
+	s.mu.Lock()
+	ready := s.life != nil && s.life.Err() == nil
+	s.mu.Unlock()
+	if !ready {
 		return nil, &apiError{http.StatusServiceUnavailable, "ServiceUnavailable", "the endpoint is not running"}
-	}
-	operation, known := strings.CutPrefix(r.Header.Get("X-Amz-Target"), "AWSStepFunctions.")
-	if r.Method != http.MethodPost || !known {
-		return nil, refuse("UnknownOperationException", "this endpoint takes POST requests with X-Amz-Target: AWSStepFunctions.OPERATION")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if err != nil {
 		return nil, refuse("SerializationException", "%v", err)
 	}
-	switch operation {
-	case "StartExecution":
+	switch r.Header.Get("X-Amz-Target") {
+	case "AWSStepFunctions.StartExecution":
 		return handle(body, s.startExecution)
-	case "DescribeExecution":
+	case "AWSStepFunctions.DescribeExecution":
 		return handle(body, s.describeExecution)
-	case "ListExecutions":
+	case "AWSStepFunctions.ListExecutions":
 		return handle(body, s.listExecutions)
-	case "StopExecution":
+	case "AWSStepFunctions.StopExecution":
 		return handle(body, s.stopExecution)
-	case "GetExecutionHistory":
-		return handle(body, s.getExecutionHistory)
-	case "RedriveExecution":
+	case "AWSStepFunctions.RedriveExecution":
 		return handle(body, s.redriveExecution)
 	}
-	return nil, refuse("UnknownOperationException", "%s is not known; known: StartExecution, DescribeExecution, "+
-		"ListExecutions, StopExecution, GetExecutionHistory, RedriveExecution", operation)
+	return nil, refuse("UnknownOperationException",
+		"the local stack serves only StartExecution, DescribeExecution, ListExecutions, StopExecution and RedriveExecution")
 }
 
-// handle decodes a request and has it answered.
-func handle[Request, Answer any](body []byte, do func(Request) (Answer, error)) (any, error) {
+// handle decodes a request and calls the operation with it.
+func handle[Request any](body []byte, do func(Request) (any, error)) (any, error) {
 	var request Request
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&request); err != nil {
-		if strings.Contains(err.Error(), "unknown field") {
-			return nil, refuse("ValidationException", "%v is not known here", err)
-		}
-		return nil, refuse("SerializationException", "%v", err)
+		return nil, refuse("ValidationException", "the local stack cannot read the request: %v", err)
 	}
 	return do(request)
 }
 
-// executionARN is the ARN of the execution of a name.
+// executionARN returns the ARN of the execution of a name.
 func (s *Server) executionARN(name string) string {
 	return strings.Replace(s.ARN, ":stateMachine:", ":execution:", 1) + ":" + name
 }
 
 // find returns the execution with an ARN.
 func (s *Server) find(arn string) (*run, error) {
-	parts := strings.Split(arn, ":")
-	if len(parts) != 8 || parts[0] != "arn" || parts[2] != "states" || parts[5] != "execution" {
-		return nil, refuse("InvalidArn", "Invalid Arn: '%s'", arn)
+	name, ok := strings.CutPrefix(arn, s.executionARN(""))
+	if r := s.run(name); ok && r != nil {
+		return r, nil
 	}
-	r := s.run(parts[7])
-	if r == nil || arn != s.executionARN(parts[7]) {
-		return nil, refuse("ExecutionDoesNotExist", "Execution Does Not Exist: '%s'", arn)
-	}
-	return r, nil
+	return nil, refuse("ExecutionDoesNotExist", "Execution Does Not Exist: '%s'", arn)
 }
 
-// checkMachine refuses the ARN of any other state machine.
 func (s *Server) checkMachine(arn string) error {
-	parts := strings.Split(arn, ":")
-	if len(parts) < 7 || parts[0] != "arn" || parts[2] != "states" || parts[5] != "stateMachine" {
-		return refuse("InvalidArn", "Invalid Arn: '%s'", arn)
-	}
 	if arn != s.ARN {
 		return refuse("StateMachineDoesNotExist", "State Machine Does Not Exist: '%s'", arn)
 	}
 	return nil
+}
+
+// date returns a time as AWS JSON has it: seconds since 1970.
+func date(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
+type startRequest struct {
+	StateMachineARN string `json:"stateMachineArn"`
+	Name            string `json:"name"`
+	Input           string `json:"input"`
+}
+
+// executionName matches the names that Step Functions accepts.
+var executionName = regexp.MustCompile(`^[^\s\p{Cc}<>{}\[\]?*"#%\\^|~` + "`" + `$&,;:/\x{fffe}\x{ffff}\x{10ffff}]{1,80}$`)
+
+// startExecution starts an execution once: a second request with the same name and
+// input returns the one that runs.
+func (s *Server) startExecution(request startRequest) (any, error) {
+	if err := s.checkMachine(request.StateMachineARN); err != nil {
+		return nil, err
+	}
+	if !executionName.MatchString(request.Name) {
+		return nil, refuse("InvalidName", "Invalid Name: '%s'", request.Name)
+	}
+	if len(request.Input) > maxData || !json.Valid([]byte(request.Input)) {
+		return nil, refuse("InvalidExecutionInput", "Invalid State Machine Execution Input: not JSON of at most %d bytes", maxData)
+	}
+	r, created, err := s.create(request.Name, request.Input)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x := &r.record.Execution
+	if !created && (x.Status != Running || x.Input != request.Input) {
+		return nil, refuse("ExecutionAlreadyExists", "Execution Already Exists: '%s'", s.executionARN(request.Name))
+	}
+	return map[string]any{"executionArn": s.executionARN(request.Name), "startDate": date(x.StartedAt)}, nil
+}
+
+type executionRequest struct {
+	ExecutionARN string `json:"executionArn"`
+}
+
+// description is what DescribeExecution returns. ListExecutions returns the part
+// without the data.
+type description struct {
+	ExecutionARN    string  `json:"executionArn"`
+	StateMachineARN string  `json:"stateMachineArn"`
+	Name            string  `json:"name"`
+	Status          Status  `json:"status"`
+	StartDate       float64 `json:"startDate"`
+	StopDate        float64 `json:"stopDate,omitzero"`
+	RedriveCount    int     `json:"redriveCount"`
+
+	Input  string `json:"input,omitempty"`
+	Output string `json:"output,omitempty"`
+	Error  string `json:"error,omitempty"`
+	Cause  string `json:"cause,omitempty"`
+}
+
+func (s *Server) describe(r *run, data bool) description {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x := &r.record.Execution
+	d := description{
+		ExecutionARN: s.executionARN(r.record.Name), StateMachineARN: s.ARN, Name: r.record.Name, Status: x.Status,
+		StartDate: date(x.StartedAt), StopDate: date(x.StoppedAt), RedriveCount: x.RedriveCount,
+	}
+	if data {
+		d.Input, d.Output, d.Error, d.Cause = x.Input, x.Output, x.Error, x.Cause
+	}
+	return d
+}
+
+func (s *Server) describeExecution(request executionRequest) (any, error) {
+	r, err := s.find(request.ExecutionARN)
+	if err != nil {
+		return nil, err
+	}
+	return s.describe(r, true), nil
+}
+
+type listRequest struct {
+	StateMachineARN string `json:"stateMachineArn"`
+	StatusFilter    Status `json:"statusFilter"`
+}
+
+// listExecutions returns the executions with a status, or all, newest first, in
+// one page.
+func (s *Server) listExecutions(request listRequest) (any, error) {
+	if err := s.checkMachine(request.StateMachineARN); err != nil {
+		return nil, err
+	}
+	if !slices.Contains([]Status{"", Running, Succeeded, Failed, TimedOut, Aborted}, request.StatusFilter) {
+		return nil, refuse("ValidationException", "the local stack does not know the status %s", request.StatusFilter)
+	}
+	s.mu.Lock()
+	runs := make([]*run, 0, len(s.runs))
+	for _, r := range s.runs {
+		runs = append(runs, r)
+	}
+	s.mu.Unlock()
+	matching := []description{}
+	for _, r := range runs {
+		if d := s.describe(r, false); request.StatusFilter == "" || d.Status == request.StatusFilter {
+			matching = append(matching, d)
+		}
+	}
+	slices.SortFunc(matching, func(a, b description) int {
+		return cmp.Or(cmp.Compare(b.StartDate, a.StartDate), cmp.Compare(a.Name, b.Name))
+	})
+	return map[string]any{"executions": matching}, nil
+}
+
+type stopRequest struct {
+	ExecutionARN string `json:"executionArn"`
+	Error        string `json:"error"`
+	Cause        string `json:"cause"`
+}
+
+// stopExecution aborts an execution and cancels its task. For an execution that
+// has ended, it returns when that was.
+func (s *Server) stopExecution(request stopRequest) (any, error) {
+	r, err := s.find(request.ExecutionARN)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.record.Execution.Status == Running {
+		err := s.change(r, func(x *Execution) error {
+			x.Abort(now(), request.Error, request.Cause)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		r.stop()
+		s.ended(&r.record)
+	}
+	return map[string]any{"stopDate": date(r.record.Execution.StoppedAt)}, nil
+}
+
+// redriveRequest has the token by which AWS recognizes a request that is sent
+// again. It is ignored: no response is lost on loopback.
+type redriveRequest struct {
+	ExecutionARN string `json:"executionArn"`
+	ClientToken  string `json:"clientToken"`
+}
+
+func (s *Server) redriveExecution(request redriveRequest) (any, error) {
+	r, err := s.find(request.ExecutionARN)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := now()
+	err = s.change(r, func(x *Execution) error { return s.Machine.Redrive(x, at) })
+	if reason, ok := errors.AsType[*NotRedrivable](err); ok {
+		return nil, refuse("ExecutionNotRedrivable", "%s", reason.Reason)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.resume(r)
+	return map[string]any{"redriveDate": date(at)}, nil
 }

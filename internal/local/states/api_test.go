@@ -2,7 +2,6 @@ package states_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,12 +29,12 @@ const (
 	prefix     = "arn:aws:states:eu-central-1:000000000000:execution:lipdrop:"
 )
 
-// endpoint is a Server behind HTTP, a client of it and the events that it sent.
+// endpoint is a Server behind HTTP, a client of it and the ends of its executions.
 type endpoint struct {
 	*states.Server
 	client *sfn.Client
 	url    string
-	events chan map[string]any
+	ends   chan states.End
 }
 
 // serve starts a server whose executions are in dir.
@@ -43,15 +42,9 @@ func serve(t *testing.T, m *states.Machine, dir string, invoke states.Invoker) *
 	t.Helper()
 	e := &endpoint{
 		Server: &states.Server{Machine: m, ARN: machineARN, Invoke: invoke, Dir: dir},
-		events: make(chan map[string]any, 1000),
+		ends:   make(chan states.End, 1000),
 	}
-	e.OnStatus = func(text []byte) {
-		var event map[string]any
-		if err := json.Unmarshal(text, &event); err != nil {
-			t.Error(err)
-		}
-		e.events <- event
-	}
+	e.OnEnd = func(end states.End) { e.ends <- end }
 	if err := e.Resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -75,11 +68,10 @@ func serve(t *testing.T, m *states.Machine, dir string, invoke states.Invoker) *
 	return e
 }
 
-// status waits for the next event and returns its status.
-func (e *endpoint) status(t *testing.T) string {
+// end waits until an execution ends and returns its status.
+func (e *endpoint) end(t *testing.T) states.Status {
 	t.Helper()
-	event := <-e.events
-	return event["detail"].(map[string]any)["status"].(string)
+	return (<-e.ends).Status
 }
 
 func (e *endpoint) start(t *testing.T, name, input string) {
@@ -144,25 +136,20 @@ func TestAnExecutionThroughTheAPI(t *testing.T) {
 	})
 	const input = `{"waitSeconds": 0, "name":"<talk>"}`
 	e.start(t, "talk", input)
-	if got := []string{e.status(t), e.status(t)}; got[0] != "RUNNING" || got[1] != "SUCCEEDED" {
-		t.Fatalf("statuses %v", got)
+	if diff := cmp.Diff(states.End{ExecutionARN: prefix + "talk", Status: states.Succeeded}, <-e.ends); diff != "" {
+		t.Fatalf("end (-want +got):\n%s", diff)
 	}
-
 	d := e.describe(t, "talk")
 	want := &sfn.DescribeExecutionOutput{
-		ExecutionArn:        aws.String(prefix + "talk"),
-		StateMachineArn:     aws.String(machineARN),
-		Name:                aws.String("talk"),
-		Status:              types.ExecutionStatusSucceeded,
-		Input:               aws.String(input),
-		InputDetails:        &types.CloudWatchEventsExecutionDataDetails{Included: true},
-		Output:              aws.String(`{"outputs":["talk.mp4"]}`),
-		OutputDetails:       &types.CloudWatchEventsExecutionDataDetails{Included: true},
-		RedriveCount:        aws.Int32(0),
-		RedriveStatus:       types.ExecutionRedriveStatusNotRedrivable,
-		RedriveStatusReason: aws.String("Execution is SUCCEEDED and cannot be redriven"),
+		ExecutionArn:    aws.String(prefix + "talk"),
+		StateMachineArn: aws.String(machineARN),
+		Name:            aws.String("talk"),
+		Status:          types.ExecutionStatusSucceeded,
+		Input:           aws.String(input),
+		Output:          aws.String(`{"outputs":["talk.mp4"]}`),
+		RedriveCount:    aws.Int32(0),
 	}
-	if diff := cmp.Diff(want, d, cmpopts.IgnoreUnexported(sfn.DescribeExecutionOutput{}, types.CloudWatchEventsExecutionDataDetails{}),
+	if diff := cmp.Diff(want, d, cmpopts.IgnoreUnexported(sfn.DescribeExecutionOutput{}),
 		cmpopts.IgnoreFields(sfn.DescribeExecutionOutput{}, "StartDate", "StopDate", "ResultMetadata")); diff != "" {
 		t.Errorf("description (-want +got):\n%s", diff)
 	}
@@ -172,24 +159,50 @@ func TestAnExecutionThroughTheAPI(t *testing.T) {
 	if diff := cmp.Diff(strings.Fields("Wait Poll Ended? Wait Poll Ended? Archive"), e.Path("talk")); diff != "" {
 		t.Errorf("path (-want +got):\n%s", diff)
 	}
+}
 
-	history, err := e.client.GetExecutionHistory(t.Context(), &sfn.GetExecutionHistoryInput{ExecutionArn: aws.String(prefix + "talk")})
-	if err != nil {
+func TestListingExecutions(t *testing.T) {
+	g := newGate()
+	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), g.invoke)
+	for _, name := range []string{"a", "b", "c"} {
+		e.start(t, name, "{}")
+		<-g.begun
+		time.Sleep(2 * time.Millisecond) // starts are told apart by the millisecond
+	}
+	if _, err := e.client.StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: aws.String(prefix + "b")}); err != nil {
 		t.Fatal(err)
 	}
-	var scheduled *types.TaskScheduledEventDetails
-	for _, event := range history.Events {
-		if event.TaskScheduledEventDetails != nil {
-			scheduled = event.TaskScheduledEventDetails
+	for status, want := range map[types.ExecutionStatus]string{
+		"": "c b a", types.ExecutionStatusRunning: "c a", types.ExecutionStatusAborted: "b", types.ExecutionStatusFailed: "",
+	} {
+		out, err := e.client.ListExecutions(t.Context(), &sfn.ListExecutionsInput{StateMachineArn: aws.String(machineARN), StatusFilter: status})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, execution := range out.Executions {
+			names = append(names, *execution.Name)
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%s executions: %s, want %s", status, got, want)
 		}
 	}
-	if scheduled == nil || !strings.Contains(aws.ToString(scheduled.Parameters), archiveARN) || aws.ToInt64(scheduled.TimeoutInSeconds) != 930 {
-		t.Errorf("the last task: %+v", scheduled)
-	}
-	last := history.Events[len(history.Events)-1]
-	if last.Type != types.HistoryEventTypeExecutionSucceeded || aws.ToString(last.ExecutionSucceededEventDetails.Output) != `{"outputs":["talk.mp4"]}` ||
-		time.Since(*last.Timestamp) > time.Hour {
-		t.Errorf("the last event: %+v", last)
+	for _, row := range []struct {
+		name  string
+		input sfn.ListExecutionsInput
+		want  string
+	}{
+		{"another machine", sfn.ListExecutionsInput{StateMachineArn: aws.String(machineARN + "x")}, "StateMachineDoesNotExist"},
+		{"an unknown status", sfn.ListExecutionsInput{StatusFilter: "succeeded"}, "ValidationException"},
+		{"a page", sfn.ListExecutionsInput{MaxResults: 10}, "ValidationException"},
+		{"another filter", sfn.ListExecutionsInput{RedriveFilter: types.ExecutionRedriveFilterRedriven}, "ValidationException"},
+	} {
+		if row.input.StateMachineArn == nil {
+			row.input.StateMachineArn = aws.String(machineARN)
+		}
+		if _, err := e.client.ListExecutions(t.Context(), &row.input); code(err) != row.want {
+			t.Errorf("%s: got %v, want %s", row.name, err, row.want)
+		}
 	}
 }
 
@@ -214,8 +227,8 @@ func TestStartingTwice(t *testing.T) {
 		t.Errorf("another input: %v", err)
 	}
 	g.answer("1", nil)
-	if got := []string{e.status(t), e.status(t)}; got[1] != "SUCCEEDED" {
-		t.Fatalf("statuses %v", got)
+	if got := e.end(t); got != states.Succeeded {
+		t.Fatalf("ended as %s", got)
 	}
 	if _, err := start(`{"a":1}`); code(err) != "ExecutionAlreadyExists" {
 		t.Errorf("after its end: %v", err)
@@ -235,11 +248,11 @@ func TestAHundredStartsOfOneNameStartOnce(t *testing.T) {
 	all.Wait()
 	<-g.begun
 	g.answer("1", nil)
-	if got := []string{e.status(t), e.status(t)}; got[0] != "RUNNING" || got[1] != "SUCCEEDED" {
-		t.Errorf("statuses %v", got)
+	if got := e.end(t); got != states.Succeeded {
+		t.Errorf("ended as %s", got)
 	}
-	if len(g.begun) != 0 || len(e.events) != 0 {
-		t.Errorf("%d more calls, %d more events", len(g.begun), len(e.events))
+	if len(g.begun) != 0 || len(e.ends) != 0 {
+		t.Errorf("%d more calls, %d more ends", len(g.begun), len(e.ends))
 	}
 }
 
@@ -256,10 +269,9 @@ func TestWhatStartExecutionRefuses(t *testing.T) {
 		{"U+FFFE", machineARN, "a\ufffeb", "{}", "InvalidName"},
 		{"no JSON", machineARN, "a", "{", "InvalidExecutionInput"},
 		{"empty input", machineARN, "a", "", "InvalidExecutionInput"},
-		{"a byte above 256 KiB", machineARN, "a", full + " ", "ValidationException"},
+		{"a byte above 256 KiB", machineARN, "a", full + " ", "InvalidExecutionInput"},
 		{"another machine", machineARN + "2", "a", "{}", "StateMachineDoesNotExist"},
-		{"no ARN of a machine", prefix + "a", "a", "{}", "InvalidArn"},
-		{"no ARN", "lipdrop", "a", "{}", "InvalidArn"},
+		{"no name", machineARN, "", "{}", "InvalidName"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{
@@ -280,54 +292,36 @@ func TestWhatStartExecutionRefuses(t *testing.T) {
 	}
 }
 
-func TestAnExecutionWithoutNameAndInput(t *testing.T) {
-	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), fails())
-	out, err := e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{StateMachineArn: aws.String(machineARN)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := strings.TrimPrefix(*out.ExecutionArn, prefix)
-	if len(name) != 36 || aws.ToString(e.describe(t, name).Input) != "{}" {
-		t.Errorf("name %s, input %s", name, aws.ToString(e.describe(t, name).Input))
-	}
-}
-
 func TestExecutionsThatAreNotThere(t *testing.T) {
 	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), fails())
-	for arn, want := range map[string]string{
-		prefix + "none": "ExecutionDoesNotExist",
-		strings.Replace(prefix, "lipdrop", "other", 1) + "a": "ExecutionDoesNotExist",
-		machineARN:           "InvalidArn",
-		"arn:aws:s3:::lip":   "InvalidArn",
-		prefix + "none:more": "InvalidArn",
-	} {
+	for _, arn := range []string{prefix + "missing", strings.Replace(prefix, "lipdrop", "other", 1) + "a", machineARN, prefix} {
 		arn := aws.String(arn)
 		_, describe := e.client.DescribeExecution(t.Context(), &sfn.DescribeExecutionInput{ExecutionArn: arn})
 		_, stop := e.client.StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: arn})
 		_, redrive := e.client.RedriveExecution(t.Context(), &sfn.RedriveExecutionInput{ExecutionArn: arn})
-		_, history := e.client.GetExecutionHistory(t.Context(), &sfn.GetExecutionHistoryInput{ExecutionArn: arn})
-		for operation, err := range map[string]error{"describe": describe, "stop": stop, "redrive": redrive, "history": history} {
-			if code(err) != want {
-				t.Errorf("%s %s: got %v, want %s", operation, *arn, err, want)
+		for operation, err := range map[string]error{"describe": describe, "stop": stop, "redrive": redrive} {
+			if code(err) != "ExecutionDoesNotExist" {
+				t.Errorf("%s %s: %v", operation, *arn, err)
 			}
 		}
 	}
-	if path := e.Path("none"); path != nil {
+	if path := e.Path("missing"); path != nil {
 		t.Errorf("path %v", path)
 	}
 }
 
-func TestRequestsThatAreNone(t *testing.T) {
+func TestRequestsThatAreRefused(t *testing.T) {
 	e := serve(t, parse(t, oneTask(t, "")), t.TempDir(), fails())
 	for _, row := range []struct {
 		name, method, target, body string
 		status                     int
 		want                       string
 	}{
+		{"an operation that nothing here uses", "POST", "AWSStepFunctions.GetExecutionHistory", "{}", 400, "UnknownOperationException"},
 		{"another operation", "POST", "AWSStepFunctions.DeleteStateMachine", "{}", 400, "UnknownOperationException"},
 		{"another service", "POST", "AmazonSQS.SendMessage", "{}", 400, "UnknownOperationException"},
 		{"no operation", "GET", "", "", 400, "UnknownOperationException"},
-		{"no JSON", "POST", "AWSStepFunctions.DescribeExecution", "<>", 400, "SerializationException"},
+		{"no JSON", "POST", "AWSStepFunctions.DescribeExecution", "<>", 400, "ValidationException"},
 		{"too much", "POST", "AWSStepFunctions.StartExecution", `{"input":"` + strings.Repeat("x", 3<<20) + `"}`, 400, "SerializationException"},
 		{"an unknown member", "POST", "AWSStepFunctions.DescribeExecution", `{"includedData":"METADATA_ONLY"}`, 400, "ValidationException"},
 	} {

@@ -4,8 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -26,14 +27,14 @@ type phase string
 
 const (
 	arriving phase = "arriving" // the state is not entered yet
-	entered  phase = "entered"  // what the state does is to be begun
-	waiting  phase = "waiting"  // a Wait goes on until WakeAt
+	entered  phase = "entered"  // the work of the state has not begun
+	waiting  phase = "waiting"  // a Wait lasts until WakeAt
 	calling  phase = "calling"  // a Task waits for its function
 	backoff  phase = "backoff"  // a Task is tried again at WakeAt
 )
 
-// Execution is one run of a Machine. It holds all that is needed to go on with
-// it, as JSON too.
+// Execution is one run of a Machine. Encoded as JSON, it holds all that is needed
+// to continue the run.
 type Execution struct {
 	Status     Status    `json:"status"`
 	Input      string    `json:"input"`
@@ -43,13 +44,12 @@ type Execution struct {
 	StateInput string    `json:"stateInput"`
 	Phase      phase     `json:"phase"`
 
-	// WakeAt is when a wait or a delay before a retry ends, and TaskDeadline
-	// when the task under way times out.
+	// WakeAt is when a wait, or a delay before a retry, ends. TaskDeadline is when
+	// the task under way times out.
 	WakeAt       time.Time `json:"wakeAt,omitzero"`
 	TaskDeadline time.Time `json:"taskDeadline,omitzero"`
 
-	// Retries counts the retries in the current state, by the place of the
-	// retrier in Retry.
+	// Retries counts the retries in the current state, by the index of the retrier.
 	Retries map[int]int `json:"retries,omitempty"`
 
 	StoppedAt    time.Time `json:"stoppedAt,omitzero"`
@@ -57,68 +57,72 @@ type Execution struct {
 	Error        string    `json:"error,omitempty"`
 	Cause        string    `json:"cause,omitempty"`
 	RedriveCount int       `json:"redriveCount"`
-	RedrivenAt   time.Time `json:"redrivenAt,omitzero"`
-	LastEventID  int64     `json:"lastEventId"`
-
-	// Events is the history since its owner last took it away. An owner that
-	// keeps the history elsewhere may empty it at any time.
-	Events []Event `json:"events,omitempty"`
+	Events       []Event   `json:"events"`
 }
 
-// Start begins an execution with an input, which must be JSON text of at most
+// Event is an event of the history of an execution: its type as Step Functions
+// names it, the state that was entered, and the error by which the execution or a
+// task ended.
+type Event struct {
+	At    time.Time `json:"at"`
+	Type  string    `json:"type"`
+	State string    `json:"state,omitempty"`
+	Error string    `json:"error,omitempty"`
+}
+
+// Path returns the names of the states that the execution entered, in order. A
+// redrive does not enter the state that it continues from.
+func (x *Execution) Path() []string {
+	var path []string
+	for _, event := range x.Events {
+		if event.State != "" {
+			path = append(path, event.State)
+		}
+	}
+	return path
+}
+
+// Start returns a new execution with an input, which must be JSON text of at most
 // 256 KiB.
 func (m *Machine) Start(input string, now time.Time) *Execution {
 	x := &Execution{
-		Status:     Running,
-		Input:      input,
-		StartedAt:  now,
-		Deadline:   now.Add(m.timeout),
-		State:      m.startAt,
-		StateInput: input,
-		Phase:      arriving,
+		Status: Running, Input: input, StartedAt: now, Deadline: now.Add(m.timeout),
+		State: m.startAt, StateInput: input, Phase: arriving,
 	}
-	x.record(now, Event{Type: "ExecutionStarted", Started: &DataDetails{Input: input, InputDetails: &Truncation{}}})
+	x.record(now, Event{Type: "ExecutionStarted"})
 	return x
 }
 
-// Advance takes x as far as it can go now. It returns the call that x waits
-// for, or when to call Advance again; neither when x has ended. Advance again
-// instead of Deliver begins the call anew, which is how an execution goes on
-// whose caller was killed.
+// Advance takes x as far as it can go now. It returns the call that x waits for,
+// or when to call Advance again, or neither if x has ended. Advance instead of
+// Deliver begins the call again; so an execution continues whose caller was killed.
 func (m *Machine) Advance(x *Execution, now time.Time) (call *Call, wake time.Time) {
 	for x.Status == Running {
 		if !now.Before(x.Deadline) {
-			x.end(now, TimedOut, Event{Type: "ExecutionTimedOut", TimedOut: &ErrorDetails{}})
+			x.end(now, TimedOut, "ExecutionTimedOut", "", "")
 			break
 		}
-		s, there := m.states[x.State]
-		if !there {
+		s := m.states[x.State]
+		if s == nil {
 			x.fail(now, errRuntime, fmt.Sprintf("The state machine has no state %q.", x.State))
 			break
 		}
 		switch x.Phase {
 		case arriving:
-			x.record(now, Event{
-				Type:         string(s.kind) + "StateEntered",
-				StateEntered: &DataDetails{Name: x.State, Input: x.StateInput, InputDetails: &Truncation{}},
-			})
+			x.record(now, Event{Type: s.Type + "StateEntered", State: x.State})
 			x.Phase = entered
 		case entered:
 			m.begin(x, s, now)
 		case calling:
-			payload, err := s.payload.eval(scope{input: x.StateInput, redrives: x.RedriveCount})
-			if err != nil {
-				m.evaluationFailed(x, s, now, "Payload", err)
-				continue
-			}
-			x.TaskDeadline = now.Add(s.timeout)
-			return &Call{FunctionARN: s.functionARN, Payload: []byte(payload), Deadline: earlier(x.TaskDeadline, x.Deadline)}, time.Time{}
+			payload, _ := s.payload.eval(scope{input: x.StateInput, redrives: x.RedriveCount}) // begin has checked it
+			x.TaskDeadline = now.Add(time.Duration(s.TimeoutSeconds) * time.Second)
+			return &Call{s.Arguments.FunctionName, []byte(payload), earlier(x.TaskDeadline, x.Deadline)}, time.Time{}
 		case waiting, backoff:
 			if now.Before(x.WakeAt) {
 				return nil, earlier(x.WakeAt, x.Deadline)
 			}
 			if x.Phase == waiting {
-				x.leave(now, s, s.next, x.StateInput)
+				x.leave(now, s, s.Next, x.StateInput)
 			} else {
 				x.Phase = entered
 			}
@@ -127,177 +131,219 @@ func (m *Machine) Advance(x *Execution, now time.Time) (call *Call, wake time.Ti
 	return nil, time.Time{}
 }
 
-// begin does what a state does when it has been entered, or a Task when it is
-// tried again.
-func (m *Machine) begin(x *Execution, s state, now time.Time) {
-	sc := scope{input: x.StateInput}
-	switch s.kind {
+// begin does the work of a state that was entered, or tries a Task again.
+func (m *Machine) begin(x *Execution, s *state, now time.Time) {
+	switch s.Type {
 	case waitState:
-		text, err := s.seconds.eval(sc)
-		seconds, notWhole := strconv.ParseInt(text, 10, 64)
-		if err == nil && (notWhole != nil || seconds < 0 || seconds > maxSeconds) {
-			err = fmt.Errorf("the value is %.100s, not a whole number of seconds from 0 to %d", text, maxSeconds)
+		text, err := s.seconds.eval(scope{input: x.StateInput})
+		seconds, notWhole := strconv.ParseUint(text, 10, 32)
+		if err == nil && notWhole != nil {
+			err = fmt.Errorf("%s is %.100s, not a whole number of seconds", s.Seconds, text)
 		}
 		if err != nil {
-			m.evaluationFailed(x, s, now, "Seconds", err)
+			m.evaluationFailed(x, s, now, err)
 			return
 		}
-		x.WakeAt = now.Add(time.Duration(seconds) * time.Second)
-		x.Phase = waiting
+		x.WakeAt, x.Phase = now.Add(time.Duration(seconds)*time.Second), waiting
 	case choiceState:
 		m.choose(x, s, now)
 	case taskState:
-		payload, err := s.payload.eval(scope{input: x.StateInput, redrives: x.RedriveCount})
-		if err != nil {
-			m.evaluationFailed(x, s, now, "Payload", err)
+		if _, err := s.payload.eval(scope{input: x.StateInput, redrives: x.RedriveCount}); err != nil {
+			m.evaluationFailed(x, s, now, err)
 			return
 		}
-		scheduled := &ScheduledDetails{
-			ResourceType:     "lambda",
-			Resource:         "invoke",
-			Parameters:       `{"FunctionName":` + compact(s.functionARN) + `,"Payload":` + payload + `}`,
-			TimeoutInSeconds: int64(s.timeout / time.Second),
-		}
-		if parts := strings.Split(s.functionARN, ":"); len(parts) > 3 {
-			scheduled.Region = parts[3]
-		}
-		x.record(now, Event{Type: "TaskScheduled", TaskScheduled: scheduled})
-		x.record(now, Event{Type: "TaskStarted", TaskStarted: lambdaTask()})
+		x.record(now, Event{Type: "TaskScheduled"})
+		x.record(now, Event{Type: "TaskStarted"})
 		x.Phase = calling
 	}
 }
 
-func (m *Machine) choose(x *Execution, s state, now time.Time) {
-	next := s.next
-	for i, c := range s.choices {
+func (m *Machine) choose(x *Execution, s *state, now time.Time) {
+	next := s.Default
+	for _, c := range s.Choices {
 		text, err := c.condition.eval(scope{input: x.StateInput})
 		if err == nil && text != "true" && text != "false" {
-			err = fmt.Errorf("the value is %.100s, not true or false", text)
+			err = fmt.Errorf("%s is %.100s, not true or false", c.Condition, text)
 		}
 		if err != nil {
-			m.evaluationFailed(x, s, now, fmt.Sprintf("Choices[%d].Condition", i), err)
+			m.evaluationFailed(x, s, now, err)
 			return
 		}
 		if text == "true" {
-			next = c.next
+			next = c.Next
 			break
 		}
-	}
-	if next == "" {
-		x.fail(now, errNoChoiceMatched, fmt.Sprintf("No choice of state %q holds, and it has no Default.", x.State))
-		return
 	}
 	x.leave(now, s, next, x.StateInput)
 }
 
-// Deliver hands over the outcome of the call that Advance returned: the result
-// of the function, or how it failed. It takes x no further than to the next
-// state or attempt. The outcome of a call that x no longer waits for is dropped.
+// Deliver records the outcome of the call that Advance returned: the result of
+// the function, or how it failed. It takes x only to the next state or attempt. It
+// discards the outcome of a call that x no longer waits for.
 func (m *Machine) Deliver(x *Execution, now time.Time, result []byte, err error) {
-	// The end of the execution's own time is Advance's to record.
+	// Advance records that the time of the execution itself has passed.
 	if x.Status != Running || x.Phase != calling || !now.Before(x.Deadline) {
 		return
 	}
 	s := m.states[x.State]
-	details := lambdaTask()
 	failure := taskError(result, err)
 	if !now.Before(x.TaskDeadline) {
 		failure = &TaskError{Name: errTimeout}
 	}
-	output := `{"ExecutedVersion":"$LATEST","Payload":` + string(result) + `,"StatusCode":200}`
-	if failure == nil && len(output) > maxData {
-		failure = &TaskError{errDataLimitExceeded, "The state/task 'lambda' returned a result with a size exceeding the maximum number of bytes service limit."}
-	}
-	switch {
-	case failure == nil:
-		details.Output, details.OutputDetails = output, &Truncation{}
-		x.record(now, Event{Type: "TaskSucceeded", TaskSucceeded: details})
-	case failure.Name == errTimeout:
-		details.ErrorDetails = ErrorDetails{failure.Name, failure.Cause}
-		x.record(now, Event{Type: "TaskTimedOut", TaskTimedOut: details})
-	default:
-		details.ErrorDetails = ErrorDetails{failure.Name, failure.Cause}
-		x.record(now, Event{Type: "TaskFailed", TaskFailed: details})
-	}
 	if failure != nil {
+		event := Event{Type: "TaskFailed", Error: failure.Name}
+		if failure.Name == errTimeout {
+			event.Type = "TaskTimedOut"
+		}
+		x.record(now, event)
 		m.raise(x, s, now, failure)
 		return
 	}
-	if s.output != nil {
-		if output, err = s.output.eval(scope{input: x.StateInput, result: output}); err != nil {
-			m.evaluationFailed(x, s, now, "Output", err)
-			return
-		}
+	x.record(now, Event{Type: "TaskSucceeded"})
+	output, err := s.output.eval(scope{result: `{"ExecutedVersion":"$LATEST","Payload":` + string(result) + `,"StatusCode":200}`})
+	if err != nil {
+		m.evaluationFailed(x, s, now, err)
+		return
 	}
-	x.leave(now, s, s.next, output)
+	x.leave(now, s, s.Next, output)
 }
 
-func lambdaTask() *TaskDetails {
-	return &TaskDetails{ResourceType: "lambda", Resource: "invoke"}
-}
-
-// taskError is what an invocation's outcome counts as, nil for success.
+// taskError returns the failure that the outcome of an invocation counts as, nil
+// for success.
 func taskError(result []byte, err error) *TaskError {
 	if failure, ok := errors.AsType[*TaskError](err); ok {
 		return failure
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return &TaskError{errSDKClient, err.Error()}
-	}
-	if !json.Valid(result) {
+	case !json.Valid(result):
 		return &TaskError{errLambdaUnknown, "The function returned what is not JSON."}
+	case len(result) > maxData:
+		return &TaskError{errDataLimitExceeded, "The state/task 'lambda' returned a result with a size exceeding the maximum number of bytes service limit."}
 	}
 	return nil
 }
 
-func (m *Machine) evaluationFailed(x *Execution, s state, now time.Time, field string, err error) {
-	failure := &TaskError{errQueryEvaluation, fmt.Sprintf("An error occurred while executing the state '%s': the field '%s': %v.", x.State, field, err)}
-	x.record(now, Event{Type: "EvaluationFailed", EvaluationFailed: &EvaluationDetails{
-		State: x.State, Location: field, ErrorDetails: ErrorDetails{failure.Name, failure.Cause},
-	}})
-	m.raise(x, s, now, failure)
+func (m *Machine) evaluationFailed(x *Execution, s *state, now time.Time, err error) {
+	x.record(now, Event{Type: "EvaluationFailed", Error: errQueryEvaluation})
+	m.raise(x, s, now, &TaskError{errQueryEvaluation, fmt.Sprintf("An error occurred while executing the state '%s': %v.", x.State, err)})
 }
 
-// raise has the first retrier that matches the error try the state again, if it
-// has attempts left, and fails the execution otherwise.
-func (m *Machine) raise(x *Execution, s state, now time.Time, failure *TaskError) {
-	for i, r := range s.retry {
+// raise schedules another attempt if the first retrier that matches the error has
+// attempts left, and fails the execution otherwise.
+func (m *Machine) raise(x *Execution, s *state, now time.Time, failure *TaskError) {
+	for i, r := range s.Retry {
 		if !r.matches(failure.Name) {
 			continue
 		}
 		made := x.Retries[i]
-		if made == r.maxAttempts {
+		if made == *r.MaxAttempts {
 			break
 		}
 		if x.Retries == nil {
 			x.Retries = map[int]int{}
 		}
 		x.Retries[i]++
-		x.WakeAt = now.Add(r.delay(made, m.Random))
-		x.Phase = backoff
+		x.WakeAt, x.Phase = now.Add(r.delay(made, m.Random())), backoff
 		return
 	}
 	x.fail(now, failure.Name, failure.Cause)
 }
 
-// leave exits the state with an output, which is the next state's input, or the
-// execution's output after the last one.
-func (x *Execution) leave(now time.Time, s state, next, output string) {
-	if len(output) > maxData {
-		x.fail(now, errDataLimitExceeded, fmt.Sprintf("The state/task '%s' returned a result with a size exceeding the maximum number of bytes service limit.", x.State))
-		return
-	}
-	x.record(now, Event{
-		Type:        string(s.kind) + "StateExited",
-		StateExited: &DataDetails{Name: x.State, Output: output, OutputDetails: &Truncation{}},
-	})
+// matches reports whether the retrier is for an error of a name. States.ALL leaves
+// out the errors that cannot be retried.
+func (r *retrier) matches(name string) bool {
+	return slices.Contains(r.ErrorEquals, name) ||
+		slices.Contains(r.ErrorEquals, errAll) && name != errRuntime && name != errDataLimitExceeded
+}
+
+// delay returns how long to wait before the next attempt after the retrier has
+// made some: IntervalSeconds, times BackoffRate for each attempt, at most
+// MaxDelaySeconds, times jitter. It is in whole milliseconds.
+func (r *retrier) delay(made int, jitter float64) time.Duration {
+	seconds := min(float64(r.IntervalSeconds)*math.Pow(r.BackoffRate, float64(made)), float64(r.MaxDelaySeconds))
+	return time.Duration(seconds * jitter * float64(time.Second)).Round(time.Millisecond)
+}
+
+// leave exits the state with an output, which is the input of the next state, or
+// the output of the execution after the last one.
+func (x *Execution) leave(now time.Time, s *state, next, output string) {
+	x.record(now, Event{Type: s.Type + "StateExited"})
 	if next == "" {
-		x.end(now, Succeeded, Event{Type: "ExecutionSucceeded", Succeeded: &DataDetails{Output: output, OutputDetails: &Truncation{}}})
+		if x.end(now, Succeeded, "ExecutionSucceeded", "", "") {
+			x.Output = output
+		}
 		return
 	}
 	if x.Status == Running {
 		x.State, x.StateInput, x.Phase, x.Retries = next, output, arriving, nil
 	}
+}
+
+// record adds an event. An execution that would exceed the limit of events fails
+// instead; one that has ended takes no further event.
+func (x *Execution) record(now time.Time, event Event) {
+	if x.Status != Running {
+		return
+	}
+	if len(x.Events) == maxEvents-1 {
+		x.fail(now, errRuntime, fmt.Sprintf("The execution reached the maximum number of history events (%d).", maxEvents))
+		return
+	}
+	event.At = now
+	x.Events = append(x.Events, event)
+}
+
+func (x *Execution) fail(now time.Time, name, cause string) {
+	x.end(now, Failed, "ExecutionFailed", name, cause)
+}
+
+// Abort stops x. The error and the cause may be empty. It does nothing to an
+// execution that has ended.
+func (x *Execution) Abort(now time.Time, name, cause string) {
+	x.end(now, Aborted, "ExecutionAborted", name, cause)
+}
+
+// end ends x, unless it has ended before, and reports whether it did.
+func (x *Execution) end(now time.Time, status Status, event, name, cause string) bool {
+	if x.Status != Running {
+		return false
+	}
+	x.Events = append(x.Events, Event{At: now, Type: event, Error: name})
+	x.Status, x.StoppedAt, x.Error, x.Cause = status, now, name, cause
+	return true
+}
+
+// redrivablePeriod is how long after its end an execution can be redriven:
+// https://docs.aws.amazon.com/step-functions/latest/dg/redrive-executions.html
+const redrivablePeriod = 14 * 24 * time.Hour
+
+// NotRedrivable says why an execution cannot be redriven.
+type NotRedrivable struct{ Reason string }
+
+func (e *NotRedrivable) Error() string { return e.Reason }
+
+// Redrive continues x from the state that did not succeed, with the input of that
+// state: a Wait waits again, a Task has all its retries again, and the timeout of
+// the machine starts again. It returns a *NotRedrivable if x cannot be redriven.
+func (m *Machine) Redrive(x *Execution, now time.Time) error {
+	switch {
+	case x.Status == Running || x.Status == Succeeded:
+		return &NotRedrivable{"Execution is " + string(x.Status) + " and cannot be redriven"}
+	case now.Sub(x.StoppedAt) > redrivablePeriod:
+		return &NotRedrivable{"Execution redrivable period exceeded"}
+	case len(x.Events) >= maxEvents-1: // the event of the redrive and one more must have room
+		return &NotRedrivable{"Execution history event limit exceeded"}
+	}
+	x.Status, x.StoppedAt, x.Error, x.Cause = Running, time.Time{}, "", ""
+	x.Deadline, x.Retries = now.Add(m.timeout), nil
+	if x.Phase != arriving {
+		x.Phase = entered
+	}
+	x.RedriveCount++
+	x.record(now, Event{Type: "ExecutionRedriven"})
+	return nil
 }
 
 func earlier(a, b time.Time) time.Time {

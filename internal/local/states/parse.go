@@ -5,213 +5,327 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
+	"math/rand/v2"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
-var substitutionPattern = regexp.MustCompile(`\$\{([^}]*)\}`)
+// Machine is a parsed state machine. Its methods change only the Execution that
+// they are given.
+type Machine struct {
+	// Random returns the numbers from 0 up to 1 by which full jitter multiplies a
+	// delay. Defaults to math/rand's.
+	Random func() float64
 
-// definition is the decoder of one definition: JSON with ${Name} in its
-// strings. It collects what is wrong.
-type definition struct {
-	substitutions map[string]string
-	problems      []error
+	startAt string
+	timeout time.Duration
+	states  map[string]*state
 }
 
-func (d *definition) problem(at, format string, args ...any) {
-	d.problems = append(d.problems, fmt.Errorf("%s: %s", at, fmt.Sprintf(format, args...)))
+// The types of states.
+const (
+	waitState   = "Wait"
+	taskState   = "Task"
+	choiceState = "Choice"
+)
+
+// state is a state as the definition has it, and its compiled expressions.
+type state struct {
+	Comment        string    `yaml:"Comment"`
+	Type           string    `yaml:"Type"`
+	Seconds        string    `yaml:"Seconds"`
+	Choices        []choice  `yaml:"Choices"`
+	Default        string    `yaml:"Default"`
+	Resource       string    `yaml:"Resource"`
+	Arguments      arguments `yaml:"Arguments"`
+	Output         string    `yaml:"Output"`
+	TimeoutSeconds int       `yaml:"TimeoutSeconds"`
+	Retry          []retrier `yaml:"Retry"`
+	Next           string    `yaml:"Next"`
+	End            bool      `yaml:"End"`
+
+	seconds, output expression
+	payload         value
 }
 
-// decode returns the object of a definition, its strings substituted. Unlike
-// encoding/json it refuses a member that is given twice: of two states with one
-// name, only one would run.
-func (d *definition) decode(text []byte) map[string]any {
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
-	decoded, err := d.value(decoder, "")
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	} else if err == nil {
-		if _, after := decoder.Token(); !errors.Is(after, io.EOF) {
-			err = errors.New("there is something after the value")
+type choice struct {
+	Condition string `yaml:"Condition"`
+	Next      string `yaml:"Next"`
+
+	condition expression
+}
+
+type arguments struct {
+	FunctionName string `yaml:"FunctionName"`
+	Payload      any    `yaml:"Payload"`
+}
+
+// retrier is one entry of a Task's Retry.
+type retrier struct {
+	Comment         string   `yaml:"Comment"`
+	ErrorEquals     []string `yaml:"ErrorEquals"`
+	IntervalSeconds int      `yaml:"IntervalSeconds"`
+	MaxAttempts     *int     `yaml:"MaxAttempts"`
+	BackoffRate     float64  `yaml:"BackoffRate"`
+	MaxDelaySeconds int      `yaml:"MaxDelaySeconds"`
+	JitterStrategy  string   `yaml:"JitterStrategy"`
+}
+
+// substitution matches ${Name} in a definition.
+var substitution = regexp.MustCompile(`\$\{([^}]*)\}`)
+
+// Parse reads a definition in the States Language, in which it replaces each
+// ${Name} by the substitution of that name. Its error has a line for each thing
+// that is wrong or that this package does not know.
+func Parse(text []byte, substitutions map[string]string) (*Machine, error) {
+	var problems []error
+	text = substitution.ReplaceAllFunc(text, func(match []byte) []byte {
+		replacement, ok := substitutions[string(match[2:len(match)-1])]
+		if !ok {
+			problems = append(problems, fmt.Errorf("%s has no substitution", match))
 		}
+		return []byte(replacement)
+	})
+	if !json.Valid(text) {
+		problems = append(problems, errors.New("the definition is not JSON"))
 	}
-	if err != nil {
-		d.problem("definition", "not JSON: %v", err)
-		return nil
+	var d struct {
+		Comment        string            `yaml:"Comment"`
+		QueryLanguage  string            `yaml:"QueryLanguage"`
+		StartAt        string            `yaml:"StartAt"`
+		TimeoutSeconds int               `yaml:"TimeoutSeconds"`
+		States         map[string]*state `yaml:"States"`
 	}
-	object, ok := decoded.(map[string]any)
-	if !ok {
-		d.problem("definition", "not a JSON object")
-	}
-	return object
-}
-
-func (d *definition) value(decoder *json.Decoder, at string) (any, error) {
-	token, err := decoder.Token()
-	if err != nil {
+	// JSON is YAML. Unlike encoding/json, this decoder refuses a member that is
+	// given twice or in another case.
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	decoder.KnownFields(true)
+	if err := errors.Join(append(problems, decoder.Decode(&d))...); err != nil {
 		return nil, err
 	}
-	switch token {
-	case json.Delim('{'):
-		return d.object(decoder, at)
-	case json.Delim('['):
-		items := []any{}
-		for decoder.More() {
-			item, err := d.value(decoder, fmt.Sprintf("%s[%d]", at, len(items)))
-			if err != nil {
-				return nil, err
-			}
-			items = append(items, item)
-		}
-		_, err := decoder.Token()
-		return items, err
+	if d.QueryLanguage != "JSONata" {
+		problems = append(problems, fmt.Errorf("QueryLanguage is %q; only JSONata is known", d.QueryLanguage))
 	}
-	if s, ok := token.(string); ok {
-		return d.substitute(s, at), nil
+	if d.TimeoutSeconds < 1 {
+		problems = append(problems, errors.New("TimeoutSeconds must be at least 1"))
 	}
-	return token, nil
-}
-
-func (d *definition) object(decoder *json.Decoder, at string) (map[string]any, error) {
-	members := map[string]any{}
-	for decoder.More() {
-		token, err := decoder.Token()
-		if err != nil {
-			return nil, err
-		}
-		name := token.(string) // the decoder allows no other key
-		where := strings.TrimPrefix(at+"."+name, ".")
-		if substitutionPattern.MatchString(name) {
-			d.problem(where, "a substitution is known in values alone, not in the name of a member")
-		}
-		value, err := d.value(decoder, where)
-		if err != nil {
-			return nil, err
-		}
-		if _, twice := members[name]; twice {
-			d.problem(where, "given twice")
+	if d.States[d.StartAt] == nil {
+		problems = append(problems, fmt.Errorf("StartAt: there is no state %q", d.StartAt))
+	}
+	for name, s := range d.States {
+		if s == nil {
+			problems = append(problems, fmt.Errorf("state %q: it is empty", name))
 			continue
 		}
-		members[name] = value
+		for _, err := range append(s.compile(), s.checkTransitions(d.States)...) {
+			problems = append(problems, fmt.Errorf("state %q: %w", name, err))
+		}
 	}
-	_, err := decoder.Token()
-	return members, err
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	return &Machine{
+		Random: rand.Float64, startAt: d.StartAt, timeout: time.Duration(d.TimeoutSeconds) * time.Second, states: d.States,
+	}, nil
 }
 
-func (d *definition) substitute(s, at string) string {
-	return substitutionPattern.ReplaceAllStringFunc(s, func(match string) string {
-		name := match[2 : len(match)-1]
-		replacement, ok := d.substitutions[name]
+// compile checks a state and parses its expressions. It returns what is wrong.
+func (s *state) compile() (problems []error) {
+	check := func(err error) {
+		if err != nil {
+			problems = append(problems, err)
+		}
+	}
+	require := func(ok bool, problem string) {
 		if !ok {
-			d.problem(at, "%s has no substitution; given: %s", match, names(slices.Sorted(maps.Keys(d.substitutions))))
-			return match
-		}
-		return replacement
-	})
-}
-
-// fields reads the members of one object of the definition.
-type fields struct {
-	*definition
-	at      string // such as: state "Poll"
-	members map[string]any
-}
-
-func (f fields) problem(field, format string, args ...any) {
-	f.definition.problem(fmt.Sprintf("%s: field %q", f.at, field), format, args...)
-}
-
-// only refuses every field that is not one of the known ones, each of them in
-// what, such as: a Task.
-func (f fields) only(what string, known ...string) {
-	slices.Sort(known)
-	for _, field := range slices.Sorted(maps.Keys(f.members)) {
-		if !slices.Contains(known, field) {
-			f.problem(field, "not known; known in %s: %s", what, strings.Join(known, ", "))
+			check(errors.New(problem))
 		}
 	}
-}
-
-func (f fields) missing(field string) bool {
-	_, there := f.members[field]
-	return !there
-}
-
-// text is a string that must be there and not be empty.
-func (f fields) text(field string) string {
-	s, ok := f.members[field].(string)
-	if !ok || s == "" {
-		f.problem(field, "must be a text that is not empty")
+	known := state{Comment: s.Comment, Type: s.Type}
+	switch s.Type {
+	case waitState:
+		known.Seconds, known.Next = s.Seconds, s.Next
+	case choiceState:
+		known.Choices, known.Default = s.Choices, s.Default
+	case taskState:
+		known.Resource, known.Arguments, known.Output, known.TimeoutSeconds, known.Retry = s.Resource, s.Arguments, s.Output, s.TimeoutSeconds, s.Retry
+		known.Next, known.End = s.Next, s.End
+	default:
+		return []error{fmt.Errorf("the type %q is not known; known: Choice, Task, Wait", s.Type)}
 	}
-	return s
-}
-
-// word is text that must be one of the known words.
-func (f fields) word(field string, known ...string) string {
-	s, _ := f.members[field].(string)
-	if f.missing(field) {
-		f.problem(field, "must be there; known: %s", strings.Join(known, ", "))
-	} else if !slices.Contains(known, s) {
-		f.problem(field, "%s is not known; known: %s", compact(f.members[field]), strings.Join(known, ", "))
+	require(reflect.DeepEqual(*s, known), "it has a field that a "+s.Type+" does not have here")
+	var err error
+	switch s.Type {
+	case waitState:
+		s.seconds, err = parseExpression(s.Seconds, "input")
+		check(err)
+	case choiceState:
+		require(len(s.Choices) > 0, "it has no Choices")
+		for i := range s.Choices {
+			s.Choices[i].condition, err = parseExpression(s.Choices[i].Condition, "input")
+			check(err)
+		}
+	case taskState:
+		require(s.Resource == "arn:aws:states:::lambda:invoke", "the Resource is not lambda:invoke")
+		require(s.Arguments.FunctionName != "" && !strings.HasPrefix(s.Arguments.FunctionName, "{%"), "FunctionName must be an ARN")
+		require(s.TimeoutSeconds > 0, "TimeoutSeconds must be at least 1")
+		s.payload, err = parseValue(s.Arguments.Payload)
+		check(err)
+		s.output, err = parseExpression(s.Output, "result")
+		check(err)
+		for i, r := range s.Retry {
+			check(r.check(i == len(s.Retry)-1))
+		}
 	}
-	return s
+	return problems
 }
 
-// whole is a whole number from least to most.
-func (f fields) whole(field string, least, most int64) int64 {
-	number, ok := f.members[field].(json.Number)
-	n, err := number.Int64()
-	if !ok || err != nil || n < least || n > most {
-		f.problem(field, "must be a whole number from %d to %d", least, most)
+// check returns an error if a retrier has a form that is not known.
+func (r *retrier) check(last bool) error {
+	if len(r.ErrorEquals) == 0 {
+		return errors.New("a retrier has no ErrorEquals")
 	}
-	return n
+	for _, name := range r.ErrorEquals {
+		if strings.HasPrefix(name, "States.") && name != errAll && name != errTimeout {
+			return fmt.Errorf("a retrier of %s is not known", name)
+		}
+		if name == errAll && (len(r.ErrorEquals) > 1 || !last) {
+			return fmt.Errorf("%s must be alone in the last retrier", errAll)
+		}
+	}
+	if r.MaxAttempts == nil || *r.MaxAttempts < 0 {
+		return fmt.Errorf("the retrier of %s has no MaxAttempts", r.ErrorEquals[0])
+	}
+	if *r.MaxAttempts > 0 && (r.IntervalSeconds < 1 || r.BackoffRate < 1 || r.MaxDelaySeconds <= r.IntervalSeconds || r.JitterStrategy != "FULL") {
+		return fmt.Errorf("the retrier of %s needs an interval, a rate of at least 1, a greater MaxDelaySeconds, and the jitter FULL", r.ErrorEquals[0])
+	}
+	return nil
 }
 
-func (f fields) object(field string) fields {
-	members, ok := f.members[field].(map[string]any)
+// checkTransitions returns an error for each transition to a state that does not
+// exist.
+func (s *state) checkTransitions(all map[string]*state) (problems []error) {
+	targets := []string{s.Next}
+	if s.Type == choiceState {
+		targets = []string{s.Default}
+		for _, c := range s.Choices {
+			targets = append(targets, c.Next)
+		}
+	}
+	if s.End {
+		if s.Next != "" {
+			problems = append(problems, errors.New("it has both Next and End"))
+		}
+		return problems
+	}
+	for _, target := range targets {
+		if all[target] == nil {
+			problems = append(problems, fmt.Errorf("it leads to %q, which does not exist", target))
+		}
+	}
+	return problems
+}
+
+// scope is what an expression can read: $states.input and $states.result, as JSON
+// texts, and how often the execution was redriven.
+type scope struct {
+	input, result string
+	redrives      int
+}
+
+// expression is a JSONata expression of one of three forms: $states.input or
+// $states.result, a member of one of them, or redriveCount.
+type expression struct{ text, root, member string }
+
+// redriveCount is 0 also if the context object of an execution that was never
+// redriven lacks the member: an expression without a value would fail the state.
+const redriveCount = "{% $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0 %}"
+
+var path = regexp.MustCompile(`^\{% *\$states\.(input|result)(?:\.([A-Za-z_][A-Za-z0-9_]*))? *%\}$`)
+
+// parseExpression parses an expression about the given roots.
+func parseExpression(text string, roots ...string) (expression, error) {
+	if text == redriveCount && slices.Contains(roots, redriveCount) {
+		return expression{text: text, root: redriveCount}, nil
+	}
+	if found := path.FindStringSubmatch(text); found != nil && slices.Contains(roots, found[1]) {
+		return expression{text, found[1], found[2]}, nil
+	}
+	return expression{}, fmt.Errorf("the expression %q is not known", text)
+}
+
+// eval returns the JSON text of the value.
+func (e expression) eval(sc scope) (string, error) {
+	if e.root == redriveCount {
+		return fmt.Sprint(sc.redrives), nil
+	}
+	whole := sc.input
+	if e.root == "result" {
+		whole = sc.result
+	}
+	if e.member == "" {
+		return whole, nil
+	}
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal([]byte(whole), &members) // only an object has members
+	member, ok := members[e.member]
 	if !ok {
-		f.problem(field, "must be an object")
+		return "", fmt.Errorf("the JSONata expression %s returned nothing (undefined)", e.text)
 	}
-	return fields{f.definition, f.at + ": " + field, members}
+	return string(member), nil
 }
 
-// list is an array of objects, which must have at least one.
-func (f fields) list(field string) []fields {
-	items, _ := f.members[field].([]any)
-	if len(items) == 0 {
-		f.problem(field, "must be a list of objects")
-	}
-	var all []fields
-	for i, item := range items {
-		members, ok := item.(map[string]any)
-		if !ok {
-			f.problem(field, "must be a list of objects")
+// value is the payload of a task: an expression, or an object of expressions.
+type value struct {
+	whole   expression
+	members map[string]expression
+}
+
+func parseValue(decoded any) (v value, err error) {
+	switch d := decoded.(type) {
+	case string:
+		v.whole, err = parseExpression(d, "input", redriveCount)
+		return v, err
+	case map[string]any:
+		v.members = map[string]expression{}
+		for name, member := range d {
+			text, _ := member.(string)
+			if v.members[name], err = parseExpression(text, "input", redriveCount); err != nil {
+				return v, err
+			}
 		}
-		all = append(all, fields{f.definition, fmt.Sprintf("%s: %s[%d]", f.at, field, i), members})
+		return v, nil
 	}
-	return all
+	return v, errors.New("the Payload must be an expression or an object of expressions")
 }
 
-// value is a field whose expressions may name the given members of $states.
-func (f fields) value(field string, roots ...string) value {
-	if f.missing(field) {
-		f.problem(field, "must be there")
-		return nil
+func (v value) eval(sc scope) (string, error) {
+	if v.members == nil {
+		return v.whole.eval(sc)
 	}
-	v, err := parseValue(f.members[field], roots...)
-	if err != nil {
-		f.problem(field, "%v", err)
+	members := map[string]json.RawMessage{}
+	for name, e := range v.members {
+		text, err := e.eval(sc)
+		if err != nil {
+			return "", err
+		}
+		members[name] = json.RawMessage(text)
 	}
-	return v
+	return compact(members), nil
 }
 
-func names(all []string) string {
-	if len(all) == 0 {
-		return "none"
+// compact returns the JSON text of v on one line, with < > & as they are.
+func compact(v any) string {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		panic(err) // v was decoded from JSON, or holds only strings and numbers
 	}
-	return strings.Join(all, ", ")
+	return strings.TrimSuffix(text.String(), "\n")
 }

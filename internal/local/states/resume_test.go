@@ -2,6 +2,7 @@ package states_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -16,25 +17,22 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
-// history returns the types of an execution's events, whose ids must count
-// from 1.
-func (e *endpoint) history(t *testing.T, name string) []string {
+// history returns the types of an execution's events, as they are in its file.
+func history(t *testing.T, dir string) []string {
 	t.Helper()
-	var all []string
-	pages := sfn.NewGetExecutionHistoryPaginator(e.client, &sfn.GetExecutionHistoryInput{ExecutionArn: aws.String(prefix + name)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, event := range page.Events {
-			all = append(all, string(event.Type))
-			if event.Id != int64(len(all)) {
-				t.Fatalf("event %d has the id %d", len(all), event.Id)
-			}
-		}
+	paths, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil || len(paths) != 1 {
+		t.Fatalf("%v, %v", paths, err)
 	}
-	return all
+	var kept struct{ Execution states.Execution }
+	text, err := os.ReadFile(paths[0])
+	if err == nil {
+		err = json.Unmarshal(text, &kept)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return typesOf(kept.Execution.Events)
 }
 
 // turns answers polls without a wait; the job has ended at the given turn. It
@@ -58,23 +56,12 @@ func kill(t *testing.T, dir string) string {
 	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
 		t.Error(err)
 	}
-	for pattern, suffix := range map[string]string{"*.history": "", "*.json": ".tmp"} {
-		paths, err := filepath.Glob(filepath.Join(killed, pattern))
-		if err != nil || len(paths) != 1 {
-			t.Errorf("%s: %v, %v", pattern, paths, err)
-			continue
-		}
-		file, err := os.OpenFile(paths[0]+suffix, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		if _, err := file.WriteString(`{"id":`); err != nil {
-			t.Error(err)
-		}
-		if err := file.Close(); err != nil {
-			t.Error(err)
-		}
+	paths, err := filepath.Glob(filepath.Join(killed, "*.json"))
+	if err == nil {
+		err = os.WriteFile(paths[0]+".tmp", []byte(`{"id":`), 0o600)
+	}
+	if err != nil {
+		t.Error(err)
 	}
 	return killed
 }
@@ -84,10 +71,10 @@ func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
 	var killed []string
 	e := serve(t, shipped(t), dir, turns(2, func(string) { killed = append(killed, kill(t, dir)) }))
 	e.start(t, "talk", `{"waitSeconds":0}`)
-	if got := []string{e.status(t), e.status(t)}; got[1] != "SUCCEEDED" {
-		t.Fatalf("statuses %v", got)
+	if got := e.end(t); got != states.Succeeded {
+		t.Fatalf("ended as %s", got)
 	}
-	whole := e.history(t, "talk")
+	whole := history(t, dir)
 	if len(killed) != 3 {
 		t.Fatalf("%d calls", len(killed))
 	}
@@ -95,13 +82,13 @@ func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
 	for i, dir := range killed {
 		calls := 0
 		e := serve(t, shipped(t), dir, turns(2, func(string) { calls++ }))
-		if got := e.status(t); got != "SUCCEEDED" {
+		if got := e.end(t); got != states.Succeeded {
 			t.Fatalf("killed at call %d: ended as %s", i, got)
 		}
 		if want := len(killed) - i; calls != want {
 			t.Errorf("killed at call %d: %d calls after that, want %d", i, calls, want)
 		}
-		if diff := cmp.Diff(whole, e.history(t, "talk")); diff != "" {
+		if diff := cmp.Diff(whole, history(t, dir)); diff != "" {
 			t.Errorf("killed at call %d: history (-whole +got):\n%s", i, diff)
 		}
 		e.Close()
@@ -115,14 +102,14 @@ func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
 			t.Errorf("killed at call %d: path (-want +got):\n%s", i, diff)
 		}
 		e.Close()
-		if len(e.events) != 0 {
-			t.Errorf("killed at call %d: %d events about what has ended", i, len(e.events))
+		if len(e.ends) != 0 {
+			t.Errorf("killed at call %d: %d executions ended again", i, len(e.ends))
 		}
 	}
 }
 
 func TestAKillGivesNoRetryBack(t *testing.T) {
-	m := parse(t, oneTask(t, `"Retry":[{"ErrorEquals":["A"],"MaxAttempts":1,"JitterStrategy":"FULL"}]`))
+	m := parse(t, oneTask(t, `"Retry":[`+retrier("A", 1)+`]`))
 	m.Random = func() float64 { return 0 }
 	dir := t.TempDir()
 	var killed string
@@ -132,15 +119,15 @@ func TestAKillGivesNoRetryBack(t *testing.T) {
 	}
 	e := serve(t, m, dir, invoke)
 	e.start(t, "a", "{}")
-	if got := []string{e.status(t), e.status(t)}; got[1] != "FAILED" {
-		t.Fatalf("statuses %v", got)
+	if got := e.end(t); got != states.Failed {
+		t.Fatalf("ended as %s", got)
 	}
 
 	g := newGate()
 	e = serve(t, m, killed, g.invoke)
 	<-g.begun
 	g.answer("", named("A"))
-	if got := e.status(t); got != "FAILED" || len(g.begun) != 0 {
+	if got := e.end(t); got != states.Failed || len(g.begun) != 0 {
 		t.Errorf("ended as %s, %d more calls", got, len(g.begun))
 	}
 }
@@ -155,8 +142,8 @@ func TestCloseHaltsAndResumeGoesOn(t *testing.T) {
 	if len(g.ended) != 1 {
 		t.Error("Close did not wait for the invoker")
 	}
-	if got := e.status(t); got != "RUNNING" || len(e.events) != 0 {
-		t.Errorf("status %s, %d more events", got, len(e.events))
+	if len(e.ends) != 0 {
+		t.Errorf("%d ends", len(e.ends))
 	}
 	_, err := e.client.StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: aws.String(prefix + "a")})
 	if code(err) != "ServiceUnavailable" {
@@ -168,7 +155,7 @@ func TestCloseHaltsAndResumeGoesOn(t *testing.T) {
 		t.Errorf("called again with %s", payload)
 	}
 	g.answer("1", nil)
-	if got := e.status(t); got != "SUCCEEDED" {
+	if got := e.end(t); got != states.Succeeded {
 		t.Errorf("ended as %s", got)
 	}
 }
@@ -176,13 +163,13 @@ func TestCloseHaltsAndResumeGoesOn(t *testing.T) {
 func TestExecutionsWithNamesThatLookAlike(t *testing.T) {
 	dir := t.TempDir()
 	m := parse(t, oneTask(t, ""))
-	// The first three are one file's name to some file systems, the next two are one slug.
+	// The first three are one file name to some file systems.
 	names := []string{"talk", "TALK", "Talk", "ä.b", "ä_b", "..", strings.Repeat("話", 80)}
 	e := serve(t, m, dir, fails())
 	for _, name := range names {
 		e.start(t, name, `"`+name+`"`)
-		if got := []string{e.status(t), e.status(t)}; got[1] != "SUCCEEDED" {
-			t.Fatalf("%s: statuses %v", name, got)
+		if got := e.end(t); got != states.Succeeded {
+			t.Fatalf("%s ended as %s", name, got)
 		}
 	}
 	e.Close()
@@ -200,56 +187,8 @@ func TestExecutionsWithNamesThatLookAlike(t *testing.T) {
 	for _, file := range files {
 		folded[strings.ToLower(file.Name())] = true
 	}
-	if len(folded) != 2*len(names) {
+	if len(folded) != len(names) {
 		t.Errorf("%d files for %d executions", len(folded), len(names))
-	}
-}
-
-// The record of an execution stays small however long its history is, and what
-// is in the history is not written again, so that saving every step costs the
-// same.
-func TestSavingDoesNotGrowWithTheHistory(t *testing.T) {
-	dir := t.TempDir()
-	only := func(pattern string) string {
-		paths, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil || len(paths) != 1 {
-			t.Error(pattern, paths, err)
-			return ""
-		}
-		return paths[0]
-	}
-	sizes := map[int]int64{}
-	call := 0
-	e := serve(t, parse(t, loop), dir, func(context.Context, string, []byte) ([]byte, error) {
-		call++
-		if call == 2 || call == 300 {
-			info, err := os.Stat(only("*.json"))
-			if err != nil {
-				t.Error(err)
-			}
-			sizes[call] = info.Size()
-		}
-		if call == 2 {
-			text, err := os.ReadFile(only("*.history"))
-			if err != nil {
-				t.Error(err)
-			}
-			marked := strings.Replace(string(text), "ExecutionStarted", "EXECUTIONSTARTED", 1)
-			if err := os.WriteFile(only("*.history"), []byte(marked), 0o600); err != nil {
-				t.Error(err)
-			}
-		}
-		return fmt.Appendf(nil, `{"waitSeconds":0,"ended":%t}`, call == 300), nil
-	})
-	e.start(t, "a", `{"waitSeconds":0}`)
-	if got := []string{e.status(t), e.status(t)}; got[1] != "SUCCEEDED" {
-		t.Fatalf("statuses %v", got)
-	}
-	if sizes[300] > sizes[2]+100 {
-		t.Errorf("%d bytes after a turn, %d after 299", sizes[2], sizes[300])
-	}
-	if got := e.history(t, "a"); len(got) != 1+300*9+3 || got[0] != "EXECUTIONSTARTED" {
-		t.Errorf("%d events, the first %s", len(got), got[0])
 	}
 }
 
@@ -270,14 +209,14 @@ func TestAnExecutionGoesOnWhileItCannotBeSaved(t *testing.T) {
 		}
 	}))
 	e.start(t, "a", `{"waitSeconds":0}`)
-	if got := []string{e.status(t), e.status(t)}; got[1] != "SUCCEEDED" {
-		t.Fatalf("statuses %v", got)
+	if got := e.end(t); got != states.Succeeded {
+		t.Fatalf("ended as %s", got)
 	}
-	want := e.history(t, "a")
+	want := e.Path("a")
 	e.Close()
 	e = serve(t, shipped(t), dir, nil)
-	if diff := cmp.Diff(want, e.history(t, "a")); diff != "" || len(want) < 20 {
-		t.Errorf("%d events; after a restart (-before +after):\n%s", len(want), diff)
+	if diff := cmp.Diff(want, e.Path("a")); diff != "" || len(want) != 7 {
+		t.Errorf("path after a restart (-before +after):\n%s", diff)
 	}
 }
 
@@ -287,16 +226,16 @@ func TestAStartThatCannotBeSavedIsRefused(t *testing.T) {
 	if err := os.Remove(dir); err != nil {
 		t.Fatal(err)
 	}
-	_, err := e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{StateMachineArn: aws.String(machineARN), Name: aws.String("a")})
-	if code(err) != "InternalServerError" || len(e.events) != 0 {
-		t.Errorf("%v, %d events", err, len(e.events))
+	_, err := e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{StateMachineArn: aws.String(machineARN), Name: aws.String("a"), Input: aws.String("{}")})
+	if code(err) != "InternalServerError" || len(e.ends) != 0 {
+		t.Errorf("%v, %d ends", err, len(e.ends))
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	e.start(t, "a", "{}")
-	if got := []string{e.status(t), e.status(t)}; got[1] != "SUCCEEDED" {
-		t.Errorf("statuses %v", got)
+	if got := e.end(t); got != states.Succeeded {
+		t.Errorf("ended as %s", got)
 	}
 }
 

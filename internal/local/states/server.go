@@ -2,122 +2,124 @@ package states
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 )
 
-// Server is the Step Functions endpoint of one state machine. Its executions
-// run in real time, each in a goroutine of its own, and outlive the process in
-// files: after a kill at any moment, Resume runs again what was under way, at
-// most one step of each execution.
+// Server is the Step Functions endpoint of one state machine. Its executions run
+// in real time, each in a goroutine of its own, and outlive the process in files:
+// after a kill, Resume repeats at most one step of each execution.
 type Server struct {
-	// Machine is what the executions step through.
-	Machine *Machine
-
-	// ARN is the ARN of the state machine,
+	// Machine is the state machine, and ARN its ARN:
 	// arn:aws:states:REGION:ACCOUNT:stateMachine:NAME.
-	ARN string
+	Machine *Machine
+	ARN     string
 
 	// Invoke calls the functions.
 	Invoke Invoker
 
-	// Dir is the folder of the executions. It is made if it is not there, and is
-	// one server's at a time.
+	// Dir is the folder of the executions, which Resume makes. No two servers may
+	// use it at the same time.
 	Dir string
 
-	// Now defaults to time.Now. Waits are timed by it to begin with, but their
-	// length is real.
-	Now func() time.Time
+	// OnEnd, if set, is called when an execution has ended. A kill can lose a call,
+	// as AWS can lose an event. OnEnd must not use the server, which is locked.
+	OnEnd func(End)
 
-	// OnStatus, when set, is handed the event that EventBridge sends when an
-	// execution starts, is redriven or ends: from one goroutine, one after the
-	// other, in the order of what happened. As on AWS, a kill can lose one.
-	OnStatus func(event []byte)
+	mu   sync.Mutex
+	runs map[string]*run
+	work sync.WaitGroup
 
-	mu      sync.Mutex
-	runs    map[string]*run
-	closing bool
-	work    sync.WaitGroup
-	notices notices
-
-	// life ends with Close or with the context of Resume.
+	// life is set by Resume and is done after Close.
 	life context.Context
 	end  context.CancelFunc
 }
 
-// run is one execution in the server.
+// End is how an execution ended.
+type End struct {
+	ExecutionARN string
+	Status       Status
+	RedriveCount int
+}
+
+// run is one execution in the server, and its file.
 type run struct {
 	mu     sync.Mutex
 	record record
-
-	// stop cancels the goroutine that steps through the execution.
-	stop context.CancelFunc
+	stop   context.CancelFunc // ends the goroutine that drives the execution
 }
 
-// Resume reads the executions in Dir and goes on with those that were running.
-// It must return before the first request, and be called once. When ctx is
-// done the executions halt where they are, as after Close.
+type record struct {
+	Name      string    `json:"name"`
+	Execution Execution `json:"execution"`
+}
+
+// Resume reads the executions in Dir and continues those that were running. It
+// must be called once. Until it has returned, every request is refused.
 func (s *Server) Resume(ctx context.Context) error {
-	if len(strings.Split(s.ARN, ":")) != 7 || !strings.Contains(s.ARN, ":stateMachine:") {
+	if !strings.Contains(s.ARN, ":stateMachine:") {
 		return fmt.Errorf("not the ARN of a state machine: %q", s.ARN)
 	}
-	records, err := folder(s.Dir).load()
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return err
+	}
+	paths, err := filepath.Glob(filepath.Join(s.Dir, "*.json"))
 	if err != nil {
-		return fmt.Errorf("read executions: %w", err)
+		return err
+	}
+	runs := map[string]*run{}
+	for _, path := range paths {
+		r := new(run)
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(text, &r.record)
+		}
+		if err != nil {
+			return fmt.Errorf("read execution %s: %w", path, err)
+		}
+		runs[r.record.Name] = r
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.runs = runs
 	s.life, s.end = context.WithCancel(ctx)
-	s.runs = make(map[string]*run, len(records))
-	if s.OnStatus != nil {
-		s.notices.start(s.OnStatus)
-	}
-	for _, rec := range records {
-		r := &run{record: rec}
-		s.runs[rec.Name] = r
-		if rec.Execution.Status == Running {
-			s.goOn(r)
+	for _, r := range runs {
+		if r.record.Execution.Status == Running {
+			s.resume(r)
 		}
 	}
 	return nil
 }
 
-// Close halts the executions where they are, cancels the tasks under way and
-// returns when their invokers and OnStatus have returned. The executions are
-// still running: a Server made for the same Dir resumes them.
+// Close stops driving the executions, cancels the tasks under way and returns
+// after their invokers have returned. The executions are still running: a Server
+// made for the same Dir resumes them.
 func (s *Server) Close() {
 	s.mu.Lock()
-	s.closing = true
-	started := s.end != nil
-	s.mu.Unlock()
-	if !started {
-		return
+	if s.end != nil {
+		s.end()
 	}
-	s.end()
+	s.mu.Unlock()
 	s.work.Wait()
-	s.notices.close()
 }
 
-// Path returns the names of the states that an execution entered, in order: none
-// when there is no execution of that name, or its history cannot be read.
+// Path returns the names of the states that an execution entered, in order, or nil
+// if there is no execution of that name.
 func (s *Server) Path(name string) []string {
 	r := s.run(name)
 	if r == nil {
 		return nil
 	}
-	lines, err := s.history(r)
-	if err != nil {
-		slog.Error("history not read", "execution", name, "err", err)
-		return nil
-	}
-	events, err := decodeEvents(lines)
-	if err != nil {
-		slog.Error("history not read", "execution", name, "err", err)
-	}
-	return Path(events)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.record.Execution.Path()
 }
 
 func (s *Server) run(name string) *run {
@@ -126,50 +128,30 @@ func (s *Server) run(name string) *run {
 	return s.runs[name]
 }
 
-func (s *Server) history(r *run) ([][]byte, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return folder(s.Dir).history(&r.record)
-}
+// now returns the time in whole milliseconds, as the API has it.
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
-// now is the time in whole milliseconds, which is what the API tells.
-func (s *Server) now() time.Time {
-	now := time.Now
-	if s.Now != nil {
-		now = s.Now
-	}
-	return now().UTC().Truncate(time.Millisecond)
-}
-
-// create adds an execution and saves it, and starts it. One of that name that is
-// there already is returned instead.
+// create saves a new execution and starts it. If there is one of that name, create
+// returns that instead.
 func (s *Server) create(name, input string) (r *run, created bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.runs[name]; r != nil {
 		return r, false, nil
 	}
-	r = &run{record: record{Name: name, Execution: *s.Machine.Start(input, s.now())}}
-	if err := folder(s.Dir).save(&r.record); err != nil {
+	r = &run{record: record{name, *s.Machine.Start(input, now())}}
+	if err := s.save(&r.record); err != nil {
 		return nil, false, err
 	}
 	s.runs[name] = r
-	s.notify(&r.record)
-	s.goOn(r)
+	s.resume(r)
 	return r, true, nil
 }
 
-// ready says whether requests are answered: after Resume and before Close.
-func (s *Server) ready() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.life != nil && s.life.Err() == nil && !s.closing
-}
-
-// goOn starts the goroutine of an execution. The caller holds s.mu, so that
-// Close waits for it. Locks are taken in the order server, execution.
-func (s *Server) goOn(r *run) {
-	if s.closing {
+// resume starts the goroutine that drives an execution. The caller holds s.mu, so
+// that Close waits for the goroutine.
+func (s *Server) resume(r *run) {
+	if s.life.Err() != nil {
 		return
 	}
 	ctx, stop := context.WithCancel(s.life)
@@ -189,23 +171,21 @@ func (s *Server) drive(ctx context.Context, r *run) {
 		case ended:
 			return
 		case call != nil:
-			result, err := call.do(ctx, s.now(), s.Invoke)
-			deliver = func(x *Execution) { s.Machine.Deliver(x, s.now(), result, err) }
+			result, err := call.do(ctx, now(), s.Invoke)
+			deliver = func(x *Execution) { s.Machine.Deliver(x, now(), result, err) }
 		default:
 			deliver = func(*Execution) {}
-			timer := time.NewTimer(wake.Sub(s.now()))
 			select {
-			case <-timer.C:
+			case <-time.After(time.Until(wake)):
 			case <-ctx.Done():
-				timer.Stop()
 			}
 		}
 	}
 }
 
-// turn delivers the outcome of the last call, takes the execution as far as it
-// can go and saves it. An outcome that comes when ctx is done is dropped: the
-// execution was stopped, or the server was closed and will call again.
+// turn delivers the outcome of the last call, takes the execution as far as it can
+// go and saves it. If ctx is done, turn discards the outcome: the execution was
+// stopped, or the server was closed and will call again.
 func (s *Server) turn(ctx context.Context, r *run, deliver func(*Execution)) (call *Call, wake time.Time, ended bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -214,29 +194,50 @@ func (s *Server) turn(ctx context.Context, r *run, deliver func(*Execution)) (ca
 	}
 	x := &r.record.Execution
 	deliver(x)
-	call, wake = s.Machine.Advance(x, s.now())
-	if err := folder(s.Dir).save(&r.record); err != nil {
-		// The execution goes on in memory, and the next turn saves both.
+	call, wake = s.Machine.Advance(x, now())
+	if err := s.save(&r.record); err != nil {
+		// The execution continues in memory. The next turn saves it again.
 		slog.Error("execution not saved", "execution", r.record.Name, "err", err)
 	}
 	if x.Status == Running {
 		return call, wake, false
 	}
-	s.notify(&r.record)
+	s.ended(&r.record)
 	return nil, time.Time{}, true
 }
 
-// change changes an execution from outside, saves it and tells its new status.
-// When change returns an error, or it cannot be saved, nothing has changed.
-func (s *Server) change(r *run, change func(*record) error) error {
+// change changes an execution and saves it. If change returns an error, or the
+// execution cannot be saved, nothing has changed. The caller holds r.mu.
+func (s *Server) change(r *run, change func(*Execution) error) error {
 	changed := r.record
-	if err := change(&changed); err != nil {
+	if err := change(&changed.Execution); err != nil {
 		return err
 	}
-	if err := folder(s.Dir).save(&changed); err != nil {
+	if err := s.save(&changed); err != nil {
 		return err
 	}
 	r.record = changed
-	s.notify(&r.record)
 	return nil
+}
+
+func (s *Server) ended(r *record) {
+	if s.OnEnd != nil {
+		s.OnEnd(End{s.executionARN(r.Name), r.Execution.Status, r.Execution.RedriveCount})
+	}
+}
+
+// save replaces the file of an execution in one step, so that a kill leaves the
+// old file or the new one. Nothing is synced: files outlive the process, not a
+// crash of the machine. The name of the file is a hash, since the name of an
+// execution may differ from another only in case, or be too long for a file.
+func (s *Server) save(r *record) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(s.Dir, fmt.Sprintf("%x.json", sha256.Sum256([]byte(r.Name))))
+	if err := os.WriteFile(path+".tmp", text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
 }

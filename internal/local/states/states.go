@@ -1,13 +1,11 @@
-// Package states is the Step Functions of the local stack: it steps through
-// the state machine of statemachine.asl.json and answers the few calls of the
-// API that the functions, the command and a person with the aws command make.
+// Package states is the Step Functions of the local stack. It runs the state
+// machine of statemachine.asl.json and serves the few operations of the API that
+// the functions and the command call.
 //
-// It knows the part of the States Language that the file uses, and Parse
-// refuses the rest: the states Wait, Task (lambda:invoke) and Choice, with
-// JSONata that is a number or a path. A Machine takes an Execution from one
-// instant to the next and knows no clock, file or network, so that a simulation
-// drives it in virtual time; a Server drives many in real time and keeps them
-// in files. What the functions do, and where they run, is left to an Invoker.
+// It knows the part of the States Language that the file uses; Parse refuses
+// everything else. A Machine takes an Execution from one instant to the next and
+// uses no clock, file or network, so that a simulation can drive it in virtual
+// time. A Server drives many executions in real time and keeps them in files.
 package states
 
 import (
@@ -18,14 +16,14 @@ import (
 
 // Invoker calls a function with a JSON payload and returns its JSON result. An
 // error of the function, or of Lambda, is a *TaskError; any other error counts
-// as Lambda.SdkClientException. It returns soon after ctx is done: ctx carries
-// the timeout of the task and the end of the execution.
+// as Lambda.SdkClientException. Invoker must return soon after ctx is done: ctx
+// carries the timeout of the task and the end of the execution.
 type Invoker func(ctx context.Context, functionARN string, payload []byte) (result []byte, err error)
 
-// TaskError is how a task or an execution failed.
+// TaskError is how a task failed.
 type TaskError struct {
-	// Name is what a Retry matches: the errorType that a function returned, or
-	// a name of Lambda's or of the States Language.
+	// Name is what a Retry matches: the errorType that a function returned, or a
+	// name of Lambda or of the States Language.
 	Name string
 
 	// Cause is the whole error payload of a function, as JSON text, or a sentence.
@@ -38,22 +36,26 @@ func (e *TaskError) Error() string { return e.Name + ": " + e.Cause }
 // https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
 const (
 	errAll               = "States.ALL"
-	errTaskFailed        = "States.TaskFailed"
 	errTimeout           = "States.Timeout"
 	errQueryEvaluation   = "States.QueryEvaluationError"
-	errNoChoiceMatched   = "States.NoChoiceMatched"
 	errDataLimitExceeded = "States.DataLimitExceeded"
 	errRuntime           = "States.Runtime"
 	errSDKClient         = "Lambda.SdkClientException"
 	errLambdaUnknown     = "Lambda.Unknown"
 )
 
-// maxData is the most bytes that the input or output of a state, an execution
-// or a task may have, as UTF-8: 256 KiB, Step Functions' quota.
-const maxData = 256 << 10
+const (
+	// maxData is the quota of Step Functions for an input or an output, in bytes
+	// of UTF-8.
+	maxData = 256 << 10
 
-// Call is a task that has been started: somebody has to invoke the function and
-// hand the outcome to Machine.Deliver.
+	// maxEvents is how many events the history of an execution may have:
+	// https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+	maxEvents = 25000
+)
+
+// Call is a task that has started. The caller of Advance invokes the function and
+// passes the outcome to Deliver.
 type Call struct {
 	FunctionARN string
 	Payload     []byte
@@ -62,12 +64,11 @@ type Call struct {
 	Deadline time.Time
 }
 
-// Step takes x from now to where it must wait: it enters and leaves states and
-// invokes functions. It returns when to call it next, or that x has ended. The
-// time that an invocation takes is read from now, which in a simulation is the
-// virtual clock.
+// Step advances x to where it must wait: it enters and leaves states and invokes
+// functions. It returns when to call it next, or that x has ended. In a simulation
+// now is the virtual clock, which invoke may move.
 //
-// When ctx ends during an invocation, Step drops its outcome and returns; the
+// If ctx ends during an invocation, Step discards its outcome and returns; the
 // next Step invokes the function again.
 func (m *Machine) Step(ctx context.Context, x *Execution, now func() time.Time, invoke Invoker) (wake time.Time, done bool) {
 	for {
@@ -83,7 +84,7 @@ func (m *Machine) Step(ctx context.Context, x *Execution, now func() time.Time, 
 	}
 }
 
-// do invokes the function, no longer than the deadline allows.
+// do invokes the function until the deadline.
 func (c *Call) do(ctx context.Context, now time.Time, invoke Invoker) ([]byte, error) {
 	limited, cancel := context.WithTimeout(ctx, c.Deadline.Sub(now))
 	defer cancel()

@@ -2,12 +2,10 @@ package states_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,10 +65,10 @@ func TestTheServersTimeouts(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		var events []string
+		var ends []string
 		var cancelled []time.Duration
 		s := &states.Server{
-			Machine: parse(t, oneTask(t, `"Retry":[{"ErrorEquals":["States.Timeout"],"IntervalSeconds":430,"BackoffRate":1}]`)),
+			Machine: parse(t, oneTask(t, `"Retry":[{"ErrorEquals":["States.Timeout"],"IntervalSeconds":430,"MaxAttempts":3,"BackoffRate":1,"MaxDelaySeconds":431,"JitterStrategy":"FULL"}]`)),
 			ARN:     machineARN,
 			Dir:     dir,
 			Invoke: func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
@@ -78,16 +76,13 @@ func TestTheServersTimeouts(t *testing.T) {
 				cancelled = append(cancelled, time.Since(began))
 				return nil, ctx.Err()
 			},
-			OnStatus: func(event []byte) {
-				_, status, _ := strings.Cut(string(event), `"status":"`)
-				status, _, _ = strings.Cut(status, `"`)
-				events = append(events, fmt.Sprint(status, " ", time.Since(began)))
-			},
+			OnEnd: func(end states.End) { ends = append(ends, fmt.Sprint(end.Status, " ", time.Since(began))) },
 		}
+		s.Machine.Random = func() float64 { return 1 }
 		if err := s.Resume(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if status := call(t, s, "StartExecution", `{"stateMachineArn":"`+machineARN+`","name":"a"}`); status != http.StatusOK {
+		if status := call(t, s, "StartExecution", `{"stateMachineArn":"`+machineARN+`","name":"a","input":"{}"}`); status != http.StatusOK {
 			t.Fatalf("answered %d", status)
 		}
 		time.Sleep(time.Hour)
@@ -96,45 +91,8 @@ func TestTheServersTimeouts(t *testing.T) {
 		if diff := cmp.Diff([]time.Duration{60 * time.Second, 550 * time.Second, 1000 * time.Second}, cancelled); diff != "" {
 			t.Errorf("calls cancelled (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff([]string{"RUNNING 0s", "TIMED_OUT 16m40s"}, events); diff != "" {
-			t.Errorf("events (-want +got):\n%s", diff)
-		}
-	})
-}
-
-func TestOnStatusIsCalledOnceAtATimeInOrder(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		var inside atomic.Int32
-		statuses := map[string]string{}
-		s := &states.Server{
-			Machine: parse(t, oneTask(t, "")), ARN: machineARN, Dir: dir, Invoke: fails(),
-			OnStatus: func(text []byte) {
-				if inside.Add(1) > 1 {
-					t.Error("called while another call is under way")
-				}
-				time.Sleep(time.Second)
-				var event struct{ Detail struct{ Name, Status string } }
-				if err := json.Unmarshal(text, &event); err != nil {
-					t.Error(err)
-				}
-				statuses[event.Detail.Name] += event.Detail.Status + " "
-				inside.Add(-1)
-			},
-		}
-		if err := s.Resume(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range []string{"a", "b", "c"} {
-			if status := call(t, s, "StartExecution", `{"stateMachineArn":"`+machineARN+`","name":"`+name+`"}`); status != http.StatusOK {
-				t.Fatalf("answered %d", status)
-			}
-		}
-		synctest.Wait()
-		s.Close() // hands over what is left
-		const want = "RUNNING SUCCEEDED "
-		if diff := cmp.Diff(map[string]string{"a": want, "b": want, "c": want}, statuses); diff != "" {
-			t.Errorf("statuses (-want +got):\n%s", diff)
+		if diff := cmp.Diff([]string{"TIMED_OUT 16m40s"}, ends); diff != "" {
+			t.Errorf("ends (-want +got):\n%s", diff)
 		}
 	})
 }
