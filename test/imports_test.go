@@ -27,7 +27,7 @@ func TestFunctionsImportNothingLocal(t *testing.T) {
 // The packages below import no other of this module: each can be read, and
 // tested, alone.
 func TestLeavesStandAlone(t *testing.T) {
-	for _, leaf := range []string{"problem", "runcomfy", "media", "catalog", "transfer"} {
+	for _, leaf := range []string{"problem", "bucket", "runcomfy", "media", "catalog", "transfer"} {
 		for _, dep := range goList(t, "-deps", "./internal/"+leaf) {
 			if path, own := strings.CutPrefix(dep, module); own && path != "internal/"+leaf {
 				t.Errorf("%s imports %s", leaf, dep)

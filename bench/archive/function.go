@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
@@ -100,7 +101,7 @@ func (s *stack) accepted(ctx context.Context, c copying) ([]byte, error) {
 		Model: "sync/react-1", Options: map[string]any{}, RequestID: fmt.Sprintf("bench-%d", c.number),
 		Inputs: []ledger.Input{{Property: "video_url", Key: "inbox/bench/talk.mp4", DurationSeconds: 3}},
 	}
-	store := &ledger.Store{S3: s.s3, Bucket: local.Bucket, MachineARN: local.MachineARN, Now: time.Now}
+	store := &ledger.Store{Bucket: &bucket.Bucket{S3: s.s3, Name: local.Bucket}, MachineARN: local.MachineARN, Now: time.Now}
 	if _, claimed, err := store.Claim(ctx, rec); err != nil || !claimed {
 		return nil, fmt.Errorf("claimed: %t: %w", claimed, err)
 	}

@@ -8,10 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -62,27 +58,21 @@ func (a *answers) run(ctx context.Context) error {
 // It says once why do failed: the status is tried again when it has changed.
 func (a *answers) each(ctx context.Context, do func(key string) error) error {
 	for _, prefix := range []string{"status/", "answers/"} {
-		pages := s3.NewListObjectsV2Paginator(a.client.s3, &s3.ListObjectsV2Input{
-			Bucket: &a.client.name, Prefix: aws.String(prefix), EncodingType: types.EncodingTypeUrl,
-		})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(ctx)
-			if err != nil {
-				return fmt.Errorf("the keys below %s cannot be listed: %w", prefix, plainly(err))
+		files, err := a.client.list(ctx, prefix)
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			if a.etags[f.Key] == f.ETag {
+				continue
 			}
-			for _, object := range page.Contents {
-				key := ledger.ListedKey(page, object.Key)
-				if a.etags[key] == aws.ToString(object.ETag) {
-					continue
+			if err := do(f.Key); err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
 				}
-				if err := do(key); err != nil {
-					if ctx.Err() != nil {
-						return ctx.Err()
-					}
-					a.say(escapef("%v", err))
-				}
-				a.etags[key] = aws.ToString(object.ETag)
+				a.say(escapef("%v", err))
 			}
+			a.etags[f.Key] = f.ETag
 		}
 	}
 	return nil

@@ -16,7 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 
-	"github.com/lipdrop/lipdrop/internal/drop"
+	s3bucket "github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -57,17 +57,23 @@ func (b bucket) open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return out.Body, nil
 }
 
-// keys returns every key below a prefix, in order.
-func (b bucket) keys(ctx context.Context, prefix string) ([]string, error) {
-	files, _, err := (&drop.Bucket{S3: b.s3, Name: b.name}).List(ctx, prefix, math.MaxInt)
+// list returns the objects below a prefix, ordered by key.
+func (b bucket) list(ctx context.Context, prefix string) ([]s3bucket.File, error) {
+	files, _, err := (&s3bucket.Bucket{S3: b.s3, Name: b.name}).List(ctx, prefix, math.MaxInt)
 	if err != nil {
 		return nil, fmt.Errorf("the keys below %s cannot be listed: %w", prefix, plainly(err))
 	}
+	return files, nil
+}
+
+// keys returns every key below a prefix, in order.
+func (b bucket) keys(ctx context.Context, prefix string) ([]string, error) {
+	files, err := b.list(ctx, prefix)
 	var keys []string
 	for _, f := range files {
 		keys = append(keys, f.Key)
 	}
-	return keys, nil
+	return keys, err
 }
 
 // remove deletes an object.

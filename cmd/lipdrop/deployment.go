@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
+	s3bucket "github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 )
@@ -43,7 +44,7 @@ type deployment struct {
 func newDeployment(storage *s3.Client, states *sfn.Client, bucketName, machineARN string) *deployment {
 	return &deployment{
 		bucket: bucket{s3: storage, name: bucketName},
-		ledger: &ledger.Store{S3: storage, Bucket: bucketName, MachineARN: machineARN},
+		ledger: &ledger.Store{Bucket: &s3bucket.Bucket{S3: storage, Name: bucketName}, MachineARN: machineARN},
 		states: states, machineARN: machineARN,
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	s3bucket "github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
 	"github.com/lipdrop/lipdrop/internal/s3test"
@@ -41,7 +42,7 @@ func TestFolderListsAsABucket(t *testing.T) {
 		}
 		return fmt.Sprint(keys, more, err)
 	}
-	s3 := &drop.Bucket{S3: bucket, Name: "b"}
+	s3 := &s3bucket.Bucket{S3: bucket, Name: "b"}
 	rapidtest.Check(t, func(rt *rapid.T) {
 		key := rapid.SampledFrom(folder.keys)
 		prefix := key.Draw(rt, "prefix")

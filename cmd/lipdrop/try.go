@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	s3bucket "github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -89,7 +90,7 @@ func (c *tryCmd) drop(ctx context.Context, client bucket, files *dropped, names 
 		}
 	}
 	follow := &follower{
-		statuses: &ledger.Store{S3: client.s3, Bucket: client.name},
+		statuses: &ledger.Store{Bucket: &s3bucket.Bucket{S3: client.s3, Name: client.name}},
 		display:  d, logs: filepath.Join(c.Dir, "logs"), since: time.Now(),
 	}
 	for _, name := range names {
@@ -101,7 +102,7 @@ func (c *tryCmd) drop(ctx context.Context, client bucket, files *dropped, names 
 		}
 	}
 	d.say(fmt.Sprintf("dropped %s into s3://%s/inbox/", count(len(files.keys), "file"), local.Bucket))
-	orders, err := ordersOf(ctx, &drop.Bucket{S3: client.s3, Name: client.name}, files.keys)
+	orders, err := ordersOf(ctx, &s3bucket.Bucket{S3: client.s3, Name: client.name}, files.keys)
 	if err != nil {
 		return nil, err
 	}

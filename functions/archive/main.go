@@ -27,8 +27,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/lipdrop/lipdrop/functions/archive/handler"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/config"
-	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/transfer"
@@ -46,7 +46,7 @@ func main() {
 
 func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handler, error) {
 	env := config.Env{Getenv: getenv}
-	bucket := env.Required("BUCKET")
+	bucketName := env.Required("BUCKET")
 	machineARN := env.Required("STATE_MACHINE_ARN")
 	secretARN := env.Required("RUNCOMFY_TOKEN_SECRET")
 	baseURL := env.BaseURL("RUNCOMFY_BASE_URL")
@@ -63,14 +63,15 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 	if err := errors.Join(env.Err(), originsErr, awsErr); err != nil {
 		return nil, err
 	}
-	s3Client := config.NewS3(awsCfg)
+	s3Client := bucket.NewClient(awsCfg)
+	stored := &bucket.Bucket{S3: s3Client, Name: bucketName}
 	token := &config.Token{Client: secretsmanager.NewFromConfig(awsCfg), ARN: secretARN, Now: time.Now}
 	return &handler.Handler{
-		Bucket:     bucket,
-		Ledger:     &ledger.Store{S3: s3Client, Bucket: bucket, MachineARN: machineARN, Now: time.Now},
-		Files:      &drop.Bucket{S3: s3Client, Name: bucket},
+		Bucket:     bucketName,
+		Ledger:     &ledger.Store{Bucket: stored, MachineARN: machineARN, Now: time.Now},
+		Files:      stored,
 		API:        &runcomfy.Client{Token: token, BaseURL: baseURL},
-		Copier:     &transfer.Copier{S3: s3Client, Bucket: bucket, Origins: origins, MaxBytes: maxBytes},
+		Copier:     &transfer.Copier{S3: s3Client, Bucket: bucketName, Origins: origins, MaxBytes: maxBytes},
 		S3:         s3Client,
 		MaxOutputs: maxOutputs,
 		Now:        time.Now,

@@ -25,8 +25,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"github.com/lipdrop/lipdrop/functions/cancel/handler"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/config"
-	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
@@ -43,7 +43,7 @@ func main() {
 
 func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handler, error) {
 	env := config.Env{Getenv: getenv}
-	bucket := env.Required("BUCKET")
+	bucketName := env.Required("BUCKET")
 	machineARN := env.Required("STATE_MACHINE_ARN")
 	secretARN := env.Required("RUNCOMFY_TOKEN_SECRET")
 	baseURL := env.BaseURL("RUNCOMFY_BASE_URL")
@@ -51,13 +51,14 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 	if err := errors.Join(env.Err(), awsErr); err != nil {
 		return nil, err
 	}
-	s3Client := config.NewS3(awsCfg)
+	s3Client := bucket.NewClient(awsCfg)
+	stored := &bucket.Bucket{S3: s3Client, Name: bucketName}
 	token := &config.Token{Client: secretsmanager.NewFromConfig(awsCfg), ARN: secretARN, Now: time.Now}
 	return &handler.Handler{
-		Bucket:     bucket,
+		Bucket:     bucketName,
 		MachineARN: machineARN,
-		Ledger:     &ledger.Store{S3: s3Client, Bucket: bucket, MachineARN: machineARN, Now: time.Now},
-		Files:      &drop.Bucket{S3: s3Client, Name: bucket},
+		Ledger:     &ledger.Store{Bucket: stored, MachineARN: machineARN, Now: time.Now},
+		Files:      stored,
 		API:        &runcomfy.Client{Token: token, BaseURL: baseURL},
 		States:     sfn.NewFromConfig(awsCfg),
 		Now:        time.Now,

@@ -25,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/lipdrop/lipdrop/functions/poll/handler"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -43,7 +44,7 @@ func main() {
 
 func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handler, error) {
 	env := config.Env{Getenv: getenv}
-	bucket := env.Required("BUCKET")
+	bucketName := env.Required("BUCKET")
 	machineARN := env.Required("STATE_MACHINE_ARN")
 	secretARN := env.Required("RUNCOMFY_TOKEN_SECRET")
 	baseURL := env.BaseURL("RUNCOMFY_BASE_URL")
@@ -57,7 +58,7 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 	}
 	token := &config.Token{Client: secretsmanager.NewFromConfig(awsCfg), ARN: secretARN, Now: time.Now}
 	return &handler.Handler{
-		Ledger:     &ledger.Store{S3: config.NewS3(awsCfg), Bucket: bucket, MachineARN: machineARN, Now: time.Now},
+		Ledger:     &ledger.Store{Bucket: &bucket.Bucket{S3: bucket.NewClient(awsCfg), Name: bucketName}, MachineARN: machineARN, Now: time.Now},
 		Models:     models,
 		API:        &runcomfy.Client{Token: token, BaseURL: baseURL},
 		QueueLimit: queueLimit,

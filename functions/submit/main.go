@@ -24,13 +24,12 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
-	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"github.com/lipdrop/lipdrop/functions/submit/handler"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -50,7 +49,7 @@ func main() {
 
 func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handler, error) {
 	env := config.Env{Getenv: getenv}
-	bucket := env.Required("BUCKET")
+	bucketName := env.Required("BUCKET")
 	machineARN := env.Required("STATE_MACHINE_ARN")
 	secretARN := env.Required("RUNCOMFY_TOKEN_SECRET")
 	baseURL := env.BaseURL("RUNCOMFY_BASE_URL")
@@ -71,34 +70,24 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 		return nil, err
 	}
 
-	s3Client := config.NewS3(awsCfg)
-	presigner := s3.NewPresignClient(s3Client, s3.WithPresignExpires(presignFor))
+	s3Client := bucket.NewClient(awsCfg)
+	stored := &bucket.Bucket{S3: s3Client, Name: bucketName}
 	token := &config.Token{Client: secretsmanager.NewFromConfig(awsCfg), ARN: secretARN, Now: time.Now}
 	return &handler.Handler{
-		Bucket:     bucket,
+		Bucket:     bucketName,
 		MachineARN: machineARN,
 		Resolver: &drop.Resolver{
-			Files: &drop.Bucket{S3: s3Client, Name: bucket}, Catalog: models,
+			Files: stored, Catalog: models,
 			Settings: drop.Settings{
 				DefaultVideoModel: videoModel, DefaultImageModel: imageModel,
 				SharedFolders: sharedFolders, MaxJobsPerDrop: maxJobs,
 			},
 		},
-		Ledger: &ledger.Store{S3: s3Client, Bucket: bucket, MachineARN: machineARN, Now: time.Now},
-		Presign: func(ctx context.Context, f drop.File) (string, error) {
-			in := &s3.GetObjectInput{Bucket: &bucket, Key: &f.Key}
-			if f.VersionID != "" {
-				in.VersionId = aws.String(f.VersionID)
-			}
-			req, err := presigner.PresignGetObject(ctx, in)
-			if err != nil {
-				return "", err
-			}
-			return req.URL, nil
-		},
-		API:    &runcomfy.Client{Token: token, BaseURL: baseURL},
-		States: sfn.NewFromConfig(awsCfg),
-		Now:    time.Now,
+		Ledger:  &ledger.Store{Bucket: stored, MachineARN: machineARN, Now: time.Now},
+		Presign: bucket.Presigner(s3Client, bucketName, presignFor),
+		API:     &runcomfy.Client{Token: token, BaseURL: baseURL},
+		States:  sfn.NewFromConfig(awsCfg),
+		Now:     time.Now,
 
 		SignUntil: signUntil(getenv("AWS_SESSION_TOKEN"), os.TempDir(), time.Now(), presignFor),
 		Exit:      func() { os.Exit(1) },

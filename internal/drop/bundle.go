@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -217,7 +218,7 @@ func (l *Look) resolve(ctx context.Context, bundle string, d *doc, model *catalo
 		switch {
 		case err == nil:
 			n.media = append(n.media, Used{Property: property.Name, File: file})
-		case !errors.Is(err, ErrAbsent):
+		case !errors.Is(err, bucket.ErrNotFound):
 			return n, nil, err
 		case beside:
 			n.missing = append(n.missing, value)

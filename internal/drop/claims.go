@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
@@ -88,7 +89,7 @@ func (l *Look) ownClaims(ctx context.Context, stem string) (claims, error) {
 
 // dropsIn returns files of a bundle, leaving out what is no drop.
 func (l *Look) dropsIn(ctx context.Context, bundle string) ([]File, error) {
-	files, err := l.below(ctx, bundle, listPage)
+	files, err := l.below(ctx, bundle, bucket.PageSize)
 	return slices.DeleteFunc(files, func(f File) bool {
 		role, _ := place(f.Key)
 		return role != manifest && role != member
@@ -105,7 +106,7 @@ func (l *Look) matchesOf(ctx context.Context, bundle, name string) ([]File, erro
 		return nil, err
 	}
 	doc, _, err := l.readDoc(ctx, manifests[0])
-	if _, refused := err.(*RefusedError); refused {
+	if _, refused := err.(*bucket.RefusedError); refused {
 		return nil, nil // the bundle's own status says so
 	}
 	if err != nil {

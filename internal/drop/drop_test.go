@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/s3test"
@@ -51,7 +52,7 @@ func newInbox(t testing.TB) *inbox {
 	b := &inbox{now: noon.Add(123 * time.Millisecond)} // of which S3 tells the seconds alone in some answers
 	b.Bucket = &s3test.Bucket{Now: func() time.Time { return b.now }}
 	b.Resolver = &drop.Resolver{
-		Files: &drop.Bucket{S3: strict{b.Bucket}, Name: "b"}, Catalog: models,
+		Files: &bucket.Bucket{S3: strict{b.Bucket}, Name: "b"}, Catalog: models,
 		Settings: drop.DefaultSettings(),
 	}
 	return b

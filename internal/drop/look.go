@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
@@ -263,11 +264,11 @@ func (f Finding) tooMany(jobs, most int) Finding {
 // refused completes a finding about a file that S3 does not give: it is held,
 // and retried. Any other error is returned.
 func (f Finding) refused(order string, err error) ([]Finding, error) {
-	refused, ok := errors.AsType[*RefusedError](err)
+	refused, ok := errors.AsType[*bucket.RefusedError](err)
 	if !ok {
 		return nil, err
 	}
-	return []Finding{f.decide(ledger.Held, order, refused.problem(short(path.Base(refused.Key))))}, nil
+	return []Finding{f.decide(ledger.Held, order, refusedProblem(refused, short(path.Base(refused.Key))))}, nil
 }
 
 // StateOf returns the state of a name that has these problems: held if time or

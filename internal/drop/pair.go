@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
@@ -192,7 +193,7 @@ func (l *Look) findAnswer(ctx context.Context, key string) (Finding, error) {
 	f := Finding{Name: strings.TrimPrefix(key, ledger.InboxPrefix), Key: answerKey(key)}
 	base := path.Base(key)
 	file, err := l.Files.Head(ctx, key)
-	if errors.Is(err, ErrAbsent) {
+	if errors.Is(err, bucket.ErrNotFound) {
 		return f.gone(short(base)+" is not there any more", "Nothing to do."), nil
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -86,8 +87,8 @@ func (l *Look) inspect(ctx context.Context, job *Job, model *catalog.Model, r *R
 			problems = append(problems, job.mended(used.File.Key, Problem{Code: problem.Code(wrong.Code), Reason: wrong.Reason, Remedy: wrong.Remedy}))
 			continue
 		}
-		if refused, ok := errors.AsType[*RefusedError](err); ok {
-			problems = append(problems, refused.problem(short(path.Base(refused.Key))))
+		if refused, ok := errors.AsType[*bucket.RefusedError](err); ok {
+			problems = append(problems, refusedProblem(refused, short(path.Base(refused.Key))))
 			continue
 		}
 		if err != nil {
@@ -109,18 +110,18 @@ func (l *Look) inspect(ctx context.Context, job *Job, model *catalog.Model, r *R
 }
 
 // facts looks into a file, and fills in what only a closer look tells of it. It
-// returns ErrChanged when the file is not the one that was found before, and
+// returns bucket.ErrChanged when the file is not the one that was found before, and
 // *media.Problem when something is wrong with it.
 func (l *Look) facts(ctx context.Context, used *Used) (catalog.Facts, error) {
 	file, err := l.Files.Head(ctx, used.File.Key)
-	if errors.Is(err, ErrAbsent) {
-		return catalog.Facts{}, ErrChanged
+	if errors.Is(err, bucket.ErrNotFound) {
+		return catalog.Facts{}, bucket.ErrChanged
 	}
 	if err != nil {
 		return catalog.Facts{}, err
 	}
 	if !file.SameVersion(used.File.ETag, used.File.LastModified) {
-		return catalog.Facts{}, ErrChanged
+		return catalog.Facts{}, bucket.ErrChanged
 	}
 	base := path.Base(file.Key)
 	info, err := media.Inspect(ctx, media.Source{

@@ -13,9 +13,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
 func TestPrepareTellsEveryProblem(t *testing.T) {
@@ -272,7 +274,7 @@ func TestFilesThatChangeUnderway(t *testing.T) {
 				return err
 			}
 			err := errors.Join(prepare("inbox/talk.mp4"), prepare("inbox/x.job/job.json"))
-			if !errors.Is(err, drop.ErrChanged) || !changed {
+			if !errors.Is(err, bucket.ErrChanged) || !changed {
 				t.Errorf("changed: %v; the error is %v, want ErrChanged", changed, err)
 			}
 		})
@@ -293,7 +295,7 @@ func (b roundsUp) HeadObject(ctx context.Context, in *s3.HeadObjectInput, opts .
 
 func TestTimesThatDifferByASecond(t *testing.T) {
 	b := newInbox(t)
-	b.Files = &drop.Bucket{S3: roundsUp{strict{b.Bucket}}, Name: "b"}
+	b.Files = &bucket.Bucket{S3: roundsUp{strict{b.Bucket}}, Name: "b"}
 	b.step(t, "talk.mp4")
 	key := b.step(t, "talk.wav")
 	if _, problems := b.prepared(t, key); problems != nil {
@@ -301,7 +303,7 @@ func TestTimesThatDifferByASecond(t *testing.T) {
 	}
 	f := b.only(t, key)
 	b.step(t, "talk.wav") // the same bytes, a minute later
-	if _, _, err := b.Look().Prepare(t.Context(), f.Job); !errors.Is(err, drop.ErrChanged) {
+	if _, _, err := b.Look().Prepare(t.Context(), f.Job); !errors.Is(err, bucket.ErrChanged) {
 		t.Errorf("after another upload the error is %v, want ErrChanged", err)
 	}
 }
@@ -312,7 +314,7 @@ func TestFileOverwrittenInTheSameSecond(t *testing.T) {
 	b.step(t, "talk.wav")
 	f := b.only(t, "inbox/talk.wav")
 	b.Set("inbox/talk.wav", voice(time.Second))
-	if _, _, err := b.Look().Prepare(t.Context(), f.Job); !errors.Is(err, drop.ErrChanged) {
+	if _, _, err := b.Look().Prepare(t.Context(), f.Job); !errors.Is(err, bucket.ErrChanged) {
 		t.Errorf("the error is %v, want ErrChanged", err)
 	}
 }
@@ -333,5 +335,26 @@ func TestTroubleWithTheBucketIsAnError(t *testing.T) {
 		if _, problems, err := b.Look().Prepare(t.Context(), f.Job); !errors.Is(err, trouble) || problems != nil {
 			t.Errorf("%s fails: problems %v, error %v", op, problems, err)
 		}
+	}
+}
+
+// versioned is a bucket with versions.
+type versioned struct{ *s3test.Bucket }
+
+func (b versioned) HeadObject(ctx context.Context, in *s3.HeadObjectInput, opts ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
+	out, err := b.Bucket.HeadObject(ctx, in, opts...)
+	if err == nil {
+		out.VersionId = aws.String("v of " + *in.Key)
+	}
+	return out, err
+}
+
+func TestVersions(t *testing.T) {
+	b := newInbox(t)
+	b.Files = &bucket.Bucket{S3: versioned{b.Bucket}, Name: "b"}
+	b.step(t, "a.mp4")
+	ready, problems := b.prepared(t, b.step(t, "a.wav"))
+	if problems != nil || ready.Media[0].File.VersionID != "v of inbox/a.mp4" || ready.Media[1].Input().VersionID != "v of inbox/a.wav" {
+		t.Errorf("media %+v; problems %v", ready.Media, problems)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
@@ -90,8 +91,8 @@ func (l *Look) nearestPreset(ctx context.Context, folder string) (*doc, []Proble
 			return nil, []Problem{severalPresets(files)}, nil
 		case len(files) == 1:
 			doc, problems, err := l.readDoc(ctx, files[0])
-			if refused, ok := errors.AsType[*RefusedError](err); ok {
-				return nil, []Problem{refused.problem("the preset " + short(files[0].Key))}, nil
+			if refused, ok := errors.AsType[*bucket.RefusedError](err); ok {
+				return nil, []Problem{refusedProblem(refused, "the preset "+short(files[0].Key))}, nil
 			}
 			if problems != nil {
 				problems = badPreset(files[0].Key, problems)

@@ -7,12 +7,11 @@ import (
 	"strings"
 
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
 )
 
 const (
-	// listPage is how many files S3 lists in one request.
-	listPage = 1000
-
 	// maxJobs bounds the names in a status of state used: with the longest
 	// names it stays below what package ledger reads of a status.
 	maxJobs = 500
@@ -24,7 +23,7 @@ const (
 	maxTouchedListings = 16
 
 	// maxMatches bounds the files that are compared with a wildcard.
-	maxMatches = 10 * listPage
+	maxMatches = 10 * bucket.PageSize
 )
 
 // errCrowded says that the listings of a look are used up.
@@ -36,7 +35,7 @@ func (l *Look) listFolder(ctx context.Context, prefix, after string) ([]File, bo
 		return nil, false, errCrowded
 	}
 	l.left--
-	return l.Files.ListFolder(ctx, prefix, after, listPage)
+	return l.Files.ListFolder(ctx, prefix, after, bucket.PageSize)
 }
 
 // at returns the files whose keys are stem and one of the sorted endings, in
@@ -179,7 +178,7 @@ func taggedStems(files []File, stem string) []string {
 func (l *Look) below(ctx context.Context, prefix string, limit int) ([]File, error) {
 	var all []File
 	for _, form := range forms(prefix, maxKey) {
-		most := min(limit, l.left*listPage)
+		most := min(limit, l.left*bucket.PageSize)
 		if most < 1 {
 			return nil, errCrowded
 		}
@@ -187,7 +186,7 @@ func (l *Look) below(ctx context.Context, prefix string, limit int) ([]File, err
 		if err != nil {
 			return nil, err
 		}
-		l.left -= max(1, (len(files)+listPage-1)/listPage)
+		l.left -= max(1, (len(files)+bucket.PageSize-1)/bucket.PageSize)
 		all = append(all, files...)
 	}
 	return sorted(all), nil
@@ -209,9 +208,9 @@ func (l *Look) head(ctx context.Context, key string) (File, error) {
 			l.left--
 		}
 		file, err := l.Files.Head(ctx, form)
-		if !errors.Is(err, ErrAbsent) {
+		if !errors.Is(err, bucket.ErrNotFound) {
 			return file, err
 		}
 	}
-	return File{}, ErrAbsent
+	return File{}, bucket.ErrNotFound
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
@@ -26,8 +27,8 @@ const machine = "arn:aws:states:eu-central-1:123456789012:stateMachine:lipdrop"
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
-func newStore(bucket *s3test.Bucket) *ledger.Store {
-	return &ledger.Store{S3: bucket, Bucket: "b", MachineARN: machine, Now: func() time.Time { return noon }}
+func newStore(storage *s3test.Bucket) *ledger.Store {
+	return &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: "b"}, MachineARN: machine, Now: func() time.Time { return noon }}
 }
 
 func claim(t *testing.T, s *ledger.Store, name, take string) ledger.Record {
@@ -73,7 +74,7 @@ func TestOneOfAHundredClaimsWins(t *testing.T) {
 func TestClaimWhoseAnswerIsLost(t *testing.T) {
 	b := &s3test.Bucket{}
 	retrying := newStore(b)
-	retrying.S3 = retryOnce{b}
+	retrying.Bucket.S3 = retryOnce{b}
 	b.After = func(op, _ string) error {
 		if op == "PutObject" {
 			b.After = nil
@@ -177,7 +178,7 @@ func TestReleasedTakeCanBeClaimedAgain(t *testing.T) {
 	if err := s.Release(t.Context(), rec); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Get(t.Context(), "n", "t"); !errors.Is(err, ledger.ErrNotFound) {
+	if _, err := s.Get(t.Context(), "n", "t"); !errors.Is(err, bucket.ErrNotFound) {
 		t.Errorf("the record of a released claim: %v", err)
 	}
 	if takes, err := s.Takes(t.Context(), "n"); len(takes) > 0 || err != nil {

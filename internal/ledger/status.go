@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
@@ -110,7 +111,7 @@ func (s *Store) Posted(ctx context.Context, key string) (Posted, error) {
 	if _, ok := errors.AsType[*UnreadableError](err); ok {
 		return Posted{Order: metadata[orderMetadata], written: object}, nil
 	}
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
 		return Posted{}, err
 	}
 	p.written, p.Order = object, metadata[orderMetadata]
@@ -133,7 +134,7 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order string, p
 	}
 	st.UpdatedAt = s.Now().UTC().Truncate(time.Second)
 	err := s.put(ctx, key, st, &prev.written, map[string]string{orderMetadata: order})
-	if errors.Is(err, errConflict) {
+	if errors.Is(err, bucket.ErrConflict) {
 		return ErrStale
 	}
 	return err
@@ -214,7 +215,7 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 		st.Outputs = append(st.Outputs, out.Key)
 	}
 	if len(st.Outputs) > 0 {
-		st.Links.Outputs = "s3://" + s.Bucket + "/" + OutputPrefix(rec.Name, rec.Take)
+		st.Links.Outputs = "s3://" + s.Bucket.Name + "/" + OutputPrefix(rec.Name, rec.Take)
 	}
 	return st
 }

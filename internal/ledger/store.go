@@ -7,32 +7,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"net/http"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 )
-
-// S3 is what the ledger needs of the S3 client.
-type S3 interface {
-	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
-	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
-	ListObjectsV2(context.Context, *s3.ListObjectsV2Input, ...func(*s3.Options)) (*s3.ListObjectsV2Output, error)
-}
 
 // Store is the ledger of one bucket. It is safe for concurrent use.
 type Store struct {
-	S3     S3
-	Bucket string
+	Bucket *bucket.Bucket
 
 	// MachineARN is the state machine whose executions statuses link to.
 	MachineARN string
@@ -40,12 +26,6 @@ type Store struct {
 	// Now is the clock.
 	Now func() time.Time
 }
-
-// ErrNotFound is returned for a record or status that is not there.
-var ErrNotFound = errors.New("not in the ledger")
-
-// errConflict says that somebody else wrote first.
-var errConflict = errors.New("somebody else wrote first")
 
 // maxRaces bounds how often a change is decided again after a lost race. Only
 // a handful of functions ever write to one object, so more is a fault.
@@ -77,12 +57,12 @@ func (s *Store) Claim(ctx context.Context, rec Record) (Record, bool, error) {
 		if err == nil {
 			return rec, true, nil
 		}
-		if !errors.Is(err, errConflict) {
+		if !errors.Is(err, bucket.ErrConflict) {
 			return Record{}, false, err
 		}
 		stored, err := s.read(ctx, rec.Name, rec.Take)
 		switch {
-		case errors.Is(err, ErrNotFound):
+		case errors.Is(err, bucket.ErrNotFound):
 			rec.written = written{}
 		case err != nil:
 			return Record{}, false, err
@@ -97,11 +77,11 @@ func (s *Store) Claim(ctx context.Context, rec Record) (Record, bool, error) {
 	return Record{}, false, fmt.Errorf("claim of %s, take %s: lost %d races", rec.Name, rec.Take, maxRaces)
 }
 
-// Get returns the record of a take, or ErrNotFound.
+// Get returns the record of a take, or bucket.ErrNotFound.
 func (s *Store) Get(ctx context.Context, name, take string) (Record, error) {
 	rec, err := s.read(ctx, name, take)
 	if err == nil && rec.State == Released {
-		return Record{}, fmt.Errorf("%s: %w", RecordKey(name, take), ErrNotFound)
+		return Record{}, fmt.Errorf("%s: %w", RecordKey(name, take), bucket.ErrNotFound)
 	}
 	return rec, err
 }
@@ -145,7 +125,7 @@ func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)
 		if err == nil {
 			return rec, nil
 		}
-		if !errors.Is(err, errConflict) {
+		if !errors.Is(err, bucket.ErrConflict) {
 			return rec, err
 		}
 		stored, err := s.read(ctx, rec.Name, rec.Take)
@@ -175,7 +155,7 @@ func (s *Store) Release(ctx context.Context, claim Record) error {
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
 		return fmt.Errorf("release the claim: %w", err)
 	}
 	return nil
@@ -202,7 +182,7 @@ func (s *Store) NewestTakes(ctx context.Context, name string, most int) ([]Recor
 			errs = append(errs, err)
 			continue
 		}
-		if errors.Is(err, ErrNotFound) {
+		if errors.Is(err, bucket.ErrNotFound) {
 			continue
 		}
 		if err != nil {
@@ -232,57 +212,35 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 // TakeID names a take.
 type TakeID struct{ Name, Take string }
 
-// Written returns the takes whose records were written last between two times.
+// Written returns the takes whose records were last written between two times.
 func (s *Store) Written(ctx context.Context, after, before time.Time) ([]TakeID, error) {
-	prefix := "jobs/"
-	pages := s3.NewListObjectsV2Paginator(s.S3, &s3.ListObjectsV2Input{Bucket: &s.Bucket, Prefix: &prefix, EncodingType: types.EncodingTypeUrl})
+	files, _, err := s.Bucket.List(ctx, "jobs/", math.MaxInt)
 	var takes []TakeID
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("list %s: %w", prefix, err)
+	for _, f := range files {
+		name, take := path.Split(strings.TrimSuffix(strings.TrimPrefix(f.Key, "jobs/"), ".json"))
+		if name != "" && f.LastModified.After(after) && f.LastModified.Before(before) {
+			takes = append(takes, TakeID{strings.TrimSuffix(name, "/"), take})
 		}
-		for _, object := range page.Contents {
-			key := strings.TrimSuffix(strings.TrimPrefix(ListedKey(page, object.Key), prefix), ".json")
-			name, take := path.Split(key)
-			if at := aws.ToTime(object.LastModified); name != "" && at.After(after) && at.Before(before) {
-				takes = append(takes, TakeID{strings.TrimSuffix(name, "/"), take})
+	}
+	return takes, err
+}
+
+// list returns the keys of the files and of the folders directly below a prefix.
+func (s *Store) list(ctx context.Context, prefix string) (keys, folders []string, err error) {
+	for after, more := "", true; more; {
+		var files []bucket.File
+		if files, more, err = s.Bucket.ListFolder(ctx, prefix, after, bucket.PageSize); err != nil {
+			return nil, nil, err
+		}
+		for _, f := range files {
+			if after = f.Key; strings.HasSuffix(f.Key, "/") {
+				folders = append(folders, f.Key)
+			} else {
+				keys = append(keys, f.Key)
 			}
 		}
 	}
-	return takes, nil
-}
-
-// list returns the keys and the folders directly below a prefix.
-func (s *Store) list(ctx context.Context, prefix string) (keys, folders []string, err error) {
-	pages := s3.NewListObjectsV2Paginator(s.S3, &s3.ListObjectsV2Input{
-		Bucket: &s.Bucket, Prefix: &prefix, Delimiter: aws.String("/"),
-		EncodingType: types.EncodingTypeUrl, // a key may hold what XML cannot
-	})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, nil, fmt.Errorf("list %s: %w", prefix, err)
-		}
-		for _, object := range page.Contents {
-			keys = append(keys, ListedKey(page, object.Key))
-		}
-		for _, folder := range page.CommonPrefixes {
-			folders = append(folders, ListedKey(page, folder.Prefix))
-		}
-	}
 	return keys, folders, nil
-}
-
-// ListedKey returns a key of a listing that was asked for in the URL encoding.
-// The page says whether its server knows that encoding.
-func ListedKey(page *s3.ListObjectsV2Output, key *string) string {
-	if page.EncodingType == types.EncodingTypeUrl {
-		if decoded, err := url.QueryUnescape(aws.ToString(key)); err == nil {
-			return decoded
-		}
-	}
-	return aws.ToString(key)
 }
 
 // written identifies an object that was read or written.
@@ -290,62 +248,39 @@ type written struct {
 	etag string // empty if there is no object
 }
 
-// get reads a JSON object and its metadata. Its errors are ErrNotFound,
-// *UnreadableError, or those of S3. Of an unreadable object it returns what S3
-// says of it.
+// get reads a JSON object. It returns bucket.ErrNotFound, *UnreadableError, or
+// an error of S3. With *UnreadableError it also returns what S3 says about the
+// object.
 func (s *Store) get(ctx context.Context, key string, value any) (written, map[string]string, error) {
-	out, err := s.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
+	body, object, err := s.Bucket.Get(ctx, key, MaxObject+1)
 	if err != nil {
-		if httpStatus(err) == http.StatusNotFound {
-			return written{}, nil, fmt.Errorf("%s: %w", key, ErrNotFound)
-		}
-		return written{}, nil, fmt.Errorf("read %s: %w", key, err)
+		return written{}, nil, err
 	}
-	defer out.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(out.Body, MaxObject+1))
-	if err != nil {
-		return written{}, nil, fmt.Errorf("read %s: %w", key, err)
-	}
-	object := written{aws.ToString(out.ETag)}
 	if len(body) > MaxObject {
-		return object, out.Metadata, &UnreadableError{key, fmt.Errorf("it has more than %d bytes", MaxObject)}
+		err = fmt.Errorf("it has more than %d bytes", MaxObject)
+	} else {
+		dec := json.NewDecoder(bytes.NewReader(body))
+		dec.UseNumber() // float64 does not hold every number that an option may have
+		err = dec.Decode(value)
 	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.UseNumber() // an option may be a number that float64 does not hold
-	if err := dec.Decode(value); err != nil {
-		return object, out.Metadata, &UnreadableError{key, err}
+	if err != nil {
+		err = &UnreadableError{key, err}
 	}
-	return object, out.Metadata, nil
+	return written{object.ETag}, object.Metadata, err
 }
 
-// put writes a JSON object over the one that was written, or where none is when
-// there was none, and notes what is written then. When something else stands
-// there it is errConflict.
+// put writes a JSON object if the object at the key is still prev, and sets prev
+// to what was written. Otherwise it returns bucket.ErrConflict.
 func (s *Store) put(ctx context.Context, key string, value any, prev *written, metadata map[string]string) error {
 	body := encode(value)
 	if len(body) > MaxObject {
 		return fmt.Errorf("write %s: it would have %d bytes; at most %d can be read again", key, len(body), MaxObject)
 	}
-	in := &s3.PutObjectInput{
-		Bucket: &s.Bucket, Key: &key, Body: bytes.NewReader(body),
-		ContentType: aws.String("application/json"), Metadata: metadata,
+	etag, err := s.Bucket.PutJSON(ctx, key, prev.etag, body, metadata)
+	if err == nil {
+		prev.etag = etag
 	}
-	if prev.etag == "" {
-		in.IfNoneMatch = aws.String("*")
-	} else {
-		in.IfMatch = &prev.etag
-	}
-	out, err := s.S3.PutObject(ctx, in)
-	switch status := httpStatus(err); {
-	case err == nil:
-		*prev = written{aws.ToString(out.ETag)}
-		return nil
-	case status == http.StatusPreconditionFailed, status == http.StatusConflict,
-		status == http.StatusNotFound && prev.etag != "": // deleted meanwhile
-		return errConflict
-	default:
-		return fmt.Errorf("write %s: %w", key, err)
-	}
+	return err
 }
 
 // encode returns the JSON that is written. Keys stay readable: HTML signs are
@@ -359,12 +294,4 @@ func encode(value any) []byte {
 		panic(err) // the types of this package always encode
 	}
 	return buf.Bytes()
-}
-
-// httpStatus returns the HTTP status of an error of the S3 client, or 0.
-func httpStatus(err error) int {
-	if re, ok := errors.AsType[*awshttp.ResponseError](err); ok {
-		return re.HTTPStatusCode()
-	}
-	return 0
 }

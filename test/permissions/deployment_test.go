@@ -24,6 +24,7 @@ import (
 	cancel "github.com/lipdrop/lipdrop/functions/cancel/handler"
 	poll "github.com/lipdrop/lipdrop/functions/poll/handler"
 	submit "github.com/lipdrop/lipdrop/functions/submit/handler"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -110,15 +111,15 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	type clients struct {
 		s3     *s3.Client
 		ledger *ledger.Store
-		files  *drop.Bucket
+		files  *bucket.Bucket
 		api    *runcomfy.Client
 		token  *config.Token
 		states *sfn.Client
 	}
 	as := func(function string) clients {
 		c := clients{s3: l.s3As(function)}
-		c.ledger = &ledger.Store{S3: c.s3, Bucket: d.bucket, MachineARN: machineARN, Now: time.Now}
-		c.files = &drop.Bucket{S3: c.s3, Name: d.bucket}
+		c.ledger = &ledger.Store{Bucket: &bucket.Bucket{S3: c.s3, Name: d.bucket}, MachineARN: machineARN, Now: time.Now}
+		c.files = &bucket.Bucket{S3: c.s3, Name: d.bucket}
 		c.token = &config.Token{Client: secretsmanager.NewFromConfig(configAs(function, services.URL)), ARN: secretARN, Now: time.Now}
 		c.api = &runcomfy.Client{Token: c.token, BaseURL: comfy.URL}
 		c.states = sfn.NewFromConfig(configAs(function, services.URL))
@@ -128,7 +129,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	c := as("submit")
 	d.submit = &submit.Handler{
 		Bucket: d.bucket, MachineARN: machineARN, Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now, Sleep: pass,
-		Presign: presigner(c.s3, d.bucket),
+		Presign: bucket.Presigner(c.s3, d.bucket, time.Hour),
 		Resolver: &drop.Resolver{
 			Files: c.files, Catalog: models, Settings: drop.DefaultSettings(),
 		},
@@ -149,22 +150,6 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		Bucket: d.bucket, MachineARN: machineARN, Ledger: c.ledger, Files: c.files, API: c.api, States: c.states, Now: time.Now,
 	}
 	return d
-}
-
-// presigner signs URLs as submit's main.go does.
-func presigner(client *s3.Client, bucket string) func(context.Context, drop.File) (string, error) {
-	presign := s3.NewPresignClient(client, s3.WithPresignExpires(time.Hour))
-	return func(ctx context.Context, f drop.File) (string, error) {
-		in := &s3.GetObjectInput{Bucket: &bucket, Key: &f.Key}
-		if f.VersionID != "" {
-			in.VersionId = &f.VersionID
-		}
-		req, err := presign.PresignGetObject(ctx, in)
-		if err != nil {
-			return "", err
-		}
-		return req.URL, nil
-	}
 }
 
 // competitor is archive's client of S3, beside which a person writes: where the
@@ -209,7 +194,7 @@ func (d *deployment) object(key string) ([]byte, error) {
 
 // record returns the only record of a name, the zero Record where there is none.
 func (d *deployment) record(name string) (ledger.Record, error) {
-	store := &ledger.Store{S3: d.s3, Bucket: d.bucket, Now: time.Now}
+	store := &ledger.Store{Bucket: &bucket.Bucket{S3: d.s3, Name: d.bucket}, Now: time.Now}
 	takes, err := store.Takes(d.ctx, name)
 	if err != nil || len(takes) == 0 {
 		return ledger.Record{}, err

@@ -18,7 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/local/build"
 	"github.com/lipdrop/lipdrop/internal/local/certs"
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
@@ -137,7 +137,7 @@ func (l *lab) denials() []permissions.Denial {
 }
 
 // s3As returns a client of S3 as the functions have it.
-func (l *lab) s3As(user string) *s3.Client { return config.NewS3(configAs(user, l.s3)) }
+func (l *lab) s3As(user string) *s3.Client { return bucket.NewClient(configAs(user, l.s3)) }
 
 func configAs(user, endpoint string) aws.Config {
 	return aws.Config{

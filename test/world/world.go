@@ -18,6 +18,7 @@ import (
 	cancel "github.com/lipdrop/lipdrop/functions/cancel/handler"
 	poll "github.com/lipdrop/lipdrop/functions/poll/handler"
 	submit "github.com/lipdrop/lipdrop/functions/submit/handler"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -179,15 +180,15 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 	w.nextSweep = w.now.Add(time.Hour)
 	w.Bucket = &s3test.Bucket{Now: w.Now}
 	w.RunComfy = &runcomfytest.Server{Now: w.Now, Token: w.Secret, Fetch: w.fetch, CostUSD: 0.25, OutputURL: "https://files.runcomfy.net"}
-	w.ledger = &ledger.Store{S3: w.Bucket, Bucket: bucketName, MachineARN: machineARN, Now: w.Now}
+	w.ledger = &ledger.Store{Bucket: &bucket.Bucket{S3: w.Bucket, Name: bucketName}, MachineARN: machineARN, Now: w.Now}
 	w.functions(models, random)
 	return w, nil
 }
 
 // functions says how a process of each function begins.
 func (w *World) functions(models *catalog.Catalog, random func() float64) {
-	files := &drop.Bucket{S3: (*client)(w), Name: bucketName}
-	records := &ledger.Store{S3: (*client)(w), Bucket: bucketName, MachineARN: machineARN, Now: w.Now}
+	files := &bucket.Bucket{S3: (*client)(w), Name: bucketName}
+	records := &ledger.Store{Bucket: &bucket.Bucket{S3: (*client)(w), Name: bucketName}, MachineARN: machineARN, Now: w.Now}
 	api := func() *runcomfy.Client {
 		return &runcomfy.Client{
 			Token:      &config.Token{Client: (*secrets)(w), ARN: "arn:aws:secretsmanager:us-east-1:000000000000:secret:t", Now: w.Now},
@@ -358,7 +359,7 @@ func (w *World) CancelElsewhere(requestID string) error {
 // Present returns the ETag and the time of the file that lies at a key now, or
 // an empty ETag.
 func (w *World) Present(key string) (etag string, modified time.Time) {
-	file, err := (&drop.Bucket{S3: w.Bucket, Name: bucketName}).Head(context.Background(), key)
+	file, err := (&bucket.Bucket{S3: w.Bucket, Name: bucketName}).Head(context.Background(), key)
 	if err != nil {
 		return "", time.Time{}
 	}

@@ -7,17 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-
-	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -31,8 +28,8 @@ import (
 type Handler struct {
 	Bucket string
 	Ledger *ledger.Store
-	Files  *drop.Bucket
-	S3     ledger.S3
+	Files  *bucket.Bucket
+	S3     bucket.S3
 	API    *runcomfy.Client
 	Copier Copier
 
@@ -258,20 +255,13 @@ func (h *Handler) copyAll(ctx context.Context, rec ledger.Record, addresses []st
 // archived returns the keys of the outputs that earlier runs have copied, each
 // by its key without the suffix.
 func (h *Handler) archived(ctx context.Context, rec ledger.Record) (map[string]string, error) {
-	pages := s3.NewListObjectsV2Paginator(h.S3, &s3.ListObjectsV2Input{
-		Bucket: &h.Bucket, Prefix: aws.String(ledger.OutputPrefix(rec.Name, rec.Take)),
-		EncodingType: types.EncodingTypeUrl, // a key may hold what XML cannot
-	})
+	files, _, err := h.Files.List(ctx, ledger.OutputPrefix(rec.Name, rec.Take), math.MaxInt)
+	if err != nil {
+		return nil, storage(err)
+	}
 	keys := map[string]string{}
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, storage(fmt.Errorf("list the outputs: %w", err))
-		}
-		for _, object := range page.Contents {
-			key := ledger.ListedKey(page, object.Key)
-			keys[strings.TrimSuffix(key, path.Ext(key))] = key
-		}
+	for _, f := range files {
+		keys[strings.TrimSuffix(f.Key, path.Ext(f.Key))] = f.Key
 	}
 	return keys, nil
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -54,14 +54,14 @@ func TestOutputTooSlow(t *testing.T) {
 		{"the second output", 1, &workflow.OutputUnavailable{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			bucket := &s3test.Bucket{}
-			store := &ledger.Store{S3: bucket, Bucket: "b", Now: time.Now}
+			storage := &s3test.Bucket{}
+			store := &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: "b"}, Now: time.Now}
 			rec := ledger.Record{Name: "ads/talk", Take: "T", State: ledger.Archiving, RequestID: "r"}
 			if _, _, err := store.Claim(t.Context(), rec); err != nil {
 				t.Fatal(err)
 			}
 			h := &Handler{
-				Bucket: "b", Ledger: store, S3: bucket, Files: &drop.Bucket{S3: bucket, Name: "b"}, Copier: &slowCopier{tt.quick},
+				Bucket: "b", Ledger: store, S3: storage, Files: &bucket.Bucket{S3: storage, Name: "b"}, Copier: &slowCopier{tt.quick},
 				MaxOutputs: 100, Now: time.Now,
 				API: &runcomfy.Client{
 					Token: runcomfytest.Token("token"),

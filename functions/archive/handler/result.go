@@ -14,7 +14,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/transfer"
@@ -78,7 +78,7 @@ const (
 // about the output.
 func (h *Handler) verdict(ctx context.Context, rec ledger.Record, object transfer.Object, output *ledger.Output) ([]string, error) {
 	base := output.Key[strings.LastIndexByte(output.Key, '/')+1:]
-	file := drop.File{Key: object.Key, ETag: strings.Trim(object.ETag, `"`), Size: object.Bytes}
+	file := bucket.File{Key: object.Key, ETag: strings.Trim(object.ETag, `"`), Size: object.Bytes}
 	if _, ok := media.KindOf(base); !ok {
 		return []string{base + " is no video or image that is known"}, nil
 	}

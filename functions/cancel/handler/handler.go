@@ -15,7 +15,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
-	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
@@ -27,7 +27,7 @@ type Handler struct {
 	Bucket, MachineARN string
 
 	Ledger *ledger.Store
-	Files  *drop.Bucket
+	Files  *bucket.Bucket
 	API    *runcomfy.Client
 	States Executions
 	Now    func() time.Time

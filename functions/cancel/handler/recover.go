@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/workflow"
@@ -40,7 +41,7 @@ func (h *Handler) recoverTakes(ctx context.Context) error {
 			break
 		}
 		rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
-		if errors.Is(err, ledger.ErrNotFound) {
+		if errors.Is(err, bucket.ErrNotFound) {
 			continue
 		}
 		if err == nil {

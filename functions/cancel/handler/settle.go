@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -168,7 +169,7 @@ func (h *Handler) deleted(ctx context.Context, key string, p *pass) error {
 	if name == "" {
 		return nil
 	}
-	if _, err := h.Files.Head(ctx, key); !errors.Is(err, drop.ErrAbsent) {
+	if _, err := h.Files.Head(ctx, key); !errors.Is(err, bucket.ErrNotFound) {
 		return err // there again, or not known
 	}
 	names := []string{name}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -271,7 +272,7 @@ func (h *Handler) assess(ctx context.Context, a *assessment) error {
 	for range maxAssessments {
 		a.standing = nil
 		err := h.assessOnce(ctx, a, &recovered)
-		if !errors.Is(err, ledger.ErrStale) && !errors.Is(err, drop.ErrChanged) {
+		if !errors.Is(err, ledger.ErrStale) && !errors.Is(err, bucket.ErrChanged) {
 			return errors.Join(recovered, err)
 		}
 	}
@@ -331,7 +332,7 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment, recovered *erro
 		} else {
 			err = h.run(ctx, a, look, f, prev)
 		}
-		if errors.Is(err, ledger.ErrStale) || errors.Is(err, drop.ErrChanged) {
+		if errors.Is(err, ledger.ErrStale) || errors.Is(err, bucket.ErrChanged) {
 			return err
 		}
 		if err != nil {
@@ -416,7 +417,7 @@ func (h *Handler) answer(ctx context.Context, a *assessment, f drop.Finding, pre
 // uploaded, and the take does not use it.
 func (h *Handler) warnUnused(ctx context.Context, t standing, key string) error {
 	file, err := h.Resolver.Files.Head(ctx, key)
-	if errors.Is(err, drop.ErrAbsent) {
+	if errors.Is(err, bucket.ErrNotFound) {
 		return nil
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -37,7 +38,7 @@ func (h *Handler) run(ctx context.Context, a *assessment, look *drop.Look, f dro
 	if unreadable, ok := errors.AsType[*ledger.UnreadableError](err); ok {
 		return h.holdUnreadable(ctx, f, prev, unreadable)
 	}
-	if !errors.Is(err, ledger.ErrNotFound) {
+	if !errors.Is(err, bucket.ErrNotFound) {
 		return err
 	}
 	if stays, err := h.stays(ctx, a, f, prev); stays || err != nil {
@@ -100,7 +101,7 @@ func (h *Handler) stays(ctx context.Context, a *assessment, f drop.Finding, prev
 		return true, nil
 	}
 	newest, err := h.Ledger.Get(ctx, prev.Name, prev.Take)
-	if errors.Is(err, ledger.ErrNotFound) {
+	if errors.Is(err, bucket.ErrNotFound) {
 		return false, nil
 	}
 	if err != nil {
@@ -225,7 +226,7 @@ func (h *Handler) presigned(ctx context.Context, ready drop.Ready) (map[string]a
 		}
 		url, err := h.Presign(ctx, used.File)
 		if err != nil {
-			return nil, fmt.Errorf("presign %s: %w", used.File.Key, err)
+			return nil, err
 		}
 		input[used.Property] = url
 	}
@@ -344,7 +345,7 @@ func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledg
 		if there, err := h.stillAsked(ctx, a, rec); err != nil {
 			return err
 		} else if !there {
-			return drop.ErrChanged
+			return bucket.ErrChanged
 		}
 	}
 	return h.postNotSubmitted(ctx, a, rec, prev, cause)

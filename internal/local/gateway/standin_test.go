@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/google/go-cmp/cmp"
 
+	s3bucket "github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
 	"github.com/lipdrop/lipdrop/internal/s3test"
@@ -25,7 +26,7 @@ import (
 
 // client is every call that the project makes of S3.
 type client interface {
-	ledger.S3
+	s3bucket.S3
 	transfer.S3
 	DeleteObject(context.Context, *s3.DeleteObjectInput, ...func(*s3.Options)) (*s3.DeleteObjectOutput, error)
 }
@@ -66,7 +67,7 @@ func TestDeletionOfNothingUnderItsETag(t *testing.T) {
 		"stand-in": {&s3test.Bucket{}, http.StatusNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
-			records := &ledger.Store{S3: tt.client, Bucket: "bkt", Now: time.Now}
+			records := &ledger.Store{Bucket: &s3bucket.Bucket{S3: tt.client, Name: "bkt"}, Now: time.Now}
 			open := ledger.Record{Name: "n", Take: "t", State: ledger.Submitting}
 			rec, claimed, err := records.Claim(t.Context(), open)
 			if err != nil || !claimed {

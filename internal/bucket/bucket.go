@@ -1,0 +1,301 @@
+// Package bucket is all access to the S3 bucket: conditional writes, reads,
+// listings and presigned URLs.
+package bucket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+)
+
+// S3 is the part of the S3 client that a Bucket uses.
+type S3 interface {
+	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
+	HeadObject(context.Context, *s3.HeadObjectInput, ...func(*s3.Options)) (*s3.HeadObjectOutput, error)
+	ListObjectsV2(context.Context, *s3.ListObjectsV2Input, ...func(*s3.Options)) (*s3.ListObjectsV2Output, error)
+	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
+}
+
+// NewClient returns an S3 client that puts the bucket into the path of a URL,
+// not into its host, in presigned URLs too. S3's certificate does not cover the
+// host of a bucket whose name has dots, and custom endpoints have no such hosts.
+func NewClient(cfg aws.Config) *s3.Client {
+	return s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.UsePathStyle = true
+		// The SDK would log a line that is not JSON for each object without a
+		// checksum.
+		o.DisableLogOutputChecksumValidationSkipped = true
+	})
+}
+
+// Bucket is a bucket in S3.
+type Bucket struct {
+	S3   S3
+	Name string
+}
+
+// File is an object as S3 describes it.
+type File struct {
+	Key          string
+	ETag         string // without quotes
+	VersionID    string // empty if it is not known, or if the bucket has no versions
+	Size         int64  // in bytes
+	LastModified time.Time
+	Metadata     map[string]string // not known from a listing
+}
+
+// SameVersion reports whether the file has this ETag and time. S3 may round the
+// time of a file up in one response and down in another.
+func (f File) SameVersion(etag string, modified time.Time) bool {
+	return f.ETag == etag && f.LastModified.Sub(modified).Abs() <= time.Second
+}
+
+// ErrNotFound is returned for an object that does not exist.
+var ErrNotFound = errors.New("not in the bucket")
+
+// ErrConflict is returned by Put if the object is not what the caller expects.
+var ErrConflict = errors.New("the object was written by somebody else")
+
+// ErrChanged is returned by ReadRange if the file was changed or deleted. The
+// caller must start again.
+var ErrChanged = errors.New("the file was changed or deleted while it was read")
+
+// RefusedError is returned if S3 refuses to return one object: because of its
+// storage class, its key or a policy. Other objects may be readable.
+type RefusedError struct {
+	Key        string
+	HTTPStatus int
+	S3Code     string // empty if S3 gave none
+}
+
+func (e *RefusedError) Error() string { return "read " + e.Key + ": " + e.Response() }
+
+// Response describes S3's response.
+func (e *RefusedError) Response() string {
+	if e.S3Code == "" {
+		return fmt.Sprintf("S3 answered HTTP %d", e.HTTPStatus)
+	}
+	return fmt.Sprintf("S3 answered HTTP %d, %s", e.HTTPStatus, e.S3Code)
+}
+
+// Head returns the file at a key. It returns ErrNotFound or *RefusedError.
+func (b *Bucket) Head(ctx context.Context, key string) (File, error) {
+	out, err := b.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.Name, Key: &key})
+	if err != nil {
+		return File{}, readError(key, err)
+	}
+	return File{
+		Key: key, ETag: unquoted(out.ETag), VersionID: aws.ToString(out.VersionId),
+		Size: aws.ToInt64(out.ContentLength), LastModified: seconds(out.LastModified), Metadata: out.Metadata,
+	}, nil
+}
+
+// Get returns the first bytes of an object, up to a limit. It returns
+// ErrNotFound or *RefusedError.
+func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, File, error) {
+	out, err := b.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.Name, Key: &key})
+	if err != nil {
+		return nil, File{}, readError(key, err)
+	}
+	body, err := read(key, out.Body, limit)
+	return body, File{
+		Key: key, ETag: unquoted(out.ETag), VersionID: aws.ToString(out.VersionId),
+		Size: aws.ToInt64(out.ContentLength), LastModified: seconds(out.LastModified), Metadata: out.Metadata,
+	}, err
+}
+
+// ReadRange returns up to n bytes of a file from an offset. It returns
+// ErrChanged if the file is no longer the same, or *RefusedError.
+func (b *Bucket) ReadRange(ctx context.Context, f File, off, n int64) ([]byte, error) {
+	n = min(n, f.Size-off)
+	if n <= 0 {
+		return nil, nil
+	}
+	out, err := b.S3.GetObject(ctx, &s3.GetObjectInput{
+		Bucket: &b.Name, Key: &f.Key, IfMatch: quoted(f.ETag),
+		Range: aws.String(fmt.Sprintf("bytes=%d-%d", off, off+n-1)),
+	})
+	if err != nil {
+		switch httpStatus(err) {
+		case http.StatusNotFound, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
+			return nil, ErrChanged
+		}
+		return nil, readError(f.Key, err)
+	}
+	return read(f.Key, out.Body, n)
+}
+
+func read(key string, body io.ReadCloser, limit int64) ([]byte, error) {
+	defer body.Close()
+	text, err := io.ReadAll(io.LimitReader(body, limit))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	return text, nil
+}
+
+// PutJSON writes a JSON object and returns its ETag. The object is written only
+// if the one at the key has the given ETag; an empty ETag means that no object
+// may be there. Otherwise it returns ErrConflict.
+func (b *Bucket) PutJSON(ctx context.Context, key, etag string, body []byte, metadata map[string]string) (string, error) {
+	in := &s3.PutObjectInput{
+		Bucket: &b.Name, Key: &key, Body: bytes.NewReader(body),
+		ContentType: aws.String("application/json"), Metadata: metadata,
+	}
+	if etag == "" {
+		in.IfNoneMatch = aws.String("*")
+	} else {
+		in.IfMatch = quoted(etag)
+	}
+	out, err := b.S3.PutObject(ctx, in)
+	switch status := httpStatus(err); {
+	case err == nil:
+		return unquoted(out.ETag), nil
+	case status == http.StatusPreconditionFailed, status == http.StatusConflict,
+		status == http.StatusNotFound && etag != "": // deleted meanwhile
+		return "", ErrConflict
+	default:
+		return "", fmt.Errorf("write %s: %w", key, err)
+	}
+}
+
+// PageSize is the largest number of files that S3 lists in one request.
+const PageSize = 1000
+
+// List returns the files whose keys begin with prefix, ordered by key and at
+// most limit, and reports whether there are more. It makes a request for each
+// PageSize files.
+func (b *Bucket) List(ctx context.Context, prefix string, limit int) ([]File, bool, error) {
+	return b.list(ctx, &s3.ListObjectsV2Input{Prefix: &prefix}, limit)
+}
+
+// ListFolder returns the files directly below prefix whose keys come after the
+// given one. A folder below prefix is one File with a Key that ends in a slash,
+// and nothing else. ListFolder makes one request: the limit is at most PageSize.
+func (b *Bucket) ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error) {
+	in := &s3.ListObjectsV2Input{Prefix: &prefix, Delimiter: aws.String("/")}
+	if after != "" {
+		in.StartAfter = &after
+	}
+	return b.list(ctx, in, min(limit, PageSize))
+}
+
+func (b *Bucket) list(ctx context.Context, in *s3.ListObjectsV2Input, limit int) ([]File, bool, error) {
+	in.Bucket = &b.Name
+	if limit < PageSize {
+		in.MaxKeys = aws.Int32(int32(limit))
+	}
+	var files []File
+	for {
+		page, err := b.S3.ListObjectsV2(ctx, in)
+		if _, unreadable := errors.AsType[*smithy.DeserializationError](err); unreadable && in.EncodingType == "" {
+			// A key has characters that XML does not allow. The first request
+			// does not ask for encoded keys, because some servers compare them
+			// with a StartAfter that is not encoded.
+			in.EncodingType = types.EncodingTypeUrl
+			continue
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("list %s: %w", *in.Prefix, err)
+		}
+		for _, object := range page.Contents {
+			files = append(files, File{
+				Key: listedKey(page, object.Key), ETag: unquoted(object.ETag),
+				Size: aws.ToInt64(object.Size), LastModified: seconds(object.LastModified),
+			})
+		}
+		for _, folder := range page.CommonPrefixes {
+			// A listing that starts after a folder's key repeats the folder.
+			if key := listedKey(page, folder.Prefix); key > aws.ToString(in.StartAfter) {
+				files = append(files, File{Key: key})
+			}
+		}
+		more := aws.ToBool(page.IsTruncated)
+		if !more || len(files) >= limit || in.Delimiter != nil {
+			slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Key, b.Key) })
+			return files[:min(len(files), limit)], more || len(files) > limit, nil
+		}
+		in.ContinuationToken = page.NextContinuationToken
+	}
+}
+
+// listedKey returns a key of a listing, decoded if the server encoded it.
+func listedKey(page *s3.ListObjectsV2Output, key *string) string {
+	if page.EncodingType == types.EncodingTypeUrl {
+		if decoded, err := url.QueryUnescape(aws.ToString(key)); err == nil {
+			return decoded
+		}
+	}
+	return aws.ToString(key)
+}
+
+// Presigner returns a function that presigns the download of a file. The URL is
+// valid for the given time, but no longer than the client's credentials.
+func Presigner(client *s3.Client, name string, valid time.Duration) func(context.Context, File) (string, error) {
+	presigner := s3.NewPresignClient(client, s3.WithPresignExpires(valid))
+	return func(ctx context.Context, f File) (string, error) {
+		in := &s3.GetObjectInput{Bucket: &name, Key: &f.Key}
+		if f.VersionID != "" {
+			in.VersionId = &f.VersionID
+		}
+		req, err := presigner.PresignGetObject(ctx, in)
+		if err != nil {
+			return "", fmt.Errorf("presign %s: %w", f.Key, err)
+		}
+		return req.URL, nil
+	}
+}
+
+// readError classifies an error of a request that reads the object at key.
+func readError(key string, err error) error {
+	status := httpStatus(err)
+	if status == http.StatusNotFound {
+		return fmt.Errorf("%s: %w", key, ErrNotFound)
+	}
+	var code string
+	if api, ok := errors.AsType[smithy.APIError](err); ok && len(strings.Fields(api.ErrorCode())) == 1 {
+		code = api.ErrorCode()
+	}
+	switch code {
+	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "RequestTimeout":
+		// These are about the function's own credentials and clock.
+		return fmt.Errorf("read %s: %w", key, err)
+	case "Forbidden", "BadRequest":
+		code = "" // the SDK's words for the response to a HEAD, which has no body
+	}
+	if status == http.StatusForbidden || status == http.StatusBadRequest {
+		return &RefusedError{Key: key, HTTPStatus: status, S3Code: code}
+	}
+	return fmt.Errorf("read %s: %w", key, err)
+}
+
+// httpStatus returns the HTTP status of an error of the S3 client, or 0.
+func httpStatus(err error) int {
+	if re, ok := errors.AsType[*awshttp.ResponseError](err); ok {
+		return re.HTTPStatusCode()
+	}
+	return 0
+}
+
+func unquoted(etag *string) string { return strings.Trim(aws.ToString(etag), `"`) }
+
+func quoted(etag string) *string { return aws.String(`"` + etag + `"`) }
+
+// seconds cuts a time to whole seconds, because only some of S3's responses
+// have fractions of them.
+func seconds(t *time.Time) time.Time {
+	return aws.ToTime(t).UTC().Truncate(time.Second)
+}
