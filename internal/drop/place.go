@@ -211,18 +211,20 @@ func sameText(a, b string) bool {
 }
 
 // shorterStems returns the stems that an audio's tag leaves, longest first:
-// a/talk.v2.de gives a/talk.v2 and a/talk.
+// a/talk.v2.de gives a/talk.v2 and a/talk. It returns at most maxListings of
+// them: none of the others can be searched for.
 func shorterStems(stem string) []string {
 	var stems []string
 	folder := len(folderOf(stem))
-	for {
+	for len(stems) < maxListings {
 		i := strings.LastIndexByte(stem[folder:], '.')
 		if i <= 0 {
-			return stems
+			break
 		}
 		stem = stem[:folder+i]
 		stems = append(stems, stem)
 	}
+	return stems
 }
 
 // Owner returns the name whose takes are cancelled when the file at key is

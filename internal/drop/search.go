@@ -166,7 +166,7 @@ func taggedStems(files []File, stem string) []string {
 	for composed, found := range audios {
 		at := append([]string{composed}, shorterStems(composed)...)
 		longest := slices.IndexFunc(at, func(s string) bool { return visuals[s] })
-		if composed != own && at[longest] == own {
+		if composed != own && longest >= 0 && at[longest] == own {
 			stems = append(stems, found)
 		}
 	}

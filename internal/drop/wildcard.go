@@ -19,22 +19,42 @@ type wildcard struct {
 	property string
 	value    string // as job.json has it
 	literal  string // what the key of every match begins with
-	pattern  string // of path.Match, for keys in NFC
+	pattern  string // the key of every match in NFC, with a * for any text without a slash
 }
 
 // newWildcard takes a value that is a file below a bundle's folder. A * in the
 // folder's own name does no harm: what is listed begins with the literal.
 func newWildcard(property, value, bundle, below string) *wildcard {
 	literal, _, _ := strings.Cut(below, "*")
-	plain := strings.NewReplacer(`\`, `\\`, `?`, `\?`, `[`, `\[`)
-	return &wildcard{property, value, bundle + literal, plain.Replace(norm.NFC.String(bundle + below))}
+	return &wildcard{property, value, bundle + literal, norm.NFC.String(bundle + below)}
 }
 
 // matches reports whether a key matches: a * stands for any text without a
-// slash.
+// slash. Unlike path.Match, it takes a time that grows with the length of the key
+// only, however the key and the pattern repeat themselves.
 func (w *wildcard) matches(key string) bool {
-	ok, err := path.Match(w.pattern, norm.NFC.String(key))
-	return ok && err == nil
+	patterns, parts := strings.Split(w.pattern, "/"), strings.Split(norm.NFC.String(key), "/")
+	return slices.EqualFunc(patterns, parts, matchesPart)
+}
+
+// matchesPart is matches for one part of a path.
+func matchesPart(pattern, part string) bool {
+	first, rest, wild := strings.Cut(pattern, "*")
+	part, ok := strings.CutPrefix(part, first)
+	if !wild || !ok {
+		return ok && part == ""
+	}
+	middle := strings.Split(rest, "*")
+	last := middle[len(middle)-1]
+	if part, ok = strings.CutSuffix(part, last); !ok {
+		return false
+	}
+	for _, text := range middle[:len(middle)-1] {
+		if _, part, ok = strings.Cut(part, text); !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // openEnded reports whether a value's wildcard stands in its suffix, or for it.
@@ -185,12 +205,17 @@ func (l *Look) matches(ctx context.Context, bundle string, n named) (byName map[
 
 // addMatches adds those of the files that match, each once.
 func (n named) addMatches(byName map[string][]File, bundle string, files []File) {
+	added := map[string]bool{}
+	for _, others := range byName {
+		for _, file := range others {
+			added[file.Key] = true
+		}
+	}
 	for _, file := range files {
-		if role, _ := place(file.Key); role == member && n.wildcard.matches(file.Key) && !n.names(file.Key) {
+		if role, _ := place(file.Key); role == member && !added[file.Key] && n.wildcard.matches(file.Key) && !n.names(file.Key) {
 			name := matchName(bundle, file.Key)
-			if !slices.ContainsFunc(byName[name], func(f File) bool { return f.Key == file.Key }) {
-				byName[name] = append(byName[name], file)
-			}
+			byName[name] = append(byName[name], file)
+			added[file.Key] = true
 		}
 	}
 }

@@ -1,0 +1,58 @@
+package drop
+
+import (
+	"fmt"
+	"path"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/lipdrop/lipdrop/internal/rapidtest"
+)
+
+// A wildcard matches what path.Match matches.
+func TestWildcardMatches(t *testing.T) {
+	rapidtest.Check(t, func(t *rapid.T) {
+		pattern := rapid.StringMatching(`[ab*/]{0,12}`).Draw(t, "pattern")
+		key := rapid.StringMatching(`[ab/]{0,12}`).Draw(t, "key")
+		want, err := path.Match(pattern, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := (&wildcard{pattern: pattern}).matches(key); got != want {
+			t.Errorf("%q matches %q: %t, want %t", pattern, key, got, want)
+		}
+	})
+}
+
+// What somebody made to be expensive takes a time that grows with its length
+// only. Each row would take hours if it took the square of that.
+func TestExpensiveKeys(t *testing.T) {
+	t.Run("a pattern that nearly matches everywhere", func(t *testing.T) {
+		const n = 2 << 20
+		w := &wildcard{pattern: "*" + strings.Repeat("a", n) + "b*"}
+		if w.matches(strings.Repeat("a", 2*n)) {
+			t.Error("it matches")
+		}
+	})
+	t.Run("matches of one name", func(t *testing.T) {
+		const n = 300_000
+		files := make([]File, n)
+		for i := range files {
+			files[i].Key = fmt.Sprintf("inbox/x.job/%06d/a.wav", i)
+		}
+		byName := map[string][]File{}
+		n2 := named{wildcard: newWildcard("audio_url", "*/a.wav", "inbox/x.job/", "*/a.wav")}
+		n2.addMatches(byName, "inbox/x.job/", files)
+		n2.addMatches(byName, "inbox/x.job/", files[:10])
+		if got := len(byName["x/a"]); got != n {
+			t.Errorf("%d files, want %d", got, n)
+		}
+	})
+	t.Run("a stem of many dots", func(t *testing.T) {
+		if got := len(shorterStems("inbox/t" + strings.Repeat(".a", 500))); got > maxListings {
+			t.Errorf("%d stems would be searched for, want at most %d", got, maxListings)
+		}
+	})
+}
