@@ -3,16 +3,12 @@ package drop_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"maps"
-	"os"
 	"path/filepath"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/lipdrop/lipdrop/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // TestBody holds what is sent to RunComfy, with an address in the place of each
 // presigned URL: what a user did not set is not there, and none of the samples
@@ -70,7 +66,7 @@ func TestBody(t *testing.T) {
 					body[used.Property] = "https://presigned.example/" + used.File.Key
 				}
 			}
-			golden(t, filepath.Join("testdata/body", tt.name+".json"), body)
+			compareJSON(t, filepath.Join("testdata/body", tt.name+".json"), body)
 			if ready.Model != tt.model {
 				t.Errorf("model %s, want %s", ready.Model, tt.model)
 			}
@@ -87,7 +83,7 @@ func TestBody(t *testing.T) {
 	}
 }
 
-func golden(t *testing.T, file string, value any) {
+func compareJSON(t *testing.T, file string, value any) {
 	t.Helper()
 	var got bytes.Buffer
 	enc := json.NewEncoder(&got)
@@ -96,19 +92,5 @@ func golden(t *testing.T, file string, value any) {
 	if err := enc.Encode(value); err != nil {
 		t.Fatal(err)
 	}
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
-	}
+	golden.Compare(t, file, got.String())
 }

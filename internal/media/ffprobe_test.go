@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"math"
 	"os"
 	"os/exec"
@@ -15,10 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/media"
 )
-
-var update = flag.Bool("update", false, "write testdata/figures.json anew, by ffprobe")
 
 // figures is what ffprobe finds in a file.
 type figures struct {
@@ -119,7 +117,7 @@ func compare(t *testing.T, path string, info media.Info, want figures) {
 func TestSamples(t *testing.T) {
 	const known = "testdata/figures.json"
 	all := map[string]figures{}
-	if *update {
+	if golden.Update() && hasTool("ffprobe") {
 		writeFigures(t, known)
 	}
 	data, err := os.ReadFile(known)
@@ -168,9 +166,7 @@ func writeFigures(t *testing.T, to string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(to, append(data, '\n'), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	golden.Compare(t, to, string(data)+"\n")
 }
 
 // TestAgainstFFprobe makes files with ffmpeg on the spot, in more forms than are

@@ -1,23 +1,18 @@
 package problem_test
 
 import (
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
+	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
-
-var update = flag.Bool("update", false, "write the documents that the tests compare")
 
 // Every code that Go knows is in the table, once, with a meaning and a remedy.
 func TestEveryCodeHasARow(t *testing.T) {
@@ -60,25 +55,13 @@ func TestEveryCodeHasARow(t *testing.T) {
 
 // docs/codes.md is the table, for people.
 func TestDocumentOfCodes(t *testing.T) {
-	const path = "../../docs/codes.md"
 	var b strings.Builder
 	b.WriteString("# Codes\n\nEvery status that is `waiting`, `rejected`, `held`, `withdrawn`, `failed`, `cancelled` or `unknown` has one of these codes, " +
 		"with a `reason` that has the figures of the case. The list is closed: a program may act on it. NAME stands for the job's name.\n\n" +
-		"This table is written by `go test ./internal/problem -update` from internal/problem/codes.go.\n\n" +
+		"`UPDATE_GOLDEN=1 go test ./internal/problem` writes this table from internal/problem/codes.go.\n\n" +
 		"| code | state | meaning | remedy |\n| --- | --- | --- | --- |\n")
 	for _, info := range problem.Codes() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", info.Code, info.State, info.Meaning, info.Remedy)
 	}
-	if *update {
-		if err := os.WriteFile(path, []byte(b.String()), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(b.String(), string(got)); diff != "" {
-		t.Errorf("docs/codes.md is not the table (go test ./internal/problem -update writes it):\n%s", diff)
-	}
+	golden.Compare(t, "../../docs/codes.md", b.String())
 }

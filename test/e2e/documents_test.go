@@ -14,6 +14,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
+	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -38,28 +39,20 @@ func block(t *testing.T, text, word string) (before, body, after string) {
 	return before + open, rest[:end], rest[end:]
 }
 
-// sameBlocks holds the blocks of a document to what is written in truth.
-func sameBlocks(t *testing.T, document string, truth map[string]string) {
+// compareBlocks compares the examples of a document with what the functions
+// wrote.
+func compareBlocks(t *testing.T, document string, written map[string]string) {
 	t.Helper()
 	raw, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := string(raw)
-	for word, want := range truth {
-		before, got, after := block(t, text, word)
-		if *update {
-			got, text = want, before+want+after
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("example %q of %s (go test ./test/e2e -run TestDocument -update writes it):\n%s", word, document, diff)
-		}
+	for word, body := range written {
+		before, _, after := block(t, text, word)
+		text = before + body + after
 	}
-	if *update {
-		if err := os.WriteFile(document, []byte(text), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
+	golden.Compare(t, document, text)
 }
 
 // scene is how a status comes about.
@@ -169,7 +162,7 @@ func TestDocumentOfStatus(t *testing.T) {
 			t.Errorf("the example %q does not say that it lies at %s", s.word, s.key)
 		}
 	}
-	sameBlocks(t, statusDocument, truth)
+	compareBlocks(t, statusDocument, truth)
 	states := map[ledger.State]bool{}
 	for _, s := range scenes() {
 		states[s.state] = true
@@ -266,7 +259,7 @@ func TestDocumentOfResult(t *testing.T) {
 	if !ok {
 		t.Fatalf("no result.json: %+v", st)
 	}
-	sameBlocks(t, resultDocument, map[string]string{"result": string(body)})
+	compareBlocks(t, resultDocument, map[string]string{"result": string(body)})
 }
 
 var memberRow = regexp.MustCompile("(?m)^\\| `([A-Za-z0-9]+)` \\|")

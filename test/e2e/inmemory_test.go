@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"flag"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -12,8 +11,6 @@ import (
 
 	"github.com/lipdrop/lipdrop/test/world"
 )
-
-var update = flag.Bool("update", false, "write the answers and the documents that the tests compare")
 
 // newWorld returns a lipdrop in memory, whose clock is its own: what it writes
 // is the same each time.

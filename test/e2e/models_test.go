@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 )
@@ -89,25 +90,19 @@ func TestDocumentOfModels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *update {
-		for _, s := range readModels(t, string(text)) {
-			head := "## `" + s.model.ID + "`\n"
-			before, body, _ := strings.Cut(string(text), head)
-			if s.table == "" {
-				body = "\n" + tableOf(s.model) + body
-			} else {
-				body = strings.Replace(body, s.table, tableOf(s.model), 1)
-			}
-			text = []byte(before + head + body)
+	written := string(text)
+	for _, s := range readModels(t, written) {
+		head := "## `" + s.model.ID + "`\n"
+		before, body, _ := strings.Cut(written, head)
+		if s.table == "" {
+			body = "\n" + tableOf(s.model) + body
+		} else {
+			body = strings.Replace(body, s.table, tableOf(s.model), 1)
 		}
-		if err := os.WriteFile(modelsDocument, text, 0o666); err != nil {
-			t.Fatal(err)
-		}
+		written = before + head + body
 	}
+	golden.Compare(t, modelsDocument, written)
 	for _, s := range readModels(t, string(text)) {
-		if diff := cmp.Diff(tableOf(s.model), s.table); diff != "" {
-			t.Errorf("table of %s (go test ./test/e2e -run TestDocumentOfModels -update writes it):\n%s", s.model.ID, diff)
-		}
 		want := []string{"job"}
 		if _, ok := visualOf(s.model); ok {
 			want = append(want, "preset")

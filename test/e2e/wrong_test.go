@@ -11,8 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
+	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -25,7 +24,7 @@ var grown = map[string]int{wrongDrops + "/photo-too-large/inbox/ads/cafe.job/wom
 
 // Each folder of testdata/drops is a bucket after a mistake that people make:
 // below inbox/ what was dropped, and below status/ and answers/ what is found
-// there afterwards, which -update writes. RunComfy is not called once.
+// there afterwards. RunComfy is not called once.
 func TestWrongDrops(t *testing.T) {
 	drops, err := os.ReadDir(wrongDrops)
 	if err != nil {
@@ -50,12 +49,17 @@ func TestWrongDrops(t *testing.T) {
 			if !slices.ContainsFunc(slices.Collect(maps.Values(got)), tellsWhatToDo) {
 				t.Error("no answer says what is wrong and what to do")
 			}
-			if *update {
-				writeAnswers(t, dir, answers, got)
-				answers = got
+			for key, body := range got {
+				golden.Compare(t, filepath.Join(dir, filepath.FromSlash(key)), body)
 			}
-			if diff := cmp.Diff(answers, got); diff != "" {
-				t.Errorf("the answers have changed (go test ./test/e2e -run TestWrongDrops -update writes them):\n%s", diff)
+			for key := range answers {
+				if _, ok := got[key]; ok {
+					continue
+				}
+				t.Errorf("%s was not written", key)
+				if golden.Update() {
+					_ = os.Remove(filepath.Join(dir, filepath.FromSlash(key)))
+				}
 			}
 		})
 	}
@@ -237,23 +241,4 @@ func readBucket(t *testing.T, dir string) (dropped, answers map[string]string) {
 		t.Fatal(err)
 	}
 	return dropped, answers
-}
-
-// writeAnswers puts answers into the place of old ones.
-func writeAnswers(t *testing.T, dir string, old, answers map[string]string) {
-	t.Helper()
-	for key := range old {
-		if err := os.Remove(filepath.Join(dir, key)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for key, body := range answers {
-		file := filepath.Join(dir, filepath.FromSlash(key))
-		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(body), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
 }

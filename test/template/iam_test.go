@@ -1,19 +1,15 @@
 package template
 
 import (
-	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-)
 
-var update = flag.Bool("update", false, "write the documents that the tests compare")
+	"github.com/lipdrop/lipdrop/internal/golden"
+)
 
 // roles are whom docs/iam.md is about, in its order, with why each statement is
 // there, by its Sid.
@@ -79,7 +75,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"\"the bucket\" is the stack's own or the existing one, and the token's secret likewise. " +
 		"Where a listing is limited to some keys, the limit is on the prefix that a listing names (`StringLikeIfExists`): a listing without a prefix, which shows the names of all files, is not refused. " +
 		"With a stricter condition S3 might answer 403 instead of 404 for a file that is not there, since that request names no prefix.\n\n" +
-		"These tables are written by `go test ./test/template -run Permissions -update` from template.yaml, and the tests of that folder hold both to a third list of what each function may do. " +
+		"`UPDATE_GOLDEN=1 go test ./test/template` writes these tables from template.yaml, and the tests of that folder hold both to a third list of what each function may do. " +
 		"`go test ./test/permissions` takes each of the functions' permissions for S3, Step Functions and Secrets Manager away in turn, and sees a job, an answer or a cancel fail without it.\n")
 	for _, r := range roles {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| may | on | why |\n| --- | --- | --- |\n", r.title, r.what)
@@ -126,7 +122,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"An existing bucket keeps its own policy; [operations.md](operations.md) says what it needs. An existing secret that is encrypted with a key of your own needs " +
 		"`kms:Decrypt` on that key for the four functions' roles, in the key's policy, and so does an existing bucket, with `kms:GenerateDataKey` for the writes: " +
 		"the stack does not know your keys.\n")
-	compare(t, filepath.Join("docs", "iam.md"), b.String())
+	golden.Compare(t, root+"/docs/iam.md", b.String())
 }
 
 type namedStatement struct {
@@ -180,16 +176,3 @@ func (st namedStatement) where(t *testing.T) string {
 
 // code returns words as code, separated by commas.
 func code(words []string) string { return "`" + strings.Join(words, "`, `") + "`" }
-
-// compare holds a document of the project to its text, or writes it.
-func compare(t *testing.T, path, want string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(filepath.Join(root, path), []byte(want), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if diff := cmp.Diff(want, string(read(t, path))); diff != "" {
-		t.Errorf("%s is not up to date (go test ./test/template -update writes it):\n%s", path, diff)
-	}
-}

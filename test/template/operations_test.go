@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -189,5 +190,5 @@ func TestDocumentOfCosts(t *testing.T) {
 		fmt.Fprintf(&b, "| %s | %.4g (%s) | %s | %.6f |\n", row.what, row.many, row.how, strconv.FormatFloat(row.each, 'f', -1, 64), row.many*row.each)
 	}
 	fmt.Fprintf(&b, "| **together** | | | **%.4f** |\n\n", total)
-	compare(t, operations, before+countsMarker+b.String()+countsMarker+after)
+	golden.Compare(t, root+"/"+operations, before+countsMarker+b.String()+countsMarker+after)
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/lipdrop/lipdrop/internal/golden"
 )
 
 // marker is before and after what README.md has of the parameters and outputs.
@@ -37,7 +39,7 @@ func TestReadmeHasParametersAndOutputs(t *testing.T) {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", name, cell(outputs[name].Description))
 	}
 	b.WriteString("\n")
-	compare(t, "README.md", before+marker+b.String()+marker+after)
+	golden.Compare(t, root+"/README.md", before+marker+b.String()+marker+after)
 }
 
 // readmeParameter is what README.md tells of a parameter.

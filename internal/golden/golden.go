@@ -1,0 +1,41 @@
+// Package golden compares what tests produce with files of the project: golden
+// files, and tables and examples in documents. This rewrites all of them:
+//
+//	UPDATE_GOLDEN=1 go test ./...
+package golden
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Update reports whether tests rewrite the files that they compare with.
+func Update() bool { return os.Getenv("UPDATE_GOLDEN") != "" }
+
+// Compare fails a test if a file does not contain the text that the test
+// produced. If Update, it writes the text to the file instead.
+func Compare(t testing.TB, path, produced string) {
+	t.Helper()
+	old, err := os.ReadFile(path)
+	switch {
+	case err == nil && string(old) == produced:
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		t.Fatal(err)
+	case Update():
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(produced), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		diff := cmp.Diff(strings.Split(string(old), "\n"), strings.Split(produced, "\n"))
+		t.Errorf("%s differs; UPDATE_GOLDEN=1 go test ./... rewrites it (-old +new):\n%s", path, diff)
+	}
+}
