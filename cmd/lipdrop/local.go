@@ -90,27 +90,29 @@ Ctrl-C ends it; what is under way goes on at the next start.
 	}
 }
 
-// containerCommands returns how the functions are run in Docker's containers, if
-// these may reach the stack.
+// containerCommands prepares the state folder for `sam local` and returns the
+// commands to print.
 func (c *localCmd) containerCommands(stack *local.Stack) (string, error) {
 	if !c.Containers {
 		return "Start it with --containers to run the functions in Docker with sam local.\n", nil
 	}
-	env := filepath.Join(c.Dir, "env.json")
-	if err := stack.WriteEnv(env); err != nil {
+	env, credentials := filepath.Join(c.Dir, "env.json"), filepath.Join(c.Dir, "credentials.sh")
+	if err := errors.Join(stack.WriteEnv(env), stack.WriteCredentials(credentials)); err != nil {
 		return "", err
 	}
-	const commands = `Or run the functions in Docker, with the same three variables exported: one of them once, or, for a stack that was
-started with --lambda-endpoint http://127.0.0.1:3001, all of them at each call:
+	const commands = `Run one function in Docker:
   sam build%[1]s
-  sam local invoke SubmitFunction -e events/submit/object-created.json %[2]s
-  sam local start-lambda %[2]s
+  . %[2]s
+  sam local invoke SubmitFunction -e events/submit/object-created.json%[3]s
+Or all of them, for a stack that was started with --lambda-endpoint http://127.0.0.1:3001:
+  sam local start-lambda%[3]s
 `
-	return fmt.Sprintf(commands, architecture(), "--env-vars "+env+" --add-host "+local.ContainerHost+":host-gateway"+architecture()), nil
+	options := " --env-vars " + env + " --add-host " + local.ContainerHost + ":host-gateway" + architecture()
+	return fmt.Sprintf(commands, architecture(), credentials, options), nil
 }
 
-// architecture returns what the sam command is told where this machine's
-// processor is not the template's default.
+// architecture returns the option of the sam command that selects this machine's
+// processor, if the template's default is another.
 func architecture() string {
 	if runtime.GOARCH == "amd64" {
 		return " --parameter-overrides Architecture=x86_64"

@@ -1,5 +1,5 @@
-// Package sam runs the functions as the SAM CLI does: built by `sam build`, in
-// Docker's containers, with the sample events, against the local stack.
+// Package sam runs the README's commands for the SAM CLI: the functions, built by
+// `sam build`, in Docker against the local stack, with the sample events.
 package sam
 
 import (
@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,16 +29,36 @@ import (
 
 func TestFunctionsInDocker(t *testing.T) {
 	tools := find(t)
-	tools.build(t)
+	if out, err := tools.command(t.Context(), tools.build).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", tools.build, err, out)
+	}
+	t.Run("as the README says", func(t *testing.T) { testReadme(t, tools) })
 	t.Run("sam local invoke", func(t *testing.T) { testInvoke(t, tools) })
 	t.Run("sam local start-lambda", func(t *testing.T) { testStartLambda(t, tools) })
+}
+
+// The README's commands do what the README says about them.
+func testReadme(t *testing.T, tools *tools) {
+	output := tools.background(t, tools.local)
+	awaitText(t, output, "Ctrl-C ends it")
+	tools.succeed(t, "SubmitFunction", nil)
+	awaitText(t, output, "talk: withdrawn (files_gone)")
+	var polled workflow.Job
+	decode(t, tools.succeed(t, "PollFunction", nil), &polled)
+	if polled.Ended || polled.WaitSeconds != 5 {
+		t.Errorf("poll returned %+v, want a wait of 5 s", polled)
+	}
+	if response := tools.call(t, "ArchiveFunction", nil); !bytes.Contains(response, []byte(`"errorType"`)) {
+		t.Errorf("archive returned %s, want an error", response)
+	}
+	tools.succeed(t, "CancelFunction", nil)
 }
 
 // queued is how long the jobs queue that a test cancels.
 const queued = time.Hour
 
-// onlyTalkRuns lets the job of inbox/talk.mp4 end at once, and every other
-// queue.
+// onlyTalkRuns lets the job of inbox/talk.mp4 end at once. All other jobs stay in
+// the queue.
 func onlyTalkRuns(_ string, input map[string]any) runcomfytest.Script {
 	if strings.Contains(fmt.Sprint(input["video_url"]), "/inbox/talk.mp4?") {
 		return runcomfytest.Script{}
@@ -45,20 +66,20 @@ func onlyTalkRuns(_ string, input map[string]any) runcomfytest.Script {
 	return runcomfytest.Script{Queue: queued}
 }
 
-// Each function is called once, or as often as it has shapes of events, by hand.
+// Invokes each function by hand, with each kind of event that it accepts.
 func testInvoke(t *testing.T, tools *tools) {
-	// The stack's own calls come to nothing: what happens is the containers' work.
+	// The stack's own calls fail, so everything that happens is done by the containers.
 	nobody := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}))
 	t.Cleanup(nobody.Close)
-	s := start(t, local.Options{LambdaEndpoint: nobody.URL, Visibility: time.Hour})
+	s := start(t, tools, local.Options{LambdaEndpoint: nobody.URL, Visibility: time.Hour})
 	s.Fake().Script = onlyTalkRuns
 	clip, voice := sample.Files()
 
 	s.drop("inbox/talk.mp4", clip)
 	s.drop("inbox/talk.wav", voice)
-	tools.invoke(t, s, "SubmitFunction", sampleEvent(t, "submit/object-created.json"))
+	tools.succeed(t, "SubmitFunction", sampleEvent(t, "submit/object-created.json"))
 	s.charged(1)
 	rec := s.record("talk")
 	if rec.State != ledger.Submitted || rec.RequestID != s.Fake().Submitted()[0].RequestID {
@@ -66,16 +87,16 @@ func testInvoke(t *testing.T, tools *tools) {
 	}
 	s.wantStatus("talk", ledger.Submitted, "")
 
-	answer := tools.invoke(t, s, "SubmitFunction", sampleEvent(t, "submit/sqs-batch.json"))
+	response := tools.succeed(t, "SubmitFunction", sampleEvent(t, "submit/sqs-batch.json"))
 	var batch events.SQSEventResponse
-	if decode(t, answer, &batch); len(batch.BatchItemFailures) > 0 {
-		t.Errorf("of the batch failed %v", batch.BatchItemFailures)
+	if decode(t, response, &batch); len(batch.BatchItemFailures) > 0 {
+		t.Errorf("messages of the batch failed: %v", batch.BatchItemFailures)
 	}
 	s.charged(1) // the same take
 
 	s.drop("inbox/Grüße 1+1.mp4", clip)
 	s.drop("inbox/Grüße 1+1.wav", voice)
-	tools.invoke(t, s, "SubmitFunction", sampleEvent(t, "submit/s3-notification.json"))
+	tools.succeed(t, "SubmitFunction", sampleEvent(t, "submit/s3-notification.json"))
 	s.charged(2)
 	waits := s.record("Grüße 1+1")
 	if waits.State != ledger.Submitted || waits.RequestID != s.Fake().Submitted()[1].RequestID {
@@ -96,7 +117,7 @@ func testInvoke(t *testing.T, tools *tools) {
 		t.Fatal(err)
 	}
 	var archived workflow.Archived
-	decode(t, tools.invoke(t, s, "ArchiveFunction", state), &archived)
+	decode(t, tools.succeed(t, "ArchiveFunction", state), &archived)
 	prefix := "outbox/talk/" + rec.Take + "/"
 	want := workflow.Archived{Name: "talk", Take: rec.Take, Outputs: []string{prefix + "talk.mp4"}}
 	if diff := cmp.Diff(want, archived); diff != "" {
@@ -112,7 +133,7 @@ func testInvoke(t *testing.T, tools *tools) {
 
 	s.remove("inbox/Grüße 1+1.wav")
 	deleted := bytes.Replace(sampleEvent(t, "cancel/object-deleted.json"), []byte("inbox/talk.wav"), []byte("inbox/Grüße 1+1.wav"), 1)
-	tools.invoke(t, s, "CancelFunction", deleted)
+	tools.succeed(t, "CancelFunction", deleted)
 	if got := s.Fake().Cancelled(); !slices.Equal(got, []string{waits.RequestID}) {
 		t.Errorf("RunComfy has cancelled %v, want %s", got, waits.RequestID)
 	}
@@ -120,7 +141,7 @@ func testInvoke(t *testing.T, tools *tools) {
 	s.charged(2)
 }
 
-// turn polls the job of a record, with the sample state made its own.
+// turn polls the job of a record, with the sample state adapted to it.
 func (s *stack) turn(tools *tools, rec ledger.Record) workflow.Job {
 	s.t.Helper()
 	var job workflow.Job
@@ -131,16 +152,16 @@ func (s *stack) turn(tools *tools, rec ledger.Record) workflow.Job {
 		s.t.Fatal(err)
 	}
 	var next workflow.Job
-	decode(s.t, tools.invoke(s.t, s, "PollFunction", state), &next)
+	decode(s.t, tools.succeed(s.t, "PollFunction", state), &next)
 	return next
 }
 
 // The stack's queue and state machine call the functions in containers.
 func testStartLambda(t *testing.T, tools *tools) {
-	address := freeAddress(t)
-	s := start(t, local.Options{LambdaEndpoint: "http://" + address, Settle: time.Second, Visibility: time.Second})
+	port := freePort(t)
+	s := start(t, tools, local.Options{LambdaEndpoint: "http://127.0.0.1:" + port, Settle: time.Second, Visibility: time.Second})
 	s.Fake().Script = onlyTalkRuns
-	tools.startLambda(t, s, address)
+	tools.serve(t, port)
 	clip, voice := sample.Files()
 
 	s.drop("inbox/talk.mp4", clip)
@@ -164,15 +185,15 @@ func testStartLambda(t *testing.T, tools *tools) {
 	s.charged(2)
 }
 
-// freeAddress returns an address of this machine where nobody listens.
-func freeAddress(t *testing.T) string {
+// freePort returns a port of this machine at which nothing listens.
+func freePort(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	return listener.Addr().String()
+	return strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 }
 
 func decode(t *testing.T, text []byte, to any) {

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -18,32 +19,33 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// patience is how long a test waits for what takes seconds on a free machine.
-const patience = 5 * time.Minute
-
-// stack is a running local stack, the file with which the SAM CLI reaches it,
-// and what a test does with it.
+// stack is a running local stack, in the folder in which the README's commands
+// expect it.
 type stack struct {
 	*local.Stack
-	t       *testing.T
-	envVars string
+	t *testing.T
 }
 
-func start(t *testing.T, o local.Options) *stack {
+func start(t *testing.T, tools *tools, o local.Options) *stack {
 	t.Helper()
-	o.Dir = t.TempDir()
+	o.Dir = filepath.Join(tools.dir, ".lipdrop")
 	o.Containers = true
 	o.Say = func(text string) { t.Log(text) }
 	running, err := local.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(running.Close)
-	s := &stack{running, t, filepath.Join(o.Dir, "env.json")}
-	if err := s.WriteEnv(s.envVars); err != nil {
+	t.Cleanup(func() {
+		running.Close()
+		if err := os.RemoveAll(o.Dir); err != nil {
+			t.Error(err)
+		}
+	})
+	err = errors.Join(running.WriteEnv(filepath.Join(o.Dir, "env.json")), running.WriteCredentials(filepath.Join(o.Dir, "credentials.sh")))
+	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return &stack{running, t}
 }
 
 func (s *stack) drop(key string, body []byte) {
@@ -116,19 +118,17 @@ func (s *stack) wantStatus(name string, state ledger.State, code problem.Code) {
 }
 
 // await waits until the status of a name has a state and a code.
-func (s *stack) await(name string, state ledger.State, code problem.Code) ledger.Status {
+func (s *stack) await(name string, state ledger.State, code problem.Code) (st ledger.Status) {
 	s.t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		if st := s.status(name); st.State == state && st.Code == code {
-			return st
-		}
-	}
-	s.t.Fatalf("the status of %s is still %+v, want %s %s", name, s.status(name), state, code)
-	return ledger.Status{}
+	await(s.t, fmt.Sprintf("the status of %s to be %s %s", name, state, code), func() bool {
+		st = s.status(name)
+		return st.State == state && st.Code == code
+	})
+	return st
 }
 
-// charged holds how many jobs the fake RunComfy has charged, each of whose
-// inputs it could fetch by the URL that a container presigned.
+// charged checks how many jobs the fake RunComfy has charged, and that it could
+// fetch each of their inputs by the URL that a container presigned.
 func (s *stack) charged(want int) {
 	s.t.Helper()
 	if got := s.Fake().Charges(); got != want {

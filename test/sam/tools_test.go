@@ -3,129 +3,191 @@ package sam
 import (
 	"bytes"
 	"context"
-	"errors"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
-
-	"github.com/lipdrop/lipdrop/internal/local"
 )
 
 // root is the folder of the project.
 const root = "../.."
 
-// Lambda's base image, of which the SAM CLI makes its own.
-const baseImage = "public.ecr.aws/lambda/provided:al2023-"
-
-// tools are the SAM CLI and what it is told.
+// tools are the README's commands for the SAM CLI.
 type tools struct {
-	sam       string
-	parameter string // of the template, for this machine's processor
-	template  string // what `sam build` made
-	local     []string
+	dir         string // a copy of the project, in which the commands run
+	local       string // starts the local stack
+	build       string
+	invoke      map[string]string // by the function's logical id
+	startLambda string
+	env         []string
 }
 
-// find finds the SAM CLI and Docker. Where one of them is missing the test is
-// skipped; in CI that is a failure.
+// find reads the commands from the README. It skips the test if the SAM CLI or
+// Docker is missing; in CI it fails.
 func find(t *testing.T) *tools {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("-short: it takes a minute")
+		t.Skip("-short: it takes minutes")
 	}
 	missing := t.Skipf
 	if os.Getenv("CI") != "" {
 		missing = t.Fatalf
 	}
-	sam, err := exec.LookPath("sam")
-	if err != nil {
-		missing("the test needs the SAM CLI (pip install aws-sam-cli): %v", err)
+	for _, program := range []string{"sam", "make"} {
+		if _, err := exec.LookPath(program); err != nil {
+			missing("the test needs the SAM CLI (pip install aws-sam-cli) and make: %v", err)
+		}
 	}
 	if out, err := exec.CommandContext(t.Context(), "docker", "info").CombinedOutput(); err != nil {
 		missing("the test needs Docker: docker info: %v: %s", err, bytes.TrimSpace(out))
 	}
-	if _, err := exec.LookPath("make"); err != nil {
-		missing("the test needs make, by which `sam build` builds the functions: %v", err)
+	found := &tools{dir: copyProject(t), invoke: map[string]string{}}
+	for _, line := range readmeCommands(t) {
+		switch call := regexp.MustCompile(`sam local invoke (\w+)`).FindStringSubmatch(line); {
+		case call != nil:
+			found.invoke[call[1]] = line
+		case strings.Contains(line, "sam local start-lambda"):
+			found.startLambda = line
+		case strings.Contains(line, "sam build"):
+			found.build = line
+		default:
+			found.local = line
+		}
 	}
-	architecture := "x86_64"
-	if runtime.GOARCH == "arm64" {
-		architecture = "arm64"
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, "AWS_") {
+			found.env = append(found.env, variable)
+		}
 	}
-	found := &tools{sam: sam, parameter: "Architecture=" + architecture}
-	found.local = []string{"--docker-network", "host", "--add-host", local.ContainerHost + ":host-gateway", "--parameter-overrides", found.parameter}
-	if exec.CommandContext(t.Context(), "docker", "image", "inspect", baseImage+architecture).Run() == nil {
-		found.local = append(found.local, "--skip-pull-image")
+	found.env = append(found.env, "SAM_CLI_TELEMETRY=0",
+		// SAM asks AWS for the account's number, and works without it.
+		"AWS_EC2_METADATA_DISABLED=true", "AWS_ENDPOINT_URL_STS=http://127.0.0.1:1", "AWS_MAX_ATTEMPTS=1")
+	architecture := strings.ReplaceAll(runtime.GOARCH, "amd64", "x86_64")
+	if exec.CommandContext(t.Context(), "docker", "image", "inspect", "public.ecr.aws/lambda/provided:al2023-"+architecture).Run() == nil {
+		found.env = append(found.env, "SAM_SKIP_PULL_IMAGE=true")
 	}
 	return found
 }
 
-// command returns a command of the SAM CLI that is interrupted when the test
-// ends, so that it removes its containers. Functions get the secret key.
-func (f *tools) command(ctx context.Context, secret string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, f.sam, args...)
-	cmd.Dir = root
-	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "AWS_") {
-			cmd.Env = append(cmd.Env, variable)
+// readmeCommands returns the commands of the README's section about `sam local`.
+func readmeCommands(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Run one function\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var commands []string
+	for line := range strings.Lines(section) {
+		if command, ok := strings.CutPrefix(line, "    "); ok {
+			if runtime.GOARCH == "arm64" {
+				command = strings.ReplaceAll(command, "$(uname -m)", "arm64")
+			}
+			commands = append(commands, strings.TrimSpace(command))
 		}
 	}
-	cmd.Env = append(cmd.Env, "SAM_CLI_TELEMETRY=0", "AWS_EC2_METADATA_DISABLED=true",
-		"AWS_ACCESS_KEY_ID="+local.AccessKey, "AWS_SECRET_ACCESS_KEY="+secret, "AWS_DEFAULT_REGION="+local.Region,
-		// It would ask AWS for the account's number, and does without it.
-		"AWS_ENDPOINT_URL_STS=http://127.0.0.1:1", "AWS_MAX_ATTEMPTS=1")
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	if len(commands) != 7 {
+		t.Fatalf("the README has %d commands to run one function, want 7: %q", len(commands), commands)
+	}
+	return commands
+}
+
+// copyProject copies the files of the project that git knows to a new folder, so
+// that the commands change neither what a user has built nor a user's local stack.
+func copyProject(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	list := exec.CommandContext(t.Context(), "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	list.Dir = root
+	files, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(files), "\x00"), "\x00") {
+		from, to := filepath.Join(root, name), filepath.Join(dir, name)
+		info, err := os.Stat(from)
+		if os.IsNotExist(err) {
+			continue // deleted, but not yet from git's index
+		}
+		text, readErr := os.ReadFile(from)
+		if err != nil || readErr != nil {
+			t.Fatal(err, readErr)
+		}
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, text, info.Mode()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// command returns a shell command line in a process group of its own, which is
+// interrupted when ctx ends, so that SAM removes its containers.
+func (f *tools) command(ctx context.Context, line string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "sh", "-c", line)
+	cmd.Dir, cmd.Env = f.dir, f.env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = time.Minute
 	return cmd
 }
 
-// build builds the functions for this machine's processor, apart from what a
-// user has built to deploy it.
-func (f *tools) build(t *testing.T) {
+// call invokes a function with an event, or with the README's event if that is
+// nil, and returns the function's response, which may be an error.
+func (f *tools) call(t *testing.T, function string, event []byte) []byte {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "build")
-	out, err := f.command(t.Context(), "", "build", "--build-dir", dir, "--parameter-overrides", f.parameter).CombinedOutput()
-	if err != nil {
-		t.Fatalf("sam build: %v\n%s", err, out)
+	line := f.invoke[function]
+	if event != nil {
+		path := filepath.Join(t.TempDir(), "event.json")
+		if err := os.WriteFile(path, event, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		line = regexp.MustCompile(` -e \S+`).ReplaceAllLiteralString(line, " -e '"+path+"'")
 	}
-	f.template = filepath.Join(dir, "template.yaml")
+	var response, logs bytes.Buffer
+	cmd := f.command(t.Context(), withCredentials(line))
+	cmd.Stdout, cmd.Stderr = &response, &logs
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v: %s\n%s", line, err, response.Bytes(), logs.Bytes())
+	}
+	t.Logf("%s: %s", line, bytes.TrimSpace(response.Bytes()))
+	return response.Bytes()
 }
 
-// invoke calls a function by its logical id with an event and returns its
-// answer, which must be no error.
-func (f *tools) invoke(t *testing.T, s *stack, function string, event []byte) []byte {
+// succeed is call for a function that must not return an error.
+func (f *tools) succeed(t *testing.T, function string, event []byte) []byte {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "event.json")
-	if err := os.WriteFile(path, event, 0o600); err != nil {
-		t.Fatal(err)
+	response := f.call(t, function, event)
+	if bytes.Contains(response, []byte(`"errorType"`)) {
+		t.Fatalf("%s returned %s", function, response)
 	}
-	args := append([]string{"local", "invoke", function, "-t", f.template, "-e", path, "--env-vars", s.envVars}, f.local...)
-	var answer, logs bytes.Buffer
-	cmd := f.command(t.Context(), s.Keys().SecretKey, args...)
-	cmd.Stdout, cmd.Stderr = &answer, &logs
-	err := cmd.Run()
-	if err != nil || bytes.Contains(answer.Bytes(), []byte(`"errorType"`)) {
-		t.Fatalf("sam local invoke %s: %v: %s\n%s", function, err, answer.Bytes(), logs.Bytes())
-	}
-	t.Logf("sam local invoke %s: %s", function, bytes.TrimSpace(answer.Bytes()))
-	return answer.Bytes()
+	return response
 }
 
-// startLambda serves the functions at an address until the test ends.
-func (f *tools) startLambda(t *testing.T, s *stack, address string) {
+// withCredentials returns a command of a shell that has read the credentials:
+// only the README's first `sam local` line reads them.
+func withCredentials(line string) string {
+	const read = ". .lipdrop/credentials.sh && "
+	return read + strings.TrimPrefix(line, read)
+}
+
+// background runs a command until the test ends, and returns the file that its
+// output goes to.
+func (f *tools) background(t *testing.T, line string) (output string) {
 	t.Helper()
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := append([]string{"local", "start-lambda", "-t", f.template, "--env-vars", s.envVars, "--host", host, "--port", port}, f.local...)
 	// The test's own context ends before its cleanup does.
 	ctx, interrupt := context.WithCancel(context.WithoutCancel(t.Context()))
-	cmd := f.command(ctx, s.Keys().SecretKey, args...)
-	logs, err := os.Create(filepath.Join(t.TempDir(), "start-lambda.log"))
+	cmd := f.command(ctx, line)
+	logs, err := os.Create(filepath.Join(t.TempDir(), "output.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,30 +195,47 @@ func (f *tools) startLambda(t *testing.T, s *stack, address string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
 		interrupt()
-		err := <-ended
+		err := cmd.Wait()
 		_ = logs.Close()
 		if text, _ := os.ReadFile(logs.Name()); t.Failed() {
-			t.Logf("sam local start-lambda ended: %v\n%s", err, text)
+			t.Logf("%s ended: %v\n%s", line, err, text)
 		}
 	})
-	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		conn, err := net.Dial("tcp", address)
+	return logs.Name()
+}
+
+// awaitText waits until a file contains a text.
+func awaitText(t *testing.T, path, want string) {
+	t.Helper()
+	await(t, path+" to contain "+want, func() bool {
+		text, _ := os.ReadFile(path)
+		return strings.Contains(string(text), want)
+	})
+}
+
+// serve runs `sam local start-lambda` at a port until the test ends.
+func (f *tools) serve(t *testing.T, port string) {
+	t.Helper()
+	f.background(t, withCredentials(f.startLambda)+" --port "+port)
+	await(t, "sam local start-lambda to listen", func() bool {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			_ = conn.Close()
-			return
 		}
-		select {
-		case err := <-ended:
-			ended <- err
-			t.Fatalf("sam local start-lambda ended: %v", err)
-		default:
-		}
+		return err == nil
+	})
+}
+
+// patience is how long a test waits for what takes seconds on a free machine.
+const patience = 5 * time.Minute
+
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("sam local start-lambda does not listen: %v", errors.Unwrap(err))
+			t.Fatalf("waited %v in vain for %s", patience, what)
 		}
 	}
 }
