@@ -30,6 +30,9 @@ var published = map[string]struct {
 	// https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
 	"AWS/Lambda": {"FunctionName", map[string]string{"AWS::Lambda::Function": "", "AWS::Serverless::Function": ""},
 		"AsyncEventAge AsyncEventsDropped AsyncEventsReceived ConcurrentExecutions DeadLetterErrors Duration Errors Invocations Throttles"},
+	// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html
+	"AWS/Events": {"RuleName", map[string]string{"AWS::Events::Rule": ""},
+		"DeadLetterInvocations FailedInvocations Invocations InvocationsFailedToBeSentToDlq InvocationsSentToDlq ThrottledRules TriggeredRules"},
 }
 
 // A metric is what an alarm watches or a widget draws.
@@ -102,7 +105,7 @@ func TestAlarms(t *testing.T) {
 	s := written(t, nil)
 	want := []string{
 		"CancelErrorsAlarm", "DeadLettersAlarm", "FailedExecutionsAlarm", "HeldJobsAlarm",
-		"OldestMessageAlarm", "TimedOutExecutionsAlarm", "UnknownOutcomesAlarm",
+		"OldestMessageAlarm", "TimedOutExecutionsAlarm", "UndeliveredDropsAlarm", "UnknownOutcomesAlarm",
 	}
 	if got := slices.Sorted(maps.Keys(ofType(s, "AWS::CloudWatch::Alarm"))); !slices.Equal(got, want) {
 		t.Errorf("the alarms are %v", got)
