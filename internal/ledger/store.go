@@ -209,17 +209,20 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// TakeID names a take.
-type TakeID struct{ Name, Take string }
+// TakeID names a take, and says when its record was written last.
+type TakeID struct {
+	Name, Take string
+	Written    time.Time
+}
 
-// Written returns the takes whose records were last written between two times.
-func (s *Store) Written(ctx context.Context, after, before time.Time) ([]TakeID, error) {
+// Written returns the takes whose records were written after a time.
+func (s *Store) Written(ctx context.Context, after time.Time) ([]TakeID, error) {
 	files, _, err := s.Bucket.List(ctx, "jobs/", math.MaxInt)
 	var takes []TakeID
 	for _, f := range files {
 		name, take := path.Split(strings.TrimSuffix(strings.TrimPrefix(f.Key, "jobs/"), ".json"))
-		if name != "" && f.LastModified.After(after) && f.LastModified.Before(before) {
-			takes = append(takes, TakeID{strings.TrimSuffix(name, "/"), take})
+		if name != "" && f.LastModified.After(after) {
+			takes = append(takes, TakeID{strings.TrimSuffix(name, "/"), take, f.LastModified})
 		}
 	}
 	return takes, err

@@ -156,7 +156,7 @@ func Codes() []Info {
 		{NoBalance, "held", "The RunComfy account has no balance.", "Top up the account on RunComfy's page; the job is then submitted by itself."},
 		{AccountRefused, "held", "RunComfy refused the account.", "Look at the account on RunComfy's page; once it is mended the job is submitted by itself."},
 		{MediaForbidden, "held", "S3 does not give a file of the job to the functions; nothing was charged.", "Upload the file again with the bucket's own encryption, or let the submit function's role read it; the job is then submitted by itself."},
-		{MediaArchived, "held", "A file of the job is in an archive storage class; nothing was charged.", "Restore the file, or upload it again with the storage class STANDARD; the job is then submitted by itself."},
+		{MediaArchived, "held", "A file of the job is in an archive storage class; nothing was charged.", "Restore the file, or upload it again with the storage class STANDARD; the job is then submitted by itself. A restore that takes longer than the day of retries, as from DEEP_ARCHIVE, starts nothing: redrive the dead-letter queue after it, or upload a file of the job again."},
 		{TooManyJobs, "held", "One changed file asks for more jobs than MaxJobsPerDrop; nothing was charged for those beyond.", "Raise the parameter MaxJobsPerDrop: the job is then submitted by itself. Or upload the audio of the job again, which starts it."},
 
 		{RecordUnreadable, "held", "The record of this take below jobs/ is not JSON or is too large, so whether it was paid for is not known.", "Restore an earlier version of the record that the reason names. If you delete it instead, the job is submitted again, and may be charged again."},

@@ -130,3 +130,64 @@ func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 		}
 	}
 }
+
+// The sweep describes no execution whose record says how it ended, and posts its
+// status all the same.
+func TestSweepDescribesNothingThatIsSettled(t *testing.T) {
+	w := newWorld(t)
+	clip, voice := media(t)
+	w.RunComfy.Run = 20 * time.Minute
+	for i := range 30 {
+		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
+		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
+	}
+	w.Run(5 * time.Minute)
+	for i := range 30 {
+		name := fmt.Sprintf("ads/%d", i)
+		w.Stop(name, w.Status(name).Take)
+	}
+	w.Run(30 * time.Minute)
+	wantStatus(t, w, "ads/7", ledger.Failed, problem.ExecutionStopped)
+	w.Bucket.Remove(ledger.StatusKey("ads/7"))
+	described := 0
+	w.Before = func(c world.Call) error {
+		if c.Op == "DescribeExecution" {
+			described++
+		}
+		return nil
+	}
+	w.Pass(3 * time.Hour)
+	if described > 0 {
+		t.Errorf("%d executions were described", described)
+	}
+	wantStatus(t, w, "ads/7", ledger.Failed, problem.ExecutionStopped)
+}
+
+// An execution can be redriven for 14 days. The sweep sees that it failed again,
+// although hundreds of younger executions come before it in the list.
+func TestSweepSeesALateRedrive(t *testing.T) {
+	w := newWorld(t)
+	clip, voice := media(t)
+	w.RunComfy.Run = 20 * time.Minute
+	dropPair(t, w)
+	w.Run(5 * time.Minute)
+	take := w.Status("ads/talk").Take
+	w.Stop("ads/talk", take)
+	w.Pass(time.Hour)
+	wantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
+	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
+		return runcomfytest.Script{Run: time.Minute, Fail: "no face found"}
+	}
+	for i := range 40 { // two pages of the list
+		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
+		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
+	}
+	w.Pass(13 * 24 * time.Hour)
+	w.LoseStatusEvents = true
+	faulty(w, runcomfytest.CallStatus, named(t, runcomfytest.CallStatus, "503"), 3*time.Hour)
+	if err := w.Redrive("ads/talk", take); err != nil {
+		t.Fatal(err)
+	}
+	w.Pass(4 * time.Hour)
+	wantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
+}

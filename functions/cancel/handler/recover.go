@@ -28,14 +28,12 @@ const (
 // recoverTakes finishes what submit left undone and no message leads to any
 // longer: it starts the execution of a paid take that has none, and ends a claim
 // whose invocation died.
-func (h *Handler) recoverTakes(ctx context.Context) error {
-	now := h.Now()
-	takes, err := h.Ledger.Written(ctx, now.Add(-recoverUntil), now.Add(-recoverAfter))
-	if err != nil {
-		return err
-	}
+func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) error {
 	var errs []error
 	for i, id := range takes {
+		if h.Now().Sub(id.Written) < recoverAfter {
+			continue
+		}
 		if deadline, ok := ctx.Deadline(); ok && deadline.Sub(h.Now()) < recoverTime {
 			slog.WarnContext(ctx, "not all records were read", "read", i, "records", len(takes))
 			break

@@ -23,6 +23,11 @@ const (
 	// changes by best effort, and two dozen sweeps make up for a lost one.
 	sweepBack = 24 * time.Hour
 
+	// listBack is how far back the sweep reads the list of executions, which is
+	// ordered by their start. An execution can be redriven for 14 days after it
+	// ended, and lasts a few days.
+	listBack = 21 * 24 * time.Hour
+
 	// giveUpAfter is when a job is settled even though RunComfy could not be
 	// asked to cancel it: before the sweep no longer sees its execution.
 	giveUpAfter = 20 * time.Hour
@@ -114,19 +119,30 @@ func why(exec *sfn.DescribeExecutionOutput) (problem.Code, string) {
 // sweep settles the unsuccessful executions of the last day, then recovers what
 // submit left undone.
 func (h *Handler) sweep(ctx context.Context, p *pass) error {
-	return errors.Join(h.settleAll(ctx, p), h.recoverTakes(ctx))
+	takes, err := h.Ledger.Written(ctx, h.Now().Add(-recoverUntil))
+	return errors.Join(err, h.settleAll(ctx, takes, p), h.recoverTakes(ctx, takes))
 }
 
 // settleAll settles the unsuccessful executions of the last day, the oldest
 // first: those are settled even when RunComfy does not respond, before the sweep
 // no longer sees them. When the time of the function is over the next hour goes on.
-func (h *Handler) settleAll(ctx context.Context, p *pass) error {
+func (h *Handler) settleAll(ctx context.Context, takes []ledger.TakeID, p *pass) error {
+	takeOf := map[string]ledger.TakeID{} // by the ARN of the execution
+	for _, id := range takes {
+		takeOf[workflow.ExecutionARN(h.MachineARN, workflow.ExecutionName(id.Name, id.Take))] = id
+	}
 	ended, err := h.unsuccessful(ctx)
 	errs := []error{err}
 	for _, exec := range ended {
 		if !h.timeFor(ctx) {
 			errs = append(errs, errNoTime)
 			break
+		}
+		if id, ok := takeOf[aws.ToString(exec.ExecutionArn)]; ok {
+			settled, err := h.settledBefore(ctx, id, exec)
+			if errs = append(errs, err); settled {
+				continue
+			}
 		}
 		if err := h.settle(ctx, aws.ToString(exec.ExecutionArn), aws.ToInt32(exec.RedriveCount), p); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", aws.ToString(exec.Name), err))
@@ -135,11 +151,24 @@ func (h *Handler) settleAll(ctx context.Context, p *pass) error {
 	return errors.Join(errs...)
 }
 
+// settledBefore reports whether the record of an execution's take says how it
+// ended, and then posts its status. The execution is not described for this.
+func (h *Handler) settledBefore(ctx context.Context, id ledger.TakeID, exec types.ExecutionListItem) (bool, error) {
+	rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
+	if err != nil || !rec.State.Ended() {
+		return false, nil // settle decides
+	}
+	if rec.State == ledger.Failed && rec.Code != problem.JobFailed && aws.ToTime(exec.StopDate).After(rec.Times.Ended) {
+		return false, nil // it may have failed again after a redrive
+	}
+	return true, h.Ledger.PostTake(ctx, rec)
+}
+
 // unsuccessful returns the executions that ended badly within the last day, the
 // oldest end first. With an error it returns those that it found.
 func (h *Handler) unsuccessful(ctx context.Context) (found []types.ExecutionListItem, err error) {
 	for _, status := range []types.ExecutionStatus{types.ExecutionStatusFailed, types.ExecutionStatusTimedOut, types.ExecutionStatusAborted} {
-		pages := sfn.NewListExecutionsPaginator(h.States, &sfn.ListExecutionsInput{StateMachineArn: &h.MachineARN, StatusFilter: status})
+		pages := sfn.NewListExecutionsPaginator(h.States, &sfn.ListExecutionsInput{StateMachineArn: &h.MachineARN, StatusFilter: status, MaxResults: 1000})
 		for more := true; more && pages.HasMorePages(); {
 			page, listErr := pages.NextPage(ctx)
 			if listErr != nil {
@@ -151,9 +180,7 @@ func (h *Handler) unsuccessful(ctx context.Context) (found []types.ExecutionList
 					found = append(found, exec)
 					continue
 				}
-				// The list is ordered by the start, and an execution lasts a few days
-				// at most, so one that stopped this long ago ends the list soon.
-				more = h.Now().Sub(aws.ToTime(exec.StartDate)) < 7*sweepBack
+				more = h.Now().Sub(aws.ToTime(exec.StartDate)) < listBack
 			}
 		}
 	}
