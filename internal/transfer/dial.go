@@ -71,7 +71,7 @@ func publicOnly(host string) func(string, string, syscall.RawConn) error {
 	return func(_, address string, _ syscall.RawConn) error {
 		dialled, err := netip.ParseAddrPort(address)
 		if err != nil || !isPublic(dialled.Addr()) {
-			return &RefusedError{Host: host, Reason: "the name resolves to an address that is not public"}
+			return &OutputRefused{Host: host, Reason: "the name resolves to an address that is not public"}
 		}
 		return nil
 	}

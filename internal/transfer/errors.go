@@ -8,63 +8,72 @@ import (
 	"strings"
 )
 
-// RefusedError says that an address may not be fetched: it is off the list of
+// The names of these errors are what Step Functions sees when archive returns
+// them, and each has a code: see workflow.CodeOf.
+
+// OutputRefused says that an address may not be fetched: it is off the list of
 // origins, or its name resolves to an address of a private network. Trying
 // again changes nothing.
-type RefusedError struct {
+type OutputRefused struct {
 	Host   string // host and port; empty where the address has none
 	Reason string
 }
 
-func (e *RefusedError) Error() string {
+func (e *OutputRefused) Error() string {
 	if e.Host == "" {
 		return e.Reason
 	}
 	return e.Host + ": " + e.Reason
 }
 
-// TooLargeError says that the source is longer than the Copier's limit.
-type TooLargeError struct {
+// OutputTooLarge says that the source is longer than the Copier's limit.
+type OutputTooLarge struct {
 	Bytes int64 // the source's length, or how much had come when the limit was passed
 	Limit int64
 }
 
-func (e *TooLargeError) Error() string {
+func (e *OutputTooLarge) Error() string {
 	return fmt.Sprintf("the source has at least %d bytes, the limit is %d", e.Bytes, e.Limit)
 }
 
-// EmptyError says that the source has no bytes.
-type EmptyError struct {
-	Host string // host and port
+// NoOutput says that the source has no bytes, or that there is no source.
+type NoOutput struct {
+	Host string // host and port; empty if there is no source
 }
 
-func (e *EmptyError) Error() string {
+func (e *NoOutput) Error() string {
+	if e.Host == "" {
+		return "RunComfy reports success without an output"
+	}
 	return e.Host + ": the source is empty"
 }
 
-// ChangedError says that the source changed while it was copied, and once more
+// OutputChanged says that the source changed while it was copied, and once more
 // while it was copied again, and could not be read in one response either.
-type ChangedError struct {
+type OutputChanged struct {
 	Host string // host and port
 	What string // what was not as in the first answer
 }
 
-func (e *ChangedError) Error() string {
+func (e *OutputChanged) Error() string {
 	return e.Host + ": the source changed while it was copied: " + e.What
 }
 
-// UnavailableError says that the source could not be read: no connection, an
+// OutputUnavailable says that the source could not be read: no connection, an
 // answer that is not a success, a body that broke off, and each of them as
 // often as it was tried. It may be gone later.
-type UnavailableError struct {
-	Host   string // host and port
+type OutputUnavailable struct {
+	Host   string // host and port; empty if Err says enough
 	Status int    // HTTP status of the last answer; 0 where there was none or it was a success
 	Err    error  // what went wrong where the status does not say it
 }
 
-func (e *UnavailableError) Error() string {
+func (e *OutputUnavailable) Error() string {
 	if e.Err == nil {
 		return fmt.Sprintf("%s: answered %d %s", e.Host, e.Status, http.StatusText(e.Status))
+	}
+	if e.Host == "" {
+		return unquoted(e.Err.Error())
 	}
 	return e.Host + ": " + unquoted(e.Err.Error())
 }
@@ -80,29 +89,32 @@ func unquoted(text string) string {
 	return strings.TrimRight(strings.ToValidUTF8(text, ""), " :[")
 }
 
-func (e *UnavailableError) Unwrap() error { return e.Err }
+func (e *OutputUnavailable) Unwrap() error { return e.Err }
 
-// StorageError says that a call of S3 failed after the SDK's own retries.
-type StorageError struct {
-	Op  string // the call, such as UploadPart
+// StorageUnavailable says that a call of S3 failed after the SDK's own retries.
+type StorageUnavailable struct {
+	Op  string // the call, such as UploadPart; empty if Err names it
 	Key string
 	Err error
 }
 
-func (e *StorageError) Error() string {
+func (e *StorageUnavailable) Error() string {
+	if e.Op == "" {
+		return e.Err.Error()
+	}
 	return fmt.Sprintf("%s %s: %v", e.Op, e.Key, e.Err)
 }
 
-func (e *StorageError) Unwrap() error { return e.Err }
+func (e *StorageUnavailable) Unwrap() error { return e.Err }
 
-// OccupiedError says that the key holds another object than the source. It is
+// OutputOccupied says that the key holds another object than the source. It is
 // left as it is, and trying again changes nothing.
-type OccupiedError struct {
+type OutputOccupied struct {
 	Key    string
 	Reason string
 }
 
-func (e *OccupiedError) Error() string {
+func (e *OutputOccupied) Error() string {
 	return fmt.Sprintf("%s holds another object: %s", e.Key, e.Reason)
 }
 

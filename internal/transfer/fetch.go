@@ -226,7 +226,7 @@ func (r *run) stream(ctx context.Context) error {
 		n += more
 		total += int64(n)
 		if total > r.copier.MaxBytes {
-			return &TooLargeError{Bytes: total, Limit: r.copier.MaxBytes}
+			return &OutputTooLarge{Bytes: total, Limit: r.copier.MaxBytes}
 		}
 		if n == 0 {
 			return nil

@@ -51,10 +51,10 @@ func TestFlowFaults(t *testing.T) {
 			}
 		}, existed: true},
 		"the same is there": {there: data, existed: true},
-		"another is there":  {there: other, want: &OccupiedError{}, text: "5000 bytes"},
+		"another is there":  {there: other, want: &OutputOccupied{}, text: "5000 bytes"},
 		"S3 without TLS":    {plain: true, parts: true},
 		"another is there, of its length and beginning": {there: append(random(299_999, 1), 0),
-			want: &OccupiedError{}, text: "SHA-256"},
+			want: &OutputOccupied{}, text: "SHA-256"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -67,7 +67,7 @@ func (o *object) metadata() map[string]string { return map[string]string{sourceM
 
 // Find returns the object at a key when an earlier Copy of the file at rawURL
 // made it. It does not ask the source, which may be gone. Its error is a
-// *RefusedError or a *StorageError, or the cause of ctx's end.
+// *OutputRefused or a *StorageUnavailable, or the cause of ctx's end.
 func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, error) {
 	u, err := parseSource(rawURL)
 	if err != nil {
@@ -92,7 +92,7 @@ func (o *object) failed(op string, err error) error {
 	if request, ok := errors.AsType[*url.Error](err); ok {
 		request.URL, _, _ = strings.Cut(request.URL, "?")
 	}
-	return &StorageError{Op: op, Key: o.key, Err: err}
+	return &StorageUnavailable{Op: op, Key: o.key, Err: err}
 }
 
 // find returns the object that is there already, or nil.
@@ -200,16 +200,16 @@ func (o *object) abort(ctx context.Context) error {
 }
 
 // existing describes the object that was found, by reading it: its SHA-256 is
-// kept nowhere else. It returns an *OccupiedError where the object has not the
+// kept nowhere else. It returns an *OutputOccupied where the object has not the
 // source's length (-1 where it is not known) or begins otherwise.
 func (o *object) existing(ctx context.Context, found *s3.HeadObjectOutput, length int64, begin []byte) (Object, error) {
 	got := aws.ToInt64(found.ContentLength)
 	if length >= 0 && got != length {
-		return Object{}, &OccupiedError{Key: o.key, Reason: fmt.Sprintf("%d bytes, the source has %d", got, length)}
+		return Object{}, &OutputOccupied{Key: o.key, Reason: fmt.Sprintf("%d bytes, the source has %d", got, length)}
 	}
 	for try := 1; ; try++ {
 		sum, err := o.read(ctx, found, begin)
-		var occupied *OccupiedError
+		var occupied *OutputOccupied
 		switch {
 		case err == nil:
 			return Object{
@@ -241,7 +241,7 @@ func (o *object) read(ctx context.Context, found *s3.HeadObjectOutput, begin []b
 			return "", err
 		}
 		if first && !bytes.HasPrefix(buf[:n], begin) {
-			return "", &OccupiedError{Key: o.key, Reason: "its first bytes differ"}
+			return "", &OutputOccupied{Key: o.key, Reason: "its first bytes differ"}
 		}
 		sum.Write(buf[:n])
 		if ended {

@@ -71,19 +71,19 @@ func (o *Origins) add(entry string) error {
 // maxHost is the longest host with its port: a name has at most 253 characters.
 const maxHost = 260
 
-// check returns a *RefusedError unless u may be fetched.
+// check returns a *OutputRefused unless u may be fetched.
 func (o Origins) check(u *url.URL) error {
 	refuse := func(reason string) error {
-		return &RefusedError{Host: addressOf(u), Reason: reason}
+		return &OutputRefused{Host: addressOf(u), Reason: reason}
 	}
 	host := strings.ToLower(u.Hostname())
 	switch {
 	case u.Scheme != "https" && u.Scheme != "http", host == "":
-		return &RefusedError{Reason: "not an https address"}
+		return &OutputRefused{Reason: "not an https address"}
 	case len(u.Host) > maxHost:
-		return &RefusedError{Reason: "the host is too long"}
+		return &OutputRefused{Reason: "the host is too long"}
 	case !isName(host) && !isLiteral(host):
-		return &RefusedError{Reason: "the host is neither a name nor an address"}
+		return &OutputRefused{Reason: "the host is neither a name nor an address"}
 	case u.User != nil:
 		return refuse("a user name in an address is not allowed")
 	case o.exact[originOf(u)]:

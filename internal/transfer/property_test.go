@@ -60,9 +60,9 @@ func TestAnyFaults(t *testing.T) {
 		c.pace.quick = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "quick")
 		_, err := c.Copy(t.Context(), source.url(), named)
 		var (
-			unavailable *UnavailableError
-			changed     *ChangedError
-			storage     *StorageError
+			unavailable *OutputUnavailable
+			changed     *OutputChanged
+			storage     *StorageUnavailable
 		)
 		if err != nil {
 			if !errors.As(err, &unavailable) && !errors.As(err, &changed) && !errors.As(err, &storage) {

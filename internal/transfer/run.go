@@ -97,7 +97,7 @@ func (c *Copier) copyOnce(ctx context.Context, src *source, how manner, name fun
 	}
 	defer first.close()
 	if src.total > c.MaxBytes {
-		return Object{}, &TooLargeError{Bytes: src.total, Limit: c.MaxBytes}
+		return Object{}, &OutputTooLarge{Bytes: src.total, Limit: c.MaxBytes}
 	}
 	begin := make([]byte, headBytes)
 	if src.total >= 0 {
@@ -108,7 +108,7 @@ func (c *Copier) copyOnce(ctx context.Context, src *source, how manner, name fun
 	case err != nil:
 		return Object{}, src.broken(err)
 	case n == 0:
-		return Object{}, &EmptyError{Host: addressOf(src.given)}
+		return Object{}, &NoOutput{Host: addressOf(src.given)}
 	case n < len(begin) && src.total >= 0:
 		return Object{}, src.broken(errShort)
 	}
@@ -345,7 +345,7 @@ func (r *run) build(ctx context.Context) (Object, error) {
 		}
 		there, err := r.object.existing(ctx, head, length, r.begin)
 		if err == nil && whole && there.SHA256 != made.SHA256 {
-			return Object{}, &OccupiedError{Key: made.Key, Reason: "its SHA-256 differs"}
+			return Object{}, &OutputOccupied{Key: made.Key, Reason: "its SHA-256 differs"}
 		}
 		return there, err
 	}

@@ -44,7 +44,7 @@ func parseSource(raw string) (*url.URL, error) {
 	u, err := url.Parse(b.String())
 	if err != nil {
 		// The error holds the address with its query.
-		return nil, &RefusedError{Reason: "not an https address"}
+		return nil, &OutputRefused{Reason: "not an https address"}
 	}
 	return u, nil
 }
@@ -115,11 +115,11 @@ func (s *source) follow(ctx context.Context, u *url.URL, header http.Header) (*h
 		next, err := u.Parse(resp.Header.Get("Location"))
 		switch {
 		case err != nil:
-			return nil, nil, &RefusedError{Host: addressOf(u), Reason: "redirects to what is no address"}
+			return nil, nil, &OutputRefused{Host: addressOf(u), Reason: "redirects to what is no address"}
 		case u.Scheme == "https" && next.Scheme != "https":
-			return nil, nil, &RefusedError{Host: addressOf(next), Reason: "a redirect to plain http is not allowed"}
+			return nil, nil, &OutputRefused{Host: addressOf(next), Reason: "a redirect to plain http is not allowed"}
 		case hop == maxRedirects:
-			return nil, nil, &RefusedError{Host: addressOf(next), Reason: fmt.Sprintf("more than %d redirects", maxRedirects)}
+			return nil, nil, &OutputRefused{Host: addressOf(next), Reason: fmt.Sprintf("more than %d redirects", maxRedirects)}
 		}
 		u = next
 	}
@@ -163,7 +163,7 @@ func (s *source) learn(a *answer, ranged bool) error {
 		return s.unavailable(errTransformed)
 	case a.StatusCode == http.StatusRequestedRangeNotSatisfiable && ranged:
 		if a.Header.Get("Content-Range") == "bytes */0" {
-			return &EmptyError{Host: addressOf(s.given)}
+			return &NoOutput{Host: addressOf(s.given)}
 		}
 		return errRange
 	case a.StatusCode == http.StatusPartialContent && ranged:
@@ -180,7 +180,7 @@ func (s *source) learn(a *answer, ranged bool) error {
 	case a.StatusCode != http.StatusOK:
 		return s.status(a)
 	case a.ContentLength == 0:
-		return &EmptyError{Host: addressOf(s.given)}
+		return &NoOutput{Host: addressOf(s.given)}
 	case a.ContentLength < 0 && len(a.TransferEncoding) == 0:
 		// Such a body ends where the connection does, for whatever reason.
 		return s.unavailable(errors.New("the answer tells neither its length nor its end"))
@@ -216,7 +216,7 @@ func (s *source) open(ctx context.Context, try int, from, size int64) (*answer, 
 	}
 	if err := s.matches(a, from, size); err != nil {
 		a.close()
-		var gone *UnavailableError
+		var gone *OutputUnavailable
 		if u != s.given && errors.As(err, &gone) {
 			return s.open(ctx, try+1, from, size)
 		}
@@ -265,7 +265,7 @@ func (s *source) matches(a *answer, from, size int64) error {
 }
 
 func (s *source) changed(what string) error {
-	return &restartError{err: &ChangedError{Host: addressOf(s.given), What: what}}
+	return &restartError{err: &OutputChanged{Host: addressOf(s.given), What: what}}
 }
 
 // broken is the error of a body that cannot be had again in part: the copy
@@ -275,7 +275,7 @@ func (s *source) broken(err error) error {
 }
 
 func (s *source) unavailable(err error) error {
-	return &UnavailableError{Host: addressOf(s.given), Err: err}
+	return &OutputUnavailable{Host: addressOf(s.given), Err: err}
 }
 
 // transformed reports whether a body is not the file as it lies there.
@@ -285,17 +285,17 @@ func (s *source) transformed(a *answer) bool {
 }
 
 // again waits before the next try of a request, or returns the error that ends
-// them: err itself where it is final, else an *UnavailableError after the last
+// them: err itself where it is final, else an *OutputUnavailable after the last
 // try.
 func (s *source) again(ctx context.Context, try int, err error) error {
 	if ctx.Err() != nil {
 		return cause(ctx, err)
 	}
 	var (
-		refused     *RefusedError
-		empty       *EmptyError
+		refused     *OutputRefused
+		empty       *NoOutput
 		restart     *restartError
-		unavailable *UnavailableError
+		unavailable *OutputUnavailable
 		passing     *passingError
 	)
 	if errors.As(err, &refused) {
@@ -306,7 +306,7 @@ func (s *source) again(ctx context.Context, try int, err error) error {
 	}
 	if try >= s.pace.tries {
 		if errors.As(err, &passing) {
-			return &UnavailableError{Host: addressOf(s.given), Status: passing.status}
+			return &OutputUnavailable{Host: addressOf(s.given), Status: passing.status}
 		}
 		return s.unavailable(err)
 	}
@@ -337,7 +337,7 @@ func (s *source) status(a *answer) error {
 		}
 		return &passingError{status: code, retryAfter: min(time.Duration(seconds)*time.Second, maxRetryAfter)}
 	default:
-		return &UnavailableError{Host: addressOf(s.given), Status: code}
+		return &OutputUnavailable{Host: addressOf(s.given), Status: code}
 	}
 }
 

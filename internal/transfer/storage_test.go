@@ -62,15 +62,15 @@ func TestStorageFaults(t *testing.T) {
 			return n <= 2
 		}},
 		"503 for two puts":      {size: small, fault: on("PutObject", 2, 503, "SlowDown")},
-		"only 503 for heads":    {size: large, fault: on("HeadObject", always, 503, "SlowDown"), want: &StorageError{}, text: "HeadObject"},
-		"no permission to list": {size: large, fault: on("HeadObject", always, 403, ""), want: &StorageError{}, text: "403"},
-		"only 503 for opening":  {size: large, fault: on("CreateMultipartUpload", always, 503, "SlowDown"), want: &StorageError{}, text: "CreateMultipartUpload"},
-		"only 503 for parts":    {size: large, fault: on("UploadPart", always, 503, "SlowDown"), want: &StorageError{}, text: "UploadPart"},
-		"only 503 for puts":     {size: small, fault: on("PutObject", always, 503, "SlowDown"), want: &StorageError{}, text: "PutObject"},
+		"only 503 for heads":    {size: large, fault: on("HeadObject", always, 503, "SlowDown"), want: &StorageUnavailable{}, text: "HeadObject"},
+		"no permission to list": {size: large, fault: on("HeadObject", always, 403, ""), want: &StorageUnavailable{}, text: "403"},
+		"only 503 for opening":  {size: large, fault: on("CreateMultipartUpload", always, 503, "SlowDown"), want: &StorageUnavailable{}, text: "CreateMultipartUpload"},
+		"only 503 for parts":    {size: large, fault: on("UploadPart", always, 503, "SlowDown"), want: &StorageUnavailable{}, text: "UploadPart"},
+		"only 503 for puts":     {size: small, fault: on("PutObject", always, 503, "SlowDown"), want: &StorageUnavailable{}, text: "PutObject"},
 		"only 503 for completing": {size: large, fault: on("CompleteMultipartUpload", always, 503, "SlowDown"),
-			want: &StorageError{}, text: "CompleteMultipartUpload"},
+			want: &StorageUnavailable{}, text: "CompleteMultipartUpload"},
 		"an error in the body of a 200": {size: large, fault: on("CompleteMultipartUpload", always, 200, "InternalError"),
-			want: &StorageError{}, text: "CompleteMultipartUpload"},
+			want: &StorageUnavailable{}, text: "CompleteMultipartUpload"},
 		"a part arrives damaged": {size: large, fault: func(b *bucket, call string, n int, w http.ResponseWriter, r *http.Request) bool {
 			if call != "UploadPart" || n != 2 {
 				return false
@@ -78,13 +78,13 @@ func TestStorageFaults(t *testing.T) {
 			r.Header.Set("X-Amz-Checksum-Crc32", "AAAAAA==")
 			b.serve(call, w, r)
 			return true
-		}, want: &StorageError{}, text: "BadDigest"},
+		}, want: &StorageUnavailable{}, text: "BadDigest"},
 		"every part is cut off": {size: large, fault: func(_ *bucket, call string, _ int, _ http.ResponseWriter, _ *http.Request) bool {
 			if call == "UploadPart" {
 				panic(http.ErrAbortHandler)
 			}
 			return false
-		}, want: &StorageError{}, text: "UploadPart"},
+		}, want: &StorageUnavailable{}, text: "UploadPart"},
 		"a part hangs": {size: large, fault: func(_ *bucket, call string, n int, _ http.ResponseWriter, r *http.Request) bool {
 			if call == "UploadPart" && n == 2 {
 				hang(r)
@@ -97,17 +97,17 @@ func TestStorageFaults(t *testing.T) {
 		"somebody else completed the same":    {size: large, fault: before("CompleteMultipartUpload", random(large, 1)), existed: true},
 		"somebody else put the same":          {size: small, fault: before("PutObject", random(small, 1)), existed: true},
 		"somebody else completed another": {size: large, fault: before("CompleteMultipartUpload", other),
-			want: &OccupiedError{}, text: "5000 bytes", left: other},
+			want: &OutputOccupied{}, text: "5000 bytes", left: other},
 		"somebody else put another": {size: small, fault: before("PutObject", other),
-			want: &OccupiedError{}, text: "5000 bytes", left: other},
+			want: &OutputOccupied{}, text: "5000 bytes", left: other},
 		"somebody else put another of that length": {size: small, fault: before("PutObject", random(small, 2)),
-			want: &OccupiedError{}, text: "first bytes", left: random(small, 2)},
+			want: &OutputOccupied{}, text: "first bytes", left: random(small, 2)},
 		"somebody else put another of that length and beginning": {size: small,
 			fault: before("PutObject", append(random(small-1, 1), 0)),
-			want:  &OccupiedError{}, text: "SHA-256", left: append(random(small-1, 1), 0)},
-		"another object is there": {size: large, there: other, want: &OccupiedError{}, text: "5000 bytes", left: other},
+			want:  &OutputOccupied{}, text: "SHA-256", left: append(random(small-1, 1), 0)},
+		"another object is there": {size: large, there: other, want: &OutputOccupied{}, text: "5000 bytes", left: other},
 		"another object of that length is there": {size: small, there: random(small, 2),
-			want: &OccupiedError{}, text: "first bytes", left: random(small, 2)},
+			want: &OutputOccupied{}, text: "first bytes", left: random(small, 2)},
 		"the object is there, its first reading is cut off": {size: large, there: random(large, 1),
 			fault: func(b *bucket, call string, n int, w http.ResponseWriter, r *http.Request) bool {
 				if call != "GetObject" || n > 1 {
@@ -118,10 +118,10 @@ func TestStorageFaults(t *testing.T) {
 				panic(http.ErrAbortHandler)
 			}, existed: true},
 		"the object is there and cannot be read": {size: large, there: random(large, 1),
-			fault: on("GetObject", always, 503, "SlowDown"), want: &StorageError{}, text: "GetObject", left: random(large, 1)},
+			fault: on("GetObject", always, 503, "SlowDown"), want: &StorageUnavailable{}, text: "GetObject", left: random(large, 1)},
 		"a conflict":               {size: large, fault: on("CompleteMultipartUpload", 1, 409, "ConditionalRequestConflict")},
 		"a conflict of a put":      {size: small, fault: on("PutObject", 1, 409, "ConditionalRequestConflict")},
-		"nothing but conflicts":    {size: large, fault: on("CompleteMultipartUpload", always, 409, "ConditionalRequestConflict"), want: &StorageError{}, text: "Conflict"},
+		"nothing but conflicts":    {size: large, fault: on("CompleteMultipartUpload", always, 409, "ConditionalRequestConflict"), want: &StorageUnavailable{}, text: "Conflict"},
 		"a refusal, but no object": {size: large, fault: on("CompleteMultipartUpload", 1, 412, "PreconditionFailed")},
 		"the upload is gone":       {size: large, fault: on("CompleteMultipartUpload", 1, 404, "NoSuchUpload")},
 		"two of the aborts fail too": {size: large, fault: func(_ *bucket, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
@@ -130,7 +130,7 @@ func TestStorageFaults(t *testing.T) {
 				return true
 			}
 			return false
-		}, want: &StorageError{}, text: "UploadPart"},
+		}, want: &StorageUnavailable{}, text: "UploadPart"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

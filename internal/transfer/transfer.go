@@ -98,8 +98,8 @@ const (
 //
 // After an error there is never a part of the file under the key, and no upload
 // is left open, but where the error tells that the abort went wrong as well. The
-// error is a *RefusedError, *TooLargeError, *EmptyError, *ChangedError, *OccupiedError,
-// *UnavailableError or *StorageError, the last two of which another call may
+// error is a *OutputRefused, *OutputTooLarge, *NoOutput, *OutputChanged, *OutputOccupied,
+// *OutputUnavailable or *StorageUnavailable, the last two of which another call may
 // not meet again; or the cause of ctx's end. Give Copy a context that ends a few
 // seconds before the process does, so that an upload can be aborted. No error
 // holds the query of an address.
@@ -130,14 +130,14 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 		if ctx.Err() != nil {
 			return Object{}, context.Cause(ctx)
 		}
-		if _, ok := errors.AsType[*UnavailableError](err); ok && changes == maxChanges {
+		if _, ok := errors.AsType[*OutputUnavailable](err); ok && changes == maxChanges {
 			return Object{}, changed // what the runs before say explains more
 		}
 		var restart *restartError
 		if !errors.As(err, &restart) {
 			return Object{}, err
 		}
-		if _, ok := errors.AsType[*ChangedError](err); ok {
+		if _, ok := errors.AsType[*OutputChanged](err); ok {
 			changes, changed = changes+1, restart.err
 			if changes == maxChanges {
 				how.ranged = false

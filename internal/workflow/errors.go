@@ -1,59 +1,45 @@
 package workflow
 
-import "fmt"
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
 
 // Step Functions sees the name of the outermost Go type of an error that a
 // function returns: *QueuedTooLong is "QueuedTooLong", but wrapped once with
-// fmt.Errorf it is "wrapError", which no Retry matches and no person can look
-// up. Handlers return the types below bare, as pointers.
+// fmt.Errorf it is "wrapError", which no Retry names. Handlers therefore return
+// these errors unwrapped, as pointers. Archive returns the errors of package
+// transfer in the same way.
 //
-// Each name in snake_case is a code of package ledger.
+// CodeOf derives the code of each from its name. Whether an error is retried is
+// written in statemachine.asl.json.
 
-// These errors end an execution at once: another try would fail in the same way
-// until a person has acted. The first retrier of a Task names them.
 type (
-	// RequestLost ends a job whose request RunComfy no longer knows.
+	// RequestLost says that RunComfy no longer knows the request.
 	RequestLost struct{ Failure }
-	// QueuedTooLong ends a job that did not start within QueueHours.
+	// QueuedTooLong says that a job did not start within QueueHours.
 	QueuedTooLong struct{ Failure }
-	// RanTooLong ends a job that started and did not end within MaxHours.
+	// RanTooLong says that a job started and did not end within MaxHours.
 	RanTooLong struct{ Failure }
 
-	// JobFailed ends a job that RunComfy reports as failed.
+	// JobFailed says that RunComfy reports the job as failed.
 	JobFailed struct{ Failure }
-	// JobCancelled ends a job that RunComfy reports as cancelled.
+	// JobCancelled says that RunComfy reports the job as cancelled.
 	JobCancelled struct{ Failure }
 
-	// NoOutput ends a job that succeeded without an output, or with an empty one.
-	NoOutput struct{ Failure }
-	// OutputRefused ends a job whose output is at an address that OutputOrigins
-	// does not allow.
-	OutputRefused struct{ Failure }
-	// OutputTooLarge ends a job whose output is larger than MaxOutputGiB.
-	OutputTooLarge struct{ Failure }
-	// OutputTooMany ends a job with more outputs than MaxOutputs.
-	OutputTooMany struct{ Failure }
-	// OutputChanged ends a job whose output kept changing while it was copied.
-	OutputChanged struct{ Failure }
-	// OutputOccupied ends a job when another object is stored under the key of
-	// its output.
-	OutputOccupied struct{ Failure }
-)
-
-// These errors may pass: a later retrier names them.
-type (
-	// OutputTooSlow says that the function's time ended before one output was
-	// copied. It is retried once.
-	OutputTooSlow struct{ Failure }
 	// ResultUnavailable says that RunComfy did not return the result.
 	ResultUnavailable struct{ Failure }
-	// OutputUnavailable says that the output could not be fetched.
-	OutputUnavailable struct{ Failure }
-	// StorageUnavailable says that S3 did not store or return an object.
-	StorageUnavailable struct{ Failure }
+	// OutputTooMany says that a job has more outputs than MaxOutputs.
+	OutputTooMany struct{ Failure }
+	// OutputTooSlow says that the function's time ended before one output was
+	// copied.
+	OutputTooSlow struct{ Failure }
 )
 
-// Failure is the message of an error that ends a job or a try of it.
+// Failure is an error with a message for people.
 type Failure struct{ Message string }
 
 func (f Failure) Error() string { return f.Message }
@@ -61,4 +47,43 @@ func (f Failure) Error() string { return f.Message }
 // Failuref formats a Failure.
 func Failuref(format string, args ...any) Failure {
 	return Failure{fmt.Sprintf(format, args...)}
+}
+
+// CodeOf returns the code of an error by its name in Step Functions: the name in
+// snake_case. The error may be of AWS; the result is then not a code of the list,
+// and its State is empty.
+func CodeOf(errorName string) problem.Code {
+	var snake strings.Builder
+	for i, r := range errorName {
+		if r >= 'A' && r <= 'Z' {
+			if i > 0 {
+				snake.WriteByte('_')
+			}
+			r += 'a' - 'A'
+		}
+		snake.WriteRune(r)
+	}
+	return problem.Code(snake.String())
+}
+
+// Bare returns the first error of err's tree whose name has a code, for a handler
+// to return. It returns nil if there is no such error.
+func Bare(err error) error {
+	if err == nil {
+		return nil
+	}
+	if t := reflect.TypeOf(err); t.Kind() == reflect.Pointer && CodeOf(t.Elem().Name()).State() != "" {
+		return err
+	}
+	switch wrapper := err.(type) {
+	case interface{ Unwrap() error }:
+		return Bare(wrapper.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, err := range wrapper.Unwrap() {
+			if bare := Bare(err); bare != nil {
+				return bare
+			}
+		}
+	}
+	return nil
 }

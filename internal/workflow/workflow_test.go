@@ -2,9 +2,8 @@ package workflow_test
 
 import (
 	"encoding/json"
-	"go/ast"
-	"go/parser"
-	"go/token"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,8 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
@@ -70,11 +71,9 @@ func TestStateIsSmall(t *testing.T) {
 	}
 }
 
-// The retriers of each Task name the errors that its function returns, and no
-// others of Go: those that end the job in the first one, which allows no retry,
-// those that may pass in a later one. All that remains is retried by the last.
+// The retriers of each Task name the errors that its function returns, each once,
+// and no other error of Go. The last retrier is for all others.
 func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
-	ending, passing := declaredErrors(t)
 	text, err := os.ReadFile("../../statemachine.asl.json")
 	if err != nil {
 		t.Fatal(err)
@@ -91,95 +90,101 @@ func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 	if err := json.Unmarshal(text, &machine); err != nil {
 		t.Fatal(err)
 	}
-	for state, folder := range map[string]string{"Poll": "poll", "Archive": "archive"} {
+	for state, want := range map[string]struct {
+		folders     []string // whose code makes the errors
+		lastRetries int
+	}{
+		"Poll":    {[]string{"../../functions/poll/handler"}, 10},
+		"Archive": {[]string{"../../functions/archive/handler", "../transfer"}, 3},
+	} {
 		s := machine.States[state]
 		if s.Catch != nil {
 			t.Errorf("%s has a Catch: its error could not be redriven", state)
 		}
-		returned := returnedErrors(t, "../../functions/"+folder+"/handler")
-		wantFirst := intersection(returned, ending)
-		if first := s.Retry[0]; first.MaxAttempts != 0 || !slices.Equal(slices.Sorted(slices.Values(first.ErrorEquals)), wantFirst) {
-			t.Errorf("the first retrier of %s names %v with %d attempts, want %v with 0", state, first.ErrorEquals, first.MaxAttempts, wantFirst)
-		}
-		var later []string
-		for _, retry := range s.Retry[1:] {
+		var named []string
+		for i, retry := range s.Retry {
 			for _, name := range retry.ErrorEquals {
 				if !strings.Contains(name, ".") {
-					later = append(later, name)
+					named = append(named, name)
 				}
 			}
-			if retry.MaxAttempts == 0 {
-				t.Errorf("%s does not retry %v", state, retry.ErrorEquals)
+			if ends := i == 0; ends != (retry.MaxAttempts == 0) {
+				t.Errorf("%s retries %v %d times; only the first retrier allows no retry", state, retry.ErrorEquals, retry.MaxAttempts)
 			}
 		}
-		slices.Sort(later)
-		if want := intersection(returned, passing); !slices.Equal(later, want) {
-			t.Errorf("the later retriers of %s name %v of Go, want %v", state, later, want)
+		slices.Sort(named)
+		if diff := cmp.Diff(returnedErrors(t, want.folders), named); diff != "" {
+			t.Errorf("%s: errors of the function (-) and of the retriers (+):\n%s", state, diff)
 		}
-		last, want := s.Retry[len(s.Retry)-1], map[string]int{"Poll": 10, "Archive": 3}[state]
-		if !slices.Equal(last.ErrorEquals, []string{"States.ALL"}) || last.MaxAttempts != want {
-			t.Errorf("the last retrier of %s names %v with %d attempts, want States.ALL with %d", state, last.ErrorEquals, last.MaxAttempts, want)
+		if last := s.Retry[len(s.Retry)-1]; !slices.Equal(last.ErrorEquals, []string{"States.ALL"}) || last.MaxAttempts != want.lastRetries {
+			t.Errorf("the last retrier of %s names %v with %d attempts, want States.ALL with %d", state, last.ErrorEquals, last.MaxAttempts, want.lastRetries)
 		}
 	}
 }
 
-// declaredErrors returns the names of the types in errors.go, by group.
-func declaredErrors(t *testing.T) (ending, passing []string) {
+// returnedErrors returns the names of the errors with a code that the code of
+// some folders makes.
+func returnedErrors(t *testing.T, folders []string) []string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, decl := range file.Decls {
-		group, ok := decl.(*ast.GenDecl)
-		if !ok || group.Tok != token.TYPE || len(group.Specs) == 1 {
-			continue
-		}
-		var names []string
-		for _, spec := range group.Specs {
-			names = append(names, spec.(*ast.TypeSpec).Name.Name)
-		}
-		switch {
-		case strings.HasPrefix(group.Doc.Text(), "These errors end"):
-			ending = names
-		case strings.HasPrefix(group.Doc.Text(), "These errors may pass"):
-			passing = names
-		default:
-			t.Errorf("a group of errors says neither that they end an execution nor that they may pass: %q", group.Doc.Text())
-		}
-	}
-	if len(ending) == 0 || len(passing) == 0 {
-		t.Fatal("errors.go lacks a group")
-	}
-	return ending, passing
-}
-
-// returnedErrors returns the types of this package that a folder makes values of.
-func returnedErrors(t *testing.T, folder string) []string {
-	t.Helper()
-	paths, err := filepath.Glob(folder + "/*.go")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("%s: %v", folder, err)
-	}
 	var names []string
-	for _, path := range paths {
-		if strings.HasSuffix(path, "_test.go") {
-			continue
+	for _, folder := range folders {
+		paths, err := filepath.Glob(folder + "/*.go")
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("%s: %v", folder, err)
 		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, match := range regexp.MustCompile(`&workflow\.(\w+)\{`).FindAllStringSubmatch(string(text), -1) {
-			names = append(names, match[1])
+		for _, path := range paths {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, match := range regexp.MustCompile(`&(?:workflow\.|transfer\.)?([A-Z]\w+)\{`).FindAllStringSubmatch(string(text), -1) {
+				if workflow.CodeOf(match[1]).State() != "" {
+					names = append(names, match[1])
+				}
+			}
 		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
 }
 
-func intersection(names, others []string) []string {
-	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !slices.Contains(others, name) })
+func TestBare(t *testing.T) {
+	lost := &workflow.RequestLost{Failure: workflow.Failuref("lost")}
+	slow := &workflow.OutputTooSlow{Failure: workflow.Failuref("slow")}
+	unknown := errors.New("broken pipe")
+	for _, tt := range []struct {
+		name      string
+		err, want error
+	}{
+		{"no error", nil, nil},
+		{"a bare one", lost, lost},
+		{"a wrapped one", fmt.Errorf("copy: %w", fmt.Errorf("again: %w", lost)), lost},
+		{"the first of two that are joined", errors.Join(unknown, slow, lost), slow},
+		{"the first of two that are wrapped", fmt.Errorf("%w; %w", lost, slow), lost},
+		{"another", fmt.Errorf("copy: %w", unknown), nil},
+	} {
+		if got := workflow.Bare(tt.err); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestCodeOf(t *testing.T) {
+	for name, want := range map[string]problem.Code{
+		"OutputTooLarge": problem.OutputTooLarge, "NoOutput": problem.NoOutput, "JobCancelled": problem.JobCancelled,
+	} {
+		if got := workflow.CodeOf(name); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	for _, name := range []string{"States.Timeout", "Lambda.Unknown", "wrapError", ""} {
+		if code := workflow.CodeOf(name); code.State() != "" {
+			t.Errorf("%s has the code %s of the list", name, code)
+		}
+	}
 }
 
 // An execution that was started before an update of the stack passes the job by

@@ -13,6 +13,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/transfer"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -299,7 +300,7 @@ func aborted(d *deployment) error {
 	d.passes(queueTime + runTime)
 	d.taken = []byte("another")
 	_, err = d.archive.Handle(d.ctx, job)
-	if _, ok := errors.AsType[*workflow.OutputOccupied](err); !ok {
+	if _, ok := errors.AsType[*transfer.OutputOccupied](err); !ok {
 		return errors.Join(errors.New("archive has not found that the place is taken"), err)
 	}
 	return d.wantNoUpload()

@@ -110,10 +110,10 @@ func (c *copier) Copy(ctx context.Context, address string, name func(head []byte
 	}
 	body, err := w.download(ctx, address)
 	if err != nil {
-		return transfer.Object{}, &transfer.UnavailableError{Host: u.Host, Err: err}
+		return transfer.Object{}, &transfer.OutputUnavailable{Host: u.Host, Err: err}
 	}
 	if len(body) == 0 {
-		return transfer.Object{}, &transfer.EmptyError{Host: u.Host}
+		return transfer.Object{}, &transfer.NoOutput{Host: u.Host}
 	}
 	key, contentType := name(body[:min(len(body), 4096)], u.Path)
 	sum := sha256.Sum256(body)
@@ -130,9 +130,9 @@ func (c *copier) Copy(ctx context.Context, address string, name func(head []byte
 	there, ok := w.Bucket.Object(key)
 	switch {
 	case !ok || passing(err):
-		return transfer.Object{}, &transfer.StorageError{Op: "PutObject", Key: key, Err: err}
+		return transfer.Object{}, &transfer.StorageUnavailable{Op: "PutObject", Key: key, Err: err}
 	case !bytes.Equal(there, body):
-		return transfer.Object{}, &transfer.OccupiedError{Key: key}
+		return transfer.Object{}, &transfer.OutputOccupied{Key: key}
 	}
 	object.Existed = true
 	return object, nil
@@ -151,7 +151,7 @@ func (c *copier) Find(ctx context.Context, address, key string) (transfer.Object
 	}
 	head, err := (*client)(w).HeadObject(ctx, &s3.HeadObjectInput{Key: &key})
 	if err != nil {
-		return transfer.Object{}, false, &transfer.StorageError{Op: "HeadObject", Key: key, Err: err}
+		return transfer.Object{}, false, &transfer.StorageUnavailable{Op: "HeadObject", Key: key, Err: err}
 	}
 	if head.Metadata[sourceMetadata] != sourceOf(u) {
 		return transfer.Object{}, false, nil

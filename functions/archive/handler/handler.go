@@ -63,8 +63,8 @@ const (
 	maxFailure = 500
 )
 
-// Handle archives the outputs of a job that has ended. Its errors are the
-// types of package workflow, bare.
+// Handle archives the outputs of a job that has ended. Its errors are those of
+// packages workflow and transfer, unwrapped.
 func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archived, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -95,21 +95,21 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 	}
 	switch result.State {
 	case runcomfy.ResultFailed:
-		reason := "RunComfy reports: " + failure(result)
-		if err := h.end(ctx, job, result, ledger.Failed, problem.JobFailed, reason); err != nil {
+		ended := &workflow.JobFailed{Failure: workflow.Failuref("RunComfy reports: %s", failure(result))}
+		if err := h.end(ctx, job, result, ledger.Failed, problem.JobFailed, ended.Message); err != nil {
 			return workflow.Archived{}, err
 		}
-		return workflow.Archived{}, &workflow.JobFailed{Failure: workflow.Failure{Message: reason}}
+		return workflow.Archived{}, ended
 	case runcomfy.ResultCancelled:
-		reason := "RunComfy reports that the job was cancelled"
 		if rec.State == ledger.Cancelled {
 			// Cancel did it, and has said why. The execution ends as it should.
 			return h.done(ctx, rec)
 		}
-		if err := h.end(ctx, job, result, ledger.Cancelled, problem.JobCancelled, reason); err != nil {
+		ended := &workflow.JobCancelled{Failure: workflow.Failure{Message: "RunComfy reports that the job was cancelled"}}
+		if err := h.end(ctx, job, result, ledger.Cancelled, problem.JobCancelled, ended.Message); err != nil {
 			return workflow.Archived{}, err
 		}
-		return workflow.Archived{}, &workflow.JobCancelled{Failure: workflow.Failure{Message: reason}}
+		return workflow.Archived{}, ended
 	}
 	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		if r.State.CanBecome(ledger.Archiving) {
@@ -124,7 +124,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 		return workflow.Archived{}, storage(err)
 	}
 	if len(result.Outputs) == 0 {
-		return workflow.Archived{}, &workflow.NoOutput{Failure: workflow.Failuref("RunComfy reports success of request %s without an output", job.RequestID)}
+		return workflow.Archived{}, &transfer.NoOutput{}
 	}
 	if n := len(result.Outputs); n > h.MaxOutputs {
 		return workflow.Archived{}, &workflow.OutputTooMany{Failure: workflow.Failuref(
@@ -236,7 +236,7 @@ func (h *Handler) copyAll(ctx context.Context, rec ledger.Record, addresses []st
 		object, err := h.copy(ctx, rec, i, address, there)
 		if slow, ok := errors.AsType[*workflow.OutputTooSlow](err); ok && copied {
 			// The next run finds what this one has copied, so it gets further.
-			return nil, nil, &workflow.OutputUnavailable{Failure: slow.Failure}
+			return nil, nil, &transfer.OutputUnavailable{Err: slow}
 		}
 		if err != nil {
 			return nil, nil, err
@@ -273,7 +273,7 @@ func (h *Handler) copy(ctx context.Context, rec ledger.Record, index int, addres
 	if key, ok := there[stem]; ok {
 		object, found, err := h.Copier.Find(ctx, address, key)
 		if err != nil {
-			return transfer.Object{}, named(ctx, err)
+			return transfer.Object{}, copyError(ctx, err)
 		}
 		if found {
 			return object, nil
@@ -284,7 +284,7 @@ func (h *Handler) copy(ctx context.Context, rec ledger.Record, index int, addres
 		return stem + suffix, contentType
 	})
 	if err != nil {
-		return transfer.Object{}, named(ctx, err)
+		return transfer.Object{}, copyError(ctx, err)
 	}
 	slog.InfoContext(ctx, "copied", "name", rec.Name, "take", rec.Take, "key", object.Key, "bytes", object.Bytes, "existed", object.Existed)
 	return object, nil
@@ -360,41 +360,20 @@ func (h *Handler) finish(ctx context.Context, rec ledger.Record) (workflow.Archi
 
 func (h *Handler) clock() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }
 
-func storage(err error) error {
-	return &workflow.StorageUnavailable{Failure: workflow.Failure{Message: err.Error()}}
-}
+func storage(err error) error { return &transfer.StorageUnavailable{Err: err} }
 
 func unavailable(err error) error {
 	return &workflow.ResultUnavailable{Failure: workflow.Failure{Message: err.Error()}}
 }
 
-// named gives an error of a copy the name by which the state machine and the
-// codes know it.
-func named(ctx context.Context, err error) error {
+// copyError returns the error of a copy as Step Functions must see it.
+func copyError(ctx context.Context, err error) error {
 	if over, ok := errors.AsType[*timeOverError](context.Cause(ctx)); ok {
 		return &workflow.OutputTooSlow{Failure: workflow.Failuref(
 			"the output could not be copied within the %s that one call of archive has", over.after.Round(time.Second))}
 	}
-	because := workflow.Failure{Message: err.Error()}
-	switch {
-	case is[*transfer.RefusedError](err):
-		return &workflow.OutputRefused{Failure: because}
-	case is[*transfer.TooLargeError](err):
-		return &workflow.OutputTooLarge{Failure: because}
-	case is[*transfer.EmptyError](err):
-		return &workflow.NoOutput{Failure: because}
-	case is[*transfer.ChangedError](err):
-		return &workflow.OutputChanged{Failure: because}
-	case is[*transfer.OccupiedError](err):
-		return &workflow.OutputOccupied{Failure: because}
-	case is[*transfer.StorageError](err):
-		return &workflow.StorageUnavailable{Failure: because}
-	default:
-		return &workflow.OutputUnavailable{Failure: because}
+	if bare := workflow.Bare(err); bare != nil {
+		return bare
 	}
-}
-
-func is[E error](err error) bool {
-	var target E
-	return errors.As(err, &target)
+	return &transfer.OutputUnavailable{Err: err}
 }

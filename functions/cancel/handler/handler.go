@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -183,27 +182,6 @@ func (h *Handler) end(ctx context.Context, rec ledger.Record, state ledger.State
 	}
 	slog.InfoContext(ctx, "settled", "name", rec.Name, "take", rec.Take, "state", rec.State, "code", rec.Code)
 	return h.Ledger.PostTake(ctx, rec)
-}
-
-// codeOf returns the code of an execution's error: its name in snake_case
-// where that is a code, else one for all others.
-func codeOf(name string) problem.Code {
-	var snake strings.Builder
-	for i, r := range name {
-		if r >= 'A' && r <= 'Z' {
-			if i > 0 {
-				snake.WriteByte('_')
-			}
-			r += 'a' - 'A'
-		}
-		snake.WriteRune(r)
-	}
-	for _, info := range problem.Codes() {
-		if ledger.State(info.State) == ledger.Failed && string(info.Code) == snake.String() {
-			return info.Code
-		}
-	}
-	return problem.ExecutionFailed
 }
 
 // causeOf returns the message in the cause of a failed Lambda task.

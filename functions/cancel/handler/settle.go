@@ -102,17 +102,22 @@ func failedAnew(rec ledger.Record, exec *sfn.DescribeExecutionOutput) bool {
 // why returns the code and the reason of an execution's bad end.
 func why(exec *sfn.DescribeExecutionOutput) (problem.Code, string) {
 	name, cause := aws.ToString(exec.Error), causeOf(aws.ToString(exec.Cause))
+	code := workflow.CodeOf(name)
+	known := code.State() == string(ledger.Failed)
+	if !known {
+		code = problem.ExecutionFailed
+	}
 	switch {
 	case exec.Status == types.ExecutionStatusAborted:
 		return problem.ExecutionStopped, "the execution was stopped"
 	case exec.Status == types.ExecutionStatusTimedOut:
 		return problem.ExecutionTimedOut, "the execution passed its timeout"
-	case codeOf(name) != problem.ExecutionFailed && cause != "":
-		return codeOf(name), cause
+	case known && cause != "":
+		return code, cause
 	case cause == "":
-		return codeOf(name), "the execution failed with " + name
+		return code, "the execution failed with " + name
 	default:
-		return codeOf(name), "the execution failed with " + name + ": " + cause
+		return code, "the execution failed with " + name + ": " + cause
 	}
 }
 
