@@ -13,9 +13,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
-// origin is where the stack's events come from.
-var origin = events.Origin{Account: Account, Region: Region}
-
 const (
 	// inbox is the prefix whose events the rules want.
 	inbox = "inbox/"
@@ -52,7 +49,7 @@ func (s *Stack) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.webhook.CatchUp(ctx, since); err != nil {
+	if err := s.webhook.CatchUp(ctx, s.S3(), since); err != nil {
 		return err
 	}
 	s.caughtUp.Store(true)
@@ -113,7 +110,7 @@ func (s *Stack) onEnd(end states.End) {
 	if end.Status == states.Succeeded {
 		return
 	}
-	event := origin.StatusChange(time.Now(), end.ExecutionARN, string(end.Status), end.RedriveCount)
+	event := events.StatusChange(time.Now(), MachineARN, end.ExecutionARN, string(end.Status), end.RedriveCount)
 	body, err := json.Marshal(event)
 	if err == nil {
 		err = s.cancels.Send(string(body))
@@ -126,7 +123,7 @@ func (s *Stack) onEnd(end states.End) {
 // Sweep has cancel look for executions that ended badly and were not settled,
 // as the schedule does every hour.
 func (s *Stack) Sweep() error {
-	body, err := json.Marshal(origin.Schedule(time.Now(), "lipdrop-sweep"))
+	body, err := json.Marshal(events.Schedule(time.Now()))
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ import (
 
 // serve serves Step Functions, Secrets Manager and RunComfy.
 func (s *Stack) serve(ports *listeners) error {
-	s.secrets = &secrets.Server{Now: time.Now}
+	s.secrets = &secrets.Server{}
 	s.SetSecret(s.options.Token)
 	s.fake = &runcomfytest.Server{
 		Token: s.options.Token, Queue: s.options.QueueTime, Run: s.options.RunTime,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -14,13 +13,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/build"
 	"github.com/lipdrop/lipdrop/internal/local/certs"
 	"github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
-	"github.com/lipdrop/lipdrop/internal/local/lock"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/private"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
@@ -189,14 +189,15 @@ func (s *Stack) takeFolder() error {
 	if err := private.WithoutLinks(dir, dropFolder); err != nil {
 		return err
 	}
-	held, err := lock.Try(s.path("lock"))
-	if errors.Is(err, lock.ErrHeld) {
-		return fmt.Errorf("another local stack uses the folder %s: end it, or choose another folder", dir)
-	}
+	lock := flock.New(s.path("lock"), flock.SetPermissions(0o600))
+	held, err := lock.TryLock()
 	if err != nil {
 		return err
 	}
-	s.onClose(func() { _ = held.Release() })
+	if !held {
+		return fmt.Errorf("another local stack uses the folder %s: end it, or choose another folder", dir)
+	}
+	s.onClose(func() { _ = lock.Unlock() })
 	s.keys, err = ensureKeys(dir)
 	if s.options.Token == "" {
 		s.options.Token = s.keys.Token
@@ -255,7 +256,7 @@ func (s *Stack) openQueues() (err error) {
 }
 
 func (s *Stack) startGateway(ctx context.Context, program string, ports *listeners) error {
-	s.webhook = events.NewWebhook(origin, Bucket, inbox, s.S3(), s.Forward)
+	s.webhook = &events.Webhook{Bucket: Bucket, Prefix: inbox, Forward: s.Forward}
 	hook, err := listen(0)
 	if err != nil {
 		return err

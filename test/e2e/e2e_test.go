@@ -151,9 +151,7 @@ func TestPairsBecomeOutputs(t *testing.T) {
 	charges := s.Fake().Charges()
 	for range 10 {
 		for _, suffix := range []string{".wav", ".mp4"} {
-			event := events.Event{DetailType: events.ObjectCreated, Source: "aws.s3", Detail: events.Object{
-				Bucket: events.Bucket{Name: local.Bucket}, Object: events.ObjectFields{Key: "inbox/ads/talk" + suffix},
-			}}
+			event := events.Object(time.Now(), events.ObjectCreated, local.Bucket, "inbox/ads/talk"+suffix, "PutObject")
 			if err := s.Forward(event); err != nil {
 				t.Fatal(err)
 			}

@@ -96,7 +96,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		t.Fatal(err)
 	}
 	t.Cleanup(machine.Close)
-	secret := &secrets.Server{Now: time.Now}
+	secret := &secrets.Server{}
 	secret.Set(secretARN, token)
 	services := httptest.NewServer(permissions.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.Header.Get("X-Amz-Target"), "secretsmanager.") {

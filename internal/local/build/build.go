@@ -20,7 +20,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/local/lock"
+	"github.com/gofrs/flock"
+
 	"github.com/lipdrop/lipdrop/internal/local/private"
 )
 
@@ -126,7 +127,7 @@ func (s Source) Gateway(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = held.Release() }()
+	defer func() { _ = held.Unlock() }()
 	if _, err := os.Stat(program); err == nil {
 		return program, nil
 	}
@@ -157,7 +158,7 @@ func (s Source) Functions(ctx context.Context, dir string, names ...string) erro
 	if err != nil {
 		return err
 	}
-	defer func() { _ = held.Release() }()
+	defer func() { _ = held.Unlock() }()
 	// The tag leaves out the RPC of the runtime that Lambda retired.
 	args := []string{"-tags", "lambda.norpc", "-o", filepath.Join(s.Cache, kept) + string(filepath.Separator)}
 	for _, name := range names {
@@ -176,15 +177,19 @@ func (s Source) Functions(ctx context.Context, dir string, names ...string) erro
 	return nil
 }
 
-// lock takes a lock of the cache, and says so where that means waiting.
-func (s Source) lock(ctx context.Context, name, waiting string) (*lock.Lock, error) {
-	path := filepath.Join(s.Cache, name)
-	held, err := lock.Try(path)
-	if errors.Is(err, lock.ErrHeld) {
+// lockEvery is how often lock tries to take a lock that another process holds.
+const lockEvery = 50 * time.Millisecond
+
+// lock takes a lock in the cache, and says so if that means waiting. The kernel
+// releases the lock when the process ends.
+func (s Source) lock(ctx context.Context, name, waiting string) (*flock.Flock, error) {
+	lock := flock.New(filepath.Join(s.Cache, name), flock.SetPermissions(0o600))
+	held, err := lock.TryLock()
+	if err == nil && !held {
 		s.Say(waiting)
-		held, err = lock.Wait(ctx, path)
+		_, err = lock.TryLockContext(ctx, lockEvery)
 	}
-	return held, err
+	return lock, err
 }
 
 // build runs go build in a folder, for this machine whatever the environment

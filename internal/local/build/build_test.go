@@ -14,8 +14,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gofrs/flock"
+
 	"github.com/lipdrop/lipdrop/internal/local/build"
-	"github.com/lipdrop/lipdrop/internal/local/lock"
 )
 
 // checkout lays out a project with two functions and without dependencies, and
@@ -116,11 +117,12 @@ func TestRootThatIsNamed(t *testing.T) {
 func TestInterruptedWhileAnotherBuilds(t *testing.T) {
 	src, said := checkout(t)
 	write(t, src.Root, "tools/go.mod", "module github.com/lipdrop/lipdrop/tools\n\ngo 1.26\n\nrequire github.com/versity/versitygw v1.8.0\n")
-	held, err := lock.Try(filepath.Join(src.Cache, "versitygw.lock"))
+	held := flock.New(filepath.Join(src.Cache, "versitygw.lock"))
+	_, err := held.TryLock()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = held.Release() }()
+	defer func() { _ = held.Unlock() }()
 	ctx, interrupt := context.WithCancel(t.Context())
 	src.Say = func(line string) { said.add(line); interrupt() }
 	if _, err := src.Gateway(ctx); !errors.Is(err, context.Canceled) {

@@ -17,7 +17,6 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/process"
-	"github.com/lipdrop/lipdrop/internal/local/uuid"
 )
 
 const (
@@ -284,4 +283,4 @@ func trace() string {
 }
 
 // hex returns 32 random hexadecimal digits.
-func hex() string { return strings.ReplaceAll(uuid.New(), "-", "") }
+func hex() string { return strings.ReplaceAll(rand.Text(), "-", "") }

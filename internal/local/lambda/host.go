@@ -17,7 +17,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/local/uuid"
+	"github.com/google/uuid"
 )
 
 // Function is a function to run.
@@ -94,7 +94,7 @@ func (h *Host) Invoke(ctx context.Context, name string, payload []byte) (result 
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
 	}
-	inv := &invocation{id: uuid.New(), payload: payload, done: make(chan outcome, 1)}
+	inv := &invocation{id: uuid.NewString(), payload: payload, done: make(chan outcome, 1)}
 	if !h.begin(func() {
 		defer func() { <-f.places }()
 		f.run(inv)

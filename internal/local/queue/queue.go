@@ -17,7 +17,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/local/uuid"
+	"github.com/google/uuid"
 )
 
 // Message is a message and its history.
@@ -89,7 +89,7 @@ func (q *Queue) Send(body string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.cfg.Now()
-	return q.keep(Message{ID: uuid.New(), Body: body, SentAt: now, VisibleAt: now.Add(q.cfg.Delay)})
+	return q.keep(Message{ID: uuid.NewString(), Body: body, SentAt: now, VisibleAt: now.Add(q.cfg.Delay)})
 }
 
 // Receive returns up to limit messages that are due, the longest due first, and

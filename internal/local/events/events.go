@@ -1,0 +1,166 @@
+// Package events turns what happens in the local stack into the events that
+// EventBridge sends on AWS, with the members that the rules of template.yaml and
+// the functions read.
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// The detail types of events about objects.
+const (
+	ObjectCreated = "Object Created"
+	ObjectDeleted = "Object Deleted"
+)
+
+// Event is an event as EventBridge delivers it to a target.
+type Event struct {
+	DetailType string    `json:"detail-type"`
+	Source     string    `json:"source"`
+	Time       time.Time `json:"time"` // UTC, whole seconds
+	Detail     any       `json:"detail"`
+}
+
+// object is the detail of an event about an object in S3.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
+type object struct {
+	Bucket struct {
+		Name string `json:"name"`
+	} `json:"bucket"`
+	Object struct {
+		Key string `json:"key"` // not URL-encoded
+	} `json:"object"`
+	Reason string `json:"reason"` // the API operation
+}
+
+func newEvent(at time.Time, detailType, source string, detail any) Event {
+	return Event{detailType, source, at.UTC().Truncate(time.Second), detail}
+}
+
+// Object returns the event of an object that an API operation created or deleted.
+func Object(at time.Time, detailType, bucket, key, reason string) Event {
+	detail := object{Reason: reason}
+	detail.Bucket.Name, detail.Object.Key = bucket, key
+	return newEvent(at, detailType, "aws.s3", detail)
+}
+
+// Schedule returns the event of a scheduled rule that is due.
+func Schedule(at time.Time) Event {
+	return newEvent(at, "Scheduled Event", "aws.events", struct{}{})
+}
+
+// StatusChange returns the event of an execution whose status has changed.
+// https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html
+func StatusChange(at time.Time, machineARN, executionARN, status string, redrives int) Event {
+	return newEvent(at, "Step Functions Execution Status Change", "aws.states", map[string]any{
+		"stateMachineArn": machineARN, "executionArn": executionARN, "status": status, "redriveCount": redrives,
+	})
+}
+
+// maxBody bounds a webhook call: one record, whose key has at most 1,024 bytes.
+const maxBody = 64 << 10
+
+// Webhook is called by versitygw after every change in its buckets. It forwards
+// the events of one bucket below one prefix.
+type Webhook struct {
+	Bucket, Prefix string
+
+	// Forward keeps an event, or returns why it cannot.
+	Forward func(Event) error
+}
+
+// reasons are the names of EventBridge for the ways to write an object.
+var reasons = map[string]string{
+	"s3:ObjectCreated:Put":                     "PutObject",
+	"s3:ObjectCreated:Post":                    "POST Object",
+	"s3:ObjectCreated:Copy":                    "CopyObject",
+	"s3:ObjectCreated:CompleteMultipartUpload": "CompleteMultipartUpload",
+}
+
+// deletion is the reason of every deletion here.
+const deletion = "DeleteObject"
+
+// ServeHTTP responds with 204 after it has forwarded the events. versitygw ignores
+// the HTTP status and does not repeat a call.
+func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// The form is almost that of an S3 notification. The bucket is read from its
+	// ARN, which has a slash before it and the key after it: the member with the
+	// name shares memory that versitygw may have used again. The key is not encoded.
+	var call struct {
+		Records []struct {
+			EventTime time.Time
+			EventName string
+			S3        struct {
+				Bucket struct{ ARN string }
+				Object struct{ Key string }
+			}
+		}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err == nil {
+		err = json.Unmarshal(body, &call)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	for _, record := range call.Records {
+		bucket, _, _ := strings.Cut(strings.TrimPrefix(record.S3.Bucket.ARN, "arn:aws:s3:::/"), "/")
+		key := record.S3.Object.Key
+		if bucket != h.Bucket || !strings.HasPrefix(key, h.Prefix) {
+			continue
+		}
+		reason, created := reasons[record.EventName]
+		switch {
+		case created:
+			err = h.Forward(Object(record.EventTime, ObjectCreated, bucket, key, reason))
+		case strings.HasPrefix(record.EventName, "s3:ObjectRemoved:"):
+			err = h.Forward(Object(record.EventTime, ObjectDeleted, bucket, key, deletion))
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+	}
+	// versitygw reads no body, and can use the connection again only without one.
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// CatchUp forwards an event for every object below the prefix that was written or
+// deleted at or after a time: the events that the webhook may have missed.
+func (h *Webhook) CatchUp(ctx context.Context, client *s3.Client, since time.Time) error {
+	pages := s3.NewListObjectVersionsPaginator(client, &s3.ListObjectVersionsInput{Bucket: &h.Bucket, Prefix: &h.Prefix})
+	since = since.Truncate(time.Second) // LastModified has no fractions
+	forward := func(latest *bool, at *time.Time, detailType string, key *string, reason string) error {
+		if !aws.ToBool(latest) || aws.ToTime(at).Before(since) {
+			return nil
+		}
+		return h.Forward(Object(aws.ToTime(at), detailType, h.Bucket, aws.ToString(key), reason))
+	}
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return fmt.Errorf("list %s%s: %w", h.Bucket, h.Prefix, err)
+		}
+		for _, v := range page.Versions {
+			if err := forward(v.IsLatest, v.LastModified, ObjectCreated, v.Key, "PutObject"); err != nil {
+				return err
+			}
+		}
+		for _, m := range page.DeleteMarkers {
+			if err := forward(m.IsLatest, m.LastModified, ObjectDeleted, m.Key, deletion); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
