@@ -10,6 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 type checkCmd struct {
@@ -89,7 +90,7 @@ func eachFinding(ctx context.Context, look *drop.Look, keys []string, report fun
 }
 
 // judge returns what would become of a finding.
-func judge(ctx context.Context, look *drop.Look, f drop.Finding) (ledger.State, []drop.Problem, error) {
+func judge(ctx context.Context, look *drop.Look, f drop.Finding) (ledger.State, []problem.Problem, error) {
 	if f.Job == nil {
 		return f.State, f.Problems, nil
 	}
@@ -127,20 +128,12 @@ func report(ctx context.Context, out io.Writer, look *drop.Look, f drop.Finding)
 		printf(out, "%s: %s\n", f.Name, state)
 	}
 	for _, p := range problems {
-		printf(out, "  %s: %s\n    %s\n", p.Code, p.Reason, remedyOf(p, f.Name))
+		printf(out, "  %s: %s\n    %s\n", p.Code, p.Reason, p.RemedyFor(f.Name))
 	}
 	for _, w := range warnings {
 		printf(out, "  warning: %s\n", w)
 	}
 	return state == ready || state == ledger.Used || state == ledger.Accepted, nil
-}
-
-// remedyOf returns what to do about a problem: its own words, or its code's.
-func remedyOf(p drop.Problem, name string) string {
-	if p.Remedy != "" {
-		return p.Remedy
-	}
-	return p.Code.Remedy(name)
 }
 
 // describe returns what is known of a file, in one line.

@@ -28,7 +28,7 @@ func uploadRank(key string) int {
 		return 0
 	case strings.EqualFold(path.Base(key), "job.json"):
 		return 3
-	case kind == media.KindAudio:
+	case kind == media.Audio:
 		return 2
 	}
 	return 1

@@ -197,7 +197,7 @@ func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
 		case state == ready || state == ledger.Used || state == ledger.Accepted:
 		default:
 			for _, p := range problems {
-				wrong = append(wrong, escapef("%s: %s. %s", f.Name, p.Reason, remedyOf(p, f.Name)))
+				wrong = append(wrong, escapef("%s: %s. %s", f.Name, p.Reason, p.RemedyFor(f.Name)))
 			}
 		}
 		return nil

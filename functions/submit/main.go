@@ -34,6 +34,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
@@ -62,8 +63,8 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 	models, modelsErr := catalog.Default()
 	if modelsErr == nil {
 		modelsErr = errors.Join(
-			takesPair(models, "DEFAULT_VIDEO_MODEL", videoModel, catalog.Video),
-			takesPair(models, "DEFAULT_IMAGE_MODEL", imageModel, catalog.Image))
+			takesPair(models, "DEFAULT_VIDEO_MODEL", videoModel, media.Video),
+			takesPair(models, "DEFAULT_IMAGE_MODEL", imageModel, media.Image))
 	}
 	awsCfg, awsErr := awsconfig.LoadDefaultConfig(ctx)
 	if err := errors.Join(env.Err(), modelsErr, awsErr); err != nil {
@@ -95,7 +96,7 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 }
 
 // takesPair returns why a default model cannot be one.
-func takesPair(models *catalog.Catalog, variable, id string, kind catalog.Kind) error {
+func takesPair(models *catalog.Catalog, variable, id string, kind media.Kind) error {
 	model, ok := models.Model(id)
 	if !ok {
 		return fmt.Errorf("%s: there is no model %q; the models are %v", variable, id, models.IDs())

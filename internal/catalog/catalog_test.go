@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 const (
@@ -55,7 +56,7 @@ func TestDefaultHasTheFourModels(t *testing.T) {
 
 func TestModels(t *testing.T) {
 	image := func(name string, required bool) catalog.MediaProperty {
-		return catalog.MediaProperty{Name: name, Kind: catalog.Image, Required: required, Formats: []string{"jpeg", "png", "webp"}, MaxBytes: 10 << 20, MinShortSide: 400}
+		return catalog.MediaProperty{Name: name, Kind: media.Image, Required: required, Formats: []string{"jpeg", "png", "webp"}, MaxBytes: 10 << 20, MinShortSide: 400}
 	}
 	const modes = "cut_off, loop, bounce, silence or remap"
 	tests := []struct {
@@ -68,8 +69,8 @@ func TestModels(t *testing.T) {
 			id:    react1,
 			usual: 90 * time.Second,
 			media: []catalog.MediaProperty{
-				{Name: "video_url", Kind: catalog.Video, Required: true, MaxDuration: 15 * time.Second},
-				{Name: "audio_url", Kind: catalog.Audio, Required: true, MaxDuration: 15 * time.Second},
+				{Name: "video_url", Kind: media.Video, Required: true, MaxDuration: 15 * time.Second},
+				{Name: "audio_url", Kind: media.Audio, Required: true, MaxDuration: 15 * time.Second},
 			},
 			options: []catalog.Option{
 				{Name: "emotion", Allowed: "happy, angry, sad, neutral, disgusted or surprised", Default: `"neutral"`},
@@ -82,8 +83,8 @@ func TestModels(t *testing.T) {
 			id:    lipsync,
 			usual: 90 * time.Second,
 			media: []catalog.MediaProperty{
-				{Name: "video_url", Kind: catalog.Video, Required: true},
-				{Name: "audio_url", Kind: catalog.Audio, Required: true},
+				{Name: "video_url", Kind: media.Video, Required: true},
+				{Name: "audio_url", Kind: media.Audio, Required: true},
 			},
 			options: []catalog.Option{{Name: "sync_mode", Allowed: modes, Default: `"cut_off"`}},
 		},
@@ -91,8 +92,8 @@ func TestModels(t *testing.T) {
 			id:    liveAvatar,
 			usual: 2 * time.Minute,
 			media: []catalog.MediaProperty{
-				{Name: "image_url", Kind: catalog.Image, Required: true},
-				{Name: "audio_url", Kind: catalog.Audio, Required: true, Formats: []string{"wav", "mp3"}},
+				{Name: "image_url", Kind: media.Image, Required: true},
+				{Name: "audio_url", Kind: media.Audio, Required: true, Formats: []string{"wav", "mp3"}},
 			},
 			options: []catalog.Option{
 				{Name: "frames_per_clip", Allowed: "a whole number from 16 to 80 that is a multiple of 4", Default: "48"},
@@ -123,8 +124,8 @@ func TestModels(t *testing.T) {
 			id:    fifth,
 			usual: 45 * time.Second,
 			media: []catalog.MediaProperty{
-				{Name: "portrait", Kind: catalog.Image, Required: true, Formats: []string{"png"}, MaxBytes: 80 << 20, MinShortSide: 512},
-				{Name: "speech", Kind: catalog.Audio, Required: true, MaxDuration: 90 * time.Second},
+				{Name: "portrait", Kind: media.Image, Required: true, Formats: []string{"png"}, MaxBytes: 80 << 20, MinShortSide: 512},
+				{Name: "speech", Kind: media.Audio, Required: true, MaxDuration: 90 * time.Second},
 			},
 			options: []catalog.Option{
 				{Name: "cuts", Allowed: "a list"},
@@ -277,7 +278,7 @@ func TestLoadReportsEveryMistake(t *testing.T) {
 				"a.json: pair: leaves out i, which is required",
 				"a.json: pair: defaults: m is no option of a/b, which takes n (the nearest is n)",
 				`a.json: pair: defaults: n is "two"; a/b takes a whole number`,
-				"a.json: pair: defaults: v takes media; a preset sets options alone",
+				"a.json: pair: defaults: v takes media; a preset sets options only",
 				"a.json: pair: clips: property names n, which is no integer with a maximum",
 				"a.json: pair: clips: framesProperty names x, which is no integer",
 				"a.json: references: in names x, which is no property",

@@ -15,6 +15,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
+
+	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 //go:embed model.schema.json
@@ -32,12 +34,12 @@ type modelFile struct {
 }
 
 type mediaGroup struct {
-	Properties   []string `json:"properties"`
-	Kind         Kind     `json:"kind"`
-	Formats      []string `json:"formats"`
-	MaxDuration  duration `json:"maxDuration"`
-	MaxMB        int64    `json:"maxMB"`
-	MinShortSide int      `json:"minShortSide"`
+	Properties   []string   `json:"properties"`
+	Kind         media.Kind `json:"kind"`
+	Formats      []string   `json:"formats"`
+	MaxDuration  duration   `json:"maxDuration"`
+	MaxMB        int64      `json:"maxMB"`
+	MinShortSide int        `json:"minShortSide"`
 }
 
 // duration is written as Go writes durations: 15s.
@@ -138,10 +140,10 @@ func mistakesOfForm(err error) []error {
 // files are checked before they have become URLs.
 func (m *Model) addMedia(groups []mediaGroup, properties map[string]any) (mistakes []error) {
 	for _, g := range groups {
-		if g.Kind == Image && g.MaxDuration > 0 {
+		if g.Kind == media.Image && g.MaxDuration > 0 {
 			mistakes = append(mistakes, errors.New("media: maxDuration of an image"))
 		}
-		if g.Kind == Audio && g.MinShortSide > 0 {
+		if g.Kind == media.Audio && g.MinShortSide > 0 {
 			mistakes = append(mistakes, errors.New("media: minShortSide of an audio"))
 		}
 		for _, name := range g.Properties {
@@ -233,10 +235,10 @@ func (m *Model) checkPair() (mistakes []error) {
 	if m.pair == nil {
 		return nil
 	}
-	if p, ok := m.mediaProperty(m.pair.Visual); !ok || p.Kind == Audio {
+	if p, ok := m.mediaProperty(m.pair.Visual); !ok || p.Kind == media.Audio {
 		mistakes = append(mistakes, fmt.Errorf("pair: visual names %s, which takes no video and no image", m.pair.Visual))
 	}
-	if p, ok := m.mediaProperty(m.pair.Audio); !ok || p.Kind != Audio {
+	if p, ok := m.mediaProperty(m.pair.Audio); !ok || p.Kind != media.Audio {
 		mistakes = append(mistakes, fmt.Errorf("pair: audio names %s, which takes no audio", m.pair.Audio))
 	}
 	for _, p := range m.media {
@@ -244,8 +246,8 @@ func (m *Model) checkPair() (mistakes []error) {
 			mistakes = append(mistakes, fmt.Errorf("pair: leaves out %s, which is required", p.Name))
 		}
 	}
-	for _, problem := range m.ValidateOptions(m.pair.Defaults) {
-		mistakes = append(mistakes, fmt.Errorf("pair: defaults: %s", problem.Reason))
+	for _, p := range m.ValidateOptions(m.pair.Defaults) {
+		mistakes = append(mistakes, fmt.Errorf("pair: defaults: %s", p.Reason))
 	}
 	c := m.pair.Clips
 	if c == nil {

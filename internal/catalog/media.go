@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // mb is the unit of RunComfy's limits in bytes.
@@ -18,12 +21,12 @@ const durationTolerance = 50 * time.Millisecond
 
 // recommendedBytes is what RunComfy recommends at most for the input files of
 // any model (docs.runcomfy.com).
-var recommendedBytes = map[Kind]int64{Video: 100 * mb, Image: 50 * mb}
+var recommendedBytes = map[media.Kind]int64{media.Video: 100 * mb, media.Image: 50 * mb}
 
 // Facts is what is known of a media file.
 type Facts struct {
 	Name   string // as its user knows it; it stands in reasons and warnings
-	Kind   Kind
+	Kind   media.Kind
 	Format string // "mp4", "mov", "m4a", "wav", "mp3", "jpeg", "png", "webp" or another lower-case word; "" where unknown
 	Bytes  int64
 
@@ -38,22 +41,20 @@ type Facts struct {
 // it. A limit that was broken is a problem; one that could not be compared, and
 // a recommendation of RunComfy's that was not met, is a warning, which is a
 // clause. A property that takes no media has no limits.
-func (m *Model) CheckMedia(property string, f Facts) (problems []Problem, warnings []string) {
+func (m *Model) CheckMedia(property string, f Facts) (problems []problem.Problem, warnings []string) {
 	p, ok := m.mediaProperty(property)
 	if !ok {
 		return nil, nil
 	}
 	if f.Kind != p.Kind {
-		return []Problem{{
-			Member: property,
-			Code:   WrongKind,
+		return []problem.Problem{{
+			Code:   problem.WrongKind,
 			Reason: fmt.Sprintf("%s is %s; %s of %s takes %s", f.Name, kindWords[f.Kind], property, m.ID, kindWords[p.Kind]),
-			Remedy: fmt.Sprintf("give %s for %s", kindWords[p.Kind], property),
+			Remedy: fmt.Sprintf("Use %s for %s.", kindWords[p.Kind], property),
 		}}, nil
 	}
-	report := func(code, has, takes, remedy string) {
-		problems = append(problems, Problem{
-			Member: property,
+	report := func(code problem.Code, has, takes, remedy string) {
+		problems = append(problems, problem.Problem{
 			Code:   code,
 			Reason: fmt.Sprintf("%s %s; %s takes %s", f.Name, has, m.ID, takes),
 			Remedy: remedy,
@@ -68,7 +69,7 @@ func (m *Model) CheckMedia(property string, f Facts) (problems []Problem, warnin
 		if f.Format == "" {
 			unknown("format", takes)
 		} else {
-			report(WrongFormat, "is "+strings.ToUpper(f.Format), takes, fmt.Sprintf("convert %s to %s", f.Name, strings.ToUpper(p.Formats[0])))
+			report(problem.WrongFormat, "is "+strings.ToUpper(f.Format), takes, fmt.Sprintf("Convert %s to %s.", f.Name, strings.ToUpper(p.Formats[0])))
 		}
 	}
 	if p.MaxDuration > 0 {
@@ -76,11 +77,11 @@ func (m *Model) CheckMedia(property string, f Facts) (problems []Problem, warnin
 		if !f.HasDuration {
 			unknown("length", takes)
 		} else if f.Duration > p.MaxDuration+durationTolerance {
-			report(TooLong, "is "+seconds(f.Duration)+" long", takes, fmt.Sprintf("shorten %s to at most %s", f.Name, seconds(p.MaxDuration)))
+			report(problem.TooLong, "is "+seconds(f.Duration)+" long", takes, fmt.Sprintf("Shorten %s to at most %s.", f.Name, seconds(p.MaxDuration)))
 		}
 	}
 	if p.MaxBytes > 0 && f.Bytes > p.MaxBytes {
-		report(TooLarge, "is "+megabytes(f.Bytes), "at most "+megabytes(p.MaxBytes), fmt.Sprintf("compress %s to at most %s", f.Name, megabytes(p.MaxBytes)))
+		report(problem.TooLarge, "is "+megabytes(f.Bytes), "at most "+megabytes(p.MaxBytes), fmt.Sprintf("Compress %s to at most %s.", f.Name, megabytes(p.MaxBytes)))
 	} else if most := recommendedBytes[p.Kind]; most > 0 && f.Bytes > most {
 		warnings = append(warnings, fmt.Sprintf("%s is %s; RunComfy recommends at most %s for %s", f.Name, megabytes(f.Bytes), megabytes(most), kindWords[p.Kind]))
 	}
@@ -89,22 +90,22 @@ func (m *Model) CheckMedia(property string, f Facts) (problems []Problem, warnin
 		if short := min(f.Width, f.Height); short <= 0 {
 			unknown("size in pixels", takes)
 		} else if short < p.MinShortSide {
-			report(TooSmall, fmt.Sprintf("is %d × %d pixels", f.Width, f.Height), takes,
-				fmt.Sprintf("give %s a short side of at least %d pixels", f.Name, p.MinShortSide))
+			report(problem.TooSmall, fmt.Sprintf("is %d × %d pixels", f.Width, f.Height), takes,
+				fmt.Sprintf("Enlarge %s to a short side of at least %d pixels.", f.Name, p.MinShortSide))
 		}
 	}
 	return problems, warnings
 }
 
 // kindWords says what a file is; a file of no known kind is none of them.
-var kindWords = map[Kind]string{Video: "a video", Audio: "an audio", Image: "an image", "": "no media"}
+var kindWords = map[media.Kind]string{media.Video: "a video", media.Audio: "an audio", media.Image: "an image", "": "no media"}
 
 func formatWords(formats []string) string {
 	words := make([]string, len(formats))
 	for i, f := range formats {
 		words[i] = strings.ToUpper(f)
 	}
-	return list(words, "or")
+	return problem.List(words, "or")
 }
 
 // seconds writes a duration with one decimal at most: 17.3 s.

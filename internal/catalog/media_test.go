@@ -7,25 +7,27 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 const mb = 1 << 20
 
 func TestCheckMedia(t *testing.T) {
 	video := func(d time.Duration, bytes int64) catalog.Facts {
-		return catalog.Facts{Name: "talk.mp4", Kind: catalog.Video, Format: "mp4", Bytes: bytes, Duration: d, HasDuration: true, Width: 320, Height: 240}
+		return catalog.Facts{Name: "talk.mp4", Kind: media.Video, Format: "mp4", Bytes: bytes, Duration: d, HasDuration: true, Width: 320, Height: 240}
 	}
 	audio := func(format string, d time.Duration) catalog.Facts {
-		return catalog.Facts{Name: "talk." + format, Kind: catalog.Audio, Format: format, Bytes: mb, Duration: d, HasDuration: true}
+		return catalog.Facts{Name: "talk." + format, Kind: media.Audio, Format: format, Bytes: mb, Duration: d, HasDuration: true}
 	}
 	image := func(format string, width, height int, bytes int64) catalog.Facts {
-		return catalog.Facts{Name: "anna." + format, Kind: catalog.Image, Format: format, Bytes: bytes, Width: width, Height: height}
+		return catalog.Facts{Name: "anna." + format, Kind: media.Image, Format: format, Bytes: bytes, Width: width, Height: height}
 	}
 	tests := []struct {
 		name         string
 		id, property string
 		facts        catalog.Facts
-		code         string
+		code         problem.Code
 		reason       string
 		remedy       string
 		warning      string
@@ -33,28 +35,28 @@ func TestCheckMedia(t *testing.T) {
 		{name: "a video of the longest length", id: react1, property: "video_url", facts: video(15*time.Second, mb)},
 		{name: "a video with codec padding", id: react1, property: "video_url", facts: video(15050*time.Millisecond, mb)},
 		{name: "a video of more than that", id: react1, property: "video_url", facts: video(15051*time.Millisecond, mb),
-			code: catalog.TooLong, reason: "talk.mp4 is 15.1 s long; sync/react-1 takes at most 15 s", remedy: "shorten talk.mp4 to at most 15 s"},
+			code: problem.TooLong, reason: "talk.mp4 is 15.1 s long; sync/react-1 takes at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
 		{name: "a long video", id: react1, property: "video_url", facts: video(17300*time.Millisecond, mb),
-			code: catalog.TooLong, reason: "talk.mp4 is 17.3 s long; sync/react-1 takes at most 15 s", remedy: "shorten talk.mp4 to at most 15 s"},
+			code: problem.TooLong, reason: "talk.mp4 is 17.3 s long; sync/react-1 takes at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
 		{name: "a long audio", id: react1, property: "audio_url", facts: audio("mp3", 2*time.Minute),
-			code: catalog.TooLong, reason: "talk.mp3 is 120 s long; sync/react-1 takes at most 15 s", remedy: "shorten talk.mp3 to at most 15 s"},
+			code: problem.TooLong, reason: "talk.mp3 is 120 s long; sync/react-1 takes at most 15 s", remedy: "Shorten talk.mp3 to at most 15 s."},
 		{name: "an audio of unknown length", id: react1, property: "audio_url",
-			facts:   catalog.Facts{Name: "talk.ogg", Kind: catalog.Audio, Format: "ogg", Bytes: mb, Duration: time.Hour},
+			facts:   catalog.Facts{Name: "talk.ogg", Kind: media.Audio, Format: "ogg", Bytes: mb, Duration: time.Hour},
 			warning: "the length of talk.ogg is not known; sync/react-1 takes at most 15 s"},
 		{name: "an audio for a video", id: react1, property: "video_url", facts: audio("wav", time.Hour),
-			code: catalog.WrongKind, reason: "talk.wav is an audio; video_url of sync/react-1 takes a video", remedy: "give a video for video_url"},
+			code: problem.WrongKind, reason: "talk.wav is an audio; video_url of sync/react-1 takes a video", remedy: "Use a video for video_url."},
 		{name: "an image for an audio", id: liveAvatar, property: "audio_url", facts: image("png", 800, 800, mb),
-			code: catalog.WrongKind, reason: "anna.png is an image; audio_url of community/live-avatar takes an audio", remedy: "give an audio for audio_url"},
+			code: problem.WrongKind, reason: "anna.png is an image; audio_url of community/live-avatar takes an audio", remedy: "Use an audio for audio_url."},
 		{name: "a text for a video", id: lipsync, property: "video_url", facts: catalog.Facts{Name: "talk.txt"},
-			code: catalog.WrongKind, reason: "talk.txt is no media; video_url of sync/sync/lipsync/v2/pro takes a video", remedy: "give a video for video_url"},
+			code: problem.WrongKind, reason: "talk.txt is no media; video_url of sync/sync/lipsync/v2/pro takes a video", remedy: "Use a video for video_url."},
 		{name: "a long video where there is no limit", id: lipsync, property: "video_url", facts: video(time.Hour, 100*mb)},
 		{name: "a video that is larger than recommended", id: lipsync, property: "video_url", facts: video(time.Minute, 100*mb+1),
 			warning: "talk.mp4 is 100.1 MB; RunComfy recommends at most 100 MB for a video"},
 		{name: "a video that is larger than recommended, and too long", id: react1, property: "video_url", facts: video(time.Minute, 120*mb),
-			code: catalog.TooLong, reason: "talk.mp4 is 60 s long; sync/react-1 takes at most 15 s", remedy: "shorten talk.mp4 to at most 15 s",
+			code: problem.TooLong, reason: "talk.mp4 is 60 s long; sync/react-1 takes at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s.",
 			warning: "talk.mp4 is 120 MB; RunComfy recommends at most 100 MB for a video"},
 		{name: "an audio has no recommended size", id: lipsync, property: "audio_url",
-			facts: catalog.Facts{Name: "talk.wav", Kind: catalog.Audio, Format: "wav", Bytes: 900 * mb}},
+			facts: catalog.Facts{Name: "talk.wav", Kind: media.Audio, Format: "wav", Bytes: 900 * mb}},
 
 		{name: "an image of the recommended size", id: liveAvatar, property: "image_url", facts: image("webp", 64, 64, 50*mb)},
 		{name: "an image that is larger than recommended", id: liveAvatar, property: "image_url", facts: image("webp", 64, 64, 50*mb+1),
@@ -62,38 +64,38 @@ func TestCheckMedia(t *testing.T) {
 		{name: "WAV for live-avatar", id: liveAvatar, property: "audio_url", facts: audio("wav", time.Hour)},
 		{name: "MP3 for live-avatar", id: liveAvatar, property: "audio_url", facts: audio("mp3", time.Hour)},
 		{name: "M4A for live-avatar", id: liveAvatar, property: "audio_url", facts: audio("m4a", time.Second),
-			code: catalog.WrongFormat, reason: "talk.m4a is M4A; community/live-avatar takes WAV or MP3", remedy: "convert talk.m4a to WAV"},
+			code: problem.WrongFormat, reason: "talk.m4a is M4A; community/live-avatar takes WAV or MP3", remedy: "Convert talk.m4a to WAV."},
 		{name: "an unknown format for live-avatar", id: liveAvatar, property: "audio_url",
-			facts:   catalog.Facts{Name: "talk.wav", Kind: catalog.Audio, Bytes: mb},
+			facts:   catalog.Facts{Name: "talk.wav", Kind: media.Audio, Bytes: mb},
 			warning: "the format of talk.wav is not known; community/live-avatar takes WAV or MP3"},
 
 		{name: "JPEG for happyhorse", id: happyhorse, property: "image_url_1", facts: image("jpeg", 400, 3000, mb)},
 		{name: "PNG for happyhorse", id: happyhorse, property: "image_url_5", facts: image("png", 3000, 400, mb)},
 		{name: "WEBP for happyhorse", id: happyhorse, property: "image_url_9", facts: image("webp", 400, 400, 10*mb)},
 		{name: "GIF for happyhorse", id: happyhorse, property: "image_url_9", facts: image("gif", 400, 400, mb),
-			code: catalog.WrongFormat, reason: "anna.gif is GIF; happyhorse/happyhorse-1.0/reference-to-video takes JPEG, PNG or WEBP", remedy: "convert anna.gif to JPEG"},
+			code: problem.WrongFormat, reason: "anna.gif is GIF; happyhorse/happyhorse-1.0/reference-to-video takes JPEG, PNG or WEBP", remedy: "Convert anna.gif to JPEG."},
 		{name: "a narrow image for happyhorse", id: happyhorse, property: "image_url_2", facts: image("png", 399, 3000, mb),
-			code: catalog.TooSmall, reason: "anna.png is 399 × 3000 pixels; happyhorse/happyhorse-1.0/reference-to-video takes images whose short side is at least 400 pixels", remedy: "give anna.png a short side of at least 400 pixels"},
+			code: problem.TooSmall, reason: "anna.png is 399 × 3000 pixels; happyhorse/happyhorse-1.0/reference-to-video takes images whose short side is at least 400 pixels", remedy: "Enlarge anna.png to a short side of at least 400 pixels."},
 		{name: "a low image for happyhorse", id: happyhorse, property: "image_url_2", facts: image("png", 3000, 399, mb),
-			code: catalog.TooSmall, reason: "anna.png is 3000 × 399 pixels; happyhorse/happyhorse-1.0/reference-to-video takes images whose short side is at least 400 pixels", remedy: "give anna.png a short side of at least 400 pixels"},
+			code: problem.TooSmall, reason: "anna.png is 3000 × 399 pixels; happyhorse/happyhorse-1.0/reference-to-video takes images whose short side is at least 400 pixels", remedy: "Enlarge anna.png to a short side of at least 400 pixels."},
 		{name: "an image of unknown size", id: happyhorse, property: "image_url_1", facts: image("png", 0, 0, mb),
 			warning: "the size in pixels of anna.png is not known; happyhorse/happyhorse-1.0/reference-to-video takes images whose short side is at least 400 pixels"},
 		{name: "a large image for happyhorse", id: happyhorse, property: "image_url_1", facts: image("png", 800, 800, 10*mb+1),
-			code: catalog.TooLarge, reason: "anna.png is 10.1 MB; happyhorse/happyhorse-1.0/reference-to-video takes at most 10 MB", remedy: "compress anna.png to at most 10 MB"},
+			code: problem.TooLarge, reason: "anna.png is 10.1 MB; happyhorse/happyhorse-1.0/reference-to-video takes at most 10 MB", remedy: "Compress anna.png to at most 10 MB."},
 		{name: "a very large image for happyhorse", id: happyhorse, property: "image_url_1", facts: image("png", 800, 800, 60*mb),
-			code: catalog.TooLarge, reason: "anna.png is 60 MB; happyhorse/happyhorse-1.0/reference-to-video takes at most 10 MB", remedy: "compress anna.png to at most 10 MB"},
+			code: problem.TooLarge, reason: "anna.png is 60 MB; happyhorse/happyhorse-1.0/reference-to-video takes at most 10 MB", remedy: "Compress anna.png to at most 10 MB."},
 
 		{name: "a model's own limit above what is recommended", id: fifth, property: "portrait", facts: image("png", 800, 800, 60*mb),
 			warning: "anna.png is 60 MB; RunComfy recommends at most 50 MB for an image"},
 		{name: "a fifth model's limit", id: fifth, property: "speech", facts: audio("mp3", 91*time.Second),
-			code: catalog.TooLong, reason: "talk.mp3 is 91 s long; acme/talker-2.1/portrait takes at most 90 s", remedy: "shorten talk.mp3 to at most 90 s"},
+			code: problem.TooLong, reason: "talk.mp3 is 91 s long; acme/talker-2.1/portrait takes at most 90 s", remedy: "Shorten talk.mp3 to at most 90 s."},
 		{name: "an option", id: react1, property: "emotion", facts: video(time.Hour, 200*mb)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var wantProblems []catalog.Problem
+			var wantProblems []problem.Problem
 			if tt.code != "" {
-				wantProblems = []catalog.Problem{{Member: tt.property, Code: tt.code, Reason: tt.reason, Remedy: tt.remedy}}
+				wantProblems = []problem.Problem{{Code: tt.code, Reason: tt.reason, Remedy: tt.remedy}}
 			}
 			var wantWarnings []string
 			if tt.warning != "" {
@@ -112,13 +114,13 @@ func TestCheckMedia(t *testing.T) {
 
 func TestCheckMediaReportsEveryLimit(t *testing.T) {
 	problems, warnings := model(t, happyhorse).CheckMedia("image_url_3", catalog.Facts{
-		Name: "anna.gif", Kind: catalog.Image, Format: "gif", Bytes: 11 * mb, Width: 200, Height: 200,
+		Name: "anna.gif", Kind: media.Image, Format: "gif", Bytes: 11 * mb, Width: 200, Height: 200,
 	})
-	var codes []string
+	var codes []problem.Code
 	for _, p := range problems {
 		codes = append(codes, p.Code)
 	}
-	if diff := cmp.Diff([]string{catalog.WrongFormat, catalog.TooLarge, catalog.TooSmall}, codes); diff != "" {
+	if diff := cmp.Diff([]problem.Code{problem.WrongFormat, problem.TooLarge, problem.TooSmall}, codes); diff != "" {
 		t.Errorf("codes (-want +got):\n%s", diff)
 	}
 	if len(warnings) > 0 {

@@ -9,16 +9,8 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
-)
 
-// Kind is a kind of media.
-type Kind string
-
-// The kinds of media that a property takes.
-const (
-	Video Kind = "video"
-	Audio Kind = "audio"
-	Image Kind = "image"
+	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 // Model is one model of RunComfy. It does not change once it is loaded, and is
@@ -45,7 +37,7 @@ type Model struct {
 // the model's own limits for that file. A limit that is zero or empty is none.
 type MediaProperty struct {
 	Name         string
-	Kind         Kind
+	Kind         media.Kind
 	Required     bool
 	Formats      []string // as in Facts.Format
 	MaxDuration  time.Duration

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"math"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 // pair says how a pair of files becomes an input.
@@ -28,7 +30,7 @@ type clips struct {
 // Pair returns the properties that take the two files of a pair whose other
 // file than the audio is of the given kind, Video or Image. It reports false
 // where the model takes no such pair.
-func (m *Model) Pair(kind Kind) (visualProperty, audioProperty string, ok bool) {
+func (m *Model) Pair(kind media.Kind) (visualProperty, audioProperty string, ok bool) {
 	if m.pair == nil {
 		return "", "", false
 	}

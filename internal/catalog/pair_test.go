@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
 )
 
@@ -20,19 +21,19 @@ func TestPair(t *testing.T) {
 	}
 	tests := []struct {
 		id   string
-		kind catalog.Kind
+		kind media.Kind
 		want answer
 	}{
-		{react1, catalog.Video, answer{"video_url", "audio_url", true}},
-		{react1, catalog.Image, answer{}},
-		{lipsync, catalog.Video, answer{"video_url", "audio_url", true}},
-		{lipsync, catalog.Image, answer{}},
-		{liveAvatar, catalog.Image, answer{"image_url", "audio_url", true}},
-		{liveAvatar, catalog.Video, answer{}},
-		{liveAvatar, catalog.Audio, answer{}},
-		{happyhorse, catalog.Image, answer{}},
-		{happyhorse, catalog.Video, answer{}},
-		{fifth, catalog.Image, answer{"portrait", "speech", true}},
+		{react1, media.Video, answer{"video_url", "audio_url", true}},
+		{react1, media.Image, answer{}},
+		{lipsync, media.Video, answer{"video_url", "audio_url", true}},
+		{lipsync, media.Image, answer{}},
+		{liveAvatar, media.Image, answer{"image_url", "audio_url", true}},
+		{liveAvatar, media.Video, answer{}},
+		{liveAvatar, media.Audio, answer{}},
+		{happyhorse, media.Image, answer{}},
+		{happyhorse, media.Video, answer{}},
+		{fifth, media.Image, answer{"portrait", "speech", true}},
 	}
 	for _, tt := range tests {
 		var got answer
@@ -46,7 +47,7 @@ func TestPair(t *testing.T) {
 func TestPairInput(t *testing.T) {
 	const prompt = "A person speaking naturally."
 	talk := func(d time.Duration) catalog.Facts {
-		return catalog.Facts{Name: "talk.wav", Kind: catalog.Audio, Format: "wav", Bytes: mb, Duration: d, HasDuration: true}
+		return catalog.Facts{Name: "talk.wav", Kind: media.Audio, Format: "wav", Bytes: mb, Duration: d, HasDuration: true}
 	}
 	tests := []struct {
 		name     string
@@ -98,7 +99,7 @@ func TestPairInput(t *testing.T) {
 		{name: "a length that a stranger's file claims", id: liveAvatar, audio: talk(1<<63 - 1),
 			want:     map[string]any{"prompt": prompt, "num_clips": 100},
 			warnings: []string{"talk.wav is 9223372036.9 s long; 100 clips, the most that community/live-avatar makes, cover about 300 s of it"}},
-		{name: "an unknown length", id: liveAvatar, audio: catalog.Facts{Name: "talk.wav", Kind: catalog.Audio, Duration: time.Hour},
+		{name: "an unknown length", id: liveAvatar, audio: catalog.Facts{Name: "talk.wav", Kind: media.Audio, Duration: time.Hour},
 			want:     map[string]any{"prompt": prompt},
 			warnings: []string{"the length of talk.wav is not known, so num_clips is left to RunComfy; set it where the voice is longer than the video"}},
 
@@ -126,7 +127,7 @@ func TestPairInput(t *testing.T) {
 // cover the audio with no clip too many.
 func TestPairInputIsValid(t *testing.T) {
 	m := model(t, liveAvatar)
-	visual, audio, _ := m.Pair(catalog.Image)
+	visual, audio, _ := m.Pair(media.Image)
 	rapidtest.Check(t, func(t *rapid.T) {
 		frames := 4 * rapid.IntRange(4, 20).Draw(t, "frames / 4")
 		length := time.Duration(rapid.Int64Range(0, int64(10*time.Minute)).Draw(t, "length"))

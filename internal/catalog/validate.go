@@ -13,53 +13,34 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
-)
 
-// The codes of problems.
-const (
-	UnknownMember = "unknown_member"  // the model has no such input
-	MissingMember = "missing_member"  // a required input is not there
-	BadValue      = "bad_value"       // of the wrong type, out of range, not one of the words, blank, a text too long
-	MediaInPreset = "media_in_preset" // a preset names media
-	WrongKind     = "wrong_kind"      // an audio for a video and the like
-	WrongFormat   = "wrong_format"    // a format that the model does not take
-	TooLong       = "too_long"        // a duration
-	TooLarge      = "too_large"       // bytes
-	TooSmall      = "too_small"       // pixels
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // maxNumber is how long a number may be written, in bytes. It keeps a
 // stranger's digits from costing time.
 const maxNumber = 64
 
-// Problem is one mistake in an input, or a broken limit of one media file.
-type Problem struct {
-	Member string // the input's member, long or strange names as a reason shows them; "input" for the whole of it
-	Code   string
-	Reason string // a clause: what it got and what is allowed
-	Remedy string // a clause: what to do
-}
-
 // Validate returns every problem of an input, at most one a member, sorted by
 // member. Media are texts; what they name is not looked at. Numbers are
 // json.Number, float64 or int; 5.0 is a whole number. It does not change the
 // input and fills in no default: RunComfy's are samples in part.
-func (m *Model) Validate(input map[string]any) []Problem {
+func (m *Model) Validate(input map[string]any) []problem.Problem {
 	return m.check(input, false)
 }
 
 // ValidateOptions is Validate for what a preset sets: nothing is required, and
 // media are a problem.
-func (m *Model) ValidateOptions(options map[string]any) []Problem {
+func (m *Model) ValidateOptions(options map[string]any) []problem.Problem {
 	return m.check(options, true)
 }
 
-func (m *Model) check(input map[string]any, preset bool) []Problem {
+func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 	known, called := m.names, "input"
 	if preset {
 		known, called = m.optionNames(), "option"
 	}
-	found := make(map[string]Problem)
+	found := make(map[string]problem.Problem)
 	misspelt := make(map[string]bool) // the names that unknown ones were meant to be
 	checked := make(map[string]any, len(input))
 	for _, name := range slices.Sorted(maps.Keys(input)) {
@@ -69,11 +50,10 @@ func (m *Model) check(input map[string]any, preset bool) []Problem {
 		case !slices.Contains(m.names, name):
 			found[name] = m.unknownMember(name, input, called, known, misspelt)
 		case preset && isMedia:
-			found[name] = Problem{
-				Member: name,
-				Code:   MediaInPreset,
-				Reason: fmt.Sprintf("%s takes media; a preset sets options alone", name),
-				Remedy: fmt.Sprintf("remove %s from the preset: the dropped files are its media", name),
+			found[name] = problem.Problem{
+				Code:   problem.MediaInPreset,
+				Reason: fmt.Sprintf("%s takes media; a preset sets options only", name),
+				Remedy: fmt.Sprintf("Remove %s from the preset: the media are the uploaded files.", name),
 			}
 		case !isUsable(value):
 			found[name] = m.badValue(name, value, nil)
@@ -105,8 +85,8 @@ func (m *Model) check(input map[string]any, preset bool) []Problem {
 	for name, leaf := range broken {
 		found[name] = m.badValue(name, input[name], leaf)
 	}
-	return slices.SortedFunc(maps.Values(found), func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.Member, b.Member), cmp.Compare(a.Reason, b.Reason))
+	return slices.SortedFunc(maps.Values(found), func(a, b problem.Problem) int {
+		return cmp.Or(cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Remedy, b.Remedy))
 	})
 }
 
@@ -163,54 +143,51 @@ func isUsable(v any) bool {
 // unknownMember is about a member that is none of the known ones, which the
 // reason calls inputs or options. Where it was most likely meant to be one that
 // is not given, it adds that to the misspelt ones.
-func (m *Model) unknownMember(name string, input map[string]any, called string, known []string, misspelt map[string]bool) Problem {
+func (m *Model) unknownMember(name string, input map[string]any, called string, known []string, misspelt map[string]bool) problem.Problem {
 	shown := showName(name)
-	p := Problem{
-		Member: shown,
-		Code:   UnknownMember,
-		Reason: fmt.Sprintf("%s is no %s of %s, which takes %s", shown, called, m.ID, list(ranges(known), "and")),
-		Remedy: "remove " + shown,
+	p := problem.Problem{
+		Code:   problem.UnknownMember,
+		Reason: fmt.Sprintf("%s is no %s of %s, which takes %s", shown, called, m.ID, problem.List(ranges(known), "and")),
+		Remedy: "Remove " + shown + ".",
 	}
 	if near := Nearest(name, known); near != "" {
 		p.Reason += theNearest(near)
 		if _, given := input[near]; !given && !misspelt[near] {
-			p.Remedy = "rename " + shown + " to " + near
+			p.Remedy = "Rename " + shown + " to " + near + "."
 			misspelt[near] = true
 		}
 	}
 	return p
 }
 
-func (m *Model) missingMember(name string) Problem {
-	return Problem{
-		Member: name,
-		Code:   MissingMember,
+func (m *Model) missingMember(name string) problem.Problem {
+	return problem.Problem{
+		Code:   problem.MissingMember,
 		Reason: fmt.Sprintf("%s is missing; %s requires it", name, m.ID),
-		Remedy: fmt.Sprintf("set %s to %s", name, m.allowed(name)),
+		Remedy: fmt.Sprintf("Set %s to %s.", name, m.allowed(name)),
 	}
 }
 
 // badInput is about a keyword of the schema that no one member breaks.
-func (m *Model) badInput(leaf *jsonschema.ValidationError) Problem {
-	return Problem{
-		Member: "input",
-		Code:   BadValue,
+func (m *Model) badInput(leaf *jsonschema.ValidationError) problem.Problem {
+	return problem.Problem{
+		Code:   problem.BadValue,
 		Reason: fmt.Sprintf("the input as a whole breaks %s of the schema of %s", keyword(leaf), m.ID),
-		Remedy: "compare the input with the schema on the model's page",
+		Remedy: "Compare the input with the schema on the model's page.",
 	}
 }
 
 // badValue is about the value of a known member. Leaf says what it breaks, and
 // is nil for a value that the validator was not given.
-func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationError) Problem {
+func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationError) problem.Problem {
 	got, takes := "is "+show(value), m.allowed(name)
-	remedy := fmt.Sprintf("set %s to %s", name, takes)
+	remedy := fmt.Sprintf("Set %s to %s.", name, takes)
 	if !m.isRequired(name) {
-		remedy += ", or leave it out"
+		remedy = fmt.Sprintf("Set %s to %s, or leave it out.", name, takes)
 	}
 	shorten := func(length, limit int) {
 		got = "has " + thousands(length) + " characters"
-		remedy = fmt.Sprintf("shorten %s to at most %s characters", name, thousands(limit))
+		remedy = fmt.Sprintf("Shorten %s to at most %s characters.", name, thousands(limit))
 	}
 	text, _ := value.(string)
 	if leaf != nil && !isInWords(leaf) {
@@ -220,7 +197,7 @@ func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationErro
 		case *kind.Enum:
 			if near := Nearest(text, texts(broken.Want)); near != "" {
 				takes += theNearest(near)
-				remedy = fmt.Sprintf("set %s to %s", name, near)
+				remedy = fmt.Sprintf("Set %s to %s.", name, near)
 			}
 		case *kind.MaxLength:
 			shorten(broken.Got, broken.Want)
@@ -232,11 +209,10 @@ func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationErro
 		}
 	}
 	if bare, ok := unquoted(text); ok && m.schema.Properties[name].Validate(bare) == nil {
-		remedy = fmt.Sprintf("write %s as %s, without quotes", name, show(bare))
+		remedy = fmt.Sprintf("Write %s as %s, without quotes.", name, show(bare))
 	}
-	return Problem{
-		Member: name,
-		Code:   BadValue,
+	return problem.Problem{
+		Code:   problem.BadValue,
 		Reason: fmt.Sprintf("%s %s; %s takes %s", name, got, m.ID, takes),
 		Remedy: remedy,
 	}

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
 )
 
@@ -109,36 +110,31 @@ func TestValidateReportsEveryProblemAtOnce(t *testing.T) {
 		"model_mode":  3.0,
 		"temperature": json.Number("2"),
 	})
-	want := []catalog.Problem{
+	want := []problem.Problem{
 		{
-			Member: "audio_ur",
-			Code:   catalog.UnknownMember,
+			Code:   problem.UnknownMember,
 			Reason: "audio_ur is no input of sync/react-1, which takes audio_url, emotion, lipsync_mode, model_mode, temperature and video_url (the nearest is audio_url)",
-			Remedy: "rename audio_ur to audio_url",
+			Remedy: "Rename audio_ur to audio_url.",
 		},
 		{
-			Member: "emotion",
-			Code:   catalog.BadValue,
+			Code:   problem.BadValue,
 			Reason: `emotion is "joyful"; sync/react-1 takes happy, angry, sad, neutral, disgusted or surprised`,
-			Remedy: "set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out",
+			Remedy: "Set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out.",
 		},
 		{
-			Member: "model_mode",
-			Code:   catalog.BadValue,
+			Code:   problem.BadValue,
 			Reason: "model_mode is 3; sync/react-1 takes lips, face or head",
-			Remedy: "set model_mode to lips, face or head, or leave it out",
+			Remedy: "Set model_mode to lips, face or head, or leave it out.",
 		},
 		{
-			Member: "temperature",
-			Code:   catalog.BadValue,
+			Code:   problem.BadValue,
 			Reason: "temperature is 2; sync/react-1 takes a number from 0 to 1",
-			Remedy: "set temperature to a number from 0 to 1, or leave it out",
+			Remedy: "Set temperature to a number from 0 to 1, or leave it out.",
 		},
 		{
-			Member: "video_url",
-			Code:   catalog.MissingMember,
+			Code:   problem.MissingMember,
 			Reason: "video_url is missing; sync/react-1 requires it",
-			Remedy: "set video_url to the name of a video file or an https URL",
+			Remedy: "Set video_url to the name of a video file or an https URL.",
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -162,12 +158,18 @@ func TestValidateMisspeltIsNotMissing(t *testing.T) {
 	for _, tt := range tests {
 		var got []string
 		for _, p := range model(t, tt.id).Validate(tt.input) {
-			got = append(got, p.Member+" "+p.Code)
+			got = append(got, member(p)+" "+string(p.Code))
 		}
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%v (-want +got):\n%s", tt.input, diff)
 		}
 	}
+}
+
+// member returns the member of an input that a problem is about.
+func member(p problem.Problem) string {
+	name, _, _ := strings.Cut(p.Reason, " ")
+	return name
 }
 
 // Of two names that were meant to be one, one can be renamed.
@@ -177,7 +179,7 @@ func TestValidateTwoNamesForOne(t *testing.T) {
 	for _, p := range problems {
 		remedies = append(remedies, p.Remedy)
 	}
-	if diff := cmp.Diff([]string{"rename image_url to image_url_1", "remove image_url_10"}, remedies); diff != "" {
+	if diff := cmp.Diff([]string{"Rename image_url to image_url_1.", "Remove image_url_10."}, remedies); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -193,10 +195,10 @@ func TestValidateMissing(t *testing.T) {
 	for id, want := range tests {
 		var got []string
 		for _, p := range model(t, id).Validate(nil) {
-			if p.Code != catalog.MissingMember {
+			if p.Code != problem.MissingMember {
 				t.Errorf("%s: %+v", id, p)
 			}
-			got = append(got, p.Member)
+			got = append(got, member(p))
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", id, diff)
@@ -206,16 +208,16 @@ func TestValidateMissing(t *testing.T) {
 
 func TestValidateTheInputAsAWhole(t *testing.T) {
 	got := model(t, fifth).Validate(map[string]any{"portrait": "anna.png", "strength": 1.0})
-	want := []string{"input", "mood", "speech"}
+	want := []string{"mood", "speech", "the"}
 	var members []string
 	for _, p := range got {
-		members = append(members, p.Member)
+		members = append(members, member(p))
 	}
 	if diff := cmp.Diff(want, members); diff != "" {
 		t.Fatalf("(-want +got):\n%s", diff)
 	}
-	if want := "the input as a whole breaks minProperties of the schema of acme/talker-2.1/portrait"; got[0].Reason != want {
-		t.Errorf("got %q, want %q", got[0].Reason, want)
+	if want := "the input as a whole breaks minProperties of the schema of acme/talker-2.1/portrait"; got[2].Reason != want {
+		t.Errorf("got %q, want %q", got[2].Reason, want)
 	}
 }
 
@@ -232,7 +234,7 @@ func TestValidateRefusesNumbersOutOfReach(t *testing.T) {
 			input := with(t, fifth, `{}`, decodeFloat)
 			input["note"] = value
 			problems := model(t, fifth).Validate(input)
-			if len(problems) != 1 || problems[0].Member != "note" || problems[0].Code != catalog.BadValue {
+			if len(problems) != 1 || member(problems[0]) != "note" || problems[0].Code != problem.BadValue {
 				t.Errorf("%.30v: got %+v", value, problems)
 			}
 		}
@@ -249,30 +251,26 @@ func TestValidateOptions(t *testing.T) {
 	}
 	got := m.ValidateOptions(map[string]any{"image_url": "anna.png", "audio_ur": "talk.wav", "num_clips": 101.0, "promt": "Hello"})
 	const options = "which takes frames_per_clip, guidance_scale, num_clips, prompt and seed"
-	want := []catalog.Problem{
+	want := []problem.Problem{
 		{
-			Member: "audio_ur",
-			Code:   catalog.UnknownMember,
+			Code:   problem.UnknownMember,
 			Reason: "audio_ur is no option of community/live-avatar, " + options,
-			Remedy: "remove audio_ur",
+			Remedy: "Remove audio_ur.",
 		},
 		{
-			Member: "image_url",
-			Code:   catalog.MediaInPreset,
-			Reason: "image_url takes media; a preset sets options alone",
-			Remedy: "remove image_url from the preset: the dropped files are its media",
+			Code:   problem.MediaInPreset,
+			Reason: "image_url takes media; a preset sets options only",
+			Remedy: "Remove image_url from the preset: the media are the uploaded files.",
 		},
 		{
-			Member: "num_clips",
-			Code:   catalog.BadValue,
+			Code:   problem.BadValue,
 			Reason: "num_clips is 101; community/live-avatar takes a whole number from 1 to 100",
-			Remedy: "set num_clips to a whole number from 1 to 100, or leave it out",
+			Remedy: "Set num_clips to a whole number from 1 to 100, or leave it out.",
 		},
 		{
-			Member: "promt",
-			Code:   catalog.UnknownMember,
+			Code:   problem.UnknownMember,
 			Reason: "promt is no option of community/live-avatar, " + options + " (the nearest is prompt)",
-			Remedy: "rename promt to prompt",
+			Remedy: "Rename promt to prompt.",
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -302,12 +300,12 @@ func TestValidateAnything(t *testing.T) {
 			names = append(names, o.Name)
 		}
 		input := rapid.MapOfN(rapid.OneOf(rapid.SampledFrom(names), texts), value, 0, 6).Draw(t, "input")
-		for _, problems := range [][]catalog.Problem{m.Validate(input), m.ValidateOptions(input)} {
+		for _, problems := range [][]problem.Problem{m.Validate(input), m.ValidateOptions(input)} {
 			for i, p := range problems {
-				if i > 0 && problems[i-1].Member > p.Member {
-					t.Errorf("%q comes before %q", problems[i-1].Member, p.Member)
+				if i > 0 && problems[i-1].Reason > p.Reason {
+					t.Errorf("%q comes before %q", problems[i-1].Reason, p.Reason)
 				}
-				text := p.Member + p.Reason + p.Remedy
+				text := p.Reason + p.Remedy
 				if strings.Contains(text, secret) || len(text) > 2000 || strings.ContainsAny(text, "\n\x00") {
 					t.Errorf("bad text %q", text)
 				}
@@ -331,7 +329,7 @@ func TestValidateTypos(t *testing.T) {
 			t.Skip("too short to tell")
 		}
 		problems := m.ValidateOptions(map[string]any{typo: 1})
-		if len(problems) != 1 || problems[0].Remedy != "rename "+typo+" to "+name {
+		if len(problems) != 1 || problems[0].Remedy != "Rename "+typo+" to "+name+"." {
 			t.Errorf("%s: %+v", typo, problems)
 		}
 	})

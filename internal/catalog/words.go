@@ -11,6 +11,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
+
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 const (
@@ -41,7 +43,7 @@ func (m *Model) allowed(name string) string {
 		for _, t := range s.Types.ToStrings() {
 			kinds = append(kinds, typeWords[t])
 		}
-		words = list(kinds, "or")
+		words = problem.List(kinds, "or")
 	}
 	words += limits(s)
 	if s.MultipleOf != nil {
@@ -101,7 +103,7 @@ func oneOf(values []any) string {
 	if run {
 		return "a whole number from " + words[0] + " to " + words[len(words)-1]
 	}
-	return list(words, "or")
+	return problem.List(words, "or")
 }
 
 func isWholeNumber(s *jsonschema.Schema) bool {
@@ -168,15 +170,6 @@ func shorten(s string) string {
 		shown++
 	}
 	return s
-}
-
-// list joins words with commas, and the last two with and or or.
-func list(words []string, last string) string {
-	if len(words) < 2 {
-		return strings.Join(words, "")
-	}
-	n := len(words) - 1
-	return strings.Join(words[:n], ", ") + " " + last + " " + words[n]
 }
 
 // ranges shortens names that differ in a last digit which counts up to its two

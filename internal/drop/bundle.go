@@ -12,6 +12,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
@@ -41,7 +42,7 @@ func (l *Look) findBundle(ctx context.Context, bundle, match string) ([]Finding,
 // bundleFindings is findBundle for a name that nothing else claims.
 func (l *Look) bundleFindings(ctx context.Context, bundle, match string) ([]Finding, error) {
 	f := about(nameOf(bundle))
-	manifests, err := l.named(ctx, bundle, manifestName)
+	manifests, err := l.named(ctx, bundle, jobJSON)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +74,7 @@ func (l *Look) bundleFindings(ctx context.Context, bundle, match string) ([]Find
 	job := &Job{Name: f.Name, Take: take, doc: doc, media: n.media, wrong: problems}
 	if n.missing != nil || n.wildcard != nil {
 		// There may be no one Prepare to tell it.
-		options := ofCatalog(model.Validate(doc.Input), manifestName)
+		options := uploadAgain(model.Validate(doc.Input), jobJSON)
 		if problems != nil || options != nil || n.wildcard == nil {
 			problems = append(problems, job.empty(filesOf(n.media))...)
 		}
@@ -93,7 +94,7 @@ func (l *Look) bundleFindings(ctx context.Context, bundle, match string) ([]Find
 
 // modelOf returns the model that a job.json names, or what is wrong with that.
 // Of a job.json that cannot be read there is neither.
-func (l *Look) modelOf(d *doc) (*catalog.Model, []Problem) {
+func (l *Look) modelOf(d *doc) (*catalog.Model, []problem.Problem) {
 	if d == nil {
 		return nil, nil
 	}
@@ -101,21 +102,21 @@ func (l *Look) modelOf(d *doc) (*catalog.Model, []Problem) {
 		return model, nil
 	}
 	if d.Model != "" {
-		return nil, []Problem{l.unknownModel(d.Model, manifestName)}
+		return nil, []problem.Problem{l.unknownModel(d.Model, jobJSON)}
 	}
 	if d.hasModel {
 		return nil, nil // of the wrong form, which is told already
 	}
-	return nil, []Problem{{
+	return nil, []problem.Problem{{
 		Code: problem.MissingMember, Reason: `job.json has no "model"`,
-		Remedy: fmt.Sprintf(`Set "model" to %s.`, list(l.Catalog.IDs(), "or")), Again: []string{manifestName},
+		Remedy: fmt.Sprintf(`Set "model" to %s.`, problem.List(l.Catalog.IDs(), "or")), Again: []string{jobJSON},
 	}}
 }
 
 // unknownModel is the problem of a model that base, a file's name, sets.
-func (l *Look) unknownModel(id, base string) Problem {
-	p := Problem{Code: problem.UnknownModel, Reason: fmt.Sprintf("there is no model %q", shown(id)), Again: []string{base}}
-	set := list(l.Catalog.IDs(), "or")
+func (l *Look) unknownModel(id, base string) problem.Problem {
+	p := problem.Problem{Code: problem.UnknownModel, Reason: fmt.Sprintf("there is no model %q", problem.ShortValue(id)), Again: []string{base}}
+	set := problem.List(l.Catalog.IDs(), "or")
 	if near := l.Catalog.Nearest(id); near != "" {
 		p.Reason += " (the nearest is " + near + ")"
 		set = near
@@ -145,26 +146,26 @@ func (l *Look) noManifest(ctx context.Context, f Finding, bundle string) (Findin
 		_, isMedium := kindOf(base)
 		switch {
 		case role == manifest:
-			return f.decide(ledger.Rejected, "", badSpelling(file, manifestName)), nil
+			return f.decide(ledger.Rejected, "", badSpelling(file, jobJSON)), nil
 		case isMedium:
 			dropped = append(dropped, file)
-		case sameName(base, manifestName):
+		case sameName(base, jobJSON):
 			reason = fmt.Sprintf("%s is not directly in %s", strings.TrimPrefix(file.Key, ledger.InboxPrefix), folder)
 			remedy = fmt.Sprintf("Drop job.json and the files that it names directly into %s: it starts the job.", folder)
-		case catalog.Nearest(base, []string{manifestName}) != "":
+		case catalog.Nearest(base, []string{jobJSON}) != "":
 			reason = since(file) + "; job.json is missing"
-			remedy = fmt.Sprintf("Rename %s to job.json%s, and drop that into %s: it starts the job.", short(base), hiddenEnd(base, manifestName), folder)
+			remedy = fmt.Sprintf("Rename %s to job.json%s, and drop that into %s: it starts the job.", problem.Short(base), hiddenEnd(base, jobJSON), folder)
 		}
 	}
 	if empty := (&Job{}).empty(dropped); empty != nil {
 		return f.decide(ledger.Rejected, "", empty...), nil
 	}
-	return f.decide(ledger.Waiting, "", Problem{Code: problem.WaitingForManifest, Reason: reason, Remedy: remedy}), nil
+	return f.decide(ledger.Waiting, "", problem.Problem{Code: problem.WaitingForManifest, Reason: reason, Remedy: remedy}), nil
 }
 
 // badSpelling is the problem of a file that a look does not search for.
-func badSpelling(file File, name string) Problem {
-	return Problem{
+func badSpelling(file File, name string) problem.Problem {
+	return problem.Problem{
 		Code: problem.InvalidJSON, Reason: fmt.Sprintf("%s is not a spelling of %s that is looked for", path.Base(file.Key), name),
 		Remedy: fmt.Sprintf("Rename it to %s, in small letters, and drop that.", name),
 	}
@@ -180,9 +181,9 @@ type named struct {
 
 // resolve looks up the media values of a job.json. A value that is not a text,
 // or blank, is left to the model's validation.
-func (l *Look) resolve(ctx context.Context, bundle string, d *doc, model *catalog.Model) (named, []Problem, error) {
+func (l *Look) resolve(ctx context.Context, bundle string, d *doc, model *catalog.Model) (named, []problem.Problem, error) {
 	var n named
-	var problems []Problem
+	var problems []problem.Problem
 	for _, property := range model.MediaProperties() {
 		value, ok := d.Input[property.Name].(string)
 		if !ok || strings.TrimSpace(value) == "" {
@@ -197,12 +198,12 @@ func (l *Look) resolve(ctx context.Context, bundle string, d *doc, model *catalo
 			continue
 		}
 		key, beside := keyOf(bundle, value)
-		if problem := badKey(property, key, value, d.Model); problem != nil {
-			problems = append(problems, *problem)
+		if bad := badKey(property, key, value, d.Model); bad != nil {
+			problems = append(problems, *bad)
 			continue
 		}
 		if strings.Contains(value, "*") {
-			if property.Kind != catalog.Audio || !beside || n.wildcard != nil {
+			if property.Kind != media.Audio || !beside || n.wildcard != nil {
 				problems = append(problems, *badMedia(describe(property, value) + " has a wildcard; only one audio beside job.json may have one"))
 				continue
 			}
@@ -223,9 +224,9 @@ func (l *Look) resolve(ctx context.Context, bundle string, d *doc, model *catalo
 		case beside:
 			n.missing = append(n.missing, value)
 		default:
-			problems = append(problems, Problem{
+			problems = append(problems, problem.Problem{
 				Code: problem.FileMissing, Reason: describe(property, value) + " is not there",
-				Remedy: fmt.Sprintf("Drop the file as %s.", shown(key)), Again: []string{manifestName},
+				Remedy: fmt.Sprintf("Drop the file as %s.", problem.ShortValue(key)), Again: []string{jobJSON},
 			})
 		}
 	}

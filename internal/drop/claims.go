@@ -101,7 +101,7 @@ func (l *Look) matchesOf(ctx context.Context, bundle, name string) ([]File, erro
 	if bundleOf(bundle) != bundle {
 		return nil, nil // a folder in another bundle
 	}
-	manifests, err := l.named(ctx, bundle, manifestName)
+	manifests, err := l.named(ctx, bundle, jobJSON)
 	if err != nil || len(manifests) != 1 {
 		return nil, err
 	}
@@ -151,16 +151,16 @@ func (c claims) contested(f Finding) (Finding, bool) {
 		by = append(by, naming(c.pair))
 	}
 	for _, bundle := range c.bundles {
-		by = append(by, "the folder "+short(path.Base(bundle)))
+		by = append(by, "the folder "+problem.Short(path.Base(bundle)))
 	}
 	if c.parent != "" {
-		by = append(by, fmt.Sprintf("%s in %s", naming(c.matches), short(path.Base(c.parent))))
+		by = append(by, fmt.Sprintf("%s in %s", naming(c.matches), problem.Short(path.Base(c.parent))))
 	}
 	if len(by) < 2 {
 		return f, false
 	}
-	return f.decide(ledger.Rejected, stamp(slices.Concat(c.pair, c.inside, c.matches)), Problem{
-		Code: problem.Ambiguous, Reason: fmt.Sprintf("%s would each be the job %s", list(by, "and"), short(f.Name)),
+	return f.decide(ledger.Rejected, stamp(slices.Concat(c.pair, c.inside, c.matches)), problem.Problem{
+		Code: problem.Ambiguous, Reason: fmt.Sprintf("%s would each be the job %s", problem.List(by, "and"), problem.Short(f.Name)),
 		Remedy: "Rename or delete all but one of them: the other one is then assessed by itself.",
 	}), true
 }

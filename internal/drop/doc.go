@@ -33,10 +33,10 @@ type doc struct {
 
 // readDoc reads a job.json or preset.json. What is wrong with its form comes
 // back as problems, all of them where the form allows to go on.
-func (l *Look) readDoc(ctx context.Context, file File) (*doc, []Problem, error) {
+func (l *Look) readDoc(ctx context.Context, file File) (*doc, []problem.Problem, error) {
 	base := path.Base(file.Key)
 	if file.Size > maxDoc {
-		return nil, []Problem{invalid(base, "%s has %d bytes; at most %d are read", base, file.Size, maxDoc)}, nil
+		return nil, []problem.Problem{invalid(base, "%s has %d bytes; at most %d are read", base, file.Size, maxDoc)}, nil
 	}
 	text, err := l.Files.ReadRange(ctx, file, 0, file.Size)
 	if err != nil {
@@ -49,35 +49,34 @@ func (l *Look) readDoc(ctx context.Context, file File) (*doc, []Problem, error) 
 	return d, problems, nil
 }
 
-func invalid(base, format string, args ...any) Problem {
-	return Problem{
+func invalid(base, format string, args ...any) problem.Problem {
+	return problem.Problem{
 		Code: problem.InvalidJSON, Reason: fmt.Sprintf(format, args...),
 		Remedy: fmt.Sprintf("Mend %s.", base), Again: []string{base},
 	}
 }
 
 // parseDoc parses the text of a doc. Numbers stay as they are written.
-func parseDoc(base string, text []byte) (*doc, []Problem) {
+func parseDoc(base string, text []byte) (*doc, []problem.Problem) {
 	text = bytes.TrimPrefix(text, []byte("\ufeff")) // Windows editors write one
 	if len(bytes.TrimSpace(text)) == 0 {
-		p := media.EmptyFile(base)
-		return nil, []Problem{{Code: problem.FileEmpty, Reason: p.Reason, Remedy: sentence(p.Remedy), Again: []string{base}}}
+		return nil, uploadAgain([]problem.Problem{*media.EmptyFile(base)}, base)
 	}
 	if bytes.IndexByte(text, 0) >= 0 || !utf8.Valid(text) {
 		p := invalid(base, "%s is not text in UTF-8", base)
 		p.Remedy = fmt.Sprintf("Open %s in an editor, and save it as UTF-8.", base)
-		return nil, []Problem{p}
+		return nil, []problem.Problem{p}
 	}
 	var members map[string]json.RawMessage
 	err := json.Unmarshal(text, &members)
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return nil, []Problem{invalid(base, "%s is not JSON at %s: %s", base, position(text, int(syntax.Offset)), mistake(text, int(syntax.Offset), syntax))}
+		return nil, []problem.Problem{invalid(base, "%s is not JSON at %s: %s", base, position(text, int(syntax.Offset)), mistake(text, int(syntax.Offset), syntax))}
 	}
 	if err != nil || members == nil {
-		return nil, []Problem{invalid(base, `%s is %s; it must be an object such as {"model": …, "input": {…}}`, base, kindOfJSON(text))}
+		return nil, []problem.Problem{invalid(base, `%s is %s; it must be an object such as {"model": …, "input": {…}}`, base, kindOfJSON(text))}
 	}
 	d := &doc{}
-	var problems []Problem
+	var problems []problem.Problem
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		switch name {
 		case "model":
@@ -98,7 +97,7 @@ func parseDoc(base string, text []byte) (*doc, []Problem) {
 		}
 	}
 	if twice, ok := repeated(text); ok {
-		p := invalid(base, "%s has the member %q twice", base, short(twice))
+		p := invalid(base, "%s has the member %q twice", base, problem.Short(twice))
 		p.Remedy = "Remove one of the two."
 		problems = append(problems, p)
 	}
@@ -109,14 +108,14 @@ func parseDoc(base string, text []byte) (*doc, []Problem) {
 }
 
 // unknownMember also returns which known member was meant, or "".
-func unknownMember(base, name string) (p Problem, meant string) {
-	p = Problem{
-		Code: problem.UnknownMember, Reason: fmt.Sprintf("%s has the unknown member %q", base, short(name)),
-		Remedy: fmt.Sprintf(`Put %q into "input" if the model takes it, or remove it.`, short(name)), Again: []string{base},
+func unknownMember(base, name string) (p problem.Problem, meant string) {
+	p = problem.Problem{
+		Code: problem.UnknownMember, Reason: fmt.Sprintf("%s has the unknown member %q", base, problem.Short(name)),
+		Remedy: fmt.Sprintf(`Put %q into "input" if the model takes it, or remove it.`, problem.Short(name)), Again: []string{base},
 	}
 	if meant = catalog.Nearest(name, []string{"model", "input"}); meant != "" {
 		p.Reason += fmt.Sprintf(" (the nearest is %q)", meant)
-		p.Remedy = fmt.Sprintf("Rename %q to %q.", short(name), meant)
+		p.Remedy = fmt.Sprintf("Rename %q to %q.", problem.Short(name), meant)
 	}
 	return p, meant
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
@@ -249,7 +250,7 @@ func (b *inbox) only(t testing.TB, key string) drop.Finding {
 }
 
 // prepared returns what a key's one job would send, or what is wrong with it.
-func (b *inbox) prepared(t testing.TB, key string) (drop.Ready, []drop.Problem) {
+func (b *inbox) prepared(t testing.TB, key string) (drop.Ready, []problem.Problem) {
 	t.Helper()
 	f := b.only(t, key)
 	if f.Job == nil {
@@ -262,7 +263,7 @@ func (b *inbox) prepared(t testing.TB, key string) (drop.Ready, []drop.Problem) 
 	return ready, problems
 }
 
-func codes(problems []drop.Problem) []string {
+func codes(problems []problem.Problem) []string {
 	var all []string
 	for _, p := range problems {
 		all = append(all, string(p.Code))

@@ -22,10 +22,10 @@ type Files interface {
 
 // refusedProblem returns the problem of a file that S3 refuses to return. The
 // reason calls the file what.
-func refusedProblem(e *bucket.RefusedError, what string) Problem {
+func refusedProblem(e *bucket.RefusedError, what string) problem.Problem {
 	code := problem.MediaForbidden
 	if e.S3Code == "InvalidObjectState" {
 		code = problem.MediaArchived
 	}
-	return Problem{Code: code, Reason: fmt.Sprintf("%s cannot be read: %s", what, e.Response())}
+	return problem.Problem{Code: code, Reason: fmt.Sprintf("%s cannot be read: %s", what, e.Response())}
 }

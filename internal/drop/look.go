@@ -103,32 +103,21 @@ type Finding struct {
 	// answer, with Problems, the Jobs that a used file is part of, or Warnings.
 	Job      *Job
 	State    ledger.State
-	Problems []Problem
+	Problems []problem.Problem
 	Jobs     []string
 	Warnings []string
-}
-
-// Problem is one thing that is not right, or not there yet.
-type Problem struct {
-	Code   problem.Code
-	Reason string // a clause with the figures
-	Remedy string // a sentence or two; empty for the code's own
-
-	// Again names the files that are to be dropped again after that, in this
-	// order. It is empty where the remedy says what comes next, or nothing does.
-	Again []string
 }
 
 // Job is one paid run that is asked for, not yet known to be right.
 type Job struct {
 	Name, Take string
 
-	visual, audio File      // of a pair
-	doc           *doc      // of a bundle
-	media         []Used    // of a bundle
-	match         string    // of a bundle with a wildcard: the key of the match
-	wrong         []Problem // with the job.json of a bundle, but for its options
-	listings      int       // that Prepare may make
+	visual, audio File              // of a pair
+	doc           *doc              // of a bundle
+	media         []Used            // of a bundle
+	match         string            // of a bundle with a wildcard: the key of the match
+	wrong         []problem.Problem // with the job.json of a bundle, but for its options
+	listings      int               // that Prepare may make
 }
 
 // Manifest returns the job.json of a bundle's job.
@@ -238,7 +227,7 @@ func about(name string) Finding {
 }
 
 // decide completes a finding with a state and the problems that explain it.
-func (f Finding) decide(state ledger.State, order string, problems ...Problem) Finding {
+func (f Finding) decide(state ledger.State, order string, problems ...problem.Problem) Finding {
 	f.State, f.Order, f.Problems = state, order, bounded(problems)
 	return f
 }
@@ -256,7 +245,7 @@ func (f Finding) usedBy(jobs []string, order string) Finding {
 // held until MaxJobsPerDrop is raised or its own audio is uploaded again.
 func (f Finding) tooMany(jobs, most int) Finding {
 	f.Job = nil
-	return f.decide(ledger.Held, f.Order, Problem{
+	return f.decide(ledger.Held, f.Order, problem.Problem{
 		Code: problem.TooManyJobs, Reason: fmt.Sprintf("one changed file asks for %d jobs; it may start at most %d (MaxJobsPerDrop)", jobs, most),
 	})
 }
@@ -268,12 +257,12 @@ func (f Finding) refused(order string, err error) ([]Finding, error) {
 	if !ok {
 		return nil, err
 	}
-	return []Finding{f.decide(ledger.Held, order, refusedProblem(refused, short(path.Base(refused.Key))))}, nil
+	return []Finding{f.decide(ledger.Held, order, refusedProblem(refused, problem.Short(path.Base(refused.Key))))}, nil
 }
 
 // StateOf returns the state of a name that has these problems: held if time or
 // an operator resolves them all, else rejected.
-func StateOf(problems []Problem) ledger.State {
+func StateOf(problems []problem.Problem) ledger.State {
 	for _, p := range problems {
 		if p.Code.State() != string(ledger.Held) {
 			return ledger.Rejected
@@ -284,5 +273,5 @@ func StateOf(problems []Problem) ledger.State {
 
 // gone completes a finding about files that are not there any more.
 func (f Finding) gone(reason, remedy string) Finding {
-	return f.decide(ledger.Withdrawn, "", Problem{Code: problem.FilesGone, Reason: reason, Remedy: remedy})
+	return f.decide(ledger.Withdrawn, "", problem.Problem{Code: problem.FilesGone, Reason: reason, Remedy: remedy})
 }

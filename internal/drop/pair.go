@@ -104,7 +104,7 @@ func (l *Look) pairFinding(ctx context.Context, f Finding, stem string, files []
 		}
 	}
 	used := slices.Concat(visuals, audios)
-	var problems []Problem
+	var problems []problem.Problem
 	if len(audios) > 1 {
 		problems = append(problems, ambiguous(audios, "the audio of "+f.Name))
 	}
@@ -163,9 +163,9 @@ func namesOf(stems []string) []string {
 	return names
 }
 
-func waitingForAudio(name string, visual File) Problem {
+func waitingForAudio(name string, visual File) problem.Problem {
 	base := path.Base(name)
-	return Problem{
+	return problem.Problem{
 		Code: problem.WaitingForAudio, Reason: since(visual) + "; an audio of the same name is missing",
 		Remedy: fmt.Sprintf("Drop an audio named %s, such as %s, into the same folder, %s", visible(base), visible(base+".wav"), sameNames),
 	}
@@ -173,13 +173,13 @@ func waitingForAudio(name string, visual File) Problem {
 
 // waitingForVisual names the stem that an audio without its tag would have, as
 // well as its own.
-func waitingForVisual(name string, audio File) Problem {
+func waitingForVisual(name string, audio File) problem.Problem {
 	base := path.Base(name)
 	called := visible(base)
 	if shorter := shorterStems(base); len(shorter) > 0 {
 		called += " or " + visible(shorter[len(shorter)-1])
 	}
-	return Problem{
+	return problem.Problem{
 		Code: problem.WaitingForVisual, Reason: since(audio) + "; a video or an image of the same name is missing",
 		Remedy: fmt.Sprintf("Drop a video or an image named %s, such as %s, into the same folder, %s", called, visible(base+".mp4"), sameNames),
 	}
@@ -194,7 +194,7 @@ func (l *Look) findAnswer(ctx context.Context, key string) (Finding, error) {
 	base := path.Base(key)
 	file, err := l.Files.Head(ctx, key)
 	if errors.Is(err, bucket.ErrNotFound) {
-		return f.gone(short(base)+" is not there any more", "Nothing to do."), nil
+		return f.gone(problem.Short(base)+" is not there any more", "Nothing to do."), nil
 	}
 	if err != nil {
 		return f, err

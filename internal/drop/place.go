@@ -8,13 +8,12 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // role is what a file is by its key alone.
@@ -34,8 +33,8 @@ const (
 )
 
 const (
-	manifestName = "job.json"
-	presetName   = "preset.json"
+	jobJSON      = problem.JobJSON
+	presetJSON   = "preset.json"
 	bundleSuffix = ".job"
 )
 
@@ -59,24 +58,24 @@ func place(key string) (role, string) {
 	if relative(below) {
 		return crooked, ""
 	}
-	if !printable(below) {
+	if !problem.IsPrintable(below) {
 		return unprintable, ""
 	}
 	base := path.Base(below)
 	if bundle := bundleOf(key); bundle != "" {
-		if sameName(key[len(bundle):], manifestName) {
+		if sameName(key[len(bundle):], jobJSON) {
 			return manifest, bundle
 		}
 		return member, bundle
 	}
 	switch kind, isMedia := kindOf(base); {
-	case sameName(base, presetName):
+	case sameName(base, presetJSON):
 		return preset, ""
-	case sameName(base, manifestName):
+	case sameName(base, jobJSON):
 		return strayManifest, ""
 	case !isMedia:
 		return unknown, ""
-	case kind == media.KindAudio:
+	case kind == media.Audio:
 		return audio, ""
 	default:
 		return visual, ""
@@ -116,19 +115,6 @@ func dotted(below string) bool {
 // most programs.
 func relative(below string) bool {
 	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return part == "." || part == ".." })
-}
-
-// printable reports whether a path is text without characters that nobody can
-// see or type: control characters, line separators, and those that change the
-// direction of the text around them. Joiners, which scripts and emoji need, are
-// printable.
-func printable(below string) bool {
-	return utf8.ValidString(below) && !strings.ContainsFunc(below, isUnprintable)
-}
-
-func isUnprintable(r rune) bool {
-	return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp) ||
-		'\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
 }
 
 // kindOf is media.KindOf for a suffix of ASCII letters alone: every spelling

@@ -27,11 +27,11 @@ type Ready struct {
 // Prepare finds out what a job would send: it reads the preset of a pair,
 // looks into each file, and validates the whole input. Everything that is not
 // right comes back as problems. The error is ErrChanged, or one of Files.
-func (l *Look) Prepare(ctx context.Context, job *Job) (Ready, []Problem, error) {
+func (l *Look) Prepare(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
 	if job.doc == nil {
 		ready, problems, err := l.with(job.listings).preparePair(ctx, job)
 		if errors.Is(err, errCrowded) {
-			return ready, []Problem{crowded(job.Name)}, nil
+			return ready, []problem.Problem{crowded(job.Name)}, nil
 		}
 		return ready, problems, err
 	}
@@ -41,10 +41,10 @@ func (l *Look) Prepare(ctx context.Context, job *Job) (Ready, []Problem, error) 
 	if err != nil {
 		return r, nil, err
 	}
-	return r, bounded(slices.Concat(job.wrong, problems, r.validate(model, manifestName))), nil
+	return r, bounded(slices.Concat(job.wrong, problems, r.validate(model, jobJSON))), nil
 }
 
-func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []Problem, error) {
+func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
 	kind, _ := kindOf(job.visual.Key)
 	s, problems, err := l.pairSetting(ctx, job.visual, kind)
 	if err != nil {
@@ -54,7 +54,7 @@ func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []Problem, err
 	if s.model != nil {
 		var ok bool
 		r.Model = s.model.ID
-		if r.Media[0].Property, r.Media[1].Property, ok = s.model.Pair(catalog.Kind(kind)); !ok {
+		if r.Media[0].Property, r.Media[1].Property, ok = s.model.Pair(media.Kind(kind)); !ok {
 			problems = append(problems, s.mismatch(kind))
 		}
 	}
@@ -67,7 +67,7 @@ func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []Problem, err
 		if r.Input, warnings = s.model.PairInput(s.options, audio); wrong == nil {
 			r.Warnings = append(r.Warnings, warnings...)
 		}
-		problems = r.validate(s.model, aFile)
+		problems = r.validate(s.model, problem.FileOfPair)
 	}
 	return r, bounded(append(problems, wrong...)), nil
 }
@@ -75,7 +75,7 @@ func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []Problem, err
 // inspect looks into each file of r and compares it with what the model takes,
 // or where the model is nil with what its suffix says. It returns what is known
 // of the audio.
-func (l *Look) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) (audio catalog.Facts, problems []Problem, err error) {
+func (l *Look) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) (audio catalog.Facts, problems []problem.Problem, err error) {
 	for i := range r.Media {
 		used := &r.Media[i]
 		if used.URL != "" {
@@ -83,25 +83,25 @@ func (l *Look) inspect(ctx context.Context, job *Job, model *catalog.Model, r *R
 			continue
 		}
 		facts, err := l.facts(ctx, used)
-		if wrong, ok := errors.AsType[*media.Problem](err); ok {
-			problems = append(problems, job.mended(used.File.Key, Problem{Code: problem.Code(wrong.Code), Reason: wrong.Reason, Remedy: wrong.Remedy}))
+		if wrong, ok := errors.AsType[*problem.Problem](err); ok {
+			problems = append(problems, job.fixed(used.File.Key, *wrong))
 			continue
 		}
 		if refused, ok := errors.AsType[*bucket.RefusedError](err); ok {
-			problems = append(problems, refusedProblem(refused, short(path.Base(refused.Key))))
+			problems = append(problems, refusedProblem(refused, problem.Short(path.Base(refused.Key))))
 			continue
 		}
 		if err != nil {
 			return audio, nil, err
 		}
 		r.Warnings = append(r.Warnings, used.Info.Warnings...)
-		if facts.Kind == catalog.Audio {
+		if facts.Kind == media.Audio {
 			audio = facts
 		}
 		if model != nil {
 			broken, warnings := model.CheckMedia(used.Property, facts)
 			for _, p := range broken {
-				problems = append(problems, job.mended(used.File.Key, Problem{Code: problem.Code(p.Code), Reason: p.Reason, Remedy: p.Remedy}))
+				problems = append(problems, job.fixed(used.File.Key, p))
 			}
 			r.Warnings = append(r.Warnings, warnings...)
 		}
@@ -111,7 +111,7 @@ func (l *Look) inspect(ctx context.Context, job *Job, model *catalog.Model, r *R
 
 // facts looks into a file, and fills in what only a closer look tells of it. It
 // returns bucket.ErrChanged when the file is not the one that was found before, and
-// *media.Problem when something is wrong with it.
+// *problem.Problem when something is wrong with it.
 func (l *Look) facts(ctx context.Context, used *Used) (catalog.Facts, error) {
 	file, err := l.Files.Head(ctx, used.File.Key)
 	if errors.Is(err, bucket.ErrNotFound) {
@@ -133,7 +133,7 @@ func (l *Look) facts(ctx context.Context, used *Used) (catalog.Facts, error) {
 	}
 	used.File, used.Info = file, info
 	return catalog.Facts{
-		Name: base, Kind: catalog.Kind(info.Kind), Format: formatOf(base, info), Bytes: file.Size,
+		Name: base, Kind: info.Kind, Format: formatOf(base, info), Bytes: file.Size,
 		Duration: info.Duration, HasDuration: info.HasDuration, Width: info.Width, Height: info.Height,
 	}, nil
 }
@@ -149,12 +149,11 @@ func formatOf(base string, info media.Info) string {
 }
 
 // empty returns the problems of those of the job's files that have no bytes.
-func (j *Job) empty(files []File) []Problem {
-	var problems []Problem
+func (j *Job) empty(files []File) []problem.Problem {
+	var problems []problem.Problem
 	for _, file := range files {
 		if file.Size == 0 {
-			p := media.EmptyFile(path.Base(file.Key))
-			problems = append(problems, j.mended(file.Key, Problem{Code: problem.Code(p.Code), Reason: p.Reason, Remedy: p.Remedy}))
+			problems = append(problems, j.fixed(file.Key, *media.EmptyFile(path.Base(file.Key))))
 		}
 	}
 	return problems
@@ -171,46 +170,43 @@ func filesOf(used []Used) []File {
 	return files
 }
 
-// mended completes a problem of the file at key, whose remedy is a clause on
-// how to mend it, with what to do with the mended one.
-func (j *Job) mended(key string, p Problem) Problem {
+// fixed completes a problem of the file at key, whose remedy says how to fix the
+// file, with what to do with the fixed file.
+func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
 	base := path.Base(key)
 	_, bundle := place(key)
 	renamed := p.Code == problem.FileMismatch || p.Code == problem.WrongFormat
 	switch {
 	case renamed && (j.doc == nil || key == j.match):
-		p.Remedy += ", and drop that in place of " + base
+		p.Remedy += " Upload the new file in place of " + base + "."
 	case renamed:
-		p.Remedy += ", drop that in place of " + base + ", and name it in job.json"
-		p.Again = []string{manifestName}
+		p.Remedy += " Upload the new file in place of " + base + ", and name it in job.json."
+		p.Again = []string{jobJSON}
 	case j.doc == nil || sameText(bundle, folderOf(j.doc.file.Key)):
 		p.Again = []string{base}
-	default: // a file elsewhere starts no look at the bundle
-		p.Again = []string{key, manifestName}
+	default: // an upload elsewhere does not start the bundle
+		p.Again = []string{key, jobJSON}
 	}
-	p.Remedy = sentence(p.Remedy)
 	return p
 }
 
 // validate judges the whole input, with addresses in the place of those that
 // are presigned later, and leaves the options alone in it. Again is as in
 // Problem.
-func (r *Ready) validate(model *catalog.Model, again string) []Problem {
+func (r *Ready) validate(model *catalog.Model, again string) []problem.Problem {
 	whole := maps.Clone(r.Input)
 	for _, used := range r.Media {
 		whole[used.Property] = "https://example.com/"
 		delete(r.Input, used.Property)
 	}
 	r.Warnings = append(r.Warnings, model.Warnings(whole)...)
-	return ofCatalog(model.Validate(whole), again)
+	return uploadAgain(model.Validate(whole), again)
 }
 
-// ofCatalog gives the catalogue's problems of options the form of this
-// package's, with the file that is to be dropped again.
-func ofCatalog(found []catalog.Problem, again string) []Problem {
-	var problems []Problem
-	for _, p := range found {
-		problems = append(problems, Problem{Code: problem.Code(p.Code), Reason: p.Reason, Remedy: sentence(p.Remedy), Again: []string{again}})
+// uploadAgain completes problems with the file to upload again.
+func uploadAgain(problems []problem.Problem, file string) []problem.Problem {
+	for i := range problems {
+		problems[i].Again = []string{file}
 	}
 	return problems
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
-	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/s3test"
@@ -48,7 +47,7 @@ func TestPrepareTellsEveryProblemOfAPair(t *testing.T) {
 			got[i].Reason, got[i].Remedy = "", ""
 		}
 	}
-	want := []drop.Problem{
+	want := []problem.Problem{
 		{
 			Code:   problem.InvalidPreset,
 			Reason: `the preset in inbox/ is not right: emotion is "joyful"; sync/react-1 takes happy, angry, sad, neutral, disgusted or surprised`,

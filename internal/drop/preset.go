@@ -24,10 +24,10 @@ type setting struct {
 
 // pairSetting returns what the nearest preset sets for a pair, or the default
 // model of its kind.
-func (l *Look) pairSetting(ctx context.Context, visual File, kind media.Kind) (setting, []Problem, error) {
+func (l *Look) pairSetting(ctx context.Context, visual File, kind media.Kind) (setting, []problem.Problem, error) {
 	s := setting{options: map[string]any{}}
 	id := l.DefaultVideoModel
-	if kind == media.KindImage {
+	if kind == media.Image {
 		id = l.DefaultImageModel
 	}
 	preset, problems, err := l.nearestPreset(ctx, folderOf(visual.Key))
@@ -42,14 +42,14 @@ func (l *Look) pairSetting(ctx context.Context, visual File, kind media.Kind) (s
 	}
 	model, ok := l.Catalog.Model(id)
 	if !ok {
-		return s, s.wrong([]Problem{l.unknownModel(id, presetName)}), nil
+		return s, s.wrong([]problem.Problem{l.unknownModel(id, presetJSON)}), nil
 	}
 	s.model = model
-	return s, s.wrong(ofCatalog(model.ValidateOptions(s.options), presetName)), nil
+	return s, s.wrong(uploadAgain(model.ValidateOptions(s.options), presetJSON)), nil
 }
 
 // wrong says of problems with a setting that they come from its preset.
-func (s setting) wrong(problems []Problem) []Problem {
+func (s setting) wrong(problems []problem.Problem) []problem.Problem {
 	if s.from == "" || problems == nil {
 		return problems
 	}
@@ -57,42 +57,39 @@ func (s setting) wrong(problems []Problem) []Problem {
 }
 
 // mismatch is the problem of a pair whose media the model does not take.
-func (s setting) mismatch(kind media.Kind) Problem {
+func (s setting) mismatch(kind media.Kind) problem.Problem {
 	reason := fmt.Sprintf("%s takes no pair of %s and an audio", s.model.ID, article(kind))
 	if s.from != "" {
 		reason = fmt.Sprintf("the preset %s sets %s, which takes no pair of %s and an audio", s.from, s.model.ID, article(kind))
 	}
-	return Problem{Code: problem.ModelMismatch, Reason: reason}
+	return problem.Problem{Code: problem.ModelMismatch, Reason: reason}
 }
 
 // badPreset says of what is wrong with a preset, to a pair, where that lies.
-func badPreset(key string, problems []Problem) []Problem {
+func badPreset(key string, problems []problem.Problem) []problem.Problem {
 	bad := slices.Clone(problems)
 	for i, p := range bad {
 		bad[i].Code = problem.InvalidPreset
 		bad[i].Reason = fmt.Sprintf("the preset in %s is not right: %s", folderOf(key), p.Reason)
-		bad[i].Again = append(slices.Clone(p.Again), aFile)
+		bad[i].Again = append(slices.Clone(p.Again), problem.FileOfPair)
 	}
 	return bad
 }
 
-// aFile is what to drop again for a preset to count for a pair.
-const aFile = "a file of the pair"
-
 // nearestPreset returns the preset of a folder or of the nearest one above it,
 // or nil.
-func (l *Look) nearestPreset(ctx context.Context, folder string) (*doc, []Problem, error) {
+func (l *Look) nearestPreset(ctx context.Context, folder string) (*doc, []problem.Problem, error) {
 	for strings.HasPrefix(folder, ledger.InboxPrefix) {
-		files, err := l.named(ctx, folder, presetName)
+		files, err := l.named(ctx, folder, presetJSON)
 		switch {
 		case err != nil:
 			return nil, nil, err
 		case len(files) > 1:
-			return nil, []Problem{severalPresets(files)}, nil
+			return nil, []problem.Problem{severalPresets(files)}, nil
 		case len(files) == 1:
 			doc, problems, err := l.readDoc(ctx, files[0])
 			if refused, ok := errors.AsType[*bucket.RefusedError](err); ok {
-				return nil, []Problem{refusedProblem(refused, "the preset "+short(files[0].Key))}, nil
+				return nil, []problem.Problem{refusedProblem(refused, "the preset "+problem.Short(files[0].Key))}, nil
 			}
 			if problems != nil {
 				problems = badPreset(files[0].Key, problems)
@@ -107,7 +104,7 @@ func (l *Look) nearestPreset(ctx context.Context, folder string) (*doc, []Proble
 // touchedByPreset: its own answer, and that of each other preset of the folder,
 // since two are ambiguous.
 func (l *Look) touchedByPreset(ctx context.Context, key string) ([]Subject, error) {
-	files, err := l.named(ctx, folderOf(key), presetName)
+	files, err := l.named(ctx, folderOf(key), presetJSON)
 	if err != nil {
 		return nil, err
 	}
@@ -121,24 +118,24 @@ func (l *Look) touchedByPreset(ctx context.Context, key string) ([]Subject, erro
 }
 
 // severalPresets is the problem of presets of one folder.
-func severalPresets(files []File) Problem {
+func severalPresets(files []File) problem.Problem {
 	p := ambiguous(files, "the preset of "+folderOf(files[0].Key))
 	p.Remedy = fmt.Sprintf("Delete all but one of %s.", naming(files))
-	p.Again = []string{aFile}
+	p.Again = []string{problem.FileOfPair}
 	return p
 }
 
 // judgePreset returns what is wrong with a preset by itself.
-func (l *Look) judgePreset(ctx context.Context, file File) ([]Problem, error) {
-	if !spelled(file.Key, presetName) {
-		return []Problem{badSpelling(file, presetName)}, nil
+func (l *Look) judgePreset(ctx context.Context, file File) ([]problem.Problem, error) {
+	if !spelled(file.Key, presetJSON) {
+		return []problem.Problem{badSpelling(file, presetJSON)}, nil
 	}
-	files, err := l.named(ctx, folderOf(file.Key), presetName)
+	files, err := l.named(ctx, folderOf(file.Key), presetJSON)
 	if err != nil {
 		return nil, err
 	}
 	if len(files) > 1 {
-		return []Problem{severalPresets(files)}, nil
+		return []problem.Problem{severalPresets(files)}, nil
 	}
 	doc, problems, err := l.readDoc(ctx, file)
 	if err != nil || problems != nil {
@@ -149,14 +146,14 @@ func (l *Look) judgePreset(ctx context.Context, file File) ([]Problem, error) {
 		model, ok := l.Catalog.Model(doc.Model)
 		switch {
 		case !ok:
-			return []Problem{l.unknownModel(doc.Model, base)}, nil
+			return []problem.Problem{l.unknownModel(doc.Model, base)}, nil
 		case !takesPairs(model):
-			return []Problem{{
+			return []problem.Problem{{
 				Code: problem.ModelMismatch, Reason: doc.Model + " takes neither a video nor an image with an audio",
 				Remedy: `Use it in a folder whose name ends in .job, or set "model" to another one.`, Again: []string{base},
 			}}, nil
 		}
-		return ofCatalog(model.ValidateOptions(doc.Input), base), nil
+		return uploadAgain(model.ValidateOptions(doc.Input), base), nil
 	}
 	// Without a model the options are for either default: right for one is right.
 	for _, id := range []string{l.DefaultVideoModel, l.DefaultImageModel} {
@@ -164,7 +161,7 @@ func (l *Look) judgePreset(ctx context.Context, file File) ([]Problem, error) {
 		if !ok {
 			continue
 		}
-		wrong := ofCatalog(model.ValidateOptions(doc.Input), base)
+		wrong := uploadAgain(model.ValidateOptions(doc.Input), base)
 		if wrong == nil {
 			return nil, nil
 		}
@@ -176,7 +173,7 @@ func (l *Look) judgePreset(ctx context.Context, file File) ([]Problem, error) {
 }
 
 func takesPairs(model *catalog.Model) bool {
-	_, _, video := model.Pair(catalog.Video)
-	_, _, image := model.Pair(catalog.Image)
+	_, _, video := model.Pair(media.Video)
+	_, _, image := model.Pair(media.Image)
 	return video || image
 }

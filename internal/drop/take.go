@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // maxKey is the longest key that S3 takes, in bytes.
@@ -76,13 +77,13 @@ func fits(name string) bool { return longestKey(name) <= maxKey }
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)
-	if answer := "answers/" + below + ".json"; len(answer) <= maxKey && !relative(below) && printable(below) {
+	if answer := "answers/" + below + ".json"; len(answer) <= maxKey && !relative(below) && problem.IsPrintable(below) {
 		return answer
 	}
 	parts := strings.Split(strings.ToValidUTF8(below, "_"), "/")
 	for i, part := range parts {
 		parts[i] = strings.Map(func(r rune) rune {
-			if isUnprintable(r) {
+			if problem.IsUnprintable(r) {
 				return '_'
 			}
 			return r

@@ -27,30 +27,32 @@ var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]{0,20}$`)
 // badLink returns what is wrong with a media value that is a path on somebody's
 // computer or a URL that is not passed on, and whether the value is anything
 // but a file beside job.json or elsewhere in the bucket.
-func badLink(property, value string) (bad *Problem, link bool) {
-	beside := fmt.Sprintf("drop the file beside job.json and set %s to its name", property)
+func badLink(property, value string) (bad *problem.Problem, link bool) {
 	if ownPath.MatchString(value) {
+		name := "its name"
 		if base := value[strings.LastIndexAny(value, `/\`)+1:]; base != "" && !strings.ContainsFunc(value, unicode.IsControl) {
-			beside += fmt.Sprintf(", %q", shown(base))
+			name += fmt.Sprintf(", %q", problem.ShortValue(base))
 		}
-		return wrongValue(fmt.Sprintf("%s %q is a path on your own computer", property, shown(value)), sentence(beside)), true
+		return wrongValue(fmt.Sprintf("%s %q is a path on your own computer", property, problem.ShortValue(value)),
+			fmt.Sprintf("Upload the file beside job.json, and set %s to %s.", property, name)), true
 	}
 	if !strings.Contains(value, ":/") && !strings.HasPrefix(value, "data:") {
 		return nil, false
 	}
+	orUpload := fmt.Sprintf("or upload the file beside job.json and set %s to its name.", property)
 	u, err := url.Parse(value)
 	kind, _, _ := strings.Cut(value, ":")
 	switch kind = strings.ToLower(kind); {
 	case kind == "https" && err == nil && u.Host != "" && u.User == nil:
 		return nil, true
 	case kind == "https" && err == nil && u.User != nil:
-		return wrongValue(property+" is a URL with a user name in it, which is not passed on", sentence("name a URL without, or "+beside)), true
+		return wrongValue(property+" is a URL with a user name in it, which is not passed on", "Name a URL without it, "+orUpload), true
 	case kind == "s3":
 		return wrongValue(property+" begins with s3:, but only https URLs are passed on",
-			sentence("name a file of this bucket from /inbox/ on, such as /inbox/shared/woman.png, or "+beside)), true
+			"Name a file of this bucket by its path from /inbox/ on, such as /inbox/shared/woman.png, "+orUpload), true
 	case kind != "https" && scheme.MatchString(kind):
 		return wrongValue(fmt.Sprintf("%s begins with %s:, but only https URLs are passed on", property, kind),
-			sentence("name a URL that begins with https:, or "+beside)), true
+			"Name a URL that begins with https:, "+orUpload), true
 	default:
 		return badMedia(property + " is neither a file nor an https URL that can be read"), true
 	}
@@ -66,12 +68,12 @@ func keyOf(bundle, value string) (key string, beside bool) {
 }
 
 // badKey returns what is wrong with a key that a media value names, or nil.
-func badKey(property catalog.MediaProperty, key, value, model string) *Problem {
+func badKey(property catalog.MediaProperty, key, value, model string) *problem.Problem {
 	below, inbox := strings.CutPrefix(key, ledger.InboxPrefix)
 	switch kind, known := kindOf(key); {
 	case !inbox:
 		return badMedia(describe(property, value) + " is not below /inbox/")
-	case !printable(below):
+	case !problem.IsPrintable(below):
 		return badMedia(describe(property, value) + " holds characters that cannot be seen or typed")
 	case dotted(below):
 		return badMedia(describe(property, value) + " leads out of the folder, or to a hidden file")
@@ -82,10 +84,10 @@ func badKey(property catalog.MediaProperty, key, value, model string) *Problem {
 	case !known:
 		bad := wrongSuffix(property, value)
 		return &bad
-	case catalog.Kind(kind) != property.Kind:
-		return &Problem{
-			Code: problem.WrongKind, Reason: fmt.Sprintf("%s is %s; %s takes %s there", describe(property, value), article(kind), model, article(media.Kind(property.Kind))),
-			Remedy: fmt.Sprintf("Set %s to the name of %s.", property.Name, article(media.Kind(property.Kind))), Again: []string{manifestName},
+	case media.Kind(kind) != property.Kind:
+		return &problem.Problem{
+			Code: problem.WrongKind, Reason: fmt.Sprintf("%s is %s; %s takes %s there", describe(property, value), article(kind), model, article(property.Kind)),
+			Remedy: fmt.Sprintf("Set %s to the name of %s.", property.Name, article(property.Kind)), Again: []string{jobJSON},
 		}
 	default:
 		return nil
@@ -102,11 +104,11 @@ func (l *Look) mayName(bundle, key string) bool {
 }
 
 // notShared is the problem of a media value whose key mayName refuses.
-func (l *Look) notShared(bundle, value string) Problem {
-	where := list(append([]string{folderAbove(bundle)}, l.SharedFolders...), "or")
-	return Problem{
+func (l *Look) notShared(bundle, value string) problem.Problem {
+	where := problem.List(append([]string{folderAbove(bundle)}, l.SharedFolders...), "or")
+	return problem.Problem{
 		Code: problem.FileNotShared, Reason: fmt.Sprintf("%s is not in %s", value, where),
-		Remedy: "Upload the file beside job.json, or into one of these folders, and name it there.", Again: []string{manifestName},
+		Remedy: "Upload the file beside job.json, or into one of these folders, and name it there.", Again: []string{jobJSON},
 	}
 }
 
@@ -114,14 +116,14 @@ func (l *Look) notShared(bundle, value string) Problem {
 func folderAbove(folder string) string { return folderOf(strings.TrimSuffix(folder, "/")) }
 
 func describe(property catalog.MediaProperty, value string) string {
-	return fmt.Sprintf("%s %q", property.Name, shown(value))
+	return fmt.Sprintf("%s %q", property.Name, problem.ShortValue(value))
 }
 
-func badMedia(reason string) *Problem {
+func badMedia(reason string) *problem.Problem {
 	return wrongValue(reason, "Name a file beside job.json, a file elsewhere from /inbox/ on, or an https URL.")
 }
 
 // wrongValue is the problem of a media value of job.json.
-func wrongValue(reason, remedy string) *Problem {
-	return &Problem{Code: problem.BadValue, Reason: reason, Remedy: remedy, Again: []string{manifestName}}
+func wrongValue(reason, remedy string) *problem.Problem {
+	return &problem.Problem{Code: problem.BadValue, Reason: reason, Remedy: remedy, Again: []string{jobJSON}}
 }

@@ -95,13 +95,13 @@ func (l *Look) findMatches(ctx context.Context, f Finding, bundle, match string,
 	} else if empty := (&Job{doc: d}).empty(filesOf(n.media)); empty != nil {
 		f = f.decide(ledger.Rejected, stamp(dropped), empty...)
 	} else {
-		f = f.decide(ledger.Waiting, stamp(dropped), Problem{
-			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no file matches %q of job.json yet", shown(n.wildcard.value)),
-			Remedy: fmt.Sprintf("Drop an audio that matches %q beside job.json: its job then starts by itself. Or mend job.json, and drop that again.", shown(n.wildcard.value)),
+		f = f.decide(ledger.Waiting, stamp(dropped), problem.Problem{
+			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no file matches %q of job.json yet", problem.ShortValue(n.wildcard.value)),
+			Remedy: fmt.Sprintf("Drop an audio that matches %q beside job.json: its job then starts by itself. Or mend job.json, and drop that again.", problem.ShortValue(n.wildcard.value)),
 		})
 	}
 	if !all {
-		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files of the folder were compared with %q", maxMatches, shown(n.wildcard.value)))
+		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files of the folder were compared with %q", maxMatches, problem.ShortValue(n.wildcard.value)))
 	}
 	found := []Finding{f}
 	if match != "" && !n.names(match) {
@@ -232,7 +232,7 @@ func matched(name string, files []File, d *doc, n named) Finding {
 	if !fits(name) {
 		return f.decide(ledger.Rejected, stamp(identity), nameTooLong(name))
 	}
-	var problems []Problem
+	var problems []problem.Problem
 	var audios []File
 	for _, file := range files {
 		if isAudio(file) {
@@ -240,8 +240,8 @@ func matched(name string, files []File, d *doc, n named) Finding {
 			continue
 		}
 		base := path.Base(file.Key)
-		problems = append(problems, Problem{
-			Code: problem.WrongKind, Reason: fmt.Sprintf("%s matches %q of job.json, but is no audio", base, shown(n.wildcard.value)),
+		problems = append(problems, problem.Problem{
+			Code: problem.WrongKind, Reason: fmt.Sprintf("%s matches %q of job.json, but is no audio", base, problem.ShortValue(n.wildcard.value)),
 			Remedy: fmt.Sprintf("Delete %s, or end the wildcard with a suffix such as .wav and drop job.json again.", base),
 		})
 	}
@@ -267,7 +267,7 @@ func matched(name string, files []File, d *doc, n named) Finding {
 
 func isAudio(f File) bool {
 	kind, _ := kindOf(f.Key)
-	return kind == media.KindAudio
+	return kind == media.Audio
 }
 
 func matchName(bundle, key string) string {

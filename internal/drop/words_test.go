@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
@@ -125,45 +124,9 @@ func TestMistakesInJSON(t *testing.T) {
 	for _, tt := range tests {
 		b := newInbox(t)
 		f := b.only(t, b.step(t, "x.job/job.json = "+tt.text))
-		want := []drop.Problem{{Code: problem.InvalidJSON, Reason: "job.json is not JSON at " + tt.says, Remedy: "Mend job.json.", Again: []string{"job.json"}}}
+		want := []problem.Problem{{Code: problem.InvalidJSON, Reason: "job.json is not JSON at " + tt.says, Remedy: "Mend job.json.", Again: []string{"job.json"}}}
 		if diff := cmp.Diff(want, f.Problems); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.text, diff)
 		}
-	}
-}
-
-// Several problems read as one: numbers before the reasons, each remedy once,
-// and in the end what is to be dropped again, in an order that starts the job.
-func TestSeveralProblems(t *testing.T) {
-	tests := []struct {
-		name           string
-		problems       []drop.Problem
-		reason, remedy string
-	}{
-		{"one", []drop.Problem{{Reason: "a is 1; b takes 2", Remedy: "Set a to 2.", Again: []string{"job.json"}}},
-			"a is 1; b takes 2", "Set a to 2. Then drop job.json again."},
-		{"nothing to drop again", []drop.Problem{{Reason: "a is missing", Remedy: "Drop a."}}, "a is missing", "Drop a."},
-		{"the code's own remedy", []drop.Problem{{Code: problem.NameTooLong, Reason: "too long"}}, "too long", "Shorten the name of the file or of its folders."},
-		{"two", []drop.Problem{
-			{Reason: "a is 1; b takes 2", Remedy: "Set a to 2.", Again: []string{"job.json"}},
-			{Reason: "v.mp4 is 17.3 s long; b takes at most 15 s", Remedy: "Shorten v.mp4 to at most 15 s.", Again: []string{"v.mp4"}},
-			{Reason: "c is no input of b", Remedy: "Remove c.", Again: []string{"job.json"}},
-		}, "(1) a is 1; b takes 2; (2) v.mp4 is 17.3 s long; b takes at most 15 s; (3) c is no input of b",
-			"Set a to 2. Shorten v.mp4 to at most 15 s. Remove c. Then drop v.mp4 and job.json again."},
-		{"a file elsewhere", []drop.Problem{
-			{Reason: "v.mp4 is empty", Remedy: "Record v.mp4.", Again: []string{"inbox/cast/v.mp4", "job.json"}},
-			{Reason: "a.wav is empty", Remedy: "Record a.wav.", Again: []string{"a.wav"}},
-		}, "(1) v.mp4 is empty; (2) a.wav is empty", "Record v.mp4. Record a.wav. Then drop inbox/cast/v.mp4, a.wav and job.json again."},
-		{"the same twice", []drop.Problem{{Reason: "a", Remedy: "Do b."}, {Reason: "a", Remedy: "Do b."}, {Reason: "c", Remedy: "Do b."}}, "(1) a; (2) c", "Do b."},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := drop.Reason(tt.problems); got != tt.reason {
-				t.Errorf("the reason is %q, want %q", got, tt.reason)
-			}
-			if got := drop.Remedy("talk", tt.problems); got != tt.remedy {
-				t.Errorf("the remedy is %q, want %q", got, tt.remedy)
-			}
-		})
 	}
 }

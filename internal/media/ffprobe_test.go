@@ -16,6 +16,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // figures is what ffprobe finds in a file.
@@ -93,7 +94,7 @@ func tolerance(t *testing.T, path string) time.Duration {
 // compare reports where info is not what ffprobe found.
 func compare(t *testing.T, path string, info media.Info, want figures) {
 	t.Helper()
-	if info.Kind == media.KindImage {
+	if info.Kind == media.Image {
 		if want.Width > 0 && (info.Width != want.Width || info.Height != want.Height) {
 			t.Errorf("got %d×%d pixels, want %d×%d", info.Width, info.Height, want.Width, want.Height)
 		}
@@ -156,7 +157,7 @@ func writeFigures(t *testing.T, to string) {
 			continue
 		}
 		info, err := inspectFile(t, path)
-		var problem *media.Problem
+		var problem *problem.Problem
 		if errors.As(err, &problem) || info.Unread {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // repeated is a file that begins with head and then repeats unit for ever.
@@ -77,7 +78,7 @@ func TestHostileFiles(t *testing.T) {
 			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > most {
 				t.Errorf("allocated %d bytes, want at most %d", allocated, most)
 			}
-			var problem *media.Problem
+			var problem *problem.Problem
 			if !errors.As(err, &problem) && (err != nil || info.HasDuration && len(info.Warnings) == 0 && row.file != "a.mp3") {
 				t.Errorf("got %+v, %v, want a problem or a warning", info, err)
 			}
@@ -89,7 +90,7 @@ func TestHostileFiles(t *testing.T) {
 func checkSane(t *testing.T, src *counted, info media.Info, err error) {
 	t.Helper()
 	src.checkBudget(t)
-	var problem *media.Problem
+	var problem *problem.Problem
 	if err != nil && !errors.As(err, &problem) {
 		t.Errorf("got error %v, want a problem", err)
 	}

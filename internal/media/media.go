@@ -37,15 +37,15 @@ type Kind string
 
 // The kinds of media.
 const (
-	KindVideo Kind = "video"
-	KindAudio Kind = "audio"
-	KindImage Kind = "image"
+	Video Kind = "video"
+	Audio Kind = "audio"
+	Image Kind = "image"
 )
 
 var suffixes = map[Kind][]string{
-	KindVideo: {".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"},
-	KindAudio: {".wav", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".flac"},
-	KindImage: {".png", ".jpg", ".jpeg", ".webp"},
+	Video: {".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"},
+	Audio: {".wav", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".flac"},
+	Image: {".png", ".jpg", ".jpeg", ".webp"},
 }
 
 // KindOf returns the kind that a file name's suffix stands for, in any case of
@@ -58,6 +58,12 @@ func KindOf(name string) (Kind, bool) {
 		}
 	}
 	return "", false
+}
+
+// Suffixes returns the suffixes of each kind, in small letters: those of videos,
+// then of audios, then of images.
+func Suffixes() []string {
+	return slices.Concat(suffixes[Video], suffixes[Audio], suffixes[Image])
 }
 
 func suffixOf(name string) string { return strings.ToLower(path.Ext(path.Base(name))) }
@@ -98,7 +104,7 @@ type Info struct {
 	Unread bool
 }
 
-// Inspect looks at a file. It returns a *Problem for a file that is empty, damaged
+// Inspect looks at a file. It returns a *problem.Problem for a file that is empty, damaged
 // or not what its suffix says, for a video without a video track and for an audio
 // without an audio track; an error of ReadRange comes back wrapped. A valid file
 // that cannot be read here, or not within the budget, passes with a warning. Where
@@ -152,8 +158,8 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 	case err != nil:
 		return info, err
 	}
-	if !named && info.Kind == KindVideo && !info.HasVideo && info.HasAudio {
-		info.Kind = KindAudio
+	if !named && info.Kind == Video && !info.HasVideo && info.HasAudio {
+		info.Kind = Audio
 	}
 	return info, checkTracks(file, info)
 }

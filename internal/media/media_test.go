@@ -13,14 +13,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 func TestKindOf(t *testing.T) {
 	known := map[media.Kind][]string{
-		media.KindVideo: {"a.mp4", "a.MOV", "a.m4v", "a.WebM", "a.mkv", "a.avi", "in/ads/a b.mp4"},
-		media.KindAudio: {"a.wav", "a.mp3", "a.m4a", "a.aac", "a.ogg", "a.opus", "a.flac", "a.de.WAV"},
-		media.KindImage: {"a.png", "a.jpg", "a.JPEG", "a.webp"},
-		"":              {"a.txt", "a", "mp4", "a.mp4.part", "a.gif", "a.mp4/b", ""},
+		media.Video: {"a.mp4", "a.MOV", "a.m4v", "a.WebM", "a.mkv", "a.avi", "in/ads/a b.mp4"},
+		media.Audio: {"a.wav", "a.mp3", "a.m4a", "a.aac", "a.ogg", "a.opus", "a.flac", "a.de.WAV"},
+		media.Image: {"a.png", "a.jpg", "a.JPEG", "a.webp"},
+		"":          {"a.txt", "a", "mp4", "a.mp4.part", "a.gif", "a.mp4/b", ""},
 	}
 	for want, names := range known {
 		for _, name := range names {
@@ -73,94 +74,94 @@ func TestProblems(t *testing.T) {
 		name   string
 		file   string
 		data   []byte
-		code   string
+		code   problem.Code
 		reason string
 		remedy string
 	}{
-		{"empty", "talk.mp4", nil, media.CodeEmptyFile,
-			"talk.mp4 is empty", "make sure that talk.mp4 is not empty on your computer"},
-		{"text as video", "talk.mp4", text, media.CodeWrongContent,
-			"talk.mp4 is not what its suffix says: it holds no known video but text/plain", "export talk.mp4 as a real .mp4, .mov, .m4v, .webm, .mkv or .avi"},
-		{"text as audio", "talk.mp3", text, media.CodeWrongContent,
-			"talk.mp3 is not what its suffix says: it holds no known audio but text/plain", "export talk.mp3 as a real .wav, .mp3, .m4a, .aac, .ogg, .opus or .flac"},
-		{"text with the word of a box", "talk.mp3", []byte("Buy free tickets for the museum tonight"), media.CodeWrongContent,
-			"talk.mp3 is not what its suffix says: it holds no known audio but text/plain", "export talk.mp3 as a real .wav, .mp3, .m4a, .aac, .ogg, .opus or .flac"},
-		{"noise as image", "a.png", bytes.Repeat([]byte{0xfe, 1}, 99), media.CodeWrongContent,
-			"a.png is not what its suffix says: it holds no known image but something else", "export a.png as a real .png, .jpg, .jpeg or .webp"},
-		{"two bytes of an MP3", "talk.mp3", slices.Concat([]byte{0xff, 0xfb}, make([]byte, 9000)), media.CodeWrongContent,
-			"talk.mp3 is not what its suffix says: it holds no known audio but something else", "export talk.mp3 as a real .wav, .mp3, .m4a, .aac, .ogg, .opus or .flac"},
-		{"one byte", "talk.wav", []byte{0}, media.CodeWrongContent,
-			"talk.wav is not what its suffix says: it holds no known audio but something else", "export talk.wav as a real .wav, .mp3, .m4a, .aac, .ogg, .opus or .flac"},
-		{"image as video", "talk.webm", png, media.CodeWrongContent,
-			"talk.webm is not what its suffix says: it is a PNG image", "rename talk.webm to talk.png"},
-		{"MP3 as WAV", "in/my.talk.WAV", sample(t, "cbr-no-header.mp3"), media.CodeWrongContent,
-			"my.talk.WAV is not what its suffix says: it is an MP3 file", "rename my.talk.WAV to my.talk.mp3"},
-		{"MP3 with a tag as WAV", "talk.wav", sample(t, "tagged.mp3"), media.CodeWrongContent,
-			"talk.wav is not what its suffix says: it is an MP3 file", "rename talk.wav to talk.mp3"},
-		{"M4A as MP3", "talk.mp3", sample(t, "audio-only.m4a"), media.CodeWrongContent,
-			"talk.mp3 is not what its suffix says: it is an M4A file", "rename talk.mp3 to talk.m4a"},
-		{"AAC as MP3", "talk.mp3", sample(t, "small.aac"), media.CodeWrongContent,
-			"talk.mp3 is not what its suffix says: it is an AAC stream", "rename talk.mp3 to talk.aac"},
-		{"Matroska as MP4", "talk.mp4", sample(t, "small.mkv"), media.CodeWrongContent,
-			"talk.mp4 is not what its suffix says: it is a Matroska file", "rename talk.mp4 to talk.mkv"},
-		{"PNG as JPEG", "me.jpg", png, media.CodeWrongContent,
-			"me.jpg is not what its suffix says: it is a PNG image", "rename me.jpg to me.png"},
-		{"a phone's image as JPEG", "me.jpg", atom("ftyp", []byte("heic\x00\x00\x00\x00mif1heic")), media.CodeWrongContent,
-			"me.jpg is not what its suffix says: it is a HEIF image, as phones take them", "convert me.jpg to a JPEG or PNG image"},
-		{"sound as video", "talk.mp4", sample(t, "no-picture.mp4"), media.CodeNoVideoTrack,
-			"talk.mp4 has no video track, only sound", "export talk.mp4 again with its picture; if it is the voice, name it talk.m4a"},
-		{"no track at all", "talk.mp4", slices.Concat(typeBox, movieBox(3000)), media.CodeNoVideoTrack,
-			"talk.mp4 has no video track", "export talk.mp4 again with its picture"},
-		{"video as sound", "talk.m4a", sample(t, "no-sound.m4a"), media.CodeNoAudioTrack,
-			"talk.m4a has no audio track", "export talk.m4a again with its sound"},
-		{"MP4 cut before its moov", "talk.mp4", late[:len(late)/2], media.CodeDamagedFile,
-			"talk.mp4 is damaged: it ends in the middle of its media data, so the export or the upload broke off", "export talk.mp4 again if it does not open on your computer"},
-		{"MP4 cut at its moov", "talk.mp4", late[:bytes.Index(late, []byte("moov"))-4], media.CodeDamagedFile,
-			"talk.mp4 is damaged: its index (moov) is missing, so the export or the upload broke off", "export talk.mp4 again if it does not open on your computer"},
-		{"MP4 cut in its moov", "talk.mp4", late[:len(late)-99], media.CodeDamagedFile,
-			"talk.mp4 is damaged: it ends in the middle of its index (moov), so the export or the upload broke off", "export talk.mp4 again if it does not open on your computer"},
-		{"MP4 cut in its media", "talk.mp4", movie[:len(movie)-99], media.CodeDamagedFile,
-			"talk.mp4 is damaged: it ends in the middle of its media data, so the export or the upload broke off", "export talk.mp4 again if it does not open on your computer"},
-		{"MP4 whose boxes overlap", "talk.mp4", slices.Concat(typeBox, atom("moov", be(500, "trak", 0))), media.CodeDamagedFile,
-			"talk.mp4 is damaged: the lengths of its boxes do not fit together", "export talk.mp4 again if it does not open on your computer"},
-		{"MP4 with a short header", "talk.mp4", slices.Concat(typeBox, atom("moov", atom("mvhd", be(0, 0)))), media.CodeDamagedFile,
-			"talk.mp4 is damaged: its mvhd box is too short", "export talk.mp4 again if it does not open on your computer"},
-		{"WAV without data", "talk.wav", riff("WAVE", pcm8k), media.CodeDamagedFile,
-			"talk.wav is damaged: it has no sound data", "export talk.wav again if it does not open on your computer"},
-		{"WAV without format", "talk.wav", riff("WAVE", chunk("data", make([]byte, 99))), media.CodeDamagedFile,
-			"talk.wav is damaged: its sound comes before the description of its format", "export talk.wav again if it does not open on your computer"},
-		{"WAV without a sampling rate", "talk.wav", riff("WAVE", chunk("fmt ", make([]byte, 16)), chunk("data", make([]byte, 99))), media.CodeDamagedFile,
-			"talk.wav is damaged: its format has no channels or no sampling rate", "export talk.wav again if it does not open on your computer"},
-		{"WAV without sound", "talk.wav", riff("WAVE", pcm8k, chunk("data", nil)), media.CodeEmptyFile,
-			"talk.wav holds no sound", "record talk.wav again"},
-		{"MP3 without frames", "talk.mp3", slices.Concat([]byte("ID3\x04\x00\x00\x00\x00\x01\x00"), make([]byte, 500)), media.CodeDamagedFile,
-			"talk.mp3 is damaged: it has no frame of sound behind its tags", "export talk.mp3 again if it does not open on your computer"},
-		{"MP3 that ends with its tag", "talk.mp3", slices.Concat(id3(5000), make([]byte, 5000)), media.CodeDamagedFile,
-			"talk.mp3 is damaged: it has no frame of sound behind its tags", "export talk.mp3 again if it does not open on your computer"},
-		{"MP3 cut in its tag", "talk.mp3", id3(5000), media.CodeDamagedFile,
-			"talk.mp3 is damaged: it has no frame of sound behind its tags", "export talk.mp3 again if it does not open on your computer"},
-		{"JPEG without a frame", "me.jpg", slices.Concat([]byte("\xff\xd8"), segment(0xe0, make([]byte, 14)), segment(0xda)), media.CodeDamagedFile,
-			"me.jpg is damaged: it has no frame header", "export me.jpg again if it does not open on your computer"},
-		{"JPEG cut in its header", "me.jpg", slices.Concat([]byte("\xff\xd8"), segment(0xe0, make([]byte, 14))), media.CodeDamagedFile,
-			"me.jpg is damaged: it ends in the middle of its header", "export me.jpg again if it does not open on your computer"},
-		{"PNG with a wrong bit", "me.png", slices.Concat(png[:17], []byte{1}, png[18:]), media.CodeDamagedFile,
-			"me.png is damaged: the checksum of its header is wrong", "export me.png again if it does not open on your computer"},
-		{"PNG of no size", "me.png", pngHeader(0, 48), media.CodeDamagedFile,
-			"me.png is damaged: its picture has no size", "export me.png again if it does not open on your computer"},
-		{"WEBP cut short", "me.webp", webp[:len(webp)-9], media.CodeDamagedFile,
-			"me.webp is damaged: it ends before its picture does", "export me.webp again if it does not open on your computer"},
-		{"WEBP without a picture", "me.webp", riff("WEBP", chunk("ICCP", make([]byte, 20))), media.CodeDamagedFile,
-			"me.webp is damaged: the header of its picture cannot be read", "export me.webp again if it does not open on your computer"},
+		{"empty", "talk.mp4", nil, problem.FileEmpty,
+			"talk.mp4 is empty", "Make sure that talk.mp4 is not empty on your computer."},
+		{"text as video", "talk.mp4", text, problem.FileMismatch,
+			"talk.mp4 is not what its suffix says: it holds no known video but text/plain", "Export talk.mp4 as a real .mp4, .mov, .m4v, .webm, .mkv or .avi."},
+		{"text as audio", "talk.mp3", text, problem.FileMismatch,
+			"talk.mp3 is not what its suffix says: it holds no known audio but text/plain", "Export talk.mp3 as a real .wav, .mp3, .m4a, .aac, .ogg, .opus or .flac."},
+		{"text with the word of a box", "talk.mp3", []byte("Buy free tickets for the museum tonight"), problem.FileMismatch,
+			"talk.mp3 is not what its suffix says: it holds no known audio but text/plain", "Export talk.mp3 as a real .wav, .mp3, .m4a, .aac, .ogg, .opus or .flac."},
+		{"noise as image", "a.png", bytes.Repeat([]byte{0xfe, 1}, 99), problem.FileMismatch,
+			"a.png is not what its suffix says: it holds no known image but something else", "Export a.png as a real .png, .jpg, .jpeg or .webp."},
+		{"two bytes of an MP3", "talk.mp3", slices.Concat([]byte{0xff, 0xfb}, make([]byte, 9000)), problem.FileMismatch,
+			"talk.mp3 is not what its suffix says: it holds no known audio but something else", "Export talk.mp3 as a real .wav, .mp3, .m4a, .aac, .ogg, .opus or .flac."},
+		{"one byte", "talk.wav", []byte{0}, problem.FileMismatch,
+			"talk.wav is not what its suffix says: it holds no known audio but something else", "Export talk.wav as a real .wav, .mp3, .m4a, .aac, .ogg, .opus or .flac."},
+		{"image as video", "talk.webm", png, problem.FileMismatch,
+			"talk.webm is not what its suffix says: it is a PNG image", "Rename talk.webm to talk.png."},
+		{"MP3 as WAV", "in/my.talk.WAV", sample(t, "cbr-no-header.mp3"), problem.FileMismatch,
+			"my.talk.WAV is not what its suffix says: it is an MP3 file", "Rename my.talk.WAV to my.talk.mp3."},
+		{"MP3 with a tag as WAV", "talk.wav", sample(t, "tagged.mp3"), problem.FileMismatch,
+			"talk.wav is not what its suffix says: it is an MP3 file", "Rename talk.wav to talk.mp3."},
+		{"M4A as MP3", "talk.mp3", sample(t, "audio-only.m4a"), problem.FileMismatch,
+			"talk.mp3 is not what its suffix says: it is an M4A file", "Rename talk.mp3 to talk.m4a."},
+		{"AAC as MP3", "talk.mp3", sample(t, "small.aac"), problem.FileMismatch,
+			"talk.mp3 is not what its suffix says: it is an AAC stream", "Rename talk.mp3 to talk.aac."},
+		{"Matroska as MP4", "talk.mp4", sample(t, "small.mkv"), problem.FileMismatch,
+			"talk.mp4 is not what its suffix says: it is a Matroska file", "Rename talk.mp4 to talk.mkv."},
+		{"PNG as JPEG", "me.jpg", png, problem.FileMismatch,
+			"me.jpg is not what its suffix says: it is a PNG image", "Rename me.jpg to me.png."},
+		{"a phone's image as JPEG", "me.jpg", atom("ftyp", []byte("heic\x00\x00\x00\x00mif1heic")), problem.FileMismatch,
+			"me.jpg is not what its suffix says: it is a HEIF image, as phones take them", "Convert me.jpg to a JPEG or PNG image."},
+		{"sound as video", "talk.mp4", sample(t, "no-picture.mp4"), problem.NoVideoTrack,
+			"talk.mp4 has no video track, only sound", "Export talk.mp4 again with its picture. If it is the voice, name it talk.m4a."},
+		{"no track at all", "talk.mp4", slices.Concat(typeBox, movieBox(3000)), problem.NoVideoTrack,
+			"talk.mp4 has no video track", "Export talk.mp4 again with its picture."},
+		{"video as sound", "talk.m4a", sample(t, "no-sound.m4a"), problem.NoAudioTrack,
+			"talk.m4a has no audio track", "Export talk.m4a again with its sound."},
+		{"MP4 cut before its moov", "talk.mp4", late[:len(late)/2], problem.FileDamaged,
+			"talk.mp4 is damaged: it ends in the middle of its media data, so the export or the upload broke off", "Export talk.mp4 again if it does not open on your computer."},
+		{"MP4 cut at its moov", "talk.mp4", late[:bytes.Index(late, []byte("moov"))-4], problem.FileDamaged,
+			"talk.mp4 is damaged: its index (moov) is missing, so the export or the upload broke off", "Export talk.mp4 again if it does not open on your computer."},
+		{"MP4 cut in its moov", "talk.mp4", late[:len(late)-99], problem.FileDamaged,
+			"talk.mp4 is damaged: it ends in the middle of its index (moov), so the export or the upload broke off", "Export talk.mp4 again if it does not open on your computer."},
+		{"MP4 cut in its media", "talk.mp4", movie[:len(movie)-99], problem.FileDamaged,
+			"talk.mp4 is damaged: it ends in the middle of its media data, so the export or the upload broke off", "Export talk.mp4 again if it does not open on your computer."},
+		{"MP4 whose boxes overlap", "talk.mp4", slices.Concat(typeBox, atom("moov", be(500, "trak", 0))), problem.FileDamaged,
+			"talk.mp4 is damaged: the lengths of its boxes do not fit together", "Export talk.mp4 again if it does not open on your computer."},
+		{"MP4 with a short header", "talk.mp4", slices.Concat(typeBox, atom("moov", atom("mvhd", be(0, 0)))), problem.FileDamaged,
+			"talk.mp4 is damaged: its mvhd box is too short", "Export talk.mp4 again if it does not open on your computer."},
+		{"WAV without data", "talk.wav", riff("WAVE", pcm8k), problem.FileDamaged,
+			"talk.wav is damaged: it has no sound data", "Export talk.wav again if it does not open on your computer."},
+		{"WAV without format", "talk.wav", riff("WAVE", chunk("data", make([]byte, 99))), problem.FileDamaged,
+			"talk.wav is damaged: its sound comes before the description of its format", "Export talk.wav again if it does not open on your computer."},
+		{"WAV without a sampling rate", "talk.wav", riff("WAVE", chunk("fmt ", make([]byte, 16)), chunk("data", make([]byte, 99))), problem.FileDamaged,
+			"talk.wav is damaged: its format has no channels or no sampling rate", "Export talk.wav again if it does not open on your computer."},
+		{"WAV without sound", "talk.wav", riff("WAVE", pcm8k, chunk("data", nil)), problem.FileEmpty,
+			"talk.wav holds no sound", "Record talk.wav again."},
+		{"MP3 without frames", "talk.mp3", slices.Concat([]byte("ID3\x04\x00\x00\x00\x00\x01\x00"), make([]byte, 500)), problem.FileDamaged,
+			"talk.mp3 is damaged: it has no frame of sound behind its tags", "Export talk.mp3 again if it does not open on your computer."},
+		{"MP3 that ends with its tag", "talk.mp3", slices.Concat(id3(5000), make([]byte, 5000)), problem.FileDamaged,
+			"talk.mp3 is damaged: it has no frame of sound behind its tags", "Export talk.mp3 again if it does not open on your computer."},
+		{"MP3 cut in its tag", "talk.mp3", id3(5000), problem.FileDamaged,
+			"talk.mp3 is damaged: it has no frame of sound behind its tags", "Export talk.mp3 again if it does not open on your computer."},
+		{"JPEG without a frame", "me.jpg", slices.Concat([]byte("\xff\xd8"), segment(0xe0, make([]byte, 14)), segment(0xda)), problem.FileDamaged,
+			"me.jpg is damaged: it has no frame header", "Export me.jpg again if it does not open on your computer."},
+		{"JPEG cut in its header", "me.jpg", slices.Concat([]byte("\xff\xd8"), segment(0xe0, make([]byte, 14))), problem.FileDamaged,
+			"me.jpg is damaged: it ends in the middle of its header", "Export me.jpg again if it does not open on your computer."},
+		{"PNG with a wrong bit", "me.png", slices.Concat(png[:17], []byte{1}, png[18:]), problem.FileDamaged,
+			"me.png is damaged: the checksum of its header is wrong", "Export me.png again if it does not open on your computer."},
+		{"PNG of no size", "me.png", pngHeader(0, 48), problem.FileDamaged,
+			"me.png is damaged: its picture has no size", "Export me.png again if it does not open on your computer."},
+		{"WEBP cut short", "me.webp", webp[:len(webp)-9], problem.FileDamaged,
+			"me.webp is damaged: it ends before its picture does", "Export me.webp again if it does not open on your computer."},
+		{"WEBP without a picture", "me.webp", riff("WEBP", chunk("ICCP", make([]byte, 20))), problem.FileDamaged,
+			"me.webp is damaged: the header of its picture cannot be read", "Export me.webp again if it does not open on your computer."},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			src := count(row.file, int64(len(row.data)), bytes.NewReader(row.data))
 			_, err := media.Inspect(t.Context(), src.Source)
 			src.checkBudget(t)
-			var got *media.Problem
+			var got *problem.Problem
 			if !errors.As(err, &got) {
 				t.Fatalf("got error %v, want a problem", err)
 			}
-			want := &media.Problem{Code: row.code, Reason: row.reason, Remedy: row.remedy}
+			want := &problem.Problem{Code: row.code, Reason: row.reason, Remedy: row.remedy}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("problem (-want +got):\n%s", diff)
 			}
@@ -184,8 +185,8 @@ func TestEverySuffixIsHeldToItsContent(t *testing.T) {
 		for _, family := range families {
 			for _, suffix := range family {
 				_, err := media.Inspect(t.Context(), count("a"+suffix, int64(len(data)), bytes.NewReader(data)).Source)
-				var problem *media.Problem
-				rejected := errors.As(err, &problem) && problem.Code == media.CodeWrongContent
+				wrong, rejected := errors.AsType[*problem.Problem](err)
+				rejected = rejected && wrong.Code == problem.FileMismatch
 				if rejected == slices.Contains(family, own) {
 					t.Errorf("%s as %s: got error %v", name, suffix, err)
 				}
@@ -201,19 +202,19 @@ func TestUnread(t *testing.T) {
 		data []byte
 		want media.Info
 	}{
-		{"small.webm", sample(t, "small.webm"), media.Info{Type: "video/webm", Kind: media.KindVideo, Warnings: unread("small.webm", "a WEBM file")}},
-		{"small.mkv", sample(t, "small.mkv"), media.Info{Type: "video/x-matroska", Kind: media.KindVideo, Warnings: unread("small.mkv", "a Matroska file")}},
-		{"small.avi", sample(t, "small.avi"), media.Info{Type: "video/x-msvideo", Kind: media.KindVideo, Warnings: unread("small.avi", "an AVI file")}},
-		{"small.ogg", sample(t, "small.ogg"), media.Info{Type: "audio/ogg", Kind: media.KindAudio, Warnings: unread("small.ogg", "an Ogg file")}},
-		{"small.opus", sample(t, "small.opus"), media.Info{Type: "audio/ogg", Kind: media.KindAudio, Warnings: unread("small.opus", "an Ogg file")}},
-		{"small.flac", sample(t, "small.flac"), media.Info{Type: "audio/flac", Kind: media.KindAudio, Warnings: unread("small.flac", "a FLAC file")}},
-		{"small.aac", sample(t, "small.aac"), media.Info{Type: "audio/aac", Kind: media.KindAudio, Warnings: unread("small.aac", "an AAC stream")}},
+		{"small.webm", sample(t, "small.webm"), media.Info{Type: "video/webm", Kind: media.Video, Warnings: unread("small.webm", "a WEBM file")}},
+		{"small.mkv", sample(t, "small.mkv"), media.Info{Type: "video/x-matroska", Kind: media.Video, Warnings: unread("small.mkv", "a Matroska file")}},
+		{"small.avi", sample(t, "small.avi"), media.Info{Type: "video/x-msvideo", Kind: media.Video, Warnings: unread("small.avi", "an AVI file")}},
+		{"small.ogg", sample(t, "small.ogg"), media.Info{Type: "audio/ogg", Kind: media.Audio, Warnings: unread("small.ogg", "an Ogg file")}},
+		{"small.opus", sample(t, "small.opus"), media.Info{Type: "audio/ogg", Kind: media.Audio, Warnings: unread("small.opus", "an Ogg file")}},
+		{"small.flac", sample(t, "small.flac"), media.Info{Type: "audio/flac", Kind: media.Audio, Warnings: unread("small.flac", "a FLAC file")}},
+		{"small.aac", sample(t, "small.aac"), media.Info{Type: "audio/aac", Kind: media.Audio, Warnings: unread("small.aac", "an AAC stream")}},
 		{"tagged.aac", slices.Concat([]byte("ID3\x04\x00\x00\x00\x00\x00\x0a"), make([]byte, 10), sample(t, "small.aac")),
-			media.Info{Type: "audio/aac", Kind: media.KindAudio, Warnings: unread("tagged.aac", "an AAC stream")}},
+			media.Info{Type: "audio/aac", Kind: media.Audio, Warnings: unread("tagged.aac", "an AAC stream")}},
 		{"output.bin", []byte("what no one knows, as an output"), media.Info{
 			Warnings: []string{"output.bin was not looked into: what it holds is not known (text/plain)"}}},
 		{"compressed.mov", slices.Concat(typeBox, atom("moov", atom("cmov", make([]byte, 99)))), media.Info{
-			Format: "mp4", Type: "video/mp4", Kind: media.KindVideo,
+			Format: "mp4", Type: "video/mp4", Kind: media.Video,
 			Warnings: []string{"compressed.mov was not looked into: its header is compressed, as that of some old QuickTime movies"}}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -234,8 +235,8 @@ func TestUnread(t *testing.T) {
 // TestSuffixThatSaysNothing leaves it to the content what an output is.
 func TestSuffixThatSaysNothing(t *testing.T) {
 	for name, want := range map[string]media.Kind{
-		"moov-first.mp4": media.KindVideo, "no-picture.mp4": media.KindAudio, "pcm.wav": media.KindAudio,
-		"cbr.mp3": media.KindAudio, "picture.png": media.KindImage,
+		"moov-first.mp4": media.Video, "no-picture.mp4": media.Audio, "pcm.wav": media.Audio,
+		"cbr.mp3": media.Audio, "picture.png": media.Image,
 	} {
 		data := sample(t, name)
 		got, err := media.Inspect(t.Context(), count("output.bin", int64(len(data)), bytes.NewReader(data)).Source)

@@ -166,7 +166,7 @@ func TestMP4(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := media.Info{
-				Format: got.Format, Type: got.Type, Kind: media.KindVideo, HasVideo: true, HasAudio: got.HasAudio, Width: 64, Height: 48,
+				Format: got.Format, Type: got.Type, Kind: media.Video, HasVideo: true, HasAudio: got.HasAudio, Width: 64, Height: 48,
 				Duration: row.duration, HasDuration: row.duration > 0, Warnings: got.Warnings,
 			}
 			if diff := cmp.Diff(want, got); diff != "" {

@@ -28,24 +28,24 @@ const (
 var isoSuffixes = []string{".mp4", ".m4v", ".mov", ".m4a"}
 
 var (
-	formMP4  = form{"mp4", typeMP4, KindVideo, "an MP4 file", ".mp4", isoSuffixes, readMP4}
-	formM4A  = form{"mp4", typeM4A, KindAudio, "an M4A file", ".m4a", isoSuffixes, readMP4}
-	formMOV  = form{"mov", "video/quicktime", KindVideo, "a QuickTime movie", ".mov", isoSuffixes, readMP4}
-	formWAV  = form{"wav", "audio/wav", KindAudio, "a WAV file", ".wav", []string{".wav"}, readWAV}
-	formMP3  = form{"mp3", "audio/mpeg", KindAudio, "an MP3 file", ".mp3", []string{".mp3"}, readMP3}
-	formJPEG = form{"jpeg", "image/jpeg", KindImage, "a JPEG image", ".jpg", []string{".jpg", ".jpeg"}, readJPEG}
-	formPNG  = form{"png", "image/png", KindImage, "a PNG image", ".png", []string{".png"}, readPNG}
-	formWEBP = form{"webp", "image/webp", KindImage, "a WEBP image", ".webp", []string{".webp"}, readWEBP}
+	formMP4  = form{"mp4", typeMP4, Video, "an MP4 file", ".mp4", isoSuffixes, readMP4}
+	formM4A  = form{"mp4", typeM4A, Audio, "an M4A file", ".m4a", isoSuffixes, readMP4}
+	formMOV  = form{"mov", "video/quicktime", Video, "a QuickTime movie", ".mov", isoSuffixes, readMP4}
+	formWAV  = form{"wav", "audio/wav", Audio, "a WAV file", ".wav", []string{".wav"}, readWAV}
+	formMP3  = form{"mp3", "audio/mpeg", Audio, "an MP3 file", ".mp3", []string{".mp3"}, readMP3}
+	formJPEG = form{"jpeg", "image/jpeg", Image, "a JPEG image", ".jpg", []string{".jpg", ".jpeg"}, readJPEG}
+	formPNG  = form{"png", "image/png", Image, "a PNG image", ".png", []string{".png"}, readPNG}
+	formWEBP = form{"webp", "image/webp", Image, "a WEBP image", ".webp", []string{".webp"}, readWEBP}
 
-	formWEBM = form{"", "video/webm", KindVideo, "a WEBM file", ".webm", []string{".webm", ".mkv"}, nil}
-	formMKV  = form{"", "video/x-matroska", KindVideo, "a Matroska file", ".mkv", []string{".webm", ".mkv"}, nil}
-	formAVI  = form{"", "video/x-msvideo", KindVideo, "an AVI file", ".avi", []string{".avi"}, nil}
-	formOGG  = form{"", "audio/ogg", KindAudio, "an Ogg file", ".ogg", []string{".ogg", ".opus"}, nil}
-	formFLAC = form{"", "audio/flac", KindAudio, "a FLAC file", ".flac", []string{".flac"}, nil}
-	formAAC  = form{"", "audio/aac", KindAudio, "an AAC stream", ".aac", []string{".aac"}, nil}
-	formRIFX = form{"", "audio/wav", KindAudio, "a big-endian WAV file", ".wav", []string{".wav"}, nil}
-	formHEIF = form{"", "image/heif", KindImage, "a HEIF image, as phones take them", "", nil, nil}
-	formAVIF = form{"", "image/avif", KindImage, "an AVIF image", "", nil, nil}
+	formWEBM = form{"", "video/webm", Video, "a WEBM file", ".webm", []string{".webm", ".mkv"}, nil}
+	formMKV  = form{"", "video/x-matroska", Video, "a Matroska file", ".mkv", []string{".webm", ".mkv"}, nil}
+	formAVI  = form{"", "video/x-msvideo", Video, "an AVI file", ".avi", []string{".avi"}, nil}
+	formOGG  = form{"", "audio/ogg", Audio, "an Ogg file", ".ogg", []string{".ogg", ".opus"}, nil}
+	formFLAC = form{"", "audio/flac", Audio, "a FLAC file", ".flac", []string{".flac"}, nil}
+	formAAC  = form{"", "audio/aac", Audio, "an AAC stream", ".aac", []string{".aac"}, nil}
+	formRIFX = form{"", "audio/wav", Audio, "a big-endian WAV file", ".wav", []string{".wav"}, nil}
+	formHEIF = form{"", "image/heif", Image, "a HEIF image, as phones take them", "", nil, nil}
+	formAVIF = form{"", "image/avif", Image, "an AVIF image", "", nil, nil}
 )
 
 // outputSuffixes are the suffixes that an output may be given by what it is.

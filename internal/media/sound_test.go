@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // soundRow is a file of sound and what is to be found in it.
@@ -32,7 +33,7 @@ func testSound(t *testing.T, name string, want media.Info, rows []soundRow) {
 				t.Fatal(err)
 			}
 			want := want
-			want.Kind, want.HasAudio = media.KindAudio, true
+			want.Kind, want.HasAudio = media.Audio, true
 			want.Duration, want.HasDuration = row.duration, row.duration > 0
 			want.Warnings = got.Warnings
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -170,7 +171,7 @@ func TestMP3Estimate(t *testing.T) {
 func TestMP3WithoutSound(t *testing.T) {
 	f := whole(xing(0, 0), make([]byte, 3000))
 	_, err := media.Inspect(t.Context(), count("a.mp3", f.size, f).Source)
-	if _, is := errors.AsType[*media.Problem](err); !is {
+	if _, is := errors.AsType[*problem.Problem](err); !is {
 		t.Errorf("a header without frames: got error %v, want a problem", err)
 	}
 }
@@ -224,7 +225,7 @@ func TestImages(t *testing.T) {
 			if got := (size{info.Width, info.Height}); got != row.want {
 				t.Errorf("got %v pixels, want %v", got, row.want)
 			}
-			if info.Kind != media.KindImage || info.HasVideo || info.HasAudio || info.HasDuration {
+			if info.Kind != media.Image || info.HasVideo || info.HasAudio || info.HasDuration {
 				t.Errorf("got %+v, want an image", info)
 			}
 			warning := strings.Join(info.Warnings, "\n")

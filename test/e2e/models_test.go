@@ -19,6 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 const modelsDocument = "../../docs/models.md"
@@ -168,10 +169,10 @@ func takes(p catalog.MediaProperty) string {
 // visualOf returns the suffix of the file that a pair of a model has beside
 // its audio, or false where the model takes no pair.
 func visualOf(m *catalog.Model) (suffix string, ok bool) {
-	if _, _, ok := m.Pair(catalog.Video); ok {
+	if _, _, ok := m.Pair(media.Video); ok {
 		return ".mp4", true
 	}
-	_, _, ok = m.Pair(catalog.Image)
+	_, _, ok = m.Pair(media.Image)
 	return ".png", ok
 }
 
@@ -235,7 +236,7 @@ func (s *stack) dropBundle(each section, files map[string][]byte) asked {
 		s.drop(folder+file, files[path.Ext(file)])
 		delete(a.options, p.Name)
 		a.media = append(a.media, p.Name)
-		if p.Kind != catalog.Audio {
+		if p.Kind != media.Audio {
 			a.output = files[path.Ext(file)]
 		}
 	}

@@ -102,7 +102,7 @@ func (h *Handler) verdict(ctx context.Context, rec ledger.Record, object transfe
 	output.Width, output.Height = info.Width, info.Height
 	output.DurationSeconds = info.Duration.Seconds()
 	doubts := info.Warnings
-	if info.Kind != media.KindVideo || !info.HasDuration {
+	if info.Kind != media.Video || !info.HasDuration {
 		return doubts, nil
 	}
 	var shortest, longest float64

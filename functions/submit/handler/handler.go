@@ -394,11 +394,11 @@ func (h *Handler) answer(ctx context.Context, a *assessment, f drop.Finding, pre
 		order = ledger.Order(f.Order, h.clock())
 	}
 	if f.State == ledger.Withdrawn && a.dropped != "" {
-		f.Problems = []drop.Problem{{Code: problem.NoLongerNamed, Reason: fmt.Sprintf("the job.json of %s no longer asks for %s", a.dropped, path.Base(f.Name))}}
+		f.Problems = []problem.Problem{{Code: problem.NoLongerNamed, Reason: fmt.Sprintf("the job.json of %s no longer asks for %s", a.dropped, path.Base(f.Name))}}
 	}
 	st := ledger.Status{Name: f.Name, State: f.State, Warnings: f.Warnings, Jobs: f.Jobs}
 	if f.Problems != nil {
-		st.Code, st.Reason, st.Remedy = f.Problems[0].Code, drop.Reason(f.Problems), drop.Remedy(f.Name, f.Problems)
+		st.Code, st.Reason, st.Remedy = f.Problems[0].Code, problem.Reason(f.Problems), problem.Remedy(f.Name, f.Problems)
 	}
 	if f.State == ledger.Held && a.last {
 		endRetries(&st)

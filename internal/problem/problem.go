@@ -1,0 +1,77 @@
+package problem
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Problem is something that is wrong with a drop, or that is not there yet.
+type Problem struct {
+	Code   Code
+	Reason string // a clause with the file name and the numbers
+	Remedy string // sentences that say what to do; "" for the code's own
+
+	// Again names the files to upload again afterwards. It is empty if the
+	// remedy says what comes next.
+	Again []string
+}
+
+// Error returns the reason.
+func (p *Problem) Error() string { return p.Reason }
+
+// What to upload again so that a job starts.
+const (
+	JobJSON    = "job.json"
+	FileOfPair = "a file of the pair"
+)
+
+// RemedyFor returns the remedy of the problem, or of its code, for a name.
+func (p *Problem) RemedyFor(name string) string {
+	if p.Remedy != "" {
+		return p.Remedy
+	}
+	return p.Code.Remedy(name)
+}
+
+// Reason joins the reasons of problems, and numbers them if they differ.
+func Reason(problems []Problem) string {
+	var reasons []string
+	for _, p := range problems {
+		if !slices.Contains(reasons, p.Reason) {
+			reasons = append(reasons, p.Reason)
+		}
+	}
+	if len(reasons) == 1 {
+		return reasons[0]
+	}
+	for i, reason := range reasons {
+		reasons[i] = fmt.Sprintf("(%d) %s", i+1, reason)
+	}
+	return strings.Join(reasons, "; ")
+}
+
+// Remedy joins the remedies of a name's problems. The files to upload again
+// come last, and among them last the one that starts the job.
+func Remedy(name string, problems []Problem) string {
+	var steps, again, start []string
+	add := func(list *[]string, text string) {
+		if !slices.Contains(*list, text) {
+			*list = append(*list, text)
+		}
+	}
+	for _, p := range problems {
+		add(&steps, p.RemedyFor(name))
+		for _, file := range p.Again {
+			if file == JobJSON || file == FileOfPair {
+				add(&start, file)
+			} else {
+				add(&again, file)
+			}
+		}
+	}
+	if again = append(again, start...); again != nil {
+		steps = append(steps, fmt.Sprintf("Then upload %s again.", List(again, "and")))
+	}
+	return strings.Join(steps, " ")
+}

@@ -1,0 +1,43 @@
+package problem_test
+
+import (
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+// Several problems read as one: numbers before the reasons, each remedy once,
+// and at the end what to upload again, in an order that starts the job.
+func TestSeveralProblems(t *testing.T) {
+	tests := []struct {
+		name           string
+		problems       []problem.Problem
+		reason, remedy string
+	}{
+		{"one", []problem.Problem{{Reason: "a is 1; b takes 2", Remedy: "Set a to 2.", Again: []string{"job.json"}}},
+			"a is 1; b takes 2", "Set a to 2. Then upload job.json again."},
+		{"nothing to upload again", []problem.Problem{{Reason: "a is missing", Remedy: "Upload a."}}, "a is missing", "Upload a."},
+		{"the code's own remedy", []problem.Problem{{Code: problem.NameTooLong, Reason: "too long"}}, "too long", "Shorten the name of the file or of its folders."},
+		{"two", []problem.Problem{
+			{Reason: "a is 1; b takes 2", Remedy: "Set a to 2.", Again: []string{"job.json"}},
+			{Reason: "v.mp4 is 17.3 s long; b takes at most 15 s", Remedy: "Shorten v.mp4 to at most 15 s.", Again: []string{"v.mp4"}},
+			{Reason: "c is no input of b", Remedy: "Remove c.", Again: []string{"job.json"}},
+		}, "(1) a is 1; b takes 2; (2) v.mp4 is 17.3 s long; b takes at most 15 s; (3) c is no input of b",
+			"Set a to 2. Shorten v.mp4 to at most 15 s. Remove c. Then upload v.mp4 and job.json again."},
+		{"a file elsewhere", []problem.Problem{
+			{Reason: "v.mp4 is empty", Remedy: "Record v.mp4.", Again: []string{"inbox/cast/v.mp4", "job.json"}},
+			{Reason: "a.wav is empty", Remedy: "Record a.wav.", Again: []string{"a.wav"}},
+		}, "(1) v.mp4 is empty; (2) a.wav is empty", "Record v.mp4. Record a.wav. Then upload inbox/cast/v.mp4, a.wav and job.json again."},
+		{"the same twice", []problem.Problem{{Reason: "a", Remedy: "Do b."}, {Reason: "a", Remedy: "Do b."}, {Reason: "c", Remedy: "Do b."}}, "(1) a; (2) c", "Do b."},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := problem.Reason(tt.problems); got != tt.reason {
+				t.Errorf("the reason is %q, want %q", got, tt.reason)
+			}
+			if got := problem.Remedy("talk", tt.problems); got != tt.remedy {
+				t.Errorf("the remedy is %q, want %q", got, tt.remedy)
+			}
+		})
+	}
+}

@@ -1,0 +1,56 @@
+package problem
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxShown is the length of the longest text of a stranger that a reason
+// repeats, in code points.
+const maxShown = 120
+
+// List joins words with commas, and the last two with a conjunction.
+func List(words []string, conjunction string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	n := len(words) - 1
+	return strings.Join(words[:n], ", ") + " " + conjunction + " " + words[n]
+}
+
+// Short returns a stranger's text for use in a sentence: cut to 120 code
+// points, and with escapes for characters that cannot be seen.
+func Short(text string) string {
+	if runes := []rune(text); len(runes) > maxShown {
+		text = string(runes[:maxShown]) + "…"
+	}
+	if !IsPrintable(text) {
+		quoted := strconv.Quote(text) // also escapes what changes the direction of text
+		text = quoted[1 : len(quoted)-1]
+	}
+	return text
+}
+
+// ShortValue returns Short of a media value or model id without the query of a
+// URL, which may be a secret.
+func ShortValue(value string) string {
+	if path, query, ok := strings.Cut(value, "?"); ok && strings.Contains(query, "=") {
+		value = path + "?…"
+	}
+	return Short(value)
+}
+
+// IsPrintable reports whether a text is UTF-8 without unprintable characters.
+func IsPrintable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, IsUnprintable)
+}
+
+// IsUnprintable reports whether nobody can see or type a character: it is a
+// control character, a line separator, or changes the direction of the text
+// around it. Joiners, which scripts and emoji need, are printable.
+func IsUnprintable(r rune) bool {
+	return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp) ||
+		'\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
+}
