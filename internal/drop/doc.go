@@ -97,7 +97,7 @@ func parseDoc(base string, text []byte) (*doc, []problem.Problem) {
 		}
 	}
 	if twice, ok := repeated(text); ok {
-		p := invalid(base, "%s has the member %q twice", base, problem.Short(twice))
+		p := invalid(base, "%s has the member %q twice", base, problem.ShortValue(twice))
 		p.Remedy = "Remove one of the two."
 		problems = append(problems, p)
 	}
@@ -110,12 +110,12 @@ func parseDoc(base string, text []byte) (*doc, []problem.Problem) {
 // unknownMember also returns which known member was meant, or "".
 func unknownMember(base, name string) (p problem.Problem, meant string) {
 	p = problem.Problem{
-		Code: problem.UnknownMember, Reason: fmt.Sprintf("%s has the unknown member %q", base, problem.Short(name)),
-		Remedy: fmt.Sprintf(`Put %q into "input" if the model takes it, or remove it.`, problem.Short(name)), Again: []string{base},
+		Code: problem.UnknownMember, Reason: fmt.Sprintf("%s has the unknown member %q", base, problem.ShortValue(name)),
+		Remedy: fmt.Sprintf(`Put %q into "input" if the model takes it, or remove it.`, problem.ShortValue(name)), Again: []string{base},
 	}
 	if meant = catalog.Nearest(name, []string{"model", "input"}); meant != "" {
 		p.Reason += fmt.Sprintf(" (the nearest is %q)", meant)
-		p.Remedy = fmt.Sprintf("Rename %q to %q.", problem.Short(name), meant)
+		p.Remedy = fmt.Sprintf("Rename %q to %q.", problem.ShortValue(name), meant)
 	}
 	return p, meant
 }

@@ -30,6 +30,8 @@ func TestWords(t *testing.T) {
 		{"x.job/job.json = "}, {"x.job/job.json = {\n  \"model\": \"sync/react-1\",\n}"}, {"x.job/job.json = [1]"}, {"x.job/job.json = null"},
 		{"x.job/job.json = \xff"}, {"x.job/job.json = " + strings.Repeat(" ", 64<<10) + "{}"},
 		{`x.job/job.json = {"model": 1, "input": ["https://example.com/a.mp4?sig=s3cret"], "inputs": {}, "webhook": "", "a": 1, "a": 2}`},
+		{`x.job/job.json = {"model": "https://example.com/?s3cret", "https://example.com/a?sig=s3cret": 1, "https://example.com/a?sig=s3cret": 1}`},
+		{react(`"https://example.com/a?sig=s3cret": 1, "https://example.com/b?s3cret": 1, "emotion": "https://example.com/?s3cret"`)},
 		{`x.job/job.json = {"input": {}}`}, {`x.job/job.json = {"model": "sync/react"}`}, {`x.job/job.json = {"model": "me/mine"}`},
 		{react(`"video_url": "v.mp4", "audio_url": "a.wav"`), "x.job/a.wav"}, {react(`"video_url": "v.mp4", "audio_url": "a.wav"`)},
 		{react(`"video_url": "v.mp4", "audio_url": "*.wav"`)}, {react(`"video_url": "*.mp4", "audio_url": "voice*.png"`)},

@@ -33,10 +33,10 @@ func Short(text string) string {
 	return text
 }
 
-// ShortValue returns Short of a media value or model id without the query of a
-// URL, which may be a secret.
+// ShortValue returns Short of a value, a member's name or a model id without the
+// query of a URL, which may be a secret.
 func ShortValue(value string) string {
-	if path, query, ok := strings.Cut(value, "?"); ok && strings.Contains(query, "=") {
+	if path, query, ok := strings.Cut(value, "?"); ok && (strings.Contains(query, "=") || strings.Contains(path, "://")) {
 		value = path + "?…"
 	}
 	return Short(value)
