@@ -146,30 +146,3 @@ func logged(t *testing.T, function string) map[string]map[string]bool {
 	}
 	return messages
 }
-
-// errorNames returns the types of package workflow that are errors: what is
-// made of a Failure.
-func errorNames(t *testing.T) map[string]bool {
-	t.Helper()
-	names := map[string]bool{}
-	for _, file := range parsed(t, "internal/workflow") {
-		ast.Inspect(file, func(n ast.Node) bool {
-			spec, ok := n.(*ast.TypeSpec)
-			if !ok {
-				return true
-			}
-			if st, ok := spec.Type.(*ast.StructType); ok {
-				for _, field := range st.Fields.List {
-					if ident, ok := field.Type.(*ast.Ident); ok && len(field.Names) == 0 && ident.Name == "Failure" {
-						names[spec.Name.Name] = true
-					}
-				}
-			}
-			return true
-		})
-	}
-	if len(names) == 0 {
-		t.Fatal("package workflow has no errors")
-	}
-	return names
-}
