@@ -1,11 +1,16 @@
-// Package workflow holds what the functions and statemachine.asl.json share:
-// the state that goes round the loop, and the names of the errors that end it.
+// Package workflow holds what the functions and statemachine.asl.json share: the
+// state that goes round the loop, how long the loop waits and when it gives up,
+// and the names of the errors that end it.
 package workflow
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
 // Job is the whole state of an execution: ids, keys and counters, below 4 KB,
@@ -21,10 +26,10 @@ type Job struct {
 	// WaitSeconds is how long the Wait state waits before the next turn.
 	WaitSeconds int `json:"waitSeconds"`
 
-	// Ended says that RunComfy has ended the job, for good or bad.
+	// Ended says that the job has ended at RunComfy, well or badly.
 	Ended bool `json:"ended"`
 
-	// Seen is the state that the last turn wrote into the ledger.
+	// Seen is the state that the last turn wrote into the record.
 	Seen string `json:"seen,omitempty"`
 
 	// RunningSince is when a turn first found the job in progress.
@@ -33,15 +38,132 @@ type Job struct {
 	// Redrives is how often the execution had been redriven at the last turn.
 	Redrives int `json:"redrives,omitempty"`
 
-	// Troubles counts the turns in a row that brought no answer; TroubleSince
-	// is the time of the first of them.
+	// Troubles counts the last turns in a row that did not learn the job's state;
+	// TroubleSince is the time of the first of them.
 	Troubles     int       `json:"troubles,omitempty"`
 	TroubleSince time.Time `json:"troubleSince,omitzero"`
 
-	// Losses counts the turns in a row in which RunComfy did not know the
+	// Losses counts the last turns in a row in which RunComfy did not know the
 	// request; LostSince is the time of the first of them.
 	Losses    int       `json:"losses,omitempty"`
 	LostSince time.Time `json:"lostSince,omitzero"`
+}
+
+// Limits are the parameters by which a turn decides.
+type Limits struct {
+	Queue time.Duration // QueueHours: how long a job may be queued
+	Run   time.Duration // MaxHours: how long it may run
+
+	Usual  time.Duration // how long a run of the model usually takes; 0 if not known
+	Jitter float64       // in [0, 1): spreads the next turns of many jobs
+}
+
+const (
+	// A request that RunComfy does not know is lost after LostResponses such
+	// responses in a row over at least LostAfter.
+	LostResponses = 3
+	LostAfter     = time.Minute
+
+	// patience is how many turns in a row must fail before a limit can end the
+	// job. A redriven execution is past its limit, and one failure does not end it.
+	patience = 3
+)
+
+// Answered updates the job after RunComfy has reported its status. It returns a
+// *QueuedTooLong or a *RanTooLong if the job has not ended within the limits. A
+// job that has ended is archived however late that is found.
+func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) error {
+	j.forgetTroubles()
+	if status.State.Ended() {
+		j.Ended, j.WaitSeconds = true, 0
+		return nil
+	}
+	if status.State == runcomfy.InProgress && j.RunningSince.IsZero() {
+		j.RunningSince = now
+	}
+	if err := j.overdue(now, limits); err != nil {
+		return err
+	}
+	p := j.progress(now, limits)
+	p.Queued = status.State == runcomfy.InQueue
+	if status.QueuePosition != nil {
+		p.Position = *status.QueuePosition
+	}
+	j.WaitSeconds = p.Wait()
+	return nil
+}
+
+// Unanswered updates the job after a turn that did not learn its state, because
+// of cause. It returns a *RequestLost if RunComfy has not known the request for
+// long enough, and a *QueuedTooLong or *RanTooLong as Answered does.
+func (j *Job) Unanswered(cause error, now time.Time, limits Limits) error {
+	if j.Troubles == 0 {
+		j.TroubleSince = now
+	}
+	j.Troubles++
+	response, ok := errors.AsType[*runcomfy.Error](cause)
+	if ok && response.Kind() == runcomfy.KindUnknownRequest {
+		if j.Losses == 0 {
+			j.LostSince = now
+		}
+		j.Losses++
+	} else {
+		j.Losses, j.LostSince = 0, time.Time{}
+	}
+	if j.Losses >= LostResponses && now.Sub(j.LostSince) >= LostAfter {
+		return &RequestLost{Failuref("RunComfy has not known request %s since %s: %v", j.RequestID, Clock(j.LostSince), cause)}
+	}
+	if j.Troubles >= patience {
+		if err := j.overdue(now, limits); err != nil {
+			return err
+		}
+	}
+	p := j.progress(now, limits)
+	p.Troubles = j.Troubles
+	if ok {
+		p.RetryAfter = response.RetryAfter
+	}
+	j.WaitSeconds = p.Wait()
+	return nil
+}
+
+func (j *Job) forgetTroubles() {
+	j.Troubles, j.TroubleSince, j.Losses, j.LostSince = 0, time.Time{}, 0, time.Time{}
+}
+
+// overdue returns an error if the job has been queued or has run for longer than
+// the limits allow. A job that was never found in progress counts as queued.
+func (j *Job) overdue(now time.Time, limits Limits) error {
+	suffix := ""
+	if j.Troubles > 0 {
+		suffix = "; RunComfy has not reported its state since " + Clock(j.TroubleSince)
+	}
+	if j.RunningSince.IsZero() {
+		if queued := now.Sub(j.SubmittedAt); queued > limits.Queue {
+			return &QueuedTooLong{Failuref("the job has been queued at RunComfy for %s; QueueHours allows %s%s", inWords(queued), inWords(limits.Queue), suffix)}
+		}
+		return nil
+	}
+	if ran := now.Sub(j.RunningSince); ran > limits.Run {
+		return &RanTooLong{Failuref("the job has been running at RunComfy for %s; MaxHours allows %s%s", inWords(ran), inWords(limits.Run), suffix)}
+	}
+	return nil
+}
+
+func (j *Job) progress(now time.Time, limits Limits) Progress {
+	return Progress{Usual: limits.Usual, Elapsed: now.Sub(j.SubmittedAt), Jitter: limits.Jitter}
+}
+
+// Clock returns a time for a message.
+func Clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") }
+
+// inWords returns a duration for a message: hours and minutes, or seconds.
+func inWords(d time.Duration) string {
+	if d >= time.Minute {
+		d = d.Round(time.Minute)
+		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%d s", int(d.Seconds()))
 }
 
 // Turn is what the state machine passes to poll.
@@ -51,8 +173,21 @@ type Turn struct {
 	Redrives int `json:"redrives"`
 }
 
-// UnmarshalJSON also accepts a Job by itself: an execution that was started
-// before an update of the stack keeps its old definition, which passes that.
+// Begin returns the job as a turn starts with it. A turn that failed leaves the
+// job as the turn before returned it, so what that one counted does not count
+// against a redriven execution.
+func (t Turn) Begin() Job {
+	job := t.Job
+	if t.Redrives > job.Redrives {
+		job.Redrives = t.Redrives
+		job.forgetTroubles()
+	}
+	return job
+}
+
+// UnmarshalJSON also accepts a Job without the object around it: an execution
+// that was started before an update of the stack keeps its old definition, which
+// passes that.
 func (t *Turn) UnmarshalJSON(text []byte) error {
 	type turn Turn
 	if err := json.Unmarshal(text, (*turn)(t)); err != nil {
@@ -64,20 +199,20 @@ func (t *Turn) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Archived is what archive returns, and so the output of an execution.
+// Archived is what archive returns: the output of an execution.
 type Archived struct {
 	Name    string   `json:"name"`
 	Take    string   `json:"take"`
 	Outputs []string `json:"outputs"`
 }
 
-// maxExecutionName is the longest name that Step Functions takes.
+// maxExecutionName is the longest name that Step Functions accepts.
 const maxExecutionName = 80
 
 // ExecutionName returns the name of the execution of a take: a slug of the
 // job's name, a hyphen and the take, at most 80 ASCII letters, digits, hyphens
-// and underscores. The take holds a hash of the name, so that two names with
-// one slug do not meet, and starting a take twice starts one execution.
+// and underscores. The take contains a hash of the name, so two names with the
+// same slug have different executions. Starting a take twice starts one execution.
 func ExecutionName(name, take string) string {
 	var slug strings.Builder
 	for _, r := range name {

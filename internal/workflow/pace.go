@@ -5,48 +5,51 @@ import (
 	"time"
 )
 
-// Progress is what is known of a job when the time to the next turn is chosen.
+// Progress is what a turn knows of a job when it decides how long to wait.
 type Progress struct {
-	Usual   time.Duration // how long a run of the model usually takes; 0 when not known
+	Usual   time.Duration // how long a run of the model usually takes; 0 if not known
 	Elapsed time.Duration // since the job was submitted
 
 	Queued   bool
-	Position int // how many are ahead in the queue; 0 when not told
+	Position int // how many jobs are ahead in the queue; 0 if not known
 
-	Troubles   int           // turns in a row without an answer
-	RetryAfter time.Duration // what the last answer asked for
-	Jitter     float64       // in [0, 1): spreads the turns of many jobs in trouble
+	Troubles   int           // the last turns in a row that did not learn the job's state
+	RetryAfter time.Duration // what RunComfy's last response asks for
+	Jitter     float64       // in [0, 1): spreads the next turns of many jobs in trouble
 }
 
 const (
-	// likelyShare is the part of the usual duration before which an end is not
-	// likely: the usual duration is known within half of it.
+	// likelyShare is the part of the usual duration before which the job is not
+	// likely to end: the usual duration is known within half of it.
 	likelyShare = 0.5
 
-	// elapsedShare is the wait as a part of the time that has passed. The end
-	// is found half a wait late on average, which costs four percent of the
-	// job's time, and the number of turns grows with the logarithm of that time
-	// until maxWait counts: a job of 24 h takes about 160.
+	// elapsedShare is the wait as a part of the time since the submit. An end is
+	// found half a wait late on average, so 4 % of the job's time late. The number
+	// of turns grows with the logarithm of that time until maxWait is reached.
 	elapsedShare = 0.08
 
-	// queueShare is the part of the usual duration that each job ahead in the
-	// queue is good for. RunComfy runs several at once, so it is small.
+	// queueShare is the part of the usual duration to wait for each job ahead in
+	// the queue. It is small because RunComfy runs several jobs at once.
 	queueShare = 0.1
 
 	minWait = time.Second
+
+	// maxWait is the longest wait. With QueueHours and MaxHours it decides how many
+	// events the history of an execution holds, of which AWS allows 25,000: see
+	// TestLongestJobFitsIntoTheHistory of the poll function.
 	maxWait = 15 * time.Minute
 
-	// troubleWait is the first wait in trouble. It doubles up to maxWait.
+	// troubleWait is the wait after the first turn that did not learn the job's
+	// state. It doubles up to maxWait.
 	troubleWait = 5 * time.Second
 )
 
-// FirstWait is how many seconds pass between the submit and the first turn. A
-// job that fails at once, over an input that cannot be fetched say, is found
-// at once.
+// FirstWait is how many seconds pass between the submit and the first turn. It is
+// short because some jobs fail at once, for example if an input cannot be fetched.
 const FirstWait = 1
 
-// Wait returns how many seconds to wait before the next turn: few when an end
-// is likely, many when the queue is long or RunComfy is in trouble.
+// Wait returns how many seconds to wait before the next turn: few if the job is
+// likely to end soon, many if the queue is long or RunComfy does not respond.
 func (p Progress) Wait() int {
 	if p.Troubles > 0 {
 		backoff := min(troubleWait<<min(p.Troubles-1, 20), maxWait)
@@ -55,19 +58,20 @@ func (p Progress) Wait() int {
 	}
 	likely := time.Duration(likelyShare * float64(p.Usual))
 	if p.Elapsed < likely {
-		// Twice the time at each turn, up to where an end is likely.
+		// The elapsed time doubles at each turn, until the end is likely.
 		return wholeSeconds(min(p.Elapsed, likely-p.Elapsed))
 	}
 	wait := time.Duration(elapsedShare * float64(p.Elapsed))
 	if p.Queued {
-		// It cannot end before those ahead have moved on and it has run.
+		// The job cannot end before those ahead have started and it has run.
 		ahead := time.Duration(queueShare * float64(p.Position) * float64(p.Usual))
 		wait = max(wait, min(ahead, likely))
 	}
 	return wholeSeconds(wait)
 }
 
-// wholeSeconds rounds a wait up to what the Wait state takes.
+// wholeSeconds limits a wait to minWait and maxWait and rounds it up to the whole
+// seconds that the Wait state accepts.
 func wholeSeconds(d time.Duration) int {
 	return int(math.Ceil(min(max(d, minWait), maxWait).Seconds()))
 }

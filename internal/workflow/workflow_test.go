@@ -94,7 +94,7 @@ func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 		folders     []string // whose code makes the errors
 		lastRetries int
 	}{
-		"Poll":    {[]string{"../../functions/poll/handler"}, 10},
+		"Poll":    {[]string{"."}, 10},
 		"Archive": {[]string{"../../functions/archive/handler", "../transfer"}, 3},
 	} {
 		s := machine.States[state]

@@ -57,7 +57,7 @@ func TestOutage(t *testing.T) {
 			faulty(w, runcomfytest.CallStatus, named(t, runcomfytest.CallStatus, name), time.Hour)
 			w.Run(50 * time.Minute)
 			st := w.Status("ads/talk")
-			if len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "no answer since") {
+			if len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "has not reported the state of the job since") {
 				t.Errorf("in the outage the status has the warnings %q", st.Warnings)
 			}
 			rest(t, w)
