@@ -27,7 +27,7 @@ func (l *Look) findBundle(ctx context.Context, bundle, match string) ([]Finding,
 		return []Finding{f}, err
 	}
 	if f, contested := c.contested(f); contested {
-		return []Finding{f}, nil
+		return l.withMatches(ctx, f, match, bundle)
 	}
 	switch {
 	case c.pair != nil:

@@ -2,6 +2,7 @@ package drop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -140,7 +141,54 @@ func (l *Look) matchesOf(ctx context.Context, bundle, name string) ([]File, erro
 // matchFinding returns the finding of the wildcard's match that claims a name.
 func (l *Look) matchFinding(ctx context.Context, c claims, name string) ([]Finding, error) {
 	found, err := l.bundleFindings(ctx, c.parent, c.matches[0].Key)
-	return slices.DeleteFunc(found, func(f Finding) bool { return f.Name != name }), err
+	if err != nil {
+		return nil, err
+	}
+	found = slices.DeleteFunc(found, func(f Finding) bool { return f.Name != name })
+	parent, err := l.claimsOf(ctx, strings.TrimSuffix(folderOf(ledger.InboxPrefix+name), "/"))
+	if err != nil {
+		return found, err
+	}
+	if p, contested := parent.contested(about(nameOf(c.parent))); contested {
+		return suspended(found, p), nil
+	}
+	return found, nil
+}
+
+// withMatches returns the finding of a name that has several claims, and those of
+// the matches of these bundles' wildcards, which start no job either.
+func (l *Look) withMatches(ctx context.Context, contested Finding, match string, bundles ...string) ([]Finding, error) {
+	found := []Finding{contested}
+	for _, bundle := range bundles {
+		all, err := l.bundleFindings(ctx, bundle, match)
+		if errors.Is(err, errCrowded) {
+			break
+		}
+		if err != nil {
+			return found, err
+		}
+		for _, f := range suspended(all, contested) {
+			if f.Name == contested.Name {
+				// When job.json is deleted or changed, submit withdraws these.
+				found[0].Jobs = append(found[0].Jobs, f.Jobs...)
+			}
+			if !slices.ContainsFunc(found, func(other Finding) bool { return other.Name == f.Name }) {
+				found = append(found, f)
+			}
+		}
+	}
+	return found, nil
+}
+
+// suspended rejects matches of a bundle whose own name has several claims.
+func suspended(matches []Finding, contested Finding) []Finding {
+	for i, f := range matches {
+		if f.Job != nil || f.State == ledger.Waiting || f.State == ledger.Held {
+			f.Job = nil
+			matches[i] = f.decide(ledger.Rejected, f.Order, contested.Problems...)
+		}
+	}
+	return matches
 }
 
 // contested completes a finding about a name that has several claims, and

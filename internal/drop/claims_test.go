@@ -80,6 +80,26 @@ func TestNamesThatAreClaimedTwice(t *testing.T) {
 			},
 		},
 		{
+			says: "half a pair beside a bundle with a wildcard: its matches start nothing either, and say why",
+			do:   join(wildcard, []string{"ads/cafe.png"}),
+			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + contested, "ads/cafe" + contested + ", by ads/cafe/de ads/cafe/fr"},
+		},
+		{
+			says: "two audios beside it",
+			do:   join([]string{"ads/cafe.wav", "ads/cafe.WAV"}, wildcard),
+			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + contested, "ads/cafe" + contested + ", by ads/cafe/de ads/cafe/fr"},
+		},
+		{
+			says: "the half pair is deleted",
+			do:   join(wildcard, []string{"ads/cafe.png", "- ads/cafe.png"}),
+			want: []string{"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
+		},
+		{
+			says: "a bundle in the folder of a match, and half a pair beside the bundle of the match",
+			do:   join(wildcard, []string{"ads/cafe/de.job/notes.txt", "ads/cafe.png"}),
+			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + contested, "ads/cafe" + contested + ", by ads/cafe/de ads/cafe/fr"},
+		},
+		{
 			says: "the match is deleted, and the pair is left",
 			do:   join(wildcard, []string{"ads/cafe/de.wav", "- ads/cafe.job/de.wav"}),
 			want: []string{"ads/cafe/de: waiting, waiting_for_video_or_image", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/fr"},

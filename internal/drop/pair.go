@@ -67,7 +67,7 @@ func (l *Look) findPair(ctx context.Context, stem string) ([]Finding, error) {
 		return []Finding{f}, err
 	}
 	if f, contested := c.contested(f); contested {
-		return []Finding{f}, nil
+		return l.withMatches(ctx, f, "", c.bundles...)
 	}
 	switch {
 	case len(c.bundles) > 0:

@@ -154,6 +154,17 @@ func (b inbox) names() map[string]want {
 			add(match, w)
 		}
 	}
+	for name, files := range bundles {
+		if len(names[name].sides) == 0 {
+			continue
+		}
+		// The matches of a bundle whose name two places claim start nothing either.
+		for match, w := range bundled(name, files) {
+			if match != name && w.state != ledger.Rejected {
+				names[match] = want{state: ledger.Rejected, code: problem.Ambiguous, files: w.takes}
+			}
+		}
+	}
 	return names
 }
 
@@ -244,8 +255,7 @@ func bundled(name string, files []file) map[string]want {
 		stem := strings.TrimSuffix(path.Base(key), path.Ext(key))
 		match := want{files: append(slices.Clone(used), there[key]), takes: []file{manifest, there[key]}}
 		if missing {
-			match = waits
-			match.files = []file{manifest, there[key]}
+			match.state, match.code, match.files = waits.state, waits.code, match.takes
 		}
 		wants[name+"/"+stem] = match
 		whole.jobs, whole.files = append(whole.jobs, name+"/"+stem), append(whole.files, there[key])

@@ -36,6 +36,7 @@ func TestNames(t *testing.T) {
 		{"each match of a wildcard is a job", []string{wild, "s/c.job/f.png", "s/c.job/x.wav", "s/c.job/y.wav"}, []string{
 			"s/c: used [s/c/x s/c/y]", "s/c/x: job of s/c.job/job.json s/c.job/x.wav", "s/c/y: job of s/c.job/job.json s/c.job/y.wav"}},
 		{"a wildcard without a match waits", []string{wild, "s/c.job/f.png"}, []string{"s/c: waiting waiting_for_match"}},
+		{"half a pair beside a wildcard", []string{"s/c.png", wild, "s/c.job/x.wav"}, []string{"s/c: rejected ambiguous", "s/c/x: rejected ambiguous"}},
 		{"a pair and a bundle of one name are ambiguous", []string{"s/c.mp4", "s/c.wav", job, "s/c.job/v.mp4", "s/c.job/a.wav"}, []string{"s/c: rejected ambiguous"}},
 	}
 	for _, tt := range tests {

@@ -492,3 +492,21 @@ func TestUnreadableLedger(t *testing.T) {
 		wantArchived(t, w)
 	})
 }
+
+// The matches of a bundle whose name a lone image claims too: each has a status
+// that says so, none is run, and each is withdrawn when job.json is deleted.
+func TestMatchesBesideHalfAPair(t *testing.T) {
+	w := newWorld(t)
+	clip, voice := media(t)
+	w.Drop("inbox/ads/cafe.png", []byte("x"))
+	w.Drop(bundle+"talk.mp4", clip)
+	w.Drop(bundle+"a.wav", voice)
+	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
+	w.Pass(time.Hour)
+	wantStatus(t, w, "ads/cafe", ledger.Rejected, problem.Ambiguous)
+	wantStatus(t, w, "ads/cafe/a", ledger.Rejected, problem.Ambiguous)
+	wantCharges(t, w, 0)
+	w.Delete(bundle + "job.json")
+	rest(t, w)
+	wantStatus(t, w, "ads/cafe/a", ledger.Withdrawn, problem.NoLongerNamed)
+}

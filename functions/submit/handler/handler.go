@@ -347,7 +347,7 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment, recovered *erro
 // lists its matches, so that no other status is read. It is replaced after
 // this, so that an invocation that dies in between is made up for.
 func (h *Handler) reassessMatches(ctx context.Context, a *assessment, bundle ledger.Posted, findings []drop.Finding) error {
-	if bundle.State != ledger.Used || !strings.HasPrefix(a.subject.Key(), "status/") {
+	if bundle.Jobs == nil || !strings.HasPrefix(a.subject.Key(), "status/") {
 		return nil
 	}
 	for _, name := range bundle.Jobs {
