@@ -17,7 +17,7 @@ var roles = []struct {
 	id, title, what string
 	reasons         map[string]string
 }{
-	{"SubmitFunction", "Submit", "Answers each drop and submits each job once.", map[string]string{
+	{"SubmitFunction", "Submit", "Writes a status for each drop and submits each job once.", map[string]string{
 		"Log":    "writes its own log",
 		"Queue":  "lets Lambda read the queue on the function's behalf",
 		"Drops":  "checks the media before a job is paid for; RunComfy downloads them by URLs that this role signed, each for one version",
