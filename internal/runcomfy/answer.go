@@ -90,9 +90,10 @@ func (a *answer) word(name string) string {
 	return string(word[:min(len(word), maxWord)])
 }
 
-// quotesToken reports whether a text holds the token.
+// quotesToken reports whether a text holds the token, in any case: a host is in
+// lower case.
 func (a *answer) quotesToken(text string) bool {
-	return len(a.token) >= minToken && strings.Contains(text, a.token)
+	return len(a.token) >= minToken && strings.Contains(strings.ToLower(text), strings.ToLower(a.token))
 }
 
 // raw returns a member as it was given, nil when it is absent or null.

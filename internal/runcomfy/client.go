@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -199,7 +200,15 @@ const maxCostUSD = 10_000
 
 // dropUnusable takes the cost, and drops it and the times when they cannot be
 // right: JSON holds no time outside the years 0 to 9999.
+//
+// It also drops outputs whose URL holds the token, since the token goes to no
+// other host than the API's.
 func (r *Result) dropUnusable(a *answer) {
+	if n := len(r.Outputs); n > 0 {
+		if r.Outputs = slices.DeleteFunc(r.Outputs, a.quotesToken); len(r.Outputs) < n {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("RunComfy reports %d outputs whose URL holds the API token, so they are not fetched", n-len(r.Outputs)))
+		}
+	}
 	if raw := a.raw("cost"); raw != nil {
 		r.CostUSD = a.number("cost")
 		if r.CostUSD == nil || !(*r.CostUSD >= 0 && *r.CostUSD < maxCostUSD) {

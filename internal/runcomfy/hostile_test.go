@@ -30,6 +30,8 @@ func TestResponsesThatQuoteTheToken(t *testing.T) {
 		"length":                 "HTTP/1.1 200 OK\r\nContent-Length: " + secret + "\r\n\r\n",
 		"status and outcome":     body(`{"status": "` + secret + `", "outcome": "` + secret + `"}`),
 		"long words":             body(`{"status": "` + strings.Repeat("a", 100_000) + `", "outcome": "` + strings.Repeat("a", 100_000) + `"}`),
+		"outputs": body(`{"status": "succeeded", "output": ["https://a.example.com/?` + secret + `", "https://` +
+			strings.ToUpper(secret) + `.example.com/", "https://a.example.com/` + secret + `/a.mp4"]}`),
 		"request id":             body(`{"request_id": "` + secret + `"}`),
 		"part of the request id": body(`{"request_id": "a-` + secret + `"}`),
 	}
@@ -46,7 +48,7 @@ func TestResponsesThatQuoteTheToken(t *testing.T) {
 			id, submitErr := client.Submit(ctx, "sync/react-1", nil)
 			_, modelErr := client.Model(ctx, "sync/react-1")
 			for call, said := range map[string]string{
-				"Status": fmt.Sprint(status.State, statusErr), "Result": fmt.Sprint(result.State, resultErr),
+				"Status": fmt.Sprint(status.State, statusErr), "Result": strings.ToLower(fmt.Sprint(result, resultErr)),
 				"Cancel": fmt.Sprint(outcome, cancelErr), "Submit": fmt.Sprint(id, submitErr), "Model": fmt.Sprint(modelErr),
 			} {
 				if strings.Contains(said, secret) || len(said) > 1000 {
