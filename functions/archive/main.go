@@ -67,12 +67,10 @@ func newHandler(ctx context.Context, getenv func(string) string) (*handler.Handl
 	stored := &bucket.Bucket{S3: s3Client, Name: bucketName}
 	token := &config.Token{Client: secretsmanager.NewFromConfig(awsCfg), ARN: secretARN, Now: time.Now}
 	return &handler.Handler{
-		Bucket:     bucketName,
 		Ledger:     &ledger.Store{Bucket: stored, MachineARN: machineARN, Now: time.Now},
-		Files:      stored,
+		Bucket:     stored,
 		API:        &runcomfy.Client{Token: token, BaseURL: baseURL},
 		Copier:     &transfer.Copier{S3: s3Client, Bucket: bucketName, Origins: origins, MaxBytes: maxBytes},
-		S3:         s3Client,
 		MaxOutputs: maxOutputs,
 		Now:        time.Now,
 		Sleep:      sleep,

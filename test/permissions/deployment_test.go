@@ -142,7 +142,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	c = as("archive")
 	d.archive = &archive.Handler{
 		MaxOutputs: 100,
-		Bucket:     d.bucket, Ledger: c.ledger, Files: c.files, S3: c.s3, API: c.api, Now: time.Now, Sleep: pass,
+		Bucket:     c.files, Ledger: c.ledger, API: c.api, Now: time.Now, Sleep: pass,
 		Copier: &transfer.Copier{S3: competitor{c.s3, d}, Bucket: d.bucket, Origins: origins, MaxBytes: 1 << 30},
 	}
 	c = as("cancel")

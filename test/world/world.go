@@ -214,7 +214,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	}
 	w.archive.start = func() *archive.Handler {
 		return &archive.Handler{
-			Bucket: bucketName, Ledger: records, Files: files, S3: (*client)(w), API: api(), Copier: (*copier)(w), MaxOutputs: w.MaxOutputs, Now: w.Now, Sleep: pass,
+			Bucket: files, Ledger: records, API: api(), Copier: (*copier)(w), MaxOutputs: w.MaxOutputs, Now: w.Now, Sleep: pass,
 		}
 	}
 	w.cancel.start = func() *cancel.Handler {

@@ -1,11 +1,11 @@
-// Package handler copies the outputs of an ended job into the bucket, looks at
-// them and writes down how the job ended. The copy is package transfer's.
+// Package handler is the archive function. It copies the outputs of a job that
+// has ended into the bucket, inspects them and records how the job ended. Package
+// transfer makes the copies.
 package handler
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"path"
@@ -23,13 +23,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// Handler archives an ended job. Every step finds what an earlier run of it
-// has done, so that it may be run again at any time.
+// Handler archives jobs. Every step finds what an earlier run has done, so
+// Handle may be called again at any time.
 type Handler struct {
-	Bucket string
+	Bucket *bucket.Bucket
 	Ledger *ledger.Store
-	Files  *bucket.Bucket
-	S3     bucket.S3
 	API    *runcomfy.Client
 	Copier Copier
 
@@ -39,29 +37,25 @@ type Handler struct {
 	Sleep func(context.Context, time.Duration) error
 }
 
-// Copier copies an output into the bucket; *transfer.Copier does.
+// Copier copies an output into the bucket. *transfer.Copier implements it.
 type Copier interface {
 	Copy(ctx context.Context, rawURL string, name func(head []byte, path string) (key, contentType string)) (transfer.Object, error)
 	Find(ctx context.Context, rawURL, key string) (transfer.Object, bool, error)
 }
 
-// timeOverError ends a run so early that there is time to abort an upload.
+const (
+	// reserve is how much of the function's time is left when a copy must stop, to
+	// abort its upload and to return the error.
+	reserve = 15 * time.Second
+
+	// maxFailure limits RunComfy's own words in a reason, in runes.
+	maxFailure = 500
+)
+
+// timeOverError is the cause of the end of a copy that took too long.
 type timeOverError struct{ after time.Duration }
 
 func (e *timeOverError) Error() string { return "the function's time is over" }
-
-const (
-	// lostAnswers and lostPause: a request that RunComfy does not know is lost
-	// after three such answers in a row over a minute.
-	lostAnswers = 3
-	lostPause   = 30 * time.Second
-
-	// reserve is kept of the function's time to abort an upload and to say why.
-	reserve = 15 * time.Second
-
-	// maxFailure bounds what is kept of RunComfy's own words, in runes.
-	maxFailure = 500
-)
 
 // Handle archives the outputs of a job that has ended. Its errors are those of
 // packages workflow and transfer, unwrapped.
@@ -84,29 +78,29 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 		return workflow.Archived{}, storage(err)
 	}
 	if rec.State == ledger.Succeeded {
-		return h.done(ctx, rec)
+		return h.post(ctx, rec)
 	}
-	if len(rec.Outputs) > 0 { // an earlier run has copied them all, and RunComfy may have them no more
+	if len(rec.Outputs) > 0 { // an earlier run has copied all of them
 		return h.finish(ctx, rec)
 	}
-	result, err := h.result(ctx, job)
+	result, err := h.fetchResult(ctx, job)
 	if err != nil {
 		return workflow.Archived{}, err
 	}
 	switch result.State {
 	case runcomfy.ResultFailed:
-		ended := &workflow.JobFailed{Failure: workflow.Failuref("RunComfy reports: %s", failure(result))}
-		if err := h.end(ctx, job, result, ledger.Failed, problem.JobFailed, ended.Message); err != nil {
+		ended := &workflow.JobFailed{Failure: workflow.Failuref("RunComfy reports: %s", describeFailure(result))}
+		if err := h.recordEnd(ctx, job, result, ledger.Failed, problem.JobFailed, ended.Message); err != nil {
 			return workflow.Archived{}, err
 		}
 		return workflow.Archived{}, ended
 	case runcomfy.ResultCancelled:
 		if rec.State == ledger.Cancelled {
-			// Cancel did it, and has said why. The execution ends as it should.
-			return h.done(ctx, rec)
+			// The cancel function did it and has recorded why.
+			return h.post(ctx, rec)
 		}
-		ended := &workflow.JobCancelled{Failure: workflow.Failure{Message: "RunComfy reports that the job was cancelled"}}
-		if err := h.end(ctx, job, result, ledger.Cancelled, problem.JobCancelled, ended.Message); err != nil {
+		ended := &workflow.JobCancelled{Failure: workflow.Failuref("RunComfy reports that the job was cancelled")}
+		if err := h.recordEnd(ctx, job, result, ledger.Cancelled, problem.JobCancelled, ended.Message); err != nil {
 			return workflow.Archived{}, err
 		}
 		return workflow.Archived{}, ended
@@ -130,50 +124,50 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 		return workflow.Archived{}, &workflow.OutputTooMany{Failure: workflow.Failuref(
 			"RunComfy reports %d outputs of request %s; MaxOutputs allows %d", n, job.RequestID, h.MaxOutputs)}
 	}
-	outputs, warnings, err := h.copyAll(ctx, rec, result.Outputs)
+	outputs, doubts, err := h.copyOutputs(ctx, rec, result.Outputs)
 	if err != nil {
 		return workflow.Archived{}, err
 	}
-	return h.succeed(ctx, rec, result, outputs, warnings)
+	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+		r.Outputs = outputs
+		addWarnings(r, doubts)
+		copyResult(r, result)
+		return nil
+	})
+	if err != nil {
+		return workflow.Archived{}, storage(err)
+	}
+	return h.finish(ctx, rec)
 }
 
-// result asks RunComfy how the job ended. That alone is definitive.
-func (h *Handler) result(ctx context.Context, job workflow.Job) (runcomfy.Result, error) {
+// fetchResult asks RunComfy how the job ended. Only the result says that.
+func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.Result, error) {
 	var result runcomfy.Result
 	var err error
-	for answer := range lostAnswers {
-		if answer > 0 {
-			if err := h.Sleep(ctx, lostPause); err != nil {
-				return result, unavailable(err)
+	unknown := true
+	for try := 0; unknown && try < workflow.LostResponses; try++ {
+		if try > 0 {
+			if err := h.Sleep(ctx, workflow.LostAfter/(workflow.LostResponses-1)); err != nil {
+				return result, unavailable("%v", err)
 			}
 		}
 		result, err = h.API.Result(ctx, job.RequestID)
-		if kind(err) != runcomfy.KindUnknownRequest {
-			break
-		}
+		response, ok := errors.AsType[*runcomfy.Error](err)
+		unknown = ok && response.Kind() == runcomfy.KindUnknownRequest
 	}
-	if kind(err) == runcomfy.KindUnknownRequest {
+	switch {
+	case unknown:
 		return result, &workflow.RequestLost{Failure: workflow.Failuref("RunComfy does not know request %s: %v", job.RequestID, err)}
-	}
-	if err != nil {
-		return result, unavailable(err)
-	}
-	if !result.State.Ended() {
-		return result, unavailable(fmt.Errorf("the result of request %s is %q, not an end", job.RequestID, result.State))
+	case err != nil:
+		return result, unavailable("%v", err)
+	case !result.State.Ended():
+		return result, unavailable("RunComfy reports the result of request %s as %q, so the job has not ended", job.RequestID, result.State)
 	}
 	return result, nil
 }
 
-// kind returns what an error of the API is, or "".
-func kind(err error) runcomfy.Kind {
-	if answered, ok := errors.AsType[*runcomfy.Error](err); ok {
-		return answered.Kind()
-	}
-	return ""
-}
-
-// failure returns what a failed job says of itself.
-func failure(result runcomfy.Result) string {
+// describeFailure returns why a job failed, in RunComfy's words.
+func describeFailure(result runcomfy.Result) string {
 	text := result.Failure
 	if text == "" {
 		text = string(result.FailureRaw)
@@ -187,15 +181,15 @@ func failure(result runcomfy.Result) string {
 	return text
 }
 
-// end records a job that RunComfy ended without an output. A redriven execution
-// tells so in place of why it failed before.
-func (h *Handler) end(ctx context.Context, job workflow.Job, result runcomfy.Result, state ledger.State, code problem.Code, reason string) error {
+// recordEnd records a job that ended without success. If the record already says
+// why a redriven job failed, the new reason replaces the old one.
+func (h *Handler) recordEnd(ctx context.Context, job workflow.Job, result runcomfy.Result, state ledger.State, code problem.Code, reason string) error {
 	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
 		if r.State == state && r.Code == code || r.State == ledger.Cancelled || !r.State.CanBecome(state) {
 			return nil
 		}
-		r.State, r.Code, r.Reason = state, code, reason
-		h.told(r, result)
+		r.State, r.Code, r.Reason, r.Times.Ended = state, code, reason, h.clock()
+		copyResult(r, result)
 		return nil
 	})
 	if err == nil {
@@ -207,16 +201,16 @@ func (h *Handler) end(ctx context.Context, job workflow.Job, result runcomfy.Res
 	return nil
 }
 
-// told writes what RunComfy tells of an ended job into its record.
-func (h *Handler) told(r *ledger.Record, result runcomfy.Result) {
+// copyResult copies the cost, the times and the warnings of a result into a
+// record.
+func copyResult(r *ledger.Record, result runcomfy.Result) {
 	r.CostUSD = result.CostUSD
 	r.Times.Created, r.Times.Finished = result.CreatedAt, result.FinishedAt
-	r.Times.Ended = h.clock()
-	warn(r, result.Warnings)
+	addWarnings(r, result.Warnings)
 }
 
-// warn adds warnings to a record that it does not have yet.
-func warn(r *ledger.Record, warnings []string) {
+// addWarnings adds the warnings that a record does not have yet.
+func addWarnings(r *ledger.Record, warnings []string) {
 	for _, w := range warnings {
 		if !slices.Contains(r.Warnings, w) {
 			r.Warnings = append(r.Warnings, w)
@@ -224,26 +218,26 @@ func warn(r *ledger.Record, warnings []string) {
 	}
 }
 
-// copyAll copies the outputs into the bucket and inspects each. It returns what
-// is doubtful about them beside them.
-func (h *Handler) copyAll(ctx context.Context, rec ledger.Record, addresses []string) (outputs []ledger.Output, doubts []string, err error) {
-	there, err := h.archived(ctx, rec)
+// copyOutputs copies the outputs into the bucket and inspects each. It returns
+// them and what is doubtful about them.
+func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses []string) (outputs []ledger.Output, doubts []string, err error) {
+	earlier, err := h.copiedEarlier(ctx, rec)
 	if err != nil {
 		return nil, nil, err
 	}
 	copied := false
 	for i, address := range addresses {
-		object, err := h.copy(ctx, rec, i, address, there)
+		object, err := h.copyOutput(ctx, rec, i, address, earlier)
 		if slow, ok := errors.AsType[*workflow.OutputTooSlow](err); ok && copied {
-			// The next run finds what this one has copied, so it gets further.
+			// The next run does not copy the earlier outputs again, so it may have
+			// time for this one.
 			return nil, nil, &transfer.OutputUnavailable{Err: slow}
 		}
 		if err != nil {
 			return nil, nil, err
 		}
 		copied = copied || !object.Existed
-		output := ledger.Output{Key: object.Key, Bytes: object.Bytes, SHA256: object.SHA256, Type: object.ContentType}
-		doubtful, err := h.verdict(ctx, rec, object, &output)
+		output, doubtful, err := h.inspect(ctx, rec, object)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -252,10 +246,10 @@ func (h *Handler) copyAll(ctx context.Context, rec ledger.Record, addresses []st
 	return outputs, doubts, nil
 }
 
-// archived returns the keys of the outputs that earlier runs have copied, each
-// by its key without the suffix.
-func (h *Handler) archived(ctx context.Context, rec ledger.Record) (map[string]string, error) {
-	files, _, err := h.Files.List(ctx, ledger.OutputPrefix(rec.Name, rec.Take), math.MaxInt)
+// copiedEarlier returns the keys of the outputs that earlier runs have copied,
+// by outputStem.
+func (h *Handler) copiedEarlier(ctx context.Context, rec ledger.Record) (map[string]string, error) {
+	files, _, err := h.Bucket.List(ctx, ledger.OutputPrefix(rec.Name, rec.Take), math.MaxInt)
 	if err != nil {
 		return nil, storage(err)
 	}
@@ -266,11 +260,11 @@ func (h *Handler) archived(ctx context.Context, rec ledger.Record) (map[string]s
 	return keys, nil
 }
 
-// copy copies one output into the bucket, unless an earlier run has: RunComfy
-// may no longer have the output.
-func (h *Handler) copy(ctx context.Context, rec ledger.Record, index int, address string, there map[string]string) (transfer.Object, error) {
+// copyOutput copies one output into the bucket. It does not ask RunComfy for an
+// output that an earlier run has copied: RunComfy may have deleted it since.
+func (h *Handler) copyOutput(ctx context.Context, rec ledger.Record, index int, address string, earlier map[string]string) (transfer.Object, error) {
 	stem := outputStem(rec, index)
-	if key, ok := there[stem]; ok {
+	if key, ok := earlier[stem]; ok {
 		object, found, err := h.Copier.Find(ctx, address, key)
 		if err != nil {
 			return transfer.Object{}, copyError(ctx, err)
@@ -300,43 +294,14 @@ func outputStem(rec ledger.Record, index int) string {
 	return stem
 }
 
-// outputType returns the type and the suffix of an output by its first bytes,
-// never by its URL: a file of another kind than a video or an image is .bin, so
-// that nothing opens it as a page or a program, and none is named result.json.
+// outputType returns the content type and the suffix of an output, by its first
+// bytes and never by its URL. What is neither a video nor an image becomes .bin,
+// so that no browser opens it as a page and no output is named result.json.
 func outputType(head []byte) (contentType, suffix string) {
 	if contentType, suffix = media.Sniff(head); suffix == "" {
 		return "application/octet-stream", ".bin"
 	}
 	return contentType, suffix
-}
-
-// done is a run after the one that succeeded: it makes sure of what comes after
-// the record.
-func (h *Handler) done(ctx context.Context, rec ledger.Record) (workflow.Archived, error) {
-	if err := h.Ledger.PostTake(ctx, rec); err != nil {
-		return workflow.Archived{}, storage(err)
-	}
-	archived := workflow.Archived{Name: rec.Name, Take: rec.Take}
-	for _, output := range rec.Outputs {
-		archived.Outputs = append(archived.Outputs, output.Key)
-	}
-	return archived, nil
-}
-
-// succeed records the outputs, all of which are copied.
-func (h *Handler) succeed(ctx context.Context, rec ledger.Record, result runcomfy.Result, outputs []ledger.Output, warnings []string) (workflow.Archived, error) {
-	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
-		r.Outputs = outputs
-		warn(r, warnings)
-		warn(r, result.Warnings)
-		r.CostUSD = result.CostUSD
-		r.Times.Created, r.Times.Finished = result.CreatedAt, result.FinishedAt
-		return nil
-	})
-	if err != nil {
-		return workflow.Archived{}, storage(err)
-	}
-	return h.finish(ctx, rec)
 }
 
 // finish writes result.json, then the state, then the status.
@@ -355,15 +320,27 @@ func (h *Handler) finish(ctx context.Context, rec ledger.Record) (workflow.Archi
 		return workflow.Archived{}, storage(err)
 	}
 	slog.InfoContext(ctx, "archived", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID, "outputs", len(rec.Outputs), "cost_usd", rec.CostUSD)
-	return h.done(ctx, rec)
+	return h.post(ctx, rec)
+}
+
+// post writes the status of a take that has ended, and returns its outputs.
+func (h *Handler) post(ctx context.Context, rec ledger.Record) (workflow.Archived, error) {
+	if err := h.Ledger.PostTake(ctx, rec); err != nil {
+		return workflow.Archived{}, storage(err)
+	}
+	archived := workflow.Archived{Name: rec.Name, Take: rec.Take}
+	for _, output := range rec.Outputs {
+		archived.Outputs = append(archived.Outputs, output.Key)
+	}
+	return archived, nil
 }
 
 func (h *Handler) clock() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }
 
 func storage(err error) error { return &transfer.StorageUnavailable{Err: err} }
 
-func unavailable(err error) error {
-	return &workflow.ResultUnavailable{Failure: workflow.Failure{Message: err.Error()}}
+func unavailable(format string, args ...any) error {
+	return &workflow.ResultUnavailable{Failure: workflow.Failuref(format, args...)}
 }
 
 // copyError returns the error of a copy as Step Functions must see it.

@@ -61,7 +61,7 @@ func TestOutputTooSlow(t *testing.T) {
 				t.Fatal(err)
 			}
 			h := &Handler{
-				Bucket: "b", Ledger: store, S3: storage, Files: &bucket.Bucket{S3: storage, Name: "b"}, Copier: &slowCopier{tt.quick},
+				Bucket: store.Bucket, Ledger: store, Copier: &slowCopier{tt.quick},
 				MaxOutputs: 100, Now: time.Now,
 				API: &runcomfy.Client{
 					Token: runcomfytest.Token("token"),

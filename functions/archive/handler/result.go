@@ -6,13 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
+	"path"
 	"strings"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -20,8 +16,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/transfer"
 )
 
-// Result is result.json, which stands beside the outputs of a take. It is
-// written once. docs/result.md describes it member by member.
+// Result is result.json, which is stored with the outputs of a take and written
+// once. docs/result.md describes each member.
 type Result struct {
 	Name      string          `json:"name"`
 	Take      string          `json:"take"`
@@ -35,8 +31,8 @@ type Result struct {
 	Warnings  []string        `json:"warnings,omitempty"`
 }
 
-// writeResult makes result.json. One that is there stays as it is: it is an
-// earlier run's of the same take.
+// writeResult writes result.json. If an earlier run of the same take has written
+// it, it stays as it is.
 func (h *Handler) writeResult(ctx context.Context, rec ledger.Record, ended time.Time) error {
 	times := rec.Times
 	times.Ended = ended
@@ -52,61 +48,63 @@ func (h *Handler) writeResult(ctx context.Context, rec ledger.Record, ended time
 	if err != nil {
 		return err
 	}
-	_, err = h.S3.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &h.Bucket, Key: aws.String(ledger.OutputPrefix(rec.Name, rec.Take) + "result.json"),
-		Body: bytes.NewReader(body.Bytes()), ContentType: aws.String("application/json"), IfNoneMatch: aws.String("*"),
-	})
-	var answered *awshttp.ResponseError
-	if errors.As(err, &answered) && answered.HTTPStatusCode() == http.StatusPreconditionFailed {
-		return nil
+	key := ledger.OutputPrefix(rec.Name, rec.Take) + "result.json"
+	if _, err = h.Bucket.PutJSON(ctx, key, "", body.Bytes(), nil); errors.Is(err, bucket.ErrConflict) {
+		_, err = h.Bucket.Head(ctx, key) // S3 also refuses a write that another one delays
 	}
 	return err
 }
 
-// What an output's length may differ from the inputs' without a doubt: models
-// cut, loop or pad to the shorter or the longer of them, and live-avatar makes
-// whole clips of about 3 s.
+// The length of an output may differ from the inputs' by this without a doubt.
+// Models cut, loop or pad to the shorter or the longer input, and live-avatar
+// makes whole clips of about 3 s.
 const (
 	slackShare = 0.1
 	slackBelow = time.Second
 	slackAbove = 3 * time.Second
 )
 
-// verdict inspects an archived output, fills in what it is, and returns what is
-// doubtful about it. A doubt is for a person to judge: the output is paid for.
-// When S3 fails it returns a *workflow.StorageUnavailable: that says nothing
-// about the output.
-func (h *Handler) verdict(ctx context.Context, rec ledger.Record, object transfer.Object, output *ledger.Output) ([]string, error) {
-	base := output.Key[strings.LastIndexByte(output.Key, '/')+1:]
-	file := bucket.File{Key: object.Key, ETag: strings.Trim(object.ETag, `"`), Size: object.Bytes}
-	if _, ok := media.KindOf(base); !ok {
-		return []string{base + " is no video or image that is known"}, nil
+// inspect reads the headers of an archived output. It returns what the record
+// says about the output, and what is doubtful about it. A person judges a doubt:
+// the output is paid for, so it is kept. If S3 fails, inspect returns a
+// *transfer.StorageUnavailable.
+func (h *Handler) inspect(ctx context.Context, rec ledger.Record, object transfer.Object) (ledger.Output, []string, error) {
+	output := ledger.Output{Key: object.Key, Bytes: object.Bytes, SHA256: object.SHA256, Type: object.ContentType}
+	file := path.Base(object.Key)
+	if _, ok := media.KindOf(file); !ok {
+		return output, []string{file + " is neither a video nor an image of a known format"}, nil
 	}
 	var readErr error
 	info, err := media.Inspect(ctx, media.Source{
-		Name: base, Size: object.Bytes,
+		Name: file, Size: object.Bytes,
 		ReadRange: func(ctx context.Context, off, n int64) ([]byte, error) {
-			part, err := h.Files.ReadRange(ctx, file, off, n)
+			part, err := h.Bucket.ReadRange(ctx, bucket.File{Key: object.Key, ETag: strings.Trim(object.ETag, `"`), Size: object.Bytes}, off, n)
 			if err != nil {
 				readErr = err
 			}
 			return part, err
 		},
 	})
-	switch {
-	case err != nil && readErr != nil:
-		return nil, storage(fmt.Errorf("inspect the output: %w", readErr))
-	case err != nil:
-		return []string{"the output is doubtful: " + err.Error()}, nil
+	if err != nil && readErr != nil {
+		return output, nil, storage(fmt.Errorf("inspect the output: %w", readErr))
 	}
-	output.Width, output.Height = info.Width, info.Height
-	output.DurationSeconds = info.Duration.Seconds()
 	doubts := info.Warnings
-	if info.Kind != media.Video || !info.HasDuration {
-		return doubts, nil
+	if err != nil {
+		doubts = []string{"the output is doubtful: " + err.Error()}
+	} else {
+		output.Width, output.Height, output.DurationSeconds = info.Width, info.Height, info.Duration.Seconds()
+		if info.Kind == media.Video && info.HasDuration {
+			doubts = append(doubts, compareLengths(file, output, rec.Inputs)...)
+		}
 	}
+	return output, doubts, nil
+}
+
+// compareLengths returns a doubt if an output is much shorter or longer than all
+// inputs whose length is known.
+func compareLengths(file string, output ledger.Output, inputs []ledger.Input) []string {
 	var shortest, longest float64
-	for _, in := range rec.Inputs {
+	for _, in := range inputs {
 		if d := in.DurationSeconds; d > 0 {
 			if shortest == 0 || d < shortest {
 				shortest = d
@@ -114,11 +112,11 @@ func (h *Handler) verdict(ctx context.Context, rec ledger.Record, object transfe
 			longest = max(longest, d)
 		}
 	}
-	if longest == 0 {
-		return doubts, nil
+	d := output.DurationSeconds
+	tooShort := d < shortest*(1-slackShare)-slackBelow.Seconds()
+	tooLong := d > longest*(1+slackShare)+slackAbove.Seconds()
+	if longest == 0 || !tooShort && !tooLong {
+		return nil
 	}
-	if d := output.DurationSeconds; d < shortest*(1-slackShare)-slackBelow.Seconds() || d > longest*(1+slackShare)+slackAbove.Seconds() {
-		doubts = append(doubts, fmt.Sprintf("%s is %.1f s long; the inputs are %.1f to %.1f s", base, d, shortest, longest))
-	}
-	return doubts, nil
+	return []string{fmt.Sprintf("%s is %.1f s long; the inputs are %.1f to %.1f s", file, d, shortest, longest)}
 }
