@@ -58,45 +58,32 @@ func (e Endpoints) at(host string) Endpoints {
 	return Endpoints{change(e.S3), change(e.AWS), change(e.RunComfy)}
 }
 
-// functions returns the four functions with the timeouts, memory and variables
-// that template.yaml gives them.
-func (s *Stack) functions() []lambda.Function {
+const (
+	// eventConcurrency bounds the calls of cancel for events, and taskConcurrency
+	// those of poll and archive. A poll takes milliseconds, and an archive is bound
+	// by the disk; AWS has no such limits.
+	eventConcurrency = 5
+	taskConcurrency  = 8
+)
+
+// lambdaFunctions returns the four functions with the timeouts, memory, variables
+// and concurrency of template.yaml.
+func (s *Stack) lambdaFunctions() []lambda.Function {
 	var all []lambda.Function
-	for _, f := range []lambda.Function{
-		{Name: submit, Concurrency: submitConcurrency},
-		{Name: poll, Concurrency: taskConcurrency},
-		{Name: archive, Concurrency: taskConcurrency},
-		{Name: cancel, Concurrency: cancelConcurrency},
-	} {
-		properties := s.properties(f.Name, s.TLS)
-		f.Timeout, f.MemoryMB = properties.Timeout, properties.MemoryMB
-		f.Program = s.path("functions", f.Name, "bootstrap")
-		f.Env = s.Variables(f.Name, false)
-		maps.Copy(f.Env, s.options.Variables)
-		all = append(all, f)
+	for name, further := range map[string]int{submit: 0, poll: taskConcurrency, archive: taskConcurrency, cancel: eventConcurrency} {
+		read := s.functions[logicalIDs[name]]
+		for _, mapping := range read.Queues {
+			further += mapping.Concurrency
+		}
+		env := s.Variables(name, false)
+		maps.Copy(env, s.options.Variables)
+		all = append(all, lambda.Function{
+			Name: name, Program: s.path("functions", name, "bootstrap"), Env: env,
+			Timeout: read.Timeout, MemoryMB: read.MemoryMB, Concurrency: further,
+		})
 	}
 	return all
 }
-
-// properties returns what the template says of a function, with the addresses of
-// this stack. The template was found to be readable when the stack started.
-func (s *Stack) properties(function string, at Endpoints) permissions.Function {
-	functions, err := permissions.Functions(s.template, Values(at))
-	if err != nil {
-		panic(err)
-	}
-	return functions[logicalIDs[function]]
-}
-
-const (
-	submitConcurrency = 5 // the template's default
-	cancelConcurrency = 5
-	// deletionConcurrency is the MaximumConcurrency of cancel's queue.
-	deletionConcurrency = 2
-	// taskConcurrency bounds the processes of the loop on a small machine. Polls
-	// take milliseconds, and an archive is bound by the disk.
-	taskConcurrency = 8
-)
 
 // Variables returns the environment variables that a function is given: those of
 // template.yaml, the addresses of this stack, and the function's credentials. The
@@ -112,7 +99,11 @@ func (s *Stack) Variables(function string, container bool) map[string]string {
 		// SSL_CERT_FILE. The AWS SDK's own setting works there.
 		at.RunComfy = s.Plain.RunComfy
 	}
-	v := s.properties(function, at).Variables
+	functions, err := permissions.Functions(s.template, Values(at))
+	if err != nil {
+		panic(err) // readTemplate has read the same text
+	}
+	v := functions[logicalIDs[function]].Variables
 	maps.Copy(v, map[string]string{
 		"AWS_ACCESS_KEY_ID":                function,
 		"AWS_SECRET_ACCESS_KEY":            s.keys.Functions[function],

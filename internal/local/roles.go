@@ -21,8 +21,7 @@ func (s *Stack) readTemplate(root string) (err error) {
 	if s.roles, err = readRoles(s.template); err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
-	// What Variables reads later is known to be readable from here on.
-	if _, err = permissions.Functions(s.template, Values(Endpoints{})); err != nil {
+	if s.functions, err = permissions.Functions(s.template, Values(Endpoints{})); err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
 	return nil

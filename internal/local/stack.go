@@ -29,21 +29,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-const (
-	// maxReceives is the template's maxReceiveCount, which submit knows.
-	maxReceives = 120
-	// maxDeletions is the maxReceiveCount of the template's DeletionQueue.
-	maxDeletions = 240
-	// maxCancels is how often Lambda calls a function for an event: once, and
-	// twice again after an error.
-	maxCancels = 3
-	batchSize  = 10 // the template's
-
-	// callsGrace is how long calls of submit and cancel may take to end when a
-	// stack is closed. A submit that is killed between its paid request and its
-	// record leaves a job of unknown outcome.
-	callsGrace = 10 * time.Second
-)
+// callsGrace is how long calls of submit and cancel may take to end when a stack
+// is closed. A submit that is killed between its paid request and its record
+// leaves a job of unknown outcome.
+const callsGrace = 10 * time.Second
 
 // Stack is a running local stack. Its methods are safe for concurrent use.
 type Stack struct {
@@ -57,8 +46,9 @@ type Stack struct {
 	certs   certs.Files
 	client  *http.Client // trusts certs
 
-	template  []byte                      // template.yaml
-	roles     map[string]permissions.Role // by the function's name
+	template  []byte                          // template.yaml
+	functions map[string]permissions.Function // by logical id, without addresses
+	roles     map[string]permissions.Role     // by the function's name
 	gateway   *gateway.Gateway
 	webhook   *events.Webhook
 	drops     *queue.Queue
@@ -237,21 +227,25 @@ func (s *Stack) build(ctx context.Context) (program string, err error) {
 	return source.Gateway(ctx)
 }
 
-func (s *Stack) openQueues() (err error) {
-	if s.drops, err = queue.Open(queue.Config{
-		Dir: s.path("queue"), Delay: s.options.Settle, Visibility: s.options.Visibility, MaxReceives: maxReceives, Now: time.Now,
-	}); err != nil {
-		return err
+func (s *Stack) openQueues() error {
+	receives, err := permissions.MaxReceives(s.template, Values(Endpoints{}))
+	if err != nil {
+		return fmt.Errorf("template.yaml: %w", err)
 	}
-	if s.deletions, err = queue.Open(queue.Config{
-		Dir: s.path("deletion-queue"), Visibility: s.options.Visibility, MaxReceives: maxDeletions, Now: time.Now,
-	}); err != nil {
-		return err
+	open := func(folder string, delay time.Duration, receives int) *queue.Queue {
+		if err != nil {
+			return nil
+		}
+		var q *queue.Queue
+		q, err = queue.Open(queue.Config{
+			Dir: s.path(folder), Delay: delay, Visibility: s.options.Visibility, MaxReceives: receives, Now: time.Now,
+		})
+		return q
 	}
+	s.drops = open("queue", s.options.Settle, receives["Queue"])
+	s.deletions = open("deletion-queue", 0, receives["DeletionQueue"])
 	// Lambda keeps the events of asynchronous calls in a queue of its own.
-	s.cancels, err = queue.Open(queue.Config{
-		Dir: s.path("cancel-queue"), Visibility: s.options.Visibility, MaxReceives: maxCancels, Now: time.Now,
-	})
+	s.cancels = open("cancel-queue", 0, s.functions[logicalIDs[cancel]].Attempts)
 	return err
 }
 
@@ -297,7 +291,7 @@ func (s *Stack) startFunctions() (err error) {
 	} else {
 		s.lambda, err = lambda.New(
 			lambda.Config{Account: Account, Region: Region, LogDir: s.path("logs"), Log: s.options.Log},
-			s.functions()...)
+			s.lambdaFunctions()...)
 	}
 	if err != nil {
 		return err
@@ -320,22 +314,19 @@ func (s *Stack) openLog(name string) (*os.File, error) {
 
 // consume starts the calls of submit and cancel, and the schedule.
 func (s *Stack) consume(restarted bool) {
+	drops, deletions := s.functions[logicalIDs[submit]].Queues["Queue"], s.functions[logicalIDs[cancel]].Queues["DeletionQueue"]
 	s.calls.Go(func() {
 		s.drops.Consume(s.intake, queue.Consumer{
-			BatchSize: batchSize, Concurrency: submitConcurrency,
-			Deliver: queue.SQS(queueARN, Region, s.invoker(submit)),
+			BatchSize: drops.BatchSize, Concurrency: drops.Concurrency, Deliver: queue.SQS(queueARN, s.invoker(submit)),
 		})
 	})
 	s.calls.Go(func() {
 		s.deletions.Consume(s.intake, queue.Consumer{
-			BatchSize: batchSize, Concurrency: deletionConcurrency,
-			Deliver: queue.SQS(deletionQueueARN, Region, s.invoker(cancel)),
+			BatchSize: deletions.BatchSize, Concurrency: deletions.Concurrency, Deliver: queue.SQS(deletionQueueARN, s.invoker(cancel)),
 		})
 	})
 	s.calls.Go(func() {
-		s.cancels.Consume(s.intake, queue.Consumer{
-			BatchSize: 1, Concurrency: cancelConcurrency, Deliver: queue.Each(s.invoker(cancel)),
-		})
+		s.cancels.Consume(s.intake, queue.Consumer{BatchSize: 1, Concurrency: eventConcurrency, Deliver: queue.Each(s.invoker(cancel))})
 	})
 	s.calls.Go(func() { s.schedule(restarted) })
 	s.calls.Go(s.catchUpWhenMissed)

@@ -2,10 +2,12 @@ package permissions
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
@@ -43,6 +45,7 @@ var scenarios = []scenario{
 	{name: "a deleted drop whose status is deleted too", tries: "cancel", run: deletedWithoutStatus, unversioned: true},
 	{name: "a stopped execution", tries: "cancel", run: stopped},
 	{name: "a stopped execution that the sweep finds", tries: "cancel", run: swept},
+	{name: "a paid job whose execution the sweep starts", tries: "cancel", run: recovered},
 }
 
 // fails calls what must not fail, in order, and returns the first error.
@@ -280,6 +283,39 @@ func swept(d *deployment) error {
 		return err
 	}
 	return d.wantRecord(ledger.Cancelled)
+}
+
+// unreachable is Step Functions during an outage.
+type unreachable struct{}
+
+func (unreachable) StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
+	return nil, errors.New("no route to host")
+}
+
+// recovered starts the execution of a take that submit has recorded and could not
+// start.
+func recovered(d *deployment) error {
+	d.submit.States = unreachable{}
+	if _, err := d.submitted(); err == nil {
+		return errors.New("submit does not report that it could not start the execution")
+	}
+	d.cancel.Now = func() time.Time { return time.Now().Add(20 * time.Minute) } // the sweep leaves younger records to submit
+	if _, err := d.cancel.Handle(d.ctx, json.RawMessage(`{"detail-type": "Scheduled Event"}`)); err != nil {
+		return err
+	}
+	if err := d.wantRecord(ledger.Submitted); err != nil {
+		return err
+	}
+	rec, err := d.record(name)
+	if err != nil {
+		return err
+	}
+	execution := d.execution(rec)
+	out, err := d.states.DescribeExecution(d.ctx, &sfn.DescribeExecutionInput{ExecutionArn: &execution})
+	if err == nil && out.Status != types.ExecutionStatusRunning {
+		err = fmt.Errorf("the execution is %s", out.Status)
+	}
+	return err
 }
 
 // longOutput makes outputs so long that they are uploaded in parts.

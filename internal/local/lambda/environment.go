@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,9 +22,9 @@ const (
 	// initTime is what Lambda gives a new environment before it counts the
 	// function's own time.
 	initTime = 10 * time.Second
-	// maxAnswer is the largest answer of a function, 6 MB:
+	// maxResponse is the largest response of a function:
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-	maxAnswer = 6 << 20
+	maxResponse = 6 << 20
 	// apiVersion begins the paths of the Runtime API:
 	// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 	apiVersion = "/2018-06-01/runtime"
@@ -43,7 +42,6 @@ type environment struct {
 	mu      sync.Mutex
 	current string   // id of the last invocation
 	answer  *outcome // of that, once there is one
-	initErr *Error
 }
 
 // start starts an environment and waits until it asks for work.
@@ -58,7 +56,6 @@ func (f *function) start(requestID string) (*environment, outcome) {
 	mux.HandleFunc("GET "+apiVersion+"/invocation/next", env.next)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/response", env.response)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/error", env.failed)
-	mux.HandleFunc("POST "+apiVersion+"/init/error", env.initFailed)
 	// Requests for work end when the process has ended, not before: one that
 	// lives would take the end for an invocation.
 	life, end := context.WithCancel(context.Background())
@@ -163,13 +160,7 @@ func (e *environment) ended(requestID string) outcome {
 	if e.function.host.life.Err() != nil {
 		return outcome{err: ErrClosed}
 	}
-	e.mu.Lock()
-	reason := e.initErr
-	e.mu.Unlock()
-	if reason == nil {
-		reason = exited(requestID, e.child.Err())
-	}
-	return e.report(reason)
+	return e.report(exited(requestID, e.child.Err()))
 }
 
 // report is the outcome of a failure that the function's own log does not have.
@@ -197,32 +188,26 @@ func (e *environment) next(w http.ResponseWriter, r *http.Request) {
 	head.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
 	head.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(e.function.Timeout).UnixMilli(), 10))
 	head.Set("Lambda-Runtime-Invoked-Function-Arn", e.function.host.ARN(e.function.Name))
-	head.Set("Lambda-Runtime-Trace-Id", trace())
 	_, _ = w.Write(inv.payload) // a process that is gone is noticed by its end
 }
 
 func (e *environment) response(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAnswer))
-	out := outcome{result: body}
-	status := http.StatusAccepted
-	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		out = e.report(&Error{Type: TypeTooLarge, Message: fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxAnswer)})
-		status = http.StatusRequestEntityTooLarge
-	} else if err != nil {
-		return // the process is gone
-	}
-	e.accept(w, r, status, out)
+	e.accept(w, r, func(body []byte) outcome { return outcome{result: body} })
 }
 
 func (e *environment) failed(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAnswer))
-	if err != nil {
-		return
-	}
-	e.accept(w, r, http.StatusAccepted, outcome{failure: reported(body)})
+	e.accept(w, r, func(body []byte) outcome { return outcome{failure: reported(body)} })
 }
 
-func (e *environment) accept(w http.ResponseWriter, r *http.Request, status int, out outcome) {
+// accept keeps the outcome of the current invocation. The runtime ends if its
+// response is refused, for example because it is too large.
+func (e *environment) accept(w http.ResponseWriter, r *http.Request, read func(body []byte) outcome) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxResponse))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
+		return
+	}
+	out := read(body)
 	e.mu.Lock()
 	expected := e.answer == nil && r.PathValue("id") == e.current
 	if expected {
@@ -233,54 +218,24 @@ func (e *environment) accept(w http.ResponseWriter, r *http.Request, status int,
 		http.Error(w, `{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}`, http.StatusBadRequest)
 		return
 	}
-	w.WriteHeader(status)
-}
-
-func (e *environment) initFailed(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAnswer))
-	if err != nil {
-		return
-	}
-	e.mu.Lock()
-	e.initErr = reported(body)
-	e.mu.Unlock()
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// variables returns the environment of a process. AWS_EXECUTION_ENV is not
-// defined for the OS-only runtimes.
+// variables returns the environment of a process: the variables of Lambda that
+// the runtime and the SDK read, and those of the function.
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
 func (f *function) variables(api string) []string {
 	variables := []string{
-		"_HANDLER=bootstrap",
 		"AWS_REGION=" + f.host.cfg.Region,
-		"AWS_DEFAULT_REGION=" + f.host.cfg.Region,
 		"AWS_LAMBDA_FUNCTION_NAME=" + f.Name,
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=" + strconv.Itoa(f.MemoryMB),
 		"AWS_LAMBDA_FUNCTION_VERSION=$LATEST",
-		"AWS_LAMBDA_INITIALIZATION_TYPE=on-demand",
 		"AWS_LAMBDA_LOG_FORMAT=JSON",
-		"AWS_LAMBDA_LOG_GROUP_NAME=/aws/lambda/" + f.Name,
-		"AWS_LAMBDA_LOG_STREAM_NAME=" + time.Now().UTC().Format("2006/01/02") + "/[$LATEST]" + hex(),
 		"AWS_LAMBDA_RUNTIME_API=" + api,
-		"LAMBDA_TASK_ROOT=" + filepath.Dir(f.Program),
-		"LAMBDA_RUNTIME_DIR=/var/runtime",
 		"TZ=:UTC",
-		"LANG=en_US.UTF-8",
-		"PATH=/usr/local/bin:/usr/bin/:/bin:/opt/bin",
-		"LD_LIBRARY_PATH=/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
 	}
 	for name, value := range f.Env {
 		variables = append(variables, name+"="+value)
 	}
 	return variables
 }
-
-// trace returns the header of a trace that is not sampled.
-func trace() string {
-	root, parent := hex(), hex()
-	return fmt.Sprintf("Root=1-%08x-%s;Parent=%s;Sampled=0", time.Now().Unix(), root[:24], parent[:16])
-}
-
-// hex returns 32 random hexadecimal digits.
-func hex() string { return strings.ReplaceAll(rand.Text(), "-", "") }

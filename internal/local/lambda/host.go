@@ -10,6 +10,7 @@ package lambda
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -188,4 +189,46 @@ func (f *function) environment(requestID string) (*environment, outcome) {
 			return env, outcome{}
 		}
 	}
+}
+
+// Error is how an invocation failed: what Lambda's Invoke answers with
+// X-Amz-Function-Error: Unhandled.
+type Error struct {
+	Type       string          `json:"errorType"`
+	Message    string          `json:"errorMessage"`
+	StackTrace json.RawMessage `json:"stackTrace,omitempty"`
+}
+
+func (e *Error) Error() string { return e.Type + ": " + e.Message }
+
+// Payload returns the error as Invoke's body has it.
+func (e *Error) Payload() []byte {
+	text, err := json.Marshal(e)
+	if err != nil { // a stack trace is JSON as it was read
+		panic(err)
+	}
+	return text
+}
+
+// reported returns the error in a runtime's report.
+func reported(body []byte) *Error {
+	var e Error
+	if err := json.Unmarshal(body, &e); err != nil || e.Type == "" {
+		return &Error{Type: "Runtime.Unknown", Message: string(body)}
+	}
+	return &e
+}
+
+func timedOut(requestID string, after time.Duration) *Error {
+	return &Error{Type: "Sandbox.Timedout", Message: fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", requestID, after.Seconds())}
+}
+
+// exited is the error of an environment whose process ended, with the error of
+// its end.
+func exited(requestID string, end error) *Error {
+	how := "Runtime exited without providing a reason"
+	if end != nil {
+		how = "Runtime exited with error: " + end.Error()
+	}
+	return &Error{Type: "Runtime.ExitError", Message: fmt.Sprintf("RequestId: %s Error: %s", requestID, how)}
 }

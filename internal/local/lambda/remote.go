@@ -63,7 +63,7 @@ func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) (resul
 		reason, _ := io.ReadAll(io.LimitReader(answer.Body, maxReason)) // what there is of it
 		return nil, nil, fmt.Errorf("%s of %s: %s: %s", id, r.endpoint, answer.Status, bytes.TrimSpace(reason))
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, answer.Body, maxAnswer))
+	body, err := io.ReadAll(http.MaxBytesReader(nil, answer.Body, maxResponse))
 	if err != nil {
 		return nil, nil, fmt.Errorf("answer of %s: %w", id, err)
 	}

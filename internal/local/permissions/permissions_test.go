@@ -43,6 +43,12 @@ Resources:
       Role: !GetAtt R.Arn
       MemorySize: 256
       Environment: {Variables: {HOURS: !Ref Hours, BOTH: its own, MACHINE: !Sub '${Machine}:1'}}
+      EventInvokeConfig: {MaximumRetryAttempts: 2}
+      Events:
+        Hourly: {Type: Schedule, Properties: {Schedule: rate(1 hour)}}
+        Drops: {Type: SQS, Properties: {Queue: !GetAtt Drops.Arn, BatchSize: 10, ScalingConfig: {MaximumConcurrency: !Ref Hours}}}
+  Drops: {Type: AWS::SQS::Queue, Properties: {RedrivePolicy: {deadLetterTargetArn: !GetAtt Dead.Arn, maxReceiveCount: 120}}}
+  Dead: {Type: AWS::SQS::Queue, Properties: {MessageRetentionPeriod: 1209600}}
   R:
     Type: AWS::IAM::Role
     Properties:
@@ -89,16 +95,21 @@ func TestReadsTheFormsOfTheTemplate(t *testing.T) {
 	}
 }
 
-func TestFunctionsHaveTheVariablesOfTheTemplate(t *testing.T) {
+func TestFunctionsHaveWhatTheTemplateSays(t *testing.T) {
 	given := maps.Clone(values)
 	given["Hours"] = "7"
 	functions, err := permissions.Functions(template(""), given)
 	want := map[string]permissions.Function{"F": {
 		Variables: map[string]string{"BUCKET": "drops", "HOURS": "7", "BOTH": "its own", "MACHINE": "arn:aws:states:::m:1"},
-		Timeout:   3 * time.Second, MemoryMB: 256,
+		Timeout:   3 * time.Second, MemoryMB: 256, Attempts: 3,
+		Queues: map[string]permissions.Mapping{"Drops": {BatchSize: 10, Concurrency: 7}},
 	}}
 	if diff := cmp.Diff(want, functions); err != nil || diff != "" {
 		t.Errorf("Functions: %v (-want +got):\n%s", err, diff)
+	}
+	queues, err := permissions.MaxReceives(template(""), given)
+	if diff := cmp.Diff(map[string]int{"Drops": 120, "Dead": 0}, queues); err != nil || diff != "" {
+		t.Errorf("MaxReceives: %v (-want +got):\n%s", err, diff)
 	}
 	for name, tt := range map[string]struct{ value, says string }{
 		"an unknown reference": {"!GetAtt Elsewhere.Arn", "HOURS refers to ${Elsewhere.Arn}"},

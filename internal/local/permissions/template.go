@@ -2,6 +2,7 @@ package permissions
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -87,17 +88,38 @@ func Read(template []byte, values map[string]string) (map[string]Role, error) {
 	return roles, nil
 }
 
-// Function is what the template says of a function besides its role.
+// Function is what the template says about a function besides its role.
 type Function struct {
 	Variables map[string]string // its environment
 	Timeout   time.Duration
 	MemoryMB  int
+	Attempts  int                // how often Lambda calls it for one event
+	Queues    map[string]Mapping // by the logical id of the queue
+}
+
+// Mapping is how a function reads a queue.
+type Mapping struct {
+	BatchSize   int
+	Concurrency int // batches at the same time
+}
+
+// properties are the members of a function's properties that Functions reads.
+type properties struct {
+	Timeout, MemorySize string
+	Environment         struct{ Variables map[string]string }
+	EventInvokeConfig   struct{ MaximumRetryAttempts string }
+	Events              map[string]struct {
+		Properties struct {
+			Queue, BatchSize string
+			ScalingConfig    struct{ MaximumConcurrency string }
+		}
+	}
 }
 
 // Functions returns the functions in the text of template.yaml by their logical
-// ids, with the values that parse describes. A parameter that the template gives
-// a function as a variable is therefore in its environment here as well. A value
-// that refers to something without a value is an error.
+// ids, with the values that parse describes. So a function has here each variable
+// that the template gives it. A variable that refers to something without a value
+// is an error.
 func Functions(template []byte, values map[string]string) (map[string]Function, error) {
 	s, err := parse(template, values)
 	if err != nil {
@@ -108,63 +130,71 @@ func Functions(template []byte, values map[string]string) (map[string]Function, 
 		if resource.Type != functionType {
 			continue
 		}
-		if functions[id], err = s.function(&s.globals, &resource.Properties); err != nil {
+		var read properties
+		if err := errors.Join(s.fill(&s.globals, &read), s.fill(&resource.Properties, &read)); err != nil {
 			return nil, fmt.Errorf("%s: %w", id, err)
 		}
+		for name, value := range read.Environment.Variables {
+			if unknown := variable.FindString(value); unknown != "" {
+				return nil, fmt.Errorf("%s: the variable %s refers to %s, which has no value in the local stack", id, name, unknown)
+			}
+		}
+		var n numbers
+		f := Function{
+			Variables: read.Environment.Variables, Timeout: time.Duration(n.parse(read.Timeout)) * time.Second, MemoryMB: n.parse(read.MemorySize),
+			Attempts: 1 + n.parse(read.EventInvokeConfig.MaximumRetryAttempts), Queues: map[string]Mapping{},
+		}
+		for _, event := range read.Events {
+			if queue := strings.TrimSuffix(strings.TrimPrefix(event.Properties.Queue, "${"), ".Arn}"); queue != "" {
+				f.Queues[queue] = Mapping{n.parse(event.Properties.BatchSize), n.parse(event.Properties.ScalingConfig.MaximumConcurrency)}
+			}
+		}
+		if n.err != nil {
+			return nil, fmt.Errorf("%s: %w", id, n.err)
+		}
+		functions[id] = f
 	}
 	return functions, nil
 }
 
-// function reads the properties of a function, of which later parts replace
-// earlier ones.
-func (f *filler) function(parts ...*yaml.Node) (Function, error) {
-	function := Function{Variables: map[string]string{}}
-	for _, part := range parts {
-		var properties struct {
-			Timeout     yaml.Node `yaml:"Timeout"`
-			MemorySize  yaml.Node `yaml:"MemorySize"`
-			Environment yaml.Node `yaml:"Environment"`
-		}
-		if err := part.Decode(&properties); err != nil {
-			return Function{}, err
-		}
-		filled := struct {
-			Timeout, MemorySize string
-			Environment         struct{ Variables map[string]string }
-		}{}
-		for _, property := range []struct {
-			from *yaml.Node
-			to   any
-		}{
-			{&properties.Timeout, &filled.Timeout},
-			{&properties.MemorySize, &filled.MemorySize},
-			{&properties.Environment, &filled.Environment},
-		} {
-			if err := f.fill(property.from, property.to); err != nil {
-				return Function{}, err
-			}
-		}
-		for name, value := range filled.Environment.Variables {
-			if unknown := variable.FindString(value); unknown != "" {
-				return Function{}, fmt.Errorf("the variable %s refers to %s, which has no value in the local stack", name, unknown)
-			}
-			function.Variables[name] = value
-		}
-		if filled.Timeout != "" {
-			seconds, err := strconv.Atoi(filled.Timeout)
-			if err != nil {
-				return Function{}, fmt.Errorf("timeout: %w", err)
-			}
-			function.Timeout = time.Duration(seconds) * time.Second
-		}
-		if filled.MemorySize != "" {
-			var err error
-			if function.MemoryMB, err = strconv.Atoi(filled.MemorySize); err != nil {
-				return Function{}, fmt.Errorf("memory size: %w", err)
-			}
-		}
+// MaxReceives returns how often each queue in the text of template.yaml delivers
+// a message, by the logical ids of the queues. A queue without a dead-letter queue
+// has 0.
+func MaxReceives(template []byte, values map[string]string) (map[string]int, error) {
+	s, err := parse(template, values)
+	if err != nil {
+		return nil, err
 	}
-	return function, nil
+	queues := map[string]int{}
+	var n numbers
+	for id, resource := range s.resources {
+		if resource.Type != "AWS::SQS::Queue" {
+			continue
+		}
+		var read struct {
+			RedrivePolicy struct{ MaxReceiveCount string }
+		}
+		if err := s.fill(&resource.Properties, &read); err != nil {
+			return nil, fmt.Errorf("%s: %w", id, err)
+		}
+		queues[id] = n.parse(read.RedrivePolicy.MaxReceiveCount)
+	}
+	return queues, n.err
+}
+
+// numbers parses numbers and keeps the first error.
+type numbers struct{ err error }
+
+// parse returns a number, 0 for no text.
+func (n *numbers) parse(text string) int {
+	if text == "" {
+		return 0
+	}
+	value, err := strconv.Atoi(text)
+	if n.err == nil {
+		n.err = err
+	}
+	return value
 }
 
 // fill decodes a part of a template with its values. A part that is missing

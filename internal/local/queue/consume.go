@@ -2,8 +2,6 @@ package queue
 
 import (
 	"context"
-	"crypto/md5" // SQS tells the MD5 of a body
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -98,14 +96,18 @@ func (q *Queue) settle(batch []Message, failed []string, err error) {
 // function is an error too.
 type Invoke func(ctx context.Context, payload []byte) ([]byte, error)
 
-// SQS returns the Deliver of a function that takes batches of the queue with
-// the given ARN and answers with the items that failed.
+// SQS returns the Deliver of a function that receives batches of the queue with
+// the given ARN and responds with the messages that failed. The messages have the
+// members that the functions read.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
-func SQS(arn, region string, invoke Invoke) func(context.Context, []Message) ([]string, error) {
+func SQS(arn string, invoke Invoke) func(context.Context, []Message) ([]string, error) {
 	return func(ctx context.Context, batch []Message) ([]string, error) {
 		var event events.SQSEvent
 		for _, m := range batch {
-			event.Records = append(event.Records, sqsMessage(arn, region, m))
+			event.Records = append(event.Records, events.SQSMessage{
+				MessageId: m.ID, Body: m.Body, EventSource: "aws:sqs", EventSourceARN: arn,
+				Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(m.Receives)},
+			})
 		}
 		payload, err := json.Marshal(event)
 		if err != nil {
@@ -128,45 +130,19 @@ func Each(invoke Invoke) func(context.Context, []Message) ([]string, error) {
 	}
 }
 
-func sqsMessage(arn, region string, m Message) events.SQSMessage {
-	sum := md5.Sum([]byte(m.Body))
-	return events.SQSMessage{
-		MessageId:     m.ID,
-		ReceiptHandle: m.ID + "/" + strconv.Itoa(m.Receives), // another one each time
-		Body:          m.Body,
-		Md5OfBody:     hex.EncodeToString(sum[:]),
-		Attributes: map[string]string{
-			"ApproximateReceiveCount":          strconv.Itoa(m.Receives),
-			"ApproximateFirstReceiveTimestamp": strconv.FormatInt(m.FirstReceivedAt.UnixMilli(), 10),
-			"SentTimestamp":                    strconv.FormatInt(m.SentAt.UnixMilli(), 10),
-			"SenderId":                         "events.amazonaws.com",
-		},
-		MessageAttributes: map[string]events.SQSMessageAttribute{},
-		EventSourceARN:    arn,
-		EventSource:       "aws:sqs",
-		AWSRegion:         region,
-	}
-}
-
-// failures reads which messages of a batch failed. No list, or an empty one,
-// means none; an answer that cannot be read, or that names what is not in the
-// batch, means all.
-func failures(answer []byte, batch []Message) ([]string, error) {
-	var said struct {
-		BatchItemFailures []struct {
-			ItemIdentifier string `json:"itemIdentifier"`
-		} `json:"batchItemFailures"`
-	}
-	if len(answer) == 0 {
+// failures returns the ids of the messages of a batch that failed. An error means
+// that all of them failed.
+func failures(response []byte, batch []Message) (failed []string, err error) {
+	if len(response) == 0 {
 		return nil, nil
 	}
-	if err := json.Unmarshal(answer, &said); err != nil {
-		return nil, fmt.Errorf("the function's answer: %w", err)
+	var read events.SQSEventResponse
+	if err := json.Unmarshal(response, &read); err != nil {
+		return nil, fmt.Errorf("response of the function: %w", err)
 	}
-	var failed []string
-	for _, item := range said.BatchItemFailures {
+	for _, item := range read.BatchItemFailures {
 		if !slices.ContainsFunc(batch, func(m Message) bool { return m.ID == item.ItemIdentifier }) {
-			return nil, errors.New("the function's answer names a message that is not in its batch")
+			return nil, errors.New("the response of the function names a message that is not in its batch")
 		}
 		failed = append(failed, item.ItemIdentifier)
 	}

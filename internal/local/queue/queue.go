@@ -22,12 +22,11 @@ import (
 
 // Message is a message and its history.
 type Message struct {
-	ID              string    `json:"id"`
-	Body            string    `json:"body"`
-	SentAt          time.Time `json:"sentAt"`
-	Receives        int       `json:"receives"` // deliveries so far
-	FirstReceivedAt time.Time `json:"firstReceivedAt,omitzero"`
-	VisibleAt       time.Time `json:"visibleAt"` // not delivered before
+	ID        string    `json:"id"`
+	Body      string    `json:"body"`
+	SentAt    time.Time `json:"sentAt"`
+	Receives  int       `json:"receives"`  // deliveries so far
+	VisibleAt time.Time `json:"visibleAt"` // not delivered before
 }
 
 // Config says how a queue behaves. Every field is required.
@@ -120,9 +119,6 @@ func (q *Queue) Receive(limit int) ([]Message, error) {
 		}
 		m.Receives++
 		m.VisibleAt = now.Add(q.cfg.Visibility)
-		if m.FirstReceivedAt.IsZero() {
-			m.FirstReceivedAt = now
-		}
 		if err := q.keep(m); err != nil {
 			return batch, err
 		}
@@ -176,7 +172,7 @@ func (q *Queue) Redrive() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for id, m := range q.dead {
-		m.Receives, m.FirstReceivedAt, m.VisibleAt = 0, time.Time{}, q.cfg.Now()
+		m.Receives, m.VisibleAt = 0, q.cfg.Now()
 		if err := q.keep(m); err != nil {
 			return err
 		}

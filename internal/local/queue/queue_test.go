@@ -81,8 +81,7 @@ func TestLifeOfAMessage(t *testing.T) {
 	got, batch := receive(t, q, 10)
 	expect(t, "after the delay", got, "a")
 	want := queue.Message{
-		ID: batch[0].ID, Body: "a", SentAt: start, Receives: 1,
-		FirstReceivedAt: start.Add(10 * time.Second), VisibleAt: start.Add(70 * time.Second),
+		ID: batch[0].ID, Body: "a", SentAt: start, Receives: 1, VisibleAt: start.Add(70 * time.Second),
 	}
 	if diff := cmp.Diff([]queue.Message{want}, batch); diff != "" {
 		t.Errorf("message (-want +got):\n%s", diff)
@@ -102,7 +101,7 @@ func TestLifeOfAMessage(t *testing.T) {
 	c.advance(time.Minute)
 	got, batch = receive(t, q, 10)
 	expect(t, "after the visibility timeout", got, "a")
-	if batch[0].Receives != 3 || !batch[0].FirstReceivedAt.Equal(want.FirstReceivedAt) {
+	if batch[0].Receives != 3 {
 		t.Errorf("third delivery: %+v", batch[0])
 	}
 	if err := q.Delete(want.ID); err != nil {

@@ -198,10 +198,11 @@ func (s *Server) describeExecution(request executionRequest) (any, error) {
 type listRequest struct {
 	StateMachineARN string `json:"stateMachineArn"`
 	StatusFilter    Status `json:"statusFilter"`
+	MaxResults      int    `json:"maxResults"`
 }
 
-// listExecutions returns the executions with a status, or all, newest first, in
-// one page.
+// listExecutions returns the executions with a status, or all, newest first. It
+// has no pages: it refuses to return fewer than there are.
 func (s *Server) listExecutions(request listRequest) (any, error) {
 	if err := s.checkMachine(request.StateMachineARN); err != nil {
 		return nil, err
@@ -220,6 +221,9 @@ func (s *Server) listExecutions(request listRequest) (any, error) {
 		if d := s.describe(r, false); request.StatusFilter == "" || d.Status == request.StatusFilter {
 			matching = append(matching, d)
 		}
+	}
+	if request.MaxResults > 0 && len(matching) > request.MaxResults {
+		return nil, refuse("ValidationException", "%d executions match, and the local stack has no pages", len(matching))
 	}
 	slices.SortFunc(matching, func(a, b description) int {
 		return cmp.Or(cmp.Compare(b.StartDate, a.StartDate), cmp.Compare(a.Name, b.Name))

@@ -194,7 +194,8 @@ func TestListingExecutions(t *testing.T) {
 	}{
 		{"another machine", sfn.ListExecutionsInput{StateMachineArn: aws.String(machineARN + "x")}, "StateMachineDoesNotExist"},
 		{"an unknown status", sfn.ListExecutionsInput{StatusFilter: "succeeded"}, "ValidationException"},
-		{"a page", sfn.ListExecutionsInput{MaxResults: 10}, "ValidationException"},
+		{"more than a page", sfn.ListExecutionsInput{MaxResults: 2}, "ValidationException"},
+		{"all in a page", sfn.ListExecutionsInput{MaxResults: 3}, "<nil>"},
 		{"another filter", sfn.ListExecutionsInput{RedriveFilter: types.ExecutionRedriveFilterRedriven}, "ValidationException"},
 	} {
 		if row.input.StateMachineArn == nil {
