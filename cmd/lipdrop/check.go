@@ -38,14 +38,13 @@ func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 	resolver := &drop.Resolver{Files: files, Catalog: models, Settings: drop.Settings{
 		DefaultVideoModel: c.VideoModel, DefaultImageModel: c.ImageModel, SharedFolders: c.SharedFolders, MaxJobsPerDrop: c.MaxJobsPerDrop,
 	}}
-	look := resolver.Look()
 	found, wrong := len(files.problems), len(files.problems)
 	for _, problem := range files.problems {
 		printf(out, "%v\n", problem)
 	}
-	err = eachFinding(ctx, look, files.keys, func(key string, f drop.Finding) error {
+	err = eachFinding(ctx, resolver, files.keys, func(key string, f drop.Finding) error {
 		found++
-		ok, err := report(ctx, out, look, f)
+		ok, err := report(ctx, out, resolver, f)
 		if !ok {
 			wrong++
 		}
@@ -63,15 +62,15 @@ func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 }
 
 // eachFinding calls report with what the files at keys lead to, each once.
-func eachFinding(ctx context.Context, look *drop.Look, keys []string, report func(key string, f drop.Finding) error) error {
+func eachFinding(ctx context.Context, resolver *drop.Resolver, keys []string, report func(key string, f drop.Finding) error) error {
 	seen := map[string]bool{}
 	for _, key := range keys {
-		subjects, err := look.Touched(ctx, key)
+		subjects, err := resolver.Touched(ctx, drop.ParseKey(key))
 		if err != nil {
 			return err
 		}
 		for _, s := range subjects {
-			findings, err := look.Find(ctx, s)
+			findings, err := resolver.Find(ctx, s)
 			if err != nil {
 				return err
 			}
@@ -90,11 +89,11 @@ func eachFinding(ctx context.Context, look *drop.Look, keys []string, report fun
 }
 
 // judge returns what would become of a finding.
-func judge(ctx context.Context, look *drop.Look, f drop.Finding) (ledger.State, []problem.Problem, error) {
+func judge(ctx context.Context, resolver *drop.Resolver, f drop.Finding) (ledger.State, []problem.Problem, error) {
 	if f.Job == nil {
 		return f.State, f.Problems, nil
 	}
-	_, problems, err := look.Prepare(ctx, f.Job)
+	_, problems, err := resolver.Prepare(ctx, f.Job)
 	if err != nil || len(problems) > 0 {
 		return drop.StateOf(problems), problems, err
 	}
@@ -102,15 +101,15 @@ func judge(ctx context.Context, look *drop.Look, f drop.Finding) (ledger.State, 
 }
 
 // report prints a finding and returns whether it is right.
-func report(ctx context.Context, out io.Writer, look *drop.Look, f drop.Finding) (bool, error) {
-	state, problems, err := judge(ctx, look, f)
+func report(ctx context.Context, out io.Writer, resolver *drop.Resolver, f drop.Finding) (bool, error) {
+	state, problems, err := judge(ctx, resolver, f)
 	if err != nil {
 		return false, err
 	}
 	warnings := f.Warnings
 	switch state {
 	case ready:
-		r, _, err := look.Prepare(ctx, f.Job)
+		r, _, err := resolver.Prepare(ctx, f.Job)
 		if err != nil {
 			return false, err
 		}

@@ -129,12 +129,12 @@ func nextSecond(ctx context.Context) error {
 // ordersOf returns the orders that the statuses of the files at keys will have,
 // by name: the take of each job.
 func ordersOf(ctx context.Context, files drop.Files, keys []string) (map[string]string, error) {
-	look, err := newLook(files)
+	resolver, err := newResolver(files)
 	if err != nil {
 		return nil, err
 	}
 	orders := map[string]string{}
-	err = eachFinding(ctx, look, keys, func(_ string, f drop.Finding) error {
+	err = eachFinding(ctx, resolver, keys, func(_ string, f drop.Finding) error {
 		orders[f.Name] = f.Order
 		if f.Job != nil {
 			orders[f.Name] = f.Job.Take
@@ -144,12 +144,12 @@ func ordersOf(ctx context.Context, files drop.Files, keys []string) (map[string]
 	return orders, err
 }
 
-func newLook(files drop.Files) (*drop.Look, error) {
+func newResolver(files drop.Files) (*drop.Resolver, error) {
 	models, err := catalog.Default()
 	if err != nil {
 		return nil, err
 	}
-	return (&drop.Resolver{Files: files, Catalog: models, Settings: drop.DefaultSettings()}).Look(), nil
+	return &drop.Resolver{Files: files, Catalog: models, Settings: drop.DefaultSettings()}, nil
 }
 
 // gather checks the arguments and lays them out as they will lie in the bucket.
@@ -177,7 +177,7 @@ func (c *tryCmd) gather() (*dropped, error) {
 // jobsOf returns the names of the jobs that the files are, or what is wrong
 // with each file that is part of none: nothing is started for those.
 func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
-	look, err := newLook(files)
+	resolver, err := newResolver(files)
 	if err != nil {
 		return nil, err
 	}
@@ -187,8 +187,8 @@ func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
 			wrong = append(wrong, escapef("%v", err))
 		}
 	}
-	err = eachFinding(ctx, look, files.keys, func(key string, f drop.Finding) error {
-		state, problems, err := judge(ctx, look, f)
+	err = eachFinding(ctx, resolver, files.keys, func(key string, f drop.Finding) error {
+		state, problems, err := judge(ctx, resolver, f)
 		switch {
 		case err != nil:
 			return err

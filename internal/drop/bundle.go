@@ -16,32 +16,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// findBundle looks at a .job folder: its job.json, and whether every file that
-// it names is there. A wildcard gives a finding for the folder and those of the
-// matches that a change of the file match concerns, or of all when it is "".
-func (l *Look) findBundle(ctx context.Context, bundle, match string) ([]Finding, error) {
-	f := about(nameOf(bundle))
-	stem := bundle[:len(bundle)-len(bundleSuffix+"/")]
-	c, err := l.claimsOf(ctx, stem)
-	if err != nil {
-		return []Finding{f}, err
-	}
-	if f, contested := c.contested(f); contested {
-		return l.withMatches(ctx, f, match, bundle)
-	}
-	switch {
-	case c.pair != nil:
-		f, err := l.pairFinding(ctx, f, stem, c.pair)
-		return []Finding{f}, err
-	case c.parent != "":
-		return l.matchFinding(ctx, c, f.Name)
-	}
-	return l.bundleFindings(ctx, bundle, match)
-}
-
-// bundleFindings is findBundle for a name that nothing else claims.
-func (l *Look) bundleFindings(ctx context.Context, bundle, match string) ([]Finding, error) {
-	f := about(nameOf(bundle))
+// findBundle assesses a .job folder: its job.json, and whether every file that it
+// names is there. With a wildcard it returns the finding of the folder, and those
+// of the matches that a change of the file match concerns, or of all if match is "".
+func (l *lister) findBundle(ctx context.Context, f Finding, bundle, match string) ([]Finding, error) {
 	manifests, err := l.named(ctx, bundle, jobJSON)
 	if err != nil {
 		return nil, err
@@ -94,7 +72,7 @@ func (l *Look) bundleFindings(ctx context.Context, bundle, match string) ([]Find
 
 // modelOf returns the model that a job.json names, or what is wrong with that.
 // Of a job.json that cannot be read there is neither.
-func (l *Look) modelOf(d *doc) (*catalog.Model, []problem.Problem) {
+func (l *lister) modelOf(d *doc) (*catalog.Model, []problem.Problem) {
 	if d == nil {
 		return nil, nil
 	}
@@ -114,7 +92,7 @@ func (l *Look) modelOf(d *doc) (*catalog.Model, []problem.Problem) {
 }
 
 // unknownModel is the problem of a model that base, a file's name, sets.
-func (l *Look) unknownModel(id, base string) problem.Problem {
+func (l *lister) unknownModel(id, base string) problem.Problem {
 	p := problem.Problem{Code: problem.UnknownModel, Reason: fmt.Sprintf("there is no model %q", problem.ShortValue(id)), Again: []string{base}}
 	set := problem.List(l.Catalog.IDs(), "or")
 	if near := l.Catalog.Nearest(id); near != "" {
@@ -128,7 +106,7 @@ func (l *Look) unknownModel(id, base string) problem.Problem {
 // noManifest is a bundle without a job.json: waiting for it while it has files.
 // It has no Order: only job.json makes a take, so that its files, however new,
 // do not hide a take of the name.
-func (l *Look) noManifest(ctx context.Context, f Finding, bundle string) (Finding, error) {
+func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Finding, error) {
 	files, err := l.dropsIn(ctx, bundle)
 	if err != nil {
 		return f, err
@@ -141,11 +119,10 @@ func (l *Look) noManifest(ctx context.Context, f Finding, bundle string) (Findin
 	remedy := fmt.Sprintf("Drop job.json into %s: it starts the job.", folder)
 	var dropped []File
 	for _, file := range files {
-		role, _ := place(file.Key)
 		base := path.Base(file.Key)
 		_, isMedium := kindOf(base)
 		switch {
-		case role == manifest:
+		case ParseKey(file.Key).Role == Manifest:
 			return f.decide(ledger.Rejected, "", badSpelling(file, jobJSON)), nil
 		case isMedium:
 			dropped = append(dropped, file)
@@ -181,7 +158,7 @@ type named struct {
 
 // resolve looks up the media values of a job.json. A value that is not a text,
 // or blank, is left to the model's validation.
-func (l *Look) resolve(ctx context.Context, bundle string, d *doc, model *catalog.Model) (named, []problem.Problem, error) {
+func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *catalog.Model) (named, []problem.Problem, error) {
 	var n named
 	var problems []problem.Problem
 	for _, property := range model.MediaProperties() {

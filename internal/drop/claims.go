@@ -24,7 +24,7 @@ type claims struct {
 }
 
 // claimsOf returns the claims to the name of a stem.
-func (l *Look) claimsOf(ctx context.Context, stem string) (claims, error) {
+func (l *lister) claimsOf(ctx context.Context, stem string) (claims, error) {
 	c, err := l.ownClaims(ctx, stem)
 	if err != nil {
 		return c, err
@@ -55,7 +55,7 @@ func (l *Look) claimsOf(ctx context.Context, stem string) (claims, error) {
 }
 
 // ownClaims returns the claims to a stem's name that need no job.json to be read.
-func (l *Look) ownClaims(ctx context.Context, stem string) (claims, error) {
+func (l *lister) ownClaims(ctx context.Context, stem string) (claims, error) {
 	var c claims
 	found, err := l.at(ctx, stem, nameEndings)
 	for _, f := range found {
@@ -89,16 +89,16 @@ func (l *Look) ownClaims(ctx context.Context, stem string) (claims, error) {
 }
 
 // dropsIn returns files of a bundle, leaving out what is no drop.
-func (l *Look) dropsIn(ctx context.Context, bundle string) ([]File, error) {
+func (l *lister) dropsIn(ctx context.Context, bundle string) ([]File, error) {
 	files, err := l.below(ctx, bundle, bucket.PageSize)
 	return slices.DeleteFunc(files, func(f File) bool {
-		role, _ := place(f.Key)
-		return role != manifest && role != member
+		role := ParseKey(f.Key).Role
+		return role != Manifest && role != Member
 	}), err
 }
 
 // matchesOf returns the files that a bundle's wildcard makes jobs of this name.
-func (l *Look) matchesOf(ctx context.Context, bundle, name string) ([]File, error) {
+func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, error) {
 	if bundleOf(bundle) != bundle {
 		return nil, nil // a folder in another bundle
 	}
@@ -139,28 +139,29 @@ func (l *Look) matchesOf(ctx context.Context, bundle, name string) ([]File, erro
 }
 
 // matchFinding returns the finding of the wildcard's match that claims a name.
-func (l *Look) matchFinding(ctx context.Context, c claims, name string) ([]Finding, error) {
-	found, err := l.bundleFindings(ctx, c.parent, c.matches[0].Key)
+func (l *lister) matchFinding(ctx context.Context, c claims, name string) ([]Finding, error) {
+	stem := stemOfBundle(c.parent)
+	found, err := l.findBundle(ctx, about(nameOf(stem)), c.parent, c.matches[0].Key)
 	if err != nil {
 		return nil, err
 	}
 	found = slices.DeleteFunc(found, func(f Finding) bool { return f.Name != name })
-	parent, err := l.claimsOf(ctx, strings.TrimSuffix(folderOf(ledger.InboxPrefix+name), "/"))
+	parent, err := l.claimsOf(ctx, stem)
 	if err != nil {
 		return found, err
 	}
-	if p, contested := parent.contested(about(nameOf(c.parent))); contested {
+	if p, contested := parent.contested(about(nameOf(stem))); contested {
 		return suspended(found, p), nil
 	}
 	return found, nil
 }
 
-// withMatches returns the finding of a name that has several claims, and those of
-// the matches of these bundles' wildcards, which start no job either.
-func (l *Look) withMatches(ctx context.Context, contested Finding, match string, bundles ...string) ([]Finding, error) {
+// withMatches returns the finding of a contested name, and those of the matches
+// of its bundles' wildcards, which start no job either.
+func (l *lister) withMatches(ctx context.Context, contested Finding, match string, bundles []string) ([]Finding, error) {
 	found := []Finding{contested}
 	for _, bundle := range bundles {
-		all, err := l.bundleFindings(ctx, bundle, match)
+		all, err := l.findBundle(ctx, about(contested.Name), bundle, match)
 		if errors.Is(err, errCrowded) {
 			break
 		}
@@ -169,7 +170,7 @@ func (l *Look) withMatches(ctx context.Context, contested Finding, match string,
 		}
 		for _, f := range suspended(all, contested) {
 			if f.Name == contested.Name {
-				// When job.json is deleted or changed, submit withdraws these.
+				// Submit withdraws these when job.json is deleted or changed.
 				found[0].Jobs = append(found[0].Jobs, f.Jobs...)
 			}
 			if !slices.ContainsFunc(found, func(other Finding) bool { return other.Name == f.Name }) {

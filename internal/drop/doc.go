@@ -33,7 +33,7 @@ type doc struct {
 
 // readDoc reads a job.json or preset.json. What is wrong with its form comes
 // back as problems, all of them where the form allows to go on.
-func (l *Look) readDoc(ctx context.Context, file File) (*doc, []problem.Problem, error) {
+func (l *lister) readDoc(ctx context.Context, file File) (*doc, []problem.Problem, error) {
 	base := path.Base(file.Key)
 	if file.Size > maxDoc {
 		return nil, []problem.Problem{invalid(base, "%s has %d bytes; at most %d are read", base, file.Size, maxDoc)}, nil

@@ -184,17 +184,17 @@ func (b *inbox) findings(t testing.TB, keys ...string) []drop.Finding {
 	t.Helper()
 	var all []drop.Finding
 	for _, key := range keys {
-		subjects, err := b.Look().Touched(t.Context(), key)
+		subjects, err := b.Touched(t.Context(), drop.ParseKey(key))
 		if err != nil {
 			t.Fatalf("touched by %q: %v", key, err)
 		}
 		for _, s := range subjects {
-			found, err := b.Look().Find(t.Context(), s)
+			found, err := b.Find(t.Context(), s)
 			if err != nil {
-				t.Fatalf("find %q: %v", s.Name(), err)
+				t.Fatalf("find %q: %v", s.Name, err)
 			}
-			if found[0].Key != s.Key() || found[0].Name != s.Name() {
-				t.Errorf("the finding of %q lies at %q, the subject's at %q", s.Name(), found[0].Key, s.Key())
+			if found[0].Key != s.Key() || found[0].Name != s.Name {
+				t.Errorf("the finding of %q lies at %q, the subject's at %q", s.Name, found[0].Key, s.Key())
 			}
 			all = append(all, found...)
 		}
@@ -209,7 +209,7 @@ func (b *inbox) line(t testing.TB, f drop.Finding) string {
 	words := []string{string(f.State)}
 	problems := f.Problems
 	if f.Job != nil {
-		ready, found, err := b.Look().Prepare(t.Context(), f.Job)
+		ready, found, err := b.Prepare(t.Context(), f.Job)
 		if err != nil {
 			t.Fatalf("prepare %q: %v", f.Name, err)
 		}
@@ -256,7 +256,7 @@ func (b *inbox) prepared(t testing.TB, key string) (drop.Ready, []problem.Proble
 	if f.Job == nil {
 		return drop.Ready{}, f.Problems
 	}
-	ready, problems, err := b.Look().Prepare(t.Context(), f.Job)
+	ready, problems, err := b.Prepare(t.Context(), f.Job)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func TestLongKeysOfAnyScript(t *testing.T) {
 					t.Errorf("%d and %d bytes (-want +got):\n%s", len(video), len(audio), diff)
 				}
 				f := b.only(t, audio)
-				if owner, _ := drop.Owner(video); owner != job || f.Name != job {
+				if owner, _ := drop.ParseKey(video).Owns(); owner != job || f.Name != job {
 					t.Errorf("the name is %q and the owner %q, want %q", f.Name, owner, job)
 				}
 				for _, key := range []string{f.Key, ledger.RecordKey(job, f.Job.Take), ledger.OutputPrefix(job, f.Job.Take) + job[strings.LastIndex(job, "/")+1:] + "-2.mp4"} {

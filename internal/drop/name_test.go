@@ -280,7 +280,7 @@ func TestOwner(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.says, func(t *testing.T) {
-			name, further := drop.Owner(tt.key)
+			name, further := drop.ParseKey(tt.key).Owns()
 			if name != tt.name || further != tt.further {
 				t.Errorf("Owner(%q) = %q, %q, want %q, %q", tt.key, name, further, tt.name, tt.further)
 			}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -15,15 +14,15 @@ import (
 
 // touchedByVisual: its own name, those of the tagged audios that find no video
 // or image with a longer stem, and the video or image that they found without it.
-func (l *Look) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
-	subjects := []Subject{{stem: stem}}
+func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
+	subjects := []Subject{subjectOf(stem)}
 	most := max(maxJobs, l.MaxJobsPerDrop)
 	tagged, err := l.tagged(ctx, stem, most)
 	if err != nil && !errors.Is(err, errCrowded) {
 		return nil, err
 	}
 	for i, s := range tagged[:min(len(tagged), most)] {
-		subject := Subject{stem: s}
+		subject := subjectOf(s)
 		if l.MaxJobsPerDrop > 0 && i >= l.MaxJobsPerDrop {
 			subject.beyond = len(tagged)
 		}
@@ -34,53 +33,30 @@ func (l *Look) touchedByVisual(ctx context.Context, stem string) ([]Subject, err
 		return nil, err
 	}
 	if shorter != "" {
-		subjects = append(subjects, Subject{stem: shorter})
+		subjects = append(subjects, subjectOf(shorter))
 	}
 	return subjects, nil
 }
 
 // touchedByAudio: its own name, and that of the video or image which it finds
 // by a tag, as that becomes used.
-func (l *Look) touchedByAudio(ctx context.Context, stem string) ([]Subject, error) {
-	subjects := []Subject{{stem: stem}}
+func (l *lister) touchedByAudio(ctx context.Context, stem string) ([]Subject, error) {
+	subjects := []Subject{subjectOf(stem)}
 	_, at, err := l.visualsOf(ctx, append([]string{stem}, shorterStems(stem)...))
 	if err != nil && !errors.Is(err, errCrowded) {
 		return nil, err // after too many listings, the nearest names were looked at
 	}
 	if at != "" && at != stem {
-		subjects = append(subjects, Subject{stem: at})
+		subjects = append(subjects, subjectOf(at))
 	}
 	return subjects, nil
 }
 
-// findPair looks at the files with a stem: a video or an image, and an audio,
-// that have it in the same folder are one job. An audio without a partner of
-// its own stem is tagged: it takes the video or image with the longest stem
-// that is its own up to a dot.
-func (l *Look) findPair(ctx context.Context, stem string) ([]Finding, error) {
-	f := about(nameOf(stem))
-	c, err := l.claimsOf(ctx, stem)
-	if len(c.pair) > 0 {
-		f.Order = stamp(c.pair)
-	}
-	if err != nil {
-		return []Finding{f}, err
-	}
-	if f, contested := c.contested(f); contested {
-		return l.withMatches(ctx, f, "", c.bundles...)
-	}
-	switch {
-	case len(c.bundles) > 0:
-		return l.bundleFindings(ctx, c.bundles[0], "")
-	case c.parent != "":
-		return l.matchFinding(ctx, c, f.Name)
-	}
-	f, err = l.pairFinding(ctx, f, stem, c.pair)
-	return []Finding{f}, err
-}
-
-// pairFinding is findPair for a name that nothing else claims.
-func (l *Look) pairFinding(ctx context.Context, f Finding, stem string, files []File) (Finding, error) {
+// findPair assesses the files of a stem: a video or an image and an audio with the
+// same stem in the same folder are one job. An audio that has no such partner is
+// tagged: it uses the video or image with the longest stem that its own stem
+// continues after a dot.
+func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []File) (Finding, error) {
 	var err error
 	if len(files) == 0 {
 		return f.gone("no file of "+f.Name+" is there any more", ""), nil
@@ -129,7 +105,7 @@ func (l *Look) pairFinding(ctx context.Context, f Finding, stem string, files []
 
 // visualsOf returns the videos and images at the first of stems that has any,
 // and that stem.
-func (l *Look) visualsOf(ctx context.Context, stems []string) ([]File, string, error) {
+func (l *lister) visualsOf(ctx context.Context, stems []string) ([]File, string, error) {
 	for _, stem := range stems {
 		files, err := l.at(ctx, stem, mediaEndings)
 		if err != nil {
@@ -145,7 +121,7 @@ func (l *Look) visualsOf(ctx context.Context, stems []string) ([]File, string, e
 // byRole tells the audios of pairs from their videos and images.
 func byRole(files []File) (audios, visuals []File) {
 	for _, f := range files {
-		if role, _ := place(f.Key); role == audio {
+		if isAudio(f) {
 			audios = append(audios, f)
 		} else {
 			visuals = append(visuals, f)
@@ -189,30 +165,30 @@ func waitingForVisual(name string, audio File) problem.Problem {
 const sameNames = "or give both files the same name (capital letters count): the job then starts by itself."
 
 // findAnswer looks at a file that can be no job's.
-func (l *Look) findAnswer(ctx context.Context, key string) (Finding, error) {
-	f := Finding{Name: strings.TrimPrefix(key, ledger.InboxPrefix), Key: answerKey(key)}
-	base := path.Base(key)
-	file, err := l.Files.Head(ctx, key)
+func (l *lister) findAnswer(ctx context.Context, k Key) (Finding, error) {
+	f := Finding{Name: k.Name, Key: answerKey(k.Raw)}
+	base := path.Base(k.Raw)
+	file, err := l.Files.Head(ctx, k.Raw)
 	if errors.Is(err, bucket.ErrNotFound) {
 		return f.gone(problem.Short(base)+" is not there any more", "Nothing to do."), nil
 	}
 	if err != nil {
 		return f, err
 	}
-	f.Order = stamp([]File{file})
-	order := f.Order
-	switch role, _ := place(key); role {
-	case preset:
+	order := stamp([]File{file})
+	f.Order = order
+	switch k.Role {
+	case Preset:
 		problems, err := l.judgePreset(ctx, file)
 		if err != nil || problems != nil {
 			return f.decide(ledger.Rejected, order, problems...), err
 		}
 		return f.decide(ledger.Accepted, order), nil
-	case strayManifest:
-		return f.decide(ledger.Rejected, order, strayJob(key)), nil
-	case crooked:
+	case StrayJobJSON:
+		return f.decide(ledger.Rejected, order, strayJob(k.Raw)), nil
+	case RelativePath:
 		return f.decide(ledger.Rejected, order, relativePath(f.Name)), nil
-	case unprintable:
+	case Unprintable:
 		return f.decide(ledger.Rejected, order, unprintablePath(f.Name)), nil
 	default:
 		return f.decide(ledger.Rejected, order, startsNothing(base)), nil

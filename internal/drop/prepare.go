@@ -24,27 +24,28 @@ type Ready struct {
 	Warnings []string
 }
 
-// Prepare finds out what a job would send: it reads the preset of a pair,
-// looks into each file, and validates the whole input. Everything that is not
-// right comes back as problems. The error is ErrChanged, or one of Files.
-func (l *Look) Prepare(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
+// Prepare checks a job and returns what it would send: it reads the preset of a
+// pair, inspects each file, and validates the whole input. The error is
+// bucket.ErrChanged, or one of Files.
+func (r *Resolver) Prepare(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
+	l := &lister{r, job.listings}
 	if job.doc == nil {
-		ready, problems, err := l.with(job.listings).preparePair(ctx, job)
+		ready, problems, err := l.preparePair(ctx, job)
 		if errors.Is(err, errCrowded) {
 			return ready, []problem.Problem{crowded(job.Name)}, nil
 		}
 		return ready, problems, err
 	}
-	model, _ := l.Catalog.Model(job.doc.Model)
-	r := Ready{Model: model.ID, Input: maps.Clone(job.doc.Input), Media: slices.Clone(job.media)}
-	_, problems, err := l.inspect(ctx, job, model, &r)
+	model, _ := r.Catalog.Model(job.doc.Model)
+	ready := Ready{Model: model.ID, Input: maps.Clone(job.doc.Input), Media: slices.Clone(job.media)}
+	_, problems, err := l.inspect(ctx, job, model, &ready)
 	if err != nil {
-		return r, nil, err
+		return ready, nil, err
 	}
-	return r, bounded(slices.Concat(job.wrong, problems, r.validate(model, jobJSON))), nil
+	return ready, bounded(slices.Concat(job.wrong, problems, ready.validate(model, jobJSON))), nil
 }
 
-func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
+func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
 	kind, _ := kindOf(job.visual.Key)
 	s, problems, err := l.pairSetting(ctx, job.visual, kind)
 	if err != nil {
@@ -75,7 +76,7 @@ func (l *Look) preparePair(ctx context.Context, job *Job) (Ready, []problem.Prob
 // inspect looks into each file of r and compares it with what the model takes,
 // or where the model is nil with what its suffix says. It returns what is known
 // of the audio.
-func (l *Look) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) (audio catalog.Facts, problems []problem.Problem, err error) {
+func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) (audio catalog.Facts, problems []problem.Problem, err error) {
 	for i := range r.Media {
 		used := &r.Media[i]
 		if used.URL != "" {
@@ -112,7 +113,7 @@ func (l *Look) inspect(ctx context.Context, job *Job, model *catalog.Model, r *R
 // facts looks into a file, and fills in what only a closer look tells of it. It
 // returns bucket.ErrChanged when the file is not the one that was found before, and
 // *problem.Problem when something is wrong with it.
-func (l *Look) facts(ctx context.Context, used *Used) (catalog.Facts, error) {
+func (l *lister) facts(ctx context.Context, used *Used) (catalog.Facts, error) {
 	file, err := l.Files.Head(ctx, used.File.Key)
 	if errors.Is(err, bucket.ErrNotFound) {
 		return catalog.Facts{}, bucket.ErrChanged
@@ -174,7 +175,6 @@ func filesOf(used []Used) []File {
 // file, with what to do with the fixed file.
 func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
 	base := path.Base(key)
-	_, bundle := place(key)
 	renamed := p.Code == problem.FileMismatch || p.Code == problem.WrongFormat
 	switch {
 	case renamed && (j.doc == nil || key == j.match):
@@ -182,7 +182,7 @@ func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
 	case renamed:
 		p.Remedy += " Upload the new file in place of " + base + ", and name it in job.json."
 		p.Again = []string{jobJSON}
-	case j.doc == nil || sameText(bundle, folderOf(j.doc.file.Key)):
+	case j.doc == nil || sameText(ParseKey(key).Bundle, folderOf(j.doc.file.Key)):
 		p.Again = []string{base}
 	default: // an upload elsewhere does not start the bundle
 		p.Again = []string{key, jobJSON}

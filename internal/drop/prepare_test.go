@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/s3test"
@@ -108,7 +109,7 @@ func TestMatchesShareNoOptions(t *testing.T) {
 	key := b.step(t, `x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav", "emotion": "happy"}}`)
 	jobs := b.findings(t, key)[1:]
 	for _, i := range []int{0, 1, 0} {
-		ready, problems, err := b.Look().Prepare(t.Context(), jobs[i].Job)
+		ready, problems, err := b.Prepare(t.Context(), jobs[i].Job)
 		if err != nil || problems != nil {
 			t.Fatal(problems, err)
 		}
@@ -260,16 +261,16 @@ func TestFilesThatChangeUnderway(t *testing.T) {
 				return nil
 			}
 			prepare := func(key string) error {
-				look := b.Look()
-				subjects, err := look.Touched(t.Context(), key)
+				r := b.Resolver
+				subjects, err := r.Touched(t.Context(), drop.ParseKey(key))
 				if err != nil {
 					return err
 				}
-				found, err := look.Find(t.Context(), subjects[0])
+				found, err := r.Find(t.Context(), subjects[0])
 				if err != nil {
 					return err
 				}
-				_, _, err = look.Prepare(t.Context(), found[0].Job)
+				_, _, err = r.Prepare(t.Context(), found[0].Job)
 				return err
 			}
 			err := errors.Join(prepare("inbox/talk.mp4"), prepare("inbox/x.job/job.json"))
@@ -302,7 +303,7 @@ func TestTimesThatDifferByASecond(t *testing.T) {
 	}
 	f := b.only(t, key)
 	b.step(t, "talk.wav") // the same bytes, a minute later
-	if _, _, err := b.Look().Prepare(t.Context(), f.Job); !errors.Is(err, bucket.ErrChanged) {
+	if _, _, err := b.Prepare(t.Context(), f.Job); !errors.Is(err, bucket.ErrChanged) {
 		t.Errorf("after another upload the error is %v, want ErrChanged", err)
 	}
 }
@@ -313,7 +314,7 @@ func TestFileOverwrittenInTheSameSecond(t *testing.T) {
 	b.step(t, "talk.wav")
 	f := b.only(t, "inbox/talk.wav")
 	b.Set("inbox/talk.wav", voice(time.Second))
-	if _, _, err := b.Look().Prepare(t.Context(), f.Job); !errors.Is(err, bucket.ErrChanged) {
+	if _, _, err := b.Prepare(t.Context(), f.Job); !errors.Is(err, bucket.ErrChanged) {
 		t.Errorf("the error is %v, want ErrChanged", err)
 	}
 }
@@ -331,7 +332,7 @@ func TestTroubleWithTheBucketIsAnError(t *testing.T) {
 			}
 			return nil
 		}
-		if _, problems, err := b.Look().Prepare(t.Context(), f.Job); !errors.Is(err, trouble) || problems != nil {
+		if _, problems, err := b.Prepare(t.Context(), f.Job); !errors.Is(err, trouble) || problems != nil {
 			t.Errorf("%s fails: problems %v, error %v", op, problems, err)
 		}
 	}

@@ -24,7 +24,7 @@ type setting struct {
 
 // pairSetting returns what the nearest preset sets for a pair, or the default
 // model of its kind.
-func (l *Look) pairSetting(ctx context.Context, visual File, kind media.Kind) (setting, []problem.Problem, error) {
+func (l *lister) pairSetting(ctx context.Context, visual File, kind media.Kind) (setting, []problem.Problem, error) {
 	s := setting{options: map[string]any{}}
 	id := l.DefaultVideoModel
 	if kind == media.Image {
@@ -78,7 +78,7 @@ func badPreset(key string, problems []problem.Problem) []problem.Problem {
 
 // nearestPreset returns the preset of a folder or of the nearest one above it,
 // or nil.
-func (l *Look) nearestPreset(ctx context.Context, folder string) (*doc, []problem.Problem, error) {
+func (l *lister) nearestPreset(ctx context.Context, folder string) (*doc, []problem.Problem, error) {
 	for strings.HasPrefix(folder, ledger.InboxPrefix) {
 		files, err := l.named(ctx, folder, presetJSON)
 		switch {
@@ -103,15 +103,15 @@ func (l *Look) nearestPreset(ctx context.Context, folder string) (*doc, []proble
 
 // touchedByPreset: its own answer, and that of each other preset of the folder,
 // since two are ambiguous.
-func (l *Look) touchedByPreset(ctx context.Context, key string) ([]Subject, error) {
+func (l *lister) touchedByPreset(ctx context.Context, key string) ([]Subject, error) {
 	files, err := l.named(ctx, folderOf(key), presetJSON)
 	if err != nil {
 		return nil, err
 	}
-	subjects := []Subject{{file: key}}
+	subjects := []Subject{fileSubject(key)}
 	for _, f := range files {
 		if f.Key != key {
-			subjects = append(subjects, Subject{file: f.Key})
+			subjects = append(subjects, fileSubject(f.Key))
 		}
 	}
 	return subjects, nil
@@ -126,7 +126,7 @@ func severalPresets(files []File) problem.Problem {
 }
 
 // judgePreset returns what is wrong with a preset by itself.
-func (l *Look) judgePreset(ctx context.Context, file File) ([]problem.Problem, error) {
+func (l *lister) judgePreset(ctx context.Context, file File) ([]problem.Problem, error) {
 	if !spelled(file.Key, presetJSON) {
 		return []problem.Problem{badSpelling(file, presetJSON)}, nil
 	}

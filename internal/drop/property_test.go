@@ -191,7 +191,7 @@ func TestNamesAndKeys(t *testing.T) {
 				claim(ledger.RecordKey(name, take), name+" "+take)
 				claim(ledger.OutputPrefix(name, take), name+" "+take)
 			}
-			if owner, _ := drop.Owner("inbox/" + name + ".mp4"); owner != name {
+			if owner, _ := drop.ParseKey("inbox/" + name + ".mp4").Owns(); owner != name {
 				rt.Errorf("the name of %q.mp4 is %q", name, owner)
 			}
 		}

@@ -30,7 +30,7 @@ const (
 var errCrowded = errors.New("too many listings")
 
 // listFolder is Files.ListFolder with a page of results, or errCrowded.
-func (l *Look) listFolder(ctx context.Context, prefix, after string) ([]File, bool, error) {
+func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, bool, error) {
 	if l.left < 1 {
 		return nil, false, errCrowded
 	}
@@ -42,13 +42,13 @@ func (l *Look) listFolder(ctx context.Context, prefix, after string) ([]File, bo
 // any form. It takes one request, and another for each gap between endings that
 // holds a thousand files, however many more these are: a listing begins right
 // before the next ending that may still come.
-func (l *Look) at(ctx context.Context, stem string, endings []string) ([]File, error) {
+func (l *lister) at(ctx context.Context, stem string, endings []string) ([]File, error) {
 	return l.search(ctx, stem, ".", endings)
 }
 
 // search is at for endings that all begin with first. With errCrowded it also
 // returns what it found.
-func (l *Look) search(ctx context.Context, stem, first string, endings []string) ([]File, error) {
+func (l *lister) search(ctx context.Context, stem, first string, endings []string) ([]File, error) {
 	var found []File
 	for _, form := range forms(stem, maxKey-len(endings[0])) {
 		after := ""
@@ -84,7 +84,7 @@ func justBefore(key string) string {
 // The name counts in the three spellings that people and systems use: small,
 // capital, and with one capital; the suffix in any. The usual spelling comes
 // first.
-func (l *Look) named(ctx context.Context, folder, name string) ([]File, error) {
+func (l *lister) named(ctx context.Context, folder, name string) ([]File, error) {
 	s := nameSpellings(name)
 	found, err := l.at(ctx, folder+s[0], jsonEnding)
 	if err != nil {
@@ -115,7 +115,7 @@ func nameSpellings(name string) []string {
 // tagged returns the stems of the audios that have a tag behind stem and no
 // video or image of a longer stem, each once and in order. It lists no further
 // than to more than most of them. With errCrowded it also returns what it found.
-func (l *Look) tagged(ctx context.Context, stem string, most int) ([]string, error) {
+func (l *lister) tagged(ctx context.Context, stem string, most int) ([]string, error) {
 	var all []File
 	for _, form := range forms(stem, maxKey-len(".mp4")) {
 		tag := func(f File) string {
@@ -154,12 +154,11 @@ func taggedStems(files []File, stem string) []string {
 	visuals := map[string]bool{own: true}
 	audios := map[string]string{} // their stems, by the stem in NFC
 	for _, f := range files {
-		found := stemOf(f.Key)
-		switch role, _ := place(f.Key); role {
-		case visual:
-			visuals[norm.NFC.String(found)] = true
-		case audio:
-			audios[norm.NFC.String(found)] = found
+		switch k := ParseKey(f.Key); k.Role {
+		case Visual:
+			visuals[norm.NFC.String(k.Stem)] = true
+		case Audio:
+			audios[norm.NFC.String(k.Stem)] = k.Stem
 		}
 	}
 	var stems []string
@@ -175,7 +174,7 @@ func taggedStems(files []File, stem string) []string {
 }
 
 // below returns the files whose keys begin with prefix in any form.
-func (l *Look) below(ctx context.Context, prefix string, limit int) ([]File, error) {
+func (l *lister) below(ctx context.Context, prefix string, limit int) ([]File, error) {
 	var all []File
 	for _, form := range forms(prefix, maxKey) {
 		most := min(limit, l.left*bucket.PageSize)
@@ -199,7 +198,7 @@ func sorted(files []File) []File {
 }
 
 // head returns the file at a key exactly, else the one at another form of it.
-func (l *Look) head(ctx context.Context, key string) (File, error) {
+func (l *lister) head(ctx context.Context, key string) (File, error) {
 	for i, form := range forms(key, maxKey) {
 		if i > 0 { // another spelling costs as much as a listing
 			if l.left < 1 {

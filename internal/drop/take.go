@@ -77,7 +77,7 @@ func fits(name string) bool { return longestKey(name) <= maxKey }
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)
-	if answer := "answers/" + below + ".json"; len(answer) <= maxKey && !relative(below) && problem.IsPrintable(below) {
+	if answer := "answers/" + below + ".json"; len(answer) <= maxKey && !isRelative(below) && problem.IsPrintable(below) {
 		return answer
 	}
 	parts := strings.Split(strings.ToValidUTF8(below, "_"), "/")
@@ -88,7 +88,7 @@ func answerKey(key string) string {
 			}
 			return r
 		}, part)
-		if relative(part) {
+		if isRelative(part) {
 			parts[i] = strings.Repeat("_", len(part))
 		}
 	}

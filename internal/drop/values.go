@@ -75,7 +75,7 @@ func badKey(property catalog.MediaProperty, key, value, model string) *problem.P
 		return badMedia(describe(property, value) + " is not below /inbox/")
 	case !problem.IsPrintable(below):
 		return badMedia(describe(property, value) + " holds characters that cannot be seen or typed")
-	case dotted(below):
+	case hasDot(below):
 		return badMedia(describe(property, value) + " leads out of the folder, or to a hidden file")
 	case len(key) > maxKey:
 		return badMedia(fmt.Sprintf("%s has more than the %d bytes that S3 allows", describe(property, value), maxKey))
@@ -97,14 +97,14 @@ func badKey(property catalog.MediaProperty, key, value, model string) *problem.P
 // mayName reports whether the job.json of a bundle may name a key outside the
 // bundle: one in the folder that the bundle is in, or in a shared folder.
 // Otherwise whoever may drop into one folder could copy the files of another.
-func (l *Look) mayName(bundle, key string) bool {
+func (l *lister) mayName(bundle, key string) bool {
 	return slices.ContainsFunc(append([]string{folderAbove(bundle)}, l.SharedFolders...), func(folder string) bool {
 		return strings.HasPrefix(norm.NFC.String(key), norm.NFC.String(folder))
 	})
 }
 
 // notShared is the problem of a media value whose key mayName refuses.
-func (l *Look) notShared(bundle, value string) problem.Problem {
+func (l *lister) notShared(bundle, value string) problem.Problem {
 	where := problem.List(append([]string{folderAbove(bundle)}, l.SharedFolders...), "or")
 	return problem.Problem{
 		Code: problem.FileNotShared, Reason: fmt.Sprintf("%s is not in %s", value, where),

@@ -67,7 +67,7 @@ func openEnded(value string) bool {
 // findMatches gives the bundle's own finding, used or waiting, and those of its
 // matches that a change of the file match concerns: its own, or where match is
 // "" or a file that every job has, all of them.
-func (l *Look) findMatches(ctx context.Context, f Finding, bundle, match string, d *doc, n named) ([]Finding, error) {
+func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match string, d *doc, n named) ([]Finding, error) {
 	byName, all, err := l.matches(ctx, bundle, n)
 	if err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func (l *Look) findMatches(ctx context.Context, f Finding, bundle, match string,
 			continue
 		}
 		if c.pair != nil {
-			pair, err := l.pairFinding(ctx, about(name), ledger.InboxPrefix+name, c.pair)
+			pair, err := l.findPair(ctx, about(name), ledger.InboxPrefix+name, c.pair)
 			if err != nil {
 				return nil, err
 			}
@@ -152,7 +152,7 @@ func (l *Look) findMatches(ctx context.Context, f Finding, bundle, match string,
 
 // claimsBeside returns the claims of pairs and bundles to the names of matches:
 // they are in the folder that has the bundle's name.
-func (l *Look) claimsBeside(ctx context.Context, bundle string, names []string) (map[string]claims, error) {
+func (l *lister) claimsBeside(ctx context.Context, bundle string, names []string) (map[string]claims, error) {
 	claimed := map[string]claims{}
 	if len(names) == 1 {
 		c, err := l.ownClaims(ctx, ledger.InboxPrefix+names[0])
@@ -160,7 +160,7 @@ func (l *Look) claimsBeside(ctx context.Context, bundle string, names []string) 
 		return claimed, err
 	}
 	beside := map[string]bool{} // stems
-	for _, folder := range forms(bundle[:len(bundle)-len(bundleSuffix+"/")]+"/", maxKey) {
+	for _, folder := range forms(stemOfBundle(bundle)+"/", maxKey) {
 		after := ""
 		for {
 			files, more, err := l.listFolder(ctx, folder, after)
@@ -193,7 +193,7 @@ func (l *Look) claimsBeside(ctx context.Context, bundle string, names []string) 
 
 // matches returns the files that match a wildcard, by the name of their job, and
 // whether all files were compared.
-func (l *Look) matches(ctx context.Context, bundle string, n named) (byName map[string][]File, all bool, err error) {
+func (l *lister) matches(ctx context.Context, bundle string, n named) (byName map[string][]File, all bool, err error) {
 	files, err := l.below(ctx, n.wildcard.literal, maxMatches)
 	if err != nil {
 		return nil, false, err
@@ -212,7 +212,7 @@ func (n named) addMatches(byName map[string][]File, bundle string, files []File)
 		}
 	}
 	for _, file := range files {
-		if role, _ := place(file.Key); role == member && !added[file.Key] && n.wildcard.matches(file.Key) && !n.names(file.Key) {
+		if !added[file.Key] && ParseKey(file.Key).Role == Member && n.wildcard.matches(file.Key) && !n.names(file.Key) {
 			name := matchName(bundle, file.Key)
 			byName[name] = append(byName[name], file)
 			added[file.Key] = true
@@ -271,5 +271,5 @@ func isAudio(f File) bool {
 }
 
 func matchName(bundle, key string) string {
-	return nameOf(bundle) + "/" + norm.NFC.String(stemOf(path.Base(key)))
+	return nameOf(stemOfBundle(bundle)) + "/" + norm.NFC.String(stemOf(path.Base(key)))
 }

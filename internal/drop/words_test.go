@@ -70,7 +70,7 @@ func TestWords(t *testing.T) {
 		for _, f := range b.findings(t, keys...) {
 			problems := f.Problems
 			if f.Job != nil {
-				_, found, err := b.Look().Prepare(t.Context(), f.Job)
+				_, found, err := b.Prepare(t.Context(), f.Job)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -197,7 +197,7 @@ func (h *Handler) unsuccessful(ctx context.Context) (found []types.ExecutionList
 
 // deleted cancels the open takes that use a dropped file which is gone.
 func (h *Handler) deleted(ctx context.Context, key string, p *pass) error {
-	name, further := drop.Owner(key)
+	name, further := drop.ParseKey(key).Owns()
 	if name == "" {
 		return nil
 	}

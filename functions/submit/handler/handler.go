@@ -200,7 +200,7 @@ func (h *Handler) deliver(ctx context.Context, b *batch, m message, until time.T
 		if h.late(ctx, until, began) {
 			return errors.Join(append(errs, errNoTime)...)
 		}
-		subjects, err := h.Resolver.Look().Touched(ctx, c.key)
+		subjects, err := h.Resolver.Touched(ctx, drop.ParseKey(c.key))
 		errs = append(errs, err)
 		for _, s := range subjects {
 			key := assessmentKey{subject: s}
@@ -276,7 +276,7 @@ func (h *Handler) assess(ctx context.Context, a *assessment) error {
 			return errors.Join(recovered, err)
 		}
 	}
-	return errors.Join(recovered, fmt.Errorf("%s: %w", a.subject.Name(), errChanging))
+	return errors.Join(recovered, fmt.Errorf("%s: %w", a.subject.Name, errChanging))
 }
 
 func (h *Handler) assessOnce(ctx context.Context, a *assessment, recovered *error) error {
@@ -287,18 +287,17 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment, recovered *erro
 	if err != nil {
 		return err
 	}
-	if mayHaveTakes := s.Key() == ledger.StatusKey(s.Name()) && (a.again || prev.State != ""); mayHaveTakes && !a.recovered {
+	if mayHaveTakes := s.Key() == ledger.StatusKey(s.Name) && (a.again || prev.State != ""); mayHaveTakes && !a.recovered {
 		a.recovered = true
 		var some bool
-		if some, *recovered = h.recoverTakes(ctx, s.Name(), a.again); some {
+		if some, *recovered = h.recoverTakes(ctx, s.Name, a.again); some {
 			if prev, err = h.Ledger.Posted(ctx, s.Key()); err != nil {
 				return err
 			}
 		}
 	}
 	prev.Rewrite = a.rewrite
-	look := h.Resolver.Look()
-	findings, err := look.Find(ctx, s)
+	findings, err := h.Resolver.Find(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -314,7 +313,7 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment, recovered *erro
 	if len(statuses) > 1 {
 		// The names of a bundle's matches were not known before. Their statuses
 		// were read after the bucket, so read the bucket again.
-		if findings, err = look.Find(ctx, s); err != nil {
+		if findings, err = h.Resolver.Find(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -330,7 +329,7 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment, recovered *erro
 		if f.Job == nil {
 			err = h.answer(ctx, a, f, prev)
 		} else {
-			err = h.run(ctx, a, look, f, prev)
+			err = h.run(ctx, a, f, prev)
 		}
 		if errors.Is(err, ledger.ErrStale) || errors.Is(err, bucket.ErrChanged) {
 			return err
@@ -363,14 +362,8 @@ func (h *Handler) reassessMatches(ctx context.Context, a *assessment, bundle led
 			continue
 		}
 		// A pair may have the same name. Its own assessment says what is there.
-		subjects, err := h.Resolver.Look().Touched(ctx, ledger.InboxPrefix+name+".wav")
-		if err != nil {
+		if err := h.assess(ctx, &assessment{subject: drop.SubjectOf(name), dropped: bundle.Name, last: a.last}); err != nil {
 			return err
-		}
-		for _, s := range subjects {
-			if err := h.assess(ctx, &assessment{subject: s, dropped: bundle.Name, last: a.last}); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

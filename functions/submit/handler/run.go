@@ -30,7 +30,7 @@ const (
 
 // run brings a job on its way: it claims the take, submits it once and starts
 // its execution. What an earlier delivery did is not done again.
-func (h *Handler) run(ctx context.Context, a *assessment, look *drop.Look, f drop.Finding, prev ledger.Posted) error {
+func (h *Handler) run(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
 	rec, err := h.Ledger.Get(ctx, f.Job.Name, f.Job.Take)
 	if err == nil {
 		return h.resume(ctx, a, rec, prev)
@@ -44,7 +44,7 @@ func (h *Handler) run(ctx context.Context, a *assessment, look *drop.Look, f dro
 	if stays, err := h.stays(ctx, a, f, prev); stays || err != nil {
 		return err
 	}
-	ready, problems, err := look.Prepare(ctx, f.Job)
+	ready, problems, err := h.Resolver.Prepare(ctx, f.Job)
 	if err != nil {
 		return err
 	}
@@ -353,7 +353,7 @@ func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledg
 
 // stillAsked reports whether an assessment of now finds the same take.
 func (h *Handler) stillAsked(ctx context.Context, a *assessment, rec ledger.Record) (bool, error) {
-	findings, err := h.Resolver.Look().Find(ctx, a.subject)
+	findings, err := h.Resolver.Find(ctx, a.subject)
 	return slices.ContainsFunc(findings, func(f drop.Finding) bool {
 		return f.Job != nil && f.Job.Name == rec.Name && f.Job.Take == rec.Take
 	}), err

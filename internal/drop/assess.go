@@ -1,0 +1,278 @@
+package drop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+// Resolver assesses the drops in Files. It is safe for concurrent use.
+type Resolver struct {
+	Files   Files
+	Catalog *catalog.Catalog
+	Settings
+}
+
+// Settings are what an operator decides about drops. Each is a parameter of
+// template.yaml.
+type Settings struct {
+	// DefaultVideoModel and DefaultImageModel are the models of pairs for which
+	// no preset names one.
+	DefaultVideoModel, DefaultImageModel string
+
+	// SharedFolders are the folders whose files any job.json may name: keys that
+	// begin with inbox/ and end in a slash.
+	SharedFolders []string
+
+	// MaxJobsPerDrop is how many jobs one changed file may start. 0 sets no
+	// limit.
+	MaxJobsPerDrop int
+}
+
+// DefaultSettings returns the defaults of template.yaml.
+func DefaultSettings() Settings {
+	return Settings{
+		DefaultVideoModel: "sync/sync/lipsync/v2/pro", DefaultImageModel: "community/live-avatar",
+		SharedFolders: []string{"inbox/shared/"}, MaxJobsPerDrop: 100,
+	}
+}
+
+// lister is a Resolver that may make a limited number of listings.
+type lister struct {
+	*Resolver
+	left int
+}
+
+// Subject is something to assess: a job name, or a file that cannot belong to a
+// job. It is comparable.
+type Subject struct {
+	// Name is the job name, of a bundle's matches the name of the bundle. If the
+	// file cannot belong to a job, it is the file's path below inbox/.
+	Name string
+
+	stem   string // what gives the name; see Key.Stem. "" for a file that cannot belong to a job
+	match  string // of a bundle with a wildcard: assess only the job of this file
+	beyond int    // the change asks for so many jobs, too many for this one to start; else 0
+	file   string // the key of a file that cannot belong to a job
+}
+
+// SubjectOf returns the subject of a job name.
+func SubjectOf(name string) Subject { return subjectOf(ledger.InboxPrefix + name) }
+
+func subjectOf(stem string) Subject { return Subject{Name: nameOf(stem), stem: stem} }
+
+func fileSubject(key string) Subject {
+	return Subject{Name: strings.TrimPrefix(key, ledger.InboxPrefix), file: key}
+}
+
+// Key returns the key of the subject's status or answer file.
+func (s Subject) Key() string {
+	if s.file != "" {
+		return answerKey(s.file)
+	}
+	return about(s.Name).Key
+}
+
+// Finding is what an assessment of a name or a file found: a Job, or why there
+// is no job.
+type Finding struct {
+	Name string
+	// Key is the key of its status or answer file.
+	Key string
+	// Order is the Order of its status (see ledger.Posted): a take if the files
+	// that identify it are known, else the time of the newest file.
+	Order string
+
+	// Job is a job whose files are all there. If it is nil, State says what to
+	// post, with Problems, the Jobs that use the file, and Warnings.
+	Job      *Job
+	State    ledger.State
+	Problems []problem.Problem
+	Jobs     []string
+	Warnings []string
+}
+
+// Job is a take that the files ask for. Prepare checks them.
+type Job struct {
+	Name, Take string
+
+	visual, audio File              // of a pair
+	doc           *doc              // of a bundle
+	media         []Used            // of a bundle
+	match         string            // of a bundle with a wildcard: the key of the match
+	wrong         []problem.Problem // of a bundle: problems of job.json other than options
+	listings      int               // how many Prepare may make
+}
+
+// Manifest returns the job.json of a bundle's job, and false for a pair.
+func (j *Job) Manifest() (File, bool) {
+	if j.doc == nil {
+		return File{}, false
+	}
+	return j.doc.file, true
+}
+
+// Used is the file or URL of one property of the model's input.
+type Used struct {
+	Property string
+	File     File
+	URL      string // an https URL that job.json gives in place of a file
+	Info     media.Info
+}
+
+// Input returns what a record stores of a file or URL. It leaves out the query
+// of a URL, which may be a secret.
+func (u Used) Input() ledger.Input {
+	if u.URL != "" {
+		return ledger.Input{Property: u.Property, URL: withoutQuery(u.URL)}
+	}
+	return ledger.Input{
+		Property: u.Property, Key: u.File.Key, ETag: u.File.ETag, VersionID: u.File.VersionID,
+		Bytes: u.File.Size, LastModified: u.File.LastModified, DurationSeconds: u.Info.Duration.Seconds(),
+	}
+}
+
+// Touched returns the subjects that a change of a file may concern.
+func (r *Resolver) Touched(ctx context.Context, k Key) ([]Subject, error) {
+	l := &lister{r, maxTouchedListings}
+	switch k.Role {
+	case NoDrop:
+		return nil, nil
+	case Manifest:
+		return []Subject{subjectOf(k.Stem)}, nil
+	case Member:
+		return []Subject{{Name: k.Name, stem: k.Stem, match: k.Raw}}, nil
+	case Visual:
+		return l.touchedByVisual(ctx, k.Stem)
+	case Audio:
+		return l.touchedByAudio(ctx, k.Stem)
+	case Preset:
+		return l.touchedByPreset(ctx, k.Raw)
+	default:
+		return []Subject{fileSubject(k.Raw)}, nil
+	}
+}
+
+// Find assesses a subject. It makes at most maxListings listings, whatever the
+// key and the folder.
+func (r *Resolver) Find(ctx context.Context, s Subject) ([]Finding, error) {
+	l := &lister{r, maxListings}
+	found, err := l.find(ctx, s)
+	if errors.Is(err, errCrowded) {
+		f := about(s.Name)
+		f.Key = s.Key()
+		order := ""
+		if len(found) > 0 {
+			order = found[0].Order
+		}
+		return []Finding{f.decide(ledger.Rejected, order, crowded(f.Name))}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, f := range found {
+		if f.Job == nil {
+			continue
+		}
+		if f.Job.listings = l.left; s.beyond > 0 {
+			found[i] = f.tooMany(s.beyond, l.MaxJobsPerDrop)
+		}
+	}
+	return found, nil
+}
+
+func (l *lister) find(ctx context.Context, s Subject) ([]Finding, error) {
+	if s.file != "" {
+		f, err := l.findAnswer(ctx, ParseKey(s.file))
+		if err != nil && !errors.Is(err, errCrowded) {
+			return f.refused(f.Order, err)
+		}
+		return []Finding{f}, err
+	}
+	f := about(s.Name)
+	c, err := l.claimsOf(ctx, s.stem)
+	if len(c.pair) > 0 {
+		f.Order = stamp(c.pair)
+	}
+	if err != nil {
+		return []Finding{f}, err
+	}
+	if f, contested := c.contested(f); contested {
+		return l.withMatches(ctx, f, s.match, c.bundles)
+	}
+	switch {
+	case len(c.bundles) > 0:
+		return l.findBundle(ctx, f, c.bundles[0], s.match)
+	case c.parent != "":
+		return l.matchFinding(ctx, c, f.Name)
+	}
+	f, err = l.findPair(ctx, f, s.stem, c.pair)
+	return []Finding{f}, err
+}
+
+// about returns a finding of a job name, to be completed.
+func about(name string) Finding {
+	f := Finding{Name: name, Key: ledger.StatusKey(name)}
+	if len(f.Key) > maxKey {
+		f.Key = answerKey(ledger.InboxPrefix + name)
+	}
+	return f
+}
+
+// decide completes a finding with a state and its problems.
+func (f Finding) decide(state ledger.State, order string, problems ...problem.Problem) Finding {
+	f.State, f.Order, f.Problems = state, order, bounded(problems)
+	return f
+}
+
+// usedBy completes a finding of a file that the named jobs use.
+func (f Finding) usedBy(jobs []string, order string) Finding {
+	if f.Jobs = jobs; len(jobs) > maxJobs {
+		f.Jobs = jobs[:maxJobs]
+		f.Warnings = []string{fmt.Sprintf("only the first %d jobs are named; upload the audio of another one again to start its job", maxJobs)}
+	}
+	return f.decide(ledger.Used, order)
+}
+
+// tooMany returns the finding of a job that one change may not start besides all
+// others. It is held until MaxJobsPerDrop is raised or its audio is uploaded again.
+func (f Finding) tooMany(jobs, most int) Finding {
+	f.Job = nil
+	return f.decide(ledger.Held, f.Order, problem.Problem{
+		Code: problem.TooManyJobs, Reason: fmt.Sprintf("one changed file asks for %d jobs; it may start at most %d (MaxJobsPerDrop)", jobs, most),
+	})
+}
+
+// refused completes a finding of a file that S3 refuses to return as held. It
+// returns any other error.
+func (f Finding) refused(order string, err error) ([]Finding, error) {
+	refused, ok := errors.AsType[*bucket.RefusedError](err)
+	if !ok {
+		return nil, err
+	}
+	return []Finding{f.decide(ledger.Held, order, refusedProblem(refused, problem.Short(path.Base(refused.Key))))}, nil
+}
+
+// StateOf returns the state of a name with the given problems: held if all of
+// them resolve with time or by an operator, else rejected.
+func StateOf(problems []problem.Problem) ledger.State {
+	for _, p := range problems {
+		if p.Code.State() != string(ledger.Held) {
+			return ledger.Rejected
+		}
+	}
+	return ledger.Held
+}
+
+// gone completes a finding of files that were deleted.
+func (f Finding) gone(reason, remedy string) Finding {
+	return f.decide(ledger.Withdrawn, "", problem.Problem{Code: problem.FilesGone, Reason: reason, Remedy: remedy})
+}

@@ -1,0 +1,253 @@
+// Package drop decides which jobs the files below inbox/ ask for: by their names,
+// pairs, presets, bundles and takes. It reads what the bucket holds now, and writes
+// nothing. Package catalog knows what RunComfy's models accept; package media
+// knows what a media file holds.
+package drop
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+// Key is a key of the bucket, parsed.
+type Key struct {
+	Raw  string
+	Role Role
+
+	// Name is the job name that the file counts for, in NFC. If the file cannot
+	// belong to a job, Name is its path below inbox/.
+	Name string
+
+	// Stem is what Name is made from: Raw without its suffix, or for a file of a
+	// bundle the bundle's folder without ".job/". "" for any other file.
+	Stem string
+
+	// Bundle is the bundle's folder with its slash, or "". The outermost folder
+	// whose name ends in .job is the bundle; one inside it is a plain folder.
+	Bundle string
+}
+
+// Role is what a file is by its key.
+type Role int
+
+// The roles.
+const (
+	NoDrop       Role = iota // not below inbox/, a folder marker, hidden, or a file of the operating system
+	Visual                   // the video or image of a pair
+	Audio                    // the audio of a pair
+	Preset                   // preset.json
+	Manifest                 // the job.json of a bundle
+	Member                   // another file of a bundle
+	StrayJobJSON             // a job.json outside a bundle
+	RelativePath             // has a part . or .., which programs take for another path
+	Unprintable              // has characters that nobody can see or type
+	UnknownFile              // has a suffix that is no medium's
+)
+
+const (
+	jobJSON      = problem.JobJSON
+	presetJSON   = "preset.json"
+	bundleSuffix = ".job"
+)
+
+// The suffixes to search for, in every spelling and sorted. nameEndings end
+// everything that gives a name.
+var (
+	mediaEndings = spellings(media.Suffixes()...)
+	bundleEnding = spellings(bundleSuffix + "/")
+	nameEndings  = spellings(append(media.Suffixes(), bundleSuffix+"/")...)
+	jsonEnding   = spellings(".json")
+)
+
+// ParseKey parses a key.
+func ParseKey(key string) Key {
+	below, ok := strings.CutPrefix(key, ledger.InboxPrefix)
+	k := Key{Raw: key, Name: below}
+	base := path.Base(below)
+	kind, isMedia := kindOf(base)
+	bundle := bundleOf(key)
+	switch {
+	case !ok || isHidden(below):
+		k.Role = NoDrop
+	case isRelative(below):
+		k.Role = RelativePath
+	case !problem.IsPrintable(below):
+		k.Role = Unprintable
+	case bundle != "":
+		k.Role, k.Bundle = Member, bundle
+		if sameName(key[len(k.Bundle):], jobJSON) {
+			k.Role = Manifest
+		}
+		k.Stem = stemOfBundle(k.Bundle)
+		k.Name = nameOf(k.Stem)
+	case sameName(base, presetJSON):
+		k.Role = Preset
+	case sameName(base, jobJSON):
+		k.Role = StrayJobJSON
+	case !isMedia:
+		k.Role = UnknownFile
+	default:
+		k.Role = Visual
+		if kind == media.Audio {
+			k.Role = Audio
+		}
+		k.Stem = stemOf(key)
+		k.Name = nameOf(k.Stem)
+	}
+	return k
+}
+
+// Owns returns the name whose takes are cancelled when the file is deleted, and
+// the prefix of further such names: the tagged names of a video or image, and
+// the matches of a bundle's wildcard. It returns "" if the deletion cancels
+// nothing.
+func (k Key) Owns() (name, prefix string) {
+	switch k.Role {
+	case Visual:
+		return k.Name, k.Name + "."
+	case Audio:
+		return k.Name, ""
+	case Manifest:
+		return k.Name, k.Name + "/"
+	default:
+		return "", ""
+	}
+}
+
+// bundleOf returns the bundle's folder of a key, with its slash, or "".
+func bundleOf(key string) string {
+	for i := len(ledger.InboxPrefix); i < len(key); {
+		n := strings.IndexByte(key[i:], '/')
+		if n < 0 {
+			return ""
+		}
+		if end := i + n; n > len(bundleSuffix) && sameName(key[end-len(bundleSuffix):end], bundleSuffix) {
+			return key[:end+1]
+		}
+		i += n + 1
+	}
+	return ""
+}
+
+// stemOfBundle returns a bundle's folder without ".job/".
+func stemOfBundle(folder string) string { return folder[:len(folder)-len(bundleSuffix+"/")] }
+
+// isHidden reports whether a path is ignored whatever the file holds: it is a
+// folder marker, has a part that begins with a dot but is not . or .., or is a
+// file that operating systems create.
+func isHidden(below string) bool {
+	base := path.Base(below)
+	return below == "" || strings.HasSuffix(below, "/") || strings.HasSuffix(below, "_$folder$") ||
+		sameName(base, "Thumbs.db") || sameName(base, "desktop.ini") ||
+		slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return hasDot(part) && !isRelative(part) })
+}
+
+// hasDot reports whether a part of a path begins with a dot.
+func hasDot(below string) bool {
+	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return strings.HasPrefix(part, ".") })
+}
+
+// isRelative reports whether a part of a path is . or .., which most programs
+// resolve to another path.
+func isRelative(below string) bool {
+	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return part == "." || part == ".." })
+}
+
+// kindOf is media.KindOf, but only for the spellings of a suffix that at searches
+// for. Unicode has other letters whose small form is an ASCII one.
+func kindOf(name string) (media.Kind, bool) {
+	if _, ok := slices.BinarySearch(mediaEndings, path.Ext(name)); !ok {
+		return "", false
+	}
+	return media.KindOf(name)
+}
+
+// sameName reports whether a name is the given ASCII name in any case.
+func sameName(name, ascii string) bool {
+	return len(name) == len(ascii) && strings.EqualFold(name, ascii)
+}
+
+// spellings returns every text in every mixture of capitals and small letters,
+// sorted.
+func spellings(texts ...string) []string {
+	var all []string
+	for _, text := range texts {
+		variants := []string{""}
+		for _, r := range text {
+			lower, upper := strings.ToLower(string(r)), strings.ToUpper(string(r))
+			var longer []string
+			for _, head := range variants {
+				longer = append(longer, head+lower)
+				if upper != lower {
+					longer = append(longer, head+upper)
+				}
+			}
+			variants = longer
+		}
+		all = append(all, variants...)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// folderOf returns the folder of a key, with its slash. Unlike path.Dir it
+// keeps every slash as it is.
+func folderOf(key string) string {
+	return key[:strings.LastIndexByte(key, '/')+1]
+}
+
+// stemOf returns a key without its suffix.
+func stemOf(key string) string {
+	return strings.TrimSuffix(key, path.Ext(key))
+}
+
+// nameOf returns the job name of a stem: its path below inbox/, in NFC.
+func nameOf(stem string) string {
+	return norm.NFC.String(strings.TrimPrefix(stem, ledger.InboxPrefix))
+}
+
+// forms returns the spellings of a key to search for, its own first: the folder
+// and the last part may each be composed, or decomposed as a Mac writes them.
+// It leaves out spellings longer than room, in bytes.
+func forms(key string, room int) []string {
+	folder := folderOf(key)
+	base := key[len(folder):]
+	var all []string
+	for _, f := range []string{folder, norm.NFC.String(folder), norm.NFD.String(folder)} {
+		for _, b := range []string{base, norm.NFC.String(base), norm.NFD.String(base)} {
+			if len(f+b) <= room && !slices.Contains(all, f+b) {
+				all = append(all, f+b)
+			}
+		}
+	}
+	return all
+}
+
+// sameText compares two keys in NFC.
+func sameText(a, b string) bool {
+	return norm.NFC.String(a) == norm.NFC.String(b)
+}
+
+// shorterStems returns a stem without its tags, longest first: a/talk.v2.de gives
+// a/talk.v2 and a/talk. It returns at most maxListings of them, because each
+// takes a listing to search for.
+func shorterStems(stem string) []string {
+	var stems []string
+	folder := len(folderOf(stem))
+	for len(stems) < maxListings {
+		i := strings.LastIndexByte(stem[folder:], '.')
+		if i <= 0 {
+			break
+		}
+		stem = stem[:folder+i]
+		stems = append(stems, stem)
+	}
+	return stems
+}
