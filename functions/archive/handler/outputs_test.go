@@ -1,4 +1,4 @@
-package world_test
+package handler_test
 
 import (
 	"encoding/json"
@@ -11,6 +11,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
 // outputs has a job end with a number of outputs.
@@ -29,11 +31,11 @@ func outputs(n int) func(string, map[string]any) runcomfytest.Script {
 // A job with more outputs than MaxOutputs fails before anything is copied, and a
 // redrive archives it when the parameter was raised.
 func TestTooManyOutputs(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.RunComfy.Script = outputs(101)
-	dropPair(t, w)
-	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.OutputTooMany)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.OutputTooMany)
 	if !strings.Contains(st.Reason, "101 outputs") || !strings.Contains(st.Reason, "MaxOutputs allows 100") {
 		t.Errorf("reason %q", st.Reason)
 	}
@@ -47,8 +49,8 @@ func TestTooManyOutputs(t *testing.T) {
 	if err := w.Redrive("ads/talk", st.Take); err != nil {
 		t.Fatal(err)
 	}
-	rest(t, w)
-	if st := wantStatus(t, w, "ads/talk", ledger.Succeeded, ""); len(st.Outputs) != 101 {
+	worldtest.Rest(t, w)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, ""); len(st.Outputs) != 101 {
 		t.Errorf("%d outputs", len(st.Outputs))
 	}
 }
@@ -63,12 +65,12 @@ func TestCostsAndTimesThatCannotBe(t *testing.T) {
 	} {
 		for _, value := range values {
 			t.Run(member+" "+value, func(t *testing.T) {
-				w := newWorld(t)
+				w := worldtest.New(t)
 				edit := runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m[member] = json.RawMessage(value) }}
-				faulty(w, runcomfytest.CallResult, edit, 48*time.Hour)
-				dropPair(t, w)
-				rest(t, w)
-				wantArchived(t, w)
+				worldtest.Faulty(w, runcomfytest.CallResult, edit, 48*time.Hour)
+				worldtest.DropPair(t, w)
+				worldtest.Rest(t, w)
+				worldtest.WantArchived(t, w)
 				if st := w.Status("ads/talk"); len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "not recorded") {
 					t.Errorf("warnings %q", st.Warnings)
 				}
@@ -81,7 +83,7 @@ func TestCostsAndTimesThatCannotBe(t *testing.T) {
 // none takes the place of result.json.
 func TestUnknownOutputIsBin(t *testing.T) {
 	for _, suffix := range []string{".json", ".exe", ".html", ".svg", ""} {
-		w := newWorld(t)
+		w := worldtest.New(t)
 		w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 			return runcomfytest.Script{Run: time.Minute, Output: func(urls []string) any {
 				return strings.TrimSuffix(urls[0], ".mp4") + suffix
@@ -93,11 +95,11 @@ func TestUnknownOutputIsBin(t *testing.T) {
 			}
 			return nil
 		}
-		clip, voice := media(t)
+		clip, voice := worldtest.Media(t)
 		w.Drop("inbox/ads/result.mp4", clip)
 		w.Drop("inbox/ads/result.wav", voice)
-		rest(t, w)
-		st := wantStatus(t, w, "ads/result", ledger.Succeeded, "")
+		worldtest.Rest(t, w)
+		st := worldtest.WantStatus(t, w, "ads/result", ledger.Succeeded, "")
 		if want := "outbox/ads/result/" + st.Take + "/result.bin"; len(st.Outputs) != 1 || st.Outputs[0] != want {
 			t.Errorf("%q: outputs %v, want %s", suffix, st.Outputs, want)
 		}
@@ -109,35 +111,50 @@ func TestUnknownOutputIsBin(t *testing.T) {
 	}
 }
 
-// Whatever RunComfy answers to a call, no function panics, and what they leave
-// in the bucket can be read.
-func FuzzAnswers(f *testing.F) {
-	calls := []runcomfytest.Call{runcomfytest.CallSubmit, runcomfytest.CallStatus, runcomfytest.CallResult, runcomfytest.CallCancel}
-	for i := range calls {
-		for _, body := range []string{
-			``, `null`, `{}`, `{"request_id":"r"}`, `{"status":"completed"}`, `{"outcome":"cancelled"}`, `{"error_code":404001}`,
-			`{"status":"succeeded","output":"https://files.runcomfy.net/%00","created_at":"9999-12-31T23:59:59-01:00","cost":1e308}`,
-			`{"status":"succeeded","output":{"videos":["https://files.runcomfy.net/a.json","://","https://[::1"]},"finished_at":"0000-01-01T00:00:00+23:59"}`,
-			`{"status":"failed","error":[[[{"a":1e999}]]],"cost":-1}`, `{"status":"in_queue","queue_position":1e300}`, "\xff<title>x-amz-",
-		} {
-			f.Add(uint8(i), uint16(200), body)
+// output.
+func TestVerdictOverTroubleOfS3(t *testing.T) {
+	w := worldtest.New(t)
+	failures := 0
+	w.Before = func(c world.Call) error {
+		if c.Function == "archive" && c.Op == "GetObject" && c.Key[:7] == "outbox/" && failures < 3 {
+			failures++
+			return world.Throttled
 		}
-		f.Add(uint8(i), uint16(503), `{"error":"x"}`)
+		return nil
 	}
-	f.Fuzz(func(t *testing.T, call uint8, status uint16, body string) {
-		w := newWorld(t)
-		w.RunComfy.Queue = 10 * time.Minute
-		made := calls[int(call)%len(calls)]
-		faulty(w, made, runcomfytest.Fault{Status: 100 + int(status)%500, Body: []byte(body)}, 3*time.Hour)
-		dropPair(t, w)
-		w.Run(time.Minute)
-		if made == runcomfytest.CallCancel {
-			w.Delete("inbox/ads/talk.wav")
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	if failures != 3 {
+		t.Fatalf("%d failures", failures)
+	}
+	worldtest.WantArchived(t, w)
+	if st := w.Status("ads/talk"); len(st.Warnings) > 0 {
+		t.Errorf("warnings %q", st.Warnings)
+	}
+}
+
+// is in the bucket counts.
+func TestSourceGoneAfterTheCopy(t *testing.T) {
+	w := worldtest.New(t)
+	copied := false
+	w.After = func(c world.Call) error {
+		if c.Function == "archive" && c.Op == "PutObject" && c.Key[:7] == "outbox/" && !copied {
+			copied = true
+			panic(world.Crash{})
 		}
-		w.Pass(2 * time.Hour)
-		w.Takes("ads/talk") // panics where a record cannot be read
-		if st := w.Status("ads/talk"); st.State == "" {
-			t.Error("no status")
+		return nil
+	}
+	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+		if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallOutput && copied {
+			gone := worldtest.Fault(t, runcomfytest.CallOutput, "404")
+			return &gone
 		}
-	})
+		return nil
+	}
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	if !copied {
+		t.Fatal("nothing was copied")
+	}
+	worldtest.WantArchived(t, w)
 }

@@ -1,4 +1,4 @@
-package world_test
+package handler_test
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
 // RunComfy cannot be asked for a time when both files of a queued job are
@@ -19,19 +20,19 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 	for _, fault := range []string{"503", "token refused as 401", "not sent", "silence"} {
 		for _, lasts := range []time.Duration{5 * time.Minute, 2 * time.Hour} {
 			t.Run(fmt.Sprintf("%s for %v", fault, lasts), func(t *testing.T) {
-				w := newWorld(t)
+				w := worldtest.New(t)
 				w.RunComfy.Queue = 3 * time.Hour
-				dropPair(t, w)
+				worldtest.DropPair(t, w)
 				w.Run(time.Minute)
-				faulty(w, runcomfytest.CallCancel, named(t, runcomfytest.CallCancel, fault), lasts)
+				worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, fault), lasts)
 				w.Delete("inbox/ads/talk.wav")
 				w.Delete("inbox/ads/talk.mp4")
 				w.Run(lasts + 10*time.Minute)
 				if n := len(w.RunComfy.Cancelled()); n != 1 {
 					t.Errorf("%d jobs are cancelled at RunComfy", n)
 				}
-				rest(t, w)
-				wantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
+				worldtest.Rest(t, w)
+				worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 				if len(w.DeadDeletions) > 0 {
 					t.Errorf("%d dead letters", len(w.DeadDeletions))
 				}
@@ -44,9 +45,9 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 // rest of the batch waits, and all are cancelled later.
 func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 10
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.Batch, w.RunComfy.Queue = 10, 3*time.Hour
-	clip, voice := media(t)
+	clip, voice := worldtest.Media(t)
 	for i := range jobs {
 		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
 		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
@@ -54,7 +55,7 @@ func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	w.Run(2 * time.Minute)
 	timedOut := false
 	w.TimedOut = func(c world.Call) { timedOut = timedOut || c.Function == "cancel" }
-	count := faulty(w, runcomfytest.CallCancel, named(t, runcomfytest.CallCancel, "silence"), 2*runcomfy.Timeout)
+	count := worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "silence"), 2*runcomfy.Timeout)
 	for i := range jobs {
 		w.Delete(fmt.Sprintf("inbox/ads/%d.wav", i))
 	}
@@ -70,9 +71,9 @@ func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 // The execution of a job that was cancelled by a deletion is stopped as soon as
 // Step Functions accepts it.
 func TestStopIsTriedAgain(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.RunComfy.Queue = 3 * time.Hour
-	dropPair(t, w)
+	worldtest.DropPair(t, w)
 	w.Run(time.Minute)
 	open := w.Now().Add(5 * time.Minute)
 	w.Before = func(c world.Call) error {
@@ -82,8 +83,8 @@ func TestStopIsTriedAgain(t *testing.T) {
 		return nil
 	}
 	w.Delete("inbox/ads/talk.wav")
-	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
+	worldtest.Rest(t, w)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 	if x, _ := w.Execution("ads/talk", st.Take); x.Status != states.Aborted {
 		t.Errorf("the execution is %s", x.Status)
 	}
@@ -92,13 +93,13 @@ func TestStopIsTriedAgain(t *testing.T) {
 // DescribeExecution is eventually consistent: an execution that has just ended is
 // still described as running. Lambda tries again, and nothing waits for the sweep.
 func TestStaleDescriptionOfAnExecution(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.RunComfy.Queue, w.StaleStates = 3*time.Hour, 10*time.Second
-	dropPair(t, w)
+	worldtest.DropPair(t, w)
 	w.Run(time.Minute)
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
 	w.Run(4 * time.Minute)
-	wantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
 	if n := len(w.RunComfy.Cancelled()); n != 1 {
 		t.Errorf("%d jobs are cancelled at RunComfy", n)
 	}
@@ -108,8 +109,8 @@ func TestStaleDescriptionOfAnExecution(t *testing.T) {
 // is settled before the sweep no longer sees it.
 func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 80
-	w := newWorld(t)
-	clip, voice := media(t)
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
 	w.RunComfy.Queue = 5 * time.Hour
 	for i := range jobs {
 		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
@@ -117,7 +118,7 @@ func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	}
 	w.Run(10 * time.Minute)
 	w.LoseStatusEvents = true
-	faulty(w, runcomfytest.CallCancel, named(t, runcomfytest.CallCancel, "silence"), 30*time.Hour)
+	worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "silence"), 30*time.Hour)
 	for i := range jobs {
 		name := fmt.Sprintf("ads/%d", i)
 		w.Stop(name, w.Status(name).Take)
@@ -134,8 +135,8 @@ func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 // The sweep describes no execution whose record says how it ended, and posts its
 // status all the same.
 func TestSweepDescribesNothingThatIsSettled(t *testing.T) {
-	w := newWorld(t)
-	clip, voice := media(t)
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
 	w.RunComfy.Run = 20 * time.Minute
 	for i := range 30 {
 		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
@@ -147,7 +148,7 @@ func TestSweepDescribesNothingThatIsSettled(t *testing.T) {
 		w.Stop(name, w.Status(name).Take)
 	}
 	w.Run(30 * time.Minute)
-	wantStatus(t, w, "ads/7", ledger.Failed, problem.ExecutionStopped)
+	worldtest.WantStatus(t, w, "ads/7", ledger.Failed, problem.ExecutionStopped)
 	w.Bucket.Remove(ledger.StatusKey("ads/7"))
 	described := 0
 	w.Before = func(c world.Call) error {
@@ -160,21 +161,21 @@ func TestSweepDescribesNothingThatIsSettled(t *testing.T) {
 	if described > 0 {
 		t.Errorf("%d executions were described", described)
 	}
-	wantStatus(t, w, "ads/7", ledger.Failed, problem.ExecutionStopped)
+	worldtest.WantStatus(t, w, "ads/7", ledger.Failed, problem.ExecutionStopped)
 }
 
 // An execution can be redriven for 14 days. The sweep sees that it failed again,
 // although hundreds of younger executions come before it in the list.
 func TestSweepSeesALateRedrive(t *testing.T) {
-	w := newWorld(t)
-	clip, voice := media(t)
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
 	w.RunComfy.Run = 20 * time.Minute
-	dropPair(t, w)
+	worldtest.DropPair(t, w)
 	w.Run(5 * time.Minute)
 	take := w.Status("ads/talk").Take
 	w.Stop("ads/talk", take)
 	w.Pass(time.Hour)
-	wantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 		return runcomfytest.Script{Run: time.Minute, Fail: "no face found"}
 	}
@@ -184,10 +185,33 @@ func TestSweepSeesALateRedrive(t *testing.T) {
 	}
 	w.Pass(13 * 24 * time.Hour)
 	w.LoseStatusEvents = true
-	faulty(w, runcomfytest.CallStatus, named(t, runcomfytest.CallStatus, "503"), 3*time.Hour)
+	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 3*time.Hour)
 	if err := w.Redrive("ads/talk", take); err != nil {
 		t.Fatal(err)
 	}
 	w.Pass(4 * time.Hour)
-	wantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
+}
+
+// deletion: the code stays, and the execution does not count as failed.
+func TestCancelledButNotStopped(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue = time.Hour
+	worldtest.DropPair(t, w)
+	w.Run(time.Minute)
+	w.Before = func(c world.Call) error {
+		if c.Op == "StopExecution" {
+			return world.ErrThrottledStates
+		}
+		return nil
+	}
+	w.Delete("inbox/ads/talk.wav")
+	w.Run(10 * time.Second)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
+	worldtest.Rest(t, w)
+	w.Pass(2 * time.Hour)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
+	if x, _ := w.Execution("ads/talk", st.Take); x.Status != states.Succeeded && x.Status != states.Aborted {
+		t.Errorf("the execution is %s", x.Status)
+	}
 }

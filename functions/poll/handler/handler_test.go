@@ -1,4 +1,4 @@
-package world_test
+package handler_test
 
 import (
 	"fmt"
@@ -11,7 +11,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
+
+func TestMain(m *testing.M) { worldtest.Main(m) }
 
 // Whatever /status or /result answers, once or for an hour, the job ends
 // archived; one that RunComfy says not to know is lost, and still archived by
@@ -21,23 +24,23 @@ func TestStatusAndResultAnswers(t *testing.T) {
 		for _, fault := range runcomfytest.Faults(call) {
 			for _, lasts := range []time.Duration{0, time.Hour} {
 				t.Run(fmt.Sprintf("%s, %s, for %v", call, fault.Name, lasts), func(t *testing.T) {
-					w := newWorld(t)
-					dropPair(t, w)
+					w := worldtest.New(t)
+					worldtest.DropPair(t, w)
 					w.Run(11 * time.Second)
-					count := faulty(w, call, fault, lasts)
-					rest(t, w)
+					count := worldtest.Faulty(w, call, fault, lasts)
+					worldtest.Rest(t, w)
 					if *count == 0 {
 						t.Fatal("nothing went wrong")
 					}
 					if fault.Name == "unknown request" && lasts > 0 {
-						st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
+						st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
 						w.Pass(lasts)
 						if err := w.Redrive("ads/talk", st.Take); err != nil {
 							t.Fatal(err)
 						}
-						rest(t, w)
+						worldtest.Rest(t, w)
 					}
-					wantArchived(t, w)
+					worldtest.WantArchived(t, w)
 					if limit := world.Begin.Add(lasts + 40*time.Minute); fault.Name != "unknown request" && w.Now().After(limit) {
 						t.Errorf("archived only at %v", w.Now())
 					}
@@ -51,17 +54,17 @@ func TestStatusAndResultAnswers(t *testing.T) {
 func TestOutage(t *testing.T) {
 	for _, name := range []string{"not sent", "reset", "silence", "429", "503", "502 page", "500", "401", "403", "foreign request"} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			dropPair(t, w)
+			w := worldtest.New(t)
+			worldtest.DropPair(t, w)
 			w.Run(11 * time.Second)
-			faulty(w, runcomfytest.CallStatus, named(t, runcomfytest.CallStatus, name), time.Hour)
+			worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, name), time.Hour)
 			w.Run(50 * time.Minute)
 			st := w.Status("ads/talk")
 			if len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "has not reported the state of the job since") {
 				t.Errorf("in the outage the status has the warnings %q", st.Warnings)
 			}
-			rest(t, w)
-			wantArchived(t, w)
+			worldtest.Rest(t, w)
+			worldtest.WantArchived(t, w)
 			if st := w.Status("ads/talk"); len(st.Warnings) > 0 {
 				t.Errorf("after the outage the status has the warnings %q", st.Warnings)
 			}
@@ -72,9 +75,9 @@ func TestOutage(t *testing.T) {
 // The token is changed at RunComfy, and in the secret half an hour later.
 func TestRotatedToken(t *testing.T) {
 	for _, queue := range []time.Duration{20 * time.Second, time.Hour} {
-		w := newWorld(t)
+		w := worldtest.New(t)
 		w.RunComfy.Queue = queue
-		dropPair(t, w)
+		worldtest.DropPair(t, w)
 		w.Run(11 * time.Second)
 		w.RunComfy.SetToken("new-canary")
 		reads := 0
@@ -92,15 +95,15 @@ func TestRotatedToken(t *testing.T) {
 		if reads < 3 || reads > 30 {
 			t.Errorf("the secret was read %d times in half an hour, want at most once a minute", reads)
 		}
-		rest(t, w)
-		wantArchived(t, w)
+		worldtest.Rest(t, w)
+		worldtest.WantArchived(t, w)
 	}
 }
 
 // A request is lost after three answers in a row over a minute that say so,
 // and not before: another answer in between begins the count anew.
 func TestRequestLost(t *testing.T) {
-	lost := named(t, runcomfytest.CallStatus, "unknown request")
+	lost := worldtest.Fault(t, runcomfytest.CallStatus, "unknown request")
 	tests := []struct {
 		name   string
 		call   runcomfytest.Call
@@ -116,9 +119,9 @@ func TestRequestLost(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := worldtest.New(t)
 			w.RunComfy.Run = 10 * time.Minute
-			dropPair(t, w)
+			worldtest.DropPair(t, w)
 			w.Run(11 * time.Second)
 			n, first := 0, time.Time{}
 			w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
@@ -133,12 +136,12 @@ func TestRequestLost(t *testing.T) {
 				}
 				return nil
 			}
-			rest(t, w)
+			worldtest.Rest(t, w)
 			if !tt.lost {
-				wantArchived(t, w)
+				worldtest.WantArchived(t, w)
 				return
 			}
-			st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
 			if n < 3 || w.Now().Sub(first) < time.Minute {
 				t.Errorf("lost after %d answers over %v", n, w.Now().Sub(first))
 			}
@@ -146,8 +149,8 @@ func TestRequestLost(t *testing.T) {
 			if err := w.Redrive("ads/talk", st.Take); err != nil {
 				t.Fatal(err)
 			}
-			rest(t, w)
-			wantArchived(t, w)
+			worldtest.Rest(t, w)
+			worldtest.WantArchived(t, w)
 		})
 	}
 }
@@ -155,11 +158,11 @@ func TestRequestLost(t *testing.T) {
 // A job that queues longer than QueueHours is cancelled at RunComfy, and its
 // status says so.
 func TestQueuedTooLong(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.RunComfy.Queue = 7 * time.Hour
-	dropPair(t, w)
-	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong)
 	if !strings.Contains(st.Reason, "queued at RunComfy for 6 h") || !strings.Contains(st.Reason, "RunComfy cancelled the job before it started") {
 		t.Errorf("reason %q", st.Reason)
 	}
@@ -171,11 +174,11 @@ func TestQueuedTooLong(t *testing.T) {
 // A job that runs longer than MaxHours fails, and its paid result is archived
 // by a redrive once it has ended.
 func TestRanTooLong(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.RunComfy.Run = 30 * time.Hour
-	dropPair(t, w)
-	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
 	if !strings.Contains(st.Reason, "running at RunComfy for 24 h") || !strings.Contains(st.Remedy, "lipdrop redrive ads/talk") {
 		t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
 	}
@@ -183,8 +186,8 @@ func TestRanTooLong(t *testing.T) {
 	if err := w.Redrive("ads/talk", st.Take); err != nil {
 		t.Fatal(err)
 	}
-	rest(t, w)
-	wantArchived(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
 }
 
 // The deadline is looked at after the answer: a job that has ended is archived
@@ -199,9 +202,9 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := worldtest.New(t)
 			w.RunComfy.Queue, w.RunComfy.Run = tt.queue, tt.run
-			dropPair(t, w)
+			worldtest.DropPair(t, w)
 			w.Run(tt.queue / 2)
 			if tt.run > tt.queue {
 				w.Run(tt.queue + tt.run/2)
@@ -219,12 +222,12 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 			}
 			w.Pass(24 * time.Hour)
 			// Lambda was away for longer than poll is tried again.
-			st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionFailed)
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionFailed)
 			if err := w.Redrive("ads/talk", st.Take); err != nil {
 				t.Fatal(err)
 			}
-			rest(t, w)
-			wantArchived(t, w)
+			worldtest.Rest(t, w)
+			worldtest.WantArchived(t, w)
 		})
 	}
 }
@@ -232,7 +235,7 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 // A job of 24 h takes fewer than 2,000 turns.
 func TestTurnsOfADay(t *testing.T) {
 	for _, queue := range []time.Duration{0, 5 * time.Hour} {
-		w := newWorld(t)
+		w := worldtest.New(t)
 		w.RunComfy.Queue, w.RunComfy.Run = queue, 23*time.Hour+50*time.Minute
 		turns := 0
 		w.Before = func(c world.Call) error {
@@ -241,9 +244,9 @@ func TestTurnsOfADay(t *testing.T) {
 			}
 			return nil
 		}
-		dropPair(t, w)
-		rest(t, w)
-		wantArchived(t, w)
+		worldtest.DropPair(t, w)
+		worldtest.Rest(t, w)
+		worldtest.WantArchived(t, w)
 		st := w.Status("ads/talk")
 		execution, _ := w.Execution("ads/talk", st.Take)
 		t.Logf("%d turns, %d events", turns, len(execution.Events))
@@ -255,7 +258,7 @@ func TestTurnsOfADay(t *testing.T) {
 
 // A state that could not be written is written at the next turn.
 func TestStateIsWrittenLater(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.RunComfy.Run = time.Hour
 	w.Before = func(c world.Call) error {
 		if c.Function == "poll" && c.Service == "s3" && w.Now().Before(world.Begin.Add(5*time.Minute)) {
@@ -263,13 +266,13 @@ func TestStateIsWrittenLater(t *testing.T) {
 		}
 		return nil
 	}
-	dropPair(t, w)
+	worldtest.DropPair(t, w)
 	w.Run(4 * time.Minute)
-	wantStatus(t, w, "ads/talk", ledger.Submitted, "")
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
 	w.Run(3 * time.Minute)
-	wantStatus(t, w, "ads/talk", ledger.InProgress, "")
-	rest(t, w)
-	wantArchived(t, w)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
 }
 
 // A redriven execution, whose deadline is long past, does not end again over
@@ -280,7 +283,7 @@ func TestRedrivePastTheDeadline(t *testing.T) {
 		trouble func(w *world.World)
 	}{
 		{"a 503", func(w *world.World) {
-			faulty(w, runcomfytest.CallStatus, named(t, runcomfytest.CallStatus, "503"), 0)
+			worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 0)
 		}},
 		{"the token was changed meanwhile", func(w *world.World) {
 			w.RunComfy.SetToken("new-canary")
@@ -290,23 +293,101 @@ func TestRedrivePastTheDeadline(t *testing.T) {
 	for _, tt := range tests {
 		for _, code := range []problem.Code{problem.RanTooLong, problem.QueuedTooLong} {
 			t.Run(fmt.Sprintf("%s, after %s", tt.name, code), func(t *testing.T) {
-				w := newWorld(t)
+				w := worldtest.New(t)
 				w.RunComfy.Run = 30 * time.Hour
 				if code == problem.QueuedTooLong { // as it seems in an outage
 					w.RunComfy.Run = time.Minute
-					faulty(w, runcomfytest.CallStatus, named(t, runcomfytest.CallStatus, "401"), 7*time.Hour)
+					worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "401"), 7*time.Hour)
 				}
-				dropPair(t, w)
-				rest(t, w)
-				st := wantStatus(t, w, "ads/talk", ledger.Failed, code)
+				worldtest.DropPair(t, w)
+				worldtest.Rest(t, w)
+				st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, code)
 				w.Pass(10 * time.Hour)
 				tt.trouble(w)
 				if err := w.Redrive("ads/talk", st.Take); err != nil {
 					t.Fatal(err)
 				}
-				rest(t, w)
-				wantArchived(t, w)
+				worldtest.Rest(t, w)
+				worldtest.WantArchived(t, w)
 			})
 		}
 	}
+}
+
+// again over the first response that it does not get.
+func TestRedriveCountsAnew(t *testing.T) {
+	tests := []struct {
+		name    string
+		run     time.Duration
+		fault   string        // of /status, until the job has failed
+		lasts   time.Duration // of the fault
+		code    problem.Code
+		another string // the fault of the first call after the redrive
+	}{
+		{"queued too long, then a 503", time.Minute, "401", 7 * time.Hour, problem.QueuedTooLong, "503"},
+		{"lost, then lost once more", 10 * time.Minute, "unknown request", 2 * time.Minute, problem.RequestLost, "unknown request"},
+		{"lost, then a 503", 10 * time.Minute, "unknown request", 2 * time.Minute, problem.RequestLost, "503"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.RunComfy.Run = tt.run
+			worldtest.DropPair(t, w)
+			w.Run(11 * time.Second)
+			worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, tt.fault), tt.lasts)
+			worldtest.Rest(t, w)
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, tt.code)
+			w.Pass(2 * time.Minute)
+			count := worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, tt.another), 0)
+			if err := w.Redrive("ads/talk", st.Take); err != nil {
+				t.Fatal(err)
+			}
+			worldtest.Rest(t, w)
+			if *count != 1 {
+				t.Error("nothing went wrong after the redrive")
+			}
+			worldtest.WantArchived(t, w)
+		})
+	}
+}
+
+// does not respond.
+func TestWarningEndsWithAnUnknownWord(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Run = time.Hour
+	worldtest.DropPair(t, w)
+	w.Run(11 * time.Second)
+	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 30*time.Second)
+	w.Run(5 * time.Second)
+	if st := w.Status("ads/talk"); len(st.Warnings) != 1 {
+		t.Fatalf("during the outage: warnings %q", st.Warnings)
+	}
+	w.Run(25 * time.Second)
+	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "unknown word"), 40*time.Minute)
+	w.Run(30 * time.Minute)
+	if st := w.Status("ads/talk"); len(st.Warnings) > 0 {
+		t.Errorf("after the outage: warnings %q", st.Warnings)
+	}
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
+}
+
+// RunComfy puts a job that ran back into its queue: record and status say so.
+func TestJobGoesBackToTheQueue(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue, w.RunComfy.Run = 0, 3*time.Hour
+	worldtest.DropPair(t, w)
+	w.Run(5 * time.Minute)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
+	back := runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m["status"], m["queue_position"] = "in_queue", 7 }}
+	worldtest.Faulty(w, runcomfytest.CallStatus, back, time.Hour)
+	w.Run(30 * time.Minute)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.InQueue, "")
+	if rec, _ := w.Record("ads/talk", st.Take); rec.State != ledger.InQueue {
+		t.Errorf("the record is %s", rec.State)
+	}
+	w.Run(time.Hour)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
 }

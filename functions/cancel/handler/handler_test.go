@@ -1,4 +1,4 @@
-package world_test
+package handler_test
 
 import (
 	"fmt"
@@ -12,15 +12,18 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
+
+func TestMain(m *testing.M) { worldtest.Main(m) }
 
 // stopped returns a world in which the execution of ads/talk was stopped, after
 // a time in which its job has queued or run.
 func stopped(t *testing.T, queue, after time.Duration, prepare func(*world.World)) *world.World {
 	t.Helper()
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = queue, time.Hour
-	dropPair(t, w)
+	worldtest.DropPair(t, w)
 	w.Run(after)
 	if prepare != nil {
 		prepare(w)
@@ -31,23 +34,23 @@ func stopped(t *testing.T, queue, after time.Duration, prepare func(*world.World
 
 func TestStoppedExecution(t *testing.T) {
 	w := stopped(t, time.Hour, time.Minute, nil)
-	rest(t, w)
-	wantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
 	if n := len(w.RunComfy.Cancelled()); n != 1 {
 		t.Errorf("%d jobs cancelled at RunComfy, want 1", n)
 	}
 
 	w = stopped(t, 0, time.Minute, nil)
-	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
+	worldtest.Rest(t, w)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 	if !strings.Contains(st.Reason, "paid for") || !strings.Contains(st.Remedy, "lipdrop redrive ads/talk") {
 		t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
 	}
 	if err := w.Redrive("ads/talk", st.Take); err != nil {
 		t.Fatal(err)
 	}
-	rest(t, w)
-	wantArchived(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
 }
 
 // Whatever /cancel answers to the first try, the record ends as RunComfy's job
@@ -56,24 +59,24 @@ func TestCancelAnswers(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallCancel) {
 		for _, by := range []string{"stop", "deletion"} {
 			t.Run(fault.Name+", by "+by, func(t *testing.T) {
-				w := newWorld(t)
+				w := worldtest.New(t)
 				w.RunComfy.Queue = time.Hour
-				dropPair(t, w)
+				worldtest.DropPair(t, w)
 				w.Run(time.Minute)
-				count := faulty(w, runcomfytest.CallCancel, fault, 0)
+				count := worldtest.Faulty(w, runcomfytest.CallCancel, fault, 0)
 				if by == "stop" {
 					w.Stop("ads/talk", w.Status("ads/talk").Take)
 				} else {
 					w.Delete("inbox/ads/talk.wav")
 				}
 				w.Run(10 * time.Minute)
-				rest(t, w)
+				worldtest.Rest(t, w)
 				if *count != 1 {
 					t.Fatal("nothing went wrong")
 				}
 				switch cancelled := len(w.RunComfy.Cancelled()); {
 				case cancelled == 1 && by == "stop":
-					wantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
+					worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
 				case cancelled == 1:
 					// Where the answer was lost, the loop may find it first.
 					if st := w.Status("ads/talk"); st.State != ledger.Cancelled {
@@ -82,14 +85,14 @@ func TestCancelAnswers(t *testing.T) {
 				case fault.Name != "unknown outcome" && fault.Name != "unknown request":
 					t.Errorf("%d jobs cancelled at RunComfy", cancelled)
 				case by == "stop":
-					st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
+					st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 					if err := w.Redrive("ads/talk", st.Take); err != nil {
 						t.Fatal(err)
 					}
-					rest(t, w)
-					wantArchived(t, w)
+					worldtest.Rest(t, w)
+					worldtest.WantArchived(t, w)
 				default:
-					wantArchived(t, w)
+					worldtest.WantArchived(t, w)
 				}
 				if n := len(w.RunComfy.Submitted()); n != 1 {
 					t.Errorf("%d charges", n)
@@ -105,22 +108,22 @@ func TestCancelImpossibleForADay(t *testing.T) {
 	for _, name := range []string{"token refused as 401", "502 huge page", "not sent", "silence"} {
 		t.Run(name, func(t *testing.T) {
 			w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) {
-				faulty(w, runcomfytest.CallCancel, named(t, runcomfytest.CallCancel, name), 30*time.Hour)
+				worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, name), 30*time.Hour)
 			})
 			w.Pass(19 * time.Hour)
 			if st := w.Status("ads/talk"); st.State.Ended() {
 				t.Errorf("given up after 19 h: %s (%s)", st.State, st.Reason)
 			}
 			w.Pass(3 * time.Hour)
-			st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 			if !strings.Contains(st.Reason, "could not be asked") {
 				t.Errorf("reason %q", st.Reason)
 			}
 			if err := w.Redrive("ads/talk", st.Take); err != nil {
 				t.Fatal(err)
 			}
-			rest(t, w)
-			wantArchived(t, w)
+			worldtest.Rest(t, w)
+			worldtest.WantArchived(t, w)
 		})
 	}
 }
@@ -128,9 +131,9 @@ func TestCancelImpossibleForADay(t *testing.T) {
 // The events of executions that ended badly are lost: the sweep finds each.
 func TestSweepMakesUpForLostEvents(t *testing.T) {
 	const jobs = 60 // several pages of a listing
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.LoseStatusEvents = true
-	clip, voice := media(t)
+	clip, voice := worldtest.Media(t)
 	for i := range jobs {
 		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
 		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
@@ -157,7 +160,7 @@ func TestSweepMakesUpForLostEvents(t *testing.T) {
 // changes nothing, and nothing ever overwrites a success.
 func TestLateStatusEvent(t *testing.T) {
 	w := stopped(t, 0, time.Minute, nil)
-	rest(t, w)
+	worldtest.Rest(t, w)
 	st := w.Status("ads/talk")
 	if err := w.Redrive("ads/talk", st.Take); err != nil {
 		t.Fatal(err)
@@ -166,8 +169,8 @@ func TestLateStatusEvent(t *testing.T) {
 	for i := range 20 {
 		w.NotifyStatus(execution.ARN, time.Duration(i)*10*time.Minute)
 	}
-	rest(t, w)
-	wantArchived(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
 }
 
 // An execution was stopped and redriven before cancel heard of the stop: the
@@ -182,13 +185,13 @@ func TestRedrivenBeforeItIsSettled(t *testing.T) {
 	w.NotifyStatus(execution.ARN, 10*time.Minute)
 	w.Pass(30 * time.Minute)
 	w.Sweep()
-	rest(t, w)
-	wantArchived(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
 }
 
 // The execution ends badly after archive has recorded the success: it stays.
 func TestCancelNeverOverwritesSucceeded(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.After = func(c world.Call) error {
 		if rec := w.Takes("ads/talk"); c.Function == "archive" && len(rec) == 1 && rec[0].State == ledger.Succeeded {
 			w.After = nil
@@ -196,11 +199,11 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 		}
 		return nil
 	}
-	dropPair(t, w)
-	rest(t, w)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
 	w.Sweep()
-	rest(t, w)
-	wantArchived(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
 	st := w.Status("ads/talk")
 	if execution, _ := w.Execution("ads/talk", st.Take); execution.Status != states.Aborted {
 		t.Errorf("the execution is %s", execution.Status)
@@ -208,9 +211,9 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 
 	// The same between cancel's own calls: it reads the record before the
 	// success, and writes after it.
-	w = newWorld(t)
+	w = worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 2*time.Minute
-	dropPair(t, w)
+	worldtest.DropPair(t, w)
 	w.Run(2 * time.Minute) // it ends ten seconds later
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
 	settled := false
@@ -230,11 +233,11 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 		}
 		return nil
 	}
-	rest(t, w)
+	worldtest.Rest(t, w)
 	if !settled {
 		t.Fatal("cancel wrote nothing")
 	}
-	wantArchived(t, w)
+	worldtest.WantArchived(t, w)
 }
 
 func TestDeletion(t *testing.T) {
@@ -258,9 +261,9 @@ func TestDeletion(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := worldtest.New(t)
 			w.RunComfy.Queue, w.RunComfy.Run = tt.queue, time.Hour
-			dropPair(t, w)
+			worldtest.DropPair(t, w)
 			w.Run(tt.after)
 			key, reason := tt.key, tt.reason
 			if key == "" {
@@ -274,7 +277,7 @@ func TestDeletion(t *testing.T) {
 			w.NotifyCancel(key, reason, 0)
 			charges := 1
 			if tt.back {
-				_, voice := media(t)
+				_, voice := worldtest.Media(t)
 				w.Drop(key, voice)
 				charges = 2 // it is a new drop
 			}
@@ -285,9 +288,9 @@ func TestDeletion(t *testing.T) {
 			if st := w.Status("ads/talk"); tt.state == ledger.Succeeded && !tt.back && tt.queue == 0 && tt.after < time.Hour && st.Code != problem.TooLateToCancel {
 				t.Errorf("while the job runs the status says %s %s", st.State, st.Code)
 			}
-			rest(t, w)
-			st := wantStatus(t, w, "ads/talk", tt.state, tt.code)
-			wantCharges(t, w, charges)
+			worldtest.Rest(t, w)
+			st := worldtest.WantStatus(t, w, "ads/talk", tt.state, tt.code)
+			worldtest.WantCharges(t, w, charges)
 			for _, rec := range w.Takes("ads/talk") {
 				if rec.State != tt.state {
 					t.Errorf("take %s is %s, want %s", rec.Take, rec.State, tt.state)
@@ -310,16 +313,16 @@ func TestDeletionOfTaggedFiles(t *testing.T) {
 		"inbox/talk.mp4":    {"talk.de", "talk.fr"},
 		"inbox/talk.de.wav": {"talk.de"},
 	} {
-		w := newWorld(t)
+		w := worldtest.New(t)
 		w.RunComfy.Queue = time.Hour
-		clip, voice := media(t)
+		clip, voice := worldtest.Media(t)
 		w.Drop("inbox/talk.de.wav", voice)
 		w.Drop("inbox/talk.fr.wav", voice)
 		w.Drop("inbox/talk.mp4", clip)
 		w.Run(time.Minute)
 		w.Delete(deleted)
-		rest(t, w)
-		wantCharges(t, w, 2)
+		worldtest.Rest(t, w)
+		worldtest.WantCharges(t, w, 2)
 		for _, name := range []string{"talk.de", "talk.fr"} {
 			state := ledger.Succeeded
 			if slices.Contains(want, name) {

@@ -1,4 +1,4 @@
-package world_test
+package handler_test
 
 import (
 	"encoding/json"
@@ -10,7 +10,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
+
+func TestMain(m *testing.M) { worldtest.Main(m) }
 
 // A job that failed at RunComfy is recorded as failed with what it says, in
 // whatever shape it says it, and a redrive changes nothing.
@@ -20,14 +23,14 @@ func TestFailedJob(t *testing.T) {
 			continue
 		}
 		t.Run(fault.Name, func(t *testing.T) {
-			w := newWorld(t)
+			w := worldtest.New(t)
 			w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 				return runcomfytest.Script{Run: time.Minute, Fail: "no face"}
 			}
-			faulty(w, runcomfytest.CallResult, fault, 24*time.Hour)
-			dropPair(t, w)
-			rest(t, w)
-			st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
+			worldtest.Faulty(w, runcomfytest.CallResult, fault, 24*time.Hour)
+			worldtest.DropPair(t, w)
+			worldtest.Rest(t, w)
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 			want := "face not found"
 			if fault.Name == "error as null" {
 				want = "without a reason"
@@ -35,12 +38,12 @@ func TestFailedJob(t *testing.T) {
 			if !strings.Contains(st.Reason, want) || st.Remedy == "" {
 				t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
 			}
-			wantCharges(t, w, 1)
+			worldtest.WantCharges(t, w, 1)
 			if err := w.Redrive("ads/talk", st.Take); err != nil {
 				t.Fatal(err)
 			}
-			rest(t, w)
-			wantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
+			worldtest.Rest(t, w)
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 		})
 	}
 }
@@ -48,15 +51,15 @@ func TestFailedJob(t *testing.T) {
 // A job whose input RunComfy could not fetch fails, and the signature in its
 // words is kept out.
 func TestInputCannotBeFetched(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.RunComfy.FetchAt = runcomfytest.FetchAtStart
 	w.RunComfy.Script = func(_ string, input map[string]any) runcomfytest.Script {
 		input["video_url"] = strings.Replace(input["video_url"].(string), "etag=", "etag=x", 1)
 		return runcomfytest.Script{Run: time.Minute}
 	}
-	dropPair(t, w)
-	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 	if !strings.Contains(st.Reason, "could not download video_url") || strings.Contains(st.Reason, "canary") {
 		t.Errorf("reason %q", st.Reason)
 	}
@@ -67,16 +70,16 @@ func TestInputCannotBeFetched(t *testing.T) {
 func TestJobCancelledElsewhere(t *testing.T) {
 	for _, call := range []runcomfytest.Call{runcomfytest.CallStatus, runcomfytest.CallResult} {
 		for _, spelling := range []string{"canceled", "upper case"} {
-			w := newWorld(t)
+			w := worldtest.New(t)
 			w.RunComfy.Queue = time.Hour
-			faulty(w, call, named(t, call, spelling), 24*time.Hour)
-			dropPair(t, w)
+			worldtest.Faulty(w, call, worldtest.Fault(t, call, spelling), 24*time.Hour)
+			worldtest.DropPair(t, w)
 			w.Run(time.Minute)
 			if err := w.CancelElsewhere(w.RunComfy.Submitted()[0].RequestID); err != nil {
 				t.Fatal(err)
 			}
-			rest(t, w)
-			wantStatus(t, w, "ads/talk", ledger.Cancelled, problem.JobCancelled)
+			worldtest.Rest(t, w)
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.JobCancelled)
 		}
 	}
 }
@@ -92,25 +95,25 @@ func TestRedriveArchives(t *testing.T) {
 		code   problem.Code
 		broken func(w *world.World)
 	}{
-		{"no output", problem.NoOutput, func(w *world.World) { faulty(w, runcomfytest.CallResult, noOutput, long) }},
-		{"an empty output", problem.NoOutput, func(w *world.World) { faulty(w, runcomfytest.CallOutput, emptyOutput, long) }},
+		{"no output", problem.NoOutput, func(w *world.World) { worldtest.Faulty(w, runcomfytest.CallResult, noOutput, long) }},
+		{"an empty output", problem.NoOutput, func(w *world.World) { worldtest.Faulty(w, runcomfytest.CallOutput, emptyOutput, long) }},
 		{"the result cannot be had", problem.ResultUnavailable, func(w *world.World) {
-			faulty(w, runcomfytest.CallResult, named(t, runcomfytest.CallResult, "502 huge page"), long)
+			worldtest.Faulty(w, runcomfytest.CallResult, worldtest.Fault(t, runcomfytest.CallResult, "502 huge page"), long)
 		}},
 		{"the result is not ready for hours", problem.ResultUnavailable, func(w *world.World) {
-			faulty(w, runcomfytest.CallResult, named(t, runcomfytest.CallResult, "not ready as 400005"), long)
+			worldtest.Faulty(w, runcomfytest.CallResult, worldtest.Fault(t, runcomfytest.CallResult, "not ready as 400005"), long)
 		}},
 		{"the token is refused for hours", problem.ResultUnavailable, func(w *world.World) {
-			faulty(w, runcomfytest.CallResult, named(t, runcomfytest.CallResult, "token refused as 401"), long)
+			worldtest.Faulty(w, runcomfytest.CallResult, worldtest.Fault(t, runcomfytest.CallResult, "token refused as 401"), long)
 		}},
 		{"the output cannot be fetched", problem.OutputUnavailable, func(w *world.World) {
-			faulty(w, runcomfytest.CallOutput, named(t, runcomfytest.CallOutput, "404"), long)
+			worldtest.Faulty(w, runcomfytest.CallOutput, worldtest.Fault(t, runcomfytest.CallOutput, "404"), long)
 		}},
 		{"the output breaks off", problem.OutputUnavailable, func(w *world.World) {
-			faulty(w, runcomfytest.CallOutput, named(t, runcomfytest.CallOutput, "cut off"), long)
+			worldtest.Faulty(w, runcomfytest.CallOutput, worldtest.Fault(t, runcomfytest.CallOutput, "cut off"), long)
 		}},
 		{"the request is lost", problem.RequestLost, func(w *world.World) {
-			faulty(w, runcomfytest.CallResult, named(t, runcomfytest.CallResult, "unknown request"), long)
+			worldtest.Faulty(w, runcomfytest.CallResult, worldtest.Fault(t, runcomfytest.CallResult, "unknown request"), long)
 		}},
 		{"S3 is away for hours", problem.StorageUnavailable, func(w *world.World) {
 			end := w.Now().Add(24 * time.Hour)
@@ -132,7 +135,7 @@ func TestRedriveArchives(t *testing.T) {
 		}},
 		{"the machine's time is over", problem.ExecutionTimedOut, func(w *world.World) {
 			w.RunComfy.Queue, w.RunComfy.Run = 0, time.Minute
-			faulty(w, runcomfytest.CallStatus, named(t, runcomfytest.CallStatus, "unknown word"), 6*24*time.Hour)
+			worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "unknown word"), 6*24*time.Hour)
 			w.QueueLimit = 10 * 24 * time.Hour
 		}},
 		{"another object is in the place", problem.OutputOccupied, func(w *world.World) {
@@ -146,12 +149,12 @@ func TestRedriveArchives(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := worldtest.New(t)
 			tt.broken(w)
-			dropPair(t, w)
-			rest(t, w)
+			worldtest.DropPair(t, w)
+			worldtest.Rest(t, w)
 			w.Pass(25 * time.Hour)
-			st := wantStatus(t, w, "ads/talk", ledger.Failed, tt.code)
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, tt.code)
 			if !strings.Contains(st.Remedy, "redrive") && tt.code != problem.RequestLost {
 				t.Errorf("remedy %q", st.Remedy)
 			}
@@ -162,8 +165,8 @@ func TestRedriveArchives(t *testing.T) {
 			if err := w.Redrive("ads/talk", st.Take); err != nil {
 				t.Fatal(err)
 			}
-			rest(t, w)
-			wantArchived(t, w)
+			worldtest.Rest(t, w)
+			worldtest.WantArchived(t, w)
 			st = w.Status("ads/talk")
 			if st.Reason != "" || st.Remedy != "" {
 				t.Errorf("the status of the archived job says %q, %q", st.Reason, st.Remedy)
@@ -174,44 +177,44 @@ func TestRedriveArchives(t *testing.T) {
 
 // A redriven execution that fails for another reason says that one.
 func TestRedriveFailsAnew(t *testing.T) {
-	w := newWorld(t)
-	faulty(w, runcomfytest.CallOutput, named(t, runcomfytest.CallOutput, "404"), 24*time.Hour)
-	dropPair(t, w)
-	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.OutputUnavailable)
+	w := worldtest.New(t)
+	worldtest.Faulty(w, runcomfytest.CallOutput, worldtest.Fault(t, runcomfytest.CallOutput, "404"), 24*time.Hour)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.OutputUnavailable)
 	w.Pass(24 * time.Hour)
-	faulty(w, runcomfytest.CallResult, named(t, runcomfytest.CallResult, "unknown request"), 24*time.Hour)
+	worldtest.Faulty(w, runcomfytest.CallResult, worldtest.Fault(t, runcomfytest.CallResult, "unknown request"), 24*time.Hour)
 	if err := w.Redrive("ads/talk", st.Take); err != nil {
 		t.Fatal(err)
 	}
-	rest(t, w)
-	st = wantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
+	worldtest.Rest(t, w)
+	st = worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
 	w.Pass(24 * time.Hour)
 	if err := w.Redrive("ads/talk", st.Take); err != nil {
 		t.Fatal(err)
 	}
-	rest(t, w)
-	wantArchived(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
 }
 
 // A stopped execution that is redriven finds that the job has failed at
 // RunComfy, and its status stops asking for redrives.
 func TestRedriveFindsAFailedJob(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 		return runcomfytest.Script{Run: time.Hour, Fail: "no face"}
 	}
-	dropPair(t, w)
+	worldtest.DropPair(t, w)
 	w.Run(10 * time.Minute)
 	take := w.Status("ads/talk").Take
 	w.Stop("ads/talk", take)
-	rest(t, w)
-	wantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 	if err := w.Redrive("ads/talk", take); err != nil {
 		t.Fatal(err)
 	}
-	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
+	worldtest.Rest(t, w)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 	if !strings.Contains(st.Reason, "no face") {
 		t.Errorf("reason %q", st.Reason)
 	}
@@ -219,13 +222,13 @@ func TestRedriveFindsAFailedJob(t *testing.T) {
 
 // Several outputs are archived in their order, and result.json lists them.
 func TestSeveralOutputs(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 		return runcomfytest.Script{Run: time.Minute, Outputs: 3}
 	}
-	dropPair(t, w)
-	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 	prefix := "outbox/ads/talk/" + st.Take + "/"
 	if got, want := strings.Join(st.Outputs, " "), prefix+"talk.mp4 "+prefix+"talk-2.mp4 "+prefix+"talk-3.mp4"; got != want {
 		t.Errorf("outputs %s, want %s", got, want)
@@ -234,5 +237,28 @@ func TestSeveralOutputs(t *testing.T) {
 	body, _ := w.Bucket.Object(prefix + "result.json")
 	if err := json.Unmarshal(body, &result); err != nil || len(result.Outputs) != 3 {
 		t.Errorf("result.json: %v, %v", result.Outputs, err)
+	}
+}
+
+// forgotten the job.
+func TestVerdictStaysAfterRunComfyForgets(t *testing.T) {
+	for _, call := range []runcomfytest.Call{runcomfytest.CallStatus, runcomfytest.CallResult} {
+		w := worldtest.New(t)
+		w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
+			return runcomfytest.Script{Run: time.Minute, Fail: "face not found"}
+		}
+		worldtest.DropPair(t, w)
+		worldtest.Rest(t, w)
+		before := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
+		worldtest.Faulty(w, call, worldtest.Fault(t, call, "unknown request"), 30*24*time.Hour)
+		w.Pass(8 * 24 * time.Hour)
+		if err := w.Redrive("ads/talk", before.Take); err != nil {
+			t.Fatal(err)
+		}
+		worldtest.Rest(t, w)
+		w.Pass(2 * time.Hour)
+		if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed); st.Reason != before.Reason {
+			t.Errorf("the reason %q became %q", before.Reason, st.Reason)
+		}
 	}
 }

@@ -1,0 +1,124 @@
+// Package worldtest has what the tests of handlers share: a World with one pair to
+// drop, faults of RunComfy, and what is expected at the end.
+package worldtest
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// Main runs the tests of a package without log lines.
+func Main(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	os.Exit(m.Run())
+}
+
+// Media returns the project's own clip and voice.
+func Media(t *testing.T) (clip, voice []byte) {
+	t.Helper()
+	clip, voice, err := world.Sample()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return clip, voice
+}
+
+// New returns a world in which a job is queued for 20 s and runs for 80 s.
+func New(t *testing.T) *world.World {
+	t.Helper()
+	w, err := world.New(rand.New(rand.NewPCG(1, 2)).Float64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.RunComfy.Queue, w.RunComfy.Run = 20*time.Second, 80*time.Second
+	return w
+}
+
+// DropPair drops the pair ads/talk, with an event for each file.
+func DropPair(t *testing.T, w *world.World) {
+	t.Helper()
+	clip, voice := Media(t)
+	w.Drop("inbox/ads/talk.mp4", clip)
+	w.Drop("inbox/ads/talk.wav", voice)
+}
+
+// Faulty makes a call of RunComfy fail for a time from now on, or once if the time
+// is 0. It counts the calls that failed.
+func Faulty(w *world.World, call runcomfytest.Call, fault runcomfytest.Fault, lasts time.Duration) *int {
+	count, end := 0, w.Now().Add(lasts)
+	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+		made, _ := runcomfytest.CallOf(r)
+		if made != call || lasts == 0 && count > 0 || lasts > 0 && w.Now().After(end) {
+			return nil
+		}
+		count++
+		return &fault
+	}
+	return &count
+}
+
+// Fault returns a fault of a call by its name.
+func Fault(t *testing.T, call runcomfytest.Call, name string) runcomfytest.Fault {
+	t.Helper()
+	for _, fault := range runcomfytest.Faults(call) {
+		if fault.Name == name {
+			return fault
+		}
+	}
+	t.Fatalf("%s has no fault %q", call, name)
+	return runcomfytest.Fault{}
+}
+
+// Rest runs the world until nothing is left to do, for at most a month.
+func Rest(t *testing.T, w *world.World) {
+	t.Helper()
+	if !w.Run(30 * 24 * time.Hour) {
+		t.Error("not at rest after a month")
+	}
+}
+
+// WantArchived expects the job ads/talk to be archived and charged once.
+func WantArchived(t *testing.T, w *world.World) {
+	t.Helper()
+	st := WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+	WantCharges(t, w, 1)
+	clip, _ := Media(t)
+	if len(st.Outputs) != 1 {
+		t.Errorf("outputs %v, want one", st.Outputs)
+		return
+	}
+	if got, _ := w.Bucket.Object(st.Outputs[0]); string(got) != string(clip) {
+		t.Error("the output is not what RunComfy served")
+	}
+	if rec, _ := w.Record("ads/talk", st.Take); rec.State != ledger.Succeeded {
+		t.Errorf("the record is %s, want %s", rec.State, ledger.Succeeded)
+	}
+}
+
+// WantStatus expects a state and a code in the status of a name, and returns the
+// status.
+func WantStatus(t *testing.T, w *world.World, name string, state ledger.State, code problem.Code) ledger.Status {
+	t.Helper()
+	st := w.Status(name)
+	if st.State != state || st.Code != code {
+		t.Errorf("status of %s is %s %s (%s), want %s %s", name, st.State, st.Code, st.Reason, state, code)
+	}
+	return st
+}
+
+// WantCharges expects a number of jobs that RunComfy charged.
+func WantCharges(t *testing.T, w *world.World, want int) {
+	t.Helper()
+	if got := w.RunComfy.Charges(); got != want {
+		t.Errorf("%d charges, want %d", got, want)
+	}
+}
