@@ -95,8 +95,8 @@ type World struct {
 	// Settings are those of submit.
 	Settings drop.Settings
 
-	// QueueLimit is QueueHours.
-	QueueLimit time.Duration
+	// QueueLimit is QueueHours, and RunLimit is MaxHours.
+	QueueLimit, RunLimit time.Duration
 
 	// MaxOutputs is the parameter of that name.
 	MaxOutputs int
@@ -173,7 +173,7 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 	machine.Random = random
 	w := &World{
 		Settings: drop.DefaultSettings(),
-		Secret:   Token, Attempts: 3, Batch: 1, QueueLimit: queueLimit, MaxOutputs: maxOutputs, Web: map[string][]byte{},
+		Secret:   Token, Attempts: 3, Batch: 1, QueueLimit: queueLimit, RunLimit: runLimit, MaxOutputs: maxOutputs, Web: map[string][]byte{},
 		now: Begin, machine: machine,
 		executions: map[string]*execution{}, versions: map[string][]byte{},
 	}
@@ -210,7 +210,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 		}
 	}
 	w.poll.start = func() *poll.Handler {
-		return &poll.Handler{Ledger: records, Models: models, API: api(), QueueLimit: w.QueueLimit, RunLimit: runLimit, Now: w.Now, Jitter: random}
+		return &poll.Handler{Ledger: records, Models: models, API: api(), QueueLimit: w.QueueLimit, RunLimit: w.RunLimit, Now: w.Now, Jitter: random}
 	}
 	w.archive.start = func() *archive.Handler {
 		return &archive.Handler{

@@ -232,27 +232,76 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 	}
 }
 
-// A job of 24 h takes fewer than 2,000 turns.
-func TestTurnsOfADay(t *testing.T) {
-	for _, queue := range []time.Duration{0, 5 * time.Hour} {
-		w := worldtest.New(t)
-		w.RunComfy.Queue, w.RunComfy.Run = queue, 23*time.Hour+50*time.Minute
-		turns := 0
-		w.Before = func(c world.Call) error {
-			if c.Function == "poll" && c.Service == "lambda" {
-				turns++
+// The history of an execution holds 25,000 events, those of its redrives
+// included. The longest job that the parameters allow fits into it, and can still
+// be archived by the last of the 1,000 redrives that Step Functions allows.
+func TestLongestJobFitsIntoTheHistory(t *testing.T) {
+	const (
+		maxEvents   = 25_000
+		maxRedrives = 1_000
+		why         = "each turn of the loop makes 9 events. The number of turns follows from the pace (maxWait and elapsedShare in internal/workflow/pace.go) " +
+			"and from the largest QueueHours + MaxHours (template.yaml): lengthen the waits, or lower the largest hours"
+	)
+	status503 := worldtest.Fault(t, runcomfytest.CallStatus, "503")
+	for _, tt := range []struct {
+		name    string
+		prepare func(w *world.World)
+	}{
+		{"everything responds", func(*world.World) {}},
+		{"every other response is a 503", func(w *world.World) {
+			n := 0
+			w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+				if call, _ := runcomfytest.CallOf(r); call != runcomfytest.CallStatus {
+					return nil
+				}
+				if n++; n%2 == 0 {
+					return &status503
+				}
+				return nil
 			}
-			return nil
-		}
-		worldtest.DropPair(t, w)
-		worldtest.Rest(t, w)
-		worldtest.WantArchived(t, w)
-		st := w.Status("ads/talk")
-		execution, _ := w.Execution("ads/talk", st.Take)
-		t.Logf("%d turns, %d events", turns, len(execution.Events))
-		if turns >= 2000 || len(execution.Events) >= 25000 {
-			t.Errorf("%d turns, %d events", turns, len(execution.Events))
-		}
+		}},
+		{"two of three calls of Lambda fail", func(w *world.World) {
+			n := 0
+			w.Before = func(c world.Call) error {
+				if c.Function == "poll" && c.Service == "lambda" {
+					if n++; n%3 != 0 {
+						return world.ErrLambda
+					}
+				}
+				return nil
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.QueueLimit, w.RunLimit = 24*time.Hour, 48*time.Hour
+			w.RunComfy.Queue, w.RunComfy.Run = 23*time.Hour+30*time.Minute, 80*time.Hour
+			tt.prepare(w)
+			worldtest.DropPair(t, w)
+			w.Run(96 * time.Hour)
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
+			events := func() int {
+				x, _ := w.Execution("ads/talk", st.Take)
+				return len(x.Events)
+			}
+			first := events()
+			for n := range maxRedrives - 1 {
+				if err := w.Redrive("ads/talk", st.Take); err != nil {
+					t.Fatalf("redrive %d: %v: %s", n+1, err, why)
+				}
+				w.Pass(10 * time.Second)
+			}
+			t.Logf("%d events, and %d with %d redrives", first, events(), maxRedrives-1)
+			w.Pass(80 * time.Hour)
+			if err := w.Redrive("ads/talk", st.Take); err != nil {
+				t.Fatalf("the last redrive: %v: %s", err, why)
+			}
+			w.Run(24 * time.Hour)
+			worldtest.WantArchived(t, w)
+			if n := events(); n >= maxEvents {
+				t.Errorf("the history has %d events: %s", n, why)
+			}
+		})
 	}
 }
 
