@@ -46,6 +46,8 @@ func runFunction(ctx context.Context, s *stack, c copying) (cost, string, error)
 		"RUNCOMFY_TOKEN_SECRET":            secretARN,
 		"RUNCOMFY_BASE_URL":                s.apiURL,
 		"OUTPUT_ORIGINS":                   origin(c.url),
+		"MAX_OUTPUT_GIB":                   "100",
+		"MAX_OUTPUTS":                      "1",
 	})
 	cpuBefore, began := childrenCPU(), time.Now()
 	host, err := lambda.New(

@@ -4,43 +4,53 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"os"
-	"path/filepath"
 	"time"
 )
 
 const (
-	// sessionHours is how long the credentials of a function's process last at
-	// most. A presigned URL ends with the credentials that signed it, whatever
-	// expiry it names.
-	sessionHours = 12 * time.Hour
+	// sessionLength is how long the credentials of a function's process last at
+	// most. A presigned URL expires with the credentials that signed it, if not
+	// before.
+	sessionLength = 12 * time.Hour
 
-	// sessionMargin is left for the clocks and for the time before the process
-	// started.
+	// sessionMargin is for clocks that differ, and for the time that the
+	// credentials were valid before the process started.
 	sessionMargin = 10 * time.Minute
 )
 
 // signUntil returns until when URLs that are valid for presignFor may be signed
-// with a session token. It is zero for credentials without a session, which do
-// not end.
+// with a session token. It returns zero for credentials without a session token,
+// which do not expire.
 //
-// The credentials of a process do not say since when they are valid, so the
-// first process that sees them notes the time in dir. When a process exits,
-// Lambda starts another one in the same environment and keeps its /tmp: if that
-// process gets the same credentials, they are as old as the note says.
+// Credentials do not say when they were issued, so the first process that sees
+// them writes the time to a file in dir. When a process exits, Lambda starts the
+// next one in the same environment and keeps /tmp: if that process has the same
+// credentials, they are as old as the file says.
 func signUntil(sessionToken, dir string, now time.Time, presignFor time.Duration) time.Time {
 	if sessionToken == "" {
 		return time.Time{}
 	}
-	sum := sha256.Sum256([]byte(sessionToken))
-	note := filepath.Join(dir, "lipdrop-session-"+hex.EncodeToString(sum[:8]))
-	since := now
-	if text, err := os.ReadFile(note); err == nil {
-		if noted, err := time.Parse(time.RFC3339, string(text)); err == nil && noted.Before(now) {
-			since = noted
-		}
-	} else {
-		// Without the note a later process takes the credentials for new.
-		_ = os.WriteFile(note, []byte(now.UTC().Format(time.RFC3339)), 0o600)
+	return firstSeen(sessionToken, dir, now).Add(sessionLength - sessionMargin - presignFor)
+}
+
+// firstSeen returns when a process first saw a session token. If it cannot read
+// or write the file, it takes the token for new.
+func firstSeen(sessionToken, dir string, now time.Time) time.Time {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return now
 	}
-	return since.Add(sessionHours - sessionMargin - presignFor)
+	defer root.Close()
+	sum := sha256.Sum256([]byte(sessionToken))
+	name := "lipdrop-session-" + hex.EncodeToString(sum[:8])
+	text, err := root.ReadFile(name)
+	if err != nil {
+		_ = root.WriteFile(name, []byte(now.UTC().Format(time.RFC3339)), 0o600)
+		return now
+	}
+	seen, err := time.Parse(time.RFC3339, string(text))
+	if err != nil || seen.After(now) {
+		return now
+	}
+	return seen
 }

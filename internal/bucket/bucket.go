@@ -86,9 +86,9 @@ func (e *RefusedError) Error() string { return "read " + e.Key + ": " + e.Respon
 // Response describes S3's response.
 func (e *RefusedError) Response() string {
 	if e.S3Code == "" {
-		return fmt.Sprintf("S3 answered HTTP %d", e.HTTPStatus)
+		return fmt.Sprintf("S3 returned HTTP %d", e.HTTPStatus)
 	}
-	return fmt.Sprintf("S3 answered HTTP %d, %s", e.HTTPStatus, e.S3Code)
+	return fmt.Sprintf("S3 returned HTTP %d, %s", e.HTTPStatus, e.S3Code)
 }
 
 // Head returns the file at a key. It returns ErrNotFound or *RefusedError.

@@ -1,19 +1,73 @@
-// Package config is what the functions read at cold start: the environment,
-// every mistake of it at once, and the API token from Secrets Manager.
+// Package config makes a function from its environment when a process starts,
+// and reads the API token from Secrets Manager. template.yaml sets every
+// variable, and is the only place that has defaults and limits.
 package config
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
-// Env reads settings from an environment. A mistake is kept, and the reading
-// goes on: ask Err once all are read.
+// Start runs a Lambda function. newHandler reads the environment and returns the
+// function's handler. If the environment has mistakes, Start logs all of them
+// and exits.
+func Start(newHandler func(context.Context, *Env) any) {
+	slog.SetDefault(lambdacontext.NewLogger())
+	env := &Env{Getenv: os.Getenv}
+	handler := newHandler(context.Background(), env)
+	if err := env.Err(); err != nil {
+		slog.Error("bad configuration", "err", err)
+		os.Exit(1)
+	}
+	lambda.Start(handler)
+}
+
+// Clients are what every function uses.
+type Clients struct {
+	AWS    aws.Config
+	S3     *s3.Client
+	Ledger *ledger.Store // has the bucket and the state machine
+	API    *runcomfy.Client
+}
+
+// Clients reads the variables that every function has, and makes its clients.
+func (e *Env) Clients(ctx context.Context) Clients {
+	name := e.Text("BUCKET")
+	machineARN := e.Text("STATE_MACHINE_ARN")
+	secretARN := e.Text("RUNCOMFY_TOKEN_SECRET")
+	baseURL := e.BaseURL("RUNCOMFY_BASE_URL")
+	cfg, err := awsconfig.LoadDefaultConfig(ctx)
+	e.Mistake("AWS", err)
+	storage := bucket.NewClient(cfg)
+	token := &Token{Client: secretsmanager.NewFromConfig(cfg), ARN: secretARN, Now: time.Now}
+	return Clients{
+		AWS: cfg, S3: storage,
+		Ledger: &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: name}, MachineARN: machineARN, Now: time.Now},
+		API:    &runcomfy.Client{Token: token, BaseURL: baseURL},
+	}
+}
+
+// Env reads settings from the environment. It collects mistakes: call Err after
+// all settings are read.
 type Env struct {
 	Getenv func(string) string
 	errs   []error
@@ -22,91 +76,85 @@ type Env struct {
 // Err returns every mistake so far, or nil.
 func (e *Env) Err() error { return errors.Join(e.errs...) }
 
-func (e *Env) mistake(name, format string, args ...any) {
-	e.errs = append(e.errs, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+// Mistake adds an error about a variable, unless it is nil.
+func (e *Env) Mistake(name string, err error) {
+	if err != nil {
+		e.errs = append(e.errs, fmt.Errorf("%s: %w", name, err))
+	}
 }
 
-// Required returns a variable that must be set.
-func (e *Env) Required(name string) string {
+// Text returns a variable, which must be set.
+func (e *Env) Text(name string) string {
 	value := e.Getenv(name)
 	if value == "" {
-		e.mistake(name, "is not set")
+		e.Mistake(name, errors.New("is not set"))
 	}
 	return value
 }
 
-// Optional returns a variable, or a default where it is not set.
-func (e *Env) Optional(name, byDefault string) string {
-	if value := e.Getenv(name); value != "" {
-		return value
-	}
-	return byDefault
+// Hours returns a variable that is a number of hours above 0.
+func (e *Env) Hours(name string) time.Duration {
+	return time.Duration(e.number(name) * float64(time.Hour))
 }
 
-// Hours returns a variable that is a number of hours above 0 and up to a limit;
-// fractions are fine.
-func (e *Env) Hours(name string, byDefault, limit float64) time.Duration {
-	return time.Duration(e.number(name, byDefault, limit) * float64(time.Hour))
-}
+// GiB returns a variable that is a number of gibibytes above 0, in bytes.
+func (e *Env) GiB(name string) int64 { return int64(e.number(name) * (1 << 30)) }
 
-// GiB returns a variable that is a number of gibibytes above 0 and up to a
-// limit, in bytes; fractions are fine.
-func (e *Env) GiB(name string, byDefault, limit float64) int64 {
-	return int64(e.number(name, byDefault, limit) * (1 << 30))
-}
-
-// Count returns a variable that is a whole number from 1 up to a limit.
-func (e *Env) Count(name string, byDefault, limit float64) int {
-	n := e.number(name, byDefault, limit)
-	if n != float64(int(n)) || n < 1 {
-		e.mistake(name, "%g is not a whole number", n)
-		return int(byDefault)
+// Count returns a variable that is a whole number above 0.
+func (e *Env) Count(name string) int {
+	n := e.number(name)
+	if n != float64(int(n)) {
+		e.Mistake(name, fmt.Errorf("%g is not a whole number", n))
 	}
 	return int(n)
 }
 
-func (e *Env) number(name string, byDefault, limit float64) float64 {
-	value := e.Getenv(name)
-	if value == "" {
-		return byDefault
-	}
+func (e *Env) number(name string) float64 {
+	value := e.Text(name)
 	n, err := strconv.ParseFloat(value, 64)
-	if err != nil || !(n > 0 && n <= limit) {
-		e.mistake(name, "%q is not a number above 0 and up to %g", value, limit)
-		return byDefault
+	if value != "" && (err != nil || !(n > 0 && n < 1e6)) {
+		e.Mistake(name, fmt.Errorf("%q is not a number above 0", value))
 	}
 	return n
 }
 
-// Folders returns the folders of a comma-separated variable. Each is inbox/ or
-// below it, and ends in a slash.
-func (e *Env) Folders(name, byDefault string) []string {
-	folders := e.List(name, byDefault)
+// List returns the entries of a variable that is separated by commas.
+func (e *Env) List(name string) []string {
+	var entries []string
+	for entry := range strings.SplitSeq(e.Text(name), ",") {
+		if entry = strings.TrimSpace(entry); entry != "" {
+			entries = append(entries, entry)
+		}
+	}
+	return entries
+}
+
+// Folders returns the entries of a List. Each must be inbox/ or below it, and
+// end in a slash.
+func (e *Env) Folders(name string) []string {
+	folders := e.List(name)
 	for _, folder := range folders {
-		if !strings.HasPrefix(folder, "inbox/") || !strings.HasSuffix(folder, "/") {
-			e.mistake(name, "%q is not a folder such as inbox/shared/", folder)
+		if !strings.HasPrefix(folder, ledger.InboxPrefix) || !strings.HasSuffix(folder, "/") {
+			e.Mistake(name, fmt.Errorf("%q is not a folder such as inbox/shared/", folder))
 		}
 	}
 	return folders
 }
 
-// BaseURL returns a variable that is the address of an API, which the token is
-// sent to: https, or plain http to this machine alone (a loopback address, or
-// host.docker.internal for a function that runs in a container on it).
-// Not set, it is empty, and the client's default counts.
+// BaseURL returns a variable that is the address of an API. The token is sent
+// there, so the address must be https, or plain http to this machine: to a
+// loopback address, or from a container to host.docker.internal.
 func (e *Env) BaseURL(name string) string {
-	value := e.Getenv(name)
-	if value == "" {
-		return ""
-	}
+	value := e.Text(name)
 	u, err := url.Parse(value)
 	switch {
+	case value == "":
 	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		e.mistake(name, "is not the address of an API, such as https://model-api.runcomfy.net")
+		e.Mistake(name, errors.New("is not the address of an API, such as https://model-api.runcomfy.net"))
 	case u.Scheme == "https":
 	case u.Scheme == "http" && thisMachine(u.Hostname()):
 	default:
-		e.mistake(name, "must be https: the token would travel in the clear to %s", u.Host)
+		e.Mistake(name, fmt.Errorf("must be https: the token would be sent unencrypted to %s", u.Host))
 	}
 	return strings.TrimSuffix(value, "/")
 }
@@ -114,15 +162,4 @@ func (e *Env) BaseURL(name string) string {
 func thisMachine(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || host == "host.docker.internal" || ip != nil && ip.IsLoopback()
-}
-
-// List returns the entries of a comma-separated variable.
-func (e *Env) List(name, byDefault string) []string {
-	var entries []string
-	for entry := range strings.SplitSeq(e.Optional(name, byDefault), ",") {
-		if entry = strings.TrimSpace(entry); entry != "" {
-			entries = append(entries, entry)
-		}
-	}
-	return entries
 }

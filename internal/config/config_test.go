@@ -3,6 +3,7 @@ package config_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -10,73 +11,62 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/config"
 )
 
 func TestEveryMistakeAtOnce(t *testing.T) {
-	vars := map[string]string{"HOURS": "13", "GIB": "many", "URL": "http://example.com", "SECRET_URL": "https://user:pw@example.com",
-		"COUNT": "6", "PART": "1.5", "FOLDERS": "outbox/,inbox/cast"}
+	vars := map[string]string{"HOURS": "-1", "GIB": "many", "URL": "http://example.com", "SECRET_URL": "https://user:pw@example.com",
+		"COUNT": "0", "PART": "1.5", "FOLDERS": "outbox/,inbox/cast"}
 	env := config.Env{Getenv: func(name string) string { return vars[name] }}
-	env.Required("BUCKET")
-	env.Hours("HOURS", 6, 12)
-	env.GiB("GIB", 10, 100)
-	env.Count("COUNT", 1, 5)
-	env.Count("PART", 1, 5)
-	env.Folders("FOLDERS", "inbox/")
+	env.Text("BUCKET")
+	env.Hours("HOURS")
+	env.Hours("NO_HOURS")
+	env.GiB("GIB")
+	env.Count("COUNT")
+	env.Count("PART")
+	env.Folders("FOLDERS")
 	env.BaseURL("URL")
 	env.BaseURL("SECRET_URL")
-	err := env.Err()
-	if err == nil {
-		t.Fatal("no mistake reported")
+	env.Mistake("MODEL", errors.New("there is no model x"))
+	env.Mistake("OTHER", nil)
+	want := `BUCKET: is not set
+HOURS: "-1" is not a number above 0
+NO_HOURS: is not set
+GIB: "many" is not a number above 0
+COUNT: "0" is not a number above 0
+PART: 1.5 is not a whole number
+FOLDERS: "outbox/" is not a folder such as inbox/shared/
+FOLDERS: "inbox/cast" is not a folder such as inbox/shared/
+URL: must be https: the token would be sent unencrypted to example.com
+SECRET_URL: is not the address of an API, such as https://model-api.runcomfy.net
+MODEL: there is no model x`
+	if diff := cmp.Diff(want, fmt.Sprint(env.Err())); diff != "" {
+		t.Errorf("mistakes (-want +got):\n%s", diff)
 	}
-	for _, want := range []string{
-		`BUCKET: is not set`, `HOURS: "13" is not a number above 0 and up to 12`, `GIB: "many" is not`,
-		`COUNT: "6" is not a number above 0 and up to 5`, `PART: 1.5 is not a whole number`,
-		`FOLDERS: "outbox/" is not a folder such as inbox/shared/`, `FOLDERS: "inbox/cast" is not a folder`,
-		`URL: must be https: the token would travel in the clear to example.com`, `SECRET_URL: is not the address`,
-	} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in %q", want, err)
-		}
-	}
-	if strings.Contains(err.Error(), "pw") {
-		t.Errorf("a password is in %q", err)
+}
+
+func TestClientsReportEveryMissingVariable(t *testing.T) {
+	env := config.Env{Getenv: func(string) string { return "" }}
+	env.Clients(t.Context())
+	want := "BUCKET: is not set\nSTATE_MACHINE_ARN: is not set\nRUNCOMFY_TOKEN_SECRET: is not set\nRUNCOMFY_BASE_URL: is not set"
+	if diff := cmp.Diff(want, fmt.Sprint(env.Err())); diff != "" {
+		t.Errorf("mistakes (-want +got):\n%s", diff)
 	}
 }
 
 func TestValues(t *testing.T) {
 	vars := map[string]string{"HOURS": "0.5", "GIB": "1.5", "LIST": " a, ,b ", "COUNT": "4", "FOLDERS": "inbox/cast/, inbox/"}
 	env := config.Env{Getenv: func(name string) string { return vars[name] }}
-	if got := env.Hours("HOURS", 6, 12); got != 30*time.Minute {
-		t.Errorf("hours: %v", got)
-	}
-	if got := env.Hours("NONE", 6, 12); got != 6*time.Hour {
-		t.Errorf("default hours: %v", got)
-	}
-	if got := env.GiB("GIB", 10, 100); got != 3<<29 {
-		t.Errorf("GiB: %v", got)
-	}
-	if got := env.Count("COUNT", 1, 5); got != 4 {
-		t.Errorf("count: %d", got)
-	}
-	if got := env.Count("NONE", 3, 5); got != 3 {
-		t.Errorf("default count: %d", got)
-	}
-	if got := env.Folders("FOLDERS", "inbox/"); len(got) != 2 || got[0] != "inbox/cast/" || got[1] != "inbox/" {
-		t.Errorf("folders: %q", got)
-	}
-	if got := env.List("LIST", "x"); len(got) != 2 || got[0] != "a" || got[1] != "b" {
-		t.Errorf("list: %q", got)
-	}
+	got := []any{env.Hours("HOURS"), env.GiB("GIB"), env.Count("COUNT"), env.Folders("FOLDERS"), env.List("LIST")}
+	want := []any{30 * time.Minute, int64(3 << 29), 4, []string{"inbox/cast/", "inbox/"}, []string{"a", "b"}}
 	for _, ok := range []string{"https://model-api.runcomfy.net/", "http://127.0.0.1:80", "http://[::1]:80", "http://host.docker.internal:99", "http://localhost"} {
 		vars["URL"] = ok
-		if got := env.BaseURL("URL"); got != strings.TrimSuffix(ok, "/") {
-			t.Errorf("%s: %q", ok, got)
-		}
+		got, want = append(got, env.BaseURL("URL")), append(want, strings.TrimSuffix(ok, "/"))
 	}
-	if err := env.Err(); err != nil {
-		t.Error(err)
+	if diff := cmp.Diff(want, got); diff != "" || env.Err() != nil {
+		t.Errorf("%v; values (-want +got):\n%s", env.Err(), diff)
 	}
 }
 

@@ -18,9 +18,6 @@ import (
 // maxKey is the longest key that S3 takes, in bytes.
 const maxKey = 1024
 
-// stampLayout is the time of a take: UTC, to the second.
-const stampLayout = "20060102T150405Z"
-
 // hashLength is how many hex digits of a SHA-256 tell takes, and cut keys, apart.
 const hashLength = 12
 
@@ -28,7 +25,7 @@ const hashLength = 12
 // orders a drop that is no take yet before every take of the same second.
 func stamp(files []File) string {
 	newest := slices.MaxFunc(files, func(a, b File) int { return a.LastModified.Compare(b.LastModified) })
-	return newest.LastModified.UTC().Format(stampLayout)
+	return newest.LastModified.UTC().Format(ledger.StampLayout)
 }
 
 // takeOf returns the take of a job from the files that make up its identity.
@@ -64,7 +61,7 @@ func shortHash(text string) string {
 // longestKey returns the length in bytes of the longest key that is made from a
 // name, which is that of an output.
 func longestKey(name string) int {
-	const take = len(stampLayout) + 1 + hashLength
+	const take = len(ledger.StampLayout) + 1 + hashLength
 	return len(ledger.OutputPrefix(name, "")) + take + len(path.Base(name)) + len("-9999.webm")
 }
 

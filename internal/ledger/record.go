@@ -116,6 +116,10 @@ type Record struct {
 	CostUSD   *float64 `json:"costUsd,omitempty"`
 	Times     Times    `json:"times"`
 
+	// HeldUntil is when the invocation that claimed the take has certainly
+	// ended.
+	HeldUntil time.Time `json:"heldUntil,omitzero"`
+
 	// NotRun are takes that a deletion would have started and that submit did
 	// not run, because a deletion starts no job.
 	NotRun []string `json:"notRun,omitempty"`
@@ -170,6 +174,16 @@ func (r *Record) Warn(text string) {
 	if len(r.Warnings) < most && !slices.Contains(r.Warnings, text) {
 		r.Warnings = append(slices.Clone(r.Warnings), text)
 	}
+}
+
+// ClaimEnded reports whether the invocation that claimed the take has certainly
+// ended. Records of earlier versions do not say when: they were claimed by
+// invocations of at most 2 minutes.
+func (r Record) ClaimEnded(now time.Time) bool {
+	if r.HeldUntil.IsZero() {
+		return now.Sub(r.Times.Claimed) >= 3*time.Minute
+	}
+	return !now.Before(r.HeldUntil)
 }
 
 // Uses reports whether the file at key is one of the take's inputs.

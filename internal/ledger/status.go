@@ -60,15 +60,15 @@ type Posted struct {
 const orderMetadata = "lipdrop-order"
 
 const (
-	// stampLength is the length of the time with which a take begins.
-	stampLength = len("20060102T150405Z")
+	// StampLayout is the form of the UTC time with which a take begins.
+	StampLayout = "20060102T150405Z"
 
 	// claimLayout is the time of a claim in an Order: UTC, to the millisecond.
 	claimLayout = "20060102T150405.000Z"
 )
 
 // Stamp returns the time with which a take or an Order begins.
-func Stamp(take string) string { return take[:min(len(take), stampLength)] }
+func Stamp(take string) string { return take[:min(len(take), len(StampLayout))] }
 
 // Order returns the Order of a status: the stamp of a take, or the time of the
 // newest file of a drop that is not a take yet in the form of a stamp, and when

@@ -128,7 +128,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	pass := func(context.Context, time.Duration) error { return nil }
 	c := as("submit")
 	d.submit = &submit.Handler{
-		Bucket: d.bucket, MachineARN: machineARN, Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now, Sleep: pass,
+		Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now, Sleep: pass,
 		Presign: bucket.Presigner(c.s3, d.bucket, time.Hour),
 		Resolver: &drop.Resolver{
 			Files: c.files, Catalog: models, Settings: drop.DefaultSettings(),

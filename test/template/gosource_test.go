@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // parsed returns a Go file of the project, or those below a folder, without tests.
@@ -67,53 +66,6 @@ func text(expr ast.Expr) (string, bool) {
 	}
 	value, err := strconv.Unquote(lit.Value)
 	return value, err == nil
-}
-
-// constant returns the value of a constant of files: a number, or a product of
-// numbers and units of package time.
-func constant(t *testing.T, files []*ast.File, name string) float64 {
-	t.Helper()
-	for _, file := range files {
-		for _, decl := range file.Decls {
-			gen, ok := decl.(*ast.GenDecl)
-			if !ok || gen.Tok != token.CONST {
-				continue
-			}
-			for _, spec := range gen.Specs {
-				spec := spec.(*ast.ValueSpec)
-				for i, ident := range spec.Names {
-					if ident.Name == name && i < len(spec.Values) {
-						return number(t, spec.Values[i])
-					}
-				}
-			}
-		}
-	}
-	t.Fatalf("there is no constant %s", name)
-	return 0
-}
-
-func number(t *testing.T, expr ast.Expr) float64 {
-	t.Helper()
-	switch expr := expr.(type) {
-	case *ast.BasicLit:
-		value, err := strconv.ParseFloat(expr.Value, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return value
-	case *ast.BinaryExpr:
-		if expr.Op == token.MUL {
-			return number(t, expr.X) * number(t, expr.Y)
-		}
-	case *ast.SelectorExpr: // of package time
-		units := map[string]time.Duration{"Second": time.Second, "Minute": time.Minute, "Hour": time.Hour}
-		if unit, ok := units[expr.Sel.Name]; ok {
-			return float64(unit)
-		}
-	}
-	t.Fatalf("%T is no number that this test knows", expr)
-	return 0
 }
 
 // logged returns what a function logs: for each message, its keys.

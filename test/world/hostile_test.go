@@ -38,11 +38,11 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 		refused string
 		named   string // in the reason of carol/talk
 	}{
-		{"the preset of a folder above", withPreset, "inbox/preset.json", "the preset inbox/preset.json cannot be read: S3 answered HTTP "},
-		{"a video", pair, "inbox/carol/talk.mp4", "talk.mp4 cannot be read: S3 answered HTTP "},
-		{"an audio", pair, "inbox/carol/talk.wav", "talk.wav cannot be read: S3 answered HTTP "},
-		{"a job.json", bundle, "inbox/carol/talk.job/job.json", "job.json cannot be read: S3 answered HTTP "},
-		{"a file of a bundle", bundle, "inbox/carol/talk.job/talk.wav", "talk.wav cannot be read: S3 answered HTTP "},
+		{"the preset of a folder above", withPreset, "inbox/preset.json", "the preset inbox/preset.json cannot be read: S3 returned HTTP "},
+		{"a video", pair, "inbox/carol/talk.mp4", "talk.mp4 cannot be read: S3 returned HTTP "},
+		{"an audio", pair, "inbox/carol/talk.wav", "talk.wav cannot be read: S3 returned HTTP "},
+		{"a job.json", bundle, "inbox/carol/talk.job/job.json", "job.json cannot be read: S3 returned HTTP "},
+		{"a file of a bundle", bundle, "inbox/carol/talk.job/talk.wav", "talk.wav cannot be read: S3 returned HTTP "},
 	}
 	for _, tt := range tests {
 		for _, r := range refusals {

@@ -203,7 +203,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 		}
 		return &submit.Handler{
 			SignUntil: until, Exit: func() { panic(Crash{}) },
-			Bucket: bucketName, MachineARN: machineARN, Ledger: records, API: api(), States: (*stepFunctions)(w), Now: w.Now, Sleep: pass, Presign: presign,
+			Ledger: records, API: api(), States: (*stepFunctions)(w), MaxReceives: receives, Now: w.Now, Sleep: pass, Presign: presign,
 			Resolver: &drop.Resolver{
 				Files: files, Catalog: models, Settings: w.Settings,
 			},

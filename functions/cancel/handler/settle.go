@@ -35,10 +35,6 @@ const (
 	// jobCancelled is the name of the error of an execution whose job was
 	// cancelled, workflow.JobCancelled.
 	jobCancelled = "JobCancelled"
-
-	// submitTime is how long a claim may be without its request id, as in
-	// package submit.
-	submitTime = 3 * time.Minute
 )
 
 var errSubmitting = errors.New("the take is being submitted at this moment")
@@ -233,7 +229,7 @@ func (h *Handler) deleted(ctx context.Context, key string, p *pass) error {
 // RunComfy cannot cancel any more is paid for, goes on and is archived.
 func (h *Handler) unwanted(ctx context.Context, rec ledger.Record, key string, p *pass) error {
 	if rec.State == ledger.Submitting {
-		if h.Now().Sub(rec.Times.Claimed) < submitTime {
+		if !rec.ClaimEnded(h.Now()) {
 			return errSubmitting
 		}
 		return nil // submit finds its outcome unknown

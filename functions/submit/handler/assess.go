@@ -1,0 +1,281 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+const (
+	// maxAssessments bounds how often a subject is assessed again because
+	// something changed meanwhile. After that the queue delivers the message
+	// again.
+	maxAssessments = 5
+
+	// maxRecovered bounds how many takes of a name are read to recover them. The
+	// hourly sweep of the cancel function recovers the others.
+	maxRecovered = 10
+)
+
+// assessment is one assessment of a subject.
+type assessment struct {
+	subject drop.Subject
+	deleted change // the deletion that led to it, if any
+	bundle  string // the name of the bundle whose job.json no longer names this match, if any
+	again   bool   // an earlier delivery was not finished
+	last    bool   // the queue does not deliver the message again
+	rewrite bool   // write statuses that do not change too
+
+	recovered  bool
+	recoverErr error
+	err        error
+	// kept are the takes whose statuses were kept, although the bucket may have
+	// files that these takes do not use.
+	kept []ledger.TakeID
+}
+
+// assess decides what a subject needs and does it. It starts again if something
+// changes meanwhile.
+func (h *Handler) assess(ctx context.Context, a *assessment) error {
+	for range maxAssessments {
+		a.kept = nil
+		err := h.assessOnce(ctx, a)
+		if !hasChanged(err) {
+			return errors.Join(a.recoverErr, err)
+		}
+	}
+	return errors.Join(a.recoverErr, fmt.Errorf("%s: %w", a.subject.Name, errChanging))
+}
+
+// hasChanged reports whether an error says that the subject must be assessed
+// again.
+func hasChanged(err error) bool {
+	return errors.Is(err, ledger.ErrStale) || errors.Is(err, bucket.ErrChanged)
+}
+
+func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
+	// Statuses are read before the bucket, so that a new status is never based
+	// on older files than the status that it replaces.
+	s := a.subject
+	prev, err := h.Ledger.Posted(ctx, s.Key())
+	if err != nil {
+		return err
+	}
+	mayHaveTakes := s.Key() == ledger.StatusKey(s.Name) && (a.again || prev.State != "")
+	if mayHaveTakes && !a.recovered {
+		a.recovered = true
+		var some bool
+		if some, a.recoverErr = h.recoverTakes(ctx, s.Name, a.again); some {
+			if prev, err = h.Ledger.Posted(ctx, s.Key()); err != nil {
+				return err
+			}
+		}
+	}
+	prev.Rewrite = a.rewrite
+	findings, err := h.Resolver.Find(ctx, s)
+	if err != nil {
+		return err
+	}
+	statuses := map[string]ledger.Posted{s.Key(): prev}
+	for _, f := range findings {
+		if _, read := statuses[f.Key]; read {
+			continue
+		}
+		if statuses[f.Key], err = h.Ledger.Posted(ctx, f.Key); err != nil {
+			return err
+		}
+	}
+	if len(statuses) > 1 {
+		// The names of a bundle's matches were not known before, so their
+		// statuses were read after the bucket. Read the bucket again.
+		if findings, err = h.Resolver.Find(ctx, s); err != nil {
+			return err
+		}
+	}
+	if err := h.reassessMatches(ctx, a, prev, findings); err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range findings {
+		prev, read := statuses[f.Key]
+		if !read {
+			return ledger.ErrStale
+		}
+		if f.Job == nil {
+			err = h.postFinding(ctx, a, f, prev)
+		} else {
+			err = h.submitJob(ctx, a, f, prev)
+		}
+		if hasChanged(err) {
+			return err
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", f.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// recoverTakes finishes what an earlier delivery may have left undone for a
+// name: claims whose invocation died, and submitted takes without an execution.
+// An assessment may not lead to them, because the files may have changed since.
+// It reports whether there were any. If again is false, no earlier delivery
+// failed, and takes of an invocation that may still be running are left to it.
+func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (some bool, err error) {
+	takes, err := h.Ledger.NewestTakes(ctx, name, maxRecovered)
+	if _, ok := errors.AsType[*ledger.UnreadableError](err); ok {
+		// The other takes of the name do not wait for this one.
+		slog.ErrorContext(ctx, "record unreadable", "name", name, "err", err)
+		err = nil
+	}
+	errs := []error{err}
+	for _, rec := range takes {
+		if !again && !rec.ClaimEnded(h.Now()) {
+			continue
+		}
+		switch rec.State {
+		case ledger.Submitting:
+			some = true
+			errs = append(errs, h.endInterrupted(ctx, rec))
+		case ledger.Submitted:
+			some = true
+			errs = append(errs, h.startExecution(ctx, rec), h.Ledger.PostTake(ctx, rec))
+		}
+	}
+	return some, errors.Join(errs...)
+}
+
+// reassessMatches assesses the matches of a bundle's wildcard that were not
+// submitted and that its job.json no longer names: most are withdrawn. The
+// bundle's status lists its matches. It is replaced only after this, so that the
+// next delivery can finish what a dead invocation left undone.
+func (h *Handler) reassessMatches(ctx context.Context, a *assessment, prev ledger.Posted, findings []drop.Finding) error {
+	if prev.Jobs == nil || a.subject.Key() != ledger.StatusKey(prev.Name) {
+		return nil
+	}
+	for _, name := range prev.Jobs {
+		named := slices.ContainsFunc(findings, func(f drop.Finding) bool { return f.Name == name || slices.Contains(f.Jobs, name) })
+		if named || !strings.HasPrefix(name, prev.Name+"/") {
+			continue
+		}
+		match, err := h.Ledger.Posted(ctx, ledger.StatusKey(name))
+		if err != nil {
+			return err
+		}
+		if match.State != ledger.Held && match.State != ledger.Waiting && match.State != ledger.Rejected {
+			continue
+		}
+		// A pair may have the same name. Assess whatever gives this name.
+		if err := h.assess(ctx, &assessment{subject: drop.SubjectOf(name), bundle: prev.Name, last: a.last}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// postFinding posts a finding that is not a job, unless the status is about a
+// take that is as new. For a held finding it returns *heldError.
+func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
+	age := strings.Compare(ledger.Stamp(f.Order), ledger.Stamp(prev.Order))
+	if prev.State.Claimed() && (age < 0 || age == 0 && f.Job == nil) {
+		if f.Problems != nil && f.State != ledger.Withdrawn {
+			a.keep(prev.Name, prev.Take)
+		}
+		return nil
+	}
+	order := ledger.Stamp(f.Order)
+	if order == "" {
+		order = prev.Order
+	} else if f.Job != nil {
+		order = ledger.Order(f.Order, h.timestamp())
+	}
+	if f.State == ledger.Withdrawn && a.bundle != "" {
+		f.Problems = []problem.Problem{{Code: problem.NoLongerNamed, Reason: fmt.Sprintf("the job.json of %s no longer asks for %s", a.bundle, path.Base(f.Name))}}
+	}
+	st := ledger.Status{Name: f.Name, State: f.State, Warnings: f.Warnings, Jobs: f.Jobs}
+	if f.Problems != nil {
+		st.Code, st.Reason, st.Remedy = f.Problems[0].Code, problem.Reason(f.Problems), problem.Remedy(f.Name, f.Problems)
+	}
+	if f.State == ledger.Held && a.last {
+		endRetries(&st)
+	}
+	if err := h.Ledger.Post(ctx, f.Key, st, order, prev); err != nil {
+		return err
+	}
+	slog.InfoContext(ctx, "answered", "name", f.Name, "state", st.State, "code", st.Code)
+	if f.State == ledger.Held {
+		return &heldError{st.Code}
+	}
+	return nil
+}
+
+func (a *assessment) keep(name, take string) {
+	a.kept = append(a.kept, ledger.TakeID{Name: name, Take: take})
+}
+
+// endRetries changes the status of a held job whose message was delivered for
+// the last time.
+func endRetries(st *ledger.Status) {
+	st.Reason += "; it was tried again for about a day, and is no longer retried"
+	st.Remedy = "Fix the cause, then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl), or upload a file of the job again."
+}
+
+// warnIfUnused adds a warning to a take whose status was kept, if the file at
+// key is not one of its inputs.
+func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string) error {
+	file, err := h.Resolver.Files.Head(ctx, key)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
+	if _, unreadable := errors.AsType[*ledger.UnreadableError](err); unreadable || errors.Is(err, bucket.ErrNotFound) {
+		return nil // reported where the record is needed
+	}
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool {
+		return in.Key == key && file.SameVersion(in.ETag, in.LastModified)
+	}) {
+		return nil
+	}
+	base := path.Base(key)
+	text := base + " was uploaded, but S3 says that its upload began before the files of this job; it started nothing. Upload it again to use it."
+	switch {
+	case inBundle(key) && rec.Uses(key):
+		text = base + " was uploaded again after this job was submitted. Upload job.json again to start a job with it."
+	case inBundle(key):
+		text = base + " was uploaded, but job.json of this job does not use it. Name it in job.json and upload that again to use it."
+	}
+	return h.warn(ctx, rec, text, func(*ledger.Record) {})
+}
+
+// warn adds a warning to the record and the status of a take, and makes another
+// change to the record.
+func (h *Handler) warn(ctx context.Context, rec ledger.Record, text string, change func(*ledger.Record)) error {
+	slog.WarnContext(ctx, "nothing started", "name", rec.Name, "take", rec.Take, "reason", text)
+	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+		r.Warn(text)
+		change(r)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return h.Ledger.PostTake(ctx, rec)
+}
+
+// inBundle reports whether a key is that of a file in a .job folder.
+func inBundle(key string) bool { return strings.Contains(strings.ToLower(key), ".job/") }

@@ -1,0 +1,386 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+const (
+	// firstPause is the pause before a write that must not be lost is tried
+	// again. It doubles up to longestPause.
+	firstPause   = time.Second
+	longestPause = 16 * time.Second
+)
+
+// submitJob claims the take of a job, submits it once and starts its execution.
+// If an earlier delivery began that, submitJob finishes it.
+func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
+	rec, err := h.Ledger.Get(ctx, f.Job.Name, f.Job.Take)
+	if err == nil {
+		return h.resume(ctx, a, rec, prev)
+	}
+	if unreadable, ok := errors.AsType[*ledger.UnreadableError](err); ok {
+		return h.holdUnreadable(ctx, f, prev, unreadable)
+	}
+	if !errors.Is(err, bucket.ErrNotFound) {
+		return err
+	}
+	if skip, err := h.mustNotRun(ctx, a, f, prev); skip || err != nil {
+		return err
+	}
+	ready, problems, err := h.Resolver.Prepare(ctx, f.Job)
+	if err != nil {
+		return err
+	}
+	if problems != nil {
+		f.State, f.Problems, f.Warnings = drop.StateOf(problems), problems, ready.Warnings
+		return h.postFinding(ctx, a, f, prev)
+	}
+	input, err := h.presignInput(ctx, ready)
+	if err != nil {
+		return err
+	}
+	claim := h.newClaim(ctx, f.Job, ready)
+	// Read the token now, so that nothing slow comes between claim and POST.
+	if _, err := h.API.Token.Token(ctx); err != nil {
+		return h.postNotSubmitted(ctx, a, claim, prev, &runcomfy.TokenError{Err: err})
+	}
+	if !h.hasTime(ctx, claimTime) {
+		return errNoTime
+	}
+	if h.sessionEnds() {
+		return errOldSession
+	}
+	rec, claimed, err := h.Ledger.Claim(ctx, claim)
+	if err != nil {
+		return err
+	}
+	if !claimed {
+		return h.resume(ctx, a, rec, prev)
+	}
+	if !h.hasTime(ctx, submitTime) {
+		return errors.Join(errNoTime, h.release(ctx, rec)) // the claim was slow
+	}
+	requestID, err := h.API.Submit(ctx, ready.Model, input)
+	if err != nil {
+		return h.handleSubmitError(ctx, a, rec, prev, err)
+	}
+	if rec, err = h.recordRequestID(ctx, rec, requestID); err != nil {
+		return err
+	}
+	return h.ensureExecution(ctx, rec, prev)
+}
+
+// resume continues with a take that was claimed before.
+func (h *Handler) resume(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted) error {
+	if rec.State == ledger.Submitting {
+		return h.endInterrupted(ctx, rec)
+	}
+	if len(rec.Inputs) > 0 && inBundle(rec.Inputs[len(rec.Inputs)-1].Key) {
+		// A bundle's take does not change when its media are uploaded again.
+		a.keep(rec.Name, rec.Take)
+	}
+	return h.ensureExecution(ctx, rec, prev)
+}
+
+// endInterrupted records that the invocation that claimed a take died before it
+// recorded the outcome. It returns errBusy while that invocation may still run.
+func (h *Handler) endInterrupted(ctx context.Context, rec ledger.Record) error {
+	if !rec.ClaimEnded(h.Now()) {
+		return errBusy
+	}
+	rec, err := h.recordUnknown(ctx, rec, problem.SubmitInterrupted, problem.InterruptedReason)
+	if err != nil {
+		return err
+	}
+	return h.Ledger.PostTake(ctx, rec)
+}
+
+// holdUnreadable posts that the record of a take cannot be read, so that nobody
+// knows whether the take was paid for.
+func (h *Handler) holdUnreadable(ctx context.Context, f drop.Finding, prev ledger.Posted, cause *ledger.UnreadableError) error {
+	st := ledger.Status{
+		Name: f.Name, State: ledger.Held, Code: problem.RecordUnreadable, Reason: cause.Error(),
+		Remedy: problem.RecordUnreadable.Remedy(f.Name), Take: f.Job.Take,
+	}
+	slog.ErrorContext(ctx, "not submitted", "name", f.Name, "take", f.Job.Take, "state", st.State, "code", st.Code, "err", cause)
+	if err := h.Ledger.Post(ctx, f.Key, st, ledger.Order(f.Job.Take, h.timestamp()), prev); err != nil {
+		return err
+	}
+	return &heldError{st.Code}
+}
+
+// mustNotRun reports whether a job without a record must not run, because the
+// status is about a newer take, or because only a deletion made it a job.
+func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (bool, error) {
+	if !prev.State.Claimed() {
+		return false, nil
+	}
+	stamp := ledger.Stamp(f.Job.Take)
+	if stamp < ledger.Stamp(prev.Order) {
+		slog.InfoContext(ctx, "older than the newest take", "name", f.Name, "take", f.Job.Take, "newest", prev.Take)
+		a.keep(prev.Name, prev.Take)
+		return true, nil
+	}
+	newest, err := h.Ledger.Get(ctx, prev.Name, prev.Take)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if slices.Contains(newest.NotRun, f.Job.Take) {
+		return true, nil
+	}
+	if a.deleted.key == "" || !newest.Uses(a.deleted.key) {
+		return false, nil
+	}
+	switch deleted := a.deleted.at.UTC().Format(ledger.StampLayout); {
+	case a.deleted.at.IsZero() || stamp < deleted:
+	case stamp == deleted:
+		return true, nil // an upload in the same second has an event of its own
+	default:
+		return false, nil // a file was uploaded after the deletion
+	}
+	text := fmt.Sprintf("%s was deleted. The files that are left would be another job of this name, which a deletion does not start. Upload one of them again to start it.", a.deleted.key)
+	return true, h.warn(ctx, newest, text, func(r *ledger.Record) {
+		if !slices.Contains(r.NotRun, f.Job.Take) {
+			r.NotRun = append(slices.Clone(r.NotRun), f.Job.Take)
+		}
+	})
+}
+
+// presignInput returns the whole input of a job, with a presigned URL for each
+// file.
+func (h *Handler) presignInput(ctx context.Context, ready drop.Ready) (map[string]any, error) {
+	input := maps.Clone(ready.Input)
+	for _, used := range ready.Media {
+		input[used.Property] = used.URL
+		if used.URL != "" {
+			continue
+		}
+		url, err := h.Presign(ctx, used.File)
+		if err != nil {
+			return nil, err
+		}
+		input[used.Property] = url
+	}
+	return input, nil
+}
+
+// newClaim returns the record of a take that is about to be submitted.
+func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready) ledger.Record {
+	rec := ledger.Record{
+		Name: job.Name, Take: job.Take, State: ledger.Submitting,
+		Model: ready.Model, Options: ready.Input, Warnings: ready.Warnings,
+		Times: ledger.Times{Claimed: h.timestamp()},
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		rec.HeldUntil = deadline.Add(returnTime + clockSkew).UTC().Truncate(time.Millisecond)
+	}
+	for _, used := range ready.Media {
+		rec.Inputs = append(rec.Inputs, used.Input())
+	}
+	if file, ok := job.Manifest(); ok {
+		rec.Inputs = append(rec.Inputs, drop.Used{File: file}.Input())
+	}
+	return rec
+}
+
+// recordRequestID records the request id of a job that RunComfy has accepted.
+// The id is nowhere else, so the write is retried for as long as the function's
+// time allows.
+func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, requestID string) (ledger.Record, error) {
+	submitted := h.timestamp()
+	err := h.retry(ctx, func() (err error) {
+		recorded, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+			r.State, r.RequestID, r.Times.Submitted = ledger.Submitted, requestID, submitted
+			return nil
+		})
+		if err != nil {
+			slog.ErrorContext(ctx, "paid, but not recorded", "name", rec.Name, "take", rec.Take, "request_id", requestID, "err", err)
+			return err
+		}
+		rec = recorded
+		return nil
+	})
+	return rec, err
+}
+
+// release releases a claim. It is retried for as long as the function's time
+// allows: a claim that stays looks as if the job may have been charged.
+func (h *Handler) release(ctx context.Context, rec ledger.Record) error {
+	return h.retry(ctx, func() error {
+		err := h.Ledger.Release(ctx, rec)
+		if err != nil {
+			slog.WarnContext(ctx, "claim not released", "name", rec.Name, "take", rec.Take, "err", err)
+		}
+		return err
+	})
+}
+
+// retry calls write until it succeeds or the function's time is short.
+func (h *Handler) retry(ctx context.Context, write func() error) error {
+	for pause := firstPause; ; pause *= 2 {
+		err := write()
+		if err == nil || pause > longestPause || !h.hasTime(ctx, 2*pause) {
+			return err
+		}
+		if sleepErr := h.sleep(ctx, pause); sleepErr != nil {
+			return err
+		}
+	}
+}
+
+// ensureExecution starts the execution of a submitted take, unless it has one,
+// and posts the take's status.
+func (h *Handler) ensureExecution(ctx context.Context, rec ledger.Record, prev ledger.Posted) error {
+	if !rec.State.Ended() {
+		if err := h.startExecution(ctx, rec); err != nil {
+			return err
+		}
+	}
+	return h.postTake(ctx, rec, prev)
+}
+
+func (h *Handler) startExecution(ctx context.Context, rec ledger.Record) error {
+	return workflow.Start(ctx, h.States, h.Ledger.MachineARN, rec.Name, rec.Take, rec.RequestID, rec.Model, rec.Times.Submitted)
+}
+
+// postTake posts the status of a take. If prev is about a take too,
+// ledger.PostTake keeps the status of the newer one.
+func (h *Handler) postTake(ctx context.Context, rec ledger.Record, prev ledger.Posted) error {
+	slog.InfoContext(ctx, "submitted", "name", rec.Name, "take", rec.Take, "state", rec.State, "request_id", rec.RequestID)
+	if prev.State.Claimed() {
+		return h.Ledger.PostTake(ctx, rec)
+	}
+	return h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), h.Ledger.TakeStatus(rec), ledger.Order(rec.Take, rec.Times.Claimed), prev)
+}
+
+// handleSubmitError acts on a POST that brought no request id. It releases the
+// claim only if RunComfy certainly did not accept the job.
+func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
+	code, state := classify(cause)
+	if state == ledger.Unknown {
+		rec, err := h.recordUnknown(ctx, rec, code, "RunComfy's response does not say whether it accepted the job: "+describe(cause))
+		if err != nil {
+			return err
+		}
+		return h.postTake(ctx, rec, prev)
+	}
+	if err := h.release(ctx, rec); err != nil {
+		return err
+	}
+	if state == ledger.Rejected || a.last {
+		// The POST took time, and no retry will correct this status. So it must
+		// be about what is in the bucket now.
+		if wanted, err := h.isWanted(ctx, a, rec); err != nil {
+			return err
+		} else if !wanted {
+			return bucket.ErrChanged
+		}
+	}
+	return h.postNotSubmitted(ctx, a, rec, prev, cause)
+}
+
+// isWanted reports whether the files in the bucket still make the same take.
+func (h *Handler) isWanted(ctx context.Context, a *assessment, rec ledger.Record) (bool, error) {
+	findings, err := h.Resolver.Find(ctx, a.subject)
+	return slices.ContainsFunc(findings, func(f drop.Finding) bool {
+		return f.Job != nil && f.Job.Name == rec.Name && f.Job.Take == rec.Take
+	}), err
+}
+
+// recordUnknown records that nobody can say whether RunComfy accepted the job.
+// Such a take is never submitted again automatically.
+func (h *Handler) recordUnknown(ctx context.Context, rec ledger.Record, code problem.Code, reason string) (ledger.Record, error) {
+	slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", code, "reason", reason)
+	return h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+		if r.State == ledger.Submitting {
+			r.State, r.Code, r.Reason, r.Times.Ended = ledger.Unknown, code, reason, h.timestamp()
+		}
+		return nil
+	})
+}
+
+// postNotSubmitted posts the status of a take that RunComfy certainly did not
+// accept. If the take is held, it returns *heldError.
+func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
+	code, state := classify(cause)
+	st := ledger.Status{
+		Name: rec.Name, State: state, Code: code, Reason: describe(cause), Remedy: code.Remedy(rec.Name),
+		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model,
+	}
+	if state == ledger.Held && a.last {
+		endRetries(&st)
+	}
+	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)
+	if err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), st, ledger.Order(rec.Take, h.timestamp()), prev); err != nil {
+		return err
+	}
+	if state == ledger.Held {
+		return &heldError{code}
+	}
+	return nil
+}
+
+// describe returns an error of Submit as a person reads it: RunComfy's response,
+// or why there is none.
+func describe(err error) string {
+	response, ok := errors.AsType[*runcomfy.Error](err)
+	if !ok {
+		return err.Error()
+	}
+	text := fmt.Sprintf("RunComfy returned HTTP %d", response.HTTPStatus)
+	if response.Code != 0 {
+		text += fmt.Sprintf(", code %d", response.Code)
+	}
+	if response.Message != "" {
+		text += ": " + response.Message
+	}
+	return text
+}
+
+// classify returns what an error of Submit means for the take: held or rejected
+// if RunComfy certainly did not accept the job, else unknown.
+func classify(err error) (problem.Code, ledger.State) {
+	var noToken *runcomfy.TokenError
+	var response *runcomfy.Error
+	switch {
+	case errors.Is(err, config.ErrNoToken):
+		return problem.TokenMissing, ledger.Held
+	case errors.As(err, &noToken):
+		return problem.TokenUnreadable, ledger.Held
+	case runcomfy.NotSent(err):
+		return problem.Unreachable, ledger.Held
+	case !errors.As(err, &response):
+		return problem.OutcomeUnknown, ledger.Unknown
+	}
+	switch response.Kind() {
+	case runcomfy.KindThrottled:
+		return problem.Throttled, ledger.Held
+	case runcomfy.KindToken:
+		return problem.TokenRefused, ledger.Held
+	case runcomfy.KindBalance:
+		return problem.NoBalance, ledger.Held
+	case runcomfy.KindForeign:
+		return problem.AccountRefused, ledger.Held
+	case runcomfy.KindBadModel, runcomfy.KindBadInput, runcomfy.KindUnknownRequest:
+		return problem.RefusedByRunComfy, ledger.Rejected
+	default:
+		return problem.OutcomeUnknown, ledger.Unknown
+	}
+}
