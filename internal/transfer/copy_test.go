@@ -137,9 +137,6 @@ func TestCopyAnother(t *testing.T) {
 		}
 		b.check(t, key, data)
 	}
-	if len(c.buffers) != testPace.window {
-		t.Errorf("%d buffers are kept", len(c.buffers))
-	}
 }
 
 // The second run does not send what S3 has: neither parts, nor more than S3 reads
@@ -176,9 +173,9 @@ func TestRangesComeSideBySide(t *testing.T) {
 	data := random(400_000, 1)
 	o, b := newOrigin(t, data), newBucket(t)
 	var waiting sync.WaitGroup
-	waiting.Add(testPace.many)
+	waiting.Add(testPace.connections)
 	o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
-		if n > 1 && n <= 1+testPace.many {
+		if n > 1 && n <= 1+testPace.connections {
 			waiting.Done()
 			waiting.Wait()
 		}
@@ -195,7 +192,7 @@ func TestRangesComeSideBySide(t *testing.T) {
 func TestFewRequestsToAQuickSource(t *testing.T) {
 	o, b := newOrigin(t, random(400_000, 1)), newBucket(t)
 	c := o.copier(t, b)
-	c.pace.quick = c.pace.answer
+	c.pace.quick = c.pace.response
 	var now, most atomic.Int32
 	o.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		n := now.Add(1)
@@ -242,9 +239,10 @@ func TestRangesNeedAStrongETagOrATimeOfChange(t *testing.T) {
 
 func TestRetryAfter(t *testing.T) {
 	for header, want := range map[string]time.Duration{"": 0, "3": 3 * time.Second, "3600": maxRetryAfter, "-1": 0, "soon": 0} {
-		a := &answer{Response: &http.Response{StatusCode: 503, Header: http.Header{"Retry-After": {header}}}}
-		var passing *passingError
-		if err := (&source{}).status(a); !errors.As(err, &passing) || passing.retryAfter != want {
+		r := &response{Response: &http.Response{StatusCode: 503, Header: http.Header{"Retry-After": {header}}}}
+		var unavailable *OutputUnavailable
+		err := (&source{given: &url.URL{}}).status(r, false)
+		if !errors.As(err, &unavailable) || !unavailable.retry || unavailable.after != want {
 			t.Errorf("%q: %v", header, err)
 		}
 	}
@@ -258,7 +256,7 @@ func TestRangesThatAreOnlySaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.check(t, testKey, o.data)
-	if n := o.count(); n > 2+testPace.many {
+	if n := o.count(); n > 2+testPace.connections {
 		t.Errorf("%d requests", n)
 	}
 }
@@ -290,24 +288,6 @@ func TestLateAnswers(t *testing.T) {
 	}
 }
 
-// One slow piece among quick ones opens no connections; slow ones do, which
-// begins the count anew.
-func TestJudge(t *testing.T) {
-	f := &fetcher{run: &run{pace: pace{quick: 25 * time.Millisecond, many: 16}}, workers: 1}
-	for range 20 {
-		f.judge(t.Context(), time.Millisecond)
-	}
-	if f.judge(t.Context(), 100*time.Millisecond); f.judged != 21 {
-		t.Errorf("one slow piece counts: %s on average", f.average)
-	}
-	for range 10 {
-		f.judge(t.Context(), 100*time.Millisecond)
-	}
-	if f.judged > 10 {
-		t.Errorf("slow pieces do not count: %s on average", f.average)
-	}
-}
-
 // An answer that comes when it has been given up is none.
 func TestAnswerAfterGivingUp(t *testing.T) {
 	u := &url.URL{Scheme: "https", Host: "example.com"}
@@ -315,11 +295,11 @@ func TestAnswerAfterGivingUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &source{origins: origins, pace: pace{answer: time.Millisecond}, transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+	s := &source{origins: origins, pace: pace{response: time.Millisecond}, transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 		<-r.Context().Done()
 		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 	})}
-	if _, _, err := s.ask(t.Context(), u, 0, toEnd); !errors.Is(err, errNoAnswer) {
+	if _, _, err := s.request(t.Context(), u, 0, toEnd); !errors.Is(err, errNoResponse) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -327,45 +307,3 @@ func TestAnswerAfterGivingUp(t *testing.T) {
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func TestForFlow(t *testing.T) {
-	const kib, mib = 1 << 10, 1 << 20
-	for _, tt := range []struct {
-		bytes, partSize int64
-		window          int
-		quick           time.Duration
-	}{
-		{1, 64 * kib, 320, 25 * time.Millisecond / 16},
-		{mib, 64 * kib, 320, 25 * time.Millisecond / 16},
-		{8 * mib, 512 * kib, 40, 25 * time.Millisecond / 2},
-		{64 * mib, mib, 20, 25 * time.Millisecond},
-	} {
-		p := defaultPace.forFlow(tt.bytes)
-		if p.partSize != tt.partSize || p.pieceSize != tt.partSize || p.window != tt.window || p.quick != tt.quick {
-			t.Errorf("%d bytes: parts of %d bytes, %d of them, %s", tt.bytes, p.partSize, p.window, p.quick)
-		}
-	}
-}
-
-func TestFit(t *testing.T) {
-	const mib, gib = 1 << 20, 1 << 30
-	for _, tt := range []struct {
-		bytes, partSize int64
-		window          int
-	}{
-		{1, 8 * mib, 5},
-		{5 * gib, 8 * mib, 5},
-		{78 * gib, 8 * mib, 5},
-		{79 * gib, 9 * mib, 4},
-		{195 * gib, 20 * mib, 2},
-		{1000 * gib, 103 * mib, 2},
-	} {
-		p := defaultPace.fit(tt.bytes)
-		if p.partSize != tt.partSize || p.window != tt.window {
-			t.Errorf("%d GiB: parts of %d MiB, %d of them", tt.bytes/gib, p.partSize/mib, p.window)
-		}
-		if parts := (tt.bytes + p.partSize - 1) / p.partSize; parts > maxParts {
-			t.Errorf("%d GiB: %d parts", tt.bytes/gib, parts)
-		}
-	}
-}

@@ -186,10 +186,10 @@ func TestSourceFaults(t *testing.T) {
 		"gone after the first":     {set: func(o *origin) { o.fault = from(2, status(410)) }, want: &OutputUnavailable{Status: 410}, text: "410"},
 		"no answer": {set: func(o *origin) {
 			o.fault = once(func(_ http.ResponseWriter, r *http.Request) { hang(r) })
-		}, pace: func(p *pace) { p.answer = 100 * time.Millisecond }},
+		}, pace: func(p *pace) { p.response = 100 * time.Millisecond }},
 		"never an answer": {set: func(o *origin) {
 			o.fault = from(1, func(_ http.ResponseWriter, r *http.Request) { hang(r) })
-		}, pace: func(p *pace) { p.answer = 20 * time.Millisecond }, want: &OutputUnavailable{}, text: "no answer in time"},
+		}, pace: func(p *pace) { p.response = 20 * time.Millisecond }, want: &OutputUnavailable{}, text: "no response in time"},
 		"a range stalls": {set: func(o *origin) { o.fault = once(stalling(data)) }, pace: quick},
 		"every range stalls": {set: func(o *origin) { o.fault = from(2, stalling(data)) },
 			pace: quick, want: &OutputUnavailable{}, text: "stalled"},
@@ -230,7 +230,7 @@ func TestSourceFaults(t *testing.T) {
 				}
 				c := o.copier(t, b)
 				if tt.pace != nil {
-					tt.pace(c.pace)
+					tt.pace(&c.pace)
 				}
 				if tt.limit > 0 {
 					c.MaxBytes = tt.limit

@@ -76,9 +76,9 @@ func TestFlowFaults(t *testing.T) {
 				want = tt.there
 			}
 			c := o.copier(t, b)
-			c.pace.flowMax = 1 << 20
+			c.pace.putMax = 1 << 20
 			if tt.pace != nil {
-				tt.pace(c.pace)
+				tt.pace(&c.pace)
 			}
 			got, err := c.Copy(t.Context(), o.url(), named)
 			b.check(t, testKey, want)
@@ -106,8 +106,8 @@ func TestFlowAnsweredTooSoon(t *testing.T) {
 			_, _ = io.CopyN(io.Discard, r.Body, 10_000)
 			w.Header().Set("Content-Length", "0")
 			w.(http.Flusher).Flush()
+			defer close(answered)
 			hang(r)
-			close(answered)
 		}
 		return call == "PutObject"
 	}

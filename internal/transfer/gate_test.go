@@ -182,7 +182,7 @@ func TestRedirects(t *testing.T) {
 		},
 		"to what is no address": {
 			to:   func(*origin, *origin) string { return "https://%zz/?" + secret },
-			want: &OutputRefused{}, text: func(*origin, *origin) string { return "no address" },
+			want: &OutputRefused{}, text: func(*origin, *origin) string { return "no valid address" },
 		},
 		"five times": {
 			to:   func(_, second *origin) string { return second.url() },

@@ -65,17 +65,10 @@ func inUse() uint64 {
 	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }
 
-// collections returns how often a collection was asked for.
-func collections() uint64 {
-	sample := []metrics.Sample{{Name: "/gc/cycles/forced:gc-cycles"}}
-	metrics.Read(sample)
-	return sample[0].Value.Uint64()
-}
-
-// A GiB is copied within 64 MiB, the servers of the test included, under a limit
+// A GiB is copied within 96 MiB, the servers of the test included, under a limit
 // for the collector that is far below the file.
 func TestMemory(t *testing.T) {
-	const limit = 64 << 20
+	const limit = 96 << 20
 	for _, tt := range []struct {
 		size   int64
 		ranges bool
@@ -97,14 +90,9 @@ func TestMemory(t *testing.T) {
 		debug.FreeOSMemory()
 		start := inUse()
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(start) + limit))
-		collected := collections()
 		got, err := c.Copy(t.Context(), server.URL+"/talk.mp4", named)
 		if err != nil {
 			t.Fatal(err)
-		}
-		// Without the limit, it is the Copier that has the garbage collected.
-		if want := uint64(tt.size/defaultPace.partSize) / collectEvery; collections()-collected < want {
-			t.Errorf("ranges %t: %d collections, want %d", tt.ranges, collections()-collected, want)
 		}
 		sum := sha256.New()
 		_, _ = io.Copy(sum, &pattern{block: random(1<<20+13, 1), size: tt.size}) // neither fails

@@ -5,97 +5,180 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
+	tmtypes "github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 const (
-	// openTime bounds the opening of an upload, and abortTime its abort: both go
-	// on after a cancellation, the one to learn the upload's id, the other to end
-	// it.
-	openTime  = 10 * time.Second
-	abortTime = 5 * time.Second
+	// createTime limits the creation of a multipart upload, and abortTime its
+	// abort. Neither ends with the copy's context: an upload can be aborted only
+	// once its id is known.
+	createTime = 10 * time.Second
+	abortTime  = 5 * time.Second
 
-	// partTries is how often a part is sent that did not get through in time.
-	partTries = 3
+	readTries = 3      // of an existing object
+	maxParts  = 10_000 // S3's limit for one upload
 
-	// readTries is how often an object that was there already is read.
-	readTries = 3
+	// sourceMetadata is the object metadata that holds hashOf the source.
+	sourceMetadata = "lipdrop-source"
 )
 
-// An object is the destination of one run.
+// An object is the destination of one attempt.
 type object struct {
 	s3          S3
 	bucket, key string
 	contentType string
-	source      string // markOf the source
+	metadata    map[string]string
 	pace        pace
-
-	once     sync.Once
-	uploadID string
-	openErr  error
-
-	mu    sync.Mutex
-	parts []types.CompletedPart // by part number, from 1
 }
 
-// sourceMetadata is the metadata of an object that says which source it is a
-// copy of. Only a whole copy becomes an object.
-const sourceMetadata = "lipdrop-source"
-
-// markOf returns what identifies a source in metadata: a hash of its address
-// without the query, which may be a signature.
-func markOf(u *url.URL) string {
+// hashOf returns a hash of an address without its query, which may be a
+// signature.
+func hashOf(u *url.URL) string {
 	sum := sha256.Sum256([]byte(originOf(u) + u.EscapedPath()))
 	return hex.EncodeToString(sum[:16])
 }
 
-func (o *object) metadata() map[string]string { return map[string]string{sourceMetadata: o.source} }
-
-// Find returns the object at a key when an earlier Copy of the file at rawURL
-// made it. It does not ask the source, which may be gone. Its error is a
-// *OutputRefused or a *StorageUnavailable, or the cause of ctx's end.
-func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, error) {
-	u, err := parseSource(rawURL)
+// put creates the object by one request that starts before the file is complete,
+// unless the key is taken. S3 checks the length and the CRC32 that follows the
+// body. The request cannot be retried, because the download cannot be read again.
+func (o *object) put(ctx context.Context, d *download) (Object, error) {
+	out, err := o.s3.PutObject(ctx, &s3.PutObjectInput{
+		Bucket: &o.bucket, Key: &o.key, ContentType: &o.contentType, Metadata: o.metadata, IfNoneMatch: aws.String("*"),
+		Body: d, ContentLength: &d.src.total, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
+	}, o.withTimeout, func(options *s3.Options) { options.RetryMaxAttempts = 1 })
 	if err != nil {
-		return Object{}, false, err
+		return Object{}, cause(ctx, o.failed("PutObject", err))
 	}
-	p := defaultPace
-	if c.pace != nil {
-		p = *c.pace
-	}
-	o := &object{s3: c.S3, bucket: c.Bucket, key: key, pace: p}
-	head, err := o.find(ctx)
-	if err != nil || head == nil || head.Metadata[sourceMetadata] != markOf(u) {
-		return Object{}, false, err
-	}
-	found, err := o.existing(ctx, head, -1, nil)
-	return found, err == nil, err
+	return o.made(d, out.ETag, out.VersionId), nil
 }
 
-// failed wraps an error of the SDK, which may hold the address of its request:
-// the query of that, an upload's id among it, is nobody's business.
+// upload creates the object in parts, or by one request if it is smaller than a
+// part, unless the key is taken. S3 checks the length, the CRC32 of each part and
+// the one of the object. The object has at most maxBytes. If the upload fails, it
+// is aborted.
+func (o *object) upload(ctx context.Context, d *download, maxBytes int64) (Object, error) {
+	u := &uploader{S3: o.s3, object: o, file: d}
+	out, err := transfermanager.New(u).UploadObject(ctx, &transfermanager.UploadObjectInput{
+		Bucket: &o.bucket, Key: &o.key, ContentType: &o.contentType, Metadata: o.metadata, IfNoneMatch: aws.String("*"),
+		Body: d, ChecksumAlgorithm: tmtypes.ChecksumAlgorithmCrc32, ChecksumType: tmtypes.ChecksumTypeFullObject,
+	}, func(options *transfermanager.Options) {
+		options.PartSizeBytes = max(o.pace.partSize, (maxBytes+maxParts-1)/maxParts)
+		options.MultipartUploadThreshold = options.PartSizeBytes
+		options.Concurrency, options.FailTimeout = o.pace.uploads, abortTime
+	})
+	if err != nil {
+		err = cause(ctx, o.failed("UploadObject", err))
+		if u.abortErr != nil {
+			err = fmt.Errorf("%w; %w", err, u.abortErr)
+		}
+		return Object{}, err
+	}
+	return o.made(d, out.ETag, out.VersionID), nil
+}
+
+func (o *object) made(d *download, etag, version *string) Object {
+	return Object{
+		Key: o.key, ETag: aws.ToString(etag), VersionID: aws.ToString(version),
+		Bytes: d.bytes, SHA256: hex.EncodeToString(d.sha.Sum(nil)), ContentType: o.contentType,
+	}
+}
+
+// failed returns a *StorageUnavailable, without the query of the request's address. op
+// is the call that failed, if err does not name it.
 func (o *object) failed(op string, err error) error {
+	if call, ok := errors.AsType[*smithy.OperationError](err); ok {
+		op, err = call.OperationName, call.Err
+	}
 	if request, ok := errors.AsType[*url.Error](err); ok {
 		request.URL, _, _ = strings.Cut(request.URL, "?")
 	}
 	return &StorageUnavailable{Op: op, Key: o.key, Err: err}
 }
 
-// find returns the object that is there already, or nil.
+// An uploader is the client of S3 that transfermanager gets.
+type uploader struct {
+	S3
+	object   *object
+	file     *download
+	abortErr error
+}
+
+func (u *uploader) CreateMultipartUpload(ctx context.Context, in *s3.CreateMultipartUploadInput, options ...func(*s3.Options)) (*s3.CreateMultipartUploadOutput, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTime)
+	defer cancel()
+	return u.S3.CreateMultipartUpload(ctx, in, options...)
+}
+
+func (u *uploader) UploadPart(ctx context.Context, in *s3.UploadPartInput, options ...func(*s3.Options)) (*s3.UploadPartOutput, error) {
+	return u.S3.UploadPart(ctx, in, append(options, u.object.withTimeout)...)
+}
+
+// CompleteMultipartUpload adds the length and the CRC32 of the object, which are
+// known only now.
+func (u *uploader) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMultipartUploadInput, options ...func(*s3.Options)) (*s3.CompleteMultipartUploadOutput, error) {
+	in.MpuObjectSize = &u.file.bytes
+	in.ChecksumCRC32 = aws.String(base64.StdEncoding.EncodeToString(u.file.crc.Sum(nil)))
+	return u.S3.CompleteMultipartUpload(ctx, in, options...)
+}
+
+// AbortMultipartUpload stores its error, which transfermanager does not return.
+func (u *uploader) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipartUploadInput, options ...func(*s3.Options)) (*s3.AbortMultipartUploadOutput, error) {
+	out, err := u.S3.AbortMultipartUpload(ctx, in, options...)
+	if err != nil && httpStatus(err) != http.StatusNotFound {
+		u.abortErr = u.object.failed("AbortMultipartUpload", err)
+	}
+	return out, err
+}
+
+// withTimeout gives up a request if S3 accepts no bytes and sends no response for
+// pace.upload. The time in which the source has no bytes does not count.
+func (o *object) withTimeout(options *s3.Options) {
+	options.HTTPClient = timeoutClient{options.HTTPClient, o.pace.upload}
+}
+
+type timeoutClient struct {
+	s3.HTTPClient
+	limit time.Duration
+}
+
+func (c timeoutClient) Do(r *http.Request) (*http.Response, error) {
+	ctx, giveUp := context.WithCancel(r.Context())
+	idle := time.AfterFunc(c.limit, giveUp)
+	defer idle.Stop()
+	r = r.WithContext(ctx)
+	r.Body = &timedBody{r.Body, idle, c.limit}
+	return c.HTTPClient.Do(r)
+}
+
+// A timedBody runs a timer while it is not read.
+type timedBody struct {
+	io.ReadCloser
+	idle  *time.Timer
+	limit time.Duration
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	b.idle.Stop()
+	defer b.idle.Reset(b.limit)
+	return b.ReadCloser.Read(p)
+}
+
+// find returns the object that has the key, or nil.
 func (o *object) find(ctx context.Context) (*s3.HeadObjectOutput, error) {
 	head, err := o.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &o.bucket, Key: &o.key})
 	if httpStatus(err) == http.StatusNotFound {
@@ -107,157 +190,59 @@ func (o *object) find(ctx context.Context) (*s3.HeadObjectOutput, error) {
 	return head, nil
 }
 
-// open starts the upload, once. It is not cut short by a cancellation, since an
-// upload whose id was lost could not be aborted.
-func (o *object) open(ctx context.Context) error {
-	o.once.Do(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTime)
-		defer cancel()
-		out, err := o.s3.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
-			Bucket: &o.bucket, Key: &o.key, ContentType: &o.contentType, Metadata: o.metadata(),
-			ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumType: types.ChecksumTypeFullObject,
-		})
-		if err != nil {
-			o.openErr = o.failed("CreateMultipartUpload", err)
-			return
-		}
-		o.uploadID = aws.ToString(out.UploadId)
-	})
-	return o.openErr
-}
-
-// send uploads one part, whose CRC32 S3 checks. A part that hangs is sent again.
-func (o *object) send(ctx context.Context, number int32, data []byte) error {
-	checksum := crc32Text(crc32.ChecksumIEEE(data))
-	for try := 1; ; try++ {
-		tryCtx, cancel := context.WithTimeout(ctx, o.pace.upload)
-		out, err := o.s3.UploadPart(tryCtx, &s3.UploadPartInput{
-			Bucket: &o.bucket, Key: &o.key, UploadId: &o.uploadID, PartNumber: &number,
-			Body: bytes.NewReader(data), ContentLength: aws.Int64(int64(len(data))),
-			ChecksumCRC32: &checksum,
-		})
-		hung := tryCtx.Err() != nil && ctx.Err() == nil
-		cancel()
-		if err == nil {
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			for len(o.parts) < int(number) {
-				o.parts = append(o.parts, types.CompletedPart{})
-			}
-			o.parts[number-1] = types.CompletedPart{PartNumber: &number, ETag: out.ETag, ChecksumCRC32: &checksum}
-			return nil
-		}
-		if !hung || try == partTries {
-			return o.failed("UploadPart", err)
-		}
-	}
-}
-
-// complete makes the object of its parts, unless the key has been taken. S3
-// checks the length and the CRC32 of the whole.
-func (o *object) complete(ctx context.Context, bytes int64, crc uint32) put {
-	out, err := o.s3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &o.bucket, Key: &o.key, UploadId: &o.uploadID, IfNoneMatch: aws.String("*"),
-		MultipartUpload: &types.CompletedMultipartUpload{Parts: o.parts},
-		MpuObjectSize:   &bytes,
-		ChecksumCRC32:   aws.String(crc32Text(crc)), ChecksumType: types.ChecksumTypeFullObject,
-	})
-	if err != nil {
-		return put{err: o.failed("CompleteMultipartUpload", err)}
-	}
-	return put{etag: aws.ToString(out.ETag), version: aws.ToString(out.VersionId)}
-}
-
-// put makes the object in one request, unless the key has been taken. S3 checks
-// the CRC32.
-func (o *object) put(ctx context.Context, data []byte) put {
-	out, err := o.s3.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &o.bucket, Key: &o.key, ContentType: &o.contentType, Metadata: o.metadata(), IfNoneMatch: aws.String("*"),
-		Body: bytes.NewReader(data), ContentLength: aws.Int64(int64(len(data))),
-		ChecksumCRC32: aws.String(crc32Text(crc32.ChecksumIEEE(data))),
-	})
-	if err != nil {
-		return put{err: o.failed("PutObject", err)}
-	}
-	return put{etag: aws.ToString(out.ETag), version: aws.ToString(out.VersionId)}
-}
-
-// abort ends an upload that was opened, also after a cancellation. It returns
-// nil where the upload is gone already.
-func (o *object) abort(ctx context.Context) error {
-	if o.uploadID == "" {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
-	defer cancel()
-	_, err := o.s3.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
-		Bucket: &o.bucket, Key: &o.key, UploadId: &o.uploadID,
-	})
-	if err == nil || httpStatus(err) == http.StatusNotFound {
-		return nil
-	}
-	return o.failed("AbortMultipartUpload", err)
-}
-
-// existing describes the object that was found, by reading it: its SHA-256 is
-// kept nowhere else. It returns an *OutputOccupied where the object has not the
-// source's length (-1 where it is not known) or begins otherwise.
-func (o *object) existing(ctx context.Context, found *s3.HeadObjectOutput, length int64, begin []byte) (Object, error) {
-	got := aws.ToInt64(found.ContentLength)
-	if length >= 0 && got != length {
-		return Object{}, &OutputOccupied{Key: o.key, Reason: fmt.Sprintf("%d bytes, the source has %d", got, length)}
+// existing describes an object that was found, by reading it: its SHA-256 is
+// stored nowhere. It returns an *OutputOccupied if the object has not the given
+// length (-1: any) or does not start with the given bytes.
+func (o *object) existing(ctx context.Context, found *s3.HeadObjectOutput, length int64, start []byte) (Object, error) {
+	size := aws.ToInt64(found.ContentLength)
+	if length >= 0 && size != length {
+		return Object{}, &OutputOccupied{Key: o.key, Reason: fmt.Sprintf("%d bytes, the source has %d", size, length)}
 	}
 	for try := 1; ; try++ {
-		sum, err := o.read(ctx, found, begin)
-		var occupied *OutputOccupied
+		head, sum, err := o.read(ctx, found.ETag)
 		switch {
-		case err == nil:
-			return Object{
-				Key: o.key, ETag: aws.ToString(found.ETag), VersionID: aws.ToString(found.VersionId),
-				Bytes: got, SHA256: sum, ContentType: aws.ToString(found.ContentType), Existed: true,
-			}, nil
-		case errors.As(err, &occupied) || ctx.Err() != nil:
-			return Object{}, err
-		case try == readTries:
+		case err != nil && try < readTries && ctx.Err() == nil:
+			continue
+		case err != nil:
 			return Object{}, o.failed("GetObject", err)
+		case !bytes.HasPrefix(head, start):
+			return Object{}, &OutputOccupied{Key: o.key, Reason: "its first bytes differ"}
 		}
+		return Object{
+			Key: o.key, ETag: aws.ToString(found.ETag), VersionID: aws.ToString(found.VersionId),
+			Bytes: size, SHA256: sum, ContentType: aws.ToString(found.ContentType), Existed: true,
+		}, nil
 	}
 }
 
-func (o *object) read(ctx context.Context, found *s3.HeadObjectOutput, begin []byte) (string, error) {
+// read returns the first bytes of the object, and its SHA-256.
+func (o *object) read(ctx context.Context, etag *string) (head []byte, sum string, err error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	out, err := o.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &o.bucket, Key: &o.key, IfMatch: found.ETag})
+	out, err := o.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &o.bucket, Key: &o.key, IfMatch: etag})
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	content := body{out.Body, ctx, giveUp, o.pace.stall}
 	defer content.close()
-	sum := sha256.New()
-	buf := make([]byte, o.pace.pieceSize)
-	for first := true; ; first = false {
-		n, ended, err := content.read(buf)
-		if err != nil {
-			return "", err
+	sha, buffer := sha256.New(), make([]byte, o.pace.pieceSize)
+	for ended := false; !ended; {
+		var n int
+		if n, ended, err = content.read(buffer); err != nil {
+			return nil, "", err
 		}
-		if first && !bytes.HasPrefix(buf[:n], begin) {
-			return "", &OutputOccupied{Key: o.key, Reason: "its first bytes differ"}
+		if head == nil {
+			head = bytes.Clone(buffer[:min(n, headBytes)])
 		}
-		sum.Write(buf[:n])
-		if ended {
-			return hex.EncodeToString(sum.Sum(nil)), nil
-		}
+		sha.Write(buffer[:n])
 	}
+	return head, hex.EncodeToString(sha.Sum(nil)), nil
 }
 
-// httpStatus returns the status of S3's answer, 0 where err holds none.
+// httpStatus returns the HTTP status of S3's response, or 0 if err holds none.
 func httpStatus(err error) int {
 	if resp, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
 		return resp.HTTPStatusCode()
 	}
 	return 0
-}
-
-func crc32Text(crc uint32) string {
-	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc))
 }

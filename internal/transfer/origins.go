@@ -1,27 +1,38 @@
 package transfer
 
 import (
+	"cmp"
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
+	"syscall"
+	"time"
+
+	"code.dny.dev/ssrf"
 )
 
 // Origins is the list of origins that may be fetched. The zero value allows
-// none.
+// nothing.
 type Origins struct {
-	exact    map[string]bool // "https://host:port", listed word for word
+	exact    map[string]bool // "https://host:port"
 	suffixes []string        // ".example.com", for https on its default port
 }
 
-// ParseOrigins reads a list of origins. An entry is `https://*.example.com`,
-// which stands for each name below example.com at any depth, on the default
-// port, and not for example.com itself; or one origin word for word, which may
-// have another port, be a literal address, or be plain http. An origin listed
-// word for word may also be on a private network. The error names every entry
-// that is neither.
+// ParseOrigins parses a list of origins. An entry is one of:
+//
+//   - https://*.example.com: every name below example.com, at any depth, on the
+//     default port. It does not include example.com itself.
+//   - One exact origin, which may have another port, be a literal address or be
+//     plain http. It may also be on a private network.
+//
+// The error names every invalid entry.
 func ParseOrigins(entries []string) (Origins, error) {
 	o := Origins{exact: map[string]bool{}}
 	var errs []error
@@ -33,42 +44,36 @@ func ParseOrigins(entries []string) (Origins, error) {
 	if len(entries) == 0 {
 		errs = append(errs, errors.New("no origin is listed"))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return Origins{}, err
+	if len(errs) > 0 {
+		return Origins{}, errors.Join(errs...)
 	}
 	return o, nil
 }
 
 func (o *Origins) add(entry string) error {
 	u, err := url.Parse(entry)
-	switch {
-	case err != nil || u.Host == "":
+	if err != nil || u.Host == "" || defaultPorts[u.Scheme] == "" || !strings.EqualFold(u.Scheme+"://"+u.Host, entry) {
 		return errors.New("not an origin, such as https://*.example.com")
-	case u.Scheme != "https" && u.Scheme != "http":
-		return errors.New("neither https nor http")
-	case u.User != nil || u.Path != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return errors.New("more than scheme, host and port")
 	}
-	if domain, wild := strings.CutPrefix(u.Host, "*."); wild {
-		switch {
-		case u.Scheme != "https":
-			return errors.New("a wildcard stands for https alone")
-		case u.Port() != "" || !isName(domain):
-			return errors.New("a wildcard stands for names on the default port")
-		case !strings.Contains(domain, "."):
-			return errors.New("a wildcard needs two labels after it")
-		}
-		o.suffixes = append(o.suffixes, "."+strings.ToLower(domain))
-		return nil
-	}
-	if !isName(u.Hostname()) && !isLiteral(u.Hostname()) {
+	domain, wildcard := strings.CutPrefix(u.Host, "*.")
+	switch {
+	case !wildcard && !isName(u.Hostname()) && !isLiteral(u.Hostname()):
 		return errors.New("neither a name nor an address")
+	case !wildcard:
+		o.exact[originOf(u)] = true
+	case u.Scheme != "https":
+		return errors.New("a wildcard is for https only")
+	case !isName(domain):
+		return errors.New("a wildcard is for names on the default port")
+	case !strings.Contains(domain, "."):
+		return errors.New("a wildcard needs at least two labels after it")
+	default:
+		o.suffixes = append(o.suffixes, "."+strings.ToLower(domain))
 	}
-	o.exact[originOf(u)] = true
 	return nil
 }
 
-// maxHost is the longest host with its port: a name has at most 253 characters.
+// maxHost is the length of the longest host and port.
 const maxHost = 260
 
 // check returns a *OutputRefused unless u may be fetched.
@@ -78,7 +83,7 @@ func (o Origins) check(u *url.URL) error {
 	}
 	host := strings.ToLower(u.Hostname())
 	switch {
-	case u.Scheme != "https" && u.Scheme != "http", host == "":
+	case defaultPorts[u.Scheme] == "" || host == "":
 		return &OutputRefused{Reason: "not an https address"}
 	case len(u.Host) > maxHost:
 		return &OutputRefused{Reason: "the host is too long"}
@@ -88,59 +93,84 @@ func (o Origins) check(u *url.URL) error {
 		return refuse("a user name in an address is not allowed")
 	case o.exact[originOf(u)]:
 		return nil
-	case u.Scheme == "https" && portOf(u) == "443" && isName(host):
+	case u.Scheme == "http":
+		return refuse("plain http is not allowed")
+	case addressOf(u) == host+":443" && isName(host):
 		for _, suffix := range o.suffixes {
-			if len(host) > len(suffix) && strings.HasSuffix(host, suffix) {
+			if strings.HasSuffix(host, suffix) {
 				return nil
 			}
 		}
-	case u.Scheme == "http":
-		return refuse("plain http is not allowed")
 	}
 	return refuse("not an allowed origin")
 }
 
-// listed reports whether the host and port that is about to be dialled was
-// listed word for word.
-func (o Origins) listed(address string) bool {
+// isListed reports whether a host and port is listed exactly.
+func (o Origins) isListed(address string) bool {
 	address = strings.ToLower(address)
 	return o.exact["https://"+address] || o.exact["http://"+address]
 }
 
-// hostName is a host name of letters, digits, hyphens and underscores: whatever
-// else a resolver or an IDNA mapping might make of a host, it does not get that
-// far.
+// hostName excludes every host that a resolver or an IDNA mapping might change.
 var hostName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
-func isName(host string) bool {
-	return hostName.MatchString(host) && !isLiteral(host)
-}
+func isName(host string) bool { return hostName.MatchString(host) && !isLiteral(host) }
 
 func isLiteral(host string) bool {
 	_, err := netip.ParseAddr(host)
 	return err == nil
 }
 
-// originOf returns scheme, host and port of u, the port always written.
-func originOf(u *url.URL) string {
-	return u.Scheme + "://" + addressOf(u)
-}
+var defaultPorts = map[string]string{"https": "443", "http": "80"}
+
+// originOf returns scheme, host and port of u in lower case, the port always
+// included.
+func originOf(u *url.URL) string { return u.Scheme + "://" + addressOf(u) }
 
 // addressOf returns host and port of u as a dialler gets them.
 func addressOf(u *url.URL) string {
-	host := strings.ToLower(u.Hostname())
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-	return host + ":" + portOf(u)
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), cmp.Or(u.Port(), defaultPorts[u.Scheme], "443"))
 }
 
-func portOf(u *url.URL) string {
-	switch {
-	case u.Port() != "":
-		return u.Port()
-	case u.Scheme == "http":
-		return "80"
+const (
+	// dialTime limits one TCP connect, and one TLS handshake.
+	dialTime = 5 * time.Second
+
+	// headerBytes limits the header of a response. Servers limit it to 8 to 32 KiB.
+	headerBytes = 64 << 10
+)
+
+var guardian = ssrf.New(ssrf.WithAnyPort())
+
+// isPublic reports whether a is an address of the public internet. IPv4-mapped
+// IPv6 addresses are checked as IPv4.
+func isPublic(a netip.Addr) bool { return guardian.SafeAddr(a.Unmap()) == nil }
+
+// newTransport returns the transport of one copy. A connection to an address
+// that is not public is refused unless its host is listed exactly. That is
+// checked after DNS has responded, so no proxy is used. All requests use
+// HTTP/1.1: with HTTP/2, all ranges would share one connection and its limits.
+func (c *Copier) newTransport() *http.Transport {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
+			dialer := net.Dialer{Timeout: dialTime, Resolver: c.resolver}
+			dialer.Control = func(_, address string, _ syscall.RawConn) error {
+				if dialled, err := netip.ParseAddrPort(address); c.Origins.isListed(host) || err == nil && isPublic(dialled.Addr()) {
+					return nil
+				}
+				return &OutputRefused{Host: host, Reason: "the name resolves to an address that is not public"}
+			}
+			return dialer.DialContext(ctx, network, host)
+		},
+		// Later connections resume the TLS session of the first one.
+		TLSClientConfig:        &tls.Config{RootCAs: c.roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
+		TLSHandshakeTimeout:    dialTime,
+		Protocols:              &protocols,
+		DisableCompression:     true,
+		MaxConnsPerHost:        cmp.Or(c.pace, defaultPace).connections,
+		MaxIdleConnsPerHost:    cmp.Or(c.pace, defaultPace).connections,
+		MaxResponseHeaderBytes: headerBytes,
 	}
-	return "443"
 }

@@ -47,13 +47,13 @@ func TestStragglerIsFetchedAgain(t *testing.T) {
 		for sent := 0; r.Context().Err() == nil && sent < 256<<10; sent += stallBytes {
 			_, _ = w.Write(data[slow*256<<10+sent:][:min(stallBytes, 256<<10-sent)])
 			w.(http.Flusher).Flush()
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(200 * time.Millisecond)
 		}
 		return true
 	}
 	c := o.copier(t, b)
-	c.pace.pieceSize, c.pace.partSize, c.pace.stall = 256<<10, 1<<20, 200*time.Millisecond
-	c.pace.many = 2 // so that the others have been read by then
+	c.pace.pieceSize, c.pace.partSize, c.pace.stall = 256<<10, 1<<20, time.Second
+	c.pace.connections = 2 // so that the others have been read by then
 	if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
 		t.Fatal(err)
 	}

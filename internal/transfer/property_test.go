@@ -55,7 +55,7 @@ func TestAnyFaults(t *testing.T) {
 		}
 		c := source.copier(t, b)
 		c.pace.window = rapid.IntRange(1, 4).Draw(rt, "window")
-		c.pace.many = rapid.IntRange(1, 8).Draw(rt, "many")
+		c.pace.connections = rapid.IntRange(1, 8).Draw(rt, "many")
 		c.pace.pieceSize = 1 << rapid.IntRange(12, 16).Draw(rt, "piece")
 		c.pace.quick = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "quick")
 		_, err := c.Copy(t.Context(), source.url(), named)

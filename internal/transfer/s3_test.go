@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/md5"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/xml"
 	"fmt"
@@ -195,10 +197,11 @@ func (b *bucket) serve(call string, w http.ResponseWriter, r *http.Request) {
 		b.uploads[id] = map[int]stored{}
 		fmt.Fprintf(w, "<InitiateMultipartUploadResult><UploadId>%s</UploadId></InitiateMultipartUploadResult>", id)
 	case "UploadPart":
-		if r.Header.Get("X-Amz-Checksum-Crc32") != crc32Text(part.crc) {
+		if crc := crc32Text(part.crc); r.Header.Get("X-Amz-Checksum-Crc32") != crc && r.Trailer.Get("X-Amz-Checksum-Crc32") != crc {
 			fail(w, 400, "BadDigest")
 			return
 		}
+		w.Header().Set("X-Amz-Checksum-Crc32", crc32Text(part.crc))
 		number, _ := strconv.Atoi(r.URL.Query().Get("partNumber"))
 		parts[number] = part
 		w.Header().Set("ETag", part.etag)
@@ -323,4 +326,8 @@ func (b *bucket) check(t interface {
 	if len(b.uploads) > 0 {
 		t.Errorf("%d uploads are open", len(b.uploads))
 	}
+}
+
+func crc32Text(crc uint32) string {
+	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc))
 }

@@ -25,8 +25,8 @@ const testKey = "outbox/talk/take/talk.mp4"
 // testPace makes many parts of little data, and retries without delay. Its
 // stalls are too long to be met by chance.
 var testPace = pace{
-	partSize: 64 << 10, pieceSize: 16 << 10, window: 3, many: 4,
-	answer: 10 * time.Second, stall: 10 * time.Second, upload: 10 * time.Second,
+	partSize: 64 << 10, uploads: 3, pieceSize: 16 << 10, window: 12, connections: 4,
+	response: 10 * time.Second, stall: 10 * time.Second, upload: 10 * time.Second,
 	backOff: time.Microsecond, tries: 4,
 }
 
@@ -128,20 +128,22 @@ func (o *origin) copier(t testing.TB, b *bucket) *Copier {
 	}
 	p := testPace
 	if b.server.TLS != nil {
-		p.flowMax = 1 << 20
+		p.putMax = 1 << 20
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(o.server.Certificate())
-	return &Copier{S3: b.client(), Bucket: "bucket", Origins: origins, MaxBytes: 1 << 30, roots: roots, pace: &p}
+	return &Copier{S3: b.client(), Bucket: "bucket", Origins: origins, MaxBytes: 1 << 30, roots: roots, pace: p}
 }
 
 func named([]byte, string) (string, string) { return testKey, "video/mp4" }
 
-// hang answers nothing more until the client has gone, which net/http notices
-// once the request has been read.
+// hang sends nothing more until the client has gone, which net/http notices once
+// the request has been read. It then breaks the connection: a response that the
+// handler did not write must not reach a client that was about to go.
 func hang(r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	<-r.Context().Done()
+	panic(http.ErrAbortHandler)
 }
 
 // cut sends the header of the right answer and half of its body, and ends the

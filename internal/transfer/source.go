@@ -1,69 +1,71 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
-	"strconv"
+	"regexp"
 	"strings"
 	"time"
 )
 
-// maxRedirects is how many redirects one request follows (design: at most five).
-const maxRedirects = 5
+const (
+	maxRedirects  = 5                // of one request
+	maxRetryAfter = 10 * time.Second // the longest wait that a source can ask for
 
-// A source is the file to be copied, and what its first answer said of it.
+	// stallBytes must arrive within pace.stall: 20 KiB in five seconds. A slower
+	// source could not be copied within the 15 minutes of a function.
+	stallBytes = 20 << 10
+)
+
+// A source is the file at an address, as its first response described it.
 type source struct {
 	given     *url.URL
 	origins   Origins
 	transport http.RoundTripper
 	pace      pace
 
-	at       *url.URL // where the redirects of the first request led
-	total    int64    // bytes; -1 where the source does not say
-	ranges   bool     // the source gives ranges of what it cannot change unnoticed
-	unproven bool     // it says that it does; its first answer was the whole
+	at       *url.URL // where the redirects of the first request ended
+	total    int64    // bytes; -1 if unknown
+	ranges   bool     // ranges can be fetched and combined safely
+	unproven bool     // ranges are announced, but the first response was the whole file
 	etag     string
 	modified string // Last-Modified
 }
 
-// parseSource reads the address of a source. What a path may not hold as it is
-// (a space, another script) is escaped; every escape that is there already
-// stays as it was given.
+// unsafeURL matches what a URL may not contain. Control characters are missing:
+// they are an error.
+var unsafeURL = regexp.MustCompile("[ \"<>\\\\^`{|}\x7f-\U0010FFFF]")
+
+// parseSource parses the address of a source. It escapes what a URL may not
+// contain and keeps existing escapes as they are.
 func parseSource(raw string) (*url.URL, error) {
-	var b strings.Builder
-	for i := range len(raw) {
-		if c := raw[i]; c == ' ' || c > '~' || strings.IndexByte("\"<>\\^`{|}", c) >= 0 {
-			fmt.Fprintf(&b, "%%%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	u, err := url.Parse(b.String())
+	u, err := url.Parse(unsafeURL.ReplaceAllStringFunc(raw, url.PathEscape))
 	if err != nil {
-		// The error holds the address with its query.
+		// err holds the query, which may be a signature.
 		return nil, &OutputRefused{Reason: "not an https address"}
 	}
 	return u, nil
 }
 
-// An answer is a response whose header has come and whose body is still to be
-// read.
-type answer struct {
+// A response is an HTTP response whose body is still to be read.
+type response struct {
 	*http.Response
 	body
 }
 
-// toEnd is the size of a range that ends with the file.
+// toEnd is the size of a range that extends to the end of the file.
 const toEnd = -1
 
-// ask requests size bytes from an offset, or all of it without a range where
-// size is 0, and returns whatever is answered.
-func (s *source) ask(ctx context.Context, u *url.URL, from, size int64) (*answer, *url.URL, error) {
+// request requests size bytes from an offset, or the whole file without a range
+// if size is 0. It returns the response and the address that sent it.
+func (s *source) request(ctx context.Context, u *url.URL, from, size int64) (*response, *url.URL, error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
-	limit := time.AfterFunc(s.pace.answer, func() { giveUp(errNoAnswer) })
+	limit := time.AfterFunc(s.pace.response, func() { giveUp(errNoResponse) })
 	defer limit.Stop()
 	header := http.Header{"User-Agent": {"lipdrop"}, "Accept-Encoding": {"identity"}}
 	switch {
@@ -71,13 +73,13 @@ func (s *source) ask(ctx context.Context, u *url.URL, from, size int64) (*answer
 		header.Set("Range", fmt.Sprintf("bytes=%d-", from))
 	case size > 0:
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, from+size-1))
-		if strongETag(s.etag) {
+		if isStrong(s.etag) {
 			header.Set("If-Range", s.etag)
 		}
 	}
 	resp, at, err := s.follow(ctx, u, header)
 	if err == nil && ctx.Err() != nil {
-		_ = resp.Body.Close() // an answer to being given up is none
+		_ = resp.Body.Close() // the response arrived after the request was given up
 		err = ctx.Err()
 	}
 	if err != nil {
@@ -85,287 +87,263 @@ func (s *source) ask(ctx context.Context, u *url.URL, from, size int64) (*answer
 		giveUp(nil)
 		return nil, nil, err
 	}
-	return &answer{resp, body{resp.Body, ctx, giveUp, s.pace.stall}}, at, nil
+	r := &response{resp, body{resp.Body, ctx, giveUp, s.pace.stall}}
+	if encoding := r.Header.Get("Content-Encoding"); r.StatusCode < 300 && encoding != "" && !strings.EqualFold(encoding, "identity") {
+		r.close()
+		return nil, nil, s.unavailable(errors.New("the response has a content encoding"))
+	}
+	return r, at, nil
 }
 
-// follow makes a request and follows its redirects, each of which passes the
-// gate as the first address did. No cookie, no credentials and no Referer go
-// with any of them.
+// follow sends a GET request and follows its redirects. Each address is checked
+// against the origins. No cookie, credentials or Referer are sent.
 func (s *source) follow(ctx context.Context, u *url.URL, header http.Header) (*http.Response, *url.URL, error) {
-	for hop := 0; ; hop++ {
+	for redirects := 0; ; redirects++ {
 		if err := s.origins.check(u); err != nil {
 			return nil, nil, err
 		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "", nil)
-		if err != nil {
-			return nil, nil, err
-		}
-		req.URL, req.Host, req.Header = u, u.Host, header
+		req := (&http.Request{Method: http.MethodGet, URL: u, Header: header}).WithContext(ctx)
 		resp, err := s.transport.RoundTrip(req)
 		if err != nil {
 			return nil, nil, err
 		}
-		switch resp.StatusCode {
-		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
-			http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-		default:
+		if resp.StatusCode/100 != 3 || resp.Header.Get("Location") == "" {
 			return resp, u, nil
 		}
-		_ = resp.Body.Close() // a redirect's body says nothing
+		_ = resp.Body.Close() // it is not read
 		next, err := u.Parse(resp.Header.Get("Location"))
 		switch {
 		case err != nil:
-			return nil, nil, &OutputRefused{Host: addressOf(u), Reason: "redirects to what is no address"}
+			return nil, nil, &OutputRefused{Host: addressOf(u), Reason: "the redirect has no valid address"}
 		case u.Scheme == "https" && next.Scheme != "https":
 			return nil, nil, &OutputRefused{Host: addressOf(next), Reason: "a redirect to plain http is not allowed"}
-		case hop == maxRedirects:
+		case redirects == maxRedirects:
 			return nil, nil, &OutputRefused{Host: addressOf(next), Reason: fmt.Sprintf("more than %d redirects", maxRedirects)}
 		}
 		u = next
 	}
 }
 
-// first asks for the whole, as a range where ranged is true, and learns from the
-// answer what the source is. It tries again what may pass. Where the source does
-// not give ranges, or nothing to tell a changed file by, the answer is all that
-// there will be.
-func (s *source) first(ctx context.Context, ranged bool) (*answer, error) {
-	s.etag, s.modified, s.total, s.ranges, s.unproven = "", "", -1, false, false
+// first requests the whole file, as a range if ranged is true, and stores what
+// the response says about the source. It retries what another request may get.
+func (s *source) first(ctx context.Context, ranged bool) (*response, error) {
 	for try := 1; ; try++ {
 		var size int64
 		if ranged {
 			size = toEnd
 		}
-		a, at, err := s.ask(ctx, s.given, 0, size)
+		r, at, err := s.request(ctx, s.given, 0, size)
 		if err == nil {
 			s.at = at
-			err = s.learn(a, ranged)
-			if err == nil {
-				return a, nil
+			if err = s.describe(r, ranged); err == nil {
+				return r, nil
 			}
-			a.close()
+			r.close()
 		}
-		if errors.Is(err, errRange) && ranged {
+		if errors.Is(err, errRange) {
 			ranged = false
 			continue
 		}
-		if err := s.again(ctx, try, err); err != nil {
+		if err := s.waitToRetry(ctx, try, err); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// learn takes what the first answer says of the source. errRange says that the
-// source is to be asked for the whole.
-func (s *source) learn(a *answer, ranged bool) error {
+// describe stores what the first response says about the source. It returns
+// errRange if the file should be requested without a range.
+func (s *source) describe(r *response, ranged bool) error {
+	from, size, total := contentRange(r)
+	s.total, s.unproven = total, false
+	s.etag, s.modified = r.Header.Get("ETag"), r.Header.Get("Last-Modified")
+	// Responses can be combined only if something shows that they are of one file.
+	// A weak ETag does not: it allows for different bytes.
+	s.ranges = isStrong(s.etag) || s.modified != ""
 	switch {
-	case s.transformed(a):
-		return s.unavailable(errTransformed)
-	case a.StatusCode == http.StatusRequestedRangeNotSatisfiable && ranged:
-		if a.Header.Get("Content-Range") == "bytes */0" {
-			return &NoOutput{Host: addressOf(s.given)}
-		}
-		return errRange
-	case a.StatusCode == http.StatusPartialContent && ranged:
-		from, size, total := contentRange(a.Header.Get("Content-Range"))
-		if from != 0 || size < min(total, s.pace.pieceSize) || (a.ContentLength >= 0 && a.ContentLength != size) {
-			return errRange
-		}
-		s.ranges = s.identify(a)
-		if !s.ranges && size < total {
-			return errRange
-		}
-		s.total = total
-		return nil
-	case a.StatusCode != http.StatusOK:
-		return s.status(a)
-	case a.ContentLength == 0:
+	case r.StatusCode == http.StatusOK && r.ContentLength == 0, r.Header.Get("Content-Range") == "bytes */0":
 		return &NoOutput{Host: addressOf(s.given)}
-	case a.ContentLength < 0 && len(a.TransferEncoding) == 0:
-		// Such a body ends where the connection does, for whatever reason.
-		return s.unavailable(errors.New("the answer tells neither its length nor its end"))
+	case r.StatusCode == http.StatusOK && r.ContentLength < 0 && len(r.TransferEncoding) == 0:
+		// A broken connection would look like the end of such a body.
+		return s.unavailable(errors.New("the response announces neither its length nor its end"))
+	case r.StatusCode == http.StatusOK:
+		// Some servers do not treat "bytes=0-" as a range.
+		s.unproven = ranged && s.ranges && total > 0 && r.Header.Get("Accept-Ranges") == "bytes"
+		s.ranges = s.unproven
+	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable && ranged,
+		r.StatusCode == http.StatusPartialContent && (from != 0 || size < min(total, s.pace.pieceSize) || !s.ranges && size < total):
+		return errRange
+	case r.StatusCode != http.StatusPartialContent:
+		return s.status(r, false)
 	}
-	identified := s.identify(a)
-	s.total = a.ContentLength
-	// Some servers do not count all of a file as a range.
-	s.unproven = ranged && identified && s.total > 0 && a.Header.Get("Accept-Ranges") == "bytes"
-	s.ranges = s.unproven
 	return nil
 }
 
-// identify takes what an answer is told by from another, and reports whether
-// several answers can be put together. One cannot change halfway; several need
-// something to hold them together: a strong ETag, or else the time of the last
-// change. A weak ETag alone allows for other bytes.
-func (s *source) identify(a *answer) bool {
-	s.etag, s.modified = a.Header.Get("ETag"), a.Header.Get("Last-Modified")
-	return strongETag(s.etag) || s.modified != ""
-}
-
-// open asks for a piece and holds the answer against the first one. The first
-// try goes where the first request was redirected to, later ones begin at the
-// given address again, since what a redirect leads to may expire.
-func (s *source) open(ctx context.Context, try int, from, size int64) (*answer, error) {
+// open requests a range and compares the response with the first one. The first
+// try uses the address at which redirects ended. Later tries use the given
+// address, because the target of a redirect may expire.
+func (s *source) open(ctx context.Context, try int, from, size int64) (*response, error) {
 	u := s.at
 	if try > 1 {
 		u = s.given
 	}
-	a, _, err := s.ask(ctx, u, from, size)
+	r, _, err := s.request(ctx, u, from, size)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.matches(a, from, size); err != nil {
-		a.close()
-		var gone *OutputUnavailable
-		if u != s.given && errors.As(err, &gone) {
-			return s.open(ctx, try+1, from, size)
-		}
+	if err := s.compare(r, u, from, size); err != nil {
+		r.close()
 		return nil, err
 	}
-	return a, nil
+	return r, nil
 }
 
-func (s *source) matches(a *answer, from, size int64) error {
-	if s.transformed(a) {
-		return s.unavailable(errTransformed)
-	}
-	switch a.StatusCode {
-	case http.StatusRequestedRangeNotSatisfiable:
-		return s.changed("a range that it had is not there any more")
-	case http.StatusOK:
-		if a.ContentLength >= 0 && a.ContentLength != s.total {
-			return s.changed("its length")
-		}
-	case http.StatusPartialContent:
-		gotFrom, gotSize, total := contentRange(a.Header.Get("Content-Range"))
-		if total >= 0 && total != s.total {
-			return s.changed("its length")
-		}
-		if gotFrom != from || gotSize != size || (a.ContentLength >= 0 && a.ContentLength != size) {
-			return errRange
-		}
-	default:
-		return s.status(a)
-	}
-	// Where only one of two answers has a header, it says nothing.
-	differs := func(header, before string) bool {
-		now := a.Header.Get(header)
-		return now != "" && before != "" && now != before
-	}
-	if differs("ETag", s.etag) {
+func (s *source) compare(r *response, u *url.URL, from, size int64) error {
+	gotFrom, gotSize, total := contentRange(r)
+	// What only one of the two responses says cannot be compared.
+	differs := func(before, now string) bool { return before != "" && now != "" && before != now }
+	switch {
+	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable:
+		return s.changed("a range that it had is no longer there")
+	case r.StatusCode != http.StatusOK && r.StatusCode != http.StatusPartialContent:
+		return s.status(r, u != s.given)
+	case total >= 0 && total != s.total:
+		return s.changed("its length")
+	case differs(s.etag, r.Header.Get("ETag")):
 		return s.changed("its ETag")
-	}
-	if differs("Last-Modified", s.modified) {
+	case differs(s.modified, r.Header.Get("Last-Modified")):
 		return s.changed("its time of change")
-	}
-	if a.StatusCode == http.StatusOK {
-		return errRangeIgnored
+	case gotFrom != from || gotSize != size:
+		return errRange
 	}
 	return nil
+}
+
+// waitToRetry waits before the next try of a request. It returns an error if
+// there should be no other try.
+func (s *source) waitToRetry(ctx context.Context, try int, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if refused, ok := errors.AsType[*OutputRefused](err); ok {
+		return refused // without what the transport wraps around it
+	}
+	failure := s.unavailable(err)
+	failure.retry = true
+	switch e := err.(type) {
+	case *NoOutput, *restartError:
+		return err
+	case *OutputUnavailable:
+		failure = e
+	}
+	if !failure.retry || try >= s.pace.tries {
+		return failure
+	}
+	return sleep(ctx, max(s.pace.backOffAfter(try), failure.after))
+}
+
+func (s *source) unavailable(err error) *OutputUnavailable {
+	return &OutputUnavailable{Host: addressOf(s.given), Err: err}
 }
 
 func (s *source) changed(what string) error {
 	return &restartError{err: &OutputChanged{Host: addressOf(s.given), What: what}}
 }
 
-// broken is the error of a body that cannot be had again in part: the copy
-// begins anew.
-func (s *source) broken(err error) error {
-	return &restartError{err: s.unavailable(err)}
+// status returns the error for an HTTP status. Retry says that another request
+// may succeed whatever the status is.
+func (s *source) status(r *response, retry bool) error {
+	code := r.StatusCode
+	retry = retry || code >= 500 || code == http.StatusTooManyRequests || code == http.StatusRequestTimeout
+	after, _ := time.ParseDuration(r.Header.Get("Retry-After") + "s") // 0 if it is a date
+	after = min(max(after, 0), maxRetryAfter)
+	return &OutputUnavailable{Host: addressOf(s.given), Status: code, retry: retry, after: after}
 }
 
-func (s *source) unavailable(err error) error {
-	return &OutputUnavailable{Host: addressOf(s.given), Err: err}
-}
-
-// transformed reports whether a body is not the file as it lies there.
-func (s *source) transformed(a *answer) bool {
-	encoding := a.Header.Get("Content-Encoding")
-	return a.StatusCode < 300 && encoding != "" && !strings.EqualFold(encoding, "identity")
-}
-
-// again waits before the next try of a request, or returns the error that ends
-// them: err itself where it is final, else an *OutputUnavailable after the last
-// try.
-func (s *source) again(ctx context.Context, try int, err error) error {
-	if ctx.Err() != nil {
-		return cause(ctx, err)
-	}
-	var (
-		refused     *OutputRefused
-		empty       *NoOutput
-		restart     *restartError
-		unavailable *OutputUnavailable
-		passing     *passingError
-	)
-	if errors.As(err, &refused) {
-		return refused // what the dialler wraps around it says less
-	}
-	if errors.As(err, &empty) || errors.As(err, &restart) || errors.As(err, &unavailable) {
-		return err
-	}
-	if try >= s.pace.tries {
-		if errors.As(err, &passing) {
-			return &OutputUnavailable{Host: addressOf(s.given), Status: passing.status}
-		}
-		return s.unavailable(err)
-	}
-	wait := s.pace.backOffAfter(try)
-	if errors.As(err, &passing) {
-		wait = max(wait, passing.retryAfter)
-	}
-	return sleep(ctx, wait)
-}
-
-// A passingError is an answer that another try may not get again.
-type passingError struct {
-	status     int
-	retryAfter time.Duration
-}
-
-func (e *passingError) Error() string { return fmt.Sprintf("answered %d", e.status) }
-
-// maxRetryAfter bounds how long a source may make one try wait.
-const maxRetryAfter = 10 * time.Second
-
-func (s *source) status(a *answer) error {
-	switch code := a.StatusCode; {
-	case code >= 500, code == http.StatusTooManyRequests, code == http.StatusRequestTimeout:
-		seconds, err := strconv.Atoi(a.Header.Get("Retry-After"))
-		if err != nil || seconds < 0 {
-			seconds = 0
-		}
-		return &passingError{status: code, retryAfter: min(time.Duration(seconds)*time.Second, maxRetryAfter)}
-	default:
-		return &OutputUnavailable{Host: addressOf(s.given), Status: code}
-	}
-}
-
-// strongETag reports whether etag is one that two answers share only when they
-// are the same byte for byte (RFC 9110, 8.8.3).
-func strongETag(etag string) bool {
+// isStrong reports whether two responses with this ETag have the same bytes
+// (RFC 9110, 8.8.3).
+func isStrong(etag string) bool {
 	return len(etag) >= 2 && etag[0] == '"' && etag[len(etag)-1] == '"'
 }
 
-// contentRange reads "bytes 0-99/1000". What it cannot read, a total of `*`
-// among it, is -1.
-func contentRange(header string) (from, size, total int64) {
-	var to int64
-	rest, ok := strings.CutPrefix(header, "bytes ")
-	span, of, slash := strings.Cut(rest, "/")
-	first, last, dash := strings.Cut(span, "-")
-	if !ok || !slash || !dash {
+// contentRange returns which bytes a response holds, and the length of the file.
+// Each is -1 if the response does not say so, or contradicts itself.
+func contentRange(r *response) (from, size, total int64) {
+	if r.StatusCode == http.StatusOK {
+		return 0, r.ContentLength, r.ContentLength
+	}
+	var last int64
+	_, err := fmt.Sscanf(r.Header.Get("Content-Range"), "bytes %d-%d/%d", &from, &last, &total)
+	size = last - from + 1
+	if err != nil || from < 0 || size < 1 || last >= total || (r.ContentLength >= 0 && r.ContentLength != size) {
 		return -1, -1, -1
 	}
-	for _, f := range []struct {
-		text string
-		to   *int64
-	}{{first, &from}, {last, &to}, {of, &total}} {
-		n, err := strconv.ParseInt(f.text, 10, 64)
-		if err != nil || n < 0 {
-			return -1, -1, -1
+	return from, size, total
+}
+
+// A body is the rest of a response.
+type body struct {
+	from   io.ReadCloser
+	ctx    context.Context // ends when the request is given up
+	giveUp context.CancelCauseFunc
+	stall  time.Duration
+}
+
+// close releases the connection, which is reused if the body was read to its
+// end.
+func (b *body) close() {
+	_ = b.from.Close() // the body was read, or is no longer needed
+	b.giveUp(nil)
+}
+
+// read fills dst. It returns how many bytes arrived, and whether the body ended.
+// It gives up a body that stalls.
+func (b *body) read(dst []byte) (n int, ended bool, err error) {
+	watch := time.AfterFunc(b.stall, func() { b.giveUp(errStalled) })
+	defer watch.Stop()
+	recent := 0
+	for n < len(dst) {
+		m, err := b.from.Read(dst[n:])
+		n += m
+		if errors.Is(err, io.EOF) {
+			// A server may end the body properly because the request was given up.
+			return n, true, context.Cause(b.ctx)
 		}
-		*f.to = n
+		if err != nil {
+			return n, true, cause(b.ctx, err)
+		}
+		if recent += m; recent >= stallBytes {
+			recent = 0
+			watch.Reset(b.stall)
+		}
 	}
-	return from, to - from + 1, total
+	return n, false, nil
+}
+
+// peek returns up to n bytes, which read returns again.
+func (b *body) peek(n int64) ([]byte, error) {
+	head := make([]byte, n)
+	m, _, err := b.read(head)
+	b.from = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head[:m]), b.from), b.from}
+	return head[:m], err
+}
+
+// end checks that the body ends here.
+func (b *body) end() error {
+	n, _, err := b.read(make([]byte, 1))
+	if err == nil && n > 0 {
+		return errors.New("the body is longer than announced")
+	}
+	return err
+}
+
+// cause returns why ctx was cancelled, or err if it was not cancelled. The error
+// that a reader returns after a cancellation does not say why.
+func cause(ctx context.Context, err error) error {
+	if c := context.Cause(ctx); c != nil {
+		return c
+	}
+	return err
 }

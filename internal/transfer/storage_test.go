@@ -147,7 +147,7 @@ func TestStorageFaults(t *testing.T) {
 			}
 			c := o.copier(t, b)
 			if tt.pace != nil {
-				tt.pace(c.pace)
+				tt.pace(&c.pace)
 			}
 			got, err := c.Copy(t.Context(), o.url(), named)
 			want := data

@@ -1,108 +1,125 @@
-// Package transfer copies a file from an https URL into an S3 object: in bounded
-// memory, verified, and never over an object that is there already. One answer of
-// the source is read for as long as it comes quickly, and parallel ranges where
-// it does not. A file of up to 64 MiB goes up in one put that begins before the
-// file is there, a larger one in parts. Package transfer decides what may be
-// fetched; it leaves to its caller what to fetch, how the object is named and
-// what the file is worth.
-//
-// It calls S3's multipart operations directly. The SDK's uploaders
-// (feature/s3/manager, feature/s3/transfermanager) read one stream in order into
-// buffers of their own, so that ranges that come side by side would be copied
-// once more and held twice; they open the upload only when the first part is
-// full; and they do not tell a completion whose reply was lost from a key that
-// somebody else has taken.
+// Package transfer copies a file from an https URL into an S3 object, in bounded
+// memory, verified, and never over an existing object. A download is an io.Reader
+// of the file; a sink uploads it: a file of up to 64 MiB by one PUT that starts
+// before the file is complete, a larger one in parts. Package transfer decides
+// which addresses may be fetched. Its caller decides what to fetch, and how the
+// object is named.
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
+	"math/rand/v2"
 	"net"
-	"runtime"
+	"net/http"
 	"sync"
+	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
 )
 
-// S3 is what a Copier needs of a client of S3; *s3.Client has it. The caller
-// needs the permissions s3:PutObject, s3:GetObject and s3:AbortMultipartUpload
-// on the object, and s3:ListBucket on the bucket, without which S3 answers for a
-// missing key as for a forbidden one.
-type S3 interface {
-	HeadObject(context.Context, *s3.HeadObjectInput, ...func(*s3.Options)) (*s3.HeadObjectOutput, error)
-	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
-	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
-	CreateMultipartUpload(context.Context, *s3.CreateMultipartUploadInput, ...func(*s3.Options)) (*s3.CreateMultipartUploadOutput, error)
-	UploadPart(context.Context, *s3.UploadPartInput, ...func(*s3.Options)) (*s3.UploadPartOutput, error)
-	CompleteMultipartUpload(context.Context, *s3.CompleteMultipartUploadInput, ...func(*s3.Options)) (*s3.CompleteMultipartUploadOutput, error)
-	AbortMultipartUpload(context.Context, *s3.AbortMultipartUploadInput, ...func(*s3.Options)) (*s3.AbortMultipartUploadOutput, error)
-}
+// S3 is the client that a Copier needs; *s3.Client implements it. The required
+// permissions are s3:PutObject, s3:GetObject and s3:AbortMultipartUpload on the
+// object, and s3:ListBucket on the bucket: without it, S3 responds to a missing
+// key as to a forbidden one.
+type S3 = transfermanager.S3APIClient
 
-// A Copier copies https URLs into objects of one bucket. It makes one copy at a
-// time, since one fills the line: further calls wait. Its buffers, 40 MiB after
-// the first large copy, are kept for the next.
+// A Copier copies https URLs into objects of one bucket, one at a time: a call
+// waits for the end of another one.
 type Copier struct {
-	// S3 is where the objects are made.
-	S3 S3
-
-	// Bucket is the name of the bucket.
-	Bucket string
-
-	// Origins is what may be fetched.
-	Origins Origins
-
-	// MaxBytes is the length of the largest source that is copied.
-	MaxBytes int64
+	S3       S3
+	Bucket   string  // name
+	Origins  Origins // what may be fetched
+	MaxBytes int64   // length of the largest source that is copied
 
 	resolver *net.Resolver  // nil: the system's
 	roots    *x509.CertPool // nil: the system's
-	pace     *pace          // nil: defaultPace
+	pace     pace           // zero: defaultPace
 
-	mu      sync.Mutex
-	buffers [][]byte // of the last copy, for the next
-	garbage int64    // bytes that were copied since the last collection
+	mu sync.Mutex
 }
 
-// An Object is what a copy made or found.
+// An Object describes a copy.
 type Object struct {
 	Key         string
-	ETag        string // as S3 writes it, in quotes
-	VersionID   string // empty where the bucket keeps no versions
+	ETag        string // in quotes, as S3 writes it
+	VersionID   string // empty if the bucket keeps no versions
 	Bytes       int64
 	SHA256      string // hexadecimal
 	ContentType string
-	Existed     bool // found, not made: by an earlier call, or by this one and the reply was lost
+	Existed     bool // it was made by an earlier call, or by this one whose response was lost
+}
+
+// A pace sets the speed, the memory and the patience of a copy.
+type pace struct {
+	pieceSize   int64 // bytes of one range
+	window      int   // pieces in memory
+	connections int   // to the source, at most
+	putMax      int64 // bytes of the largest file that one PUT streams
+	partSize    int64 // bytes of one part of an upload
+	uploads     int   // parts that are sent in parallel
+
+	quick    time.Duration // a connection that fetches a piece in this time is fast enough
+	response time.Duration // until the header of a response
+	stall    time.Duration // in which stallBytes must arrive
+	upload   time.Duration // in which S3 must accept bytes or respond
+	backOff  time.Duration // before the second try; doubled before each further one
+	tries    int           // of one request
+}
+
+// defaultPace keeps up to 64 MiB in memory. One PUT saves the requests of a
+// multipart upload, but all is lost with its connection; several connections
+// carry more than 64 MiB faster.
+var defaultPace = pace{
+	pieceSize:   1 << 20,
+	window:      24,
+	connections: 16,
+	putMax:      64 << 20,
+	partSize:    8 << 20,
+	uploads:     4,
+	quick:       25 * time.Millisecond,
+	response:    15 * time.Second,
+	stall:       5 * time.Second,
+	upload:      time.Minute,
+	backOff:     200 * time.Millisecond,
+	tries:       6,
 }
 
 const (
-	// headBytes is how much of a file is known when its name is asked for, where
-	// the file has that much.
+	// headBytes is how much of a file is known when its name is asked for.
 	headBytes = 4 << 10
 
-	// maxRuns is how often a copy is begun.
-	maxRuns = 4
+	// maxAttempts is how often a copy is started.
+	maxAttempts = 4
 
-	// maxChanges is after how many runs in which the source changed the whole of
-	// it is asked for in one response: the nodes of some CDNs give the same bytes
-	// an ETag or a time of change of their own.
+	// maxChanges is after how many attempts that a change of the source ended it
+	// is read in one response: some CDN nodes give the same file an ETag or a
+	// Last-Modified of their own.
 	maxChanges = 2
+
+	// leastPiece is the smallest piece into which a small file is divided, and
+	// pieces how many pieces it has at least otherwise, so that its upload starts
+	// before it is complete.
+	leastPiece = 64 << 10
+	pieces     = 16
+
+	maxBackOff = 5 * time.Second
 )
 
-// Copy copies the file at rawURL into an object whose key and content type name
-// returns, from the first bytes of the file (4 KiB, or all where there are less)
-// and the path of rawURL, unescaped. Where the copy is begun again, name is
-// asked again. The first of several objects of one key stays: where the key
-// holds an object of the source's length and first bytes, Copy describes that
-// one, and what it sent of a put that S3 then refused changes nothing.
+// Copy copies the file at rawURL into an object. The function name returns the
+// object's key and content type for the first bytes of the file (4 KiB, or the
+// whole file) and the unescaped path of rawURL. If the copy is started again,
+// name is called again. If the key already holds an object with the length and
+// the first bytes of the source, Copy describes that object.
 //
-// After an error there is never a part of the file under the key, and no upload
-// is left open, but where the error tells that the abort went wrong as well. The
-// error is a *OutputRefused, *OutputTooLarge, *NoOutput, *OutputChanged, *OutputOccupied,
-// *OutputUnavailable or *StorageUnavailable, the last two of which another call may
-// not meet again; or the cause of ctx's end. Give Copy a context that ends a few
-// seconds before the process does, so that an upload can be aborted. No error
-// holds the query of an address.
+// The error is a *OutputRefused, *OutputTooLarge, *NoOutput, *OutputChanged,
+// *OutputOccupied, *OutputUnavailable or *StorageUnavailable, or the cause of the end of
+// ctx. It contains no query of an address. After an error the key holds no part
+// of the file, and no upload is left open unless the error says that its abort
+// failed as well. ctx should end some seconds before the process does, so that
+// an upload can be aborted.
 func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte, path string) (key, contentType string)) (Object, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,46 +127,154 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 	if err != nil {
 		return Object{}, err
 	}
-	p := defaultPace
-	if c.pace != nil {
-		p = *c.pace
-	}
-	transport := c.newTransport(p)
-	// A function may be frozen for hours after it has returned: no connection
-	// would be alive after that.
+	transport := c.newTransport()
+	// A function may be frozen for hours after it returned.
 	defer transport.CloseIdleConnections()
-	src := &source{given: u, origins: c.Origins, transport: transport, pace: p}
+	src := &source{given: u, origins: c.Origins, transport: transport, pace: cmp.Or(c.pace, defaultPace)}
+	a := attempt{Copier: c, src: src, name: name, ranged: true, stream: true}
 
-	how, changes := manner{ranged: true, flowing: true}, 0
 	var changed error
-	for run := 1; ; run++ {
-		object, err := c.copyOnce(ctx, src, how, name)
-		if err == nil {
-			return object, nil
-		}
-		if ctx.Err() != nil {
+	for n, changes := 1, 0; ; n++ {
+		object, err := a.run(ctx)
+		restart, again := errors.AsType[*restartError](err)
+		_, isChange := errors.AsType[*OutputChanged](err)
+		_, isUnavailable := errors.AsType[*OutputUnavailable](err)
+		switch {
+		case err != nil && ctx.Err() != nil:
 			return Object{}, context.Cause(ctx)
-		}
-		if _, ok := errors.AsType[*OutputUnavailable](err); ok && changes == maxChanges {
-			return Object{}, changed // what the runs before say explains more
-		}
-		var restart *restartError
-		if !errors.As(err, &restart) {
-			return Object{}, err
-		}
-		if _, ok := errors.AsType[*OutputChanged](err); ok {
-			changes, changed = changes+1, restart.err
-			if changes == maxChanges {
-				how.ranged = false
-			}
-		}
-		if run == maxRuns {
+		case isUnavailable && changes >= maxChanges:
+			return Object{}, changed // it explains more
+		case !again:
+			return object, err
+		case n == maxAttempts:
 			return Object{}, restart.err
+		case isChange:
+			changes, changed = changes+1, restart.err
 		}
-		how = how.without(restart.without)
-		runtime.GC() // the buffers of the run that went wrong, before the next has its own
-		if err := sleep(ctx, p.backOffAfter(run)); err != nil {
+		a.ranged = a.ranged && !restart.noRanges && changes < maxChanges
+		a.stream = a.stream && !restart.noStream
+		if err := sleep(ctx, src.pace.backOffAfter(n)); err != nil {
 			return Object{}, err
 		}
+	}
+}
+
+// Find returns the object with the key if an earlier Copy of the file at rawURL
+// made it. It does not request the source. Its error is a *OutputRefused, a
+// *StorageUnavailable or the cause of the end of ctx.
+func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, error) {
+	u, err := parseSource(rawURL)
+	if err != nil {
+		return Object{}, false, err
+	}
+	o := &object{s3: c.S3, bucket: c.Bucket, key: key, pace: cmp.Or(c.pace, defaultPace)}
+	head, err := o.find(ctx)
+	if err != nil || head == nil || head.Metadata[sourceMetadata] != hashOf(u) {
+		return Object{}, false, err
+	}
+	found, err := o.existing(ctx, head, -1, nil)
+	return found, err == nil, err
+}
+
+// An attempt copies a source once, from its first byte.
+type attempt struct {
+	*Copier
+	src    *source
+	name   func([]byte, string) (string, string)
+	ranged bool // use ranges if the source has them
+	stream bool // use one PUT if the file is small
+}
+
+// run makes the attempt. A *restartError asks for another one.
+func (a *attempt) run(parent context.Context) (Object, error) {
+	ctx, fail := context.WithCancelCause(parent)
+	defer fail(nil)
+	src := a.src
+	first, err := src.first(ctx, a.ranged)
+	if err != nil {
+		return Object{}, err
+	}
+	defer first.close()
+	if src.total > a.MaxBytes {
+		return Object{}, &OutputTooLarge{Bytes: src.total, Limit: a.MaxBytes}
+	}
+	head, err := first.peek(headBytes)
+	switch {
+	case err != nil:
+		return Object{}, &restartError{err: src.unavailable(err)}
+	case len(head) == 0:
+		return Object{}, &NoOutput{Host: addressOf(src.given)}
+	}
+	o := &object{s3: a.S3, bucket: a.Bucket, metadata: map[string]string{sourceMetadata: hashOf(src.given)}, pace: src.pace}
+	o.key, o.contentType = a.name(head, src.given.Path)
+
+	p := src.pace
+	if src.total > 0 {
+		p.pieceSize = min(p.pieceSize, max(src.total/pieces, leastPiece))
+		p.quick = p.quick * time.Duration(p.pieceSize) / time.Duration(src.pace.pieceSize)
+	}
+	d := start(ctx, fail, src, first, p, a.MaxBytes)
+	defer d.done.Wait()
+	defer fail(nil)
+	if a.stream = a.stream && src.total > 0 && src.total <= p.putMax; a.stream {
+		object, err := o.put(ctx, d)
+		return a.settle(parent, o, d, head, object, err)
+	}
+	found, err := o.find(parent)
+	switch {
+	case err != nil:
+		return Object{}, err
+	case found != nil:
+		return o.existing(parent, found, src.total, head)
+	}
+	object, err := o.upload(ctx, d, a.MaxBytes)
+	return a.settle(parent, o, d, head, object, err)
+}
+
+// settle returns what an attempt made, or decides after an error: the object may
+// exist, because somebody else created it or only the response was lost.
+func (a *attempt) settle(ctx context.Context, o *object, d *download, head []byte, made Object, err error) (Object, error) {
+	storage, ok := errors.AsType[*StorageUnavailable](err)
+	if !ok || storage.Op != "PutObject" && storage.Op != "CompleteMultipartUpload" {
+		return made, err
+	}
+	found, findErr := o.find(ctx)
+	switch {
+	case findErr != nil:
+		return Object{}, err
+	case found != nil && d.whole:
+		there, err := o.existing(ctx, found, d.bytes, head)
+		if sum := o.made(d, nil, nil).SHA256; err == nil && there.SHA256 != sum {
+			return Object{}, &OutputOccupied{Key: o.key, Reason: "its SHA-256 differs"}
+		}
+		return there, err
+	case found != nil:
+		return o.existing(ctx, found, d.src.total, head)
+	case a.stream:
+		return Object{}, &restartError{err: err, noStream: true}
+	}
+	switch httpStatus(err) {
+	// 409: another write of the key was under way. 412, 404: somebody removed the
+	// object, or the upload.
+	case http.StatusConflict, http.StatusPreconditionFailed, http.StatusNotFound:
+		return Object{}, &restartError{err: err}
+	}
+	return Object{}, err
+}
+
+// backOffAfter returns the wait after a number of tries. It is random, so that
+// ranges that failed together are not requested together.
+func (p pace) backOffAfter(try int) time.Duration {
+	full := min(p.backOff<<(try-1), maxBackOff)
+	return full/2 + rand.N(full/2+1)
+}
+
+// sleep waits for d or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
 	}
 }
