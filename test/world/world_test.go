@@ -8,7 +8,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
-	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
@@ -25,14 +24,6 @@ var (
 	wantStatus   = worldtest.WantStatus
 	wantCharges  = worldtest.WantCharges
 )
-
-// dropOnce drops the pair ads/talk with a single event.
-func dropOnce(t *testing.T, w *world.World) {
-	t.Helper()
-	clip, voice := media(t)
-	w.Put("inbox/ads/talk.mp4", clip)
-	w.Drop("inbox/ads/talk.wav", voice)
-}
 
 func TestPairIsArchived(t *testing.T) {
 	w := newWorld(t)

@@ -1,4 +1,4 @@
-package world_test
+package handler_test
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
 const bundle = "inbox/ads/cafe.job/"
@@ -29,9 +30,9 @@ func wantWarning(t *testing.T, w *world.World, name, text string) {
 // Both files of a finished pair are dropped again. The large one completes last
 // and has the earlier time: S3's time of it is when its upload began.
 func TestLargeFileDroppedAgain(t *testing.T) {
-	clip, voice := media(t)
+	clip, voice := worldtest.Media(t)
 	for n := range 40 { // by its hash, each of the two takes is the greater one in about half of the names
-		w := newWorld(t)
+		w := worldtest.New(t)
 		name := fmt.Sprintf("ads/talk%d", n)
 		w.Drop("inbox/"+name+".mp4", clip)
 		w.Drop("inbox/"+name+".wav", voice)
@@ -41,7 +42,7 @@ func TestLargeFileDroppedAgain(t *testing.T) {
 		w.Drop("inbox/"+name+".wav", voice)
 		w.Pass(time.Minute)
 		w.DropLarge("inbox/"+name+".mp4", clip, began)
-		rest(t, w)
+		worldtest.Rest(t, w)
 		takes := w.Takes(name)
 		if len(takes) != 3 {
 			t.Fatalf("%s: %d takes, want one of each upload", name, len(takes))
@@ -54,7 +55,7 @@ func TestLargeFileDroppedAgain(t *testing.T) {
 
 // What an upload with an older time does not start is named in the status.
 func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
-	clip, voice := media(t)
+	clip, voice := worldtest.Media(t)
 	tests := []struct {
 		name string
 		drop func(w *world.World, began time.Time)
@@ -64,22 +65,22 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := worldtest.New(t)
 			w.Drop("inbox/ads/talk.mp4", clip)
 			w.Pass(time.Minute)
 			began := w.Now()
 			w.Pass(time.Minute)
 			w.Drop("inbox/ads/talk.wav", voice)
 			w.Pass(time.Hour)
-			wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 			tt.drop(w, began)
-			rest(t, w)
-			wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
-			wantCharges(t, w, 1)
+			worldtest.Rest(t, w)
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+			worldtest.WantCharges(t, w, 1)
 			wantWarning(t, w, "ads/talk", "Upload it again to use it")
 			before := w.Status("ads/talk").Warnings
 			w.Notify("Object Created", "inbox/ads/talk.mp4", 0) // delivered once more
-			rest(t, w)
+			worldtest.Rest(t, w)
 			if after := w.Status("ads/talk").Warnings; len(after) != len(before) {
 				t.Errorf("warnings after another delivery: %q", after)
 			}
@@ -89,13 +90,13 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 
 // A lifecycle rule removes old versions, and files: it starts nothing.
 func TestLifecycleExpiryStartsNothing(t *testing.T) {
-	w := newWorld(t)
-	clip, voice := media(t)
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
 	w.Put("inbox/ads/talk.mp4", clip) // there before the stack
 	w.Put("inbox/ads/talk.wav", voice)
 	w.Pass(time.Hour)
 	w.NotifyExpiry("inbox/ads/talk.mp4")
-	rest(t, w)
+	worldtest.Rest(t, w)
 	if takes := w.Takes("ads/talk"); len(takes) > 0 {
 		t.Errorf("%d takes", len(takes))
 	}
@@ -114,9 +115,9 @@ func TestManifestDeletedAfterItsTake(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := worldtest.New(t)
 			w.RunComfy.Queue = tt.queue
-			clip, voice := media(t)
+			clip, voice := worldtest.Media(t)
 			w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
 			w.Pass(time.Minute)
 			w.Drop(bundle+"talk.mp4", clip)
@@ -124,7 +125,7 @@ func TestManifestDeletedAfterItsTake(t *testing.T) {
 			w.Pass(30 * time.Minute)
 			take := w.Status("ads/cafe").Take
 			w.Delete(bundle + "job.json")
-			rest(t, w)
+			worldtest.Rest(t, w)
 			if st := w.Status("ads/cafe"); st.State != tt.state || st.Take != take || take == "" {
 				t.Errorf("status %s %s of take %q, want %s of %q", st.State, st.Code, st.Take, tt.state, take)
 			}
@@ -140,7 +141,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 		start func(w *world.World)
 	}{
 		{"by the next assessment of its name", func(w *world.World) {
-			_, voice := media(t)
+			_, voice := worldtest.Media(t)
 			w.Drop("inbox/ads/talk.wav", voice)
 			w.Run(30 * time.Second) // long before the sweep
 		}},
@@ -148,14 +149,14 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := worldtest.New(t)
 			w.Before = func(c world.Call) error {
 				if c.Op == "StartExecution" {
 					return world.ErrThrottledStates
 				}
 				return nil
 			}
-			dropPair(t, w)
+			worldtest.DropPair(t, w)
 			w.Pass(30 * time.Hour)
 			if len(w.Dead) != 2 {
 				t.Fatalf("%d dead letters", len(w.Dead))
@@ -165,7 +166,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 			if _, ok := w.Execution("ads/talk", w.Takes("ads/talk")[0].Take); !ok {
 				t.Error("the paid take has no execution")
 			}
-			rest(t, w)
+			worldtest.Rest(t, w)
 			for _, rec := range w.Takes("ads/talk") {
 				if rec.State != ledger.Succeeded {
 					t.Errorf("take %s is %s", rec.Take, rec.State)
@@ -178,7 +179,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 // A claim whose invocation died, and whose messages are gone, is settled by the
 // hourly sweep.
 func TestInterruptedClaimIsSettledByTheSweep(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.Before = func(c world.Call) error {
 		if c.Service == "runcomfy" {
 			w.Before = nil
@@ -195,15 +196,15 @@ func TestInterruptedClaimIsSettledByTheSweep(t *testing.T) {
 		return nil
 	}
 	w.Pass(2 * time.Hour)
-	wantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
 }
 
 // A deletion starts no job for a name whose newest take used the deleted file.
 func TestDeletionStartsNoJob(t *testing.T) {
-	clip, voice := media(t)
+	clip, voice := worldtest.Media(t)
 	for _, state := range []ledger.State{ledger.Cancelled, ledger.Succeeded} {
 		t.Run(string(state), func(t *testing.T) {
-			w := newWorld(t)
+			w := worldtest.New(t)
 			if state == ledger.Cancelled {
 				w.RunComfy.Queue = 2 * time.Hour
 			}
@@ -216,17 +217,17 @@ func TestDeletionStartsNoJob(t *testing.T) {
 			w.Pass(time.Minute)
 			w.Notify("Object Created", "inbox/ads/talk.mp4", 0) // delivered late, once more
 			w.Notify("Object Created", "inbox/ads/talk.de.wav", 0)
-			rest(t, w)
+			worldtest.Rest(t, w)
 			if takes := w.Takes("ads/talk.de"); len(takes) != 1 || takes[0].State != state {
 				t.Errorf("takes: %+v", takes)
 			}
-			wantStatus(t, w, "ads/talk.de", state, map[ledger.State]problem.Code{ledger.Cancelled: problem.CancelledByDeletion}[state])
+			worldtest.WantStatus(t, w, "ads/talk.de", state, map[ledger.State]problem.Code{ledger.Cancelled: problem.CancelledByDeletion}[state])
 			wantWarning(t, w, "ads/talk.de", "Upload one of them again to start it")
 
 			w.RunComfy.Queue = 0
 			w.Drop("inbox/ads/talk.mp4", clip) // as the warning says
-			rest(t, w)
-			wantStatus(t, w, "ads/talk.de", ledger.Succeeded, "")
+			worldtest.Rest(t, w)
+			worldtest.WantStatus(t, w, "ads/talk.de", ledger.Succeeded, "")
 			if n := len(w.Takes("ads/talk.de")); n != 2 {
 				t.Errorf("%d takes after the upload", n)
 			}
@@ -237,10 +238,10 @@ func TestDeletionStartsNoJob(t *testing.T) {
 // An upload right after the deletion starts its job, in whichever order the
 // events arrive.
 func TestUploadAfterADeletionStartsItsJob(t *testing.T) {
-	clip, voice := media(t)
+	clip, voice := worldtest.Media(t)
 	for _, batch := range []int{1, 10} {
 		for _, late := range []time.Duration{0, 30 * time.Second} {
-			w := newWorld(t)
+			w := worldtest.New(t)
 			w.Batch = batch
 			w.Drop("inbox/ads/talk.de.mp4", clip)
 			w.Drop("inbox/ads/talk.de.wav", voice)
@@ -249,7 +250,7 @@ func TestUploadAfterADeletionStartsItsJob(t *testing.T) {
 			w.Notify("Object Deleted", "inbox/ads/talk.de.mp4", late)
 			w.Pass(2 * time.Second)
 			w.Drop("inbox/ads/talk.mp4", clip)
-			rest(t, w)
+			worldtest.Rest(t, w)
 			if n := len(w.Takes("ads/talk.de")); n != 2 {
 				t.Errorf("batches of %d, deletion late by %v: %d takes", batch, late, n)
 			}
@@ -259,45 +260,45 @@ func TestUploadAfterADeletionStartsItsJob(t *testing.T) {
 
 // A deletion resolves an ambiguity, whichever of the files it leaves.
 func TestDeletionResolvesAnAmbiguity(t *testing.T) {
-	w := newWorld(t)
-	clip, voice := media(t)
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
 	w.Drop("inbox/ads/talk.mp4", clip)
 	w.Drop("inbox/ads/talk.wav", voice)
 	w.Pass(time.Hour)
 	w.Drop("inbox/ads/talk.m4a", voice) // a WAV in truth, so the job is rejected in the end
 	w.Pass(time.Hour)
-	wantStatus(t, w, "ads/talk", ledger.Rejected, problem.Ambiguous)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.Ambiguous)
 	w.Delete("inbox/ads/talk.wav") // which the newest take used
-	rest(t, w)
-	wantStatus(t, w, "ads/talk", ledger.Rejected, problem.FileMismatch)
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.FileMismatch)
 }
 
 // A medium of a bundle is uploaded again after the job was submitted: that is
 // the same take, and the status says so.
 func TestMemberUploadedAgain(t *testing.T) {
-	w := newWorld(t)
-	faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "500"), 0)
-	clip, voice := media(t)
+	w := worldtest.New(t)
+	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "500"), 0)
+	clip, voice := worldtest.Media(t)
 	w.Drop(bundle+"talk.mp4", clip)
 	w.Drop(bundle+"voice.wav", voice)
 	w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
-	rest(t, w)
-	wantStatus(t, w, "ads/cafe", ledger.Unknown, problem.OutcomeUnknown)
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/cafe", ledger.Unknown, problem.OutcomeUnknown)
 	if warnings := w.Status("ads/cafe").Warnings; len(warnings) > 0 {
 		t.Errorf("warnings before: %q", warnings)
 	}
 	w.Pass(time.Hour)
 	w.Drop(bundle+"talk.mp4", clip)
 	w.Drop(bundle+"other.mp4", clip)
-	rest(t, w)
-	wantStatus(t, w, "ads/cafe", ledger.Unknown, problem.OutcomeUnknown)
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/cafe", ledger.Unknown, problem.OutcomeUnknown)
 	wantWarning(t, w, "ads/cafe", "talk.mp4 was uploaded again after this job was submitted. Upload job.json again")
 	wantWarning(t, w, "ads/cafe", "job.json of this job does not use it")
 }
 
 // The claim itself takes long: the POST is not made with too little time.
 func TestSlowClaimIsReleased(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	slow, assessed := false, false
 	w.Before = func(c world.Call) error {
 		if c.Function != "submit" {
@@ -321,14 +322,14 @@ func TestSlowClaimIsReleased(t *testing.T) {
 	}
 	dropOnce(t, w)
 	w.Pass(time.Hour)
-	wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
-	wantCharges(t, w, 1)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+	worldtest.WantCharges(t, w, 1)
 }
 
 // The token is read before the claim: a secret that is slow to answer takes no
 // time of the POST, and one that cannot be read needs no claim.
 func TestTokenIsReadBeforeTheClaim(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	claimed := false
 	w.Before = func(c world.Call) error {
 		claimed = claimed || c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/")
@@ -337,20 +338,20 @@ func TestTokenIsReadBeforeTheClaim(t *testing.T) {
 		}
 		return nil
 	}
-	dropPair(t, w)
-	rest(t, w)
-	wantArchived(t, w)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
 }
 
 // A file is deleted while its job is refused. The assessment of the deletion has
 // nothing to write, and the refusal is not posted over it.
 func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
-	w := newWorld(t)
-	clip, voice := media(t)
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
 	w.Drop("inbox/ads/talk.mp4", clip)
 	w.Pass(time.Minute)
-	wantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
-	faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "400"), 0)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
+	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "400"), 0)
 	w.Drop("inbox/ads/talk.wav", voice)
 	done := false
 	w.Before = func(c world.Call) error {
@@ -363,18 +364,18 @@ func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
 		}
 		return nil
 	}
-	rest(t, w)
-	wantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
 }
 
 // An assessment of a wildcard that began earlier does not write over the status
 // that a later one has posted.
 func TestOlderAssessmentOfAMatch(t *testing.T) {
-	w := newWorld(t)
-	_, voice := media(t)
+	w := worldtest.New(t)
+	_, voice := worldtest.Media(t)
 	w.Put(bundle+"a.wav", voice)
 	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
-	rest(t, w)
+	worldtest.Rest(t, w)
 	w.Notify("Object Created", bundle+"job.json", 0) // the bundle's own status stays as it is
 	reads := 0
 	w.Before = func(c world.Call) error {
@@ -388,7 +389,7 @@ func TestOlderAssessmentOfAMatch(t *testing.T) {
 		}
 		return nil
 	}
-	rest(t, w)
+	worldtest.Rest(t, w)
 	if st := w.Status("ads/cafe/a"); st.State != ledger.Rejected {
 		t.Errorf("%s %s, though talk.mp4 is there and wrong", st.State, st.Code)
 	}
@@ -415,16 +416,16 @@ func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := worldtest.New(t)
 			w.SignFor = time.Hour
 			w.Drop("inbox/ads/notes.txt", []byte("starts the process"))
 			w.Pass(time.Minute)
 			tt.spend(w)
 			dropOnce(t, w)
 			w.Run(time.Minute)
-			wantCharges(t, w, 0)
-			rest(t, w)
-			wantArchived(t, w)
+			worldtest.WantCharges(t, w, 0)
+			worldtest.Rest(t, w)
+			worldtest.WantArchived(t, w)
 			if n := w.Started(); n != 2 {
 				t.Errorf("%d processes of submit, want 2", n)
 			}
@@ -435,11 +436,11 @@ func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 // One message that asks for more than the function's time allows fails alone:
 // what came with it is done, and it is finished bit by bit.
 func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.Batch = 10
 	w.Price = 300 * time.Millisecond
 	w.TimedOut = func(c world.Call) { t.Errorf("Lambda ended the function before %s", c) }
-	clip, voice := media(t)
+	clip, voice := worldtest.Media(t)
 	for i := range 90 {
 		w.Put(fmt.Sprintf("inbox/one/t.%03d.wav", i), nil) // no bytes: rejected, never paid for
 	}
@@ -447,7 +448,7 @@ func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	w.Drop("inbox/carol/talk.mp4", clip)
 	w.Drop("inbox/carol/talk.wav", voice)
 	w.Run(30 * time.Hour)
-	wantStatus(t, w, "carol/talk", ledger.Succeeded, "")
+	worldtest.WantStatus(t, w, "carol/talk", ledger.Succeeded, "")
 	if len(w.Dead) > 0 {
 		t.Errorf("%d dead letters", len(w.Dead))
 	}
@@ -461,52 +462,52 @@ func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 // A status and a record that cannot be read brick no name.
 func TestUnreadableLedger(t *testing.T) {
 	t.Run("a status is replaced", func(t *testing.T) {
-		w := newWorld(t)
+		w := worldtest.New(t)
 		w.Bucket.Set("status/ads/talk.json", []byte("{"))
-		dropPair(t, w)
-		rest(t, w)
-		wantArchived(t, w)
+		worldtest.DropPair(t, w)
+		worldtest.Rest(t, w)
+		worldtest.WantArchived(t, w)
 	})
 	t.Run("a record of another take is no obstacle", func(t *testing.T) {
-		w := newWorld(t)
+		w := worldtest.New(t)
 		w.Bucket.Set("jobs/ads/talk/20490103T120000Z-0123456789ab.json", []byte("{"))
-		dropPair(t, w)
+		worldtest.DropPair(t, w)
 		w.Notify("Object Created", "inbox/ads/talk.wav", time.Hour)
-		rest(t, w)
-		wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+		worldtest.Rest(t, w)
+		worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 	})
 	t.Run("the record of the take is named", func(t *testing.T) {
-		w := newWorld(t)
-		dropPair(t, w)
-		rest(t, w)
+		w := worldtest.New(t)
+		worldtest.DropPair(t, w)
+		worldtest.Rest(t, w)
 		key := ledger.RecordKey("ads/talk", w.Status("ads/talk").Take)
 		good, _ := w.Bucket.Object(key)
 		w.Bucket.Set(key, []byte("{"))
 		w.Notify("Object Created", "inbox/ads/talk.wav", 0)
 		w.Run(time.Hour)
-		if st := wantStatus(t, w, "ads/talk", ledger.Held, problem.RecordUnreadable); !strings.Contains(st.Reason, key) {
+		if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.RecordUnreadable); !strings.Contains(st.Reason, key) {
 			t.Errorf("reason %q", st.Reason)
 		}
 		w.Bucket.Set(key, good)
-		rest(t, w)
-		wantArchived(t, w)
+		worldtest.Rest(t, w)
+		worldtest.WantArchived(t, w)
 	})
 }
 
 // The matches of a bundle whose name a lone image claims too: each has a status
 // that says so, none is run, and each is withdrawn when job.json is deleted.
 func TestMatchesBesideHalfAPair(t *testing.T) {
-	w := newWorld(t)
-	clip, voice := media(t)
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
 	w.Drop("inbox/ads/cafe.png", []byte("x"))
 	w.Drop(bundle+"talk.mp4", clip)
 	w.Drop(bundle+"a.wav", voice)
 	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
 	w.Pass(time.Hour)
-	wantStatus(t, w, "ads/cafe", ledger.Rejected, problem.Ambiguous)
-	wantStatus(t, w, "ads/cafe/a", ledger.Rejected, problem.Ambiguous)
-	wantCharges(t, w, 0)
+	worldtest.WantStatus(t, w, "ads/cafe", ledger.Rejected, problem.Ambiguous)
+	worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Rejected, problem.Ambiguous)
+	worldtest.WantCharges(t, w, 0)
 	w.Delete(bundle + "job.json")
-	rest(t, w)
-	wantStatus(t, w, "ads/cafe/a", ledger.Withdrawn, problem.NoLongerNamed)
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Withdrawn, problem.NoLongerNamed)
 }

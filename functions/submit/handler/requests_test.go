@@ -1,4 +1,4 @@
-package world_test
+package handler_test
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
 // mostRequests bounds the requests to S3 for one event about one name, and
@@ -69,8 +70,8 @@ func TestRequests(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var requests []int
 			for _, n := range []int{1500, 4500} {
-				w := newWorld(t)
-				clip, voice := media(t)
+				w := worldtest.New(t)
+				clip, voice := worldtest.Media(t)
 				for pattern := range strings.FieldsSeq(tt.others) {
 					for i := range n {
 						body := []byte(nil)
@@ -119,7 +120,7 @@ func TestRequests(t *testing.T) {
 // One changed file starts at most MaxJobsPerDrop jobs. The jobs beyond are held,
 // and start when the parameter is raised.
 func TestMaxJobsPerDrop(t *testing.T) {
-	clip, voice := media(t)
+	clip, voice := worldtest.Media(t)
 	tests := []struct {
 		name    string
 		drop    func(w *world.World) // with one event
@@ -142,7 +143,7 @@ func TestMaxJobsPerDrop(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := worldtest.New(t)
 			w.Settings.MaxJobsPerDrop = 5
 			w.Restart()
 			tt.drop(w)

@@ -1,4 +1,4 @@
-package world_test
+package handler_test
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
 // What is wrong with the account holds every job, with a remedy; after the
@@ -54,18 +55,18 @@ func TestAccountTrouble(t *testing.T) {
 	for _, tt := range tests {
 		for _, lasts := range []time.Duration{5 * time.Hour, 30 * time.Hour} {
 			t.Run(fmt.Sprintf("%s for %v", tt.name, lasts), func(t *testing.T) {
-				w := newWorld(t)
+				w := worldtest.New(t)
 				w.Batch = 10
 				tt.broken(w)
-				clip, voice := media(t)
+				clip, voice := worldtest.Media(t)
 				for i := range jobs {
 					w.Drop(fmt.Sprintf("inbox/%d.mp4", i), clip)
 					w.Drop(fmt.Sprintf("inbox/%d.wav", i), voice)
 				}
 				w.Pass(lasts)
-				wantCharges(t, w, 0)
+				worldtest.WantCharges(t, w, 0)
 				for i := range jobs {
-					st := wantStatus(t, w, fmt.Sprint(i), ledger.Held, tt.code)
+					st := worldtest.WantStatus(t, w, fmt.Sprint(i), ledger.Held, tt.code)
 					if over := strings.Contains(st.Reason, "no longer retried"); over != (lasts > 24*time.Hour) {
 						t.Errorf("after %v: %q", lasts, st.Reason)
 					}
@@ -82,9 +83,9 @@ func TestAccountTrouble(t *testing.T) {
 				}
 				w.Pass(2 * time.Hour)
 				for i := range jobs {
-					wantStatus(t, w, fmt.Sprint(i), ledger.Succeeded, "")
+					worldtest.WantStatus(t, w, fmt.Sprint(i), ledger.Succeeded, "")
 				}
-				wantCharges(t, w, jobs)
+				worldtest.WantCharges(t, w, jobs)
 			})
 		}
 	}
@@ -98,17 +99,17 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": %q}}`, pattern)
 	}
 	for _, pattern := range []string{"", "a*.wav"} {
-		w := newWorld(t)
+		w := worldtest.New(t)
 		w.RunComfy.SetBalanceEmpty(true)
-		clip, voice := media(t)
+		clip, voice := worldtest.Media(t)
 		w.Drop(folder+"talk.mp4", clip)
 		w.Drop(folder+"a.wav", voice)
 		w.Drop(folder+"b.wav", voice)
 		w.Drop(folder+"job.json", manifest("*.wav"))
 		w.Drop("inbox/cafe/b.mp4", clip) // a pair whose name is a match's too
 		w.Pass(time.Hour)
-		wantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
-		wantStatus(t, w, "cafe/b", ledger.Rejected, problem.Ambiguous)
+		worldtest.WantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
+		worldtest.WantStatus(t, w, "cafe/b", ledger.Rejected, problem.Ambiguous)
 		if pattern == "" {
 			w.Delete(folder + "job.json")
 		} else {
@@ -116,13 +117,13 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 		}
 		w.Pass(time.Hour)
 		if pattern == "" {
-			wantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.NoLongerNamed)
+			worldtest.WantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.NoLongerNamed)
 		} else {
-			wantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
+			worldtest.WantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
 		}
-		wantStatus(t, w, "cafe/b", ledger.Waiting, problem.WaitingForAudio)
+		worldtest.WantStatus(t, w, "cafe/b", ledger.Waiting, problem.WaitingForAudio)
 		w.RunComfy.SetBalanceEmpty(false)
-		rest(t, w)
-		wantCharges(t, w, map[string]int{"a*.wav": 1}[pattern])
+		worldtest.Rest(t, w)
+		worldtest.WantCharges(t, w, map[string]int{"a*.wav": 1}[pattern])
 	}
 }

@@ -1,4 +1,4 @@
-package world_test
+package handler_test
 
 import (
 	"encoding/json"
@@ -11,12 +11,13 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
 // What S3 does not give is a fact about one object: every name that needs it is
 // held with a word that names it, and goes on once S3 gives it.
 func TestObjectsThatS3DoesNotGive(t *testing.T) {
-	clip, voice := media(t)
+	clip, voice := worldtest.Media(t)
 	const react = `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`
 	pair := map[string][]byte{"inbox/carol/talk.mp4": clip, "inbox/carol/talk.wav": voice}
 	bundle := map[string][]byte{"inbox/carol/talk.job/job.json": []byte(react), "inbox/carol/talk.job/talk.mp4": clip, "inbox/carol/talk.job/talk.wav": voice}
@@ -47,7 +48,7 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 	for _, tt := range tests {
 		for _, r := range refusals {
 			t.Run(fmt.Sprintf("%s, %s", tt.name, r.s3), func(t *testing.T) {
-				w := newWorld(t)
+				w := worldtest.New(t)
 				refusing := true
 				w.Before = func(c world.Call) error {
 					if refusing && c.Key == tt.refused && strings.Contains(r.ops, c.Op) {

@@ -1,4 +1,4 @@
-package world_test
+package handler_test
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
 // However often, late and out of order its events arrive, a take is charged
@@ -44,9 +45,9 @@ func TestEventsOfOneTake(t *testing.T) {
 	for _, tt := range tests {
 		for _, batch := range []int{1, 10} {
 			t.Run(fmt.Sprintf("%s, in batches of %d", tt.name, batch), func(t *testing.T) {
-				w := newWorld(t)
+				w := worldtest.New(t)
 				w.Batch = batch
-				clip, voice := media(t)
+				clip, voice := worldtest.Media(t)
 				w.Put(video, clip)
 				w.Put(audio, voice)
 				for _, send := range tt.events {
@@ -55,7 +56,7 @@ func TestEventsOfOneTake(t *testing.T) {
 				if !w.Run(200 * 24 * time.Hour) {
 					t.Error("not at rest")
 				}
-				wantArchived(t, w)
+				worldtest.WantArchived(t, w)
 				if n := len(w.Executions()); n != 1 {
 					t.Errorf("%d executions, want 1", n)
 				}
@@ -88,7 +89,7 @@ func TestTwoTakesUnderWay(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := worldtest.New(t)
 			w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 				if w.RunComfy.Charges() > 0 {
 					return tt.newer
@@ -107,14 +108,14 @@ func TestTwoTakesUnderWay(t *testing.T) {
 				}
 				return nil
 			}
-			dropPair(t, w)
+			worldtest.DropPair(t, w)
 			w.Run(2 * time.Minute)
-			_, voice := media(t)
+			_, voice := worldtest.Media(t)
 			w.Put("inbox/ads/talk.wav", voice)
 			w.Notify("Object Created", "inbox/ads/talk.wav", tt.late)
-			rest(t, w)
-			wantCharges(t, w, 2)
-			st := wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+			worldtest.Rest(t, w)
+			worldtest.WantCharges(t, w, 2)
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 			takes := w.Takes("ads/talk")
 			if len(takes) != 2 || st.Take != takes[1].Take || newest != takes[1].Take {
 				t.Fatalf("status of take %s; takes %+v", st.Take, takes)

@@ -1,4 +1,4 @@
-package world_test
+package handler_test
 
 import (
 	"net/http"
@@ -12,22 +12,33 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
+
+func TestMain(m *testing.M) { worldtest.Main(m) }
+
+// dropOnce drops the pair ads/talk with a single event.
+func dropOnce(t *testing.T, w *world.World) {
+	t.Helper()
+	clip, voice := worldtest.Media(t)
+	w.Put("inbox/ads/talk.mp4", clip)
+	w.Drop("inbox/ads/talk.wav", voice)
+}
 
 // Each answer to a submit leads to what design.md §5 says: to the state and
 // the code, to a charge or none, to a claim that is kept or given back.
 func TestSubmitAnswers(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
 		t.Run(fault.Name, func(t *testing.T) {
-			w := newWorld(t)
-			faulty(w, runcomfytest.CallSubmit, fault, 0)
+			w := worldtest.New(t)
+			worldtest.Faulty(w, runcomfytest.CallSubmit, fault, 0)
 			dropOnce(t, w)
 			w.Run(10500 * time.Millisecond) // before the first turn
 
 			charged := map[bool]int{true: 1}[fault.Accept]
-			wantCharges(t, w, charged)
+			worldtest.WantCharges(t, w, charged)
 			state, code := world.AfterSubmit(fault)
-			st := wantStatus(t, w, "ads/talk", state, code)
+			st := worldtest.WantStatus(t, w, "ads/talk", state, code)
 			if state != ledger.Submitted && (st.Reason == "" || st.Remedy == "") {
 				t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
 			}
@@ -36,16 +47,16 @@ func TestSubmitAnswers(t *testing.T) {
 				t.Errorf("%d records, claim kept: %v", len(takes), kept)
 			}
 
-			rest(t, w) // the cause is mended
+			worldtest.Rest(t, w) // the cause is mended
 			switch state {
 			case ledger.Submitted, ledger.Held:
-				wantArchived(t, w)
+				worldtest.WantArchived(t, w)
 			case ledger.Rejected:
-				wantStatus(t, w, "ads/talk", state, code)
-				_, voice := media(t)
+				worldtest.WantStatus(t, w, "ads/talk", state, code)
+				_, voice := worldtest.Media(t)
 				w.Drop("inbox/ads/talk.wav", voice)
-				rest(t, w)
-				wantArchived(t, w)
+				worldtest.Rest(t, w)
+				worldtest.WantArchived(t, w)
 			case ledger.Unknown:
 				wantUnknownForGood(t, w, charged)
 			}
@@ -59,15 +70,15 @@ func wantUnknownForGood(t *testing.T, w *world.World, charged int) {
 	t.Helper()
 	for range 10 {
 		w.Notify("Object Created", "inbox/ads/talk.mp4", 0)
-		rest(t, w)
+		worldtest.Rest(t, w)
 	}
-	wantStatus(t, w, "ads/talk", ledger.Unknown, problem.OutcomeUnknown)
-	wantCharges(t, w, charged)
-	_, voice := media(t)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.OutcomeUnknown)
+	worldtest.WantCharges(t, w, charged)
+	_, voice := worldtest.Media(t)
 	w.Drop("inbox/ads/talk.wav", voice)
-	rest(t, w)
-	wantStatus(t, w, "ads/talk", ledger.Succeeded, "")
-	wantCharges(t, w, charged+1)
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+	worldtest.WantCharges(t, w, charged+1)
 }
 
 // What holds a job for longer than the queue tries ends as a dead letter, and
@@ -81,29 +92,29 @@ func TestHeldUntilDeadLetter(t *testing.T) {
 		}
 		seen[code] = true
 		t.Run(fault.Name, func(t *testing.T) {
-			w := newWorld(t)
-			tries := faulty(w, runcomfytest.CallSubmit, fault, 30*time.Hour)
-			dropPair(t, w)
+			w := worldtest.New(t)
+			tries := worldtest.Faulty(w, runcomfytest.CallSubmit, fault, 30*time.Hour)
+			worldtest.DropPair(t, w)
 			w.Run(12 * time.Hour)
-			before := wantStatus(t, w, "ads/talk", ledger.Held, code)
+			before := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, code)
 			if strings.Contains(before.Reason, "no longer retried") {
 				t.Errorf("after half a day: %s", before.Reason)
 			}
 			if !w.Run(26 * time.Hour) {
 				t.Error("the queue still tries after a day")
 			}
-			st := wantStatus(t, w, "ads/talk", ledger.Held, code)
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, code)
 			if !strings.Contains(st.Reason, "no longer retried") || !strings.Contains(st.Remedy, "redrive the dead-letter queue") {
 				t.Errorf("the last status says %q, %q", st.Reason, st.Remedy)
 			}
 			if len(w.Dead) != 2 || *tries < 120 {
 				t.Errorf("%d dead letters after %d tries", len(w.Dead), *tries)
 			}
-			wantCharges(t, w, 0)
+			worldtest.WantCharges(t, w, 0)
 			w.RunComfy.Fault = nil
 			w.RedriveDeadLetters()
-			rest(t, w)
-			wantArchived(t, w)
+			worldtest.Rest(t, w)
+			worldtest.WantArchived(t, w)
 		})
 	}
 }
@@ -111,8 +122,8 @@ func TestHeldUntilDeadLetter(t *testing.T) {
 // A hundred invocations that claim one take at the same moment submit it once.
 func TestHundredSubmitsAtOnce(t *testing.T) {
 	const invocations = 100
-	w := newWorld(t)
-	clip, voice := media(t)
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
 	w.Put("inbox/ads/talk.mp4", clip)
 	w.Put("inbox/ads/talk.wav", voice)
 	// None claims before all have seen that nobody has.
@@ -138,11 +149,11 @@ func TestHundredSubmitsAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	wantCharges(t, w, 1)
+	worldtest.WantCharges(t, w, 1)
 	w.Before = nil
 	w.Notify("Object Created", "inbox/ads/talk.wav", 0)
-	rest(t, w)
-	wantArchived(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
 	if n := len(w.Executions()); n != 1 {
 		t.Errorf("%d executions, want 1", n)
 	}
@@ -152,12 +163,12 @@ func TestHundredSubmitsAtOnce(t *testing.T) {
 // take once, whatever the call is.
 func TestSubmitsSideBySide(t *testing.T) {
 	calls := 0
-	count := newWorld(t)
+	count := worldtest.New(t)
 	count.Before = func(c world.Call) error { calls++; return nil }
 	dropOnce(t, count)
 	count.Run(10500 * time.Millisecond)
 	for at := range calls {
-		w := newWorld(t)
+		w := worldtest.New(t)
 		made := 0
 		w.Before = func(c world.Call) error {
 			if made++; made == at+1 {
@@ -165,9 +176,9 @@ func TestSubmitsSideBySide(t *testing.T) {
 			}
 			return nil
 		}
-		dropPair(t, w)
-		rest(t, w)
-		wantArchived(t, w)
+		worldtest.DropPair(t, w)
+		worldtest.Rest(t, w)
+		worldtest.WantArchived(t, w)
 		if t.Failed() {
 			t.Fatalf("the other ran before call %d", at+1)
 		}
@@ -177,7 +188,7 @@ func TestSubmitsSideBySide(t *testing.T) {
 // A claim that nobody can be working on is not submitted again: a submit that
 // is held up is not taken for a dead one before its time is over.
 func TestClaimIsBusyWhileItsSubmitMayLive(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.Before = func(c world.Call) error {
 		if c.Service == "runcomfy" {
 			w.Before = nil
@@ -185,36 +196,36 @@ func TestClaimIsBusyWhileItsSubmitMayLive(t *testing.T) {
 		}
 		return nil
 	}
-	dropPair(t, w)
+	worldtest.DropPair(t, w)
 	w.Run(3 * time.Minute)
 	if rec := w.Takes("ads/talk"); len(rec) != 1 || rec[0].State != ledger.Submitting {
 		t.Errorf("after three minutes: %+v", rec)
 	}
-	rest(t, w)
-	st := wantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
+	worldtest.Rest(t, w)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
 	if !strings.Contains(st.Remedy, "may charge again") {
 		t.Errorf("remedy %q", st.Remedy)
 	}
-	wantCharges(t, w, 0)
+	worldtest.WantCharges(t, w, 0)
 }
 
 // A take that was recorded and whose execution could not be started is not
 // forgotten when its files are dropped again before the next try.
 func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.Before = func(c world.Call) error {
 		if c.Op == "StartExecution" {
 			return world.ErrThrottledStates
 		}
 		return nil
 	}
-	dropPair(t, w)
+	worldtest.DropPair(t, w)
 	w.Run(time.Minute)
 	w.Before = nil
-	_, voice := media(t)
+	_, voice := worldtest.Media(t)
 	w.Drop("inbox/ads/talk.wav", voice)
-	rest(t, w)
-	wantCharges(t, w, 2)
+	worldtest.Rest(t, w)
+	worldtest.WantCharges(t, w, 2)
 	takes := w.Takes("ads/talk")
 	if len(takes) != 2 || takes[0].State != ledger.Succeeded || takes[1].State != ledger.Succeeded {
 		t.Errorf("takes: %+v", takes)
@@ -223,7 +234,7 @@ func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 
 // The same, where a file was deleted meanwhile.
 func TestExecutionOfADeletedTakeIsStarted(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.RunComfy.Queue = 0 // it runs at once, and cannot be cancelled
 	w.Before = func(c world.Call) error {
 		if c.Op == "StartExecution" {
@@ -231,18 +242,18 @@ func TestExecutionOfADeletedTakeIsStarted(t *testing.T) {
 		}
 		return nil
 	}
-	dropPair(t, w)
+	worldtest.DropPair(t, w)
 	w.Run(time.Minute)
 	w.Before = nil
 	w.Delete("inbox/ads/talk.wav")
-	rest(t, w)
-	wantArchived(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
 }
 
 // A redelivered message makes up for what was left undone, beside whatever
 // other message of the same name it arrives.
 func TestOrphanIsSettledInABatch(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	w.Before = func(c world.Call) error {
 		if c.Service == "runcomfy" {
 			w.Before = nil
@@ -252,7 +263,7 @@ func TestOrphanIsSettledInABatch(t *testing.T) {
 	}
 	dropOnce(t, w)
 	w.Run(30 * time.Second)
-	_, voice := media(t)
+	_, voice := worldtest.Media(t)
 	w.Put("inbox/ads/talk.wav", voice) // a newer take: no look leads to the older one any more
 	again := world.Message("inbox/ads/talk.wav")
 	again.Attributes["ApproximateReceiveCount"] = "2"
@@ -267,7 +278,7 @@ func TestOrphanIsSettledInABatch(t *testing.T) {
 
 // S3 refuses the record of a paid job for a while: it is tried until it stands.
 func TestPaidJobIsRecordedWhenS3IsBusy(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	var until time.Time
 	w.Before = func(c world.Call) error {
 		if c.Service == "runcomfy" && until.IsZero() {
@@ -278,16 +289,16 @@ func TestPaidJobIsRecordedWhenS3IsBusy(t *testing.T) {
 		}
 		return nil
 	}
-	dropPair(t, w)
-	rest(t, w)
-	wantArchived(t, w)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
 }
 
 // A release whose response was lost is repeated by the client of S3: the second
 // try removes no claim that another submit has made in between.
 func TestRepeatedReleaseRemovesNoOtherClaim(t *testing.T) {
-	w := newWorld(t)
-	faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "429"), 0)
+	w := worldtest.New(t)
+	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429"), 0)
 	claims, released := 0, false
 	w.After = func(c world.Call) error {
 		if c.Op != "PutObject" || !strings.HasPrefix(c.Key, "jobs/") || released {
@@ -300,19 +311,19 @@ func TestRepeatedReleaseRemovesNoOtherClaim(t *testing.T) {
 		w.Step(30 * time.Second) // the event of the other file submits the take
 		return world.ErrBroken
 	}
-	dropPair(t, w)
-	rest(t, w)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
 	if !released {
 		t.Fatal("no claim was released")
 	}
-	wantArchived(t, w)
+	worldtest.WantArchived(t, w)
 }
 
 // S3 refuses the release of a claim for a while: RunComfy said 429, so the job
 // is held, and never looks as if it may have been charged.
 func TestReleaseIsTriedAgain(t *testing.T) {
-	w := newWorld(t)
-	tries := faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "429"), 0)
+	w := worldtest.New(t)
+	tries := worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429"), 0)
 	refused := 0
 	w.Before = func(c world.Call) error {
 		if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && *tries == 1 && refused < 9 {
@@ -323,18 +334,18 @@ func TestReleaseIsTriedAgain(t *testing.T) {
 	}
 	dropOnce(t, w)
 	w.Run(time.Minute)
-	wantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled)
 	if refused != 9 {
 		t.Errorf("%d writes were refused", refused)
 	}
-	rest(t, w)
-	wantArchived(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
 }
 
 // No POST but that of a submit has a body, and none has a member that the
 // model does not know, such as a webhook.
 func TestBodyOfASubmit(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	var bodies []string
 	w.RunComfy.Fault = func(r *http.Request, body []byte) *runcomfytest.Fault {
 		if len(body) > 0 {
@@ -342,8 +353,8 @@ func TestBodyOfASubmit(t *testing.T) {
 		}
 		return nil
 	}
-	dropPair(t, w)
-	rest(t, w)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
 	if len(bodies) != 1 || strings.Count(bodies[0], `":`) != 2 || !strings.Contains(bodies[0], `"audio_url":`) || !strings.Contains(bodies[0], `"video_url":`) {
 		t.Errorf("bodies: %q", bodies)
 	}

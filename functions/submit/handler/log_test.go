@@ -1,0 +1,84 @@
+package handler_test
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
+)
+
+// A message that the queue must only deliver again is not an error in the log.
+func TestHeldJobsAreNotLoggedAsErrors(t *testing.T) {
+	tests := []struct {
+		name  string
+		drop  func(*testing.T, *world.World)
+		error bool
+	}{
+		{"a held job", func(t *testing.T, w *world.World) {
+			w.RunComfy.SetBalanceEmpty(true)
+			worldtest.DropPair(t, w)
+		}, false},
+		{"a take that another invocation is submitting", func(t *testing.T, w *world.World) {
+			w.Before = func(c world.Call) error {
+				if c.Op == "submit" {
+					w.Before = nil
+					panic(world.Crash{})
+				}
+				return nil
+			}
+			worldtest.DropPair(t, w)
+		}, false},
+		{"S3 is not available", func(t *testing.T, w *world.World) {
+			w.Before = func(c world.Call) error {
+				if c.Service == "s3" {
+					return world.ErrBroken
+				}
+				return nil
+			}
+			worldtest.DropPair(t, w)
+		}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var logs bytes.Buffer
+			defer slog.SetDefault(slog.Default())
+			slog.SetDefault(slog.New(slog.NewTextHandler(&logs, nil)))
+			w := worldtest.New(t)
+			tt.drop(t, w)
+			w.Run(time.Minute)
+			again, failed := strings.Contains(logs.String(), "tried again later"), strings.Contains(logs.String(), "level=ERROR")
+			if again == tt.error || failed != tt.error {
+				t.Errorf("logged as tried again: %v, as an error: %v\n%s", again, failed, logs.String())
+			}
+		})
+	}
+}
+
+// A claim says until when its invocation may run: a minute longer than the
+// function's timeout, so that the clocks may differ.
+func TestClaimHeldUntil(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.SetBalanceEmpty(true)
+	var deadline time.Time
+	w.Before = func(c world.Call) error {
+		if c.Op == "submit" {
+			deadline = c.Deadline
+			if rec := w.Takes("ads/talk")[0]; !rec.HeldUntil.Equal(deadline.Add(time.Minute)) || rec.ClaimEnded(deadline) || !rec.ClaimEnded(rec.HeldUntil) {
+				t.Errorf("the function ends at %v; its claim is held until %v", deadline, rec.HeldUntil)
+			}
+		}
+		return nil
+	}
+	worldtest.DropPair(t, w)
+	w.Run(time.Minute)
+	if deadline.IsZero() {
+		t.Error("nothing was submitted")
+	}
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.NoBalance)
+}
