@@ -24,6 +24,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
@@ -94,29 +95,43 @@ func (b *inbox) step(t testing.TB, step string) string {
 	return "inbox/" + name
 }
 
-// sample returns a file that is what its suffix says.
+// samples are files of media/testdata, some of which is right for every suffix.
+var samples = []string{
+	"pcm.mov", "video-only.m4v", "audio-only.m4a", "cbr.mp3", "small.aac", "small.opus", "small.ogg", "small.flac",
+	"small.webm", "small.mkv", "small.avi", "picture.jpg", "lossy.webp",
+}
+
+// sample returns a file that is what its suffix says, or a text.
 func sample(t testing.TB, name string) []byte {
 	t.Helper()
-	files := map[string]string{
-		".mp4": "../local/sample/clip.mp4", ".wav": "../local/sample/voice.wav",
-		".mov": "../media/testdata/pcm.mov", ".m4v": "../media/testdata/video-only.m4v",
-		".mp3": "../media/testdata/cbr.mp3", ".m4a": "../media/testdata/audio-only.m4a",
-		".jpg": "../media/testdata/picture.jpg", ".jpeg": "../media/testdata/picture.jpg", ".webp": "../media/testdata/lossy.webp",
-	}
-	heads := map[string]string{
-		".webm": "\x1aE\xdf\xa3\x87B\x82\x84webm", ".mkv": "\x1aE\xdf\xa3\x8bB\x82\x88matroska", ".avi": "RIFF\x20\x00\x00\x00AVI LIST",
-		".ogg": "OggS\x00\x02", ".opus": "OggS\x00\x02", ".flac": "fLaC\x00\x00\x00\x22", ".aac": "\xff\xf1\x50\x80\x02\x1f\xfc\x00",
-	}
-	suffix := strings.ToLower(path.Ext(name))
-	switch {
-	case suffix == ".png":
-		return picture(t, 512, 512)
-	case heads[suffix] != "":
-		return append([]byte(heads[suffix]), make([]byte, 200)...)
-	case files[suffix] == "":
+	kind, accepted := media.KindOf(name)
+	if !accepted {
 		return []byte("text")
 	}
-	body, err := os.ReadFile(files[suffix])
+	switch strings.ToLower(path.Ext(name)) {
+	case ".mp4":
+		return read(t, "../local/sample/clip.mp4")
+	case ".wav":
+		return read(t, "../local/sample/voice.wav")
+	case ".png":
+		return picture(t, 512, 512)
+	}
+	for _, file := range samples {
+		body := read(t, "../media/testdata/"+file)
+		_, err := media.Inspect(t.Context(), media.Source{Name: name, Size: int64(len(body)), ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
+			return body[off : off+n], nil
+		}})
+		if sampleKind, _ := media.KindOf(file); err == nil && sampleKind == kind {
+			return body
+		}
+	}
+	t.Fatalf("no file of media/testdata is right for %s", name)
+	return nil
+}
+
+func read(t testing.TB, file string) []byte {
+	t.Helper()
+	body, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 func TestNames(t *testing.T) {
@@ -341,4 +342,32 @@ func TestLongKeys(t *testing.T) {
 			t.Errorf("%s is %s, want the whole name rejected", f.Name, f.State)
 		}
 	})
+}
+
+// Each accepted suffix starts a job with a file that is what the suffix says.
+func TestEverySuffixStartsAJob(t *testing.T) {
+	partner := map[media.Kind]string{media.Video: ".wav", media.Image: ".wav", media.Audio: ".mp4"}
+	for _, suffix := range media.Suffixes() {
+		kind, _ := media.KindOf(suffix)
+		b := newInbox(t)
+		b.step(t, "talk"+partner[kind])
+		key := b.step(t, "talk"+strings.ToUpper(suffix))
+		if _, problems := b.prepared(t, key); problems != nil {
+			t.Errorf("%s: %+v", suffix, problems)
+		}
+		if f := b.only(t, key); f.Job == nil {
+			t.Errorf("%s is %s", suffix, f.State)
+		}
+	}
+}
+
+// The README lists the accepted suffixes.
+func TestREADMEListsTheSuffixes(t *testing.T) {
+	text := strings.Join(strings.Fields(string(read(t, "../../README.md"))), " ")
+	for _, kind := range []media.Kind{media.Video, media.Audio, media.Image} {
+		want := fmt.Sprintf("%s `%s`", kind, strings.Join(media.Suffixes(kind), "` `"))
+		if !strings.Contains(text, want+";") && !strings.Contains(text, want+".") {
+			t.Errorf("README.md does not list exactly: %s", want)
+		}
+	}
 }

@@ -187,13 +187,12 @@ func unknownSuffix(base string) problem.Problem {
 // the property takes for its suffix.
 func wrongSuffix(property catalog.MediaProperty, value string) problem.Problem {
 	kind := property.Kind
-	isOfKind := func(suffix string) bool { k, _ := media.KindOf(suffix); return k == kind }
-	takes := slices.DeleteFunc(media.Suffixes(), func(s string) bool { return !isOfKind(s) })
+	takes := media.Suffixes(kind)
 	p := problem.Problem{
 		Code: problem.UnknownSuffix, Reason: notTaken(describe(property, value), value, fmt.Sprintf("no %s's", kind)),
 		Remedy: fmt.Sprintf("Set %s to the name of a file that ends in %s.", property.Name, problem.List(takes, "or")), Again: []string{jobJSON},
 	}
-	if to := conversion(value); to != nil && isOfKind(to[0]) {
+	if to := conversion(value); to != nil && slices.Contains(takes, to[0]) {
 		p.Remedy = fmt.Sprintf("Convert the file to %s, drop that, and set %s to its name.", problem.List(to, "or"), property.Name)
 	}
 	return p

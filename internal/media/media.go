@@ -42,28 +42,64 @@ const (
 	Image Kind = "image"
 )
 
-var suffixes = map[Kind][]string{
-	Video: {".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"},
-	Audio: {".wav", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".flac"},
-	Image: {".png", ".jpg", ".jpeg", ".webp"},
+// content is a group of forms of files that share their suffixes.
+type content int
+
+const (
+	unknown content = iota
+	contentISO
+	contentMatroska
+	contentAVI
+	contentWAV
+	contentMP3
+	contentAAC
+	contentOgg
+	contentFLAC
+	contentPNG
+	contentJPEG
+	contentWebP
+)
+
+// suffixes is the only list of suffixes that are accepted. To add one, add a row.
+var suffixes = []struct {
+	suffix  string
+	kind    Kind
+	content content
+}{
+	{".mp4", Video, contentISO}, {".mov", Video, contentISO}, {".m4v", Video, contentISO},
+	{".webm", Video, contentMatroska}, {".mkv", Video, contentMatroska}, {".avi", Video, contentAVI},
+	{".wav", Audio, contentWAV}, {".mp3", Audio, contentMP3}, {".m4a", Audio, contentISO}, {".aac", Audio, contentAAC},
+	{".ogg", Audio, contentOgg}, {".opus", Audio, contentOgg}, {".flac", Audio, contentFLAC},
+	{".png", Image, contentPNG}, {".jpg", Image, contentJPEG}, {".jpeg", Image, contentJPEG}, {".webp", Image, contentWebP},
 }
 
-// KindOf returns the kind that a file name's suffix stands for, in any case of
-// letters, and false for a suffix that is no medium's.
+// KindOf returns the kind that a file name's suffix stands for, in any case, and
+// false for a suffix that is not accepted.
 func KindOf(name string) (Kind, bool) {
-	suffix := suffixOf(name)
-	for kind, list := range suffixes {
-		if slices.Contains(list, suffix) {
-			return kind, true
+	kind, _ := promise(name)
+	return kind, kind != ""
+}
+
+// promise returns what the suffix of a file name says about the file.
+func promise(name string) (Kind, content) {
+	for _, s := range suffixes {
+		if s.suffix == suffixOf(name) {
+			return s.kind, s.content
 		}
 	}
-	return "", false
+	return "", unknown
 }
 
-// Suffixes returns the suffixes of each kind, in small letters: those of videos,
-// then of audios, then of images.
-func Suffixes() []string {
-	return slices.Concat(suffixes[Video], suffixes[Audio], suffixes[Image])
+// Suffixes returns the accepted suffixes of the given kinds, or of all, in small
+// letters.
+func Suffixes(kinds ...Kind) []string {
+	var of []string
+	for _, s := range suffixes {
+		if len(kinds) == 0 || slices.Contains(kinds, s.kind) {
+			of = append(of, s.suffix)
+		}
+	}
+	return of
 }
 
 func suffixOf(name string) string { return strings.ToLower(path.Ext(path.Base(name))) }
@@ -111,7 +147,8 @@ type Info struct {
 // the suffix is no medium's, the file may hold anything and is judged by that.
 // The Info that comes with an error holds what was found up to it.
 func Inspect(ctx context.Context, src Source) (Info, error) {
-	kind, named := KindOf(src.Name)
+	kind, promised := promise(src.Name)
+	named := kind != ""
 	info := Info{Kind: kind}
 	file := path.Base(src.Name)
 	src.Name = file
@@ -131,7 +168,7 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 		return info, nil
 	}
 	info.Format, info.Type = f.format, f.mime
-	if named && !slices.Contains(f.suffixes, suffixOf(src.Name)) {
+	if named && f.content != promised {
 		return info, wrongContent(file, f)
 	}
 	if !named {

@@ -63,6 +63,10 @@ func TestSniff(t *testing.T) {
 	}
 }
 
+func exportAs(file string, kind media.Kind) string {
+	return "Export " + file + " as a real " + problem.List(media.Suffixes(kind), "or") + "."
+}
+
 // TestProblems looks at what is wrong with files that people drop.
 func TestProblems(t *testing.T) {
 	text := []byte("Dear diary, today I renamed a text file.\n")
@@ -81,17 +85,17 @@ func TestProblems(t *testing.T) {
 		{"empty", "talk.mp4", nil, problem.FileEmpty,
 			"talk.mp4 is empty", "Make sure that talk.mp4 is not empty on your computer."},
 		{"text as video", "talk.mp4", text, problem.FileMismatch,
-			"talk.mp4 is not what its suffix says: it holds no known video but text/plain", "Export talk.mp4 as a real .mp4, .mov, .m4v, .webm, .mkv or .avi."},
+			"talk.mp4 is not what its suffix says: it holds no known video but text/plain", exportAs("talk.mp4", media.Video)},
 		{"text as audio", "talk.mp3", text, problem.FileMismatch,
-			"talk.mp3 is not what its suffix says: it holds no known audio but text/plain", "Export talk.mp3 as a real .wav, .mp3, .m4a, .aac, .ogg, .opus or .flac."},
+			"talk.mp3 is not what its suffix says: it holds no known audio but text/plain", exportAs("talk.mp3", media.Audio)},
 		{"text with the word of a box", "talk.mp3", []byte("Buy free tickets for the museum tonight"), problem.FileMismatch,
-			"talk.mp3 is not what its suffix says: it holds no known audio but text/plain", "Export talk.mp3 as a real .wav, .mp3, .m4a, .aac, .ogg, .opus or .flac."},
+			"talk.mp3 is not what its suffix says: it holds no known audio but text/plain", exportAs("talk.mp3", media.Audio)},
 		{"noise as image", "a.png", bytes.Repeat([]byte{0xfe, 1}, 99), problem.FileMismatch,
-			"a.png is not what its suffix says: it holds no known image but something else", "Export a.png as a real .png, .jpg, .jpeg or .webp."},
+			"a.png is not what its suffix says: it holds no known image but something else", exportAs("a.png", media.Image)},
 		{"two bytes of an MP3", "talk.mp3", slices.Concat([]byte{0xff, 0xfb}, make([]byte, 9000)), problem.FileMismatch,
-			"talk.mp3 is not what its suffix says: it holds no known audio but something else", "Export talk.mp3 as a real .wav, .mp3, .m4a, .aac, .ogg, .opus or .flac."},
+			"talk.mp3 is not what its suffix says: it holds no known audio but something else", exportAs("talk.mp3", media.Audio)},
 		{"one byte", "talk.wav", []byte{0}, problem.FileMismatch,
-			"talk.wav is not what its suffix says: it holds no known audio but something else", "Export talk.wav as a real .wav, .mp3, .m4a, .aac, .ogg, .opus or .flac."},
+			"talk.wav is not what its suffix says: it holds no known audio but something else", exportAs("talk.wav", media.Audio)},
 		{"image as video", "talk.webm", png, problem.FileMismatch,
 			"talk.webm is not what its suffix says: it is a PNG image", "Rename talk.webm to talk.png."},
 		{"MP3 as WAV", "in/my.talk.WAV", sample(t, "cbr-no-header.mp3"), problem.FileMismatch,

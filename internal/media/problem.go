@@ -42,7 +42,7 @@ func wrongContent(file string, f form) error {
 func unknownContent(file string, kind Kind, content string) error {
 	return newProblem(problem.FileMismatch,
 		fmt.Sprintf("%s is not what its suffix says: it holds no known %s but %s", file, kind, content),
-		fmt.Sprintf("Export %s as a real %s.", file, problem.List(suffixes[kind], "or")))
+		fmt.Sprintf("Export %s as a real %s.", file, problem.List(Suffixes(kind), "or")))
 }
 
 // checkTracks returns the problem of a file without the track that its suffix

@@ -10,13 +10,13 @@ import (
 
 // form is a form of media file that is known by its first bytes.
 type form struct {
-	format   string   // Info.Format; empty for a form that is not read here
-	mime     string   // Info.Type
-	kind     Kind     // what a file of it is, where its suffix does not say
-	called   string   // what a sentence calls a file of it
-	suffix   string   // what such a file is best named; empty where no suffix will do
-	suffixes []string // the suffixes that it may have
-	read     func(*reader, *Info) error
+	format  string  // Info.Format; empty for a form that is not read here
+	mime    string  // Info.Type
+	kind    Kind    // what a file of it is, where its suffix does not say
+	called  string  // what a sentence calls a file of it
+	suffix  string  // what such a file is best named; empty where no suffix will do
+	content content // what the suffixes that it may have promise
+	read    func(*reader, *Info) error
 }
 
 // MIME types of ISO base media.
@@ -25,27 +25,25 @@ const (
 	typeM4A = "audio/mp4"
 )
 
-var isoSuffixes = []string{".mp4", ".m4v", ".mov", ".m4a"}
-
 var (
-	formMP4  = form{"mp4", typeMP4, Video, "an MP4 file", ".mp4", isoSuffixes, readMP4}
-	formM4A  = form{"mp4", typeM4A, Audio, "an M4A file", ".m4a", isoSuffixes, readMP4}
-	formMOV  = form{"mov", "video/quicktime", Video, "a QuickTime movie", ".mov", isoSuffixes, readMP4}
-	formWAV  = form{"wav", "audio/wav", Audio, "a WAV file", ".wav", []string{".wav"}, readWAV}
-	formMP3  = form{"mp3", "audio/mpeg", Audio, "an MP3 file", ".mp3", []string{".mp3"}, readMP3}
-	formJPEG = form{"jpeg", "image/jpeg", Image, "a JPEG image", ".jpg", []string{".jpg", ".jpeg"}, readJPEG}
-	formPNG  = form{"png", "image/png", Image, "a PNG image", ".png", []string{".png"}, readPNG}
-	formWEBP = form{"webp", "image/webp", Image, "a WEBP image", ".webp", []string{".webp"}, readWEBP}
+	formMP4  = form{"mp4", typeMP4, Video, "an MP4 file", ".mp4", contentISO, readMP4}
+	formM4A  = form{"mp4", typeM4A, Audio, "an M4A file", ".m4a", contentISO, readMP4}
+	formMOV  = form{"mov", "video/quicktime", Video, "a QuickTime movie", ".mov", contentISO, readMP4}
+	formWAV  = form{"wav", "audio/wav", Audio, "a WAV file", ".wav", contentWAV, readWAV}
+	formMP3  = form{"mp3", "audio/mpeg", Audio, "an MP3 file", ".mp3", contentMP3, readMP3}
+	formJPEG = form{"jpeg", "image/jpeg", Image, "a JPEG image", ".jpg", contentJPEG, readJPEG}
+	formPNG  = form{"png", "image/png", Image, "a PNG image", ".png", contentPNG, readPNG}
+	formWEBP = form{"webp", "image/webp", Image, "a WEBP image", ".webp", contentWebP, readWEBP}
 
-	formWEBM = form{"", "video/webm", Video, "a WEBM file", ".webm", []string{".webm", ".mkv"}, nil}
-	formMKV  = form{"", "video/x-matroska", Video, "a Matroska file", ".mkv", []string{".webm", ".mkv"}, nil}
-	formAVI  = form{"", "video/x-msvideo", Video, "an AVI file", ".avi", []string{".avi"}, nil}
-	formOGG  = form{"", "audio/ogg", Audio, "an Ogg file", ".ogg", []string{".ogg", ".opus"}, nil}
-	formFLAC = form{"", "audio/flac", Audio, "a FLAC file", ".flac", []string{".flac"}, nil}
-	formAAC  = form{"", "audio/aac", Audio, "an AAC stream", ".aac", []string{".aac"}, nil}
-	formRIFX = form{"", "audio/wav", Audio, "a big-endian WAV file", ".wav", []string{".wav"}, nil}
-	formHEIF = form{"", "image/heif", Image, "a HEIF image, as phones take them", "", nil, nil}
-	formAVIF = form{"", "image/avif", Image, "an AVIF image", "", nil, nil}
+	formWEBM = form{"", "video/webm", Video, "a WEBM file", ".webm", contentMatroska, nil}
+	formMKV  = form{"", "video/x-matroska", Video, "a Matroska file", ".mkv", contentMatroska, nil}
+	formAVI  = form{"", "video/x-msvideo", Video, "an AVI file", ".avi", contentAVI, nil}
+	formOGG  = form{"", "audio/ogg", Audio, "an Ogg file", ".ogg", contentOgg, nil}
+	formFLAC = form{"", "audio/flac", Audio, "a FLAC file", ".flac", contentFLAC, nil}
+	formAAC  = form{"", "audio/aac", Audio, "an AAC stream", ".aac", contentAAC, nil}
+	formRIFX = form{"", "audio/wav", Audio, "a big-endian WAV file", ".wav", contentWAV, nil}
+	formHEIF = form{"", "image/heif", Image, "a HEIF image, as phones take them", "", unknown, nil}
+	formAVIF = form{"", "image/avif", Image, "an AVIF image", "", unknown, nil}
 )
 
 // outputSuffixes are the suffixes that an output may be given by what it is.
@@ -193,14 +191,14 @@ func audioSignature(head []byte) (form, bool) {
 // are no reason to call it so.
 func describe(r *reader) string {
 	const enough = 3072 // what mimetype looks at by itself
-	const unknown = "something else"
+	const other = "something else"
 	head, err := r.most(0, enough)
 	if err != nil {
-		return unknown
+		return other
 	}
 	switch mime := mimeOf(head); mime {
 	case "application/octet-stream", "audio/mpeg":
-		return unknown
+		return other
 	default:
 		return mime
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 // Faults returns the ways in which a call is known, or must be expected, to go
@@ -244,8 +246,8 @@ func notReady(members map[string]any) {
 func reshape(shape func(u any) any) func(map[string]any) {
 	return func(members map[string]any) {
 		output, _ := members["output"].(map[string]any)
-		for _, kind := range []string{kindVideo, kindImage} {
-			if u, ok := output[kind]; ok && len(output) == 1 {
+		for _, kind := range []media.Kind{media.Video, media.Image} {
+			if u, ok := output[string(kind)]; ok && len(output) == 1 {
 				members["output"] = shape(u)
 			}
 		}

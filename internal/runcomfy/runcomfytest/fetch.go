@@ -17,6 +17,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 const (
@@ -27,19 +29,11 @@ const (
 	maxInputInMemory = 32 << 20
 )
 
-// The kinds of media that can be an output.
-const (
-	kindVideo = "video"
-	kindImage = "image"
-)
-
-var suffixKinds = map[string]string{
-	".mp4": kindVideo, ".mov": kindVideo, ".m4v": kindVideo, ".webm": kindVideo, ".mkv": kindVideo, ".avi": kindVideo,
-	".png": kindImage, ".jpg": kindImage, ".jpeg": kindImage, ".webp": kindImage,
-}
-
 // input is a property of a job whose value is a URL.
-type input struct{ name, url, kind, suffix string }
+type input struct {
+	name, url, suffix string
+	kind              media.Kind
+}
 
 // start downloads a job's inputs if it is time and has not been done. The
 // caller holds j.mu.
@@ -95,10 +89,10 @@ func wholeFile(n int64, err error) error {
 }
 
 // storeMedia keeps a job's output in Dir or in memory.
-func (s *Server) storeMedia(j *job, media io.Reader) (int64, error) {
+func (s *Server) storeMedia(j *job, body io.Reader) (int64, error) {
 	if s.Dir == "" {
 		var b bytes.Buffer
-		n, err := io.Copy(&b, io.LimitReader(media, maxInputInMemory+1))
+		n, err := io.Copy(&b, io.LimitReader(body, maxInputInMemory+1))
 		if err == nil && n > maxInputInMemory {
 			err = fmt.Errorf("the file is larger than %d bytes", maxInputInMemory)
 		}
@@ -109,7 +103,7 @@ func (s *Server) storeMedia(j *job, media io.Reader) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := io.Copy(file, media)
+	n, err := io.Copy(file, body)
 	return n, errors.Join(err, file.Close())
 }
 
@@ -150,12 +144,12 @@ func inputsOf(properties map[string]any) []input {
 		in := input{name: name, url: address, suffix: strings.ToLower(path.Ext(u.Path))}
 		switch {
 		case strings.Contains(name, "audio"):
-		case strings.Contains(name, kindVideo):
-			in.kind = kindVideo
-		case strings.Contains(name, kindImage):
-			in.kind = kindImage
+		case strings.Contains(name, string(media.Video)):
+			in.kind = media.Video
+		case strings.Contains(name, string(media.Image)):
+			in.kind = media.Image
 		default:
-			in.kind = suffixKinds[in.suffix]
+			in.kind, _ = media.KindOf(in.suffix)
 		}
 		inputs = append(inputs, in)
 	}
@@ -165,7 +159,7 @@ func inputsOf(properties map[string]any) []input {
 // chooseOutput returns the index of the first video, else of the first image,
 // else -1.
 func chooseOutput(inputs []input) int {
-	for _, kind := range []string{kindVideo, kindImage} {
+	for _, kind := range []media.Kind{media.Video, media.Image} {
 		if i := slices.IndexFunc(inputs, func(in input) bool { return in.kind == kind }); i >= 0 {
 			return i
 		}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 // The states of /result. On /status the ended ones but cancelled are
@@ -39,7 +41,7 @@ type record struct {
 	CancelledAt time.Time      `json:"cancelledAt"`
 	Fetched     bool           `json:"fetched"`
 	FetchError  string         `json:"fetchError"`
-	Kind        string         `json:"kind"`   // of the output: kindVideo or kindImage; empty: there is none
+	Kind        media.Kind     `json:"kind"`   // of the output; empty: there is none
 	Suffix      string         `json:"suffix"` // of the output, with its dot
 	Bytes       int64          `json:"bytes"`
 	SHA256      string         `json:"sha256"`

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+
+	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 // outputPrefix begins the path of each output.
@@ -16,11 +18,6 @@ const outputPrefix = "/media/"
 // outputPaths is the escaped path of an output. RunComfy's hold a "%3D" that
 // must stay as it is given.
 var outputPaths = regexp.MustCompile(`^` + outputPrefix + `([A-Za-z0-9-]+)%3D/output/[1-9][0-9]*\.[a-z0-9]+$`)
-
-var contentTypes = map[string]string{
-	".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm",
-	".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
-}
 
 // outputJob returns the request id in the address of an output, empty when it
 // is not one that was announced.
@@ -48,20 +45,21 @@ func (s *Server) output(r *http.Request, j *job) any {
 	}
 	members := map[string]any{}
 	if len(urls) > 0 {
-		members[j.Kind] = urls[0]
+		members[string(j.Kind)] = urls[0]
 	}
 	if len(urls) > 1 {
-		members[j.Kind+"s"] = urls[1:]
+		members[string(j.Kind)+"s"] = urls[1:]
 	}
 	return members
 }
 
 // suffix returns that of the output's name.
 func (j *job) suffix() string {
+	kind, _ := media.KindOf(j.Suffix)
 	switch {
-	case suffixKinds[j.Suffix] == j.Kind:
+	case kind == j.Kind:
 		return j.Suffix
-	case j.Kind == kindImage:
+	case j.Kind == media.Image:
 		return ".png"
 	}
 	return ".mp4"
@@ -80,23 +78,28 @@ func (s *Server) serveOutput(w http.ResponseWriter, r *http.Request, id string) 
 		refuse(w, http.StatusNotFound, 0, "there is no such output")
 		return
 	}
-	media, err := s.openOutput(j)
+	output, err := s.openOutput(j)
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, 0, err.Error())
 		return
 	}
-	if media == nil {
+	if output == nil {
 		refuse(w, http.StatusNotFound, 0, "there is no such output")
 		return
 	}
-	defer func() { _ = media.Close() }()
-	contentType := contentTypes[j.suffix()]
-	if contentType == "" {
-		contentType = "application/octet-stream"
-	}
-	w.Header().Set("Content-Type", contentType)
+	defer func() { _ = output.Close() }()
+	w.Header().Set("Content-Type", contentType(output))
 	w.Header().Set("ETag", `"`+j.SHA256+`"`)
-	http.ServeContent(w, r, "", j.endsAt(), media)
+	http.ServeContent(w, r, "", j.endsAt(), output)
+}
+
+// contentType returns the MIME type of an output by its first bytes, and rewinds it.
+func contentType(output io.ReadSeeker) string {
+	head := make([]byte, 512)
+	n, _ := io.ReadFull(output, head)
+	_, _ = output.Seek(0, io.SeekStart)
+	mime, _ := media.Sniff(head[:n])
+	return mime
 }
 
 type mediaFile interface {
