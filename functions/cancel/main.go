@@ -19,10 +19,9 @@ func main() { config.Start(newHandler) }
 func newHandler(ctx context.Context, env *config.Env) any {
 	clients := env.Clients(ctx)
 	h := &handler.Handler{
-		Bucket:     clients.Ledger.Bucket.Name,
 		MachineARN: clients.Ledger.MachineARN,
 		Ledger:     clients.Ledger,
-		Files:      clients.Ledger.Bucket,
+		Bucket:     clients.Ledger.Bucket,
 		API:        clients.API,
 		States:     sfn.NewFromConfig(clients.AWS),
 		Now:        time.Now,

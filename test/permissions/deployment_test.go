@@ -147,7 +147,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	}
 	c = as("cancel")
 	d.cancel = &cancel.Handler{
-		Bucket: d.bucket, MachineARN: machineARN, Ledger: c.ledger, Files: c.files, API: c.api, States: c.states, Now: time.Now,
+		Bucket: c.files, MachineARN: machineARN, Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now,
 	}
 	return d
 }

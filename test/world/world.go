@@ -219,7 +219,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	}
 	w.cancel.start = func() *cancel.Handler {
 		return &cancel.Handler{
-			Bucket: bucketName, MachineARN: machineARN, Ledger: records, Files: files, API: api(), States: (*stepFunctions)(w), Now: w.Now,
+			Bucket: files, MachineARN: machineARN, Ledger: records, API: api(), States: (*stepFunctions)(w), Now: w.Now,
 		}
 	}
 }

@@ -1,6 +1,7 @@
-// Package handler stops paying for jobs that nobody waits for, and settles the
-// records of executions that ended badly. It decides on the outcome that
-// RunComfy tells, and never overwrites a success.
+// Package handler is the cancel function. It cancels jobs whose files were deleted,
+// and settles executions that failed, timed out or were stopped. Only the outcome
+// that RunComfy returns decides whether a job is cancelled. A success is never
+// overwritten.
 package handler
 
 import (
@@ -21,26 +22,26 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// Handler settles what ended badly.
+// Handler handles the events of EventBridge.
 type Handler struct {
-	Bucket, MachineARN string
+	MachineARN string
 
+	Bucket *bucket.Bucket
 	Ledger *ledger.Store
-	Files  *bucket.Bucket
 	API    *runcomfy.Client
-	States Executions
+	States StepFunctions
 	Now    func() time.Time
 }
 
-// Executions is what cancel needs of Step Functions.
-type Executions interface {
+// StepFunctions is the part of the Step Functions client that Handler uses.
+type StepFunctions interface {
 	workflow.Starter
 	DescribeExecution(context.Context, *sfn.DescribeExecutionInput, ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error)
 	ListExecutions(context.Context, *sfn.ListExecutionsInput, ...func(*sfn.Options)) (*sfn.ListExecutionsOutput, error)
 	StopExecution(context.Context, *sfn.StopExecutionInput, ...func(*sfn.Options)) (*sfn.StopExecutionOutput, error)
 }
 
-// event is what EventBridge sends: one of three kinds.
+// event is an event of EventBridge.
 type event struct {
 	DetailType string `json:"detail-type"`
 	Detail     struct {
@@ -58,38 +59,37 @@ type event struct {
 	} `json:"detail"`
 }
 
-// lifecycleReason is the reason of a deletion that a lifecycle rule made: it
-// cancels nothing.
+// lifecycleReason is the reason of a deletion by a lifecycle rule, which cancels
+// nothing.
 const lifecycleReason = "Lifecycle Expiration"
 
-// A pass is one call of the function. It may be about many jobs.
-type pass struct {
-	// silent is set when RunComfy did not respond to a call: the next one would
-	// take as long.
+// call is the state of one call of Handle, which may be about many jobs.
+type call struct {
+	// silent is set after RunComfy did not respond to a request. The next request
+	// would wait for as long, so it is not made.
 	silent bool
 }
 
-// errSilent says that RunComfy was not asked, because it did not respond before.
-var errSilent = errors.New("RunComfy did not respond to an earlier call")
+var errSilent = errors.New("RunComfy did not respond to an earlier request")
 
-// Handle settles one event of EventBridge, or a batch of deletions from their
-// queue. After an error Lambda calls it again with the same event, and the
-// hourly sweep does so after that. It returns the messages of a batch that it
-// could not finish: the queue delivers those again for hours.
+// Handle handles one event of EventBridge, or a batch of deletions from their
+// queue. After an error Lambda calls it again with the same event; the hourly
+// sweep repeats the work too. Handle returns the messages of a batch that it did
+// not finish: the queue delivers them again for hours.
 func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEventResponse, error) {
 	var batch events.SQSEvent
 	if err := json.Unmarshal(raw, &batch); err != nil {
 		return events.SQSEventResponse{}, fmt.Errorf("event: %w", err)
 	}
 	if len(batch.Records) == 0 {
-		return events.SQSEventResponse{}, h.event(ctx, raw, &pass{})
+		return events.SQSEventResponse{}, h.handleEvent(ctx, raw, &call{})
 	}
 	var response events.SQSEventResponse
-	p := &pass{}
+	c := &call{}
 	for _, m := range batch.Records {
 		err := errNoTime
-		if h.timeFor(ctx) {
-			err = h.event(ctx, []byte(m.Body), p)
+		if h.hasTime(ctx) {
+			err = h.handleEvent(ctx, []byte(m.Body), c)
 		}
 		if err != nil {
 			slog.WarnContext(ctx, "deletion not finished", "message_id", m.MessageId, "err", err)
@@ -99,52 +99,51 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	return response, nil
 }
 
-// callTime is how long one job may take: two calls of RunComfy that do not
-// respond, and a few of S3 and Step Functions.
-const callTime = 2*runcomfy.Timeout + 5*time.Second
+// jobTime is how long one job may take: two requests to RunComfy that get no
+// response, and a few to S3 and Step Functions.
+const jobTime = 2*runcomfy.Timeout + 5*time.Second
 
 var errNoTime = errors.New("no time is left in this call of the function")
 
-// timeFor reports whether there is time for another job.
-func (h *Handler) timeFor(ctx context.Context) bool {
+// hasTime reports whether there is time for another job.
+func (h *Handler) hasTime(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
-	return !ok || deadline.Sub(h.Now()) >= callTime
+	return !ok || deadline.Sub(h.Now()) >= jobTime
 }
 
-// event settles one event of EventBridge.
-func (h *Handler) event(ctx context.Context, raw []byte, p *pass) error {
+func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 	var e event
 	if err := json.Unmarshal(raw, &e); err != nil {
 		return fmt.Errorf("event: %w", err)
 	}
 	switch e.DetailType {
 	case "Step Functions Execution Status Change":
-		return h.settle(ctx, e.Detail.ExecutionARN, e.Detail.RedriveCount, p)
+		return h.settle(ctx, e.Detail.ExecutionARN, e.Detail.RedriveCount, c)
 	case "Object Deleted":
-		if e.Detail.Bucket.Name != h.Bucket || e.Detail.Reason == lifecycleReason {
+		if e.Detail.Bucket.Name != h.Bucket.Name || e.Detail.Reason == lifecycleReason {
 			return nil
 		}
-		return h.deleted(ctx, e.Detail.Object.Key, p)
+		return h.handleDeletion(ctx, e.Detail.Object.Key, c)
 	case "Scheduled Event":
-		return h.sweep(ctx, p)
+		return h.sweep(ctx, c)
 	default:
 		return fmt.Errorf("event: unknown detail-type %q", e.DetailType)
 	}
 }
 
-// cancelAtRunComfy asks to cancel a take's job. It reports whether the job is
-// cancelled; that of a record that is archiving has ended already.
-func (h *Handler) cancelAtRunComfy(ctx context.Context, rec ledger.Record, p *pass) (bool, error) {
+// cancelJob asks RunComfy to cancel the job of a take, and reports whether the job
+// is cancelled. It does not ask for a job that has ended.
+func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (bool, error) {
 	if rec.State == ledger.Archiving || rec.RequestID == "" {
 		return false, nil
 	}
-	if p.silent {
+	if c.silent {
 		return false, errSilent
 	}
 	cancelled, err := h.cancelRequest(ctx, rec.RequestID)
-	answered, ok := errors.AsType[*runcomfy.Error](err)
-	p.silent = err != nil && !ok
-	if ok && answered.Kind() == runcomfy.KindUnknownRequest {
+	response, ok := errors.AsType[*runcomfy.Error](err)
+	c.silent = err != nil && !ok
+	if ok && response.Kind() == runcomfy.KindUnknownRequest {
 		return false, nil // there is nothing to cancel
 	}
 	if err != nil {
@@ -154,8 +153,8 @@ func (h *Handler) cancelAtRunComfy(ctx context.Context, rec ledger.Record, p *pa
 	return cancelled, nil
 }
 
-// cancelRequest asks to cancel a request. One that was cancelled already, by a
-// call whose answer was lost, is not cancellable either: its result tells.
+// cancelRequest asks RunComfy to cancel a request. A request that an earlier call
+// has cancelled is not cancellable either, so the result decides then.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (bool, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err != nil || outcome == runcomfy.OutcomeCancelled {
@@ -165,9 +164,10 @@ func (h *Handler) cancelRequest(ctx context.Context, requestID string) (bool, er
 	return err == nil && result.State == runcomfy.ResultCancelled, err
 }
 
-// end records the end of a take, unless it has ended meanwhile. Of one that had
-// ended as failed when it was read, it records why it failed again.
-func (h *Handler) end(ctx context.Context, rec ledger.Record, state ledger.State, code problem.Code, reason string) error {
+// recordEnd records the end of a take and posts its status, unless the take has
+// ended since rec was read. If rec is already failed, the new reason replaces the
+// old one.
+func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger.State, code problem.Code, reason string) error {
 	read := rec.Revision
 	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		if r.State.Ended() && r.Revision != read {
@@ -182,24 +182,4 @@ func (h *Handler) end(ctx context.Context, rec ledger.Record, state ledger.State
 	}
 	slog.InfoContext(ctx, "settled", "name", rec.Name, "take", rec.Take, "state", rec.State, "code", rec.Code)
 	return h.Ledger.PostTake(ctx, rec)
-}
-
-// causeOf returns the message in the cause of a failed Lambda task.
-func causeOf(cause string) string {
-	var failed struct {
-		Message string `json:"errorMessage"`
-	}
-	if json.Unmarshal([]byte(cause), &failed) == nil && failed.Message != "" {
-		return failed.Message
-	}
-	return cause
-}
-
-// jobOf returns the job that an execution was started with.
-func jobOf(input string) (workflow.Job, error) {
-	var job workflow.Job
-	if err := json.Unmarshal([]byte(input), &job); err != nil || job.Name == "" || job.Take == "" {
-		return job, errors.New("the execution's input is not of this project")
-	}
-	return job, nil
 }

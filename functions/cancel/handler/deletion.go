@@ -1,0 +1,105 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+// submitTime is how long a claim may have no request id: see package submit.
+const submitTime = 3 * time.Minute
+
+var errSubmitting = errors.New("the take is being submitted")
+
+// handleDeletion cancels the open takes that use a dropped file, if the file is no
+// longer in the bucket.
+func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error {
+	name, further := drop.ParseKey(key).Owns()
+	if name == "" {
+		return nil
+	}
+	if _, err := h.Bucket.Head(ctx, key); !errors.Is(err, bucket.ErrNotFound) {
+		return err // nil if the file was uploaded again
+	}
+	names := []string{name}
+	if further != "" {
+		more, err := h.Ledger.Names(ctx, further)
+		if err != nil {
+			return err
+		}
+		names = append(names, more...)
+	}
+	var errs []error
+	for _, name := range names {
+		takes, err := h.Ledger.Takes(ctx, name)
+		errs = append(errs, err)
+		for _, rec := range takes {
+			switch {
+			case !rec.Uses(key):
+			case !rec.State.Ended():
+				errs = append(errs, h.cancelTake(ctx, rec, key, c))
+			case rec.Code == problem.CancelledByDeletion && h.Now().Sub(rec.Times.Ended) < sweepBack:
+				errs = append(errs, h.stopExecution(ctx, rec)) // an earlier call may not have
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// cancelTake cancels an open take because one of its files was deleted. If RunComfy
+// can no longer cancel the job, it is paid for, so it continues and is archived.
+func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string, c *call) error {
+	if rec.State == ledger.Submitting {
+		if !rec.ClaimEnded(h.Now()) {
+			return errSubmitting
+		}
+		return nil // submit or the sweep records that its outcome is unknown
+	}
+	cancelled, err := h.cancelJob(ctx, rec, c)
+	if err != nil {
+		return err
+	}
+	if !cancelled {
+		rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+			if !r.State.Ended() {
+				r.Code, r.Reason = problem.TooLateToCancel, key+" was deleted, but RunComfy could no longer cancel the job"
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return h.Ledger.PostTake(ctx, rec)
+	}
+	// The end is recorded before the execution is stopped, so that the event of the
+	// stop changes nothing.
+	err = h.recordEnd(ctx, rec, ledger.Cancelled, problem.CancelledByDeletion, key+" was deleted, and RunComfy cancelled the job before it started")
+	if err != nil {
+		return err
+	}
+	return h.stopExecution(ctx, rec)
+}
+
+// stopExecution stops the execution of a take. It returns no error if the execution
+// has ended or was never started.
+func (h *Handler) stopExecution(ctx context.Context, rec ledger.Record) error {
+	_, err := h.States.StopExecution(ctx, &sfn.StopExecutionInput{
+		ExecutionArn: aws.String(workflow.ExecutionARN(h.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))),
+		Error:        aws.String("Deleted"), Cause: aws.String("a dropped file was deleted"),
+	})
+	if _, gone := errors.AsType[*types.ExecutionDoesNotExist](err); gone || err == nil {
+		return nil
+	}
+	return fmt.Errorf("stop the execution: %w", err)
+}

@@ -1,0 +1,156 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+const (
+	// sweepBack is how long ago an execution may have ended for the hourly sweep to
+	// settle it. AWS delivers status changes by best effort only; many sweeps make
+	// up for a lost event.
+	sweepBack = 24 * time.Hour
+
+	// listBack is how long ago an execution may have started for the sweep to find
+	// it: the list is ordered by start. An execution lasts a few days and can be
+	// redriven for 14 days after its end.
+	listBack = 21 * 24 * time.Hour
+
+	// The sweep recovers takes whose record was last written between recoverUntil
+	// and recoverAfter ago. Submit finishes its own work within minutes, and its
+	// queue retries for a day.
+	recoverAfter = 15 * time.Minute
+	recoverUntil = 48 * time.Hour
+
+	// recoverTime is how much of the function's time one more record needs.
+	recoverTime = 15 * time.Second
+)
+
+// sweep settles the unsuccessful executions of the last day, then recovers what
+// submit did not finish.
+func (h *Handler) sweep(ctx context.Context, c *call) error {
+	takes, err := h.Ledger.Written(ctx, h.Now().Add(-recoverUntil))
+	return errors.Join(err, h.settleAll(ctx, takes, c), h.recoverTakes(ctx, takes))
+}
+
+// settleAll settles the unsuccessful executions of the last day, oldest end first,
+// because those reach giveUpAfter first. If the function's time ends, the next
+// sweep continues.
+func (h *Handler) settleAll(ctx context.Context, takes []ledger.TakeID, c *call) error {
+	takeOf := map[string]ledger.TakeID{} // by the ARN of the execution
+	for _, id := range takes {
+		takeOf[workflow.ExecutionARN(h.MachineARN, workflow.ExecutionName(id.Name, id.Take))] = id
+	}
+	ended, err := h.listUnsuccessful(ctx)
+	errs := []error{err}
+	for _, exec := range ended {
+		if !h.hasTime(ctx) {
+			errs = append(errs, errNoTime)
+			break
+		}
+		if id, ok := takeOf[aws.ToString(exec.ExecutionArn)]; ok {
+			settled, err := h.settledBefore(ctx, id, exec)
+			if errs = append(errs, err); settled {
+				continue
+			}
+		}
+		if err := h.settle(ctx, aws.ToString(exec.ExecutionArn), aws.ToInt32(exec.RedriveCount), c); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", aws.ToString(exec.Name), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// settledBefore reports whether the record of a take says how its execution ended,
+// and then posts the status. It saves the description of the execution.
+func (h *Handler) settledBefore(ctx context.Context, id ledger.TakeID, exec types.ExecutionListItem) (bool, error) {
+	rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
+	// It may have failed again, with another error, after a redrive.
+	again := rec.State == ledger.Failed && rec.Code != problem.JobFailed && aws.ToTime(exec.StopDate).After(rec.Times.Ended)
+	if err == nil && rec.State.Ended() && !again {
+		return true, h.Ledger.PostTake(ctx, rec)
+	}
+	return false, nil // settle reads the record again
+}
+
+// listUnsuccessful returns the executions that did not succeed and ended within
+// the last day, oldest end first. With an error it returns those that it found.
+func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.ExecutionListItem, err error) {
+	for _, status := range []types.ExecutionStatus{types.ExecutionStatusFailed, types.ExecutionStatusTimedOut, types.ExecutionStatusAborted} {
+		pages := sfn.NewListExecutionsPaginator(h.States, &sfn.ListExecutionsInput{StateMachineArn: &h.MachineARN, StatusFilter: status, MaxResults: 1000})
+		for more := true; more && pages.HasMorePages(); {
+			page, listErr := pages.NextPage(ctx)
+			if listErr != nil {
+				err = errors.Join(err, fmt.Errorf("list executions: %w", listErr))
+				break
+			}
+			for _, exec := range page.Executions {
+				if h.Now().Sub(aws.ToTime(exec.StopDate)) <= sweepBack {
+					found = append(found, exec)
+					continue
+				}
+				more = h.Now().Sub(aws.ToTime(exec.StartDate)) < listBack
+			}
+		}
+	}
+	slices.SortStableFunc(found, func(a, b types.ExecutionListItem) int {
+		return aws.ToTime(a.StopDate).Compare(aws.ToTime(b.StopDate))
+	})
+	return found, err
+}
+
+// recoverTakes finishes what submit did not finish and no message will: it starts
+// the execution of a paid take, and ends a claim whose invocation died.
+func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) error {
+	var errs []error
+	for i, id := range takes {
+		if h.Now().Sub(id.Written) < recoverAfter {
+			continue
+		}
+		if deadline, ok := ctx.Deadline(); ok && deadline.Sub(h.Now()) < recoverTime {
+			slog.WarnContext(ctx, "not all records were read", "read", i, "records", len(takes))
+			break
+		}
+		rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
+		if errors.Is(err, bucket.ErrNotFound) {
+			continue
+		}
+		if err == nil {
+			err = h.recoverTake(ctx, rec)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", id.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
+	switch rec.State {
+	case ledger.Submitting:
+		slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", problem.SubmitInterrupted)
+		return h.recordEnd(ctx, rec, ledger.Unknown, problem.SubmitInterrupted, problem.InterruptedReason)
+	case ledger.Submitted:
+		slog.WarnContext(ctx, "recovered", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID)
+		err := workflow.Start(ctx, h.States, h.MachineARN, rec.Name, rec.Take, rec.RequestID, rec.Model, rec.Times.Submitted)
+		if err != nil {
+			return err
+		}
+		return h.Ledger.PostTake(ctx, rec)
+	default:
+		return nil
+	}
+}
