@@ -15,18 +15,18 @@ import (
 )
 
 const (
-	// ContainerHost is what Docker's containers call the machine that they run
-	// on. A machine itself need not know the name.
+	// ContainerHost is the name by which Docker containers reach the machine that
+	// they run on. The machine itself may not know the name.
 	ContainerHost = "host.docker.internal"
 
-	// bridgeName is the interface of Docker's default network, which a daemon on
-	// this machine makes. Docker Desktop has none: it hands what is sent to
-	// ContainerHost to loopback.
+	// bridgeName is the interface of Docker's default network, which a Docker daemon
+	// on this machine creates. Docker Desktop does not need it: it passes what is
+	// sent to ContainerHost on to loopback.
 	bridgeName = "docker0"
 )
 
-// bridge returns this machine's address in Docker's default network, and that
-// network, or false where there is none.
+// bridge returns the address of this machine in Docker's default network, and the
+// network. It returns false if there is no such network.
 func bridge() (net.IP, *net.IPNet, bool) {
 	card, err := net.InterfaceByName(bridgeName)
 	if err != nil {
@@ -44,9 +44,8 @@ func bridge() (net.IP, *net.IPNet, bool) {
 	return nil, nil, false
 }
 
-// openToContainers makes the plain listeners take connections of Docker's
-// containers on this machine too, at the same ports. Without a bridge it does
-// nothing.
+// openToContainers makes the plain listeners also accept connections from Docker
+// containers on this machine, on the same ports. Without a bridge it does nothing.
 func (l *listeners) openToContainers() error {
 	ip, network, ok := bridge()
 	if !ok {
@@ -63,11 +62,11 @@ func (l *listeners) openToContainers() error {
 	return nil
 }
 
-// joined is a listener on loopback that takes the connections of a bridge too.
+// joined is a listener on loopback that also accepts connections from a bridge.
 type joined struct {
 	net.Listener
 	bridge  net.Listener
-	network *net.IPNet // of those whom the bridge is for
+	network *net.IPNet // whose addresses the bridge serves
 	conns   chan net.Conn
 	closed  chan struct{}
 	once    sync.Once
@@ -76,12 +75,12 @@ type joined struct {
 func join(loopback, bridge net.Listener, network *net.IPNet) *joined {
 	j := &joined{Listener: loopback, bridge: bridge, network: network, conns: make(chan net.Conn), closed: make(chan struct{})}
 	go j.take(loopback, func(net.IP) bool { return true })
-	go j.take(bridge, network.Contains) // a bridge's address can be reached from other networks too
+	go j.take(bridge, network.Contains) // other networks can reach the address of a bridge too
 	return j
 }
 
-// acceptPause passes before a listener is asked again that could not accept,
-// for too many open files, say.
+// acceptPause is the pause after a listener could not accept, for example because
+// of too many open files.
 const acceptPause = 5 * time.Millisecond
 
 func (j *joined) take(from net.Listener, welcome func(net.IP) bool) {
@@ -124,8 +123,8 @@ func (j *joined) Close() error {
 	return err
 }
 
-// dialContainerHost makes a transport reach this machine by the name that
-// containers have for it: the URLs that a function in a container presigns.
+// dialContainerHost makes a transport connect to this machine for ContainerHost,
+// which is in the URLs that a function in a container presigns.
 func dialContainerHost(transport *http.Transport) {
 	dial := transport.DialContext
 	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {

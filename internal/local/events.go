@@ -14,19 +14,18 @@ import (
 )
 
 const (
-	// inbox is the prefix whose events the rules want.
+	// inbox is the prefix whose events the rules of the template match.
 	inbox = "inbox/"
 	// sweepEvery is the template's schedule for cancel.
 	sweepEvery = time.Hour
-	// onTheWay is how long an event may take from the bucket to the queue. The
-	// S3 server calls at once, and its call waits for one look at the bucket.
+	// onTheWay is how long an event may take from the bucket to the queue.
 	onTheWay = time.Minute
-	// catchUpEvery is how often events are looked for that could not be kept.
+	// catchUpEvery is how often the stack searches for events that it could not keep.
 	catchUpEvery = 5 * time.Second
 )
 
-// lastEvent returns the time since when events may have been missed, and
-// whether the folder was used before.
+// lastEvent returns the time since which events may have been missed, and whether
+// the folder was used before.
 func (s *Stack) lastEvent() (since time.Time, restarted bool, err error) {
 	text, err := os.ReadFile(s.path("last-event"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -36,13 +35,13 @@ func (s *Stack) lastEvent() (since time.Time, restarted bool, err error) {
 		return time.Time{}, false, err
 	}
 	if err := since.UnmarshalText(text); err != nil {
-		return time.Time{}, true, nil // everything, then
+		return time.Time{}, true, nil // the text is damaged: search for all events
 	}
 	return since.Add(-onTheWay), true, nil
 }
 
-// catchUp forwards the events that may have been missed. Afterwards none is,
-// unless one could not be kept in the meantime.
+// catchUp forwards the events that may have been missed. Afterwards no event is
+// missing, unless one could not be kept in the meantime.
 func (s *Stack) catchUp(ctx context.Context) error {
 	before := s.missed.Load()
 	since, _, err := s.lastEvent()
@@ -59,7 +58,7 @@ func (s *Stack) catchUp(ctx context.Context) error {
 	return nil
 }
 
-// catchUpWhenMissed catches up whenever an event could not be kept.
+// catchUpWhenMissed calls catchUp whenever an event could not be kept.
 func (s *Stack) catchUpWhenMissed() {
 	again := time.NewTicker(catchUpEvery)
 	defer again.Stop()
@@ -78,8 +77,8 @@ func (s *Stack) catchUpWhenMissed() {
 	}
 }
 
-// eventKept notes that the events of the bucket until now are kept, but for
-// those on their way.
+// eventKept records that all events of the bucket until now are kept, except those
+// on the way.
 func (s *Stack) eventKept() error {
 	if !s.caughtUp.Load() {
 		return nil
@@ -87,7 +86,7 @@ func (s *Stack) eventKept() error {
 	return s.writeLastEvent()
 }
 
-// noEventSince notes the same when the S3 server has ended.
+// noEventSince records the same after the S3 server has ended.
 func (s *Stack) noEventSince() {
 	if err := s.eventKept(); err != nil {
 		slog.Error("time of the last event not saved", "err", err)
@@ -120,8 +119,7 @@ func (s *Stack) onEnd(end states.End) {
 	}
 }
 
-// Sweep has cancel look for executions that ended badly and were not settled,
-// as the schedule does every hour.
+// Sweep makes cancel sweep, as the schedule does every hour.
 func (s *Stack) Sweep() error {
 	body, err := json.Marshal(events.Schedule(time.Now()))
 	if err != nil {
@@ -130,8 +128,8 @@ func (s *Stack) Sweep() error {
 	return s.cancels.Send(string(body))
 }
 
-// schedule sweeps every hour, and at once where a kill may have lost the event
-// of an execution.
+// schedule sweeps every hour, and at once if a kill may have lost the event of an
+// execution.
 func (s *Stack) schedule(now bool) {
 	hours := time.NewTicker(sweepEvery)
 	defer hours.Stop()

@@ -9,17 +9,17 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// What the stack is called, as the template calls its own.
+// The names in the stack.
 const (
 	Account = "000000000000"
 	Region  = "us-east-1"
 	Bucket  = "lipdrop"
 
-	// AccessKey is a person's, who may do everything. Its secret key is one of the
-	// Keys. Each function has its own: see Stack.Variables.
+	// AccessKey is the access key of a person, who may do everything. Keys has its
+	// secret key. Each function has its own access key: see Stack.Variables.
 	AccessKey = "lipdrop"
 
-	// MachineARN is the state machine's.
+	// MachineARN is the ARN of the state machine.
 	MachineARN  = "arn:aws:states:" + Region + ":" + Account + ":stateMachine:" + machineName
 	machineName = "lipdrop"
 
@@ -36,7 +36,7 @@ const (
 	cancel  = "cancel"
 )
 
-// logicalIDs are what template.yaml, and so the SAM CLI, calls the functions.
+// logicalIDs are the names of the functions in template.yaml and in the SAM CLI.
 var logicalIDs = map[string]string{
 	submit: "SubmitFunction", poll: "PollFunction", archive: "ArchiveFunction", cancel: "CancelFunction",
 }
@@ -52,16 +52,15 @@ func endpoints(scheme string, s3, aws, runComfy string) Endpoints {
 	return Endpoints{scheme + s3, scheme + aws, scheme + runComfy}
 }
 
-// at returns the addresses with another host.
+// at returns the same addresses with another host.
 func (e Endpoints) at(host string) Endpoints {
 	change := func(address string) string { return strings.Replace(address, "127.0.0.1", host, 1) }
 	return Endpoints{change(e.S3), change(e.AWS), change(e.RunComfy)}
 }
 
 const (
-	// eventConcurrency bounds the calls of cancel for events, and taskConcurrency
-	// those of poll and archive. A poll takes milliseconds, and an archive is bound
-	// by the disk; AWS has no such limits.
+	// eventConcurrency bounds the concurrent calls of cancel for events, and
+	// taskConcurrency those of poll and of archive. AWS has no such limits.
 	eventConcurrency = 5
 	taskConcurrency  = 8
 )
@@ -85,18 +84,17 @@ func (s *Stack) lambdaFunctions() []lambda.Function {
 	return all
 }
 
-// Variables returns the environment variables that a function is given: those of
-// template.yaml, the addresses of this stack, and the function's credentials. The
-// addresses are over TLS on loopback. For a container, which cannot be given the
-// certificate, they are over plain http at ContainerHost.
+// Variables returns the environment variables of a function: those of
+// template.yaml, the addresses of this stack, and the credentials of the function.
+// The addresses are https on loopback. For a container, which does not have the
+// certificate, they are http at ContainerHost.
 func (s *Stack) Variables(function string, container bool) map[string]string {
 	at := s.TLS
 	switch {
 	case container:
 		at = s.Plain.at(ContainerHost)
 	case runtime.GOOS == "darwin":
-		// Go asks macOS whether to trust a certificate, which does not know
-		// SSL_CERT_FILE. The AWS SDK's own setting works there.
+		// On macOS Go ignores SSL_CERT_FILE. The setting of the AWS SDK works there.
 		at.RunComfy = s.Plain.RunComfy
 	}
 	functions, err := permissions.Functions(s.template, Values(at))

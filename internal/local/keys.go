@@ -10,21 +10,22 @@ import (
 	"path/filepath"
 )
 
-// Keys are what opens a local stack, made at random for each state folder. Only
-// the folder's owner can read them.
+// Keys are the credentials of a local stack. They are random for each state folder,
+// and only the owner of the folder can read them.
 type Keys struct {
-	// SecretKey belongs to AccessKey: a person's credentials, who may do everything.
+	// SecretKey belongs to AccessKey, the access key of a person, who may do
+	// everything.
 	SecretKey string `json:"secretKey"`
 
-	// Functions are the secret keys of the functions by their names, which are
-	// their access keys.
+	// Functions are the secret keys of the functions. The access key of a function
+	// is its name.
 	Functions map[string]string `json:"functions"`
 
-	// Token is RunComfy's.
+	// Token is the API token of RunComfy.
 	Token string `json:"token"`
 
-	// Outputs begins the path of the fake RunComfy's outputs, which are served to
-	// whoever knows their address, as RunComfy's are.
+	// Outputs is the secret first part of the path of each output of the fake
+	// RunComfy. As at RunComfy, whoever knows an address can read the output.
 	Outputs string `json:"outputs"`
 }
 
@@ -43,7 +44,7 @@ func ReadKeys(dir string) (Keys, error) {
 	return k, nil
 }
 
-// ensureKeys returns the keys in a state folder, and makes those that are missing.
+// ensureKeys returns the keys in a state folder, and adds those that are missing.
 func ensureKeys(dir string) (Keys, error) {
 	k, err := ReadKeys(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -5,50 +5,49 @@ import (
 	"time"
 )
 
-// Options say how a stack behaves. The zero value is a stack that looks at a
-// drop at once, in the folder .lipdrop, whose jobs end at once.
+// Options configure a stack. With the zero value, the stack uses the folder
+// .lipdrop, assesses a drop at once, and its jobs end at once.
 type Options struct {
 	// Dir holds all state. Defaults to .lipdrop.
 	Dir string
 
-	// Settle is how long a drop lies before submit looks at it.
+	// Settle is the time from a drop to its assessment.
 	Settle time.Duration
 
-	// Visibility is the pause before a message is delivered again whose
-	// delivery failed. Defaults to 30 seconds.
+	// Visibility is the time from a failed delivery of a message to the next one.
+	// Defaults to 30 seconds, which a person can wait for; on AWS it is minutes.
 	Visibility time.Duration
 
-	// QueueTime and RunTime are how long the fake RunComfy lets a job queue and
-	// run. Change and ask more by Fake.
+	// QueueTime and RunTime are how long the fake RunComfy queues and runs a job.
+	// Fake has more settings.
 	QueueTime, RunTime time.Duration
 
-	// Token is the API token in the secret, which the fake accepts. Defaults to a
-	// random one that Dir keeps (see Keys). See SetSecret.
+	// Token is the API token that the secret holds and the fake accepts. Defaults
+	// to the random one of Keys. See SetSecret.
 	Token string
 
-	// Ports are the ports to serve at.
+	// Ports are the ports to serve on.
 	Ports Ports
 
 	// Variables replace environment variables of the functions, such as
 	// QUEUE_HOURS.
 	Variables map[string]string
 
-	// Containers opens the plain ports to Docker's containers on this machine,
-	// which reach them at ContainerHost. Without it the stack listens on loopback
-	// only.
+	// Containers opens the plain ports to the Docker containers of this machine,
+	// which reach them at ContainerHost. Otherwise only loopback is served.
 	Containers bool
 
 	// LambdaEndpoint is the address of a Lambda Invoke API, such as that of
-	// `sam local start-lambda`, which runs the functions under the logical ids
-	// of template.yaml, with the variables of WriteEnv. Defaults to the stack's
-	// own Lambda.
+	// `sam local start-lambda`, which runs the functions under the logical ids of
+	// template.yaml, with the variables of WriteEnv. Defaults to the Lambda of the
+	// stack itself.
 	LambdaEndpoint string
 
-	// Say is told, in a sentence, what takes long. Defaults to silence.
+	// Say, if set, is called with a sentence before something that takes long.
 	Say func(string)
 
-	// Log gets the functions' output, line by line, after the function's name.
-	// It is in Dir too. Defaults to nothing.
+	// Log, if set, receives the output of the functions: each line after the name
+	// of the function. Dir has the output too.
 	Log io.Writer
 }
 

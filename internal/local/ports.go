@@ -12,8 +12,8 @@ import (
 )
 
 // Ports are the ports on 127.0.0.1 of what the stack serves, each over TLS and
-// over plain http. A port of 0 is the one that the same folder had last time,
-// or else any that is free.
+// over plain http. A port of 0 means the port that the same folder had last time,
+// or else any free one.
 type Ports struct {
 	S3            int `json:"s3"`
 	S3Plain       int `json:"s3Plain"`
@@ -23,7 +23,11 @@ type Ports struct {
 	RunComfyPlain int `json:"runComfyPlain"`
 }
 
-// PortError says that a port that was asked for is in use.
+func (p *Ports) all() []*int {
+	return []*int{&p.S3, &p.S3Plain, &p.AWS, &p.AWSPlain, &p.RunComfy, &p.RunComfyPlain}
+}
+
+// PortError means that a requested port is in use.
 type PortError struct {
 	Port int
 	Err  error
@@ -35,27 +39,27 @@ func (e *PortError) Error() string {
 
 func (e *PortError) Unwrap() error { return e.Err }
 
-// listeners are open ports.
+// listeners are the open ports, in the order of Ports.
 type listeners struct {
 	s3, s3Plain, aws, awsPlain, runComfy, runComfyPlain net.Listener
 }
 
-func (l *listeners) all() []net.Listener {
-	return []net.Listener{l.s3, l.s3Plain, l.aws, l.awsPlain, l.runComfy, l.runComfyPlain}
+func (l *listeners) all() []*net.Listener {
+	return []*net.Listener{&l.s3, &l.s3Plain, &l.aws, &l.awsPlain, &l.runComfy, &l.runComfyPlain}
 }
 
 func (l *listeners) close() {
 	for _, each := range l.all() {
-		if each != nil {
-			_ = each.Close()
+		if *each != nil {
+			_ = (*each).Close()
 		}
 	}
 }
 
-// open opens ports. Those that are not asked for are, where that is possible,
-// the ones in a file, which is then rewritten.
+// openPorts opens ports and writes their numbers into a file. For a port of 0 it
+// tries the port in the file first.
 func openPorts(wanted Ports, path string) (*listeners, error) {
-	var last Ports
+	var last, opened Ports
 	text, err := os.ReadFile(path)
 	if err == nil {
 		err = json.Unmarshal(text, &last)
@@ -64,23 +68,12 @@ func openPorts(wanted Ports, path string) (*listeners, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	l := new(listeners)
-	var opened Ports
-	for _, p := range []struct {
-		listener             *net.Listener
-		opened, wanted, last *int
-	}{
-		{&l.s3, &opened.S3, &wanted.S3, &last.S3},
-		{&l.s3Plain, &opened.S3Plain, &wanted.S3Plain, &last.S3Plain},
-		{&l.aws, &opened.AWS, &wanted.AWS, &last.AWS},
-		{&l.awsPlain, &opened.AWSPlain, &wanted.AWSPlain, &last.AWSPlain},
-		{&l.runComfy, &opened.RunComfy, &wanted.RunComfy, &last.RunComfy},
-		{&l.runComfyPlain, &opened.RunComfyPlain, &wanted.RunComfyPlain, &last.RunComfyPlain},
-	} {
-		if *p.listener, err = openPort(*p.wanted, *p.last); err != nil {
+	for i, listener := range l.all() {
+		if *listener, err = openPort(*wanted.all()[i], *last.all()[i]); err != nil {
 			l.close()
 			return nil, err
 		}
-		*p.opened = (*p.listener).Addr().(*net.TCPAddr).Port
+		*opened.all()[i] = (*listener).Addr().(*net.TCPAddr).Port
 	}
 	if text, err = json.Marshal(opened); err == nil {
 		err = writeFile(path, text)
@@ -100,10 +93,8 @@ func openPort(wanted, last int) (net.Listener, error) {
 		}
 		return l, err
 	}
-	if last != 0 {
-		if l, err := listen(last); err == nil {
-			return l, nil
-		}
+	if l, err := listen(last); err == nil {
+		return l, nil
 	}
 	return listen(0)
 }
@@ -112,7 +103,7 @@ func listen(port int) (net.Listener, error) {
 	return net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 }
 
-// writeFile writes a file in one step for those who read it.
+// writeFile replaces a file in one step.
 func writeFile(path string, text []byte) error {
 	partial := path + ".partial"
 	if err := os.WriteFile(partial, text, 0o600); err != nil {

@@ -56,8 +56,8 @@ func (s *Stack) serve(ports *listeners) error {
 	return nil
 }
 
-// requestsGrace is how long requests under way may take when a stack is closed:
-// those of the webhook keep an event.
+// requestsGrace is how long requests under way may take when a stack is closed. A
+// request of the webhook keeps an event.
 const requestsGrace = 2 * time.Second
 
 // serveOn runs a server on its listeners until the stack is closed.
@@ -75,15 +75,15 @@ func (s *Stack) serveOn(server *http.Server, listeners ...func(*http.Server) err
 	})
 }
 
-// signatures returns the keys of those who may use the AWS services.
+// signatures returns the keys that may use the AWS services.
 func (s *Stack) signatures() *access.Signatures {
 	keys := maps.Clone(s.keys.Functions)
 	keys[AccessKey] = s.keys.SecretKey
 	return &access.Signatures{Keys: keys, Region: Region, Now: time.Now}
 }
 
-// serveRunComfy serves the fake, and its outputs, which need no token, only below
-// a path that is not known to others.
+// serveRunComfy serves the fake. Its outputs need no token, so they are served only
+// below a secret path.
 func (s *Stack) serveRunComfy() http.Handler {
 	outputs := access.Below(s.keys.Outputs, s.fake)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -95,7 +95,7 @@ func (s *Stack) serveRunComfy() http.Handler {
 	})
 }
 
-// serveAWS serves the two AWS services that name their operation in a header.
+// serveAWS serves Step Functions and Secrets Manager, by the header X-Amz-Target.
 func (s *Stack) serveAWS(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.Header.Get("X-Amz-Target"), "secretsmanager.") {
 		s.secrets.ServeHTTP(w, r)
@@ -104,7 +104,7 @@ func (s *Stack) serveAWS(w http.ResponseWriter, r *http.Request) {
 	s.states.ServeHTTP(w, r)
 }
 
-// newClient returns a client that trusts the stack's certificate.
+// newClient returns a client that trusts the certificate of the stack.
 func (s *Stack) newClient() (*http.Client, error) {
 	roots, err := s.certs.Pool()
 	if err != nil {
@@ -127,7 +127,7 @@ func (s *Stack) awsConfig(endpoint string) aws.Config {
 	}
 }
 
-// Keys returns what opens this stack.
+// Keys returns the keys of this stack.
 func (s *Stack) Keys() Keys { return s.keys }
 
 // S3 returns a client of the S3 server.
@@ -136,28 +136,28 @@ func (s *Stack) S3() *s3.Client { return s3.NewFromConfig(s.awsConfig(s.TLS.S3))
 // StepFunctions returns a client of the Step Functions endpoint.
 func (s *Stack) StepFunctions() *sfn.Client { return sfn.NewFromConfig(s.awsConfig(s.TLS.AWS)) }
 
-// States returns the Step Functions endpoint itself, which knows the path that
-// an execution took.
+// States returns the Step Functions endpoint, which knows the path of an execution.
 func (s *Stack) States() *states.Server { return s.states }
 
 // Fake returns the fake RunComfy.
 func (s *Stack) Fake() *runcomfytest.Server { return s.fake }
 
-// SetSecret changes the token in the secret, which the functions read again once
-// it was refused. Empty, the secret has no value, as after a deployment. The
-// fake accepts what it did: see its own SetToken.
+// SetSecret changes the token in the secret. The functions read it again after the
+// old token is refused. With an empty token the secret has no value, as after a
+// deployment. SetSecret does not change the token that the fake accepts: see its
+// SetToken.
 func (s *Stack) SetSecret(token string) { s.secrets.Set(secretARN, token) }
 
-// CAFile returns the path of the authority to trust for TLS, in PEM.
+// CAFile returns the path of the authority that clients must trust, in PEM.
 func (s *Stack) CAFile() string { return s.certs.CA }
 
-// DeadLetters returns the drops that submit, and the deletions that cancel, could
+// DeadLetters returns the events that submit and the deletions that cancel could
 // not finish.
 func (s *Stack) DeadLetters() []queue.Message {
 	return append(s.drops.DeadLetters(), s.deletions.DeadLetters()...)
 }
 
-// Pending returns how many events wait for submit or are with it.
+// Pending returns how many events submit has not finished.
 func (s *Stack) Pending() int { return s.drops.Len() }
 
 // Redrive delivers the dead letters again.

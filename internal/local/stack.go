@@ -42,7 +42,7 @@ type Stack struct {
 
 	options Options
 	keys    Keys
-	hosts   access.Hosts // that requests may be addressed to
+	hosts   access.Hosts // names that requests may be addressed to
 	certs   certs.Files
 	client  *http.Client // trusts certs
 
@@ -61,7 +61,7 @@ type Stack struct {
 
 	intake     context.Context // of the queues and the schedule
 	stopIntake context.CancelFunc
-	calls      sync.WaitGroup // what intake started
+	calls      sync.WaitGroup // goroutines that intake ends
 	closers    []func()       // in the order of opening
 	closing    sync.Once
 
@@ -69,8 +69,8 @@ type Stack struct {
 	failed  chan struct{}
 	failure error // set before failed is closed
 
-	// caughtUp says that no event is missing: while it holds, last-event is
-	// written, by one at a time. missed counts the events that were not kept.
+	// caughtUp is true while no event is missing. Only then last-event is written.
+	// missed counts the events that were not kept.
 	caughtUp      atomic.Bool
 	missed        atomic.Int64
 	lastEventLock sync.Mutex
@@ -82,9 +82,8 @@ type invoker interface {
 	Close()
 }
 
-// Start starts a stack and returns once it takes drops. The first time it
-// builds its programs, which takes minutes. It fails with a *PortError when a
-// port is in use.
+// Start starts a stack and returns when it accepts drops. The first time it builds
+// its programs, which takes minutes. It returns a *PortError if a port is in use.
 func Start(ctx context.Context, o Options) (*Stack, error) {
 	s := &Stack{options: o.withDefaults(), failed: make(chan struct{})}
 	s.intake, s.stopIntake = context.WithCancel(context.Background())
@@ -100,7 +99,7 @@ func (s *Stack) path(parts ...string) string {
 	return filepath.Join(append([]string{s.options.Dir}, parts...)...)
 }
 
-// onClose adds what Close does, before what was added earlier.
+// onClose adds something for Close to do, before what was added earlier.
 func (s *Stack) onClose(do func()) { s.closers = append(s.closers, do) }
 
 func (s *Stack) start(ctx context.Context) error {
@@ -162,8 +161,8 @@ func (s *Stack) start(ctx context.Context) error {
 	return nil
 }
 
-// dropFolder is the folder in the state folder where a person's files are. What
-// drops them decides what it follows there.
+// dropFolder is the folder in the state folder where a person puts files, which
+// may be symbolic links.
 const dropFolder = "drop"
 
 // takeFolder makes the state folder, takes its lock and reads its keys.
@@ -218,7 +217,7 @@ func (s *Stack) build(ctx context.Context) (program string, err error) {
 		Machine: machine, ARN: MachineARN, Dir: s.path("executions"),
 		Invoke: s.invokeTask, OnEnd: s.onEnd,
 	}
-	// One after the other: side by side each would compile what they share.
+	// The two builds run one after the other because they share packages.
 	if s.options.LambdaEndpoint == "" {
 		if err := source.Functions(ctx, s.path("functions"), submit, poll, archive, cancel); err != nil {
 			return "", err
@@ -272,7 +271,7 @@ func (s *Stack) startGateway(ctx context.Context, program string, ports *listene
 	}
 	s.onClose(func() {
 		if err := s.gateway.Close(); err != nil {
-			slog.Error("versitygw did not end well", "err", err)
+			slog.Error("versitygw ended with an error", "err", err)
 		}
 	})
 	go func() {
@@ -352,13 +351,13 @@ func (s *Stack) invokeTask(ctx context.Context, arn string, payload []byte) ([]b
 	return result, err
 }
 
-// Failed is closed when the S3 server has ended, or a function was refused what
-// its role in template.yaml does not allow. Before Close that is a failure after
-// which Close is all that is left to do; Err says why.
+// Failed is closed when the S3 server has ended, or when a function was refused
+// what its role in template.yaml does not allow. Err returns the reason. The stack
+// must be closed then.
 func (s *Stack) Failed() <-chan struct{} { return s.failed }
 
-// Err says, once Failed is closed, why: by a *permissions.Denial where a function
-// was refused something.
+// Err returns, after Failed is closed, why the stack failed. It is a
+// *permissions.Denial if a function was refused something.
 func (s *Stack) Err() error {
 	select {
 	case <-s.failed:
@@ -375,8 +374,8 @@ func (s *Stack) fail(err error) {
 	})
 }
 
-// Close ends every part and every child process. What is under way goes on when
-// a stack is started on the same folder.
+// Close ends every part and every child process. Jobs under way continue when a
+// stack is started on the same folder.
 func (s *Stack) Close() {
 	s.closing.Do(func() {
 		s.stopIntake()
@@ -392,13 +391,14 @@ func (s *Stack) Close() {
 		for i := range s.closers {
 			s.closers[len(s.closers)-1-i]()
 		}
-		<-ended // the functions are gone, and so their calls
+		<-ended // the calls end with the functions
 	})
 }
 
-// Forward hands an event of the bucket to whom EventBridge's rules would: a
-// drop or a deletion to submit's queue, a deletion to cancel's queue as well. An event
-// that cannot be kept, because the disk is full, say, is looked for again.
+// Forward puts an event of the bucket into the queues that the rules of the
+// template name: each event into the queue of submit, and a deletion also into the
+// queue of cancel. If an event cannot be kept, for example because the disk is
+// full, the stack searches for it later.
 func (s *Stack) Forward(event events.Event) error {
 	err := s.keep(event)
 	if err != nil {

@@ -1,15 +1,14 @@
 // Package gateway runs versitygw, a real S3 server, as a child process over a
-// folder, and lets clients reach it over TLS and over plain http.
+// folder, and serves it over TLS and over plain http.
 //
-// The child listens on a Unix socket. This process owns the ports in front of it
-// and ends the TLS of one of them. So both ports are one server, a port in use is
-// known before anything starts, and no port is chosen twice.
+// versitygw listens on a Unix socket. This process owns the ports and ends TLS. So
+// both ports reach one server, and a port that is in use is known before anything
+// starts.
 //
-// Besides its root user, who may do everything, the server has users who may do
-// what the bucket's policy lets them. It decides on their requests as S3 does, but
-// for two things, which this process makes good in front of it: who may not list a
-// key is told 403, not 404, where it is not there; and whom the policy does not
-// let is told what it is that it may not do.
+// Besides the root user, who may do everything, there are users who may do what
+// the policy of the bucket allows. versitygw decides on their requests. This
+// process corrects two responses to be those of S3: a missing key is 403, not 404,
+// for a user who may not list it, and a refusal names the missing permission.
 package gateway
 
 import (
@@ -26,6 +25,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
 	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/certs"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
@@ -33,36 +35,32 @@ import (
 )
 
 const (
-	// startTimeout is how long the server may take to listen; it takes about a
-	// tenth of a second.
-	startTimeout = 30 * time.Second
-	// startPoll is how often it is looked at until then.
-	startPoll = 5 * time.Millisecond
-	// stopGrace is how long requests under way may take when it is stopped.
-	stopGrace = 3 * time.Second
+	startTimeout = 30 * time.Second     // versitygw takes about a tenth of a second
+	startPoll    = 5 * time.Millisecond // between two tries to connect until then
+	stopGrace    = 3 * time.Second      // for the requests under way
 )
 
-// Config says how to run the server. Every field is required but the last three.
+// Config describes a server. The last three fields are optional.
 type Config struct {
-	Program string // the versitygw program
+	Program string // versitygw
 	Dir     string // holds the objects, their versions and metadata
 	Certs   certs.Files
 	TLS     net.Listener // for https
 	Plain   net.Listener // for http
 	Access  string       // access key of the root user
-	Secret  string       // its secret key
+	Secret  string       // secret key of the root user
 	Region  string
-	Webhook string    // http URL that is told of every change
-	Log     io.Writer // what the server says; safe for concurrent use
+	Webhook string    // http URL that versitygw calls after every change
+	Log     io.Writer // output of versitygw; safe for concurrent use
 
-	// Hosts are what requests may be addressed to. Defaults to loopback's names.
+	// Hosts are the names that requests may be addressed to. Defaults to
+	// access.Loopback().
 	Hosts access.Hosts
 
-	// Users are the secret keys of the users besides the root user, by their
-	// access keys.
+	// Users are the secret keys of the other users, by access key.
 	Users map[string]string
-	// Denied is told of each request of these users that the bucket's policy does
-	// not let them make. It is required where there are any.
+	// Denied is called with each request of these users that the policy of the
+	// bucket does not allow. It is required if there are users.
 	Denied func(*permissions.Denial)
 }
 
@@ -74,8 +72,8 @@ type Gateway struct {
 	last   *tail
 }
 
-// Start starts the server and returns once it takes requests. It closes both
-// listeners when it returns an error.
+// Start starts the server and returns when it accepts requests. It closes both
+// listeners if it returns an error.
 func Start(ctx context.Context, cfg Config) (*Gateway, error) {
 	g, err := start(ctx, cfg)
 	if err != nil {
@@ -123,12 +121,12 @@ func start(ctx context.Context, cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
-// maxSocketPath is what every system allows for the path of a socket; macOS has
-// the least, 104 bytes with the zero at its end.
+// maxSocketPath is the longest path of a socket on every system. macOS has the
+// shortest: 104 bytes with the zero at the end.
 const maxSocketPath = 103
 
-// socketPath returns where the server listens, in a folder that is made for
-// it: below dir, or in a temporary folder where dir is too long.
+// socketPath returns the path of the socket, in a folder that it makes: below dir,
+// or in a temporary folder if dir is too long.
 func socketPath(dir string) (string, error) {
 	const name = "s3"
 	folder := filepath.Join(dir, "socket")
@@ -139,8 +137,8 @@ func socketPath(dir string) (string, error) {
 	return filepath.Join(folder, name), err
 }
 
-// command returns the server's command line and makes the folders in it, whose
-// paths must be absolute: the server changes its working directory.
+// command returns the command line of versitygw and makes the folders in it. The
+// paths must be absolute, because versitygw changes its working directory.
 func command(cfg Config, socket string) (*exec.Cmd, error) {
 	objects, versions, sidecar := filepath.Join(cfg.Dir, "objects"), filepath.Join(cfg.Dir, "versions"), filepath.Join(cfg.Dir, "sidecar")
 	for _, folder := range []string{objects, versions} {
@@ -153,15 +151,15 @@ func command(cfg Config, socket string) (*exec.Cmd, error) {
 		return nil, err
 	}
 	args := []string{
-		"--quiet", // its request log has presigned queries in it
+		"--quiet", // its request log would contain presigned queries
 		"--port", socket,
 		"--iam-dir", iam,
 		"--region", cfg.Region,
 		"posix",
 		"--versioning-dir", versions,
 	}
-	// Metadata stay where the first start put them: moved to another kind of
-	// file system, the folder still has them beside the objects.
+	// Metadata stay where the first start has put them, also after the folder was
+	// moved to another kind of file system.
 	_, err = os.Stat(sidecar)
 	if err == nil || !extendedAttributes(objects) {
 		if err := os.MkdirAll(sidecar, 0o700); err != nil {
@@ -171,12 +169,12 @@ func command(cfg Config, socket string) (*exec.Cmd, error) {
 	}
 	cmd := exec.Command(cfg.Program, append(args, objects)...)
 	cmd.Env = []string{"ROOT_ACCESS_KEY_ID=" + cfg.Access, "ROOT_SECRET_ACCESS_KEY=" + cfg.Secret,
-		// Its address is a secret, and other users may read a command line.
+		// The address is a secret, and other users can read a command line.
 		"VGW_EVENT_WEBHOOK_URL=" + cfg.Webhook}
 	return cmd, nil
 }
 
-// ready waits until the server listens or has ended.
+// ready waits until versitygw listens or has ended.
 func (g *Gateway) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -191,7 +189,7 @@ func (g *Gateway) ready(ctx context.Context) error {
 		case <-g.child.Done():
 			return g.Err()
 		case <-ctx.Done():
-			return fmt.Errorf("it did not listen: %w", context.Cause(ctx))
+			return fmt.Errorf("it does not listen: %w", context.Cause(ctx))
 		case <-poll.C:
 		}
 	}
@@ -199,10 +197,11 @@ func (g *Gateway) ready(ctx context.Context) error {
 
 func (g *Gateway) dial() (net.Conn, error) { return net.Dial("unix", g.socket) }
 
-// Done is closed when the server has ended.
+// Done is closed when versitygw has ended.
 func (g *Gateway) Done() <-chan struct{} { return g.child.Done() }
 
-// Err says, once Done is closed, how the server ended and what it said last.
+// Err returns how versitygw ended, with the last line of its output. It is
+// meaningful after Done is closed.
 func (g *Gateway) Err() error {
 	err := g.child.Err()
 	if err == nil {
@@ -211,7 +210,7 @@ func (g *Gateway) Err() error {
 	return fmt.Errorf("versitygw ended: %w: %s", err, g.last)
 }
 
-// Close ends the server and closes its ports.
+// Close ends versitygw and closes the ports.
 func (g *Gateway) Close() error {
 	for _, f := range g.fronts {
 		f.stop()
@@ -226,7 +225,7 @@ func (g *Gateway) Close() error {
 
 func (g *Gateway) removeSocket() { _ = os.RemoveAll(filepath.Dir(g.socket)) }
 
-// tailSize is enough for the few lines in which the server says why it ends.
+// tailSize is enough for the last line of versitygw's output.
 const tailSize = 2048
 
 // tail keeps the end of what is written to it.
@@ -251,4 +250,22 @@ func (t *tail) String() string {
 	defer t.mu.Unlock()
 	text := strings.TrimSpace(string(t.text))
 	return text[strings.LastIndexByte(text, '\n')+1:]
+}
+
+// EnsureBucket makes a bucket with versioning, as template.yaml does, if it does
+// not exist.
+func EnsureBucket(ctx context.Context, client *s3.Client, name string) error {
+	_, err := client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &name})
+	var owned *types.BucketAlreadyOwnedByYou
+	if err != nil && !errors.As(err, &owned) {
+		return fmt.Errorf("make bucket %s: %w", name, err)
+	}
+	_, err = client.PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{
+		Bucket:                  &name,
+		VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+	})
+	if err != nil {
+		return fmt.Errorf("version bucket %s: %w", name, err)
+	}
+	return nil
 }

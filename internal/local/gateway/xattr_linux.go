@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// extendedAttributes says whether files in a folder can have them.
+// extendedAttributes reports whether files in a folder can have them.
 func extendedAttributes(dir string) bool {
 	file, err := os.CreateTemp(dir, ".xattr-")
 	if err != nil {

@@ -2,6 +2,6 @@
 
 package gateway
 
-// extendedAttributes says whether files in a folder can have them. macOS keeps
-// them on every file system, beside the file where it must.
+// extendedAttributes reports whether files in a folder can have them. On macOS they
+// can on every file system.
 func extendedAttributes(string) bool { return true }

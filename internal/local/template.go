@@ -1,0 +1,79 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/local/states"
+)
+
+// readTemplate reads template.yaml in a checkout: the functions and their roles.
+func (s *Stack) readTemplate(root string) (err error) {
+	if s.template, err = os.ReadFile(filepath.Join(root, "template.yaml")); err != nil {
+		return err
+	}
+	if s.functions, err = permissions.Functions(s.template, Values(Endpoints{})); err != nil {
+		return fmt.Errorf("template.yaml: %w", err)
+	}
+	byID, err := permissions.Read(s.template, Values(Endpoints{}))
+	if err != nil {
+		return fmt.Errorf("template.yaml: %w", err)
+	}
+	s.roles = map[string]permissions.Role{}
+	for name, id := range logicalIDs {
+		s.roles[name] = byID[id]
+	}
+	return nil
+}
+
+// Values returns what the names in template.yaml stand for in a local stack with
+// the given addresses. A parameter that it lacks has its default. It must have
+// each resource to whose Ref or attribute a variable of a function refers.
+func Values(at Endpoints) map[string]string {
+	return map[string]string{
+		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account, "AWS::StackName": machineName,
+		"Bucket": Bucket, "StateMachine": MachineARN, "StateMachine.Name": machineName, "TokenSecret": secretARN,
+		"RunComfyBaseUrl": at.RunComfy, "OutputOrigins": at.RunComfy,
+	}
+}
+
+// setPolicy sets the policy of the bucket: what the roles of the functions allow.
+func (s *Stack) setPolicy(ctx context.Context) error {
+	policy, err := permissions.BucketPolicy(s.roles)
+	if err == nil {
+		_, err = s.S3().PutBucketPolicy(ctx, &s3.PutBucketPolicyInput{Bucket: aws.String(Bucket), Policy: aws.String(string(policy))})
+	}
+	if err != nil {
+		return fmt.Errorf("policy of the bucket: %w", err)
+	}
+	return nil
+}
+
+// deny fails the stack because a function was refused something that AWS would
+// refuse too. It does so even if the function continues.
+func (s *Stack) deny(denial *permissions.Denial) { s.fail(denial) }
+
+// readMachine reads statemachine.asl.json in a checkout.
+func readMachine(root string) (*states.Machine, error) {
+	definition, err := os.ReadFile(filepath.Join(root, "statemachine.asl.json"))
+	if err != nil {
+		return nil, err
+	}
+	machine, err := states.Parse(definition, map[string]string{
+		"Partition": "aws", "PollFunctionArn": functionARN(poll), "ArchiveFunctionArn": functionARN(archive),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("statemachine.asl.json: %w", err)
+	}
+	return machine, nil
+}
+
+func functionARN(name string) string {
+	return "arn:aws:lambda:" + Region + ":" + Account + ":function:" + name
+}
