@@ -293,9 +293,13 @@ func TestEventThatCannotBeKept(t *testing.T) {
 			o := options(t.TempDir())
 			o.Settle = time.Hour
 			s := start(t, o)
-			drop(t, s, "inbox/talk.mp4", clip)
-			until(t, "the first event", func() bool { return s.Pending() == 1 })
 			longAgo := time.Now().Add(-time.Hour)
+			lastEvent(t, o.Dir, longAgo)
+			drop(t, s, "inbox/talk.mp4", clip)
+			until(t, "the first event", func() bool {
+				kept := string(read(t, filepath.Join(o.Dir, "last-event")))
+				return s.Pending() == 1 && kept != longAgo.UTC().Format(time.RFC3339)
+			})
 			lastEvent(t, o.Dir, longAgo)
 			folder := filepath.Join(o.Dir, "queue", "messages")
 			if err := os.Rename(folder, folder+"-away"); err != nil {

@@ -12,8 +12,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
-	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/smithy-go"
@@ -99,10 +97,6 @@ func TestSignaturesOfTheSDK(t *testing.T) {
 			_, err := secretsmanager.NewFromConfig(c).GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("token")})
 			return err
 		},
-		"EventBridge": func(c aws.Config) error {
-			_, err := eventbridge.NewFromConfig(c).PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []types.PutEventsRequestEntry{{Source: aws.String("lipdrop")}}})
-			return err
-		},
 	}
 	for service, call := range calls {
 		for _, tt := range []struct {
@@ -176,7 +170,7 @@ func TestSignedRequestsAreNotChanged(t *testing.T) {
 		{"the query", body, func(r *http.Request) { r.URL.RawQuery = "a=b" }, 403},
 		{"the time", body, func(r *http.Request) { r.Header.Set("X-Amz-Date", "20010101T000000Z") }, 403},
 		{"no signature", body, func(r *http.Request) { r.Header.Del("Authorization") }, 403},
-		{"a signature that is none", body, func(r *http.Request) { r.Header.Set("Authorization", "Bearer right") }, 403},
+		{"another kind of authorization", body, func(r *http.Request) { r.Header.Set("Authorization", "Bearer right") }, 403},
 		{"fewer signed headers", body, func(r *http.Request) {
 			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), ";x-amz-target", "", 1))
 		}, 403},

@@ -1,7 +1,6 @@
 // Package access decides which requests the local stack serves: those that are
-// addressed to this machine, and of them those that are signed with its keys.
-// The ports of the stack are open to every user of the machine and to every page
-// in a browser on it.
+// addressed to this machine and signed with the keys of the stack. Every user of
+// the machine, and every page in a browser on it, can reach the ports of the stack.
 package access
 
 import (
@@ -13,16 +12,15 @@ import (
 	"strings"
 )
 
-// Hosts are the names that this machine is addressed by, in lower case and
-// without a port.
+// Hosts are the names of this machine, in lower case and without a port.
 type Hosts []string
 
-// Loopback returns the names of a machine for itself, and further ones.
+// Loopback returns the names by which a machine reaches itself, and further names.
 func Loopback(further ...string) Hosts { return append(Hosts{"127.0.0.1", "localhost"}, further...) }
 
-// Check returns an error if a request is addressed to another host, or comes
-// from a page of another host. A page whose own name is made to point to this
-// machine (DNS rebinding) sends that name.
+// Check returns an error if a request is addressed to another host, or comes from
+// a page of another host. After DNS rebinding, a page sends its own name as the
+// host.
 func (h Hosts) Check(r *http.Request) error {
 	if !h.has(r.Host) {
 		return fmt.Errorf("this server is not %q", r.Host)
@@ -42,8 +40,8 @@ func (h Hosts) has(host string) bool {
 	return slices.Contains(h, strings.ToLower(host))
 }
 
-// Handler returns a handler that answers 403 to requests that Check refuses, and
-// passes on the others.
+// Handler returns a handler that responds with 403 to the requests that Check
+// refuses, and passes the others on to next.
 func (h Hosts) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := h.Check(r); err != nil {
@@ -54,8 +52,8 @@ func (h Hosts) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// Below returns a handler that serves next below a path that only those know who
-// were given it, for clients that cannot sign. Everything else is not found.
+// Below returns a handler that serves next below a secret path, for clients that
+// cannot sign. Every other path is not found.
 func Below(secret string, next http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/"+secret+"/", http.StripPrefix("/"+secret, next))

@@ -20,34 +20,33 @@ import (
 )
 
 const (
-	// maxBody bounds the body of a request: StartExecution's is the longest, an
-	// input of 256 KiB of which each byte may be escaped.
+	// maxBody bounds the body of a request. The longest is that of StartExecution:
+	// an input of 256 KiB, of which each byte may be escaped.
 	maxBody = 2 << 20
 
-	// maxSkew is how far the time of a signature may be from now, as AWS has it.
+	// maxSkew is how far the time of a signature may be from now, as on AWS.
 	maxSkew = 15 * time.Minute
 
 	// amzTime is the layout of X-Amz-Date.
 	amzTime = "20060102T150405Z"
 )
 
-// Signatures are the keys that requests are signed with (Signature Version 4).
+// Signatures checks requests that are signed with Signature Version 4.
 type Signatures struct {
 	Keys   map[string]string // secret keys, by access key
 	Region string
 	Now    func() time.Time
 }
 
-// services are the names by which requests are signed, by what X-Amz-Target
-// begins with.
+// services are the names of the services in signatures, by the first part of
+// X-Amz-Target.
 var services = map[string]string{
 	"AWSStepFunctions": "states",
 	"secretsmanager":   "secretsmanager",
-	"AWSEvents":        "events",
 }
 
-// Handler returns a handler that passes on requests that are signed with one of
-// the keys, and refuses the others in AWS JSON.
+// Handler returns a handler that passes the requests that are signed with one of
+// the keys on to next, and refuses the others in AWS JSON.
 func (s *Signatures) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
@@ -70,11 +69,11 @@ func (s *Signatures) Handler(next http.Handler) http.Handler {
 // key, the date, the region, the service, the signed headers and the signature.
 var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/(\d{8})/([^/,\s]+)/([^/,\s]+)/aws4_request, ?SignedHeaders=([a-z0-9;-]+), ?Signature=([0-9a-f]{64})$`)
 
-// mustSign are the headers that say what a request asks for, of whom and when.
+// mustSign are the headers that a signature must include.
 var mustSign = []string{"host", "x-amz-date", "x-amz-target"}
 
-// check returns an error and its code if a request is not signed with one of the
-// keys.
+// check returns an error and its AWS code if a request is not signed with one of
+// the keys.
 func (s *Signatures) check(r *http.Request, body []byte) (code string, err error) {
 	header := r.Header.Get("Authorization")
 	if header == "" {
@@ -100,14 +99,14 @@ func (s *Signatures) check(r *http.Request, body []byte) (code string, err error
 	}
 	for _, name := range mustSign {
 		if !slices.Contains(signed, name) {
-			return invalid, fmt.Errorf("the signature leaves out the header %s", name)
+			return invalid, fmt.Errorf("the signature does not include the header %s", name)
 		}
 	}
 	again, err := sign(r, body, signed, aws.Credentials{AccessKeyID: access, SecretAccessKey: secret}, service, region, at)
 	if err != nil {
 		return invalid, err
 	}
-	// Spaces after the commas differ between clients.
+	// Clients differ in the spaces after the commas, so the parts are compared.
 	same := authorization.FindStringSubmatch(again)
 	if same == nil || same[5] != parts[5] || subtle.ConstantTimeCompare([]byte(same[6]), []byte(parts[6])) != 1 {
 		return invalid, fmt.Errorf("the signature does not match; use the keys that lipdrop local prints")
@@ -115,9 +114,9 @@ func (s *Signatures) check(r *http.Request, body []byte) (code string, err error
 	return "", nil
 }
 
-// sign signs the same request again and returns the header Authorization.
+// sign signs a request again and returns the header Authorization.
 func sign(r *http.Request, body []byte, signed []string, keys aws.Credentials, service, region string, at time.Time) (string, error) {
-	address := *r.URL // the signer writes into it
+	address := *r.URL // the signer changes it
 	again := &http.Request{Method: r.Method, URL: &address, Host: r.Host, Header: http.Header{}}
 	for _, name := range signed {
 		switch name {

@@ -1,6 +1,6 @@
-// Package build makes the programs that the local stack runs, with the Go
-// command and the source in this checkout: the S3 server at the version that
-// tools/go.mod names, and the Lambda functions as they are.
+// Package build builds the programs that the local stack runs with the Go command,
+// from the source in a checkout: the S3 server, at the version in tools/go.mod, and
+// the Lambda functions.
 package build
 
 import (
@@ -25,16 +25,16 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/private"
 )
 
-// module is the path in the first line of this project's go.mod.
+// module is the first line of the go.mod of this project.
 const module = "module github.com/lipdrop/lipdrop\n"
 
 // SourceVariable is the environment variable that names the checkout to build.
 const SourceVariable = "LIPDROP_SOURCE"
 
-// Root returns the folder of the checkout that dir is in. What is in a checkout
-// is built and run, so one that Root has looked for must belong to this user, as
-// with git's safe.directory: in a folder that many may write to, somebody else may
-// have put one. A checkout that SourceVariable names is taken as it is.
+// Root returns the root of the checkout that contains dir. Programs in a checkout
+// are built and run, and in a folder that many may write to, another user may have
+// put one. So the checkout must belong to this user, as with git's safe.directory.
+// Root does not check a checkout that SourceVariable names.
 func Root(dir string) (string, error) {
 	if named := os.Getenv(SourceVariable); named != "" {
 		root, err := filepath.Abs(named)
@@ -63,7 +63,7 @@ func isRoot(dir string) bool {
 	return err == nil && strings.HasPrefix(string(text), module)
 }
 
-// checkOwner returns an error if a checkout does not belong to this user.
+// checkOwner returns an error if a checkout belongs to another user.
 func checkOwner(root string) error {
 	for _, path := range []string{root, filepath.Join(root, "go.mod"), filepath.Join(root, "functions"), filepath.Join(root, "tools")} {
 		info, err := os.Lstat(path)
@@ -81,34 +81,33 @@ func checkOwner(root string) error {
 	return nil
 }
 
-// CacheDir returns the folder of the user's cache that the programs are kept in,
-// and makes it. Other users can neither read nor change what is in it.
+// CacheDir returns the folder in the user's cache for the programs, and makes it.
+// Other users can neither read nor change what is in it.
 func CacheDir() (string, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("no folder for the programs of the local stack: %w", err)
+		return "", fmt.Errorf("find a folder for the programs of the local stack: %w", err)
 	}
 	dir = filepath.Join(dir, "lipdrop")
 	return dir, private.Dir(dir)
 }
 
-// Source is where programs are built from and kept.
+// Source is a checkout and the cache of its programs.
 type Source struct {
 	Root  string       // the checkout: see Root
 	Cache string       // see CacheDir
-	Say   func(string) // is told, in a sentence, what takes long
+	Say   func(string) // is called with a sentence before something that takes long
 }
 
 // gatewayPackage is the main package of the S3 server.
 const gatewayPackage = "github.com/versity/versitygw/cmd/versitygw"
 
-// requirement matches the line of tools/go.mod that holds the S3 server's
-// version.
+// requirement matches the line of tools/go.mod with the version of the S3 server.
 var requirement = regexp.MustCompile(`(?m)^\s*(?:require\s+)?github\.com/versity/versitygw\s+(v\S+)`)
 
-// Gateway returns the path of the S3 server's program and builds it where it
-// is not there yet, which takes about a minute. Processes that want it at the
-// same time build it once.
+// Gateway returns the path of the S3 server. It builds the program if it does not
+// exist, which takes about a minute. Processes that call Gateway at the same time
+// build it once.
 func (s Source) Gateway(ctx context.Context) (string, error) {
 	tools := filepath.Join(s.Root, "tools")
 	text, err := os.ReadFile(filepath.Join(tools, "go.mod"))
@@ -132,7 +131,7 @@ func (s Source) Gateway(ctx context.Context) (string, error) {
 		return program, nil
 	}
 	s.Say(fmt.Sprintf("building versitygw %s, the local S3 server: once, for about a minute", match[1]))
-	// Under its own name only when it is whole: a build may be killed.
+	// The program gets its name when it is complete, because a build may be killed.
 	partial := program + ".partial"
 	if err := s.build(ctx, tools, "-o", partial, gatewayPackage); err != nil {
 		return "", fmt.Errorf("build versitygw %s: %w", match[1], err)
@@ -140,15 +139,14 @@ func (s Source) Gateway(ctx context.Context) (string, error) {
 	return program, os.Rename(partial, program)
 }
 
-// quick is how long a build takes, at most, that is not worth a word: one in
-// which everything but the last change was built before.
+// quick is the longest build that needs no message: one after a small change.
 const quick = 2 * time.Second
 
-// Functions builds functions/<name> for each name and puts it into
+// Functions builds functions/<name> for each name and stores the program as
 // <dir>/<name>/bootstrap, the file that Lambda runs.
 func (s Source) Functions(ctx context.Context, dir string, names ...string) error {
-	// One folder a checkout, in which the Go command finds what it need not
-	// link again.
+	// The cache has one folder for each checkout, so that the Go command need not
+	// link unchanged programs again.
 	sum := sha256.Sum256([]byte(s.Root))
 	kept := "functions-" + hex.EncodeToString(sum[:6])
 	if err := os.MkdirAll(filepath.Join(s.Cache, kept), 0o755); err != nil {
@@ -159,7 +157,7 @@ func (s Source) Functions(ctx context.Context, dir string, names ...string) erro
 		return err
 	}
 	defer func() { _ = held.Unlock() }()
-	// The tag leaves out the RPC of the runtime that Lambda retired.
+	// The tag leaves out the RPC of a runtime that Lambda has retired.
 	args := []string{"-tags", "lambda.norpc", "-o", filepath.Join(s.Cache, kept) + string(filepath.Separator)}
 	for _, name := range names {
 		args = append(args, "./functions/"+name)
@@ -192,12 +190,12 @@ func (s Source) lock(ctx context.Context, name, waiting string) (*flock.Flock, e
 	return lock, err
 }
 
-// build runs go build in a folder, for this machine whatever the environment
-// says, and without what only a debugger reads.
+// build runs go build in a folder, for this machine whatever the environment says,
+// without symbols for debuggers.
 func (s Source) build(ctx context.Context, dir string, args ...string) error {
 	tool, err := exec.LookPath("go")
 	if err != nil {
-		return fmt.Errorf("the go command is not on PATH: install Go, or run lipdrop by it (%w)", err)
+		return fmt.Errorf("the go command is not on PATH: install Go (%w)", err)
 	}
 	cmd := exec.CommandContext(ctx, tool, append([]string{"build", "-trimpath", "-ldflags", "-s -w"}, args...)...)
 	cmd.Dir = dir
@@ -211,16 +209,15 @@ func (s Source) build(ctx context.Context, dir string, args ...string) error {
 	text := strings.TrimSpace(said.String())
 	if unreachable.MatchString(text) {
 		last := text[strings.LastIndexByte(text, '\n')+1:]
-		return fmt.Errorf("the Go module proxy could not be reached, which is needed the first time alone: connect to a network or set GOPROXY to a proxy within reach, and run this again (%s)", last)
+		return fmt.Errorf("the Go module proxy could not be reached, which is needed the first time only: connect to a network or set GOPROXY to a proxy within reach, and run this again (%s)", last)
 	}
 	return fmt.Errorf("%w\n%s", err, text)
 }
 
-// unreachable matches what the Go command says when it wants a module that it
-// has not and cannot get.
+// unreachable matches the errors of the Go command if it cannot download a module.
 var unreachable = regexp.MustCompile(`Get "https?://|GOPROXY=off|GOPROXY list is not the empty string|dial tcp`)
 
-// install puts a program at a path, in one step for those who run it.
+// install stores a program at a path in one step.
 func install(program, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Package certs makes the certificate under which the local stack serves TLS on
-// loopback, and the authority that its clients trust for it.
+// Package certs creates the certificate of the local stack for TLS on loopback, and
+// the authority that its clients trust.
 package certs
 
 import (
@@ -21,10 +21,10 @@ import (
 )
 
 const (
-	// lifetime is shorter than the 825 days beyond which Apple's clients refuse
-	// a server's certificate.
+	// lifetime is less than 825 days: Apple's clients refuse a server certificate
+	// that is valid for longer.
 	lifetime = 365 * 24 * time.Hour
-	// remaining is the least that a certificate must last to be used again.
+	// remaining is how long a certificate must still be valid to be used again.
 	remaining = 30 * 24 * time.Hour
 )
 
@@ -35,8 +35,8 @@ type Files struct {
 	Key  string // of Cert; the authority's own key is thrown away
 }
 
-// Ensure returns the certificate in a folder, and makes it where it is missing,
-// broken, or about to expire at now.
+// Ensure returns the certificate in a folder. It creates one if it is missing,
+// damaged, or about to expire at now.
 func Ensure(dir string, now time.Time) (Files, error) {
 	files := Files{
 		CA:   filepath.Join(dir, "ca.pem"),
@@ -52,7 +52,7 @@ func Ensure(dir string, now time.Time) (Files, error) {
 	return files, nil
 }
 
-// Pool returns the authority as a set of roots.
+// Pool returns a set of roots with the authority.
 func (f Files) Pool() (*x509.CertPool, error) {
 	text, err := os.ReadFile(f.CA)
 	if err != nil {
@@ -65,7 +65,7 @@ func (f Files) Pool() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// usable says whether the files fit each other and last for a while.
+// usable reports whether the files belong together and stay valid for a while.
 func (f Files) usable(now time.Time) bool {
 	roots, err := f.Pool()
 	if err != nil {
@@ -86,7 +86,7 @@ func (f Files) make(now time.Time) error {
 	authority := &x509.Certificate{
 		SerialNumber:          serial(),
 		Subject:               pkix.Name{CommonName: "lipdrop local stack"},
-		NotBefore:             now.Add(-time.Hour), // a clock that is set back must not break it
+		NotBefore:             now.Add(-time.Hour), // also valid after a clock is set back
 		NotAfter:              now.Add(lifetime),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
@@ -101,7 +101,7 @@ func (f Files) make(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if authority, err = x509.ParseCertificate(authorityDER); err != nil { // now with its key's identifier
+	if authority, err = x509.ParseCertificate(authorityDER); err != nil { // adds the identifier of the key
 		return err
 	}
 	leaf := &x509.Certificate{
@@ -133,7 +133,7 @@ func (f Files) make(now time.Time) error {
 	)
 }
 
-// serialBits is what RFC 5280 allows at most, less the sign.
+// serialBits is the longest serial number of RFC 5280, without the sign.
 const serialBits = 159
 
 func serial() *big.Int {

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// initTime is what Lambda gives a new environment before it counts the
-	// function's own time.
+	// initTime is the time of a new environment before the timeout of the function
+	// starts.
 	initTime = 10 * time.Second
 	// maxResponse is the largest response of a function:
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
@@ -30,18 +30,18 @@ const (
 	apiVersion = "/2018-06-01/runtime"
 )
 
-// environment is a process that runs one function, and the Runtime API that it
-// alone is served.
+// environment is a process that runs one function, and the Runtime API for that
+// process.
 type environment struct {
 	function *function
 	child    *process.Child
 	api      *http.Server
-	waits    chan struct{}    // gets one element each time the process asks for work
-	work     chan *invocation // is given one each time
+	waits    chan struct{}    // receives an element when the process asks for work
+	work     chan *invocation // has the work for the process
 
 	mu      sync.Mutex
 	current string   // id of the last invocation
-	answer  *outcome // of that, once there is one
+	answer  *outcome // outcome of the last invocation, nil before it has one
 }
 
 // start starts an environment and waits until it asks for work.
@@ -51,13 +51,13 @@ func (f *function) start(requestID string) (*environment, outcome) {
 		return nil, outcome{err: err}
 	}
 	env := &environment{function: f, waits: make(chan struct{}), work: make(chan *invocation)}
-	secret := rand.Text() // whoever could ask for work would get a person's events
+	secret := rand.Text() // whoever can ask for work receives the events of a person
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+apiVersion+"/invocation/next", env.next)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/response", env.response)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/error", env.failed)
-	// Requests for work end when the process has ended, not before: one that
-	// lives would take the end for an invocation.
+	// Requests for work end only after the process: a process that runs would take
+	// the end for an invocation.
 	life, end := context.WithCancel(context.Background())
 	env.api = &http.Server{Handler: access.Loopback().Handler(access.Below(secret, mux)), BaseContext: func(net.Listener) context.Context { return life }}
 
@@ -101,9 +101,9 @@ func (f *function) start(requestID string) (*environment, outcome) {
 	}
 }
 
-// invoke runs an invocation and returns its outcome, and whether the
-// environment waits for the next one. As on Lambda, an invocation is over when
-// the process asks for more work or ends, not when it answers.
+// invoke runs an invocation. It returns the outcome, and whether the environment
+// can be used again. As on Lambda, an invocation ends when the process asks for
+// more work or ends, not when it responds.
 func (e *environment) invoke(inv *invocation) (out outcome, again bool) {
 	e.mu.Lock()
 	e.current, e.answer = inv.id, nil
@@ -115,14 +115,14 @@ func (e *environment) invoke(inv *invocation) (out outcome, again bool) {
 		case work <- inv:
 			work = nil // once
 		case <-e.waits:
-			if work != nil { // it asked again: its first connection broke
+			if work != nil { // it asked again after its first connection broke
 				continue
 			}
 			if answer := e.answered(); answer != nil {
 				return *answer, true
 			}
 			e.child.Kill()
-			return e.report(exited(inv.id, errors.New("it asked for more work before it answered"))), false
+			return e.report(exited(inv.id, errors.New("it asked for more work before it responded"))), false
 		case <-e.child.Done():
 			if answer := e.answered(); answer != nil {
 				return *answer, false
@@ -138,14 +138,14 @@ func (e *environment) invoke(inv *invocation) (out outcome, again bool) {
 	}
 }
 
-// answered returns what the process answered in the current invocation, or nil.
+// answered returns the outcome of the current invocation, or nil.
 func (e *environment) answered() *outcome {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.answer
 }
 
-// alive says whether the process is there.
+// alive reports whether the process runs.
 func (e *environment) alive() bool {
 	select {
 	case <-e.child.Done():
@@ -155,7 +155,7 @@ func (e *environment) alive() bool {
 	}
 }
 
-// ended is the outcome of an invocation in whose course the process ended.
+// ended returns the outcome of an invocation during which the process ended.
 func (e *environment) ended(requestID string) outcome {
 	if e.function.host.life.Err() != nil {
 		return outcome{err: ErrClosed}
@@ -163,14 +163,15 @@ func (e *environment) ended(requestID string) outcome {
 	return e.report(exited(requestID, e.child.Err()))
 }
 
-// report is the outcome of a failure that the function's own log does not have.
+// report logs a failure that the function itself has not logged, and returns its
+// outcome.
 func (e *environment) report(failure *Error) outcome {
 	e.function.log.line(failure.Payload())
 	return outcome{failure: failure}
 }
 
-// next hands out an invocation. To ask for it is also to say that the last one
-// is over, and the first time that the environment is ready.
+// next serves the next invocation. The first request means that the environment is
+// ready, each further one that the last invocation has ended.
 func (e *environment) next(w http.ResponseWriter, r *http.Request) {
 	select {
 	case e.waits <- struct{}{}:
@@ -188,7 +189,7 @@ func (e *environment) next(w http.ResponseWriter, r *http.Request) {
 	head.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
 	head.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(e.function.Timeout).UnixMilli(), 10))
 	head.Set("Lambda-Runtime-Invoked-Function-Arn", e.function.host.ARN(e.function.Name))
-	_, _ = w.Write(inv.payload) // a process that is gone is noticed by its end
+	_, _ = w.Write(inv.payload) // invoke notices the end of the process
 }
 
 func (e *environment) response(w http.ResponseWriter, r *http.Request) {

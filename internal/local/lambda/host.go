@@ -1,11 +1,10 @@
-// Package lambda runs the functions' real programs as Lambda does: the custom
-// runtime's API on loopback, an execution environment a process, one invocation
-// at a time in each, the environment variables of Lambda and none of this
-// process, and the errors that Lambda reports.
+// Package lambda runs the programs of the functions as Lambda does. It serves the
+// Runtime API on loopback. Each execution environment is a process, which handles
+// one invocation at a time and has no environment variable of this process.
 //
-// What Lambda does and this does not: freeze an environment between
-// invocations, limit its memory, and give it a session token, which the local
-// S3 server refuses.
+// Unlike Lambda, it does not freeze an environment between invocations, does not
+// limit its memory, and gives it no session token, which the local S3 server would
+// refuse.
 package lambda
 
 import (
@@ -28,21 +27,21 @@ type Function struct {
 	Timeout  time.Duration
 	MemoryMB int
 
-	// Env are the variables of the function itself, credentials among them;
-	// they may not change once it is invoked.
+	// Env are the variables and credentials of the function. They must not change
+	// after the first invocation.
 	Env map[string]string
 
-	// Concurrency is how many environments it may have at once. Further
-	// invocations wait, which on AWS would be throttled at a thousand.
+	// Concurrency is the most environments at the same time. Further invocations
+	// wait.
 	Concurrency int
 }
 
-// Config is what all functions share. Every field but Log is required.
+// Config is common to all functions. Every field except Log is required.
 type Config struct {
 	Account string // 12 digits
 	Region  string
-	LogDir  string    // gets a file <function>.log of each function's output
-	Log     io.Writer // when set, gets every line of them too, after the function's name
+	LogDir  string    // has the output of each function in <function>.log
+	Log     io.Writer // receives each line of output too, after the name of the function
 }
 
 // Host runs functions. Its methods are safe for concurrent use.
@@ -52,14 +51,14 @@ type Host struct {
 	life      context.Context // done after Close
 	end       context.CancelFunc
 
-	mu      sync.Mutex     // held to begin and to end
+	mu      sync.Mutex     // locked by begin and Close
 	running sync.WaitGroup // invocations and environments
 }
 
-// ErrClosed says that the host was closed before a function answered.
+// ErrClosed means that the host was closed before a function responded.
 var ErrClosed = errors.New("the Lambda host is closed")
 
-// New returns a host of functions; they start when they are invoked.
+// New returns a host of functions, which start at their first invocation.
 func New(cfg Config, functions ...Function) (*Host, error) {
 	h := &Host{cfg: cfg, functions: map[string]*function{}}
 	h.life, h.end = context.WithCancel(context.Background())
@@ -79,10 +78,9 @@ func (h *Host) ARN(name string) string {
 	return "arn:aws:lambda:" + h.cfg.Region + ":" + h.cfg.Account + ":function:" + name
 }
 
-// Invoke calls a function, by name or ARN, and returns its answer, or the
-// error that the function or its environment ended with. When ctx is done it
-// returns, and the function goes on, as on AWS. Otherwise err says why the
-// function could not be started.
+// Invoke calls a function, by name or ARN, and returns its response, or how the
+// function or its environment failed. It returns when ctx is done; the function
+// continues, as on AWS. Otherwise err is why the function could not be started.
 func (h *Host) Invoke(ctx context.Context, name string, payload []byte) (result []byte, failure *Error, err error) {
 	f := h.functions[name[strings.LastIndexByte(name, ':')+1:]]
 	if f == nil {
@@ -110,7 +108,7 @@ func (h *Host) Invoke(ctx context.Context, name string, payload []byte) (result 
 	}
 }
 
-// begin runs what Close waits for, unless it was called already.
+// begin starts a goroutine that Close waits for, unless Close was called before.
 func (h *Host) begin(run func()) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -121,7 +119,7 @@ func (h *Host) begin(run func()) bool {
 	return true
 }
 
-// Close kills every environment. Invocations under way return ErrClosed.
+// Close kills all environments. Invocations under way return ErrClosed.
 func (h *Host) Close() {
 	h.mu.Lock()
 	h.end()
@@ -136,10 +134,10 @@ func (h *Host) Close() {
 type invocation struct {
 	id      string
 	payload []byte
-	done    chan outcome // takes one
+	done    chan outcome // has room for one
 }
 
-// outcome is how an invocation ended: one of three.
+// outcome is how an invocation ended: one of the three fields is set.
 type outcome struct {
 	result  []byte
 	failure *Error
@@ -151,13 +149,13 @@ type function struct {
 	Function
 	host   *Host
 	log    *log
-	places chan struct{} // one element for each invocation under way
+	places chan struct{} // has an element for each invocation under way
 
 	mu   sync.Mutex
 	idle []*environment
 }
 
-// run runs an invocation in an environment that waits for one, or in a new one.
+// run runs an invocation in an idle environment, or in a new one.
 func (f *function) run(inv *invocation) {
 	env, out := f.environment(inv.id)
 	if env == nil {
@@ -173,7 +171,7 @@ func (f *function) run(inv *invocation) {
 	inv.done <- out
 }
 
-// environment returns an environment that is ready, or how starting one failed.
+// environment returns an environment that is ready, or how its start failed.
 func (f *function) environment(requestID string) (*environment, outcome) {
 	for {
 		f.mu.Lock()
@@ -191,8 +189,8 @@ func (f *function) environment(requestID string) (*environment, outcome) {
 	}
 }
 
-// Error is how an invocation failed: what Lambda's Invoke answers with
-// X-Amz-Function-Error: Unhandled.
+// Error is how an invocation failed: the body of a response of Invoke with the
+// header X-Amz-Function-Error.
 type Error struct {
 	Type       string          `json:"errorType"`
 	Message    string          `json:"errorMessage"`
@@ -201,16 +199,16 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Type + ": " + e.Message }
 
-// Payload returns the error as Invoke's body has it.
+// Payload returns the error as JSON.
 func (e *Error) Payload() []byte {
 	text, err := json.Marshal(e)
-	if err != nil { // a stack trace is JSON as it was read
-		panic(err)
+	if err != nil {
+		panic(err) // the stack trace was read from JSON
 	}
 	return text
 }
 
-// reported returns the error in a runtime's report.
+// reported returns the error in a report of a runtime.
 func reported(body []byte) *Error {
 	var e Error
 	if err := json.Unmarshal(body, &e); err != nil || e.Type == "" {
@@ -223,8 +221,7 @@ func timedOut(requestID string, after time.Duration) *Error {
 	return &Error{Type: "Sandbox.Timedout", Message: fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", requestID, after.Seconds())}
 }
 
-// exited is the error of an environment whose process ended, with the error of
-// its end.
+// exited returns the error of an environment whose process has ended.
 func exited(requestID string, end error) *Error {
 	how := "Runtime exited without providing a reason"
 	if end != nil {

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// log takes the output of a function's environments, line by line, so that
-// those of two environments do not mix.
+// log receives the output of the environments of a function, line by line, so that
+// lines of two environments do not mix.
 type log struct {
 	name string
 	also io.Writer
@@ -31,8 +31,7 @@ func openLog(cfg Config, name string) (*log, error) {
 
 func (l *log) close() { _ = l.file.Close() }
 
-// line writes a line, which may lack its end. Where it cannot be written there
-// is nobody to tell.
+// line writes a line, with or without the newline at its end. It ignores errors.
 func (l *log) line(text []byte) {
 	text = append(bytes.TrimSuffix(text, []byte("\n")), '\n')
 	l.mu.Lock()
@@ -43,14 +42,13 @@ func (l *log) line(text []byte) {
 	}
 }
 
-// maxLine bounds what is kept of a line that does not end: Lambda's limit for
-// an event in its log.
+// maxLine is the longest line that is kept whole, as in a log of Lambda.
 const maxLine = 256 << 10
 
-// lines is the output of one process. It is written to from one goroutine.
+// lines splits the output of one process into lines. One goroutine writes to it.
 type lines struct {
 	log     *log
-	started []byte // the beginning of the line that has not ended
+	started []byte // beginning of the last line
 }
 
 func (w *lines) Write(p []byte) (int, error) {
@@ -65,7 +63,7 @@ func (w *lines) Write(p []byte) (int, error) {
 	}
 }
 
-// flush writes the last line, should it not have ended.
+// flush writes the last line if it has no newline.
 func (w *lines) flush() {
 	if len(w.started) > 0 {
 		w.log.line(w.started)

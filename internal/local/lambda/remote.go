@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Remote calls functions that somebody else runs, by Lambda's Invoke API, as
-// `sam local start-lambda` serves it.
+// Remote calls functions by the Invoke API of Lambda, such as that of
+// `sam local start-lambda`.
 type Remote struct {
 	endpoint string
 	ids      map[string]string
@@ -19,12 +19,11 @@ type Remote struct {
 	end      context.CancelFunc
 }
 
-// maxReason bounds what is read of an answer that is none of a function's.
+// maxReason bounds what is read of a response that is not of a function.
 const maxReason = 4 << 10
 
-// NewRemote returns a caller of the functions at an endpoint, such as
-// http://127.0.0.1:3001. ids are what the endpoint calls the functions, by
-// their names here.
+// NewRemote returns a Remote for an endpoint, such as http://127.0.0.1:3001. ids
+// are the names of the functions at the endpoint, by their names here.
 func NewRemote(endpoint string, ids map[string]string) (*Remote, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -35,8 +34,8 @@ func NewRemote(endpoint string, ids map[string]string) (*Remote, error) {
 	return r, nil
 }
 
-// Invoke calls a function, by name or ARN, as Host's does. err says why the
-// endpoint did not call it, or that it cannot be told.
+// Invoke calls a function, by name or ARN. Like that of Host, it returns the
+// response or the failure of the function. err is why the endpoint did not call it.
 // https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) (result []byte, failure *Error, err error) {
 	id, ok := r.ids[name[strings.LastIndexByte(name, ':')+1:]]
@@ -51,23 +50,23 @@ func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) (resul
 		return nil, nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	answer, err := http.DefaultClient.Do(request)
+	response, err := http.DefaultClient.Do(request)
 	if r.life.Err() != nil {
 		err = ErrClosed
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	defer func() { _ = answer.Body.Close() }()
-	if answer.StatusCode != http.StatusOK {
-		reason, _ := io.ReadAll(io.LimitReader(answer.Body, maxReason)) // what there is of it
-		return nil, nil, fmt.Errorf("%s of %s: %s: %s", id, r.endpoint, answer.Status, bytes.TrimSpace(reason))
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		reason, _ := io.ReadAll(io.LimitReader(response.Body, maxReason)) // as much as there is
+		return nil, nil, fmt.Errorf("%s of %s: %s: %s", id, r.endpoint, response.Status, bytes.TrimSpace(reason))
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, answer.Body, maxResponse))
+	body, err := io.ReadAll(http.MaxBytesReader(nil, response.Body, maxResponse))
 	if err != nil {
-		return nil, nil, fmt.Errorf("answer of %s: %w", id, err)
+		return nil, nil, fmt.Errorf("response of %s: %w", id, err)
 	}
-	if answer.Header.Get("X-Amz-Function-Error") != "" {
+	if response.Header.Get("X-Amz-Function-Error") != "" {
 		return nil, reported(body), nil
 	}
 	return body, nil, nil

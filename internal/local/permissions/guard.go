@@ -10,15 +10,14 @@ import (
 	"strings"
 )
 
-// maxRequest bounds a request: StartExecution's is the longest, as package states
-// has it.
+// maxRequest bounds a request, as in package states.
 const maxRequest = 2 << 20
 
 // credential matches the access key in the header Authorization.
 var credential = regexp.MustCompile(`Credential=([^/,]+)/`)
 
-// UserOf returns the access key that a request says it is signed with, in its
-// header or in its address, or "".
+// UserOf returns the access key that a request claims to be signed with, in its
+// header or in its query, or "".
 func UserOf(r *http.Request) string {
 	if found := credential.FindStringSubmatch(r.Header.Get("Authorization")); found != nil {
 		return found[1]
@@ -27,10 +26,10 @@ func UserOf(r *http.Request) string {
 	return user
 }
 
-// Guard refuses what users ask of next that their roles do not allow, and reports
-// it to denied. Next serves Step Functions or Secrets Manager, by the header
-// X-Amz-Target. Whoever is not among the users may do everything, so the signature
-// of a request must be checked before Guard sees it.
+// Guard returns a handler that refuses the requests of users that their roles do
+// not allow, and calls denied with each. It passes the others on to next, which
+// serves Step Functions and Secrets Manager. A request of anybody else is not
+// limited, so its signature must have been checked before.
 func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user := UserOf(r)
@@ -46,7 +45,7 @@ func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		var about struct{ StateMachineArn, ExecutionArn, SecretID string }
-		_ = json.Unmarshal(body, &about) // what is no JSON names no resource
+		_ = json.Unmarshal(body, &about) // a body that is not JSON names no resource
 		service, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 		denial := &Denial{User: user, Resource: cmp.Or(about.StateMachineArn, about.ExecutionArn, about.SecretID)}
 		denial.Action = strings.Replace(service, "AWSStepFunctions", "states", 1) + ":" + operation

@@ -1,10 +1,9 @@
-// Package permissions is what template.yaml lets each function do, for the parts
-// of the local stack that hold the functions to it: the S3 server by a bucket
-// policy, Step Functions and Secrets Manager by a Guard.
+// Package permissions reads from template.yaml what each function may do, and
+// other numbers of the stack. The local stack enforces the permissions: those for
+// S3 by a bucket policy, those for Step Functions and Secrets Manager by a Guard.
 //
-// Of the statements those about S3, Step Functions and Secrets Manager are kept.
-// The others are about what services do in a function's name: its log and its
-// queue.
+// It ignores the statements about other services: AWS uses those for a function,
+// to write its log and to read its queue.
 package permissions
 
 import (
@@ -16,10 +15,10 @@ import (
 	"strings"
 )
 
-// Role is what a function may do, and nothing else.
+// Role is the list of what a function may do.
 type Role []Statement
 
-// Statement allows actions on resources, as a statement of a policy of AWS does.
+// Statement allows actions on resources, as a statement of an IAM policy does.
 type Statement struct {
 	Sid       string
 	Action    OneOrMany
@@ -27,7 +26,7 @@ type Statement struct {
 	Condition map[string]map[string]OneOrMany `json:",omitempty"` // by operator and key
 }
 
-// OneOrMany is a string or a list of them, as policies have it.
+// OneOrMany is a string or a list of strings, as in policies.
 type OneOrMany []string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -39,12 +38,13 @@ func (l *OneOrMany) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, &(*l)[0])
 }
 
-// Denial says that a user was refused what its role does not allow.
+// Denial is a request that was refused because the role of the user does not allow
+// it.
 type Denial struct {
-	User     string // a function's name
+	User     string // name of a function
 	Action   string // such as s3:GetObject
 	Resource string // an ARN
-	Prefix   string // of what was to be listed
+	Prefix   string // of a listing
 }
 
 func (d *Denial) Error() string {
@@ -55,9 +55,9 @@ func (d *Denial) Error() string {
 	return fmt.Sprintf("%s may not %s on %s: no statement of its role in template.yaml allows it", d.User, d.Action, about)
 }
 
-// BucketPolicy returns the policy of a bucket in which each user may do what the
-// statements of its role about S3 say, conditions included. A user is named by its
-// access key, as versitygw names them.
+// BucketPolicy returns the policy of a bucket that allows each user what the
+// statements of its role about S3 allow, with their conditions. versitygw knows a
+// user by its access key.
 func BucketPolicy(users map[string]Role) ([]byte, error) {
 	type statement struct {
 		Statement
@@ -83,8 +83,8 @@ func (r Role) allows(action, resource string) bool {
 	})
 }
 
-// matches reports whether a text is as one of some patterns, in which a * stands
-// for anything.
+// matches reports whether a text matches one of the patterns, in which a * stands
+// for any characters.
 func matches(patterns []string, text string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
 		return regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*") + "$").MatchString(text)

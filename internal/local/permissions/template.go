@@ -15,10 +15,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// source is template.yaml with the values that its names stand for.
+// source is a decoded template.yaml with the values that its names stand for.
 type source struct {
 	filler
-	globals   yaml.Node // of every function
+	globals   yaml.Node // properties of every function
 	resources map[string]resource
 }
 
@@ -29,9 +29,9 @@ type resource struct {
 
 const functionType = "AWS::Serverless::Function"
 
-// parse reads the text of a template. Values is what resources, attributes of
+// parse decodes the text of a template. Values has what resources, attributes of
 // resources (such as StateMachine.Name), pseudo parameters and parameters stand
-// for; a parameter that is not in it stands for its default.
+// for. A parameter that is not in it stands for its default.
 func parse(template []byte, values map[string]string) (*source, error) {
 	var doc struct {
 		Parameters map[string]struct {
@@ -58,8 +58,8 @@ func parse(template []byte, values map[string]string) (*source, error) {
 // functions' logical ids, with the values that parse describes. The SAM transform
 // does not change roles, so Read reads them without it.
 //
-// It knows the forms that the template has, and fails on any other, which it
-// might read as less, or more, than what is deployed.
+// It knows only the forms that the template has. Another form is an error, because
+// it might be read as less, or more, than what is deployed.
 func Read(template []byte, values map[string]string) (map[string]Role, error) {
 	s, err := parse(template, values)
 	if err != nil {
@@ -79,7 +79,7 @@ func Read(template []byte, values map[string]string) (map[string]Role, error) {
 		}
 		role, ok := s.resources[strings.TrimSuffix(function.Role, ".Arn")]
 		if !ok || !function.Policies.IsZero() {
-			return nil, fmt.Errorf("%s: not all of its permissions are in a role of the template", id)
+			return nil, fmt.Errorf("%s has permissions outside of a role of the template", id)
 		}
 		if roles[id], err = s.role(&role.Properties); err != nil {
 			return nil, fmt.Errorf("role of %s: %w", id, err)
@@ -197,8 +197,8 @@ func (n *numbers) parse(text string) int {
 	return value
 }
 
-// fill decodes a part of a template with its values. A part that is missing
-// leaves to as it is.
+// fill decodes a part of a template, with its values, into to. A missing part does
+// not change to.
 func (f *filler) fill(n *yaml.Node, to any) error {
 	if n.IsZero() {
 		return nil
@@ -214,10 +214,10 @@ func (f *filler) fill(n *yaml.Node, to any) error {
 	return json.Unmarshal(text, to)
 }
 
-// kept matches the actions whose statements are kept.
+// kept matches the actions of the statements that Read returns.
 var kept = regexp.MustCompile(`^(s3|states|secretsmanager):`)
 
-// role returns the statements of a role that are kept.
+// role returns the statements of a role whose actions are kept.
 func (f *filler) role(properties *yaml.Node) (Role, error) {
 	var found struct {
 		ManagedPolicyArns []string
@@ -255,19 +255,19 @@ func (f *filler) role(properties *yaml.Node) (Role, error) {
 	return role, nil
 }
 
-// isOpen reports whether a resource is no ARN, or has something in it that has
-// no value here.
+// isOpen reports whether a resource is not an ARN, or contains a name without a
+// value.
 func isOpen(resource string) bool {
 	return !strings.HasPrefix(resource, "arn:") || strings.Contains(resource, "${")
 }
 
-// filler fills values into the intrinsic functions of a template.
+// filler replaces the intrinsic functions of a template by values.
 type filler struct {
 	values     map[string]string
 	conditions map[string]yaml.Node
 }
 
-// value returns a part of a template as JSON has it.
+// value returns a part of a template in the form of decoded JSON.
 func (f *filler) value(n *yaml.Node) (any, error) {
 	switch n.Tag {
 	case "!Ref", "!GetAtt":
@@ -313,7 +313,7 @@ func (f *filler) value(n *yaml.Node) (any, error) {
 // variable matches ${Name} of a Sub.
 var variable = regexp.MustCompile(`\$\{[A-Za-z0-9:.]+\}`)
 
-// sub fills in a Sub, with names of its own or without.
+// sub returns the value of a Sub, which may have names of its own.
 func (f *filler) sub(n *yaml.Node) (any, error) {
 	text, own := n.Value, any(nil)
 	if n.Kind == yaml.SequenceNode {
@@ -329,8 +329,7 @@ func (f *filler) sub(n *yaml.Node) (any, error) {
 	}), nil
 }
 
-// of returns what a name stands for: where that is not known, itself as a Sub
-// has it.
+// of returns what a name stands for. For an unknown name it returns ${NAME}.
 func (f *filler) of(name string, own map[string]any) string {
 	if value, ok := own[name].(string); ok {
 		return value
@@ -341,7 +340,8 @@ func (f *filler) of(name string, own map[string]any) string {
 	return "${" + name + "}"
 }
 
-// holds reports whether a condition holds: an !Equals, or an !Not of one.
+// holds reports whether a condition is true. It must be an !Equals, or the !Not of
+// an !Equals.
 func (f *filler) holds(name string) (bool, error) {
 	n, negated := f.conditions[name], false
 	if n.Tag == "!Not" && len(n.Content) == 1 {

@@ -1,6 +1,5 @@
-// Package private keeps what the local stack stores, and what it runs, out of
-// the reach of other users of the machine, and keeps it from following symbolic
-// links that were put there before it began.
+// Package private protects the files and programs of the local stack from other
+// users of the machine, and from symbolic links that they put in its place.
 package private
 
 import (
@@ -12,12 +11,12 @@ import (
 	"syscall"
 )
 
-// mode lets the owner do everything and others nothing.
+// mode allows everything to the owner and nothing to others.
 const mode = 0o700
 
-// Dir makes a folder that only this user may enter, or makes an existing folder
-// of this user such a one. A symbolic link and a folder of another user are
-// errors: what is stored below would go where somebody else has decided.
+// Dir makes a folder that only this user can enter, or changes the mode of an
+// existing one. A symbolic link, or a folder of another user, is an error: that
+// user would decide where files are stored.
 func Dir(path string) error {
 	if err := os.MkdirAll(path, mode); err != nil {
 		return err
@@ -38,9 +37,8 @@ func Dir(path string) error {
 	return os.Chmod(path, mode)
 }
 
-// WithoutLinks returns an error if there is a symbolic link below a folder,
-// other than below the folders in it that are named. Once Dir has returned, no
-// other user can put one there.
+// WithoutLinks returns an error if there is a symbolic link below a folder, except
+// below some folders in it. After Dir, no other user can create one.
 func WithoutLinks(dir string, except ...string) error {
 	skip := map[string]bool{}
 	for _, name := range except {
@@ -49,13 +47,13 @@ func WithoutLinks(dir string, except ...string) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil // gone since its folder was read: a stack is using it
+			return nil // a stack that uses the folder has deleted it
 		case err != nil:
 			return err
 		case skip[path] && entry.IsDir():
 			return fs.SkipDir
 		case entry.Type() == fs.ModeSymlink:
-			return fmt.Errorf("%s is a symbolic link: remove it, since the files of a local stack must not lead out of its folder", path)
+			return fmt.Errorf("%s is a symbolic link: remove it, because the files of a local stack must stay in its folder", path)
 		}
 		return nil
 	})

@@ -1,12 +1,11 @@
-// Package process starts child processes that end when this process ends,
-// however it ends: by its own will, by a signal that it cannot catch, or by a
-// crash.
+// Package process starts child processes that end when this process ends, also
+// after a crash or a signal that it cannot catch.
 //
-// Each child shares a process group with a guard, a shell that waits for the
-// end of a pipe which only this process holds open. When this process is gone,
-// the kernel closes the pipe and the guard kills the group. That works alike on
-// Linux and macOS, takes grandchildren along, and does not depend on which
-// thread started the child, as Linux's parent-death signal does.
+// Each child is in a process group with a guard: a shell that waits for the end of
+// a pipe, which only this process holds open. When this process has ended, the
+// kernel closes the pipe and the guard kills the group. Unlike the parent-death
+// signal of Linux, this also works on macOS, includes grandchildren, and does not
+// depend on the thread that started the child.
 package process
 
 import (
@@ -20,13 +19,13 @@ import (
 )
 
 const (
-	// shell runs the guard; POSIX puts one there.
+	// shell runs the guard.
 	shell = "/bin/sh"
-	// guardScript waits for the end of standard input, then kills the guard's
-	// own process group, itself included.
+	// guardScript waits for the end of standard input, then kills the process group
+	// of the guard, including the guard.
 	guardScript = "read line; kill -KILL 0"
-	// outputDelay is how long the output of a child is waited for once the
-	// child itself has ended, should a grandchild hold it open.
+	// outputDelay is how long Wait waits for the output after the child has ended, if
+	// a grandchild keeps the output open.
 	outputDelay = time.Second
 )
 
@@ -38,12 +37,12 @@ type Child struct {
 	done  chan struct{}
 
 	mu    sync.Mutex
-	ended bool  // the group is gone, and its number may belong to others
-	err   error // of cmd.Wait
+	ended bool  // the group has ended, and its number may be used again
+	err   error // result of cmd.Wait
 }
 
-// Start starts cmd in a process group of its own. It sets cmd.SysProcAttr and
-// cmd.WaitDelay; everything else is the caller's.
+// Start starts cmd in a new process group. It sets cmd.SysProcAttr and
+// cmd.WaitDelay.
 func Start(cmd *exec.Cmd) (*Child, error) {
 	guard := exec.Command(shell, "-c", guardScript)
 	guard.Env = []string{}
@@ -77,30 +76,30 @@ func (c *Child) wait() {
 	close(c.done)
 }
 
-// endGroup kills whatever is left of the group, the guard included. The
-// group's number stays reserved until the guard is waited for.
+// endGroup kills what remains of the group, including the guard. The number of the
+// group stays reserved until Wait has returned.
 func (c *Child) endGroup() {
 	c.killGroup()
-	_ = c.guard.Wait() // killed: always an error
+	_ = c.guard.Wait() // an error, because it was killed
 	_ = c.pipe.Close() // Wait has closed it already
 }
 
 func (c *Child) killGroup() {
-	_ = syscall.Kill(-c.guard.Process.Pid, syscall.SIGKILL) // gone already: nothing to do
+	_ = syscall.Kill(-c.guard.Process.Pid, syscall.SIGKILL) // it may have ended already
 }
 
 // Done is closed once the child has ended and its output has been read.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
-// Err says how the child ended: nil for exit status 0, else an *exec.ExitError
-// or a fault of reading its output. It is meaningful once Done is closed.
+// Err returns how the child ended: nil for exit status 0, an *exec.ExitError, or an
+// error of reading its output. It is meaningful after Done is closed.
 func (c *Child) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// Kill kills the child and all that it started, and waits for its end.
+// Kill kills the child and all processes that it started, and waits for its end.
 func (c *Child) Kill() {
 	c.mu.Lock()
 	if !c.ended {
@@ -110,8 +109,8 @@ func (c *Child) Kill() {
 	<-c.done
 }
 
-// Stop asks the child to end by SIGTERM and kills it once grace is over.
-// It returns how the child ended, which is nil where the request did it.
+// Stop sends SIGTERM to the child, and kills it if it has not ended after grace. It
+// returns how the child ended, nil if SIGTERM ended it.
 func (c *Child) Stop(grace time.Duration) error {
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err == nil {
 		select {

@@ -14,22 +14,22 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// Consumer works on the messages of a queue, as Lambda's event source mapping
+// Consumer delivers the messages of a queue, as an event source mapping of Lambda
 // does.
 type Consumer struct {
-	BatchSize   int // messages a call, at most
-	Concurrency int // calls at once, at most
+	BatchSize   int // most messages in one call
+	Concurrency int // most calls at the same time
 
-	// Deliver works on a batch and returns the ids of the messages that failed.
-	// With an error, all of them failed.
+	// Deliver delivers a batch and returns the ids of the messages that failed. An
+	// error means that all of them failed.
 	Deliver func(ctx context.Context, batch []Message) (failed []string, err error)
 }
 
-// retryDelay is how long a queue whose files cannot be written waits.
+// retryDelay is the pause after the files of a queue could not be written.
 const retryDelay = time.Second
 
-// Consume hands the messages that are due to a consumer until ctx is done, and
-// returns when its calls under way have returned: they are not cancelled.
+// Consume delivers the messages that are due until ctx is done, and returns after
+// the calls under way have returned. It does not cancel them.
 func (q *Queue) Consume(ctx context.Context, c Consumer) {
 	var calls sync.WaitGroup
 	defer calls.Wait()
@@ -47,12 +47,12 @@ func (q *Queue) Consume(ctx context.Context, c Consumer) {
 		calls.Go(func() {
 			defer func() { <-places }()
 			failed, err := c.Deliver(context.WithoutCancel(ctx), batch)
-			q.settle(batch, failed, err)
+			q.finish(batch, failed, err)
 		})
 	}
 }
 
-// await waits for messages; it returns none when ctx is done.
+// await waits for messages that are due. It returns no message when ctx is done.
 func (q *Queue) await(ctx context.Context, limit int) []Message {
 	for ctx.Err() == nil {
 		batch, err := q.Receive(limit)
@@ -79,8 +79,8 @@ func (q *Queue) await(ctx context.Context, limit int) []Message {
 	return nil
 }
 
-// settle deletes what was done and releases the rest.
-func (q *Queue) settle(batch []Message, failed []string, err error) {
+// finish deletes the messages that were delivered and releases the others.
+func (q *Queue) finish(batch []Message, failed []string, err error) {
 	for _, m := range batch {
 		if err == nil && !slices.Contains(failed, m.ID) {
 			if err := q.Delete(m.ID); err != nil {
@@ -92,7 +92,7 @@ func (q *Queue) settle(batch []Message, failed []string, err error) {
 	}
 }
 
-// Invoke calls a function of Lambda and returns its answer. A failure of the
+// Invoke calls a Lambda function and returns its response. A failure of the
 // function is an error too.
 type Invoke func(ctx context.Context, payload []byte) ([]byte, error)
 
@@ -113,16 +113,16 @@ func SQS(arn string, invoke Invoke) func(context.Context, []Message) ([]string, 
 		if err != nil {
 			return nil, err
 		}
-		answer, err := invoke(ctx, payload)
+		response, err := invoke(ctx, payload)
 		if err != nil {
 			return nil, err
 		}
-		return failures(answer, batch)
+		return failures(response, batch)
 	}
 }
 
-// Each returns the Deliver of a function that takes the body of one message,
-// as Lambda calls a function asynchronously. Its consumer's batch size is 1.
+// Each returns the Deliver of a function that receives the body of one message, as
+// in an asynchronous call of Lambda. The batch size must be 1.
 func Each(invoke Invoke) func(context.Context, []Message) ([]string, error) {
 	return func(ctx context.Context, batch []Message) ([]string, error) {
 		_, err := invoke(ctx, []byte(batch[0].Body))

@@ -1,7 +1,7 @@
-// Package queue is a queue as SQS has them: messages that wait for a delay, are
-// hidden while they are worked on, come back where that failed, and move to a
-// list of dead letters in the end. Every message is a file, so that a restart
-// at any moment loses none.
+// Package queue is a queue like those of SQS. A message is delivered after a delay,
+// is hidden during its delivery, is delivered again after a failure, and finally
+// becomes a dead letter. Each message is a file, so that a restart at any moment
+// loses no message.
 package queue
 
 import (
@@ -20,25 +20,25 @@ import (
 	"github.com/google/uuid"
 )
 
-// Message is a message and its history.
+// Message is a message and the state of its deliveries.
 type Message struct {
 	ID        string    `json:"id"`
 	Body      string    `json:"body"`
 	SentAt    time.Time `json:"sentAt"`
 	Receives  int       `json:"receives"`  // deliveries so far
-	VisibleAt time.Time `json:"visibleAt"` // not delivered before
+	VisibleAt time.Time `json:"visibleAt"` // when it may be delivered
 }
 
-// Config says how a queue behaves. Every field is required.
+// Config describes a queue. Every field is required.
 type Config struct {
 	Dir         string        // holds the messages
 	Delay       time.Duration // from sending to the first delivery
 	Visibility  time.Duration // from one delivery to the next
-	MaxReceives int           // deliveries before a message is a dead letter
+	MaxReceives int           // deliveries before a message becomes a dead letter
 	Now         func() time.Time
 }
 
-// Queue is safe for concurrent use. No two may share a folder.
+// Queue is safe for concurrent use. Two queues must not share a folder.
 type Queue struct {
 	cfg Config
 
@@ -46,11 +46,11 @@ type Queue struct {
 	messages map[string]Message
 	inFlight map[string]bool
 	dead     map[string]Message
-	wake     chan struct{} // holds one element when there is something to look at
+	wake     chan struct{} // holds an element after a change
 }
 
-// Open returns the queue in a folder, which it makes. Messages that were being
-// worked on when it was last used are visible at once.
+// Open returns the queue in a folder, which it makes. Messages whose delivery was
+// under way at the end of the last use are visible at once.
 func Open(cfg Config) (*Queue, error) {
 	q := &Queue{cfg: cfg, inFlight: map[string]bool{}, wake: make(chan struct{}, 1)}
 	var err error
@@ -61,7 +61,7 @@ func Open(cfg Config) (*Queue, error) {
 		return nil, fmt.Errorf("read dead letters: %w", err)
 	}
 	for id, m := range q.messages {
-		if _, both := q.dead[id]; both { // killed between the two steps of a move
+		if _, both := q.dead[id]; both { // the process was killed between the two steps of bury
 			if err := os.Remove(file(q.folder(buried), id)); err != nil {
 				return nil, err
 			}
@@ -91,8 +91,8 @@ func (q *Queue) Send(body string) error {
 	return q.keep(Message{ID: uuid.NewString(), Body: body, SentAt: now, VisibleAt: now.Add(q.cfg.Delay)})
 }
 
-// Receive returns up to limit messages that are due, the longest due first, and
-// hides each until it is deleted or released.
+// Receive returns up to limit messages that are due, those that were due first
+// before the others, and hides each until Delete or Release.
 func (q *Queue) Receive(limit int) ([]Message, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -128,7 +128,7 @@ func (q *Queue) Receive(limit int) ([]Message, error) {
 	return batch, nil
 }
 
-// Delete removes a message that was received: its work is done.
+// Delete removes a message after a successful delivery.
 func (q *Queue) Delete(id string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -140,8 +140,8 @@ func (q *Queue) Delete(id string) error {
 	return nil
 }
 
-// Release gives a message back whose work failed. It is visible again once the
-// visibility timeout since its delivery is over.
+// Release ends a failed delivery. The message is visible again when the visibility
+// timeout since its delivery has passed.
 func (q *Queue) Release(id string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -149,16 +149,15 @@ func (q *Queue) Release(id string) {
 	q.signal()
 }
 
-// Len returns how many messages wait or are being delivered; dead letters do
-// not count.
+// Len returns the number of messages, without the dead letters.
 func (q *Queue) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.messages)
 }
 
-// DeadLetters returns the messages that were delivered too often, the oldest
-// first.
+// DeadLetters returns the messages that were delivered MaxReceives times without
+// success, the oldest first.
 func (q *Queue) DeadLetters() []Message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -167,7 +166,7 @@ func (q *Queue) DeadLetters() []Message {
 	})
 }
 
-// Redrive sends the dead letters again, with their deliveries forgotten.
+// Redrive sends the dead letters again and resets their number of deliveries.
 func (q *Queue) Redrive() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -214,8 +213,8 @@ func (q *Queue) signal() {
 	}
 }
 
-// nextDue returns when the next message is due; none, when there is none that
-// is not being worked on.
+// nextDue returns when the next message is due. It returns false if no message
+// waits for a delivery.
 func (q *Queue) nextDue() (at time.Time, some bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -227,13 +226,13 @@ func (q *Queue) nextDue() (at time.Time, some bool) {
 	return at, some
 }
 
-// suffix ends the name of a message's file; what does not end in it was being
-// written when the process was killed.
+// suffix is the suffix of the file of a message. Another file was being written
+// when the process was killed.
 const suffix = ".json"
 
 func file(dir, id string) string { return filepath.Join(dir, id+suffix) }
 
-// save writes a message in one step for those who read it.
+// save writes the file of a message in one step.
 func save(dir string, m Message) error {
 	text, err := json.Marshal(m)
 	if err != nil {

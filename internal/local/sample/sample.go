@@ -1,5 +1,5 @@
-// Package sample is a clip and a voice to try the local stack with. Both were
-// made for this project: a test pattern with a tone, and a synthetic voice.
+// Package sample has a clip and a voice for a first try. Both were made for this
+// project: a test pattern with a tone, and a synthetic voice.
 package sample
 
 import (
@@ -19,8 +19,8 @@ var clip []byte
 //go:embed voice.wav
 var voice []byte
 
-// Write writes sample.mp4 and sample.wav into a folder, which it makes and
-// returns. It replaces what has these names there, and follows no symbolic link.
+// Write writes sample.mp4 and sample.wav into a folder, which it makes and returns.
+// It replaces files of these names and does not follow symbolic links.
 func Write(dir string) (string, error) {
 	if err := private.Dir(dir); err != nil {
 		return "", err
