@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -29,11 +30,12 @@ const (
 // assessment is one assessment of a subject.
 type assessment struct {
 	subject drop.Subject
-	deleted change // the deletion that led to it, if any
-	bundle  string // the name of the bundle whose job.json no longer names this match, if any
-	again   bool   // an earlier delivery was not finished
-	last    bool   // the queue does not deliver the message again
-	rewrite bool   // write statuses that do not change too
+	deleted change    // the deletion that led to it, if any
+	bundle  string    // the name of the bundle whose job.json no longer names this match, if any
+	at      time.Time // of the newest change that may have led to it
+	again   bool      // an earlier delivery was not finished
+	last    bool      // the queue does not deliver the message again
+	rewrite bool      // write statuses that do not change too
 
 	recovered  bool
 	recoverErr error
@@ -80,7 +82,7 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 			}
 		}
 	}
-	prev.Rewrite = a.rewrite
+	prev.Rewrite = a.mustWrite(prev)
 	findings, err := h.Resolver.Find(ctx, s)
 	if err != nil {
 		return err
@@ -90,9 +92,12 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 		if _, read := statuses[f.Key]; read {
 			continue
 		}
-		if statuses[f.Key], err = h.Ledger.Posted(ctx, f.Key); err != nil {
+		posted, err := h.Ledger.Posted(ctx, f.Key)
+		if err != nil {
 			return err
 		}
+		posted.Rewrite = a.mustWrite(posted)
+		statuses[f.Key] = posted
 	}
 	if len(statuses) > 1 {
 		// The names of a bundle's matches were not known before, so their
@@ -123,6 +128,15 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// mustWrite reports whether a status is written even if it stays the same. An
+// assessment that began before the change may still be running. It then finds
+// that the status was written meanwhile, and assesses again.
+func (a *assessment) mustWrite(prev ledger.Posted) bool {
+	const rounding = 2 * time.Second // both times are in whole seconds
+	older := !a.at.IsZero() && prev.State != "" && !prev.UpdatedAt.After(a.at.Add(rounding))
+	return a.rewrite || older
 }
 
 // recoverTakes finishes what an earlier delivery may have left undone for a
@@ -189,6 +203,9 @@ func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding
 	if prev.State.Claimed() && (age < 0 || age == 0 && f.Job == nil) {
 		if f.Problems != nil && f.State != ledger.Withdrawn {
 			a.keep(prev.Name, prev.Take)
+		}
+		if prev.Rewrite {
+			return h.Ledger.Post(ctx, f.Key, prev.Status, prev.Order, prev)
 		}
 		return nil
 	}

@@ -101,6 +101,13 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	}
 	b := &batch{assessed: map[assessmentKey]*assessment{}}
 	b.again = slices.ContainsFunc(messages, func(m message) bool { return m.receives > 1 })
+	for _, m := range messages {
+		for _, c := range m.changes {
+			if c.at.After(b.newest) {
+				b.newest = c.at
+			}
+		}
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		b.timeout = deadline.Sub(h.Now())
 		var cancel context.CancelFunc
@@ -131,6 +138,7 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 // batch is what the messages of one invocation share.
 type batch struct {
 	again    bool          // an earlier delivery of one of the messages was not finished
+	newest   time.Time     // of the changes
 	timeout  time.Duration // of the function, or 0 if it has none
 	assessed map[assessmentKey]*assessment
 }
@@ -177,7 +185,7 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 					return errors.Join(append(errs, errNoTime)...)
 				}
 				started = true
-				a = &assessment{subject: s, again: b.again, last: h.MaxReceives > 0 && m.receives >= h.MaxReceives}
+				a = &assessment{subject: s, at: b.newest, again: b.again, last: h.MaxReceives > 0 && m.receives >= h.MaxReceives}
 				if m.receives > 1 && len(subjects) > manySubjects {
 					a.rewrite = true
 					if finished, err := h.isFinished(ctx, s, c, b.timeout); finished || err != nil {

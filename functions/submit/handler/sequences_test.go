@@ -511,3 +511,71 @@ func TestMatchesBesideHalfAPair(t *testing.T) {
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Withdrawn, problem.NoLongerNamed)
 }
+
+// A job.json is dropped, and deleted while it is assessed. The assessment of the
+// deletion finds nothing to write, and the older one does not write over it.
+func TestOlderAssessmentOfADeletedFile(t *testing.T) {
+	withdrawn := func(w *world.World) {
+		w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
+		w.Pass(time.Minute)
+		w.Delete(bundle + "job.json")
+		w.Pass(time.Minute)
+	}
+	tests := []struct {
+		name  string
+		begin func(t *testing.T, w *world.World)
+		drop  func(t *testing.T, w *world.World)
+		key   string // what is deleted
+		about string
+		want  ledger.State
+	}{
+		{"of a bundle that is withdrawn", func(_ *testing.T, w *world.World) { withdrawn(w) },
+			func(_ *testing.T, w *world.World) { w.Drop(bundle+"job.json", react("talk.mp4", "*.wav")) }, bundle + "job.json", "ads/cafe", ledger.Withdrawn},
+		{"of a name that ran", func(t *testing.T, w *world.World) { worldtest.DropPair(t, w); w.Pass(time.Hour) },
+			func(t *testing.T, w *world.World) {
+				_, voice := worldtest.Media(t)
+				w.Drop("inbox/ads/talk.m4a", voice)
+			}, "inbox/ads/talk.m4a", "ads/talk", ledger.Succeeded},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			tt.begin(t, w)
+			worldtest.WantStatus(t, w, tt.about, tt.want, w.Status(tt.about).Code)
+			tt.drop(t, w)
+			deleted := false
+			w.Before = func(c world.Call) error {
+				if c.Function == "submit" && c.Op == "PutObject" && c.Key == ledger.StatusKey(tt.about) && !deleted {
+					deleted = true
+					w.Delete(tt.key)
+					w.Run(15 * time.Second) // its event is assessed between two calls
+				}
+				return nil
+			}
+			worldtest.Rest(t, w)
+			if !deleted {
+				t.Error("nothing was assessed")
+			}
+			worldtest.WantStatus(t, w, tt.about, tt.want, w.Status(tt.about).Code)
+		})
+	}
+}
+
+// The deletion of a file of the newest take starts no job, also when another
+// event is assessed before that of the deletion.
+func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
+	w.Drop("inbox/ads/talk.de.mp4", clip)
+	w.Drop("inbox/ads/talk.de.wav", voice)
+	w.Pass(time.Second)
+	w.Put("inbox/ads/talk.mp4", clip)
+	w.Notify("Object Created", "inbox/ads/talk.mp4", time.Minute)
+	w.Pass(10 * time.Second)
+	worldtest.WantCharges(t, w, 1)
+	w.Bucket.Remove("inbox/ads/talk.de.mp4")
+	w.Notify("Object Deleted", "inbox/ads/talk.de.mp4", 2*time.Minute)
+	worldtest.Rest(t, w)
+	worldtest.WantCharges(t, w, 1)
+	wantWarning(t, w, "ads/talk.de", "Upload one of them again to start it")
+}

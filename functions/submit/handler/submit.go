@@ -145,22 +145,49 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	if slices.Contains(newest.NotRun, f.Job.Take) {
 		return true, nil
 	}
-	if a.deleted.key == "" || !newest.Uses(a.deleted.key) {
+	gone := a.deleted.key
+	if gone == "" {
+		// The event of a deletion may still be on its way.
+		if gone, err = h.goneSince(ctx, newest, a.at); gone == "" || err != nil {
+			return false, err
+		}
+	}
+	if !newest.Uses(gone) {
 		return false, nil
 	}
 	switch deleted := a.deleted.at.UTC().Format(ledger.StampLayout); {
+	case a.deleted.key == "":
 	case a.deleted.at.IsZero() || stamp < deleted:
 	case stamp == deleted:
 		return true, nil // an upload in the same second has an event of its own
 	default:
 		return false, nil // a file was uploaded after the deletion
 	}
-	text := fmt.Sprintf("%s was deleted. The files that are left would be another job of this name, which a deletion does not start. Upload one of them again to start it.", a.deleted.key)
+	text := fmt.Sprintf("%s was deleted. The files that are left would be another job of this name, which a deletion does not start. Upload one of them again to start it.", gone)
 	return true, h.warn(ctx, newest, text, func(r *ledger.Record) {
 		if !slices.Contains(r.NotRun, f.Job.Take) {
 			r.NotRun = append(slices.Clone(r.NotRun), f.Job.Take)
 		}
 	})
+}
+
+// goneSince returns a file of a take that has been deleted since the take was
+// claimed, if everything that happened until at was before the claim.
+func (h *Handler) goneSince(ctx context.Context, rec ledger.Record, at time.Time) (string, error) {
+	if at.IsZero() || !at.Before(rec.Times.Claimed) {
+		return "", nil
+	}
+	for _, in := range rec.Inputs {
+		if owner, _ := drop.ParseKey(in.Key).Owns(); owner == "" {
+			continue
+		}
+		if _, err := h.Resolver.Files.Head(ctx, in.Key); errors.Is(err, bucket.ErrNotFound) {
+			return in.Key, nil
+		} else if err != nil {
+			return "", err
+		}
+	}
+	return "", nil
 }
 
 // presignInput returns the whole input of a job, with a presigned URL for each
@@ -264,6 +291,11 @@ func (h *Handler) startExecution(ctx context.Context, rec ledger.Record) error {
 // ledger.PostTake keeps the status of the newer one.
 func (h *Handler) postTake(ctx context.Context, rec ledger.Record, prev ledger.Posted) error {
 	slog.InfoContext(ctx, "submitted", "name", rec.Name, "take", rec.Take, "state", rec.State, "request_id", rec.RequestID)
+	if prev.Rewrite && prev.Take == rec.Take {
+		if err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), prev.Status, prev.Order, prev); err != nil {
+			return err
+		}
+	}
 	if prev.State.Claimed() {
 		return h.Ledger.PostTake(ctx, rec)
 	}
