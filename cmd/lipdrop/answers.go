@@ -11,7 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// answers prints every status and answer of the bucket when it changes.
+// answers prints each status and answer file of the bucket when it changes.
 type answers struct {
 	client bucket
 	say    func(string)
@@ -25,7 +25,7 @@ func newAnswers(client bucket, say func(string)) *answers {
 	return &answers{client: client, say: say, etags: map[string]string{}}
 }
 
-// begin takes what is there for known.
+// begin notes what is there, so that run prints only later changes.
 func (a *answers) begin(ctx context.Context) error {
 	return a.each(ctx, func(string) error { return nil })
 }
@@ -34,7 +34,7 @@ func (a *answers) begin(ctx context.Context) error {
 func (a *answers) run(ctx context.Context) error {
 	tick := time.NewTicker(answersEvery)
 	defer tick.Stop()
-	said := "" // about the last listing
+	said := "" // the error of the last listing that was printed
 	for {
 		select {
 		case <-ctx.Done():
@@ -54,8 +54,8 @@ func (a *answers) run(ctx context.Context) error {
 	}
 }
 
-// each calls do with the key of each status that has changed since last time.
-// It says once why do failed: the status is tried again when it has changed.
+// each calls do with the key of each status that has changed since the last call.
+// It prints an error of do, and passes the status again only after a change.
 func (a *answers) each(ctx context.Context, do func(key string) error) error {
 	for _, prefix := range []string{"status/", "answers/"} {
 		files, err := a.client.list(ctx, prefix)

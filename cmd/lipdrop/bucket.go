@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,20 +12,18 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 
 	s3bucket "github.com/lipdrop/lipdrop/internal/bucket"
-	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// bucket is a bucket as a person uses it.
+// bucket is what the command does with a bucket.
 type bucket struct {
 	s3   *s3.Client
 	name string
 }
 
-// upload puts a file of this machine at a key.
+// upload uploads a file of this machine to a key.
 func (b bucket) upload(ctx context.Context, path, key string) error {
 	file, _, err := openRegular(path)
 	if err != nil {
@@ -84,43 +81,24 @@ func (b bucket) remove(ctx context.Context, key string) error {
 	return nil
 }
 
-// longestName is how long a part of a path may be in the local bucket, in
-// bytes: the local S3 server cannot replace an object with a longer one.
+// longestName is the longest part of a path in the local bucket, in bytes. The
+// local S3 server cannot replace an object whose name has a longer part.
 const longestName = 215
 
-// tooLong returns why a key is not for the local bucket, or nil.
+// tooLong returns an error if a key is too long for the local bucket.
 func tooLong(key string) error {
 	for part := range strings.SplitSeq(key, "/") {
 		if len(part) > longestName {
-			return fmt.Errorf("the name %s has %d bytes; the local S3 server takes at most %d. Rename it", part, len(part), longestName)
+			return fmt.Errorf("the name %s has %d bytes; the local S3 server accepts at most %d. Rename it", part, len(part), longestName)
 		}
 	}
 	return nil
 }
 
-// status returns the status of a name; the zero one where there is none.
-func (b bucket) status(ctx context.Context, name string) (ledger.Status, error) {
-	var st ledger.Status
-	key := ledger.StatusKey(name)
-	out, err := b.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key})
-	if _, ok := errors.AsType[*types.NoSuchKey](err); ok {
-		return st, nil
-	}
-	if err != nil {
-		return st, fmt.Errorf("the status of %s cannot be read: %w", name, plainly(err))
-	}
-	defer out.Body.Close()
-	if err := json.NewDecoder(out.Body).Decode(&st); err != nil {
-		return st, fmt.Errorf("the status of %s cannot be read: %w", name, plainly(err))
-	}
-	return st, nil
-}
-
-// plainly returns an error of S3 as a person can read it: the server's own
-// code and message, without the ids of the request.
+// plainly shortens an error of S3 to the server's code and message.
 func plainly(err error) error {
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		return fmt.Errorf("the S3 server answered %s: %s", api.ErrorCode(), api.ErrorMessage())
+		return fmt.Errorf("the S3 server responded %s: %s", api.ErrorCode(), api.ErrorMessage())
 	}
 	return err
 }

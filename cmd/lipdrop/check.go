@@ -14,18 +14,18 @@ import (
 )
 
 type checkCmd struct {
-	VideoModel     string   `default:"${video_model}" help:"Model of a video and an audio without a preset."`
-	ImageModel     string   `default:"${image_model}" help:"Model of an image and an audio without a preset."`
+	VideoModel     string   `default:"${video_model}" help:"Model for a video and an audio file without a preset."`
+	ImageModel     string   `default:"${image_model}" help:"Model for an image and an audio file without a preset."`
 	SharedFolders  []string `default:"${shared_folders}" placeholder:"FOLDER,…" help:"Folders whose files any job.json may name."`
 	MaxJobsPerDrop int      `default:"${max_jobs_per_drop}" help:"How many jobs one changed file may start."`
 	Files          []string `arg:"" name:"file-or-folder" help:"What you would drop."`
 }
 
-// ready is the state of a finding that is a job, and would be submitted.
+// ready is the state of a finding that is a job that would be submitted.
 const ready ledger.State = "ready"
 
-// Run says what job each file would start, or what is wrong with it, by the
-// code that decides it in the bucket. Nothing is sent anywhere.
+// Run prints what job each file would start, or what is wrong with it. It runs the
+// same code as submit, and sends nothing anywhere.
 func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 	files, err := gather(c.Files)
 	if err != nil {
@@ -54,14 +54,14 @@ func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 	case err != nil:
 		return err
 	case found == 0:
-		return errors.New("there is no drop in what you named")
+		return errors.New("none of these files is a drop")
 	case wrong > 0:
 		return fmt.Errorf("%d of %d would start no job", wrong, found)
 	}
 	return nil
 }
 
-// eachFinding calls report with what the files at keys lead to, each once.
+// eachFinding calls report once with each finding about the files at keys.
 func eachFinding(ctx context.Context, resolver *drop.Resolver, keys []string, report func(key string, f drop.Finding) error) error {
 	seen := map[string]bool{}
 	for _, key := range keys {
@@ -88,7 +88,7 @@ func eachFinding(ctx context.Context, resolver *drop.Resolver, keys []string, re
 	return nil
 }
 
-// judge returns what would become of a finding.
+// judge returns the state that a finding would get, and its problems.
 func judge(ctx context.Context, resolver *drop.Resolver, f drop.Finding) (ledger.State, []problem.Problem, error) {
 	if f.Job == nil {
 		return f.State, f.Problems, nil
@@ -135,7 +135,7 @@ func report(ctx context.Context, out io.Writer, resolver *drop.Resolver, f drop.
 	return state == ready || state == ledger.Used || state == ledger.Accepted, nil
 }
 
-// describe returns what is known of a file, in one line.
+// describe returns what is known about a file, in one line.
 func describe(used drop.Used) string {
 	if used.URL != "" {
 		return used.Input().URL

@@ -22,16 +22,16 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
-// target names the deployment that a command works on: the local stack of a
+// target selects the deployment that a command works on: the local stack in a
 // folder, or a stack on AWS.
 type target struct {
 	Dir     string `default:".lipdrop" help:"Folder of the running local stack."`
-	Stack   string `help:"Name of a stack on AWS, in place of the local one."`
+	Stack   string `help:"Name of a stack on AWS. Without it, the command works on the local stack."`
 	Profile string `help:"Profile of the AWS credentials."`
 	Region  string `help:"AWS region of the stack."`
 }
 
-// deployment is a lipdrop that runs.
+// deployment is a running lipdrop.
 type deployment struct {
 	bucket     bucket
 	ledger     *ledger.Store // for reading
@@ -66,14 +66,14 @@ func (t target) open(ctx context.Context) (*deployment, error) {
 	}
 	out, err := cloudformation.NewFromConfig(cfg).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &t.Stack})
 	if err != nil {
-		return nil, fmt.Errorf("look at the stack %s: %w", t.Stack, err)
+		return nil, fmt.Errorf("describe the stack %s: %w", t.Stack, err)
 	}
 	outputs := map[string]string{}
 	for _, o := range out.Stacks[0].Outputs {
 		outputs[aws.ToString(o.OutputKey)] = aws.ToString(o.OutputValue)
 	}
 	if outputs["BucketName"] == "" || outputs["StateMachineArn"] == "" {
-		return nil, fmt.Errorf("the stack %s has no outputs BucketName and StateMachineArn; it is no lipdrop", t.Stack)
+		return nil, fmt.Errorf("the stack %s has no outputs BucketName and StateMachineArn, so it is not a lipdrop stack", t.Stack)
 	}
 	d := newDeployment(s3.NewFromConfig(cfg), sfn.NewFromConfig(cfg), outputs["BucketName"], outputs["StateMachineArn"])
 	d.outputs, d.config = outputs, cfg
@@ -95,7 +95,7 @@ func (t target) openLocal(ctx context.Context) (*deployment, error) {
 	address := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address(ports.AWSPlain))
 	if err != nil {
-		return nil, fmt.Errorf("the local stack in %s does not run; start it with `lipdrop local`, or name a stack on AWS with --stack", t.Dir)
+		return nil, fmt.Errorf("the local stack in %s is not running; start it with `lipdrop local`, or name a stack on AWS with --stack", t.Dir)
 	}
 	if err := conn.Close(); err != nil {
 		return nil, err

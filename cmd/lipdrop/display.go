@@ -11,11 +11,11 @@ import (
 	"golang.org/x/term"
 )
 
-// display shows what becomes of jobs: a line that changes for each on a
-// terminal, a line for each change elsewhere.
+// display shows the states of jobs: on a terminal one changing line for each job,
+// elsewhere one line for each change.
 type display struct {
 	out      io.Writer
-	progress *mpb.Progress // nil where out is no terminal
+	progress *mpb.Progress // nil if out is not a terminal
 
 	mu    sync.Mutex
 	bars  map[string]*mpb.Bar
@@ -68,7 +68,7 @@ func (d *display) change(name, state string) {
 	d.state[name] = state
 }
 
-// close leaves the last states standing.
+// close ends the changing lines; the last states remain visible.
 func (d *display) close() {
 	if d.progress == nil {
 		return

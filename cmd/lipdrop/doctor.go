@@ -32,20 +32,20 @@ import (
 
 type doctorCmd struct {
 	target
-	Drop        bool          `help:"Also drop a test file that makes no job, and wait until the stack has answered it."`
-	Wait        time.Duration `default:"10m" help:"How long to wait for that answer."`
+	Drop        bool          `help:"Also drop a test file that starts no job, and wait for its answer file."`
+	Wait        time.Duration `default:"10m" help:"How long to wait for that answer file."`
 	Every       time.Duration `default:"5s" hidden:"" help:"Pause between two test files, for tests."`
 	RunComfyURL string        `name:"runcomfy-url" hidden:"" help:"Address of the Model API and the account API, for tests."`
 }
 
-// finding is the result of one check: what is fine, or what is wrong and how to
-// fix it, or why the check was skipped.
+// finding is the result of one check: what is fine, or what is wrong and how to fix
+// it, or why the check was skipped. Only the members that apply are set.
 type finding struct {
 	fine, wrong, remedy, skipped string
 }
 
-// patient is the stack that doctor checks, and how the caller named it.
-type patient struct {
+// checkedStack is the stack that doctor checks, and how the caller named it.
+type checkedStack struct {
 	*deployment
 	stack, profile string
 }
@@ -77,9 +77,9 @@ func (c *doctorCmd) Run(ctx context.Context, out io.Writer) error {
 func (c *doctorCmd) findings(ctx context.Context) []finding {
 	d, err := c.open(ctx)
 	if err != nil {
-		return []finding{unasked("find the stack "+c.Stack, err)}
+		return []finding{callFailed("find the stack "+c.Stack, err)}
 	}
-	p := patient{d, c.Stack, c.Profile}
+	p := checkedStack{d, c.Stack, c.Profile}
 	token := &config.Token{Client: secretsmanager.NewFromConfig(d.config), ARN: d.outputs["TokenSecretArn"], Now: time.Now}
 	models := &runcomfy.Client{Token: token, BaseURL: c.RunComfyURL}
 	account := &runcomfy.Client{Token: token, BaseURL: c.RunComfyURL}
@@ -95,8 +95,8 @@ func (c *doctorCmd) findings(ctx context.Context) []finding {
 	return append(found, p.checkRunComfy(ctx, account, models)...)
 }
 
-// unasked is the finding for a call of AWS that failed.
-func unasked(question string, err error) finding {
+// callFailed returns the finding for a failed call of AWS.
+func callFailed(question string, err error) finding {
 	var api smithy.APIError
 	var asked, asks *smithy.OperationError
 	var unsent *smithyhttp.RequestSendError
@@ -106,7 +106,7 @@ func unasked(question string, err error) finding {
 			wrong:  fmt.Sprintf("cannot %s: %s: %s", question, api.ErrorCode(), api.ErrorMessage()),
 			remedy: "Check the stack's name, the account, its permissions and the region. Name others with --stack, --profile and --region.",
 		}
-	// The SDK asks the machine's metadata service last, after it has found no credentials elsewhere.
+	// The SDK tries the machine's metadata service last, if it has found no credentials elsewhere.
 	case errors.As(err, &asked) && errors.As(asked.Err, &asks) && asks.ServiceID == "ec2imds":
 		return finding{
 			wrong:  "cannot " + question + ": there are no AWS credentials",
@@ -123,9 +123,8 @@ func unasked(question string, err error) finding {
 	}
 }
 
-// command returns a command line of the aws program with the region and the
-// profile that the stack was found with, ready to paste.
-func (p patient) command(line string) string {
+// command adds the stack's region and profile to a command line of the aws program.
+func (p checkedStack) command(line string) string {
 	if !strings.Contains(line, " --region ") {
 		line += " --region " + p.config.Region
 	}
@@ -135,13 +134,13 @@ func (p patient) command(line string) string {
 	return line
 }
 
-// checkBucket checks the region first: S3 answers no other question about a bucket
+// checkBucket checks the region first: S3 refuses all other requests about a bucket
 // of another region, and such a bucket sends its events elsewhere.
-func (p patient) checkBucket(ctx context.Context) []finding {
+func (p checkedStack) checkBucket(ctx context.Context) []finding {
 	region, err := p.bucketRegion(ctx)
 	switch {
 	case err != nil:
-		return []finding{unasked("ask for the region of the bucket "+p.bucket.name, err)}
+		return []finding{callFailed("ask for the region of the bucket "+p.bucket.name, err)}
 	case region != p.config.Region:
 		return []finding{{
 			wrong: fmt.Sprintf("the bucket %s is in %s and the stack is in %s, so the stack sees no drop", p.bucket.name, region, p.config.Region),
@@ -152,9 +151,9 @@ func (p patient) checkBucket(ctx context.Context) []finding {
 	return []finding{{fine: "the bucket " + p.bucket.name + " is in the stack's region, " + region}, p.checkBucketEvents(ctx)}
 }
 
-// bucketRegion returns the region of the bucket. S3 names it also where it refuses
+// bucketRegion returns the region of the bucket. S3 also names it when it refuses
 // the request because of the region.
-func (p patient) bucketRegion(ctx context.Context) (string, error) {
+func (p checkedStack) bucketRegion(ctx context.Context) (string, error) {
 	out, err := p.bucket.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &p.bucket.name})
 	if err == nil {
 		return aws.ToString(out.BucketRegion), nil
@@ -167,14 +166,13 @@ func (p patient) bucketRegion(ctx context.Context) (string, error) {
 	return "", err
 }
 
-// testFile is a drop that makes no job: submit answers its suffix, which is no
-// medium's, with a rejection.
+// testFile is a drop that starts no job: submit rejects its suffix.
 const testFile = "lipdrop-doctor.check"
 
-// checkDrop drops the test file until the stack has answered it, which shows that
+// checkDrop drops the test file until its answer file is there, which shows that
 // events arrive and that submit runs. EventBridge loses the events of a bucket's
-// first minutes, so the file is dropped again after each pause.
-func (p patient) checkDrop(ctx context.Context, wait, pause time.Duration, found []finding) finding {
+// first minutes, so checkDrop drops the file again after each pause.
+func (p checkedStack) checkDrop(ctx context.Context, wait, pause time.Duration, found []finding) finding {
 	if slices.ContainsFunc(found, func(f finding) bool { return f.wrong != "" }) {
 		return finding{skipped: "the test file was not dropped: fix the above first"}
 	}
@@ -183,7 +181,7 @@ func (p patient) checkDrop(ctx context.Context, wait, pause time.Duration, found
 		QueueUrl: &queue, AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameDelaySeconds},
 	})
 	if err != nil {
-		return unasked("ask for the delay of the queue", err)
+		return callFailed("ask for the delay of the queue", err)
 	}
 	settle, err := strconv.Atoi(attributes.Attributes[string(sqstypes.QueueAttributeNameDelaySeconds)])
 	if err != nil {
@@ -196,64 +194,64 @@ func (p patient) checkDrop(ctx context.Context, wait, pause time.Duration, found
 		return err
 	}
 	if err := remove(answer); err != nil { // of an earlier check
-		return unasked("delete "+answer, err)
+		return callFailed("delete "+answer, err)
 	}
 	for start := time.Now(); ; {
 		if _, err := p.bucket.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: &p.bucket.name, Key: &drop, Body: strings.NewReader("lipdrop doctor\n")}); err != nil {
-			return unasked("drop "+drop, err)
+			return callFailed("drop "+drop, err)
 		}
 		_, err := p.bucket.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &p.bucket.name, Key: &answer})
 		var missing *s3types.NotFound
 		switch {
 		case err == nil:
 			if err := remove(drop); err != nil {
-				return unasked("delete "+drop, err)
+				return callFailed("delete "+drop, err)
 			}
-			return finding{fine: "the stack answered the test file " + testFile + ", so drops arrive"}
+			return finding{fine: "the test file " + testFile + " got an answer file, so drops arrive"}
 		case !errors.As(err, &missing):
-			return unasked("look for "+answer, err)
+			return callFailed("look for "+answer, err)
 		case time.Since(start) >= wait:
 			if err := remove(drop); err != nil {
-				return unasked("delete "+drop, err)
+				return callFailed("delete "+drop, err)
 			}
 			return finding{
-				wrong: fmt.Sprintf("the stack did not answer the test file %s within %v", testFile, wait),
+				wrong: fmt.Sprintf("the test file %s got no answer file within %v", testFile, wait),
 				remedy: "A bucket's events begin about five minutes after EventBridge was switched on; check again then. " +
-					"If the answer is still missing, look at the log group and the errors of the stack's SubmitFunction.",
+					"If the answer file is still missing, read the log and the errors of the stack's SubmitFunction.",
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return unasked("wait for "+answer, ctx.Err())
+			return callFailed("wait for "+answer, ctx.Err())
 		case <-time.After(pause):
 		}
 	}
 }
 
-func (p patient) checkBucketEvents(ctx context.Context) finding {
+func (p checkedStack) checkBucketEvents(ctx context.Context) finding {
 	bucket := p.bucket.name
 	out, err := p.bucket.s3.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &bucket})
 	switch {
 	case err != nil:
-		return unasked("ask whether the bucket "+bucket+" sends its events", err)
+		return callFailed("read whether the bucket "+bucket+" sends its events", err)
 	case out.EventBridgeConfiguration == nil:
 		return finding{
 			wrong: "the bucket " + bucket + " does not send its events to EventBridge, so the stack sees no drop",
-			remedy: "Run this, which replaces the bucket's other notifications, then drop the files again that were dropped meanwhile: " +
+			remedy: "Run this, which replaces the bucket's other notifications, then drop the files of the meantime again: " +
 				p.command("aws s3api put-bucket-notification-configuration --bucket "+bucket+` --notification-configuration '{"EventBridgeConfiguration": {}}'`),
 		}
 	}
 	return finding{fine: "the bucket " + bucket + " sends its events to EventBridge"}
 }
 
-func (p patient) checkRules(ctx context.Context) []finding {
+func (p checkedStack) checkRules(ctx context.Context) []finding {
 	rules := eventbridge.NewFromConfig(p.config)
 	pages := cloudformation.NewListStackResourcesPaginator(cloudformation.NewFromConfig(p.config), &cloudformation.ListStackResourcesInput{StackName: &p.stack})
 	var found []finding
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return []finding{unasked("list what the stack has", err)}
+			return []finding{callFailed("list what the stack has", err)}
 		}
 		for _, r := range page.StackResourceSummaries {
 			if aws.ToString(r.ResourceType) != "AWS::Events::Rule" {
@@ -263,11 +261,11 @@ func (p patient) checkRules(ctx context.Context) []finding {
 			out, err := rules.DescribeRule(ctx, &eventbridge.DescribeRuleInput{Name: r.PhysicalResourceId})
 			switch {
 			case err != nil:
-				found = append(found, unasked("ask whether "+rule+" is enabled", err))
+				found = append(found, callFailed("ask whether "+rule+" is enabled", err))
 			case out.State == ebtypes.RuleStateDisabled:
 				found = append(found, finding{
 					wrong: rule + " is disabled, so its events are lost",
-					remedy: "Run this, then repeat the drops and deletions that were made meanwhile: " +
+					remedy: "Run this, then repeat the drops and deletions of the meantime: " +
 						p.command("aws events enable-rule --name "+aws.ToString(r.PhysicalResourceId)),
 				})
 			default:
@@ -278,25 +276,25 @@ func (p patient) checkRules(ctx context.Context) []finding {
 	return found
 }
 
-func (p patient) checkDeadLetters(ctx context.Context) finding {
+func (p checkedStack) checkDeadLetters(ctx context.Context) finding {
 	queue := p.outputs["DeadLetterQueueUrl"]
 	out, err := sqs.NewFromConfig(p.config).GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl: &queue, AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameApproximateNumberOfMessages},
 	})
 	if err != nil {
-		return unasked("ask whether there are dead letters", err)
+		return callFailed("ask whether there are dead letters", err)
 	}
 	if n := out.Attributes[string(sqstypes.QueueAttributeNameApproximateNumberOfMessages)]; n != "0" {
 		return finding{
 			wrong:  "the dead-letter queue holds " + n + " events of drops, which are no longer retried",
-			remedy: "Fix what the statuses of these drops name, then run: " + p.command(p.outputs["Redrive"]),
+			remedy: "Fix the causes that the statuses of these drops name, then run: " + p.command(p.outputs["Redrive"]),
 		}
 	}
 	return finding{fine: "the dead-letter queue is empty"}
 }
 
-// checkRunComfy checks the token first, because every other question needs it.
-func (p patient) checkRunComfy(ctx context.Context, account, models *runcomfy.Client) []finding {
+// checkRunComfy checks the token first, because every other request needs it.
+func (p checkedStack) checkRunComfy(ctx context.Context, account, models *runcomfy.Client) []finding {
 	token := p.checkToken(ctx, account)
 	if token.wrong != "" {
 		return []finding{token, {skipped: "the models at RunComfy were not checked: fix the above first"}}
@@ -304,7 +302,7 @@ func (p patient) checkRunComfy(ctx context.Context, account, models *runcomfy.Cl
 	return append([]finding{token}, checkModels(ctx, models)...)
 }
 
-func (p patient) checkToken(ctx context.Context, api *runcomfy.Client) finding {
+func (p checkedStack) checkToken(ctx context.Context, api *runcomfy.Client) finding {
 	set := "Run this, paste the token, then press Enter and Ctrl-D: " + p.command(p.outputs["SetToken"])
 	balance, err := api.Balance(ctx)
 	var unreadable smithy.APIError
@@ -314,21 +312,21 @@ func (p patient) checkToken(ctx context.Context, api *runcomfy.Client) finding {
 	case errors.Is(err, config.ErrNoToken):
 		return finding{wrong: "the RunComfy token is not set", remedy: set}
 	case errors.As(err, &unreadable):
-		return unasked("read the RunComfy token", err)
+		return callFailed("read the RunComfy token", err)
 	case errors.As(err, &unsent):
 		return finding{wrong: "the secret does not hold a RunComfy token: " + unsent.Err.Error(), remedy: set}
 	case errors.As(err, &answered) && answered.Kind() == runcomfy.KindToken:
 		return finding{wrong: "RunComfy does not accept the token: " + err.Error(), remedy: set}
 	case err != nil:
-		return noAnswer("ask RunComfy for the balance", err)
+		return runComfyFailed("ask RunComfy for the balance", err)
 	case balance <= 0:
 		return finding{wrong: fmt.Sprintf("the balance at RunComfy is %.2f US dollars", balance), remedy: "Top up the account on RunComfy's page."}
 	}
 	return finding{fine: fmt.Sprintf("RunComfy accepts the token; the balance is %.2f US dollars", balance)}
 }
 
-// noAnswer is the finding for a call of RunComfy that failed.
-func noAnswer(question string, err error) finding {
+// runComfyFailed returns the finding for a failed call of RunComfy.
+func runComfyFailed(question string, err error) finding {
 	return finding{wrong: fmt.Sprintf("cannot %s: %v", question, err), remedy: "Check your network, or try again later: RunComfy may have an outage."}
 }
 
@@ -336,7 +334,7 @@ func noAnswer(question string, err error) finding {
 func checkModels(ctx context.Context, api *runcomfy.Client) []finding {
 	models, err := catalog.Default()
 	if err != nil {
-		return []finding{{wrong: err.Error(), remedy: "Build lipdrop again, from a version that passes its tests."}}
+		return []finding{{wrong: err.Error(), remedy: "Install a lipdrop that passes its tests."}}
 	}
 	var found []finding
 	for _, id := range models.IDs() {
@@ -345,9 +343,9 @@ func checkModels(ctx context.Context, api *runcomfy.Client) []finding {
 		var answered *runcomfy.Error
 		switch {
 		case errors.As(err, &answered) && answered.Kind() == runcomfy.KindBadModel:
-			found = append(found, finding{wrong: "RunComfy no longer has the model " + id, remedy: "Use another model. Jobs of this one are rejected without a charge."})
+			found = append(found, finding{wrong: "RunComfy no longer has the model " + id, remedy: "Use another model. RunComfy refuses jobs of this one; they are not charged."})
 		case err != nil:
-			found = append(found, noAnswer("ask RunComfy for the model "+id, err))
+			found = append(found, runComfyFailed("ask RunComfy for the model "+id, err))
 		default:
 			found = append(found, compare(id, model.Schema(), live.InputSchema))
 		}
@@ -355,8 +353,8 @@ func checkModels(ctx context.Context, api *runcomfy.Client) []finding {
 	return found
 }
 
-// compare names the properties of a model's input that differ between the
-// catalogue and RunComfy.
+// compare returns a finding that names the properties of a model's input that
+// differ between the catalogue and RunComfy.
 func compare(id string, known, live json.RawMessage) finding {
 	ours, theirs := properties(known), properties(live)
 	var differ []string
@@ -376,7 +374,7 @@ func compare(id string, known, live json.RawMessage) finding {
 			remedy: "Install a newer lipdrop. Until then lipdrop rejects a new option, and RunComfy refuses a removed one; neither is charged.",
 		}
 	}
-	return finding{fine: "RunComfy has " + id + " as the catalogue knows it"}
+	return finding{fine: "the input of " + id + " is the same at RunComfy and in the catalogue"}
 }
 
 // properties returns what an input schema requires of each property. It leaves out

@@ -122,16 +122,19 @@ func (s *stack) serveS3(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-const healthy = `ok     the bucket drops is in the stack's region, eu-west-1
+// healthy returns what doctor says about a stack without a fault.
+func healthy(models *catalog.Catalog) string {
+	text := `ok     the bucket drops is in the stack's region, eu-west-1
 ok     the bucket drops sends its events to EventBridge
 ok     the rule DropRule is enabled
 ok     the dead-letter queue is empty
 ok     RunComfy accepts the token; the balance is 12.50 US dollars
-ok     RunComfy has community/live-avatar as the catalogue knows it
-ok     RunComfy has happyhorse/happyhorse-1.0/reference-to-video as the catalogue knows it
-ok     RunComfy has sync/react-1 as the catalogue knows it
-ok     RunComfy has sync/sync/lipsync/v2/pro as the catalogue knows it
 `
+	for _, id := range models.IDs() {
+		text += "ok     the input of " + id + " is the same at RunComfy and in the catalogue\n"
+	}
+	return text
+}
 
 var fine = regexp.MustCompile(`(?m)^ok     .*\n`)
 
@@ -165,17 +168,17 @@ func TestDoctor(t *testing.T) {
 			want: "WRONG  cannot read the RunComfy token: AccessDenied: you are not allowed to GetSecretValue" + elsewhere + unasked},
 		{name: "a bucket without events", aws: stack{token: "right", eventsOff: true},
 			want: "WRONG  the bucket drops does not send its events to EventBridge, so the stack sees no drop\n" +
-				"       Run this, which replaces the bucket's other notifications, then drop the files again that were dropped meanwhile: aws s3api put-bucket-notification-configuration" +
+				"       Run this, which replaces the bucket's other notifications, then drop the files of the meantime again: aws s3api put-bucket-notification-configuration" +
 				` --bucket drops --notification-configuration '{"EventBridgeConfiguration": {}}' --region eu-west-1`},
 		{name: "a disabled rule", aws: stack{token: "right", disabledRule: "lipdrop-DropRule"},
 			want: "WRONG  the rule DropRule is disabled, so its events are lost\n" +
-				"       Run this, then repeat the drops and deletions that were made meanwhile: aws events enable-rule --name lipdrop-DropRule --region eu-west-1"},
+				"       Run this, then repeat the drops and deletions of the meantime: aws events enable-rule --name lipdrop-DropRule --region eu-west-1"},
 		{name: "a bucket in another region", aws: stack{token: "right", region: "us-east-1"},
 			want: "WRONG  the bucket drops is in us-east-1 and the stack is in eu-west-1, so the stack sees no drop\n" +
 				"       Deploy the stack in us-east-1; or set the parameter ExistingBucket to a bucket in eu-west-1."},
 		{name: "dead letters", aws: stack{token: "right", deadLetters: 3},
 			want: "WRONG  the dead-letter queue holds 3 events of drops, which are no longer retried\n" +
-				"       Fix what the statuses of these drops name, then run: aws redrive --region eu-west-1"},
+				"       Fix the causes that the statuses of these drops name, then run: aws redrive --region eu-west-1"},
 		{name: "a question that is not allowed", aws: stack{token: "right", denied: "DescribeRule"},
 			want: "WRONG  cannot ask whether the rule DropRule is enabled: AccessDenied: you are not allowed to DescribeRule" + elsewhere},
 		{name: "a new option", aws: stack{token: "right"}, change: func(schema map[string]any) {
@@ -199,7 +202,7 @@ func TestDoctor(t *testing.T) {
 			schema["required"] = []string{"audio_url", "video_url"}
 		}},
 		{name: "a model that is gone", aws: stack{token: "right"}, withdrawn: "sync/react-1",
-			want: "WRONG  RunComfy no longer has the model sync/react-1\n       Use another model. Jobs of this one are rejected without a charge."},
+			want: "WRONG  RunComfy no longer has the model sync/react-1\n       Use another model. RunComfy refuses jobs of this one; they are not charged."},
 		{name: "another stack", args: "--stack gone", want: "WRONG  cannot find the stack gone: ValidationError: Stack with id gone does not exist" + elsewhere},
 		{name: "no credentials", noKeys: true, want: "WRONG  cannot find the stack lipdrop: there are no AWS credentials\n" +
 			"       Run: aws configure, or aws sso login; or name a profile that has some with --profile."},
@@ -251,7 +254,7 @@ func TestDoctor(t *testing.T) {
 			}
 			got := out.String()
 			if tt.want == "" {
-				tt.want = healthy
+				tt.want = healthy(models)
 			} else {
 				got = strings.TrimSuffix(fine.ReplaceAllString(got, ""), "\n")
 			}
@@ -265,9 +268,9 @@ func TestDoctor(t *testing.T) {
 // With --drop, doctor drops a test file until the stack answers it, since the first
 // events of a bucket may not arrive, and removes it again.
 func TestDoctorDropsATestFile(t *testing.T) {
-	const unanswered = "WRONG  the stack did not answer the test file lipdrop-doctor.check within 0s\n" +
+	const unanswered = "WRONG  the test file lipdrop-doctor.check got no answer file within 0s\n" +
 		"       A bucket's events begin about five minutes after EventBridge was switched on; check again then. " +
-		"If the answer is still missing, look at the log group and the errors of the stack's SubmitFunction.\n"
+		"If the answer file is still missing, read the log and the errors of the stack's SubmitFunction.\n"
 	for _, tt := range []struct {
 		name    string
 		aws     stack
@@ -276,9 +279,9 @@ func TestDoctorDropsATestFile(t *testing.T) {
 		drops   int
 		deleted []string
 	}{
-		{name: "it is answered", want: "ok     the stack answered the test file lipdrop-doctor.check, so drops arrive\n",
+		{name: "it is answered", want: "ok     the test file lipdrop-doctor.check got an answer file, so drops arrive\n",
 			drops: 1, deleted: []string{"answers/lipdrop-doctor.check.json", "inbox/lipdrop-doctor.check"}},
-		{name: "the first two events do not arrive", aws: stack{lost: 2}, want: "ok     the stack answered the test file lipdrop-doctor.check, so drops arrive\n",
+		{name: "the first two events do not arrive", aws: stack{lost: 2}, want: "ok     the test file lipdrop-doctor.check got an answer file, so drops arrive\n",
 			drops: 3, deleted: []string{"answers/lipdrop-doctor.check.json", "inbox/lipdrop-doctor.check"}},
 		{name: "no event arrives", aws: stack{lost: 1000}, args: "--wait 0s", want: unanswered,
 			drops: 1, deleted: []string{"answers/lipdrop-doctor.check.json", "inbox/lipdrop-doctor.check"}},

@@ -20,17 +20,16 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// dropped is files of this machine under the keys that dropping them would
-// give them. It implements drop.Files, so that a check runs the code that
-// decides in the bucket.
+// dropped holds files of this machine under the keys that they would get when they
+// are dropped. It implements drop.Files, so that check runs the same code as submit.
 type dropped struct {
 	paths    map[string]string // by key: the real path, without links
 	keys     []string          // sorted
 	problems []error           // one for each file that cannot be read
 }
 
-// gather puts each file directly below inbox/, and each folder there with all
-// that is in it. The error names every argument that is not there.
+// gather gives each file a key directly below inbox/, and each folder with all its
+// files too. The error names every argument that does not exist.
 func gather(args []string) (*dropped, error) {
 	d := &dropped{paths: map[string]string{}}
 	var errs []error
@@ -69,7 +68,7 @@ func (d *dropped) add(arg string) error {
 			below, err = filepath.Rel(arg, file)
 		}
 		if err != nil {
-			if !strings.HasPrefix(filepath.Base(file), ".") { // such a file is no drop
+			if !strings.HasPrefix(filepath.Base(file), ".") { // such a file is not a drop
 				d.problems = append(d.problems, err)
 			}
 			return
@@ -84,7 +83,7 @@ func (d *dropped) add(arg string) error {
 	return errors.Join(errs...)
 }
 
-// readable returns why a file cannot be read, or nil.
+// readable returns an error if a file cannot be read.
 func readable(path string) error {
 	file, _, err := openRegular(path)
 	if err != nil {
@@ -103,7 +102,7 @@ func (d *dropped) ListFolder(_ context.Context, prefix, after string, limit int)
 	return d.list(prefix, after, "/", limit)
 }
 
-// list is S3's listing with a delimiter, or "".
+// list lists keys like S3, with a delimiter or "".
 func (d *dropped) list(prefix, after, delimiter string, limit int) (files []drop.File, more bool, err error) {
 	from, _ := slices.BinarySearch(d.keys, prefix)
 	for _, key := range d.keys[from:] {
@@ -148,7 +147,7 @@ func (d *dropped) stat(key string) (drop.File, error) {
 	sum := md5.Sum([]byte(fmt.Sprint(key, info.Size(), info.ModTime())))
 	return drop.File{
 		Key: key, Size: info.Size(), LastModified: info.ModTime().UTC().Truncate(time.Second),
-		ETag: hex.EncodeToString(sum[:]), // of the bucket's own only its change counts
+		ETag: hex.EncodeToString(sum[:]), // only whether it changes matters
 	}, nil
 }
 
@@ -162,5 +161,5 @@ func (d *dropped) ReadRange(_ context.Context, f drop.File, off, n int64) ([]byt
 	return io.ReadAll(io.NewSectionReader(file, off, min(n, max(f.Size-off, 0))))
 }
 
-// show returns a key as the person named it: below inbox/.
+// show returns a key without inbox/, as the person named the file.
 func show(key string) string { return path.Clean(strings.TrimPrefix(key, ledger.InboxPrefix)) }

@@ -83,7 +83,7 @@ func TestCheckFollowsLinks(t *testing.T) {
 		{name: "to itself", links: map[string]string{"real/z.mp4": "z.mp4"}, args: "check real", code: 1,
 			out: []string{"real/z.mp4 is a link that leads to itself\n", "real/talk: one job"}},
 		{name: "to the folder around it", links: map[string]string{"real/again": ".."}, args: "check real", code: 1,
-			out: []string{"real/again is a link that leads to a folder around it\n", "real/talk: one job"}},
+			out: []string{"real/again is a link to a folder that contains it\n", "real/talk: one job"}},
 		{name: "to nowhere, hidden", links: map[string]string{"real/.#talk.mp4": "me@host.1"}, args: "check real", out: []string{"real/talk: one job"}},
 		{name: "to nowhere, dropped by try", links: map[string]string{"z.mp4": "gone"}, args: "try z.mp4", code: 1,
 			out: []string{"nothing was dropped", "z.mp4 is a link that leads nowhere"}},

@@ -18,7 +18,7 @@ type follower struct {
 	since    time.Time
 }
 
-// followedJob is the job that uploaded files start.
+// followedJob is a job that uploaded files start.
 type followedJob struct {
 	name  string
 	order string // of the take of the uploaded files, see ledger.Posted
@@ -29,11 +29,11 @@ type followedJob struct {
 // stampLength is the length of the time that a take and an order begin with.
 const stampLength = len("20060102T150405Z")
 
-// silence is how long a job may have no status before a line says
-// where to look.
+// silence is how long a job may have no status before the command says where the
+// logs are.
 const silence = 30 * time.Second
 
-// errStackFailed says that a part of the local stack has ended by itself.
+// errStackFailed is returned if a part of the local stack has failed.
 var errStackFailed = errors.New("the local stack has failed")
 
 // untilEnd shows each change of a status and returns when every job has ended.
@@ -49,7 +49,7 @@ func (f *follower) untilEnd(ctx context.Context, failed <-chan struct{}) error {
 		case <-failed:
 			return errStackFailed
 		case <-silent.C:
-			f.sayWhoIsSilent()
+			f.sayMissingStatuses()
 			continue
 		case <-tick.C:
 		}
@@ -84,7 +84,7 @@ func (j *followedJob) isAbout(st ledger.Posted) bool {
 	return len(st.Order) >= stampLength && len(j.order) >= stampLength && st.Order[:stampLength] >= j.order[:stampLength]
 }
 
-func (f *follower) sayWhoIsSilent() {
+func (f *follower) sayMissingStatuses() {
 	for _, job := range f.jobs {
 		if job.now.State == "" {
 			f.display.say(escapef("%s has no status after %s; the logs of the functions are in %s", job.name, silence, f.logs))
@@ -92,7 +92,7 @@ func (f *follower) sayWhoIsSilent() {
 	}
 }
 
-// describeStatus returns a status in a line: the state, and why.
+// describeStatus returns the state, code, reason and remedy of a status in one line.
 func describeStatus(st ledger.Status) string {
 	if st.Code == "" {
 		return string(st.State)

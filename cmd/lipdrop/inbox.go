@@ -13,14 +13,14 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// isBundle reports whether a folder's name is a bundle's.
+// isBundle reports whether a folder's name makes it a bundle.
 func isBundle(folder string) bool { return strings.EqualFold(path.Ext(folder), ".job") }
 
-// isPreset reports whether a key is a preset's.
+// isPreset reports whether a key is the key of a preset.
 func isPreset(key string) bool { return strings.EqualFold(path.Base(key), "preset.json") }
 
-// uploadRank orders uploads so that none starts a job before all its files are
-// there: presets first, then videos and images, then audios, then job.json.
+// uploadRank orders uploads so that no job starts before all its files are there:
+// presets first, then videos and images, then audio files, then job.json.
 func uploadRank(key string) int {
 	kind, _ := media.KindOf(key)
 	switch {
@@ -41,13 +41,13 @@ func inUploadOrder(keys []string) []string {
 	return ordered
 }
 
-// removeEarlier deletes the objects of earlier drops that would count together
-// with the given keys, none of which lies in a folder but a bundle's: the
-// files of the same names with any tag and suffix, the bundles of the same
-// names, and presets. It returns how many it deleted. A job.json goes first
-// and audios next, so that no deletion starts a job.
+// removeEarlier deletes earlier drops that would form jobs together with the given
+// keys: files of the same names with any tag and suffix, bundles of the same names,
+// and presets. The keys are directly below inbox/ or in bundles. It returns how many
+// objects it deleted. It deletes job.json first and then audio files, so that no
+// deletion starts a job.
 func (b bucket) removeEarlier(ctx context.Context, keys []string) (int, error) {
-	// By prefix: whether only presets below it go.
+	// By prefix: whether to delete only presets.
 	prefixes := map[string]bool{}
 	for _, spelling := range []string{"preset", "PRESET", "Preset"} {
 		prefixes[ledger.InboxPrefix+spelling+"."] = true

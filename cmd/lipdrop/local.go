@@ -16,15 +16,15 @@ type localCmd struct {
 	Dir        string        `default:".lipdrop" help:"Folder of the local stack's state. It survives a restart."`
 	RunTime    time.Duration `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
 	QueueTime  time.Duration `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
-	Settle     time.Duration `default:"2s" help:"How long a drop lies before it is looked at, so that files copied together are seen together."`
-	Port       int           `help:"Port of S3 over plain http on 127.0.0.1. By default the last one, or any that is free."`
+	Settle     time.Duration `default:"2s" help:"How long to wait before a drop is assessed, so that files copied together are assessed together."`
+	Port       int           `help:"Port of S3 over plain http on 127.0.0.1. By default the port of the last start, or a free one."`
 	TLSPort    int           `name:"tls-port" help:"Port of S3 over https on 127.0.0.1."`
-	Containers bool          `help:"Let Docker's containers on this machine reach the stack, for sam local. Any container can then connect, and needs the keys as everybody does."`
-	Lambda     string        `name:"lambda-endpoint" placeholder:"URL" help:"Have the functions called by the Lambda Invoke API at this address, such as the http://127.0.0.1:3001 of sam local start-lambda."`
+	Containers bool          `help:"Let Docker containers on this machine connect to the stack, for sam local. Like everybody, they need the keys."`
+	Lambda     string        `name:"lambda-endpoint" placeholder:"URL" help:"Call the functions through the Lambda Invoke API at this address, such as http://127.0.0.1:3001 of sam local start-lambda."`
 }
 
-// Run runs a local stack until it is interrupted: files that appear in a
-// folder are dropped, and what becomes of each drop is printed.
+// Run runs a local stack until it is interrupted. It drops files that appear in a
+// folder, and prints each change of a status.
 func (c *localCmd) Run(ctx context.Context, out io.Writer) error {
 	folder, err := filepath.Abs(filepath.Join(c.Dir, "drop"))
 	if err != nil {
@@ -53,7 +53,7 @@ func (c *localCmd) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, `lipdrop runs on this machine. Its RunComfy is a fake: outputs are the inputs' own videos or images, and nothing is charged.
+	fmt.Fprintf(out, `lipdrop is running on this machine. RunComfy is a fake: each output is the job's own input video or image, and nothing is charged.
 
 Drop files into the folder
   %[1]s
@@ -61,13 +61,13 @@ or with the aws command:
   export AWS_ACCESS_KEY_ID=%[2]s AWS_SECRET_ACCESS_KEY=%[3]s AWS_DEFAULT_REGION=%[4]s
   aws s3 cp talk.mp4 s3://%[5]s/inbox/ --endpoint-url %[6]s
   aws s3 cp talk.wav s3://%[5]s/inbox/ --endpoint-url %[6]s
-Read the answer, and fetch the output:
+Read the status, and fetch the output:
   aws s3 cp s3://%[5]s/status/talk.json - --endpoint-url %[6]s
   aws s3 cp --recursive s3://%[5]s/outbox/talk/ . --endpoint-url %[6]s
 The same over https: --endpoint-url %[7]s --ca-bundle %[8]s
-%[10]sThe keys are this folder's own, in %[11]s: whoever has them can do everything here.
+%[10]sThe keys are in %[11]s. Anybody who has them can use everything in this stack.
 Logs of the functions: %[9]s
-Ctrl-C ends it; what is under way goes on at the next start.
+Press Ctrl-C to end it. Jobs under way continue at the next start.
 
 `, folder, local.AccessKey, stack.Keys().SecretKey, local.Region, local.Bucket, stack.Plain.S3, stack.TLS.S3, stack.CAFile(), filepath.Join(c.Dir, "logs"),
 		containers, filepath.Join(c.Dir, "keys.json"))

@@ -123,7 +123,7 @@ func TestLocalCommandKilled(t *testing.T) {
 		if d, err = (target{Dir: dir}).open(t.Context()); err != nil {
 			return false // still starting
 		}
-		st, err := d.bucket.status(t.Context(), "ads/talk")
+		st, err := d.ledger.Posted(t.Context(), ledger.StatusKey("ads/talk"))
 		return err == nil && st.State == ledger.Succeeded
 	})
 	kill()

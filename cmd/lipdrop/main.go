@@ -21,10 +21,10 @@ import (
 )
 
 type cli struct {
-	Try     tryCmd     `cmd:"" help:"Start a local stack, drop files, and wait for their outputs. Needs only Go; costs nothing."`
+	Try     tryCmd     `cmd:"" help:"Start a local stack, drop files, and wait for their outputs. Needs only Go and costs nothing."`
 	Local   localCmd   `cmd:"" help:"Run a local stack until Ctrl-C: drop files into a folder, or with the aws command."`
 	Cancel  cancelCmd  `cmd:"" help:"Cancel a job that is under way."`
-	Redrive redriveCmd `cmd:"" help:"Continue a failed job where it failed, once the cause is fixed. Submits nothing again."`
+	Redrive redriveCmd `cmd:"" help:"Continue a failed job where it failed, after you have fixed the cause. Submits nothing again."`
 	Doctor  doctorCmd  `cmd:"" help:"Check a deployed stack, and say what to fix."`
 	Check   checkCmd   `cmd:"" help:"Say what job files would start, or what is wrong with them. Sends nothing."`
 }
@@ -37,8 +37,8 @@ func main() {
 	os.Exit(code)
 }
 
-// untilOrphaned ends a context when the go command that runs this program has
-// gone: a kill of `go run` does not reach its child.
+// untilOrphaned returns a context that is cancelled when the parent process has
+// ended, if that is `go run`: killing `go run` does not kill its child.
 func untilOrphaned(ctx context.Context, stop context.CancelFunc) (context.Context, context.CancelFunc) {
 	const lookEvery = time.Second
 	program, err := os.Executable()
@@ -56,8 +56,8 @@ func untilOrphaned(ctx context.Context, stop context.CancelFunc) (context.Contex
 	return ctx, func() { cancel(); stop() }
 }
 
-// run runs one command and returns the exit status: 0 when all went well, 1
-// when something is wrong, 2 when the command line is.
+// run runs one command and returns the exit status: 0 for success, 1 for a
+// failure, 2 for a wrong command line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	out, errs := &terminal{w: stdout}, &terminal{w: stderr}
 	var c cli
@@ -72,14 +72,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Exit(func(code int) { exited = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(out, (*io.Writer)(nil)), kong.Bind(out))
 	if err != nil {
-		panic(err) // the command line's own definition is wrong
+		panic(err) // a tag of cli is wrong
 	}
 	command, err := parser.Parse(args)
 	if exited >= 0 {
 		return exited // after --help
 	}
 	if err != nil {
-		printf(errs, "lipdrop: %v\nlipdrop --help shows how it is used\n", err)
+		printf(errs, "lipdrop: %v\nrun lipdrop --help for usage\n", err)
 		return 2
 	}
 	err = command.Run()
@@ -87,8 +87,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = errors.Join(err, fmt.Errorf("not everything could be printed: %w", unwritten))
 	}
 	if err != nil {
-		// Of a text in several lines, all but the first are indented: no part
-		// of a file's name looks like a message.
+		// All lines but the first are indented, so that a part of a file's
+		// name cannot look like a message.
 		fmt.Fprintf(errs, "lipdrop: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n  "))
 		return 1
 	}

@@ -55,7 +55,7 @@ func TestCommandLine(t *testing.T) {
 			"cafe.job/job.json": `{"model":"sync/react-1","input":{"video_url":"v.mp4","audio_url":"a.wav","emotion":"joyful"}}`,
 		}, args: "check cafe.job", code: 1, out: []string{"cafe: rejected", "bad_value", "joyful", "happy"}, errs: []string{"1 of 1 would start no job"}},
 		{name: "a lone audio", files: pair, args: "check talk.wav", code: 1, out: []string{"talk: waiting", "talk.wav", "Drop"}},
-		{name: "nothing that is a drop", files: map[string]string{".DS_Store": "x"}, args: "check .DS_Store", code: 1, errs: []string{"there is no drop in what you named"}},
+		{name: "nothing that is a drop", files: map[string]string{".DS_Store": "x"}, args: "check .DS_Store", code: 1, errs: []string{"none of these files is a drop"}},
 		{name: "a name with an escape character", files: map[string]string{"ads/a\x1b[31m\n.wav": "@voice.wav"},
 			args: "check ads", code: 1, out: []string{`ads/a\x1b[31m\n.wav: rejected`}},
 		{name: "no such file", args: "check gone.mp4", code: 1, errs: []string{"gone.mp4: there is no such file"}},

@@ -34,25 +34,26 @@ type redriveCmd struct {
 // minutes after errors, such as one because the execution still seemed to run.
 const settleTime = 4 * time.Minute
 
-// takes returns the records of a name's takes, oldest first, or why there are
-// none. The status would not do: it may be about a newer drop that is no take.
+// takes returns the records of a name's takes, oldest first. If there are none, the
+// error says why. The status is not enough: it may be about a newer drop that is
+// not a take.
 func (d *deployment) takes(ctx context.Context, name string) ([]ledger.Record, error) {
 	name = norm.NFC.String(name)
 	takes, err := d.ledger.Takes(ctx, name)
 	if err != nil || len(takes) > 0 {
 		return takes, err
 	}
-	st, err := d.bucket.status(ctx, name)
+	st, err := d.ledger.Posted(ctx, ledger.StatusKey(name))
 	if err != nil {
 		return nil, err
 	}
 	if st.State == "" {
 		return nil, fmt.Errorf("there is no job named %s; the name is the key below inbox/, without its suffix", name)
 	}
-	return nil, fmt.Errorf("%s has not been submitted: it is %s", name, describeStatus(st))
+	return nil, fmt.Errorf("%s has not been submitted: it is %s", name, describeStatus(st.Status))
 }
 
-// describe returns a take's state in a line.
+// describe returns a take's state and its reason in one line.
 func (d *deployment) describe(rec ledger.Record) string {
 	return describeStatus(d.ledger.TakeStatus(rec))
 }
@@ -62,8 +63,8 @@ func (d *deployment) executionARN(rec ledger.Record) *string {
 	return &arn
 }
 
-// Run cancels every take of a name that is under way, as the deletion of its
-// files does. The error is nil only when each is cancelled.
+// Run cancels every take of a name that is under way, as a deletion of its
+// files does. The error is nil only if each is cancelled.
 func (c *cancelCmd) Run(ctx context.Context, out io.Writer) error {
 	d, err := c.open(ctx)
 	if err != nil {
@@ -76,7 +77,7 @@ func (c *cancelCmd) Run(ctx context.Context, out io.Writer) error {
 	newest := takes[len(takes)-1]
 	open := slices.DeleteFunc(takes, func(rec ledger.Record) bool { return rec.State.Ended() })
 	if len(open) == 0 {
-		return fmt.Errorf("%s has ended already: it is %s", newest.Name, d.describe(newest))
+		return fmt.Errorf("%s has already ended: it is %s", newest.Name, d.describe(newest))
 	}
 	var errs []error
 	for _, rec := range open {
@@ -85,15 +86,15 @@ func (c *cancelCmd) Run(ctx context.Context, out io.Writer) error {
 	return errors.Join(errs...)
 }
 
-// cancel stops a take's execution: the cancel function then cancels the job at
-// RunComfy. A job that cannot be cancelled any more is paid for, so it is
-// redriven and its result archived.
+// cancel stops a take's execution, and the cancel function then cancels the job at
+// RunComfy. If it is too late for that, the job is paid for, so cancel redrives
+// the execution and the result is archived.
 func (d *deployment) cancel(ctx context.Context, out io.Writer, rec ledger.Record) error {
 	_, err := d.states.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: d.executionARN(rec)})
 	if err != nil {
 		return fmt.Errorf("stop the execution of %s: %w", rec.Name, inWords(err))
 	}
-	printf(out, "the execution of %s is stopped; RunComfy is being asked to cancel the job\n", rec.Name)
+	printf(out, "stopped the execution of %s; lipdrop is asking RunComfy to cancel the job\n", rec.Name)
 	if rec, err = d.settled(ctx, rec); err != nil {
 		return err
 	}
@@ -105,17 +106,17 @@ func (d *deployment) cancel(ctx context.Context, out io.Writer, rec ledger.Recor
 		if err := d.redrive(ctx, rec); err != nil {
 			return err
 		}
-		return fmt.Errorf("it was too late to cancel %s: the job is paid for, so its execution goes on and its result is archived", rec.Name)
+		return fmt.Errorf("it was too late to cancel %s: the job is paid for, so its execution continues and the result will be archived", rec.Name)
 	default:
 		return fmt.Errorf("%s was not cancelled: it is %s", rec.Name, d.describe(rec))
 	}
 }
 
-// settled waits for the end of a take whose execution was stopped.
+// settled waits until the take of a stopped execution has ended.
 func (d *deployment) settled(ctx context.Context, rec ledger.Record) (ledger.Record, error) {
 	for deadline := time.Now().Add(settleTime); !rec.State.Ended(); {
 		if time.Now().After(deadline) {
-			return rec, fmt.Errorf("%s is still %s after %s; its status tells when it is settled", rec.Name, rec.State, settleTime)
+			return rec, fmt.Errorf("%s is still %s after %s; its status will say how it ended", rec.Name, rec.State, settleTime)
 		}
 		select {
 		case <-ctx.Done():
@@ -159,10 +160,10 @@ func (c *redriveCmd) Run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// takeToRedrive returns the wanted one of a name's takes, or if none is wanted
-// the newest that failed. If none failed it returns the newest: the execution
-// of an open record may have failed, and the event of it be lost. It reports
-// false, with the newest, if the wanted take is not there.
+// takeToRedrive returns the wanted take of a name or, if wanted is empty, the newest
+// take that failed. If no take failed it returns the newest one: its execution may
+// have failed although its record is open, if the event was lost. If the wanted
+// take does not exist, it returns the newest and false.
 func takeToRedrive(takes []ledger.Record, wanted string) (ledger.Record, bool) {
 	newest := takes[len(takes)-1]
 	for _, rec := range slices.Backward(takes) {
@@ -184,7 +185,7 @@ func takesOf(records []ledger.Record) []string {
 func (d *deployment) redrive(ctx context.Context, rec ledger.Record) error {
 	_, err := d.states.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: d.executionARN(rec)})
 	if not, ok := errors.AsType[*types.ExecutionNotRedrivable](err); ok {
-		return fmt.Errorf("%s is %s, and cannot be redriven: %s", rec.Name, d.describe(rec), not.ErrorMessage())
+		return fmt.Errorf("%s is %s and cannot be redriven: %s", rec.Name, d.describe(rec), not.ErrorMessage())
 	}
 	if err != nil {
 		return fmt.Errorf("redrive the execution of %s: %w", rec.Name, inWords(err))
@@ -192,10 +193,10 @@ func (d *deployment) redrive(ctx context.Context, rec ledger.Record) error {
 	return nil
 }
 
-// inWords returns an error of Step Functions as a person is told it.
+// inWords returns an error of Step Functions in words for a person.
 func inWords(err error) error {
 	if _, ok := errors.AsType[*types.ExecutionDoesNotExist](err); ok {
-		return errors.New("there is none; a take that is being submitted gets one in a moment")
+		return errors.New("there is no execution; a take that is being submitted gets one within seconds")
 	}
 	return err
 }

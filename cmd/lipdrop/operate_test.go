@@ -53,13 +53,14 @@ const patience = time.Minute
 // await waits until the status of a name has one of the states.
 func (r *running) await(name string, states ...ledger.State) ledger.Status {
 	r.t.Helper()
+	store := newDeployment(r.client.s3, nil, r.client.name, "").ledger
 	var st ledger.Status
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		var err error
-		if st, err = r.client.status(r.t.Context(), name); err != nil {
+		posted, err := store.Posted(r.t.Context(), ledger.StatusKey(name))
+		if err != nil {
 			r.t.Fatal(err)
 		}
-		if slices.Contains(states, st.State) {
+		if st = posted.Status; slices.Contains(states, st.State) {
 			return st
 		}
 	}
@@ -110,13 +111,13 @@ func TestCancelCommand(t *testing.T) {
 	name := "ads/Grüße 1"
 	s.dropPair(name)
 	s.await(name, ledger.InQueue)
-	s.lipdrop(1, "redrive", name, name+" is in_queue, and cannot be redriven", "RUNNING")
-	s.lipdrop(0, "cancel", norm.NFD.String(name), name+" is stopped", name+": cancelled (cancelled_by_stop)", "drop a file again")
+	s.lipdrop(1, "redrive", name, name+" is in_queue and cannot be redriven", "RUNNING")
+	s.lipdrop(0, "cancel", norm.NFD.String(name), "stopped the execution of "+name, name+": cancelled (cancelled_by_stop)", "drop a file again")
 	if st := s.await(name, ledger.Cancelled); st.Code != problem.CancelledByStop || st.Remedy == "" {
 		t.Errorf("status %s", describeStatus(st))
 	}
 	s.charged(1, 1)
-	s.lipdrop(1, "cancel", name, name+" has ended already: it is cancelled (cancelled_by_stop)")
+	s.lipdrop(1, "cancel", name, name+" has already ended: it is cancelled (cancelled_by_stop)")
 	s.lipdrop(1, "redrive", name, name+" has not failed: it is cancelled (cancelled_by_stop)")
 	s.charged(1, 1)
 	if dead := s.DeadLetters(); len(dead) > 0 {
@@ -150,9 +151,9 @@ func TestRedriveCommand(t *testing.T) {
 	if st := broken.await("talk", ledger.Failed, ledger.Succeeded); st.Code != problem.OutputRefused || !strings.Contains(st.Remedy, "lipdrop redrive talk") {
 		t.Fatalf("status %s", describeStatus(st))
 	}
-	broken.lipdrop(1, "cancel", "talk", "talk has ended already: it is failed (output_refused)")
+	broken.lipdrop(1, "cancel", "talk", "talk has already ended: it is failed (output_refused)")
 	broken.Close()
-	broken.lipdrop(1, "redrive", "talk", "the local stack in "+dir+" does not run; start it with `lipdrop local`")
+	broken.lipdrop(1, "redrive", "talk", "the local stack in "+dir+" is not running; start it with `lipdrop local`")
 
 	s := startStack(t, local.Options{Dir: dir, RunTime: 5 * time.Second})
 	s.lipdrop(0, "redrive", "talk", "of talk continues where it failed; status/talk.json shows the outcome")
@@ -162,11 +163,11 @@ func TestRedriveCommand(t *testing.T) {
 	}
 	s.charged(1, 0)
 	s.lipdrop(1, "redrive", "talk", "talk has not failed: it is succeeded")
-	s.lipdrop(1, "cancel", "talk", "talk has ended already: it is succeeded")
+	s.lipdrop(1, "cancel", "talk", "talk has already ended: it is succeeded")
 
 	s.dropPair("late")
 	s.await("late", ledger.InProgress)
-	s.lipdrop(1, "cancel", "late", "it was too late to cancel late: the job is paid for, so its execution goes on and its result is archived")
+	s.lipdrop(1, "cancel", "late", "it was too late to cancel late: the job is paid for, so its execution continues and the result will be archived")
 	s.await("late", ledger.Succeeded)
 	s.charged(2, 0)
 	if dead := s.DeadLetters(); len(dead) > 0 {

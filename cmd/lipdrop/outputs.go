@@ -27,7 +27,7 @@ type outputFolder struct {
 	copied map[string]fileAge // by absolute path
 }
 
-// fileAge is how a file is recognised.
+// fileAge identifies a file that has not changed.
 type fileAge struct {
 	Size    int64     `json:"size"`
 	ModTime time.Time `json:"modTime"`
@@ -35,8 +35,8 @@ type fileAge struct {
 
 func ageOf(info fs.FileInfo) fileAge { return fileAge{info.Size(), info.ModTime().UTC()} }
 
-// openOutputs makes a folder and checks that it can be written. What was
-// copied there is noted in the file record.
+// openOutputs creates a folder and checks that it is writable. The file record
+// lists what was copied there.
 func openOutputs(folder, record string) (*outputFolder, error) {
 	abs, err := filepath.Abs(folder)
 	if err != nil {
@@ -75,25 +75,25 @@ func (o *outputFolder) try() error {
 	return errors.Join(file.Close(), o.root.Remove(name))
 }
 
-// create creates a file in a folder, under a name that nobody can guess.
+// create creates a file with a random name in a folder.
 func (o *outputFolder) create(folder string) (*os.File, string, error) {
 	name := filepath.Join(folder, ".lipdrop-"+rand.Text())
 	file, err := o.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
 	return file, name, err
 }
 
-// further matches what the names of an output have behind the job's name.
+// further matches the part of an output's file name after the job's name.
 var further = regexp.MustCompile(`^(-[0-9]+)?\.(mp4|mov|webm|png|jpg|webp|bin)$`)
 
-// refuse returns an error that names every file of somebody else in the place
-// of an output of the named jobs.
+// refuse returns an error that names every file that an output of the named jobs
+// would overwrite and that was not copied there by try.
 func (o *outputFolder) refuse(jobs []string) error {
 	var taken []string
 	for _, job := range jobs {
 		folder, base := path.Split(filePath(job))
 		entries, err := fs.ReadDir(o.root.FS(), path.Clean(folder))
 		if err != nil {
-			continue // it is not there yet
+			continue // it does not exist yet
 		}
 		for _, entry := range entries {
 			rest, ok := strings.CutPrefix(entry.Name(), base)
@@ -149,7 +149,7 @@ func (o *outputFolder) copy(ctx context.Context, b bucket, job, key string) (str
 	return here, o.note(at)
 }
 
-// note notes that a file was copied here.
+// note records that a file was copied here.
 func (o *outputFolder) note(at string) error {
 	info, err := o.root.Lstat(at)
 	if err != nil {
@@ -167,9 +167,8 @@ func (o *outputFolder) note(at string) error {
 	return os.WriteFile(o.record, text, 0o600)
 }
 
-// filePath returns a key's path with those characters as %XX that a file
-// system or a terminal may take for something else: the backslash, control and
-// format characters.
+// filePath returns a key's path with backslashes, control and format characters as
+// %XX, because file systems and terminals may interpret them.
 func filePath(key string) string {
 	var b strings.Builder
 	for _, r := range key {

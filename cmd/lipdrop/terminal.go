@@ -10,16 +10,15 @@ import (
 	"unicode/utf8"
 )
 
-// terminal is a writer that a person reads. Names of files and texts of remote
-// servers may hold control sequences: terminal shows each control and format
-// character as an escape, such as \x1b. It lets newlines and tabs pass, so
-// values that may hold these are printed by escapef. It is safe for concurrent
-// use.
+// terminal is a writer whose text a person reads. File names and texts of remote
+// servers may contain control sequences, so terminal writes each control and format
+// character as an escape such as \x1b. It keeps newlines and tabs; use escapef for
+// values that may contain these. It is safe for concurrent use.
 type terminal struct {
 	w io.Writer
 
 	mu  sync.Mutex
-	err error // of the first write that failed
+	err error // of the first failed write
 }
 
 // Write implements io.Writer.
@@ -64,8 +63,8 @@ func (a escapedArg) Format(s fmt.State, verb rune) {
 	_, _ = io.WriteString(s, escape(fmt.Sprintf(fmt.FormatString(s, verb), a.value), ""))
 }
 
-// escape replaces the characters of a text that a terminal may act on, and
-// bytes that are not UTF-8, by Go's escapes. It keeps the characters in keep.
+// escape replaces characters that a terminal may interpret, and bytes that are not
+// UTF-8, by Go's escapes. It keeps the characters in keep.
 func escape(text, keep string) string {
 	var b strings.Builder
 	for i := 0; i < len(text); {

@@ -30,8 +30,8 @@ type tryCmd struct {
 // lookEvery is how often a status is read while a person waits for it.
 const lookEvery = 200 * time.Millisecond
 
-// Run starts a local stack, drops the files, shows what becomes of them and
-// copies the outputs here. The error is nil only when every output is here.
+// Run starts a local stack, drops the files, shows the states of their jobs and
+// copies the outputs. The error is nil only if every output was copied.
 func (c *tryCmd) Run(ctx context.Context, out *terminal) error {
 	files, err := c.gather()
 	if err != nil {
@@ -66,7 +66,7 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal) error {
 	if err := follow.untilEnd(ctx, stack.Failed()); err != nil {
 		display.close()
 		if ctx.Err() != nil {
-			return fmt.Errorf("interrupted; what is under way goes on with the next `lipdrop local --dir %s`", c.Dir)
+			return fmt.Errorf("interrupted; jobs under way continue with the next `lipdrop local --dir %s`", c.Dir)
 		}
 		return errors.Join(err, stack.Err())
 	}
@@ -83,8 +83,8 @@ func (c *tryCmd) drop(ctx context.Context, client bucket, files *dropped, names 
 	}
 	if removed > 0 {
 		d.say(fmt.Sprintf("removed %s of earlier drops with the same names", count(removed, "file")))
-		// S3 gives the time of an object in seconds. The new files must be
-		// newer than what a status says of the earlier ones.
+		// S3's times have a resolution of one second, and the new files must be newer
+		// than the deleted ones.
 		if err := nextSecond(ctx); err != nil {
 			return nil, err
 		}
@@ -152,7 +152,7 @@ func newResolver(files drop.Files) (*drop.Resolver, error) {
 	return &drop.Resolver{Files: files, Catalog: models, Settings: drop.DefaultSettings()}, nil
 }
 
-// gather checks the arguments and lays them out as they will lie in the bucket.
+// gather checks the arguments and gives each file its key in the bucket.
 func (c *tryCmd) gather() (*dropped, error) {
 	if len(c.Files) == 0 {
 		dir, err := sample.Write(filepath.Join(c.Dir, "sample"))
@@ -174,8 +174,8 @@ func (c *tryCmd) gather() (*dropped, error) {
 	return files, err
 }
 
-// jobsOf returns the names of the jobs that the files are, or what is wrong
-// with each file that is part of none: nothing is started for those.
+// jobsOf returns the names of the jobs that the files form. The error names every
+// file that is not part of a job, and why.
 func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
 	resolver, err := newResolver(files)
 	if err != nil {
@@ -209,12 +209,12 @@ func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
 		return nil, fmt.Errorf("nothing was dropped:\n  %s", strings.Join(wrong, "\n  "))
 	}
 	if names == nil {
-		return nil, errors.New("nothing was dropped: there is no job in what you named; give a video and an audio of the same name")
+		return nil, errors.New("nothing was dropped: these files form no job. Name a video and an audio file of the same name")
 	}
 	return names, nil
 }
 
-// collect copies the outputs here and prints how each job ended.
+// collect copies the outputs and prints how each job ended.
 func (c *tryCmd) collect(ctx context.Context, out io.Writer, client bucket, outputs *outputFolder, follow *follower) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "\njob\tstate\ttime\toutput")
@@ -240,7 +240,7 @@ func (c *tryCmd) collect(ctx context.Context, out io.Writer, client bucket, outp
 	if missing > 0 {
 		return fmt.Errorf("%s without an output", count(missing, "job"))
 	}
-	fmt.Fprintln(out, "\nThe local RunComfy is a fake: each output is the job's own input video or image, and nothing was lip-synced or charged.")
+	fmt.Fprintln(out, "\nThe local RunComfy is a fake: each output is the job's own input video or image. Nothing was lip-synced or charged.")
 	return nil
 }
 

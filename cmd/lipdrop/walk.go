@@ -12,15 +12,15 @@ import (
 )
 
 // walk calls visit with a path and, if it is a folder, with each path below it.
-// It follows symbolic links; info describes what a link leads to. What cannot
-// be looked at is visited with an error.
+// It follows symbolic links; info describes a link's target. For a path that
+// cannot be read it calls visit with an error.
 func walk(path string, visit func(path string, info fs.FileInfo, err error)) {
 	walkBelow(path, nil, visit)
 }
 
-// walkBelow is walk below the folders with the given real paths. It does not
-// follow a link that leads to one of them or to a folder around them, which
-// would have no end.
+// walkBelow is walk inside the folders with the given real paths. It does not follow
+// a link to one of them or to a folder that contains them, because that would never
+// end.
 func walkBelow(path string, within []string, visit func(path string, info fs.FileInfo, err error)) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -39,7 +39,7 @@ func walkBelow(path string, within []string, visit func(path string, info fs.Fil
 		return strings.HasPrefix(folder+string(filepath.Separator), strings.TrimSuffix(target, string(filepath.Separator))+string(filepath.Separator))
 	}
 	if err == nil && slices.ContainsFunc(within, around) {
-		visit(path, nil, fmt.Errorf("%s is a link that leads to a folder around it", path))
+		visit(path, nil, fmt.Errorf("%s is a link to a folder that contains it", path))
 		return
 	}
 	visit(path, info, nil)
@@ -52,8 +52,8 @@ func walkBelow(path string, within []string, visit func(path string, info fs.Fil
 	}
 }
 
-// inPlainWords returns why a path cannot be looked at or read. The error is
-// still an fs.ErrNotExist if it was one.
+// inPlainWords returns an error that says why a path cannot be read. It wraps
+// fs.ErrNotExist if err does.
 func inPlainWords(path string, err error) error {
 	link, linkErr := os.Lstat(path)
 	isLink := linkErr == nil && link.Mode()&fs.ModeSymlink != 0
@@ -80,7 +80,7 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	return regular(file, path)
 }
 
-// regular returns an open file if it is a regular one, else it closes it.
+// regular returns an open file if it is a regular file; otherwise it closes it.
 func regular(file *os.File, path string) (*os.File, fs.FileInfo, error) {
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {

@@ -26,15 +26,15 @@ import (
 )
 
 const (
-	// stillFor is how long a file must not have changed before it is dropped,
-	// because until then it may still be being written.
+	// stillFor is how long a file must be unchanged before it is dropped, because
+	// a program may still be writing it.
 	stillFor = time.Second
 
 	// retryEvery is how often the watcher tries again what failed.
 	retryEvery = 5 * time.Second
 
-	// droppedFrom is the metadata of objects that a watcher uploaded. Other
-	// objects are not deleted because no file has their name.
+	// droppedFrom is the metadata of objects that a watcher uploaded. The watcher
+	// does not delete other objects merely because no file has their name.
 	droppedFrom = "lipdrop-dropped-from"
 	fromFolder  = "folder"
 )
@@ -89,7 +89,7 @@ func (w *watcher) run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if _, err := os.Lstat(w.folder); errors.Is(err, fs.ErrNotExist) && os.MkdirAll(w.folder, 0o700) == nil {
-			w.say(escapef("%s was gone; it is there again", w.folder))
+			w.say(escapef("%s was deleted; lipdrop has created it again", w.folder))
 			w.planRescan(time.Now())
 		}
 		w.compareAll(ctx)
@@ -97,7 +97,7 @@ func (w *watcher) run(ctx context.Context) error {
 	}
 }
 
-// listen notes what events say until ctx ends.
+// listen handles events until ctx ends.
 func (w *watcher) listen(ctx context.Context) {
 	for {
 		select {
@@ -125,7 +125,7 @@ func (w *watcher) changed(event fsnotify.Event) {
 	case event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename):
 		for _, path := range w.notify.WatchList() {
 			if path == event.Name || strings.HasPrefix(path, event.Name+string(filepath.Separator)) {
-				_ = w.notify.Remove(path) // the folder has another path now, or none
+				_ = w.notify.Remove(path) // the folder was moved or deleted
 			}
 		}
 		w.mark(event.Name, true)
@@ -136,13 +136,13 @@ func (w *watcher) changed(event fsnotify.Event) {
 	}
 }
 
-// add watches a folder and all below it, and marks every file in it.
+// add watches a folder and all folders below it, and marks every file in them.
 func (w *watcher) add(path string) {
 	walk(path, func(path string, info fs.FileInfo, err error) {
 		if err == nil && info.IsDir() {
 			err = w.notify.Add(path)
 			if err == nil || errors.Is(err, fs.ErrNotExist) {
-				return // a folder that is gone again has nothing to drop
+				return // a deleted folder has nothing to drop
 			}
 			w.say(escapef("%s cannot be watched: %v", path, err))
 			return
@@ -151,7 +151,7 @@ func (w *watcher) add(path string) {
 	})
 }
 
-// mark has a path compared with the bucket once it no longer changes.
+// mark plans to compare a path with the bucket once it no longer changes.
 func (w *watcher) mark(path string, removed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -166,7 +166,7 @@ func (w *watcher) planRescan(at time.Time) {
 	w.rescan = at
 }
 
-// compareAll compares the whole folder with the bucket if that is planned.
+// compareAll compares the whole folder with the bucket if that is due.
 func (w *watcher) compareAll(ctx context.Context) {
 	w.mu.Lock()
 	due := !w.rescan.IsZero() && !time.Now().Before(w.rescan)
@@ -184,7 +184,7 @@ func (w *watcher) compareAll(ctx context.Context) {
 	}
 }
 
-// markAbsent marks the path of every object below a prefix that no file has.
+// markAbsent marks the path of every object below a prefix that has no file.
 func (w *watcher) markAbsent(ctx context.Context, prefix string) error {
 	keys, err := w.client.keys(ctx, prefix)
 	if err != nil {
@@ -199,13 +199,13 @@ func (w *watcher) markAbsent(ctx context.Context, prefix string) error {
 	return nil
 }
 
-// isGone reports whether an error of Lstat says that nothing has this path.
+// isGone reports whether an error of Lstat says that the path does not exist.
 func isGone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// compareDue compares each marked path that no longer changes with the bucket.
-// What fails is said once and tried again.
+// compareDue compares each marked path that no longer changes with the bucket. It
+// prints each error once, and tries again later.
 func (w *watcher) compareDue(ctx context.Context) {
 	for _, path := range w.due() {
 		w.mu.Lock()
@@ -216,7 +216,7 @@ func (w *watcher) compareDue(ctx context.Context) {
 			return
 		}
 		if err != nil && err.Error() != c.said {
-			w.say(escapef("%v. It is tried again every %d seconds", err, int(retryEvery.Seconds())))
+			w.say(escapef("%v. lipdrop tries again every %d seconds", err, int(retryEvery.Seconds())))
 		}
 		w.mu.Lock()
 		now := w.pending[path]
@@ -227,7 +227,7 @@ func (w *watcher) compareDue(ctx context.Context) {
 				now.due = time.Now().Add(retryEvery)
 			}
 			w.pending[path] = now
-		case now.due.Equal(c.due): // it was not marked again meanwhile
+		case now.due.Equal(c.due): // it was not marked again in the meantime
 			delete(w.pending, path)
 		}
 		w.mu.Unlock()
@@ -256,7 +256,7 @@ func (w *watcher) due() []string {
 	return paths
 }
 
-// compare makes the bucket follow one path.
+// compare makes the bucket match one path.
 func (w *watcher) compare(ctx context.Context, path string, removed bool) error {
 	if path == w.folder {
 		return nil
@@ -272,14 +272,14 @@ func (w *watcher) compare(ctx context.Context, path string, removed bool) error 
 	case err == nil && info.IsDir():
 		return nil
 	case err != nil && strings.HasPrefix(filepath.Base(path), "."):
-		return nil // such as an editor's lock, which is a link that leads nowhere
+		return nil // such as an editor's lock file, which is a dangling link
 	case err != nil:
 		return inPlainWords(path, err)
 	}
 	return w.drop(ctx, path)
 }
 
-// key returns the key that dropping a path gives it.
+// key returns the key of a dropped path.
 func (w *watcher) key(path string) string {
 	below, err := filepath.Rel(w.folder, path)
 	if err != nil {
@@ -288,8 +288,8 @@ func (w *watcher) key(path string) string {
 	return ledger.InboxPrefix + filepath.ToSlash(below)
 }
 
-// remove deletes the drop of a path that is gone, and if it was a folder, all
-// drops of it. Unless the removal was seen, it deletes only what a watcher
+// remove deletes the drop of a path that no longer exists, and if it was a folder, all
+// drops in it. Unless the removal was observed, it deletes only what a watcher
 // uploaded: other objects may never have had a file.
 func (w *watcher) remove(ctx context.Context, path string, seen bool) error {
 	keys, err := w.client.keys(ctx, w.key(path)+"/")
@@ -317,7 +317,7 @@ func (w *watcher) removeKey(ctx context.Context, key string, foreign bool) error
 	return nil
 }
 
-// head returns what S3 says of an object, or nil if there is none.
+// head returns the metadata of an object, or nil if it does not exist.
 func (w *watcher) head(ctx context.Context, key string) (*s3.HeadObjectOutput, error) {
 	head, err := w.client.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &w.client.name, Key: &key})
 	if _, absent := errors.AsType[*types.NotFound](err); absent {
@@ -329,8 +329,8 @@ func (w *watcher) head(ctx context.Context, key string) (*s3.HeadObjectOutput, e
 	return head, nil
 }
 
-// drop uploads a file, unless the bucket has it since its last change: a start
-// of the stack drops nothing twice.
+// drop uploads a file unless the bucket already has it since its last change, so that
+// a restart of the stack drops nothing twice.
 func (w *watcher) drop(ctx context.Context, path string) error {
 	key := w.key(path)
 	if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil {
@@ -356,9 +356,9 @@ func (w *watcher) drop(ctx context.Context, path string) error {
 	return nil
 }
 
-// isSame reports whether an object is a file that has not been written since.
-// A file that was moved over another may be older than the object, so the
-// contents are compared too.
+// isSame reports whether an object has a file's content and is not older than it. A
+// file that was moved over another may be older than the object, so isSame also
+// compares the contents.
 func isSame(head *s3.HeadObjectOutput, file *os.File, info fs.FileInfo) (bool, error) {
 	if head == nil || aws.ToInt64(head.ContentLength) != info.Size() ||
 		aws.ToTime(head.LastModified).Before(info.ModTime().Truncate(time.Second)) {
@@ -378,9 +378,9 @@ func isSame(head *s3.HeadObjectOutput, file *os.File, info fs.FileInfo) (bool, e
 	return slices.Equal(sum.Sum(nil), etag), nil
 }
 
-// open opens a file of the folder. It follows links out of the folder only if
-// they belong to this user: another one could make this user upload what only
-// this user can read.
+// open opens a file of the folder. It follows links out of the folder only if they
+// belong to this user: a link of another user could make this user upload a file
+// that only this user can read.
 func (w *watcher) open(path string) (*os.File, fs.FileInfo, error) {
 	root, err := os.OpenRoot(w.folder)
 	if err != nil {

@@ -40,7 +40,7 @@ func TestFunctionsInDocker(t *testing.T) {
 // The README's commands do what the README says about them.
 func testReadme(t *testing.T, tools *tools) {
 	output := tools.background(t, tools.local)
-	awaitText(t, output, "Ctrl-C ends it")
+	awaitText(t, output, "Press Ctrl-C to end it")
 	tools.succeed(t, "SubmitFunction", nil)
 	awaitText(t, output, "talk: withdrawn (files_gone)")
 	var polled workflow.Job
