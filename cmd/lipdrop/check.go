@@ -88,51 +88,58 @@ func eachFinding(ctx context.Context, resolver *drop.Resolver, keys []string, re
 	return nil
 }
 
-// judge returns the state that a finding would get, and its problems.
-func judge(ctx context.Context, resolver *drop.Resolver, f drop.Finding) (ledger.State, []problem.Problem, error) {
-	if f.Job == nil {
-		return f.State, f.Problems, nil
-	}
-	_, problems, err := resolver.Prepare(ctx, f.Job)
-	if err != nil || len(problems) > 0 {
-		return drop.StateOf(problems), problems, err
-	}
-	return ready, nil, nil
+// outcome is what submit would do about a finding.
+type outcome struct {
+	state    ledger.State // ready, or the state of the status
+	problems []problem.Problem
+	job      drop.Ready // if ready
 }
 
-// report prints a finding and returns whether it is right.
+// good reports whether nothing is wrong.
+func (o outcome) good() bool {
+	return o.state == ready || o.state == ledger.Used || o.state == ledger.Accepted
+}
+
+func outcomeOf(ctx context.Context, resolver *drop.Resolver, f drop.Finding) (outcome, error) {
+	if f.Job == nil {
+		return outcome{state: f.State, problems: f.Problems}, nil
+	}
+	job, problems, err := resolver.Prepare(ctx, f.Job)
+	if err != nil || len(problems) > 0 {
+		return outcome{state: drop.StateOf(problems), problems: problems}, err
+	}
+	return outcome{state: ready, job: job}, nil
+}
+
+// report prints a finding and returns whether nothing is wrong with it.
 func report(ctx context.Context, out io.Writer, resolver *drop.Resolver, f drop.Finding) (bool, error) {
-	state, problems, err := judge(ctx, resolver, f)
+	o, err := outcomeOf(ctx, resolver, f)
 	if err != nil {
 		return false, err
 	}
 	warnings := f.Warnings
-	switch state {
+	switch o.state {
 	case ready:
-		r, _, err := resolver.Prepare(ctx, f.Job)
-		if err != nil {
-			return false, err
-		}
-		printf(out, "%s: one job of %s\n", f.Name, r.Model)
-		for _, used := range r.Media {
+		printf(out, "%s: one job of %s\n", f.Name, o.job.Model)
+		for _, used := range o.job.Media {
 			printf(out, "  %s = %s\n", used.Property, describe(used))
 		}
-		for _, name := range sortedKeys(r.Input) {
-			printf(out, "  %s = %v\n", name, r.Input[name])
+		for _, name := range sortedKeys(o.job.Input) {
+			printf(out, "  %s = %v\n", name, o.job.Input[name])
 		}
-		warnings = r.Warnings
+		warnings = o.job.Warnings
 	case ledger.Used:
 		printf(out, "%s: used by %s\n", f.Name, strings.Join(f.Jobs, ", "))
 	default:
-		printf(out, "%s: %s\n", f.Name, state)
+		printf(out, "%s: %s\n", f.Name, o.state)
 	}
-	for _, p := range problems {
+	for _, p := range o.problems {
 		printf(out, "  %s: %s\n    %s\n", p.Code, p.Reason, p.RemedyFor(f.Name))
 	}
 	for _, w := range warnings {
 		printf(out, "  warning: %s\n", w)
 	}
-	return state == ready || state == ledger.Used || state == ledger.Accepted, nil
+	return o.good(), nil
 }
 
 // describe returns what is known about a file, in one line.

@@ -188,15 +188,15 @@ func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
 		}
 	}
 	err = eachFinding(ctx, resolver, files.keys, func(key string, f drop.Finding) error {
-		state, problems, err := judge(ctx, resolver, f)
-		switch {
-		case err != nil:
+		o, err := outcomeOf(ctx, resolver, f)
+		if err != nil {
 			return err
-		case f.Job != nil && state == ready:
+		}
+		if o.state == ready {
 			names = append(names, f.Name)
-		case state == ready || state == ledger.Used || state == ledger.Accepted:
-		default:
-			for _, p := range problems {
+		}
+		if !o.good() {
+			for _, p := range o.problems {
 				wrong = append(wrong, escapef("%s: %s. %s", f.Name, p.Reason, p.RemedyFor(f.Name)))
 			}
 		}
