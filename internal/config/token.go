@@ -14,22 +14,22 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 )
 
-// SecretsManager is what a Token needs of the client.
+// SecretsManager is the part of the Secrets Manager client that a Token uses.
 type SecretsManager interface {
 	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 }
 
-// rereadAfter is how long a refused token is kept before the secret is read
-// again, so that a loop with a bad token does not read it at every turn.
+// rereadAfter is the shortest time between two reads of the secret, so that a
+// loop with a refused token does not read it at every turn.
 const rereadAfter = time.Minute
 
-// ErrNoToken says that the secret holds no token yet.
+// ErrNoToken is returned if the secret holds no token yet.
 var ErrNoToken = errors.New("the secret holds no RunComfy token")
 
-// Token is a runcomfy.TokenSource: the API token in a secret, which is plain
-// text or JSON with the member "token". It is read when it is first needed, and
-// again after RunComfy refused it.
-// A Token is safe for concurrent use.
+// Token is a runcomfy.TokenSource that reads the API token from a secret. The
+// secret is plain text, or JSON with the member "token". It is read when the
+// token is first needed, and again after RunComfy refused the token. A Token is
+// safe for concurrent use.
 type Token struct {
 	Client SecretsManager
 	ARN    string
@@ -41,7 +41,7 @@ type Token struct {
 	refused bool
 }
 
-// Token returns the token, or ErrNoToken.
+// Token implements runcomfy.TokenSource. It may return ErrNoToken.
 func (t *Token) Token(ctx context.Context) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -50,7 +50,7 @@ func (t *Token) Token(ctx context.Context) (string, error) {
 	}
 	out, err := t.Client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &t.ARN})
 	if _, ok := errors.AsType[*types.ResourceNotFoundException](err); ok {
-		return "", ErrNoToken // a secret that was made and never set has no value either
+		return "", ErrNoToken // also returned for a secret that has no value yet
 	}
 	if err != nil {
 		return "", fmt.Errorf("read the token's secret: %w", err)
@@ -63,14 +63,14 @@ func (t *Token) Token(ctx context.Context) (string, error) {
 	return value, nil
 }
 
-// Refused says that RunComfy did not accept the token.
+// Refused implements runcomfy.TokenSource.
 func (t *Token) Refused() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.refused = true
 }
 
-// tokenIn returns the token in the text of a secret.
+// tokenIn returns the token that a secret holds.
 func tokenIn(secret string) (string, error) {
 	secret = strings.TrimSpace(secret)
 	if strings.HasPrefix(secret, "{") {
@@ -78,7 +78,7 @@ func tokenIn(secret string) (string, error) {
 			Token string `json:"token"`
 		}
 		if json.Unmarshal([]byte(secret), &doc) != nil {
-			return "", errors.New("the token's secret begins like JSON and is none") // never the text itself
+			return "", errors.New("the token's secret looks like JSON but does not parse") // without the text, which is secret
 		}
 		secret = strings.TrimSpace(doc.Token)
 	}

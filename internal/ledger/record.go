@@ -1,7 +1,7 @@
-// Package ledger keeps the record of each take and the status of each name, as
-// JSON objects in the bucket. Every change is a conditional write: whoever
-// loses a race reads again and decides again. What a drop means is package
-// drop's; when to change a record is the functions'.
+// Package ledger stores the record of each take and the status of each name as
+// JSON objects in the bucket. Every change is a conditional write: the loser of
+// a race reads the object and decides again. Package drop decides what a drop
+// means, and the functions decide when a record changes.
 package ledger
 
 import (
@@ -12,13 +12,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// State is the state of a take, in its record and its status. Held, Waiting,
-// Rejected, Withdrawn, Used and Accepted stand only in a status: no take is
-// claimed. Released stands only in a record.
+// State is the state of a take or of a drop.
 type State string
 
-// The states of takes and of drops.
 const (
+	// These are states of a take, in its record and its status.
 	Submitting State = "submitting"
 	Submitted  State = "submitted"
 	InQueue    State = "in_queue"
@@ -29,6 +27,7 @@ const (
 	Cancelled  State = "cancelled"
 	Unknown    State = "unknown"
 
+	// These are states of a drop without a take, in a status only.
 	Waiting   State = "waiting"
 	Rejected  State = "rejected"
 	Held      State = "held"
@@ -36,14 +35,14 @@ const (
 	Used      State = "used"
 	Accepted  State = "accepted"
 
-	// Released is the state of a record whose claim was given up, because
-	// RunComfy certainly did not accept the job. Such a record counts as none.
+	// Released is the state of a record whose claim was released, because
+	// RunComfy certainly did not accept the job. It counts as no record.
 	Released State = "released"
 )
 
-// next is the table of legal transitions: a take goes forward, may skip what
-// nobody saw, and ends once, but that a redriven execution may still archive
-// the paid result of a failed one.
+// next returns the states that may follow s. A take moves forward, may skip
+// states that no function saw, and ends once. The exception is a failed take: a
+// redriven execution may still archive its paid result.
 func next(s State) []State {
 	switch s {
 	case Submitting:
@@ -63,31 +62,30 @@ func next(s State) []State {
 	}
 }
 
-// CanBecome reports whether a take in state s may get the state t. A state may
-// always stay as it is.
+// CanBecome reports whether a take may change from state s to t, or is in t
+// already.
 func (s State) CanBecome(t State) bool {
 	return s == t || slices.Contains(next(s), t)
 }
 
 // Claimed reports whether s is the state of a take that has a record.
-func (s State) Claimed() bool {
-	return s.rank() > 0
-}
+func (s State) Claimed() bool { return s.rank() > 0 }
 
-// Ended reports whether s is the end of a take.
+// Ended reports whether s is the last state of a take.
 func (s State) Ended() bool {
 	return s == Succeeded || s == Failed || s == Cancelled || s == Unknown
 }
 
-// rank orders the states of one take, so that a late writer does not set its
-// status back. States without a take have none.
+// rank orders the states of a take, so that a late writer does not overwrite its
+// status with an earlier one. It returns 0 for a state without a take.
 func (s State) rank() int {
 	order := []State{Submitting, Submitted, InQueue, InProgress, Archiving, Unknown, Cancelled, Failed, Succeeded}
 	return slices.Index(order, s) + 1
 }
 
-// rank is that of the take's state. A job that RunComfy has put back into its
-// queue has got as far as one that runs: its status may go back.
+// rank returns the rank of the take's state. RunComfy may put a running job back
+// into its queue. Such a job ranks as a running one, so its status may change
+// back to InQueue.
 func (r Record) rank() int {
 	if r.State == InQueue && !r.Times.Running.IsZero() {
 		return InProgress.rank()
@@ -95,18 +93,18 @@ func (r Record) rank() int {
 	return r.State.rank()
 }
 
-// Record is what the ledger knows of one take.
+// Record is what the ledger stores about one take.
 type Record struct {
 	Name  string `json:"name"`
 	Take  string `json:"take"`
 	State State  `json:"state"`
 
-	// Code and Reason say why a take failed, was cancelled or is unknown.
+	// Code and Reason say why a take is Failed, Cancelled or Unknown.
 	Code   problem.Code `json:"code,omitempty"`
 	Reason string       `json:"reason,omitempty"`
 
 	Model string `json:"model"`
-	// Options is what was sent to the model besides the media.
+	// Options is the model's input without the media.
 	Options map[string]any `json:"options"`
 	Inputs  []Input        `json:"inputs"`
 
@@ -120,19 +118,19 @@ type Record struct {
 	// ended.
 	HeldUntil time.Time `json:"heldUntil,omitzero"`
 
-	// NotRun are takes that a deletion would have started and that submit did
-	// not run, because a deletion starts no job.
+	// NotRun are takes that submit did not run, because only a deletion made
+	// them complete.
 	NotRun []string `json:"notRun,omitempty"`
 
-	// Revision is a random word of the last write: it tells a writer whose
-	// answer was lost that the write took effect.
+	// Revision is a random text of the last write. A writer that got no response
+	// learns from it that its write took effect.
 	Revision string `json:"revision"`
 
 	written
 }
 
-// Input is a file of a take, or an https URL (without its query, which counts
-// as a secret) that was passed on as it is.
+// Input is a file of a take, or an https URL that was passed on unchanged. The
+// URL is recorded without its query, which counts as a secret.
 type Input struct {
 	Property        string    `json:"property,omitempty"`
 	Key             string    `json:"key,omitempty"`
@@ -155,8 +153,8 @@ type Output struct {
 	Height          int     `json:"height,omitempty"`
 }
 
-// Times are when the steps of a take were seen to happen, in UTC. RunComfy's
-// own times are Created and Finished.
+// Times are when the functions saw the steps of a take, in UTC. Created and
+// Finished are RunComfy's own times.
 type Times struct {
 	Claimed   time.Time `json:"claimed,omitzero"`
 	Submitted time.Time `json:"submitted,omitzero"`
@@ -168,7 +166,7 @@ type Times struct {
 	Finished  time.Time `json:"finished,omitzero"`
 }
 
-// Warn adds a warning to the record, unless it has it already or has many.
+// Warn adds a warning to the record, unless the record has it or has 50 others.
 func (r *Record) Warn(text string) {
 	const most = 50
 	if len(r.Warnings) < most && !slices.Contains(r.Warnings, text) {
@@ -191,7 +189,7 @@ func (r Record) Uses(key string) bool {
 	return slices.ContainsFunc(r.Inputs, func(in Input) bool { return in.Key == key })
 }
 
-// ErrTransition is what Update returns for a change that next does not allow.
+// ErrTransition is returned by Update for a change of state that is not allowed.
 type ErrTransition struct {
 	Name, Take string
 	From, To   State
@@ -201,7 +199,7 @@ func (e *ErrTransition) Error() string {
 	return fmt.Sprintf("take %s of %s is %s and cannot become %s", e.Take, e.Name, e.From, e.To)
 }
 
-// InboxPrefix is where people drop files.
+// InboxPrefix is the prefix below which people drop files.
 const InboxPrefix = "inbox/"
 
 // RecordKey returns the key of a take's record.

@@ -15,8 +15,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// Status is the answer for one job name, or for one file that can be no job's.
-// docs/status.md describes it member by member.
+// Status says what happened to one name, or to one file that cannot belong to a
+// job. docs/status.md describes each member.
 type Status struct {
 	Name      string       `json:"name"`
 	State     State        `json:"state"`
@@ -29,28 +29,28 @@ type Status struct {
 	Model     string       `json:"model,omitempty"`
 	UpdatedAt time.Time    `json:"updatedAt"`
 	Links     *Links       `json:"links,omitempty"`
-	// Outputs are keys of the bucket.
+	// Outputs are keys in the bucket.
 	Outputs []string `json:"outputs,omitempty"`
-	// Jobs are the names of the jobs that a file of state Used is part of.
+	// Jobs are the names of the jobs that use a file in state Used.
 	Jobs []string `json:"jobs,omitempty"`
 }
 
-// Links lead a person on from a status.
+// Links are where a person continues from a status.
 type Links struct {
 	Execution string `json:"execution,omitempty"` // the AWS console's page
 	RunComfy  string `json:"runcomfy,omitempty"`  // the model's page, which leads to the requests
 	Outputs   string `json:"outputs,omitempty"`   // an s3:// URI for aws s3 cp --recursive
 }
 
-// Posted is a status as it stands in the bucket.
+// Posted is a status that was read from the bucket.
 type Posted struct {
 	Status
 	// Order says which drop the status is about (see Order). It is empty if
 	// there is no status.
 	Order string
 
-	// Rewrite makes Post write even if nothing has changed, so that UpdatedAt
-	// says that the name was assessed.
+	// Rewrite makes Post write a status that has not changed too, so that
+	// UpdatedAt says when the name was assessed.
 	Rewrite bool
 
 	written
@@ -70,14 +70,13 @@ const (
 // Stamp returns the time with which a take or an Order begins.
 func Stamp(take string) string { return take[:min(len(take), len(StampLayout))] }
 
-// Order returns the Order of a status: the stamp of a take, or the time of the
-// newest file of a drop that is not a take yet in the form of a stamp, and when
-// the take was claimed or decided on. The time is zero for a drop that is not a
-// take.
+// Order returns the Order of a status: the stamp of its take, and the time when
+// the take was claimed. For a drop without a take, the stamp is the time of its
+// newest file, and claimed is zero.
 //
-// Stamps order drops only roughly: S3's time of a large file is when its upload
-// began. Of two takes with the same stamp the one that was claimed later is the
-// newer.
+// Stamps order drops only roughly, because S3's time of a large file is when its
+// upload began. Of two takes with the same stamp, the one that was claimed later
+// is newer.
 func Order(take string, claimed time.Time) string {
 	if claimed.IsZero() {
 		return Stamp(take)
@@ -85,12 +84,12 @@ func Order(take string, claimed time.Time) string {
 	return Stamp(take) + "-" + claimed.UTC().Format(claimLayout)
 }
 
-// order returns the Order of the status of a take.
+// order returns the Order of the take's status.
 func (r Record) order() string { return Order(r.Take, r.Times.Claimed) }
 
-// compareOrders returns a negative number if a is older than b, a positive one
-// if it is newer, else 0. Statuses of earlier versions hold a whole take as
-// their Order; its hash counts as no time.
+// compareOrders returns a negative number if a is older than b, a positive number
+// if it is newer, and 0 otherwise. In statuses of earlier versions, the Order is
+// a whole take; its hash counts as no time.
 func compareOrders(a, b string) int {
 	claimed := func(order string) time.Time {
 		t, err := time.Parse(claimLayout, strings.TrimPrefix(order[len(Stamp(order)):], "-"))
@@ -102,9 +101,10 @@ func compareOrders(a, b string) int {
 	return cmp.Or(strings.Compare(Stamp(a), Stamp(b)), claimed(a).Compare(claimed(b)))
 }
 
-// Posted returns the status at a key, of a name (see StatusKey) or of a file
-// below answers/. A missing status is not an error. Neither is an unreadable
-// one: it is returned without its content, so that Post can replace it.
+// Posted returns the status at a key: the status of a name (see StatusKey), or an
+// answer file. A missing status is not an error. An unreadable status is not an
+// error either: Posted returns it without its content, so that Post can replace
+// it.
 func (s *Store) Posted(ctx context.Context, key string) (Posted, error) {
 	var p Posted
 	object, metadata, err := s.get(ctx, key, &p.Status)
@@ -118,13 +118,13 @@ func (s *Store) Posted(ctx context.Context, key string) (Posted, error) {
 	return p, nil
 }
 
-// ErrStale is returned by Post when the status was changed since it was read.
-var ErrStale = errors.New("the status has changed meanwhile")
+// ErrStale is returned by Post if the status was changed after it was read.
+var ErrStale = errors.New("the status was changed after it was read")
 
-// Post writes what an assessment found out about a name. The assessment began
-// after prev was read. If prev is not the status any longer, Post returns
-// ErrStale, and the caller must assess again. A post that says the same as prev
-// writes nothing.
+// Post writes the status that an assessment leads to. The assessment must have
+// begun after prev was read. If prev is no longer the status, Post returns
+// ErrStale, and the caller must assess again. Post writes nothing if the status
+// stays the same.
 func (s *Store) Post(ctx context.Context, key string, st Status, order string, prev Posted) error {
 	st = fit(st)
 	same := prev.Status
@@ -140,15 +140,14 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order string, p
 	return err
 }
 
-// fit returns a status that is small enough to be read again: if it is too
-// large, its texts and lists are cut.
+// fit cuts the texts and lists of a status that is too large to be read again.
 func fit(st Status) Status {
-	const reserve = 1 << 10 // for what is added later
+	const reserve = 1 << 10 // for members that are added later
 	if len(encode(st)) <= MaxObject-reserve {
 		return st
 	}
 	cut := func(text string) string {
-		const most = 4 << 10 // bytes; in JSON an escape takes up to six for one
+		const most = 4 << 10 // bytes; JSON needs up to six for each
 		if len(text) <= most {
 			return text
 		}
@@ -191,8 +190,8 @@ func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) er
 	return fmt.Errorf("status of %s: lost %d races", rec.Name, maxRaces)
 }
 
-// TakeStatus returns the status that a record amounts to, with warnings of the
-// moment behind those of the record.
+// TakeStatus returns the status of a take. Its warnings are those of the record,
+// then the given ones.
 func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 	st := Status{
 		Name: rec.Name, State: rec.State, Code: rec.Code, Reason: rec.Reason,
@@ -203,7 +202,7 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 	if rec.Code != "" {
 		st.Remedy = rec.Code.Remedy(rec.Name)
 		if rec.ofBundle() {
-			// Only its job.json starts a bundle again.
+			// Only job.json starts a bundle again.
 			st.Remedy = strings.NewReplacer("a file of it again", "its job.json again", "a file of the job again", "its job.json again", "a file again", "its job.json again").Replace(st.Remedy)
 			st.Remedy = strings.Replace(st.Remedy, "Drop its", "Drop the job's", 1)
 		}
@@ -225,7 +224,7 @@ func (r Record) ofBundle() bool {
 	return slices.ContainsFunc(r.Inputs, func(in Input) bool { return in.Property == "" && in.Key != "" })
 }
 
-// consoleURL returns the page of an execution in the AWS console.
+// consoleURL returns the address of an execution in the AWS console.
 func consoleURL(machineARN, execution string) string {
 	parts := strings.Split(machineARN, ":")
 	if len(parts) < 7 {

@@ -27,12 +27,11 @@ type Store struct {
 	Now func() time.Time
 }
 
-// maxRaces bounds how often a change is decided again after a lost race. Only
-// a handful of functions ever write to one object, so more is a fault.
+// maxRaces bounds how often a change is decided again after a lost race. Few
+// functions write to one object, so more lost races are an error.
 const maxRaces = 50
 
-// MaxObject is the largest record or status in bytes of JSON. What would be
-// larger is not written, and what is larger is not read.
+// MaxObject is the largest record or status that is written or read, in bytes.
 const MaxObject = 1 << 20
 
 // UnreadableError is returned for a record that is not JSON or is larger than
@@ -47,8 +46,9 @@ func (e *UnreadableError) Error() string { return e.Key + " cannot be read: " + 
 // Unwrap returns the reason.
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// Claim writes the record of a take that has none, or whose claim was released,
-// and reports true. If the take has a record, Claim returns that and false.
+// Claim writes the record of a take that has no record or whose claim was
+// released, and returns true. If the take has a record, Claim returns that record
+// and false.
 func (s *Store) Claim(ctx context.Context, rec Record) (Record, bool, error) {
 	key := RecordKey(rec.Name, rec.Take)
 	rec.Revision = rand.Text()
@@ -69,8 +69,8 @@ func (s *Store) Claim(ctx context.Context, rec Record) (Record, bool, error) {
 		case stored.State == Released:
 			rec.written = stored.written
 		default:
-			// If S3's response to the first try of our own write was lost, the
-			// second try conflicts with the first.
+			// If the response to this write was lost, the SDK's retry conflicts
+			// with the write itself.
 			return stored, stored.Revision == rec.Revision, nil
 		}
 	}
@@ -86,7 +86,7 @@ func (s *Store) Get(ctx context.Context, name, take string) (Record, error) {
 	return rec, err
 }
 
-// read is Get, but returns the record of a released claim too.
+// read is Get, but also returns the record of a released claim.
 func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 	var rec Record
 	var err error
@@ -94,10 +94,10 @@ func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 	return rec, err
 }
 
-// Update changes the record of a take: change is called with the record as it
-// stands, once more after each lost race, and what it leaves is written. A
-// change that makes no difference writes nothing. The error of change is
-// returned as it is; a change that is not a legal transition is *ErrTransition.
+// Update calls change with the record of a take and writes the result. It starts
+// again after each lost race, and writes nothing if the record does not change.
+// It returns errors of change unwrapped, and *ErrTransition if the new state is
+// not allowed.
 func (s *Store) Update(ctx context.Context, name, take string, change func(*Record) error) (Record, error) {
 	rec, err := s.Get(ctx, name, take)
 	if err != nil {
@@ -106,8 +106,8 @@ func (s *Store) Update(ctx context.Context, name, take string, change func(*Reco
 	return s.UpdateFrom(ctx, rec, change)
 }
 
-// UpdateFrom is Update for a caller that has just read or written the record,
-// and saves the reading of it.
+// UpdateFrom is Update for a caller that has just read or written the record. It
+// does not read the record again.
 func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record) error) (Record, error) {
 	for range maxRaces {
 		was, before := rec.State, encode(rec)
@@ -140,8 +140,9 @@ func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)
 	return rec, fmt.Errorf("record of %s, take %s: lost %d races", rec.Name, rec.Take, maxRaces)
 }
 
-// Release gives up the claim of a take that RunComfy certainly did not accept,
-// so that the take can be claimed again. A later claim of the take stays.
+// Release releases the claim of a take that RunComfy certainly did not accept, so
+// that the take can be claimed again. It does not release a later claim of the
+// take.
 //
 // The record is overwritten and not deleted. A deletion by key would need the
 // permission to delete, a bucket with Object Lock or MFA delete refuses the
@@ -161,14 +162,14 @@ func (s *Store) Release(ctx context.Context, claim Record) error {
 	return nil
 }
 
-// Takes returns the records of a name, oldest first. Records that cannot be
-// read are missing; the error then names them.
+// Takes returns the records of a name, oldest first. It leaves out records that
+// cannot be read, and returns an error that names them.
 func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
 	return s.NewestTakes(ctx, name, math.MaxInt)
 }
 
-// NewestTakes is Takes, but reads at most the given number of records: those
-// with the latest stamps.
+// NewestTakes is Takes for at most the given number of records: those with the
+// latest stamps.
 func (s *Store) NewestTakes(ctx context.Context, name string, most int) ([]Record, error) {
 	keys, _, err := s.list(ctx, "jobs/"+name+"/")
 	if err != nil {
@@ -194,9 +195,9 @@ func (s *Store) NewestTakes(ctx context.Context, name string, most int) ([]Recor
 	return recs, errors.Join(errs...)
 }
 
-// Names returns the names that have records and begin with prefix, up to the
-// next slash: the tagged names of a video are those that begin with its own
-// name and a dot.
+// Names returns the names that have records and begin with prefix, without those
+// that have another slash after it. The tagged names of a video, for example,
+// begin with the video's name and a dot.
 func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	_, folders, err := s.list(ctx, "jobs/"+prefix)
 	if err != nil {
@@ -286,8 +287,8 @@ func (s *Store) put(ctx context.Context, key string, value any, prev *written, m
 	return err
 }
 
-// encode returns the JSON that is written. Keys stay readable: HTML signs are
-// not escaped.
+// encode returns the JSON of a record or status. It does not escape HTML, so that
+// keys stay readable.
 func encode(value any) []byte {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)

@@ -1,6 +1,6 @@
-// Package s3test is an S3 bucket in memory, with the methods and the errors of
-// the SDK's client: conditional writes, ranges, listings and multipart uploads
-// behave as S3's. Package gateway's tests hold it to a real server.
+// Package s3test is an S3 bucket in memory that has the methods and errors of the
+// SDK's client. Conditional writes, ranges, listings and multipart uploads behave
+// as in S3; the tests of package gateway compare them with a real server.
 package s3test
 
 import (
@@ -27,15 +27,16 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// Bucket is one bucket, whatever name it is asked by. The zero value is empty
-// and ready; its fields are set before use. It is safe for concurrent use.
+// Bucket is one bucket. It ignores bucket names. The zero value is empty and
+// ready to use; set its fields before use. It is safe for concurrent use.
 type Bucket struct {
 	// Now is the clock of LastModified. Defaults to time.Now.
 	Now func() time.Time
 
-	// Before is called before each operation, which an error of it ends
-	// without effect. After is called when it has taken effect: its error
-	// takes the answer's place, as when an answer is lost.
+	// Before is called before each operation. If it returns an error, the
+	// operation returns that error and has no effect. After is called after the
+	// operation has taken effect. Its error replaces the response, as if the
+	// response were lost.
 	Before, After func(op, key string) error
 
 	mu       sync.Mutex
@@ -61,7 +62,7 @@ type upload struct {
 	initiated time.Time
 }
 
-// Error returns an error as the client gives it for an HTTP status.
+// Error returns the client's error for an HTTP status.
 func Error(status int, code string) error {
 	return &smithy.OperationError{ServiceID: "S3", OperationName: code, Err: &awshttp.ResponseError{
 		ResponseError: &smithyhttp.ResponseError{
@@ -103,15 +104,15 @@ func (b *Bucket) Uploads() int {
 	return len(b.uploads)
 }
 
-// Set writes an object without any condition or hook.
+// Set writes an object, without conditions and hooks.
 func (b *Bucket) Set(key string, body []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.store(key, body, "", nil, b.now())
 }
 
-// SetMultipart writes an object as a multipart upload does that was initiated
-// at the given time and completes now: that time is its LastModified.
+// SetMultipart writes an object like a multipart upload that was initiated at the
+// given time and is completed now: that time is the LastModified.
 func (b *Bucket) SetMultipart(key string, body []byte, initiated time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -125,7 +126,7 @@ func (b *Bucket) now() time.Time {
 	return time.Now()
 }
 
-// Remove deletes an object without any hook.
+// Remove deletes an object, without hooks.
 func (b *Bucket) Remove(key string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -139,7 +140,7 @@ func (b *Bucket) drop(key string) {
 	}
 }
 
-// operate runs one operation between the hooks.
+// operate runs an operation between the hooks.
 func (b *Bucket) operate(ctx context.Context, op, key string, effect func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -178,7 +179,7 @@ func (b *Bucket) store(key string, body []byte, contentType string, metadata map
 	return o
 }
 
-// allowed judges the condition of a write or a deletion.
+// allowed returns why a condition of a write or a deletion is not met, or nil.
 func (b *Bucket) allowed(key string, ifMatch, ifNoneMatch *string) error {
 	o, ok := b.objects[key]
 	switch {
@@ -192,7 +193,7 @@ func (b *Bucket) allowed(key string, ifMatch, ifNoneMatch *string) error {
 	return nil
 }
 
-// PutObject implements the client's method of that name.
+// PutObject implements the client's method.
 func (b *Bucket) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
 	body, err := io.ReadAll(in.Body)
 	if err != nil {
@@ -212,7 +213,7 @@ func (b *Bucket) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func
 	return out, nil
 }
 
-// GetObject implements the client's method of that name.
+// GetObject implements the client's method.
 func (b *Bucket) GetObject(ctx context.Context, in *s3.GetObjectInput, _ ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
 	var out *s3.GetObjectOutput
 	err := b.operate(ctx, "GetObject", *in.Key, func() error {
@@ -243,7 +244,7 @@ func (b *Bucket) GetObject(ctx context.Context, in *s3.GetObjectInput, _ ...func
 	return out, nil
 }
 
-// HeadObject implements the client's method of that name.
+// HeadObject implements the client's method.
 func (b *Bucket) HeadObject(ctx context.Context, in *s3.HeadObjectInput, _ ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
 	var out *s3.HeadObjectOutput
 	err := b.operate(ctx, "HeadObject", *in.Key, func() error {
@@ -263,7 +264,7 @@ func (b *Bucket) HeadObject(ctx context.Context, in *s3.HeadObjectInput, _ ...fu
 	return out, nil
 }
 
-// DeleteObject implements the client's method of that name.
+// DeleteObject implements the client's method.
 func (b *Bucket) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ ...func(*s3.Options)) (*s3.DeleteObjectOutput, error) {
 	err := b.operate(ctx, "DeleteObject", *in.Key, func() error {
 		if err := b.allowed(*in.Key, in.IfMatch, nil); err != nil {
@@ -278,10 +279,10 @@ func (b *Bucket) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ .
 	return &s3.DeleteObjectOutput{}, nil
 }
 
-// maxKeys is the most that one page of a listing holds.
+// maxKeys is the largest page of a listing.
 const maxKeys = 1000
 
-// ListObjectsV2 implements the client's method of that name.
+// ListObjectsV2 implements the client's method.
 func (b *Bucket) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, _ ...func(*s3.Options)) (*s3.ListObjectsV2Output, error) {
 	prefix, delimiter := aws.ToString(in.Prefix), aws.ToString(in.Delimiter)
 	after := max(aws.ToString(in.ContinuationToken), aws.ToString(in.StartAfter))
@@ -331,5 +332,5 @@ func (b *Bucket) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, _
 	return out, nil
 }
 
-// ErrLost stands for an answer that got lost on its way.
-var ErrLost = errors.New("the connection broke before the answer came")
+// ErrLost is a lost response, for After.
+var ErrLost = errors.New("the connection broke before the response arrived")

@@ -13,7 +13,7 @@ import (
 
 var errNoUpload = Error(http.StatusNotFound, "NoSuchUpload")
 
-// CreateMultipartUpload implements the client's method of that name.
+// CreateMultipartUpload implements the client's method.
 func (b *Bucket) CreateMultipartUpload(ctx context.Context, in *s3.CreateMultipartUploadInput, _ ...func(*s3.Options)) (*s3.CreateMultipartUploadOutput, error) {
 	var id string
 	err := b.operate(ctx, "CreateMultipartUpload", *in.Key, func() error {
@@ -31,7 +31,7 @@ func (b *Bucket) CreateMultipartUpload(ctx context.Context, in *s3.CreateMultipa
 	return &s3.CreateMultipartUploadOutput{UploadId: &id}, nil
 }
 
-// UploadPart implements the client's method of that name.
+// UploadPart implements the client's method.
 func (b *Bucket) UploadPart(ctx context.Context, in *s3.UploadPartInput, _ ...func(*s3.Options)) (*s3.UploadPartOutput, error) {
 	body, err := io.ReadAll(in.Body)
 	if err != nil {
@@ -51,7 +51,7 @@ func (b *Bucket) UploadPart(ctx context.Context, in *s3.UploadPartInput, _ ...fu
 	return &s3.UploadPartOutput{ETag: aws.String(fmt.Sprintf(`"part-%d"`, *in.PartNumber))}, nil
 }
 
-// CompleteMultipartUpload implements the client's method of that name. As in
+// CompleteMultipartUpload implements the client's method. As in
 // S3, the LastModified of the object is when the upload was initiated.
 func (b *Bucket) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMultipartUploadInput, _ ...func(*s3.Options)) (*s3.CompleteMultipartUploadOutput, error) {
 	out := &s3.CompleteMultipartUploadOutput{}
@@ -81,7 +81,7 @@ func (b *Bucket) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMul
 	return out, nil
 }
 
-// AbortMultipartUpload implements the client's method of that name.
+// AbortMultipartUpload implements the client's method.
 func (b *Bucket) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipartUploadInput, _ ...func(*s3.Options)) (*s3.AbortMultipartUploadOutput, error) {
 	err := b.operate(ctx, "AbortMultipartUpload", *in.Key, func() error {
 		if _, ok := b.uploads[*in.UploadId]; !ok {

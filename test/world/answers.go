@@ -6,8 +6,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// submitEnds says, by design.md §5, what must follow a fault of a submit, by
-// the fault's name. What is not listed leaves the outcome unknown.
+// submitEnds holds the code that a fault of a submit leads to, by the fault's
+// name. A fault that is not listed leaves the outcome unknown.
 var submitEnds = map[string]problem.Code{
 	"accepted as 202":             "",
 	"accepted, with the id alone": "",

@@ -12,15 +12,15 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// What is wrong with the account holds every job, with a remedy; after the
-// repair each is submitted once, by the queue's own next try, or by the redrive
-// of the dead letters where the repair took longer than a day.
+// Trouble with the account holds every job, with a remedy. After the repair each
+// job is submitted once: by the queue's next delivery, or by a redrive of the dead
+// letters if the repair took longer than a day.
 func TestAccountTrouble(t *testing.T) {
 	tests := []struct {
-		name           string
-		code           problem.Code
-		remedy         string
-		broken, mended func(w *world.World)
+		name             string
+		code             problem.Code
+		remedy           string
+		broken, repaired func(w *world.World)
 	}{
 		{
 			"no token is set", problem.TokenMissing, "put-secret-value",
@@ -74,7 +74,7 @@ func TestAccountTrouble(t *testing.T) {
 						t.Errorf("remedy %q does not say %q", st.Remedy, tt.remedy)
 					}
 				}
-				tt.mended(w)
+				tt.repaired(w)
 				if lasts > 24*time.Hour {
 					if len(w.Dead) != 2*jobs {
 						t.Errorf("%d dead letters, want %d", len(w.Dead), 2*jobs)
@@ -91,8 +91,8 @@ func TestAccountTrouble(t *testing.T) {
 	}
 }
 
-// The matches of a wildcard are held, and then its job.json is deleted, or asks
-// for others: none of them stays held for ever.
+// Matches of a wildcard that are held do not stay held after job.json is deleted
+// or names other files.
 func TestHeldMatchesAreWithdrawn(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	manifest := func(pattern string) []byte {

@@ -13,8 +13,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// However often, late and out of order its events arrive, a take is charged
-// once, has one execution and one output.
+// A take is charged once and has one execution and one output, however often, late
+// and out of order its events arrive.
 func TestEventsOfOneTake(t *testing.T) {
 	const video, audio = "inbox/ads/talk.mp4", "inbox/ads/talk.wav"
 	created := func(key string, late ...time.Duration) func(*world.World) {
@@ -37,7 +37,7 @@ func TestEventsOfOneTake(t *testing.T) {
 			created(audio, 0, 0, 0, time.Second, time.Second, time.Minute, time.Minute, time.Hour, 24*time.Hour, 100*24*time.Hour),
 		}},
 		{"one is a day late", []func(*world.World){created(video, 24*time.Hour), created(audio, 0)}},
-		{"a deletion that was undone before it was told", []func(*world.World){created(audio, 0), created(video, 0), func(w *world.World) {
+		{"a deletion that was undone before its event arrived", []func(*world.World){created(audio, 0), created(video, 0), func(w *world.World) {
 			w.Notify("Object Deleted", video, time.Minute)
 			w.NotifyCancel(video, "DeleteObject", 20*time.Second)
 		}}},
@@ -85,7 +85,7 @@ func TestTwoTakesUnderWay(t *testing.T) {
 		{"the older ends last", runcomfytest.Script{Run: time.Hour}, runcomfytest.Script{Run: time.Minute}, 0},
 		{"the older ends first", runcomfytest.Script{Run: 3 * time.Minute}, runcomfytest.Script{Run: time.Hour}, 0},
 		{"the older fails after the newer has succeeded", runcomfytest.Script{Run: time.Hour, Fail: "no face"}, runcomfytest.Script{Run: time.Minute}, 0},
-		{"the newer is told late", runcomfytest.Script{Run: time.Hour}, runcomfytest.Script{Run: time.Minute}, 30 * time.Minute},
+		{"the event of the newer is late", runcomfytest.Script{Run: time.Hour}, runcomfytest.Script{Run: time.Minute}, 30 * time.Minute},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// What S3 does not give is a fact about one object: every name that needs it is
-// held with a word that names it, and goes on once S3 gives it.
+// If S3 refuses to return an object, every name that needs the object is held with
+// a reason that names it, and continues when S3 returns the object.
 func TestObjectsThatS3DoesNotGive(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	const react = `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`

@@ -12,15 +12,15 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// mostRequests bounds the requests to S3 for one event about one name, and
-// mostOfMany those of a change that concerns any number of names.
+// mostRequests is the largest number of requests to S3 for an event about one
+// name, and mostOfMany that for an event about many names.
 const (
 	mostRequests = 60
 	mostOfMany   = 5000
 )
 
-// TestRequests counts the requests to S3 of one event, for keys and folders that
-// somebody made to be expensive. The event is the last key's.
+// The requests to S3 for one event are bounded, even for keys and folders that
+// were made to be expensive. The event is about the last key.
 func TestRequests(t *testing.T) {
 	mixed := func(unit string, n int) string { return "e\u0301" + unit + strings.Repeat("\u00e9"+unit, n) }
 	all := `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`
@@ -117,8 +117,8 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// One changed file starts at most MaxJobsPerDrop jobs. The jobs beyond are held,
-// and start when the parameter is raised.
+// One changed file starts at most MaxJobsPerDrop jobs. Further jobs are held, and
+// start when the parameter is raised.
 func TestMaxJobsPerDrop(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	tests := []struct {

@@ -27,8 +27,8 @@ func wantWarning(t *testing.T, w *world.World, name, text string) {
 	}
 }
 
-// Both files of a finished pair are dropped again. The large one completes last
-// and has the earlier time: S3's time of it is when its upload began.
+// Both files of a finished pair are uploaded again. The large one is completed
+// last, but its S3 time is earlier: it is when the upload began.
 func TestLargeFileDroppedAgain(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	for n := range 40 { // by its hash, each of the two takes is the greater one in about half of the names
@@ -53,7 +53,7 @@ func TestLargeFileDroppedAgain(t *testing.T) {
 	}
 }
 
-// What an upload with an older time does not start is named in the status.
+// The status names an upload that starts nothing because its time is older.
 func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	tests := []struct {
@@ -88,7 +88,7 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 	}
 }
 
-// A lifecycle rule removes old versions, and files: it starts nothing.
+// Expirations by a lifecycle rule start nothing.
 func TestLifecycleExpiryStartsNothing(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -102,8 +102,8 @@ func TestLifecycleExpiryStartsNothing(t *testing.T) {
 	}
 }
 
-// The job.json of a bundle is deleted after the bundle was submitted: the status
-// goes on to be about the take, although other files are newer than job.json.
+// If the job.json of a submitted bundle is deleted, the status is still about the
+// take, although other files are newer than job.json.
 func TestManifestDeletedAfterItsTake(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -133,8 +133,8 @@ func TestManifestDeletedAfterItsTake(t *testing.T) {
 	}
 }
 
-// A job that was paid for and recorded gets its execution, even if all messages
-// about it have become dead letters.
+// A paid take gets its execution, even if all messages about it have become dead
+// letters.
 func TestPaidTakeIsRecovered(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -176,8 +176,8 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 	}
 }
 
-// A claim whose invocation died, and whose messages are gone, is settled by the
-// hourly sweep.
+// The hourly sweep settles a claim whose invocation died and whose messages are
+// gone.
 func TestInterruptedClaimIsSettledByTheSweep(t *testing.T) {
 	w := worldtest.New(t)
 	w.Before = func(c world.Call) error {
@@ -235,8 +235,8 @@ func TestDeletionStartsNoJob(t *testing.T) {
 	}
 }
 
-// An upload right after the deletion starts its job, in whichever order the
-// events arrive.
+// An upload right after a deletion starts its job, in whichever order the events
+// arrive.
 func TestUploadAfterADeletionStartsItsJob(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	for _, batch := range []int{1, 10} {
@@ -273,8 +273,8 @@ func TestDeletionResolvesAnAmbiguity(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.FileMismatch)
 }
 
-// A medium of a bundle is uploaded again after the job was submitted: that is
-// the same take, and the status says so.
+// If a file of a bundle is uploaded again after the job was submitted, the take
+// stays the same and the status says so.
 func TestMemberUploadedAgain(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "500"), 0)
@@ -296,7 +296,7 @@ func TestMemberUploadedAgain(t *testing.T) {
 	wantWarning(t, w, "ads/cafe", "job.json of this job does not use it")
 }
 
-// The claim itself takes long: the POST is not made with too little time.
+// If the claim is slow, the POST is not sent with too little time left.
 func TestSlowClaimIsReleased(t *testing.T) {
 	w := worldtest.New(t)
 	slow, assessed := false, false
@@ -326,8 +326,8 @@ func TestSlowClaimIsReleased(t *testing.T) {
 	worldtest.WantCharges(t, w, 1)
 }
 
-// The token is read before the claim: a secret that is slow to answer takes no
-// time of the POST, and one that cannot be read needs no claim.
+// The token is read before the claim, so that a slow secret takes no time from the
+// POST, and no claim is made if the secret cannot be read.
 func TestTokenIsReadBeforeTheClaim(t *testing.T) {
 	w := worldtest.New(t)
 	claimed := false
@@ -343,8 +343,8 @@ func TestTokenIsReadBeforeTheClaim(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// A file is deleted while its job is refused. The assessment of the deletion has
-// nothing to write, and the refusal is not posted over it.
+// If a file is deleted while RunComfy rejects its job, the rejection is not posted
+// over the status of the deletion.
 func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -368,8 +368,8 @@ func TestRefusalOfADeletedFileIsNotPosted(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
 }
 
-// An assessment of a wildcard that began earlier does not write over the status
-// that a later one has posted.
+// An assessment of a wildcard does not overwrite the status of an assessment that
+// began later.
 func TestOlderAssessmentOfAMatch(t *testing.T) {
 	w := worldtest.New(t)
 	_, voice := worldtest.Media(t)
@@ -395,8 +395,8 @@ func TestOlderAssessmentOfAMatch(t *testing.T) {
 	}
 }
 
-// A process whose credentials end too soon submits nothing and exits. What it
-// was called with is delivered again, to a process with new ones.
+// A process whose credentials end too soon submits nothing and exits. Its batch is
+// delivered again, to a process with new credentials.
 func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -433,8 +433,8 @@ func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 	}
 }
 
-// One message that asks for more than the function's time allows fails alone:
-// what came with it is done, and it is finished bit by bit.
+// A message that needs more than the function's time is finished over several
+// deliveries, and the other messages of its batch are finished at once.
 func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
@@ -459,7 +459,7 @@ func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	}
 }
 
-// A status and a record that cannot be read brick no name.
+// An unreadable status or record does not block its name for good.
 func TestUnreadableLedger(t *testing.T) {
 	t.Run("a status is replaced", func(t *testing.T) {
 		w := worldtest.New(t)
@@ -494,8 +494,8 @@ func TestUnreadableLedger(t *testing.T) {
 	})
 }
 
-// The matches of a bundle whose name a lone image claims too: each has a status
-// that says so, none is run, and each is withdrawn when job.json is deleted.
+// If an image has the same name as a bundle with a wildcard, no match is run and
+// the status of each says why. Each is withdrawn when job.json is deleted.
 func TestMatchesBesideHalfAPair(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)

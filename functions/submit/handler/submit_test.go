@@ -25,9 +25,9 @@ func dropOnce(t *testing.T, w *world.World) {
 	w.Drop("inbox/ads/talk.wav", voice)
 }
 
-// Each answer to a submit leads to what design.md §5 says: to the state and
-// the code, to a charge or none, to a claim that is kept or given back.
-func TestSubmitAnswers(t *testing.T) {
+// Each response to a submit leads to the right state and code. The claim is
+// released if RunComfy certainly did not accept the job, and kept otherwise.
+func TestSubmitResponses(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
 		t.Run(fault.Name, func(t *testing.T) {
 			w := worldtest.New(t)
@@ -47,7 +47,7 @@ func TestSubmitAnswers(t *testing.T) {
 				t.Errorf("%d records, claim kept: %v", len(takes), kept)
 			}
 
-			worldtest.Rest(t, w) // the cause is mended
+			worldtest.Rest(t, w) // the fault is over
 			switch state {
 			case ledger.Submitted, ledger.Held:
 				worldtest.WantArchived(t, w)
@@ -64,8 +64,8 @@ func TestSubmitAnswers(t *testing.T) {
 	}
 }
 
-// wantUnknownForGood expects that no event brings about another POST, but that
-// dropping a file again does.
+// wantUnknownForGood expects that no event leads to another POST until a file is
+// uploaded again.
 func wantUnknownForGood(t *testing.T, w *world.World, charged int) {
 	t.Helper()
 	for range 10 {
@@ -81,8 +81,8 @@ func wantUnknownForGood(t *testing.T, w *world.World, charged int) {
 	worldtest.WantCharges(t, w, charged+1)
 }
 
-// What holds a job for longer than the queue tries ends as a dead letter, and
-// the status says so; the redrive after the repair submits it once.
+// If a job is held for longer than the queue retries, its message becomes a dead
+// letter and its status says so. A redrive after the repair submits it once.
 func TestHeldUntilDeadLetter(t *testing.T) {
 	seen := map[problem.Code]bool{}
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
@@ -126,7 +126,7 @@ func TestHundredSubmitsAtOnce(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	w.Put("inbox/ads/talk.mp4", clip)
 	w.Put("inbox/ads/talk.wav", voice)
-	// None claims before all have seen that nobody has.
+	// No invocation claims before all of them have seen that there is no claim.
 	var arrived sync.WaitGroup
 	arrived.Add(invocations)
 	var first sync.Map
@@ -143,8 +143,8 @@ func TestHundredSubmitsAtOnce(t *testing.T) {
 	for i := range invocations {
 		key := []string{"inbox/ads/talk.mp4", "inbox/ads/talk.wav"}[i%2]
 		all.Go(func() {
-			// Those that meet the claim before its request id is recorded fail
-			// as busy, and come back in the queue.
+			// Invocations that find a claim without a request id fail as busy,
+			// and the queue delivers their messages again.
 			_, _ = w.Submit(world.Message(key))
 		})
 	}
@@ -159,8 +159,8 @@ func TestHundredSubmitsAtOnce(t *testing.T) {
 	}
 }
 
-// Two that run side by side with any call of a submit between them submit the
-// take once, whatever the call is.
+// Two invocations submit a take once, whichever call of the first one the second
+// one comes between.
 func TestSubmitsSideBySide(t *testing.T) {
 	calls := 0
 	count := worldtest.New(t)
@@ -185,8 +185,8 @@ func TestSubmitsSideBySide(t *testing.T) {
 	}
 }
 
-// A claim that nobody can be working on is not submitted again: a submit that
-// is held up is not taken for a dead one before its time is over.
+// A claim without a request id is busy until its invocation has certainly ended.
+// After that its outcome is unknown, and it is not submitted again.
 func TestClaimIsBusyWhileItsSubmitMayLive(t *testing.T) {
 	w := worldtest.New(t)
 	w.Before = func(c world.Call) error {
@@ -209,8 +209,8 @@ func TestClaimIsBusyWhileItsSubmitMayLive(t *testing.T) {
 	worldtest.WantCharges(t, w, 0)
 }
 
-// A take that was recorded and whose execution could not be started is not
-// forgotten when its files are dropped again before the next try.
+// A paid take whose execution could not be started gets its execution, even if
+// its files are uploaded again before the retry.
 func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 	w := worldtest.New(t)
 	w.Before = func(c world.Call) error {
@@ -232,7 +232,8 @@ func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 	}
 }
 
-// The same, where a file was deleted meanwhile.
+// A paid take whose execution could not be started gets its execution, even if a
+// file is deleted before the retry.
 func TestExecutionOfADeletedTakeIsStarted(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 0 // it runs at once, and cannot be cancelled
@@ -250,8 +251,8 @@ func TestExecutionOfADeletedTakeIsStarted(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// A redelivered message makes up for what was left undone, beside whatever
-// other message of the same name it arrives.
+// A redelivered message finishes what was left undone, whichever other message
+// of the same name is in its batch.
 func TestOrphanIsSettledInABatch(t *testing.T) {
 	w := worldtest.New(t)
 	w.Before = func(c world.Call) error {
@@ -276,7 +277,7 @@ func TestOrphanIsSettledInABatch(t *testing.T) {
 	}
 }
 
-// S3 refuses the record of a paid job for a while: it is tried until it stands.
+// If S3 refuses the record of a paid job for a while, the write is retried.
 func TestPaidJobIsRecordedWhenS3IsBusy(t *testing.T) {
 	w := worldtest.New(t)
 	var until time.Time
@@ -294,8 +295,8 @@ func TestPaidJobIsRecordedWhenS3IsBusy(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// A release whose response was lost is repeated by the client of S3: the second
-// try removes no claim that another submit has made in between.
+// If the response to a release is lost, the S3 client repeats the release. The
+// repetition does not release a claim that another submit has made meanwhile.
 func TestRepeatedReleaseRemovesNoOtherClaim(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429"), 0)
@@ -319,8 +320,8 @@ func TestRepeatedReleaseRemovesNoOtherClaim(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// S3 refuses the release of a claim for a while: RunComfy said 429, so the job
-// is held, and never looks as if it may have been charged.
+// If S3 refuses the release of a claim for a while, the write is retried, so that
+// the job is held and does not look as if it may have been charged.
 func TestReleaseIsTriedAgain(t *testing.T) {
 	w := worldtest.New(t)
 	tries := worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429"), 0)
@@ -342,8 +343,8 @@ func TestReleaseIsTriedAgain(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// No POST but that of a submit has a body, and none has a member that the
-// model does not know, such as a webhook.
+// Only the POST of a submit has a body, and it has no member that the model does
+// not know, such as a webhook.
 func TestBodyOfASubmit(t *testing.T) {
 	w := worldtest.New(t)
 	var bodies []string
