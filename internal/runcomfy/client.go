@@ -1,13 +1,12 @@
-// Package runcomfy is a client of RunComfy's Model API: it submits a job, asks
-// how far it is, reads its result, cancels it, and describes a model.
+// Package runcomfy is a client of RunComfy's Model API: it submits a job, returns
+// its status and its result, cancels it, and describes a model.
 //
-// It says what the API said and leaves every decision to its callers: nothing
-// here waits, retries or downloads an output. It knows nothing of AWS.
+// It reports what the API said, and its callers decide. It never waits or
+// downloads an output, and it knows nothing of AWS.
 //
-// The API has two vocabularies of states, an error under HTTP 200, an
-// unfinished result under HTTP 400, and no idempotency key. What that means
-// for a caller is written at the types: [QueueStatus], [ResultStatus],
-// [Error], [NotSent].
+// The API has two vocabularies of states, errors under HTTP 200, an unfinished
+// result under HTTP 400, and no idempotency key. The types say what that means for
+// a caller: [QueueStatus], [ResultStatus], [Error], [NotSent].
 package runcomfy
 
 import (
@@ -24,11 +23,11 @@ import (
 // DefaultBaseURL is the address of RunComfy's Model API.
 const DefaultBaseURL = "https://model-api.runcomfy.net"
 
-// Timeout bounds one request of the default HTTP client, from dialling to the
-// last byte of the answer. A function that calls the API must live longer.
+// Timeout is the timeout of one request of the default HTTP client, from dialling
+// to the last byte of the response. A function that calls the API must have longer.
 const Timeout = 30 * time.Second
 
-// AccountBaseURL is the address of RunComfy's account API, which Balance is for.
+// AccountBaseURL is the address of RunComfy's account API, which Balance calls.
 const AccountBaseURL = "https://api.runcomfy.net"
 
 const defaultUserAgent = "lipdrop (+https://github.com/lipdrop/lipdrop)"
@@ -55,9 +54,9 @@ type Client struct {
 	// Defaults to DefaultBaseURL.
 	BaseURL string
 
-	// HTTPClient makes the requests; its redirect policy is not used, since
-	// redirects are not followed. Defaults to one with Timeout that opens a
-	// connection of its own for each request.
+	// HTTPClient makes the requests. Redirects are not followed, whatever its
+	// redirect policy. Defaults to a client with Timeout that opens a connection
+	// for each request.
 	HTTPClient *http.Client
 
 	// UserAgent is sent with every request. Defaults to the project's name.
@@ -73,35 +72,35 @@ type TokenSource interface {
 	Refused()
 }
 
-// Status is the answer of Client.Status.
+// Status is what Client.Status returns.
 type Status struct {
 	State QueueStatus
-	// QueuePosition is how many are ahead in the queue, nil when not told.
+	// QueuePosition is how many jobs are ahead in the queue, nil if not known.
 	QueuePosition *int
 }
 
-// Result is the answer of Client.Result.
+// Result is what Client.Result returns.
 type Result struct {
 	State ResultStatus
 
-	// Outputs holds the URLs of the job's outputs as they were given, in the
-	// order output.video, videos, image, images, then output itself where it
-	// is a URL or a list of URLs. A URL that is named twice is here once.
+	// Outputs holds the URLs of the job's outputs as they were given, each once,
+	// in the order output.video, videos, image, images; or output itself if it is a
+	// URL or a list of URLs.
 	Outputs []string
 
-	// Failure is a message for people out of the failed job's error, without
-	// secrets, at most 500 runes; empty when there is none.
+	// Failure is the message of the failed job's error, without secrets, at most
+	// 500 runes; empty if the error has no message.
 	Failure string
 
-	// FailureRaw is the failed job's error as it was given: a string, an
-	// object or an array. Only secrets in it are replaced. Nil when there is none,
-	// and when it is longer than 16 KiB.
+	// FailureRaw is the failed job's error as it was given, a string, an object or
+	// an array, with secrets replaced. Nil if there is no error, or if it is longer
+	// than 16 KiB.
 	FailureRaw json.RawMessage
 
-	// CostUSD is what the job cost, nil when not told.
+	// CostUSD is what the job cost, nil if not known.
 	CostUSD *float64
 
-	// CreatedAt and FinishedAt are zero when the response does not name them.
+	// CreatedAt and FinishedAt are zero if not known.
 	CreatedAt, FinishedAt time.Time
 
 	// Warnings say which members of the response were dropped because no record
@@ -109,21 +108,20 @@ type Result struct {
 	Warnings []string
 }
 
-// Model is the answer of Client.Model.
+// Model is what Client.Model returns.
 type Model struct {
 	ID           string
 	DisplayName  string
-	InputSchema  json.RawMessage // nil when not told
-	BasePriceUSD *float64        // nil when not told
+	InputSchema  json.RawMessage // nil if not known
+	BasePriceUSD *float64        // nil if not known
 	PriceUnit    string          // what the price is for, such as "second"
 }
 
-// Submit asks for one paid run of a model. The members of input are the
-// members of the model's input schema, and nothing else is sent.
+// Submit submits one paid run of a model and returns its request id. The body is
+// the input and nothing else.
 //
-// An error's [Error.Kind] and [NotSent] tell whether the job can have been
-// taken; where neither says that it was not, it may have been, and may have
-// been charged.
+// [Error.Kind] and [NotSent] say whether RunComfy can have accepted the job after
+// an error. If neither excludes it, the job may run and may be charged.
 func (c *Client) Submit(ctx context.Context, modelID string, input map[string]any) (requestID string, err error) {
 	path, err := modelPath(http.MethodPost, modelID)
 	if err != nil {
@@ -133,61 +131,60 @@ func (c *Client) Submit(ctx context.Context, modelID string, input map[string]an
 	if err != nil {
 		return "", &sendError{method: http.MethodPost, path: path, notSent: true, err: err}
 	}
-	answer, err := c.do(ctx, call{method: http.MethodPost, path: path, body: body, paid: true})
+	res, err := c.do(ctx, call{method: http.MethodPost, path: path, body: body, paid: true})
 	if err != nil {
 		return "", err
 	}
-	requestID = answer.text("request_id")
-	if !validRequestID(requestID) || answer.quotesToken(requestID) {
-		return "", answer.unexpected("no valid request_id in the answer")
+	requestID = res.text("request_id")
+	if !validRequestID(requestID) || res.quotesToken(requestID) {
+		return "", res.unexpected("the response has no valid request_id")
 	}
 	return requestID, nil
 }
 
-// Status asks how far a job is. That it has ended does not say how: ask
-// Result.
+// Status returns how far a job is. Only Result says how a job ended.
 func (c *Client) Status(ctx context.Context, requestID string) (Status, error) {
-	answer, err := c.request(ctx, http.MethodGet, requestID, "/status", "")
+	res, err := c.request(ctx, http.MethodGet, requestID, "/status", "")
 	if err != nil {
 		return Status{}, err
 	}
-	word := answer.word("status")
+	word := res.word("status")
 	if word == "" {
-		return Status{}, answer.unexpected("no status in the answer")
+		return Status{}, res.unexpected("the response has no status")
 	}
-	return Status{State: QueueStatus(word), QueuePosition: answer.position("queue_position")}, nil
+	return Status{State: QueueStatus(word), QueuePosition: res.position("queue_position")}, nil
 }
 
-// Result asks how a job ended, with its outputs, its failure and its cost. A
-// job that has not ended is no error: its State is not Ended.
+// Result returns how a job ended, with its outputs, its failure and its cost. For
+// a job that has not ended it returns a State that is not Ended, and no error.
 func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
-	answer, err := c.request(ctx, http.MethodGet, requestID, "/result", "include_cost=true")
+	res, err := c.request(ctx, http.MethodGet, requestID, "/result", "include_cost=true")
 	if err != nil {
 		if e := (*Error)(nil); errors.As(err, &e) && e.Code == codeNotReady {
 			return Result{State: ResultNotReady}, nil
 		}
 		return Result{}, err
 	}
-	word := answer.word("status")
+	word := res.word("status")
 	if word == "" {
-		return Result{}, answer.unexpected("no status in the answer")
+		return Result{}, res.unexpected("the response has no status")
 	}
 	result := Result{
 		State:      resultStatus(word),
-		Outputs:    outputs(answer.members["output"]),
-		CreatedAt:  answer.time("created_at"),
-		FinishedAt: answer.time("finished_at"),
+		Outputs:    outputs(res.members["output"]),
+		CreatedAt:  res.time("created_at"),
+		FinishedAt: res.time("finished_at"),
 	}
-	result.dropUnusable(answer)
+	result.dropUnusable(res)
 	if result.State != ResultSucceeded {
-		raw := answer.raw("error")
+		raw := res.raw("error")
 		if len(raw) <= maxRaw {
-			result.FailureRaw = redactJSON(raw, answer.token)
+			result.FailureRaw = redactJSON(raw, res.token)
 		}
-		result.Failure = message(jsonText(raw), answer.token)
+		result.Failure = message(jsonText(raw), res.token)
 	}
 	if result.State == ResultFailed && result.Failure == "" {
-		result.Failure = message(errorText(answer.members), answer.token)
+		result.Failure = message(errorText(res.members), res.token)
 	}
 	return result, nil
 }
@@ -198,22 +195,22 @@ const maxRaw = 16 << 10
 // maxCostUSD is above what any job costs: a cost from there on is a mistake.
 const maxCostUSD = 10_000
 
-// dropUnusable takes the cost, and drops it and the times when they cannot be
-// right: JSON holds no time outside the years 0 to 9999.
+// dropUnusable sets the cost. It drops a cost and times that cannot be right, with
+// a warning: JSON cannot hold a time outside the years 0 to 9999.
 //
 // It also drops outputs whose URL holds the token, since the token goes to no
 // other host than the API's.
-func (r *Result) dropUnusable(a *answer) {
+func (r *Result) dropUnusable(res *response) {
 	if n := len(r.Outputs); n > 0 {
-		if r.Outputs = slices.DeleteFunc(r.Outputs, a.quotesToken); len(r.Outputs) < n {
+		if r.Outputs = slices.DeleteFunc(r.Outputs, res.quotesToken); len(r.Outputs) < n {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("RunComfy reports %d outputs whose URL holds the API token, so they are not fetched", n-len(r.Outputs)))
 		}
 	}
-	if raw := a.raw("cost"); raw != nil {
-		r.CostUSD = a.number("cost")
+	if raw := res.raw("cost"); raw != nil {
+		r.CostUSD = res.number("cost")
 		if r.CostUSD == nil || !(*r.CostUSD >= 0 && *r.CostUSD < maxCostUSD) {
 			r.CostUSD = nil
-			r.Warnings = append(r.Warnings, fmt.Sprintf("RunComfy reports the cost %s; a cost is a number of US dollars from 0 to below %d, so it is not recorded", message(string(raw), a.token), maxCostUSD))
+			r.Warnings = append(r.Warnings, fmt.Sprintf("RunComfy reports the cost %s; a cost is a number of US dollars from 0 to below %d, so it is not recorded", message(string(raw), res.token), maxCostUSD))
 		}
 	}
 	for _, at := range []struct {
@@ -222,65 +219,64 @@ func (r *Result) dropUnusable(a *answer) {
 	}{{"created_at", &r.CreatedAt}, {"finished_at", &r.FinishedAt}} {
 		if year := at.time.Year(); year < 0 || year > 9999 {
 			*at.time = time.Time{}
-			r.Warnings = append(r.Warnings, fmt.Sprintf("RunComfy reports %s for %s, which is outside the years 0 to 9999, so it is not recorded", message(a.text(at.name), a.token), at.name))
+			r.Warnings = append(r.Warnings, fmt.Sprintf("RunComfy reports %s for %s, which is outside the years 0 to 9999, so it is not recorded", message(res.text(at.name), res.token), at.name))
 		}
 	}
 }
 
-// Cancel asks to cancel a job, which works while it is queued. Only the
-// outcome tells what happened: the status beside it is "completed" after a
-// cancel that took effect.
+// Cancel cancels a job that is queued. Only the outcome says whether it did: the
+// status in the response is "completed" even if the job was cancelled.
 func (c *Client) Cancel(ctx context.Context, requestID string) (Outcome, error) {
-	answer, err := c.request(ctx, http.MethodPost, requestID, "/cancel", "")
+	res, err := c.request(ctx, http.MethodPost, requestID, "/cancel", "")
 	if err != nil {
 		return "", err
 	}
-	word := answer.word("outcome")
+	word := res.word("outcome")
 	if word == "" {
-		return "", answer.unexpected("no outcome in the answer")
+		return "", res.unexpected("the response has no outcome")
 	}
 	return Outcome(word), nil
 }
 
-// Model asks for the description of a model.
+// Model returns the description of a model.
 func (c *Client) Model(ctx context.Context, modelID string) (Model, error) {
 	path, err := modelPath(http.MethodGet, modelID)
 	if err != nil {
 		return Model{}, err
 	}
-	answer, err := c.do(ctx, call{method: http.MethodGet, path: path})
+	res, err := c.do(ctx, call{method: http.MethodGet, path: path})
 	if err != nil {
 		return Model{}, err
 	}
 	model := Model{
-		ID:           answer.text("model_id"),
-		DisplayName:  answer.text("display_name"),
-		InputSchema:  answer.raw("input_schema"),
-		BasePriceUSD: answer.number("base_price_usd"),
-		PriceUnit:    answer.text("price_unit"),
+		ID:           res.text("model_id"),
+		DisplayName:  res.text("display_name"),
+		InputSchema:  res.raw("input_schema"),
+		BasePriceUSD: res.number("base_price_usd"),
+		PriceUnit:    res.text("price_unit"),
 	}
 	if model.ID == "" {
-		return Model{}, answer.unexpected("no model_id in the answer")
+		return Model{}, res.unexpected("the response has no model_id")
 	}
 	return model, nil
 }
 
-// Balance asks for the account's balance in US dollars: a free check of the
-// token. It is a call of the account API, so BaseURL must be AccountBaseURL.
+// Balance returns the account's balance in US dollars, which is a free check of the
+// token. It calls the account API, so BaseURL must be AccountBaseURL.
 func (c *Client) Balance(ctx context.Context) (float64, error) {
-	answer, err := c.do(ctx, call{method: http.MethodGet, path: balancePath})
+	res, err := c.do(ctx, call{method: http.MethodGet, path: balancePath})
 	if err != nil {
 		return 0, err
 	}
-	balance := answer.number("balance_usd")
+	balance := res.number("balance_usd")
 	if balance == nil {
-		return 0, answer.unexpected("no balance_usd in the answer")
+		return 0, res.unexpected("the response has no balance_usd")
 	}
 	return *balance, nil
 }
 
-// request calls one of the paths of a request id.
-func (c *Client) request(ctx context.Context, method, requestID, action, query string) (*answer, error) {
+// request calls a path of a request.
+func (c *Client) request(ctx context.Context, method, requestID, action, query string) (*response, error) {
 	if !validRequestID(requestID) {
 		return nil, &sendError{
 			method: method, path: requestsPath + "…" + action, notSent: true,
@@ -297,7 +293,7 @@ func encodeInput(input map[string]any) ([]byte, error) {
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	// A presigned URL is full of "&": it stays legible in what is sent.
+	// A presigned URL is full of "&", which would become \u0026.
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(input); err != nil {
 		return nil, fmt.Errorf("encode the input: %w", err)

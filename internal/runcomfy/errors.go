@@ -19,9 +19,9 @@ const (
 	codeUnknownRequest = 404001
 )
 
-// Error is an answer of the API that is not the one that was asked for: an
-// error of its own under any HTTP status, 200 included, an error of something
-// in front of it, a redirect, or an answer that cannot be read.
+// Error is a response that is not the expected one: an error of the API under any
+// HTTP status, 200 included, an error of a proxy, a redirect, or a response that
+// cannot be read.
 type Error struct {
 	Method string
 	Path   string // below the base URL, without a query
@@ -29,12 +29,12 @@ type Error struct {
 	HTTPStatus int
 	Code       int // error_code of the body, 0 when there is none
 
-	// Message is what the answer says for people, in one line of at most 500
-	// runes, without the token and without the query of any URL.
+	// Message is the message of the response, in one line of at most 500 runes,
+	// without the token and without the query of any URL.
 	Message string
 
-	// RetryAfter is the answer's Retry-After, given in seconds or as a date:
-	// from one second to a day, 0 when there is none that can be read.
+	// RetryAfter is the response's Retry-After, from one second to a day; 0 if
+	// there is no valid one.
 	RetryAfter time.Duration
 }
 
@@ -50,38 +50,37 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Kind is what an Error means for a caller. The list is closed.
+// Kind is the class of an Error, from a closed list.
 type Kind string
 
-// The kinds, and what each says about a submit: after KindUnavailable the job
-// may have been taken, after every other kind it was not.
+// The kinds. After KindUnavailable RunComfy may have accepted a submitted job;
+// after every other kind it did not.
 const (
-	// KindThrottled: asked too often, or a server that says when to come
-	// back. Nothing was taken; ask later.
+	// KindThrottled: too many requests, or a server that says when to try again.
 	KindThrottled Kind = "throttled"
-	// KindToken: the token is wrong, expired or revoked, or the account is
-	// inactive or may not do this.
+	// KindToken: the token is wrong, expired or revoked, or the account is inactive
+	// or has no permission.
 	KindToken Kind = "token"
 	// KindBalance: the account has no balance left.
 	KindBalance Kind = "balance"
-	// KindForeign: the request id belongs to somebody else's account, as it
-	// seems after the token of another account was set.
+	// KindForeign: the request id belongs to another account, for example because
+	// the token of another account was set.
 	KindForeign Kind = "foreign"
-	// KindUnknownRequest: the request id is not known, or no longer.
+	// KindUnknownRequest: the request id is not known, or is no longer known.
 	KindUnknownRequest Kind = "unknown_request"
 	// KindBadModel: there is no such model.
 	KindBadModel Kind = "bad_model"
-	// KindBadInput: the request is understood and refused for what it says.
+	// KindBadInput: RunComfy refuses the input.
 	KindBadInput Kind = "bad_input"
-	// KindUnavailable: everything else, such as 5xx, 408, a redirect, and an
-	// answer under 2xx that is not JSON or lacks what it must have.
+	// KindUnavailable: everything else, such as 5xx, 408, a redirect, or a response
+	// under 2xx that is not JSON or lacks a required member.
 	KindUnavailable Kind = "unavailable"
 )
 
-// Kind classifies an error: by the documented error codes first, then by the
-// HTTP status. A code that is not documented, under 2xx, stands for the 4xx
-// that its first three digits look like; beside an HTTP error it proves
-// nothing, least of all that a job was not taken.
+// Kind returns the class of an error, by the documented error codes first, then by
+// the HTTP status. The first three digits of an undocumented code under 2xx count
+// as its HTTP status. An undocumented code under an HTTP error is ignored: it does
+// not prove that RunComfy did not accept a job.
 func (e *Error) Kind() Kind {
 	switch e.Code {
 	case codeBadModel:
@@ -103,7 +102,8 @@ func (e *Error) Kind() Kind {
 	case http.StatusTooManyRequests:
 		return KindThrottled
 	case http.StatusServiceUnavailable:
-		// Only a server that is there to be asked again says when.
+		// Without Retry-After the response may be that of a proxy, and the job may
+		// have been accepted.
 		if e.RetryAfter > 0 {
 			return KindThrottled
 		}
@@ -122,15 +122,15 @@ func (e *Error) Kind() Kind {
 	return KindUnavailable
 }
 
-// TokenError says that there was no token to send, so that nothing was sent:
-// Client.Token returned an error, or something that cannot be a token.
+// TokenError says that nothing was sent, because Client.Token returned an error or
+// a text that cannot be a token.
 type TokenError struct{ Err error }
 
 func (e *TokenError) Error() string { return "API token: " + e.Err.Error() }
 
 func (e *TokenError) Unwrap() error { return e.Err }
 
-// sendError says that no answer came.
+// sendError says that no response came.
 type sendError struct {
 	method, path string
 	notSent      bool
@@ -154,11 +154,10 @@ func (e *quotedError) Error() string { return e.text }
 
 func (e *quotedError) Unwrap() error { return e.err }
 
-// NotSent tells whether it is certain that no byte of the request was written:
-// it was never made (no token, a bad address, a bad id), or the transport
-// asked for a connection and got none (DNS, connect, TLS). That is known from
-// net/http/httptrace and never guessed from an error's text; with a transport
-// that calls no trace hooks, NotSent is false.
+// NotSent reports whether it is certain that no byte of the request was written:
+// the request was not made (no token, a bad address, a bad id), or the transport
+// could not connect (DNS, TCP, TLS). net/http/httptrace says that; if a transport
+// calls no trace hooks, NotSent is false.
 func NotSent(err error) bool {
 	if _, ok := errors.AsType[*TokenError](err); ok {
 		return true

@@ -163,7 +163,7 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 		{"a page without a title", "text/html", "<h1>no</h1>", "a web page instead of JSON"},
 		{"text", "text/plain", " upstream\nconnect error ", "not a JSON object: upstream connect error"},
 		{"a list", "application/json", `["no"]`, `not a JSON object: ["no"]`},
-		{"nothing", "", "", "an empty answer"},
+		{"nothing", "", "", "an empty response"},
 		{"bytes", "application/octet-stream", "\xff\xfe\x00a", "not a JSON object: a"},
 	}
 	for _, tt := range tests {

@@ -21,21 +21,21 @@ const (
 	balancePath  = "/prod/v2/balance"
 )
 
-// The shapes that RunComfy's own clients accept (request ids) and that its
-// catalogue uses (models). Both go into paths as they are.
+// The forms of request ids that RunComfy's own clients accept, and of the model ids
+// in its catalogue. Both are put into paths without escaping.
 var (
 	requestIDs = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
 	modelIDs   = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*){1,4}$`)
 )
 
-// defaultHTTPClient opens a connection for each request and speaks HTTP/1.1.
-// A Lambda function is frozen between two calls, and a connection that died
-// meanwhile would leave the outcome of a paid POST unknown; and on a fresh
-// HTTP/1.1 connection net/http never repeats a request by itself.
+// defaultHTTPClient opens a connection for each request and uses HTTP/1.1. A
+// Lambda function is frozen between two calls, and a connection that was closed
+// since would leave the outcome of a paid POST unknown. On a new HTTP/1.1
+// connection net/http never repeats a request automatically.
 var defaultHTTPClient = newDefaultHTTPClient()
 
 func newDefaultHTTPClient() *http.Client {
-	// Not a clone of http.DefaultTransport: that offers HTTP/2 to the server.
+	// A clone of http.DefaultTransport would offer HTTP/2 to the server.
 	transport := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		TLSHandshakeTimeout: 10 * time.Second,
@@ -57,7 +57,7 @@ type call struct {
 // do makes a call and returns the response. It repeats a call that is not paid
 // if the token was refused and there is another one now. Its errors are those
 // that Client documents.
-func (c *Client) do(ctx context.Context, call call) (*answer, error) {
+func (c *Client) do(ctx context.Context, call call) (*response, error) {
 	token, err := c.token(ctx)
 	if err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func tokenRefused(err error) bool {
 }
 
 // send makes one HTTP request.
-func (c *Client) send(ctx context.Context, call call, token string) (*answer, error) {
+func (c *Client) send(ctx context.Context, call call, token string) (*response, error) {
 	failed := &sendError{method: call.method, path: call.path, notSent: true}
 	req, err := c.newRequest(ctx, call, token)
 	if err == nil {
@@ -103,13 +103,13 @@ func (c *Client) send(ctx context.Context, call call, token string) (*answer, er
 	}))
 	res, err := c.httpClient().Do(req)
 	if err != nil {
-		// A transport that reports no trace at all proves nothing.
+		// Without a trace it is not certain that nothing was sent.
 		failed.notSent = asked.Load() && !got.Load()
 		failed.err = &quotedError{message(withoutURL(err).Error(), token), withoutURL(err)}
 		return nil, failed
 	}
 	defer func() { _ = res.Body.Close() }()
-	return readAnswer(call, res, token)
+	return readResponse(call, res, token)
 }
 
 // CheckToken returns a *TokenError if there is no token to send. It makes no
@@ -159,7 +159,7 @@ func (c *Client) newRequest(ctx context.Context, call call, token string) (*http
 	if err != nil {
 		return nil, err
 	}
-	// Without GetBody no transport can send the body of a paid POST again.
+	// Without GetBody no transport can send a body twice.
 	req.GetBody = nil
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Accept", "application/json")
@@ -175,8 +175,8 @@ func (c *Client) newRequest(ctx context.Context, call call, token string) (*http
 	return req, nil
 }
 
-// httpClient returns the client to use, which follows no redirect: one would
-// take the token to another address, and a POST there may be a second job.
+// httpClient returns the client to use. It follows no redirect, because a redirect
+// would send the token to another address, and a POST there may be a second job.
 func (c *Client) httpClient() *http.Client {
 	client := *defaultHTTPClient
 	if c.HTTPClient != nil {
@@ -188,8 +188,7 @@ func (c *Client) httpClient() *http.Client {
 
 func validRequestID(id string) bool { return requestIDs.MatchString(id) }
 
-// modelPath returns the path of a model, whose id has two to five segments.
-// The method is for the error.
+// modelPath returns the path of a model. The method is for the error.
 func modelPath(method, modelID string) (string, error) {
 	if !modelIDs.MatchString(modelID) {
 		return "", &sendError{
@@ -200,7 +199,7 @@ func modelPath(method, modelID string) (string, error) {
 	return modelsPath + modelID, nil
 }
 
-// withoutURL returns what an *url.Error wraps: its text holds the whole URL.
+// withoutURL returns the error in an *url.Error, whose text contains the whole URL.
 func withoutURL(err error) error {
 	for {
 		var wrapped *url.Error

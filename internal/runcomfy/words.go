@@ -2,16 +2,16 @@ package runcomfy
 
 import "strings"
 
-// QueueStatus is a word of /status: how far a job is. It is in lower case,
-// with "cancelled" for "canceled". A word that is not listed here is kept as
-// it came, and is not an end.
+// QueueStatus is how far a job is, in the words of /status, in lower case and with
+// "cancelled" for "canceled". An unknown word is kept and does not mean that the
+// job has ended.
 //
-// "completed" means that the job has ended, well or badly: Client.Result alone
-// tells which.
+// "completed" means that the job has ended, well or badly: only Client.Result says
+// which.
 type QueueStatus string
 
-// The words that /status is known to say. RunComfy's own clients expect the
-// words of /result here as well.
+// The known words of /status. RunComfy's own clients expect the words of /result
+// here too.
 const (
 	InQueue    QueueStatus = "in_queue"
 	InProgress QueueStatus = "in_progress"
@@ -19,17 +19,17 @@ const (
 	Cancelled  QueueStatus = "cancelled"
 )
 
-// Ended tells whether the job has ended, in whatever way.
+// Ended reports whether the job has ended, well or badly.
 func (s QueueStatus) Ended() bool {
 	return resultStatus(string(s)).Ended()
 }
 
-// ResultStatus is a word of /result: how a job ended. It is in lower case,
-// with "cancelled" for "canceled" and "succeeded" for "completed". A word that
-// is not listed here is kept as it came, and is not an end.
+// ResultStatus is how a job ended, in the words of /result, in lower case and with
+// "cancelled" for "canceled" and "succeeded" for "completed". An unknown word is
+// kept and does not mean that the job has ended.
 type ResultStatus string
 
-// The words that /result is known to say, and ResultNotReady.
+// The known words of /result, and ResultNotReady.
 const (
 	ResultSucceeded  ResultStatus = "succeeded"
 	ResultFailed     ResultStatus = "failed"
@@ -37,27 +37,27 @@ const (
 	ResultInQueue    ResultStatus = "in_queue"
 	ResultInProgress ResultStatus = "in_progress"
 
-	// ResultNotReady stands for the answer that a result is not ready (error
-	// code 400005), which does not say how far the job is.
+	// ResultNotReady stands for error code 400005: the result is not ready. It does
+	// not say how far the job is.
 	ResultNotReady ResultStatus = "not_ready"
 )
 
-// Ended tells whether the job has ended, in whatever way.
+// Ended reports whether the job has ended, well or badly.
 func (s ResultStatus) Ended() bool {
 	return s == ResultSucceeded || s == ResultFailed || s == ResultCancelled
 }
 
-// Outcome is a word of /cancel: what came of the request to cancel. It is in
-// lower case, with "cancelled" for "canceled"; other words are kept.
+// Outcome is what a cancel did, in the words of /cancel, in lower case and with
+// "cancelled" for "canceled". An unknown word is kept.
 type Outcome string
 
-// The outcomes that are known.
+// The known outcomes.
 const (
 	OutcomeCancelled      Outcome = "cancelled"
 	OutcomeNotCancellable Outcome = "not_cancellable"
 )
 
-// normalWord returns a state in the one spelling that this package uses.
+// normalWord returns a state in the spelling that this package uses.
 func normalWord(word string) string {
 	word = strings.ToLower(strings.TrimSpace(word))
 	if word == "canceled" {

@@ -12,25 +12,24 @@ import (
 	"time"
 )
 
-// maxBody bounds what is read of one answer. A result is a few kilobytes.
+// maxBody is the largest response that is read. A result is a few kilobytes.
 const maxBody = 1 << 20
 
-// maxRetryAfter bounds what a server may ask for.
+// maxRetryAfter limits Retry-After.
 const maxRetryAfter = 24 * time.Hour
 
-// answer is a JSON object under 2xx that is no error. Its methods take what
-// has the expected form and pass over what has not: only callers know which
-// member they cannot do without.
-type answer struct {
+// response is a JSON object under HTTP 2xx that is not an error. Its methods return
+// the zero value for a member that is absent or has another form: only the caller
+// knows which members it requires.
+type response struct {
 	call       call
 	httpStatus int
 	token      string
 	members    map[string]json.RawMessage
 }
 
-// readAnswer reads the one answer of a call. The token is that of the request,
-// to be kept out of errors.
-func readAnswer(call call, res *http.Response, token string) (*answer, error) {
+// readResponse reads the response to a call. Its errors do not contain the token.
+func readResponse(call call, res *http.Response, token string) (*response, error) {
 	failed := &Error{
 		Method: call.method, Path: call.path,
 		HTTPStatus: res.StatusCode,
@@ -39,42 +38,42 @@ func readAnswer(call call, res *http.Response, token string) (*answer, error) {
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	switch {
 	case err != nil:
-		failed.Message = message("the answer broke off: "+err.Error(), token)
+		failed.Message = message("the response ended early: "+err.Error(), token)
 		return nil, failed
 	case len(body) > maxBody:
-		failed.Message = "the answer is longer than 1 MiB"
+		failed.Message = "the response is longer than 1 MiB"
 		return nil, failed
 	}
 
-	a := &answer{call: call, httpStatus: res.StatusCode, token: token}
-	if err := json.Unmarshal(body, &a.members); err != nil || a.members == nil {
+	r := &response{call: call, httpStatus: res.StatusCode, token: token}
+	if err := json.Unmarshal(body, &r.members); err != nil || r.members == nil {
 		failed.Message = message(describe(res, body), token)
 		return nil, failed
 	}
-	code, isError := errorCode(a.members["error_code"])
+	code, isError := errorCode(r.members["error_code"])
 	if res.StatusCode/100 == 2 && !isError {
-		return a, nil
+		return r, nil
 	}
 	failed.Code = code
-	failed.Message = message(errorText(a.members), token)
+	failed.Message = message(errorText(r.members), token)
 	return nil, failed
 }
 
-// unexpected returns the error for an answer that lacks what it must have.
-func (a *answer) unexpected(what string) *Error {
-	if text := errorText(a.members); text != "" {
+// unexpected returns the error for a response that lacks a required member.
+func (r *response) unexpected(what string) *Error {
+	if text := errorText(r.members); text != "" {
 		what += ": " + text
 	}
 	return &Error{
-		Method: a.call.method, Path: a.call.path,
-		HTTPStatus: a.httpStatus,
-		Message:    message(what, a.token),
+		Method: r.call.method, Path: r.call.path,
+		HTTPStatus: r.httpStatus,
+		Message:    message(what, r.token),
 	}
 }
 
-func (a *answer) text(name string) string {
+func (r *response) text(name string) string {
 	var s string
-	if json.Unmarshal(a.members[name], &s) != nil {
+	if json.Unmarshal(r.members[name], &s) != nil {
 		return ""
 	}
 	return s
@@ -83,30 +82,30 @@ func (a *answer) text(name string) string {
 // maxWord is how many runes of a state are kept. The known ones are shorter.
 const maxWord = 40
 
-// word returns a state in the one spelling that this package uses. An unknown
-// one goes into logs and errors, so it holds no secret and is short.
-func (a *answer) word(name string) string {
-	word := []rune(normalWord(message(a.text(name), a.token)))
+// word returns a state in the spelling that this package uses. Logs and errors show
+// unknown states, so the result is short and contains no secret.
+func (r *response) word(name string) string {
+	word := []rune(normalWord(message(r.text(name), r.token)))
 	return string(word[:min(len(word), maxWord)])
 }
 
-// quotesToken reports whether a text holds the token, in any case: a host is in
-// lower case.
-func (a *answer) quotesToken(text string) bool {
-	return len(a.token) >= minToken && strings.Contains(strings.ToLower(text), strings.ToLower(a.token))
+// quotesToken reports whether a text contains the token. Case is ignored, because
+// a host is in lower case.
+func (r *response) quotesToken(text string) bool {
+	return len(r.token) >= minToken && strings.Contains(strings.ToLower(text), strings.ToLower(r.token))
 }
 
-// raw returns a member as it was given, nil when it is absent or null.
-func (a *answer) raw(name string) json.RawMessage {
-	raw := a.members[name]
+// raw returns a member as it was given, or nil if it is absent or null.
+func (r *response) raw(name string) json.RawMessage {
+	raw := r.members[name]
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
 	}
 	return bytes.Clone(raw)
 }
 
-func (a *answer) number(name string) *float64 {
-	raw := a.raw(name)
+func (r *response) number(name string) *float64 {
+	raw := r.raw(name)
 	var n float64
 	if raw == nil || json.Unmarshal(raw, &n) != nil {
 		return nil
@@ -114,9 +113,9 @@ func (a *answer) number(name string) *float64 {
 	return &n
 }
 
-// position returns a whole number from 0 on.
-func (a *answer) position(name string) *int {
-	n := a.number(name)
+// position returns a member that is a whole number of at least 0, or nil.
+func (r *response) position(name string) *int {
+	n := r.number(name)
 	if n == nil || *n < 0 || *n > math.MaxInt32 || *n != math.Trunc(*n) {
 		return nil
 	}
@@ -124,19 +123,18 @@ func (a *answer) position(name string) *int {
 	return &position
 }
 
-// time returns a time of RFC 3339; without a zone it is taken as UTC.
-func (a *answer) time(name string) time.Time {
+// time returns an RFC 3339 time. A time without a zone is in UTC.
+func (r *response) time(name string) time.Time {
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999"} {
-		if t, err := time.Parse(layout, a.text(name)); err == nil {
+		if t, err := time.Parse(layout, r.text(name)); err == nil {
 			return t.UTC()
 		}
 	}
 	return time.Time{}
 }
 
-// outputs returns the URLs of a result's output, in the order that
-// Result.Outputs documents. Results can echo the inputs, so nothing else of
-// the output is looked at.
+// outputs returns the URLs of a result's output, in the order that Result.Outputs
+// documents. It reads no other member, because results can repeat the inputs.
 func outputs(raw json.RawMessage) []string {
 	var members map[string]json.RawMessage
 	places := []json.RawMessage{raw}
@@ -176,8 +174,8 @@ func urls(raw json.RawMessage) []string {
 	return found
 }
 
-// errorCode returns the error code of a body, a number or a string of digits,
-// and whether the member says that the body is an error at all.
+// errorCode returns the error_code of a body, which is a number or a string of
+// digits, and whether the member says that the body is an error.
 func errorCode(raw json.RawMessage) (code int, isError bool) {
 	var value any
 	if json.Unmarshal(raw, &value) != nil {
@@ -201,8 +199,8 @@ func errorCode(raw json.RawMessage) (code int, isError bool) {
 	return 0, true
 }
 
-// retryAfter reads Retry-After. A date counts from the answer's own Date where
-// it has one, so that no clock but the server's decides.
+// retryAfter returns Retry-After. A date is compared with the response's own Date
+// if there is one, so that the local clock does not matter.
 func retryAfter(h http.Header) time.Duration {
 	value := strings.TrimSpace(h.Get("Retry-After"))
 	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
@@ -222,7 +220,7 @@ func retryAfter(h http.Header) time.Duration {
 // maxPage is how many bytes of a web page are searched for its title.
 const maxPage = 16 << 10
 
-// describe says in a few words what a body is that is no JSON object.
+// describe returns a short description of a body that is not a JSON object.
 func describe(res *http.Response, body []byte) string {
 	if res.StatusCode/100 == 3 {
 		return "a redirect, which is not followed"
@@ -230,7 +228,7 @@ func describe(res *http.Response, body []byte) string {
 	text := strings.TrimSpace(string(body[:min(len(body), maxPage)]))
 	switch {
 	case text == "":
-		return "an empty answer"
+		return "an empty response"
 	case strings.HasPrefix(text, "<") || strings.Contains(res.Header.Get("Content-Type"), "html"):
 		if title := htmlTitle(text); title != "" {
 			return "a web page instead of JSON: " + title
