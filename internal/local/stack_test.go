@@ -190,8 +190,7 @@ func TestKilled(t *testing.T) {
 	awaitNoProcess(t, dir)
 }
 
-// TestCancel ends a job that is in RunComfy's queue, in each way that cancel is
-// told of by an event.
+// TestCancel cancels a job in RunComfy's queue by each event that cancel handles.
 func TestCancel(t *testing.T) {
 	o := options(t.TempDir())
 	o.QueueTime = time.Hour
@@ -239,8 +238,7 @@ func executions(t *testing.T, s *local.Stack) []types.ExecutionListItem {
 	return out.Executions
 }
 
-// TestEventsMissed starts a stack whose last one was killed before it was told
-// of what had been dropped.
+// TestEventsMissed starts a stack after the last one missed the events of drops.
 func TestEventsMissed(t *testing.T) {
 	dir := t.TempDir()
 	patient := options(dir)

@@ -22,8 +22,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// A function that is refused something has failed the stack, even where the
-// function goes on without it, as poll does without the ledger.
+// The stack fails if a function is refused something, even if the function
+// continues, as poll does without the ledger.
 func TestDenialFailsTheStack(t *testing.T) {
 	t.Run("by S3", func(t *testing.T) {
 		s := start(t, options(t.TempDir()))
@@ -42,7 +42,7 @@ func TestDenialFailsTheStack(t *testing.T) {
 			o.Credentials = credentials.NewStaticCredentialsProvider(v["AWS_ACCESS_KEY_ID"], v["AWS_SECRET_ACCESS_KEY"], "")
 		})
 		_, err := client.ListExecutions(t.Context(), &sfn.ListExecutionsInput{StateMachineArn: aws.String(local.MachineARN)})
-		if told, ok := errors.AsType[smithy.APIError](err); !ok || told.ErrorCode() != "AccessDeniedException" {
+		if refused, ok := errors.AsType[smithy.APIError](err); !ok || refused.ErrorCode() != "AccessDeniedException" {
 			t.Errorf("poll lists executions: %v", err)
 		}
 		want := &permissions.Denial{User: "poll", Action: "states:ListExecutions", Resource: local.MachineARN}

@@ -179,7 +179,7 @@ func (d *deployment) remove(key string) error {
 	return err
 }
 
-// object returns an object as a person sees it, nil where there is none.
+// object returns an object as a person sees it, or nil if it does not exist.
 func (d *deployment) object(key string) ([]byte, error) {
 	out, err := d.s3.GetObject(d.ctx, &s3.GetObjectInput{Bucket: &d.bucket, Key: &key})
 	if _, absent := errors.AsType[*types.NoSuchKey](err); absent {
@@ -192,7 +192,7 @@ func (d *deployment) object(key string) ([]byte, error) {
 	return io.ReadAll(out.Body)
 }
 
-// record returns the only record of a name, the zero Record where there is none.
+// record returns the only record of a name, or the zero Record.
 func (d *deployment) record(name string) (ledger.Record, error) {
 	store := &ledger.Store{Bucket: &bucket.Bucket{S3: d.s3, Name: d.bucket}, Now: time.Now}
 	takes, err := store.Takes(d.ctx, name)

@@ -1,7 +1,7 @@
-// Package permissions holds template.yaml to what the functions need: each of
-// their permissions is taken away in turn, and something must fail without it. The
-// handlers run in this process, wired as their own main.go does it, each with a
-// user of its own of a real S3 server.
+// Package permissions tests that the functions need each of their permissions in
+// template.yaml: it removes one after the other, and something must fail. The
+// handlers run in this process, wired as in their main.go. Each has its own user of
+// a real S3 server.
 package permissions
 
 import (
@@ -49,9 +49,9 @@ func split(role permissions.Role) permissions.Role {
 	return single
 }
 
-// With every permission of the template each scenario ends well, and nothing is
-// denied. Without any one of them a scenario fails, because it is denied: the
-// template lacks none, and has none too many.
+// With all permissions of the template, each scenario succeeds and nothing is
+// denied. Without one permission a scenario fails because it is denied. So the
+// template has every permission that is needed, and no other.
 func TestEachPermissionIsNeeded(t *testing.T) {
 	l := openLab(t)
 	for _, each := range scenarios {
@@ -65,27 +65,27 @@ func TestEachPermissionIsNeeded(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	looked := 0
+	tried := 0
 	for function, role := range l.roles("bucket") {
 		for _, st := range split(role) {
 			without := permissionOf(function, st)
-			looked++
+			tried++
 			t.Run(fmt.Sprintf("%s without %s: %s on %s", function, without.sid, without.action, without.on), func(t *testing.T) {
 				if fails, err := l.failsWithout(t, without); fails == "" {
-					t.Errorf("nothing fails: the permission is one too many, or a scenario is missing")
+					t.Errorf("nothing fails: remove the permission, or add a scenario that needs it")
 				} else {
 					t.Logf("%s: %v", fails, err)
 				}
 			})
 		}
 	}
-	if looked < 40 {
-		t.Errorf("only %d permissions were looked at", looked)
+	if tried < 40 {
+		t.Errorf("only %d permissions were tried", tried)
 	}
 }
 
-// failsWithout returns the first scenario that fails for want of a permission,
-// and how.
+// failsWithout returns the first scenario that fails without a permission, and its
+// error.
 func (l *lab) failsWithout(t *testing.T, without permission) (scenario string, err error) {
 	t.Helper()
 	for _, each := range scenarios {
@@ -100,7 +100,7 @@ func (l *lab) failsWithout(t *testing.T, without permission) (scenario string, e
 			return d.User == without.function && d.Action == without.action
 		})
 		if !denied {
-			t.Errorf("%s fails, and not for want of the permission: %v; denied: %v", each.name, err, l.denials())
+			t.Errorf("%s fails, but not because the permission is missing: %v; denied: %v", each.name, err, l.denials())
 		}
 		return each.name, err
 	}

@@ -19,14 +19,14 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// name is that of each scenario's job.
+// The job of each scenario, and its files.
 const name, video, audio = "ads/talk", "inbox/ads/talk.mp4", "inbox/ads/talk.wav"
 
-// scenario is something that the functions do. It returns an error where it does
-// not come out as it must.
+// scenario is something that the functions do. run returns an error if the result
+// is wrong.
 type scenario struct {
 	name        string
-	tries       string // the functions whose permissions it tries, beyond submit's for a job
+	tries       string // the functions whose permissions it needs, besides those of submit for a job
 	run         func(*deployment) error
 	unversioned bool // on a bucket without versions
 	fault       func(*http.Request, []byte) *runcomfytest.Fault
@@ -37,7 +37,7 @@ var scenarios = []scenario{
 	{name: "a job in a bucket without versions", tries: "submit", run: archived, unversioned: true},
 	// versitygw takes a delete marker for an object that is there, which S3 does not.
 	{name: "a job whose status is deleted again and again", tries: "poll archive", run: archivedWithoutStatus, unversioned: true},
-	{name: "an answer to a file that is no job's", tries: "submit", run: answered},
+	{name: "an answer file", tries: "submit", run: answered},
 	{name: "a refused job", tries: "submit", run: released, fault: throttled},
 	{name: "a refused job in a bucket without versions", tries: "submit", run: released, fault: throttled, unversioned: true},
 	{name: "an output whose place is taken", tries: "archive", run: aborted, fault: longOutput},
@@ -48,7 +48,7 @@ var scenarios = []scenario{
 	{name: "a paid job whose execution the sweep starts", tries: "cancel", run: recovered},
 }
 
-// fails calls what must not fail, in order, and returns the first error.
+// fails calls functions in order until one fails, and returns its error.
 func fails(calls ...func() error) error {
 	for _, call := range calls {
 		if err := call(); err != nil {
@@ -164,7 +164,7 @@ func archivedWithoutStatus(d *deployment) error {
 	)
 }
 
-// answered drops a file that is no job's, and deletes it again.
+// answered drops a file that cannot belong to a job, and deletes it again.
 func answered(d *deployment) error {
 	const key, answer = "inbox/notes.txt", "answers/notes.txt.json"
 	look := func(kind string) error {
@@ -181,7 +181,7 @@ func answered(d *deployment) error {
 	)
 }
 
-// throttled refuses to take jobs for now.
+// throttled refuses jobs for now.
 func throttled(r *http.Request, _ []byte) *runcomfytest.Fault {
 	if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallSubmit {
 		return &runcomfytest.Fault{Status: http.StatusTooManyRequests}
@@ -189,7 +189,7 @@ func throttled(r *http.Request, _ []byte) *runcomfytest.Fault {
 	return nil
 }
 
-// released drops a pair that RunComfy does not take: its claim is given back.
+// released drops a pair that RunComfy does not accept. Submit releases the claim.
 func released(d *deployment) error {
 	if _, err := d.submitted(); err == nil {
 		return errors.New("a job that was not taken counts as submitted")

@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -217,34 +216,18 @@ func (s Source) build(ctx context.Context, dir string, args ...string) error {
 // unreachable matches the errors of the Go command if it cannot download a module.
 var unreachable = regexp.MustCompile(`Get "https?://|GOPROXY=off|GOPROXY list is not the empty string|dial tcp`)
 
-// install stores a program at a path in one step.
+// install copies a program to a path in one step.
 func install(program, path string) error {
+	body, err := os.ReadFile(program)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	partial := path + ".partial"
-	if err := os.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.WriteFile(partial, body, 0o755); err != nil {
 		return err
-	}
-	// The cache may be on another file system.
-	if os.Link(program, partial) != nil {
-		if err := copyFile(program, partial); err != nil {
-			return err
-		}
 	}
 	return os.Rename(partial, path)
-}
-
-func copyFile(from, to string) error {
-	src, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = src.Close() }()
-	dst, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(dst, src)
-	return errors.Join(err, dst.Close())
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// denials keeps what was denied since it was asked last.
+// denials collects what was denied since the last call of take.
 type denials struct {
 	mu  sync.Mutex
 	all []permissions.Denial
@@ -38,7 +38,8 @@ func (d *denials) take() []permissions.Denial {
 	return all
 }
 
-// A user may do what the bucket's policy lets it, and is told what it may not.
+// A user may do what the policy of the bucket allows, and a refusal names the
+// missing permission.
 func TestUserMayDoWhatThePolicySays(t *testing.T) {
 	const user, secret = "user", "user's secret"
 	var denied denials
@@ -112,15 +113,15 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 		{name: "reads what it may", call: get("in/ü 1.txt", nil)},
 		{name: "lists what it may", call: list("in/")},
 		{name: "writes what it may", call: write("out/1", large)},
-		{name: "is told that a file is not there", call: head("in/none.txt"), code: "NotFound"},
-		{name: "is told so when it reads", call: get("in/none.txt", nil), code: "NoSuchKey"},
+		{name: "heads a missing file", call: head("in/none.txt"), code: "NotFound"},
+		{name: "reads a missing file", call: get("in/none.txt", nil), code: "NoSuchKey"},
 
 		{name: "reads another file", call: get("elsewhere.txt", nil), code: "AccessDenied", action: "s3:GetObject", resource: "/elsewhere.txt"},
-		{name: "looks at another file", call: head("elsewhere.txt"), code: "Forbidden", action: "s3:GetObject", resource: "/elsewhere.txt"},
+		{name: "heads another file", call: head("elsewhere.txt"), code: "Forbidden", action: "s3:GetObject", resource: "/elsewhere.txt"},
 		{name: "reads a version", call: get("in/ü 1.txt", &version), code: "AccessDenied", action: "s3:GetObjectVersion", resource: "/in/ü 1.txt"},
 		{name: "lists another folder", call: list("out/"), code: "AccessDenied", action: "s3:ListBucket", prefix: "out/"},
-		{name: "looks for what it may not list", call: head("out/none.txt"), code: "Forbidden", action: "s3:ListBucket", prefix: "out/none.txt"},
-		{name: "reads what it may not list", call: get("out/none.txt", nil), code: "AccessDenied", action: "s3:ListBucket", prefix: "out/none.txt"},
+		{name: "heads a missing file that it may not list", call: head("out/none.txt"), code: "Forbidden", action: "s3:ListBucket", prefix: "out/none.txt"},
+		{name: "reads a missing file that it may not list", call: get("out/none.txt", nil), code: "AccessDenied", action: "s3:ListBucket", prefix: "out/none.txt"},
 		{name: "writes a file", call: write("in/1", 1), code: "AccessDenied", action: "s3:PutObject", resource: "/in/1"},
 		{name: "writes a large file", call: write("in/1", large), code: "AccessDenied", action: "s3:PutObject", resource: "/in/1"},
 		{name: "deletes a version", call: remove("in/ü 1.txt", &version), code: "AccessDenied", action: "s3:DeleteObjectVersion", resource: "/in/ü 1.txt"},
@@ -142,7 +143,7 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 					want = []permissions.Denial{{User: user, Action: tt.action, Resource: "arn:aws:s3:::drops" + tt.resource, Prefix: tt.prefix}}
 				}
 				if diff := cmp.Diff(want, denied.take()); diff != "" {
-					t.Errorf("denied (-want +told):\n%s", diff)
+					t.Errorf("denied (-want +got):\n%s", diff)
 				}
 				if tt.code == "AccessDenied" && !strings.Contains(err.Error(), want[0].Error()) {
 					t.Errorf("%v does not say %v", err, &want[0])

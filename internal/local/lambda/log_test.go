@@ -30,7 +30,7 @@ func TestLogs(t *testing.T) {
 	}
 	log := requestID.ReplaceAllString(string(text), "RequestId: ID ")
 	lines := strings.Split(strings.TrimSpace(log), "\n")
-	slices.Sort(lines) // the process's last words and its end are told by two
+	slices.Sort(lines) // the output of the process and its end come from two goroutines
 	want := []string{"last words", `{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited with error: exit status 7"}`}
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)

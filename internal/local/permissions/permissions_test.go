@@ -211,12 +211,12 @@ func TestGuard(t *testing.T) {
 				}
 				return
 			}
-			told, ok := errors.AsType[smithy.APIError](err)
-			if !ok || told.ErrorCode() != "AccessDeniedException" || !strings.Contains(told.ErrorMessage(), tt.user+" may not "+strings.Fields(tt.denied)[0]) {
+			refused, ok := errors.AsType[smithy.APIError](err)
+			if !ok || refused.ErrorCode() != "AccessDeniedException" || !strings.Contains(refused.ErrorMessage(), tt.user+" may not "+strings.Fields(tt.denied)[0]) {
 				t.Errorf("error %v", err)
 			}
 			if diff := cmp.Diff([]string{tt.denied}, denied); diff != "" {
-				t.Errorf("denied (-want +told):\n%s", diff)
+				t.Errorf("denied (-want +got):\n%s", diff)
 			}
 		})
 	}

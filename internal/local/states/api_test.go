@@ -167,7 +167,7 @@ func TestListingExecutions(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		e.start(t, name, "{}")
 		<-g.begun
-		time.Sleep(2 * time.Millisecond) // starts are told apart by the millisecond
+		time.Sleep(2 * time.Millisecond) // the list is ordered by milliseconds
 	}
 	if _, err := e.client.StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: aws.String(prefix + "b")}); err != nil {
 		t.Fatal(err)

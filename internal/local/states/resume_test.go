@@ -35,8 +35,8 @@ func history(t *testing.T, dir string) []string {
 	return typesOf(kept.Execution.Events)
 }
 
-// turns answers polls without a wait; the job has ended at the given turn. It
-// knows the turn by its payload alone, and calls before at each call.
+// turns responds to polls without a wait until the job ends at the given turn. It
+// counts the turns in the payload, and calls before at each call.
 func turns(endsAt int, before func(payload string)) states.Invoker {
 	return func(_ context.Context, arn string, payload []byte) ([]byte, error) {
 		before(string(payload))

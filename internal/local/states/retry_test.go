@@ -332,7 +332,7 @@ func TestAStepThatIsCutShortCallsAgain(t *testing.T) {
 func TestTheTimeoutOfATaskEndsTheContextOfItsCall(t *testing.T) {
 	m := parse(t, oneTask(t, `"TimeoutSeconds":1`))
 	x := m.Start("{}", began)
-	// A clock that stands still, so that the context alone tells.
+	// The clock stands still, so that only the context ends the call.
 	finish(t, m, x, &clock{began}, func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -342,7 +342,7 @@ func TestTheTimeoutOfATaskEndsTheContextOfItsCall(t *testing.T) {
 	}
 }
 
-// A function is told how often its execution was redriven.
+// The payload of a function has the number of redrives.
 func TestPayloadHoldsTheRedrives(t *testing.T) {
 	m := parse(t, oneTask(t, `"Arguments":{"FunctionName":"${PollFunctionArn}","Payload":{"job":"{% $states.input %}","redrives":"{% $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0 %}"}}`))
 	x := m.Start(`{"name":"n"}`, began)
