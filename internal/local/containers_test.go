@@ -46,7 +46,7 @@ func TestJoinedListener(t *testing.T) {
 				}
 				got, _ := io.ReadAll(conn) // a stranger's connection may be reset
 				if string(got) != want {
-					t.Errorf("%s is told %q, want %q", listener.Addr(), got, want)
+					t.Errorf("%s receives %q, want %q", listener.Addr(), got, want)
 				}
 				_ = conn.Close()
 			}

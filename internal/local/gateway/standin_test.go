@@ -106,16 +106,16 @@ func makeBucket(t *testing.T, c *s3.Client, name string) {
 // conditions makes calls whose answers depend on conditions, and returns each
 // with its answer in words.
 func conditions(ctx context.Context, c client, name string) []string {
-	var told []string
+	var got []string
 	tell := func(what string, answer any, err error) {
 		var re *awshttp.ResponseError
 		switch {
 		case errors.As(err, &re):
-			told = append(told, fmt.Sprintf("%s: %d", what, re.HTTPStatusCode()))
+			got = append(got, fmt.Sprintf("%s: %d", what, re.HTTPStatusCode()))
 		case err != nil:
-			told = append(told, fmt.Sprintf("%s: %v", what, err))
+			got = append(got, fmt.Sprintf("%s: %v", what, err))
 		default:
-			told = append(told, fmt.Sprintf("%s: ok %v", what, answer))
+			got = append(got, fmt.Sprintf("%s: ok %v", what, answer))
 		}
 	}
 	bucket := &name
@@ -231,7 +231,7 @@ func conditions(ctx context.Context, c client, name string) []string {
 	}
 	upload("upload in parts")
 	upload("upload in parts to a key that is taken")
-	return told
+	return got
 }
 
 // decode returns a key of a listing as it is: not every server encodes them

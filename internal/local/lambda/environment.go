@@ -40,8 +40,8 @@ type environment struct {
 	work     chan *invocation // has the work for the process
 
 	mu      sync.Mutex
-	current string   // id of the last invocation
-	answer  *outcome // outcome of the last invocation, nil before it has one
+	current string   // id of the current or last invocation
+	last    *outcome // outcome of the current invocation, nil before it has one
 }
 
 // start starts an environment and waits until it asks for work.
@@ -106,7 +106,7 @@ func (f *function) start(requestID string) (*environment, outcome) {
 // more work or ends, not when it responds.
 func (e *environment) invoke(inv *invocation) (out outcome, again bool) {
 	e.mu.Lock()
-	e.current, e.answer = inv.id, nil
+	e.current, e.last = inv.id, nil
 	e.mu.Unlock()
 	late := time.NewTimer(e.function.Timeout)
 	defer late.Stop()
@@ -118,31 +118,31 @@ func (e *environment) invoke(inv *invocation) (out outcome, again bool) {
 			if work != nil { // it asked again after its first connection broke
 				continue
 			}
-			if answer := e.answered(); answer != nil {
-				return *answer, true
+			if out := e.lastOutcome(); out != nil {
+				return *out, true
 			}
 			e.child.Kill()
 			return e.report(exited(inv.id, errors.New("it asked for more work before it responded"))), false
 		case <-e.child.Done():
-			if answer := e.answered(); answer != nil {
-				return *answer, false
+			if out := e.lastOutcome(); out != nil {
+				return *out, false
 			}
 			return e.ended(inv.id), false
 		case <-late.C:
 			e.child.Kill()
-			if answer := e.answered(); answer != nil {
-				return *answer, false
+			if out := e.lastOutcome(); out != nil {
+				return *out, false
 			}
 			return e.report(timedOut(inv.id, e.function.Timeout)), false
 		}
 	}
 }
 
-// answered returns the outcome of the current invocation, or nil.
-func (e *environment) answered() *outcome {
+// lastOutcome returns the outcome of the current invocation, or nil.
+func (e *environment) lastOutcome() *outcome {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.answer
+	return e.last
 }
 
 // alive reports whether the process runs.
@@ -210,9 +210,9 @@ func (e *environment) accept(w http.ResponseWriter, r *http.Request, read func(b
 	}
 	out := read(body)
 	e.mu.Lock()
-	expected := e.answer == nil && r.PathValue("id") == e.current
+	expected := e.last == nil && r.PathValue("id") == e.current
 	if expected {
-		e.answer = &out
+		e.last = &out
 	}
 	e.mu.Unlock()
 	if !expected {
