@@ -142,7 +142,7 @@ func TestCancelCommandFindsTheTakeBehindTheStatus(t *testing.T) {
 	s.await("talk", ledger.Rejected)
 }
 
-// A job whose output cannot be archived fails, is mended and redriven: it is
+// A job whose output cannot be archived fails, is fixed and redriven: it is
 // archived, and neither submitted nor charged again.
 func TestRedriveCommand(t *testing.T) {
 	dir := t.TempDir()

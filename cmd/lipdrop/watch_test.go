@@ -89,7 +89,7 @@ func (f *watched) has(names ...string) {
 	f.t.Fatalf("the bucket has %q, want %q; the watcher said %q", got, names, f.said.said)
 }
 
-// failing is a transport that answers 500 to uploads while it is told to.
+// failing is a transport that responds with 500 to uploads while it is switched on.
 type failing struct {
 	http.RoundTripper
 	fails atomic.Bool

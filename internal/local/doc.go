@@ -20,6 +20,7 @@
 //
 //	lock             held while a stack uses the folder
 //	keys.json        the keys
+//	credentials.sh   the owner's credentials for a shell, with --containers
 //	ports.json       the ports, so that URLs stay valid after a restart
 //	certs/           the certificate, and the authority to trust (ca.pem)
 //	functions/       the programs of the functions

@@ -94,7 +94,7 @@ func TestAlarmsWatchMetricsThatExist(t *testing.T) {
 				t.Errorf("%s: %s", id, problem)
 			}
 			if a.AlarmDescription == "" || a.TreatMissingData != "notBreaching" || !slices.Equal(a.AlarmActions, []string{"AlarmTopic"}) {
-				t.Errorf("%s says nothing, nobody is told, or it is raised by silence", id)
+				t.Errorf("%s has no description or no action, or missing data raises it", id)
 			}
 		}
 	})

@@ -79,7 +79,7 @@ func matches(t *testing.T, pattern, event any) bool {
 			}
 			prefix, ok := filter["prefix"].(string)
 			if !ok {
-				t.Fatalf("the pattern %v is none that this test knows", one)
+				t.Fatalf("this test does not know the pattern %v", one)
 			}
 			return strings.HasPrefix(text, prefix)
 		})

@@ -84,7 +84,7 @@ func TestSubstitutionsAreWhatTheMachineAsksFor(t *testing.T) {
 	}
 }
 
-// The ARN that the functions are told is the machine's.
+// The composed ARN in the functions' environment is the machine's.
 func TestMachineHasTheNameThatTheFunctionsKnow(t *testing.T) {
 	s := transformed(t)
 	name := properties[struct{ StateMachineName string }](t, s, "StateMachine").StateMachineName

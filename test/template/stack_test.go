@@ -1,6 +1,5 @@
-// Package template holds template.yaml to the code that it deploys: what the
-// functions may do, what they are told, how long they may take, what is counted
-// and which alarms are raised.
+// Package template compares template.yaml with the code that it deploys: the
+// permissions, variables, timeouts, metrics and alarms.
 package template
 
 import (

@@ -104,7 +104,7 @@ func TestTheQueueTriesForADay(t *testing.T) {
 		for _, seconds := range []int{queue.MessageRetentionPeriod, dead.MessageRetentionPeriod} {
 			// The age of a dead letter counts from the drop.
 			if kept := time.Duration(seconds) * time.Second; kept < tried+7*24*time.Hour {
-				t.Errorf("a message is tried for %v and kept for %v: no week is left to mend the cause", tried, kept)
+				t.Errorf("a message is tried for %v and kept for %v: less than a week is left to fix the cause", tried, kept)
 			}
 		}
 	})
@@ -138,7 +138,7 @@ func TestDeletionsAreTriedForHours(t *testing.T) {
 	}
 }
 
-// A message that failed comes back, and it alone.
+// Only the messages that failed come back.
 func TestSubmitReportsWhatFailed(t *testing.T) {
 	s := transformed(t)
 	source := properties[struct {

@@ -12,7 +12,7 @@ import (
 )
 
 // transformed returns the stack after the SAM transform, which the sam command
-// makes. Where there is none the test is skipped; in CI that is a failure.
+// makes. If it is missing, the test is skipped; in CI it fails.
 func transformed(t *testing.T) stack {
 	t.Helper()
 	text, err := transform()
