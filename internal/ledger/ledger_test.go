@@ -84,7 +84,7 @@ func TestClaimWhoseAnswerIsLost(t *testing.T) {
 	}
 	rec, ok, err := retrying.Claim(t.Context(), ledger.Record{Name: "n", Take: "t", State: ledger.Submitting})
 	if err != nil || !ok {
-		t.Fatalf("claim whose first answer was lost: %v, %v", ok, err)
+		t.Fatalf("claim whose first response was lost: %v, %v", ok, err)
 	}
 	b.After = func(op, _ string) error {
 		if op == "PutObject" {
@@ -98,7 +98,7 @@ func TestClaimWhoseAnswerIsLost(t *testing.T) {
 		return nil
 	})
 	if err != nil || rec.RequestID != "r1" {
-		t.Fatalf("update whose first answer was lost: %+v, %v", rec, err)
+		t.Fatalf("update whose first response was lost: %+v, %v", rec, err)
 	}
 	if _, err := retrying.UpdateFrom(t.Context(), rec, to(ledger.InQueue)); err != nil {
 		t.Errorf("the update after it: %v", err)
@@ -150,7 +150,7 @@ func TestUpdateDecidesAgainAfterALostRace(t *testing.T) {
 	if _, err := s.Update(t.Context(), "n", "t", to(ledger.Submitted)); err != nil {
 		t.Fatal(err)
 	}
-	// rec is what stood before: its ETag is old.
+	// rec was read before the other writes, so its ETag is old.
 	var seen []ledger.State
 	_, err := s.UpdateFrom(t.Context(), rec, func(r *ledger.Record) error {
 		seen = append(seen, r.State)
@@ -207,7 +207,7 @@ func TestReleaseSparesALaterClaim(t *testing.T) {
 	}
 }
 
-// Of many that claim a released take at once, one wins.
+// If many invocations claim a released take at once, one wins.
 func TestOneClaimOfAReleasedTakeWins(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	if err := s.Release(t.Context(), claim(t, s, "n", "t")); err != nil {
@@ -289,8 +289,8 @@ func TestIllegalTransition(t *testing.T) {
 	}
 }
 
-// Whatever is written, in whatever order, a take that has succeeded stays so,
-// and a claim that was submitted never becomes unknown.
+// A take that has succeeded stays Succeeded, and a submitted take never becomes
+// Unknown, whatever is written in whatever order.
 func TestTransitionsByRapid(t *testing.T) {
 	states := []ledger.State{
 		ledger.Submitting, ledger.Submitted, ledger.InQueue, ledger.InProgress, ledger.Archiving,
@@ -373,7 +373,7 @@ func TestStatusOfATake(t *testing.T) {
 	}
 }
 
-// A link leads to the console of the partition that the machine is in.
+// The link leads to the console of the state machine's partition.
 func TestConsoleOfEachPartition(t *testing.T) {
 	for arn, page := range map[string]string{
 		"arn:aws:states:eu-central-1:1:stateMachine:m":         "https://console.aws.amazon.com/states/home?region=eu-central-1#",
@@ -388,8 +388,8 @@ func TestConsoleOfEachPartition(t *testing.T) {
 	}
 }
 
-// The status ends at the newest take, and at the furthest state of it, in
-// whatever order its writers come.
+// The status is about the newest take and its latest state, in whatever order the
+// writers run.
 func TestPostTakeByRapid(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		s := newStore(&s3test.Bucket{})
@@ -447,8 +447,8 @@ func TestPostOfTheSameWritesNothing(t *testing.T) {
 	}
 }
 
-// The stamps of large files say when their uploads began, so the take with the
-// later claim is the newer one of a stamp.
+// Of two takes with the same stamp, the one that was claimed later is newer: the
+// stamp of a large file says when its upload began.
 func TestStatusIsOfTheNewerTake(t *testing.T) {
 	const stamp = "20261121T120000Z"
 	at := func(take string, claimed time.Duration) ledger.Record {
@@ -479,7 +479,7 @@ func TestStatusIsOfTheNewerTake(t *testing.T) {
 	}
 }
 
-// A status whose Order is a whole take was written by an earlier version.
+// In statuses of earlier versions, the Order is a whole take.
 func TestStatusOfAnEarlierVersionIsReplaced(t *testing.T) {
 	b := &s3test.Bucket{}
 	s := newStore(b)
@@ -511,7 +511,7 @@ func TestNumbersAreKeptAsTheyAre(t *testing.T) {
 	}
 }
 
-// Whatever a status says, it can be read again after it was written.
+// Every status that is written can be read again.
 func TestStatusIsNeverTooLargeToRead(t *testing.T) {
 	control := strings.Repeat("\x01", 200<<10) // six times as many bytes of JSON
 	many := make([]string, 1000)

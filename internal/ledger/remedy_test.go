@@ -9,7 +9,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// A medium that is uploaded again starts no bundle again: the remedy names what does.
+// Only job.json starts a bundle again, so the remedy names it.
 func TestRemedyOfABundleNamesItsManifest(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	for _, code := range []problem.Code{problem.JobFailed, problem.OutcomeUnknown, problem.RequestLost, problem.QueuedTooLong, problem.CancelledByStop, problem.JobCancelled} {

@@ -11,8 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// retryOnce puts an object once more when the answer is lost, as the SDK's
-// client does.
+// retryOnce repeats a PutObject whose response was lost, as the SDK's client does.
 type retryOnce struct{ *s3test.Bucket }
 
 func (r retryOnce) PutObject(ctx context.Context, in *s3.PutObjectInput, opts ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
