@@ -1,26 +1,25 @@
-// Command archive compares the archive function with other tools that bring
-// a file from an https URL into S3. All copy the same bytes from the same server
-// into the same versitygw over TLS, in turn, in one run:
+// Command archive compares internal/transfer with the SDK's transfermanager, which
+// reads one plain response. Both copy the same bytes from the same server into the
+// same versitygw over TLS, each in a process of its own, in turn:
 //
-//	go -C bench run ./archive                 every source up to 1 GiB: 6 minutes, 14 on a busy machine
-//	go -C bench run ./archive -full           5 GiB from the source without limit as well, which takes 10 GiB of disk
-//	go -C bench run ./archive -out ../docs    docs/benchmarks.md and its picture
-//	go -C bench run ./archive -dir /dev/shm   the S3 server's data in memory: no disk decides how fast a copy is
-//	go -C bench run ./archive -tune           rclone's flags alone, to choose bestRclone
+//	go -C bench run ./archive                    64 MiB and 1 GiB from every source
+//	go -C bench run ./archive -sizes 1,64,5120   other sizes in MiB
+//	go -C bench run ./archive -dir /dev/shm      the S3 server's data in memory
+//	go -C bench run ./archive -out ../docs       also writes docs/benchmarks.md
+//	go -C bench run ./archive -old PROGRAM       also an older build of this command
 //
-// It prints tables in Markdown and writes them beside a picture with -out. Each
-// object is compared with what was served, byte for byte. It needs Linux, for
-// the peak of a process's memory.
+// Each object is compared with what was served. It needs Linux, for the peak of a
+// process's memory.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,126 +27,209 @@ import (
 	"time"
 )
 
+const mib = 1 << 20
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := start(ctx, os.Args[1:]); err != nil {
+	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-// roles are what this program is when it starts itself as another process.
+// roles are what this program does when it starts itself as another process.
 var roles = map[string]func(context.Context, []string) error{
 	"sources": serveSources,
-	"stream":  streamCopy,
-	"limit":   limitRole,
+	"copy":    reported(copyByTransfer),
+	"manager": reported(copyByManager),
 }
 
-func start(ctx context.Context, args []string) error {
+func run(ctx context.Context, args []string) error {
 	if len(args) > 0 && roles[args[0]] != nil {
 		return roles[args[0]](ctx, args[1:])
 	}
-	o, err := parse(args)
+	m, err := parse(args)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(o.dir, "lipdrop-bench-")
+	dir, err := os.MkdirTemp(m.dir, "lipdrop-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	s, err := startStack(ctx, dir)
+	m.stack, err = startStack(ctx, dir)
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	var all []tool
-	if o.tune {
-		all, err = tuned(ctx, s)
-	} else {
-		all, err = tools(ctx, s, o.only)
-	}
-	if err != nil {
-		return err
-	}
-	m := &matrix{stack: s, options: o, tools: all}
+	defer m.stack.close()
 	if err := m.run(ctx); err != nil {
 		return err
 	}
 	fmt.Print(m.tables())
-	if o.out == "" {
+	if m.out == "" {
 		return nil
 	}
-	return m.write(o.out)
+	return os.WriteFile(filepath.Join(m.out, "benchmarks.md"), []byte(m.document()), 0o644)
 }
 
-// options is what is compared.
-type options struct {
+// A tool is a program that copies.
+type tool struct{ name, program, role string }
+
+// A matrix is one run of the benchmark.
+type matrix struct {
+	stack    *stack
 	dir, out string
 	rounds   int
 	patience time.Duration
-	full     bool
-	tune     bool
 	sources  []source
-	sizes    []int64
-	only     []string // tools; empty: all
+	sizes    []int64 // bytes
+	tools    []tool
+	rows     []row
 }
 
-const (
-	mib = 1 << 20
-	gib = 1 << 30
-)
+// A row is one file of one source.
+type row struct {
+	source source
+	size   int64
+	costs  map[string]cost // by the tool's name
+}
 
-func parse(args []string) (options, error) {
-	var o options
-	var sourceNames, sizes, only string
+func parse(args []string) (*matrix, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	m := &matrix{tools: []tool{{"lipdrop", self, "copy"}, {"transfermanager", self, "manager"}}}
 	flags := flag.NewFlagSet("archive", flag.ContinueOnError)
-	flags.StringVar(&o.dir, "dir", "", "folder for the `data` of the S3 server (default: the system's temporary one)")
-	flags.StringVar(&o.out, "out", "", "`folder` to write benchmarks.md and benchmarks.png into")
-	flags.IntVar(&o.rounds, "rounds", 2, "how often each copy is made, three times as often below 100 MiB; the fastest counts, and the highest peak")
-	flags.DurationVar(&o.patience, "patience", 15*time.Second, "a copy that takes longer is made once")
-	flags.BoolVar(&o.full, "full", false, "5 GiB from the source without limit as well")
-	flags.BoolVar(&o.tune, "tune", false, "compare flags of rclone copyto in place of tools")
-	flags.StringVar(&sourceNames, "sources", "limited,unlimited,distant,streamed", "")
-	flags.StringVar(&sizes, "sizes", "1,64,1024", "in MiB, 1 or more")
-	flags.StringVar(&only, "tools", "", "names, separated by commas (default: all)")
+	flags.StringVar(&m.dir, "dir", "", "`folder` for the S3 server's data (default: the system's temporary one)")
+	flags.StringVar(&m.out, "out", "", "`folder` to write benchmarks.md into")
+	flags.IntVar(&m.rounds, "rounds", 3, "how often each copy is made, three times as often below 100 MiB")
+	flags.DurationVar(&m.patience, "patience", 15*time.Second, "a copy that takes longer is made once")
+	old := flags.String("old", "", "an older build of this `program`, compared as well")
+	names := flags.String("sources", "limited,unlimited,distant,streamed", "the sources")
+	sizes := flags.String("sizes", "64,1024", "in MiB")
 	if err := flags.Parse(args); err != nil {
-		return o, err
+		return nil, err
 	}
-	if flags.NArg() > 0 {
-		return o, fmt.Errorf("%s is no flag", flags.Arg(0))
+	if *old != "" {
+		m.tools = append(m.tools, tool{"old", *old, "copy"})
 	}
-	for name := range strings.SplitSeq(sourceNames, ",") {
+	for name := range strings.SplitSeq(*names, ",") {
 		i := slices.IndexFunc(sources, func(s source) bool { return s.name == name })
 		if i < 0 {
-			return o, fmt.Errorf("no source %q", name)
+			return nil, fmt.Errorf("no source %q", name)
 		}
-		o.sources = append(o.sources, sources[i])
+		m.sources = append(m.sources, sources[i])
 	}
-	for text := range strings.SplitSeq(sizes, ",") {
+	for text := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < 1 {
-			return o, fmt.Errorf("no size %q", text)
+			return nil, fmt.Errorf("no size %q", text)
 		}
-		o.sizes = append(o.sizes, n*mib)
+		m.sizes = append(m.sizes, n*mib)
 	}
-	if only != "" {
-		o.only = strings.Split(only, ",")
-	}
-	if o.rounds < 1 {
-		return o, errors.New("no rounds")
-	}
-	return o, nil
+	return m, nil
 }
 
-// write writes the tables and their picture into a folder.
-func (m *matrix) write(dir string) error {
-	if err := m.plot(filepath.Join(dir, "benchmarks.png")); err != nil {
-		return err
+func (m *matrix) run(ctx context.Context) error {
+	for _, s := range m.sources {
+		for _, size := range m.sizes {
+			r := row{s, size, map[string]cost{}}
+			rounds := m.rounds
+			if size < 100*mib {
+				rounds *= 3
+			}
+			for round := range rounds {
+				if err := m.copyAll(ctx, r, round); err != nil {
+					return err
+				}
+			}
+			m.rows = append(m.rows, r)
+		}
 	}
-	return os.WriteFile(filepath.Join(dir, "benchmarks.md"), []byte(m.document()), 0o644)
+	return nil
 }
 
-func say(sentence string) { fmt.Fprintln(os.Stderr, sentence) }
+// copyAll makes one copy with each tool, each time another one first, so that
+// other work of the machine affects all of them.
+func (m *matrix) copyAll(ctx context.Context, r row, round int) error {
+	for i := range m.tools {
+		t := m.tools[(i+round)%len(m.tools)]
+		best, before := r.costs[t.name]
+		if before && best.Seconds > m.patience.Seconds() {
+			continue
+		}
+		c, err := m.stack.copy(ctx, t, r.source, r.size)
+		if err != nil {
+			return fmt.Errorf("%s, %d MiB of source %s: %w", t.name, r.size/mib, r.source.name, err)
+		}
+		fmt.Fprintf(os.Stderr, "%s %d MiB, round %d: %s %.0f MB/s, %.2f s CPU, %d MiB\n",
+			r.source.name, r.size/mib, round+1, t.name, c.rate(r.size), c.CPU, c.Peak/mib)
+		if before {
+			c = cost{Seconds: min(c.Seconds, best.Seconds), CPU: min(c.CPU, best.CPU), Peak: max(c.Peak, best.Peak)}
+		}
+		r.costs[t.name] = c
+	}
+	return nil
+}
+
+// rate returns the MB (2^20 bytes) per second.
+func (c cost) rate(size int64) float64 { return float64(size) / mib / c.Seconds }
+
+func (m *matrix) tables() string {
+	return "Throughput in MB/s (2^20 bytes per second)\n\n" +
+		m.table(func(c cost, r row) float64 { return c.rate(r.size) }, true) +
+		"\nCPU seconds, user and system\n\n" +
+		m.table(func(c cost, _ row) float64 { return c.CPU }, false) +
+		"\nPeak resident memory in MiB\n\n" +
+		m.table(func(c cost, _ row) float64 { return float64(c.Peak) / mib }, false)
+}
+
+// table returns a table with a row per file and a column per tool, and the ratio
+// of the first tool to each other one if ratios is true.
+func (m *matrix) table(value func(cost, row) float64, ratios bool) string {
+	var b strings.Builder
+	head, line := "| source | size |", "| --- | ---: |"
+	for _, t := range m.tools {
+		head, line = head+" "+t.name+" |", line+" ---: |"
+	}
+	for _, t := range m.tools[1:] {
+		if ratios {
+			head, line = head+" "+m.tools[0].name+" to "+t.name+" |", line+" ---: |"
+		}
+	}
+	fmt.Fprintf(&b, "%s\n%s\n", head, line)
+	for _, r := range m.rows {
+		fmt.Fprintf(&b, "| %s | %d MiB |", r.source.about, r.size/mib)
+		for _, t := range m.tools {
+			fmt.Fprintf(&b, " %.3g |", value(r.costs[t.name], r))
+		}
+		for _, t := range m.tools[1:] {
+			if ratios {
+				fmt.Fprintf(&b, " %.2f |", value(r.costs[m.tools[0].name], r)/value(r.costs[t.name], r))
+			}
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// document returns docs/benchmarks.md.
+func (m *matrix) document() string {
+	return fmt.Sprintf(`# Benchmarks of the copy
+
+Written by `+"`go -C bench run ./archive %s`"+` on %d processors (%s), which the tools shared with the server of the
+sources and with the S3 server. Both tools copied the same bytes from the same server into the same versitygw, over TLS, each in
+a process of its own, in turn: %d times, three times as often below 100 MiB, and once only if a copy took more than %s. The
+fastest copy counts, and the highest peak. Every object was compared with what was served.
+
+- **lipdrop**: internal/transfer, which the archive function uses
+- **transfermanager**: UploadObject of feature/s3/transfermanager, which gets the body of one plain response
+
+A copy is measured in its process, without the start of the program. Compare the ratios: the figures depend on what else the
+machine does.
+
+%s`, strings.Join(os.Args[1:], " "), runtime.NumCPU(), runtime.GOARCH, m.rounds, m.patience, m.tables())
+}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -14,63 +17,42 @@ import (
 	"time"
 )
 
-// A source is one way in which a server gives its files.
+// A source is one way in which a server serves files.
 type source struct {
 	name   string
 	about  string
-	rate   int64         // bytes per second of one connection, 0 without limit
-	delay  time.Duration // before each answer
+	rate   int64         // bytes per second of one connection; 0: no limit
+	delay  time.Duration // before each response
 	ranges bool
-	many   int // connections to fill the line with
 }
 
-// sources are the ways that are compared. The count of connections is for the
-// limit alone, which is told what the other tools have to find out.
 var sources = []source{
-	{name: "limited", about: "20 MB/s a connection", rate: 20 << 20, ranges: true, many: 32},
-	{name: "unlimited", about: "no limit", ranges: true, many: 4},
-	{name: "distant", about: "50 ms before each answer", delay: 50 * time.Millisecond, ranges: true, many: 32},
-	{name: "streamed", about: "no ranges", many: 1},
+	{name: "limited", about: "20 MB/s per connection", rate: 20 * mib, ranges: true},
+	{name: "unlimited", about: "no limit", ranges: true},
+	{name: "distant", about: "50 ms before each response", delay: 50 * time.Millisecond, ranges: true},
+	{name: "streamed", about: "no ranges"},
 }
 
-// writeSize is how much is written at once: large enough to cost little, small
-// enough for an even pace.
-const writeSize = 256 << 10
-
-// firstRequests is where the server of the sources tells when each copy first
-// asked for its file: an object of Unix nanoseconds by the copy's number.
-const firstRequests = "first"
-
-// serveSources is the role of a child process, whose CPU is nobody's: it serves
-// every source at a port of its own, over TLS, and firstRequests over plain http.
-// It writes their addresses to standard output and ends when it is killed.
+// serveSources serves every source over TLS at a port of its own, and writes their
+// addresses to standard output. It ends when it is killed.
 func serveSources(_ context.Context, args []string) error {
 	cert, err := tls.LoadX509KeyPair(args[0], args[1])
 	if err != nil {
 		return err
 	}
-	addresses := map[string]string{}
-	failed := make(chan error)
-	first := &arrivals{at: map[string]int64{}}
-	control, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	addresses[firstRequests] = "http://" + control.Addr().String()
-	go func() { failed <- http.Serve(control, first) }()
+	addresses, failed := map[string]string{}, make(chan error)
 	for _, s := range sources {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return err
 		}
 		addresses[s.name] = "https://" + listener.Addr().String()
-		server := &http.Server{Handler: first.note(s)}
 		secure := tls.NewListener(paced{listener, s.rate}, &tls.Config{
 			Certificates:                []tls.Certificate{cert},
-			NextProtos:                  []string{"http/1.1"}, // a limit for each connection means requests of one at a time
+			NextProtos:                  []string{"http/1.1"}, // a limit per connection needs one request at a time
 			DynamicRecordSizingDisabled: true,
 		})
-		go func() { failed <- server.Serve(secure) }()
+		go func() { failed <- http.Serve(secure, s) }()
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(addresses); err != nil {
 		return err
@@ -78,92 +60,74 @@ func serveSources(_ context.Context, args []string) error {
 	return <-failed
 }
 
-// arrivals are when the first request of each copy came.
-type arrivals struct {
-	mu sync.Mutex
-	at map[string]int64
-}
-
-// note notes requests for /<copy>/….
-func (a *arrivals) note(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		now := time.Now().UnixNano()
-		number := strings.Split(r.URL.Path, "/")[1]
-		a.mu.Lock()
-		if a.at[number] == 0 {
-			a.at[number] = now
-		}
-		a.mu.Unlock()
-		next.ServeHTTP(w, r)
-	})
-}
-
-func (a *arrivals) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	_ = json.NewEncoder(w).Encode(a.at) // a client that has gone needs no answer
-}
-
-// ServeHTTP serves /<copy>/<bytes>/<name>.
+// ServeHTTP serves /<bytes>.
 func (s source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var size int64
-	var err error
-	if parts := strings.Split(r.URL.Path, "/"); len(parts) == 4 {
-		size, err = strconv.ParseInt(parts[2], 10, 64)
-	}
-	if size == 0 || err != nil {
+	size, err := strconv.ParseInt(strings.TrimPrefix(r.URL.Path, "/"), 10, 64)
+	if err != nil {
 		http.NotFound(w, r)
 		return
 	}
 	time.Sleep(s.delay)
-	head := w.Header()
-	head.Set("Content-Type", "video/mp4")
-	head.Set("ETag", fmt.Sprintf(`"%d"`, size))
-	head.Set("Last-Modified", time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Format(http.TimeFormat))
-	from, end, status := int64(0), size, http.StatusOK
+	w.Header().Set("Content-Type", "video/mp4")
+	w.Header().Set("ETag", fmt.Sprintf(`"%d"`, size))
 	if s.ranges {
-		head.Set("Accept-Ranges", "bytes")
-		if first, last, ok := byteRange(r.Header.Get("Range"), size); ok {
-			from, end, status = first, last+1, http.StatusPartialContent
-			head.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, size))
-		}
-	}
-	head.Set("Content-Length", strconv.FormatInt(end-from, 10))
-	w.WriteHeader(status)
-	if r.Method == http.MethodHead {
+		http.ServeContent(w, r, "", time.Time{}, &content{size: size})
 		return
 	}
-	file := newContent(size)
-	for from < end {
-		n, err := w.Write(file.from(from, min(from+writeSize, end)))
-		if err != nil {
-			return // the client has gone
-		}
-		from += int64(n)
-	}
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	_, _ = (&content{size: size}).WriteTo(w) // the client may have gone
 }
 
-// byteRange reads a header such as "bytes=0-99" or "bytes=100-".
-func byteRange(header string, size int64) (first, last int64, ok bool) {
-	span, ok := strings.CutPrefix(header, "bytes=")
-	if !ok {
-		return 0, 0, false
+// blockSize is not a multiple of any part size, so that no two parts are equal.
+const blockSize = mib + 13
+
+var block = sync.OnceValue(func() []byte {
+	data := make([]byte, blockSize)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(data) // never fails
+	return data
+})
+
+// A content is a file of any size without memory: a random block, repeated.
+type content struct{ size, at int64 }
+
+func (c *content) Read(b []byte) (int, error) {
+	if c.at >= c.size {
+		return 0, io.EOF
 	}
-	a, b, _ := strings.Cut(span, "-")
-	first, err := strconv.ParseInt(a, 10, 64)
-	if err != nil || first >= size {
-		return 0, 0, false
-	}
-	if last, err = strconv.ParseInt(b, 10, 64); err != nil || last >= size {
-		last = size - 1
-	}
-	return first, last, true
+	n := copy(b[:min(int64(len(b)), c.size-c.at)], block()[c.at%blockSize:])
+	c.at += int64(n)
+	return n, nil
 }
 
-// paced limits what each connection writes.
+// WriteTo writes large pieces without copying them.
+func (c *content) WriteTo(w io.Writer) (written int64, err error) {
+	for c.at < c.size && err == nil {
+		piece := block()[c.at%blockSize:]
+		var n int
+		n, err = w.Write(piece[:min(int64(len(piece)), c.size-c.at, 256<<10)])
+		c.at, written = c.at+int64(n), written+int64(n)
+	}
+	return written, err
+}
+
+func (c *content) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekStart:
+		c.at = offset
+	case io.SeekCurrent:
+		c.at += offset
+	case io.SeekEnd:
+		c.at = c.size + offset
+	default:
+		return 0, errors.New("no such whence")
+	}
+	return c.at, nil
+}
+
+// A paced listener limits what each of its connections writes.
 type paced struct {
 	net.Listener
-	rate int64
+	rate int64 // bytes per second; 0: no limit
 }
 
 func (l paced) Accept() (net.Conn, error) {
@@ -177,16 +141,12 @@ func (l paced) Accept() (net.Conn, error) {
 type pacedConn struct {
 	net.Conn
 	rate int64
-	due  time.Time // when the next byte may leave
+	due  time.Time // when the next byte may be sent
 }
 
 const (
-	// arrears is how far a connection that woke up late may catch up: as much as
-	// the clock of a busy machine is late, and little beside any file.
-	arrears = 10 * time.Millisecond
-
-	// nap is the shortest sleep that is worth one.
-	nap = 4 * time.Millisecond
+	arrears = 10 * time.Millisecond // how far a connection that woke up late may catch up
+	nap     = 4 * time.Millisecond  // the shortest sleep
 )
 
 func (c *pacedConn) Write(p []byte) (int, error) {
