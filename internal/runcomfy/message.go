@@ -19,20 +19,20 @@ const (
 	// sentence.
 	maxMessage = 500
 
-	// minToken is the shortest token that is replaced in texts: a shorter one
-	// is no secret, and would be found within words.
+	// minToken is the shortest token that is replaced in texts. A shorter one is not
+	// a secret, and words would contain it.
 	minToken = 6
 
-	// maxNesting bounds how deep an error is looked into for its message.
+	// maxNesting is how many levels of an error are searched for its message.
 	maxNesting = 8
 )
 
-// errorMembers are the members that carry an error's text, in the order in
-// which they are asked.
+// errorMembers are the members that may hold an error's text. The first that does
+// counts.
 var errorMembers = []string{"error_message", "message", "error", "detail"}
 
-// nestedMembers are those of an error that is itself an object; msg is that of
-// a validation error.
+// nestedMembers are the same for an error that is an object. Validation errors use
+// msg.
 var nestedMembers = slices.Concat(errorMembers, []string{"msg", "reason"})
 
 var (
@@ -40,7 +40,7 @@ var (
 	pageTitle   = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
 )
 
-// maxText is how many bytes of a text are looked at for a message.
+// maxText is how many bytes of a text are read for a message.
 const maxText = 4 << 10
 
 // message returns a text in one line, without secrets, of at most maxMessage
@@ -57,8 +57,8 @@ func message(text, token string) string {
 	return text
 }
 
-// beginning returns the first maxText bytes of a text, up to the end of a word:
-// half a token would not be recognized as one.
+// beginning returns the first maxText bytes of a text, cut at the end of a word:
+// half a token would not be recognized.
 func beginning(text string) string {
 	if len(text) <= maxText {
 		return text
@@ -69,9 +69,9 @@ func beginning(text string) string {
 // wordEnds are the characters that end a URL within a text.
 const wordEnds = " \t\n\f\r\"'<>"
 
-// redact replaces the token and the queries of URLs in a text: a service that
-// could not fetch an input likes to quote the presigned URL. It reads each byte
-// a fixed number of times, whatever the text.
+// redact replaces the token and removes the queries of URLs in a text: a service
+// that could not fetch an input may quote the presigned URL. Its time grows with
+// the length of the text only.
 func redact(text, token string) string {
 	if len(token) >= minToken {
 		text = strings.ReplaceAll(text, token, "[token]")
@@ -90,9 +90,8 @@ func redact(text, token string) string {
 	return b.String()
 }
 
-// redactWord removes what follows the path of a URL and a query without its
-// URL, plain or percent-encoded, and replaces what is left of an AWS signature:
-// its parameters and its hexadecimal digest.
+// redactWord removes the query of a URL, and a query without a URL, plain or
+// percent-encoded. It replaces parts of an AWS signature: parameters and digests.
 func redactWord(word string) string {
 	if at := strings.Index(word, "://"); at >= 0 {
 		if query := strings.IndexAny(word[at:], "?#"); query >= 0 {
@@ -158,8 +157,8 @@ func wordRune(r rune) bool {
 	return r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 }
 
-// redactJSON redacts every string of a JSON text, and returns the text as it
-// was where there is nothing to redact.
+// redactJSON redacts every string of a JSON text. It returns the same text if
+// there is nothing to redact.
 func redactJSON(raw json.RawMessage, token string) json.RawMessage {
 	clean := func(s string) string { return redact(s, token) }
 	if raw == nil || !anyString(raw, func(s string) bool { return clean(s) != s }) {
@@ -180,9 +179,9 @@ func redactJSON(raw json.RawMessage, token string) json.RawMessage {
 	return bytes.TrimSpace(b.Bytes())
 }
 
-// anyString tells whether a string of a JSON text, a member's name included,
-// is such a one. It sees those too that a decoded map would not hold, where a
-// name is given twice, and takes what it cannot read for one.
+// anyString reports whether such is true for a string of a JSON text, names of
+// members included. It also reads members that have the same name, of which a
+// decoded map holds only one. It returns true for a text that it cannot read.
 func anyString(raw json.RawMessage, such func(string) bool) bool {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	for {
@@ -214,7 +213,7 @@ func redactValue(value any, clean func(string) string) any {
 	return value
 }
 
-// errorText returns the text of an error body, empty when it has none.
+// errorText returns the text of an error body, or "".
 func errorText(members map[string]json.RawMessage) string {
 	for _, name := range errorMembers {
 		if text := jsonText(members[name]); text != "" {
@@ -224,7 +223,7 @@ func errorText(members map[string]json.RawMessage) string {
 	return ""
 }
 
-// jsonText returns what a JSON value says for people.
+// jsonText returns the message in a JSON value.
 func jsonText(raw json.RawMessage) string {
 	var value any
 	if json.Unmarshal(raw, &value) != nil {
@@ -256,8 +255,8 @@ func valueText(value any, nesting int) string {
 	return fmt.Sprint(value)
 }
 
-// objectText returns the message of an object, after the place that it is
-// about where it is a validation error: "body.video_url: field required".
+// objectText returns the message of an object. A validation error also has a
+// location: "body.video_url: field required".
 func objectText(object map[string]any, nesting int) string {
 	for _, name := range nestedMembers {
 		text := valueText(object[name], nesting-1)

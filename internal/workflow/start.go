@@ -12,14 +12,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 )
 
-// Starter is what Start needs of the client of Step Functions.
+// Starter is the part of the Step Functions client that Start uses.
 type Starter interface {
 	StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error)
 }
 
-// Start starts the execution of a take that RunComfy has accepted. The name of
-// the execution follows from the name and the take, so that a second Start of
-// the same take starts nothing.
+// Start starts the execution of a take that RunComfy has accepted. The take
+// determines the execution's name, so a second Start of the same take starts
+// nothing and returns no error.
 func Start(ctx context.Context, states Starter, machineARN string, name, take, requestID, model string, submitted time.Time) error {
 	input, err := json.Marshal(Job{
 		Name: name, Take: take, RequestID: requestID, Model: model,

@@ -3,32 +3,27 @@ package runcomfytest
 import (
 	"maps"
 	"slices"
-	"time"
 )
 
-// Job is a job that was taken, and so charged.
+// Job is a job that was accepted and charged.
 type Job struct {
-	RequestID   string
-	Model       string
-	Input       map[string]any
-	SubmittedAt time.Time
+	RequestID string
+	Model     string
+	Input     map[string]any
 
-	// State is what /result says of the job at the moment of asking.
+	// State is the job's state now, in the words of /result.
 	State string
 
-	// FetchError is why an input could not be downloaded, empty when each was
-	// or has not been tried yet.
+	// FetchError says why an input could not be downloaded. It is empty if all
+	// inputs were, or are still to be.
 	FetchError string
 
-	// OutputBytes and OutputSHA256 (hex) are those of each output; 0 and empty
-	// while there is none.
-	OutputBytes  int64
+	// OutputSHA256 (hex) is that of each output, or "" if there is no output yet.
 	OutputSHA256 string
 }
 
-// Submitted returns the jobs that were taken, in that order, each charged
-// once. Those whose time has come are started first, as if they had been asked
-// about.
+// Submitted returns the accepted jobs in their order, each charged once. It starts
+// those that are due.
 func (s *Server) Submitted() []Job {
 	_ = s.ready()
 	s.mu.Lock()
@@ -41,7 +36,7 @@ func (s *Server) Submitted() []Job {
 	return jobs
 }
 
-// Job returns the job of a request id, started first if its time has come.
+// Job returns the job of a request id. It starts the job if that is due.
 func (s *Server) Job(requestID string) (Job, bool) {
 	_ = s.ready()
 	s.mu.Lock()
@@ -53,8 +48,8 @@ func (s *Server) Job(requestID string) (Job, bool) {
 	return s.describe(j), true
 }
 
-// Charges returns how often the account was charged: once for each job that
-// was taken, cancelled ones included.
+// Charges returns how many jobs were charged: all accepted jobs, also those that
+// were cancelled.
 func (s *Server) Charges() int {
 	_ = s.ready()
 	s.mu.Lock()
@@ -62,8 +57,8 @@ func (s *Server) Charges() int {
 	return len(s.order)
 }
 
-// Cancelled returns the request ids of the jobs whose cancel took effect, in
-// that order.
+// Cancelled returns the request ids of the cancelled jobs, in the order of their
+// cancellation.
 func (s *Server) Cancelled() []string {
 	_ = s.ready()
 	s.mu.Lock()
@@ -71,8 +66,8 @@ func (s *Server) Cancelled() []string {
 	return slices.Clone(s.cancelled)
 }
 
-// Calls returns how many requests have reached the API, whatever came of them.
-// Those for outputs are none.
+// Calls returns how many requests have reached the API, except requests for
+// outputs.
 func (s *Server) Calls() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,8 +89,8 @@ func (s *Server) SetToken(token string) {
 	s.Token = token
 }
 
-// SetBalanceEmpty says whether the account's balance is used up, so that no
-// job is taken.
+// SetBalanceEmpty sets whether the account's balance is used up, so that no job is
+// accepted.
 func (s *Server) SetBalanceEmpty(empty bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,10 +104,10 @@ func (s *Server) describe(j *job) Job {
 	s.start(j, now)
 	described := Job{
 		RequestID: j.ID, Model: j.Model, Input: maps.Clone(j.Input),
-		SubmittedAt: j.Submitted, State: j.state(now), FetchError: j.FetchError,
+		State: j.state(now), FetchError: j.FetchError,
 	}
 	if described.State == succeeded {
-		described.OutputBytes, described.OutputSHA256 = j.Bytes, j.SHA256
+		described.OutputSHA256 = j.SHA256
 	}
 	return described
 }

@@ -8,53 +8,50 @@ import (
 	"strconv"
 )
 
-// Break is how a request ends without a whole answer.
+// Break is how a request ends without a complete response.
 type Break int
 
 // The breaks.
 const (
-	// NoBreak: the answer arrives.
+	// NoBreak: the response arrives.
 	NoBreak Break = iota
-	// NotSent: no connection comes about, so no byte of the request is
-	// written. It takes Transport; at a socket, which the request has reached
-	// by then, it is a Reset.
+	// NotSent: the client cannot connect, so no byte of the request is written.
+	// Only Transport can do that; over a socket it is a Reset.
 	NotSent
-	// Reset: the connection ends before the first byte of the answer.
+	// Reset: the connection ends before the first byte of the response.
 	Reset
-	// Truncate: the connection ends in the middle of the answer's body.
+	// Truncate: the connection ends in the middle of the response's body.
 	Truncate
-	// Silence: nothing comes until the client gives up. Transport, which may
+	// Silence: no response comes until the client gives up. Transport, which may
 	// run on a virtual clock, gives up at once.
 	Silence
 )
 
-// Fault is one way to misbehave. Its zero value answers 500 and does nothing.
+// Fault is one way to fail. Its zero value is HTTP 500 without effect.
 type Fault struct {
-	// Name says what it is.
 	Name string
 
-	// Accept lets the request take effect before the answer goes wrong: a job
-	// is taken and charged, a cancel cancels. Otherwise it has no effect.
+	// Accept lets the request take effect before the fault: a job is charged, a
+	// cancel cancels. Otherwise it has no effect.
 	Accept bool
 
-	// Break ends the request without a whole answer.
+	// Break ends the request without a complete response.
 	Break Break
 
-	// Status, where it is not 0, is the HTTP status of the answer.
+	// Status is the HTTP status of the response, if it is not 0.
 	Status int
 
-	// Header is added to the answer's.
+	// Header is added to the response's.
 	Header http.Header
 
-	// Body, where it is not nil, is the answer's body.
+	// Body is the body of the response, if it is not nil.
 	Body []byte
 
-	// Edit, where set, changes the members of the ordinary answer, which only
-	// an accepted request has.
+	// Edit, if set, changes the members of the response to an accepted request.
 	Edit func(members map[string]any)
 }
 
-// recorder keeps an answer.
+// recorder records a response.
 type recorder struct {
 	header http.Header
 	status int
@@ -76,7 +73,7 @@ func (rec *recorder) replace(body []byte) {
 	rec.header.Del("Content-Length")
 }
 
-// faulty returns the answer to a request under a fault, before its Break.
+// faulty returns the response under a fault, before its Break.
 func (s *Server) faulty(r *http.Request, body []byte, fault *Fault) *recorder {
 	rec := newRecorder()
 	if fault.Accept {
@@ -103,7 +100,7 @@ func (s *Server) faulty(r *http.Request, body []byte, fault *Fault) *recorder {
 	return rec
 }
 
-// misbehave answers a request at a socket.
+// misbehave responds over a socket under a fault.
 func (s *Server) misbehave(w http.ResponseWriter, r *http.Request, body []byte, fault *Fault) {
 	if fault.Break == NotSent {
 		panic(http.ErrAbortHandler)

@@ -8,9 +8,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// Faults returns the ways in which a call is known, or must be expected, to go
-// wrong, each with a name of its own within the call. Those of CallSubmit with
-// Accept have charged; the others have not.
+// Faults returns the ways in which a call can fail, each with a name that is unique
+// for the call. The faults of CallSubmit with Accept charge a job; the others do
+// not.
 func Faults(call Call) []Fault {
 	switch call {
 	case CallSubmit:
@@ -41,7 +41,7 @@ func errorBody(code int, text string) []byte {
 	return fmt.Appendf(nil, `{"error_code":%d,"error_message":%q}`, code, text)
 }
 
-// unanswered are requests without effect and without an answer.
+// unanswered are requests without effect and without a response.
 func unanswered() []Fault {
 	return []Fault{
 		{Name: "not sent", Break: NotSent},
@@ -50,7 +50,7 @@ func unanswered() []Fault {
 	}
 }
 
-// refusals are error answers to requests that had no effect.
+// refusals are error responses to requests without effect.
 func refusals() []Fault {
 	return []Fault{
 		{Name: "429", Status: 429, Body: []byte(`{"message":"too many requests"}`)},
@@ -72,8 +72,7 @@ func refusals() []Fault {
 	}
 }
 
-// unreadable are answers under 2xx, to requests that had no effect, in which
-// nothing of use is found.
+// unreadable are unusable responses to requests without effect.
 func unreadable() []Fault {
 	return []Fault{
 		{Name: "200 empty", Status: 200, Body: []byte{}},
@@ -215,7 +214,7 @@ func without(names ...string) func(map[string]any) {
 	}
 }
 
-// change edits a text member where there is one.
+// change edits a text member if it is there.
 func change(name string, edit func(string) string) func(map[string]any) {
 	return func(members map[string]any) {
 		if text, ok := members[name].(string); ok {
@@ -224,7 +223,7 @@ func change(name string, edit func(string) string) func(map[string]any) {
 	}
 }
 
-// changed replaces a member where it says something.
+// changed replaces a member that is not null.
 func changed(name string, value any) func(map[string]any) {
 	return func(members map[string]any) {
 		if members[name] != nil {
@@ -233,7 +232,7 @@ func changed(name string, value any) func(map[string]any) {
 	}
 }
 
-// notReady makes a result that of a job that is under way.
+// notReady turns a result into the result of a job that has not ended.
 func notReady(members map[string]any) {
 	if members["status"] == nil {
 		return
@@ -242,7 +241,7 @@ func notReady(members map[string]any) {
 	without("output", "error", "cost")(members)
 }
 
-// reshape gives the one output of a job in another form.
+// reshape puts the URL of a job's only output into another form.
 func reshape(shape func(u any) any) func(map[string]any) {
 	return func(members map[string]any) {
 		output, _ := members["output"].(map[string]any)

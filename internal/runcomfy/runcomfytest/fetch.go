@@ -22,10 +22,10 @@ import (
 )
 
 const (
-	// fetchTimeout bounds the download of one job's inputs.
+	// fetchTimeout is the timeout for the download of one job's inputs.
 	fetchTimeout = 5 * time.Minute
 
-	// maxInputInMemory bounds an output that is not kept in a folder.
+	// maxInputInMemory is the largest output that is stored without Dir.
 	maxInputInMemory = 32 << 20
 )
 
@@ -35,21 +35,21 @@ type input struct {
 	kind              media.Kind
 }
 
-// start downloads a job's inputs if it is time and has not been done. The
-// caller holds j.mu.
+// start downloads a job's inputs if that is due and was not done yet. The caller
+// holds j.mu.
 func (s *Server) start(j *job, now time.Time) {
 	due := s.FetchAt == FetchAtSubmit || !now.Before(j.startsAt())
 	if j.Fetched || !j.CancelledAt.IsZero() || !due {
 		return
 	}
-	// Whoever asked may hang up; the job goes on.
+	// The job continues even if the client of this request goes away.
 	ctx, stop := context.WithTimeout(context.Background(), fetchTimeout)
 	defer stop()
 	inputs := inputsOf(j.Input)
 	chosen := chooseOutput(inputs)
 	for i, in := range inputs {
 		if err := s.fetch(ctx, j, in, i == chosen); err != nil {
-			// As a service may do it, with the whole URL: nobody may pass it on.
+			// A service may quote the whole URL. lipdrop must not pass it on.
 			j.FetchError = fmt.Sprintf("could not download %s from %s: %v", in.name, in.url, err)
 			break
 		}
@@ -60,7 +60,7 @@ func (s *Server) start(j *job, now time.Time) {
 	}
 }
 
-// fetch downloads one input, and keeps it where it is the job's output.
+// fetch downloads one input, and stores it if it is the job's output.
 func (s *Server) fetch(ctx context.Context, j *job, in input, keep bool) error {
 	body, err := s.open(ctx, in.url)
 	if err != nil {
@@ -88,7 +88,7 @@ func wholeFile(n int64, err error) error {
 	return err
 }
 
-// storeMedia keeps a job's output in Dir or in memory.
+// storeMedia stores a job's output in Dir or in memory.
 func (s *Server) storeMedia(j *job, body io.Reader) (int64, error) {
 	if s.Dir == "" {
 		var b bytes.Buffer

@@ -11,7 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// The states of /result. On /status the ended ones but cancelled are
+// The states in the words of /result. On /status succeeded and failed are
 // "completed".
 const (
 	inQueue    = "in_queue"
@@ -21,16 +21,16 @@ const (
 	cancelled  = "cancelled"
 )
 
-// job is a job that was taken. Its mutex is held while its inputs are
-// downloaded, so that questions about it wait for them.
+// job is an accepted job. Its mutex is held while its inputs are downloaded, so
+// requests about the job wait for them.
 type job struct {
 	mu sync.Mutex
 	record
 	script Script
-	media  []byte // the output, where the Server has no Dir
+	media  []byte // the output, if the Server has no Dir
 }
 
-// record is what a Dir keeps of a job.
+// record is what Dir stores of a job.
 type record struct {
 	ID          string         `json:"id"`
 	Model       string         `json:"model"`
@@ -49,7 +49,7 @@ type record struct {
 
 func (j *job) startsAt() time.Time { return j.Submitted.Add(j.Queue) }
 
-// endsAt is when the job ends, as far as is known.
+// endsAt returns when the job ends, as far as is known.
 func (j *job) endsAt() time.Time {
 	switch {
 	case !j.CancelledAt.IsZero():
@@ -74,13 +74,13 @@ func (j *job) state(now time.Time) string {
 	return succeeded
 }
 
-// queuePosition is how many jobs of this length fit into the time that is left
+// queuePosition returns how many jobs of this length fit into the rest of the time
 // in the queue.
 func (j *job) queuePosition(now time.Time) int {
 	return int(j.startsAt().Sub(now) / max(j.Run, time.Second))
 }
 
-// submit takes a job.
+// submit accepts a job.
 func (s *Server) submit(w http.ResponseWriter, r *http.Request, modelID string, body []byte) {
 	if _, known := s.Models[modelID]; !known && s.Models != nil {
 		refuse(w, http.StatusBadRequest, 400001, "there is no model "+modelID)
@@ -100,7 +100,7 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, modelID string, 
 	j.Queue, j.Run = j.script.Queue, j.script.Run
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if !s.take(w, j) {
+	if !s.charge(w, j) {
 		return
 	}
 	s.start(j, j.Submitted)
@@ -111,8 +111,8 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, modelID string, 
 	})
 }
 
-// take gives a job its id and charges for it, or refuses it.
-func (s *Server) take(w http.ResponseWriter, j *job) bool {
+// charge gives a job its id and charges it, or refuses it.
+func (s *Server) charge(w http.ResponseWriter, j *job) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.noBalance {
@@ -128,7 +128,7 @@ func (s *Server) take(w http.ResponseWriter, j *job) bool {
 	return true
 }
 
-// keep adds a job to those that are known. The caller holds s.mu.
+// keep adds a job to the known ones. The caller holds s.mu.
 func (s *Server) keep(j *job) {
 	if s.jobs == nil {
 		s.jobs = map[string]*job{}
@@ -147,7 +147,7 @@ func (s *Server) scriptOf(modelID string, input map[string]any) Script {
 	return Script{Queue: s.Queue, Run: s.Run}
 }
 
-// askJob answers a question about a job.
+// askJob responds to a request about a job.
 func (s *Server) askJob(w http.ResponseWriter, r *http.Request, j *job, call Call) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

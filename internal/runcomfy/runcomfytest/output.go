@@ -12,15 +12,15 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// outputPrefix begins the path of each output.
+// outputPrefix is the prefix of the path of each output.
 const outputPrefix = "/media/"
 
-// outputPaths is the escaped path of an output. RunComfy's hold a "%3D" that
-// must stay as it is given.
+// outputPaths matches the escaped path of an output. RunComfy's paths contain a
+// "%3D" that a client must not change.
 var outputPaths = regexp.MustCompile(`^` + outputPrefix + `([A-Za-z0-9-]+)%3D/output/[1-9][0-9]*\.[a-z0-9]+$`)
 
-// outputJob returns the request id in the address of an output, empty when it
-// is not one that was announced.
+// outputJob returns the request id in the URL of an output, or "" if it is not the
+// URL of one.
 func outputJob(u *url.URL) string {
 	if found := outputPaths.FindStringSubmatch(u.EscapedPath()); found != nil {
 		return found[1]
@@ -53,7 +53,7 @@ func (s *Server) output(r *http.Request, j *job) any {
 	return members
 }
 
-// suffix returns that of the output's name.
+// suffix returns the suffix of the output's name.
 func (j *job) suffix() string {
 	kind, _ := media.KindOf(j.Suffix)
 	switch {
@@ -65,10 +65,10 @@ func (j *job) suffix() string {
 	return ".mp4"
 }
 
-// serveOutput serves an output to whoever asks without credentials.
+// serveOutput serves an output. It refuses requests that carry credentials.
 func (s *Server) serveOutput(w http.ResponseWriter, r *http.Request, id string) {
 	if r.Header.Get("Authorization") != "" {
-		refuse(w, http.StatusForbidden, 0, "an output wants no authorization")
+		refuse(w, http.StatusForbidden, 0, "an output must be requested without authorization")
 		return
 	}
 	s.mu.Lock()
@@ -111,7 +111,7 @@ type memoryFile struct{ *bytes.Reader }
 
 func (memoryFile) Close() error { return nil }
 
-// openOutput returns the output of a job, nil while it has none.
+// openOutput returns the output of a job, or nil if it has no output yet.
 func (s *Server) openOutput(j *job) (mediaFile, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -1,15 +1,14 @@
-// Package runcomfytest is a fake of RunComfy's Model API, for tests, for the
-// local stack and for the simulation. It is the one description in this
-// project of how the API behaves.
+// Package runcomfytest is a fake of RunComfy's Model API for tests, the local stack
+// and the simulation. It is the only description in this project of how the API
+// behaves.
 //
-// A [Server] is an http.Handler; a zero Server is ready to use. It charges a
-// job for each POST that it takes, downloads the job's inputs through their
-// URLs, lets it queue and run for as long as it is told to, and serves an
-// output. The output is the job's own video, or image, as it was downloaded:
-// nothing is generated.
+// A [Server] is an http.Handler. The zero Server is ready to use. It charges each
+// POST that it accepts, downloads the job's inputs through their URLs, lets the job
+// queue and run for the configured times, and serves an output. The output is the
+// job's own video or image: nothing is generated.
 //
-// Time is what Now says: nothing here sleeps or starts a timer, and a job's
-// state is computed when it is asked for.
+// Now is the only clock. Nothing here sleeps or starts a timer: the state of a job
+// is computed when a request asks for it.
 package runcomfytest
 
 import (
@@ -22,37 +21,37 @@ import (
 	"time"
 )
 
-// maxRequest bounds the body of a request, as RunComfy's own client does.
+// maxRequest is the largest body of a request, as in RunComfy's own client.
 const maxRequest = 64 << 20
 
-// FetchTime is when a job's inputs are downloaded. RunComfy does not say when
-// it does it.
+// FetchTime is when a job's inputs are downloaded. RunComfy does not document when
+// it downloads them.
 type FetchTime int
 
 // The times to fetch.
 const (
-	// FetchAtSubmit downloads before the POST is answered.
+	// FetchAtSubmit downloads before the response to the POST.
 	FetchAtSubmit FetchTime = iota
-	// FetchAtStart downloads when the job leaves the queue: at the first
-	// question about it after that moment.
+	// FetchAtStart downloads at the first request about the job after it has left
+	// the queue.
 	FetchAtStart
 )
 
 // Server is the fake API. Its fields are set before its first use; its methods
 // may be called at any time. It must not be copied.
 type Server struct {
-	// Token is the bearer token that is accepted. Empty: any is.
+	// Token is the bearer token that is accepted. If it is empty, every token is.
 	Token string
 
-	// Models holds the input schema of each known model by its id. Nil: every
-	// model is known.
+	// Models holds the input schema of each known model by its id. If it is nil,
+	// every model is known.
 	Models map[string]json.RawMessage
 
 	// Queue and Run are how long each job queues and runs.
 	Queue, Run time.Duration
 
-	// Script, where set, says how each job goes, in place of Queue and Run. It
-	// is asked once a job (and once more after a restart, see Dir).
+	// Script replaces Queue and Run, if set. It is called once per job, and again
+	// after a restart (see Dir).
 	Script func(modelID string, input map[string]any) Script
 
 	// Now is the clock. Defaults to time.Now.
@@ -61,34 +60,31 @@ type Server struct {
 	// Fetch opens the input behind a URL. Defaults to a GET by HTTPClient.
 	Fetch func(ctx context.Context, url string) (io.ReadCloser, error)
 
-	// HTTPClient downloads the inputs where Fetch is not set. Defaults to
+	// HTTPClient downloads the inputs if Fetch is not set. Defaults to
 	// http.DefaultClient.
 	HTTPClient *http.Client
 
 	// FetchAt is when inputs are downloaded.
 	FetchAt FetchTime
 
-	// Dir keeps jobs and outputs in a folder, which must exist: a Server that
-	// is started on the folder of an earlier one goes on with its jobs. Empty:
-	// in memory, with inputs of at most 32 MiB.
+	// Dir is an existing folder for jobs and outputs: a new Server on the same
+	// folder continues the jobs. If it is empty, they are in memory, and an input
+	// may have at most 32 MiB.
 	Dir string
 
-	// OutputURL is the address, scheme and host, below which the outputs are
-	// announced; this Server must be what answers there. Defaults to the
-	// address of the request for the result.
+	// OutputURL is the scheme and host in the URLs of outputs. Requests to it must
+	// reach this Server. Defaults to those of the request for the result.
 	OutputURL string
 
-	// OutputPath, where set and OutputURL is not, stands before the path of each
-	// output that is announced. Whoever serves it takes it off again.
+	// OutputPath is a prefix of the path of each output if OutputURL is not set. A
+	// proxy in front of this Server must remove it.
 	OutputPath string
 
-	// CostUSD is the cost that a result tells when it is asked for it. Zero:
-	// it tells none.
+	// CostUSD is the cost of each job. If it is 0, results have no cost.
 	CostUSD float64
 
-	// Fault, where set, is asked about each request before it is handled, and
-	// says how to misbehave; nil is ordinary behaviour. It may be called by
-	// several goroutines at once.
+	// Fault, if set, is called for each request and returns how it fails, or nil.
+	// Several goroutines may call it at once.
 	Fault func(r *http.Request, body []byte) *Fault
 
 	loading   sync.Once
@@ -103,21 +99,21 @@ type Server struct {
 	noBalance bool
 }
 
-// Script says how one job goes.
+// Script is the course of one job.
 type Script struct {
 	Queue, Run time.Duration
 
-	// Fail, where set, is the error of a job that fails at the end of its
-	// run: whatever JSON can say.
+	// Fail, if set, makes the job fail at the end of its run, with this JSON value
+	// as the error.
 	Fail any
 
 	// Outputs is how many outputs the job has; 0 is one. All have the same
 	// content.
 	Outputs int
 
-	// Output, where set, shapes the output member of the result from the
-	// outputs' URLs, of which there are none where the job has no video and
-	// no image. Defaults to video and videos, or image and images.
+	// Output, if set, returns the output member of the result for the URLs of the
+	// outputs. A job without a video or an image has no outputs. Defaults to video
+	// and videos, or image and images.
 	Output func(urls []string) any
 }
 
@@ -134,9 +130,8 @@ const (
 	CallOutput Call = "output"
 )
 
-// CallOf returns what a request asks for, empty when the API has no such path,
-// and the id that it names: of a model for CallSubmit and CallModel, of a
-// request for the others.
+// CallOf returns what a request asks for, or "" if the API has no such path, and
+// the id in the path: a model for CallSubmit and CallModel, else a request.
 func CallOf(r *http.Request) (Call, string) {
 	if id, ok := strings.CutPrefix(r.URL.Path, "/v1/models/"); ok && id != "" {
 		switch r.Method {
@@ -166,7 +161,7 @@ func CallOf(r *http.Request) (Call, string) {
 	return "", id
 }
 
-// ServeHTTP answers one request.
+// ServeHTTP handles one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if err != nil {
@@ -199,7 +194,7 @@ func (s *Server) count(r *http.Request) {
 	}
 }
 
-// handle is the ordinary behaviour.
+// handle responds to a request that has no fault.
 func (s *Server) handle(w http.ResponseWriter, r *http.Request, body []byte) {
 	w.Header().Set("Date", s.now().Format(http.TimeFormat))
 	if err := s.ready(); err != nil {
@@ -267,18 +262,18 @@ func (s *Server) now() time.Time {
 	return time.Now().UTC()
 }
 
-// reply answers with a JSON object.
+// reply responds with a JSON object.
 func reply(w http.ResponseWriter, status int, members map[string]any) {
 	body, err := json.Marshal(members)
 	if err != nil {
-		status, body = http.StatusInternalServerError, []byte(`{"error_message":"the answer cannot be encoded"}`)
+		status, body = http.StatusInternalServerError, []byte(`{"error_message":"the response cannot be encoded"}`)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
 }
 
-// refuse answers with an error; a code of 0 is left out.
+// refuse responds with an error, without a code if it is 0.
 func refuse(w http.ResponseWriter, status, code int, text string) {
 	members := map[string]any{"error_message": text}
 	if code != 0 {

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 )
 
-// save writes a job's record into Dir, whole or not at all.
+// save writes the record of a job into Dir atomically.
 func (s *Server) save(j *job) error {
 	if s.Dir == "" {
 		return nil
@@ -23,14 +23,14 @@ func (s *Server) save(j *job) error {
 	return os.Rename(temporary, filepath.Join(s.Dir, j.ID+".json"))
 }
 
-// ready loads what Dir holds, once. Every request tells an error of it.
+// ready loads Dir once. Every request returns its error.
 func (s *Server) ready() error {
 	s.loading.Do(func() { s.loadError = s.load() })
 	return s.loadError
 }
 
-// load reads the jobs that an earlier Server left in Dir. Their ids count up,
-// so the names are in the order in which the jobs were taken.
+// load reads the jobs of an earlier Server from Dir. The ids count up, so the files
+// are in the order in which the jobs were accepted.
 func (s *Server) load() error {
 	if s.Dir == "" {
 		return nil

@@ -14,10 +14,10 @@ import (
 	"syscall"
 )
 
-// Transport returns a transport that hands requests to the Server without a
-// socket and at once, faults included, so that thousands of jobs pass on a
-// virtual clock. It calls the hooks of net/http/httptrace that tell whether a
-// request was written, and answers to any host.
+// Transport returns a transport that passes requests for any host to the Server
+// without a socket and without waiting, also under faults, so that thousands of
+// jobs run on a virtual clock. It calls the hooks of net/http/httptrace that say
+// whether a request was written.
 func (s *Server) Transport() http.RoundTripper { return transport{s} }
 
 type transport struct{ server *Server }
@@ -92,8 +92,8 @@ func asReceived(req *http.Request) (*http.Request, error) {
 	return received, nil
 }
 
-// response returns the answer as a client sees it; the body ends with the
-// given error, or well.
+// response returns the response as a client sees it. The body ends with the given
+// error, if any.
 func (rec *recorder) response(req *http.Request, end error) *http.Response {
 	length, err := strconv.ParseInt(rec.header.Get("Content-Length"), 10, 64)
 	if err != nil {
