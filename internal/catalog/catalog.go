@@ -1,10 +1,8 @@
-// Package catalog knows the models that a job can be given to: what each takes,
-// within which limits, and how a pair of files becomes its input. A model is
-// data, one JSON file in models/ in the form of model.schema.json; adding one
-// is adding a file.
+// Package catalog knows the models that can run a job: what each accepts, within
+// which limits, and how a pair of files becomes its input. A model is one JSON file
+// in models/, in the form of model.schema.json.
 //
-// The package looks at no file itself. What a media file is, how long and how
-// large, comes from its callers as [Facts].
+// The package reads no media. Callers pass what they know of a file as [Facts].
 package catalog
 
 import (
@@ -34,9 +32,9 @@ func Default() (*Catalog, error) {
 	return Load(models)
 }
 
-// Load reads every *.json file at the root of fsys, each a model. Its error
-// joins every mistake of every file, each beginning with the file's name. Of a
-// file whose form is wrong, only the mistakes of form are reported.
+// Load reads the models of fsys: every *.json file at its root. Its error joins all
+// mistakes of all files, each with the file's name. If the form of a file is wrong,
+// only the mistakes of its form are reported.
 func Load(fsys fs.FS) (*Catalog, error) {
 	files, err := fs.Glob(fsys, "*.json")
 	if err != nil {
@@ -66,7 +64,7 @@ func Load(fsys fs.FS) (*Catalog, error) {
 			continue
 		}
 		if first, ok := from[m.ID]; ok {
-			mistakes = append(mistakes, fmt.Errorf("%s: id %s is that of %s", file, m.ID, first))
+			mistakes = append(mistakes, fmt.Errorf("%s: %s has the same id %s", file, first, m.ID))
 			continue
 		}
 		from[m.ID] = file
@@ -89,6 +87,5 @@ func (c *Catalog) Model(id string) (*Model, bool) {
 // IDs returns the ids of all models, sorted.
 func (c *Catalog) IDs() []string { return slices.Clone(c.ids) }
 
-// Nearest returns the known id that a wrong one was most likely meant to be,
-// or "" when none is near.
+// Nearest returns the known id that a wrong one probably means, or "".
 func (c *Catalog) Nearest(id string) string { return Nearest(id, c.ids) }

@@ -22,7 +22,7 @@ import (
 //go:embed model.schema.json
 var form []byte
 
-// modelFile is a model's file; model.schema.json says what each member means.
+// modelFile is a model's file. model.schema.json describes its members.
 type modelFile struct {
 	ID            string          `json:"id"`
 	UsualDuration duration        `json:"usualDuration"`
@@ -42,7 +42,7 @@ type mediaGroup struct {
 	MinShortSide int        `json:"minShortSide"`
 }
 
-// duration is written as Go writes durations: 15s.
+// duration is a duration in the notation of time.ParseDuration.
 type duration time.Duration
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -61,8 +61,8 @@ func compileForm() (*jsonschema.Schema, error) {
 	return compile(doc)
 }
 
-// compile compiles a schema of draft 2020-12, the newest, in which a format is
-// an annotation: RunComfy's clients show it and its API does not check it.
+// compile compiles a schema of draft 2020-12. In this draft a format is only an
+// annotation, like for RunComfy's API, which does not check formats.
 func compile(doc any) (*jsonschema.Schema, error) {
 	const url = "urn:lipdrop:schema"
 	c := jsonschema.NewCompiler()
@@ -75,7 +75,7 @@ func compile(doc any) (*jsonschema.Schema, error) {
 	return c.Compile(url)
 }
 
-// parseModel reads a model's file, whose form is that of the given schema.
+// parseModel parses a model's file, which must match the schema form.
 func parseModel(data []byte, form *jsonschema.Schema) (*Model, []error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
 	if err != nil {
@@ -119,8 +119,7 @@ func parseModel(data []byte, form *jsonschema.Schema) (*Model, []error) {
 	return m, mistakes
 }
 
-// mistakesOfForm returns one error for each place at which a file breaks the
-// schema of model files.
+// mistakesOfForm returns one error for each mistake that a validation found.
 func mistakesOfForm(err error) []error {
 	var invalid *jsonschema.ValidationError
 	if !errors.As(err, &invalid) {
@@ -135,9 +134,9 @@ func mistakesOfForm(err error) []error {
 	return errs
 }
 
-// addMedia sets the model's media properties. In the schema it puts, in the
-// place of what RunComfy says of a media URL, that there is a text: names of
-// files are checked before they have become URLs.
+// addMedia sets the model's media properties. In the schema it replaces RunComfy's
+// rules for a media URL by a text that is not blank, because file names are
+// validated before they become URLs.
 func (m *Model) addMedia(groups []mediaGroup, properties map[string]any) (mistakes []error) {
 	for _, g := range groups {
 		if g.Kind == media.Image && g.MaxDuration > 0 {
@@ -182,8 +181,8 @@ func addRules(rules, properties map[string]any) (mistakes []error) {
 	return mistakes
 }
 
-// translateFloat turns RunComfy's type float, wherever a schema says it, into
-// JSON Schema's number.
+// translateFloat replaces RunComfy's type float by JSON Schema's number throughout a
+// schema.
 func translateFloat(schema map[string]any) {
 	if schema["type"] == "float" {
 		schema["type"] = "number"
@@ -215,31 +214,31 @@ func translateFloat(schema map[string]any) {
 	}
 }
 
-// checkRequired notes which media are required, and that every required name is
-// one of a property.
+// checkRequired sets which media are required, and checks that every required name
+// is a property.
 func (m *Model) checkRequired() (mistakes []error) {
 	for i := range m.media {
 		m.media[i].Required = m.isRequired(m.media[i].Name)
 	}
 	for _, name := range m.schema.Required {
 		if !slices.Contains(m.names, name) {
-			mistakes = append(mistakes, fmt.Errorf("inputSchema: required names %s, which is no property", name))
+			mistakes = append(mistakes, fmt.Errorf("inputSchema: required names %s, which is not a property", name))
 		}
 	}
 	return mistakes
 }
 
-// checkPair checks that what a pair sets are properties of the right kind, with
-// values that are valid, and that it leaves no required media out.
+// checkPair checks that a pair sets properties of the right kinds to valid values,
+// and leaves out no required media.
 func (m *Model) checkPair() (mistakes []error) {
 	if m.pair == nil {
 		return nil
 	}
 	if p, ok := m.mediaProperty(m.pair.Visual); !ok || p.Kind == media.Audio {
-		mistakes = append(mistakes, fmt.Errorf("pair: visual names %s, which takes no video and no image", m.pair.Visual))
+		mistakes = append(mistakes, fmt.Errorf("pair: visual names %s, which accepts no video and no image", m.pair.Visual))
 	}
 	if p, ok := m.mediaProperty(m.pair.Audio); !ok || p.Kind != media.Audio {
-		mistakes = append(mistakes, fmt.Errorf("pair: audio names %s, which takes no audio", m.pair.Audio))
+		mistakes = append(mistakes, fmt.Errorf("pair: audio names %s, which accepts no audio", m.pair.Audio))
 	}
 	for _, p := range m.media {
 		if p.Required && p.Name != m.pair.Visual && p.Name != m.pair.Audio {
@@ -254,22 +253,22 @@ func (m *Model) checkPair() (mistakes []error) {
 		return mistakes
 	}
 	if property := m.schema.Properties[c.Property]; property == nil || !isWholeNumber(property) || property.Maximum == nil {
-		mistakes = append(mistakes, fmt.Errorf("pair: clips: property names %s, which is no integer with a maximum", c.Property))
+		mistakes = append(mistakes, fmt.Errorf("pair: clips: property names %s, which is not an integer with a maximum", c.Property))
 	} else {
 		most, _ := property.Maximum.Float64()
 		c.most = int(most)
 	}
 	if property := m.schema.Properties[c.FramesProperty]; property == nil || !isWholeNumber(property) {
-		mistakes = append(mistakes, fmt.Errorf("pair: clips: framesProperty names %s, which is no integer", c.FramesProperty))
+		mistakes = append(mistakes, fmt.Errorf("pair: clips: framesProperty names %s, which is not an integer", c.FramesProperty))
 	}
 	return mistakes
 }
 
-// checkNames checks that references and samples name what there is.
+// checkNames checks that references and samples name properties.
 func (m *Model) checkNames() (mistakes []error) {
 	if r := m.references; r != nil {
 		if m.schema.Properties[r.In] == nil {
-			mistakes = append(mistakes, fmt.Errorf("references: in names %s, which is no property", r.In))
+			mistakes = append(mistakes, fmt.Errorf("references: in names %s, which is not a property", r.In))
 		}
 		if !slices.ContainsFunc(m.media, func(p MediaProperty) bool { return strings.HasPrefix(p.Name, r.Property) }) {
 			mistakes = append(mistakes, fmt.Errorf("references: no media property begins with %s", r.Property))
@@ -277,7 +276,7 @@ func (m *Model) checkNames() (mistakes []error) {
 	}
 	for _, name := range m.samples {
 		if m.schema.Properties[name] == nil {
-			mistakes = append(mistakes, fmt.Errorf("samples: %s is no property", name))
+			mistakes = append(mistakes, fmt.Errorf("samples: %s is not a property", name))
 		}
 	}
 	return mistakes

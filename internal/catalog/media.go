@@ -15,32 +15,32 @@ import (
 // mb is the unit of RunComfy's limits in bytes.
 const mb = 1 << 20
 
-// durationTolerance is by how much a duration may pass its limit: encoders pad
-// the last frame of a codec, so that 15 s of sound are a file of 15.03 s.
+// durationTolerance is how much a duration may exceed its limit. Encoders pad the
+// last frame of a codec, so 15 s of sound become a file of 15.03 s.
 const durationTolerance = 50 * time.Millisecond
 
-// recommendedBytes is what RunComfy recommends at most for the input files of
-// any model (docs.runcomfy.com).
+// recommendedBytes is the largest size that RunComfy recommends for input files
+// of any model (docs.runcomfy.com).
 var recommendedBytes = map[media.Kind]int64{media.Video: 100 * mb, media.Image: 50 * mb}
 
 // Facts is what is known of a media file.
 type Facts struct {
-	Name   string // as its user knows it; it stands in reasons and warnings
+	Name   string // as its user knows it, for reasons and warnings
 	Kind   media.Kind
-	Format string // "mp4", "mov", "m4a", "wav", "mp3", "jpeg", "png", "webp" or another lower-case word; "" where unknown
+	Format string // "mp4", "mov", "m4a", "wav", "mp3", "jpeg", "png", "webp" or another lower-case word; "" if unknown
 	Bytes  int64
 
-	// Duration is the presentation's. It counts only with HasDuration.
+	// Duration is valid only with HasDuration.
 	Duration    time.Duration
 	HasDuration bool
 
-	Width, Height int // pixels; 0 where unknown or where there is no picture
+	Width, Height int // pixels; 0 if unknown or if there is no picture
 }
 
-// CheckMedia compares a media file with the limits of the property that takes
-// it. A limit that was broken is a problem; one that could not be compared, and
-// a recommendation of RunComfy's that was not met, is a warning, which is a
-// clause. A property that takes no media has no limits.
+// CheckMedia compares a media file with the limits of a property. A broken limit is
+// a problem. A limit that could not be compared, and a recommendation of RunComfy
+// that is not met, is a warning, which is a clause. A property that accepts no
+// media has no limits.
 func (m *Model) CheckMedia(property string, f Facts) (problems []problem.Problem, warnings []string) {
 	p, ok := m.mediaProperty(property)
 	if !ok {
@@ -49,19 +49,19 @@ func (m *Model) CheckMedia(property string, f Facts) (problems []problem.Problem
 	if f.Kind != p.Kind {
 		return []problem.Problem{{
 			Code:   problem.WrongKind,
-			Reason: fmt.Sprintf("%s is %s; %s of %s takes %s", f.Name, kindWords[f.Kind], property, m.ID, kindWords[p.Kind]),
+			Reason: fmt.Sprintf("%s is %s; %s of %s accepts %s", f.Name, kindWords[f.Kind], property, m.ID, kindWords[p.Kind]),
 			Remedy: fmt.Sprintf("Use %s for %s.", kindWords[p.Kind], property),
 		}}, nil
 	}
 	report := func(code problem.Code, has, takes, remedy string) {
 		problems = append(problems, problem.Problem{
 			Code:   code,
-			Reason: fmt.Sprintf("%s %s; %s takes %s", f.Name, has, m.ID, takes),
+			Reason: fmt.Sprintf("%s %s; %s accepts %s", f.Name, has, m.ID, takes),
 			Remedy: remedy,
 		})
 	}
 	unknown := func(what, takes string) {
-		warnings = append(warnings, fmt.Sprintf("the %s of %s is not known; %s takes %s", what, f.Name, m.ID, takes))
+		warnings = append(warnings, fmt.Sprintf("the %s of %s is not known; %s accepts %s", what, f.Name, m.ID, takes))
 	}
 
 	if len(p.Formats) > 0 && !slices.Contains(p.Formats, f.Format) {
@@ -97,8 +97,8 @@ func (m *Model) CheckMedia(property string, f Facts) (problems []problem.Problem
 	return problems, warnings
 }
 
-// kindWords says what a file is; a file of no known kind is none of them.
-var kindWords = map[media.Kind]string{media.Video: "a video", media.Audio: "an audio", media.Image: "an image", "": "no media"}
+// kindWords are the kinds with their articles. "" is a file of no known kind.
+var kindWords = map[media.Kind]string{media.Video: "a video", media.Audio: "an audio", media.Image: "an image", "": "not a media file"}
 
 func formatWords(formats []string) string {
 	words := make([]string, len(formats))
@@ -108,13 +108,13 @@ func formatWords(formats []string) string {
 	return problem.List(words, "or")
 }
 
-// seconds writes a duration with one decimal at most: 17.3 s.
+// seconds writes a duration with at most one decimal: 17.3 s.
 func seconds(d time.Duration) string {
 	return oneDecimal(math.Round(d.Seconds()*10)) + " s"
 }
 
-// megabytes writes a number of bytes with one decimal at most, rounded up, so
-// that what is over a limit never reads as the limit: 10.1 MB.
+// megabytes writes a number of bytes with at most one decimal: 10.1 MB. It rounds
+// up, so that a size above a limit never reads like the limit.
 func megabytes(n int64) string {
 	return oneDecimal(math.Ceil(float64(n)/mb*10)) + " MB"
 }

@@ -20,8 +20,8 @@ type Model struct {
 	ID string
 
 	// UsualDuration is how long a run usually takes. RunComfy publishes no
-	// figures: 30 to 120 s is typical of the sync models according to sync.so,
-	// 86 to 106 s was measured by a comparable pipeline; the others are guesses.
+	// figures. sync.so gives 30 to 120 s for the sync models, and a comparable
+	// pipeline measured 86 to 106 s. The others are guesses.
 	UsualDuration time.Duration
 
 	published  json.RawMessage
@@ -33,8 +33,8 @@ type Model struct {
 	samples    []string
 }
 
-// MediaProperty is a property of a model's input that takes a media file, and
-// the model's own limits for that file. A limit that is zero or empty is none.
+// MediaProperty is a property of a model's input that accepts a media file, with the
+// model's own limits for that file. A zero or empty limit does not apply.
 type MediaProperty struct {
 	Name         string
 	Kind         media.Kind
@@ -45,20 +45,20 @@ type MediaProperty struct {
 	MinShortSide int // pixels
 }
 
-// Option is a property of a model's input that takes no media.
+// Option is a property of a model's input that accepts no media.
 type Option struct {
 	Name     string
 	Required bool
 	Allowed  string // in words: "a whole number from 1 to 100"
-	Default  string // what RunComfy takes when it is left out, as JSON; "" where there is none
+	Default  string // what RunComfy uses if it is left out, as JSON, or ""
 }
 
-// Schema returns the input schema as RunComfy publishes it, without its prose
-// and with a note in the place of a default that is a sample.
+// Schema returns the input schema that RunComfy publishes, without its prose and
+// with a note in place of each default that is a sample.
 func (m *Model) Schema() json.RawMessage { return slices.Clone(m.published) }
 
-// MediaProperties returns the properties that take media, in the order in which
-// the model's file names them.
+// MediaProperties returns the properties that accept media, in the order of the
+// model's file.
 func (m *Model) MediaProperties() []MediaProperty {
 	media := slices.Clone(m.media)
 	for i := range media {
@@ -67,7 +67,7 @@ func (m *Model) MediaProperties() []MediaProperty {
 	return media
 }
 
-// Options returns the properties that take no media, sorted by name.
+// Options returns the properties that accept no media, sorted by name.
 func (m *Model) Options() []Option {
 	var options []Option
 	for _, name := range m.optionNames() {
@@ -97,7 +97,7 @@ func (m *Model) mediaProperty(name string) (MediaProperty, bool) {
 
 func (m *Model) isRequired(name string) bool { return slices.Contains(m.schema.Required, name) }
 
-// references says that a text calls media by a word and a number.
+// references says how a text refers to media: by a word and a number.
 type references struct {
 	In       string `json:"in"`       // the text's property: prompt
 	Word     string `json:"word"`     // character
@@ -105,8 +105,8 @@ type references struct {
 	pattern  *regexp.Regexp
 }
 
-// Warnings returns what looks like a mistake in an input that is valid, each a
-// clause: a text that calls media which are not given.
+// Warnings returns what looks like a mistake in a valid input, each as a clause: a
+// text that refers to media which are not given.
 func (m *Model) Warnings(input map[string]any) []string {
 	r := m.references
 	if r == nil {
@@ -128,7 +128,7 @@ func (m *Model) Warnings(input map[string]any) []string {
 		}
 		lacks := property + " is not given"
 		if !slices.Contains(m.names, property) {
-			lacks = m.ID + " takes no " + property
+			lacks = m.ID + " has no input " + property
 		}
 		warnings = append(warnings, fmt.Sprintf("%s names %s%d, but %s", r.In, r.Word, n, lacks))
 	}

@@ -27,9 +27,9 @@ type clips struct {
 	most           int      // the maximum of Property
 }
 
-// Pair returns the properties that take the two files of a pair whose other
-// file than the audio is of the given kind, Video or Image. It reports false
-// where the model takes no such pair.
+// Pair returns the properties for the two files of a pair: an audio, and a file of
+// the given kind, Video or Image. It returns false if the model accepts no such
+// pair.
 func (m *Model) Pair(kind media.Kind) (visualProperty, audioProperty string, ok bool) {
 	if m.pair == nil {
 		return "", "", false
@@ -40,11 +40,10 @@ func (m *Model) Pair(kind media.Kind) (visualProperty, audioProperty string, ok 
 	return m.pair.Visual, m.pair.Audio, true
 }
 
-// PairInput returns the input of a pair without its two files: the options that
-// the user set, and what the model needs besides, for instance as many clips as
-// the audio is long. What else the user left out stays out. A warning is a
-// clause. Options of the wrong form are copied as they are: Validate reports
-// them.
+// PairInput returns the input of a pair without its two files: the user's options,
+// and what else the model needs, for instance enough clips for the audio. It copies
+// options of the wrong form unchanged, because Validate reports them. Each warning
+// is a clause.
 func (m *Model) PairInput(options map[string]any, audio Facts) (input map[string]any, warnings []string) {
 	input = make(map[string]any, len(options))
 	maps.Copy(input, options)
@@ -64,7 +63,7 @@ func (m *Model) PairInput(options map[string]any, audio Facts) (input map[string
 		return input, nil
 	}
 	if !audio.HasDuration {
-		return input, []string{fmt.Sprintf("the length of %s is not known, so %s is left to RunComfy; set it where the voice is longer than the video", audio.Name, name)}
+		return input, []string{fmt.Sprintf("the length of %s is not known, so %s is left to RunComfy; set it if the voice is longer than the video", audio.Name, name)}
 	}
 	each := m.pair.Clips.length(options)
 	// In float64, whole nanoseconds are exact up to 104 days.
@@ -72,14 +71,14 @@ func (m *Model) PairInput(options map[string]any, audio Facts) (input map[string
 	most := m.pair.Clips.most
 	input[name] = int(min(max(needed, 1), float64(most)))
 	if covered := each * float64(most); float64(audio.Duration) > covered+float64(durationTolerance) {
-		warnings = append(warnings, fmt.Sprintf("%s is %s long; %d clips, the most that %s makes, cover about %s of it",
+		warnings = append(warnings, fmt.Sprintf("%s is %s long; %d clips, the most that %s makes, cover only about %s",
 			audio.Name, seconds(audio.Duration), most, m.ID, seconds(time.Duration(covered))))
 	}
 	return input, warnings
 }
 
-// length returns how long a clip is, in nanoseconds, with the frames that the
-// options set, or the usual ones.
+// length returns the length of a clip in nanoseconds, with the number of frames that
+// the options set, or the usual one.
 func (c *clips) length(options map[string]any) float64 {
 	frames := number(options[c.FramesProperty])
 	if !(frames > 0) { // and so not NaN either
@@ -88,8 +87,7 @@ func (c *clips) length(options map[string]any) float64 {
 	return float64(c.Each) * frames / float64(c.Frames)
 }
 
-// number returns the value of a number as JSON decoding or a Go caller gives
-// it, and 0 for everything else.
+// number returns the value of a JSON or Go number, and 0 for everything else.
 func number(v any) float64 {
 	switch v := v.(type) {
 	case json.Number:

@@ -10,8 +10,7 @@ import (
 	"golang.org/x/text/message"
 )
 
-// Two keywords that JSON Schema does not have; model.schema.json says what they
-// mean.
+// Keywords of this package. model.schema.json describes them.
 const (
 	notBlank         = "notBlank"
 	maxLengthChinese = "maxLengthChinese"
@@ -23,7 +22,7 @@ type textRule struct {
 	maxChinese int // code points; 0 for none
 }
 
-// vocabulary teaches the two keywords to the validator.
+// vocabulary adds the two keywords to the validator.
 func vocabulary() *jsonschema.Vocabulary {
 	return &jsonschema.Vocabulary{URL: "urn:lipdrop:text", Compile: compileTextRule}
 }
@@ -70,10 +69,9 @@ func isBlank(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return unicode.IsGraphic(r) && !unicode.IsSpace(r) })
 }
 
-// isChinese reports whether more than half of a text's letters are Han. Digits,
-// punctuation and spaces count for neither side, and so a Chinese prompt stays
-// Chinese for the character1 in it. Japanese prose, in which kana prevail, is
-// not Chinese.
+// isChinese reports whether more than half of a text's letters are Han. It ignores
+// digits, punctuation and spaces, so "character1" does not make a Chinese prompt
+// less Chinese. Japanese prose has more kana than Han, so it is not Chinese.
 func isChinese(text string) bool {
 	letters, han := 0, 0
 	for _, r := range text {

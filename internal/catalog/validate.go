@@ -17,20 +17,20 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// maxNumber is how long a number may be written, in bytes. It keeps a
-// stranger's digits from costing time.
+// maxNumber is the length of the longest number, in bytes. It bounds the time that a
+// stranger's digits cost.
 const maxNumber = 64
 
-// Validate returns every problem of an input, at most one a member, sorted by
-// member. Media are texts; what they name is not looked at. Numbers are
-// json.Number, float64 or int; 5.0 is a whole number. It does not change the
-// input and fills in no default: RunComfy's are samples in part.
+// Validate returns the problems of an input, at most one for each member, sorted by
+// reason. Media are texts; Validate does not read what they name. Numbers are
+// json.Number, float64 or int; 5.0 is a whole number. It does not change the input,
+// and fills in no defaults, because some of RunComfy's defaults are samples.
 func (m *Model) Validate(input map[string]any) []problem.Problem {
 	return m.check(input, false)
 }
 
-// ValidateOptions is Validate for what a preset sets: nothing is required, and
-// media are a problem.
+// ValidateOptions is Validate for the options of a preset: no member is required,
+// and media are a problem.
 func (m *Model) ValidateOptions(options map[string]any) []problem.Problem {
 	return m.check(options, true)
 }
@@ -41,7 +41,7 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 		known, called = m.optionNames(), "option"
 	}
 	found := make(map[string]problem.Problem)
-	misspelt := make(map[string]bool) // the names that unknown ones were meant to be
+	misspelt := make(map[string]bool) // known names that unknown ones probably mean
 	checked := make(map[string]any, len(input))
 	for _, name := range slices.Sorted(maps.Keys(input)) {
 		value := input[name]
@@ -52,7 +52,7 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 		case preset && isMedia:
 			found[name] = problem.Problem{
 				Code:   problem.MediaInPreset,
-				Reason: fmt.Sprintf("%s takes media; a preset sets options only", name),
+				Reason: fmt.Sprintf("%s accepts media; a preset sets options only", name),
 				Remedy: fmt.Sprintf("Remove %s from the preset: the media are the uploaded files.", name),
 			}
 		case !isUsable(value):
@@ -66,11 +66,11 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 		for _, leaf := range leaves(invalid) {
 			switch required, ok := leaf.ErrorKind.(*kind.Required); {
 			case len(leaf.InstanceLocation) > 0:
-				// The last keyword in order stands: maxLengthChinese is tighter than
-				// maxLength, and of the others any will do.
+				// The last keyword in order is kept: maxLengthChinese is tighter than
+				// maxLength, and any of the others is fine.
 				broken[leaf.InstanceLocation[0]] = leaf
 			case preset:
-				// It is a part of an input: what the whole must have is not its matter.
+				// A preset is only a part of the input, so it need not be complete.
 			case !ok:
 				found[""] = m.badInput(leaf)
 			default:
@@ -90,8 +90,8 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 	})
 }
 
-// leaves returns the places at which a value breaks a schema, sorted by place
-// and keyword.
+// leaves returns the errors of a validation that have no further causes, sorted by
+// location and keyword.
 func leaves(invalid *jsonschema.ValidationError) []*jsonschema.ValidationError {
 	if len(invalid.Causes) == 0 {
 		return []*jsonschema.ValidationError{invalid}
@@ -110,9 +110,8 @@ func keyword(leaf *jsonschema.ValidationError) string {
 	return strings.Join(leaf.ErrorKind.KeywordPath(), "/")
 }
 
-// isUsable reports whether a value is one of JSON's, with numbers that the
-// validator can compute with: it panics where a json.Number's exponent is
-// beyond what big.Rat takes.
+// isUsable reports whether a value is a JSON value whose numbers the validator can
+// handle. It panics if the exponent of a json.Number is too large for big.Rat.
 func isUsable(v any) bool {
 	switch v := v.(type) {
 	case nil, bool, string, int:
@@ -140,14 +139,14 @@ func isUsable(v any) bool {
 	return false
 }
 
-// unknownMember is about a member that is none of the known ones, which the
-// reason calls inputs or options. Where it was most likely meant to be one that
-// is not given, it adds that to the misspelt ones.
+// unknownMember returns the problem of a member that is not known. The reason calls
+// members what called says. If the member probably means one that is not given,
+// unknownMember adds that one to misspelt.
 func (m *Model) unknownMember(name string, input map[string]any, called string, known []string, misspelt map[string]bool) problem.Problem {
 	shown := showName(name)
 	p := problem.Problem{
 		Code:   problem.UnknownMember,
-		Reason: fmt.Sprintf("%s is no %s of %s, which takes %s", shown, called, m.ID, problem.List(ranges(known), "and")),
+		Reason: fmt.Sprintf("%s is not an %s of %s, which accepts %s", shown, called, m.ID, problem.List(ranges(known), "and")),
 		Remedy: "Remove " + shown + ".",
 	}
 	if near := Nearest(name, known); near != "" {
@@ -168,7 +167,8 @@ func (m *Model) missingMember(name string) problem.Problem {
 	}
 }
 
-// badInput is about a keyword of the schema that no one member breaks.
+// badInput returns the problem of an input that breaks a keyword of the schema as a
+// whole.
 func (m *Model) badInput(leaf *jsonschema.ValidationError) problem.Problem {
 	return problem.Problem{
 		Code:   problem.BadValue,
@@ -177,8 +177,8 @@ func (m *Model) badInput(leaf *jsonschema.ValidationError) problem.Problem {
 	}
 }
 
-// badValue is about the value of a known member. Leaf says what it breaks, and
-// is nil for a value that the validator was not given.
+// badValue returns the problem of the value of a known member. Leaf says what it
+// breaks, and is nil if the value is not usable.
 func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationError) problem.Problem {
 	got, takes := "is "+show(value), m.allowed(name)
 	remedy := fmt.Sprintf("Set %s to %s.", name, takes)
@@ -213,13 +213,12 @@ func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationErro
 	}
 	return problem.Problem{
 		Code:   problem.BadValue,
-		Reason: fmt.Sprintf("%s %s; %s takes %s", name, got, m.ID, takes),
+		Reason: fmt.Sprintf("%s %s; %s accepts %s", name, got, m.ID, takes),
 		Remedy: remedy,
 	}
 }
 
-// isInWords reports whether what a value breaks is among what Model.allowed
-// says of its property.
+// isInWords reports whether Model.allowed describes what a value breaks.
 func isInWords(leaf *jsonschema.ValidationError) bool {
 	if len(leaf.InstanceLocation) > 1 {
 		return false
@@ -231,7 +230,7 @@ func isInWords(leaf *jsonschema.ValidationError) bool {
 	return false
 }
 
-// unquoted returns the number or the truth value that a text holds.
+// unquoted returns the number or boolean that a text contains.
 func unquoted(text string) (any, bool) {
 	v, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 	if err != nil || !isUsable(v) {
@@ -244,7 +243,7 @@ func unquoted(text string) (any, bool) {
 	return nil, false
 }
 
-// texts returns those of the values that are texts.
+// texts returns the values that are texts.
 func texts(values []any) []string {
 	var all []string
 	for _, v := range values {

@@ -113,22 +113,22 @@ func TestValidateReportsEveryProblemAtOnce(t *testing.T) {
 	want := []problem.Problem{
 		{
 			Code:   problem.UnknownMember,
-			Reason: "audio_ur is no input of sync/react-1, which takes audio_url, emotion, lipsync_mode, model_mode, temperature and video_url (the nearest is audio_url)",
+			Reason: "audio_ur is not an input of sync/react-1, which accepts audio_url, emotion, lipsync_mode, model_mode, temperature and video_url (the nearest is audio_url)",
 			Remedy: "Rename audio_ur to audio_url.",
 		},
 		{
 			Code:   problem.BadValue,
-			Reason: `emotion is "joyful"; sync/react-1 takes happy, angry, sad, neutral, disgusted or surprised`,
+			Reason: `emotion is "joyful"; sync/react-1 accepts happy, angry, sad, neutral, disgusted or surprised`,
 			Remedy: "Set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out.",
 		},
 		{
 			Code:   problem.BadValue,
-			Reason: "model_mode is 3; sync/react-1 takes lips, face or head",
+			Reason: "model_mode is 3; sync/react-1 accepts lips, face or head",
 			Remedy: "Set model_mode to lips, face or head, or leave it out.",
 		},
 		{
 			Code:   problem.BadValue,
-			Reason: "temperature is 2; sync/react-1 takes a number from 0 to 1",
+			Reason: "temperature is 2; sync/react-1 accepts a number from 0 to 1",
 			Remedy: "Set temperature to a number from 0 to 1, or leave it out.",
 		},
 		{
@@ -221,7 +221,7 @@ func TestValidateTheInputAsAWhole(t *testing.T) {
 	}
 }
 
-// The validator panics or takes long over some of these.
+// The validator panics, or takes long, with some of these.
 func TestValidateRefusesNumbersOutOfReach(t *testing.T) {
 	numbers := []any{
 		json.Number("1e400"), json.Number("1e-400"), json.Number("1e999999999999"), json.Number("-1e-999999999"),
@@ -250,26 +250,26 @@ func TestValidateOptions(t *testing.T) {
 		t.Errorf("an empty preset: %+v", problems)
 	}
 	got := m.ValidateOptions(map[string]any{"image_url": "anna.png", "audio_ur": "talk.wav", "num_clips": 101.0, "promt": "Hello"})
-	const options = "which takes frames_per_clip, guidance_scale, num_clips, prompt and seed"
+	const options = "which accepts frames_per_clip, guidance_scale, num_clips, prompt and seed"
 	want := []problem.Problem{
 		{
 			Code:   problem.UnknownMember,
-			Reason: "audio_ur is no option of community/live-avatar, " + options,
+			Reason: "audio_ur is not an option of community/live-avatar, " + options,
 			Remedy: "Remove audio_ur.",
 		},
 		{
 			Code:   problem.MediaInPreset,
-			Reason: "image_url takes media; a preset sets options only",
+			Reason: "image_url accepts media; a preset sets options only",
 			Remedy: "Remove image_url from the preset: the media are the uploaded files.",
 		},
 		{
 			Code:   problem.BadValue,
-			Reason: "num_clips is 101; community/live-avatar takes a whole number from 1 to 100",
+			Reason: "num_clips is 101; community/live-avatar accepts a whole number from 1 to 100",
 			Remedy: "Set num_clips to a whole number from 1 to 100, or leave it out.",
 		},
 		{
 			Code:   problem.UnknownMember,
-			Reason: "promt is no option of community/live-avatar, " + options + " (the nearest is prompt)",
+			Reason: "promt is not an option of community/live-avatar, " + options + " (the nearest is prompt)",
 			Remedy: "Rename promt to prompt.",
 		},
 	}

@@ -16,19 +16,19 @@ import (
 )
 
 const (
-	// maxShown is how much of a wrong value or name a reason repeats, in code
-	// points.
+	// maxShown is the length of the longest value or name that a reason shows, in
+	// code points.
 	maxShown = 60
 
-	// minContained is how long a name must be, in bytes, to count as near to one
-	// that contains it: audio is meant to be audio_url, but v2 says too little.
+	// minContained is how long a name must be, in bytes, to be near to one that
+	// contains it: audio probably means audio_url, but v2 is too short to tell.
 	minContained = 4
 
 	// maxCompared bounds the work of comparing a stranger's name with known ones.
 	maxCompared = 200
 )
 
-// allowed says in words what a known property takes.
+// allowed describes what a property accepts.
 func (m *Model) allowed(name string) string {
 	if p, ok := m.mediaProperty(name); ok {
 		return "the name of " + kindWords[p.Kind] + " file or an https URL"
@@ -62,7 +62,7 @@ func (m *Model) allowed(name string) string {
 	return words
 }
 
-// typeWords says what a value of a JSON type is.
+// typeWords are the JSON types with their articles.
 var typeWords = map[string]string{
 	"string":  "a text",
 	"integer": "a whole number",
@@ -73,8 +73,7 @@ var typeWords = map[string]string{
 	"null":    "null",
 }
 
-// limits says within which numbers a property's value lies, with a space before
-// it, or nothing.
+// limits describes the range of a property with a leading space, or returns "".
 func limits(s *jsonschema.Schema) string {
 	switch {
 	case s.Minimum != nil && s.Maximum != nil:
@@ -87,8 +86,8 @@ func limits(s *jsonschema.Schema) string {
 	return ""
 }
 
-// oneOf says the values of an enumeration, as a range where they are whole
-// numbers without a gap.
+// oneOf lists the values of an enumeration, as a range if they are consecutive whole
+// numbers.
 func oneOf(values []any) string {
 	words := make([]string, len(values))
 	run := len(values) > 2
@@ -119,8 +118,8 @@ func textRuleOf(s *jsonschema.Schema) textRule {
 	return textRule{}
 }
 
-// show says what a value is: bounded, on one line, and without the query of a
-// URL, which may be a secret.
+// show describes a value: bounded, on one line, and without the query of a URL,
+// which may be a secret.
 func show(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -146,11 +145,10 @@ func show(v any) string {
 	case map[string]any:
 		return "an object"
 	}
-	return "no JSON value"
+	return "not a JSON value"
 }
 
-// showName says a member's name as it is, or as show does where it is no plain
-// word.
+// showName returns a member's name, or what show returns if it is not a plain word.
 func showName(name string) string {
 	strange := func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_-.", r)
@@ -172,8 +170,7 @@ func shorten(s string) string {
 	return s
 }
 
-// ranges shortens names that differ in a last digit which counts up to its two
-// ends: image_url_1 to image_url_9.
+// ranges shortens names whose last digits count up: image_url_1 to image_url_9.
 func ranges(names []string) []string {
 	follows := func(a, b string) bool {
 		last := len(a) - 1
@@ -202,12 +199,12 @@ func ratio(r *big.Rat) string {
 	return strconv.FormatFloat(f, 'f', -1, 64)
 }
 
-// theNearest ends a clause with the name that was most likely meant.
+// theNearest ends a clause with the name that was probably meant.
 func theNearest(name string) string { return " (the nearest is " + name + ")" }
 
-// Nearest returns the known name that a wrong one was most likely meant to be,
-// the first of equals: at most a third of the longer one's letters differ, or
-// one contains the other. It returns "" when there is none.
+// Nearest returns the known name that a wrong one probably means, or "": at most a
+// third of the longer one's letters differ, or one contains the other. Of several
+// that are equally near it returns the first.
 func Nearest(name string, known []string) string {
 	if len(name) > maxCompared {
 		return ""
@@ -229,7 +226,7 @@ func Nearest(name string, known []string) string {
 	return best
 }
 
-// fold makes names alike that differ in case or in how their words are joined.
+// fold makes names equal that differ in case or in how their words are joined.
 func fold(name string) string {
 	return strings.Map(func(r rune) rune {
 		if strings.ContainsRune("-/.", r) {

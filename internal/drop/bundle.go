@@ -33,7 +33,7 @@ func (l *lister) findBundle(ctx context.Context, f Finding, bundle, match string
 	case len(manifests) > 1:
 		return []Finding{f.decide(ledger.Rejected, stamp(manifests), ambiguous(manifests, "the job.json of "+f.Name))}, nil
 	}
-	bundle = folderOf(manifests[0].Key) // in the form in which job.json lies there
+	bundle = folderOf(manifests[0].Key) // as job.json spells it
 	take := takeOf(f.Name, manifests)
 	doc, problems, err := l.readDoc(ctx, manifests[0])
 	if err != nil {
@@ -51,7 +51,7 @@ func (l *lister) findBundle(ctx context.Context, f Finding, bundle, match string
 	problems = append(problems, wrong...)
 	job := &Job{Name: f.Name, Take: take, doc: doc, media: n.media, wrong: problems}
 	if n.missing != nil || n.wildcard != nil {
-		// There may be no one Prepare to tell it.
+		// Prepare may never run for this bundle, so validate here.
 		options := uploadAgain(model.Validate(doc.Input), jobJSON)
 		if problems != nil || options != nil || n.wildcard == nil {
 			problems = append(problems, job.empty(filesOf(n.media))...)
@@ -70,8 +70,8 @@ func (l *lister) findBundle(ctx context.Context, f Finding, bundle, match string
 	return []Finding{f}, nil
 }
 
-// modelOf returns the model that a job.json names, or what is wrong with that.
-// Of a job.json that cannot be read there is neither.
+// modelOf returns the model that a job.json names, or the problem with it. It
+// returns neither for a job.json that cannot be read.
 func (l *lister) modelOf(d *doc) (*catalog.Model, []problem.Problem) {
 	if d == nil {
 		return nil, nil
@@ -83,7 +83,7 @@ func (l *lister) modelOf(d *doc) (*catalog.Model, []problem.Problem) {
 		return nil, []problem.Problem{l.unknownModel(d.Model, jobJSON)}
 	}
 	if d.hasModel {
-		return nil, nil // of the wrong form, which is told already
+		return nil, nil // of the wrong form, which readDoc reports
 	}
 	return nil, []problem.Problem{{
 		Code: problem.MissingMember, Reason: `job.json has no "model"`,
@@ -91,7 +91,7 @@ func (l *lister) modelOf(d *doc) (*catalog.Model, []problem.Problem) {
 	}}
 }
 
-// unknownModel is the problem of a model that base, a file's name, sets.
+// unknownModel returns the problem of a model that the file named base sets.
 func (l *lister) unknownModel(id, base string) problem.Problem {
 	p := problem.Problem{Code: problem.UnknownModel, Reason: fmt.Sprintf("there is no model %q", problem.ShortValue(id)), Again: []string{base}}
 	set := problem.List(l.Catalog.IDs(), "or")
@@ -103,20 +103,20 @@ func (l *lister) unknownModel(id, base string) problem.Problem {
 	return p
 }
 
-// noManifest is a bundle without a job.json: waiting for it while it has files.
-// It has no Order: only job.json makes a take, so that its files, however new,
-// do not hide a take of the name.
+// noManifest completes the finding of a bundle without a job.json. It has no
+// Order: only job.json makes a take, so the other files, however new, must not
+// hide a take of the name.
 func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Finding, error) {
 	files, err := l.dropsIn(ctx, bundle)
 	if err != nil {
 		return f, err
 	}
 	if len(files) == 0 {
-		return f.gone("no file of "+f.Name+" is there any more", ""), nil
+		return f.gone("all files of "+f.Name+" were deleted", ""), nil
 	}
 	folder := norm.NFC.String(path.Base(bundle))
 	reason := since(files[0]) + "; job.json is missing"
-	remedy := fmt.Sprintf("Drop job.json into %s: it starts the job.", folder)
+	remedy := fmt.Sprintf("Upload job.json into %s: it starts the job.", folder)
 	var dropped []File
 	for _, file := range files {
 		base := path.Base(file.Key)
@@ -128,10 +128,10 @@ func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Find
 			dropped = append(dropped, file)
 		case sameName(base, jobJSON):
 			reason = fmt.Sprintf("%s is not directly in %s", strings.TrimPrefix(file.Key, ledger.InboxPrefix), folder)
-			remedy = fmt.Sprintf("Drop job.json and the files that it names directly into %s: it starts the job.", folder)
+			remedy = fmt.Sprintf("Upload job.json and the files that it names directly into %s: it starts the job.", folder)
 		case catalog.Nearest(base, []string{jobJSON}) != "":
 			reason = since(file) + "; job.json is missing"
-			remedy = fmt.Sprintf("Rename %s to job.json%s, and drop that into %s: it starts the job.", problem.Short(base), hiddenEnd(base, jobJSON), folder)
+			remedy = fmt.Sprintf("Rename %s to job.json%s, and upload it into %s: it starts the job.", problem.Short(base), hiddenEnd(base, jobJSON), folder)
 		}
 	}
 	if empty := (&Job{}).empty(dropped); empty != nil {
@@ -140,24 +140,24 @@ func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Find
 	return f.decide(ledger.Waiting, "", problem.Problem{Code: problem.WaitingForManifest, Reason: reason, Remedy: remedy}), nil
 }
 
-// badSpelling is the problem of a file that a look does not search for.
+// badSpelling returns the problem of a file whose spelling named does not search for.
 func badSpelling(file File, name string) problem.Problem {
 	return problem.Problem{
-		Code: problem.InvalidJSON, Reason: fmt.Sprintf("%s is not a spelling of %s that is looked for", path.Base(file.Key), name),
-		Remedy: fmt.Sprintf("Rename it to %s, in small letters, and drop that.", name),
+		Code: problem.InvalidJSON, Reason: fmt.Sprintf("%s is a spelling of %s that is not accepted", path.Base(file.Key), name),
+		Remedy: fmt.Sprintf("Rename it to %s, in small letters, and upload it.", name),
 	}
 }
 
 // named is what the media values of a job.json name.
 type named struct {
 	media    []Used
-	missing  []string // files beside job.json that are not there yet, as job.json has them
-	keys     []string // of all files, there or not
+	missing  []string // files beside job.json that do not exist yet, as job.json names them
+	keys     []string // of all files, whether they exist or not
 	wildcard *wildcard
 }
 
-// resolve looks up the media values of a job.json. A value that is not a text,
-// or blank, is left to the model's validation.
+// resolve finds the files of the media values of a job.json. It ignores values
+// that are blank or not texts: the model's validation reports them.
 func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *catalog.Model) (named, []problem.Problem, error) {
 	var n named
 	var problems []problem.Problem
@@ -202,8 +202,8 @@ func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *cata
 			n.missing = append(n.missing, value)
 		default:
 			problems = append(problems, problem.Problem{
-				Code: problem.FileMissing, Reason: describe(property, value) + " is not there",
-				Remedy: fmt.Sprintf("Drop the file as %s.", problem.ShortValue(key)), Again: []string{jobJSON},
+				Code: problem.FileMissing, Reason: describe(property, value) + " does not exist",
+				Remedy: fmt.Sprintf("Upload the file as %s.", problem.ShortValue(key)), Again: []string{jobJSON},
 			})
 		}
 	}

@@ -13,11 +13,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// claims are the places that give one name. Two of them would be two jobs under
-// one status, so that the name is rejected, whichever of them is assessed.
+// claims are the places that give one name. Two of them would be two jobs with one
+// status, so the name is rejected, whichever of them is assessed.
 type claims struct {
 	pair    []File   // the files of a pair
-	bundles []string // the .job folders that have files; the only claim may have none
+	bundles []string // the .job folders with files; a folder that is the only claim may have no files
 	inside  []File   // the files of these folders
 	parent  string   // a bundle whose wildcard has a match of this name, or ""
 	matches []File   // its matches of this name
@@ -54,7 +54,7 @@ func (l *lister) claimsOf(ctx context.Context, stem string) (claims, error) {
 	return c, err
 }
 
-// ownClaims returns the claims to a stem's name that need no job.json to be read.
+// ownClaims returns the claims to a stem's name, except those of wildcards.
 func (l *lister) ownClaims(ctx context.Context, stem string) (claims, error) {
 	var c claims
 	found, err := l.at(ctx, stem, nameEndings)
@@ -73,7 +73,7 @@ func (l *lister) ownClaims(ctx context.Context, stem string) (claims, error) {
 		}
 	}
 	if c.pair == nil && len(folders) < 2 {
-		c.bundles = folders // nobody contests it, whatever is in it
+		c.bundles = folders // it is the only claim, whatever it contains
 		return c, nil
 	}
 	for _, folder := range folders {
@@ -88,7 +88,7 @@ func (l *lister) ownClaims(ctx context.Context, stem string) (claims, error) {
 	return c, nil
 }
 
-// dropsIn returns files of a bundle, leaving out what is no drop.
+// dropsIn returns the files of a bundle, without hidden ones.
 func (l *lister) dropsIn(ctx context.Context, bundle string) ([]File, error) {
 	files, err := l.below(ctx, bundle, bucket.PageSize)
 	return slices.DeleteFunc(files, func(f File) bool {
@@ -100,7 +100,7 @@ func (l *lister) dropsIn(ctx context.Context, bundle string) ([]File, error) {
 // matchesOf returns the files that a bundle's wildcard makes jobs of this name.
 func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, error) {
 	if bundleOf(bundle) != bundle {
-		return nil, nil // a folder in another bundle
+		return nil, nil // it is a folder in another bundle
 	}
 	manifests, err := l.named(ctx, bundle, jobJSON)
 	if err != nil || len(manifests) != 1 {
@@ -192,8 +192,8 @@ func suspended(matches []Finding, contested Finding) []Finding {
 	return matches
 }
 
-// contested completes a finding about a name that has several claims, and
-// reports whether it has.
+// contested completes the finding of a name that has several claims, and reports
+// whether it has several.
 func (c claims) contested(f Finding) (Finding, bool) {
 	var by []string
 	if c.pair != nil {
@@ -210,6 +210,6 @@ func (c claims) contested(f Finding) (Finding, bool) {
 	}
 	return f.decide(ledger.Rejected, stamp(slices.Concat(c.pair, c.inside, c.matches)), problem.Problem{
 		Code: problem.Ambiguous, Reason: fmt.Sprintf("%s would each be the job %s", problem.List(by, "and"), problem.Short(f.Name)),
-		Remedy: "Rename or delete all but one of them: the other one is then assessed by itself.",
+		Remedy: "Rename or delete all but one of them: the other one is then assessed automatically.",
 	}), true
 }

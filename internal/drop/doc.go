@@ -27,16 +27,16 @@ const maxDoc = 64 << 10
 type doc struct {
 	file     File
 	Model    string
-	hasModel bool           // also where its form or its name is wrong
-	Input    map[string]any // nil where it cannot be told
+	hasModel bool           // also if its form or its name is wrong
+	Input    map[string]any // nil if it cannot be read
 }
 
-// readDoc reads a job.json or preset.json. What is wrong with its form comes
-// back as problems, all of them where the form allows to go on.
+// readDoc reads a job.json or preset.json. It returns all problems with its form,
+// unless one keeps it from reading on.
 func (l *lister) readDoc(ctx context.Context, file File) (*doc, []problem.Problem, error) {
 	base := path.Base(file.Key)
 	if file.Size > maxDoc {
-		return nil, []problem.Problem{invalid(base, "%s has %d bytes; at most %d are read", base, file.Size, maxDoc)}, nil
+		return nil, []problem.Problem{invalid(base, "%s has %d bytes; lipdrop reads at most %d", base, file.Size, maxDoc)}, nil
 	}
 	text, err := l.Files.ReadRange(ctx, file, 0, file.Size)
 	if err != nil {
@@ -52,11 +52,11 @@ func (l *lister) readDoc(ctx context.Context, file File) (*doc, []problem.Proble
 func invalid(base, format string, args ...any) problem.Problem {
 	return problem.Problem{
 		Code: problem.InvalidJSON, Reason: fmt.Sprintf(format, args...),
-		Remedy: fmt.Sprintf("Mend %s.", base), Again: []string{base},
+		Remedy: fmt.Sprintf("Fix %s.", base), Again: []string{base},
 	}
 }
 
-// parseDoc parses the text of a doc. Numbers stay as they are written.
+// parseDoc parses the text of a doc. Numbers stay json.Number.
 func parseDoc(base string, text []byte) (*doc, []problem.Problem) {
 	text = bytes.TrimPrefix(text, []byte("\ufeff")) // Windows editors write one
 	if len(bytes.TrimSpace(text)) == 0 {
@@ -111,7 +111,7 @@ func parseDoc(base string, text []byte) (*doc, []problem.Problem) {
 func unknownMember(base, name string) (p problem.Problem, meant string) {
 	p = problem.Problem{
 		Code: problem.UnknownMember, Reason: fmt.Sprintf("%s has the unknown member %q", base, problem.ShortValue(name)),
-		Remedy: fmt.Sprintf(`Put %q into "input" if the model takes it, or remove it.`, problem.ShortValue(name)), Again: []string{base},
+		Remedy: fmt.Sprintf(`Put %q into "input" if the model accepts it, or remove it.`, problem.ShortValue(name)), Again: []string{base},
 	}
 	if meant = catalog.Nearest(name, []string{"model", "input"}); meant != "" {
 		p.Reason += fmt.Sprintf(" (the nearest is %q)", meant)
@@ -120,9 +120,9 @@ func unknownMember(base, name string) (p problem.Problem, meant string) {
 	return p, meant
 }
 
-// mistake says what is wrong with a JSON text, whose parser stopped behind its
-// byte of the given number, in the words of a person: what people get wrong
-// most by the text alone, and the rest in the parser's words.
+// mistake returns what is wrong with a JSON text whose parser stopped after the
+// byte at offset. It describes the most common mistakes in plain words, and the
+// rest in the parser's words.
 func mistake(text []byte, offset int, parser error) string {
 	if err := json.NewDecoder(bytes.NewReader(text)).Decode(new(any)); errors.Is(err, io.ErrUnexpectedEOF) {
 		return "it ends too early: a closing bracket or quote is missing"
@@ -134,9 +134,9 @@ func mistake(text []byte, offset int, parser error) string {
 	isValueNext := strings.ContainsRune("{[,:", last)
 	switch {
 	case here == '\n' || here == '\r':
-		return "a text must end on the line where it begins"
+		return "a text must end on the line where it starts"
 	case at > 0 && text[at-1] == '\\':
-		return `a \ in a text is written \\`
+		return `write a \ in a text as \\`
 	case here == '/' || here == '#':
 		return "JSON has no comments"
 	case here == '\'' || unicode.In(here, unicode.Pi, unicode.Pf, unicode.Ps) && here >= utf8.RuneSelf:
@@ -144,13 +144,13 @@ func mistake(text []byte, offset int, parser error) string {
 	case here >= utf8.RuneSelf:
 		return fmt.Sprintf("%q has no meaning there", string(here))
 	case (here == '}' || here == ']') && last == ',':
-		return "there is a comma too many before it"
+		return "remove the comma before it"
 	case json.Valid(before):
-		return "there is something behind the end of the object"
+		return "there is text after the end of the object"
 	case slices.ContainsFunc([]string{"True", "False", "None"}, func(word string) bool { return bytes.HasPrefix(text[at:], []byte(word)) }):
-		return "JSON has true, false and null in small letters"
+		return "write true, false and null in small letters"
 	case isValueNext && unicode.IsLetter(here):
-		return "names and texts stand in double quotes"
+		return "write names and texts in double quotes"
 	case !isValueNext && strings.ContainsRune(`"{[`, here):
 		return "a comma or a colon is missing before it"
 	default:
@@ -158,7 +158,7 @@ func mistake(text []byte, offset int, parser error) string {
 	}
 }
 
-// position says where in a text its byte of the given number is.
+// position returns the line and column of the byte at offset.
 func position(text []byte, offset int) string {
 	before := text[:min(offset, len(text))]
 	line := bytes.Count(before, []byte("\n")) + 1
@@ -166,8 +166,8 @@ func position(text []byte, offset int) string {
 	return fmt.Sprintf("line %d, column %d", line, max(column, 1))
 }
 
-// repeated returns the first member that stands twice in one object: of two
-// values one would be ignored in silence. The text is valid JSON.
+// repeated returns the first member that an object has twice. One of its values
+// would be ignored silently. The text must be valid JSON.
 func repeated(text []byte) (string, bool) {
 	type level struct {
 		object, value bool
@@ -200,8 +200,8 @@ func repeated(text []byte) (string, bool) {
 	}
 }
 
-// kindOfJSON says what a JSON value is. It does not repeat the value, which may
-// hold the query of a URL.
+// kindOfJSON says what a JSON value is. It does not show the value, which may have
+// the query of a URL.
 func kindOfJSON(value []byte) string {
 	switch value = bytes.TrimSpace(value); value[0] {
 	case '{':

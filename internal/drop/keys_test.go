@@ -116,15 +116,15 @@ func TestBundlesAtTheLimit(t *testing.T) {
 // and may see another name because of them.
 func TestUnprintableKeys(t *testing.T) {
 	tests := []struct{ name, below, reason string }{
-		{"a newline", "ads/a\nb.mp4", `the path ads/a\nb.mp4 holds characters that cannot be seen or typed: U+000A`},
-		{"an escape", "ads/\x1b[2J.wav", `the path ads/\x1b[2J.wav holds characters that cannot be seen or typed: U+001B`},
-		{"a C1 control character", "ads/\u009b31m.mp4", `the path ads/\u009b31m.mp4 holds characters that cannot be seen or typed: U+009B`},
-		{"line and paragraph separators", "ads/a\u2028b\u2029.mp4", `the path ads/a\u2028b\u2029.mp4 holds characters that cannot be seen or typed: U+2028 and U+2029`},
-		{"an override of the direction", "ads/a\u202egpj.mp4", `the path ads/a\u202egpj.mp4 holds characters that cannot be seen or typed: U+202E`},
-		{"an isolate", "ads/\u2066a\u2069.wav", `the path ads/\u2066a\u2069.wav holds characters that cannot be seen or typed: U+2066 and U+2069`},
-		{"a folder", "a\x00b/talk.mp4", `the path a\x00b/talk.mp4 holds characters that cannot be seen or typed: U+0000`},
-		{"a file of a bundle", "x.job/\x01.wav", `the path x.job/\x01.wav holds characters that cannot be seen or typed: U+0001`},
-		{"a preset in such a folder", "a\x7fb/preset.json", `the path a\x7fb/preset.json holds characters that cannot be seen or typed: U+007F`},
+		{"a newline", "ads/a\nb.mp4", `the path ads/a\nb.mp4 has characters that cannot be seen or typed: U+000A`},
+		{"an escape", "ads/\x1b[2J.wav", `the path ads/\x1b[2J.wav has characters that cannot be seen or typed: U+001B`},
+		{"a C1 control character", "ads/\u009b31m.mp4", `the path ads/\u009b31m.mp4 has characters that cannot be seen or typed: U+009B`},
+		{"line and paragraph separators", "ads/a\u2028b\u2029.mp4", `the path ads/a\u2028b\u2029.mp4 has characters that cannot be seen or typed: U+2028 and U+2029`},
+		{"an override of the direction", "ads/a\u202egpj.mp4", `the path ads/a\u202egpj.mp4 has characters that cannot be seen or typed: U+202E`},
+		{"an isolate", "ads/\u2066a\u2069.wav", `the path ads/\u2066a\u2069.wav has characters that cannot be seen or typed: U+2066 and U+2069`},
+		{"a folder", "a\x00b/talk.mp4", `the path a\x00b/talk.mp4 has characters that cannot be seen or typed: U+0000`},
+		{"a file of a bundle", "x.job/\x01.wav", `the path x.job/\x01.wav has characters that cannot be seen or typed: U+0001`},
+		{"a preset in such a folder", "a\x7fb/preset.json", `the path a\x7fb/preset.json has characters that cannot be seen or typed: U+007F`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -12,8 +12,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// touchedByVisual: its own name, those of the tagged audios that find no video
-// or image with a longer stem, and the video or image that they found without it.
+// touchedByVisual returns the file's own name, the names of the tagged audios for
+// which it has the longest stem, and the name of the video or image that these
+// use without it.
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{subjectOf(stem)}
 	most := max(maxJobs, l.MaxJobsPerDrop)
@@ -38,13 +39,13 @@ func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, e
 	return subjects, nil
 }
 
-// touchedByAudio: its own name, and that of the video or image which it finds
-// by a tag, as that becomes used.
+// touchedByAudio returns the file's own name, and the name of the video or image
+// that it uses by a tag.
 func (l *lister) touchedByAudio(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{subjectOf(stem)}
 	_, at, err := l.visualsOf(ctx, append([]string{stem}, shorterStems(stem)...))
 	if err != nil && !errors.Is(err, errCrowded) {
-		return nil, err // after too many listings, the nearest names were looked at
+		return nil, err // after too many listings, the nearest names were still searched
 	}
 	if at != "" && at != stem {
 		subjects = append(subjects, subjectOf(at))
@@ -59,7 +60,7 @@ func (l *lister) touchedByAudio(ctx context.Context, stem string) ([]Subject, er
 func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []File) (Finding, error) {
 	var err error
 	if len(files) == 0 {
-		return f.gone("no file of "+f.Name+" is there any more", ""), nil
+		return f.gone("all files of "+f.Name+" were deleted", ""), nil
 	}
 	if !fits(f.Name) {
 		return f.decide(ledger.Rejected, stamp(files), nameTooLong(f.Name)), nil
@@ -88,7 +89,7 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 		problems = append(problems, ambiguous(visuals, "the video or image of "+f.Name))
 	}
 	if problems != nil || len(audios) == 0 || len(visuals) == 0 {
-		problems = append(problems, (&Job{}).empty(used)...) // of a pair, Prepare tells
+		problems = append(problems, (&Job{}).empty(used)...) // of a whole pair, Prepare reports them
 	}
 	switch {
 	case problems != nil:
@@ -118,7 +119,7 @@ func (l *lister) visualsOf(ctx context.Context, stems []string) ([]File, string,
 	return nil, "", nil
 }
 
-// byRole tells the audios of pairs from their videos and images.
+// byRole separates the audios of pairs from their videos and images.
 func byRole(files []File) (audios, visuals []File) {
 	for _, f := range files {
 		if isAudio(f) {
@@ -142,13 +143,12 @@ func namesOf(stems []string) []string {
 func waitingForAudio(name string, visual File) problem.Problem {
 	base := path.Base(name)
 	return problem.Problem{
-		Code: problem.WaitingForAudio, Reason: since(visual) + "; an audio of the same name is missing",
-		Remedy: fmt.Sprintf("Drop an audio named %s, such as %s, into the same folder, %s", visible(base), visible(base+".wav"), sameNames),
+		Code: problem.WaitingForAudio, Reason: since(visual) + "; an audio with the same name is missing",
+		Remedy: fmt.Sprintf("Upload an audio named %s, such as %s, into the same folder, %s", visible(base), visible(base+".wav"), sameNames),
 	}
 }
 
-// waitingForVisual names the stem that an audio without its tag would have, as
-// well as its own.
+// waitingForVisual also names the stem without the audio's tags.
 func waitingForVisual(name string, audio File) problem.Problem {
 	base := path.Base(name)
 	called := visible(base)
@@ -156,21 +156,21 @@ func waitingForVisual(name string, audio File) problem.Problem {
 		called += " or " + visible(shorter[len(shorter)-1])
 	}
 	return problem.Problem{
-		Code: problem.WaitingForVisual, Reason: since(audio) + "; a video or an image of the same name is missing",
-		Remedy: fmt.Sprintf("Drop a video or an image named %s, such as %s, into the same folder, %s", called, visible(base+".mp4"), sameNames),
+		Code: problem.WaitingForVisual, Reason: since(audio) + "; a video or an image with the same name is missing",
+		Remedy: fmt.Sprintf("Upload a video or an image named %s, such as %s, into the same folder, %s", called, visible(base+".mp4"), sameNames),
 	}
 }
 
-// sameNames ends what to do about a file that has no partner.
-const sameNames = "or give both files the same name (capital letters count): the job then starts by itself."
+// sameNames ends the remedies of a file without a partner.
+const sameNames = "or give both files the same name (capital letters count): the job then starts automatically."
 
-// findAnswer looks at a file that can be no job's.
+// findAnswer assesses a file that cannot belong to a job.
 func (l *lister) findAnswer(ctx context.Context, k Key) (Finding, error) {
 	f := Finding{Name: k.Name, Key: answerKey(k.Raw)}
 	base := path.Base(k.Raw)
 	file, err := l.Files.Head(ctx, k.Raw)
 	if errors.Is(err, bucket.ErrNotFound) {
-		return f.gone(problem.Short(base)+" is not there any more", "Nothing to do."), nil
+		return f.gone(problem.Short(base)+" was deleted", "Nothing to do."), nil
 	}
 	if err != nil {
 		return f, err
@@ -179,7 +179,7 @@ func (l *lister) findAnswer(ctx context.Context, k Key) (Finding, error) {
 	f.Order = order
 	switch k.Role {
 	case Preset:
-		problems, err := l.judgePreset(ctx, file)
+		problems, err := l.checkPreset(ctx, file)
 		if err != nil || problems != nil {
 			return f.decide(ledger.Rejected, order, problems...), err
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// Ready is a job that is right as far as can be known before it is paid for.
+// Ready is what a checked job would send.
 type Ready struct {
 	Model    string
 	Input    map[string]any // the options: the media are added as URLs
@@ -73,14 +73,13 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 	return r, bounded(append(problems, wrong...)), nil
 }
 
-// inspect looks into each file of r and compares it with what the model takes,
-// or where the model is nil with what its suffix says. It returns what is known
-// of the audio.
+// inspect reads each file of r and compares it with the limits of the model, or if
+// the model is nil with its suffix. It returns the facts of the audio.
 func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) (audio catalog.Facts, problems []problem.Problem, err error) {
 	for i := range r.Media {
 		used := &r.Media[i]
 		if used.URL != "" {
-			r.Warnings = append(r.Warnings, fmt.Sprintf("%s is a URL, %s, that was not looked at", used.Property, withoutQuery(used.URL)))
+			r.Warnings = append(r.Warnings, fmt.Sprintf("%s is a URL, %s, that was not checked", used.Property, withoutQuery(used.URL)))
 			continue
 		}
 		facts, err := l.facts(ctx, used)
@@ -139,8 +138,8 @@ func (l *lister) facts(ctx context.Context, used *Used) (catalog.Facts, error) {
 	}, nil
 }
 
-// formatOf returns the format of a file in the catalogue's words. Where the
-// file was not read, its content is at least known to be what its suffix says.
+// formatOf returns the format of a file in the catalogue's words. If the file was
+// not read, it is the suffix, which the content is known to match.
 func formatOf(base string, info media.Info) string {
 	suffix := strings.ToLower(strings.TrimPrefix(path.Ext(base), "."))
 	if info.Format == "" || suffix == "m4a" {
@@ -149,7 +148,7 @@ func formatOf(base string, info media.Info) string {
 	return info.Format
 }
 
-// empty returns the problems of those of the job's files that have no bytes.
+// empty returns the problems of the given files of the job that are empty.
 func (j *Job) empty(files []File) []problem.Problem {
 	var problems []problem.Problem
 	for _, file := range files {
@@ -190,9 +189,9 @@ func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
 	return p
 }
 
-// validate judges the whole input, with addresses in the place of those that
-// are presigned later, and leaves the options alone in it. Again is as in
-// Problem.
+// validate checks the whole input, with placeholders for the URLs that are
+// presigned later, and leaves only the options in it. If something is wrong, the
+// file again is to be uploaded again.
 func (r *Ready) validate(model *catalog.Model, again string) []problem.Problem {
 	whole := maps.Clone(r.Input)
 	for _, used := range r.Media {
@@ -211,7 +210,7 @@ func uploadAgain(problems []problem.Problem, file string) []problem.Problem {
 	return problems
 }
 
-// withoutQuery returns a URL without what may be a secret of it.
+// withoutQuery returns a URL without its query and user, which may be secrets.
 func withoutQuery(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {

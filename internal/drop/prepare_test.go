@@ -51,18 +51,18 @@ func TestPrepareTellsEveryProblemOfAPair(t *testing.T) {
 	want := []problem.Problem{
 		{
 			Code:   problem.InvalidPreset,
-			Reason: `the preset in inbox/ is not right: emotion is "joyful"; sync/react-1 takes happy, angry, sad, neutral, disgusted or surprised`,
+			Reason: `the preset in inbox/ is wrong: emotion is "joyful"; sync/react-1 accepts happy, angry, sad, neutral, disgusted or surprised`,
 			Remedy: "Set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out.",
 			Again:  []string{"preset.json", "a file of the pair"},
 		},
 		{
 			Code:   problem.InvalidPreset,
-			Reason: `the preset in inbox/ is not right: temprature is no option of sync/react-1, which takes emotion, lipsync_mode, model_mode and temperature (the nearest is temperature)`,
+			Reason: `the preset in inbox/ is wrong: temprature is not an option of sync/react-1, which accepts emotion, lipsync_mode, model_mode and temperature (the nearest is temperature)`,
 			Remedy: "Rename temprature to temperature.",
 			Again:  []string{"preset.json", "a file of the pair"},
 		},
 		{Code: problem.FileEmpty, Again: []string{"talk.mp4"}}, // in package media's words
-		{Code: problem.TooLong, Reason: "talk.wav is 17.3 s long; sync/react-1 takes at most 15 s", Remedy: "Shorten talk.wav to at most 15 s.", Again: []string{"talk.wav"}},
+		{Code: problem.TooLong, Reason: "talk.wav is 17.3 s long; sync/react-1 accepts at most 15 s", Remedy: "Shorten talk.wav to at most 15 s.", Again: []string{"talk.wav"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
@@ -134,7 +134,7 @@ func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
 		{"a minute", time.Minute, `{}`, 20, ""},
 		{"clips of fewer frames are shorter", time.Minute, `{"input": {"frames_per_clip": 24}}`, 40, ""},
 		{"all that there can be", 5 * time.Minute, `{}`, 100, ""},
-		{"more than there can be", 301 * time.Second, `{}`, 100, "a.wav is 301 s long; 100 clips, the most that community/live-avatar makes, cover about 300 s of it"},
+		{"more than there can be", 301 * time.Second, `{}`, 100, "a.wav is 301 s long; 100 clips, the most that community/live-avatar makes, cover only about 300 s"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -163,9 +163,9 @@ func TestNoWarningOfAFileThatIsRejected(t *testing.T) {
 
 func TestFormatsThatAModelDoesNotTake(t *testing.T) {
 	for audio, want := range map[string]string{
-		"a.m4a":  "a.m4a is M4A; community/live-avatar takes WAV or MP3",
-		"a.ogg":  "a.ogg is OGG; community/live-avatar takes WAV or MP3",
-		"a.FLAC": "a.FLAC is FLAC; community/live-avatar takes WAV or MP3",
+		"a.m4a":  "a.m4a is M4A; community/live-avatar accepts WAV or MP3",
+		"a.ogg":  "a.ogg is OGG; community/live-avatar accepts WAV or MP3",
+		"a.FLAC": "a.FLAC is FLAC; community/live-avatar accepts WAV or MP3",
 		"a.mp3":  "",
 	} {
 		b := newInbox(t)
@@ -187,7 +187,7 @@ func TestWarnings(t *testing.T) {
 	key := b.step(t, `x.job/job.json = {"model": "`+pro+`", "input": {"video_url": "v.mkv", "audio_url": "https://example.com/a%20b.wav?X-Amz-Signature=s3cret#x"}}`)
 	ready, problems := b.prepared(t, key)
 	if len(ready.Warnings) != 2 || problems != nil || !strings.HasPrefix(ready.Warnings[0], "v.mkv was not looked into") ||
-		ready.Warnings[1] != "audio_url is a URL, https://example.com/a%20b.wav, that was not looked at" {
+		ready.Warnings[1] != "audio_url is a URL, https://example.com/a%20b.wav, that was not checked" {
 		t.Errorf("warnings %q; problems %v", ready.Warnings, problems)
 	}
 	b = newInbox(t)

@@ -15,15 +15,15 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// setting is the model and the options that count for a pair.
+// setting is the model and the options of a pair.
 type setting struct {
-	model   *catalog.Model // nil where it cannot be told
+	model   *catalog.Model // nil if it is not known
 	options map[string]any
 	from    string // the key of the preset that sets them, or ""
 }
 
-// pairSetting returns what the nearest preset sets for a pair, or the default
-// model of its kind.
+// pairSetting returns the model and options of the nearest preset for a pair. The
+// model defaults to the one for the kind of the pair.
 func (l *lister) pairSetting(ctx context.Context, visual File, kind media.Kind) (setting, []problem.Problem, error) {
 	s := setting{options: map[string]any{}}
 	id := l.DefaultVideoModel
@@ -48,7 +48,7 @@ func (l *lister) pairSetting(ctx context.Context, visual File, kind media.Kind) 
 	return s, s.wrong(uploadAgain(model.ValidateOptions(s.options), presetJSON)), nil
 }
 
-// wrong says of problems with a setting that they come from its preset.
+// wrong attributes problems of a setting to its preset, if there is one.
 func (s setting) wrong(problems []problem.Problem) []problem.Problem {
 	if s.from == "" || problems == nil {
 		return problems
@@ -56,21 +56,21 @@ func (s setting) wrong(problems []problem.Problem) []problem.Problem {
 	return badPreset(s.from, problems)
 }
 
-// mismatch is the problem of a pair whose media the model does not take.
+// mismatch returns the problem of a pair whose media the model does not accept.
 func (s setting) mismatch(kind media.Kind) problem.Problem {
-	reason := fmt.Sprintf("%s takes no pair of %s and an audio", s.model.ID, article(kind))
+	reason := fmt.Sprintf("%s does not accept a pair of %s and an audio", s.model.ID, article(kind))
 	if s.from != "" {
-		reason = fmt.Sprintf("the preset %s sets %s, which takes no pair of %s and an audio", s.from, s.model.ID, article(kind))
+		reason = fmt.Sprintf("the preset %s sets %s, which does not accept a pair of %s and an audio", s.from, s.model.ID, article(kind))
 	}
 	return problem.Problem{Code: problem.ModelMismatch, Reason: reason}
 }
 
-// badPreset says of what is wrong with a preset, to a pair, where that lies.
+// badPreset turns problems of a preset into problems of a pair that uses it.
 func badPreset(key string, problems []problem.Problem) []problem.Problem {
 	bad := slices.Clone(problems)
 	for i, p := range bad {
 		bad[i].Code = problem.InvalidPreset
-		bad[i].Reason = fmt.Sprintf("the preset in %s is not right: %s", folderOf(key), p.Reason)
+		bad[i].Reason = fmt.Sprintf("the preset in %s is wrong: %s", folderOf(key), p.Reason)
 		bad[i].Again = append(slices.Clone(p.Again), problem.FileOfPair)
 	}
 	return bad
@@ -101,8 +101,8 @@ func (l *lister) nearestPreset(ctx context.Context, folder string) (*doc, []prob
 	return nil, nil, nil
 }
 
-// touchedByPreset: its own answer, and that of each other preset of the folder,
-// since two are ambiguous.
+// touchedByPreset returns the preset, and the other presets of the folder, because
+// two presets are ambiguous.
 func (l *lister) touchedByPreset(ctx context.Context, key string) ([]Subject, error) {
 	files, err := l.named(ctx, folderOf(key), presetJSON)
 	if err != nil {
@@ -117,7 +117,7 @@ func (l *lister) touchedByPreset(ctx context.Context, key string) ([]Subject, er
 	return subjects, nil
 }
 
-// severalPresets is the problem of presets of one folder.
+// severalPresets returns the problem of several presets in one folder.
 func severalPresets(files []File) problem.Problem {
 	p := ambiguous(files, "the preset of "+folderOf(files[0].Key))
 	p.Remedy = fmt.Sprintf("Delete all but one of %s.", naming(files))
@@ -125,8 +125,8 @@ func severalPresets(files []File) problem.Problem {
 	return p
 }
 
-// judgePreset returns what is wrong with a preset by itself.
-func (l *lister) judgePreset(ctx context.Context, file File) ([]problem.Problem, error) {
+// checkPreset returns the problems of a preset, whatever pairs use it.
+func (l *lister) checkPreset(ctx context.Context, file File) ([]problem.Problem, error) {
 	if !spelled(file.Key, presetJSON) {
 		return []problem.Problem{badSpelling(file, presetJSON)}, nil
 	}
@@ -149,13 +149,13 @@ func (l *lister) judgePreset(ctx context.Context, file File) ([]problem.Problem,
 			return []problem.Problem{l.unknownModel(doc.Model, base)}, nil
 		case !takesPairs(model):
 			return []problem.Problem{{
-				Code: problem.ModelMismatch, Reason: doc.Model + " takes neither a video nor an image with an audio",
+				Code: problem.ModelMismatch, Reason: doc.Model + " accepts neither a video nor an image with an audio",
 				Remedy: `Use it in a folder whose name ends in .job, or set "model" to another one.`, Again: []string{base},
 			}}, nil
 		}
 		return uploadAgain(model.ValidateOptions(doc.Input), base), nil
 	}
-	// Without a model the options are for either default: right for one is right.
+	// Without a model, the options must be right for one of the default models.
 	for _, id := range []string{l.DefaultVideoModel, l.DefaultImageModel} {
 		model, ok := l.Catalog.Model(id)
 		if !ok {

@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// maxJobs bounds the names in a status of state used: with the longest
-	// names it stays below what package ledger reads of a status.
+	// maxJobs bounds the names in a status of state used. With the longest names
+	// the status stays below the size that package ledger reads.
 	maxJobs = 500
 
-	// maxListings bounds the listings that one subject takes, maxTouchedListings
-	// those that finding the subjects takes. A name of a few tags, in either
-	// form of Unicode, some ten folders deep, stays below both.
+	// maxListings bounds the listings to assess one subject, maxTouchedListings
+	// those to find the subjects of a change. A name with a few tags, in either
+	// form of Unicode, about ten folders deep, stays below both.
 	maxListings        = 30
 	maxTouchedListings = 16
 
@@ -26,7 +26,7 @@ const (
 	maxMatches = 10 * bucket.PageSize
 )
 
-// errCrowded says that the listings of a look are used up.
+// errCrowded means that all listings that may be made were made.
 var errCrowded = errors.New("too many listings")
 
 // listFolder is Files.ListFolder with a page of results, or errCrowded.
@@ -73,17 +73,16 @@ func (l *lister) search(ctx context.Context, stem, first string, endings []strin
 	return sorted(found), nil
 }
 
-// justBefore returns a key that orders before the given one, which ends in
-// ASCII, and hardly any other between them.
+// justBefore returns a key that orders closely before the given one, which ends in
+// ASCII.
 func justBefore(key string) string {
 	last := len(key) - 1
 	return key[:last] + string(key[last]-1)
 }
 
-// named returns the files of a folder with the given name and suffix .json.
-// The name counts in the three spellings that people and systems use: small,
-// capital, and with one capital; the suffix in any. The usual spelling comes
-// first.
+// named returns the files of a folder with the given name, which ends in .json, in
+// one of three spellings: small letters, capital letters, and one capital. The
+// suffix counts in any spelling. The usual spelling comes first.
 func (l *lister) named(ctx context.Context, folder, name string) ([]File, error) {
 	s := nameSpellings(name)
 	found, err := l.at(ctx, folder+s[0], jsonEnding)
@@ -101,7 +100,7 @@ func (l *lister) named(ctx context.Context, folder, name string) ([]File, error)
 	return append(found, capitals...), err
 }
 
-// spelled reports whether a key's file is named as named looks for it.
+// spelled reports whether named finds a key.
 func spelled(key, name string) bool {
 	base := key[len(folderOf(key)):]
 	return slices.Contains(nameSpellings(name), stemOf(base))
@@ -112,9 +111,9 @@ func nameSpellings(name string) []string {
 	return []string{stem, strings.ToUpper(stem), strings.ToUpper(stem[:1]) + stem[1:]}
 }
 
-// tagged returns the stems of the audios that have a tag behind stem and no
-// video or image of a longer stem, each once and in order. It lists no further
-// than to more than most of them. With errCrowded it also returns what it found.
+// tagged returns the stems of the audios that have a tag after stem and no video or
+// image with a longer stem, each once and sorted. It stops once more than most are
+// found. With errCrowded it also returns what it found.
 func (l *lister) tagged(ctx context.Context, stem string, most int) ([]string, error) {
 	var all []File
 	for _, form := range forms(stem, maxKey-len(".mp4")) {
@@ -135,7 +134,7 @@ func (l *lister) tagged(ctx context.Context, stem string, most int) ([]string, e
 			if !more {
 				break
 			}
-			// The files of the last tag may go on behind the page.
+			// The files of the last tag may continue on the next page.
 			last := files[len(files)-1]
 			end := settled + slices.IndexFunc(all[settled:], func(f File) bool { return tag(f) == tag(last) })
 			sure += len(taggedStems(all[settled:end], stem))
@@ -148,7 +147,7 @@ func (l *lister) tagged(ctx context.Context, stem string, most int) ([]string, e
 	return taggedStems(all, stem), nil
 }
 
-// taggedStems is tagged of files that are there already.
+// taggedStems returns the stems that tagged returns, from files that were listed.
 func taggedStems(files []File, stem string) []string {
 	own := norm.NFC.String(stem)
 	visuals := map[string]bool{own: true}
@@ -191,16 +190,16 @@ func (l *lister) below(ctx context.Context, prefix string, limit int) ([]File, e
 	return sorted(all), nil
 }
 
-// sorted orders files by their keys, whichever form was listed first.
+// sorted sorts files by their keys.
 func sorted(files []File) []File {
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Key, b.Key) })
 	return files
 }
 
-// head returns the file at a key exactly, else the one at another form of it.
+// head returns the file at a key, or else at another form of the key.
 func (l *lister) head(ctx context.Context, key string) (File, error) {
 	for i, form := range forms(key, maxKey) {
-		if i > 0 { // another spelling costs as much as a listing
+		if i > 0 { // another form costs as much as a listing
 			if l.left < 1 {
 				return File{}, errCrowded
 			}

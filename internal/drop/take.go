@@ -15,21 +15,21 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// maxKey is the longest key that S3 takes, in bytes.
+// maxKey is the length of the longest key that S3 accepts, in bytes.
 const maxKey = 1024
 
-// hashLength is how many hex digits of a SHA-256 tell takes, and cut keys, apart.
+// hashLength is how many hex digits of a SHA-256 takes and cut keys end in.
 const hashLength = 12
 
-// stamp returns the time of the newest of files in the form of a take's: what
-// orders a drop that is no take yet before every take of the same second.
+// stamp returns the time of the newest file as a take begins with it. It orders a
+// drop that is not a take yet before every take of the same second.
 func stamp(files []File) string {
 	newest := slices.MaxFunc(files, func(a, b File) int { return a.LastModified.Compare(b.LastModified) })
 	return newest.LastModified.UTC().Format(ledger.StampLayout)
 }
 
-// takeOf returns the take of a job from the files that make up its identity.
-// It depends on their names, contents and times alone, not on their order.
+// takeOf returns the take of a job from the files that identify it. The take
+// depends only on their names, contents and times, not on their order.
 func takeOf(name string, files []File) string {
 	type file struct {
 		ETag         string    `json:"etag"`
@@ -59,16 +59,16 @@ func shortHash(text string) string {
 }
 
 // longestKey returns the length in bytes of the longest key that is made from a
-// name, which is that of an output.
+// name: the key of an output.
 func longestKey(name string) int {
 	const take = len(ledger.StampLayout) + 1 + hashLength
 	return len(ledger.OutputPrefix(name, "")) + take + len(path.Base(name)) + len("-9999.webm")
 }
 
-// fits reports whether every key that is made from a name is one that S3 takes.
+// fits reports whether S3 accepts every key that is made from a name.
 func fits(name string) bool { return longestKey(name) <= maxKey }
 
-// answerKey returns where the answer is stored for a file that can be no job's.
+// answerKey returns the key of the answer file of a file that cannot belong to a job.
 // A part . or .. and each unprintable character is replaced by underscores, and
 // a key that would be too long is cut; a hash of the whole key then follows.
 func answerKey(key string) string {

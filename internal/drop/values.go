@@ -16,17 +16,17 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// ownPath is how a path on a person's own computer begins: a drive of Windows,
-// behind which JSON may have made a control character of a backslash; a share;
-// a home; where systems keep homes and disks; a file URL.
+// ownPath matches the beginning of a path on a person's own computer: a drive of
+// Windows, after which JSON may have turned a backslash into a control character;
+// a share; a home; a folder of homes and disks; a file URL.
 var ownPath = regexp.MustCompile(`^([A-Za-z]:[\\/[:cntrl:]]|\\\\|~[\\/]|/(Users|home|root|Volumes|mnt|media|tmp)/|(?i:file):/)`)
 
-// scheme is a word that may begin a URL.
+// scheme matches the scheme of a URL.
 var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]{0,20}$`)
 
-// badLink returns what is wrong with a media value that is a path on somebody's
-// computer or a URL that is not passed on, and whether the value is anything
-// but a file beside job.json or elsewhere in the bucket.
+// badLink returns the problem of a media value that is a path on somebody's
+// computer or a URL that is not passed on, and whether the value is not the name
+// of a file in the bucket.
 func badLink(property, value string) (bad *problem.Problem, link bool) {
 	if ownPath.MatchString(value) {
 		name := "its name"
@@ -58,8 +58,8 @@ func badLink(property, value string) (bad *problem.Problem, link bool) {
 	}
 }
 
-// keyOf returns the key of the file that a media value names, and whether it
-// lies beside job.json, or below it.
+// keyOf returns the key of the file that a media value names, and whether the value
+// is relative to the folder of job.json.
 func keyOf(bundle, value string) (key string, beside bool) {
 	if key, ok := strings.CutPrefix(value, "/"); ok {
 		return key, false
@@ -67,14 +67,14 @@ func keyOf(bundle, value string) (key string, beside bool) {
 	return bundle + strings.TrimPrefix(value, "./"), true
 }
 
-// badKey returns what is wrong with a key that a media value names, or nil.
+// badKey returns the problem of a key that a media value names, or nil.
 func badKey(property catalog.MediaProperty, key, value, model string) *problem.Problem {
 	below, inbox := strings.CutPrefix(key, ledger.InboxPrefix)
 	switch kind, known := kindOf(key); {
 	case !inbox:
 		return badMedia(describe(property, value) + " is not below /inbox/")
 	case !problem.IsPrintable(below):
-		return badMedia(describe(property, value) + " holds characters that cannot be seen or typed")
+		return badMedia(describe(property, value) + " has characters that cannot be seen or typed")
 	case hasDot(below):
 		return badMedia(describe(property, value) + " leads out of the folder, or to a hidden file")
 	case len(key) > maxKey:
@@ -86,7 +86,7 @@ func badKey(property catalog.MediaProperty, key, value, model string) *problem.P
 		return &bad
 	case media.Kind(kind) != property.Kind:
 		return &problem.Problem{
-			Code: problem.WrongKind, Reason: fmt.Sprintf("%s is %s; %s takes %s there", describe(property, value), article(kind), model, article(property.Kind)),
+			Code: problem.WrongKind, Reason: fmt.Sprintf("%s is %s; %s accepts %s there", describe(property, value), article(kind), model, article(property.Kind)),
 			Remedy: fmt.Sprintf("Set %s to the name of %s.", property.Name, article(property.Kind)), Again: []string{jobJSON},
 		}
 	default:
@@ -95,15 +95,16 @@ func badKey(property catalog.MediaProperty, key, value, model string) *problem.P
 }
 
 // mayName reports whether the job.json of a bundle may name a key outside the
-// bundle: one in the folder that the bundle is in, or in a shared folder.
-// Otherwise whoever may drop into one folder could copy the files of another.
+// bundle: one in the folder that contains the bundle, or in a shared folder.
+// Without this rule, anyone who may write to one folder could copy the files of
+// another.
 func (l *lister) mayName(bundle, key string) bool {
 	return slices.ContainsFunc(append([]string{folderAbove(bundle)}, l.SharedFolders...), func(folder string) bool {
 		return strings.HasPrefix(norm.NFC.String(key), norm.NFC.String(folder))
 	})
 }
 
-// notShared is the problem of a media value whose key mayName refuses.
+// notShared returns the problem of a media value whose key mayName refuses.
 func (l *lister) notShared(bundle, value string) problem.Problem {
 	where := problem.List(append([]string{folderAbove(bundle)}, l.SharedFolders...), "or")
 	return problem.Problem{
@@ -112,7 +113,7 @@ func (l *lister) notShared(bundle, value string) problem.Problem {
 	}
 }
 
-// folderAbove returns the folder that a folder is in, with its slash.
+// folderAbove returns the folder that contains a folder, with its slash.
 func folderAbove(folder string) string { return folderOf(strings.TrimSuffix(folder, "/")) }
 
 func describe(property catalog.MediaProperty, value string) string {
@@ -120,10 +121,10 @@ func describe(property catalog.MediaProperty, value string) string {
 }
 
 func badMedia(reason string) *problem.Problem {
-	return wrongValue(reason, "Name a file beside job.json, a file elsewhere from /inbox/ on, or an https URL.")
+	return wrongValue(reason, "Name a file beside job.json, a file elsewhere by its path from /inbox/ on, or an https URL.")
 }
 
-// wrongValue is the problem of a media value of job.json.
+// wrongValue returns the problem of a media value of job.json.
 func wrongValue(reason, remedy string) *problem.Problem {
 	return &problem.Problem{Code: problem.BadValue, Reason: reason, Remedy: remedy, Again: []string{jobJSON}}
 }

@@ -14,16 +14,17 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// wildcard is the audio value of a job.json that starts one job a match.
+// wildcard is the audio value of a job.json that starts one job for each match.
 type wildcard struct {
 	property string
-	value    string // as job.json has it
-	literal  string // what the key of every match begins with
+	value    string // as job.json gives it
+	literal  string // the prefix of the key of every match
 	pattern  string // the key of every match in NFC, with a * for any text without a slash
 }
 
-// newWildcard takes a value that is a file below a bundle's folder. A * in the
-// folder's own name does no harm: what is listed begins with the literal.
+// newWildcard returns the wildcard of a value that is a path below a bundle's
+// folder. A * in the folder's own name is harmless, because only keys that begin
+// with the literal are listed.
 func newWildcard(property, value, bundle, below string) *wildcard {
 	literal, _, _ := strings.Cut(below, "*")
 	return &wildcard{property, value, bundle + literal, norm.NFC.String(bundle + below)}
@@ -57,23 +58,23 @@ func matchesPart(pattern, part string) bool {
 	return true
 }
 
-// openEnded reports whether a value's wildcard stands in its suffix, or for it.
+// openEnded reports whether a value has a wildcard in its suffix, or instead of it.
 func openEnded(value string) bool {
 	base := path.Base(value)
 	suffix := path.Ext(base)
 	return strings.Contains(suffix, "*") || suffix == "" && strings.Contains(base, "*")
 }
 
-// findMatches gives the bundle's own finding, used or waiting, and those of its
-// matches that a change of the file match concerns: its own, or where match is
-// "" or a file that every job has, all of them.
+// findMatches returns the bundle's own finding, used or waiting, and those of the
+// matches that a change of the file match concerns: all of them if match is "" or
+// a file that every job uses, else its own.
 func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match string, d *doc, n named) ([]Finding, error) {
 	byName, all, err := l.matches(ctx, bundle, n)
 	if err != nil {
 		return nil, err
 	}
 	if match != "" && !all && n.wildcard.matches(match) {
-		// The match may come after the files that were listed.
+		// The match may order after the files that were listed.
 		own, err := l.at(ctx, stemOf(match), mediaEndings)
 		if err != nil {
 			return nil, err
@@ -97,7 +98,7 @@ func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match strin
 	} else {
 		f = f.decide(ledger.Waiting, stamp(dropped), problem.Problem{
 			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no file matches %q of job.json yet", problem.ShortValue(n.wildcard.value)),
-			Remedy: fmt.Sprintf("Drop an audio that matches %q beside job.json: its job then starts by itself. Or mend job.json, and drop that again.", problem.ShortValue(n.wildcard.value)),
+			Remedy: fmt.Sprintf("Upload an audio that matches %q beside job.json: its job then starts automatically. Or fix job.json, then upload it again.", problem.ShortValue(n.wildcard.value)),
 		})
 	}
 	if !all {
@@ -144,14 +145,14 @@ func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match strin
 			}
 			found = append(found, m)
 		} else {
-			found = append(found, about(name).gone(path.Base(match)+" is not there any more", ""))
+			found = append(found, about(name).gone(path.Base(match)+" was deleted", ""))
 		}
 	}
 	return found, nil
 }
 
-// claimsBeside returns the claims of pairs and bundles to the names of matches:
-// they are in the folder that has the bundle's name.
+// claimsBeside returns the claims of pairs and bundles to the names of matches.
+// Their files are in the folder that has the bundle's name.
 func (l *lister) claimsBeside(ctx context.Context, bundle string, names []string) (map[string]claims, error) {
 	claimed := map[string]claims{}
 	if len(names) == 1 {
@@ -191,8 +192,8 @@ func (l *lister) claimsBeside(ctx context.Context, bundle string, names []string
 	return claimed, nil
 }
 
-// matches returns the files that match a wildcard, by the name of their job, and
-// whether all files were compared.
+// matches returns the files that match a wildcard, by job name, and whether it
+// compared all files.
 func (l *lister) matches(ctx context.Context, bundle string, n named) (byName map[string][]File, all bool, err error) {
 	files, err := l.below(ctx, n.wildcard.literal, maxMatches)
 	if err != nil {
@@ -220,12 +221,12 @@ func (n named) addMatches(byName map[string][]File, bundle string, files []File)
 	}
 }
 
-// names reports whether job.json names a key in full.
+// names reports whether job.json names a key without a wildcard.
 func (n named) names(key string) bool {
 	return slices.ContainsFunc(n.keys, func(other string) bool { return sameText(key, other) })
 }
 
-// matched is the finding for the files that match a wildcard under one name.
+// matched returns the finding of the files that match a wildcard and have one name.
 func matched(name string, files []File, d *doc, n named) Finding {
 	f := about(name)
 	identity := append([]File{d.file}, files...)
@@ -241,8 +242,8 @@ func matched(name string, files []File, d *doc, n named) Finding {
 		}
 		base := path.Base(file.Key)
 		problems = append(problems, problem.Problem{
-			Code: problem.WrongKind, Reason: fmt.Sprintf("%s matches %q of job.json, but is no audio", base, problem.ShortValue(n.wildcard.value)),
-			Remedy: fmt.Sprintf("Delete %s, or end the wildcard with a suffix such as .wav and drop job.json again.", base),
+			Code: problem.WrongKind, Reason: fmt.Sprintf("%s matches %q of job.json, but is not an audio", base, problem.ShortValue(n.wildcard.value)),
+			Remedy: fmt.Sprintf("Delete %s, or end the wildcard with a suffix such as .wav and upload job.json again.", base),
 		})
 	}
 	if len(audios) > 1 {
@@ -253,7 +254,7 @@ func matched(name string, files []File, d *doc, n named) Finding {
 		job.media = append(job.media, Used{Property: n.wildcard.property, File: audio})
 	}
 	if problems != nil || n.missing != nil {
-		problems = append(problems, job.empty(filesOf(job.media))...) // else Prepare tells
+		problems = append(problems, job.empty(filesOf(job.media))...) // otherwise Prepare reports them
 	}
 	switch {
 	case problems != nil:

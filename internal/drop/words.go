@@ -14,15 +14,15 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// A status names at most so many files and so many problems: a stranger's drop
-// may have any number of them, and package ledger reads no status without end.
+// The most files and problems that a status names. Drops may have any number of
+// them, but package ledger reads only statuses of a bounded size.
 const (
 	maxNamed    = 10
 	maxProblems = 50
 )
 
-// naming lists files as a sentence does: "a.wav", "a.wav and a.mp3". Files that
-// look alike are told apart by their folders and by escapes.
+// naming lists files for a sentence: "a.wav", "a.wav and a.mp3". It names files
+// that look alike by their paths, with escapes.
 func naming(files []File) string {
 	var more []string
 	if len(files) > maxNamed {
@@ -41,25 +41,24 @@ func naming(files []File) string {
 	return problem.List(append(names, more...), "and")
 }
 
-// bounded returns the first problems, and one that says how many there are more.
+// bounded returns the first problems, and one more that says how many it left out.
 func bounded(problems []problem.Problem) []problem.Problem {
 	if len(problems) <= maxProblems {
 		return problems
 	}
 	rest := problem.Problem{
 		Code: problems[maxProblems].Code, Reason: fmt.Sprintf("and %d more", len(problems)-maxProblems),
-		Remedy: "Mend these first; then the others are told.",
+		Remedy: "Fix these first; the remaining problems are reported afterwards.",
 	}
 	return append(slices.Clone(problems[:maxProblems]), rest)
 }
 
-// since says of one file when it came, for a person.
+// since says since when a file exists.
 func since(f File) string {
-	return fmt.Sprintf("%s has been there since %s", path.Base(f.Key), f.LastModified.UTC().Format("2006-01-02 15:04:05 MST"))
+	return fmt.Sprintf("%s was uploaded at %s", path.Base(f.Key), f.LastModified.UTC().Format("2006-01-02 15:04:05 MST"))
 }
 
-// visible returns a name in quotes where nobody would see in a sentence how it
-// ends.
+// visible returns a name, in quotes if it begins or ends with a space.
 func visible(name string) string {
 	if stem := stemOf(name); strings.TrimSpace(name) != name || strings.TrimSpace(stem) != stem {
 		return strconv.Quote(name)
@@ -77,7 +76,7 @@ func article(kind media.Kind) string {
 func ambiguous(files []File, what string) problem.Problem {
 	return problem.Problem{
 		Code: problem.Ambiguous, Reason: fmt.Sprintf("%s could each be %s", naming(files), what),
-		Remedy: fmt.Sprintf("Delete all but one of %s: the rest is then looked at by itself.", naming(files)),
+		Remedy: fmt.Sprintf("Delete all but one of %s: the remaining file is then assessed automatically.", naming(files)),
 	}
 }
 
@@ -86,16 +85,16 @@ func nameTooLong(name string) problem.Problem {
 		"the longest key that is made from the name would have %d bytes; S3 allows at most %d", longestKey(name), maxKey)}
 }
 
-// relativePath is the problem of a file below inbox/ whose path other programs
-// take for another one.
+// relativePath returns the problem of a file below inbox/ whose path other
+// programs resolve to another one.
 func relativePath(below string) problem.Problem {
 	return problem.Problem{
-		Code: problem.RelativePath, Reason: problem.Short(below) + " has a part . or .. in its path, which programs take for another place",
-		Remedy: "Drop it under a name without such a part, and delete this one.",
+		Code: problem.RelativePath, Reason: problem.Short(below) + " has a part . or .. in its path, which programs resolve to another path",
+		Remedy: "Upload it under a name without such a part, and delete this one.",
 	}
 }
 
-// unprintablePath is the problem of a file below inbox/ whose path holds
+// unprintablePath returns the problem of a file below inbox/ whose path has
 // characters that nobody can see or type.
 func unprintablePath(below string) problem.Problem {
 	var found []string
@@ -106,36 +105,36 @@ func unprintablePath(below string) problem.Problem {
 	}
 	return problem.Problem{
 		Code:   problem.UnprintableName,
-		Reason: fmt.Sprintf("the path %s holds characters that cannot be seen or typed: %s", problem.Short(below), problem.List(found, "and")),
+		Reason: fmt.Sprintf("the path %s has characters that cannot be seen or typed: %s", problem.Short(below), problem.List(found, "and")),
 		Remedy: "Rename the file or its folder without them, upload it again, and delete this one.",
 	}
 }
 
-// crowded is the problem of a name whose files take too many listings.
+// crowded returns the problem of a name whose files take too many listings.
 func crowded(name string) problem.Problem {
 	return problem.Problem{Code: problem.Crowded, Reason: fmt.Sprintf(
-		"finding the files that belong to %s takes more than %d listings of the bucket: its name has %d dots and %d folders, and other files may begin alike",
+		"finding the files that belong to %s takes more than %d listings of the bucket: its name has %d dots and %d folders, and the names of other files may begin the same",
 		problem.Short(name), maxListings, strings.Count(path.Base(name), "."), strings.Count(name, "/"))}
 }
 
-// strayJob is the problem of a job.json that starts nothing where it lies.
+// strayJob returns the problem of a job.json outside a .job folder.
 func strayJob(key string) problem.Problem {
 	p := problem.Problem{Code: problem.StrayManifest, Reason: path.Base(key) + " is not directly in a folder whose name ends in .job"}
 	if folder := path.Base(folderOf(key)); folder != path.Base(ledger.InboxPrefix) {
-		p.Remedy = fmt.Sprintf("Drop it with its files into a folder named %s.job instead of %s.", folder, folder)
+		p.Remedy = fmt.Sprintf("Upload it with its files into a folder named %s.job instead of %s.", folder, folder)
 	}
 	return p
 }
 
-// startsNothing is the problem of a file whose suffix is no medium's.
+// startsNothing returns the problem of a file whose suffix is not accepted.
 func startsNothing(base string) problem.Problem {
 	near := catalog.Nearest(base, []string{presetJSON, jobJSON})
 	if near == "" {
 		return unknownSuffix(base)
 	}
 	p := problem.Problem{
-		Code: problem.UnknownSuffix, Reason: fmt.Sprintf("%s is not taken: it is neither a video, an audio or an image nor named %s", problem.Short(base), near),
-		Remedy: fmt.Sprintf("If it is a %s, rename it so%s, and drop that", near, hiddenEnd(base, near)),
+		Code: problem.UnknownSuffix, Reason: fmt.Sprintf("%s is not accepted: it is not a video, an audio or an image, and is not named %s", problem.Short(base), near),
+		Remedy: fmt.Sprintf("If it is a %s, rename it to that%s, and upload it", near, hiddenEnd(base, near)),
 	}
 	if near == jobJSON {
 		p.Remedy += " with its files into a folder whose name ends in .job"
@@ -144,7 +143,7 @@ func startsNothing(base string) problem.Problem {
 	return p
 }
 
-// hiddenEnd explains why a file that looks as if it had the right name has not.
+// hiddenEnd explains why a file that seems to have the right name does not have it.
 func hiddenEnd(base, right string) string {
 	if strings.HasPrefix(strings.ToLower(base), right) {
 		return " (your computer may hide the end of its name)"
@@ -152,28 +151,28 @@ func hiddenEnd(base, right string) string {
 	return ""
 }
 
-// conversions are what files of suffixes that no model takes are best converted
-// to: those that people drop all the same.
+// conversions says what to convert other files to that people drop.
 var conversions = []struct{ from, to string }{
 	{".heic .heif .avif .gif .bmp .tif .tiff .svg .psd .dng", ".jpg .png"},
 	{".aif .aiff .wma .amr .caf .m4b .mka .oga .mp2 .3ga", ".wav .mp3"},
 	{".wmv .flv .mpg .mpeg .3gp .mts .m2ts .ts .ogv .vob", ".mp4"},
 }
 
-// others are what to do with files that hold media, or will, and are none.
+// others says what to do with archives and incomplete files.
 var others = []struct{ suffixes, remedy string }{
-	{".zip .rar .7z .tar .gz .tgz", "Unpack it, and drop the files that are in it."},
-	{".part .partial .crdownload .download .tmp", "Drop it under its own name when it is complete."},
+	{".zip .rar .7z .tar .gz .tgz", "Unpack it, and upload the files in it."},
+	{".part .partial .crdownload .download .tmp", "Upload it under its own name when it is complete."},
 }
 
-// unknownSuffix is the problem of a file that can be no job's for its suffix.
+// unknownSuffix returns the problem of a file that cannot belong to a job because
+// of its suffix.
 func unknownSuffix(base string) problem.Problem {
 	p := problem.Problem{
-		Code: problem.UnknownSuffix, Reason: notTaken(problem.Short(base), base, "no video's, audio's or image's"),
-		Remedy: fmt.Sprintf("Drop a file that ends in %s.", problem.List(media.Suffixes(), "or")),
+		Code: problem.UnknownSuffix, Reason: notTaken(problem.Short(base), base, "not a suffix of a video, an audio or an image"),
+		Remedy: fmt.Sprintf("Upload a file whose name ends in %s.", problem.List(media.Suffixes(), "or")),
 	}
 	if to := conversion(base); to != nil {
-		p.Remedy = fmt.Sprintf("Convert it to %s, and drop that.", problem.List(to, "or"))
+		p.Remedy = fmt.Sprintf("Convert it to %s, and upload that.", problem.List(to, "or"))
 	}
 	for _, other := range others {
 		if hasSuffix(base, other.suffixes) {
@@ -183,26 +182,26 @@ func unknownSuffix(base string) problem.Problem {
 	return p
 }
 
-// wrongSuffix is the problem of a media value of job.json that cannot be what
-// the property takes for its suffix.
+// wrongSuffix returns the problem of a media value of job.json whose suffix is not
+// accepted.
 func wrongSuffix(property catalog.MediaProperty, value string) problem.Problem {
 	kind := property.Kind
 	takes := media.Suffixes(kind)
 	p := problem.Problem{
-		Code: problem.UnknownSuffix, Reason: notTaken(describe(property, value), value, fmt.Sprintf("no %s's", kind)),
-		Remedy: fmt.Sprintf("Set %s to the name of a file that ends in %s.", property.Name, problem.List(takes, "or")), Again: []string{jobJSON},
+		Code: problem.UnknownSuffix, Reason: notTaken(describe(property, value), value, fmt.Sprintf("not a suffix of %s", article(kind))),
+		Remedy: fmt.Sprintf("Set %s to a file name that ends in %s.", property.Name, problem.List(takes, "or")), Again: []string{jobJSON},
 	}
 	if to := conversion(value); to != nil && slices.Contains(takes, to[0]) {
-		p.Remedy = fmt.Sprintf("Convert the file to %s, drop that, and set %s to its name.", problem.List(to, "or"), property.Name)
+		p.Remedy = fmt.Sprintf("Convert the file to %s, upload that, and set %s to its name.", problem.List(to, "or"), property.Name)
 	}
 	return p
 }
 
 func notTaken(subject, name, which string) string {
 	if path.Ext(name) == "" {
-		return subject + " is not taken: it has no suffix that says what it is"
+		return subject + " is not accepted: it has no suffix that says what it is"
 	}
-	return fmt.Sprintf("%s is not taken: its suffix %s is %s", subject, problem.ShortValue(path.Ext(name)), which)
+	return fmt.Sprintf("%s is not accepted: its suffix %s is %s", subject, problem.ShortValue(path.Ext(name)), which)
 }
 
 func conversion(name string) []string {
@@ -218,29 +217,29 @@ func hasSuffix(name, suffixes string) bool {
 	return slices.Contains(strings.Fields(suffixes), strings.ToLower(path.Ext(name)))
 }
 
-// missing says which files beside job.json are not there yet.
+// missing returns the problem of files beside job.json that do not exist yet.
 func missing(files []string) problem.Problem {
 	names := make([]string, len(files))
 	for i, name := range files {
 		names[i] = problem.ShortValue(name)
 	}
-	steps := []string{fmt.Sprintf("Drop %s beside job.json: the job then starts by itself. Or mend job.json, and drop that again.", problem.List(names, "and"))}
+	steps := []string{fmt.Sprintf("Upload %s beside job.json: the job then starts automatically. Or fix job.json, then upload it again.", problem.List(names, "and"))}
 	for _, name := range names {
 		switch {
 		case strings.HasPrefix(name, ledger.InboxPrefix):
-			steps = append(steps, fmt.Sprintf("A file that is not beside job.json has a slash before it, /%s.", name))
+			steps = append(steps, fmt.Sprintf("Write a slash before the path of a file that is not beside job.json: /%s.", name))
 		case strings.HasPrefix(name, "www."):
-			steps = append(steps, fmt.Sprintf("A URL begins with https://, as https://%s.", name))
+			steps = append(steps, fmt.Sprintf("Begin a URL with https://, for example https://%s.", name))
 		case strings.Contains(name, `\`):
-			steps = append(steps, fmt.Sprintf("Folders are parted by /, as %s.", strings.ReplaceAll(name, `\`, "/")))
+			steps = append(steps, fmt.Sprintf("Separate folders by /, for example %s.", strings.ReplaceAll(name, `\`, "/")))
 		}
 	}
-	verb := "is"
+	verb := "does"
 	if len(files) > 1 {
-		verb = "are"
+		verb = "do"
 	}
 	return problem.Problem{
-		Code: problem.WaitingForFiles, Reason: fmt.Sprintf("%s, which job.json names, %s not there yet", problem.List(names, "and"), verb),
+		Code: problem.WaitingForFiles, Reason: fmt.Sprintf("%s, which job.json names, %s not exist yet", problem.List(names, "and"), verb),
 		Remedy: strings.Join(steps, " "),
 	}
 }

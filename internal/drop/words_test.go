@@ -101,32 +101,32 @@ func TestWords(t *testing.T) {
 // What people write into a job.json that is no JSON, and what they are told.
 func TestMistakesInJSON(t *testing.T) {
 	tests := []struct{ text, says string }{
-		{`{"model": "sync/react-1",}`, "line 1, column 26: there is a comma too many before it"},
-		{`{"model": "sync/react-1", "input": {"a": [1, ]}}`, "line 1, column 46: there is a comma too many before it"},
+		{`{"model": "sync/react-1",}`, "line 1, column 26: remove the comma before it"},
+		{`{"model": "sync/react-1", "input": {"a": [1, ]}}`, "line 1, column 46: remove the comma before it"},
 		{"{\n  // mine\n}", "line 2, column 3: JSON has no comments"},
 		{"{\n  # mine\n}", "line 2, column 3: JSON has no comments"},
 		{`{'model': 'sync/react-1'}`, "line 1, column 2: \"'\" has no meaning there; JSON takes plain double quotes"},
 		{`{“model”: “sync/react-1”}`, "line 1, column 2: \"“\" has no meaning there; JSON takes plain double quotes"},
 		{"{\u00a0\"model\": \"sync/react-1\"}", `line 1, column 2: "\u00a0" has no meaning there`},
-		{`{model: "sync/react-1"}`, "line 1, column 2: names and texts stand in double quotes"},
-		{`{"model": sync/react-1}`, "line 1, column 11: names and texts stand in double quotes"},
-		{`{"input": {"watermark": True}}`, "line 1, column 25: JSON has true, false and null in small letters"},
-		{`{"input": {"seed": None}}`, "line 1, column 20: JSON has true, false and null in small letters"},
+		{`{model: "sync/react-1"}`, "line 1, column 2: write names and texts in double quotes"},
+		{`{"model": sync/react-1}`, "line 1, column 11: write names and texts in double quotes"},
+		{`{"input": {"watermark": True}}`, "line 1, column 25: write true, false and null in small letters"},
+		{`{"input": {"seed": None}}`, "line 1, column 20: write true, false and null in small letters"},
 		{"{\"model\": \"sync/react-1\"\n\"input\": {}}", "line 2, column 1: a comma or a colon is missing before it"},
 		{`{"model" "sync/react-1"}`, "line 1, column 10: a comma or a colon is missing before it"},
 		{`{"model": "sync/react-1", "input": {"a": "b"}`, "line 1, column 45: it ends too early: a closing bracket or quote is missing"},
 		{`{"model": "sync/react-1`, "line 1, column 23: it ends too early: a closing bracket or quote is missing"},
-		{"{\"prompt\": \"She\nsmiles\"}", "line 2, column 1: a text must end on the line where it begins"},
-		{`{"video_url": "C:\clips\v.mp4"}`, `line 1, column 19: a \ in a text is written \\`},
-		{"{}\n{}", "line 2, column 1: there is something behind the end of the object"},
-		{`{} thanks`, "line 1, column 4: there is something behind the end of the object"},
+		{"{\"prompt\": \"She\nsmiles\"}", "line 2, column 1: a text must end on the line where it starts"},
+		{`{"video_url": "C:\clips\v.mp4"}`, `line 1, column 19: write a \ in a text as \\`},
+		{"{}\n{}", "line 2, column 1: there is text after the end of the object"},
+		{`{} thanks`, "line 1, column 4: there is text after the end of the object"},
 		{`{"seed": 01}`, "line 1, column 11: invalid character '1' after object key:value pair"},
 		{`hello`, "line 1, column 1: invalid character 'h' looking for beginning of value"},
 	}
 	for _, tt := range tests {
 		b := newInbox(t)
 		f := b.only(t, b.step(t, "x.job/job.json = "+tt.text))
-		want := []problem.Problem{{Code: problem.InvalidJSON, Reason: "job.json is not JSON at " + tt.says, Remedy: "Mend job.json.", Again: []string{"job.json"}}}
+		want := []problem.Problem{{Code: problem.InvalidJSON, Reason: "job.json is not JSON at " + tt.says, Remedy: "Fix job.json.", Again: []string{"job.json"}}}
 		if diff := cmp.Diff(want, f.Problems); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.text, diff)
 		}

@@ -359,7 +359,7 @@ func TestStatusOfATake(t *testing.T) {
 	}
 	want := ledger.Posted{Order: "20261121T120000Z", Status: ledger.Status{
 		Name: "ads/it's", State: ledger.Failed, Code: "ran_too_long", Reason: "it ran for 25 h",
-		Remedy:   "Mend the cause, then run `lipdrop redrive 'ads/it'\\''s'` (with `--stack STACK` where it is deployed): it goes on where it failed and submits nothing again.",
+		Remedy:   problem.RanTooLong.Remedy("ads/it's"),
 		Warnings: []string{"w1", "w2"}, Take: rec.Take, RequestID: "r1", Model: "m/m", UpdatedAt: noon,
 		Outputs: []string{"outbox/x.mp4"},
 		Links: &ledger.Links{

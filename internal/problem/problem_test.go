@@ -14,15 +14,15 @@ func TestSeveralProblems(t *testing.T) {
 		problems       []problem.Problem
 		reason, remedy string
 	}{
-		{"one", []problem.Problem{{Reason: "a is 1; b takes 2", Remedy: "Set a to 2.", Again: []string{"job.json"}}},
-			"a is 1; b takes 2", "Set a to 2. Then upload job.json again."},
+		{"one", []problem.Problem{{Reason: "a is 1; b accepts 2", Remedy: "Set a to 2.", Again: []string{"job.json"}}},
+			"a is 1; b accepts 2", "Set a to 2. Then upload job.json again."},
 		{"nothing to upload again", []problem.Problem{{Reason: "a is missing", Remedy: "Upload a."}}, "a is missing", "Upload a."},
 		{"the code's own remedy", []problem.Problem{{Code: problem.NameTooLong, Reason: "too long"}}, "too long", "Shorten the name of the file or of its folders."},
 		{"two", []problem.Problem{
-			{Reason: "a is 1; b takes 2", Remedy: "Set a to 2.", Again: []string{"job.json"}},
-			{Reason: "v.mp4 is 17.3 s long; b takes at most 15 s", Remedy: "Shorten v.mp4 to at most 15 s.", Again: []string{"v.mp4"}},
-			{Reason: "c is no input of b", Remedy: "Remove c.", Again: []string{"job.json"}},
-		}, "(1) a is 1; b takes 2; (2) v.mp4 is 17.3 s long; b takes at most 15 s; (3) c is no input of b",
+			{Reason: "a is 1; b accepts 2", Remedy: "Set a to 2.", Again: []string{"job.json"}},
+			{Reason: "v.mp4 is 17.3 s long; b accepts at most 15 s", Remedy: "Shorten v.mp4 to at most 15 s.", Again: []string{"v.mp4"}},
+			{Reason: "c is not an input of b", Remedy: "Remove c.", Again: []string{"job.json"}},
+		}, "(1) a is 1; b accepts 2; (2) v.mp4 is 17.3 s long; b accepts at most 15 s; (3) c is not an input of b",
 			"Set a to 2. Shorten v.mp4 to at most 15 s. Remove c. Then upload v.mp4 and job.json again."},
 		{"a file elsewhere", []problem.Problem{
 			{Reason: "v.mp4 is empty", Remedy: "Record v.mp4.", Again: []string{"inbox/cast/v.mp4", "job.json"}},
