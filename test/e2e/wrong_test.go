@@ -79,7 +79,7 @@ func TestRemediesHelp(t *testing.T) {
 		{
 			"an empty voice that came first",
 			func(w *world.World) { w.Drop("inbox/talk.wav", nil) },
-			"talk", "Then drop talk.wav again.",
+			"talk", "Then upload talk.wav again.",
 			func(w *world.World) {
 				w.Drop("inbox/talk.wav", medium(t, "voice.wav"))
 				w.Drop("inbox/talk.mp4", medium(t, "talk.mp4"))
@@ -88,7 +88,7 @@ func TestRemediesHelp(t *testing.T) {
 		{
 			"an empty voice",
 			func(w *world.World) { w.Drop("inbox/talk.wav", nil); w.Drop("inbox/talk.mp4", medium(t, "talk.mp4")) },
-			"talk", "Then drop talk.wav again.",
+			"talk", "Then upload talk.wav again.",
 			func(w *world.World) { w.Drop("inbox/talk.wav", medium(t, "voice.wav")) },
 		},
 		{
@@ -109,7 +109,7 @@ func TestRemediesHelp(t *testing.T) {
 				dropPair(t, w)
 				w.Drop("inbox/ads/talk.mp3", medium(t, "voice.mp3"))
 			},
-			"ads/talk", "Delete all but one of talk.mp3 and talk.wav: the rest is then looked at by itself.",
+			"ads/talk", "Delete all but one of talk.mp3 and talk.wav: the remaining file is then assessed automatically.",
 			func(w *world.World) { w.Delete("inbox/ads/talk.mp3") },
 		},
 		{
@@ -119,7 +119,7 @@ func TestRemediesHelp(t *testing.T) {
 				w.Drop("inbox/cafe.job/talk.mp4", medium(t, "long.mp4"))
 				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.wav"))
 			},
-			"cafe", "Then drop talk.mp4 again.",
+			"cafe", "Then upload talk.mp4 again.",
 			func(w *world.World) { w.Drop("inbox/cafe.job/talk.mp4", medium(t, "talk.mp4")) },
 		},
 		{
@@ -129,7 +129,7 @@ func TestRemediesHelp(t *testing.T) {
 				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.mp3"))
 				w.Drop("inbox/cafe.job/job.json", job("/inbox/cast/talk.mp4", "voice.wav", ""))
 			},
-			"cafe", "name it in job.json. Then drop inbox/cast/talk.mp4 and job.json again.",
+			"cafe", "name it in job.json. Then upload inbox/cast/talk.mp4 and job.json again.",
 			func(w *world.World) {
 				w.Drop("inbox/cafe.job/voice.mp3", medium(t, "voice.mp3"))
 				w.Drop("inbox/cast/talk.mp4", medium(t, "talk.mp4"))
@@ -143,7 +143,7 @@ func TestRemediesHelp(t *testing.T) {
 				w.Drop("inbox/cafe.job/talk.mp4", medium(t, "cut.mp4"))
 				w.Drop("inbox/cafe.job/voice.wav", medium(t, "voice.wav"))
 			},
-			"cafe", "Then drop talk.mp4 and job.json again.",
+			"cafe", "Then upload talk.mp4 and job.json again.",
 			func(w *world.World) {
 				w.Drop("inbox/cafe.job/talk.mp4", medium(t, "talk.mp4"))
 				w.Drop("inbox/cafe.job/job.json", job("talk.mp4", "voice.wav", ""))
@@ -155,7 +155,7 @@ func TestRemediesHelp(t *testing.T) {
 				w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react1"}`))
 				dropPair(t, w)
 			},
-			"ads/talk", "Then drop preset.json and a file of the pair again.",
+			"ads/talk", "Then upload preset.json and a file of the pair again.",
 			func(w *world.World) {
 				w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-1"}`))
 				w.Drop("inbox/ads/talk.wav", medium(t, "voice.wav"))

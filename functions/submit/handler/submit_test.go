@@ -203,7 +203,7 @@ func TestClaimIsBusyWhileItsSubmitMayLive(t *testing.T) {
 	}
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
-	if !strings.Contains(st.Remedy, "may charge again") {
+	if !strings.Contains(st.Remedy, "may be charged again") {
 		t.Errorf("remedy %q", st.Remedy)
 	}
 	worldtest.WantCharges(t, w, 0)
