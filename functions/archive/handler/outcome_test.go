@@ -84,7 +84,7 @@ func TestJobCancelledElsewhere(t *testing.T) {
 	}
 }
 
-// What ends an execution at Archive is mended, and the redrive archives the
+// Once what ended an execution at Archive is fixed, a redrive archives the
 // paid result and says so.
 func TestRedriveArchives(t *testing.T) {
 	noOutput := runcomfytest.Fault{Name: "no output", Accept: true, Edit: func(members map[string]any) { delete(members, "output") }}
@@ -158,7 +158,7 @@ func TestRedriveArchives(t *testing.T) {
 			if !strings.Contains(st.Remedy, "redrive") && tt.code != problem.RequestLost {
 				t.Errorf("remedy %q", st.Remedy)
 			}
-			// Mended.
+			// The cause is fixed.
 			w.RunComfy.Fault, w.Before = nil, nil
 			w.Bucket.Remove("outbox/ads/talk/" + st.Take + "/talk.mp4")
 			w.Pass(24 * time.Hour)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
@@ -16,9 +15,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
-
-// submitTime is how long a claim may have no request id: see package submit.
-const submitTime = 3 * time.Minute
 
 var errSubmitting = errors.New("the take is being submitted")
 

@@ -50,7 +50,7 @@ func TestStatusAndResultAnswers(t *testing.T) {
 	}
 }
 
-// An outage of an hour, whatever kind of it, is told in the status and outlived.
+// The status reports an outage of an hour, of any kind, and the job outlives it.
 func TestOutage(t *testing.T) {
 	for _, name := range []string{"not sent", "reset", "silence", "429", "503", "502 page", "500", "401", "403", "foreign request"} {
 		t.Run(name, func(t *testing.T) {
