@@ -127,3 +127,31 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 		worldtest.WantCharges(t, w, map[string]int{"a*.wav": 1}[pattern])
 	}
 }
+
+// A bundle's status lists at most 500 matches. A held match that new matches push
+// out of that list stays held: only the bucket says whether job.json asks for it.
+func TestHeldMatchesBeyondTheList(t *testing.T) {
+	const folder, pushedOut = "inbox/cafe.job/", 20
+	w := worldtest.New(t)
+	w.Settings.MaxJobsPerDrop = 1000
+	w.Restart()
+	w.RunComfy.SetBalanceEmpty(true)
+	clip, voice := worldtest.Media(t)
+	w.Put(folder+"talk.mp4", clip)
+	for i := range 500 {
+		w.Put(fmt.Sprintf("%sm%03d.wav", folder, i), voice)
+	}
+	w.Drop(folder+"job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`))
+	w.Pass(65 * time.Minute)
+	for i := range pushedOut {
+		w.Put(fmt.Sprintf("%sa%03d.wav", folder, i), voice)
+	}
+	w.Drop(folder+"a000.wav", voice) // its event changes the list in the bundle's status
+	w.Pass(time.Minute)              // before job.json's message is delivered again
+	if jobs := w.Status("cafe").Jobs; len(jobs) != 500 || jobs[0] != "cafe/a000" {
+		t.Fatalf("the status lists %d jobs, the first of them %s", len(jobs), jobs[0])
+	}
+	for i := 500 - pushedOut; i < 500; i++ {
+		worldtest.WantStatus(t, w, fmt.Sprintf("cafe/m%03d", i), ledger.Held, problem.NoBalance)
+	}
+}

@@ -106,10 +106,11 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 			return err
 		}
 	}
-	if err := h.reassessMatches(ctx, a, prev, findings); err != nil {
+	err = h.reassessMatches(ctx, a, prev, findings)
+	if err != nil && !isRetry(err) {
 		return err
 	}
-	var errs []error
+	errs := []error{err}
 	for _, f := range findings {
 		prev, read := statuses[f.Key]
 		if !read {
@@ -171,11 +172,13 @@ func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (so
 // reassessMatches assesses the matches of a bundle's wildcard that were not
 // submitted and that its job.json no longer names: most are withdrawn. The
 // bundle's status lists its matches. It is replaced only after this, so that the
-// next delivery can finish what a dead invocation left undone.
+// next delivery can finish what a dead invocation left undone. A match that is
+// still held stops nothing else; it is returned as an error that isRetry knows.
 func (h *Handler) reassessMatches(ctx context.Context, a *assessment, prev ledger.Posted, findings []drop.Finding) error {
 	if prev.Jobs == nil || a.subject.Key() != ledger.StatusKey(prev.Name) {
 		return nil
 	}
+	var held []error
 	for _, name := range prev.Jobs {
 		named := slices.ContainsFunc(findings, func(f drop.Finding) bool { return f.Name == name || slices.Contains(f.Jobs, name) })
 		if named || !strings.HasPrefix(name, prev.Name+"/") {
@@ -189,11 +192,13 @@ func (h *Handler) reassessMatches(ctx context.Context, a *assessment, prev ledge
 			continue
 		}
 		// A pair may have the same name. Assess whatever gives this name.
-		if err := h.assess(ctx, &assessment{subject: drop.SubjectOf(name), bundle: prev.Name, last: a.last}); err != nil {
+		err = h.assess(ctx, &assessment{subject: drop.SubjectOf(name), bundle: prev.Name, last: a.last})
+		if err != nil && !isRetry(err) {
 			return err
 		}
+		held = append(held, err)
 	}
-	return nil
+	return errors.Join(held...)
 }
 
 // postFinding posts a finding that is not a job, unless the status is about a
