@@ -64,6 +64,10 @@ type Subject struct {
 	file   string // the key of a file that cannot belong to a job
 }
 
+// TooMany reports whether the change asks for more jobs than it may start, and
+// the job of this subject is beyond the limit.
+func (s Subject) TooMany() bool { return s.beyond > 0 }
+
 // SubjectOf returns the subject of a job name.
 func SubjectOf(name string) Subject { return subjectOf(ledger.InboxPrefix + name) }
 

@@ -211,13 +211,24 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 }
 
 // isFinished reports whether an assessment of the subject that certainly began
-// after the change has posted a status that needs no retry.
+// after the change has posted a status that needs no other assessment now. For
+// a job that is still beyond MaxJobsPerDrop it also returns *heldError, so that
+// the queue delivers the message again.
 func (h *Handler) isFinished(ctx context.Context, s drop.Subject, c change, timeout time.Duration) (bool, error) {
 	posted, err := h.Ledger.Posted(ctx, s.Key())
-	if err != nil || timeout == 0 || c.at.IsZero() || posted.State == "" || posted.State == ledger.Held || posted.State.Claimed() {
+	if err != nil || timeout == 0 || c.at.IsZero() || posted.State == "" || posted.State.Claimed() {
 		return false, err // other functions write the status of a take too
 	}
-	return posted.UpdatedAt.After(c.at.Add(timeout + clockSkew)), nil
+	if !posted.UpdatedAt.After(c.at.Add(timeout + clockSkew)) {
+		return false, nil
+	}
+	if posted.State != ledger.Held {
+		return true, nil
+	}
+	if posted.Code == problem.TooManyJobs && s.TooMany() {
+		return true, &heldError{posted.Code}
+	}
+	return false, nil
 }
 
 // startUntil returns until when assessments for a message may be started: zero

@@ -170,3 +170,34 @@ func TestMaxJobsPerDrop(t *testing.T) {
 		})
 	}
 }
+
+// A message that asks for too many jobs is delivered for a day. A later delivery
+// reads the status of each job beyond the limit, and nothing else.
+func TestDeliveriesOfTooManyJobs(t *testing.T) {
+	const voices, limit = 60, 5
+	w := worldtest.New(t)
+	w.Settings.MaxJobsPerDrop = limit
+	w.Restart()
+	clip, voice := worldtest.Media(t)
+	for i := range voices {
+		w.Put(fmt.Sprintf("inbox/talk.%02d.wav", i), voice)
+	}
+	w.Drop("inbox/talk.mp4", clip)
+	w.Pass(time.Hour)
+	requests, invocations := 0, map[int]bool{}
+	w.Before = func(c world.Call) error {
+		if c.Service == "s3" && c.Function == "submit" {
+			requests++
+			invocations[c.Invocation] = true
+		}
+		return nil
+	}
+	w.Pass(time.Hour)
+	if most := len(invocations) * 2 * voices; requests == 0 || requests > most {
+		t.Errorf("%d requests in %d deliveries, want at most %d", requests, len(invocations), most)
+	}
+	w.Settings.MaxJobsPerDrop = voices
+	w.Restart()
+	w.Pass(2 * time.Hour)
+	worldtest.WantCharges(t, w, voices)
+}
