@@ -15,8 +15,10 @@ import (
 // State is the state of a take or of a drop.
 type State string
 
+// The states of takes and of drops.
 const (
-	// These are states of a take, in its record and its status.
+	// A take has these in its record and its status.
+
 	Submitting State = "submitting"
 	Submitted  State = "submitted"
 	InQueue    State = "in_queue"
@@ -27,7 +29,8 @@ const (
 	Cancelled  State = "cancelled"
 	Unknown    State = "unknown"
 
-	// These are states of a drop without a take, in a status only.
+	// A drop without a take has these in its status.
+
 	Waiting   State = "waiting"
 	Rejected  State = "rejected"
 	Held      State = "held"

@@ -249,7 +249,7 @@ func (h *Handler) startUntil(ctx context.Context, m message, messagesLeft int) t
 // isRetry reports whether an error only says that the queue must deliver the
 // message again: a job is held, or another invocation is submitting the take.
 func isRetry(err error) bool {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // every error of a join must be one
 	case *heldError:
 		return true
 	case interface{ Unwrap() []error }:
