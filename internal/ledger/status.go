@@ -204,7 +204,6 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 		if rec.ofBundle() {
 			// Only job.json starts a bundle again.
 			st.Remedy = strings.NewReplacer("a file of it again", "its job.json again", "a file of the job again", "its job.json again", "a file again", "its job.json again").Replace(st.Remedy)
-			st.Remedy = strings.Replace(st.Remedy, "Drop its", "Drop the job's", 1)
 		}
 	}
 	if rec.RequestID != "" {
