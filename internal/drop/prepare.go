@@ -55,7 +55,7 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 	if s.model != nil {
 		var ok bool
 		r.Model = s.model.ID
-		if r.Media[0].Property, r.Media[1].Property, ok = s.model.Pair(media.Kind(kind)); !ok {
+		if r.Media[0].Property, r.Media[1].Property, ok = s.model.Pair(kind); !ok {
 			problems = append(problems, s.mismatch(kind))
 		}
 	}

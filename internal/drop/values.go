@@ -12,7 +12,6 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
-	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
@@ -84,7 +83,7 @@ func badKey(property catalog.MediaProperty, key, value, model string) *problem.P
 	case !known:
 		bad := wrongSuffix(property, value)
 		return &bad
-	case media.Kind(kind) != property.Kind:
+	case kind != property.Kind:
 		return &problem.Problem{
 			Code: problem.WrongKind, Reason: fmt.Sprintf("%s is %s; %s accepts %s there", describe(property, value), article(kind), model, article(property.Kind)),
 			Remedy: fmt.Sprintf("Set %s to the name of %s.", property.Name, article(property.Kind)), Again: []string{jobJSON},

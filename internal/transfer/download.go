@@ -93,7 +93,7 @@ func (d *download) Read(b []byte) (int, error) {
 	n := copy(b, d.left)
 	d.left = d.left[n:]
 	d.sha.Write(b[:n])
-	d.crc.Write(b[:n])
+	_, _ = d.crc.Write(b[:n]) // a hash returns no error
 	d.bytes += int64(n)
 	return n, nil
 }
@@ -192,11 +192,12 @@ func (d *download) tryFetch(p *piece, r *response, try int) error {
 	if received := p.from + int64(n); received > d.limit {
 		d.fail(&OutputTooLarge{Bytes: received, Limit: d.limit})
 	}
-	if d.src.total < 0 {
+	switch {
+	case d.src.total < 0:
 		p.data, p.last = p.data[:n], ended
-	} else if n < len(p.data) {
+	case n < len(p.data):
 		return errors.New("the body ended early")
-	} else if own || p.last {
+	case own || p.last:
 		if err := r.end(); err != nil {
 			return err
 		}

@@ -229,6 +229,7 @@ func (s *source) waitToRetry(ctx context.Context, try int, err error) error {
 	}
 	failure := s.unavailable(err)
 	failure.retry = true
+	//nolint:errorlint // an error is wrapped only by the transport, and that one is retried
 	switch e := err.(type) {
 	case *NoOutput, *restartError:
 		return err

@@ -75,7 +75,7 @@ func Bare(err error) error {
 	if t := reflect.TypeOf(err); t.Kind() == reflect.Pointer && CodeOf(t.Elem().Name()).State() != "" {
 		return err
 	}
-	switch wrapper := err.(type) {
+	switch wrapper := err.(type) { //nolint:errorlint // this walks the tree itself
 	case interface{ Unwrap() error }:
 		return Bare(wrapper.Unwrap())
 	case interface{ Unwrap() []error }:

@@ -59,10 +59,11 @@ type Limits struct {
 }
 
 const (
-	// A request that RunComfy does not know is lost after LostResponses such
-	// responses in a row over at least LostAfter.
+	// LostResponses is how many responses in a row must say that RunComfy does not
+	// know the request before the job is lost.
 	LostResponses = 3
-	LostAfter     = time.Minute
+	// LostAfter is the least time between the first and the last of them.
+	LostAfter = time.Minute
 
 	// patience is how many turns in a row must fail before a limit can end the
 	// job. A redriven execution is past its limit, and one failure does not end it.

@@ -166,7 +166,7 @@ func TestBare(t *testing.T) {
 		{"the first of two that are wrapped", fmt.Errorf("%w; %w", lost, slow), lost},
 		{"another", fmt.Errorf("copy: %w", unknown), nil},
 	} {
-		if got := workflow.Bare(tt.err); got != tt.want {
+		if got := workflow.Bare(tt.err); got != tt.want { //nolint:errorlint // the very error, not one that wraps it
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}

@@ -112,8 +112,8 @@ func (b inbox) names() map[string]want {
 	bundles := map[string][]file{}                              // by folder
 	for _, key := range b.keys() {
 		f, below := b[key], strings.TrimPrefix(key, ledger.InboxPrefix)
-		if i := strings.Index(below, ".job/"); i >= 0 {
-			bundles[below[:i]] = append(bundles[below[:i]], f)
+		if bundle, _, ok := strings.Cut(below, ".job/"); ok {
+			bundles[bundle] = append(bundles[bundle], f)
 			continue
 		}
 		stem := strings.TrimSuffix(below, path.Ext(below))

@@ -70,8 +70,9 @@ func matches(t *testing.T, pattern, event any) bool {
 			if word, ok := one.(string); ok {
 				return word == event
 			}
-			filter, text := one.(map[string]any), ""
-			if text, _ = event.(string); event == nil {
+			filter := one.(map[string]any)
+			text, ok := event.(string)
+			if !ok {
 				return false
 			}
 			if but, ok := filter["anything-but"].([]any); ok {

@@ -14,15 +14,14 @@ import (
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
 var (
-	media        = worldtest.Media
-	newWorld     = worldtest.New
-	dropPair     = worldtest.DropPair
-	faulty       = worldtest.Faulty
-	named        = worldtest.Fault
-	rest         = worldtest.Rest
-	wantArchived = worldtest.WantArchived
-	wantStatus   = worldtest.WantStatus
-	wantCharges  = worldtest.WantCharges
+	media       = worldtest.Media
+	newWorld    = worldtest.New
+	dropPair    = worldtest.DropPair
+	faulty      = worldtest.Faulty
+	named       = worldtest.Fault
+	rest        = worldtest.Rest
+	wantStatus  = worldtest.WantStatus
+	wantCharges = worldtest.WantCharges
 )
 
 func TestPairIsArchived(t *testing.T) {
