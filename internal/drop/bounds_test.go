@@ -34,7 +34,7 @@ func TestBounds(t *testing.T) {
 		{"a model", []string{`x.job/job.json = {"model": "` + strings.Repeat("m", 60000) + `"}`}, 1, "…\""},
 		{"a media value", []string{reactJob("x.job/job.json", strings.Repeat("v", 60000)+".mp4", "https://example.com/a.wav")}, 1, "has more than the 1024 bytes that S3 allows"},
 		{"a wildcard", []string{reactJob("x.job/job.json", "v.mp4", strings.Repeat("*", 60000)+".wav")}, 1, "has more than the 1024 bytes that S3 allows"},
-		{"bytes of job.json", []string{"x.job/job.json = {}" + strings.Repeat(" ", 65536)}, 1, "at most 65536 are read"},
+		{"bytes of job.json", []string{"x.job/job.json = {}" + strings.Repeat(" ", 65536)}, 1, "lipdrop reads at most 65536"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

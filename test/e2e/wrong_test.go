@@ -97,7 +97,7 @@ func TestRemediesHelp(t *testing.T) {
 				w.Drop("inbox/talk.wav", medium(t, "voice.mp3"))
 				w.Drop("inbox/talk.mp4", medium(t, "talk.mp4"))
 			},
-			"talk", "Rename talk.wav to talk.mp3, and drop that in place of talk.wav.",
+			"talk", "Rename talk.wav to talk.mp3. Upload the new file in place of talk.wav.",
 			func(w *world.World) {
 				w.Drop("inbox/talk.mp3", medium(t, "voice.mp3"))
 				w.Delete("inbox/talk.wav")
