@@ -5,18 +5,19 @@ import (
 	"math"
 )
 
-// box is a box of an ISO base media file (ISO 14496-12, 4.2), which Apple calls an
-// atom. Its offsets are in the file; end may lie behind the end of what contains it.
+// box is a box of an ISO base media file (ISO 14496-12, 4.2). Apple calls it an atom.
+// Its offsets count from the beginning of the file. Its end may be past the end of the
+// box that contains it.
 type box struct {
 	kind           string
 	off, body, end int64
 }
 
-// errBox is about a box that cannot be one.
+// errBox reports a box whose length is impossible.
 const errBox = damage("the lengths of its boxes do not fit together")
 
-// box reads the header of the box at off. A size of 0 means that it reaches to limit,
-// the end of what contains it.
+// box reads the header of the box at off. A box of size 0 extends to limit, which is
+// the end of the enclosing box or of the file.
 func (r *reader) box(off, limit int64) (box, error) {
 	const short, long = 8, 16
 	head, err := r.bytes(off, short)
@@ -46,8 +47,9 @@ func (r *reader) box(off, limit int64) (box, error) {
 	return b, nil
 }
 
-// boxes calls visit for each box between off and end, all of which must fit in.
-// Fewer bytes than a header has are left over by QuickTime's terminators.
+// boxes calls visit for each box between off and end. It returns errBox if a box
+// extends past end. It ignores up to 7 bytes at the end, because QuickTime writes a
+// terminator there that is shorter than a box header.
 func (r *reader) boxes(off, end int64, visit func(box) error) error {
 	for off <= end-8 {
 		b, err := r.box(off, end)
@@ -73,8 +75,8 @@ func (r *reader) fields(b box, n int64) ([]byte, error) {
 	return r.bytes(b.body, n)
 }
 
-// versioned returns the fields of a box whose body begins with a version and whose
-// version 1 is longer than its version 0.
+// versioned returns the fields of a box whose body begins with a version. The fields
+// take v0 bytes in version 0 and v1 bytes in later versions.
 func (r *reader) versioned(b box, v0, v1 int64) (data []byte, version byte, err error) {
 	if data, err = r.fields(b, 1); err != nil {
 		return nil, 0, err
@@ -87,7 +89,7 @@ func (r *reader) versioned(b box, v0, v1 int64) (data []byte, version byte, err 
 	return data, version, err
 }
 
-// flags returns the 24 bits behind the version.
+// flags returns the 24 bits after the version byte.
 func flags(data []byte) uint32 { return binary.BigEndian.Uint32(data) & 0xffffff }
 
 func u32(data []byte) uint32 { return binary.BigEndian.Uint32(data) }

@@ -5,14 +5,15 @@ import (
 	"maps"
 )
 
-// indexed is what a segment index (sidx) tells about a track.
+// indexed is what a segment index (sidx) says about a track.
 type indexed struct {
 	track     uint32
 	timescale uint64
-	end       uint64 // when its last sample ends, in its units
+	end       uint64 // when the last sample ends, in units of timescale
 }
 
-// bySegmentIndex takes the ends of tracks from the segment indexes.
+// bySegmentIndex sets the ends of the tracks from the segment indexes. It reports
+// whether any index was usable.
 func (f *fragments) bySegmentIndex(r *reader, m *movie) (found bool, err error) {
 	for _, b := range f.indexes {
 		x, whole, err := readIndex(r, b)
@@ -32,8 +33,9 @@ func (f *fragments) bySegmentIndex(r *reader, m *movie) (found bool, err error) 
 	return found, nil
 }
 
-// readIndex reads a segment index, and says whether it reaches to the end of the
-// file: one of a single fragment tells nothing about the others.
+// readIndex reads a segment index. It reports in whole whether the index covers the
+// file to its end. An index of a single fragment does not give the duration of the
+// file.
 func readIndex(r *reader, sidx box) (x indexed, whole bool, err error) {
 	const entry = 12
 	data, version, err := r.versioned(sidx, 4+4+4+4+4+4, 4+4+4+8+8+4)
@@ -65,8 +67,9 @@ func readIndex(r *reader, sidx box) (x indexed, whole bool, err error) {
 	return x, covered >= r.src.Size, nil
 }
 
-// byRandomAccess finds the last fragments by the index that may be at the end of
-// the file: mfra holds a table a track (tfra), and its last box (mfro) its length.
+// byRandomAccess finds the last fragments through the index (mfra) that may be at the
+// end of the file. The mfra box holds one table per track (tfra). Its last box (mfro)
+// holds the length of mfra.
 func (f *fragments) byRandomAccess(r *reader, m *movie) (found bool, err error) {
 	const near, mfroSize = 4 << 10, 16
 	length := min(near, r.src.Size-f.firstMoof)
@@ -86,7 +89,7 @@ func (f *fragments) byRandomAccess(r *reader, m *movie) (found bool, err error) 
 	if err != nil || mfra.kind != "mfra" {
 		return false, err
 	}
-	last := map[int64]bool{} // offsets of the last fragment of each track
+	last := map[int64]bool{} // offsets of the last fragments of the tracks
 	times := map[uint32]uint64{}
 	err = r.boxes(mfra.body, mfra.end, func(b box) error {
 		if b.kind != "tfra" || len(last) == maxTracks {
@@ -124,10 +127,11 @@ func (f *fragments) byRandomAccess(r *reader, m *movie) (found bool, err error) 
 	return err == nil, err
 }
 
-// readLastAccess reads the end of a tfra box: the time of a sample, in units of its
-// track's media, and the offset of the fragment with it; none is offset 0. It takes
-// the last entry, or an earlier one not far from the index, since the fragment that
-// is decoded last need not hold the sample that is shown last.
+// readLastAccess reads the last entries of a tfra box. It returns the time of a
+// sample, in units of the track's media, and the offset of the fragment that contains
+// it. The offset is 0 if the box has no entries. The last sample to be shown may be in
+// an earlier fragment than the last one to be decoded, so readLastAccess returns the
+// earliest of the last entries whose fragment is near the index.
 func readLastAccess(r *reader, tfra box, index int64) (track uint32, at uint64, moof int64, err error) {
 	const head = 4 + 4 + 4 + 4
 	data, err := r.fields(tfra, head)
@@ -146,7 +150,7 @@ func readLastAccess(r *reader, tfra box, index int64) (track uint32, at uint64, 
 		return 0, 0, 0, damage("its index of fragments is shorter than it says")
 	}
 	const far = 128 << 10
-	const reordered = 16 // pictures that H.264 and HEVC can put behind a later one
+	const reordered = 16 // how many pictures H.264 and HEVC can store after a picture that is shown later
 	length := min(count, reordered) * entry
 	if data, err = r.bytes(end-length, length); err != nil {
 		return 0, 0, 0, err
@@ -168,8 +172,8 @@ func readLastAccess(r *reader, tfra box, index int64) (track uint32, at uint64, 
 	return track, at, moof, nil
 }
 
-// fromTail searches the end of the file for a fragment from which boxes follow one
-// another to the end: in a small part first, then in all that the budget allows.
+// fromTail searches the end of the file for a fragment that is followed by valid boxes
+// up to the end. It searches the last 64 KiB first, then as much as the budget allows.
 func (f *fragments) fromTail(r *reader, m *movie) error {
 	const near, candidates = 64 << 10, 32
 	for _, most := range []int64{near, MaxBytes} {

@@ -6,26 +6,27 @@ import (
 	"time"
 )
 
-// fragments is what is found out about the movie fragments of a file. Times by
-// track are in the units of the track's media, from its beginning.
+// fragments holds what is known about the movie fragments of a file. The maps are
+// keyed by track id. Their times are in units of the track's media and count from its
+// beginning.
 type fragments struct {
 	firstMoof int64
-	next      int64             // the box behind the fragments that were read at the beginning
+	next      int64             // offset of the box after the fragments that readFirst read
 	indexes   []box             // sidx boxes before the first fragment
 	starts    map[uint32]uint64 // presentation time of the first sample
-	ends      map[uint32]uint64 // where the last sample that was found ends
-	delays    map[uint32]uint64 // by how much a sample claims to be shown before it is decoded
+	ends      map[uint32]uint64 // end of the last sample found so far
+	delays    map[uint32]uint64 // how long before its decoding time a sample claims to be shown, at most
 	cut       bool              // the file ends inside a fragment
 }
 
 // maxTime bounds the times of fragments so that adding a few cannot overflow.
 const maxTime = math.MaxInt64 / 4
 
-// errTime is about a time above maxTime.
-const errTime = damage("the times in its fragments are longer than can be")
+// errTime reports a time above maxTime.
+const errTime = damage("the times in its fragments are too large")
 
-// What of the budget is kept for the search from the end, and for the indexes at
-// the beginning where there are any: enough for 5,000 fragments.
+// These parts of the budget are reserved for the search from the end of the file and
+// for the segment indexes at its beginning. They are enough for 5,000 fragments.
 const (
 	tailCalls  = 3
 	tailBytes  = 256 << 10
@@ -33,18 +34,18 @@ const (
 	indexBytes = 64 << 10
 )
 
-// duration returns how long the fragments last. The last one tells, and is found by
-// the index at the end (mfra), by following one after the other, or by a search from
-// the end of the file; where that takes more than the budget, by what the index at
-// the beginning (sidx) or the movie's header (mehd) claims. It is not known where
-// none of them does.
+// duration returns how long the fragments last. It looks for the last fragment
+// through the index at the end of the file (mfra), then by reading one fragment after
+// the other, then by a search from the end. If the budget does not suffice, it uses the
+// duration that the index at the beginning (sidx) or the movie's header (mehd) claims.
+// If they claim none, known is false.
 func (f *fragments) duration(r *reader, m *movie) (d time.Duration, known bool, err error) {
 	f.starts, f.ends, f.delays = map[uint32]uint64{}, map[uint32]uint64{}, map[uint32]uint64{}
 	if err := f.readFirst(r, m); err != nil && !errors.Is(err, errBudget) {
 		return 0, false, err
 	}
 	for _, t := range m.tracks {
-		if t.length > 0 { // samples of its own come before the fragments
+		if t.length > 0 { // the track has samples before the fragments
 			f.starts[t.id] = 0
 			f.ends[t.id] = max(f.ends[t.id], min(t.length, maxTime))
 		}
@@ -70,7 +71,7 @@ func (f *fragments) duration(r *reader, m *movie) (d time.Duration, known bool, 
 	return d, known, nil
 }
 
-// findLast finds the last fragment by reading.
+// findLast finds the ends of the tracks by reading the last fragments.
 func (f *fragments) findLast(r *reader, m *movie) error {
 	found, err := f.byRandomAccess(r, m)
 	if found || readFailed(err) {
@@ -83,16 +84,17 @@ func (f *fragments) findLast(r *reader, m *movie) error {
 	return err
 }
 
-// readFailed says whether err is about reading a file, not about what is in it or
-// how much of it may be read.
+// readFailed reports whether err came from reading the file. It returns false for
+// errors about the file's content and about the budget.
 func readFailed(err error) bool {
 	var d damage
 	return err != nil && !errors.As(err, &d) && !errors.Is(err, errEnd) && !errors.Is(err, errBudget)
 }
 
-// readFirst reads the first fragment of each track: they may share one or not.
+// readFirst reads the first fragment of each track. Several tracks may share a
+// fragment.
 func (f *fragments) readFirst(r *reader, m *movie) error {
-	const most = 8 // boxes: a pair for each of four tracks
+	const most = 8 // boxes: moof and mdat for each of four tracks
 	f.next = f.firstMoof
 	for range most {
 		if len(f.starts) >= len(m.tracks) || f.next > r.src.Size-8 {
@@ -112,15 +114,16 @@ func (f *fragments) readFirst(r *reader, m *movie) error {
 	return nil
 }
 
-// priming is the longest sound before the start of the presentation, as encoders
-// put it there to warm up, that counts as part of it: ffprobe counts it in
-// fragmented files, and the limits of models allow for it.
+// priming is the longest sound before the start of the presentation that counts as
+// part of the duration. Encoders write such sound while they warm up. ffprobe counts
+// it in fragmented files, and the limits of the models allow for it.
 const priming = 50 * time.Millisecond
 
-// presentation reckons from the starts and ends of the tracks and their edit lists.
-// Fragments that were cut from a longer stream begin late: that is no part of it.
-// A track whose samples claim to be shown before they are decoded is delayed until
-// none does, as by ffprobe and players.
+// presentation returns the duration of the presentation, from the starts, ends and
+// edit lists of the tracks. Fragments that were cut from a longer stream begin late;
+// the time before them does not count. If samples claim to be shown before they are
+// decoded, presentation delays the track until they no longer do, as ffprobe and
+// players do.
 func (f *fragments) presentation(m *movie) (time.Duration, bool) {
 	start, end := time.Duration(math.MaxInt64), time.Duration(0)
 	for _, t := range m.tracks {
@@ -141,7 +144,7 @@ func (f *fragments) presentation(m *movie) (time.Duration, bool) {
 	return max(end-start, 0), end > 0
 }
 
-// shift converts a time of a track's media to the presentation's.
+// shift converts a time of a track's media to a time of the presentation.
 func (m *movie) shift(t track, at uint64) (time.Duration, bool) {
 	media, ok1 := inTime(at, t.timescale)
 	cut, ok2 := inTime(min(t.edits.start, maxTime), t.timescale)
@@ -151,7 +154,7 @@ func (m *movie) shift(t track, at uint64) (time.Duration, bool) {
 		media < most && cut < most && empty < most
 }
 
-// track returns the track of that id.
+// track returns the track with the given id.
 func (m *movie) track(id uint32) (track, bool) {
 	for _, t := range m.tracks {
 		if t.id == id {
@@ -161,8 +164,8 @@ func (m *movie) track(id uint32) (track, bool) {
 	return track{}, false
 }
 
-// follow reads every fragment between off and end, where mfra may end them early.
-// It returns errEnd when the boxes break off before the end.
+// follow reads every fragment between off and end. It stops early at an mfra box. It
+// returns errEnd if the boxes stop before end. Guess is passed to readMoof.
 func (f *fragments) follow(r *reader, m *movie, off, end int64, guess map[uint32]uint64) error {
 	for off = max(off, f.next); off <= end-8; {
 		b, err := r.box(off, end)
@@ -189,8 +192,8 @@ func (f *fragments) follow(r *reader, m *movie, off, end int64, guess map[uint32
 	return nil
 }
 
-// readMoof notes where the samples of a fragment end. Guess holds times of tracks
-// for fragments that do not tell theirs (tfdt lacks).
+// readMoof records where the samples of a fragment start and end. Guess holds the
+// times of tracks, for fragments that do not say theirs (they have no tfdt box).
 func (f *fragments) readMoof(r *reader, m *movie, moof box, guess map[uint32]uint64) error {
 	return r.boxes(moof.body, min(moof.end, r.src.Size), func(b box) error {
 		if b.kind != "traf" {
@@ -201,12 +204,12 @@ func (f *fragments) readMoof(r *reader, m *movie, moof box, guess map[uint32]uin
 	})
 }
 
-// trackRun is the samples of one track in one fragment.
+// trackRun reads the samples of one track in one fragment.
 type trackRun struct {
 	*fragments
 	guess  map[uint32]uint64
 	id     uint32
-	known  bool   // the track is one of the movie's
+	known  bool   // the movie has this track
 	sample uint64 // default duration of a sample
 	at     uint64 // decoding time of the next sample
 }
@@ -262,8 +265,9 @@ func (t *trackRun) readHeader(r *reader, m *movie, tfhd box) error {
 	return nil
 }
 
-// readRun adds up the samples of a trun box. A sample is shown later than it is
-// decoded by its composition offset, so the run ends with the latest one shown.
+// readRun adds up the durations of the samples in a trun box. Each sample is shown
+// later than it is decoded, by its composition offset. The run therefore ends with
+// the sample that is shown last.
 func (t *trackRun) readRun(r *reader, trun box) error {
 	const dataOffset, firstFlags, duration, size, sampleFlags, composition = 0x1, 0x4, 0x100, 0x200, 0x400, 0x800
 	head, err := r.fields(trun, 8)
@@ -339,7 +343,7 @@ func within(at uint64) error {
 	return nil
 }
 
-// note keeps the time of the track's very first sample.
+// note records the time of the track's first sample. It ignores later samples.
 func (t *trackRun) note(shown uint64) {
 	if _, noted := t.starts[t.id]; !noted {
 		t.starts[t.id] = shown

@@ -26,10 +26,10 @@ func readPNG(r *reader, info *Info) error {
 	return setSize(info, binary.BigEndian.Uint32(chunk[4:]), binary.BigEndian.Uint32(chunk[8:]))
 }
 
-// readWEBP reads the size of a lossy, lossless or extended WEBP image; of an
-// animation, that of its canvas.
+// readWEBP reads the size of a lossy, lossless or extended WEBP image. The size of an
+// animation is the size of its canvas.
 func readWEBP(r *reader, info *Info) error {
-	const enough = 4096 // the first chunk holds the size, in its first bytes
+	const enough = 4096 // the size is in the first bytes of the first chunk
 	head, err := r.most(0, enough)
 	if err != nil {
 		return err
@@ -68,8 +68,9 @@ const (
 	markerAPP1 = 0xe1
 )
 
-// readJPEG reads the size of a JPEG image from its frame header, of whichever
-// process, and swaps width and height where its EXIF orientation turns it aside.
+// readJPEG reads the size of a JPEG image from its frame header. It accepts every
+// coding process. It swaps width and height if the EXIF orientation turns the picture
+// by 90 degrees.
 func readJPEG(r *reader, info *Info) error {
 	aside := false
 	off := int64(2)
@@ -82,7 +83,7 @@ func readJPEG(r *reader, info *Info) error {
 		switch {
 		case head[0] != 0xff:
 			return damage("its segments do not follow one another")
-		case marker == 0xff: // fill
+		case marker == 0xff: // a fill byte
 			off++
 			continue
 		case marker == markerTEM || marker >= markerRST0 && marker <= markerSOI:
@@ -121,8 +122,8 @@ func readFrameHeader(r *reader, body int64, aside bool, info *Info) error {
 		return err
 	}
 	height, width := binary.BigEndian.Uint16(data[1:]), binary.BigEndian.Uint16(data[3:])
-	if height == 0 { // allowed: the number of lines then follows the first scan
-		info.warn("%s does not say at its beginning how high it is, so that its size is not checked", r.src.Name)
+	if height == 0 { // JPEG allows this; the height then follows the first scan
+		info.warn("%s does not say at its beginning how high it is, so its size is not checked", r.src.Name)
 		return nil
 	}
 	if aside {
@@ -131,9 +132,9 @@ func readFrameHeader(r *reader, body int64, aside bool, info *Info) error {
 	return setSize(info, uint32(width), uint32(height))
 }
 
-// turnedAside says whether the APP1 segment at body holds an EXIF orientation that
-// turns the picture by 90 degrees (EXIF 2.32, tag 0x0112, values 5 to 8). Metadata
-// that breaks its own rules turns nothing.
+// turnedAside reports whether the APP1 segment at body holds an EXIF orientation that
+// turns the picture by 90 degrees (EXIF 2.32, tag 0x0112, values 5 to 8). It returns
+// false for malformed metadata.
 func turnedAside(r *reader, body, length int64) (bool, error) {
 	const preamble = "Exif\x00\x00"
 	const orientation = 0x0112

@@ -1,11 +1,11 @@
-// Package media looks at a stranger's media file before money is spent on it, and
-// at an output after it was copied: what the file is, which tracks it has, how
-// long its presentation is and how large its picture.
+// Package media inspects a media file: its format, its tracks, its duration and the
+// size of its picture. lipdrop inspects inputs before it spends money on them, and
+// outputs after it has copied them.
 //
-// It reads by ranges, at most [MaxBytes] in [MaxCalls] calls whatever the file's
-// size, and believes nothing that it reads: no length that a file claims is
-// allocated, and no input makes it panic or loop. It decodes no sound and no
-// picture, and leaves to others which figures a model allows.
+// The package reads a file by ranges. It reads at most [MaxBytes] in at most [MaxCalls]
+// calls, whatever the size of the file. It does not trust the file: it never allocates
+// a length that the file claims, and no input makes it panic or loop. It decodes
+// neither sound nor pictures. It does not know the limits of models.
 package media
 
 import (
@@ -20,14 +20,14 @@ import (
 
 // Source is a file that is read by ranges.
 type Source struct {
-	// Name is the file's name; its suffix says what the file claims to be.
-	// A folder before it is ignored.
+	// Name is the file name. Its suffix says what the file claims to be.
+	// Inspect ignores folders in it.
 	Name string
 
 	// Size is the file's length in bytes.
 	Size int64
 
-	// ReadRange returns the n bytes that begin at byte off. It is called only
+	// ReadRange returns the n bytes that begin at byte off. Inspect calls it only
 	// for ranges inside the file.
 	ReadRange func(ctx context.Context, off, n int64) ([]byte, error)
 }
@@ -42,7 +42,7 @@ const (
 	Image Kind = "image"
 )
 
-// content is a group of forms of files that share their suffixes.
+// content is a group of file formats that share suffixes.
 type content int
 
 const (
@@ -60,7 +60,7 @@ const (
 	contentWebP
 )
 
-// suffixes is the only list of suffixes that are accepted. To add one, add a row.
+// suffixes lists the accepted suffixes. To accept another one, add a row.
 var suffixes = []struct {
 	suffix  string
 	kind    Kind
@@ -73,8 +73,8 @@ var suffixes = []struct {
 	{".png", Image, contentPNG}, {".jpg", Image, contentJPEG}, {".jpeg", Image, contentJPEG}, {".webp", Image, contentWebP},
 }
 
-// KindOf returns the kind that a file name's suffix stands for, in any case, and
-// false for a suffix that is not accepted.
+// KindOf returns the kind of file that a file name's suffix stands for. It ignores
+// upper and lower case. It returns false if the suffix is not accepted.
 func KindOf(name string) (Kind, bool) {
 	kind, _ := promise(name)
 	return kind, kind != ""
@@ -90,8 +90,8 @@ func promise(name string) (Kind, content) {
 	return "", unknown
 }
 
-// Suffixes returns the accepted suffixes of the given kinds, or of all, in small
-// letters.
+// Suffixes returns the accepted suffixes of the given kinds, in lower case. Without
+// kinds it returns all accepted suffixes.
 func Suffixes(kinds ...Kind) []string {
 	var of []string
 	for _, s := range suffixes {
@@ -104,48 +104,49 @@ func Suffixes(kinds ...Kind) []string {
 
 func suffixOf(name string) string { return strings.ToLower(path.Ext(path.Base(name))) }
 
-// Info is what Inspect found out about a file.
+// Info is what Inspect found in a file.
 type Info struct {
-	// Format is "mp4", "mov", "wav", "mp3", "jpeg", "png" or "webp", and empty
-	// for a form that is not read here. An M4A or M4V file is an "mp4".
+	// Format is "mp4", "mov", "wav", "mp3", "jpeg", "png" or "webp". It is "mp4" for
+	// M4A and M4V files. It is empty if this package cannot read the format.
 	Format string
 
-	// Type is the MIME type of what the file holds.
+	// Type is the MIME type of the content.
 	Type string
 
-	// Kind is what the suffix says or, where it says nothing, what the file holds.
+	// Kind is the kind that the suffix stands for. If the suffix is not accepted, it
+	// is the kind of the content.
 	Kind Kind
 
-	// Duration is the length of the presentation, after edit lists; of an MP3 it
-	// includes the encoder's padding, some 50 ms. Zero unless HasDuration.
+	// Duration is the length of the presentation, after edit lists. For an MP3 it
+	// includes the encoder's padding of about 50 ms. It is zero unless HasDuration.
 	Duration    time.Duration
 	HasDuration bool
 
-	// Estimated says that Duration was reckoned from samples of the file.
+	// Estimated reports whether Duration is an estimate from parts of the file.
 	Estimated bool
 
-	// HasVideo and HasAudio say which tracks there are. An image has neither.
+	// HasVideo and HasAudio report which tracks the file has. An image has neither.
 	HasVideo, HasAudio bool
 
-	// Width and Height are in pixels, as shown: after the rotation of a video
-	// track and the EXIF orientation of a JPEG, which both may swap the two.
-	// Zero where they are not known.
+	// Width and Height are the size of the picture in pixels, as it is shown. The
+	// rotation of a video track or the EXIF orientation of a JPEG may swap them.
+	// They are zero if they are not known.
 	Width, Height int
 
-	// Warnings are sentences about what could not be looked at or is doubtful.
+	// Warnings says, in sentences, what could not be checked or is doubtful.
 	Warnings []string
 
-	// Unread says that the file passed without its tracks having been looked at,
-	// so that HasVideo, HasAudio, Duration, Width and Height may lack.
+	// Unread reports that the file passed although its tracks could not be read.
+	// HasVideo, HasAudio, Duration, Width and Height may then not be set.
 	Unread bool
 }
 
-// Inspect looks at a file. It returns a *problem.Problem for a file that is empty, damaged
-// or not what its suffix says, for a video without a video track and for an audio
-// without an audio track; an error of ReadRange comes back wrapped. A valid file
-// that cannot be read here, or not within the budget, passes with a warning. Where
-// the suffix is no medium's, the file may hold anything and is judged by that.
-// The Info that comes with an error holds what was found up to it.
+// Inspect reads what a file holds. It returns a *problem.Problem if the file is empty,
+// damaged or not what its suffix says, if a video has no video track, or if an audio
+// has no audio track. It returns an error of ReadRange wrapped. A valid file passes
+// with a warning if this package cannot read its format, or cannot read it within the
+// budget. If the suffix is not accepted, Inspect does not compare it with the content.
+// With an error, the Info holds what was found before the error.
 func Inspect(ctx context.Context, src Source) (Info, error) {
 	kind, promised := promise(src.Name)
 	named := kind != ""
@@ -205,7 +206,7 @@ func (i *Info) warn(format string, args ...any) {
 	i.Warnings = append(i.Warnings, fmt.Sprintf(format, args...))
 }
 
-// setDuration notes a duration of n units, of which a second has perSecond.
+// setDuration sets a duration of n units. A second has perSecond units.
 func (i *Info) setDuration(n, perSecond uint64) {
 	i.Duration, i.HasDuration = inTime(n, perSecond)
 }

@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// maxTracks is how many tracks of a movie are looked at; films have a few dozen.
+// maxTracks is the largest number of tracks that are read. Films have a few dozen.
 const maxTracks = 64
 
 // movie is what a moov box says.
 type movie struct {
-	timescale  uint64 // units a second of mvhd, elst and mehd
-	length     uint64 // in its units, as mvhd says; 0 unknown
+	timescale  uint64 // units per second in mvhd, elst and mehd
+	length     uint64 // from mvhd, in units of timescale; 0 if unknown
 	tracks     []track
-	fragmented bool              // more samples follow in moof boxes
-	mehd       uint64            // length with all fragments; 0 unknown
+	fragmented bool              // moof boxes hold more samples
+	mehd       uint64            // length with all fragments, in units of timescale; 0 if unknown
 	trex       map[uint32]uint64 // default sample durations by track
 }
 
@@ -22,23 +22,23 @@ type movie struct {
 type track struct {
 	id            uint32
 	handler       string // "vide", "soun" or another
-	timescale     uint64 // units a second of the media
-	length        uint64 // of the media, in its units; 0 unknown
+	timescale     uint64 // units per second of the media
+	length        uint64 // of the media, in units of timescale; 0 if unknown
 	width, height int    // of the picture as shown
 	edits         edits
 }
 
-// edits is an edit list, summed up.
+// edits sums up an edit list.
 type edits struct {
 	listed bool
 	total  uint64 // length of all edits, in the movie's units
 	empty  uint64 // length of the empty edits at the beginning, in the movie's units
-	start  uint64 // where in the media the first edit that shows it begins
-	open   bool   // the last edit has no length: it shows what is left from start on
+	start  uint64 // start of the first edit that is not empty, in the media's units
+	open   bool   // the only such edit has no length: it shows the media from start to the end
 }
 
-// readMP4 reads MP4, M4A and QuickTime files, whose moov box may come first or last
-// and whose samples may lie in fragments.
+// readMP4 reads MP4, M4A and QuickTime files. The moov box may come first or last, and
+// the samples may be in fragments.
 func readMP4(r *reader, info *Info) error {
 	var m *movie
 	var frag fragments
@@ -46,7 +46,7 @@ func readMP4(r *reader, info *Info) error {
 	for off := int64(0); off <= size-8 && frag.firstMoof == 0; {
 		b, err := r.box(off, size)
 		if m != nil && err != nil && !readFailed(err) {
-			break // what comes behind the movie is not needed
+			break // nothing after the moov box is needed
 		}
 		if err != nil {
 			return err
@@ -87,12 +87,12 @@ func readMP4(r *reader, info *Info) error {
 	}
 	if info.HasDuration = known && info.Duration > 0; !info.HasDuration {
 		info.Duration = 0
-		info.warn("%s does not say within what is read of it how long it is, so that its duration is not checked", r.src.Name)
+		info.warn("%s does not say, in the part that is read, how long it is, so its duration is not checked", r.src.Name)
 	}
 	return nil
 }
 
-// describe notes the tracks.
+// describe sets the fields of info that depend on the tracks.
 func (m *movie) describe(info *Info) {
 	for _, t := range m.tracks {
 		switch t.handler {
@@ -105,7 +105,7 @@ func (m *movie) describe(info *Info) {
 			info.HasAudio = true
 		}
 	}
-	if info.Format == "mp4" { // its brand tells less than its tracks
+	if info.Format == "mp4" { // the tracks say more than the brand
 		info.Type = typeMP4
 		if !info.HasVideo && info.HasAudio {
 			info.Type = typeM4A
@@ -113,8 +113,8 @@ func (m *movie) describe(info *Info) {
 	}
 }
 
-// duration is that of the longest track, or what mvhd says where no track tells.
-// All tracks count, subtitles and chapters too: that is how mvhd is defined.
+// duration returns the duration of the longest track. If no track has a duration, it
+// returns the duration in mvhd. Subtitles and chapters count too, as they do in mvhd.
 func (m *movie) duration() (time.Duration, bool) {
 	longest := time.Duration(0)
 	for _, t := range m.tracks {
@@ -128,7 +128,8 @@ func (m *movie) duration() (time.Duration, bool) {
 	return inTime(m.length, m.timescale)
 }
 
-// duration is that of the track's presentation. Movie gives the units of edits.
+// duration returns how long the track is shown. Movie is the timescale of the movie,
+// which edits use.
 func (t track) duration(movie uint64) (time.Duration, bool) {
 	if !t.edits.listed {
 		return inTime(t.length, t.timescale)
@@ -144,7 +145,7 @@ func (t track) duration(movie uint64) (time.Duration, bool) {
 	return d + rest, ok
 }
 
-// readMoov reads a moov box, but not its sample tables, which grow with the movie.
+// readMoov reads a moov box. It skips the sample tables, which grow with the movie.
 func readMoov(r *reader, moov box) (*movie, error) {
 	m := &movie{trex: map[uint32]uint64{}}
 	return m, r.boxes(moov.body, moov.end, func(b box) (err error) {
@@ -153,7 +154,7 @@ func readMoov(r *reader, moov box) (*movie, error) {
 			m.timescale, m.length, err = readTimes(r, b)
 		case "trak":
 			if len(m.tracks) == maxTracks {
-				return unread("it has more tracks than are looked at")
+				return unread("it has more tracks than are read")
 			}
 			var t track
 			t, err = readTrak(r, b)
@@ -226,7 +227,8 @@ func readTrak(r *reader, trak box) (t track, err error) {
 	return t, err
 }
 
-// readHeader reads the id and the size of the picture, which the matrix may turn.
+// readHeader reads the track's id and the size of its picture. It swaps width and
+// height if the matrix turns the picture by 90 degrees.
 func (t *track) readHeader(r *reader, tkhd box) error {
 	const afterTimes = 8 + 2 + 2 + 2 + 2 // reserved, layer, group, volume, reserved
 	const matrix, size = 9 * 4, 2 * 4
@@ -240,7 +242,7 @@ func (t *track) readHeader(r *reader, tkhd box) error {
 	}
 	t.id = u32(id)
 	a, b, c, d := u32(rest), u32(rest[4:]), u32(rest[12:]), u32(rest[16:])
-	// Fixed point: sixteen bits of whole pixels.
+	// The numbers are fixed point; the upper 16 bits are whole pixels.
 	t.width, t.height = int(u32(rest[matrix:])>>16), int(u32(rest[matrix+4:])>>16)
 	if a == 0 && d == 0 && b != 0 && c != 0 {
 		t.width, t.height = t.height, t.width
@@ -248,8 +250,8 @@ func (t *track) readHeader(r *reader, tkhd box) error {
 	return nil
 }
 
-// readTimes reads what mvhd and mdhd have in common: units a second, and a length,
-// which is 0 where it is not known.
+// readTimes reads the fields that mvhd and mdhd share: the units per second and the
+// length. The length is 0 if it is not known.
 func readTimes(r *reader, b box) (timescale, length uint64, err error) {
 	data, version, err := r.versioned(b, 4+4+4+4+4, 4+8+8+4+8)
 	if err != nil {
@@ -296,7 +298,7 @@ func (e *edits) read(r *reader, elst box) error {
 			length, start = u64(data), int64(u64(data[8:]))
 		}
 		if length > math.MaxUint64-e.total {
-			return damage("its edit list is longer than can be")
+			return damage("its edit list is too long")
 		}
 		e.listed = true
 		e.total += length
@@ -308,7 +310,7 @@ func (e *edits) read(r *reader, elst box) error {
 			e.start = uint64(start)
 			e.open = length == 0
 		default:
-			e.open = false // an end without a length is read of a single edit alone
+			e.open = false // a length of 0 means "to the end" only in a single edit
 		}
 	}
 	return nil

@@ -10,10 +10,10 @@ import (
 // frame is the header of an MPEG audio frame (ISO 11172-3 and 13818-3, 2.4.2.3).
 type frame struct {
 	header  uint32
-	size    int64  // bytes, the header included
-	samples uint64 // of each channel
-	rate    uint64 // samples a second
-	bitrate uint64 // bits a second
+	size    int64  // bytes, with the header
+	samples uint64 // per channel
+	rate    uint64 // samples per second
+	bitrate uint64 // bits per second
 	layer   int
 	v1      bool // MPEG 1, not 2 or 2.5
 	mono    bool
@@ -21,8 +21,9 @@ type frame struct {
 
 const frameHeaderSize = 4
 
-// Bit rates in thousands by index, for MPEG 1 and for MPEG 2 and 2.5, by layer.
-// Index 0 is the free format, whose frames do not say how long they are.
+// These are the bit rates in kb/s, by layer and index. bitratesV1 is for MPEG 1,
+// bitratesV2 for MPEG 2 and 2.5. Index 0 is the free format, in which frames do not
+// say how long they are.
 var (
 	bitratesV1 = [4][15]uint64{
 		1: {0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448},
@@ -34,10 +35,10 @@ var (
 		2: {0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160},
 		3: {0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160},
 	}
-	samplingRates = [3]uint64{44100, 48000, 32000} // of MPEG 1; half in 2, a quarter in 2.5
+	samplingRates = [3]uint64{44100, 48000, 32000} // MPEG 1; MPEG 2 has half of each, MPEG 2.5 a quarter
 )
 
-// parseFrame reads a frame header. A free-format frame is none to it.
+// parseFrame reads a frame header. It returns false for free-format frames.
 func parseFrame(data []byte) (frame, bool) {
 	h := binary.BigEndian.Uint32(data)
 	version, layer := h>>19&3, 4-int(h>>17&3)
@@ -69,21 +70,21 @@ func parseFrame(data []byte) (frame, bool) {
 	return f, true
 }
 
-// sameStream says whether two frames can belong to one stream: version, layer and
-// sampling rate do not change in it.
+// sameStream reports whether two frames can belong to one stream. The version, the
+// layer and the sampling rate do not change within a stream.
 func (f frame) sameStream(g frame) bool {
 	const fixed = 0xfffe0c00
 	return f.header&fixed == g.header&fixed
 }
 
-// frameSearch is how far behind the tags the first frame may be: cut streams begin
-// with the end of a frame, and taggers leave padding.
+// frameSearch is how many bytes after the tags the first frame may begin. A stream that
+// was cut begins with a part of a frame, and programs that write tags leave padding.
 const frameSearch = 16 << 10
 
-// findFrame returns the offset of the first frame that begins in the n bytes at off
-// and is followed by two more of its stream or by the end of the file.
+// findFrame returns the offset of the first frame that begins in the n bytes at off.
+// Two more frames of its stream or the end of the file must follow it.
 func findFrame(r *reader, off, n int64) (at int64, found bool, err error) {
-	const largest = 2881 // bytes of a frame: MPEG 2.5, layer 2 at 160 kb/s and 8 kHz, padded
+	const largest = 2881 // bytes of a padded frame of MPEG 2.5, layer 2, at 160 kb/s and 8 kHz
 	data, err := r.most(off, n+3*largest)
 	if err != nil {
 		return 0, false, err
@@ -97,8 +98,9 @@ func findFrame(r *reader, off, n int64) (at int64, found bool, err error) {
 	return 0, false, nil
 }
 
-// isChain says whether data begins with three frames of one stream, or with fewer
-// that end where the file does.
+// isChain reports whether data begins with three frames of one stream. Fewer are
+// enough if they end where the file ends. Whole says that data reaches to the end of
+// the file.
 func isChain(data []byte, whole bool) bool {
 	const wanted = 3
 	var first frame
@@ -127,10 +129,11 @@ func isTail(data []byte) bool {
 	return len(data) == id3v1Size && bytes.HasPrefix(data, []byte("TAG")) || bytes.HasPrefix(data, []byte("APETAGEX"))
 }
 
-// skipID3 returns the offset behind the ID3v2 tags at the beginning, which may hold
-// pictures of many megabytes; the end of the file at most.
+// skipID3 returns the offset of the first byte after the ID3v2 tags at the beginning of
+// the file, or the size of the file if a tag claims to be longer. The tags may hold
+// pictures of many megabytes.
 func skipID3(r *reader) (int64, error) {
-	const most = 4 // taggers that know nothing of each other have been seen to prepend one each
+	const most = 4 // some files have several tags, because each program added its own
 	off := int64(0)
 	for range most {
 		head, err := r.most(off, 10)
@@ -149,10 +152,10 @@ func skipID3(r *reader) (int64, error) {
 	return off, nil
 }
 
-// readMP3 reads the duration of MPEG audio: from the number of frames that a Xing,
-// Info or VBRI header tells, from the size where the bit rate is constant, by
-// counting the frames of a file that fits the budget, and else as an estimate from
-// samples of the file.
+// readMP3 reads the duration of MPEG audio. It uses the number of frames in a Xing, Info
+// or VBRI header, if there is a credible one. Otherwise it counts the frames of a file
+// that fits the budget. For a larger file it computes the duration from the size if
+// the bit rate is constant, and else estimates it from parts of the file.
 func readMP3(r *reader, info *Info) error {
 	off, err := skipID3(r)
 	if err != nil {
@@ -172,19 +175,19 @@ func readMP3(r *reader, info *Info) error {
 	first, _ := parseFrame(data)
 	info.HasAudio = true
 
-	told, err := readFrameCount(r, start, first)
+	header, err := readFrameCount(r, start, first)
 	if err != nil {
 		return err
 	}
 	size := r.src.Size - start
-	if told.covers(size) {
-		if told.size > size+size/leeway {
+	if header.covers(size) {
+		if header.size > size+size/leeway {
 			info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
 		}
-		info.setDuration(told.frames*first.samples, first.rate)
+		info.setDuration(header.frames*first.samples, first.rate)
 		return nil
 	}
-	if told.header { // that frame holds no sound
+	if header.present { // a frame with such a header holds no sound
 		if start, found, err = findFrame(r, start+first.size, frameSearch); err != nil {
 			return err
 		}
@@ -195,19 +198,20 @@ func readMP3(r *reader, info *Info) error {
 	return sampleMP3(r, start, info)
 }
 
-// frameCount is what a VBR header tells of the frames behind it.
+// frameCount is what a Xing, Info or VBRI header says about the stream after it.
 type frameCount struct {
-	header bool
-	frames uint64
-	size   int64 // bytes of the stream; 0 where it does not say
+	present bool   // the first frame has such a header
+	frames  uint64 // 0 if the header does not say
+	size    int64  // bytes of the stream; 0 if the header does not say
 }
 
-// leeway is the part of a stream's size by which a header may be wrong about it:
-// tags at the end are not counted by everyone.
+// leeway is the divisor for the difference that is allowed between the size of a
+// stream and the size in its header: 1/16. Some encoders do not count the tags at the
+// end.
 const leeway = 16
 
-// covers says whether the count can be about all of a stream of size bytes. It is
-// not where files were joined: the header is then that of the first alone.
+// covers reports whether the count can describe a whole stream of size bytes. If files
+// were joined, the header describes only the first one, and covers returns false.
 func (c frameCount) covers(size int64) bool {
 	return c.frames > 0 && c.frames <= uint64(size)/frameHeaderSize &&
 		(c.size == 0 || size <= c.size+c.size/leeway)
@@ -225,10 +229,10 @@ func readFrameCount(r *reader, start int64, first frame) (frameCount, error) {
 	if err != nil {
 		return c, err
 	}
-	data = append(make([]byte, 0, longest), data...)[:longest] // zeros behind the end
+	data = append(make([]byte, 0, longest), data...)[:longest] // zeros after the end of the file
 	xing := data[first.sideInfo():]
 	if tag := string(xing[:4]); tag == "Xing" || tag == "Info" {
-		c.header = true
+		c.present = true
 		flags, xing := binary.BigEndian.Uint32(xing[4:]), xing[8:]
 		if flags&1 != 0 {
 			c.frames, xing = uint64(binary.BigEndian.Uint32(xing)), xing[4:]
@@ -239,15 +243,15 @@ func readFrameCount(r *reader, start int64, first frame) (frameCount, error) {
 		return c, nil
 	}
 	if vbri := data[vbriOffset:]; string(vbri[:4]) == "VBRI" {
-		c.header = true
+		c.present = true
 		c.size = int64(binary.BigEndian.Uint32(vbri[10:]))
 		c.frames = uint64(binary.BigEndian.Uint32(vbri[14:]))
 	}
 	return c, nil
 }
 
-// sideInfo is how many bytes lie between a layer 3 header and its main data, where
-// a Xing header is.
+// sideInfo returns how many bytes of side information follow the header of a layer 3
+// frame. A Xing header comes after them.
 func (f frame) sideInfo() int {
 	switch {
 	case f.v1 && !f.mono:
@@ -258,13 +262,13 @@ func (f frame) sideInfo() int {
 	return 17
 }
 
-// tally counts frames.
+// tally adds up frames.
 type tally struct {
 	bytes, samples   uint64
-	slowest, fastest uint64 // bits a second
+	slowest, fastest uint64 // bits per second
 }
 
-// add counts the frames that lie wholly in data and belong to the stream.
+// add counts the complete frames in data that belong to the stream.
 func (t *tally) add(data []byte, stream frame) {
 	for len(data) >= frameHeaderSize {
 		f, ok := parseFrame(data)
@@ -287,7 +291,7 @@ func (t *tally) add(data []byte, stream frame) {
 	}
 }
 
-// sampleMP3 reckons the duration of the frames from start on, where one begins.
+// sampleMP3 sets the duration of the frames from start on. A frame must begin at start.
 func sampleMP3(r *reader, start int64, info *Info) error {
 	end, err := soundEnd(r, start)
 	if err != nil {
@@ -309,7 +313,7 @@ func sampleMP3(r *reader, start int64, info *Info) error {
 	case !errors.Is(err, errBudget):
 		return err
 	}
-	const samples = 8 // calls, of those that the tags have left
+	const samples = 8 // calls; reading the tags may have left fewer
 	windows := min(samples, r.callsLeft)
 	for i := range windows {
 		length := r.bytesLeft / r.callsLeft
@@ -337,8 +341,8 @@ func sampleMP3(r *reader, start int64, info *Info) error {
 	return nil
 }
 
-// sync returns where in data the first frame of the stream begins that is followed
-// by others; the end of data if there is none.
+// sync returns the index in data of the first frame of the stream that other frames
+// follow, or len(data) if there is no such frame.
 func sync(data []byte, stream frame) int {
 	for i := range data {
 		if data[i] != 0xff || len(data)-i < frameHeaderSize {
@@ -351,7 +355,8 @@ func sync(data []byte, stream frame) int {
 	return len(data)
 }
 
-// soundEnd returns where the sound ends and an ID3v1 or APE tag, or both, begin.
+// soundEnd returns the offset at which the sound ends. An ID3v1 tag, an APE tag or both
+// may follow it.
 func soundEnd(r *reader, start int64) (int64, error) {
 	end := r.src.Size
 	if end-start >= id3v1Size {

@@ -8,8 +8,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// damage is the error of a parser for a file that breaks the rules of its form.
-// Its text continues "it is damaged:".
+// damage is the error that a parser returns for a file that breaks the rules of its
+// format. Its text continues the sentence "file is damaged: ".
 type damage string
 
 func (d damage) Error() string { return string(d) }
@@ -29,10 +29,9 @@ func damagedFile(file string, d damage) error {
 		"Export "+file+" again if it does not open on your computer.")
 }
 
-// wrongContent returns the problem of a file whose content is of a form that its
-// suffix does not stand for.
+// wrongContent returns the problem of a file whose content does not match its suffix.
 func wrongContent(file string, f form) error {
-	remedy := fmt.Sprintf("Convert %s to a JPEG or PNG image.", file) // all forms without a suffix are images
+	remedy := fmt.Sprintf("Convert %s to a JPEG or PNG image.", file) // only images have no suffix in form
 	if f.suffix != "" {
 		remedy = fmt.Sprintf("Rename %s to %s%s.", file, strings.TrimSuffix(file, path.Ext(file)), f.suffix)
 	}

@@ -10,26 +10,26 @@ import (
 	"time"
 )
 
-// What is read of one file at most.
+// Inspect reads at most MaxBytes of a file, in at most MaxCalls calls of ReadRange.
 const (
 	MaxBytes = 512 << 10
 	MaxCalls = 12
 )
 
-// errEnd says that something reaches past the end of the file.
+// errEnd reports a range that extends past the end of the file.
 var errEnd = errors.New("the file ends too early")
 
-// unread is the error of a parser about a valid file that it cannot read. Its text
-// goes on after "it was not looked into:".
+// unread is the error that a parser returns for a file that may be valid but that it
+// cannot read. Its text continues the sentence "file was not looked into: ".
 type unread string
 
 func (u unread) Error() string { return string(u) }
 
-// errBudget says that more of the file would have to be read than is allowed.
-const errBudget = unread("its header is larger than what is read of a file")
+// errBudget reports that a read does not fit into the rest of the budget.
+const errBudget = unread("its header is larger than the part of a file that is read")
 
-// reader reads a Source within the budget and keeps what it has read. Every byte
-// that a parser sees comes through it.
+// reader reads a Source within the budget and keeps what it has read. Parsers read the
+// file only through it.
 type reader struct {
 	ctx       context.Context
 	src       Source
@@ -50,14 +50,14 @@ func newReader(ctx context.Context, src Source) *reader {
 	return &reader{ctx: ctx, src: src, bytesLeft: MaxBytes, callsLeft: MaxCalls}
 }
 
-// bytes returns the n bytes at off, which must not be changed. It returns errEnd
-// when they are not all inside the file and errBudget when they cannot be had
-// within the budget.
+// bytes returns the n bytes at off. The caller must not change them. It returns errEnd
+// if the range is not inside the file, and errBudget if the range does not fit into
+// the budget.
 func (r *reader) bytes(off, n int64) ([]byte, error) {
 	if off < 0 || n < 0 || off > r.src.Size || n > r.src.Size-off {
 		return nil, errEnd
 	}
-	if n == 0 { // at the end of the file there is no range to ask for
+	if n == 0 { // ReadRange accepts no empty range
 		return nil, nil
 	}
 	for i := range r.windows {
@@ -82,7 +82,7 @@ func (r *reader) bytes(off, n int64) ([]byte, error) {
 	return data[:n:n], nil
 }
 
-// most returns the bytes at off, n or as many as the file has.
+// most returns up to n bytes at off. It returns fewer only at the end of the file.
 func (r *reader) most(off, n int64) ([]byte, error) {
 	if off > r.src.Size {
 		return nil, errEnd
@@ -90,8 +90,9 @@ func (r *reader) most(off, n int64) ([]byte, error) {
 	return r.bytes(off, min(n, r.src.Size-off))
 }
 
-// fetch reads at least n bytes at off: each call reads as much as an even use of
-// what is left of the budget allows, since a call costs more than its bytes.
+// fetch reads at least n bytes at off, or up to the end of the file. It divides the
+// remaining bytes of the budget by the remaining calls and reads at least that many,
+// because a call costs more than its bytes.
 func (r *reader) fetch(off, n int64) ([]byte, error) {
 	if r.callsLeft <= 0 || n > r.bytesLeft {
 		return nil, errBudget
@@ -109,7 +110,8 @@ func (r *reader) fetch(off, n int64) ([]byte, error) {
 	return data, nil
 }
 
-// withReserve runs read with a budget that is smaller by calls and bytes.
+// withReserve calls read with a budget that is smaller by calls and bytes. Afterwards
+// it returns them to the budget.
 func (r *reader) withReserve(calls, bytes int64, read func() error) error {
 	calls, bytes = min(calls, r.callsLeft), min(bytes, r.bytesLeft)
 	r.callsLeft -= calls
@@ -120,8 +122,8 @@ func (r *reader) withReserve(calls, bytes int64, read func() error) error {
 	return err
 }
 
-// inTime converts n units, of which a second has perSecond. It returns false for
-// what no time.Duration can hold.
+// inTime converts n units to a time.Duration. A second has perSecond units. It returns
+// false if the result is too large or perSecond is 0.
 func inTime(n, perSecond uint64) (time.Duration, bool) {
 	d, ok := mulDiv(n, uint64(time.Second), perSecond)
 	if !ok || d > math.MaxInt64 {
@@ -130,7 +132,7 @@ func inTime(n, perSecond uint64) (time.Duration, bool) {
 	return time.Duration(d), true
 }
 
-// mulDiv returns a*b/c, and false where the result is too large or c is 0.
+// mulDiv returns a*b/c. It returns false if the result is too large or c is 0.
 func mulDiv(a, b, c uint64) (uint64, bool) {
 	hi, lo := bits.Mul64(a, b)
 	if hi >= c {

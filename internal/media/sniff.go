@@ -8,15 +8,15 @@ import (
 	"github.com/gabriel-vasile/mimetype"
 )
 
-// form is a form of media file that is known by its first bytes.
+// form is a file format that identify recognizes.
 type form struct {
-	format  string  // Info.Format; empty for a form that is not read here
-	mime    string  // Info.Type
-	kind    Kind    // what a file of it is, where its suffix does not say
-	called  string  // what a sentence calls a file of it
-	suffix  string  // what such a file is best named; empty where no suffix will do
-	content content // what the suffixes that it may have promise
-	read    func(*reader, *Info) error
+	format  string                     // Info.Format; empty if this package cannot read the format
+	mime    string                     // Info.Type
+	kind    Kind                       // Info.Kind if the suffix of the file is not accepted
+	called  string                     // the format in a sentence, with its article
+	suffix  string                     // the usual suffix; empty if lipdrop accepts none for this format
+	content content                    // the group of suffixes that the file may have
+	read    func(*reader, *Info) error // nil if this package cannot read the format
 }
 
 // MIME types of ISO base media.
@@ -46,12 +46,12 @@ var (
 	formAVIF = form{"", "image/avif", Image, "an AVIF image", "", unknown, nil}
 )
 
-// outputSuffixes are the suffixes that an output may be given by what it is.
+// outputSuffixes are the suffixes that Sniff returns.
 var outputSuffixes = []string{".mp4", ".mov", ".webm", ".png", ".jpg", ".webp"}
 
-// Sniff returns the MIME type of a file that begins with head, and the suffix that
-// an output of that type is given: .mp4, .mov, .webm, .png, .jpg or .webp, and an
-// empty one for everything else. A few hundred bytes are enough.
+// Sniff returns the MIME type of a file that begins with head, and the suffix for an
+// output of that type. The suffix is .mp4, .mov, .webm, .png, .jpg or .webp, and empty
+// for other types. A few hundred bytes are enough.
 func Sniff(head []byte) (mimeType, suffix string) {
 	f, known := signature(head)
 	if !known {
@@ -63,8 +63,9 @@ func Sniff(head []byte) (mimeType, suffix string) {
 	return f.mime, ""
 }
 
-// identify returns the form that r's file is of. Sound without a signature of its
-// own, such as an MP3's, is searched for only where the suffix announces an MP3.
+// identify returns the form of the file. An MP3 has no signature, so identify searches
+// for frames of sound. It searches past the first byte after the tags only if the
+// suffix is .mp3.
 func identify(r *reader, suffix string) (f form, known bool, err error) {
 	head, err := r.most(0, longestSignature)
 	if err != nil {
@@ -86,7 +87,7 @@ func identify(r *reader, suffix string) (f form, known bool, err error) {
 	if f, known = audioSignature(head); known {
 		return f, true, nil
 	}
-	if tagged { // nothing else begins so, frames or not
+	if tagged { // only an MP3 begins with an ID3 tag, even if it has no frames
 		return formMP3, true, nil
 	}
 	search := int64(1)
@@ -97,12 +98,12 @@ func identify(r *reader, suffix string) (f form, known bool, err error) {
 	return formMP3, found, err
 }
 
-// longestSignature is how much of a file the signatures look at: the longest is the
-// EBML header, whose document type may come after others of its members.
+// longestSignature is how many bytes of a file signature reads. The longest signature
+// is the EBML header, in which other elements may come before the document type.
 const longestSignature = 64
 
-// signature returns the form of a file that begins with head, as far as a few bytes
-// at its beginning tell.
+// signature returns the form of a file that begins with head. It returns false if the
+// first bytes do not identify a form.
 func signature(head []byte) (form, bool) {
 	head = head[:min(len(head), longestSignature)]
 	begins := func(s string) bool { return bytes.HasPrefix(head, []byte(s)) }
@@ -144,9 +145,10 @@ func signature(head []byte) (form, bool) {
 	return audioSignature(head)
 }
 
-// isoSignature judges by the type of the first box and, where that is the file's
-// type, by its major brand. QuickTime movies of old begin without one; a text that
-// has such a word there is told from them by the length in front of it.
+// isoSignature returns the form of an ISO base media file. It reads the type of the
+// first box and, if that box is ftyp, the major brand. Old QuickTime movies have no
+// ftyp box. Some box types are also words that a text file may contain; isoSignature
+// accepts those only if the first byte of the box's length is 0.
 func isoSignature(head []byte) (form, bool) {
 	switch first, brand, short := string(head[4:8]), string(head[8:12]), head[0] == 0; first {
 	case "ftyp":
@@ -171,7 +173,7 @@ func isoSignature(head []byte) (form, bool) {
 	return form{}, false
 }
 
-// audioSignature knows the streams that may also follow an ID3 tag.
+// audioSignature returns the form of a stream that may also follow an ID3 tag.
 func audioSignature(head []byte) (form, bool) {
 	switch {
 	case bytes.HasPrefix(head, []byte("OggS")):
@@ -181,16 +183,16 @@ func audioSignature(head []byte) (form, bool) {
 	case bytes.HasPrefix(head, []byte("ADIF")):
 		return formAAC, true
 	case len(head) >= 7 && head[0] == 0xff && head[1]&0xf6 == 0xf0 && head[2]>>2&0xf < 13:
-		return formAAC, true // ADTS: twelve bits of sync, layer 0, a sampling rate of the thirteen
+		return formAAC, true // ADTS: 12 sync bits, layer 0 and one of 13 sampling rates
 	}
 	return form{}, false
 }
 
-// describe says what a file holds that is of no form of this package, as a MIME type
-// where it has one. An MP3 would have been found: two bytes that look like one's
-// are no reason to call it so.
+// describe returns words for the content of a file that identify does not recognize:
+// a MIME type, or "something else". It ignores the type audio/mpeg, because identify
+// would have found an MP3 and mimetype needs only two bytes to report one.
 func describe(r *reader) string {
-	const enough = 3072 // what mimetype looks at by itself
+	const enough = 3072 // the bytes that mimetype reads by default
 	const other = "something else"
 	head, err := r.most(0, enough)
 	if err != nil {

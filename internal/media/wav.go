@@ -6,8 +6,8 @@ import (
 	"math"
 )
 
-// Format tags of WAV files, as in Microsoft's mmreg.h: those of codecs whose samples
-// all have the same size.
+// These are the format tags, from Microsoft's mmreg.h, of the codecs whose samples all
+// have the same size.
 const (
 	tagPCM        = 0x0001
 	tagFloat      = 0x0003
@@ -16,22 +16,22 @@ const (
 	tagExtensible = 0xfffe
 )
 
-// wav is what the chunks before the sound say about it.
+// wav is what the chunks before the data chunk say about the sound.
 type wav struct {
-	size        uint64 // of the file, as claimed
-	longData    uint64 // of the sound, from ds64
+	size        uint64 // of the file, as its header claims
+	longData    uint64 // bytes of sound, from ds64
 	tag         uint16
 	channels    uint16
-	rate        uint32 // samples a second
+	rate        uint32 // samples per second
 	byteRate    uint32
-	blockAlign  uint16 // bytes that hold a sample of every channel
+	blockAlign  uint16 // bytes of one sample of all channels
 	samples     uint32 // from fact
 	formatKnown bool
 }
 
-// readWAV reads RIFF, RF64 and BW64 files. The duration of plain samples follows from
-// the length of the data chunk, that of other codecs from the fact chunk or else from
-// the byte rate.
+// readWAV reads RIFF, RF64 and BW64 files. If all samples have the same size, it
+// computes the duration from the length of the data chunk. For other codecs it uses
+// the fact chunk or, without one, the byte rate.
 func readWAV(r *reader, info *Info) error {
 	head, err := r.bytes(0, 12)
 	if err != nil {
@@ -95,7 +95,7 @@ func (w *wav) readFormat(r *reader, body, length int64) error {
 	return nil
 }
 
-// finish reckons the duration from a data chunk of the claimed length at body.
+// finish sets the duration from the data chunk at body, which claims a length.
 func (w *wav) finish(r *reader, body, claimed int64, info *Info) error {
 	switch {
 	case !w.formatKnown:
@@ -122,32 +122,33 @@ func (w *wav) finish(r *reader, body, claimed int64, info *Info) error {
 		}
 	}
 	if !info.HasDuration {
-		info.warn("%s does not say how long it is, so that its duration is not checked", r.src.Name)
+		info.warn("%s does not say how long it is, so its duration is not checked", r.src.Name)
 	}
 	return nil
 }
 
-// dataLength returns how many bytes of sound there are. A program that writes to a
-// pipe cannot go back to the header, and leaves the length at 0 or at its greatest
-// value: the sound then reaches to the end of the file.
-func (w *wav) dataLength(r *reader, there, claimed uint64, info *Info) uint64 {
+// dataLength returns how many bytes of sound the file holds. Available is how many
+// bytes follow the header of the data chunk. A program that writes to a pipe cannot
+// go back to the header, so it leaves the length at 0 or at its largest value. The
+// sound then extends to the end of the file.
+func (w *wav) dataLength(r *reader, available, claimed uint64, info *Info) uint64 {
 	switch claimed {
 	case math.MaxUint32:
 		if w.longData == 0 || w.longData == math.MaxUint64 {
-			return there
+			return available
 		}
 		claimed = w.longData
 	case math.MaxInt32:
-		return there
+		return available
 	case 0:
-		if w.size == uint64(r.src.Size) { // the header was completed: there really is none
+		if w.size == uint64(r.src.Size) { // the header was completed, so there is no sound
 			return 0
 		}
-		return there
+		return available
 	}
-	if claimed > there {
+	if claimed > available {
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
-		return there
+		return available
 	}
 	return claimed
 }
