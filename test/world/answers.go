@@ -6,8 +6,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// submitEnds holds the code that a fault of a submit leads to, by the fault's
-// name. A fault that is not listed leaves the outcome unknown.
+// submitEnds maps the name of a submit's fault to the code that follows. A fault
+// that is not listed leaves the outcome unknown.
 var submitEnds = map[string]problem.Code{
 	"accepted as 202":             "",
 	"accepted, with the id alone": "",
@@ -35,8 +35,8 @@ var submitEnds = map[string]problem.Code{
 	"foreign request": problem.AccountRefused,
 }
 
-// AfterSubmit returns the state and the code that a fault of a submit leaves
-// behind at once: submitted, held, rejected or unknown.
+// AfterSubmit returns the state and the code right after a submit with a fault.
+// The state is submitted, held, rejected or unknown.
 func AfterSubmit(fault runcomfytest.Fault) (ledger.State, problem.Code) {
 	code, listed := submitEnds[fault.Name]
 	if !listed {

@@ -19,7 +19,7 @@ func countCalls(t *testing.T, scenario func(*testing.T, *world.World)) (before, 
 	return before, after
 }
 
-func loseAnswer(w *world.World, hit func(world.Call) bool) {
+func loseResponse(w *world.World, hit func(world.Call) bool) {
 	w.After = func(call world.Call) error {
 		if hit(call) {
 			return world.ErrBroken
@@ -59,8 +59,8 @@ func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check fun
 				return nil
 			}
 		}},
-		{"loses the answer of", after, 3, loseAnswer},
-		{"loses every answer of", after, 1, loseAnswer},
+		{"loses the response to", after, 3, loseResponse},
+		{"does not repeat after the lost response to", after, 1, loseResponse},
 	}
 	for _, way := range ways {
 		for at := range way.calls {
@@ -79,15 +79,15 @@ func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check fun
 				scenario(t, w)
 				check(t, w)
 				if t.Failed() {
-					t.Logf("the call is %s", name)
+					t.Logf("the call was %s", name)
 				}
 			})
 		}
 	}
 }
 
-// Submit, poll and archive may die between any two calls: the job is charged
-// once at the most, and ends archived, or is known to be unknown.
+// Submit, poll and archive may die between any two calls. The job is charged at
+// most once. It is archived, or its status says that its outcome is unknown.
 func TestCrashAtEveryPointOfAJob(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
 		dropPair(t, w)
@@ -111,8 +111,8 @@ func TestCrashAtEveryPointOfAJob(t *testing.T) {
 	})
 }
 
-// Cancel may die between any two calls: the deleted job is cancelled, or goes
-// on and is archived, and its status says which.
+// Cancel may die between any two calls. The deleted job is cancelled, or it
+// continues and is archived. Its status says which.
 func TestCrashAtEveryPointOfACancel(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
 		w.RunComfy.Queue = time.Hour
@@ -133,14 +133,15 @@ func TestCrashAtEveryPointOfACancel(t *testing.T) {
 		case cancelled && st.State == ledger.Cancelled:
 		case !cancelled && st.State == ledger.Succeeded:
 		case !cancelled && st.State == ledger.Unknown:
-		case w.RunComfy.Charges() == 0 && st.State != ledger.Succeeded: // it died before the submit, and the file was gone then
+		case w.RunComfy.Charges() == 0 && st.State != ledger.Succeeded: // submit died, and the file was deleted before the next delivery
 		default:
 			t.Errorf("status %s %s (%s), cancelled at RunComfy: %v", st.State, st.Code, st.Reason, cancelled)
 		}
 	})
 }
 
-// An execution that is stopped by a person is settled, whatever dies.
+// An execution that a person stopped is settled, even if a function dies at any
+// call.
 func TestCrashAtEveryPointOfAStop(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
 		w.RunComfy.Queue = time.Hour
@@ -164,7 +165,7 @@ func TestCrashAtEveryPointOfAStop(t *testing.T) {
 			t.Errorf("status %s %s (%s)", st.State, st.Code, st.Reason)
 		}
 		if st.State == ledger.Succeeded && len(w.RunComfy.Cancelled()) > 0 {
-			t.Error("succeeded, and cancelled at RunComfy")
+			t.Error("the status says succeeded, but RunComfy cancelled the job")
 		}
 	})
 }

@@ -18,15 +18,15 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// execution is one of Step Functions.
+// execution is one execution of the state machine.
 type execution struct {
 	arn  string
 	x    *states.Execution
 	wake time.Time
-	busy bool // a function of it runs at this moment
+	busy bool // one of its functions is running
 }
 
-// stepFunctions is the world as Step Functions.
+// stepFunctions is the World's client of Step Functions.
 type stepFunctions World
 
 func (s *stepFunctions) StartExecution(ctx context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (out *sfn.StartExecutionOutput, err error) {
@@ -70,8 +70,8 @@ func (s *stepFunctions) DescribeExecution(ctx context.Context, in *sfn.DescribeE
 	return out, err
 }
 
-// page is how many executions a listing gives at once: few, so that it has
-// several pages.
+// page is the number of executions on a page of a listing. It is small, so that
+// listings have several pages.
 const page = 20
 
 func (s *stepFunctions) ListExecutions(ctx context.Context, in *sfn.ListExecutionsInput, _ ...func(*sfn.Options)) (out *sfn.ListExecutionsOutput, err error) {
@@ -117,8 +117,8 @@ type Execution struct {
 	*states.Execution
 }
 
-// Executions returns every execution that was ever started, newest first, as
-// Step Functions lists them.
+// Executions returns every execution that was ever started, newest first. Step
+// Functions lists them in the same order.
 func (w *World) Executions() []Execution {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -132,7 +132,7 @@ func (w *World) Executions() []Execution {
 	return all
 }
 
-// Execution returns the execution of a take, or false.
+// Execution returns the execution of a take. It returns false if there is none.
 func (w *World) Execution(name, take string) (Execution, bool) {
 	e, ok := w.executions[executionARN(name, take)]
 	if !ok {
@@ -145,8 +145,8 @@ func executionARN(name, take string) string {
 	return workflow.ExecutionARN(machineARN, workflow.ExecutionName(name, take))
 }
 
-// Stop stops the execution of a take, as a person does. It reports whether
-// there is one.
+// Stop stops the execution of a take, as a person does. It reports whether the
+// execution exists.
 func (w *World) Stop(name, take string) bool { return w.stop(executionARN(name, take), "", "") }
 
 func (w *World) stop(arn, name, cause string) bool {
@@ -158,11 +158,11 @@ func (w *World) stop(arn, name, cause string) bool {
 	return ok
 }
 
-// ended takes an execution off the running ones and sends its event.
+// ended removes an execution from the running ones and sends its event.
 func (w *World) ended(e *execution) {
 	at := slices.Index(w.running, e)
 	if at < 0 {
-		return // it was stopped while a function of it ran
+		return // it was stopped while one of its functions ran
 	}
 	w.running = slices.Delete(w.running, at, at+1)
 	if !w.LoseStatusEvents && e.x.Status != states.Succeeded {
@@ -170,9 +170,9 @@ func (w *World) ended(e *execution) {
 	}
 }
 
-// NotifyStatus sends cancel the event that an execution ended badly, late by a
-// time of one's own choice. The event of one that runs is that of its end before
-// the last redrive.
+// NotifyStatus sends cancel the event that an execution ended badly, with a
+// delay. If the execution is running, the event is about its end before the last
+// redrive.
 func (w *World) NotifyStatus(arn string, late time.Duration) {
 	x := w.executions[arn].x
 	redrives := x.RedriveCount

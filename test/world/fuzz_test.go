@@ -7,8 +7,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// Whatever RunComfy answers to a call, no function panics, and what they leave
-// in the bucket can be read.
+// No response of RunComfy makes a function panic. The status and the records can
+// still be read.
 func FuzzAnswers(f *testing.F) {
 	calls := []runcomfytest.Call{runcomfytest.CallSubmit, runcomfytest.CallStatus, runcomfytest.CallResult, runcomfytest.CallCancel}
 	for i := range calls {
@@ -33,7 +33,7 @@ func FuzzAnswers(f *testing.F) {
 			w.Delete("inbox/ads/talk.wav")
 		}
 		w.Pass(2 * time.Hour)
-		w.Takes("ads/talk") // panics where a record cannot be read
+		w.Takes("ads/talk") // panics if a record cannot be read
 		if st := w.Status("ads/talk"); st.State == "" {
 			t.Error("no status")
 		}

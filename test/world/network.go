@@ -23,23 +23,24 @@ import (
 	"github.com/lipdrop/lipdrop/internal/transfer"
 )
 
-// Signature stands in every presigned URL, to be looked for where no URL may be.
+// Signature is a part of every presigned URL. Tests search for it where no
+// presigned URL may be.
 const Signature = "X-Amz-Signature=canary"
 
 const presignHost = "s3.example.com"
 
-// securityToken is as long as a session's of a role on AWS, which stands in each
-// URL that the role presigns.
+// securityToken is as long as the session token of a role on AWS. It is a part of
+// each URL that the role presigns.
 var securityToken = strings.Repeat("IQoJb3JpZ2luX2VjE/+", 70)
 
-// presign returns an address at which one version of a file can be fetched, as long
-// as one of AWS.
+// presign returns an address for one version of a file. It is as long as a
+// presigned URL of AWS.
 func presign(_ context.Context, f drop.File) (string, error) {
 	query := url.Values{"etag": {f.ETag}, "modified": {f.LastModified.Format(time.RFC3339)}, "X-Amz-Security-Token": {securityToken}}
 	return "https://" + presignHost + "/" + url.PathEscape(f.Key) + "?" + query.Encode() + "&" + Signature, nil
 }
 
-// fetch opens an input for RunComfy.
+// fetch opens an input of a job for the fake RunComfy.
 func (w *World) fetch(_ context.Context, address string) (io.ReadCloser, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -55,7 +56,7 @@ func (w *World) fetch(_ context.Context, address string) (io.ReadCloser, error) 
 	return io.NopCloser(bytes.NewReader(body)), nil
 }
 
-// secrets is the world as Secrets Manager.
+// secrets is the World's client of Secrets Manager.
 type secrets World
 
 func (s *secrets) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
@@ -71,7 +72,7 @@ func (s *secrets) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecre
 	return &secretsmanager.GetSecretValueOutput{SecretString: &value}, nil
 }
 
-// network is the world between the functions and RunComfy.
+// network is the transport between the functions and the fake RunComfy.
 type network World
 
 func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -82,9 +83,9 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	started := w.now
-	answer, err := w.RunComfy.Transport().RoundTrip(req)
+	resp, err := w.RunComfy.Transport().RoundTrip(req)
 	if errors.Is(err, context.DeadlineExceeded) {
-		// Nothing came until the client gave up.
+		// No response came before the client's timeout.
 		if over := started.Add(runcomfy.Timeout); over.After(w.now) {
 			w.now = over
 		}
@@ -95,11 +96,11 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return answer, nil
+	return resp, nil
 }
 
-// copier is the world as the copy of an output: package transfer has tests of
-// its own, so here it is the promise alone, an object made once.
+// copier copies outputs. Package transfer has its own tests, so copier is simple:
+// it writes each object with one request, and only if the object does not exist.
 type copier World
 
 func (c *copier) Copy(ctx context.Context, address string, name func(head []byte, path string) (key, contentType string)) (transfer.Object, error) {
@@ -138,7 +139,7 @@ func (c *copier) Copy(ctx context.Context, address string, name func(head []byte
 	return object, nil
 }
 
-// sourceMetadata is the metadata of a copy that says where it came from.
+// sourceMetadata is the metadata key that holds the source of a copy.
 const sourceMetadata = "lipdrop-source"
 
 func sourceOf(u *url.URL) string { return u.Host + u.EscapedPath() }
@@ -164,7 +165,7 @@ func (c *copier) Find(ctx context.Context, address, key string) (transfer.Object
 	}, true, nil
 }
 
-// download returns an output whole.
+// download returns the whole body of an output.
 func (w *World) download(ctx context.Context, address string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
@@ -174,16 +175,16 @@ func (w *World) download(ctx context.Context, address string) ([]byte, error) {
 	if err := w.before(call); err != nil {
 		return nil, err
 	}
-	answer, err := w.RunComfy.Transport().RoundTrip(req)
+	resp, err := w.RunComfy.Transport().RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
-	body, err := io.ReadAll(answer.Body)
+	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return nil, err
 	}
-	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("HTTP %d", answer.StatusCode)
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("HTTP %d", resp.StatusCode)
 	}
 	return body, w.after(call)
 }

@@ -13,20 +13,21 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
-// Call is one call that a function makes of a service.
+// Call is one call of a service by a function.
 type Call struct {
-	// Invocation is the invocation that makes it, counted from 1 on.
+	// Invocation is the number of the invocation that makes the call, from 1.
 	Invocation int
 	// Function is submit, poll, archive or cancel.
 	Function string
 
-	// Service is s3, states, secretsmanager, runcomfy or output, or lambda
+	// Service is s3, states, secretsmanager, runcomfy or output. It is lambda
 	// for the invocation itself.
 	Service string
-	// Op is an operation of the service, such as PutObject; of runcomfy it is
+	// Op is an operation of the service, such as PutObject. For runcomfy it is
 	// submit, status, result or cancel.
 	Op string
-	// Key is what it is about: a key or a prefix, an execution's ARN, a path.
+	// Key is the object of the call: a key, a prefix, the ARN of an execution or
+	// a path.
 	Key string
 
 	// Deadline is when Lambda ends the function.
@@ -37,14 +38,14 @@ func (c Call) String() string { return c.Function + ": " + c.Service + " " + c.O
 
 // Crash is the panic of a function that dies between two calls.
 type Crash struct {
-	// Name is the error that Lambda reports: Runtime.ExitError where it is
-	// empty, or Sandbox.Timedout.
+	// Name is the error that Lambda reports: Runtime.ExitError or
+	// Sandbox.Timedout. Defaults to Runtime.ExitError.
 	Name string
 }
 
-// pool holds the processes of a function, as Lambda does: an invocation has
-// one for itself, and leaves it, with the token that it has read, to a later
-// one, unless it dies.
+// pool holds the processes of a function, as Lambda does. Each invocation has its
+// own process. A later invocation reuses the process, with the token that it has
+// read, unless the process died.
 type pool[H any] struct {
 	start func() H
 
@@ -71,12 +72,13 @@ func (p *pool[H]) leave(h H) {
 	p.idle = append(p.idle, h)
 }
 
-// timeouts are those of the functions in template.yaml.
+// timeouts are the timeouts of the functions in template.yaml.
 var timeouts = map[string]time.Duration{
 	"submit": 2 * time.Minute, "poll": time.Minute, "archive": 15 * time.Minute, "cancel": 2 * time.Minute,
 }
 
-// invocation is the context of one: it says who calls, and until when.
+// invocation is the context of one invocation. It holds its number, its function
+// and its deadline.
 type invocation struct {
 	context.Context
 	number   int
@@ -95,14 +97,14 @@ func (in invocation) Value(key any) any {
 	return in.Context.Value(key)
 }
 
-// callOf returns a call as the hooks see it.
+// callOf returns the Call for the hooks.
 func callOf(ctx context.Context, service, op, key string) Call {
 	in, _ := ctx.Value(invocationKey{}).(invocation)
 	return Call{in.number, in.function, service, op, key, in.deadline}
 }
 
-// InvocationOf returns the invocation that a request to RunComfy is of, for
-// its Fault.
+// InvocationOf returns the number of the invocation that sent a request to
+// RunComfy.
 func InvocationOf(r *http.Request) int {
 	in, _ := r.Context().Value(invocationKey{}).(invocation)
 	return in.number
@@ -131,7 +133,8 @@ func (w *World) after(c Call) error {
 	return w.After(c)
 }
 
-// invoke runs a function as Lambda does: with JSON, and until it dies.
+// invoke runs a function as Lambda does: input and output are JSON, and a Crash
+// becomes an error of the task.
 func invoke[H, In, Out any](w *World, p *pool[H], function string, handle func(H, context.Context, In) (Out, error), payload []byte) (result []byte, err error) {
 	w.mu.Lock()
 	w.invocations++
@@ -173,29 +176,29 @@ func invoke[H, In, Out any](w *World, p *pool[H], function string, handle func(H
 	return json.Marshal(out)
 }
 
-// taskError is what Lambda makes of a function's error.
+// taskError returns the error that Lambda reports for a function's error.
 func taskError(err error) *states.TaskError {
 	name := fmt.Sprintf("%T", err)
 	name = name[strings.LastIndexByte(name, '.')+1:]
 	cause, jsonErr := json.Marshal(map[string]string{"errorMessage": err.Error(), "errorType": name})
 	if jsonErr != nil {
-		panic(jsonErr) // texts always encode
+		panic(jsonErr) // strings always encode
 	}
 	return &states.TaskError{Name: name, Cause: string(cause)}
 }
 
-// ErrLambda is an error of Lambda itself, for Before and After: the state
-// machine tries the function again.
+// ErrLambda is an error of Lambda itself, for Before and After. The state machine
+// retries the function.
 var ErrLambda error = &states.TaskError{Name: "Lambda.TooManyRequestsException", Cause: "Rate Exceeded."}
 
-// ErrThrottledStates is an answer of Step Functions, for Before.
+// ErrThrottledStates is the throttling error of Step Functions, for Before.
 var ErrThrottledStates = errors.New("ThrottlingException: Rate exceeded")
 
-// ErrBroken is a connection that broke, for Before and After.
+// ErrBroken is the error of a broken connection, for Before and After.
 var ErrBroken = errors.New("the connection broke")
 
-// Restart ends the idle processes of the functions, as a change of their
-// configuration does.
+// Restart ends all idle processes, as a change of the functions' configuration
+// does.
 func (w *World) Restart() {
 	w.submit.idle, w.poll.idle, w.archive.idle, w.cancel.idle = nil, nil, nil, nil
 }

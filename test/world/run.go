@@ -16,8 +16,8 @@ import (
 	submit "github.com/lipdrop/lipdrop/functions/submit/handler"
 )
 
-// Run lets time pass until nothing is left to do but the hourly sweep, or for
-// a time at the most. It reports whether nothing is left.
+// Run lets time pass until only the hourly sweep is left to do, but no longer than
+// most. It reports whether only the sweep is left.
 func (w *World) Run(most time.Duration) bool {
 	end := w.now.Add(most)
 	for w.Step(end.Sub(w.now)) {
@@ -29,7 +29,8 @@ func (w *World) Run(most time.Duration) bool {
 	return false
 }
 
-// Pass lets a time pass, whatever there is to do in it, with its sweeps.
+// Pass lets exactly the time d pass. It does everything that is due in that time,
+// including the hourly sweeps.
 func (w *World) Pass(d time.Duration) {
 	end := w.now.Add(d)
 	for {
@@ -45,25 +46,25 @@ func (w *World) Pass(d time.Duration) {
 	}
 }
 
-// Rests reports whether nothing is left to do but the hourly sweep.
+// Rests reports whether only the hourly sweep is left to do.
 func (w *World) Rests() bool {
 	return len(w.messages) == 0 && len(w.events) == 0 && len(w.running) == 0
 }
 
-// Spend lets time pass in the middle of a call, which is slow then.
+// Spend moves the clock forward and does nothing else. A hook uses it to make a
+// call slow.
 func (w *World) Spend(d time.Duration) { w.now = w.now.Add(d) }
 
-// reach sets the clock, which never goes back.
+// reach moves the clock forward to a time. It never moves it back.
 func (w *World) reach(at time.Time) {
 	if at.After(w.now) {
 		w.now = at
 	}
 }
 
-// Step does what is next to be done if its time comes within some time from
-// now, and reports whether there was such a thing. Called from a hook, it does
-// it between two calls of the function that the hook was asked about, as when
-// two functions run side by side.
+// Step does the next thing that is due within a time from now. It reports whether
+// there was one. A hook may call Step. Then the step runs between two calls of the
+// hook's function, as if two functions ran at the same time.
 func (w *World) Step(within time.Duration) bool {
 	end := w.now.Add(within)
 	at, step := w.next()
@@ -80,7 +81,7 @@ func (w *World) Step(within time.Duration) bool {
 	return true
 }
 
-// next returns what is to be done next, and when.
+// next returns the next step and its time. The step is nil if there is none.
 func (w *World) next() (time.Time, func()) {
 	var at time.Time
 	var m *message
@@ -113,8 +114,7 @@ func (w *World) next() (time.Time, func()) {
 	return at, nil
 }
 
-// receive hands the messages of the queue that are visible to submit, as many
-// as a batch takes.
+// receive calls submit with one batch of the visible messages of the queue.
 func (w *World) receive() {
 	var batch []*message
 	var records []events.SQSMessage
@@ -144,7 +144,7 @@ func (w *World) receive() {
 }
 
 // Submit calls submit with a batch of the queue and returns the ids of the
-// messages that it could not finish. It may be called by many at once.
+// messages that it could not finish. It is safe for concurrent use.
 func (w *World) Submit(batch ...events.SQSMessage) (failed []string, err error) {
 	payload, err := json.Marshal(events.SQSEvent{Records: batch})
 	if err != nil {
@@ -164,7 +164,7 @@ func (w *World) Submit(batch ...events.SQSMessage) (failed []string, err error) 
 	return failed, nil
 }
 
-// Message returns a first delivery of the event that a key was created.
+// Message returns the first delivery of the event that a key was created.
 func Message(key string) events.SQSMessage {
 	return events.SQSMessage{
 		MessageId: key, EventSource: "aws:sqs", Body: string(objectEvent("Object Created", key, "", Begin)),
@@ -172,17 +172,18 @@ func Message(key string) events.SQSMessage {
 	}
 }
 
-// lambdaTries is how often Lambda makes an asynchronous call that fails.
+// lambdaTries is how often Lambda tries an asynchronous call that fails.
 const lambdaTries = 3
 
-// The queue of deletions as template.yaml has it.
+// deletionVisibility and deletionReceives have the values that template.yaml gives
+// the queue of deletions.
 const (
 	deletionVisibility = 3 * time.Minute
 	deletionReceives   = 240
 )
 
-// dispatch calls cancel: with deletions of their queue, or with one event, again
-// after a minute when that failed, and after two.
+// dispatch calls cancel with a batch of deletions or with one other event. If the
+// call with an event fails, it is repeated after one minute, then after two.
 func (w *World) dispatch(v *event) {
 	if v.deletion {
 		w.dispatchDeletions()
@@ -196,8 +197,7 @@ func (w *World) dispatch(v *event) {
 	}
 }
 
-// dispatchDeletions calls cancel with the deletions that are due, as many as a
-// batch takes.
+// dispatchDeletions calls cancel with one batch of the deletions that are due.
 func (w *World) dispatchDeletions() {
 	var batch []*event
 	var records []events.SQSMessage
@@ -241,7 +241,7 @@ func (w *World) Sweep() {
 	w.events = append(w.events, &event{payload: []byte(`{"source":"aws.events","detail-type":"Scheduled Event","detail":{}}`), at: w.now})
 }
 
-// advance takes an execution to where it must wait.
+// advance runs an execution until it waits or ends.
 func (w *World) advance(e *execution) {
 	e.busy = true
 	wake, done := w.machine.Step(context.Background(), e.x, w.Now, func(_ context.Context, arn string, payload []byte) ([]byte, error) {

@@ -15,7 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// urlSecret is the query of an https URL in a job.json, which counts as a secret.
+// urlSecret is the query of an https URL in a job.json. It is a secret.
 const urlSecret = "sig=canary-of-the-url"
 
 // logged collects every log line of a test.
@@ -28,8 +28,8 @@ func logged(t *testing.T) *bytes.Buffer {
 	return &lines
 }
 
-// wantNoSecrets looks for secrets in everything that a world has written, but
-// for what people dropped. It returns how many texts it looked at.
+// wantNoSecrets searches for secrets in everything that the functions have written.
+// It returns the number of texts it searched.
 func wantNoSecrets(t *testing.T, w *world.World, logs *bytes.Buffer) int {
 	t.Helper()
 	texts := map[string]string{}
@@ -64,7 +64,7 @@ func wantNoSecrets(t *testing.T, w *world.World, logs *bytes.Buffer) int {
 	return len(texts)
 }
 
-// talkative are answers of RunComfy that quote what they were sent.
+// talkative returns responses of RunComfy that quote the request with its secrets.
 func talkative(call runcomfytest.Call) []runcomfytest.Fault {
 	quote := fmt.Sprintf(`could not fetch https://s3.example.com/inbox/a.mp4?%s nor https://media.example.com/talk.mp4?%s with the token %s`, world.Signature, urlSecret, world.Token)
 	var all []runcomfytest.Fault
@@ -85,12 +85,12 @@ func talkative(call runcomfytest.Call) []runcomfytest.Fault {
 	return all
 }
 
-// No secret leaves: neither the token, nor a presigned URL's query, nor that of
-// an https URL in a job.json is in a log line, an object of the bucket, an
-// execution or an error, whatever RunComfy answers and whatever people do.
+// No log line, object of the bucket, execution or error contains a secret, whatever
+// RunComfy returns and whatever people do. The secrets are the token, the query of a
+// presigned URL, and the query of an https URL in a job.json.
 func TestNoSecretLeaves(t *testing.T) {
 	logs := logged(t)
-	looked := 0
+	searched := 0
 	scenario := func(call runcomfytest.Call, fault runcomfytest.Fault, lasts time.Duration, act func(w *world.World)) {
 		t.Helper()
 		logs.Reset()
@@ -110,7 +110,7 @@ func TestNoSecretLeaves(t *testing.T) {
 			act(w)
 		}
 		w.Pass(2*time.Hour + lasts)
-		looked += wantNoSecrets(t, w, logs)
+		searched += wantNoSecrets(t, w, logs)
 		if t.Failed() {
 			t.Fatalf("%s: %s, for %v", call, fault.Name, lasts)
 		}
@@ -134,7 +134,7 @@ func TestNoSecretLeaves(t *testing.T) {
 		for i, fault := range append(talkative(call), named(t, runcomfytest.CallModel, "unknown request")) {
 			lasts := time.Duration(0)
 			if i%3 == 0 {
-				lasts = 9 * time.Hour // longer than QueueHours, and than archive is tried
+				lasts = 9 * time.Hour // longer than QueueHours, and longer than archive is retried
 			}
 			scenario(call, fault, lasts, nil)
 		}
@@ -142,7 +142,7 @@ func TestNoSecretLeaves(t *testing.T) {
 	for i, fault := range append(runcomfytest.Faults(runcomfytest.CallCancel), talkative(runcomfytest.CallCancel)...) {
 		scenario(runcomfytest.CallCancel, fault, 0, remove)
 		if i%3 == 0 {
-			scenario(runcomfytest.CallCancel, fault, 21*time.Hour, stop) // longer than cancel is tried
+			scenario(runcomfytest.CallCancel, fault, 21*time.Hour, stop) // longer than cancel is retried
 		}
 	}
 	none := runcomfytest.Fault{}
@@ -161,13 +161,14 @@ func TestNoSecretLeaves(t *testing.T) {
 			return nil
 		}
 	})
-	t.Logf("%d texts were looked at", looked)
-	if looked < 10_000 {
-		t.Error("too few texts were looked at")
+	t.Logf("%d texts were searched", searched)
+	if searched < 10_000 {
+		t.Error("too few texts were searched")
 	}
 }
 
-// RunComfy fetches late, and cannot: it quotes the whole URL in its error.
+// RunComfy fetches an input when the job starts, and the fetch fails. The error
+// quotes the whole URL, but the status leaves out its query.
 func TestNoSecretLeavesByAFailedFetch(t *testing.T) {
 	logs := logged(t)
 	w := newWorld(t)

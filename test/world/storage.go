@@ -15,10 +15,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// client is the world as the functions' client of S3.
+// client is the functions' client of S3.
 type client World
 
-// attempt makes a call as the SDK does: once more after an error that may pass.
+// attempt makes a call as the SDK does. It repeats the call after an error that may
+// be temporary.
 func (w *World) attempt(ctx context.Context, service, op, key string, do func() error) error {
 	var err error
 	for range w.Attempts {
@@ -35,18 +36,19 @@ func (w *World) attempt(ctx context.Context, service, op, key string, do func() 
 	return err
 }
 
-// passing reports whether the SDK tries again after an error: those of a
-// server's, and those without any answer.
+// passing reports whether the SDK retries after an error. It retries if the server
+// returned an HTTP status of 500 or more, and if there was no response.
 func passing(err error) bool {
-	if answered, ok := errors.AsType[*awshttp.ResponseError](err); ok {
-		return answered.HTTPStatusCode() >= http.StatusInternalServerError
+	if resp, ok := errors.AsType[*awshttp.ResponseError](err); ok {
+		return resp.HTTPStatusCode() >= http.StatusInternalServerError
 	}
-	var told interface{ ErrorCode() string }
-	return !errors.As(err, &told)
+	var coded interface{ ErrorCode() string }
+	return !errors.As(err, &coded)
 }
 
-// Throttled and Conflicting are answers of S3, for Before: too many requests,
-// and another conditional write of the same key at the same moment.
+// Throttled and Conflicting are errors of S3, for Before. S3 returns Throttled for
+// too many requests, and Conflicting if another conditional write of the same key
+// runs at the same time.
 var (
 	Throttled   = s3test.Error(http.StatusServiceUnavailable, "SlowDown")
 	Conflicting = s3test.Error(http.StatusConflict, "ConditionalRequestConflict")
@@ -102,7 +104,7 @@ func (c *client) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ .
 	return out, err
 }
 
-// version is what one version of a dropped file is kept under.
+// version returns the key of World.versions for one version of a dropped file.
 func version(key, etag string) string { return etag + " " + key }
 
 func etagOf(body []byte) string {

@@ -1,7 +1,7 @@
-// Package world is a whole lipdrop in memory on a virtual clock: the four
+// Package world runs the whole of lipdrop in memory on a virtual clock: the four
 // handlers, the shipped state machine, a bucket, a queue and the fake RunComfy.
-// Nothing in it waits, so that a day passes in a moment, and everything that a
-// function calls can be made to fail, or be the last thing that it does.
+// A virtual day takes a moment. Hooks can make each call of a function fail, or end
+// the function at that call.
 package world
 
 import (
@@ -35,26 +35,29 @@ const (
 	pollARN    = "arn:aws:lambda:us-east-1:000000000000:function:poll"
 	archiveARN = "arn:aws:lambda:us-east-1:000000000000:function:archive"
 
-	// Token is the API token of a new world, to be looked for where none may be.
+	// Token is the API token of a new world. Tests search for it where no token
+	// may be.
 	Token = "canary-token-0123456789"
 )
 
-// The queue as template.yaml has it.
+// settle, visibility and receives have the values that template.yaml gives submit's
+// queue.
 const (
 	settle     = 10 * time.Second
 	visibility = 12 * time.Minute
 	receives   = 120
 )
 
-// Begin is when a world begins: so late that no timer on the real clock, which
-// a deadline of the virtual one sets, ever fires.
+// Begin is the time at which a world begins. Contexts have deadlines on the virtual
+// clock, but their timers run on the real one. Begin is so late that no such timer
+// fires.
 var Begin = time.Date(2050, 1, 3, 12, 0, 0, 0, time.UTC)
 
-// QueueHours and MaxHours as template.yaml has them.
+// queueLimit, runLimit and maxOutputs are the defaults of QueueHours, MaxHours and
+// MaxOutputs in template.yaml.
 const (
 	queueLimit = 6 * time.Hour
 	runLimit   = 24 * time.Hour
-
 	maxOutputs = 100
 )
 
@@ -66,68 +69,67 @@ type World struct {
 	// Secret is the text of the token's secret.
 	Secret string
 
-	// Web holds what lies at https addresses outside the bucket, by the
-	// address without its query.
+	// Web holds the files at https addresses outside the bucket. Its keys are
+	// addresses without a query.
 	Web map[string][]byte
 
-	// Before, where set, is asked before each call that a function makes: an
-	// error fails it without effect. It may panic with Crash, which ends the
-	// function there.
+	// Before, if set, is called before each call that a function makes. If it
+	// returns an error, the call fails without effect. It may panic with Crash,
+	// which ends the function there.
 	Before func(Call) error
-	// After is asked after each call that took effect: an error takes the
-	// answer's place.
+	// After, if set, is called after each call that took effect. An error
+	// replaces the response.
 	After func(Call) error
-	// TimedOut, where set, is told of the call that a function does not come to
-	// make, because its time is over and Lambda ends it.
+	// TimedOut, if set, is called if Lambda ends a function because its time is
+	// over. It receives the call that the function could not make.
 	TimedOut func(Call)
 
-	// Attempts is how often the client of S3 and that of Step Functions try a
-	// call that failed for a reason that may pass. The SDK's do it three times.
+	// Attempts is how often the clients of S3 and Step Functions try a call that
+	// fails with a temporary error. The clients of the SDK try three times.
 	Attempts int
 
-	// Batch is how many messages of the queue submit is called with at most.
+	// Batch is the largest number of messages in one call of submit or cancel.
 	Batch int
 
-	// Price is how long each call of S3 takes. Zero: no time, which is right
-	// for a World that several goroutines use at once.
+	// Price is how long each call of S3 takes. It must be zero if several
+	// goroutines use the World at once.
 	Price time.Duration
 
-	// Settings are those of submit.
+	// Settings are the settings of submit.
 	Settings drop.Settings
 
-	// QueueLimit is QueueHours, and RunLimit is MaxHours.
+	// QueueLimit and RunLimit are the parameters QueueHours and MaxHours.
 	QueueLimit, RunLimit time.Duration
 
-	// MaxOutputs is the parameter of that name.
+	// MaxOutputs is the parameter MaxOutputs.
 	MaxOutputs int
 
-	// StaleStates is for how long DescribeExecution still describes an execution
-	// that has ended as running.
+	// StaleStates is how long DescribeExecution describes an execution as running
+	// after it has ended.
 	StaleStates time.Duration
 
-	// SignFor is for how long a process of submit may sign URLs. Zero sets no
-	// limit.
+	// SignFor is how long a process of submit may sign URLs. Zero sets no limit.
 	SignFor time.Duration
 
 	// LoseStatusEvents drops the events of executions that ended.
 	LoseStatusEvents bool
 
 	Dead          []string // bodies of messages that were delivered too often
-	DeadDeletions []string // the same of cancel's queue
-	Errors        []string // what invocations of the functions ended with
+	DeadDeletions []string // the same for the queue of deletions
+	Errors        []string // the errors that invocations returned
 
 	submit  pool[*submit.Handler]
 	poll    pool[*poll.Handler]
 	archive pool[*archive.Handler]
 	cancel  pool[*cancel.Handler]
 
-	mu          sync.Mutex // of what functions that run side by side share
+	mu          sync.Mutex // guards what concurrent functions share
 	invocations int
 	executions  map[string]*execution
 
 	now       time.Time
 	machine   *states.Machine
-	ledger    *ledger.Store // without the hooks
+	ledger    *ledger.Store // does not call the hooks
 	running   []*execution
 	messages  []*message
 	events    []*event
@@ -135,15 +137,15 @@ type World struct {
 	versions  map[string][]byte // of dropped files, by key and ETag
 }
 
-// message is one in the queue.
+// message is a message in submit's queue.
 type message struct {
 	body      string
 	visibleAt time.Time
 	receives  int
 }
 
-// event is an asynchronous call of cancel, tried three times as Lambda does, or
-// a message in its queue of deletions.
+// event is an asynchronous call of cancel, which Lambda tries three times, or a
+// message in the queue of deletions.
 type event struct {
 	payload  []byte
 	at       time.Time
@@ -151,7 +153,7 @@ type event struct {
 	deletion bool
 }
 
-// New returns an empty world whose jitter is drawn from random.
+// New returns an empty world. Its jitter comes from random.
 func New(random func() float64) (*World, error) {
 	models, err := catalog.Default()
 	if err != nil {
@@ -160,7 +162,7 @@ func New(random func() float64) (*World, error) {
 	return NewWith(models, random)
 }
 
-// NewWith is New with models of one's own.
+// NewWith is like New, but with the given models.
 func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 	text, err := os.ReadFile(inRepository("statemachine.asl.json"))
 	if err != nil {
@@ -185,7 +187,7 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 	return w, nil
 }
 
-// functions says how a process of each function begins.
+// functions sets how the processes of each function are started.
 func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	files := &bucket.Bucket{S3: (*client)(w), Name: bucketName}
 	records := &ledger.Store{Bucket: &bucket.Bucket{S3: (*client)(w), Name: bucketName}, MachineARN: machineARN, Now: w.Now}
@@ -230,7 +232,7 @@ func (w *World) Now() time.Time { return w.now }
 // Started returns how many processes of submit were started.
 func (w *World) Started() int { return w.submit.started }
 
-// Drop puts a file into the bucket, as a person does, and its event into the
+// Drop writes a file to the bucket, as a person does, and puts its event into the
 // queue.
 func (w *World) Drop(key string, body []byte) {
 	w.Put(key, body)
@@ -250,22 +252,22 @@ func inRepository(path string) string {
 	return filepath.Join(filepath.Dir(here), "../..", path)
 }
 
-// DropLarge puts a file into the bucket by a multipart upload that was initiated
-// at the given time and completes now, and its event into the queue.
+// DropLarge writes a file to the bucket and puts its event into the queue. The
+// multipart upload of the file was initiated at the given time and completes now.
 func (w *World) DropLarge(key string, body []byte, initiated time.Time) {
 	w.Bucket.SetMultipart(key, body, initiated)
 	w.versions[version(key, etagOf(body))] = body
 	w.Notify("Object Created", key, 0)
 }
 
-// Put puts a file into the bucket without an event.
+// Put writes a file to the bucket without an event.
 func (w *World) Put(key string, body []byte) {
 	w.Bucket.Set(key, body)
 	w.versions[version(key, etagOf(body))] = body
 }
 
-// PutLarge is Put of a file whose multipart upload began at some time: S3 says
-// that it was last modified then.
+// PutLarge is like Put, but the file's multipart upload began at the given time.
+// S3 returns that time as LastModified.
 func (w *World) PutLarge(key string, body []byte, began time.Time) {
 	w.Bucket.Now = func() time.Time { return began }
 	w.Put(key, body)
@@ -279,14 +281,13 @@ func (w *World) Delete(key string) {
 	w.NotifyCancel(key, "DeleteObject", 0)
 }
 
-// Notify puts an event about a key into the queue, late by a time of one's own
-// choice.
+// Notify puts an event about a key into the queue, with a delay.
 func (w *World) Notify(kind, key string, late time.Duration) {
 	w.messages = append(w.messages, &message{body: string(w.objectEvent(kind, key, "")), visibleAt: w.now.Add(settle + late)})
 }
 
-// NotifyCancel tells cancel that a key was deleted, for a reason in the words
-// of S3's event, late by a time of one's own choice.
+// NotifyCancel sends cancel the event that a key was deleted, with a delay. The
+// reason is the reason in S3's event.
 func (w *World) NotifyCancel(key, reason string, late time.Duration) {
 	w.events = append(w.events, &event{payload: w.objectEvent("Object Deleted", key, reason), at: w.now.Add(time.Second + late), deletion: true})
 }
@@ -299,8 +300,8 @@ func (w *World) RedriveDeadLetters() {
 	w.Dead = nil
 }
 
-// NotifyExpiry puts the event into the queue that a lifecycle rule removed an
-// object or an old version.
+// NotifyExpiry puts an event into the queue which says that a lifecycle rule
+// removed an object or an old version.
 func (w *World) NotifyExpiry(key string) {
 	w.messages = append(w.messages, &message{body: string(w.objectEvent("Object Deleted", key, "Lifecycle Expiration")), visibleAt: w.now.Add(settle)})
 }
@@ -316,7 +317,7 @@ func objectEvent(kind, key, reason string, at time.Time) []byte {
 	}
 	body, err := json.Marshal(map[string]any{"source": "aws.s3", "detail-type": kind, "time": at.UTC().Truncate(time.Second), "detail": detail})
 	if err != nil {
-		panic(err) // a map of texts always encodes
+		panic(err) // strings always encode
 	}
 	return body
 }
@@ -325,12 +326,12 @@ func objectEvent(kind, key, reason string, at time.Time) []byte {
 func (w *World) Status(name string) ledger.Status {
 	posted, err := w.ledger.Posted(context.Background(), ledger.StatusKey(name))
 	if err != nil {
-		panic(err) // a look without the hooks cannot fail
+		panic(err) // without the hooks, reading cannot fail
 	}
 	return posted.Status
 }
 
-// Record returns the record of a take, or false.
+// Record returns the record of a take. It returns false if there is none.
 func (w *World) Record(name, take string) (ledger.Record, bool) {
 	rec, err := w.ledger.Get(context.Background(), name, take)
 	return rec, err == nil
@@ -340,7 +341,7 @@ func (w *World) Record(name, take string) (ledger.Record, bool) {
 func (w *World) Takes(name string) []ledger.Record {
 	recs, err := w.ledger.Takes(context.Background(), name)
 	if err != nil {
-		panic(err) // a look without the hooks cannot fail
+		panic(err) // without the hooks, reading cannot fail
 	}
 	return recs
 }
@@ -356,8 +357,8 @@ func (w *World) CancelElsewhere(requestID string) error {
 	return err
 }
 
-// Present returns the ETag and the time of the file that lies at a key now, or
-// an empty ETag.
+// Present returns the ETag and the time of the present file at a key. The ETag is
+// empty if there is no file.
 func (w *World) Present(key string) (etag string, modified time.Time) {
 	file, err := (&bucket.Bucket{S3: w.Bucket, Name: bucketName}).Head(context.Background(), key)
 	if err != nil {
@@ -366,5 +367,6 @@ func (w *World) Present(key string) (etag string, modified time.Time) {
 	return file.ETag, file.LastModified
 }
 
-// Version returns the bytes of a dropped file as it once was, or nil.
+// Version returns the bytes of one version of a dropped file. It returns nil if
+// there never was such a version.
 func (w *World) Version(key, etag string) []byte { return w.versions[version(key, etag)] }

@@ -1,5 +1,5 @@
-// Package worldtest has what the tests of handlers share: a World with one pair to
-// drop, faults of RunComfy, and what is expected at the end.
+// Package worldtest has the helpers that the tests of handlers share. They create a
+// World, drop a pair, make RunComfy fail and check the result.
 package worldtest
 
 import (
@@ -104,7 +104,7 @@ func WantArchived(t *testing.T, w *world.World) {
 	}
 }
 
-// WantStatus expects a state and a code in the status of a name, and returns the
+// WantStatus expects a state and a code in the status of a name. It returns the
 // status.
 func WantStatus(t *testing.T, w *world.World, name string, state ledger.State, code problem.Code) ledger.Status {
 	t.Helper()
@@ -115,7 +115,7 @@ func WantStatus(t *testing.T, w *world.World, name string, state ledger.State, c
 	return st
 }
 
-// WantCharges expects a number of jobs that RunComfy charged.
+// WantCharges expects RunComfy to have charged a number of jobs.
 func WantCharges(t *testing.T, w *world.World, want int) {
 	t.Helper()
 	if got := w.RunComfy.Charges(); got != want {
