@@ -24,8 +24,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// slowCopier copies so many outputs at once, and then none before its time is
-// over.
+// slowCopier copies a number of outputs at once. The next copy blocks until its
+// context ends.
 type slowCopier struct{ quick int }
 
 func (c *slowCopier) Copy(ctx context.Context, _ string, name func([]byte, string) (string, string)) (transfer.Object, error) {
@@ -42,8 +42,9 @@ func (c *slowCopier) Find(context.Context, string, string) (transfer.Object, boo
 	return transfer.Object{}, false, nil
 }
 
-// An output that fills the function's time ends the job after two tries, unless
-// the call has copied others: the next one gets further.
+// If the first output needs more than the function's time, archive returns
+// OutputTooSlow. If the call has copied other outputs before, it returns
+// OutputUnavailable, because the next call gets further.
 func TestOutputTooSlow(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
-// A job that failed at RunComfy is recorded as failed with what it says, in
-// whatever shape it says it, and a redrive changes nothing.
+// A job that failed at RunComfy is recorded as failed with RunComfy's reason, in
+// whatever JSON form the reason comes. A redrive changes nothing.
 func TestFailedJob(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallResult) {
 		if !strings.HasPrefix(fault.Name, "error as ") {
@@ -48,8 +48,8 @@ func TestFailedJob(t *testing.T) {
 	}
 }
 
-// A job whose input RunComfy could not fetch fails, and the signature in its
-// words is kept out.
+// If RunComfy cannot fetch an input, the job fails. The reason does not contain the
+// signature that RunComfy's error quotes.
 func TestInputCannotBeFetched(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.FetchAt = runcomfytest.FetchAtStart
@@ -65,8 +65,8 @@ func TestInputCannotBeFetched(t *testing.T) {
 	}
 }
 
-// A job that was cancelled on RunComfy's own page is recorded so, in whatever
-// spelling it is told.
+// A job that was cancelled on RunComfy's own page is recorded as cancelled, in
+// whichever spelling RunComfy reports it.
 func TestJobCancelledElsewhere(t *testing.T) {
 	for _, call := range []runcomfytest.Call{runcomfytest.CallStatus, runcomfytest.CallResult} {
 		for _, spelling := range []string{"canceled", "upper case"} {
@@ -84,8 +84,8 @@ func TestJobCancelledElsewhere(t *testing.T) {
 	}
 }
 
-// Once what ended an execution at Archive is fixed, a redrive archives the
-// paid result and says so.
+// An execution failed at Archive. After the cause is fixed, a redrive archives the
+// paid result, and the status no longer has a reason.
 func TestRedriveArchives(t *testing.T) {
 	noOutput := runcomfytest.Fault{Name: "no output", Accept: true, Edit: func(members map[string]any) { delete(members, "output") }}
 	emptyOutput := runcomfytest.Fault{Name: "an empty file", Status: 200, Body: []byte{}}
@@ -97,7 +97,7 @@ func TestRedriveArchives(t *testing.T) {
 	}{
 		{"no output", problem.NoOutput, func(w *world.World) { worldtest.Faulty(w, runcomfytest.CallResult, noOutput, long) }},
 		{"an empty output", problem.NoOutput, func(w *world.World) { worldtest.Faulty(w, runcomfytest.CallOutput, emptyOutput, long) }},
-		{"the result cannot be had", problem.ResultUnavailable, func(w *world.World) {
+		{"the result cannot be fetched", problem.ResultUnavailable, func(w *world.World) {
 			worldtest.Faulty(w, runcomfytest.CallResult, worldtest.Fault(t, runcomfytest.CallResult, "502 huge page"), long)
 		}},
 		{"the result is not ready for hours", problem.ResultUnavailable, func(w *world.World) {
@@ -115,7 +115,7 @@ func TestRedriveArchives(t *testing.T) {
 		{"the request is lost", problem.RequestLost, func(w *world.World) {
 			worldtest.Faulty(w, runcomfytest.CallResult, worldtest.Fault(t, runcomfytest.CallResult, "unknown request"), long)
 		}},
-		{"S3 is away for hours", problem.StorageUnavailable, func(w *world.World) {
+		{"S3 is not available for hours", problem.StorageUnavailable, func(w *world.World) {
 			end := w.Now().Add(24 * time.Hour)
 			w.Before = func(c world.Call) error {
 				if c.Function == "archive" && c.Service == "s3" && w.Now().Before(end) {
@@ -133,12 +133,12 @@ func TestRedriveArchives(t *testing.T) {
 				return nil
 			}
 		}},
-		{"the machine's time is over", problem.ExecutionTimedOut, func(w *world.World) {
+		{"the state machine times out", problem.ExecutionTimedOut, func(w *world.World) {
 			w.RunComfy.Queue, w.RunComfy.Run = 0, time.Minute
 			worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "unknown word"), 6*24*time.Hour)
 			w.QueueLimit = 10 * 24 * time.Hour
 		}},
-		{"another object is in the place", problem.OutputOccupied, func(w *world.World) {
+		{"another object has the output's key", problem.OutputOccupied, func(w *world.World) {
 			w.Before = func(c world.Call) error {
 				if c.Service == "output" {
 					w.Bucket.Set("outbox/ads/talk/"+w.Status("ads/talk").Take+"/talk.mp4", []byte("another"))
@@ -175,7 +175,7 @@ func TestRedriveArchives(t *testing.T) {
 	}
 }
 
-// A redriven execution that fails for another reason says that one.
+// If a redriven execution fails for another reason, the status has the new reason.
 func TestRedriveFailsAnew(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallOutput, worldtest.Fault(t, runcomfytest.CallOutput, "404"), 24*time.Hour)
@@ -197,8 +197,8 @@ func TestRedriveFailsAnew(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// A stopped execution that is redriven finds that the job has failed at
-// RunComfy, and its status stops asking for redrives.
+// An execution was stopped and is redriven. If the job has failed at RunComfy, the
+// status says so and no longer asks for a redrive.
 func TestRedriveFindsAFailedJob(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
@@ -240,8 +240,9 @@ func TestSeveralOutputs(t *testing.T) {
 	}
 }
 
+// The status of a failed job keeps its reason if it is redriven after RunComfy has
 // forgotten the job.
-func TestVerdictStaysAfterRunComfyForgets(t *testing.T) {
+func TestReasonStaysAfterRunComfyForgets(t *testing.T) {
 	for _, call := range []runcomfytest.Call{runcomfytest.CallStatus, runcomfytest.CallResult} {
 		w := worldtest.New(t)
 		w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {

@@ -15,7 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// outputs has a job end with a number of outputs.
+// outputs returns a script for jobs that end with n outputs.
 func outputs(n int) func(string, map[string]any) runcomfytest.Script {
 	return func(string, map[string]any) runcomfytest.Script {
 		return runcomfytest.Script{Run: time.Minute, Output: func(urls []string) any {
@@ -28,8 +28,8 @@ func outputs(n int) func(string, map[string]any) runcomfytest.Script {
 	}
 }
 
-// A job with more outputs than MaxOutputs fails before anything is copied, and a
-// redrive archives it when the parameter was raised.
+// A job with more outputs than MaxOutputs fails before anything is copied. After the
+// parameter is raised, a redrive archives it.
 func TestTooManyOutputs(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Script = outputs(101)
@@ -55,9 +55,9 @@ func TestTooManyOutputs(t *testing.T) {
 	}
 }
 
-// A cost or a time that no record can hold is dropped with a warning, and the
-// job is archived.
-func TestCostsAndTimesThatCannotBe(t *testing.T) {
+// If RunComfy returns a cost or a time that no record can hold, it is not recorded.
+// The status has a warning, and the job is archived.
+func TestImpossibleCostsAndTimes(t *testing.T) {
 	for member, values := range map[string][]string{
 		"cost":        {`1e308`, `-5`, `1e400`, `"NaN"`, `10000`},
 		"created_at":  {`"9999-12-31T23:59:59-01:00"`, `"0000-01-01T00:00:00+01:00"`},
@@ -79,8 +79,8 @@ func TestCostsAndTimesThatCannotBe(t *testing.T) {
 	}
 }
 
-// An output that is no video and no image is .bin, whatever its URL says, and
-// none takes the place of result.json.
+// An output that is neither a video nor an image gets the suffix .bin, whatever its
+// URL says. No output is stored as result.json.
 func TestUnknownOutputIsBin(t *testing.T) {
 	for _, suffix := range []string{".json", ".exe", ".html", ".svg", ""} {
 		w := worldtest.New(t)
@@ -111,8 +111,9 @@ func TestUnknownOutputIsBin(t *testing.T) {
 	}
 }
 
-// output.
-func TestVerdictOverTroubleOfS3(t *testing.T) {
+// Archive reads the output for its verdict even if S3 throttles the first three
+// reads. The status then has no warning.
+func TestVerdictWhileS3Throttles(t *testing.T) {
 	w := worldtest.New(t)
 	failures := 0
 	w.Before = func(c world.Call) error {
@@ -133,7 +134,8 @@ func TestVerdictOverTroubleOfS3(t *testing.T) {
 	}
 }
 
-// is in the bucket counts.
+// Archive dies after the copy, and then RunComfy no longer serves the output. The
+// copy in the bucket is used.
 func TestSourceGoneAfterTheCopy(t *testing.T) {
 	w := worldtest.New(t)
 	copied := false

@@ -14,8 +14,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// RunComfy cannot be asked for a time when both files of a queued job are
-// deleted: the job is cancelled as soon as it can be.
+// Both files of a queued job are deleted while every call of /cancel fails. The job
+// is cancelled as soon as RunComfy works again.
 func TestDeletionIsTriedForHours(t *testing.T) {
 	for _, fault := range []string{"503", "token refused as 401", "not sent", "silence"} {
 		for _, lasts := range []time.Duration{5 * time.Minute, 2 * time.Hour} {
@@ -41,8 +41,8 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 	}
 }
 
-// A batch of deletions that RunComfy does not respond to: one call is made, the
-// rest of the batch waits, and all are cancelled later.
+// RunComfy does not respond while cancel handles a batch of deletions. Cancel makes
+// one call and returns the rest of the batch. All jobs are cancelled later.
 func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 10
 	w := worldtest.New(t)
@@ -61,15 +61,15 @@ func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	}
 	w.Run(20 * time.Minute)
 	if timedOut || *count > 2 {
-		t.Errorf("timed out: %v, with %d calls that were not answered", timedOut, *count)
+		t.Errorf("timed out: %v, with %d calls without a response", timedOut, *count)
 	}
 	if n := len(w.RunComfy.Cancelled()); n != jobs {
 		t.Errorf("%d jobs are cancelled, want %d", n, jobs)
 	}
 }
 
-// The execution of a job that was cancelled by a deletion is stopped as soon as
-// Step Functions accepts it.
+// If a deletion cancelled a job, its execution is stopped as soon as Step Functions
+// accepts the call.
 func TestStopIsTriedAgain(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 3 * time.Hour
@@ -90,8 +90,9 @@ func TestStopIsTriedAgain(t *testing.T) {
 	}
 }
 
-// DescribeExecution is eventually consistent: an execution that has just ended is
-// still described as running. Lambda tries again, and nothing waits for the sweep.
+// DescribeExecution is eventually consistent: it may describe an execution as running
+// that has just ended. Lambda retries the event, so the job does not wait for the
+// sweep.
 func TestStaleDescriptionOfAnExecution(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue, w.StaleStates = 3*time.Hour, 10*time.Second
@@ -105,8 +106,8 @@ func TestStaleDescriptionOfAnExecution(t *testing.T) {
 	}
 }
 
-// Many executions are stopped while RunComfy does not respond to /cancel: each
-// is settled before the sweep no longer sees it.
+// Many executions are stopped while RunComfy does not respond to /cancel. Each is
+// settled before it is too old for the sweep.
 func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 80
 	w := worldtest.New(t)
@@ -132,8 +133,8 @@ func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	}
 }
 
-// The sweep describes no execution whose record says how it ended, and posts its
-// status all the same.
+// If a record says how its execution ended, the sweep does not describe the
+// execution, but it still posts the status.
 func TestSweepDescribesNothingThatIsSettled(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -164,8 +165,8 @@ func TestSweepDescribesNothingThatIsSettled(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/7", ledger.Failed, problem.ExecutionStopped)
 }
 
-// An execution can be redriven for 14 days. The sweep sees that it failed again,
-// although hundreds of younger executions come before it in the list.
+// An execution can be redriven for 14 days. The sweep finds an old execution that
+// failed again, although many younger executions come before it in the list.
 func TestSweepSeesALateRedrive(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -193,7 +194,8 @@ func TestSweepSeesALateRedrive(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
 }
 
-// deletion: the code stays, and the execution does not count as failed.
+// Step Functions refuses to stop the execution of a job that was cancelled by a
+// deletion. The code stays, and the execution does not count as failed.
 func TestCancelledButNotStopped(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = time.Hour

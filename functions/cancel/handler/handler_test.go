@@ -17,8 +17,8 @@ import (
 
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
-// stopped returns a world in which the execution of ads/talk was stopped, after
-// a time in which its job has queued or run.
+// stopped returns a world in which the execution of ads/talk was stopped after a
+// time.
 func stopped(t *testing.T, queue, after time.Duration, prepare func(*world.World)) *world.World {
 	t.Helper()
 	w := worldtest.New(t)
@@ -53,9 +53,9 @@ func TestStoppedExecution(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// Whatever /cancel answers to the first try, the record ends as RunComfy's job
-// does: cancelled, or archived by a redrive.
-func TestCancelAnswers(t *testing.T) {
+// Whatever the first response of /cancel is, the record agrees with RunComfy's job
+// in the end: both are cancelled, or the output is archived.
+func TestCancelResponses(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallCancel) {
 		for _, by := range []string{"stop", "deletion"} {
 			t.Run(fault.Name+", by "+by, func(t *testing.T) {
@@ -78,7 +78,8 @@ func TestCancelAnswers(t *testing.T) {
 				case cancelled == 1 && by == "stop":
 					worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
 				case cancelled == 1:
-					// Where the answer was lost, the loop may find it first.
+					// If the response was lost, poll may be the first to see that
+					// the job is cancelled.
 					if st := w.Status("ads/talk"); st.State != ledger.Cancelled {
 						t.Errorf("status %s %s (%s)", st.State, st.Code, st.Reason)
 					}
@@ -102,8 +103,8 @@ func TestCancelAnswers(t *testing.T) {
 	}
 }
 
-// RunComfy cannot be asked for a day: the take is settled all the same before
-// the sweep loses sight of it, and the paid result is archived by a redrive.
+// Every call of /cancel fails for a day. The take is settled before it is too old
+// for the sweep, and a redrive archives the paid result.
 func TestCancelImpossibleForADay(t *testing.T) {
 	for _, name := range []string{"token refused as 401", "502 huge page", "not sent", "silence"} {
 		t.Run(name, func(t *testing.T) {
@@ -128,7 +129,8 @@ func TestCancelImpossibleForADay(t *testing.T) {
 	}
 }
 
-// The events of executions that ended badly are lost: the sweep finds each.
+// If the events of executions that ended badly are lost, the sweep settles each of
+// the executions.
 func TestSweepMakesUpForLostEvents(t *testing.T) {
 	const jobs = 60 // several pages of a listing
 	w := worldtest.New(t)
@@ -156,8 +158,8 @@ func TestSweepMakesUpForLostEvents(t *testing.T) {
 	}
 }
 
-// A late event of an execution that was redriven, or that has succeeded since,
-// changes nothing, and nothing ever overwrites a success.
+// A late event changes nothing if the execution was redriven or has succeeded
+// since. Nothing overwrites a success.
 func TestLateStatusEvent(t *testing.T) {
 	w := stopped(t, 0, time.Minute, nil)
 	worldtest.Rest(t, w)
@@ -173,8 +175,9 @@ func TestLateStatusEvent(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// An execution was stopped and redriven before cancel heard of the stop: the
-// late event, and the sweep, find it running, and leave its queued job alone.
+// An execution is stopped and redriven before cancel receives the event of the
+// stop. The late event and the sweep find the execution running and do not cancel
+// its queued job.
 func TestRedrivenBeforeItIsSettled(t *testing.T) {
 	w := stopped(t, time.Hour, time.Minute, func(w *world.World) { w.LoseStatusEvents = true })
 	take := w.Status("ads/talk").Take
@@ -189,7 +192,8 @@ func TestRedrivenBeforeItIsSettled(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// The execution ends badly after archive has recorded the success: it stays.
+// If the execution ends badly after archive has recorded the success, the record
+// stays succeeded.
 func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 	w := worldtest.New(t)
 	w.After = func(c world.Call) error {
@@ -209,8 +213,8 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 		t.Errorf("the execution is %s", execution.Status)
 	}
 
-	// The same between cancel's own calls: it reads the record before the
-	// success, and writes after it.
+	// The same between two calls of cancel: cancel reads the record before the
+	// success and writes after it.
 	w = worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 2*time.Minute
 	worldtest.DropPair(t, w)
@@ -247,7 +251,7 @@ func TestDeletion(t *testing.T) {
 		after  time.Duration // when the file is deleted
 		key    string
 		reason string
-		back   bool // it is there again before anybody looks
+		back   bool // it is dropped again before the events are handled
 		state  ledger.State
 		code   problem.Code
 	}{
@@ -306,8 +310,8 @@ func TestDeletion(t *testing.T) {
 	}
 }
 
-// Deleting a video cancels the jobs of all audios that are tagged for it, and
-// deleting one of these its own alone.
+// The deletion of a video cancels the jobs of all its tagged audios. The deletion of
+// a tagged audio cancels only its own job.
 func TestDeletionOfTaggedFiles(t *testing.T) {
 	for deleted, want := range map[string][]string{
 		"inbox/talk.mp4":    {"talk.de", "talk.fr"},

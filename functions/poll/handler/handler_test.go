@@ -16,10 +16,10 @@ import (
 
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
-// Whatever /status or /result answers, once or for an hour, the job ends
-// archived; one that RunComfy says not to know is lost, and still archived by
-// a redrive once it is known again.
-func TestStatusAndResultAnswers(t *testing.T) {
+// Whatever /status or /result returns, once or for an hour, the job is archived in
+// the end. If RunComfy says for an hour that it does not know the request, the job
+// fails as lost, and a later redrive archives it.
+func TestStatusAndResultResponses(t *testing.T) {
 	for _, call := range []runcomfytest.Call{runcomfytest.CallStatus, runcomfytest.CallResult} {
 		for _, fault := range runcomfytest.Faults(call) {
 			for _, lasts := range []time.Duration{0, time.Hour} {
@@ -50,7 +50,7 @@ func TestStatusAndResultAnswers(t *testing.T) {
 	}
 }
 
-// The status reports an outage of an hour, of any kind, and the job outlives it.
+// The status reports an outage of an hour, and the job is archived after it.
 func TestOutage(t *testing.T) {
 	for _, name := range []string{"not sent", "reset", "silence", "429", "503", "502 page", "500", "401", "403", "foreign request"} {
 		t.Run(name, func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// The token is changed at RunComfy, and in the secret half an hour later.
+// The token changes at RunComfy, and half an hour later in the secret.
 func TestRotatedToken(t *testing.T) {
 	for _, queue := range []time.Duration{20 * time.Second, time.Hour} {
 		w := worldtest.New(t)
@@ -100,15 +100,15 @@ func TestRotatedToken(t *testing.T) {
 	}
 }
 
-// A request is lost after three answers in a row over a minute that say so,
-// and not before: another answer in between begins the count anew.
+// A request is lost after three successive responses, over at least a minute, that
+// do not know it. Any other response in between resets the count.
 func TestRequestLost(t *testing.T) {
 	lost := worldtest.Fault(t, runcomfytest.CallStatus, "unknown request")
 	tests := []struct {
-		name   string
-		call   runcomfytest.Call
-		answer func(n int, since time.Duration) bool // whether the n-th call is answered so
-		lost   bool
+		name    string
+		call    runcomfytest.Call
+		unknown func(n int, since time.Duration) bool // whether the n-th response does not know the request
+		lost    bool
 	}{
 		{"twice", runcomfytest.CallStatus, func(n int, _ time.Duration) bool { return n <= 2 }, false},
 		{"for less than a minute", runcomfytest.CallStatus, func(_ int, since time.Duration) bool { return since < 50*time.Second }, false},
@@ -131,7 +131,7 @@ func TestRequestLost(t *testing.T) {
 				if n++; n == 1 {
 					first = w.Now()
 				}
-				if tt.answer(n, w.Now().Sub(first)) {
+				if tt.unknown(n, w.Now().Sub(first)) {
 					return &lost
 				}
 				return nil
@@ -143,7 +143,7 @@ func TestRequestLost(t *testing.T) {
 			}
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
 			if n < 3 || w.Now().Sub(first) < time.Minute {
-				t.Errorf("lost after %d answers over %v", n, w.Now().Sub(first))
+				t.Errorf("lost after %d responses over %v", n, w.Now().Sub(first))
 			}
 			w.RunComfy.Fault = nil
 			if err := w.Redrive("ads/talk", st.Take); err != nil {
@@ -171,8 +171,8 @@ func TestQueuedTooLong(t *testing.T) {
 	}
 }
 
-// A job that runs longer than MaxHours fails, and its paid result is archived
-// by a redrive once it has ended.
+// A job that runs longer than MaxHours fails. After it has ended at RunComfy, a
+// redrive archives its paid result.
 func TestRanTooLong(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = 30 * time.Hour
@@ -190,8 +190,8 @@ func TestRanTooLong(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// The deadline is looked at after the answer: a job that has ended is archived
-// however late it is found.
+// Poll checks the deadline after it has read the response, so a job that has ended
+// is archived even if poll finds it late.
 func TestEndedAfterTheDeadline(t *testing.T) {
 	tests := []struct {
 		name       string
@@ -209,7 +209,7 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 			if tt.run > tt.queue {
 				w.Run(tt.queue + tt.run/2)
 			}
-			// Lambda runs nothing until long after the deadline.
+			// Every call of Lambda fails until long after the deadline.
 			open := w.Now().Add(8 * time.Hour)
 			if tt.run > tt.queue {
 				open = w.Now().Add(14 * time.Hour)
@@ -221,7 +221,7 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 				return nil
 			}
 			w.Pass(24 * time.Hour)
-			// Lambda was away for longer than poll is tried again.
+			// The outage lasted longer than the retries of poll.
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionFailed)
 			if err := w.Redrive("ads/talk", st.Take); err != nil {
 				t.Fatal(err)
@@ -232,8 +232,7 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 	}
 }
 
-// The history of an execution holds 25,000 events, those of its redrives
-// included. The longest job that the parameters allow fits into it, and can still
+// The history of an execution holds 25,000 events, including those of its redrives. The longest job that the parameters allow fits into it, and can still
 // be archived by the last of the 1,000 redrives that Step Functions allows.
 func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 	const (
@@ -305,7 +304,7 @@ func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 	}
 }
 
-// A state that could not be written is written at the next turn.
+// If a state cannot be written, the next turn writes it.
 func TestStateIsWrittenLater(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = time.Hour
@@ -324,8 +323,8 @@ func TestStateIsWrittenLater(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// A redriven execution, whose deadline is long past, does not end again over
-// the first trouble: an answer of 503, or a process that has kept an old token.
+// A redriven execution whose deadline has passed does not fail again at its first
+// problem, such as a 503 or a process that still has an old token.
 func TestRedrivePastTheDeadline(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -363,7 +362,8 @@ func TestRedrivePastTheDeadline(t *testing.T) {
 	}
 }
 
-// again over the first response that it does not get.
+// A redriven execution counts failures from zero, so the first failed response does
+// not end it again.
 func TestRedriveCountsAnew(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -400,8 +400,9 @@ func TestRedriveCountsAnew(t *testing.T) {
 	}
 }
 
-// does not respond.
-func TestWarningEndsWithAnUnknownWord(t *testing.T) {
+// The warning that RunComfy does not respond ends with the first response, even if
+// the response has an unknown state.
+func TestWarningEndsWithAnUnknownState(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = time.Hour
 	worldtest.DropPair(t, w)
@@ -421,7 +422,8 @@ func TestWarningEndsWithAnUnknownWord(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// RunComfy puts a job that ran back into its queue: record and status say so.
+// If RunComfy puts a running job back into its queue, the record and the status say
+// so.
 func TestJobGoesBackToTheQueue(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 3*time.Hour

@@ -71,7 +71,7 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 						t.Fatal(err)
 					}
 					if answer.State != ledger.Held || answer.Code != r.code {
-						t.Errorf("the preset's own answer is %s, %s: %s", answer.State, answer.Code, answer.Reason)
+						t.Errorf("the preset's answer file is %s, %s: %s", answer.State, answer.Code, answer.Reason)
 					}
 				}
 				if n := w.RunComfy.Charges(); n != 0 {

@@ -33,8 +33,8 @@ func TestRequests(t *testing.T) {
 	}
 	tests := []struct {
 		name   string
-		drops  []string // the last one's event is handled; a content stands behind " = "
-		others string   // what else is there, by a number
+		drops  []string // only the last one's event is handled; " = " precedes the content
+		others string   // the keys of other objects; %05d is their number
 		status bool     // the others are statuses
 		most   int
 	}{
@@ -123,8 +123,8 @@ func TestMaxJobsPerDrop(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	tests := []struct {
 		name    string
-		drop    func(w *world.World) // with one event
-		job     string               // of a number
+		drop    func(w *world.World) // causes one event
+		job     string               // the name of a job by its number
 		numbers int
 	}{
 		{"tagged audios of a video", func(w *world.World) {

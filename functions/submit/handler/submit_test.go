@@ -265,7 +265,7 @@ func TestOrphanIsSettledInABatch(t *testing.T) {
 	dropOnce(t, w)
 	w.Run(30 * time.Second)
 	_, voice := worldtest.Media(t)
-	w.Put("inbox/ads/talk.wav", voice) // a newer take: no look leads to the older one any more
+	w.Put("inbox/ads/talk.wav", voice) // a newer take: no assessment leads to the older one any longer
 	again := world.Message("inbox/ads/talk.wav")
 	again.Attributes["ApproximateReceiveCount"] = "2"
 	w.Pass(5 * time.Minute)
