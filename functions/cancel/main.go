@@ -1,7 +1,7 @@
-// Command cancel is the Lambda function that stops paying for a job that nobody
-// waits for, and records why it ended. It is called when an execution fails,
-// times out or is stopped, when a dropped file is deleted, and every hour.
-// template.yaml describes its environment.
+// Command cancel is the Lambda function that cancels jobs that are no longer wanted,
+// and records why they ended. It is called when an execution fails, times out or is
+// stopped, when a dropped file is deleted, and every hour. template.yaml describes
+// its environment.
 package main
 
 import (

@@ -13,13 +13,13 @@ const (
 	// before.
 	sessionLength = 12 * time.Hour
 
-	// sessionMargin is for clocks that differ, and for the time that the
-	// credentials were valid before the process started.
+	// sessionMargin allows for clocks that differ, and for credentials that were
+	// issued before the process started.
 	sessionMargin = 10 * time.Minute
 )
 
-// signUntil returns until when URLs that are valid for presignFor may be signed
-// with a session token. It returns zero for credentials without a session token,
+// signUntil returns the time until which a session token may sign URLs that are
+// valid for presignFor. It returns zero for credentials without a session token,
 // which do not expire.
 //
 // Credentials do not say when they were issued, so the first process that sees
@@ -33,8 +33,8 @@ func signUntil(sessionToken, dir string, now time.Time, presignFor time.Duration
 	return firstSeen(sessionToken, dir, now).Add(sessionLength - sessionMargin - presignFor)
 }
 
-// firstSeen returns when a process first saw a session token. If it cannot read
-// or write the file, it takes the token for new.
+// firstSeen returns when a process first saw a session token. If it cannot read or
+// write the file, it treats the token as new.
 func firstSeen(sessionToken, dir string, now time.Time) time.Time {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

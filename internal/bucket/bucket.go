@@ -1,5 +1,5 @@
-// Package bucket is all access to the S3 bucket: conditional writes, reads,
-// listings and presigned URLs.
+// Package bucket accesses the S3 bucket: conditional writes, reads, listings and
+// presigned URLs.
 package bucket
 
 import (
@@ -35,7 +35,7 @@ type S3 interface {
 func NewClient(cfg aws.Config) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.UsePathStyle = true
-		// The SDK would log a line that is not JSON for each object without a
+		// Otherwise the SDK logs a line that is not JSON for each object without a
 		// checksum.
 		o.DisableLogOutputChecksumValidationSkipped = true
 	})
@@ -182,9 +182,9 @@ func (b *Bucket) List(ctx context.Context, prefix string, limit int) ([]File, bo
 	return b.list(ctx, &s3.ListObjectsV2Input{Prefix: &prefix}, limit)
 }
 
-// ListFolder returns the files directly below prefix whose keys come after the
-// given one. A folder below prefix is one File with a Key that ends in a slash,
-// and nothing else. ListFolder makes one request: the limit is at most PageSize.
+// ListFolder returns the files directly below prefix whose keys come after the given
+// one. A folder below prefix is one File that has only a Key, which ends in a slash.
+// ListFolder makes one request: the limit is at most PageSize.
 func (b *Bucket) ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error) {
 	in := &s3.ListObjectsV2Input{Prefix: &prefix, Delimiter: aws.String("/")}
 	if after != "" {
@@ -274,7 +274,7 @@ func readError(key string, err error) error {
 		// These are about the function's own credentials and clock.
 		return fmt.Errorf("read %s: %w", key, err)
 	case "Forbidden", "BadRequest":
-		code = "" // the SDK's words for the response to a HEAD, which has no body
+		code = "" // the SDK makes up a code for the response to a HEAD, which has no body
 	}
 	if status == http.StatusForbidden || status == http.StatusBadRequest {
 		return &RefusedError{Key: key, HTTPStatus: status, S3Code: code}
@@ -294,8 +294,8 @@ func unquoted(etag *string) string { return strings.Trim(aws.ToString(etag), `"`
 
 func quoted(etag string) *string { return aws.String(`"` + etag + `"`) }
 
-// seconds cuts a time to whole seconds, because only some of S3's responses
-// have fractions of them.
+// seconds truncates a time to whole seconds, because only some of S3's responses
+// have fractions of a second.
 func seconds(t *time.Time) time.Time {
 	return aws.ToTime(t).UTC().Truncate(time.Second)
 }

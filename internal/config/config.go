@@ -1,6 +1,6 @@
-// Package config makes a function from its environment when a process starts,
-// and reads the API token from Secrets Manager. template.yaml sets every
-// variable, and is the only place that has defaults and limits.
+// Package config configures a function from its environment when a process starts,
+// and reads the API token from Secrets Manager. template.yaml sets every variable,
+// and is the only place that has defaults and limits.
 package config
 
 import (
@@ -41,7 +41,7 @@ func Start(newHandler func(context.Context, *Env) any) {
 	lambda.Start(handler)
 }
 
-// Clients are what every function uses.
+// Clients are the clients that every function uses.
 type Clients struct {
 	AWS    aws.Config
 	S3     *s3.Client

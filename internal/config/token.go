@@ -78,7 +78,7 @@ func tokenIn(secret string) (string, error) {
 			Token string `json:"token"`
 		}
 		if json.Unmarshal([]byte(secret), &doc) != nil {
-			return "", errors.New("the token's secret looks like JSON but does not parse") // without the text, which is secret
+			return "", errors.New("the token's secret looks like JSON but does not parse") // leaves out the text, which is secret
 		}
 		secret = strings.TrimSpace(doc.Token)
 	}

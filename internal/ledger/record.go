@@ -38,8 +38,8 @@ const (
 	Used      State = "used"
 	Accepted  State = "accepted"
 
-	// Released is the state of a record whose claim was released, because
-	// RunComfy certainly did not accept the job. It counts as no record.
+	// Released is the state of a record whose claim was released, because RunComfy
+	// certainly did not accept the job. It is treated as if it did not exist.
 	Released State = "released"
 )
 
@@ -125,8 +125,8 @@ type Record struct {
 	// them complete.
 	NotRun []string `json:"notRun,omitempty"`
 
-	// Revision is a random text of the last write. A writer that got no response
-	// learns from it that its write took effect.
+	// Revision is a random text that each write replaces. A writer that got no
+	// response compares it to learn whether its write took effect.
 	Revision string `json:"revision"`
 
 	written

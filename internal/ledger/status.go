@@ -35,7 +35,7 @@ type Status struct {
 	Jobs []string `json:"jobs,omitempty"`
 }
 
-// Links are where a person continues from a status.
+// Links are the places that a status refers a person to.
 type Links struct {
 	Execution string `json:"execution,omitempty"` // the AWS console's page
 	RunComfy  string `json:"runcomfy,omitempty"`  // the model's page, which leads to the requests
@@ -49,7 +49,7 @@ type Posted struct {
 	// there is no status.
 	Order string
 
-	// Rewrite makes Post write a status that has not changed too, so that
+	// Rewrite makes Post write the status even if it has not changed, so that
 	// UpdatedAt says when the name was assessed.
 	Rewrite bool
 
@@ -87,9 +87,9 @@ func Order(take string, claimed time.Time) string {
 // order returns the Order of the take's status.
 func (r Record) order() string { return Order(r.Take, r.Times.Claimed) }
 
-// compareOrders returns a negative number if a is older than b, a positive number
-// if it is newer, and 0 otherwise. In statuses of earlier versions, the Order is
-// a whole take; its hash counts as no time.
+// compareOrders returns a negative number if a is older than b, a positive number if
+// it is newer, and 0 otherwise. In statuses of earlier versions, the Order is a
+// whole take; its hash is not read as a time.
 func compareOrders(a, b string) int {
 	claimed := func(order string) time.Time {
 		t, err := time.Parse(claimLayout, strings.TrimPrefix(order[len(Stamp(order)):], "-"))

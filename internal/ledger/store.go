@@ -195,9 +195,9 @@ func (s *Store) NewestTakes(ctx context.Context, name string, most int) ([]Recor
 	return recs, errors.Join(errs...)
 }
 
-// Names returns the names that have records and begin with prefix, without those
-// that have another slash after it. The tagged names of a video, for example,
-// begin with the video's name and a dot.
+// Names returns the names that have records and begin with prefix. It leaves out
+// names with another slash after the prefix. The tagged names of a video, for
+// example, begin with the video's name and a dot.
 func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	_, folders, err := s.list(ctx, "jobs/"+prefix)
 	if err != nil {
@@ -210,7 +210,7 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// TakeID names a take, and says when its record was written last.
+// TakeID names a take, and says when its record was last written.
 type TakeID struct {
 	Name, Take string
 	Written    time.Time

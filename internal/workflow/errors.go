@@ -14,8 +14,8 @@ import (
 // these errors unwrapped, as pointers. Archive returns the errors of package
 // transfer in the same way.
 //
-// CodeOf derives the code of each from its name. Whether an error is retried is
-// written in statemachine.asl.json.
+// CodeOf derives the code of each from its name. The file statemachine.asl.json says
+// which errors are retried.
 
 type (
 	// RequestLost says that RunComfy no longer knows the request.
@@ -50,8 +50,8 @@ func Failuref(format string, args ...any) Failure {
 }
 
 // CodeOf returns the code of an error by its name in Step Functions: the name in
-// snake_case. The error may be of AWS; the result is then not a code of the list,
-// and its State is empty.
+// snake_case. For an error of AWS, the result is not in the list of codes, and its
+// State is empty.
 func CodeOf(errorName string) problem.Code {
 	var snake strings.Builder
 	for i, r := range errorName {

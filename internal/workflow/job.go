@@ -1,6 +1,6 @@
 // Package workflow holds what the functions and statemachine.asl.json share: the
-// state that goes round the loop, how long the loop waits and when it gives up,
-// and the names of the errors that end it.
+// state that each turn of the loop passes to the next, how long the loop waits and
+// when it gives up, and the names of the errors that end it.
 package workflow
 
 import (
@@ -13,9 +13,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
-// Job is the whole state of an execution: ids, keys and counters, below 4 KB,
-// never a URL of media. Submit starts an execution with it, poll takes and
-// returns it at every turn, and archive takes it when the job has ended.
+// Job is the whole state of an execution: ids, keys and counters. It is smaller than
+// 4 KB and never holds a URL of media. Submit starts an execution with it, poll
+// accepts and returns it at every turn, and archive accepts it when the job has
+// ended.
 type Job struct {
 	Name        string    `json:"name"`
 	Take        string    `json:"take"`
@@ -26,7 +27,7 @@ type Job struct {
 	// WaitSeconds is how long the Wait state waits before the next turn.
 	WaitSeconds int `json:"waitSeconds"`
 
-	// Ended says that the job has ended at RunComfy, well or badly.
+	// Ended says that the job has ended at RunComfy, successfully or not.
 	Ended bool `json:"ended"`
 
 	// Seen is the state that the last turn wrote into the record.
@@ -49,7 +50,8 @@ type Job struct {
 	LostSince time.Time `json:"lostSince,omitzero"`
 }
 
-// Limits are the parameters by which a turn decides.
+// Limits are how long a job may take, and what else a turn needs to decide how long
+// to wait.
 type Limits struct {
 	Queue time.Duration // QueueHours: how long a job may be queued
 	Run   time.Duration // MaxHours: how long it may run
@@ -65,14 +67,15 @@ const (
 	// LostAfter is the least time between the first and the last of them.
 	LostAfter = time.Minute
 
-	// patience is how many turns in a row must fail before a limit can end the
-	// job. A redriven execution is past its limit, and one failure does not end it.
+	// patience is how many turns in a row must fail before a limit can end the job.
+	// A redriven execution may already be past its limit, and a single failed turn
+	// must not end it.
 	patience = 3
 )
 
 // Answered updates the job after RunComfy has reported its status. It returns a
-// *QueuedTooLong or a *RanTooLong if the job has not ended within the limits. A
-// job that has ended is archived however late that is found.
+// *QueuedTooLong or a *RanTooLong if the job has not ended within the limits. A job
+// that has ended is archived even if a limit has passed.
 func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) error {
 	j.forgetTroubles()
 	if status.State.Ended() {
@@ -174,9 +177,9 @@ type Turn struct {
 	Redrives int `json:"redrives"`
 }
 
-// Begin returns the job as a turn starts with it. A turn that failed leaves the
-// job as the turn before returned it, so what that one counted does not count
-// against a redriven execution.
+// Begin returns the job with which a turn starts. After a redrive it resets the
+// counters of troubles and losses. A failed turn does not change the job, so the
+// counters would otherwise still hold what the turns before the failure counted.
 func (t Turn) Begin() Job {
 	job := t.Job
 	if t.Redrives > job.Redrives {
@@ -186,9 +189,9 @@ func (t Turn) Begin() Job {
 	return job
 }
 
-// UnmarshalJSON also accepts a Job without the object around it: an execution
-// that was started before an update of the stack keeps its old definition, which
-// passes that.
+// UnmarshalJSON also accepts a Job without the object around it. An execution that
+// started before an update of the stack keeps its old definition, which passes such
+// a Job.
 func (t *Turn) UnmarshalJSON(text []byte) error {
 	type turn Turn
 	if err := json.Unmarshal(text, (*turn)(t)); err != nil {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Progress is what a turn knows of a job when it decides how long to wait.
+// Progress is what a turn knows about a job when it decides how long to wait.
 type Progress struct {
 	Usual   time.Duration // how long a run of the model usually takes; 0 if not known
 	Elapsed time.Duration // since the job was submitted
@@ -14,18 +14,20 @@ type Progress struct {
 	Position int // how many jobs are ahead in the queue; 0 if not known
 
 	Troubles   int           // the last turns in a row that did not learn the job's state
-	RetryAfter time.Duration // what RunComfy's last response asks for
+	RetryAfter time.Duration // the wait that RunComfy's last response asks for
 	Jitter     float64       // in [0, 1): spreads the next turns of many jobs in trouble
 }
 
 const (
-	// likelyShare is the part of the usual duration before which the job is not
-	// likely to end: the usual duration is known within half of it.
+	// likelyShare is the share of the usual duration before which the job is
+	// unlikely to end. The usual duration is only an estimate, and may be wrong by
+	// half.
 	likelyShare = 0.5
 
-	// elapsedShare is the wait as a part of the time since the submit. An end is
-	// found half a wait late on average, so 4 % of the job's time late. The number
-	// of turns grows with the logarithm of that time until maxWait is reached.
+	// elapsedShare is the wait as a share of the time since the submit. On average a
+	// turn finds the end half a wait late, which is 4 % of the job's time. The
+	// number of turns grows with the logarithm of that time until maxWait is
+	// reached.
 	elapsedShare = 0.08
 
 	// queueShare is the part of the usual duration to wait for each job ahead in
@@ -34,8 +36,8 @@ const (
 
 	minWait = time.Second
 
-	// maxWait is the longest wait. With QueueHours and MaxHours it decides how many
-	// events the history of an execution holds, of which AWS allows 25,000: see
+	// maxWait is the longest wait. With QueueHours and MaxHours it determines how
+	// many events the history of an execution can hold. AWS allows 25,000. See
 	// TestLongestJobFitsIntoTheHistory of the poll function.
 	maxWait = 15 * time.Minute
 

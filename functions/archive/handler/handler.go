@@ -23,7 +23,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// Handler archives jobs. Every step finds what an earlier run has done, so
+// Handler archives jobs. Each step detects what an earlier run has already done, so
 // Handle may be called again at any time.
 type Handler struct {
 	Bucket *bucket.Bucket
@@ -31,7 +31,7 @@ type Handler struct {
 	API    *runcomfy.Client
 	Copier Copier
 
-	MaxOutputs int // of one job
+	MaxOutputs int // the most outputs that one job may have
 
 	Now   func() time.Time
 	Sleep func(context.Context, time.Duration) error
@@ -44,15 +44,15 @@ type Copier interface {
 }
 
 const (
-	// reserve is how much of the function's time is left when a copy must stop, to
-	// abort its upload and to return the error.
+	// reserve is how long before the function's timeout a copy must stop. The
+	// function then has time to abort the upload and return the error.
 	reserve = 15 * time.Second
 
 	// maxFailure limits RunComfy's own words in a reason, in runes.
 	maxFailure = 500
 )
 
-// timeOverError is the cause of the end of a copy that took too long.
+// timeOverError is the context's cause if a copy took too long.
 type timeOverError struct{ after time.Duration }
 
 func (e *timeOverError) Error() string { return "the function's time is over" }
@@ -218,8 +218,8 @@ func addWarnings(r *ledger.Record, warnings []string) {
 	}
 }
 
-// copyOutputs copies the outputs into the bucket and inspects each. It returns
-// them and what is doubtful about them.
+// copyOutputs copies the outputs into the bucket and inspects each. It returns the
+// outputs, and one sentence for each doubt about them.
 func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses []string) (outputs []ledger.Output, doubts []string, err error) {
 	earlier, err := h.copiedEarlier(ctx, rec)
 	if err != nil {
@@ -246,8 +246,8 @@ func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses 
 	return outputs, doubts, nil
 }
 
-// copiedEarlier returns the keys of the outputs that earlier runs have copied,
-// by outputStem.
+// copiedEarlier returns the keys of the outputs that earlier runs copied. The map's
+// keys are the results of outputStem.
 func (h *Handler) copiedEarlier(ctx context.Context, rec ledger.Record) (map[string]string, error) {
 	files, _, err := h.Bucket.List(ctx, ledger.OutputPrefix(rec.Name, rec.Take), math.MaxInt)
 	if err != nil {
@@ -294,9 +294,10 @@ func outputStem(rec ledger.Record, index int) string {
 	return stem
 }
 
-// outputType returns the content type and the suffix of an output, by its first
-// bytes and never by its URL. What is neither a video nor an image becomes .bin,
-// so that no browser opens it as a page and no output is named result.json.
+// outputType returns the content type and the suffix of an output. It examines the
+// first bytes and ignores the URL. An output that is neither a video nor an image
+// gets the suffix .bin, so that no browser opens it as a page and no output is named
+// result.json.
 func outputType(head []byte) (contentType, suffix string) {
 	if contentType, suffix = media.Sniff(head); suffix == "" {
 		return "application/octet-stream", ".bin"
@@ -343,7 +344,7 @@ func unavailable(format string, args ...any) error {
 	return &workflow.ResultUnavailable{Failure: workflow.Failuref(format, args...)}
 }
 
-// copyError returns the error of a copy as Step Functions must see it.
+// copyError converts an error of a copy into one that Step Functions recognizes.
 func copyError(ctx context.Context, err error) error {
 	if over, ok := errors.AsType[*timeOverError](context.Cause(ctx)); ok {
 		return &workflow.OutputTooSlow{Failure: workflow.Failuref(

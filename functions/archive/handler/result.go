@@ -31,8 +31,8 @@ type Result struct {
 	Warnings  []string        `json:"warnings,omitempty"`
 }
 
-// writeResult writes result.json. If an earlier run of the same take has written
-// it, it stays as it is.
+// writeResult writes result.json. If an earlier run of the same take wrote it,
+// writeResult leaves it unchanged.
 func (h *Handler) writeResult(ctx context.Context, rec ledger.Record, ended time.Time) error {
 	times := rec.Times
 	times.Ended = ended
@@ -50,23 +50,23 @@ func (h *Handler) writeResult(ctx context.Context, rec ledger.Record, ended time
 	}
 	key := ledger.OutputPrefix(rec.Name, rec.Take) + "result.json"
 	if _, err = h.Bucket.PutJSON(ctx, key, "", body.Bytes(), nil); errors.Is(err, bucket.ErrConflict) {
-		_, err = h.Bucket.Head(ctx, key) // S3 also refuses a write that another one delays
+		_, err = h.Bucket.Head(ctx, key) // S3 also reports a conflict while another write is in progress
 	}
 	return err
 }
 
-// The length of an output may differ from the inputs' by this without a doubt.
-// Models cut, loop or pad to the shorter or the longer input, and live-avatar
-// makes whole clips of about 3 s.
+// An output that is longer or shorter than the inputs by more than this is doubtful.
+// Models cut, loop or pad to the shorter or the longer input, and live-avatar makes
+// whole clips of about 3 s.
 const (
 	slackShare = 0.1
 	slackBelow = time.Second
 	slackAbove = 3 * time.Second
 )
 
-// inspect reads the headers of an archived output. It returns what the record
-// says about the output, and what is doubtful about it. A person judges a doubt:
-// the output is paid for, so it is kept. If S3 fails, inspect returns a
+// inspect reads the headers of an archived output. It returns the output's entry in
+// the record, and the doubts about the output. A doubtful output is kept, because it
+// is paid for. A person decides whether it is usable. If S3 fails, inspect returns a
 // *transfer.StorageUnavailable.
 func (h *Handler) inspect(ctx context.Context, rec ledger.Record, object transfer.Object) (ledger.Output, []string, error) {
 	output := ledger.Output{Key: object.Key, Bytes: object.Bytes, SHA256: object.SHA256, Type: object.ContentType}

@@ -46,7 +46,7 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 			case !rec.State.Ended():
 				errs = append(errs, h.cancelTake(ctx, rec, key, c))
 			case rec.Code == problem.CancelledByDeletion && h.Now().Sub(rec.Times.Ended) < sweepBack:
-				errs = append(errs, h.stopExecution(ctx, rec)) // an earlier call may not have
+				errs = append(errs, h.stopExecution(ctx, rec)) // an earlier call may have failed to do so
 			}
 		}
 	}
@@ -54,7 +54,7 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 }
 
 // cancelTake cancels an open take because one of its files was deleted. If RunComfy
-// can no longer cancel the job, it is paid for, so it continues and is archived.
+// can no longer cancel the job, the job is paid for. It continues and is archived.
 func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string, c *call) error {
 	if rec.State == ledger.Submitting {
 		if !rec.ClaimEnded(h.Now()) {
@@ -78,8 +78,8 @@ func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string,
 		}
 		return h.Ledger.PostTake(ctx, rec)
 	}
-	// The end is recorded before the execution is stopped, so that the event of the
-	// stop changes nothing.
+	// Record the end before stopping the execution, so that the event of the stop
+	// changes nothing.
 	err = h.recordEnd(ctx, rec, ledger.Cancelled, problem.CancelledByDeletion, key+" was deleted, and RunComfy cancelled the job before it started")
 	if err != nil {
 		return err

@@ -45,10 +45,10 @@ type StepFunctions interface {
 type event struct {
 	DetailType string `json:"detail-type"`
 	Detail     struct {
-		// of an execution's status change
+		// set if an execution's status changed
 		ExecutionARN string `json:"executionArn"`
 		RedriveCount int32  `json:"redriveCount"`
-		// of a deleted object
+		// set if an object was deleted
 		Bucket struct {
 			Name string `json:"name"`
 		} `json:"bucket"`
@@ -59,14 +59,14 @@ type event struct {
 	} `json:"detail"`
 }
 
-// lifecycleReason is the reason of a deletion by a lifecycle rule, which cancels
-// nothing.
+// lifecycleReason is the reason that S3 gives for a deletion by a lifecycle rule.
+// Such a deletion cancels nothing.
 const lifecycleReason = "Lifecycle Expiration"
 
-// call is the state of one call of Handle, which may be about many jobs.
+// call is the state of one call of Handle, which may concern many jobs.
 type call struct {
 	// silent is set after RunComfy did not respond to a request. The next request
-	// would wait for as long, so it is not made.
+	// would wait as long, so no more requests are sent.
 	silent bool
 }
 
@@ -132,7 +132,7 @@ func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 }
 
 // cancelJob asks RunComfy to cancel the job of a take, and reports whether the job
-// is cancelled. It does not ask for a job that has ended.
+// is cancelled. It sends no request about a job that has ended.
 func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (bool, error) {
 	if rec.State == ledger.Archiving || rec.RequestID == "" {
 		return false, nil
@@ -153,8 +153,9 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (bo
 	return cancelled, nil
 }
 
-// cancelRequest asks RunComfy to cancel a request. A request that an earlier call
-// has cancelled is not cancellable either, so the result decides then.
+// cancelRequest asks RunComfy to cancel a request. RunComfy reports a request that
+// an earlier call cancelled as not cancellable, so cancelRequest then checks the
+// result.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (bool, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err != nil || outcome == runcomfy.OutcomeCancelled {

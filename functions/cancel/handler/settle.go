@@ -16,14 +16,15 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// giveUpAfter is how long after its end an execution is settled even if RunComfy
-// could not be asked to cancel the job. It is shorter than sweepBack, so the sweep
-// still finds the execution.
+// giveUpAfter is how long the cancel function tries to cancel the job of an
+// execution that has ended. After that, the execution is settled even if RunComfy
+// could not be asked. It is shorter than sweepBack, so the sweep still finds the
+// execution.
 const giveUpAfter = 20 * time.Hour
 
-// settle records the end of an execution that failed, timed out or was stopped
-// after a number of redrives. It describes the execution as it is now, so a late
-// event of an execution that was redriven since changes nothing.
+// settle records the end of an execution that failed, timed out or was stopped after
+// a number of redrives. It reads the present state of the execution. A late event
+// therefore changes nothing if the execution was redriven since.
 func (h *Handler) settle(ctx context.Context, executionARN string, redrives int32, c *call) error {
 	exec, err := h.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &executionARN})
 	if err != nil {
@@ -68,9 +69,9 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	return h.recordEnd(ctx, rec, ledger.Failed, code, reason)
 }
 
-// failedAgain reports whether a redriven execution ended with another code than
-// the record has. If archive recorded how the job ended at RunComfy, that stays:
-// RunComfy may have forgotten the job since.
+// failedAgain reports whether a redriven execution ended with a code other than the
+// record's. It returns false if archive recorded how the job ended at RunComfy,
+// because RunComfy may no longer know the job.
 func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code problem.Code) bool {
 	return rec.State == ledger.Failed && code != rec.Code && code != problem.JobFailed && rec.Code != problem.JobFailed &&
 		workflow.CodeOf(aws.ToString(exec.Error)) != problem.JobCancelled && aws.ToTime(exec.StopDate).After(rec.Times.Ended)

@@ -19,14 +19,14 @@ import (
 )
 
 const (
-	// sweepBack is how long ago an execution may have ended for the hourly sweep to
-	// settle it. AWS delivers status changes by best effort only; many sweeps make
-	// up for a lost event.
+	// sweepBack is how far back the hourly sweep settles executions, measured from
+	// their end. AWS may lose the event of a status change. Many sweeps then find
+	// the execution.
 	sweepBack = 24 * time.Hour
 
-	// listBack is how long ago an execution may have started for the sweep to find
-	// it: the list is ordered by start. An execution lasts a few days and can be
-	// redriven for 14 days after its end.
+	// listBack is how far back the sweep lists executions, measured from their
+	// start, because the list is ordered by start. An execution lasts a few days and
+	// can be redriven for 14 days after its end.
 	listBack = 21 * 24 * time.Hour
 
 	// The sweep recovers takes whose record was last written between recoverUntil
@@ -74,11 +74,11 @@ func (h *Handler) settleAll(ctx context.Context, takes []ledger.TakeID, c *call)
 	return errors.Join(errs...)
 }
 
-// settledBefore reports whether the record of a take says how its execution ended,
-// and then posts the status. It saves the description of the execution.
+// settledBefore reports whether the record of a take already says how its execution
+// ended. If so, it posts the status, and the sweep need not describe the execution.
 func (h *Handler) settledBefore(ctx context.Context, id ledger.TakeID, exec types.ExecutionListItem) (bool, error) {
 	rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
-	// It may have failed again, with another error, after a redrive.
+	// A redriven execution may have failed again with another error.
 	again := rec.State == ledger.Failed && rec.Code != problem.JobFailed && aws.ToTime(exec.StopDate).After(rec.Times.Ended)
 	if err == nil && rec.State.Ended() && !again {
 		return true, h.Ledger.PostTake(ctx, rec)
@@ -86,8 +86,9 @@ func (h *Handler) settledBefore(ctx context.Context, id ledger.TakeID, exec type
 	return false, nil // settle reads the record again
 }
 
-// listUnsuccessful returns the executions that did not succeed and ended within
-// the last day, oldest end first. With an error it returns those that it found.
+// listUnsuccessful returns the executions that did not succeed and ended within the
+// last day, oldest end first. If a request fails, it returns the executions found so
+// far and the error.
 func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.ExecutionListItem, err error) {
 	for _, status := range []types.ExecutionStatus{types.ExecutionStatusFailed, types.ExecutionStatusTimedOut, types.ExecutionStatusAborted} {
 		pages := sfn.NewListExecutionsPaginator(h.States, &sfn.ListExecutionsInput{StateMachineArn: &h.MachineARN, StatusFilter: status, MaxResults: 1000})
@@ -112,8 +113,9 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 	return found, err
 }
 
-// recoverTakes finishes what submit did not finish and no message will: it starts
-// the execution of a paid take, and ends a claim whose invocation died.
+// recoverTakes finishes work that submit left undone and that no message will
+// repeat. It starts the execution of a paid take, and ends a claim whose invocation
+// died.
 func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) error {
 	var errs []error
 	for i, id := range takes {

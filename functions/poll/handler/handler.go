@@ -1,6 +1,6 @@
-// Package handler is the poll function. Once a turn of the loop it asks RunComfy
-// how far a job is, writes the state into the record and the status, and returns
-// how long to wait. Package workflow decides.
+// Package handler is the poll function. At each turn of the loop it asks RunComfy
+// for the state of a job, writes it into the record and the status, and returns how
+// long to wait. Package workflow makes the decisions.
 package handler
 
 import (
@@ -27,9 +27,10 @@ type Handler struct {
 	Jitter func() float64 // in [0, 1)
 }
 
-// Handle asks RunComfy once and returns the job with what it learned. Its errors
-// are *workflow.RequestLost, *workflow.QueuedTooLong and *workflow.RanTooLong,
-// unwrapped. It returns no error if only RunComfy or S3 fails.
+// Handle asks RunComfy once and returns the job with what it learned. Its errors are
+// *workflow.RequestLost, *workflow.QueuedTooLong and *workflow.RanTooLong,
+// unwrapped. A failure of RunComfy or S3 is not an error, because the next turn asks
+// again.
 func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job, error) {
 	job := turn.Begin()
 	troubled := job.Troubles > 0
@@ -79,8 +80,8 @@ func (h *Handler) stateOf(ctx context.Context, job workflow.Job, status runcomfy
 }
 
 // record writes a state into the record and the status, and reports whether that
-// succeeded. If not, the next turn or archive writes the state of that time: a
-// paid job does not stop for it.
+// succeeded. A failed write does not stop a paid job: the next turn or archive
+// writes the state that is current then.
 func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.State, now time.Time) bool {
 	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
 		if !r.State.CanBecome(state) {

@@ -30,18 +30,18 @@ const (
 // assessment is one assessment of a subject.
 type assessment struct {
 	subject drop.Subject
-	deleted change    // the deletion that led to it, if any
+	deleted change    // the deletion that caused it, if any
 	bundle  string    // the name of the bundle whose job.json no longer names this match, if any
-	at      time.Time // of the newest change that may have led to it
+	at      time.Time // the time of the newest change that may have caused it
 	again   bool      // an earlier delivery was not finished
 	last    bool      // the queue does not deliver the message again
-	rewrite bool      // write statuses that do not change too
+	rewrite bool      // also write statuses that have not changed
 
 	recovered  bool
 	recoverErr error
 	err        error
-	// kept are the takes whose statuses were kept, although the bucket may have
-	// files that these takes do not use.
+	// kept are the takes whose statuses were not replaced, although the bucket may
+	// hold files that these takes do not use.
 	kept []ledger.TakeID
 }
 
@@ -140,15 +140,15 @@ func (a *assessment) mustWrite(prev ledger.Posted) bool {
 	return a.rewrite || older
 }
 
-// recoverTakes finishes what an earlier delivery may have left undone for a
-// name: claims whose invocation died, and submitted takes without an execution.
-// An assessment may not lead to them, because the files may have changed since.
-// It reports whether there were any. If again is false, no earlier delivery
-// failed, and takes of an invocation that may still be running are left to it.
+// recoverTakes finishes what an earlier delivery may have left undone for a name:
+// claims whose invocation died, and submitted takes without an execution. An
+// assessment may not find these takes, because the files may have changed since.
+// recoverTakes reports whether it found any. If again is false, no earlier delivery
+// failed, so it skips takes whose invocation may still be running.
 func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (some bool, err error) {
 	takes, err := h.Ledger.NewestTakes(ctx, name, maxRecovered)
 	if _, ok := errors.AsType[*ledger.UnreadableError](err); ok {
-		// The other takes of the name do not wait for this one.
+		// Continue with the other takes of the name.
 		slog.ErrorContext(ctx, "record unreadable", "name", name, "err", err)
 		err = nil
 	}
@@ -169,11 +169,12 @@ func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (so
 	return some, errors.Join(errs...)
 }
 
-// reassessMatches assesses the matches of a bundle's wildcard that were not
-// submitted and that its job.json no longer names: most are withdrawn. The
-// bundle's status lists its matches. It is replaced only after this, so that the
-// next delivery can finish what a dead invocation left undone. A match that is
-// still held stops nothing else; it is returned as an error that isRetry knows.
+// reassessMatches assesses the unsubmitted matches of a bundle's wildcard that
+// job.json no longer names. Most of them become withdrawn. The bundle's status,
+// which lists the matches, is replaced only afterwards. If this invocation dies, the
+// next delivery can therefore finish the work. If a match is still held,
+// reassessMatches continues with the others, then returns an error that isRetry
+// accepts.
 func (h *Handler) reassessMatches(ctx context.Context, a *assessment, prev ledger.Posted, findings []drop.Finding) error {
 	if prev.Jobs == nil || a.subject.Key() != ledger.StatusKey(prev.Name) {
 		return nil
@@ -191,7 +192,7 @@ func (h *Handler) reassessMatches(ctx context.Context, a *assessment, prev ledge
 		if match.State != ledger.Held && match.State != ledger.Waiting && match.State != ledger.Rejected {
 			continue
 		}
-		// A pair may have the same name. Assess whatever gives this name.
+		// A pair may have the same name, so assess the name and not only the match.
 		err = h.assess(ctx, &assessment{subject: drop.SubjectOf(name), bundle: prev.Name, last: a.last})
 		if err != nil && !isRetry(err) {
 			return err
@@ -201,8 +202,8 @@ func (h *Handler) reassessMatches(ctx context.Context, a *assessment, prev ledge
 	return errors.Join(held...)
 }
 
-// postFinding posts a finding that is not a job, unless the status is about a
-// take that is as new. For a held finding it returns *heldError.
+// postFinding posts a finding that is not a job, unless the status is about a take
+// that is newer or as new. For a held finding it returns *heldError.
 func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
 	age := strings.Compare(ledger.Stamp(f.Order), ledger.Stamp(prev.Order))
 	if prev.State.Claimed() && (age < 0 || age == 0 && f.Job == nil) {
@@ -284,8 +285,8 @@ func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string
 	return h.warn(ctx, rec, text, func(*ledger.Record) {})
 }
 
-// warn adds a warning to the record and the status of a take, and makes another
-// change to the record.
+// warn adds a warning to the record and the status of a take, and applies change to
+// the record.
 func (h *Handler) warn(ctx context.Context, rec ledger.Record, text string, change func(*ledger.Record)) error {
 	slog.WarnContext(ctx, "nothing started", "name", rec.Name, "take", rec.Take, "reason", text)
 	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
@@ -299,5 +300,5 @@ func (h *Handler) warn(ctx context.Context, rec ledger.Record, text string, chan
 	return h.Ledger.PostTake(ctx, rec)
 }
 
-// inBundle reports whether a key is that of a file in a .job folder.
+// inBundle reports whether the file at key is in a .job folder.
 func inBundle(key string) bool { return strings.Contains(strings.ToLower(key), ".job/") }

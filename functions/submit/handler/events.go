@@ -26,7 +26,7 @@ type message struct {
 	err      error // why the message cannot be read
 }
 
-// parseEvent reads what Lambda was called with: a batch of queue messages that
+// parseEvent parses the payload of an invocation: a batch of queue messages that
 // hold events, an S3 notification, or an EventBridge event.
 func parseEvent(raw []byte) ([]message, error) {
 	var batch events.SQSEvent
@@ -47,8 +47,8 @@ func parseEvent(raw []byte) ([]message, error) {
 	return messages, nil
 }
 
-// parseBody reads an EventBridge event or an S3 notification. It ignores
-// expirations by a lifecycle rule, which start and withdraw nothing.
+// parseBody reads an EventBridge event or an S3 notification. It ignores expirations
+// by a lifecycle rule, because they start and withdraw nothing.
 func parseBody(raw []byte) ([]change, error) {
 	var body struct {
 		events.EventBridgeEvent
@@ -87,7 +87,7 @@ func parseDetail(event events.EventBridgeEvent) ([]change, error) {
 		Reason string          `json:"reason"`
 		Bucket events.S3Bucket `json:"bucket"`
 		Object struct {
-			Key string `json:"key"` // not URL-encoded, unlike that of an events.S3Object
+			Key string `json:"key"` // not URL-encoded, unlike the key of an events.S3Object
 		} `json:"object"`
 	}
 	if err := json.Unmarshal(event.Detail, &detail); err != nil {

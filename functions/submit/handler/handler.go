@@ -1,6 +1,6 @@
-// Package handler decides what each drop leads to: it finds the jobs that a
-// changed file may complete, and submits each once. Package drop reads what is
-// in the bucket; an event is only a hint to assess it.
+// Package handler is the submit function. It finds the jobs that a changed file may
+// complete, and submits each once. An event is only a hint: package drop reads what
+// is in the bucket now.
 //
 // The function may die between any two of its calls. The next delivery then
 // finishes the work without a second POST: before the POST, the handler claims
@@ -50,23 +50,23 @@ type Handler struct {
 }
 
 const (
-	// submitTime is what must be left of the function's time before the POST:
-	// time for the POST and for the record of its response.
+	// submitTime is how much of the function's time must be left before the POST. It
+	// is enough for the POST and for recording its response.
 	submitTime = runcomfy.Timeout + 10*time.Second
-	// claimTime is what must be left before the claim.
+	// claimTime is how much time must be left before the claim.
 	claimTime = submitTime + 5*time.Second
-	// assessTime is what must be left before a subject is assessed.
+	// assessTime is how much time must be left before a subject is assessed.
 	assessTime = 20 * time.Second
-	// returnTime is how long before the function's timeout every call is
-	// cancelled, so that the function still returns what it has done.
+	// returnTime is how long before the function's timeout every call is cancelled,
+	// so that the function can still return its response.
 	returnTime = 3 * time.Second
 	// clockSkew is by how much two clocks may differ.
 	clockSkew = time.Minute
 
-	// manySubjects is the number of subjects of one change above which later
-	// deliveries skip the subjects that an earlier one has finished. They
-	// recognise those by the time of the status, which is then written even if
-	// nothing else in it changes.
+	// manySubjects is a number of subjects. If one change has more, later deliveries
+	// skip the subjects that an earlier delivery finished. They recognize these by
+	// the time of the status, so the status is written even if nothing else in it
+	// changes.
 	manySubjects = 20
 )
 
@@ -83,13 +83,13 @@ type heldError struct{ code problem.Code }
 
 func (e *heldError) Error() string { return "held: " + string(e.code) }
 
-// Handle handles a batch of queue messages, or one event without a queue. A
-// message that is not finished is a batch item failure, so that the queue
-// delivers it again. An event that is not finished is an error.
+// Handle handles a batch of queue messages, or one event without a queue. Handle
+// returns each unfinished message as a batch item failure, so that the queue
+// delivers it again. For an unfinished event it returns an error.
 func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEventResponse, error) {
 	var response events.SQSEventResponse
 	if h.sessionEnds() {
-		// Nothing is done yet. Lambda reports this batch as failed, the queue
+		// Nothing has been done yet. Lambda reports this batch as failed, the queue
 		// delivers it again, and a new process gets new credentials.
 		slog.WarnContext(ctx, "the process exits, because its credentials end too soon to sign URLs", "sign_until", h.SignUntil)
 		h.Exit()
@@ -114,7 +114,7 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-returnTime))
 		defer cancel()
 	}
-	// Messages that failed before come last, so that they cannot take the time
+	// Handle messages that failed before last, so that they do not use up the time
 	// of the others.
 	slices.SortStableFunc(messages, func(a, b message) int { return cmp.Compare(a.receives, b.receives) })
 	for i, m := range messages {
@@ -135,11 +135,11 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	return response, nil
 }
 
-// batch is what the messages of one invocation share.
+// batch is the state that the messages of one invocation share.
 type batch struct {
 	again    bool          // an earlier delivery of one of the messages was not finished
-	newest   time.Time     // of the changes
-	timeout  time.Duration // of the function, or 0 if it has none
+	newest   time.Time     // the time of the newest change
+	timeout  time.Duration // the function's timeout, or 0 if it has none
 	assessed map[assessmentKey]*assessment
 }
 
@@ -152,8 +152,8 @@ type assessmentKey struct {
 	deleted string
 }
 
-// handleMessage assesses every subject that a message may concern. It starts no
-// assessment after until, except that of the message's first subject. Repeating
+// handleMessage assesses every subject that a message may concern. It always
+// assesses the first subject. It starts no other assessment after until. Repeating
 // an assessment that changes nothing costs a few reads.
 func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until time.Time) error {
 	errs := []error{m.err}
@@ -210,10 +210,10 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 	return errors.Join(errs...)
 }
 
-// isFinished reports whether an assessment of the subject that certainly began
-// after the change has posted a status that needs no other assessment now. For
-// a job that is still beyond MaxJobsPerDrop it also returns *heldError, so that
-// the queue delivers the message again.
+// isFinished reports whether an assessment of the subject that certainly began after
+// the change has posted a status that needs no further assessment now. For a job
+// that is still beyond MaxJobsPerDrop it also returns *heldError, so that the queue
+// delivers the message again.
 func (h *Handler) isFinished(ctx context.Context, s drop.Subject, c change, timeout time.Duration) (bool, error) {
 	posted, err := h.Ledger.Posted(ctx, s.Key())
 	if err != nil || timeout == 0 || c.at.IsZero() || posted.State == "" || posted.State.Claimed() {
@@ -231,9 +231,9 @@ func (h *Handler) isFinished(ctx context.Context, s drop.Subject, c change, time
 	return false, nil
 }
 
-// startUntil returns until when assessments for a message may be started: zero
-// means no limit. A message that failed twice gets an equal share of the time
-// that is left, so that the messages after it get theirs.
+// startUntil returns the time until which assessments for a message may start. Zero
+// means no limit. A message that failed twice gets an equal share of the time that
+// is left, so that time is left for the messages after it.
 func (h *Handler) startUntil(ctx context.Context, m message, messagesLeft int) time.Time {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -249,7 +249,7 @@ func (h *Handler) startUntil(ctx context.Context, m message, messagesLeft int) t
 // isRetry reports whether an error only says that the queue must deliver the
 // message again: a job is held, or another invocation is submitting the take.
 func isRetry(err error) bool {
-	switch e := err.(type) { //nolint:errorlint // every error of a join must be one
+	switch e := err.(type) { //nolint:errorlint // every error of a join must be a retry
 	case *heldError:
 		return true
 	case interface{ Unwrap() []error }:
@@ -261,7 +261,7 @@ func isRetry(err error) bool {
 	}
 }
 
-// hasTime reports whether a duration is left of the function's time.
+// hasTime reports whether at least d of the function's time is left.
 func (h *Handler) hasTime(ctx context.Context, d time.Duration) bool {
 	deadline, ok := ctx.Deadline()
 	return !ok || deadline.Sub(h.Now()) >= d

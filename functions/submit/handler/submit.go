@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// firstPause is the pause before a write that must not be lost is tried
-	// again. It doubles up to longestPause.
+	// firstPause is the pause before the first retry of a write that must not be
+	// lost. It doubles up to longestPause.
 	firstPause   = time.Second
 	longestPause = 16 * time.Second
 )
@@ -54,7 +54,8 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 		return err
 	}
 	claim := h.newClaim(ctx, f.Job, ready)
-	// Read the token now, so that nothing slow comes between claim and POST.
+	// Read the token now, so that nothing slow happens between the claim and the
+	// POST.
 	if _, err := h.API.Token.Token(ctx); err != nil {
 		return h.postNotSubmitted(ctx, a, claim, prev, &runcomfy.TokenError{Err: err})
 	}
@@ -72,7 +73,7 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 		return h.resume(ctx, a, rec, prev)
 	}
 	if !h.hasTime(ctx, submitTime) {
-		return errors.Join(errNoTime, h.release(ctx, rec)) // the claim was slow
+		return errors.Join(errNoTime, h.release(ctx, rec)) // the claim took too long
 	}
 	requestID, err := h.API.Submit(ctx, ready.Model, input)
 	if err != nil {
@@ -109,8 +110,8 @@ func (h *Handler) endInterrupted(ctx context.Context, rec ledger.Record) error {
 	return h.Ledger.PostTake(ctx, rec)
 }
 
-// holdUnreadable posts that the record of a take cannot be read, so that nobody
-// knows whether the take was paid for.
+// holdUnreadable posts that the record of a take cannot be read. Without the record
+// it is not known whether the take was paid for.
 func (h *Handler) holdUnreadable(ctx context.Context, f drop.Finding, prev ledger.Posted, cause *ledger.UnreadableError) error {
 	st := ledger.Status{
 		Name: f.Name, State: ledger.Held, Code: problem.RecordUnreadable, Reason: cause.Error(),
@@ -159,7 +160,7 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	case a.deleted.key == "":
 	case a.deleted.at.IsZero() || stamp < deleted:
 	case stamp == deleted:
-		return true, nil // an upload in the same second has an event of its own
+		return true, nil // if a file was uploaded in the same second, its own event starts the job
 	default:
 		return false, nil // a file was uploaded after the deletion
 	}
@@ -171,8 +172,9 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	})
 }
 
-// goneSince returns a file of a take that has been deleted since the take was
-// claimed, if everything that happened until at was before the claim.
+// goneSince returns the key of an input of a take that no longer exists, or "". It
+// searches only if at, the time of the newest change, is before the take was
+// claimed.
 func (h *Handler) goneSince(ctx context.Context, rec ledger.Record, at time.Time) (string, error) {
 	if at.IsZero() || !at.Before(rec.Times.Claimed) {
 		return "", nil
@@ -227,9 +229,9 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 	return rec
 }
 
-// recordRequestID records the request id of a job that RunComfy has accepted.
-// The id is nowhere else, so the write is retried for as long as the function's
-// time allows.
+// recordRequestID records the request id of a job that RunComfy has accepted. The id
+// is stored nowhere else, so the write is retried for as long as the function's time
+// allows.
 func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, requestID string) (ledger.Record, error) {
 	submitted := h.timestamp()
 	err := h.retry(ctx, func() (err error) {
@@ -247,8 +249,8 @@ func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, reques
 	return rec, err
 }
 
-// release releases a claim. It is retried for as long as the function's time
-// allows: a claim that stays looks as if the job may have been charged.
+// release releases a claim. It retries for as long as the function's time allows,
+// because a claim that remains looks like a job that may have been charged.
 func (h *Handler) release(ctx context.Context, rec ledger.Record) error {
 	return h.retry(ctx, func() error {
 		err := h.Ledger.Release(ctx, rec)
@@ -259,7 +261,7 @@ func (h *Handler) release(ctx context.Context, rec ledger.Record) error {
 	})
 }
 
-// retry calls write until it succeeds or the function's time is short.
+// retry calls write until it succeeds or little of the function's time is left.
 func (h *Handler) retry(ctx context.Context, write func() error) error {
 	for pause := firstPause; ; pause *= 2 {
 		err := write()
@@ -302,7 +304,7 @@ func (h *Handler) postTake(ctx context.Context, rec ledger.Record, prev ledger.P
 	return h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), h.Ledger.TakeStatus(rec), ledger.Order(rec.Take, rec.Times.Claimed), prev)
 }
 
-// handleSubmitError acts on a POST that brought no request id. It releases the
+// handleSubmitError handles a POST that returned no request id. It releases the
 // claim only if RunComfy certainly did not accept the job.
 func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
 	code, state := classify(cause)
@@ -317,8 +319,8 @@ func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledg
 		return err
 	}
 	if state == ledger.Rejected || a.last {
-		// The POST took time, and no retry will correct this status. So it must
-		// be about what is in the bucket now.
+		// The files may have changed during the POST, and no retry will correct this
+		// status. Assess again if they have.
 		if wanted, err := h.isWanted(ctx, a, rec); err != nil {
 			return err
 		} else if !wanted {
@@ -328,7 +330,7 @@ func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledg
 	return h.postNotSubmitted(ctx, a, rec, prev, cause)
 }
 
-// isWanted reports whether the files in the bucket still make the same take.
+// isWanted reports whether the files in the bucket still form the same take.
 func (h *Handler) isWanted(ctx context.Context, a *assessment, rec ledger.Record) (bool, error) {
 	findings, err := h.Resolver.Find(ctx, a.subject)
 	return slices.ContainsFunc(findings, func(f drop.Finding) bool {
@@ -336,8 +338,8 @@ func (h *Handler) isWanted(ctx context.Context, a *assessment, rec ledger.Record
 	}), err
 }
 
-// recordUnknown records that nobody can say whether RunComfy accepted the job.
-// Such a take is never submitted again automatically.
+// recordUnknown records that it is not known whether RunComfy accepted the job. Such
+// a take is never submitted again automatically.
 func (h *Handler) recordUnknown(ctx context.Context, rec ledger.Record, code problem.Code, reason string) (ledger.Record, error) {
 	slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", code, "reason", reason)
 	return h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
@@ -369,8 +371,8 @@ func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledge
 	return nil
 }
 
-// describe returns an error of Submit as a person reads it: RunComfy's response,
-// or why there is none.
+// describe returns a description of an error of Submit for a person. It says what
+// RunComfy returned, or why there is no response.
 func describe(err error) string {
 	response, ok := errors.AsType[*runcomfy.Error](err)
 	if !ok {
