@@ -25,7 +25,7 @@ func newAnswers(client bucket, say func(string)) *answers {
 	return &answers{client: client, say: say, etags: map[string]string{}}
 }
 
-// begin notes what is there, so that run prints only later changes.
+// begin stores which statuses exist, so that run prints only later changes.
 func (a *answers) begin(ctx context.Context) error {
 	return a.each(ctx, func(string) error { return nil })
 }

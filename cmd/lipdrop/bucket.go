@@ -17,7 +17,7 @@ import (
 	s3bucket "github.com/lipdrop/lipdrop/internal/bucket"
 )
 
-// bucket is what the command does with a bucket.
+// bucket is an S3 bucket with the operations that the command needs.
 type bucket struct {
 	s3   *s3.Client
 	name string

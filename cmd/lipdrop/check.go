@@ -21,7 +21,7 @@ type checkCmd struct {
 	Files          []string `arg:"" name:"file-or-folder" help:"What you would drop."`
 }
 
-// ready is the state of a finding that is a job that would be submitted.
+// ready is the state of a finding whose job would be submitted.
 const ready ledger.State = "ready"
 
 // Run prints what job each file would start, or what is wrong with it. It runs the

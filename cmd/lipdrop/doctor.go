@@ -38,8 +38,8 @@ type doctorCmd struct {
 	RunComfyURL string        `name:"runcomfy-url" hidden:"" help:"Address of the Model API and the account API, for tests."`
 }
 
-// finding is the result of one check: what is fine, or what is wrong and how to fix
-// it, or why the check was skipped. Only the members that apply are set.
+// finding is the result of one check. It says what is fine, or what is wrong and how
+// to fix it, or why the check was skipped. Only the members that apply are set.
 type finding struct {
 	fine, wrong, remedy, skipped string
 }
@@ -193,7 +193,7 @@ func (p checkedStack) checkDrop(ctx context.Context, wait, pause time.Duration, 
 		_, err := p.bucket.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &p.bucket.name, Key: &key})
 		return err
 	}
-	if err := remove(answer); err != nil { // of an earlier check
+	if err := remove(answer); err != nil { // an earlier check may have left one
 		return callFailed("delete "+answer, err)
 	}
 	for start := time.Now(); ; {

@@ -37,8 +37,8 @@ func main() {
 	os.Exit(code)
 }
 
-// untilOrphaned returns a context that is cancelled when the parent process has
-// ended, if that is `go run`: killing `go run` does not kill its child.
+// untilOrphaned returns a context that is cancelled when the parent process ends, if
+// the parent is `go run`. Killing `go run` does not kill its child.
 func untilOrphaned(ctx context.Context, stop context.CancelFunc) (context.Context, context.CancelFunc) {
 	const lookEvery = time.Second
 	program, err := os.Executable()

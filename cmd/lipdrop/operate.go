@@ -30,8 +30,8 @@ type redriveCmd struct {
 }
 
 // settleTime is how long a command waits for the cancel function to settle an
-// execution that was stopped. Lambda calls the function again one and two
-// minutes after errors, such as one because the execution still seemed to run.
+// execution that was stopped. The function returns an error if the execution still
+// seems to run. Lambda then calls it again after one and after two more minutes.
 const settleTime = 4 * time.Minute
 
 // takes returns the records of a name's takes, oldest first. If there are none, the
@@ -153,7 +153,7 @@ func (c *redriveCmd) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	outcome := ledger.StatusKey(rec.Name)
-	if rec.Take != takes[len(takes)-1].Take { // the status is about a newer take
+	if rec.Take != takes[len(takes)-1].Take { // the status describes a newer take
 		outcome = ledger.RecordKey(rec.Name, rec.Take)
 	}
 	printf(out, "take %s of %s continues where it failed; %s shows the outcome\n", rec.Take, rec.Name, outcome)
@@ -161,8 +161,8 @@ func (c *redriveCmd) Run(ctx context.Context, out io.Writer) error {
 }
 
 // takeToRedrive returns the wanted take of a name or, if wanted is empty, the newest
-// take that failed. If no take failed it returns the newest one: its execution may
-// have failed although its record is open, if the event was lost. If the wanted
+// take that failed. If no take failed it returns the newest one: if the event was
+// lost, its execution may have failed although its record is open. If the wanted
 // take does not exist, it returns the newest and false.
 func takeToRedrive(takes []ledger.Record, wanted string) (ledger.Record, bool) {
 	newest := takes[len(takes)-1]

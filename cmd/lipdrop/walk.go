@@ -70,8 +70,8 @@ func inPlainWords(path string, err error) error {
 	return fmt.Errorf("%s cannot be read: %w", path, err)
 }
 
-// openRegular opens a regular file. It follows no link in the last place of
-// the path and does not wait for the writer of a named pipe.
+// openRegular opens a regular file. It does not follow a link in the last part of
+// the path, and does not wait for the writer of a named pipe.
 func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {

@@ -34,7 +34,7 @@ const (
 	retryEvery = 5 * time.Second
 
 	// droppedFrom is the metadata of objects that a watcher uploaded. The watcher
-	// does not delete other objects merely because no file has their name.
+	// does not delete other objects, even if no file has their name.
 	droppedFrom = "lipdrop-dropped-from"
 	fromFolder  = "folder"
 )
@@ -267,7 +267,7 @@ func (w *watcher) compare(ctx context.Context, path string, removed bool) error 
 	}
 	info, err := os.Stat(path)
 	switch {
-	case err == nil && info.IsDir() && removed: // another folder was here, or a file
+	case err == nil && info.IsDir() && removed: // the path was a file or another folder before
 		return errors.Join(w.removeKey(ctx, w.key(path), false), w.markAbsent(ctx, w.key(path)+"/"))
 	case err == nil && info.IsDir():
 		return nil

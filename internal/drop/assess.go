@@ -54,13 +54,14 @@ type lister struct {
 // Subject is something to assess: a job name, or a file that cannot belong to a
 // job. It is comparable.
 type Subject struct {
-	// Name is the job name, of a bundle's matches the name of the bundle. If the
-	// file cannot belong to a job, it is the file's path below inbox/.
+	// Name is the job name. For the matches of a bundle it is the name of the
+	// bundle. If the file cannot belong to a job, it is the file's path below
+	// inbox/.
 	Name string
 
 	stem   string // what gives the name; see Key.Stem. "" for a file that cannot belong to a job
 	match  string // of a bundle with a wildcard: assess only the job of this file
-	beyond int    // the change asks for so many jobs, too many for this one to start; else 0
+	beyond int    // if the job is beyond the limit: how many jobs the change asks for; else 0
 	file   string // the key of a file that cannot belong to a job
 }
 
@@ -132,8 +133,8 @@ type Used struct {
 	Info     media.Info
 }
 
-// Input returns what a record stores of a file or URL. It leaves out the query
-// of a URL, which may be a secret.
+// Input returns what a record stores about a file or URL. It leaves out the query of
+// a URL, which may be a secret.
 func (u Used) Input() ledger.Input {
 	if u.URL != "" {
 		return ledger.Input{Property: u.Property, URL: withoutQuery(u.URL)}
@@ -246,8 +247,8 @@ func (f Finding) usedBy(jobs []string, order string) Finding {
 	return f.decide(ledger.Used, order)
 }
 
-// tooMany returns the finding of a job that one change may not start besides all
-// others. It is held until MaxJobsPerDrop is raised or its audio is uploaded again.
+// tooMany returns the finding of a job that is beyond the limit of one change. The
+// job is held until MaxJobsPerDrop is raised or its audio is uploaded again.
 func (f Finding) tooMany(jobs, most int) Finding {
 	f.Job = nil
 	return f.decide(ledger.Held, f.Order, problem.Problem{

@@ -83,7 +83,7 @@ func (l *lister) modelOf(d *doc) (*catalog.Model, []problem.Problem) {
 		return nil, []problem.Problem{l.unknownModel(d.Model, jobJSON)}
 	}
 	if d.hasModel {
-		return nil, nil // of the wrong form, which readDoc reports
+		return nil, nil // readDoc reports the wrong form
 	}
 	return nil, []problem.Problem{{
 		Code: problem.MissingMember, Reason: `job.json has no "model"`,
@@ -91,7 +91,8 @@ func (l *lister) modelOf(d *doc) (*catalog.Model, []problem.Problem) {
 	}}
 }
 
-// unknownModel returns the problem of a model that the file named base sets.
+// unknownModel returns the problem of a model that does not exist. The file named
+// base sets it.
 func (l *lister) unknownModel(id, base string) problem.Problem {
 	p := problem.Problem{Code: problem.UnknownModel, Reason: fmt.Sprintf("there is no model %q", problem.ShortValue(id)), Again: []string{base}}
 	set := problem.List(l.Catalog.IDs(), "or")
@@ -103,8 +104,8 @@ func (l *lister) unknownModel(id, base string) problem.Problem {
 	return p
 }
 
-// noManifest completes the finding of a bundle without a job.json. It has no
-// Order: only job.json makes a take, so the other files, however new, must not
+// noManifest completes the finding of a bundle without a job.json. The finding has
+// no Order: only job.json makes a take, so a newer file of another kind must not
 // hide a take of the name.
 func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Finding, error) {
 	files, err := l.dropsIn(ctx, bundle)

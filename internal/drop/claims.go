@@ -13,8 +13,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// claims are the places that give one name. Two of them would be two jobs with one
-// status, so the name is rejected, whichever of them is assessed.
+// claims are the sources of one job name: pairs, bundles and matches of a wildcard.
+// Two claims would be two jobs with one status, so the name is rejected, whichever
+// of them is assessed.
 type claims struct {
 	pair    []File   // the files of a pair
 	bundles []string // the .job folders with files; a folder that is the only claim may have no files
@@ -66,7 +67,7 @@ func (l *lister) ownClaims(ctx context.Context, stem string) (claims, error) {
 	if err != nil {
 		return c, err
 	}
-	var folders []string // each once, whatever its forms
+	var folders []string // each once, in whatever Unicode form
 	for _, f := range found {
 		if strings.HasSuffix(f.Key, "/") && !slices.ContainsFunc(folders, func(other string) bool { return sameText(f.Key, other) }) {
 			folders = append(folders, f.Key)
@@ -156,8 +157,8 @@ func (l *lister) matchFinding(ctx context.Context, c claims, name string) ([]Fin
 	return found, nil
 }
 
-// withMatches returns the finding of a contested name, and those of the matches
-// of its bundles' wildcards, which start no job either.
+// withMatches returns the finding of a contested name, and the findings of its
+// bundles' matches. The matches start no job either.
 func (l *lister) withMatches(ctx context.Context, contested Finding, match string, bundles []string) ([]Finding, error) {
 	found := []Finding{contested}
 	for _, bundle := range bundles {

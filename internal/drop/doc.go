@@ -19,20 +19,20 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// maxDoc bounds a job.json or preset.json, in bytes: the longest prompt and
-// nine file names fit many times.
+// maxDoc bounds a job.json or preset.json, in bytes: it is many times as long as the
+// longest prompt and nine file names.
 const maxDoc = 64 << 10
 
 // doc is a job.json or a preset.json.
 type doc struct {
 	file     File
 	Model    string
-	hasModel bool           // also if its form or its name is wrong
+	hasModel bool           // true even if its form or its name is wrong
 	Input    map[string]any // nil if it cannot be read
 }
 
-// readDoc reads a job.json or preset.json. It returns all problems with its form,
-// unless one keeps it from reading on.
+// readDoc reads a job.json or preset.json. It returns all problems with its form, or
+// only one if that problem makes the rest unreadable.
 func (l *lister) readDoc(ctx context.Context, file File) (*doc, []problem.Problem, error) {
 	base := path.Base(file.Key)
 	if file.Size > maxDoc {
@@ -58,7 +58,7 @@ func invalid(base, format string, args ...any) problem.Problem {
 
 // parseDoc parses the text of a doc. Numbers stay json.Number.
 func parseDoc(base string, text []byte) (*doc, []problem.Problem) {
-	text = bytes.TrimPrefix(text, []byte("\ufeff")) // Windows editors write one
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // Windows editors write this byte order mark
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, uploadAgain([]problem.Problem{*media.EmptyFile(base)}, base)
 	}
@@ -200,8 +200,8 @@ func repeated(text []byte) (string, bool) {
 	}
 }
 
-// kindOfJSON says what a JSON value is. It does not show the value, which may have
-// the query of a URL.
+// kindOfJSON names the kind of a JSON value. It does not show the value, which may
+// contain the query of a URL.
 func kindOfJSON(value []byte) string {
 	switch value = bytes.TrimSpace(value); value[0] {
 	case '{':

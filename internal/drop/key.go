@@ -21,7 +21,7 @@ type Key struct {
 	Raw  string
 	Role Role
 
-	// Name is the job name that the file counts for, in NFC. If the file cannot
+	// Name is the job name that the file belongs to, in NFC. If the file cannot
 	// belong to a job, Name is its path below inbox/.
 	Name string
 
@@ -46,9 +46,9 @@ const (
 	Manifest                 // the job.json of a bundle
 	Member                   // another file of a bundle
 	StrayJobJSON             // a job.json outside a bundle
-	RelativePath             // has a part . or .., which programs take for another path
+	RelativePath             // has a part . or .., which programs resolve to another path
 	Unprintable              // has characters that nobody can see or type
-	UnknownFile              // has a suffix that is no medium's
+	UnknownFile              // has a suffix that no medium has
 )
 
 const (
@@ -57,8 +57,8 @@ const (
 	bundleSuffix = ".job"
 )
 
-// The suffixes to search for, in every spelling and sorted. nameEndings end
-// everything that gives a name.
+// The suffixes to search for, in every spelling and sorted. nameEndings are the
+// endings of all keys that give a job name.
 var (
 	mediaEndings = spellings(media.Suffixes()...)
 	bundleEnding = spellings(bundleSuffix + "/")
@@ -160,8 +160,8 @@ func isRelative(below string) bool {
 	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return part == "." || part == ".." })
 }
 
-// kindOf is media.KindOf, but only for the spellings of a suffix that at searches
-// for. Unicode has other letters whose small form is an ASCII one.
+// kindOf is media.KindOf, but accepts only the spellings of a suffix that the method
+// at searches for. Some letters outside ASCII have a small form in ASCII.
 func kindOf(name string) (media.Kind, bool) {
 	if _, ok := slices.BinarySearch(mediaEndings, path.Ext(name)); !ok {
 		return "", false
@@ -213,9 +213,9 @@ func nameOf(stem string) string {
 	return norm.NFC.String(strings.TrimPrefix(stem, ledger.InboxPrefix))
 }
 
-// forms returns the spellings of a key to search for, its own first: the folder
-// and the last part may each be composed, or decomposed as a Mac writes them.
-// It leaves out spellings longer than room, in bytes.
+// forms returns the spellings of a key to search for, its own first: the folder and
+// the last part may each be composed (NFC), or decomposed (NFD) as a Mac writes
+// them. It leaves out spellings longer than room, in bytes.
 func forms(key string, room int) []string {
 	folder := folderOf(key)
 	base := key[len(folder):]
@@ -236,8 +236,8 @@ func sameText(a, b string) bool {
 }
 
 // shorterStems returns a stem without its tags, longest first: a/talk.v2.de gives
-// a/talk.v2 and a/talk. It returns at most maxListings of them, because each
-// takes a listing to search for.
+// a/talk.v2 and a/talk. It returns at most maxListings of them, because the search
+// for each costs a listing.
 func shorterStems(stem string) []string {
 	var stems []string
 	folder := len(folderOf(stem))

@@ -14,7 +14,7 @@ import (
 
 // touchedByVisual returns the file's own name, the names of the tagged audios for
 // which it has the longest stem, and the name of the video or image that these
-// use without it.
+// audios use if it is deleted.
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{subjectOf(stem)}
 	most := max(maxJobs, l.MaxJobsPerDrop)
@@ -45,7 +45,7 @@ func (l *lister) touchedByAudio(ctx context.Context, stem string) ([]Subject, er
 	subjects := []Subject{subjectOf(stem)}
 	_, at, err := l.visualsOf(ctx, append([]string{stem}, shorterStems(stem)...))
 	if err != nil && !errors.Is(err, errCrowded) {
-		return nil, err // after too many listings, the nearest names were still searched
+		return nil, err // with errCrowded, the nearest names were searched and at is valid
 	}
 	if at != "" && at != stem {
 		subjects = append(subjects, subjectOf(at))
@@ -89,7 +89,7 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 		problems = append(problems, ambiguous(visuals, "the video or image of "+f.Name))
 	}
 	if problems != nil || len(audios) == 0 || len(visuals) == 0 {
-		problems = append(problems, (&Job{}).empty(used)...) // of a whole pair, Prepare reports them
+		problems = append(problems, (&Job{}).empty(used)...) // Prepare reports them for a whole pair
 	}
 	switch {
 	case problems != nil:

@@ -73,8 +73,9 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 	return r, bounded(append(problems, wrong...)), nil
 }
 
-// inspect reads each file of r and compares it with the limits of the model, or if
-// the model is nil with its suffix. It returns the facts of the audio.
+// inspect reads each file of r and compares it with the limits of the model. If the
+// model is nil, it compares the content only with the suffix. It returns the facts
+// of the audio.
 func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) (audio catalog.Facts, problems []problem.Problem, err error) {
 	for i := range r.Media {
 		used := &r.Media[i]
@@ -109,9 +110,9 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 	return audio, problems, nil
 }
 
-// facts looks into a file, and fills in what only a closer look tells of it. It
-// returns bucket.ErrChanged when the file is not the one that was found before, and
-// *problem.Problem when something is wrong with it.
+// facts reads the headers of a file and completes used with what they say. It
+// returns bucket.ErrChanged if the file has changed since it was found, and
+// *problem.Problem if something is wrong with the file.
 func (l *lister) facts(ctx context.Context, used *Used) (catalog.Facts, error) {
 	file, err := l.Files.Head(ctx, used.File.Key)
 	if errors.Is(err, bucket.ErrNotFound) {
@@ -138,8 +139,8 @@ func (l *lister) facts(ctx context.Context, used *Used) (catalog.Facts, error) {
 	}, nil
 }
 
-// formatOf returns the format of a file in the catalogue's words. If the file was
-// not read, it is the suffix, which the content is known to match.
+// formatOf returns the format of a file in the catalogue's words. If info has no
+// format, it returns the suffix, which is known to match the content.
 func formatOf(base string, info media.Info) string {
 	suffix := strings.ToLower(strings.TrimPrefix(path.Ext(base), "."))
 	if info.Format == "" || suffix == "m4a" {
@@ -170,8 +171,8 @@ func filesOf(used []Used) []File {
 	return files
 }
 
-// fixed completes a problem of the file at key, whose remedy says how to fix the
-// file, with what to do with the fixed file.
+// fixed completes a problem of the file at key. The remedy says how to fix the file;
+// fixed adds what to do with the fixed file.
 func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
 	base := path.Base(key)
 	renamed := p.Code == problem.FileMismatch || p.Code == problem.WrongFormat
@@ -189,9 +190,9 @@ func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
 	return p
 }
 
-// validate checks the whole input, with placeholders for the URLs that are
-// presigned later, and leaves only the options in it. If something is wrong, the
-// file again is to be uploaded again.
+// validate checks the whole input, with placeholders for the URLs that are presigned
+// later, and leaves only the options in it. The problems name again as the file to
+// upload again.
 func (r *Ready) validate(model *catalog.Model, again string) []problem.Problem {
 	whole := maps.Clone(r.Input)
 	for _, used := range r.Media {

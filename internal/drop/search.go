@@ -16,9 +16,9 @@ const (
 	// the status stays below the size that package ledger reads.
 	maxJobs = 500
 
-	// maxListings bounds the listings to assess one subject, maxTouchedListings
-	// those to find the subjects of a change. A name with a few tags, in either
-	// form of Unicode, about ten folders deep, stays below both.
+	// maxListings bounds the listings to assess one subject. maxTouchedListings
+	// bounds the listings to find the subjects of a change. A name with a few tags,
+	// in either form of Unicode, about ten folders deep, stays below both.
 	maxListings        = 30
 	maxTouchedListings = 16
 
@@ -26,7 +26,7 @@ const (
 	maxMatches = 10 * bucket.PageSize
 )
 
-// errCrowded means that all listings that may be made were made.
+// errCrowded means that the limit of listings was reached.
 var errCrowded = errors.New("too many listings")
 
 // listFolder is Files.ListFolder with a page of results, or errCrowded.
@@ -38,10 +38,10 @@ func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, 
 	return l.Files.ListFolder(ctx, prefix, after, bucket.PageSize)
 }
 
-// at returns the files whose keys are stem and one of the sorted endings, in
-// any form. It takes one request, and another for each gap between endings that
-// holds a thousand files, however many more these are: a listing begins right
-// before the next ending that may still come.
+// at returns the files whose keys are stem and one of the sorted endings, in any
+// form. It makes one request, and one more for each gap between endings that holds
+// at least a thousand files. Larger gaps cost no more, because each listing begins
+// right before the next possible ending.
 func (l *lister) at(ctx context.Context, stem string, endings []string) ([]File, error) {
 	return l.search(ctx, stem, ".", endings)
 }
@@ -73,7 +73,7 @@ func (l *lister) search(ctx context.Context, stem, first string, endings []strin
 	return sorted(found), nil
 }
 
-// justBefore returns a key that orders closely before the given one, which ends in
+// justBefore returns a key that sorts closely before the given one, which ends in
 // ASCII.
 func justBefore(key string) string {
 	last := len(key) - 1
@@ -82,7 +82,7 @@ func justBefore(key string) string {
 
 // named returns the files of a folder with the given name, which ends in .json, in
 // one of three spellings: small letters, capital letters, and one capital. The
-// suffix counts in any spelling. The usual spelling comes first.
+// suffix may have any spelling. The usual spelling comes first.
 func (l *lister) named(ctx context.Context, folder, name string) ([]File, error) {
 	s := nameSpellings(name)
 	found, err := l.at(ctx, folder+s[0], jsonEnding)

@@ -18,11 +18,13 @@ import (
 // maxKey is the length of the longest key that S3 accepts, in bytes.
 const maxKey = 1024
 
-// hashLength is how many hex digits of a SHA-256 takes and cut keys end in.
+// hashLength is the number of hex digits of a SHA-256 at the end of a take or a
+// shortened key.
 const hashLength = 12
 
-// stamp returns the time of the newest file as a take begins with it. It orders a
-// drop that is not a take yet before every take of the same second.
+// stamp returns the time of the newest file in the form with which a take begins. As
+// an order it sorts a drop that is not yet a take before every take of the same
+// second.
 func stamp(files []File) string {
 	newest := slices.MaxFunc(files, func(a, b File) int { return a.LastModified.Compare(b.LastModified) })
 	return newest.LastModified.UTC().Format(ledger.StampLayout)
@@ -68,9 +70,9 @@ func longestKey(name string) int {
 // fits reports whether S3 accepts every key that is made from a name.
 func fits(name string) bool { return longestKey(name) <= maxKey }
 
-// answerKey returns the key of the answer file of a file that cannot belong to a job.
-// A part . or .. and each unprintable character is replaced by underscores, and
-// a key that would be too long is cut; a hash of the whole key then follows.
+// answerKey returns the key of the answer file of a file that cannot belong to a
+// job. A part . or .. and each unprintable character is replaced by underscores, and
+// a key that would be too long is cut. A hash of the whole key is then appended.
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)

@@ -23,9 +23,9 @@ var ownPath = regexp.MustCompile(`^([A-Za-z]:[\\/[:cntrl:]]|\\\\|~[\\/]|/(Users|
 // scheme matches the scheme of a URL.
 var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]{0,20}$`)
 
-// badLink returns the problem of a media value that is a path on somebody's
-// computer or a URL that is not passed on, and whether the value is not the name
-// of a file in the bucket.
+// badLink reports whether a media value is a URL or a path on somebody's computer
+// rather than the name of a file in the bucket. It also returns the problem of such a
+// value, unless it is a URL that is passed on.
 func badLink(property, value string) (bad *problem.Problem, link bool) {
 	if ownPath.MatchString(value) {
 		name := "its name"
@@ -79,7 +79,7 @@ func badKey(property catalog.MediaProperty, key, value, model string) *problem.P
 	case len(key) > maxKey:
 		return badMedia(fmt.Sprintf("%s has more than the %d bytes that S3 allows", describe(property, value), maxKey))
 	case openEnded(value):
-		return nil // each match has a suffix of its own
+		return nil // each match has its own suffix
 	case !known:
 		bad := wrongSuffix(property, value)
 		return &bad

@@ -30,9 +30,8 @@ func newWildcard(property, value, bundle, below string) *wildcard {
 	return &wildcard{property, value, bundle + literal, norm.NFC.String(bundle + below)}
 }
 
-// matches reports whether a key matches: a * stands for any text without a
-// slash. Unlike path.Match, it takes a time that grows with the length of the key
-// only, however the key and the pattern repeat themselves.
+// matches reports whether a key matches: a * stands for any text without a slash.
+// Unlike path.Match, it is fast even if the key and the pattern repeat themselves.
 func (w *wildcard) matches(key string) bool {
 	patterns, parts := strings.Split(w.pattern, "/"), strings.Split(norm.NFC.String(key), "/")
 	return slices.EqualFunc(patterns, parts, matchesPart)
@@ -58,23 +57,25 @@ func matchesPart(pattern, part string) bool {
 	return true
 }
 
-// openEnded reports whether a value has a wildcard in its suffix, or instead of it.
+// openEnded reports whether a value has a wildcard in its suffix, or in place of a
+// suffix.
 func openEnded(value string) bool {
 	base := path.Base(value)
 	suffix := path.Ext(base)
 	return strings.Contains(suffix, "*") || suffix == "" && strings.Contains(base, "*")
 }
 
-// findMatches returns the bundle's own finding, used or waiting, and those of the
-// matches that a change of the file match concerns: all of them if match is "" or
-// a file that every job uses, else its own.
+// findMatches returns the bundle's own finding, which is used or waiting, and the
+// findings of the matches that a change of the file match concerns. These are all
+// matches if match is "" or a file that every job uses. Otherwise only the job of
+// match is concerned.
 func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match string, d *doc, n named) ([]Finding, error) {
 	byName, all, err := l.matches(ctx, bundle, n)
 	if err != nil {
 		return nil, err
 	}
 	if match != "" && !all && n.wildcard.matches(match) {
-		// The match may order after the files that were listed.
+		// The match may sort after the files that were listed.
 		own, err := l.at(ctx, stemOf(match), mediaEndings)
 		if err != nil {
 			return nil, err
@@ -111,7 +112,7 @@ func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match strin
 			names = []string{matchName(bundle, match)}
 		}
 	}
-	// Names beyond these are not assessed. The warning of usedBy says so.
+	// The remaining names are not assessed. The warning of usedBy says so.
 	names = names[:min(len(names), max(maxJobs, l.MaxJobsPerDrop))]
 	claimed, err := l.claimsBeside(ctx, bundle, names)
 	if err != nil {
@@ -204,7 +205,7 @@ func (l *lister) matches(ctx context.Context, bundle string, n named) (byName ma
 	return byName, len(files) < maxMatches, nil
 }
 
-// addMatches adds those of the files that match, each once.
+// addMatches adds the files that match, each once.
 func (n named) addMatches(byName map[string][]File, bundle string, files []File) {
 	added := map[string]bool{}
 	for _, others := range byName {
@@ -226,7 +227,8 @@ func (n named) names(key string) bool {
 	return slices.ContainsFunc(n.keys, func(other string) bool { return sameText(key, other) })
 }
 
-// matched returns the finding of the files that match a wildcard and have one name.
+// matched returns the finding of files that match a wildcard and have the same job
+// name.
 func matched(name string, files []File, d *doc, n named) Finding {
 	f := about(name)
 	identity := append([]File{d.file}, files...)

@@ -21,8 +21,8 @@ const (
 	maxProblems = 50
 )
 
-// naming lists files for a sentence: "a.wav", "a.wav and a.mp3". It names files
-// that look alike by their paths, with escapes.
+// naming lists files for a sentence: "a.wav", "a.wav and a.mp3". If names look
+// alike, it uses the files' paths, with escapes.
 func naming(files []File) string {
 	var more []string
 	if len(files) > maxNamed {
@@ -53,7 +53,7 @@ func bounded(problems []problem.Problem) []problem.Problem {
 	return append(slices.Clone(problems[:maxProblems]), rest)
 }
 
-// since says since when a file exists.
+// since says when a file was uploaded.
 func since(f File) string {
 	return fmt.Sprintf("%s was uploaded at %s", path.Base(f.Key), f.LastModified.UTC().Format("2006-01-02 15:04:05 MST"))
 }
@@ -110,7 +110,7 @@ func unprintablePath(below string) problem.Problem {
 	}
 }
 
-// crowded returns the problem of a name whose files take too many listings.
+// crowded returns the problem of a name whose files need too many listings to find.
 func crowded(name string) problem.Problem {
 	return problem.Problem{Code: problem.Crowded, Reason: fmt.Sprintf(
 		"finding the files that belong to %s takes more than %d listings of the bucket: its name has %d dots and %d folders, and the names of other files may begin the same",
@@ -151,7 +151,7 @@ func hiddenEnd(base, right string) string {
 	return ""
 }
 
-// conversions says what to convert other files to that people drop.
+// conversions lists other files that people drop, and what to convert them to.
 var conversions = []struct{ from, to string }{
 	{".heic .heif .avif .gif .bmp .tif .tiff .svg .psd .dng", ".jpg .png"},
 	{".aif .aiff .wma .amr .caf .m4b .mka .oga .mp2 .3ga", ".wav .mp3"},

@@ -23,8 +23,9 @@ import (
 // DefaultBaseURL is the address of RunComfy's Model API.
 const DefaultBaseURL = "https://model-api.runcomfy.net"
 
-// Timeout is the timeout of one request of the default HTTP client, from dialling
-// to the last byte of the response. A function that calls the API must have longer.
+// Timeout is the timeout of one request of the default HTTP client, from dialling to
+// the last byte of the response. A function that calls the API must have a longer
+// timeout.
 const Timeout = 30 * time.Second
 
 // AccountBaseURL is the address of RunComfy's account API, which Balance calls.
@@ -192,14 +193,14 @@ func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 // maxRaw is the longest error that is kept as it was given.
 const maxRaw = 16 << 10
 
-// maxCostUSD is above what any job costs: a cost from there on is a mistake.
+// maxCostUSD is more than any job costs. A cost of this much or more is a mistake.
 const maxCostUSD = 10_000
 
-// dropUnusable sets the cost. It drops a cost and times that cannot be right, with
-// a warning: JSON cannot hold a time outside the years 0 to 9999.
+// dropUnusable sets the cost. It drops a cost and times that cannot be right, and
+// adds a warning: JSON cannot hold a time outside the years 0 to 9999.
 //
-// It also drops outputs whose URL holds the token, since the token goes to no
-// other host than the API's.
+// It also drops outputs whose URL holds the token, because the token is sent only to
+// the API's host.
 func (r *Result) dropUnusable(res *response) {
 	if n := len(r.Outputs); n > 0 {
 		if r.Outputs = slices.DeleteFunc(r.Outputs, res.quotesToken); len(r.Outputs) < n {

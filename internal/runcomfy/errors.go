@@ -102,7 +102,7 @@ func (e *Error) Kind() Kind {
 	case http.StatusTooManyRequests:
 		return KindThrottled
 	case http.StatusServiceUnavailable:
-		// Without Retry-After the response may be that of a proxy, and the job may
+		// Without Retry-After the response may come from a proxy, and the job may
 		// have been accepted.
 		if e.RetryAfter > 0 {
 			return KindThrottled

@@ -20,15 +20,15 @@ const (
 	maxMessage = 500
 
 	// minToken is the shortest token that is replaced in texts. A shorter one is not
-	// a secret, and words would contain it.
+	// a secret, and ordinary words could contain it.
 	minToken = 6
 
 	// maxNesting is how many levels of an error are searched for its message.
 	maxNesting = 8
 )
 
-// errorMembers are the members that may hold an error's text. The first that does
-// counts.
+// errorMembers are the members that may hold an error's text. The first one that
+// holds a text is used.
 var errorMembers = []string{"error_message", "message", "error", "detail"}
 
 // nestedMembers are the same for an error that is an object. Validation errors use
@@ -126,8 +126,8 @@ func lowerASCII(text string) string {
 // digest is the length of a SHA-256 in hexadecimal.
 const digest = 64
 
-// withoutDigests replaces each run of exactly 64 hexadecimal digits that no
-// other letter, digit or underscore touches.
+// withoutDigests replaces each run of exactly 64 hexadecimal digits that is not next
+// to another letter, digit or underscore.
 func withoutDigests(word string) string {
 	if len(word) < digest {
 		return word
@@ -181,7 +181,7 @@ func redactJSON(raw json.RawMessage, token string) json.RawMessage {
 
 // anyString reports whether such is true for a string of a JSON text, names of
 // members included. It also reads members that have the same name, of which a
-// decoded map holds only one. It returns true for a text that it cannot read.
+// decoded map keeps only one. It returns true for a text that it cannot read.
 func anyString(raw json.RawMessage, such func(string) bool) bool {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	for {

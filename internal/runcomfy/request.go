@@ -46,17 +46,17 @@ func newDefaultHTTPClient() *http.Client {
 	return &http.Client{Transport: transport, Timeout: Timeout}
 }
 
-// call is one request: a path below the base URL, a raw query, and a JSON body
-// or nil. A paid one is never repeated.
+// call is one request: a path below the base URL, a raw query, and a JSON body or
+// nil. A paid call is never repeated.
 type call struct {
 	method, path, query string
 	body                []byte
 	paid                bool
 }
 
-// do makes a call and returns the response. It repeats a call that is not paid
-// if the token was refused and there is another one now. Its errors are those
-// that Client documents.
+// do makes a call and returns the response. If the token was refused and Token now
+// returns another one, it repeats the call, unless the call is paid. Its errors are
+// those that Client documents.
 func (c *Client) do(ctx context.Context, call call) (*response, error) {
 	token, err := c.token(ctx)
 	if err != nil {
@@ -77,8 +77,8 @@ func (c *Client) do(ctx context.Context, call call) (*response, error) {
 	return c.send(ctx, call, next)
 }
 
-// tokenRefused reports whether the API refused the token. A request id of
-// another account counts: the token was replaced by that of another account.
+// tokenRefused reports whether the API refused the token. A request id of another
+// account counts too: the token may have been replaced by another account's.
 func tokenRefused(err error) bool {
 	refused, ok := errors.AsType[*Error](err)
 	return ok && (refused.Kind() == KindToken || refused.Kind() == KindForeign)

@@ -79,7 +79,7 @@ func (r *response) text(name string) string {
 	return s
 }
 
-// maxWord is how many runes of a state are kept. The known ones are shorter.
+// maxWord is how many runes of a state are kept. The known states are shorter.
 const maxWord = 40
 
 // word returns a state in the spelling that this package uses. Logs and errors show

@@ -6,8 +6,8 @@ import "strings"
 // "cancelled" for "canceled". An unknown word is kept and does not mean that the
 // job has ended.
 //
-// "completed" means that the job has ended, well or badly: only Client.Result says
-// which.
+// "completed" means that the job has ended, successfully or not. Only Client.Result
+// says which.
 type QueueStatus string
 
 // The known words of /status. RunComfy's own clients expect the words of /result
@@ -19,7 +19,7 @@ const (
 	Cancelled  QueueStatus = "cancelled"
 )
 
-// Ended reports whether the job has ended, well or badly.
+// Ended reports whether the job has ended, successfully or not.
 func (s QueueStatus) Ended() bool {
 	return resultStatus(string(s)).Ended()
 }
@@ -42,7 +42,7 @@ const (
 	ResultNotReady ResultStatus = "not_ready"
 )
 
-// Ended reports whether the job has ended, well or badly.
+// Ended reports whether the job has ended, successfully or not.
 func (s ResultStatus) Ended() bool {
 	return s == ResultSucceeded || s == ResultFailed || s == ResultCancelled
 }

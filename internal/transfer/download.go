@@ -13,11 +13,11 @@ import (
 
 const (
 	// slowFactor is how many times longer than the average a range may take before
-	// it is requested again, once: one bad connection would delay every byte after
-	// it.
+	// it is requested once more. Otherwise one bad connection would delay every byte
+	// after it.
 	slowFactor = 16
 
-	// averaged is over about how many pieces the average time is taken.
+	// averaged is about how many of the latest pieces the average time covers.
 	averaged = 8
 )
 
@@ -37,14 +37,14 @@ type download struct {
 	done  sync.WaitGroup
 
 	mu      sync.Mutex
-	fetched int           // pieces
+	fetched int           // how many pieces
 	average time.Duration // of one piece; recent ones weigh more
 
-	now   *piece // that is being read
-	left  []byte // of now
+	now   *piece // the piece that is being read
+	left  []byte // the unread rest of now
 	sha   hash.Hash
 	crc   hash.Hash32
-	bytes int64 // that were read
+	bytes int64 // how many were read
 	whole bool  // the end was read
 }
 

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The names of these errors are what Step Functions sees when archive returns
-// them. Each has a code: see workflow.CodeOf.
+// Step Functions sees the names of these errors when archive returns them. Each has
+// a code: see workflow.CodeOf.
 
 // OutputRefused says that an address may not be fetched: its origin is not
 // allowed, or its name resolves to an address that is not public. A later call

@@ -68,9 +68,9 @@ func (o *object) put(ctx context.Context, d *download) (Object, error) {
 }
 
 // upload creates the object in parts, or by one request if it is smaller than a
-// part, unless the key is taken. S3 checks the length, the CRC32 of each part and
-// the one of the object. The object has at most maxBytes. If the upload fails, it
-// is aborted.
+// part, unless the key is taken. S3 checks the length, and the CRC32 of each part
+// and of the object. The object has at most maxBytes. If the upload fails, it is
+// aborted.
 func (o *object) upload(ctx context.Context, d *download, maxBytes int64) (Object, error) {
 	u := &uploader{S3: o.s3, object: o, file: d}
 	out, err := transfermanager.New(u).UploadObject(ctx, &transfermanager.UploadObjectInput{
@@ -110,7 +110,7 @@ func (o *object) failed(op string, err error) error {
 	return &StorageUnavailable{Op: op, Key: o.key, Err: err}
 }
 
-// An uploader is the client of S3 that transfermanager gets.
+// An uploader is the S3 client that transfermanager uses.
 type uploader struct {
 	S3
 	object   *object
@@ -190,8 +190,8 @@ func (o *object) find(ctx context.Context) (*s3.HeadObjectOutput, error) {
 	return head, nil
 }
 
-// existing describes an object that was found, by reading it: its SHA-256 is
-// stored nowhere. It returns an *OutputOccupied if the object has not the given
+// existing describes an object that was found, by reading it: its SHA-256 is stored
+// nowhere. It returns an *OutputOccupied if the object does not have the given
 // length (-1: any) or does not start with the given bytes.
 func (o *object) existing(ctx context.Context, found *s3.HeadObjectOutput, length int64, start []byte) (Object, error) {
 	size := aws.ToInt64(found.ContentLength)

@@ -37,8 +37,8 @@ type source struct {
 	modified string // Last-Modified
 }
 
-// unsafeURL matches what a URL may not contain. Control characters are missing:
-// they are an error.
+// unsafeURL matches the characters that parseSource escapes, because a URL may not
+// contain them. It does not match control characters: a URL with one is an error.
 var unsafeURL = regexp.MustCompile("[ \"<>\\\\^`{|}\x7f-\U0010FFFF]")
 
 // parseSource parses the address of a source. It escapes what a URL may not
@@ -124,8 +124,8 @@ func (s *source) follow(ctx context.Context, u *url.URL, header http.Header) (*h
 	}
 }
 
-// first requests the whole file, as a range if ranged is true, and stores what
-// the response says about the source. It retries what another request may get.
+// first requests the whole file, as a range if ranged is true, and stores what the
+// response says about the source. It retries a request if another one may succeed.
 func (s *source) first(ctx context.Context, ranged bool) (*response, error) {
 	for try := 1; ; try++ {
 		var size int64
@@ -199,7 +199,7 @@ func (s *source) open(ctx context.Context, try int, from, size int64) (*response
 
 func (s *source) compare(r *response, u *url.URL, from, size int64) error {
 	gotFrom, gotSize, total := contentRange(r)
-	// What only one of the two responses says cannot be compared.
+	// A value that only one of the two responses has cannot be compared.
 	differs := func(before, now string) bool { return before != "" && now != "" && before != now }
 	switch {
 	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable:
@@ -250,8 +250,8 @@ func (s *source) changed(what string) error {
 	return &restartError{err: &OutputChanged{Host: addressOf(s.given), What: what}}
 }
 
-// status returns the error for an HTTP status. Retry says that another request
-// may succeed whatever the status is.
+// status returns the error for an HTTP status. If retry is true, another request may
+// succeed whatever the status is.
 func (s *source) status(r *response, retry bool) error {
 	code := r.StatusCode
 	retry = retry || code >= 500 || code == http.StatusTooManyRequests || code == http.StatusRequestTimeout

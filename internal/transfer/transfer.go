@@ -1,9 +1,8 @@
-// Package transfer copies a file from an https URL into an S3 object, in bounded
-// memory, verified, and never over an existing object. A download is an io.Reader
-// of the file; a sink uploads it: a file of up to 64 MiB by one PUT that starts
-// before the file is complete, a larger one in parts. Package transfer decides
-// which addresses may be fetched. Its caller decides what to fetch, and how the
-// object is named.
+// Package transfer copies a file from an https URL into an S3 object. It uses
+// bounded memory, verifies the copy and never overwrites an object. It uploads a
+// file of up to 64 MiB by one PUT that starts before the file is complete, and a
+// larger file in parts. Package transfer decides which addresses may be fetched. Its
+// caller decides what to fetch, and how the object is named.
 package transfer
 
 import (
@@ -22,12 +21,12 @@ import (
 
 // S3 is the client that a Copier needs; *s3.Client implements it. The required
 // permissions are s3:PutObject, s3:GetObject and s3:AbortMultipartUpload on the
-// object, and s3:ListBucket on the bucket: without it, S3 responds to a missing
-// key as to a forbidden one.
+// object, and s3:ListBucket on the bucket: without s3:ListBucket, S3 reports a
+// missing key as forbidden.
 type S3 = transfermanager.S3APIClient
 
-// A Copier copies https URLs into objects of one bucket, one at a time: a call
-// waits for the end of another one.
+// A Copier copies https URLs into objects of one bucket, one at a time: a call waits
+// until an earlier call has ended.
 type Copier struct {
 	S3       S3
 	Bucket   string  // name
@@ -49,7 +48,7 @@ type Object struct {
 	Bytes       int64
 	SHA256      string // hexadecimal
 	ContentType string
-	Existed     bool // it was made by an earlier call, or by this one whose response was lost
+	Existed     bool // an earlier call made it, or this call made it and lost the response
 }
 
 // A pace sets the speed, the memory and the patience of a copy.
@@ -69,9 +68,9 @@ type pace struct {
 	tries    int           // of one request
 }
 
-// defaultPace keeps up to 64 MiB in memory. One PUT saves the requests of a
-// multipart upload, but all is lost with its connection; several connections
-// carry more than 64 MiB faster.
+// defaultPace keeps up to 64 MiB in memory. One PUT needs fewer requests than a
+// multipart upload, but if its connection breaks, the whole upload is lost. Several
+// connections are faster for more than 64 MiB.
 var defaultPace = pace{
 	pieceSize:   1 << 20,
 	window:      24,
@@ -88,22 +87,23 @@ var defaultPace = pace{
 }
 
 const (
-	// headBytes is how much of a file is known when its name is asked for.
+	// headBytes is how many of a file's first bytes are read before its key is
+	// chosen.
 	headBytes = 4 << 10
 
-	// maxAttempts is how often a copy is started.
+	// maxAttempts is how often a copy is started at most.
 	maxAttempts = 4
 
-	// maxChanges is after how many attempts that a change of the source ended it
-	// is read in one response: some CDN nodes give the same file an ETag or a
-	// Last-Modified of their own.
+	// maxChanges is how many attempts may end because the source changed. The next
+	// attempt reads the source in one response, because some CDN nodes give the same
+	// file their own ETag or Last-Modified.
 	maxChanges = 2
 
-	// leastPiece is the smallest piece into which a small file is divided, and
-	// pieces how many pieces it has at least otherwise, so that its upload starts
-	// before it is complete.
-	leastPiece = 64 << 10
+	// pieces is how many pieces a small file is divided into, so that its upload
+	// starts before the file is complete. leastPiece is the size of the smallest
+	// piece in bytes.
 	pieces     = 16
+	leastPiece = 64 << 10
 
 	maxBackOff = 5 * time.Second
 )
@@ -231,8 +231,9 @@ func (a *attempt) run(parent context.Context) (Object, error) {
 	return a.settle(parent, o, d, head, object, err)
 }
 
-// settle returns what an attempt made, or decides after an error: the object may
-// exist, because somebody else created it or only the response was lost.
+// settle returns the object that an attempt made. After an error it checks whether
+// the object exists: somebody else may have created it, or only the response was
+// lost.
 func (a *attempt) settle(ctx context.Context, o *object, d *download, head []byte, made Object, err error) (Object, error) {
 	storage, ok := errors.AsType[*StorageUnavailable](err)
 	if !ok || storage.Op != "PutObject" && storage.Op != "CompleteMultipartUpload" {

@@ -15,10 +15,11 @@ type Job struct {
 	State string
 
 	// FetchError says why an input could not be downloaded. It is empty if all
-	// inputs were, or are still to be.
+	// inputs were downloaded, or will be.
 	FetchError string
 
-	// OutputSHA256 (hex) is that of each output, or "" if there is no output yet.
+	// OutputSHA256 is the SHA-256 of each output in hexadecimal, or "" if there is
+	// no output yet.
 	OutputSHA256 string
 }
 
@@ -48,8 +49,8 @@ func (s *Server) Job(requestID string) (Job, bool) {
 	return s.describe(j), true
 }
 
-// Charges returns how many jobs were charged: all accepted jobs, also those that
-// were cancelled.
+// Charges returns how many jobs were charged: all accepted jobs, including those
+// that were cancelled.
 func (s *Server) Charges() int {
 	_ = s.ready()
 	s.mu.Lock()

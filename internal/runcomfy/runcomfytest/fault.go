@@ -41,7 +41,7 @@ type Fault struct {
 	// Status is the HTTP status of the response, if it is not 0.
 	Status int
 
-	// Header is added to the response's.
+	// Header is added to the header of the response.
 	Header http.Header
 
 	// Body is the body of the response, if it is not nil.
