@@ -30,7 +30,7 @@ import (
 // Bucket is one bucket. It ignores bucket names. The zero value is empty and
 // ready to use; set its fields before use. It is safe for concurrent use.
 type Bucket struct {
-	// Now is the clock of LastModified. Defaults to time.Now.
+	// Now returns the time for LastModified. Defaults to time.Now.
 	Now func() time.Time
 
 	// Before is called before each operation. If it returns an error, the
@@ -41,7 +41,7 @@ type Bucket struct {
 
 	mu       sync.Mutex
 	objects  map[string]*object
-	keys     []string // of objects, sorted: a listing begins in the middle
+	keys     []string // the keys of objects, sorted, so that a listing can begin anywhere
 	uploads  map[string]*upload
 	sequence int
 	calls    map[string]int
@@ -62,7 +62,7 @@ type upload struct {
 	initiated time.Time
 }
 
-// Error returns the client's error for an HTTP status.
+// Error returns the client's error for an HTTP status and an error code of S3.
 func Error(status int, code string) error {
 	return &smithy.OperationError{ServiceID: "S3", OperationName: code, Err: &awshttp.ResponseError{
 		ResponseError: &smithyhttp.ResponseError{
@@ -86,7 +86,7 @@ func (b *Bucket) Keys() []string {
 	return slices.Clone(b.keys)
 }
 
-// Object returns the body of an object, or false.
+// Object returns the body of an object. It returns false if there is none.
 func (b *Bucket) Object(key string) ([]byte, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -111,8 +111,8 @@ func (b *Bucket) Set(key string, body []byte) {
 	b.store(key, body, "", nil, b.now())
 }
 
-// SetMultipart writes an object like a multipart upload that was initiated at the
-// given time and is completed now: that time is the LastModified.
+// SetMultipart writes an object as if by a multipart upload that completes now. The
+// LastModified is the time at which the upload was initiated.
 func (b *Bucket) SetMultipart(key string, body []byte, initiated time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -140,7 +140,7 @@ func (b *Bucket) drop(key string) {
 	}
 }
 
-// operate runs an operation between the hooks.
+// operate calls Before, runs an operation and calls After.
 func (b *Bucket) operate(ctx context.Context, op, key string, effect func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -179,7 +179,7 @@ func (b *Bucket) store(key string, body []byte, contentType string, metadata map
 	return o
 }
 
-// allowed returns why a condition of a write or a deletion is not met, or nil.
+// allowed returns an error if a condition of a write or a deletion is not met.
 func (b *Bucket) allowed(key string, ifMatch, ifNoneMatch *string) error {
 	o, ok := b.objects[key]
 	switch {
@@ -332,5 +332,5 @@ func (b *Bucket) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, _
 	return out, nil
 }
 
-// ErrLost is a lost response, for After.
+// ErrLost is the error of a lost response, for After.
 var ErrLost = errors.New("the connection broke before the response arrived")

@@ -51,8 +51,8 @@ func (b *Bucket) UploadPart(ctx context.Context, in *s3.UploadPartInput, _ ...fu
 	return &s3.UploadPartOutput{ETag: aws.String(fmt.Sprintf(`"part-%d"`, *in.PartNumber))}, nil
 }
 
-// CompleteMultipartUpload implements the client's method. As in
-// S3, the LastModified of the object is when the upload was initiated.
+// CompleteMultipartUpload implements the client's method. As in S3, the LastModified
+// of the object is the time at which the upload was initiated.
 func (b *Bucket) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMultipartUploadInput, _ ...func(*s3.Options)) (*s3.CompleteMultipartUploadOutput, error) {
 	out := &s3.CompleteMultipartUploadOutput{}
 	err := b.operate(ctx, "CompleteMultipartUpload", *in.Key, func() error {

@@ -1,12 +1,11 @@
-// Command deploy deploys the template with the real SAM CLI into an AWS
-// emulator, and uses the stack as its first user would: it sets the token, drops
-// a pair, a bundle and a wrong file, sees their answers, asks doctor, updates the
-// stack and removes it. Only the emulator and RunComfy, played by the project's own fake,
-// are not the real thing.
+// Command deploy deploys the template to an AWS emulator with the real SAM CLI. Then
+// it uses the stack as its first user would: it sets the token, runs doctor, drops a
+// pair, a bundle and a wrong file, checks the results, updates the stack and removes
+// it. RunComfy is the project's fake.
 //
-// The emulator is the one that AWS_ENDPOINT_URL names, which must be on
-// loopback: without it, nothing is done. SAM is the program to use, sam by
-// default.
+// AWS_ENDPOINT_URL names the emulator, which must have a loopback address. Otherwise
+// the command fails and deploys nothing. SAM names the SAM CLI's program. It defaults
+// to sam.
 //
 //	go run ./test/deploy
 package main
@@ -58,7 +57,7 @@ func main() {
 // trial is one deployment and its clients.
 type trial struct {
 	sam    string
-	url    string // of the fake
+	url    string // the URL of the fake RunComfy
 	fake   *runcomfytest.Server
 	s3     *s3.Client
 	config aws.Config
@@ -135,19 +134,19 @@ func (t *trial) command(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// deploy leaves to samconfig.toml what is to be found there.
+// deploy deploys the stack. samconfig.toml has the other options.
 func (t *trial) deploy(ctx context.Context, changed string) error {
 	return t.command(ctx, "deploy", "--stack-name", stackName, "--no-confirm-changeset", "--no-progressbar", "--parameter-overrides",
 		"RunComfyBaseUrl="+t.url, "OutputOrigins="+t.url, "Architecture=x86_64", changed)
 }
 
-// doctor runs doctor on the stack, and returns what it prints.
+// doctor runs lipdrop doctor on the stack and returns its output.
 func (t *trial) doctor(ctx context.Context, further ...string) (string, error) {
 	args := append([]string{"run", "./cmd/lipdrop", "doctor", "--stack", stackName, "--runcomfy-url", t.url}, further...)
 	fmt.Println("go", strings.Join(args, " "))
-	said, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
-	fmt.Print(string(said))
-	return string(said), err
+	output, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
+	fmt.Print(string(output))
+	return string(output), err
 }
 
 func (t *trial) outputs(ctx context.Context) (map[string]string, error) {
@@ -167,10 +166,10 @@ func (t *trial) outputs(ctx context.Context) (map[string]string, error) {
 	return outputs, nil
 }
 
-// use is the first minute of a stack, and a few more.
+// use uses a new stack as its first user would.
 func (t *trial) use(ctx context.Context, outputs map[string]string) error {
-	if said, err := t.doctor(ctx); err == nil || !strings.Contains(said, "token is not set") || strings.Count(said, "WRONG") != 1 {
-		return errors.New("before the token is set, doctor does not name that alone")
+	if output, err := t.doctor(ctx); err == nil || !strings.Contains(output, "token is not set") || strings.Count(output, "WRONG") != 1 {
+		return errors.New("before the token is set, doctor must report only the missing token")
 	}
 	_, err := secretsmanager.NewFromConfig(t.config).PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{
 		SecretId: aws.String(outputs["TokenSecretArn"]), SecretString: aws.String(token),
@@ -191,13 +190,13 @@ func (t *trial) use(ctx context.Context, outputs map[string]string) error {
 	if err := t.drop(ctx, "inbox/ads/notes.txt", "no media"); err != nil {
 		return err
 	}
-	st, err := t.answer(ctx, "answers/ads/notes.txt.json", func(st ledger.Status) bool { return st.State == ledger.Rejected })
+	st, err := t.waitFor(ctx, "answers/ads/notes.txt.json", func(st ledger.Status) bool { return st.State == ledger.Rejected })
 	if err != nil {
 		return fmt.Errorf("a wrong file: %w", err)
 	}
 	fmt.Printf("notes.txt: %s (%s): %s\n", st.State, st.Code, st.Reason)
 	if charges := t.fake.Charges(); charges != 2 {
-		return fmt.Errorf("%d charges for two jobs", charges)
+		return fmt.Errorf("RunComfy charged %d jobs, want 2", charges)
 	}
 	return nil
 }
@@ -210,7 +209,7 @@ func (t *trial) succeeds(ctx context.Context, name string, files ...string) erro
 			return err
 		}
 	}
-	st, err := t.answer(ctx, ledger.StatusKey(name), func(st ledger.Status) bool { return st.State.Ended() || st.State == ledger.Rejected })
+	st, err := t.waitFor(ctx, ledger.StatusKey(name), func(st ledger.Status) bool { return st.State.Ended() || st.State == ledger.Rejected })
 	if err != nil {
 		return err
 	}
@@ -236,8 +235,8 @@ func (t *trial) drop(ctx context.Context, key, body string) error {
 	return err
 }
 
-// answer waits for a status that is as wanted.
-func (t *trial) answer(ctx context.Context, key string, wanted func(ledger.Status) bool) (ledger.Status, error) {
+// waitFor waits until the status at a key is as wanted and returns it.
+func (t *trial) waitFor(ctx context.Context, key string, wanted func(ledger.Status) bool) (ledger.Status, error) {
 	var st ledger.Status
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
 		body, err := t.read(ctx, key)

@@ -19,8 +19,8 @@ func (t *trial) read(ctx context.Context, key string) ([]byte, error) {
 	return io.ReadAll(out.Body)
 }
 
-// remove deletes the stack. The bucket stays, with what is in it. Its policy stays on
-// AWS, but not in every emulator.
+// remove deletes the stack and checks that the bucket is retained. AWS also retains
+// the bucket's policy, but not every emulator does.
 func (t *trial) remove(ctx context.Context) error {
 	if err := t.command(ctx, "delete", "--stack-name", stackName, "--no-prompts"); err != nil {
 		return err
@@ -30,7 +30,7 @@ func (t *trial) remove(ctx context.Context) error {
 		return fmt.Errorf("the stack %s is still there", stackName)
 	}
 	if _, err := t.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &t.bucket}); err != nil {
-		return fmt.Errorf("the bucket did not stay: %w", err)
+		return fmt.Errorf("the bucket was not retained: %w", err)
 	}
 	return nil
 }

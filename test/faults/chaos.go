@@ -10,24 +10,24 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// How often a call fails in each way where rate is 1. A job makes about two
-// hundred calls.
+// These are the probabilities that a call fails in each way if the world's rate
+// is 1. A job makes about two hundred calls.
 const (
-	crashRate    = 0.001 // the function dies before the call, and as often after it
-	refusedRate  = 0.004 // the service answers with an error of its own
-	lostRate     = 0.003 // the call takes effect, and its answer is lost
-	sideBySide   = 0.01  // another function runs between this call and the one before
+	crashRate    = 0.001 // the function dies before the call; the same again after it
+	refusedRate  = 0.004 // the service returns an error
+	lostRate     = 0.003 // the call takes effect, but its response is lost
+	sideBySide   = 0.01  // another function runs before this call
 	maxDepth     = 2
-	roomForOther = 20 * time.Second // by which the other function may be early
+	roomForOther = 20 * time.Second // how much too early the other function may run
 )
 
-// faultRates are those of RunComfy's calls.
+// faultRates are the probabilities of a fault for each call of RunComfy.
 var faultRates = map[runcomfytest.Call]float64{
 	runcomfytest.CallSubmit: 0.04, runcomfytest.CallStatus: 0.06, runcomfytest.CallResult: 0.15,
 	runcomfytest.CallCancel: 0.3, runcomfytest.CallOutput: 0.1,
 }
 
-// faultsOf are the ways in which each call of RunComfy goes wrong.
+// faultsOf maps each call of RunComfy to its possible faults.
 var faultsOf = func() map[runcomfytest.Call][]runcomfytest.Fault {
 	all := map[runcomfytest.Call][]runcomfytest.Fault{}
 	for call := range faultRates {
@@ -39,7 +39,7 @@ var faultsOf = func() map[runcomfytest.Call][]runcomfytest.Fault {
 	return all
 }()
 
-// happens draws whether something fails now.
+// happens draws at random whether something fails now.
 func (s *simulation) happens(rate float64) bool { return s.dice.Float64() < rate*s.rate }
 
 // before is the hook before each call of a function.
@@ -67,7 +67,7 @@ func (s *simulation) before(c world.Call) error {
 		return world.ErrLambda
 	case c.Service == "s3" && s.happens(refusedRate):
 		s.faults["s3: 503 SlowDown"]++
-		s.failing[again] = s.dice.IntN(3) // and so often again: the client tries three times
+		s.failing[again] = s.dice.IntN(3) // the number of further failures; the client tries three times
 		s.excuse(c)
 		return world.Throttled
 	case c.Service == "s3" && c.Op == "PutObject" && s.happens(refusedRate):
@@ -96,7 +96,7 @@ func (s *simulation) after(c world.Call) error {
 	case s.happens(crashRate):
 		s.die(c, "after")
 	case s.happens(lostRate):
-		s.faults[c.Service+": answer lost"]++
+		s.faults[c.Service+": response lost"]++
 		s.excuse(c)
 		if c.Service == "lambda" {
 			return world.ErrLambda
@@ -106,8 +106,8 @@ func (s *simulation) after(c world.Call) error {
 	return nil
 }
 
-// another lets another function run in the middle of this one, and so a part
-// of this one's time pass.
+// another may run another function in the middle of this one. That uses a part of
+// this function's time.
 func (s *simulation) another(c world.Call) {
 	if s.depth == maxDepth || !s.happens(sideBySide) {
 		return
@@ -131,13 +131,13 @@ func (s *simulation) die(c world.Call, when string) {
 	panic(world.Crash{Name: name})
 }
 
-// timedOut is told of the call that a function has no time left for.
+// timedOut is the hook for the call that a function has no time left to make.
 func (s *simulation) timedOut(c world.Call) {
 	s.faults["timeout of "+c.Function]++
 	s.excuse(c)
 }
 
-// fault is asked about each request that reaches RunComfy.
+// fault returns the fault of a request that reaches RunComfy, or nil.
 func (s *simulation) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	if s.calmed {
 		return nil
@@ -165,8 +165,8 @@ func (s *simulation) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	return fault
 }
 
-// follow notes which record an invocation has claimed, until it has resolved
-// the claim.
+// follow notes which record an invocation has claimed. It removes the note when the
+// invocation has resolved the claim.
 func (s *simulation) follow(c world.Call) {
 	if c.Service != "s3" || !strings.HasPrefix(c.Key, "jobs/") {
 		return
@@ -181,9 +181,8 @@ func (s *simulation) follow(c world.Call) {
 	}
 }
 
-// excuse notes that the record which an invocation has claimed may be left
-// unknown by a fault of this call: one of the few that have a place between
-// the claim and the record of the request id.
+// excuse notes that the claimed record of an invocation may end as unknown, if this
+// call is one of the few between the claim and the record of the request id.
 func (s *simulation) excuse(c world.Call) {
 	record, claimed := s.open[c.Invocation]
 	onRecord := c.Service == "s3" && c.Key == record

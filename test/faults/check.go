@@ -16,11 +16,11 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// check compares the end of each job with what the fake charged and served.
+// check compares the end of each job with what the fake RunComfy charged and served.
 func (s *simulation) check() {
 	records := s.records()
 	byRequest := map[string]ledger.Record{}
-	unknown := map[string]bool{} // what was claimed and may be unknown
+	unknown := map[string]bool{} // claims whose outcome may be unknown
 	for _, rec := range records {
 		s.ends[strings.TrimSpace(string(rec.State)+" "+string(rec.Code))]++
 		if rec.RequestID != "" {
@@ -54,10 +54,10 @@ func (s *simulation) check() {
 		s.checkDrop(d)
 	}
 	if n := len(s.w.Dead); n > 0 {
-		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("%d dead letters stay", n))
+		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("%d dead letters are left", n))
 	}
 	if !s.w.Rests() {
-		s.wrongStatus = append(s.wrongStatus, "something is still under way")
+		s.wrongStatus = append(s.wrongStatus, "a message, an event or an execution is left")
 	}
 	s.checkSecrets()
 }
@@ -71,11 +71,11 @@ func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfyt
 		wrong("has not ended")
 	}
 	if rec.State != ledger.Succeeded && (rec.Code == "" || rec.Reason == "" || rec.Code.Remedy(rec.Name) == "") {
-		wrong("no code, no reason or no remedy")
+		wrong("the code, the reason or the remedy is missing")
 	}
 	if rec.State == ledger.Unknown {
 		if !s.excused[ledger.RecordKey(rec.Name, rec.Take)] || rec.RequestID != "" {
-			wrong("nothing failed that leaves the outcome unknown")
+			wrong("no fault explains the unknown outcome")
 		}
 		return
 	}
@@ -85,7 +85,7 @@ func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfyt
 		return
 	}
 	if sent(job) != claimed(rec) {
-		wrong("request %s is another take's", rec.RequestID)
+		wrong("request %s belongs to another take", rec.RequestID)
 	}
 	switch job.State {
 	case "succeeded":
@@ -105,10 +105,11 @@ func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfyt
 	}
 }
 
-// archived says what is missing of the outputs of a job that succeeded.
+// archived says what is wrong with the archived outputs of a job that succeeded. It
+// returns "" if nothing is wrong.
 func (s *simulation) archived(rec ledger.Record, job runcomfytest.Job) string {
 	if rec.State != ledger.Succeeded || len(rec.Outputs) == 0 {
-		return "not recorded as succeeded, with outputs"
+		return "the record is not succeeded or has no outputs"
 	}
 	clip := s.versionOf(rec)
 	for _, out := range rec.Outputs {
@@ -124,7 +125,7 @@ func (s *simulation) archived(rec ledger.Record, job runcomfytest.Job) string {
 		Outputs   []ledger.Output `json:"outputs"`
 	}
 	if json.Unmarshal(text, &result) != nil || result.RequestID != rec.RequestID || len(result.Outputs) != len(rec.Outputs) {
-		return "no result.json, or another job's"
+		return "result.json is missing or belongs to another job"
 	}
 	execution, ok := s.w.Execution(rec.Name, rec.Take)
 	if !ok || execution.Status != "SUCCEEDED" {
@@ -133,7 +134,7 @@ func (s *simulation) archived(rec ledger.Record, job runcomfytest.Job) string {
 	return ""
 }
 
-// versionOf returns the bytes of the video or image that a take was made of.
+// versionOf returns the bytes of the video or image of a take.
 func (s *simulation) versionOf(rec ledger.Record) []byte {
 	for _, in := range rec.Inputs {
 		if strings.Contains(in.Property, "video") || strings.Contains(in.Property, "image") {
@@ -143,8 +144,8 @@ func (s *simulation) versionOf(rec ledger.Record) []byte {
 	return nil
 }
 
-// checkDrop compares the status of each name of a thing that was dropped with
-// what lies in the bucket at the end.
+// checkDrop compares the status of each name of a drop with the objects in the
+// bucket at the end.
 func (s *simulation) checkDrop(d *drop) {
 	switch d.kind {
 	case stray:
@@ -167,14 +168,14 @@ func (s *simulation) checkDrop(d *drop) {
 // checkJob compares the status of a job's name with its files and records.
 func (s *simulation) checkJob(j job) {
 	if !s.there(j.files) {
-		// Something was deleted: what ran is told, or what is missing.
+		// A file was deleted. The status is about what ran, or about what is missing.
 		takes := s.w.Takes(j.name)
 		st := s.wantStatus(j.name, []ledger.State{
 			ledger.Waiting, ledger.Withdrawn, ledger.Succeeded, ledger.Failed, ledger.Cancelled, ledger.Unknown, "",
 		})
 		switch {
 		case st.State == "" && len(takes) > 0:
-			s.wrongStatus = append(s.wrongStatus, j.name+" has takes, and no status")
+			s.wrongStatus = append(s.wrongStatus, j.name+" has takes but no status")
 		case st.State.Claimed() && len(takes) == 0:
 			s.wrongStatus = append(s.wrongStatus, "the status of "+j.name+" is about take "+st.Take+", which is in no record")
 		case st.State.Claimed():
@@ -191,7 +192,7 @@ func (s *simulation) checkJob(j job) {
 	st := s.wantStatus(j.name, []ledger.State{ledger.Rejected})
 	s.ends[string(st.State)+" "+string(st.Code)]++
 	if st.Code != problem.RefusedByRunComfy || !s.refused[ledger.RecordKey(j.name, st.Take)] {
-		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("%s is complete and was not submitted: %s %s (%s)", j.name, st.State, st.Code, st.Reason))
+		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("%s is complete but was not submitted: %s %s (%s)", j.name, st.State, st.Code, st.Reason))
 	}
 }
 
@@ -207,8 +208,9 @@ func (s *simulation) compare(st ledger.Status, rec ledger.Record) {
 	}
 }
 
-// wantStatus returns the status of a name, which must be in one of some
-// states, and say why where that is a state that needs a reason.
+// wantStatus returns the status of a name. The status must have one of the given
+// states. If the state needs an explanation, it must have a code, a reason and a
+// remedy.
 func (s *simulation) wantStatus(name string, states []ledger.State) ledger.Status {
 	st := s.status(ledger.StatusKey(name))
 	plain := st.State == "" || st.State == ledger.Succeeded || st.State == ledger.Used
@@ -218,11 +220,11 @@ func (s *simulation) wantStatus(name string, states []ledger.State) ledger.Statu
 	return st
 }
 
-// isOf reports whether a record is of the files of a job as they are now.
+// isOf reports whether a record was made from the present files of a job.
 func (s *simulation) isOf(rec ledger.Record, j job) bool {
 	files := j.files
 	if path.Base(files[len(files)-1]) == "job.json" {
-		files = files[len(files)-1:] // a bundle's job.json alone tells its takes apart
+		files = files[len(files)-1:] // only job.json distinguishes the takes of a bundle
 	}
 	for _, key := range files {
 		etag, modified := s.w.Present(key)
@@ -244,8 +246,8 @@ func (s *simulation) there(files []string) bool {
 	return true
 }
 
-// claimed says in one text what a record claims: the versions of its media,
-// and the options.
+// claimed returns what a record claims as one string: the versions of its media and
+// its options.
 func claimed(rec ledger.Record) string {
 	options, err := json.Marshal(rec.Options)
 	if err != nil {
@@ -261,7 +263,7 @@ func claimed(rec ledger.Record) string {
 	return strings.Join(media, ", ") + " " + string(options)
 }
 
-// sent says the same of a job that RunComfy was sent.
+// sent returns the same string for a job that RunComfy received.
 func sent(job runcomfytest.Job) string {
 	options := map[string]any{}
 	var media []string
@@ -282,8 +284,7 @@ func sent(job runcomfytest.Job) string {
 	return strings.Join(media, ", ") + " " + string(text)
 }
 
-// records returns every record of the ledger. A record whose claim was released
-// counts as none.
+// records returns every record of the ledger, except those whose claim was released.
 func (s *simulation) records() []ledger.Record {
 	var all []ledger.Record
 	for _, key := range s.w.Bucket.Keys() {
@@ -304,12 +305,12 @@ func (s *simulation) recordAt(key string) (rec ledger.Record, ok bool) {
 func (s *simulation) status(key string) (st ledger.Status) {
 	text, ok := s.w.Bucket.Object(key)
 	if ok && json.Unmarshal(text, &st) != nil {
-		s.wrongStatus = append(s.wrongStatus, key+" is no status")
+		s.wrongStatus = append(s.wrongStatus, key+" is not a status")
 	}
 	return st
 }
 
-// checkSecrets looks for the token and for signatures where none may be.
+// checkSecrets searches for the token and for signatures where they must not be.
 func (s *simulation) checkSecrets() {
 	look := func(where string, texts ...string) {
 		for _, text := range texts {

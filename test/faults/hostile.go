@@ -11,34 +11,34 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// Time has a price in the worlds of hostile people: each request to S3 takes
-// s3Price, and submit is called with whole batches of the queue, so that a drop
-// that costs thousands of requests takes those with it that came beside it.
+// In the worlds of hostile people, each request to S3 takes s3Price, and submit is
+// called with whole batches of the queue. So a drop that costs thousands of requests
+// can use up the time of the other messages in its batch.
 const (
 	s3Price     = 15 * time.Millisecond
 	queueBatch  = 10
 	victims     = 12
-	patience    = 2 * time.Hour  // in which a victim has an answer
-	hostileTime = 30 * time.Hour // longer than the queue delivers a message again
+	patience    = 2 * time.Hour  // by then each victim must have a status
+	hostileTime = 30 * time.Hour // longer than the queue redelivers a message
 )
 
-// hostile is a way to harm others with nothing but s3:PutObject below inbox/.
+// hostile is a way to harm others with only s3:PutObject below inbox/.
 type hostile struct {
 	name string
-	// before is what is in the bucket when the victims come.
+	// before fills the bucket before the victims drop their files. May be nil.
 	before func(h *attack)
-	// drop is what comes together with them.
+	// drop drops the hostile files among those of the victims.
 	drop func(h *attack)
 }
 
-// attack is a hostile person's world.
+// attack is the world of one hostile person.
 type attack struct {
 	*simulation
-	refuses map[string]error // reads of these keys
+	refuses map[string]error // the errors of reads, by key
 }
 
-// mixed returns a text of n units, neither all composed nor all decomposed, so
-// that it has more than one other form.
+// mixed returns a text with n units. Some of its letters are composed and others
+// decomposed, so it has more than one other form.
 func mixed(unit string, n int) string { return "e\u0301" + unit + strings.Repeat("\u00e9"+unit, n) }
 
 // hostiles are the hostile people.
@@ -84,17 +84,17 @@ var hostiles = []hostile{
 	{"a preset with a key of its own", nil, func(h *attack) { h.refuse("inbox/victims/preset.json", 400, "InvalidRequest") }},
 }
 
-// put drops a file with nothing in it.
+// put drops a file that is not valid media.
 func (h *attack) put(below string) { h.w.Drop(ledger.InboxPrefix+below, []byte("x")) }
 
-// refuse drops a file that S3 lists and does not give.
+// refuse drops a file that S3 lists but refuses to return.
 func (h *attack) refuse(key string, status int, code string) {
 	h.refuses[key] = s3test.Error(status, code)
 	h.w.Drop(key, []byte("{}"))
 }
 
-// attackWorld lets one hostile person act among victims for some time, and
-// returns whom that left without a status.
+// attackWorld lets one hostile person act among victims for some time. It returns
+// the victims that are left without a status.
 func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	s, err := newWorld(seed, number)
 	if err != nil {
@@ -115,8 +115,8 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	if person.before != nil {
 		person.before(h)
 	}
-	// Victims and the hostile person come in any order, at one moment or within
-	// some seconds: the queue makes batches of them.
+	// The victims and the hostile person drop their files in any order, all at once
+	// or within some seconds, so the queue puts them into the same batches.
 	at, spread := s.plans.IntN(victims), s.plans.IntN(2)*1000
 	for i := range victims {
 		if i == at {
@@ -137,7 +137,7 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	}
 	s.w.Pass(lasts - patience)
 	for _, body := range s.w.Dead {
-		// Only what is held for a reason that its status says may end here.
+		// Only the message of a held name may become a dead letter.
 		for i := range victims {
 			name := fmt.Sprint("victims/", i)
 			if st := s.status(ledger.StatusKey(name)); strings.Contains(body, name+".") && st.State != ledger.Held {
@@ -150,7 +150,7 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	return s.tally, nil
 }
 
-// attacks lets hostile people act, each in a world with victims.
+// attacks lets n hostile people act, each in a world with victims.
 func attacks(n int, seed uint64) (tally, error) {
 	return sum(n, func(i int) (tally, error) { return attackWorld(seed, uint64(i), hostileTime) })
 }

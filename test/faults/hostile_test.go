@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Each hostile person acts among victims, who all have an answer in the end.
+// Each hostile person acts among victims, and all victims have a status in the end.
 func TestHostilePeople(t *testing.T) {
 	for i, person := range hostiles {
 		t.Run(person.name, func(t *testing.T) {

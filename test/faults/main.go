@@ -1,14 +1,13 @@
-// Command faults is the simulation of promises 2 to 4: it lets thousands of
-// jobs pass through the four handlers, the shipped state machine and the fake
-// RunComfy on a virtual clock, while everything around them fails at random;
-// then the faults cease, what is to be redriven is redriven, and the end of
-// each job is compared with what the fake charged and served.
+// Command faults tests promises 2 to 4 by simulation. It sends thousands of jobs
+// through the four handlers, the shipped state machine and the fake RunComfy on a
+// virtual clock, while everything around them fails at random. Then the faults stop,
+// and the dead letters and failed executions are redriven. At last it compares the
+// end of each job with what the fake charged and served.
 //
 //	go run ./test/faults -jobs 10000 -seed 1
 //
-// The same seed gives the same run. The exit status is 0 only when no job was
-// lost, none charged twice, none has a wrong status and no secret was found;
-// what these mean is written at type findings.
+// The same seed gives the same run. The exit status is 0 only if there are no
+// findings. Type findings says what each finding means.
 package main
 
 import (
@@ -22,24 +21,24 @@ import (
 	"sync/atomic"
 )
 
-// jobsOfAWorld is how many jobs share a bucket and a queue.
+// jobsOfAWorld is the number of jobs that share a bucket and a queue.
 const jobsOfAWorld = 125
 
 func main() {
-	jobs := flag.Int("jobs", 10000, "how many jobs to let pass")
-	stories := flag.Int("stories", 10000, "how many stories to tell")
-	hostile := flag.Int("hostile", 4*len(hostiles), "how many hostile people to let act among victims")
-	short := flag.Int("orders", 0, "how many short stories to tell in three orders each")
-	seed := flag.Uint64("seed", 1, "the seed of all that is random")
-	shown := flag.Int("shown", 20, "how many findings of a kind to print")
+	jobs := flag.Int("jobs", 10000, "number of jobs to simulate")
+	stories := flag.Int("stories", 10000, "number of stories to run")
+	hostile := flag.Int("hostile", 4*len(hostiles), "number of hostile people to simulate, each among victims")
+	short := flag.Int("orders", 0, "number of short stories to run, each in three orders")
+	seed := flag.Uint64("seed", 1, "seed of the random numbers")
+	shown := flag.Int("shown", 20, "largest number of findings of each kind to print")
 	flag.Parse()
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	total := newTally()
 	for _, part := range []struct {
-		of  func(n int, seed uint64) (tally, error)
-		how int
+		run   func(n int, seed uint64) (tally, error)
+		count int
 	}{{simulate, *jobs}, {tellStories, *stories}, {attacks, *hostile}, {orders, *short}} {
-		found, err := part.of(part.how, *seed)
+		found, err := part.run(part.count, *seed)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "faults:", err)
 			os.Exit(1)
@@ -52,8 +51,8 @@ func main() {
 	}
 }
 
-// simulate lets jobs pass, spread over as many worlds as they need, and
-// returns what was found in all of them. Worlds know nothing of each other.
+// simulate simulates jobs in as many worlds as they need and returns the sum of the
+// tallies. The worlds are independent.
 func simulate(jobs int, seed uint64) (tally, error) {
 	worlds := max((jobs+jobsOfAWorld/2)/jobsOfAWorld, 1)
 	return sum(worlds, func(i int) (tally, error) {
@@ -62,8 +61,8 @@ func simulate(jobs int, seed uint64) (tally, error) {
 	})
 }
 
-// tellStories lets stories happen, each in a world of its own, and returns what
-// was found in all of them, each finding with its story.
+// tellStories runs stories, each in its own world, and returns the sum of the
+// tallies. The last finding of each kind in a story has the text of the story.
 func tellStories(stories int, seed uint64) (tally, error) {
 	return sum(stories, func(i int) (tally, error) {
 		t, err := tellStory(seed, uint64(i))
@@ -79,7 +78,7 @@ func tellStories(stories int, seed uint64) (tally, error) {
 	})
 }
 
-// sum adds up what n worlds come to, which know nothing of each other.
+// sum runs n independent worlds and adds up their tallies.
 func sum(n int, world func(i int) (tally, error)) (tally, error) {
 	tallies, errs := make([]tally, n), make([]error, n)
 	var next atomic.Int64
@@ -102,14 +101,14 @@ func sum(n int, world func(i int) (tally, error)) (tally, error) {
 	return total, nil
 }
 
-// simulateWorld lets the jobs of one world pass.
+// simulateWorld simulates the jobs of one world.
 func simulateWorld(jobs int, seed, number uint64) (tally, error) {
 	s, err := newSimulation(jobs, seed, number)
 	if err != nil {
 		return tally{}, err
 	}
 	s.chaos()
-	s.calm(longestJob, byItself)
+	s.calm(longestJob, retryTime)
 	s.check()
 	return s.tally, nil
 }

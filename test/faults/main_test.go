@@ -14,7 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// scanner counts log lines, and keeps those with a secret.
+// scanner counts log lines and keeps those with a secret.
 type scanner struct {
 	mu    sync.Mutex
 	lines int
@@ -49,8 +49,8 @@ func report(t *testing.T, jobs int, seed uint64) (tally, string) {
 	return total, b.String()
 }
 
-// Some jobs under faults: none lost, none charged twice, none with a
-// wrong status, and no secret in a log line.
+// Under faults, no job is lost, charged twice or left with a wrong status, and no
+// log line contains a secret.
 func TestSimulation(t *testing.T) {
 	total, text := report(t, 80, 1)
 	t.Log("\n" + text)
@@ -72,7 +72,7 @@ func TestSameSeedGivesTheSameRun(t *testing.T) {
 	}
 }
 
-// The check can fail: whatever is tampered with after the run is found.
+// The check finds whatever is tampered with after the run.
 func TestCheckFinds(t *testing.T) {
 	succeeded := func(s *simulation) ledger.Record {
 		for _, rec := range s.records() {
@@ -97,10 +97,10 @@ func TestCheckFinds(t *testing.T) {
 			if len(f.all()) > 0 {
 				return nil
 			}
-			return []string{"as it must be"}
+			return []string{"no findings, as expected"}
 		}},
 		{"an output is gone", func(s *simulation) { s.w.Bucket.Remove(succeeded(s).Outputs[0].Key) }, func(f findings) []string { return f.lost }},
-		{"an output is another", func(s *simulation) { s.w.Bucket.Set(succeeded(s).Outputs[0].Key, []byte("another")) }, func(f findings) []string { return f.lost }},
+		{"an output has other bytes", func(s *simulation) { s.w.Bucket.Set(succeeded(s).Outputs[0].Key, []byte("another")) }, func(f findings) []string { return f.lost }},
 		{"result.json is gone", func(s *simulation) {
 			rec := succeeded(s)
 			s.w.Bucket.Remove(ledger.OutputPrefix(rec.Name, rec.Take) + "result.json")
@@ -129,7 +129,7 @@ func TestCheckFinds(t *testing.T) {
 		{"a record that says cancelled", func(s *simulation) {
 			rewrite(s, record(succeeded(s)), `"state": "succeeded"`, `"state": "cancelled"`)
 		}, func(f findings) []string { return f.lost }},
-		{"a status of before", func(s *simulation) {
+		{"an older status", func(s *simulation) {
 			rewrite(s, ledger.StatusKey(succeeded(s).Name), `"state": "succeeded"`, `"state": "in_progress"`)
 		}, func(f findings) []string { return f.wrongStatus }},
 		{"no status", func(s *simulation) { s.w.Bucket.Remove(ledger.StatusKey(succeeded(s).Name)) }, func(f findings) []string { return f.wrongStatus }},
@@ -145,7 +145,7 @@ func TestCheckFinds(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.chaos()
-			s.calm(longestJob, byItself)
+			s.calm(longestJob, retryTime)
 			tt.tamper(s)
 			s.check()
 			if len(tt.found(s.findings)) == 0 {

@@ -12,19 +12,19 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// The oracle is a second, small reading of what lipdrop promises. It knows
-// what people did and when, and says from that what each name must say in the
-// end. It has nothing of package drop and nothing of the functions, so that a
-// mistake there is not a mistake here too. It looks at the whole bucket at
-// once, which the functions must never do.
+// The oracle is a second, small implementation of what lipdrop promises. It knows
+// what people did and when, and derives what the status of each name must say in
+// the end. It shares no code with package drop or the functions, so it does not
+// share their mistakes. It reads the whole bucket at once, which the functions must
+// never do.
 
 // file is a file below inbox/.
 type file struct {
 	key      string
 	body     []byte
 	etag     string
-	dropped  time.Time // when it was there
-	modified time.Time // what S3 says, to the second; of a multipart upload when it began
+	dropped  time.Time // when the upload was complete
+	modified time.Time // LastModified in seconds; for a multipart upload, when it began
 }
 
 // act is one thing that a person did below inbox/.
@@ -34,7 +34,7 @@ type act struct {
 	file
 }
 
-// inbox is what is below inbox/ at some time, by key.
+// inbox holds the files below inbox/ at some time, by key.
 type inbox map[string]file
 
 // after returns the inbox after some acts.
@@ -50,26 +50,26 @@ func after(acts []act) inbox {
 	return there
 }
 
-// want is what the files of a name amount to. The zero State is a job.
+// want is the expected result of the files of a name. A job has the zero state.
 type want struct {
 	state ledger.State
 	code  problem.Code
-	files []file   // what it is about
-	takes []file   // of a job: the files whose versions tell its takes apart
-	jobs  []string // of state used
-	sides []want   // of a name that two places claim: what each amounts to by itself
+	files []file   // the files of the name
+	takes []file   // for a job: the files whose versions distinguish its takes
+	jobs  []string // for state used: the names of the jobs
+	sides []want   // if a pair and a bundle share the name: the result of each
 }
 
-// whole reports whether nothing is missing.
+// whole reports whether no file is missing.
 func (w want) whole() bool { return w.state == "" || w.state == ledger.Used }
 
-// loose reports whether a name is claimed by two places of which one has not
-// all its files: it is left open whether the other is run.
+// loose reports whether a pair and a bundle share the name and one of them is
+// incomplete. The oracle does not say whether the other one runs.
 func (w want) loose() bool {
 	return slices.ContainsFunc(w.sides, func(side want) bool { return !side.whole() })
 }
 
-// jobOf returns the side of a name that is a job of the files of a record.
+// jobOf returns the side of a name that is a job with the files of a record.
 func (w want) jobOf(rec ledger.Record) (want, bool) {
 	for _, side := range append([]want{w}, w.sides...) {
 		if side.state == "" && made(rec, side.takes) && (len(w.sides) == 0 || w.loose()) {
@@ -79,7 +79,7 @@ func (w want) jobOf(rec ledger.Record) (want, bool) {
 	return want{}, false
 }
 
-// stamp is the time of the newest file, as a take begins with it.
+// stamp returns the time of the newest file in the format in which a take begins.
 func (w want) stamp() string {
 	var newest time.Time
 	for _, f := range w.files {
@@ -95,7 +95,7 @@ func (w want) stamp() string {
 	return newest.UTC().Format("20060102T150405Z")
 }
 
-// names returns what each name that has files amounts to.
+// names returns the expected result of each name that has files.
 func (b inbox) names() map[string]want {
 	names := map[string]want{}
 	add := func(name string, w want) {
@@ -104,7 +104,7 @@ func (b inbox) names() map[string]want {
 			names[name] = w
 			return
 		}
-		// A name that two places claim is run from neither.
+		// If a pair and a bundle share a name, neither runs.
 		files := append(slices.Clone(w.files), other.files...)
 		names[name] = want{state: ledger.Rejected, code: problem.Ambiguous, files: files, sides: []want{w, other}}
 	}
@@ -158,7 +158,7 @@ func (b inbox) names() map[string]want {
 		if len(names[name].sides) == 0 {
 			continue
 		}
-		// The matches of a bundle whose name two places claim start nothing either.
+		// If a pair shares the bundle's name, its matches do not run either.
 		for match, w := range bundled(name, files) {
 			if match != name && w.state != ledger.Rejected {
 				names[match] = want{state: ledger.Rejected, code: problem.Ambiguous, files: w.takes}
@@ -177,7 +177,7 @@ func (b inbox) keys() []string {
 	return keys
 }
 
-// lone is what files amount to that have no partner.
+// lone returns the expected result of files without a partner.
 func lone(code problem.Code, files []file) want {
 	if len(files) > 1 {
 		return want{state: ledger.Rejected, code: problem.Ambiguous, files: files}
@@ -185,7 +185,7 @@ func lone(code problem.Code, files []file) want {
 	return want{state: ledger.Waiting, code: code, files: files}
 }
 
-// pair is what a video or image and an audio of one stem amount to.
+// pair returns the expected result of the visuals and audios of one stem.
 func (b inbox) pair(visuals, audios []file) want {
 	files := append(slices.Clone(visuals), audios...)
 	if len(visuals) > 1 || len(audios) > 1 || len(b.presets(path.Dir(visuals[0].key))) > 1 {
@@ -194,7 +194,7 @@ func (b inbox) pair(visuals, audios []file) want {
 	return want{files: files, takes: files}
 }
 
-// presets returns the presets of the folder itself.
+// presets returns the presets in a folder, but not those in folders below it.
 func (b inbox) presets(folder string) []file {
 	var found []file
 	for key, f := range b {
@@ -205,7 +205,7 @@ func (b inbox) presets(folder string) []file {
 	return found
 }
 
-// bundled is what a .job folder amounts to, and the names of its matches.
+// bundled returns the expected results of a .job folder and of its matches, by name.
 func bundled(name string, files []file) map[string]want {
 	folder := ledger.InboxPrefix + name + ".job/"
 	there := inbox{}
@@ -280,7 +280,8 @@ func kindOf(name string) string {
 	return ""
 }
 
-// withoutTag returns a stem without what is behind its last dot, or "".
+// withoutTag returns a stem without its last dot and the text after it. It returns
+// "" if there is no dot in the last part of the path.
 func withoutTag(stem string) string {
 	i := strings.LastIndexByte(stem, '.')
 	if i <= strings.LastIndexByte(stem, '/') {
@@ -289,7 +290,7 @@ func withoutTag(stem string) string {
 	return stem[:i]
 }
 
-// cancels reports whether the deletion of a file cancels what was made of it.
+// cancels reports whether the deletion of a file cancels the jobs that use it.
 func cancels(key string) bool {
 	if strings.Contains(key, ".job/") {
 		return path.Base(key) == "job.json"
@@ -297,7 +298,7 @@ func cancels(key string) bool {
 	return kindOf(key) != ""
 }
 
-// made reports whether a record is of these versions of files.
+// made reports whether a record was made from these versions of files.
 func made(rec ledger.Record, takes []file) bool {
 	for _, f := range takes {
 		if !slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool {
@@ -321,20 +322,21 @@ func newest(takes []ledger.Record) *ledger.Record {
 	return &last
 }
 
-// verdict is what a status may be about: an answer, or a take, or either.
+// verdict says what a status may be about: the result of the files, a take, or
+// either of them.
 type verdict struct {
 	answer *want
-	gone   bool // withdrawn, or no status where nothing was ever answered
+	gone   bool // withdrawn, or no status if there never was one
 	take   *ledger.Record
-	why    string // what is so where it is neither
+	why    string // the explanation for a finding
 	skip   bool
 }
 
-// margin is for how long about a moment it is open what a function saw.
+// margin is the uncertainty about when a function read the bucket.
 const margin = roomForOther + time.Second
 
-// verdictOf says what the status of a name must be about in the end, from what
-// people did and the records of its takes.
+// verdictOf derives what the status of a name must be about in the end, from the
+// acts of people and the records of its takes.
 func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
 	there := after(acts)
 	w, has := there.names()[name]
@@ -345,7 +347,7 @@ func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
 	if has && w.state == "" {
 		return verdictOfJob(name, acts, takes, w, last)
 	}
-	v := verdict{why: "its files amount to no job"}
+	v := verdict{why: "its files make no job"}
 	if has {
 		v.answer = &w
 	} else {
@@ -356,13 +358,13 @@ func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
 	}
 	v.take = last
 	if since := droppedSince(name, acts, *last); !since {
-		// Only deletions came after it: what ran is what the status is about.
-		v.answer, v.gone, v.why = nil, false, "it ran, and only deletions came after"
+		// Only deletions came after the take, so the status is about the take.
+		v.answer, v.gone, v.why = nil, false, "it ran, and only deletions came later"
 		return v
 	}
 	if has && w.stamp() > last.Take[:16] && slices.ContainsFunc(w.files, func(f file) bool { return f.dropped.After(last.Times.Claimed.Add(margin)) }) &&
 		w.code != problem.WaitingForManifest {
-		v.take, v.why = nil, "files that came after it amount to no job"
+		v.take, v.why = nil, "newer files make no job"
 	}
 	return v
 }
@@ -381,15 +383,15 @@ func verdictOfJob(name string, acts []act, takes []ledger.Record, w want, last *
 	case last != nil && w.stamp() < last.Take[:16]:
 		return verdict{take: last, why: "a newer take ran"}
 	case last != nil && exposed(name, acts, takes, w.takes):
-		return verdict{take: last, why: "a deletion brought older files to light"}
+		return verdict{take: last, why: "a deletion exposed older files"}
 	case presetsClashed(acts, w):
-		return verdict{answer: &want{state: ledger.Rejected, code: problem.Ambiguous}, why: "two presets were there"}
+		return verdict{answer: &want{state: ledger.Rejected, code: problem.Ambiguous}, why: "the folder had two presets"}
 	}
-	return verdict{why: "its files are all there and were never run"}
+	return verdict{why: "its files are complete but never ran"}
 }
 
-// presetsClashed reports whether a folder had two presets since the newest of
-// the files came.
+// presetsClashed reports whether the folder had two presets at any time since the
+// newest of the files was dropped.
 func presetsClashed(acts []act, w want) bool {
 	since := w.files[0].dropped
 	for _, f := range w.files {
@@ -408,8 +410,8 @@ func presetsClashed(acts []act, w want) bool {
 	return false
 }
 
-// droppedSince reports whether a file that the name may be made of was dropped
-// after a take of it was claimed.
+// droppedSince reports whether a file of the name was dropped after the take was
+// claimed.
 func droppedSince(name string, acts []act, take ledger.Record) bool {
 	for i, a := range acts {
 		if a.deleted || !a.at.After(take.Times.Claimed.Add(-margin)) || made(take, []file{a.file}) {
@@ -423,8 +425,8 @@ func droppedSince(name string, acts []act, take ledger.Record) bool {
 	return false
 }
 
-// exposed reports whether it was a deletion, and nothing else, that made these
-// files a job of the name, and one of a file which a take of the name used.
+// exposed reports whether these files became a job only because of a deletion, and
+// a take of the name used the deleted file.
 func exposed(name string, acts []act, takes []ledger.Record, files []file) bool {
 	same := func(w want) bool {
 		return w.whole() && len(w.takes) == len(files) && slices.EqualFunc(w.takes, files, func(a, b file) bool { return a.key == b.key && a.dropped.Equal(b.dropped) })
@@ -435,7 +437,7 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) bool 
 		is := same(w)
 		if is && !was {
 			if before.code == problem.Ambiguous {
-				return false // it resolves what was ambiguous, as the remedy says
+				return false // the deletion resolved an ambiguity, as the remedy says
 			}
 			used := slices.ContainsFunc(takes, func(rec ledger.Record) bool { return rec.Uses(a.key) && !made(rec, files) })
 			if !a.deleted || !used {

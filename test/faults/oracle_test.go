@@ -13,7 +13,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// What files amount to, as the oracle reads the contract.
+// The oracle derives the right result for each name from its files.
 func TestNames(t *testing.T) {
 	const job = `s/c.job/job.json = {"input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`
 	const wild = `s/c.job/job.json = {"input": {"image_url": "f.png", "audio_url": "*.wav"}}`
@@ -29,7 +29,7 @@ func TestNames(t *testing.T) {
 		{"two audios are ambiguous", []string{"s/a.mp4", "s/a.wav", "s/a.WAV"}, []string{"s/a: rejected ambiguous"}},
 		{"a video and an image are ambiguous", []string{"s/a.mp4", "s/a.png"}, []string{"s/a: rejected ambiguous"}},
 		{"two presets in one folder are ambiguous", []string{"s/a.mp4", "s/a.wav", "s/preset.json = {}", "s/PRESET.json = {}"}, []string{"s/a: rejected ambiguous"}},
-		{"a bundle is its job.json's", []string{job, "s/c.job/v.mp4", "s/c.job/a.wav"}, []string{"s/c: job of s/c.job/job.json"}},
+		{"a bundle with all files is a job", []string{job, "s/c.job/v.mp4", "s/c.job/a.wav"}, []string{"s/c: job of s/c.job/job.json"}},
 		{"a bundle waits for what it names", []string{job, "s/c.job/v.mp4"}, []string{"s/c: waiting waiting_for_files"}},
 		{"a folder without job.json waits for it", []string{"s/c.job/v.mp4"}, []string{"s/c: waiting waiting_for_job_json"}},
 		{"a broken job.json is rejected", []string{"s/c.job/job.json = {"}, []string{"s/c: rejected invalid_json"}},
@@ -66,8 +66,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// actsOf returns acts a minute apart: a key that is dropped, with its content
-// behind an equals sign, or "- " and a key that is deleted.
+// actsOf returns acts a minute apart. A text is a key that is dropped, optionally
+// followed by " = " and its content, or "- " and a key that is deleted.
 func actsOf(texts ...string) []act {
 	var acts []act
 	for i, text := range texts {
@@ -79,8 +79,8 @@ func actsOf(texts ...string) []act {
 	return acts
 }
 
-// takeOf returns the record of a take that was claimed half a minute after the
-// last of some acts, and is made of the files that these left.
+// takeOf returns the record of a take that was claimed half a minute after the last
+// of the acts and uses the files that they left.
 func takeOf(acts []act, name string, state ledger.State) ledger.Record {
 	there := after(acts)
 	w := there.names()[name]
@@ -92,23 +92,23 @@ func takeOf(acts []act, name string, state ledger.State) ledger.Record {
 	return rec
 }
 
-// What a status must be about when people have gone on after a take.
+// The oracle derives what a status must be about if people act after a take.
 func TestVerdicts(t *testing.T) {
 	const job = `s/c.job/job.json = {"input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`
 	tests := []struct {
 		says string
 		name string
 		acts []string
-		runs []int // after how many acts a take was claimed
+		runs []int // the numbers of acts after which a take was claimed
 		want string
 	}{
-		{"what is complete and has no take was forgotten", "s/a", []string{"s/a.mp4", "s/a.wav"}, nil, "nothing"},
-		{"what ran is what its status is about", "s/a", []string{"s/a.mp4", "s/a.wav"}, []int{2}, "take 1"},
+		{"complete files without a take are a finding", "s/a", []string{"s/a.mp4", "s/a.wav"}, nil, "nothing"},
+		{"the status is about the take that ran", "s/a", []string{"s/a.mp4", "s/a.wav"}, []int{2}, "take 1"},
 		{"a file dropped again is another take", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.mp4"}, []int{2}, "nothing"},
 		{"a deletion does not change what ran", "s/a", []string{"s/a.mp4", "s/a.wav", "- s/a.wav"}, []int{2}, "take 1"},
-		{"nor does that of everything", "s/a", []string{"s/a.mp4", "s/a.wav", "- s/a.wav", "- s/a.mp4"}, []int{2}, "take 1"},
-		{"nor does that of job.json, although the media are newer", "s/c", []string{job, "s/c.job/v.mp4", "s/c.job/a.wav", "- s/c.job/job.json"}, []int{3}, "take 1"},
-		{"a deletion that brings older files to light starts nothing", "s/a.de",
+		{"the deletion of all files does not change what ran", "s/a", []string{"s/a.mp4", "s/a.wav", "- s/a.wav", "- s/a.mp4"}, []int{2}, "take 1"},
+		{"the deletion of job.json does not change what ran, although the media are newer", "s/c", []string{job, "s/c.job/v.mp4", "s/c.job/a.wav", "- s/c.job/job.json"}, []int{3}, "take 1"},
+		{"a deletion that exposes older files starts nothing", "s/a.de",
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "- s/a.de.mp4"}, []int{2}, "take 1"},
 		{"a deletion resolves what was ambiguous", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.WAV"}, nil, "nothing"},
 		{"a deletion resolves what became ambiguous after a take", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.wav"}, []int{2}, "nothing"},

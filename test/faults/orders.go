@@ -11,11 +11,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// inOrders is how many orders each short story is told in.
+// inOrders is the number of orders in which each short story runs.
 const inOrders = 3
 
-// orders tells short stories, each in three orders, and returns where the order
-// made a difference.
+// orders runs short stories, each in three orders. If the order makes a difference,
+// that is a finding.
 func orders(stories int, seed uint64) (tally, error) {
 	return sum(stories, func(i int) (tally, error) {
 		if i%2 == 0 {
@@ -25,15 +25,15 @@ func orders(stories int, seed uint64) (tally, error) {
 	})
 }
 
-// ofArrivals lets the same files come in three orders, and some time pass
-// between them: the order in which files arrive does not matter. A preset
-// counts from when it is there, so that it is always the first.
+// ofArrivals drops the same files in three orders, with pauses between them. The
+// result must be the same. A preset is always dropped first, because it does not
+// apply to files that were submitted before it.
 func ofArrivals(seed, number uint64) (tally, error) {
 	total := newTally()
 	var first map[string]string
 	var told string
 	for order := range inOrders {
-		t, err := newStory(seed, number) // of the same chance each time
+		t, err := newStory(seed, number) // with the same random numbers each time
 		if err != nil {
 			return total, err
 		}
@@ -71,9 +71,9 @@ func presetFirst(what string) int {
 	return 1
 }
 
-// ofEvents lets people drop and delete, and the events of all that come when
-// they are done, in three orders: an event is a hint, and what is there now
-// decides.
+// ofEvents lets people drop and delete files, and sends all events afterwards in
+// three orders. The result must be the same, because the functions act on the
+// present files and not on the event.
 func ofEvents(seed, number uint64) (tally, error) {
 	total := newTally()
 	var first map[string]string
@@ -105,7 +105,7 @@ func ofEvents(seed, number uint64) (tally, error) {
 			} else {
 				t.w.Notify("Object Created", a.key, 0)
 			}
-			t.tell("the event of %s comes", a.key)
+			t.tell("the event of %s arrives", a.key)
 			t.pass([]time.Duration{0, time.Second, time.Minute}[t.dice.IntN(3)])
 		}
 		t.w.Run(12 * time.Hour)
@@ -124,15 +124,15 @@ func ofEvents(seed, number uint64) (tally, error) {
 	return total, nil
 }
 
-// plain makes a story one in which nothing fails and every job is quick.
+// plain removes the trouble from a story and makes every job quick.
 func (t *story) plain() {
 	t.trouble = noTrouble
 	t.w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script { return runcomfytest.Script{Run: time.Minute} }
 }
 
-// someFiles is an opening, and up to three files more, each once. A pair and a
-// bundle share a name only where both are whole: else it is left open what the
-// name says.
+// someFiles returns the files of an opening and up to three others, without
+// duplicates. A pair and a bundle share a name only if both are complete. In other
+// cases it is not specified which of them the status is about.
 func (t *story) someFiles() []string {
 	files := slices.Clone(openings[t.plans.IntN(len(openings))])
 	more := t.plans.IntN(4)
@@ -155,8 +155,8 @@ func (t *story) someFiles() []string {
 	return files
 }
 
-// statuses returns what every status and answer says, with its take where takes
-// must be the same ones.
+// statuses returns the state, the code and the jobs of every status and answer file,
+// by key. If takes is true, it includes the take.
 func (t *story) statuses(takes bool) map[string]string {
 	says, names := map[string]string{}, after(t.acts).names()
 	for _, key := range t.w.Bucket.Keys() {
@@ -165,7 +165,7 @@ func (t *story) statuses(takes bool) map[string]string {
 		}
 		st := t.status(key)
 		if names[st.Name].loose() {
-			continue // it is left open which of two places it is about
+			continue // the status may be about the pair or the bundle
 		}
 		says[key] = strings.TrimSpace(fmt.Sprintf("%s %s %v", st.State, st.Code, st.Jobs))
 		if takes {
@@ -175,7 +175,7 @@ func (t *story) statuses(takes bool) map[string]string {
 	return says
 }
 
-// differences says where two orders ended differently.
+// differences describes the statuses that differ between two orders.
 func differences(a, b map[string]string) []string {
 	var texts []string
 	keys := maps.Clone(a)

@@ -2,8 +2,7 @@ package main
 
 import "testing"
 
-// Short stories end in the same statuses, in whichever order files and events
-// come.
+// Short stories end with the same statuses, whatever the order of files and events.
 func TestOrders(t *testing.T) {
 	total, err := orders(50, 1)
 	if err != nil {

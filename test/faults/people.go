@@ -14,7 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// kind is what people drop.
+// kind is the kind of a drop.
 type kind int
 
 const (
@@ -27,22 +27,22 @@ const (
 	stray
 )
 
-// drop is one thing that a person drops: one job, or two where an audio's tag
-// or a wildcard makes two of it, or none.
+// drop is what a person drops together. It makes one job, two jobs (tagged audios
+// or a wildcard) or none.
 type drop struct {
 	kind  kind
 	name  string
-	files []string // keys; that which completes a bundle, its job.json, is the last
+	files []string // keys; the job.json of a bundle is the last
 	jobs  []job
 }
 
-// job is a name that is run, and the files that must be there for it.
+// job is the name of a job and the files that it needs.
 type job struct {
 	name  string
 	files []string
 }
 
-// action is something that happens at a time, whatever the functions do.
+// action is something that happens at a given time.
 type action struct {
 	at time.Duration // since the world began
 	do func()
@@ -53,7 +53,7 @@ const (
 	chaosTime = 48 * time.Hour // in which faults happen
 )
 
-// plan makes up what people do, until it amounts to a number of jobs.
+// plan plans what people do, until they ask for the given number of jobs.
 func (s *simulation) plan(jobs int) {
 	for s.jobs < jobs {
 		d := s.invent()
@@ -82,7 +82,7 @@ func (s *simulation) plan(jobs int) {
 	}
 }
 
-// invent returns a thing to drop.
+// invent returns a random drop.
 func (s *simulation) invent() *drop {
 	name := fmt.Sprintf("day %d/%d é+%%", s.plans.IntN(5), len(s.drops))
 	at := ledger.InboxPrefix + name
@@ -121,13 +121,13 @@ func (s *simulation) invent() *drop {
 	return d
 }
 
-// dropAll drops every file of a thing, in any order, and mostly at once.
+// dropAll drops every file of a drop in random order, mostly within seconds.
 func (s *simulation) dropAll(d *drop, at time.Duration) {
 	files := slices.Clone(d.files)
 	s.plans.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
 	for i, key := range files {
-		// Any event of a pair or of a bundle leads to the whole of it, so that
-		// one before the last file's may be lost.
+		// Any event of a pair or a bundle is enough to find all its files, so an
+		// event other than that of the last file may be lost.
 		whole := d.kind == pair || d.kind == portrait || d.kind == bundle
 		s.dropOne(d, key, at, whole && i < len(files)-1)
 		if s.chance(0.2) {
@@ -138,8 +138,8 @@ func (s *simulation) dropAll(d *drop, at time.Duration) {
 	}
 }
 
-// dropOne drops a file; its event may come twice, late or, where it may be
-// spared, not at all.
+// dropOne drops a file. Its event may be repeated or late. It may be lost if spare
+// is true.
 func (s *simulation) dropOne(d *drop, key string, at time.Duration, spare bool) {
 	body := s.content(d, key)
 	late := time.Duration(0)
@@ -163,7 +163,7 @@ func (s *simulation) dropOne(d *drop, key string, at time.Duration, spare bool) 
 	}
 }
 
-// dropAgain drops one file of a thing again: new jobs.
+// dropAgain drops one file of a drop again, which makes new jobs.
 func (s *simulation) dropAgain(d *drop, at time.Duration) {
 	key := d.files[len(d.files)-1]
 	if d.kind == pair || d.kind == portrait || d.kind == tagged {
@@ -178,10 +178,9 @@ func (s *simulation) dropAgain(d *drop, at time.Duration) {
 	s.dropOne(d, key, at, false)
 }
 
-// deleteOne deletes one file; cancel's event may come twice, late or not at all.
-// dropLargeAgain drops both files of a pair again, of which one is so large that
-// its upload takes a while: S3 stamps it with the time when that began, and the
-// small one lands in between. Each of the two may be a job.
+// dropLargeAgain drops both files of a pair again. The upload of the large file
+// takes a while, and its LastModified is the time when the upload began. The small
+// file arrives during the upload. Each of the two files may make a job.
 func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
 	large, small := d.files[0], d.files[1]
 	takes := s.between(5*time.Second, 5*time.Minute)
@@ -195,6 +194,7 @@ func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
 	})
 }
 
+// deleteOne deletes one file. Cancel's event may be repeated, late or lost.
 func (s *simulation) deleteOne(d *drop, at time.Duration) {
 	key := d.files[s.plans.IntN(len(d.files))]
 	s.faults["people: deleted"]++
@@ -231,7 +231,7 @@ func (s *simulation) redriveBad(d *drop, at time.Duration) {
 	s.act(at, func() {
 		for _, j := range d.jobs {
 			for _, rec := range s.w.Takes(j.name) {
-				// Perhaps before cancel has seen that the execution ended.
+				// Cancel may not have seen yet that the execution ended.
 				if rec.State != ledger.Cancelled && s.w.Redrive(j.name, rec.Take) == nil {
 					s.faults["people: redriven"]++
 				}
@@ -240,7 +240,7 @@ func (s *simulation) redriveBad(d *drop, at time.Duration) {
 	})
 }
 
-// act plans an action.
+// act adds an action to the plan.
 func (s *simulation) act(at time.Duration, do func()) {
 	s.actions = append(s.actions, action{at, do})
 }
@@ -251,7 +251,7 @@ func (s *simulation) between(from, to time.Duration) time.Duration {
 	return from + time.Duration(s.plans.Int64N(int64(to-from)))
 }
 
-// soon is how long after a drop somebody changes their mind: mostly minutes.
+// soon returns how long after a drop a person changes their mind, mostly minutes.
 func (s *simulation) soon() time.Duration {
 	if s.chance(0.7) {
 		return s.between(10*time.Second, 10*time.Minute)
@@ -259,13 +259,13 @@ func (s *simulation) soon() time.Duration {
 	return s.between(10*time.Minute, 5*time.Hour)
 }
 
-// content returns the bytes of a file, which no other drop has, but for voices.
+// content returns the bytes of a file. They are unique, except for voices.
 func (s *simulation) content(d *drop, key string) []byte {
 	s.contents++
 	number := binary.BigEndian.AppendUint64(nil, uint64(s.contents))
 	switch {
 	case strings.HasSuffix(key, ".mp4"):
-		// A free box behind the clip: players pass over it.
+		// Players ignore the free box after the clip.
 		return slices.Concat(s.clip, []byte{0, 0, 0, 16}, []byte("free"), number)
 	case strings.HasSuffix(key, ".wav"):
 		return s.voice
@@ -276,7 +276,7 @@ func (s *simulation) content(d *drop, key string) []byte {
 		}
 		var b bytes.Buffer
 		if err := png.Encode(&b, picture); err != nil {
-			panic(err) // a buffer takes everything
+			panic(err) // writes to a buffer cannot fail
 		}
 		return b.Bytes()
 	case d.kind == wildcard:

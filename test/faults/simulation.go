@@ -16,12 +16,13 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// simulation is one world, what people do in it, and what fails.
+// simulation is one world with the actions of people and the faults in it.
 type simulation struct {
 	tally
 	w *world.World
 
-	// Three sources of chance, so that more faults do not change what people do.
+	// The three random sources are separate, so that more faults do not change
+	// what people do.
 	plans, dice, jitter *rand.Rand
 
 	clip, voice []byte
@@ -29,22 +30,22 @@ type simulation struct {
 	drops       []*drop
 	actions     []action
 
-	// rate is how often things fail in this world: some are quiet, some bad.
+	// rate multiplies the probability of each fault in this world.
 	rate    float64
 	outages []outage
 	calmed  bool
-	depth   int                // of functions that run between two calls of another
-	failing map[world.Call]int // calls that fail so often from now on
+	depth   int                // nested functions that run between two calls of another
+	failing map[world.Call]int // how often a call will still fail
 	tokens  int                // how often the token was rotated
-	open    map[int]string     // by invocation: the record whose claim it has not resolved
-	excused map[string]bool    // records that may be unknown
+	open    map[int]string     // the key of the record with an unresolved claim, by invocation
+	excused map[string]bool    // records that may end as unknown
 	refused map[string]bool    // records whose job RunComfy refused
 }
 
-// catalogOnce reads the models, for all worlds.
+// catalogOnce reads the models once for all worlds.
 var catalogOnce = sync.OnceValues(catalog.Default)
 
-// newWorld returns a world in which nothing is planned and nothing fails.
+// newWorld returns a simulation without actions and without faults.
 func newWorld(seed, number uint64) (*simulation, error) {
 	s := &simulation{
 		tally:   newTally(),
@@ -68,7 +69,7 @@ func newWorld(seed, number uint64) (*simulation, error) {
 	return s, nil
 }
 
-// newSimulation returns a world with its plan, and with what will fail.
+// newSimulation returns a simulation with planned actions and faults.
 func newSimulation(jobs int, seed, number uint64) (*simulation, error) {
 	s, err := newWorld(seed, number)
 	if err != nil {
@@ -88,7 +89,7 @@ func newSimulation(jobs int, seed, number uint64) (*simulation, error) {
 	return s, nil
 }
 
-// script says how a job goes at RunComfy.
+// script returns a random course of a job at RunComfy.
 func (s *simulation) script() runcomfytest.Script {
 	script := runcomfytest.Script{
 		Queue: time.Duration(s.dice.Int64N(int64(10 * time.Minute))),
@@ -122,29 +123,29 @@ func (s *simulation) chaos() {
 	s.w.Pass(chaosTime - s.since())
 }
 
-// since is how long the world has existed.
+// since returns the virtual time since the world began.
 func (s *simulation) since() time.Duration { return s.w.Now().Sub(world.Begin) }
 
-// These are for how long everything is left to itself in the end: byItself is a
-// day of the queue's tries and of the sweeps', longestJob what runs longest at
-// RunComfy.
+// At the end, time passes without actions and faults. retryTime is a little more
+// than the day in which the queue and the sweep retry. longestJob is longer than any
+// job at RunComfy.
 const (
-	byItself   = 26 * time.Hour
+	retryTime  = 26 * time.Hour
 	longestJob = 40 * time.Hour
 )
 
-// calm ends all faults, lets the queue and the sweeps do what they do by
-// themselves, and then does what a person does: redrive the dead letters, and
-// the executions of failed jobs whose result may still be archived.
-func (s *simulation) calm(longestJob, byItself time.Duration) {
+// calm ends all faults and lets the queue and the sweeps retry. Then it redrives the
+// dead letters, and the executions of failed jobs whose result may still be
+// archived, as a person does.
+func (s *simulation) calm(longestJob, retryTime time.Duration) {
 	s.calmed = true
 	s.w.LoseStatusEvents = false
 	s.repairAccount()
 	s.w.Run(longestJob)
-	s.w.Pass(byItself)
+	s.w.Pass(retryTime)
 	s.faults["dead letters redriven"] += len(s.w.Dead)
 	s.w.RedriveDeadLetters()
-	s.w.Pass(byItself)
+	s.w.Pass(retryTime)
 	for _, rec := range s.records() {
 		if rec.State != ledger.Failed || rec.Code == problem.JobFailed {
 			continue
@@ -156,6 +157,6 @@ func (s *simulation) calm(longestJob, byItself time.Duration) {
 		s.faults["redriven in the end"]++
 	}
 	s.w.Run(longestJob)
-	s.w.Pass(byItself)
+	s.w.Pass(retryTime)
 	s.passed = s.since()
 }

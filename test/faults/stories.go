@@ -26,53 +26,53 @@ type trouble int
 
 const (
 	noTrouble       trouble = iota
-	startsFail              // StartExecution, until the message is a dead letter that nobody redrives
-	cannotCancel            // RunComfy cannot be asked to cancel for an hour
-	stopsFail               // StopExecution
-	throttled               // the POST meets 429, and S3 refuses to release the claim
-	answerLost              // RunComfy takes the job, and its answer is lost
-	forgotten               // RunComfy knows the request no more once it has told how it ended
+	startsFail              // StartExecution fails until the message is a dead letter, which nobody redrives
+	cannotCancel            // every call of /cancel fails for an hour
+	stopsFail               // StopExecution fails
+	throttled               // the POST returns 429, and S3 refuses the release of the claim
+	responseLost            // RunComfy accepts the job, but its response is lost
+	forgotten               // RunComfy forgets the request after it has reported its end
 	notKnownForLong         // RunComfy does not know the request for some minutes
-	onceAfterward           // one answer fails after each redrive
-	outputUnread            // S3 refuses to give what was archived
-	interleaved             // functions run between two calls of each other, and people act there
-	slow                    // S3 and RunComfy take seconds for each call
+	onceAfterward           // one call fails after each redrive
+	outputUnread            // S3 refuses to return archived outputs
+	interleaved             // other functions and people act between two calls of a function
+	slow                    // each call of S3 and RunComfy is slow
 	troubles
 )
 
 func (t trouble) String() string {
 	return [...]string{
-		"nothing", "no execution starts", "no cancel for an hour", "no execution is stopped", "429, and S3 refuses to release the claim",
-		"the answer is lost", "forgotten after its end", "not known for minutes", "one trouble after each redrive",
+		"nothing", "no execution starts", "no cancel for an hour", "no execution is stopped", "429, and S3 refuses the release of the claim",
+		"the response is lost", "forgotten after its end", "not known for minutes", "one trouble after each redrive",
 		"archived files cannot be read", "side by side", "slow calls",
 	}[t]
 }
 
-// story is a few acts on a few names in a world of their own, and one trouble.
+// story is a world with a few acts of people, a few names and one trouble.
 type story struct {
 	*simulation
 	number  uint64
 	trouble trouble
-	silent  bool // the events of drops and deletions do not come by themselves
+	silent  bool // drops and deletions send no events
 	acts    []act
-	told    []string // the acts in words
+	told    []string // the acts as sentences
 	queue   time.Duration
 	run     time.Duration
-	fails   bool // RunComfy's job
+	fails   bool // RunComfy's jobs fail
 
-	begins    time.Duration // of the trouble, since the world began
+	begins    time.Duration // when the trouble begins, since the world began
 	ends      time.Duration
-	hasty     int                      // acts of people in the middle of a function
-	refusals  int                      // of the release of a claim
-	redriven  map[string]bool          // executions whose next answer fails
-	ended     map[string]bool          // requests whose end RunComfy has told
-	unknown   map[string][]time.Time   // when RunComfy did not know a request
-	answered  map[string][]time.Time   // and when it answered about it
+	hasty     int                      // number of acts in the middle of a function
+	refusals  int                      // number of refused releases of a claim
+	redriven  map[string]bool          // executions whose next call fails
+	ended     map[string]bool          // requests whose end RunComfy has reported
+	unknown   map[string][]time.Time   // when RunComfy did not know a request, by its id
+	answered  map[string][]time.Time   // when RunComfy knew a request, by its id
 	stopped   map[string]bool          // names whose execution a person stopped
-	cancelled map[string]ledger.Record // takes that must have been cancelled, by their key
+	cancelled map[string]ledger.Record // takes that must be cancelled, by the key of their record
 }
 
-// tellStory lets a story happen and returns it with what was found.
+// tellStory runs a story and returns it with its findings.
 func tellStory(seed, number uint64) (*story, error) {
 	t, err := newStory(seed, number)
 	if err != nil {
@@ -83,7 +83,7 @@ func tellStory(seed, number uint64) (*story, error) {
 	return t, nil
 }
 
-// newStory returns a story in which nobody has done anything.
+// newStory returns a story without acts.
 func newStory(seed, number uint64) (*story, error) {
 	s, err := newWorld(seed, number)
 	if err != nil {
@@ -104,7 +104,7 @@ func newStory(seed, number uint64) (*story, error) {
 	case slow:
 		t.w.Price, t.w.Batch = s.between(100*time.Millisecond, time.Second), queueBatch
 	case interleaved:
-		t.w.Price = s3Price // so that no two things happen at one time
+		t.w.Price = s3Price // so that no two things happen at the same time
 	case cannotCancel, stopsFail:
 		t.queue, t.begins, t.ends = 4*time.Hour, 0, time.Hour
 	}
@@ -122,11 +122,11 @@ func newStory(seed, number uint64) (*story, error) {
 	return t, nil
 }
 
-// mostRefused is how often S3 refuses the release of a claim: three times as
-// often as its client tries.
+// mostRefused is how often S3 refuses the release of a claim. It is three times as
+// much as the number of tries of one call.
 const mostRefused = 9
 
-// isRelease reports whether a write at a key changes the record of a claim.
+// isRelease reports whether a write of a key changes the record of a claim.
 func (t *story) isRelease(key string) bool {
 	rec, ok := t.recordAt(key)
 	return ok && strings.HasPrefix(key, "jobs/") && rec.State == ledger.Submitting
@@ -154,12 +154,12 @@ func (t *story) before(c world.Call) error {
 		t.depth--
 	case t.trouble == interleaved && c.Function == "submit" && t.hasty < 3 && t.dice.Float64() < 0.02:
 		t.hasty++
-		t.dropOrDelete() // while submit looks at what was there
+		t.dropOrDelete() // while submit assesses what was there
 	}
 	return nil
 }
 
-// fault is asked about each request that reaches RunComfy.
+// fault returns the fault of a request that reaches RunComfy, or nil.
 func (t *story) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	call, id := runcomfytest.CallOf(r)
 	fault := t.faultOf(call, id)
@@ -181,7 +181,7 @@ func (t *story) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 func (t *story) faultOf(call runcomfytest.Call, id string) *runcomfytest.Fault {
 	asks := call == runcomfytest.CallStatus || call == runcomfytest.CallResult
 	if t.trouble == forgotten && asks && t.ended[id] {
-		return faultNamed(call, "unknown request") // for good
+		return faultNamed(call, "unknown request") // permanently
 	}
 	if t.calmed {
 		return nil
@@ -195,7 +195,7 @@ func (t *story) faultOf(call runcomfytest.Call, id string) *runcomfytest.Fault {
 		return faultNamed(call, "503")
 	case t.trouble == throttled && call == runcomfytest.CallSubmit && t.since() < t.ends:
 		return faultNamed(call, "429")
-	case t.trouble == answerLost && call == runcomfytest.CallSubmit && t.since() < t.ends:
+	case t.trouble == responseLost && call == runcomfytest.CallSubmit && t.since() < t.ends:
 		for _, record := range t.open {
 			t.excused[record] = true
 		}
@@ -215,10 +215,10 @@ func faultNamed(call runcomfytest.Call, name string) *runcomfytest.Fault {
 			return &fault
 		}
 	}
-	panic("RunComfy's fake has no fault " + name)
+	panic("the fake RunComfy has no fault " + name)
 }
 
-// people begin with a few files and then do up to five things more.
+// people drops the files of an opening and then does up to five other acts.
 func (t *story) people() {
 	for _, key := range openings[t.plans.IntN(len(openings))] {
 		t.drop(key)
@@ -232,7 +232,7 @@ func (t *story) people() {
 
 var gaps = []time.Duration{3 * time.Second, 40 * time.Second, 5 * time.Minute, 5 * time.Minute, time.Hour, 5 * time.Hour}
 
-// openings are what people begin with, below inbox/.
+// openings are the files that people drop first, below inbox/.
 var openings = [][]string{
 	{"s/talk.mp4", "s/talk.wav"},
 	{"s/talk.png", "s/talk.wav"},
@@ -247,14 +247,14 @@ var openings = [][]string{
 	{"s/preset.json", "s/PRESET.json", "s/talk.mp4", "s/talk.wav"},
 }
 
-// vocabulary is what people drop besides.
+// vocabulary is what people may drop later.
 var vocabulary = []string{
 	"s/talk.mp4", "s/talk.MP4", "s/talk.png", "s/talk.wav", "s/talk.WAV", "s/talk.de.wav", "s/talk.de.mp4",
 	"s/talk.job/v.mp4", "s/talk.job/a.wav", "s/talk.job/c.wav", "s/talk.job/job.json", "s/talk.job/job.json wild", "s/talk.job/job.json broken",
 	"s/talk.job/job.json narrow", "s/notes.txt", "s/preset.json",
 }
 
-// any is one act of a person.
+// any does one random act of a person.
 func (t *story) any() {
 	there := after(t.acts)
 	keys := there.keys()
@@ -285,7 +285,7 @@ func (t *story) any() {
 	}
 }
 
-// dropOrDelete is a person who drops a file again or deletes one.
+// dropOrDelete drops a file again or deletes one.
 func (t *story) dropOrDelete() {
 	keys := after(t.acts).keys()
 	if len(keys) == 0 {
@@ -306,10 +306,10 @@ func (t *story) tell(format string, args ...any) {
 // pass lets time pass.
 func (t *story) pass(d time.Duration) { t.w.Pass(d) }
 
-// drop drops a file; what is behind a blank says what a job.json holds.
+// drop drops a file now. For a job.json, a word after a space says what it contains.
 func (t *story) drop(what string) { t.put(what, t.w.Now()) }
 
-// put drops a file whose upload began at some time.
+// put drops a file whose upload began at the given time.
 func (t *story) put(what string, began time.Time) {
 	name, holds, _ := strings.Cut(what, " ")
 	key := ledger.InboxPrefix + name
@@ -325,11 +325,11 @@ func (t *story) put(what string, began time.Time) {
 	if !t.silent {
 		t.w.Notify("Object Created", key, late)
 	}
-	t.tell("%s is dropped (event %s late; S3 says %s)", what, late.Round(time.Second), began.Format("15:04:05"))
+	t.tell("%s is dropped (event %s late; LastModified %s)", what, late.Round(time.Second), began.Format("15:04:05"))
 }
 
-// dropLarge drops two files again, one of which is so large that S3 stamps it
-// with the time when its upload began.
+// dropLarge drops two files again. The upload of one of them takes a while, and its
+// LastModified is the time when the upload began.
 func (t *story) dropLarge(keys []string) {
 	large := keys[t.plans.IntN(len(keys))]
 	began := t.w.Now()
@@ -352,8 +352,8 @@ func (t *story) delete(key string) {
 	t.tell("%s is deleted", strings.TrimPrefix(key, ledger.InboxPrefix))
 }
 
-// expectCancel notes the takes that a deletion cancels: those that use the file
-// and whose job is queued for so long that RunComfy can be asked.
+// expectCancel notes the takes that a deletion must cancel. They use the file, and
+// their job is queued long enough for a call of /cancel to succeed.
 func (t *story) expectCancel(key string) {
 	if !cancels(key) {
 		return
@@ -368,7 +368,7 @@ func (t *story) expectCancel(key string) {
 	}
 }
 
-// troubleLeft is for how long RunComfy cannot be asked to cancel.
+// troubleLeft returns how long calls of /cancel will still fail.
 func (t *story) troubleLeft() time.Duration {
 	if t.trouble != cannotCancel {
 		return 0
@@ -396,7 +396,7 @@ func (t *story) redrive() {
 	}
 }
 
-// bodyOf returns the bytes of a file, which no other has but for voices.
+// bodyOf returns the bytes of a file. They are unique, except for voices.
 func (t *story) bodyOf(key, holds string) []byte {
 	switch kindOf(key) {
 	case "video":
@@ -410,7 +410,7 @@ func (t *story) bodyOf(key, holds string) []byte {
 		}
 		var b bytes.Buffer
 		if err := png.Encode(&b, picture); err != nil {
-			panic(err) // a buffer takes everything
+			panic(err) // writes to a buffer cannot fail
 		}
 		return b.Bytes()
 	}
@@ -420,7 +420,7 @@ func (t *story) bodyOf(key, holds string) []byte {
 	switch holds {
 	case "wild", "narrow":
 		pattern := map[string]string{"wild": "*.wav", "narrow": "c*.wav"}[holds]
-		// Above 2^53, where a number that went through a float is another one.
+		// Above 2^53, a conversion to a float changes the number.
 		seed := fmt.Sprint(1<<53 + 1 + 2*t.contents)
 		return fmt.Appendf(nil, `{"model": "community/live-avatar", "input": {"image_url": "f.png", "audio_url": %q, "prompt": "take %d", "seed": %s}}`, pattern, t.contents, seed)
 	case "broken":
@@ -430,11 +430,11 @@ func (t *story) bodyOf(key, holds string) []byte {
 	}
 }
 
-// end lets the trouble cease and everything come to its end, and judges it.
+// end ends the trouble, lets everything come to its end and judges the result.
 func (t *story) end() {
 	if t.trouble == startsFail {
-		// The message becomes a dead letter; then a person drops the file again,
-		// which is all that the status asks for.
+		// The message becomes a dead letter. Then a person only drops the file
+		// again, as the status asks.
 		t.w.Pass(26 * time.Hour)
 		t.calmed = true
 		t.w.Dead = nil
@@ -521,16 +521,16 @@ func (t *story) judgeName(name string, takes []ledger.Record) {
 		}
 	}
 	if strings.Contains(strings.Join(st.Warnings, " "), "SlowDown") {
-		t.wrong("%s warns of S3's trouble for good: %q", says, st.Warnings)
+		t.wrong("%s still warns of a problem with S3: %q", says, st.Warnings)
 	}
 }
 
-// judgeWarnings looks for the word about a file of a bundle that was dropped
-// again after the bundle ran, which starts nothing.
+// judgeWarnings checks the warnings about files of a bundle that were dropped again
+// after the bundle ran. Such a file starts nothing, so the status must warn.
 func (t *story) judgeWarnings(st ledger.Status, rec ledger.Record) {
 	there := after(t.acts)
 	if there.names()[rec.Name].takes == nil || len(there.names()[rec.Name].takes) != 1 {
-		return // not a bundle's
+		return // not a bundle
 	}
 	for _, in := range rec.Inputs {
 		f, ok := there[in.Key]
@@ -538,12 +538,12 @@ func (t *story) judgeWarnings(st ledger.Status, rec ledger.Record) {
 			continue
 		}
 		if !strings.Contains(strings.Join(st.Warnings, " "), path.Base(in.Key)) {
-			t.wrong("the status of %s has no word about %s, which was dropped again after it ran: %q", rec.Name, in.Key, st.Warnings)
+			t.wrong("the status of %s does not warn about %s, which was dropped again after it ran: %q", rec.Name, in.Key, st.Warnings)
 		}
 	}
 }
 
-// judgeFiles looks for the answers of files that belong to no job.
+// judgeFiles checks the answer files of files that belong to no job.
 func (t *story) judgeFiles() {
 	there := after(t.acts)
 	for _, key := range there.keys() {
@@ -555,17 +555,17 @@ func (t *story) judgeFiles() {
 				want = ledger.Rejected
 			}
 			if answer.State != want {
-				t.wrong("the answer for %s is %q %s, want %s", key, answer.State, answer.Code, want)
+				t.wrong("the answer file for %s is %q %s, want %s", key, answer.State, answer.Code, want)
 			}
 		case path.Ext(base) == ".txt" && !strings.Contains(key, ".job/"):
 			if answer.State != ledger.Rejected {
-				t.wrong("the answer for %s is %q %s, want rejected", key, answer.State, answer.Code)
+				t.wrong("the answer file for %s is %q %s, want rejected", key, answer.State, answer.Code)
 			}
 		}
 	}
 }
 
-// judgeTake looks at what started a take, and at how it ended.
+// judgeTake checks what started a take and how it ended.
 func (t *story) judgeTake(rec ledger.Record, takes []ledger.Record) {
 	t.judgeStart(rec, takes)
 	if was, ok := t.cancelled[ledger.RecordKey(rec.Name, rec.Take)]; ok && !t.stopped[rec.Name] && !t.there(droppedOf(was)) {
@@ -591,8 +591,8 @@ func droppedOf(rec ledger.Record) []string {
 	return keys
 }
 
-// judgeStart finds the take that a deletion started, although an earlier take
-// of its name was made of the deleted file.
+// judgeStart finds a take that was started by the deletion of a file which an
+// earlier take of the same name used.
 func (t *story) judgeStart(rec ledger.Record, takes []ledger.Record) {
 	var before []ledger.Record
 	for _, other := range takes {
@@ -613,16 +613,16 @@ func (t *story) judgeStart(rec ledger.Record, takes []ledger.Record) {
 		}
 	}
 	if files == nil {
-		t.wrong("take %s of %s is of files that were never there together", rec.Take, rec.Name)
+		t.wrong("take %s of %s uses files that never existed together", rec.Take, rec.Name)
 		return
 	}
 	if exposed(rec.Name, acts, before, files) {
-		t.wrong("take %s of %s was started by a deletion, of a file that an earlier take was made of", rec.Take, rec.Name)
+		t.wrong("take %s of %s was started by the deletion of a file that an earlier take used", rec.Take, rec.Name)
 	}
 }
 
-// judgeOptions compares the options that were recorded with the job.json, its
-// numbers as they are written.
+// judgeOptions compares the recorded options with those of job.json. It compares
+// numbers exactly.
 func (t *story) judgeOptions(rec ledger.Record, manifest ledger.Input) {
 	decode := func(text []byte, value any) {
 		dec := json.NewDecoder(bytes.NewReader(text))
@@ -647,7 +647,7 @@ func (t *story) judgeOptions(rec ledger.Record, manifest ledger.Input) {
 	}
 }
 
-// sameValue compares two values of JSON, numbers by their exact value.
+// sameValue reports whether two JSON values are equal. It compares numbers exactly.
 func sameValue(a, b any) bool {
 	number, ok := b.(json.Number)
 	if !ok {
@@ -662,7 +662,7 @@ func sameValue(a, b any) bool {
 	return fine && alsoFine && x.Cmp(y) == 0
 }
 
-// judgeExecution finds the execution that gave a request up too soon.
+// judgeExecution finds an execution that failed too early with RequestLost.
 func (t *story) judgeExecution(e world.Execution) {
 	var job struct {
 		RequestID string `json:"requestId"`
@@ -687,13 +687,13 @@ func (t *story) judgeExecution(e world.Execution) {
 				}
 			}
 			if n := len(since); n < 3 || since[n-1].Sub(since[0]) < time.Minute {
-				t.wrong("%s gave the request up as lost %s after it began to ask, after %d answers that do not know it", path.Base(e.ARN), at.Sub(began).Round(time.Second), n)
+				t.wrong("%s failed with RequestLost %s after its start, after %d responses that do not know the request", path.Base(e.ARN), at.Sub(began).Round(time.Second), n)
 			}
 		}
 	}
 }
 
-// text tells the story.
+// text returns the whole story as text.
 func (t *story) text() string {
 	return fmt.Sprintf("    story %d: RunComfy queues %s and runs %s; %s goes wrong\n%s", t.number, t.queue, t.run, t.trouble, strings.Join(t.told, "\n"))
 }

@@ -6,53 +6,54 @@ import (
 	"time"
 )
 
-// tally is what was counted in one world, or in all.
+// tally holds the counts of one world or of all worlds.
 type tally struct {
 	stories int
-	jobs    int // what people made to be one paid run each, as they see it
-	charges int // jobs that RunComfy took
-	outputs int // files that were archived, each compared with what was served
+	jobs    int // paid runs that people ask for
+	charges int // jobs that RunComfy accepted
+	outputs int // archived files that were compared with what RunComfy served
 	calls   int
 	passed  time.Duration
 	faults  map[string]int
-	ends    map[string]int // takes by the state and the code that they ended in
+	ends    map[string]int // number of takes by their last state and code
 	findings
 }
 
-// findings are the broken promises, each in a sentence. All must be empty.
+// findings are the broken promises, one sentence each. All lists must be empty.
 type findings struct {
-	// lost: RunComfy took a job and it succeeded, but its outputs do not lie
-	// in the bucket byte for byte below the take that paid for them, with a
-	// result.json, and no record is left unknown for a reason that RunComfy's
-	// API leaves open. Such a reason is a fault between the claim of the take
-	// and the record of its request id, in one of the few calls that have a
-	// place there: the POST itself, the token before it, and writes of the
-	// record. A fault anywhere else is none, so that recording the id a call
-	// later than at once is found.
+	// lost: a job succeeded at RunComfy, but its outputs or its result.json are
+	// not stored below the take that paid for them. Outputs must be equal byte
+	// for byte. A job is not lost if the record of its take ended as unknown
+	// because of a fault between the claim and the record of the request id.
+	// Only faults of these calls count: the POST, the read of the token before
+	// it, and the writes of the record. So the check finds a submit that makes
+	// any other call before it records the request id.
 	lost []string
 
-	// chargedTwice: RunComfy took two jobs for one take, which is the same
-	// versions of the same files (of a bundle: one job.json), with the same
-	// options. Each job after the first is one.
+	// chargedTwice: RunComfy accepted more than one job for the same versions of
+	// the same files with the same options. Each job after the first is a
+	// finding.
 	chargedTwice []string
 
-	// wrongStatus: a record or a status does not say what is so. A record must
-	// have ended, as RunComfy's own job did: succeeded exactly with its
-	// outputs, failed with RunComfy's failure, cancelled or failed where
-	// RunComfy cancelled; unknown only for a reason as above, and without a
-	// request id. The status of a name must be about its newest drop and say
-	// what the record says; held and waiting only where something is missing;
-	// rejected only where RunComfy refused that very take; each with code,
-	// reason and remedy. A complete drop without a record or a refusal is one
-	// too, and so are a dead letter that stays and a file without an answer.
+	// wrongStatus: a record or a status is wrong. Each record must have ended as
+	// RunComfy's job did: succeeded with its outputs, failed if the job failed,
+	// cancelled or failed if RunComfy cancelled it. A record may be unknown only
+	// because of a fault as above, and then it has no request id. The status of
+	// a name must be about its newest drop and agree with the record. It may be
+	// waiting only if a file is missing, and rejected only if RunComfy refused
+	// that take. Such a status must have a code, a reason and a remedy. These
+	// are findings too: a complete drop without a record or a refusal, a dead
+	// letter that is left, and a stray file without an answer file.
 	wrongStatus []string
 
-	// leaks: the token, or the signature of a presigned URL, in an object of
-	// the bucket or in an execution; or sent to the host of an output.
+	// leaks: an object of the bucket or an execution contains the token or the
+	// signature of a presigned URL, or the token was sent to the host of an
+	// output.
 	leaks []string
 
-	// unanswered: in a world where every request to S3 takes its time, a person
-	// whose files came together with those of a hostile one has no status.
+	// unanswered: a victim has no status. Victims drop their files at the same
+	// time as a hostile person, in a world in which each request to S3 takes
+	// some time.
 	unanswered []string
 }
 

@@ -8,15 +8,15 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// outage is a time in which a service fails at every call.
+// outage is a time in which every call of a service fails.
 type outage struct {
 	service  string
 	from, to time.Duration // since the world began
 	err      error
-	fault    *runcomfytest.Fault // of RunComfy, in place of err
+	fault    *runcomfytest.Fault // for RunComfy, instead of err
 }
 
-// planTrouble makes up the outages and the account's troubles of a world.
+// planTrouble plans the outages of a world and the problems with its account.
 func (s *simulation) planTrouble() {
 	broken := map[string]error{
 		"s3": world.Throttled, "states": world.ErrThrottledStates, "secretsmanager": world.ErrBroken,
@@ -36,7 +36,7 @@ func (s *simulation) planTrouble() {
 			longest = 8 * time.Hour // longer than QueueHours
 		}
 		if state, _ := world.AfterSubmit(fault); state == ledger.Unknown && from < dropTime {
-			longest = 15 * time.Minute // each job that is dropped meanwhile is left unknown
+			longest = 15 * time.Minute // each job that is dropped in this time ends as unknown
 		}
 		s.outages = append(s.outages, outage{"runcomfy", from, from + s.between(time.Minute, longest), nil, &fault})
 		s.faults["outage of runcomfy: "+fault.Name]++
@@ -45,7 +45,7 @@ func (s *simulation) planTrouble() {
 		s.accountTrouble(s.between(0, chaosTime), s.between(10*time.Minute, 4*time.Hour))
 	}
 	if s.chance(0.15) {
-		s.accountTrouble(s.between(0, dropTime/2), s.between(25*time.Hour, 30*time.Hour)) // longer than the queue tries
+		s.accountTrouble(s.between(0, dropTime/2), s.between(25*time.Hour, 30*time.Hour)) // longer than the queue retries
 	}
 	from := s.between(0, chaosTime)
 	s.act(from, func() { s.w.LoseStatusEvents = true })
@@ -58,7 +58,8 @@ func (s *simulation) planTrouble() {
 
 var services = []string{"lambda", "output", "s3", "secretsmanager", "states"}
 
-// outageFaults are what RunComfy does in an outage, or what is in front of it.
+// outageFaults are the faults that RunComfy, or a proxy in front of it, may return
+// during an outage.
 var outageFaults = func() []runcomfytest.Fault {
 	var all []runcomfytest.Fault
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallModel) {
@@ -70,7 +71,7 @@ var outageFaults = func() []runcomfytest.Fault {
 	return all
 }()
 
-// accountTrouble takes the token or the balance away for a time.
+// accountTrouble makes the token or the balance wrong for a time.
 func (s *simulation) accountTrouble(at, lasts time.Duration) {
 	switch s.plans.IntN(4) {
 	case 0:
@@ -89,17 +90,17 @@ func (s *simulation) accountTrouble(at, lasts time.Duration) {
 	s.act(at+lasts, s.repairAccount)
 }
 
-// repairAccount puts the account in order, as a person does.
+// repairAccount corrects the token and the balance, as a person does.
 func (s *simulation) repairAccount() {
 	s.w.Secret = s.token()
 	s.w.RunComfy.SetBalanceEmpty(false)
 }
 
-// token is the one that RunComfy accepts at present.
+// token returns the token that RunComfy accepts now.
 func (s *simulation) token() string { return world.Token + string(rune('a'+s.tokens)) }
 
-// repeatStatusEvents sends the events of all executions that ended badly once
-// more: they come late, out of order, and about some that were redriven.
+// repeatStatusEvents sends the events of all executions that ended badly again. They
+// arrive late and out of order, and some of the executions were redriven.
 func (s *simulation) repeatStatusEvents() {
 	for _, e := range s.w.Executions() {
 		if e.Error != "" || e.Status == "ABORTED" || e.RedriveCount > 0 {
@@ -109,7 +110,7 @@ func (s *simulation) repeatStatusEvents() {
 	}
 }
 
-// outageOf returns the outage of a service that lasts at present, or nil.
+// outageOf returns the present outage of a service, or nil.
 func (s *simulation) outageOf(service string) *outage {
 	for i := range s.outages {
 		if o := &s.outages[i]; o.service == service && o.err != nil && o.lasts(s.since()) {
@@ -119,7 +120,7 @@ func (s *simulation) outageOf(service string) *outage {
 	return nil
 }
 
-// outageFault returns what RunComfy does to every request at present, or nil.
+// outageFault returns the fault of RunComfy's present outage, or nil.
 func (s *simulation) outageFault() *runcomfytest.Fault {
 	for i := range s.outages {
 		if o := &s.outages[i]; o.fault != nil && o.lasts(s.since()) {
