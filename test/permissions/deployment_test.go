@@ -39,11 +39,11 @@ import (
 
 const token = "token"
 
-// queueTime and runTime are how long RunComfy lets a job queue and run.
+// queueTime and runTime are how long a job queues and runs at RunComfy.
 const queueTime, runTime = time.Minute, time.Minute
 
-// deployment is the four functions on a bucket of their own, and what else they
-// talk to.
+// deployment holds the four functions, their own bucket and the services that they
+// call.
 type deployment struct {
 	ctx    context.Context
 	bucket string
@@ -53,16 +53,17 @@ type deployment struct {
 	archive *archive.Handler
 	cancel  *cancel.Handler
 
-	s3     *s3.Client  // a person's
-	states *sfn.Client // a person's
+	s3     *s3.Client  // the client of a person
+	states *sfn.Client // the client of a person
 	fake   *runcomfytest.Server
-	later  atomic.Int64 // by how much RunComfy's clock is ahead
+	later  atomic.Int64 // how far RunComfy's clock is ahead, in nanoseconds
 
-	// taken, where set, lies at the key of each output before it is there.
+	// taken, if set, is written to the key of each output before archive completes
+	// its upload.
 	taken []byte
 }
 
-// deploy deploys the functions for a scenario, with every permission but one.
+// deploy deploys the functions for a scenario, with every permission except one.
 func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment {
 	t.Helper()
 	models, err := catalog.Default()
@@ -84,7 +85,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		t.Fatal(err)
 	}
 
-	// Executions stay where they are: the scenarios call poll and archive.
+	// The executions do not run. The scenarios call poll and archive themselves.
 	machine := &states.Server{
 		Machine: l.machine, ARN: machineARN, Dir: t.TempDir(),
 		Invoke: func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
@@ -152,8 +153,8 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	return d
 }
 
-// competitor is archive's client of S3, beside which a person writes: where the
-// deployment has a taken object, that is at the key of each upload once it is open.
+// competitor is archive's client of S3. If taken is set, it writes taken to the key of
+// each multipart upload after the upload is created, as another person would.
 type competitor struct {
 	*s3.Client
 	d *deployment
@@ -202,7 +203,7 @@ func (d *deployment) record(name string) (ledger.Record, error) {
 	return takes[0], nil
 }
 
-// wantStatus returns an error unless the status at a key is of a state.
+// wantStatus returns an error unless the status at a key has the given state.
 func (d *deployment) wantStatus(key string, state ledger.State) error {
 	body, err := d.object(key)
 	if err != nil {
@@ -220,8 +221,8 @@ func (d *deployment) wantStatus(key string, state ledger.State) error {
 	return nil
 }
 
-// wantRecord returns an error unless the record of the job is of a state, and its
-// status too.
+// wantRecord returns an error unless the record and the status of the job have the
+// given state.
 func (d *deployment) wantRecord(state ledger.State) error {
 	rec, err := d.record(name)
 	if err != nil {
@@ -233,15 +234,15 @@ func (d *deployment) wantRecord(state ledger.State) error {
 	return d.wantStatus(ledger.StatusKey(name), state)
 }
 
-// event is what EventBridge sends of a key in the bucket.
+// event returns the event that EventBridge sends about a key in the bucket.
 func (d *deployment) event(kind, key string) json.RawMessage {
 	return json.RawMessage(fmt.Sprintf(`{"detail-type": %q, "detail": {"bucket": {"name": %q}, "object": {"key": %q}}}`, kind, d.bucket, key))
 }
 
-// passes moves RunComfy's clock.
+// passes moves RunComfy's clock forward.
 func (d *deployment) passes(time time.Duration) { d.later.Add(int64(time)) }
 
-// wantNoUpload returns an error where an upload is open.
+// wantNoUpload returns an error if a multipart upload is open.
 func (d *deployment) wantNoUpload() error {
 	out, err := d.s3.ListMultipartUploads(d.ctx, &s3.ListMultipartUploadsInput{Bucket: aws.String(d.bucket)})
 	if err == nil && len(out.Uploads) > 0 {

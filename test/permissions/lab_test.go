@@ -34,12 +34,12 @@ const (
 	secretARN  = "arn:aws:secretsmanager:" + region + ":" + account + ":secret:token-a1B2c3"
 )
 
-// ids are what template.yaml calls the functions.
+// ids are the logical ids of the functions in template.yaml.
 var ids = map[string]string{
 	"submit": "SubmitFunction", "poll": "PollFunction", "archive": "ArchiveFunction", "cancel": "CancelFunction",
 }
 
-// person is the user who may do everything; every user's secret key is the same.
+// person is the user who may do everything. All users have the same secret key.
 const person, secretKey = "person", "on-loopback"
 
 func TestMain(m *testing.M) {
@@ -47,14 +47,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// lab is what all deployments share: an S3 server whose users the functions are,
-// the template, and the state machine.
+// lab holds what all deployments share: the template, the state machine and an S3
+// server with a user for each function.
 type lab struct {
 	t        *testing.T
 	s3       string // its address
 	template []byte
 	machine  *states.Machine
-	buckets  int // made so far
+	buckets  int // number of buckets created so far
 
 	mu     sync.Mutex
 	denied []permissions.Denial // since the last deployment
@@ -136,7 +136,7 @@ func (l *lab) denials() []permissions.Denial {
 	return slices.Clone(l.denied)
 }
 
-// s3As returns a client of S3 as the functions have it.
+// s3As returns a client of S3 for a user. It is configured like that of the functions.
 func (l *lab) s3As(user string) *s3.Client { return bucket.NewClient(configAs(user, l.s3)) }
 
 func configAs(user, endpoint string) aws.Config {
@@ -145,8 +145,8 @@ func configAs(user, endpoint string) aws.Config {
 	}
 }
 
-// newBucket makes a bucket in which each function may do what its role in the
-// template says, but for one permission, if any. It returns its name and the roles.
+// newBucket creates a bucket in which each function has the permissions of its role in
+// the template, except one if any is given. It returns the bucket's name and the roles.
 func (l *lab) newBucket(versioned bool, without permission) (name string, roles map[string]permissions.Role) {
 	l.t.Helper()
 	l.buckets++
@@ -179,7 +179,7 @@ func (l *lab) newBucket(versioned bool, without permission) (name string, roles 
 	return name, roles
 }
 
-// roles returns what the template lets each function do in a bucket.
+// roles returns the role of each function in the template, for a bucket.
 func (l *lab) roles(bucket string) map[string]permissions.Role {
 	l.t.Helper()
 	byID, err := permissions.Read(l.template, map[string]string{

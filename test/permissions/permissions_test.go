@@ -1,5 +1,5 @@
 // Package permissions tests that the functions need each of their permissions in
-// template.yaml: it removes one after the other, and something must fail. The
+// template.yaml. It removes each permission in turn, and a scenario must fail. The
 // handlers run in this process, wired as in their main.go. Each has its own user of
 // a real S3 server.
 package permissions
@@ -13,11 +13,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// permission is the smallest part of a function's role: one action on one
-// resource, and of a listing one prefix.
+// permission is the smallest part of a function's role: one action on one resource.
+// For a listing it is also one prefix.
 type permission struct{ function, sid, action, on string }
 
-// permissionOf returns the permission that a statement is, which has no other.
+// permissionOf returns the permission of a statement that has only one.
 func permissionOf(function string, st permissions.Statement) permission {
 	arn := strings.SplitN(st.Resource[0], ":", 6)
 	on := arn[len(arn)-1]

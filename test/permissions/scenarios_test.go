@@ -19,14 +19,13 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// The job of each scenario, and its files.
+// These are the job of each scenario and its files.
 const name, video, audio = "ads/talk", "inbox/ads/talk.mp4", "inbox/ads/talk.wav"
 
-// scenario is something that the functions do. run returns an error if the result
-// is wrong.
+// scenario is a use of the functions. run returns an error if the result is wrong.
 type scenario struct {
 	name        string
-	tries       string // the functions whose permissions it needs, besides those of submit for a job
+	tries       string // the functions whose permissions are removed one by one
 	run         func(*deployment) error
 	unversioned bool // on a bucket without versions
 	fault       func(*http.Request, []byte) *runcomfytest.Fault
@@ -35,7 +34,7 @@ type scenario struct {
 var scenarios = []scenario{
 	{name: "a job", tries: "submit poll archive", run: archived},
 	{name: "a job in a bucket without versions", tries: "submit", run: archived, unversioned: true},
-	// versitygw takes a delete marker for an object that is there, which S3 does not.
+	// Unlike S3, versitygw treats a delete marker as an existing object.
 	{name: "a job whose status is deleted again and again", tries: "poll archive", run: archivedWithoutStatus, unversioned: true},
 	{name: "an answer file", tries: "submit", run: answered},
 	{name: "a refused job", tries: "submit", run: released, fault: throttled},
@@ -58,7 +57,7 @@ func fails(calls ...func() error) error {
 	return nil
 }
 
-// submitted drops a pair and has it submitted.
+// submitted drops a pair and calls submit.
 func (d *deployment) submitted() (workflow.Job, error) {
 	var job workflow.Job
 	clip, voice := sample.Files()
@@ -92,8 +91,7 @@ func (d *deployment) execution(rec ledger.Record) string {
 	return workflow.ExecutionARN(machineARN, workflow.ExecutionName(rec.Name, rec.Take))
 }
 
-// polled has poll ask about a job and returns an error unless it finds and
-// records a state.
+// polled calls poll and returns an error unless poll records the given state.
 func (d *deployment) polled(job *workflow.Job, state ledger.State) error {
 	next, err := d.poll.Handle(d.ctx, workflow.Turn{Job: *job})
 	if err != nil {
@@ -101,12 +99,12 @@ func (d *deployment) polled(job *workflow.Job, state ledger.State) error {
 	}
 	*job = next
 	if job.Troubles > 0 {
-		return fmt.Errorf("poll has had %d troubles", job.Troubles)
+		return fmt.Errorf("poll counted %d failures", job.Troubles)
 	}
 	return d.wantRecord(state)
 }
 
-// archived brings a job from its drop to its output.
+// archived drops a pair and calls the functions until its output is archived.
 func archived(d *deployment) error {
 	job, err := d.submitted()
 	if err != nil {
@@ -117,11 +115,11 @@ func archived(d *deployment) error {
 		func() error { d.passes(queueTime); return d.polled(&job, ledger.InProgress) },
 		func() error { d.passes(runTime); return d.polled(&job, ledger.Archiving) },
 		func() error { return d.archives(job) },
-		func() error { return d.archives(job) }, // a second run finds all done
+		func() error { return d.archives(job) }, // a second call has nothing left to do
 	)
 }
 
-// archives has archive copy the output of a job that has ended.
+// archives calls archive for a job that has ended and checks its output.
 func (d *deployment) archives(job workflow.Job) error {
 	if _, err := d.archive.Handle(d.ctx, job); err != nil {
 		return err
@@ -143,13 +141,13 @@ func (d *deployment) archives(job workflow.Job) error {
 		return err
 	}
 	if !bytes.Equal(got, clip) || result == nil || len(rec.Warnings) > 0 || rec.Outputs[0].DurationSeconds == 0 {
-		return fmt.Errorf("the output has %d bytes, result.json %d; of the output is known: %+v, %v", len(got), len(result), rec.Outputs, rec.Warnings)
+		return fmt.Errorf("the output has %d bytes and result.json %d; the record has the outputs %+v and the warnings %v", len(got), len(result), rec.Outputs, rec.Warnings)
 	}
 	return nil
 }
 
-// archivedWithoutStatus is archived, but that a person deletes the status before
-// each step, which writes it anew.
+// archivedWithoutStatus is like archived, but a person deletes the status before each
+// step. Each step writes it again.
 func archivedWithoutStatus(d *deployment) error {
 	job, err := d.submitted()
 	if err != nil {
@@ -164,7 +162,7 @@ func archivedWithoutStatus(d *deployment) error {
 	)
 }
 
-// answered drops a file that cannot belong to a job, and deletes it again.
+// answered drops a file that cannot belong to a job and deletes it.
 func answered(d *deployment) error {
 	const key, answer = "inbox/notes.txt", "answers/notes.txt.json"
 	look := func(kind string) error {
@@ -181,7 +179,7 @@ func answered(d *deployment) error {
 	)
 }
 
-// throttled refuses jobs for now.
+// throttled returns a fault that makes RunComfy refuse each submit for now.
 func throttled(r *http.Request, _ []byte) *runcomfytest.Fault {
 	if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallSubmit {
 		return &runcomfytest.Fault{Status: http.StatusTooManyRequests}
@@ -192,7 +190,7 @@ func throttled(r *http.Request, _ []byte) *runcomfytest.Fault {
 // released drops a pair that RunComfy does not accept. Submit releases the claim.
 func released(d *deployment) error {
 	if _, err := d.submitted(); err == nil {
-		return errors.New("a job that was not taken counts as submitted")
+		return errors.New("submit returned no error for a job that RunComfy did not accept")
 	}
 	rec, err := d.record(name)
 	if err != nil {
@@ -212,7 +210,7 @@ func deleted(d *deployment) error {
 	return d.withdraws()
 }
 
-// deletedWithoutStatus is deleted, but that a person deletes the status as well.
+// deletedWithoutStatus is like deleted, but a person also deletes the status.
 func deletedWithoutStatus(d *deployment) error {
 	if _, err := d.submitted(); err != nil {
 		return err
@@ -223,7 +221,8 @@ func deletedWithoutStatus(d *deployment) error {
 	return d.withdraws()
 }
 
-// withdraws deletes a file of a job that is in RunComfy's queue: it is cancelled.
+// withdraws deletes a file of a job that is in RunComfy's queue and expects the job to
+// be cancelled.
 func (d *deployment) withdraws() error {
 	rec, err := d.record(name)
 	if err != nil {
@@ -285,21 +284,21 @@ func swept(d *deployment) error {
 	return d.wantRecord(ledger.Cancelled)
 }
 
-// unreachable is Step Functions during an outage.
+// unreachable is a client of Step Functions during an outage.
 type unreachable struct{}
 
 func (unreachable) StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
 	return nil, errors.New("no route to host")
 }
 
-// recovered starts the execution of a take that submit has recorded and could not
-// start.
+// recovered lets the sweep start the execution of a take that submit has recorded but
+// could not start.
 func recovered(d *deployment) error {
 	d.submit.States = unreachable{}
 	if _, err := d.submitted(); err == nil {
 		return errors.New("submit does not report that it could not start the execution")
 	}
-	d.cancel.Now = func() time.Time { return time.Now().Add(20 * time.Minute) } // the sweep leaves younger records to submit
+	d.cancel.Now = func() time.Time { return time.Now().Add(20 * time.Minute) } // the sweep ignores younger records, which submit may still handle
 	if _, err := d.cancel.Handle(d.ctx, json.RawMessage(`{"detail-type": "Scheduled Event"}`)); err != nil {
 		return err
 	}
@@ -318,7 +317,8 @@ func recovered(d *deployment) error {
 	return err
 }
 
-// longOutput makes outputs so long that they are uploaded in parts.
+// longOutput returns a fault that makes outputs so long that archive uploads them in
+// parts.
 func longOutput(r *http.Request, _ []byte) *runcomfytest.Fault {
 	if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallOutput {
 		return &runcomfytest.Fault{Status: http.StatusOK, Body: make([]byte, 9<<20)}
@@ -326,8 +326,8 @@ func longOutput(r *http.Request, _ []byte) *runcomfytest.Fault {
 	return nil
 }
 
-// aborted archives an output while somebody else takes its place: its upload is
-// aborted.
+// aborted archives an output while a person writes another object to its key. Archive
+// must abort its upload.
 func aborted(d *deployment) error {
 	job, err := d.submitted()
 	if err != nil {
@@ -337,7 +337,7 @@ func aborted(d *deployment) error {
 	d.taken = []byte("another")
 	_, err = d.archive.Handle(d.ctx, job)
 	if _, ok := errors.AsType[*transfer.OutputOccupied](err); !ok {
-		return errors.Join(errors.New("archive has not found that the place is taken"), err)
+		return errors.Join(errors.New("archive does not report that the key is occupied"), err)
 	}
 	return d.wantNoUpload()
 }
