@@ -147,7 +147,7 @@ func (d *dropped) stat(key string) (drop.File, error) {
 	sum := md5.Sum([]byte(fmt.Sprint(key, info.Size(), info.ModTime())))
 	return drop.File{
 		Key: key, Size: info.Size(), LastModified: info.ModTime().UTC().Truncate(time.Second),
-		ETag: hex.EncodeToString(sum[:]), // only whether it changes matters
+		ETag: hex.EncodeToString(sum[:]), // it only needs to change with the content
 	}, nil
 }
 

@@ -35,8 +35,8 @@ type redriveCmd struct {
 const settleTime = 4 * time.Minute
 
 // takes returns the records of a name's takes, oldest first. If there are none, the
-// error says why. The status is not enough: it may be about a newer drop that is
-// not a take.
+// error says why. The status does not suffice, because it may describe a newer drop
+// that is not a take.
 func (d *deployment) takes(ctx context.Context, name string) ([]ledger.Record, error) {
 	name = norm.NFC.String(name)
 	takes, err := d.ledger.Takes(ctx, name)

@@ -59,7 +59,7 @@ type Subject struct {
 	// inbox/.
 	Name string
 
-	stem   string // what gives the name; see Key.Stem. "" for a file that cannot belong to a job
+	stem   string // see Key.Stem; "" for a file that cannot belong to a job
 	match  string // of a bundle with a wildcard: assess only the job of this file
 	beyond int    // if the job is beyond the limit: how many jobs the change asks for; else 0
 	file   string // the key of a file that cannot belong to a job

@@ -1,7 +1,7 @@
 // Package runcomfy is a client of RunComfy's Model API: it submits a job, returns
 // its status and its result, cancels it, and describes a model.
 //
-// It reports what the API said, and its callers decide. It never waits or
+// It reports what the API said. Its callers decide what to do. It never waits or
 // downloads an output, and it knows nothing of AWS.
 //
 // The API has two vocabularies of states, errors under HTTP 200, an unfinished

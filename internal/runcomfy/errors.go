@@ -27,7 +27,7 @@ type Error struct {
 	Path   string // below the base URL, without a query
 
 	HTTPStatus int
-	Code       int // error_code of the body, 0 when there is none
+	Code       int // error_code of the body; 0 if the body has no code
 
 	// Message is the message of the response, in one line of at most 500 runes,
 	// without the token and without the query of any URL.

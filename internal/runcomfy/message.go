@@ -179,9 +179,10 @@ func redactJSON(raw json.RawMessage, token string) json.RawMessage {
 	return bytes.TrimSpace(b.Bytes())
 }
 
-// anyString reports whether such is true for a string of a JSON text, names of
-// members included. It also reads members that have the same name, of which a
-// decoded map keeps only one. It returns true for a text that it cannot read.
+// anyString reports whether such returns true for any string of a JSON text. Names
+// of members count as strings. It also reads members that have the same name, of
+// which a decoded map keeps only one. It returns true for a text that it cannot
+// read.
 func anyString(raw json.RawMessage, such func(string) bool) bool {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	for {

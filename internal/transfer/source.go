@@ -281,7 +281,7 @@ func contentRange(r *response) (from, size, total int64) {
 	return from, size, total
 }
 
-// A body is the rest of a response.
+// A body is the unread part of a response.
 type body struct {
 	from   io.ReadCloser
 	ctx    context.Context // ends when the request is given up

@@ -140,7 +140,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 	return h.finish(ctx, rec)
 }
 
-// fetchResult asks RunComfy how the job ended. Only the result says that.
+// fetchResult asks RunComfy how the job ended. The status does not say that.
 func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.Result, error) {
 	var result runcomfy.Result
 	var err error

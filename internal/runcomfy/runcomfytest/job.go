@@ -41,7 +41,7 @@ type record struct {
 	CancelledAt time.Time      `json:"cancelledAt"`
 	Fetched     bool           `json:"fetched"`
 	FetchError  string         `json:"fetchError"`
-	Kind        media.Kind     `json:"kind"`   // of the output; empty: there is none
+	Kind        media.Kind     `json:"kind"`   // of the output; empty if there is no output
 	Suffix      string         `json:"suffix"` // of the output, with its dot
 	Bytes       int64          `json:"bytes"`
 	SHA256      string         `json:"sha256"`
