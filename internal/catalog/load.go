@@ -62,7 +62,7 @@ func compileForm() (*jsonschema.Schema, error) {
 }
 
 // compile compiles a schema of draft 2020-12. In this draft a format is only an
-// annotation, like for RunComfy's API, which does not check formats.
+// annotation. RunComfy's API does not check formats either.
 func compile(doc any) (*jsonschema.Schema, error) {
 	const url = "urn:lipdrop:schema"
 	c := jsonschema.NewCompiler()

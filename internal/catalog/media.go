@@ -23,7 +23,7 @@ const durationTolerance = 50 * time.Millisecond
 // of any model (docs.runcomfy.com).
 var recommendedBytes = map[media.Kind]int64{media.Video: 100 * mb, media.Image: 50 * mb}
 
-// Facts is what is known of a media file.
+// Facts is what is known about a media file.
 type Facts struct {
 	Name   string // as its user knows it, for reasons and warnings
 	Kind   media.Kind
@@ -37,10 +37,11 @@ type Facts struct {
 	Width, Height int // pixels; 0 if unknown or if there is no picture
 }
 
-// CheckMedia compares a media file with the limits of a property. A broken limit is
-// a problem. A limit that could not be compared, and a recommendation of RunComfy
-// that is not met, is a warning, which is a clause. A property that accepts no
-// media has no limits.
+// CheckMedia compares a media file with the limits of a property. It returns a problem
+// for each limit that the file breaks. It returns a warning for each limit that it
+// could not check, and for each recommendation of RunComfy that the file does not
+// meet. Each warning is a clause. It returns nothing for a property that accepts no
+// media.
 func (m *Model) CheckMedia(property string, f Facts) (problems []problem.Problem, warnings []string) {
 	p, ok := m.mediaProperty(property)
 	if !ok {

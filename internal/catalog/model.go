@@ -105,8 +105,8 @@ type references struct {
 	pattern  *regexp.Regexp
 }
 
-// Warnings returns what looks like a mistake in a valid input, each as a clause: a
-// text that refers to media which are not given.
+// Warnings returns a warning for each medium that a text in the input refers to but
+// that is not given. Each warning is a clause. The input is valid.
 func (m *Model) Warnings(input map[string]any) []string {
 	r := m.references
 	if r == nil {

@@ -15,28 +15,28 @@ import (
 )
 
 func TestPair(t *testing.T) {
-	type answer struct {
+	type result struct {
 		Visual, Audio string
 		OK            bool
 	}
 	tests := []struct {
 		id   string
 		kind media.Kind
-		want answer
+		want result
 	}{
-		{react1, media.Video, answer{"video_url", "audio_url", true}},
-		{react1, media.Image, answer{}},
-		{lipsync, media.Video, answer{"video_url", "audio_url", true}},
-		{lipsync, media.Image, answer{}},
-		{liveAvatar, media.Image, answer{"image_url", "audio_url", true}},
-		{liveAvatar, media.Video, answer{}},
-		{liveAvatar, media.Audio, answer{}},
-		{happyhorse, media.Image, answer{}},
-		{happyhorse, media.Video, answer{}},
-		{fifth, media.Image, answer{"portrait", "speech", true}},
+		{react1, media.Video, result{"video_url", "audio_url", true}},
+		{react1, media.Image, result{}},
+		{lipsync, media.Video, result{"video_url", "audio_url", true}},
+		{lipsync, media.Image, result{}},
+		{liveAvatar, media.Image, result{"image_url", "audio_url", true}},
+		{liveAvatar, media.Video, result{}},
+		{liveAvatar, media.Audio, result{}},
+		{happyhorse, media.Image, result{}},
+		{happyhorse, media.Video, result{}},
+		{fifth, media.Image, result{"portrait", "speech", true}},
 	}
 	for _, tt := range tests {
-		var got answer
+		var got result
 		got.Visual, got.Audio, got.OK = model(t, tt.id).Pair(tt.kind)
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s with %s (-want +got):\n%s", tt.id, tt.kind, diff)
@@ -77,26 +77,26 @@ func TestPairInput(t *testing.T) {
 			want: map[string]any{"prompt": prompt, "frames_per_clip": 16.0, "num_clips": 9}},
 		{name: "long clips", id: liveAvatar, options: map[string]any{"frames_per_clip": json.Number("80")}, audio: talk(9 * time.Second),
 			want: map[string]any{"prompt": prompt, "frames_per_clip": json.Number("80"), "num_clips": 2}},
-		{name: "frames that are no number", id: liveAvatar, options: map[string]any{"frames_per_clip": "many"}, audio: talk(9 * time.Second),
+		{name: "frames that are not a number", id: liveAvatar, options: map[string]any{"frames_per_clip": "many"}, audio: talk(9 * time.Second),
 			want: map[string]any{"prompt": prompt, "frames_per_clip": "many", "num_clips": 3}},
-		{name: "frames out of reach", id: liveAvatar, options: map[string]any{"frames_per_clip": json.Number("-1e999")}, audio: talk(9 * time.Second),
+		{name: "frames that are out of range", id: liveAvatar, options: map[string]any{"frames_per_clip": json.Number("-1e999")}, audio: talk(9 * time.Second),
 			want: map[string]any{"prompt": prompt, "frames_per_clip": json.Number("-1e999"), "num_clips": 3}},
-		{name: "fewer frames than none", id: liveAvatar, options: map[string]any{"frames_per_clip": -16}, audio: talk(9 * time.Second),
+		{name: "a negative number of frames", id: liveAvatar, options: map[string]any{"frames_per_clip": -16}, audio: talk(9 * time.Second),
 			want: map[string]any{"prompt": prompt, "frames_per_clip": -16, "num_clips": 3}},
 		{name: "no frames", id: liveAvatar, options: map[string]any{"frames_per_clip": 0}, audio: talk(9 * time.Second),
 			want: map[string]any{"prompt": prompt, "frames_per_clip": 0, "num_clips": 3}},
 
-		{name: "as long as the clips reach", id: liveAvatar, audio: talk(300 * time.Second),
+		{name: "as long as the clips cover", id: liveAvatar, audio: talk(300 * time.Second),
 			want: map[string]any{"prompt": prompt, "num_clips": 100}},
-		{name: "that, with codec padding", id: liveAvatar, audio: talk(300*time.Second + 50*time.Millisecond),
+		{name: "as long as the clips cover, with codec padding", id: liveAvatar, audio: talk(300*time.Second + 50*time.Millisecond),
 			want: map[string]any{"prompt": prompt, "num_clips": 100}},
-		{name: "longer than the clips reach", id: liveAvatar, audio: talk(412 * time.Second),
+		{name: "longer than the clips cover", id: liveAvatar, audio: talk(412 * time.Second),
 			want:     map[string]any{"prompt": prompt, "num_clips": 100},
 			warnings: []string{"talk.wav is 412 s long; 100 clips, the most that community/live-avatar makes, cover only about 300 s"}},
-		{name: "longer than short clips reach", id: liveAvatar, options: map[string]any{"frames_per_clip": 16}, audio: talk(2 * time.Minute),
+		{name: "longer than short clips cover", id: liveAvatar, options: map[string]any{"frames_per_clip": 16}, audio: talk(2 * time.Minute),
 			want:     map[string]any{"prompt": prompt, "frames_per_clip": 16, "num_clips": 100},
 			warnings: []string{"talk.wav is 120 s long; 100 clips, the most that community/live-avatar makes, cover only about 100 s"}},
-		{name: "a length that a stranger's file claims", id: liveAvatar, audio: talk(1<<63 - 1),
+		{name: "an absurd length", id: liveAvatar, audio: talk(1<<63 - 1),
 			want:     map[string]any{"prompt": prompt, "num_clips": 100},
 			warnings: []string{"talk.wav is 9223372036.9 s long; 100 clips, the most that community/live-avatar makes, cover only about 300 s"}},
 		{name: "an unknown length", id: liveAvatar, audio: catalog.Facts{Name: "talk.wav", Kind: media.Audio, Duration: time.Hour},

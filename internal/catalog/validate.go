@@ -17,8 +17,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// maxNumber is the length of the longest number, in bytes. It bounds the time that a
-// stranger's digits cost.
+// maxNumber is the length of the longest number that is accepted, in bytes. It bounds
+// the time that parsing a number takes.
 const maxNumber = 64
 
 // Validate returns the problems of an input, at most one for each member, sorted by
@@ -111,7 +111,7 @@ func keyword(leaf *jsonschema.ValidationError) string {
 }
 
 // isUsable reports whether a value is a JSON value whose numbers the validator can
-// handle. It panics if the exponent of a json.Number is too large for big.Rat.
+// handle. The validator panics if the exponent of a json.Number is too large for big.Rat.
 func isUsable(v any) bool {
 	switch v := v.(type) {
 	case nil, bool, string, int:
@@ -139,9 +139,9 @@ func isUsable(v any) bool {
 	return false
 }
 
-// unknownMember returns the problem of a member that is not known. The reason calls
-// members what called says. If the member probably means one that is not given,
-// unknownMember adds that one to misspelt.
+// unknownMember returns the problem of a member that is not known. Called is the word
+// for a member in the reason. If name probably means a known member that the input
+// lacks, unknownMember adds the known member to misspelt.
 func (m *Model) unknownMember(name string, input map[string]any, called string, known []string, misspelt map[string]bool) problem.Problem {
 	shown := showName(name)
 	p := problem.Problem{
@@ -177,8 +177,8 @@ func (m *Model) badInput(leaf *jsonschema.ValidationError) problem.Problem {
 	}
 }
 
-// badValue returns the problem of the value of a known member. Leaf says what it
-// breaks, and is nil if the value is not usable.
+// badValue returns the problem of the value of a known member. Leaf is the rule that
+// the value breaks, or nil if the value is not usable.
 func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationError) problem.Problem {
 	got, takes := "is "+show(value), m.allowed(name)
 	remedy := fmt.Sprintf("Set %s to %s.", name, takes)

@@ -15,7 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
 )
 
-// valid is the least that each model takes.
+// valid holds the smallest valid input of each model.
 var valid = map[string]map[string]any{
 	react1:     {"video_url": "talk.mp4", "audio_url": "https://example.com/talk.wav"},
 	lipsync:    {"video_url": "talk.mp4", "audio_url": "talk.wav"},
@@ -24,8 +24,8 @@ var valid = map[string]map[string]any{
 	fifth:      {"portrait": "anna.png", "speech": "talk.wav", "mood": "calm"},
 }
 
-// with returns a model's least input with members set to what JSON decoding
-// gives for text.
+// with returns a model's smallest valid input, with the members of the JSON object
+// text added.
 func with(t testing.TB, id, text string, decode func(string, any) error) map[string]any {
 	t.Helper()
 	input := maps.Clone(valid[id])
@@ -142,8 +142,8 @@ func TestValidateReportsEveryProblemAtOnce(t *testing.T) {
 	}
 }
 
-// One mistake is one problem: what a misspelt member was meant to be is not
-// missing besides. What it cannot have been is.
+// A misspelt member is one problem: the member that it was meant to be is not also
+// reported as missing. Other missing members are.
 func TestValidateMisspeltIsNotMissing(t *testing.T) {
 	tests := []struct {
 		id    string
@@ -172,7 +172,7 @@ func member(p problem.Problem) string {
 	return name
 }
 
-// Of two names that were meant to be one, one can be renamed.
+// If two names were meant to be the same one, only one remedy is to rename.
 func TestValidateTwoNamesForOne(t *testing.T) {
 	problems := model(t, happyhorse).Validate(map[string]any{"image_url": "a.png", "image_url_10": "b.png", "prompt": "character1 waves"})
 	var remedies []string
@@ -184,7 +184,7 @@ func TestValidateTwoNamesForOne(t *testing.T) {
 	}
 }
 
-// A default is never filled in: what is required and has one is missing.
+// Validate fills in no defaults: a required member is missing even if it has one.
 func TestValidateMissing(t *testing.T) {
 	tests := map[string][]string{
 		react1:     {"audio_url", "video_url"},
@@ -222,7 +222,7 @@ func TestValidateTheInputAsAWhole(t *testing.T) {
 }
 
 // The validator panics, or takes long, with some of these.
-func TestValidateRefusesNumbersOutOfReach(t *testing.T) {
+func TestValidateRefusesUnusableNumbers(t *testing.T) {
 	numbers := []any{
 		json.Number("1e400"), json.Number("1e-400"), json.Number("1e999999999999"), json.Number("-1e-999999999"),
 		json.Number("0." + strings.Repeat("0", 100_000) + "1"), json.Number("1." + strings.Repeat("0", 100_000) + "1"),
@@ -278,8 +278,8 @@ func TestValidateOptions(t *testing.T) {
 	}
 }
 
-// Whatever a job.json holds: no panic, one problem a member, sorted, short,
-// and nothing of a URL's query.
+// For any job.json, Validate does not panic. It returns at most one problem per
+// member, sorted and short, and never quotes the query of a URL.
 func TestValidateAnything(t *testing.T) {
 	const secret = "X-Amz-Signature"
 	models := []*catalog.Model{model(t, react1), model(t, liveAvatar), model(t, happyhorse), model(t, fifth)}
@@ -317,7 +317,7 @@ func TestValidateAnything(t *testing.T) {
 	})
 }
 
-// One wrong letter in the name of an option, and the problem names the option.
+// If one letter in the name of an option is wrong, the problem names the option.
 func TestValidateTypos(t *testing.T) {
 	models := []*catalog.Model{model(t, react1), model(t, lipsync), model(t, liveAvatar), model(t, fifth)}
 	rapidtest.Check(t, func(t *rapid.T) {

@@ -24,7 +24,8 @@ const (
 	// contains it: audio probably means audio_url, but v2 is too short to tell.
 	minContained = 4
 
-	// maxCompared bounds the work of comparing a stranger's name with known ones.
+	// maxCompared is the length of the longest name, in bytes, that Nearest compares with
+	// known names. It bounds the work.
 	maxCompared = 200
 )
 
@@ -199,12 +200,12 @@ func ratio(r *big.Rat) string {
 	return strconv.FormatFloat(f, 'f', -1, 64)
 }
 
-// theNearest ends a clause with the name that was probably meant.
+// theNearest returns the end of a clause that names what was probably meant.
 func theNearest(name string) string { return " (the nearest is " + name + ")" }
 
-// Nearest returns the known name that a wrong one probably means, or "": at most a
-// third of the longer one's letters differ, or one contains the other. Of several
-// that are equally near it returns the first.
+// Nearest returns the known name that a wrong one probably means, or "". Two names are
+// near if at most a third of the longer one's letters differ, or if one contains the
+// other. If several known names are equally near, Nearest returns the first.
 func Nearest(name string, known []string) string {
 	if len(name) > maxCompared {
 		return ""
@@ -226,7 +227,8 @@ func Nearest(name string, known []string) string {
 	return best
 }
 
-// fold makes names equal that differ in case or in how their words are joined.
+// fold returns the same text for names that differ only in case or in how their words
+// are joined.
 func fold(name string) string {
 	return strings.Map(func(r rune) rune {
 		if strings.ContainsRune("-/.", r) {

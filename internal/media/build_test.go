@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// be and le write numbers one after the other, each as wide as its type.
+// be and le encode values one after the other, each in the size of its type.
 func be(numbers ...any) []byte { return write(binary.BigEndian, numbers) }
 func le(numbers ...any) []byte { return write(binary.LittleEndian, numbers) }
 
@@ -35,16 +35,16 @@ func write(order binary.AppendByteOrder, numbers []any) []byte {
 	return out
 }
 
-// atom is a box of an MP4 file.
+// atom returns a box of an MP4 file.
 func atom(kind string, body ...[]byte) []byte {
 	all := slices.Concat(body...)
 	return be(8+len(all), kind, all)
 }
 
-// longAtom is a box with a 64-bit size.
+// longAtom returns the header of a box with a 64-bit size.
 func longAtom(kind string, size uint64) []byte { return be(1, kind, size) }
 
-// trackBox is a trak box of 64×48 pixels, its media in thousandths of a second.
+// trackBox returns a trak box of 64×48 pixels. Its media counts in milliseconds.
 func trackBox(id int, handler string, length int, more ...[]byte) []byte {
 	tkhd := atom("tkhd", be(3, 0, 0, id, 0, length), make([]byte, 16), matrix, be(64<<16, 48<<16))
 	mdia := atom("mdia",
@@ -56,7 +56,7 @@ func trackBox(id int, handler string, length int, more ...[]byte) []byte {
 
 var matrix = be(1<<16, 0, 0, 0, 1<<16, 0, 0, 0, 1<<30)
 
-// movieBox is a moov box that counts in thousandths of a second.
+// movieBox returns a moov box that counts in milliseconds.
 func movieBox(length int, more ...[]byte) []byte {
 	mvhd := atom("mvhd", be(0, 0, 0, 1000, length), make([]byte, 80))
 	return atom("moov", mvhd, slices.Concat(more...))
@@ -64,8 +64,8 @@ func movieBox(length int, more ...[]byte) []byte {
 
 var typeBox = atom("ftyp", []byte("isom\x00\x00\x02\x00isommp41"))
 
-// editList is an edts box of edits, each a length in the movie's units and a start
-// in the media's.
+// editList returns an edts box. An edit is a length in the movie's units and a start
+// in the media's units.
 func editList(edits ...[2]int) []byte {
 	list := be(0, len(edits))
 	for _, e := range edits {
@@ -74,8 +74,8 @@ func editList(edits ...[2]int) []byte {
 	return atom("edts", atom("elst", list))
 }
 
-// fragment is a moof and an mdat box with count samples of track 1, each 100 units
-// long, and size bytes of media.
+// fragment returns a moof and an mdat box with count samples of track 1 and size
+// bytes of media. Each sample is 100 units long.
 func fragment(at, count, size int) []byte {
 	traf := atom("traf",
 		atom("tfhd", be(0x8, 1, 100)),
@@ -85,21 +85,21 @@ func fragment(at, count, size int) []byte {
 	return slices.Concat(atom("moof", atom("mfhd", be(0, 1)), traf), atom("mdat", make([]byte, size)))
 }
 
-// fragmentedMovie is what precedes fragments of a video track.
+// fragmentedMovie returns the boxes before the fragments of a video track.
 func fragmentedMovie(more ...[]byte) []byte {
 	trex := atom("trex", be(0, 1, 1, 0, 0, 0))
 	mvex := atom("mvex", trex, slices.Concat(more...))
 	return slices.Concat(typeBox, movieBox(0, trackBox(1, "vide", 0), mvex))
 }
 
-// accessIndex is an mfra box whose only entry is of the fragment at an offset, with
-// its time.
+// accessIndex returns an mfra box with one entry: the time and the offset of a
+// fragment.
 func accessIndex(at int, offset uint64) []byte {
 	tfra := atom("tfra", be(1<<24, 1, 0, 1, uint64(at), offset, "\x01\x01\x01"))
 	return atom("mfra", tfra, atom("mfro", be(0, 8+len(tfra)+16)))
 }
 
-// chunk is a chunk of a RIFF file.
+// chunk returns a chunk of a RIFF file.
 func chunk(kind string, body []byte) []byte {
 	out := le(kind, len(body), body)
 	if len(body)%2 != 0 {
@@ -108,7 +108,7 @@ func chunk(kind string, body []byte) []byte {
 	return out
 }
 
-// riff is a RIFF file of the form.
+// riff returns a RIFF file of the given form.
 func riff(form string, chunks ...[]byte) []byte {
 	all := slices.Concat(chunks...)
 	return le("RIFF", 4+len(all), form, all)
@@ -117,28 +117,29 @@ func riff(form string, chunks ...[]byte) []byte {
 // pcm8k is the format chunk of 8,000 samples of two bytes a second.
 var pcm8k = chunk("fmt ", le(uint16(1), uint16(1), 8000, 16000, uint16(2), uint16(16)))
 
-// pngHeader is a PNG file up to the end of its header.
+// pngHeader returns a PNG file up to the end of its header.
 func pngHeader(width, height int) []byte {
 	ihdr := be("IHDR", width, height, "\x08\x02\x00\x00\x00")
 	return be("\x89PNG\r\n\x1a\n", 13, ihdr, crc32.ChecksumIEEE(ihdr))
 }
 
-// segment is a segment of a JPEG file.
+// segment returns a segment of a JPEG file.
 func segment(marker byte, body ...[]byte) []byte {
 	all := slices.Concat(body...)
 	return be([]byte{0xff, marker}, uint16(len(all)+2), all)
 }
 
-// jpegFrame is a frame header of 640×480 pixels.
+// jpegFrame returns a JPEG frame header of 640×480 pixels.
 func jpegFrame(marker byte) []byte {
 	return segment(marker, be("\x08", uint16(480), uint16(640), "\x03", strings.Repeat("\x01\x11\x00", 3)))
 }
 
-// mp3Frames is count frames of MPEG 1 layer 3 at 32 kb/s and 32 kHz: 144 bytes and
-// 36 ms each.
+// mp3Frames returns count frames of MPEG 1 layer 3 at 32 kb/s and 32 kHz. Each frame
+// has 144 bytes and lasts 36 ms.
 func mp3Frames(count int) []byte { return bytes.Repeat(mp3Frame(0x18), count) }
 
-// mp3Frame is a frame whose third byte gives bit rate, sampling rate and padding.
+// mp3Frame returns a frame. Its third byte holds the bit rate, the sampling rate and
+// the padding.
 func mp3Frame(rates byte) []byte {
 	kbps := []int{0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320}[rates>>4]
 	frame := make([]byte, 144*kbps/32)

@@ -19,7 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// figures is what ffprobe finds in a file.
+// figures is what ffprobe reports about a file.
 type figures struct {
 	Duration float64 `json:"duration"` // seconds
 	Video    bool    `json:"video"`
@@ -28,7 +28,7 @@ type figures struct {
 	Height   int     `json:"height"`
 }
 
-// probe asks ffprobe about a file.
+// probe runs ffprobe on a file.
 func probe(t *testing.T, path string) figures {
 	t.Helper()
 	out, err := exec.Command("ffprobe", "-v", "quiet", "-of", "json", "-show_format", "-show_streams", path).Output()
@@ -50,7 +50,7 @@ func probe(t *testing.T, path string) figures {
 		t.Fatal(err)
 	}
 	f := figures{}
-	f.Duration, _ = strconv.ParseFloat(found.Format.Duration, 64) // images have none
+	f.Duration, _ = strconv.ParseFloat(found.Format.Duration, 64) // images have no duration
 	for _, s := range found.Streams {
 		switch {
 		case s.CodecType == "audio":
@@ -66,14 +66,14 @@ func probe(t *testing.T, path string) figures {
 	return f
 }
 
-// hasTool says whether a program of ffmpeg is installed.
+// hasTool reports whether a program is installed.
 func hasTool(name string) bool {
 	_, err := exec.LookPath(name)
 	return err == nil
 }
 
-// tolerance is how far a duration may be from ffprobe's. Versions from 7 on take
-// the encoder's padding, up to three frames of an MP3, off.
+// tolerance returns how much a duration may differ from ffprobe's. From version 7 on,
+// ffprobe subtracts the encoder's padding, which is up to three frames of an MP3.
 func tolerance(t *testing.T, path string) time.Duration {
 	t.Helper()
 	const usual, threeFrames = 20 * time.Millisecond, 3 * 1152 * time.Second / 44100
@@ -91,7 +91,7 @@ func tolerance(t *testing.T, path string) time.Duration {
 	return usual + threeFrames
 }
 
-// compare reports where info is not what ffprobe found.
+// compare reports the differences between info and what ffprobe found.
 func compare(t *testing.T, path string, info media.Info, want figures) {
 	t.Helper()
 	if info.Kind == media.Image {
@@ -113,8 +113,8 @@ func compare(t *testing.T, path string, info media.Info, want figures) {
 	}
 }
 
-// TestSamples compares what is found in the samples with what ffprobe says, or said
-// when they were made where it is not installed.
+// TestSamples compares what Inspect finds in the samples with what ffprobe reports. If
+// ffprobe is not installed, it uses what ffprobe reported when the samples were made.
 func TestSamples(t *testing.T) {
 	const known = "testdata/figures.json"
 	all := map[string]figures{}
@@ -144,7 +144,7 @@ func TestSamples(t *testing.T) {
 	}
 }
 
-// writeFigures writes what ffprobe finds in the samples that are read.
+// writeFigures writes what ffprobe reports about the samples that Inspect can read.
 func writeFigures(t *testing.T, to string) {
 	t.Helper()
 	all := map[string]figures{}
@@ -170,8 +170,8 @@ func writeFigures(t *testing.T, to string) {
 	golden.Compare(t, to, string(data)+"\n")
 }
 
-// TestAgainstFFprobe makes files with ffmpeg on the spot, in more forms than are
-// kept as samples, and compares what is found with what ffprobe says.
+// TestAgainstFFprobe makes files with ffmpeg, in more formats than the samples have,
+// and compares what Inspect finds with what ffprobe reports.
 func TestAgainstFFprobe(t *testing.T) {
 	if !hasTool("ffmpeg") || !hasTool("ffprobe") {
 		t.Skip("ffmpeg and ffprobe are not installed")
@@ -196,7 +196,7 @@ func TestAgainstFFprobe(t *testing.T) {
 		aac   = " -c:a aac -b:a 32k"
 	)
 	ffmpeg(t, strings.Fields(picture("25")+sound+" -t 4.3"+avc+aac+" base.mp4")...)
-	loop := "-stream_loop 300 -i base.mp4 -c copy " // tables and fragments beyond the budget
+	loop := "-stream_loop 300 -i base.mp4 -c copy " // tables and fragments that exceed the budget
 	for name, args := range map[string]string{
 		"film rate.mp4":               picture("24000/1001") + sound + " -t 3.3" + avc + aac,
 		"one picture a second.mp4":    picture("1") + sound + " -t 3.3" + avc + aac,

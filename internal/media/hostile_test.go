@@ -10,7 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// repeated is a file that begins with head and then repeats unit for ever.
+// repeated is a file that begins with head and then repeats unit without end.
 type repeated struct{ head, unit []byte }
 
 func (r repeated) ReadAt(data []byte, off int64) (int, error) {
@@ -24,9 +24,9 @@ func (r repeated) ReadAt(data []byte, off int64) (int, error) {
 	return len(data), nil
 }
 
-// TestHostileFiles looks at files that claim more than there is, or try to keep a
-// reader busy: whatever it is, the budget holds, memory does not follow the claims,
-// and the answer is a problem or a warning.
+// TestHostileFiles inspects files that claim lengths they do not have, or that make a
+// reader loop. For each file Inspect must keep to the budget, must not allocate what
+// the file claims, and must return a problem or a warning.
 func TestHostileFiles(t *testing.T) {
 	const terabyte = 1 << 40
 	huge := func(kind string, fields []byte) []byte { return be(-1, kind, fields) } // a box of 4 GB
@@ -51,14 +51,14 @@ func TestHostileFiles(t *testing.T) {
 		{"tracks of a fragment without end", "a.mp4", fragmented(nil), atom("traf", atom("tfhd", be(0x8, 1, 100)))},
 		{"samples without end", "a.mp4", fragmented(slices.Concat(huge("traf", nil), atom("tfhd", be(0, 1)), huge("trun", be(0x100, 1<<29)))), be(1)},
 		{"samples of no bytes", "a.mp4", fragmented(slices.Concat(huge("traf", nil), atom("tfhd", be(0x8, 1, -1)))), atom("trun", be(0, -1))},
-		{"fragments in name alone", "a.mp4", slices.Concat(fragmentedMovie(), fragment(0, 10, 0), longAtom("mdat", terabyte/2)), []byte("moof")},
-		{"fragments one in another", "a.mp4", slices.Concat(fragmentedMovie(), fragment(0, 10, 0)), be(99, "moof")},
+		{"fragments in name only", "a.mp4", slices.Concat(fragmentedMovie(), fragment(0, 10, 0), longAtom("mdat", terabyte/2)), []byte("moof")},
+		{"fragments inside each other", "a.mp4", slices.Concat(fragmentedMovie(), fragment(0, 10, 0)), be(99, "moof")},
 		{"segment indexes without end", "a.mp4", fragmentedMovie(), atom("sidx", be(0, 1, 1000, 0, 0, 1, 1, 1, 0))},
 		{"chunks without end", "a.wav", riff("WAVE"), chunk("LIST", nil)},
 		{"a format chunk of 4 GB", "a.wav", slices.Concat(riff("WAVE"), le("fmt ", -1)), []byte{1}},
 		{"tags without end", "a.mp3", id3(0), id3(0)},
 		{"synchronization without end", "a.mp3", nil, []byte{0xff}},
-		{"synchronization behind a tag", "a.mp3", id3(0), []byte{0xff, 0xfb}},
+		{"synchronization after a tag", "a.mp3", id3(0), []byte{0xff, 0xfb}},
 		{"free format", "a.mp3", nil, []byte{0xff, 0xfb, 0x08, 0xc0}},
 		{"the smallest frames", "a.mp3", nil, slices.Concat([]byte{0xff, 0xe3, 0x18, 0xc0}, make([]byte, 68))},
 		{"fill bytes without end", "a.jpg", []byte("\xff\xd8"), []byte{0xff}},
@@ -74,7 +74,7 @@ func TestHostileFiles(t *testing.T) {
 			runtime.ReadMemStats(&after)
 
 			src.checkBudget(t)
-			const most = 32 * media.MaxBytes // what is read is copied as it grows, and every box has a name
+			const most = 32 * media.MaxBytes // a growing window is copied, and each box allocates its name
 			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > most {
 				t.Errorf("allocated %d bytes, want at most %d", allocated, most)
 			}
@@ -86,7 +86,7 @@ func TestHostileFiles(t *testing.T) {
 	}
 }
 
-// checkSane reports an answer that no file may get.
+// checkSane reports results that Inspect must not return for any file.
 func checkSane(t *testing.T, src *counted, info media.Info, err error) {
 	t.Helper()
 	src.checkBudget(t)
@@ -102,8 +102,8 @@ func checkSane(t *testing.T, src *counted, info media.Info, err error) {
 	}
 }
 
-// fuzz tries a file, as it is and torn apart by a gap, so that what is far away is
-// looked for as well.
+// fuzz inspects a file as it is, and with a gap in its middle. The gap makes Inspect
+// search for data that is far away.
 func fuzz(f *testing.F, name string, built [][]byte, samples ...string) {
 	for _, s := range samples {
 		built = append(built, sample(f, s))

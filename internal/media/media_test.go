@@ -34,8 +34,8 @@ func TestKindOf(t *testing.T) {
 }
 
 func TestSniff(t *testing.T) {
-	type answer struct{ Type, Suffix string }
-	for name, want := range map[string]answer{
+	type sniffed struct{ Type, Suffix string }
+	for name, want := range map[string]sniffed{
 		"moov-first.mp4": {"video/mp4", ".mp4"},
 		"video-only.m4v": {"video/mp4", ".mp4"},
 		"pcm.mov":        {"video/quicktime", ".mov"},
@@ -51,7 +51,7 @@ func TestSniff(t *testing.T) {
 	} {
 		data := sample(t, name)
 		for _, length := range []int{512, len(data)} {
-			var got answer
+			var got sniffed
 			got.Type, got.Suffix = media.Sniff(data[:min(length, len(data))])
 			if got != want {
 				t.Errorf("%s: Sniff of %d bytes = %v, want %v", name, length, got, want)
@@ -67,7 +67,7 @@ func exportAs(file string, kind media.Kind) string {
 	return "Export " + file + " as a real " + problem.List(media.Suffixes(kind), "or") + "."
 }
 
-// TestProblems looks at what is wrong with files that people drop.
+// TestProblems checks the problems of files that people may drop.
 func TestProblems(t *testing.T) {
 	text := []byte("Dear diary, today I renamed a text file.\n")
 	movie := sample(t, "moov-first.mp4")
@@ -173,8 +173,8 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// TestEverySuffixIsHeldToItsContent tries every sample under every suffix.
-func TestEverySuffixIsHeldToItsContent(t *testing.T) {
+// TestEverySuffixMustMatchTheContent inspects every sample under every suffix.
+func TestEverySuffixMustMatchTheContent(t *testing.T) {
 	families := [][]string{
 		{".mp4", ".m4v", ".mov", ".m4a"}, {".webm", ".mkv"}, {".ogg", ".opus"}, {".jpg", ".jpeg"},
 		{".avi"}, {".wav"}, {".mp3"}, {".aac"}, {".flac"}, {".png"}, {".webp"},
@@ -199,7 +199,7 @@ func TestEverySuffixIsHeldToItsContent(t *testing.T) {
 	}
 }
 
-// TestUnread looks at forms that pass with a warning.
+// TestUnread checks the formats that pass with a warning.
 func TestUnread(t *testing.T) {
 	for _, row := range []struct {
 		name string
@@ -236,8 +236,8 @@ func TestUnread(t *testing.T) {
 	}
 }
 
-// TestSuffixThatSaysNothing leaves it to the content what an output is.
-func TestSuffixThatSaysNothing(t *testing.T) {
+// TestUnknownSuffix checks that the content decides if the suffix is not accepted.
+func TestUnknownSuffix(t *testing.T) {
 	for name, want := range map[string]media.Kind{
 		"moov-first.mp4": media.Video, "no-picture.mp4": media.Audio, "pcm.wav": media.Audio,
 		"cbr.mp3": media.Audio, "picture.png": media.Image,
@@ -254,9 +254,9 @@ func unread(file, called string) []string {
 	return []string{file + " was not looked into: " + called + " is not read here, so that its tracks and its duration are not checked"}
 }
 
-// TestReadErrorsComeBack tells trouble with reading from trouble with the file: each
-// read in turn is the one that goes wrong.
-func TestReadErrorsComeBack(t *testing.T) {
+// TestReadErrors makes each read fail in turn. Inspect must return the error of the
+// read, not a problem of the file.
+func TestReadErrors(t *testing.T) {
 	broken := errors.New("connection reset")
 	for _, name := range []string{"moov-last.mp4", "fragmented.mp4", "fragmented-no-index.mp4", "pcm.wav", "tagged.mp3", "picture.jpg", "picture.png", "lossy.webp"} {
 		data := sample(t, name)
@@ -279,7 +279,7 @@ func TestReadErrorsComeBack(t *testing.T) {
 				}
 				_, err := media.Inspect(t.Context(), src.Source)
 				if src.calls >= nth && !errors.Is(err, broken) {
-					t.Errorf("%s of %d bytes, read %d breaks: got error %v", name, size, nth, err)
+					t.Errorf("%s of %d bytes, read %d fails: got error %v", name, size, nth, err)
 				}
 			}
 			if failures == 0 {

@@ -14,7 +14,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// file is content that a test made, longer than what is kept of it where size says so.
+// file is the content of a test file. If size is set, the file is longer than what is
+// kept in memory.
 type file struct {
 	io.ReaderAt
 	size int64
@@ -25,13 +26,13 @@ func whole(parts ...[]byte) file {
 	return file{bytes.NewReader(all), int64(len(all))}
 }
 
-// far is a file of head, then nothing up to offset at, then tail.
+// far returns a file of head, zeros up to offset at, and tail.
 func far(head []byte, at int64, tail ...[]byte) file {
 	end := slices.Concat(tail...)
 	return file{pieces{0: head, at: end}, at + int64(len(end))}
 }
 
-// TestMP4 looks at movies that ffmpeg does not make, or not small enough to keep.
+// TestMP4 inspects movies that ffmpeg does not make, or that are too large to keep.
 func TestMP4(t *testing.T) {
 	track := func(length int, more ...[]byte) []byte { return trackBox(1, "vide", length, more...) }
 	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
@@ -49,9 +50,9 @@ func TestMP4(t *testing.T) {
 		name     string
 		file     file
 		duration time.Duration
-		warning  string // a part of the only one
+		warning  string // the beginning of the only warning
 	}{
-		{name: "moov behind 5 GB of media with a 64-bit size",
+		{name: "moov after 5 GB of media with a 64-bit size",
 			file:     far(slices.Concat(typeBox, longAtom("mdat", uint64(5*gigabyte))), 5*gigabyte+int64(len(typeBox)), movieBox(0, track(7250))),
 			duration: seconds(7.25)},
 		{name: "media without a size, to the end",
@@ -101,10 +102,10 @@ func TestMP4(t *testing.T) {
 		{name: "an unknown length, all ones",
 			file:    whole(typeBox, movieBox(-1, track(-1))),
 			warning: "a.mp4 does not say"},
-		{name: "a QuickTime movie of old, without its type",
+		{name: "an old QuickTime movie without a file type",
 			file:     whole(atom("wide"), atom("mdat", make([]byte, 20)), movieBox(0, track(800))),
 			duration: seconds(0.8)},
-		{name: "waste behind the movie",
+		{name: "garbage after the movie",
 			file:     whole(typeBox, movieBox(0, track(800)), []byte("\x00\x00\x00\x03waste that is no box")),
 			duration: seconds(0.8)},
 		{name: "fragments without an index, the last one found by following them",
@@ -116,7 +117,7 @@ func TestMP4(t *testing.T) {
 		{name: "fragments that begin late, cut from a stream",
 			file:     whole(fragmentedMovie(), fragment(50000, 10, 900), fragment(51000, 7, 900)),
 			duration: seconds(1.7)},
-		{name: "fragments that do not tell their time",
+		{name: "fragments that do not say their time",
 			file: func() file {
 				timeless := func() []byte { return bytes.ReplaceAll(fragment(0, 10, 900), []byte("tfdt"), []byte("free")) }
 				return whole(fragmentedMovie(), timeless(), timeless(), timeless())
@@ -143,16 +144,16 @@ func TestMP4(t *testing.T) {
 			file: gigabytes(21, fragmentedMovie(), atom("sidx", be(0, 1, 1000, 0, 0, 22,
 				bytes.Repeat(be(int(gigabyte)+200, 950, 0), 22)))),
 			duration: seconds(20.9)},
-		{name: "a large file of fragments whose length the header tells",
+		{name: "a large file of fragments whose header says the length",
 			file:     gigabytes(21, fragmentedMovie(atom("mehd", be(0, 12500)))),
 			duration: seconds(12.5)},
 		{name: "a large file of fragments without any index",
 			file:    gigabytes(21, fragmentedMovie()),
 			warning: "a.mp4 does not say"},
-		{name: "fragments announced and not there",
+		{name: "fragments that are announced but missing",
 			file:    whole(fragmentedMovie()),
 			warning: "a.mp4 does not say"},
-		{name: "a length that no duration can hold",
+		{name: "a length that is too large for a duration",
 			file: whole(typeBox, movieBox(700, slices.Concat(
 				atom("trak", trackBox(1, "vide", 0)[8:], atom("mdia", atom("mdhd", be(1<<24, uint64(0), uint64(0), 1, uint64(1<<63))))),
 			))),
@@ -180,10 +181,11 @@ func TestMP4(t *testing.T) {
 	}
 }
 
-// gigabyte is larger than anything that is read of a file.
+// gigabyte is larger than what Inspect may read.
 const gigabyte = int64(1 << 30)
 
-// gigabytes is a movie of count fragments of a second and a gigabyte each.
+// gigabytes returns a movie of count fragments. Each lasts a second and claims a
+// gigabyte.
 func gigabytes(count int, head ...[]byte) file {
 	start := slices.Concat(head...)
 	p := pieces{0: start}
@@ -197,7 +199,7 @@ func gigabytes(count int, head ...[]byte) file {
 	return file{p, size}
 }
 
-// followed is the file with a part behind it.
+// followed returns the file with a part appended.
 func (f file) followed(part []byte) file {
 	f.ReaderAt.(pieces)[f.size] = part
 	f.size += int64(len(part))

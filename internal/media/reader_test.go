@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestReaderStopsAtTheBudget reads backwards from the end, where each call gives less
-// than its share of the bytes, and forwards, where it gives all of it.
+// TestReaderStopsAtTheBudget reads backwards from the end, where each call reads less
+// than its share of the bytes, and forwards, where each call reads its whole share.
 func TestReaderStopsAtTheBudget(t *testing.T) {
 	const size = 10 * MaxBytes
 	for name, at := range map[string]func(i int64) int64{
@@ -36,7 +36,7 @@ func TestReaderStopsAtTheBudget(t *testing.T) {
 	}
 }
 
-// TestReaderKeepsWhatItHasRead asks again for parts of what was read.
+// TestReaderKeepsWhatItHasRead reads the same parts more than once.
 func TestReaderKeepsWhatItHasRead(t *testing.T) {
 	calls := 0
 	content := func(off int64) byte { return byte(off * 7) }
@@ -59,7 +59,7 @@ func TestReaderKeepsWhatItHasRead(t *testing.T) {
 			}
 		}
 	}
-	const want = 3 // two places, and more of the first
+	const want = 3 // one for each of two places, and one for more of the first
 	if calls != want {
 		t.Errorf("made %d calls, want %d", calls, want)
 	}

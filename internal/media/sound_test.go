@@ -15,12 +15,12 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// soundRow is a file of sound and what is to be found in it.
+// soundRow is a file of sound and what Inspect must find in it.
 type soundRow struct {
 	name     string
 	file     file
 	duration time.Duration
-	warning  string // how the only one begins
+	warning  string // the beginning of the only warning
 }
 
 func testSound(t *testing.T, name string, want media.Info, rows []soundRow) {
@@ -56,15 +56,15 @@ func TestWAV(t *testing.T) {
 	testSound(t, "a.wav", media.Info{Format: "wav", Type: "audio/wav"}, []soundRow{
 		{name: "odd chunks and their padding", duration: time.Second,
 			file: whole(riff("WAVE", chunk("bext", make([]byte, 605)), pcm8k, chunk("LIST", make([]byte, 33)), chunk("data", second)))},
-		{name: "a picture of megabytes before the sound", duration: time.Second,
+		{name: "a picture of several megabytes before the sound", duration: time.Second,
 			file: far(riff("WAVE", pcm8k, le("id3 ", 5<<20)), 5<<20+12+24+8, chunk("data", second))},
-		{name: "chunks behind the sound", duration: time.Second,
+		{name: "chunks after the sound", duration: time.Second,
 			file: whole(riff("WAVE", pcm8k, chunk("data", second), chunk("LIST", make([]byte, 5000))))},
-		{name: "lengths that a program could not go back to", duration: time.Second,
+		{name: "lengths that a program left open because it wrote to a pipe", duration: time.Second,
 			file: whole(le("RIFF", -1, "WAVE"), pcm8k, claims(-1, second))},
 		{name: "lengths that a recorder left at 0", duration: time.Second,
 			file: whole(le("RIFF", 0, "WAVE"), pcm8k, claims(0, second))},
-		{name: "the greatest signed length", duration: time.Second,
+		{name: "the largest signed length", duration: time.Second,
 			file: whole(le("RIFF", -1, "WAVE"), pcm8k, claims(1<<31-1, second))},
 		{name: "RF64 of 6 GB", duration: 3 * (1 << 30) / 8000 * time.Second,
 			file: far(slices.Concat(le("RF64", -1, "WAVE"), chunk("ds64", le(uint64(6<<30+72), uint64(6<<30/16000*16000), uint64(0), 0)), pcm8k, le("data", -1)), 6<<30, second)},
@@ -72,24 +72,24 @@ func TestWAV(t *testing.T) {
 			file: whole(le("BW64", -1, "WAVE"), chunk("ds64", le(uint64(16072), uint64(8000), uint64(0), 0)), pcm8k, claims(-1, second))},
 		{name: "cut short", duration: time.Second, warning: "a.wav ends before its sound does",
 			file: whole(riff("WAVE", pcm8k), claims(99999, second))},
-		{name: "a codec that tells the number of samples", duration: 3 * time.Second,
+		{name: "a codec with the number of samples", duration: 3 * time.Second,
 			file: whole(riff("WAVE", tag(0x55, 1, 1, 8000, 1000), chunk("fact", le(24000)), chunk("data", second)))},
-		{name: "a codec that tells its byte rate alone", duration: 16 * time.Second,
+		{name: "a codec with only a byte rate", duration: 16 * time.Second,
 			file: whole(riff("WAVE", tag(0x55, 1, 1, 8000, 1000), chunk("data", second)))},
-		{name: "a codec that tells nothing", warning: "a.wav does not say how long it is",
+		{name: "a codec with neither", warning: "a.wav does not say how long it is",
 			file: whole(riff("WAVE", tag(0x55, 1, 1, 8000, 0), chunk("fact", le(-1)), chunk("data", second)))},
 	})
 }
 
-// xing is a frame of 32 kb/s that holds a Xing header, as in front of mp3Frames.
+// xing returns a frame of 32 kb/s with a Xing header, to precede mp3Frames.
 func xing(frames, size int) []byte {
 	frame := mp3Frame(0x18)
 	copy(frame[4+17:], be("Xing", 3, frames, size))
 	return frame
 }
 
-// withXing is a hundred frames of 8 kb/s and 16 kHz, 36 ms and 36 bytes each, after one
-// with a Xing header that speaks of a number of frames.
+// withXing returns a frame with a Xing header that claims a number of frames, and a
+// hundred frames of 8 kb/s and 16 kHz after it. Each frame has 36 bytes and lasts 36 ms.
 func withXing(channels byte, at, frames int) []byte {
 	frame := make([]byte, 36)
 	copy(frame, []byte{0xff, 0xf3, 0x18, channels})
@@ -98,7 +98,7 @@ func withXing(channels byte, at, frames int) []byte {
 	return append(header, bytes.Repeat(frame, 100)...)
 }
 
-// id3 is an ID3v2 tag with a body of size bytes, of which it holds none.
+// id3 returns the header of an ID3v2 tag that claims a body of size bytes.
 func id3(size int) []byte {
 	return []byte{'I', 'D', '3', 4, 0, 0, byte(size >> 21 & 127), byte(size >> 14 & 127), byte(size >> 7 & 127), byte(size & 127)}
 }
@@ -116,36 +116,36 @@ func TestMP3(t *testing.T) {
 	ape := slices.Concat(make([]byte, 4000), []byte("APETAGEX"), le(2000, 4032, 1, 0, 0, 0))
 	testSound(t, "a.mp3", media.Info{Format: "mp3", Type: "audio/mpeg"}, []soundRow{
 		{name: "a Xing header", file: whole(xing(100, 144*101), mp3Frames(100)), duration: 100 * frame},
-		{name: "a Xing header that tells no size", file: whole(xing(100, 0), mp3Frames(100)), duration: 100 * frame},
+		{name: "a Xing header without a size", file: whole(xing(100, 0), mp3Frames(100)), duration: 100 * frame},
 		{name: "a Xing header in stereo", file: whole(stereo, mp3Frames(100)), duration: 200 * frame},
 		{name: "a Xing header of MPEG 2 in stereo", file: whole(withXing(0x00, 17, 200)), duration: 200 * frame},
 		{name: "a Xing header of MPEG 2", file: whole(withXing(0xc0, 9, 200)), duration: 200 * frame},
 		{name: "a VBRI header", file: whole(vbri, mp3Frames(100)), duration: 100 * frame},
-		{name: "a Xing header behind a picture of megabytes", duration: 100 * frame,
+		{name: "a Xing header after a picture of several megabytes", duration: 100 * frame,
 			file: far(id3(10<<20), 10<<20+10, xing(100, 144*101), mp3Frames(100))},
 		{name: "two tags, one after the other", duration: 100 * frame,
 			file: far(id3(1<<20), 1<<20+10, id3(0), xing(100, 144*101), mp3Frames(100))},
-		{name: "joined files, the header of the first", duration: 300 * frame,
+		{name: "joined files with the header of the first", duration: 300 * frame,
 			file: whole(xing(100, 144*101), mp3Frames(100), mp3Frames(200))},
 		{name: "a header that claims more frames than fit", duration: 100 * frame,
 			file: whole(xing(1<<30, 0), mp3Frames(100))},
 		{name: "a header that claims no frames", duration: 100 * frame,
 			file: whole(xing(0, 0), mp3Frames(100))},
-		{name: "a header of more than there is", duration: 200 * frame, warning: "a.mp3 ends before its sound does",
+		{name: "a header that claims more than the file has", duration: 200 * frame, warning: "a.mp3 ends before its sound does",
 			file: whole(xing(200, 144*201), mp3Frames(100))},
 		{name: "a constant bit rate without a header", file: whole(mp3Frames(100)), duration: 100 * frame},
 		{name: "a constant bit rate, an hour long", file: whole(mp3Frames(100000)), duration: 100000 * frame},
-		{name: "tags at the end of a long one", file: whole(mp3Frames(100000), ape, []byte("TAG"), make([]byte, 125)), duration: 100000 * frame},
+		{name: "a constant bit rate, an hour long, with tags at the end", file: whole(mp3Frames(100000), ape, []byte("TAG"), make([]byte, 125)), duration: 100000 * frame},
 		{name: "a changing bit rate without a header, counted", file: whole(changing), duration: 1000 * frame},
 		{name: "the end of another frame first", file: whole(make([]byte, 77), []byte{0xff, 0xfb}, mp3Frames(100)), duration: 100 * frame},
-		{name: "waste between frames", file: whole(mp3Frames(50), []byte("\xff\xfe waste"), mp3Frames(50)), duration: 100 * frame},
+		{name: "garbage between frames", file: whole(mp3Frames(50), []byte("\xff\xfe waste"), mp3Frames(50)), duration: 100 * frame},
 		{name: "layer 1", file: whole(bytes.Repeat(layer1, 441)), duration: 3840 * time.Millisecond},
 		{name: "one frame", file: whole(mp3Frames(1)), duration: frame},
 		{name: "one frame and a tag", file: whole(mp3Frames(1), []byte("TAG"), make([]byte, 125)), duration: frame},
 	})
 }
 
-// TestMP3Estimate looks at a file too long to be counted, whose bit rate changes.
+// TestMP3Estimate inspects a file whose bit rate changes and that is too long to count.
 func TestMP3Estimate(t *testing.T) {
 	var parts [][]byte
 	for i := range 100 {
@@ -176,7 +176,7 @@ func TestMP3WithoutSound(t *testing.T) {
 	}
 }
 
-// TestImages looks at headers of images that ffmpeg does not make.
+// TestImages inspects headers of images that ffmpeg does not make.
 func TestImages(t *testing.T) {
 	exif := func(order binary.AppendByteOrder, orientation int) []byte {
 		mark := "MM"
@@ -204,8 +204,8 @@ func TestImages(t *testing.T) {
 		{name: "tables and fill bytes first", as: "a.jpg", file: jpeg(segment(0xc4, make([]byte, 9)), []byte("\xff\xff"), segment(0xdb, make([]byte, 9)), jpegFrame(0xc1)), want: size{640, 480}},
 		{name: "upright", as: "a.jpg", file: jpeg(exif(binary.LittleEndian, 3), jpegFrame(0xc0)), want: size{640, 480}},
 		{name: "turned right", as: "a.jpg", file: jpeg(exif(binary.LittleEndian, 6), jpegFrame(0xc0)), want: size{480, 640}},
-		{name: "turned left, from a Motorola", as: "a.jpeg", file: jpeg(segment(0xe1, []byte("http://ns.adobe.com/xap/1.0/\x00")), exif(binary.BigEndian, 8), jpegFrame(0xc0)), want: size{480, 640}},
-		{name: "metadata that breaks its rules", as: "a.jpg", file: jpeg(segment(0xe1, []byte("Exif\x00\x00II*\x00\xff\xff\xff\xff")), jpegFrame(0xc0)), want: size{640, 480}},
+		{name: "turned left, in big-endian metadata", as: "a.jpeg", file: jpeg(segment(0xe1, []byte("http://ns.adobe.com/xap/1.0/\x00")), exif(binary.BigEndian, 8), jpegFrame(0xc0)), want: size{480, 640}},
+		{name: "malformed metadata", as: "a.jpg", file: jpeg(segment(0xe1, []byte("Exif\x00\x00II*\x00\xff\xff\xff\xff")), jpegFrame(0xc0)), want: size{640, 480}},
 		{name: "600 KB of metadata", as: "a.jpg", file: jpeg(bytes.Repeat(app, 10), jpegFrame(0xc0)), want: size{640, 480}},
 		{name: "more metadata than is read", as: "a.jpg", file: jpeg(bytes.Repeat(app, 40), jpegFrame(0xc0)), warning: "a.jpg was not looked into: its header is larger"},
 		{name: "a height that follows the picture", as: "a.jpg", file: jpeg(segment(0xc0, be("\x08", uint16(0), uint16(640), "\x01\x01\x11\x00"))), warning: "a.jpg does not say at its beginning how high it is"},

@@ -11,15 +11,15 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// counted is a file that counts what is read of it.
+// counted is a file that counts the calls and the bytes that are read.
 type counted struct {
 	media.Source
 	calls int
 	bytes int64
 }
 
-// count makes a file of what r holds. A range outside the file is an error, as it
-// is of S3.
+// count returns a file with the content of r. Reading a range outside the file is an
+// error, as in S3.
 func count(name string, size int64, r io.ReaderAt) *counted {
 	c := &counted{}
 	c.Source = media.Source{Name: name, Size: size, ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
@@ -35,7 +35,7 @@ func count(name string, size int64, r io.ReaderAt) *counted {
 	return c
 }
 
-// checkBudget reports a file of which more was read than is allowed.
+// checkBudget fails the test if more was read than the budget allows.
 func (c *counted) checkBudget(t *testing.T) {
 	t.Helper()
 	if c.calls > media.MaxCalls || c.bytes > media.MaxBytes {
@@ -43,7 +43,7 @@ func (c *counted) checkBudget(t *testing.T) {
 	}
 }
 
-// inspectFile looks at a file on the disk under its own name.
+// inspectFile inspects a file on the disk under its own name.
 func inspectFile(t *testing.T, path string) (media.Info, error) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -61,7 +61,7 @@ func inspectFile(t *testing.T, path string) (media.Info, error) {
 	return info, err
 }
 
-// pieces is a file of which only some parts are kept; the rest reads as zeros.
+// pieces is a file that keeps only some parts in memory. The rest reads as zeros.
 type pieces map[int64][]byte
 
 func (p pieces) ReadAt(data []byte, off int64) (int, error) {

@@ -15,7 +15,7 @@ type Job struct {
 	State string
 
 	// FetchError says why an input could not be downloaded. It is empty if all
-	// inputs were downloaded, or will be.
+	// inputs were downloaded, or if the download has not started.
 	FetchError string
 
 	// OutputSHA256 is the SHA-256 of each output in hexadecimal, or "" if there is
@@ -23,8 +23,8 @@ type Job struct {
 	OutputSHA256 string
 }
 
-// Submitted returns the accepted jobs in their order, each charged once. It starts
-// those that are due.
+// Submitted returns the accepted jobs in the order in which they were accepted. Each
+// was charged once. Submitted first starts the jobs that are due.
 func (s *Server) Submitted() []Job {
 	_ = s.ready()
 	s.mu.Lock()
@@ -49,8 +49,8 @@ func (s *Server) Job(requestID string) (Job, bool) {
 	return s.describe(j), true
 }
 
-// Charges returns how many jobs were charged: all accepted jobs, including those
-// that were cancelled.
+// Charges returns how many jobs were charged. Each accepted job is charged, even if it
+// is cancelled later.
 func (s *Server) Charges() int {
 	_ = s.ready()
 	s.mu.Lock()

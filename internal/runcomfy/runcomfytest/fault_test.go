@@ -68,7 +68,7 @@ func TestCallOf(t *testing.T) {
 	}
 }
 
-// received is what a client gets of an answer.
+// received is what a client receives of a response.
 type received struct {
 	Status int
 	Header http.Header
@@ -100,7 +100,7 @@ func receive(t *testing.T, transport http.RoundTripper, method, url string) rece
 	return received{Status: res.StatusCode, Header: header, Body: string(body), CutOff: err != nil}
 }
 
-// What the simulation sees without sockets is what a socket gives.
+// Transport returns the same responses as a socket.
 func TestBothWaysAnswerAlike(t *testing.T) {
 	for _, call := range allCalls {
 		for _, fault := range append(runcomfytest.Faults(call), runcomfytest.Fault{Name: "ordinary"}) {
@@ -108,7 +108,7 @@ func TestBothWaysAnswerAlike(t *testing.T) {
 				continue // a socket is silent until the client gives up
 			}
 			t.Run(fmt.Sprint(call, ", ", fault.Name), func(t *testing.T) {
-				answers := map[string]received{}
+				responses := map[string]received{}
 				for _, way := range []string{"socket", "in memory"} {
 					c := &clock{noon}
 					fake := &runcomfytest.Server{Now: c.Now, Fetch: pairFiles().fetch, OutputURL: "http://storage.example"}
@@ -136,11 +136,11 @@ func TestBothWaysAnswerAlike(t *testing.T) {
 					if way == "socket" {
 						transport = http.DefaultTransport
 					}
-					answer := receive(t, transport, method, server.URL+path)
-					answer.Body = strings.ReplaceAll(answer.Body, server.URL, "http://server")
-					answers[way] = answer
+					response := receive(t, transport, method, server.URL+path)
+					response.Body = strings.ReplaceAll(response.Body, server.URL, "http://server")
+					responses[way] = response
 				}
-				if diff := cmp.Diff(answers["socket"], answers["in memory"]); diff != "" {
+				if diff := cmp.Diff(responses["socket"], responses["in memory"]); diff != "" {
 					t.Errorf("(-socket +in memory):\n%s", diff)
 				}
 			})
@@ -155,7 +155,7 @@ func TestTransportTracesWhatIsWritten(t *testing.T) {
 		want    string
 		reached int
 	}{
-		{"an answer", nil, "asked got ", 1},
+		{"a response", nil, "asked got ", 1},
 		{"not sent", &runcomfytest.Fault{Break: runcomfytest.NotSent}, "asked ", 0},
 		{"reset", &runcomfytest.Fault{Break: runcomfytest.Reset}, "asked got ", 1},
 		{"silence", &runcomfytest.Fault{Break: runcomfytest.Silence}, "asked got ", 1},

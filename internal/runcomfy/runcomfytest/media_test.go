@@ -143,12 +143,12 @@ func TestTheOutputIsTheJobsOwnMedia(t *testing.T) {
 		content string
 	}{
 		{name: "the video", input: map[string]any{"video_url": address("v.mp4"), "audio_url": address("a.wav")}, want: []string{"1.mp4"}, content: "v.mp4"},
-		{name: "the image where there is no video", input: map[string]any{"image_url": address("i.png"), "audio_url": address("a.wav")}, want: []string{"1.png"}, content: "i.png"},
+		{name: "the image if there is no video", input: map[string]any{"image_url": address("i.png"), "audio_url": address("a.wav")}, want: []string{"1.png"}, content: "i.png"},
 		{name: "the first image", input: map[string]any{"image_url_2": address("2.webp"), "image_url_1": address("1.jpg")}, want: []string{"1.jpg"}, content: "1.jpg"},
 		{name: "the video after the image", input: map[string]any{"image_url": address("i.png"), "video_url": address("v.webm")}, want: []string{"1.webm"}, content: "v.webm"},
 		{name: "a property of another name, by its suffix", input: map[string]any{"source": address("v.MOV")}, want: []string{"1.mov"}, content: "v.MOV"},
 		{name: "a video without a suffix", input: map[string]any{"video_url": address("v")}, want: []string{"1.mp4"}, content: "v"},
-		{name: "audio alone", input: map[string]any{"audio_url": address("a.mp4")}},
+		{name: "audio only", input: map[string]any{"audio_url": address("a.mp4")}},
 		{name: "nothing", input: map[string]any{"prompt": "hello"}},
 		{
 			name: "several", input: map[string]any{"video_url": address("v.mp4")}, script: runcomfytest.Script{Outputs: 3},
@@ -249,7 +249,7 @@ func TestServingAnOutput(t *testing.T) {
 				{"the path unescaped", "GET", strings.Replace(output, "%3D", "=", 1), nil, 404, `{"error_message":"there is no such output"}`},
 				{"the path escaped otherwise", "GET", strings.Replace(output, "%3D", "%3d", 1), nil, 404, `{"error_message":"there is no such output"}`},
 				{"a POST", "POST", output, nil, 404, `{"error_message":"there is no such output"}`},
-				{"of nobody", "GET", strings.Replace(output, "/media/", "/media/9", 1), nil, 404, `{"error_message":"there is no such output"}`},
+				{"of an unknown job", "GET", strings.Replace(output, "/media/", "/media/9", 1), nil, 404, `{"error_message":"there is no such output"}`},
 			}
 			for _, tt := range tests {
 				t.Run(tt.name, func(t *testing.T) {
@@ -319,7 +319,7 @@ func TestAnInputThatIsTooLargeForMemory(t *testing.T) {
 	fake = &runcomfytest.Server{Fetch: huge}
 	id = submit(t, clientOf(fake, "t"), map[string]any{"audio_url": audioURL})
 	if job, _ := fake.Job(id); job.State != "succeeded" {
-		t.Errorf("job %+v: what is no output is not kept", job)
+		t.Errorf("job %+v: only the output may be stored", job)
 	}
 }
 

@@ -34,7 +34,7 @@ type clock struct{ now time.Time }
 func (c *clock) Now() time.Time          { return c.now }
 func (c *clock) advance(d time.Duration) { c.now = c.now.Add(d) }
 
-// files serves what is behind the URLs, and notes which were asked for.
+// files serves the contents of URLs and records which were requested.
 type files struct {
 	mu      sync.Mutex
 	content map[string]string
@@ -92,7 +92,7 @@ func TestAJobQueuesRunsAndSucceeds(t *testing.T) {
 	steps := []struct {
 		after    time.Duration
 		status   runcomfy.QueueStatus
-		position int // -1: none
+		position int // -1 if there is none
 		result   runcomfy.ResultStatus
 	}{
 		{0, runcomfy.InQueue, 2, runcomfy.ResultInQueue},
@@ -290,7 +290,7 @@ func TestCancel(t *testing.T) {
 			}
 		})
 	}
-	t.Run("the answer says completed beside the outcome", func(t *testing.T) {
+	t.Run("the response says completed in addition to the outcome", func(t *testing.T) {
 		fake := &runcomfytest.Server{Queue: time.Hour, Fetch: pairFiles().fetch}
 		id := submit(t, clientOf(fake, "t"), pair())
 		req := httptest.NewRequest("POST", "/v1/requests/"+id+"/cancel", nil)
@@ -314,7 +314,7 @@ func TestScriptedFailure(t *testing.T) {
 	client := clientOf(fake, "t")
 	id := submit(t, client, pair())
 	if status, err := client.Status(t.Context(), id); err != nil || status.State != runcomfy.Completed {
-		t.Errorf("status %q, error %v: a failure shows on the result alone", status.State, err)
+		t.Errorf("status %q, error %v: a failure shows only on the result", status.State, err)
 	}
 	result, err := client.Result(t.Context(), id)
 	if err != nil || result.State != runcomfy.ResultFailed || result.Failure != "no face" || result.Outputs != nil {

@@ -23,7 +23,7 @@ func (s *Server) save(j *job) error {
 	return os.Rename(temporary, filepath.Join(s.Dir, j.ID+".json"))
 }
 
-// ready loads Dir once. Every request returns its error.
+// ready loads Dir once. It returns the error of that load on every call.
 func (s *Server) ready() error {
 	s.loading.Do(func() { s.loadError = s.load() })
 	return s.loadError
@@ -54,7 +54,7 @@ func (s *Server) load() error {
 		if err := json.Unmarshal(text, &j.record); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		// How long it queues and runs was decided when it was taken.
+		// The record holds Queue and Run. Only the other fields of the script are used.
 		j.script = s.scriptOf(j.Model, j.Input)
 		s.keep(j)
 	}

@@ -48,17 +48,17 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 		t.Errorf("status %q, error %v", status.State, err)
 	}
 
-	files.content = nil // what was fetched is kept
+	files.content = nil // the Server must use what it has stored
 	fake, client = start()
 	c.advance(time.Minute)
 	if fourth := submit(t, client, map[string]any{}); fourth == good || fourth == bad || fourth == gone {
-		t.Errorf("the id %s is given again", fourth)
+		t.Errorf("the id %s is used twice", fourth)
 	}
 	states := []string{}
 	for _, job := range fake.Submitted()[:3] {
 		states = append(states, job.State)
 	}
-	// The second job was not asked about while its video could be fetched.
+	// No request asked about the second job while its video could be downloaded.
 	if diff := cmp.Diff([]string{"succeeded", "failed", "cancelled"}, states); diff != "" {
 		t.Errorf("states (-want +got):\n%s", diff)
 	}
