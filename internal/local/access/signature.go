@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// maxBody bounds the body of a request. The longest is that of StartExecution:
+	// maxBody bounds the body of a request. The longest is the body of StartExecution:
 	// an input of 256 KiB, of which each byte may be escaped.
 	maxBody = 2 << 20
 

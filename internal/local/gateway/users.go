@@ -76,7 +76,7 @@ func (u *users) request(r *http.Request) *request {
 }
 
 // correct reads a response of versitygw that differs from the response of S3, and
-// sends the client that of S3. It leaves every other response unread.
+// sends the client the response of S3. It leaves every other response unread.
 func (u *users) correct(client io.Writer, server *bufio.Reader, r *request) {
 	const status = len("HTTP/1.1 ")
 	start, err := server.Peek(status + len("200"))

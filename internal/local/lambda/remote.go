@@ -34,7 +34,7 @@ func NewRemote(endpoint string, ids map[string]string) (*Remote, error) {
 	return r, nil
 }
 
-// Invoke calls a function, by name or ARN. Like that of Host, it returns the
+// Invoke calls a function, by name or ARN. Like the Invoke of Host, it returns the
 // response or the failure of the function. err is why the endpoint did not call it.
 // https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) (result []byte, failure *Error, err error) {
