@@ -125,6 +125,18 @@ func (j *Job) Manifest() (File, bool) {
 	return j.doc.file, true
 }
 
+// Keys returns the keys of the files of the job.
+func (j *Job) Keys() []string {
+	var keys []string
+	for _, f := range append(filesOf(j.media), j.visual, j.audio) {
+		keys = append(keys, f.Key)
+	}
+	if manifest, ok := j.Manifest(); ok {
+		keys = append(keys, manifest.Key)
+	}
+	return keys
+}
+
 // Used is the file or URL of one property of the model's input.
 type Used struct {
 	Property string

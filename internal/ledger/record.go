@@ -121,9 +121,10 @@ type Record struct {
 	// ended.
 	HeldUntil time.Time `json:"heldUntil,omitzero"`
 
-	// NotRun are takes that submit did not run, because only a deletion made
-	// them complete.
-	NotRun []string `json:"notRun,omitempty"`
+	// Deleted is the time of the last deletion of a file of this take that left
+	// the files of another take. Submit runs that take only if one of its files
+	// is uploaded later.
+	Deleted time.Time `json:"deleted,omitzero"`
 
 	// Revision is a random text that each write replaces. A writer that got no
 	// response compares it to learn whether its write took effect.

@@ -30,12 +30,13 @@ const (
 // assessment is one assessment of a subject.
 type assessment struct {
 	subject drop.Subject
-	deleted change    // the deletion that caused it, if any
-	bundle  string    // the name of the bundle whose job.json no longer names this match, if any
-	at      time.Time // the time of the newest change that may have caused it
-	again   bool      // an earlier delivery was not finished
-	last    bool      // the queue does not deliver the message again
-	rewrite bool      // also write statuses that have not changed
+	deleted change               // the deletion that caused it, if any
+	bundle  string               // the name of the bundle whose job.json no longer names this match, if any
+	at      time.Time            // the time of the newest change that may have caused it
+	uploads map[string]time.Time // the times of the uploads that may have caused it, by key
+	again   bool                 // an earlier delivery was not finished
+	last    bool                 // the queue does not deliver the message again
+	rewrite bool                 // also write statuses that have not changed
 
 	recovered  bool
 	recoverErr error

@@ -99,12 +99,15 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	if err != nil {
 		return response, err
 	}
-	b := &batch{assessed: map[assessmentKey]*assessment{}}
+	b := &batch{uploads: map[string]time.Time{}, assessed: map[assessmentKey]*assessment{}}
 	b.again = slices.ContainsFunc(messages, func(m message) bool { return m.receives > 1 })
 	for _, m := range messages {
 		for _, c := range m.changes {
 			if c.at.After(b.newest) {
 				b.newest = c.at
+			}
+			if at, repeated := b.uploads[c.key]; !c.deleted && (!repeated || c.at.After(at)) {
+				b.uploads[c.key] = c.at
 			}
 		}
 	}
@@ -137,9 +140,10 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 
 // batch is the state that the messages of one invocation share.
 type batch struct {
-	again    bool          // an earlier delivery of one of the messages was not finished
-	newest   time.Time     // the time of the newest change
-	timeout  time.Duration // the function's timeout, or 0 if it has none
+	again    bool                 // an earlier delivery of one of the messages was not finished
+	newest   time.Time            // the time of the newest change
+	uploads  map[string]time.Time // the time of the newest upload of each key
+	timeout  time.Duration        // the function's timeout, or 0 if it has none
 	assessed map[assessmentKey]*assessment
 }
 
@@ -185,7 +189,7 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 					return errors.Join(append(errs, errNoTime)...)
 				}
 				started = true
-				a = &assessment{subject: s, at: b.newest, again: b.again, last: h.MaxReceives > 0 && m.receives >= h.MaxReceives}
+				a = &assessment{subject: s, at: b.newest, uploads: b.uploads, again: b.again, last: h.MaxReceives > 0 && m.receives >= h.MaxReceives}
 				if m.receives > 1 && len(subjects) > manySubjects {
 					a.rewrite = true
 					if finished, err := h.isFinished(ctx, s, c, b.timeout); finished || err != nil {

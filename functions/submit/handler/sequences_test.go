@@ -212,11 +212,10 @@ func TestDeletionStartsNoJob(t *testing.T) {
 			w.Drop("inbox/ads/talk.de.wav", voice)
 			w.Pass(30 * time.Minute)
 			w.Drop("inbox/ads/talk.mp4", clip)
+			w.Notify("Object Created", "inbox/ads/talk.mp4", time.Hour) // delivered late, once more
+			w.Notify("Object Created", "inbox/ads/talk.de.wav", time.Hour)
 			w.Pass(30 * time.Minute)
 			w.Delete("inbox/ads/talk.de.mp4")
-			w.Pass(time.Minute)
-			w.Notify("Object Created", "inbox/ads/talk.mp4", 0) // delivered late, once more
-			w.Notify("Object Created", "inbox/ads/talk.de.wav", 0)
 			worldtest.Rest(t, w)
 			if takes := w.Takes("ads/talk.de"); len(takes) != 1 || takes[0].State != state {
 				t.Errorf("takes: %+v", takes)
@@ -578,4 +577,69 @@ func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 	worldtest.Rest(t, w)
 	worldtest.WantCharges(t, w, 1)
 	wantWarning(t, w, "ads/talk.de", "Upload one of them again to start it")
+}
+
+// A file that is deleted soon after its upload starts no job of the files that are
+// left, although the event of its upload is assessed before that of its deletion.
+func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
+	clip, voice := worldtest.Media(t)
+	tests := []struct {
+		name string
+		act  func(w *world.World)
+		runs int
+	}{
+		{"the video of the take is replaced and deleted", func(w *world.World) {
+			w.Drop("inbox/ads/talk.de.mp4", clip)
+			w.Pass(3 * time.Second)
+			w.Delete("inbox/ads/talk.de.mp4")
+		}, 1},
+		{"another video is uploaded and deleted after it", func(w *world.World) {
+			w.Drop("inbox/ads/talk.de.mov", clip)
+			w.Delete("inbox/ads/talk.de.mp4")
+			w.Pass(3 * time.Second)
+			w.Delete("inbox/ads/talk.de.mov")
+		}, 1},
+		{"an event of the other video is late", func(w *world.World) {
+			w.Notify("Object Created", "inbox/ads/talk.de.mov", 5*time.Second)
+			w.Delete("inbox/ads/talk.de.mp4")
+		}, 1},
+		{"a file of the other job is uploaded too", func(w *world.World) {
+			w.Drop("inbox/ads/talk.de.mp4", clip)
+			w.Pass(3 * time.Second)
+			w.Delete("inbox/ads/talk.de.mp4")
+			w.Pass(3 * time.Second)
+			w.Drop("inbox/ads/talk.mp4", clip)
+		}, 2},
+		{"a large file of the other job is uploaded too", func(w *world.World) {
+			began := w.Now()
+			w.Pass(time.Second)
+			w.Drop("inbox/ads/talk.de.mp4", clip)
+			w.Pass(3 * time.Second)
+			w.Delete("inbox/ads/talk.de.mp4")
+			w.Pass(3 * time.Second)
+			w.DropLarge("inbox/ads/talk.mp4", clip, began)
+		}, 2},
+	}
+	for _, tt := range tests {
+		for _, batch := range []int{1, 10} {
+			t.Run(fmt.Sprintf("%s, batches of %d", tt.name, batch), func(t *testing.T) {
+				w := worldtest.New(t)
+				w.Batch = batch
+				w.Drop("inbox/ads/talk.de.mp4", clip)
+				w.Drop("inbox/ads/talk.de.wav", voice)
+				w.Pass(time.Hour)
+				w.Drop("inbox/ads/talk.mp4", clip)
+				w.Pass(time.Hour)
+				tt.act(w)
+				worldtest.Rest(t, w)
+				worldtest.WantCharges(t, w, tt.runs)
+				if n := len(w.Takes("ads/talk.de")); n != tt.runs {
+					t.Errorf("%d takes, want %d", n, tt.runs)
+				}
+				if tt.runs == 1 {
+					wantWarning(t, w, "ads/talk.de", "Upload one of them again to start it")
+				}
+			})
+		}
+	}
 }

@@ -126,6 +126,11 @@ func (h *Handler) holdUnreadable(ctx context.Context, f drop.Finding, prev ledge
 
 // mustNotRun reports whether a job without a record must not run, because the
 // status is about a newer take, or because only a deletion made it a job.
+//
+// A deletion that leaves a job of older files starts nothing if the newest take
+// used the deleted file. Another event may be assessed before the event of that
+// deletion. So a job runs after such a deletion only if one of its own files was
+// uploaded later.
 func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (bool, error) {
 	if !prev.State.Claimed() {
 		return false, nil
@@ -143,42 +148,47 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	if err != nil {
 		return false, err
 	}
-	if slices.Contains(newest.NotRun, f.Job.Take) {
-		return true, nil
-	}
-	gone := a.deleted.key
-	if gone == "" {
-		// The event of a deletion may still be on its way.
-		if gone, err = h.goneSince(ctx, newest, a.at); gone == "" || err != nil {
-			return false, err
-		}
-	}
-	if !newest.Uses(gone) {
+	if a.uploadedSince(newest, f.Job.Keys()) {
 		return false, nil
 	}
-	switch deleted := a.deleted.at.UTC().Format(ledger.StampLayout); {
-	case a.deleted.key == "":
-	case a.deleted.at.IsZero() || stamp < deleted:
-	case stamp == deleted:
-		return true, nil // if a file was uploaded in the same second, its own event starts the job
-	default:
-		return false, nil // a file was uploaded after the deletion
+	gone, deleted := a.deleted.key, time.Time{}
+	if newest.Uses(gone) {
+		if deleted = a.deleted.at; deleted.IsZero() {
+			deleted = h.timestamp()
+		}
+		if stamp > deleted.UTC().Format(ledger.StampLayout) {
+			return false, nil // a file was uploaded after the deletion
+		}
+	} else if gone, err = h.goneFrom(ctx, newest); gone == "" || err != nil {
+		return false, err
 	}
 	text := fmt.Sprintf("%s was deleted. The files that are left would be another job of this name, which a deletion does not start. Upload one of them again to start it.", gone)
 	return true, h.warn(ctx, newest, text, func(r *ledger.Record) {
-		if !slices.Contains(r.NotRun, f.Job.Take) {
-			r.NotRun = append(slices.Clone(r.NotRun), f.Job.Take)
+		if deleted.After(r.Deleted) {
+			r.Deleted = deleted
 		}
 	})
 }
 
-// goneSince returns the key of an input of a take that no longer exists, or "". It
-// searches only if at, the time of the newest change, is before the take was
-// claimed.
-func (h *Handler) goneSince(ctx context.Context, rec ledger.Record, at time.Time) (string, error) {
-	if at.IsZero() || !at.Before(rec.Times.Claimed) {
-		return "", nil
+// uploadedSince reports whether an event of the batch says that a file at one of
+// the keys was uploaded after a take was claimed, and after the last deletion that
+// started nothing. The time of an event is in whole seconds. An event without a
+// time counts as later.
+func (a *assessment) uploadedSince(rec ledger.Record, keys []string) bool {
+	for _, since := range []time.Time{rec.Times.Claimed, rec.Deleted} {
+		if !slices.ContainsFunc(keys, func(key string) bool {
+			at, uploaded := a.uploads[key]
+			return uploaded && (at.IsZero() || !at.Before(since.Truncate(time.Second)))
+		}) {
+			return false
+		}
 	}
+	return true
+}
+
+// goneFrom returns the key of an input of a take that no longer exists, or "". It
+// looks only at inputs whose deletion cancels the take.
+func (h *Handler) goneFrom(ctx context.Context, rec ledger.Record) (string, error) {
 	for _, in := range rec.Inputs {
 		if owner, _ := drop.ParseKey(in.Key).Owns(); owner == "" {
 			continue
