@@ -166,7 +166,7 @@ func Codes() []Info {
 
 		{RequestLost, "failed", "RunComfy no longer knows the request.", "Check RunComfy's page. If the job is there, run " + again + ": it submits nothing again, and archives the result that is paid for. If it is not there, upload a file of the job again, which submits it again and may charge again."},
 		{QueuedTooLong, "failed", "The job did not start within QueueHours.", "If the reason says that the job was cancelled, nothing was charged: upload a file of it again to submit it again. Otherwise run " + again + "."},
-		{RanTooLong, "failed", "The job started, but did not end within MaxHours.", redrive},
+		{RanTooLong, "failed", "The job started, but did not end within MaxHours.", "Wait until RunComfy's page shows that the job has ended, or raise the parameter MaxHours. Then run " + again + ": it submits nothing again, and archives the result that is paid for."},
 		{JobFailed, "failed", "RunComfy ran the job and reports that it failed.", "Fix what the reason names, then upload a file of the job again, which submits it again."},
 		{NoOutput, "failed", "RunComfy reports success, but no output.", redrive},
 		{OutputRefused, "failed", "The output is at an address that is not allowed.", "If you trust the address, add it to OutputOrigins, then run " + again + "."},

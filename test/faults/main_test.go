@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -69,6 +70,31 @@ func TestSameSeedGivesTheSameRun(t *testing.T) {
 	_, first := report(t, 25, 2)
 	if _, again := report(t, 25, 2); again != first {
 		t.Errorf("%s\nand then\n%s", first, again)
+	}
+}
+
+// At the end, a redriven dead letter starts a job that runs longer than MaxHours. The
+// job is still running when failed executions are redriven, and is archived after it
+// has ended.
+func TestLongJobOfADeadLetter(t *testing.T) {
+	s, err := newWorld(1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.w.RunComfy.Run = retryTime + time.Hour
+	s.w.Secret = ""
+	d := &drop{kind: pair, name: "a", files: []string{"inbox/a.mp4", "inbox/a.wav"}}
+	d.jobs = []job{{"a", d.files}}
+	s.drops = append(s.drops, d)
+	s.dropAll(d, 0)
+	s.chaos()
+	s.calm(longestJob, retryTime)
+	s.check()
+	for _, finding := range s.all() {
+		t.Error(finding)
+	}
+	if n := s.faults["redriven in the end"]; n != 2 {
+		t.Errorf("redriven %d times, want 2", n)
 	}
 }
 

@@ -136,7 +136,8 @@ const (
 
 // calm ends all faults and lets the queue and the sweeps retry. Then it redrives the
 // dead letters, and the executions of failed jobs whose result may still be
-// archived, as a person does.
+// archived, as a person does. A redriven dead letter may start a job that runs longer
+// than MaxHours. Such an execution is redriven once more, after the job has ended.
 func (s *simulation) calm(longestJob, retryTime time.Duration) {
 	s.calmed = true
 	s.w.LoseStatusEvents = false
@@ -146,8 +147,25 @@ func (s *simulation) calm(longestJob, retryTime time.Duration) {
 	s.faults["dead letters redriven"] += len(s.w.Dead)
 	s.w.RedriveDeadLetters()
 	s.w.Pass(retryTime)
+	s.redriveFailed(func(ledger.Record) bool { return true })
+	s.w.Run(longestJob)
+	s.w.Pass(retryTime)
+	again := s.redriveFailed(func(rec ledger.Record) bool {
+		job, ok := s.w.RunComfy.Job(rec.RequestID)
+		return ok && rec.Code == problem.RanTooLong && job.State == "succeeded"
+	})
+	if again > 0 {
+		s.w.Run(longestJob)
+		s.w.Pass(retryTime)
+	}
+	s.passed = s.since()
+}
+
+// redriveFailed redrives the executions of failed takes, and returns how many it
+// redrove. It leaves out jobs that RunComfy reports as failed.
+func (s *simulation) redriveFailed(mayRedrive func(ledger.Record) bool) (redriven int) {
 	for _, rec := range s.records() {
-		if rec.State != ledger.Failed || rec.Code == problem.JobFailed {
+		if rec.State != ledger.Failed || rec.Code == problem.JobFailed || !mayRedrive(rec) {
 			continue
 		}
 		err := s.w.Redrive(rec.Name, rec.Take)
@@ -155,8 +173,7 @@ func (s *simulation) calm(longestJob, retryTime time.Duration) {
 			s.wrongStatus = append(s.wrongStatus, rec.Name+" has no execution to redrive: "+err.Error())
 		}
 		s.faults["redriven in the end"]++
+		redriven++
 	}
-	s.w.Run(longestJob)
-	s.w.Pass(retryTime)
-	s.passed = s.since()
+	return redriven
 }

@@ -171,23 +171,48 @@ func TestQueuedTooLong(t *testing.T) {
 	}
 }
 
-// A job that runs longer than MaxHours fails. After it has ended at RunComfy, a
-// redrive archives its paid result.
+// A job that runs longer than MaxHours fails. A redrive archives its paid result
+// as the remedy says: after the job has ended at RunComfy, or with a larger MaxHours.
 func TestRanTooLong(t *testing.T) {
-	w := worldtest.New(t)
-	w.RunComfy.Run = 30 * time.Hour
-	worldtest.DropPair(t, w)
-	worldtest.Rest(t, w)
-	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
-	if !strings.Contains(st.Reason, "running at RunComfy for 24 h") || !strings.Contains(st.Remedy, "lipdrop redrive ads/talk") {
-		t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
+	tests := []struct {
+		name   string
+		after  time.Duration // from the failure to the redrive
+		hours  time.Duration // MaxHours at the redrive
+		failed bool
+	}{
+		{"redriven while it runs", time.Hour, 24, true},
+		{"redriven after its end", 6 * time.Hour, 24, false},
+		{"redriven while it runs, with a larger MaxHours", time.Hour, 48, false},
 	}
-	w.Pass(6 * time.Hour)
-	if err := w.Redrive("ads/talk", st.Take); err != nil {
-		t.Fatal(err)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.RunComfy.Run = 30 * time.Hour
+			worldtest.DropPair(t, w)
+			worldtest.Rest(t, w)
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
+			if !strings.Contains(st.Reason, "running at RunComfy for 24 h") || !strings.Contains(st.Remedy, "lipdrop redrive ads/talk") || !strings.Contains(st.Remedy, "has ended, or raise") {
+				t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
+			}
+			w.Pass(tt.after)
+			w.RunLimit = tt.hours * time.Hour
+			w.Redeploy()
+			redrive := func() {
+				t.Helper()
+				if err := w.Redrive("ads/talk", st.Take); err != nil {
+					t.Fatal(err)
+				}
+				worldtest.Rest(t, w)
+			}
+			redrive()
+			if tt.failed {
+				worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RanTooLong)
+				w.Pass(6 * time.Hour)
+				redrive()
+			}
+			worldtest.WantArchived(t, w)
+		})
 	}
-	worldtest.Rest(t, w)
-	worldtest.WantArchived(t, w)
 }
 
 // Poll checks the deadline after it has read the response, so a job that has ended
