@@ -148,8 +148,10 @@ func describe(used drop.Used) string {
 		return used.Input().URL
 	}
 	text := show(used.File.Key)
-	if used.Info.HasDuration {
-		text += fmt.Sprintf(", %.1f s", used.Info.Duration.Seconds())
+	if l := used.Info.Length(); l.Exact {
+		text += fmt.Sprintf(", %.1f s", l.D.Seconds())
+	} else if l.Known() {
+		text += fmt.Sprintf(", about %.1f s", l.D.Seconds())
 	}
 	if used.Info.Width > 0 {
 		text += fmt.Sprintf(", %d×%d", used.Info.Width, used.Info.Height)

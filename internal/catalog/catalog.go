@@ -2,7 +2,7 @@
 // which limits, and how a pair of files becomes its input. A model is one JSON file
 // in models/, in the form of model.schema.json.
 //
-// The package reads no media. Callers pass what they know about a file as [Facts].
+// The package reads no media. Callers pass what they know about a file as a [media.Info].
 package catalog
 
 import (

@@ -23,26 +23,12 @@ const durationTolerance = 50 * time.Millisecond
 // of any model (docs.runcomfy.com).
 var recommendedBytes = map[media.Kind]int64{media.Video: 100 * mb, media.Image: 50 * mb}
 
-// Facts is what is known about a media file.
-type Facts struct {
-	Name   string // as its user knows it, for reasons and warnings
-	Kind   media.Kind
-	Format string // "mp4", "mov", "m4a", "wav", "mp3", "jpeg", "png", "webp" or another lower-case word; "" if unknown
-	Bytes  int64
-
-	// Duration is valid only with HasDuration.
-	Duration    time.Duration
-	HasDuration bool
-
-	Width, Height int // pixels; 0 if unknown or if there is no picture
-}
-
 // CheckMedia compares a media file with the limits of a property. It returns a problem
 // for each limit that the file breaks. It returns a warning for each limit that it
 // could not check, and for each recommendation of RunComfy that the file does not
 // meet. Each warning is a clause. It returns nothing for a property that accepts no
 // media.
-func (m *Model) CheckMedia(property string, f Facts) (problems []problem.Problem, warnings []string) {
+func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Problem, warnings []string) {
 	p, ok := m.mediaProperty(property)
 	if !ok {
 		return nil, nil
@@ -75,10 +61,18 @@ func (m *Model) CheckMedia(property string, f Facts) (problems []problem.Problem
 	}
 	if p.MaxDuration > 0 {
 		takes := "at most " + seconds(p.MaxDuration)
-		if !f.HasDuration {
+		if !f.Length().Known() {
 			unknown("length", takes)
-		} else if f.Duration > p.MaxDuration+durationTolerance {
-			report(problem.TooLong, "is "+seconds(f.Duration)+" long", takes, fmt.Sprintf("Shorten %s to at most %s.", f.Name, seconds(p.MaxDuration)))
+		}
+		switch part, l := overlong(f, p.MaxDuration+durationTolerance); {
+		case l.Exact:
+			problems = append(problems, problem.Problem{
+				Code:   problem.TooLong,
+				Reason: fmt.Sprintf("%s is %s long; %s accepts %s", part, seconds(l.D), m.ID, takes),
+				Remedy: fmt.Sprintf("Shorten %s to at most %s.", f.Name, seconds(p.MaxDuration)),
+			})
+		case l.Known():
+			warnings = append(warnings, fmt.Sprintf("%s is about %s long, by an estimate; %s accepts %s", part, seconds(l.D), m.ID, takes))
 		}
 	}
 	if p.MaxBytes > 0 && f.Bytes > p.MaxBytes {
@@ -96,6 +90,25 @@ func (m *Model) CheckMedia(property string, f Facts) (problems []problem.Problem
 		}
 	}
 	return problems, warnings
+}
+
+// overlong returns the length of a track that is longer than most, and words for the
+// track: the file name if no other track is shorter. A fact comes before an estimate.
+// The length is unknown if no track is longer than most.
+func overlong(f media.Info, most time.Duration) (part string, l media.Length) {
+	for _, exact := range []bool{true, false} {
+		over := func(t *media.Track) bool { return t != nil && t.Length.D > most && t.Length.Exact == exact }
+		picture, sound := f.Kind == media.Video && over(f.Video), over(f.Audio)
+		switch {
+		case picture && (sound || f.Audio == nil), sound && f.Kind == media.Audio:
+			return f.Name, f.Length()
+		case picture:
+			return "the picture of " + f.Name, f.Video.Length
+		case sound:
+			return "the sound of " + f.Name, f.Audio.Length
+		}
+	}
+	return "", media.Length{}
 }
 
 // kindWords are the kinds with their articles. "" is a file of no known kind.

@@ -6,7 +6,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
@@ -14,19 +13,23 @@ import (
 const mb = 1 << 20
 
 func TestCheckMedia(t *testing.T) {
-	video := func(d time.Duration, bytes int64) catalog.Facts {
-		return catalog.Facts{Name: "talk.mp4", Kind: media.Video, Format: "mp4", Bytes: bytes, Duration: d, HasDuration: true, Width: 320, Height: 240}
+	video := func(d time.Duration, bytes int64) media.Info {
+		return media.Info{Name: "talk.mp4", Kind: media.Video, Format: "mp4", Bytes: bytes, Video: &media.Track{Length: media.Fact(d)}, Width: 320, Height: 240}
 	}
-	audio := func(format string, d time.Duration) catalog.Facts {
-		return catalog.Facts{Name: "talk." + format, Kind: media.Audio, Format: format, Bytes: mb, Duration: d, HasDuration: true}
+	audio := func(format string, d time.Duration) media.Info {
+		return media.Info{Name: "talk." + format, Kind: media.Audio, Format: format, Bytes: mb, Audio: &media.Track{Length: media.Fact(d)}}
 	}
-	image := func(format string, width, height int, bytes int64) catalog.Facts {
-		return catalog.Facts{Name: "anna." + format, Kind: media.Image, Format: format, Bytes: bytes, Width: width, Height: height}
+	image := func(format string, width, height int, bytes int64) media.Info {
+		return media.Info{Name: "anna." + format, Kind: media.Image, Format: format, Bytes: bytes, Width: width, Height: height}
 	}
+	film := func(picture, sound media.Length) media.Info {
+		return media.Info{Name: "talk.mp4", Kind: media.Video, Format: "mp4", Video: &media.Track{Length: picture}, Audio: &media.Track{Length: sound}}
+	}
+	estimate := func(d time.Duration) media.Length { return media.Length{D: d, Least: time.Second} }
 	tests := []struct {
 		name         string
 		id, property string
-		facts        catalog.Facts
+		facts        media.Info
 		code         problem.Code
 		reason       string
 		remedy       string
@@ -41,13 +44,25 @@ func TestCheckMedia(t *testing.T) {
 		{name: "a long audio", id: react1, property: "audio_url", facts: audio("mp3", 2*time.Minute),
 			code: problem.TooLong, reason: "talk.mp3 is 120 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp3 to at most 15 s."},
 		{name: "an audio of unknown length", id: react1, property: "audio_url",
-			facts:   catalog.Facts{Name: "talk.ogg", Kind: media.Audio, Format: "ogg", Bytes: mb, Duration: time.Hour},
+			facts:   media.Info{Name: "talk.ogg", Kind: media.Audio, Format: "ogg", Bytes: mb, Audio: &media.Track{}},
 			warning: "the length of talk.ogg is not known; sync/react-1 accepts at most 15 s"},
+		{name: "a film whose sound is too long", id: react1, property: "video_url", facts: film(media.Fact(14*time.Second), media.Fact(16*time.Second)),
+			code: problem.TooLong, reason: "the sound of talk.mp4 is 16 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
+		{name: "a film whose picture is too long", id: react1, property: "video_url", facts: film(media.Fact(16*time.Second), media.Fact(14*time.Second)),
+			code: problem.TooLong, reason: "the picture of talk.mp4 is 16 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
+		{name: "a film that is too long", id: react1, property: "video_url", facts: film(media.Fact(16*time.Second), media.Fact(17*time.Second)),
+			code: problem.TooLong, reason: "talk.mp4 is 16 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
+		{name: "a fact and an estimate that are too long", id: react1, property: "video_url", facts: film(estimate(16*time.Second), media.Fact(17*time.Second)),
+			code: problem.TooLong, reason: "the sound of talk.mp4 is 17 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s."},
+		{name: "an estimate does not reject", id: react1, property: "video_url", facts: film(estimate(16*time.Second), media.Fact(14*time.Second)),
+			warning: "the picture of talk.mp4 is about 16 s long, by an estimate; sync/react-1 accepts at most 15 s"},
+		{name: "an audio whose cover is a long track", id: react1, property: "audio_url",
+			facts: media.Info{Name: "talk.m4a", Kind: media.Audio, Format: "m4a", Video: &media.Track{Length: media.Fact(time.Hour)}, Audio: &media.Track{Length: media.Fact(time.Second)}}},
 		{name: "an audio for a video", id: react1, property: "video_url", facts: audio("wav", time.Hour),
 			code: problem.WrongKind, reason: "talk.wav is an audio; video_url of sync/react-1 accepts a video", remedy: "Use a video for video_url."},
 		{name: "an image for an audio", id: liveAvatar, property: "audio_url", facts: image("png", 800, 800, mb),
 			code: problem.WrongKind, reason: "anna.png is an image; audio_url of community/live-avatar accepts an audio", remedy: "Use an audio for audio_url."},
-		{name: "a text for a video", id: lipsync, property: "video_url", facts: catalog.Facts{Name: "talk.txt"},
+		{name: "a text for a video", id: lipsync, property: "video_url", facts: media.Info{Name: "talk.txt"},
 			code: problem.WrongKind, reason: "talk.txt is not a media file; video_url of sync/sync/lipsync/v2/pro accepts a video", remedy: "Use a video for video_url."},
 		{name: "a long video without a limit", id: lipsync, property: "video_url", facts: video(time.Hour, 100*mb)},
 		{name: "a video that is larger than recommended", id: lipsync, property: "video_url", facts: video(time.Minute, 100*mb+1),
@@ -56,7 +71,7 @@ func TestCheckMedia(t *testing.T) {
 			code: problem.TooLong, reason: "talk.mp4 is 60 s long; sync/react-1 accepts at most 15 s", remedy: "Shorten talk.mp4 to at most 15 s.",
 			warning: "talk.mp4 is 120 MB; RunComfy recommends at most 100 MB for a video"},
 		{name: "an audio has no recommended size", id: lipsync, property: "audio_url",
-			facts: catalog.Facts{Name: "talk.wav", Kind: media.Audio, Format: "wav", Bytes: 900 * mb}},
+			facts: media.Info{Name: "talk.wav", Kind: media.Audio, Format: "wav", Bytes: 900 * mb}},
 
 		{name: "an image of the recommended size", id: liveAvatar, property: "image_url", facts: image("webp", 64, 64, 50*mb)},
 		{name: "an image that is larger than recommended", id: liveAvatar, property: "image_url", facts: image("webp", 64, 64, 50*mb+1),
@@ -66,7 +81,7 @@ func TestCheckMedia(t *testing.T) {
 		{name: "M4A for live-avatar", id: liveAvatar, property: "audio_url", facts: audio("m4a", time.Second),
 			code: problem.WrongFormat, reason: "talk.m4a is M4A; community/live-avatar accepts WAV or MP3", remedy: "Convert talk.m4a to WAV."},
 		{name: "an unknown format for live-avatar", id: liveAvatar, property: "audio_url",
-			facts:   catalog.Facts{Name: "talk.wav", Kind: media.Audio, Bytes: mb},
+			facts:   media.Info{Name: "talk.wav", Kind: media.Audio, Bytes: mb},
 			warning: "the format of talk.wav is not known; community/live-avatar accepts WAV or MP3"},
 
 		{name: "JPEG for happyhorse", id: happyhorse, property: "image_url_1", facts: image("jpeg", 400, 3000, mb)},
@@ -113,7 +128,7 @@ func TestCheckMedia(t *testing.T) {
 }
 
 func TestCheckMediaReportsEveryLimit(t *testing.T) {
-	problems, warnings := model(t, happyhorse).CheckMedia("image_url_3", catalog.Facts{
+	problems, warnings := model(t, happyhorse).CheckMedia("image_url_3", media.Info{
 		Name: "anna.gif", Kind: media.Image, Format: "gif", Bytes: 11 * mb, Width: 200, Height: 200,
 	})
 	var codes []problem.Code

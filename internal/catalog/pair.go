@@ -44,7 +44,7 @@ func (m *Model) Pair(kind media.Kind) (visualProperty, audioProperty string, ok 
 // and what else the model needs, for instance enough clips for the audio. It copies
 // options of the wrong form unchanged, because Validate reports them. Each warning
 // is a clause.
-func (m *Model) PairInput(options map[string]any, audio Facts) (input map[string]any, warnings []string) {
+func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[string]any, warnings []string) {
 	input = make(map[string]any, len(options))
 	maps.Copy(input, options)
 	if m.pair == nil {
@@ -62,17 +62,23 @@ func (m *Model) PairInput(options map[string]any, audio Facts) (input map[string
 	if _, ok := input[name]; ok {
 		return input, nil
 	}
-	if !audio.HasDuration {
+	length := audio.Length()
+	if length.AtLeast() == 0 && !length.Exact {
 		return input, []string{fmt.Sprintf("the length of %s is not known, so %s is left to RunComfy; set it if the voice is longer than the video", audio.Name, name)}
 	}
 	each := m.pair.Clips.length(options)
-	// In float64, whole nanoseconds are exact up to 104 days.
-	needed := math.Ceil(float64(audio.Duration) / each)
 	most := m.pair.Clips.most
-	input[name] = int(min(max(needed, 1), float64(most)))
-	if covered := each * float64(most); float64(audio.Duration) > covered+float64(durationTolerance) {
+	// In float64, whole nanoseconds are exact up to 104 days.
+	needed := math.Ceil(float64(length.AtLeast()-durationTolerance) / each)
+	count := int(min(max(needed, 1), float64(most)))
+	input[name] = count
+	switch covered := each * float64(most); {
+	case !length.Exact:
+		warnings = append(warnings, fmt.Sprintf("%s is about %s long, by an estimate, and at least %s; %s is %d, for the shorter length; set %s if the voice is longer",
+			audio.Name, seconds(length.D), seconds(length.AtLeast()), name, count, name))
+	case float64(length.D) > covered+float64(durationTolerance):
 		warnings = append(warnings, fmt.Sprintf("%s is %s long; %d clips, the most that %s makes, cover only about %s",
-			audio.Name, seconds(audio.Duration), most, m.ID, seconds(time.Duration(covered))))
+			audio.Name, seconds(length.D), most, m.ID, seconds(time.Duration(covered))))
 	}
 	return input, warnings
 }

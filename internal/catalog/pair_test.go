@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
 )
@@ -44,16 +43,21 @@ func TestPair(t *testing.T) {
 	}
 }
 
+// talk returns a voice whose length is a fact.
+func talk(d time.Duration) media.Info {
+	return media.Info{Name: "talk.wav", Kind: media.Audio, Format: "wav", Bytes: mb, Audio: &media.Track{Length: media.Fact(d)}}
+}
+
 func TestPairInput(t *testing.T) {
 	const prompt = "A person speaking naturally."
-	talk := func(d time.Duration) catalog.Facts {
-		return catalog.Facts{Name: "talk.wav", Kind: media.Audio, Format: "wav", Bytes: mb, Duration: d, HasDuration: true}
+	about := func(least, d time.Duration) media.Info {
+		return media.Info{Name: "talk.mp3", Kind: media.Audio, Audio: &media.Track{Length: media.Length{D: d, Least: least}}}
 	}
 	tests := []struct {
 		name     string
 		id       string
 		options  map[string]any
-		audio    catalog.Facts
+		audio    media.Info
 		want     map[string]any
 		warnings []string
 	}{
@@ -65,8 +69,16 @@ func TestPairInput(t *testing.T) {
 
 		{name: "a prompt and the clips of three", id: liveAvatar, audio: talk(9 * time.Second),
 			want: map[string]any{"prompt": prompt, "num_clips": 3}},
-		{name: "a little more is one clip more", id: liveAvatar, audio: talk(9*time.Second + time.Nanosecond),
+		{name: "codec padding is no clip more", id: liveAvatar, audio: talk(9*time.Second + 50*time.Millisecond),
+			want: map[string]any{"prompt": prompt, "num_clips": 3}},
+		{name: "a little more than codec padding is one clip more", id: liveAvatar, audio: talk(9*time.Second + 50*time.Millisecond + time.Nanosecond),
 			want: map[string]any{"prompt": prompt, "num_clips": 4}},
+		{name: "an estimate buys the clips of the shortest length", id: liveAvatar, audio: about(9*time.Second, 107*time.Second),
+			want:     map[string]any{"prompt": prompt, "num_clips": 3},
+			warnings: []string{"talk.mp3 is about 107 s long, by an estimate, and at least 9 s; num_clips is 3, for the shorter length; set num_clips if the voice is longer"}},
+		{name: "an estimate of which nothing is certain", id: liveAvatar, audio: about(0, 107*time.Second),
+			want:     map[string]any{"prompt": prompt},
+			warnings: []string{"the length of talk.mp3 is not known, so num_clips is left to RunComfy; set it if the voice is longer than the video"}},
 		{name: "a word", id: liveAvatar, audio: talk(300 * time.Millisecond),
 			want: map[string]any{"prompt": prompt, "num_clips": 1}},
 		{name: "silence of no length", id: liveAvatar, audio: talk(0),
@@ -99,7 +111,7 @@ func TestPairInput(t *testing.T) {
 		{name: "an absurd length", id: liveAvatar, audio: talk(1<<63 - 1),
 			want:     map[string]any{"prompt": prompt, "num_clips": 100},
 			warnings: []string{"talk.wav is 9223372036.9 s long; 100 clips, the most that community/live-avatar makes, cover only about 300 s"}},
-		{name: "an unknown length", id: liveAvatar, audio: catalog.Facts{Name: "talk.wav", Kind: media.Audio, Duration: time.Hour},
+		{name: "an unknown length", id: liveAvatar, audio: media.Info{Name: "talk.wav", Kind: media.Audio},
 			want:     map[string]any{"prompt": prompt},
 			warnings: []string{"the length of talk.wav is not known, so num_clips is left to RunComfy; set it if the voice is longer than the video"}},
 
@@ -124,14 +136,14 @@ func TestPairInput(t *testing.T) {
 }
 
 // A pair's input is valid, whatever the length of its audio, and its clips
-// cover the audio with no clip too many.
+// cover the audio except for codec padding, with no clip too many.
 func TestPairInputIsValid(t *testing.T) {
 	m := model(t, liveAvatar)
 	visual, audio, _ := m.Pair(media.Image)
 	rapidtest.Check(t, func(t *rapid.T) {
 		frames := 4 * rapid.IntRange(4, 20).Draw(t, "frames / 4")
 		length := time.Duration(rapid.Int64Range(0, int64(10*time.Minute)).Draw(t, "length"))
-		input, warnings := m.PairInput(map[string]any{"frames_per_clip": frames}, catalog.Facts{Duration: length, HasDuration: true})
+		input, warnings := m.PairInput(map[string]any{"frames_per_clip": frames}, talk(length))
 		input[visual], input[audio] = "anna.png", "talk.wav"
 		if problems := m.Validate(input); len(problems) > 0 {
 			t.Fatalf("%+v", problems)
@@ -140,9 +152,9 @@ func TestPairInputIsValid(t *testing.T) {
 		each := 3 * time.Second * time.Duration(frames) / 48
 		covered := time.Duration(n) * each
 		switch {
-		case covered-each >= length && n > 1:
+		case covered-each+50*time.Millisecond >= length && n > 1:
 			t.Errorf("%d clips of %s for %s: too many", n, each, length)
-		case covered < length && n < 100:
+		case covered+50*time.Millisecond < length && n < 100:
 			t.Errorf("%d clips of %s for %s: too few", n, each, length)
 		case len(warnings) > 0 != (length > covered+50*time.Millisecond):
 			t.Errorf("%d clips of %s for %s: %q", n, each, length, warnings)

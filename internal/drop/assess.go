@@ -151,10 +151,14 @@ func (u Used) Input() ledger.Input {
 	if u.URL != "" {
 		return ledger.Input{Property: u.Property, URL: withoutQuery(u.URL)}
 	}
-	return ledger.Input{
+	input := ledger.Input{
 		Property: u.Property, Key: u.File.Key, ETag: u.File.ETag, VersionID: u.File.VersionID,
-		Bytes: u.File.Size, LastModified: u.File.LastModified, DurationSeconds: u.Info.Duration.Seconds(),
+		Bytes: u.File.Size, LastModified: u.File.LastModified,
 	}
+	if l := u.Info.Length(); l.Exact {
+		input.DurationSeconds = l.D.Seconds()
+	}
+	return input
 }
 
 // Touched returns the subjects that a change of a file may concern.

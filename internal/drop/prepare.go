@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
@@ -74,16 +73,16 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 }
 
 // inspect reads each file of r and compares it with the limits of the model. If the
-// model is nil, it compares the content only with the suffix. It returns the facts
-// of the audio.
-func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) (audio catalog.Facts, problems []problem.Problem, err error) {
+// model is nil, it compares the content only with the suffix. It returns what it
+// found in the audio.
+func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) (audio media.Info, problems []problem.Problem, err error) {
 	for i := range r.Media {
 		used := &r.Media[i]
 		if used.URL != "" {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("%s is a URL, %s, that was not checked", used.Property, withoutQuery(used.URL)))
 			continue
 		}
-		facts, err := l.facts(ctx, used)
+		err := l.inspectFile(ctx, used)
 		if wrong, ok := errors.AsType[*problem.Problem](err); ok {
 			problems = append(problems, job.fixed(used.File.Key, *wrong))
 			continue
@@ -96,11 +95,11 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 			return audio, nil, err
 		}
 		r.Warnings = append(r.Warnings, used.Info.Warnings...)
-		if facts.Kind == media.Audio {
-			audio = facts
+		if used.Info.Kind == media.Audio {
+			audio = used.Info
 		}
 		if model != nil {
-			broken, warnings := model.CheckMedia(used.Property, facts)
+			broken, warnings := model.CheckMedia(used.Property, used.Info)
 			for _, p := range broken {
 				problems = append(problems, job.fixed(used.File.Key, p))
 			}
@@ -110,43 +109,29 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 	return audio, problems, nil
 }
 
-// facts reads the headers of a file and completes used with what they say. It
+// inspectFile reads the headers of a file and completes used with what they say. It
 // returns bucket.ErrChanged if the file has changed since it was found, and
 // *problem.Problem if something is wrong with the file.
-func (l *lister) facts(ctx context.Context, used *Used) (catalog.Facts, error) {
+func (l *lister) inspectFile(ctx context.Context, used *Used) error {
 	file, err := l.Files.Head(ctx, used.File.Key)
 	if errors.Is(err, bucket.ErrNotFound) {
-		return catalog.Facts{}, bucket.ErrChanged
+		return bucket.ErrChanged
 	}
 	if err != nil {
-		return catalog.Facts{}, err
+		return err
 	}
 	if !file.SameVersion(used.File.ETag, used.File.LastModified) {
-		return catalog.Facts{}, bucket.ErrChanged
+		return bucket.ErrChanged
 	}
-	base := path.Base(file.Key)
 	info, err := media.Inspect(ctx, media.Source{
-		Name: base, Size: file.Size,
+		Name: path.Base(file.Key), Size: file.Size,
 		ReadRange: func(ctx context.Context, off, n int64) ([]byte, error) { return l.Files.ReadRange(ctx, file, off, n) },
 	})
 	if err != nil {
-		return catalog.Facts{}, err
+		return err
 	}
 	used.File, used.Info = file, info
-	return catalog.Facts{
-		Name: base, Kind: info.Kind, Format: formatOf(base, info), Bytes: file.Size,
-		Duration: info.Duration, HasDuration: info.HasDuration, Width: info.Width, Height: info.Height,
-	}, nil
-}
-
-// formatOf returns the format of a file in the catalogue's words. If info has no
-// format, it returns the suffix, which is known to match the content.
-func formatOf(base string, info media.Info) string {
-	suffix := strings.ToLower(strings.TrimPrefix(path.Ext(base), "."))
-	if info.Format == "" || suffix == "m4a" {
-		return suffix
-	}
-	return info.Format
+	return nil
 }
 
 // empty returns the problems of the given files of the job that are empty.

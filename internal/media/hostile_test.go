@@ -79,7 +79,7 @@ func TestHostileFiles(t *testing.T) {
 				t.Errorf("allocated %d bytes, want at most %d", allocated, most)
 			}
 			var problem *problem.Problem
-			if !errors.As(err, &problem) && (err != nil || info.HasDuration && len(info.Warnings) == 0 && row.file != "a.mp3") {
+			if !errors.As(err, &problem) && (err != nil || info.Length().Exact && len(info.Warnings) == 0 && row.file != "a.mp3") {
 				t.Errorf("got %+v, %v, want a problem or a warning", info, err)
 			}
 		})
@@ -97,7 +97,12 @@ func checkSane(t *testing.T, src *counted, info media.Info, err error) {
 	if problem != nil && (problem.Code == "" || problem.Reason == "" || problem.Remedy == "") {
 		t.Errorf("got problem %+v", problem)
 	}
-	if info.Duration < 0 || info.Width < 0 || info.Height < 0 || info.Duration > 0 && !info.HasDuration {
+	for _, track := range []*media.Track{info.Video, info.Audio} {
+		if track != nil && (track.Length.D < 0 || track.Length.AtLeast() < 0 || track.Length.AtLeast() > track.Length.D || track.Frame < 0) {
+			t.Errorf("got %+v", track)
+		}
+	}
+	if info.Width < 0 || info.Height < 0 {
 		t.Errorf("got %+v", info)
 	}
 }

@@ -104,10 +104,59 @@ func Suffixes(kinds ...Kind) []string {
 
 func suffixOf(name string) string { return strings.ToLower(path.Ext(path.Base(name))) }
 
+// Length is how long a track lasts. It is a fact, an estimate or unknown. The zero value
+// is unknown.
+type Length struct {
+	// D is the length of the presentation, after edit lists. It includes the padding of
+	// the codec, up to about 50 ms, unless the file says how long the padding is.
+	// It is 0 if the length is not known.
+	D time.Duration
+
+	// Exact reports that D is a fact: independent signs in the file agree on it.
+	Exact bool
+
+	// Least is the shortest length that the evidence allows, if D is an estimate.
+	Least time.Duration
+}
+
+// Fact returns a length that is certain.
+func Fact(d time.Duration) Length { return Length{D: d, Exact: true} }
+
+// Known reports whether the length is a fact or an estimate.
+func (l Length) Known() bool { return l.Exact || l.D > 0 }
+
+// AtLeast returns the shortest length that the evidence allows. It is 0 if the length is
+// not known.
+func (l Length) AtLeast() time.Duration {
+	if l.Exact {
+		return l.D
+	}
+	return l.Least
+}
+
+// Track is the video track or the audio track of a file.
+type Track struct {
+	// Codec is a word in lower case, as ffprobe names it: "h264", "hevc", "prores",
+	// "aac", "mp3", "opus", "pcm" for every kind of uncompressed samples. It is empty if
+	// the codec is not known.
+	Codec string
+
+	Length Length
+
+	// Frame is how long most pictures of a video track are shown. It is 0 for an audio
+	// track and if it is not known.
+	Frame time.Duration
+}
+
 // Info is what Inspect found in a file.
 type Info struct {
-	// Format is "mp4", "mov", "wav", "mp3", "jpeg", "png" or "webp". It is "mp4" for
-	// M4A and M4V files. It is empty if this package cannot read the format.
+	// Name is the file name without folders. Bytes is the length of the file.
+	Name  string
+	Bytes int64
+
+	// Format is "mp4", "mov", "m4a", "webm", "mkv", "avi", "wav", "mp3", "aac", "ogg",
+	// "opus", "flac", "jpeg", "png" or "webp". It is "mp4" for M4V files. It is empty if
+	// the content is not known.
 	Format string
 
 	// Type is the MIME type of the content.
@@ -117,16 +166,9 @@ type Info struct {
 	// is the kind of the content.
 	Kind Kind
 
-	// Duration is the length of the presentation, after edit lists. For an MP3 it
-	// includes the encoder's padding of about 50 ms. It is zero unless HasDuration.
-	Duration    time.Duration
-	HasDuration bool
-
-	// Estimated reports whether Duration is an estimate from parts of the file.
-	Estimated bool
-
-	// HasVideo and HasAudio report which tracks the file has. An image has neither.
-	HasVideo, HasAudio bool
+	// Video and Audio are the tracks that a player chooses, or nil if the file has no
+	// such track. An image has neither.
+	Video, Audio *Track
 
 	// Width and Height are the size of the picture in pixels, as it is shown. The
 	// rotation of a video track or the EXIF orientation of a JPEG may swap them.
@@ -137,8 +179,31 @@ type Info struct {
 	Warnings []string
 
 	// Unread reports that the file passed although its tracks could not be read.
-	// HasVideo, HasAudio, Duration, Width and Height may then not be set.
+	// Video, Audio, Width and Height may then not be set.
 	Unread bool
+}
+
+// Length returns the length of the file: that of the video track of a video, and that of
+// the audio track of an audio.
+func (i Info) Length() Length {
+	switch {
+	case i.Kind == Video && i.Video != nil:
+		return i.Video.Length
+	case i.Kind == Audio && i.Audio != nil:
+		return i.Audio.Length
+	}
+	return Length{}
+}
+
+// Codecs returns the known codecs of the video track and the audio track, in this order.
+func (i Info) Codecs() []string {
+	var codecs []string
+	for _, t := range []*Track{i.Video, i.Audio} {
+		if t != nil && t.Codec != "" {
+			codecs = append(codecs, t.Codec)
+		}
+	}
+	return codecs
 }
 
 // Inspect reads what a file holds. It returns a *problem.Problem if the file is empty,
@@ -150,8 +215,8 @@ type Info struct {
 func Inspect(ctx context.Context, src Source) (Info, error) {
 	kind, promised := promise(src.Name)
 	named := kind != ""
-	info := Info{Kind: kind}
 	file := path.Base(src.Name)
+	info := Info{Name: file, Bytes: src.Size, Kind: kind}
 	src.Name = file
 	if src.Size <= 0 {
 		return info, EmptyFile(file)
@@ -175,6 +240,9 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 	if !named {
 		info.Kind = f.kind
 	}
+	if f.content == contentISO && info.Kind == Audio {
+		info.Format = "m4a"
+	}
 	if f.read == nil {
 		info.Unread = true
 		info.warn("%s was not looked into: %s is not read here, so that its tracks and its duration are not checked", file, f.called)
@@ -196,7 +264,7 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 	case err != nil:
 		return info, err
 	}
-	if !named && info.Kind == Video && !info.HasVideo && info.HasAudio {
+	if !named && info.Kind == Video && info.Video == nil && info.Audio != nil {
 		info.Kind = Audio
 	}
 	return info, checkTracks(file, info)
@@ -206,7 +274,9 @@ func (i *Info) warn(format string, args ...any) {
 	i.Warnings = append(i.Warnings, fmt.Sprintf(format, args...))
 }
 
-// setDuration sets a duration of n units. A second has perSecond units.
-func (i *Info) setDuration(n, perSecond uint64) {
-	i.Duration, i.HasDuration = inTime(n, perSecond)
+// fact returns a length of n units. A second has perSecond units. The length is unknown
+// if it is too large or perSecond is 0.
+func fact(n, perSecond uint64) Length {
+	d, ok := inTime(n, perSecond)
+	return Length{D: d, Exact: ok}
 }

@@ -206,15 +206,15 @@ func TestUnread(t *testing.T) {
 		data []byte
 		want media.Info
 	}{
-		{"small.webm", sample(t, "small.webm"), media.Info{Type: "video/webm", Kind: media.Video, Warnings: unread("small.webm", "a WEBM file")}},
-		{"small.mkv", sample(t, "small.mkv"), media.Info{Type: "video/x-matroska", Kind: media.Video, Warnings: unread("small.mkv", "a Matroska file")}},
-		{"small.avi", sample(t, "small.avi"), media.Info{Type: "video/x-msvideo", Kind: media.Video, Warnings: unread("small.avi", "an AVI file")}},
-		{"small.ogg", sample(t, "small.ogg"), media.Info{Type: "audio/ogg", Kind: media.Audio, Warnings: unread("small.ogg", "an Ogg file")}},
-		{"small.opus", sample(t, "small.opus"), media.Info{Type: "audio/ogg", Kind: media.Audio, Warnings: unread("small.opus", "an Ogg file")}},
-		{"small.flac", sample(t, "small.flac"), media.Info{Type: "audio/flac", Kind: media.Audio, Warnings: unread("small.flac", "a FLAC file")}},
-		{"small.aac", sample(t, "small.aac"), media.Info{Type: "audio/aac", Kind: media.Audio, Warnings: unread("small.aac", "an AAC stream")}},
+		{"small.webm", sample(t, "small.webm"), media.Info{Format: "webm", Type: "video/webm", Kind: media.Video, Warnings: unread("small.webm", "a WEBM file")}},
+		{"small.mkv", sample(t, "small.mkv"), media.Info{Format: "mkv", Type: "video/x-matroska", Kind: media.Video, Warnings: unread("small.mkv", "a Matroska file")}},
+		{"small.avi", sample(t, "small.avi"), media.Info{Format: "avi", Type: "video/x-msvideo", Kind: media.Video, Warnings: unread("small.avi", "an AVI file")}},
+		{"small.ogg", sample(t, "small.ogg"), media.Info{Format: "ogg", Type: "audio/ogg", Kind: media.Audio, Warnings: unread("small.ogg", "an Ogg file")}},
+		{"small.opus", sample(t, "small.opus"), media.Info{Format: "ogg", Type: "audio/ogg", Kind: media.Audio, Warnings: unread("small.opus", "an Ogg file")}},
+		{"small.flac", sample(t, "small.flac"), media.Info{Format: "flac", Type: "audio/flac", Kind: media.Audio, Warnings: unread("small.flac", "a FLAC file")}},
+		{"small.aac", sample(t, "small.aac"), media.Info{Format: "aac", Type: "audio/aac", Kind: media.Audio, Warnings: unread("small.aac", "an AAC stream")}},
 		{"tagged.aac", slices.Concat([]byte("ID3\x04\x00\x00\x00\x00\x00\x0a"), make([]byte, 10), sample(t, "small.aac")),
-			media.Info{Type: "audio/aac", Kind: media.Audio, Warnings: unread("tagged.aac", "an AAC stream")}},
+			media.Info{Format: "aac", Type: "audio/aac", Kind: media.Audio, Warnings: unread("tagged.aac", "an AAC stream")}},
 		{"output.bin", []byte("what no one knows, as an output"), media.Info{
 			Warnings: []string{"output.bin was not looked into: what it holds is not known (text/plain)"}}},
 		{"compressed.mov", slices.Concat(typeBox, atom("moov", atom("cmov", make([]byte, 99)))), media.Info{
@@ -222,7 +222,7 @@ func TestUnread(t *testing.T) {
 			Warnings: []string{"compressed.mov was not looked into: its header is compressed, as that of some old QuickTime movies"}}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			row.want.Unread = true
+			row.want.Name, row.want.Bytes, row.want.Unread = row.name, int64(len(row.data)), true
 			src := count(row.name, int64(len(row.data)), bytes.NewReader(row.data))
 			got, err := media.Inspect(t.Context(), src.Source)
 			src.checkBudget(t)

@@ -72,21 +72,22 @@ func readMP4(r *reader, info *Info) error {
 	if m == nil {
 		return damage("its index (moov) is missing, so the export or the upload broke off")
 	}
-	var known bool
-	var err error
 	if m.fragmented && frag.firstMoof > 0 {
-		info.Duration, known, err = frag.duration(r, m)
-	} else {
-		info.Duration, known = m.duration()
-	}
-	if err != nil {
-		return err
+		d, known, err := frag.duration(r, m)
+		if err != nil {
+			return err
+		}
+		for _, t := range []*Track{info.Video, info.Audio} {
+			if t != nil {
+				t.Length = Length{D: d, Exact: known}
+			}
+		}
 	}
 	if frag.cut {
 		info.warn("%s breaks off in the middle of a fragment: it may have been cut short", r.src.Name)
 	}
-	if info.HasDuration = known && info.Duration > 0; !info.HasDuration {
-		info.Duration = 0
+	unknown := func(t *Track) bool { return t != nil && !t.Length.Known() }
+	if unknown(info.Video) || unknown(info.Audio) {
 		info.warn("%s does not say, in the part that is read, how long it is, so its duration is not checked", r.src.Name)
 	}
 	return nil
@@ -97,35 +98,34 @@ func (m *movie) describe(info *Info) {
 	for _, t := range m.tracks {
 		switch t.handler {
 		case "vide":
-			info.HasVideo = true
+			if info.Video == nil {
+				info.Video = &Track{Length: m.lengthOf(t)}
+			}
 			if info.Width == 0 && t.width > 0 && t.height > 0 {
 				info.Width, info.Height = t.width, t.height
 			}
 		case "soun":
-			info.HasAudio = true
+			if info.Audio == nil {
+				info.Audio = &Track{Length: m.lengthOf(t)}
+			}
 		}
 	}
-	if info.Format == "mp4" { // the tracks say more than the brand
+	if info.Type != typeMOV { // the tracks say more than the brand
 		info.Type = typeMP4
-		if !info.HasVideo && info.HasAudio {
+		if info.Video == nil && info.Audio != nil {
 			info.Type = typeM4A
 		}
 	}
 }
 
-// duration returns the duration of the longest track. If no track has a duration, it
-// returns the duration in mvhd. Subtitles and chapters count too, as they do in mvhd.
-func (m *movie) duration() (time.Duration, bool) {
-	longest := time.Duration(0)
-	for _, t := range m.tracks {
-		if d, ok := t.duration(m.timescale); ok {
-			longest = max(longest, d)
-		}
+// lengthOf returns the length of a track. If the track has no duration, it returns the
+// duration in mvhd.
+func (m *movie) lengthOf(t track) Length {
+	d, ok := t.duration(m.timescale)
+	if d == 0 {
+		d, ok = inTime(m.length, m.timescale)
 	}
-	if longest > 0 {
-		return longest, true
-	}
-	return inTime(m.length, m.timescale)
+	return Length{D: d, Exact: ok && d > 0}
 }
 
 // duration returns how long the track is shown. Movie is the timescale of the movie,

@@ -21,6 +21,9 @@ type frame struct {
 
 const frameHeaderSize = 4
 
+// codecs are the names of the layers.
+var codecs = [4]string{1: "mp1", 2: "mp2", 3: "mp3"}
+
 // These are the bit rates in kb/s, by layer and index. bitratesV1 is for MPEG 1,
 // bitratesV2 for MPEG 2 and 2.5. Index 0 is the free format, in which frames do not
 // say how long they are.
@@ -173,7 +176,7 @@ func readMP3(r *reader, info *Info) error {
 		return err
 	}
 	first, _ := parseFrame(data)
-	info.HasAudio = true
+	info.Audio = &Track{Codec: codecs[first.layer]}
 
 	header, err := readFrameCount(r, start, first)
 	if err != nil {
@@ -184,7 +187,7 @@ func readMP3(r *reader, info *Info) error {
 		if header.size > size+size/leeway {
 			info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
 		}
-		info.setDuration(header.frames*first.samples, first.rate)
+		info.Audio.Length = fact(header.frames*first.samples, first.rate)
 		return nil
 	}
 	if header.present { // a frame with such a header holds no sound
@@ -308,7 +311,7 @@ func sampleMP3(r *reader, start int64, info *Info) error {
 	switch {
 	case err == nil:
 		count.add(whole, stream)
-		info.setDuration(count.samples, stream.rate)
+		info.Audio.Length = fact(count.samples, stream.rate)
 		return nil
 	case !errors.Is(err, errBudget):
 		return err
@@ -330,13 +333,14 @@ func sampleMP3(r *reader, start int64, info *Info) error {
 		return damage("its frames of sound do not follow one another")
 	}
 	if count.slowest == count.fastest {
-		info.setDuration(uint64(size), stream.bitrate/8)
+		info.Audio.Length = fact(uint64(size), stream.bitrate/8)
 		return nil
 	}
 	if samples, ok := mulDiv(uint64(size), count.samples, count.bytes); ok {
-		info.setDuration(samples, stream.rate)
+		info.Audio.Length = fact(samples, stream.rate)
 	}
-	info.Estimated = true
+	info.Audio.Length.Exact = false
+	info.Audio.Length.Least, _ = inTime(count.samples, stream.rate)
 	info.warn("the duration of %s is an estimate: its bit rate varies and it does not say how long it is", r.src.Name)
 	return nil
 }

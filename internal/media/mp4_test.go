@@ -50,7 +50,8 @@ func TestMP4(t *testing.T) {
 		name     string
 		file     file
 		duration time.Duration
-		warning  string // the beginning of the only warning
+		sound    time.Duration // of the audio track, if it is not 0
+		warning  string        // the beginning of the only warning
 	}{
 		{name: "moov after 5 GB of media with a 64-bit size",
 			file:     far(slices.Concat(typeBox, longAtom("mdat", uint64(5*gigabyte))), 5*gigabyte+int64(len(typeBox)), movieBox(0, track(7250))),
@@ -73,7 +74,7 @@ func TestMP4(t *testing.T) {
 				binary.BigEndian.PutUint32(head[len(typeBox):], uint32(moov))
 				return far(head, int64(len(head))+gigabyte-8, second)
 			}(),
-			duration: seconds(3)},
+			duration: seconds(2), sound: seconds(3)},
 		{name: "version 1 headers",
 			file: func() file {
 				mvhd := atom("mvhd", be(1<<24, uint64(0), uint64(0), 600, uint64(600*20)), make([]byte, 80))
@@ -166,9 +167,13 @@ func TestMP4(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			sound := got.Audio
+			if row.sound > 0 {
+				sound = &media.Track{Length: media.Fact(row.sound)}
+			}
 			want := media.Info{
-				Format: got.Format, Type: got.Type, Kind: media.Video, HasVideo: true, HasAudio: got.HasAudio, Width: 64, Height: 48,
-				Duration: row.duration, HasDuration: row.duration > 0, Warnings: got.Warnings,
+				Name: "a.mp4", Bytes: row.file.size, Format: got.Format, Type: got.Type, Kind: media.Video, Width: 64, Height: 48,
+				Video: &media.Track{Length: media.Length{D: row.duration, Exact: row.duration > 0}}, Audio: sound, Warnings: got.Warnings,
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("info (-want +got):\n%s", diff)

@@ -49,13 +49,13 @@ func unknownContent(file string, kind Kind, content string) error {
 func checkTracks(file string, info Info) error {
 	stem := strings.TrimSuffix(file, path.Ext(file))
 	switch {
-	case info.Kind == Video && !info.HasVideo && info.HasAudio:
+	case info.Kind == Video && info.Video == nil && info.Audio != nil:
 		return newProblem(problem.NoVideoTrack,
 			file+" has no video track, only sound",
 			fmt.Sprintf("Export %s again with its picture. If it is the voice, name it %s.m4a.", file, stem))
-	case info.Kind == Video && !info.HasVideo:
+	case info.Kind == Video && info.Video == nil:
 		return newProblem(problem.NoVideoTrack, file+" has no video track", "Export "+file+" again with its picture.")
-	case info.Kind == Audio && !info.HasAudio:
+	case info.Kind == Audio && info.Audio == nil:
 		return newProblem(problem.NoAudioTrack, file+" has no audio track", "Export "+file+" again with its sound.")
 	}
 	return nil

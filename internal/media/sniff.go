@@ -10,7 +10,7 @@ import (
 
 // form is a file format that identify recognizes.
 type form struct {
-	format  string                     // Info.Format; empty if this package cannot read the format
+	format  string                     // Info.Format
 	mime    string                     // Info.Type
 	kind    Kind                       // Info.Kind if the suffix of the file is not accepted
 	called  string                     // the format in a sentence, with its article
@@ -23,27 +23,28 @@ type form struct {
 const (
 	typeMP4 = "video/mp4"
 	typeM4A = "audio/mp4"
+	typeMOV = "video/quicktime"
 )
 
 var (
 	formMP4  = form{"mp4", typeMP4, Video, "an MP4 file", ".mp4", contentISO, readMP4}
 	formM4A  = form{"mp4", typeM4A, Audio, "an M4A file", ".m4a", contentISO, readMP4}
-	formMOV  = form{"mov", "video/quicktime", Video, "a QuickTime movie", ".mov", contentISO, readMP4}
+	formMOV  = form{"mov", typeMOV, Video, "a QuickTime movie", ".mov", contentISO, readMP4}
 	formWAV  = form{"wav", "audio/wav", Audio, "a WAV file", ".wav", contentWAV, readWAV}
 	formMP3  = form{"mp3", "audio/mpeg", Audio, "an MP3 file", ".mp3", contentMP3, readMP3}
 	formJPEG = form{"jpeg", "image/jpeg", Image, "a JPEG image", ".jpg", contentJPEG, readJPEG}
 	formPNG  = form{"png", "image/png", Image, "a PNG image", ".png", contentPNG, readPNG}
 	formWEBP = form{"webp", "image/webp", Image, "a WEBP image", ".webp", contentWebP, readWEBP}
 
-	formWEBM = form{"", "video/webm", Video, "a WEBM file", ".webm", contentMatroska, nil}
-	formMKV  = form{"", "video/x-matroska", Video, "a Matroska file", ".mkv", contentMatroska, nil}
-	formAVI  = form{"", "video/x-msvideo", Video, "an AVI file", ".avi", contentAVI, nil}
-	formOGG  = form{"", "audio/ogg", Audio, "an Ogg file", ".ogg", contentOgg, nil}
-	formFLAC = form{"", "audio/flac", Audio, "a FLAC file", ".flac", contentFLAC, nil}
-	formAAC  = form{"", "audio/aac", Audio, "an AAC stream", ".aac", contentAAC, nil}
-	formRIFX = form{"", "audio/wav", Audio, "a big-endian WAV file", ".wav", contentWAV, nil}
-	formHEIF = form{"", "image/heif", Image, "a HEIF image, as phones take them", "", unknown, nil}
-	formAVIF = form{"", "image/avif", Image, "an AVIF image", "", unknown, nil}
+	formWEBM = form{"webm", "video/webm", Video, "a WEBM file", ".webm", contentMatroska, nil}
+	formMKV  = form{"mkv", "video/x-matroska", Video, "a Matroska file", ".mkv", contentMatroska, nil}
+	formAVI  = form{"avi", "video/x-msvideo", Video, "an AVI file", ".avi", contentAVI, nil}
+	formOGG  = form{"ogg", "audio/ogg", Audio, "an Ogg file", ".ogg", contentOgg, nil}
+	formFLAC = form{"flac", "audio/flac", Audio, "a FLAC file", ".flac", contentFLAC, nil}
+	formAAC  = form{"aac", "audio/aac", Audio, "an AAC stream", ".aac", contentAAC, nil}
+	formRIFX = form{"wav", "audio/wav", Audio, "a big-endian WAV file", ".wav", contentWAV, nil}
+	formHEIF = form{"heif", "image/heif", Image, "a HEIF image, as phones take them", "", unknown, nil}
+	formAVIF = form{"avif", "image/avif", Image, "an AVIF image", "", unknown, nil}
 )
 
 // outputSuffixes are the suffixes that Sniff returns.

@@ -33,9 +33,8 @@ func testSound(t *testing.T, name string, want media.Info, rows []soundRow) {
 				t.Fatal(err)
 			}
 			want := want
-			want.Kind, want.HasAudio = media.Audio, true
-			want.Duration, want.HasDuration = row.duration, row.duration > 0
-			want.Warnings = got.Warnings
+			want.Name, want.Bytes, want.Kind, want.Warnings = name, row.file.size, media.Audio, got.Warnings
+			want.Audio = &media.Track{Codec: got.Audio.Codec, Length: media.Length{D: row.duration, Exact: row.duration > 0}}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("info (-want +got):\n%s", diff)
 			}
@@ -160,8 +159,8 @@ func TestMP3Estimate(t *testing.T) {
 	}
 	frames := 100*100 + 40*100 + 99*100/2
 	want := time.Duration(frames) * 36 * time.Millisecond
-	if off := (got.Duration - want).Abs(); !got.Estimated || off > want/20 {
-		t.Errorf("got %v (estimated: %v), want %v within a twentieth", got.Duration, got.Estimated, want)
+	if off := (got.Audio.Length.D - want).Abs(); got.Audio.Length.Exact || off > want/20 {
+		t.Errorf("got %+v, want an estimate of %v within a twentieth", got.Audio.Length, want)
 	}
 	if len(got.Warnings) != 1 || !strings.HasPrefix(got.Warnings[0], "the duration of a.mp3 is an estimate") {
 		t.Errorf("got warnings %q", got.Warnings)
@@ -225,7 +224,7 @@ func TestImages(t *testing.T) {
 			if got := (size{info.Width, info.Height}); got != row.want {
 				t.Errorf("got %v pixels, want %v", got, row.want)
 			}
-			if info.Kind != media.Image || info.HasVideo || info.HasAudio || info.HasDuration {
+			if info.Kind != media.Image || info.Video != nil || info.Audio != nil {
 				t.Errorf("got %+v, want an image", info)
 			}
 			warning := strings.Join(info.Warnings, "\n")

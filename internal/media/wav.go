@@ -103,7 +103,7 @@ func (w *wav) finish(r *reader, body, claimed int64, info *Info) error {
 	case w.channels == 0 || w.rate == 0:
 		return damage("its format has no channels or no sampling rate")
 	}
-	info.HasAudio = true
+	info.Audio = &Track{}
 	length := w.dataLength(r, uint64(r.src.Size-body), uint64(claimed), info)
 	if length == 0 {
 		return noSound(r.src.Name)
@@ -113,15 +113,15 @@ func (w *wav) finish(r *reader, body, claimed int64, info *Info) error {
 		if w.blockAlign == 0 {
 			return damage("its samples have no size")
 		}
-		info.setDuration(length/uint64(w.blockAlign), uint64(w.rate))
+		info.Audio.Length = fact(length/uint64(w.blockAlign), uint64(w.rate))
 	default:
 		if w.samples > 0 && w.samples < math.MaxUint32 {
-			info.setDuration(uint64(w.samples), uint64(w.rate))
+			info.Audio.Length = fact(uint64(w.samples), uint64(w.rate))
 		} else {
-			info.setDuration(length, uint64(w.byteRate))
+			info.Audio.Length = fact(length, uint64(w.byteRate))
 		}
 	}
-	if !info.HasDuration {
+	if !info.Audio.Length.Known() {
 		info.warn("%s does not say how long it is, so its duration is not checked", r.src.Name)
 	}
 	return nil

@@ -92,8 +92,8 @@ func (h *Handler) inspect(ctx context.Context, rec ledger.Record, object transfe
 	if err != nil {
 		doubts = []string{"the output is doubtful: " + err.Error()}
 	} else {
-		output.Width, output.Height, output.DurationSeconds = info.Width, info.Height, info.Duration.Seconds()
-		if info.Kind == media.Video && info.HasDuration {
+		output.Width, output.Height, output.DurationSeconds = info.Width, info.Height, info.Length().D.Seconds()
+		if info.Kind == media.Video && info.Length().Exact {
 			doubts = append(doubts, compareLengths(file, output, rec.Inputs)...)
 		}
 	}
