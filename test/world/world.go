@@ -232,12 +232,6 @@ func (w *World) Now() time.Time { return w.now }
 // Started returns how many processes of submit were started.
 func (w *World) Started() int { return w.submit.started }
 
-// Redeploy ends all processes, as an update of the stack does. New processes use the
-// present values of the World's fields.
-func (w *World) Redeploy() {
-	w.submit.idle, w.poll.idle, w.archive.idle, w.cancel.idle = nil, nil, nil, nil
-}
-
 // Drop writes a file to the bucket, as a person does, and puts its event into the
 // queue.
 func (w *World) Drop(key string, body []byte) {

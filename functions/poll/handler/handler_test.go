@@ -196,7 +196,7 @@ func TestRanTooLong(t *testing.T) {
 			}
 			w.Pass(tt.after)
 			w.RunLimit = tt.hours * time.Hour
-			w.Redeploy()
+			w.Restart()
 			redrive := func() {
 				t.Helper()
 				if err := w.Redrive("ads/talk", st.Take); err != nil {

@@ -211,10 +211,7 @@ func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding
 		if f.Problems != nil && f.State != ledger.Withdrawn {
 			a.keep(prev.Name, prev.Take)
 		}
-		if prev.Rewrite {
-			return h.Ledger.Post(ctx, f.Key, prev.Status, prev.Order, prev)
-		}
-		return nil
+		return h.rewrite(ctx, f.Key, prev)
 	}
 	order := ledger.Stamp(f.Order)
 	if order == "" {
@@ -240,6 +237,14 @@ func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding
 		return &heldError{st.Code}
 	}
 	return nil
+}
+
+// rewrite writes a status that stays the same, if mustWrite says so.
+func (h *Handler) rewrite(ctx context.Context, key string, prev ledger.Posted) error {
+	if !prev.Rewrite {
+		return nil
+	}
+	return h.Ledger.Post(ctx, key, prev.Status, prev.Order, prev)
 }
 
 func (a *assessment) keep(name, take string) {

@@ -535,6 +535,21 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 				_, voice := worldtest.Media(t)
 				w.Drop("inbox/ads/talk.m4a", voice)
 			}, "inbox/ads/talk.m4a", "ads/talk", ledger.Succeeded},
+		{"of a name whose files are older than what ran",
+			func(t *testing.T, w *world.World) {
+				began := w.Now()
+				w.Pass(time.Minute)
+				worldtest.DropPair(t, w)
+				w.Pass(time.Hour)
+				clip, voice := worldtest.Media(t)
+				w.DropLarge("inbox/ads/talk.mp4", clip, began)
+				w.DropLarge("inbox/ads/talk.wav", voice, began)
+				w.Pass(time.Hour)
+			},
+			func(t *testing.T, w *world.World) {
+				_, voice := worldtest.Media(t)
+				w.Drop("inbox/ads/talk.m4a", voice)
+			}, "inbox/ads/talk.m4a", "ads/talk", ledger.Succeeded},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -38,8 +38,10 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 	if !errors.Is(err, bucket.ErrNotFound) {
 		return err
 	}
-	if skip, err := h.mustNotRun(ctx, a, f, prev); skip || err != nil {
+	if skip, err := h.mustNotRun(ctx, a, f, prev); err != nil {
 		return err
+	} else if skip {
+		return h.rewrite(ctx, f.Key, prev)
 	}
 	ready, problems, err := h.Resolver.Prepare(ctx, f.Job)
 	if err != nil {
@@ -303,8 +305,8 @@ func (h *Handler) startExecution(ctx context.Context, rec ledger.Record) error {
 // ledger.PostTake keeps the status of the newer one.
 func (h *Handler) postTake(ctx context.Context, rec ledger.Record, prev ledger.Posted) error {
 	slog.InfoContext(ctx, "submitted", "name", rec.Name, "take", rec.Take, "state", rec.State, "request_id", rec.RequestID)
-	if prev.Rewrite && prev.Take == rec.Take {
-		if err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), prev.Status, prev.Order, prev); err != nil {
+	if prev.Take == rec.Take {
+		if err := h.rewrite(ctx, ledger.StatusKey(rec.Name), prev); err != nil {
 			return err
 		}
 	}
