@@ -123,6 +123,17 @@ func pngHeader(width, height int) []byte {
 	return be("\x89PNG\r\n\x1a\n", 13, ihdr, crc32.ChecksumIEEE(ihdr))
 }
 
+// pngChunk returns a chunk of a PNG file.
+func pngChunk(kind string, body []byte) []byte {
+	return be(len(body), kind, body, crc32.ChecksumIEEE(be(kind, body)))
+}
+
+// jpegScan returns the picture data of a JPEG file and its end marker. The data have at
+// least size bytes.
+func jpegScan(size int) []byte {
+	return slices.Concat(segment(0xda, make([]byte, 10)), bytes.Repeat([]byte("\x5a\xff\x00\xff\xd0\x5a"), (size+5)/6), []byte("\xff\xd9"))
+}
+
 // segment returns a segment of a JPEG file.
 func segment(marker byte, body ...[]byte) []byte {
 	all := slices.Concat(body...)

@@ -9,6 +9,15 @@ import (
 	"golang.org/x/image/webp"
 )
 
+// errNoPicture and errCutPicture report an image whose header is complete.
+const (
+	errNoPicture  = damage("it has no picture data")
+	errCutPicture = damage("it ends in the middle of its picture, so the export or the upload broke off")
+)
+
+// imageTail is how much of the end of an image is searched for the end of its picture.
+const imageTail = 16 << 10
+
 // readPNG reads the size of a PNG image from its IHDR chunk, which comes first.
 func readPNG(r *reader, info *Info) error {
 	const signature, headerChunk = 8, 4 + 4 + 13 + 4
@@ -23,7 +32,58 @@ func readPNG(r *reader, info *Info) error {
 	if crc32.ChecksumIEEE(chunk) != binary.BigEndian.Uint32(sum) {
 		return damage("the checksum of its header is wrong")
 	}
-	return setSize(info, binary.BigEndian.Uint32(chunk[4:]), binary.BigEndian.Uint32(chunk[8:]))
+	if err := setSize(info, binary.BigEndian.Uint32(chunk[4:]), binary.BigEndian.Uint32(chunk[8:])); err != nil {
+		return err
+	}
+	return checkPNG(r, signature+headerChunk)
+}
+
+// checkPNG checks that the chunks from off on reach the end of the picture (IEND). A
+// picture may have thousands of chunks, so checkPNG looks at the end of the file before
+// it follows them. Other data may follow the picture.
+func checkPNG(r *reader, off int64) error {
+	at := max(off, r.src.Size-imageTail)
+	var tail []byte
+	for {
+		head, err := r.step(off, 8)
+		switch {
+		case errors.Is(err, errEnd):
+			return errCutPicture
+		case errors.Is(err, errBudget):
+			return checkLastIDAT(tail, at, r.src.Size)
+		case err != nil:
+			return err
+		}
+		switch string(head[4:]) {
+		case "IEND":
+			if tail == nil {
+				return errNoPicture
+			}
+			return nil
+		case "IDAT":
+			if tail != nil {
+				break
+			}
+			if tail, err = r.bytes(at, r.src.Size-at); err != nil {
+				return err
+			}
+			if bytes.Contains(tail, []byte("IEND")) {
+				return nil
+			}
+		}
+		off += 8 + int64(binary.BigEndian.Uint32(head)) + 4
+	}
+}
+
+// checkLastIDAT checks the last chunk of picture data that begins in the tail of a
+// file, which begins at offset at.
+func checkLastIDAT(tail []byte, at, size int64) error {
+	if i := bytes.LastIndex(tail, []byte("IDAT")); i >= 4 {
+		if length := int64(binary.BigEndian.Uint32(tail[i-4:])); at+int64(i)+4+length > size {
+			return errCutPicture
+		}
+	}
+	return nil
 }
 
 // readWEBP reads the size of a lossy, lossless or extended WEBP image. The size of an
@@ -34,14 +94,35 @@ func readWEBP(r *reader, info *Info) error {
 	if err != nil {
 		return err
 	}
-	if claimed := int64(binary.LittleEndian.Uint32(head[4:])) + 8; claimed > r.src.Size {
+	claimed := int64(binary.LittleEndian.Uint32(head[4:])) + 8
+	if claimed > r.src.Size+1 { // some programs count a padding byte that they do not write
 		return damage("it ends before its picture does")
 	}
 	config, err := webp.DecodeConfig(bytes.NewReader(head))
 	if err != nil {
 		return damage("the header of its picture cannot be read")
 	}
-	return setSize(info, uint32(config.Width), uint32(config.Height))
+	if err := setSize(info, uint32(config.Width), uint32(config.Height)); err != nil {
+		return err
+	}
+	for off := int64(12); off <= claimed-8; {
+		if head, err = r.step(off, 8); err != nil {
+			return err
+		}
+		length := int64(binary.LittleEndian.Uint32(head[4:]))
+		switch string(head[:4]) {
+		case "VP8 ", "VP8L", "ANMF":
+			if length == 0 {
+				return errNoPicture
+			}
+			if off+8+length > r.src.Size {
+				return errCutPicture
+			}
+			return nil
+		}
+		off += 8 + length + length%2
+	}
+	return errNoPicture
 }
 
 func setSize(info *Info, width, height uint32) error {
@@ -62,9 +143,13 @@ const (
 	markerDAC  = 0xcc
 	markerSOFF = 0xcf
 	markerRST0 = 0xd0
+	markerRST7 = 0xd7
 	markerSOI  = 0xd8
 	markerEOI  = 0xd9
 	markerSOS  = 0xda
+	markerDQT  = 0xdb
+	markerDNL  = 0xdc
+	markerDRI  = 0xdd
 	markerAPP1 = 0xe1
 )
 
@@ -72,43 +157,92 @@ const (
 // coding process. It swaps width and height if the EXIF orientation turns the picture
 // by 90 degrees.
 func readJPEG(r *reader, info *Info) error {
-	aside := false
-	off := int64(2)
-	for {
-		head, err := r.bytes(off, 2)
+	aside, framed := false, false
+	for off := int64(2); ; {
+		marker, body, length, err := nextSegment(r, off)
 		if err != nil {
 			return err
 		}
-		marker := head[1]
 		switch {
-		case head[0] != 0xff:
-			return damage("its segments do not follow one another")
-		case marker == 0xff: // a fill byte
-			off++
-			continue
-		case marker == markerTEM || marker >= markerRST0 && marker <= markerSOI:
-			off += 2
-			continue
-		case marker == markerEOI || marker == markerSOS:
+		case !framed && (marker == markerEOI || marker == markerSOS):
 			return damage("it has no frame header")
-		}
-		if head, err = r.bytes(off, 4); err != nil {
-			return err
-		}
-		body, length := off+4, int64(binary.BigEndian.Uint16(head[2:]))-2
-		if length < 0 {
-			return damage("one of its segments has no length")
-		}
-		switch {
-		case isFrame(marker):
-			return readFrameHeader(r, body, aside, info)
+		case marker == markerEOI:
+			return errNoPicture
+		case marker == markerSOS:
+			return checkScan(r, body+length)
+		case isFrame(marker) && !framed:
+			framed = true
+			err = readFrameHeader(r, body, aside, info)
 		case marker == markerAPP1 && !aside:
-			if aside, err = turnedAside(r, body, length); err != nil {
-				return err
-			}
+			aside, err = turnedAside(r, body, length)
+		}
+		if err != nil {
+			return err
 		}
 		off = body + length
 	}
+}
+
+// nextSegment finds the first segment at off or behind it. Bytes between two segments
+// belong to nothing; decoders skip them.
+func nextSegment(r *reader, off int64) (marker byte, body, length int64, err error) {
+	for {
+		head, err := r.step(off, 2)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		switch marker = head[1]; {
+		case head[0] != 0xff || marker == 0xff: // a stray byte, or a fill byte
+			off++
+			continue
+		case marker == 0 || marker == markerTEM || marker >= markerRST0 && marker <= markerSOI:
+			off += 2
+			continue
+		case marker == markerEOI:
+			return marker, off + 2, 0, nil
+		}
+		if head, err = r.step(off, 4); err != nil {
+			return 0, 0, 0, err
+		}
+		if length = int64(binary.BigEndian.Uint16(head[2:])) - 2; length < 0 {
+			return 0, 0, 0, damage("one of its segments has no length")
+		}
+		return marker, off + 4, length, nil
+	}
+}
+
+// checkScan checks that the picture data, which begin at off, come to an end (EOI).
+// Cameras write other data behind the picture, such as a film. In picture data only a
+// few markers follow the byte 0xff, so checkScan can tell a file that ends in them.
+func checkScan(r *reader, off int64) error {
+	at := max(off, r.src.Size-imageTail)
+	tail, err := r.bytes(at, max(r.src.Size-at, 0))
+	if err != nil {
+		return err
+	}
+	coded, foreign := false, false
+	for i := 1; i < len(tail); i++ {
+		if tail[i-1] != 0xff {
+			continue
+		}
+		switch marker := tail[i]; {
+		case marker == markerEOI && at == off && i == 1:
+			return errNoPicture
+		case marker == markerEOI:
+			return nil
+		case marker == 0 || marker >= markerRST0 && marker <= markerRST7:
+			coded = true
+		case marker != 0xff && marker != markerDHT && marker != markerSOS && marker != markerDQT && marker != markerDNL && marker != markerDRI:
+			foreign = true
+		}
+	}
+	switch {
+	case len(tail) == 0:
+		return errNoPicture
+	case at == off || coded && !foreign:
+		return errCutPicture
+	}
+	return nil
 }
 
 func isFrame(marker byte) bool {

@@ -144,7 +144,7 @@ func TestProblems(t *testing.T) {
 			"talk.mp3 is damaged: it has no frame of sound behind its tags", "Export talk.mp3 again if it does not open on your computer."},
 		{"MP3 cut in its tag", "talk.mp3", id3(5000), problem.FileDamaged,
 			"talk.mp3 is damaged: it has no frame of sound behind its tags", "Export talk.mp3 again if it does not open on your computer."},
-		{"JPEG without a frame", "me.jpg", slices.Concat([]byte("\xff\xd8"), segment(0xe0, make([]byte, 14)), segment(0xda)), problem.FileDamaged,
+		{"JPEG without a frame", "me.jpg", slices.Concat([]byte("\xff\xd8"), segment(0xe0, make([]byte, 14)), jpegScan(9)), problem.FileDamaged,
 			"me.jpg is damaged: it has no frame header", "Export me.jpg again if it does not open on your computer."},
 		{"JPEG cut in its header", "me.jpg", slices.Concat([]byte("\xff\xd8"), segment(0xe0, make([]byte, 14))), problem.FileDamaged,
 			"me.jpg is damaged: it ends in the middle of its header", "Export me.jpg again if it does not open on your computer."},

@@ -11,9 +11,13 @@ import (
 )
 
 // Inspect reads at most MaxBytes of a file, in at most MaxCalls calls of ReadRange.
+// A file of many boxes or segments may need up to MaxSteps more calls, each of at most
+// StepBytes.
 const (
-	MaxBytes = 512 << 10
-	MaxCalls = 12
+	MaxBytes  = 512 << 10
+	MaxCalls  = 12
+	MaxSteps  = 128
+	StepBytes = 512
 )
 
 // errEnd reports a range that extends past the end of the file.
@@ -35,6 +39,7 @@ type reader struct {
 	src       Source
 	bytesLeft int64
 	callsLeft int64
+	stepsLeft int64
 	windows   []window
 }
 
@@ -47,7 +52,7 @@ type window struct {
 func (w window) end() int64 { return w.off + int64(len(w.data)) }
 
 func newReader(ctx context.Context, src Source) *reader {
-	return &reader{ctx: ctx, src: src, bytesLeft: MaxBytes, callsLeft: MaxCalls}
+	return &reader{ctx: ctx, src: src, bytesLeft: MaxBytes, callsLeft: MaxCalls, stepsLeft: MaxSteps}
 }
 
 // bytes returns the n bytes at off. The caller must not change them. It returns errEnd
@@ -57,24 +62,58 @@ func (r *reader) bytes(off, n int64) ([]byte, error) {
 	if off < 0 || n < 0 || off > r.src.Size || n > r.src.Size-off {
 		return nil, errEnd
 	}
-	if n == 0 { // ReadRange accepts no empty range
-		return nil, nil
+	if data, found := r.kept(off, n); found {
+		return data, nil
 	}
 	for i := range r.windows {
 		w := &r.windows[i]
 		if off < w.off || off > w.end() {
 			continue
 		}
-		if missing := off + n - w.end(); missing > 0 {
-			more, err := r.fetch(w.end(), missing)
-			if err != nil {
-				return nil, err
-			}
-			w.data = append(w.data, more...)
+		more, err := r.fetch(w.end(), off+n-w.end())
+		if err != nil {
+			return nil, err
 		}
+		w.data = append(w.data, more...)
 		return w.data[off-w.off:][:n:n], nil
 	}
 	data, err := r.fetch(off, n)
+	if err != nil {
+		return nil, err
+	}
+	r.windows = append(r.windows, window{off, data})
+	return data[:n:n], nil
+}
+
+// kept returns the n bytes at off if they have been read.
+func (r *reader) kept(off, n int64) (data []byte, found bool) {
+	if n == 0 { // ReadRange accepts no empty range
+		return nil, true
+	}
+	for _, w := range r.windows {
+		if off >= w.off && off+n <= w.end() {
+			return w.data[off-w.off:][:n:n], true
+		}
+	}
+	return nil, false
+}
+
+// step returns the n bytes at off, which are at most StepBytes. A walk over a file uses
+// it: the walk needs a few bytes here and there, so that after half of the calls it
+// continues with short reads that have a budget of their own.
+func (r *reader) step(off, n int64) ([]byte, error) {
+	const usual = 64
+	if r.callsLeft > MaxCalls/2 || n > StepBytes || off < 0 || off > r.src.Size-n {
+		return r.bytes(off, n)
+	}
+	if data, found := r.kept(off, n); found {
+		return data, nil
+	}
+	if r.stepsLeft == 0 {
+		return nil, errBudget
+	}
+	r.stepsLeft--
+	data, err := r.read(off, min(max(n, usual), r.src.Size-off))
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +139,11 @@ func (r *reader) fetch(off, n int64) ([]byte, error) {
 	n = min(max(n, r.bytesLeft/r.callsLeft), r.src.Size-off)
 	r.callsLeft--
 	r.bytesLeft -= n
+	return r.read(off, n)
+}
+
+// read reads n bytes at off.
+func (r *reader) read(off, n int64) ([]byte, error) {
 	data, err := r.src.ReadRange(r.ctx, off, n)
 	if err != nil {
 		return nil, fmt.Errorf("read %d bytes of %s at %d: %w", n, r.src.Name, off, err)

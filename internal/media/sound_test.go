@@ -2,7 +2,6 @@ package media_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"slices"
 	"strings"
@@ -172,65 +171,5 @@ func TestMP3WithoutSound(t *testing.T) {
 	_, err := media.Inspect(t.Context(), count("a.mp3", f.size, f).Source)
 	if _, is := errors.AsType[*problem.Problem](err); !is {
 		t.Errorf("a header without frames: got error %v, want a problem", err)
-	}
-}
-
-// TestImages inspects headers of images that ffmpeg does not make.
-func TestImages(t *testing.T) {
-	exif := func(order binary.AppendByteOrder, orientation int) []byte {
-		mark := "MM"
-		if order == binary.LittleEndian {
-			mark = "II"
-		}
-		entry := func(tag, value int) []byte {
-			return write(order, []any{uint16(tag), uint16(3), 1, uint16(value), uint16(0)})
-		}
-		return segment(0xe1, []byte("Exif\x00\x00"+mark), write(order, []any{uint16(42), 8, uint16(2), entry(0x0100, 7), entry(0x0112, orientation), 0}))
-	}
-	jpeg := func(parts ...[]byte) file { return whole([]byte("\xff\xd8"), slices.Concat(parts...)) }
-	app := segment(0xe2, make([]byte, 60000))
-	type size struct{ Width, Height int }
-	for _, row := range []struct {
-		name    string
-		as      string
-		file    file
-		want    size
-		warning string
-	}{
-		{name: "baseline", as: "a.jpg", file: jpeg(jpegFrame(0xc0)), want: size{640, 480}},
-		{name: "progressive", as: "a.jpg", file: jpeg(jpegFrame(0xc2)), want: size{640, 480}},
-		{name: "arithmetic", as: "a.jpg", file: jpeg(segment(0xcc, make([]byte, 2)), jpegFrame(0xc9)), want: size{640, 480}},
-		{name: "tables and fill bytes first", as: "a.jpg", file: jpeg(segment(0xc4, make([]byte, 9)), []byte("\xff\xff"), segment(0xdb, make([]byte, 9)), jpegFrame(0xc1)), want: size{640, 480}},
-		{name: "upright", as: "a.jpg", file: jpeg(exif(binary.LittleEndian, 3), jpegFrame(0xc0)), want: size{640, 480}},
-		{name: "turned right", as: "a.jpg", file: jpeg(exif(binary.LittleEndian, 6), jpegFrame(0xc0)), want: size{480, 640}},
-		{name: "turned left, in big-endian metadata", as: "a.jpeg", file: jpeg(segment(0xe1, []byte("http://ns.adobe.com/xap/1.0/\x00")), exif(binary.BigEndian, 8), jpegFrame(0xc0)), want: size{480, 640}},
-		{name: "malformed metadata", as: "a.jpg", file: jpeg(segment(0xe1, []byte("Exif\x00\x00II*\x00\xff\xff\xff\xff")), jpegFrame(0xc0)), want: size{640, 480}},
-		{name: "600 KB of metadata", as: "a.jpg", file: jpeg(bytes.Repeat(app, 10), jpegFrame(0xc0)), want: size{640, 480}},
-		{name: "more metadata than is read", as: "a.jpg", file: jpeg(bytes.Repeat(app, 40), jpegFrame(0xc0)), warning: "a.jpg was not looked into: its header is larger"},
-		{name: "a height that follows the picture", as: "a.jpg", file: jpeg(segment(0xc0, be("\x08", uint16(0), uint16(640), "\x01\x01\x11\x00"))), warning: "a.jpg does not say at its beginning how high it is"},
-		{name: "PNG", as: "a.png", file: whole(pngHeader(70000, 3)), want: size{70000, 3}},
-		{name: "WEBP, lossy", as: "a.webp", file: whole(sample(t, "lossy.webp")), want: size{64, 48}},
-		{name: "WEBP, lossless", as: "a.webp", file: whole(sample(t, "lossless.webp")), want: size{64, 48}},
-		{name: "WEBP, extended", as: "a.webp", file: whole(sample(t, "alpha.webp")), want: size{64, 48}},
-		{name: "WEBP, moving", as: "a.webp", file: whole(sample(t, "moving.webp")), want: size{64, 48}},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			src := count(row.as, row.file.size, row.file)
-			info, err := media.Inspect(t.Context(), src.Source)
-			src.checkBudget(t)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := (size{info.Width, info.Height}); got != row.want {
-				t.Errorf("got %v pixels, want %v", got, row.want)
-			}
-			if info.Kind != media.Image || info.Video != nil || info.Audio != nil {
-				t.Errorf("got %+v, want an image", info)
-			}
-			warning := strings.Join(info.Warnings, "\n")
-			if (warning == "") != (row.warning == "") || !strings.HasPrefix(warning, row.warning) {
-				t.Errorf("got warnings %q, want one that begins with %q", info.Warnings, row.warning)
-			}
-		})
 	}
 }

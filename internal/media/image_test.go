@@ -1,0 +1,114 @@
+package media_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+// TestImages inspects headers of images that ffmpeg does not make.
+func TestImages(t *testing.T) {
+	exif := func(order binary.AppendByteOrder, orientation int) []byte {
+		mark := "MM"
+		if order == binary.LittleEndian {
+			mark = "II"
+		}
+		entry := func(tag, value int) []byte {
+			return write(order, []any{uint16(tag), uint16(3), 1, uint16(value), uint16(0)})
+		}
+		return segment(0xe1, []byte("Exif\x00\x00"+mark), write(order, []any{uint16(42), 8, uint16(2), entry(0x0100, 7), entry(0x0112, orientation), 0}))
+	}
+	jpeg := func(parts ...[]byte) file { return whole([]byte("\xff\xd8"), slices.Concat(parts...), jpegScan(900)) }
+	app := segment(0xe2, make([]byte, 60000))
+	type size struct{ Width, Height int }
+	for _, row := range []struct {
+		name    string
+		as      string
+		file    file
+		want    size
+		warning string
+	}{
+		{name: "baseline", as: "a.jpg", file: jpeg(jpegFrame(0xc0)), want: size{640, 480}},
+		{name: "progressive", as: "a.jpg", file: jpeg(jpegFrame(0xc2)), want: size{640, 480}},
+		{name: "arithmetic", as: "a.jpg", file: jpeg(segment(0xcc, make([]byte, 2)), jpegFrame(0xc9)), want: size{640, 480}},
+		{name: "tables and fill bytes first", as: "a.jpg", file: jpeg(segment(0xc4, make([]byte, 9)), []byte("\xff\xff"), segment(0xdb, make([]byte, 9)), jpegFrame(0xc1)), want: size{640, 480}},
+		{name: "upright", as: "a.jpg", file: jpeg(exif(binary.LittleEndian, 3), jpegFrame(0xc0)), want: size{640, 480}},
+		{name: "turned right", as: "a.jpg", file: jpeg(exif(binary.LittleEndian, 6), jpegFrame(0xc0)), want: size{480, 640}},
+		{name: "turned left, in big-endian metadata", as: "a.jpeg", file: jpeg(segment(0xe1, []byte("http://ns.adobe.com/xap/1.0/\x00")), exif(binary.BigEndian, 8), jpegFrame(0xc0)), want: size{480, 640}},
+		{name: "malformed metadata", as: "a.jpg", file: jpeg(segment(0xe1, []byte("Exif\x00\x00II*\x00\xff\xff\xff\xff")), jpegFrame(0xc0)), want: size{640, 480}},
+		{name: "600 KB of metadata", as: "a.jpg", file: jpeg(bytes.Repeat(app, 10), jpegFrame(0xc0)), want: size{640, 480}},
+		{name: "more metadata than is read", as: "a.jpg", file: jpeg(bytes.Repeat(app, 40), jpegFrame(0xc0)), want: size{640, 480}},
+		{name: "more segments than are read", as: "a.jpg", file: jpeg(bytes.Repeat(app, 140), jpegFrame(0xc0)), warning: "a.jpg was not looked into: its header is larger"},
+		{name: "stray bytes before a segment", as: "a.jpg", file: jpeg(segment(0xdb), []byte("\x00\x00stray"), jpegFrame(0xc0), []byte("\xff\x00")), want: size{640, 480}},
+		{name: "a film behind the picture", as: "a.jpg", file: whole([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(900), bytes.Repeat([]byte("\xff\xe7film"), 9000)), want: size{640, 480}},
+		{name: "zeros behind the picture", as: "a.jpg", file: far(slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(90000)), 1<<20), want: size{640, 480}},
+		{name: "a height that follows the picture", as: "a.jpg", file: jpeg(segment(0xc0, be("\x08", uint16(0), uint16(640), "\x01\x01\x11\x00"))), warning: "a.jpg does not say at its beginning how high it is"},
+		{name: "PNG", as: "a.png", file: whole(pngHeader(70000, 3), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)), want: size{70000, 3}},
+		{name: "PNG with large texts", as: "a.png", file: whole(pngHeader(30, 40), bytes.Repeat(pngChunk("iTXt", make([]byte, 60000)), 30), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)), want: size{30, 40}},
+		{name: "PNG of many chunks, other data behind it", as: "a.png", file: far(slices.Concat(pngHeader(30, 40), bytes.Repeat(pngChunk("IDAT", make([]byte, 8192)), 40), pngChunk("IEND", nil)), 1<<20), want: size{30, 40}},
+		{name: "WEBP, lossy", as: "a.webp", file: whole(sample(t, "lossy.webp")), want: size{64, 48}},
+		{name: "WEBP, lossless", as: "a.webp", file: whole(sample(t, "lossless.webp")), want: size{64, 48}},
+		{name: "WEBP, extended", as: "a.webp", file: whole(sample(t, "alpha.webp")), want: size{64, 48}},
+		{name: "WEBP, moving", as: "a.webp", file: whole(sample(t, "moving.webp")), want: size{64, 48}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			src := count(row.as, row.file.size, row.file)
+			info, err := media.Inspect(t.Context(), src.Source)
+			src.checkBudget(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := (size{info.Width, info.Height}); got != row.want {
+				t.Errorf("got %v pixels, want %v", got, row.want)
+			}
+			if info.Kind != media.Image || info.Video != nil || info.Audio != nil {
+				t.Errorf("got %+v, want an image", info)
+			}
+			warning := strings.Join(info.Warnings, "\n")
+			if (warning == "") != (row.warning == "") || !strings.HasPrefix(warning, row.warning) {
+				t.Errorf("got warnings %q, want one that begins with %q", info.Warnings, row.warning)
+			}
+		})
+	}
+}
+
+// TestBrokenImages inspects images whose header is whole and whose picture is not.
+func TestBrokenImages(t *testing.T) {
+	const noPicture, cut = "it has no picture data", "it ends in the middle of its picture, so the export or the upload broke off"
+	picture := slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(90000))
+	chunks := slices.Concat(pngHeader(30, 40), bytes.Repeat(pngChunk("IDAT", make([]byte, 8192)), 300))
+	for _, row := range []struct {
+		name, as string
+		data     []byte
+		why      string
+	}{
+		{"JPEG without picture data", "a.jpg", slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc0), []byte("\xff\xd9")), noPicture},
+		{"JPEG with an empty scan", "a.jpg", slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc0), segment(0xda), []byte("\xff\xd9")), noPicture},
+		{"JPEG that ends with its header", "a.jpg", slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc0), segment(0xda)), noPicture},
+		{"JPEG, the last two bytes missing", "a.jpg", picture[:len(picture)-2], cut},
+		{"JPEG, half of it missing", "a.jpg", picture[:len(picture)/2], cut},
+		{"JPEG, all but a few bytes missing", "a.jpg", picture[:200], cut},
+		{"PNG without picture data", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IEND", nil)), noPicture},
+		{"PNG without an end", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", make([]byte, 9))), cut},
+		{"PNG of one chunk, cut", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", make([]byte, 90000))[:60000]), cut},
+		{"PNG of many chunks, cut", "a.png", chunks[:len(chunks)-100], cut},
+		{"WEBP of metadata only", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), chunk("EXIF", make([]byte, 9))), noPicture},
+		{"WEBP whose picture is longer than the file", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), le("VP8L", 900, make([]byte, 99))), cut},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			src := count(row.as, int64(len(row.data)), bytes.NewReader(row.data))
+			_, err := media.Inspect(t.Context(), src.Source)
+			src.checkBudget(t)
+			got, ok := errors.AsType[*problem.Problem](err)
+			if want := row.as + " is damaged: " + row.why; !ok || got.Code != problem.FileDamaged || got.Reason != want {
+				t.Errorf("got %v, want %q", err, want)
+			}
+		})
+	}
+}
