@@ -54,6 +54,7 @@ type File struct {
 	VersionID    string // empty if it is not known, or if the bucket has no versions
 	Size         int64  // in bytes
 	LastModified time.Time
+	ContentType  string            // not known from a listing
 	Metadata     map[string]string // not known from a listing
 }
 
@@ -99,7 +100,8 @@ func (b *Bucket) Head(ctx context.Context, key string) (File, error) {
 	}
 	return File{
 		Key: key, ETag: unquoted(out.ETag), VersionID: aws.ToString(out.VersionId),
-		Size: aws.ToInt64(out.ContentLength), LastModified: seconds(out.LastModified), Metadata: out.Metadata,
+		Size: aws.ToInt64(out.ContentLength), LastModified: seconds(out.LastModified),
+		ContentType: aws.ToString(out.ContentType), Metadata: out.Metadata,
 	}, nil
 }
 
@@ -113,7 +115,8 @@ func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, File
 	body, err := read(key, out.Body, limit)
 	return body, File{
 		Key: key, ETag: unquoted(out.ETag), VersionID: aws.ToString(out.VersionId),
-		Size: aws.ToInt64(out.ContentLength), LastModified: seconds(out.LastModified), Metadata: out.Metadata,
+		Size: aws.ToInt64(out.ContentLength), LastModified: seconds(out.LastModified),
+		ContentType: aws.ToString(out.ContentType), Metadata: out.Metadata,
 	}, err
 }
 

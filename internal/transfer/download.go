@@ -3,11 +3,13 @@ package transfer
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"hash"
 	"hash/crc32"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,11 +21,17 @@ const (
 
 	// averaged is about how many of the latest pieces the average time covers.
 	averaged = 8
+
+	// pieces is how many pieces a small file is divided into, so that its upload
+	// starts before the file is complete. leastPiece is the size of the smallest
+	// piece in bytes.
+	pieces     = 16
+	leastPiece = 64 << 10
 )
 
 // A download is an io.Reader of a source, which hashes what is read. It reads the
 // first response as long as that is fast, then fetches ranges in parallel if the
-// source has them. Up to pace.window pieces wait in memory to be read.
+// source has them.
 type download struct {
 	ctx   context.Context
 	fail  context.CancelCauseFunc // ends ctx, and the attempt with it
@@ -31,36 +39,38 @@ type download struct {
 	pace  pace
 	limit int64 // bytes
 
-	free  chan []byte   // buffers of pieces that were read
-	made  chan struct{} // one element per buffer
-	queue chan *piece   // in order; some are still being fetched
-	done  sync.WaitGroup
+	pool    sync.Pool    // of pieces
+	queue   chan *piece  // in order; some are still being fetched
+	average atomic.Int64 // nanoseconds per piece; recent ones weigh more
+	done    sync.WaitGroup
 
-	mu      sync.Mutex
-	fetched int           // how many pieces
-	average time.Duration // of one piece; recent ones weigh more
-
-	now   *piece // the piece that is being read
-	left  []byte // the unread rest of now
+	mu    sync.Mutex // guards the rest: S3's client may read longer than its call lasts
+	now   *piece     // the piece that is being read
+	left  []byte     // the unread rest of now
 	sha   hash.Hash
 	crc   hash.Hash32
 	bytes int64 // how many were read
-	whole bool  // the end was read
 }
 
 // A piece is a range of the file.
 type piece struct {
-	from  int64
-	data  []byte // complete once ready is closed
-	last  bool
-	ready chan struct{}
+	buffer []byte // one byte longer than a range, to notice a body that is too long
+	from   int64
+	data   []byte        // the part of buffer that the range fills
+	last   bool          // the file ends here
+	ready  chan struct{} // gets an element when data is complete
 }
 
-// start starts to download a source whose first response is open.
-func start(ctx context.Context, fail context.CancelCauseFunc, src *source, first *response, p pace, limit int64) *download {
+// start starts to download a source whose first response is open. The caller waits
+// for done before it returns.
+func start(ctx context.Context, fail context.CancelCauseFunc, src *source, first *response, limit int64) *download {
+	p := src.pace
+	if src.total > 0 {
+		p.pieceSize = min(p.pieceSize, max(src.total/pieces, leastPiece))
+		p.quick = p.quick * time.Duration(p.pieceSize) / time.Duration(src.pace.pieceSize)
+	}
 	d := &download{
-		ctx: ctx, fail: fail, src: src, pace: p, limit: limit,
-		free: make(chan []byte, p.window), made: make(chan struct{}, p.window), queue: make(chan *piece, p.window),
+		ctx: ctx, fail: fail, src: src, pace: p, limit: limit, queue: make(chan *piece, p.window-1), now: &piece{},
 		sha: sha256.New(), crc: crc32.NewIEEE(),
 	}
 	d.done.Go(func() { d.fetchAll(first) })
@@ -69,14 +79,14 @@ func start(ctx context.Context, fail context.CancelCauseFunc, src *source, first
 
 // Read implements io.Reader. Its error is io.EOF or why the attempt failed.
 func (d *download) Read(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for len(d.left) == 0 {
-		if d.now != nil {
-			if d.now.last {
-				d.whole = true
-				return 0, io.EOF
-			}
-			d.free <- d.now.data[:cap(d.now.data)]
-			d.now = nil
+		if d.now.last {
+			return 0, io.EOF
+		}
+		if d.now.buffer != nil {
+			d.pool.Put(d.now)
 		}
 		select {
 		case d.now = <-d.queue:
@@ -98,52 +108,43 @@ func (d *download) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// fetchAll fetches all pieces in order, the first ones from open.
+// result returns how many bytes were read, their SHA-256 in hexadecimal, and whether
+// they are the whole file.
+func (d *download) result() (bytes int64, sum string, complete bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.bytes, hex.EncodeToString(d.sha.Sum(nil)), d.now.last && len(d.left) == 0
+}
+
+// fetchAll fetches all pieces in order, the first ones from open. Besides the piece
+// that is being read, pace.window-1 pieces are in the queue.
 func (d *download) fetchAll(open *response) {
-	slots := make(chan struct{}, d.pace.connections)
-	for from, ended := int64(0), false; !ended && d.ctx.Err() == nil; {
-		buffer, size := d.buffer(), d.pace.pieceSize
-		if buffer == nil {
-			return
+	for from, last := int64(0), false; !last; {
+		p, ok := d.pool.Get().(*piece)
+		if !ok {
+			p = &piece{buffer: make([]byte, d.pace.pieceSize+1), ready: make(chan struct{}, 1)}
 		}
+		size := d.pace.pieceSize
 		if d.src.total >= 0 {
 			size = min(size, d.src.total-from)
 		}
-		p := &piece{from: from, data: buffer[:size], last: from+size == d.src.total, ready: make(chan struct{})}
+		p.from, p.data, p.last = from, p.buffer[:size], from+size == d.src.total
 		from += size
-		d.queue <- p // never blocks: it holds as many as there are buffers
-		if average, _ := d.timing(); open != nil && d.src.ranges && average > d.pace.quick {
+		select {
+		case d.queue <- p:
+		case <-d.ctx.Done():
+			return
+		}
+		if open != nil && d.src.ranges && time.Duration(d.average.Load()) > d.pace.quick {
 			open.close()
 			open = nil
 		}
 		if open != nil {
 			open = d.fetch(p, open)
 		} else {
-			slots <- struct{}{}
-			d.done.Go(func() {
-				d.fetch(p, nil)
-				<-slots
-			})
+			d.done.Go(func() { d.fetch(p, nil) })
 		}
-		ended = p.last
-	}
-}
-
-// buffer returns memory for a piece, or nil at the end of ctx. It prefers a used
-// buffer, because the first use of fresh memory is slow.
-func (d *download) buffer() []byte {
-	select {
-	case b := <-d.free:
-		return b
-	default:
-	}
-	select {
-	case b := <-d.free:
-		return b
-	case d.made <- struct{}{}:
-		return make([]byte, d.pace.pieceSize)
-	case <-d.ctx.Done():
-		return nil
+		last = p.last
 	}
 }
 
@@ -153,65 +154,64 @@ func (d *download) fetch(p *piece, open *response) *response {
 	for try := 1; ; try++ {
 		err := d.tryFetch(p, open, try)
 		if err == nil {
-			close(p.ready)
+			p.ready <- struct{}{}
 			return open
 		}
 		if open != nil {
 			open.close()
 			open = nil
 		}
-		// Some caches ignore ranges of files that they do not hold yet.
-		noRanges := errors.Is(err, errRange) && (d.src.unproven || try == d.pace.tries)
-		if noRanges || !d.src.ranges {
-			err = &restartError{err: d.src.unavailable(err), noRanges: noRanges}
+		if d.src.ranges {
+			err = d.pace.waitToRetry(d.ctx, try, err)
 		}
-		if err := d.src.waitToRetry(d.ctx, try, err); err != nil {
+		if err != nil {
 			d.fail(err)
 			return nil
 		}
 	}
 }
 
+// tryFetch fetches one piece. It requests a range at the address at which
+// redirects ended. Later tries use the given address, because the target of a
+// redirect may expire.
 func (d *download) tryFetch(p *piece, r *response, try int) error {
 	began, own := time.Now(), r == nil
+	average := time.Duration(d.average.Load())
 	if own {
+		u := d.src.at
+		if try > 1 {
+			u = d.src.given
+		}
 		var err error
-		if r, err = d.src.open(d.ctx, try, p.from, int64(len(p.data))); err != nil {
+		if r, err = d.src.request(d.ctx, u, p.from, int64(len(p.data))); err != nil {
 			return err
 		}
 		defer r.close()
-	}
-	if average, fetched := d.timing(); fetched >= averaged && try == 1 {
-		slow := time.AfterFunc(max(slowFactor*average, d.pace.stall), func() { r.giveUp(errSlow) })
-		defer slow.Stop()
-	}
-	n, ended, err := r.read(p.data)
-	if err != nil {
-		return err
-	}
-	if received := p.from + int64(n); received > d.limit {
-		d.fail(&OutputTooLarge{Bytes: received, Limit: d.limit})
-	}
-	switch {
-	case d.src.total < 0:
-		p.data, p.last = p.data[:n], ended
-	case n < len(p.data):
-		return errors.New("the body ended early")
-	case own || p.last:
-		if err := r.end(); err != nil {
-			return err
+		if average > 0 && try == 1 {
+			slow := time.AfterFunc(max(slowFactor*average, d.pace.stall), func() { r.giveUp(errSlow) })
+			defer slow.Stop()
 		}
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.fetched++
-	d.average += (time.Since(began) - d.average) / time.Duration(min(d.fetched, averaged))
+	size := len(p.data)
+	if own || p.last {
+		size++ // the body must end here
+	}
+	n, err := r.read(p.buffer[:size])
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		return d.src.unavailable(err)
+	case d.src.total < 0:
+		p.data, p.last = p.buffer[:n], err != nil
+		if received := p.from + int64(n); received > d.limit {
+			return &OutputTooLarge{Bytes: received, Limit: d.limit}
+		}
+	case n != len(p.data):
+		return d.src.unavailable(errors.New("the body is longer or shorter than announced"))
+	}
+	took := time.Since(began)
+	if average > 0 {
+		took = average + (took-average)/averaged
+	}
+	d.average.Store(int64(took))
 	return nil
-}
-
-// timing returns the average time of a piece, and how many were fetched.
-func (d *download) timing() (average time.Duration, fetched int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.average, d.fetched
 }

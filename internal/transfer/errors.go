@@ -28,7 +28,7 @@ type OutputTooLarge struct {
 }
 
 func (e *OutputTooLarge) Error() string {
-	return fmt.Sprintf("the source has at least %d bytes, the limit is %d", e.Bytes, e.Limit)
+	return fmt.Sprintf("the output has at least %d bytes, the limit is %d", e.Bytes, e.Limit)
 }
 
 // NoOutput says that the source has no bytes, or that there is no source.
@@ -40,7 +40,7 @@ func (e *NoOutput) Error() string {
 	if e.Host == "" {
 		return "RunComfy reports success without an output"
 	}
-	return e.Host + ": the source is empty"
+	return e.Host + ": the output is empty"
 }
 
 // OutputChanged says that the source changed during the copy, changed again
@@ -51,7 +51,7 @@ type OutputChanged struct {
 }
 
 func (e *OutputChanged) Error() string {
-	return e.Host + ": the source changed while it was copied: " + e.What
+	return e.Host + ": the output changed while it was copied: " + e.What
 }
 
 // OutputUnavailable says that the source could not be read, after all retries. A
@@ -60,9 +60,6 @@ type OutputUnavailable struct {
 	Host   string // host and port; empty if Err says enough
 	Status int    // HTTP status of the last response; 0 if there was none or it was a success
 	Err    error  // the cause, if it is not the HTTP status
-
-	retry bool          // another request may succeed
-	after time.Duration // the wait that the source asks for
 }
 
 func (e *OutputUnavailable) Error() string {
@@ -82,19 +79,9 @@ func (e *OutputUnavailable) Unwrap() error { return e.Err }
 
 // StorageUnavailable says that a call of S3 failed after all retries. A later
 // call may succeed.
-type StorageUnavailable struct {
-	Op  string // the call, such as UploadPart; empty if Err names it
-	Key string
-	Err error
-}
+type StorageUnavailable struct{ Err error }
 
-func (e *StorageUnavailable) Error() string {
-	if e.Op == "" {
-		return e.Err.Error()
-	}
-	return fmt.Sprintf("%s %s: %v", e.Op, e.Key, e.Err)
-}
-
+func (e *StorageUnavailable) Error() string { return e.Err.Error() }
 func (e *StorageUnavailable) Unwrap() error { return e.Err }
 
 // OutputOccupied says that the key holds another object than the source. That
@@ -108,15 +95,14 @@ func (e *OutputOccupied) Error() string {
 	return fmt.Sprintf("%s holds another object: %s", e.Key, e.Reason)
 }
 
-// A restartError ends an attempt that should be followed by another one.
-type restartError struct {
-	err      error // what Copy returns if this was the last attempt
-	noRanges bool  // read the source in one response from now on
-	noStream bool  // upload in parts from now on
+// A temporaryError wraps the error of something that may succeed if it is tried
+// again.
+type temporaryError struct {
+	error
+	after time.Duration // the shortest wait before that
 }
 
-func (e *restartError) Error() string { return e.err.Error() }
-func (e *restartError) Unwrap() error { return e.err }
+func (e *temporaryError) Unwrap() error { return e.error }
 
 var (
 	errNoResponse = errors.New("no response in time")

@@ -18,7 +18,7 @@ func TestFlowFaults(t *testing.T) {
 	for name, tt := range map[string]struct {
 		plain   bool
 		there   []byte
-		put     func(*bucket) http.HandlerFunc
+		put     func(*fakeS3) http.HandlerFunc
 		pace    func(*pace)
 		want    any // nil: the source is copied
 		text    string
@@ -26,25 +26,25 @@ func TestFlowFaults(t *testing.T) {
 		parts   bool // it was sent in parts after all
 	}{
 		"a put":                {},
-		"503":                  {put: func(*bucket) http.HandlerFunc { return answer(503, "SlowDown") }, parts: true},
-		"a conflict":           {put: func(*bucket) http.HandlerFunc { return answer(409, "ConditionalRequestConflict") }, parts: true},
-		"a refusal, no object": {put: func(*bucket) http.HandlerFunc { return answer(412, "PreconditionFailed") }, parts: true},
-		"the put is cut off": {put: func(*bucket) http.HandlerFunc {
+		"503":                  {put: func(*fakeS3) http.HandlerFunc { return answer(503, "SlowDown") }, parts: true},
+		"a conflict":           {put: func(*fakeS3) http.HandlerFunc { return answer(409, "ConditionalRequestConflict") }, parts: true},
+		"a refusal, no object": {put: func(*fakeS3) http.HandlerFunc { return answer(412, "PreconditionFailed") }, parts: true},
+		"the put is cut off": {put: func(*fakeS3) http.HandlerFunc {
 			return func(_ http.ResponseWriter, r *http.Request) {
 				_, _ = io.CopyN(io.Discard, r.Body, 100_000)
 				panic(http.ErrAbortHandler)
 			}
 		}, parts: true},
-		"the put hangs": {put: func(*bucket) http.HandlerFunc {
+		"the put hangs": {put: func(*fakeS3) http.HandlerFunc {
 			return func(_ http.ResponseWriter, r *http.Request) { hang(r) }
 		}, pace: func(p *pace) { p.upload = 300 * time.Millisecond }, parts: true},
-		"the put arrives damaged": {put: func(b *bucket) http.HandlerFunc {
+		"the put arrives damaged": {put: func(b *fakeS3) http.HandlerFunc {
 			return func(w http.ResponseWriter, r *http.Request) {
 				r.Body = &damaged{ReadCloser: r.Body}
 				b.serve("PutObject", w, r)
 			}
 		}, parts: true},
-		"the reply is lost": {put: func(b *bucket) http.HandlerFunc {
+		"the reply is lost": {put: func(b *fakeS3) http.HandlerFunc {
 			return func(w http.ResponseWriter, r *http.Request) {
 				b.serve("PutObject", &deaf{w}, r)
 				panic(http.ErrAbortHandler)

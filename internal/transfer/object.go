@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -21,6 +22,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
 )
 
 const (
@@ -30,8 +33,7 @@ const (
 	createTime = 10 * time.Second
 	abortTime  = 5 * time.Second
 
-	readTries = 3      // of an existing object
-	maxParts  = 10_000 // S3's limit for one upload
+	maxParts = 10_000 // S3's limit for one upload
 
 	// sourceMetadata is the object metadata that holds hashOf the source.
 	sourceMetadata = "lipdrop-source"
@@ -40,7 +42,8 @@ const (
 // An object is the destination of one attempt.
 type object struct {
 	s3          S3
-	bucket, key string
+	bucket      *bucket.Bucket
+	key         string
 	contentType string
 	metadata    map[string]string
 	pace        pace
@@ -53,61 +56,66 @@ func hashOf(u *url.URL) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// put creates the object by one request that starts before the file is complete,
-// unless the key is taken. S3 checks the length and the CRC32 that follows the
-// body. The request cannot be retried, because the download cannot be read again.
-func (o *object) put(ctx context.Context, d *download) (Object, error) {
+// create creates the object from a download, unless the key is taken: by one
+// request if stream is true, otherwise in parts.
+func (o *object) create(ctx context.Context, d *download, stream bool) (Object, error) {
+	send := o.upload
+	if stream {
+		send = o.put
+	}
+	etag, err := send(ctx, d)
+	if err != nil {
+		return Object{}, cmp.Or(context.Cause(ctx), err)
+	}
+	bytes, sum, _ := d.result()
+	return Object{Key: o.key, ETag: strings.Trim(aws.ToString(etag), `"`), Bytes: bytes, SHA256: sum, ContentType: o.contentType}, nil
+}
+
+// put creates the object by one request that starts before the file is complete. S3
+// checks the length and the CRC32 that follows the body. The request cannot be
+// retried, because the download cannot be read again.
+func (o *object) put(ctx context.Context, d *download) (etag *string, err error) {
 	out, err := o.s3.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &o.bucket, Key: &o.key, ContentType: &o.contentType, Metadata: o.metadata, IfNoneMatch: aws.String("*"),
+		Bucket: &o.bucket.Name, Key: &o.key, ContentType: &o.contentType, Metadata: o.metadata, IfNoneMatch: aws.String("*"),
 		Body: d, ContentLength: &d.src.total, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
 	}, o.withTimeout, func(options *s3.Options) { options.RetryMaxAttempts = 1 })
 	if err != nil {
-		return Object{}, cause(ctx, o.failed("PutObject", err))
+		return nil, o.failed(err)
 	}
-	return o.made(d, out.ETag, out.VersionId), nil
+	return out.ETag, nil
 }
 
 // upload creates the object in parts, or by one request if it is smaller than a
-// part, unless the key is taken. S3 checks the length, and the CRC32 of each part
-// and of the object. The object has at most maxBytes. If the upload fails, it is
-// aborted.
-func (o *object) upload(ctx context.Context, d *download, maxBytes int64) (Object, error) {
+// part. S3 checks the length, and the CRC32 of each part and of the object. If the
+// upload fails, it is aborted.
+func (o *object) upload(ctx context.Context, d *download) (etag *string, err error) {
 	u := &uploader{S3: o.s3, object: o, file: d}
 	out, err := transfermanager.New(u).UploadObject(ctx, &transfermanager.UploadObjectInput{
-		Bucket: &o.bucket, Key: &o.key, ContentType: &o.contentType, Metadata: o.metadata, IfNoneMatch: aws.String("*"),
+		Bucket: &o.bucket.Name, Key: &o.key, ContentType: &o.contentType, Metadata: o.metadata, IfNoneMatch: aws.String("*"),
 		Body: d, ChecksumAlgorithm: tmtypes.ChecksumAlgorithmCrc32, ChecksumType: tmtypes.ChecksumTypeFullObject,
 	}, func(options *transfermanager.Options) {
-		options.PartSizeBytes = max(o.pace.partSize, (maxBytes+maxParts-1)/maxParts)
+		options.PartSizeBytes = max(o.pace.partSize, d.limit/maxParts+1)
 		options.MultipartUploadThreshold = options.PartSizeBytes
 		options.Concurrency, options.FailTimeout = o.pace.uploads, abortTime
 	})
-	if err != nil {
-		err = cause(ctx, o.failed("UploadObject", err))
-		if u.abortErr != nil {
-			err = fmt.Errorf("%w; %w", err, u.abortErr)
-		}
-		return Object{}, err
+	switch {
+	case err != nil && u.abortErr != nil:
+		return nil, &StorageUnavailable{fmt.Errorf("%w; %w", o.failed(err), o.failed(u.abortErr))}
+	case err != nil:
+		return nil, o.failed(err)
 	}
-	return o.made(d, out.ETag, out.VersionID), nil
+	return out.ETag, nil
 }
 
-func (o *object) made(d *download, etag, version *string) Object {
-	return Object{
-		Key: o.key, ETag: aws.ToString(etag), VersionID: aws.ToString(version),
-		Bytes: d.bytes, SHA256: hex.EncodeToString(d.sha.Sum(nil)), ContentType: o.contentType,
-	}
-}
-
-// failed returns a *StorageUnavailable, without the query of the request's address. op
-// is the call that failed, if err does not name it.
-func (o *object) failed(op string, err error) error {
-	if call, ok := errors.AsType[*smithy.OperationError](err); ok {
-		op, err = call.OperationName, call.Err
-	}
+// failed returns a *StorageUnavailable, without the query of the request's address.
+func (o *object) failed(err error) error {
 	if request, ok := errors.AsType[*url.Error](err); ok {
 		request.URL, _, _ = strings.Cut(request.URL, "?")
 	}
-	return &StorageUnavailable{Op: op, Key: o.key, Err: err}
+	if call, ok := errors.AsType[*smithy.OperationError](err); ok {
+		err = fmt.Errorf("%s %s: %w", call.OperationName, o.key, call.Err)
+	}
+	return &StorageUnavailable{err}
 }
 
 // An uploader is the S3 client that transfermanager uses.
@@ -139,8 +147,8 @@ func (u *uploader) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteM
 // AbortMultipartUpload stores its error, which transfermanager does not return.
 func (u *uploader) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipartUploadInput, options ...func(*s3.Options)) (*s3.AbortMultipartUploadOutput, error) {
 	out, err := u.S3.AbortMultipartUpload(ctx, in, options...)
-	if err != nil && httpStatus(err) != http.StatusNotFound {
-		u.abortErr = u.object.failed("AbortMultipartUpload", err)
+	if httpStatus(err) != http.StatusNotFound {
+		u.abortErr = err
 	}
 	return out, err
 }
@@ -178,65 +186,75 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p)
 }
 
-// find returns the object that has the key, or nil.
-func (o *object) find(ctx context.Context) (*s3.HeadObjectOutput, error) {
-	head, err := o.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &o.bucket, Key: &o.key})
-	if httpStatus(err) == http.StatusNotFound {
-		return nil, nil
+// find returns the file that has the key, if there is one.
+func (o *object) find(ctx context.Context) (file bucket.File, found bool, err error) {
+	file, err = o.bucket.Head(ctx, o.key)
+	switch {
+	case errors.Is(err, bucket.ErrNotFound):
+		return file, false, nil
+	case err != nil:
+		return file, false, o.failed(err)
 	}
-	if err != nil {
-		return nil, o.failed("HeadObject", err)
-	}
-	return head, nil
+	return file, true, nil
 }
 
-// existing describes an object that was found, by reading it: its SHA-256 is stored
-// nowhere. It returns an *OutputOccupied if the object does not have the given
-// length (-1: any) or does not start with the given bytes.
-func (o *object) existing(ctx context.Context, found *s3.HeadObjectOutput, length int64, start []byte) (Object, error) {
-	size := aws.ToInt64(found.ContentLength)
-	if length >= 0 && size != length {
-		return Object{}, &OutputOccupied{Key: o.key, Reason: fmt.Sprintf("%d bytes, the source has %d", size, length)}
+// findCopy returns the object that has the key, if there is one. It returns an
+// *OutputOccupied if that is not a copy of the download, which starts with head.
+func (o *object) findCopy(ctx context.Context, d *download, head []byte) (there Object, found bool, err error) {
+	file, found, err := o.find(ctx)
+	if err != nil || !found {
+		return Object{}, found, err
 	}
+	occupied := func(reason string) (Object, bool, error) {
+		return Object{}, true, &OutputOccupied{Key: o.key, Reason: reason}
+	}
+	length, sum, complete := d.result()
+	if !complete {
+		length = d.src.total
+	}
+	if length >= 0 && file.Size != length {
+		return occupied(fmt.Sprintf("%d bytes, the output has %d", file.Size, length))
+	}
+	start, err := o.readRange(ctx, file, 0, int64(len(head)))
+	if err == nil && !bytes.Equal(start, head) {
+		return occupied("its first bytes differ")
+	}
+	if err == nil {
+		there, err = o.describe(ctx, file)
+	}
+	if err == nil && complete && there.SHA256 != sum {
+		return occupied("its SHA-256 differs")
+	}
+	return there, true, err
+}
+
+// describe describes a file. It reads the whole file: the SHA-256 is stored nowhere.
+func (o *object) describe(ctx context.Context, file bucket.File) (Object, error) {
+	sha := sha256.New()
+	for from := int64(0); from < file.Size; from += o.pace.partSize {
+		part, err := o.readRange(ctx, file, from, o.pace.partSize)
+		if err != nil {
+			return Object{}, err
+		}
+		sha.Write(part)
+	}
+	sum := hex.EncodeToString(sha.Sum(nil))
+	return Object{Key: o.key, ETag: file.ETag, Bytes: file.Size, SHA256: sum, ContentType: file.ContentType, Existed: true}, nil
+}
+
+// readRange reads up to size bytes of a file from an offset.
+func (o *object) readRange(ctx context.Context, file bucket.File, from, size int64) ([]byte, error) {
 	for try := 1; ; try++ {
-		head, sum, err := o.read(ctx, found.ETag)
-		switch {
-		case err != nil && try < readTries && ctx.Err() == nil:
-			continue
-		case err != nil:
-			return Object{}, o.failed("GetObject", err)
-		case !bytes.HasPrefix(head, start):
-			return Object{}, &OutputOccupied{Key: o.key, Reason: "its first bytes differ"}
+		limited, cancel := context.WithTimeout(ctx, o.pace.upload)
+		part, err := o.bucket.ReadRange(limited, file, from, size)
+		cancel()
+		if err == nil {
+			return part, nil
 		}
-		return Object{
-			Key: o.key, ETag: aws.ToString(found.ETag), VersionID: aws.ToString(found.VersionId),
-			Bytes: size, SHA256: sum, ContentType: aws.ToString(found.ContentType), Existed: true,
-		}, nil
-	}
-}
-
-// read returns the first bytes of the object, and its SHA-256.
-func (o *object) read(ctx context.Context, etag *string) (head []byte, sum string, err error) {
-	ctx, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
-	out, err := o.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &o.bucket, Key: &o.key, IfMatch: etag})
-	if err != nil {
-		return nil, "", err
-	}
-	content := body{out.Body, ctx, giveUp, o.pace.stall}
-	defer content.close()
-	sha, buffer := sha256.New(), make([]byte, o.pace.pieceSize)
-	for ended := false; !ended; {
-		var n int
-		if n, ended, err = content.read(buffer); err != nil {
-			return nil, "", err
+		if err := o.pace.waitToRetry(ctx, try, &temporaryError{error: o.failed(err)}); err != nil {
+			return nil, err
 		}
-		if head == nil {
-			head = bytes.Clone(buffer[:min(n, headBytes)])
-		}
-		sha.Write(buffer[:n])
 	}
-	return head, hex.EncodeToString(sha.Sum(nil)), nil
 }
 
 // httpStatus returns the HTTP status of S3's response, or 0 if err holds none.

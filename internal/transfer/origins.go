@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -37,8 +38,15 @@ func ParseOrigins(entries []string) (Origins, error) {
 	o := Origins{exact: map[string]bool{}}
 	var errs []error
 	for _, entry := range entries {
-		if err := o.add(entry); err != nil {
-			errs = append(errs, fmt.Errorf("origin %q: %w", entry, err))
+		suffix, wildcard := strings.CutPrefix(strings.ToLower(entry), "https://*.")
+		u, err := url.Parse(entry)
+		switch {
+		case wildcard && isName(suffix) && strings.Contains(suffix, "."):
+			o.suffixes = append(o.suffixes, "."+suffix)
+		case err == nil && defaultPorts[u.Scheme] != "" && strings.EqualFold(u.Scheme+"://"+u.Host, entry) && isHost(u.Hostname()):
+			o.exact[originOf(u)] = true
+		default:
+			errs = append(errs, fmt.Errorf("origin %q: neither an origin such as https://files.example.com:8443 nor a wildcard such as https://*.example.com", entry))
 		}
 	}
 	if len(entries) == 0 {
@@ -50,59 +58,27 @@ func ParseOrigins(entries []string) (Origins, error) {
 	return o, nil
 }
 
-func (o *Origins) add(entry string) error {
-	u, err := url.Parse(entry)
-	if err != nil || u.Host == "" || defaultPorts[u.Scheme] == "" || !strings.EqualFold(u.Scheme+"://"+u.Host, entry) {
-		return errors.New("not an origin, such as https://*.example.com")
-	}
-	domain, wildcard := strings.CutPrefix(u.Host, "*.")
-	switch {
-	case !wildcard && !isName(u.Hostname()) && !isLiteral(u.Hostname()):
-		return errors.New("neither a name nor an address")
-	case !wildcard:
-		o.exact[originOf(u)] = true
-	case u.Scheme != "https":
-		return errors.New("a wildcard is for https only")
-	case !isName(domain):
-		return errors.New("a wildcard is for names on the default port")
-	case !strings.Contains(domain, "."):
-		return errors.New("a wildcard needs at least two labels after it")
-	default:
-		o.suffixes = append(o.suffixes, "."+strings.ToLower(domain))
-	}
-	return nil
-}
-
 // maxHost is the length of the longest host and port.
 const maxHost = 260
 
 // check returns a *OutputRefused unless u may be fetched.
 func (o Origins) check(u *url.URL) error {
-	refuse := func(reason string) error {
-		return &OutputRefused{Host: addressOf(u), Reason: reason}
-	}
-	host := strings.ToLower(u.Hostname())
+	host, address := strings.ToLower(u.Hostname()), addressOf(u)
+	isBelow := func(suffix string) bool { return strings.HasSuffix(host, suffix) }
+	reason := "not an allowed origin"
 	switch {
-	case defaultPorts[u.Scheme] == "" || host == "":
-		return &OutputRefused{Reason: "not an https address"}
-	case len(u.Host) > maxHost:
-		return &OutputRefused{Reason: "the host is too long"}
-	case !isName(host) && !isLiteral(host):
-		return &OutputRefused{Reason: "the host is neither a name nor an address"}
+	case defaultPorts[u.Scheme] == "" || len(u.Host) > maxHost || !isHost(host):
+		address, reason = "", "not a valid https address"
 	case u.User != nil:
-		return refuse("a user name in an address is not allowed")
+		reason = "a user name in an address is not allowed"
 	case o.exact[originOf(u)]:
 		return nil
 	case u.Scheme == "http":
-		return refuse("plain http is not allowed")
-	case addressOf(u) == host+":443" && isName(host):
-		for _, suffix := range o.suffixes {
-			if strings.HasSuffix(host, suffix) {
-				return nil
-			}
-		}
+		reason = "plain http is not allowed"
+	case address == host+":443" && isName(host) && slices.ContainsFunc(o.suffixes, isBelow):
+		return nil
 	}
-	return refuse("not an allowed origin")
+	return &OutputRefused{Host: address, Reason: reason}
 }
 
 // isListed reports whether a host and port is listed exactly.
@@ -114,6 +90,7 @@ func (o Origins) isListed(address string) bool {
 // hostName excludes every host that a resolver or an IDNA mapping might change.
 var hostName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
+func isHost(host string) bool { return hostName.MatchString(host) || isLiteral(host) }
 func isName(host string) bool { return hostName.MatchString(host) && !isLiteral(host) }
 
 func isLiteral(host string) bool {
@@ -169,8 +146,7 @@ func (c *Copier) newTransport() *http.Transport {
 		TLSHandshakeTimeout:    dialTime,
 		Protocols:              &protocols,
 		DisableCompression:     true,
-		MaxConnsPerHost:        cmp.Or(c.pace, defaultPace).connections,
-		MaxIdleConnsPerHost:    cmp.Or(c.pace, defaultPace).connections,
+		MaxIdleConnsPerHost:    cmp.Or(c.pace, defaultPace).window,
 		MaxResponseHeaderBytes: headerBytes,
 	}
 }

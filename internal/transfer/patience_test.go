@@ -15,8 +15,8 @@ import (
 // which must not pass for the end of the file.
 func TestEndAfterGivingUpIsNoEnd(t *testing.T) {
 	ctx, giveUp := context.WithCancelCause(t.Context())
-	b := body{endAfter(func() { giveUp(errStalled) }), ctx, giveUp, time.Minute}
-	if _, _, err := b.read(make([]byte, 10)); !errors.Is(err, errStalled) {
+	r := response{&http.Response{Body: endAfter(func() { giveUp(errStalled) })}, ctx, giveUp, time.Minute}
+	if _, err := r.read(make([]byte, 10)); !errors.Is(err, errStalled) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -53,7 +53,7 @@ func TestStragglerIsFetchedAgain(t *testing.T) {
 	}
 	c := o.copier(t, b)
 	c.pace.pieceSize, c.pace.partSize, c.pace.stall = 256<<10, 1<<20, time.Second
-	c.pace.connections = 2 // so that the others have been read by then
+	c.pace.window = 2 // so that the others have been read by then
 	if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestStragglerIsFetchedAgain(t *testing.T) {
 
 func TestCancel(t *testing.T) { eachWay(t, testCancel) }
 
-func testCancel(t *testing.T, newBucket func(testing.TB) *bucket) {
+func testCancel(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 	for _, size := range []int64{10_000, 300_000} {
 		for nth := 1; nth <= 4; nth++ {
 			o, b := newOrigin(t, random(int(size), 1)), newBucket(t)

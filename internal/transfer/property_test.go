@@ -17,7 +17,7 @@ func TestAnyFaults(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		data := random(rapid.IntRange(1, 200_000).Draw(rt, "size"), 1)
 		source := newOrigin(t, data)
-		b := rapid.SampledFrom([]func(testing.TB) *bucket{newBucket, newFlowBucket}).Draw(rt, "bucket")(t)
+		b := rapid.SampledFrom([]func(testing.TB) *fakeS3{newBucket, newFlowBucket}).Draw(rt, "bucket")(t)
 		b.server.Config.ErrorLog = quiet
 		faults := rapid.MapOf(rapid.IntRange(1, 30), rapid.SampledFrom([]string{"cut", "reset", "503", "416", "whole", "gone"}))
 		ofSource := faults.Draw(rt, "faults of the source")
@@ -54,8 +54,7 @@ func TestAnyFaults(t *testing.T) {
 			return false
 		}
 		c := source.copier(t, b)
-		c.pace.window = rapid.IntRange(1, 4).Draw(rt, "window")
-		c.pace.connections = rapid.IntRange(1, 8).Draw(rt, "many")
+		c.pace.window = rapid.IntRange(1, 8).Draw(rt, "window")
 		c.pace.pieceSize = 1 << rapid.IntRange(12, 16).Draw(rt, "piece")
 		c.pace.quick = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "quick")
 		_, err := c.Copy(t.Context(), source.url(), named)

@@ -30,9 +30,9 @@ import (
 	"github.com/aws/smithy-go/middleware"
 )
 
-// A bucket is a server that speaks as much of S3 as a Copier uses, and refuses a
+// A fakeS3 is a server that speaks as much of S3 as a Copier uses, and refuses a
 // request without the checksums and conditions that a Copier must send.
-type bucket struct {
+type fakeS3 struct {
 	// fault is asked before each call is served, with its name and how many of
 	// that name there have been. It returns true when it has answered.
 	fault func(call string, n int, w http.ResponseWriter, r *http.Request) bool
@@ -61,8 +61,8 @@ type stored struct {
 	source      string // metadata
 }
 
-func newBucket(t testing.TB) *bucket {
-	b := &bucket{objects: map[string]stored{}, uploads: map[string]map[int]stored{}, calls: map[string]int{}}
+func newBucket(t testing.TB) *fakeS3 {
+	b := &fakeS3{objects: map[string]stored{}, uploads: map[string]map[int]stored{}, calls: map[string]int{}}
 	b.server = httptest.NewServer(b)
 	t.Cleanup(b.server.Close)
 	return b
@@ -70,7 +70,7 @@ func newBucket(t testing.TB) *bucket {
 
 // newFlowBucket returns a bucket over TLS, without which the SDK puts no file
 // while it comes.
-func newFlowBucket(t testing.TB) *bucket {
+func newFlowBucket(t testing.TB) *fakeS3 {
 	b := newBucket(t)
 	b.server.Close()
 	b.server = httptest.NewUnstartedServer(b)
@@ -82,14 +82,14 @@ func newFlowBucket(t testing.TB) *bucket {
 
 // eachWay runs a test with a bucket to which parts are sent, and with one to
 // which files of testPace flow in one put.
-func eachWay(t *testing.T, test func(*testing.T, func(testing.TB) *bucket)) {
+func eachWay(t *testing.T, test func(*testing.T, func(testing.TB) *fakeS3)) {
 	t.Run("parts", func(t *testing.T) { test(t, newBucket) })
 	t.Run("flow", func(t *testing.T) { test(t, newFlowBucket) })
 }
 
 // client returns the SDK's client of the bucket, which tries each call three
 // times without waiting in between.
-func (b *bucket) client() *s3.Client {
+func (b *fakeS3) client() *s3.Client {
 	options := s3.Options{
 		Region: "us-east-1", BaseEndpoint: aws.String(b.server.URL), UsePathStyle: true,
 		Credentials: credentials.NewStaticCredentialsProvider("id", "key", ""),
@@ -116,7 +116,7 @@ func unsigned(stack *middleware.Stack) error {
 	return v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware(stack)
 }
 
-func (b *bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (b *fakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	call := map[string]string{
 		"HEAD": "HeadObject", "GET": "GetObject", "PUT": "PutObject", "DELETE": "AbortMultipartUpload", "POST": "CompleteMultipartUpload",
@@ -137,7 +137,7 @@ func (b *bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.serve(call, w, r)
 }
 
-func (b *bucket) serve(call string, w http.ResponseWriter, r *http.Request) {
+func (b *fakeS3) serve(call string, w http.ResponseWriter, r *http.Request) {
 	var body []byte
 	var part stored
 	if call == "UploadPart" && b.discard {
@@ -292,13 +292,13 @@ func fail(w http.ResponseWriter, status int, code string) {
 }
 
 // put makes an object behind the Copier's back.
-func (b *bucket) put(key string, data []byte) {
+func (b *fakeS3) put(key string, data []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.objects[key] = newStored(data, "video/mp4")
 }
 
-func (b *bucket) called(call string) int {
+func (b *fakeS3) called(call string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.calls[call]
@@ -306,7 +306,7 @@ func (b *bucket) called(call string) int {
 
 // check fails the test unless the key holds want, or nothing where want is nil,
 // and no upload is open.
-func (b *bucket) check(t interface {
+func (b *fakeS3) check(t interface {
 	Helper()
 	Error(...any)
 	Errorf(string, ...any)

@@ -25,7 +25,7 @@ const testKey = "outbox/talk/take/talk.mp4"
 // testPace makes many parts of little data, and retries without delay. Its
 // stalls are too long to be met by chance.
 var testPace = pace{
-	partSize: 64 << 10, uploads: 3, pieceSize: 16 << 10, window: 12, connections: 4,
+	partSize: 64 << 10, uploads: 3, pieceSize: 16 << 10, window: 12,
 	response: 10 * time.Second, stall: 10 * time.Second, upload: 10 * time.Second,
 	backOff: time.Microsecond, tries: 4,
 }
@@ -120,7 +120,7 @@ func (o *origin) count() int {
 func (o *origin) url() string { return o.server.URL + "/talk.mp4?" + secret }
 
 // copier returns a Copier of what the origin serves into the bucket.
-func (o *origin) copier(t testing.TB, b *bucket) *Copier {
+func (o *origin) copier(t testing.TB, b *fakeS3) *Copier {
 	t.Helper()
 	origins, err := ParseOrigins([]string{o.server.URL})
 	if err != nil {

@@ -14,10 +14,10 @@ import (
 func TestStorageFaults(t *testing.T) {
 	const small, large = 10_000, 300_000
 	other := random(5000, 9)
-	type fault = func(b *bucket, call string, n int, w http.ResponseWriter, r *http.Request) bool
+	type fault = func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool
 	// on serves a fault to the calls of one name, up to a number of them.
 	on := func(name string, upTo, status int, code string) fault {
-		return func(_ *bucket, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
+		return func(_ *fakeS3, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
 			if call != name || n > upTo {
 				return false
 			}
@@ -27,7 +27,7 @@ func TestStorageFaults(t *testing.T) {
 	}
 	// lost serves a call and cuts off the reply.
 	lost := func(name string, upTo int) fault {
-		return func(b *bucket, call string, n int, w http.ResponseWriter, r *http.Request) bool {
+		return func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool {
 			if call != name || n > upTo {
 				return false
 			}
@@ -37,7 +37,7 @@ func TestStorageFaults(t *testing.T) {
 	}
 	// before puts an object under the key when a call comes in.
 	before := func(name string, data []byte) fault {
-		return func(b *bucket, call string, n int, _ http.ResponseWriter, _ *http.Request) bool {
+		return func(b *fakeS3, call string, n int, _ http.ResponseWriter, _ *http.Request) bool {
 			if call == name && n == 1 {
 				b.put(testKey, data)
 			}
@@ -55,7 +55,7 @@ func TestStorageFaults(t *testing.T) {
 		left    []byte // under the key, with an error
 		existed bool
 	}{
-		"503 for two calls of each": {size: large, fault: func(_ *bucket, _ string, n int, w http.ResponseWriter, _ *http.Request) bool {
+		"503 for two calls of each": {size: large, fault: func(_ *fakeS3, _ string, n int, w http.ResponseWriter, _ *http.Request) bool {
 			if n <= 2 {
 				fail(w, 503, "SlowDown")
 			}
@@ -71,7 +71,7 @@ func TestStorageFaults(t *testing.T) {
 			want: &StorageUnavailable{}, text: "CompleteMultipartUpload"},
 		"an error in the body of a 200": {size: large, fault: on("CompleteMultipartUpload", always, 200, "InternalError"),
 			want: &StorageUnavailable{}, text: "CompleteMultipartUpload"},
-		"a part arrives damaged": {size: large, fault: func(b *bucket, call string, n int, w http.ResponseWriter, r *http.Request) bool {
+		"a part arrives damaged": {size: large, fault: func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool {
 			if call != "UploadPart" || n != 2 {
 				return false
 			}
@@ -79,13 +79,13 @@ func TestStorageFaults(t *testing.T) {
 			b.serve(call, w, r)
 			return true
 		}, want: &StorageUnavailable{}, text: "BadDigest"},
-		"every part is cut off": {size: large, fault: func(_ *bucket, call string, _ int, _ http.ResponseWriter, _ *http.Request) bool {
+		"every part is cut off": {size: large, fault: func(_ *fakeS3, call string, _ int, _ http.ResponseWriter, _ *http.Request) bool {
 			if call == "UploadPart" {
 				panic(http.ErrAbortHandler)
 			}
 			return false
 		}, want: &StorageUnavailable{}, text: "UploadPart"},
-		"a part hangs": {size: large, fault: func(_ *bucket, call string, n int, _ http.ResponseWriter, r *http.Request) bool {
+		"a part hangs": {size: large, fault: func(_ *fakeS3, call string, n int, _ http.ResponseWriter, r *http.Request) bool {
 			if call == "UploadPart" && n == 2 {
 				hang(r)
 			}
@@ -109,7 +109,7 @@ func TestStorageFaults(t *testing.T) {
 		"another object of that length is there": {size: small, there: random(small, 2),
 			want: &OutputOccupied{}, text: "first bytes", left: random(small, 2)},
 		"the object is there, its first reading is cut off": {size: large, there: random(large, 1),
-			fault: func(b *bucket, call string, n int, w http.ResponseWriter, r *http.Request) bool {
+			fault: func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool {
 				if call != "GetObject" || n > 1 {
 					return false
 				}
@@ -124,7 +124,7 @@ func TestStorageFaults(t *testing.T) {
 		"nothing but conflicts":    {size: large, fault: on("CompleteMultipartUpload", always, 409, "ConditionalRequestConflict"), want: &StorageUnavailable{}, text: "Conflict"},
 		"a refusal, but no object": {size: large, fault: on("CompleteMultipartUpload", 1, 412, "PreconditionFailed")},
 		"the upload is gone":       {size: large, fault: on("CompleteMultipartUpload", 1, 404, "NoSuchUpload")},
-		"two of the aborts fail too": {size: large, fault: func(_ *bucket, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
+		"two of the aborts fail too": {size: large, fault: func(_ *fakeS3, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
 			if call == "UploadPart" || call == "AbortMultipartUpload" && n <= 2 {
 				fail(w, 503, "SlowDown")
 				return true

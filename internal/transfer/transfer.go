@@ -13,10 +13,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"sync"
+	"net/url"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
 )
 
 // S3 is the client that a Copier needs; *s3.Client implements it. The required
@@ -25,8 +27,7 @@ import (
 // missing key as forbidden.
 type S3 = transfermanager.S3APIClient
 
-// A Copier copies https URLs into objects of one bucket, one at a time: a call waits
-// until an earlier call has ended.
+// A Copier copies https URLs into objects of one bucket.
 type Copier struct {
 	S3       S3
 	Bucket   string  // name
@@ -36,15 +37,12 @@ type Copier struct {
 	resolver *net.Resolver  // nil: the system's
 	roots    *x509.CertPool // nil: the system's
 	pace     pace           // zero: defaultPace
-
-	mu sync.Mutex
 }
 
 // An Object describes a copy.
 type Object struct {
 	Key         string
-	ETag        string // in quotes, as S3 writes it
-	VersionID   string // empty if the bucket keeps no versions
+	ETag        string // without quotes
 	Bytes       int64
 	SHA256      string // hexadecimal
 	ContentType string
@@ -53,37 +51,35 @@ type Object struct {
 
 // A pace sets the speed, the memory and the patience of a copy.
 type pace struct {
-	pieceSize   int64 // bytes of one range
-	window      int   // pieces in memory
-	connections int   // to the source, at most
-	putMax      int64 // bytes of the largest file that one PUT streams
-	partSize    int64 // bytes of one part of an upload
-	uploads     int   // parts that are sent in parallel
+	pieceSize int64 // bytes of one range
+	window    int   // pieces in memory, and at most so many requests in parallel
+	putMax    int64 // bytes of the largest file that one PUT streams
+	partSize  int64 // bytes of one part of an upload
+	uploads   int   // parts that are sent in parallel; one more is in memory
 
 	quick    time.Duration // a connection that fetches a piece in this time is fast enough
 	response time.Duration // until the header of a response
 	stall    time.Duration // in which stallBytes must arrive
 	upload   time.Duration // in which S3 must accept bytes or respond
 	backOff  time.Duration // before the second try; doubled before each further one
-	tries    int           // of one request
+	tries    int           // of one request, and of the copy
 }
 
 // defaultPace keeps up to 64 MiB in memory. One PUT needs fewer requests than a
 // multipart upload, but if its connection breaks, the whole upload is lost. Several
 // connections are faster for more than 64 MiB.
 var defaultPace = pace{
-	pieceSize:   1 << 20,
-	window:      24,
-	connections: 16,
-	putMax:      64 << 20,
-	partSize:    8 << 20,
-	uploads:     4,
-	quick:       25 * time.Millisecond,
-	response:    15 * time.Second,
-	stall:       5 * time.Second,
-	upload:      time.Minute,
-	backOff:     200 * time.Millisecond,
-	tries:       6,
+	pieceSize: 1 << 20,
+	window:    16,
+	putMax:    64 << 20,
+	partSize:  8 << 20,
+	uploads:   4,
+	quick:     25 * time.Millisecond,
+	response:  15 * time.Second,
+	stall:     5 * time.Second,
+	upload:    time.Minute,
+	backOff:   200 * time.Millisecond,
+	tries:     6,
 }
 
 const (
@@ -91,19 +87,10 @@ const (
 	// chosen.
 	headBytes = 4 << 10
 
-	// maxAttempts is how often a copy is started at most.
-	maxAttempts = 4
-
 	// maxChanges is how many attempts may end because the source changed. The next
 	// attempt reads the source in one response, because some CDN nodes give the same
 	// file their own ETag or Last-Modified.
 	maxChanges = 2
-
-	// pieces is how many pieces a small file is divided into, so that its upload
-	// starts before the file is complete. leastPiece is the size of the smallest
-	// piece in bytes.
-	pieces     = 16
-	leastPiece = 64 << 10
 
 	maxBackOff = 5 * time.Second
 )
@@ -121,8 +108,6 @@ const (
 // failed as well. ctx should end some seconds before the process does, so that
 // an upload can be aborted.
 func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte, path string) (key, contentType string)) (Object, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	u, err := parseSource(rawURL)
 	if err != nil {
 		return Object{}, err
@@ -133,27 +118,26 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 	src := &source{given: u, origins: c.Origins, transport: transport, pace: cmp.Or(c.pace, defaultPace)}
 	a := attempt{Copier: c, src: src, name: name, ranged: true, stream: true}
 
-	var changed error
-	for n, changes := 1, 0; ; n++ {
+	var changed *OutputChanged
+	for try, changes := 1, 0; ; try++ {
 		object, err := a.run(ctx)
-		restart, again := errors.AsType[*restartError](err)
-		_, isChange := errors.AsType[*OutputChanged](err)
-		_, isUnavailable := errors.AsType[*OutputUnavailable](err)
+		change, isChange := errors.AsType[*OutputChanged](err)
 		switch {
-		case err != nil && ctx.Err() != nil:
-			return Object{}, context.Cause(ctx)
-		case isUnavailable && changes >= maxChanges:
-			return Object{}, changed // it explains more
-		case !again:
-			return object, err
-		case n == maxAttempts:
-			return Object{}, restart.err
+		case err == nil:
+			return object, nil
 		case isChange:
-			changes, changed = changes+1, restart.err
+			changes, changed = changes+1, change
+			a.ranged = a.ranged && changes < maxChanges
+			err = &temporaryError{error: err}
+		case errors.Is(err, errRange) && a.ranged:
+			a.ranged = false
+			err = &temporaryError{error: err}
 		}
-		a.ranged = a.ranged && !restart.noRanges && changes < maxChanges
-		a.stream = a.stream && !restart.noStream
-		if err := sleep(ctx, src.pace.backOffAfter(n)); err != nil {
+		err = src.pace.waitToRetry(ctx, try, err)
+		if _, ok := errors.AsType[*OutputUnavailable](err); ok && changes >= maxChanges {
+			return Object{}, changed // it explains more
+		}
+		if err != nil {
 			return Object{}, err
 		}
 	}
@@ -167,13 +151,21 @@ func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, er
 	if err != nil {
 		return Object{}, false, err
 	}
-	o := &object{s3: c.S3, bucket: c.Bucket, key: key, pace: cmp.Or(c.pace, defaultPace)}
-	head, err := o.find(ctx)
-	if err != nil || head == nil || head.Metadata[sourceMetadata] != hashOf(u) {
+	o := c.object(key, u)
+	file, found, err := o.find(ctx)
+	if err != nil || !found || file.Metadata[sourceMetadata] != hashOf(u) {
 		return Object{}, false, err
 	}
-	found, err := o.existing(ctx, head, -1, nil)
-	return found, err == nil, err
+	object, err := o.describe(ctx, file)
+	return object, err == nil, err
+}
+
+// object returns the destination of a copy of the file at u.
+func (c *Copier) object(key string, u *url.URL) *object {
+	return &object{
+		s3: c.S3, bucket: &bucket.Bucket{S3: c.S3, Name: c.Bucket}, key: key,
+		metadata: map[string]string{sourceMetadata: hashOf(u)}, pace: cmp.Or(c.pace, defaultPace),
+	}
 }
 
 // An attempt copies a source once, from its first byte.
@@ -185,12 +177,15 @@ type attempt struct {
 	stream bool // use one PUT if the file is small
 }
 
-// run makes the attempt. A *restartError asks for another one.
+// run makes the attempt. A *temporaryError asks for another one.
 func (a *attempt) run(parent context.Context) (Object, error) {
 	ctx, fail := context.WithCancelCause(parent)
 	defer fail(nil)
-	src := a.src
-	first, err := src.first(ctx, a.ranged)
+	src, size := a.src, int64(whole)
+	if a.ranged {
+		size = toEnd
+	}
+	first, err := src.request(ctx, src.given, 0, size)
 	if err != nil {
 		return Object{}, err
 	}
@@ -201,81 +196,68 @@ func (a *attempt) run(parent context.Context) (Object, error) {
 	head, err := first.peek(headBytes)
 	switch {
 	case err != nil:
-		return Object{}, &restartError{err: src.unavailable(err)}
+		return Object{}, src.unavailable(err)
 	case len(head) == 0:
 		return Object{}, &NoOutput{Host: addressOf(src.given)}
 	}
-	o := &object{s3: a.S3, bucket: a.Bucket, metadata: map[string]string{sourceMetadata: hashOf(src.given)}, pace: src.pace}
-	o.key, o.contentType = a.name(head, src.given.Path)
+	key, contentType := a.name(head, src.given.Path)
+	o := a.object(key, src.given)
+	o.contentType = contentType
 
-	p := src.pace
-	if src.total > 0 {
-		p.pieceSize = min(p.pieceSize, max(src.total/pieces, leastPiece))
-		p.quick = p.quick * time.Duration(p.pieceSize) / time.Duration(src.pace.pieceSize)
-	}
-	d := start(ctx, fail, src, first, p, a.MaxBytes)
+	d := start(ctx, fail, src, first, a.MaxBytes)
 	defer d.done.Wait()
 	defer fail(nil)
-	if a.stream = a.stream && src.total > 0 && src.total <= p.putMax; a.stream {
-		object, err := o.put(ctx, d)
-		return a.settle(parent, o, d, head, object, err)
+	stream := a.stream && src.total > 0 && src.total <= src.pace.putMax
+	if !stream {
+		if there, found, err := o.findCopy(parent, d, head); found || err != nil {
+			return there, err
+		}
 	}
-	found, err := o.find(parent)
+	object, err := o.create(ctx, d, stream)
+	if _, ok := errors.AsType[*StorageUnavailable](err); !ok {
+		return object, err
+	}
+	// Somebody else may have created the object, or only the response was lost.
+	fail(nil)
+	there, found, findErr := o.findCopy(parent, d, head)
 	switch {
-	case err != nil:
-		return Object{}, err
-	case found != nil:
-		return o.existing(parent, found, src.total, head)
-	}
-	object, err := o.upload(ctx, d, a.MaxBytes)
-	return a.settle(parent, o, d, head, object, err)
-}
-
-// settle returns the object that an attempt made. After an error it checks whether
-// the object exists: somebody else may have created it, or only the response was
-// lost.
-func (a *attempt) settle(ctx context.Context, o *object, d *download, head []byte, made Object, err error) (Object, error) {
-	storage, ok := errors.AsType[*StorageUnavailable](err)
-	if !ok || storage.Op != "PutObject" && storage.Op != "CompleteMultipartUpload" {
-		return made, err
-	}
-	found, findErr := o.find(ctx)
-	switch {
+	case found:
+		return there, findErr
 	case findErr != nil:
 		return Object{}, err
-	case found != nil && d.whole:
-		there, err := o.existing(ctx, found, d.bytes, head)
-		if sum := o.made(d, nil, nil).SHA256; err == nil && there.SHA256 != sum {
-			return Object{}, &OutputOccupied{Key: o.key, Reason: "its SHA-256 differs"}
-		}
-		return there, err
-	case found != nil:
-		return o.existing(ctx, found, d.src.total, head)
-	case a.stream:
-		return Object{}, &restartError{err: err, noStream: true}
+	case stream:
+		a.stream = false // the next attempt uploads in parts
+		return Object{}, &temporaryError{error: err}
 	}
 	switch httpStatus(err) {
 	// 409: another write of the key was under way. 412, 404: somebody removed the
 	// object, or the upload.
 	case http.StatusConflict, http.StatusPreconditionFailed, http.StatusNotFound:
-		return Object{}, &restartError{err: err}
+		return Object{}, &temporaryError{error: err}
 	}
 	return Object{}, err
 }
 
-// backOffAfter returns the wait after a number of tries. It is random, so that
-// ranges that failed together are not requested together.
-func (p pace) backOffAfter(try int) time.Duration {
-	full := min(p.backOff<<(try-1), maxBackOff)
-	return full/2 + rand.N(full/2+1)
-}
-
-// sleep waits for d or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
+// waitToRetry waits before the next try of what failed with err. If there should
+// be no other try, it returns the error to report.
+func (p pace) waitToRetry(ctx context.Context, try int, err error) error {
+	temporary, ok := errors.AsType[*temporaryError](err)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case !ok:
+		return err
+	case try >= p.tries:
+		return temporary.error
+	}
+	// The wait is random, so that ranges that failed together are not requested
+	// together.
+	wait := min(p.backOff<<(try-1), maxBackOff)
+	wait = max(wait/2+rand.N(wait/2+1), temporary.after)
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-time.After(d):
+	case <-time.After(wait):
 		return nil
 	}
 }

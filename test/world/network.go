@@ -119,7 +119,7 @@ func (c *copier) Copy(ctx context.Context, address string, name func(head []byte
 	key, contentType := name(body[:min(len(body), 4096)], u.Path)
 	sum := sha256.Sum256(body)
 	object := transfer.Object{
-		Key: key, ETag: `"` + etagOf(body) + `"`, Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:]), ContentType: contentType,
+		Key: key, ETag: etagOf(body), Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:]), ContentType: contentType,
 	}
 	_, err = (*client)(w).PutObject(ctx, &s3.PutObjectInput{
 		Key: &key, Body: bytes.NewReader(body), ContentType: &contentType, IfNoneMatch: aws.String("*"),
@@ -131,7 +131,7 @@ func (c *copier) Copy(ctx context.Context, address string, name func(head []byte
 	there, ok := w.Bucket.Object(key)
 	switch {
 	case !ok || passing(err):
-		return transfer.Object{}, &transfer.StorageUnavailable{Op: "PutObject", Key: key, Err: err}
+		return transfer.Object{}, &transfer.StorageUnavailable{Err: err}
 	case !bytes.Equal(there, body):
 		return transfer.Object{}, &transfer.OutputOccupied{Key: key}
 	}
@@ -152,7 +152,7 @@ func (c *copier) Find(ctx context.Context, address, key string) (transfer.Object
 	}
 	head, err := (*client)(w).HeadObject(ctx, &s3.HeadObjectInput{Key: &key})
 	if err != nil {
-		return transfer.Object{}, false, &transfer.StorageUnavailable{Op: "HeadObject", Key: key, Err: err}
+		return transfer.Object{}, false, &transfer.StorageUnavailable{Err: err}
 	}
 	if head.Metadata[sourceMetadata] != sourceOf(u) {
 		return transfer.Object{}, false, nil
@@ -160,7 +160,7 @@ func (c *copier) Find(ctx context.Context, address, key string) (transfer.Object
 	body, _ := w.Bucket.Object(key)
 	sum := sha256.Sum256(body)
 	return transfer.Object{
-		Key: key, ETag: `"` + etagOf(body) + `"`, Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:]),
+		Key: key, ETag: etagOf(body), Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:]),
 		ContentType: aws.ToString(head.ContentType), Existed: true,
 	}, true, nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"strings"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -78,7 +77,7 @@ func (h *Handler) inspect(ctx context.Context, rec ledger.Record, object transfe
 	info, err := media.Inspect(ctx, media.Source{
 		Name: file, Size: object.Bytes,
 		ReadRange: func(ctx context.Context, off, n int64) ([]byte, error) {
-			part, err := h.Bucket.ReadRange(ctx, bucket.File{Key: object.Key, ETag: strings.Trim(object.ETag, `"`), Size: object.Bytes}, off, n)
+			part, err := h.Bucket.ReadRange(ctx, bucket.File{Key: object.Key, ETag: object.ETag, Size: object.Bytes}, off, n)
 			if err != nil {
 				readErr = err
 			}
