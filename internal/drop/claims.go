@@ -146,7 +146,15 @@ func (l *lister) matchFinding(ctx context.Context, c claims, name string) ([]Fin
 	if err != nil {
 		return nil, err
 	}
+	bundle := found[0]
 	found = slices.DeleteFunc(found, func(f Finding) bool { return f.Name != name })
+	if len(found) == 0 && bundle.State == ledger.Held { // S3 refuses to return a file that every match uses
+		order := max(ledger.Stamp(bundle.Order), stamp(c.matches))
+		return []Finding{about(name).decide(ledger.Held, order, bundle.Problems...)}, nil
+	}
+	if len(found) == 0 && bundle.Problems != nil { // job.json has the wildcard, but is wrong otherwise
+		return []Finding{about(name).decide(ledger.Withdrawn, "", NoLongerNamed(bundle.Name, name))}, nil
+	}
 	parent, err := l.claimsOf(ctx, stem)
 	if err != nil {
 		return found, err
@@ -155,6 +163,12 @@ func (l *lister) matchFinding(ctx context.Context, c claims, name string) ([]Fin
 		return suspended(found, p), nil
 	}
 	return found, nil
+}
+
+// NoLongerNamed returns the problem of a match that the bundle's job.json starts no
+// job for now.
+func NoLongerNamed(bundle, match string) problem.Problem {
+	return problem.Problem{Code: problem.NoLongerNamed, Reason: fmt.Sprintf("the job.json of %s is wrong, was deleted, or no longer names %s", bundle, path.Base(match))}
 }
 
 // withMatches returns the finding of a contested name, and the findings of its

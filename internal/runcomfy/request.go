@@ -54,7 +54,7 @@ type call struct {
 	paid                bool
 }
 
-// do makes a call and returns the response. If the token was refused and Token now
+// do makes a call and returns the response. If another token may help and Token now
 // returns another one, it repeats the call, unless the call is paid. Its errors are
 // those that Client documents.
 func (c *Client) do(ctx context.Context, call call) (*response, error) {
@@ -63,7 +63,7 @@ func (c *Client) do(ctx context.Context, call call) (*response, error) {
 		return nil, err
 	}
 	res, err := c.send(ctx, call, token)
-	if !tokenRefused(err) {
+	if !wantsOtherToken(err) {
 		return res, err
 	}
 	c.Token.Refused()
@@ -77,11 +77,12 @@ func (c *Client) do(ctx context.Context, call call) (*response, error) {
 	return c.send(ctx, call, next)
 }
 
-// tokenRefused reports whether the API refused the token. A request id of another
-// account counts too: the token may have been replaced by another account's.
-func tokenRefused(err error) bool {
+// wantsOtherToken reports whether another token may help: the API refused this one,
+// its account has no balance, or the request id belongs to another account. A person
+// may have set the token of another account meanwhile.
+func wantsOtherToken(err error) bool {
 	refused, ok := errors.AsType[*Error](err)
-	return ok && (refused.Kind() == KindToken || refused.Kind() == KindForeign)
+	return ok && (refused.Kind() == KindToken || refused.Kind() == KindBalance || refused.Kind() == KindForeign)
 }
 
 // send makes one HTTP request.

@@ -2,12 +2,15 @@ package handler_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/s3test"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
@@ -49,6 +52,22 @@ func TestAccountTrouble(t *testing.T) {
 		{
 			"the balance is empty", problem.NoBalance, "Top up",
 			func(w *world.World) { w.RunComfy.SetBalanceEmpty(true) }, func(w *world.World) { w.RunComfy.SetBalanceEmpty(false) },
+		},
+		{
+			"the balance is empty, and the token of another account is set", problem.NoBalance, "Top up",
+			func(w *world.World) {
+				w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+					if call, _ := runcomfytest.CallOf(r); call != runcomfytest.CallSubmit || !strings.HasSuffix(r.Header.Get("Authorization"), " "+world.Token) {
+						return nil
+					}
+					fault := worldtest.Fault(t, runcomfytest.CallSubmit, "402")
+					return &fault
+				}
+			},
+			func(w *world.World) {
+				w.Secret = "canary-of-another"
+				w.RunComfy.SetToken(w.Secret)
+			},
 		},
 	}
 	const jobs = 4
@@ -153,5 +172,105 @@ func TestHeldMatchesBeyondTheList(t *testing.T) {
 	}
 	for i := 500 - pushedOut; i < 500; i++ {
 		worldtest.WantStatus(t, w, fmt.Sprintf("cafe/m%03d", i), ledger.Held, problem.NoBalance)
+	}
+}
+
+// If job.json becomes wrong, the statuses of its matches that did not run say so. A
+// good job.json starts them.
+func TestMatchesOfAWrongManifest(t *testing.T) {
+	const folder = "inbox/cafe.job/"
+	const right = `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`
+	wrong := []struct{ name, manifest string }{
+		{"not JSON", `{`},
+		{"a wrong option", `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "*.wav", "emotion": "joyful"}}`},
+		{"an unknown model", `{"model": "sync/react-9", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`},
+		{"a file that is not there", `{"model": "sync/react-1", "input": {"video_url": "/inbox/shared/talk.mp4", "audio_url": "*.wav"}}`},
+		{"a second wildcard", `{"model": "sync/react-1", "input": {"video_url": "*.mp4", "audio_url": "*.wav"}}`},
+	}
+	clip, voice := worldtest.Media(t)
+	states := []struct {
+		state ledger.State
+		begin func(w *world.World)
+		end   func(w *world.World) // repairs what kept the match from running
+	}{
+		{ledger.Held, func(w *world.World) {
+			w.RunComfy.SetBalanceEmpty(true)
+			w.Drop(folder+"talk.mp4", clip)
+			w.Drop(folder+"a.wav", voice)
+		}, func(w *world.World) { w.RunComfy.SetBalanceEmpty(false) }},
+		{ledger.Waiting, func(w *world.World) { w.Drop(folder+"a.wav", voice) }, func(w *world.World) { w.Drop(folder+"talk.mp4", clip) }},
+		{ledger.Rejected, func(w *world.World) {
+			w.Drop(folder+"talk.mp4", clip)
+			w.Drop(folder+"a.wav", []byte("no audio"))
+		}, func(w *world.World) { w.Drop(folder+"a.wav", voice) }},
+	}
+	for _, tt := range wrong {
+		for _, s := range states {
+			t.Run(fmt.Sprintf("%s, %s before", tt.name, s.state), func(t *testing.T) {
+				w := worldtest.New(t)
+				s.begin(w)
+				w.Drop(folder+"job.json", []byte(right))
+				w.Pass(time.Hour)
+				if st := w.Status("cafe/a"); st.State != s.state {
+					t.Fatalf("%s %s before", st.State, st.Code)
+				}
+				w.Drop(folder+"job.json", []byte(tt.manifest))
+				w.Pass(time.Hour)
+				if st := worldtest.WantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.NoLongerNamed); st.Reason != "the job.json of cafe is wrong, was deleted, or no longer names a" {
+					t.Errorf("reason %q", st.Reason)
+				}
+				s.end(w)
+				w.Pass(time.Hour)
+				worldtest.WantCharges(t, w, 0)
+				w.Drop(folder+"job.json", []byte(right))
+				worldtest.Rest(t, w)
+				worldtest.WantStatus(t, w, "cafe/a", ledger.Succeeded, "")
+				worldtest.WantCharges(t, w, 1)
+			})
+		}
+	}
+}
+
+// If S3 refuses to return a file of a bundle, its matches stay as they are. They are
+// assessed when S3 returns the file, and withdrawn when job.json is deleted.
+func TestMatchesOfARefusedFile(t *testing.T) {
+	const folder = "inbox/cafe.job/"
+	for _, refused := range []string{"job.json", "talk.mp4"} {
+		for _, deleted := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, deleted %t", refused, deleted), func(t *testing.T) {
+				w := worldtest.New(t)
+				w.RunComfy.SetBalanceEmpty(true)
+				clip, voice := worldtest.Media(t)
+				w.Drop(folder+"talk.mp4", clip)
+				w.Drop(folder+"a.wav", voice)
+				manifest := []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`)
+				w.Drop(folder+"job.json", manifest)
+				w.Pass(time.Hour)
+				worldtest.WantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
+				w.Before = func(c world.Call) error {
+					if c.Key == folder+refused && (c.Op == "GetObject" || c.Op == "HeadObject" && refused != "job.json") {
+						return s3test.Error(400, "BadRequest")
+					}
+					return nil
+				}
+				w.Drop(folder+"job.json", manifest)
+				w.Pass(time.Hour)
+				worldtest.WantStatus(t, w, "cafe", ledger.Held, problem.MediaForbidden)
+				if st := w.Status("cafe/a"); st.State != ledger.Held {
+					t.Errorf("the match is %s %s: %s", st.State, st.Code, st.Reason)
+				}
+				if deleted {
+					w.Delete(folder + "job.json")
+					w.Pass(time.Hour)
+					worldtest.WantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.NoLongerNamed)
+					return
+				}
+				w.Before = nil
+				w.RunComfy.SetBalanceEmpty(false)
+				worldtest.Rest(t, w)
+				worldtest.WantStatus(t, w, "cafe/a", ledger.Succeeded, "")
+				worldtest.WantCharges(t, w, 1)
+			})
+		}
 	}
 }

@@ -180,6 +180,12 @@ func (h *Handler) reassessMatches(ctx context.Context, a *assessment, prev ledge
 	if prev.Jobs == nil || a.subject.Key() != ledger.StatusKey(prev.Name) {
 		return nil
 	}
+	if i := slices.IndexFunc(findings, func(f drop.Finding) bool { return f.Key == a.subject.Key() && f.State == ledger.Held }); i >= 0 {
+		// S3 refuses to return a file, so it is not known what job.json names. The
+		// bundle is assessed again, so its status still lists the matches.
+		findings[i].Jobs = prev.Jobs
+		return nil
+	}
 	var held []error
 	for _, name := range prev.Jobs {
 		named := slices.ContainsFunc(findings, func(f drop.Finding) bool { return f.Name == name || slices.Contains(f.Jobs, name) })
@@ -220,7 +226,7 @@ func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding
 		order = ledger.Order(f.Order, h.timestamp())
 	}
 	if f.State == ledger.Withdrawn && a.bundle != "" {
-		f.Problems = []problem.Problem{{Code: problem.NoLongerNamed, Reason: fmt.Sprintf("the job.json of %s no longer asks for %s", a.bundle, path.Base(f.Name))}}
+		f.Problems = []problem.Problem{drop.NoLongerNamed(a.bundle, f.Name)}
 	}
 	st := ledger.Status{Name: f.Name, State: f.State, Warnings: f.Warnings, Jobs: f.Jobs}
 	if f.Problems != nil {
