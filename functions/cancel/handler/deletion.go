@@ -47,6 +47,8 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 				errs = append(errs, h.cancelTake(ctx, rec, key, c))
 			case rec.Code == problem.CancelledByDeletion && h.Now().Sub(rec.Times.Ended) < sweepBack:
 				errs = append(errs, h.stopExecution(ctx, rec)) // an earlier call may have failed to do so
+			case rec.State == ledger.Failed && rec.Code != problem.JobFailed:
+				errs = append(errs, h.cancelRedriven(ctx, rec, key, c))
 			}
 		}
 	}
@@ -80,19 +82,49 @@ func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string,
 	}
 	// Record the end before stopping the execution, so that the event of the stop
 	// changes nothing.
-	err = h.recordEnd(ctx, rec, ledger.Cancelled, problem.CancelledByDeletion, key+" was deleted, and RunComfy cancelled the job before it started")
+	err = h.recordEnd(ctx, rec, ledger.Cancelled, problem.CancelledByDeletion, cancelledReason(key))
 	if err != nil {
 		return err
 	}
 	return h.stopExecution(ctx, rec)
 }
 
+func cancelledReason(key string) string {
+	return key + " was deleted, and RunComfy cancelled the job before it started"
+}
+
+// cancelRedriven cancels the job of a failed take whose execution was redriven and is
+// running. The take stays failed.
+func (h *Handler) cancelRedriven(ctx context.Context, rec ledger.Record, key string, c *call) error {
+	arn := workflow.ExecutionARN(h.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))
+	exec, err := h.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
+	if _, gone := errors.AsType[*types.ExecutionDoesNotExist](err); gone {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("describe the execution: %w", err)
+	}
+	if exec.Status != types.ExecutionStatusRunning {
+		return nil
+	}
+	if cancelled, err := h.cancelJob(ctx, rec, c); !cancelled || err != nil {
+		return err
+	}
+	if err := h.recordEnd(ctx, rec, ledger.Failed, problem.ExecutionStopped, cancelledReason(key)); err != nil {
+		return err
+	}
+	return h.stopExecution(ctx, rec)
+}
+
+// deletedError is the error of an execution that was stopped because of a deletion.
+const deletedError = "Deleted"
+
 // stopExecution stops the execution of a take. It returns no error if the execution
 // has ended or was never started.
 func (h *Handler) stopExecution(ctx context.Context, rec ledger.Record) error {
 	_, err := h.States.StopExecution(ctx, &sfn.StopExecutionInput{
 		ExecutionArn: aws.String(workflow.ExecutionARN(h.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))),
-		Error:        aws.String("Deleted"), Cause: aws.String("a dropped file was deleted"),
+		Error:        aws.String(deletedError), Cause: aws.String("a dropped file was deleted"),
 	})
 	if _, gone := errors.AsType[*types.ExecutionDoesNotExist](err); gone || err == nil {
 		return nil

@@ -2,6 +2,7 @@ package handler_test
 
 import (
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -215,5 +216,68 @@ func TestCancelledButNotStopped(t *testing.T) {
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 	if x, _ := w.Execution("ads/talk", st.Take); x.Status != states.Succeeded && x.Status != states.Aborted {
 		t.Errorf("the execution is %s", x.Status)
+	}
+}
+
+// A take has failed, its execution was redriven, and its job is still queued. The job
+// is cancelled if a file is deleted, or if the execution is stopped again.
+func TestRedrivenJobIsCancelled(t *testing.T) {
+	failures := []struct {
+		name string
+		code problem.Code
+		fail func(t *testing.T, w *world.World, take string)
+	}{
+		{"RunComfy did not know the request for a while", problem.RequestLost, func(t *testing.T, w *world.World, _ string) {
+			t.Helper()
+			w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+				call, _ := runcomfytest.CallOf(r)
+				fault := worldtest.Fault(t, call, "unknown request")
+				return &fault
+			}
+			w.Run(20 * time.Minute)
+		}},
+		{"it was stopped, but RunComfy did not cancel", problem.ExecutionStopped, func(t *testing.T, w *world.World, take string) {
+			t.Helper()
+			worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "unknown outcome"), 30*time.Minute)
+			w.Stop("ads/talk", take)
+			w.Run(20 * time.Minute)
+		}},
+	}
+	acts := []struct {
+		name string
+		act  func(w *world.World, take string)
+		why  string
+	}{
+		{"a file is deleted", func(w *world.World, _ string) { w.Delete("inbox/ads/talk.wav") }, "inbox/ads/talk.wav was deleted, and RunComfy cancelled the job before it started"},
+		{"the execution is stopped", func(w *world.World, take string) { w.Stop("ads/talk", take) }, "the execution was stopped; RunComfy cancelled the job before it started"},
+	}
+	for _, f := range failures {
+		for _, a := range acts {
+			t.Run(f.name+", then "+a.name, func(t *testing.T) {
+				w := worldtest.New(t)
+				w.RunComfy.Queue = 5 * time.Hour
+				worldtest.DropPair(t, w)
+				w.Run(time.Minute)
+				take := w.Status("ads/talk").Take
+				f.fail(t, w, take)
+				worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, f.code)
+				w.RunComfy.Fault = nil
+				if err := w.Redrive("ads/talk", take); err != nil {
+					t.Fatal(err)
+				}
+				w.Run(10 * time.Minute)
+				a.act(w, take)
+				worldtest.Rest(t, w)
+				if n := len(w.RunComfy.Cancelled()); n != 1 {
+					t.Errorf("%d jobs are cancelled at RunComfy", n)
+				}
+				if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); st.Reason != a.why {
+					t.Errorf("reason %q", st.Reason)
+				}
+				if x, _ := w.Execution("ads/talk", take); x.Status != states.Aborted {
+					t.Errorf("the execution is %s", x.Status)
+				}
+			})
+		}
 	}
 }

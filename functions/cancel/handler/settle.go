@@ -70,10 +70,11 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 }
 
 // failedAgain reports whether a redriven execution ended with a code other than the
-// record's. It returns false if archive recorded how the job ended at RunComfy,
-// because RunComfy may no longer know the job.
+// record's, or was stopped by a person again. It returns false if archive recorded how
+// the job ended at RunComfy, because RunComfy may no longer know the job.
 func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code problem.Code) bool {
-	return rec.State == ledger.Failed && code != rec.Code && code != problem.JobFailed && rec.Code != problem.JobFailed &&
+	stopped := exec.Status == types.ExecutionStatusAborted && aws.ToString(exec.Error) != deletedError
+	return rec.State == ledger.Failed && (code != rec.Code || stopped) && code != problem.JobFailed && rec.Code != problem.JobFailed &&
 		workflow.CodeOf(aws.ToString(exec.Error)) != problem.JobCancelled && aws.ToTime(exec.StopDate).After(rec.Times.Ended)
 }
 
