@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -69,6 +70,9 @@ type Subject struct {
 // the job of this subject is beyond the limit.
 func (s Subject) TooMany() bool { return s.beyond > 0 }
 
+// Whole reports whether the subject is a whole name, not one match of a bundle.
+func (s Subject) Whole() bool { return s.match == "" }
+
 // SubjectOf returns the subject of a job name.
 func SubjectOf(name string) Subject { return subjectOf(ledger.InboxPrefix + name) }
 
@@ -103,6 +107,14 @@ type Finding struct {
 	Problems []problem.Problem
 	Jobs     []string
 	Warnings []string
+
+	allJobs []string // Jobs may hold only the first of them
+}
+
+// Asks reports whether the finding is about a job of this name, or about a file that
+// a job of this name uses.
+func (f Finding) Asks(name string) bool {
+	return f.Name == name || slices.Contains(f.Jobs, name) || slices.Contains(f.allJobs, name)
 }
 
 // Job is a take that the files ask for. Prepare checks them.
@@ -256,6 +268,7 @@ func (f Finding) decide(state ledger.State, order string, problems ...problem.Pr
 
 // usedBy completes a finding of a file that the named jobs use.
 func (f Finding) usedBy(jobs []string, order string) Finding {
+	f.allJobs = jobs
 	if f.Jobs = jobs; len(jobs) > maxJobs {
 		f.Jobs = jobs[:maxJobs]
 		f.Warnings = []string{fmt.Sprintf("only the first %d jobs are named; upload the audio of another one again to start its job", maxJobs)}

@@ -210,6 +210,26 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
+// NamesBelow returns the names in the folder name that have a status and come after
+// the name after, in the order of their keys. It returns no more than most of them.
+func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
+	prefix, start := "status/"+name+"/", StatusKey(after)
+	var names []string
+	for more := true; more && len(names) < most; {
+		var files []bucket.File
+		var err error
+		if files, more, err = s.Bucket.ListFolder(ctx, prefix, start, bucket.PageSize); err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			if start = f.Key; strings.HasSuffix(f.Key, ".json") {
+				names = append(names, strings.TrimSuffix(strings.TrimPrefix(f.Key, "status/"), ".json"))
+			}
+		}
+	}
+	return names[:min(len(names), most)], nil
+}
+
 // TakeID names a take, and says when its record was last written.
 type TakeID struct {
 	Name, Take string

@@ -274,3 +274,55 @@ func TestMatchesOfARefusedFile(t *testing.T) {
 		}
 	}
 }
+
+// A bundle's status lists at most 500 matches. If job.json no longer names the others,
+// they are withdrawn too. If it still names them, they are left as they are, so that
+// MaxJobsPerDrop holds.
+func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
+	const folder, matches = "inbox/cafe.job/", 503
+	_, voice := worldtest.Media(t)
+	manifest := func(pattern string) []byte {
+		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": %q}}`, pattern)
+	}
+	tests := []struct {
+		name    string
+		change  func(w *world.World)
+		state   ledger.State // of the matches beyond the list
+		charges int
+	}{
+		{"narrowed", func(w *world.World) { w.Drop(folder+"job.json", manifest("m000.*")) }, ledger.Withdrawn, 0},
+		{"broken", func(w *world.World) { w.Drop(folder+"job.json", []byte("{")) }, ledger.Withdrawn, 0},
+		{"deleted", func(w *world.World) { w.Delete(folder + "job.json") }, ledger.Withdrawn, 0},
+		{"uploaded again, with its video", func(w *world.World) {
+			clip, _ := worldtest.Media(t)
+			w.Put(folder+"talk.mp4", clip)
+			w.Drop(folder+"job.json", manifest("*.wav"))
+		}, ledger.Waiting, 5},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.Settings.MaxJobsPerDrop = 5
+			w.Restart()
+			for i := range matches {
+				w.Put(fmt.Sprintf("%sm%03d.wav", folder, i), voice)
+			}
+			w.Drop(folder+"job.json", manifest("*.wav"))
+			for i := 499; i < matches; i++ {
+				w.Drop(fmt.Sprintf("%sm%03d.wav", folder, i), voice) // its event gives it a status
+			}
+			w.Pass(time.Minute)
+			for i := range matches {
+				worldtest.WantStatus(t, w, fmt.Sprintf("cafe/m%03d", i), ledger.Waiting, problem.WaitingForFiles)
+			}
+			tt.change(w)
+			w.Pass(time.Minute)
+			for i := 500; i < matches; i++ {
+				if st := w.Status(fmt.Sprintf("cafe/m%03d", i)); st.State != tt.state {
+					t.Errorf("match %d is %s %s", i, st.State, st.Code)
+				}
+			}
+			worldtest.WantCharges(t, w, tt.charges)
+		})
+	}
+}

@@ -25,6 +25,10 @@ const (
 	// maxRecovered bounds how many takes of a name are read to recover them. The
 	// hourly sweep of the cancel function recovers the others.
 	maxRecovered = 10
+
+	// maxFurther bounds how many statuses are read of matches that the bundle's
+	// status does not list.
+	maxFurther = 2 * bucket.PageSize
 )
 
 // assessment is one assessment of a subject.
@@ -177,7 +181,7 @@ func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (so
 // reassessMatches continues with the others, then returns an error that isRetry
 // accepts.
 func (h *Handler) reassessMatches(ctx context.Context, a *assessment, prev ledger.Posted, findings []drop.Finding) error {
-	if prev.Jobs == nil || a.subject.Key() != ledger.StatusKey(prev.Name) {
+	if len(prev.Jobs) == 0 || a.subject.Key() != ledger.StatusKey(prev.Name) {
 		return nil
 	}
 	if i := slices.IndexFunc(findings, func(f drop.Finding) bool { return f.Key == a.subject.Key() && f.State == ledger.Held }); i >= 0 {
@@ -186,9 +190,17 @@ func (h *Handler) reassessMatches(ctx context.Context, a *assessment, prev ledge
 		findings[i].Jobs = prev.Jobs
 		return nil
 	}
+	names := prev.Jobs
+	if len(prev.Warnings) > 0 && a.subject.Whole() { // the status may list only the first matches
+		further, err := h.Ledger.NamesBelow(ctx, prev.Name, names[len(names)-1], maxFurther)
+		if err != nil {
+			return err
+		}
+		names = slices.Concat(names, further)
+	}
 	var held []error
-	for _, name := range prev.Jobs {
-		named := slices.ContainsFunc(findings, func(f drop.Finding) bool { return f.Name == name || slices.Contains(f.Jobs, name) })
+	for _, name := range names {
+		named := slices.ContainsFunc(findings, func(f drop.Finding) bool { return f.Asks(name) })
 		if named || !strings.HasPrefix(name, prev.Name+"/") {
 			continue
 		}
