@@ -4,16 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
+	"math"
 	"strings"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
 // answers prints each status and answer file of the bucket when it changes.
 type answers struct {
-	client bucket
+	bucket *bucket.Bucket
 	say    func(string)
 	etags  map[string]string
 }
@@ -21,8 +22,8 @@ type answers struct {
 // answersEvery is how often the statuses are listed.
 const answersEvery = time.Second
 
-func newAnswers(client bucket, say func(string)) *answers {
-	return &answers{client: client, say: say, etags: map[string]string{}}
+func newAnswers(b *bucket.Bucket, say func(string)) *answers {
+	return &answers{bucket: b, say: say, etags: map[string]string{}}
 }
 
 // begin stores which statuses exist, so that run prints only later changes.
@@ -58,9 +59,9 @@ func (a *answers) run(ctx context.Context) error {
 // It prints an error of do, and passes the status again only after a change.
 func (a *answers) each(ctx context.Context, do func(key string) error) error {
 	for _, prefix := range []string{"status/", "answers/"} {
-		files, err := a.client.list(ctx, prefix)
+		files, _, err := a.bucket.List(ctx, prefix, math.MaxInt)
 		if err != nil {
-			return err
+			return plainly(err)
 		}
 		for _, f := range files {
 			if a.etags[f.Key] == f.ETag {
@@ -79,14 +80,9 @@ func (a *answers) each(ctx context.Context, do func(key string) error) error {
 }
 
 func (a *answers) print(ctx context.Context, key string) error {
-	object, err := a.client.open(ctx, key)
+	body, _, err := a.bucket.Get(ctx, key, ledger.MaxObject)
 	if err != nil {
-		return err
-	}
-	defer object.Close()
-	body, err := io.ReadAll(object)
-	if err != nil {
-		return fmt.Errorf("%s cannot be read: %w", key, err)
+		return plainly(err)
 	}
 	var st ledger.Status
 	if err := json.Unmarshal(body, &st); err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
-	s3bucket "github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 )
@@ -33,7 +33,8 @@ type target struct {
 
 // deployment is a running lipdrop.
 type deployment struct {
-	bucket     bucket
+	bucket     *bucket.Bucket
+	s3         *s3.Client
 	ledger     *ledger.Store // for reading
 	states     *sfn.Client
 	machineARN string
@@ -42,10 +43,9 @@ type deployment struct {
 }
 
 func newDeployment(storage *s3.Client, states *sfn.Client, bucketName, machineARN string) *deployment {
+	b := &bucket.Bucket{S3: storage, Name: bucketName}
 	return &deployment{
-		bucket: bucket{s3: storage, name: bucketName},
-		ledger: &ledger.Store{Bucket: &s3bucket.Bucket{S3: storage, Name: bucketName}, MachineARN: machineARN},
-		states: states, machineARN: machineARN,
+		bucket: b, s3: storage, ledger: &ledger.Store{Bucket: b, MachineARN: machineARN}, states: states, machineARN: machineARN,
 	}
 }
 

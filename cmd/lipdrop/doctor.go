@@ -140,21 +140,21 @@ func (p checkedStack) checkBucket(ctx context.Context) []finding {
 	region, err := p.bucketRegion(ctx)
 	switch {
 	case err != nil:
-		return []finding{callFailed("ask for the region of the bucket "+p.bucket.name, err)}
+		return []finding{callFailed("ask for the region of the bucket "+p.bucket.Name, err)}
 	case region != p.config.Region:
 		return []finding{{
-			wrong: fmt.Sprintf("the bucket %s is in %s and the stack is in %s, so the stack sees no drop", p.bucket.name, region, p.config.Region),
+			wrong: fmt.Sprintf("the bucket %s is in %s and the stack is in %s, so the stack sees no drop", p.bucket.Name, region, p.config.Region),
 			remedy: fmt.Sprintf("Deploy the stack in %s; or set the parameter ExistingBucket to a bucket in %s.",
 				region, p.config.Region),
 		}}
 	}
-	return []finding{{fine: "the bucket " + p.bucket.name + " is in the stack's region, " + region}, p.checkBucketEvents(ctx)}
+	return []finding{{fine: "the bucket " + p.bucket.Name + " is in the stack's region, " + region}, p.checkBucketEvents(ctx)}
 }
 
 // bucketRegion returns the region of the bucket. S3 also names it when it refuses
 // the request because of the region.
 func (p checkedStack) bucketRegion(ctx context.Context) (string, error) {
-	out, err := p.bucket.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &p.bucket.name})
+	out, err := p.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &p.bucket.Name})
 	if err == nil {
 		return aws.ToString(out.BucketRegion), nil
 	}
@@ -190,17 +190,17 @@ func (p checkedStack) checkDrop(ctx context.Context, wait, pause time.Duration, 
 	wait += time.Duration(settle) * time.Second
 	drop, answer := ledger.InboxPrefix+testFile, "answers/"+testFile+".json"
 	remove := func(key string) error {
-		_, err := p.bucket.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &p.bucket.name, Key: &key})
+		_, err := p.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &p.bucket.Name, Key: &key})
 		return err
 	}
 	if err := remove(answer); err != nil { // an earlier check may have left one
 		return callFailed("delete "+answer, err)
 	}
 	for start := time.Now(); ; {
-		if _, err := p.bucket.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: &p.bucket.name, Key: &drop, Body: strings.NewReader("lipdrop doctor\n")}); err != nil {
+		if _, err := p.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: &p.bucket.Name, Key: &drop, Body: strings.NewReader("lipdrop doctor\n")}); err != nil {
 			return callFailed("drop "+drop, err)
 		}
-		_, err := p.bucket.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &p.bucket.name, Key: &answer})
+		_, err := p.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &p.bucket.Name, Key: &answer})
 		var missing *s3types.NotFound
 		switch {
 		case err == nil:
@@ -229,8 +229,8 @@ func (p checkedStack) checkDrop(ctx context.Context, wait, pause time.Duration, 
 }
 
 func (p checkedStack) checkBucketEvents(ctx context.Context) finding {
-	bucket := p.bucket.name
-	out, err := p.bucket.s3.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &bucket})
+	bucket := p.bucket.Name
+	out, err := p.s3.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &bucket})
 	switch {
 	case err != nil:
 		return callFailed("read whether the bucket "+bucket+" sends its events", err)

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	s3bucket "github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
@@ -134,7 +134,7 @@ func (d *dropped) list(prefix, after, delimiter string, limit int) (files []drop
 // Head implements drop.Files.
 func (d *dropped) Head(_ context.Context, key string) (drop.File, error) {
 	if _, ok := d.paths[key]; !ok {
-		return drop.File{}, s3bucket.ErrNotFound
+		return drop.File{}, bucket.ErrNotFound
 	}
 	return d.stat(key)
 }

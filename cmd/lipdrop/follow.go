@@ -26,9 +26,6 @@ type followedJob struct {
 	took  time.Duration // 0 until the job has ended
 }
 
-// stampLength is the length of the time that a take and an order begin with.
-const stampLength = len("20060102T150405Z")
-
 // silence is how long a job may have no status before the command says where the
 // logs are.
 const silence = 30 * time.Second
@@ -81,7 +78,7 @@ func (j *followedJob) isAbout(st ledger.Posted) bool {
 	if st.Take != "" {
 		return st.Take == j.order
 	}
-	return len(st.Order) >= stampLength && len(j.order) >= stampLength && st.Order[:stampLength] >= j.order[:stampLength]
+	return ledger.Stamp(st.Order) >= ledger.Stamp(j.order)
 }
 
 func (f *follower) sayMissingStatuses() {

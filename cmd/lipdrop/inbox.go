@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
 )
@@ -46,7 +47,7 @@ func inUploadOrder(keys []string) []string {
 // and presets. The keys are directly below inbox/ or in bundles. It returns how many
 // objects it deleted. It deletes job.json first and then audio files, so that no
 // deletion starts a job.
-func (b bucket) removeEarlier(ctx context.Context, keys []string) (int, error) {
+func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, error) {
 	// By prefix: whether to delete only presets.
 	prefixes := map[string]bool{}
 	for _, spelling := range []string{"preset", "PRESET", "Preset"} {
@@ -62,7 +63,7 @@ func (b bucket) removeEarlier(ctx context.Context, keys []string) (int, error) {
 	}
 	earlier := map[string]bool{}
 	for prefix, onlyPresets := range prefixes {
-		found, err := b.keys(ctx, prefix)
+		found, err := keysBelow(ctx, b, prefix)
 		if err != nil {
 			return 0, err
 		}
@@ -76,8 +77,8 @@ func (b bucket) removeEarlier(ctx context.Context, keys []string) (int, error) {
 	ordered := inUploadOrder(sortedKeys(earlier))
 	slices.Reverse(ordered)
 	for _, key := range ordered {
-		if err := b.remove(ctx, key); err != nil {
-			return 0, err
+		if err := b.Delete(ctx, key); err != nil {
+			return 0, plainly(err)
 		}
 	}
 	return len(ordered), nil

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
@@ -43,8 +44,8 @@ func (c *localCmd) Run(ctx context.Context, out io.Writer) error {
 	}
 	defer stack.Close()
 
-	client := bucket{s3: stack.S3(), name: local.Bucket}
-	watch, err := newWatcher(client, folder, say)
+	b := &bucket.Bucket{S3: stack.S3(), Name: local.Bucket}
+	watch, err := newWatcher(b, folder, say)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ Press Ctrl-C to end it. Jobs under way continue at the next start.
 `, folder, local.AccessKey, stack.Keys().SecretKey, local.Region, local.Bucket, stack.Plain.S3, stack.TLS.S3, stack.CAFile(), filepath.Join(c.Dir, "logs"),
 		containers, filepath.Join(c.Dir, "keys.json"))
 
-	answers := newAnswers(client, say)
+	answers := newAnswers(b, say)
 	if err := answers.begin(ctx); err != nil {
 		return err
 	}

@@ -106,7 +106,7 @@ func TestLocalCommandKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	versions := func() *s3.ListObjectVersionsOutput {
-		found, err := d.bucket.s3.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{
+		found, err := d.s3.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{
 			Bucket: aws.String(local.Bucket), Prefix: aws.String("inbox/ads/talk."),
 		})
 		if err != nil {
@@ -176,7 +176,7 @@ func copyInto(t *testing.T, folder, sample, name string) []byte {
 
 // objectOf returns an object, or nil.
 func objectOf(ctx context.Context, d *deployment, key string) ([]byte, error) {
-	out, err := d.bucket.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
+	out, err := d.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
 	if _, absent := errors.AsType[*types.NoSuchKey](err); absent {
 		return nil, nil
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -24,7 +25,7 @@ type running struct {
 	*local.Stack
 	t      *testing.T
 	dir    string
-	client bucket
+	bucket *bucket.Bucket
 }
 
 func startStack(t *testing.T, o local.Options) *running {
@@ -35,13 +36,13 @@ func startStack(t *testing.T, o local.Options) *running {
 		t.Fatal(err)
 	}
 	t.Cleanup(stack.Close)
-	return &running{stack, t, o.Dir, bucket{s3: stack.S3(), name: local.Bucket}}
+	return &running{stack, t, o.Dir, &bucket.Bucket{S3: stack.S3(), Name: local.Bucket}}
 }
 
 func (r *running) dropPair(name string) {
 	r.t.Helper()
 	for file, key := range map[string]string{"clip.mp4": name + ".mp4", "voice.wav": name + ".wav"} {
-		if err := r.client.upload(r.t.Context(), samples+file, ledger.InboxPrefix+key); err != nil {
+		if err := upload(r.t.Context(), r.bucket, samples+file, ledger.InboxPrefix+key); err != nil {
 			r.t.Fatal(err)
 		}
 	}
@@ -53,7 +54,7 @@ const patience = time.Minute
 // await waits until the status of a name has one of the states.
 func (r *running) await(name string, states ...ledger.State) ledger.Status {
 	r.t.Helper()
-	store := newDeployment(r.client.s3, nil, r.client.name, "").ledger
+	store := &ledger.Store{Bucket: r.bucket}
 	var st ledger.Status
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		posted, err := store.Posted(r.t.Context(), ledger.StatusKey(name))
@@ -101,7 +102,7 @@ func TestCancelCommand(t *testing.T) {
 	s.lipdrop(1, "cancel", "nobody", "there is no job named nobody; the name is the key below inbox/, without its suffix")
 	s.lipdrop(1, "redrive", "nobody", "there is no job named nobody")
 
-	if err := s.client.upload(t.Context(), samples+"voice.wav", "inbox/alone.wav"); err != nil {
+	if err := upload(t.Context(), s.bucket, samples+"voice.wav", "inbox/alone.wav"); err != nil {
 		t.Fatal(err)
 	}
 	s.await("alone", ledger.Waiting)

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
 )
 
 // outputFolder is the folder that outputs are copied to. It overwrites only
@@ -121,11 +123,11 @@ func (o *outputFolder) own(at string) bool {
 }
 
 // copy copies an output of a job here and returns its path.
-func (o *outputFolder) copy(ctx context.Context, b bucket, job, key string) (string, error) {
+func (o *outputFolder) copy(ctx context.Context, b *bucket.Bucket, job, key string) (string, error) {
 	at := filepath.FromSlash(path.Join(path.Dir(filePath(job)), filePath(path.Base(key))))
-	body, err := b.open(ctx, key)
+	body, err := b.Open(ctx, key)
 	if err != nil {
-		return "", err
+		return "", plainly(err)
 	}
 	defer body.Close()
 	if err := o.root.MkdirAll(filepath.Dir(at), 0o777); err != nil {
@@ -137,7 +139,7 @@ func (o *outputFolder) copy(ctx context.Context, b bucket, job, key string) (str
 	}
 	_, err = io.Copy(file, body)
 	if err = errors.Join(err, file.Close()); err != nil {
-		return "", errors.Join(fmt.Errorf("%s cannot be copied: %w", key, plainly(err)), o.root.Remove(partial))
+		return "", errors.Join(fmt.Errorf("%s cannot be copied: %w", key, err), o.root.Remove(partial))
 	}
 	here := filepath.Join(o.path, at)
 	if _, err := o.root.Lstat(at); err == nil && !o.own(at) {

@@ -11,7 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	s3bucket "github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -58,8 +58,8 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal) error {
 	}
 	defer stack.Close()
 
-	client := bucket{s3: stack.S3(), name: local.Bucket}
-	follow, err := c.drop(ctx, client, files, names, display)
+	b := &bucket.Bucket{S3: stack.S3(), Name: local.Bucket}
+	follow, err := c.drop(ctx, b, files, names, display)
 	if err != nil {
 		return err
 	}
@@ -71,13 +71,13 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal) error {
 		return errors.Join(err, stack.Err())
 	}
 	display.close()
-	return c.collect(ctx, out, client, outputs, follow)
+	return c.collect(ctx, out, b, outputs, follow)
 }
 
 // drop uploads the files in place of earlier ones of the same names, and
 // returns a follower of the jobs that these files start.
-func (c *tryCmd) drop(ctx context.Context, client bucket, files *dropped, names []string, d *display) (*follower, error) {
-	removed, err := client.removeEarlier(ctx, files.keys)
+func (c *tryCmd) drop(ctx context.Context, b *bucket.Bucket, files *dropped, names []string, d *display) (*follower, error) {
+	removed, err := removeEarlier(ctx, b, files.keys)
 	if err != nil {
 		return nil, err
 	}
@@ -90,19 +90,19 @@ func (c *tryCmd) drop(ctx context.Context, client bucket, files *dropped, names 
 		}
 	}
 	follow := &follower{
-		statuses: &ledger.Store{Bucket: &s3bucket.Bucket{S3: client.s3, Name: client.name}},
+		statuses: &ledger.Store{Bucket: b},
 		display:  d, logs: filepath.Join(c.Dir, "logs"), since: time.Now(),
 	}
 	for _, name := range names {
 		d.job(name)
 	}
 	for _, key := range inUploadOrder(files.keys) {
-		if err := client.upload(ctx, files.paths[key], key); err != nil {
+		if err := upload(ctx, b, files.paths[key], key); err != nil {
 			return nil, err
 		}
 	}
 	d.say(fmt.Sprintf("dropped %s into s3://%s/inbox/", count(len(files.keys), "file"), local.Bucket))
-	orders, err := ordersOf(ctx, &s3bucket.Bucket{S3: client.s3, Name: client.name}, files.keys)
+	orders, err := ordersOf(ctx, b, files.keys)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +215,7 @@ func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
 }
 
 // collect copies the outputs and prints how each job ended.
-func (c *tryCmd) collect(ctx context.Context, out io.Writer, client bucket, outputs *outputFolder, follow *follower) error {
+func (c *tryCmd) collect(ctx context.Context, out io.Writer, b *bucket.Bucket, outputs *outputFolder, follow *follower) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "\njob\tstate\ttime\toutput")
 	missing := 0
@@ -223,7 +223,7 @@ func (c *tryCmd) collect(ctx context.Context, out io.Writer, client bucket, outp
 		name, st := job.name, job.now
 		var here []string
 		for _, key := range st.Outputs {
-			path, err := outputs.copy(ctx, client, name, key)
+			path, err := outputs.copy(ctx, b, name, key)
 			if err != nil {
 				return err
 			}

@@ -188,7 +188,7 @@ func TestFilePath(t *testing.T) {
 // not followed: what it leads to is not touched.
 func TestOutputFolderFollowsNoLink(t *testing.T) {
 	s := startStack(t, local.Options{Dir: t.TempDir()})
-	if err := s.client.upload(t.Context(), samples+"clip.mp4", "outbox/ads/talk/x/talk.mp4"); err != nil {
+	if err := upload(t.Context(), s.bucket, samples+"clip.mp4", "outbox/ads/talk/x/talk.mp4"); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
@@ -212,7 +212,7 @@ func TestOutputFolderFollowsNoLink(t *testing.T) {
 				os.Symlink(tt.to, filepath.Join(dir, tt.link))); err != nil {
 				t.Fatal(err)
 			}
-			_, err := out.copy(t.Context(), s.client, "ads/talk", "outbox/ads/talk/x/talk.mp4")
+			_, err := out.copy(t.Context(), s.bucket, "ads/talk", "outbox/ads/talk/x/talk.mp4")
 			if (err == nil) != (tt.name == "the old temporary name") {
 				t.Errorf("copying says %v", err)
 			}

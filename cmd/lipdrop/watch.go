@@ -17,11 +17,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -43,7 +41,7 @@ const (
 // change and deletes the drops of files that disappear. It compares each path
 // that may have changed with the bucket, so an event is only a hint.
 type watcher struct {
-	client bucket
+	bucket *bucket.Bucket
 	folder string
 	say    func(string)
 	notify *fsnotify.Watcher
@@ -60,7 +58,7 @@ type change struct {
 	said    string    // the last error that was printed
 }
 
-func newWatcher(client bucket, folder string, say func(string)) (*watcher, error) {
+func newWatcher(b *bucket.Bucket, folder string, say func(string)) (*watcher, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
 	}
@@ -68,7 +66,7 @@ func newWatcher(client bucket, folder string, say func(string)) (*watcher, error
 	if err != nil {
 		return nil, fmt.Errorf("watch %s: %w", folder, err)
 	}
-	w := &watcher{client: client, folder: folder, say: say, notify: notify, pending: map[string]change{}}
+	w := &watcher{bucket: b, folder: folder, say: say, notify: notify, pending: map[string]change{}}
 	w.add(folder)
 	w.rescan = time.Now()
 	return w, nil
@@ -186,7 +184,7 @@ func (w *watcher) compareAll(ctx context.Context) {
 
 // markAbsent marks the path of every object below a prefix that has no file.
 func (w *watcher) markAbsent(ctx context.Context, prefix string) error {
-	keys, err := w.client.keys(ctx, prefix)
+	keys, err := keysBelow(ctx, w.bucket, prefix)
 	if err != nil {
 		return err
 	}
@@ -292,7 +290,7 @@ func (w *watcher) key(path string) string {
 // drops in it. Unless the removal was observed, it deletes only what a watcher
 // uploaded: other objects may never have had a file.
 func (w *watcher) remove(ctx context.Context, path string, seen bool) error {
-	keys, err := w.client.keys(ctx, w.key(path)+"/")
+	keys, err := keysBelow(ctx, w.bucket, w.key(path)+"/")
 	if err != nil {
 		return err
 	}
@@ -306,27 +304,18 @@ func (w *watcher) remove(ctx context.Context, path string, seen bool) error {
 // removeKey deletes an object if there is one. Unless foreign is set, it
 // deletes only one that a watcher uploaded.
 func (w *watcher) removeKey(ctx context.Context, key string, foreign bool) error {
-	head, err := w.head(ctx, key)
-	if err != nil || head == nil || !foreign && head.Metadata[droppedFrom] != fromFolder {
-		return err
+	object, err := w.bucket.Head(ctx, key)
+	if errors.Is(err, bucket.ErrNotFound) || err == nil && !foreign && object.Metadata[droppedFrom] != fromFolder {
+		return nil
 	}
-	if err := w.client.remove(ctx, key); err != nil {
-		return err
+	if err == nil {
+		err = w.bucket.Delete(ctx, key)
+	}
+	if err != nil {
+		return plainly(err)
 	}
 	w.say(escapef("deleted %s", strings.TrimPrefix(key, ledger.InboxPrefix)))
 	return nil
-}
-
-// head returns the metadata of an object, or nil if it does not exist.
-func (w *watcher) head(ctx context.Context, key string) (*s3.HeadObjectOutput, error) {
-	head, err := w.client.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &w.client.name, Key: &key})
-	if _, absent := errors.AsType[*types.NotFound](err); absent {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s cannot be looked up: %w", key, plainly(err))
-	}
-	return head, nil
 }
 
 // drop uploads a file unless the bucket already has it since its last change, so that
@@ -341,30 +330,29 @@ func (w *watcher) drop(ctx context.Context, path string) error {
 		return err
 	}
 	defer file.Close()
-	head, err := w.head(ctx, key)
-	if err != nil {
-		return err
+	object, err := w.bucket.Head(ctx, key)
+	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
+		return plainly(err)
 	}
-	same, err := isSame(head, file, info)
+	same, err := isSame(object, file, info)
 	if err != nil || same {
 		return err
 	}
-	if err := w.client.put(ctx, file, key, map[string]string{droppedFrom: fromFolder}); err != nil {
+	if err := uploadFile(ctx, w.bucket, file, key, map[string]string{droppedFrom: fromFolder}); err != nil {
 		return err
 	}
 	w.say(escapef("dropped %s", strings.TrimPrefix(key, ledger.InboxPrefix)))
 	return nil
 }
 
-// isSame reports whether an object has a file's content and is not older than it. A
+// isSame reports whether an object exists and has a file's content and is not older than it. A
 // file that was moved over another may be older than the object, so isSame also
 // compares the contents.
-func isSame(head *s3.HeadObjectOutput, file *os.File, info fs.FileInfo) (bool, error) {
-	if head == nil || aws.ToInt64(head.ContentLength) != info.Size() ||
-		aws.ToTime(head.LastModified).Before(info.ModTime().Truncate(time.Second)) {
+func isSame(object bucket.File, file *os.File, info fs.FileInfo) (bool, error) {
+	if object.Key == "" || object.Size != info.Size() || object.LastModified.Before(info.ModTime().Truncate(time.Second)) {
 		return false, nil
 	}
-	etag, err := hex.DecodeString(strings.Trim(aws.ToString(head.ETag), `"`))
+	etag, err := hex.DecodeString(object.ETag)
 	if err != nil || len(etag) != md5.Size {
 		return true, nil // not the MD5 of its content: another program uploaded it in parts
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
@@ -25,17 +26,17 @@ import (
 type watched struct {
 	t      *testing.T
 	folder string
-	client bucket
+	bucket *bucket.Bucket
 	said   *lines
 	w      *watcher
 	stop   func() // ends it
 }
 
 // watchFolder runs a watcher on a folder until the end of the test.
-func watchFolder(t *testing.T, client bucket, folder string) *watched {
+func watchFolder(t *testing.T, b *bucket.Bucket, folder string) *watched {
 	t.Helper()
 	said := &lines{}
-	w, err := newWatcher(client, folder, said.say)
+	w, err := newWatcher(b, folder, said.say)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func watchFolder(t *testing.T, client bucket, folder string) *watched {
 		w.close()
 	}
 	t.Cleanup(stop)
-	return &watched{t, folder, client, said, w, stop}
+	return &watched{t, folder, b, said, w, stop}
 }
 
 func (f *watched) write(name, content string) {
@@ -74,7 +75,7 @@ func (f *watched) has(names ...string) {
 	f.t.Helper()
 	var got []string
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		keys, err := f.client.keys(f.t.Context(), "inbox/")
+		keys, err := keysBelow(f.t.Context(), f.bucket, "inbox/")
 		if err != nil {
 			f.t.Fatal(err)
 		}
@@ -107,8 +108,8 @@ func (f *failing) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func TestWatcher(t *testing.T) {
 	s := startStack(t, local.Options{Dir: t.TempDir(), Settle: time.Hour})
-	newClient := func(change func(*s3.Options)) bucket {
-		return bucket{s3: s3.New(s.S3().Options(), change), name: local.Bucket}
+	newClient := func(change func(*s3.Options)) *bucket.Bucket {
+		return &bucket.Bucket{S3: s3.New(s.S3().Options(), change), Name: local.Bucket}
 	}
 	tests := []struct {
 		name string
@@ -169,11 +170,11 @@ func TestWatcher(t *testing.T) {
 			f.write("ads/a.txt", "1")
 			f.write("b.txt", "1")
 			f.has("ads/a.txt", "b.txt")
-			f.do(f.client.upload(t.Context(), samples+"voice.wav", "inbox/other.wav")) // by another program
+			f.do(upload(t.Context(), f.bucket, samples+"voice.wav", "inbox/other.wav")) // by another program
 			f.stop()
 			f.do(os.RemoveAll(filepath.Join(f.folder, "ads")))
 			f.write("c.txt", "1")
-			watchFolder(t, f.client, f.folder)
+			watchFolder(t, f.bucket, f.folder)
 			f.has("b.txt", "c.txt", "other.wav")
 		}},
 		{"an older file of the same size is moved over", func(t *testing.T, f *watched) {
@@ -184,7 +185,7 @@ func TestWatcher(t *testing.T) {
 			f.has("a.txt")
 			f.do(os.Rename(old, filepath.Join(f.folder, "a.txt")))
 			soon(t, "the new content", func() bool {
-				body, err := f.client.open(t.Context(), "inbox/a.txt")
+				body, err := f.bucket.Open(t.Context(), "inbox/a.txt")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -224,7 +225,7 @@ func TestWatcher(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f := watchFolder(t, s.client, filepath.Join(t.TempDir(), "drop"))
+			f := watchFolder(t, s.bucket, filepath.Join(t.TempDir(), "drop"))
 			tt.run(t, f)
 			f.stop()
 			f.clear()
@@ -254,9 +255,9 @@ func TestWatcher(t *testing.T) {
 // clear empties the inbox.
 func (f *watched) clear() {
 	f.t.Helper()
-	keys, err := f.client.keys(f.t.Context(), "inbox/")
+	keys, err := keysBelow(f.t.Context(), f.bucket, "inbox/")
 	for _, key := range keys {
-		err = errors.Join(err, f.client.remove(f.t.Context(), key))
+		err = errors.Join(err, f.bucket.Delete(f.t.Context(), key))
 	}
 	f.do(err)
 }

@@ -1,5 +1,5 @@
 // Package bucket accesses the S3 bucket: conditional writes, reads, listings and
-// presigned URLs.
+// presigned URLs. Only the command uploads without a condition and deletes.
 package bucket
 
 import (
@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +29,7 @@ type S3 interface {
 	HeadObject(context.Context, *s3.HeadObjectInput, ...func(*s3.Options)) (*s3.HeadObjectOutput, error)
 	ListObjectsV2(context.Context, *s3.ListObjectsV2Input, ...func(*s3.Options)) (*s3.ListObjectsV2Output, error)
 	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
+	DeleteObject(context.Context, *s3.DeleteObjectInput, ...func(*s3.Options)) (*s3.DeleteObjectOutput, error)
 }
 
 // NewClient returns an S3 client that puts the bucket into the path of a URL,
@@ -120,6 +123,15 @@ func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, File
 	}, err
 }
 
+// Open returns the content of an object. It returns ErrNotFound or *RefusedError.
+func (b *Bucket) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	out, err := b.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.Name, Key: &key})
+	if err != nil {
+		return nil, readError(key, err)
+	}
+	return out.Body, nil
+}
+
 // ReadRange returns up to n bytes of a file from an offset. It returns
 // ErrChanged if the file is no longer the same, or *RefusedError.
 func (b *Bucket) ReadRange(ctx context.Context, f File, off, n int64) ([]byte, error) {
@@ -173,6 +185,26 @@ func (b *Bucket) PutJSON(ctx context.Context, key, etag string, body []byte, met
 	default:
 		return "", fmt.Errorf("write %s: %w", key, err)
 	}
+}
+
+// Upload writes a file to a key, even if an object is there.
+func (b *Bucket) Upload(ctx context.Context, key string, file io.ReadSeeker, metadata map[string]string) error {
+	in := &s3.PutObjectInput{Bucket: &b.Name, Key: &key, Body: file, Metadata: metadata}
+	if kind := mime.TypeByExtension(path.Ext(key)); kind != "" {
+		in.ContentType = &kind
+	}
+	if _, err := b.S3.PutObject(ctx, in); err != nil {
+		return fmt.Errorf("write %s: %w", key, err)
+	}
+	return nil
+}
+
+// Delete deletes the object at a key, if there is one.
+func (b *Bucket) Delete(ctx context.Context, key string) error {
+	if _, err := b.S3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.Name, Key: &key}); err != nil {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	return nil
 }
 
 // PageSize is the largest number of files that S3 lists in one request.

@@ -208,6 +208,25 @@ func TestNearest(t *testing.T) {
 	}
 }
 
+func TestNearestOfShortNames(t *testing.T) {
+	known := []string{"model", "input"}
+	tests := []struct{ name, wrong, want string }{
+		{"one letter wrong", "modal", "model"},
+		{"one letter left out", "modl", "model"},
+		{"two letters exchanged", "modle", "model"},
+		{"the first two exchanged", "niput", "input"},
+		{"two letters wrong", "medal", ""},
+		{"two exchanges", "omdle", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := catalog.Nearest(tt.wrong, known); got != tt.want {
+				t.Errorf("Nearest(%q) = %q, want %q", tt.wrong, got, tt.want)
+			}
+		})
+	}
+}
+
 func TestLoadReportsEveryMistake(t *testing.T) {
 	const good = `{"id": "a/b", "usualDuration": "1m", "media": [{"properties": ["v"], "kind": "video"}],
 		"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}}}}`

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/agnivade/levenshtein"
+	"github.com/hbollon/go-edlib"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
@@ -205,7 +205,7 @@ func theNearest(name string) string { return " (the nearest is " + name + ")" }
 
 // Nearest returns the known name that a wrong one probably means, or "". Two names are
 // near if at most a third of the longer one's letters differ, or if one contains the
-// other. If several known names are equally near, Nearest returns the first.
+// other. Two neighbouring letters that are exchanged count as one difference. If several known names are equally near, Nearest returns the first.
 func Nearest(name string, known []string) string {
 	if len(name) > maxCompared {
 		return ""
@@ -218,7 +218,7 @@ func Nearest(name string, known []string) string {
 		if len(short) > len(long) {
 			short, long = long, short
 		}
-		distance := levenshtein.ComputeDistance(wrong, right)
+		distance := edlib.OSADamerauLevenshteinDistance(wrong, right)
 		near := distance <= max(1, len(long)/3) || len(short) >= minContained && strings.Contains(long, short)
 		if near && (best == "" || distance < least) {
 			best, least = k, distance

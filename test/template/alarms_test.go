@@ -105,7 +105,7 @@ func TestAlarms(t *testing.T) {
 	s := written(t, nil)
 	want := []string{
 		"CancelErrorsAlarm", "DeadLettersAlarm", "FailedExecutionsAlarm", "HeldJobsAlarm",
-		"OldestMessageAlarm", "TimedOutExecutionsAlarm", "UndeliveredDropsAlarm", "UnknownOutcomesAlarm",
+		"OldestMessageAlarm", "TimedOutExecutionsAlarm", "UndeliveredDeletionsAlarm", "UndeliveredDropsAlarm", "UnknownOutcomesAlarm",
 	}
 	if got := slices.Sorted(maps.Keys(ofType(s, "AWS::CloudWatch::Alarm"))); !slices.Equal(got, want) {
 		t.Errorf("the alarms are %v", got)
@@ -117,6 +117,32 @@ func TestAlarms(t *testing.T) {
 	mail := properties[struct{ TopicArn, Protocol, Endpoint string }](t, s, "AlarmMail")
 	if mail.TopicArn != "AlarmTopic" || mail.Protocol != "email" || mail.Endpoint != "a@example.com" {
 		t.Errorf("alarms are mailed as %v", mail)
+	}
+}
+
+// EventBridge loses an event that it cannot put into a queue, so each rule of a queue
+// has an alarm for that, and each dead-letter queue has one for what reaches it.
+func TestUndeliveredEventsRaiseAnAlarm(t *testing.T) {
+	s := written(t, nil)
+	watched := map[string]string{} // what a metric is about, and which metric
+	for id := range ofType(s, "AWS::CloudWatch::Alarm") {
+		if a := properties[alarm](t, s, id); len(a.Dimensions) == 1 {
+			watched[a.Dimensions[0].Value] = a.MetricName
+		}
+	}
+	for id := range ofType(s, "AWS::Events::Rule") {
+		for _, target := range properties[struct{ Targets []struct{ Arn string } }](t, s, id).Targets {
+			queue, _, _ := strings.Cut(target.Arn, ".")
+			if s.Resources[queue].Type == "AWS::SQS::Queue" && watched[id] != "FailedInvocations" {
+				t.Errorf("no alarm says that events of %s did not reach %s", id, queue)
+			}
+		}
+	}
+	for id := range ofType(s, "AWS::SQS::Queue") {
+		redrive := properties[struct{ RedrivePolicy struct{ DeadLetterTargetArn string } }](t, s, id).RedrivePolicy
+		if dead, _, found := strings.Cut(redrive.DeadLetterTargetArn, "."); found && watched[dead+".QueueName"] != "ApproximateNumberOfMessagesVisible" {
+			t.Errorf("no alarm says that messages of %s are in %s", id, dead)
+		}
 	}
 }
 
