@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -39,6 +40,15 @@ func keysBelow(ctx context.Context, b *bucket.Bucket, prefix string) ([]string, 
 		keys = append(keys, f.Key)
 	}
 	return keys, plainly(err)
+}
+
+// remove deletes an object. Package bucket cannot, because no function deletes.
+func remove(ctx context.Context, b *bucket.Bucket, key string) error {
+	client := b.S3.(*s3.Client) // the command has no other
+	if _, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.Name, Key: &key}); err != nil {
+		return plainly(fmt.Errorf("delete %s: %w", key, err))
+	}
+	return nil
 }
 
 // longestName is the longest part of a path in the local bucket, in bytes. The

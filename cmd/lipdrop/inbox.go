@@ -77,8 +77,8 @@ func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, e
 	ordered := inUploadOrder(sortedKeys(earlier))
 	slices.Reverse(ordered)
 	for _, key := range ordered {
-		if err := b.Delete(ctx, key); err != nil {
-			return 0, plainly(err)
+		if err := remove(ctx, b, key); err != nil {
+			return 0, err
 		}
 	}
 	return len(ordered), nil

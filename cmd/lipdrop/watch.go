@@ -309,7 +309,7 @@ func (w *watcher) removeKey(ctx context.Context, key string, foreign bool) error
 		return nil
 	}
 	if err == nil {
-		err = w.bucket.Delete(ctx, key)
+		err = remove(ctx, w.bucket, key)
 	}
 	if err != nil {
 		return plainly(err)

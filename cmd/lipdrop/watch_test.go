@@ -257,7 +257,7 @@ func (f *watched) clear() {
 	f.t.Helper()
 	keys, err := keysBelow(f.t.Context(), f.bucket, "inbox/")
 	for _, key := range keys {
-		err = errors.Join(err, f.bucket.Delete(f.t.Context(), key))
+		err = errors.Join(err, remove(f.t.Context(), f.bucket, key))
 	}
 	f.do(err)
 }

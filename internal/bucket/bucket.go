@@ -1,5 +1,5 @@
 // Package bucket accesses the S3 bucket: conditional writes, reads, listings and
-// presigned URLs. Only the command uploads without a condition and deletes.
+// presigned URLs. Only the command uploads without a condition.
 package bucket
 
 import (
@@ -29,7 +29,6 @@ type S3 interface {
 	HeadObject(context.Context, *s3.HeadObjectInput, ...func(*s3.Options)) (*s3.HeadObjectOutput, error)
 	ListObjectsV2(context.Context, *s3.ListObjectsV2Input, ...func(*s3.Options)) (*s3.ListObjectsV2Output, error)
 	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
-	DeleteObject(context.Context, *s3.DeleteObjectInput, ...func(*s3.Options)) (*s3.DeleteObjectOutput, error)
 }
 
 // NewClient returns an S3 client that puts the bucket into the path of a URL,
@@ -195,14 +194,6 @@ func (b *Bucket) Upload(ctx context.Context, key string, file io.ReadSeeker, met
 	}
 	if _, err := b.S3.PutObject(ctx, in); err != nil {
 		return fmt.Errorf("write %s: %w", key, err)
-	}
-	return nil
-}
-
-// Delete deletes the object at a key, if there is one.
-func (b *Bucket) Delete(ctx context.Context, key string) error {
-	if _, err := b.S3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.Name, Key: &key}); err != nil {
-		return fmt.Errorf("delete %s: %w", key, err)
 	}
 	return nil
 }
