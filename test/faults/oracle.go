@@ -223,6 +223,9 @@ func bundled(name string, files []file) map[string]want {
 	if json.Unmarshal(manifest.body, &text) != nil {
 		return one(want{state: ledger.Rejected, code: problem.InvalidJSON, files: []file{manifest}})
 	}
+	if emotion, _ := text.Input["emotion"].(string); strings.HasPrefix(emotion, wrongEmotion) {
+		return one(want{state: ledger.Rejected, code: problem.BadValue, files: []file{manifest}})
+	}
 	missing, pattern := false, ""
 	used := []file{manifest}
 	for property, value := range text.Input {

@@ -37,6 +37,7 @@ const (
 	outputUnread            // S3 refuses to return archived outputs
 	interleaved             // other functions and people act between two calls of a function
 	slow                    // each call of S3 and RunComfy is slow
+	unpaid                  // the account has no balance for some hours
 	troubles
 )
 
@@ -44,7 +45,7 @@ func (t trouble) String() string {
 	return [...]string{
 		"nothing", "no execution starts", "no cancel for an hour", "no execution is stopped", "429, and S3 refuses the release of the claim",
 		"the response is lost", "forgotten after its end", "not known for minutes", "one trouble after each redrive",
-		"archived files cannot be read", "side by side", "slow calls",
+		"archived files cannot be read", "side by side", "slow calls", "no balance for hours",
 	}[t]
 }
 
@@ -107,6 +108,8 @@ func newStory(seed, number uint64) (*story, error) {
 		t.w.Price = s3Price // so that no two things happen at the same time
 	case cannotCancel, stopsFail:
 		t.queue, t.begins, t.ends = 4*time.Hour, 0, time.Hour
+	case unpaid:
+		t.ends = t.begins + 6*time.Hour
 	}
 	s.w.Batch = 1 + s.plans.IntN(10)
 	s.w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
@@ -195,6 +198,8 @@ func (t *story) faultOf(call runcomfytest.Call, id string) *runcomfytest.Fault {
 		return faultNamed(call, "503")
 	case t.trouble == throttled && call == runcomfytest.CallSubmit && t.since() < t.ends:
 		return faultNamed(call, "429")
+	case t.trouble == unpaid && call == runcomfytest.CallSubmit && t.since() < t.ends:
+		return faultNamed(call, "402")
 	case t.trouble == responseLost && call == runcomfytest.CallSubmit && t.since() < t.ends:
 		for _, record := range t.open {
 			t.excused[record] = true
@@ -250,7 +255,7 @@ var openings = [][]string{
 // vocabulary is what people may drop later.
 var vocabulary = []string{
 	"s/talk.mp4", "s/talk.MP4", "s/talk.png", "s/talk.wav", "s/talk.WAV", "s/talk.de.wav", "s/talk.de.mp4",
-	"s/talk.job/v.mp4", "s/talk.job/a.wav", "s/talk.job/c.wav", "s/talk.job/job.json", "s/talk.job/job.json wild", "s/talk.job/job.json broken",
+	"s/talk.job/v.mp4", "s/talk.job/a.wav", "s/talk.job/c.wav", "s/talk.job/job.json", "s/talk.job/job.json wild", "s/talk.job/job.json broken", "s/talk.job/job.json wrong",
 	"s/talk.job/job.json narrow", "s/notes.txt", "s/preset.json",
 }
 
@@ -396,6 +401,9 @@ func (t *story) redrive() {
 	}
 }
 
+// wrongEmotion begins an option of a job.json that no model accepts.
+const wrongEmotion = "joyful"
+
 // bodyOf returns the bytes of a file. They are unique, except for voices.
 func (t *story) bodyOf(key, holds string) []byte {
 	switch kindOf(key) {
@@ -423,6 +431,8 @@ func (t *story) bodyOf(key, holds string) []byte {
 		// Above 2^53, a conversion to a float changes the number.
 		seed := fmt.Sprint(1<<53 + 1 + 2*t.contents)
 		return fmt.Appendf(nil, `{"model": "community/live-avatar", "input": {"image_url": "f.png", "audio_url": %q, "prompt": "take %d", "seed": %s}}`, pattern, t.contents, seed)
+	case "wrong":
+		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav", "emotion": %q}}`, wrongEmotion+fmt.Sprint(t.contents))
 	case "broken":
 		return fmt.Appendf(nil, `{"model": %d`, t.contents)
 	default:
