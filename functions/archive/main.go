@@ -10,6 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/functions/archive/handler"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/transfer"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 func main() { config.Start(newHandler) }
@@ -25,19 +26,7 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		Copier:     &transfer.Copier{S3: clients.S3, Bucket: clients.Ledger.Bucket.Name, Origins: origins, MaxBytes: env.GiB("MAX_OUTPUT_GIB")},
 		MaxOutputs: env.Count("MAX_OUTPUTS"),
 		Now:        time.Now,
-		Sleep:      sleep,
+		Sleep:      workflow.Sleep,
 	}
 	return h.Handle
-}
-
-// sleep waits, or returns the context's error.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

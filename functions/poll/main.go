@@ -9,23 +9,21 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/functions/poll/handler"
-	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 func main() { config.Start(newHandler) }
 
 func newHandler(ctx context.Context, env *config.Env) any {
 	clients := env.Clients(ctx)
-	models, err := catalog.Default()
-	env.Mistake("the catalog", err)
 	h := &handler.Handler{
 		Ledger:     clients.Ledger,
-		Models:     models,
 		API:        clients.API,
 		QueueLimit: env.Hours("QUEUE_HOURS"),
 		RunLimit:   env.Hours("MAX_HOURS"),
 		Now:        time.Now,
+		Sleep:      workflow.Sleep,
 		Jitter:     rand.Float64,
 	}
 	return h.Handle

@@ -63,13 +63,13 @@ func TestModels(t *testing.T) {
 	const modes = "cut_off, loop, bounce, silence or remap"
 	tests := []struct {
 		id      string
-		usual   time.Duration
+		usual   time.Duration // for an output of 10 s
 		media   []catalog.MediaProperty
 		options []catalog.Option
 	}{
 		{
 			id:    react1,
-			usual: 90 * time.Second,
+			usual: 100 * time.Second,
 			media: []catalog.MediaProperty{
 				{Name: "video_url", Kind: media.Video, Required: true, MaxDuration: 15 * time.Second},
 				{Name: "audio_url", Kind: media.Audio, Required: true, MaxDuration: 15 * time.Second},
@@ -83,7 +83,7 @@ func TestModels(t *testing.T) {
 		},
 		{
 			id:    lipsync,
-			usual: 90 * time.Second,
+			usual: 137 * time.Second,
 			media: []catalog.MediaProperty{
 				{Name: "video_url", Kind: media.Video, Required: true},
 				{Name: "audio_url", Kind: media.Audio, Required: true},
@@ -92,7 +92,7 @@ func TestModels(t *testing.T) {
 		},
 		{
 			id:    liveAvatar,
-			usual: 2 * time.Minute,
+			usual: 90 * time.Second,
 			media: []catalog.MediaProperty{
 				{Name: "image_url", Kind: media.Image, Required: true},
 				{Name: "audio_url", Kind: media.Audio, Required: true, Formats: []string{"wav", "mp3"}},
@@ -107,7 +107,7 @@ func TestModels(t *testing.T) {
 		},
 		{
 			id:    happyhorse,
-			usual: 2 * time.Minute,
+			usual: 3 * time.Minute,
 			media: []catalog.MediaProperty{
 				image("image_url_1", true), image("image_url_2", false), image("image_url_3", false),
 				image("image_url_4", false), image("image_url_5", false), image("image_url_6", false),
@@ -143,8 +143,8 @@ func TestModels(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.id, func(t *testing.T) {
 			m := model(t, tt.id)
-			if m.ID != tt.id || m.UsualDuration != tt.usual {
-				t.Errorf("got %s, usually %s, want %s", m.ID, m.UsualDuration, tt.usual)
+			if usual := m.Usual.Of(10 * time.Second); m.ID != tt.id || usual != tt.usual || m.Usual.Source == "" {
+				t.Errorf("got %s, usually %s by %q, want %s", m.ID, usual, m.Usual.Source, tt.usual)
 			}
 			if diff := cmp.Diff(tt.media, m.MediaProperties()); diff != "" {
 				t.Errorf("media (-want +got):\n%s", diff)
@@ -228,7 +228,7 @@ func TestNearestOfShortNames(t *testing.T) {
 }
 
 func TestLoadReportsEveryMistake(t *testing.T) {
-	const good = `{"id": "a/b", "usualDuration": "1m", "media": [{"properties": ["v"], "kind": "video"}],
+	const good = `{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"}, "media": [{"properties": ["v"], "kind": "video"}],
 		"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}}}}`
 	tests := []struct {
 		name  string
@@ -255,7 +255,7 @@ func TestLoadReportsEveryMistake(t *testing.T) {
 		},
 		{
 			name: "form",
-			files: map[string]string{"a.json": `{"id": "react-1", "usualDuration": "0s", "colour": 1,
+			files: map[string]string{"a.json": `{"id": "react-1", "usual": {"base": "0s", "perSecond": 0, "source": "a test"}, "colour": 1,
 				"media": [{"properties": [], "kind": "text", "formats": ["tiff"], "maxDuration": 15}],
 				"rules": {"v": {"multipleof": 4}},
 				"inputSchema": {"type": "object", "properties": {"v": 1}}}`},
@@ -268,12 +268,12 @@ func TestLoadReportsEveryMistake(t *testing.T) {
 				"a.json: /media/0/maxDuration: got number, want string",
 				"a.json: /media/0/properties: minItems: got 0, want 1",
 				"a.json: /rules/v: additional properties 'multipleof' not allowed",
-				"a.json: /usualDuration: '0s' does not match pattern '^[1-9][0-9]{0,5}(ms|s|m)$'",
+				"a.json: /usual/base: '0s' does not match pattern '^[1-9][0-9]{0,5}(ms|s|m)$'",
 			},
 		},
 		{
 			name: "names that do not meet",
-			files: map[string]string{"a.json": `{"id": "a/b", "usualDuration": "1m",
+			files: map[string]string{"a.json": `{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"},
 				"media": [
 					{"properties": ["v", "v", "w", "n"], "kind": "video"},
 					{"properties": ["i"], "kind": "image", "maxDuration": "1s"},
@@ -333,7 +333,7 @@ func TestLoadReportsEveryMistake(t *testing.T) {
 func TestIDsAreSorted(t *testing.T) {
 	fsys := fstest.MapFS{}
 	for file, id := range map[string]string{"a.json": "z/z", "b.json": "b/b", "c.json": "a/a"} {
-		fsys[file] = &fstest.MapFile{Data: []byte(`{"id": "` + id + `", "usualDuration": "1m", "media": [{"properties": ["v"], "kind": "video"}],
+		fsys[file] = &fstest.MapFile{Data: []byte(`{"id": "` + id + `", "usual": {"base": "1m", "perSecond": 0, "source": "a test"}, "media": [{"properties": ["v"], "kind": "video"}],
 			"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}}}}`)}
 	}
 	c, err := catalog.Load(fsys)
@@ -346,7 +346,7 @@ func TestIDsAreSorted(t *testing.T) {
 }
 
 func TestLoadReportsASchemaThatIsNone(t *testing.T) {
-	fsys := fstest.MapFS{"a.json": {Data: []byte(`{"id": "a/b", "usualDuration": "1m", "media": [{"properties": ["v"], "kind": "video"}],
+	fsys := fstest.MapFS{"a.json": {Data: []byte(`{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"}, "media": [{"properties": ["v"], "kind": "video"}],
 		"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "n": {"type": "double"}}}}`)}}
 	_, err := catalog.Load(fsys)
 	if err == nil || !strings.HasPrefix(err.Error(), "a.json: inputSchema: ") || !strings.Contains(err.Error(), "/properties/n/type") {

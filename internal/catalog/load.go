@@ -24,13 +24,19 @@ var form []byte
 
 // modelFile is a model's file. model.schema.json describes its members.
 type modelFile struct {
-	ID            string          `json:"id"`
-	UsualDuration duration        `json:"usualDuration"`
-	Media         []mediaGroup    `json:"media"`
-	Pair          *pair           `json:"pair"`
-	References    *references     `json:"references"`
-	Samples       []string        `json:"samples"`
-	InputSchema   json.RawMessage `json:"inputSchema"`
+	ID          string          `json:"id"`
+	Usual       usual           `json:"usual"`
+	Media       []mediaGroup    `json:"media"`
+	Pair        *pair           `json:"pair"`
+	References  *references     `json:"references"`
+	Samples     []string        `json:"samples"`
+	InputSchema json.RawMessage `json:"inputSchema"`
+}
+
+type usual struct {
+	Base      duration `json:"base"`
+	PerSecond float64  `json:"perSecond"`
+	Source    string   `json:"source"`
 }
 
 type mediaGroup struct {
@@ -89,12 +95,12 @@ func parseModel(data []byte, form *jsonschema.Schema) (*Model, []error) {
 		return nil, []error{err}
 	}
 	m := &Model{
-		ID:            file.ID,
-		UsualDuration: time.Duration(file.UsualDuration),
-		published:     file.InputSchema,
-		pair:          file.Pair,
-		references:    file.References,
-		samples:       file.Samples,
+		ID:         file.ID,
+		Usual:      Usual{time.Duration(file.Usual.Base), file.Usual.PerSecond, file.Usual.Source},
+		published:  file.InputSchema,
+		pair:       file.Pair,
+		references: file.References,
+		samples:    file.Samples,
 	}
 	if m.references != nil {
 		m.references.pattern = regexp.MustCompile(`(?i)\b` + m.references.Word + `([0-9]+)\b`)

@@ -19,10 +19,8 @@ type Model struct {
 	// ID is the model's id in RunComfy's API, such as sync/react-1.
 	ID string
 
-	// UsualDuration is how long a run usually takes. RunComfy publishes no
-	// figures. sync.so gives 30 to 120 s for the sync models, and a comparable
-	// pipeline measured 86 to 106 s. The others are guesses.
-	UsualDuration time.Duration
+	// Usual is how long a run usually takes.
+	Usual Usual
 
 	published  json.RawMessage
 	schema     *jsonschema.Schema
@@ -31,6 +29,26 @@ type Model struct {
 	pair       *pair
 	references *references
 	samples    []string
+}
+
+// Usual is how long a run of a model usually takes: Base, and PerSecond seconds for
+// each second of the output. Source says where the figures come from.
+type Usual struct {
+	Base      time.Duration
+	PerSecond float64
+	Source    string
+}
+
+// assumedOutput is the length of an output whose length is not known.
+const assumedOutput = 30 * time.Second
+
+// Of returns how long a run usually takes whose output has a length. 0 means that
+// the length is not known.
+func (u Usual) Of(output time.Duration) time.Duration {
+	if output == 0 {
+		output = assumedOutput
+	}
+	return u.Base + time.Duration(u.PerSecond*float64(output))
 }
 
 // MediaProperty is a property of a model's input that accepts a media file, with the

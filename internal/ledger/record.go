@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // State is the state of a take or of a drop.
@@ -117,6 +118,9 @@ type Record struct {
 	CostUSD   *float64 `json:"costUsd,omitempty"`
 	Times     Times    `json:"times"`
 
+	// UsualSeconds is how long a run of the job usually takes; 0 if not known.
+	UsualSeconds int `json:"usualSeconds,omitempty"`
+
 	// HeldUntil is when the invocation that claimed the take has certainly
 	// ended.
 	HeldUntil time.Time `json:"heldUntil,omitzero"`
@@ -131,6 +135,14 @@ type Record struct {
 	Revision string `json:"revision"`
 
 	written
+}
+
+// Job returns the state with which the execution of the take starts.
+func (r Record) Job() workflow.Job {
+	return workflow.Job{
+		Name: r.Name, Take: r.Take, RequestID: r.RequestID, Model: r.Model,
+		SubmittedAt: r.Times.Submitted, UsualSeconds: r.UsualSeconds,
+	}
 }
 
 // Input is a file of a take, or an https URL that was passed on unchanged. The

@@ -4,6 +4,7 @@
 package workflow
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,9 @@ type Job struct {
 	Model       string    `json:"model"`
 	SubmittedAt time.Time `json:"submittedAt"`
 
+	// UsualSeconds is how long a run of the job usually takes; 0 if not known.
+	UsualSeconds int `json:"usualSeconds,omitempty"`
+
 	// WaitSeconds is how long the Wait state waits before the next turn.
 	WaitSeconds int `json:"waitSeconds"`
 
@@ -32,6 +36,9 @@ type Job struct {
 
 	// Seen is the state that the last turn wrote into the record.
 	Seen string `json:"seen,omitempty"`
+
+	// QueuedAt is when a turn last found the job queued.
+	QueuedAt time.Time `json:"queuedAt,omitzero"`
 
 	// RunningSince is when a turn first found the job in progress.
 	RunningSince time.Time `json:"runningSince,omitzero"`
@@ -56,8 +63,7 @@ type Limits struct {
 	Queue time.Duration // QueueHours: how long a job may be queued
 	Run   time.Duration // MaxHours: how long it may run
 
-	Usual  time.Duration // how long a run of the model usually takes; 0 if not known
-	Jitter float64       // in [0, 1): spreads the next turns of many jobs
+	Jitter float64 // in [0, 1): spreads the next turns of many jobs
 }
 
 const (
@@ -75,18 +81,22 @@ const (
 
 // Answered updates the job after RunComfy has reported its status. It returns a
 // *QueuedTooLong or a *RanTooLong if the job has not ended within the limits. A job
-// that has ended is archived even if a limit has passed.
-func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) error {
+// that has ended is archived even if a limit has passed. Answered reports whether
+// the job may end soon, so that the same call should ask again.
+func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) (nearEnd bool, err error) {
 	j.forgetTroubles()
 	if status.State.Ended() {
 		j.Ended, j.WaitSeconds = true, 0
-		return nil
+		return false, nil
 	}
 	if status.State == runcomfy.InProgress && j.RunningSince.IsZero() {
 		j.RunningSince = now
 	}
 	if err := j.overdue(now, limits); err != nil {
-		return err
+		return false, err
+	}
+	if status.State == runcomfy.InQueue {
+		j.QueuedAt = now
 	}
 	p := j.progress(now, limits)
 	p.Queued = status.State == runcomfy.InQueue
@@ -94,7 +104,7 @@ func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) err
 		p.Position = *status.QueuePosition
 	}
 	j.WaitSeconds = p.Wait()
-	return nil
+	return status.State == runcomfy.InProgress && p.NearEnd(), nil
 }
 
 // Unanswered updates the job after a turn that did not learn its state, because
@@ -155,7 +165,14 @@ func (j *Job) overdue(now time.Time, limits Limits) error {
 }
 
 func (j *Job) progress(now time.Time, limits Limits) Progress {
-	return Progress{Usual: limits.Usual, Elapsed: now.Sub(j.SubmittedAt), Jitter: limits.Jitter}
+	began := j.QueuedAt
+	if began.IsZero() {
+		began = j.SubmittedAt
+	}
+	return Progress{
+		Usual:   time.Duration(j.UsualSeconds) * time.Second,
+		Elapsed: now.Sub(j.SubmittedAt), Running: now.Sub(began), Jitter: limits.Jitter,
+	}
 }
 
 // Clock returns a time for a message.
@@ -168,6 +185,18 @@ func inWords(d time.Duration) string {
 		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
 	}
 	return fmt.Sprintf("%d s", int(d.Seconds()))
+}
+
+// Sleep waits, or returns the context's error if the context ends first.
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Turn is what the state machine passes to poll.

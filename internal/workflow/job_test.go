@@ -15,7 +15,7 @@ import (
 
 var (
 	submitted = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
-	limits    = workflow.Limits{Queue: 6 * time.Hour, Run: 24 * time.Hour, Usual: 90 * time.Second, Jitter: 0.999}
+	limits    = workflow.Limits{Queue: 6 * time.Hour, Run: 24 * time.Hour, Jitter: 0.999}
 )
 
 func after(d time.Duration) time.Time { return submitted.Add(d) }
@@ -41,34 +41,39 @@ func TestAnswered(t *testing.T) {
 			workflow.Job{RunningSince: after(time.Hour), Ended: true}, "",
 		},
 		{
-			"the first turn in progress starts the run", workflow.Job{},
+			"the first turn in progress begins the run", workflow.Job{},
 			runcomfy.Status{State: runcomfy.InProgress}, time.Minute,
-			workflow.Job{RunningSince: after(time.Minute), WaitSeconds: 5}, "",
+			workflow.Job{RunningSince: after(time.Minute), WaitSeconds: 1}, "",
 		},
 		{
 			"a later turn does not", workflow.Job{RunningSince: after(time.Minute)},
 			runcomfy.Status{State: runcomfy.InProgress}, 2 * time.Minute,
-			workflow.Job{RunningSince: after(time.Minute), WaitSeconds: 10}, "",
+			workflow.Job{RunningSince: after(time.Minute), WaitSeconds: 11}, "",
 		},
 		{
 			"a queue position lengthens the wait", workflow.Job{},
 			runcomfy.Status{State: runcomfy.InQueue, QueuePosition: &four}, time.Minute,
-			workflow.Job{WaitSeconds: 36}, "",
+			workflow.Job{QueuedAt: after(time.Minute), WaitSeconds: 85}, "",
+		},
+		{
+			"the run began after the last turn that found the job queued", workflow.Job{QueuedAt: after(50 * time.Second)},
+			runcomfy.Status{State: runcomfy.InProgress}, time.Minute,
+			workflow.Job{QueuedAt: after(50 * time.Second), RunningSince: after(time.Minute), WaitSeconds: 35}, "",
 		},
 		{
 			"a response clears earlier troubles", workflow.Job{Troubles: 7, TroubleSince: after(1), Losses: 2, LostSince: after(2)},
 			runcomfy.Status{State: runcomfy.InQueue}, time.Minute,
-			workflow.Job{WaitSeconds: 5}, "",
+			workflow.Job{QueuedAt: after(time.Minute), WaitSeconds: 45}, "",
 		},
 		{
 			"an unknown status is not an end", workflow.Job{},
 			runcomfy.Status{State: "resting"}, time.Minute,
-			workflow.Job{WaitSeconds: 5}, "",
+			workflow.Job{WaitSeconds: 1}, "",
 		},
 		{
 			"queued for as long as allowed", workflow.Job{},
 			runcomfy.Status{State: runcomfy.InQueue}, 6 * time.Hour,
-			workflow.Job{WaitSeconds: 900}, "",
+			workflow.Job{QueuedAt: after(6 * time.Hour), WaitSeconds: 900}, "",
 		},
 		{
 			"queued for longer", workflow.Job{},
@@ -85,7 +90,8 @@ func TestAnswered(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			job := tt.job
 			job.SubmittedAt, tt.want.SubmittedAt = submitted, submitted
-			err := job.Answered(tt.status, after(tt.after), limits)
+			job.UsualSeconds, tt.want.UsualSeconds = 100, 100
+			_, err := job.Answered(tt.status, after(tt.after), limits)
 			checkTurn(t, job, tt.want, err, tt.err)
 		})
 	}

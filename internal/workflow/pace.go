@@ -7,8 +7,9 @@ import (
 
 // Progress is what a turn knows about a job when it decides how long to wait.
 type Progress struct {
-	Usual   time.Duration // how long a run of the model usually takes; 0 if not known
+	Usual   time.Duration // how long a run of the job usually takes; 0 if not known
 	Elapsed time.Duration // since the job was submitted
+	Running time.Duration // the longest that the job can have been running; 0 if it is queued
 
 	Queued   bool
 	Position int // how many jobs are ahead in the queue; 0 if not known
@@ -22,13 +23,26 @@ const (
 	// likelyShare is the share of the usual duration before which the job is
 	// unlikely to end. The usual duration is only an estimate, and may be wrong by
 	// half.
-	likelyShare = 0.5
+	likelyShare = 0.45
 
-	// elapsedShare is the wait as a share of the time since the submit. On average a
-	// turn finds the end half a wait late, which is 4 % of the job's time. The
-	// number of turns grows with the logarithm of that time until maxWait is
-	// reached.
-	elapsedShare = 0.08
+	// growth is the wait as a multiple of the elapsed time until the end is likely.
+	// Some jobs fail at once, so the first turns follow each other closely.
+	growth = 5
+
+	// lateShare is how late a turn may find the end, on average, as a share of the
+	// job's time; but in the first lateUntil no more than mostLate.
+	lateShare = 0.024
+	lateUntil = 6 * time.Minute
+	mostLate  = 3000 * time.Millisecond
+
+	// AskEvery is the time between two questions of the same call, and AskFor is
+	// for how long one call asks. A call of AskFor costs about half as much as a
+	// turn of the loop.
+	AskEvery = 3 * time.Second
+	AskFor   = 20 * time.Second
+	// worthAsking is how late a turn may find the end at most if asking for AskFor
+	// is to cost less than more turns.
+	worthAsking = 40 * time.Second
 
 	// queueShare is the part of the usual duration to wait for each job ahead in
 	// the queue. It is small because RunComfy runs several jobs at once.
@@ -44,6 +58,9 @@ const (
 	// troubleWait is the wait after the first turn that did not learn the job's
 	// state. It doubles up to maxWait.
 	troubleWait = 5 * time.Second
+
+	// mostRetryAfter limits the wait that RunComfy asks for.
+	mostRetryAfter = 6 * time.Hour
 )
 
 // FirstWait is how many seconds pass between the submit and the first turn. It is
@@ -56,24 +73,53 @@ func (p Progress) Wait() int {
 	if p.Troubles > 0 {
 		backoff := min(troubleWait<<min(p.Troubles-1, 20), maxWait)
 		spread := time.Duration((0.5 + p.Jitter/2) * float64(backoff))
-		return wholeSeconds(max(spread, p.RetryAfter))
+		return wholeSeconds(max(spread, min(p.RetryAfter, mostRetryAfter)))
 	}
-	likely := time.Duration(likelyShare * float64(p.Usual))
-	if p.Elapsed < likely {
-		// The elapsed time doubles at each turn, until the end is likely.
-		return wholeSeconds(min(p.Elapsed, likely-p.Elapsed))
-	}
-	wait := time.Duration(elapsedShare * float64(p.Elapsed))
+	late := p.late()
+	quiet := p.quiet()
 	if p.Queued {
-		// The job cannot end before those ahead have started and it has run.
 		ahead := time.Duration(queueShare * float64(p.Position) * float64(p.Usual))
-		wait = max(wait, min(ahead, likely))
+		quiet += min(ahead, quiet)
 	}
-	return wholeSeconds(wait)
+	var wait time.Duration
+	switch {
+	case quiet > 0:
+		wait = max(min(growth*p.Elapsed, quiet), 2*late)
+	case p.NearEnd() && late > AskEvery/2:
+		// In a cycle of this wait and a call of AskFor, the end is found late by
+		// (wait²/2 + AskFor·AskEvery/2) / (wait + AskFor) on average.
+		l, ask, every := late.Seconds(), AskFor.Seconds(), AskEvery.Seconds()
+		wait = time.Duration((l + math.Sqrt(l*l+2*ask*(l-every/2))) * float64(time.Second))
+	case p.NearEnd():
+		wait = minWait
+	default:
+		wait = 2 * late
+	}
+	return wholeSeconds(min(wait, maxWait))
 }
 
-// wholeSeconds limits a wait to minWait and maxWait and rounds it up to the whole
-// seconds that the Wait state accepts.
+// NearEnd reports whether the job may end soon, and the same call of poll should
+// ask again. It is false for a queued job: thousands of queued jobs must not occupy
+// functions that wait.
+func (p Progress) NearEnd() bool {
+	return !p.Queued && p.Troubles == 0 && p.quiet() <= 0 && p.late() < worthAsking
+}
+
+// quiet returns for how long the job is unlikely to end.
+func (p Progress) quiet() time.Duration {
+	return time.Duration(likelyShare*float64(p.Usual)) - p.Running
+}
+
+// late returns how late a turn may find the end of the job, on average.
+func (p Progress) late() time.Duration {
+	late := time.Duration(lateShare * float64(p.Elapsed))
+	if p.Elapsed < lateUntil {
+		return min(late, mostLate)
+	}
+	return late
+}
+
+// wholeSeconds rounds a wait up to the whole seconds that the Wait state accepts.
 func wholeSeconds(d time.Duration) int {
-	return int(math.Ceil(min(max(d, minWait), maxWait).Seconds()))
+	return int(math.Ceil(max(d, minWait).Seconds()))
 }

@@ -54,7 +54,7 @@ func TestStateIsSmall(t *testing.T) {
 	now := time.Now()
 	job := workflow.Job{
 		Name: strings.Repeat("\x01", 1024), Take: "20261121T120000Z-0123456789ab", RequestID: strings.Repeat("r", 128),
-		Model: "happyhorse/happyhorse-1.0/reference-to-video", SubmittedAt: now, WaitSeconds: 900, Ended: true, Seen: "in_progress",
+		Model: "happyhorse/happyhorse-1.0/reference-to-video", SubmittedAt: now, WaitSeconds: 900, Ended: true, Seen: "in_progress", UsualSeconds: 1 << 30, QueuedAt: now,
 		RunningSince: now, Redrives: 1 << 30, Troubles: 1 << 30, TroubleSince: now, Losses: 1 << 30, LostSince: now,
 	}
 	plain := job
@@ -206,30 +206,41 @@ func TestTurnOfAnOlderDefinition(t *testing.T) {
 }
 
 func TestWait(t *testing.T) {
-	const usual = 90 * time.Second
+	const usual = 100 * time.Second
 	tests := []struct {
-		name string
-		p    workflow.Progress
-		want int // seconds
+		name    string
+		p       workflow.Progress
+		want    int // seconds
+		nearEnd bool
 	}{
-		{"a run that has just begun", workflow.Progress{Usual: usual, Elapsed: 1100 * time.Millisecond}, 2},
-		{"twice the time", workflow.Progress{Usual: usual, Elapsed: 16 * time.Second}, 16},
-		{"not past where an end is likely", workflow.Progress{Usual: usual, Elapsed: 40 * time.Second}, 5},
-		{"a part of the time that has passed", workflow.Progress{Usual: usual, Elapsed: 200 * time.Second}, 16},
-		{"at most a quarter of an hour", workflow.Progress{Usual: usual, Elapsed: 20 * time.Hour}, 900},
-		{"behind four others", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 4}, 36},
-		{"a long queue", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 400}, 45},
-		{"the first trouble", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 1, Jitter: 0.999}, 5},
-		{"the fifth trouble, half spread", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 5}, 40},
-		{"long trouble", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 500, Jitter: 0.999}, 900},
-		{"RunComfy says when to come back", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: 2 * time.Minute}, 120},
-		{"RunComfy says tomorrow", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: 24 * time.Hour}, 900},
-		{"a model without a usual time", workflow.Progress{Elapsed: time.Minute, Queued: true, Position: 9}, 5},
+		{"a run that has just begun", workflow.Progress{Usual: usual, Elapsed: time.Second, Running: time.Second}, 5, false},
+		{"five times the time", workflow.Progress{Usual: usual, Elapsed: 6 * time.Second, Running: 6 * time.Second}, 30, false},
+		{"not past where an end is likely", workflow.Progress{Usual: usual, Elapsed: 40 * time.Second, Running: 40 * time.Second}, 5, false},
+		{"a run that began late", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: 0}, 173, false},
+		{"where an end is likely, the least wait", workflow.Progress{Usual: usual, Elapsed: 50 * time.Second, Running: 50 * time.Second}, 1, true},
+		{"later, a part of the time that has passed", workflow.Progress{Usual: usual, Elapsed: 110 * time.Second, Running: 110 * time.Second}, 10, true},
+		{"the longest wait of the first minutes", workflow.Progress{Usual: usual, Elapsed: 5 * time.Minute, Running: 5 * time.Minute}, 12, true},
+		{"so late that asking again costs more than a turn", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: time.Hour}, 173, false},
+		{"at most a quarter of an hour", workflow.Progress{Usual: usual, Elapsed: 20 * time.Hour, Running: 20 * time.Hour}, 900, false},
+		{"queued", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true}, 45, false},
+		{"behind four others", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 4}, 85, false},
+		{"a long queue", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 400}, 90, false},
+		{"the first trouble", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 1, Jitter: 0.999}, 5, false},
+		{"the fifth trouble, half spread", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 5}, 40, false},
+		{"long trouble", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 500, Jitter: 0.999}, 900, false},
+		{"RunComfy says when to come back", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: 2 * time.Minute}, 120, false},
+		{"RunComfy says later than the longest wait", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: time.Hour}, 3600, false},
+		{"RunComfy says tomorrow", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: 24 * time.Hour}, 6 * 3600, false},
+		{"a job without a usual time, queued", workflow.Progress{Elapsed: time.Minute, Queued: true, Position: 9}, 3, false},
+		{"a job without a usual time, running", workflow.Progress{Elapsed: time.Minute, Running: time.Minute}, 1, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := tt.p.Wait(); got != tt.want {
 				t.Errorf("%d s, want %d s", got, tt.want)
+			}
+			if got := tt.p.NearEnd(); got != tt.nearEnd {
+				t.Errorf("near the end: %t, want %t", got, tt.nearEnd)
 			}
 		})
 	}

@@ -44,8 +44,12 @@ const (
 	countedRun   = 80 * time.Second
 )
 
-// assumedSeconds is how long an invocation takes; with small media it takes less.
+// assumedSeconds is how long an invocation takes besides its pauses; with small media
+// it takes less.
 var assumedSeconds = map[string]float64{"submit": 2, "poll": 0.5, "archive": 5}
+
+// mostUSD is what this job may cost in AWS.
+const mostUSD = 0.0010
 
 const (
 	// assumedLine is how many bytes a line of a log has, with what CloudWatch adds.
@@ -76,9 +80,10 @@ func (r requests) of(function string, operations ...string) int {
 // counted is what the handling of a pair took.
 type counted struct {
 	requests
-	entered int // states of the execution
-	lines   int // that the functions logged
-	expired int // versions of objects that the functions wrote over, which a lifecycle rule removes later
+	entered int           // states of the execution
+	paused  time.Duration // by poll, between two questions of the same call
+	lines   int           // that the functions logged
+	expired int           // versions of objects that the functions wrote over, which a lifecycle rule removes later
 }
 
 // lineCounter counts the lines of a log.
@@ -102,7 +107,15 @@ func count(t *testing.T) counted {
 	}
 	w.RunComfy.Queue, w.RunComfy.Run = countedQueue, countedRun
 	made, written, expired := requests{}, map[string]bool{}, 0
+	var paused time.Duration
+	asked := map[int]time.Time{} // the last question of each call of poll
 	w.Before = func(c world.Call) error {
+		if c.Service == "runcomfy" && c.Op == "status" {
+			if last, ok := asked[c.Invocation]; ok {
+				paused += w.Now().Sub(last)
+			}
+			asked[c.Invocation] = w.Now()
+		}
 		if c.Op == "PutObject" {
 			if written[c.Key] {
 				expired++
@@ -126,7 +139,7 @@ func count(t *testing.T) counted {
 			t.Fatalf("the job does not end: %+v", w.Status("talk"))
 		}
 	}
-	return counted{made, len(w.Path("talk", w.Status("talk").Take)), int(lines), expired}
+	return counted{made, len(w.Path("talk", w.Status("talk").Take)), paused, int(lines), expired}
 }
 
 // The operations of S3 by what they cost. An output of more than 64 MiB would
@@ -161,6 +174,10 @@ func TestDocumentOfCosts(t *testing.T) {
 		memory := properties[struct{ MemorySize float64 }](t, s, strings.ToUpper(name[:1])+name[1:]+"Function").MemorySize / 1024
 		gigabyteSeconds += float64(calls) * assumedSeconds[name] * memory
 		compute = append(compute, fmt.Sprintf("%s %d × %g s × %g GB", name, calls, assumedSeconds[name], memory))
+		if name == "poll" {
+			gigabyteSeconds += made.paused.Seconds() * memory
+			compute = append(compute, fmt.Sprintf("poll's pauses between questions %g s × %g GB", made.paused.Seconds(), memory))
+		}
 	}
 	b.WriteString("\n| what | how many | USD each | USD |\n| --- | --- | --- | --- |\n")
 	const dropped = 2 // files: put by a person, fetched by RunComfy
@@ -190,5 +207,8 @@ func TestDocumentOfCosts(t *testing.T) {
 		fmt.Fprintf(&b, "| %s | %.4g (%s) | %s | %.6f |\n", row.what, row.many, row.how, strconv.FormatFloat(row.each, 'f', -1, 64), row.many*row.each)
 	}
 	fmt.Fprintf(&b, "| **together** | | | **%.4f** |\n\n", total)
+	if total > mostUSD {
+		t.Errorf("the job costs %.4f USD, want at most %.4f", total, mostUSD)
+	}
 	golden.Compare(t, root+"/"+operations, before+countsMarker+b.String()+countsMarker+after)
 }

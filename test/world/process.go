@@ -135,10 +135,10 @@ func (w *World) after(c Call) error {
 
 // invoke runs a function as Lambda does: input and output are JSON, and a Crash
 // becomes an error of the task.
-func invoke[H, In, Out any](w *World, p *pool[H], function string, handle func(H, context.Context, In) (Out, error), payload []byte) (result []byte, err error) {
+func invoke[H, In, Out any](parent context.Context, w *World, p *pool[H], function string, handle func(H, context.Context, In) (Out, error), payload []byte) (result []byte, err error) {
 	w.mu.Lock()
 	w.invocations++
-	ctx := invocation{context.Background(), w.invocations, function, w.now.Add(timeouts[function])}
+	ctx := invocation{parent, w.invocations, function, w.now.Add(timeouts[function])}
 	w.mu.Unlock()
 	defer func() {
 		if died := recover(); died != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"time"
@@ -48,7 +49,7 @@ func (w *World) Pass(d time.Duration) {
 
 // Rests reports whether only the hourly sweep is left to do.
 func (w *World) Rests() bool {
-	return len(w.messages) == 0 && len(w.events) == 0 && len(w.running) == 0
+	return len(w.messages) == 0 && len(w.events) == 0 && len(w.running) == 0 && len(w.asleep) == 0
 }
 
 // Spend moves the clock forward and does nothing else. A hook uses it to make a
@@ -87,6 +88,7 @@ func (w *World) next() (time.Time, func()) {
 	var m *message
 	var v *event
 	var e *execution
+	var s *sleeper
 	some := false
 	for _, each := range w.messages {
 		if !some || each.visibleAt.Before(at) {
@@ -103,7 +105,14 @@ func (w *World) next() (time.Time, func()) {
 			at, m, v, e, some = each.wake, nil, nil, each, true
 		}
 	}
+	for _, each := range w.asleep {
+		if !some || each.wake.Before(at) {
+			at, s, some = each.wake, each, true
+		}
+	}
 	switch {
+	case s != nil:
+		return at, func() { w.resume(s) }
 	case e != nil:
 		return at, func() { w.advance(e) }
 	case v != nil:
@@ -150,7 +159,7 @@ func (w *World) Submit(batch ...events.SQSMessage) (failed []string, err error) 
 	if err != nil {
 		return nil, err
 	}
-	result, err := invoke(w, &w.submit, "submit", (*submit.Handler).Handle, payload)
+	result, err := invoke(context.Background(), w, &w.submit, "submit", (*submit.Handler).Handle, payload)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +200,7 @@ func (w *World) dispatch(v *event) {
 	}
 	v.tries++
 	v.at = w.now.Add(time.Duration(v.tries) * time.Minute)
-	_, err := invoke(w, &w.cancel, "cancel", (*cancel.Handler).Handle, v.payload)
+	_, err := invoke(context.Background(), w, &w.cancel, "cancel", (*cancel.Handler).Handle, v.payload)
 	if err == nil || v.tries == lambdaTries {
 		w.forget(v)
 	}
@@ -213,7 +222,7 @@ func (w *World) dispatchDeletions() {
 	var response events.SQSEventResponse
 	payload, err := json.Marshal(events.SQSEvent{Records: records})
 	if err == nil {
-		payload, err = invoke(w, &w.cancel, "cancel", (*cancel.Handler).Handle, payload)
+		payload, err = invoke(context.Background(), w, &w.cancel, "cancel", (*cancel.Handler).Handle, payload)
 	}
 	if err == nil {
 		err = json.Unmarshal(payload, &response)
@@ -241,21 +250,49 @@ func (w *World) Sweep() {
 	w.events = append(w.events, &event{payload: []byte(`{"source":"aws.events","detail-type":"Scheduled Event","detail":{}}`), at: w.now})
 }
 
-// advance runs an execution until it waits or ends.
+// advance runs an execution until it waits, ends, or one of its functions sleeps.
 func (w *World) advance(e *execution) {
 	e.busy = true
-	wake, done := w.machine.Step(context.Background(), e.x, w.Now, func(_ context.Context, arn string, payload []byte) ([]byte, error) {
-		switch arn {
-		case pollARN:
-			return invoke(w, &w.poll, "poll", (*poll.Handler).Handle, payload)
-		case archiveARN:
-			return invoke(w, &w.archive, "archive", (*archive.Handler).Handle, payload)
-		default:
-			return nil, fmt.Errorf("no function %s", arn)
+	next, _ := iter.Pull(func(park func(time.Time) bool) {
+		wake, done := w.machine.Step(context.WithValue(context.Background(), parkKey{}, park), e.x, w.Now, func(ctx context.Context, arn string, payload []byte) ([]byte, error) {
+			switch arn {
+			case pollARN:
+				return invoke(ctx, w, &w.poll, "poll", (*poll.Handler).Handle, payload)
+			case archiveARN:
+				return invoke(ctx, w, &w.archive, "archive", (*archive.Handler).Handle, payload)
+			default:
+				return nil, fmt.Errorf("no function %s", arn)
+			}
+		})
+		e.busy, e.wake = false, wake
+		if done {
+			w.ended(e)
 		}
 	})
-	e.busy, e.wake = false, wake
-	if done {
-		w.ended(e)
+	w.resume(&sleeper{next: next})
+}
+
+// sleeper is an execution one of whose functions sleeps. Everything else goes on
+// in the meantime.
+type sleeper struct {
+	wake time.Time
+	next func() (time.Time, bool) // runs on until the function sleeps again
+}
+
+// parkKey is the key of the function that parks an execution until a time.
+type parkKey struct{}
+
+func (w *World) resume(s *sleeper) {
+	w.asleep = slices.DeleteFunc(w.asleep, func(other *sleeper) bool { return other == s })
+	if wake, sleeps := s.next(); sleeps {
+		s.wake = wake
+		w.asleep = append(w.asleep, s)
 	}
+}
+
+// sleep waits in a function that the state machine called.
+func (w *World) sleep(ctx context.Context, d time.Duration) error {
+	park := ctx.Value(parkKey{}).(func(time.Time) bool)
+	park(w.now.Add(d))
+	return nil
 }

@@ -131,6 +131,7 @@ type World struct {
 	machine   *states.Machine
 	ledger    *ledger.Store // does not call the hooks
 	running   []*execution
+	asleep    []*sleeper
 	messages  []*message
 	events    []*event
 	nextSweep time.Time
@@ -212,11 +213,11 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 		}
 	}
 	w.poll.start = func() *poll.Handler {
-		return &poll.Handler{Ledger: records, Models: models, API: api(), QueueLimit: w.QueueLimit, RunLimit: w.RunLimit, Now: w.Now, Jitter: random}
+		return &poll.Handler{Ledger: records, API: api(), QueueLimit: w.QueueLimit, RunLimit: w.RunLimit, Now: w.Now, Sleep: w.sleep, Jitter: random}
 	}
 	w.archive.start = func() *archive.Handler {
 		return &archive.Handler{
-			Bucket: files, Ledger: records, API: api(), Copier: (*copier)(w), MaxOutputs: w.MaxOutputs, Now: w.Now, Sleep: pass,
+			Bucket: files, Ledger: records, API: api(), Copier: (*copier)(w), MaxOutputs: w.MaxOutputs, Now: w.Now, Sleep: w.sleep,
 		}
 	}
 	w.cancel.start = func() *cancel.Handler {

@@ -147,7 +147,7 @@ func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 		return h.recordEnd(ctx, rec, ledger.Unknown, problem.SubmitInterrupted, problem.InterruptedReason)
 	case ledger.Submitted:
 		slog.WarnContext(ctx, "recovered", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID)
-		err := workflow.Start(ctx, h.States, h.MachineARN, rec.Name, rec.Take, rec.RequestID, rec.Model, rec.Times.Submitted)
+		err := workflow.Start(ctx, h.States, h.MachineARN, rec.Job())
 		if err != nil {
 			return err
 		}

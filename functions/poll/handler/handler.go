@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/workflow"
@@ -18,51 +17,72 @@ import (
 // Handler handles the turns of all executions.
 type Handler struct {
 	Ledger *ledger.Store
-	Models *catalog.Catalog
 	API    *runcomfy.Client
 
 	QueueLimit, RunLimit time.Duration
 
 	Now    func() time.Time
-	Jitter func() float64 // in [0, 1)
+	Sleep  func(context.Context, time.Duration) error // returns early if the context ends
+	Jitter func() float64                             // in [0, 1)
 }
 
-// Handle asks RunComfy once and returns the job with what it learned. Its errors are
-// *workflow.RequestLost, *workflow.QueuedTooLong and *workflow.RanTooLong,
-// unwrapped. A failure of RunComfy or S3 is not an error, because the next turn asks
-// again.
+// recordTime is how much of the function's time is left for writing a state after
+// the last response.
+const recordTime = 5 * time.Second
+
+// Handle asks RunComfy and returns the job with what it learned. If the job may end
+// soon, Handle asks several times, because another turn of the loop would cost more.
+// Its errors are *workflow.RequestLost, *workflow.QueuedTooLong and
+// *workflow.RanTooLong, unwrapped. A failure of RunComfy or S3 is not an error,
+// because the next turn asks again.
 func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job, error) {
 	job := turn.Begin()
+	started := h.Now()
+	for {
+		nearEnd, err := h.ask(ctx, &job)
+		if err != nil || !nearEnd || !h.mayAskAgain(ctx, started) || h.Sleep(ctx, workflow.AskEvery) != nil {
+			return job, err
+		}
+	}
+}
+
+// ask asks RunComfy once, and updates the job, its record and its status. It reports
+// whether the job may end soon.
+func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err error) {
 	troubled := job.Troubles > 0
+	limits := workflow.Limits{Queue: h.QueueLimit, Run: h.RunLimit, Jitter: h.Jitter()}
 	status, err := h.API.Status(ctx, job.RequestID)
 	now := h.Now().UTC().Truncate(time.Millisecond)
 	if err != nil {
-		end := job.Unanswered(err, now, h.limits(job))
+		end := job.Unanswered(err, now, limits)
 		slog.WarnContext(ctx, "state not known", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "troubles", job.Troubles, "err", err)
 		if !troubled {
-			h.post(ctx, job, fmt.Sprintf("RunComfy has not reported the state of the job since %s; lipdrop keeps asking: %v", workflow.Clock(job.TroubleSince), err))
+			h.post(ctx, *job, fmt.Sprintf("RunComfy has not reported the state of the job since %s; lipdrop keeps asking: %v", workflow.Clock(job.TroubleSince), err))
 		}
-		return job, end
+		return false, end
 	}
-	end := job.Answered(status, now, h.limits(job))
-	switch state := h.stateOf(ctx, job, status); {
+	nearEnd, err = job.Answered(status, now, limits)
+	switch state := h.stateOf(ctx, *job, status); {
 	case state != "" && (troubled || job.Seen != string(state)):
 		job.Seen = ""
-		if h.record(ctx, job, state, now) {
+		if h.record(ctx, *job, state, now) {
 			job.Seen = string(state)
 		}
 	case state == "" && troubled:
-		h.post(ctx, job) // removes the warning
+		h.post(ctx, *job) // removes the warning
 	}
-	return job, end
+	return nearEnd, err
 }
 
-func (h *Handler) limits(job workflow.Job) workflow.Limits {
-	limits := workflow.Limits{Queue: h.QueueLimit, Run: h.RunLimit, Jitter: h.Jitter()}
-	if model, ok := h.Models.Model(job.Model); ok {
-		limits.Usual = model.UsualDuration
+// mayAskAgain reports whether a call that started at a time may ask once more. The
+// last question and what follows it must end before the function's timeout.
+func (h *Handler) mayAskAgain(ctx context.Context, started time.Time) bool {
+	next := h.Now().Add(workflow.AskEvery)
+	if next.Sub(started) > workflow.AskFor {
+		return false
 	}
-	return limits
+	deadline, ok := ctx.Deadline()
+	return !ok || next.Add(runcomfy.Timeout+recordTime).Before(deadline)
 }
 
 // stateOf returns the state to record, or "" for a status that is not known.

@@ -1,15 +1,20 @@
 package handler_test
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/lipdrop/lipdrop/functions/poll/handler"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
@@ -467,3 +472,97 @@ func TestJobGoesBackToTheQueue(t *testing.T) {
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 }
+
+// Near the end of a job, one call of poll asks several times. It asks once while the
+// job is queued or far from its end.
+func TestSeveralQuestionsInOneCall(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Run = 150 * time.Second
+	asked := map[int][]time.Duration{} // by the number of the call
+	w.Before = func(c world.Call) error {
+		if c.Service == "runcomfy" && c.Op == "status" {
+			asked[c.Invocation] = append(asked[c.Invocation], w.Now().Sub(world.Begin))
+		}
+		return nil
+	}
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
+	most := 0
+	for _, times := range asked {
+		most = max(most, len(times))
+		for i, at := range times[1:] {
+			if at < w.RunComfy.Queue {
+				t.Errorf("asked again after %v, while the job is queued", at)
+			}
+			if pause := at - times[i]; pause < 2*time.Second || pause > 4*time.Second {
+				t.Errorf("asked again after a pause of %v", pause)
+			}
+		}
+		if took := times[len(times)-1] - times[0]; took > workflow.AskFor {
+			t.Errorf("one call asked for %v", took)
+		}
+	}
+	if most < 3 {
+		t.Errorf("at most %d questions in one call", most)
+	}
+}
+
+// Poll stops asking again before its time ends, and at once if it is cancelled.
+func TestAskingEnds(t *testing.T) {
+	begin := world.Begin.Add(time.Hour)
+	for _, tt := range []struct {
+		name     string
+		deadline time.Duration // of the call
+		cancel   int           // the question after which the call is cancelled
+		want     int           // questions
+	}{
+		{"with enough time, for as long as poll may ask", time.Minute, 0, 7},
+		{"with little time, while another question can end in time", 45 * time.Second, 0, 4},
+		{"with too little time, after the first", 30 * time.Second, 0, 1},
+		{"cancelled", time.Minute, 2, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			now, questions := begin, 0
+			ctx, cancel := context.WithCancel(deadlineContext{t.Context(), begin.Add(tt.deadline)})
+			defer cancel()
+			client := &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+				if questions++; questions == tt.cancel {
+					defer cancel()
+				}
+				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"request_id": "r", "status": "in_progress"}`))}, nil
+			})}
+			h := &handler.Handler{
+				API: &runcomfy.Client{Token: token{}, HTTPClient: client}, QueueLimit: time.Hour, RunLimit: time.Hour,
+				Now: func() time.Time { return now }, Jitter: func() float64 { return 0 },
+				Sleep: func(ctx context.Context, d time.Duration) error { now = now.Add(d); return ctx.Err() },
+			}
+			// The state is already in the record, so poll needs no ledger.
+			job := workflow.Job{RequestID: "r", Seen: "in_progress", SubmittedAt: begin.Add(-2 * time.Minute), UsualSeconds: 100}
+			if _, err := h.Handle(ctx, workflow.Turn{Job: job}); err != nil {
+				t.Fatal(err)
+			}
+			if questions != tt.want {
+				t.Errorf("%d questions, want %d", questions, tt.want)
+			}
+		})
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// token is a token source.
+type token struct{}
+
+func (token) Token(context.Context) (string, error) { return "t", nil }
+func (token) Refused()                              {}
+
+// deadlineContext has a deadline of a virtual clock, which does not end it.
+type deadlineContext struct {
+	context.Context
+	at time.Time
+}
+
+func (c deadlineContext) Deadline() (time.Time, bool) { return c.at, true }

@@ -278,13 +278,8 @@ func (h *Handler) sessionEnds() bool { return !h.SignUntil.IsZero() && h.Now().A
 func (h *Handler) timestamp() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }
 
 func (h *Handler) sleep(ctx context.Context, d time.Duration) error {
-	if h.Sleep != nil {
-		return h.Sleep(ctx, d)
+	if h.Sleep == nil {
+		return workflow.Sleep(ctx, d)
 	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
+	return h.Sleep(ctx, d)
 }

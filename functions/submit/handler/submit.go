@@ -232,6 +232,9 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 	if deadline, ok := ctx.Deadline(); ok {
 		rec.HeldUntil = deadline.Add(returnTime + clockSkew).UTC().Truncate(time.Millisecond)
 	}
+	if model, ok := h.Resolver.Catalog.Model(ready.Model); ok {
+		rec.UsualSeconds = int(model.Usual.Of(0).Seconds())
+	}
 	for _, used := range ready.Media {
 		rec.Inputs = append(rec.Inputs, used.Input())
 	}
@@ -298,7 +301,7 @@ func (h *Handler) ensureExecution(ctx context.Context, rec ledger.Record, prev l
 }
 
 func (h *Handler) startExecution(ctx context.Context, rec ledger.Record) error {
-	return workflow.Start(ctx, h.States, h.Ledger.MachineARN, rec.Name, rec.Take, rec.RequestID, rec.Model, rec.Times.Submitted)
+	return workflow.Start(ctx, h.States, h.Ledger.MachineARN, rec.Job())
 }
 
 // postTake posts the status of a take. If prev is about a take too,
