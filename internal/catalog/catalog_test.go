@@ -56,6 +56,13 @@ func TestDefaultHasTheFourModels(t *testing.T) {
 	}
 }
 
+// Default does not check the form of the models' files.
+func TestFormOfTheModels(t *testing.T) {
+	if _, err := catalog.Load(os.DirFS("models")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestModels(t *testing.T) {
 	image := func(name string, required bool) catalog.MediaProperty {
 		return catalog.MediaProperty{Name: name, Kind: media.Image, Required: required, Formats: []string{"jpeg", "png", "webp"}, MaxBytes: 10 << 20, MinShortSide: 400}

@@ -81,14 +81,17 @@ func compile(doc any) (*jsonschema.Schema, error) {
 	return c.Compile(url)
 }
 
-// parseModel parses a model's file, which must match the schema form.
+// parseModel parses a model's file. The file must match the schema form, unless form is
+// nil.
 func parseModel(data []byte, form *jsonschema.Schema) (*Model, []error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
 	if err != nil {
 		return nil, []error{err}
 	}
-	if errs := mistakesOfForm(form.Validate(doc)); len(errs) > 0 {
-		return nil, errs
+	if form != nil {
+		if errs := mistakesOfForm(form.Validate(doc)); len(errs) > 0 {
+			return nil, errs
+		}
 	}
 	var file modelFile
 	if err := json.Unmarshal(data, &file); err != nil {
