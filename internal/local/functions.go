@@ -59,17 +59,18 @@ func (e Endpoints) at(host string) Endpoints {
 }
 
 const (
-	// eventConcurrency bounds the concurrent calls of cancel for events, and
-	// taskConcurrency those of poll and of archive. AWS has no such limits.
-	eventConcurrency = 5
-	taskConcurrency  = 8
+	// These bound the concurrent calls of cancel for events, of poll and of archive.
+	// AWS has no such limits. Calls of poll mostly wait.
+	eventConcurrency   = 5
+	pollConcurrency    = 40
+	archiveConcurrency = 8
 )
 
 // lambdaFunctions returns the four functions with the timeouts, memory, variables
 // and concurrency of template.yaml.
 func (s *Stack) lambdaFunctions() []lambda.Function {
 	var all []lambda.Function
-	for name, further := range map[string]int{submit: 0, poll: taskConcurrency, archive: taskConcurrency, cancel: eventConcurrency} {
+	for name, further := range map[string]int{submit: 0, poll: pollConcurrency, archive: archiveConcurrency, cancel: eventConcurrency} {
 		read := s.functions[logicalIDs[name]]
 		for _, mapping := range read.Queues {
 			further += mapping.Concurrency
