@@ -19,6 +19,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -176,6 +177,12 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 		if !mayStart() {
 			return errors.Join(append(errs, errNoTime)...)
 		}
+		if c.deleted {
+			if gone, err := h.isGone(ctx, c.key); !gone {
+				errs = append(errs, err)
+				continue
+			}
+		}
 		subjects, err := h.Resolver.Touched(ctx, drop.ParseKey(c.key))
 		errs = append(errs, err)
 		for _, s := range subjects {
@@ -212,6 +219,20 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isGone reports whether there is no file at the key of a deletion. If there is one,
+// an old version was deleted, which changes nothing, or the file was uploaded again,
+// which has an event of its own.
+func (h *Handler) isGone(ctx context.Context, key string) (bool, error) {
+	_, err := h.Resolver.Files.Head(ctx, key)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return true, nil
+	}
+	if _, refused := errors.AsType[*bucket.RefusedError](err); refused {
+		return false, nil // S3 has the file
+	}
+	return false, err
 }
 
 // isFinished reports whether an assessment of the subject that certainly began after

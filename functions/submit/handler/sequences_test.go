@@ -102,6 +102,27 @@ func TestLifecycleExpiryStartsNothing(t *testing.T) {
 	}
 }
 
+// The deletion of an old version of a file starts nothing and changes no status.
+func TestDeletionOfAnOldVersionStartsNothing(t *testing.T) {
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
+	w.Put("inbox/ads/talk.mp4", clip) // there before the stack
+	w.Put("inbox/ads/talk.wav", voice)
+	w.Put("inbox/preset.json", []byte("{}"))
+	w.Pass(time.Hour)
+	for _, key := range []string{"inbox/ads/talk.mp4", "inbox/preset.json"} {
+		w.Notify("Object Deleted", key, 0)
+		w.NotifyCancel(key, "DeleteObject", 0)
+	}
+	worldtest.Rest(t, w)
+	if st := w.Status("ads/talk"); len(w.Takes("ads/talk")) > 0 || st.State != "" {
+		t.Errorf("%d takes, status %s", len(w.Takes("ads/talk")), st.State)
+	}
+	w.Drop("inbox/ads/talk.wav", voice)
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+}
+
 // If the job.json of a submitted bundle is deleted, the status is still about the
 // take, although other files are newer than job.json.
 func TestManifestDeletedAfterItsTake(t *testing.T) {
