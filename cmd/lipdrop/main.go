@@ -17,7 +17,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
 type cli struct {
@@ -61,7 +61,7 @@ func untilOrphaned(ctx context.Context, stop context.CancelFunc) (context.Contex
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	out, errs := &terminal{w: stdout}, &terminal{w: stderr}
 	var c cli
-	settings := drop.DefaultSettings()
+	settings := permissions.DefaultSettings()
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("lipdrop"), kong.Writers(stdout, stderr),
 		kong.Description("Drop a video and a voice into an S3 bucket; get the lip-synced video back in the same bucket."),

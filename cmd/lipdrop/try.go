@@ -16,6 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 )
 
@@ -149,7 +150,7 @@ func newResolver(files drop.Files) (*drop.Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &drop.Resolver{Files: files, Catalog: models, Settings: drop.DefaultSettings()}, nil
+	return &drop.Resolver{Files: files, Catalog: models, Settings: permissions.DefaultSettings()}, nil
 }
 
 // gather checks the arguments and gives each file its key in the bucket.

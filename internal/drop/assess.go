@@ -38,14 +38,6 @@ type Settings struct {
 	MaxJobsPerDrop int
 }
 
-// DefaultSettings returns the defaults of template.yaml.
-func DefaultSettings() Settings {
-	return Settings{
-		DefaultVideoModel: "sync/sync/lipsync/v2/pro", DefaultImageModel: "community/live-avatar",
-		SharedFolders: []string{"inbox/shared/"}, MaxJobsPerDrop: 100,
-	}
-}
-
 // lister is a Resolver that may make a limited number of listings.
 type lister struct {
 	*Resolver

@@ -24,6 +24,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/s3test"
@@ -55,7 +56,7 @@ func newInbox(t testing.TB) *inbox {
 	b.Bucket = &s3test.Bucket{Now: func() time.Time { return b.now }}
 	b.Resolver = &drop.Resolver{
 		Files: &bucket.Bucket{S3: strict{b.Bucket}, Name: "b"}, Catalog: models,
-		Settings: drop.DefaultSettings(),
+		Settings: permissions.DefaultSettings(),
 	}
 	return b
 }

@@ -227,7 +227,7 @@ func (s *Stack) build(ctx context.Context) (program string, err error) {
 }
 
 func (s *Stack) openQueues() error {
-	receives, err := permissions.MaxReceives(s.template, Values(Endpoints{}))
+	queues, err := permissions.Queues(s.template, Values(Endpoints{}))
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
@@ -241,8 +241,8 @@ func (s *Stack) openQueues() error {
 		})
 		return q
 	}
-	s.drops = open("queue", s.options.Settle, receives["Queue"])
-	s.deletions = open("deletion-queue", 0, receives["DeletionQueue"])
+	s.drops = open("queue", s.options.Settle, queues["Queue"].MaxReceives)
+	s.deletions = open("deletion-queue", 0, queues["DeletionQueue"].MaxReceives)
 	// Lambda keeps the events of asynchronous calls in a queue of its own.
 	s.cancels = open("cancel-queue", 0, s.functions[logicalIDs[cancel]].Attempts)
 	return err

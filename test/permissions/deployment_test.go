@@ -132,7 +132,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now, Sleep: pass,
 		Presign: bucket.Presigner(c.s3, d.bucket, time.Hour),
 		Resolver: &drop.Resolver{
-			Files: c.files, Catalog: models, Settings: drop.DefaultSettings(),
+			Files: c.files, Catalog: models, Settings: permissions.DefaultSettings(),
 		},
 	}
 	c = as("poll")

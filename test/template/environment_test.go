@@ -4,13 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/lipdrop/lipdrop/internal/drop"
 )
 
 // functions are the functions by their folder's name.
@@ -74,22 +71,6 @@ func TestEndpointsAreDeclared(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +template):\n%s", id, diff)
 		}
-	}
-}
-
-// check, try and the tests judge a drop as a stack does whose parameters stay as
-// they are.
-func TestDefaultSettings(t *testing.T) {
-	parameters := written(t, nil).Parameters
-	want := drop.DefaultSettings()
-	got := drop.Settings{
-		DefaultVideoModel: fmt.Sprint(parameters["DefaultVideoModel"].Default),
-		DefaultImageModel: fmt.Sprint(parameters["DefaultImageModel"].Default),
-		SharedFolders:     strings.Split(fmt.Sprint(parameters["SharedFolders"].Default), ","),
-	}
-	got.MaxJobsPerDrop, _ = strconv.Atoi(fmt.Sprint(parameters["MaxJobsPerDrop"].Default))
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("settings (-drop.DefaultSettings +template):\n%s", diff)
 	}
 }
 

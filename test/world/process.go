@@ -72,11 +72,6 @@ func (p *pool[H]) leave(h H) {
 	p.idle = append(p.idle, h)
 }
 
-// timeouts are the timeouts of the functions in template.yaml.
-var timeouts = map[string]time.Duration{
-	"submit": 2 * time.Minute, "poll": time.Minute, "archive": 15 * time.Minute, "cancel": 2 * time.Minute,
-}
-
 // invocation is the context of one invocation. It holds its number, its function
 // and its deadline.
 type invocation struct {
@@ -138,7 +133,7 @@ func (w *World) after(c Call) error {
 func invoke[H, In, Out any](parent context.Context, w *World, p *pool[H], function string, handle func(H, context.Context, In) (Out, error), payload []byte) (result []byte, err error) {
 	w.mu.Lock()
 	w.invocations++
-	ctx := invocation{parent, w.invocations, function, w.now.Add(timeouts[function])}
+	ctx := invocation{parent, w.invocations, function, w.now.Add(w.template.functions[logicalIDs[function]].Timeout)}
 	w.mu.Unlock()
 	defer func() {
 		if died := recover(); died != nil {

@@ -132,7 +132,7 @@ func (w *World) receive() {
 			continue
 		}
 		m.receives++
-		m.visibleAt = w.now.Add(visibility)
+		m.visibleAt = w.now.Add(w.template.queue.Visibility)
 		batch = append(batch, m)
 		records = append(records, events.SQSMessage{
 			MessageId: strconv.Itoa(i), EventSource: "aws:sqs", Body: m.body,
@@ -142,7 +142,7 @@ func (w *World) receive() {
 	failed, err := w.Submit(records...)
 	for i, m := range batch {
 		again := err != nil || slices.Contains(failed, records[i].MessageId)
-		if again && m.receives < receives {
+		if again && m.receives < w.template.queue.MaxReceives {
 			continue
 		}
 		if again {
@@ -181,16 +181,6 @@ func Message(key string) events.SQSMessage {
 	}
 }
 
-// lambdaTries is how often Lambda tries an asynchronous call that fails.
-const lambdaTries = 3
-
-// deletionVisibility and deletionReceives have the values that template.yaml gives
-// the queue of deletions.
-const (
-	deletionVisibility = 3 * time.Minute
-	deletionReceives   = 240
-)
-
 // dispatch calls cancel with a batch of deletions or with one other event. If the
 // call with an event fails, it is repeated after one minute, then after two.
 func (w *World) dispatch(v *event) {
@@ -201,7 +191,7 @@ func (w *World) dispatch(v *event) {
 	v.tries++
 	v.at = w.now.Add(time.Duration(v.tries) * time.Minute)
 	_, err := invoke(context.Background(), w, &w.cancel, "cancel", (*cancel.Handler).Handle, v.payload)
-	if err == nil || v.tries == lambdaTries {
+	if err == nil || v.tries == w.template.functions["CancelFunction"].Attempts {
 		w.forget(v)
 	}
 }
@@ -215,7 +205,7 @@ func (w *World) dispatchDeletions() {
 			continue
 		}
 		v.tries++
-		v.at = w.now.Add(deletionVisibility)
+		v.at = w.now.Add(w.template.deletions.Visibility)
 		batch = append(batch, v)
 		records = append(records, events.SQSMessage{MessageId: strconv.Itoa(i), EventSource: "aws:sqs", Body: string(v.payload)})
 	}
@@ -231,10 +221,10 @@ func (w *World) dispatchDeletions() {
 		failed := err != nil || slices.ContainsFunc(response.BatchItemFailures, func(f events.SQSBatchItemFailure) bool {
 			return f.ItemIdentifier == records[i].MessageId
 		})
-		if failed && v.tries == deletionReceives {
+		if failed && v.tries == w.template.deletions.MaxReceives {
 			w.DeadDeletions = append(w.DeadDeletions, string(v.payload))
 		}
-		if !failed || v.tries == deletionReceives {
+		if !failed || v.tries == w.template.deletions.MaxReceives {
 			w.forget(v)
 		}
 	}

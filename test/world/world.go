@@ -40,26 +40,10 @@ const (
 	Token = "canary-token-0123456789"
 )
 
-// settle, visibility and receives have the values that template.yaml gives submit's
-// queue.
-const (
-	settle     = 10 * time.Second
-	visibility = 12 * time.Minute
-	receives   = 120
-)
-
 // Begin is the time at which a world begins. Contexts have deadlines on the virtual
 // clock, but their timers run on the real one. Begin is so late that no such timer
 // fires.
 var Begin = time.Date(2050, 1, 3, 12, 0, 0, 0, time.UTC)
-
-// queueLimit, runLimit and maxOutputs are the defaults of QueueHours, MaxHours and
-// MaxOutputs in template.yaml.
-const (
-	queueLimit = 6 * time.Hour
-	runLimit   = 24 * time.Hour
-	maxOutputs = 100
-)
 
 // World is one deployment. Its exported fields may be changed between steps.
 type World struct {
@@ -128,6 +112,7 @@ type World struct {
 	executions  map[string]*execution
 
 	now       time.Time
+	template  *template
 	machine   *states.Machine
 	ledger    *ledger.Store // does not call the hooks
 	running   []*execution
@@ -174,10 +159,14 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 		return nil, err
 	}
 	machine.Random = random
+	template, err := readTemplate()
+	if err != nil {
+		return nil, err
+	}
 	w := &World{
-		Settings: drop.DefaultSettings(),
-		Secret:   Token, Attempts: 3, Batch: 1, QueueLimit: queueLimit, RunLimit: runLimit, MaxOutputs: maxOutputs, Web: map[string][]byte{},
-		now: Begin, machine: machine,
+		Settings: template.settings, QueueLimit: template.queueLimit, RunLimit: template.runLimit, MaxOutputs: template.maxOutputs,
+		Secret: Token, Attempts: 3, Batch: 1, Web: map[string][]byte{},
+		now: Begin, template: template, machine: machine,
 		executions: map[string]*execution{}, versions: map[string][]byte{},
 	}
 	w.nextSweep = w.now.Add(time.Hour)
@@ -206,7 +195,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 		}
 		return &submit.Handler{
 			SignUntil: until, Exit: func() { panic(Crash{}) },
-			Ledger: records, API: api(), States: (*stepFunctions)(w), MaxReceives: receives, Now: w.Now, Sleep: pass, Presign: presign,
+			Ledger: records, API: api(), States: (*stepFunctions)(w), MaxReceives: w.template.queue.MaxReceives, Now: w.Now, Sleep: pass, Presign: presign,
 			Resolver: &drop.Resolver{
 				Files: files, Catalog: models, Settings: w.Settings,
 			},
@@ -284,7 +273,7 @@ func (w *World) Delete(key string) {
 
 // Notify puts an event about a key into the queue, with a delay.
 func (w *World) Notify(kind, key string, late time.Duration) {
-	w.messages = append(w.messages, &message{body: string(w.objectEvent(kind, key, "")), visibleAt: w.now.Add(settle + late)})
+	w.messages = append(w.messages, &message{body: string(w.objectEvent(kind, key, "")), visibleAt: w.now.Add(w.template.queue.Delay + late)})
 }
 
 // NotifyCancel sends cancel the event that a key was deleted, with a delay. The
@@ -304,7 +293,7 @@ func (w *World) RedriveDeadLetters() {
 // NotifyExpiry puts an event into the queue which says that a lifecycle rule
 // removed an object or an old version.
 func (w *World) NotifyExpiry(key string) {
-	w.messages = append(w.messages, &message{body: string(w.objectEvent("Object Deleted", key, "Lifecycle Expiration")), visibleAt: w.now.Add(settle)})
+	w.messages = append(w.messages, &message{body: string(w.objectEvent("Object Deleted", key, "Lifecycle Expiration")), visibleAt: w.now.Add(w.template.queue.Delay)})
 }
 
 func (w *World) objectEvent(kind, key, reason string) []byte {

@@ -47,7 +47,7 @@ Resources:
       Events:
         Hourly: {Type: Schedule, Properties: {Schedule: rate(1 hour)}}
         Drops: {Type: SQS, Properties: {Queue: !GetAtt Drops.Arn, BatchSize: 10, ScalingConfig: {MaximumConcurrency: !Ref Hours}}}
-  Drops: {Type: AWS::SQS::Queue, Properties: {RedrivePolicy: {deadLetterTargetArn: !GetAtt Dead.Arn, maxReceiveCount: 120}}}
+  Drops: {Type: AWS::SQS::Queue, Properties: {DelaySeconds: !Ref Hours, VisibilityTimeout: 720, RedrivePolicy: {deadLetterTargetArn: !GetAtt Dead.Arn, maxReceiveCount: 120}}}
   Dead: {Type: AWS::SQS::Queue, Properties: {MessageRetentionPeriod: 1209600}}
   R:
     Type: AWS::IAM::Role
@@ -107,9 +107,14 @@ func TestFunctionsHaveWhatTheTemplateSays(t *testing.T) {
 	if diff := cmp.Diff(want, functions); err != nil || diff != "" {
 		t.Errorf("Functions: %v (-want +got):\n%s", err, diff)
 	}
-	queues, err := permissions.MaxReceives(template(""), given)
-	if diff := cmp.Diff(map[string]int{"Drops": 120, "Dead": 0}, queues); err != nil || diff != "" {
-		t.Errorf("MaxReceives: %v (-want +got):\n%s", err, diff)
+	queues, err := permissions.Queues(template(""), given)
+	wantQueues := map[string]permissions.Queue{"Drops": {Delay: 7 * time.Second, Visibility: 720 * time.Second, MaxReceives: 120}, "Dead": {}}
+	if diff := cmp.Diff(wantQueues, queues); err != nil || diff != "" {
+		t.Errorf("Queues: %v (-want +got):\n%s", err, diff)
+	}
+	defaults, err := permissions.Defaults(template(""))
+	if diff := cmp.Diff(map[string]string{"Existing": "", "Hours": "6"}, defaults); err != nil || diff != "" {
+		t.Errorf("Defaults: %v (-want +got):\n%s", err, diff)
 	}
 	for name, tt := range map[string]struct{ value, says string }{
 		"an unknown reference": {"!GetAtt Elsewhere.Arn", "HOURS refers to ${Elsewhere.Arn}"},

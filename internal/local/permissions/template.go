@@ -141,7 +141,7 @@ func Functions(template []byte, values map[string]string) (map[string]Function, 
 		}
 		var n numbers
 		f := Function{
-			Variables: read.Environment.Variables, Timeout: time.Duration(n.parse(read.Timeout)) * time.Second, MemoryMB: n.parse(read.MemorySize),
+			Variables: read.Environment.Variables, Timeout: n.seconds(read.Timeout), MemoryMB: n.parse(read.MemorySize),
 			Attempts: 1 + n.parse(read.EventInvokeConfig.MaximumRetryAttempts), Queues: map[string]Mapping{},
 		}
 		for _, event := range read.Events {
@@ -157,29 +157,45 @@ func Functions(template []byte, values map[string]string) (map[string]Function, 
 	return functions, nil
 }
 
-// MaxReceives returns how often each queue in the text of template.yaml delivers
-// a message, by the logical ids of the queues. A queue without a dead-letter queue
-// has 0.
-func MaxReceives(template []byte, values map[string]string) (map[string]int, error) {
+// Queue is what the template says about a queue.
+type Queue struct {
+	Delay       time.Duration // before the first delivery of a message
+	Visibility  time.Duration // from a delivery that failed to the next one
+	MaxReceives int           // how often it delivers a message; 0 without a dead-letter queue
+}
+
+// Queues returns the queues in the text of template.yaml by their logical ids, with
+// the values that parse describes.
+func Queues(template []byte, values map[string]string) (map[string]Queue, error) {
 	s, err := parse(template, values)
 	if err != nil {
 		return nil, err
 	}
-	queues := map[string]int{}
+	queues := map[string]Queue{}
 	var n numbers
 	for id, resource := range s.resources {
 		if resource.Type != "AWS::SQS::Queue" {
 			continue
 		}
 		var read struct {
-			RedrivePolicy struct{ MaxReceiveCount string }
+			DelaySeconds, VisibilityTimeout string
+			RedrivePolicy                   struct{ MaxReceiveCount string }
 		}
 		if err := s.fill(&resource.Properties, &read); err != nil {
 			return nil, fmt.Errorf("%s: %w", id, err)
 		}
-		queues[id] = n.parse(read.RedrivePolicy.MaxReceiveCount)
+		queues[id] = Queue{n.seconds(read.DelaySeconds), n.seconds(read.VisibilityTimeout), n.parse(read.RedrivePolicy.MaxReceiveCount)}
 	}
 	return queues, n.err
+}
+
+// Defaults returns the default of each parameter in the text of template.yaml.
+func Defaults(template []byte) (map[string]string, error) {
+	s, err := parse(template, nil)
+	if err != nil {
+		return nil, err
+	}
+	return s.values, nil
 }
 
 // numbers parses numbers and keeps the first error.
@@ -195,6 +211,10 @@ func (n *numbers) parse(text string) int {
 		n.err = err
 	}
 	return value
+}
+
+func (n *numbers) seconds(text string) time.Duration {
+	return time.Duration(n.parse(text)) * time.Second
 }
 
 // fill decodes a part of a template, with its values, into to. A missing part does

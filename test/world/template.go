@@ -1,0 +1,56 @@
+package world
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/lipdrop/lipdrop"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
+)
+
+// template is what a World takes from template.yaml.
+type template struct {
+	queue, deletions     permissions.Queue
+	functions            map[string]permissions.Function // by logical id
+	queueLimit, runLimit time.Duration
+	maxOutputs           int
+	settings             drop.Settings
+}
+
+var logicalIDs = map[string]string{
+	"submit": "SubmitFunction", "poll": "PollFunction", "archive": "ArchiveFunction", "cancel": "CancelFunction",
+}
+
+// readTemplate reads the template once, with the defaults of its parameters.
+var readTemplate = sync.OnceValues(func() (*template, error) {
+	values := map[string]string{"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "AWS::StackName": "lipdrop"}
+	for _, resource := range []string{"Bucket", "StateMachine", "TokenSecret"} {
+		values[resource] = resource // its name matters only to a function's main
+	}
+	functions, err := permissions.Functions(lipdrop.Template, values)
+	if err != nil {
+		return nil, err
+	}
+	queues, err := permissions.Queues(lipdrop.Template, values)
+	if err != nil {
+		return nil, err
+	}
+	parameters, err := permissions.Defaults(lipdrop.Template)
+	if err != nil {
+		return nil, err
+	}
+	t := &template{queue: queues["Queue"], deletions: queues["DeletionQueue"], functions: functions, settings: permissions.DefaultSettings()}
+	hours := map[string]*time.Duration{"QueueHours": &t.queueLimit, "MaxHours": &t.runLimit}
+	for name, to := range hours {
+		n, err := strconv.Atoi(parameters[name])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		*to = time.Duration(n) * time.Hour
+	}
+	t.maxOutputs, err = strconv.Atoi(parameters["MaxOutputs"])
+	return t, err
+})
