@@ -200,11 +200,7 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 		Links: &Links{RunComfy: "https://www.runcomfy.com/models/" + rec.Model + "/api"},
 	}
 	if rec.Code != "" {
-		st.Remedy = rec.Code.Remedy(rec.Name)
-		if rec.ofBundle() {
-			// Only job.json starts a bundle again.
-			st.Remedy = strings.NewReplacer("a file of it again", "its job.json again", "a file of the job again", "its job.json again", "a file again", "its job.json again").Replace(st.Remedy)
-		}
+		st.Remedy = rec.Remedy(rec.Code)
 	}
 	if rec.RequestID != "" {
 		st.Links.Execution = consoleURL(s.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))
@@ -218,9 +214,13 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 	return st
 }
 
-// ofBundle reports whether a job.json is one of the take's inputs.
-func (r Record) ofBundle() bool {
-	return slices.ContainsFunc(r.Inputs, func(in Input) bool { return in.Property == "" && in.Key != "" })
+// Remedy returns the remedy of a code for the take.
+func (r Record) Remedy(code problem.Code) string {
+	isManifest := func(in Input) bool { return in.Property == "" && in.Key != "" }
+	if slices.ContainsFunc(r.Inputs, isManifest) {
+		return code.RemedyOfBundle(r.Name)
+	}
+	return code.Remedy(r.Name)
 }
 
 // consoleURL returns the address of an execution in the AWS console.

@@ -96,14 +96,14 @@ type Info struct {
 	Code    Code
 	State   string // the state in which a status has the code
 	Meaning string // one sentence
-	Remedy  string // sentences; NAME stands for the job's name
+	Remedy  string // sentences; NAME stands for the job's name, and FILE for a file that starts it again
 }
 
 // Remedies, and parts of remedies, that several codes share.
 const (
 	again      = "`lipdrop redrive NAME` (add `--stack STACK` for a deployed stack)"
 	redrive    = "Fix the cause, then run " + again + ". It continues where the job failed, and submits nothing again."
-	checkFirst = "Check RunComfy's page to see whether the job is running. If you upload a file of the job again, it is submitted again, and may be charged again."
+	checkFirst = "Check RunComfy's page to see whether the job is running. If you upload FILE again, it is submitted again, and may be charged again."
 	retried    = "Nothing to do: it is retried automatically for about a day."
 	then       = " The job is then submitted automatically."
 	fixJSON    = "Fix job.json (or preset.json), then upload it again."
@@ -145,7 +145,7 @@ func Codes() []Info {
 		{TooLong, "rejected", "A file is longer than the model accepts.", "Shorten the file, then upload it again."},
 		{TooLarge, "rejected", "A file has more bytes than the model accepts.", "Compress the file, then upload it again."},
 		{TooSmall, "rejected", "An image has fewer pixels than the model accepts.", "Upload a larger image."},
-		{RefusedByRunComfy, "rejected", "RunComfy refused this job's input; nothing was charged.", "Fix what the reason names, then upload a file of the job again."},
+		{RefusedByRunComfy, "rejected", "RunComfy refused this job's input; nothing was charged.", "Fix what the reason names, then upload FILE again."},
 
 		{Throttled, "held", "RunComfy accepts no more jobs at the moment; nothing was charged.", retried},
 		{Unreachable, "held", "RunComfy could not be reached; nothing was sent and nothing was charged.", retried},
@@ -155,7 +155,7 @@ func Codes() []Info {
 		{NoBalance, "held", "The RunComfy account has no balance.", "Top up the account on RunComfy's page." + then},
 		{AccountRefused, "held", "RunComfy refused the account.", "Check the account on RunComfy's page, and fix what is wrong with it." + then},
 		{MediaForbidden, "held", "S3 refuses to return a file of the job to the functions; nothing was charged.", "Upload the file again with the bucket's own encryption, or let the submit function's role read it." + then},
-		{MediaArchived, "held", "A file of the job is in an archive storage class; nothing was charged.", "Restore the file, or upload it again with the storage class STANDARD." + then + " If the restore takes longer than the day of retries, as from DEEP_ARCHIVE, redrive the dead-letter queue afterwards, or upload a file of the job again."},
+		{MediaArchived, "held", "A file of the job is in an archive storage class; nothing was charged.", "Restore the file, or upload it again with the storage class STANDARD." + then + " If the restore takes longer than the day of retries, as from DEEP_ARCHIVE, redrive the dead-letter queue afterwards, or upload FILE again."},
 		{TooManyJobs, "held", "One changed file asks for more jobs than MaxJobsPerDrop. Nothing was charged for the jobs above that number.", "Raise the parameter MaxJobsPerDrop." + then + " Or upload the audio of the job again, which starts it."},
 
 		{RecordUnreadable, "held", "The record of this take below jobs/ is not JSON or is too large, so whether the take was paid for is not known.", "Restore an earlier version of the record that the reason names. If you delete it instead, the job is submitted again, and may be charged again."},
@@ -164,10 +164,10 @@ func Codes() []Info {
 
 		{NoLongerNamed, "withdrawn", "A bundle's job.json was changed or deleted before this match of its wildcard was submitted.", "Nothing to do. To start the job, upload a job.json that names the file."},
 
-		{RequestLost, "failed", "RunComfy no longer knows the request.", "Check RunComfy's page. If the job is there, run " + again + ": it submits nothing again, and archives the result that is paid for. If it is not there, upload a file of the job again, which submits it again and may charge again."},
-		{QueuedTooLong, "failed", "The job did not start within QueueHours.", "If the reason says that the job was cancelled, nothing was charged: upload a file of it again to submit it again. Otherwise run " + again + "."},
+		{RequestLost, "failed", "RunComfy no longer knows the request.", "Check RunComfy's page. If the job is there, run " + again + ": it submits nothing again, and archives the result that is paid for. If it is not there, upload FILE again, which submits it again and may charge again."},
+		{QueuedTooLong, "failed", "The job did not start within QueueHours.", "If the reason says that the job was cancelled, nothing was charged: upload FILE again to submit it again. Otherwise run " + again + "."},
 		{RanTooLong, "failed", "The job started, but did not end within MaxHours.", "Wait until RunComfy's page shows that the job has ended, or raise the parameter MaxHours. Then run " + again + ": it submits nothing again, and archives the result that is paid for."},
-		{JobFailed, "failed", "RunComfy ran the job and reports that it failed.", "Fix what the reason names, then upload a file of the job again, which submits it again."},
+		{JobFailed, "failed", "RunComfy ran the job and reports that it failed.", "Fix what the reason names, then upload FILE again, which submits it again."},
 		{NoOutput, "failed", "RunComfy reports success, but no output.", redrive},
 		{OutputRefused, "failed", "The output is at an address that is not allowed.", "If you trust the address, add it to OutputOrigins, then run " + again + "."},
 		{OutputTooLarge, "failed", "The output is larger than MaxOutputGiB.", "Raise MaxOutputGiB, then run " + again + "."},
@@ -183,8 +183,8 @@ func Codes() []Info {
 		{ExecutionStopped, "failed", "The execution was stopped, but RunComfy could no longer cancel the job.", "The job is paid for. Run " + again + " to archive its result."},
 
 		{CancelledByDeletion, "cancelled", "A dropped file was deleted, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload the files again."},
-		{CancelledByStop, "cancelled", "The execution was stopped, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload a file of it again."},
-		{JobCancelled, "cancelled", "RunComfy reports that the job was cancelled.", "To submit the job again, upload a file of it again."},
+		{CancelledByStop, "cancelled", "The execution was stopped, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload FILE again."},
+		{JobCancelled, "cancelled", "RunComfy reports that the job was cancelled.", "To submit the job again, upload FILE again."},
 		{TooLateToCancel, "in_progress", "A dropped file was deleted, but RunComfy could no longer cancel the job.", "Nothing to do: the job is paid for, and its result is archived."},
 
 		{OutcomeUnknown, "unknown", "The job was sent, but RunComfy's response does not say whether it was accepted.", checkFirst},
@@ -203,11 +203,17 @@ func (c Code) State() string {
 	return ""
 }
 
-// Remedy returns the remedy of the code for a job name.
-func (c Code) Remedy(name string) string {
+// Remedy returns the remedy of the code for the job of a pair, by the job's name.
+func (c Code) Remedy(name string) string { return c.remedy(name, "a file of the job") }
+
+// RemedyOfBundle returns the remedy of the code for a bundle, which only its
+// job.json starts again.
+func (c Code) RemedyOfBundle(name string) string { return c.remedy(name, "its job.json") }
+
+func (c Code) remedy(name, file string) string {
 	for _, info := range Codes() {
 		if info.Code == c {
-			return strings.ReplaceAll(info.Remedy, "NAME", quoted(name))
+			return strings.NewReplacer("NAME", quoted(name), "FILE", file).Replace(info.Remedy)
 		}
 	}
 	return ""

@@ -370,7 +370,7 @@ func (h *Handler) recordUnknown(ctx context.Context, rec ledger.Record, code pro
 func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
 	code, state := classify(cause)
 	st := ledger.Status{
-		Name: rec.Name, State: state, Code: code, Reason: describe(cause), Remedy: code.Remedy(rec.Name),
+		Name: rec.Name, State: state, Code: code, Reason: describe(cause), Remedy: rec.Remedy(code),
 		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model,
 	}
 	if state == ledger.Held && a.last {
