@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"path"
@@ -31,16 +32,46 @@ type S3 interface {
 	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
 }
 
+// patience is how long a request waits until S3 accepts more bytes, and until S3
+// responds to the whole request. Then the SDK tries again.
+const patience = time.Minute
+
 // NewClient returns an S3 client that puts the bucket into the path of a URL,
 // not into its host, in presigned URLs too. S3's certificate does not cover the
 // host of a bucket whose name has dots, and custom endpoints have no such hosts.
-func NewClient(cfg aws.Config) *s3.Client {
+// The client gives up a request whose connection hangs.
+func NewClient(cfg aws.Config) *s3.Client { return newClient(cfg, patience) }
+
+func newClient(cfg aws.Config, patience time.Duration) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.UsePathStyle = true
+		if client, ok := o.HTTPClient.(*awshttp.BuildableClient); ok {
+			o.HTTPClient = client.WithTransportOptions(func(t *http.Transport) {
+				t.ResponseHeaderTimeout = patience
+				dial := t.DialContext
+				t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+					conn, err := dial(ctx, network, address)
+					return timedConn{conn, patience}, err
+				}
+			})
+		}
 		// Otherwise the SDK logs a line that is not JSON for each object without a
 		// checksum.
 		o.DisableLogOutputChecksumValidationSkipped = true
 	})
+}
+
+// A timedConn gives up a write that takes longer than limit.
+type timedConn struct {
+	net.Conn
+	limit time.Duration
+}
+
+func (c timedConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.limit)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
 }
 
 // Bucket is a bucket in S3.

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // quiet keeps the broken connections of the tests out of their output.
@@ -300,9 +302,8 @@ func TestAnswerAfterGivingUp(t *testing.T) {
 		<-r.Context().Done()
 		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 	})}
-	if _, err := s.request(t.Context(), u, 0, toEnd); !errors.Is(err, errNoResponse) {
-		t.Errorf("error %v", err)
-	}
+	_, err = s.request(t.Context(), u, 0, toEnd)
+	checkError(t, err, &workflow.OutputUnavailable{}, "no response in time")
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)

@@ -203,7 +203,7 @@ func (d *download) tryFetch(p *piece, r *response, try int) error {
 	case d.src.total < 0:
 		p.data, p.last = p.buffer[:n], err != nil
 		if received := p.from + int64(n); received > d.limit {
-			return &OutputTooLarge{Bytes: received, Limit: d.limit}
+			return tooLarge(received, d.limit)
 		}
 	case n != len(p.data):
 		return d.src.unavailable(errors.New("the body is longer or shorter than announced"))

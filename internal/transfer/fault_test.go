@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // once serves a fault to one request alone, the third: it is for a range where
@@ -54,7 +56,7 @@ func TestSourceFaults(t *testing.T) {
 		}},
 		"every range is cut off": {set: func(o *origin) {
 			o.fault = from(2, func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
-		}, want: &OutputUnavailable{}, text: "unexpected EOF"},
+		}, want: &workflow.OutputUnavailable{}, text: "unexpected EOF"},
 		"the connection is reset in mid-part": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, true) })
 		}},
@@ -74,7 +76,7 @@ func TestSourceFaults(t *testing.T) {
 		}},
 		"every range is longer than it says": {set: func(o *origin) {
 			o.fault = from(2, func(w http.ResponseWriter, r *http.Request) { rangeOf(w, r, data, +1) })
-		}, want: &OutputUnavailable{}, text: "longer"},
+		}, want: &workflow.OutputUnavailable{}, text: "longer"},
 		"another range than asked for": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) {
 				r.Header.Set("Range", "bytes=5-10")
@@ -93,11 +95,11 @@ func TestSourceFaults(t *testing.T) {
 		"a whole file is cut off each time": {set: func(o *origin) {
 			o.whole = true
 			o.fault = from(1, func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
-		}, want: &OutputUnavailable{}, text: "unexpected EOF"},
+		}, want: &workflow.OutputUnavailable{}, text: "unexpected EOF"},
 		"a file of unknown length is cut off": {set: func(o *origin) {
 			o.whole, o.chunked = true, true
 			o.fault = from(1, func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
-		}, want: &OutputUnavailable{}, text: "unexpected EOF"},
+		}, want: &workflow.OutputUnavailable{}, text: "unexpected EOF"},
 		"neither length nor end": {set: func(o *origin) {
 			o.fault = from(1, func(w http.ResponseWriter, _ *http.Request) {
 				conn, _, err := w.(http.Hijacker).Hijack()
@@ -106,7 +108,7 @@ func TestSourceFaults(t *testing.T) {
 					_ = conn.Close()
 				}
 			})
-		}, want: &OutputUnavailable{}, text: "neither its length nor its end", alone: true},
+		}, want: &workflow.OutputUnavailable{}, text: "neither its length nor its end", alone: true},
 		"the file changes once": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) {
 				o.change(later)
@@ -120,7 +122,7 @@ func TestSourceFaults(t *testing.T) {
 				}
 				return cutWhole(o, w, r)
 			}
-		}, want: &OutputChanged{}, text: "ETag"},
+		}, want: &workflow.OutputChanged{}, text: "ETag"},
 		"the file keeps getting longer, and breaks off as a whole": {set: func(o *origin) {
 			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n%3 == 0 {
@@ -128,7 +130,7 @@ func TestSourceFaults(t *testing.T) {
 				}
 				return cutWhole(o, w, r)
 			}
-		}, want: &OutputChanged{}, text: "length"},
+		}, want: &workflow.OutputChanged{}, text: "length"},
 		"the file keeps getting longer, its time of change stays, and breaks off as a whole": {set: func(o *origin) {
 			o.header = map[string]string{"ETag": "", "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}
 			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
@@ -137,7 +139,7 @@ func TestSourceFaults(t *testing.T) {
 				}
 				return cutWhole(o, w, r)
 			}
-		}, want: &OutputChanged{}, text: "length"},
+		}, want: &workflow.OutputChanged{}, text: "length"},
 		"the time of change changes": {set: func(o *origin) {
 			o.header = map[string]string{"ETag": "", "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}
 			o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
@@ -168,7 +170,7 @@ func TestSourceFaults(t *testing.T) {
 			}
 		}},
 		"a 416":    {set: func(o *origin) { o.fault = once(status(416)) }},
-		"only 416": {set: func(o *origin) { o.fault = from(2, status(416)) }, want: &OutputUnavailable{Status: 416}, text: "416"},
+		"only 416": {set: func(o *origin) { o.fault = from(2, status(416)) }, want: &workflow.OutputUnavailable{}, text: "416"},
 		"416 for every range but the first": {set: func(o *origin) {
 			o.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				first := strings.HasPrefix(r.Header.Get("Range"), "bytes=0-")
@@ -177,24 +179,24 @@ func TestSourceFaults(t *testing.T) {
 				}
 				return !first
 			}
-		}, want: &OutputChanged{}, text: "a range that it had"},
+		}, want: &workflow.OutputChanged{}, text: "a range that it had"},
 		"a burst of 500":           {set: func(o *origin) { o.fault = burst(500) }},
 		"a burst of 429":           {set: func(o *origin) { o.fault = burst(429) }},
-		"only 503":                 {set: func(o *origin) { o.fault = from(1, status(503)) }, want: &OutputUnavailable{Status: 503}, text: "503"},
-		"only 503 after the first": {set: func(o *origin) { o.fault = from(2, status(503)) }, want: &OutputUnavailable{Status: 503}, text: "503"},
-		"gone":                     {set: func(o *origin) { o.fault = from(1, status(404)) }, want: &OutputUnavailable{Status: 404}, text: "404", alone: true},
-		"gone after the first":     {set: func(o *origin) { o.fault = from(2, status(410)) }, want: &OutputUnavailable{Status: 410}, text: "410"},
+		"only 503":                 {set: func(o *origin) { o.fault = from(1, status(503)) }, want: &workflow.OutputUnavailable{}, text: "503"},
+		"only 503 after the first": {set: func(o *origin) { o.fault = from(2, status(503)) }, want: &workflow.OutputUnavailable{}, text: "503"},
+		"gone":                     {set: func(o *origin) { o.fault = from(1, status(404)) }, want: &workflow.OutputUnavailable{}, text: "404", alone: true},
+		"gone after the first":     {set: func(o *origin) { o.fault = from(2, status(410)) }, want: &workflow.OutputUnavailable{}, text: "410"},
 		"no answer": {set: func(o *origin) {
 			o.fault = once(func(_ http.ResponseWriter, r *http.Request) { hang(r) })
 		}, pace: func(p *pace) { p.response = 100 * time.Millisecond }},
 		"never an answer": {set: func(o *origin) {
 			o.fault = from(1, func(_ http.ResponseWriter, r *http.Request) { hang(r) })
-		}, pace: func(p *pace) { p.response = 20 * time.Millisecond }, want: &OutputUnavailable{}, text: "no response in time"},
+		}, pace: func(p *pace) { p.response = 20 * time.Millisecond }, want: &workflow.OutputUnavailable{}, text: "no response in time"},
 		"a range stalls": {set: func(o *origin) { o.fault = once(stalling(data)) }, pace: quick},
 		"every range stalls": {set: func(o *origin) { o.fault = from(2, stalling(data)) },
-			pace: quick, want: &OutputUnavailable{}, text: "stalled"},
+			pace: quick, want: &workflow.OutputUnavailable{}, text: "stalled"},
 		"a slow drip":    {set: func(o *origin) { o.fault = once(dripping(data)) }, pace: quick},
-		"only slow drip": {set: func(o *origin) { o.whole, o.fault = true, from(1, dripping(data)) }, pace: quick, want: &OutputUnavailable{}, text: "stalled"},
+		"only slow drip": {set: func(o *origin) { o.whole, o.fault = true, from(1, dripping(data)) }, pace: quick, want: &workflow.OutputUnavailable{}, text: "stalled"},
 		"an endless body": {set: func(o *origin) {
 			o.fault = from(1, func(w http.ResponseWriter, r *http.Request) {
 				for r.Context().Err() == nil {
@@ -203,23 +205,23 @@ func TestSourceFaults(t *testing.T) {
 					}
 				}
 			})
-		}, limit: 1_000_000, want: &OutputTooLarge{}, text: "the limit is 1000000", alone: true},
-		"too large":                                {limit: 299_999, want: &OutputTooLarge{Bytes: 300_000, Limit: 299_999}, text: "300000", alone: true},
-		"too large, without ranges":                {set: func(o *origin) { o.whole = true }, limit: 299_999, want: &OutputTooLarge{}, text: "300000", alone: true},
+		}, limit: 1_000_000, want: &workflow.OutputTooLarge{}, text: "the limit is 1000000", alone: true},
+		"too large":                                {limit: 299_999, want: &workflow.OutputTooLarge{}, text: "300000", alone: true},
+		"too large, without ranges":                {set: func(o *origin) { o.whole = true }, limit: 299_999, want: &workflow.OutputTooLarge{}, text: "300000", alone: true},
 		"as large as the limit":                    {limit: 300_000},
 		"as large as the limit, of unknown length": {set: func(o *origin) { o.whole, o.chunked = true, true }, limit: 300_000},
 		"one byte above the limit, of unknown length": {set: func(o *origin) { o.whole, o.chunked = true, true },
-			limit: 299_999, want: &OutputTooLarge{}, text: "299999", alone: true},
-		"empty":                    {set: func(o *origin) { o.data = nil }, want: &NoOutput{}, text: "empty", alone: true},
-		"empty, of unknown length": {set: func(o *origin) { o.data, o.whole, o.chunked = nil, true, true }, want: &NoOutput{}, text: "empty", alone: true},
+			limit: 299_999, want: &workflow.OutputTooLarge{}, text: "299999", alone: true},
+		"empty":                    {set: func(o *origin) { o.data = nil }, want: &workflow.NoOutput{}, text: "empty", alone: true},
+		"empty, of unknown length": {set: func(o *origin) { o.data, o.whole, o.chunked = nil, true, true }, want: &workflow.NoOutput{}, text: "empty", alone: true},
 		"empty, says a 416": {set: func(o *origin) {
 			o.fault = from(1, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Range", "bytes */0")
 				w.WriteHeader(416)
 			})
-		}, want: &NoOutput{}, text: "empty", alone: true},
+		}, want: &workflow.NoOutput{}, text: "empty", alone: true},
 		"a content encoding": {set: func(o *origin) { o.header = map[string]string{"Content-Encoding": "gzip"} },
-			want: &OutputUnavailable{}, text: "content encoding", alone: true},
+			want: &workflow.OutputUnavailable{}, text: "content encoding", alone: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -253,8 +255,8 @@ func TestSourceFaults(t *testing.T) {
 	}
 }
 
-// checkError fails the test unless err has the type of want, and its status
-// where want is an *OutputUnavailable with one, and says text and no secret.
+// checkError fails the test unless err has the type of want, and says text and no
+// secret.
 func checkError(t *testing.T, err error, want any, text string) {
 	t.Helper()
 	if want == nil {
@@ -266,9 +268,6 @@ func checkError(t *testing.T, err error, want any, text string) {
 	target := reflect.New(reflect.TypeOf(want))
 	if !errors.As(err, target.Interface()) {
 		t.Fatalf("error %v, want a %T", err, want)
-	}
-	if w, ok := want.(*OutputUnavailable); ok && target.Elem().Interface().(*OutputUnavailable).Status != w.Status {
-		t.Errorf("status of %v, want %d", err, w.Status)
 	}
 	if !strings.Contains(err.Error(), text) {
 		t.Errorf("error %v, want %q in it", err, text)

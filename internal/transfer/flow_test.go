@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // Whatever S3 does to a put of a file that is still coming, there is the right
@@ -16,14 +18,14 @@ func TestFlowFaults(t *testing.T) {
 		return func(w http.ResponseWriter, _ *http.Request) { fail(w, status, code) }
 	}
 	for name, tt := range map[string]struct {
-		plain   bool
-		there   []byte
-		put     func(*fakeS3) http.HandlerFunc
-		pace    func(*pace)
-		want    any // nil: the source is copied
-		text    string
-		existed bool
-		parts   bool // it was sent in parts after all
+		plain    bool
+		there    []byte
+		put      func(*fakeS3) http.HandlerFunc
+		patience time.Duration
+		want     any // nil: the source is copied
+		text     string
+		existed  bool
+		parts    bool // it was sent in parts after all
 	}{
 		"a put":                {},
 		"503":                  {put: func(*fakeS3) http.HandlerFunc { return answer(503, "SlowDown") }, parts: true},
@@ -37,7 +39,7 @@ func TestFlowFaults(t *testing.T) {
 		}, parts: true},
 		"the put hangs": {put: func(*fakeS3) http.HandlerFunc {
 			return func(_ http.ResponseWriter, r *http.Request) { hang(r) }
-		}, pace: func(p *pace) { p.upload = 300 * time.Millisecond }, parts: true},
+		}, patience: 300 * time.Millisecond, parts: true},
 		"the put arrives damaged": {put: func(b *fakeS3) http.HandlerFunc {
 			return func(w http.ResponseWriter, r *http.Request) {
 				r.Body = &damaged{ReadCloser: r.Body}
@@ -51,10 +53,10 @@ func TestFlowFaults(t *testing.T) {
 			}
 		}, existed: true},
 		"the same is there": {there: data, existed: true},
-		"another is there":  {there: other, want: &OutputOccupied{}, text: "5000 bytes"},
+		"another is there":  {there: other, want: &workflow.OutputOccupied{}, text: "5000 bytes"},
 		"S3 without TLS":    {plain: true, parts: true},
 		"another is there, of its length and beginning": {there: append(random(299_999, 1), 0),
-			want: &OutputOccupied{}, text: "SHA-256"},
+			want: &workflow.OutputOccupied{}, text: "SHA-256"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -75,11 +77,9 @@ func TestFlowFaults(t *testing.T) {
 				b.put(testKey, tt.there)
 				want = tt.there
 			}
+			b.patience = tt.patience
 			c := o.copier(t, b)
 			c.pace.putMax = 1 << 20
-			if tt.pace != nil {
-				tt.pace(&c.pace)
-			}
 			got, err := c.Copy(t.Context(), o.url(), named)
 			b.check(t, testKey, want)
 			checkError(t, err, tt.want, tt.text)
@@ -130,14 +130,15 @@ func TestFlowAnsweredTooSoon(t *testing.T) {
 func TestFlowWaitsForTheSource(t *testing.T) {
 	data := random(300_000, 1)
 	o, b := newOrigin(t, data), newFlowBucket(t)
+	b.patience = 200 * time.Millisecond
 	c := o.copier(t, b)
-	c.pace.quick, c.pace.upload = time.Hour, 200*time.Millisecond
+	c.pace.quick = time.Hour
 	o.fault = func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 		w.Header().Set("ETag", `"v0"`)
 		w.Header().Set("Content-Length", "300000")
 		_, _ = w.Write(data[:100_000])
 		w.(http.Flusher).Flush()
-		time.Sleep(2 * c.pace.upload) // what is tested is the length of the pause
+		time.Sleep(2 * b.patience) // what is tested is the length of the pause
 		_, _ = w.Write(data[100_000:])
 		return true
 	}

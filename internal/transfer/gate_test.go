@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 func TestOrigins(t *testing.T) {
@@ -61,7 +63,7 @@ func TestOrigins(t *testing.T) {
 		if (err == nil) != allowed {
 			t.Errorf("%s: error %v", address, err)
 		}
-		var refused *OutputRefused
+		var refused *workflow.OutputRefused
 		if err != nil && !errors.As(err, &refused) {
 			t.Errorf("%s: error %T", address, err)
 		}
@@ -118,7 +120,7 @@ func TestPrivateAddressIsRefusedAtConnect(t *testing.T) {
 		c.Origins, _ = ParseOrigins([]string{"https://*.example.com"})
 		c.resolver = resolver(address)
 		_, err := c.Copy(t.Context(), "https://cdn.example.com/talk.mp4?"+secret, named)
-		checkError(t, err, &OutputRefused{}, "cdn.example.com:443: the name resolves to an address that is not public")
+		checkError(t, err, &workflow.OutputRefused{}, "cdn.example.com:443: the name resolves to an address that is not public")
 		b.check(t, testKey, nil)
 	}
 
@@ -153,14 +155,14 @@ func TestRedirects(t *testing.T) {
 		},
 		"off the list": {
 			to:   func(_, second *origin) string { return second.url() },
-			want: &OutputRefused{},
+			want: &workflow.OutputRefused{},
 			text: func(_, second *origin) string {
 				return second.server.Listener.Addr().String() + ": not an allowed origin"
 			},
 		},
 		"off the list in mid-copy": {
 			to:   func(_, second *origin) string { return second.url() },
-			from: 4, want: &OutputRefused{},
+			from: 4, want: &workflow.OutputRefused{},
 			text: func(_, second *origin) string {
 				return second.server.Listener.Addr().String() + ": not an allowed origin"
 			},
@@ -169,20 +171,20 @@ func TestRedirects(t *testing.T) {
 			to: func(first, _ *origin) string {
 				return strings.Replace(first.url(), "https://", "https://user:secret@", 1)
 			},
-			want: &OutputRefused{}, text: func(*origin, *origin) string { return "user name" },
+			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "user name" },
 		},
 		"to plain http, even where it is listed": {
 			to:   func(_, second *origin) string { return plain(second) + "/talk.mp4?" + secret },
 			list: func(_, second *origin) string { return plain(second) },
-			want: &OutputRefused{}, text: func(*origin, *origin) string { return "plain http" },
+			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "plain http" },
 		},
 		"to another scheme": {
 			to:   func(*origin, *origin) string { return "file:///etc/passwd?" + secret },
-			want: &OutputRefused{}, text: func(*origin, *origin) string { return "plain http" },
+			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "plain http" },
 		},
 		"to what is no address": {
 			to:   func(*origin, *origin) string { return "https://%zz/?" + secret },
-			want: &OutputRefused{}, text: func(*origin, *origin) string { return "no valid address" },
+			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "no valid address" },
 		},
 		"five times": {
 			to:   func(_, second *origin) string { return second.url() },
@@ -192,7 +194,7 @@ func TestRedirects(t *testing.T) {
 		"six times": {
 			to:   func(_, second *origin) string { return second.url() },
 			list: func(_, second *origin) string { return second.server.URL },
-			hops: 5, want: &OutputRefused{}, text: func(*origin, *origin) string { return "more than 5 redirects" },
+			hops: 5, want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "more than 5 redirects" },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -24,6 +23,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 const (
@@ -32,6 +32,9 @@ const (
 	// once its id is known.
 	createTime = 10 * time.Second
 	abortTime  = 5 * time.Second
+
+	// rangeTime limits the request of a range of the object.
+	rangeTime = time.Minute
 
 	maxParts = 10_000 // S3's limit for one upload
 
@@ -78,7 +81,7 @@ func (o *object) put(ctx context.Context, d *download) (etag *string, err error)
 	out, err := o.s3.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &o.bucket.Name, Key: &o.key, ContentType: &o.contentType, Metadata: o.metadata, IfNoneMatch: aws.String("*"),
 		Body: d, ContentLength: &d.src.total, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
-	}, o.withTimeout, func(options *s3.Options) { options.RetryMaxAttempts = 1 })
+	}, func(options *s3.Options) { options.RetryMaxAttempts = 1 })
 	if err != nil {
 		return nil, o.failed(err)
 	}
@@ -89,7 +92,7 @@ func (o *object) put(ctx context.Context, d *download) (etag *string, err error)
 // part. S3 checks the length, and the CRC32 of each part and of the object. If the
 // upload fails, it is aborted.
 func (o *object) upload(ctx context.Context, d *download) (etag *string, err error) {
-	u := &uploader{S3: o.s3, object: o, file: d}
+	u := &uploader{S3: o.s3, file: d}
 	out, err := transfermanager.New(u).UploadObject(ctx, &transfermanager.UploadObjectInput{
 		Bucket: &o.bucket.Name, Key: &o.key, ContentType: &o.contentType, Metadata: o.metadata, IfNoneMatch: aws.String("*"),
 		Body: d, ChecksumAlgorithm: tmtypes.ChecksumAlgorithmCrc32, ChecksumType: tmtypes.ChecksumTypeFullObject,
@@ -100,14 +103,14 @@ func (o *object) upload(ctx context.Context, d *download) (etag *string, err err
 	})
 	switch {
 	case err != nil && u.abortErr != nil:
-		return nil, &StorageUnavailable{fmt.Errorf("%w; %w", o.failed(err), o.failed(u.abortErr))}
+		return nil, &workflow.StorageUnavailable{Failure: workflow.Failuref("%w; %w", o.failed(err), o.failed(u.abortErr))}
 	case err != nil:
 		return nil, o.failed(err)
 	}
 	return out.ETag, nil
 }
 
-// failed returns a *StorageUnavailable, without the query of the request's address.
+// failed returns a *workflow.StorageUnavailable, without the query of the request's address.
 func (o *object) failed(err error) error {
 	if request, ok := errors.AsType[*url.Error](err); ok {
 		request.URL, _, _ = strings.Cut(request.URL, "?")
@@ -115,13 +118,12 @@ func (o *object) failed(err error) error {
 	if call, ok := errors.AsType[*smithy.OperationError](err); ok {
 		err = fmt.Errorf("%s %s: %w", call.OperationName, o.key, call.Err)
 	}
-	return &StorageUnavailable{err}
+	return &workflow.StorageUnavailable{Failure: workflow.Failure{Err: err}}
 }
 
 // An uploader is the S3 client that transfermanager uses.
 type uploader struct {
 	S3
-	object   *object
 	file     *download
 	abortErr error
 }
@@ -130,10 +132,6 @@ func (u *uploader) CreateMultipartUpload(ctx context.Context, in *s3.CreateMulti
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTime)
 	defer cancel()
 	return u.S3.CreateMultipartUpload(ctx, in, options...)
-}
-
-func (u *uploader) UploadPart(ctx context.Context, in *s3.UploadPartInput, options ...func(*s3.Options)) (*s3.UploadPartOutput, error) {
-	return u.S3.UploadPart(ctx, in, append(options, u.object.withTimeout)...)
 }
 
 // CompleteMultipartUpload adds the length and the CRC32 of the object, which are
@@ -153,39 +151,6 @@ func (u *uploader) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipa
 	return out, err
 }
 
-// withTimeout gives up a request if S3 accepts no bytes and sends no response for
-// pace.upload. The time in which the source has no bytes does not count.
-func (o *object) withTimeout(options *s3.Options) {
-	options.HTTPClient = timeoutClient{options.HTTPClient, o.pace.upload}
-}
-
-type timeoutClient struct {
-	s3.HTTPClient
-	limit time.Duration
-}
-
-func (c timeoutClient) Do(r *http.Request) (*http.Response, error) {
-	ctx, giveUp := context.WithCancel(r.Context())
-	idle := time.AfterFunc(c.limit, giveUp)
-	defer idle.Stop()
-	r = r.WithContext(ctx)
-	r.Body = &timedBody{r.Body, idle, c.limit}
-	return c.HTTPClient.Do(r)
-}
-
-// A timedBody runs a timer while it is not read.
-type timedBody struct {
-	io.ReadCloser
-	idle  *time.Timer
-	limit time.Duration
-}
-
-func (b *timedBody) Read(p []byte) (int, error) {
-	b.idle.Stop()
-	defer b.idle.Reset(b.limit)
-	return b.ReadCloser.Read(p)
-}
-
 // find returns the file that has the key, if there is one.
 func (o *object) find(ctx context.Context) (file bucket.File, found bool, err error) {
 	file, err = o.bucket.Head(ctx, o.key)
@@ -199,14 +164,14 @@ func (o *object) find(ctx context.Context) (file bucket.File, found bool, err er
 }
 
 // findCopy returns the object that has the key, if there is one. It returns an
-// *OutputOccupied if that is not a copy of the download, which starts with head.
+// *workflow.OutputOccupied if that is not a copy of the download, which starts with head.
 func (o *object) findCopy(ctx context.Context, d *download, head []byte) (there Object, found bool, err error) {
 	file, found, err := o.find(ctx)
 	if err != nil || !found {
 		return Object{}, found, err
 	}
 	occupied := func(reason string) (Object, bool, error) {
-		return Object{}, true, &OutputOccupied{Key: o.key, Reason: reason}
+		return Object{}, true, &workflow.OutputOccupied{Failure: workflow.Failuref("%s holds another object: %s", o.key, reason)}
 	}
 	length, sum, complete := d.result()
 	if !complete {
@@ -245,7 +210,7 @@ func (o *object) describe(ctx context.Context, file bucket.File) (Object, error)
 // readRange reads up to size bytes of a file from an offset.
 func (o *object) readRange(ctx context.Context, file bucket.File, from, size int64) ([]byte, error) {
 	for try := 1; ; try++ {
-		limited, cancel := context.WithTimeout(ctx, o.pace.upload)
+		limited, cancel := context.WithTimeout(ctx, rangeTime)
 		part, err := o.bucket.ReadRange(limited, file, from, size)
 		cancel()
 		if err == nil {

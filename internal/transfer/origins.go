@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"code.dny.dev/ssrf"
+
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // Origins is the list of origins that may be fetched. The zero value allows
@@ -61,7 +63,7 @@ func ParseOrigins(entries []string) (Origins, error) {
 // maxHost is the length of the longest host and port.
 const maxHost = 260
 
-// check returns a *OutputRefused unless u may be fetched.
+// check returns a *workflow.OutputRefused unless u may be fetched.
 func (o Origins) check(u *url.URL) error {
 	host, address := strings.ToLower(u.Hostname()), addressOf(u)
 	isBelow := func(suffix string) bool { return strings.HasSuffix(host, suffix) }
@@ -78,7 +80,11 @@ func (o Origins) check(u *url.URL) error {
 	case address == host+":443" && isName(host) && slices.ContainsFunc(o.suffixes, isBelow):
 		return nil
 	}
-	return &OutputRefused{Host: address, Reason: reason}
+	return refused(address, reason)
+}
+
+func refused(address, reason string) error {
+	return &workflow.OutputRefused{Failure: workflow.Failuref("%s: %s", cmp.Or(address, "the output"), reason)}
 }
 
 // isListed reports whether a host and port is listed exactly.
@@ -137,7 +143,7 @@ func (c *Copier) newTransport() *http.Transport {
 				if dialled, err := netip.ParseAddrPort(address); c.Origins.isListed(host) || err == nil && isPublic(dialled.Addr()) {
 					return nil
 				}
-				return &OutputRefused{Host: host, Reason: "the name resolves to an address that is not public"}
+				return refused(host, "the name resolves to an address that is not public")
 			}
 			return dialer.DialContext(ctx, network, host)
 		},

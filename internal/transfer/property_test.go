@@ -9,6 +9,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
+
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // Whatever goes wrong, in whatever order, and however the work is divided: there
@@ -59,9 +61,9 @@ func TestAnyFaults(t *testing.T) {
 		c.pace.quick = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "quick")
 		_, err := c.Copy(t.Context(), source.url(), named)
 		var (
-			unavailable *OutputUnavailable
-			changed     *OutputChanged
-			storage     *StorageUnavailable
+			unavailable *workflow.OutputUnavailable
+			changed     *workflow.OutputChanged
+			storage     *workflow.StorageUnavailable
 		)
 		if err != nil {
 			if !errors.As(err, &unavailable) && !errors.As(err, &changed) && !errors.As(err, &storage) {

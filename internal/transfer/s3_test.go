@@ -37,6 +37,9 @@ type fakeS3 struct {
 	// that name there have been. It returns true when it has answered.
 	fault func(call string, n int, w http.ResponseWriter, r *http.Request) bool
 
+	// patience is how long the client waits for a response; 0: without limit.
+	patience time.Duration
+
 	// discard keeps no bytes of parts.
 	discard bool
 
@@ -102,6 +105,7 @@ func (b *fakeS3) client() *s3.Client {
 		}),
 		HTTPClient: b.server.Client(),
 	}
+	b.server.Client().Transport.(*http.Transport).ResponseHeaderTimeout = b.patience
 	if b.server.TLS == nil {
 		// Over TLS, which costs more, the SDK does not sign a payload.
 		options.APIOptions = []func(*middleware.Stack) error{unsigned}

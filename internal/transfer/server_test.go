@@ -26,7 +26,7 @@ const testKey = "outbox/talk/take/talk.mp4"
 // stalls are too long to be met by chance.
 var testPace = pace{
 	partSize: 64 << 10, uploads: 3, pieceSize: 16 << 10, window: 12,
-	response: 10 * time.Second, stall: 10 * time.Second, upload: 10 * time.Second,
+	response: 10 * time.Second, stall: 10 * time.Second,
 	backOff: time.Microsecond, tries: 4,
 }
 

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 const (
@@ -21,7 +23,25 @@ const (
 	// stallBytes must arrive within pace.stall: 20 KiB in five seconds. A slower
 	// source could not be copied within the 15 minutes of a function.
 	stallBytes = 20 << 10
+
+	maxReason = 300 // bytes of an error of net/http
 )
+
+var (
+	errNoResponse = errors.New("no response in time")
+	errStalled    = errors.New("the connection stalled")
+	errSlow       = errors.New("one range was far slower than the others")
+	errRange      = errors.New("the response does not hold the requested range")
+)
+
+// A temporaryError wraps the error of something that may succeed if it is tried
+// again.
+type temporaryError struct {
+	error
+	after time.Duration // the shortest wait before that
+}
+
+func (e *temporaryError) Unwrap() error { return e.error }
 
 // A source is the file at an address, as its first response described it.
 type source struct {
@@ -47,7 +67,7 @@ func parseSource(raw string) (*url.URL, error) {
 	u, err := url.Parse(unsafeURL.ReplaceAllStringFunc(raw, url.PathEscape))
 	if err != nil {
 		// err holds the query, which may be a signature.
-		return nil, &OutputRefused{Reason: "not a valid https address"}
+		return nil, refused("", "not a valid https address")
 	}
 	return u, nil
 }
@@ -119,11 +139,11 @@ func (s *source) follow(ctx context.Context, u *url.URL, header http.Header) (*h
 		next, err := u.Parse(resp.Header.Get("Location"))
 		switch {
 		case err != nil:
-			return nil, &OutputRefused{Host: addressOf(u), Reason: "the redirect has no valid address"}
+			return nil, refused(addressOf(u), "the redirect has no valid address")
 		case u.Scheme == "https" && next.Scheme != "https":
-			return nil, &OutputRefused{Host: addressOf(next), Reason: "a redirect to plain http is not allowed"}
+			return nil, refused(addressOf(next), "a redirect to plain http is not allowed")
 		case redirects == maxRedirects:
-			return nil, &OutputRefused{Host: addressOf(next), Reason: fmt.Sprintf("more than %d redirects", maxRedirects)}
+			return nil, refused(addressOf(next), fmt.Sprintf("more than %d redirects", maxRedirects))
 		}
 		u = next
 	}
@@ -139,7 +159,7 @@ func (s *source) describe(r *response, ranged bool) error {
 	s.ranges = ranged && (isStrong(s.etag) || s.modified != "")
 	switch {
 	case r.StatusCode == http.StatusOK && r.ContentLength == 0, r.Header.Get("Content-Range") == "bytes */0":
-		return &NoOutput{Host: addressOf(s.given)}
+		return s.empty()
 	case r.StatusCode == http.StatusOK && r.ContentLength < 0 && len(r.TransferEncoding) == 0:
 		// A broken connection would look like the end of such a body.
 		return s.unusable(errors.New("the response announces neither its length nor its end"))
@@ -178,33 +198,42 @@ func (s *source) compare(r *response, from, size int64) error {
 	default:
 		return nil
 	}
-	return &OutputChanged{Host: addressOf(s.given), What: changed}
+	return &workflow.OutputChanged{Failure: workflow.Failuref("%s: the output changed while it was copied: %s", s.host(), changed)}
 }
 
-// unavailable returns the error for a request that failed.
+// unavailable returns the error for a request that failed and may be retried.
 func (s *source) unavailable(err error) error {
-	if refused, ok := errors.AsType[*OutputRefused](err); ok {
+	if refused, ok := errors.AsType[*workflow.OutputRefused](err); ok {
 		return refused // without what the transport wraps around it
 	}
-	return &temporaryError{error: &OutputUnavailable{Host: addressOf(s.given), Err: err}}
+	// net/http quotes the server, which may send the query of its own address.
+	text, _, _ := strings.Cut(err.Error(), `"`)
+	text = strings.TrimRight(strings.ToValidUTF8(text[:min(len(text), maxReason)], ""), " :[")
+	return &temporaryError{error: s.unusable(errors.New(text))}
 }
 
 // unusable returns the error for a response that another one will resemble.
 func (s *source) unusable(err error) error {
-	return &OutputUnavailable{Host: addressOf(s.given), Err: err}
+	return &workflow.OutputUnavailable{Failure: workflow.Failuref("%s: %w", s.host(), err)}
 }
 
 // status returns the error for an HTTP status. If retry is true, another request may
 // succeed whatever the status is.
 func (s *source) status(r *response, retry bool) error {
 	code := r.StatusCode
-	err := &OutputUnavailable{Host: addressOf(s.given), Status: code}
+	err := s.unusable(fmt.Errorf("HTTP status %d %s", code, http.StatusText(code)))
 	if !retry && code < 500 && code != http.StatusTooManyRequests && code != http.StatusRequestTimeout {
 		return err
 	}
 	after, _ := time.ParseDuration(r.Header.Get("Retry-After") + "s") // 0 if it is a date
 	return &temporaryError{err, min(max(after, 0), maxRetryAfter)}
 }
+
+func (s *source) empty() error {
+	return &workflow.NoOutput{Failure: workflow.Failuref("%s: the output is empty", s.host())}
+}
+
+func (s *source) host() string { return addressOf(s.given) }
 
 // isStrong reports whether two responses with this ETag have the same bytes
 // (RFC 9110, 8.8.3).

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // Whatever S3 does, there is the right object or none of ours, and no upload is
@@ -46,14 +48,14 @@ func TestStorageFaults(t *testing.T) {
 	}
 	const always = 1 << 30
 	for name, tt := range map[string]struct {
-		size    int
-		there   []byte
-		fault   fault
-		pace    func(*pace)
-		want    any // nil: the source is copied
-		text    string
-		left    []byte // under the key, with an error
-		existed bool
+		size     int
+		there    []byte
+		fault    fault
+		patience time.Duration
+		want     any // nil: the source is copied
+		text     string
+		left     []byte // under the key, with an error
+		existed  bool
 	}{
 		"503 for two calls of each": {size: large, fault: func(_ *fakeS3, _ string, n int, w http.ResponseWriter, _ *http.Request) bool {
 			if n <= 2 {
@@ -62,15 +64,15 @@ func TestStorageFaults(t *testing.T) {
 			return n <= 2
 		}},
 		"503 for two puts":      {size: small, fault: on("PutObject", 2, 503, "SlowDown")},
-		"only 503 for heads":    {size: large, fault: on("HeadObject", always, 503, "SlowDown"), want: &StorageUnavailable{}, text: "HeadObject"},
-		"no permission to list": {size: large, fault: on("HeadObject", always, 403, ""), want: &StorageUnavailable{}, text: "403"},
-		"only 503 for opening":  {size: large, fault: on("CreateMultipartUpload", always, 503, "SlowDown"), want: &StorageUnavailable{}, text: "CreateMultipartUpload"},
-		"only 503 for parts":    {size: large, fault: on("UploadPart", always, 503, "SlowDown"), want: &StorageUnavailable{}, text: "UploadPart"},
-		"only 503 for puts":     {size: small, fault: on("PutObject", always, 503, "SlowDown"), want: &StorageUnavailable{}, text: "PutObject"},
+		"only 503 for heads":    {size: large, fault: on("HeadObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "HeadObject"},
+		"no permission to list": {size: large, fault: on("HeadObject", always, 403, ""), want: &workflow.StorageUnavailable{}, text: "403"},
+		"only 503 for opening":  {size: large, fault: on("CreateMultipartUpload", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "CreateMultipartUpload"},
+		"only 503 for parts":    {size: large, fault: on("UploadPart", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "UploadPart"},
+		"only 503 for puts":     {size: small, fault: on("PutObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "PutObject"},
 		"only 503 for completing": {size: large, fault: on("CompleteMultipartUpload", always, 503, "SlowDown"),
-			want: &StorageUnavailable{}, text: "CompleteMultipartUpload"},
+			want: &workflow.StorageUnavailable{}, text: "CompleteMultipartUpload"},
 		"an error in the body of a 200": {size: large, fault: on("CompleteMultipartUpload", always, 200, "InternalError"),
-			want: &StorageUnavailable{}, text: "CompleteMultipartUpload"},
+			want: &workflow.StorageUnavailable{}, text: "CompleteMultipartUpload"},
 		"a part arrives damaged": {size: large, fault: func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool {
 			if call != "UploadPart" || n != 2 {
 				return false
@@ -78,36 +80,36 @@ func TestStorageFaults(t *testing.T) {
 			r.Header.Set("X-Amz-Checksum-Crc32", "AAAAAA==")
 			b.serve(call, w, r)
 			return true
-		}, want: &StorageUnavailable{}, text: "BadDigest"},
+		}, want: &workflow.StorageUnavailable{}, text: "BadDigest"},
 		"every part is cut off": {size: large, fault: func(_ *fakeS3, call string, _ int, _ http.ResponseWriter, _ *http.Request) bool {
 			if call == "UploadPart" {
 				panic(http.ErrAbortHandler)
 			}
 			return false
-		}, want: &StorageUnavailable{}, text: "UploadPart"},
+		}, want: &workflow.StorageUnavailable{}, text: "UploadPart"},
 		"a part hangs": {size: large, fault: func(_ *fakeS3, call string, n int, _ http.ResponseWriter, r *http.Request) bool {
 			if call == "UploadPart" && n == 2 {
 				hang(r)
 			}
 			return call == "UploadPart" && n == 2
-		}, pace: func(p *pace) { p.upload = 300 * time.Millisecond }},
+		}, patience: 300 * time.Millisecond},
 		"the reply to the completion is lost": {size: large, fault: lost("CompleteMultipartUpload", 1), existed: true},
 		"every reply to a completion is lost": {size: large, fault: lost("CompleteMultipartUpload", always), existed: true},
 		"the reply to the put is lost":        {size: small, fault: lost("PutObject", 1), existed: true},
 		"somebody else completed the same":    {size: large, fault: before("CompleteMultipartUpload", random(large, 1)), existed: true},
 		"somebody else put the same":          {size: small, fault: before("PutObject", random(small, 1)), existed: true},
 		"somebody else completed another": {size: large, fault: before("CompleteMultipartUpload", other),
-			want: &OutputOccupied{}, text: "5000 bytes", left: other},
+			want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
 		"somebody else put another": {size: small, fault: before("PutObject", other),
-			want: &OutputOccupied{}, text: "5000 bytes", left: other},
+			want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
 		"somebody else put another of that length": {size: small, fault: before("PutObject", random(small, 2)),
-			want: &OutputOccupied{}, text: "first bytes", left: random(small, 2)},
+			want: &workflow.OutputOccupied{}, text: "first bytes", left: random(small, 2)},
 		"somebody else put another of that length and beginning": {size: small,
 			fault: before("PutObject", append(random(small-1, 1), 0)),
-			want:  &OutputOccupied{}, text: "SHA-256", left: append(random(small-1, 1), 0)},
-		"another object is there": {size: large, there: other, want: &OutputOccupied{}, text: "5000 bytes", left: other},
+			want:  &workflow.OutputOccupied{}, text: "SHA-256", left: append(random(small-1, 1), 0)},
+		"another object is there": {size: large, there: other, want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
 		"another object of that length is there": {size: small, there: random(small, 2),
-			want: &OutputOccupied{}, text: "first bytes", left: random(small, 2)},
+			want: &workflow.OutputOccupied{}, text: "first bytes", left: random(small, 2)},
 		"the object is there, its first reading is cut off": {size: large, there: random(large, 1),
 			fault: func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool {
 				if call != "GetObject" || n > 1 {
@@ -118,10 +120,10 @@ func TestStorageFaults(t *testing.T) {
 				panic(http.ErrAbortHandler)
 			}, existed: true},
 		"the object is there and cannot be read": {size: large, there: random(large, 1),
-			fault: on("GetObject", always, 503, "SlowDown"), want: &StorageUnavailable{}, text: "GetObject", left: random(large, 1)},
+			fault: on("GetObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "GetObject", left: random(large, 1)},
 		"a conflict":               {size: large, fault: on("CompleteMultipartUpload", 1, 409, "ConditionalRequestConflict")},
 		"a conflict of a put":      {size: small, fault: on("PutObject", 1, 409, "ConditionalRequestConflict")},
-		"nothing but conflicts":    {size: large, fault: on("CompleteMultipartUpload", always, 409, "ConditionalRequestConflict"), want: &StorageUnavailable{}, text: "Conflict"},
+		"nothing but conflicts":    {size: large, fault: on("CompleteMultipartUpload", always, 409, "ConditionalRequestConflict"), want: &workflow.StorageUnavailable{}, text: "Conflict"},
 		"a refusal, but no object": {size: large, fault: on("CompleteMultipartUpload", 1, 412, "PreconditionFailed")},
 		"the upload is gone":       {size: large, fault: on("CompleteMultipartUpload", 1, 404, "NoSuchUpload")},
 		"two of the aborts fail too": {size: large, fault: func(_ *fakeS3, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
@@ -130,7 +132,7 @@ func TestStorageFaults(t *testing.T) {
 				return true
 			}
 			return false
-		}, want: &StorageUnavailable{}, text: "UploadPart"},
+		}, want: &workflow.StorageUnavailable{}, text: "UploadPart"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -145,10 +147,8 @@ func TestStorageFaults(t *testing.T) {
 			if tt.there != nil {
 				b.put(testKey, tt.there)
 			}
+			b.patience = tt.patience
 			c := o.copier(t, b)
-			if tt.pace != nil {
-				tt.pace(&c.pace)
-			}
 			got, err := c.Copy(t.Context(), o.url(), named)
 			want := data
 			if tt.want != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // S3 is the client that a Copier needs; *s3.Client implements it. The required
@@ -60,7 +61,6 @@ type pace struct {
 	quick    time.Duration // a connection that fetches a piece in this time is fast enough
 	response time.Duration // until the header of a response
 	stall    time.Duration // in which stallBytes must arrive
-	upload   time.Duration // in which S3 must accept bytes or respond
 	backOff  time.Duration // before the second try; doubled before each further one
 	tries    int           // of one request, and of the copy
 }
@@ -77,7 +77,6 @@ var defaultPace = pace{
 	quick:     25 * time.Millisecond,
 	response:  15 * time.Second,
 	stall:     5 * time.Second,
-	upload:    time.Minute,
 	backOff:   200 * time.Millisecond,
 	tries:     6,
 }
@@ -101,9 +100,9 @@ const (
 // name is called again. If the key already holds an object with the length and
 // the first bytes of the source, Copy describes that object.
 //
-// The error is a *OutputRefused, *OutputTooLarge, *NoOutput, *OutputChanged,
-// *OutputOccupied, *OutputUnavailable or *StorageUnavailable, or the cause of the end of
-// ctx. It contains no query of an address. After an error the key holds no part
+// The error is of package workflow: an OutputRefused, OutputTooLarge, NoOutput,
+// OutputChanged, OutputOccupied, OutputUnavailable or StorageUnavailable; or it is the
+// cause of the end of ctx. It contains no query of an address. After an error the key holds no part
 // of the file, and no upload is left open unless the error says that its abort
 // failed as well. ctx should end some seconds before the process does, so that
 // an upload can be aborted.
@@ -118,15 +117,15 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 	src := &source{given: u, origins: c.Origins, transport: transport, pace: cmp.Or(c.pace, defaultPace)}
 	a := attempt{Copier: c, src: src, name: name, ranged: true, stream: true}
 
-	var changed *OutputChanged
+	var changed error
 	for try, changes := 1, 0; ; try++ {
 		object, err := a.run(ctx)
-		change, isChange := errors.AsType[*OutputChanged](err)
+		_, isChange := errors.AsType[*workflow.OutputChanged](err)
 		switch {
 		case err == nil:
 			return object, nil
 		case isChange:
-			changes, changed = changes+1, change
+			changes, changed = changes+1, err
 			a.ranged = a.ranged && changes < maxChanges
 			err = &temporaryError{error: err}
 		case errors.Is(err, errRange) && a.ranged:
@@ -134,7 +133,7 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 			err = &temporaryError{error: err}
 		}
 		err = src.pace.waitToRetry(ctx, try, err)
-		if _, ok := errors.AsType[*OutputUnavailable](err); ok && changes >= maxChanges {
+		if _, ok := errors.AsType[*workflow.OutputUnavailable](err); ok && changes >= maxChanges {
 			return Object{}, changed // it explains more
 		}
 		if err != nil {
@@ -144,8 +143,8 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 }
 
 // Find returns the object with the key if an earlier Copy of the file at rawURL
-// made it. It does not request the source. Its error is a *OutputRefused, a
-// *StorageUnavailable or the cause of the end of ctx.
+// made it. It does not request the source. Its error is an OutputRefused, a
+// StorageUnavailable or the cause of the end of ctx.
 func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, error) {
 	u, err := parseSource(rawURL)
 	if err != nil {
@@ -191,14 +190,14 @@ func (a *attempt) run(parent context.Context) (Object, error) {
 	}
 	defer first.close()
 	if src.total > a.MaxBytes {
-		return Object{}, &OutputTooLarge{Bytes: src.total, Limit: a.MaxBytes}
+		return Object{}, tooLarge(src.total, a.MaxBytes)
 	}
 	head, err := first.peek(headBytes)
 	switch {
 	case err != nil:
 		return Object{}, src.unavailable(err)
 	case len(head) == 0:
-		return Object{}, &NoOutput{Host: addressOf(src.given)}
+		return Object{}, src.empty()
 	}
 	key, contentType := a.name(head, src.given.Path)
 	o := a.object(key, src.given)
@@ -214,7 +213,7 @@ func (a *attempt) run(parent context.Context) (Object, error) {
 		}
 	}
 	object, err := o.create(ctx, d, stream)
-	if _, ok := errors.AsType[*StorageUnavailable](err); !ok {
+	if _, ok := errors.AsType[*workflow.StorageUnavailable](err); !ok {
 		return object, err
 	}
 	// Somebody else may have created the object, or only the response was lost.
@@ -260,4 +259,8 @@ func (p pace) waitToRetry(ctx context.Context, try int, err error) error {
 	case <-time.After(wait):
 		return nil
 	}
+}
+
+func tooLarge(bytes, limit int64) error {
+	return &workflow.OutputTooLarge{Failure: workflow.Failuref("the output has at least %d bytes, the limit is %d", bytes, limit)}
 }

@@ -11,8 +11,7 @@ import (
 // Step Functions sees the name of the outermost Go type of an error that a
 // function returns: *QueuedTooLong is "QueuedTooLong", but wrapped once with
 // fmt.Errorf it is "wrapError", which no Retry names. Handlers therefore return
-// these errors unwrapped, as pointers. Archive returns the errors of package
-// transfer in the same way.
+// these errors unwrapped, as pointers.
 //
 // CodeOf derives the code of each from its name. The file statemachine.asl.json says
 // which errors are retried.
@@ -32,21 +31,39 @@ type (
 
 	// ResultUnavailable says that RunComfy did not return the result.
 	ResultUnavailable struct{ Failure }
+	// NoOutput says that RunComfy reports success without an output, or that the
+	// output has no bytes.
+	NoOutput struct{ Failure }
+	// OutputRefused says that an output's address may not be fetched: its origin is
+	// not in OutputOrigins, or its name resolves to an address that is not public.
+	OutputRefused struct{ Failure }
+	// OutputUnavailable says that an output could not be read, after all retries.
+	OutputUnavailable struct{ Failure }
+	// OutputChanged says that an output changed during each try to copy it.
+	OutputChanged struct{ Failure }
+	// OutputTooLarge says that an output is larger than MaxOutputGiB.
+	OutputTooLarge struct{ Failure }
 	// OutputTooMany says that a job has more outputs than MaxOutputs.
 	OutputTooMany struct{ Failure }
 	// OutputTooSlow says that the function's time ended before one output was
 	// copied.
 	OutputTooSlow struct{ Failure }
+	// OutputOccupied says that another object has the output's key. That object is
+	// not changed.
+	OutputOccupied struct{ Failure }
+	// StorageUnavailable says that a call of S3 failed, after all retries.
+	StorageUnavailable struct{ Failure }
 )
 
 // Failure is an error with a message for people.
-type Failure struct{ Message string }
+type Failure struct{ Err error }
 
-func (f Failure) Error() string { return f.Message }
+func (f Failure) Error() string { return f.Err.Error() }
+func (f Failure) Unwrap() error { return f.Err }
 
-// Failuref formats a Failure.
+// Failuref formats a Failure, as fmt.Errorf does.
 func Failuref(format string, args ...any) Failure {
-	return Failure{fmt.Sprintf(format, args...)}
+	return Failure{fmt.Errorf(format, args...)}
 }
 
 // CodeOf returns the code of an error by its name in Step Functions: the name in

@@ -140,7 +140,7 @@ func returnedErrors(t *testing.T, folders []string) []string {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, match := range regexp.MustCompile(`&(?:workflow\.|transfer\.)?([A-Z]\w+)\{`).FindAllStringSubmatch(string(text), -1) {
+			for _, match := range regexp.MustCompile(`&(?:workflow\.)?([A-Z]\w+)\{`).FindAllStringSubmatch(string(text), -1) {
 				if workflow.CodeOf(match[1]).State() != "" {
 					names = append(names, match[1])
 				}

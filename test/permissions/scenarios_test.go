@@ -15,7 +15,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
-	"github.com/lipdrop/lipdrop/internal/transfer"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -336,7 +335,7 @@ func aborted(d *deployment) error {
 	d.passes(queueTime + runTime)
 	d.taken = []byte("another")
 	_, err = d.archive.Handle(d.ctx, job)
-	if _, ok := errors.AsType[*transfer.OutputOccupied](err); !ok {
+	if _, ok := errors.AsType[*workflow.OutputOccupied](err); !ok {
 		return errors.Join(errors.New("archive does not report that the key is occupied"), err)
 	}
 	return d.wantNoUpload()

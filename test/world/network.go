@@ -21,6 +21,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/transfer"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // Signature is a part of every presigned URL. Tests search for it where no
@@ -111,10 +112,10 @@ func (c *copier) Copy(ctx context.Context, address string, name func(head []byte
 	}
 	body, err := w.download(ctx, address)
 	if err != nil {
-		return transfer.Object{}, &transfer.OutputUnavailable{Host: u.Host, Err: err}
+		return transfer.Object{}, &workflow.OutputUnavailable{Failure: workflow.Failure{Err: err}}
 	}
 	if len(body) == 0 {
-		return transfer.Object{}, &transfer.NoOutput{Host: u.Host}
+		return transfer.Object{}, &workflow.NoOutput{Failure: workflow.Failuref("%s: the output is empty", u.Host)}
 	}
 	key, contentType := name(body[:min(len(body), 4096)], u.Path)
 	sum := sha256.Sum256(body)
@@ -131,9 +132,9 @@ func (c *copier) Copy(ctx context.Context, address string, name func(head []byte
 	there, ok := w.Bucket.Object(key)
 	switch {
 	case !ok || passing(err):
-		return transfer.Object{}, &transfer.StorageUnavailable{Err: err}
+		return transfer.Object{}, &workflow.StorageUnavailable{Failure: workflow.Failure{Err: err}}
 	case !bytes.Equal(there, body):
-		return transfer.Object{}, &transfer.OutputOccupied{Key: key}
+		return transfer.Object{}, &workflow.OutputOccupied{Failure: workflow.Failuref("%s holds another object", key)}
 	}
 	object.Existed = true
 	return object, nil
@@ -152,7 +153,7 @@ func (c *copier) Find(ctx context.Context, address, key string) (transfer.Object
 	}
 	head, err := (*client)(w).HeadObject(ctx, &s3.HeadObjectInput{Key: &key})
 	if err != nil {
-		return transfer.Object{}, false, &transfer.StorageUnavailable{Err: err}
+		return transfer.Object{}, false, &workflow.StorageUnavailable{Failure: workflow.Failure{Err: err}}
 	}
 	if head.Metadata[sourceMetadata] != sourceOf(u) {
 		return transfer.Object{}, false, nil

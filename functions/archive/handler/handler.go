@@ -58,7 +58,7 @@ type timeOverError struct{ after time.Duration }
 func (e *timeOverError) Error() string { return "the function's time is over" }
 
 // Handle archives the outputs of a job that has ended. Its errors are those of
-// packages workflow and transfer, unwrapped.
+// package workflow, unwrapped.
 func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archived, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -90,7 +90,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 	switch result.State {
 	case runcomfy.ResultFailed:
 		ended := &workflow.JobFailed{Failure: workflow.Failuref("RunComfy reports: %s", describeFailure(result))}
-		if err := h.recordEnd(ctx, job, result, ledger.Failed, problem.JobFailed, ended.Message); err != nil {
+		if err := h.recordEnd(ctx, job, result, ledger.Failed, problem.JobFailed, ended.Error()); err != nil {
 			return workflow.Archived{}, err
 		}
 		return workflow.Archived{}, ended
@@ -100,7 +100,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 			return h.post(ctx, rec)
 		}
 		ended := &workflow.JobCancelled{Failure: workflow.Failuref("RunComfy reports that the job was cancelled")}
-		if err := h.recordEnd(ctx, job, result, ledger.Cancelled, problem.JobCancelled, ended.Message); err != nil {
+		if err := h.recordEnd(ctx, job, result, ledger.Cancelled, problem.JobCancelled, ended.Error()); err != nil {
 			return workflow.Archived{}, err
 		}
 		return workflow.Archived{}, ended
@@ -118,7 +118,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 		return workflow.Archived{}, storage(err)
 	}
 	if len(result.Outputs) == 0 {
-		return workflow.Archived{}, &transfer.NoOutput{}
+		return workflow.Archived{}, &workflow.NoOutput{Failure: workflow.Failuref("RunComfy reports success without an output")}
 	}
 	if n := len(result.Outputs); n > h.MaxOutputs {
 		return workflow.Archived{}, &workflow.OutputTooMany{Failure: workflow.Failuref(
@@ -231,7 +231,7 @@ func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses 
 		if slow, ok := errors.AsType[*workflow.OutputTooSlow](err); ok && copied {
 			// The next run does not copy the earlier outputs again, so it may have
 			// time for this one.
-			return nil, nil, &transfer.OutputUnavailable{Err: slow}
+			return nil, nil, &workflow.OutputUnavailable{Failure: slow.Failure}
 		}
 		if err != nil {
 			return nil, nil, err
@@ -338,7 +338,9 @@ func (h *Handler) post(ctx context.Context, rec ledger.Record) (workflow.Archive
 
 func (h *Handler) clock() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }
 
-func storage(err error) error { return &transfer.StorageUnavailable{Err: err} }
+func storage(err error) error {
+	return &workflow.StorageUnavailable{Failure: workflow.Failure{Err: err}}
+}
 
 func unavailable(format string, args ...any) error {
 	return &workflow.ResultUnavailable{Failure: workflow.Failuref(format, args...)}
@@ -353,5 +355,5 @@ func copyError(ctx context.Context, err error) error {
 	if bare := workflow.Bare(err); bare != nil {
 		return bare
 	}
-	return &transfer.OutputUnavailable{Err: err}
+	return &workflow.OutputUnavailable{Failure: workflow.Failure{Err: err}}
 }

@@ -52,7 +52,7 @@ func TestOutputTooSlow(t *testing.T) {
 		want  error
 	}{
 		{"the first output", 0, &workflow.OutputTooSlow{}},
-		{"the second output", 1, &transfer.OutputUnavailable{}},
+		{"the second output", 1, &workflow.OutputUnavailable{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			storage := &s3test.Bucket{}

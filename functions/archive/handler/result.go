@@ -66,7 +66,7 @@ const (
 // inspect reads the headers of an archived output. It returns the output's entry in
 // the record, and the doubts about the output. A doubtful output is kept, because it
 // is paid for. A person decides whether it is usable. If S3 fails, inspect returns a
-// *transfer.StorageUnavailable.
+// *workflow.StorageUnavailable.
 func (h *Handler) inspect(ctx context.Context, rec ledger.Record, object transfer.Object) (ledger.Output, []string, error) {
 	output := ledger.Output{Key: object.Key, Bytes: object.Bytes, SHA256: object.SHA256, Type: object.ContentType}
 	file := path.Base(object.Key)

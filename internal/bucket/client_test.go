@@ -1,0 +1,45 @@
+package bucket
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// A put whose first connection hangs is sent again, whether S3 accepts no bytes or
+// does not respond to the whole request.
+func TestPutOnAConnectionThatHangs(t *testing.T) {
+	for name, accept := range map[string]int64{"no bytes are accepted": 0, "no response": 16 << 20} {
+		t.Run(name, func(t *testing.T) {
+			var requests atomic.Int32
+			ctx := t.Context()
+			server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if requests.Add(1) == 1 {
+					_, _ = io.CopyN(io.Discard, r.Body, accept)
+					<-ctx.Done()
+					return
+				}
+				_, _ = io.Copy(io.Discard, r.Body)
+			}))
+			t.Cleanup(server.Close)
+			client := newClient(aws.Config{
+				Region: "us-east-1", BaseEndpoint: &server.URL,
+				Credentials: credentials.NewStaticCredentialsProvider("id", "key", ""),
+			}, time.Second)
+			_, err := client.PutObject(ctx, &s3.PutObjectInput{
+				Bucket: aws.String("b"), Key: aws.String("k"), Body: bytes.NewReader(make([]byte, 16<<20)),
+			})
+			if n := requests.Load(); err != nil || n != 2 {
+				t.Errorf("%d requests, %v", n, err)
+			}
+		})
+	}
+}
