@@ -29,39 +29,16 @@ func orders(stories int, seed uint64) (tally, error) {
 // result must be the same. A preset is always dropped first, because it does not
 // apply to files that were submitted before it.
 func ofArrivals(seed, number uint64) (tally, error) {
-	total := newTally()
-	var first map[string]string
-	var told string
-	for order := range inOrders {
-		t, err := newStory(seed, number) // with the same random numbers each time
-		if err != nil {
-			return total, err
-		}
-		t.plain()
+	return inThreeOrders(seed, number, false, func(t *story, reorder func()) {
 		files := t.someFiles()
-		for range order * 100 {
-			t.dice.Uint64()
-		}
+		reorder()
 		t.dice.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
 		slices.SortStableFunc(files, func(a, b string) int { return presetFirst(a) - presetFirst(b) })
 		for _, what := range files {
 			t.drop(what)
 			t.pass([]time.Duration{0, time.Second, time.Minute, 20 * time.Minute}[t.dice.IntN(4)])
 		}
-		t.w.Run(12 * time.Hour)
-		total.jobs++
-		total.charges += t.w.RunComfy.Charges()
-		says := t.statuses(false)
-		if order == 0 {
-			first, told = says, t.text()
-			continue
-		}
-		for _, text := range differences(first, says) {
-			total.wrongStatus = append(total.wrongStatus, text+"\n"+told+"\n    and then\n"+t.text())
-		}
-	}
-	total.stories++
-	return total, nil
+	})
 }
 
 func presetFirst(what string) int {
@@ -75,15 +52,7 @@ func presetFirst(what string) int {
 // three orders. The result must be the same, because the functions act on the
 // present files and not on the event.
 func ofEvents(seed, number uint64) (tally, error) {
-	total := newTally()
-	var first map[string]string
-	var told string
-	for order := range inOrders {
-		t, err := newStory(seed, number)
-		if err != nil {
-			return total, err
-		}
-		t.plain()
+	return inThreeOrders(seed, number, true, func(t *story, reorder func()) {
 		t.silent = true
 		for _, what := range t.someFiles() {
 			t.drop(what)
@@ -93,9 +62,7 @@ func ofEvents(seed, number uint64) (tally, error) {
 			t.dropOrDelete()
 			t.pass(t.between(0, 10*time.Minute))
 		}
-		for range order * 100 {
-			t.dice.Uint64()
-		}
+		reorder()
 		events := slices.Clone(t.acts)
 		t.dice.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
 		for _, a := range events {
@@ -108,10 +75,31 @@ func ofEvents(seed, number uint64) (tally, error) {
 			t.tell("the event of %s arrives", a.key)
 			t.pass([]time.Duration{0, time.Second, time.Minute}[t.dice.IntN(3)])
 		}
+	})
+}
+
+// inThreeOrders plays a story three times and compares the statuses; if takes is
+// true, their takes too. Until play calls reorder, the random numbers are the same
+// each time.
+func inThreeOrders(seed, number uint64, takes bool, play func(t *story, reorder func())) (tally, error) {
+	total := newTally()
+	var first map[string]string
+	var told string
+	for order := range inOrders {
+		t, err := newStory(seed, number)
+		if err != nil {
+			return total, err
+		}
+		t.plain()
+		play(t, func() {
+			for range order * 100 {
+				t.dice.Uint64()
+			}
+		})
 		t.w.Run(12 * time.Hour)
 		total.jobs++
 		total.charges += t.w.RunComfy.Charges()
-		says := t.statuses(true)
+		says := t.statuses(takes)
 		if order == 0 {
 			first, told = says, t.text()
 			continue

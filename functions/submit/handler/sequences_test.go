@@ -171,12 +171,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := worldtest.New(t)
-			w.Before = func(c world.Call) error {
-				if c.Op == "StartExecution" {
-					return world.ErrThrottledStates
-				}
-				return nil
-			}
+			w.Before = startNoExecution
 			worldtest.DropPair(t, w)
 			w.Pass(30 * time.Hour)
 			if len(w.Dead) != 2 {

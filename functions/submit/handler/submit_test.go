@@ -209,16 +209,19 @@ func TestClaimIsBusyWhileItsSubmitMayLive(t *testing.T) {
 	worldtest.WantCharges(t, w, 0)
 }
 
+// startNoExecution makes each StartExecution fail.
+func startNoExecution(c world.Call) error {
+	if c.Op == "StartExecution" {
+		return world.ErrThrottledStates
+	}
+	return nil
+}
+
 // A paid take whose execution could not be started gets its execution, even if
 // its files are uploaded again before the retry.
 func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 	w := worldtest.New(t)
-	w.Before = func(c world.Call) error {
-		if c.Op == "StartExecution" {
-			return world.ErrThrottledStates
-		}
-		return nil
-	}
+	w.Before = startNoExecution
 	worldtest.DropPair(t, w)
 	w.Run(time.Minute)
 	w.Before = nil
@@ -237,12 +240,7 @@ func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 func TestExecutionOfADeletedTakeIsStarted(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 0 // it runs at once, and cannot be cancelled
-	w.Before = func(c world.Call) error {
-		if c.Op == "StartExecution" {
-			return world.ErrThrottledStates
-		}
-		return nil
-	}
+	w.Before = startNoExecution
 	worldtest.DropPair(t, w)
 	w.Run(time.Minute)
 	w.Before = nil
