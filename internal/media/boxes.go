@@ -2,7 +2,9 @@ package media
 
 import (
 	"encoding/binary"
+	"errors"
 	"math"
+	"slices"
 )
 
 // box is a box of an ISO base media file (ISO 14496-12, 4.2). Apple calls it an atom.
@@ -20,7 +22,7 @@ const errBox = damage("the lengths of its boxes do not fit together")
 // the end of the enclosing box or of the file.
 func (r *reader) box(off, limit int64) (box, error) {
 	const short, long = 8, 16
-	head, err := r.bytes(off, short)
+	head, err := r.step(off, short)
 	if err != nil {
 		return box{}, err
 	}
@@ -30,7 +32,7 @@ func (r *reader) box(off, limit int64) (box, error) {
 		b.end = limit
 		return b, nil
 	case 1:
-		if head, err = r.bytes(off, long); err != nil {
+		if head, err = r.step(off, long); err != nil {
 			return box{}, err
 		}
 		b.body = off + long
@@ -65,6 +67,43 @@ func (r *reader) boxes(off, end int64, visit func(box) error) error {
 		off = b.end
 	}
 	return nil
+}
+
+// children calls visit for each box between off and end, as players do: it cuts off a
+// last box that claims to be longer than what contains it, and ignores a rest that is no
+// box. It returns errCutIndex if a box that a player needs extends past the end of the
+// file.
+func (r *reader) children(off, end int64, visit func(box) error) error {
+	for off <= end-8 {
+		b, err := r.box(off, end)
+		if errors.Is(err, errBox) {
+			r.misfit = true
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if b.end > r.src.Size && slices.Contains(needed, b.kind) {
+			return errCutIndex
+		}
+		if b.end > end {
+			r.misfit = true
+			b.end = end
+		}
+		if err := visit(b); err != nil {
+			return err
+		}
+		off = b.end
+	}
+	return nil
+}
+
+// errCutIndex reports that a file ends before its index does.
+const errCutIndex = damage("it ends in the middle of its index (moov), so the export or the upload broke off")
+
+// needed are boxes in moov without which a movie cannot be shown.
+var needed = []string{
+	"mvhd", "trak", "tkhd", "mdia", "mdhd", "hdlr", "minf", "stbl", "stsd", "stts", "ctts", "stsc", "stsz", "stz2", "stco", "co64", "mvex", "trex",
 }
 
 // fields returns the first n bytes of a box's body.

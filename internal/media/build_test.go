@@ -44,14 +44,45 @@ func atom(kind string, body ...[]byte) []byte {
 // longAtom returns the header of a box with a 64-bit size.
 func longAtom(kind string, size uint64) []byte { return be(1, kind, size) }
 
-// trackBox returns a trak box of 64×48 pixels. Its media counts in milliseconds.
+// trackBox returns a trak box of 64×48 pixels. Its media counts in milliseconds and has
+// one sample, or none if the length is 0.
 func trackBox(id int, handler string, length int, more ...[]byte) []byte {
-	tkhd := atom("tkhd", be(3, 0, 0, id, 0, length), make([]byte, 16), matrix, be(64<<16, 48<<16))
-	mdia := atom("mdia",
+	return headedTrack(id, handler, 3, append(more, mediaBox(handler, length, sampleTable(handler, length)))...)
+}
+
+// headedTrack returns a trak box of 64×48 pixels with the given flags and boxes.
+func headedTrack(id int, handler string, flags int, more ...[]byte) []byte {
+	tkhd := atom("tkhd", be(flags, 0, 0, id, 0, 0), make([]byte, 16), matrix, be(64<<16, 48<<16))
+	return atom("trak", tkhd, slices.Concat(more...))
+}
+
+// table returns a box that begins with a number, often of its entries.
+func table(kind string, number int, rest []byte) []byte { return atom(kind, be(0, number, rest)) }
+
+// mediaBox returns the mdia box of a track.
+func mediaBox(handler string, length int, table ...[]byte) []byte {
+	return atom("mdia",
 		atom("mdhd", be(0, 0, 0, 1000, length, 0)),
 		atom("hdlr", be(0, 0, handler), make([]byte, 13)),
+		atom("minf", atom("stbl", table...)),
 	)
-	return atom("trak", tkhd, slices.Concat(more...), mdia)
+}
+
+// sampleTable returns the boxes of a track of one sample of one byte, which is the third
+// byte of the file.
+func sampleTable(handler string, length int) []byte {
+	count := 0
+	if length != 0 {
+		count = 1
+	}
+	entry := map[string][]byte{"vide": atom("avc1", make([]byte, 78)), "soun": atom("mp4a", make([]byte, 28))}[handler]
+	return slices.Concat(
+		atom("stsd", be(0, 1, entry)),
+		atom("stts", be(0, 1, count, max(length, 0))),
+		atom("stsc", be(0, 1, 1, 1, 1)),
+		atom("stsz", be(0, 0, count, bytes.Repeat(be(1), count))),
+		atom("stco", be(0, count, bytes.Repeat(be(2), count))),
+	)
 }
 
 var matrix = be(1<<16, 0, 0, 0, 1<<16, 0, 0, 0, 1<<30)

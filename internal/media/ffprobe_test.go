@@ -208,7 +208,7 @@ func TestAgainstFFprobe(t *testing.T) {
 		"one picture a second.mp4":    picture("1") + sound + " -t 3.3" + avc + aac,
 		"sound outlasts picture.mp4":  picture("25") + " -t 1" + sound + " -t 2.5" + avc + aac,
 		"low rate.m4a":                "-f lavfi -i sine=sample_rate=8000 -t 2.2" + aac,
-		"lossless.m4a":                "-f lavfi -i sine=sample_rate=44100 -t 2.2 -c:a alac",
+		"opus.m4a":                    "-f lavfi -i sine=sample_rate=44100 -t 2.2 -c:a libopus -f mp4",
 		"timecode.mov":                "-i base.mp4 -c copy -timecode 01:00:00:00",
 		"fine timescale.mp4":          "-i base.mp4 -c copy -video_track_timescale 1000000",
 		"cut, tail.mp4":               "-ss 2.9 -i base.mp4 -c copy",

@@ -15,6 +15,7 @@ type fragments struct {
 	indexes   []box             // sidx boxes before the first fragment
 	starts    map[uint32]uint64 // presentation time of the first sample
 	ends      map[uint32]uint64 // end of the last sample found so far
+	frames    map[uint32]uint64 // how long a sample lasts
 	delays    map[uint32]uint64 // how long before its decoding time a sample claims to be shown, at most
 	cut       bool              // the file ends inside a fragment
 }
@@ -34,20 +35,19 @@ const (
 	indexBytes = 64 << 10
 )
 
-// duration returns how long the fragments last. It looks for the last fragment
-// through the index at the end of the file (mfra), then by reading one fragment after
-// the other, then by a search from the end. If the budget does not suffice, it uses the
-// duration that the index at the beginning (sidx) or the movie's header (mehd) claims.
-// If they claim none, known is false.
-func (f *fragments) duration(r *reader, m *movie) (d time.Duration, known bool, err error) {
-	f.starts, f.ends, f.delays = map[uint32]uint64{}, map[uint32]uint64{}, map[uint32]uint64{}
+// read finds where the samples of the tracks start and end. It looks for the last
+// fragment through the index at the end of the file (mfra), then by reading one fragment
+// after the other, then by a search from the end. If the budget does not suffice, it uses
+// the index at the beginning (sidx). It reports whether it found the end.
+func (f *fragments) read(r *reader, m *movie) (found bool, err error) {
+	f.starts, f.ends, f.delays, f.frames = map[uint32]uint64{}, map[uint32]uint64{}, map[uint32]uint64{}, map[uint32]uint64{}
 	if err := f.readFirst(r, m); err != nil && !errors.Is(err, errBudget) {
-		return 0, false, err
+		return false, err
 	}
 	for _, t := range m.tracks {
-		if t.length > 0 { // the track has samples before the fragments
+		if t.total > 0 { // the track has samples before the fragments
 			f.starts[t.id] = 0
-			f.ends[t.id] = max(f.ends[t.id], min(t.length, maxTime))
+			f.ends[t.id] = max(f.ends[t.id], t.total)
 		}
 	}
 	reserve := int64(min(len(f.indexes), 1))
@@ -58,17 +58,13 @@ func (f *fragments) duration(r *reader, m *movie) (d time.Duration, known bool, 
 	case errors.Is(err, errBudget):
 		found, err := f.bySegmentIndex(r, m)
 		if readFailed(err) {
-			return 0, false, err
+			return false, err
 		}
-		if !found {
-			d, known = inTime(m.mehd, m.timescale)
-			return d, known && m.mehd > 0, nil
-		}
+		return found, nil
 	case err != nil:
-		return 0, false, err
+		return false, err
 	}
-	d, known = f.presentation(m)
-	return d, known, nil
+	return true, nil
 }
 
 // findLast finds the ends of the tracks by reading the last fragments.
@@ -119,39 +115,46 @@ func (f *fragments) readFirst(r *reader, m *movie) error {
 // it in fragmented files, and the limits of the models allow for it.
 const priming = 50 * time.Millisecond
 
-// presentation returns the duration of the presentation, from the starts, ends and
-// edit lists of the tracks. Fragments that were cut from a longer stream begin late;
-// the time before them does not count. If samples claim to be shown before they are
-// decoded, presentation delays the track until they no longer do, as ffprobe and
-// players do.
-func (f *fragments) presentation(m *movie) (time.Duration, bool) {
-	start, end := time.Duration(math.MaxInt64), time.Duration(0)
-	for _, t := range m.tracks {
-		from, found := f.starts[t.id]
-		if !found {
-			continue
+// lengths sets the lengths of the tracks, from their starts, ends and edit lists.
+// Fragments that were cut from a longer stream begin late; the time before the first of
+// them does not count. If samples claim to be shown before they are decoded, lengths
+// delays the track until they no longer do, as ffprobe and players do. Found says
+// whether the ends are those of the last fragments. If not, the length in the movie's
+// header (mehd) is an estimate.
+func (f *fragments) lengths(m *movie, found bool, tracks ...*track) {
+	start := time.Duration(math.MaxInt64)
+	for _, t := range tracks {
+		if from, ok := f.starts[t.id]; ok {
+			if at, ok := t.shift(from + f.delays[t.id]); ok {
+				start = min(start, at)
+			}
 		}
-		a, ok1 := m.shift(t, from+f.delays[t.id])
-		b, ok2 := m.shift(t, f.ends[t.id]+f.delays[t.id])
-		if !ok1 || !ok2 {
-			return 0, false
-		}
-		start, end = min(start, a), max(end, b)
 	}
 	if start < -priming {
 		start = 0
 	}
-	return max(end-start, 0), end > 0
+	for _, t := range tracks {
+		t.frame = f.frames[t.id]
+		end, ok := t.shift(f.ends[t.id] + f.delays[t.id])
+		length := max(end-start, 0)
+		switch {
+		case f.ends[t.id] == 0 || !ok:
+		case found:
+			t.Length = Fact(length)
+		default:
+			t.Length.Least = length
+			if d, _ := inTime(m.mehd, m.timescale); d > 0 {
+				t.Length.D = max(d, length)
+			}
+		}
+	}
 }
 
 // shift converts a time of a track's media to a time of the presentation.
-func (m *movie) shift(t track, at uint64) (time.Duration, bool) {
+func (t track) shift(at uint64) (time.Duration, bool) {
 	media, ok1 := inTime(at, t.timescale)
-	cut, ok2 := inTime(min(t.edits.start, maxTime), t.timescale)
-	empty, ok3 := inTime(t.edits.empty, m.timescale)
-	const most = math.MaxInt64 / 4
-	return media - cut + empty, ok1 && (ok2 || t.edits.start == 0) && (ok3 || t.edits.empty == 0) &&
-		media < most && cut < most && empty < most
+	cut, ok2 := inTime(min(t.start, maxTime), t.timescale)
+	return media - cut + t.empty, ok1 && ok2 && max(media, cut, t.empty) < maxTime
 }
 
 // track returns the track with the given id.
@@ -168,6 +171,9 @@ func (m *movie) track(id uint32) (track, bool) {
 // returns errEnd if the boxes stop before end. Guess is passed to readMoof.
 func (f *fragments) follow(r *reader, m *movie, off, end int64, guess map[uint32]uint64) error {
 	for off = max(off, f.next); off <= end-8; {
+		if _, err := r.most(off, 16); err != nil { // the samples of a fragment follow, so read more than its header
+			return err
+		}
 		b, err := r.box(off, end)
 		if errors.Is(err, errBox) {
 			return errEnd
@@ -299,7 +305,7 @@ func (t *trackRun) readRun(r *reader, trun box) error {
 		if err := within(length); err != nil {
 			return err
 		}
-		t.note(t.at)
+		t.note(t.at, t.sample)
 		t.at += length
 		t.end(t.at)
 		return within(t.at)
@@ -326,7 +332,7 @@ func (t *trackRun) readRun(r *reader, trun box) error {
 				t.delays[t.id] = max(t.delays[t.id], early)
 			}
 		}
-		t.note(shown)
+		t.note(shown, length)
 		t.end(shown + length)
 		t.at += length
 		if err := within(t.at); err != nil {
@@ -343,10 +349,11 @@ func within(at uint64) error {
 	return nil
 }
 
-// note records the time of the track's first sample. It ignores later samples.
-func (t *trackRun) note(shown uint64) {
+// note records the time and the length of the track's first sample. It ignores later
+// samples.
+func (t *trackRun) note(shown, length uint64) {
 	if _, noted := t.starts[t.id]; !noted {
-		t.starts[t.id] = shown
+		t.starts[t.id], t.frames[t.id] = shown, length
 	}
 }
 

@@ -146,6 +146,14 @@ type Track struct {
 	// Frame is how long most pictures of a video track are shown. It is 0 for an audio
 	// track and if it is not known.
 	Frame time.Duration
+
+	// Samples is how many pictures, or coded frames of sound, the track has. Bytes is
+	// how many bytes they take. Both are 0 if they are not known.
+	Samples, Bytes int64
+
+	// Hash is a hash of the size of each coded picture: a copy of the track has the same
+	// one. It is empty if the sizes are not known, or all the same.
+	Hash string
 }
 
 // Info is what Inspect found in a file.
@@ -255,6 +263,8 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 	switch {
 	case errors.As(err, &d):
 		return info, damagedFile(file, d)
+	case errors.Is(err, errEncrypted):
+		return info, encryptedFile(file)
 	case errors.Is(err, errEnd):
 		return info, damagedFile(file, "it ends in the middle of its header")
 	case errors.As(err, &u):

@@ -126,7 +126,7 @@ func TestProblems(t *testing.T) {
 			"talk.mp4 is damaged: it ends in the middle of its index (moov), so the export or the upload broke off", "Export talk.mp4 again if it does not open on your computer."},
 		{"MP4 cut in its media", "talk.mp4", movie[:len(movie)-99], problem.FileDamaged,
 			"talk.mp4 is damaged: it ends in the middle of its media data, so the export or the upload broke off", "Export talk.mp4 again if it does not open on your computer."},
-		{"MP4 whose boxes overlap", "talk.mp4", slices.Concat(typeBox, atom("moov", be(500, "trak", 0))), problem.FileDamaged,
+		{"MP4 whose boxes overlap", "talk.mp4", slices.Concat(typeBox, atom("moov", be(500, "trak", 0)), make([]byte, 900)), problem.FileDamaged,
 			"talk.mp4 is damaged: the lengths of its boxes do not fit together", "Export talk.mp4 again if it does not open on your computer."},
 		{"MP4 with a short header", "talk.mp4", slices.Concat(typeBox, atom("moov", atom("mvhd", be(0, 0)))), problem.FileDamaged,
 			"talk.mp4 is damaged: its mvhd box is too short", "Export talk.mp4 again if it does not open on your computer."},

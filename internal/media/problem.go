@@ -29,6 +29,12 @@ func damagedFile(file string, d damage) error {
 		"Export "+file+" again if it does not open on your computer.")
 }
 
+func encryptedFile(file string) error {
+	return newProblem(problem.FileEncrypted,
+		file+" is encrypted, so that only programs with its key can decode it",
+		"Export "+file+" without copy protection.")
+}
+
 // wrongContent returns the problem of a file whose content does not match its suffix.
 func wrongContent(file string, f form) error {
 	remedy := fmt.Sprintf("Convert %s to a JPEG or PNG image.", file) // only images have no suffix in form

@@ -41,6 +41,7 @@ type reader struct {
 	callsLeft int64
 	stepsLeft int64
 	windows   []window
+	misfit    bool // a box was longer than what contains it, or no box
 }
 
 // window is a part of the file that has been read.

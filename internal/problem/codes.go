@@ -36,6 +36,7 @@ const (
 	FileEmpty         Code = "empty_file"
 	FileMismatch      Code = "wrong_content"
 	FileDamaged       Code = "damaged_file"
+	FileEncrypted     Code = "encrypted_file"
 	NoVideoTrack      Code = "no_video_track"
 	NoAudioTrack      Code = "no_audio_track"
 	WrongKind         Code = "wrong_kind"
@@ -137,7 +138,8 @@ func Codes() []Info {
 		{FileNotShared, "rejected", "job.json names a file of another folder that is not shared.", "Upload the file beside job.json or into a folder of the parameter SharedFolders, name it there, and upload job.json again."},
 		{FileEmpty, "rejected", "A file is empty.", "Upload a complete file under the same key."},
 		{FileMismatch, "rejected", "A file is not what its suffix says.", "Rename the file with the right suffix, or convert it."},
-		{FileDamaged, "rejected", "A file cannot be read to its end.", "Export the file again, then upload it again."},
+		{FileEncrypted, "rejected", "A file is encrypted, as files of a shop or a stream are.", "Upload a file without copy protection."},
+		{FileDamaged, "rejected", "A file cannot be read to its end, or its pictures or sound are not there.", "Export the file again, then upload it again."},
 		{NoVideoTrack, "rejected", "A video file has no video track.", "Export the file with its picture, then upload it again."},
 		{NoAudioTrack, "rejected", "An audio file has no audio track.", "Export the file with its sound, then upload it again."},
 		{WrongKind, "rejected", "A file is, for example, an audio, but the model accepts only a video there.", fixJSON},

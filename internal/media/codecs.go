@@ -1,0 +1,140 @@
+package media
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// entry is what the sample entry of a track in an MP4 file says (ISO 14496-12, 8.5.2).
+type entry struct {
+	encrypted     bool
+	width, height int
+	doubt         string // why few programs decode the track; "" if many do
+}
+
+// errEncrypted reports samples that only the program of a shop can decode.
+var errEncrypted = errors.New("its media data are encrypted")
+
+// doubtSpatial is the doubt of sound that only Apple's programs decode.
+const doubtSpatial = "spatial audio (apac)"
+
+// entryCodecs are the words for the sample entries of video and audio.
+var entryCodecs = map[string]string{
+	"avc1": "h264", "avc2": "h264", "avc3": "h264", "avc4": "h264", "dva1": "h264", "dvav": "h264",
+	"hvc1": "hevc", "hev1": "hevc", "dvh1": "hevc", "dvhe": "hevc", "vvc1": "vvc", "vvi1": "vvc",
+	"av01": "av1", "dav1": "av1", "vp08": "vp8", "vp09": "vp9", "mp4v": "mpeg4", "s263": "h263", "h263": "h263",
+	"apco": "prores", "apcs": "prores", "apcn": "prores", "apch": "prores", "ap4h": "prores", "ap4x": "prores",
+	"AVdn": "dnxhd", "AVdh": "dnxhd", "CFHD": "cfhd", "jpeg": "mjpeg", "mjpa": "mjpeg", "mjpb": "mjpeg",
+	"png ": "png", "rle ": "qtrle", "SVQ3": "svq3", "cvid": "cinepak", "raw ": "rawvideo", "2vuy": "rawvideo", "v210": "v210",
+	"mp4a": "aac", "alac": "alac", "ac-3": "ac3", "ec-3": "eac3", "ac-4": "ac4", "apac": "apac", "Opus": "opus", "fLaC": "flac",
+	".mp3": "mp3", "ms\x00\x55": "mp3", "samr": "amr_nb", "sawb": "amr_wb", "dtsc": "dts", "mha1": "mpegh_3d_audio", "mhm1": "mpegh_3d_audio",
+	"lpcm": "pcm", "sowt": "pcm", "twos": "pcm", "in24": "pcm", "in32": "pcm", "fl32": "pcm", "fl64": "pcm", "ipcm": "pcm", "fpcm": "pcm",
+	"NONE": "pcm", "ulaw": "pcm_mulaw", "alaw": "pcm_alaw", "ima4": "adpcm_ima_qt",
+}
+
+// objectTypes are the words for the codecs of mp4v and mp4a (mp4ra.org).
+var objectTypes = map[byte]string{
+	0x20: "mpeg4", 0x60: "mpeg2video", 0x61: "mpeg2video", 0x62: "mpeg2video", 0x63: "mpeg2video", 0x64: "mpeg2video", 0x65: "mpeg2video",
+	0x6a: "mpeg1video", 0x6c: "mjpeg", 0x40: "aac", 0x66: "aac", 0x67: "aac", 0x68: "aac", 0x69: "mp3", 0x6b: "mp3", 0xa5: "ac3", 0xa6: "eac3",
+	0xa9: "dts", 0xdd: "vorbis",
+}
+
+// rare are the codecs that few programs decode, as a person knows them.
+var rare = map[string]string{
+	"prores": "ProRes", "dnxhd": "DNxHD", "cfhd": "CineForm", "qtrle": "QuickTime Animation", "alac": "Apple Lossless (ALAC)", "apac": doubtSpatial,
+}
+
+// doubt returns the warning that few programs decode a track, or "".
+func doubt(file, part, what string) string {
+	if part != "" {
+		file = "the " + part + " of " + file
+	}
+	return fmt.Sprintf("%s is %s, which not every program decodes; if the job fails, export it as H.264 with AAC sound", file, what)
+}
+
+// readEntry reads the first sample entry of a track.
+func (t *track) readEntry(r *reader) error {
+	if t.stsd.kind == "" {
+		return nil
+	}
+	head, err := r.head(t.stsd, 16)
+	if err != nil {
+		return err
+	}
+	data, err := r.step(t.stsd.body+8, max(8, min(int64(u32(head[8:])), StepBytes, t.stsd.end-t.stsd.body-8)))
+	if err != nil {
+		return err
+	}
+	kind := string(data[4:8])
+	if slices.Contains([]string{"encv", "enca", "encs", "drms", "drmi", "drmt"}, kind) {
+		t.encrypted = true
+		if original := behind(data, "frma"); len(original) >= 4 {
+			kind = string(original[:4])
+		}
+	}
+	t.Codec = entryCodecs[kind]
+	if kind == "mp4a" || kind == "mp4v" {
+		if codec := objectTypes[objectType(behind(data, "esds"))]; codec != "" {
+			t.Codec = codec
+		}
+	}
+	t.doubt = rare[t.Codec]
+	if t.handler == "vide" && len(data) >= 84 {
+		t.entry.width, t.entry.height = int(data[32])<<8|int(data[33]), int(data[34])<<8|int(data[35])
+		t.describePicture(data)
+	}
+	return nil
+}
+
+// describePicture finds what makes a picture rare: more than 8 bits, or transparency.
+func (t *track) describePicture(data []byte) {
+	const bitDepth, hlg, pq = 17, 18, 16
+	if hevc := behind(data, "hvcC"); len(hevc) > bitDepth && hevc[bitDepth]&7 >= 2 {
+		t.doubt = "10-bit HEVC"
+		colour := behind(data, "colr")
+		if len(colour) >= 8 && colour[6] == 0 && (colour[7] == hlg || colour[7] == pq) || behind(data, "dvcC") != nil || behind(data, "dvvC") != nil {
+			t.doubt += " HDR"
+		}
+	}
+	const depthWithAlpha = 32
+	alpha := data[82] == 0 && data[83] == depthWithAlpha && slices.Contains([]string{"prores", "qtrle", "png"}, t.Codec)
+	switch {
+	case alpha && t.doubt != "":
+		t.doubt += " with transparency"
+	case alpha || behind(data, "almo") != nil:
+		t.doubt = "a video with transparency"
+	}
+}
+
+// behind returns what follows the name of a box in data, or nil.
+func behind(data []byte, kind string) []byte {
+	if i := bytes.Index(data, []byte(kind)); i >= 0 {
+		return data[i+len(kind):]
+	}
+	return nil
+}
+
+// objectType returns the codec's number in the body of an esds box (ISO 14496-1, 7.2.6),
+// or 0.
+func objectType(esds []byte) byte {
+	const elementary, decoder = 3, 4
+	data := esds[min(4, len(esds)):]
+	for len(data) > 1 {
+		tag := data[0]
+		for data = data[1:]; len(data) > 0 && data[0]&0x80 != 0; { // a length takes up to four bytes
+			data = data[1:]
+		}
+		skip := 1
+		if tag == elementary {
+			skip += 3
+		}
+		if data = data[min(skip, len(data)):]; tag == decoder && len(data) > 0 {
+			return data[0]
+		} else if tag != elementary {
+			return 0
+		}
+	}
+	return 0
+}

@@ -1,0 +1,180 @@
+package media_test
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+// inspectTracks inspects a movie whose tracks have the given media.
+func inspectTracks(t *testing.T, name string, tracks ...[]byte) (media.Info, error) {
+	t.Helper()
+	data := slices.Concat(typeBox, movieBox(1000, tracks...), atom("mdat", make([]byte, 5000)))
+	src := count(name, int64(len(data)), bytes.NewReader(data))
+	info, err := media.Inspect(t.Context(), src.Source)
+	src.checkBudget(t)
+	return info, err
+}
+
+// described returns a track with the given sample entry.
+func described(id int, handler string, entry []byte) []byte {
+	return headedTrack(id, handler, 3, mediaBox(handler, 1000, sampleTable(handler, 1000), table("stsd", 1, entry)))
+}
+
+// pictureEntry and soundEntry return sample entries that end with the given boxes.
+func pictureEntry(kind string, depth byte, more ...[]byte) []byte {
+	fields := make([]byte, 78)
+	copy(fields[24:], be(uint16(320), uint16(180)))
+	fields[75] = depth
+	return atom(kind, fields, slices.Concat(more...))
+}
+
+func soundEntry(kind string, more ...[]byte) []byte {
+	return atom(kind, make([]byte, 28), slices.Concat(more...))
+}
+
+// TestCodecs checks the words for codecs, and the warnings about codecs that few
+// programs decode.
+func TestCodecs(t *testing.T) {
+	esds := func(object byte) []byte {
+		decoder := slices.Concat([]byte{4, 0x80, 0x80, 15, object}, make([]byte, 14))
+		return atom("esds", be(0), []byte{3, byte(len(decoder) + 3), 0, 1, 0}, decoder)
+	}
+	hevc := func(bits, transfer byte) []byte {
+		config := make([]byte, 23)
+		config[17] = 0xf8 | bits - 8
+		return pictureEntry("hvc1", 24, atom("hvcC", config), atom("colr", []byte("nclx\x00\x09\x00"), []byte{transfer, 0, 9, 0}))
+	}
+	aac := soundEntry("mp4a", esds(0x40))
+	avc := pictureEntry("avc1", 24)
+	const rest = ", which not every program decodes; if the job fails, export it as H.264 with AAC sound"
+	for _, row := range []struct {
+		name         string
+		video, audio []byte
+		want         []string
+		warning      string
+	}{
+		{"H.264 and AAC", avc, aac, []string{"h264", "aac"}, ""},
+		{"HEVC", hevc(8, 1), aac, []string{"hevc", "aac"}, ""},
+		{"HEVC of ten bits", hevc(10, 1), aac, []string{"hevc", "aac"}, "a.mov is 10-bit HEVC" + rest},
+		{"HEVC HDR", hevc(10, 18), aac, []string{"hevc", "aac"}, "a.mov is 10-bit HEVC HDR" + rest},
+		{"ProRes with uncompressed sound", pictureEntry("apch", 24), soundEntry("sowt"), []string{"prores", "pcm"}, "a.mov is ProRes" + rest},
+		{"ProRes with transparency", pictureEntry("ap4h", 32), aac, []string{"prores", "aac"}, "a.mov is ProRes with transparency" + rest},
+		{"DNxHD", pictureEntry("AVdn", 24), aac, []string{"dnxhd", "aac"}, "a.mov is DNxHD" + rest},
+		{"PNG pictures with transparency", pictureEntry("png ", 32), aac, []string{"png", "aac"}, "a.mov is a video with transparency" + rest},
+		{"AV1 and Opus", pictureEntry("av01", 24), soundEntry("Opus"), []string{"av1", "opus"}, ""},
+		{"MPEG-4 and MP3", pictureEntry("mp4v", 24, esds(0x20)), soundEntry("mp4a", esds(0x6b)), []string{"mpeg4", "mp3"}, ""},
+		{"Apple Lossless", avc, soundEntry("alac"), []string{"h264", "alac"}, "the sound of a.mov is Apple Lossless (ALAC)" + rest},
+		{"spatial sound only", avc, soundEntry("apac"), []string{"h264", "apac"}, "the sound of a.mov is spatial audio (apac)" + rest},
+		{"unknown", pictureEntry("what", 24), soundEntry("ever"), nil, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			info, err := inspectTracks(t, "a.mov", described(1, "vide", row.video), described(2, "soun", row.audio))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(row.want, info.Codecs()); diff != "" {
+				t.Errorf("codecs (-want +got):\n%s", diff)
+			}
+			if got := strings.Join(info.Warnings, "\n"); got != row.warning {
+				t.Errorf("got warnings %q, want %q", got, row.warning)
+			}
+		})
+	}
+	info, err := inspectTracks(t, "a.mov", described(1, "vide", avc), described(2, "soun", soundEntry("apac")), described(3, "soun", aac))
+	if err != nil || info.Audio.Codec != "aac" || len(info.Warnings) > 0 {
+		t.Errorf("spatial sound beside AAC: got %+v, %v", info, err)
+	}
+}
+
+// TestSamplesOfATrack checks what is known about the samples of a track.
+func TestSamplesOfATrack(t *testing.T) {
+	track := func(sizes ...int) []byte {
+		n := len(sizes)
+		list := be(n)
+		for _, size := range sizes {
+			list = append(list, be(size)...)
+		}
+		tables := slices.Concat(table("stsd", 1, pictureEntry("avc1", 24)), table("stts", 2, be(n-1, 40, 1, 90)), table("stsc", 1, be(1, n, 1)),
+			table("stsz", 0, list), table("stco", 1, be(900)))
+		return headedTrack(1, "vide", 3, mediaBox("vide", 0, tables))
+	}
+	inspect := func(sizes ...int) media.Track {
+		info, err := inspectTracks(t, "a.mp4", track(sizes...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *info.Video
+	}
+	got := inspect(700, 20, 30)
+	want := media.Track{
+		Codec: "h264", Length: media.Fact(170 * time.Millisecond), Frame: 40 * time.Millisecond, Samples: 3, Bytes: 750, Hash: got.Hash,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("track (-want +got):\n%s", diff)
+	}
+	if got.Hash == "" || got.Hash != inspect(700, 20, 30).Hash || got.Hash == inspect(700, 30, 20).Hash {
+		t.Errorf("got the hash %q, want one that depends on the sizes only", got.Hash)
+	}
+}
+
+// TestBrokenMovies inspects movies that no program can show.
+func TestBrokenMovies(t *testing.T) {
+	const (
+		notThere = "its index is there, but not its pictures and sound, so the export or the upload broke off"
+		cut      = "it ends in the middle of its media data, so the export or the upload broke off"
+		index    = "it ends in the middle of its index (moov), so the export or the upload broke off"
+	)
+	track := func(handler string, tables ...[]byte) []byte {
+		return headedTrack(1, handler, 3, mediaBox(handler, 1000, table("stsd", 1, pictureEntry("avc1", 24)), table("stts", 1, be(4, 250)), slices.Concat(tables...)))
+	}
+	chunks := func(kind string, offsets ...any) []byte { return table(kind, len(offsets), be(offsets...)) }
+	sizes, runs := table("stsz", 0, be(4, 100, 100, 100, 100)), table("stsc", 1, be(1, 2, 1))
+	movie := func(tracks ...[]byte) []byte {
+		return slices.Concat(typeBox, movieBox(1000, tracks...), atom("mdat", make([]byte, 1000)))
+	}
+	whole := movie(track("vide", sizes, runs, chunks("stco", 900, 1100)))
+	for _, row := range []struct {
+		name, as string
+		data     []byte
+		code     problem.Code
+		why      string // of a damaged file
+	}{
+		{"media data that are not there", "a.mp4", movie(track("vide", sizes, runs, chunks("stco", 9000, 9200))), problem.FileDamaged, notThere},
+		{"samples inside the index", "a.mp4", movie(track("vide", sizes, runs, chunks("stco", 100, 200))), problem.FileDamaged, notThere},
+		{"a last chunk that is not there", "a.mp4", movie(track("vide", sizes, runs, chunks("stco", 900, 9000))), problem.FileDamaged, cut},
+		{"a last chunk that is cut", "a.mp4", whole[:1299], problem.FileDamaged, cut},
+		{"far chunks that are not there", "a.mp4", movie(track("vide", sizes, runs, chunks("co64", uint64(900), uint64(1<<40)))), problem.FileDamaged, cut},
+		{"samples of one size that are cut", "a.mp4", movie(track("vide", table("stsz", 4000, be(4)), runs, chunks("stco", 700, 900))), problem.FileDamaged, cut},
+		{"a video track without a picture", "a.mp4", movie(track("vide", table("stsz", 0, be(0)), runs, chunks("stco"))), problem.FileDamaged, "its video track holds no picture"},
+		{"a video track without tables", "a.mp4", movie(track("vide")), problem.FileDamaged, "its video track holds no picture"},
+		{"an audio track without sound", "a.m4a", movie(track("soun", table("stsz", 0, be(0)), runs, chunks("stco"))), problem.FileDamaged, "its audio track holds no sound"},
+		{"an init segment", "a.mp4", fragmentedMovie(), problem.FileDamaged, "it holds no pictures and no sound, only the beginning of a stream (an init segment)"},
+		{"an index that is cut in a table", "a.mp4", whole[:bytes.Index(whole, []byte("stco"))+9], problem.FileDamaged, index},
+		{"an encrypted picture", "a.mp4", movie(described(1, "vide", pictureEntry("encv", 24, atom("sinf", atom("frma", []byte("avc1")))))), problem.FileEncrypted, ""},
+		{"encrypted sound", "a.mp4", movie(described(1, "vide", pictureEntry("avc1", 24)), described(2, "soun", soundEntry("enca"))), problem.FileEncrypted, ""},
+		{"a song of a shop", "a.m4a", movie(described(1, "soun", soundEntry("drms"))), problem.FileEncrypted, ""},
+		{"an encrypted stream", "a.mp4", slices.Concat(typeBox, movieBox(0, described(1, "vide", pictureEntry("encv", 24)), atom("mvex")), fragment(0, 9, 9)), problem.FileEncrypted, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			src := count(row.as, int64(len(row.data)), bytes.NewReader(row.data))
+			_, err := media.Inspect(t.Context(), src.Source)
+			src.checkBudget(t)
+			got, ok := errors.AsType[*problem.Problem](err)
+			if !ok || got.Code != row.code || row.why != "" && got.Reason != row.as+" is damaged: "+row.why {
+				t.Errorf("got %v, want %s: %s", err, row.code, row.why)
+			}
+		})
+	}
+	if _, err := media.Inspect(t.Context(), count("a.mp4", 1300, bytes.NewReader(whole)).Source); err != nil {
+		t.Errorf("all samples are there: got %v", err)
+	}
+}
