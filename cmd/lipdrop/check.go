@@ -18,6 +18,7 @@ type checkCmd struct {
 	ImageModel     string   `default:"${image_model}" help:"Model for an image and an audio file without a preset."`
 	SharedFolders  []string `default:"${shared_folders}" placeholder:"FOLDER,…" help:"Folders whose files any job.json may name."`
 	MaxJobsPerDrop int      `default:"${max_jobs_per_drop}" help:"How many jobs one changed file may start."`
+	LengthMismatch string   `default:"${length_mismatch}" enum:"warn,reject" help:"What happens if a part of a file would be missing in the output: warn or reject."`
 	Files          []string `arg:"" name:"file-or-folder" help:"What you would drop."`
 }
 
@@ -37,6 +38,7 @@ func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 	}
 	resolver := &drop.Resolver{Files: files, Catalog: models, Settings: drop.Settings{
 		DefaultVideoModel: c.VideoModel, DefaultImageModel: c.ImageModel, SharedFolders: c.SharedFolders, MaxJobsPerDrop: c.MaxJobsPerDrop,
+		RejectMismatch: c.LengthMismatch == "reject",
 	}}
 	found, wrong := len(files.problems), len(files.problems)
 	for _, problem := range files.problems {

@@ -62,12 +62,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	out, errs := &terminal{w: stdout}, &terminal{w: stderr}
 	var c cli
 	settings := permissions.DefaultSettings()
+	mismatch := "warn"
+	if settings.RejectMismatch {
+		mismatch = "reject"
+	}
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("lipdrop"), kong.Writers(stdout, stderr),
 		kong.Description("Drop a video and a voice into an S3 bucket; get the lip-synced video back in the same bucket."),
 		kong.Vars{
 			"video_model": settings.DefaultVideoModel, "image_model": settings.DefaultImageModel,
 			"shared_folders": strings.Join(settings.SharedFolders, ","), "max_jobs_per_drop": strconv.Itoa(settings.MaxJobsPerDrop),
+			"length_mismatch": mismatch,
 		},
 		kong.Exit(func(code int) { exited = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(out, (*io.Writer)(nil)), kong.Bind(out))

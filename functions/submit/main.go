@@ -28,6 +28,7 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		DefaultImageModel: env.Text("DEFAULT_IMAGE_MODEL"),
 		SharedFolders:     env.Folders("SHARED_FOLDERS"),
 		MaxJobsPerDrop:    env.Count("MAX_JOBS_PER_DROP"),
+		RejectMismatch:    env.Choice("LENGTH_MISMATCH", "warn", "reject") == "reject",
 	}
 	presignFor := env.Hours("PRESIGN_HOURS")
 	maxReceives := env.Count("MAX_RECEIVES")

@@ -24,13 +24,14 @@ var form []byte
 
 // modelFile is a model's file. model.schema.json describes its members.
 type modelFile struct {
-	ID          string          `json:"id"`
-	Usual       usual           `json:"usual"`
-	Media       []mediaGroup    `json:"media"`
-	Pair        *pair           `json:"pair"`
-	References  *references     `json:"references"`
-	Samples     []string        `json:"samples"`
-	InputSchema json.RawMessage `json:"inputSchema"`
+	ID           string          `json:"id"`
+	Usual        usual           `json:"usual"`
+	Media        []mediaGroup    `json:"media"`
+	Pair         *pair           `json:"pair"`
+	OutputLength outputLength    `json:"outputLength"`
+	References   *references     `json:"references"`
+	Samples      []string        `json:"samples"`
+	InputSchema  json.RawMessage `json:"inputSchema"`
 }
 
 type usual struct {
@@ -102,6 +103,7 @@ func parseModel(data []byte, form *jsonschema.Schema) (*Model, []error) {
 		Usual:      Usual{time.Duration(file.Usual.Base), file.Usual.PerSecond, file.Usual.Source},
 		published:  file.InputSchema,
 		pair:       file.Pair,
+		length:     file.OutputLength,
 		references: file.References,
 		samples:    file.Samples,
 	}
@@ -124,6 +126,7 @@ func parseModel(data []byte, form *jsonschema.Schema) (*Model, []error) {
 	}
 	mistakes = append(mistakes, m.checkRequired()...)
 	mistakes = append(mistakes, m.checkPair()...)
+	mistakes = append(mistakes, m.checkLength()...)
 	mistakes = append(mistakes, m.checkNames()...)
 	return m, mistakes
 }
@@ -257,19 +260,51 @@ func (m *Model) checkPair() (mistakes []error) {
 	for _, p := range m.ValidateOptions(m.pair.Defaults) {
 		mistakes = append(mistakes, fmt.Errorf("pair: defaults: %s", p.Reason))
 	}
-	c := m.pair.Clips
-	if c == nil {
+	return mistakes
+}
+
+// checkLength checks that options with defaults decide the length of the output, and
+// that the lengths of inputs decide it only if the model has such inputs.
+func (m *Model) checkLength() (mistakes []error) {
+	l := &m.length
+	if l.Option == "" {
+		return nil
+	}
+	option := m.schema.Properties[l.Option]
+	if option == nil || option.Default == nil {
+		return []error{fmt.Errorf("outputLength: option names %s, which is not a property with a default", l.Option)}
+	}
+	if l.Modes != nil {
+		if option.Enum == nil {
+			return []error{fmt.Errorf("outputLength: %s has no values to choose from", l.Option)}
+		}
+		l.modes = texts(option.Enum.Values)
+		for _, mode := range l.modes {
+			if l.Modes[mode] == "" {
+				mistakes = append(mistakes, fmt.Errorf("outputLength: modes leaves out %s", mode))
+			}
+		}
+		for _, kind := range []media.Kind{media.Video, media.Audio} {
+			if !slices.ContainsFunc(m.media, func(p MediaProperty) bool { return p.Kind == kind }) {
+				mistakes = append(mistakes, fmt.Errorf("outputLength: modes need an input of the kind %s", kind))
+			}
+		}
 		return mistakes
 	}
-	if property := m.schema.Properties[c.Property]; property == nil || !isWholeNumber(property) || property.Maximum == nil {
-		mistakes = append(mistakes, fmt.Errorf("pair: clips: property names %s, which is not an integer with a maximum", c.Property))
-	} else {
-		most, _ := property.Maximum.Float64()
-		c.most = int(most)
+	if !isWholeNumber(option) {
+		mistakes = append(mistakes, fmt.Errorf("outputLength: option names %s, which is not an integer", l.Option))
 	}
-	if property := m.schema.Properties[c.FramesProperty]; property == nil || !isWholeNumber(property) {
-		mistakes = append(mistakes, fmt.Errorf("pair: clips: framesProperty names %s, which is not an integer", c.FramesProperty))
+	if l.FramesOption == "" {
+		return mistakes
 	}
+	if frames := m.schema.Properties[l.FramesOption]; frames == nil || !isWholeNumber(frames) || frames.Default == nil {
+		mistakes = append(mistakes, fmt.Errorf("outputLength: framesOption names %s, which is not an integer with a default", l.FramesOption))
+	}
+	if option.Maximum == nil {
+		return append(mistakes, fmt.Errorf("outputLength: %s has no maximum", l.Option))
+	}
+	most, _ := option.Maximum.Float64()
+	l.most = int(most)
 	return mistakes
 }
 

@@ -27,6 +27,7 @@ type Model struct {
 	names      []string // of the schema's properties, sorted
 	media      []MediaProperty
 	pair       *pair
+	length     outputLength
 	references *references
 	samples    []string
 }

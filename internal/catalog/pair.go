@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
-	"time"
 
 	"github.com/lipdrop/lipdrop/internal/media"
 )
@@ -15,16 +13,6 @@ type pair struct {
 	Visual   string         `json:"visual"`
 	Audio    string         `json:"audio"`
 	Defaults map[string]any `json:"defaults"`
-	Clips    *clips         `json:"clips"`
-}
-
-// clips says how many clips an audio needs.
-type clips struct {
-	Property       string   `json:"property"`
-	Each           duration `json:"each"`
-	FramesProperty string   `json:"framesProperty"`
-	Frames         int      `json:"frames"`
-	most           int      // the maximum of Property
 }
 
 // Pair returns the properties for the two files of a pair: an audio, and a file of
@@ -55,42 +43,21 @@ func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[s
 			input[name] = value
 		}
 	}
-	if m.pair.Clips == nil {
-		return input, nil
-	}
-	name := m.pair.Clips.Property
-	if _, ok := input[name]; ok {
+	name := m.length.Option
+	if _, ok := input[name]; ok || m.length.FramesOption == "" {
 		return input, nil
 	}
 	length := audio.Length()
 	if length.AtLeast() == 0 && !length.Exact {
 		return input, []string{fmt.Sprintf("the length of %s is not known, so %s is left to RunComfy; set it if the voice is longer than the video", audio.Name, name)}
 	}
-	each := m.pair.Clips.length(options)
-	most := m.pair.Clips.most
-	// In float64, whole nanoseconds are exact up to 104 days.
-	needed := math.Ceil(float64(length.AtLeast()-durationTolerance) / each)
-	count := int(min(max(needed, 1), float64(most)))
+	count := min(m.clipsFor(length.AtLeast(), m.clip(options)), m.length.most)
 	input[name] = count
-	switch covered := each * float64(most); {
-	case !length.Exact:
+	if !length.Exact {
 		warnings = append(warnings, fmt.Sprintf("%s is about %s long, by an estimate, and at least %s; %s is %d, for the shorter length; set %s if the voice is longer",
 			audio.Name, seconds(length.D), seconds(length.AtLeast()), name, count, name))
-	case float64(length.D) > covered+float64(durationTolerance):
-		warnings = append(warnings, fmt.Sprintf("%s is %s long; %d clips, the most that %s makes, cover only about %s",
-			audio.Name, seconds(length.D), most, m.ID, seconds(time.Duration(covered))))
 	}
 	return input, warnings
-}
-
-// length returns the length of a clip in nanoseconds, with the number of frames that
-// the options set, or the usual one.
-func (c *clips) length(options map[string]any) float64 {
-	frames := number(options[c.FramesProperty])
-	if !(frames > 0) { // and so not NaN either
-		frames = float64(c.Frames)
-	}
-	return float64(c.Each) * frames / float64(c.Frames)
 }
 
 // number returns the value of a JSON or Go number, and 0 for everything else.

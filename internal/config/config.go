@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
@@ -127,6 +129,15 @@ func (e *Env) List(name string) []string {
 		}
 	}
 	return entries
+}
+
+// Choice returns a variable that is one of the given values.
+func (e *Env) Choice(name string, values ...string) string {
+	value := e.Text(name)
+	if value != "" && !slices.Contains(values, value) {
+		e.Mistake(name, fmt.Errorf("%q is not %s", value, problem.List(values, "or")))
+	}
+	return value
 }
 
 // Folders returns the entries of a List. Each must be inbox/ or below it, and

@@ -18,7 +18,7 @@ import (
 
 func TestEveryMistakeAtOnce(t *testing.T) {
 	vars := map[string]string{"HOURS": "-1", "GIB": "many", "URL": "http://example.com", "SECRET_URL": "https://user:pw@example.com",
-		"COUNT": "0", "PART": "1.5", "FOLDERS": "outbox/,inbox/cast"}
+		"COUNT": "0", "PART": "1.5", "FOLDERS": "outbox/,inbox/cast", "CHOICE": "rejects"}
 	env := config.Env{Getenv: func(name string) string { return vars[name] }}
 	env.Text("BUCKET")
 	env.Hours("HOURS")
@@ -27,6 +27,7 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 	env.Count("COUNT")
 	env.Count("PART")
 	env.Folders("FOLDERS")
+	env.Choice("CHOICE", "warn", "reject")
 	env.BaseURL("URL")
 	env.BaseURL("SECRET_URL")
 	env.Mistake("MODEL", errors.New("there is no model x"))
@@ -39,6 +40,7 @@ COUNT: "0" is not a number above 0
 PART: 1.5 is not a whole number
 FOLDERS: "outbox/" is not a folder such as inbox/shared/
 FOLDERS: "inbox/cast" is not a folder such as inbox/shared/
+CHOICE: "rejects" is not warn or reject
 URL: must be https: the token would be sent unencrypted to example.com
 SECRET_URL: is not the address of an API, such as https://model-api.runcomfy.net
 MODEL: there is no model x`
@@ -57,10 +59,10 @@ func TestClientsReportEveryMissingVariable(t *testing.T) {
 }
 
 func TestValues(t *testing.T) {
-	vars := map[string]string{"HOURS": "0.5", "GIB": "1.5", "LIST": " a, ,b ", "COUNT": "4", "FOLDERS": "inbox/cast/, inbox/"}
+	vars := map[string]string{"HOURS": "0.5", "GIB": "1.5", "LIST": " a, ,b ", "COUNT": "4", "FOLDERS": "inbox/cast/, inbox/", "CHOICE": "warn"}
 	env := config.Env{Getenv: func(name string) string { return vars[name] }}
-	got := []any{env.Hours("HOURS"), env.GiB("GIB"), env.Count("COUNT"), env.Folders("FOLDERS"), env.List("LIST")}
-	want := []any{30 * time.Minute, int64(3 << 29), 4, []string{"inbox/cast/", "inbox/"}, []string{"a", "b"}}
+	got := []any{env.Hours("HOURS"), env.GiB("GIB"), env.Count("COUNT"), env.Folders("FOLDERS"), env.List("LIST"), env.Choice("CHOICE", "warn", "reject")}
+	want := []any{30 * time.Minute, int64(3 << 29), 4, []string{"inbox/cast/", "inbox/"}, []string{"a", "b"}, "warn"}
 	for _, ok := range []string{"https://model-api.runcomfy.net/", "http://127.0.0.1:80", "http://[::1]:80", "http://host.docker.internal:99", "http://localhost"} {
 		vars["URL"] = ok
 		got, want = append(got, env.BaseURL("URL")), append(want, strings.TrimSuffix(ok, "/"))

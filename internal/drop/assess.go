@@ -36,6 +36,10 @@ type Settings struct {
 	// MaxJobsPerDrop is how many jobs one changed file may start. 0 sets no
 	// limit.
 	MaxJobsPerDrop int
+
+	// RejectMismatch rejects a job that would drop a part of an input, because the
+	// lengths of its inputs differ. Otherwise the job only has a warning.
+	RejectMismatch bool
 }
 
 // lister is a Resolver that may make a limited number of listings.

@@ -20,6 +20,7 @@ type Ready struct {
 	Model    string
 	Input    map[string]any // the options: the media are added as URLs
 	Media    []Used
+	Expected catalog.Expected
 	Warnings []string
 }
 
@@ -37,11 +38,15 @@ func (r *Resolver) Prepare(ctx context.Context, job *Job) (Ready, []problem.Prob
 	}
 	model, _ := r.Catalog.Model(job.doc.Model)
 	ready := Ready{Model: model.ID, Input: maps.Clone(job.doc.Input), Media: slices.Clone(job.media)}
-	_, problems, err := l.inspect(ctx, job, model, &ready)
+	problems, err := l.inspect(ctx, job, model, &ready)
 	if err != nil {
 		return ready, nil, err
 	}
-	return ready, bounded(slices.Concat(job.wrong, problems, ready.validate(model, jobJSON))), nil
+	problems = slices.Concat(job.wrong, problems, ready.validate(model, jobJSON))
+	if problems == nil {
+		problems = l.compareLengths(model, &ready, jobJSON)
+	}
+	return ready, bounded(problems), nil
 }
 
 func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
@@ -58,24 +63,27 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 			problems = append(problems, s.mismatch(kind))
 		}
 	}
-	audio, wrong, err := l.inspect(ctx, job, s.model, &r)
+	wrong, err := l.inspect(ctx, job, s.model, &r)
 	if err != nil {
 		return r, nil, err
 	}
 	if problems == nil {
 		var warnings []string
-		if r.Input, warnings = s.model.PairInput(s.options, audio); wrong == nil {
+		if r.Input, warnings = s.model.PairInput(s.options, r.Media[1].Info); wrong == nil {
 			r.Warnings = append(r.Warnings, warnings...)
 		}
 		problems = r.validate(s.model, problem.FileOfPair)
 	}
-	return r, bounded(append(problems, wrong...)), nil
+	if problems = append(problems, wrong...); problems == nil {
+		problems = l.compareLengths(s.model, &r, problem.FileOfPair)
+	}
+	return r, bounded(problems), nil
 }
 
 // inspect reads each file of r and compares it with the limits of the model. If the
-// model is nil, it compares the content only with the suffix. It returns what it
-// found in the audio.
-func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) (audio media.Info, problems []problem.Problem, err error) {
+// model is nil, it compares the content only with the suffix. It completes the media of
+// r with what it found.
+func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) (problems []problem.Problem, err error) {
 	for i := range r.Media {
 		used := &r.Media[i]
 		if used.URL != "" {
@@ -92,12 +100,9 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 			continue
 		}
 		if err != nil {
-			return audio, nil, err
+			return nil, err
 		}
 		r.Warnings = append(r.Warnings, used.Info.Warnings...)
-		if used.Info.Kind == media.Audio {
-			audio = used.Info
-		}
 		if model != nil {
 			broken, warnings := model.CheckMedia(used.Property, used.Info)
 			for _, p := range broken {
@@ -106,7 +111,30 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 			r.Warnings = append(r.Warnings, warnings...)
 		}
 	}
-	return audio, problems, nil
+	return problems, nil
+}
+
+// compareLengths sets how long the output of a valid job will be. If the lengths of
+// the inputs differ, it adds a warning, or returns the problem if RejectMismatch is
+// set and a part of an input would be dropped. The problem names again as the file to
+// upload again.
+func (l *lister) compareLengths(model *catalog.Model, r *Ready, again string) []problem.Problem {
+	given := make([]media.Info, len(r.Media))
+	for i, used := range r.Media {
+		given[i] = used.Info
+	}
+	r.Expected = model.ExpectLength(r.Input, given)
+	if r.Expected.Dropped != nil && l.RejectMismatch {
+		dropped := *r.Expected.Dropped
+		if dropped.Again = []string{again}; again == problem.FileOfPair {
+			dropped.Remedy += " The options of a pair are in a preset.json."
+		}
+		return []problem.Problem{dropped}
+	}
+	if r.Expected.Warning != "" {
+		r.Warnings = append(r.Warnings, r.Expected.Warning)
+	}
+	return nil
 }
 
 // inspectFile reads the headers of a file and completes used with what they say. It

@@ -3,6 +3,7 @@ package drop_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -134,7 +135,7 @@ func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
 		{"a minute", time.Minute, `{}`, 20, ""},
 		{"clips of fewer frames are shorter", time.Minute, `{"input": {"frames_per_clip": 24}}`, 40, ""},
 		{"all that there can be", 5 * time.Minute, `{}`, 100, ""},
-		{"more than there can be", 301 * time.Second, `{}`, 100, "a.wav is 301 s long; 100 clips, the most that community/live-avatar makes, cover only about 300 s"},
+		{"more than there can be", 301 * time.Second, `{}`, 100, "a.wav is 1.0 s longer than the 300.0 s of num_clips 100: its last 1.0 s are dropped; 100 is the most that community/live-avatar makes"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -149,6 +150,55 @@ func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
 				t.Errorf("warnings %q, want %q", got, tt.warn)
 			}
 		})
+	}
+}
+
+// The built-in clip is 3.0 s long. A part of a longer voice is dropped, so the job has
+// a warning, or is rejected if the operator wants that.
+func TestLengthsThatDiffer(t *testing.T) {
+	const reason = "talk.wav is 4.0 s longer than talk.mp4: with sync_mode cut_off its last 4.0 s are dropped"
+	voiceOf7s := voice(7 * time.Second)
+	for name, tt := range map[string]struct {
+		do       []string
+		key      string
+		expected time.Duration
+		warning  string
+		remedy   string // if rejected
+	}{
+		"a pair": {[]string{"talk.mp4", "talk.wav"}, "inbox/talk.mp4", 3 * time.Second, reason + "; loop, bounce or remap keep them",
+			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options of a pair are in a preset.json. Then upload a file of the pair again."},
+		"a bundle": {[]string{"x.job/talk.mp4", "x.job/talk.wav", `x.job/job.json = {"model": "` + pro + `", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`},
+			"inbox/x.job/job.json", 3 * time.Second, reason + "; loop, bounce or remap keep them",
+			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. Then upload job.json again."},
+		"a mode that drops nothing": {[]string{`preset.json = {"input": {"sync_mode": "loop"}}`, "talk.mp4", "talk.wav"}, "inbox/talk.mp4", 7 * time.Second, "", ""},
+		"a mode that changes the speed": {[]string{`preset.json = {"input": {"sync_mode": "remap"}}`, "talk.mp4", "talk.wav"}, "inbox/talk.mp4", 7 * time.Second,
+			"talk.wav is 4.0 s longer than talk.mp4: with sync_mode remap talk.mp4 plays at 43 % of its speed; loop or bounce keep its speed", ""},
+		"a voice of unknown length": {[]string{`x.job/job.json = {"model": "` + pro + `", "input": {"video_url": "talk.mp4", "audio_url": "https://example.com/a.wav"}}`, "x.job/talk.mp4"},
+			"inbox/x.job/job.json", 0, "audio_url is a URL, https://example.com/a.wav, that was not checked", ""},
+	} {
+		for _, reject := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, reject %v", name, reject), func(t *testing.T) {
+				b := newInbox(t)
+				b.RejectMismatch = reject
+				for _, s := range tt.do {
+					b.step(t, s)
+				}
+				for _, key := range []string{"inbox/talk.wav", "inbox/x.job/talk.wav"} {
+					b.Set(key, voiceOf7s)
+				}
+				ready, problems := b.prepared(t, tt.key)
+				warnings := strings.Join(ready.Warnings, "; ")
+				if reject && tt.remedy != "" {
+					if len(problems) != 1 || problems[0].Code != problem.LengthsDiffer || problems[0].Reason != reason || problem.Remedy("talk", problems) != tt.remedy || warnings != "" {
+						t.Errorf("problems %+v, warnings %q", problems, warnings)
+					}
+					return
+				}
+				if problems != nil || ready.Expected.Length.Round(100*time.Millisecond) != tt.expected || warnings != tt.warning {
+					t.Errorf("problems %v, expected %s, warnings %q", problems, ready.Expected.Length, warnings)
+				}
+			})
+		}
 	}
 }
 

@@ -33,6 +33,8 @@ type Status struct {
 	Outputs []string `json:"outputs,omitempty"`
 	// Jobs are the names of the jobs that use a file in state Used.
 	Jobs []string `json:"jobs,omitempty"`
+	// ExpectedSeconds is how long the output of the take will be, if known.
+	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
 }
 
 // Links are the places that a status refers a person to.
@@ -197,7 +199,8 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 		Name: rec.Name, State: rec.State, Code: rec.Code, Reason: rec.Reason,
 		Warnings: append(slices.Clone(rec.Warnings), warnings...),
 		Take:     rec.Take, RequestID: rec.RequestID, Model: rec.Model,
-		Links: &Links{RunComfy: "https://www.runcomfy.com/models/" + rec.Model + "/api"},
+		ExpectedSeconds: rec.ExpectedSeconds,
+		Links:           &Links{RunComfy: "https://www.runcomfy.com/models/" + rec.Model + "/api"},
 	}
 	if rec.Code != "" {
 		st.Remedy = rec.Remedy(rec.Code)

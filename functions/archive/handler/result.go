@@ -26,6 +26,9 @@ type Result struct {
 	Outputs   []ledger.Output `json:"outputs"`
 	RequestID string          `json:"requestId"`
 	Times     ledger.Times    `json:"times"`
+
+	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
+
 	CostUSD   *float64        `json:"costUsd,omitempty"`
 	Warnings  []string        `json:"warnings,omitempty"`
 }
@@ -42,7 +45,7 @@ func (h *Handler) writeResult(ctx context.Context, rec ledger.Record, ended time
 	err := enc.Encode(Result{
 		Name: rec.Name, Take: rec.Take, Model: rec.Model, Options: rec.Options,
 		Inputs: rec.Inputs, Outputs: rec.Outputs, RequestID: rec.RequestID,
-		Times: times, CostUSD: rec.CostUSD, Warnings: rec.Warnings,
+		Times: times, ExpectedSeconds: rec.ExpectedSeconds, CostUSD: rec.CostUSD, Warnings: rec.Warnings,
 	})
 	if err != nil {
 		return err

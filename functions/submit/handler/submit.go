@@ -227,13 +227,14 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 	rec := ledger.Record{
 		Name: job.Name, Take: job.Take, State: ledger.Submitting,
 		Model: ready.Model, Options: ready.Input, Warnings: ready.Warnings,
+		ExpectedSeconds: toMillis(ready.Expected.Length), ExpectedWithin: toMillis(ready.Expected.Within),
 		Times: ledger.Times{Claimed: h.timestamp()},
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		rec.HeldUntil = deadline.Add(returnTime + clockSkew).UTC().Truncate(time.Millisecond)
 	}
 	if model, ok := h.Resolver.Catalog.Model(ready.Model); ok {
-		rec.UsualSeconds = int(model.Usual.Of(0).Seconds())
+		rec.UsualSeconds = int(model.Usual.Of(ready.Expected.Length).Seconds())
 	}
 	for _, used := range ready.Media {
 		rec.Inputs = append(rec.Inputs, used.Input())
@@ -243,6 +244,9 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 	}
 	return rec
 }
+
+// toMillis returns a duration in seconds, rounded to milliseconds.
+func toMillis(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
 // recordRequestID records the request id of a job that RunComfy has accepted. The id
 // is stored nowhere else, so the write is retried for as long as the function's time
@@ -371,7 +375,7 @@ func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledge
 	code, state := classify(cause)
 	st := ledger.Status{
 		Name: rec.Name, State: state, Code: code, Reason: describe(cause), Remedy: rec.Remedy(code),
-		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model,
+		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model, ExpectedSeconds: rec.ExpectedSeconds,
 	}
 	if state == ledger.Held && a.last {
 		endRetries(&st)

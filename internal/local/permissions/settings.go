@@ -17,6 +17,7 @@ func DefaultSettings() drop.Settings {
 	settings := drop.Settings{
 		DefaultVideoModel: p["DefaultVideoModel"], DefaultImageModel: p["DefaultImageModel"],
 		SharedFolders: strings.Split(p["SharedFolders"], ","), MaxJobsPerDrop: n.parse(p["MaxJobsPerDrop"]),
+		RejectMismatch: p["LengthMismatch"] == "reject",
 	}
 	if err = errors.Join(err, n.err); err != nil {
 		panic(fmt.Sprintf("template.yaml: %v", err)) // the program was built with it

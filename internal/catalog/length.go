@@ -1,0 +1,204 @@
+package catalog
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+// outputLength says which option decides how long an output is.
+// model.schema.json describes its members.
+type outputLength struct {
+	Option          string            `json:"option"`
+	Modes           map[string]string `json:"modes"`
+	FramesOption    string            `json:"framesOption"`
+	FramesPerSecond int               `json:"framesPerSecond"`
+
+	modes []string // the keys of Modes, in the order of the schema
+	most  int      // the maximum of Option, if it counts clips
+}
+
+// The values of outputLength.Modes.
+const (
+	asShorter   = "shorter"
+	asAudio     = "audio"
+	asStretched = "stretched"
+	asLonger    = "longer"
+)
+
+// leastMismatch is the smallest difference between two lengths that is reported.
+const leastMismatch = 500 * time.Millisecond
+
+// Expected is what is known about the length of an output before its job runs.
+type Expected struct {
+	// Length is how long the output will be. It is 0 if it is not known.
+	Length time.Duration
+
+	// Within is how far the length of a right output may be from Length, besides
+	// the rounding to whole frames: a clip, if the model makes clips.
+	Within time.Duration
+
+	// Warning says what the model does to an input whose length does not fit. It is
+	// a clause, or "".
+	Warning string
+
+	// Dropped is the problem that Warning describes, if a part of an input would be
+	// missing in the output.
+	Dropped *problem.Problem
+}
+
+// ExpectLength returns how long the output of a valid input will be. Given describes its
+// media; those that are not known may be left out.
+func (m *Model) ExpectLength(input map[string]any, given []media.Info) Expected {
+	if m.length.Option == "" {
+		return Expected{}
+	}
+	option := m.option(input, m.length.Option)
+	switch {
+	case m.length.Modes != nil:
+		video, audio := exact(media.Video, given), exact(media.Audio, given)
+		mode, _ := option.(string)
+		if video.Length().D <= 0 || audio.Length().D <= 0 {
+			return Expected{}
+		}
+		return m.expectMode(mode, video, audio)
+	case m.length.FramesOption != "":
+		return m.expectClips(number(option), m.clip(input), exact(media.Audio, given))
+	}
+	return Expected{Length: time.Duration(number(option) * float64(time.Second))}
+}
+
+// option returns the value that an option has at RunComfy.
+func (m *Model) option(input map[string]any, name string) any {
+	if value, ok := input[name]; ok {
+		return value
+	}
+	return *m.schema.Properties[name].Default
+}
+
+// exact returns the media of a kind, and no media if there are none or their length is
+// not a fact.
+func exact(kind media.Kind, given []media.Info) media.Info {
+	i := slices.IndexFunc(given, func(m media.Info) bool { return m.Kind == kind })
+	if i < 0 || !given[i].Length().Exact {
+		return media.Info{}
+	}
+	return given[i]
+}
+
+// expectMode returns what a mode makes of a video and an audio.
+func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
+	shorter, longer := video, audio
+	if shorter.Length().D > longer.Length().D {
+		shorter, longer = longer, shorter
+	}
+	var e Expected
+	rule := m.length.Modes[mode]
+	switch rule {
+	case asShorter:
+		e.Length = shorter.Length().D
+	case asAudio, asStretched:
+		e.Length = audio.Length().D
+	case asLonger:
+		e.Length = longer.Length().D
+	}
+	over := longer.Length().D - shorter.Length().D
+	if over < leastMismatch {
+		return e
+	}
+	is := fmt.Sprintf("%s is %s longer than %s: with %s %s", longer.Name, tenths(over), shorter.Name, m.length.Option, mode)
+	// Modes for a longer audio repeat or stretch the video; one for a longer video
+	// lets it go on in silence.
+	keeping := m.modesThat(asLonger)
+	if longer.Kind == media.Audio {
+		keeping = m.modesThat(asAudio, asStretched)
+	}
+	switch rule {
+	case asShorter:
+		dropped := fmt.Sprintf("%s its last %s are dropped", is, tenths(over))
+		e.Warning = dropped + thatDo(keeping, "keep", "them")
+		remedy := fmt.Sprintf("Shorten %s by %s.", longer.Name, tenths(over))
+		if keeping != nil {
+			remedy = fmt.Sprintf("Set %s to %s, or shorten %s by %s.", m.length.Option, problem.List(keeping, "or"), longer.Name, tenths(over))
+		}
+		e.Dropped = &problem.Problem{Code: problem.LengthsDiffer, Reason: dropped, Remedy: remedy}
+	case asStretched:
+		if longer.Kind == media.Audio {
+			keeping = m.modesThat(asAudio)
+		}
+		e.Warning = fmt.Sprintf("%s %s plays at %.0f %% of its speed", is, video.Name,
+			100*video.Length().D.Seconds()/audio.Length().D.Seconds()) + thatDo(keeping, "keep", "its speed")
+	}
+	return e
+}
+
+// modesThat returns the modes with one of the given rules, or nil.
+func (m *Model) modesThat(rules ...string) []string {
+	var modes []string
+	for _, mode := range m.length.modes {
+		if slices.Contains(rules, m.length.Modes[mode]) {
+			modes = append(modes, mode)
+		}
+	}
+	return modes
+}
+
+// expectClips returns what a number of clips of equal length makes of an audio.
+func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Expected {
+	e := Expected{Length: time.Duration(n * float64(clip)), Within: clip}
+	over, needed := audio.Length().D-e.Length, m.clipsFor(audio.Length().D, clip)
+	switch {
+	case audio.Length().D <= 0:
+	case over >= leastMismatch:
+		dropped := fmt.Sprintf("%s is %s longer than the %s of %s %.0f: its last %s are dropped",
+			audio.Name, tenths(over), tenths(e.Length), m.length.Option, n, tenths(over))
+		keep := fmt.Sprintf("%s %d keeps them", m.length.Option, needed)
+		remedy := fmt.Sprintf("Set %s to %d.", m.length.Option, needed)
+		if most := m.length.most; needed > most {
+			keep = fmt.Sprintf("%d is the most that %s makes", most, m.ID)
+			remedy = fmt.Sprintf("Shorten %s to at most %s.", audio.Name, seconds(time.Duration(most)*clip))
+		}
+		e.Warning = dropped + "; " + keep
+		e.Dropped = &problem.Problem{Code: problem.LengthsDiffer, Reason: dropped, Remedy: remedy}
+	case needed < int(n) && -over >= clip+leastMismatch:
+		e.Warning = fmt.Sprintf("%s is %s long, and %s %.0f makes about %s; %s %d is enough",
+			audio.Name, tenths(audio.Length().D), m.length.Option, n, tenths(e.Length), m.length.Option, needed)
+	}
+	return e
+}
+
+// clip returns the length of a clip with the number of frames that the options set,
+// or with the usual number if theirs is not usable.
+func (m *Model) clip(options map[string]any) time.Duration {
+	frames := number(m.option(options, m.length.FramesOption))
+	if !(frames > 0) { // and so not NaN either
+		frames = number(m.option(nil, m.length.FramesOption))
+	}
+	return time.Duration(frames * float64(time.Second) / float64(m.length.FramesPerSecond))
+}
+
+// clipsFor returns how many clips cover an audio without the padding of its codec: at
+// least one.
+func (m *Model) clipsFor(audio, clip time.Duration) int {
+	// In float64, whole nanoseconds are exact up to 104 days.
+	return int(max(math.Ceil(float64(audio-durationTolerance)/float64(clip)), 1))
+}
+
+// thatDo returns the end of a warning that names what avoids it: "; loop or bounce
+// keep them", or "" without words.
+func thatDo(words []string, verb, object string) string {
+	if words == nil {
+		return ""
+	}
+	if len(words) == 1 {
+		verb += "s"
+	}
+	return "; " + problem.List(words, "or") + " " + verb + " " + object
+}
+
+// tenths writes a duration with one decimal: 4.0 s.
+func tenths(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
