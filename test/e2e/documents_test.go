@@ -66,7 +66,7 @@ type scene struct {
 func dropPair(t *testing.T, w *world.World) {
 	t.Helper()
 	w.Drop("inbox/ads/talk.mp4", medium(t, "talk.mp4"))
-	w.Drop("inbox/ads/talk.wav", medium(t, "voice.wav"))
+	w.Drop("inbox/ads/talk.wav", medium(t, "speech.wav"))
 }
 
 func scenes() []scene {

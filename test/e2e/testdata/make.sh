@@ -18,6 +18,7 @@ make $voice -t 1.5 -c:a aac -b:a 8k -f mp4 media/no-picture.mp4
 make $picture -t 2 $small -f mp4 media/no-sound.m4a
 make $voice -t 1.5 -c:a aac -b:a 8k media/voice.m4a
 make $voice -t 1 -ar 2000 -c:a pcm_u8 media/voice.wav
+make $voice -t 2 -ar 2000 -c:a pcm_u8 media/speech.wav # as long as talk.mp4
 make $voice -t 1 -ar 8000 -c:a libmp3lame -b:a 8k media/voice.mp3
 make $voice -t 1 -c:a libopus -b:a 6k -fflags +bitexact media/voice.ogg
 make -f lavfi -i color=teal:size=640x480 -frames:v 1 media/woman.png
