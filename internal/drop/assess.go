@@ -105,6 +105,20 @@ type Finding struct {
 	Warnings []string
 
 	allJobs []string // Jobs may hold only the first of them
+	files   []File   // of a pair without a Job
+}
+
+// Files returns the files of the finding's job, or of its pair if that is no job. It
+// returns nil for other findings without a job.
+func (f Finding) Files() []File {
+	if f.Job == nil {
+		return f.files
+	}
+	files := filesOf(f.Job.media)
+	if manifest, ok := f.Job.Manifest(); ok {
+		return append(files, manifest)
+	}
+	return append(files, f.Job.visual, f.Job.audio)
 }
 
 // Asks reports whether the finding is about a job of this name, or about a file that
@@ -131,18 +145,6 @@ func (j *Job) Manifest() (File, bool) {
 		return File{}, false
 	}
 	return j.doc.file, true
-}
-
-// Keys returns the keys of the files of the job.
-func (j *Job) Keys() []string {
-	var keys []string
-	for _, f := range append(filesOf(j.media), j.visual, j.audio) {
-		keys = append(keys, f.Key)
-	}
-	if manifest, ok := j.Manifest(); ok {
-		keys = append(keys, manifest.Key)
-	}
-	return keys
 }
 
 // Used is the file or URL of one property of the model's input.

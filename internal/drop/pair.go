@@ -81,6 +81,7 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 		}
 	}
 	used := slices.Concat(visuals, audios)
+	f.files = used
 	var problems []problem.Problem
 	if len(audios) > 1 {
 		problems = append(problems, ambiguous(audios, "the audio of "+f.Name))

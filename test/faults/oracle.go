@@ -30,6 +30,7 @@ type file struct {
 // act is one thing that a person did below inbox/.
 type act struct {
 	at      time.Time
+	late    time.Duration // how late its event is
 	deleted bool
 	file
 }
@@ -382,10 +383,11 @@ func verdictOfJob(name string, acts []act, takes []ledger.Record, w want, last *
 		}
 		return verdict{take: &rec, why: "its files were run"}
 	}
+	left, _ := exposed(name, acts, takes, w.takes)
 	switch {
 	case last != nil && w.stamp() < last.Take[:16]:
 		return verdict{take: last, why: "a newer take ran"}
-	case last != nil && exposed(name, acts, takes, w.takes):
+	case last != nil && left:
 		return verdict{take: last, why: "a deletion exposed older files"}
 	case presetsClashed(acts, w):
 		return verdict{answer: &want{state: ledger.Rejected, code: problem.Ambiguous}, why: "the folder had two presets"}
@@ -428,27 +430,49 @@ func droppedSince(name string, acts []act, take ledger.Record) bool {
 	return false
 }
 
+// settleTime is how long the queue delays an event.
+const settleTime = 10 * time.Second
+
 // exposed reports whether these files became a job only because of a deletion, and
-// a take of the name used the deleted file.
-func exposed(name string, acts []act, takes []ledger.Record, files []file) bool {
-	same := func(w want) bool {
+// a take of the name used the deleted file. It sets either if the job may also run: a
+// video or image of another name was uploaded shortly before, and its event may arrive
+// before that of the deletion.
+func exposed(name string, acts []act, takes []ledger.Record, files []file) (left, either bool) {
+	isJob := func(w want) bool {
 		return w.whole() && len(w.takes) == len(files) && slices.EqualFunc(w.takes, files, func(a, b file) bool { return a.key == b.key && a.dropped.Equal(b.dropped) })
 	}
-	was, found, before := false, false, want{}
+	var before want
+	byDeletion := false // a deletion left the present files of the name
 	for i, a := range acts {
 		w := after(acts[:i+1]).names()[name]
-		is := same(w)
-		if is && !was {
-			if before.code == problem.Ambiguous {
-				return false // the deletion resolved an ambiguity, as the remedy says
-			}
-			used := slices.ContainsFunc(takes, func(rec ledger.Record) bool { return rec.Uses(a.key) && !made(rec, files) })
-			if !a.deleted || !used {
-				return false
-			}
-			found = true
+		switch {
+		case !a.deleted:
+			byDeletion = byDeletion && !slices.ContainsFunc(append(w.takes, w.files...), func(f file) bool { return f.key == a.key })
+		case before.code == problem.Ambiguous:
+			// The deletion resolves an ambiguity, as the remedy says, unless a
+			// deletion left the ambiguous files too.
+		case leftBy(name, a, takes, files):
+			byDeletion = true
+			either = slices.ContainsFunc(acts[:i], func(upload act) bool {
+				heard := upload.at.Add(settleTime + upload.late)
+				return heard.After(a.at.Add(-margin)) && heard.Before(a.at.Add(settleTime+margin)) &&
+					slices.ContainsFunc(files, func(f file) bool { return f.key == upload.key && f.dropped.Equal(upload.dropped) })
+			})
 		}
-		was, before = is, w
+		if isJob(w) && !isJob(before) {
+			left = byDeletion
+		}
+		before = w
 	}
-	return found
+	return left, either
+}
+
+// leftBy reports whether a take used the deleted file, and these files were there
+// before the take or belong to other names.
+func leftBy(name string, deletion act, takes []ledger.Record, files []file) bool {
+	return slices.ContainsFunc(takes, func(rec ledger.Record) bool {
+		return rec.Uses(deletion.key) && !made(rec, files) && !slices.ContainsFunc(files, func(f file) bool {
+			return strings.TrimSuffix(f.key, path.Ext(f.key)) == ledger.InboxPrefix+name && !made(rec, []file{f})
+		})
+	})
 }

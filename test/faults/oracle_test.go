@@ -74,7 +74,7 @@ func actsOf(texts ...string) []act {
 		at := time.Date(2050, 1, 3, 12, i, 0, 0, time.UTC)
 		what, body, _ := strings.Cut(text, " = ")
 		key, deleted := strings.CutPrefix(what, "- ")
-		acts = append(acts, act{at, deleted, file{ledger.InboxPrefix + key, []byte(body), fmt.Sprint("etag", i), at, at}})
+		acts = append(acts, act{at, 0, deleted, file{ledger.InboxPrefix + key, []byte(body), fmt.Sprint("etag", i), at, at}})
 	}
 	return acts
 }
@@ -112,6 +112,12 @@ func TestVerdicts(t *testing.T) {
 			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "- s/a.de.mp4"}, []int{2}, "take 1"},
 		{"a deletion resolves what was ambiguous", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.WAV"}, nil, "nothing"},
 		{"a deletion resolves what became ambiguous after a take", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV", "- s/a.wav"}, []int{2}, "nothing"},
+		{"a deletion does not change what ran, although it exposes ambiguous files", "s/a.de",
+			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "s/a.png", "- s/a.de.mp4"}, []int{2}, "take 1"},
+		{"a later deletion among exposed files starts nothing", "s/a.de",
+			[]string{"s/a.de.mp4", "s/a.de.wav", "s/a.mp4", "s/a.png", "- s/a.de.mp4", "- s/a.png"}, []int{2}, "take 1"},
+		{"a file of the name that was uploaded after the take makes a job", "s/a",
+			[]string{"s/a.mp4", "s/a.wav", "s/a.MP4", "- s/a.mp4"}, []int{2}, "nothing"},
 		{"a second audio after the take is ambiguous", "s/a", []string{"s/a.mp4", "s/a.wav", "s/a.WAV"}, []int{2}, "rejected ambiguous"},
 		{"files that were deleted before a take are withdrawn", "s/a", []string{"s/a.mp4", "- s/a.mp4"}, nil, "withdrawn"},
 	}

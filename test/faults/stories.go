@@ -63,14 +63,21 @@ type story struct {
 
 	begins    time.Duration // when the trouble begins, since the world began
 	ends      time.Duration
-	hasty     int                      // number of acts in the middle of a function
-	refusals  int                      // number of refused releases of a claim
-	redriven  map[string]bool          // executions whose next call fails
-	ended     map[string]bool          // requests whose end RunComfy has reported
-	unknown   map[string][]time.Time   // when RunComfy did not know a request, by its id
-	answered  map[string][]time.Time   // when RunComfy knew a request, by its id
-	stopped   map[string]bool          // names whose execution a person stopped
-	cancelled map[string]ledger.Record // takes that must be cancelled, by the key of their record
+	hasty     int                     // number of acts in the middle of a function
+	refusals  int                     // number of refused releases of a claim
+	redriven  map[string]bool         // executions whose next call fails
+	ended     map[string]bool         // requests whose end RunComfy has reported
+	unknown   map[string][]time.Time  // when RunComfy did not know a request, by its id
+	answered  map[string][]time.Time  // when RunComfy knew a request, by its id
+	stopped   map[string]bool         // names whose execution a person stopped
+	cancelled map[string]cancellation // takes that must be cancelled, by the key of their record
+}
+
+// cancellation is a take that must be cancelled.
+type cancellation struct {
+	take ledger.Record
+	key  string    // the file that was deleted
+	by   time.Time // when the cancel function has handled the deletion
 }
 
 // tellStory runs a story and returns it with its findings.
@@ -92,7 +99,7 @@ func newStory(seed, number uint64) (*story, error) {
 	}
 	t := &story{
 		simulation: s, number: number, redriven: map[string]bool{}, ended: map[string]bool{}, unknown: map[string][]time.Time{},
-		answered: map[string][]time.Time{}, stopped: map[string]bool{}, cancelled: map[string]ledger.Record{},
+		answered: map[string][]time.Time{}, stopped: map[string]bool{}, cancelled: map[string]cancellation{},
 	}
 	t.stories = 1
 	t.trouble = trouble(max(0, s.plans.IntN(2*int(troubles))-int(troubles)))
@@ -318,15 +325,18 @@ func (t *story) drop(what string) { t.put(what, t.w.Now()) }
 func (t *story) put(what string, began time.Time) {
 	name, holds, _ := strings.Cut(what, " ")
 	key := ledger.InboxPrefix + name
+	maps.DeleteFunc(t.cancelled, func(_ string, c cancellation) bool {
+		return c.key == key && t.w.Now().Before(c.by) // cancel finds that the file is there
+	})
 	t.contents++
 	body := t.bodyOf(key, holds)
 	t.w.PutLarge(key, body, began)
 	etag, _ := t.w.Present(key)
-	t.acts = append(t.acts, act{at: t.w.Now(), file: file{key, body, etag, t.w.Now(), began.UTC().Truncate(time.Second)}})
 	late := time.Duration(0)
 	if t.chance(0.1) {
 		late = t.between(0, time.Hour)
 	}
+	t.acts = append(t.acts, act{at: t.w.Now(), late: late, file: file{key, body, etag, t.w.Now(), began.UTC().Truncate(time.Second)}})
 	if !t.silent {
 		t.w.Notify("Object Created", key, late)
 	}
@@ -368,7 +378,7 @@ func (t *story) expectCancel(key string) {
 		uses := slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool { return in.Key == key && in.ETag == etag })
 		starts := rec.Times.Submitted.Add(t.queue)
 		if uses && !rec.State.Ended() && rec.RequestID != "" && starts.After(t.w.Now().Add(t.troubleLeft()+70*time.Minute)) {
-			t.cancelled[ledger.RecordKey(rec.Name, rec.Take)] = rec
+			t.cancelled[ledger.RecordKey(rec.Name, rec.Take)] = cancellation{rec, key, t.w.Now().Add(t.troubleLeft() + 5*time.Minute)}
 		}
 	}
 }
@@ -578,7 +588,7 @@ func (t *story) judgeFiles() {
 // judgeTake checks what started a take and how it ended.
 func (t *story) judgeTake(rec ledger.Record, takes []ledger.Record) {
 	t.judgeStart(rec, takes)
-	if was, ok := t.cancelled[ledger.RecordKey(rec.Name, rec.Take)]; ok && !t.stopped[rec.Name] && !t.there(droppedOf(was)) {
+	if was, ok := t.cancelled[ledger.RecordKey(rec.Name, rec.Take)]; ok && !t.stopped[rec.Name] && !t.there(droppedOf(was.take)) {
 		if rec.State != ledger.Cancelled || rec.Code != problem.CancelledByDeletion {
 			t.wrong("take %s of %s is %s %s (%s); a file of it was deleted an hour before it would have started", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason)
 		}
@@ -626,7 +636,7 @@ func (t *story) judgeStart(rec ledger.Record, takes []ledger.Record) {
 		t.wrong("take %s of %s uses files that never existed together", rec.Take, rec.Name)
 		return
 	}
-	if exposed(rec.Name, acts, before, files) {
+	if left, either := exposed(rec.Name, acts, before, files); left && !either {
 		t.wrong("take %s of %s was started by the deletion of a file that an earlier take used", rec.Take, rec.Name)
 	}
 }

@@ -281,3 +281,27 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 		}
 	}
 }
+
+// Poll and archive find a cancelled job before cancel has recorded that it cancelled
+// it. The record still names the deletion.
+func TestCancelledJobIsFoundFirst(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue = time.Hour
+	worldtest.DropPair(t, w)
+	w.Run(15 * time.Second)
+	found := false
+	w.After = func(c world.Call) error {
+		if c.Function == "cancel" && c.Service == "runcomfy" && !found {
+			found = true
+			w.Run(time.Minute)
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.JobCancelled)
+		}
+		return nil
+	}
+	w.Delete("inbox/ads/talk.wav")
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
+	if !found {
+		t.Error("cancel made no call")
+	}
+}

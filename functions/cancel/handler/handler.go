@@ -167,11 +167,13 @@ func (h *Handler) cancelRequest(ctx context.Context, requestID string) (bool, er
 
 // recordEnd records the end of a take and posts its status, unless the take has
 // ended since rec was read. If rec is already failed, the new reason replaces the
-// old one.
+// old one. If archive has found meanwhile that the job is cancelled, recordEnd records
+// who cancelled it.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger.State, code problem.Code, reason string) error {
 	read := rec.Revision
 	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
-		if r.State.Ended() && r.Revision != read {
+		found := state == ledger.Cancelled && r.State == ledger.Cancelled && r.Code == problem.JobCancelled
+		if r.State.Ended() && r.Revision != read && !found {
 			return nil
 		}
 		r.State, r.Code, r.Reason = state, code, reason

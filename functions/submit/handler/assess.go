@@ -231,6 +231,13 @@ func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding
 		}
 		return h.rewrite(ctx, f.Key, prev)
 	}
+	if prev.State.Claimed() && f.Job == nil && f.Files() != nil {
+		if _, gone, err := h.leftBy(ctx, a, f, prev); err != nil {
+			return err
+		} else if gone != "" {
+			return h.rewrite(ctx, f.Key, prev)
+		}
+	}
 	order := ledger.Stamp(f.Order)
 	if order == "" {
 		order = prev.Order
@@ -293,9 +300,7 @@ func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool {
-		return in.Key == key && file.SameVersion(in.ETag, in.LastModified)
-	}) {
+	if usesVersion(rec, file) {
 		return nil
 	}
 	base := path.Base(key)

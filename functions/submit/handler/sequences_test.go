@@ -674,3 +674,43 @@ func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 		}
 	}
 }
+
+// The files that the deletion of a take's file leaves do not change its status, even
+// if they are newer. They belong to another name.
+func TestDeletionKeepsTheStatusOfItsTake(t *testing.T) {
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
+	w.Drop("inbox/ads/talk.de.mp4", clip)
+	w.Drop("inbox/ads/talk.de.wav", voice)
+	w.Pass(time.Hour)
+	w.Drop("inbox/ads/talk.mp4", clip)
+	w.Drop("inbox/ads/talk.png", []byte("x"))
+	w.Pass(time.Hour)
+	for _, key := range []string{"inbox/ads/talk.de.mp4", "inbox/ads/talk.png", "inbox/ads/talk.de.wav"} {
+		w.Delete(key)
+		w.Pass(time.Hour)
+		worldtest.WantStatus(t, w, "ads/talk.de", ledger.Succeeded, "")
+	}
+	worldtest.WantCharges(t, w, 1)
+}
+
+// A second video is uploaded, and the video of the take is deleted before the late
+// event of the upload arrives. The job of the second video runs, as it does if the
+// event is on time.
+func TestLateUploadBesideADeletion(t *testing.T) {
+	for _, late := range []time.Duration{0, 5 * time.Second, time.Hour} {
+		w := worldtest.New(t)
+		worldtest.DropPair(t, w)
+		w.Pass(time.Hour)
+		clip, _ := worldtest.Media(t)
+		w.Put("inbox/ads/talk.mov", clip)
+		w.Notify("Object Created", "inbox/ads/talk.mov", late)
+		w.Pass(7 * time.Second)
+		w.Delete("inbox/ads/talk.mp4")
+		worldtest.Rest(t, w)
+		worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
+		if n := len(w.Takes("ads/talk")); n != 2 {
+			t.Errorf("event late by %v: %d takes", late, n)
+		}
+	}
+}

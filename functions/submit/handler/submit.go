@@ -128,64 +128,85 @@ func (h *Handler) holdUnreadable(ctx context.Context, f drop.Finding, prev ledge
 
 // mustNotRun reports whether a job without a record must not run, because the
 // status is about a newer take, or because only a deletion made it a job.
-//
-// A deletion that leaves a job of older files starts nothing if the newest take
-// used the deleted file. Another event may be assessed before the event of that
-// deletion. So a job runs after such a deletion only if one of its own files was
-// uploaded later.
 func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (bool, error) {
 	if !prev.State.Claimed() {
 		return false, nil
 	}
-	stamp := ledger.Stamp(f.Job.Take)
-	if stamp < ledger.Stamp(prev.Order) {
+	if ledger.Stamp(f.Job.Take) < ledger.Stamp(prev.Order) {
 		slog.InfoContext(ctx, "older than the newest take", "name", f.Name, "take", f.Job.Take, "newest", prev.Take)
 		a.keep(prev.Name, prev.Take)
 		return true, nil
 	}
-	newest, err := h.Ledger.Get(ctx, prev.Name, prev.Take)
-	if errors.Is(err, bucket.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if a.uploadedSince(newest, f.Job.Keys()) {
-		return false, nil
-	}
-	gone, deleted := a.deleted.key, time.Time{}
-	if newest.Uses(gone) {
-		if deleted = a.deleted.at; deleted.IsZero() {
-			deleted = h.timestamp()
-		}
-		if stamp > deleted.UTC().Format(ledger.StampLayout) {
-			return false, nil // a file was uploaded after the deletion
-		}
-	} else if gone, err = h.goneFrom(ctx, newest); gone == "" || err != nil {
+	newest, gone, err := h.leftBy(ctx, a, f, prev)
+	if gone == "" || err != nil {
 		return false, err
 	}
 	text := fmt.Sprintf("%s was deleted. The files that are left would be another job of this name, which a deletion does not start. Upload one of them again to start it.", gone)
 	return true, h.warn(ctx, newest, text, func(r *ledger.Record) {
-		if deleted.After(r.Deleted) {
-			r.Deleted = deleted
+		if gone == a.deleted.key && h.timeOf(a.deleted).After(r.Deleted) {
+			r.Deleted = h.timeOf(a.deleted)
 		}
 	})
 }
 
-// uploadedSince reports whether an event of the batch says that a file at one of
-// the keys was uploaded after a take was claimed, and after the last deletion that
-// started nothing. The time of an event is in whole seconds. An event without a
-// time counts as later.
-func (a *assessment) uploadedSince(rec ledger.Record, keys []string) bool {
-	for _, since := range []time.Time{rec.Times.Claimed, rec.Deleted} {
-		if !slices.ContainsFunc(keys, func(key string) bool {
-			at, uploaded := a.uploads[key]
-			return uploaded && (at.IsZero() || !at.Before(since.Truncate(time.Second)))
-		}) {
+// leftBy returns the newest take of a name, and the key of its deleted file if the
+// files of a finding are only what that deletion left. Such files start nothing, and
+// the status stays about the take.
+//
+// Another event may be assessed before the event of the deletion, so leftBy checks
+// whether the files of the take still exist. An upload counts if its event is in this
+// batch.
+func (h *Handler) leftBy(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (newest ledger.Record, gone string, err error) {
+	newest, err = h.Ledger.Get(ctx, prev.Name, prev.Take)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return newest, "", nil
+	}
+	if err != nil || a.uploadedSince(newest, f) {
+		return newest, "", err
+	}
+	if !newest.Uses(a.deleted.key) {
+		gone, err = h.goneFrom(ctx, newest)
+		return newest, gone, err
+	}
+	if ledger.Stamp(f.Order) > h.timeOf(a.deleted).UTC().Format(ledger.StampLayout) {
+		return newest, "", nil // a file was uploaded after the deletion
+	}
+	return newest, a.deleted.key, nil
+}
+
+// timeOf returns the time of a change. A change without a time happened now.
+func (h *Handler) timeOf(c change) time.Time {
+	if c.at.IsZero() {
+		return h.timestamp()
+	}
+	return c.at
+}
+
+// uploadedSince reports whether an event of the batch says that a file of the finding
+// was uploaded after the take. A file whose name is the finding's was, if the take does
+// not use this version. A video or image that an audio uses by its tag is a file of
+// another name: it counts if it was uploaded after the take was claimed and after the
+// last deletion that left something. The time of an event is in whole seconds.
+func (a *assessment) uploadedSince(take ledger.Record, f drop.Finding) bool {
+	since := take.Times.Claimed
+	if take.Deleted.After(since) {
+		since = take.Deleted
+	}
+	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {
+		at, uploaded := a.uploads[file.Key]
+		if !uploaded || usesVersion(take, file) {
 			return false
 		}
-	}
-	return true
+		key := drop.ParseKey(file.Key)
+		return key.Name == f.Name || key.Bundle != "" || at.IsZero() || !at.Before(since.Truncate(time.Second))
+	})
+}
+
+// usesVersion reports whether this version of a file is one of a take's inputs.
+func usesVersion(take ledger.Record, file drop.File) bool {
+	return slices.ContainsFunc(take.Inputs, func(in ledger.Input) bool {
+		return in.Key == file.Key && file.SameVersion(in.ETag, in.LastModified)
+	})
 }
 
 // goneFrom returns the key of an input of a take that no longer exists, or "". It
