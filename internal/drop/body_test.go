@@ -10,9 +10,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/golden"
 )
 
-// TestBody holds what is sent to RunComfy, with an address in the place of each
-// presigned URL: what a user did not set is not there, and none of the samples
-// that are defaults in RunComfy's schemas.
+// TestBody compares what is sent to RunComfy, with an address in place of each
+// presigned URL. Options that the user did not set are absent, also the samples that
+// RunComfy's schemas give as defaults.
 func TestBody(t *testing.T) {
 	bundle := func(model, input string) string {
 		return `x.job/job.json = {"model": "` + model + `", "input": ` + input + `}`

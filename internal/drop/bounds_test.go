@@ -81,7 +81,7 @@ func TestManyCandidates(t *testing.T) {
 	}
 }
 
-// The pages of a listing may part an audio from the video that it has.
+// An audio and its video may be on different pages of a listing.
 func TestTagsAcrossPages(t *testing.T) {
 	b := newInbox(t)
 	for i := range 1500 {

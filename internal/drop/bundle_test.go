@@ -67,7 +67,7 @@ func TestBundles(t *testing.T) {
 			},
 		},
 		{
-			says: "a job.json in a spelling that is not searched for is told so",
+			says: "a job.json in a spelling that is not searched for is rejected",
 			do:   []string{reactJob("a.job/joB.json", "v.mp4", "a.wav"), "b.job/sub/joB.json = {}"},
 			want: []string{"a: rejected, invalid_json", "b: waiting, waiting_for_job_json"},
 		},
@@ -77,12 +77,12 @@ func TestBundles(t *testing.T) {
 			want: []string{"x: waiting, waiting_for_job_json"},
 		},
 		{
-			says: "two job.json that differ in case alone are ambiguous",
+			says: "two job.json files that differ only in case are ambiguous",
 			do:   []string{cafe, reactJob("ads/cafe.job/Job.json", "v.mp4", "a.wav")},
 			want: []string{"ads/cafe: rejected, ambiguous"},
 		},
 		{
-			says: "a job.json outside a .job folder starts nothing, and is told so",
+			says: "a job.json outside a .job folder starts nothing and is rejected",
 			do:   []string{`ads/job.json = {"model": "sync/react-1"}`, "job.json = {}", "cafe.jobs/job.json = {}"},
 			want: []string{
 				"ads/job.json: rejected, job_json_outside_job_folder", "cafe.jobs/job.json: rejected, job_json_outside_job_folder",
@@ -157,7 +157,7 @@ func TestJobJSON(t *testing.T) {
 			want: []string{"cast/v: waiting, waiting_for_audio", "x: job of react, video_url=cast/v.mp4, audio_url=x.job/a.wav"},
 		},
 		{
-			says: "which must be there when job.json is looked at (else rejected: drop job.json again)",
+			says: "which must exist when job.json is assessed; otherwise it is rejected",
 			do:   []string{files, reactJob("x.job/job.json", "/inbox/cast/v.mp4", "a.wav")},
 			want: []string{"x: rejected, file_missing"},
 		},
@@ -171,7 +171,7 @@ func TestJobJSON(t *testing.T) {
 		reject("no path on a person's computer, of a Mac or a share", inputs(`"video_url": "/Users/ann/v.mp4", "audio_url": "\\\\nas\\a.wav"`), "bad_value", "bad_value"),
 		reject("no path on a person's computer, as a URL", inputs(`"video_url": "file:///home/ann/v.mp4", "audio_url": "FILE:/a.wav"`), "bad_value", "bad_value"),
 		{
-			says: "Keys may hold anything S3 allows: what merely looks like such a path",
+			says: "keys may have every character that S3 allows: a key that only looks like a path",
 			do: []string{
 				reactJob("x.job/job.json", "Users/c:v.mp4", "~a.wav"), "x.job/Users/c:v.mp4", "x.job/~a.wav",
 				reactJob("y.job/job.json", "/inbox/home/v.mp4", "tmp/a.wav"), "home/v.mp4", "y.job/tmp/a.wav",
@@ -201,22 +201,22 @@ func TestJobJSON(t *testing.T) {
 		reject("a text of two bytes a sign", "{\x00}\x00", "invalid_json"),
 		reject("nothing", " \n", "empty_file"),
 		{
-			says: "the mark that some editors of Windows begin a text with",
+			says: "the byte order mark with which some Windows editors begin a text",
 			do:   []string{`x.job/job.json = ` + "\ufeff" + `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`, "x.job/v.mp4", files},
 			want: []string{"x: job of react, video_url=x.job/v.mp4, audio_url=x.job/a.wav"},
 		},
 		{
-			says: "every problem, not the first alone",
+			says: "every problem, not only the first",
 			do:   []string{`x.job/job.json = {"webhook": "x", "model": "sync/react-1", "input": {"video_url": "v.txt", "audio_url": "/inbox/a.wav", "emotion": "joyful", "mode": 1}}`},
 			want: []string{"x: rejected, unknown_member, unknown_suffix, file_missing, bad_value, unknown_member"},
 		},
 		{
-			says: "an option that is not right is told at once, while files are missing",
+			says: "a wrong option is reported at once, while files are missing",
 			do:   []string{`x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "emotion": "joyful"}}`},
 			want: []string{"x: rejected, bad_value"},
 		},
 		{
-			says: "an option that is not right is told together with what is in the files",
+			says: "a wrong option is reported together with the problems of the files",
 			do: []string{
 				`x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "emotion": "joyful"}}`,
 				"x.job/v.mp4 = ", files,
@@ -234,14 +234,14 @@ func TestJobJSON(t *testing.T) {
 			want: []string{"x: job of react, video_url=x.job/cafe\u0301.mp4, audio_url=x.job/fet\u00e9/a.wav"},
 		},
 		{
-			says: "exactly, then in NFC: the exact one where both are there",
+			says: "exactly, then in NFC: the exact one if both exist",
 			do:   []string{reactJob("x.job/job.json", "e\u0301.mp4", "a.wav"), "x.job/\u00e9.mp4", "x.job/e\u0301.mp4", files},
 			want: []string{"x: job of react, video_url=x.job/e\u0301.mp4, audio_url=x.job/a.wav"},
 		},
 	})
 }
 
-// Whoever may drop into one folder must not get the files of another.
+// A person who may drop into one folder must not get the files of another folder.
 func TestSharedFolders(t *testing.T) {
 	const (
 		job     = ": job of react, video_url="

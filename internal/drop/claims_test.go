@@ -7,8 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A name that two places give is rejected, whichever of them changed, and the
-// one that is left is assessed when the other is deleted.
+// If two places in the inbox give the same name, it is rejected, whichever of them
+// changed. If one is deleted, the other is assessed.
 func TestNamesThatAreClaimedTwice(t *testing.T) {
 	const (
 		contested = ": rejected, ambiguous"

@@ -10,8 +10,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// TestCost counts the requests from an event to a job that is ready: they do
-// not depend on how many other files there are, also where these begin alike.
+// TestCost counts the requests from an event to a job that is ready. Their number does
+// not depend on how many other files there are, even if their names begin the same.
 func TestCost(t *testing.T) {
 	drops := []string{
 		"ads/pair.mp4", "ads/pair.wav", "ads/lone.wav", "ads/solo.mp4", "ads/tag.mp4", "ads/tag.de.wav",
@@ -27,8 +27,8 @@ func TestCost(t *testing.T) {
 		name, key          string
 		lists, heads, gets int
 	}{
-		// A preset costs two listings a folder, and each look at a stem or at
-		// what else may claim its name one.
+		// A preset costs two listings a folder. Each search for a stem, or for what
+		// else claims its name, costs one.
 		{"a pair, by its audio", "ads/pair.wav", 3 + 2, 2, 3},
 		{"a lone audio", "ads/lone.wav", 3, 0, 0},
 		{"a lone video", "ads/solo.mp4", 1 + 3, 0, 0},
@@ -73,8 +73,8 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// TestGapsBetweenEndings holds that a search skips what it has no use for also
-// where that lies between the suffixes that it searches for.
+// TestGapsBetweenEndings checks that a search also skips files whose keys are between
+// the suffixes that it searches for.
 func TestGapsBetweenEndings(t *testing.T) {
 	b := newInbox(t)
 	for i := range 2500 {

@@ -39,7 +39,7 @@ const (
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
-// inbox is a bucket whose clock goes on by a minute with each drop.
+// inbox is a bucket whose clock advances by a minute with each drop.
 type inbox struct {
 	*s3test.Bucket
 	*drop.Resolver
@@ -52,7 +52,7 @@ func newInbox(t testing.TB) *inbox {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &inbox{now: noon.Add(123 * time.Millisecond)} // of which S3 tells the seconds alone in some answers
+	b := &inbox{now: noon.Add(123 * time.Millisecond)} // some of S3's responses have only the seconds
 	b.Bucket = &s3test.Bucket{Now: func() time.Time { return b.now }}
 	b.Resolver = &drop.Resolver{
 		Files: &bucket.Bucket{S3: strict{b.Bucket}, Name: "b"}, Catalog: models,
@@ -61,7 +61,7 @@ func newInbox(t testing.TB) *inbox {
 	return b
 }
 
-// strict refuses what is longer than a key may be, as S3 does.
+// strict refuses prefixes that are longer than a key, as S3 does.
 type strict struct{ *s3test.Bucket }
 
 func (b strict) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, opts ...func(*s3.Options)) (*s3.ListObjectsV2Output, error) {
@@ -157,7 +157,7 @@ func voice(length time.Duration) []byte {
 	return append(head, bytes.Repeat([]byte{128}, int(n))...)
 }
 
-// row is one sentence of the rules, and what it makes of some drops.
+// row is one rule, and what it makes of some drops.
 type row struct {
 	says string   // the sentence, or its part
 	do   []string // as inbox.step takes them

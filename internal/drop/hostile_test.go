@@ -26,8 +26,8 @@ func TestWildcardMatches(t *testing.T) {
 	})
 }
 
-// What somebody made to be expensive takes a time that grows with its length
-// only. Each row would take hours if it took the square of that.
+// The time for a hostile input grows linearly with its length. Each row would take
+// hours if the time grew with the square.
 func TestExpensiveKeys(t *testing.T) {
 	t.Run("a pattern that nearly matches everywhere", func(t *testing.T) {
 		const n = 2 << 20

@@ -14,7 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// printable is every printable sign of ASCII, in two parts of a path.
+// printable is every printable character of ASCII, in two parts of a path.
 var printable = func() string {
 	var b strings.Builder
 	for r := ' '; r <= '~'; r++ {
@@ -112,7 +112,7 @@ func TestBundlesAtTheLimit(t *testing.T) {
 	}
 }
 
-// Whoever reads a status, a listing or a terminal cannot see these characters,
+// A person who reads a status, a listing or a terminal cannot see these characters,
 // and may see another name because of them.
 func TestUnprintableKeys(t *testing.T) {
 	tests := []struct{ name, below, reason string }{
@@ -143,7 +143,7 @@ func TestUnprintableKeys(t *testing.T) {
 	}
 }
 
-// A long path of them is refused in few words.
+// A long path of such characters is refused with a short reason.
 func TestUnprintableKeyIsShownShort(t *testing.T) {
 	b := newInbox(t)
 	f := b.only(t, b.step(t, strings.Repeat("\x01\u2028\u202e\x02\x03\x04\x05\x06\x07\x08\x0b\x0c", 60)+".mp4"))
@@ -152,7 +152,7 @@ func TestUnprintableKeyIsShownShort(t *testing.T) {
 	}
 }
 
-// The name of a job cannot be made of them by way of job.json either.
+// A job.json cannot give a job a name with them either.
 func TestUnprintableMediaValues(t *testing.T) {
 	b := newInbox(t)
 	for _, audio := range []string{`a\u0001.wav`, `*\u202e.wav`} {

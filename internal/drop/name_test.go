@@ -96,7 +96,7 @@ func TestNames(t *testing.T) {
 			want: pairLines("pro", "video_url", "", "A.MOV A.Wav", "b.Mp4 b.M4A", "c.MP4 c.mP3"),
 		},
 		{
-			says: "the answer for a file that can be no job's: unknown suffix",
+			says: "the answer file of a file that cannot belong to a job: unknown suffix",
 			do:   []string{"ads/notes.txt", "README", "talk.", "talk.mp4.part", "talk.m\u212av", "pre\u017fet.json"},
 			want: []string{
 				"README: rejected, unknown_suffix", "ads/notes.txt: rejected, unknown_suffix", "pre\u017fet.json: rejected, unknown_suffix",
@@ -104,7 +104,7 @@ func TestNames(t *testing.T) {
 			},
 		},
 		{
-			says: "Keys may hold anything S3 allows: spaces, +, %, quotes, any script",
+			says: "keys may have every character that S3 allows: spaces, +, %, quotes, any script",
 			do:   []string{"a b+c%2F\"d'/?*[e]\\f&g=#h.mp4", "a b+c%2F\"d'/?*[e]\\f&g=#h.wav", "\u8a71/\u0440\u0435\u0447\u044c.mp4", "\u8a71/\u0440\u0435\u0447\u044c.wav", "//.mp/a.mp4", "//x.mp4", "//x.wav"},
 			want: []string{
 				"//x: job of pro, video_url=//x.mp4, audio_url=//x.wav",
@@ -120,7 +120,7 @@ func TestNames(t *testing.T) {
 			},
 		},
 		{
-			says: "Every drop gets an answer: also one that no program can make a path of",
+			says: "every drop is answered, even if its key is not a valid path",
 			do:   []string{"../x.mp4", "a/./x.wav", "a/..", "x.job/../job.json = {}", "x.job/a.wav", "- x.job/a.wav"},
 			want: []string{
 				"../x.mp4: rejected, relative_path", "a/..: rejected, relative_path", "a/./x.wav: rejected, relative_path",
@@ -195,11 +195,11 @@ func TestIdentity(t *testing.T) {
 		step   string
 		change []string // the names that get a new take
 	}{
-		{"Presets are no part of it", `ads/preset.json = {"model": "sync/react-1"}`, nil},
-		{"files around it are no part of it", "ads/talks.mp4", nil},
+		{"presets are not part of it", `ads/preset.json = {"model": "sync/react-1"}`, nil},
+		{"files around it are not part of it", "ads/talks.mp4", nil},
 		{"dropping a file again, changed", "ads/talk.wav = RIFF", []string{"ads/talk"}},
 		{"dropping a file again, or not", "ads/talk.mp4", []string{"ads/talk"}},
-		{"of job.json alone for a bundle", "ads/cafe.job/woman.png", nil},
+		{"only of job.json for a bundle", "ads/cafe.job/woman.png", nil},
 		{"Dropping job.json again runs it again", cafe, []string{"ads/cafe"}},
 		{"with a wildcard, the matched file too", "w.job/de.wav", []string{"w/de"}},
 		{"with a wildcard, of job.json", wild, []string{"w/de", "w/fr"}},
@@ -275,8 +275,8 @@ func TestOwner(t *testing.T) {
 		{"or a bundle's job.json, and those of its wildcard", "inbox/ads/cafe.Job/JOB.json", "ads/cafe", "ads/cafe/"},
 		{"Deleting a preset cancels nothing", "inbox/ads/preset.json", "", ""},
 		{"Deleting a file that a bundle names cancels nothing", "inbox/ads/cafe.job/woman.png", "", ""},
-		{"Deleting what is no drop cancels nothing", "inbox/ads/._talk.mp4", "", ""},
-		{"Deleting what was answered by itself cancels nothing", "inbox/ads/notes.txt", "", ""},
+		{"deleting a file that is not a drop cancels nothing", "inbox/ads/._talk.mp4", "", ""},
+		{"deleting a file that has an answer file cancels nothing", "inbox/ads/notes.txt", "", ""},
 		{"Deleting an output cancels nothing", "outbox/ads/talk/t/talk.mp4", "", ""},
 	}
 	for _, tt := range tests {
@@ -300,8 +300,8 @@ func TestLongKeys(t *testing.T) {
 		key   string
 	}{
 		{"a name that fits", 480, "waiting_for_audio", "status/"},
-		{"a name so long that a key made from it would pass S3's 1,024 bytes is rejected", 900, "name_too_long", "status/"},
-		{"where its very status key would, the answer lies under answers/", 1018, "name_too_long", "answers/"},
+		{"a name is rejected if a key made from it would be longer than 1,024 bytes", 900, "name_too_long", "status/"},
+		{"if even the key of its status is too long, the answer file is below answers/", 1018, "name_too_long", "answers/"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.says, func(t *testing.T) {

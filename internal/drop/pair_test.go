@@ -62,7 +62,7 @@ func TestPairs(t *testing.T) {
 			want: []string{"talk: rejected, ambiguous, ambiguous"},
 		},
 		{
-			says: "suffixes compare without case, and two that differ in case alone are two candidates",
+			says: "suffixes compare without case, and two that differ only in case are two candidates",
 			do:   []string{"talk.mp4", "talk.MP4", "talk.wav"},
 			want: []string{"talk: rejected, ambiguous"},
 		},
@@ -77,7 +77,7 @@ func TestPairs(t *testing.T) {
 			want: []string{"talk: rejected, empty_file"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: alone too",
+			says: "An empty media file is a drop, and is rejected: without a partner too",
 			do:   []string{"a.wav = ", "b.mp4 = ", "c.png = ", "d.webm = ", "e.flac = ", "f.de.wav = "},
 			want: []string{
 				"a: rejected, empty_file", "b: rejected, empty_file", "c: rejected, empty_file",
@@ -95,7 +95,7 @@ func TestPairs(t *testing.T) {
 			want: []string{"talk.de: rejected, empty_file", "talk: used, by talk.de"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: that there are two is another problem",
+			says: "An empty media file is a drop, and is rejected: two empty candidates are also ambiguous",
 			do:   []string{"talk.wav = ", "talk.mp3", "talk.mp4"},
 			want: []string{"talk: rejected, ambiguous, empty_file"},
 		},
@@ -140,7 +140,7 @@ func TestTags(t *testing.T) {
 			},
 		},
 		{
-			says: "the longest matching stem wins, which is the audio's own where it can be",
+			says: "the longest matching stem wins, which is the audio's own if a video has it",
 			do:   []string{"talk.mp4", "talk.de.wav", "talk.de.mp4"},
 			want: []string{
 				"talk.de: job of pro, video_url=talk.de.mp4, audio_url=talk.de.wav",
@@ -148,7 +148,7 @@ func TestTags(t *testing.T) {
 			},
 		},
 		{
-			says: "A tag may hold dots",
+			says: "A tag may have dots",
 			do:   []string{"talk.mp4", "talk.v2.final.wav"},
 			want: []string{
 				"talk.v2.final: job of pro, video_url=talk.mp4, audio_url=talk.v2.final.wav",
@@ -187,7 +187,7 @@ func TestDropping(t *testing.T) {
 	b.step(t, "talk.fr.wav")
 	after := b.takes(t, "inbox/talk.mp4")
 	if after["talk.de"] != before["talk.de"] || after["talk.fr"] == before["talk.fr"] {
-		t.Errorf("dropping talk.fr.wav again, unchanged: takes %v became %v, want a new one of talk.fr alone", before, after)
+		t.Errorf("dropping talk.fr.wav again, unchanged: takes %v became %v, want a new one only of talk.fr", before, after)
 	}
 	b.step(t, "talk.mp4")
 	again := b.takes(t, "inbox/talk.mp4")
@@ -210,12 +210,12 @@ func TestDeleting(t *testing.T) {
 			want: []string{talk},
 		},
 		{
-			says: "what has no file left is withdrawn",
+			says: "a name without files is withdrawn",
 			do:   []string{"talk.mp4", "- talk.mp4"},
 			want: []string{"talk: withdrawn, files_gone"},
 		},
 		{
-			says: "and so is an answer whose file is gone",
+			says: "and so is an answer file whose file was deleted",
 			do:   []string{"notes.txt", "- notes.txt", "preset.json = {}", "- preset.json"},
 			want: []string{"notes.txt: withdrawn, files_gone", "preset.json: withdrawn, files_gone"},
 		},
@@ -230,12 +230,12 @@ func TestDeleting(t *testing.T) {
 			want: []string{"talk.de: job of pro, video_url=talk.mp4, audio_url=talk.de.wav", "talk: used, by talk.de"},
 		},
 		{
-			says: "a job.json that is gone: its files wait for another",
+			says: "a deleted job.json: its files wait for another",
 			do:   []string{`cafe.job/job.json = {}`, "cafe.job/a.png", "- cafe.job/job.json"},
 			want: []string{"cafe: waiting, waiting_for_job_json"},
 		},
 		{
-			says: "a bundle without a file is withdrawn: what is no drop does not count",
+			says: "a bundle without a file is withdrawn: files that are not drops do not count",
 			do:   []string{"cafe.job/ = ", "cafe.job/.DS_Store", `cafe.job/job.json = {}`, "- cafe.job/job.json"},
 			want: []string{"cafe: withdrawn, files_gone"},
 		},

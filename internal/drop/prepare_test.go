@@ -79,7 +79,7 @@ func TestOptionsWithDefaultsAreNotFilledIn(t *testing.T) {
 		{"a pair of the default video model", []string{"a.mp4", "a.wav"}, `{}`},
 		{"a pair with a preset", []string{`preset.json = {"model": "sync/react-1", "input": {"temperature": 0.50}}`, "a.mp4", "a.wav"}, `{"temperature":0.50}`},
 		{"a bundle", []string{reactJob("a.job/job.json", "v.mp4", "a.wav"), "a.job/v.mp4", "a.job/a.wav"}, `{}`},
-		{"a pair of an image: what live-avatar cannot do without", []string{"a.png", "a.wav"}, `{"num_clips":1,"prompt":"A person speaking naturally."}`},
+		{"a pair of an image: what live-avatar requires", []string{"a.png", "a.wav"}, `{"num_clips":1,"prompt":"A person speaking naturally."}`},
 		{
 			"a pair of an image with a preset that sets it", []string{`preset.json = {"input": {"prompt": "Hi", "num_clips": 7}}`, "a.png", "a.wav"},
 			`{"num_clips":7,"prompt":"Hi"}`,
@@ -100,8 +100,8 @@ func TestOptionsWithDefaultsAreNotFilledIn(t *testing.T) {
 	}
 }
 
-// The jobs of one job.json have options of their own: what is done with those
-// of one changes none of the others, nor a second look at the same.
+// Each job of a job.json has its own copy of the options: a change of one changes
+// neither the others nor a second assessment of the same job.
 func TestMatchesShareNoOptions(t *testing.T) {
 	b := newInbox(t)
 	for _, s := range []string{"x.job/v.mp4", "x.job/de.wav", "x.job/fr.wav"} {

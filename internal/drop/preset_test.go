@@ -32,7 +32,7 @@ func TestPresets(t *testing.T) {
 			want: []string{"ads/preset.json: accepted", "ads/talk: job of react, video_url=ads/talk.mp4, audio_url=ads/talk.wav", "preset.json: accepted"},
 		},
 		{
-			says: "the nearest one wins: below a slash without a name as well",
+			says: "the nearest one wins: below a folder without a name too",
 			do:   []string{"a//" + happy, "a/" + reacts, "a//b.mp4", "a//b.wav"},
 			want: []string{"a//b: job of react, video_url=a//b.mp4, audio_url=a//b.wav, emotion=happy", "a//preset.json: accepted", "a/preset.json: accepted"},
 		},
@@ -70,7 +70,7 @@ func TestPresets(t *testing.T) {
 			},
 		},
 		{
-			says: "A preset whose model does not take a pair's media rejects that pair",
+			says: "A preset whose model does not accept a pair's media rejects that pair",
 			do:   []string{"preset.json = {\"model\": \"community/live-avatar\"}", "talk.mp4", "talk.wav", "face.png", "face.wav"},
 			want: []string{
 				"face: job of avatar, image_url=face.png, audio_url=face.wav, num_clips=1, prompt=A person speaking naturally.",
@@ -79,7 +79,7 @@ func TestPresets(t *testing.T) {
 			},
 		},
 		{
-			says: "A preset whose model takes no pair at all",
+			says: "A preset whose model accepts no pair",
 			do:   []string{"preset.json = {\"model\": \"happyhorse/happyhorse-1.0/reference-to-video\"}", "talk.mp4", "talk.wav"},
 			want: []string{"preset.json: rejected, model_takes_other_media", "talk: rejected, model_takes_other_media"},
 		},
@@ -97,22 +97,22 @@ func TestPresets(t *testing.T) {
 			},
 		},
 		{
-			says: "a preset in a spelling that is not searched for is told so",
+			says: "a preset in a spelling that is not searched for is rejected",
 			do:   []string{`preSET.json = {}`},
 			want: []string{"preSET.json: rejected, invalid_json"},
 		},
 		{
-			says: "Two candidates for one role: two presets that differ in case alone",
+			says: "Two candidates for one role: two presets that differ only in case",
 			do:   []string{`Preset.json = {}`, reacts, "talk.mp4", "talk.wav"},
 			want: []string{"Preset.json: rejected, ambiguous", "preset.json: rejected, ambiguous", "talk: rejected, ambiguous"},
 		},
 		{
-			says: "deleting one of two presets makes the other the one",
+			says: "after one of two presets is deleted, the other applies",
 			do:   []string{`Preset.json = {}`, `PRESET.JSON = {}`, "- PRESET.JSON"},
 			want: []string{"PRESET.JSON: withdrawn, files_gone", "Preset.json: accepted"},
 		},
 		{
-			says: "the answer for a file that can be no job's: preset.json",
+			says: "the answer file of a file that cannot belong to a job: preset.json",
 			do: []string{
 				`a/preset.json = {"model": "sync/react"}`, `b/preset.json = {"model": "sync/react-1", "input": {"emotion": "joyful"}}`,
 				`c/preset.json = {"models": "sync/react-1"}`, `d/preset.json = {,}`, `e/preset.json = `, `f/preset.json = null`,
@@ -123,7 +123,7 @@ func TestPresets(t *testing.T) {
 			},
 		},
 		{
-			says: "a pair with a preset that is not right is rejected, not submitted without it",
+			says: "a pair with a wrong preset is rejected, not submitted without it",
 			do:   []string{`preset.json = {"model": "sync/react"}`, "a.mp4", "a.wav", `b/preset.json = {,}`, "b/c.mp4", "b/c.wav", "b/d.mp4 = ", "b/d.wav"},
 			want: []string{
 				"a: rejected, invalid_preset", "b/c: rejected, invalid_preset", "b/d: rejected, invalid_preset, empty_file",

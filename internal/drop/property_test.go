@@ -54,8 +54,8 @@ func (b *inbox) put(name string) {
 	b.Set("inbox/"+name, []byte(body))
 }
 
-// told is what statuses say after each event led to its findings.
-func (b *inbox) told(t testing.TB, statuses map[string]string, keys ...string) {
+// post changes the statuses as the findings of each event demand.
+func (b *inbox) post(t testing.TB, statuses map[string]string, keys ...string) {
 	for _, f := range b.findings(t, keys...) {
 		take := ""
 		if f.Job != nil {
@@ -72,7 +72,8 @@ func withoutWithdrawn(statuses map[string]string) map[string]string {
 }
 
 // Files are dropped and deleted in any order, and their events come late, out
-// of order and more than once: the statuses end as one look at the end tells.
+// of order and more than once. In the end the statuses are those of one assessment
+// of what is left.
 func TestAnyStoryEndsAsItsEnd(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		b := newInbox(t)
@@ -90,15 +91,15 @@ func TestAnyStoryEndsAsItsEnd(t *testing.T) {
 			keys, pending = append(keys, key), append(pending, key)
 			for len(pending) > 0 && rapid.Bool().Draw(rt, "an event comes") {
 				i := rapid.IntRange(0, len(pending)-1).Draw(rt, "which")
-				b.told(t, statuses, pending[i])
+				b.post(t, statuses, pending[i])
 				if rapid.Bool().Draw(rt, "for the last time") {
 					pending = slices.Delete(pending, i, i+1)
 				}
 			}
 		}
-		b.told(t, statuses, rapid.Permutation(pending).Draw(rt, "the late ones")...)
+		b.post(t, statuses, rapid.Permutation(pending).Draw(rt, "the late ones")...)
 		end := map[string]string{}
-		b.told(t, end, keys...)
+		b.post(t, end, keys...)
 		if diff := cmp.Diff(withoutWithdrawn(end), withoutWithdrawn(statuses)); diff != "" {
 			rt.Errorf("statuses (-as a look at the end +as they are):\n%s", diff)
 		}
@@ -115,7 +116,7 @@ func TestOrderOfDropsDoesNotMatter(t *testing.T) {
 			statuses := map[string]string{}
 			for _, name := range names {
 				b.put(name)
-				b.told(t, statuses, "inbox/"+name)
+				b.post(t, statuses, "inbox/"+name)
 			}
 			return statuses
 		}
@@ -126,7 +127,7 @@ func TestOrderOfDropsDoesNotMatter(t *testing.T) {
 	})
 }
 
-// part is a part of a path of the letters that need care.
+// part is a part of a path, made of characters that need care.
 func part() *rapid.Generator[string] {
 	runes := []rune("aA.~ %+*?[\"'\\\n\u00e9e\u0301\u212b\ud55c\u1112\u1161\u11ab\u0958\U0001f469\u200d\U0001f692\U0001d160")
 	return rapid.StringOfN(rapid.SampledFrom(runes), 0, 12, -1)
@@ -140,8 +141,8 @@ func anyPath() *rapid.Generator[string] {
 	})
 }
 
-// Whatever the key, a look does not panic, each finding lies at a key that S3
-// takes, and a name leads to its key and back.
+// For every key, an assessment does not panic, each finding has a key that S3
+// accepts, and a name leads to its key and back.
 func TestNamesAndKeys(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		b := newInbox(t)
@@ -198,8 +199,8 @@ func TestNamesAndKeys(t *testing.T) {
 	})
 }
 
-// A take depends on its files alone, not on how many events led to it or what
-// else is there.
+// A take depends only on its files: not on how many events led to it, nor on other
+// files.
 func TestTakeOfTheSameFiles(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		b := newInbox(t)

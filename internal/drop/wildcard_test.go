@@ -15,7 +15,7 @@ func TestWildcards(t *testing.T) {
 	voices := func(pattern string) string { return reactJob("x.job/job.json", "v.mp4", pattern) }
 	testRows(t, []row{
 		{
-			says: "An audio value with a * starts one job a match, named <bundle>/<stem of the match>, and the bundle's own status is used with their names",
+			says: "An audio value with a * starts a job for each match, named <bundle>/<stem of the match>; the status of the bundle is used, with their names",
 			do:   []string{"x.job/de.wav", "x.job/fr.wav", all, voices("*.wav")},
 			want: []string{"x/de: " + job + "de.wav", "x/fr: " + job + "fr.wav", "x: used, by x/de x/fr"},
 		},
@@ -45,12 +45,12 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/take: rejected, ambiguous", "x: used, by x/take"},
 		},
 		{
-			says: "every other sign of a pattern stands for itself",
+			says: "every other character of a pattern stands for itself",
 			do:   []string{voices(`[a]?\\(.)+*.wav`), all, `x.job/[a]?\(.)+1.wav`, `x.job/aa\(.)+2.wav`},
 			want: []string{`x/[a]?\(.)+1: ` + job + `[a]?\(.)+1.wav`, `x: used, by x/[a]?\(.)+1`},
 		},
 		{
-			says: "a * in the bundle's own name is no wildcard",
+			says: "a * in the bundle's own name is not a wildcard",
 			do:   []string{reactJob("x*[y]?.job/job.json", "v.mp4", "*.wav"), "x*[y]?.job/v.mp4", "x*[y]?.job/de.wav", "xx[y]z.job/fr.wav"},
 			want: []string{
 				"x*[y]?/de: job of react, video_url=x*[y]?.job/v.mp4, audio_url=x*[y]?.job/de.wav", "x*[y]?: used, by x*[y]?/de",
@@ -68,7 +68,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/de: waiting, waiting_for_files", "x: used, by x/de"},
 		},
 		{
-			says: "a match that is gone is withdrawn",
+			says: "a deleted match is withdrawn",
 			do:   []string{voices("*.wav"), all, "x.job/de.wav", "x.job/fr.wav", "- x.job/de.wav"},
 			want: []string{"x/de: withdrawn, files_gone", "x/fr: " + job + "fr.wav", "x: used, by x/fr"},
 		},
@@ -83,12 +83,12 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/de: " + job + "de.wav", "x: used, by x/de"},
 		},
 		{
-			says: "no match: what it names besides, also before it is there and in another form",
+			says: "no match: what it names besides, even before the file exists, and in another Unicode form",
 			do:   []string{reactJob("x.job/job.json", "\u00e9.mp4", "*"), "x.job/e\u0301.mp4"},
 			want: []string{"x: waiting, waiting_for_match"},
 		},
 		{
-			says: "a match that is no audio is rejected",
+			says: "a match that is not an audio is rejected",
 			do:   []string{voices("*"), all, "x.job/de.wav", "x.job/notes.txt", "x.job/other.mp4", "x.job/README"},
 			want: []string{
 				"x/README: rejected, wrong_kind", "x/de: " + job + "de.wav", "x/notes: rejected, wrong_kind",
@@ -96,7 +96,7 @@ func TestWildcards(t *testing.T) {
 			},
 		},
 		{
-			says: "a match that is no audio, beside one of its name that is",
+			says: "a match that is not an audio, beside one of its name that is",
 			do:   []string{voices("de.*"), all, "x.job/de.wav", "x.job/de.txt"},
 			want: []string{"x/de: rejected, wrong_kind", "x: used, by x/de"},
 		},
@@ -131,7 +131,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x: rejected, wrong_kind"},
 		},
 		{
-			says: "a wildcard of a suffix that is no media's",
+			says: "a wildcard of a suffix that is not a suffix of media",
 			do:   []string{voices("*.txt"), all},
 			want: []string{"x: rejected, unknown_suffix"},
 		},
@@ -146,7 +146,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x: rejected, bad_value, bad_value"},
 		},
 		{
-			says: "a wildcard with an option that is not right is rejected once, not with each match",
+			says: "a wildcard with a wrong option is rejected once, not with each match",
 			do: []string{
 				`x.job/job.json = {"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav", "emotion": "joyful"}}`,
 				all, "x.job/de.wav",

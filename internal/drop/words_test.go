@@ -11,9 +11,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// TestWords holds what a person reads of each mistake but those inside media
-// files, whose words are package media's: a golden file, to be read when it
-// changes.
+// TestWords compares what a person reads about each mistake with a golden file. Read
+// it when it changes. The texts about the content of media files are in package media.
 func TestWords(t *testing.T) {
 	react := func(input string) string {
 		return `x.job/job.json = {"model": "sync/react-1", "input": {` + input + `}}`
@@ -90,7 +89,7 @@ func TestWords(t *testing.T) {
 				}
 				seen[line] = true
 				if strings.Contains(line, "s3cret") {
-					t.Errorf("the query of a URL is told: %s", line)
+					t.Errorf("the query of a URL is shown: %s", line)
 				}
 			}
 		}
@@ -98,7 +97,7 @@ func TestWords(t *testing.T) {
 	golden.Compare(t, "testdata/words.txt", got.String())
 }
 
-// What people write into a job.json that is no JSON, and what they are told.
+// Mistakes in the JSON of a job.json, and the reason for each.
 func TestMistakesInJSON(t *testing.T) {
 	tests := []struct{ text, says string }{
 		{`{"model": "sync/react-1",}`, "line 1, column 26: remove the comma before it"},

@@ -156,7 +156,7 @@ func TestSubmitAnswers(t *testing.T) {
 		want   string // empty: an error
 	}{
 		{name: "a UUID and the URLs", status: 200, body: `{"request_id":"8f14e45f-ceea-467f-a8f1-000000000001","status_url":"u"}`, want: "8f14e45f-ceea-467f-a8f1-000000000001"},
-		{name: "the id alone", status: 200, body: `{"request_id":"r_1-A"}`, want: "r_1-A"},
+		{name: "only the id", status: 200, body: `{"request_id":"r_1-A"}`, want: "r_1-A"},
 		{name: "under 202", status: 202, body: `{"request_id":"r"}`, want: "r"},
 		{name: "128 characters", status: 200, body: `{"request_id":"` + strings.Repeat("a", 128) + `"}`, want: strings.Repeat("a", 128)},
 		{name: "129 characters", status: 200, body: `{"request_id":"` + strings.Repeat("a", 129) + `"}`},

@@ -52,12 +52,12 @@ func TestNotSent(t *testing.T) {
 			return nil, &net.DNSError{Err: "no such host", Name: "model-api.example", IsNotFound: true}
 		})}, want: true},
 		{name: "a certificate that is not trusted", client: runcomfy.Client{BaseURL: strange.URL}, want: true},
-		{name: "a base URL that is none", client: runcomfy.Client{BaseURL: "model-api.example"}, want: true},
+		{name: "an invalid base URL", client: runcomfy.Client{BaseURL: "model-api.example"}, want: true},
 		{name: "a base URL that cannot be parsed", client: runcomfy.Client{BaseURL: "https://a b/%zz"}, want: true},
 		{name: "a base URL with a query", client: runcomfy.Client{BaseURL: "https://a.example/?key=1"}, want: true},
 		{name: "a base URL of another protocol", client: runcomfy.Client{BaseURL: "ftp://a.example"}, want: true},
 		{name: "an input that is no JSON", input: map[string]any{"x": math.NaN()}, want: true},
-		{name: "a model id that is none", model: "a/../b", want: true},
+		{name: "an invalid model id", model: "a/../b", want: true},
 		{name: "closed after the request was written", client: runcomfy.Client{BaseURL: dropping.URL}},
 		{name: "a transport that tells nothing", client: runcomfy.Client{HTTPClient: &http.Client{
 			Transport: roundTripper(func(*http.Request) (*http.Response, error) {

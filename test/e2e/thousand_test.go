@@ -25,7 +25,7 @@ func crowd(files int, clip, voice []byte, drop func(key string, body []byte)) ma
 		}
 		name := fmt.Sprintf("ads/wrong %04d", i)
 		switch i % 4 {
-		case 0: // alone
+		case 0: // no partner
 			want[ledger.StatusKey(name)] = ledger.Waiting
 			drop("inbox/"+name+".wav", voice)
 		case 1:

@@ -74,7 +74,7 @@ func TestRemediesHelp(t *testing.T) {
 		drop   func(w *world.World)
 		job    string
 		remedy string // its end
-		mend   func(w *world.World)
+		repair func(w *world.World)
 	}{
 		{
 			"an empty voice that came first",
@@ -173,7 +173,7 @@ func TestRemediesHelp(t *testing.T) {
 			if calls := w.RunComfy.Calls(); calls != 0 {
 				t.Errorf("RunComfy was called %d times", calls)
 			}
-			tt.mend(w)
+			tt.repair(w)
 			rest(t, w)
 			if st := w.Status(tt.job); st.State != ledger.Succeeded || w.RunComfy.Charges() != 1 {
 				t.Errorf("afterwards it is %s (%s), after %d charges", st.State, st.Reason, w.RunComfy.Charges())

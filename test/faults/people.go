@@ -127,7 +127,7 @@ func (s *simulation) dropAll(d *drop, at time.Duration) {
 	s.plans.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
 	for i, key := range files {
 		// Any event of a pair or a bundle is enough to find all its files, so an
-		// event other than that of the last file may be lost.
+		// event except the last file's may be lost.
 		whole := d.kind == pair || d.kind == portrait || d.kind == bundle
 		s.dropOne(d, key, at, whole && i < len(files)-1)
 		if s.chance(0.2) {

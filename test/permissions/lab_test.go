@@ -136,7 +136,7 @@ func (l *lab) denials() []permissions.Denial {
 	return slices.Clone(l.denied)
 }
 
-// s3As returns a client of S3 for a user. It is configured like that of the functions.
+// s3As returns a client of S3 for a user. It is configured like the client of the functions.
 func (l *lab) s3As(user string) *s3.Client { return bucket.NewClient(configAs(user, l.s3)) }
 
 func configAs(user, endpoint string) aws.Config {

@@ -139,7 +139,9 @@ func TestUndeliveredEventsRaiseAnAlarm(t *testing.T) {
 		}
 	}
 	for id := range ofType(s, "AWS::SQS::Queue") {
-		redrive := properties[struct{ RedrivePolicy struct{ DeadLetterTargetArn string } }](t, s, id).RedrivePolicy
+		redrive := properties[struct {
+			RedrivePolicy struct{ DeadLetterTargetArn string }
+		}](t, s, id).RedrivePolicy
 		if dead, _, found := strings.Cut(redrive.DeadLetterTargetArn, "."); found && watched[dead+".QueueName"] != "ApproximateNumberOfMessagesVisible" {
 			t.Errorf("no alarm says that messages of %s are in %s", id, dead)
 		}

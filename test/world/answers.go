@@ -9,8 +9,8 @@ import (
 // submitEnds maps the name of a submit's fault to the code that follows. A fault
 // that is not listed leaves the outcome unknown.
 var submitEnds = map[string]problem.Code{
-	"accepted as 202":             "",
-	"accepted, with the id alone": "",
+	"accepted as 202":            "",
+	"accepted, with only the id": "",
 
 	"not sent":             problem.Unreachable,
 	"429":                  problem.Throttled,

@@ -195,7 +195,7 @@ func (r *retrier) check(last bool) error {
 			return fmt.Errorf("a retrier of %s is not known", name)
 		}
 		if name == errAll && (len(r.ErrorEquals) > 1 || !last) {
-			return fmt.Errorf("%s must be alone in the last retrier", errAll)
+			return fmt.Errorf("%s must be the only error of the last retrier", errAll)
 		}
 	}
 	if r.MaxAttempts == nil || *r.MaxAttempts < 0 {

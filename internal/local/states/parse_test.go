@@ -80,8 +80,8 @@ func TestWhatParseRefuses(t *testing.T) {
 
 		{"no error names", `["A"]`, `[]`, `state "Poll": a retrier has no ErrorEquals`},
 		{"an unknown error of the language", `["A"]`, `["States.TaskFailed"]`, `a retrier of States.TaskFailed is not known`},
-		{"all errors before others", `["A"]`, `["States.ALL"]`, `States.ALL must be alone in the last retrier`},
-		{"all errors among others", `["States.ALL"]`, `["B","States.ALL"]`, `States.ALL must be alone in the last retrier`},
+		{"all errors before others", `["A"]`, `["States.ALL"]`, `States.ALL must be the only error of the last retrier`},
+		{"all errors among others", `["States.ALL"]`, `["B","States.ALL"]`, `States.ALL must be the only error of the last retrier`},
 		{"no attempts given", `"MaxAttempts":6,`, ``, `the retrier of A has no MaxAttempts`},
 		{"no interval", `"IntervalSeconds":2,`, ``, `the retrier of A needs an interval`},
 		{"a rate below one", `"BackoffRate":2`, `"BackoffRate":0.9`, `the retrier of A needs an interval, a rate of at least 1`},

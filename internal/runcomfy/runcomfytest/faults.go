@@ -100,9 +100,9 @@ func submitAccepted() []Fault {
 		{Name: "accepted, then huge page", Accept: true, Body: hugePage},
 		{Name: "accepted, without an id", Accept: true, Edit: without("request_id")},
 		{Name: "accepted, with a null id", Accept: true, Edit: set("request_id", nil)},
-		{Name: "accepted, with an id that is none", Accept: true, Edit: set("request_id", "../models")},
+		{Name: "accepted, with an invalid id", Accept: true, Edit: set("request_id", "../models")},
 		{Name: "accepted as 202", Accept: true, Status: 202},
-		{Name: "accepted, with the id alone", Accept: true, Edit: without("status_url", "result_url", "cancel_url")},
+		{Name: "accepted, with only the id", Accept: true, Edit: without("status_url", "result_url", "cancel_url")},
 	}
 }
 
