@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"math/rand/v2"
 	"slices"
 	"strings"
 )
@@ -187,4 +188,11 @@ func mp3Frame(rates byte) []byte {
 	frame := make([]byte, 144*kbps/32)
 	copy(frame, []byte{0xff, 0xfb, rates, 0xc0})
 	return frame
+}
+
+// noise returns n bytes that look like neither frames nor tags.
+func noise(n int) []byte {
+	data := make([]byte, n)
+	rand.NewChaCha8([32]byte{}).Read(data)
+	return bytes.ReplaceAll(data, []byte{0xff}, []byte{0xfe})
 }

@@ -152,6 +152,20 @@ func FuzzMP3(f *testing.F) {
 	}, "cbr.mp3", "vbr.mp3", "cbr-no-header.mp3", "mpeg25.mp3", "layer2.mp3", "tagged.mp3")
 }
 
+func FuzzOgg(f *testing.F) {
+	fuzz(f, "a.ogg", [][]byte{
+		slices.Concat(opus(1, 1, 2), opus(2, 5, 6)), slices.Concat(id3(9), make([]byte, 9), opus(1, 1, 2)),
+	}, "small.ogg", "small.opus")
+}
+
+func FuzzFLAC(f *testing.F) {
+	fuzz(f, "a.flac", [][]byte{flac(0, 0, 3), flac(9000, 0, 1), append(id3(9), flac(9, 2, 2)...)}, "small.flac")
+}
+
+func FuzzAAC(f *testing.F) {
+	fuzz(f, "a.aac", [][]byte{adts(9), slices.Concat(id3(9), adts(9), id3(900), adts(9))}, "small.aac")
+}
+
 func FuzzImage(f *testing.F) {
 	fuzz(f, "image", [][]byte{
 		slices.Concat([]byte("\xff\xd8"), segment(0xe1, []byte("Exif\x00\x00MM"), be(uint16(42), 8, uint16(1), 0x01120003, 1, 6<<16)), []byte("stray"), jpegFrame(0xc2), jpegScan(99)),

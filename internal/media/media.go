@@ -230,7 +230,7 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 		return info, EmptyFile(file)
 	}
 	r := newReader(ctx, src)
-	f, known, err := identify(r, suffixOf(src.Name))
+	f, known, err := identify(r, promised)
 	switch {
 	case err != nil:
 		return info, err

@@ -37,7 +37,8 @@ func encryptedFile(file string) error {
 
 // wrongContent returns the problem of a file whose content does not match its suffix.
 func wrongContent(file string, f form) error {
-	remedy := fmt.Sprintf("Convert %s to a JPEG or PNG image.", file) // only images have no suffix in form
+	to := map[Kind]string{Video: "an MP4 file", Audio: "a WAV or MP3 file", Image: "a JPEG or PNG image"}
+	remedy := fmt.Sprintf("Convert %s to %s.", file, to[f.kind])
 	if f.suffix != "" {
 		remedy = fmt.Sprintf("Rename %s to %s%s.", file, strings.TrimSuffix(file, path.Ext(file)), f.suffix)
 	}

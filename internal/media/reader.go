@@ -37,6 +37,7 @@ const errBudget = unread("its header is larger than the part of a file that is r
 type reader struct {
 	ctx       context.Context
 	src       Source
+	start     int64 // of the content, after tags
 	bytesLeft int64
 	callsLeft int64
 	stepsLeft int64

@@ -39,10 +39,10 @@ var (
 	formWEBM = form{"webm", "video/webm", Video, "a WEBM file", ".webm", contentMatroska, nil}
 	formMKV  = form{"mkv", "video/x-matroska", Video, "a Matroska file", ".mkv", contentMatroska, nil}
 	formAVI  = form{"avi", "video/x-msvideo", Video, "an AVI file", ".avi", contentAVI, nil}
-	formOGG  = form{"ogg", "audio/ogg", Audio, "an Ogg file", ".ogg", contentOgg, nil}
-	formFLAC = form{"flac", "audio/flac", Audio, "a FLAC file", ".flac", contentFLAC, nil}
-	formAAC  = form{"aac", "audio/aac", Audio, "an AAC stream", ".aac", contentAAC, nil}
-	formRIFX = form{"wav", "audio/wav", Audio, "a big-endian WAV file", ".wav", contentWAV, nil}
+	formOGG  = form{"ogg", "audio/ogg", Audio, "an Ogg file", ".ogg", contentOgg, readOgg}
+	formFLAC = form{"flac", "audio/flac", Audio, "a FLAC file", ".flac", contentFLAC, readFLAC}
+	formAAC  = form{"aac", "audio/aac", Audio, "an AAC stream", ".aac", contentAAC, readAAC}
+	formTS   = form{"ts", "video/mp2t", Video, "an MPEG transport stream", "", unknown, nil}
 	formHEIF = form{"heif", "image/heif", Image, "a HEIF image, as phones take them", "", unknown, nil}
 	formAVIF = form{"avif", "image/avif", Image, "an AVIF image", "", unknown, nil}
 )
@@ -64,10 +64,32 @@ func Sniff(head []byte) (mimeType, suffix string) {
 	return f.mime, ""
 }
 
-// identify returns the form of the file. An MP3 has no signature, so identify searches
-// for frames of sound. It searches past the first byte after the tags only if the
-// suffix is .mp3.
-func identify(r *reader, suffix string) (f form, known bool, err error) {
+// others are the signatures of files that lipdrop does not accept.
+var others = []struct {
+	begins string
+	form   form
+}{
+	{"#!AMR", form{"amr", "audio/amr", Audio, "an AMR recording, as phones make them", "", unknown, nil}},
+	{"#!SILK", form{"silk", "audio/silk", Audio, "a voice message in SILK", "", unknown, nil}},
+	{"\x02#!SILK", form{"silk", "audio/silk", Audio, "a voice message in SILK", "", unknown, nil}},
+	{"FORM", form{"aiff", "audio/aiff", Audio, "an AIFF file", "", unknown, nil}},
+	{"caff", form{"caf", "audio/x-caf", Audio, "a CAF file", "", unknown, nil}},
+	{"\x30\x26\xb2\x75\x8e\x66\xcf\x11", form{"wma", "audio/x-ms-wma", Audio, "a Windows Media file", "", unknown, nil}},
+	{"riff\x2e\x91\xcf\x11", form{"w64", "audio/x-w64", Audio, "a Wave64 file", "", unknown, nil}},
+	{"wvpk", form{"wv", "audio/x-wavpack", Audio, "a WavPack file", "", unknown, nil}},
+	{"MAC ", form{"ape", "audio/x-ape", Audio, "a Monkey's Audio file", "", unknown, nil}},
+	{".snd", form{"au", "audio/basic", Audio, "an AU file", "", unknown, nil}},
+	{"TTA1", form{"tta", "audio/x-tta", Audio, "a True Audio file", "", unknown, nil}},
+	{"\x0b\x77", form{"ac3", "audio/ac3", Audio, "a Dolby Digital stream", "", unknown, nil}},
+	{"\x7f\xfe\x80\x01", form{"dts", "audio/vnd.dts", Audio, "a DTS stream", "", unknown, nil}},
+	{"FLV\x01", form{"flv", "video/x-flv", Video, "a Flash video", "", unknown, nil}},
+	{"\x00\x00\x01\xba", form{"mpg", "video/mpeg", Video, "an MPEG program stream", "", unknown, nil}},
+	{"MThd", form{"mid", "audio/midi", Audio, "a MIDI file, which holds notes and no sound", "", unknown, nil}},
+}
+
+// identify returns the form of the file and sets the start of its content. Tags and, in
+// files whose suffix says so, other bytes may come before a stream of sound.
+func identify(r *reader, promised content) (f form, known bool, err error) {
 	head, err := r.most(0, longestSignature)
 	if err != nil {
 		return form{}, false, err
@@ -75,33 +97,45 @@ func identify(r *reader, suffix string) (f form, known bool, err error) {
 	if f, known = signature(head); known {
 		return f, true, nil
 	}
-	start, err := skipID3(r)
-	if err != nil {
+	if r.start, err = skipTags(r, 0); err != nil {
 		return form{}, false, err
 	}
-	tagged := start > 0
+	tagged := r.start > 0
 	if tagged {
-		if head, err = r.most(start, longestSignature); err != nil {
+		if head, err = r.most(r.start, longestSignature); err != nil {
 			return form{}, false, err
 		}
+		if f, known = signature(head); known && f.kind == Audio && f.content != contentISO {
+			return f, true, nil
+		}
 	}
-	if f, known = audioSignature(head); known {
-		return f, true, nil
-	}
-	if tagged { // only an MP3 begins with an ID3 tag, even if it has no frames
-		return formMP3, true, nil
+	switch promised {
+	case contentAAC:
+		if isLATM(head) {
+			return formAAC, true, nil
+		}
+		if _, known, err = adtsFraming.findSound(r, r.start, frameSearch); known || err != nil {
+			return formAAC, known, err
+		}
+	case contentOgg:
+		data, err := r.most(r.start, frameSearch)
+		if i := bytes.Index(data, []byte("OggS")); i >= 0 || err != nil {
+			r.start += max(int64(i), 0)
+			return formOGG, i >= 0, err
+		}
 	}
 	search := int64(1)
-	if suffix == ".mp3" {
+	if promised == contentMP3 {
 		search = frameSearch
 	}
-	_, found, err := findFrame(r, start, search)
-	return formMP3, found, err
+	_, found, err := mpegFraming.findSound(r, r.start, search)
+	// Only an MP3 begins with an ID3 tag, even if it has no frames.
+	return formMP3, found || tagged, err
 }
 
 // longestSignature is how many bytes of a file signature reads. The longest signature
-// is the EBML header, in which other elements may come before the document type.
-const longestSignature = 64
+// is that of a transport stream: two of its packets.
+const longestSignature = 200
 
 // signature returns the form of a file that begins with head. It returns false if the
 // first bytes do not identify a form.
@@ -113,8 +147,10 @@ func signature(head []byte) (form, bool) {
 		return formPNG, true
 	case begins("\xff\xd8\xff"):
 		return formJPEG, true
+	case isTransport(head, 0), isTransport(head, 4):
+		return formTS, true
 	case begins("\x1a\x45\xdf\xa3"):
-		if bytes.Contains(head, []byte("webm")) {
+		if bytes.Contains(head[:min(64, len(head))], []byte("webm")) { // other elements may come before the document type
 			return formWEBM, true
 		}
 		return formMKV, true
@@ -131,19 +167,22 @@ func signature(head []byte) (form, bool) {
 		case "AVI ":
 			return formAVI, true
 		}
-	case "RF64", "BW64":
+	case "RF64", "BW64", "RIFX":
 		if kind == "WAVE" {
 			return formWAV, true
-		}
-	case "RIFX":
-		if kind == "WAVE" {
-			return formRIFX, true
 		}
 	}
 	if f, known := isoSignature(head); known {
 		return f, true
 	}
 	return audioSignature(head)
+}
+
+// isTransport reports whether head begins with packets of an MPEG transport stream. A
+// camera's packets have more bytes in front.
+func isTransport(head []byte, more int) bool {
+	next := 188 + 2*more
+	return len(head) > next && head[more] == 'G' && head[next] == 'G' && head[more+1]&0x80 == 0
 }
 
 // isoSignature returns the form of an ISO base media file. It reads the type of the
@@ -174,17 +213,20 @@ func isoSignature(head []byte) (form, bool) {
 	return form{}, false
 }
 
-// audioSignature returns the form of a stream that may also follow an ID3 tag.
+// audioSignature returns the form of a stream of sound.
 func audioSignature(head []byte) (form, bool) {
-	switch {
+	switch _, isADTS := adtsFraming.at(head); {
 	case bytes.HasPrefix(head, []byte("OggS")):
 		return formOGG, true
 	case bytes.HasPrefix(head, []byte("fLaC")):
 		return formFLAC, true
-	case bytes.HasPrefix(head, []byte("ADIF")):
+	case isADTS, bytes.HasPrefix(head, []byte("ADIF")):
 		return formAAC, true
-	case len(head) >= 7 && head[0] == 0xff && head[1]&0xf6 == 0xf0 && head[2]>>2&0xf < 13:
-		return formAAC, true // ADTS: 12 sync bits, layer 0 and one of 13 sampling rates
+	}
+	for _, other := range others {
+		if bytes.HasPrefix(head, []byte(other.begins)) {
+			return other.form, true
+		}
 	}
 	return form{}, false
 }

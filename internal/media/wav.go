@@ -6,47 +6,65 @@ import (
 	"math"
 )
 
-// These are the format tags, from Microsoft's mmreg.h, of the codecs whose samples all
-// have the same size.
+// These are format tags of Microsoft's mmreg.h.
 const (
 	tagPCM        = 0x0001
+	tagADPCM      = 0x0002
 	tagFloat      = 0x0003
 	tagALaw       = 0x0006
 	tagMuLaw      = 0x0007
+	tagIMAADPCM   = 0x0011
+	tagGSM        = 0x0031
+	tagMPEG       = 0x0050
+	tagMP3        = 0x0055
+	tagAAC        = 0x00ff
+	tagADTS       = 0x1600
 	tagExtensible = 0xfffe
 )
 
+// wavCodecs are the names of the codecs by format tag.
+var wavCodecs = map[uint16]string{
+	tagPCM: "pcm", tagFloat: "pcm", tagALaw: "pcm_alaw", tagMuLaw: "pcm_mulaw", tagADPCM: "adpcm_ms", tagIMAADPCM: "adpcm_ima_wav",
+	tagGSM: "gsm_ms", tagMPEG: "mp2", tagMP3: "mp3", tagAAC: "aac", tagADTS: "aac",
+}
+
 // wav is what the chunks before the data chunk say about the sound.
 type wav struct {
+	order       binary.ByteOrder
 	size        uint64 // of the file, as its header claims
 	longData    uint64 // bytes of sound, from ds64
 	tag         uint16
-	channels    uint16
-	rate        uint32 // samples per second
-	byteRate    uint32
-	blockAlign  uint16 // bytes of one sample of all channels
-	samples     uint32 // from fact
+	channels    uint64
+	rate        uint64 // samples per second
+	byteRate    uint64
+	blockAlign  uint64 // bytes of one sample of all channels, or of a block of a codec
+	bits        uint64 // of a sample
+	inBlock     uint64 // samples of a block, for a codec
+	samples     uint64 // from fact; 0 if unknown
 	formatKnown bool
 }
 
-// readWAV reads RIFF, RF64 and BW64 files. If all samples have the same size, it
-// computes the duration from the length of the data chunk. For other codecs it uses
-// the fact chunk or, without one, the byte rate.
+// readWAV reads RIFF, RIFX, RF64 and BW64 files. It computes the duration from the
+// length of the data chunk if all samples, or all blocks of samples, have the same size.
 func readWAV(r *reader, info *Info) error {
-	head, err := r.bytes(0, 12)
+	head, err := r.bytes(r.start, 12)
 	if err != nil {
 		return err
 	}
-	w := wav{size: uint64(binary.LittleEndian.Uint32(head[4:])) + 8}
-	for off := int64(12); ; {
-		head, err := r.bytes(off, 8)
+	w := wav{order: binary.LittleEndian}
+	if string(head[:4]) == "RIFX" {
+		w.order = binary.BigEndian
+	}
+	w.size = uint64(w.order.Uint32(head[4:])) + 8
+	for off := r.start + 12; ; {
+		head, err := r.step(off, 8)
 		if errors.Is(err, errEnd) {
 			return damage("it has no sound data")
 		}
 		if err != nil {
 			return err
 		}
-		body, length := off+8, int64(binary.LittleEndian.Uint32(head[4:]))
+		body, length := off+8, int64(w.order.Uint32(head[4:]))
 		switch string(head[:4]) {
 		case "ds64":
 			err = w.readLong(r, body)
@@ -55,7 +73,9 @@ func readWAV(r *reader, info *Info) error {
 		case "fact":
 			var data []byte
 			if data, err = r.bytes(body, 4); err == nil {
-				w.samples = binary.LittleEndian.Uint32(data)
+				if w.samples = uint64(w.order.Uint32(data)); w.samples == math.MaxUint32 {
+					w.samples = 0
+				}
 			}
 		case "data":
 			return w.finish(r, body, length, info)
@@ -72,54 +92,81 @@ func (w *wav) readLong(r *reader, body int64) error {
 	if err != nil {
 		return err
 	}
-	w.size = binary.LittleEndian.Uint64(data) + 8
-	w.longData = binary.LittleEndian.Uint64(data[8:])
+	w.size = w.order.Uint64(data) + 8
+	w.longData = w.order.Uint64(data[8:])
 	return nil
 }
 
 func (w *wav) readFormat(r *reader, body, length int64) error {
-	const size = 16
-	if length < size {
+	const size, bits, extra, subFormat = 16, 14, 18, 24
+	if length < bits {
 		return damage("its format chunk is too short")
 	}
-	data, err := r.bytes(body, size)
+	data, err := r.most(body, min(length, subFormat+2))
 	if err != nil {
 		return err
 	}
-	w.tag = binary.LittleEndian.Uint16(data)
-	w.channels = binary.LittleEndian.Uint16(data[2:])
-	w.rate = binary.LittleEndian.Uint32(data[4:])
-	w.byteRate = binary.LittleEndian.Uint32(data[8:])
-	w.blockAlign = binary.LittleEndian.Uint16(data[12:])
+	data = append(make([]byte, 0, subFormat+2), data...)[:subFormat+2] // zeros for what is missing
+	field := func(at int) uint64 { return uint64(w.order.Uint16(data[at:])) }
+	w.tag, w.channels, w.blockAlign, w.bits, w.inBlock = uint16(field(0)), field(2), field(12), field(bits), field(extra)
+	w.rate, w.byteRate = uint64(w.order.Uint32(data[4:])), uint64(w.order.Uint32(data[8:]))
+	if w.tag == tagExtensible {
+		w.tag = uint16(field(subFormat))
+	}
 	w.formatKnown = true
 	return nil
 }
 
-// finish sets the duration from the data chunk at body, which claims a length.
+// sampleSize returns the bytes of one sample of all channels. Programs fill in the
+// fields of the format carelessly, so two that agree win over a third.
+func (w *wav) sampleSize() uint64 {
+	bySample, byAlign, byRate := w.channels*((w.bits+7)/8), w.blockAlign, uint64(0)
+	if w.byteRate%w.rate == 0 {
+		byRate = w.byteRate / w.rate
+	}
+	switch {
+	case byAlign > 0 && byAlign == byRate, bySample == 0 && byAlign > 0:
+		return byAlign
+	case bySample > 0:
+		return bySample
+	}
+	return byRate
+}
+
+// finish sets the audio track from the data chunk at body, which claims a length.
 func (w *wav) finish(r *reader, body, claimed int64, info *Info) error {
 	switch {
 	case !w.formatKnown:
 		return damage("its sound comes before the description of its format")
-	case w.channels == 0 || w.rate == 0:
-		return damage("its format has no channels or no sampling rate")
+	case w.rate == 0:
+		return damage("its format has no sampling rate")
 	}
-	info.Audio = &Track{}
+	if w.channels == 0 || w.bits == 0 && w.tag == tagPCM {
+		info.warn("the header of %s does not say how many channels or bits its sound has, and some programs cannot read it", info.Name)
+	}
+	info.Audio = &Track{Codec: wavCodecs[w.tag]}
 	length := w.dataLength(r, uint64(r.src.Size-body), uint64(claimed), info)
 	if length == 0 {
 		return noSound(r.src.Name)
 	}
 	switch w.tag {
-	case tagPCM, tagFloat, tagALaw, tagMuLaw, tagExtensible:
-		if w.blockAlign == 0 {
+	case tagPCM, tagFloat, tagALaw, tagMuLaw:
+		size := w.sampleSize()
+		if size == 0 {
 			return damage("its samples have no size")
 		}
-		info.Audio.Length = fact(length/uint64(w.blockAlign), uint64(w.rate))
-	default:
-		if w.samples > 0 && w.samples < math.MaxUint32 {
-			info.Audio.Length = fact(uint64(w.samples), uint64(w.rate))
-		} else {
-			info.Audio.Length = fact(length, uint64(w.byteRate))
+		if length < size {
+			return noSound(r.src.Name)
 		}
+		info.Audio.Length = fact(length/size, w.rate)
+	case tagMPEG, tagMP3:
+		start, found, err := mpegFraming.find(r, body, frameSearch)
+		if err == nil && found && start < body+int64(length) {
+			return measureMPEG(r, start, body+int64(length), info)
+		}
+		fallthrough
+	default:
+		w.measureCodec(length, info)
 	}
 	if !info.Audio.Length.Known() {
 		info.warn("%s does not say how long it is, so its duration is not checked", r.src.Name)
@@ -127,27 +174,64 @@ func (w *wav) finish(r *reader, body, claimed int64, info *Info) error {
 	return nil
 }
 
+// measureCodec sets the length of sound in blocks, or of a codec that is not known here.
+func (w *wav) measureCodec(length uint64, info *Info) {
+	var byBlocks, byRate Length
+	if w.blockAlign > 0 && w.channels > 0 {
+		switch {
+		case w.tag == tagIMAADPCM && w.inBlock == 0 && w.blockAlign > 4*w.channels:
+			w.inBlock = (w.blockAlign-4*w.channels)*2/w.channels + 1
+		case w.tag == tagADPCM && w.inBlock == 0 && w.blockAlign > 7*w.channels:
+			w.inBlock = (w.blockAlign-7*w.channels)*2/w.channels + 2
+		}
+		if w.tag == tagIMAADPCM || w.tag == tagADPCM || w.tag == tagGSM {
+			byBlocks = fact(length/w.blockAlign*w.inBlock, w.rate)
+		}
+	}
+	byRate = fact(length, w.byteRate)
+	byFact := fact(w.samples, w.rate)
+	const close = 20 // two lengths agree within a twentieth
+	agree := func(a, b Length) bool { return a.D > 0 && (a.D-b.D).Abs() <= a.D/close }
+	switch l := &info.Audio.Length; {
+	case agree(byFact, byRate) || agree(byFact, byBlocks):
+		*l = byFact
+	case agree(byBlocks, byRate):
+		*l = byBlocks
+	default:
+		l.D = max(byBlocks.D, byRate.D)
+		if l.D == 0 {
+			l.D = byFact.D
+		}
+		for _, sign := range []Length{byFact, byBlocks, byRate} {
+			if sign.D > 0 && (l.Least == 0 || sign.D < l.Least) {
+				l.Least = sign.D
+			}
+		}
+		l.Least = min(l.Least, l.D)
+		if l.Known() {
+			info.warn("the length of %s, about %.1f s, is an estimate: only its header says it", info.Name, l.D.Seconds())
+		}
+	}
+}
+
 // dataLength returns how many bytes of sound the file holds. Available is how many
 // bytes follow the header of the data chunk. A program that writes to a pipe cannot
-// go back to the header, so it leaves the length at 0 or at its largest value. The
+// go back to the header, so it leaves the length at 0 or at a very large value. The
 // sound then extends to the end of the file.
 func (w *wav) dataLength(r *reader, available, claimed uint64, info *Info) uint64 {
-	switch claimed {
-	case math.MaxUint32:
-		if w.longData == 0 || w.longData == math.MaxUint64 {
-			return available
-		}
+	if claimed == math.MaxUint32 && w.longData > 0 {
 		claimed = w.longData
-	case math.MaxInt32:
-		return available
-	case 0:
-		if w.size == uint64(r.src.Size) { // the header was completed, so there is no sound
-			return 0
-		}
-		return available
 	}
-	if claimed > available {
-		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
+	const implausible = 1_000_000_000 // a length that is not the result of counting, if most of it is missing
+	switch {
+	case claimed == 0 && w.size == uint64(r.src.Size-r.start): // the header was completed, so there is no sound
+		return 0
+	case claimed == 0, claimed >= implausible && claimed/2 > available:
+		return available
+	case claimed > available:
+		if slack := w.byteRate / 20; claimed-available > slack {
+			info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
+		}
 		return available
 	}
 	return claimed

@@ -1,0 +1,45 @@
+package media
+
+// adtsFraming describes the frames of AAC in ADTS (ISO 13818-7, 6.2).
+var adtsFraming = framing{header: 7, largest: 1<<13 - 1, parse: parseADTS}
+
+// adtsRates are the samples per second by index.
+var adtsRates = [13]uint64{96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350}
+
+// parseADTS reads a frame header: 12 sync bits, layer 0, and one of 13 sampling rates.
+func parseADTS(data []byte) (frame, bool) {
+	const fixed = 0xfffefdc0 // up to the channels, without the private bit and the checksum
+	h := u32(data)
+	rate, size := h>>10&15, int64(h&3)<<11|int64(data[4])<<3|int64(data[5]>>5)
+	if h>>20 != 1<<12-1 || h>>17&3 != 0 || int(rate) >= len(adtsRates) || size < 7 {
+		return frame{}, false
+	}
+	return frame{stream: h & fixed, size: size, rate: adtsRates[rate], samples: 1024 * uint64(data[6]&3+1)}, true
+}
+
+// isLATM reports whether head begins with the sync word of AAC in LATM (ISO 14496-3,
+// 1.7), as in television.
+func isLATM(head []byte) bool { return len(head) > 1 && head[0] == 0x56 && head[1]&0xe0 == 0xe0 }
+
+// readAAC reads the duration of AAC in ADTS.
+func readAAC(r *reader, info *Info) error {
+	if head, err := r.bytes(r.start, 4); err == nil && (string(head) == "ADIF" || isLATM(head)) {
+		return unread("its AAC is not in ADTS frames but in ADIF or LATM, which lipdrop does not read")
+	}
+	start, found, err := adtsFraming.findSound(r, r.start, frameSearch)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return damage("it has no frame of sound")
+	}
+	info.Audio = &Track{Codec: "aac"}
+	s, err := newStream(r, adtsFraming, start, r.src.Size)
+	if err != nil {
+		return err
+	}
+	if info.Audio.Length, err = s.measure(); err == nil && !info.Audio.Length.Exact {
+		info.warn(byParts, r.src.Name, info.Audio.Length.D.Seconds())
+	}
+	return err
+}

@@ -1,0 +1,189 @@
+package media
+
+import "slices"
+
+// flacInfo is the STREAMINFO block of a FLAC file (RFC 9639, 8.2).
+type flacInfo struct {
+	blockSize uint64 // samples of a frame, if all have the same number
+	rate      uint64 // samples per second
+	channels  int
+	samples   uint64 // of one channel; 0 if unknown
+}
+
+// flacFrame is what the header of a frame says.
+type flacFrame struct{ first, samples uint64 }
+
+// readFLAC reads the length of a FLAC file from STREAMINFO and from its last frame,
+// which has a number.
+func readFLAC(r *reader, info *Info) error {
+	const blockHeader, streamInfo, most = 4, 34, 200
+	head, err := r.bytes(r.start, 4+blockHeader+streamInfo)
+	if err != nil {
+		return err
+	}
+	head = head[4+blockHeader:]
+	f := flacInfo{
+		blockSize: uint64(u32(head)) >> 16, rate: uint64(u32(head[10:]) >> 12),
+		channels: int(head[12]>>1&7) + 1, samples: uint64(head[13]&15)<<32 | uint64(u32(head[14:])),
+	}
+	if f.rate == 0 {
+		return damage("its header has no sampling rate")
+	}
+	info.Audio = &Track{Codec: "flac"}
+	start := r.start + 4
+	for range most {
+		block, err := r.step(start, blockHeader)
+		if err != nil {
+			return err
+		}
+		start += blockHeader + int64(u32(block)&0xffffff)
+		if last := block[0]&0x80 != 0; last {
+			break
+		}
+	}
+	const near = 64 << 10
+	data, err := r.most(min(start, r.src.Size), near)
+	if err != nil {
+		return err
+	}
+	first, found := f.find(data)
+	if !found {
+		return damage("it has no frame of sound behind its header")
+	}
+	certain, _ := f.last(data)
+	if data, err = r.most(max(start, r.src.Size-near), near); err != nil {
+		return err
+	}
+	last, found := f.last(data)
+	end := last.first + last.samples
+	switch {
+	case found && end >= f.samples:
+		info.Audio.Length = fact(end-min(first.first, end), f.rate)
+	case found: // the last frame is not complete
+		info.Audio.Length = fact(last.first-min(first.first, last.first), f.rate)
+		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
+	default:
+		l := fact(f.samples, f.rate)
+		l.Exact = false
+		l.Least = min(fact(certain.first+certain.samples-min(first.first, certain.first), f.rate).D, l.D)
+		info.Audio.Length = l
+		info.warn("the end of the sound of %s was not found, so its length is not certain", r.src.Name)
+	}
+	return nil
+}
+
+// find returns the first frame in data.
+func (f flacInfo) find(data []byte) (flacFrame, bool) {
+	for i := range data {
+		if frame, ok := f.parseFrame(data[i:]); ok {
+			return frame, true
+		}
+	}
+	return flacFrame{}, false
+}
+
+// last returns the last frame in data. The sound may hold bytes that look like the
+// header of a frame, so two frames must follow one another. A single one is enough if it
+// ends where STREAMINFO says.
+func (f flacInfo) last(data []byte) (last flacFrame, found bool) {
+	const most = 64
+	var ends []uint64
+	for i := range data {
+		frame, ok := f.parseFrame(data[i:])
+		if !ok {
+			continue
+		}
+		end := frame.first + frame.samples
+		follows := frame.first == 0 || end == f.samples || slices.Contains(ends, frame.first)
+		if follows && frame.first >= last.first {
+			last, found = frame, true
+		}
+		if ends = append(ends, end); len(ends) > most {
+			ends = ends[1:]
+		}
+	}
+	return last, found
+}
+
+// parseFrame reads a frame header (RFC 9639, 9.1). Its rate and its channels must be
+// those of STREAMINFO, and its checksum must be right.
+func (f flacInfo) parseFrame(data []byte) (flacFrame, bool) {
+	const longest = 16
+	data = data[:min(longest, len(data))]
+	if len(data) < 6 || data[0] != 0xff || data[1]&0xfe != 0xf8 || data[3]&1 != 0 {
+		return flacFrame{}, false
+	}
+	variable := data[1]&1 != 0
+	size, rate, channels := data[2]>>4, data[2]&15, int(data[3]>>4)
+	if size == 0 || rate == 15 || channels > 10 || channels < 8 && channels+1 != f.channels || channels >= 8 && f.channels != 2 {
+		return flacFrame{}, false
+	}
+	number, n := flacNumber(data[4:])
+	if n == 0 {
+		return flacFrame{}, false
+	}
+	at := 4 + n
+	extra := 0
+	if size == 6 || size == 7 {
+		extra = int(size) - 5
+	}
+	length := extra
+	if rate >= 12 {
+		length += 1 + int(min(rate-12, 1))
+	}
+	if len(data) < at+length+1 || crc8(data[:at+length]) != data[at+length] {
+		return flacFrame{}, false
+	}
+	var samples uint64
+	switch {
+	case size == 1:
+		samples = 192
+	case size < 6:
+		samples = 576 << (size - 2)
+	case size == 6:
+		samples = uint64(data[at]) + 1
+	case size == 7:
+		samples = uint64(data[at])<<8 + uint64(data[at+1]) + 1
+	default:
+		samples = 256 << (size - 8)
+	}
+	if !variable {
+		number *= f.blockSize
+	}
+	return flacFrame{first: number, samples: samples}, true
+}
+
+// flacNumber reads a number that is coded like a character of UTF-8, in up to 7 bytes.
+// It returns its length, or 0 if the code is wrong.
+func flacNumber(data []byte) (number uint64, length int) {
+	lead := data[0]
+	if lead < 0x80 {
+		return uint64(lead), 1
+	}
+	for length = 0; lead&0x80 != 0; length++ {
+		lead <<= 1
+	}
+	if length == 1 || length > 7 || len(data) < length {
+		return 0, 0
+	}
+	number = uint64(lead >> length)
+	for _, b := range data[1:length] {
+		if b&0xc0 != 0x80 {
+			return 0, 0
+		}
+		number = number<<6 | uint64(b&0x3f)
+	}
+	return number, length
+}
+
+// crc8 returns the checksum of a frame header: polynomial x^8 + x^2 + x + 1.
+func crc8(data []byte) byte {
+	crc := byte(0)
+	for _, b := range data {
+		crc ^= b
+		for range 8 {
+			crc = crc<<1 ^ crc>>7*7
+		}
+	}
+	return crc
+}

@@ -1,0 +1,288 @@
+package media
+
+import (
+	"bytes"
+	"errors"
+	"math"
+)
+
+// frame is what the header of a frame of coded sound says.
+type frame struct {
+	size    int64  // bytes, with the header
+	samples uint64 // per channel
+	rate    uint64 // samples per second
+	bitrate uint64 // bits per second; 0 if the header does not say
+	stream  uint32 // the bits of the header that do not change within a stream
+}
+
+// framing is how the frames of a format follow one another.
+type framing struct {
+	header  int                             // bytes of a header
+	largest int64                           // bytes of a frame
+	parse   func(data []byte) (frame, bool) // reads a header
+}
+
+// at returns the frame whose header is at the beginning of data.
+func (g framing) at(data []byte) (frame, bool) {
+	if len(data) < g.header {
+		return frame{}, false
+	}
+	return g.parse(data)
+}
+
+// byParts is the warning about a length that [stream.measure] could not find exactly.
+const byParts = "the length of %s, about %.1f s, is an estimate from parts of the file, because it does not say how long it is"
+
+// chainLength is how many frames must follow one another where no frame is expected.
+const chainLength = 3
+
+// isChain reports whether data begins with three frames of one stream. Fewer are
+// enough if they end where the file or a tag does. Last says that data reaches to the
+// end of the sound.
+func (g framing) isChain(data []byte, last bool) bool {
+	var first frame
+	for n := range chainLength {
+		f, ok := g.at(data)
+		if n == 0 {
+			first = f
+		}
+		if !ok || f.stream != first.stream {
+			return last && n > 0 && (len(data) < g.header || isTail(data))
+		}
+		data = data[min(f.size, int64(len(data))):]
+	}
+	return true
+}
+
+// sync returns the first index of data, not below from, at which a chain of frames
+// begins. Other says which streams the chain may belong to. If there is no such index,
+// sync returns len(data).
+func (g framing) sync(data []byte, from int, last bool, other func(frame) bool) int {
+	for from < len(data) {
+		next := bytes.IndexByte(data[from:], 0xff)
+		if next < 0 {
+			break
+		}
+		from += next
+		if f, ok := g.at(data[from:]); ok && (other == nil || other(f)) && g.isChain(data[from:], last) {
+			return from
+		}
+		from++
+	}
+	return len(data)
+}
+
+// find returns the offset of the first frame that begins in the n bytes at off.
+func (g framing) find(r *reader, off, n int64) (at int64, found bool, err error) {
+	data, err := r.most(off, n+chainLength*g.largest)
+	if err != nil {
+		return 0, false, err
+	}
+	i := g.sync(data, 0, off+int64(len(data)) == r.src.Size, nil)
+	return off + int64(i), i < len(data) && int64(i) < n, nil
+}
+
+// tally adds up frames.
+type tally struct {
+	frames, bytes, samples uint64
+	slowest, fastest       uint64 // bits per second
+	dense                  frame  // the frame with the most bytes per sample
+}
+
+func (t *tally) add(f frame) {
+	if t.frames == 0 {
+		t.slowest = math.MaxUint64
+	}
+	t.frames++
+	t.bytes += uint64(f.size)
+	t.samples += f.samples
+	t.slowest = min(t.slowest, f.bitrate)
+	t.fastest = max(t.fastest, f.bitrate)
+	if uint64(f.size)*t.dense.samples >= uint64(t.dense.size)*f.samples {
+		t.dense = f
+	}
+}
+
+// constant reports whether all frames have the same bit rate.
+func (t *tally) constant() bool { return t.slowest == t.fastest && t.fastest > 0 }
+
+// stream is a stream of frames that begins at start and ends at limit or before.
+type stream struct {
+	framing
+	r            *reader
+	first        frame
+	start, limit int64
+	seen         tally
+	gap          bool // something else was found between frames
+}
+
+// newStream returns the stream of frames whose first frame is at start.
+func newStream(r *reader, g framing, start, limit int64) (*stream, error) {
+	head, err := r.bytes(start, int64(g.header))
+	if err != nil {
+		return nil, err
+	}
+	first, _ := g.at(head)
+	return &stream{framing: g, r: r, first: first, start: start, limit: limit}, nil
+}
+
+// part is what was found in a part of a stream.
+type part struct {
+	found bool
+	end   int64 // offset after the last complete frame
+	open  bool  // the frames continue after the part
+}
+
+// count counts the complete frames in the n bytes at off.
+func (s *stream) count(off, n int64) (part, error) {
+	n = min(n, s.limit-off)
+	data, err := s.r.bytes(off, n)
+	if err != nil {
+		return part{}, err
+	}
+	last := off+n == s.limit
+	same := func(f frame) bool { return f.stream == s.first.stream }
+	p := part{end: off}
+	at := 0
+	if off > s.start {
+		at = s.sync(data, 0, last, same)
+		s.gap = s.gap || at < len(data) && !s.inStep(off+int64(at))
+	}
+	for at < len(data) {
+		f, ok := s.at(data[at:])
+		if !ok || !same(f) {
+			if !last && len(data)-at < s.header {
+				p.open = p.found
+				break
+			}
+			at = s.sync(data, at+1, last, same)
+			s.gap = s.gap || at < len(data)
+			continue
+		}
+		if f.size > int64(len(data)-at) {
+			p.open = !last
+			break
+		}
+		s.seen.add(f)
+		at += int(f.size)
+		p.found, p.end = true, off+int64(at)
+		p.open = !last && at == len(data)
+	}
+	return p, nil
+}
+
+// inStep reports whether a frame of a constant bit rate can begin at off if there are
+// only such frames before it. An encoder adds padding to some of them.
+func (s *stream) inStep(off int64) bool {
+	const leeway = 4
+	size := float64(s.first.samples) / 8 * float64(s.first.bitrate) / float64(s.first.rate)
+	return math.Abs(math.Remainder(float64(off-s.start), size)) <= leeway
+}
+
+// share returns how many bytes one of the remaining calls may read.
+func (s *stream) share() int64 { return s.r.bytesLeft / max(s.r.callsLeft, 1) }
+
+// measure returns how long the stream is. It counts the frames of a stream that fits
+// the budget. Of a larger one it finds the end and looks at parts. The length is a fact
+// if the bit rate is constant in all of them.
+func (s *stream) measure() (Length, error) {
+	s.seen, s.gap = tally{}, false
+	_, err := s.count(s.start, s.limit-s.start)
+	switch {
+	case err == nil && s.seen.frames == 0:
+		return Length{}, damage("its frames of sound do not follow one another")
+	case err == nil:
+		return fact(s.seen.samples, s.first.rate), nil
+	case !errors.Is(err, errBudget):
+		return Length{}, err
+	}
+	if s.limit, err = soundEnd(s.r, s.start, s.limit); err != nil {
+		return Length{}, err
+	}
+	from, to, err := s.findEnd()
+	if err != nil {
+		return Length{}, err
+	}
+	if from == to && s.seen.bytes == uint64(to-s.start) { // the rest is something else
+		return fact(s.seen.samples, s.first.rate), nil
+	}
+	const most = 6 // parts between the beginning and the end
+	windows := min(most, s.r.callsLeft)
+	for i := range windows {
+		if i >= 2 && s.seen.constant() {
+			break
+		}
+		n := s.share()
+		if _, err := s.count(s.start+(from-s.start-n)/(windows+1)*(i+1), n); err != nil {
+			return Length{}, err
+		}
+	}
+	if s.seen.frames == 0 {
+		return Length{}, damage("its frames of sound do not follow one another")
+	}
+	if s.seen.constant() {
+		l := fact(uint64(to-s.start), s.first.bitrate/8)
+		if l.Exact = !s.gap && from == to; l.Exact {
+			return l, nil
+		}
+		if l.Least, _ = inTime(uint64(from-s.start), s.first.bitrate/8); s.gap {
+			l.Least, _ = inTime(s.seen.samples, s.first.rate)
+		}
+		l.Least = min(l.Least, l.D)
+		return l, nil
+	}
+	return s.estimate(from, to), nil
+}
+
+// findEnd returns between which offsets the last frame ends. Something else, such as a
+// picture or zeros, may follow it.
+func (s *stream) findEnd() (from, to int64, err error) {
+	head, err := s.count(s.start, s.share())
+	if err != nil {
+		return 0, 0, err
+	}
+	n := min(s.share(), s.limit-s.start)
+	tail, err := s.count(s.limit-n, n)
+	switch {
+	case err != nil:
+		return 0, 0, err
+	case tail.found:
+		s.gap = s.gap || !head.open
+		return tail.end, tail.end, nil
+	case !head.open:
+		return head.end, head.end, nil
+	}
+	from, to = head.end, s.limit-n
+	for s.r.callsLeft > 0 && from < to {
+		mid := from + (to-from)/2
+		p, err := s.count(mid, min(s.share(), to-mid))
+		switch {
+		case err != nil:
+			return 0, 0, err
+		case !p.found:
+			to = mid
+		case p.open || p.end > to-s.largest:
+			from = p.end
+		default:
+			return p.end, p.end, nil
+		}
+		if to-from < s.largest {
+			return from, from, nil
+		}
+	}
+	return from, to, nil
+}
+
+// estimate returns the length of a stream that ends between two offsets, from the
+// frames that were seen.
+func (s *stream) estimate(from, to int64) Length {
+	var l Length
+	if samples, ok := mulDiv(uint64(from+to)/2-uint64(s.start), s.seen.samples, s.seen.bytes); ok {
+		l.D, _ = inTime(samples, s.first.rate)
+	}
+	if least, ok := mulDiv(uint64(from-s.start), s.seen.dense.samples, uint64(s.seen.dense.size)); ok {
+		l.Least, _ = inTime(max(least, s.seen.samples), s.first.rate)
+	}
+	l.Least = min(l.Least, l.D)
+	return l
+}

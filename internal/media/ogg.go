@@ -1,0 +1,295 @@
+package media
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math"
+)
+
+// oggPage is a page of an Ogg file (RFC 3533, 6).
+type oggPage struct {
+	size    int
+	first   bool   // of its stream
+	granule uint64 // position of the last sample that ends in the page, or noGranule
+	serial  uint32 // of its stream
+	number  uint32 // in its stream
+	lacing  []byte // the lengths of the segments
+	body    []byte
+}
+
+const (
+	noGranule     = math.MaxUint64
+	oggHeaderSize = 27
+	oggPageSize   = oggHeaderSize + 255 + 255*255 // of the largest page
+)
+
+// parseOggPage reads the page at the beginning of data. It returns false if there is no
+// complete page.
+func parseOggPage(data []byte) (oggPage, bool) {
+	if len(data) < oggHeaderSize || string(data[:4]) != "OggS" || data[4] != 0 || data[5] > 7 {
+		return oggPage{}, false
+	}
+	p := oggPage{
+		first: data[5]&2 != 0, granule: binary.LittleEndian.Uint64(data[6:]),
+		serial: binary.LittleEndian.Uint32(data[14:]), number: binary.LittleEndian.Uint32(data[18:]),
+	}
+	segments := int(data[26])
+	if len(data) < oggHeaderSize+segments {
+		return oggPage{}, false
+	}
+	p.lacing, p.body = data[oggHeaderSize:][:segments], data[oggHeaderSize+segments:]
+	size := 0
+	for _, n := range p.lacing {
+		size += int(n)
+	}
+	if len(p.body) < size {
+		return oggPage{}, false
+	}
+	p.body = p.body[:size]
+	p.size = oggHeaderSize + segments + size
+	return p, true
+}
+
+// oggStream is a stream of an Ogg file.
+type oggStream struct {
+	codec       string
+	video       bool
+	rate, skip  uint64 // samples per second, and samples at the beginning that are not played
+	start, last uint64 // positions of the first sample and after the last one
+	pages       int    // with a position
+}
+
+// newOggStream reads the first packet of a stream. It returns false for a stream that is
+// neither sound nor pictures.
+func newOggStream(head []byte) (oggStream, bool) {
+	begins := func(s string, n int) bool { return len(head) >= n && bytes.HasPrefix(head, []byte(s)) }
+	switch {
+	case begins("OpusHead", 19):
+		return oggStream{codec: "opus", rate: 48000, skip: uint64(binary.LittleEndian.Uint16(head[10:]))}, true
+	case begins("\x01vorbis", 30):
+		return oggStream{codec: "vorbis", rate: uint64(binary.LittleEndian.Uint32(head[12:]))}, true
+	case begins("\x7fFLAC", 51):
+		return oggStream{codec: "flac", rate: uint64(u32(head[27:]) >> 12)}, true
+	case begins("Speex   ", 40):
+		return oggStream{codec: "speex", rate: uint64(binary.LittleEndian.Uint32(head[36:]))}, true
+	case begins("\x80theora", 7):
+		return oggStream{codec: "theora", video: true}, true
+	case begins("OVP80", 5):
+		return oggStream{codec: "vp8", video: true}, true
+	}
+	return oggStream{}, false
+}
+
+// add notes the position of a page. Gap says that pages before it were not read.
+func (s *oggStream) add(p oggPage, gap bool) {
+	if p.granule == noGranule || p.granule == 0 || p.granule > maxTime {
+		return
+	}
+	if s.pages++; s.pages == 1 && s.codec == "opus" && !gap {
+		// A stream that was cut out of a longer one begins late.
+		s.start = p.granule - min(opusSamples(p), p.granule)
+	}
+	s.last = max(s.last, p.granule)
+}
+
+// opusSamples returns how many samples of 48 kHz the packets that end in a page hold
+// (RFC 6716, 3.1).
+func opusSamples(p oggPage) uint64 {
+	total, body, size := uint64(0), p.body, 0
+	for _, n := range p.lacing {
+		if size += int(n); n == 255 {
+			continue // the packet goes on
+		}
+		packet := body[:size]
+		body, size = body[size:], 0
+		if len(packet) == 0 {
+			continue
+		}
+		frames := uint64(2) // codes 1 and 2
+		switch packet[0] & 3 {
+		case 0:
+			frames = 1
+		case 3:
+			frames = uint64(packet[min(1, len(packet)-1)] & 63)
+		}
+		total += frames * opusFrame(packet[0]>>3)
+	}
+	return total
+}
+
+// opusFrame returns the samples of a frame by its configuration.
+func opusFrame(config byte) uint64 {
+	switch {
+	case config < 12: // SILK: 10, 20, 40, 60 ms
+		return [4]uint64{480, 960, 1920, 2880}[config&3]
+	case config < 16: // hybrid: 10, 20 ms
+		return [2]uint64{480, 960}[config&1]
+	}
+	return 120 << (config & 3) // CELT: 2.5, 5, 10, 20 ms
+}
+
+// oggFile is what was found in an Ogg file. Several recordings may follow one another.
+type oggFile struct {
+	streams map[uint32]*oggStream // the newest of each serial number; nil if it is not known
+	sound   []*oggStream          // of each recording
+	video   string                // codec
+	open    bool                  // another stream of the same recording may begin
+	strange bool                  // a page belongs to a stream whose beginning was not found
+	gap     bool                  // pages were left out
+	pages   int64                 // that were read
+	last    int64                 // number of the last page of the sound
+}
+
+// maxOggStreams is the largest number of streams that are read.
+const maxOggStreams = 1000
+
+// add notes a page.
+func (o *oggFile) add(p oggPage) {
+	o.pages++
+	if !p.first {
+		o.open = false
+		s, known := o.streams[p.serial]
+		o.strange = o.strange || !known
+		if s != nil {
+			s.add(p, o.gap)
+			o.last = int64(p.number)
+		}
+		return
+	}
+	if len(o.streams) == maxOggStreams {
+		o.strange = true
+		return
+	}
+	o.streams[p.serial] = nil
+	switch s, known := newOggStream(p.body); {
+	case known && s.video:
+		o.video = s.codec
+	case known && !(o.open && len(o.sound) > 0):
+		o.streams[p.serial] = &s
+		o.sound = append(o.sound, &s)
+		o.open = true
+	}
+}
+
+// read notes the complete pages in the n bytes at off, and returns where they end. It
+// skips what is not a page.
+func (o *oggFile) read(r *reader, off, n int64) (end int64, err error) {
+	end = off
+	data, err := r.most(off, n)
+	if err != nil {
+		return end, err
+	}
+	for at := 0; at < len(data); {
+		if p, ok := parseOggPage(data[at:]); ok {
+			o.add(p)
+			at += p.size
+			end = off + int64(at)
+			continue
+		}
+		next := bytes.Index(data[at+1:], []byte("OggS"))
+		if next < 0 {
+			break
+		}
+		at += 1 + next
+	}
+	return end, nil
+}
+
+// length returns how long the recordings are together.
+func (o *oggFile) length() Length {
+	var all Length
+	for _, s := range o.sound {
+		l := fact(s.last-min(s.start+s.skip, s.last), s.rate)
+		if !l.Exact || l.D > math.MaxInt64-all.D {
+			return Length{}
+		}
+		all = Fact(all.D + l.D)
+	}
+	return all
+}
+
+// follows reports whether the numbers of pages in parts of the n bytes at off grow up to
+// last. If they do not, several recordings with one serial number were joined.
+func (o *oggFile) follows(r *reader, off, n int64) (bool, error) {
+	const parts = 5
+	before := int64(0)
+	for i := range int64(parts - 1) {
+		at := off + n/parts*(i+1)
+		data, err := r.most(at, r.bytesLeft/max(r.callsLeft, 1))
+		if err != nil {
+			return false, err
+		}
+		if page := bytes.Index(data, []byte("OggS")); page >= 0 && len(data)-page >= oggHeaderSize {
+			number := int64(binary.LittleEndian.Uint32(data[page+18:]))
+			if number < before || number > o.last {
+				return false, nil
+			}
+			before = number
+		}
+	}
+	return true, nil
+}
+
+// readOgg reads the length of the sound in an Ogg file from the position in its last
+// page. If recordings were joined, it reads all pages of a file that fits the budget.
+func readOgg(r *reader, info *Info) error {
+	const head = 32 << 10
+	size := r.src.Size - r.start
+	o := &oggFile{streams: map[uint32]*oggStream{}}
+	end, err := o.read(r, r.start, min(head, size))
+	if err != nil {
+		return err
+	}
+	doubtful := false
+	if size > head {
+		expected := o.pages * (size - head) / head
+		tail := r.src.Size - oggPageSize
+		if o.gap = tail > end; !o.gap {
+			tail = end
+		}
+		if _, err := o.read(r, tail, oggPageSize); err != nil {
+			return err
+		}
+		joined, noEnd := len(o.sound) > 1, len(o.sound) > 0 && o.sound[0].pages == 0
+		few := o.video == "" && o.last < expected*3/4 // another recording may come before the last page
+		if doubtful = joined || noEnd || few || o.strange; doubtful {
+			whole := &oggFile{streams: map[uint32]*oggStream{}}
+			_, err := whole.read(r, r.start, size)
+			if err == nil {
+				o, doubtful = whole, false
+			} else if !errors.Is(err, errBudget) {
+				return err
+			} else if !joined && !noEnd && !o.strange {
+				follows, err := o.follows(r, r.start, size)
+				if err != nil {
+					return err
+				}
+				doubtful = !follows
+			}
+		}
+	}
+	if o.video != "" {
+		info.Video = &Track{Codec: o.video}
+	}
+	if len(o.sound) == 0 {
+		return nil
+	}
+	info.Audio = &Track{Codec: o.sound[0].codec}
+	if suffixOf(info.Name) == ".opus" {
+		info.Format = "opus"
+	}
+	if doubtful {
+		info.warn("%s holds several recordings or does not end with its sound, so its duration is not checked", r.src.Name)
+		return nil
+	}
+	switch l := o.length(); {
+	case l.Exact && l.D == 0:
+		return noSound(r.src.Name)
+	case !l.Exact:
+		return damage("its header or its positions are impossible")
+	default:
+		info.Audio.Length = l
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package media_test
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+// page returns a page of an Ogg stream with one packet for each body.
+func page(flags byte, granule, serial, number int, packets ...[]byte) []byte {
+	var lacing, body []byte
+	for _, p := range packets {
+		lacing = append(lacing, bytes.Repeat([]byte{255}, len(p)/255)...)
+		lacing = append(lacing, byte(len(p)%255))
+		body = append(body, p...)
+	}
+	return slices.Concat([]byte{'O', 'g', 'g', 'S', 0, flags}, le(uint64(granule), serial, number, 0), []byte{byte(len(lacing))}, lacing, body)
+}
+
+// opus returns an Ogg file of pages of a second, in one stream. The encoder's delay is
+// 312 samples. The first page that holds sound ends at the given second.
+func opus(serial, from, to int) []byte {
+	out := slices.Concat(
+		page(2, 0, serial, 0, slices.Concat([]byte("OpusHead\x01\x01"), le(uint16(312), 48000, uint16(0)), []byte{0})),
+		page(0, 0, serial, 1, append([]byte("OpusTags"), make([]byte, 300)...)))
+	for i := from; i <= to; i++ {
+		out = append(out, opusPage(48000*i, serial, 2+i-from)...)
+	}
+	return out
+}
+
+// opusPage returns a page with fifty packets of 20 ms.
+func opusPage(granule, serial, number int) []byte {
+	packet := append([]byte{0xf8}, make([]byte, 40)...)
+	return page(0, granule, serial, number, slices.Repeat([][]byte{packet}, 50)...)
+}
+
+func TestOgg(t *testing.T) {
+	other := page(2, 0, 77, 0, []byte("fishead\x00"), make([]byte, 60))
+	theora := page(2, 0, 78, 0, append([]byte("\x80theora"), make([]byte, 40)...))
+	vorbis := func(rate int) []byte {
+		return page(2, 0, 5, 0, slices.Concat([]byte("\x01vorbis"), le(0), []byte{1}, le(rate, 0, 64000, 0), []byte{0xb8, 1}))
+	}
+	flac := page(2, 0, 5, 0, slices.Concat([]byte("\x7fFLAC\x01\x00\x00\x01fLaC\x00\x00\x00\x22"), streamInfo(16000, 0)))
+	speex := page(2, 0, 5, 0, append([]byte("Speex   "), le(make([]byte, 28), 16000, make([]byte, 40))...))
+	picture := slices.Concat(page(2, 0, 1, 0, slices.Concat([]byte("OpusHead\x01\x01"), le(uint16(312), 48000, uint16(0)), []byte{0})),
+		bytes.Repeat(page(0, -1, 1, 1, make([]byte, 60000)), 40), opusPage(48000, 1, 41), opusPage(96000, 1, 42))
+	half := opus(1, 1, 5)
+	late := opus(1, 101, 104)
+
+	const delay = 6500 * time.Microsecond
+	testSound(t, "a.opus", media.Info{Format: "opus", Type: "audio/ogg"}, "opus", []soundRow{
+		{name: "a voice message", file: whole(opus(1, 1, 6)), duration: 6*time.Second - delay},
+		{name: "a long voice message", file: whole(opus(1, 1, 4000)), duration: 4000*time.Second - delay},
+		{name: "a last page that leaves out padding", file: whole(opus(1, 1, 5), opusPage(5*48000+24312, 1, 7)), duration: 5500 * time.Millisecond},
+		{name: "one page", file: whole(opus(1, 1, 1)), duration: time.Second - delay},
+		{name: "cut out of a longer recording", file: whole(late), duration: 4*time.Second - delay},
+		{name: "cut in a page", file: whole(half[:len(half)-99]), duration: 4*time.Second - delay},
+		{name: "a tag in front", file: whole(id3(5000), make([]byte, 5000), half), duration: 5*time.Second - delay},
+		{name: "something in front", file: whole(noise(5000), half), duration: 5*time.Second - delay},
+		{name: "a tag and zeros behind", file: whole(half, []byte("TAG"), make([]byte, 9000)), duration: 5*time.Second - delay},
+		{name: "two recordings, joined", file: whole(half, opus(2, 1, 3)), duration: 8*time.Second - 2*delay},
+		{name: "two recordings of one serial number, joined", file: whole(opus(1, 1, 50), opus(1, 1, 30)), duration: 80*time.Second - 2*delay},
+		{name: "two long recordings, joined", file: whole(opus(1, 1, 900), opus(2, 1, 900)), warning: "a.opus holds several recordings"},
+		{name: "two long recordings of one serial number, joined", file: whole(opus(1, 1, 900), opus(1, 1, 900)), warning: "a.opus holds several recordings"},
+		{name: "a page across the end of the first part", file: whole(opus(1, 1, 16)), duration: 16*time.Second - delay},
+		{name: "a picture of two megabytes", file: whole(picture), duration: 2*time.Second - delay},
+		{name: "pages that grow", duration: 600*time.Second - delay, file: whole(half, func() (all []byte) {
+			for i := range 595 {
+				all = append(all, page(0, 48000*(6+i), 1, 7+i, make([]byte, 3000))...)
+			}
+			return all
+		}())},
+	})
+	testSound(t, "a.ogg", media.Info{Format: "ogg", Type: "audio/ogg"}, "vorbis", []soundRow{
+		{name: "Vorbis", file: whole(vorbis(16000), page(0, 56000, 5, 1, make([]byte, 99))), duration: 3500 * time.Millisecond},
+		{name: "FLAC", file: whole(flac, page(0, 56000, 5, 1, make([]byte, 99))), duration: 3500 * time.Millisecond, codec: "flac"},
+		{name: "Speex", file: whole(speex, page(0, 56000, 5, 1, make([]byte, 99))), duration: 3500 * time.Millisecond, codec: "speex"},
+		{name: "with another stream", duration: 3500 * time.Millisecond,
+			file: whole(other, vorbis(16000), page(0, 0, 77, 1, make([]byte, 9)), page(0, 56000, 5, 1, make([]byte, 99)), page(4, 99, 77, 2))},
+	})
+	f := whole(theora, vorbis(16000), page(0, 9, 78, 1, make([]byte, 9)), page(0, 56000, 5, 1, make([]byte, 99)), page(4, 99, 78, 2))
+	got, err := media.Inspect(t.Context(), count("a.ogg", f.size, f).Source)
+	if err != nil || got.Video == nil || got.Video.Codec != "theora" || got.Length() != media.Fact(3500*time.Millisecond) {
+		t.Errorf("a film: got %+v, %v", got, err)
+	}
+}
+
+// streamInfo returns a STREAMINFO block of one channel of 16 bits and frames of 4,096
+// samples.
+func streamInfo(rate, samples int) []byte {
+	return be(uint16(4096), uint16(4096), make([]byte, 6), uint64(rate)<<44|15<<36|uint64(samples), make([]byte, 16))
+}
+
+// flac returns a FLAC file of one-byte frame numbers.
+func flac(samples, first, frames int) []byte {
+	out := slices.Concat([]byte("fLaC\x80\x00\x00\x22"), streamInfo(16000, samples))
+	for i := first; i < first+frames; i++ {
+		head := []byte{0xff, 0xf8, 0xc0, 0x08, byte(i)}
+		out = append(append(out, head...), crc8(head))
+		out = append(out, noise(2000)...)
+	}
+	return out
+}
+
+func crc8(data []byte) (crc byte) {
+	for _, b := range data {
+		for bit := 7; bit >= 0; bit-- {
+			carry := crc>>7 ^ b>>bit&1
+			crc = crc<<1 ^ carry*7
+		}
+	}
+	return crc
+}
+
+func TestFLAC(t *testing.T) {
+	const frame = 4096 * time.Second / 16000
+	good := flac(100*4096, 0, 100)
+	picture := slices.Concat(good[:4], []byte{0}, good[5:42], be(0x86000000+(2<<20)), make([]byte, 2<<20), good[42:])
+	testSound(t, "a.flac", media.Info{Format: "flac", Type: "audio/flac"}, "flac", []soundRow{
+		{name: "whole", file: whole(good), duration: 100 * frame},
+		{name: "a picture in front", file: whole(picture), duration: 100 * frame},
+		{name: "a tag in front", file: whole(id3(99), make([]byte, 99), good), duration: 100 * frame},
+		{name: "a tag behind", file: whole(good, []byte("TAG"), make([]byte, 125)), duration: 100 * frame},
+		{name: "an unknown number of samples", file: whole(flac(0, 0, 100)), duration: 100 * frame},
+		{name: "cut out of a longer recording", file: whole(flac(0, 50, 10)), duration: 10 * frame},
+		{name: "cut short", file: whole(good[:len(good)-30*2006-999]), duration: 69 * frame, warning: "a.flac ends before its sound does"},
+		{name: "a frame of another recording at the end", file: whole(good, flac(0, 127, 1)[42:]), duration: 100 * frame},
+		{name: "megabytes of zeros behind", file: whole(good, make([]byte, 2<<20)), duration: 100 * frame, least: 33 * frame, warning: "the end of the sound of a.flac was not found"},
+	})
+}
+
+// adts returns frames of 1,024 samples at 16 kHz. Their sizes vary.
+func adts(frames int) []byte {
+	var out []byte
+	for i := range frames {
+		size := 90 + i*37%60
+		head := []byte{0xff, 0xf1, 0x60, 0x40, byte(size >> 3), byte(size<<5) | 0x1f, 0xfc}
+		out = append(append(out, head...), make([]byte, size-len(head))...)
+	}
+	return out
+}
+
+func TestAAC(t *testing.T) {
+	const frame = 64 * time.Millisecond
+	testSound(t, "a.aac", media.Info{Format: "aac", Type: "audio/aac"}, "aac", []soundRow{
+		{name: "whole", file: whole(adts(100)), duration: 100 * frame},
+		{name: "a tag in front", file: whole(id3(5000), make([]byte, 5000), adts(100)), duration: 100 * frame},
+		{name: "tags between segments", file: whole(id3(50), make([]byte, 50), adts(100), id3(50), make([]byte, 50), adts(60)), duration: 160 * frame},
+		{name: "a part of a frame first", file: whole(adts(101)[50:]), duration: 100 * frame},
+		{name: "cut in a frame", file: whole(adts(101)[:100*119]), duration: 99 * frame},
+		{name: "a picture of several megabytes behind", file: whole(adts(100), id3(3<<20), noise(3<<20)), duration: 100 * frame},
+		{name: "an hour", file: whole(adts(56250)), duration: time.Hour, least: 2887235375 * time.Microsecond, warning: "the length of a.aac, about 3"},
+	})
+}

@@ -1,0 +1,124 @@
+package media
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"strconv"
+)
+
+// Sizes of tags that may be before or after the sound.
+const (
+	id3HeaderSize = 10
+	id3v1Size     = 128
+	apeTagSize    = 32 // header or footer
+	lyricsEndSize = 15 // six digits and LYRICS200
+)
+
+// isTail reports whether data begins like a tag, or like zeros, after the sound.
+func isTail(data []byte) bool {
+	return beginsWith(data, "TAG", "APETAGEX", "ID3", "LYRICSBEGIN", "\x00\x00\x00\x00")
+}
+
+func beginsWith(data []byte, any ...string) bool {
+	return slices.ContainsFunc(any, func(s string) bool { return bytes.HasPrefix(data, []byte(s)) })
+}
+
+// skipTags returns the offset of the first byte after the tags at off, or the size of
+// the file if a tag claims to be longer. Tags may hold pictures of many megabytes. Some
+// files have several, because each program added its own.
+func skipTags(r *reader, off int64) (int64, error) {
+	const most = 6
+	for range most {
+		head, err := r.most(off, apeTagSize)
+		if err != nil {
+			return 0, err
+		}
+		end := off
+		switch {
+		case isID3(head):
+			if end, err = id3End(r, off, head); err != nil {
+				return 0, err
+			}
+		case len(head) == apeTagSize && string(head[:8]) == "APETAGEX":
+			end = off + apeTagSize + int64(binary.LittleEndian.Uint32(head[12:]))
+		}
+		if end == off {
+			return off, nil
+		}
+		off = min(end, r.src.Size)
+	}
+	return off, nil
+}
+
+// isID3 reports whether head begins with the header of an ID3v2 tag.
+func isID3(head []byte) bool {
+	return len(head) >= id3HeaderSize && string(head[:3]) == "ID3" && head[3] < 0x10 && head[4] < 0xff
+}
+
+// id3End returns where the ID3v2 tag at off ends. Each byte of its size holds seven
+// bits. Some programs write eight, so id3End uses what leads to sound or to another tag.
+func id3End(r *reader, off int64, head []byte) (int64, error) {
+	size := head[6:10]
+	safe := int64(size[0]&0x7f)<<21 | int64(size[1]&0x7f)<<14 | int64(size[2]&0x7f)<<7 | int64(size[3]&0x7f)
+	if footer := head[5]&0x10 != 0; footer {
+		safe += id3HeaderSize
+	}
+	ends := []int64{off + id3HeaderSize + safe, off + id3HeaderSize + int64(u32(size))}
+	if (size[0]|size[1]|size[2]|size[3])&0x80 != 0 {
+		ends = []int64{ends[1], ends[0]}
+	}
+	if ends[0] == ends[1] {
+		return ends[0], nil
+	}
+	for _, end := range ends {
+		if end >= r.src.Size {
+			continue
+		}
+		next, err := r.most(end, apeTagSize)
+		if err != nil {
+			return 0, err
+		}
+		_, isMPEG := mpegFraming.at(next)
+		_, isADTS := adtsFraming.at(next)
+		if isMPEG || isADTS || isTail(next) || beginsWith(next, "RIFF", "RIFX", "RF64", "fLaC", "OggS") {
+			return end, nil
+		}
+	}
+	return ends[0], nil
+}
+
+// soundEnd returns the offset at which sound that is followed by tags ends. The file,
+// or the part of it that holds the sound, ends at end. Tags that do not say at their end
+// how long they are remain.
+func soundEnd(r *reader, start, end int64) (int64, error) {
+	const most = 6
+	for range most {
+		n := min(id3v1Size, end-start)
+		tail, err := r.bytes(end-n, n)
+		if err != nil {
+			return 0, err
+		}
+		size := int64(0)
+		last := func(n int) []byte { return tail[max(len(tail)-n, 0):] }
+		if footer := last(apeTagSize); len(footer) == apeTagSize && string(footer[:8]) == "APETAGEX" {
+			size = int64(binary.LittleEndian.Uint32(footer[12:]))
+			if hasHeader := footer[23]&0x80 != 0; hasHeader {
+				size += apeTagSize
+			}
+		} else if footer := last(lyricsEndSize); string(footer[min(6, len(footer)):]) == "LYRICS200" {
+			length, _ := strconv.ParseUint(string(footer[:6]), 10, 32)
+			size = int64(length) + lyricsEndSize
+		} else if footer := last(id3HeaderSize); len(footer) == id3HeaderSize && string(footer[:3]) == "3DI" {
+			size = int64(footer[6]&0x7f)<<21 | int64(footer[7]&0x7f)<<14 | int64(footer[8]&0x7f)<<7 | int64(footer[9]&0x7f)
+			size += 2 * id3HeaderSize
+		} else if len(tail) == id3v1Size && string(tail[:3]) == "TAG" {
+			size = id3v1Size
+		}
+		if size == 0 || size > end-start {
+			break
+		}
+		end -= size
+	}
+	return end, nil
+}
