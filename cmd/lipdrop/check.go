@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"time"
+	"unicode/utf16"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -19,6 +22,7 @@ type checkCmd struct {
 	SharedFolders  []string `default:"${shared_folders}" placeholder:"FOLDER,…" help:"Folders whose files any job.json may name."`
 	MaxJobsPerDrop int      `default:"${max_jobs_per_drop}" help:"How many jobs one changed file may start."`
 	LengthMismatch string   `default:"${length_mismatch}" enum:"warn,reject" help:"What happens if a part of a file would be missing in the output: warn or reject."`
+	JSON           bool     `name:"json" help:"Print one JSON object for each job, in the form of docs/check.md."`
 	Files          []string `arg:"" name:"file-or-folder" help:"What you would drop."`
 }
 
@@ -41,17 +45,29 @@ func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 		RejectMismatch: c.LengthMismatch == "reject",
 	}}
 	found, wrong := len(files.problems), len(files.problems)
-	for _, problem := range files.problems {
-		printf(out, "%v\n", problem)
+	if !c.JSON {
+		for _, problem := range files.problems {
+			printf(out, "%v\n", problem)
+		}
 	}
 	err = eachFinding(ctx, resolver, files.keys, func(key string, f drop.Finding) error {
 		found++
-		ok, err := report(ctx, out, resolver, f)
-		if !ok {
+		o, err := outcomeOf(ctx, resolver, f)
+		if err != nil {
+			return err
+		}
+		if !o.good() {
 			wrong++
 		}
-		return err
+		if c.JSON {
+			return writeLine(out, o.describe(f))
+		}
+		report(out, f, o)
+		return nil
 	})
+	if c.JSON {
+		err = errors.Join(append(files.problems, err)...)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -94,7 +110,8 @@ func eachFinding(ctx context.Context, resolver *drop.Resolver, keys []string, re
 type outcome struct {
 	state    ledger.State // ready, or the state of the status
 	problems []problem.Problem
-	job      drop.Ready // if ready
+	warnings []string
+	job      drop.Ready // what is known about the job, if there is one
 }
 
 // good reports whether nothing is wrong.
@@ -104,22 +121,18 @@ func (o outcome) good() bool {
 
 func outcomeOf(ctx context.Context, resolver *drop.Resolver, f drop.Finding) (outcome, error) {
 	if f.Job == nil {
-		return outcome{state: f.State, problems: f.Problems}, nil
+		return outcome{state: f.State, problems: f.Problems, warnings: f.Warnings}, nil
 	}
 	job, problems, err := resolver.Prepare(ctx, f.Job)
-	if err != nil || len(problems) > 0 {
-		return outcome{state: drop.StateOf(problems), problems: problems}, err
+	o := outcome{state: ready, problems: problems, warnings: job.Warnings, job: job}
+	if len(problems) > 0 {
+		o.state = drop.StateOf(problems)
 	}
-	return outcome{state: ready, job: job}, nil
+	return o, err
 }
 
-// report prints a finding and returns whether nothing is wrong with it.
-func report(ctx context.Context, out io.Writer, resolver *drop.Resolver, f drop.Finding) (bool, error) {
-	o, err := outcomeOf(ctx, resolver, f)
-	if err != nil {
-		return false, err
-	}
-	warnings := f.Warnings
+// report prints a finding.
+func report(out io.Writer, f drop.Finding, o outcome) {
 	switch o.state {
 	case ready:
 		printf(out, "%s: one job of %s\n", f.Name, o.job.Model)
@@ -129,7 +142,9 @@ func report(ctx context.Context, out io.Writer, resolver *drop.Resolver, f drop.
 		for _, name := range sortedKeys(o.job.Input) {
 			printf(out, "  %s = %v\n", name, o.job.Input[name])
 		}
-		warnings = o.job.Warnings
+		if length := o.job.Expected.Length; length > 0 {
+			printf(out, "  expected output: %.1f s\n", length.Seconds())
+		}
 	case ledger.Used:
 		printf(out, "%s: used by %s\n", f.Name, strings.Join(f.Jobs, ", "))
 	default:
@@ -138,10 +153,9 @@ func report(ctx context.Context, out io.Writer, resolver *drop.Resolver, f drop.
 	for _, p := range o.problems {
 		printf(out, "  %s: %s\n    %s\n", p.Code, p.Reason, p.RemedyFor(f.Name))
 	}
-	for _, w := range warnings {
+	for _, w := range o.warnings {
 		printf(out, "  warning: %s\n", w)
 	}
-	return o.good(), nil
 }
 
 // describe returns what is known about a file, in one line.
@@ -159,4 +173,80 @@ func describe(used drop.Used) string {
 		text += fmt.Sprintf(", %d×%d", used.Info.Width, used.Info.Height)
 	}
 	return text
+}
+
+// checkedJob is a line of check --json. docs/check.md describes its members.
+type checkedJob struct {
+	Name     string           `json:"name"`
+	State    ledger.State     `json:"state"`
+	Model    string           `json:"model,omitempty"`
+	Input    map[string]any   `json:"input,omitempty"`
+	Media    []checkedMedium  `json:"media,omitempty"`
+	Expected float64          `json:"expectedSeconds,omitempty"`
+	Jobs     []string         `json:"jobs,omitempty"`
+	Problems []checkedProblem `json:"problems,omitempty"`
+	Warnings []string         `json:"warnings,omitempty"`
+}
+
+type checkedMedium struct {
+	File     string   `json:"file"`
+	Property string   `json:"property,omitempty"`
+	Seconds  float64  `json:"seconds,omitempty"`
+	Exact    bool     `json:"exact"`
+	Width    int      `json:"width,omitempty"`
+	Height   int      `json:"height,omitempty"`
+	Codecs   []string `json:"codecs,omitempty"`
+}
+
+type checkedProblem struct {
+	Code   problem.Code `json:"code"`
+	Reason string       `json:"reason"`
+	Remedy string       `json:"remedy"`
+}
+
+// describe returns the line of check --json about a finding.
+func (o outcome) describe(f drop.Finding) checkedJob {
+	c := checkedJob{Name: f.Name, State: o.state, Model: o.job.Model, Jobs: f.Jobs, Warnings: o.warnings}
+	if o.state == ready {
+		c.Input, c.Expected = o.job.Input, millis(o.job.Expected.Length)
+	}
+	for _, used := range o.job.Media {
+		m := checkedMedium{File: show(used.File.Key), Property: used.Property}
+		if used.URL != "" {
+			m.File = used.Input().URL
+		}
+		length := used.Info.Length()
+		m.Seconds, m.Exact = millis(length.D), length.Exact
+		m.Width, m.Height, m.Codecs = used.Info.Width, used.Info.Height, used.Info.Codecs()
+		c.Media = append(c.Media, m)
+	}
+	for _, p := range o.problems {
+		c.Problems = append(c.Problems, checkedProblem{p.Code, p.Reason, p.RemedyFor(f.Name)})
+	}
+	return c
+}
+
+// millis returns a duration in seconds, rounded to milliseconds.
+func millis(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+
+// writeLine writes a value as a line of JSON without control and format characters.
+func writeLine(out io.Writer, value any) error {
+	var line strings.Builder
+	enc := json.NewEncoder(&line)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(value); err != nil {
+		return err
+	}
+	var safe strings.Builder
+	for _, r := range strings.TrimSuffix(line.String(), "\n") {
+		if !acts(r) {
+			safe.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&safe, `\u%04x`, unit)
+		}
+	}
+	fmt.Fprintln(out, safe.String())
+	return nil
 }

@@ -63,6 +63,9 @@ func (a escapedArg) Format(s fmt.State, verb rune) {
 	_, _ = io.WriteString(s, escape(fmt.Sprintf(fmt.FormatString(s, verb), a.value), ""))
 }
 
+// acts reports whether a terminal may interpret a character.
+func acts(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
+
 // escape replaces characters that a terminal may interpret, and bytes that are not
 // UTF-8, by Go's escapes. It keeps the characters in keep.
 func escape(text, keep string) string {
@@ -71,8 +74,7 @@ func escape(text, keep string) string {
 		r, size := utf8.DecodeRuneInString(text[i:])
 		part := text[i : i+size]
 		i += size
-		acts := unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) || r == utf8.RuneError && size == 1
-		if acts && !strings.ContainsRune(keep, r) {
+		if (acts(r) || r == utf8.RuneError && size == 1) && !strings.ContainsRune(keep, r) {
 			quoted := strconv.QuoteToASCII(part)
 			part = quoted[1 : len(quoted)-1]
 		}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/lipdrop/lipdrop/internal/golden"
+)
+
+// checkDocument describes what check --json prints.
+const checkDocument = "../../docs/check.md"
+
+// checkSchema returns the schema in docs/check.md.
+func checkSchema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	text, err := os.ReadFile(checkDocument)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body, _ := strings.Cut(string(text), "```json schema\n")
+	body, _, _ = strings.Cut(body, "```")
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("urn:check", doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("urn:check")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+// check --json prints one object a line in the form of docs/check.md, whose example is
+// what it prints.
+func TestCheckAsJSON(t *testing.T) {
+	document, err := filepath.Abs(checkDocument)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := checkSchema(t)
+	tests := []struct {
+		name  string
+		files map[string]string
+		args  []string
+		code  int
+		want  []string // a part of each line
+	}{
+		{name: "a ready pair", files: map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav", "preset.json": `{"input": {"sync_mode": "loop"}}`},
+			args: []string{"talk.mp4", "talk.wav", "preset.json"}, want: []string{`"state":"accepted"`, `"expectedSeconds":2.531`}},
+		{name: "a rejected bundle, and its media", files: map[string]string{"cafe.job/v.mp4": "@clip.mp4", "cafe.job/a.wav": "@voice.wav",
+			"cafe.job/job.json": `{"model":"sync/react-1","input":{"video_url":"v.mp4","audio_url":"a.wav","emotion":"joyful"}}`},
+			args: []string{"cafe.job"}, code: 1, want: []string{`"file":"cafe.job/v.mp4","property":"video_url","seconds":3,"exact":true,"width":320,"height":240`}},
+		{name: "a voice by itself", files: map[string]string{"talk.wav": "@voice.wav"}, args: []string{"talk.wav"}, code: 1, want: []string{`"code":"waiting_for_video_or_image"`}},
+		{name: "a URL, whose query is not printed", files: map[string]string{"x.job/v.mp4": "@clip.mp4",
+			"x.job/job.json": `{"model":"sync/react-1","input":{"video_url":"v.mp4","audio_url":"https://example.com/a.wav?key=s3cret"}}`},
+			args: []string{"x.job"}, want: []string{`{"file":"https://example.com/a.wav","property":"audio_url","exact":false}`}},
+		{name: "a video of two voices", files: map[string]string{"talk.mp4": "@clip.mp4", "talk.de.wav": "@voice.wav", "talk.fr.wav": "@voice.wav"},
+			args: []string{"talk.mp4", "talk.de.wav", "talk.fr.wav"}, want: []string{`"name":"talk.de","state":"ready"`, `"state":"used","jobs":["talk.de","talk.fr"]`, `"name":"talk.fr"`}},
+		{name: "a name with control and format characters", files: map[string]string{"a\x1b\u202e\U000e0001\n.wav": "@voice.wav"},
+			args: []string{"."}, code: 1, want: []string{`a\u001b\u202e\udb40\udc01\n.wav`}},
+		{name: "files of different lengths", files: map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"},
+			args: []string{"--length-mismatch", "reject", "talk.mp4", "talk.wav"}, want: []string{`"state":"ready"`}},
+	}
+	for i, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			lay(t, tt.files)
+			var out, errs bytes.Buffer
+			if code := run(t.Context(), append([]string{"check", "--json"}, tt.args...), &out, &errs); code != tt.code {
+				t.Errorf("exit status %d, want %d; %s", code, tt.code, &errs)
+			}
+			lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+			if len(lines) != len(tt.want) {
+				t.Fatalf("%d lines, want %d:\n%s", len(lines), len(tt.want), &out)
+			}
+			for n, line := range lines {
+				doc, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+				if err == nil {
+					err = schema.Validate(doc)
+				}
+				if err != nil {
+					t.Errorf("%v\n%s", err, line)
+				}
+				if !strings.Contains(line, tt.want[n]) || strings.Contains(line, "s3cret") {
+					t.Errorf("line %d is %s\nwithout %s", n, line, tt.want[n])
+				}
+			}
+			if i == 0 {
+				text, err := os.ReadFile(document)
+				if err != nil {
+					t.Fatal(err)
+				}
+				before, rest, _ := strings.Cut(string(text), "```json line\n")
+				_, after, _ := strings.Cut(rest, "\n")
+				golden.Compare(t, document, before+"```json line\n"+lines[1]+"\n"+after)
+			}
+		})
+	}
+}
+
+// A file that cannot be read is one line on stderr. The others are checked.
+func TestCheckAsJSONWithAnUnreadableFile(t *testing.T) {
+	lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
+	if err := os.Symlink("nowhere", "broken.wav"); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"check", "--json", "."}, &out, &errs)
+	if code != 1 || strings.Count(out.String(), "\n") != 1 || strings.Count(errs.String(), "\n") != 1 || !strings.Contains(out.String(), `"state":"ready"`) || !strings.Contains(errs.String(), "broken.wav") {
+		t.Errorf("exit status %d\n%s\n%s", code, &out, &errs)
+	}
+}
