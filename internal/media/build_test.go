@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -195,4 +196,45 @@ func noise(n int) []byte {
 	data := make([]byte, n)
 	rand.NewChaCha8([32]byte{}).Read(data)
 	return bytes.ReplaceAll(data, []byte{0xff}, []byte{0xfe})
+}
+
+// ebml returns an element of a Matroska file.
+func ebml(id int, body ...[]byte) []byte {
+	all := slices.Concat(body...)
+	return slices.Concat(bytes.TrimLeft(be(id), "\x00"), be(uint64(len(all))|1<<56), all)
+}
+
+// openEBML returns the head of an element that does not say how long it is.
+func openEBML(id int) []byte { return slices.Concat(be(id), be(^uint64(0)>>7|1<<56)) }
+
+// mkvTrack returns a TrackEntry. Its kind is 1 for video and 2 for audio.
+func mkvTrack(number, kind int, codec string, more ...[]byte) []byte {
+	return ebml(0xAE, ebml(0xD7, be(number)), ebml(0x83, be(kind)), ebml(0x86, []byte(codec)),
+		ebml(0xE0, ebml(0xB0, be(64)), ebml(0xBA, be(48))), slices.Concat(more...))
+}
+
+// mkvHead returns the elements before the clusters: a header, an open segment, a length
+// in milliseconds unless it is 0, and the tracks.
+func mkvHead(length float32, tracks ...[]byte) []byte {
+	var duration []byte
+	if length > 0 {
+		duration = ebml(0x4489, be(int(math.Float32bits(length))))
+	}
+	return slices.Concat(ebml(0x1A45DFA3, ebml(0x4282, []byte("webm"))), openEBML(0x18538067),
+		ebml(0x1549A966, ebml(0x2AD7B1, be(1000000)), duration), ebml(0x1654AE6B, tracks...))
+}
+
+// blocks returns a SimpleBlock of the given size for each time, which counts from the
+// cluster.
+func blocks(track byte, size int, times ...int) []byte {
+	var out []byte
+	for _, at := range times {
+		out = append(out, ebml(0xA3, []byte{0x80 | track}, be(uint16(at)), []byte{0x80}, make([]byte, size))...)
+	}
+	return out
+}
+
+// cluster returns a Cluster that begins at a time in milliseconds.
+func cluster(at int, blocks ...[]byte) []byte {
+	return ebml(0x1F43B675, ebml(0xE7, be(at)), slices.Concat(blocks...))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // entry is what the sample entry of a track in an MP4 file says (ISO 14496-12, 8.5.2).
@@ -90,13 +91,15 @@ func (t *track) readEntry(r *reader) error {
 
 // describePicture finds what makes a picture rare: more than 8 bits, or transparency.
 func (t *track) describePicture(data []byte) {
-	const bitDepth, hlg, pq = 17, 18, 16
-	if hevc := behind(data, "hvcC"); len(hevc) > bitDepth && hevc[bitDepth]&7 >= 2 {
-		t.doubt = "10-bit HEVC"
-		colour := behind(data, "colr")
-		if len(colour) >= 8 && colour[6] == 0 && (colour[7] == hlg || colour[7] == pq) || behind(data, "dvcC") != nil || behind(data, "dvvC") != nil {
-			t.doubt += " HDR"
-		}
+	transfer := byte(0)
+	if colour := behind(data, "colr"); len(colour) >= 8 && colour[6] == 0 {
+		transfer = colour[7]
+	}
+	if behind(data, "dvcC") != nil || behind(data, "dvvC") != nil {
+		transfer = transferPQ
+	}
+	if hevc := hevcDoubt(behind(data, "hvcC"), transfer); hevc != "" {
+		t.doubt = hevc
 	}
 	const depthWithAlpha = 32
 	alpha := data[82] == 0 && data[83] == depthWithAlpha && slices.Contains([]string{"prores", "qtrle", "png"}, t.Codec)
@@ -106,6 +109,50 @@ func (t *track) describePicture(data []byte) {
 	case alpha || behind(data, "almo") != nil:
 		t.doubt = "a video with transparency"
 	}
+}
+
+// Transfer functions of HDR (ITU-T H.273).
+const (
+	transferPQ  = 16
+	transferHLG = 18
+)
+
+// hevcDoubt returns the doubt about HEVC of the given configuration (ISO 14496-15, 8.3.3)
+// and transfer function, or "".
+func hevcDoubt(config []byte, transfer byte) string {
+	const bitDepth = 17
+	switch {
+	case len(config) <= bitDepth || config[bitDepth]&7 < 2:
+		return ""
+	case transfer == transferPQ || transfer == transferHLG:
+		return "10-bit HEVC HDR"
+	}
+	return "10-bit HEVC"
+}
+
+// pictureCodec returns the word for the codec of a Windows bitmap header, or "".
+func pictureCodec(fourCC string) string {
+	switch word := strings.ToUpper(fourCC); word {
+	case "H264", "X264", "AVC1":
+		return "h264"
+	case "HEVC", "H265", "HVC1":
+		return "hevc"
+	case "XVID", "DIVX", "DX50", "FMP4", "MP4V":
+		return "mpeg4"
+	case "DIV3", "MP43":
+		return "msmpeg4v3"
+	case "MJPG":
+		return "mjpeg"
+	case "DVSD":
+		return "dvvideo"
+	case "CFHD", "AVDN", "AVDH", "CVID":
+		return map[string]string{"CFHD": "cfhd", "AVDN": "dnxhd", "AVDH": "dnxhd", "CVID": "cinepak"}[word]
+	case "VP80", "VP90", "AV01":
+		return map[string]string{"VP80": "vp8", "VP90": "vp9", "AV01": "av1"}[word]
+	case "\x00\x00\x00\x00", "DIB ", "I420", "YUY2", "UYVY":
+		return "rawvideo"
+	}
+	return ""
 }
 
 // behind returns what follows the name of a box in data, or nil.

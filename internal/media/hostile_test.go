@@ -54,6 +54,13 @@ func TestHostileFiles(t *testing.T) {
 		{"fragments in name only", "a.mp4", slices.Concat(fragmentedMovie(), fragment(0, 10, 0), longAtom("mdat", terabyte/2)), []byte("moof")},
 		{"fragments inside each other", "a.mp4", slices.Concat(fragmentedMovie(), fragment(0, 10, 0)), be(99, "moof")},
 		{"segment indexes without end", "a.mp4", fragmentedMovie(), atom("sidx", be(0, 1, 1000, 0, 0, 1, 1, 1, 0))},
+		{"elements without end", "a.mkv", mkvHead(0), ebml(0xEC)},
+		{"tracks without end", "a.mkv", slices.Concat(ebml(0x1A45DFA3), openEBML(0x18538067), openEBML(0x1654AE6B)), mkvTrack(1, 1, "V_VP8")},
+		{"clusters without end", "a.mkv", mkvHead(0, mkvTrack(1, 1, "V_VP8")), cluster(0, blocks(1, 1, 0))},
+		{"blocks in name only", "a.mkv", slices.Concat(mkvHead(0, mkvTrack(1, 1, "V_VP8")), openEBML(0x1F43B675), ebml(0xE7, be(1))), []byte{0xA3, 0x80}},
+		{"clusters in name only", "a.mkv", slices.Concat(mkvHead(0, mkvTrack(1, 1, "V_VP8")), cluster(0, blocks(1, 1, 0))), be(0x1F43B675)},
+		{"lists without end", "a.avi", le("RIFF", -1, "AVI "), le("LIST", -1, "hdrl")},
+		{"streams without end", "a.avi", le("RIFF", -1, "AVI ", "LIST", -1, "hdrl"), chunk("strh", make([]byte, 56))},
 		{"chunks without end", "a.wav", riff("WAVE"), chunk("LIST", nil)},
 		{"a format chunk of 4 GB", "a.wav", slices.Concat(riff("WAVE"), le("fmt ", -1)), []byte{1}},
 		{"tags without end", "a.mp3", id3(0), id3(0)},
@@ -136,6 +143,16 @@ func FuzzMP4(f *testing.F) {
 	}, "moov-first.mp4", "moov-last.mp4", "fragmented.mp4", "fragmented-no-index.mp4", "fragmented-sidx.mp4",
 		"fragmented-dash.mp4", "fragmented-every-frame.mp4", "fragmented.m4a", "cut-by-edit-list.mp4", "late-sound.mp4", "pcm.mov")
 }
+
+func FuzzMatroska(f *testing.F) {
+	tracks := slices.Concat(mkvTrack(1, 1, "V_VP8", ebml(0x23E383, be(40000000))), mkvTrack(2, 2, "A_OPUS"))
+	fuzz(f, "a.mkv", [][]byte{
+		slices.Concat(mkvHead(900, tracks), cluster(0, blocks(1, 9, 0, 40)), cluster(900, blocks(2, 9, 0, 40))),
+		slices.Concat(mkvHead(0, tracks), openEBML(0x1F43B675), ebml(0xE7, be(9)), blocks(1, 9, 0, 40), blocks(2, 9, 50)),
+	}, "small.mkv", "small.webm")
+}
+
+func FuzzAVI(f *testing.F) { fuzz(f, "a.avi", nil, "small.avi") }
 
 func FuzzWAV(f *testing.F) {
 	fuzz(f, "a.wav", [][]byte{

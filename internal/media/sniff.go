@@ -36,9 +36,9 @@ var (
 	formPNG  = form{"png", "image/png", Image, "a PNG image", ".png", contentPNG, readPNG}
 	formWEBP = form{"webp", "image/webp", Image, "a WEBP image", ".webp", contentWebP, readWEBP}
 
-	formWEBM = form{"webm", "video/webm", Video, "a WEBM file", ".webm", contentMatroska, nil}
-	formMKV  = form{"mkv", "video/x-matroska", Video, "a Matroska file", ".mkv", contentMatroska, nil}
-	formAVI  = form{"avi", "video/x-msvideo", Video, "an AVI file", ".avi", contentAVI, nil}
+	formWEBM = form{"webm", "video/webm", Video, "a WEBM file", ".webm", contentMatroska, readMatroska}
+	formMKV  = form{"mkv", "video/x-matroska", Video, "a Matroska file", ".mkv", contentMatroska, readMatroska}
+	formAVI  = form{"avi", "video/x-msvideo", Video, "an AVI file", ".avi", contentAVI, readAVI}
 	formOGG  = form{"ogg", "audio/ogg", Audio, "an Ogg file", ".ogg", contentOgg, readOgg}
 	formFLAC = form{"flac", "audio/flac", Audio, "a FLAC file", ".flac", contentFLAC, readFLAC}
 	formAAC  = form{"aac", "audio/aac", Audio, "an AAC stream", ".aac", contentAAC, readAAC}

@@ -1,0 +1,87 @@
+package media
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+// readAVI reads the stream headers of an AVI file. They say how many frames a stream has.
+func readAVI(r *reader, info *Info) error {
+	le := binary.LittleEndian
+	var kind string           // of the stream that is being read
+	var length Length         // of that stream
+	var frame uint64          // nanoseconds of a frame of that stream
+	data, cut := false, false // there is a list of media data; the file ends in it
+	share := 1.0              // of the media data that is there
+	var walk func(off, end int64) error
+	walk = func(off, end int64) error {
+		for off <= end-8 {
+			head, err := r.step(off, min(12, end-off))
+			if err != nil {
+				return err
+			}
+			chunk, body := string(head[:4]), off+8
+			off = body + int64(le.Uint32(head[4:]))
+			stop := min(off, end)
+			off += off % 2
+			if chunk == "LIST" && len(head) == 12 {
+				switch string(head[8:]) {
+				case "hdrl", "strl":
+					if err := walk(body+4, stop); err != nil {
+						return err
+					}
+				case "movi":
+					data, cut = stop-body > 4, off > r.src.Size+1
+					share = float64(stop-body) / float64(max(off-body, 1))
+					return nil // nothing behind the media data is needed
+				}
+				continue
+			}
+			fields, err := r.step(body, min(stop-body, 56))
+			if err != nil {
+				return err
+			}
+			switch {
+			case chunk == "strh" && len(fields) >= 36:
+				kind = string(fields[:4])
+				scale, rate := uint64(le.Uint32(fields[20:])), uint64(le.Uint32(fields[24:]))
+				length = Length{}
+				if frame, _ = mulDiv(scale, uint64(time.Second), rate); scale > 0 {
+					length = fact(uint64(le.Uint32(fields[32:]))*scale, rate)
+				}
+			case chunk == "strf" && kind == "vids" && len(fields) >= 20 && info.Video == nil:
+				info.Video = &Track{Codec: pictureCodec(string(fields[16:20])), Length: length, Frame: time.Duration(min(frame, uint64(time.Hour)))}
+				height := int32(le.Uint32(fields[8:]))
+				info.Width, info.Height = int(le.Uint32(fields[4:])&0x7fffffff), int(max(height, -height, 0))
+			case chunk == "strf" && kind == "auds" && len(fields) >= 2 && info.Audio == nil:
+				info.Audio = &Track{Codec: wavCodecs[le.Uint16(fields)], Length: length}
+			}
+		}
+		return nil
+	}
+	if err := walk(12, r.src.Size); err != nil {
+		return err
+	}
+	if !data {
+		return damage("it holds no pictures and no sound, only their description")
+	}
+	for _, t := range []*Track{info.Video, info.Audio} {
+		switch {
+		case t == nil:
+		case cut:
+			t.Length = Length{D: time.Duration(float64(t.Length.D) * share)}
+		case t.Length.D == 0:
+			t.Length = Length{}
+		}
+		if t != nil && rare[t.Codec] != "" {
+			info.warn("%s", doubt(r.src.Name, "", rare[t.Codec]))
+		}
+	}
+	switch video := info.Video; {
+	case cut:
+		info.warn("%s ends in the middle of its pictures and sound: it may have been cut short", r.src.Name)
+	case video != nil && !video.Length.Known():
+		info.warn("%s does not say how long it is, so its duration is not checked", r.src.Name)
+	}
+	return nil
+}

@@ -1,0 +1,539 @@
+package media
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math"
+	"math/bits"
+	"strings"
+	"time"
+)
+
+// Identifiers of Matroska elements (RFC 9559, section 5).
+const (
+	idSegment, idInfo, idTracks, idCluster = 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
+
+	idTimestampScale, idDuration = 0x2AD7B1, 0x4489
+
+	idTrackEntry, idTrackNumber, idTrackType, idFlagEnabled, idDefaultDuration = 0xAE, 0xD7, 0x83, 0xB9, 0x23E383
+	idCodecID, idCodecPrivate, idVideo, idPixelWidth, idPixelHeight, idAlpha   = 0x86, 0x63A2, 0xE0, 0xB0, 0xBA, 0x53C0
+	idColour, idTransfer, idProjection, idRoll                                 = 0x55B0, 0x55BA, 0x7670, 0x7675
+	idEncodings, idEncoding, idEncryption                                      = 0x6D80, 0x6240, 0x5035
+
+	idTimestamp, idSimpleBlock, idBlockGroup, idBlock, idBlockDuration = 0xE7, 0xA3, 0xA0, 0xA1, 0x9B
+)
+
+// element is an element of a Matroska file. Its end is at most that of what contains it.
+type element struct {
+	id        uint32
+	body, end int64
+	open      bool // it does not say how long it is
+	cut       bool // it claims to be longer than what contains it
+}
+
+// errElement reports bytes that are no element.
+const errElement = damage("its elements do not fit together")
+
+// element reads the head of the element at off. Limit is the end of what contains it.
+func (r *reader) element(off, limit int64) (element, error) {
+	const longest = 12
+	head, err := r.step(off, min(longest, limit-off))
+	if err != nil {
+		return element{}, err
+	}
+	if len(head) == 0 {
+		return element{}, errEnd
+	}
+	n := bits.LeadingZeros8(head[0]) + 1
+	if n > 4 {
+		return element{}, errElement
+	}
+	size, known, length := vint(head[min(n, len(head)):])
+	if length == 0 {
+		return element{}, errEnd
+	}
+	var id uint32
+	for _, b := range head[:n] {
+		id = id<<8 | uint32(b)
+	}
+	e := element{id: id, body: off + int64(n+length), end: limit, open: !known}
+	if known && size <= limit-e.body {
+		e.end = e.body + size
+	}
+	e.cut = known && size > limit-e.body
+	return e, nil
+}
+
+// vint reads a number of variable length, and returns how many bytes it takes. The length
+// is 0 if data end before the number does. A number of only ones means "unknown".
+func vint(data []byte) (n int64, known bool, length int) {
+	if len(data) == 0 {
+		return 0, false, 0
+	}
+	length = bits.LeadingZeros8(data[0]) + 1
+	if length > 8 || length > len(data) {
+		return 0, false, 0
+	}
+	n = int64(data[0]) & (1<<(8-length) - 1)
+	for _, b := range data[1:length] {
+		n = n<<8 | int64(b)
+	}
+	return n, n != 1<<(7*length)-1, length
+}
+
+// elements calls visit for each element between off and end.
+func (r *reader) elements(off, end int64, visit func(element) error) error {
+	for off < end {
+		e, err := r.element(off, end)
+		if err != nil {
+			return err
+		}
+		if err := visit(e); err != nil {
+			return err
+		}
+		off = e.end
+	}
+	return nil
+}
+
+// value returns up to n bytes of an element.
+func (r *reader) value(e element, n int64) []byte {
+	data, err := r.step(e.body, min(n, e.end-e.body))
+	if err != nil {
+		return nil // a value that is not there counts as 0
+	}
+	return data
+}
+
+func (r *reader) number(e element) (n uint64) {
+	for _, b := range r.value(e, 8) {
+		n = n<<8 | uint64(b)
+	}
+	return n
+}
+
+func (r *reader) float(e element) float64 {
+	switch data := r.value(e, 8); len(data) {
+	case 4:
+		return float64(math.Float32frombits(u32(data)))
+	case 8:
+		return math.Float64frombits(u64(data))
+	}
+	return 0
+}
+
+// matroska is what the head of a Matroska or WEBM file says.
+type matroska struct {
+	scale         uint64  // nanoseconds in a unit of time
+	duration      float64 // in units; 0 if the file does not say
+	tracks        []mkvTrack
+	first, last   element // clusters; last is the last one that was found
+	walked        bool    // last is the last one of the file
+	cut           bool    // the file ends in the middle of an element
+	start         int64   // timestamp of the first cluster
+	width, height int
+}
+
+// mkvTrack is a track of a Matroska file. Times are in units of the file.
+type mkvTrack struct {
+	Track
+	number, kind uint64
+	off          bool // the track is switched off
+	encrypted    bool
+	doubt        string
+	each         uint64 // nanoseconds of a frame; 0 if the file does not say
+	at, end      int64  // when the last block that was found starts and ends
+}
+
+const (
+	mkvVideo = 1
+	mkvAudio = 2
+)
+
+// readMatroska reads MKV and WEBM files. The length is what the head of the file says, if
+// the last blocks agree; else the last blocks decide.
+func readMatroska(r *reader, info *Info) error {
+	m := matroska{scale: uint64(time.Millisecond)}
+	segment, err := r.element(0, r.src.Size)
+	for err == nil && segment.id != idSegment {
+		segment, err = r.element(segment.end, r.src.Size)
+	}
+	if err == nil {
+		err = m.walk(r, segment)
+	}
+	if err != nil {
+		return err
+	}
+	if m.tracks == nil {
+		return damage("its list of tracks is missing, so the export or the upload broke off")
+	}
+	var chosen []*mkvTrack
+	for kind, track := range []**Track{mkvVideo: &info.Video, mkvAudio: &info.Audio} {
+		t := m.choose(uint64(kind))
+		if t == nil {
+			continue
+		}
+		if t.encrypted {
+			return errEncrypted
+		}
+		chosen = append(chosen, t)
+		*track = &t.Track
+	}
+	if m.first.id == 0 {
+		return damage("it holds no pictures and no sound, only their description")
+	}
+	if err := m.measure(r); err != nil && !errors.Is(err, errBudget) {
+		return err
+	}
+	m.describe(r, info, chosen)
+	return nil
+}
+
+// walk reads the elements of a segment. It stops at the first cluster if nothing behind
+// it is needed.
+func (m *matroska) walk(r *reader, segment element) error {
+	m.cut = segment.cut
+	for off := segment.body; off < segment.end; {
+		e, err := r.element(off, segment.end)
+		if m.first.id != 0 && err != nil && !readFailed(err) {
+			m.cut = m.cut || errors.Is(err, errEnd)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch e.id {
+		case idInfo:
+			err = r.elements(e.body, e.end, func(e element) error {
+				switch e.id {
+				case idTimestampScale:
+					m.scale = max(1, r.number(e))
+				case idDuration:
+					m.duration = r.float(e)
+				}
+				return nil
+			})
+		case idTracks:
+			if e.cut {
+				return errEnd
+			}
+			err = r.elements(e.body, e.end, func(e element) error { return m.readTrack(r, e) })
+		case idCluster:
+			if m.last = e; m.first.id == 0 {
+				m.first = e
+				m.start, _ = clusterTime(r, e)
+			}
+			if e.cut {
+				m.cut = true
+			}
+			if e.open || m.duration > 0 && !m.cut && m.tracks != nil {
+				return nil
+			}
+		}
+		if err != nil {
+			return err
+		}
+		off = e.end
+	}
+	m.walked = true
+	return nil
+}
+
+func (m *matroska) readTrack(r *reader, e element) error {
+	if e.id != idTrackEntry || len(m.tracks) == maxTracks {
+		return nil
+	}
+	var t mkvTrack
+	var codec string
+	var private []byte
+	var width, height int
+	var transfer uint64
+	turned := false
+	var visit func(element) error
+	visit = func(e element) error {
+		switch e.id {
+		case idVideo, idColour, idProjection, idEncodings, idEncoding:
+			return r.elements(e.body, e.end, visit)
+		case idTrackNumber:
+			t.number = r.number(e)
+		case idTrackType:
+			t.kind = r.number(e)
+		case idFlagEnabled:
+			t.off = r.number(e) == 0
+		case idDefaultDuration:
+			t.each = r.number(e)
+		case idCodecID:
+			codec = string(r.value(e, 64))
+		case idCodecPrivate:
+			private = r.value(e, 64)
+		case idPixelWidth:
+			width = int(r.number(e) & math.MaxInt32)
+		case idPixelHeight:
+			height = int(r.number(e) & math.MaxInt32)
+		case idAlpha:
+			if r.number(e) == 1 {
+				t.doubt = "a video with transparency"
+			}
+		case idTransfer:
+			transfer = r.number(e)
+		case idRoll:
+			turned = math.Abs(r.float(e)) == 90
+		case idEncryption:
+			t.encrypted = true
+		}
+		return nil
+	}
+	if err := r.elements(e.body, e.end, visit); err != nil {
+		return err
+	}
+	t.Codec = mkvCodec(codec, private)
+	if t.Codec == "hevc" {
+		t.doubt = hevcDoubt(private, byte(transfer))
+	}
+	if t.doubt == "" {
+		t.doubt = rare[t.Codec]
+	}
+	t.Frame = time.Duration(min(t.each, uint64(time.Hour)))
+	if t.kind == mkvVideo && m.width == 0 {
+		if m.width, m.height = width, height; turned {
+			m.width, m.height = height, width
+		}
+	} else if t.kind != mkvVideo {
+		t.Frame = 0
+	}
+	m.tracks = append(m.tracks, t)
+	return nil
+}
+
+// mkvCodecs are the words for codec identifiers, by their beginnings.
+var mkvCodecs = []struct{ id, codec string }{
+	{"V_MPEG4/ISO/AVC", "h264"}, {"V_MPEGH/ISO/HEVC", "hevc"}, {"V_MPEGI/ISO/VVC", "vvc"}, {"V_AV1", "av1"}, {"V_VP8", "vp8"}, {"V_VP9", "vp9"}, {"V_PRORES", "prores"},
+	{"V_MPEG4", "mpeg4"}, {"V_MPEG2", "mpeg2video"}, {"V_MPEG1", "mpeg1video"}, {"V_MJPEG", "mjpeg"}, {"V_THEORA", "theora"}, {"V_FFV1", "ffv1"},
+	{"V_UNCOMPRESSED", "rawvideo"}, {"A_AAC", "aac"}, {"A_MPEG/L3", "mp3"}, {"A_MPEG/L2", "mp2"}, {"A_OPUS", "opus"}, {"A_VORBIS", "vorbis"}, {"A_FLAC", "flac"},
+	{"A_PCM", "pcm"}, {"A_AC3", "ac3"}, {"A_EAC3", "eac3"}, {"A_DTS", "dts"}, {"A_TRUEHD", "truehd"}, {"A_ALAC", "alac"},
+}
+
+// mkvCodec returns the word for a codec. Old files describe it as AVI files do.
+func mkvCodec(id string, private []byte) string {
+	switch {
+	case id == "V_MS/VFW/FOURCC" && len(private) >= 20:
+		return pictureCodec(string(private[16:20]))
+	case id == "V_QUICKTIME" && len(private) >= 8:
+		return entryCodecs[string(private[4:8])]
+	case id == "A_MS/ACM" && len(private) >= 2:
+		return wavCodecs[binary.LittleEndian.Uint16(private)]
+	}
+	for _, c := range mkvCodecs {
+		if strings.HasPrefix(id, c.id) {
+			return c.codec
+		}
+	}
+	return ""
+}
+
+// choose returns the first track of a kind that is switched on, or else the first one.
+func (m *matroska) choose(kind uint64) (chosen *mkvTrack) {
+	for i := range m.tracks {
+		t := &m.tracks[i]
+		if t.kind == kind && (chosen == nil || chosen.off && !t.off) {
+			chosen = t
+		}
+	}
+	return chosen
+}
+
+// clusterTime returns the timestamp of a cluster, and the offset behind it. The timestamp
+// is one of the first elements.
+func clusterTime(r *reader, cluster element) (at, next int64) {
+	off := cluster.body
+	for range 4 {
+		e, err := r.element(off, cluster.end)
+		if err != nil {
+			break
+		}
+		if e.id == idTimestamp {
+			return int64(r.number(e) & (1<<48 - 1)), e.end
+		}
+		off = e.end
+	}
+	return -1, cluster.body
+}
+
+// measure finds when the last blocks of the tracks end.
+func (m *matroska) measure(r *reader) error {
+	const verify, search = 64 << 10, 320 << 10 // bytes at the end of the file
+	length := int64(search)
+	if m.duration > 0 && !m.cut {
+		length = verify
+	}
+	at := max(m.first.body, r.src.Size-min(length, r.bytesLeft))
+	tail, err := r.bytes(at, r.src.Size-at)
+	if err != nil {
+		return err
+	}
+	left := 50000 // elements that are looked at, so that no file makes the search slow
+	for end, tries := len(tail), 0; tries < 16; tries++ {
+		i := bytes.LastIndex(tail[:end], []byte{0x1F, 0x43, 0xB6, 0x75})
+		if i < 0 {
+			break
+		}
+		end = i
+		e, err := r.element(at+int64(i), r.src.Size)
+		if err != nil {
+			continue
+		}
+		if base, next := clusterTime(r, e); base >= 0 && m.readBlocks(r, base, next, e.end, &left) {
+			return nil
+		}
+	}
+	if !m.walked && m.last.body < at {
+		return nil // there may be clusters between the last known one and the tail
+	}
+	base, next := clusterTime(r, m.last)
+	if base < 0 || m.readBlocks(r, base, next, m.last.end, &left) && next >= at {
+		return nil
+	}
+	for i, b := range tail { // the cluster begins before the tail: find where a block begins
+		off := at + int64(i)
+		if off >= m.last.end || left <= 0 {
+			break
+		}
+		if off > next && (b == idSimpleBlock || b == idBlockGroup) && m.readBlocks(r, base, off, m.last.end, &left) {
+			break
+		}
+	}
+	return nil
+}
+
+// readBlocks records when the blocks of a cluster between off and end start and end. It
+// reports whether they follow one another up to the end.
+func (m *matroska) readBlocks(r *reader, base, off, end int64, left *int) bool {
+	trial := *m
+	trial.tracks = append([]mkvTrack(nil), m.tracks...)
+	for off < end {
+		if *left--; *left < 0 {
+			return false
+		}
+		data, found := r.kept(off, min(12, end-off))
+		if !found || len(data) == 0 {
+			return false
+		}
+		e, err := r.element(off, end)
+		if err != nil {
+			if !errors.Is(err, errEnd) {
+				return false
+			}
+			trial.cut = true
+			break
+		}
+		if e.id > 0xFFFFFF { // the next element of the segment
+			break
+		}
+		switch e.id {
+		case idSimpleBlock:
+			trial.noteBlock(r, base, e, 0)
+		case idBlockGroup:
+			var block element
+			var lasts uint64
+			if err := r.elements(e.body, e.end, func(e element) error {
+				switch e.id {
+				case idBlock:
+					block = e
+				case idBlockDuration:
+					lasts = r.number(e)
+				}
+				return nil
+			}); err == nil && block.id != 0 {
+				trial.noteBlock(r, base, block, int64(min(lasts, maxTime)))
+			}
+		case idTimestamp, 0xAB, 0xA7, 0xEC, 0xBF, 0x5854: // timestamp, sizes and positions, void, checksum
+		default:
+			return false
+		}
+		if e.cut {
+			trial.cut = true
+		}
+		off = e.end
+	}
+	m.cut = trial.cut
+	copy(m.tracks, trial.tracks)
+	return true
+}
+
+// noteBlock records when a block starts and ends. If the block does not say how long it
+// lasts, the track does, or else the time since the block before it.
+func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) {
+	data := r.value(e, 8)
+	number, _, n := vint(data)
+	if n == 0 || len(data) < n+2 {
+		return
+	}
+	at := base + int64(int16(binary.BigEndian.Uint16(data[n:])))
+	for i := range m.tracks {
+		t := &m.tracks[i]
+		if t.number != uint64(number) {
+			continue
+		}
+		const longest = 1000 // units that pass for the length of a block
+		switch {
+		case lasts > 0:
+		case t.each > 0:
+			lasts = int64(t.each / m.scale)
+		case t.end > 0 && at > t.at && at-t.at < longest:
+			lasts = at - t.at
+		}
+		if at+lasts >= t.end {
+			t.at, t.end = at, at+lasts
+		}
+	}
+}
+
+// describe completes info with the lengths of the chosen tracks.
+func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
+	inUnits := func(n int64) time.Duration {
+		return time.Duration(product(max(0, n), int64(min(m.scale, uint64(time.Second)))))
+	}
+	claimed := time.Duration(0)
+	if d := m.duration * float64(m.scale); d > 0 && d < maxTime {
+		claimed = time.Duration(d)
+	}
+	last := int64(0)
+	for _, t := range m.tracks {
+		last = max(last, t.end)
+	}
+	const agree = 500 * time.Millisecond
+	measured := inUnits(last - max(0, m.start))
+	trusted := claimed > 0 && !m.cut && (last == 0 || (claimed-measured).Abs() <= agree || (claimed-inUnits(last)).Abs() <= agree)
+	for _, t := range chosen {
+		end := inUnits(t.end - max(0, m.start))
+		switch {
+		case t.end > 0 && (!trusted || claimed-end > agree):
+			t.Length = Fact(end)
+		case trusted:
+			t.Length = Fact(claimed)
+		case last > 0:
+			t.Length = Length{D: measured}
+		case claimed > 0:
+			t.Length = Length{D: claimed}
+		}
+		if t.doubt != "" {
+			part := ""
+			if t.kind == mkvAudio && info.Kind == Video {
+				part = "sound"
+			}
+			info.warn("%s", doubt(r.src.Name, part, t.doubt))
+		}
+	}
+	if info.Video != nil {
+		info.Width, info.Height = m.width, m.height
+	}
+	switch file := r.src.Name; {
+	case m.cut:
+		info.warn("%s ends in the middle of its pictures and sound: it may have been cut short", file)
+	case claimed == 0 && last > 0:
+		info.warn("%s does not say how long it is; its last pictures and sound end after %.1f s; some programs refuse such a file", file, measured.Seconds())
+	case claimed == 0:
+		info.warn("%s does not say, in the part that is read, how long it is, so its duration is not checked", file)
+	}
+}

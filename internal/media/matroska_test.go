@@ -1,0 +1,199 @@
+package media_test
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+// TestMatroska inspects files that ffmpeg does not make, or that are too large to keep.
+func TestMatroska(t *testing.T) {
+	const noLength, cut = "a.webm does not say how long it is", "a.webm ends in the middle of its pictures"
+	frames := ebml(0x23E383, be(40000000))
+	picture, sound := mkvTrack(1, 1, "V_VP8", frames), mkvTrack(2, 2, "A_OPUS")
+	part := func(at, size int) []byte {
+		return cluster(at, blocks(1, size, 0, 40), blocks(2, size, 0, 20, 40, 60), blocks(1, size, 80))
+	}
+	open := func(at, size int) []byte {
+		c := part(at, size)
+		return slices.Concat(openEBML(0x1F43B675), c[12:])
+	}
+	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+	for _, row := range []struct {
+		name         string
+		file         file
+		video, audio media.Length
+		warning      string
+	}{
+		{name: "a length that the last blocks confirm",
+			file:  whole(mkvHead(1120, picture, sound), part(0, 9), part(1000, 9)),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1120))},
+		{name: "a length that the last blocks refute",
+			file:  whole(mkvHead(60000, picture, sound), part(0, 9), part(1000, 9)),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1080))},
+		{name: "a length, the last blocks out of reach",
+			file:  whole(mkvHead(1120, picture, sound), part(0, 9), part(1000, 90000)),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1120))},
+		{name: "no length",
+			file:  whole(mkvHead(0, picture, sound), part(0, 9), part(1000, 9)),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1080)), warning: noLength},
+		{name: "no length, clusters that do not say theirs, the clock begins late",
+			file:  whole(mkvHead(0, picture, sound), open(5000, 9), open(6000, 9)),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1080)), warning: noLength},
+		{name: "no length, a last cluster that is larger than the part that is read",
+			file:  whole(mkvHead(0, picture, sound), part(0, 9), part(1000, 90000)),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1080)), warning: noLength},
+		{name: "no length, far clusters",
+			file:  mkvFar(mkvHead(0, picture, sound), 60, part),
+			video: media.Fact(ms(59120)), audio: media.Fact(ms(59080)), warning: noLength},
+		{name: "no length, no block in reach",
+			file:    whole(mkvHead(0, picture, sound), open(0, 400000)),
+			warning: "a.webm does not say, in the part that is read"},
+		{name: "cut in a block",
+			file: func() file {
+				c := part(1000, 90)
+				return whole(mkvHead(60000, picture, sound), part(0, 9), c[:len(c)-150])
+			}(),
+			video: media.Fact(ms(1080)), audio: media.Fact(ms(1080)), warning: cut},
+		{name: "blocks in groups, which say how long they last",
+			file:  whole(mkvHead(0, mkvTrack(1, 1, "V_VP9")), cluster(0, ebml(0xA0, ebml(0xA1, []byte("\x81\x00\x00\x00pic")), ebml(0x9B, be(700))))),
+			video: media.Fact(ms(700)), warning: noLength},
+		{name: "room and metadata between the parts",
+			file:  whole(mkvHead(1120, picture, sound), ebml(0xEC, make([]byte, 90000)), ebml(0x1254C367, make([]byte, 20)), part(0, 9), part(1000, 9), ebml(0x1C53BB6B, make([]byte, 400))),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1120))},
+		{name: "a track that is switched off",
+			file:  whole(mkvHead(120, mkvTrack(7, 1, "V_MJPEG", ebml(0xB9, be(0))), picture, sound), part(0, 9)),
+			video: media.Fact(ms(120)), audio: media.Fact(ms(120))},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			src := count("a.webm", row.file.size, row.file)
+			got, err := media.Inspect(t.Context(), src.Source)
+			src.checkBudget(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Video.Length != row.video || got.Audio != nil && got.Audio.Length != row.audio || got.Width != 64 || got.Height != 48 {
+				t.Errorf("got %+v, video %+v, audio %+v; want %+v and %+v", got, got.Video, got.Audio, row.video, row.audio)
+			}
+			warning := strings.Join(got.Warnings, "\n")
+			if (warning == "") != (row.warning == "") || !strings.HasPrefix(warning, row.warning) {
+				t.Errorf("got warnings %q, want one that begins with %q", got.Warnings, row.warning)
+			}
+		})
+	}
+}
+
+// mkvFar returns a file of clusters that are a megabyte apart.
+func mkvFar(head []byte, count int, part func(at, size int) []byte) file {
+	f := file{pieces{0: head}, int64(len(head))}
+	for i := range count {
+		if i == count-1 {
+			return f.followed(part(1000*i, 9))
+		}
+		f = f.followed(slices.Concat(be(0x1F43B675, uint64(1<<20)|1<<56), ebml(0xE7, be(1000*i))))
+		f.size += 1<<20 - 13
+	}
+	return f
+}
+
+// TestMatroskaTracks checks codecs, encryption and broken files.
+func TestMatroskaTracks(t *testing.T) {
+	config := make([]byte, 23)
+	config[17] = 0xfa
+	hdr := mkvTrack(1, 1, "V_MPEGH/ISO/HEVC", ebml(0x63A2, config), ebml(0xE0, ebml(0x55B0, ebml(0x55BA, be(16)))))
+	const rest = ", which not every program decodes; if the job fails, export it as H.264 with AAC sound"
+	data := cluster(0, blocks(1, 9, 0, 40, 80), blocks(2, 9, 0, 40, 80))
+	for _, row := range []struct {
+		name    string
+		tracks  []byte
+		data    []byte
+		want    []string
+		warning string
+		code    problem.Code
+	}{
+		{"H.264 and AAC", slices.Concat(mkvTrack(1, 1, "V_MPEG4/ISO/AVC"), mkvTrack(2, 2, "A_AAC/MPEG4/LC")), data, []string{"h264", "aac"}, "", ""},
+		{"HEVC HDR", hdr, data, []string{"hevc"}, "a.mkv is 10-bit HEVC HDR" + rest, ""},
+		{"ProRes and PCM", slices.Concat(mkvTrack(1, 1, "V_PRORES"), mkvTrack(2, 2, "A_PCM/INT/LIT")), data, []string{"prores", "pcm"}, "a.mkv is ProRes" + rest, ""},
+		{"VP9 with transparency", mkvTrack(1, 1, "V_VP9", ebml(0xE0, ebml(0x53C0, be(1)))), data, []string{"vp9"}, "a.mkv is a video with transparency" + rest, ""},
+		{"an old file", slices.Concat(mkvTrack(1, 1, "V_MS/VFW/FOURCC", ebml(0x63A2, make([]byte, 16), []byte("XVID"))), mkvTrack(2, 2, "A_MS/ACM", ebml(0x63A2, le(uint16(0x55))))), data, []string{"mpeg4", "mp3"}, "", ""},
+		{"encrypted", mkvTrack(1, 1, "V_VP9", ebml(0x6D80, ebml(0x6240, ebml(0x5035, nil)))), data, nil, "", problem.FileEncrypted},
+		{"sound only", mkvTrack(2, 2, "A_OPUS"), data, nil, "", problem.NoVideoTrack},
+		{"no cluster", mkvTrack(1, 1, "V_VP8"), nil, nil, "", problem.FileDamaged},
+		{"no track", nil, data, nil, "", problem.FileDamaged},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			all := slices.Concat(mkvHead(120, row.tracks), row.data)
+			info, err := media.Inspect(t.Context(), count("a.mkv", int64(len(all)), bytes.NewReader(all)).Source)
+			got, rejected := errors.AsType[*problem.Problem](err)
+			if rejected != (row.code != "") || rejected && got.Code != row.code {
+				t.Fatalf("got %v, want code %q", err, row.code)
+			}
+			if rejected {
+				return
+			}
+			if diff := cmp.Diff(row.want, info.Codecs()); diff != "" {
+				t.Errorf("codecs (-want +got):\n%s", diff)
+			}
+			if got := strings.Join(info.Warnings, "\n"); got != row.warning {
+				t.Errorf("got warnings %q, want %q", got, row.warning)
+			}
+		})
+	}
+	head := mkvHead(120, mkvTrack(1, 1, "V_VP8"))
+	_, err := media.Inspect(t.Context(), count("a.mkv", int64(len(head)-9), bytes.NewReader(head)).Source)
+	if got, ok := errors.AsType[*problem.Problem](err); !ok || got.Code != problem.FileDamaged {
+		t.Errorf("cut in its tracks: got %v", err)
+	}
+}
+
+// TestAVI inspects files that ffmpeg does not make.
+func TestAVI(t *testing.T) {
+	stream := func(kind string, scale, rate, length int, format []byte) []byte {
+		strh := le(kind, "none", 0, 0, 0, scale, rate, 0, length, make([]byte, 20))
+		return chunk("LIST", slices.Concat([]byte("strl"), chunk("strh", strh), chunk("strf", format)))
+	}
+	bitmap := func(fourCC string) []byte { return le(40, 64, -48, 0, fourCC, make([]byte, 20)) }
+	header := func(streams ...[]byte) []byte {
+		return chunk("LIST", slices.Concat([]byte("hdrl"), chunk("avih", make([]byte, 56)), slices.Concat(streams...)))
+	}
+	picture := stream("vids", 1, 25, 50, bitmap("XVID"))
+	sound := stream("auds", 1, 8000, 24000, le(uint16(1), uint16(1)))
+	movi := chunk("LIST", append([]byte("movi"), make([]byte, 900)...))
+	whole := riff("AVI ", header(picture, sound), movi)
+	inspect := func(data []byte) (media.Info, error) {
+		src := count("a.avi", int64(len(data)), bytes.NewReader(data))
+		defer src.checkBudget(t)
+		return media.Inspect(t.Context(), src.Source)
+	}
+
+	info, err := inspect(whole)
+	if err != nil || info.Video.Length != media.Fact(2*time.Second) || info.Audio.Length != media.Fact(3*time.Second) ||
+		info.Video.Frame != 40*time.Millisecond || info.Width != 64 || info.Height != 48 || strings.Join(info.Codecs(), " ") != "mpeg4 pcm" || len(info.Warnings) > 0 {
+		t.Errorf("whole: got %+v, %+v, %+v, %v", info, info.Video, info.Audio, err)
+	}
+	info, err = inspect(whole[:len(whole)-451])
+	if err != nil || info.Video.Length.Exact || (info.Video.Length.D-time.Second).Abs() > 20*time.Millisecond || len(info.Warnings) != 1 {
+		t.Errorf("half of the media data: got %+v, %+v, %v", info, info.Video, err)
+	}
+	info, err = inspect(riff("AVI ", header(stream("vids", 1, 25, 0, bitmap("CFHD"))), movi))
+	if err != nil || info.Video.Length.Known() || len(info.Warnings) != 2 {
+		t.Errorf("no length: got %+v, %+v, %v", info, info.Video, err)
+	}
+	for name, data := range map[string][]byte{
+		"no media data":    riff("AVI ", header(picture, sound)),
+		"empty media data": riff("AVI ", header(picture, sound), chunk("LIST", []byte("movi"))),
+	} {
+		_, err := inspect(data)
+		if got, ok := errors.AsType[*problem.Problem](err); !ok || got.Code != problem.FileDamaged {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
