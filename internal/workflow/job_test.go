@@ -48,7 +48,7 @@ func TestAnswered(t *testing.T) {
 		{
 			"a later turn does not", workflow.Job{RunningSince: after(time.Minute)},
 			runcomfy.Status{State: runcomfy.InProgress}, 2 * time.Minute,
-			workflow.Job{RunningSince: after(time.Minute), WaitSeconds: 11}, "",
+			workflow.Job{RunningSince: after(time.Minute), WaitSeconds: 3}, "",
 		},
 		{
 			"a queue position lengthens the wait", workflow.Job{},

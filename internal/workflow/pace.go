@@ -35,6 +35,11 @@ const (
 	lateUntil = 6 * time.Minute
 	mostLate  = 3000 * time.Millisecond
 
+	// promptWait is the longest wait near the end in the first promptUntil, so that no
+	// end of a typical job is found more than 4 s late.
+	promptWait  = 3 * time.Second
+	promptUntil = 3 * time.Minute
+
 	// AskEvery is the time between two questions of the same call, and AskFor is
 	// for how long one call asks. A call of AskFor costs about half as much as a
 	// turn of the loop.
@@ -90,6 +95,9 @@ func (p Progress) Wait() int {
 		// (wait²/2 + AskFor·AskEvery/2) / (wait + AskFor) on average.
 		l, ask, every := late.Seconds(), AskFor.Seconds(), AskEvery.Seconds()
 		wait = time.Duration((l + math.Sqrt(l*l+2*ask*(l-every/2))) * float64(time.Second))
+		if p.Elapsed < promptUntil {
+			wait = min(wait, promptWait)
+		}
 	case p.NearEnd():
 		wait = minWait
 	default:

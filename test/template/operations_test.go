@@ -48,8 +48,12 @@ const (
 // it takes less.
 var assumedSeconds = map[string]float64{"submit": 2, "poll": 0.5, "archive": 5}
 
-// mostUSD is what this job may cost in AWS.
-const mostUSD = 0.0010
+// mostUSD is what this job may cost in AWS, and mostLate is how late its end may be
+// noticed.
+const (
+	mostUSD  = 0.0010
+	mostLate = 4 * time.Second
+)
 
 const (
 	// assumedLine is how many bytes a line of a log has, with what CloudWatch adds.
@@ -138,6 +142,11 @@ func count(t *testing.T) counted {
 		if !w.Step(time.Hour) {
 			t.Fatalf("the job does not end: %+v", w.Status("talk"))
 		}
+	}
+	rec := w.Takes("talk")[0]
+	late := rec.Times.Archiving.Sub(rec.Times.Submitted) - countedQueue - countedRun
+	if late > mostLate {
+		t.Errorf("the end was noticed %v late, want at most %v", late, mostLate)
 	}
 	return counted{made, len(w.Path("talk", w.Status("talk").Take)), paused, int(lines), expired}
 }
