@@ -173,7 +173,9 @@ func fit(st Status) Status {
 }
 
 // PostTake writes the status of a take from its record, unless the status is
-// about a newer drop or a later state of this take.
+// about a newer drop or a later state of this take. A status without a take that was
+// written before the claim is not newer: submit read it when it claimed the take. Its
+// files may be deleted.
 func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) error {
 	for range maxRaces {
 		prev, err := s.Posted(ctx, StatusKey(rec.Name))
@@ -181,7 +183,11 @@ func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) er
 			return err
 		}
 		sameTake := prev.Take == rec.Take
-		if sameTake && prev.State.rank() > rec.rank() || !sameTake && compareOrders(prev.Order, rec.order()) > 0 {
+		newer := compareOrders(prev.Order, rec.order()) > 0
+		if !prev.State.Claimed() && prev.UpdatedAt.Before(rec.Times.Claimed.Truncate(time.Second)) {
+			newer = false
+		}
+		if sameTake && prev.State.rank() > rec.rank() || !sameTake && newer {
 			return nil
 		}
 		err = s.Post(ctx, StatusKey(rec.Name), s.TakeStatus(rec, warnings...), rec.order(), prev)

@@ -714,3 +714,35 @@ func TestLateUploadBesideADeletion(t *testing.T) {
 		}
 	}
 }
+
+// A bundle is submitted after the pair of its name was deleted. Its execution cannot
+// be started, and its job.json is deleted. The status is about the take, although the
+// deleted pair was newer.
+func TestTakeThatIsOlderThanARejectedDrop(t *testing.T) {
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
+	w.Drop(bundle+"talk.mp4", clip)
+	w.Drop(bundle+"voice.wav", voice)
+	w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
+	w.Drop("inbox/ads/cafe.mp4", clip)
+	w.Pass(time.Hour)
+	w.Drop("inbox/ads/cafe.mp4", clip)
+	w.Pass(time.Hour)
+	worldtest.WantStatus(t, w, "ads/cafe", ledger.Rejected, problem.Ambiguous)
+	w.Before = func(c world.Call) error {
+		if c.Op == "StartExecution" {
+			return world.ErrThrottledStates
+		}
+		return nil
+	}
+	w.RunComfy.Queue = time.Hour
+	w.Delete("inbox/ads/cafe.mp4")
+	w.Pass(20 * time.Second)
+	worldtest.WantCharges(t, w, 1)
+	w.Delete(bundle + "job.json")
+	w.Pass(time.Minute)
+	worldtest.WantStatus(t, w, "ads/cafe", ledger.Cancelled, problem.CancelledByDeletion)
+	w.Before = nil
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/cafe", ledger.Cancelled, problem.CancelledByDeletion)
+}
