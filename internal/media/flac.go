@@ -23,7 +23,7 @@ func readFLAC(r *reader, info *Info) error {
 	}
 	head = head[4+blockHeader:]
 	f := flacInfo{
-		blockSize: uint64(u32(head)) >> 16, rate: uint64(u32(head[10:]) >> 12),
+		blockSize: uint64(u32(head) & 0xffff), rate: uint64(u32(head[10:]) >> 12),
 		channels: int(head[12]>>1&7) + 1, samples: uint64(head[13]&15)<<32 | uint64(u32(head[14:])),
 	}
 	if f.rate == 0 {

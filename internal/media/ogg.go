@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 )
 
 // oggPage is a page of an Ogg file (RFC 3533, 6).
@@ -58,6 +59,10 @@ type oggStream struct {
 	rate, skip  uint64 // samples per second, and samples at the beginning that are not played
 	start, last uint64 // positions of the first sample and after the last one
 	pages       int    // with a position
+	packets     uint64 // samples of the packets, for Opus
+	page        uint64 // samples of the packets in the last page
+	begun       []byte // the first bytes of a packet that goes on in the next page
+	gap         bool   // pages were left out
 }
 
 // newOggStream reads the first packet of a stream. It returns false for a stream that is
@@ -83,39 +88,74 @@ func newOggStream(head []byte) (oggStream, bool) {
 
 // add notes the position of a page. Gap says that pages before it were not read.
 func (s *oggStream) add(p oggPage, gap bool) {
+	samples := uint64(0)
+	s.gap = s.gap || gap
+	if s.codec == "opus" {
+		samples = s.opusSamples(p)
+		s.packets += samples
+		s.page = samples
+	}
 	if p.granule == noGranule || p.granule == 0 || p.granule > maxTime {
 		return
 	}
-	if s.pages++; s.pages == 1 && s.codec == "opus" && !gap {
+	if s.pages++; s.pages == 1 && samples > 0 && !gap {
 		// A stream that was cut out of a longer one begins late.
-		s.start = p.granule - min(opusSamples(p), p.granule)
+		s.start = p.granule - min(samples, p.granule)
 	}
 	s.last = max(s.last, p.granule)
 }
 
+// length returns how long the stream is played. The packets of Opus are a second sign:
+// some programs write wrong positions, or none. The last page may hold padding.
+func (s *oggStream) length() Length {
+	played := s.last - min(s.start+s.skip, s.last)
+	l := fact(played, s.rate)
+	if s.codec != "opus" || s.gap {
+		return l
+	}
+	const close = 12000 // a quarter of a second
+	packets := s.packets - min(s.skip, s.packets)
+	if played <= packets+close && played+s.page+close >= packets {
+		return l
+	}
+	byPackets := fact(packets, s.rate)
+	if s.pages > 0 {
+		byPackets.Exact, byPackets.Least = false, min(byPackets.D, l.D)
+	}
+	return byPackets
+}
+
 // opusSamples returns how many samples of 48 kHz the packets that end in a page hold
 // (RFC 6716, 3.1).
-func opusSamples(p oggPage) uint64 {
+func (s *oggStream) opusSamples(p oggPage) uint64 {
 	total, body, size := uint64(0), p.body, 0
 	for _, n := range p.lacing {
-		if size += int(n); n == 255 {
-			continue // the packet goes on
-		}
-		packet := body[:size]
-		body, size = body[size:], 0
-		if len(packet) == 0 {
+		size += int(n)
+		if n == 255 {
 			continue
 		}
-		frames := uint64(2) // codes 1 and 2
-		switch packet[0] & 3 {
-		case 0:
-			frames = 1
-		case 3:
-			frames = uint64(packet[min(1, len(packet)-1)] & 63)
-		}
-		total += frames * opusFrame(packet[0]>>3)
+		total += opusPacket(append(s.begun, body[:min(size, 8)]...))
+		body, size, s.begun = body[size:], 0, nil
+	}
+	if size > 0 && s.begun == nil { // the packet goes on
+		s.begun = slices.Clone(body[:min(size, 8)])
 	}
 	return total
+}
+
+// opusPacket returns the samples of the packet that begins with head.
+func opusPacket(head []byte) uint64 {
+	if len(head) == 0 || bytes.HasPrefix(head, []byte("OpusTags")) {
+		return 0
+	}
+	frames := uint64(2) // codes 1 and 2
+	switch head[0] & 3 {
+	case 0:
+		frames = 1
+	case 3:
+		frames = uint64(head[min(1, len(head)-1)] & 63)
+	}
+	return frames * opusFrame(head[0]>>3)
 }
 
 // opusFrame returns the samples of a frame by its configuration.
@@ -198,13 +238,16 @@ func (o *oggFile) read(r *reader, off, n int64) (end int64, err error) {
 
 // length returns how long the recordings are together.
 func (o *oggFile) length() Length {
-	var all Length
+	all := Fact(0)
 	for _, s := range o.sound {
-		l := fact(s.last-min(s.start+s.skip, s.last), s.rate)
-		if !l.Exact || l.D > math.MaxInt64-all.D {
+		l := s.length()
+		if s.rate == 0 || l.D > math.MaxInt64-all.D {
 			return Length{}
 		}
-		all = Fact(all.D + l.D)
+		all = Length{D: all.D + l.D, Exact: all.Exact && l.Exact, Least: all.AtLeast() + l.AtLeast()}
+	}
+	if all.Exact {
+		all.Least = 0
 	}
 	return all
 }
@@ -222,7 +265,7 @@ func (o *oggFile) follows(r *reader, off, n int64) (bool, error) {
 		}
 		if page := bytes.Index(data, []byte("OggS")); page >= 0 && len(data)-page >= oggHeaderSize {
 			number := int64(binary.LittleEndian.Uint32(data[page+18:]))
-			if number < before || number > o.last {
+			if number <= before || number > o.last {
 				return false, nil
 			}
 			before = number
@@ -283,13 +326,15 @@ func readOgg(r *reader, info *Info) error {
 		info.warn("%s holds several recordings or does not end with its sound, so its duration is not checked", r.src.Name)
 		return nil
 	}
-	switch l := o.length(); {
+	l := o.length()
+	switch {
 	case l.Exact && l.D == 0:
 		return noSound(r.src.Name)
-	case !l.Exact:
+	case !l.Known():
 		return damage("its header or its positions are impossible")
-	default:
-		info.Audio.Length = l
+	case !l.Exact:
+		info.warn("the length of %s, about %.1f s, is an estimate: the positions in its pages are wrong", r.src.Name, l.D.Seconds())
 	}
+	info.Audio.Length = l
 	return nil
 }

@@ -51,6 +51,17 @@ func TestOgg(t *testing.T) {
 	half := opus(1, 1, 5)
 	late := opus(1, 101, 104)
 
+	positions := func(granules ...int) []byte { // a page of a second for each position
+		out := opus(1, 1, 0)
+		for i, granule := range granules {
+			out = append(out, opusPage(granule, 1, 2+i)...)
+		}
+		return out
+	}
+	long := append([]byte{0xf8}, make([]byte, 511)...)
+	acrossPages := slices.Concat( // half a second of packets; the last one of the first page ends in the second page
+		[]byte("OggS\x00\x00"), le(uint64(48000*2+24000), 1, 4, 0), []byte{27}, bytes.Repeat([]byte{1}, 25), []byte{255, 255}, bytes.Repeat([]byte{0xf8}, 25), long[:510],
+		[]byte("OggS\x00\x05"), le(uint64(48000*2+24960), 1, 5, 0), []byte{1, 2}, long[510:])
 	const delay = 6500 * time.Microsecond
 	testSound(t, "a.opus", media.Info{Format: "opus", Type: "audio/ogg"}, "opus", []soundRow{
 		{name: "a voice message", file: whole(opus(1, 1, 6)), duration: 6*time.Second - delay},
@@ -67,6 +78,13 @@ func TestOgg(t *testing.T) {
 		{name: "two long recordings, joined", file: whole(opus(1, 1, 900), opus(2, 1, 900)), warning: "a.opus holds several recordings"},
 		{name: "two long recordings of one serial number, joined", file: whole(opus(1, 1, 900), opus(1, 1, 900)), warning: "a.opus holds several recordings"},
 		{name: "a page across the end of the first part", file: whole(opus(1, 1, 16)), duration: 16*time.Second - delay},
+		{name: "no positions", file: whole(positions(0, 0, 0, 0, 0)), duration: 5*time.Second - delay},
+		{name: "a last position that is far too late", file: whole(positions(48000, 96000, 144000, 192000, 48000*5000)), duration: 5*time.Second - delay, least: 5*time.Second - delay,
+			warning: "the length of a.opus, about 5.0 s, is an estimate: the positions in its pages are wrong"},
+		{name: "positions that start again after a pause", file: whole(positions(48000, 96000, 48000, 96000, 144000)), duration: 5*time.Second - delay, least: 3*time.Second - delay,
+			warning: "the length of a.opus, about 5.0 s, is an estimate"},
+		{name: "a last position that says nothing", file: whole(half, page(4, -1, 1, 7)), duration: 5*time.Second - delay},
+		{name: "a packet across two pages", file: whole(opus(1, 1, 2), acrossPages), duration: 2520*time.Millisecond - delay},
 		{name: "a picture of two megabytes", file: whole(picture), duration: 2*time.Second - delay},
 		{name: "pages that grow", duration: 600*time.Second - delay, file: whole(half, func() (all []byte) {
 			for i := range 595 {
