@@ -17,6 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/origins"
 	"github.com/lipdrop/lipdrop/internal/transfer"
 )
 
@@ -36,7 +38,7 @@ func reported(copy func(ctx context.Context, client *s3.Client, address, bucket,
 			return err
 		}
 		began := time.Now()
-		if err := copy(ctx, s3.NewFromConfig(config), args[0], args[1], args[2]); err != nil {
+		if err := copy(ctx, bucket.NewClient(config), args[0], args[1], args[2]); err != nil {
 			return err
 		}
 		c := cost{Seconds: time.Since(began).Seconds()}
@@ -64,16 +66,16 @@ func peak() (int64, error) {
 	return kib << 10, err
 }
 
-func copyByTransfer(ctx context.Context, client *s3.Client, address, bucket, key string) error {
+func copyByTransfer(ctx context.Context, client *s3.Client, address, to, key string) error {
 	u, err := url.Parse(address)
 	if err != nil {
 		return err
 	}
-	origins, err := transfer.ParseOrigins([]string{u.Scheme + "://" + u.Host})
+	list, err := origins.Parse([]string{u.Scheme + "://" + u.Host})
 	if err != nil {
 		return err
 	}
-	c := &transfer.Copier{S3: client, Bucket: bucket, Origins: origins, MaxBytes: 100 << 30}
+	c := &transfer.Copier{S3: client, Bucket: to, Origins: list, MaxBytes: 10 << 30}
 	_, err = c.Copy(ctx, address, func([]byte, string) (string, string) { return key, "video/mp4" })
 	return err
 }

@@ -93,7 +93,7 @@ type matrix struct {
 type row struct {
 	source source
 	size   int64
-	costs  map[string]cost // by the tool's name
+	costs  map[string][]cost // of each round, by the tool's name
 }
 
 func parse(args []string) (*matrix, error) {
@@ -105,7 +105,7 @@ func parse(args []string) (*matrix, error) {
 	flags := flag.NewFlagSet("archive", flag.ContinueOnError)
 	flags.StringVar(&m.dir, "dir", "", "`folder` for the S3 server's data (default: the system's temporary one)")
 	flags.StringVar(&m.out, "out", "", "`folder` to write benchmarks.md into")
-	flags.IntVar(&m.rounds, "rounds", 3, "how often each copy is made, three times as often below 100 MiB")
+	flags.IntVar(&m.rounds, "rounds", 5, "how often each copy is made, three times as often below 100 MiB")
 	flags.DurationVar(&m.patience, "patience", 15*time.Second, "a copy that takes longer is made once")
 	old := flags.String("old", "", "an older build of this `program`, compared as well")
 	names := flags.String("sources", "limited,unlimited,distant,streamed", "the sources")
@@ -136,7 +136,7 @@ func parse(args []string) (*matrix, error) {
 func (m *matrix) run(ctx context.Context) error {
 	for _, s := range m.sources {
 		for _, size := range m.sizes {
-			r := row{s, size, map[string]cost{}}
+			r := row{s, size, map[string][]cost{}}
 			rounds := m.rounds
 			if size < 100*mib {
 				rounds *= 3
@@ -157,8 +157,7 @@ func (m *matrix) run(ctx context.Context) error {
 func (m *matrix) copyAll(ctx context.Context, r row, round int) error {
 	for i := range m.tools {
 		t := m.tools[(i+round)%len(m.tools)]
-		best, before := r.costs[t.name]
-		if before && best.Seconds > m.patience.Seconds() {
+		if before := r.costs[t.name]; len(before) > 0 && before[0].Seconds > m.patience.Seconds() {
 			continue
 		}
 		c, err := m.stack.copy(ctx, t, r.source, r.size)
@@ -167,10 +166,7 @@ func (m *matrix) copyAll(ctx context.Context, r row, round int) error {
 		}
 		fmt.Fprintf(os.Stderr, "%s %d MiB, round %d: %s %.0f MB/s, %.2f s CPU, %d MiB\n",
 			r.source.name, r.size/mib, round+1, t.name, c.rate(r.size), c.CPU, c.Peak/mib)
-		if before {
-			c = cost{Seconds: min(c.Seconds, best.Seconds), CPU: min(c.CPU, best.CPU), Peak: max(c.Peak, best.Peak)}
-		}
-		r.costs[t.name] = c
+		r.costs[t.name] = append(r.costs[t.name], c)
 	}
 	return nil
 }
@@ -180,16 +176,17 @@ func (c cost) rate(size int64) float64 { return float64(size) / mib / c.Seconds 
 
 func (m *matrix) tables() string {
 	return "Throughput in MB/s (2^20 bytes per second)\n\n" +
-		m.table(func(c cost, r row) float64 { return c.rate(r.size) }, true) +
+		m.table(func(c cost, r row) float64 { return c.rate(r.size) }, median, true) +
 		"\nCPU seconds, user and system\n\n" +
-		m.table(func(c cost, _ row) float64 { return c.CPU }, false) +
+		m.table(func(c cost, _ row) float64 { return c.CPU }, median, false) +
 		"\nPeak resident memory in MiB\n\n" +
-		m.table(func(c cost, _ row) float64 { return float64(c.Peak) / mib }, false)
+		m.table(func(c cost, _ row) float64 { return float64(c.Peak) / mib }, slices.Max, false)
 }
 
-// table returns a table with a row per file and a column per tool, and the ratio
-// of the first tool to each other one if ratios is true.
-func (m *matrix) table(value func(cost, row) float64, ratios bool) string {
+// table returns a table with a row per file and a column per tool. If ratios is
+// true, it has another column per tool: the median of the first tool's values
+// divided by this one's of the same round.
+func (m *matrix) table(value func(cost, row) float64, summary func([]float64) float64, ratios bool) string {
 	var b strings.Builder
 	head, line := "| source | size |", "| --- | ---: |"
 	for _, t := range m.tools {
@@ -202,18 +199,34 @@ func (m *matrix) table(value func(cost, row) float64, ratios bool) string {
 	}
 	fmt.Fprintf(&b, "%s\n%s\n", head, line)
 	for _, r := range m.rows {
+		values := func(t tool) (all []float64) {
+			for _, c := range r.costs[t.name] {
+				all = append(all, value(c, r))
+			}
+			return all
+		}
 		fmt.Fprintf(&b, "| %s | %d MiB |", r.source.about, r.size/mib)
 		for _, t := range m.tools {
-			fmt.Fprintf(&b, " %.3g |", value(r.costs[t.name], r))
+			fmt.Fprintf(&b, " %.3g |", summary(values(t)))
 		}
 		for _, t := range m.tools[1:] {
 			if ratios {
-				fmt.Fprintf(&b, " %.2f |", value(r.costs[m.tools[0].name], r)/value(r.costs[t.name], r))
+				quotients := values(t)
+				for i, v := range quotients {
+					quotients[i] = values(m.tools[0])[i] / v
+				}
+				fmt.Fprintf(&b, " %.2f |", median(quotients))
 			}
 		}
 		b.WriteString("\n")
 	}
 	return b.String()
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	n := len(values)
+	return (values[(n-1)/2] + values[n/2]) / 2
 }
 
 // document returns docs/benchmarks.md.
@@ -222,8 +235,9 @@ func (m *matrix) document() string {
 
 Written by `+"`go -C bench run ./archive %s`"+` on %d processors (%s), which the tools shared with the server of the
 sources and with the S3 server. Both tools copied the same bytes from the same server into the same versitygw, over TLS, each in
-a process of its own, in turn: %d times, three times as often below 100 MiB, and once only if a copy took more than %s. The
-fastest copy counts, and the highest peak. Every object was compared with what was served.
+a process of its own, in turn: in %d rounds, in three times as many below 100 MiB, and only once if a copy took more than %s.
+Each figure is the median of the rounds, each ratio is the median of the ratios within a round, and the peak is the highest.
+Every object was compared with what was served.
 
 - **lipdrop**: internal/transfer, which the archive function uses
 - **transfermanager**: UploadObject of feature/s3/transfermanager, which gets the body of one plain response

@@ -25,10 +25,10 @@ import (
 )
 
 const (
-	accessKey = "lipdrop"
-	secretKey = "lipdrop-benchmark"
-	region    = "us-east-1"
-	bucket    = "bench"
+	accessKey  = "lipdrop"
+	secretKey  = "lipdrop-benchmark"
+	region     = "us-east-1"
+	bucketName = "bench"
 
 	startTime = 30 * time.Second // of the S3 server
 	copyTime  = 5 * time.Minute  // of one copy: 5 GiB at 20 MB/s
@@ -141,7 +141,7 @@ func (s *stack) startGateway(ctx context.Context) error {
 		HTTPClient:  &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}},
 	})
 	for late := time.Now().Add(startTime); ; time.Sleep(10 * time.Millisecond) {
-		_, err = s.s3.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String(bucket)})
+		_, err = s.s3.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String(bucketName)})
 		if err == nil || time.Now().After(late) {
 			return err
 		}
@@ -154,7 +154,7 @@ func (s *stack) copy(ctx context.Context, t tool, from source, size int64) (cost
 	defer cancel()
 	s.copies++
 	key := fmt.Sprintf("out/%d.mp4", s.copies)
-	cmd := exec.CommandContext(ctx, t.program, t.role, fmt.Sprintf("%s/%d", s.sources[from.name], size), bucket, key)
+	cmd := exec.CommandContext(ctx, t.program, t.role, fmt.Sprintf("%s/%d", s.sources[from.name], size), bucketName, key)
 	cmd.Env = []string{
 		"AWS_ACCESS_KEY_ID=" + accessKey, "AWS_SECRET_ACCESS_KEY=" + secretKey, "AWS_REGION=" + region, "AWS_ENDPOINT_URL_S3=" + s.s3URL,
 		"AWS_CA_BUNDLE=" + s.certs.CA, "SSL_CERT_FILE=" + s.certs.CA, "HOME=" + s.dir,
@@ -169,10 +169,10 @@ func (s *stack) copy(ctx context.Context, t tool, from source, size int64) (cost
 	if err := json.Unmarshal(out, &c); err != nil {
 		return c, err
 	}
-	if err := compare(filepath.Join(s.dir, "s3", bucket, key), size); err != nil {
+	if err := compare(filepath.Join(s.dir, "s3", bucketName, key), size); err != nil {
 		return c, err
 	}
-	_, err = s.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: aws.String(bucket), Key: &key})
+	_, err = s.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: aws.String(bucketName), Key: &key})
 	return c, err
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/functions/archive/handler"
 	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/origins"
 	"github.com/lipdrop/lipdrop/internal/transfer"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
@@ -17,13 +18,13 @@ func main() { config.Start(newHandler) }
 
 func newHandler(ctx context.Context, env *config.Env) any {
 	clients := env.Clients(ctx)
-	origins, err := transfer.ParseOrigins(env.List("OUTPUT_ORIGINS"))
+	allowed, err := origins.Parse(env.List("OUTPUT_ORIGINS"))
 	env.Mistake("OUTPUT_ORIGINS", err)
 	h := &handler.Handler{
 		Ledger:     clients.Ledger,
 		Bucket:     clients.Ledger.Bucket,
 		API:        clients.API,
-		Copier:     &transfer.Copier{S3: clients.S3, Bucket: clients.Ledger.Bucket.Name, Origins: origins, MaxBytes: env.GiB("MAX_OUTPUT_GIB")},
+		Copier:     &transfer.Copier{S3: clients.S3, Bucket: clients.Ledger.Bucket.Name, Origins: allowed, MaxBytes: env.GiB("MAX_OUTPUT_GIB")},
 		MaxOutputs: env.Count("MAX_OUTPUTS"),
 		Now:        time.Now,
 		Sleep:      workflow.Sleep,

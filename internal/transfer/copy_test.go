@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop/internal/origins"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -294,11 +295,11 @@ func TestLateAnswers(t *testing.T) {
 // An answer that comes when it has been given up is none.
 func TestAnswerAfterGivingUp(t *testing.T) {
 	u := &url.URL{Scheme: "https", Host: "example.com"}
-	origins, err := ParseOrigins([]string{"https://example.com"})
+	list, err := origins.Parse([]string{"https://example.com"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &source{given: u, origins: origins, pace: pace{response: time.Millisecond}, transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+	s := &source{given: u, origins: list, pace: pace{response: time.Millisecond}, transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 		<-r.Context().Done()
 		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 	})}

@@ -81,9 +81,23 @@ func start(ctx context.Context, fail context.CancelCauseFunc, src *source, first
 func (d *download) Read(b []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	left, err := d.unread()
+	if err != nil {
+		return 0, err
+	}
+	n := copy(b, left)
+	d.left = left[n:]
+	d.sha.Write(b[:n])
+	_, _ = d.crc.Write(b[:n]) // a hash returns no error
+	d.bytes += int64(n)
+	return n, nil
+}
+
+// unread returns the next bytes, at least one, without reading them.
+func (d *download) unread() ([]byte, error) {
 	for len(d.left) == 0 {
 		if d.now.last {
-			return 0, io.EOF
+			return nil, io.EOF
 		}
 		if d.now.buffer != nil {
 			d.pool.Put(d.now)
@@ -91,21 +105,16 @@ func (d *download) Read(b []byte) (int, error) {
 		select {
 		case d.now = <-d.queue:
 		case <-d.ctx.Done():
-			return 0, context.Cause(d.ctx)
+			return nil, context.Cause(d.ctx)
 		}
 		select {
 		case <-d.now.ready:
 			d.left = d.now.data
 		case <-d.ctx.Done():
-			return 0, context.Cause(d.ctx)
+			return nil, context.Cause(d.ctx)
 		}
 	}
-	n := copy(b, d.left)
-	d.left = d.left[n:]
-	d.sha.Write(b[:n])
-	_, _ = d.crc.Write(b[:n]) // a hash returns no error
-	d.bytes += int64(n)
-	return n, nil
+	return d.left, nil
 }
 
 // result returns how many bytes were read, their SHA-256 in hexadecimal, and whether

@@ -188,7 +188,7 @@ func TestSourceFaults(t *testing.T) {
 		"gone after the first":     {set: func(o *origin) { o.fault = from(2, status(410)) }, want: &workflow.OutputUnavailable{}, text: "410"},
 		"no answer": {set: func(o *origin) {
 			o.fault = once(func(_ http.ResponseWriter, r *http.Request) { hang(r) })
-		}, pace: func(p *pace) { p.response = 100 * time.Millisecond }},
+		}, pace: func(p *pace) { p.response = time.Second }},
 		"never an answer": {set: func(o *origin) {
 			o.fault = from(1, func(_ http.ResponseWriter, r *http.Request) { hang(r) })
 		}, pace: func(p *pace) { p.response = 20 * time.Millisecond }, want: &workflow.OutputUnavailable{}, text: "no response in time"},

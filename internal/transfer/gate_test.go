@@ -1,114 +1,14 @@
 package transfer
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"strings"
 	"testing"
 
+	"github.com/lipdrop/lipdrop/internal/origins"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
-
-func TestOrigins(t *testing.T) {
-	origins, err := ParseOrigins([]string{
-		"https://*.runcomfy.net", "https://*.Example.COM", "https://files.example.org:8443", "http://127.0.0.1:9000", "https://[::1]:9001",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for address, allowed := range map[string]bool{
-		"https://a.runcomfy.net/x":             true,
-		"https://A.b.C.runcomfy.net/x":         true,
-		"https://a.runcomfy.net:443/x":         true,
-		"https://a.example.com/x":              true,
-		"https://files.example.org:8443/x":     true,
-		"http://127.0.0.1:9000/x":              true,
-		"https://[::1]:9001/x":                 true,
-		"https://runcomfy.net/x":               false,
-		"https://.runcomfy.net/x":              false,
-		"https://a..runcomfy.net/x":            false,
-		"https://a.runcomfy.net./x":            false,
-		"https://aruncomfy.net/x":              false,
-		"https://a.runcomfy.net.evil.org/x":    false,
-		"https://evil.org/a.runcomfy.net":      false,
-		"https://evil.org#.runcomfy.net":       false,
-		"https://evil.org?.runcomfy.net":       false,
-		"https://evil.org\\.runcomfy.net/":     false,
-		"https://evil.org\u3002.runcomfy.net/": false,
-		"https://evil.org%2f.runcomfy.net/":    false,
-		"https://user@a.runcomfy.net/x":        false,
-		"https://a.runcomfy.net@evil.org/x":    false,
-		"https://a.runcomfy.net:8443/x":        false,
-		"http://a.runcomfy.net/x":              false,
-		"http://a.runcomfy.net:443/x":          false,
-		"ftp://a.runcomfy.net/x":               false,
-		"//a.runcomfy.net/x":                   false,
-		"/x":                                   false,
-		"https:///x":                           false,
-		"https://files.example.org/x":          false,
-		"https://127.0.0.1:9000/x":             false,
-		"http://127.0.0.1:9001/x":              false,
-		"http://2130706433:9000/x":             false,
-		"https://[::ffff:127.0.0.1]:9001/x":    false,
-		"https://a.runcomfy.net/%zz":           false,
-		"https://a.runcomfy.net/\x00":          false,
-	} {
-		u, err := parseSource(address)
-		if err == nil {
-			err = origins.check(u)
-		}
-		if (err == nil) != allowed {
-			t.Errorf("%s: error %v", address, err)
-		}
-		var refused *workflow.OutputRefused
-		if err != nil && !errors.As(err, &refused) {
-			t.Errorf("%s: error %T", address, err)
-		}
-	}
-	if err := (Origins{}).check(&url.URL{Scheme: "https", Host: "a.runcomfy.net"}); err == nil {
-		t.Error("the zero value allows an origin")
-	}
-}
-
-func TestParseOriginsNamesEveryMistake(t *testing.T) {
-	bad := []string{
-		"", "a.example.com", "ftp://a.example.com", "https://a.example.com/", "https://a.example.com?x", "https://u@a.example.com",
-		"http://*.example.com", "https://*.example.com:8443", "https://*.com", "https://*", "https://a.*.example.com", "https://*.127.0.0.1",
-		"https://a_b!.example.com", "https://%zz",
-	}
-	_, err := ParseOrigins(bad)
-	if err == nil {
-		t.Fatal("no error")
-	}
-	for _, entry := range bad {
-		if !strings.Contains(err.Error(), fmt.Sprintf("origin %q: ", entry)) {
-			t.Errorf("%q is not in the error", entry)
-		}
-	}
-	if _, err := ParseOrigins(nil); err == nil {
-		t.Error("an empty list is allowed")
-	}
-}
-
-func TestPublicAddresses(t *testing.T) {
-	for address, want := range map[string]bool{
-		"93.184.215.14": true, "8.8.8.8": true, "172.15.0.1": true, "172.32.0.1": true, "100.128.0.1": true, "2606:4700::1": true, "2a00::1": true,
-		"::ffff:8.8.8.8": true,
-		"10.1.2.3":       false, "172.16.0.1": false, "172.31.255.255": false, "192.168.1.1": false, "127.0.0.1": false, "127.9.9.9": false,
-		"169.254.169.254": false, "0.0.0.0": false, "0.1.2.3": false, "100.64.0.1": false, "100.127.255.255": false, "192.0.0.8": false,
-		"198.18.0.1": false, "224.0.0.1": false, "239.1.1.1": false, "240.0.0.1": false, "255.255.255.255": false,
-		"::": false, "::1": false, "fe80::1": false, "fe80::1%eth0": false, "fc00::1": false, "fd00:ec2::254": false, "ff02::1": false,
-		"::ffff:127.0.0.1": false, "::ffff:10.0.0.1": false, "::127.0.0.1": false, "64:ff9b::a00:1": false, "64:ff9b:1::1": false,
-		"2001::1": false, "2001:db8::1": false, "2002:a00:1::": false,
-	} {
-		if got := isPublic(netip.MustParseAddr(address)); got != want {
-			t.Errorf("%s: %t", address, got)
-		}
-	}
-}
 
 // A name on the list that resolves to a private address is not connected to,
 // unless that very host is listed.
@@ -117,8 +17,8 @@ func TestPrivateAddressIsRefusedAtConnect(t *testing.T) {
 	for _, address := range [][4]byte{{127, 0, 0, 1}, {10, 0, 0, 1}, {169, 254, 169, 254}} {
 		o, b := newOrigin(t, data), newBucket(t)
 		c := o.copier(t, b)
-		c.Origins, _ = ParseOrigins([]string{"https://*.example.com"})
-		c.resolver = resolver(address)
+		c.Origins, _ = origins.Parse([]string{"https://*.example.com"})
+		c.dialer.Resolver = resolver(address)
 		_, err := c.Copy(t.Context(), "https://cdn.example.com/talk.mp4?"+secret, named)
 		checkError(t, err, &workflow.OutputRefused{}, "cdn.example.com:443: the name resolves to an address that is not public")
 		b.check(t, testKey, nil)
@@ -127,8 +27,8 @@ func TestPrivateAddressIsRefusedAtConnect(t *testing.T) {
 	o, b := newOrigin(t, data), newBucket(t)
 	c := o.copier(t, b)
 	listed := strings.Replace(o.server.URL, "127.0.0.1", "cdn.example.com", 1)
-	c.Origins, _ = ParseOrigins([]string{listed})
-	c.resolver = resolver([4]byte{127, 0, 0, 1})
+	c.Origins, _ = origins.Parse([]string{listed})
+	c.dialer.Resolver = resolver([4]byte{127, 0, 0, 1})
 	if _, err := c.Copy(t.Context(), listed+"/talk.mp4", named); err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +118,7 @@ func TestRedirects(t *testing.T) {
 			c := first.copier(t, b)
 			if tt.list != nil {
 				var err error
-				if c.Origins, err = ParseOrigins([]string{first.server.URL, tt.list(first, second)}); err != nil {
+				if c.Origins, err = origins.Parse([]string{first.server.URL, tt.list(first, second)}); err != nil {
 					t.Fatal(err)
 				}
 			}

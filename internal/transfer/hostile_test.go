@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/origins"
 )
 
 // Whatever bytes a server sends, the query of its address is in no error, and no
@@ -53,7 +55,7 @@ func TestResponsesThatQuoteTheQuery(t *testing.T) {
 			}()
 			c := o.copier(t, newBucket(t))
 			address := "https://" + listener.Addr().String()
-			if c.Origins, err = ParseOrigins([]string{address}); err != nil {
+			if c.Origins, err = origins.Parse([]string{address}); err != nil {
 				t.Fatal(err)
 			}
 			_, err = c.Copy(t.Context(), address+"/talk.mp4?"+secret, named)

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/origins"
 )
 
 // pattern is a file of any length without memory: a block of random bytes, again
@@ -82,11 +84,11 @@ func TestMemory(t *testing.T) {
 			}
 			return false
 		}
-		origins, err := ParseOrigins([]string{server.URL})
+		list, err := origins.Parse([]string{server.URL})
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &Copier{S3: b.client(), Bucket: "bucket", Origins: origins, MaxBytes: tt.size}
+		c := &Copier{S3: b.client(), Bucket: "bucket", Origins: list, MaxBytes: tt.size}
 		debug.FreeOSMemory()
 		start := inUse()
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(start) + limit))
@@ -113,11 +115,11 @@ func BenchmarkCopy(b *testing.B) {
 			b.Run(fmt.Sprintf("ranges=%t/MiB=%d", ranges, size>>20), func(b *testing.B) {
 				server, dst := patterns(b, size, ranges), newBucket(b)
 				dst.discard = true
-				origins, err := ParseOrigins([]string{server.URL})
+				list, err := origins.Parse([]string{server.URL})
 				if err != nil {
 					b.Fatal(err)
 				}
-				c := &Copier{S3: dst.client(), Bucket: "bucket", Origins: origins, MaxBytes: size}
+				c := &Copier{S3: dst.client(), Bucket: "bucket", Origins: list, MaxBytes: size}
 				b.SetBytes(size)
 				b.ReportAllocs()
 				for n := 0; b.Loop(); n++ {

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/origins"
 )
 
 // secret stands in the query of every source's address and must be in no error.
@@ -25,7 +27,7 @@ const testKey = "outbox/talk/take/talk.mp4"
 // testPace makes many parts of little data, and retries without delay. Its
 // stalls are too long to be met by chance.
 var testPace = pace{
-	partSize: 64 << 10, uploads: 3, pieceSize: 16 << 10, window: 12,
+	partSize: 64 << 10, uploads: 3, pieceSize: 16 << 10, window: 4,
 	response: 10 * time.Second, stall: 10 * time.Second,
 	backOff: time.Microsecond, tries: 4,
 }
@@ -122,7 +124,7 @@ func (o *origin) url() string { return o.server.URL + "/talk.mp4?" + secret }
 // copier returns a Copier of what the origin serves into the bucket.
 func (o *origin) copier(t testing.TB, b *fakeS3) *Copier {
 	t.Helper()
-	origins, err := ParseOrigins([]string{o.server.URL})
+	list, err := origins.Parse([]string{o.server.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +134,7 @@ func (o *origin) copier(t testing.TB, b *fakeS3) *Copier {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(o.server.Certificate())
-	return &Copier{S3: b.client(), Bucket: "bucket", Origins: origins, MaxBytes: 1 << 30, roots: roots, pace: p}
+	return &Copier{S3: b.client(), Bucket: "bucket", Origins: list, MaxBytes: 1 << 30, dialer: origins.Dialer{Roots: roots}, pace: p}
 }
 
 func named([]byte, string) (string, string) { return testKey, "video/mp4" }

@@ -1,18 +1,16 @@
 package transfer
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/origins"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -46,7 +44,7 @@ func (e *temporaryError) Unwrap() error { return e.error }
 // A source is the file at an address, as its first response described it.
 type source struct {
 	given     *url.URL
-	origins   Origins
+	origins   origins.List
 	transport http.RoundTripper
 	pace      pace
 
@@ -55,21 +53,6 @@ type source struct {
 	ranges   bool     // ranges can be fetched and combined safely
 	etag     string
 	modified string // Last-Modified
-}
-
-// unsafeURL matches the characters that parseSource escapes, because a URL may not
-// contain them. It does not match control characters: a URL with one is an error.
-var unsafeURL = regexp.MustCompile("[ \"<>\\\\^`{|}\x7f-\U0010FFFF]")
-
-// parseSource parses the address of a source. It escapes what a URL may not
-// contain and keeps existing escapes as they are.
-func parseSource(raw string) (*url.URL, error) {
-	u, err := url.Parse(unsafeURL.ReplaceAllStringFunc(raw, url.PathEscape))
-	if err != nil {
-		// err holds the query, which may be a signature.
-		return nil, refused("", "not a valid https address")
-	}
-	return u, nil
 }
 
 // Sizes of a range that request accepts besides a number of bytes.
@@ -124,7 +107,7 @@ func (s *source) request(ctx context.Context, u *url.URL, from, size int64) (*re
 // against the origins. No cookie, credentials or Referer are sent.
 func (s *source) follow(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
 	for redirects := 0; ; redirects++ {
-		if err := s.origins.check(u); err != nil {
+		if err := s.origins.Check(u); err != nil {
 			return nil, err
 		}
 		req := (&http.Request{Method: http.MethodGet, URL: u, Header: header}).WithContext(ctx)
@@ -139,11 +122,11 @@ func (s *source) follow(ctx context.Context, u *url.URL, header http.Header) (*h
 		next, err := u.Parse(resp.Header.Get("Location"))
 		switch {
 		case err != nil:
-			return nil, refused(addressOf(u), "the redirect has no valid address")
+			return nil, origins.Refuse(origins.Address(u), "the redirect has no valid address")
 		case u.Scheme == "https" && next.Scheme != "https":
-			return nil, refused(addressOf(next), "a redirect to plain http is not allowed")
+			return nil, origins.Refuse(origins.Address(next), "a redirect to plain http is not allowed")
 		case redirects == maxRedirects:
-			return nil, refused(addressOf(next), fmt.Sprintf("more than %d redirects", maxRedirects))
+			return nil, origins.Refuse(origins.Address(next), fmt.Sprintf("more than %d redirects", maxRedirects))
 		}
 		u = next
 	}
@@ -233,7 +216,7 @@ func (s *source) empty() error {
 	return &workflow.NoOutput{Failure: workflow.Failuref("%s: the output is empty", s.host())}
 }
 
-func (s *source) host() string { return addressOf(s.given) }
+func (s *source) host() string { return origins.Address(s.given) }
 
 // isStrong reports whether two responses with this ETag have the same bytes
 // (RFC 9110, 8.8.3).
@@ -290,18 +273,4 @@ func (r *response) read(dst []byte) (n int, err error) {
 		err = cmp.Or(context.Cause(r.ctx), err)
 	}
 	return n, err
-}
-
-// peek returns up to n bytes, which read returns again.
-func (r *response) peek(n int) ([]byte, error) {
-	head := make([]byte, n)
-	n, err := r.read(head)
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head[:n]), r.Body), r.Body}
-	if err == io.EOF { //nolint:errorlint // read does not wrap it
-		err = nil
-	}
-	return head[:n], err
 }

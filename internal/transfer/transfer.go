@@ -6,19 +6,21 @@
 package transfer
 
 import (
+	"bytes"
 	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
+	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"net/url"
+	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/origins"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -31,13 +33,12 @@ type S3 = transfermanager.S3APIClient
 // A Copier copies https URLs into objects of one bucket.
 type Copier struct {
 	S3       S3
-	Bucket   string  // name
-	Origins  Origins // what may be fetched
-	MaxBytes int64   // length of the largest source that is copied
+	Bucket   string       // name
+	Origins  origins.List // what may be fetched
+	MaxBytes int64        // length of the largest source that is copied
 
-	resolver *net.Resolver  // nil: the system's
-	roots    *x509.CertPool // nil: the system's
-	pace     pace           // zero: defaultPace
+	dialer origins.Dialer
+	pace   pace // zero: defaultPace
 }
 
 // An Object describes a copy.
@@ -102,20 +103,20 @@ const (
 //
 // The error is of package workflow: an OutputRefused, OutputTooLarge, NoOutput,
 // OutputChanged, OutputOccupied, OutputUnavailable or StorageUnavailable; or it is the
-// cause of the end of ctx. It contains no query of an address. After an error the key holds no part
-// of the file, and no upload is left open unless the error says that its abort
-// failed as well. ctx should end some seconds before the process does, so that
-// an upload can be aborted.
+// cause of the end of ctx. It contains no query of an address. After an error the
+// key holds no part of the file, and no upload is left open unless the error says
+// that its abort failed as well. ctx should end some seconds before the process
+// does, so that an upload can be aborted.
 func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte, path string) (key, contentType string)) (Object, error) {
-	u, err := parseSource(rawURL)
+	u, err := origins.ParseURL(rawURL)
 	if err != nil {
 		return Object{}, err
 	}
-	transport := c.newTransport()
+	a := c.newAttempt()
+	transport := c.Origins.Transport(c.dialer, a.pace.window)
 	// A function may be frozen for hours after it returned.
 	defer transport.CloseIdleConnections()
-	src := &source{given: u, origins: c.Origins, transport: transport, pace: cmp.Or(c.pace, defaultPace)}
-	a := attempt{Copier: c, src: src, name: name, ranged: true, stream: true}
+	a.src, a.name = &source{given: u, origins: c.Origins, transport: transport, pace: a.pace}, name
 
 	var changed error
 	for try, changes := 1, 0; ; try++ {
@@ -132,7 +133,7 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 			a.ranged = false
 			err = &temporaryError{error: err}
 		}
-		err = src.pace.waitToRetry(ctx, try, err)
+		err = a.pace.waitToRetry(ctx, try, err)
 		if _, ok := errors.AsType[*workflow.OutputUnavailable](err); ok && changes >= maxChanges {
 			return Object{}, changed // it explains more
 		}
@@ -146,34 +147,38 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 // made it. It does not request the source. Its error is an OutputRefused, a
 // StorageUnavailable or the cause of the end of ctx.
 func (c *Copier) Find(ctx context.Context, rawURL, key string) (Object, bool, error) {
-	u, err := parseSource(rawURL)
+	u, err := origins.ParseURL(rawURL)
 	if err != nil {
 		return Object{}, false, err
 	}
-	o := c.object(key, u)
-	file, found, err := o.find(ctx)
-	if err != nil || !found || file.Metadata[sourceMetadata] != hashOf(u) {
-		return Object{}, false, err
+	a := c.newAttempt()
+	a.key = key
+	file, err := a.bucket.Head(ctx, key)
+	if errors.Is(err, bucket.ErrNotFound) || err == nil && file.Metadata[sourceMetadata] != hashOf(u) {
+		return Object{}, false, nil
 	}
-	object, err := o.describe(ctx, file)
+	if err != nil {
+		return Object{}, false, a.failed(err)
+	}
+	object, err := a.describe(ctx, file, nil)
 	return object, err == nil, err
-}
-
-// object returns the destination of a copy of the file at u.
-func (c *Copier) object(key string, u *url.URL) *object {
-	return &object{
-		s3: c.S3, bucket: &bucket.Bucket{S3: c.S3, Name: c.Bucket}, key: key,
-		metadata: map[string]string{sourceMetadata: hashOf(u)}, pace: cmp.Or(c.pace, defaultPace),
-	}
 }
 
 // An attempt copies a source once, from its first byte.
 type attempt struct {
 	*Copier
+	bucket *bucket.Bucket
+	pace   pace
 	src    *source
 	name   func([]byte, string) (string, string)
 	ranged bool // use ranges if the source has them
 	stream bool // use one PUT if the file is small
+
+	key, contentType string // of the object
+}
+
+func (c *Copier) newAttempt() *attempt {
+	return &attempt{Copier: c, bucket: &bucket.Bucket{S3: c.S3, Name: c.Bucket}, pace: cmp.Or(c.pace, defaultPace), ranged: true, stream: true}
 }
 
 // run makes the attempt. A *temporaryError asks for another one.
@@ -192,33 +197,38 @@ func (a *attempt) run(parent context.Context) (Object, error) {
 	if src.total > a.MaxBytes {
 		return Object{}, tooLarge(src.total, a.MaxBytes)
 	}
-	head, err := first.peek(headBytes)
-	switch {
-	case err != nil:
-		return Object{}, src.unavailable(err)
-	case len(head) == 0:
-		return Object{}, src.empty()
-	}
-	key, contentType := a.name(head, src.given.Path)
-	o := a.object(key, src.given)
-	o.contentType = contentType
-
 	d := start(ctx, fail, src, first, a.MaxBytes)
 	defer d.done.Wait()
 	defer fail(nil)
-	stream := a.stream && src.total > 0 && src.total <= src.pace.putMax
+	head, err := d.unread()
+	switch {
+	case err == io.EOF: //nolint:errorlint // unread does not wrap it
+		return Object{}, src.empty()
+	case err != nil:
+		return Object{}, err
+	}
+	head = bytes.Clone(head[:min(len(head), headBytes)])
+	a.key, a.contentType = a.name(head, src.given.Path)
+
+	send := a.put
+	stream := a.stream && src.total > 0 && src.total <= a.pace.putMax
 	if !stream {
-		if there, found, err := o.findCopy(parent, d, head); found || err != nil {
+		if there, found, err := a.find(parent, d, head); found || err != nil {
 			return there, err
 		}
+		send = a.upload
 	}
-	object, err := o.create(ctx, d, stream)
-	if _, ok := errors.AsType[*workflow.StorageUnavailable](err); !ok {
-		return object, err
+	etag, err := send(ctx, d)
+	if err == nil {
+		length, sum, _ := d.result()
+		return Object{Key: a.key, ETag: strings.Trim(aws.ToString(etag), `"`), Bytes: length, SHA256: sum, ContentType: a.contentType}, nil
+	}
+	if ctx.Err() != nil {
+		return Object{}, context.Cause(ctx)
 	}
 	// Somebody else may have created the object, or only the response was lost.
 	fail(nil)
-	there, found, findErr := o.findCopy(parent, d, head)
+	there, found, findErr := a.find(parent, d, head)
 	switch {
 	case found:
 		return there, findErr

@@ -32,6 +32,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/secrets"
 	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/origins"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/transfer"
@@ -80,7 +81,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	}
 	comfy := httptest.NewServer(d.fake)
 	t.Cleanup(comfy.Close)
-	origins, err := transfer.ParseOrigins([]string{comfy.URL})
+	list, err := origins.Parse([]string{comfy.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +146,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	d.archive = &archive.Handler{
 		MaxOutputs: 100,
 		Bucket:     c.files, Ledger: c.ledger, API: c.api, Now: time.Now, Sleep: pass,
-		Copier: &transfer.Copier{S3: competitor{c.s3, d}, Bucket: d.bucket, Origins: origins, MaxBytes: 1 << 30},
+		Copier: &transfer.Copier{S3: competitor{c.s3, d}, Bucket: d.bucket, Origins: list, MaxBytes: 1 << 30},
 	}
 	c = as("cancel")
 	d.cancel = &cancel.Handler{

@@ -1,9 +1,12 @@
-package transfer
+// Package origins decides which addresses an output may be fetched from. An origin
+// must be listed in OutputOrigins, and a name must resolve to a public address.
+package origins
 
 import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -21,14 +24,13 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// Origins is the list of origins that may be fetched. The zero value allows
-// nothing.
-type Origins struct {
+// A List lists the origins that may be fetched. The zero value allows nothing.
+type List struct {
 	exact    map[string]bool // "https://host:port"
 	suffixes []string        // ".example.com", for https on its default port
 }
 
-// ParseOrigins parses a list of origins. An entry is one of:
+// Parse parses a list of origins. An entry is one of:
 //
 //   - https://*.example.com: every name below example.com, at any depth, on the
 //     default port. It does not include example.com itself.
@@ -36,17 +38,17 @@ type Origins struct {
 //     plain http. It may also be on a private network.
 //
 // The error names every invalid entry.
-func ParseOrigins(entries []string) (Origins, error) {
-	o := Origins{exact: map[string]bool{}}
+func Parse(entries []string) (List, error) {
+	l := List{exact: map[string]bool{}}
 	var errs []error
 	for _, entry := range entries {
 		suffix, wildcard := strings.CutPrefix(strings.ToLower(entry), "https://*.")
 		u, err := url.Parse(entry)
 		switch {
 		case wildcard && isName(suffix) && strings.Contains(suffix, "."):
-			o.suffixes = append(o.suffixes, "."+suffix)
+			l.suffixes = append(l.suffixes, "."+suffix)
 		case err == nil && defaultPorts[u.Scheme] != "" && strings.EqualFold(u.Scheme+"://"+u.Host, entry) && isHost(u.Hostname()):
-			o.exact[originOf(u)] = true
+			l.exact[Of(u)] = true
 		default:
 			errs = append(errs, fmt.Errorf("origin %q: neither an origin such as https://files.example.com:8443 nor a wildcard such as https://*.example.com", entry))
 		}
@@ -55,17 +57,32 @@ func ParseOrigins(entries []string) (Origins, error) {
 		errs = append(errs, errors.New("no origin is listed"))
 	}
 	if len(errs) > 0 {
-		return Origins{}, errors.Join(errs...)
+		return List{}, errors.Join(errs...)
 	}
-	return o, nil
+	return l, nil
+}
+
+// unsafe matches the characters that ParseURL escapes, because a URL may not contain
+// them. It does not match control characters: a URL with one is an error.
+var unsafe = regexp.MustCompile("[ \"<>\\\\^`{|}\x7f-\U0010FFFF]")
+
+// ParseURL parses the address of an output. It escapes what a URL may not contain
+// and keeps existing escapes as they are. Its error is a *workflow.OutputRefused.
+func ParseURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(unsafe.ReplaceAllStringFunc(raw, url.PathEscape))
+	if err != nil {
+		// err holds the query, which may be a signature.
+		return nil, Refuse("", "not a valid https address")
+	}
+	return u, nil
 }
 
 // maxHost is the length of the longest host and port.
 const maxHost = 260
 
-// check returns a *workflow.OutputRefused unless u may be fetched.
-func (o Origins) check(u *url.URL) error {
-	host, address := strings.ToLower(u.Hostname()), addressOf(u)
+// Check returns a *workflow.OutputRefused unless u may be fetched.
+func (l List) Check(u *url.URL) error {
+	host, address := strings.ToLower(u.Hostname()), Address(u)
 	isBelow := func(suffix string) bool { return strings.HasSuffix(host, suffix) }
 	reason := "not an allowed origin"
 	switch {
@@ -73,24 +90,26 @@ func (o Origins) check(u *url.URL) error {
 		address, reason = "", "not a valid https address"
 	case u.User != nil:
 		reason = "a user name in an address is not allowed"
-	case o.exact[originOf(u)]:
+	case l.exact[Of(u)]:
 		return nil
 	case u.Scheme == "http":
 		reason = "plain http is not allowed"
-	case address == host+":443" && isName(host) && slices.ContainsFunc(o.suffixes, isBelow):
+	case address == host+":443" && isName(host) && slices.ContainsFunc(l.suffixes, isBelow):
 		return nil
 	}
-	return refused(address, reason)
+	return Refuse(address, reason)
 }
 
-func refused(address, reason string) error {
+// Refuse returns a *workflow.OutputRefused. The address is a host and port; it is
+// empty if there is none.
+func Refuse(address, reason string) error {
 	return &workflow.OutputRefused{Failure: workflow.Failuref("%s: %s", cmp.Or(address, "the output"), reason)}
 }
 
 // isListed reports whether a host and port is listed exactly.
-func (o Origins) isListed(address string) bool {
+func (l List) isListed(address string) bool {
 	address = strings.ToLower(address)
-	return o.exact["https://"+address] || o.exact["http://"+address]
+	return l.exact["https://"+address] || l.exact["http://"+address]
 }
 
 // hostName excludes every host that a resolver or an IDNA mapping might change.
@@ -106,12 +125,12 @@ func isLiteral(host string) bool {
 
 var defaultPorts = map[string]string{"https": "443", "http": "80"}
 
-// originOf returns scheme, host and port of u in lower case, the port always
+// Of returns scheme, host and port of u in lower case, the port always
 // included.
-func originOf(u *url.URL) string { return u.Scheme + "://" + addressOf(u) }
+func Of(u *url.URL) string { return u.Scheme + "://" + Address(u) }
 
-// addressOf returns host and port of u as a dialler gets them.
-func addressOf(u *url.URL) string {
+// Address returns host and port of u as a dialler gets them.
+func Address(u *url.URL) string {
 	return net.JoinHostPort(strings.ToLower(u.Hostname()), cmp.Or(u.Port(), defaultPorts[u.Scheme], "443"))
 }
 
@@ -129,30 +148,38 @@ var guardian = ssrf.New(ssrf.WithAnyPort())
 // IPv6 addresses are checked as IPv4.
 func isPublic(a netip.Addr) bool { return guardian.SafeAddr(a.Unmap()) == nil }
 
-// newTransport returns the transport of one copy. A connection to an address
-// that is not public is refused unless its host is listed exactly. That is
-// checked after DNS has responded, so no proxy is used. All requests use
-// HTTP/1.1: with HTTP/2, all ranges would share one connection and its limits.
-func (c *Copier) newTransport() *http.Transport {
+// A Dialer overrides how connections are made, for tests. The zero value uses the
+// system's resolver and certificates.
+type Dialer struct {
+	Resolver *net.Resolver
+	Roots    *x509.CertPool
+}
+
+// Transport returns a transport that keeps up to a number of idle connections to one
+// host. A connection to an address that is not public is refused unless its host is
+// listed exactly. That is checked after DNS has responded, so no proxy is used. All
+// requests use HTTP/1.1: with HTTP/2, all ranges would share one connection and its
+// limits.
+func (l List) Transport(d Dialer, idle int) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
-			dialer := net.Dialer{Timeout: dialTime, Resolver: c.resolver}
+			dialer := net.Dialer{Timeout: dialTime, Resolver: d.Resolver}
 			dialer.Control = func(_, address string, _ syscall.RawConn) error {
-				if dialled, err := netip.ParseAddrPort(address); c.Origins.isListed(host) || err == nil && isPublic(dialled.Addr()) {
+				if dialled, err := netip.ParseAddrPort(address); l.isListed(host) || err == nil && isPublic(dialled.Addr()) {
 					return nil
 				}
-				return refused(host, "the name resolves to an address that is not public")
+				return Refuse(host, "the name resolves to an address that is not public")
 			}
 			return dialer.DialContext(ctx, network, host)
 		},
 		// Later connections resume the TLS session of the first one.
-		TLSClientConfig:        &tls.Config{RootCAs: c.roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
+		TLSClientConfig:        &tls.Config{RootCAs: d.Roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
 		TLSHandshakeTimeout:    dialTime,
 		Protocols:              &protocols,
 		DisableCompression:     true,
-		MaxIdleConnsPerHost:    cmp.Or(c.pace, defaultPace).window,
+		MaxIdleConnsPerHost:    idle,
 		MaxResponseHeaderBytes: headerBytes,
 	}
 }
