@@ -87,11 +87,12 @@ func eachFinding(ctx context.Context, resolver *drop.Resolver, keys []string, re
 		if err != nil {
 			return err
 		}
-		for _, s := range subjects {
-			findings, err := resolver.Find(ctx, s)
+		for len(subjects) > 0 {
+			findings, err := resolver.Find(ctx, subjects[0])
 			if err != nil {
 				return err
 			}
+			subjects = append(subjects[1:], findings[0].Matches...)
 			for _, f := range findings {
 				if seen[f.Key] {
 					continue

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/lipdrop/lipdrop/functions/submit/handler"
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -45,6 +46,7 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		Presign:     bucket.Presigner(clients.S3, clients.Ledger.Bucket.Name, presignFor),
 		API:         clients.API,
 		States:      sfn.NewFromConfig(clients.AWS),
+		Send:        sender(sqs.NewFromConfig(clients.AWS), env.Text("QUEUE_URL")),
 		MaxReceives: maxReceives,
 		Now:         time.Now,
 
@@ -52,6 +54,19 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		Exit:      func() { os.Exit(1) },
 	}
 	return h.Handle
+}
+
+// sender returns a function that sends a message to a queue, to be delivered after
+// sendDelay instead of the delay of the queue.
+func sender(client *sqs.Client, queueURL string) func(context.Context, string) error {
+	const sendDelay = 1 // second; the SDK does not send 0
+	return func(ctx context.Context, body string) error {
+		_, err := client.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &queueURL, MessageBody: &body, DelaySeconds: sendDelay})
+		if err != nil {
+			return fmt.Errorf("send to the queue: %w", err)
+		}
+		return nil
+	}
 }
 
 // checkPairModel returns why a model cannot be the default for a pair.

@@ -15,6 +15,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -80,6 +81,24 @@ type Bucket struct {
 	Name string
 }
 
+// counterKey is the key of a context's counter of requests.
+type counterKey struct{}
+
+// CountRequests returns a context that counts the requests of each Bucket, and a
+// function that returns their number so far. Retries of a request do not count.
+func CountRequests(ctx context.Context) (context.Context, func() int) {
+	n := new(atomic.Int64)
+	return context.WithValue(ctx, counterKey{}, n), func() int { return int(n.Load()) }
+}
+
+// client returns the client for one request.
+func (b *Bucket) client(ctx context.Context) S3 {
+	if n, ok := ctx.Value(counterKey{}).(*atomic.Int64); ok {
+		n.Add(1)
+	}
+	return b.S3
+}
+
 // File is an object as S3 describes it.
 type File struct {
 	Key          string
@@ -127,7 +146,7 @@ func (e *RefusedError) Response() string {
 
 // Head returns the file at a key. It returns ErrNotFound or *RefusedError.
 func (b *Bucket) Head(ctx context.Context, key string) (File, error) {
-	out, err := b.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.Name, Key: &key})
+	out, err := b.client(ctx).HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.Name, Key: &key})
 	if err != nil {
 		return File{}, readError(key, err)
 	}
@@ -141,7 +160,7 @@ func (b *Bucket) Head(ctx context.Context, key string) (File, error) {
 // Get returns the first bytes of an object, up to a limit. It returns
 // ErrNotFound or *RefusedError.
 func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, File, error) {
-	out, err := b.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.Name, Key: &key})
+	out, err := b.client(ctx).GetObject(ctx, &s3.GetObjectInput{Bucket: &b.Name, Key: &key})
 	if err != nil {
 		return nil, File{}, readError(key, err)
 	}
@@ -169,7 +188,7 @@ func (b *Bucket) ReadRange(ctx context.Context, f File, off, n int64) ([]byte, e
 	if n <= 0 {
 		return nil, nil
 	}
-	out, err := b.S3.GetObject(ctx, &s3.GetObjectInput{
+	out, err := b.client(ctx).GetObject(ctx, &s3.GetObjectInput{
 		Bucket: &b.Name, Key: &f.Key, IfMatch: quoted(f.ETag),
 		Range: aws.String(fmt.Sprintf("bytes=%d-%d", off, off+n-1)),
 	})
@@ -205,7 +224,7 @@ func (b *Bucket) PutJSON(ctx context.Context, key, etag string, body []byte, met
 	} else {
 		in.IfMatch = quoted(etag)
 	}
-	out, err := b.S3.PutObject(ctx, in)
+	out, err := b.client(ctx).PutObject(ctx, in)
 	switch status := httpStatus(err); {
 	case err == nil:
 		return unquoted(out.ETag), nil
@@ -257,7 +276,7 @@ func (b *Bucket) list(ctx context.Context, in *s3.ListObjectsV2Input, limit int)
 	}
 	var files []File
 	for {
-		page, err := b.S3.ListObjectsV2(ctx, in)
+		page, err := b.client(ctx).ListObjectsV2(ctx, in)
 		if _, unreadable := errors.AsType[*smithy.DeserializationError](err); unreadable && in.EncodingType == "" {
 			// A key has characters that XML does not allow. The first request
 			// does not ask for encoded keys, because some servers compare them

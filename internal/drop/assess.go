@@ -1,7 +1,10 @@
 package drop
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -74,8 +77,60 @@ func SubjectOf(name string) Subject { return subjectOf(ledger.InboxPrefix + name
 
 func subjectOf(stem string) Subject { return Subject{Name: nameOf(stem), stem: stem} }
 
+// memberSubject returns the subject of a file in a bundle.
+func memberSubject(k Key) Subject { return Subject{Name: k.Name, stem: k.Stem, match: k.Raw} }
+
 func fileSubject(key string) Subject {
 	return Subject{Name: strings.TrimPrefix(key, ledger.InboxPrefix), file: key}
+}
+
+// subjectJSON is a Subject in a message of the queue. The key is that of the file or
+// of the match; it is left out for a job name.
+type subjectJSON struct {
+	Stem   string `json:"stem,omitempty"`
+	Key    string `json:"key,omitempty"`
+	Beyond int    `json:"beyond,omitempty"`
+}
+
+// MarshalJSON returns the text that UnmarshalJSON reads.
+func (s Subject) MarshalJSON() ([]byte, error) {
+	return json.Marshal(subjectJSON{s.stem, cmp.Or(s.match, s.file), s.beyond})
+}
+
+// UnmarshalJSON reads the text of a subject. The text must be one that MarshalJSON
+// returns.
+func (s *Subject) UnmarshalJSON(text []byte) error {
+	var read subjectJSON
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&read); err != nil {
+		return err
+	}
+	k := ParseKey(read.Key)
+	switch {
+	case read.Key == "" && len(read.Stem) > len(ledger.InboxPrefix) && strings.HasPrefix(read.Stem, ledger.InboxPrefix):
+		*s = subjectOf(read.Stem)
+	case read.Stem == "" && k.Stem == "" && k.Role != NoDrop:
+		*s = fileSubject(read.Key)
+	case k.Role == Member && k.Stem == read.Stem:
+		*s = memberSubject(k)
+	default:
+		return fmt.Errorf("not a subject: %.100s", text)
+	}
+	if s.beyond = read.Beyond; s.beyond < 0 {
+		return fmt.Errorf("not a subject: %d jobs", s.beyond)
+	}
+	return nil
+}
+
+// Keys returns the key of the subject's status or answer file, and that of the
+// status of its match. Find returns findings for these keys only.
+func (s Subject) Keys() []string {
+	keys := []string{s.Key()}
+	if s.match != "" {
+		keys = append(keys, about(matchName(ParseKey(s.match).Bundle, s.match)).Key)
+	}
+	return keys
 }
 
 // Key returns the key of the subject's status or answer file.
@@ -103,6 +158,10 @@ type Finding struct {
 	Problems []problem.Problem
 	Jobs     []string
 	Warnings []string
+
+	// Matches are the subjects of the matches of a wildcard, if the change concerns
+	// all of them. Each is assessed by itself.
+	Matches []Subject
 
 	allJobs []string // Jobs may hold only the first of them
 	files   []File   // of a pair without a Job
@@ -180,7 +239,7 @@ func (r *Resolver) Touched(ctx context.Context, k Key) ([]Subject, error) {
 	case Manifest:
 		return []Subject{subjectOf(k.Stem)}, nil
 	case Member:
-		return []Subject{{Name: k.Name, stem: k.Stem, match: k.Raw}}, nil
+		return []Subject{memberSubject(k)}, nil
 	case Visual:
 		return l.touchedByVisual(ctx, k.Stem)
 	case Audio:
@@ -269,7 +328,7 @@ func (f Finding) usedBy(jobs []string, order string) Finding {
 	f.allJobs = jobs
 	if f.Jobs = jobs; len(jobs) > maxJobs {
 		f.Jobs = jobs[:maxJobs]
-		f.Warnings = []string{fmt.Sprintf("only the first %d jobs are named; upload the audio of another one again to start its job", maxJobs)}
+		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d jobs are named; upload the audio of another one again to start its job", maxJobs))
 	}
 	return f.decide(ledger.Used, order)
 }

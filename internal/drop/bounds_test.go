@@ -76,7 +76,7 @@ func TestManyCandidates(t *testing.T) {
 		t.Errorf("problems by name (-want +got):\n%s", diff)
 	}
 	reason := found[1].Problems[0].Reason
-	if !strings.HasSuffix(reason, `and 2990 more could each be the audio of x/a`) {
+	if !strings.HasSuffix(reason, `and 990 more could each be the audio of x/a`) {
 		t.Errorf("%s", reason)
 	}
 }

@@ -187,6 +187,7 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, match strin
 			if f.Name == contested.Name {
 				// Submit withdraws these when job.json is deleted or changed.
 				found[0].Jobs = append(found[0].Jobs, f.Jobs...)
+				found[0].Matches = append(found[0].Matches, f.Matches...)
 			}
 			if !slices.ContainsFunc(found, func(other Finding) bool { return other.Name == f.Name }) {
 				found = append(found, f)

@@ -204,7 +204,9 @@ func (b *inbox) findings(t testing.TB, keys ...string) []drop.Finding {
 		if err != nil {
 			t.Fatalf("touched by %q: %v", key, err)
 		}
-		for _, s := range subjects {
+		touched := len(subjects)
+		for i := 0; i < len(subjects); i++ {
+			s := subjects[i]
 			found, err := b.Find(t.Context(), s)
 			if err != nil {
 				t.Fatalf("find %q: %v", s.Name, err)
@@ -212,10 +214,32 @@ func (b *inbox) findings(t testing.TB, keys ...string) []drop.Finding {
 			if found[0].Key != s.Key() || found[0].Name != s.Name {
 				t.Errorf("the finding of %q lies at %q, the subject's at %q", s.Name, found[0].Key, s.Key())
 			}
-			all = append(all, found...)
+			for _, f := range found {
+				if !slices.Contains(s.Keys(), f.Key) {
+					t.Errorf("a finding of %q lies at %q, want one of %q", s.Name, f.Key, s.Keys())
+				}
+			}
+			if i < touched {
+				all = append(all, found[0])
+			}
+			all = append(all, found[1:]...)
+			subjects = append(subjects, throughQueue(t, found[0].Matches)...)
 		}
 	}
 	return all
+}
+
+// throughQueue returns subjects as a message of the queue carries them.
+func throughQueue(t testing.TB, subjects []drop.Subject) []drop.Subject {
+	t.Helper()
+	var read []drop.Subject
+	if err := json.Unmarshal([]byte(compact(t, subjects)), &read); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(read, subjects) {
+		t.Errorf("the queue makes %+v of %+v", read, subjects)
+	}
+	return read
 }
 
 // line says what a finding is: "ads/talk: job of pro, video_url=ads/talk.mp4,

@@ -18,7 +18,7 @@ import (
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{subjectOf(stem)}
 	most := max(maxJobs, l.MaxJobsPerDrop)
-	tagged, err := l.tagged(ctx, stem, most)
+	tagged, _, err := l.tagged(ctx, stem, most)
 	if err != nil && !errors.Is(err, errCrowded) {
 		return nil, err
 	}
@@ -72,9 +72,12 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 		}
 	}
 	if len(audios) == 0 {
-		tagged, err := l.tagged(ctx, stem, maxJobs)
+		tagged, all, err := l.tagged(ctx, stem, maxJobs)
 		if err != nil && (len(tagged) == 0 || !errors.Is(err, errCrowded)) {
 			return f, err
+		}
+		if !all {
+			f.Warnings = []string{fmt.Sprintf("only the first %d files whose names begin with %q were compared", maxMatches, path.Base(stem)+".")}
 		}
 		if len(tagged) > 0 {
 			return f.usedBy(namesOf(tagged), stamp(visuals)), nil

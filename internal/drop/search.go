@@ -22,8 +22,10 @@ const (
 	maxListings        = 30
 	maxTouchedListings = 16
 
-	// maxMatches bounds the files that are compared with a wildcard.
-	maxMatches = 10 * bucket.PageSize
+	// maxPages bounds the pages that are listed of files that begin the same, and
+	// maxMatches the files that are compared with a wildcard.
+	maxPages   = 2
+	maxMatches = maxPages * bucket.PageSize
 )
 
 // errCrowded means that the limit of listings was reached.
@@ -113,38 +115,44 @@ func nameSpellings(name string) []string {
 
 // tagged returns the stems of the audios that have a tag after stem and no video or
 // image with a longer stem, each once and sorted. It stops once more than most are
-// found. With errCrowded it also returns what it found.
-func (l *lister) tagged(ctx context.Context, stem string, most int) ([]string, error) {
-	var all []File
+// found. It compares at most maxPages pages of the files that begin the same, and
+// returns whether these are all. With errCrowded it also returns what it found.
+func (l *lister) tagged(ctx context.Context, stem string, most int) (stems []string, all bool, err error) {
+	var found []File
+	all = true
 	for _, form := range forms(stem, maxKey-len(".mp4")) {
 		tag := func(f File) string {
 			first, _, _ := strings.Cut(f.Key[len(form)+1:], ".")
 			return first
 		}
-		after, settled, sure := "", len(all), 0
-		for {
+		after, settled, sure := "", len(found), 0
+		for page := 1; ; page++ {
 			files, more, err := l.listFolder(ctx, form+".", after)
 			if errors.Is(err, errCrowded) {
-				return taggedStems(all, stem), err
+				return taggedStems(found, stem), false, err
 			}
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
-			all = append(all, files...)
+			found = append(found, files...)
 			if !more {
 				break
 			}
 			// The files of the last tag may continue on the next page.
 			last := files[len(files)-1]
-			end := settled + slices.IndexFunc(all[settled:], func(f File) bool { return tag(f) == tag(last) })
-			sure += len(taggedStems(all[settled:end], stem))
+			end := settled + slices.IndexFunc(found[settled:], func(f File) bool { return tag(f) == tag(last) })
+			sure += len(taggedStems(found[settled:end], stem))
 			if sure > most {
-				return taggedStems(all[:end], stem), nil
+				return taggedStems(found[:end], stem), true, nil
+			}
+			if page == maxPages {
+				found, all = found[:end], false
+				break
 			}
 			after, settled = last.Key, end
 		}
 	}
-	return taggedStems(all, stem), nil
+	return taggedStems(found, stem), all, nil
 }
 
 // taggedStems returns the stems that tagged returns, from files that were listed.

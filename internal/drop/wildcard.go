@@ -3,6 +3,7 @@ package drop
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -65,16 +66,16 @@ func openEnded(value string) bool {
 	return strings.Contains(suffix, "*") || suffix == "" && strings.Contains(base, "*")
 }
 
-// findMatches returns the bundle's own finding, which is used or waiting, and the
-// findings of the matches that a change of the file match concerns. These are all
-// matches if match is "" or a file that every job uses. Otherwise only the job of
-// match is concerned.
+// findMatches returns the bundle's own finding, which is used or waiting. If a change
+// of the file match concerns only the job of that file, findMatches also returns the
+// finding of this job. Otherwise it concerns all jobs: the own finding names their
+// subjects.
 func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match string, d *doc, n named) ([]Finding, error) {
 	byName, all, err := l.matches(ctx, bundle, n)
 	if err != nil {
 		return nil, err
 	}
-	if match != "" && !all && n.wildcard.matches(match) {
+	if match != "" && n.wildcard.matches(match) {
 		// The match may sort after the files that were listed.
 		own, err := l.at(ctx, stemOf(match), mediaEndings)
 		if err != nil {
@@ -83,15 +84,14 @@ func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match strin
 		n.addMatches(byName, bundle, own)
 	}
 	dropped := []File{d.file}
-	var jobs, names []string
+	var jobs []string
 	for name, files := range byName {
-		dropped, names = append(dropped, files...), append(names, name)
+		dropped = append(dropped, files...)
 		if slices.ContainsFunc(files, isAudio) {
 			jobs = append(jobs, name)
 		}
 	}
 	slices.Sort(jobs)
-	slices.Sort(names)
 	if jobs != nil {
 		f = f.usedBy(jobs, stamp(dropped))
 	} else if empty := (&Job{doc: d}).empty(filesOf(n.media)); empty != nil {
@@ -105,92 +105,56 @@ func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match strin
 	if !all {
 		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files of the folder were compared with %q", maxMatches, problem.ShortValue(n.wildcard.value)))
 	}
-	found := []Finding{f}
-	if match != "" && !n.names(match) {
-		names = nil
-		if n.wildcard.matches(match) {
-			names = []string{matchName(bundle, match)}
-		}
+	if match == "" || n.names(match) {
+		f.Matches = l.matchSubjects(byName, len(jobs), d, n)
+		return []Finding{f}, nil
 	}
-	// The remaining names are not assessed. The warning of usedBy says so.
-	names = names[:min(len(names), max(maxJobs, l.MaxJobsPerDrop))]
-	claimed, err := l.claimsBeside(ctx, bundle, names)
-	if err != nil {
-		return nil, err
+	if !n.wildcard.matches(match) {
+		return []Finding{f}, nil
 	}
-	started := 0
-	for _, name := range names {
-		c := claimed[name]
-		c.parent, c.matches = bundle, byName[name]
-		if c.matches == nil {
-			c.parent = ""
-		}
-		if contested, ok := c.contested(about(name)); ok {
-			found = append(found, contested)
-			continue
-		}
-		if c.pair != nil {
-			pair, err := l.findPair(ctx, about(name), ledger.InboxPrefix+name, c.pair)
-			if err != nil {
-				return nil, err
-			}
-			found = append(found, pair)
-			continue
-		}
-		if files := byName[name]; files != nil {
-			m := matched(name, files, d, n)
-			if m.Job != nil {
-				if started++; l.MaxJobsPerDrop > 0 && started > l.MaxJobsPerDrop {
-					m = m.tooMany(len(jobs), l.MaxJobsPerDrop)
-				}
-			}
-			found = append(found, m)
-		} else {
-			found = append(found, about(name).gone(path.Base(match)+" was deleted", ""))
-		}
-	}
-	return found, nil
+	m, err := l.findMatch(ctx, matchName(bundle, match), bundle, match, byName, d, n)
+	return []Finding{f, m}, err
 }
 
-// claimsBeside returns the claims of pairs and bundles to the names of matches.
-// Their files are in the folder that has the bundle's name.
-func (l *lister) claimsBeside(ctx context.Context, bundle string, names []string) (map[string]claims, error) {
-	claimed := map[string]claims{}
-	if len(names) == 1 {
-		c, err := l.ownClaims(ctx, ledger.InboxPrefix+names[0])
-		claimed[names[0]] = c
-		return claimed, err
-	}
-	beside := map[string]bool{} // stems
-	for _, folder := range forms(stemOfBundle(bundle)+"/", maxKey) {
-		after := ""
-		for {
-			files, more, err := l.listFolder(ctx, folder, after)
-			if err != nil {
-				return nil, err
+// matchSubjects returns the subjects of the matches, sorted by name. It leaves out
+// those that usedBy does not name either. The given number of jobs is in the problem
+// of a job beyond the limit.
+func (l *lister) matchSubjects(byName map[string][]File, jobs int, d *doc, n named) []Subject {
+	names := slices.Sorted(maps.Keys(byName))
+	var subjects []Subject
+	started := 0
+	for _, name := range names[:min(len(names), max(maxJobs, l.MaxJobsPerDrop))] {
+		s := memberSubject(ParseKey(byName[name][0].Key))
+		if matched(name, byName[name], d, n).Job != nil {
+			if started++; l.MaxJobsPerDrop > 0 && started > l.MaxJobsPerDrop {
+				s.beyond = jobs
 			}
-			for _, f := range files {
-				if _, isMedia := kindOf(f.Key); isMedia || bundleOf(f.Key) == f.Key {
-					beside[nameOf(strings.TrimSuffix(stemOf(strings.TrimSuffix(f.Key, "/")), "/"))] = true
-				}
-			}
-			if !more {
-				break
-			}
-			after = files[len(files)-1].Key
 		}
+		subjects = append(subjects, s)
 	}
-	for _, name := range names {
-		if !beside[name] {
-			continue
-		}
-		c, err := l.ownClaims(ctx, ledger.InboxPrefix+name)
-		if err != nil {
-			return nil, err
-		}
-		claimed[name] = c
+	return subjects
+}
+
+// findMatch returns the finding of the job of one match.
+func (l *lister) findMatch(ctx context.Context, name, bundle, match string, byName map[string][]File, d *doc, n named) (Finding, error) {
+	c, err := l.ownClaims(ctx, ledger.InboxPrefix+name)
+	if err != nil {
+		return Finding{}, err
 	}
-	return claimed, nil
+	if c.matches = byName[name]; c.matches != nil {
+		c.parent = bundle
+	}
+	if contested, ok := c.contested(about(name)); ok {
+		return contested, nil
+	}
+	switch {
+	case c.pair != nil:
+		return l.findPair(ctx, about(name), ledger.InboxPrefix+name, c.pair)
+	case c.matches != nil:
+		return matched(name, c.matches, d, n), nil
+	default:
+		return about(name).gone(path.Base(match)+" was deleted", ""), nil
+	}
 }
 
 // matches returns the files that match a wildcard, by job name, and whether it

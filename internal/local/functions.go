@@ -25,6 +25,7 @@ const (
 
 	secretARN        = "arn:aws:secretsmanager:" + Region + ":" + Account + ":secret:runcomfy-token-a1B2c3"
 	queueARN         = "arn:aws:sqs:" + Region + ":" + Account + ":lipdrop"
+	queuePath        = "/" + Account + "/lipdrop" // of the queue's URL
 	deletionQueueARN = queueARN + "-deletions"
 )
 
@@ -44,7 +45,7 @@ var logicalIDs = map[string]string{
 // Endpoints are the addresses of what the stack serves.
 type Endpoints struct {
 	S3       string
-	AWS      string // Step Functions and Secrets Manager
+	AWS      string // Step Functions, Secrets Manager and SQS
 	RunComfy string
 }
 
@@ -109,6 +110,7 @@ func (s *Stack) Variables(function string, container bool) map[string]string {
 		"AWS_ENDPOINT_URL_S3":              at.S3,
 		"AWS_ENDPOINT_URL_SFN":             at.AWS,
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER": at.AWS,
+		"AWS_ENDPOINT_URL_SQS":             at.AWS,
 	})
 	if !container {
 		v["AWS_CA_BUNDLE"], v["SSL_CERT_FILE"] = s.CAFile(), s.CAFile()

@@ -26,7 +26,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// serve serves Step Functions, Secrets Manager and RunComfy.
+// serve serves Step Functions, Secrets Manager, SQS and RunComfy.
 func (s *Stack) serve(ports *listeners) error {
 	s.secrets = &secrets.Server{}
 	s.SetSecret(s.options.Token)
@@ -95,13 +95,17 @@ func (s *Stack) serveRunComfy() http.Handler {
 	})
 }
 
-// serveAWS serves Step Functions and Secrets Manager, by the header X-Amz-Target.
+// serveAWS serves Step Functions, Secrets Manager and SQS, by the header
+// X-Amz-Target.
 func (s *Stack) serveAWS(w http.ResponseWriter, r *http.Request) {
-	if strings.HasPrefix(r.Header.Get("X-Amz-Target"), "secretsmanager.") {
+	switch service, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), "."); service {
+	case "secretsmanager":
 		s.secrets.ServeHTTP(w, r)
-		return
+	case "AmazonSQS":
+		(&queue.Server{Queue: s.drops, Path: queuePath}).ServeHTTP(w, r)
+	default:
+		s.states.ServeHTTP(w, r)
 	}
-	s.states.ServeHTTP(w, r)
 }
 
 // newClient returns a client that trusts the certificate of the stack.

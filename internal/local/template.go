@@ -39,6 +39,7 @@ func Values(at Endpoints) map[string]string {
 	return map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account, "AWS::StackName": machineName,
 		"Bucket": Bucket, "StateMachine": MachineARN, "StateMachine.Name": machineName, "TokenSecret": secretARN,
+		"Queue": at.AWS + queuePath, "Queue.Arn": queueARN,
 		"RunComfyBaseUrl": at.RunComfy, "OutputOrigins": at.RunComfy,
 	}
 }

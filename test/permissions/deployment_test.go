@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	archive "github.com/lipdrop/lipdrop/functions/archive/handler"
 	cancel "github.com/lipdrop/lipdrop/functions/cancel/handler"
@@ -30,6 +31,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/local/queue"
 	"github.com/lipdrop/lipdrop/internal/local/secrets"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/origins"
@@ -56,6 +58,7 @@ type deployment struct {
 
 	s3     *s3.Client  // the client of a person
 	states *sfn.Client // the client of a person
+	queue  *queue.Queue // submit's own
 	fake   *runcomfytest.Server
 	later  atomic.Int64 // how far RunComfy's clock is ahead, in nanoseconds
 
@@ -98,14 +101,21 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		t.Fatal(err)
 	}
 	t.Cleanup(machine.Close)
+	d.queue, err = queue.Open(queue.Config{Dir: t.TempDir(), Visibility: time.Minute, MaxReceives: 2, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
 	secret := &secrets.Server{}
 	secret.Set(secretARN, token)
 	services := httptest.NewServer(permissions.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.Header.Get("X-Amz-Target"), "secretsmanager.") {
+		switch service, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), "."); service {
+		case "secretsmanager":
 			secret.ServeHTTP(w, r)
-			return
+		case "AmazonSQS":
+			(&queue.Server{Queue: d.queue, Path: strings.TrimPrefix(queueURL, "http://127.0.0.1")}).ServeHTTP(w, r)
+		default:
+			machine.ServeHTTP(w, r)
 		}
-		machine.ServeHTTP(w, r)
 	}), roles, l.deny))
 	t.Cleanup(services.Close)
 	d.states = sfn.NewFromConfig(configAs(person, services.URL))
@@ -132,6 +142,10 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	d.submit = &submit.Handler{
 		Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now, Sleep: pass,
 		Presign: bucket.Presigner(c.s3, d.bucket, time.Hour),
+		Send: func(ctx context.Context, body string) error {
+			_, err := sqs.NewFromConfig(configAs("submit", services.URL)).SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(queueURL), MessageBody: &body})
+			return err
+		},
 		Resolver: &drop.Resolver{
 			Files: c.files, Catalog: models, Settings: permissions.DefaultSettings(),
 		},

@@ -31,6 +31,8 @@ const (
 	account    = "000000000000"
 	machine    = "lipdrop"
 	machineARN = "arn:aws:states:" + region + ":" + account + ":stateMachine:" + machine
+	queueARN   = "arn:aws:sqs:" + region + ":" + account + ":" + machine
+	queueURL   = "http://127.0.0.1/" + account + "/" + machine
 	secretARN  = "arn:aws:secretsmanager:" + region + ":" + account + ":secret:token-a1B2c3"
 )
 
@@ -185,6 +187,7 @@ func (l *lab) roles(bucket string) map[string]permissions.Role {
 	byID, err := permissions.Read(l.template, map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": region, "AWS::AccountId": account,
 		"Bucket": bucket, "StateMachine": machineARN, "StateMachine.Name": machine, "TokenSecret": secretARN,
+		"Queue.Arn": queueARN,
 	})
 	if err != nil {
 		l.t.Fatal(err)

@@ -36,6 +36,7 @@ var scenarios = []scenario{
 	// Unlike S3, versitygw treats a delete marker as an existing object.
 	{name: "a job whose status is deleted again and again", tries: "poll archive", run: archivedWithoutStatus, unversioned: true},
 	{name: "an answer file", tries: "submit", run: answered},
+	{name: "a change of many jobs", tries: "submit", run: divided},
 	{name: "a refused job", tries: "submit", run: released, fault: throttled},
 	{name: "a refused job in a bucket without versions", tries: "submit", run: released, fault: throttled, unversioned: true},
 	{name: "an output whose place is taken", tries: "archive", run: aborted, fault: longOutput},
@@ -176,6 +177,26 @@ func answered(d *deployment) error {
 		func() error { return look("Object Deleted") },
 		func() error { return d.wantStatus(answer, ledger.Withdrawn) },
 	)
+}
+
+// divided drops a video with so many tagged audios that submit sends messages for most
+// of the jobs.
+func divided(d *deployment) error {
+	clip, voice := sample.Files()
+	err := d.put(video, clip)
+	for _, tag := range []string{"de", "en", "fr", "it"} {
+		err = errors.Join(err, d.put("inbox/ads/talk."+tag+".wav", voice))
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := d.submit.Handle(d.ctx, d.event("Object Created", video)); err != nil {
+		return err
+	}
+	if d.queue.Len() == 0 {
+		return errors.New("submit sent no message")
+	}
+	return nil
 }
 
 // throttled returns a fault that makes RunComfy refuse each submit for now.

@@ -60,10 +60,10 @@ func TestFunctionsHaveTheVariablesTheyRead(t *testing.T) {
 	}
 }
 
-// The endpoints that sam local sets are those of the three services that the
+// The endpoints that sam local sets are those of the four services that the
 // functions call.
 func TestEndpointsAreDeclared(t *testing.T) {
-	want := []string{"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_SFN"}
+	want := []string{"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_SFN", "AWS_ENDPOINT_URL_SQS"}
 	s := transformed(t)
 	for _, id := range functions {
 		got := slices.DeleteFunc(slices.Sorted(maps.Keys(properties[environment](t, s, id).Environment.Variables)),

@@ -19,6 +19,7 @@ var roles = []struct {
 	{"SubmitFunction", "Submit", "Writes a status for each drop and submits each job once.", map[string]string{
 		"Log":    "writes its own log",
 		"Queue":  "lets Lambda read the queue on the function's behalf",
+		"Divide": "divides a change of many jobs into messages of its own",
 		"Drops":  "checks the media before a job is paid for; RunComfy downloads them by URLs that this role signed, each for one version",
 		"Ledger": "records of takes, statuses, and answer files",
 		"Find":   "finds the files of a job; without it S3 responds with 403, not 404, for a missing key",

@@ -20,7 +20,7 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 	const arn = "arn:" // before the ids of resources, which stand for their ARNs here
 	here, err := permissions.Read(source(t), map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "Bucket": "Bucket",
-		"StateMachine": arn + "StateMachine", "StateMachine.Name": "StateMachine.Name", "TokenSecret": arn + "TokenSecret",
+		"StateMachine": arn + "StateMachine", "StateMachine.Name": "StateMachine.Name", "TokenSecret": arn + "TokenSecret", "Queue.Arn": arn + "Queue.Arn",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 			var deployed permissions.Role
 			for _, st := range statements(t, s, id) {
 				service, _, _ := strings.Cut(st.Action[0], ":")
-				if !slices.Contains([]string{"s3", "states", "secretsmanager"}, service) {
+				if !slices.Contains([]string{"s3", "states", "secretsmanager"}, service) && st.Action[0] != "sqs:SendMessage" {
 					continue
 				}
 				for i, resource := range st.Resource {

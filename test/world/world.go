@@ -7,6 +7,7 @@ package world
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -194,7 +195,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 			until = w.now.Add(w.SignFor)
 		}
 		return &submit.Handler{
-			SignUntil: until, Exit: func() { panic(Crash{}) },
+			SignUntil: until, Exit: func() { panic(Crash{}) }, Send: w.sendToQueue,
 			Ledger: records, API: api(), States: (*stepFunctions)(w), MaxReceives: w.template.queue.MaxReceives, Now: w.Now, Sleep: pass, Presign: presign,
 			Resolver: &drop.Resolver{
 				Files: files, Catalog: models, Settings: w.Settings,
@@ -280,6 +281,19 @@ func (w *World) Notify(kind, key string, late time.Duration) {
 // reason is the reason in S3's event.
 func (w *World) NotifyCancel(key, reason string, late time.Duration) {
 	w.events = append(w.events, &event{payload: w.objectEvent("Object Deleted", key, reason), at: w.now.Add(time.Second + late), deletion: true})
+}
+
+// sendToQueue is submit's call of its own queue. Like SQS it accepts at most 256 KiB.
+func (w *World) sendToQueue(ctx context.Context, body string) error {
+	if len(body) > 256<<10 {
+		return fmt.Errorf("a message of %d bytes", len(body))
+	}
+	return w.attempt(ctx, "sqs", "SendMessage", "", func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.messages = append(w.messages, &message{body: body, visibleAt: w.now.Add(time.Second)})
+		return nil
+	})
 }
 
 // RedriveDeadLetters puts every dead letter back into the queue.

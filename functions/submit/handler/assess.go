@@ -26,8 +26,8 @@ const (
 	// hourly sweep of the cancel function recovers the others.
 	maxRecovered = 10
 
-	// maxFurther bounds how many statuses are read of matches that the bundle's
-	// status does not list.
+	// maxFurther bounds how many matches are assessed that the bundle's status does
+	// not list.
 	maxFurther = 2 * bucket.PageSize
 )
 
@@ -40,7 +40,10 @@ type assessment struct {
 	uploads map[string]time.Time // the times of the uploads that may have caused it, by key
 	again   bool                 // an earlier delivery was not finished
 	last    bool                 // the queue does not deliver the message again
-	rewrite bool                 // also write statuses that have not changed
+
+	// send sends messages for subjects. If bundle is not empty, they are matches that
+	// the job.json of that bundle no longer names.
+	send func(ctx context.Context, bundle string, subjects []drop.Subject) error
 
 	recovered  bool
 	recoverErr error
@@ -48,6 +51,8 @@ type assessment struct {
 	// kept are the takes whose statuses were not replaced, although the bucket may
 	// hold files that these takes do not use.
 	kept []ledger.TakeID
+	// matches are further subjects to assess: all matches of a bundle.
+	matches []drop.Subject
 }
 
 // assess decides what a subject needs and does it. It starts again if something
@@ -74,7 +79,7 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 	// on older files than the status that it replaces.
 	s := a.subject
 	prev, err := h.Ledger.Posted(ctx, s.Key())
-	if err != nil {
+	if err != nil || a.bundle != "" && prev.State != ledger.Held && prev.State != ledger.Waiting && prev.State != ledger.Rejected {
 		return err
 	}
 	mayHaveTakes := s.Key() == ledger.StatusKey(s.Name) && (a.again || prev.State != "")
@@ -88,43 +93,29 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 		}
 	}
 	prev.Rewrite = a.mustWrite(prev)
-	findings, err := h.Resolver.Find(ctx, s)
-	if err != nil {
-		return err
-	}
 	statuses := map[string]ledger.Posted{s.Key(): prev}
-	for _, f := range findings {
-		if _, read := statuses[f.Key]; read {
-			continue
-		}
-		posted, err := h.Ledger.Posted(ctx, f.Key)
+	for _, key := range s.Keys()[1:] {
+		posted, err := h.Ledger.Posted(ctx, key)
 		if err != nil {
 			return err
 		}
 		posted.Rewrite = a.mustWrite(posted)
-		statuses[f.Key] = posted
+		statuses[key] = posted
 	}
-	if len(statuses) > 1 {
-		// The names of a bundle's matches were not known before, so their
-		// statuses were read after the bucket. Read the bucket again.
-		if findings, err = h.Resolver.Find(ctx, s); err != nil {
-			return err
-		}
-	}
-	err = h.reassessMatches(ctx, a, prev, findings)
-	if err != nil && !isRetry(err) {
+	findings, err := h.Resolver.Find(ctx, s)
+	if err != nil {
 		return err
 	}
-	errs := []error{err}
+	a.matches = findings[0].Matches
+	if err := h.sendDropped(ctx, a, prev, findings); err != nil {
+		return err
+	}
+	var errs []error
 	for _, f := range findings {
-		prev, read := statuses[f.Key]
-		if !read {
-			return ledger.ErrStale
-		}
 		if f.Job == nil {
-			err = h.postFinding(ctx, a, f, prev)
+			err = h.postFinding(ctx, a, f, statuses[f.Key])
 		} else {
-			err = h.submitJob(ctx, a, f, prev)
+			err = h.submitJob(ctx, a, f, statuses[f.Key])
 		}
 		if hasChanged(err) {
 			return err
@@ -142,7 +133,7 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 func (a *assessment) mustWrite(prev ledger.Posted) bool {
 	const rounding = 2 * time.Second // both times are in whole seconds
 	older := !a.at.IsZero() && prev.State != "" && !prev.UpdatedAt.After(a.at.Add(rounding))
-	return a.rewrite || older
+	return older
 }
 
 // recoverTakes finishes what an earlier delivery may have left undone for a name:
@@ -174,13 +165,11 @@ func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (so
 	return some, errors.Join(errs...)
 }
 
-// reassessMatches assesses the unsubmitted matches of a bundle's wildcard that
-// job.json no longer names. Most of them become withdrawn. The bundle's status,
-// which lists the matches, is replaced only afterwards. If this invocation dies, the
-// next delivery can therefore finish the work. If a match is still held,
-// reassessMatches continues with the others, then returns an error that isRetry
-// accepts.
-func (h *Handler) reassessMatches(ctx context.Context, a *assessment, prev ledger.Posted, findings []drop.Finding) error {
+// sendDropped sends messages for the matches of a bundle's wildcard that its job.json
+// no longer names. Those that were not submitted become withdrawn. The bundle's
+// status, which lists the matches, is replaced only afterwards. If this invocation
+// dies, the next delivery can therefore finish the work.
+func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Posted, findings []drop.Finding) error {
 	if len(prev.Jobs) == 0 || a.subject.Key() != ledger.StatusKey(prev.Name) {
 		return nil
 	}
@@ -198,31 +187,20 @@ func (h *Handler) reassessMatches(ctx context.Context, a *assessment, prev ledge
 		}
 		names = slices.Concat(names, further)
 	}
-	var held []error
+	var dropped []drop.Subject
 	for _, name := range names {
 		named := slices.ContainsFunc(findings, func(f drop.Finding) bool { return f.Asks(name) })
-		if named || !strings.HasPrefix(name, prev.Name+"/") {
-			continue
+		if !named && strings.HasPrefix(name, prev.Name+"/") {
+			// A pair may have the same name, so assess the name and not only the match.
+			dropped = append(dropped, drop.SubjectOf(name))
 		}
-		match, err := h.Ledger.Posted(ctx, ledger.StatusKey(name))
-		if err != nil {
-			return err
-		}
-		if match.State != ledger.Held && match.State != ledger.Waiting && match.State != ledger.Rejected {
-			continue
-		}
-		// A pair may have the same name, so assess the name and not only the match.
-		err = h.assess(ctx, &assessment{subject: drop.SubjectOf(name), bundle: prev.Name, last: a.last})
-		if err != nil && !isRetry(err) {
-			return err
-		}
-		held = append(held, err)
 	}
-	return errors.Join(held...)
+	return a.send(ctx, prev.Name, dropped)
 }
 
 // postFinding posts a finding that is not a job, unless the status is about a take
-// that is newer or as new. For a held finding it returns *heldError.
+// that is newer or as new. For a held finding it returns *heldError, unless the job
+// is one too many: a message of its own waits for a higher limit.
 func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
 	age := strings.Compare(ledger.Stamp(f.Order), ledger.Stamp(prev.Order))
 	if prev.State.Claimed() && (age < 0 || age == 0 && f.Job == nil) {
@@ -258,7 +236,7 @@ func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding
 		return err
 	}
 	slog.InfoContext(ctx, "answered", "name", f.Name, "state", st.State, "code", st.Code)
-	if f.State == ledger.Held {
+	if f.State == ledger.Held && st.Code != problem.TooManyJobs {
 		return &heldError{st.Code}
 	}
 	return nil

@@ -16,6 +16,7 @@ type change struct {
 	bucket, key string
 	deleted     bool
 	at          time.Time // zero if the event does not say
+	part
 }
 
 // message is a message of the queue, or a whole event if there is no queue.
@@ -28,38 +29,43 @@ type message struct {
 
 // parseEvent parses the payload of an invocation: a batch of queue messages that
 // hold events, an S3 notification, or an EventBridge event.
-func parseEvent(raw []byte) ([]message, error) {
+func parseEvent(raw []byte, bucket string) ([]message, error) {
 	var batch events.SQSEvent
 	if err := json.Unmarshal(raw, &batch); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
 	if len(batch.Records) == 0 || batch.Records[0].EventSource != "aws:sqs" {
-		changes, err := parseBody(raw)
+		changes, err := parseBody(raw, bucket)
 		return []message{{changes: changes}}, err
 	}
 	var messages []message
 	for _, record := range batch.Records {
 		m := message{id: record.MessageId}
 		m.receives, _ = strconv.Atoi(record.Attributes["ApproximateReceiveCount"])
-		m.changes, m.err = parseBody([]byte(record.Body))
+		m.changes, m.err = parseBody([]byte(record.Body), bucket)
 		messages = append(messages, m)
 	}
 	return messages, nil
 }
 
-// parseBody reads an EventBridge event or an S3 notification. It ignores expirations
-// by a lifecycle rule, because they start and withdraw nothing.
-func parseBody(raw []byte) ([]change, error) {
+// parseBody reads an EventBridge event, an S3 notification, or a message of submit
+// about files of the bucket. It ignores expirations by a lifecycle rule, because they
+// start and withdraw nothing.
+func parseBody(raw []byte, bucket string) ([]change, error) {
 	var body struct {
 		events.EventBridgeEvent
 		events.S3Event
-		Event string // of an events.S3TestEvent, which S3 sends when a notification is set up
+		Event   string          // of an events.S3TestEvent, which S3 sends when a notification is set up
+		Lipdrop json.RawMessage // of a message of submit
 	}
 	if err := json.Unmarshal(raw, &body); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
 	if body.Event == "s3:TestEvent" {
 		return nil, nil
+	}
+	if body.Lipdrop != nil {
+		return parsePart(raw, bucket)
 	}
 	if strings.HasPrefix(body.DetailType, "Object ") {
 		return parseDetail(body.EventBridgeEvent)
@@ -77,7 +83,9 @@ func parseBody(raw []byte) ([]change, error) {
 		if key == "" {
 			return nil, fmt.Errorf("event: an S3 notification names no object")
 		}
-		changes = append(changes, change{record.S3.Bucket.Name, key, strings.HasPrefix(name, "ObjectRemoved:"), record.EventTime})
+		changes = append(changes, change{
+			bucket: record.S3.Bucket.Name, key: key, deleted: strings.HasPrefix(name, "ObjectRemoved:"), at: record.EventTime,
+		})
 	}
 	return changes, nil
 }
@@ -96,5 +104,5 @@ func parseDetail(event events.EventBridgeEvent) ([]change, error) {
 	if detail.Reason == "Lifecycle Expiration" {
 		return nil, nil
 	}
-	return []change{{detail.Bucket.Name, detail.Object.Key, event.DetailType == "Object Deleted", event.Time}}, nil
+	return []change{{bucket: detail.Bucket.Name, key: detail.Object.Key, deleted: event.DetailType == "Object Deleted", at: event.Time}}, nil
 }

@@ -6,6 +6,19 @@
 // finishes the work without a second POST: before the POST, the handler claims
 // the take with a record that only one invocation can create; after the POST, it
 // records the request id before it does anything else.
+//
+// One message makes a bounded number of requests. A change may concern hundreds of
+// names: a video with tagged audios, or the job.json of a wildcard. Submit then sends
+// messages to its own queue, each with the change and a part of the names, and its own
+// message is finished. A message with several names is only divided again, into about
+// ten, until each name has a message of its own. So a held job is tried again alone, a
+// crash repeats at most the messages of one division, and a message that comes twice
+// or late only assesses its name again. No chain is longer than six messages: Lambda
+// ends a chain of sixteen as a loop.
+//
+// Jobs beyond MaxJobsPerDrop get the status held, and their messages are finished. One
+// further message, with the change and the limit, waits in the queue. Its deliveries
+// make no requests until the limit is higher; then the change is handled again.
 package handler
 
 import (
@@ -36,6 +49,9 @@ type Handler struct {
 	States   workflow.Starter
 	Now      func() time.Time
 
+	// Send sends a message to the queue of the function, to be delivered soon.
+	Send func(ctx context.Context, body string) error
+
 	// MaxReceives is how often the queue delivers a message. 0 means no limit.
 	MaxReceives int
 
@@ -63,12 +79,6 @@ const (
 	returnTime = 3 * time.Second
 	// clockSkew is by how much two clocks may differ.
 	clockSkew = time.Minute
-
-	// manySubjects is a number of subjects. If one change has more, later deliveries
-	// skip the subjects that an earlier delivery finished. They recognize these by
-	// the time of the status, so the status is written even if nothing else in it
-	// changes.
-	manySubjects = 20
 )
 
 var (
@@ -96,24 +106,12 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 		h.Exit()
 		return response, errOldSession
 	}
-	messages, err := parseEvent(raw)
+	messages, err := parseEvent(raw, h.Ledger.Bucket.Name)
 	if err != nil {
 		return response, err
 	}
-	b := &batch{uploads: map[string]time.Time{}, assessed: map[assessmentKey]*assessment{}}
-	b.again = slices.ContainsFunc(messages, func(m message) bool { return m.receives > 1 })
-	for _, m := range messages {
-		for _, c := range m.changes {
-			if c.at.After(b.newest) {
-				b.newest = c.at
-			}
-			if at, repeated := b.uploads[c.key]; !c.deleted && (!repeated || c.at.After(at)) {
-				b.uploads[c.key] = c.at
-			}
-		}
-	}
+	b := newBatch(messages)
 	if deadline, ok := ctx.Deadline(); ok {
-		b.timeout = deadline.Sub(h.Now())
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-returnTime))
 		defer cancel()
@@ -144,8 +142,9 @@ type batch struct {
 	again    bool                 // an earlier delivery of one of the messages was not finished
 	newest   time.Time            // the time of the newest change
 	uploads  map[string]time.Time // the time of the newest upload of each key
-	timeout  time.Duration        // the function's timeout, or 0 if it has none
+	events   map[string]time.Time // those uploads whose events are in the batch
 	assessed map[assessmentKey]*assessment
+	sent     map[assessmentKey]bool // a message was sent for them
 }
 
 // assessmentKey identifies assessments that have the same result, because every
@@ -157,25 +156,63 @@ type assessmentKey struct {
 	deleted string
 }
 
-// handleMessage assesses every subject that a message may concern. It always
-// assesses the first subject. It starts no other assessment after until. Repeating
-// an assessment that changes nothing costs a few reads.
+func (c change) assessmentKey(s drop.Subject) assessmentKey {
+	key := assessmentKey{subject: s}
+	if c.deleted {
+		key.deleted = c.key
+	}
+	return key
+}
+
+func newBatch(messages []message) *batch {
+	b := &batch{
+		uploads: map[string]time.Time{}, events: map[string]time.Time{},
+		assessed: map[assessmentKey]*assessment{}, sent: map[assessmentKey]bool{},
+	}
+	for _, m := range messages {
+		b.again = b.again || m.receives > 1
+		for _, c := range m.changes {
+			b.again = b.again || c.Again
+			b.newest = latest(b.newest, latest(c.at, c.Newest))
+			for key, at := range c.Uploads {
+				b.uploads[key] = latest(b.uploads[key], at)
+			}
+			if c.deleted {
+				continue
+			}
+			b.uploads[c.key] = latest(b.uploads[c.key], c.at)
+			if c.Subjects == nil {
+				b.events[c.key] = latest(b.events[c.key], c.at)
+			}
+		}
+	}
+	return b
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// handleMessage handles the changes of a message. It starts no assessment after
+// until, except the first.
 func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until time.Time) error {
 	errs := []error{m.err}
 	started := false
 	mayStart := func() bool {
-		if !started {
-			return h.hasTime(ctx, assessTime)
+		if started {
+			return until.IsZero() || !h.Now().After(until)
 		}
-		return until.IsZero() || !h.Now().After(until)
+		started = h.hasTime(ctx, assessTime)
+		return started
 	}
+	last := h.MaxReceives > 0 && m.receives >= h.MaxReceives
 	for _, c := range m.changes {
 		if c.bucket != h.Ledger.Bucket.Name {
 			slog.WarnContext(ctx, "event of another bucket", "bucket", c.bucket)
 			continue
-		}
-		if !mayStart() {
-			return errors.Join(append(errs, errNoTime)...)
 		}
 		if c.deleted {
 			if gone, err := h.isGone(ctx, c.key); !gone {
@@ -183,40 +220,16 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 				continue
 			}
 		}
-		subjects, err := h.Resolver.Touched(ctx, drop.ParseKey(c.key))
-		errs = append(errs, err)
-		for _, s := range subjects {
-			key := assessmentKey{subject: s}
-			if c.deleted {
-				key.deleted = c.key
+		if c.MostJobs > 0 {
+			held := h.stillTooMany(ctx, c)
+			if errs = append(errs, held); held != nil && !last {
+				continue
 			}
-			a, done := b.assessed[key]
-			if !done {
-				if !mayStart() {
-					return errors.Join(append(errs, errNoTime)...)
-				}
-				started = true
-				a = &assessment{subject: s, at: b.newest, uploads: b.uploads, again: b.again, last: h.MaxReceives > 0 && m.receives >= h.MaxReceives}
-				if m.receives > 1 && len(subjects) > manySubjects {
-					a.rewrite = true
-					if finished, err := h.isFinished(ctx, s, c, b.timeout); finished || err != nil {
-						errs = append(errs, err)
-						continue
-					}
-				}
-				if c.deleted {
-					a.deleted = c
-				}
-				b.assessed[key] = a
-				a.err = h.assess(ctx, a)
-			}
-			errs = append(errs, a.err)
-			if !c.deleted {
-				for _, take := range a.kept {
-					errs = append(errs, h.warnIfUnused(ctx, take, c.key))
-				}
-			}
+			// Handle the whole change again. On the last delivery, the statuses of the
+			// jobs beyond the limit say that the retries have ended.
+			c.part = part{Last: held != nil}
 		}
+		errs = append(errs, h.handleChange(ctx, b, c, last && !c.Last, mayStart))
 	}
 	return errors.Join(errs...)
 }
@@ -235,25 +248,90 @@ func (h *Handler) isGone(ctx context.Context, key string) (bool, error) {
 	return false, err
 }
 
-// isFinished reports whether an assessment of the subject that certainly began after
-// the change has posted a status that needs no further assessment now. For a job
-// that is still beyond MaxJobsPerDrop it also returns *heldError, so that the queue
-// delivers the message again.
-func (h *Handler) isFinished(ctx context.Context, s drop.Subject, c change, timeout time.Duration) (bool, error) {
-	posted, err := h.Ledger.Posted(ctx, s.Key())
-	if err != nil || timeout == 0 || c.at.IsZero() || posted.State == "" || posted.State.Claimed() {
-		return false, err // other functions write the status of a take too
+// handleChange assesses every subject that a change may concern, until it has made
+// more than fewRequests requests to S3. Then it sends messages for the subjects that
+// are left, and for those that are not finished. It only divides a message of submit
+// that has several subjects. Repeating an assessment that changes nothing costs a few
+// reads.
+func (h *Handler) handleChange(ctx context.Context, b *batch, c change, last bool, mayStart func() bool) error {
+	ctx, requests := bucket.CountRequests(ctx)
+	subjects := c.Subjects
+	if subjects == nil {
+		var err error
+		if subjects, err = h.Resolver.Touched(ctx, drop.ParseKey(c.key)); err != nil {
+			return err
+		}
 	}
-	if !posted.UpdatedAt.After(c.at.Add(timeout + clockSkew)) {
-		return false, nil
+	var errs []error
+	var left []drop.Subject
+	divide := len(c.Subjects) > 1
+	for i := 0; i < len(subjects); i++ {
+		s := subjects[i]
+		key := c.assessmentKey(s)
+		if b.sent[key] {
+			continue
+		}
+		a, done := b.assessed[key]
+		if !done {
+			if divide = divide || i > 0 && requests() > fewRequests; divide {
+				left = append(left, s)
+				continue
+			}
+			if !mayStart() {
+				return errors.Join(append(errs, errNoTime)...)
+			}
+			a = &assessment{subject: s, bundle: c.Bundle, at: b.newest, uploads: b.uploads, again: b.again, last: last || c.Last && s.TooMany()}
+			if c.deleted {
+				a.deleted = c
+			}
+			a.send = func(ctx context.Context, bundle string, subjects []drop.Subject) error {
+				c := c
+				c.Bundle = bundle
+				return h.send(ctx, b, c, subjects)
+			}
+			b.assessed[key] = a
+			a.err = h.assess(ctx, a)
+		}
+		if a.err == nil {
+			subjects = append(subjects, a.matches...)
+		} else {
+			left = append(left, s)
+			errs = append(errs, a.err)
+		}
+		errs = append(errs, h.warnUnused(ctx, a, c))
 	}
-	if posted.State != ledger.Held {
-		return true, nil
+	tooMany := c.Subjects == nil && !c.Last && slices.ContainsFunc(subjects, drop.Subject.TooMany)
+	if !divide && !tooMany {
+		return errors.Join(errs...)
 	}
-	if posted.Code == problem.TooManyJobs && s.TooMany() {
-		return true, &heldError{posted.Code}
+	if err := errors.Join(errs...); err != nil {
+		slog.InfoContext(ctx, "goes on in a message of its own", "reason", err.Error())
 	}
-	return false, nil
+	if err := h.send(ctx, b, c, left); err != nil || !tooMany {
+		return err
+	}
+	return h.sendBeyond(ctx, c)
+}
+
+// warnUnused adds warnings to the takes that an assessment kept, about the uploads
+// that may have been meant for them.
+func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
+	if c.deleted {
+		return nil
+	}
+	keys := []string{c.key}
+	for key := range c.Uploads {
+		if key != c.key && drop.ParseKey(key).Name == a.subject.Name {
+			keys = append(keys, key)
+		}
+	}
+	var errs []error
+	for _, take := range a.kept {
+		for _, key := range keys {
+			errs = append(errs, h.warnIfUnused(ctx, take, key))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // startUntil returns the time until which assessments for a message may start. Zero

@@ -1,7 +1,10 @@
 package handler_test
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,15 +15,13 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// mostRequests is the largest number of requests to S3 for an event about one
-// name, and mostOfMany that for an event about many names.
-const (
-	mostRequests = 60
-	mostOfMany   = 5000
-)
+// mostRequests is the largest number of requests to AWS that submit makes for one
+// message.
+const mostRequests = 60
 
-// The requests to S3 for one event are bounded, even for keys and folders that
-// were made to be expensive. The event is about the last key.
+// The requests for one message are bounded, even for keys and folders that were made
+// to be expensive, and do not grow with the folder. The event is about the last key.
+// If it concerns many names, submit sends further messages, which are bounded too.
 func TestRequests(t *testing.T) {
 	mixed := func(unit string, n int) string { return "e\u0301" + unit + strings.Repeat("\u00e9"+unit, n) }
 	all := `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`
@@ -36,7 +37,6 @@ func TestRequests(t *testing.T) {
 		drops  []string // only the last one's event is handled; " = " precedes the content
 		others string   // the keys of other objects; %05d is their number
 		status bool     // the others are statuses
-		most   int
 	}{
 		{name: "a pair", drops: []string{"ads/talk.mp4", "ads/talk.wav"}},
 		{name: "500 dots of an audio", drops: []string{strings.Repeat("a.", 505) + "wav"}},
@@ -63,12 +63,12 @@ func TestRequests(t *testing.T) {
 			"x.job/job.json = " + images(func(i int) string { return fmt.Sprintf("e\u0301\u00e9%d.png", i) })}},
 		{name: "nine files of one image, none of which is one", drops: []string{
 			"x.job/i.png = x", "x.job/job.json = " + images(func(int) string { return "i.png" })}},
-		{name: "a video with thousands of tagged audios", drops: []string{"t.mp4"}, others: "inbox/t.%05d.wav", most: mostOfMany},
-		{name: "a wildcard with thousands of matches", drops: []string{"x.job/v.mp4", "x.job/job.json = " + all}, others: "inbox/x.job/%05d.wav", most: mostOfMany},
+		{name: "a video with thousands of tagged audios", drops: []string{"t.mp4"}, others: "inbox/t.%05d.wav"},
+		{name: "a wildcard with thousands of matches", drops: []string{"x.job/v.mp4", "x.job/job.json = " + all}, others: "inbox/x.job/%05d.wav"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var requests []int
+			var requests [][3]int // for the event, at most for one message, and the number of messages
 			for _, n := range []int{1500, 4500} {
 				w := worldtest.New(t)
 				clip, voice := worldtest.Media(t)
@@ -94,24 +94,27 @@ func TestRequests(t *testing.T) {
 					}
 					w.Put(key, body)
 				}
-				count := 0
+				first, count := 0, map[int]int{} // by invocation
 				w.Before = func(c world.Call) error {
-					if c.Service == "s3" {
-						count++
+					if c.Function == "submit" && c.Service != "lambda" && c.Service != "runcomfy" {
+						first = cmp.Or(first, c.Invocation)
+						count[c.Invocation]++
 					}
 					return nil
 				}
-				if _, err := w.Submit(world.Message(key)); err != nil {
-					t.Fatal(err)
+				w.Notify("Object Created", key, 0)
+				for len(count) < 50 && w.Step(time.Minute) {
 				}
-				requests = append(requests, count)
+				most := slices.Max(slices.Collect(maps.Values(count)))
+				requests = append(requests, [3]int{count[first], most, len(count)})
 			}
-			most := max(tt.most, mostRequests)
-			t.Logf("%d requests beside 1,500 other files, %d beside 4,500", requests[0], requests[1])
-			for _, n := range requests {
-				if n > most {
-					t.Errorf("%d requests, want at most %d", n, most)
-				}
+			small, large := requests[0], requests[1]
+			t.Logf("%d requests beside 1,500 other files, %d beside 4,500; at most %d in any of the first %d messages", small[0], large[0], large[1], large[2])
+			if large[1] > mostRequests {
+				t.Errorf("%d requests, want at most %d", large[1], mostRequests)
+			}
+			if large[0] > small[0] || large[1] > small[1] {
+				t.Error("the requests grow with the folder")
 			}
 		})
 	}
@@ -171,33 +174,70 @@ func TestMaxJobsPerDrop(t *testing.T) {
 	}
 }
 
-// A message that asks for too many jobs is delivered for a day. A later delivery
-// reads the status of each job beyond the limit, and nothing else.
+// A change that asks for too many jobs waits in one message. A delivery of it makes no
+// request to S3 while the limit is the same, and after a day the statuses say that the
+// retries have ended.
 func TestDeliveriesOfTooManyJobs(t *testing.T) {
 	const voices, limit = 60, 5
-	w := worldtest.New(t)
-	w.Settings.MaxJobsPerDrop = limit
-	w.Restart()
 	clip, voice := worldtest.Media(t)
-	for i := range voices {
-		w.Put(fmt.Sprintf("inbox/talk.%02d.wav", i), voice)
+	tests := []struct {
+		name string
+		drop func(w *world.World)
+		job  string // the name of a job by its number
+	}{
+		{"tagged audios of a video", func(w *world.World) {
+			for i := range voices {
+				w.Put(fmt.Sprintf("inbox/talk.%02d.wav", i), voice)
+			}
+			w.Drop("inbox/talk.mp4", clip)
+		}, "talk.%02d"},
+		{"matches of a wildcard", func(w *world.World) {
+			for i := range voices {
+				w.Put(fmt.Sprintf("inbox/x.job/%02d.wav", i), voice)
+			}
+			w.Put("inbox/x.job/v.mp4", clip)
+			w.Drop("inbox/x.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`))
+		}, "x/%02d"},
 	}
-	w.Drop("inbox/talk.mp4", clip)
-	w.Pass(time.Hour)
-	requests, invocations := 0, map[int]bool{}
-	w.Before = func(c world.Call) error {
-		if c.Service == "s3" && c.Function == "submit" {
-			requests++
-			invocations[c.Invocation] = true
-		}
-		return nil
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.Settings.MaxJobsPerDrop = limit
+			w.Restart()
+			tt.drop(w)
+			w.Pass(10 * time.Minute)
+			requests, deliveries := 0, 0
+			w.Before = func(c world.Call) error {
+				if c.Function == "submit" && c.Service == "lambda" {
+					deliveries++
+				} else if c.Function == "submit" {
+					requests++
+				}
+				return nil
+			}
+			w.Pass(5 * time.Hour)
+			if requests > 0 || deliveries < 20 || deliveries > 30 {
+				t.Errorf("%d requests in %d deliveries, want none in about 25", requests, deliveries)
+			}
+			w.Pass(24 * time.Hour)
+			if len(w.Dead) != 1 {
+				t.Fatalf("%d dead letters, want 1: %s", len(w.Dead), w.Dead)
+			}
+			for i := limit; i < voices; i++ {
+				st := w.Status(fmt.Sprintf(tt.job, i))
+				if st.State != ledger.Held || st.Code != problem.TooManyJobs || !strings.Contains(st.Reason, "no longer retried") {
+					t.Fatalf("job %d is %s, %s: %s", i, st.State, st.Code, st.Reason)
+				}
+			}
+			worldtest.WantCharges(t, w, limit)
+			w.Settings.MaxJobsPerDrop = voices
+			w.Restart()
+			w.RedriveDeadLetters()
+			w.Pass(2 * time.Hour)
+			worldtest.WantCharges(t, w, voices)
+			if len(w.Dead) > 0 || len(w.Errors) > 0 {
+				t.Errorf("%d dead letters, errors %s", len(w.Dead), w.Errors)
+			}
+		})
 	}
-	w.Pass(time.Hour)
-	if most := len(invocations) * 2 * voices; requests == 0 || requests > most {
-		t.Errorf("%d requests in %d deliveries, want at most %d", requests, len(invocations), most)
-	}
-	w.Settings.MaxJobsPerDrop = voices
-	w.Restart()
-	w.Pass(2 * time.Hour)
-	worldtest.WantCharges(t, w, voices)
 }

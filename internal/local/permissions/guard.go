@@ -13,8 +13,8 @@ import (
 // maxRequest bounds a request, as in package states.
 const maxRequest = 2 << 20
 
-// credential matches the access key in the header Authorization.
-var credential = regexp.MustCompile(`Credential=([^/,]+)/`)
+// credential matches the access key and the region in the header Authorization.
+var credential = regexp.MustCompile(`Credential=([^/,]+)/(?:[^/,]+/([^/,]+)/)?`)
 
 // UserOf returns the access key that a request claims to be signed with, in its
 // header or in its query, or "".
@@ -28,7 +28,7 @@ func UserOf(r *http.Request) string {
 
 // Guard returns a handler that refuses the requests of users that their roles do
 // not allow, and calls denied with each. It passes the others on to next, which
-// serves Step Functions and Secrets Manager. A request of anybody else is not
+// serves Step Functions, Secrets Manager and SQS. A request of anybody else is not
 // limited, so its signature must have been checked before.
 func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -44,11 +44,11 @@ func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		var about struct{ StateMachineArn, ExecutionArn, SecretID string }
+		var about struct{ StateMachineArn, ExecutionArn, SecretID, QueueURL string }
 		_ = json.Unmarshal(body, &about) // a body that is not JSON names no resource
 		service, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
-		denial := &Denial{User: user, Resource: cmp.Or(about.StateMachineArn, about.ExecutionArn, about.SecretID)}
-		denial.Action = strings.Replace(service, "AWSStepFunctions", "states", 1) + ":" + operation
+		denial := &Denial{User: user, Resource: cmp.Or(about.StateMachineArn, about.ExecutionArn, about.SecretID, arnOfQueue(r, about.QueueURL))}
+		denial.Action = strings.NewReplacer("AWSStepFunctions", "states", "AmazonSQS", "sqs").Replace(service) + ":" + operation
 		if role.allows(denial.Action, denial.Resource) {
 			next.ServeHTTP(w, r)
 			return
@@ -58,4 +58,15 @@ func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.
 		w.WriteHeader(http.StatusBadRequest)
 		_ = json.NewEncoder(w).Encode(map[string]string{"__type": "AccessDeniedException", "message": denial.Error()})
 	})
+}
+
+// arnOfQueue returns the ARN of the queue with a URL, or "". The URL ends in the
+// account and the name.
+func arnOfQueue(r *http.Request, url string) string {
+	parts := strings.Split(url, "/")
+	found := credential.FindStringSubmatch(r.Header.Get("Authorization"))
+	if len(parts) < 2 || found == nil {
+		return ""
+	}
+	return "arn:aws:sqs:" + found[2] + ":" + parts[len(parts)-2] + ":" + parts[len(parts)-1]
 }

@@ -1,9 +1,9 @@
 // Package permissions reads from template.yaml what each function may do, and
 // other numbers of the stack. The local stack enforces the permissions: those for
-// S3 by a bucket policy, those for Step Functions and Secrets Manager by a Guard.
+// S3 by a bucket policy, those for Step Functions, Secrets Manager and SQS by a Guard.
 //
-// It ignores the statements about other services: AWS uses those for a function,
-// to write its log and to read its queue.
+// It ignores the statements that AWS itself uses for a function, to write its log and
+// to read its queue.
 package permissions
 
 import (

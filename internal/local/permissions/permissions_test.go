@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go"
 	"github.com/google/go-cmp/cmp"
 
@@ -163,6 +164,7 @@ func TestGuard(t *testing.T) {
 	const execution = "arn:aws:states:us-east-1:000000000000:execution:m:"
 	users := map[string]permissions.Role{"f": {
 		{Action: []string{"states:StartExecution"}, Resource: []string{machine}},
+		{Action: []string{"sqs:SendMessage"}, Resource: []string{"arn:aws:sqs:us-east-1:000000000000:q"}},
 		{Action: []string{"states:DescribeExecution"}, Resource: []string{execution + "*"}},
 		{Action: []string{"secretsmanager:GetSecretValue"}, Resource: []string{"secret-*"}, Condition: map[string]map[string]permissions.OneOrMany{"Bool": {"any": {"true"}}}},
 	}}
@@ -177,6 +179,13 @@ func TestGuard(t *testing.T) {
 	type clients struct {
 		states  *sfn.Client
 		secrets *secretsmanager.Client
+		queues  *sqs.Client
+	}
+	send := func(url string) func(context.Context, clients) error {
+		return func(ctx context.Context, c clients) error {
+			_, err := c.queues.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String("m")})
+			return err
+		}
 	}
 	start := func(arn string) func(context.Context, clients) error {
 		return func(ctx context.Context, c clients) error {
@@ -204,12 +213,18 @@ func TestGuard(t *testing.T) {
 		{"another resource", "f", start(other), "states:StartExecution " + other},
 		{"another action", "f", describe(machine), "states:DescribeExecution " + machine},
 		{"another service, under a condition that is not looked at", "f", secret, "secretsmanager:GetSecretValue secret-1"},
+		{"its own queue", "f", send("https://127.0.0.1:1/000000000000/q"), ""},
+		{"another queue", "f", send("https://127.0.0.1:1/000000000000/q2"), "sqs:SendMessage arn:aws:sqs:us-east-1:000000000000:q2"},
+		{"a queue without an account", "f", send("q"), "sqs:SendMessage "},
 		{"a person", "root", start(other), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := aws.Config{Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider(tt.user, "secret", "")}
 			denied = nil
-			err := tt.call(t.Context(), clients{sfn.NewFromConfig(cfg), secretsmanager.NewFromConfig(cfg)})
+			err := tt.call(t.Context(), clients{
+				sfn.NewFromConfig(cfg), secretsmanager.NewFromConfig(cfg),
+				sqs.NewFromConfig(cfg, func(o *sqs.Options) { o.DisableMessageChecksumValidation = true }),
+			})
 			if tt.denied == "" {
 				if err != nil || denied != nil {
 					t.Errorf("%v, denied %v", err, denied)

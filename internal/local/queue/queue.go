@@ -85,10 +85,17 @@ func (q *Queue) folder(name string) string { return filepath.Join(q.cfg.Dir, nam
 
 // Send adds a message.
 func (q *Queue) Send(body string) error {
+	_, err := q.send(body, q.cfg.Delay)
+	return err
+}
+
+// send adds a message that is delivered after a delay, and returns its id.
+func (q *Queue) send(body string, delay time.Duration) (id string, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.cfg.Now()
-	return q.keep(Message{ID: uuid.NewString(), Body: body, SentAt: now, VisibleAt: now.Add(q.cfg.Delay)})
+	m := Message{ID: uuid.NewString(), Body: body, SentAt: now, VisibleAt: now.Add(delay)}
+	return m.ID, q.keep(m)
 }
 
 // Receive returns up to limit messages that are due, those that were due first

@@ -1,0 +1,137 @@
+package handler
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+const (
+	// fewRequests is how many requests to S3 one message may have made before it
+	// starts another assessment. Jobs that are left go on in messages of their own.
+	fewRequests = 25
+
+	// maxParts is into how many messages the subjects of one message are divided. If
+	// their keys are long, there are more messages, because each has at most maxPart
+	// bytes of JSON for its subjects. SQS accepts messages of 256 KiB.
+	maxParts = 10
+	maxPart  = 200 << 10
+)
+
+// part is what a message of submit to its own queue adds to the change that caused
+// it. The zero value is the change itself, as EventBridge reports it.
+type part struct {
+	// Subjects are what is left to assess. If it is nil, everything that the change
+	// concerns is assessed.
+	Subjects []drop.Subject `json:"subjects,omitempty"`
+	// Bundle is the name of the bundle whose job.json no longer names the subjects.
+	Bundle string `json:"bundle,omitempty"`
+
+	// MostJobs was MaxJobsPerDrop when the change asked for more jobs. The message
+	// waits until the limit is higher.
+	MostJobs int `json:"mostJobs,omitempty"`
+	// Last says that the message that waits is not delivered again.
+	Last bool `json:"last,omitempty"`
+
+	// Again, Newest and Uploads are what the batch of the change had (see batch).
+	Again   bool                 `json:"again,omitempty"`
+	Newest  time.Time            `json:"newest,omitzero"`
+	Uploads map[string]time.Time `json:"uploads,omitempty"`
+}
+
+// ownMessage is the body of a message of submit to its own queue.
+type ownMessage struct {
+	Lipdrop *ownChange `json:"lipdrop"`
+}
+
+type ownChange struct {
+	Key     string    `json:"key"`
+	Deleted bool      `json:"deleted,omitempty"`
+	Time    time.Time `json:"time,omitzero"`
+	part
+}
+
+// parsePart reads the body of a message that submit has sent. Only submit and
+// EventBridge may send messages to the queue, so anything else is an error.
+func parsePart(raw []byte, bucket string) ([]change, error) {
+	var message ownMessage
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(&message)
+	if err == nil && (dec.More() || message.Lipdrop == nil || !strings.HasPrefix(message.Lipdrop.Key, ledger.InboxPrefix) ||
+		(message.Lipdrop.Subjects == nil) == (message.Lipdrop.MostJobs == 0)) {
+		err = fmt.Errorf("neither subjects nor a limit, or both")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("event: not a message of submit: %w", err)
+	}
+	read := message.Lipdrop
+	return []change{{bucket: bucket, key: read.Key, deleted: read.Deleted, at: read.Time, part: read.part}}, nil
+}
+
+// send sends about maxParts messages for the subjects of a change, except those for
+// which the batch has sent one already.
+func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.Subject) error {
+	subjects = slices.DeleteFunc(slices.Clone(subjects), func(s drop.Subject) bool { return b.sent[c.assessmentKey(s)] })
+	if len(subjects) == 0 {
+		return nil
+	}
+	if c.Subjects == nil {
+		c.Again, c.Newest, c.Uploads = b.again, b.newest, b.events
+	}
+	most := (len(subjects) + maxParts - 1) / maxParts
+	for rest := subjects; len(rest) > 0; rest = rest[len(c.Subjects):] {
+		n, size := 0, 0
+		for n < min(most, len(rest)) && size <= maxPart {
+			text, err := json.Marshal(rest[n])
+			if err != nil {
+				return err
+			}
+			size += len(text)
+			n++
+		}
+		c.Subjects = rest[:n]
+		if err := h.sendChange(ctx, c); err != nil {
+			return err
+		}
+	}
+	for _, s := range subjects {
+		b.sent[c.assessmentKey(s)] = true
+	}
+	return nil
+}
+
+// sendBeyond sends a message that waits until MaxJobsPerDrop is raised.
+func (h *Handler) sendBeyond(ctx context.Context, c change) error {
+	c.part = part{MostJobs: h.Resolver.MaxJobsPerDrop}
+	return h.sendChange(ctx, c)
+}
+
+func (h *Handler) sendChange(ctx context.Context, c change) error {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(ownMessage{&ownChange{c.key, c.deleted, c.at, c.part}}); err != nil {
+		return err
+	}
+	return h.Send(ctx, body.String())
+}
+
+// stillTooMany returns *heldError while MaxJobsPerDrop is not higher than when the
+// change asked for more jobs.
+func (h *Handler) stillTooMany(ctx context.Context, c change) error {
+	if most := h.Resolver.MaxJobsPerDrop; most == 0 || most > c.MostJobs {
+		return nil
+	}
+	slog.WarnContext(ctx, "not submitted", "key", c.key, "state", ledger.Held, "code", problem.TooManyJobs)
+	return &heldError{problem.TooManyJobs}
+}

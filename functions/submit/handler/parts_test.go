@@ -1,0 +1,232 @@
+package handler_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
+)
+
+// manyJobs are changes that ask for 12 jobs.
+var manyJobs = []struct {
+	name string
+	drop func(t *testing.T, w *world.World)
+	own  string // the name that the jobs belong to
+	job  string // the name of a job by its number
+}{
+	{"tagged audios of a video", func(t *testing.T, w *world.World) {
+		clip, voice := worldtest.Media(t)
+		for i := range 12 {
+			w.Put(fmt.Sprintf("inbox/ads/talk.%02d.wav", i), voice)
+		}
+		w.Drop("inbox/ads/talk.mp4", clip)
+	}, "ads/talk", "ads/talk.%02d"},
+	{"matches of a wildcard", func(t *testing.T, w *world.World) {
+		clip, voice := worldtest.Media(t)
+		for i := range 12 {
+			w.Put(fmt.Sprintf("inbox/ads/x.job/%02d.wav", i), voice)
+		}
+		w.Put("inbox/ads/x.job/v.mp4", clip)
+		w.Drop("inbox/ads/x.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`))
+	}, "ads/x", "ads/x/%02d"},
+}
+
+// Every job of a divided change runs once, wherever submit dies, and if messages are
+// lost, come twice or out of order.
+func TestDividedChange(t *testing.T) {
+	faults := map[string]func(w *world.World, n int) func(world.Call, bool) error{
+		"submit dies": func(_ *world.World, n int) func(world.Call, bool) error {
+			return func(_ world.Call, after bool) error {
+				if n--; n == 0 && !after {
+					panic(world.Crash{})
+				}
+				return nil
+			}
+		},
+		"submit dies after its call": func(_ *world.World, n int) func(world.Call, bool) error {
+			return func(_ world.Call, after bool) error {
+				if after {
+					if n--; n == 0 {
+						panic(world.Crash{})
+					}
+				}
+				return nil
+			}
+		},
+		"the queue accepts a message and does not respond": func(_ *world.World, n int) func(world.Call, bool) error {
+			return func(c world.Call, after bool) error {
+				if c.Service == "sqs" && after {
+					if n--; n%3 == 0 {
+						return world.ErrBroken
+					}
+				}
+				return nil
+			}
+		},
+		"the queue is out of reach for a while": func(w *world.World, n int) func(world.Call, bool) error {
+			return func(c world.Call, after bool) error {
+				if c.Service == "sqs" && !after && w.Now().Before(world.Begin.Add(time.Duration(n)*time.Minute)) {
+					return world.ErrBroken
+				}
+				return nil
+			}
+		},
+	}
+	for _, change := range manyJobs {
+		for what, fault := range faults {
+			for n := 1; n < 150; n += 7 {
+				t.Run(fmt.Sprintf("%s, %s, %d", change.name, what, n), func(t *testing.T) {
+					w := worldtest.New(t)
+					w.Batch = 1 + n%10
+					hook := fault(w, n)
+					about := func(c world.Call, after bool) error {
+						if c.Function != "submit" || c.Service == "lambda" || c.Service == "runcomfy" {
+							return nil // a crash around the POST makes the outcome unknown
+						}
+						return hook(c, after)
+					}
+					w.Before = func(c world.Call) error { return about(c, false) }
+					w.After = func(c world.Call) error { return about(c, true) }
+					change.drop(t, w)
+					worldtest.Rest(t, w)
+					unknown := 0
+					for i := range 12 {
+						st := w.Status(fmt.Sprintf(change.job, i))
+						if st.State == ledger.Unknown {
+							unknown++ // submit died between its claim and the POST, or after it
+						} else if st.State != ledger.Succeeded {
+							t.Errorf("job %d is %s, %s: %s", i, st.State, st.Code, st.Reason)
+						}
+					}
+					if charges := w.RunComfy.Charges(); unknown > 1 || charges > 12 || charges < 12-unknown || len(w.Dead) > 0 {
+						t.Errorf("%d charges, %d unknown, %d dead letters", charges, unknown, len(w.Dead))
+					}
+					if st := w.Status(change.own); st.State != ledger.Used || len(st.Jobs) != 12 {
+						t.Errorf("%s is %s, %s, used by %s", change.own, st.State, st.Reason, st.Jobs)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A held job of a divided change keeps a message of its own. The deliveries of it
+// concern no other job.
+func TestHeldJobsOfADividedChange(t *testing.T) {
+	for _, change := range manyJobs {
+		t.Run(change.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.RunComfy.SetBalanceEmpty(true)
+			change.drop(t, w)
+			w.Pass(11 * time.Minute)
+			sent, requests := 0, map[int]int{} // by invocation
+			w.Before = func(c world.Call) error {
+				switch {
+				case c.Service == "sqs":
+					sent++
+				case c.Service == "s3" && c.Function == "submit":
+					requests[c.Invocation]++
+				}
+				return nil
+			}
+			w.Pass(time.Hour)
+			if most := slices.Max(slices.Collect(maps.Values(requests))); sent > 0 || len(requests) != 5*12 || most > 30 {
+				t.Errorf("%d messages sent, and up to %d requests in each of %d deliveries; want 5 deliveries for each job", sent, most, len(requests))
+			}
+			for i := range 12 {
+				worldtest.WantStatus(t, w, fmt.Sprintf(change.job, i), ledger.Held, problem.NoBalance)
+			}
+			w.RunComfy.SetBalanceEmpty(false)
+			worldtest.Rest(t, w)
+			worldtest.WantCharges(t, w, 12)
+		})
+	}
+}
+
+// A dropped file that is deleted, or a job.json that names no more matches, concerns
+// as many names as the file that was there before.
+func TestManyJobsWithoutTheirFile(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.SetBalanceEmpty(true)
+	for _, change := range manyJobs {
+		change.drop(t, w)
+	}
+	w.Pass(5 * time.Minute)
+	w.Delete("inbox/ads/talk.mp4")
+	w.Drop("inbox/ads/x.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "no*.wav"}}`))
+	count := map[int]int{}
+	w.Before = func(c world.Call) error {
+		if c.Function == "submit" && c.Service != "lambda" && c.Service != "runcomfy" {
+			if count[c.Invocation]++; count[c.Invocation] == mostRequests+1 {
+				t.Errorf("more than %d requests in one invocation", mostRequests)
+			}
+		}
+		return nil
+	}
+	worldtest.Rest(t, w)
+	for i := range 12 {
+		worldtest.WantStatus(t, w, fmt.Sprintf("ads/talk.%02d", i), ledger.Waiting, problem.WaitingForVisual)
+		worldtest.WantStatus(t, w, fmt.Sprintf("ads/x/%02d", i), ledger.Withdrawn, problem.NoLongerNamed)
+	}
+	worldtest.WantCharges(t, w, 0)
+}
+
+// Only submit itself sends messages of its own form, so another one is an error.
+func TestMessagesOfSubmitAreParsedStrictly(t *testing.T) {
+	const cause = `{"lipdrop": {"key": "inbox/talk.mp4", `
+	tests := map[string]string{
+		"":                             cause + `"subjects": [{"stem": "inbox/talk.de"}]}}`,
+		"another member":               cause + `"subjects": [{"stem": "inbox/talk.de"}], "x": 1}}`,
+		"another member of a subject":  cause + `"subjects": [{"stem": "inbox/talk.de", "x": 1}]}}`,
+		"something beside it":          cause + `"subjects": [{"stem": "inbox/talk.de"}]}, "detail-type": "Object Created"}`,
+		"neither subjects nor a limit": cause + `"last": true}}`,
+		"subjects and a limit":         cause + `"subjects": [{"stem": "inbox/talk.de"}], "mostJobs": 5}}`,
+		"a key elsewhere":              `{"lipdrop": {"key": "outbox/talk.mp4", "subjects": [{"stem": "inbox/talk.de"}]}}`,
+		"a stem elsewhere":             cause + `"subjects": [{"stem": "status/talk.de"}]}}`,
+		"an empty stem":                cause + `"subjects": [{"stem": "inbox/"}]}}`,
+		"a match that is none":         cause + `"subjects": [{"stem": "inbox/x", "key": "inbox/talk.de.wav"}]}}`,
+		"a match of another bundle":    cause + `"subjects": [{"stem": "inbox/x", "key": "inbox/y.job/a.wav"}]}}`,
+		"a file that is a drop":        cause + `"subjects": [{"key": "inbox/talk.wav"}]}}`,
+		"a hidden file":                cause + `"subjects": [{"key": "inbox/.txt"}]}}`,
+		"a negative number":            cause + `"subjects": [{"stem": "inbox/talk.de", "beyond": -1}]}}`,
+		"nothing":                      `{"lipdrop": {}}`,
+		"a text":                       `{"lipdrop": "talk"}`,
+	}
+	for name, body := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := worldtest.New(t)
+			failed, err := w.Submit(events.SQSMessage{MessageId: "1", EventSource: "aws:sqs", Body: body})
+			if err != nil || (len(failed) == 0) != (name == "") {
+				t.Errorf("failed: %v, %v", failed, err)
+			}
+			if st := w.Status("talk.de"); (st.State == "") != (name != "") && name != "" {
+				t.Errorf("talk.de is %s", st.State)
+			}
+		})
+	}
+}
+
+// A message stays below the 256 KiB that SQS accepts, with the longest names.
+func TestMessagesFitTheQueue(t *testing.T) {
+	w := worldtest.New(t)
+	w.Settings.MaxJobsPerDrop = 1000
+	w.Restart()
+	stem := "inbox/" + strings.Repeat(`"/`, 300) + strings.Repeat(`\`, 350)
+	for i := range 1000 {
+		w.Put(fmt.Sprintf(`%s.%s%04d.wav`, stem, strings.Repeat(`"`, 50), i), nil)
+	}
+	clip, _ := worldtest.Media(t)
+	w.Put(stem+".mp4", clip)
+	if failed, err := w.Submit(world.Message(stem + ".mp4")); err != nil || len(failed) > 0 {
+		t.Errorf("failed: %v, %v", failed, err)
+	}
+}

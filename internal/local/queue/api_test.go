@@ -1,0 +1,80 @@
+package queue_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/smithy-go"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local/queue"
+)
+
+func TestSendMessage(t *testing.T) {
+	c := &clock{start}
+	q := open(t, c.config(t.TempDir()))
+	server := httptest.NewServer(&queue.Server{Queue: q, Path: "/000000000000/drops"})
+	defer server.Close()
+	client := sqs.NewFromConfig(aws.Config{
+		Region: "us-east-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
+	})
+	sendTo := func(path, body string, delay int32) error {
+		_, err := client.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: aws.String(server.URL + path), MessageBody: &body, DelaySeconds: delay})
+		return err
+	}
+	for _, tt := range []struct {
+		name, path, body string
+		delay            int32
+		code             string
+	}{
+		{"a message", "/000000000000/drops", `{"a": "ü"}`, 1, ""},
+		{"one with the queue's own delay", "/000000000000/drops", "later", 0, ""},
+		{"the largest", "/000000000000/drops", strings.Repeat("x", 256<<10), 900, ""},
+		{"a larger one", "/000000000000/drops", strings.Repeat("x", 256<<10+1), 1, "InvalidParameterValue"},
+		{"an empty one", "/000000000000/drops", "", 1, "InvalidParameterValue"},
+		{"a longer delay", "/000000000000/drops", "x", 901, "InvalidParameterValue"},
+		{"another queue", "/000000000000/others", "x", 1, "QueueDoesNotExist"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := sendTo(tt.path, tt.body, tt.delay)
+			refused, _ := errors.AsType[smithy.APIError](err)
+			if (err == nil) != (tt.code == "") || err != nil && (refused == nil || !strings.Contains(refused.ErrorCode(), tt.code)) {
+				t.Errorf("SendMessage() = %v, want %q", err, tt.code)
+			}
+		})
+	}
+	c.advance(time.Second)
+	if got, _ := receive(t, q, 10); !cmp.Equal(got, []string{`{"a": "ü"}`}) {
+		t.Errorf("after 1 s: %.100q", got)
+	}
+	c.advance(9 * time.Second)
+	if got, _ := receive(t, q, 10); !cmp.Equal(got, []string{"later"}) {
+		t.Errorf("after 10 s: %.100q", got)
+	}
+}
+
+func TestQueueServesNothingElse(t *testing.T) {
+	for name, row := range map[string]struct{ target, body, want string }{
+		"another operation": {"AmazonSQS.PurgeQueue", "{}", "UnsupportedOperation"},
+		"another member":    {"AmazonSQS.SendMessage", `{"QueueUrl": "/q", "MessageBody": "x", "MessageGroupId": "g"}`, "InvalidParameterValue"},
+		"not JSON":          {"AmazonSQS.SendMessage", "<xml>", "InvalidParameterValue"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(row.body))
+			r.Header.Set("X-Amz-Target", row.target)
+			w := httptest.NewRecorder()
+			(&queue.Server{Queue: open(t, (&clock{start}).config(t.TempDir())), Path: "/q"}).ServeHTTP(w, r)
+			if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), row.want) {
+				t.Errorf("%d %s, want %s", w.Code, w.Body, row.want)
+			}
+		})
+	}
+}
