@@ -56,8 +56,8 @@ type deployment struct {
 	archive *archive.Handler
 	cancel  *cancel.Handler
 
-	s3     *s3.Client  // the client of a person
-	states *sfn.Client // the client of a person
+	s3     *s3.Client   // the client of a person
+	states *sfn.Client  // the client of a person
 	queue  *queue.Queue // submit's own
 	fake   *runcomfytest.Server
 	later  atomic.Int64 // how far RunComfy's clock is ahead, in nanoseconds

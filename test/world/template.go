@@ -27,7 +27,7 @@ var logicalIDs = map[string]string{
 // readTemplate reads the template once, with the defaults of its parameters.
 var readTemplate = sync.OnceValues(func() (*template, error) {
 	values := map[string]string{"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "AWS::StackName": "lipdrop"}
-	for _, resource := range []string{"Bucket", "StateMachine", "TokenSecret"} {
+	for _, resource := range []string{"Bucket", "StateMachine", "TokenSecret", "Queue"} {
 		values[resource] = resource // its name matters only to a function's main
 	}
 	functions, err := permissions.Functions(lipdrop.Template, values)

@@ -83,7 +83,7 @@ func TestDividedChange(t *testing.T) {
 	}
 	for _, change := range manyJobs {
 		for what, fault := range faults {
-			for n := 1; n < 150; n += 7 {
+			for n := 1; n < 150; n += 13 {
 				t.Run(fmt.Sprintf("%s, %s, %d", change.name, what, n), func(t *testing.T) {
 					w := worldtest.New(t)
 					w.Batch = 1 + n%10
