@@ -326,3 +326,67 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 		})
 	}
 }
+
+// The preset and the wildcard that count are those at the time of the submission.
+func TestChangesWhileHeld(t *testing.T) {
+	clip, voice := worldtest.Media(t)
+	pair := func(w *world.World) {
+		w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-1", "input": {"emotion": "happy"}}`))
+		worldtest.DropPair(t, w)
+	}
+	matches := func(w *world.World) {
+		w.Drop("inbox/ads/talk.job/v.mp4", clip)
+		w.Drop("inbox/ads/talk.job/a.wav", voice)
+		w.Drop("inbox/ads/talk.job/job.json", react("v.mp4", "*.wav"))
+	}
+	tests := []struct {
+		name   string
+		drop   func(w *world.World)
+		change func(w *world.World)
+		held   string // the job after the change
+		state  ledger.State
+		end    func(w *world.World) // after the balance is there
+		runs   string
+		model  string
+	}{
+		{"the preset is deleted", pair, func(w *world.World) { w.Delete("inbox/ads/preset.json") },
+			"ads/talk", ledger.Held, nil, "ads/talk", "sync/sync/lipsync/v2/pro"},
+		{"the preset becomes wrong", pair, func(w *world.World) { w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-9"}`)) },
+			"ads/talk", ledger.Rejected, func(w *world.World) {
+				w.Drop("inbox/ads/preset.json", []byte(`{"model": "sync/react-1"}`))
+				w.Drop("inbox/ads/talk.wav", voice) // as the remedy says
+			}, "ads/talk", "sync/react-1"},
+		{"the wildcard is narrowed and widened", matches, func(w *world.World) { w.Drop("inbox/ads/talk.job/job.json", react("v.mp4", "b*.wav")) },
+			"ads/talk/a", ledger.Withdrawn, func(w *world.World) { w.Drop("inbox/ads/talk.job/job.json", react("v.mp4", "*.wav")) }, "ads/talk/a", "sync/react-1"},
+		{"a match becomes the only audio", matches, func(w *world.World) { w.Drop("inbox/ads/talk.job/job.json", react("v.mp4", "a.wav")) },
+			"ads/talk", ledger.Held, nil, "ads/talk", "sync/react-1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.RunComfy.SetBalanceEmpty(true)
+			tt.drop(w)
+			w.Pass(time.Hour)
+			tt.change(w)
+			w.Pass(time.Hour)
+			st := w.Status(tt.held)
+			if st.State != tt.state {
+				t.Errorf("%s is %s %s, want %s", tt.held, st.State, st.Code, tt.state)
+			}
+			if st.State == ledger.Rejected && !strings.Contains(st.Remedy, "upload preset.json and a file of the pair again") {
+				t.Errorf("remedy %q", st.Remedy)
+			}
+			w.RunComfy.SetBalanceEmpty(false)
+			if tt.end != nil {
+				w.Pass(time.Hour)
+				worldtest.WantCharges(t, w, 0)
+				tt.end(w)
+			}
+			w.Pass(2 * time.Hour)
+			worldtest.WantCharges(t, w, 1)
+			if st := worldtest.WantStatus(t, w, tt.runs, ledger.Succeeded, ""); st.Model != tt.model {
+				t.Errorf("model %s, want %s", st.Model, tt.model)
+			}
+		})
+	}
+}
