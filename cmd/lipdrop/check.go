@@ -165,7 +165,7 @@ func describe(used drop.Used) string {
 		return used.Input().URL
 	}
 	text := show(used.File.Key)
-	if l := used.Info.Length(); l.Exact {
+	if l := used.Info.Longest(); l.Exact {
 		text += fmt.Sprintf(", %.1f s", l.D.Seconds())
 	} else if l.Known() {
 		text += fmt.Sprintf(", about %.1f s", l.D.Seconds())
@@ -216,7 +216,7 @@ func (o outcome) describe(f drop.Finding) checkedJob {
 		if used.URL != "" {
 			m.File = used.Input().URL
 		}
-		length := used.Info.Length()
+		length := used.Info.Longest()
 		m.Seconds, m.Exact = millis(length.D), length.Exact
 		m.Width, m.Height, m.Codecs = used.Info.Width, used.Info.Height, used.Info.Codecs()
 		c.Media = append(c.Media, m)

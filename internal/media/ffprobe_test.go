@@ -95,12 +95,7 @@ func compare(t *testing.T, path string, info media.Info, want figures) {
 		return
 	}
 	duration := time.Duration(math.Round(want.Duration * float64(time.Second)))
-	var longest media.Length // ffprobe's duration of a file
-	for _, track := range []*media.Track{info.Video, info.Audio} {
-		if track != nil && track.Length.D > longest.D {
-			longest = track.Length
-		}
-	}
+	longest := info.Longest() // ffprobe's duration of a file
 	if off := (longest.D - duration).Abs(); !longest.Exact || off > tolerance(path) {
 		t.Errorf("got %+v, want a duration of %v", longest, duration)
 	}

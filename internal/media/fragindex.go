@@ -191,7 +191,7 @@ func (f *fragments) fromTail(r *reader, m *movie) error {
 			}
 			seen += i + len("moof")
 			trial := *f
-			trial.starts, trial.ends, trial.delays = maps.Clone(f.starts), maps.Clone(f.ends), maps.Clone(f.delays)
+			trial.starts, trial.ends, trial.delays, trial.frames = maps.Clone(f.starts), maps.Clone(f.ends), maps.Clone(f.delays), maps.Clone(f.frames)
 			err := trial.follow(r, m, start+int64(seen)-8, r.src.Size, nil)
 			if err == nil {
 				*f = trial

@@ -15,9 +15,15 @@ type fragments struct {
 	indexes   []box             // sidx boxes before the first fragment
 	starts    map[uint32]uint64 // presentation time of the first sample
 	ends      map[uint32]uint64 // end of the last sample found so far
-	frames    map[uint32]uint64 // how long a sample lasts
+	frames    map[uint32]frameLength
 	delays    map[uint32]uint64 // how long before its decoding time a sample claims to be shown, at most
 	cut       bool              // the file ends inside a fragment
+}
+
+// frameLength is how long most samples last, by a majority vote.
+type frameLength struct {
+	length uint64 // in units of the track's media
+	votes  int    // of samples of this length that no other sample has cancelled
 }
 
 // maxTime bounds the times of fragments so that adding a few cannot overflow.
@@ -40,7 +46,7 @@ const (
 // after the other, then by a search from the end. If the budget does not suffice, it uses
 // the index at the beginning (sidx). It reports whether it found the end.
 func (f *fragments) read(r *reader, m *movie) (found bool, err error) {
-	f.starts, f.ends, f.delays, f.frames = map[uint32]uint64{}, map[uint32]uint64{}, map[uint32]uint64{}, map[uint32]uint64{}
+	f.starts, f.ends, f.delays, f.frames = map[uint32]uint64{}, map[uint32]uint64{}, map[uint32]uint64{}, map[uint32]frameLength{}
 	if err := f.readFirst(r, m); err != nil && !errors.Is(err, errBudget) {
 		return false, err
 	}
@@ -134,7 +140,7 @@ func (f *fragments) lengths(m *movie, found bool, tracks ...*track) {
 		start = 0
 	}
 	for _, t := range tracks {
-		t.frame = f.frames[t.id]
+		t.frame = f.frames[t.id].length
 		end, ok := t.shift(f.ends[t.id] + f.delays[t.id])
 		length := max(end-start, 0)
 		switch {
@@ -349,11 +355,19 @@ func within(at uint64) error {
 	return nil
 }
 
-// note records the time and the length of the track's first sample. It ignores later
-// samples.
+// note records the time of the track's first sample, and the length that most of the
+// samples have that are noted.
 func (t *trackRun) note(shown, length uint64) {
 	if _, noted := t.starts[t.id]; !noted {
-		t.starts[t.id], t.frames[t.id] = shown, length
+		t.starts[t.id] = shown
+	}
+	switch f := t.frames[t.id]; {
+	case f.votes == 0:
+		t.frames[t.id] = frameLength{length, 1}
+	case f.length == length:
+		t.frames[t.id] = frameLength{length, f.votes + 1}
+	default:
+		t.frames[t.id] = frameLength{f.length, f.votes - 1}
 	}
 }
 

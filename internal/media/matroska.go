@@ -146,6 +146,7 @@ type mkvTrack struct {
 	at, end      int64  // when the last block that was found starts and ends
 }
 
+// Kinds of tracks.
 const (
 	mkvVideo = 1
 	mkvAudio = 2
@@ -169,8 +170,8 @@ func readMatroska(r *reader, info *Info) error {
 		return damage("its list of tracks is missing, so the export or the upload broke off")
 	}
 	var chosen []*mkvTrack
-	for kind, track := range []**Track{mkvVideo: &info.Video, mkvAudio: &info.Audio} {
-		t := m.choose(uint64(kind))
+	for i, track := range []**Track{&info.Video, &info.Audio} {
+		t := m.choose(mkvVideo + uint64(i))
 		if t == nil {
 			continue
 		}

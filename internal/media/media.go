@@ -203,6 +203,16 @@ func (i Info) Length() Length {
 	return Length{}
 }
 
+// Longest returns the length of the longer of the two tracks, which is how long a player
+// shows the file.
+func (i Info) Longest() Length {
+	l := i.Length()
+	if i.Audio != nil && i.Audio.Length.D > l.D {
+		l = i.Audio.Length
+	}
+	return l
+}
+
 // Codecs returns the known codecs of the video track and the audio track, in this order.
 func (i Info) Codecs() []string {
 	var codecs []string

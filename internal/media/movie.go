@@ -139,7 +139,9 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 		if !fragmented {
 			t.Length = m.lengthOf(t)
 		}
-		t.Frame, _ = inTime(t.frame, t.timescale)
+		if t.handler == "vide" {
+			t.Frame, _ = inTime(t.frame, t.timescale)
+		}
 		t.Samples, t.Bytes, t.Hash = t.count, t.bytes, t.hash
 	}
 	if info.Video != nil {

@@ -126,6 +126,16 @@ func TestSamplesOfATrack(t *testing.T) {
 	}
 }
 
+// TestFrameOfFragments checks how long most pictures of a fragmented movie are shown.
+func TestFrameOfFragments(t *testing.T) {
+	traf := atom("traf", atom("tfhd", be(0, 1)), atom("tfdt", be(0, 0)), atom("trun", be(0x100, 5, 900, 40, 40, 90, 40)))
+	data := slices.Concat(fragmentedMovie(), atom("moof", traf), atom("mdat", make([]byte, 9)))
+	info, err := media.Inspect(t.Context(), count("a.mp4", int64(len(data)), bytes.NewReader(data)).Source)
+	if err != nil || info.Video.Frame != 40*time.Millisecond || info.Video.Length != media.Fact(1110*time.Millisecond) {
+		t.Errorf("got %+v, %v, want pictures of 40 ms in 1.11 s", info.Video, err)
+	}
+}
+
 // TestBrokenMovies inspects movies that no program can show.
 func TestBrokenMovies(t *testing.T) {
 	const (
