@@ -98,6 +98,37 @@ func TestLongJobOfADeadLetter(t *testing.T) {
 	}
 }
 
+// Archive dies after it has recorded the success, until the execution fails. Then the
+// execution is redriven, and succeeds.
+func TestArchiveThatDiesAtItsEnd(t *testing.T) {
+	s, err := newWorld(1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.w.After = func(c world.Call) error {
+		if !s.calmed && c.Function == "archive" && c.Op == "GetObject" && strings.HasPrefix(c.Key, "status/") {
+			panic(world.Crash{})
+		}
+		return nil
+	}
+	d := &drop{kind: pair, name: "a", files: []string{"inbox/a.mp4", "inbox/a.wav"}}
+	d.jobs = []job{{"a", d.files}}
+	s.drops = append(s.drops, d)
+	s.dropAll(d, 0)
+	s.chaos()
+	if st := s.w.Status("a"); st.State != ledger.Succeeded {
+		t.Errorf("%s before the redrive", st.State)
+	}
+	s.calm(longestJob, retryTime)
+	s.check()
+	for _, finding := range s.all() {
+		t.Error(finding)
+	}
+	if n := s.faults["redriven in the end"]; n != 1 {
+		t.Errorf("redriven %d times, want 1", n)
+	}
+}
+
 // The check finds whatever is tampered with after the run.
 func TestCheckFinds(t *testing.T) {
 	succeeded := func(s *simulation) ledger.Record {

@@ -162,10 +162,14 @@ func (s *simulation) calm(longestJob, retryTime time.Duration) {
 }
 
 // redriveFailed redrives the executions of failed takes, and returns how many it
-// redrove. It leaves out jobs that RunComfy reports as failed.
+// redrove. It leaves out jobs that RunComfy reports as failed. A take may have
+// succeeded although its execution failed, if archive died after it had recorded that.
 func (s *simulation) redriveFailed(mayRedrive func(ledger.Record) bool) (redriven int) {
 	for _, rec := range s.records() {
-		if rec.State != ledger.Failed || rec.Code == problem.JobFailed || !mayRedrive(rec) {
+		execution, _ := s.w.Execution(rec.Name, rec.Take)
+		died := rec.State == ledger.Succeeded && execution.Execution != nil && execution.Status != states.Succeeded
+		failed := rec.State == ledger.Failed && rec.Code != problem.JobFailed
+		if !died && !failed || !mayRedrive(rec) {
 			continue
 		}
 		err := s.w.Redrive(rec.Name, rec.Take)
