@@ -76,11 +76,44 @@ func badPreset(key string, problems []problem.Problem) []problem.Problem {
 	return bad
 }
 
+// maxPresetFolders bounds the folders that are searched for the preset of a pair: the
+// nearest ones, and inbox/.
+const maxPresetFolders = 12
+
+// presetFolders returns the folders whose presets count for the pairs in a folder,
+// nearest first, and whether all folders above it are among them.
+func presetFolders(folder string) (folders []string, all bool) {
+	for strings.HasPrefix(folder, ledger.InboxPrefix) {
+		folders = append(folders, folder)
+		folder = folderOf(strings.TrimSuffix(folder, "/"))
+	}
+	if len(folders) <= maxPresetFolders {
+		return folders, true
+	}
+	return append(folders[:maxPresetFolders-1], ledger.InboxPrefix), false
+}
+
 // nearestPreset returns the preset of a folder or of the nearest one above it,
 // or nil.
 func (l *lister) nearestPreset(ctx context.Context, folder string) (*doc, []problem.Problem, error) {
-	for strings.HasPrefix(folder, ledger.InboxPrefix) {
-		files, err := l.named(ctx, folder, presetJSON)
+	present, err := l.present(ctx, folder)
+	if err != nil {
+		return nil, nil, err
+	}
+	var levels [][]string // each folder in its forms
+	for _, form := range present {
+		folders, _ := presetFolders(form)
+		for i, f := range folders {
+			if i == len(levels) {
+				levels = append(levels, nil)
+			}
+			if !slices.Contains(levels[i], f) {
+				levels[i] = append(levels[i], f)
+			}
+		}
+	}
+	for _, level := range levels {
+		files, err := l.namedIn(ctx, level, presetJSON)
 		switch {
 		case err != nil:
 			return nil, nil, err
@@ -96,7 +129,6 @@ func (l *lister) nearestPreset(ctx context.Context, folder string) (*doc, []prob
 			}
 			return doc, problems, err
 		}
-		folder = folderOf(strings.TrimSuffix(folder, "/"))
 	}
 	return nil, nil, nil
 }

@@ -1,6 +1,9 @@
 package drop_test
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestPresets(t *testing.T) {
 	const (
@@ -131,4 +134,41 @@ func TestPresets(t *testing.T) {
 			},
 		},
 	})
+}
+
+// A pair may be in any number of folders. Presets count in the nearest of them and in
+// inbox/, and a warning says so if there are more.
+func TestPresetsOfDeepFolders(t *testing.T) {
+	const set = ` = {"model": "sync/react-1"}`
+	deep := func(unit string, n int) string { return strings.Repeat(unit, n) }
+	tests := []struct {
+		name     string
+		folder   string
+		preset   string // the folder of a preset, or "-"
+		model    string
+		warnings int
+	}{
+		{"no preset", deep("a/", 100), "-", pro, 1},
+		{"in inbox/", deep("a/", 100), "", react, 1},
+		{"in the pair's own folder", deep("a/", 100), deep("a/", 100), react, 1},
+		{"in the eleventh folder", deep("a/", 100), deep("a/", 90), react, 1},
+		{"in the twelfth folder", deep("a/", 100), deep("a/", 89), pro, 1},
+		{"in a folder of eleven", deep("a/", 11), "a/", react, 0},
+		{"decomposed letters", deep("u\u0308/", 60), deep("u\u0308/", 55), react, 1},
+		{"decomposed letters, and a preset in a composed folder", "b/" + deep("u\u0308/", 3), "b/\u00fc/", react, 0},
+		{"both in each folder", deep("u\u0308\u00fc/", 30), deep("u\u0308\u00fc/", 28), react, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newInbox(t)
+			if tt.preset != "-" {
+				b.step(t, tt.preset+"preset.json"+set)
+			}
+			b.step(t, tt.folder+"talk.mp4")
+			ready, problems := b.prepared(t, b.step(t, tt.folder+"talk.wav"))
+			if problems != nil || ready.Model != tt.model || len(ready.Warnings) != tt.warnings {
+				t.Errorf("model %s, problems %v, warnings %q", ready.Model, problems, ready.Warnings)
+			}
+		})
+	}
 }

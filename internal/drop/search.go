@@ -18,7 +18,7 @@ const (
 
 	// maxListings bounds the listings to assess one subject. maxTouchedListings
 	// bounds the listings to find the subjects of a change. A name with a few tags,
-	// in either form of Unicode, about ten folders deep, stays below both.
+	// in either form of Unicode, stays below both.
 	maxListings        = 30
 	maxTouchedListings = 16
 
@@ -53,26 +53,37 @@ func (l *lister) at(ctx context.Context, stem string, endings []string) ([]File,
 func (l *lister) search(ctx context.Context, stem, first string, endings []string) ([]File, error) {
 	var found []File
 	for _, form := range forms(stem, maxKey-len(endings[0])) {
-		after := ""
-		for i := 0; i < len(endings); {
-			after = max(after, justBefore(form+endings[i]))
-			files, more, err := l.listFolder(ctx, form+first, after)
-			if err != nil {
-				return sorted(found), err
-			}
-			for _, f := range files {
-				if _, ok := slices.BinarySearch(endings, f.Key[len(form):]); ok {
-					found = append(found, f)
-				}
-			}
-			if !more {
-				break
-			}
-			after = files[len(files)-1].Key
-			i, _ = slices.BinarySearch(endings, after[len(form):])
+		files, err := l.searchForm(ctx, form, first, endings)
+		found = append(found, files...)
+		if err != nil {
+			return sorted(found), err
 		}
 	}
 	return sorted(found), nil
+}
+
+// searchForm is search for one form of a stem.
+func (l *lister) searchForm(ctx context.Context, form, first string, endings []string) ([]File, error) {
+	var found []File
+	after := ""
+	for i := 0; i < len(endings); {
+		after = max(after, justBefore(form+endings[i]))
+		files, more, err := l.listFolder(ctx, form+first, after)
+		if err != nil {
+			return found, err
+		}
+		for _, f := range files {
+			if _, ok := slices.BinarySearch(endings, f.Key[len(form):]); ok {
+				found = append(found, f)
+			}
+		}
+		if !more {
+			break
+		}
+		after = files[len(files)-1].Key
+		i, _ = slices.BinarySearch(endings, after[len(form):])
+	}
+	return found, nil
 }
 
 // justBefore returns a key that sorts closely before the given one, which ends in
@@ -82,15 +93,16 @@ func justBefore(key string) string {
 	return key[:last] + string(key[last]-1)
 }
 
-// named returns the files of a folder with the given name, which ends in .json, in
-// one of three spellings: small letters, capital letters, and one capital. The
-// suffix may have any spelling. The usual spelling comes first.
+// named returns the files of a folder, in any form, with the given name, which ends
+// in .json, in one of three spellings: small letters, capital letters, and one
+// capital. The suffix may have any spelling.
 func (l *lister) named(ctx context.Context, folder, name string) ([]File, error) {
+	return l.namedIn(ctx, forms(folder, maxKey-len(name)), name)
+}
+
+// namedIn is named for given forms of a folder. The usual spelling comes first.
+func (l *lister) namedIn(ctx context.Context, folders []string, name string) ([]File, error) {
 	s := nameSpellings(name)
-	found, err := l.at(ctx, folder+s[0], jsonEnding)
-	if err != nil {
-		return nil, err
-	}
 	var endings []string
 	for _, capital := range s[1:] {
 		for _, ending := range jsonEnding {
@@ -98,8 +110,41 @@ func (l *lister) named(ctx context.Context, folder, name string) ([]File, error)
 		}
 	}
 	slices.Sort(endings)
-	capitals, err := l.search(ctx, folder+s[1][:1], "", endings)
-	return append(found, capitals...), err
+	var found, capitals []File
+	for _, folder := range folders {
+		files, err := l.searchForm(ctx, folder+s[0], ".", jsonEnding)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, files...)
+		if files, err = l.searchForm(ctx, folder+s[1][:1], "", endings); err != nil {
+			return nil, err
+		}
+		capitals = append(capitals, files...)
+	}
+	return append(sorted(found), sorted(capitals)...), nil
+}
+
+// present returns the forms of a folder to search, its own first. It leaves out a form
+// if the first folder in which it differs from the own one does not exist.
+func (l *lister) present(ctx context.Context, folder string) ([]string, error) {
+	all := forms(folder, maxKey)
+	found := all[:1]
+	for _, form := range all[1:] {
+		differs := 0
+		for differs < min(len(folder), len(form)) && form[differs] == folder[differs] {
+			differs++
+		}
+		top := form[:differs+strings.IndexByte(form[differs:], '/')+1]
+		files, _, err := l.listFolder(ctx, top, "")
+		if err != nil {
+			return nil, err
+		}
+		if len(files) > 0 {
+			found = append(found, form)
+		}
+	}
+	return found, nil
 }
 
 // spelled reports whether named finds a key.

@@ -44,6 +44,7 @@ func TestRequests(t *testing.T) {
 		{name: "dots between composed and decomposed letters", drops: []string{mixed(".", 238) + "wav"}},
 		{name: "the same in such a folder", drops: []string{"e\u0301\u00e9/" + mixed(".", 235) + "wav"}},
 		{name: "a pair 490 folders deep", drops: []string{strings.Repeat("a/", 440) + "x.mp4", strings.Repeat("a/", 440) + "x.wav"}},
+		{name: "a pair 100 folders deep", drops: []string{strings.Repeat("a/", 100) + "x.mp4", strings.Repeat("a/", 100) + "x.wav"}},
 		{name: "a pair in deep folders of mixed spelling", drops: []string{mixed("/", 200) + "x.mp4", mixed("/", 200) + "x.wav"}},
 		{name: "an audio among thousands of tags", drops: []string{"t.mp4", "t.a.wav"}, others: "inbox/t.%05d.wav"},
 		{name: "a tagged audio whose video has thousands of files alike", drops: []string{"t.mp4", "t.de.wav"}, others: "inbox/t.%05d.txt"},
