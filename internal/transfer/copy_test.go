@@ -29,11 +29,11 @@ var quiet = log.New(io.Discard, "", 0)
 func TestCopy(t *testing.T) {
 	const piece, part = 16 << 10, 64 << 10
 	kinds := map[string]func(*origin){
-		"ranges":      func(*origin) {},
-		"whole":       func(o *origin) { o.whole = true },
-		"chunked":     func(o *origin) { o.whole, o.chunked = true, true },
-		"says ranges": func(o *origin) { o.whole, o.header = true, map[string]string{"Accept-Ranges": "bytes"} },
-		"whole at first": func(o *origin) {
+		"ranges":           func(*origin) {},
+		"whole":            func(o *origin) { o.whole = true },
+		"chunked":          func(o *origin) { o.whole, o.chunked = true, true },
+		"announces ranges": func(o *origin) { o.whole, o.header = true, map[string]string{"Accept-Ranges": "bytes"} },
+		"the first response is the whole file": func(o *origin) {
 			o.header = map[string]string{"Accept-Ranges": "bytes"}
 			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n == 1 {
@@ -42,12 +42,12 @@ func TestCopy(t *testing.T) {
 				return false
 			}
 		},
-		"weak ETag alone": func(o *origin) { o.header = map[string]string{"ETag": `W/"1"`} },
-		"short answers":   func(o *origin) { o.most = 3 * piece },
-		"short answers, nothing to tell by": func(o *origin) {
+		"only a weak ETag": func(o *origin) { o.header = map[string]string{"ETag": `W/"1"`} },
+		"short responses":  func(o *origin) { o.most = 3 * piece },
+		"short responses without an ETag": func(o *origin) {
 			o.most, o.header = 3*piece, map[string]string{"ETag": ""}
 		},
-		"time of change": func(o *origin) {
+		"only a time of change": func(o *origin) {
 			o.header = map[string]string{"ETag": "", "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}
 		},
 	}
@@ -80,9 +80,7 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// A file that is not large takes one request to S3, and one to a source that is
-// quick.
-
+// A small file needs one request to S3, and one to a fast source.
 func TestSmallFilesTakeOneRequestEach(t *testing.T) {
 	for _, size := range []int{10_000, 300_000} {
 		for _, whole := range []bool{false, true} {
@@ -128,7 +126,7 @@ func TestName(t *testing.T) {
 	}
 }
 
-// A copier that a second file goes through uses the first one's buffers again.
+// A Copier copies several files, one after the other.
 func TestCopyAnother(t *testing.T) {
 	o, b := newOrigin(t, random(500_000, 1)), newBucket(t)
 	c := o.copier(t, b)
@@ -143,9 +141,8 @@ func TestCopyAnother(t *testing.T) {
 	}
 }
 
-// The second run does not send what S3 has: neither parts, nor more than S3 reads
-// of a put before it refuses it.
-func TestSecondRunFindsTheObject(t *testing.T) {
+// A second copy finds the object of the first one and writes nothing.
+func TestSecondCopyFindsTheObject(t *testing.T) {
 	for _, size := range []int{10_000, 300_000} {
 		for _, chunked := range []bool{false, true} {
 			o, b := newOrigin(t, random(size, 1)), newBucket(t)
@@ -165,15 +162,16 @@ func TestSecondRunFindsTheObject(t *testing.T) {
 				t.Error(diff)
 			}
 			if b.called("CreateMultipartUpload") != uploads || b.objects[testKey].etag != version {
-				t.Error("the second run wrote")
+				t.Error("the second copy wrote")
 			}
 			b.check(t, testKey, o.data)
 		}
 	}
 }
 
-// The ranges come side by side: none is answered before four are asked for.
-func TestRangesComeSideBySide(t *testing.T) {
+// Ranges are requested in parallel. The source responds to none of them before it has
+// received as many as the window allows.
+func TestRangesAreRequestedInParallel(t *testing.T) {
 	data := random(400_000, 1)
 	o, b := newOrigin(t, data), newBucket(t)
 	var waiting sync.WaitGroup
@@ -191,9 +189,8 @@ func TestRangesComeSideBySide(t *testing.T) {
 	b.check(t, testKey, data)
 }
 
-// A source that gives everything at once is not asked for more at a time than
-// is of use.
-func TestFewRequestsToAQuickSource(t *testing.T) {
+// A fast source gets only one request at a time.
+func TestFewRequestsToAFastSource(t *testing.T) {
 	o, b := newOrigin(t, random(400_000, 1)), newBucket(t)
 	c := o.copier(t, b)
 	c.pace.quick = c.pace.response
@@ -204,8 +201,8 @@ func TestFewRequestsToAQuickSource(t *testing.T) {
 		}
 		rec := httptest.NewRecorder()
 		o.serve(rec, r)
-		<-time.After(2 * time.Millisecond) // long enough for others to come meanwhile
-		now.Add(-1)                        // before the client can ask for more
+		<-time.After(2 * time.Millisecond) // long enough for other requests to arrive
+		now.Add(-1)                        // before the client can request more
 		maps.Copy(w.Header(), rec.Header())
 		w.WriteHeader(rec.Code)
 		_, _ = w.Write(rec.Body.Bytes())
@@ -219,7 +216,8 @@ func TestFewRequestsToAQuickSource(t *testing.T) {
 	}
 }
 
-// Ranges are put together only where something tells that they are of one file.
+// Ranges are combined only if a strong ETag or a time of change shows that they are
+// of one file.
 func TestRangesNeedAStrongETagOrATimeOfChange(t *testing.T) {
 	for _, tt := range []struct {
 		header map[string]string
@@ -252,8 +250,9 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// A source that says that it gives ranges, and does not, is believed once.
-func TestRangesThatAreOnlySaid(t *testing.T) {
+// If a source announces ranges but sends the whole file, no further range is
+// requested.
+func TestRangesThatAreOnlyAnnounced(t *testing.T) {
 	o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
 	o.whole, o.header = true, map[string]string{"Accept-Ranges": "bytes"}
 	if _, err := o.copier(t, b).Copy(t.Context(), o.url(), named); err != nil {
@@ -265,9 +264,8 @@ func TestRangesThatAreOnlySaid(t *testing.T) {
 	}
 }
 
-// A source whose answers are late gets more connections, however quickly they
-// come then.
-func TestLateAnswers(t *testing.T) {
+// A source that responds late gets more connections, even if its bodies are fast.
+func TestLateResponses(t *testing.T) {
 	o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
 	o.most = testPace.pieceSize
 	c := o.copier(t, b)
@@ -276,7 +274,7 @@ func TestLateAnswers(t *testing.T) {
 	o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
 		if n > 1 {
 			m := now.Add(1)
-			time.Sleep(2 * c.pace.quick) // what is tested is how late it is
+			time.Sleep(2 * c.pace.quick) // the delay is what is tested
 			now.Add(-1)
 			for old := most.Load(); m > old && !most.CompareAndSwap(old, m); old = most.Load() {
 			}
@@ -288,12 +286,12 @@ func TestLateAnswers(t *testing.T) {
 	}
 	b.check(t, testKey, o.data)
 	if most.Load() < 2 {
-		t.Error("one connection alone")
+		t.Error("only one connection")
 	}
 }
 
-// An answer that comes when it has been given up is none.
-func TestAnswerAfterGivingUp(t *testing.T) {
+// A response that arrives after the request was given up is discarded.
+func TestResponseAfterGivingUp(t *testing.T) {
 	u := &url.URL{Scheme: "https", Host: "example.com"}
 	list, err := origins.Parse([]string{"https://example.com"})
 	if err != nil {

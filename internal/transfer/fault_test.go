@@ -12,8 +12,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// once serves a fault to one request alone, the third: it is for a range where
-// the source gives ranges.
+// once serves a fault only to the third request, which requests a range if the
+// source has ranges.
 func once(fault http.HandlerFunc) func(int, http.ResponseWriter, *http.Request) bool {
 	return func(n int, w http.ResponseWriter, r *http.Request) bool {
 		if n == 3 {
@@ -23,7 +23,7 @@ func once(fault http.HandlerFunc) func(int, http.ResponseWriter, *http.Request) 
 	}
 }
 
-// from serves a fault to each request from the nth on.
+// from serves a fault to the nth request and to all later ones.
 func from(nth int, fault http.HandlerFunc) func(int, http.ResponseWriter, *http.Request) bool {
 	return func(n int, w http.ResponseWriter, r *http.Request) bool {
 		if n >= nth {
@@ -37,7 +37,7 @@ func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-// Whatever the source does, there is the right object or none, and no upload is
+// Whatever the source does, the object is right or does not exist, and no upload is
 // left open.
 func TestSourceFaults(t *testing.T) {
 	data, later := random(300_000, 1), random(310_000, 2)
@@ -48,8 +48,8 @@ func TestSourceFaults(t *testing.T) {
 		limit int64
 		want  any    // the type of the error; nil: data is copied
 		text  string // in the error
-		later bool   // what is copied is later
-		alone bool   // the source gets one request alone
+		later bool   // the variable later is copied
+		once  bool   // the source gets only one request
 	}{
 		"a range is cut off": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
@@ -57,10 +57,10 @@ func TestSourceFaults(t *testing.T) {
 		"every range is cut off": {set: func(o *origin) {
 			o.fault = from(2, func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, false) })
 		}, want: &workflow.OutputUnavailable{}, text: "unexpected EOF"},
-		"the connection is reset in mid-part": {set: func(o *origin) {
+		"the connection is reset within a range": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) { o.cut(w, r, true) })
 		}},
-		"the first answer is cut off": {set: func(o *origin) {
+		"the first response is cut off": {set: func(o *origin) {
 			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n == 1 {
 					o.cut(w, r, true)
@@ -68,16 +68,16 @@ func TestSourceFaults(t *testing.T) {
 				return n == 1
 			}
 		}},
-		"a range is shorter than it says": {set: func(o *origin) {
+		"a range is shorter than announced": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) { rangeOf(w, r, data, -1) })
 		}},
-		"a range is longer than it says": {set: func(o *origin) {
+		"a range is longer than announced": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) { rangeOf(w, r, data, +1) })
 		}},
-		"every range is longer than it says": {set: func(o *origin) {
+		"every range is longer than announced": {set: func(o *origin) {
 			o.fault = from(2, func(w http.ResponseWriter, r *http.Request) { rangeOf(w, r, data, +1) })
 		}, want: &workflow.OutputUnavailable{}, text: "longer"},
-		"another range than asked for": {set: func(o *origin) {
+		"another range than requested": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) {
 				r.Header.Set("Range", "bytes=5-10")
 				o.serve(w, r)
@@ -108,14 +108,14 @@ func TestSourceFaults(t *testing.T) {
 					_ = conn.Close()
 				}
 			})
-		}, want: &workflow.OutputUnavailable{}, text: "neither its length nor its end", alone: true},
+		}, want: &workflow.OutputUnavailable{}, text: "neither its length nor its end", once: true},
 		"the file changes once": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) {
 				o.change(later)
 				o.serve(w, r)
 			})
 		}, later: true},
-		"the file keeps changing, and breaks off as a whole": {set: func(o *origin) {
+		"the file keeps changing, and the whole file is cut off": {set: func(o *origin) {
 			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n%3 == 0 {
 					o.change(random(300_000, byte(n)))
@@ -123,7 +123,7 @@ func TestSourceFaults(t *testing.T) {
 				return cutWhole(o, w, r)
 			}
 		}, want: &workflow.OutputChanged{}, text: "ETag"},
-		"the file keeps getting longer, and breaks off as a whole": {set: func(o *origin) {
+		"the file keeps getting longer, and the whole file is cut off": {set: func(o *origin) {
 			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n%3 == 0 {
 					o.change(random(300_000+n, 1))
@@ -131,7 +131,7 @@ func TestSourceFaults(t *testing.T) {
 				return cutWhole(o, w, r)
 			}
 		}, want: &workflow.OutputChanged{}, text: "length"},
-		"the file keeps getting longer, its time of change stays, and breaks off as a whole": {set: func(o *origin) {
+		"the file keeps getting longer with the same time of change, and the whole file is cut off": {set: func(o *origin) {
 			o.header = map[string]string{"ETag": "", "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}
 			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n%3 == 0 {
@@ -151,7 +151,7 @@ func TestSourceFaults(t *testing.T) {
 				return false
 			}
 		}},
-		"each answer has an ETag of its own": {set: func(o *origin) {
+		"each response has its own ETag": {set: func(o *origin) {
 			o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
 				o.mu.Lock()
 				o.header = map[string]string{"ETag": fmt.Sprintf(`"node %d"`, n)}
@@ -184,12 +184,12 @@ func TestSourceFaults(t *testing.T) {
 		"a burst of 429":           {set: func(o *origin) { o.fault = burst(429) }},
 		"only 503":                 {set: func(o *origin) { o.fault = from(1, status(503)) }, want: &workflow.OutputUnavailable{}, text: "503"},
 		"only 503 after the first": {set: func(o *origin) { o.fault = from(2, status(503)) }, want: &workflow.OutputUnavailable{}, text: "503"},
-		"gone":                     {set: func(o *origin) { o.fault = from(1, status(404)) }, want: &workflow.OutputUnavailable{}, text: "404", alone: true},
+		"gone":                     {set: func(o *origin) { o.fault = from(1, status(404)) }, want: &workflow.OutputUnavailable{}, text: "404", once: true},
 		"gone after the first":     {set: func(o *origin) { o.fault = from(2, status(410)) }, want: &workflow.OutputUnavailable{}, text: "410"},
-		"no answer": {set: func(o *origin) {
+		"no response": {set: func(o *origin) {
 			o.fault = once(func(_ http.ResponseWriter, r *http.Request) { hang(r) })
 		}, pace: func(p *pace) { p.response = time.Second }},
-		"never an answer": {set: func(o *origin) {
+		"never a response": {set: func(o *origin) {
 			o.fault = from(1, func(_ http.ResponseWriter, r *http.Request) { hang(r) })
 		}, pace: func(p *pace) { p.response = 20 * time.Millisecond }, want: &workflow.OutputUnavailable{}, text: "no response in time"},
 		"a range stalls": {set: func(o *origin) { o.fault = once(stalling(data)) }, pace: quick},
@@ -205,23 +205,23 @@ func TestSourceFaults(t *testing.T) {
 					}
 				}
 			})
-		}, limit: 1_000_000, want: &workflow.OutputTooLarge{}, text: "the limit is 1000000", alone: true},
-		"too large":                                {limit: 299_999, want: &workflow.OutputTooLarge{}, text: "300000", alone: true},
-		"too large, without ranges":                {set: func(o *origin) { o.whole = true }, limit: 299_999, want: &workflow.OutputTooLarge{}, text: "300000", alone: true},
+		}, limit: 1_000_000, want: &workflow.OutputTooLarge{}, text: "the limit is 1000000", once: true},
+		"too large":                                {limit: 299_999, want: &workflow.OutputTooLarge{}, text: "300000", once: true},
+		"too large, without ranges":                {set: func(o *origin) { o.whole = true }, limit: 299_999, want: &workflow.OutputTooLarge{}, text: "300000", once: true},
 		"as large as the limit":                    {limit: 300_000},
 		"as large as the limit, of unknown length": {set: func(o *origin) { o.whole, o.chunked = true, true }, limit: 300_000},
 		"one byte above the limit, of unknown length": {set: func(o *origin) { o.whole, o.chunked = true, true },
-			limit: 299_999, want: &workflow.OutputTooLarge{}, text: "299999", alone: true},
-		"empty":                    {set: func(o *origin) { o.data = nil }, want: &workflow.NoOutput{}, text: "empty", alone: true},
-		"empty, of unknown length": {set: func(o *origin) { o.data, o.whole, o.chunked = nil, true, true }, want: &workflow.NoOutput{}, text: "empty", alone: true},
-		"empty, says a 416": {set: func(o *origin) {
+			limit: 299_999, want: &workflow.OutputTooLarge{}, text: "299999", once: true},
+		"empty":                    {set: func(o *origin) { o.data = nil }, want: &workflow.NoOutput{}, text: "empty", once: true},
+		"empty, of unknown length": {set: func(o *origin) { o.data, o.whole, o.chunked = nil, true, true }, want: &workflow.NoOutput{}, text: "empty", once: true},
+		"empty, with status 416": {set: func(o *origin) {
 			o.fault = from(1, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Range", "bytes */0")
 				w.WriteHeader(416)
 			})
-		}, want: &workflow.NoOutput{}, text: "empty", alone: true},
+		}, want: &workflow.NoOutput{}, text: "empty", once: true},
 		"a content encoding": {set: func(o *origin) { o.header = map[string]string{"Content-Encoding": "gzip"} },
-			want: &workflow.OutputUnavailable{}, text: "content encoding", alone: true},
+			want: &workflow.OutputUnavailable{}, text: "content encoding", once: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -247,7 +247,7 @@ func TestSourceFaults(t *testing.T) {
 				}
 				b.check(t, testKey, want)
 				checkError(t, err, tt.want, tt.text)
-				if n := o.count(); tt.alone && n != 1 {
+				if n := o.count(); tt.once && n != 1 {
 					t.Errorf("%d requests", n)
 				}
 			})
@@ -255,7 +255,7 @@ func TestSourceFaults(t *testing.T) {
 	}
 }
 
-// checkError fails the test unless err has the type of want, and says text and no
+// checkError fails the test unless err has the type of want and contains text and no
 // secret.
 func checkError(t *testing.T, err error, want any, text string) {
 	t.Helper()
@@ -277,7 +277,7 @@ func checkError(t *testing.T, err error, want any, text string) {
 	}
 }
 
-// burst fails the first two requests, and two for ranges.
+// burst fails the first two requests, and two later ones.
 func burst(code int) func(int, http.ResponseWriter, *http.Request) bool {
 	return func(n int, w http.ResponseWriter, _ *http.Request) bool {
 		if n <= 2 || n == 5 || n == 6 {
@@ -288,7 +288,7 @@ func burst(code int) func(int, http.ResponseWriter, *http.Request) bool {
 	}
 }
 
-// wholeOf ignores that a range was asked for.
+// wholeOf responds with the whole file to a request for a range.
 func wholeOf(data []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("ETag", `"v0"`)
@@ -297,8 +297,8 @@ func wholeOf(data []byte) http.HandlerFunc {
 	}
 }
 
-// rangeOf answers the range that was asked for with more bytes than it says, or
-// with fewer.
+// rangeOf responds with a number of bytes more than it announces; with fewer if more
+// is negative.
 func rangeOf(w http.ResponseWriter, r *http.Request, data []byte, more int) {
 	var begin, end int
 	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &begin, &end); err != nil {
@@ -309,11 +309,11 @@ func rangeOf(w http.ResponseWriter, r *http.Request, data []byte, more int) {
 	w.Header().Set("ETag", `"v0"`)
 	w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", begin, end, len(data)))
 	w.WriteHeader(http.StatusPartialContent)
-	w.(http.Flusher).Flush() // so that the header tells no length of the body
+	w.(http.Flusher).Flush() // so that the header has no length
 	_, _ = w.Write(append(data[begin:end:end], make([]byte, 1+more)...))
 }
 
-// stalling sends half of a range, and nothing more.
+// stalling sends the beginning of a range, then nothing.
 func stalling(data []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"v0"`)
@@ -325,7 +325,7 @@ func stalling(data []byte) http.HandlerFunc {
 	}
 }
 
-// dripping sends a byte at a time, for ever.
+// dripping sends one byte at a time, without end.
 func dripping(data []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"v0"`)
@@ -348,7 +348,7 @@ func dripping(data []byte) http.HandlerFunc {
 	}
 }
 
-// cutWhole breaks off the answer to a request for the whole file.
+// cutWhole cuts off the response to a request for the whole file.
 func cutWhole(o *origin, w http.ResponseWriter, r *http.Request) bool {
 	if r.Header.Get("Range") != "" {
 		return false
@@ -357,8 +357,8 @@ func cutWhole(o *origin, w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// An earlier copy is found without the source, and only under the address that it
-// was copied from.
+// Find finds an earlier copy without a request to the source, and only for the address
+// that it was copied from.
 func TestFind(t *testing.T) {
 	eachWay(t, func(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 		for _, size := range []int{1_000, 300_000} {

@@ -9,8 +9,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// Whatever S3 does to a put of a file that is still coming, there is the right
-// object or none of ours: what cannot be sent again is fetched again, and sent
+// Whatever S3 does to a put of a file that is still being downloaded, the object is
+// right or is not written. If the put fails, the file is downloaded again and uploaded
 // in parts.
 func TestFlowFaults(t *testing.T) {
 	data, other := random(300_000, 1), random(5000, 9)
@@ -25,12 +25,12 @@ func TestFlowFaults(t *testing.T) {
 		want     any // nil: the source is copied
 		text     string
 		existed  bool
-		parts    bool // it was sent in parts after all
+		parts    bool // it was uploaded in parts
 	}{
-		"a put":                {},
-		"503":                  {put: func(*fakeS3) http.HandlerFunc { return answer(503, "SlowDown") }, parts: true},
-		"a conflict":           {put: func(*fakeS3) http.HandlerFunc { return answer(409, "ConditionalRequestConflict") }, parts: true},
-		"a refusal, no object": {put: func(*fakeS3) http.HandlerFunc { return answer(412, "PreconditionFailed") }, parts: true},
+		"a put":                           {},
+		"503":                             {put: func(*fakeS3) http.HandlerFunc { return answer(503, "SlowDown") }, parts: true},
+		"a conflict":                      {put: func(*fakeS3) http.HandlerFunc { return answer(409, "ConditionalRequestConflict") }, parts: true},
+		"refused, but there is no object": {put: func(*fakeS3) http.HandlerFunc { return answer(412, "PreconditionFailed") }, parts: true},
 		"the put is cut off": {put: func(*fakeS3) http.HandlerFunc {
 			return func(_ http.ResponseWriter, r *http.Request) {
 				_, _ = io.CopyN(io.Discard, r.Body, 100_000)
@@ -46,16 +46,16 @@ func TestFlowFaults(t *testing.T) {
 				b.serve("PutObject", w, r)
 			}
 		}, parts: true},
-		"the reply is lost": {put: func(b *fakeS3) http.HandlerFunc {
+		"the response is lost": {put: func(b *fakeS3) http.HandlerFunc {
 			return func(w http.ResponseWriter, r *http.Request) {
 				b.serve("PutObject", &deaf{w}, r)
 				panic(http.ErrAbortHandler)
 			}
 		}, existed: true},
-		"the same is there": {there: data, existed: true},
-		"another is there":  {there: other, want: &workflow.OutputOccupied{}, text: "5000 bytes"},
-		"S3 without TLS":    {plain: true, parts: true},
-		"another is there, of its length and beginning": {there: append(random(299_999, 1), 0),
+		"the same object exists": {there: data, existed: true},
+		"another object exists":  {there: other, want: &workflow.OutputOccupied{}, text: "5000 bytes"},
+		"S3 without TLS":         {plain: true, parts: true},
+		"another object with the same length and beginning exists": {there: append(random(299_999, 1), 0),
 			want: &workflow.OutputOccupied{}, text: "SHA-256"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -96,8 +96,8 @@ func TestFlowFaults(t *testing.T) {
 	}
 }
 
-// An answer before the end of the body is no success, whatever it says.
-func TestFlowAnsweredTooSoon(t *testing.T) {
+// A response before the end of the body is not a success, whatever its status is.
+func TestFlowWithAnEarlyResponse(t *testing.T) {
 	data := random(300_000, 1)
 	o, b := newOrigin(t, data), newFlowBucket(t)
 	answered := make(chan struct{})
@@ -113,7 +113,7 @@ func TestFlowAnsweredTooSoon(t *testing.T) {
 	}
 	o.fault = func(_ int, _ http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Range") != "bytes=0-" {
-			<-answered // only the first answer comes before
+			<-answered // only the first response is sent earlier
 		}
 		return false
 	}
@@ -126,7 +126,7 @@ func TestFlowAnsweredTooSoon(t *testing.T) {
 	}
 }
 
-// The time in which the source gives nothing is not S3's.
+// The put is not given up while the source sends nothing.
 func TestFlowWaitsForTheSource(t *testing.T) {
 	data := random(300_000, 1)
 	o, b := newOrigin(t, data), newFlowBucket(t)
@@ -138,7 +138,7 @@ func TestFlowWaitsForTheSource(t *testing.T) {
 		w.Header().Set("Content-Length", "300000")
 		_, _ = w.Write(data[:100_000])
 		w.(http.Flusher).Flush()
-		time.Sleep(2 * b.patience) // what is tested is the length of the pause
+		time.Sleep(2 * b.patience) // the pause is what is tested
 		_, _ = w.Write(data[100_000:])
 		return true
 	}
@@ -151,7 +151,7 @@ func TestFlowWaitsForTheSource(t *testing.T) {
 	}
 }
 
-// damaged turns the last bits of a body's first read over.
+// damaged flips one bit of a body's first read.
 type damaged struct {
 	io.ReadCloser
 	done bool

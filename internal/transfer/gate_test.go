@@ -10,8 +10,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// A name on the list that resolves to a private address is not connected to,
-// unless that very host is listed.
+// A host that resolves to a private address is refused unless that host is listed
+// exactly.
 func TestPrivateAddressIsRefusedAtConnect(t *testing.T) {
 	data := random(100_000, 1)
 	for _, address := range [][4]byte{{127, 0, 0, 1}, {10, 0, 0, 1}, {169, 254, 169, 254}} {
@@ -46,21 +46,21 @@ func TestRedirects(t *testing.T) {
 		text func(first, second *origin) string
 		hops int // the second's redirects to itself
 	}{
-		"onto the list": {
+		"to a listed origin": {
 			to:   func(_, second *origin) string { return second.url() },
 			list: func(_, second *origin) string { return second.server.URL },
 		},
 		"relative, keeping escapes": {
 			to: func(first, _ *origin) string { return "/a%3Db/talk.mp4?" + secret },
 		},
-		"off the list": {
+		"to an origin that is not listed": {
 			to:   func(_, second *origin) string { return second.url() },
 			want: &workflow.OutputRefused{},
 			text: func(_, second *origin) string {
 				return second.server.Listener.Addr().String() + ": not an allowed origin"
 			},
 		},
-		"off the list in mid-copy": {
+		"to an origin that is not listed, during the copy": {
 			to:   func(_, second *origin) string { return second.url() },
 			from: 4, want: &workflow.OutputRefused{},
 			text: func(_, second *origin) string {
@@ -73,7 +73,7 @@ func TestRedirects(t *testing.T) {
 			},
 			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "user name" },
 		},
-		"to plain http, even where it is listed": {
+		"to plain http, even if it is listed": {
 			to:   func(_, second *origin) string { return plain(second) + "/talk.mp4?" + secret },
 			list: func(_, second *origin) string { return plain(second) },
 			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "plain http" },
@@ -82,7 +82,7 @@ func TestRedirects(t *testing.T) {
 			to:   func(*origin, *origin) string { return "file:///etc/passwd?" + secret },
 			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "plain http" },
 		},
-		"to what is no address": {
+		"to an invalid address": {
 			to:   func(*origin, *origin) string { return "https://%zz/?" + secret },
 			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "no valid address" },
 		},
@@ -127,7 +127,7 @@ func TestRedirects(t *testing.T) {
 				checkError(t, err, tt.want, tt.text(first, second))
 				b.check(t, testKey, nil)
 				if tt.list == nil && second.count() > 0 {
-					t.Error("the second server was asked")
+					t.Error("the second server got a request")
 				}
 				return
 			}
@@ -143,16 +143,16 @@ func TestRedirects(t *testing.T) {
 					t.Errorf("requested %s", p)
 				}
 			}
-			// The ranges are asked for where the first redirect led.
+			// The ranges are requested where the first redirect led.
 			if n := first.count(); tt.list != nil && n != 1 {
-				t.Errorf("the first server was asked %d times", n)
+				t.Errorf("the first server got %d requests", n)
 			}
 		})
 	}
 }
 
-// What a redirect led to may expire: a range that is refused there is asked for
-// at the given address again.
+// The target of a redirect may expire. A range that is refused there is requested at
+// the given address again.
 func TestExpiredRedirect(t *testing.T) {
 	data := random(300_000, 1)
 	o, b := newOrigin(t, data), newBucket(t)

@@ -11,7 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/origins"
 )
 
-// Whatever bytes a server sends, the query of its address is in no error, and no
+// Whatever bytes a server sends, no error contains the query of its address, and no
 // error is long.
 func TestResponsesThatQuoteTheQuery(t *testing.T) {
 	const redirect = "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: "

@@ -16,8 +16,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/origins"
 )
 
-// pattern is a file of any length without memory: a block of random bytes, again
-// and again.
+// pattern is a file of any length that needs little memory: it repeats a block of
+// random bytes.
 type pattern struct {
 	block []byte
 	size  int64
@@ -59,16 +59,14 @@ func patterns(t testing.TB, size int64, ranges bool) *httptest.Server {
 	return server
 }
 
-// inUse returns the bytes that the process has taken for its heap and its stacks
-// and not given back.
+// inUse returns the bytes that the process holds for its heap and its stacks.
 func inUse() uint64 {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(samples)
 	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }
 
-// A GiB is copied within 96 MiB, the servers of the test included, under a limit
-// for the collector that is far below the file.
+// A GiB is copied with 96 MiB of memory, including the servers of the test.
 func TestMemory(t *testing.T) {
 	const limit = 96 << 20
 	for _, tt := range []struct {

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// A server that is told that an answer is given up may end it in good order,
-// which must not pass for the end of the file.
-func TestEndAfterGivingUpIsNoEnd(t *testing.T) {
+// A server may end a response properly because the client gave it up. That is not the
+// end of the file.
+func TestEndAfterGivingUp(t *testing.T) {
 	ctx, giveUp := context.WithCancelCause(t.Context())
 	r := response{&http.Response{Body: endAfter(func() { giveUp(errStalled) })}, ctx, giveUp, time.Minute}
 	if _, err := r.read(make([]byte, 10)); !errors.Is(err, errStalled) {
@@ -21,14 +21,14 @@ func TestEndAfterGivingUpIsNoEnd(t *testing.T) {
 	}
 }
 
-// endAfter is a body that ends when it is read from, and does something before.
+// endAfter is a body that calls a function when it is read, and then ends.
 type endAfter func()
 
 func (f endAfter) Read([]byte) (int, error) { f(); return 0, io.EOF }
 func (endAfter) Close() error               { return nil }
 
-// A range that crawls far behind the others, but never stalls, is asked for
-// again.
+// A range that is much slower than the others is requested again, even if it never
+// stalls.
 func TestStragglerIsFetchedAgain(t *testing.T) {
 	const slow = 15
 	data := random(20*256<<10, 1)
@@ -59,7 +59,7 @@ func TestStragglerIsFetchedAgain(t *testing.T) {
 	}
 	b.check(t, testKey, data)
 	if asked != 2 {
-		t.Errorf("asked for %d times", asked)
+		t.Errorf("requested %d times", asked)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// Whatever goes wrong, in whatever order, and however the work is divided: there
-// is the right object or none, no upload is left open, and no copy hangs.
+// Whatever fails, in whatever order and with whatever sizes: the object is right or
+// does not exist, no upload is left open, and no copy hangs.
 func TestAnyFaults(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		data := random(rapid.IntRange(1, 200_000).Draw(rt, "size"), 1)

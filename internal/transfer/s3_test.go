@@ -30,11 +30,11 @@ import (
 	"github.com/aws/smithy-go/middleware"
 )
 
-// A fakeS3 is a server that speaks as much of S3 as a Copier uses, and refuses a
-// request without the checksums and conditions that a Copier must send.
+// A fakeS3 is a server of the part of S3 that a Copier uses. It refuses a request
+// without the checksums and conditions that a Copier must send.
 type fakeS3 struct {
-	// fault is asked before each call is served, with its name and how many of
-	// that name there have been. It returns true when it has answered.
+	// fault is called before each call is served, with the call's name and how many
+	// of that name there have been. It returns true if it has responded.
 	fault func(call string, n int, w http.ResponseWriter, r *http.Request) bool
 
 	// patience is how long the client waits for a response; 0: without limit.
@@ -71,8 +71,8 @@ func newBucket(t testing.TB) *fakeS3 {
 	return b
 }
 
-// newFlowBucket returns a bucket over TLS, without which the SDK puts no file
-// while it comes.
+// newFlowBucket returns a bucket over TLS. Without TLS, the SDK cannot put a file that
+// is still being downloaded.
 func newFlowBucket(t testing.TB) *fakeS3 {
 	b := newBucket(t)
 	b.server.Close()
@@ -83,8 +83,8 @@ func newFlowBucket(t testing.TB) *fakeS3 {
 	return b
 }
 
-// eachWay runs a test with a bucket to which parts are sent, and with one to
-// which files of testPace flow in one put.
+// eachWay runs a test with a bucket to which files are uploaded in parts, and with one
+// to which they are streamed by one put.
 func eachWay(t *testing.T, test func(*testing.T, func(testing.TB) *fakeS3)) {
 	t.Run("parts", func(t *testing.T) { test(t, newBucket) })
 	t.Run("flow", func(t *testing.T) { test(t, newFlowBucket) })
@@ -107,7 +107,7 @@ func (b *fakeS3) client() *s3.Client {
 	}
 	b.server.Client().Transport.(*http.Transport).ResponseHeaderTimeout = b.patience
 	if b.server.TLS == nil {
-		// Over TLS, which costs more, the SDK does not sign a payload.
+		// Over TLS, the SDK does not sign a payload.
 		options.APIOptions = []func(*middleware.Stack) error{unsigned}
 	}
 	return s3.New(options)
@@ -226,8 +226,8 @@ func (b *fakeS3) serve(call string, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// read returns the body of a request. Where it is one of chunks with a checksum
-// after the last, as S3 writes both, that is a trailer of the request.
+// read returns the body of a request. If the body has chunks with a checksum after the
+// last one, the checksum becomes a trailer of the request.
 func read(r *http.Request) ([]byte, error) {
 	if r.Header.Get("X-Amz-Content-Sha256") != "STREAMING-UNSIGNED-PAYLOAD-TRAILER" {
 		return io.ReadAll(r.Body)
@@ -245,7 +245,7 @@ func read(r *http.Request) ([]byte, error) {
 	return data, err
 }
 
-// assemble makes an object of parts as the request asks for it.
+// assemble makes an object of the parts that the request lists.
 func assemble(request []byte, parts map[int]stored, header http.Header) (stored, error) {
 	var list struct {
 		Part []struct {
@@ -289,13 +289,13 @@ func discard(r io.Reader) stored {
 	return stored{size: int(n), crc: crc.Sum32(), etag: `"` + crc32Text(crc.Sum32()) + `"`}
 }
 
-// fail answers an error as S3 writes it.
+// fail responds with an error as S3 writes it.
 func fail(w http.ResponseWriter, status int, code string) {
 	w.WriteHeader(status)
 	fmt.Fprintf(w, "<Error><Code>%s</Code></Error>", code)
 }
 
-// put makes an object behind the Copier's back.
+// put writes an object without the Copier.
 func (b *fakeS3) put(key string, data []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -308,8 +308,8 @@ func (b *fakeS3) called(call string) int {
 	return b.calls[call]
 }
 
-// check fails the test unless the key holds want, or nothing where want is nil,
-// and no upload is open.
+// check fails the test unless the key holds want and no upload is open. If want is
+// nil, no object may have the key.
 func (b *fakeS3) check(t interface {
 	Helper()
 	Error(...any)
@@ -321,9 +321,9 @@ func (b *fakeS3) check(t interface {
 	got, there := b.objects[key]
 	switch {
 	case want == nil && there:
-		t.Errorf("an object of %d bytes is there", len(got.data))
+		t.Errorf("an object of %d bytes exists", len(got.data))
 	case want != nil && !there:
-		t.Error("no object is there")
+		t.Error("no object exists")
 	case !bytes.Equal(got.data, want):
 		t.Errorf("the object's %d bytes are not the source's %d", len(got.data), len(want))
 	}

@@ -19,20 +19,20 @@ import (
 	"github.com/lipdrop/lipdrop/internal/origins"
 )
 
-// secret stands in the query of every source's address and must be in no error.
+// secret is in the query of every source's address and must be in no error.
 const secret = "X-Amz-Signature=secret"
 
 const testKey = "outbox/talk/take/talk.mp4"
 
-// testPace makes many parts of little data, and retries without delay. Its
-// stalls are too long to be met by chance.
+// testPace makes many parts of little data, and retries without delay. Its limits of
+// time are too long to be reached by chance.
 var testPace = pace{
 	partSize: 64 << 10, uploads: 3, pieceSize: 16 << 10, window: 4,
 	response: 10 * time.Second, stall: 10 * time.Second,
 	backOff: time.Microsecond, tries: 4,
 }
 
-// random returns n bytes that are the same for the same seed.
+// random returns n bytes, the same for the same seed.
 func random(n int, seed byte) []byte {
 	data := make([]byte, n)
 	_, _ = rand.NewChaCha8([32]byte{seed}).Read(data) // never fails
@@ -41,17 +41,18 @@ func random(n int, seed byte) []byte {
 
 // An origin is a server that a file is copied from.
 type origin struct {
-	// fault is asked before each request is served, with the number of the
-	// request. It returns true when it has answered.
+	// fault is called before each request is served, with the number of the
+	// request. It returns true if it has responded.
 	fault func(n int, w http.ResponseWriter, r *http.Request) bool
 
-	// header is set on each answer; an ETag is there unless header says otherwise.
+	// header is added to each response, which also has an ETag unless header
+	// overrides it.
 	header map[string]string
 
-	// whole gives no ranges, and chunked no length either.
+	// whole serves no ranges; chunked announces no length.
 	whole, chunked bool
 
-	// most bounds an answer to a range that ends with the file; 0 does not.
+	// most limits the response to a range that ends with the file; 0: no limit.
 	most int64
 
 	server *httptest.Server
@@ -95,7 +96,7 @@ func (o *origin) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		w.WriteHeader(http.StatusOK)
 		if f := w.(http.Flusher); o.chunked {
-			f.Flush() // before a length can be told
+			f.Flush() // before net/http adds a length
 		}
 		_, _ = w.Write(data) // the client may have gone
 		return
@@ -121,7 +122,7 @@ func (o *origin) count() int {
 
 func (o *origin) url() string { return o.server.URL + "/talk.mp4?" + secret }
 
-// copier returns a Copier of what the origin serves into the bucket.
+// copier returns a Copier that copies what the origin serves into the bucket.
 func (o *origin) copier(t testing.TB, b *fakeS3) *Copier {
 	t.Helper()
 	list, err := origins.Parse([]string{o.server.URL})
@@ -139,17 +140,17 @@ func (o *origin) copier(t testing.TB, b *fakeS3) *Copier {
 
 func named([]byte, string) (string, string) { return testKey, "video/mp4" }
 
-// hang sends nothing more until the client has gone, which net/http notices once
-// the request has been read. It then breaks the connection: a response that the
-// handler did not write must not reach a client that was about to go.
+// hang sends nothing until the client has closed the connection, which net/http
+// notices only after the request was read. Then it breaks the connection: otherwise
+// net/http would send a response that the handler did not write.
 func hang(r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	<-r.Context().Done()
 	panic(http.ErrAbortHandler)
 }
 
-// cut sends the header of the right answer and half of its body, and ends the
-// connection, by a reset or without one.
+// cut sends the header of the right response and half of its body. Then it closes or
+// resets the connection.
 func (o *origin) cut(w http.ResponseWriter, r *http.Request, reset bool) {
 	rec := httptest.NewRecorder()
 	o.serve(rec, r)
@@ -185,7 +186,7 @@ func resolver(address [4]byte) *net.Resolver {
 	}}
 }
 
-// answerDNS answers queries over a stream (RFC 1035, 4.2.2) until it ends.
+// answerDNS responds to queries over a stream (RFC 1035, 4.2.2) until it ends.
 func answerDNS(conn net.Conn, address [4]byte) {
 	defer conn.Close()
 	for {

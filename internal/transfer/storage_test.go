@@ -11,8 +11,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// Whatever S3 does, there is the right object or none of ours, and no upload is
-// left open.
+// Whatever S3 does, the object is right or is not written, and no upload is left
+// open.
 func TestStorageFaults(t *testing.T) {
 	const small, large = 10_000, 300_000
 	other := random(5000, 9)
@@ -27,7 +27,7 @@ func TestStorageFaults(t *testing.T) {
 			return true
 		}
 	}
-	// lost serves a call and cuts off the reply.
+	// lost serves a call and cuts off the response.
 	lost := func(name string, upTo int) fault {
 		return func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool {
 			if call != name || n > upTo {
@@ -93,11 +93,11 @@ func TestStorageFaults(t *testing.T) {
 			}
 			return call == "UploadPart" && n == 2
 		}, patience: 300 * time.Millisecond},
-		"the reply to the completion is lost": {size: large, fault: lost("CompleteMultipartUpload", 1), existed: true},
-		"every reply to a completion is lost": {size: large, fault: lost("CompleteMultipartUpload", always), existed: true},
-		"the reply to the put is lost":        {size: small, fault: lost("PutObject", 1), existed: true},
-		"somebody else completed the same":    {size: large, fault: before("CompleteMultipartUpload", random(large, 1)), existed: true},
-		"somebody else put the same":          {size: small, fault: before("PutObject", random(small, 1)), existed: true},
+		"the response to the completion is lost": {size: large, fault: lost("CompleteMultipartUpload", 1), existed: true},
+		"every response to a completion is lost": {size: large, fault: lost("CompleteMultipartUpload", always), existed: true},
+		"the response to the put is lost":        {size: small, fault: lost("PutObject", 1), existed: true},
+		"somebody else completed the same":       {size: large, fault: before("CompleteMultipartUpload", random(large, 1)), existed: true},
+		"somebody else put the same":             {size: small, fault: before("PutObject", random(small, 1)), existed: true},
 		"somebody else completed another": {size: large, fault: before("CompleteMultipartUpload", other),
 			want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
 		"somebody else put another": {size: small, fault: before("PutObject", other),
@@ -107,10 +107,10 @@ func TestStorageFaults(t *testing.T) {
 		"somebody else put another of that length and beginning": {size: small,
 			fault: before("PutObject", append(random(small-1, 1), 0)),
 			want:  &workflow.OutputOccupied{}, text: "SHA-256", left: append(random(small-1, 1), 0)},
-		"another object is there": {size: large, there: other, want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
-		"another object of that length is there": {size: small, there: random(small, 2),
+		"another object exists": {size: large, there: other, want: &workflow.OutputOccupied{}, text: "5000 bytes", left: other},
+		"another object of that length exists": {size: small, there: random(small, 2),
 			want: &workflow.OutputOccupied{}, text: "first bytes", left: random(small, 2)},
-		"the object is there, its first reading is cut off": {size: large, there: random(large, 1),
+		"the object exists, and its first read is cut off": {size: large, there: random(large, 1),
 			fault: func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool {
 				if call != "GetObject" || n > 1 {
 					return false
@@ -119,13 +119,13 @@ func TestStorageFaults(t *testing.T) {
 				_, _ = w.Write(b.objects[testKey].data[:100_000])
 				panic(http.ErrAbortHandler)
 			}, existed: true},
-		"the object is there and cannot be read": {size: large, there: random(large, 1),
+		"the object exists and cannot be read": {size: large, there: random(large, 1),
 			fault: on("GetObject", always, 503, "SlowDown"), want: &workflow.StorageUnavailable{}, text: "GetObject", left: random(large, 1)},
-		"a conflict":               {size: large, fault: on("CompleteMultipartUpload", 1, 409, "ConditionalRequestConflict")},
-		"a conflict of a put":      {size: small, fault: on("PutObject", 1, 409, "ConditionalRequestConflict")},
-		"nothing but conflicts":    {size: large, fault: on("CompleteMultipartUpload", always, 409, "ConditionalRequestConflict"), want: &workflow.StorageUnavailable{}, text: "Conflict"},
-		"a refusal, but no object": {size: large, fault: on("CompleteMultipartUpload", 1, 412, "PreconditionFailed")},
-		"the upload is gone":       {size: large, fault: on("CompleteMultipartUpload", 1, 404, "NoSuchUpload")},
+		"a conflict":                      {size: large, fault: on("CompleteMultipartUpload", 1, 409, "ConditionalRequestConflict")},
+		"a conflict of a put":             {size: small, fault: on("PutObject", 1, 409, "ConditionalRequestConflict")},
+		"nothing but conflicts":           {size: large, fault: on("CompleteMultipartUpload", always, 409, "ConditionalRequestConflict"), want: &workflow.StorageUnavailable{}, text: "Conflict"},
+		"refused, but there is no object": {size: large, fault: on("CompleteMultipartUpload", 1, 412, "PreconditionFailed")},
+		"the upload is gone":              {size: large, fault: on("CompleteMultipartUpload", 1, 404, "NoSuchUpload")},
 		"two of the aborts fail too": {size: large, fault: func(_ *fakeS3, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
 			if call == "UploadPart" || call == "AbortMultipartUpload" && n <= 2 {
 				fail(w, 503, "SlowDown")
@@ -166,14 +166,14 @@ func TestStorageFaults(t *testing.T) {
 	}
 }
 
-// A deaf writer keeps the reply to itself.
+// A deaf writer discards the response.
 type deaf struct{ http.ResponseWriter }
 
 func (*deaf) Header() http.Header         { return http.Header{} }
 func (*deaf) Write(p []byte) (int, error) { return len(p), nil }
 func (*deaf) WriteHeader(int)             {}
 
-// Where the abort fails as well, the error says so.
+// If the abort fails as well, the error says so.
 func TestAbortFails(t *testing.T) {
 	o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
 	b.fault = func(call string, _ int, w http.ResponseWriter, _ *http.Request) bool {
@@ -191,7 +191,7 @@ func TestAbortFails(t *testing.T) {
 	}
 }
 
-// An upload whose id is on its way when the copy is cancelled is aborted.
+// An upload is aborted if the copy is cancelled before S3 has returned its id.
 func TestCancelWhileOpening(t *testing.T) {
 	for _, call := range []string{"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"} {
 		o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
