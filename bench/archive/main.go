@@ -24,7 +24,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 const mib = 1 << 20
@@ -82,7 +81,6 @@ type matrix struct {
 	stack    *stack
 	dir, out string
 	rounds   int
-	patience time.Duration
 	sources  []source
 	sizes    []int64 // bytes
 	tools    []tool
@@ -105,8 +103,7 @@ func parse(args []string) (*matrix, error) {
 	flags := flag.NewFlagSet("archive", flag.ContinueOnError)
 	flags.StringVar(&m.dir, "dir", "", "`folder` for the S3 server's data (default: the system's temporary one)")
 	flags.StringVar(&m.out, "out", "", "`folder` to write benchmarks.md into")
-	flags.IntVar(&m.rounds, "rounds", 5, "how often each copy is made, three times as often below 100 MiB")
-	flags.DurationVar(&m.patience, "patience", 15*time.Second, "a copy that takes longer is made once")
+	flags.IntVar(&m.rounds, "rounds", 3, "how often each copy is made")
 	old := flags.String("old", "", "an older build of this `program`, compared as well")
 	names := flags.String("sources", "limited,unlimited,distant,streamed", "the sources")
 	sizes := flags.String("sizes", "64,1024", "in MiB")
@@ -137,11 +134,7 @@ func (m *matrix) run(ctx context.Context) error {
 	for _, s := range m.sources {
 		for _, size := range m.sizes {
 			r := row{s, size, map[string][]cost{}}
-			rounds := m.rounds
-			if size < 100*mib {
-				rounds *= 3
-			}
-			for round := range rounds {
+			for round := range m.rounds {
 				if err := m.copyAll(ctx, r, round); err != nil {
 					return err
 				}
@@ -157,9 +150,6 @@ func (m *matrix) run(ctx context.Context) error {
 func (m *matrix) copyAll(ctx context.Context, r row, round int) error {
 	for i := range m.tools {
 		t := m.tools[(i+round)%len(m.tools)]
-		if before := r.costs[t.name]; len(before) > 0 && before[0].Seconds > m.patience.Seconds() {
-			continue
-		}
 		c, err := m.stack.copy(ctx, t, r.source, r.size)
 		if err != nil {
 			return fmt.Errorf("%s, %d MiB of source %s: %w", t.name, r.size/mib, r.source.name, err)
@@ -189,13 +179,15 @@ func (m *matrix) tables() string {
 func (m *matrix) table(value func(cost, row) float64, summary func([]float64) float64, ratios bool) string {
 	var b strings.Builder
 	head, line := "| source | size |", "| --- | ---: |"
+	quotients := m.tools[:0]
+	if ratios {
+		quotients = m.tools[1:]
+	}
 	for _, t := range m.tools {
 		head, line = head+" "+t.name+" |", line+" ---: |"
 	}
-	for _, t := range m.tools[1:] {
-		if ratios {
-			head, line = head+" "+m.tools[0].name+" to "+t.name+" |", line+" ---: |"
-		}
+	for _, t := range quotients {
+		head, line = head+" "+m.tools[0].name+" to "+t.name+" |", line+" ---: |"
 	}
 	fmt.Fprintf(&b, "%s\n%s\n", head, line)
 	for _, r := range m.rows {
@@ -209,14 +201,12 @@ func (m *matrix) table(value func(cost, row) float64, summary func([]float64) fl
 		for _, t := range m.tools {
 			fmt.Fprintf(&b, " %.3g |", summary(values(t)))
 		}
-		for _, t := range m.tools[1:] {
-			if ratios {
-				quotients := values(t)
-				for i, v := range quotients {
-					quotients[i] = values(m.tools[0])[i] / v
-				}
-				fmt.Fprintf(&b, " %.2f |", median(quotients))
+		for _, t := range quotients {
+			ratio := values(t)
+			for i, v := range ratio {
+				ratio[i] = values(m.tools[0])[i] / v
 			}
+			fmt.Fprintf(&b, " %.2f |", median(ratio))
 		}
 		b.WriteString("\n")
 	}
@@ -235,7 +225,7 @@ func (m *matrix) document() string {
 
 Written by `+"`go -C bench run ./archive %s`"+` on %d processors (%s), which the tools shared with the server of the
 sources and with the S3 server. Both tools copied the same bytes from the same server into the same versitygw, over TLS, each in
-a process of its own, in turn: in %d rounds, in three times as many below 100 MiB, and only once if a copy took more than %s.
+a process of its own, in turn: in %d rounds.
 Each figure is the median of the rounds, each ratio is the median of the ratios within a round, and the peak is the highest.
 Every object was compared with what was served.
 
@@ -245,5 +235,5 @@ Every object was compared with what was served.
 A copy is measured in its process, without the start of the program. Compare the ratios: the figures depend on what else the
 machine does.
 
-%s`, strings.Join(os.Args[1:], " "), runtime.NumCPU(), runtime.GOARCH, m.rounds, m.patience, m.tables())
+%s`, strings.Join(os.Args[1:], " "), runtime.NumCPU(), runtime.GOARCH, m.rounds, m.tables())
 }

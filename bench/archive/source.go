@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -118,8 +117,6 @@ func (c *content) Seek(offset int64, whence int) (int64, error) {
 		c.at += offset
 	case io.SeekEnd:
 		c.at = c.size + offset
-	default:
-		return 0, errors.New("no such whence")
 	}
 	return c.at, nil
 }

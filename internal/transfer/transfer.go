@@ -66,14 +66,15 @@ type pace struct {
 	tries    int           // of one request, and of the copy
 }
 
-// defaultPace keeps up to 64 MiB in memory. One PUT needs fewer requests than a
-// multipart upload, but if its connection breaks, the whole upload is lost. Several
-// connections are faster for more than 64 MiB.
+// defaultPace keeps up to 42 MiB in memory: 17 pieces, and 5 parts of the smallest
+// size that S3 accepts. One PUT needs fewer requests than a multipart upload, but if
+// its connection breaks, the whole upload is lost. Several connections are faster for
+// more than 64 MiB.
 var defaultPace = pace{
 	pieceSize: 1 << 20,
 	window:    16,
 	putMax:    64 << 20,
-	partSize:  8 << 20,
+	partSize:  5 << 20,
 	uploads:   4,
 	quick:     25 * time.Millisecond,
 	response:  15 * time.Second,
