@@ -167,6 +167,7 @@ func TestAAC(t *testing.T) {
 	testSound(t, "a.aac", media.Info{Format: "aac", Type: "audio/aac"}, "aac", []soundRow{
 		{name: "whole", file: whole(adts(100)), duration: 100 * frame},
 		{name: "a tag in front", file: whole(id3(5000), make([]byte, 5000), adts(100)), duration: 100 * frame},
+		{name: "two blocks a frame", file: whole(bytes.ReplaceAll(adts(100), []byte{0xfc}, []byte{0xfd})), duration: 200 * frame},
 		{name: "tags between segments", file: whole(id3(50), make([]byte, 50), adts(100), id3(50), make([]byte, 50), adts(60)), duration: 160 * frame},
 		{name: "a part of a frame first", file: whole(adts(101)[50:]), duration: 100 * frame},
 		{name: "cut in a frame", file: whole(adts(101)[:100*119]), duration: 99 * frame},

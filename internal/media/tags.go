@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"slices"
-	"strconv"
 )
 
 // Sizes of tags that may be before or after the sound.
@@ -12,7 +11,6 @@ const (
 	id3HeaderSize = 10
 	id3v1Size     = 128
 	apeTagSize    = 32 // header or footer
-	lyricsEndSize = 15 // six digits and LYRICS200
 )
 
 // isTail reports whether data begins like a tag, or like zeros, after the sound.
@@ -89,8 +87,7 @@ func id3End(r *reader, off int64, head []byte) (int64, error) {
 }
 
 // soundEnd returns the offset at which sound that is followed by tags ends. The file,
-// or the part of it that holds the sound, ends at end. Tags that do not say at their end
-// how long they are remain.
+// or the part of it that holds the sound, ends at end. Other tags remain.
 func soundEnd(r *reader, start, end int64) (int64, error) {
 	const most = 6
 	for range most {
@@ -100,18 +97,11 @@ func soundEnd(r *reader, start, end int64) (int64, error) {
 			return 0, err
 		}
 		size := int64(0)
-		last := func(n int) []byte { return tail[max(len(tail)-n, 0):] }
-		if footer := last(apeTagSize); len(footer) == apeTagSize && string(footer[:8]) == "APETAGEX" {
+		if footer := tail[max(len(tail)-apeTagSize, 0):]; len(footer) == apeTagSize && string(footer[:8]) == "APETAGEX" {
 			size = int64(binary.LittleEndian.Uint32(footer[12:]))
 			if hasHeader := footer[23]&0x80 != 0; hasHeader {
 				size += apeTagSize
 			}
-		} else if footer := last(lyricsEndSize); string(footer[min(6, len(footer)):]) == "LYRICS200" {
-			length, _ := strconv.ParseUint(string(footer[:6]), 10, 32)
-			size = int64(length) + lyricsEndSize
-		} else if footer := last(id3HeaderSize); len(footer) == id3HeaderSize && string(footer[:3]) == "3DI" {
-			size = int64(footer[6]&0x7f)<<21 | int64(footer[7]&0x7f)<<14 | int64(footer[8]&0x7f)<<7 | int64(footer[9]&0x7f)
-			size += 2 * id3HeaderSize
 		} else if len(tail) == id3v1Size && string(tail[:3]) == "TAG" {
 			size = id3v1Size
 		}
