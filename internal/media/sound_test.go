@@ -164,6 +164,8 @@ func TestMP3(t *testing.T) {
 	layer1 := make([]byte, 32)
 	copy(layer1, []byte{0xff, 0xff, 0x10, 0xc0}) // 32 kb/s, 44.1 kHz: 384 samples in 32 bytes
 	changing := slices.Concat(mp3Frames(500), bytes.Repeat(mp3Frame(0x58), 500))
+	framesOnly := mp3Frame(0x18)
+	copy(framesOnly[4+17:], be("Xing", 1, 20000))
 	ape := slices.Concat(make([]byte, 4000), []byte("APETAGEX"), le(2000, 4032, 1, 0, 0, 0))
 	testSound(t, "a.mp3", media.Info{Format: "mp3", Type: "audio/mpeg"}, "mp3", []soundRow{
 		{name: "a Xing header", file: whole(xing(100, 144*101), mp3Frames(100)), duration: 100 * frame},
@@ -201,7 +203,12 @@ func TestMP3(t *testing.T) {
 		{name: "cut after a header was written", duration: 5000 * frame, warning: "a.mp3 ends before its sound does",
 			file: whole(xing(20000, 144*20001), mp3Frames(5000))},
 		{name: "an APE tag in front", duration: 100 * frame,
-			file: whole([]byte("APETAGEX"), le(2000, 4032, 1, -1, 0, 0), make([]byte, 4032), mp3Frames(100))},
+			file: whole([]byte("APETAGEX"), le(2000, 200032, 1, -1, 0, 0), noise(200032), mp3Frames(100))},
+		{name: "an APE tag of twelve megabytes at the end of an hour", duration: 100000 * frame,
+			file: far(mp3Frames(100000), 14400000+12<<20, []byte("APETAGEX"), le(2000, 12<<20+32, 1, 0, 0, 0))},
+		{name: "one frame and an APE tag", file: whole(mp3Frames(1), []byte("APETAGEX"), make([]byte, 500)), duration: frame},
+		{name: "a header with far too many frames in as many bytes as there are", file: whole(xing(9000, 144+len(changing)), changing), duration: 1000 * frame},
+		{name: "a changing bit rate with a header of frames only", file: whole(framesOnly, bytes.Repeat(changing, 20)), duration: 20000 * frame},
 		{name: "a tag whose length uses eight bits a byte", file: whole([]byte("ID3\x03\x00\x00\x00\x01\xff\xf5"), noise(0x1fff5), mp3Frames(100)), duration: 100 * frame},
 		{name: "a tag whose length happens to fit seven bits", file: whole([]byte("ID3\x03\x00\x00\x00\x01\x70\x10"), noise(0x17010), mp3Frames(100)), duration: 100 * frame},
 		{name: "zeros after a tag", file: whole(id3(3000), make([]byte, 50000), mp3Frames(100)), duration: 100 * frame},
