@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/text/unicode/norm"
-
 	"github.com/lipdrop/lipdrop/internal/bucket"
 )
 
@@ -202,15 +200,15 @@ func (l *lister) tagged(ctx context.Context, stem string, most int) (stems []str
 
 // taggedStems returns the stems that tagged returns, from files that were listed.
 func taggedStems(files []File, stem string) []string {
-	own := norm.NFC.String(stem)
+	own := composed(stem)
 	visuals := map[string]bool{own: true}
 	audios := map[string]string{} // their stems, by the stem in NFC
 	for _, f := range files {
 		switch k := ParseKey(f.Key); k.Role {
 		case Visual:
-			visuals[norm.NFC.String(k.Stem)] = true
+			visuals[composed(k.Stem)] = true
 		case Audio:
-			audios[norm.NFC.String(k.Stem)] = k.Stem
+			audios[composed(k.Stem)] = k.Stem
 		}
 	}
 	var stems []string
