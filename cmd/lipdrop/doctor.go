@@ -209,7 +209,7 @@ func (p checkedStack) checkDrop(ctx context.Context, wait, pause time.Duration, 
 			}
 			return finding{fine: "the test file " + testFile + " got an answer file, so drops arrive"}
 		case !errors.As(err, &missing):
-			return callFailed("look for "+answer, err)
+			return callFailed("search for "+answer, err)
 		case time.Since(start) >= wait:
 			if err := remove(drop); err != nil {
 				return callFailed("delete "+drop, err)
@@ -237,7 +237,7 @@ func (p checkedStack) checkBucketEvents(ctx context.Context) finding {
 	case out.EventBridgeConfiguration == nil:
 		return finding{
 			wrong: "the bucket " + bucket + " does not send its events to EventBridge, so the stack sees no drop",
-			remedy: "Run this, which replaces the bucket's other notifications, then drop the files of the meantime again: " +
+			remedy: "Run this, which replaces the bucket's other notifications, then drop the files again that got no status: " +
 				p.command("aws s3api put-bucket-notification-configuration --bucket "+bucket+` --notification-configuration '{"EventBridgeConfiguration": {}}'`),
 		}
 	}
@@ -265,7 +265,7 @@ func (p checkedStack) checkRules(ctx context.Context) []finding {
 			case out.State == ebtypes.RuleStateDisabled:
 				found = append(found, finding{
 					wrong: rule + " is disabled, so its events are lost",
-					remedy: "Run this, then repeat the drops and deletions of the meantime: " +
+					remedy: "Run this, then repeat the drops and deletions that were made while it was disabled: " +
 						p.command("aws events enable-rule --name "+aws.ToString(r.PhysicalResourceId)),
 				})
 			default:

@@ -168,11 +168,11 @@ func TestDoctor(t *testing.T) {
 			want: "WRONG  cannot read the RunComfy token: AccessDenied: you are not allowed to GetSecretValue" + elsewhere + unasked},
 		{name: "a bucket without events", aws: stack{token: "right", eventsOff: true},
 			want: "WRONG  the bucket drops does not send its events to EventBridge, so the stack sees no drop\n" +
-				"       Run this, which replaces the bucket's other notifications, then drop the files of the meantime again: aws s3api put-bucket-notification-configuration" +
+				"       Run this, which replaces the bucket's other notifications, then drop the files again that got no status: aws s3api put-bucket-notification-configuration" +
 				` --bucket drops --notification-configuration '{"EventBridgeConfiguration": {}}' --region eu-west-1`},
 		{name: "a disabled rule", aws: stack{token: "right", disabledRule: "lipdrop-DropRule"},
 			want: "WRONG  the rule DropRule is disabled, so its events are lost\n" +
-				"       Run this, then repeat the drops and deletions of the meantime: aws events enable-rule --name lipdrop-DropRule --region eu-west-1"},
+				"       Run this, then repeat the drops and deletions that were made while it was disabled: aws events enable-rule --name lipdrop-DropRule --region eu-west-1"},
 		{name: "a bucket in another region", aws: stack{token: "right", region: "us-east-1"},
 			want: "WRONG  the bucket drops is in us-east-1 and the stack is in eu-west-1, so the stack sees no drop\n" +
 				"       Deploy the stack in us-east-1; or set the parameter ExistingBucket to a bucket in eu-west-1."},
