@@ -3,15 +3,12 @@ package local
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/http"
 	"os"
 	"strconv"
-	"sync"
-	"time"
 )
 
 const (
@@ -44,83 +41,39 @@ func bridge() (net.IP, *net.IPNet, bool) {
 	return nil, nil, false
 }
 
-// openToContainers makes the plain listeners also accept connections from Docker
-// containers on this machine, on the same ports. Without a bridge it does nothing.
+// openToContainers also listens for Docker containers on this machine, on the same
+// ports as the plain listeners. Without a bridge it does nothing.
 func (l *listeners) openToContainers() error {
 	ip, network, ok := bridge()
 	if !ok {
 		return nil
 	}
-	for _, plain := range []*net.Listener{&l.s3Plain, &l.awsPlain, &l.runComfyPlain} {
-		port := (*plain).Addr().(*net.TCPAddr).Port
+	for _, plain := range []net.Listener{l.s3Plain, l.awsPlain, l.runComfyPlain} {
+		port := plain.Addr().(*net.TCPAddr).Port
 		inner, err := net.Listen("tcp", net.JoinHostPort(ip.String(), strconv.Itoa(port)))
 		if err != nil {
 			return err
 		}
-		*plain = join(*plain, inner, network)
+		l.bridges[plain] = containersOnly{inner, network}
 	}
 	return nil
 }
 
-// joined is a listener on loopback that also accepts connections from a bridge.
-type joined struct {
+// containersOnly accepts connections only from a network. Other networks can reach
+// the address of a bridge too.
+type containersOnly struct {
 	net.Listener
-	bridge  net.Listener
-	network *net.IPNet // whose addresses the bridge serves
-	conns   chan net.Conn
-	closed  chan struct{}
-	once    sync.Once
+	network *net.IPNet
 }
 
-func join(loopback, bridge net.Listener, network *net.IPNet) *joined {
-	j := &joined{Listener: loopback, bridge: bridge, network: network, conns: make(chan net.Conn), closed: make(chan struct{})}
-	go j.take(loopback, func(net.IP) bool { return true })
-	go j.take(bridge, network.Contains) // other networks can reach the address of a bridge too
-	return j
-}
-
-// acceptPause is the pause after a listener could not accept, for example because
-// of too many open files.
-const acceptPause = 5 * time.Millisecond
-
-func (j *joined) take(from net.Listener, welcome func(net.IP) bool) {
+func (l containersOnly) Accept() (net.Conn, error) {
 	for {
-		conn, err := from.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
+		conn, err := l.Listener.Accept()
+		if err != nil || l.network.Contains(conn.RemoteAddr().(*net.TCPAddr).IP) {
+			return conn, err
 		}
-		if err != nil {
-			time.Sleep(acceptPause)
-			continue
-		}
-		if !welcome(conn.RemoteAddr().(*net.TCPAddr).IP) {
-			_ = conn.Close()
-			continue
-		}
-		select {
-		case j.conns <- conn:
-		case <-j.closed:
-			_ = conn.Close()
-		}
+		_ = conn.Close()
 	}
-}
-
-func (j *joined) Accept() (net.Conn, error) {
-	select {
-	case conn := <-j.conns:
-		return conn, nil
-	case <-j.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (j *joined) Close() error {
-	err := net.ErrClosed
-	j.once.Do(func() {
-		close(j.closed)
-		err = errors.Join(j.Listener.Close(), j.bridge.Close())
-	})
-	return err
 }
 
 // dialContainerHost makes a transport connect to this machine for ContainerHost,

@@ -42,6 +42,17 @@ func (e *PortError) Unwrap() error { return e.Err }
 // listeners are the open ports, in the order of Ports.
 type listeners struct {
 	s3, s3Plain, aws, awsPlain, runComfy, runComfyPlain net.Listener
+
+	bridges map[net.Listener]net.Listener // for containers, by the plain listener
+}
+
+// withBridge returns a plain listener and, if it is open to containers, the one for
+// them.
+func (l *listeners) withBridge(plain net.Listener) []net.Listener {
+	if bridge, ok := l.bridges[plain]; ok {
+		return []net.Listener{plain, bridge}
+	}
+	return []net.Listener{plain}
 }
 
 func (l *listeners) all() []*net.Listener {
@@ -53,6 +64,9 @@ func (l *listeners) close() {
 		if *each != nil {
 			_ = (*each).Close()
 		}
+	}
+	for _, bridge := range l.bridges {
+		_ = bridge.Close()
 	}
 }
 
@@ -67,7 +81,7 @@ func openPorts(wanted Ports, path string) (*listeners, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	l := new(listeners)
+	l := &listeners{bridges: map[net.Listener]net.Listener{}}
 	for i, listener := range l.all() {
 		if *listener, err = openPort(*wanted.all()[i], *last.all()[i]); err != nil {
 			l.close()

@@ -48,10 +48,11 @@ func (s *Stack) serve(ports *listeners) error {
 		{s.signatures().Handler(permissions.Guard(http.HandlerFunc(s.serveAWS), s.roles, s.deny)), ports.aws, ports.awsPlain},
 		{s.serveRunComfy(), ports.runComfy, ports.runComfyPlain},
 	} {
-		server := &http.Server{Handler: s.hosts.Handler(each.handler), ErrorLog: log.New(trouble, "", log.LstdFlags)}
-		s.serveOn(server,
-			func(server *http.Server) error { return server.ServeTLS(each.secure, s.certs.Cert, s.certs.Key) },
-			func(server *http.Server) error { return server.Serve(each.plain) })
+		serve := []func(*http.Server) error{func(server *http.Server) error { return server.ServeTLS(each.secure, s.certs.Cert, s.certs.Key) }}
+		for _, plain := range ports.withBridge(each.plain) {
+			serve = append(serve, func(server *http.Server) error { return server.Serve(plain) })
+		}
+		s.serveOn(&http.Server{Handler: s.hosts.Handler(each.handler), ErrorLog: log.New(trouble, "", log.LstdFlags)}, serve...)
 	}
 	return nil
 }

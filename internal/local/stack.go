@@ -261,7 +261,7 @@ func (s *Stack) startGateway(ctx context.Context, program string, ports *listene
 		return err
 	}
 	s.gateway, err = gateway.Start(ctx, gateway.Config{
-		Program: program, Dir: s.path("s3"), Certs: s.certs, TLS: ports.s3, Plain: ports.s3Plain,
+		Program: program, Dir: s.path("s3"), Certs: s.certs, TLS: ports.s3, Plain: ports.withBridge(ports.s3Plain),
 		Access: AccessKey, Secret: s.keys.SecretKey, Region: Region,
 		Webhook: "http://" + hook.Addr().String() + "/" + secret + "/", Log: log,
 		Users: s.keys.Functions, Denied: s.deny, Hosts: s.hosts,

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,10 +46,10 @@ type Config struct {
 	Program string // versitygw
 	Dir     string // holds the objects, their versions and metadata
 	Certs   certs.Files
-	TLS     net.Listener // for https
-	Plain   net.Listener // for http
-	Access  string       // access key of the root user
-	Secret  string       // secret key of the root user
+	TLS     net.Listener   // for https
+	Plain   []net.Listener // for http
+	Access  string         // access key of the root user
+	Secret  string         // secret key of the root user
 	Region  string
 	Webhook string    // http URL that versitygw calls after every change
 	Log     io.Writer // output of versitygw; safe for concurrent use
@@ -67,18 +68,20 @@ type Config struct {
 // Gateway is a running server.
 type Gateway struct {
 	child  *process.Child
-	fronts []*front
+	front  *http.Server
+	served sync.WaitGroup // the listeners of front
 	socket string
 	last   *tail
 }
 
-// Start starts the server and returns when it accepts requests. It closes both
+// Start starts the server and returns when it accepts requests. It closes the
 // listeners if it returns an error.
 func Start(ctx context.Context, cfg Config) (*Gateway, error) {
 	g, err := start(ctx, cfg)
 	if err != nil {
-		_ = cfg.TLS.Close()
-		_ = cfg.Plain.Close()
+		for _, listener := range append(cfg.Plain, cfg.TLS) {
+			_ = listener.Close()
+		}
 		return nil, fmt.Errorf("start versitygw: %w", err)
 	}
 	return g, nil
@@ -116,8 +119,10 @@ func start(ctx context.Context, cfg Config) (*Gateway, error) {
 	if cfg.Hosts == nil {
 		cfg.Hosts = access.Loopback()
 	}
-	users := newUsers(cfg, g.dial)
-	g.fronts = []*front{serve(secure, g.dial, users, cfg.Hosts), serve(cfg.Plain, g.dial, users, cfg.Hosts)}
+	g.front = newFront(g.dial, newUsers(cfg, g.dial), cfg.Hosts, cfg.Log)
+	for _, listener := range append(cfg.Plain, secure) {
+		g.served.Go(func() { _ = g.front.Serve(listener) }) // until Close
+	}
 	return g, nil
 }
 
@@ -212,13 +217,12 @@ func (g *Gateway) Err() error {
 
 // Close ends versitygw and closes the ports.
 func (g *Gateway) Close() error {
-	for _, f := range g.fronts {
-		f.stop()
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
+	defer cancel()
+	_ = g.front.Shutdown(ctx)
 	err := g.child.Stop(stopGrace)
-	for _, f := range g.fronts {
-		f.wait()
-	}
+	_ = g.front.Close()
+	g.served.Wait()
 	g.removeSocket()
 	return err
 }

@@ -75,7 +75,7 @@ func start(t *testing.T, program, dir string, change ...func(*gateway.Config)) *
 	}
 	secure, plain := listen(t), listen(t)
 	cfg := gateway.Config{
-		Program: program, Dir: dir, Certs: files, TLS: secure, Plain: plain,
+		Program: program, Dir: dir, Certs: files, TLS: secure, Plain: []net.Listener{plain},
 		Access: "access", Secret: "secret-key", Region: "us-east-1", Webhook: hook.URL, Log: t.Output(),
 	}
 	for _, change := range change {
@@ -235,7 +235,7 @@ func TestSaysWhyItEnded(t *testing.T) {
 	t.Run("at its start", func(t *testing.T) {
 		secure := listen(t)
 		_, err := gateway.Start(t.Context(), gateway.Config{
-			Program: program, Dir: t.TempDir(), Certs: certFiles(t), TLS: secure, Plain: listen(t), Region: "us-east-1",
+			Program: program, Dir: t.TempDir(), Certs: certFiles(t), TLS: secure, Plain: []net.Listener{listen(t)}, Region: "us-east-1",
 			Webhook: "http://127.0.0.1:1", Access: "a", Secret: "b", Log: io.Discard,
 		})
 		if err == nil || !strings.Contains(err.Error(), "connection refused") {
@@ -247,7 +247,7 @@ func TestSaysWhyItEnded(t *testing.T) {
 	})
 	t.Run("no such program", func(t *testing.T) {
 		_, err := gateway.Start(t.Context(), gateway.Config{
-			Program: "/no/such/versitygw", Dir: t.TempDir(), Certs: certFiles(t), TLS: listen(t), Plain: listen(t), Log: io.Discard,
+			Program: "/no/such/versitygw", Dir: t.TempDir(), Certs: certFiles(t), TLS: listen(t), Plain: []net.Listener{listen(t)}, Log: io.Discard,
 		})
 		if !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("Start() = %v, want one of a missing file", err)

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -12,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,65 +58,32 @@ func newUsers(cfg Config, dial func() (net.Conn, error)) *users {
 	return u
 }
 
-// request is a request of one of the users. It is the only one of its connection,
-// which versitygw closes after the response.
+// request is a request of one of the users.
 type request struct {
 	*http.Request
 	user, bucket, key string
 }
 
-// request returns a request as one of a user, or nil if it is not.
-func (u *users) request(r *http.Request) *request {
-	user := permissions.UserOf(r)
-	if u.clients[user] == nil {
+// correct changes a response of versitygw that differs from the response of S3 to a
+// user.
+func (u *users) correct(response *http.Response) error {
+	user := permissions.UserOf(response.Request)
+	if u.clients[user] == nil || response.StatusCode != http.StatusForbidden && response.StatusCode != http.StatusNotFound {
 		return nil
 	}
-	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	return &request{r, user, bucket, key}
-}
-
-// correct reads a response of versitygw that differs from the response of S3, and
-// sends the client the response of S3. It leaves every other response unread.
-func (u *users) correct(client io.Writer, server *bufio.Reader, r *request) {
-	const status = len("HTTP/1.1 ")
-	start, err := server.Peek(status + len("200"))
-	if err != nil {
-		return
+	bucket, key, _ := strings.Cut(strings.TrimPrefix(response.Request.URL.Path, "/"), "/")
+	body, err := io.ReadAll(response.Body)
+	if err = errors.Join(err, response.Body.Close()); err != nil {
+		return err
 	}
-	if string(start[status:]) == "100" { // Continue: the response follows the body
-		if err = passHead(client, server); err == nil {
-			start, err = server.Peek(len(start))
-		}
-	}
-	if code := string(start[status:]); err != nil || code != "403" && code != "404" {
-		return
-	}
-	response, err := http.ReadResponse(server, r.Request)
-	if err != nil {
-		return
-	}
-	body, _ := io.ReadAll(response.Body) // the client notices a body that is cut short
-	_ = response.Body.Close()
-	if denial := u.denial(r, response.StatusCode, body); denial != nil {
+	if denial := u.denial(&request{response.Request, user, bucket, key}, response.StatusCode, body); denial != nil {
 		u.denied(denial)
-		response.Status, response.StatusCode = "", http.StatusForbidden
 		body, _ = xml.Marshal(failure{Code: "AccessDenied", Message: denial.Error()}) // strings always encode
+		response.StatusCode = http.StatusForbidden
+		response.Header.Set("Content-Length", strconv.Itoa(len(body)))
 	}
-	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	_ = response.Write(client) // the client may be gone
-}
-
-// passHead passes lines on, up to the first empty one.
-func passHead(client io.Writer, server *bufio.Reader) error {
-	for {
-		line, err := server.ReadSlice('\n')
-		if err != nil {
-			return err
-		}
-		if _, err := client.Write(line); err != nil || string(line) == "\r\n" {
-			return err
-		}
-	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	return nil
 }
 
 // noStatement is the message of versitygw if no statement of the policy allows a
