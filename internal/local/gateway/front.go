@@ -36,7 +36,10 @@ func newFront(dial func() (net.Conn, error), u *users, hosts access.Hosts, out i
 			r.Out.URL = &url.URL{Scheme: "http", Host: "versitygw", Path: r.In.URL.Path, Opaque: path, RawQuery: query}
 		},
 		Transport: &http.Transport{
-			DialContext:        func(context.Context, string, string) (net.Conn, error) { return dial() },
+			DialContext: func(context.Context, string, string) (net.Conn, error) {
+				conn, err := dial()
+				return patient{conn}, err
+			},
 			DisableCompression: true, DisableKeepAlives: true, ExpectContinueTimeout: time.Second,
 		},
 		ModifyResponse: u.correct,
@@ -55,4 +58,13 @@ func newFront(dial func() (net.Conn, error), u *users, hosts access.Hosts, out i
 	return &http.Server{
 		Handler: hosts.Handler(http.HandlerFunc(pass)), ReadHeaderTimeout: headTime, MaxHeaderBytes: maxHead, ErrorLog: failures,
 	}
+}
+
+// patient is a connection to versitygw, which may respond and close the connection
+// before it has read the whole request. An error of Write would hide the response.
+type patient struct{ net.Conn }
+
+func (c patient) Write(p []byte) (int, error) {
+	_, _ = c.Conn.Write(p) // Read says what happened
+	return len(p), nil
 }
