@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -110,8 +112,12 @@ func TestAnswerBeforeTheEndOfARequest(t *testing.T) {
 	if _, err := client.Write(append([]byte(put), make([]byte, 64<<20)...)); err != nil {
 		t.Errorf("sending: %v", err)
 	}
-	if answer, err := io.ReadAll(client); err != nil || !strings.HasSuffix(string(answer), "refused") {
-		t.Errorf("answer %q, %v", answer, err)
+	response, err := http.ReadResponse(bufio.NewReader(client), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(response.Body); err != nil || string(body) != "refused" {
+		t.Errorf("response %q, %v", body, err)
 	}
 	_ = client.Close()
 	_ = f.Close()
