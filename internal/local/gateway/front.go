@@ -49,8 +49,9 @@ func newFront(dial func() (net.Conn, error), u *users, hosts access.Hosts, out i
 	pass := func(w http.ResponseWriter, r *http.Request) {
 		in := *r
 		in.Body = io.NopCloser(r.Body) // the proxy would close it
-		proxy.ServeHTTP(w, &in)
 		control := http.NewResponseController(w)
+		_ = control.EnableFullDuplex() // a response need not wait for the rest of the request
+		proxy.ServeHTTP(w, &in)
 		_ = control.Flush()
 		_ = control.SetReadDeadline(time.Now().Add(linger))
 		_, _ = io.Copy(io.Discard, r.Body)
