@@ -102,7 +102,7 @@ func openLab(t *testing.T) *lab {
 		users[function] = secretKey
 	}
 	server, err := gateway.Start(t.Context(), gateway.Config{
-		Program: program, Dir: t.TempDir(), Certs: files, TLS: secure, Plain: plain, Access: person, Secret: secretKey,
+		Program: program, Dir: t.TempDir(), Certs: files, TLS: secure, Plain: []net.Listener{plain}, Access: person, Secret: secretKey,
 		Region: region, Webhook: hook.URL, Log: io.Discard, Users: users, Denied: l.deny,
 	})
 	if err != nil {
