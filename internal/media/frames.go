@@ -196,9 +196,6 @@ func (s *stream) measure() (Length, error) {
 	case !errors.Is(err, errBudget):
 		return Length{}, err
 	}
-	if s.limit, err = soundEnd(s.r, s.start, s.limit); err != nil {
-		return Length{}, err
-	}
 	from, to, err := s.findEnd()
 	if err != nil {
 		return Length{}, err

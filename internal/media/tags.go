@@ -6,11 +6,10 @@ import (
 	"slices"
 )
 
-// Sizes of tags that may be before or after the sound.
+// Sizes of the headers of tags.
 const (
 	id3HeaderSize = 10
-	id3v1Size     = 128
-	apeTagSize    = 32 // header or footer
+	apeHeaderSize = 32
 )
 
 // isTail reports whether data begins like a tag, or like zeros, after the sound.
@@ -28,7 +27,7 @@ func beginsWith(data []byte, any ...string) bool {
 func skipTags(r *reader, off int64) (int64, error) {
 	const most = 6
 	for range most {
-		head, err := r.most(off, apeTagSize)
+		head, err := r.most(off, apeHeaderSize)
 		if err != nil {
 			return 0, err
 		}
@@ -38,8 +37,8 @@ func skipTags(r *reader, off int64) (int64, error) {
 			if end, err = id3End(r, off, head); err != nil {
 				return 0, err
 			}
-		case len(head) == apeTagSize && string(head[:8]) == "APETAGEX":
-			end = off + apeTagSize + int64(binary.LittleEndian.Uint32(head[12:]))
+		case len(head) == apeHeaderSize && string(head[:8]) == "APETAGEX":
+			end = off + apeHeaderSize + int64(binary.LittleEndian.Uint32(head[12:]))
 		}
 		if end == off {
 			return off, nil
@@ -73,7 +72,7 @@ func id3End(r *reader, off int64, head []byte) (int64, error) {
 		if end >= r.src.Size {
 			continue
 		}
-		next, err := r.most(end, apeTagSize)
+		next, err := r.most(end, apeHeaderSize)
 		if err != nil {
 			return 0, err
 		}
@@ -84,31 +83,4 @@ func id3End(r *reader, off int64, head []byte) (int64, error) {
 		}
 	}
 	return ends[0], nil
-}
-
-// soundEnd returns the offset at which sound that is followed by tags ends. The file,
-// or the part of it that holds the sound, ends at end. Other tags remain.
-func soundEnd(r *reader, start, end int64) (int64, error) {
-	const most = 6
-	for range most {
-		n := min(id3v1Size, end-start)
-		tail, err := r.bytes(end-n, n)
-		if err != nil {
-			return 0, err
-		}
-		size := int64(0)
-		if footer := tail[max(len(tail)-apeTagSize, 0):]; len(footer) == apeTagSize && string(footer[:8]) == "APETAGEX" {
-			size = int64(binary.LittleEndian.Uint32(footer[12:]))
-			if hasHeader := footer[23]&0x80 != 0; hasHeader {
-				size += apeTagSize
-			}
-		} else if len(tail) == id3v1Size && string(tail[:3]) == "TAG" {
-			size = id3v1Size
-		}
-		if size == 0 || size > end-start {
-			break
-		}
-		end -= size
-	}
-	return end, nil
 }
