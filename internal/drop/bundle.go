@@ -7,6 +7,8 @@ import (
 	"path"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -113,7 +115,7 @@ func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Find
 	if len(files) == 0 {
 		return f.gone("all files of "+f.Name+" were deleted", ""), nil
 	}
-	folder := composed(path.Base(bundle))
+	folder := norm.NFC.String(path.Base(bundle))
 	reason := since(files[0]) + "; job.json is missing"
 	remedy := fmt.Sprintf("Upload job.json into %s: it starts the job.", folder)
 	var dropped []File

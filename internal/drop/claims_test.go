@@ -130,20 +130,3 @@ func TestBothClaimsAreNamed(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
-
-// Characters that NFC replaces by another one stay as they are: the spelling cannot be
-// found from the letter, so a pair of each is a job of its own.
-func TestSingletons(t *testing.T) {
-	testRows(t, []row{{
-		says: "the sign of kelvin and the letter K are two names",
-		do:   []string{"\u212a.mp4", "\u212a.wav", "K.mp4", "K.wav"},
-		want: []string{
-			"K: job of pro, video_url=K.mp4, audio_url=K.wav",
-			"\u212a: job of pro, video_url=\u212a.mp4, audio_url=\u212a.wav",
-		},
-	}, {
-		says: "a combining letter beside one is found in each form",
-		do:   []string{"\u212b e\u0301.mp4", "\u212b \u00e9.wav"},
-		want: []string{"\u212b \u00e9: job of pro, video_url=\u212b e\u0301.mp4, audio_url=\u212b \u00e9.wav"},
-	}})
-}

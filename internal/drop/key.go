@@ -8,7 +8,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 
@@ -211,7 +210,7 @@ func stemOf(key string) string {
 
 // nameOf returns the job name of a stem: its path below inbox/, in NFC.
 func nameOf(stem string) string {
-	return composed(strings.TrimPrefix(stem, ledger.InboxPrefix))
+	return norm.NFC.String(strings.TrimPrefix(stem, ledger.InboxPrefix))
 }
 
 // forms returns the spellings of a key to search for, its own first: the folder and
@@ -221,8 +220,8 @@ func forms(key string, room int) []string {
 	folder := folderOf(key)
 	base := key[len(folder):]
 	var all []string
-	for _, f := range []string{folder, composed(folder), decomposed(folder)} {
-		for _, b := range []string{base, composed(base), decomposed(base)} {
+	for _, f := range []string{folder, norm.NFC.String(folder), norm.NFD.String(folder)} {
+		for _, b := range []string{base, norm.NFC.String(base), norm.NFD.String(base)} {
 			if len(f+b) <= room && !slices.Contains(all, f+b) {
 				all = append(all, f+b)
 			}
@@ -231,32 +230,9 @@ func forms(key string, room int) []string {
 	return all
 }
 
-// composed returns a text in NFC, and decomposed in NFD. Both keep the characters that
-// NFC would replace by another one, such as the sign of kelvin by the letter K. The
-// other spelling cannot be found from the letter, so the two are different names.
-func composed(text string) string { return normalized(norm.NFC, text) }
-
-func decomposed(text string) string { return normalized(norm.NFD, text) }
-
-func normalized(form norm.Form, text string) string {
-	if form.IsNormalString(text) {
-		return text
-	}
-	var b strings.Builder
-	from := 0
-	for i, r := range text {
-		if char := string(r); r != utf8.RuneError && !norm.NFC.IsNormalString(char) {
-			b.WriteString(form.String(text[from:i]) + char)
-			from = i + len(char)
-		}
-	}
-	b.WriteString(form.String(text[from:]))
-	return b.String()
-}
-
 // sameText compares two keys in NFC.
 func sameText(a, b string) bool {
-	return composed(a) == composed(b)
+	return norm.NFC.String(a) == norm.NFC.String(b)
 }
 
 // shorterStems returns a stem without its tags, longest first: a/talk.v2.de gives

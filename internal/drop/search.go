@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/lipdrop/lipdrop/internal/bucket"
 )
 
@@ -200,15 +202,15 @@ func (l *lister) tagged(ctx context.Context, stem string, most int) (stems []str
 
 // taggedStems returns the stems that tagged returns, from files that were listed.
 func taggedStems(files []File, stem string) []string {
-	own := composed(stem)
+	own := norm.NFC.String(stem)
 	visuals := map[string]bool{own: true}
 	audios := map[string]string{} // their stems, by the stem in NFC
 	for _, f := range files {
 		switch k := ParseKey(f.Key); k.Role {
 		case Visual:
-			visuals[composed(k.Stem)] = true
+			visuals[norm.NFC.String(k.Stem)] = true
 		case Audio:
-			audios[composed(k.Stem)] = k.Stem
+			audios[norm.NFC.String(k.Stem)] = k.Stem
 		}
 	}
 	var stems []string

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -97,7 +99,7 @@ func badKey(property catalog.MediaProperty, key, value, model string) *problem.P
 // another.
 func (l *lister) mayName(bundle, key string) bool {
 	return slices.ContainsFunc(append([]string{folderAbove(bundle)}, l.SharedFolders...), func(folder string) bool {
-		return strings.HasPrefix(composed(key), composed(folder))
+		return strings.HasPrefix(norm.NFC.String(key), norm.NFC.String(folder))
 	})
 }
 

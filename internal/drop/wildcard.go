@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -26,13 +28,13 @@ type wildcard struct {
 // with the literal are listed.
 func newWildcard(property, value, bundle, below string) *wildcard {
 	literal, _, _ := strings.Cut(below, "*")
-	return &wildcard{property, value, bundle + literal, composed(bundle + below)}
+	return &wildcard{property, value, bundle + literal, norm.NFC.String(bundle + below)}
 }
 
 // matches reports whether a key matches: a * stands for any text without a slash.
 // Unlike path.Match, it is fast even if the key and the pattern repeat themselves.
 func (w *wildcard) matches(key string) bool {
-	patterns, parts := strings.Split(w.pattern, "/"), strings.Split(composed(key), "/")
+	patterns, parts := strings.Split(w.pattern, "/"), strings.Split(norm.NFC.String(key), "/")
 	return slices.EqualFunc(patterns, parts, matchesPart)
 }
 
@@ -236,5 +238,5 @@ func isAudio(f File) bool {
 }
 
 func matchName(bundle, key string) string {
-	return nameOf(stemOfBundle(bundle)) + "/" + composed(stemOf(path.Base(key)))
+	return nameOf(stemOfBundle(bundle)) + "/" + norm.NFC.String(stemOf(path.Base(key)))
 }
