@@ -11,12 +11,14 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
 type localCmd struct {
 	Dir        string        `default:".lipdrop" help:"Folder of the local stack's state. It survives a restart."`
 	RunTime    time.Duration `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
 	QueueTime  time.Duration `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
+	Output     string        `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the own input of the job, or a made-up file in which nothing can be decoded (${enum})."`
 	Settle     time.Duration `default:"2s" help:"How long to wait before a drop is assessed, so that files copied together are assessed together."`
 	Port       int           `help:"Port of S3 over plain http on 127.0.0.1. By default the port of the last start, or a free one."`
 	TLSPort    int           `name:"tls-port" help:"Port of S3 over https on 127.0.0.1."`
@@ -33,7 +35,7 @@ func (c *localCmd) Run(ctx context.Context, out io.Writer) error {
 	}
 	say := func(text string) { fmt.Fprintln(out, text) }
 	stack, err := local.Start(ctx, local.Options{
-		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Settle: c.Settle,
+		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Output: runcomfytest.Form(c.Output), Settle: c.Settle,
 		Ports: local.Ports{S3: c.TLSPort, S3Plain: c.Port}, Containers: c.Containers, LambdaEndpoint: c.Lambda, Say: say,
 	})
 	if inUse, ok := errors.AsType[*local.PortError](err); ok {

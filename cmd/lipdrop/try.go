@@ -18,6 +18,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
 type tryCmd struct {
@@ -25,6 +26,7 @@ type tryCmd struct {
 	Out       string        `default:"lipdrop-out" help:"Folder that the outputs are copied to."`
 	RunTime   time.Duration `name:"run" default:"2s" help:"How long the fake RunComfy runs each job."`
 	QueueTime time.Duration `name:"queue" default:"0s" help:"How long the fake RunComfy queues each job."`
+	Output    string        `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the own input of the job, or a made-up file in which nothing can be decoded (${enum})."`
 	Files     []string      `arg:"" optional:"" name:"file" help:"What to drop: pairs of files, or .job folders. A built-in clip and voice by default."`
 }
 
@@ -52,7 +54,7 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal) error {
 	}
 	display := newDisplay(out)
 	stack, err := local.Start(ctx, local.Options{
-		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Say: display.say,
+		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Output: runcomfytest.Form(c.Output), Say: display.say,
 	})
 	if err != nil {
 		return err
@@ -238,10 +240,19 @@ func (c *tryCmd) collect(ctx context.Context, out io.Writer, b *bucket.Bucket, o
 	if err := table.Flush(); err != nil {
 		return err
 	}
+	for _, job := range follow.jobs {
+		for _, warning := range job.now.Warnings {
+			printf(out, "warning: %s: %s\n", job.name, warning)
+		}
+	}
 	if missing > 0 {
 		return fmt.Errorf("%s without an output", count(missing, "job"))
 	}
-	fmt.Fprintln(out, "\nThe local RunComfy is a fake: each output is the job's own input video or image. Nothing was lip-synced or charged.")
+	returns := "each output is the job's own input video or image, which is why its picture is unchanged"
+	if form := runcomfytest.Form(c.Output); form != runcomfytest.OwnInput {
+		returns = fmt.Sprintf("each output is made up (%s), and nothing in it can be decoded", form)
+	}
+	printf(out, "\nThe local RunComfy is a fake: %s. Nothing was lip-synced or charged.\n", returns)
 	return nil
 }
 

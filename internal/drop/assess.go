@@ -227,6 +227,10 @@ func (u Used) Input() ledger.Input {
 	if l := u.Info.Length(); l.Exact {
 		input.DurationSeconds = l.D.Seconds()
 	}
+	input.Width, input.Height, input.Codecs = u.Info.Width, u.Info.Height, u.Info.Codecs()
+	if v := u.Info.Video; v != nil {
+		input.PictureHash = v.Hash
+	}
 	return input
 }
 

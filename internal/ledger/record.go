@@ -162,17 +162,80 @@ type Input struct {
 	Bytes           int64     `json:"bytes,omitempty"`
 	LastModified    time.Time `json:"lastModified,omitzero"`
 	DurationSeconds float64   `json:"durationSeconds,omitempty"`
+	Width           int       `json:"width,omitempty"`
+	Height          int       `json:"height,omitempty"`
+	Codecs          []string  `json:"codecs,omitempty"`
+
+	// PictureHash is a hash of the coded pictures of a video. An output with the same
+	// hash has the input's own pictures.
+	PictureHash string `json:"pictureHash,omitempty"`
 }
 
 // Output is one archived file.
 type Output struct {
-	Key             string  `json:"key"`
-	Bytes           int64   `json:"bytes"`
-	SHA256          string  `json:"sha256"`
-	Type            string  `json:"type"`
-	DurationSeconds float64 `json:"durationSeconds,omitempty"`
-	Width           int     `json:"width,omitempty"`
-	Height          int     `json:"height,omitempty"`
+	Key             string   `json:"key"`
+	Bytes           int64    `json:"bytes"`
+	SHA256          string   `json:"sha256"`
+	Type            string   `json:"type"`
+	DurationSeconds float64  `json:"durationSeconds,omitempty"`
+	Width           int      `json:"width,omitempty"`
+	Height          int      `json:"height,omitempty"`
+	Codecs          []string `json:"codecs,omitempty"`
+	Verdict         *Verdict `json:"verdict,omitempty"`
+}
+
+// Verdict says whether an archived output is what was to be expected.
+type Verdict struct {
+	State  VerdictState `json:"state"`
+	Doubts []Doubt      `json:"doubts,omitempty"`
+}
+
+// Doubt is one thing that is wrong with an output. The output is kept, because it is
+// paid for. A person decides whether it is usable.
+type Doubt struct {
+	Code   DoubtCode `json:"code"`
+	Reason string    `json:"reason"`
+}
+
+// VerdictState is the result of a check of an output.
+type VerdictState string
+
+// The states of a verdict.
+const (
+	VerdictOK        VerdictState = "ok"
+	VerdictDoubtful  VerdictState = "doubtful"
+	VerdictUnchecked VerdictState = "unchecked" // the output could not be read
+)
+
+// DoubtCode says what is wrong with an output.
+type DoubtCode string
+
+// The doubts. docs/result.md says what each means.
+const (
+	OutputShort      DoubtCode = "output_short"
+	OutputLong       DoubtCode = "output_long"
+	NoSound          DoubtCode = "no_sound"
+	SilentSound      DoubtCode = "silent_sound"
+	SmallerPicture   DoubtCode = "smaller_picture"
+	PictureUnchanged DoubtCode = "picture_unchanged"
+	NotPlayable      DoubtCode = "not_playable"
+	UnexpectedType   DoubtCode = "unexpected_type"
+)
+
+// DoubtCodes returns all doubts.
+func DoubtCodes() []DoubtCode {
+	return []DoubtCode{OutputShort, OutputLong, NoSound, SilentSound, SmallerPicture, PictureUnchanged, NotPlayable, UnexpectedType}
+}
+
+// verdict returns the worst state of the outputs' verdicts, or "".
+func (r Record) verdict() VerdictState {
+	worst := VerdictState("")
+	for _, state := range []VerdictState{VerdictOK, VerdictUnchecked, VerdictDoubtful} {
+		if slices.ContainsFunc(r.Outputs, func(o Output) bool { return o.Verdict != nil && o.Verdict.State == state }) {
+			worst = state
+		}
+	}
+	return worst
 }
 
 // Times are when the functions saw the steps of a take, in UTC. Created and

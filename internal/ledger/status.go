@@ -35,6 +35,8 @@ type Status struct {
 	Jobs []string `json:"jobs,omitempty"`
 	// ExpectedSeconds is how long the output of the take will be, if known.
 	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
+	// Verdict is the worst verdict of the outputs. The doubts are among the warnings.
+	Verdict VerdictState `json:"verdict,omitempty"`
 }
 
 // Links are the places that a status refers a person to.
@@ -205,8 +207,8 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 		Name: rec.Name, State: rec.State, Code: rec.Code, Reason: rec.Reason,
 		Warnings: append(slices.Clone(rec.Warnings), warnings...),
 		Take:     rec.Take, RequestID: rec.RequestID, Model: rec.Model,
-		ExpectedSeconds: rec.ExpectedSeconds,
-		Links:           &Links{RunComfy: "https://www.runcomfy.com/models/" + rec.Model + "/api"},
+		ExpectedSeconds: rec.ExpectedSeconds, Verdict: rec.verdict(),
+		Links: &Links{RunComfy: "https://www.runcomfy.com/models/" + rec.Model + "/api"},
 	}
 	if rec.Code != "" {
 		st.Remedy = rec.Remedy(rec.Code)

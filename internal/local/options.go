@@ -3,6 +3,8 @@ package local
 import (
 	"io"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
 // Options configure a stack. With the zero value, the stack uses the folder
@@ -21,6 +23,9 @@ type Options struct {
 	// QueueTime and RunTime are how long the fake RunComfy queues and runs a job.
 	// Fake has more settings.
 	QueueTime, RunTime time.Duration
+
+	// Output is what the fake RunComfy returns. Defaults to the job's own input.
+	Output runcomfytest.Form
 
 	// Token is the API token that the secret holds and the fake accepts. Defaults
 	// to the random one of Keys. See SetSecret.

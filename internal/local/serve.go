@@ -31,7 +31,7 @@ func (s *Stack) serve(ports *listeners) error {
 	s.secrets = &secrets.Server{}
 	s.SetSecret(s.options.Token)
 	s.fake = &runcomfytest.Server{
-		Token: s.options.Token, Queue: s.options.QueueTime, Run: s.options.RunTime,
+		Token: s.options.Token, Queue: s.options.QueueTime, Run: s.options.RunTime, Form: s.options.Output,
 		HTTPClient: s.client, Dir: s.path("runcomfy"), OutputPath: "/" + s.keys.Outputs,
 	}
 	if err := os.MkdirAll(s.fake.Dir, 0o700); err != nil {

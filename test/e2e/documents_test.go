@@ -142,6 +142,7 @@ func TestDocumentOfStatus(t *testing.T) {
 	truth := map[string]string{}
 	for _, s := range scenes() {
 		w := newWorld(t)
+		w.RunComfy.Form = runcomfytest.Right
 		w.After = func(call world.Call) error {
 			if call.Op != "PutObject" || !strings.HasPrefix(call.Key, "status/") && !strings.HasPrefix(call.Key, "answers/") {
 				return nil
@@ -248,8 +249,15 @@ func TestDocumentOfResult(t *testing.T) {
 	sameMembers(t, text, "# result.json", reflect.TypeFor[archive.Result]())
 	sameMembers(t, text, "## `inputs`", reflect.TypeFor[ledger.Input]())
 	sameMembers(t, text, "## `outputs`", reflect.TypeFor[ledger.Output]())
+	sameMembers(t, text, "## `verdict`", reflect.TypeFor[ledger.Verdict]())
+	for _, code := range ledger.DoubtCodes() {
+		if !strings.Contains(text, "| `"+string(code)+"` |") {
+			t.Errorf("%s is not described", code)
+		}
+	}
 	sameMembers(t, text, "## `times`", reflect.TypeFor[ledger.Times]())
 	w := newWorld(t)
+	w.RunComfy.Form = runcomfytest.Right
 	w.Web["https://example.com/voice.wav"] = medium(t, "voice.wav")
 	w.Drop("inbox/ads/cafe.job/talk.mp4", medium(t, "talk.mp4"))
 	w.Drop("inbox/ads/cafe.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "https://example.com/voice.wav?key=4711", "emotion": "happy"}}`))

@@ -124,13 +124,13 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 		return workflow.Archived{}, &workflow.OutputTooMany{Failure: workflow.Failuref(
 			"RunComfy reports %d outputs of request %s; MaxOutputs allows %d", n, job.RequestID, h.MaxOutputs)}
 	}
-	outputs, doubts, err := h.copyOutputs(ctx, rec, result.Outputs)
+	outputs, warnings, err := h.copyOutputs(ctx, rec, result.Outputs)
 	if err != nil {
 		return workflow.Archived{}, err
 	}
 	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		r.Outputs = outputs
-		addWarnings(r, doubts)
+		addWarnings(r, warnings)
 		copyResult(r, result)
 		return nil
 	})
@@ -218,9 +218,9 @@ func addWarnings(r *ledger.Record, warnings []string) {
 	}
 }
 
-// copyOutputs copies the outputs into the bucket and inspects each. It returns the
-// outputs, and one sentence for each doubt about them.
-func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses []string) (outputs []ledger.Output, doubts []string, err error) {
+// copyOutputs copies the outputs into the bucket and judges each. It returns the
+// outputs, and what is unusual or doubtful about them, each in a sentence.
+func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses []string) (outputs []ledger.Output, warnings []string, err error) {
 	earlier, err := h.copiedEarlier(ctx, rec)
 	if err != nil {
 		return nil, nil, err
@@ -237,13 +237,13 @@ func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses 
 			return nil, nil, err
 		}
 		copied = copied || !object.Existed
-		output, doubtful, err := h.inspect(ctx, rec, object)
-		if err != nil {
-			return nil, nil, err
+		output, unusual := h.judge(ctx, rec, object)
+		outputs, warnings = append(outputs, output), append(warnings, unusual...)
+		for _, doubt := range output.Verdict.Doubts {
+			warnings = append(warnings, doubt.Reason)
 		}
-		outputs, doubts = append(outputs, output), append(doubts, doubtful...)
 	}
-	return outputs, doubts, nil
+	return outputs, warnings, nil
 }
 
 // copiedEarlier returns the keys of the outputs that earlier runs copied. The map's

@@ -63,7 +63,7 @@ func TestOutputTooSlow(t *testing.T) {
 			}
 			h := &Handler{
 				Bucket: store.Bucket, Ledger: store, Copier: &slowCopier{tt.quick},
-				MaxOutputs: 100, Now: time.Now,
+				MaxOutputs: 100, Now: time.Now, Sleep: func(context.Context, time.Duration) error { return nil },
 				API: &runcomfy.Client{
 					Token: runcomfytest.Token("token"),
 					HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {

@@ -66,6 +66,7 @@ func TestImpossibleCostsAndTimes(t *testing.T) {
 		for _, value := range values {
 			t.Run(member+" "+value, func(t *testing.T) {
 				w := worldtest.New(t)
+				w.RunComfy.Form = runcomfytest.Right
 				edit := runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m[member] = json.RawMessage(value) }}
 				worldtest.Faulty(w, runcomfytest.CallResult, edit, 48*time.Hour)
 				worldtest.DropPair(t, w)
@@ -111,26 +112,82 @@ func TestUnknownOutputIsBin(t *testing.T) {
 	}
 }
 
-// Archive reads the output for its verdict even if S3 throttles the first three
-// reads. The status then has no warning.
+// Archive reads the output for its verdict again if S3 throttles the first reads. If S3
+// goes on, the job has succeeded all the same, and the output is unchecked: it has no
+// doubt.
 func TestVerdictWhileS3Throttles(t *testing.T) {
-	w := worldtest.New(t)
-	failures := 0
-	w.Before = func(c world.Call) error {
-		if c.Function == "archive" && c.Op == "GetObject" && c.Key[:7] == "outbox/" && failures < 3 {
-			failures++
-			return world.Throttled
+	for most, want := range map[int]ledger.VerdictState{6: ledger.VerdictOK, 1000: ledger.VerdictUnchecked} {
+		w := worldtest.New(t)
+		w.RunComfy.Form = runcomfytest.Right
+		failures := 0
+		w.Before = func(c world.Call) error {
+			if c.Function == "archive" && c.Op == "GetObject" && c.Key[:7] == "outbox/" && failures < most {
+				failures++
+				return world.Throttled
+			}
+			return nil
 		}
-		return nil
+		worldtest.DropPair(t, w)
+		worldtest.Rest(t, w)
+		if failures < 6 {
+			t.Fatalf("%d failures", failures)
+		}
+		worldtest.WantArchived(t, w)
+		if st := w.Status("ads/talk"); len(st.Warnings) > 0 || st.Verdict != want {
+			t.Errorf("verdict %q, want %q; warnings %q", st.Verdict, want, st.Warnings)
+		}
 	}
-	worldtest.DropPair(t, w)
-	worldtest.Rest(t, w)
-	if failures != 3 {
-		t.Fatalf("%d failures", failures)
-	}
-	worldtest.WantArchived(t, w)
-	if st := w.Status("ads/talk"); len(st.Warnings) > 0 {
-		t.Errorf("warnings %q", st.Warnings)
+}
+
+// The verdict of each output is in result.json, and its doubts are warnings of the
+// status. A doubtful output is archived like any other.
+func TestVerdictOfAnOutput(t *testing.T) {
+	for form, want := range map[runcomfytest.Form]string{
+		runcomfytest.Right:     "",
+		runcomfytest.OwnInput:  "the output talk.mp4 is 0.47 s longer than expected: it is 3.00 s long, not 2.53 s; the output talk.mp4 has the same pictures as the input talk.mp4: nothing was lip-synced",
+		runcomfytest.Short:     "the output talk.mp4 is 1.01 s shorter than expected: it is 1.52 s long, not 2.53 s",
+		runcomfytest.Long:      "the output talk.mp4 is 0.99 s longer than expected: it is 3.52 s long, not 2.53 s",
+		runcomfytest.NoSound:   "the output talk.mp4 has no sound",
+		runcomfytest.Silent:    "the output talk.mp4 is silent: its sound is coded in 6.0 bytes a frame",
+		runcomfytest.Smaller:   "the output talk.mp4 has 160 × 120 pixels; the input talk.mp4 has 320 × 240",
+		runcomfytest.Broken:    "the output cannot be played: talk.mp4 is damaged: it ends in the middle of its media data, so the export or the upload broke off",
+		runcomfytest.WrongType: "the output talk.png is not a video, but an image",
+	} {
+		t.Run(string(form), func(t *testing.T) {
+			w := worldtest.New(t)
+			w.RunComfy.Form = form
+			worldtest.DropPair(t, w)
+			worldtest.Rest(t, w)
+			worldtest.WantArchived(t, w)
+			st := w.Status("ads/talk")
+			state := ledger.VerdictDoubtful
+			if want == "" {
+				state = ledger.VerdictOK
+			}
+			if got := strings.Join(st.Warnings, "; "); got != want || st.Verdict != state || st.ExpectedSeconds < 2.5 {
+				t.Errorf("verdict %q, expected %g s, warnings\n%s\nwant\n%s", st.Verdict, st.ExpectedSeconds, got, want)
+			}
+			var result struct {
+				ExpectedSeconds float64
+				Inputs, Outputs []struct {
+					DurationSeconds float64
+					Width, Height   int
+					Codecs          []string
+					Verdict         ledger.Verdict
+				}
+			}
+			body, _ := w.Bucket.Object("outbox/ads/talk/" + st.Take + "/result.json")
+			if err := json.Unmarshal(body, &result); err != nil {
+				t.Fatal(err)
+			}
+			var reasons []string
+			for _, doubt := range result.Outputs[0].Verdict.Doubts {
+				reasons = append(reasons, doubt.Reason)
+			}
+			if in := result.Inputs[0]; strings.Join(reasons, "; ") != want || result.ExpectedSeconds != st.ExpectedSeconds || in.Width != 320 || in.Codecs[0] != "h264" {
+				t.Errorf("result.json is %s", body)
+			}
+		})
 	}
 }
 

@@ -60,6 +60,7 @@ func TestOutage(t *testing.T) {
 	for _, name := range []string{"not sent", "reset", "silence", "429", "503", "502 page", "500", "401", "403", "foreign request"} {
 		t.Run(name, func(t *testing.T) {
 			w := worldtest.New(t)
+			w.RunComfy.Form = runcomfytest.Right
 			worldtest.DropPair(t, w)
 			w.Run(11 * time.Second)
 			worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, name), time.Hour)

@@ -47,11 +47,19 @@ func (s *Server) start(j *job, now time.Time) {
 	defer stop()
 	inputs := inputsOf(j.Input)
 	chosen := chooseOutput(inputs)
+	var known []media.Info
 	for i, in := range inputs {
-		if err := s.fetch(ctx, j, in, i == chosen); err != nil {
+		info, err := s.fetch(ctx, j, in, i == chosen)
+		known = append(known, info)
+		if err != nil {
 			// A service may quote the whole URL. lipdrop must not pass it on.
 			j.FetchError = fmt.Sprintf("could not download %s from %s: %v", in.name, in.url, err)
 			break
+		}
+	}
+	if j.FetchError == "" && s.form(j).made() {
+		if err := s.keepMade(j, known); err != nil {
+			j.FetchError = err.Error()
 		}
 	}
 	j.Fetched = true
@@ -60,23 +68,45 @@ func (s *Server) start(j *job, now time.Time) {
 	}
 }
 
-// fetch downloads one input, and stores it if it is the job's output.
-func (s *Server) fetch(ctx context.Context, j *job, in input, keep bool) error {
+// fetch downloads one input, and stores it if it is the job's output. If the output is
+// made up, fetch returns what is known about the input.
+func (s *Server) fetch(ctx context.Context, j *job, in input, keep bool) (media.Info, error) {
 	body, err := s.open(ctx, in.url)
+	if err != nil {
+		return media.Info{}, err
+	}
+	defer func() { _ = body.Close() }()
+	if s.form(j).made() {
+		data, err := readInput(body)
+		if err := wholeFile(int64(len(data)), err); err != nil {
+			return media.Info{}, err
+		}
+		return inspect(ctx, in, data), nil
+	}
+	if !keep {
+		n, err := io.Copy(io.Discard, body)
+		return media.Info{}, wholeFile(n, err)
+	}
+	return media.Info{}, s.keepOutput(j, in.kind, in.suffix, body)
+}
+
+// keepMade makes the output of a job and stores it.
+func (s *Server) keepMade(j *job, inputs []media.Info) error {
+	data, err := s.makeOutput(j, inputs)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = body.Close() }()
-	if !keep {
-		n, err := io.Copy(io.Discard, body)
-		return wholeFile(n, err)
-	}
+	return s.keepOutput(j, media.Video, ".mp4", bytes.NewReader(data))
+}
+
+// keepOutput stores the output of a job.
+func (s *Server) keepOutput(j *job, kind media.Kind, suffix string, body io.Reader) error {
 	hash := sha256.New()
 	n, err := s.storeMedia(j, io.TeeReader(body, hash))
 	if err := wholeFile(n, err); err != nil {
 		return err
 	}
-	j.Kind, j.Suffix = in.kind, in.suffix
+	j.Kind, j.Suffix = kind, suffix
 	j.Bytes, j.SHA256 = n, hex.EncodeToString(hash.Sum(nil))
 	return nil
 }

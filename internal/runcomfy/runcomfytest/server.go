@@ -5,7 +5,7 @@
 // A [Server] is an http.Handler. The zero Server is ready to use. It charges each
 // POST that it accepts, downloads the job's inputs through their URLs, lets the job
 // queue and run for the configured times, and serves an output. The output is the
-// job's own video or image: nothing is generated.
+// job's own video or image, or another [Form]: nothing is generated.
 //
 // Now is the only clock. Nothing here sleeps or starts a timer: the state of a job
 // is computed when a request asks for it.
@@ -53,6 +53,9 @@ type Server struct {
 	// Script replaces Queue and Run, if set. It is called once per job, and again
 	// after a restart (see Dir).
 	Script func(modelID string, input map[string]any) Script
+
+	// Form is what the outputs are. Defaults to OwnInput.
+	Form Form
 
 	// Now is the clock. Defaults to time.Now.
 	Now func() time.Time
@@ -106,6 +109,11 @@ type Script struct {
 	// Fail, if set, makes the job fail at the end of its run, with this JSON value
 	// as the error.
 	Fail any
+
+	// Form is what the output is. Defaults to the Server's. Off is how much a Short
+	// output is cut, or a Long one padded; 0 is one second.
+	Form Form
+	Off  time.Duration
 
 	// Outputs is how many outputs the job has; 0 is one. All have the same
 	// content.

@@ -1,0 +1,164 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"path"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/transfer"
+)
+
+const (
+	// lengthTolerance and toleratedFrames are how far the length of a right output may
+	// be from the expected length: codecs pad their sound, and models make whole frames.
+	lengthTolerance = 100 * time.Millisecond
+	toleratedFrames = 2
+
+	// usualFrame is assumed if the length of a frame is not known.
+	usualFrame = 40 * time.Millisecond
+
+	// silentFrame is how many bytes a coded frame of sound has on average if it holds
+	// next to nothing. Encoders need 3 to 6 bytes for a frame of silence, and 15 or more
+	// for a frame of speech.
+	silentFrame = 10
+
+	// smallerBy is how many pixels a picture may lose on a side. Codecs cut pictures to
+	// whole blocks of 16 pixels.
+	smallerBy = 16
+
+	// verdictTries is how often an output is read while S3 fails, and verdictPause the
+	// pause before the second try.
+	verdictTries = 3
+	verdictPause = 2 * time.Second
+)
+
+// judge reads the headers of an archived output. It returns the output's entry in the
+// record, with the verdict, and what is unusual about the file. It does not fail: the
+// job is paid for, so a doubtful output is kept, and one that S3 does not return now is
+// unchecked.
+func (h *Handler) judge(ctx context.Context, rec ledger.Record, object transfer.Object) (ledger.Output, []string) {
+	output := ledger.Output{Key: object.Key, Bytes: object.Bytes, SHA256: object.SHA256, Type: object.ContentType}
+	var info media.Info
+	var err, readErr error
+	for try := range verdictTries {
+		if try > 0 && h.Sleep(ctx, verdictPause<<(try-1)) != nil {
+			break
+		}
+		if info, err, readErr = h.inspect(ctx, object); readErr == nil {
+			break
+		}
+		slog.WarnContext(ctx, "output not read", "name", rec.Name, "take", rec.Take, "key", object.Key, "err", readErr)
+	}
+	output.Width, output.Height, output.Codecs = info.Width, info.Height, info.Codecs()
+	output.DurationSeconds = info.Length().D.Seconds()
+	verdict := &ledger.Verdict{State: ledger.VerdictUnchecked}
+	output.Verdict = verdict
+	if readErr != nil {
+		return output, nil
+	}
+	if verdict.Doubts = doubtsAbout(info, err, rec); verdict.Doubts != nil {
+		verdict.State = ledger.VerdictDoubtful
+	} else if !info.Unread {
+		verdict.State = ledger.VerdictOK
+	}
+	return output, info.Warnings
+}
+
+// inspect reads the headers of an output. ReadErr is an error of S3; err is any other.
+func (h *Handler) inspect(ctx context.Context, object transfer.Object) (info media.Info, err, readErr error) {
+	info, err = media.Inspect(ctx, media.Source{
+		Name: path.Base(object.Key), Size: object.Bytes,
+		ReadRange: func(ctx context.Context, off, n int64) ([]byte, error) {
+			part, err := h.Bucket.ReadRange(ctx, bucket.File{Key: object.Key, ETag: object.ETag, Size: object.Bytes}, off, n)
+			if err != nil {
+				readErr = err
+			}
+			return part, err
+		},
+	})
+	return info, err, readErr
+}
+
+// doubtsAbout compares an output with what the job was to make. Err is what Inspect
+// returned with the info.
+func doubtsAbout(info media.Info, err error, rec ledger.Record) (doubts []ledger.Doubt) {
+	doubt := func(code ledger.DoubtCode, format string, args ...any) {
+		doubts = append(doubts, ledger.Doubt{Code: code, Reason: "the output " + info.Name + " " + fmt.Sprintf(format, args...)})
+	}
+	if info.Kind != media.Video {
+		what := "is not a video"
+		if info.Kind != "" {
+			what = fmt.Sprintf("is not a video, but an %s", info.Kind)
+		}
+		doubt(ledger.UnexpectedType, "%s", what)
+		return doubts
+	}
+	if wrong, ok := errors.AsType[*problem.Problem](err); ok {
+		return append(doubts, ledger.Doubt{Code: ledger.NotPlayable, Reason: "the output cannot be played: " + wrong.Reason})
+	}
+	if err != nil || info.Unread || info.Video == nil {
+		return nil
+	}
+	compareLength(info, rec, doubt)
+	if hasVoice(rec.Inputs) {
+		switch sound := info.Audio; {
+		case sound == nil:
+			doubt(ledger.NoSound, "has no sound")
+		case sound.Codec != "pcm" && sound.Samples > 0 && sound.Bytes > 0 && sound.Bytes < silentFrame*sound.Samples:
+			doubt(ledger.SilentSound, "is silent: its sound is coded in %.1f bytes a frame", float64(sound.Bytes)/float64(sound.Samples))
+		}
+	}
+	for _, in := range rec.Inputs {
+		file := path.Base(in.Key)
+		if kind, _ := media.KindOf(file); kind != media.Video {
+			continue
+		}
+		if info.Width > 0 && (in.Width-info.Width >= smallerBy || in.Height-info.Height >= smallerBy) {
+			doubt(ledger.SmallerPicture, "has %d × %d pixels; the input %s has %d × %d", info.Width, info.Height, file, in.Width, in.Height)
+		}
+		if in.PictureHash != "" && info.Video.Hash == in.PictureHash {
+			doubt(ledger.PictureUnchanged, "has the same pictures as the input %s: nothing was lip-synced", file)
+		}
+	}
+	return doubts
+}
+
+// compareLength adds a doubt if the length of an output is certain and is not the
+// expected one.
+func compareLength(info media.Info, rec ledger.Record, doubt func(code ledger.DoubtCode, format string, args ...any)) {
+	length := info.Length()
+	if rec.ExpectedSeconds == 0 || !length.Exact {
+		return
+	}
+	frame := info.Video.Frame
+	if frame == 0 {
+		frame = usualFrame
+	}
+	most := rec.ExpectedWithin + (toleratedFrames*frame + lengthTolerance).Seconds()
+	code, than := ledger.OutputLong, "longer"
+	over := length.D.Seconds() - rec.ExpectedSeconds
+	if over < 0 {
+		code, than = ledger.OutputShort, "shorter"
+	}
+	if math.Abs(over) > most {
+		doubt(code, "is %.2f s %s than expected: it is %.2f s long, not %.2f s", math.Abs(over), than, length.D.Seconds(), rec.ExpectedSeconds)
+	}
+}
+
+// hasVoice reports whether one of the inputs is an audio.
+func hasVoice(inputs []ledger.Input) bool {
+	for _, in := range inputs {
+		if kind, _ := media.KindOf(in.Key + in.URL); kind == media.Audio {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,161 @@
+package handler
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+// silence returns a WAV of a length.
+func silence(length time.Duration) []byte {
+	const rate = 8000
+	n := uint32(length * rate / time.Second)
+	le := binary.LittleEndian
+	wav := append([]byte("RIFF"), le.AppendUint32(nil, 36+n)...)
+	wav = append(wav, "WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00"...)
+	wav = le.AppendUint32(le.AppendUint32(wav, rate), rate)
+	wav = append(wav, "\x01\x00\x08\x00data"...)
+	return append(le.AppendUint32(wav, n), bytes.Repeat([]byte{128}, int(n))...)
+}
+
+func inspected(t *testing.T, name string, data []byte) (media.Info, error) {
+	t.Helper()
+	return media.Inspect(t.Context(), media.Source{Name: name, Size: int64(len(data)), ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
+		return data[off : off+n], nil
+	}})
+}
+
+// run runs a job at the fake RunComfy and returns the files of its output.
+func run(t *testing.T, model string, input map[string]any, files map[string][]byte, script runcomfytest.Script) []byte {
+	t.Helper()
+	fake := &runcomfytest.Server{
+		Fetch: func(_ context.Context, url string) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(files[path.Base(url)])), nil
+		},
+		Script: func(string, map[string]any) runcomfytest.Script { return script },
+	}
+	ask := func(method, url string, body any) []byte {
+		text, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(url, "/media/") {
+			req.Header.Set("Authorization", "Bearer token")
+		}
+		resp, err := fake.Transport().RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		all, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: HTTP %d, %v: %.200s", url, resp.StatusCode, err, all)
+		}
+		return all
+	}
+	const api = "https://model-api.runcomfy.net/v1/"
+	var job struct {
+		ResultURL string `json:"result_url"`
+		Output    struct{ Video string }
+	}
+	for _, err := range []error{
+		json.Unmarshal(ask(http.MethodPost, api+"models/"+model, input), &job),
+		json.Unmarshal(ask(http.MethodGet, job.ResultURL, nil), &job),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ask(http.MethodGet, job.Output.Video, nil)
+}
+
+// The right output of the fake raises no doubt, whatever the lengths of the video and
+// the audio, the mode and the frame rate. Each defect is found.
+func TestVerdicts(t *testing.T) {
+	models, err := catalog.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(11, 15))
+	length := func(from, to time.Duration) time.Duration {
+		return (from + time.Duration(random.Int64N(int64(to-from)))).Truncate(time.Millisecond)
+	}
+	options := map[string]string{"sync/react-1": "lipsync_mode", "sync/sync/lipsync/v2/pro": "sync_mode"}
+	ids := slices.Sorted(maps.Keys(options))
+	for range 200 {
+		id := ids[random.IntN(len(ids))]
+		model, _ := models.Model(id)
+		mode := []string{"", "cut_off", "loop", "bounce", "silence", "remap"}[random.IntN(6)]
+		frame := time.Second / []time.Duration{24, 25, 30, 50, 60}[random.IntN(5)]
+		video := runcomfytest.Movie{Length: length(time.Second, 15*time.Second), Frame: frame, Width: 320, Height: 180, Seed: random.Uint64()}
+		video.Sound = video.Length
+		files := map[string][]byte{"talk.mp4": video.MP4(), "talk.wav": silence(length(time.Second, 15*time.Second))}
+		off := length(250*time.Millisecond, time.Second)
+
+		input := map[string]any{}
+		if mode != "" {
+			input[options[id]] = mode
+		}
+		var given []media.Info
+		var rec ledger.Record
+		for name, property := range map[string]string{"talk.mp4": "video_url", "talk.wav": "audio_url"} {
+			info, err := inspected(t, name, files[name])
+			if err != nil {
+				t.Fatal(err)
+			}
+			given = append(given, info)
+			rec.Inputs = append(rec.Inputs, drop.Used{Property: property, File: drop.File{Key: "inbox/" + name}, Info: info}.Input())
+		}
+		expected := model.ExpectLength(input, given)
+		rec.ExpectedSeconds, rec.ExpectedWithin = expected.Length.Seconds(), expected.Within.Seconds()
+		for name, property := range map[string]string{"talk.mp4": "video_url", "talk.wav": "audio_url"} {
+			input[property] = "https://s3.example.com/" + name
+		}
+		for form, want := range map[runcomfytest.Form]ledger.DoubtCode{
+			runcomfytest.Right: "", runcomfytest.OwnInput: ledger.PictureUnchanged,
+			runcomfytest.Short: ledger.OutputShort, runcomfytest.Long: ledger.OutputLong,
+			runcomfytest.NoSound: ledger.NoSound, runcomfytest.Silent: ledger.SilentSound, runcomfytest.Smaller: ledger.SmallerPicture,
+			runcomfytest.Broken: ledger.NotPlayable, runcomfytest.WrongType: ledger.UnexpectedType,
+		} {
+			if form == runcomfytest.Short && expected.Length < off+time.Second/2 {
+				continue
+			}
+			output := run(t, id, input, files, runcomfytest.Script{Form: form, Off: off})
+			_, suffix := outputType(output[:min(len(output), 512)])
+			info, err := inspected(t, "talk"+suffix, output)
+			var codes []ledger.DoubtCode
+			doubts := doubtsAbout(info, err, rec)
+			for _, d := range doubts {
+				codes = append(codes, d.Code)
+			}
+			right := codes == nil
+			if want != "" {
+				right = slices.Contains(codes, want) && (form == runcomfytest.OwnInput || len(codes) == 1)
+			}
+			if !right {
+				t.Errorf("%s, mode %q, %s of video at %s a frame, %s of audio, off by %s: the %s output has the doubts %+v, want %q (%v)",
+					id, mode, given[0].Length().D, frame, given[1].Length().D, off, form, doubts, want, err)
+			}
+		}
+	}
+}

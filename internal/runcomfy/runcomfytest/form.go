@@ -1,0 +1,145 @@
+package runcomfytest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"image"
+	"image/png"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+// Form is what the output of a job is.
+type Form string
+
+// The forms. All but OwnInput are made up: they have the structure of a video, but
+// nothing in them can be decoded.
+const (
+	OwnInput  Form = "own-input"  // the job's own video or image
+	Right     Form = "right"      // of the length that the model and its options say
+	Short     Form = "short"      // cut by Script.Off
+	Long      Form = "long"       // padded by Script.Off
+	NoSound   Form = "no-sound"   // without a sound track
+	Silent    Form = "silent"     // with a sound track of silence
+	Smaller   Form = "smaller"    // of half the width and height of the video
+	Broken    Form = "broken"     // without its last part
+	WrongType Form = "wrong-type" // an image
+)
+
+// defaultOff is how much RunComfy's infinite-talk model adds at the end.
+const defaultOff = time.Second
+
+// made says whether the output is made up.
+func (f Form) made() bool { return f != "" && f != OwnInput }
+
+// form returns the form of a job's output.
+func (s *Server) form(j *job) Form {
+	if j.script.Form != "" {
+		return j.script.Form
+	}
+	return s.Form
+}
+
+// makeOutput returns the output of a job for the inputs that were downloaded.
+func (s *Server) makeOutput(j *job, inputs []media.Info) ([]byte, error) {
+	form, off := s.form(j), j.script.Off
+	if off == 0 {
+		off = defaultOff
+	}
+	m := Movie{Length: outputLength(j, inputs), Width: 640, Height: 360, Frame: time.Second / 25, Seed: 99}
+	for _, in := range inputs {
+		if in.Kind == media.Video {
+			m.Width, m.Height = in.Width, in.Height
+			if in.Video != nil && in.Video.Frame > 0 {
+				m.Frame = in.Video.Frame
+			}
+		}
+	}
+	switch form {
+	case Right, NoSound, Broken:
+	case Short:
+		m.Length = max(m.Length-off, m.Frame)
+	case Long:
+		m.Length += off
+	case Silent:
+		m.Silent = true
+	case Smaller:
+		m.Width, m.Height = m.Width/2, m.Height/2
+	case WrongType:
+		var b bytes.Buffer
+		err := png.Encode(&b, image.NewGray(image.Rect(0, 0, m.Width, m.Height)))
+		return b.Bytes(), err
+	default:
+		return nil, fmt.Errorf("there is no form %q", form)
+	}
+	if form != NoSound {
+		m.Sound = m.Length
+	}
+	data := m.MP4()
+	if form == Broken {
+		data = data[:len(data)*9/10]
+	}
+	return data, nil
+}
+
+// outputLength returns how long the output of a job is. It knows the models by
+// themselves, so that tests can compare it with the catalogue.
+func outputLength(j *job, inputs []media.Info) time.Duration {
+	var video, audio time.Duration
+	for _, in := range inputs {
+		switch in.Kind {
+		case media.Video:
+			video = in.Length().D
+		case media.Audio:
+			audio = in.Length().D
+		}
+	}
+	number := func(name string, otherwise float64) float64 {
+		if n, ok := j.Input[name].(float64); ok {
+			return n
+		}
+		return otherwise
+	}
+	mode, _ := j.Input["sync_mode"].(string)
+	if j.Model == "sync/react-1" {
+		if mode, _ = j.Input["lipsync_mode"].(string); mode == "" {
+			mode = "bounce"
+		}
+	}
+	switch {
+	case strings.Contains(j.Model, "avatar"):
+		return time.Duration(number("num_clips", 10) * number("frames_per_clip", 48) / 16 * float64(time.Second))
+	case video == 0:
+		return time.Duration(number("duration", 5) * float64(time.Second))
+	case mode == "" || mode == "cut_off":
+		return min(video, audio)
+	case mode == "silence":
+		return max(video, audio)
+	}
+	return audio
+}
+
+// inspect returns what is known about a downloaded input.
+func inspect(ctx context.Context, in input, data []byte) media.Info {
+	name := string(in.kind) + in.suffix
+	info, err := media.Inspect(ctx, media.Source{Name: name, Size: int64(len(data)), ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
+		return data[off : off+n], nil
+	}})
+	if err != nil {
+		return media.Info{}
+	}
+	return info
+}
+
+// readInput reads an input whole.
+func readInput(body io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(body, maxInputInMemory+1))
+	if err == nil && len(data) > maxInputInMemory {
+		err = fmt.Errorf("the file is larger than %d bytes", maxInputInMemory)
+	}
+	return data, err
+}

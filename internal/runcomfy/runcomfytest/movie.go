@@ -1,0 +1,121 @@
+package runcomfytest
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// Movie describes a made-up MP4 file: its structure is that of a video, and its coded
+// pictures and frames of sound are noise.
+type Movie struct {
+	Length        time.Duration // of the video track, rounded to whole frames
+	Frame         time.Duration // the length of one frame
+	Sound         time.Duration // of the audio track; no track if it is 0
+	Silent        bool          // the audio track is silence
+	Width, Height int
+	Seed          uint64 // of the pictures: the same seed makes the same ones
+}
+
+const (
+	timescale   = 90_000 // of video tracks, per second
+	soundRate   = 48_000
+	soundFrame  = 1024 // samples of sound in a coded frame
+	chunk       = 20   // samples in a chunk
+	silentBytes = 6    // what an AAC encoder makes of a frame of silence
+)
+
+// MP4 returns the file.
+func (m Movie) MP4() []byte {
+	noise := rand.NewChaCha8([32]byte(u32s(uint32(m.Seed>>32), uint32(m.Seed), 0, 0, 0, 0, 0, 0)))
+	pictures := coded(noise, max(int((m.Length+m.Frame/2)/m.Frame), 1), 80, 200)
+	sound := coded(noise, int((m.Sound*soundRate/soundFrame+time.Second-1)/time.Second), 120, 60)
+	if m.Silent {
+		for i := range sound {
+			sound[i] = sound[i][:silentBytes]
+		}
+	}
+	ftyp := box("ftyp", []byte("isom"), u32s(512), []byte("isommp41"))
+	video, audio := slices.Concat(pictures...), slices.Concat(sound...)
+	moov := func(at uint32) []byte {
+		each := uint32(m.Frame * timescale / time.Second)
+		tracks := [][]byte{track(1, "vide", timescale, each, pictures, at, m.Width, m.Height)}
+		if len(sound) > 0 {
+			tracks = append(tracks, track(2, "soun", soundRate, soundFrame, sound, at+uint32(len(video)), 0, 0))
+		}
+		mvhd := box("mvhd", u32s(0, 0, 0, 1000, uint32(m.Length.Milliseconds())), make([]byte, 80))
+		return box("moov", append([][]byte{mvhd}, tracks...)...)
+	}
+	before := uint32(len(ftyp) + len(moov(0)) + 8)
+	return slices.Concat(ftyp, moov(before), box("mdat", video, audio))
+}
+
+// coded returns a number of coded samples: noise of at least the given number of bytes,
+// and up to more bytes beyond it.
+func coded(noise *rand.ChaCha8, count, least, more int) [][]byte {
+	sizes := rand.New(noise)
+	samples := make([][]byte, count)
+	for i := range samples {
+		samples[i] = make([]byte, least+sizes.IntN(more))
+		_, _ = noise.Read(samples[i]) // never fails
+	}
+	return samples
+}
+
+// track returns a trak box. Its samples begin at byte at of the file, and each lasts the
+// same number of units.
+func track(id uint32, handler string, scale, each uint32, samples [][]byte, at uint32, width, height int) []byte {
+	matrix := u32s(1<<16, 0, 0, 0, 1<<16, 0, 0, 0, 1<<30)
+	length := each * uint32(len(samples))
+	millis := uint32(uint64(length) * 1000 / uint64(scale))
+	entry := box("mp4a", make([]byte, 6), []byte{0, 1}, make([]byte, 8), []byte{0, 2, 0, 16}, make([]byte, 4), u32s(scale<<16))
+	if handler == "vide" {
+		size := []byte{byte(width >> 8), byte(width), byte(height >> 8), byte(height)}
+		entry = box("avc1", make([]byte, 6), []byte{0, 1}, make([]byte, 16), size, make([]byte, 50))
+	}
+	sizes, chunks := u32s(0, 0, uint32(len(samples))), []uint32{}
+	for i, sample := range samples {
+		if i%chunk == 0 {
+			chunks = append(chunks, at)
+		}
+		at += uint32(len(sample))
+		sizes = binary.BigEndian.AppendUint32(sizes, uint32(len(sample)))
+	}
+	full, rest := uint32(len(samples)/chunk), uint32(len(samples)%chunk)
+	order := u32s(0, 1, 1, chunk, 1)
+	switch {
+	case full == 0:
+		order = u32s(0, 1, 1, rest, 1)
+	case rest > 0:
+		order = u32s(0, 2, 1, chunk, 1, full+1, rest, 1)
+	}
+	return box("trak",
+		box("tkhd", u32s(3, 0, 0, id, 0, millis), make([]byte, 16), matrix, u32s(uint32(width)<<16, uint32(height)<<16)),
+		box("mdia",
+			box("mdhd", u32s(0, 0, 0, scale, length, 0)),
+			box("hdlr", u32s(0, 0), []byte(handler), make([]byte, 13)),
+			box("minf", box("stbl",
+				box("stsd", u32s(0, 1), entry),
+				box("stts", u32s(0, 1, uint32(len(samples)), each)),
+				box("stsc", order),
+				box("stsz", sizes),
+				box("stco", u32s(0, uint32(len(chunks))), u32s(chunks...)),
+			)),
+		),
+	)
+}
+
+// box returns a box of an MP4 file.
+func box(kind string, body ...[]byte) []byte {
+	all := slices.Concat(body...)
+	return slices.Concat(u32s(uint32(8+len(all))), []byte(kind), all)
+}
+
+func u32s(numbers ...uint32) []byte {
+	var out []byte
+	for _, n := range numbers {
+		out = binary.BigEndian.AppendUint32(out, n)
+	}
+	return out
+}
