@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"time"
 
@@ -46,7 +47,8 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		Presign:     bucket.Presigner(clients.S3, clients.Ledger.Bucket.Name, presignFor),
 		API:         clients.API,
 		States:      sfn.NewFromConfig(clients.AWS),
-		Send:        sender(sqs.NewFromConfig(clients.AWS), env.Text("QUEUE_URL")),
+		Queue:       handler.SQS{Client: sqs.NewFromConfig(clients.AWS), URL: env.Text("QUEUE_URL")},
+		Jitter:      rand.Float64,
 		MaxReceives: maxReceives,
 		Now:         time.Now,
 
@@ -54,19 +56,6 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		Exit:      func() { os.Exit(1) },
 	}
 	return h.Handle
-}
-
-// sender returns a function that sends a message to a queue, to be delivered after
-// sendDelay instead of the delay of the queue.
-func sender(client *sqs.Client, queueURL string) func(context.Context, string) error {
-	const sendDelay = 1 // second; the SDK does not send 0
-	return func(ctx context.Context, body string) error {
-		_, err := client.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &queueURL, MessageBody: &body, DelaySeconds: sendDelay})
-		if err != nil {
-			return fmt.Errorf("send to the queue: %w", err)
-		}
-		return nil
-	}
 }
 
 // checkPairModel returns why a model cannot be the default for a pair.

@@ -142,10 +142,8 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	d.submit = &submit.Handler{
 		Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now, Sleep: pass,
 		Presign: bucket.Presigner(c.s3, d.bucket, time.Hour),
-		Send: func(ctx context.Context, body string) error {
-			_, err := sqs.NewFromConfig(configAs("submit", services.URL)).SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(queueURL), MessageBody: &body})
-			return err
-		},
+		Queue:   submit.SQS{Client: sqs.NewFromConfig(configAs("submit", services.URL)), URL: queueURL},
+		Jitter:  func() float64 { return 0 },
 		Resolver: &drop.Resolver{
 			Files: c.files, Catalog: models, Settings: permissions.DefaultSettings(),
 		},

@@ -17,14 +17,15 @@ var roles = []struct {
 	reasons         map[string]string
 }{
 	{"SubmitFunction", "Submit", "Writes a status for each drop and submits each job once.", map[string]string{
-		"Log":    "writes its own log",
-		"Queue":  "lets Lambda read the queue on the function's behalf",
-		"Divide": "divides a change of many jobs into messages of its own",
-		"Drops":  "checks the media before a job is paid for; RunComfy downloads them by URLs that this role signed, each for one version",
-		"Ledger": "records of takes, statuses, and answer files",
-		"Find":   "finds the files of a job; without it S3 responds with 403, not 404, for a missing key",
-		"Start":  "starts the execution that waits for the job",
-		"Token":  "submits to RunComfy",
+		"Log":      "writes its own log",
+		"Queue":    "lets Lambda read the queue on the function's behalf",
+		"Divide":   "divides a change of many jobs into messages of its own",
+		"Postpone": "tries a held job again after seconds",
+		"Drops":    "checks the media before a job is paid for; RunComfy downloads them by URLs that this role signed, each for one version",
+		"Ledger":   "records of takes, statuses, and answer files",
+		"Find":     "finds the files of a job; without it S3 responds with 403, not 404, for a missing key",
+		"Start":    "starts the execution that waits for the job",
+		"Token":    "submits to RunComfy",
 	}},
 	{"PollFunction", "Poll", "Asks RunComfy whether a job has ended. It can read neither drops nor outputs.", map[string]string{
 		"Log":    "writes its own log",

@@ -35,7 +35,8 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 			var deployed permissions.Role
 			for _, st := range statements(t, s, id) {
 				service, _, _ := strings.Cut(st.Action[0], ":")
-				if !slices.Contains([]string{"s3", "states", "secretsmanager"}, service) && st.Action[0] != "sqs:SendMessage" {
+				if !slices.Contains([]string{"s3", "states", "secretsmanager"}, service) &&
+					!slices.Contains([]string{"sqs:SendMessage", "sqs:ChangeMessageVisibility"}, st.Action[0]) {
 					continue
 				}
 				for i, resource := range st.Resource {

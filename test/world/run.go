@@ -132,10 +132,12 @@ func (w *World) receive() {
 			continue
 		}
 		m.receives++
+		w.receipts++
+		m.receipt = strconv.Itoa(w.receipts)
 		m.visibleAt = w.now.Add(w.template.queue.Visibility)
 		batch = append(batch, m)
 		records = append(records, events.SQSMessage{
-			MessageId: strconv.Itoa(i), EventSource: "aws:sqs", Body: m.body,
+			MessageId: strconv.Itoa(i), ReceiptHandle: m.receipt, EventSource: "aws:sqs", Body: m.body,
 			Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(m.receives)},
 		})
 	}

@@ -7,6 +7,7 @@ package world
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -119,6 +120,7 @@ type World struct {
 	running   []*execution
 	asleep    []*sleeper
 	messages  []*message
+	receipts  int // deliveries so far
 	events    []*event
 	nextSweep time.Time
 	versions  map[string][]byte // of dropped files, by key and ETag
@@ -127,6 +129,7 @@ type World struct {
 // message is a message in submit's queue.
 type message struct {
 	body      string
+	receipt   string // of the last delivery
 	visibleAt time.Time
 	receives  int
 }
@@ -195,7 +198,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 			until = w.now.Add(w.SignFor)
 		}
 		return &submit.Handler{
-			SignUntil: until, Exit: func() { panic(Crash{}) }, Send: w.sendToQueue,
+			SignUntil: until, Exit: func() { panic(Crash{}) }, Queue: (*submitQueue)(w), Jitter: random,
 			Ledger: records, API: api(), States: (*stepFunctions)(w), MaxReceives: w.template.queue.MaxReceives, Now: w.Now, Sleep: pass, Presign: presign,
 			Resolver: &drop.Resolver{
 				Files: files, Catalog: models, Settings: w.Settings,
@@ -283,8 +286,12 @@ func (w *World) NotifyCancel(key, reason string, late time.Duration) {
 	w.events = append(w.events, &event{payload: w.objectEvent("Object Deleted", key, reason), at: w.now.Add(time.Second + late), deletion: true})
 }
 
-// sendToQueue is submit's call of its own queue. Like SQS it accepts at most 256 KiB.
-func (w *World) sendToQueue(ctx context.Context, body string) error {
+// submitQueue is submit's client of its own queue.
+type submitQueue World
+
+// Send accepts at most 256 KiB, as SQS does.
+func (q *submitQueue) Send(ctx context.Context, body string) error {
+	w := (*World)(q)
 	if len(body) > 256<<10 {
 		return fmt.Errorf("a message of %d bytes", len(body))
 	}
@@ -293,6 +300,22 @@ func (w *World) sendToQueue(ctx context.Context, body string) error {
 		defer w.mu.Unlock()
 		w.messages = append(w.messages, &message{body: body, visibleAt: w.now.Add(time.Second)})
 		return nil
+	})
+}
+
+// Postpone rounds the pause up to whole seconds, as SQS wants them.
+func (q *submitQueue) Postpone(ctx context.Context, receipt string, pause time.Duration) error {
+	w := (*World)(q)
+	return w.attempt(ctx, "sqs", "ChangeMessageVisibility", "", func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, m := range w.messages {
+			if m.receipt == receipt {
+				m.visibleAt = w.now.Add((pause + time.Second - 1).Truncate(time.Second))
+				return nil
+			}
+		}
+		return errors.New("no message with this receipt")
 	})
 }
 

@@ -237,7 +237,7 @@ func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding
 	}
 	slog.InfoContext(ctx, "answered", "name", f.Name, "state", st.State, "code", st.Code)
 	if f.State == ledger.Held && st.Code != problem.TooManyJobs {
-		return &heldError{st.Code}
+		return &heldError{code: st.Code}
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ type change struct {
 // message is a message of the queue, or a whole event if there is no queue.
 type message struct {
 	id       string // empty if there is no queue
+	receipt  string // of this delivery
 	receives int    // how often the queue has delivered it, including this time
 	changes  []change
 	err      error // why the message cannot be read
@@ -40,7 +41,7 @@ func parseEvent(raw []byte, bucket string) ([]message, error) {
 	}
 	var messages []message
 	for _, record := range batch.Records {
-		m := message{id: record.MessageId}
+		m := message{id: record.MessageId, receipt: record.ReceiptHandle}
 		m.receives, _ = strconv.Atoi(record.Attributes["ApproximateReceiveCount"])
 		m.changes, m.err = parseBody([]byte(record.Body), bucket)
 		messages = append(messages, m)

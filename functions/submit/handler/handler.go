@@ -48,9 +48,8 @@ type Handler struct {
 	API      *runcomfy.Client
 	States   workflow.Starter
 	Now      func() time.Time
-
-	// Send sends a message to the queue of the function, to be delivered soon.
-	Send func(ctx context.Context, body string) error
+	Queue    Queue
+	Jitter   func() float64 // in [0, 1): spreads the next deliveries of many messages
 
 	// MaxReceives is how often the queue delivers a message. 0 means no limit.
 	MaxReceives int
@@ -79,6 +78,16 @@ const (
 	returnTime = 3 * time.Second
 	// clockSkew is by how much two clocks may differ.
 	clockSkew = time.Minute
+
+	// firstHold is the longest pause after the first delivery of a message that is
+	// held. It doubles this many times; later pauses are the queue's.
+	firstHold = 15 * time.Second
+	doublings = 6
+	// promptReceives is for how many deliveries RunComfy may ask for a shorter pause.
+	// Its short pauses must not use up the deliveries of a day.
+	promptReceives = 30
+	// mostRetryAfter limits the pause that RunComfy asks for. SQS allows 12 hours.
+	mostRetryAfter = 6 * time.Hour
 )
 
 var (
@@ -90,7 +99,10 @@ var (
 
 // heldError is returned for a held job, so that the queue delivers the message
 // again.
-type heldError struct{ code problem.Code }
+type heldError struct {
+	code       problem.Code
+	retryAfter time.Duration // the pause that RunComfy asks for; 0 if it does not
+}
 
 func (e *heldError) Error() string { return "held: " + string(e.code) }
 
@@ -111,6 +123,7 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 		return response, err
 	}
 	b := newBatch(messages)
+	invocation := ctx
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-returnTime))
@@ -133,8 +146,49 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 			return response, err
 		}
 		response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.id})
+		pause := h.pause(err, m.receives)
+		if pause == 0 || m.receipt == "" {
+			continue
+		}
+		// If this fails, the queue delivers the message after its visibility timeout.
+		if err := h.Queue.Postpone(invocation, m.receipt, pause); err != nil {
+			slog.WarnContext(ctx, "message not postponed", "message_id", m.id, "err", err)
+		}
 	}
 	return response, nil
+}
+
+// pause returns how long a message that is not finished waits for its next delivery:
+// as long as RunComfy asks for, else a time that doubles with each delivery. 0 stands
+// for the visibility timeout of the queue.
+func (h *Handler) pause(err error, receives int) time.Duration {
+	after := min(retryAfterOf(err), mostRetryAfter)
+	switch {
+	case after > 0 && receives <= promptReceives:
+		return after + time.Duration(h.Jitter()*float64(min(after, firstHold)))
+	case receives <= doublings:
+		return time.Duration((0.25 + 0.75*h.Jitter()) * float64(firstHold<<(receives-1)))
+	default:
+		return 0
+	}
+}
+
+// retryAfterOf returns the longest pause that RunComfy asks for in an error.
+func retryAfterOf(err error) time.Duration {
+	switch e := err.(type) { //nolint:errorlint // all errors of a join count
+	case *heldError:
+		return e.retryAfter
+	case interface{ Unwrap() []error }:
+		var longest time.Duration
+		for _, err := range e.Unwrap() {
+			longest = max(longest, retryAfterOf(err))
+		}
+		return longest
+	case interface{ Unwrap() error }:
+		return retryAfterOf(e.Unwrap())
+	default:
+		return 0
+	}
 }
 
 // batch is the state that the messages of one invocation share.

@@ -123,7 +123,7 @@ func (h *Handler) sendChange(ctx context.Context, c change) error {
 	if err := enc.Encode(ownMessage{&ownChange{c.key, c.deleted, c.at, c.part}}); err != nil {
 		return err
 	}
-	return h.Send(ctx, body.String())
+	return h.Queue.Send(ctx, body.String())
 }
 
 // stillTooMany returns *heldError while MaxJobsPerDrop is not higher than when the
@@ -133,5 +133,5 @@ func (h *Handler) stillTooMany(ctx context.Context, c change) error {
 		return nil
 	}
 	slog.WarnContext(ctx, "not submitted", "key", c.key, "state", ledger.Held, "code", problem.TooManyJobs)
-	return &heldError{problem.TooManyJobs}
+	return &heldError{code: problem.TooManyJobs}
 }

@@ -131,7 +131,7 @@ func TestHeldJobsOfADividedChange(t *testing.T) {
 			sent, requests := 0, map[int]int{} // by invocation
 			w.Before = func(c world.Call) error {
 				switch {
-				case c.Service == "sqs":
+				case c.Op == "SendMessage":
 					sent++
 				case c.Service == "s3" && c.Function == "submit":
 					requests[c.Invocation]++
@@ -139,8 +139,8 @@ func TestHeldJobsOfADividedChange(t *testing.T) {
 				return nil
 			}
 			w.Pass(time.Hour)
-			if most := slices.Max(slices.Collect(maps.Values(requests))); sent > 0 || len(requests) != 5*12 || most > 30 {
-				t.Errorf("%d messages sent, and up to %d requests in each of %d deliveries; want 5 deliveries for each job", sent, most, len(requests))
+			if most := slices.Max(slices.Collect(maps.Values(requests))); sent > 0 || len(requests) < 5*12 || len(requests) > 6*12 || most > 30 {
+				t.Errorf("%d messages sent, and up to %d requests in each of %d deliveries; want 5 or 6 deliveries for each job", sent, most, len(requests))
 			}
 			for i := range 12 {
 				worldtest.WantStatus(t, w, fmt.Sprintf(change.job, i), ledger.Held, problem.NoBalance)

@@ -123,7 +123,7 @@ func (h *Handler) holdUnreadable(ctx context.Context, f drop.Finding, prev ledge
 	if err := h.Ledger.Post(ctx, f.Key, st, ledger.Order(f.Job.Take, h.timestamp()), prev); err != nil {
 		return err
 	}
-	return &heldError{st.Code}
+	return &heldError{code: st.Code}
 }
 
 // mustNotRun reports whether a job without a record must not run, because the
@@ -406,7 +406,11 @@ func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledge
 		return err
 	}
 	if state == ledger.Held {
-		return &heldError{code}
+		held := &heldError{code: code}
+		if response, ok := errors.AsType[*runcomfy.Error](cause); ok {
+			held.retryAfter = response.RetryAfter
+		}
+		return held
 	}
 	return nil
 }

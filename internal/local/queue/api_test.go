@@ -1,6 +1,8 @@
 package queue_test
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -8,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -58,6 +61,64 @@ func TestSendMessage(t *testing.T) {
 	c.advance(9 * time.Second)
 	if got, _ := receive(t, q, 10); !cmp.Equal(got, []string{"later"}) {
 		t.Errorf("after 10 s: %.100q", got)
+	}
+}
+
+func TestChangeMessageVisibility(t *testing.T) {
+	c := &clock{start}
+	q := open(t, c.config(t.TempDir()))
+	server := httptest.NewServer(&queue.Server{Queue: q, Path: "/000000000000/drops"})
+	defer server.Close()
+	client := sqs.NewFromConfig(aws.Config{
+		Region: "us-east-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
+	})
+	if err := q.Send("m"); err != nil {
+		t.Fatal(err)
+	}
+	c.advance(time.Minute)
+	var receipt string
+	deliver := queue.SQS("arn", func(_ context.Context, payload []byte) ([]byte, error) {
+		var event events.SQSEvent
+		err := json.Unmarshal(payload, &event)
+		receipt = event.Records[0].ReceiptHandle
+		return nil, err
+	})
+	batch, err := q.Receive(1)
+	if err != nil || len(batch) != 1 {
+		t.Fatal(batch, err)
+	}
+	if _, err := deliver(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, receipt string
+		seconds       int32
+		code          string
+	}{
+		{"the delivery under way", receipt, 30, ""},
+		{"an earlier delivery", batch[0].ID + ":0", 30, "ReceiptHandleIsInvalid"},
+		{"another message", "x:1", 30, "ReceiptHandleIsInvalid"},
+		{"more than twelve hours", receipt, 12*3600 + 1, "InvalidParameterValue"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := client.ChangeMessageVisibility(t.Context(), &sqs.ChangeMessageVisibilityInput{
+				QueueUrl: aws.String(server.URL + "/000000000000/drops"), ReceiptHandle: &tt.receipt, VisibilityTimeout: tt.seconds,
+			})
+			refused, _ := errors.AsType[smithy.APIError](err)
+			if (err == nil) != (tt.code == "") || err != nil && (refused == nil || refused.ErrorCode() != tt.code) {
+				t.Errorf("ChangeMessageVisibility() = %v, want %q", err, tt.code)
+			}
+		})
+	}
+	q.Release(batch[0].ID)
+	c.advance(29 * time.Second)
+	if got, _ := receive(t, q, 10); len(got) > 0 {
+		t.Errorf("delivered again after 29 s: %q", got)
+	}
+	c.advance(time.Second)
+	if got, _ := receive(t, q, 10); !cmp.Equal(got, []string{"m"}) {
+		t.Errorf("after 30 s: %q", got)
 	}
 }
 

@@ -105,7 +105,7 @@ func SQS(arn string, invoke Invoke) func(context.Context, []Message) ([]string, 
 		var event events.SQSEvent
 		for _, m := range batch {
 			event.Records = append(event.Records, events.SQSMessage{
-				MessageId: m.ID, Body: m.Body, EventSource: "aws:sqs", EventSourceARN: arn,
+				MessageId: m.ID, ReceiptHandle: m.receipt(), Body: m.Body, EventSource: "aws:sqs", EventSourceARN: arn,
 				Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(m.Receives)},
 			})
 		}

@@ -145,7 +145,7 @@ func TestSQSEvent(t *testing.T) {
 	if failed, err := deliver(t.Context(), []queue.Message{message("a")}); err != nil || failed != nil {
 		t.Errorf("deliver() = %v, %v", failed, err)
 	}
-	want := `{"Records":[{"messageId":"a","receiptHandle":"","body":"body of a","md5OfBody":"","md5OfMessageAttributes":"",
+	want := `{"Records":[{"messageId":"a","receiptHandle":"a:2","body":"body of a","md5OfBody":"","md5OfMessageAttributes":"",
 		"attributes":{"ApproximateReceiveCount":"2"},"messageAttributes":null,
 		"eventSourceARN":"arn:aws:sqs:us-east-1:000000000000:drops","eventSource":"aws:sqs","awsRegion":""}]}`
 	if diff := cmp.Diff(decode(t, want), decode(t, string(payload))); diff != "" {

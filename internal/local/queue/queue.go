@@ -29,6 +29,9 @@ type Message struct {
 	VisibleAt time.Time `json:"visibleAt"` // when it may be delivered
 }
 
+// receipt returns the receipt handle of the last delivery of the message.
+func (m Message) receipt() string { return fmt.Sprintf("%s:%d", m.ID, m.Receives) }
+
 // Config describes a queue. Every field is required.
 type Config struct {
 	Dir         string        // holds the messages
@@ -154,6 +157,22 @@ func (q *Queue) Release(id string) {
 	defer q.mu.Unlock()
 	delete(q.inFlight, id)
 	q.signal()
+}
+
+// errNoReceipt is returned for a receipt handle of no delivery under way.
+var errNoReceipt = errors.New("the receipt handle is not of a delivery under way")
+
+// postpone sets when a message whose delivery is under way is visible again.
+func (q *Queue) postpone(receipt string, pause time.Duration) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	id, _, _ := strings.Cut(receipt, ":")
+	m, ok := q.messages[id]
+	if !ok || !q.inFlight[id] || m.receipt() != receipt {
+		return errNoReceipt
+	}
+	m.VisibleAt = q.cfg.Now().Add(pause)
+	return q.keep(m)
 }
 
 // Len returns the number of messages, without the dead letters.

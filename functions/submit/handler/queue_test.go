@@ -1,0 +1,131 @@
+package handler_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
+)
+
+// A job that RunComfy does not accept for now is submitted soon, and once.
+func TestHeldJobComesBackSoon(t *testing.T) {
+	throttled := func(retryAfter string) runcomfytest.Fault {
+		fault := runcomfytest.Fault{Name: "429", Status: http.StatusTooManyRequests}
+		if retryAfter != "" {
+			fault.Header = http.Header{"Retry-After": {retryAfter}}
+		}
+		return fault
+	}
+	tests := []struct {
+		name   string
+		fault  runcomfytest.Fault
+		lasts  time.Duration // 0: one POST
+		within time.Duration // of the first POST
+	}{
+		{"a short Retry-After", throttled("2"), 0, 10 * time.Second},
+		{"a longer Retry-After", throttled("90"), 0, 110 * time.Second},
+		{"no Retry-After", throttled(""), 0, 40 * time.Second},
+		{"three POSTs without Retry-After", throttled(""), 20 * time.Second, 2 * time.Minute},
+		{"a short Retry-After for ten minutes", throttled("2"), 10 * time.Minute, 25 * time.Minute},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.Batch = 10 // both files in one call
+			worldtest.Faulty(w, runcomfytest.CallSubmit, tt.fault, tt.lasts)
+			var first time.Time
+			w.Before = func(c world.Call) error {
+				if c.Service == "runcomfy" && c.Op == "submit" && first.IsZero() {
+					first = w.Now()
+				}
+				return nil
+			}
+			worldtest.DropPair(t, w)
+			w.Run(12 * time.Second)
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled)
+			worldtest.Rest(t, w)
+			worldtest.WantArchived(t, w)
+			if took := w.Takes("ads/talk")[0].Times.Submitted.Sub(first); took > tt.within {
+				t.Errorf("submitted after %v, want at most %v", took, tt.within)
+			}
+		})
+	}
+}
+
+// RunComfy accepts five jobs a second and refuses the others with 429. A burst of
+// 200 drops is submitted within two minutes, each once.
+func TestBurst(t *testing.T) {
+	const jobs, perSecond = 200, 5
+	w := worldtest.New(t)
+	w.Batch = 10
+	accepted := map[int64]int{} // by second
+	refusal := runcomfytest.Fault{Name: "429", Status: http.StatusTooManyRequests}
+	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+		if call, _ := runcomfytest.CallOf(r); call != runcomfytest.CallSubmit {
+			return nil
+		}
+		second := w.Now().Unix()
+		if accepted[second] == perSecond {
+			return &refusal
+		}
+		accepted[second]++
+		return nil
+	}
+	clip, voice := worldtest.Media(t)
+	for i := range jobs {
+		w.Drop(fmt.Sprintf("inbox/%d/talk.mp4", i), clip)
+		w.Drop(fmt.Sprintf("inbox/%d/talk.wav", i), voice)
+	}
+	worldtest.Rest(t, w)
+	var last time.Duration
+	for i := range jobs {
+		takes := w.Takes(fmt.Sprintf("%d/talk", i))
+		if len(takes) != 1 || takes[0].State != ledger.Succeeded {
+			t.Fatalf("job %d: %+v", i, takes)
+		}
+		last = max(last, takes[0].Times.Submitted.Sub(world.Begin))
+	}
+	worldtest.WantCharges(t, w, jobs)
+	if last > 2*time.Minute {
+		t.Errorf("the last job was submitted %v after the drop", last)
+	}
+}
+
+// If the pause cannot be set, or the function dies before it does, the message comes
+// back after the visibility timeout of the queue.
+func TestPauseThatCannotBeSet(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		fail func() error
+	}{
+		{"SQS refuses", func() error { return errors.New("throttled") }},
+		{"the function dies", func() error { panic(world.Crash{}) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.Batch = 10
+			worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429 with Retry-After"), 0)
+			w.Before = func(c world.Call) error {
+				if c.Service == "sqs" {
+					return tt.fail()
+				}
+				return nil
+			}
+			worldtest.DropPair(t, w)
+			w.Run(11 * time.Minute)
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled)
+			worldtest.Rest(t, w)
+			worldtest.WantArchived(t, w)
+			if at := w.Takes("ads/talk")[0].Times.Submitted.Sub(world.Begin); at < 12*time.Minute || at > 13*time.Minute {
+				t.Errorf("submitted after %v, want 12 min", at)
+			}
+		})
+	}
+}
