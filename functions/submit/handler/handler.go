@@ -167,7 +167,7 @@ func (h *Handler) pause(err error, receives int) time.Duration {
 	case after > 0 && receives <= promptReceives:
 		return after + time.Duration(h.Jitter()*float64(min(after, firstHold)))
 	case receives <= doublings:
-		return time.Duration((0.25 + 0.75*h.Jitter()) * float64(firstHold<<(receives-1)))
+		return time.Duration((0.25 + 0.75*h.Jitter()) * float64(firstHold<<max(receives-1, 0)))
 	default:
 		return 0
 	}
