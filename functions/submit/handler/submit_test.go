@@ -324,15 +324,18 @@ func TestReleaseIsTriedAgain(t *testing.T) {
 	w := worldtest.New(t)
 	tries := worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429"), 0)
 	refused := 0
+	postponed := false
 	w.Before = func(c world.Call) error {
 		if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && *tries == 1 && refused < 9 {
 			refused++
 			return world.Throttled
 		}
+		postponed = postponed || c.Op == "ChangeMessageVisibility"
 		return nil
 	}
 	dropOnce(t, w)
-	w.Run(time.Minute)
+	for !postponed && w.Step(time.Minute) {
+	}
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled)
 	if refused != 9 {
 		t.Errorf("%d writes were refused", refused)
