@@ -313,7 +313,7 @@ func (s *Stack) openLog(name string) (*os.File, error) {
 
 // consume starts the calls of submit and cancel, and the schedule.
 func (s *Stack) consume(restarted bool) {
-	drops, deletions := s.functions[logicalIDs[submit]].Queues["Queue"], s.functions[logicalIDs[cancel]].Queues["DeletionQueue"]
+	drops, deletions := s.functions[logicalIDs[submit]].Queues[queueARN], s.functions[logicalIDs[cancel]].Queues[deletionQueueARN]
 	s.calls.Go(func() {
 		s.drops.Consume(s.intake, queue.Consumer{
 			BatchSize: drops.BatchSize, Concurrency: drops.Concurrency, Deliver: queue.SQS(queueARN, s.invoker(submit)),

@@ -21,6 +21,11 @@ func (s *Stack) readTemplate(root string) (err error) {
 	if s.functions, err = permissions.Functions(s.template, Values(Endpoints{})); err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
+	for name, arn := range map[string]string{submit: queueARN, cancel: deletionQueueARN} {
+		if mapping := s.functions[logicalIDs[name]].Queues[arn]; mapping.BatchSize == 0 || mapping.Concurrency == 0 {
+			return fmt.Errorf("template.yaml: %s does not read the queue %s with a BatchSize and a MaximumConcurrency", logicalIDs[name], arn)
+		}
+	}
 	byID, err := permissions.Read(s.template, Values(Endpoints{}))
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
@@ -39,7 +44,7 @@ func Values(at Endpoints) map[string]string {
 	return map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account, "AWS::StackName": machineName,
 		"Bucket": Bucket, "StateMachine": MachineARN, "StateMachine.Name": machineName, "TokenSecret": secretARN,
-		"Queue": at.AWS + queuePath, "Queue.Arn": queueARN,
+		"Queue": at.AWS + queuePath, "Queue.Arn": queueARN, "DeletionQueue.Arn": deletionQueueARN,
 		"RunComfyBaseUrl": at.RunComfy, "OutputOrigins": at.RunComfy,
 	}
 }

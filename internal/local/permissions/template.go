@@ -94,7 +94,7 @@ type Function struct {
 	Timeout   time.Duration
 	MemoryMB  int
 	Attempts  int                // how often Lambda calls it for one event
-	Queues    map[string]Mapping // by the logical id of the queue
+	Queues    map[string]Mapping // by the ARN of the queue, or its logical id if the ARN has no value
 }
 
 // Mapping is how a function reads a queue.
