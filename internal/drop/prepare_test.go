@@ -236,9 +236,8 @@ func TestWarnings(t *testing.T) {
 	b.step(t, "x.job/v.mkv")
 	key := b.step(t, `x.job/job.json = {"model": "`+pro+`", "input": {"video_url": "v.mkv", "audio_url": "https://example.com/a%20b.wav?X-Amz-Signature=s3cret#x"}}`)
 	ready, problems := b.prepared(t, key)
-	if len(ready.Warnings) != 2 || problems != nil || !strings.HasPrefix(ready.Warnings[0], "v.mkv was not looked into") ||
-		ready.Warnings[1] != "audio_url is a URL, https://example.com/a%20b.wav, that was not checked" {
-		t.Errorf("warnings %q; problems %v", ready.Warnings, problems)
+	if diff := cmp.Diff([]string{"audio_url is a URL, https://example.com/a%20b.wav, that was not checked"}, ready.Warnings); diff != "" || problems != nil {
+		t.Errorf("problems %v; warnings (-want +got):\n%s", problems, diff)
 	}
 	b = newInbox(t)
 	b.step(t, "h.job/a.png")
@@ -264,7 +263,7 @@ func TestWhatTheLedgerKeeps(t *testing.T) {
 	}
 	want := []ledger.Input{
 		{Property: "video_url", URL: "https://example.com/v.mp4"},
-		{Property: "audio_url", Key: "inbox/x.job/a.wav", Bytes: 81034, LastModified: noon.Add(time.Minute), DurationSeconds: 2.53},
+		{Property: "audio_url", Key: "inbox/x.job/a.wav", Bytes: 81034, LastModified: noon.Add(time.Minute), DurationSeconds: 2.53, Codecs: []string{"pcm"}},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 0.01), cmpopts.IgnoreFields(ledger.Input{}, "ETag")); diff != "" {
 		t.Errorf("inputs (-want +got):\n%s", diff)

@@ -95,7 +95,7 @@ func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 		lastRetries int
 	}{
 		"Poll":    {[]string{"."}, 10},
-		"Archive": {[]string{"../../functions/archive/handler", "../transfer"}, 3},
+		"Archive": {[]string{"../../functions/archive/handler", "../transfer", "../origins"}, 3},
 	} {
 		s := machine.States[state]
 		if s.Catch != nil {

@@ -56,15 +56,27 @@ type deployment struct {
 	archive *archive.Handler
 	cancel  *cancel.Handler
 
-	s3     *s3.Client   // the client of a person
-	states *sfn.Client  // the client of a person
-	queue  *queue.Queue // submit's own
-	fake   *runcomfytest.Server
-	later  atomic.Int64 // how far RunComfy's clock is ahead, in nanoseconds
+	s3        *s3.Client   // the client of a person
+	states    *sfn.Client  // the client of a person
+	queue     *queue.Queue // submit's own
+	postponed error        // of submit's last call to postpone a message
+	fake      *runcomfytest.Server
+	later     atomic.Int64 // how far RunComfy's clock is ahead, in nanoseconds
 
 	// taken, if set, is written to the key of each output before archive completes
 	// its upload.
 	taken []byte
+}
+
+// postponing notes the error of Postpone, which submit only logs.
+type postponing struct {
+	submit.Queue
+	err *error
+}
+
+func (p *postponing) Postpone(ctx context.Context, receipt string, pause time.Duration) error {
+	*p.err = p.Queue.Postpone(ctx, receipt, pause)
+	return *p.err
 }
 
 // deploy deploys the functions for a scenario, with every permission except one.
@@ -142,7 +154,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	d.submit = &submit.Handler{
 		Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now, Sleep: pass,
 		Presign: bucket.Presigner(c.s3, d.bucket, time.Hour),
-		Queue:   submit.SQS{Client: sqs.NewFromConfig(configAs("submit", services.URL)), URL: queueURL},
+		Queue:   &postponing{Queue: submit.SQS{Client: sqs.NewFromConfig(configAs("submit", services.URL)), URL: queueURL}, err: &d.postponed},
 		Jitter:  func() float64 { return 0 },
 		Resolver: &drop.Resolver{
 			Files: c.files, Catalog: models, Settings: permissions.DefaultSettings(),

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/queue"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/workflow"
@@ -39,6 +40,7 @@ var scenarios = []scenario{
 	{name: "a change of many jobs", tries: "submit", run: divided},
 	{name: "a refused job", tries: "submit", run: released, fault: throttled},
 	{name: "a refused job in a bucket without versions", tries: "submit", run: released, fault: throttled, unversioned: true},
+	{name: "a refused job of the queue", tries: "submit", run: postponed, fault: throttled},
 	{name: "an output whose place is taken", tries: "archive", run: aborted, fault: longOutput},
 	{name: "a deleted drop", tries: "cancel", run: deleted},
 	{name: "a deleted drop whose status is deleted too", tries: "cancel", run: deletedWithoutStatus, unversioned: true},
@@ -220,6 +222,31 @@ func released(d *deployment) error {
 		return fmt.Errorf("the record is still %s", rec.State)
 	}
 	return d.wantStatus(ledger.StatusKey(name), ledger.Held)
+}
+
+// postponed delivers a message about a pair that RunComfy does not accept. Submit sets
+// when it is delivered again.
+func postponed(d *deployment) error {
+	clip, voice := sample.Files()
+	if err := errors.Join(d.put(video, clip), d.put(audio, voice), d.queue.Send(string(d.event("Object Created", video)))); err != nil {
+		return err
+	}
+	batch, err := d.queue.Receive(1)
+	if err != nil {
+		return err
+	}
+	d.postponed = errors.New("submit did not postpone the message")
+	deliver := queue.SQS(queueARN, func(ctx context.Context, payload []byte) ([]byte, error) {
+		response, err := d.submit.Handle(ctx, payload)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(response)
+	})
+	if failed, err := deliver(d.ctx, batch); err != nil || len(failed) != 1 {
+		return fmt.Errorf("%d messages failed, want 1: %w", len(failed), err)
+	}
+	return d.postponed
 }
 
 // deleted deletes a drop whose job is in RunComfy's queue.
