@@ -24,7 +24,7 @@ func readBy(t *testing.T, function string) []string {
 			if c.on == "os" && (c.name == "Getenv" || c.name == "LookupEnv") {
 				t.Errorf("%s reads a variable without config.Env", folder)
 			}
-			if (c.on == "env" || c.on == "e") && len(c.args) == 1 {
+			if (c.on == "env" || c.on == "e") && (len(c.args) == 1 || c.name == "Choice") {
 				if name, ok := text(c.args[0]); ok && name != "AWS_SESSION_TOKEN" {
 					names = append(names, name)
 				}
