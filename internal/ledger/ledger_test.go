@@ -573,3 +573,30 @@ func TestUnreadableObjects(t *testing.T) {
 		})
 	}
 }
+
+// RecentTakes makes one listing, whatever other names begin with the name.
+func TestRecentTakes(t *testing.T) {
+	b := &s3test.Bucket{}
+	s := newStore(b)
+	for _, take := range []string{"20260101T000000Z-a", "20261120T000000Z-b", "20261121T000000Z-c", "20261121T110000Z-d"} {
+		claim(t, s, "ads", take)
+	}
+	for i := range 3000 {
+		b.Set(fmt.Sprintf("jobs/ads/talk %d/20261121T000000Z-x.json", i), []byte("{}"))
+	}
+	lists := 0
+	b.Before = func(op, _ string) error {
+		if op == "ListObjectsV2" {
+			lists++
+		}
+		return nil
+	}
+	recs, err := s.RecentTakes(t.Context(), "ads", noon.Add(-15*24*time.Hour), 2)
+	var got []string
+	for _, rec := range recs {
+		got = append(got, rec.Take)
+	}
+	if want := []string{"20261121T000000Z-c", "20261121T110000Z-d"}; err != nil || !slices.Equal(got, want) || lists != 1 {
+		t.Errorf("%q by %d listings, %v; want %q by one", got, lists, err, want)
+	}
+}

@@ -165,19 +165,36 @@ func (s *Store) Release(ctx context.Context, claim Record) error {
 // Takes returns the records of a name, oldest first. It leaves out records that
 // cannot be read, and returns an error that names them.
 func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
-	return s.NewestTakes(ctx, name, math.MaxInt)
-}
-
-// NewestTakes is Takes for at most the given number of records: those with the
-// latest stamps.
-func (s *Store) NewestTakes(ctx context.Context, name string, most int) ([]Record, error) {
 	keys, _, err := s.list(ctx, "jobs/"+name+"/")
 	if err != nil {
 		return nil, err
 	}
+	return s.readTakes(ctx, name, keys)
+}
+
+// RecentTakes is Takes for at most the given number of records: those with the
+// latest stamps, which are not before since. It makes one request, so it may miss
+// some if thousands of names begin with the name and a slash.
+func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, most int) ([]Record, error) {
+	prefix := "jobs/" + name + "/"
+	files, _, err := s.Bucket.ListFolder(ctx, prefix, prefix+since.UTC().Format(StampLayout), bucket.PageSize)
+	if err != nil {
+		return nil, err
+	}
+	var keys []string
+	for _, f := range files {
+		if !strings.HasSuffix(f.Key, "/") {
+			keys = append(keys, f.Key)
+		}
+	}
+	return s.readTakes(ctx, name, keys[max(0, len(keys)-most):]) // S3 lists by key, which begins with the stamp
+}
+
+// readTakes reads the records of a name, as Takes does.
+func (s *Store) readTakes(ctx context.Context, name string, keys []string) ([]Record, error) {
 	var recs []Record
 	var errs []error
-	for _, key := range keys[max(0, len(keys)-most):] { // S3 lists by key, which begins with the stamp
+	for _, key := range keys {
 		rec, err := s.Get(ctx, name, strings.TrimSuffix(path.Base(key), ".json"))
 		if _, ok := errors.AsType[*UnreadableError](err); ok {
 			errs = append(errs, err)

@@ -25,6 +25,9 @@ const (
 	// maxRecovered bounds how many takes of a name are read to recover them. The
 	// hourly sweep of the cancel function recovers the others.
 	maxRecovered = 10
+	// recoverBack is how old the files of a take may be that is recovered. The queue
+	// delivers a message for at most 14 days.
+	recoverBack = 15 * 24 * time.Hour
 
 	// maxFurther bounds how many matches are assessed that the bundle's status does
 	// not list.
@@ -142,7 +145,7 @@ func (a *assessment) mustWrite(prev ledger.Posted) bool {
 // recoverTakes reports whether it found any. If again is false, no earlier delivery
 // failed, so it skips takes whose invocation may still be running.
 func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (some bool, err error) {
-	takes, err := h.Ledger.NewestTakes(ctx, name, maxRecovered)
+	takes, err := h.Ledger.RecentTakes(ctx, name, h.Now().Add(-recoverBack), maxRecovered)
 	if _, ok := errors.AsType[*ledger.UnreadableError](err); ok {
 		// Continue with the other takes of the name.
 		slog.ErrorContext(ctx, "record unreadable", "name", name, "err", err)
