@@ -84,8 +84,8 @@ func fileSubject(key string) Subject {
 	return Subject{Name: strings.TrimPrefix(key, ledger.InboxPrefix), file: key}
 }
 
-// subjectJSON is a Subject in a message of the queue. The key is that of the file or
-// of the match; it is left out for a job name.
+// subjectJSON is a Subject in a message of the queue. The key names the file or the
+// match; it is left out for a job name.
 type subjectJSON struct {
 	Stem   string `json:"stem,omitempty"`
 	Key    string `json:"key,omitempty"`
@@ -123,8 +123,8 @@ func (s *Subject) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Keys returns the key of the subject's status or answer file, and that of the
-// status of its match. Find returns findings for these keys only.
+// Keys returns the key of the subject's status or answer file, and the key of its
+// match's status. Find returns findings for these keys only.
 func (s Subject) Keys() []string {
 	keys := []string{s.Key()}
 	if s.match != "" {

@@ -24,7 +24,7 @@ const (
 	idTimestamp, idSimpleBlock, idBlockGroup, idBlock, idBlockDuration = 0xE7, 0xA3, 0xA0, 0xA1, 0x9B
 )
 
-// element is an element of a Matroska file. Its end is at most that of what contains it.
+// element is an element of a Matroska file. It ends no later than the element that contains it.
 type element struct {
 	id        uint32
 	body, end int64

@@ -191,8 +191,8 @@ type Info struct {
 	Unread bool
 }
 
-// Length returns the length of the file: that of the video track of a video, and that of
-// the audio track of an audio.
+// Length returns the length of the video track of a video, and the length of the audio
+// track of an audio file.
 func (i Info) Length() Length {
 	switch {
 	case i.Kind == Video && i.Video != nil:

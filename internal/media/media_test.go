@@ -224,7 +224,7 @@ func TestUnread(t *testing.T) {
 			Warnings: []string{"output.bin was not looked into: what it holds is not known (text/plain)"}}},
 		{"compressed.mov", slices.Concat(typeBox, atom("moov", atom("cmov", make([]byte, 99)))), media.Info{
 			Format: "mp4", Type: "video/mp4", Kind: media.Video,
-			Warnings: []string{"compressed.mov was not looked into: its header is compressed, as that of some old QuickTime movies"}}},
+			Warnings: []string{"compressed.mov was not looked into: its header is compressed, as in some old QuickTime movies"}}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			row.want.Name, row.want.Bytes, row.want.Unread = row.name, int64(len(row.data)), true

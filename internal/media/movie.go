@@ -246,7 +246,7 @@ func readMoov(r *reader, moov box) (*movie, error) {
 			m.fragmented = true
 			err = r.children(b.body, b.end, m.readExtends(r))
 		case "cmov":
-			return unread("its header is compressed, as that of some old QuickTime movies")
+			return unread("its header is compressed, as in some old QuickTime movies")
 		}
 		return err
 	})

@@ -133,8 +133,8 @@ func identify(r *reader, promised content) (f form, known bool, err error) {
 	return formMP3, found || tagged, err
 }
 
-// longestSignature is how many bytes of a file signature reads. The longest signature
-// is that of a transport stream: two of its packets.
+// longestSignature is how many bytes of a file signature reads. The longest
+// signature is two packets of a transport stream.
 const longestSignature = 200
 
 // signature returns the form of a file that begins with head. It returns false if the

@@ -436,7 +436,7 @@ const settleTime = 10 * time.Second
 // exposed reports whether these files became a job only because of a deletion, and
 // a take of the name used the deleted file. It sets either if the job may also run: a
 // video or image of another name was uploaded shortly before, and its event may arrive
-// before that of the deletion.
+// before the event of the deletion.
 func exposed(name string, acts []act, takes []ledger.Record, files []file) (left, either bool) {
 	isJob := func(w want) bool {
 		return w.whole() && len(w.takes) == len(files) && slices.EqualFunc(w.takes, files, func(a, b file) bool { return a.key == b.key && a.dropped.Equal(b.dropped) })

@@ -10,8 +10,8 @@
 // One message makes a bounded number of requests. A change may concern hundreds of
 // names: a video with tagged audios, or the job.json of a wildcard. Submit then sends
 // messages to its own queue, each with the change and a part of the names, and its own
-// message is finished. A message with several names is only divided again, into about
-// ten, until each name has a message of its own. So a held job is tried again alone, a
+// message is finished. A message with several names is divided again, into about
+// ten, until each name has a message of its own. So a held job is retried separately, a
 // crash repeats at most the messages of one division, and a message that comes twice
 // or late only assesses its name again. No chain is longer than six messages: Lambda
 // ends a chain of sixteen as a loop.

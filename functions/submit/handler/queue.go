@@ -14,7 +14,7 @@ type Queue interface {
 	// Send sends a message, to be delivered soon.
 	Send(ctx context.Context, body string) error
 	// Postpone sets when a message is delivered again: after a pause from now. The
-	// receipt is that of its last delivery.
+	// receipt identifies its last delivery.
 	Postpone(ctx context.Context, receipt string, pause time.Duration) error
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Movie describes a made-up MP4 file: its structure is that of a video, and its coded
+// Movie describes a made-up MP4 file: it has the structure of a video, and its coded
 // pictures and frames of sound are noise.
 type Movie struct {
 	Length        time.Duration // of the video track, rounded to whole frames
