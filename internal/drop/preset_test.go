@@ -140,7 +140,6 @@ func TestPresets(t *testing.T) {
 // inbox/, and a warning says so if there are more.
 func TestPresetsOfDeepFolders(t *testing.T) {
 	const set = ` = {"model": "sync/react-1"}`
-	deep := func(unit string, n int) string { return strings.Repeat(unit, n) }
 	tests := []struct {
 		name     string
 		folder   string
@@ -148,15 +147,15 @@ func TestPresetsOfDeepFolders(t *testing.T) {
 		model    string
 		warnings int
 	}{
-		{"no preset", deep("a/", 100), "-", pro, 1},
-		{"in inbox/", deep("a/", 100), "", react, 1},
-		{"in the pair's own folder", deep("a/", 100), deep("a/", 100), react, 1},
-		{"in the eleventh folder", deep("a/", 100), deep("a/", 90), react, 1},
-		{"in the twelfth folder", deep("a/", 100), deep("a/", 89), pro, 1},
-		{"in a folder of eleven", deep("a/", 11), "a/", react, 0},
-		{"decomposed letters", deep("u\u0308/", 60), deep("u\u0308/", 55), react, 1},
-		{"decomposed letters, and a preset in a composed folder", "b/" + deep("u\u0308/", 3), "b/\u00fc/", react, 0},
-		{"both in each folder", deep("u\u0308\u00fc/", 30), deep("u\u0308\u00fc/", 28), react, 1},
+		{"no preset", strings.Repeat("a/", 100), "-", pro, 1},
+		{"in inbox/", strings.Repeat("a/", 100), "", react, 1},
+		{"in the pair's own folder", strings.Repeat("a/", 100), strings.Repeat("a/", 100), react, 1},
+		{"in the eleventh folder", strings.Repeat("a/", 100), strings.Repeat("a/", 90), react, 1},
+		{"in the twelfth folder", strings.Repeat("a/", 100), strings.Repeat("a/", 89), pro, 1},
+		{"in a folder of eleven", strings.Repeat("a/", 11), "a/", react, 0},
+		{"decomposed letters", strings.Repeat("u\u0308/", 60), strings.Repeat("u\u0308/", 55), react, 1},
+		{"decomposed letters, and a preset in a composed folder", "b/" + strings.Repeat("u\u0308/", 3), "b/\u00fc/", react, 0},
+		{"both in each folder", strings.Repeat("u\u0308\u00fc/", 30), strings.Repeat("u\u0308\u00fc/", 28), react, 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -194,7 +194,7 @@ func mp3Frame(rates byte) []byte {
 // noise returns n bytes that look like neither frames nor tags.
 func noise(n int) []byte {
 	data := make([]byte, n)
-	rand.NewChaCha8([32]byte{}).Read(data)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(data)
 	return bytes.ReplaceAll(data, []byte{0xff}, []byte{0xfe})
 }
 

@@ -157,8 +157,8 @@ func measureMPEG(r *reader, start, limit int64, info *Info) error {
 	}
 	l := &info.Audio.Length
 	byHeader := fact(header.frames*first.samples, first.rate)
-	const close = 8
-	if !l.Exact && header.size == 0 && byHeader.D > 0 && (byHeader.D-l.D).Abs() <= l.D/close {
+	const near = 8
+	if !l.Exact && header.size == 0 && byHeader.D > 0 && (byHeader.D-l.D).Abs() <= l.D/near {
 		*l = byHeader
 	}
 	if !l.Exact {

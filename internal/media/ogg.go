@@ -113,9 +113,9 @@ func (s *oggStream) length() Length {
 	if s.codec != "opus" || s.gap {
 		return l
 	}
-	const close = 12000 // a quarter of a second
+	const near = 12000 // a quarter of a second
 	packets := s.packets - min(s.skip, s.packets)
-	if played <= packets+close && played+s.page+close >= packets {
+	if played <= packets+near && played+s.page+near >= packets {
 		return l
 	}
 	byPackets := fact(packets, s.rate)
@@ -205,7 +205,7 @@ func (o *oggFile) add(p oggPage) {
 	switch s, known := newOggStream(p.body); {
 	case known && s.video:
 		o.video = s.codec
-	case known && !(o.open && len(o.sound) > 0):
+	case known && (!o.open || len(o.sound) == 0):
 		o.streams[p.serial] = &s
 		o.sound = append(o.sound, &s)
 		o.open = true
@@ -299,11 +299,12 @@ func readOgg(r *reader, info *Info) error {
 		if doubtful = joined || noEnd || few || o.strange; doubtful {
 			whole := &oggFile{streams: map[uint32]*oggStream{}}
 			_, err := whole.read(r, r.start, size)
-			if err == nil {
+			switch {
+			case err == nil:
 				o, doubtful = whole, false
-			} else if !errors.Is(err, errBudget) {
+			case !errors.Is(err, errBudget):
 				return err
-			} else if !joined && !noEnd && !o.strange {
+			case !joined && !noEnd && !o.strange:
 				follows, err := o.follows(r, r.start, size)
 				if err != nil {
 					return err

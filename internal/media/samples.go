@@ -133,7 +133,7 @@ func (t *track) readSizes(r *reader) error {
 		return err
 	}
 	hash := fnv.New64a()
-	hash.Write(table)
+	_, _ = hash.Write(table) // never fails
 	s.hash = fmt.Sprintf("%d-%016x", s.count, hash.Sum64())
 	for ; len(table) > 0; table = table[4:] {
 		s.bytes += int64(u32(table))

@@ -17,8 +17,8 @@ func isTail(data []byte) bool {
 	return beginsWith(data, "TAG", "APETAGEX", "ID3", "LYRICSBEGIN", "\x00\x00\x00\x00")
 }
 
-func beginsWith(data []byte, any ...string) bool {
-	return slices.ContainsFunc(any, func(s string) bool { return bytes.HasPrefix(data, []byte(s)) })
+func beginsWith(data []byte, prefixes ...string) bool {
+	return slices.ContainsFunc(prefixes, func(s string) bool { return bytes.HasPrefix(data, []byte(s)) })
 }
 
 // skipTags returns the offset of the first byte after the tags at off, or the size of

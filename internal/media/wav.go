@@ -190,8 +190,8 @@ func (w *wav) measureCodec(length uint64, info *Info) {
 	}
 	byRate = fact(length, w.byteRate)
 	byFact := fact(w.samples, w.rate)
-	const close = 20 // two lengths agree within a twentieth
-	agree := func(a, b Length) bool { return a.D > 0 && (a.D-b.D).Abs() <= a.D/close }
+	const near = 20 // two lengths agree within a twentieth
+	agree := func(a, b Length) bool { return a.D > 0 && (a.D-b.D).Abs() <= a.D/near }
 	switch l := &info.Audio.Length; {
 	case agree(byFact, byRate) || agree(byFact, byBlocks):
 		*l = byFact

@@ -164,7 +164,7 @@ func (s *source) compare(r *response, from, size int64) error {
 	gotFrom, gotSize, total := contentRange(r)
 	// A value that only one of the two responses has cannot be compared.
 	differs := func(before, now string) bool { return before != "" && now != "" && before != now }
-	changed := ""
+	var changed string
 	switch {
 	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable:
 		changed = "a range that it had is no longer there"

@@ -40,11 +40,11 @@ const (
 	promptWait  = 3 * time.Second
 	promptUntil = 3 * time.Minute
 
-	// AskEvery is the time between two questions of the same call, and AskFor is
-	// for how long one call asks. A call of AskFor costs about half as much as a
-	// turn of the loop.
+	// AskEvery is the time between two questions of the same call.
 	AskEvery = 3 * time.Second
-	AskFor   = 20 * time.Second
+	// AskFor is for how long one call asks. A call of AskFor costs about half as
+	// much as a turn of the loop.
+	AskFor = 20 * time.Second
 	// worthAsking is how late a turn may find the end at most if asking for AskFor
 	// is to cost less than more turns.
 	worthAsking = 40 * time.Second

@@ -183,12 +183,12 @@ func TestRanTooLong(t *testing.T) {
 	tests := []struct {
 		name   string
 		after  time.Duration // from the failure to the redrive
-		hours  time.Duration // MaxHours at the redrive
+		limit  time.Duration // MaxHours at the redrive
 		failed bool
 	}{
-		{"redriven while it runs", time.Hour, 24, true},
-		{"redriven after its end", 6 * time.Hour, 24, false},
-		{"redriven while it runs, with a larger MaxHours", time.Hour, 48, false},
+		{"redriven while it runs", time.Hour, 24 * time.Hour, true},
+		{"redriven after its end", 6 * time.Hour, 24 * time.Hour, false},
+		{"redriven while it runs, with a larger MaxHours", time.Hour, 48 * time.Hour, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -201,7 +201,7 @@ func TestRanTooLong(t *testing.T) {
 				t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
 			}
 			w.Pass(tt.after)
-			w.RunLimit = tt.hours * time.Hour
+			w.RunLimit = tt.limit
 			w.Restart()
 			redrive := func() {
 				t.Helper()
