@@ -146,8 +146,11 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 			return response, err
 		}
 		response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.id})
+		if m.receipt == "" {
+			continue
+		}
 		pause := h.pause(err, m.receives)
-		if pause == 0 || m.receipt == "" {
+		if pause == 0 {
 			continue
 		}
 		// If this fails, the queue delivers the message after its visibility timeout.
