@@ -80,8 +80,7 @@ func (m *Model) option(input map[string]any, name string) any {
 	return *m.schema.Properties[name].Default
 }
 
-// exact returns the media of a kind, and no media if there are none or their length is
-// not a fact.
+// exact returns the file of a kind if its length is a fact, and otherwise the zero Info.
 func exact(kind media.Kind, given []media.Info) media.Info {
 	i := slices.IndexFunc(given, func(m media.Info) bool { return m.Kind == kind })
 	if i < 0 || !given[i].Length().Exact {

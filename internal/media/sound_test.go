@@ -22,7 +22,7 @@ type soundRow struct {
 	file     file
 	duration time.Duration
 	least    time.Duration // if the duration is an estimate, which may be wrong by a twentieth
-	codec    string        // if it is not that of the test
+	codec    string        // if it differs from the codec of the test
 	warning  string        // the beginning of the only warning
 }
 

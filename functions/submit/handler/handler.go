@@ -80,9 +80,10 @@ const (
 	clockSkew = time.Minute
 
 	// firstHold is the longest pause after the first delivery of a message that is
-	// held. It doubles this many times; later pauses are the queue's.
-	firstHold = 15 * time.Second
-	doublings = 6
+	// not finished. The pause doubles with each delivery. After promptHolds
+	// deliveries, the visibility timeout of the queue is the pause.
+	firstHold   = 15 * time.Second
+	promptHolds = 6
 	// promptReceives is for how many deliveries RunComfy may ask for a shorter pause.
 	// Its short pauses must not use up the deliveries of a day.
 	promptReceives = 30
@@ -169,7 +170,7 @@ func (h *Handler) pause(err error, receives int) time.Duration {
 	switch {
 	case after > 0 && receives <= promptReceives:
 		return after + time.Duration(h.Jitter()*float64(min(after, firstHold)))
-	case receives <= doublings:
+	case receives <= promptHolds:
 		return time.Duration((0.25 + 0.75*h.Jitter()) * float64(firstHold<<max(receives-1, 0)))
 	default:
 		return 0
@@ -307,9 +308,9 @@ func (h *Handler) isGone(ctx context.Context, key string) (bool, error) {
 
 // handleChange assesses every subject that a change may concern, until it has made
 // more than fewRequests requests to S3. Then it sends messages for the subjects that
-// are left, and for those that are not finished. It only divides a message of submit
-// that has several subjects. Repeating an assessment that changes nothing costs a few
-// reads.
+// are left, and for those that are not finished. A message of submit that has several
+// subjects is only divided: handleChange assesses none of them. Repeating an assessment
+// that changes nothing costs a few reads.
 func (h *Handler) handleChange(ctx context.Context, b *batch, c change, last bool, mayStart func() bool) error {
 	ctx, requests := bucket.CountRequests(ctx)
 	subjects := c.Subjects

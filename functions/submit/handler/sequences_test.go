@@ -592,7 +592,7 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 }
 
 // The deletion of a file of the newest take starts no job, also when another
-// event is assessed before that of the deletion.
+// event is assessed before the event of the deletion.
 func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -611,7 +611,7 @@ func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 }
 
 // A file that is deleted soon after its upload starts no job of the files that are
-// left, although the event of its upload is assessed before that of its deletion.
+// left, although the event of its upload is assessed before the event of its deletion.
 func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	tests := []struct {

@@ -20,17 +20,23 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 )
 
+// serve serves the queue drops, and returns a client and the server's address.
+func serve(t *testing.T, q *queue.Queue) (client *sqs.Client, url string) {
+	t.Helper()
+	server := httptest.NewServer(&queue.Server{Queue: q, Path: "/000000000000/drops"})
+	t.Cleanup(server.Close)
+	return sqs.NewFromConfig(aws.Config{
+		Region: "us-east-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
+	}), server.URL
+}
+
 func TestSendMessage(t *testing.T) {
 	c := &clock{start}
 	q := open(t, c.config(t.TempDir()))
-	server := httptest.NewServer(&queue.Server{Queue: q, Path: "/000000000000/drops"})
-	defer server.Close()
-	client := sqs.NewFromConfig(aws.Config{
-		Region: "us-east-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1,
-		Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
-	})
+	client, url := serve(t, q)
 	sendTo := func(path, body string, delay int32) error {
-		_, err := client.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: aws.String(server.URL + path), MessageBody: &body, DelaySeconds: delay})
+		_, err := client.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: aws.String(url + path), MessageBody: &body, DelaySeconds: delay})
 		return err
 	}
 	for _, tt := range []struct {
@@ -67,12 +73,7 @@ func TestSendMessage(t *testing.T) {
 func TestChangeMessageVisibility(t *testing.T) {
 	c := &clock{start}
 	q := open(t, c.config(t.TempDir()))
-	server := httptest.NewServer(&queue.Server{Queue: q, Path: "/000000000000/drops"})
-	defer server.Close()
-	client := sqs.NewFromConfig(aws.Config{
-		Region: "us-east-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1,
-		Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
-	})
+	client, url := serve(t, q)
 	if err := q.Send("m"); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +104,7 @@ func TestChangeMessageVisibility(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := client.ChangeMessageVisibility(t.Context(), &sqs.ChangeMessageVisibilityInput{
-				QueueUrl: aws.String(server.URL + "/000000000000/drops"), ReceiptHandle: &tt.receipt, VisibilityTimeout: tt.seconds,
+				QueueUrl: aws.String(url + "/000000000000/drops"), ReceiptHandle: &tt.receipt, VisibilityTimeout: tt.seconds,
 			})
 			refused, _ := errors.AsType[smithy.APIError](err)
 			if (err == nil) != (tt.code == "") || err != nil && (refused == nil || refused.ErrorCode() != tt.code) {
