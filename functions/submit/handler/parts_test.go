@@ -81,9 +81,13 @@ func TestDividedChange(t *testing.T) {
 			}
 		},
 	}
+	step := 13
+	if testing.Short() { // as in the run with the race detector
+		step *= 4
+	}
 	for _, change := range manyJobs {
 		for what, fault := range faults {
-			for n := 1; n < 150; n += 13 {
+			for n := 1; n < 150; n += step {
 				t.Run(fmt.Sprintf("%s, %s, %d", change.name, what, n), func(t *testing.T) {
 					w := worldtest.New(t)
 					w.Batch = 1 + n%10
