@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -160,6 +159,3 @@ func (d *dropped) ReadRange(_ context.Context, f drop.File, off, n int64) ([]byt
 	defer file.Close()
 	return io.ReadAll(io.NewSectionReader(file, off, min(n, max(f.Size-off, 0))))
 }
-
-// show returns a key without inbox/, as the person named the file.
-func show(key string) string { return path.Clean(strings.TrimPrefix(key, ledger.InboxPrefix)) }

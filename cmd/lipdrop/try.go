@@ -13,6 +13,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/check"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
@@ -137,7 +138,7 @@ func ordersOf(ctx context.Context, files drop.Files, keys []string) (map[string]
 		return nil, err
 	}
 	orders := map[string]string{}
-	err = eachFinding(ctx, resolver, keys, func(_ string, f drop.Finding) error {
+	err = check.Each(ctx, resolver, keys, func(_ string, f drop.Finding) error {
 		orders[f.Name] = f.Order
 		if f.Job != nil {
 			orders[f.Name] = f.Job.Take
@@ -190,16 +191,16 @@ func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
 			wrong = append(wrong, escapef("%v", err))
 		}
 	}
-	err = eachFinding(ctx, resolver, files.keys, func(key string, f drop.Finding) error {
-		o, err := outcomeOf(ctx, resolver, f)
+	err = check.Each(ctx, resolver, files.keys, func(key string, f drop.Finding) error {
+		o, err := check.Assess(ctx, resolver, f)
 		if err != nil {
 			return err
 		}
-		if o.state == ready {
+		if o.State == check.Ready {
 			names = append(names, f.Name)
 		}
-		if !o.good() {
-			for _, p := range o.problems {
+		if !o.Good() {
+			for _, p := range o.Problems {
 				wrong = append(wrong, escapef("%s: %s. %s", f.Name, p.Reason, p.RemedyFor(f.Name)))
 			}
 		}

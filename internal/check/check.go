@@ -1,0 +1,130 @@
+// Package check says what jobs files would start, or what is wrong with them, before
+// they are dropped. It runs the same code as submit.
+package check
+
+import (
+	"context"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+// Ready is the state of a finding whose job would be submitted.
+const Ready ledger.State = "ready"
+
+// Each calls report once with each finding about the files at keys.
+func Each(ctx context.Context, resolver *drop.Resolver, keys []string, report func(key string, f drop.Finding) error) error {
+	seen := map[string]bool{}
+	for _, key := range keys {
+		subjects, err := resolver.Touched(ctx, drop.ParseKey(key))
+		if err != nil {
+			return err
+		}
+		for len(subjects) > 0 {
+			findings, err := resolver.Find(ctx, subjects[0])
+			if err != nil {
+				return err
+			}
+			subjects = append(subjects[1:], findings[0].Matches...)
+			for _, f := range findings {
+				if seen[f.Key] {
+					continue
+				}
+				seen[f.Key] = true
+				if err := report(key, f); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Outcome is what submit would do about a finding.
+type Outcome struct {
+	State    ledger.State // Ready, or the state of the status
+	Problems []problem.Problem
+	Warnings []string
+	Job      drop.Ready // what is known about the job, if there is one
+}
+
+// Good reports whether nothing is wrong.
+func (o Outcome) Good() bool {
+	return o.State == Ready || o.State == ledger.Used || o.State == ledger.Accepted
+}
+
+// Assess returns the outcome of a finding.
+func Assess(ctx context.Context, resolver *drop.Resolver, f drop.Finding) (Outcome, error) {
+	if f.Job == nil {
+		return Outcome{State: f.State, Problems: f.Problems, Warnings: f.Warnings}, nil
+	}
+	job, problems, err := resolver.Prepare(ctx, f.Job)
+	o := Outcome{State: Ready, Problems: problems, Warnings: job.Warnings, Job: job}
+	if len(problems) > 0 {
+		o.State = drop.StateOf(problems)
+	}
+	return o, err
+}
+
+// Job is a line of `lipdrop check --json`. docs/check.md describes its members.
+type Job struct {
+	Name     string         `json:"name"`
+	State    ledger.State   `json:"state"`
+	Model    string         `json:"model,omitempty"`
+	Input    map[string]any `json:"input,omitempty"`
+	Media    []Medium       `json:"media,omitempty"`
+	Expected float64        `json:"expectedSeconds,omitempty"`
+	Jobs     []string       `json:"jobs,omitempty"`
+	Problems []Problem      `json:"problems,omitempty"`
+	Warnings []string       `json:"warnings,omitempty"`
+}
+
+// Medium is a file of a Job.
+type Medium struct {
+	File     string   `json:"file"`
+	Property string   `json:"property,omitempty"`
+	Seconds  float64  `json:"seconds,omitempty"`
+	Exact    bool     `json:"exact"`
+	Width    int      `json:"width,omitempty"`
+	Height   int      `json:"height,omitempty"`
+	Codecs   []string `json:"codecs,omitempty"`
+}
+
+// Problem is something wrong with a Job.
+type Problem struct {
+	Code   problem.Code `json:"code"`
+	Reason string       `json:"reason"`
+	Remedy string       `json:"remedy"`
+}
+
+// Describe returns the Job of a finding.
+func (o Outcome) Describe(f drop.Finding) Job {
+	job := Job{Name: f.Name, State: o.State, Model: o.Job.Model, Jobs: f.Jobs, Warnings: o.Warnings}
+	if o.State == Ready {
+		job.Input, job.Expected = o.Job.Input, millis(o.Job.Expected.Length)
+	}
+	for _, used := range o.Job.Media {
+		m := Medium{File: File(used.File.Key), Property: used.Property}
+		if used.URL != "" {
+			m.File = used.Input().URL
+		}
+		length := used.Info.Longest()
+		m.Seconds, m.Exact = millis(length.D), length.Exact
+		m.Width, m.Height, m.Codecs = used.Info.Width, used.Info.Height, used.Info.Codecs()
+		job.Media = append(job.Media, m)
+	}
+	for _, p := range o.Problems {
+		job.Problems = append(job.Problems, Problem{p.Code, p.Reason, p.RemedyFor(f.Name)})
+	}
+	return job
+}
+
+// File returns a key without inbox/, as the person named the file.
+func File(key string) string { return path.Clean(strings.TrimPrefix(key, ledger.InboxPrefix)) }
+
+// millis returns a duration in seconds, rounded to milliseconds.
+func millis(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
