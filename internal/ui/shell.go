@@ -1,0 +1,156 @@
+package ui
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"mime"
+	"net"
+	"net/http"
+	"strings"
+)
+
+// shell decides which requests reach the page. Every user of the machine, and every
+// page in a browser on it, can connect to the port.
+//
+// The token in the printed URL is exchanged for a cookie. A browser sends a cookie of
+// 127.0.0.1 to every port of 127.0.0.1, also to the servers of other users. So the
+// page is below a random path, and the cookie is for this path only.
+type shell struct {
+	host  string // such as 127.0.0.1:40123
+	token string
+	path  string // such as /x7…/
+	// session is the value of the cookie.
+	session string
+	// media is the source of images, videos and sounds, as the Content-Security-Policy
+	// names it: the bucket.
+	media string
+	next  http.Handler // serves the paths below path
+}
+
+// cookieName is the name of the cookie that holds the session.
+const cookieName = "lipdrop"
+
+func newShell(address net.Addr, media string, next http.Handler) *shell {
+	return &shell{
+		host: address.String(), media: media, next: next,
+		// rand.Text has at least 128 random bits.
+		token: rand.Text(), path: "/" + strings.ToLower(rand.Text()) + "/", session: rand.Text(),
+	}
+}
+
+// url returns the address to open in a browser.
+func (s *shell) url() string { return "http://" + s.host + "/?token=" + s.token }
+
+// origin returns the origin of the page.
+func (s *shell) origin() string { return "http://" + s.host }
+
+// ServeHTTP implements http.Handler.
+func (s *shell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.setHeaders(w.Header())
+	if err := s.checkOrigin(r); err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+		return
+	}
+	if r.URL.Path == "/" {
+		s.exchange(w, r)
+		return
+	}
+	cookie, err := r.Cookie(cookieName)
+	if err != nil || !equal(cookie.Value, s.session) || !strings.HasPrefix(r.URL.Path, s.path) {
+		http.Error(w, "open the address that `lipdrop ui` has printed", http.StatusForbidden)
+		return
+	}
+	if err := checkBody(w, r); err != nil {
+		http.Error(w, err.Error(), http.StatusUnsupportedMediaType)
+		return
+	}
+	http.StripPrefix(strings.TrimSuffix(s.path, "/"), s.next).ServeHTTP(w, r)
+}
+
+// setHeaders sets the headers of every response.
+func (s *shell) setHeaders(h http.Header) {
+	h.Set("Content-Security-Policy", strings.Join([]string{
+		"default-src 'self'", "img-src 'self' " + s.media, "media-src " + s.media, "object-src 'none'",
+		"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'",
+	}, "; "))
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+}
+
+// checkOrigin returns an error if a request is addressed to another host, or comes
+// from another page. After DNS rebinding, a page sends its own name as the host.
+func (s *shell) checkOrigin(r *http.Request) error {
+	if r.Host != s.host {
+		return errors.New("this server has another name")
+	}
+	for _, origin := range r.Header.Values("Origin") {
+		if origin != s.origin() {
+			return errors.New("a page of another origin may not use this server")
+		}
+	}
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		// A browser sends no Origin with such a request. Its Sec-Fetch-Site says who
+		// made it; the first request, with the token, may come from anywhere.
+		if from := r.Header.Get("Sec-Fetch-Site"); from != "" && from != "same-origin" && from != "none" && r.URL.Path != "/" {
+			return errors.New("a page of another origin may not use this server")
+		}
+		return nil
+	}
+	if r.Header.Get("Origin") == "" {
+		return errors.New("a change needs the header Origin")
+	}
+	return nil
+}
+
+// exchange sets the cookie if the request has the token, and leads the browser to the
+// page, so that the token leaves the address bar. The response is a page, not an HTTP
+// redirect: after a link on another page, a browser would not send the cookie along
+// with the redirected request.
+func (s *shell) exchange(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet || !equal(r.URL.Query().Get("token"), s.token) {
+		http.Error(w, "the token is missing or wrong; open the address that `lipdrop ui` has printed", http.StatusForbidden)
+		return
+	}
+	http.SetCookie(w, &http.Cookie{
+		Name: cookieName, Value: s.session, Path: s.path, HttpOnly: true, SameSite: http.SameSiteStrictMode,
+	})
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write([]byte(`<!doctype html><html lang="en"><meta http-equiv="refresh" content="0;url=` + s.path + `"><title>lipdrop</title><a href="` + s.path + `">lipdrop</a></html>`))
+}
+
+const (
+	// maxJSON is the largest JSON body of a request, in bytes: the list of files that
+	// a person drops.
+	maxJSON = 4 << 20
+
+	// maxPart is the largest part of a file that a request carries, in bytes.
+	maxPart = 8 << 20
+
+	partType = "application/octet-stream"
+)
+
+// checkBody returns an error if a change has neither the type of JSON nor that of a
+// part of a file. A form can have neither type. It limits the size of the body.
+func checkBody(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return nil
+	}
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch {
+	case err == nil && kind == "application/json":
+		r.Body = http.MaxBytesReader(w, r.Body, maxJSON)
+	case err == nil && kind == partType && strings.HasSuffix(r.URL.Path, "/part"):
+		r.Body = http.MaxBytesReader(w, r.Body, maxPart)
+	default:
+		return errors.New("a change must have the content type application/json")
+	}
+	return nil
+}
+
+// equal compares secrets in constant time.
+func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

@@ -1,0 +1,158 @@
+package ui
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// testShell returns a shell in front of a handler that reads the body and responds
+// "reached", and its cookie.
+func testShell(t *testing.T) (*shell, *http.Cookie) {
+	t.Helper()
+	s := newShell(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40123}, "https://s3.us-east-1.amazonaws.com/bucket/",
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, err := io.ReadAll(r.Body); err != nil {
+				http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
+				return
+			}
+			_, _ = io.WriteString(w, "reached "+r.URL.Path)
+		}))
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, request(t, s, "GET", s.url(), nil, nil))
+	cookies := w.Result().Cookies()
+	if w.Code != http.StatusOK || len(cookies) != 1 {
+		t.Fatalf("the exchange of the token: %d, %d cookies", w.Code, len(cookies))
+	}
+	return s, cookies[0]
+}
+
+func request(t *testing.T, s *shell, method, address string, body io.Reader, headers map[string]string) *http.Request {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest(method, u.RequestURI(), body)
+	r.Host = s.host
+	for name, value := range headers {
+		r.Header.Set(name, value)
+	}
+	if host := headers["Host"]; host != "" {
+		r.Host = host
+	}
+	return r
+}
+
+// Each attack gets a response before a route of the page is reached.
+func TestAttacksOnTheShell(t *testing.T) {
+	s, cookie := testShell(t)
+	own := s.origin()
+	const jsonType, form = "application/json", "application/x-www-form-urlencoded"
+	big := strings.Repeat("x", maxJSON+1)
+	tests := []struct {
+		name    string
+		method  string
+		path    string // below the page's path; one that begins with // is absolute
+		body    string
+		headers map[string]string
+		cookie  string // "" is the right one, "none" is no cookie
+		want    int
+	}{
+		{name: "a read of the page", method: "GET", want: 200},
+		{name: "a change by the page", method: "POST", headers: map[string]string{"Origin": own, "Content-Type": jsonType}, want: 200},
+		{name: "a change with parameters of its type", method: "POST", headers: map[string]string{"Origin": own, "Content-Type": "application/json; charset=utf-8"}, want: 200},
+		{name: "a foreign host (DNS rebinding)", method: "GET", headers: map[string]string{"Host": "evil.example:40123"}, want: 403},
+		{name: "the right host with another port", method: "GET", headers: map[string]string{"Host": "127.0.0.1:40124"}, want: 403},
+		{name: "another name of the same machine", method: "GET", headers: map[string]string{"Host": "localhost:40123"}, want: 403},
+		{name: "the token with a foreign host", method: "GET", path: "//?token=" + s.token, headers: map[string]string{"Host": "evil.example"}, cookie: "none", want: 403},
+		{name: "a change from a foreign origin", method: "POST", headers: map[string]string{"Origin": "http://evil.example", "Content-Type": jsonType}, want: 403},
+		{name: "a change from another port of this machine", method: "POST", headers: map[string]string{"Origin": "http://127.0.0.1:1", "Content-Type": jsonType}, want: 403},
+		{name: "a change from the origin null", method: "POST", headers: map[string]string{"Origin": "null", "Content-Type": jsonType}, want: 403},
+		{name: "a change without an origin", method: "POST", headers: map[string]string{"Content-Type": jsonType}, want: 403},
+		{name: "a read from a foreign origin", method: "GET", headers: map[string]string{"Origin": "http://evil.example"}, want: 403},
+		{name: "a script tag of another page", method: "GET", headers: map[string]string{"Sec-Fetch-Site": "cross-site"}, want: 403},
+		{name: "a script tag of another port", method: "GET", headers: map[string]string{"Sec-Fetch-Site": "same-site"}, want: 403},
+		{name: "a form", method: "POST", body: "name=a", headers: map[string]string{"Origin": own, "Content-Type": form}, want: 415},
+		{name: "a form of text", method: "POST", body: "{}", headers: map[string]string{"Origin": own, "Content-Type": "text/plain"}, want: 415},
+		{name: "a change without a type", method: "POST", body: "{}", headers: map[string]string{"Origin": own}, want: 415},
+		{name: "a part of a file at the address of a change", method: "POST", body: "{}", headers: map[string]string{"Origin": own, "Content-Type": partType}, want: 415},
+		{name: "no cookie", method: "GET", cookie: "none", want: 403},
+		{name: "a wrong cookie", method: "GET", cookie: "wrong", want: 403},
+		{name: "the token in place of the cookie", method: "GET", cookie: s.token, want: 403},
+		{name: "the cookie below another path", method: "GET", path: "//api/jobs", want: 403},
+		{name: "no token", method: "GET", path: "//", cookie: "none", want: 403},
+		{name: "a wrong token", method: "GET", path: "//?token=wrong", cookie: "none", want: 403},
+		{name: "an empty token", method: "GET", path: "//?token=", cookie: "none", want: 403},
+		{name: "the token by POST", method: "POST", path: "//?token=" + s.token, headers: map[string]string{"Origin": own, "Content-Type": jsonType}, cookie: "none", want: 403},
+		{name: "an oversized body", method: "POST", body: big, headers: map[string]string{"Origin": own, "Content-Type": jsonType}, want: 413},
+		{name: "an oversized part", method: "POST", path: "api/upload/part", body: big + big, headers: map[string]string{"Origin": own, "Content-Type": partType}, want: 413},
+		{name: "a preflight for CORS", method: "OPTIONS", headers: map[string]string{"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}, want: 403},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			path := s.path + test.path
+			if absolute, ok := strings.CutPrefix(test.path, "//"); ok {
+				path = "/" + absolute
+			}
+			r := request(t, s, test.method, "http://"+s.host+path, strings.NewReader(test.body), test.headers)
+			switch test.cookie {
+			case "none":
+			case "":
+				r.AddCookie(&http.Cookie{Name: cookie.Name, Value: cookie.Value})
+			default:
+				r.AddCookie(&http.Cookie{Name: cookie.Name, Value: test.cookie})
+			}
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, r)
+			if w.Code != test.want {
+				t.Errorf("HTTP status %d, want %d: %s", w.Code, test.want, w.Body)
+			}
+			if reached := strings.HasPrefix(w.Body.String(), "reached"); reached != (test.want == 200) {
+				t.Errorf("reached: %t", reached)
+			}
+			for name, part := range map[string]string{
+				"Content-Security-Policy": "frame-ancestors 'none'", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+				"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-store",
+			} {
+				if !strings.Contains(w.Header().Get(name), part) {
+					t.Errorf("%s: %q, want %q in it", name, w.Header().Get(name), part)
+				}
+			}
+			for name := range w.Header() {
+				if strings.HasPrefix(name, "Access-Control-") {
+					t.Errorf("the response has the header %s", name)
+				}
+			}
+		})
+	}
+}
+
+// The browser keeps neither the token nor a cookie that another server may get.
+func TestExchangeOfTheToken(t *testing.T) {
+	s, cookie := testShell(t)
+	if !cookie.HttpOnly || cookie.SameSite != http.SameSiteStrictMode {
+		t.Errorf("the cookie is not HttpOnly and SameSite=Strict: %v", cookie)
+	}
+	if cookie.Path != s.path || len(s.path) < 20 {
+		t.Errorf("the cookie is for the path %q, so a browser sends it to the other ports of this machine too", cookie.Path)
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, request(t, s, "GET", s.url(), nil, map[string]string{"Sec-Fetch-Site": "cross-site"}))
+	if w.Code != http.StatusOK || strings.Contains(w.Body.String(), s.token) || !strings.Contains(w.Body.String(), "0;url="+s.path) {
+		t.Errorf("the page after the exchange: %d %s", w.Code, w.Body)
+	}
+	for _, secret := range []string{s.token, s.session, s.path} {
+		if len(secret) < 26 { // base32 of 128 bits
+			t.Errorf("%q has fewer than 128 bits", secret)
+		}
+	}
+	other, _ := testShell(t)
+	if other.token == s.token || other.session == s.session || other.path == s.path {
+		t.Error("two starts have the same secrets")
+	}
+}
