@@ -29,6 +29,22 @@ func (m *Model) Validate(input map[string]any) []problem.Problem {
 	return m.check(input, false)
 }
 
+// Value returns the value that a text stands for as the value of a property: the number
+// or the boolean that it contains, in any case, if the property accepts no text and
+// such a value. Otherwise it returns the text, which Validate then refuses.
+func (m *Model) Value(name, text string) any {
+	s, ok := m.schema.Properties[name]
+	if !ok || s.Types == nil {
+		return text
+	}
+	accepted := s.Types.ToStrings()
+	bare, ok := unquoted(strings.ToLower(strings.TrimSpace(text)))
+	if _, isBool := bare.(bool); !ok || slices.Contains(accepted, "string") || isBool != slices.Contains(accepted, "boolean") {
+		return text
+	}
+	return bare
+}
+
 // ValidateOptions is Validate for the options of a preset: no member is required,
 // and media are a problem.
 func (m *Model) ValidateOptions(options map[string]any) []problem.Problem {
@@ -84,6 +100,10 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 	}
 	for name, leaf := range broken {
 		found[name] = m.badValue(name, input[name], leaf)
+	}
+	for name, p := range found {
+		p.Member = name
+		found[name] = p
 	}
 	return slices.SortedFunc(maps.Values(found), func(a, b problem.Problem) int {
 		return cmp.Or(cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Remedy, b.Remedy))

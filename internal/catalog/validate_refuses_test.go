@@ -173,7 +173,11 @@ func TestValidateRefuses(t *testing.T) {
 			if strings.Contains(tt.reason, " is not an input of ") {
 				code = problem.UnknownMember
 			}
-			want := []problem.Problem{{Code: code, Reason: tt.reason, Remedy: tt.remedy}}
+			member, _, unknown := strings.Cut(tt.reason, " is not an input of ")
+			if member = strings.Trim(member, `"`); !unknown {
+				member, _, _ = strings.Cut(tt.reason, " ")
+			}
+			want := []problem.Problem{{Code: code, Reason: tt.reason, Remedy: tt.remedy, Member: member}}
 			m := model(t, tt.id)
 			for how, decode := range map[string]func(string, any) error{"float64": decodeFloat, "json.Number": decodeNumber} {
 				if diff := cmp.Diff(want, m.Validate(with(t, tt.id, tt.members, decode))); diff != "" {

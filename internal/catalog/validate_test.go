@@ -115,26 +115,31 @@ func TestValidateReportsEveryProblemAtOnce(t *testing.T) {
 			Code:   problem.UnknownMember,
 			Reason: "audio_ur is not an input of sync/react-1, which accepts audio_url, emotion, lipsync_mode, model_mode, temperature and video_url (the nearest is audio_url)",
 			Remedy: "Rename audio_ur to audio_url.",
+			Member: "audio_ur",
 		},
 		{
 			Code:   problem.BadValue,
 			Reason: `emotion is "joyful"; sync/react-1 accepts happy, angry, sad, neutral, disgusted or surprised`,
 			Remedy: "Set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out.",
+			Member: "emotion",
 		},
 		{
 			Code:   problem.BadValue,
 			Reason: "model_mode is 3; sync/react-1 accepts lips, face or head",
 			Remedy: "Set model_mode to lips, face or head, or leave it out.",
+			Member: "model_mode",
 		},
 		{
 			Code:   problem.BadValue,
 			Reason: "temperature is 2; sync/react-1 accepts a number from 0 to 1",
 			Remedy: "Set temperature to a number from 0 to 1, or leave it out.",
+			Member: "temperature",
 		},
 		{
 			Code:   problem.MissingMember,
 			Reason: "video_url is missing; sync/react-1 requires it",
 			Remedy: "Set video_url to the name of a video file or an https URL.",
+			Member: "video_url",
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -256,21 +261,25 @@ func TestValidateOptions(t *testing.T) {
 			Code:   problem.UnknownMember,
 			Reason: "audio_ur is not an option of community/live-avatar, " + options,
 			Remedy: "Remove audio_ur.",
+			Member: "audio_ur",
 		},
 		{
 			Code:   problem.MediaInPreset,
 			Reason: "image_url accepts media; a preset sets options only",
 			Remedy: "Remove image_url from the preset: the media are the uploaded files.",
+			Member: "image_url",
 		},
 		{
 			Code:   problem.BadValue,
 			Reason: "num_clips is 101; community/live-avatar accepts a whole number from 1 to 100",
 			Remedy: "Set num_clips to a whole number from 1 to 100, or leave it out.",
+			Member: "num_clips",
 		},
 		{
 			Code:   problem.UnknownMember,
 			Reason: "promt is not an option of community/live-avatar, " + options + " (the nearest is prompt)",
 			Remedy: "Rename promt to prompt.",
+			Member: "promt",
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -315,6 +324,33 @@ func TestValidateAnything(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A text becomes a number or a boolean only where the model accepts one.
+func TestValue(t *testing.T) {
+	tests := []struct {
+		name, id, property, text string
+		want                     any
+	}{
+		{"a number", react1, "temperature", "0.50", json.Number("0.50")},
+		{"a number with spaces around it", react1, "temperature", " 1 ", json.Number("1")},
+		{"a number beyond the range", react1, "temperature", "7", json.Number("7")},
+		{"a decimal comma", react1, "temperature", "0,5", "0,5"},
+		{"a text", react1, "emotion", "happy", "happy"},
+		{"a text that is a number", happyhorse, "prompt", "42", "42"},
+		{"a whole number", liveAvatar, "num_clips", "12", json.Number("12")},
+		{"a boolean as Excel writes it", happyhorse, "watermark", "TRUE", true},
+		{"a number for a boolean", happyhorse, "watermark", "1", "1"},
+		{"a boolean for a number", react1, "temperature", "true", "true"},
+		{"an option that the model does not have", react1, "seed", "1", "1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := model(t, tt.id).Value(tt.property, tt.text); got != tt.want {
+				t.Errorf("%#v, want %#v", got, tt.want)
+			}
+		})
+	}
 }
 
 // If one letter in the name of an option is wrong, the problem names the option.

@@ -181,6 +181,12 @@ func TestJobJSON(t *testing.T) {
 				"y: job of react, video_url=home/v.mp4, audio_url=y.job/tmp/a.wav",
 			},
 		},
+		{
+			says: "a file in a folder whose name begins with a dot is no drop, and job.json may name it by its whole path",
+			do:   []string{"ads/.media/1f/v.mp4", "shared/.media/a.wav", reactJob("ads/x.job/job.json", "/inbox/ads/.media/1f/v.mp4", "/inbox/shared/.media/a.wav")},
+			want: []string{"ads/x: job of react, video_url=ads/.media/1f/v.mp4, audio_url=shared/.media/a.wav"},
+		},
+		reject("a hidden file, though the path is whole", inputs(`"video_url": "/inbox/.media/._v.mp4", "audio_url": "/inbox/.media/../a.wav"`), "bad_value", "bad_value"),
 		reject("an https URL, and no other", inputs(`"video_url": "http://example.com/v.mp4", "audio_url": "s3://b/a.wav"`), "bad_value", "bad_value"),
 		reject("an https URL, and one that can be read", inputs(`"video_url": "https://u:p@example.com/v.mp4", "audio_url": "https:///a.wav"`), "bad_value", "bad_value"),
 		reject("no file of another place", inputs(`"video_url": "/outbox/v.mp4", "audio_url": "../a.wav"`), "bad_value", "bad_value"),

@@ -95,11 +95,14 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 		}
 		err := l.inspectFile(ctx, used)
 		if wrong, ok := errors.AsType[*problem.Problem](err); ok {
+			wrong.Member = used.Property
 			problems = append(problems, job.fixed(used.File.Key, *wrong))
 			continue
 		}
 		if refused, ok := errors.AsType[*bucket.RefusedError](err); ok {
-			problems = append(problems, refusedProblem(refused, problem.Short(path.Base(refused.Key))))
+			p := refusedProblem(refused, problem.Short(path.Base(refused.Key)))
+			p.Member = used.Property
+			problems = append(problems, p)
 			continue
 		}
 		if err != nil {
@@ -109,6 +112,7 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 		if model != nil {
 			broken, warnings := model.CheckMedia(used.Property, used.Info)
 			for _, p := range broken {
+				p.Member = used.Property
 				problems = append(problems, job.fixed(used.File.Key, p))
 			}
 			r.Warnings = append(r.Warnings, warnings...)

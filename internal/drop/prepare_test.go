@@ -54,16 +54,16 @@ func TestPrepareTellsEveryProblemOfAPair(t *testing.T) {
 			Code:   problem.InvalidPreset,
 			Reason: `the preset in inbox/ is wrong: emotion is "joyful"; sync/react-1 accepts happy, angry, sad, neutral, disgusted or surprised`,
 			Remedy: "Set emotion to happy, angry, sad, neutral, disgusted or surprised, or leave it out.",
-			Again:  []string{"preset.json", "a file of the pair"},
+			Member: "emotion", Again: []string{"preset.json", "a file of the pair"},
 		},
 		{
 			Code:   problem.InvalidPreset,
 			Reason: `the preset in inbox/ is wrong: temprature is not an option of sync/react-1, which accepts emotion, lipsync_mode, model_mode and temperature (the nearest is temperature)`,
 			Remedy: "Rename temprature to temperature.",
-			Again:  []string{"preset.json", "a file of the pair"},
+			Member: "temprature", Again: []string{"preset.json", "a file of the pair"},
 		},
-		{Code: problem.FileEmpty, Again: []string{"talk.mp4"}}, // in package media's words
-		{Code: problem.TooLong, Reason: "talk.wav is 17.3 s long; sync/react-1 accepts at most 15 s", Remedy: "Shorten talk.wav to at most 15 s.", Again: []string{"talk.wav"}},
+		{Code: problem.FileEmpty, Member: "video_url", Again: []string{"talk.mp4"}}, // in package media's words
+		{Code: problem.TooLong, Reason: "talk.wav is 17.3 s long; sync/react-1 accepts at most 15 s", Remedy: "Shorten talk.wav to at most 15 s.", Member: "audio_url", Again: []string{"talk.wav"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)

@@ -3,6 +3,7 @@ package drop
 import (
 	"fmt"
 	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -66,7 +67,9 @@ func keyOf(bundle, value string) (key string, beside bool) {
 	return bundle + strings.TrimPrefix(value, "./"), true
 }
 
-// badKey returns the problem of a key that a media value names, or nil.
+// badKey returns the problem of a key that a media value names, or nil. A value that
+// begins with a slash may lead into a folder whose name begins with a dot: the files in
+// it are media of several jobs and form no job themselves.
 func badKey(property catalog.MediaProperty, key, value, model string) *problem.Problem {
 	below, inbox := strings.CutPrefix(key, ledger.InboxPrefix)
 	switch kind, known := kindOf(key); {
@@ -74,7 +77,7 @@ func badKey(property catalog.MediaProperty, key, value, model string) *problem.P
 		return badMedia(describe(property, value) + " is not below /inbox/")
 	case !problem.IsPrintable(below):
 		return badMedia(describe(property, value) + " has characters that cannot be seen or typed")
-	case hasDot(below):
+	case isRelative(below) || strings.HasPrefix(path.Base(below), ".") || hasDot(below) && !strings.HasPrefix(value, "/"):
 		return badMedia(describe(property, value) + " leads out of the folder, or to a hidden file")
 	case len(key) > maxKey:
 		return badMedia(fmt.Sprintf("%s has more than the %d bytes that S3 allows", describe(property, value), maxKey))

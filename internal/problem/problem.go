@@ -12,6 +12,10 @@ type Problem struct {
 	Reason string // a clause with the file name and the numbers
 	Remedy string // sentences that say what to do; "" for the code's own
 
+	// Member is the property of the model's input that is wrong, or "" if the
+	// problem is about something else.
+	Member string
+
 	// Again names the files to upload again afterwards. It is empty if the
 	// remedy says what comes next.
 	Again []string
