@@ -69,8 +69,8 @@ type Subject struct {
 // the job of this subject is beyond the limit.
 func (s Subject) TooMany() bool { return s.beyond > 0 }
 
-// Whole reports whether the subject is a whole name, not one match of a bundle.
-func (s Subject) Whole() bool { return s.match == "" }
+// Match returns the key of the file, if the subject is one match of a bundle, else "".
+func (s Subject) Match() string { return s.match }
 
 // SubjectOf returns the subject of a job name.
 func SubjectOf(name string) Subject { return subjectOf(ledger.InboxPrefix + name) }

@@ -109,6 +109,18 @@ type Result struct {
 	Warnings []string
 }
 
+// FailureText returns why a failed job failed, in RunComfy's words.
+func (r Result) FailureText() string {
+	switch {
+	case r.Failure != "":
+		return r.Failure
+	case r.FailureRaw != nil:
+		return message(string(r.FailureRaw), "")
+	default:
+		return "the job failed, without a reason"
+	}
+}
+
 // Model is what Client.Model returns.
 type Model struct {
 	ID           string

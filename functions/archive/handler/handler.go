@@ -47,9 +47,6 @@ const (
 	// reserve is how long before the function's timeout a copy must stop. The
 	// function then has time to abort the upload and return the error.
 	reserve = 15 * time.Second
-
-	// maxFailure limits RunComfy's own words in a reason, in runes.
-	maxFailure = 500
 )
 
 // timeOverError is the context's cause if a copy took too long.
@@ -89,7 +86,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 	}
 	switch result.State {
 	case runcomfy.ResultFailed:
-		ended := &workflow.JobFailed{Failure: workflow.Failuref("RunComfy reports: %s", describeFailure(result))}
+		ended := &workflow.JobFailed{Failure: workflow.Failuref("RunComfy reports: %s", result.FailureText())}
 		if err := h.recordEnd(ctx, job, result, ledger.Failed, problem.JobFailed, ended.Error()); err != nil {
 			return workflow.Archived{}, err
 		}
@@ -164,21 +161,6 @@ func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.R
 		return result, unavailable("RunComfy reports the result of request %s as %q, so the job has not ended", job.RequestID, result.State)
 	}
 	return result, nil
-}
-
-// describeFailure returns why a job failed, in RunComfy's words.
-func describeFailure(result runcomfy.Result) string {
-	text := result.Failure
-	if text == "" {
-		text = string(result.FailureRaw)
-	}
-	if text == "" {
-		return "the job failed, without a reason"
-	}
-	if runes := []rune(text); len(runes) > maxFailure {
-		return string(runes[:maxFailure]) + "…"
-	}
-	return text
 }
 
 // recordEnd records a job that ended without success. If the record already says

@@ -132,7 +132,8 @@ func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 }
 
 // cancelJob asks RunComfy to cancel the job of a take, and reports whether the job
-// is cancelled. It sends no request about a job that has ended.
+// is cancelled. It sends no request about a job that has ended. If RunComfy reports
+// that the job failed, cancelJob records it, because RunComfy may forget the job.
 func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (bool, error) {
 	if rec.State == ledger.Archiving || rec.RequestID == "" {
 		return false, nil
@@ -140,7 +141,7 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (bo
 	if c.silent {
 		return false, errSilent
 	}
-	cancelled, err := h.cancelRequest(ctx, rec.RequestID)
+	result, err := h.cancelRequest(ctx, rec.RequestID)
 	response, ok := errors.AsType[*runcomfy.Error](err)
 	c.silent = err != nil && !ok
 	if ok && response.Kind() == runcomfy.KindUnknownRequest {
@@ -149,20 +150,38 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (bo
 	if err != nil {
 		return false, fmt.Errorf("cancel request %s: %w", rec.RequestID, err)
 	}
-	slog.InfoContext(ctx, "asked to cancel", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID, "cancelled", cancelled)
-	return cancelled, nil
+	slog.InfoContext(ctx, "asked to cancel", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID, "state", result.State)
+	if result.State == runcomfy.ResultFailed {
+		err = h.recordFailure(ctx, rec, result)
+	}
+	return result.State == runcomfy.ResultCancelled, err
 }
 
-// cancelRequest asks RunComfy to cancel a request. RunComfy reports a request that
-// an earlier call cancelled as not cancellable, so cancelRequest then checks the
-// result.
-func (h *Handler) cancelRequest(ctx context.Context, requestID string) (bool, error) {
+// cancelRequest asks RunComfy to cancel a request, and returns its result. RunComfy
+// reports a request that an earlier call cancelled as not cancellable, so
+// cancelRequest then asks for the result.
+func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err != nil || outcome == runcomfy.OutcomeCancelled {
-		return err == nil, err
+		return runcomfy.Result{State: runcomfy.ResultCancelled}, err
 	}
-	result, err := h.API.Result(ctx, requestID)
-	return err == nil && result.State == runcomfy.ResultCancelled, err
+	return h.API.Result(ctx, requestID)
+}
+
+// recordFailure records that the job of a take failed at RunComfy.
+func (h *Handler) recordFailure(ctx context.Context, rec ledger.Record, result runcomfy.Result) error {
+	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+		if r.State.CanBecome(ledger.Failed) {
+			r.State, r.Code, r.Reason = ledger.Failed, problem.JobFailed, "RunComfy reports: "+result.FailureText()
+			r.CostUSD, r.Times.Created, r.Times.Finished = result.CostUSD, result.CreatedAt, result.FinishedAt
+			r.Times.Ended = h.clock()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return h.Ledger.PostTake(ctx, rec)
 }
 
 // recordEnd records the end of a take and posts its status, unless the take has
@@ -177,7 +196,7 @@ func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger
 			return nil
 		}
 		r.State, r.Code, r.Reason = state, code, reason
-		r.Times.Ended = h.Now().UTC().Truncate(time.Millisecond)
+		r.Times.Ended = h.clock()
 		return nil
 	})
 	if err != nil {
@@ -186,3 +205,5 @@ func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger
 	slog.InfoContext(ctx, "settled", "name", rec.Name, "take", rec.Take, "state", rec.State, "code", rec.Code)
 	return h.Ledger.PostTake(ctx, rec)
 }
+
+func (h *Handler) clock() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }

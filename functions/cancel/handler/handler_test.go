@@ -2,6 +2,7 @@ package handler_test
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -51,6 +52,52 @@ func TestStoppedExecution(t *testing.T) {
 	}
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
+}
+
+// A job fails at RunComfy, and before the loop sees it, its execution is stopped or its
+// file is deleted. The record says why the job failed, even after RunComfy has
+// forgotten it.
+func TestFailedJobIsNotCancelled(t *testing.T) {
+	for _, by := range []string{"stop", "deletion"} {
+		t.Run(by, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
+				return runcomfytest.Script{Fail: "no face found"} // at once
+			}
+			worldtest.DropPair(t, w)
+			for w.RunComfy.Charges() == 0 || w.Status("ads/talk").State != ledger.Submitted {
+				w.Run(time.Second)
+			}
+			take := w.Status("ads/talk").Take
+			if by == "stop" {
+				w.Stop("ads/talk", take)
+			} else {
+				w.Delete("inbox/ads/talk.wav")
+			}
+			w.Before = func(c world.Call) error {
+				if c.Service == "runcomfy" && c.Function != "cancel" {
+					return world.ErrBroken // cancel is the first to ask
+				}
+				return nil
+			}
+			w.Run(2 * time.Minute)
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
+
+			w.Before = nil
+			unknown := worldtest.Fault(t, runcomfytest.CallStatus, "unknown request")
+			w.RunComfy.Fault = func(*http.Request, []byte) *runcomfytest.Fault { return &unknown }
+			if by == "stop" {
+				if err := w.Redrive("ads/talk", take); err != nil {
+					t.Fatal(err)
+				}
+			}
+			worldtest.Rest(t, w)
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
+			if st.Reason != "RunComfy reports: no face found" {
+				t.Errorf("reason %q", st.Reason)
+			}
+		})
+	}
 }
 
 // Whatever the first response of /cancel is, the record agrees with RunComfy's job

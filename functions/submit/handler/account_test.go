@@ -231,6 +231,44 @@ func TestMatchesOfAWrongManifest(t *testing.T) {
 	}
 }
 
+// A match is deleted, then job.json is changed, then the match is uploaded again. Its
+// status no longer says that the file was deleted.
+func TestMatchUploadedAgain(t *testing.T) {
+	const folder = "inbox/cafe.job/"
+	manifest := func(audio string) []byte {
+		return []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "` + audio + `"}}`)
+	}
+	_, voice := worldtest.Media(t)
+	for _, tt := range []struct {
+		name   string
+		change func(w *world.World)
+		want   problem.Code
+	}{
+		{"job.json is deleted", func(w *world.World) { w.Delete(folder + "job.json") }, problem.NoLongerNamed},
+		{"job.json names other files", func(w *world.World) { w.Drop(folder+"job.json", manifest("b*.wav")) }, problem.NoLongerNamed},
+		{"job.json is broken", func(w *world.World) { w.Drop(folder+"job.json", []byte("{")) }, problem.NoLongerNamed},
+		{"job.json stays", func(*world.World) {}, problem.WaitingForFiles},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.Drop(folder+"job.json", manifest("*.wav"))
+			w.Drop(folder+"a.wav", voice)
+			w.Pass(time.Hour)
+			w.Delete(folder + "a.wav")
+			w.Pass(time.Hour)
+			worldtest.WantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.FilesGone)
+			tt.change(w)
+			w.Pass(time.Hour)
+			worldtest.WantStatus(t, w, "cafe/a", ledger.Withdrawn, problem.FilesGone)
+			w.Drop(folder+"a.wav", voice)
+			w.Pass(time.Hour)
+			if st := w.Status("cafe/a"); st.Code != tt.want {
+				t.Errorf("status %s %s (%s), want %s", st.State, st.Code, st.Reason, tt.want)
+			}
+		})
+	}
+}
+
 // If S3 refuses to return a file of a bundle, its matches stay as they are. They are
 // assessed when S3 returns the file, and withdrawn when job.json is deleted.
 func TestMatchesOfARefusedFile(t *testing.T) {

@@ -109,6 +109,9 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 	if err != nil {
 		return err
 	}
+	if findings, err = h.addUnnamed(ctx, s, statuses, findings); err != nil {
+		return err
+	}
 	a.matches = findings[0].Matches
 	if err := h.sendDropped(ctx, a, prev, findings); err != nil {
 		return err
@@ -128,6 +131,28 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// addUnnamed adds a finding for a file of a bundle that was deleted and uploaded again,
+// if job.json no longer names it. Its status must not say that the file was deleted.
+func (h *Handler) addUnnamed(ctx context.Context, s drop.Subject, statuses map[string]ledger.Posted, findings []drop.Finding) ([]drop.Finding, error) {
+	for _, key := range s.Keys()[1:] {
+		prev := statuses[key]
+		found := slices.ContainsFunc(findings, func(f drop.Finding) bool { return f.Key == key })
+		if found || prev.Code != problem.FilesGone {
+			continue
+		}
+		gone, err := h.isGone(ctx, s.Match())
+		if err != nil {
+			return nil, err
+		}
+		if !gone {
+			findings = append(findings, drop.Finding{
+				Name: prev.Name, Key: key, State: ledger.Withdrawn, Problems: []problem.Problem{drop.NoLongerNamed(s.Name, prev.Name)},
+			})
+		}
+	}
+	return findings, nil
 }
 
 // mustWrite reports whether a status is written even if it stays the same. An
@@ -183,7 +208,7 @@ func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Po
 		return nil
 	}
 	names := prev.Jobs
-	if len(prev.Warnings) > 0 && a.subject.Whole() { // the status may list only the first matches
+	if len(prev.Warnings) > 0 && a.subject.Match() == "" { // the status may list only the first matches
 		further, err := h.Ledger.NamesBelow(ctx, prev.Name, names[len(names)-1], maxFurther)
 		if err != nil {
 			return err
