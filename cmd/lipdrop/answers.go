@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -89,7 +90,7 @@ func (a *answers) print(ctx context.Context, key string) error {
 		return fmt.Errorf("%s is not a status: %w", key, err)
 	}
 	var line strings.Builder
-	line.WriteString(escapef("%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, describeStatus(st)))
+	line.WriteString(escapef("%s  %s: %s", time.Now().Format(time.TimeOnly), st.Name, client.Describe(st)))
 	if st.Jobs != nil {
 		line.WriteString(escapef(" by %s", strings.Join(st.Jobs, ", ")))
 	}

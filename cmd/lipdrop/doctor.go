@@ -25,13 +25,14 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
 type doctorCmd struct {
-	target
+	client.Target
 	Drop        bool          `help:"Also drop a test file that starts no job, and wait for its answer file."`
 	Wait        time.Duration `default:"10m" help:"How long to wait for that answer file."`
 	Every       time.Duration `default:"5s" hidden:"" help:"Pause between two test files, for tests."`
@@ -46,7 +47,7 @@ type finding struct {
 
 // checkedStack is the stack that doctor checks, and how the caller named it.
 type checkedStack struct {
-	*deployment
+	*client.Client
 	stack, profile string
 }
 
@@ -75,12 +76,12 @@ func (c *doctorCmd) Run(ctx context.Context, out io.Writer) error {
 }
 
 func (c *doctorCmd) findings(ctx context.Context) []finding {
-	d, err := c.open(ctx)
+	d, err := c.Find(ctx)
 	if err != nil {
 		return []finding{callFailed("find the stack "+c.Stack, err)}
 	}
 	p := checkedStack{d, c.Stack, c.Profile}
-	token := &config.Token{Client: secretsmanager.NewFromConfig(d.config), ARN: d.outputs["TokenSecretArn"], Now: time.Now}
+	token := &config.Token{Client: secretsmanager.NewFromConfig(d.Config), ARN: d.Outputs["TokenSecretArn"], Now: time.Now}
 	models := &runcomfy.Client{Token: token, BaseURL: c.RunComfyURL}
 	account := &runcomfy.Client{Token: token, BaseURL: c.RunComfyURL}
 	if account.BaseURL == "" {
@@ -98,19 +99,19 @@ func (c *doctorCmd) findings(ctx context.Context) []finding {
 // callFailed returns the finding for a failed call of AWS.
 func callFailed(question string, err error) finding {
 	var api smithy.APIError
-	var asked, asks *smithy.OperationError
+	var asked *smithy.OperationError
 	var unsent *smithyhttp.RequestSendError
+	var credentials *client.CredentialsError
+	var none *client.NoStackError
 	switch {
+	case errors.As(err, &credentials):
+		return finding{wrong: fmt.Sprintf("cannot %s: %v", question, credentials.Err), remedy: credentials.Remedy()}
+	case errors.As(err, &none):
+		return finding{wrong: none.Reason, remedy: none.Remedy}
 	case errors.As(err, &api):
 		return finding{
 			wrong:  fmt.Sprintf("cannot %s: %s: %s", question, api.ErrorCode(), api.ErrorMessage()),
 			remedy: "Check the stack's name, the account, its permissions and the region. Name others with --stack, --profile and --region.",
-		}
-	// The SDK tries the machine's metadata service last, if it has found no credentials elsewhere.
-	case errors.As(err, &asked) && errors.As(asked.Err, &asks) && asks.ServiceID == "ec2imds":
-		return finding{
-			wrong:  "cannot " + question + ": there are no AWS credentials",
-			remedy: "Run: aws configure, or aws sso login; or name a profile that has some with --profile.",
 		}
 	case errors.As(err, &unsent):
 		err = unsent.Err
@@ -126,7 +127,7 @@ func callFailed(question string, err error) finding {
 // command adds the stack's region and profile to a command line of the aws program.
 func (p checkedStack) command(line string) string {
 	if !strings.Contains(line, " --region ") {
-		line += " --region " + p.config.Region
+		line += " --region " + p.Config.Region
 	}
 	if p.profile != "" {
 		line += " --profile " + p.profile
@@ -140,26 +141,26 @@ func (p checkedStack) checkBucket(ctx context.Context) []finding {
 	region, err := p.bucketRegion(ctx)
 	switch {
 	case err != nil:
-		return []finding{callFailed("ask for the region of the bucket "+p.bucket.Name, err)}
-	case region != p.config.Region:
+		return []finding{callFailed("ask for the region of the bucket "+p.Bucket.Name, err)}
+	case region != p.Config.Region:
 		return []finding{{
-			wrong: fmt.Sprintf("the bucket %s is in %s and the stack is in %s, so the stack sees no drop", p.bucket.Name, region, p.config.Region),
+			wrong: fmt.Sprintf("the bucket %s is in %s and the stack is in %s, so the stack sees no drop", p.Bucket.Name, region, p.Config.Region),
 			remedy: fmt.Sprintf("Deploy the stack in %s; or set the parameter ExistingBucket to a bucket in %s.",
-				region, p.config.Region),
+				region, p.Config.Region),
 		}}
 	}
-	return []finding{{fine: "the bucket " + p.bucket.Name + " is in the stack's region, " + region}, p.checkBucketEvents(ctx)}
+	return []finding{{fine: "the bucket " + p.Bucket.Name + " is in the stack's region, " + region}, p.checkBucketEvents(ctx)}
 }
 
 // bucketRegion returns the region of the bucket. S3 also names it when it refuses
 // the request because of the region.
 func (p checkedStack) bucketRegion(ctx context.Context) (string, error) {
-	out, err := p.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &p.bucket.Name})
+	out, err := p.S3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &p.Bucket.Name})
 	if err == nil {
 		return aws.ToString(out.BucketRegion), nil
 	}
 	if refused, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
-		if region := refused.Response.Header.Get("X-Amz-Bucket-Region"); region != "" && region != p.config.Region {
+		if region := refused.Response.Header.Get("X-Amz-Bucket-Region"); region != "" && region != p.Config.Region {
 			return region, nil
 		}
 	}
@@ -176,8 +177,8 @@ func (p checkedStack) checkDrop(ctx context.Context, wait, pause time.Duration, 
 	if slices.ContainsFunc(found, func(f finding) bool { return f.wrong != "" }) {
 		return finding{skipped: "the test file was not dropped: fix the above first"}
 	}
-	queue := p.outputs["QueueUrl"]
-	attributes, err := sqs.NewFromConfig(p.config).GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+	queue := p.Outputs["QueueUrl"]
+	attributes, err := sqs.NewFromConfig(p.Config).GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl: &queue, AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameDelaySeconds},
 	})
 	if err != nil {
@@ -190,17 +191,17 @@ func (p checkedStack) checkDrop(ctx context.Context, wait, pause time.Duration, 
 	wait += time.Duration(settle) * time.Second
 	drop, answer := ledger.InboxPrefix+testFile, "answers/"+testFile+".json"
 	remove := func(key string) error {
-		_, err := p.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &p.bucket.Name, Key: &key})
+		_, err := p.S3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &p.Bucket.Name, Key: &key})
 		return err
 	}
 	if err := remove(answer); err != nil { // an earlier check may have left one
 		return callFailed("delete "+answer, err)
 	}
 	for start := time.Now(); ; {
-		if _, err := p.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: &p.bucket.Name, Key: &drop, Body: strings.NewReader("lipdrop doctor\n")}); err != nil {
+		if _, err := p.S3.PutObject(ctx, &s3.PutObjectInput{Bucket: &p.Bucket.Name, Key: &drop, Body: strings.NewReader("lipdrop doctor\n")}); err != nil {
 			return callFailed("drop "+drop, err)
 		}
-		_, err := p.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &p.bucket.Name, Key: &answer})
+		_, err := p.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &p.Bucket.Name, Key: &answer})
 		var missing *s3types.NotFound
 		switch {
 		case err == nil:
@@ -229,8 +230,8 @@ func (p checkedStack) checkDrop(ctx context.Context, wait, pause time.Duration, 
 }
 
 func (p checkedStack) checkBucketEvents(ctx context.Context) finding {
-	bucket := p.bucket.Name
-	out, err := p.s3.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &bucket})
+	bucket := p.Bucket.Name
+	out, err := p.S3.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &bucket})
 	switch {
 	case err != nil:
 		return callFailed("read whether the bucket "+bucket+" sends its events", err)
@@ -245,8 +246,8 @@ func (p checkedStack) checkBucketEvents(ctx context.Context) finding {
 }
 
 func (p checkedStack) checkRules(ctx context.Context) []finding {
-	rules := eventbridge.NewFromConfig(p.config)
-	pages := cloudformation.NewListStackResourcesPaginator(cloudformation.NewFromConfig(p.config), &cloudformation.ListStackResourcesInput{StackName: &p.stack})
+	rules := eventbridge.NewFromConfig(p.Config)
+	pages := cloudformation.NewListStackResourcesPaginator(cloudformation.NewFromConfig(p.Config), &cloudformation.ListStackResourcesInput{StackName: &p.stack})
 	var found []finding
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -277,8 +278,8 @@ func (p checkedStack) checkRules(ctx context.Context) []finding {
 }
 
 func (p checkedStack) checkDeadLetters(ctx context.Context) finding {
-	queue := p.outputs["DeadLetterQueueUrl"]
-	out, err := sqs.NewFromConfig(p.config).GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+	queue := p.Outputs["DeadLetterQueueUrl"]
+	out, err := sqs.NewFromConfig(p.Config).GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl: &queue, AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameApproximateNumberOfMessages},
 	})
 	if err != nil {
@@ -287,7 +288,7 @@ func (p checkedStack) checkDeadLetters(ctx context.Context) finding {
 	if n := out.Attributes[string(sqstypes.QueueAttributeNameApproximateNumberOfMessages)]; n != "0" {
 		return finding{
 			wrong:  "the dead-letter queue holds " + n + " events of drops, which are no longer retried",
-			remedy: "Fix the causes that the statuses of these drops name, then run: " + p.command(p.outputs["Redrive"]),
+			remedy: "Fix the causes that the statuses of these drops name, then run: " + p.command(p.Outputs["Redrive"]),
 		}
 	}
 	return finding{fine: "the dead-letter queue is empty"}
@@ -303,7 +304,7 @@ func (p checkedStack) checkRunComfy(ctx context.Context, account, models *runcom
 }
 
 func (p checkedStack) checkToken(ctx context.Context, api *runcomfy.Client) finding {
-	set := "Run this, paste the token, then press Enter and Ctrl-D: " + p.command(p.outputs["SetToken"])
+	set := "Run this, paste the token, then press Enter and Ctrl-D: " + p.command(p.Outputs["SetToken"])
 	balance, err := api.Balance(ctx)
 	var unreadable smithy.APIError
 	var unsent *runcomfy.TokenError

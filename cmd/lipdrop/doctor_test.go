@@ -203,11 +203,11 @@ func TestDoctor(t *testing.T) {
 		}},
 		{name: "a model that is gone", aws: stack{token: "right"}, withdrawn: "sync/react-1",
 			want: "WRONG  RunComfy no longer has the model sync/react-1\n       Use another model. RunComfy refuses jobs of this one; they are not charged."},
-		{name: "another stack", args: "--stack gone", want: "WRONG  cannot find the stack gone: ValidationError: Stack with id gone does not exist" + elsewhere},
+		{name: "another stack", args: "--stack gone", want: "WRONG  there is no stack gone in eu-west-1\n       Check its name; name another region or account with --region or --profile."},
 		{name: "no credentials", noKeys: true, want: "WRONG  cannot find the stack lipdrop: there are no AWS credentials\n" +
-			"       Run: aws configure, or aws sso login; or name a profile that has some with --profile."},
+			"       Run: aws configure, or aws sso login; or name others with --profile and --region."},
 		{name: "no such profile", args: "--stack lipdrop --profile nobody", want: "WRONG  cannot find the stack lipdrop: failed to get shared config profile, nobody\n" +
-			"       Check your profile, region and network. Name others with --profile and --region."},
+			"       Run: aws configure, or aws sso login; or name others with --profile and --region."},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

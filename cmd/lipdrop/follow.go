@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -62,7 +62,7 @@ func (f *follower) untilEnd(ctx context.Context, failed <-chan struct{}) error {
 				continue
 			}
 			job.now = posted.Status
-			f.display.change(job.name, describeStatus(job.now))
+			f.display.change(job.name, client.Describe(job.now))
 			if job.now.State.Ended() || job.now.State == ledger.Rejected {
 				job.took = max(time.Since(f.since), 1)
 				open--
@@ -87,12 +87,4 @@ func (f *follower) sayMissingStatuses() {
 			f.display.say(escapef("%s has no status after %s; the logs of the functions are in %s", job.name, silence, f.logs))
 		}
 	}
-}
-
-// describeStatus returns the state, code, reason and remedy of a status in one line.
-func describeStatus(st ledger.Status) string {
-	if st.Code == "" {
-		return string(st.State)
-	}
-	return fmt.Sprintf("%s (%s): %s. %s", st.State, st.Code, st.Reason, st.Remedy)
 }

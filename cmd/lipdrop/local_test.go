@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 )
@@ -101,12 +102,12 @@ func TestLocalCommandKilled(t *testing.T) {
 	kill()
 	kill = localCommand(t, dir)
 	soon(t, "an execution", func() bool { return len(files("executions/*.json")) > 0 })
-	d, err := target{Dir: dir}.open(t.Context())
+	d, err := client.Target{Dir: dir}.Find(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	versions := func() *s3.ListObjectVersionsOutput {
-		found, err := d.s3.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{
+		found, err := d.S3.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{
 			Bucket: aws.String(local.Bucket), Prefix: aws.String("inbox/ads/talk."),
 		})
 		if err != nil {
@@ -120,10 +121,10 @@ func TestLocalCommandKilled(t *testing.T) {
 	kill = localCommand(t, dir)
 	soon(t, "the output", func() bool {
 		var err error
-		if d, err = (target{Dir: dir}).open(t.Context()); err != nil {
+		if d, err = (client.Target{Dir: dir}).Find(t.Context()); err != nil {
 			return false // still starting
 		}
-		st, err := d.ledger.Posted(t.Context(), ledger.StatusKey("ads/talk"))
+		st, err := d.Ledger.Posted(t.Context(), ledger.StatusKey("ads/talk"))
 		return err == nil && st.State == ledger.Succeeded
 	})
 	kill()
@@ -144,7 +145,7 @@ func TestLocalCommandKilled(t *testing.T) {
 	if jobs := files("runcomfy/*.json"); len(jobs) != 1 {
 		t.Errorf("RunComfy took the jobs %v, want one", jobs)
 	}
-	takes, err := d.ledger.Takes(t.Context(), "ads/talk")
+	takes, err := d.Ledger.Takes(t.Context(), "ads/talk")
 	if err != nil || len(takes) != 1 {
 		t.Fatalf("%d takes, %v; want one", len(takes), err)
 	}
@@ -175,8 +176,8 @@ func copyInto(t *testing.T, folder, sample, name string) []byte {
 }
 
 // objectOf returns an object, or nil.
-func objectOf(ctx context.Context, d *deployment, key string) ([]byte, error) {
-	out, err := d.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
+func objectOf(ctx context.Context, d *client.Client, key string) ([]byte, error) {
+	out, err := d.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
 	if _, absent := errors.AsType[*types.NoSuchKey](err); absent {
 		return nil, nil
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -65,7 +65,7 @@ func (r *running) await(name string, states ...ledger.State) ledger.Status {
 			return st
 		}
 	}
-	r.t.Fatalf("%s is still %s, want %v", name, describeStatus(st), states)
+	r.t.Fatalf("%s is still %s, want %v", name, client.Describe(st), states)
 	return st
 }
 
@@ -99,15 +99,15 @@ func (r *running) charged(jobs, cancelled int) {
 func TestCancelCommand(t *testing.T) {
 	s := startStack(t, local.Options{Dir: t.TempDir(), QueueTime: time.Hour})
 
-	s.lipdrop(1, "cancel", "nobody", "there is no job named nobody; the name is the key below inbox/, without its suffix")
+	s.lipdrop(1, "cancel", "nobody", "there is no job named nobody. The name is the path below inbox/, without the suffix")
 	s.lipdrop(1, "redrive", "nobody", "there is no job named nobody")
 
 	if err := upload(t.Context(), s.bucket, samples+"voice.wav", "inbox/alone.wav"); err != nil {
 		t.Fatal(err)
 	}
 	s.await("alone", ledger.Waiting)
-	s.lipdrop(1, "cancel", "alone", "alone has not been submitted: it is waiting (waiting_for_video_or_image)")
-	s.lipdrop(1, "redrive", "alone", "alone has not been submitted")
+	s.lipdrop(1, "cancel", "alone", "nothing was submitted for alone: it is waiting (waiting_for_video_or_image)")
+	s.lipdrop(1, "redrive", "alone", "nothing was submitted for alone")
 
 	name := "ads/Grüße 1"
 	s.dropPair(name)
@@ -115,7 +115,7 @@ func TestCancelCommand(t *testing.T) {
 	s.lipdrop(1, "redrive", name, name+" is in_queue and cannot be redriven", "RUNNING")
 	s.lipdrop(0, "cancel", norm.NFD.String(name), "stopped the execution of "+name, name+": cancelled (cancelled_by_stop)", "upload a file of the job again")
 	if st := s.await(name, ledger.Cancelled); st.Code != problem.CancelledByStop || st.Remedy == "" {
-		t.Errorf("status %s", describeStatus(st))
+		t.Errorf("status %s", client.Describe(st))
 	}
 	s.charged(1, 1)
 	s.lipdrop(1, "cancel", name, name+" has already ended: it is cancelled (cancelled_by_stop)")
@@ -150,11 +150,11 @@ func TestRedriveCommand(t *testing.T) {
 	broken := startStack(t, local.Options{Dir: dir, Variables: map[string]string{"OUTPUT_ORIGINS": "https://elsewhere.example"}})
 	broken.dropPair("talk")
 	if st := broken.await("talk", ledger.Failed, ledger.Succeeded); st.Code != problem.OutputRefused || !strings.Contains(st.Remedy, "lipdrop redrive talk") {
-		t.Fatalf("status %s", describeStatus(st))
+		t.Fatalf("status %s", client.Describe(st))
 	}
 	broken.lipdrop(1, "cancel", "talk", "talk has already ended: it is failed (output_refused)")
 	broken.Close()
-	broken.lipdrop(1, "redrive", "talk", "the local stack in "+dir+" is not running; start it with `lipdrop local`")
+	broken.lipdrop(1, "redrive", "talk", "the local stack in "+dir+" is not running. Start it with: lipdrop local")
 
 	s := startStack(t, local.Options{Dir: dir, RunTime: 5 * time.Second})
 	s.lipdrop(0, "redrive", "talk", "of talk continues where it failed; status/talk.json shows the outcome")
@@ -173,37 +173,5 @@ func TestRedriveCommand(t *testing.T) {
 	s.charged(2, 0)
 	if dead := s.DeadLetters(); len(dead) > 0 {
 		t.Errorf("dead letters: %v", dead)
-	}
-}
-
-func TestTakeToRedrive(t *testing.T) {
-	takes := func(states ...ledger.State) []ledger.Record {
-		var records []ledger.Record
-		for i, state := range states {
-			records = append(records, ledger.Record{Name: "talk", Take: fmt.Sprint("take", i), State: state})
-		}
-		return records
-	}
-	tests := []struct {
-		name   string
-		takes  []ledger.Record
-		wanted string
-		take   string
-		ok     bool
-	}{
-		{"the only one", takes(ledger.Failed), "", "take0", true},
-		{"an older one failed and a newer one succeeded", takes(ledger.Failed, ledger.Succeeded), "", "take0", true},
-		{"an older one failed and a newer one runs", takes(ledger.Failed, ledger.InProgress), "", "take0", true},
-		{"two failed", takes(ledger.Failed, ledger.Failed, ledger.Succeeded), "", "take1", true},
-		{"none failed", takes(ledger.Cancelled, ledger.Succeeded), "", "take1", true},
-		{"the one that is named", takes(ledger.Failed, ledger.Failed), "take0", "take0", true},
-		{"one that is not there", takes(ledger.Failed, ledger.Succeeded), "take7", "take1", false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if rec, ok := takeToRedrive(tt.takes, tt.wanted); rec.Take != tt.take || ok != tt.ok {
-				t.Errorf("%s, %v; want %s, %v", rec.Take, ok, tt.take, tt.ok)
-			}
-		})
 	}
 }

@@ -60,6 +60,9 @@ type Posted struct {
 	written
 }
 
+// Exists reports whether there is a status, readable or not.
+func (p Posted) Exists() bool { return p.etag != "" }
+
 // orderMetadata is the object metadata that holds the Order of a status.
 const orderMetadata = "lipdrop-order"
 

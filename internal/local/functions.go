@@ -23,7 +23,9 @@ const (
 	MachineARN  = "arn:aws:states:" + Region + ":" + Account + ":stateMachine:" + machineName
 	machineName = "lipdrop"
 
-	secretARN        = "arn:aws:secretsmanager:" + Region + ":" + Account + ":secret:runcomfy-token-a1B2c3"
+	// SecretARN is the ARN of the secret that holds the token.
+	SecretARN = "arn:aws:secretsmanager:" + Region + ":" + Account + ":secret:runcomfy-token-a1B2c3"
+
 	queueARN         = "arn:aws:sqs:" + Region + ":" + Account + ":lipdrop"
 	queuePath        = "/" + Account + "/lipdrop" // of the queue's URL
 	deletionQueueARN = queueARN + "-deletions"

@@ -151,7 +151,7 @@ func (s *Stack) Fake() *runcomfytest.Server { return s.fake }
 // old token is refused. With an empty token the secret has no value, as after a
 // deployment. SetSecret does not change the token that the fake accepts: see its
 // SetToken.
-func (s *Stack) SetSecret(token string) { s.secrets.Set(secretARN, token) }
+func (s *Stack) SetSecret(token string) { s.secrets.Set(SecretARN, token) }
 
 // CAFile returns the path of the authority that clients must trust, in PEM.
 func (s *Stack) CAFile() string { return s.certs.CA }

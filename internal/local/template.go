@@ -43,7 +43,7 @@ func (s *Stack) readTemplate(root string) (err error) {
 func Values(at Endpoints) map[string]string {
 	return map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account, "AWS::StackName": machineName,
-		"Bucket": Bucket, "StateMachine": MachineARN, "StateMachine.Name": machineName, "TokenSecret": secretARN,
+		"Bucket": Bucket, "StateMachine": MachineARN, "StateMachine.Name": machineName, "TokenSecret": SecretARN,
 		"Queue": at.AWS + queuePath, "Queue.Arn": queueARN, "DeletionQueue.Arn": deletionQueueARN,
 		"RunComfyBaseUrl": at.RunComfy, "OutputOrigins": at.RunComfy,
 	}

@@ -1,4 +1,4 @@
-package main
+package client
 
 import (
 	"context"
@@ -46,7 +46,7 @@ func TestCancelWaits(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), tt.patience)
 				defer cancel()
 				began := time.Now()
-				got, err := (&deployment{ledger: store}).settled(ctx, rec)
+				got, err := (&Client{Ledger: store}).settled(ctx, rec)
 				if tt.err == "" && (err != nil || got.State != ledger.Cancelled) || tt.err != "" && (err == nil || err.Error() != tt.err) {
 					t.Errorf("got state %s and error %v, want error %q", got.State, err, tt.err)
 				}

@@ -1,0 +1,253 @@
+// Package client is what a person's machine knows of one lipdrop, deployed or local:
+// it finds the stack, reads and follows statuses, fetches outputs, and cancels,
+// redrives and reviews. The command and its page use it. It uses the person's own
+// credentials: a person who may only read can use everything that reads.
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+)
+
+// Target says which lipdrop a command works on. Its fields are flags of the command.
+type Target struct {
+	Stack   string `placeholder:"NAME" help:"Name of a stack on AWS, or set LIPDROP_STACK. By default the running local stack, else the only lipdrop stack of the region."`
+	Dir     string `placeholder:"DIR" help:"Folder of a running local stack. By default .lipdrop."`
+	Profile string `help:"Profile of the AWS credentials."`
+	Region  string `help:"AWS region of the stack."`
+}
+
+const (
+	stackVariable = "LIPDROP_STACK"
+	defaultDir    = ".lipdrop"
+)
+
+// Client works on one lipdrop. It is safe for concurrent use.
+type Client struct {
+	Bucket     *bucket.Bucket
+	Ledger     *ledger.Store // for reading
+	S3         *s3.Client
+	States     *sfn.Client
+	MachineARN string
+
+	// TokenSecretARN is the secret that holds the RunComfy token.
+	TokenSecretARN string
+
+	// Dir is the folder of the local stack. It is empty for a stack on AWS.
+	Dir string
+
+	// Stack, Outputs and Parameters describe a stack on AWS. They are empty for the
+	// local stack.
+	Stack               string
+	Outputs, Parameters map[string]string
+
+	// Config makes further clients of AWS.
+	Config aws.Config
+}
+
+// New returns a client of a bucket and a state machine.
+func New(cfg aws.Config, bucketName, machineARN string) *Client {
+	storage := bucket.NewClient(cfg)
+	b := &bucket.Bucket{S3: storage, Name: bucketName}
+	return &Client{
+		Bucket: b, S3: storage, Ledger: &ledger.Store{Bucket: b, MachineARN: machineARN, Now: time.Now},
+		States: sfn.NewFromConfig(cfg), MachineARN: machineARN, Config: cfg,
+	}
+}
+
+// Find returns a client of the lipdrop that the target names. Without a name, it is
+// the local stack that runs in .lipdrop, else the only lipdrop stack of the region.
+// It returns *NoStackError, *CredentialsError or *DeniedError.
+func (t Target) Find(ctx context.Context) (*Client, error) {
+	stack := t.Stack
+	if stack != "" && t.Dir != "" {
+		return nil, &NoStackError{Reason: "--stack names a stack on AWS and --dir a local one", Remedy: "Leave one of them out."}
+	}
+	if stack == "" && t.Dir == "" {
+		stack = os.Getenv(stackVariable)
+	}
+	var noLocal *NoStackError
+	if stack == "" {
+		c, err := t.findLocal(ctx)
+		if !errors.As(err, &noLocal) || t.Dir != "" {
+			return c, err
+		}
+	}
+	var c *Client
+	cfg, err := t.load(ctx)
+	if err == nil {
+		c, err = findStack(ctx, cfg, stack)
+	}
+	if missing, ok := errors.AsType[*CredentialsError](err); ok && noLocal != nil && missing.Missing {
+		return nil, &NoStackError{Reason: fmt.Sprintf("%s, and %v", noLocal.Reason, missing.Err), Remedy: noLocal.Remedy}
+	}
+	return c, err
+}
+
+// load returns the configuration of AWS that the target names. The SDK writes no log.
+func (t Target) load(ctx context.Context) (aws.Config, error) {
+	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithLogger(logging.Nop{})}
+	if t.Profile != "" {
+		options = append(options, awsconfig.WithSharedConfigProfile(t.Profile))
+	}
+	if t.Region != "" {
+		options = append(options, awsconfig.WithRegion(t.Region))
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return cfg, &CredentialsError{Err: err}
+	}
+	if cfg.Region == "" {
+		return cfg, &CredentialsError{Missing: true, Err: errors.New("no AWS region is set")}
+	}
+	return cfg, nil
+}
+
+// findStack returns a client of a stack on AWS: the named one or, without a name, the
+// only lipdrop stack.
+func findStack(ctx context.Context, cfg aws.Config, name string) (*Client, error) {
+	in := &cloudformation.DescribeStacksInput{}
+	purpose := "find the stack"
+	if name != "" {
+		in.StackName = &name
+		purpose += " " + name
+	}
+	var found []types.Stack
+	for pages := cloudformation.NewDescribeStacksPaginator(cloudformation.NewFromConfig(cfg), in); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			err = explain(purpose, "", err)
+			if api, ok := errors.AsType[*ServiceError](err); ok && api.Code == "ValidationError" {
+				return nil, &NoStackError{Reason: fmt.Sprintf("there is no stack %s in %s", name, cfg.Region), Remedy: "Check its name; name another region or account with --region or --profile."}
+			}
+			return nil, err
+		}
+		for _, stack := range page.Stacks {
+			if outputs := outputsOf(stack); outputs["BucketName"] != "" && outputs["StateMachineArn"] != "" && outputs["TokenSecretArn"] != "" {
+				found = append(found, stack)
+			}
+		}
+	}
+	switch {
+	case len(found) == 0 && name != "":
+		return nil, &NoStackError{Reason: fmt.Sprintf("the stack %s has no outputs BucketName, StateMachineArn and TokenSecretArn, so it is not a lipdrop stack", name), Remedy: "Name a lipdrop stack with --stack."}
+	case len(found) == 0:
+		return nil, &NoStackError{
+			Reason: "no local stack runs in " + defaultDir + ", and there is no lipdrop stack in " + cfg.Region,
+			Remedy: "Start a local one with: lipdrop local. Name another region or account with --region or --profile.",
+		}
+	case len(found) > 1:
+		var names []string
+		for _, stack := range found {
+			names = append(names, aws.ToString(stack.StackName))
+		}
+		return nil, &NoStackError{Reason: fmt.Sprintf("there are several lipdrop stacks in %s: %s", cfg.Region, strings.Join(names, ", ")), Remedy: "Name one with --stack."}
+	}
+	outputs := outputsOf(found[0])
+	c := New(cfg, outputs["BucketName"], outputs["StateMachineArn"])
+	c.Stack, c.Outputs, c.TokenSecretARN = aws.ToString(found[0].StackName), outputs, outputs["TokenSecretArn"]
+	c.Parameters = map[string]string{}
+	for _, p := range found[0].Parameters {
+		c.Parameters[aws.ToString(p.ParameterKey)] = aws.ToString(p.ParameterValue)
+	}
+	return c, nil
+}
+
+func outputsOf(stack types.Stack) map[string]string {
+	outputs := map[string]string{}
+	for _, o := range stack.Outputs {
+		outputs[aws.ToString(o.OutputKey)] = aws.ToString(o.OutputValue)
+	}
+	return outputs
+}
+
+// findLocal returns a client of the local stack that runs in the target's folder.
+func (t Target) findLocal(ctx context.Context) (*Client, error) {
+	dir := t.Dir
+	if dir == "" {
+		dir = defaultDir
+	}
+	const remedy = "Start it with: lipdrop local. For a stack on AWS, name it with --stack, after aws configure or aws sso login."
+	text, err := os.ReadFile(filepath.Join(dir, "ports.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, &NoStackError{Reason: "there is no local stack in " + dir, Remedy: remedy}
+	}
+	if err != nil {
+		return nil, err
+	}
+	var ports local.Ports
+	if err := json.Unmarshal(text, &ports); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	address := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address(ports.AWSPlain))
+	if err != nil {
+		return nil, &NoStackError{Reason: "the local stack in " + dir + " is not running", Remedy: remedy}
+	}
+	if err := conn.Close(); err != nil {
+		return nil, err
+	}
+	keys, err := local.ReadKeys(dir)
+	if err != nil {
+		return nil, err
+	}
+	cfg := func(port int) aws.Config {
+		return aws.Config{
+			Region: local.Region, BaseEndpoint: aws.String("http://" + address(port)), Logger: logging.Nop{},
+			Credentials: credentials.NewStaticCredentialsProvider(local.AccessKey, keys.SecretKey, ""),
+		}
+	}
+	c := New(cfg(ports.AWSPlain), local.Bucket, local.MachineARN)
+	c.S3 = bucket.NewClient(cfg(ports.S3Plain))
+	c.Bucket.S3, c.Dir, c.TokenSecretARN = c.S3, dir, local.SecretARN
+	c.Parameters = map[string]string{"RunComfyBaseUrl": "http://" + address(ports.RunComfyPlain)}
+	return c, nil
+}
+
+// Local reports whether the client works on a local stack.
+func (c *Client) Local() bool { return c.Dir != "" }
+
+// Caller returns the ARN of the person whose credentials are used.
+func (c *Client) Caller(ctx context.Context) (string, error) {
+	if c.Local() {
+		return "arn:aws:iam::" + local.Account + ":user/" + local.AccessKey, nil
+	}
+	out, err := sts.NewFromConfig(c.Config).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return "", explain("find out whose credentials these are", "", err)
+	}
+	return aws.ToString(out.Arn), nil
+}
+
+// RunComfy returns a client of RunComfy's Model API that uses the stack's token.
+func (c *Client) RunComfy() *runcomfy.Client {
+	return &runcomfy.Client{
+		Token:   &config.Token{Client: secretsmanager.NewFromConfig(c.Config), ARN: c.TokenSecretARN, Now: time.Now},
+		BaseURL: c.Parameters["RunComfyBaseUrl"],
+	}
+}

@@ -1,0 +1,175 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+)
+
+// NoStackError is returned if there is no lipdrop to work on, or more than one.
+type NoStackError struct{ Reason, Remedy string }
+
+func (e *NoStackError) Error() string { return e.Reason + ". " + e.Remedy }
+
+// CredentialsError is returned if AWS does not know who the caller is: there are no
+// credentials, or they have expired or are wrong.
+type CredentialsError struct {
+	Missing bool // there are no credentials or no region at all
+	Err     error
+}
+
+func (e *CredentialsError) Error() string {
+	if e.Missing {
+		return fmt.Sprintf("%v. %s", e.Err, e.Remedy())
+	}
+	return fmt.Sprintf("AWS refuses the credentials: %v. %s", e.Err, e.Remedy())
+}
+
+// Remedy says what to do.
+func (e *CredentialsError) Remedy() string {
+	return "Run: aws configure, or aws sso login; or name others with --profile and --region."
+}
+
+// Unwrap returns the reason.
+func (e *CredentialsError) Unwrap() error { return e.Err }
+
+// DeniedError is returned if the caller lacks a permission.
+type DeniedError struct {
+	Purpose    string // what the permission is for, such as "read the status of talk"
+	Permission string // such as s3:GetObject
+	Resource   string // an ARN; empty if it is not known
+	Err        error
+}
+
+func (e *DeniedError) Error() string {
+	on := ""
+	if e.Resource != "" {
+		on = " on " + e.Resource
+	}
+	return fmt.Sprintf("you may not %s: your credentials lack the permission %s%s. Ask the owner of the account for it, or name other credentials with --profile.", e.Purpose, e.Permission, on)
+}
+
+// Unwrap returns AWS's error.
+func (e *DeniedError) Unwrap() error { return e.Err }
+
+// ServiceError is another error that AWS responded with.
+type ServiceError struct {
+	Purpose, Code, Message string
+	Err                    error
+}
+
+func (e *ServiceError) Error() string {
+	return strings.TrimSuffix(fmt.Sprintf("cannot %s: AWS responded %s: %s", e.Purpose, e.Code, e.Message), ": ")
+}
+
+// Unwrap returns the SDK's error.
+func (e *ServiceError) Unwrap() error { return e.Err }
+
+// NoJobError is returned for a name or a pattern without a status or a take.
+type NoJobError struct{ Name, Remedy string }
+
+func (e *NoJobError) Error() string {
+	return fmt.Sprintf("there is no job named %s. %s", e.Name, e.Remedy)
+}
+
+// refusedCredentials are the error codes of a caller that AWS does not know.
+var refusedCredentials = map[string]bool{
+	"ExpiredToken": true, "ExpiredTokenException": true, "RequestExpired": true, "InvalidToken": true, "TokenRefreshRequired": true,
+	"InvalidClientTokenId": true, "UnrecognizedClientException": true, "InvalidAccessKeyId": true, "AuthFailure": true,
+	"SignatureDoesNotMatch": true, "InvalidSignatureException": true, "IncompleteSignature": true, "RequestTimeTooSkewed": true,
+}
+
+// deniedCodes are the error codes of a caller that lacks a permission.
+var deniedCodes = map[string]bool{
+	"AccessDenied": true, "AccessDeniedException": true, "AccessDeniedFault": true, "UnauthorizedOperation": true, "Forbidden": true, "AllAccessDisabled": true,
+}
+
+// permissions are the permissions of operations that have another name. HEAD needs
+// the permission of GET, and a listing the one of the bucket.
+var permissions = map[string]string{
+	"HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket", "HeadBucket": "s3:ListBucket",
+	"CreateMultipartUpload": "s3:PutObject", "UploadPart": "s3:PutObject", "CompleteMultipartUpload": "s3:PutObject",
+	"ListParts": "s3:ListMultipartUploadParts", "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+	"GetBucketNotificationConfiguration": "s3:GetBucketNotification",
+}
+
+// services are the prefixes of permissions, by the SDK's name of a service.
+var services = map[string]string{
+	"S3": "s3", "SFN": "states", "CloudFormation": "cloudformation", "Secrets Manager": "secretsmanager", "STS": "sts",
+	"SQS": "sqs", "EventBridge": "events", "Lambda": "lambda",
+}
+
+// Explain returns an error of AWS in words for a person: *CredentialsError,
+// *DeniedError or *ServiceError. Purpose says what was tried, such as "read the status
+// of talk". The key is the object that it was about, if any. Other errors, and errors
+// that are explained already, stay as they are.
+func (c *Client) Explain(purpose, key string, err error) error {
+	resource := ""
+	if parts := strings.Split(c.MachineARN, ":"); len(parts) > 1 && key != "" {
+		resource = "arn:" + parts[1] + ":s3:::" + c.Bucket.Name + "/" + key
+	}
+	return explain(purpose, resource, err)
+}
+
+func explain(purpose, resource string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, bucket.ErrNotFound) || isExplained(err) {
+		return err
+	}
+	if refused, ok := errors.AsType[*bucket.RefusedError](err); ok {
+		if refused.HTTPStatus == 403 && (refused.S3Code == "" || deniedCodes[refused.S3Code]) {
+			return &DeniedError{Purpose: purpose, Permission: "s3:GetObject", Resource: resource, Err: err}
+		}
+		return &ServiceError{Purpose: purpose, Code: refused.S3Code, Message: refused.Response(), Err: err}
+	}
+	operation, ok := errors.AsType[*smithy.OperationError](err)
+	if !ok {
+		return err
+	}
+	if gone, ok := errors.AsType[*types.ExecutionDoesNotExist](err); ok {
+		return &ServiceError{Purpose: purpose, Code: gone.ErrorCode(), Message: "there is no execution; a take that is being submitted gets one within seconds", Err: err}
+	}
+	api, ok := errors.AsType[smithy.APIError](err)
+	switch {
+	case ok && refusedCredentials[api.ErrorCode()]:
+		return &CredentialsError{Err: fmt.Errorf("%s: %s", api.ErrorCode(), api.ErrorMessage())}
+	case ok && deniedCodes[api.ErrorCode()]:
+		if operation.OperationName == "ListObjectsV2" {
+			resource, _, _ = strings.Cut(resource, "/")
+		}
+		permission := permissions[operation.OperationName]
+		if permission == "" {
+			permission = services[operation.ServiceID] + ":" + operation.OperationName
+		}
+		return &DeniedError{Purpose: purpose, Permission: permission, Resource: resource, Err: err}
+	case ok:
+		return &ServiceError{Purpose: purpose, Code: api.ErrorCode(), Message: api.ErrorMessage(), Err: err}
+	}
+	// The SDK asks the metadata service of the machine last, if it has found no
+	// credentials elsewhere.
+	for inner := errors.Unwrap(error(operation)); inner != nil; inner = errors.Unwrap(inner) {
+		if metadata, ok := inner.(*smithy.OperationError); ok && metadata.ServiceID == "ec2imds" {
+			return &CredentialsError{Missing: true, Err: errors.New("there are no AWS credentials")}
+		}
+		if strings.Contains(inner.Error(), "static credentials are empty") {
+			return &CredentialsError{Missing: true, Err: errors.New("there are no AWS credentials")}
+		}
+	}
+	if unsent, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
+		return fmt.Errorf("cannot %s: %w. Check your network and the region", purpose, unsent.Err)
+	}
+	return fmt.Errorf("cannot %s: %w", purpose, operation.Err)
+}
+
+func isExplained(err error) bool {
+	var credentials *CredentialsError
+	var denied *DeniedError
+	var service *ServiceError
+	return errors.As(err, &credentials) || errors.As(err, &denied) || errors.As(err, &service)
+}

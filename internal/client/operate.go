@@ -1,0 +1,174 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+// settleTime is how long Cancel waits for the cancel function to settle an execution
+// that was stopped. The function returns an error if the execution still seems to
+// run. Lambda then calls it again after one and after two more minutes.
+const settleTime = 4 * time.Minute
+
+// lookEvery is how often Cancel reads a record while it waits.
+const lookEvery = 200 * time.Millisecond
+
+// StateError is returned if a take's state does not allow what was asked for.
+type StateError struct{ Reason string }
+
+func (e *StateError) Error() string { return e.Reason }
+
+// Submitted returns the records of a name's takes, oldest first. If there are none, the
+// error says why: *NoJobError or *StateError. The status does not suffice, because it
+// may describe a newer drop that is not a take.
+func (c *Client) Submitted(ctx context.Context, name string) ([]ledger.Record, error) {
+	takes, err := c.Takes(ctx, name)
+	if err != nil || len(takes) > 0 {
+		return takes, err
+	}
+	st, err := c.Status(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return nil, &StateError{fmt.Sprintf("nothing was submitted for %s: it is %s", name, Describe(st.Status))}
+}
+
+// Describe returns the state, code, reason and remedy of a status in one line.
+func Describe(st ledger.Status) string {
+	if st.Code == "" {
+		return string(st.State)
+	}
+	return fmt.Sprintf("%s (%s): %s. %s", st.State, st.Code, st.Reason, st.Remedy)
+}
+
+// DescribeTake returns a take's state and its reason in one line.
+func (c *Client) DescribeTake(rec ledger.Record) string { return Describe(c.Ledger.TakeStatus(rec)) }
+
+func (c *Client) executionARN(rec ledger.Record) *string {
+	arn := workflow.ExecutionARN(c.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))
+	return &arn
+}
+
+// Cancel cancels every take of a name that is under way, as a deletion of its files
+// does, and calls say with each step. The error is nil only if each is cancelled. If a
+// name has no take under way, the error is a *StateError.
+func (c *Client) Cancel(ctx context.Context, name string, say func(string)) error {
+	takes, err := c.Submitted(ctx, name)
+	if err != nil {
+		return err
+	}
+	newest := takes[len(takes)-1]
+	open := slices.DeleteFunc(takes, func(rec ledger.Record) bool { return rec.State.Ended() })
+	if len(open) == 0 {
+		return &StateError{fmt.Sprintf("%s has already ended: it is %s", newest.Name, c.DescribeTake(newest))}
+	}
+	var errs []error
+	for _, rec := range open {
+		errs = append(errs, c.cancelTake(ctx, say, rec))
+	}
+	return errors.Join(errs...)
+}
+
+// cancelTake stops a take's execution, and the cancel function then cancels the job at
+// RunComfy. If it is too late for that, the job is paid for, so cancelTake redrives the
+// execution and the result is archived.
+func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Record) error {
+	_, err := c.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: c.executionARN(rec)})
+	if err != nil {
+		return explain("stop the execution of "+rec.Name, *c.executionARN(rec), err)
+	}
+	say(fmt.Sprintf("stopped the execution of %s; lipdrop is asking RunComfy to cancel the job", rec.Name))
+	if rec, err = c.settled(ctx, rec); err != nil {
+		return err
+	}
+	switch {
+	case rec.State == ledger.Cancelled:
+		say(fmt.Sprintf("%s: %s", rec.Name, c.DescribeTake(rec)))
+		return nil
+	case rec.Code == problem.ExecutionStopped:
+		if err := c.redriveTake(ctx, rec); err != nil {
+			return err
+		}
+		return &StateError{fmt.Sprintf("it was too late to cancel %s: the job is paid for, so its execution continues and the result will be archived", rec.Name)}
+	default:
+		return &StateError{fmt.Sprintf("%s was not cancelled: it is %s", rec.Name, c.DescribeTake(rec))}
+	}
+}
+
+// settled waits until the take of a stopped execution has ended.
+func (c *Client) settled(ctx context.Context, rec ledger.Record) (ledger.Record, error) {
+	for deadline := time.Now().Add(settleTime); !rec.State.Ended(); {
+		if time.Now().After(deadline) {
+			return rec, &StateError{fmt.Sprintf("%s is still %s after %s; its status will say how it ended", rec.Name, rec.State, settleTime)}
+		}
+		select {
+		case <-ctx.Done():
+			return rec, ctx.Err()
+		case <-time.After(lookEvery):
+		}
+		var err error
+		if rec, err = c.Ledger.Get(ctx, rec.Name, rec.Take); err != nil {
+			return rec, c.Explain("read the record of "+rec.Name, ledger.RecordKey(rec.Name, rec.Take), err)
+		}
+	}
+	return rec, nil
+}
+
+// Redrive continues the execution of a failed take of a name where it failed, and
+// returns the take's record. It submits nothing again. Without a take, it is the newest
+// one that failed. Newest reports whether no take of the name is newer.
+func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Record, newest bool, err error) {
+	takes, err := c.Submitted(ctx, name)
+	if err != nil {
+		return ledger.Record{}, false, err
+	}
+	rec, ok := takeToRedrive(takes, take)
+	if !ok {
+		return rec, false, &StateError{fmt.Sprintf("%s has no take %s; its takes are %s", rec.Name, take, strings.Join(takesOf(takes), ", "))}
+	}
+	if rec.State.Ended() && rec.State != ledger.Failed {
+		return rec, false, &StateError{fmt.Sprintf("%s has not failed: it is %s", rec.Name, c.DescribeTake(rec))}
+	}
+	return rec, rec.Take == takes[len(takes)-1].Take, c.redriveTake(ctx, rec)
+}
+
+// takeToRedrive returns the wanted take of a name or, if wanted is empty, the newest
+// take that failed. If no take failed it returns the newest one: if the event was
+// lost, its execution may have failed although its record is open. If the wanted
+// take does not exist, it returns the newest and false.
+func takeToRedrive(takes []ledger.Record, wanted string) (ledger.Record, bool) {
+	newest := takes[len(takes)-1]
+	for _, rec := range slices.Backward(takes) {
+		if rec.Take == wanted || wanted == "" && rec.State == ledger.Failed {
+			return rec, true
+		}
+	}
+	return newest, wanted == ""
+}
+
+func takesOf(records []ledger.Record) []string {
+	var takes []string
+	for _, rec := range records {
+		takes = append(takes, rec.Take)
+	}
+	return takes
+}
+
+func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
+	_, err := c.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: c.executionARN(rec)})
+	if not, ok := errors.AsType[*types.ExecutionNotRedrivable](err); ok {
+		return &StateError{fmt.Sprintf("%s is %s and cannot be redriven: %s", rec.Name, c.DescribeTake(rec), not.ErrorMessage())}
+	}
+	return explain("redrive the execution of "+rec.Name, *c.executionARN(rec), err)
+}

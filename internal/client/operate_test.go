@@ -1,0 +1,40 @@
+package client
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+func TestTakeToRedrive(t *testing.T) {
+	takes := func(states ...ledger.State) []ledger.Record {
+		var records []ledger.Record
+		for i, state := range states {
+			records = append(records, ledger.Record{Name: "talk", Take: fmt.Sprint("take", i), State: state})
+		}
+		return records
+	}
+	tests := []struct {
+		name   string
+		takes  []ledger.Record
+		wanted string
+		take   string
+		ok     bool
+	}{
+		{"the only one", takes(ledger.Failed), "", "take0", true},
+		{"an older one failed and a newer one succeeded", takes(ledger.Failed, ledger.Succeeded), "", "take0", true},
+		{"an older one failed and a newer one runs", takes(ledger.Failed, ledger.InProgress), "", "take0", true},
+		{"two failed", takes(ledger.Failed, ledger.Failed, ledger.Succeeded), "", "take1", true},
+		{"none failed", takes(ledger.Cancelled, ledger.Succeeded), "", "take1", true},
+		{"the one that is named", takes(ledger.Failed, ledger.Failed), "take0", "take0", true},
+		{"one that is not there", takes(ledger.Failed, ledger.Succeeded), "take7", "take1", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if rec, ok := takeToRedrive(tt.takes, tt.wanted); rec.Take != tt.take || ok != tt.ok {
+				t.Errorf("%s, %v; want %s, %v", rec.Take, ok, tt.take, tt.ok)
+			}
+		})
+	}
+}
