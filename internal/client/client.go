@@ -29,8 +29,10 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
@@ -242,6 +244,15 @@ func (c *Client) Caller(ctx context.Context) (string, error) {
 		return "", explain("find out whose credentials these are", "", err)
 	}
 	return aws.ToString(out.Arn), nil
+}
+
+// Settings returns the settings of the stack's submit function.
+func (c *Client) Settings() (drop.Settings, error) {
+	settings, err := permissions.Settings(c.Parameters)
+	if err != nil {
+		return settings, fmt.Errorf("the parameters of the stack %s: %w", c.Stack, err)
+	}
+	return settings, nil
 }
 
 // RunComfy returns a client of RunComfy's Model API that uses the stack's token.

@@ -91,9 +91,9 @@ var deniedCodes = map[string]bool{
 	"AccessDenied": true, "AccessDeniedException": true, "AccessDeniedFault": true, "UnauthorizedOperation": true, "Forbidden": true, "AllAccessDisabled": true,
 }
 
-// permissions are the permissions of operations that have another name. HEAD needs
+// operationPermissions are the permissions of operations that have another name. HEAD needs
 // the permission of GET, and a listing the one of the bucket.
-var permissions = map[string]string{
+var operationPermissions = map[string]string{
 	"HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket", "HeadBucket": "s3:ListBucket",
 	"CreateMultipartUpload": "s3:PutObject", "UploadPart": "s3:PutObject", "CompleteMultipartUpload": "s3:PutObject",
 	"ListParts": "s3:ListMultipartUploadParts", "ListMultipartUploads": "s3:ListBucketMultipartUploads",
@@ -143,7 +143,7 @@ func explain(purpose, resource string, err error) error {
 		if operation.OperationName == "ListObjectsV2" {
 			resource, _, _ = strings.Cut(resource, "/")
 		}
-		permission := permissions[operation.OperationName]
+		permission := operationPermissions[operation.OperationName]
 		if permission == "" {
 			permission = services[operation.ServiceID] + ":" + operation.OperationName
 		}

@@ -42,18 +42,43 @@ const maxNote = 4000
 // the take that is given, in place of an earlier decision. It returns *StateError if
 // there is no such take, and if somebody else decides at the same time.
 func (c *Client) Review(ctx context.Context, name, take string, decision Decision, note string) (Review, error) {
-	if len(note) > maxNote || !utf8.ValidString(note) {
-		return Review{}, &StateError{fmt.Sprintf("the note has %d bytes; at most %d bytes of UTF-8 are accepted. Shorten it", len(note), maxNote)}
+	if err := checkNote(note); err != nil {
+		return Review{}, err
 	}
 	rec, err := c.finished(ctx, name, take)
 	if err != nil {
 		return Review{}, err
 	}
-	by, err := c.Caller(ctx)
+	_, etag, err := c.ReadReview(ctx, rec.Name, rec.Take)
 	if err != nil {
 		return Review{}, err
 	}
-	_, etag, err := c.ReadReview(ctx, rec.Name, rec.Take)
+	return c.storeReview(ctx, rec, decision, note, etag)
+}
+
+// ReviewFrom is Review for a person who has seen the review with an ETag, or none with
+// an empty one. It returns *StateError if that is no longer the take's review.
+func (c *Client) ReviewFrom(ctx context.Context, name, take string, decision Decision, note, etag string) (Review, error) {
+	if err := checkNote(note); err != nil {
+		return Review{}, err
+	}
+	rec, err := c.finished(ctx, name, take)
+	if err != nil {
+		return Review{}, err
+	}
+	return c.storeReview(ctx, rec, decision, note, etag)
+}
+
+func checkNote(note string) error {
+	if len(note) > maxNote || !utf8.ValidString(note) {
+		return &StateError{fmt.Sprintf("the note has %d bytes; at most %d bytes of UTF-8 are accepted. Shorten it", len(note), maxNote)}
+	}
+	return nil
+}
+
+// storeReview writes a review if the one that is stored still has the ETag.
+func (c *Client) storeReview(ctx context.Context, rec ledger.Record, decision Decision, note, etag string) (Review, error) {
+	by, err := c.Caller(ctx)
 	if err != nil {
 		return Review{}, err
 	}
@@ -64,7 +89,7 @@ func (c *Client) Review(ctx context.Context, name, take string, decision Decisio
 	}
 	_, err = c.Bucket.PutJSON(ctx, ReviewKey(rec.Name, rec.Take), etag, body, nil)
 	if errors.Is(err, bucket.ErrConflict) {
-		return Review{}, &StateError{fmt.Sprintf("somebody else reviewed %s just now; look at it with lipdrop show, then decide again", rec.Name)}
+		return Review{}, &StateError{fmt.Sprintf("somebody else reviewed %s in the meantime; look at it again, then decide", rec.Name)}
 	}
 	return review, c.Explain("store a review of "+rec.Name, ReviewKey(rec.Name, rec.Take), err)
 }
