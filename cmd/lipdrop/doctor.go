@@ -357,6 +357,17 @@ func checkModels(ctx context.Context, api *runcomfy.Client) []finding {
 // compare returns a finding that names the properties of a model's input that
 // differ between the catalogue and RunComfy.
 func compare(id string, known, live json.RawMessage) finding {
+	if differ := differences(known, live); differ != nil {
+		return finding{
+			wrong:  "RunComfy has changed the input of " + id + ": " + strings.Join(differ, ", "),
+			remedy: "Install a newer lipdrop. Until then lipdrop rejects a new option, and RunComfy refuses a removed one; neither is charged.",
+		}
+	}
+	return finding{fine: "the input of " + id + " is the same at RunComfy and in the catalogue"}
+}
+
+// differences returns the properties that differ in two input schemas.
+func differences(known, live json.RawMessage) []string {
 	ours, theirs := properties(known), properties(live)
 	var differ []string
 	for _, name := range sortedKeys(ours) {
@@ -369,13 +380,7 @@ func compare(id string, known, live json.RawMessage) finding {
 			differ = append(differ, name)
 		}
 	}
-	if differ != nil {
-		return finding{
-			wrong:  "RunComfy has changed the input of " + id + ": " + strings.Join(differ, ", "),
-			remedy: "Install a newer lipdrop. Until then lipdrop rejects a new option, and RunComfy refuses a removed one; neither is charged.",
-		}
-	}
-	return finding{fine: "the input of " + id + " is the same at RunComfy and in the catalogue"}
+	return differ
 }
 
 // properties returns what an input schema requires of each property. It leaves out

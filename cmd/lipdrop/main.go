@@ -23,10 +23,17 @@ import (
 type cli struct {
 	Try     tryCmd     `cmd:"" help:"Start a local stack, drop files, and wait for their outputs. Needs only Go and costs nothing."`
 	Local   localCmd   `cmd:"" help:"Run a local stack until Ctrl-C: drop files into a folder, or with the aws command."`
+	Watch   watchCmd   `cmd:"" help:"Show the states of jobs until all have ended."`
+	Jobs    jobsCmd    `cmd:"" help:"List jobs."`
+	Show    showCmd    `cmd:"" help:"Say everything about one job: its state and what to do, takes, inputs, outputs, cost."`
+	Get     getCmd     `cmd:"" help:"Fetch the outputs of jobs."`
 	Cancel  cancelCmd  `cmd:"" help:"Cancel a job that is under way."`
 	Redrive redriveCmd `cmd:"" help:"Continue a failed job where it failed, after you have fixed the cause. Submits nothing again."`
+	Review  reviewCmd  `cmd:"" help:"Approve or reject the output of a job."`
+	Models  modelsCmd  `cmd:"" help:"List the models, or the options of one."`
 	Doctor  doctorCmd  `cmd:"" help:"Check a deployed stack, and say what to fix."`
 	Check   checkCmd   `cmd:"" help:"Say what job files would start, or what is wrong with them. Sends nothing."`
+	Version versionCmd `cmd:"" help:"Print the version, the commit and the Go version."`
 }
 
 func main() {
@@ -56,8 +63,7 @@ func untilOrphaned(ctx context.Context, stop context.CancelFunc) (context.Contex
 	return ctx, func() { cancel(); stop() }
 }
 
-// run runs one command and returns the exit status: 0 for success, 1 for a
-// failure, 2 for a wrong command line.
+// run runs one command and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	out, errs := &terminal{w: stdout}, &terminal{w: stderr}
 	var c cli
@@ -75,7 +81,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			"length_mismatch": mismatch,
 		},
 		kong.Exit(func(code int) { exited = code }),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(out, (*io.Writer)(nil)), kong.Bind(out))
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(out, (*io.Writer)(nil)), kong.Bind(out), kong.Bind(messages{errs}))
 	if err != nil {
 		panic(err) // a tag of cli is wrong
 	}
@@ -85,7 +91,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if err != nil {
 		printf(errs, "lipdrop: %v\nrun lipdrop --help for usage\n", err)
-		return 2
+		return exitUsage
 	}
 	err = command.Run()
 	if unwritten := out.failed(); unwritten != nil {
@@ -95,9 +101,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		// All lines but the first are indented, so that a part of a file's
 		// name cannot look like a message.
 		fmt.Fprintf(errs, "lipdrop: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n  "))
-		return 1
 	}
-	return 0
+	return exitCode(ctx, err)
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

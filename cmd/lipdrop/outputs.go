@@ -15,9 +15,9 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
 )
 
 // outputFolder is the folder that outputs are copied to. It overwrites only
@@ -92,7 +92,7 @@ var further = regexp.MustCompile(`^(-[0-9]+)?\.(mp4|mov|webm|png|jpg|webp|bin)$`
 func (o *outputFolder) refuse(jobs []string) error {
 	var taken []string
 	for _, job := range jobs {
-		folder, base := path.Split(filePath(job))
+		folder, base := path.Split(client.FileName(job))
 		entries, err := fs.ReadDir(o.root.FS(), path.Clean(folder))
 		if err != nil {
 			continue // it does not exist yet
@@ -124,7 +124,7 @@ func (o *outputFolder) own(at string) bool {
 
 // copy copies an output of a job here and returns its path.
 func (o *outputFolder) copy(ctx context.Context, b *bucket.Bucket, job, key string) (string, error) {
-	at := filepath.FromSlash(path.Join(path.Dir(filePath(job)), filePath(path.Base(key))))
+	at := filepath.FromSlash(path.Join(path.Dir(client.FileName(job)), client.FileName(path.Base(key))))
 	body, err := b.Open(ctx, key)
 	if err != nil {
 		return "", plainly(err)
@@ -167,20 +167,4 @@ func (o *outputFolder) note(at string) error {
 		return err
 	}
 	return os.WriteFile(o.record, text, 0o600)
-}
-
-// filePath returns a key's path with backslashes, control and format characters as
-// %XX, because file systems and terminals may interpret them.
-func filePath(key string) string {
-	var b strings.Builder
-	for _, r := range key {
-		if r != '\\' && !unicode.In(r, unicode.Cc, unicode.Cf) {
-			b.WriteRune(r)
-			continue
-		}
-		for _, c := range []byte(string(r)) {
-			fmt.Fprintf(&b, "%%%02X", c)
-		}
-	}
-	return b.String()
 }

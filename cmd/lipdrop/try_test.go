@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 )
@@ -178,7 +179,7 @@ func TestFilePath(t *testing.T) {
 	for key, want := range map[string]string{
 		"ads/Grüße 1.mp4": "ads/Grüße 1.mp4", `a\..\b.mp4`: "a%5C..%5Cb.mp4", "a\x1bb\u202e.mp4": "a%1Bb%E2%80%AE.mp4",
 	} {
-		if got := filePath(key); got != want {
+		if got := client.FileName(key); got != want {
 			t.Errorf("%q is stored as %q, want %q", key, got, want)
 		}
 	}

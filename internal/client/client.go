@@ -84,11 +84,11 @@ func New(cfg aws.Config, bucketName, machineARN string) *Client {
 
 // Find returns a client of the lipdrop that the target names. Without a name, it is
 // the local stack that runs in .lipdrop, else the only lipdrop stack of the region.
-// It returns *NoStackError, *CredentialsError or *DeniedError.
+// It returns *NoStackError, *UsageError, *CredentialsError or *DeniedError.
 func (t Target) Find(ctx context.Context) (*Client, error) {
 	stack := t.Stack
 	if stack != "" && t.Dir != "" {
-		return nil, &NoStackError{Reason: "--stack names a stack on AWS and --dir a local one", Remedy: "Leave one of them out."}
+		return nil, &UsageError{"--stack names a stack on AWS and --dir a local one; leave one of them out"}
 	}
 	if stack == "" && t.Dir == "" {
 		stack = os.Getenv(stackVariable)
@@ -168,7 +168,7 @@ func findStack(ctx context.Context, cfg aws.Config, name string) (*Client, error
 		for _, stack := range found {
 			names = append(names, aws.ToString(stack.StackName))
 		}
-		return nil, &NoStackError{Reason: fmt.Sprintf("there are several lipdrop stacks in %s: %s", cfg.Region, strings.Join(names, ", ")), Remedy: "Name one with --stack."}
+		return nil, &UsageError{fmt.Sprintf("there are several lipdrop stacks in %s: %s. Name one with --stack", cfg.Region, strings.Join(names, ", "))}
 	}
 	outputs := outputsOf(found[0])
 	c := New(cfg, outputs["BucketName"], outputs["StateMachineArn"])

@@ -18,6 +18,11 @@ type NoStackError struct{ Reason, Remedy string }
 
 func (e *NoStackError) Error() string { return e.Reason + ". " + e.Remedy }
 
+// UsageError is returned for a command line that cannot be followed.
+type UsageError struct{ Reason string }
+
+func (e *UsageError) Error() string { return e.Reason }
+
 // CredentialsError is returned if AWS does not know who the caller is: there are no
 // credentials, or they have expired or are wrong.
 type CredentialsError struct {

@@ -43,9 +43,39 @@ func ParsePattern(text string) (Pattern, error) {
 	name, prefix := strings.CutSuffix(cleaned, "*")
 	prefix = prefix || strings.HasSuffix(cleaned, "/")
 	if !prefix && name == "" || strings.HasPrefix(name, "/") || strings.Contains(name, "//") || slices.ContainsFunc(strings.Split(name, "/"), func(part string) bool { return part == "." || part == ".." }) {
-		return Pattern{}, fmt.Errorf("%q is not the name of a job: write a name such as ads/talk, or ads/ for all jobs in a folder", text)
+		return Pattern{}, &UsageError{fmt.Sprintf("%q is not the name of a job: write a name such as ads/talk, or ads/ for all jobs in a folder", text)}
 	}
 	return Pattern{Text: name, Prefix: prefix}, nil
+}
+
+// ParseName returns the name that a person wrote, which is not a prefix.
+func ParseName(text string) (string, error) {
+	p, err := ParsePattern(text)
+	if err == nil && p.Prefix {
+		err = &UsageError{fmt.Sprintf("%q stands for several jobs: write the name of one, such as ads/talk", text)}
+	}
+	return p.Text, err
+}
+
+// ParsePatterns returns the patterns that a person wrote.
+func ParsePatterns(texts []string) ([]Pattern, error) {
+	var patterns []Pattern
+	for _, text := range texts {
+		p, err := ParsePattern(text)
+		if err != nil {
+			return nil, err
+		}
+		patterns = append(patterns, p)
+	}
+	return patterns, nil
+}
+
+// String returns the pattern as a person writes it.
+func (p Pattern) String() string {
+	if p.Prefix && !strings.HasSuffix(p.Text, "/") {
+		return p.Text + "*"
+	}
+	return p.Text
 }
 
 // Matches reports whether the pattern selects a name.
@@ -180,7 +210,7 @@ func (c *Client) Names(ctx context.Context, patterns ...Pattern) ([]string, erro
 			return nil, c.noJob(ctx, p.Text)
 		}
 		if len(entries) == 0 {
-			return nil, &NoJobError{Name: p.Text + "*", Remedy: "Run: lipdrop jobs"}
+			return nil, &NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}
 		}
 		for _, entry := range entries {
 			names = append(names, entry.Name)

@@ -44,6 +44,14 @@ const (
 	Released State = "released"
 )
 
+// StatusStates returns the states that a status may have.
+func StatusStates() []State {
+	return []State{
+		Waiting, Rejected, Held, Withdrawn, Used, Accepted,
+		Submitted, InQueue, InProgress, Archiving, Succeeded, Failed, Cancelled, Unknown,
+	}
+}
+
 // next returns the states that may follow s. A take moves forward, may skip
 // states that no function saw, and ends once. The exception is a failed take: a
 // redriven execution may still archive its paid result.

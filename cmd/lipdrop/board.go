@@ -1,0 +1,182 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// board shows followed jobs: on a terminal one line for each job, redrawn in place,
+// elsewhere one line for each change. It is safe for concurrent use.
+type board struct {
+	out  *terminal
+	json bool // print each change as a line of JSON
+	now  func() time.Time
+
+	mu    sync.Mutex
+	jobs  map[string]*followed
+	drawn int // lines that are drawn now
+	stop  chan struct{}
+	ended sync.WaitGroup
+}
+
+// followed is a job on the board.
+type followed struct {
+	client.Status
+	since time.Time     // when its take was submitted; zero if not known
+	usual time.Duration // how long its run usually takes; 0 if not known
+}
+
+// redrawEvery is how often the times on the board change.
+const redrawEvery = time.Second
+
+func newBoard(out *terminal, json bool) *board {
+	b := &board{out: out, json: json, now: time.Now, jobs: map[string]*followed{}, stop: make(chan struct{})}
+	if b.redraws() {
+		b.ended.Go(func() {
+			tick := time.NewTicker(redrawEvery)
+			defer tick.Stop()
+			for {
+				select {
+				case <-b.stop:
+					return
+				case <-tick.C:
+					b.mu.Lock()
+					b.draw()
+					b.mu.Unlock()
+				}
+			}
+		})
+	}
+	return b
+}
+
+func (b *board) redraws() bool {
+	columns, _ := b.out.size()
+	return columns > 0 && !b.json
+}
+
+// change shows a job that has changed.
+func (b *board) change(job followed) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	prev := b.jobs[job.Name]
+	b.jobs[job.Name] = &job
+	switch {
+	case b.json:
+		return writeJSON(b.out, job.Status.Status)
+	case b.redraws():
+		b.draw()
+	case prev == nil || b.describe(*prev, false) != b.describe(job, false):
+		printf(b.out, "%s\n", b.describe(job, false))
+	}
+	return nil
+}
+
+// close ends the redrawing; the last lines stay.
+func (b *board) close() {
+	close(b.stop)
+	b.ended.Wait()
+	if b.redraws() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.draw()
+	}
+}
+
+// sorted returns the jobs by name.
+func (b *board) sorted() []*followed {
+	var jobs []*followed
+	for _, name := range sortedKeys(b.jobs) {
+		jobs = append(jobs, b.jobs[name])
+	}
+	return jobs
+}
+
+// describe returns a job in a line. The elapsed time changes by itself, so it is only
+// for a line that is redrawn.
+func (b *board) describe(job followed, elapsed bool) string {
+	line := job.Name + ": " + string(job.State)
+	if elapsed && !client.Settled(job.Status.Status) && !job.since.IsZero() {
+		line += ", " + short(b.now().Sub(job.since))
+		if job.usual > 0 {
+			line += fmt.Sprintf(" (runs usually for %s)", short(job.usual))
+		}
+	}
+	if job.Code != "" {
+		line += fmt.Sprintf(" (%s): %s. %s", job.Code, job.Reason, job.Remedy)
+	}
+	return line
+}
+
+// draw replaces the drawn lines. If the terminal has too few, it draws counts and the
+// jobs that have not succeeded.
+func (b *board) draw() {
+	columns, height := b.out.size()
+	jobs := b.sorted()
+	var lines []string
+	if len(jobs) > height-2 {
+		lines = append(lines, summary(jobs))
+		jobs = slices.DeleteFunc(jobs, func(j *followed) bool { return codeOf(j.Status.Status) == 0 })
+		slices.SortStableFunc(jobs, func(x, y *followed) int { return urgency(x) - urgency(y) })
+		jobs = jobs[:min(len(jobs), max(height-3, 0))]
+	}
+	for _, job := range jobs {
+		lines = append(lines, text.Snip(escape(b.describe(*job, true), ""), columns-1, "…"))
+	}
+	var s strings.Builder
+	if b.drawn > 0 {
+		fmt.Fprintf(&s, "\x1b[%dA", b.drawn)
+	}
+	for _, line := range lines {
+		s.WriteString("\r\x1b[2K" + b.paint(line) + "\n")
+	}
+	s.WriteString("\x1b[J")
+	b.drawn = len(lines)
+	b.out.raw(s.String())
+}
+
+// paint colours the state in a line of the board.
+func (b *board) paint(line string) string {
+	name, rest, ok := strings.Cut(line, ": ")
+	if !ok || !b.out.colored() {
+		return line
+	}
+	end := strings.IndexFunc(rest, func(r rune) bool { return r != '_' && (r < 'a' || r > 'z') })
+	if end < 0 {
+		end = len(rest)
+	}
+	return name + ": " + colorOf(ledger.State(rest[:end])).Sprint(rest[:end]) + rest[end:]
+}
+
+// urgency orders jobs: those that failed or need a person come first.
+func urgency(j *followed) int {
+	return slices.Index([]int{exitFailed, exitPerson, exitTimeout}, codeOf(j.Status.Status))
+}
+
+// summary returns how many jobs are in each state, and how long their outputs are.
+func summary(jobs []*followed) string {
+	counts, seconds := map[ledger.State]int{}, 0.0
+	for _, j := range jobs {
+		counts[j.State]++
+		seconds += j.ExpectedSeconds
+	}
+	var parts []string
+	for _, state := range ledger.StatusStates() {
+		if counts[state] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", counts[state], state))
+		}
+	}
+	line := fmt.Sprintf("%s: %s", count(len(jobs), "job"), strings.Join(parts, ", "))
+	if seconds > 0 {
+		line += fmt.Sprintf("; %.1f s of output", seconds)
+	}
+	return line
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/client"
+)
+
+type watchCmd struct {
+	client.Target
+	Timeout    time.Duration `placeholder:"2h" help:"End after this time with exit code 4. The jobs continue."`
+	ExitStatus bool          `help:"Exit with 1 if a job has failed and with 5 if one needs a person. Otherwise 0 when all have ended."`
+	JSON       bool          `name:"json" help:"Print one JSON object for each change: the status."`
+	Names      []string      `arg:"" name:"name-or-prefix" help:"Jobs to watch: a name such as ads/talk, or ads/ for all jobs in a folder."`
+}
+
+// Help returns examples.
+func (*watchCmd) Help() string {
+	return examples("lipdrop watch ads/talk", "lipdrop watch ads/ --timeout 2h --exit-status")
+}
+
+// Run shows the states of jobs until all have ended.
+func (c *watchCmd) Run(ctx context.Context, out *terminal, say messages) error {
+	patterns, err := client.ParsePatterns(c.Names)
+	if err != nil {
+		return err
+	}
+	stack, err := c.Find(ctx)
+	if err != nil {
+		return err
+	}
+	f := &follow{stack: stack, board: newBoard(out, c.JSON), say: say, patterns: patterns, timeout: c.Timeout}
+	code, err := f.untilEnd(ctx)
+	if err == nil && c.ExitStatus && code != 0 {
+		err = &exitError{code, errors.New(summary(f.board.sorted()))}
+	}
+	return err
+}
+
+// follow follows jobs until all have ended.
+type follow struct {
+	stack    *client.Client
+	board    *board
+	say      messages
+	patterns []client.Pattern
+	timeout  time.Duration // 0: none
+
+	// about, if set, reports whether a status is about the drop that is followed, and
+	// not about an earlier one of the same name.
+	about func(client.Status) bool
+}
+
+// missingTime is how long a name may have no status. A drop is assessed within
+// seconds, but events of a new stack may come late.
+const missingTime = 5 * time.Minute
+
+// untilEnd shows each change and returns when every job has ended: the exit code for
+// their states. If the time runs out or the person ends the command, it says that jobs
+// continue.
+func (f *follow) untilEnd(ctx context.Context) (int, error) {
+	defer f.board.close()
+	following, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if f.timeout > 0 {
+		var stop context.CancelFunc
+		following, stop = context.WithTimeout(following, f.timeout)
+		defer stop()
+	}
+	seen := map[string]client.Status{}
+	give := time.AfterFunc(missingTime, func() {
+		f.board.mu.Lock()
+		defer f.board.mu.Unlock()
+		if missing := f.missing(seen); len(missing) > 0 {
+			cancel(&client.NoJobError{Name: missing[0], Remedy: fmt.Sprintf("It got no status within %s. Run: lipdrop doctor", short(missingTime))})
+		}
+	})
+	defer give.Stop()
+	hinted := false
+	err := f.stack.Follow(following, func(changed []client.Status) (bool, error) {
+		for _, st := range changed {
+			if f.about != nil && !f.about(st) {
+				continue
+			}
+			f.board.mu.Lock()
+			seen[st.Name] = st
+			f.board.mu.Unlock()
+			if err := f.board.change(f.withTimes(following, st, len(seen))); err != nil {
+				return true, err
+			}
+		}
+		missing := f.missing(seen)
+		if !hinted && len(missing) > 0 {
+			hinted = true
+			fmt.Fprintf(f.say, "%s", escapef("%s has no status yet; a drop gets one within about 20 seconds\n", missing[0]))
+		}
+		return len(missing) == 0 && open(seen) == 0, nil
+	}, f.patterns...)
+	var codes []int
+	for _, st := range seen {
+		codes = append(codes, codeOf(st.Status))
+	}
+	switch {
+	case err == nil:
+		return worst(codes...), nil
+	case ctx.Err() != nil:
+		return 0, fmt.Errorf("watching has ended; %s. Run the same command to watch again", f.continuing(seen))
+	case errors.Is(err, context.DeadlineExceeded):
+		code := exitTimeout
+		if open(seen) == 0 { // only names without a status are missing
+			code = exitTimeout
+		} else if onlyHeld(seen) {
+			code = exitPerson
+		}
+		return 0, &exitError{code, fmt.Errorf("time ran out after %s; %s", f.timeout, f.continuing(seen))}
+	case context.Cause(following) != nil && errors.Is(err, context.Canceled):
+		return 0, context.Cause(following)
+	}
+	return 0, err
+}
+
+// missing returns the patterns that no status matches yet.
+func (f *follow) missing(seen map[string]client.Status) []string {
+	var missing []string
+	for _, p := range f.patterns {
+		found := false
+		for name := range seen {
+			found = found || p.Matches(name)
+		}
+		if !found {
+			missing = append(missing, p.String())
+		}
+	}
+	return missing
+}
+
+func (f *follow) continuing(seen map[string]client.Status) string {
+	if n := open(seen) + len(f.missing(seen)); n == 1 {
+		return "1 job continues"
+	} else {
+		return fmt.Sprintf("%d jobs continue", n)
+	}
+}
+
+// open returns how many jobs have not ended.
+func open(seen map[string]client.Status) int {
+	n := 0
+	for _, st := range seen {
+		if !client.Settled(st.Status) {
+			n++
+		}
+	}
+	return n
+}
+
+// onlyHeld reports whether every job that has not ended is held.
+func onlyHeld(seen map[string]client.Status) bool {
+	for _, st := range seen {
+		if !client.Settled(st.Status) && codeOf(st.Status) != exitPerson {
+			return false
+		}
+	}
+	return true
+}
+
+// timesOfAtMost is how many jobs are shown with the times of their takes, each of which
+// costs a request.
+const timesOfAtMost = 50
+
+// withTimes adds to a status when its take was submitted and how long a run usually
+// takes.
+func (f *follow) withTimes(ctx context.Context, st client.Status, jobs int) followed {
+	job := followed{Status: st}
+	if st.Take == "" || client.Settled(st.Status) || jobs > timesOfAtMost || !f.board.redraws() {
+		return job
+	}
+	if rec, err := f.stack.Ledger.Get(ctx, st.Name, st.Take); err == nil { // without it, the line has no times
+		job.since, job.usual = rec.Times.Submitted, time.Duration(rec.UsualSeconds)*time.Second
+	}
+	return job
+}

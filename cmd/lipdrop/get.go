@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/lipdrop/lipdrop/internal/client"
+)
+
+type getCmd struct {
+	client.Target
+	Take     string   `xor:"take" help:"Take to fetch. By default the newest one that has succeeded."`
+	AllTakes bool     `xor:"take" help:"Fetch every take. The file names have the takes in them."`
+	JSON     bool     `name:"json" help:"Print one JSON object for each file."`
+	Names    []string `arg:"" name:"name-or-prefix… [dir]" help:"Jobs whose outputs to fetch: a name such as ads/talk, or ads/ for all jobs in a folder. After them a folder for the outputs, if it is there or begins with . or /; by default this one."`
+}
+
+// Help returns examples.
+func (*getCmd) Help() string {
+	return examples("lipdrop get ads/talk", "lipdrop get ads/ ./videos --all-takes")
+}
+
+// Run fetches outputs.
+func (c *getCmd) Run(ctx context.Context, out *terminal, say messages) error {
+	names, dir := splitFolder(c.Names)
+	patterns, err := client.ParsePatterns(names)
+	if err != nil {
+		return err
+	}
+	stack, err := c.Find(ctx)
+	if err != nil {
+		return err
+	}
+	if names, err = stack.Names(ctx, patterns...); err != nil {
+		return err
+	}
+	take := c.Take
+	if c.AllTakes {
+		take = client.AllTakes
+	}
+	return fetch(ctx, stack, out, say, fetching{names: names, take: take, dir: dir, json: c.JSON, skipUnfinished: len(names) > 1 || patterns[0].Prefix})
+}
+
+// splitFolder splits arguments into names and the folder that may follow them: the last
+// of several arguments, if it begins with . or / or is a folder of this machine.
+func splitFolder(args []string) (names []string, dir string) {
+	last := len(args) - 1
+	info, err := os.Stat(args[last])
+	if last == 0 || !strings.HasPrefix(args[last], ".") && !filepath.IsAbs(args[last]) && (err != nil || !info.IsDir()) {
+		return args, "."
+	}
+	return args[:last], args[last]
+}
+
+// fetching says what fetch fetches.
+type fetching struct {
+	names          []string
+	take           string // see client.Archived
+	dir            string
+	json           bool
+	skipUnfinished bool // a name without an output is no error
+}
+
+// fetched is what get --json prints of a file.
+type fetched struct {
+	Name    string `json:"name"`
+	Take    string `json:"take"`
+	Key     string `json:"key"`
+	Path    string `json:"path"`
+	Bytes   int64  `json:"bytes"`
+	SHA256  string `json:"sha256"`
+	Fetched bool   `json:"fetched"`
+}
+
+// fetch fetches the outputs of jobs into a folder and prints the files.
+func fetch(ctx context.Context, stack *client.Client, out *terminal, say messages, f fetching) error {
+	var outputs []client.Output
+	var total int64
+	for _, name := range f.names {
+		more, err := stack.Archived(ctx, name, f.take)
+		if unfinished, ok := errors.AsType[*client.StateError](err); ok && f.skipUnfinished {
+			fmt.Fprint(say, escapef("%v\n", unfinished))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		outputs = append(outputs, more...)
+	}
+	if len(outputs) == 0 {
+		return errors.New("there is no output to fetch")
+	}
+	for _, o := range outputs {
+		total += o.Bytes
+	}
+	bar := newBar(say.terminal, total)
+	var mu sync.Mutex
+	here := map[string]int64{}
+	done, err := stack.Download(ctx, client.Downloads{Dir: f.dir, Takes: f.take == client.AllTakes, Progress: func(o client.Output, n int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		bar.add(n - here[o.Key])
+		here[o.Key] = n
+	}}, outputs)
+	bar.close()
+	for _, d := range done {
+		if f.json {
+			err = errors.Join(err, writeJSON(out, fetched{d.Name, d.Take, d.Key, d.Path, d.Bytes, d.SHA256, d.Fetched}))
+			continue
+		}
+		what := "fetched"
+		if !d.Fetched {
+			what = "is here already"
+		}
+		printf(out, "%s: %s, %s, %s\n", d.Name, d.Path, bytesOf(d.Bytes), what)
+	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted; the same command continues")
+	}
+	return err
+}

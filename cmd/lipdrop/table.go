@@ -1,0 +1,150 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"golang.org/x/term"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// messages is where a command writes what is not its result: progress and hints.
+type messages struct{ *terminal }
+
+// size returns the columns and lines of a terminal, or zeros for another writer.
+func (t *terminal) size() (columns, lines int) {
+	file, ok := t.w.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return 0, 0
+	}
+	columns, lines, err := term.GetSize(int(file.Fd()))
+	if err != nil {
+		return 80, 24
+	}
+	return columns, lines
+}
+
+// colored reports whether a terminal shows colours. https://no-color.org
+func (t *terminal) colored() bool {
+	columns, _ := t.size()
+	return columns > 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// raw writes text whose parts were escaped before.
+func (t *terminal) raw(s string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, err := io.WriteString(t.w, s); err != nil && t.err == nil {
+		t.err = err
+	}
+}
+
+// colorOf returns the colour of a state: red if it failed, yellow if it needs
+// something, green if it succeeded.
+func colorOf(state ledger.State) text.Color {
+	switch state {
+	case ledger.Succeeded, ledger.Accepted:
+		return text.FgGreen
+	case ledger.Failed, ledger.Rejected, ledger.Unknown:
+		return text.FgRed
+	case ledger.Held, ledger.Waiting, ledger.Cancelled, ledger.Withdrawn:
+		return text.FgYellow
+	}
+	return text.FgCyan
+}
+
+// printTable prints rows under a header. On a terminal, the last column is cut so that
+// a row fits into a line, and the column of states is coloured. Without rows it prints
+// nothing.
+func printTable(out *terminal, header []string, states int, rows [][]string) {
+	if len(rows) == 0 {
+		return
+	}
+	t := table.NewWriter()
+	t.SetStyle(table.Style{
+		Name: "plain", Box: table.BoxStyle{PaddingRight: "  ", UnfinishedRow: "…"},
+		Options: table.OptionsNoBordersAndSeparators,
+	})
+	widest := make([]int, len(header))
+	add := func(cells []string, do func(table.Row)) {
+		row := make(table.Row, len(cells))
+		for i, cell := range cells {
+			cell = escape(cell, "")
+			row[i], widest[i] = cell, max(widest[i], text.StringWidthWithoutEscSequences(cell))
+		}
+		do(row)
+	}
+	add(header, func(r table.Row) { t.AppendHeader(r) })
+	for _, cells := range rows {
+		add(cells, func(r table.Row) { t.AppendRow(r) })
+	}
+	var columns []table.ColumnConfig
+	if width, _ := out.size(); width > 0 {
+		columns = fit(widest, width)
+	}
+	if out.colored() && states > 0 {
+		columns = append(columns, table.ColumnConfig{Number: states, Transformer: func(v any) string {
+			state, _, _ := strings.Cut(fmt.Sprint(v), " ")
+			return colorOf(ledger.State(state)).Sprint(v)
+		}})
+	}
+	t.SetColumnConfigs(columns)
+	var lines strings.Builder
+	for line := range strings.Lines(t.Render() + "\n") {
+		lines.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	out.raw(lines.String())
+}
+
+// fit returns the largest widths of columns whose rows fit into a line: the last
+// column gets what the others leave, but at least a third of the line.
+func fit(widest []int, width int) []table.ColumnConfig {
+	last := len(widest) - 1
+	others := 2 * last
+	for _, w := range widest[:last] {
+		others += w
+	}
+	snip := func(column string, most int) string { return text.Snip(column, most, "…") }
+	room := max(width-others, width/3)
+	columns := []table.ColumnConfig{{Number: last + 1, WidthMax: room, WidthMaxEnforcer: snip}}
+	if over := others + room - width; over > 0 {
+		columns = append(columns, table.ColumnConfig{Number: 1, WidthMax: max(widest[0]-over, 8), WidthMaxEnforcer: snip})
+	}
+	return columns
+}
+
+// writeJSON writes a value as one line of JSON.
+func writeJSON(out io.Writer, value any) error {
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(value)
+}
+
+// ago returns how long ago something was, for a person.
+func ago(t, now time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return short(now.Sub(t))
+}
+
+// short returns a duration in one or two units.
+func short(d time.Duration) string {
+	d = max(d, 0)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}

@@ -1,0 +1,378 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/s3test"
+)
+
+// newClient returns a client of a bucket in memory.
+func newClient(storage bucket.S3) *Client {
+	b := &bucket.Bucket{S3: storage, Name: "drops"}
+	return &Client{Bucket: b, Ledger: &ledger.Store{Bucket: b, Now: time.Now}, MachineARN: "arn:aws:states:eu-west-1:123456789012:stateMachine:m"}
+}
+
+func setStatus(storage *s3test.Bucket, st ledger.Status) {
+	body, _ := json.Marshal(st) // a status always encodes
+	storage.Set(ledger.StatusKey(st.Name), body)
+}
+
+func TestParsePattern(t *testing.T) {
+	for _, tt := range []struct {
+		name, text string
+		want       Pattern
+		ok         bool
+	}{
+		{"a name", "ads/talk", Pattern{Text: "ads/talk"}, true},
+		{"a name as a shell completes a path", "./talk", Pattern{Text: "talk"}, true},
+		{"a key", "inbox/ads/talk", Pattern{Text: "ads/talk"}, true},
+		{"a folder", "ads/", Pattern{Text: "ads/", Prefix: true}, true},
+		{"a prefix", "ads/t*", Pattern{Text: "ads/t", Prefix: true}, true},
+		{"everything", "*", Pattern{Prefix: true}, true},
+		{"a decomposed umlaut", "u\u0308", Pattern{Text: "ü"}, true},
+		{"nothing", "", Pattern{}, false},
+		{"only a dot and a slash", "./", Pattern{}, false},
+		{"a parent folder", "../talk", Pattern{}, false},
+		{"an absolute path", "/ads/talk", Pattern{}, false},
+	} {
+		got, err := ParsePattern(tt.text)
+		if _, usage := errors.AsType[*UsageError](err); got != tt.want || usage == tt.ok {
+			t.Errorf("%s: %+v, %v", tt.name, got, err)
+		}
+	}
+}
+
+// A listing of the changes of an hour among 10,000 statuses makes at most 30 requests.
+func TestStatusesSince(t *testing.T) {
+	now := time.Now()
+	storage := &s3test.Bucket{Now: func() time.Time { return now }}
+	for i := range 10_000 {
+		now = now.Add(time.Millisecond)
+		setStatus(storage, ledger.Status{Name: fmt.Sprintf("old/%d", i), State: ledger.Succeeded})
+	}
+	now = now.Add(2 * time.Hour)
+	for i := range 10 {
+		setStatus(storage, ledger.Status{Name: fmt.Sprintf("new/%d", i), State: ledger.Failed})
+	}
+	ctx, requests := bucket.CountRequests(t.Context())
+	got, err := newClient(storage).Statuses(ctx, now.Add(-time.Hour), All)
+	if err != nil || len(got) != 10 || got[0].Name != "new/0" || got[0].State != ledger.Failed {
+		t.Fatalf("%d statuses, %v", len(got), err)
+	}
+	if n := requests(); n > 30 {
+		t.Errorf("%d requests, want at most 30", n)
+	}
+}
+
+func TestNamesOfPatterns(t *testing.T) {
+	storage := new(s3test.Bucket)
+	for _, name := range []string{"ads/talk", "ads/talk.de", "ads/talking", "solo"} {
+		setStatus(storage, ledger.Status{Name: name, State: ledger.Succeeded})
+	}
+	c := newClient(storage)
+	for _, tt := range []struct {
+		text string
+		want []string
+		err  string
+	}{
+		{text: "ads/talk", want: []string{"ads/talk"}},
+		{text: "ads/", want: []string{"ads/talk", "ads/talk.de", "ads/talking"}},
+		{text: "ads/talk.*", want: []string{"ads/talk.de"}},
+		{text: "ads", err: "there is no job named ads. For all jobs in the folder, write ads/"},
+		{text: "solo.mp4", err: "there is no job named solo.mp4. The name is without the suffix: write solo"},
+		{text: "none*", err: "there is no job named none*. Run: lipdrop jobs"},
+	} {
+		p, err := ParsePattern(tt.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.Names(t.Context(), p)
+		if diff := cmp.Diff(tt.want, got); diff != "" || tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err) {
+			t.Errorf("%s: %v, %v", tt.text, got, err)
+		}
+	}
+}
+
+// Follow reads only what has changed, and lists less often while nothing changes.
+func TestFollow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := new(s3test.Bucket)
+		for i := range 100 {
+			setStatus(storage, ledger.Status{Name: fmt.Sprintf("ads/%03d", i), State: ledger.InQueue})
+		}
+		time.AfterFunc(10*time.Minute, func() { setStatus(storage, ledger.Status{Name: "ads/007", State: ledger.Succeeded}) })
+		calls, began := 0, time.Now()
+		err := newClient(storage).Follow(t.Context(), func(changed []Status) (bool, error) {
+			if calls++; calls == 1 && len(changed) != 100 || calls == 2 && (len(changed) != 1 || changed[0].State != ledger.Succeeded) {
+				t.Errorf("call %d has %d statuses", calls, len(changed))
+			}
+			return calls == 2, nil
+		}, Pattern{Text: "ads/", Prefix: true})
+		if took := time.Since(began); err != nil || took > 10*time.Minute+longestPause {
+			t.Errorf("the change was noticed after %s, %v", took, err)
+		}
+		if n := storage.Calls(); n["GetObject"] != 101 || n["ListObjectsV2"] > 60 {
+			t.Errorf("%d reads and %d listings in 10 minutes", n["GetObject"], n["ListObjectsV2"])
+		}
+	})
+}
+
+// A trouble of S3 that passes does not end Follow; a missing permission does.
+func TestFollowInTrouble(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		status int
+		code   string
+		times  int
+		err    string
+	}{
+		{"S3 is not available for a while", 503, "SlowDown", 5, ""},
+		{"S3 is not available for long", 503, "SlowDown", 1000, "cannot list the statuses: AWS responded SlowDown: SlowDown"},
+		{"no permission", 403, "AccessDenied", 1000, "you may not list the statuses: your credentials lack the permission s3:ListBucket on arn:aws:s3:::drops."},
+		{"expired credentials", 400, "ExpiredToken", 1000, "AWS refuses the credentials: ExpiredToken"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := 0
+				storage := &s3test.Bucket{Before: func(string, string) error {
+					if n++; n > tt.times {
+						return nil
+					}
+					err := s3test.Error(tt.status, tt.code)
+					operation(err).OperationName = "ListObjectsV2"
+					return err
+				}}
+				err := newClient(storage).Follow(t.Context(), func([]Status) (bool, error) { return true, nil }, All)
+				if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.err)) {
+					t.Errorf("got %v, want %q", err, tt.err)
+				}
+			})
+		})
+	}
+}
+
+// breaking is a bucket whose downloads break off after some bytes.
+type breaking struct {
+	*s3test.Bucket
+	after int64
+
+	mu     sync.Mutex
+	ranges []string
+	sent   int64
+}
+
+func (b *breaking) GetObject(ctx context.Context, in *s3.GetObjectInput, o ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
+	out, err := b.Bucket.GetObject(ctx, in, o...)
+	if err == nil && in.Range != nil {
+		b.mu.Lock()
+		b.ranges = append(b.ranges, *in.Range)
+		b.mu.Unlock()
+		out.Body = io.NopCloser(io.MultiReader(io.LimitReader(&counting{out.Body, b}, b.after), &failing{}))
+	}
+	return out, err
+}
+
+type counting struct {
+	io.Reader
+	b *breaking
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	c.b.sent += int64(n)
+	return n, err
+}
+
+type failing struct{}
+
+func (*failing) Read([]byte) (int, error) { return 0, errors.New("the connection broke") }
+
+// archive stores an output and its result.json, and returns its bytes.
+func archive(storage *s3test.Bucket, name, take string, size int) []byte {
+	body := bytes.Repeat([]byte(take+" "), size/len(take))
+	sum := sha256.Sum256(body)
+	key := ledger.OutputPrefix(name, take) + filepath.Base(name) + ".mp4"
+	storage.Set(key, body)
+	result, _ := json.Marshal(Result{Outputs: []ledger.Output{{Key: key, Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:])}}})
+	storage.Set(ledger.OutputPrefix(name, take)+"result.json", result)
+	rec, _ := json.Marshal(ledger.Record{Name: name, Take: take, State: ledger.Succeeded})
+	storage.Set(ledger.RecordKey(name, take), rec)
+	setStatus(storage, ledger.Status{Name: name, State: ledger.Succeeded, Take: take})
+	return body
+}
+
+const take1, take2 = "20261121T120000Z-0123456789ab", "20261121T130000Z-0123456789ab"
+
+func TestDownload(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		job   string
+		take  string // see Archived
+		files map[string]string
+		want  map[string]string // path to the take whose output it has; "" as before
+		kept  []string          // paths that are not fetched
+		spoil bool              // the object differs from result.json
+		err   string
+	}{
+		{name: "the newest take", job: "ads/talk", want: map[string]string{"ads/talk.mp4": take2}},
+		{name: "one take", job: "ads/talk", take: take1, want: map[string]string{"ads/talk.mp4": take1}},
+		{name: "all takes", job: "ads/talk", take: AllTakes, want: map[string]string{"ads/talk." + take1 + ".mp4": take1, "ads/talk." + take2 + ".mp4": take2}},
+		{name: "the input of the job is there", job: "ads/talk", files: map[string]string{"ads/talk.mp4": "my input"},
+			want: map[string]string{"ads/talk.mp4": "", "ads/talk." + take2 + ".mp4": take2}},
+		{name: "a folder has the name", job: "ads/talk", files: map[string]string{"ads/talk.mp4/x": "x"},
+			want: map[string]string{"ads/talk.mp4/x": "", "ads/talk." + take2 + ".mp4": take2}},
+		{name: "both names are taken", job: "ads/talk", files: map[string]string{"ads/talk.mp4": "a", "ads/talk." + take2 + ".mp4": "b"},
+			want: map[string]string{"ads/talk.mp4": "", "ads/talk." + take2 + ".mp4": ""}, err: "is another file; move it away"},
+		{name: "another content in the bucket", job: "ads/talk", spoil: true, want: map[string]string{}, err: "its SHA-256 is"},
+		{name: "no such take", job: "ads/talk", take: "20200101T000000Z-0123456789ab", err: "has no take 20200101T000000Z-0123456789ab"},
+		{name: "no such job", job: "ads/none", err: "there is no job named ads/none"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			storage := new(s3test.Bucket)
+			bodies := map[string][]byte{}
+			for _, take := range []string{take1, take2} {
+				bodies[take] = archive(storage, "ads/talk", take, 1<<20)
+			}
+			if tt.spoil {
+				storage.Set("outbox/ads/talk/"+take2+"/talk.mp4", bodies[take1])
+			}
+			dir := t.TempDir()
+			for path, body := range tt.files {
+				bodies[""] = []byte(body)
+				path = filepath.Join(dir, path)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(body), 0o666)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c := newClient(storage)
+			for range 2 { // the second time, everything is here
+				outputs, err := c.Archived(t.Context(), tt.job, tt.take)
+				if err == nil {
+					_, err = c.Download(t.Context(), Downloads{Dir: dir}.with(tt.take), outputs)
+				}
+				if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+					t.Fatalf("got %v, want %q", err, tt.err)
+				}
+			}
+			got := map[string]string{}
+			for path, body := range filesIn(t, dir) {
+				got[path] = "another content"
+				for take, want := range bodies {
+					if bytes.Equal(body, want) || take == "" && tt.files[path] == string(body) {
+						got[path] = take
+					}
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" && tt.want != nil {
+				t.Error(diff)
+			}
+			if n := storage.Calls()["GetObject"]; tt.name == "the newest take" && n != 5 {
+				t.Errorf("%d reads for two runs, want 5: the output is fetched once", n)
+			}
+		})
+	}
+}
+
+func (d Downloads) with(take string) Downloads {
+	d.Takes = take == AllTakes
+	return d
+}
+
+func filesIn(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, _ := filepath.Rel(dir, path) // path is below dir
+		files[rel], err = os.ReadFile(path)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// A download that breaks off continues where it ended, in the same run and in a later
+// one. No byte is fetched twice.
+func TestDownloadContinues(t *testing.T) {
+	const size = 10 << 20
+	storage := &breaking{Bucket: new(s3test.Bucket), after: size / 20}
+	body := archive(storage.Bucket, "talk", take1, size)
+	c := newClient(storage)
+	outputs, err := c.Archived(t.Context(), "talk", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	ctx, kill := context.WithCancel(t.Context())
+	defer kill()
+	_, err = c.Download(ctx, Downloads{Dir: dir, Progress: func(_ Output, here int64) {
+		if here > size/2 {
+			kill()
+		}
+	}}, outputs)
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("the run that is interrupted: %v", err)
+	}
+	for path := range filesIn(t, dir) {
+		if !strings.HasSuffix(path, ".partial") {
+			t.Errorf("%s has its name before it is whole", path)
+		}
+	}
+	done, err := c.Download(t.Context(), Downloads{Dir: dir}, outputs)
+	if err != nil || len(done) != 1 || !done[0].Fetched {
+		t.Fatalf("the second run: %+v, %v", done, err)
+	}
+	if got := filesIn(t, dir); len(got) != 1 || !bytes.Equal(got["talk.mp4"], body) {
+		t.Errorf("%d files, and talk.mp4 is right: %v", len(got), bytes.Equal(got["talk.mp4"], body))
+	}
+	if extra := storage.sent - int64(len(body)); extra > 64<<10 {
+		t.Errorf("%d bytes were fetched twice, in the ranges %v", extra, storage.ranges)
+	}
+}
+
+// A key cannot lead out of the folder.
+func TestDownloadStaysInTheFolder(t *testing.T) {
+	storage := new(s3test.Bucket)
+	archive(storage, "../../escaped", take1, 1000)
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	c := newClient(storage)
+	outputs, err := c.Archived(t.Context(), "../../escaped", "")
+	if err == nil {
+		_, err = c.Download(t.Context(), Downloads{Dir: dir}, outputs)
+	}
+	if _, there := os.Stat(filepath.Join(dir, "..", "..", "escaped.mp4")); err == nil || there == nil {
+		t.Errorf("the output was stored outside the folder: %v", err)
+	}
+}
+
+// operation returns the SDK's description of the request that an error is about.
+func operation(err error) *smithy.OperationError {
+	op, _ := errors.AsType[*smithy.OperationError](err)
+	return op
+}

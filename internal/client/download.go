@@ -1,0 +1,330 @@
+package client
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"unicode"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// Output is an archived output of a take.
+type Output struct {
+	ledger.Output
+	Name, Take string
+}
+
+// Archived returns the outputs of the newest take of a name that has succeeded; of the
+// given take; or, if take is AllTakes, of each take that has succeeded. It returns
+// *NoJobError or *StateError if there is none.
+func (c *Client) Archived(ctx context.Context, name, take string) ([]Output, error) {
+	if take == "" { // the status is often enough, and costs one request
+		st, err := c.Status(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if st.State == ledger.Succeeded {
+			return c.archivedBy(ctx, ledger.Record{Name: name, Take: st.Take})
+		}
+	}
+	if take != AllTakes {
+		rec, err := c.finished(ctx, name, take)
+		if err != nil {
+			return nil, err
+		}
+		return c.archivedBy(ctx, rec)
+	}
+	takes, err := c.Submitted(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	var outputs []Output
+	for _, rec := range takes {
+		if rec.State != ledger.Succeeded {
+			continue
+		}
+		more, err := c.archivedBy(ctx, rec)
+		if err != nil {
+			return nil, err
+		}
+		outputs = append(outputs, more...)
+	}
+	if outputs == nil {
+		return nil, &StateError{fmt.Sprintf("%s has no output: it is %s", name, c.DescribeTake(takes[len(takes)-1]))}
+	}
+	return outputs, nil
+}
+
+// AllTakes stands for every take of a name.
+const AllTakes = "*"
+
+func (c *Client) archivedBy(ctx context.Context, rec ledger.Record) ([]Output, error) {
+	result, err := c.Result(ctx, rec.Name, rec.Take)
+	if err != nil {
+		return nil, err
+	}
+	var outputs []Output
+	for _, o := range result.Outputs {
+		outputs = append(outputs, Output{Output: o, Name: rec.Name, Take: rec.Take})
+	}
+	return outputs, nil
+}
+
+// Downloads fetches outputs into a folder. A file gets its name only when it is whole
+// and has the SHA-256 that result.json says. Until then it has a hidden name, under
+// which a later run continues it.
+type Downloads struct {
+	// Dir is the folder.
+	Dir string
+
+	// Takes puts the take into every file name. Otherwise only a file whose name is
+	// taken by a file with another content gets it: the outputs of a pair are named
+	// after it, so they may meet their own inputs here.
+	Takes bool
+
+	// Progress, if set, is called with the number of bytes of an output that are here.
+	// Calls may be concurrent.
+	Progress func(o Output, here int64)
+}
+
+// Download is a file that is whole.
+type Download struct {
+	Output
+	Path string
+	// Fetched is false if the file was here already.
+	Fetched bool
+}
+
+// downloadsAtOnce is how many files are fetched at the same time.
+const downloadsAtOnce = 6
+
+// Download fetches outputs, several at the same time. It goes on after an error, and
+// returns what is here. A file that is here and right is not fetched again.
+func (c *Client) Download(ctx context.Context, d Downloads, outputs []Output) ([]Download, error) {
+	dir, err := filepath.Abs(d.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, fmt.Errorf("outputs cannot be stored in %s: %w. Name another folder", d.Dir, err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f := &fetcher{Client: c, to: d, root: root, names: map[string]bool{}}
+	done := make([]Download, len(outputs))
+	errs := make([]error, len(outputs))
+	var group errgroup.Group
+	group.SetLimit(downloadsAtOnce)
+	for i, o := range outputs {
+		group.Go(func() error {
+			done[i], errs[i] = f.fetch(ctx, o)
+			return nil
+		})
+	}
+	_ = group.Wait() // errs has the errors
+	var here []Download
+	for i, err := range errs {
+		if err == nil {
+			here = append(here, done[i])
+		}
+	}
+	return here, errors.Join(errs...)
+}
+
+type fetcher struct {
+	*Client
+	to   Downloads
+	root *os.Root
+
+	mu    sync.Mutex
+	names map[string]bool // paths that an output has, in lower case
+}
+
+// fetch makes an output a file of the folder.
+func (f *fetcher) fetch(ctx context.Context, o Output) (Download, error) {
+	at, right, err := f.place(o)
+	if err != nil {
+		return Download{}, err
+	}
+	done := Download{Output: o, Path: filepath.Join(f.to.Dir, at)}
+	if right {
+		return done, nil
+	}
+	if err := f.root.MkdirAll(filepath.Dir(at), 0o777); err != nil {
+		return Download{}, fmt.Errorf("%s cannot be stored: %w", done.Path, err)
+	}
+	partial := filepath.Join(filepath.Dir(at), fmt.Sprintf(".%s.%s.partial", filepath.Base(at), o.SHA256[:min(12, len(o.SHA256))]))
+	if err := f.complete(ctx, o, partial); err != nil {
+		return Download{}, fmt.Errorf("fetch %s: %w", o.Key, err)
+	}
+	if _, err := f.root.Lstat(at); err == nil {
+		return Download{}, fmt.Errorf("%s appeared while it was fetched; move it away, then run the command again", done.Path)
+	}
+	if err := f.root.Rename(partial, at); err != nil {
+		return Download{}, err
+	}
+	done.Fetched = true
+	return done, nil
+}
+
+// place returns the path of an output below the folder, and whether the right file is
+// there. If the path is taken, the take makes another.
+func (f *fetcher) place(o Output) (at string, right bool, err error) {
+	folder, base := path.Dir(FileName(o.Name)), FileName(path.Base(o.Key))
+	ext := path.Ext(base)
+	candidates := []string{
+		filepath.FromSlash(path.Join(folder, base)),
+		filepath.FromSlash(path.Join(folder, strings.TrimSuffix(base, ext)+"."+o.Take+ext)),
+	}
+	if f.to.Takes {
+		candidates = candidates[1:]
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, at := range candidates {
+		if f.names[strings.ToLower(at)] {
+			continue
+		}
+		info, err := f.root.Lstat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return "", false, err
+		case !info.Mode().IsRegular() || info.Size() != o.Bytes:
+			continue
+		default:
+			if right, err = f.isRight(at, o); err != nil {
+				return "", false, err
+			}
+			if !right {
+				continue
+			}
+		}
+		f.names[strings.ToLower(at)] = true
+		return at, right, nil
+	}
+	return "", false, fmt.Errorf("%s is another file; move it away, or name another folder", filepath.Join(f.to.Dir, candidates[len(candidates)-1]))
+}
+
+func (f *fetcher) isRight(at string, o Output) (bool, error) {
+	file, err := f.root.Open(at)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	sum := sha256.New()
+	_, err = io.Copy(sum, file)
+	return hex.EncodeToString(sum.Sum(nil)) == o.SHA256, err
+}
+
+// triesWithoutProgress is how often in a row a request may bring no byte.
+const triesWithoutProgress = 5
+
+// complete fetches what a partial file lacks.
+func (f *fetcher) complete(ctx context.Context, o Output, partial string) error {
+	file, err := f.root.OpenFile(partial, os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return errors.New("another lipdrop is fetching it")
+	}
+	sum := sha256.New()
+	here, err := io.Copy(sum, file)
+	if err != nil {
+		return err
+	}
+	if here > o.Bytes {
+		return errors.Join(errors.New("its partial file is too long and was removed; run the command again"), f.root.Remove(partial))
+	}
+	etag := ""
+	for failures := 0; here < o.Bytes; {
+		n, tag, err := f.appendFrom(ctx, o, file, sum, here, etag)
+		here, etag = here+n, tag
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if n > 0 {
+			failures = 0
+		}
+		if failures++; err != nil && (failures == triesWithoutProgress || !mayPass(err) || isGone(err)) {
+			return err
+		}
+	}
+	if f.to.Progress != nil {
+		f.to.Progress(o, here)
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != o.SHA256 {
+		return errors.Join(fmt.Errorf("its SHA-256 is %s, but result.json says %s; the file was removed. Run the command again; if that does not help, the object in the bucket was changed", got, o.SHA256), f.root.Remove(partial))
+	}
+	return file.Close()
+}
+
+// appendFrom appends an object's bytes from an offset to a file, and returns how many it
+// appended and the object's ETag. With an ETag, the object must still have it.
+func (f *fetcher) appendFrom(ctx context.Context, o Output, file *os.File, sum hash.Hash, from int64, etag string) (int64, string, error) {
+	in := &s3.GetObjectInput{Bucket: &f.Bucket.Name, Key: &o.Key, Range: aws.String(fmt.Sprintf("bytes=%d-%d", from, o.Bytes-1))}
+	if etag != "" {
+		in.IfMatch = &etag
+	}
+	out, err := f.Bucket.S3.GetObject(ctx, in)
+	if err != nil {
+		return 0, etag, f.Explain("fetch the output of "+o.Name, o.Key, err)
+	}
+	defer out.Body.Close()
+	var w io.Writer = io.MultiWriter(file, sum)
+	if f.to.Progress != nil {
+		w = io.MultiWriter(file, sum, &progressWriter{o: o, here: from, report: f.to.Progress})
+	}
+	n, err := io.Copy(w, out.Body)
+	return n, aws.ToString(out.ETag), err
+}
+
+type progressWriter struct {
+	o      Output
+	here   int64
+	report func(Output, int64)
+}
+
+// Write implements io.Writer.
+func (p *progressWriter) Write(b []byte) (int, error) {
+	p.here += int64(len(b))
+	p.report(p.o, p.here)
+	return len(b), nil
+}
+
+// FileName returns a key's path with backslashes, control and format characters as
+// %XX, because file systems and terminals may interpret them.
+func FileName(key string) string {
+	var b strings.Builder
+	for _, r := range key {
+		if r != '\\' && !unicode.In(r, unicode.Cc, unicode.Cf) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, c := range []byte(string(r)) {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
