@@ -62,7 +62,9 @@ func (c *modelsCmd) Run(ctx context.Context, out *terminal) error {
 				return stack.Explain("ask RunComfy for the model "+id, "", err)
 			}
 			line.BasePriceUSD, line.PriceUnit = live.BasePriceUSD, live.PriceUnit
-			line.Differs = differences(model.Schema(), live.InputSchema)
+			if live.InputSchema != nil {
+				line.Differs = differences(model.Schema(), live.InputSchema)
+			}
 			price = "price not known"
 			if live.BasePriceUSD != nil {
 				price = fmt.Sprintf("$%.4f per %s", *live.BasePriceUSD, live.PriceUnit)
@@ -114,7 +116,7 @@ func printOptions(out *terminal, schema json.RawMessage) {
 	var rows [][]string
 	for _, name := range sortedKeys(input.Properties) {
 		p := input.Properties[name]
-		values := p.Type
+		values := strings.Replace(p.Type, "float", "number", 1) // RunComfy's word for it
 		switch {
 		case p.Enum != nil:
 			values = strings.Trim(fmt.Sprint(p.Enum), "[]")
