@@ -13,9 +13,12 @@ type tally struct {
 	charges int // jobs that RunComfy accepted
 	outputs int // archived files that were compared with what RunComfy served
 	calls   int
-	passed  time.Duration
-	faults  map[string]int
-	ends    map[string]int // number of takes by their last state and code
+
+	mostPolls int // in a crowd: the most calls of poll at the same time
+
+	passed time.Duration
+	faults map[string]int
+	ends   map[string]int // number of takes by their last state and code
 	findings
 }
 
@@ -72,6 +75,7 @@ func (t *tally) add(other tally) {
 	t.charges += other.charges
 	t.outputs += other.outputs
 	t.calls += other.calls
+	t.mostPolls = max(t.mostPolls, other.mostPolls)
 	t.passed += other.passed
 	for kind, n := range other.faults {
 		t.faults[kind] += n
