@@ -138,7 +138,9 @@ func (w *World) receive() {
 		batch = append(batch, m)
 		records = append(records, events.SQSMessage{
 			MessageId: strconv.Itoa(i), ReceiptHandle: m.receipt, EventSource: "aws:sqs", Body: m.body,
-			Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(m.receives)},
+			Attributes: map[string]string{
+				"ApproximateReceiveCount": strconv.Itoa(m.receives), "SentTimestamp": strconv.FormatInt(m.sent.UnixMilli(), 10),
+			},
 		})
 	}
 	failed, err := w.Submit(records...)

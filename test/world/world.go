@@ -129,6 +129,7 @@ type World struct {
 // message is a message in submit's queue.
 type message struct {
 	body      string
+	sent      time.Time
 	receipt   string // of the last delivery
 	visibleAt time.Time
 	receives  int
@@ -277,7 +278,7 @@ func (w *World) Delete(key string) {
 
 // Notify puts an event about a key into the queue, with a delay.
 func (w *World) Notify(kind, key string, late time.Duration) {
-	w.messages = append(w.messages, &message{body: string(w.objectEvent(kind, key, "")), visibleAt: w.now.Add(w.template.queue.Delay + late)})
+	w.messages = append(w.messages, &message{body: string(w.objectEvent(kind, key, "")), sent: w.now, visibleAt: w.now.Add(w.template.queue.Delay + late)})
 }
 
 // NotifyCancel sends cancel the event that a key was deleted, with a delay. The
@@ -298,7 +299,7 @@ func (q *submitQueue) Send(ctx context.Context, body string) error {
 	return w.attempt(ctx, "sqs", "SendMessage", "", func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.messages = append(w.messages, &message{body: body, visibleAt: w.now.Add(time.Second)})
+		w.messages = append(w.messages, &message{body: body, sent: w.now, visibleAt: w.now.Add(time.Second)})
 		return nil
 	})
 }
@@ -322,7 +323,7 @@ func (q *submitQueue) Postpone(ctx context.Context, receipt string, pause time.D
 // RedriveDeadLetters puts every dead letter back into the queue.
 func (w *World) RedriveDeadLetters() {
 	for _, body := range w.Dead {
-		w.messages = append(w.messages, &message{body: body, visibleAt: w.now})
+		w.messages = append(w.messages, &message{body: body, sent: w.now, visibleAt: w.now})
 	}
 	w.Dead = nil
 }
@@ -330,7 +331,7 @@ func (w *World) RedriveDeadLetters() {
 // NotifyExpiry puts an event into the queue which says that a lifecycle rule
 // removed an object or an old version.
 func (w *World) NotifyExpiry(key string) {
-	w.messages = append(w.messages, &message{body: string(w.objectEvent("Object Deleted", key, "Lifecycle Expiration")), visibleAt: w.now.Add(w.template.queue.Delay)})
+	w.messages = append(w.messages, &message{body: string(w.objectEvent("Object Deleted", key, "Lifecycle Expiration")), sent: w.now, visibleAt: w.now.Add(w.template.queue.Delay)})
 }
 
 func (w *World) objectEvent(kind, key, reason string) []byte {

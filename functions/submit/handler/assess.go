@@ -42,7 +42,9 @@ type assessment struct {
 	at      time.Time            // the time of the newest change that may have caused it
 	uploads map[string]time.Time // the times of the uploads that may have caused it, by key
 	again   bool                 // an earlier delivery was not finished
-	last    bool                 // the queue does not deliver the message again
+	// lastSince is set for the last try: no try begins later than this time. The
+	// deliveries that follow find that the status was written since, and do nothing.
+	lastSince time.Time
 
 	// send sends messages for subjects. If bundle is not empty, they are matches that
 	// the job.json of that bundle no longer names.
@@ -118,6 +120,10 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 	}
 	var errs []error
 	for _, f := range findings {
+		if a.wasLast(statuses[f.Key]) {
+			errs = append(errs, errRetried)
+			continue
+		}
 		if f.Job == nil {
 			err = h.postFinding(ctx, a, f, statuses[f.Key])
 		} else {
@@ -131,6 +137,14 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isLast reports whether a held job is not tried again.
+func (a *assessment) isLast() bool { return !a.lastSince.IsZero() }
+
+// wasLast reports whether the last try was made before, and held the job.
+func (a *assessment) wasLast(prev ledger.Posted) bool {
+	return a.isLast() && prev.State == ledger.Held && prev.UpdatedAt.After(a.lastSince)
 }
 
 // addUnnamed adds a finding for a file of a bundle that was deleted and uploaded again,
@@ -257,7 +271,7 @@ func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding
 	if f.Problems != nil {
 		st.Code, st.Reason, st.Remedy = f.Problems[0].Code, problem.Reason(f.Problems), problem.Remedy(f.Name, f.Problems)
 	}
-	if f.State == ledger.Held && a.last {
+	if f.State == ledger.Held && a.isLast() {
 		endRetries(&st)
 	}
 	if err := h.Ledger.Post(ctx, f.Key, st, order, prev); err != nil {

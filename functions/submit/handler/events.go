@@ -21,9 +21,10 @@ type change struct {
 
 // message is a message of the queue, or a whole event if there is no queue.
 type message struct {
-	id       string // empty if there is no queue
-	receipt  string // of this delivery
-	receives int    // how often the queue has delivered it, including this time
+	id       string    // empty if there is no queue
+	receipt  string    // of this delivery
+	receives int       // how often the queue has delivered it, including this time
+	sent     time.Time // zero if not known
 	changes  []change
 	err      error // why the message cannot be read
 }
@@ -43,6 +44,9 @@ func parseEvent(raw []byte, bucket string) ([]message, error) {
 	for _, record := range batch.Records {
 		m := message{id: record.MessageId, receipt: record.ReceiptHandle}
 		m.receives, _ = strconv.Atoi(record.Attributes["ApproximateReceiveCount"])
+		if sent, err := strconv.ParseInt(record.Attributes["SentTimestamp"], 10, 64); err == nil {
+			m.sent = time.UnixMilli(sent)
+		}
 		m.changes, m.err = parseBody([]byte(record.Body), bucket)
 		messages = append(messages, m)
 	}

@@ -87,6 +87,11 @@ const (
 	// promptReceives is for how many deliveries RunComfy may ask for a shorter pause.
 	// Its short pauses must not use up the deliveries of a day.
 	promptReceives = 30
+	// retryFor is for how long a message is tried again. A message that is older is
+	// tried once more. Its further deliveries follow each other after burnPause and do
+	// nothing, so that it becomes a dead letter soon.
+	retryFor  = 24 * time.Hour
+	burnPause = time.Second
 	// mostRetryAfter limits the pause that RunComfy asks for. SQS allows 12 hours.
 	mostRetryAfter = 6 * time.Hour
 )
@@ -96,6 +101,7 @@ var (
 	errNoTime     = errors.New("not enough time left in this invocation")
 	errOldSession = errors.New("the credentials of this process end too soon to sign URLs; another process submits the job")
 	errChanging   = errors.New("the files keep changing")
+	errRetried    = errors.New("the job is held, and is no longer retried")
 )
 
 // heldError is returned for a held job, so that the queue delivers the message
@@ -164,10 +170,13 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 
 // pause returns how long a message that is not finished waits for its next delivery:
 // as long as RunComfy asks for, else a time that doubles with each delivery. 0 stands
-// for the visibility timeout of the queue.
+// for the visibility timeout of the queue. A message that is no longer retried waits
+// for burnPause.
 func (h *Handler) pause(err error, receives int) time.Duration {
 	after := min(retryAfterOf(err), mostRetryAfter)
 	switch {
+	case errors.Is(err, errRetried):
+		return burnPause
 	case after > 0 && receives <= promptReceives:
 		return after + time.Duration(h.Jitter()*float64(min(after, firstHold)))
 	case receives <= promptHolds:
@@ -287,7 +296,15 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 			// jobs beyond the limit say that the retries have ended.
 			c.part = part{Last: held != nil}
 		}
-		errs = append(errs, h.handleChange(ctx, b, c, last && !c.Last, mayStart))
+		var lastSince time.Time
+		ends := m.sent.Add(retryFor)
+		switch {
+		case c.MostJobs == 0 && !m.sent.IsZero() && h.Now().After(ends):
+			lastSince = ends
+		case last && !c.Last:
+			lastSince = h.Now()
+		}
+		errs = append(errs, h.handleChange(ctx, b, c, lastSince, mayStart))
 	}
 	return errors.Join(errs...)
 }
@@ -311,7 +328,7 @@ func (h *Handler) isGone(ctx context.Context, key string) (bool, error) {
 // are left, and for those that are not finished. A message of submit that has several
 // subjects is only divided: handleChange assesses none of them. Repeating an assessment
 // that changes nothing costs a few reads.
-func (h *Handler) handleChange(ctx context.Context, b *batch, c change, last bool, mayStart func() bool) error {
+func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSince time.Time, mayStart func() bool) error {
 	ctx, requests := bucket.CountRequests(ctx)
 	subjects := c.Subjects
 	if subjects == nil {
@@ -338,7 +355,10 @@ func (h *Handler) handleChange(ctx context.Context, b *batch, c change, last boo
 			if !mayStart() {
 				return errors.Join(append(errs, errNoTime)...)
 			}
-			a = &assessment{subject: s, bundle: c.Bundle, at: b.newest, uploads: b.uploads, again: b.again, last: last || c.Last && s.TooMany()}
+			a = &assessment{subject: s, bundle: c.Bundle, at: b.newest, uploads: b.uploads, again: b.again, lastSince: lastSince}
+			if c.Last && s.TooMany() {
+				a.lastSince = h.Now()
+			}
 			if c.deleted {
 				a.deleted = c
 			}
@@ -418,7 +438,7 @@ func isRetry(err error) bool {
 	case interface{ Unwrap() error }:
 		return isRetry(e.Unwrap())
 	default:
-		return errors.Is(err, errBusy)
+		return errors.Is(err, errBusy) || errors.Is(err, errRetried)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,6 +97,40 @@ func TestBurst(t *testing.T) {
 	if last > 2*time.Minute {
 		t.Errorf("the last job was submitted %v after the drop", last)
 	}
+}
+
+// RunComfy asks for pauses of hours, so a message has many deliveries left after a
+// day. It is tried once more, is a dead letter soon, and a redrive tries it again for a
+// day.
+func TestMessageIsRetriedForADay(t *testing.T) {
+	w := worldtest.New(t)
+	w.Batch = 10
+	refusal := runcomfytest.Fault{Name: "429", Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"18000"}}}
+	posts := 0
+	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+		if call, _ := runcomfytest.CallOf(r); call != runcomfytest.CallSubmit {
+			return nil
+		}
+		posts++
+		return &refusal
+	}
+	worldtest.DropPair(t, w)
+	w.Pass(24 * time.Hour)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled); strings.Contains(st.Reason, "no longer retried") {
+		t.Errorf("after a day: %q", st.Reason)
+	}
+	before := posts
+	w.Pass(6*time.Hour + 10*time.Minute)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled); !strings.Contains(st.Reason, "no longer retried") {
+		t.Errorf("after 30 hours: %q", st.Reason)
+	}
+	if posts != before+1 || len(w.Dead) != 2 {
+		t.Errorf("%d POSTs after a day and %d dead letters, want 1 and 2", posts-before, len(w.Dead))
+	}
+	w.RunComfy.Fault = nil
+	w.RedriveDeadLetters()
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
 }
 
 // If the pause cannot be set, or the function dies before it does, the message comes

@@ -358,7 +358,7 @@ func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledg
 	if err := h.release(ctx, rec); err != nil {
 		return err
 	}
-	if state == ledger.Rejected || a.last {
+	if state == ledger.Rejected || a.isLast() {
 		// The files may have changed during the POST, and no retry will correct this
 		// status. Assess again if they have.
 		if wanted, err := h.isWanted(ctx, a, rec); err != nil {
@@ -398,7 +398,7 @@ func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledge
 		Name: rec.Name, State: state, Code: code, Reason: describe(cause), Remedy: rec.Remedy(code),
 		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model, ExpectedSeconds: rec.ExpectedSeconds,
 	}
-	if state == ledger.Held && a.last {
+	if state == ledger.Held && a.isLast() {
 		endRetries(&st)
 	}
 	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)
@@ -407,7 +407,7 @@ func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledge
 	}
 	if state == ledger.Held {
 		held := &heldError{code: code}
-		if response, ok := errors.AsType[*runcomfy.Error](cause); ok {
+		if response, ok := errors.AsType[*runcomfy.Error](cause); ok && !a.isLast() {
 			held.retryAfter = response.RetryAfter
 		}
 		return held

@@ -106,7 +106,9 @@ func SQS(arn string, invoke Invoke) func(context.Context, []Message) ([]string, 
 		for _, m := range batch {
 			event.Records = append(event.Records, events.SQSMessage{
 				MessageId: m.ID, ReceiptHandle: m.receipt(), Body: m.Body, EventSource: "aws:sqs", EventSourceARN: arn,
-				Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(m.Receives)},
+				Attributes: map[string]string{
+					"ApproximateReceiveCount": strconv.Itoa(m.Receives), "SentTimestamp": strconv.FormatInt(m.SentAt.UnixMilli(), 10),
+				},
 			})
 		}
 		payload, err := json.Marshal(event)
