@@ -1,15 +1,19 @@
 package handler_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/lipdrop/lipdrop/functions/poll/handler"
+	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
@@ -263,17 +267,26 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 	}
 }
 
-// The history of an execution holds 25,000 events, including those of its redrives. The longest job that the parameters allow fits into it, and can still
-// be archived by the last of the 1,000 redrives that Step Functions allows.
+// The history of an execution holds 25,000 events, including those of its redrives. The
+// longest job that the parameters allow fits into it, whether its model is the slowest
+// one or runs for a moment, and can still be archived by the last of the 1,000 redrives
+// that Step Functions allows.
 func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 	const (
 		maxEvents   = 25_000
 		maxRedrives = 1_000
-		why         = "each turn of the loop makes 9 events. The number of turns follows from the pace (maxWait and elapsedShare in internal/workflow/pace.go) " +
-			"and from the largest QueueHours + MaxHours (template.yaml): lengthen the waits, or lower the largest hours"
+		queueHours  = 24 // the largest values that template.yaml allows
+		maxHours    = 48
 	)
+	models, err := catalog.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	slowest := slices.MaxFunc(models.IDs(), func(a, b string) int {
+		return cmp.Compare(usualOfAnHour(models, a), usualOfAnHour(models, b))
+	})
 	status503 := worldtest.Fault(t, runcomfytest.CallStatus, "503")
-	for _, tt := range []struct {
+	tests := []struct {
 		name    string
 		prepare func(w *world.World)
 	}{
@@ -301,10 +314,21 @@ func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 				return nil
 			}
 		}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			w := worldtest.New(t)
-			w.QueueLimit, w.RunLimit = 24*time.Hour, 48*time.Hour
+	}
+	for i := range 2 * len(tests) {
+		tt, usual := tests[i/2], time.Duration(0)
+		if i%2 == 0 {
+			usual = usualOfAnHour(models, slowest)
+		}
+		t.Run(fmt.Sprintf("%s, the model usually takes %s", tt.name, usual), func(t *testing.T) {
+			why := fmt.Sprintf("a job of QueueHours %d + MaxHours %d, whose model usually takes %s (the slowest model, %s, takes %s for an hour of video), "+
+				"does not fit into the %d events of a history. Each turn of the loop makes 9 events. Lengthen the waits in internal/workflow/pace.go "+
+				"(maxWait, lateShare), or lower the largest hours in template.yaml", queueHours, maxHours, usual, slowest, usualOfAnHour(models, slowest), maxEvents)
+			w, err := world.NewWith(takes(t, usual), rand.New(rand.NewPCG(1, 2)).Float64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.QueueLimit, w.RunLimit = queueHours*time.Hour, maxHours*time.Hour
 			w.RunComfy.Queue, w.RunComfy.Run = 23*time.Hour+30*time.Minute, 80*time.Hour
 			tt.prepare(w)
 			worldtest.DropPair(t, w)
@@ -333,6 +357,25 @@ func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 			}
 		})
 	}
+}
+
+func usualOfAnHour(models *catalog.Catalog, id string) time.Duration {
+	model, _ := models.Model(id)
+	return model.Usual.Of(time.Hour)
+}
+
+// takes returns the catalogue, with models that usually take the given time.
+func takes(t *testing.T, usual time.Duration) *catalog.Catalog {
+	t.Helper()
+	models, err := catalog.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range models.IDs() {
+		model, _ := models.Model(id)
+		model.Usual = catalog.Usual{Base: usual}
+	}
+	return models
 }
 
 // If a state cannot be written, the next turn writes it.
