@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/events"
+	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
@@ -23,6 +26,7 @@ type localCmd struct {
 	Port       int           `help:"Port of S3 over plain http on 127.0.0.1. By default the port of the last start, or a free one."`
 	TLSPort    int           `name:"tls-port" help:"Port of S3 over https on 127.0.0.1."`
 	Containers bool          `help:"Let Docker containers on this machine connect to the stack, for sam local. Like everybody, they need the keys."`
+	Webhook    string        `placeholder:"URL" help:"Send each notice to this address on this machine, as NotifyWebhookUrl does on AWS."`
 	Lambda     string        `name:"lambda-endpoint" placeholder:"URL" help:"Call the functions through the Lambda Invoke API at this address, such as http://127.0.0.1:3001 of sam local start-lambda."`
 }
 
@@ -34,9 +38,15 @@ func (c *localCmd) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	say := func(text string) { fmt.Fprintln(out, text) }
+	if c.Webhook != "" {
+		if err := local.CheckWebhook(c.Webhook); err != nil {
+			return fmt.Errorf("--webhook: %w", err)
+		}
+	}
 	stack, err := local.Start(ctx, local.Options{
 		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Output: runcomfytest.Form(c.Output), Settle: c.Settle,
 		Ports: local.Ports{S3: c.TLSPort, S3Plain: c.Port}, Containers: c.Containers, LambdaEndpoint: c.Lambda, Say: say,
+		Webhook: c.Webhook, Notice: func(n events.Notice) { say(describeNotice(n)) },
 	})
 	if inUse, ok := errors.AsType[*local.PortError](err); ok {
 		return fmt.Errorf("port %d is in use: choose another with --port or --tls-port, or leave them out", inUse.Port)
@@ -68,12 +78,12 @@ Read the status, and fetch the output:
   aws s3 cp s3://%[5]s/status/talk.json - --endpoint-url %[6]s
   aws s3 cp --recursive s3://%[5]s/outbox/talk/ . --endpoint-url %[6]s
 The same over https: --endpoint-url %[7]s --ca-bundle %[8]s
-%[10]sThe keys are in %[11]s. Anybody who has them can use everything in this stack.
+%[10]s%[12]sThe keys are in %[11]s. Anybody who has them can use everything in this stack.
 Logs of the functions: %[9]s
 Press Ctrl-C to end it. Jobs under way continue at the next start.
 
 `, folder, local.AccessKey, stack.Keys().SecretKey, local.Region, local.Bucket, stack.Plain.S3, stack.TLS.S3, stack.CAFile(), filepath.Join(c.Dir, "logs"),
-		containers, filepath.Join(c.Dir, "keys.json"))
+		containers, filepath.Join(c.Dir, "keys.json"), c.webhookText(stack))
 
 	answers := newAnswers(b, say)
 	if err := answers.begin(ctx); err != nil {
@@ -91,6 +101,21 @@ Press Ctrl-C to end it. Jobs under way continue at the next start.
 	case err := <-errs:
 		return err
 	}
+}
+
+// describeNotice returns the line that is printed for a notice.
+func describeNotice(n events.Notice) string {
+	var detail notice.Detail
+	_ = json.Unmarshal(n.Detail, &detail) // the stack has checked that it is an object
+	return fmt.Sprintf("notice: %s, about %s", n.DetailType, detail.Name)
+}
+
+// webhookText says what the webhook receives.
+func (c *localCmd) webhookText(stack *local.Stack) string {
+	if c.Webhook == "" {
+		return ""
+	}
+	return fmt.Sprintf("Notices are sent to %s with the header %s: %s\n", c.Webhook, local.WebhookKeyHeader, stack.Keys().Webhook)
 }
 
 // containerCommands prepares the state folder for `sam local` and returns the

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/functions/archive/handler"
 	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/origins"
 	"github.com/lipdrop/lipdrop/internal/transfer"
 	"github.com/lipdrop/lipdrop/internal/workflow"
@@ -20,6 +21,7 @@ func newHandler(ctx context.Context, env *config.Env) any {
 	clients := env.Clients(ctx)
 	allowed, err := origins.Parse(env.List("OUTPUT_ORIGINS"))
 	env.Mistake("OUTPUT_ORIGINS", err)
+	clients.Ledger.Notify = notice.For(clients.AWS, clients.Ledger).Send
 	h := &handler.Handler{
 		Ledger:     clients.Ledger,
 		Bucket:     clients.Ledger.Bucket,

@@ -12,12 +12,14 @@ import (
 
 	"github.com/lipdrop/lipdrop/functions/cancel/handler"
 	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/notice"
 )
 
 func main() { config.Start(newHandler) }
 
 func newHandler(ctx context.Context, env *config.Env) any {
 	clients := env.Clients(ctx)
+	clients.Ledger.Notify = notice.For(clients.AWS, clients.Ledger).Send
 	h := &handler.Handler{
 		MachineARN: clients.Ledger.MachineARN,
 		Ledger:     clients.Ledger,

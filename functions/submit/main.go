@@ -19,6 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/notice"
 )
 
 func main() { config.Start(newHandler) }
@@ -41,6 +42,7 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		env.Mistake("DEFAULT_VIDEO_MODEL", checkPairModel(models, settings.DefaultVideoModel, media.Video))
 		env.Mistake("DEFAULT_IMAGE_MODEL", checkPairModel(models, settings.DefaultImageModel, media.Image))
 	}
+	clients.Ledger.Notify = notice.For(clients.AWS, clients.Ledger).Send
 	h := &handler.Handler{
 		Resolver:    &drop.Resolver{Files: clients.Ledger.Bucket, Catalog: models, Settings: settings},
 		Ledger:      clients.Ledger,

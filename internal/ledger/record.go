@@ -144,6 +144,9 @@ type Record struct {
 	// is uploaded later.
 	Deleted time.Time `json:"deleted,omitzero"`
 
+	// NoticeDue says that the notice about the end of the take was not sent yet.
+	NoticeDue bool `json:"noticeDue,omitempty"`
+
 	// Revision is a random text that each write replaces. A writer that got no
 	// response compares it to learn whether its write took effect.
 	Revision string `json:"revision"`

@@ -57,6 +57,8 @@ type Posted struct {
 	// UpdatedAt says when the name was assessed.
 	Rewrite bool
 
+	due bool // its notice was not sent yet
+
 	written
 }
 
@@ -116,12 +118,12 @@ func (s *Store) Posted(ctx context.Context, key string) (Posted, error) {
 	var p Posted
 	object, metadata, err := s.get(ctx, key, &p.Status)
 	if _, ok := errors.AsType[*UnreadableError](err); ok {
-		return Posted{Order: metadata[orderMetadata], written: object}, nil
+		return Posted{Order: metadata[orderMetadata], due: metadata[dueMetadata] != "", written: object}, nil
 	}
 	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
 		return Posted{}, err
 	}
-	p.written, p.Order = object, metadata[orderMetadata]
+	p.written, p.Order, p.due = object, metadata[orderMetadata], metadata[dueMetadata] != ""
 	return p, nil
 }
 
@@ -131,26 +133,36 @@ var ErrStale = errors.New("the status was changed after it was read")
 // Post writes the status that an assessment leads to. The assessment must have
 // begun after prev was read. If prev is no longer the status, Post returns
 // ErrStale, and the caller must assess again. Post writes nothing if the status
-// stays the same.
+// stays the same. It sends the notice of a rejected or held drop.
 func (s *Store) Post(ctx context.Context, key string, st Status, order string, prev Posted) error {
-	st = fit(st)
+	st = st.Fit(MaxObject - reserve)
+	due := s.dueAfter(prev, st, order)
 	same := prev.Status
 	same.UpdatedAt = time.Time{}
 	if !prev.Rewrite && slices.Equal(encode(same), encode(st)) && Stamp(prev.Order) == Stamp(order) {
+		if st.UpdatedAt = prev.UpdatedAt; due {
+			s.sendDue(ctx, key, st, order, prev.written)
+		}
 		return nil
 	}
 	st.UpdatedAt = s.Now().UTC().Truncate(time.Second)
-	err := s.put(ctx, key, st, &prev.written, map[string]string{orderMetadata: order})
+	err := s.put(ctx, key, st, &prev.written, statusMetadata(order, due))
 	if errors.Is(err, bucket.ErrConflict) {
 		return ErrStale
+	}
+	if err == nil && due {
+		s.sendDue(ctx, key, st, order, prev.written)
 	}
 	return err
 }
 
-// fit cuts the texts and lists of a status that is too large to be read again.
-func fit(st Status) Status {
-	const reserve = 1 << 10 // for members that are added later
-	if len(encode(st)) <= MaxObject-reserve {
+// reserve is room for members that are added to a status after Fit.
+const reserve = 1 << 10
+
+// Fit returns the status with shorter texts and lists if it has more than most bytes.
+// Most must be at least 128 KiB.
+func (st Status) Fit(most int) Status {
+	if len(encode(st)) <= most {
 		return st
 	}
 	cut := func(text string) string {
@@ -169,19 +181,30 @@ func fit(st Status) Status {
 		return list
 	}
 	st.Reason, st.Remedy = cut(st.Reason), cut(st.Remedy)
-	st.Warnings = upTo(st.Warnings, MaxObject/4)
-	if named := upTo(st.Jobs, MaxObject/2); len(named) < len(st.Jobs) {
-		st.Warnings = append(slices.Clone(st.Warnings), fmt.Sprintf("only the first %d of %d jobs are named here", len(named), len(st.Jobs)))
-		st.Jobs = named
+	st.Warnings = upTo(st.Warnings, most/4)
+	for what, list := range map[string]*[]string{"jobs": &st.Jobs, "outputs": &st.Outputs} { // a status has one of them
+		if named := upTo(*list, most/2); len(named) < len(*list) {
+			st.Warnings = append(slices.Clone(st.Warnings), fmt.Sprintf("only the first %d of %d %s are named here", len(named), len(*list), what))
+			*list = named
+		}
 	}
 	return st
 }
 
 // PostTake writes the status of a take from its record, unless the status is
-// about a newer drop or a later state of this take. A status without a take that was
+// about a newer drop or a later state of this take. Then it sends the notice about the
+// end of the take. A status without a take that was
 // written before the claim is not newer: submit read it when it claimed the take. Its
 // files may be deleted.
 func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) error {
+	err := s.postTake(ctx, rec, warnings...)
+	if err == nil {
+		s.SendNotice(ctx, rec)
+	}
+	return err
+}
+
+func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) error {
 	for range maxRaces {
 		prev, err := s.Posted(ctx, StatusKey(rec.Name))
 		if err != nil {
@@ -239,18 +262,27 @@ func (r Record) Remedy(code problem.Code) string {
 
 // consoleURL returns the address of an execution in the AWS console.
 func consoleURL(machineARN, execution string) string {
-	parts := strings.Split(machineARN, ":")
-	if len(parts) < 7 {
+	host, region := Console(machineARN)
+	if host == "" {
 		return ""
 	}
-	host := "console.aws.amazon.com"
+	return "https://" + host + "/states/home?region=" + region + "#/v2/executions/details/" +
+		workflow.ExecutionARN(machineARN, execution)
+}
+
+// Console returns the host of the AWS console, and the region, for the partition and
+// the region of a state machine. They are empty if the ARN is not one.
+func Console(machineARN string) (host, region string) {
+	parts := strings.Split(machineARN, ":")
+	if len(parts) < 7 {
+		return "", ""
+	}
+	host = "console.aws.amazon.com"
 	switch parts[1] {
 	case "aws-us-gov":
 		host = "console.amazonaws-us-gov.com"
 	case "aws-cn":
 		host = "console.amazonaws.cn"
 	}
-	region := url.PathEscape(parts[3])
-	return "https://" + host + "/states/home?region=" + region + "#/v2/executions/details/" +
-		workflow.ExecutionARN(machineARN, execution)
+	return host, url.PathEscape(parts[3])
 }

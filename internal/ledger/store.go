@@ -25,6 +25,10 @@ type Store struct {
 
 	// Now is the clock.
 	Now func() time.Time
+
+	// Notify sends a notice, and reports whether it was sent. If it is nil, no notice
+	// is due.
+	Notify func(context.Context, Notice) bool
 }
 
 // maxRaces bounds how often a change is decided again after a lost race. Few
@@ -116,6 +120,9 @@ func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)
 		}
 		if !was.CanBecome(rec.State) {
 			return rec, &ErrTransition{Name: rec.Name, Take: rec.Take, From: was, To: rec.State}
+		}
+		if rec.State != was && rec.State.Ended() && s.Notify != nil {
+			rec.NoticeDue = true
 		}
 		if bytes.Equal(before, encode(rec)) {
 			return rec, nil

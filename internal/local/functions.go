@@ -11,7 +11,7 @@ import (
 
 // The names in the stack.
 const (
-	Account = "000000000000"
+	Account = permissions.Account
 	Region  = "us-east-1"
 	Bucket  = "lipdrop"
 
@@ -47,7 +47,7 @@ var logicalIDs = map[string]string{
 // Endpoints are the addresses of what the stack serves.
 type Endpoints struct {
 	S3       string
-	AWS      string // Step Functions, Secrets Manager and SQS
+	AWS      string // Step Functions, Secrets Manager, SQS and EventBridge
 	RunComfy string
 }
 
@@ -113,6 +113,7 @@ func (s *Stack) Variables(function string, container bool) map[string]string {
 		"AWS_ENDPOINT_URL_SFN":             at.AWS,
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER": at.AWS,
 		"AWS_ENDPOINT_URL_SQS":             at.AWS,
+		"AWS_ENDPOINT_URL_EVENTBRIDGE":     at.AWS,
 	})
 	if !container {
 		v["AWS_CA_BUNDLE"], v["SSL_CERT_FILE"] = s.CAFile(), s.CAFile()

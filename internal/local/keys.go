@@ -27,6 +27,9 @@ type Keys struct {
 	// Outputs is the secret first part of the path of each output of the fake
 	// RunComfy. As at RunComfy, whoever knows an address can read the output.
 	Outputs string `json:"outputs"`
+
+	// Webhook is the key that the webhook receives with each notice.
+	Webhook string `json:"webhook"`
 }
 
 func keysFile(dir string) string { return filepath.Join(dir, "keys.json") }
@@ -61,7 +64,7 @@ func ensureKeys(dir string) (Keys, error) {
 		missing = true
 		return rand.Text()
 	}
-	k.SecretKey, k.Token, k.Outputs = ensure(k.SecretKey), ensure(k.Token), ensure(k.Outputs)
+	k.SecretKey, k.Token, k.Outputs, k.Webhook = ensure(k.SecretKey), ensure(k.Token), ensure(k.Outputs), ensure(k.Webhook)
 	for name := range logicalIDs {
 		k.Functions[name] = ensure(k.Functions[name])
 	}

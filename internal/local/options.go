@@ -4,6 +4,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
@@ -47,6 +48,13 @@ type Options struct {
 	// template.yaml, with the variables of WriteEnv. Defaults to the Lambda of the
 	// stack itself.
 	LambdaEndpoint string
+
+	// Notice, if set, is called with each notice of the functions.
+	Notice func(events.Notice)
+
+	// Webhook is an address on loopback that receives each notice as a POST, with the
+	// key of Keys.
+	Webhook string
 
 	// Say, if set, is called with a sentence before something that takes long.
 	Say func(string)

@@ -26,8 +26,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// serve serves Step Functions, Secrets Manager, SQS and RunComfy.
-func (s *Stack) serve(ports *listeners) error {
+// serve serves Step Functions, Secrets Manager, SQS, EventBridge and RunComfy.
+func (s *Stack) serve(ports *listeners) (err error) {
+	if s.notices, err = s.bus(); err != nil {
+		return err
+	}
 	s.secrets = &secrets.Server{}
 	s.SetSecret(s.options.Token)
 	s.fake = &runcomfytest.Server{
@@ -96,12 +99,14 @@ func (s *Stack) serveRunComfy() http.Handler {
 	})
 }
 
-// serveAWS serves Step Functions, Secrets Manager and SQS, by the header
+// serveAWS serves Step Functions, Secrets Manager, SQS and EventBridge, by the header
 // X-Amz-Target.
 func (s *Stack) serveAWS(w http.ResponseWriter, r *http.Request) {
 	switch service, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), "."); service {
 	case "secretsmanager":
 		s.secrets.ServeHTTP(w, r)
+	case "AWSEvents":
+		s.notices.ServeHTTP(w, r)
 	case "AmazonSQS":
 		(&queue.Server{Queue: s.drops, Path: queuePath}).ServeHTTP(w, r)
 	default:

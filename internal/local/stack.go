@@ -51,6 +51,7 @@ type Stack struct {
 	roles     map[string]permissions.Role     // by the function's name
 	gateway   *gateway.Gateway
 	webhook   *events.Webhook
+	notices   *events.Bus
 	drops     *queue.Queue
 	deletions *queue.Queue
 	cancels   *queue.Queue

@@ -9,7 +9,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,10 +32,12 @@ import (
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 	"github.com/lipdrop/lipdrop/internal/local/secrets"
 	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/origins"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -61,6 +65,7 @@ type deployment struct {
 	queue     *queue.Queue // submit's own
 	postponed error        // of submit's last call to postpone a message
 	fake      *runcomfytest.Server
+	noticed   sync.Map     // the detail types of the notices that were sent
 	later     atomic.Int64 // how far RunComfy's clock is ahead, in nanoseconds
 
 	// taken, if set, is written to the key of each output before archive completes
@@ -117,12 +122,17 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	if err != nil {
 		t.Fatal(err)
 	}
+	bus := &events.Bus{Account: account, Region: region, Now: time.Now, Receive: func(n events.Notice) {
+		d.noticed.Store(n.DetailType, true)
+	}}
 	secret := &secrets.Server{}
 	secret.Set(secretARN, token)
 	services := httptest.NewServer(permissions.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch service, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), "."); service {
 		case "secretsmanager":
 			secret.ServeHTTP(w, r)
+		case "AWSEvents":
+			bus.ServeHTTP(w, r)
 		case "AmazonSQS":
 			(&queue.Server{Queue: d.queue, Path: strings.TrimPrefix(queueURL, "http://127.0.0.1")}).ServeHTTP(w, r)
 		default:
@@ -143,6 +153,9 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	as := func(function string) clients {
 		c := clients{s3: l.s3As(function)}
 		c.ledger = &ledger.Store{Bucket: &bucket.Bucket{S3: c.s3, Name: d.bucket}, MachineARN: machineARN, Now: time.Now}
+		if function != "poll" {
+			c.ledger.Notify = notice.For(configAs(function, services.URL), c.ledger).Send
+		}
 		c.files = &bucket.Bucket{S3: c.s3, Name: d.bucket}
 		c.token = &config.Token{Client: secretsmanager.NewFromConfig(configAs(function, services.URL)), ARN: secretARN, Now: time.Now}
 		c.api = &runcomfy.Client{Token: c.token, BaseURL: comfy.URL}
@@ -229,7 +242,8 @@ func (d *deployment) record(name string) (ledger.Record, error) {
 	return takes[0], nil
 }
 
-// wantStatus returns an error unless the status at a key has the given state.
+// wantStatus returns an error unless the status at a key has the given state, and its
+// notice was sent if the state has one.
 func (d *deployment) wantStatus(key string, state ledger.State) error {
 	body, err := d.object(key)
 	if err != nil {
@@ -243,6 +257,9 @@ func (d *deployment) wantStatus(key string, state ledger.State) error {
 	}
 	if st.State != state {
 		return fmt.Errorf("%s is %q (%s), want %s", key, st.State, st.Reason, state)
+	}
+	if _, sent := d.noticed.Load(notice.DetailType(state)); !sent && slices.Contains(notice.States(), state) {
+		return fmt.Errorf("%s is %s, but no notice was sent", key, state)
 	}
 	return nil
 }

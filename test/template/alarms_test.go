@@ -105,7 +105,8 @@ func TestAlarms(t *testing.T) {
 	s := written(t, nil)
 	want := []string{
 		"CancelErrorsAlarm", "DeadLettersAlarm", "FailedExecutionsAlarm", "HeldJobsAlarm",
-		"OldestMessageAlarm", "TimedOutExecutionsAlarm", "UndeliveredDeletionsAlarm", "UndeliveredDropsAlarm", "UnknownOutcomesAlarm",
+		"OldestMessageAlarm", "TimedOutExecutionsAlarm", "UndeliveredDeletionsAlarm", "UndeliveredDropsAlarm", "UndeliveredNoticesAlarm",
+		"UnknownOutcomesAlarm", "UnsentNoticesAlarm",
 	}
 	if got := slices.Sorted(maps.Keys(ofType(s, "AWS::CloudWatch::Alarm"))); !slices.Equal(got, want) {
 		t.Errorf("the alarms are %v", got)

@@ -60,10 +60,10 @@ func TestFunctionsHaveTheVariablesTheyRead(t *testing.T) {
 	}
 }
 
-// The endpoints that sam local sets are those of the four services that the
+// The endpoints that sam local sets are those of the five services that the
 // functions call.
 func TestEndpointsAreDeclared(t *testing.T) {
-	want := []string{"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_SFN", "AWS_ENDPOINT_URL_SQS"}
+	want := []string{"AWS_ENDPOINT_URL_EVENTBRIDGE", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_SFN", "AWS_ENDPOINT_URL_SQS"}
 	s := transformed(t)
 	for _, id := range functions {
 		got := slices.DeleteFunc(slices.Sorted(maps.Keys(properties[environment](t, s, id).Environment.Variables)),
@@ -79,7 +79,7 @@ func TestParametersAndOutputs(t *testing.T) {
 	s := written(t, nil)
 	want := []string{
 		"AlarmEmail", "Architecture", "DefaultImageModel", "DefaultVideoModel", "ExistingBucket", "ExistingTokenSecretArn",
-		"LengthMismatch", "LogDays", "MaxHours", "MaxJobsPerDrop", "MaxOutputGiB", "MaxOutputs", "OutputOrigins", "PresignHours", "QueueHours", "RunComfyBaseUrl",
+		"LengthMismatch", "LogDays", "MaxHours", "MaxJobsPerDrop", "MaxOutputGiB", "MaxOutputs", "NotifyEmail", "NotifyOn", "NotifyWebhookUrl", "OutputOrigins", "PresignHours", "QueueHours", "RunComfyBaseUrl",
 		"SettleSeconds", "SharedFolders", "SubmitConcurrency",
 	}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(s.Parameters))); diff != "" {
@@ -95,7 +95,7 @@ func TestParametersAndOutputs(t *testing.T) {
 			t.Errorf("there is no output %s", name)
 		}
 	}
-	for name, o := range s.Outputs {
+	for name, o := range written(t, withNotices).Outputs {
 		if o.Description == "" {
 			t.Errorf("the output %s has no description", name)
 		}

@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -68,11 +69,18 @@ func text(expr ast.Expr) (string, bool) {
 	return value, err == nil
 }
 
-// logged returns what a function logs: for each message, its keys.
+// logged returns what a function logs, also in package notice if it sends notices: for
+// each message, its keys.
 func logged(t *testing.T, function string) map[string]map[string]bool {
 	t.Helper()
 	messages := map[string]map[string]bool{}
-	for _, c := range calls(parsed(t, "functions/"+function)) {
+	files := parsed(t, "functions/"+function)
+	if slices.ContainsFunc(files, func(file *ast.File) bool {
+		return slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return strings.HasSuffix(i.Path.Value, `/internal/notice"`) })
+	}) {
+		files = append(files, parsed(t, "internal/notice")...)
+	}
+	for _, c := range calls(files) {
 		args := c.args
 		if c.on != "slog" || len(args) == 0 {
 			continue

@@ -25,6 +25,7 @@ var roles = []struct {
 		"Ledger":   "records of takes, statuses, and answer files",
 		"Find":     "finds the files of a job; without it S3 responds with 403, not 404, for a missing key",
 		"Start":    "starts the execution that waits for the job",
+		"Notify":   "sends notices, and no event in another name",
 		"Token":    "submits to RunComfy",
 	}},
 	{"PollFunction", "Poll", "Asks RunComfy whether a job has ended. It can read neither drops nor outputs.", map[string]string{
@@ -38,6 +39,7 @@ var roles = []struct {
 		"Ledger":  "records of takes, and statuses",
 		"Outputs": "creates each output once, verifies it, and aborts failed uploads",
 		"Find":    "without it S3 responds with 403, not 404, for a missing key",
+		"Notify":  "sends notices, and no event in another name",
 		"Token":   "asks RunComfy for the result; the token is never sent to an output's host",
 	}},
 	{"CancelFunction", "Cancel", "Settles executions that ended badly, and cancels the jobs of deleted drops.", map[string]string{
@@ -49,6 +51,7 @@ var roles = []struct {
 		"Sweep":      "finds executions whose event was lost",
 		"Recover":    "starts the execution of a paid job if submit could not start it",
 		"Executions": "reads how an execution ended, and stops the execution of a cancelled job",
+		"Notify":     "sends notices, and no event in another name",
 		"Token":      "cancels at RunComfy",
 	}},
 	{"StateMachine", "The state machine", "Waits until a job has ended, then calls archive. It can use neither the bucket nor the token.", map[string]string{
@@ -65,6 +68,7 @@ var places = map[string]string{
 	"PollFunction.Arn": "the poll function", "ArchiveFunction.Arn": "the archive function",
 	"arn:aws:states:us-east-1:000000000000:execution:StateMachine.Name:*": "the state machine's executions",
 	"arn:aws:s3:::Bucket": "the bucket", "*": "every resource",
+	"arn:aws:events:us-east-1:000000000000:event-bus/default": "the account's default event bus",
 }
 
 // docs/iam.md lists what the template's statements allow.
@@ -77,7 +81,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"If a listing is limited to some keys, the limit applies to the prefix that the listing names (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed: " +
 		"under a stricter condition S3 might respond with 403 instead of 404 to a request for a missing key, because such a request names no prefix.\n\n" +
 		"`UPDATE_GOLDEN=1 go test ./test/template` writes these tables from template.yaml, the only place where permissions are written. " +
-		"`go test ./test/permissions` removes each of the functions' permissions for S3, Step Functions and Secrets Manager in turn, and checks that something fails without it.\n")
+		"`go test ./test/permissions` removes each of the functions' permissions for S3, Step Functions, Secrets Manager, SQS and EventBridge in turn, and checks that something fails without it.\n")
 	for _, r := range roles {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| may | on | why |\n| --- | --- | --- |\n", r.title, r.what)
 		unused := maps.Clone(r.reasons)
@@ -96,6 +100,9 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| EventBridge, only for the stack's own rule for drops | `sqs:SendMessage` | the queue |\n" +
 		"| EventBridge, only for the stack's own rule for deletions | `sqs:SendMessage` | the queue of deletions |\n" +
 		"| EventBridge, only for cancel's own rules | `lambda:InvokeFunction` | the cancel function |\n" +
+		"| EventBridge, only for rules of the account | `sqs:SendMessage` | the dead-letter queue of notices |\n" +
+		"| EventBridge, only for the stack's own rule for mail; with `NotifyEmail` | `sns:Publish` | the topic of notices |\n" +
+		"| EventBridge, by a role that only it can assume for the stack's account; with `NotifyWebhookUrl` | `events:InvokeApiDestination` | the webhook's destination |\n" +
 		"| nobody | anything without TLS | the stack's bucket, each queue |\n" +
 		"| nobody | `s3:PutObject` of a file that the functions could not read: with storage class GLACIER or DEEP_ARCHIVE, with a key of one's own (SSE-C), " +
 		"with a KMS key that the request names, or from another account with `aws:kms` | `inbox/*` of the stack's bucket |\n\n" +
@@ -115,6 +122,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| set the token | `secretsmanager:PutSecretValue` | the token's secret |\n" +
 		"| run the output `Redrive` | `sqs:StartMessageMoveTask`, `sqs:ReceiveMessage`, `sqs:DeleteMessage` and `sqs:GetQueueAttributes` on the dead-letter queue, " +
 		"`sqs:SendMessage` on the queue and on the queue of deletions | the three queues |\n" +
+		"| read the webhook's key | `secretsmanager:GetSecretValue` | the secret of the output `WebhookKeyArn` |\n" +
 		"| `sam deploy`, `sam delete` | to create, change and delete everything in template.yaml, including roles: usually an administrator's permissions | the account |\n\n" +
 		"Anybody who can write below `jobs/`, `status/` or `outbox/` can forge records. Anybody who can write below `inbox/` can spend your balance at RunComfy.\n\n" +
 		"## Presigned URLs and existing resources\n\n" +
@@ -169,6 +177,9 @@ func (st namedStatement) where(t *testing.T) string {
 		names = append(names, name)
 	}
 	where := strings.Join(names, ", ")
+	if source := st.Condition["StringEquals"]["events:source"]; len(source) > 0 {
+		where += ", source " + code(source)
+	}
 	if keys := slices.Sorted(slices.Values(st.Condition["StringLikeIfExists"]["s3:prefix"])); len(keys) > 0 {
 		where += ", keys " + code(keys)
 	}

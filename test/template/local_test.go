@@ -35,7 +35,7 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 			var deployed permissions.Role
 			for _, st := range statements(t, s, id) {
 				service, _, _ := strings.Cut(st.Action[0], ":")
-				if !slices.Contains([]string{"s3", "states", "secretsmanager"}, service) &&
+				if !slices.Contains([]string{"s3", "states", "secretsmanager", "events"}, service) &&
 					!slices.Contains([]string{"sqs:SendMessage", "sqs:ChangeMessageVisibility"}, st.Action[0]) {
 					continue
 				}

@@ -164,7 +164,8 @@ func TestStarHasItsReasonBesideIt(t *testing.T) {
 	}
 }
 
-// From outside, each queue takes messages only from its one rule, and cancel is
+// From outside, each queue and topic takes messages only from its one rule, the
+// dead-letter queue of notices from rules of the account, and cancel is
 // called only by its own rules. Every other statement of a policy of the bucket and the
 // queues denies.
 func TestResourcePolicies(t *testing.T) {
@@ -174,7 +175,7 @@ func TestResourcePolicies(t *testing.T) {
 			for id := range ofType(s, kind) {
 				for _, st := range properties[struct{ PolicyDocument document }](t, s, id).PolicyDocument.Statement {
 					if st.Effect == "Allow" {
-						from := st.Condition["ArnEquals"]["aws:SourceArn"]
+						from := append(st.Condition["ArnEquals"]["aws:SourceArn"], st.Condition["ArnLike"]["aws:SourceArn"]...)
 						allowed[strings.Join(st.Resource, " ")] = strings.Join(st.Action, " ") + " from " + strings.Join(from, " ")
 					} else if st.Effect != "Deny" || len(st.Condition) == 0 {
 						t.Errorf("%s has a statement that neither allows nor denies under a condition: %v", id, st)
@@ -185,6 +186,8 @@ func TestResourcePolicies(t *testing.T) {
 		if diff := cmp.Diff(map[string]string{
 			"Queue.Arn":         "sqs:SendMessage from DropRule.Arn",
 			"DeletionQueue.Arn": "sqs:SendMessage from DeletionRule.Arn",
+
+			"NoticeDeadLetterQueue.Arn": "sqs:SendMessage from arn:aws:events:us-east-1:000000000000:rule/*",
 		}, allowed); diff != "" {
 			t.Errorf("(-want +template):\n%s", diff)
 		}

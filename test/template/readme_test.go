@@ -23,7 +23,7 @@ func TestReadmeHasParametersAndOutputs(t *testing.T) {
 	}
 	var parameters map[string]readmeParameter
 	convert(t, tree(t, source(t))["Parameters"], &parameters)
-	outputs := written(t, nil).Outputs
+	outputs := written(t, withNotices).Outputs
 	var b strings.Builder
 	b.WriteString("\n| parameter | what | default | values |\n| --- | --- | --- | --- |\n")
 	for _, name := range members(t, "Parameters") {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,10 +15,13 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/transfer"
@@ -71,6 +75,35 @@ func (s *secrets) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecre
 		return nil, err
 	}
 	return &secretsmanager.GetSecretValueOutput{SecretString: &value}, nil
+}
+
+// eventBus is the functions' client of EventBridge.
+type eventBus World
+
+// ErrEntry is an error for Before: PutEvents succeeds, but reports that it could not
+// process the event.
+var ErrEntry = errors.New("the event was not processed")
+
+func (b *eventBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
+	w := (*World)(b)
+	entry := in.Entries[0]
+	if n := len(in.Entries); n != 1 || aws.ToString(entry.Source) != notice.Source || len(aws.ToString(entry.Detail)) > 255<<10 {
+		return nil, fmt.Errorf("PutEvents of %d entries, the first from %s with %d bytes", n, aws.ToString(entry.Source), len(aws.ToString(entry.Detail)))
+	}
+	err := w.attempt(ctx, "events", "PutEvents", aws.ToString(entry.DetailType), func() error {
+		var detail notice.Detail
+		if err := json.Unmarshal([]byte(aws.ToString(entry.Detail)), &detail); err != nil {
+			return err
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.Notices = append(w.Notices, detail)
+		return nil
+	})
+	if errors.Is(err, ErrEntry) {
+		return &eventbridge.PutEventsOutput{FailedEntryCount: 1, Entries: []types.PutEventsResultEntry{{ErrorCode: aws.String("InternalFailure")}}}, nil
+	}
+	return &eventbridge.PutEventsOutput{}, err
 }
 
 // network is the transport between the functions and the fake RunComfy.

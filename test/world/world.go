@@ -26,6 +26,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/s3test"
@@ -103,6 +104,8 @@ type World struct {
 	Dead          []string // bodies of messages that were delivered too often
 	DeadDeletions []string // the same for the queue of deletions
 	Errors        []string // the errors that invocations returned
+
+	Notices []notice.Detail // the notices that EventBridge accepted, in order
 
 	submit  pool[*submit.Handler]
 	poll    pool[*poll.Handler]
@@ -186,6 +189,9 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	files := &bucket.Bucket{S3: (*client)(w), Name: bucketName}
 	records := &ledger.Store{Bucket: &bucket.Bucket{S3: (*client)(w), Name: bucketName}, MachineARN: machineARN, Now: w.Now}
+	silent := *records // poll sends no notices
+	sender := &notice.Sender{Client: (*eventBus)(w), Bucket: bucketName, MachineARN: machineARN, Now: w.Now, Sleep: func(context.Context, time.Duration) error { return nil }}
+	records.Notify = sender.Send
 	api := func() *runcomfy.Client {
 		return &runcomfy.Client{
 			Token:      &config.Token{Client: (*secrets)(w), ARN: "arn:aws:secretsmanager:us-east-1:000000000000:secret:t", Now: w.Now},
@@ -207,7 +213,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 		}
 	}
 	w.poll.start = func() *poll.Handler {
-		return &poll.Handler{Ledger: records, API: api(), QueueLimit: w.QueueLimit, RunLimit: w.RunLimit, Now: w.Now, Sleep: w.sleep, Jitter: random}
+		return &poll.Handler{Ledger: &silent, API: api(), QueueLimit: w.QueueLimit, RunLimit: w.RunLimit, Now: w.Now, Sleep: w.sleep, Jitter: random}
 	}
 	w.archive.start = func() *archive.Handler {
 		return &archive.Handler{

@@ -115,7 +115,7 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 
 // recoverTakes finishes work that submit left undone and that no message will
 // repeat. It starts the execution of a paid take, and ends a claim whose invocation
-// died.
+// died. It also sends notices that were not sent.
 func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) error {
 	var errs []error
 	for i, id := range takes {
@@ -153,6 +153,7 @@ func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 		}
 		return h.Ledger.PostTake(ctx, rec)
 	default:
+		h.Ledger.SendNotice(ctx, rec) // if it could not be sent when the take ended
 		return nil
 	}
 }

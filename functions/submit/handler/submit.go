@@ -341,7 +341,11 @@ func (h *Handler) postTake(ctx context.Context, rec ledger.Record, prev ledger.P
 	if prev.State.Claimed() {
 		return h.Ledger.PostTake(ctx, rec)
 	}
-	return h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), h.Ledger.TakeStatus(rec), ledger.Order(rec.Take, rec.Times.Claimed), prev)
+	err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), h.Ledger.TakeStatus(rec), ledger.Order(rec.Take, rec.Times.Claimed), prev)
+	if err == nil {
+		h.Ledger.SendNotice(ctx, rec)
+	}
+	return err
 }
 
 // handleSubmitError handles a POST that returned no request id. It releases the

@@ -26,9 +26,12 @@ func UserOf(r *http.Request) string {
 	return user
 }
 
+// Account is the account of the local stack.
+const Account = "000000000000"
+
 // Guard returns a handler that refuses the requests of users that their roles do
 // not allow, and calls denied with each. It passes the others on to next, which
-// serves Step Functions, Secrets Manager and SQS. A request of anybody else is not
+// serves Step Functions, Secrets Manager, SQS and EventBridge. A request of anybody else is not
 // limited, so its signature must have been checked before.
 func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -44,12 +47,21 @@ func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		var about struct{ StateMachineArn, ExecutionArn, SecretID, QueueURL string }
+		var about struct {
+			StateMachineArn, ExecutionArn, SecretID, QueueURL string
+
+			Entries []struct{ Source string } // of events for the default event bus
+		}
 		_ = json.Unmarshal(body, &about) // a body that is not JSON names no resource
 		service, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 		denial := &Denial{User: user, Resource: cmp.Or(about.StateMachineArn, about.ExecutionArn, about.SecretID, arnOfQueue(r, about.QueueURL))}
-		denial.Action = strings.NewReplacer("AWSStepFunctions", "states", "AmazonSQS", "sqs").Replace(service) + ":" + operation
-		if role.allows(denial.Action, denial.Resource) {
+		denial.Action = strings.NewReplacer("AWSStepFunctions", "states", "AmazonSQS", "sqs", "AWSEvents", "events").Replace(service) + ":" + operation
+		conditions := map[string][]string{}
+		for _, entry := range about.Entries {
+			denial.Resource = arnIn(r, "events", "event-bus/default")
+			conditions["events:source"] = append(conditions["events:source"], entry.Source)
+		}
+		if role.allows(denial.Action, denial.Resource, conditions) {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -64,9 +76,17 @@ func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.
 // account and the name.
 func arnOfQueue(r *http.Request, url string) string {
 	parts := strings.Split(url, "/")
-	found := credential.FindStringSubmatch(r.Header.Get("Authorization"))
-	if len(parts) < 2 || found == nil {
+	if len(parts) < 2 || parts[len(parts)-2] != Account {
 		return ""
 	}
-	return "arn:aws:sqs:" + found[2] + ":" + parts[len(parts)-2] + ":" + parts[len(parts)-1]
+	return arnIn(r, "sqs", parts[len(parts)-1])
+}
+
+// arnIn returns an ARN of the account in the region that a request is signed for.
+func arnIn(r *http.Request, service, resource string) string {
+	found := credential.FindStringSubmatch(r.Header.Get("Authorization"))
+	if found == nil {
+		return ""
+	}
+	return "arn:aws:" + service + ":" + found[2] + ":" + Account + ":" + resource
 }

@@ -1,6 +1,7 @@
 // Package permissions reads from template.yaml what each function may do, and
 // other numbers of the stack. The local stack enforces the permissions: those for
-// S3 by a bucket policy, those for Step Functions, Secrets Manager and SQS by a Guard.
+// S3 by a bucket policy, those for Step Functions, Secrets Manager, SQS and
+// EventBridge by a Guard.
 //
 // It ignores the statements that AWS itself uses for a function, to write its log and
 // to read its queue.
@@ -75,12 +76,26 @@ func BucketPolicy(users map[string]Role) ([]byte, error) {
 	return json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": statements})
 }
 
-// allows reports whether a role allows an action on a resource, by a statement
-// without conditions.
-func (r Role) allows(action, resource string) bool {
+// allows reports whether a role allows an action on a resource, in a request whose
+// condition keys have the given values.
+func (r Role) allows(action, resource string, values map[string][]string) bool {
 	return slices.ContainsFunc(r, func(st Statement) bool {
-		return st.Condition == nil && matches(st.Action, action) && matches(st.Resource, resource)
+		return st.holds(values) && matches(st.Action, action) && matches(st.Resource, resource)
 	})
+}
+
+// holds reports whether the conditions of a statement are met. It knows only
+// StringEquals.
+func (st Statement) holds(values map[string][]string) bool {
+	for operator, keys := range st.Condition {
+		for key, allowed := range keys {
+			refused := func(value string) bool { return !slices.Contains(allowed, value) }
+			if operator != "StringEquals" || len(values[key]) == 0 || slices.ContainsFunc(values[key], refused) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // matches reports whether a text matches one of the patterns, in which a * stands

@@ -13,6 +13,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -164,6 +166,7 @@ func TestGuard(t *testing.T) {
 	const execution = "arn:aws:states:us-east-1:000000000000:execution:m:"
 	users := map[string]permissions.Role{"f": {
 		{Action: []string{"states:StartExecution"}, Resource: []string{machine}},
+		{Action: []string{"events:PutEvents"}, Resource: []string{"arn:aws:events:us-east-1:000000000000:event-bus/default"}, Condition: map[string]map[string]permissions.OneOrMany{"StringEquals": {"events:source": {"own"}}}},
 		{Action: []string{"sqs:SendMessage"}, Resource: []string{"arn:aws:sqs:us-east-1:000000000000:q"}},
 		{Action: []string{"states:DescribeExecution"}, Resource: []string{execution + "*"}},
 		{Action: []string{"secretsmanager:GetSecretValue"}, Resource: []string{"secret-*"}, Condition: map[string]map[string]permissions.OneOrMany{"Bool": {"any": {"true"}}}},
@@ -180,6 +183,17 @@ func TestGuard(t *testing.T) {
 		states  *sfn.Client
 		secrets *secretsmanager.Client
 		queues  *sqs.Client
+		events  *eventbridge.Client
+	}
+	notify := func(sources ...string) func(context.Context, clients) error {
+		return func(ctx context.Context, c clients) error {
+			in := &eventbridge.PutEventsInput{}
+			for _, source := range sources {
+				in.Entries = append(in.Entries, types.PutEventsRequestEntry{Source: &source, DetailType: aws.String("d"), Detail: aws.String("{}")})
+			}
+			_, err := c.events.PutEvents(ctx, in)
+			return err
+		}
 	}
 	send := func(url string) func(context.Context, clients) error {
 		return func(ctx context.Context, c clients) error {
@@ -216,6 +230,9 @@ func TestGuard(t *testing.T) {
 		{"its own queue", "f", send("https://127.0.0.1:1/000000000000/q"), ""},
 		{"another queue", "f", send("https://127.0.0.1:1/000000000000/q2"), "sqs:SendMessage arn:aws:sqs:us-east-1:000000000000:q2"},
 		{"a queue without an account", "f", send("q"), "sqs:SendMessage "},
+		{"an event in its own name", "f", notify("own"), ""},
+		{"an event in another name", "f", notify("other"), "events:PutEvents arn:aws:events:us-east-1:000000000000:event-bus/default"},
+		{"an event in another name beside its own", "f", notify("own", "other"), "events:PutEvents arn:aws:events:us-east-1:000000000000:event-bus/default"},
 		{"a person", "root", start(other), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -224,6 +241,7 @@ func TestGuard(t *testing.T) {
 			err := tt.call(t.Context(), clients{
 				sfn.NewFromConfig(cfg), secretsmanager.NewFromConfig(cfg),
 				sqs.NewFromConfig(cfg, func(o *sqs.Options) { o.DisableMessageChecksumValidation = true }),
+				eventbridge.NewFromConfig(cfg),
 			})
 			if tt.denied == "" {
 				if err != nil || denied != nil {

@@ -235,7 +235,7 @@ func (f *filler) fill(n *yaml.Node, to any) error {
 }
 
 // kept matches the actions of the statements that Read returns.
-var kept = regexp.MustCompile(`^(s3|states|secretsmanager):|^sqs:(SendMessage|ChangeMessageVisibility)$`)
+var kept = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs:(SendMessage|ChangeMessageVisibility)$`)
 
 // role returns the statements of a role whose actions are kept.
 func (f *filler) role(properties *yaml.Node) (Role, error) {

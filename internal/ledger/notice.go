@@ -1,0 +1,84 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+)
+
+// Notice says that a name has reached a state that a person waits for.
+type Notice struct {
+	Status
+	// Key is the key of the status, or of the answer file.
+	Key string
+	// Drop identifies what the notice is about: a take, or for a drop without a
+	// take the time of its newest file.
+	Drop string
+}
+
+// A notice is due from the write that says so until the write after it was sent. If
+// a function dies in between, the next one that reads the record or the status sends
+// the notice. So each notice is sent at least once, and usually once. The mark is a
+// member of a take's record; for a drop without a record it is dueMetadata of the
+// status.
+
+// dueMetadata is the object metadata of a status whose notice is due.
+const dueMetadata = "lipdrop-notice-due"
+
+// dueAfter reports whether the notice about a status without a record is due. There is
+// one for each state of a drop or take: a held job may be held for another reason.
+func (s *Store) dueAfter(prev Posted, st Status, order string) bool {
+	if s.Notify == nil || st.State != Rejected && st.State != Held {
+		return false
+	}
+	return prev.due || prev.State != st.State || prev.Take != st.Take || Stamp(prev.Order) != Stamp(order)
+}
+
+// sendDue sends the notice about a status that was just read or written, and removes
+// the mark.
+func (s *Store) sendDue(ctx context.Context, key string, st Status, order string, prev written) {
+	if !s.Notify(ctx, Notice{st, key, cmp.Or(st.Take, Stamp(order))}) {
+		return
+	}
+	err := s.put(ctx, key, st, &prev, statusMetadata(order, false))
+	if err != nil && !errors.Is(err, bucket.ErrConflict) { // after a conflict, the status is another one
+		slog.WarnContext(ctx, "notice sent, and perhaps sent again", "name", st.Name, "err", err)
+	}
+}
+
+// statusMetadata returns the object metadata of a status.
+func statusMetadata(order string, due bool) map[string]string {
+	metadata := map[string]string{orderMetadata: order}
+	if due {
+		metadata[dueMetadata] = "true"
+	}
+	return metadata
+}
+
+// SendNotice sends the notice about the end of a take, if it is due. It returns no
+// error: a notice that cannot be sent changes nothing about the job. The notice is
+// sent even if the status is about a newer drop.
+func (s *Store) SendNotice(ctx context.Context, rec Record) {
+	if !rec.NoticeDue || s.Notify == nil {
+		return
+	}
+	st := s.TakeStatus(rec)
+	st.UpdatedAt = s.Now().UTC().Truncate(time.Second)
+	if !s.Notify(ctx, Notice{st, StatusKey(rec.Name), rec.Take}) {
+		return
+	}
+	state := rec.State
+	_, err := s.UpdateFrom(ctx, rec, func(r *Record) error {
+		if r.State == state {
+			r.NoticeDue = false
+		}
+		return nil
+	})
+	if err != nil {
+		slog.WarnContext(ctx, "notice sent, and perhaps sent again", "name", rec.Name, "take", rec.Take, "err", err)
+	}
+}

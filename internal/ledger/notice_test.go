@@ -1,0 +1,242 @@
+package ledger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/s3test"
+)
+
+// notified is a store that collects its notices.
+type notified struct {
+	*ledger.Store
+	sent []string
+	fail bool // nothing can be sent
+	dies bool // the function dies before the notice
+}
+
+func newNotified(storage *s3test.Bucket) *notified {
+	n := &notified{Store: newStore(storage)}
+	n.Notify = func(_ context.Context, notice ledger.Notice) bool {
+		if n.dies {
+			panic("the function dies")
+		}
+		if !n.fail {
+			n.sent = append(n.sent, fmt.Sprint(notice.State, " ", notice.Drop, " ", notice.Key))
+		}
+		return !n.fail
+	}
+	return n
+}
+
+func (n *notified) want(t *testing.T, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, n.sent); diff != "" {
+		t.Errorf("notices (-want +sent):\n%s", diff)
+	}
+}
+
+// assess posts a status, as an assessment does.
+func (n *notified) assess(t *testing.T, st ledger.Status, order string) {
+	t.Helper()
+	prev, err := n.Posted(t.Context(), ledger.StatusKey("n"))
+	if err == nil {
+		err = n.Post(t.Context(), ledger.StatusKey("n"), st, order, prev)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// once calls do, in which the function dies if it sends a notice.
+func (n *notified) once(do func()) {
+	n.dies = true
+	defer func() { _ = recover(); n.dies = false }()
+	do()
+}
+
+func TestNoticesOfDrops(t *testing.T) {
+	const first, second = "20261121T120000Z", "20261121T120001Z"
+	const take = first + "-0123456789ab"
+	rejected := ledger.Status{Name: "n", State: ledger.Rejected, Code: problem.TooLong, Reason: "17.3 s"}
+	waiting := ledger.Status{Name: "n", State: ledger.Waiting, Code: problem.WaitingForAudio}
+	throttled := ledger.Status{Name: "n", State: ledger.Held, Code: problem.Throttled, Take: take}
+	noBalance := throttled
+	noBalance.Code = problem.NoBalance
+	for _, tt := range []struct {
+		name string
+		do   func(t *testing.T, n *notified)
+		want []string
+	}{
+		{"a rejected drop that is assessed again", func(t *testing.T, n *notified) {
+			for range 3 {
+				n.assess(t, rejected, first)
+			}
+		}, []string{"rejected " + first + " status/n.json"}},
+		{"a further drop that is rejected too", func(t *testing.T, n *notified) {
+			n.assess(t, rejected, first)
+			n.assess(t, rejected, second)
+		}, []string{"rejected " + first + " status/n.json", "rejected " + second + " status/n.json"}},
+		{"a take that is held for one reason, then for another", func(t *testing.T, n *notified) {
+			for _, st := range []ledger.Status{throttled, throttled, noBalance, throttled} {
+				n.assess(t, st, first)
+			}
+		}, []string{"held " + take + " status/n.json"}},
+		{"a held take that is rejected", func(t *testing.T, n *notified) {
+			n.assess(t, throttled, first)
+			st := rejected
+			st.Take = take
+			n.assess(t, st, first)
+		}, []string{"held " + take + " status/n.json", "rejected " + take + " status/n.json"}},
+		{"a waiting drop", func(t *testing.T, n *notified) { n.assess(t, waiting, first) }, nil},
+		{"the function dies before the notice", func(t *testing.T, n *notified) {
+			n.once(func() { n.assess(t, rejected, first) })
+			n.assess(t, rejected, first)
+			n.assess(t, rejected, first)
+		}, []string{"rejected " + first + " status/n.json"}},
+		{"the notice cannot be sent at first", func(t *testing.T, n *notified) {
+			n.fail = true
+			n.assess(t, throttled, first)
+			n.fail = false
+			n.assess(t, noBalance, first)
+			n.assess(t, noBalance, first)
+		}, []string{"held " + take + " status/n.json"}},
+		{"the reason for a notice is gone before it is sent", func(t *testing.T, n *notified) {
+			n.once(func() { n.assess(t, rejected, first) })
+			n.assess(t, waiting, first)
+			n.assess(t, waiting, first)
+		}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := newNotified(&s3test.Bucket{})
+			tt.do(t, n)
+			n.want(t, tt.want...)
+		})
+	}
+}
+
+func TestNoticesOfTakes(t *testing.T) {
+	const take, newer = "20261121T120000Z-0123456789ab", "20261121T120001Z-0123456789ab"
+	end := func(t *testing.T, n *notified, take string, state ledger.State) ledger.Record {
+		t.Helper()
+		rec, err := n.Update(t.Context(), "n", take, func(r *ledger.Record) error {
+			r.State, r.Code = state, ""
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rec
+	}
+	post := func(t *testing.T, n *notified, rec ledger.Record) {
+		t.Helper()
+		if err := n.PostTake(t.Context(), rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(t *testing.T, n *notified) ledger.Record {
+		t.Helper()
+		rec, err := n.Get(t.Context(), "n", take)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rec
+	}
+	const key = " status/n.json"
+	for _, tt := range []struct {
+		name string
+		do   func(t *testing.T, n *notified)
+		want []string
+	}{
+		{"a take that is posted again", func(t *testing.T, n *notified) {
+			post(t, n, end(t, n, take, ledger.Succeeded))
+			post(t, n, read(t, n))
+		}, []string{"succeeded " + take + key}},
+		{"a take that has not ended", func(t *testing.T, n *notified) { post(t, n, end(t, n, take, ledger.InQueue)) }, nil},
+		{"a failed take that a redrive archives", func(t *testing.T, n *notified) {
+			post(t, n, end(t, n, take, ledger.Failed))
+			post(t, n, end(t, n, take, ledger.Succeeded))
+		}, []string{"failed " + take + key, "succeeded " + take + key}},
+		{"an older take", func(t *testing.T, n *notified) {
+			post(t, n, claim(t, n.Store, "n", newer))
+			post(t, n, end(t, n, take, ledger.Succeeded))
+			post(t, n, read(t, n))
+		}, []string{"succeeded " + take + key}},
+		{"the function dies before the notice", func(t *testing.T, n *notified) {
+			rec := end(t, n, take, ledger.Succeeded)
+			n.once(func() { post(t, n, rec) })
+			post(t, n, read(t, n))
+			post(t, n, read(t, n))
+		}, []string{"succeeded " + take + key}},
+		{"the function dies before the status", func(t *testing.T, n *notified) {
+			end(t, n, take, ledger.Cancelled)
+			post(t, n, read(t, n))
+		}, []string{"cancelled " + take + key}},
+		{"the notice cannot be sent at first", func(t *testing.T, n *notified) {
+			n.fail = true
+			post(t, n, end(t, n, take, ledger.Succeeded))
+			n.fail = false
+			n.SendNotice(t.Context(), read(t, n))
+			n.SendNotice(t.Context(), read(t, n))
+		}, []string{"succeeded " + take + key}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := newNotified(&s3test.Bucket{})
+			rec := claim(t, n.Store, "n", take)
+			if _, err := n.UpdateFrom(t.Context(), rec, to(ledger.Submitted)); err != nil {
+				t.Fatal(err)
+			}
+			tt.do(t, n)
+			n.want(t, tt.want...)
+		})
+	}
+}
+
+// A record or status of a function without notices has no mark, so that no notice
+// about the past is sent once notices are there.
+func TestNoMarkWithoutNotices(t *testing.T) {
+	storage := &s3test.Bucket{}
+	quiet := newStore(storage)
+	rec := claim(t, quiet, "n", "20261121T120000Z-0123456789ab")
+	for _, state := range []ledger.State{ledger.Submitted, ledger.Succeeded} {
+		var err error
+		if rec, err = quiet.UpdateFrom(t.Context(), rec, to(state)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := newNotified(storage)
+	if err := n.PostTake(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	n.want(t)
+}
+
+// If the mark cannot be removed, the notice may be sent again, and nothing fails.
+func TestMarkThatCannotBeRemoved(t *testing.T) {
+	storage := &s3test.Bucket{}
+	n := newNotified(storage)
+	send := n.Notify
+	n.Notify = func(ctx context.Context, notice ledger.Notice) bool {
+		n.Bucket.S3 = refusing{storage}
+		return send(ctx, notice)
+	}
+	n.assess(t, ledger.Status{Name: "n", State: ledger.Rejected, Code: problem.TooLong}, "20261121T120000Z")
+	if !slices.Equal(n.sent, []string{"rejected 20261121T120000Z status/n.json"}) {
+		t.Errorf("sent %v", n.sent)
+	}
+}
+
+type refusing struct{ bucket.S3 }
+
+func (refusing) PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+	return nil, errors.New("S3 is not there")
+}

@@ -1,0 +1,124 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/local/events"
+)
+
+const (
+	// WebhookKeyHeader is the header of the webhook's requests that holds the key, as
+	// in template.yaml.
+	WebhookKeyHeader = "X-Lipdrop-Key"
+
+	// webhookTimeout is how long the webhook may take to respond, as on AWS.
+	webhookTimeout = 5 * time.Second
+	// webhookPause is the pause before a notice is sent again. It doubles with each of
+	// webhookTries. On AWS a notice is tried for a day.
+	webhookPause = time.Second
+	webhookTries = 8
+	// waitingNotices is how many notices may wait for the webhook.
+	waitingNotices = 10_000
+)
+
+// CheckWebhook returns an error unless an address is one of this machine.
+func CheckWebhook(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Errorf("%q is not an address such as http://127.0.0.1:8000/", address)
+	}
+	if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("%s is not an address of this machine: the local stack forwards notices only to loopback", u.Host)
+	}
+	return nil
+}
+
+// bus returns the event bus that the functions send notices to.
+func (s *Stack) bus() (*events.Bus, error) {
+	forward := func(events.Notice) {}
+	if s.options.Webhook != "" {
+		if err := CheckWebhook(s.options.Webhook); err != nil {
+			return nil, err
+		}
+		waiting := make(chan events.Notice, waitingNotices)
+		s.calls.Go(func() { s.callWebhook(s.intake, waiting) })
+		forward = func(n events.Notice) {
+			select {
+			case waiting <- n:
+			default:
+				slog.Error("notice lost, because too many wait for the webhook", "id", n.ID)
+			}
+		}
+	}
+	return &events.Bus{Account: Account, Region: Region, Now: time.Now, Receive: func(n events.Notice) {
+		if s.options.Notice != nil {
+			s.options.Notice(n)
+		}
+		forward(n)
+	}}, nil
+}
+
+// callWebhook sends the notices one after the other until the stack is closed.
+func (s *Stack) callWebhook(ctx context.Context, waiting <-chan events.Notice) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case n := <-waiting:
+			if err := s.deliver(ctx, n); err != nil && ctx.Err() == nil {
+				slog.Error("notice not accepted by the webhook", "id", n.ID, "err", err)
+			}
+		}
+	}
+}
+
+// deliver sends a notice until the webhook accepts it.
+func (s *Stack) deliver(ctx context.Context, n events.Notice) error {
+	body, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	for try := range webhookTries {
+		if try > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(webhookPause << (try - 1)):
+			}
+		}
+		if err = s.post(ctx, body); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (s *Stack) post(ctx context.Context, body []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, webhookTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.options.Webhook, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set(WebhookKeyHeader, s.keys.Webhook)
+	client := *s.client
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // it may lead off this machine
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return fmt.Errorf("the webhook returned HTTP %d", resp.StatusCode)
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+
+	"github.com/lipdrop/lipdrop/internal/local/events"
+)
+
+func TestCheckWebhook(t *testing.T) {
+	for address, says := range map[string]string{
+		"http://127.0.0.1:8000/":     "",
+		"http://localhost:8000/a?b":  "",
+		"https://[::1]:8000/":        "",
+		"http://example.com/":        "only to loopback",
+		"http://10.0.0.1/":           "only to loopback",
+		"http://127.0.0.1.nip.io/":   "only to loopback",
+		"127.0.0.1:8000":             "is not an address",
+		"file:///etc/passwd":         "is not an address",
+		"http://localhost@evil.org/": "only to loopback",
+	} {
+		err := CheckWebhook(address)
+		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("%s: %v, want %q", address, err, says)
+		}
+	}
+}
+
+// Each notice of a function reaches the webhook with the key, also if the webhook
+// fails at first.
+func TestWebhookReceivesNotices(t *testing.T) {
+	type call struct{ key, kind, body string }
+	calls, responses := make(chan call, 10), []int{http.StatusInternalServerError, http.StatusTemporaryRedirect, http.StatusNoContent}
+	tries := 0
+	webhook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		calls <- call{r.Header.Get(WebhookKeyHeader), r.Header.Get("Content-Type"), string(body)}
+		w.Header().Set("Location", "http://example.invalid/")
+		w.WriteHeader(responses[tries])
+		tries++
+	}))
+	defer webhook.Close()
+	var printed []string
+	s := &Stack{options: Options{Webhook: webhook.URL, Notice: func(n events.Notice) { printed = append(printed, n.DetailType) }}, client: &http.Client{}}
+	s.keys.Webhook = "key"
+	var stop context.CancelFunc
+	s.intake, stop = context.WithCancel(t.Context())
+	defer s.calls.Wait()
+	defer stop()
+	bus, err := s.bus()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(bus)
+	defer server.Close()
+	client := eventbridge.NewFromConfig(aws.Config{
+		Region: Region, BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
+	})
+	out, err := client.PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []types.PutEventsRequestEntry{
+		{Source: aws.String("lipdrop"), DetailType: aws.String("Job failed"), Detail: aws.String(`{"name": "talk <b>"}`)},
+		{Source: aws.String("lipdrop"), DetailType: aws.String("Job failed"), Detail: aws.String(`no JSON`)},
+	}})
+	if err != nil || out.FailedEntryCount != 1 || len(out.Entries) != 2 || out.Entries[0].EventId == nil || aws.ToString(out.Entries[1].ErrorCode) != "MalformedDetail" {
+		t.Fatalf("PutEvents: %+v, %v", out, err)
+	}
+	if len(printed) != 1 || printed[0] != "Job failed" {
+		t.Errorf("printed %v", printed)
+	}
+	for range responses {
+		got := <-calls
+		var event events.Notice
+		if err := json.Unmarshal([]byte(got.body), &event); err != nil || event.DetailType != "Job failed" || event.Source != "lipdrop" || string(event.Detail) != `{"name":"talk \u003cb\u003e"}` {
+			t.Errorf("the webhook received %s (%v)", got.body, err)
+		}
+		if got.key != "key" || got.kind != "application/json" {
+			t.Errorf("key %q, type %q", got.key, got.kind)
+		}
+	}
+	s.options.Webhook = "http://example.com/"
+	if _, err := s.bus(); err == nil {
+		t.Error("a webhook on another machine is accepted")
+	}
+}

@@ -1,0 +1,218 @@
+// Package notice sends an event to EventBridge when a name has reached a state that a
+// person waits for. docs/notices.md describes the event.
+//
+// Package ledger decides when a notice is due, and calls Sender.Send after it has
+// written the status. A notice that cannot be sent is logged, and changes nothing
+// about the job.
+package notice
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+// Source is the source of the events.
+const Source = "lipdrop"
+
+// DetailType returns the detail type of the event about a state.
+func DetailType(state ledger.State) string { return "Job " + string(state) }
+
+// States returns the states that have a notice.
+func States() []ledger.State {
+	return []ledger.State{ledger.Succeeded, ledger.Failed, ledger.Cancelled, ledger.Unknown, ledger.Rejected, ledger.Held}
+}
+
+// Detail is the detail of an event: the status, and where it comes from.
+type Detail struct {
+	// ID is the same each time the notice about a state of a drop or take is sent.
+	ID     string `json:"id"`
+	Stack  string `json:"stack"`
+	Bucket string `json:"bucket"`
+	// Folder is the name without its last part, or "".
+	Folder string `json:"folder"`
+	// Summary says in one line what happened and what to do.
+	Summary string `json:"summary"`
+	// Link is the page of the AWS console that shows the outputs, or else the status.
+	Link string `json:"link"`
+	// StatusKey is the key of the status, or of the answer file.
+	StatusKey string `json:"statusKey"`
+
+	ledger.Status
+}
+
+const (
+	// maxStatus limits the status in an event. With Summary, whose texts are in the
+	// status too, the event stays below the 256 KiB that EventBridge accepts.
+	maxStatus = 160 << 10
+
+	// timeout limits one call of Send.
+	timeout = 3 * time.Second
+	// silence is how long nothing is sent after EventBridge did not respond in time. A
+	// function that sends many notices must not spend its time on them.
+	silence = 30 * time.Second
+
+	// tries is how often an entry is sent that EventBridge accepted in the request, but
+	// could not process. The SDK repeats requests that fail as a whole.
+	tries      = 3
+	firstPause = 100 * time.Millisecond
+)
+
+// Client is the part of the EventBridge client that Sender uses.
+type Client interface {
+	PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error)
+}
+
+// Sender sends notices to the default event bus. It is safe for concurrent use.
+type Sender struct {
+	Client     Client
+	Bucket     string
+	MachineARN string
+	Now        func() time.Time
+	Sleep      func(context.Context, time.Duration) error
+
+	mu          sync.Mutex
+	silentUntil time.Time
+}
+
+// For returns the Sender of a function with the given ledger.
+func For(cfg aws.Config, store *ledger.Store) *Sender {
+	return &Sender{
+		Client: eventbridge.NewFromConfig(cfg), Bucket: store.Bucket.Name, MachineARN: store.MachineARN,
+		Now: time.Now, Sleep: workflow.Sleep,
+	}
+}
+
+var errSilent = errors.New("EventBridge did not respond to an earlier notice")
+
+// Send sends a notice and reports whether it was sent. If not, it logs why. It takes
+// no longer than a few seconds.
+func (s *Sender) Send(ctx context.Context, n ledger.Notice) bool {
+	err := s.send(ctx, n)
+	if err != nil {
+		// A metric filter in template.yaml counts this line.
+		slog.ErrorContext(ctx, "notice not sent", "name", n.Name, "take", n.Take, "state", n.State, "err", err)
+	}
+	return err == nil
+}
+
+func (s *Sender) send(ctx context.Context, n ledger.Notice) error {
+	if s.isSilent() {
+		return errSilent
+	}
+	entry, err := s.entry(n)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err = s.put(ctx, entry)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.mu.Lock()
+		s.silentUntil = s.Now().Add(silence)
+		s.mu.Unlock()
+	}
+	return err
+}
+
+func (s *Sender) isSilent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Now().Before(s.silentUntil)
+}
+
+// put sends an entry. PutEvents succeeds even if it could not process the entry.
+func (s *Sender) put(ctx context.Context, entry types.PutEventsRequestEntry) error {
+	for try := 1; ; try++ {
+		out, err := s.Client.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: []types.PutEventsRequestEntry{entry}})
+		if err != nil {
+			return err
+		}
+		if out.FailedEntryCount == 0 {
+			return nil
+		}
+		failed := types.PutEventsResultEntry{}
+		if len(out.Entries) > 0 {
+			failed = out.Entries[0]
+		}
+		err = fmt.Errorf("EventBridge could not process it: %s: %s", aws.ToString(failed.ErrorCode), aws.ToString(failed.ErrorMessage))
+		if try == tries || s.Sleep(ctx, firstPause<<(2*try-2)) != nil {
+			return err
+		}
+	}
+}
+
+func (s *Sender) entry(n ledger.Notice) (types.PutEventsRequestEntry, error) {
+	var detail bytes.Buffer
+	enc := json.NewEncoder(&detail)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(s.detail(n))
+	return types.PutEventsRequestEntry{
+		Source: aws.String(Source), DetailType: aws.String(DetailType(n.State)), Detail: aws.String(strings.TrimSpace(detail.String())),
+	}, err
+}
+
+func (s *Sender) detail(n ledger.Notice) Detail {
+	folder := path.Dir(n.Name)
+	if folder == "." {
+		folder = ""
+	}
+	st := n.Fit(maxStatus)
+	return Detail{
+		ID: ID(n), Stack: s.MachineARN[strings.LastIndex(s.MachineARN, ":")+1:], Bucket: s.Bucket, Folder: folder,
+		Summary: summary(st), Link: s.link(n), StatusKey: n.Key, Status: st,
+	}
+}
+
+// ID returns the id of a notice, which follows from the name, the take and the state.
+func ID(n ledger.Notice) string {
+	sum := sha256.Sum256([]byte(n.Name + "\n" + n.Drop + "\n" + string(n.State)))
+	return hex.EncodeToString(sum[:16])
+}
+
+// summary returns a status as one line.
+func summary(st ledger.Status) string {
+	verbs := map[ledger.State]string{
+		ledger.Succeeded: "succeeded", ledger.Failed: "failed", ledger.Cancelled: "was cancelled",
+		ledger.Unknown: "has an unknown outcome", ledger.Rejected: "was rejected", ledger.Held: "is held",
+	}
+	text := st.Name + " " + verbs[st.State]
+	if st.Reason != "" {
+		text += ": " + st.Reason
+	}
+	if st.Remedy != "" {
+		text = strings.TrimRight(text, ".") + ". " + st.Remedy
+	}
+	return strings.Join(strings.Fields(text), " ")
+}
+
+// link returns the page of the AWS console with the outputs of a name, or with its
+// status.
+func (s *Sender) link(n ledger.Notice) string {
+	host, region := ledger.Console(s.MachineARN)
+	if host == "" {
+		return ""
+	}
+	page, prefix := "object", n.Key
+	if len(n.Outputs) > 0 {
+		page, prefix = "buckets", ledger.OutputPrefix(n.Name, n.Take)
+	}
+	return "https://" + host + "/s3/" + page + "/" + s.Bucket + "?region=" + region + "&prefix=" + strings.ReplaceAll(url.QueryEscape(prefix), "+", "%20")
+}

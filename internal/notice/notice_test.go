@@ -1,0 +1,316 @@
+package notice_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+
+	"github.com/lipdrop/lipdrop/internal/golden"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/notice"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+const machineARN = "arn:aws:states:eu-central-1:123456789012:stateMachine:lipdrop"
+
+var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+// client is a Client whose responses the test sets.
+type client struct {
+	sent []types.PutEventsRequestEntry
+	put  func(context.Context) (*eventbridge.PutEventsOutput, error)
+}
+
+func (c *client) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
+	c.sent = append(c.sent, in.Entries...)
+	if c.put == nil {
+		return &eventbridge.PutEventsOutput{}, nil
+	}
+	return c.put(ctx)
+}
+
+func newSender(c *client) *notice.Sender {
+	return &notice.Sender{
+		Client: c, Bucket: "drops", MachineARN: machineARN, Now: time.Now,
+		Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
+	}
+}
+
+// logLines collects the messages that are logged until the test ends.
+func logLines(t *testing.T) *strings.Builder {
+	t.Helper()
+	var lines strings.Builder
+	previous := slog.Default()
+	slog.SetDefault(slog.New(slog.NewJSONHandler(&lines, nil)))
+	t.Cleanup(func() { slog.SetDefault(previous) })
+	return &lines
+}
+
+// samples returns a notice of each state.
+func samples() []ledger.Notice {
+	of := func(rec ledger.Record) ledger.Notice {
+		st := (&ledger.Store{MachineARN: machineARN}).TakeStatus(rec)
+		st.UpdatedAt = noon
+		return ledger.Notice{Status: st, Key: ledger.StatusKey(rec.Name), Drop: rec.Take}
+	}
+	const take = "20261121T115230Z-0123456789ab"
+	rec := ledger.Record{Name: "ads/talk", Take: take, Model: "sync/react-1", RequestID: "8a1f0c3e-5d2b-4f6a-9e77-2b1c0d9e8f10"}
+	ended := func(state ledger.State, code problem.Code, reason string) ledger.Notice {
+		r := rec
+		r.State, r.Code, r.Reason = state, code, reason
+		if state == ledger.Unknown {
+			r.RequestID = ""
+		}
+		return of(r)
+	}
+	succeeded := ended(ledger.Succeeded, "", "")
+	succeeded.Outputs, succeeded.Verdict, succeeded.ExpectedSeconds = []string{"outbox/ads/talk/" + take + "/talk.mp4"}, ledger.VerdictOK, 8.5
+	succeeded.Links.Outputs = "s3://drops/outbox/ads/talk/" + take + "/"
+	return []ledger.Notice{
+		succeeded,
+		ended(ledger.Failed, problem.JobFailed, "RunComfy reports: no face found"),
+		ended(ledger.Cancelled, problem.CancelledByDeletion, "inbox/ads/talk.wav was deleted, and RunComfy cancelled the job before it started"),
+		ended(ledger.Unknown, problem.OutcomeUnknown, "RunComfy's response does not say whether it accepted the job: RunComfy returned HTTP 502"),
+		{
+			Status: ledger.Status{
+				Name: "ads/talk", State: ledger.Rejected, Code: problem.TooLong, UpdatedAt: noon,
+				Reason: "talk.mp4 is 17.3 s long; sync/react-1 accepts at most 15 s", Remedy: problem.TooLong.Remedy("ads/talk"),
+			},
+			Key: ledger.StatusKey("ads/talk"), Drop: "20261121T115230Z",
+		},
+		{
+			Status: ledger.Status{
+				Name: "ads/talk", State: ledger.Held, Code: problem.NoBalance, UpdatedAt: noon, Take: take, Model: "sync/react-1",
+				Reason: "RunComfy returned HTTP 402: insufficient balance", Remedy: problem.NoBalance.Remedy("ads/talk"),
+			},
+			Key: ledger.StatusKey("ads/talk"), Drop: take,
+		},
+	}
+}
+
+const (
+	document = "../../docs/notices.md"
+	marker   = "<!-- examples -->\n"
+)
+
+// docs/notices.md has the event of each state as it is sent.
+func TestDocumentOfEvents(t *testing.T) {
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(text), marker)
+	_, after, closed := strings.Cut(rest, marker)
+	if !ok || !closed {
+		t.Fatalf("%s does not have the line %q twice", document, strings.TrimSpace(marker))
+	}
+	c := &client{}
+	var b strings.Builder
+	for i, n := range samples() {
+		if n.State != notice.States()[i] {
+			t.Fatalf("sample %d is %s, want %s", i, n.State, notice.States()[i])
+		}
+		if !newSender(c).Send(t.Context(), n) {
+			t.Fatalf("%s was not sent", n.State)
+		}
+		sent := c.sent[i]
+		if aws.ToString(sent.Source) != "lipdrop" || sent.EventBusName != nil {
+			t.Errorf("source %q, bus %v", aws.ToString(sent.Source), sent.EventBusName)
+		}
+		event, err := json.MarshalIndent(struct {
+			DetailType string          `json:"detail-type"`
+			Source     string          `json:"source"`
+			Detail     json.RawMessage `json:"detail"`
+		}{*sent.DetailType, *sent.Source, json.RawMessage(*sent.Detail)}, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString("\n```json\n" + strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(string(event)) + "\n```\n")
+	}
+	b.WriteString("\n")
+	golden.Compare(t, document, before+marker+b.String()+marker+after)
+}
+
+// A receiver recognizes a notice that it has seen by its id.
+func TestID(t *testing.T) {
+	first := samples()[0]
+	again := first
+	again.Warnings, again.UpdatedAt = []string{"w"}, noon.Add(time.Hour)
+	if notice.ID(first) != notice.ID(again) {
+		t.Error("the same notice, sent again, has another id")
+	}
+	for name, change := range map[string]func(*ledger.Notice){
+		"another name":  func(n *ledger.Notice) { n.Name = "ads/talk2" },
+		"another take":  func(n *ledger.Notice) { n.Drop = "20261121T115231Z-0123456789ab" },
+		"another state": func(n *ledger.Notice) { n.State = ledger.Failed },
+		"a part of the name moved to the take": func(n *ledger.Notice) {
+			n.Name, n.Drop = n.Name[:3], n.Name[3:]+n.Drop
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			other := first
+			if change(&other); notice.ID(other) == notice.ID(first) {
+				t.Error("the id is the same")
+			}
+		})
+	}
+}
+
+// A status may have a megabyte, and EventBridge accepts 256 KiB.
+func TestLargeStatus(t *testing.T) {
+	many := func(n int, text string) (list []string) {
+		for range n {
+			list = append(list, text)
+		}
+		return list
+	}
+	for name, change := range map[string]func(*ledger.Notice){
+		"warnings": func(n *ledger.Notice) { n.Warnings = many(4000, strings.Repeat("w", 200)) },
+		"outputs":  func(n *ledger.Notice) { n.Outputs = many(500, strings.Repeat("o", 1000)) },
+		"both": func(n *ledger.Notice) {
+			n.Warnings, n.Outputs = many(2000, strings.Repeat("w", 200)), many(500, strings.Repeat("o", 1000))
+		},
+		"a reason of escapes": func(n *ledger.Notice) {
+			n.Reason, n.Remedy = strings.Repeat("\x01", 300<<10), strings.Repeat("\"", 300<<10)
+		},
+		"a reason of letters": func(n *ledger.Notice) { n.Reason = strings.Repeat("é", 200<<10) },
+		"everything": func(n *ledger.Notice) {
+			n.Reason, n.Remedy = strings.Repeat("\x01", 300<<10), strings.Repeat("\x01", 300<<10)
+			n.Warnings, n.Outputs = many(4000, strings.Repeat("w", 200)), many(500, strings.Repeat("o", 1000))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := samples()[0]
+			change(&n)
+			c := &client{}
+			if !newSender(c).Send(t.Context(), n) {
+				t.Fatal("not sent")
+			}
+			detail := aws.ToString(c.sent[0].Detail)
+			size := len(detail) + len(notice.Source) + len(*c.sent[0].DetailType)
+			if size >= 256<<10 || size < 8<<10 {
+				t.Errorf("the event has %d bytes", size)
+			}
+			var read notice.Detail
+			if err := json.Unmarshal([]byte(detail), &read); err != nil || read.ID != notice.ID(n) || read.Name != n.Name {
+				t.Errorf("the detail cannot be used: %v", err)
+			}
+			if len(n.Outputs) > len(read.Outputs) && !strings.Contains(strings.Join(read.Warnings, " "), "of 500 outputs are named here") {
+				t.Error("no warning says that outputs are left out")
+			}
+		})
+	}
+}
+
+// PutEvents may succeed and still not have processed the event.
+func TestEntryThatFails(t *testing.T) {
+	failed := &eventbridge.PutEventsOutput{FailedEntryCount: 1, Entries: []types.PutEventsResultEntry{{ErrorCode: aws.String("ThrottlingException"), ErrorMessage: aws.String("slow down")}}}
+	for _, tt := range []struct {
+		name     string
+		failures int
+		sent     bool
+		puts     int
+	}{
+		{"once", 1, true, 2},
+		{"twice", 2, true, 3},
+		{"each time", 99, false, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			lines := logLines(t)
+			c := &client{}
+			c.put = func(context.Context) (*eventbridge.PutEventsOutput, error) {
+				if len(c.sent) <= tt.failures {
+					return failed, nil
+				}
+				return &eventbridge.PutEventsOutput{Entries: []types.PutEventsResultEntry{{EventId: aws.String("1")}}}, nil
+			}
+			if got := newSender(c).Send(t.Context(), samples()[1]); got != tt.sent || len(c.sent) != tt.puts {
+				t.Errorf("sent: %v, after %d calls; want %v after %d", got, len(c.sent), tt.sent, tt.puts)
+			}
+			if n := strings.Count(lines.String(), "\n"); tt.sent == (n == 1) || n > 1 {
+				t.Errorf("%d lines: %s", n, lines)
+			}
+			if !tt.sent && !strings.Contains(lines.String(), "ThrottlingException: slow down") {
+				t.Errorf("the line does not say why: %s", lines)
+			}
+		})
+	}
+}
+
+// A notice that is not sent is one line of the log, and is not an error.
+func TestFailureIsOneLine(t *testing.T) {
+	lines := logLines(t)
+	c := &client{put: func(context.Context) (*eventbridge.PutEventsOutput, error) { return nil, errors.New("not authorized") }}
+	if newSender(c).Send(t.Context(), samples()[1]) {
+		t.Error("Send says that the notice was sent")
+	}
+	want := `"msg":"notice not sent","name":"ads/talk","take":"20261121T115230Z-0123456789ab","state":"failed","err":"not authorized"`
+	if n := strings.Count(lines.String(), "\n"); n != 1 || !strings.Contains(lines.String(), want) {
+		t.Errorf("%d lines: %s", n, lines)
+	}
+}
+
+// A function that has many notices to send does not spend its time on an EventBridge
+// that does not respond.
+func TestSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		logLines(t)
+		c := &client{put: func(ctx context.Context) (*eventbridge.PutEventsOutput, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}
+		s := newSender(c)
+		began := time.Now()
+		for range 100 {
+			if s.Send(t.Context(), samples()[1]) {
+				t.Fatal("sent")
+			}
+		}
+		if spent := time.Since(began); spent > 5*time.Second || len(c.sent) != 1 {
+			t.Errorf("100 notices took %v and %d calls", spent, len(c.sent))
+		}
+		c.put = nil
+		time.Sleep(time.Minute)
+		if !s.Send(t.Context(), samples()[1]) {
+			t.Error("not sent after the silence")
+		}
+	})
+}
+
+// The client of the SDK gives up in time too.
+func TestSilenceOfTheService(t *testing.T) {
+	logLines(t)
+	var calls atomic.Int32
+	release := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		calls.Add(1)
+		<-release
+	}))
+	defer server.Close()
+	defer close(release)
+	cfg := aws.Config{Region: "eu-central-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")}
+	s := newSender(nil)
+	s.Client = eventbridge.NewFromConfig(cfg)
+	for range 2 {
+		if s.Send(t.Context(), samples()[1]) {
+			t.Error("sent")
+		}
+	}
+	if n := calls.Load(); n != 1 {
+		t.Errorf("%d calls; after the first, EventBridge counts as silent", n)
+	}
+}

@@ -1,0 +1,132 @@
+package notice_test
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// program returns the code of a language in docs/notices.md, to run on another port.
+func program(t *testing.T, language, address string) string {
+	t.Helper()
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, code, ok := strings.Cut(string(text), "```"+language+"\n")
+	code, _, closed := strings.Cut(code, "```\n")
+	if !ok || !closed {
+		t.Fatalf("%s has no code in %s", document, language)
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(code, "8000", port, 1)
+	if changed == code {
+		t.Fatal("the code does not name the port 8000")
+	}
+	return changed
+}
+
+// The receivers of docs/notices.md accept a notice with the right key only.
+func TestReceiversOfTheDocument(t *testing.T) {
+	for name, prepare := range map[string]func(t *testing.T, dir, address string) []string{
+		"Go": func(t *testing.T, dir, address string) []string {
+			file := filepath.Join(dir, "main.go")
+			const imports = "package main\n\nimport (\n\"crypto/subtle\"\n\"encoding/json\"\n\"log\"\n\"net/http\"\n\"os\"\n)\n\nfunc main() {\n"
+			write(t, file, imports+program(t, "go", address)+"}\n")
+			receiver := filepath.Join(dir, "receiver")
+			if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", receiver, file).CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			return []string{receiver}
+		},
+		"Python": func(t *testing.T, dir, address string) []string {
+			python, err := exec.LookPath("python3")
+			if err != nil {
+				t.Skip("there is no python3")
+			}
+			file := filepath.Join(dir, "receiver.py")
+			write(t, file, program(t, "python", address))
+			return []string{python, file}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := free(t)
+			command := prepare(t, t.TempDir(), address)
+			for _, tt := range []struct {
+				name, known, sent string
+				accepted          bool
+			}{
+				{"the right key", "secret", "secret", true},
+				{"a wrong key", "secret", "secreT", false},
+				{"a key with other letters", "secret", "sécret", false},
+				{"no key", "secret", "", false},
+				{"a receiver without a key", "", "", false},
+			} {
+				t.Run(tt.name, func(t *testing.T) {
+					cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
+					cmd.Env = append(os.Environ(), "LIPDROP_KEY="+tt.known)
+					var out strings.Builder
+					cmd.Stdout, cmd.Stderr = &out, &out
+					if err := cmd.Start(); err != nil {
+						t.Fatal(err)
+					}
+					status := post(t, "http://"+address+"/", tt.sent)
+					_ = cmd.Process.Kill()
+					_ = cmd.Wait()
+					if accepted := status/100 == 2; accepted != tt.accepted || accepted != strings.Contains(out.String(), "ads/talk failed: no face found") {
+						t.Errorf("HTTP %d, printed %s", status, &out)
+					}
+				})
+			}
+		})
+	}
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// free returns an address that nobody listens on.
+func free(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// post sends a notice as soon as somebody listens, and returns the HTTP status.
+func post(t *testing.T, url, key string) int {
+	t.Helper()
+	const body = `{"detail-type": "Job failed", "detail": {"id": "1", "name": "ads/talk", "state": "failed", "summary": "ads/talk failed: no face found"}}`
+	for range 600 {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if key != "" {
+			req.Header.Set("X-Lipdrop-Key", key)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+			return resp.StatusCode
+		}
+		time.Sleep(100 * time.Millisecond) // until the receiver listens
+	}
+	t.Fatal("the receiver does not listen")
+	return 0
+}

@@ -1,0 +1,192 @@
+package template
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/notice"
+)
+
+// withNotices fills in the parameters with which the stack has everything about
+// notices.
+var withNotices = map[string]string{"NotifyEmail": "a@example.com", "NotifyWebhookUrl": "https://example.com/hook?a=b"}
+
+// noticeRule is what a rule says about notices.
+type noticeRule struct {
+	EventPattern map[string]any
+	Targets      []struct {
+		Arn, RoleArn     string
+		RetryPolicy      struct{ MaximumEventAgeInSeconds, MaximumRetryAttempts int }
+		DeadLetterConfig struct{ Arn string }
+		InputTransformer struct {
+			InputPathsMap map[string]string
+			InputTemplate string
+		}
+	}
+}
+
+// capture is a client that keeps the last entry.
+type capture struct{ entry types.PutEventsRequestEntry }
+
+func (c *capture) PutEvents(_ context.Context, in *eventbridge.PutEventsInput, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
+	c.entry = in.Entries[0]
+	return &eventbridge.PutEventsOutput{}, nil
+}
+
+// sentEvent returns an event about a state as a function of the stack sends it, and as
+// EventBridge delivers it.
+func sentEvent(t *testing.T, stackName string, state ledger.State) map[string]any {
+	t.Helper()
+	c := &capture{}
+	s := &notice.Sender{Client: c, Bucket: "b", MachineARN: "arn:aws:states:us-east-1:1:stateMachine:" + stackName, Now: time.Now}
+	n := ledger.Notice{Status: ledger.Status{Name: "ads/talk", State: state, Reason: `says "no"`, Remedy: "do"}, Key: "status/ads/talk.json"}
+	if !s.Send(t.Context(), n) {
+		t.Fatal("not sent")
+	}
+	event := map[string]any{
+		"version": "0", "id": "1", "account": "000000000000", "region": "us-east-1", "resources": []any{}, "time": "2026-11-21T12:00:00Z",
+		"source": *c.entry.Source, "detail-type": *c.entry.DetailType,
+	}
+	var detail map[string]any
+	if err := json.Unmarshal([]byte(*c.entry.Detail), &detail); err != nil {
+		t.Fatal(err)
+	}
+	event["detail"] = detail
+	return event
+}
+
+// The rules take the events that the functions really send, and no others.
+func TestRulesTakeTheNotices(t *testing.T) {
+	all := notice.States()
+	failures := []ledger.State{ledger.Failed, ledger.Unknown, ledger.Rejected, ledger.Held}
+	for _, on := range []string{"failures", "all"} {
+		given := map[string]string{"NotifyOn": on}
+		for name, value := range withNotices {
+			given[name] = value
+		}
+		s := written(t, given)
+		for rule, wanted := range map[string][]ledger.State{"NoticeMailRule": failures, "WebhookRule": all} {
+			if on == "all" {
+				wanted = all
+			}
+			pattern := properties[noticeRule](t, s, rule).EventPattern
+			for _, state := range all {
+				if got, want := matches(t, pattern, sentEvent(t, "STACK", state)), slices.Contains(wanted, state); got != want {
+					t.Errorf("with NotifyOn=%s, %s takes an event about %s: %v", on, rule, state, got)
+				}
+				if matches(t, pattern, sentEvent(t, "ANOTHER", state)) {
+					t.Errorf("%s takes an event of another stack", rule)
+				}
+				foreign := sentEvent(t, "STACK", state)
+				foreign["source"] = "somebody"
+				if matches(t, pattern, foreign) {
+					t.Errorf("%s takes an event of another source", rule)
+				}
+			}
+		}
+	}
+}
+
+// The mail's template uses only what each event has, and each line of it is a string.
+func TestMailOfEachNotice(t *testing.T) {
+	s := written(t, withNotices)
+	rule := properties[noticeRule](t, s, "NoticeMailRule")
+	transform := rule.Targets[0].InputTransformer
+	for name, path := range transform.InputPathsMap {
+		if !strings.Contains(transform.InputTemplate, "<"+name+">") {
+			t.Errorf("the mail does not use %s", name)
+		}
+		for _, state := range notice.States() {
+			if at(sentEvent(t, "STACK", state), path) == "" {
+				t.Errorf("an event about %s has no %s", state, path)
+			}
+		}
+	}
+	for line := range strings.SplitSeq(transform.InputTemplate, "\n") {
+		var text string
+		if err := json.Unmarshal([]byte(line), &text); err != nil {
+			t.Errorf("EventBridge refuses the line %s: %v", line, err)
+		}
+		for _, part := range strings.Split(text, "<")[1:] {
+			if name, _, _ := strings.Cut(part, ">"); transform.InputPathsMap[name] == "" {
+				t.Errorf("the mail names <%s>, which stands for nothing", name)
+			}
+		}
+	}
+}
+
+// at returns the text at a path such as $.detail.state.
+func at(event map[string]any, path string) string {
+	var value any = event
+	for _, name := range strings.Split(strings.TrimPrefix(path, "$."), ".") {
+		members, _ := value.(map[string]any)
+		value = members[name]
+	}
+	text, _ := value.(string)
+	return text
+}
+
+// What is not accepted is tried for a day, and is then in a dead-letter queue.
+func TestNoticesAreTriedForADay(t *testing.T) {
+	s := written(t, withNotices)
+	for rule, target := range map[string]string{"NoticeMailRule": "NoticeTopic", "WebhookRule": "WebhookDestination.Arn"} {
+		targets := properties[noticeRule](t, s, rule).Targets
+		if len(targets) != 1 || targets[0].Arn != target || targets[0].RetryPolicy.MaximumEventAgeInSeconds != 24*60*60 ||
+			targets[0].RetryPolicy.MaximumRetryAttempts != 185 || targets[0].DeadLetterConfig.Arn != "NoticeDeadLetterQueue.Arn" {
+			t.Errorf("%s has the targets %+v", rule, targets)
+		}
+	}
+}
+
+// The webhook has the address of the parameter, and a key that only the stack knows.
+func TestWebhook(t *testing.T) {
+	s := written(t, withNotices)
+	destination := properties[struct {
+		ConnectionArn, HTTPMethod, InvocationEndpoint string
+		InvocationRateLimitPerSecond                  int
+	}](t, s, "WebhookDestination")
+	if destination.ConnectionArn != "WebhookConnection.Arn" || destination.InvocationEndpoint != withNotices["NotifyWebhookUrl"] ||
+		destination.InvocationRateLimitPerSecond == 0 {
+		t.Errorf("the destination is %+v", destination)
+	}
+	connection := properties[struct {
+		AuthorizationType string
+		AuthParameters    struct {
+			APIKeyAuthParameters struct{ APIKeyName, APIKeyValue string }
+		}
+	}](t, s, "WebhookConnection")
+	key := connection.AuthParameters.APIKeyAuthParameters
+	if connection.AuthorizationType != "API_KEY" || key.APIKeyName != "X-Lipdrop-Key" || key.APIKeyValue != "{{resolve:secretsmanager:WebhookKey:SecretString}}" {
+		t.Errorf("the connection is %+v", connection)
+	}
+	if generated := properties[struct {
+		GenerateSecretString struct{ PasswordLength int }
+	}](t, s, "WebhookKey").GenerateSecretString.PasswordLength; generated < 32 {
+		t.Errorf("the key has %d characters", generated)
+	}
+	if role := properties[noticeRule](t, s, "WebhookRule").Targets[0].RoleArn; role != "WebhookRole.Arn" {
+		t.Errorf("EventBridge calls the webhook with the role %s", role)
+	}
+	policy := string(s.Resources["WebhookRole"].Properties)
+	if !strings.Contains(policy, `"Action":"events:InvokeApiDestination"`) || !strings.Contains(policy, `"Resource":"WebhookDestination.Arn"`) {
+		t.Errorf("the role is %s", policy)
+	}
+}
+
+// Without the parameters the stack has nothing about mail or a webhook.
+func TestNoticesAreOffByDefault(t *testing.T) {
+	s, full := written(t, nil), written(t, withNotices)
+	for id, r := range full.Resources {
+		if _, kept := s.Resources[id]; kept == (strings.HasPrefix(id, "Webhook") || r.Type == "AWS::SNS::TopicPolicy" || id == "NoticeMailRule" || id == "NoticeMail" || id == "NoticeTopic") {
+			t.Errorf("%s is in a stack without notices: %v", id, kept)
+		}
+	}
+}
