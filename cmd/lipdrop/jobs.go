@@ -27,10 +27,8 @@ func (*jobsCmd) Help() string {
 
 // Run lists jobs, the last change first.
 func (c *jobsCmd) Run(ctx context.Context, out *terminal, say messages) error {
-	for _, state := range c.State {
-		if !slices.Contains(ledger.StatusStates(), ledger.State(state)) {
-			return &client.UsageError{Reason: fmt.Sprintf("there is no state %s; the states are %s", state, joined(ledger.StatusStates()))}
-		}
+	if err := checkStates(c.State); err != nil {
+		return err
 	}
 	pattern := client.All
 	if c.Prefix != "" {

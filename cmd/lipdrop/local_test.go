@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 		}()
 		os.Exit(run(ctx, args, os.Stdout, os.Stderr))
 	}
-	os.Exit(m.Run())
+	testscript.Main(m, map[string]func(){"lipdrop": main}) // the scripts of TestScripts run it
 }
 
 // localCommand runs lipdrop local on a folder until the end of the test, or

@@ -2,7 +2,12 @@ package main
 
 import (
 	"context"
-	"io"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -10,48 +15,148 @@ import (
 
 type cancelCmd struct {
 	client.Target
-	Name string `arg:"" help:"Name of the job, such as ads/talk."`
+	Names []string `arg:"" name:"name-or-prefix" help:"Jobs to cancel: a name such as ads/talk, or ads/ for all jobs in a folder that are under way."`
+}
+
+// Help returns examples.
+func (*cancelCmd) Help() string {
+	return examples("lipdrop cancel ads/talk", "lipdrop cancel ads/")
+}
+
+// Run cancels every take of the jobs that is under way, as a deletion of their files
+// does. The error is nil only if each is cancelled.
+func (c *cancelCmd) Run(ctx context.Context, out *terminal) error {
+	stack, jobs, err := chosen(ctx, c.Target, c.Names, nil)
+	if err != nil {
+		return err
+	}
+	return forEach(jobs, func(name string) error {
+		return stack.Cancel(ctx, name, func(text string) { printf(out, "%s\n", text) })
+	})
 }
 
 type redriveCmd struct {
 	client.Target
-	Take string `help:"Take to redrive, as its status names it. By default the newest failed one."`
-	Name string `arg:"" help:"Name of the job, such as ads/talk."`
+	Take  string   `help:"Take to redrive, as its status names it. By default the newest failed one. Only for one name."`
+	State []string `placeholder:"failed" help:"Only jobs whose status has one of these states. A prefix stands for the failed ones by default."`
+	Names []string `arg:"" name:"name-or-prefix" help:"Jobs to redrive: a name such as ads/talk, or ads/ for all failed jobs in a folder."`
 }
 
-// Run cancels every take of a name that is under way, as a deletion of its files
-// does. The error is nil only if each is cancelled.
-func (c *cancelCmd) Run(ctx context.Context, out io.Writer) error {
-	name, err := client.ParsePattern(c.Name)
-	if err != nil {
-		return err
-	}
-	stack, err := c.Find(ctx)
-	if err != nil {
-		return err
-	}
-	return stack.Cancel(ctx, name.Text, func(text string) { printf(out, "%s\n", text) })
+// Help returns examples.
+func (*redriveCmd) Help() string {
+	return examples("lipdrop redrive ads/talk", "lipdrop redrive ads/ --state failed")
 }
 
-// Run continues the execution of a failed take where it failed. It submits nothing
+// Run continues the executions of failed takes where they failed. It submits nothing
 // again.
-func (c *redriveCmd) Run(ctx context.Context, out io.Writer) error {
-	name, err := client.ParsePattern(c.Name)
+func (c *redriveCmd) Run(ctx context.Context, out *terminal) error {
+	if err := checkStates(c.State); err != nil {
+		return err
+	}
+	states := c.State
+	if states == nil {
+		states = []string{string(ledger.Failed)}
+	}
+	stack, jobs, err := chosen(ctx, c.Target, c.Names, states)
 	if err != nil {
 		return err
 	}
-	stack, err := c.Find(ctx)
+	if c.Take != "" && len(jobs) > 1 {
+		return &client.UsageError{Reason: "--take is for one name"}
+	}
+	return forEach(jobs, func(name string) error {
+		rec, newest, err := stack.Redrive(ctx, name, c.Take)
+		if err != nil {
+			return err
+		}
+		outcome := ledger.StatusKey(rec.Name)
+		if !newest { // the status describes a newer take
+			outcome = ledger.RecordKey(rec.Name, rec.Take)
+		}
+		printf(out, "take %s of %s continues where it failed; %s shows the outcome\n", rec.Take, rec.Name, outcome)
+		return nil
+	})
+}
+
+// choice is a job that a command works on.
+type choice struct {
+	name  string
+	named bool // by its name, not by a prefix
+}
+
+// chosen returns the jobs that arguments name. A prefix stands for the jobs below it
+// whose status has one of the states, or for all without states.
+func chosen(ctx context.Context, target client.Target, args, states []string) (*client.Client, []choice, error) {
+	patterns, err := client.ParsePatterns(args)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	rec, newest, err := stack.Redrive(ctx, name.Text, c.Take)
+	stack, err := target.Find(ctx)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	outcome := ledger.StatusKey(rec.Name)
-	if !newest { // the status describes a newer take
-		outcome = ledger.RecordKey(rec.Name, rec.Take)
+	var jobs []choice
+	for _, p := range patterns {
+		if !p.Prefix {
+			jobs = append(jobs, choice{p.Text, true})
+			continue
+		}
+		statuses, err := stack.Statuses(ctx, time.Time{}, p)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(statuses) == 0 {
+			return nil, nil, &client.NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}
+		}
+		for _, st := range statuses {
+			if states == nil || slices.Contains(states, string(st.State)) {
+				jobs = append(jobs, choice{st.Name, false})
+			}
+		}
 	}
-	printf(out, "take %s of %s continues where it failed; %s shows the outcome\n", rec.Take, rec.Name, outcome)
+	if len(jobs) == 0 {
+		return nil, nil, fmt.Errorf("none of these jobs is %s", joined(states))
+	}
+	return stack, jobs, nil
+}
+
+// jobsAtOnce is how many jobs are cancelled or redriven at the same time.
+const jobsAtOnce = 8
+
+// forEach calls do with each job, several at the same time, and goes on after an error.
+// A job that a prefix stands for and that has nothing to do is left out, unless that is
+// true of all.
+func forEach(jobs []choice, do func(name string) error) error {
+	errs := make([]error, len(jobs))
+	var group errgroup.Group
+	group.SetLimit(jobsAtOnce)
+	for i, job := range jobs {
+		group.Go(func() error {
+			errs[i] = do(job.name)
+			return nil
+		})
+	}
+	_ = group.Wait() // errs has the errors
+	var left, idle []error
+	for i, err := range errs {
+		if state, ok := errors.AsType[*client.StateError](err); ok && state.Idle && !jobs[i].named {
+			idle = append(idle, err)
+		} else if err != nil {
+			left = append(left, err)
+		}
+	}
+	if len(idle) == len(jobs) {
+		return errors.Join(idle...)
+	}
+	return errors.Join(left...)
+}
+
+// checkStates returns an error for a word that is not the state of a status.
+func checkStates(states []string) error {
+	for _, state := range states {
+		if !slices.Contains(ledger.StatusStates(), ledger.State(state)) {
+			return &client.UsageError{Reason: fmt.Sprintf("there is no state %s; the states are %s", state, joined(ledger.StatusStates()))}
+		}
+	}
 	return nil
 }

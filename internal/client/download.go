@@ -66,7 +66,7 @@ func (c *Client) Archived(ctx context.Context, name, take string) ([]Output, err
 		outputs = append(outputs, more...)
 	}
 	if outputs == nil {
-		return nil, &StateError{fmt.Sprintf("%s has no output: it is %s", name, c.DescribeTake(takes[len(takes)-1]))}
+		return nil, &StateError{Reason: fmt.Sprintf("%s has no output: it is %s", name, c.DescribeTake(takes[len(takes)-1]))}
 	}
 	return outputs, nil
 }

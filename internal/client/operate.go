@@ -25,7 +25,12 @@ const settleTime = 4 * time.Minute
 const lookEvery = 200 * time.Millisecond
 
 // StateError is returned if a take's state does not allow what was asked for.
-type StateError struct{ Reason string }
+type StateError struct {
+	Reason string
+
+	// Idle is true if the name has no take that could be cancelled or redriven.
+	Idle bool
+}
 
 func (e *StateError) Error() string { return e.Reason }
 
@@ -41,7 +46,7 @@ func (c *Client) Submitted(ctx context.Context, name string) ([]ledger.Record, e
 	if err != nil {
 		return nil, err
 	}
-	return nil, &StateError{fmt.Sprintf("nothing was submitted for %s: it is %s", name, Describe(st.Status))}
+	return nil, &StateError{Reason: fmt.Sprintf("nothing was submitted for %s: it is %s", name, Describe(st.Status)), Idle: true}
 }
 
 // Describe returns the state, code, reason and remedy of a status in one line.
@@ -71,7 +76,7 @@ func (c *Client) Cancel(ctx context.Context, name string, say func(string)) erro
 	newest := takes[len(takes)-1]
 	open := slices.DeleteFunc(takes, func(rec ledger.Record) bool { return rec.State.Ended() })
 	if len(open) == 0 {
-		return &StateError{fmt.Sprintf("%s has already ended: it is %s", newest.Name, c.DescribeTake(newest))}
+		return &StateError{Reason: fmt.Sprintf("%s has already ended: it is %s", newest.Name, c.DescribeTake(newest)), Idle: true}
 	}
 	var errs []error
 	for _, rec := range open {
@@ -100,9 +105,9 @@ func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Re
 		if err := c.redriveTake(ctx, rec); err != nil {
 			return err
 		}
-		return &StateError{fmt.Sprintf("it was too late to cancel %s: the job is paid for, so its execution continues and the result will be archived", rec.Name)}
+		return &StateError{Reason: fmt.Sprintf("it was too late to cancel %s: the job is paid for, so its execution continues and the result will be archived", rec.Name)}
 	default:
-		return &StateError{fmt.Sprintf("%s was not cancelled: it is %s", rec.Name, c.DescribeTake(rec))}
+		return &StateError{Reason: fmt.Sprintf("%s was not cancelled: it is %s", rec.Name, c.DescribeTake(rec))}
 	}
 }
 
@@ -110,7 +115,7 @@ func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Re
 func (c *Client) settled(ctx context.Context, rec ledger.Record) (ledger.Record, error) {
 	for deadline := time.Now().Add(settleTime); !rec.State.Ended(); {
 		if time.Now().After(deadline) {
-			return rec, &StateError{fmt.Sprintf("%s is still %s after %s; its status will say how it ended", rec.Name, rec.State, settleTime)}
+			return rec, &StateError{Reason: fmt.Sprintf("%s is still %s after %s; its status will say how it ended", rec.Name, rec.State, settleTime)}
 		}
 		select {
 		case <-ctx.Done():
@@ -135,10 +140,10 @@ func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Rec
 	}
 	rec, ok := takeToRedrive(takes, take)
 	if !ok {
-		return rec, false, &StateError{fmt.Sprintf("%s has no take %s; its takes are %s", rec.Name, take, strings.Join(takesOf(takes), ", "))}
+		return rec, false, &StateError{Reason: fmt.Sprintf("%s has no take %s; its takes are %s", rec.Name, take, strings.Join(takesOf(takes), ", "))}
 	}
 	if rec.State.Ended() && rec.State != ledger.Failed {
-		return rec, false, &StateError{fmt.Sprintf("%s has not failed: it is %s", rec.Name, c.DescribeTake(rec))}
+		return rec, false, &StateError{Reason: fmt.Sprintf("%s has not failed: it is %s", rec.Name, c.DescribeTake(rec)), Idle: true}
 	}
 	return rec, rec.Take == takes[len(takes)-1].Take, c.redriveTake(ctx, rec)
 }
@@ -168,7 +173,7 @@ func takesOf(records []ledger.Record) []string {
 func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
 	_, err := c.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: c.executionARN(rec)})
 	if not, ok := errors.AsType[*types.ExecutionNotRedrivable](err); ok {
-		return &StateError{fmt.Sprintf("%s is %s and cannot be redriven: %s", rec.Name, c.DescribeTake(rec), not.ErrorMessage())}
+		return &StateError{Reason: fmt.Sprintf("%s is %s and cannot be redriven: %s", rec.Name, c.DescribeTake(rec), not.ErrorMessage())}
 	}
 	return explain("redrive the execution of "+rec.Name, *c.executionARN(rec), err)
 }

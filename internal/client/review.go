@@ -71,7 +71,7 @@ func (c *Client) ReviewFrom(ctx context.Context, name, take string, decision Dec
 
 func checkNote(note string) error {
 	if len(note) > maxNote || !utf8.ValidString(note) {
-		return &StateError{fmt.Sprintf("the note has %d bytes; at most %d bytes of UTF-8 are accepted. Shorten it", len(note), maxNote)}
+		return &StateError{Reason: fmt.Sprintf("the note has %d bytes; at most %d bytes of UTF-8 are accepted. Shorten it", len(note), maxNote)}
 	}
 	return nil
 }
@@ -89,7 +89,7 @@ func (c *Client) storeReview(ctx context.Context, rec ledger.Record, decision De
 	}
 	_, err = c.Bucket.PutJSON(ctx, ReviewKey(rec.Name, rec.Take), etag, body, nil)
 	if errors.Is(err, bucket.ErrConflict) {
-		return Review{}, &StateError{fmt.Sprintf("somebody else reviewed %s in the meantime; look at it again, then decide", rec.Name)}
+		return Review{}, &StateError{Reason: fmt.Sprintf("somebody else reviewed %s in the meantime; look at it again, then decide", rec.Name)}
 	}
 	return review, c.Explain("store a review of "+rec.Name, ReviewKey(rec.Name, rec.Take), err)
 }
@@ -124,7 +124,7 @@ func (c *Client) finished(ctx context.Context, name, take string) (ledger.Record
 		}
 	}
 	if take != "" {
-		return newest, &StateError{fmt.Sprintf("%s has no take %s with an output; see its takes with lipdrop show", name, take)}
+		return newest, &StateError{Reason: fmt.Sprintf("%s has no take %s with an output; see its takes with lipdrop show", name, take)}
 	}
-	return newest, &StateError{fmt.Sprintf("%s has no output: it is %s", name, c.DescribeTake(newest))}
+	return newest, &StateError{Reason: fmt.Sprintf("%s has no output: it is %s", name, c.DescribeTake(newest))}
 }

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+// The course of a job in the scripts follows from its sync_mode, which a preset.json of
+// the script's folder sets.
+const (
+	modeQueues  = "silence" // queues for an hour
+	modeFails   = "remap"   // RunComfy's job fails
+	modeHeld    = "bounce"  // RunComfy accepts no job
+	modeUnknown = "loop"    // RunComfy breaks the connection
+)
+
+// TestScripts runs the scripts in testdata/script over one local stack. Each script
+// drops into a folder of its own.
+//
+// The scripts have these commands besides those of testscript:
+//
+//	exits CODE lipdrop ARG…        runs the command and compares its exit code
+//	interrupts TEXT lipdrop ARG…   the same, for a command that is interrupted once it printed TEXT
+//	put SAMPLE KEY                 uploads clip.mp4, voice.wav, or a file of the script
+//	await NAME STATE…              waits until the status of a name has a state
+//	matches SCHEMA                 compares each line of the last stdout with a schema of docs/
+func TestScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a local stack")
+	}
+	dir := t.TempDir()
+	stack := startStack(t, local.Options{Dir: dir})
+	stack.Fake().Script = func(_ string, input map[string]any) runcomfytest.Script {
+		switch input["sync_mode"] {
+		case modeQueues:
+			return runcomfytest.Script{Queue: time.Hour}
+		case modeFails:
+			return runcomfytest.Script{Fail: "no face was found"}
+		}
+		return runcomfytest.Script{}
+	}
+	stack.Fake().Fault = func(r *http.Request, body []byte) *runcomfytest.Fault {
+		call, _ := runcomfytest.CallOf(r)
+		switch {
+		case call == runcomfytest.CallSubmit && bytes.Contains(body, []byte(modeHeld)):
+			return &runcomfytest.Fault{Status: http.StatusTooManyRequests}
+		case call == runcomfytest.CallSubmit && bytes.Contains(body, []byte(modeUnknown)):
+			return &runcomfytest.Fault{Break: runcomfytest.Reset}
+		}
+		return nil
+	}
+	samples, err := filepath.Abs(samples)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schemas := schemasOf(t, "../../docs/command.md", "../../docs/status.md")
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			for _, name := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"} {
+				env.Setenv(name, filepath.Join(env.WorkDir, "none"))
+			}
+			env.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+			for _, sample := range []string{"clip.mp4", "voice.wav"} {
+				if err := os.Symlink(filepath.Join(samples, sample), filepath.Join(env.WorkDir, sample)); err != nil {
+					return err
+				}
+			}
+			return os.Symlink(dir, filepath.Join(env.WorkDir, ".lipdrop"))
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				code := 0
+				if exit, ok := errors.AsType[*exec.ExitError](ts.Exec(args[1], args[2:]...)); ok {
+					code = exit.ExitCode()
+				}
+				if strconv.Itoa(code) != args[0] {
+					ts.Fatalf("exit code %d, want %s", code, args[0])
+				}
+			},
+			"interrupts": interrupt,
+			"put": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(upload(t.Context(), stack.bucket, resolved(ts, args[0]), "inbox/"+args[1]))
+			},
+			"await": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(awaitState(stack.bucket, args[0], args[1:]))
+			},
+			"matches": func(ts *testscript.TestScript, _ bool, args []string) {
+				out := strings.TrimSuffix(ts.ReadFile("stdout"), "\n")
+				if schemas[args[0]] == nil || out == "" {
+					ts.Fatalf("no schema or no output")
+				}
+				for line := range strings.SplitSeq(out, "\n") {
+					doc, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+					if err == nil {
+						err = schemas[args[0]].Validate(doc)
+					}
+					if err != nil {
+						ts.Fatalf("%s: %v", line, err)
+					}
+				}
+			},
+		},
+	})
+}
+
+// resolved returns the path of a file of a script. Uploads do not follow links.
+func resolved(ts *testscript.TestScript, name string) string {
+	path, err := filepath.EvalSymlinks(ts.MkAbs(name))
+	ts.Check(err)
+	return path
+}
+
+// interrupt runs a command, interrupts it once it has printed a text, and compares the
+// exit code.
+func interrupt(ts *testscript.TestScript, _ bool, args []string) {
+	path, err := exec.LookPath(args[1])
+	ts.Check(err)
+	cmd := exec.Command(path, args[2:]...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), "AWS_EC2_METADATA_DISABLED=true")
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if strings.Contains(lines.Text(), args[0]) {
+			ts.Check(cmd.Process.Signal(os.Interrupt))
+		}
+	}
+	exit, _ := errors.AsType[*exec.ExitError](cmd.Wait())
+	if exit == nil || exit.ExitCode() != exitInterrupted || !strings.Contains(errs.String(), "1 job continues") {
+		ts.Fatalf("%v: %s", exit, errs.String())
+	}
+}
+
+// awaitState waits until the status of a name has one of the states.
+func awaitState(b *bucket.Bucket, name string, states []string) error {
+	store := &ledger.Store{Bucket: b}
+	var last ledger.Posted
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var err error
+		if last, err = store.Posted(context.Background(), ledger.StatusKey(name)); err != nil {
+			return err
+		}
+		if slices.Contains(states, string(last.State)) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s is %s (%s), want %v", name, last.State, last.Reason, states)
+}
+
+// schemasOf returns the JSON schemas of documents by their names. A block without a name
+// is named after its document.
+func schemasOf(t *testing.T, documents ...string) map[string]*jsonschema.Schema {
+	t.Helper()
+	block := regexp.MustCompile("(?s)```json schema ?([a-z]*)\n(.*?)```")
+	compiler := jsonschema.NewCompiler()
+	var names []string
+	for _, document := range documents {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range block.FindAllStringSubmatch(string(text), -1) {
+			name := found[1]
+			if name == "" {
+				name = strings.TrimSuffix(filepath.Base(document), ".md")
+			}
+			doc, err := jsonschema.UnmarshalJSON(strings.NewReader(found[2]))
+			if err == nil {
+				err = compiler.AddResource("urn:"+name, doc)
+			}
+			if err != nil {
+				t.Fatalf("%s: %s: %v", document, name, err)
+			}
+			names = append(names, name)
+		}
+	}
+	schemas := map[string]*jsonschema.Schema{}
+	for _, name := range names {
+		schema, err := compiler.Compile("urn:" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		schemas[name] = schema
+	}
+	return schemas
+}
