@@ -10,8 +10,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/check"
 	"github.com/lipdrop/lipdrop/internal/ledger"
-	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 // isBundle reports whether a folder's name makes it a bundle.
@@ -20,25 +20,10 @@ func isBundle(folder string) bool { return strings.EqualFold(path.Ext(folder), "
 // isPreset reports whether a key is the key of a preset.
 func isPreset(key string) bool { return strings.EqualFold(path.Base(key), "preset.json") }
 
-// uploadRank orders uploads so that no job starts before all its files are there:
-// presets first, then videos and images, then audio files, then job.json.
-func uploadRank(key string) int {
-	kind, _ := media.KindOf(key)
-	switch {
-	case isPreset(key):
-		return 0
-	case strings.EqualFold(path.Base(key), "job.json"):
-		return 3
-	case kind == media.Audio:
-		return 2
-	}
-	return 1
-}
-
 // inUploadOrder returns keys in the order in which to upload them.
 func inUploadOrder(keys []string) []string {
 	ordered := slices.Clone(keys)
-	slices.SortStableFunc(ordered, func(a, b string) int { return cmp.Compare(uploadRank(a), uploadRank(b)) })
+	slices.SortStableFunc(ordered, func(a, b string) int { return cmp.Compare(check.UploadRank(a), check.UploadRank(b)) })
 	return ordered
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
@@ -121,6 +122,21 @@ func (o Outcome) Describe(f drop.Finding) Job {
 		job.Problems = append(job.Problems, Problem{p.Code, p.Reason, p.RemedyFor(f.Name)})
 	}
 	return job
+}
+
+// UploadRank orders uploads so that no job starts before all its files are there:
+// presets first, then videos and images, then audio files, then job.json.
+func UploadRank(key string) int {
+	kind, _ := media.KindOf(key)
+	switch base := path.Base(key); {
+	case strings.EqualFold(base, "preset.json"):
+		return 0
+	case strings.EqualFold(base, "job.json"):
+		return 3
+	case kind == media.Audio:
+		return 2
+	}
+	return 1
 }
 
 // File returns a key without inbox/, as the person named the file.

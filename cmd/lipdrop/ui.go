@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"html/template"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/cli/browser"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/ui"
+)
+
+type uiCmd struct {
+	client.Target
+	NoOpen bool `help:"Only print the address of the page; do not open a browser."`
+}
+
+// Run serves the page until it is interrupted.
+func (c *uiCmd) Run(ctx context.Context, out io.Writer) error {
+	stack, err := c.Find(ctx)
+	if err != nil {
+		return err
+	}
+	settings, err := stack.Settings()
+	if err != nil {
+		return err
+	}
+	models, err := catalog.Default()
+	if err != nil {
+		return err
+	}
+	server, err := ui.Listen(ctx, ui.Options{Client: stack, Catalog: models, Settings: settings, Flags: c.flags(stack)})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "The page is at\n  %s\nKeep this address to yourself: whoever has it can do what you may do. Press Ctrl-C to end the page.\n", server.URL())
+	if !c.NoOpen {
+		remove := openBrowser(server.URL())
+		defer remove()
+	}
+	return server.Serve(ctx)
+}
+
+// flags returns the flags that select the stack in another command.
+func (c *uiCmd) flags(stack *client.Client) []string {
+	var flags []string
+	add := func(name, value string) {
+		if value != "" {
+			flags = append(flags, name, value)
+		}
+	}
+	if stack.Local() {
+		add("--dir", c.Dir)
+		return flags
+	}
+	add("--stack", stack.Stack)
+	add("--profile", c.Profile)
+	add("--region", c.Region)
+	return flags
+}
+
+// openBrowser opens an address in the person's browser, and returns a function that
+// removes what it left. Other users of a machine can see the arguments of every program,
+// so the address is in a file that only this user can read. Without a browser nothing
+// happens: the address is printed.
+func openBrowser(address string) (remove func()) {
+	dir, err := os.MkdirTemp("", "lipdrop-ui-")
+	if err != nil {
+		return func() {}
+	}
+	remove = func() { _ = os.RemoveAll(dir) }
+	path := filepath.Join(dir, "lipdrop.html")
+	page := fmt.Sprintf(`<!doctype html><meta name="referrer" content="no-referrer"><meta http-equiv="refresh" content="0;url=%s"><title>lipdrop</title>`, template.HTMLEscapeString(address))
+	if os.WriteFile(path, []byte(page), 0o600) == nil {
+		browser.Stdout, browser.Stderr = io.Discard, io.Discard
+		_ = browser.OpenFile(path)
+	}
+	return remove
+}

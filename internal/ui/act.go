@@ -1,0 +1,321 @@
+package ui
+
+import (
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+// rights says what the person may do. Each member is empty, or the permission that is
+// missing.
+type rights struct {
+	Drop    string `json:"drop"`
+	Review  string `json:"review"`
+	Cancel  string `json:"cancel"`
+	Redrive string `json:"redrive"`
+}
+
+// rightsFor is how long the rights of a folder are remembered.
+const rightsFor = 5 * time.Minute
+
+type knownRights struct {
+	rights
+	until time.Time
+}
+
+// rights finds out what the person may do with a name. It tries each action in a way
+// that changes nothing: S3 and Step Functions check the permission first, and then
+// refuse what does not exist. A permission that cannot be found out counts as given,
+// because the action itself says what is missing.
+func (s *Server) rights(ctx context.Context, name string) rights {
+	folder := name[:strings.LastIndexByte(name, '/')+1]
+	s.rightsMu.Lock()
+	defer s.rightsMu.Unlock()
+	known, ok := s.known[folder]
+	if ok && time.Now().Before(known.until) {
+		return known.rights
+	}
+	var group errgroup.Group
+	try := func(missing *string, action func() error) {
+		group.Go(func() error {
+			if denied, ok := errors.AsType[*client.DeniedError](action()); ok {
+				*missing = strings.TrimSuffix(denied.Permission+" on "+denied.Resource, " on ")
+			}
+			return nil
+		})
+	}
+	var r rights
+	try(&r.Drop, func() error { return s.tryWrite(ctx, ledger.InboxPrefix+folder) })
+	try(&r.Review, func() error { return s.tryWrite(ctx, reviewPrefix+folder) })
+	execution := workflow.ExecutionARN(s.client.MachineARN, "lipdrop-ui")
+	try(&r.Cancel, func() error {
+		_, err := s.client.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: &execution})
+		return s.client.Explain("cancel a job", "", err)
+	})
+	try(&r.Redrive, func() error {
+		_, err := s.client.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: &execution})
+		return s.client.Explain("redrive a job", "", err)
+	})
+	_ = group.Wait()
+	if ctx.Err() != nil {
+		return r
+	}
+	const most = 10000 // folders
+	if len(s.known) >= most {
+		clear(s.known)
+	}
+	s.known[folder] = knownRights{r, time.Now().Add(rightsFor)}
+	return r
+}
+
+// tryWrite writes an object on the condition that it has an ETag that no object has. The
+// object does not exist, and its key is not the key of a drop.
+func (s *Server) tryWrite(ctx context.Context, prefix string) error {
+	_, err := s.client.Bucket.PutJSON(ctx, prefix+".lipdrop-ui", "00000000000000000000000000000000", []byte("{}"), nil)
+	return s.client.Explain("write below "+prefix, prefix+"*", err)
+}
+
+// action is what a person asks for.
+type action struct {
+	Name     string          `json:"name"`
+	Take     string          `json:"take"`
+	Decision client.Decision `json:"decision"`
+	Note     string          `json:"note"`
+	ETag     string          `json:"etag"` // of the review that the person has seen
+}
+
+type done struct {
+	Message string `json:"message"`
+}
+
+// serveAction returns a handler that does something with a job.
+func (s *Server) serveAction(do func(ctx context.Context, a action) (string, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var a action
+		if err := decode(r, &a); err != nil {
+			respond(w, nil, err)
+			return
+		}
+		if err := validName(a.Name); err != nil {
+			respond(w, nil, err)
+			return
+		}
+		message, err := do(r.Context(), a)
+		s.feed.poke()
+		respond(w, done{message}, err)
+	}
+}
+
+func (s *Server) review(ctx context.Context, a action) (string, error) {
+	if a.Decision != client.Approved && a.Decision != client.Rejected {
+		return "", &requestError{http.StatusBadRequest, "a decision is approved or rejected"}
+	}
+	if err := validName(a.Take); err != nil {
+		return "", err
+	}
+	_, err := s.client.ReviewFrom(ctx, a.Name, a.Take, a.Decision, a.Note, a.ETag)
+	return a.Name + " is " + string(a.Decision), err
+}
+
+func (s *Server) cancel(ctx context.Context, a action) (string, error) {
+	last := ""
+	err := s.client.Cancel(ctx, a.Name, func(text string) { last = text })
+	return last, err
+}
+
+func (s *Server) redrive(ctx context.Context, a action) (string, error) {
+	rec, _, err := s.client.Redrive(ctx, a.Name, a.Take)
+	return fmt.Sprintf("%s continues where it failed", rec.Name), err
+}
+
+// again drops a file of a take again, by copying it onto itself. That is a new take.
+func (s *Server) again(ctx context.Context, a action) (string, error) {
+	if err := validName(a.Take); err != nil {
+		return "", err
+	}
+	rec, err := s.client.Ledger.Get(ctx, a.Name, a.Take)
+	if err != nil {
+		return "", s.client.Explain("read the take "+a.Take+" of "+a.Name, ledger.RecordKey(a.Name, a.Take), err)
+	}
+	key, ok := fileToDropAgain(rec)
+	if !ok {
+		return "", &client.StateError{Reason: a.Name + " has no file that can be dropped again"}
+	}
+	head, err := s.client.Bucket.Head(ctx, key)
+	if err != nil {
+		return "", s.client.Explain("read "+key, key, err)
+	}
+	if err := s.copyAgain(ctx, head); err != nil {
+		return "", s.client.Explain("drop "+path.Base(key)+" again", key, err)
+	}
+	return path.Base(key) + " was dropped again", nil
+}
+
+// copyAgain copies an object onto itself, as an upload of one part: the local S3 server
+// keeps the time of an object that is copied onto itself in one request.
+func (s *Server) copyAgain(ctx context.Context, f bucket.File) error {
+	name := &s.client.Bucket.Name
+	in := &s3.CreateMultipartUploadInput{Bucket: name, Key: &f.Key, Metadata: f.Metadata}
+	if f.ContentType != "" {
+		in.ContentType = &f.ContentType
+	}
+	upload, err := s.client.S3.CreateMultipartUpload(ctx, in)
+	if err != nil {
+		return err
+	}
+	part, err := s.client.S3.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
+		Bucket: name, Key: &f.Key, UploadId: upload.UploadId, PartNumber: aws.Int32(1),
+		CopySource: aws.String(*name + "/" + escapePath(f.Key)), CopySourceIfMatch: aws.String(`"` + f.ETag + `"`),
+	})
+	if err == nil {
+		_, err = s.client.S3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+			Bucket: name, Key: &f.Key, UploadId: upload.UploadId,
+			MultipartUpload: &types.CompletedMultipartUpload{Parts: []types.CompletedPart{{PartNumber: aws.Int32(1), ETag: part.CopyPartResult.ETag}}},
+		})
+	}
+	if err != nil {
+		_, _ = s.client.S3.AbortMultipartUpload(context.WithoutCancel(ctx), &s3.AbortMultipartUploadInput{Bucket: name, Key: &f.Key, UploadId: upload.UploadId})
+	}
+	return err
+}
+
+// escapePath escapes a key for the header that names the source of a copy.
+func escapePath(key string) string {
+	parts := strings.Split(key, "/")
+	for i, part := range parts {
+		parts[i] = strings.ReplaceAll(url.QueryEscape(part), "+", "%20")
+	}
+	return strings.Join(parts, "/")
+}
+
+// fileToDropAgain returns the key of the file that starts the take's name again and no
+// other name: job.json of a bundle, otherwise the audio file.
+func fileToDropAgain(rec ledger.Record) (string, bool) {
+	manifest, audio := "", ""
+	for _, in := range rec.Inputs {
+		kind, _ := media.KindOf(in.Key)
+		switch {
+		case in.Key == "":
+		case in.Property == "":
+			manifest = in.Key
+		case kind == media.Audio && strings.HasPrefix(in.Key, ledger.InboxPrefix):
+			audio = in.Key
+		}
+	}
+	// A match of a wildcard is named after its bundle and itself. Its job.json would start
+	// every match.
+	bundle := strings.TrimPrefix(path.Dir(manifest), ledger.InboxPrefix)
+	if manifest != "" && strings.EqualFold(strings.TrimSuffix(bundle, path.Ext(bundle)), rec.Name) {
+		return manifest, true
+	}
+	return audio, audio != ""
+}
+
+// serveReviews responds with every review as CSV.
+func (s *Server) serveReviews(w http.ResponseWriter, r *http.Request) {
+	files, _, err := s.client.Bucket.List(r.Context(), reviewPrefix, math.MaxInt)
+	if err != nil {
+		respond(w, nil, s.client.Explain("list the reviews", reviewPrefix, err))
+		return
+	}
+	reviews := make([]client.Review, len(files))
+	group, ctx := errgroup.WithContext(r.Context())
+	group.SetLimit(readsAtOnce)
+	for i, f := range files {
+		group.Go(func() error {
+			id := strings.TrimSuffix(strings.TrimPrefix(f.Key, reviewPrefix), ".json")
+			name, take := path.Split(id)
+			var err error
+			reviews[i], _, err = s.client.ReadReview(ctx, strings.TrimSuffix(name, "/"), take)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		respond(w, nil, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
+	w.Header().Set("Content-Disposition", `attachment; filename="reviews.csv"`)
+	out := csv.NewWriter(w)
+	_ = out.Write([]string{"name", "take", "decision", "by", "at", "note"})
+	for _, review := range reviews {
+		if review.Name == "" {
+			continue // deleted since it was listed, or not a review
+		}
+		_ = out.Write([]string{
+			forSheet(review.Name), forSheet(review.Take), forSheet(string(review.Decision)), forSheet(review.By), review.At.Format(time.RFC3339), forSheet(review.Note),
+		})
+	}
+	out.Flush()
+}
+
+// forSheet returns a text that a spreadsheet does not read as a formula.
+func forSheet(text string) string {
+	if strings.IndexAny(text, "=+-@\t\r") == 0 {
+		return "'" + text
+	}
+	return text
+}
+
+// requestError is an error of the page's own request.
+type requestError struct {
+	status int
+	reason string
+}
+
+func (e *requestError) Error() string { return e.reason }
+
+// respond writes a value as JSON, or an error as a text for the person.
+func respond(w http.ResponseWriter, value any, err error) {
+	if err != nil {
+		status := http.StatusBadGateway
+		if own, ok := errors.AsType[*requestError](err); ok {
+			status = own.status
+		} else if _, ok := errors.AsType[*client.DeniedError](err); ok {
+			status = http.StatusForbidden
+		} else if _, ok := errors.AsType[*client.StateError](err); ok {
+			status = http.StatusConflict
+		} else if _, ok := errors.AsType[*client.NoJobError](err); ok {
+			status = http.StatusNotFound
+		}
+		http.Error(w, err.Error(), status)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	_ = enc.Encode(value) // the browser has gone
+}
+
+// decode reads the JSON of a request.
+func decode(r *http.Request, value any) error {
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	err := dec.Decode(value)
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &requestError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the request has more than %d bytes", tooLarge.Limit)}
+	}
+	if err != nil {
+		return &requestError{http.StatusBadRequest, "the request is not the JSON that was expected"}
+	}
+	return nil
+}

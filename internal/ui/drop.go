@@ -1,0 +1,523 @@
+package ui
+
+import (
+	"context"
+	"crypto/md5"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/check"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// A drop has two phases: the check, and the upload. In both, the command asks the page
+// for parts of the files: the page asks with /api/drop/next what to send, and sends it
+// to /api/drop/part. The bucket needs no CORS configuration, and the command holds only
+// a few parts at a time.
+
+const (
+	// mostFiles is how many files a person may drop at once.
+	mostFiles = 5000
+
+	// mostSessions is how many drops may be under way at once.
+	mostSessions = 4
+
+	// idleAfter is how long a drop waits for the page, which may be closed.
+	idleAfter = 2 * time.Minute
+
+	// nextWithin is how long the page waits for the next request for a part.
+	nextWithin = 15 * time.Second
+
+	// partsAtOnce is how many parts are uploaded at once.
+	partsAtOnce = 2
+)
+
+// dropSession is one drop of a person.
+type dropSession struct {
+	id     string
+	server *Server
+	cancel context.CancelCauseFunc
+	ctx    context.Context
+	idle   *time.Timer
+	files  []*browserFile
+	asks   chan *ask
+
+	mu       sync.Mutex
+	number   int
+	pending  map[int]*ask
+	phase    chan struct{} // closed when the phase has ended
+	result   dropResult
+	err      error
+	sent     int64
+	total    int64
+	checked  bool
+	uploaded bool
+}
+
+// dropResult is what a check has found, and what an upload has sent.
+type dropResult struct {
+	Jobs    []check.Job `json:"jobs,omitempty"`
+	Files   int         `json:"files"`
+	Bytes   int64       `json:"bytes"`
+	Present []string    `json:"present,omitempty"` // files that the bucket has already
+	Denied  string      `json:"denied,omitempty"`  // the permission that is missing
+	Names   []string    `json:"names,omitempty"`   // of the jobs, after the upload
+}
+
+// openDrop is what the page sends to begin a drop.
+type openDrop struct {
+	Folder string `json:"folder"` // below inbox/
+	Files  []struct {
+		Path string `json:"path"`
+		Size int64  `json:"size"`
+	} `json:"files"`
+	Model   string         `json:"model"`
+	Options map[string]any `json:"options"`
+}
+
+// serveOpen begins a drop, and its check.
+func (s *Server) serveOpen(w http.ResponseWriter, r *http.Request) {
+	var o openDrop
+	if err := decode(r, &o); err != nil {
+		respond(w, nil, err)
+		return
+	}
+	session, err := s.openSession(o)
+	if err != nil {
+		respond(w, nil, err)
+		return
+	}
+	session.begin(func() error { return session.check(o.Model, o.Options) })
+	respond(w, map[string]string{"id": session.id}, nil)
+}
+
+func (s *Server) openSession(o openDrop) (*dropSession, error) {
+	folder := strings.Trim(o.Folder, "/")
+	if folder != "" {
+		if err := validName(folder); err != nil {
+			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not a folder", o.Folder)}
+		}
+		folder += "/"
+	}
+	if len(o.Files) == 0 || len(o.Files) > mostFiles {
+		return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%d files were dropped; drop 1 to %d at once", len(o.Files), mostFiles)}
+	}
+	session := &dropSession{id: rand.Text(), server: s, asks: make(chan *ask), pending: map[int]*ask{}}
+	for i, f := range o.Files {
+		name := strings.Trim(f.Path, "/")
+		if err := validName(name); err != nil || f.Size < 0 {
+			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not the name of a file", f.Path)}
+		}
+		session.files = append(session.files, &browserFile{index: i, session: session, File: bucket.File{
+			Key: ledger.InboxPrefix + folder + name, Size: f.Size, LastModified: time.Now().UTC().Truncate(time.Second), ETag: strconv.Itoa(i),
+		}})
+	}
+	s.sessionsMu.Lock()
+	defer s.sessionsMu.Unlock()
+	if len(s.sessions) >= mostSessions {
+		return nil, &requestError{http.StatusTooManyRequests, "other drops are under way; wait until they are uploaded, or close their windows"}
+	}
+	session.ctx, session.cancel = context.WithCancelCause(s.ctx)
+	session.idle = time.AfterFunc(idleAfter, func() { s.endSession(session, errors.New("the page does not respond")) })
+	s.sessions[session.id] = session
+	return session, nil
+}
+
+func (s *Server) endSession(session *dropSession, cause error) {
+	session.idle.Stop()
+	session.cancel(cause)
+	s.sessionsMu.Lock()
+	defer s.sessionsMu.Unlock()
+	delete(s.sessions, session.id)
+}
+
+// withSession returns a handler for a request about a drop that is under way.
+func (s *Server) withSession(do func(session *dropSession, w http.ResponseWriter, r *http.Request)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		s.sessionsMu.Lock()
+		session, ok := s.sessions[r.URL.Query().Get("id")]
+		s.sessionsMu.Unlock()
+		if !ok {
+			respond(w, nil, &requestError{http.StatusGone, "this drop has ended; drop the files again: what was uploaded is not sent again"})
+			return
+		}
+		session.idle.Reset(idleAfter)
+		do(session, w, r)
+	}
+}
+
+// begin runs a phase.
+func (d *dropSession) begin(run func() error) {
+	d.mu.Lock()
+	phase := make(chan struct{})
+	d.phase, d.err = phase, nil
+	d.mu.Unlock()
+	go func() {
+		err := run()
+		d.mu.Lock()
+		d.err = err
+		d.mu.Unlock()
+		close(phase)
+	}()
+}
+
+// next is what the page learns from /api/drop/next: what to send, or how the phase ended.
+type next struct {
+	Ask   *ask   `json:"ask,omitempty"`
+	Sent  int64  `json:"sent"`
+	Total int64  `json:"total"`
+	End   bool   `json:"end"`
+	Error string `json:"error,omitempty"`
+	*dropResult
+}
+
+func (d *dropSession) serveNext(w http.ResponseWriter, r *http.Request) {
+	d.mu.Lock()
+	phase := d.phase
+	d.mu.Unlock()
+	var n next
+	select {
+	case n.Ask = <-d.asks:
+	case <-phase:
+		n.End = true
+	case <-time.After(nextWithin):
+	case <-r.Context().Done():
+		return
+	}
+	d.mu.Lock()
+	n.Sent, n.Total = d.sent, d.total
+	if n.End && d.err != nil {
+		n.Error = d.err.Error()
+	} else if n.End {
+		result := d.result
+		n.dropResult = &result
+	}
+	finished := n.End && d.uploaded
+	d.mu.Unlock()
+	if finished {
+		time.AfterFunc(time.Second, func() { d.server.endSession(d, context.Canceled) }) // other requests learn the end too
+	}
+	respond(w, n, nil)
+}
+
+// read asks the page for a part of a file and waits for it.
+func (d *dropSession) read(file int, offset int64, part []byte) error {
+	d.mu.Lock()
+	d.number++
+	a := &ask{Number: d.number, File: file, Offset: offset, Length: len(part), part: part, done: make(chan error, 1)}
+	d.pending[a.Number] = a
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		delete(d.pending, a.Number)
+		d.mu.Unlock()
+	}()
+	select {
+	case d.asks <- a:
+	case <-d.ctx.Done():
+		return context.Cause(d.ctx)
+	}
+	select {
+	case err := <-a.done:
+		return err
+	case <-d.ctx.Done():
+		return context.Cause(d.ctx)
+	}
+}
+
+// servePart takes a part of a file from the page.
+func (d *dropSession) servePart(w http.ResponseWriter, r *http.Request) {
+	number, err := strconv.Atoi(r.URL.Query().Get("number"))
+	d.mu.Lock()
+	a, ok := d.pending[number]
+	delete(d.pending, number)
+	d.mu.Unlock()
+	if err != nil || !ok {
+		respond(w, nil, &requestError{http.StatusConflict, "nobody has asked for this part"})
+		return
+	}
+	_, err = io.ReadFull(r.Body, a.part)
+	if err == nil {
+		if n, _ := r.Body.Read(make([]byte, 1)); n > 0 {
+			err = errors.New("too many bytes")
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("%s was not read completely; it may have changed. Drop it again", d.name(a.File))
+	}
+	a.done <- err
+	respond(w, map[string]bool{"taken": err == nil}, nil)
+}
+
+func (d *dropSession) name(file int) string {
+	return check.File(d.files[file].Key)
+}
+
+// serveClose ends a drop that the person gives up, or whose files cannot be read.
+func (d *dropSession) serveClose(w http.ResponseWriter, r *http.Request) {
+	var why struct {
+		Reason string `json:"reason"`
+	}
+	if err := decode(r, &why); err != nil {
+		respond(w, nil, err)
+		return
+	}
+	d.server.endSession(d, errors.New(why.Reason))
+	respond(w, map[string]bool{"closed": true}, nil)
+}
+
+// check finds out what jobs the files start. With a model or options, each pair
+// becomes a bundle that has them.
+func (d *dropSession) check(model string, options map[string]any) error {
+	if model != "" || len(options) > 0 {
+		if err := d.makeBundles(model, options); err != nil {
+			return err
+		}
+	}
+	files := newDroppedFiles(d.server.client.Bucket, d.files)
+	if len(files.keys) > len(files.files) {
+		return errors.New("two files have the same name; rename one")
+	}
+	var result dropResult
+	err := d.eachOutcome(files, func(f drop.Finding, o check.Outcome) {
+		result.Jobs = append(result.Jobs, o.Describe(f))
+	})
+	if err != nil {
+		return err
+	}
+	result.Files = len(d.files)
+	folders := map[string]bool{}
+	for _, f := range d.files {
+		result.Bytes += f.Size
+		folders[path.Dir(f.Key)+"/"] = true
+	}
+	for _, f := range d.files[:min(len(d.files), 100)] {
+		if _, err := d.server.client.Bucket.Head(d.ctx, f.Key); err == nil {
+			result.Present = append(result.Present, check.File(f.Key))
+		}
+	}
+	for folder := range folders {
+		if len(folders) > 20 { // the upload itself says what is missing
+			break
+		}
+		if r := d.server.rights(d.ctx, strings.TrimPrefix(folder, ledger.InboxPrefix)); r.Drop != "" {
+			result.Denied = r.Drop
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.result, d.total, d.checked = result, result.Bytes, true
+	return nil
+}
+
+func (d *dropSession) eachOutcome(files *droppedFiles, report func(drop.Finding, check.Outcome)) error {
+	resolver := &drop.Resolver{Files: files, Catalog: d.server.catalog, Settings: d.server.settings}
+	err := check.Each(d.ctx, resolver, files.keys, func(_ string, f drop.Finding) error {
+		o, err := check.Assess(d.ctx, resolver, f)
+		if err == nil {
+			report(f, o)
+		}
+		return err
+	})
+	return d.server.client.Explain("check the files", ledger.InboxPrefix, err)
+}
+
+// makeBundles puts each pair of the dropped files into a bundle of its own, with a
+// job.json that has a model and options. It finds out what the job.json must say by
+// a check with a preset that says the same.
+func (d *dropSession) makeBundles(model string, options map[string]any) error {
+	preset := map[string]any{"input": options}
+	if options == nil {
+		preset["input"] = map[string]any{}
+	}
+	if model != "" {
+		preset["model"] = model
+	}
+	text, err := json.Marshal(preset)
+	if err != nil {
+		return err
+	}
+	with := slices.Clone(d.files)
+	folders := map[string]bool{}
+	for _, f := range d.files {
+		folders[path.Dir(f.Key)+"/"] = true
+	}
+	with = slices.DeleteFunc(with, func(f *browserFile) bool { return strings.EqualFold(path.Base(f.Key), "preset.json") })
+	for folder := range folders {
+		with = append(with, d.made(folder+"preset.json", text))
+	}
+	own := map[string]*browserFile{}
+	for _, f := range d.files {
+		own[f.Key] = f
+	}
+	used := map[string]bool{}
+	var bundles []*browserFile
+	err = d.eachOutcome(newDroppedFiles(d.server.client.Bucket, with), func(f drop.Finding, o check.Outcome) {
+		if f.Job == nil || o.State != check.Ready {
+			return
+		}
+		if _, isBundle := f.Job.Manifest(); isBundle {
+			return
+		}
+		input := map[string]any{}
+		for name, value := range o.Job.Input {
+			input[name] = value
+		}
+		var files []*browserFile
+		folder := ledger.InboxPrefix + f.Name + ".job/"
+		for _, m := range o.Job.Media {
+			file, ok := own[m.File.Key]
+			if !ok { // a pair with a file that is in the bucket already
+				return
+			}
+			copied := *file
+			copied.Key = folder + path.Base(file.Key)
+			input[m.Property] = path.Base(file.Key)
+			files = append(files, &copied)
+			used[file.Key] = true
+		}
+		manifest, err := json.MarshalIndent(map[string]any{"model": o.Job.Model, "input": input}, "", "  ")
+		if err != nil {
+			return
+		}
+		bundles = append(append(bundles, files...), d.made(folder+"job.json", manifest))
+	})
+	if err != nil {
+		return err
+	}
+	if bundles == nil { // the check says what is wrong with each pair and the options
+		d.files = with
+		return nil
+	}
+	rest := slices.DeleteFunc(slices.Clone(d.files), func(f *browserFile) bool { return used[f.Key] })
+	d.files = append(rest, bundles...)
+	return nil
+}
+
+// made returns a file that is not on the person's machine.
+func (d *dropSession) made(key string, text []byte) *browserFile {
+	sum := md5.Sum(text)
+	return &browserFile{text: text, session: d, index: -1, File: bucket.File{
+		Key: key, Size: int64(len(text)), LastModified: time.Now().UTC().Truncate(time.Second), ETag: hex.EncodeToString(sum[:]),
+	}}
+}
+
+// serveStart begins the upload of a drop that was checked.
+func (d *dropSession) serveStart(w http.ResponseWriter, r *http.Request) {
+	d.mu.Lock()
+	ready := d.checked && !d.uploaded && d.err == nil
+	d.uploaded = d.uploaded || ready
+	d.mu.Unlock()
+	if !ready {
+		respond(w, nil, &requestError{http.StatusConflict, "these files are not checked, or are already being uploaded"})
+		return
+	}
+	d.begin(d.upload)
+	respond(w, map[string]bool{"started": true}, nil)
+}
+
+// upload uploads the files: media first, and job.json last.
+func (d *dropSession) upload() error {
+	byRank := map[int][]*browserFile{}
+	for _, f := range d.files {
+		rank := check.UploadRank(f.Key)
+		byRank[rank] = append(byRank[rank], f)
+	}
+	for rank := range 4 {
+		group, ctx := errgroup.WithContext(d.ctx)
+		group.SetLimit(partsAtOnce)
+		for _, f := range byRank[rank] {
+			group.Go(func() error {
+				if err := d.uploadFile(ctx, f); err != nil {
+					if cause := context.Cause(d.ctx); cause != nil {
+						err = cause
+					}
+					return d.server.client.Explain("drop "+check.File(f.Key), f.Key, err)
+				}
+				return nil
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+	}
+	d.server.feed.poke()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, job := range d.result.Jobs {
+		if job.State == check.Ready {
+			d.result.Names = append(d.result.Names, job.Name)
+		}
+	}
+	return nil
+}
+
+func (d *dropSession) uploadFile(ctx context.Context, f *browserFile) error {
+	up := uploader{client: d.server.client.S3, bucket: d.server.client.Bucket.Name, sent: func(n int64) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.sent += n
+	}}
+	return up.upload(ctx, f.Key, f, f.Size, aws.String(contentTypeOf(f.Key)))
+}
+
+func contentTypeOf(key string) string {
+	suffix := strings.ToLower(path.Ext(key))
+	if kind, ok := contentTypes[suffix]; ok && suffix != ".mov" {
+		return kind
+	}
+	if kind := mime.TypeByExtension(suffix); kind != "" {
+		return kind
+	}
+	return "application/octet-stream"
+}
+
+// modelForm is what the page needs to show a form for a model.
+type modelForm struct {
+	ID       string          `json:"id"`
+	Schema   json.RawMessage `json:"schema"`
+	Options  []string        `json:"options"`
+	Required []string        `json:"required"`
+	Allowed  []string        `json:"allowed"` // of each option, in words
+	Defaults []string        `json:"defaults"`
+	Media    []string        `json:"media"` // the kinds that a pair may have
+}
+
+// serveModels responds with the models and their options.
+func (s *Server) serveModels(w http.ResponseWriter, _ *http.Request) {
+	var forms []modelForm
+	for _, id := range s.catalog.IDs() {
+		model, _ := s.catalog.Model(id)
+		form := modelForm{ID: id, Schema: model.Schema()}
+		for _, o := range model.Options() {
+			form.Options, form.Allowed, form.Defaults = append(form.Options, o.Name), append(form.Allowed, o.Allowed), append(form.Defaults, o.Default)
+			if o.Required {
+				form.Required = append(form.Required, o.Name)
+			}
+		}
+		for _, p := range model.MediaProperties() {
+			if kind := string(p.Kind); !slices.Contains(form.Media, kind) {
+				form.Media = append(form.Media, kind)
+			}
+		}
+		forms = append(forms, form)
+	}
+	respond(w, map[string]any{"models": forms, "video": s.settings.DefaultVideoModel, "image": s.settings.DefaultImageModel}, nil)
+}

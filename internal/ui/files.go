@@ -1,0 +1,141 @@
+package ui
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+)
+
+// ask is a request to the page for a part of a file.
+type ask struct {
+	Number int   `json:"number"`
+	File   int   `json:"file"` // its index in the list that the page has sent
+	Offset int64 `json:"offset"`
+	Length int   `json:"length"`
+
+	part []byte // where the answer goes
+	done chan error
+}
+
+// browserFile is a file that a person drops onto the page, or a job.json that is made
+// for the person. The page reads its parts when it is asked to.
+type browserFile struct {
+	bucket.File
+	index   int
+	text    []byte // of a made file
+	session *dropSession
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *browserFile) ReadAt(p []byte, off int64) (int, error) {
+	if f.text != nil {
+		return bytes.NewReader(f.text).ReadAt(p, off)
+	}
+	n := int(min(int64(len(p)), max(f.Size-off, 0)))
+	for at := 0; at < n; {
+		part := p[at:min(at+maxPart, n)]
+		if err := f.session.read(f.index, off+int64(at), part); err != nil {
+			return at, err
+		}
+		at += len(part)
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// droppedFiles are the files of the bucket as they will be after a drop. It implements
+// drop.Files, so that the check runs the same code as submit.
+type droppedFiles struct {
+	bucket *bucket.Bucket
+	files  map[string]*browserFile // by key
+	keys   []string                // sorted
+}
+
+func newDroppedFiles(b *bucket.Bucket, files []*browserFile) *droppedFiles {
+	d := &droppedFiles{bucket: b, files: map[string]*browserFile{}}
+	for _, f := range files {
+		d.files[f.Key] = f
+		d.keys = append(d.keys, f.Key)
+	}
+	slices.Sort(d.keys)
+	return d
+}
+
+// List implements drop.Files.
+func (d *droppedFiles) List(ctx context.Context, prefix string, limit int) ([]bucket.File, bool, error) {
+	stored, more, err := d.bucket.List(ctx, prefix, limit)
+	return d.merge(stored, more, err, prefix, "", "", limit)
+}
+
+// ListFolder implements drop.Files.
+func (d *droppedFiles) ListFolder(ctx context.Context, prefix, after string, limit int) ([]bucket.File, bool, error) {
+	stored, more, err := d.bucket.ListFolder(ctx, prefix, after, limit)
+	return d.merge(stored, more, err, prefix, after, "/", limit)
+}
+
+// merge adds the dropped files to a listing of the bucket.
+func (d *droppedFiles) merge(stored []bucket.File, more bool, err error, prefix, after, delimiter string, limit int) ([]bucket.File, bool, error) {
+	if err != nil {
+		return nil, false, err
+	}
+	merged := map[string]bucket.File{}
+	for _, f := range stored {
+		merged[f.Key] = f
+	}
+	last := ""
+	if more && len(stored) > 0 {
+		last = stored[len(stored)-1].Key // the bucket may have keys that follow
+	}
+	from, _ := slices.BinarySearch(d.keys, prefix)
+	for _, key := range d.keys[from:] {
+		if !strings.HasPrefix(key, prefix) {
+			break
+		}
+		f := d.files[key].File
+		if i := strings.Index(key[len(prefix):], delimiter); delimiter != "" && i >= 0 {
+			f = bucket.File{Key: key[:len(prefix)+i+1]}
+		}
+		if f.Key > after && (last == "" || f.Key <= last) {
+			merged[f.Key] = f
+		}
+	}
+	var files []bucket.File
+	for _, f := range merged {
+		files = append(files, f)
+	}
+	slices.SortFunc(files, func(a, b bucket.File) int { return strings.Compare(a.Key, b.Key) })
+	return files[:min(len(files), limit)], more || len(files) > limit, nil
+}
+
+// Head implements drop.Files.
+func (d *droppedFiles) Head(ctx context.Context, key string) (bucket.File, error) {
+	if f, ok := d.files[key]; ok {
+		return f.File, nil
+	}
+	return d.bucket.Head(ctx, key)
+}
+
+// ReadRange implements drop.Files.
+func (d *droppedFiles) ReadRange(ctx context.Context, f bucket.File, off, n int64) ([]byte, error) {
+	dropped, ok := d.files[f.Key]
+	if !ok {
+		return d.bucket.ReadRange(ctx, f, off, n)
+	}
+	n = min(n, f.Size-off)
+	if n <= 0 {
+		return nil, nil
+	}
+	part := make([]byte, n)
+	read, err := dropped.ReadAt(part, off)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return part[:read], err
+}

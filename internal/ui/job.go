@@ -1,0 +1,368 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+// jobView is what the page shows about one job.
+type jobView struct {
+	Key    string        `json:"key"`
+	Name   string        `json:"name"`
+	Status ledger.Status `json:"status"`
+
+	// Takes are the newest takes, the newest first.
+	Takes []takeSummary `json:"takes,omitempty"`
+
+	// Take is the take that is shown. There is none if the newest drop has no take and no
+	// take was asked for.
+	Take *takeView `json:"take,omitempty"`
+
+	// Newer reports that the status is about a drop that is newer than every take.
+	Newer bool `json:"newer,omitempty"`
+
+	// Again reports that the take's files can be dropped again.
+	Again bool `json:"again,omitempty"`
+
+	Media    []medium          `json:"media,omitempty"`
+	Commands map[string]string `json:"commands"`
+	Can      rights            `json:"can"`
+}
+
+type takeSummary struct {
+	Take   string          `json:"take"`
+	State  ledger.State    `json:"state"`
+	Review client.Decision `json:"review,omitempty"`
+}
+
+// takeView is a take with its status.
+type takeView struct {
+	ledger.Status
+	Options  map[string]any `json:"options,omitempty"`
+	Times    ledger.Times   `json:"times"`
+	Cost     *float64       `json:"costUsd,omitempty"`
+	Expected float64        `json:"expectedSeconds,omitempty"`
+	Within   float64        `json:"expectedWithinSeconds,omitempty"`
+	Review   *reviewView    `json:"review,omitempty"`
+}
+
+type reviewView struct {
+	client.Review
+	ETag string `json:"etag"`
+}
+
+// medium is an input or an output.
+type medium struct {
+	Label    string          `json:"label"`
+	Role     string          `json:"role"` // input or output
+	Kind     string          `json:"kind"` // video, audio, image or other
+	Property string          `json:"property,omitempty"`
+	Key      string          `json:"key,omitempty"`
+	Version  string          `json:"version,omitempty"`
+	Name     string          `json:"name"`
+	External string          `json:"external,omitempty"` // a URL that a job.json gives
+	URL      string          `json:"url,omitempty"`      // presigned
+	Download string          `json:"download,omitempty"` // presigned
+	Gone     string          `json:"gone,omitempty"`     // why there is no URL
+	Bytes    int64           `json:"bytes,omitempty"`
+	Seconds  float64         `json:"seconds,omitempty"`
+	Width    int             `json:"width,omitempty"`
+	Height   int             `json:"height,omitempty"`
+	Codecs   []string        `json:"codecs,omitempty"`
+	Sound    bool            `json:"sound"` // it has sound, as far as is known
+	Verdict  *ledger.Verdict `json:"verdict,omitempty"`
+}
+
+// mostTakes is how many takes of a name the page shows.
+const mostTakes = 50
+
+// serveJob responds with a jobView.
+func (s *Server) serveJob(w http.ResponseWriter, r *http.Request) {
+	key, wanted := r.FormValue("key"), r.FormValue("take")
+	view, err := s.job(r.Context(), key, wanted)
+	respond(w, view, err)
+}
+
+// validName returns an error for a text that cannot be a part of a key below inbox/.
+func validName(name string) error {
+	if name == "" || slices.ContainsFunc(strings.Split(name, "/"), func(part string) bool { return part == "" || part == "." || part == ".." }) {
+		return &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not the name of a job", name)}
+	}
+	return nil
+}
+
+func (s *Server) job(ctx context.Context, key, wanted string) (*jobView, error) {
+	name, isFile := strings.CutPrefix(key, "/")
+	if err := validName(name); err != nil {
+		return nil, err
+	}
+	statusKey := ledger.StatusKey(name)
+	if isFile {
+		statusKey = answerPrefix + name + ".json"
+	}
+	posted, err := s.client.Ledger.Posted(ctx, statusKey)
+	if err != nil {
+		return nil, s.client.Explain("read the status of "+name, statusKey, err)
+	}
+	if !posted.Exists() {
+		return nil, &requestError{http.StatusNotFound, fmt.Sprintf("there is no job named %s", name)}
+	}
+	view := &jobView{Key: key, Name: name, Status: posted.Status, Commands: map[string]string{}, Can: s.rights(ctx, name)}
+	if isFile {
+		view.Media = s.presignAll(ctx, []medium{s.dropped(bucket.File{Key: ledger.InboxPrefix + name})})
+		return view, nil
+	}
+	takes, err := s.client.Ledger.RecentTakes(ctx, name, time.Time{}, mostTakes)
+	if _, unreadable := errors.AsType[*ledger.UnreadableError](err); err != nil && !unreadable {
+		return nil, s.client.Explain("read the takes of "+name, "jobs/"+name+"/*", err)
+	}
+	slices.Reverse(takes)
+	for _, rec := range takes {
+		view.Takes = append(view.Takes, takeSummary{rec.Take, rec.State, s.feed.review(name, rec.Take)})
+	}
+	if wanted == "" {
+		wanted = posted.Take
+	}
+	view.Newer = len(takes) > 0 && posted.Take != takes[0].Take
+	shown := slices.IndexFunc(takes, func(rec ledger.Record) bool { return rec.Take == wanted })
+	s.addCommands(view, wanted)
+	if shown < 0 {
+		view.Media, err = s.droppedMedia(ctx, name)
+		return view, err
+	}
+	return view, s.addTake(ctx, view, takes[shown])
+}
+
+func (s *Server) addTake(ctx context.Context, view *jobView, rec ledger.Record) error {
+	view.Take = &takeView{
+		Status: s.client.Ledger.TakeStatus(rec), Options: rec.Options, Times: rec.Times, Cost: rec.CostUSD,
+		Expected: rec.ExpectedSeconds, Within: rec.ExpectedWithin,
+	}
+	if rec.Take == view.Status.Take { // the status also has the warnings that are not recorded
+		view.Take.Status = view.Status
+	}
+	review, etag, err := s.client.ReadReview(ctx, rec.Name, rec.Take)
+	if err != nil {
+		return err
+	}
+	if etag != "" {
+		view.Take.Review = &reviewView{review, etag}
+	}
+	_, view.Again = fileToDropAgain(rec)
+	view.Media = s.presignAll(ctx, mediaOf(rec))
+	return nil
+}
+
+// mediaOf returns the inputs and the outputs of a take. A bundle's job.json is none.
+func mediaOf(rec ledger.Record) []medium {
+	var all []medium
+	for _, in := range rec.Inputs {
+		if in.Property == "" {
+			continue
+		}
+		m := medium{
+			Role: "input", Property: in.Property, Key: in.Key, Version: in.VersionID, Name: path.Base(in.Key), External: in.URL,
+			Bytes: in.Bytes, Seconds: in.DurationSeconds, Width: in.Width, Height: in.Height, Codecs: in.Codecs,
+		}
+		m.setKind(kindOf(in.Key))
+		if in.URL != "" {
+			m.Name, m.Gone = in.URL, "lipdrop does not fetch an address that a job.json gives."
+			m.setKind("other")
+		}
+		all = append(all, m)
+	}
+	for _, out := range rec.Outputs {
+		m := medium{
+			Role: "output", Key: out.Key, Name: path.Base(out.Key), Bytes: out.Bytes, Seconds: out.DurationSeconds,
+			Width: out.Width, Height: out.Height, Codecs: out.Codecs, Verdict: out.Verdict,
+		}
+		kind, _, _ := strings.Cut(out.Type, "/")
+		if kind != "video" && kind != "audio" && kind != "image" {
+			kind = kindOf(out.Key)
+		}
+		m.setKind(kind)
+		all = append(all, m)
+	}
+	return all
+}
+
+// kindOf returns the kind of a file by its suffix.
+func kindOf(name string) string {
+	if kind, ok := media.KindOf(name); ok {
+		return string(kind)
+	}
+	return "other"
+}
+
+func (m *medium) setKind(kind string) {
+	m.Kind = kind
+	m.Sound = kind == "audio" || kind == "video" && (len(m.Codecs) == 0 || len(m.Codecs) > 1)
+	m.Label = map[string]string{"video": "Input", "image": "Image", "audio": "Voice"}[kind]
+	switch {
+	case m.Role == "output":
+		m.Label = "Output"
+	case m.Label == "":
+		m.Label = "File"
+	}
+}
+
+// dropped returns the medium of a file below inbox/.
+func (s *Server) dropped(f bucket.File) medium {
+	m := medium{Role: "input", Key: f.Key, Name: path.Base(f.Key), Bytes: f.Size, Version: f.VersionID}
+	m.setKind(kindOf(f.Key))
+	return m
+}
+
+// droppedMedia returns the files of a name without a take: those of its pair or bundle
+// that are found by the name only.
+func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error) {
+	const most = 10
+	files, _, err := s.client.Bucket.List(ctx, ledger.InboxPrefix+name+".", most)
+	if err != nil {
+		return nil, s.client.Explain("list the files of "+name, ledger.InboxPrefix, err)
+	}
+	var all []medium
+	for _, f := range files {
+		if m := s.dropped(f); m.Kind != "other" {
+			all = append(all, m)
+		}
+	}
+	return s.presignAll(ctx, all), nil
+}
+
+// presignAll gives each medium in the bucket its addresses, or says why it has none.
+func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
+	for i := range all {
+		m := &all[i]
+		if m.External != "" {
+			continue
+		}
+		f := bucket.File{Key: m.Key, VersionID: m.Version}
+		if f.VersionID == "" {
+			var err error
+			f, err = s.client.Bucket.Head(ctx, m.Key)
+			switch {
+			case errors.Is(err, bucket.ErrNotFound):
+				m.Gone = m.Name + " is no longer in the bucket."
+			case err != nil:
+				m.Gone = s.client.Explain("read "+m.Key, m.Key, err).Error()
+			case m.Bytes != 0 && m.Bytes != f.Size:
+				m.Gone = m.Name + " was replaced by a later upload."
+			}
+			if m.Gone != "" {
+				continue
+			}
+			m.Version, m.Bytes = f.VersionID, f.Size
+		}
+		var err error
+		if m.URL, m.Download, err = s.presign(ctx, f); err != nil {
+			m.Gone = m.Name + " cannot be shown: there are no credentials to sign with."
+		}
+	}
+	return all
+}
+
+// validFor is how long a presigned URL is valid.
+const validFor = time.Hour
+
+// contentTypes are the content types with which a browser plays a file. S3 may have another
+// one, because a program that uploads need not set it.
+var contentTypes = map[string]string{
+	".mp4": "video/mp4", ".mov": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm", ".mkv": "video/x-matroska", ".avi": "video/x-msvideo",
+	".wav": "audio/wav", ".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".aac": "audio/aac", ".ogg": "audio/ogg", ".opus": "audio/ogg", ".flac": "audio/flac",
+	".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
+}
+
+// presign returns the presigned URLs that show and that download a version of a file.
+// They are secrets: nothing logs them.
+func (s *Server) presign(ctx context.Context, f bucket.File) (show, download string, err error) {
+	presigner := s3.NewPresignClient(s.client.S3, s3.WithPresignExpires(validFor))
+	url := func(in s3.GetObjectInput) string {
+		in.Bucket, in.Key = &s.client.Bucket.Name, &f.Key
+		if f.VersionID != "" {
+			in.VersionId = &f.VersionID
+		}
+		request, failed := presigner.PresignGetObject(ctx, &in)
+		if failed != nil {
+			err = failed
+			return ""
+		}
+		return request.URL
+	}
+	attachment := mime.FormatMediaType("attachment", map[string]string{"filename": path.Base(f.Key)})
+	kind, ok := contentTypes[strings.ToLower(path.Ext(f.Key))]
+	if !ok {
+		kind = "application/octet-stream"
+	}
+	show = url(s3.GetObjectInput{ResponseContentType: &kind})
+	download = url(s3.GetObjectInput{ResponseContentDisposition: aws.String(attachment), ResponseContentType: aws.String("application/octet-stream")})
+	return show, download, err
+}
+
+// mediaSource returns the bucket as a Content-Security-Policy names it: the beginning of
+// every presigned URL.
+func mediaSource(ctx context.Context, c *client.Client) (string, error) {
+	const key = "x"
+	request, err := s3.NewPresignClient(c.S3).PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &c.Bucket.Name, Key: aws.String(key)})
+	if err != nil {
+		return "", c.Explain("sign addresses of the bucket", "", err)
+	}
+	u, err := url.Parse(request.URL)
+	if err != nil {
+		return "", errors.New("the address of the bucket cannot be read")
+	}
+	return u.Scheme + "://" + u.Host + strings.TrimSuffix(u.Path, key), nil
+}
+
+// addCommands adds the commands that do what the buttons do.
+func (s *Server) addCommands(view *jobView, take string) {
+	command := func(verb string, args ...string) string {
+		words := append(append([]string{"lipdrop", verb}, s.flags...), args...)
+		for i, word := range words {
+			words[i] = quote(word)
+		}
+		return strings.Join(words, " ")
+	}
+	view.Commands["show"] = command("show", view.Name)
+	i := slices.IndexFunc(view.Takes, func(t takeSummary) bool { return t.Take == take })
+	if i < 0 {
+		return
+	}
+	switch state := view.Takes[i].State; {
+	case !state.Ended():
+		view.Commands["cancel"] = command("cancel", view.Name)
+	case state == ledger.Failed:
+		view.Commands["redrive"] = command("redrive", view.Name)
+	case state == ledger.Succeeded:
+		view.Commands["get"] = command("get", view.Name)
+		view.Commands["approve"] = command("review", "--approve", view.Name)
+		view.Commands["reject"] = command("review", "--reject", view.Name)
+	}
+}
+
+// quote quotes a word for a POSIX shell.
+func quote(word string) string {
+	plain := func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_./:=@+,", r))
+	}
+	if word != "" && strings.IndexFunc(word, plain) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}

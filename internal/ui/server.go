@@ -1,0 +1,154 @@
+// Package ui serves the page of `lipdrop ui`: the jobs of a stack, one job with its input
+// and its output, decisions about outputs, and drops. It listens on loopback and uses
+// the person's own credentials, so the page can do what the person may do.
+package ui
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"io/fs"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/drop"
+)
+
+//go:embed static
+var static embed.FS
+
+// Options are the options of a Server.
+type Options struct {
+	Client   *client.Client
+	Catalog  *catalog.Catalog
+	Settings drop.Settings // of the stack's submit function
+
+	// Flags select the stack in the commands that the page shows.
+	Flags []string
+}
+
+// Server serves the page. It is safe for concurrent use.
+type Server struct {
+	client   *client.Client
+	catalog  *catalog.Catalog
+	settings drop.Settings
+	flags    []string
+	who      string
+	feed     *feed
+	listener net.Listener
+	shell    *shell
+
+	rightsMu sync.Mutex
+	known    map[string]knownRights // by folder
+
+	ctx        context.Context // of the drops
+	sessionsMu sync.Mutex
+	sessions   map[string]*dropSession // by id
+}
+
+// Listen returns a server that listens on a free port of 127.0.0.1.
+func Listen(ctx context.Context, o Options) (*Server, error) {
+	source, err := mediaSource(ctx, o.Client)
+	if err != nil {
+		return nil, err
+	}
+	who, err := o.Client.Caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		client: o.Client, catalog: o.Catalog, settings: o.Settings, flags: o.Flags, who: who, feed: newFeed(o.Client), known: map[string]knownRights{},
+		ctx: ctx, sessions: map[string]*dropSession{},
+	}
+	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
+		return nil, err
+	}
+	routes, err := s.routes()
+	if err != nil {
+		return nil, errors.Join(err, s.listener.Close())
+	}
+	s.shell = newShell(s.listener.Addr(), source, routes)
+	return s, nil
+}
+
+// URL returns the address to open in a browser. It holds a secret.
+func (s *Server) URL() string { return s.shell.url() }
+
+// Serve serves the page until ctx ends.
+func (s *Server) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	server := &http.Server{
+		Handler: s.shell, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    log.New(io.Discard, "", 0), // it could hold parts of requests
+	}
+	go s.feed.run(ctx)
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	err := server.Serve(s.listener)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (s *Server) routes() (http.Handler, error) {
+	page, err := s.page()
+	if err != nil {
+		return nil, err
+	}
+	files, err := fs.Sub(static, "static")
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(page)
+	})
+	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(files)))
+	mux.HandleFunc("GET /api/page", s.servePage)
+	mux.Handle("GET /api/events", s.feed)
+	mux.HandleFunc("GET /api/job", s.serveJob)
+	mux.HandleFunc("GET /api/reviews.csv", s.serveReviews)
+	mux.HandleFunc("POST /api/review", s.serveAction(s.review))
+	mux.HandleFunc("POST /api/cancel", s.serveAction(s.cancel))
+	mux.HandleFunc("POST /api/redrive", s.serveAction(s.redrive))
+	mux.HandleFunc("POST /api/again", s.serveAction(s.again))
+	mux.HandleFunc("GET /api/models", s.serveModels)
+	mux.HandleFunc("POST /api/drop/open", s.serveOpen)
+	mux.HandleFunc("POST /api/drop/next", s.withSession((*dropSession).serveNext))
+	mux.HandleFunc("POST /api/drop/part", s.withSession((*dropSession).servePart))
+	mux.HandleFunc("POST /api/drop/start", s.withSession((*dropSession).serveStart))
+	mux.HandleFunc("POST /api/drop/close", s.withSession((*dropSession).serveClose))
+	return mux, nil
+}
+
+// page returns the HTML of the page.
+func (s *Server) page() ([]byte, error) {
+	t, err := template.ParseFS(static, "static/index.html")
+	if err != nil {
+		return nil, fmt.Errorf("the template of the page: %w", err)
+	}
+	stack, region := s.client.Stack, s.client.Config.Region
+	if s.client.Local() {
+		stack, region = "local stack in "+s.client.Dir, ""
+	}
+	var page bytes.Buffer
+	err = t.Execute(&page, map[string]string{"Stack": stack, "Bucket": s.client.Bucket.Name, "Region": region})
+	return page.Bytes(), err
+}
+
+// servePage responds with what the page needs to know once.
+func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
+	respond(w, map[string]any{"who": s.who, "can": s.rights(r.Context(), "")}, nil)
+}

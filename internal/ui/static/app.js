@@ -1,0 +1,94 @@
+// The page of `lipdrop ui`: the list of jobs, one job, and what a person drops.
+import { byId, request, notify } from "./dom.js";
+import { List } from "./list.js";
+import { Job } from "./job.js";
+import { Drop } from "./drop.js";
+
+const page = await request("page").catch((err) => { notify(err.message, true); throw err; });
+const list = new List((key) => { location.hash = "#job=" + encodeURIComponent(key); });
+const job = new Job(page);
+const drop = new Drop(page);
+
+function route() {
+  const params = new URLSearchParams(location.hash.slice(1));
+  const key = params.get("job");
+  if (key) {
+    job.open(key, params.get("take") ?? "");
+    list.select(key);
+  } else {
+    job.close();
+    list.select("");
+  }
+}
+window.addEventListener("hashchange", route);
+
+// The events end while the page is hidden: a browser opens at most six connections to one server.
+let events;
+function listen() {
+  events?.close();
+  if (document.hidden) return;
+  events = new EventSource("api/events");
+  events.addEventListener("jobs", (e) => {
+    const change = JSON.parse(e.data);
+    byId("live").textContent = "live";
+    byId("live").className = "";
+    list.apply(change);
+    const here = [...(change.rows ?? [])].some((row) => row.key === job.key);
+    if (here && !change.reset) job.again();
+  });
+  events.addEventListener("trouble", (e) => {
+    byId("live").textContent = JSON.parse(e.data).message;
+    byId("live").className = "bad";
+  });
+  events.addEventListener("error", () => {
+    byId("live").textContent = "not connected; run lipdrop ui again if it has ended";
+    byId("live").className = "bad";
+    if (events.readyState === EventSource.CLOSED) setTimeout(listen, 5000);
+  });
+}
+document.addEventListener("visibilitychange", listen);
+listen();
+route();
+
+const denied = [...new Set(Object.values(page.can).filter(Boolean))];
+byId("rights").textContent = "You are " + page.who + ". " + (denied.length ? "You may look, but these permissions are missing: " + denied.join("; ") + "." : "You may do everything on this page.");
+if (denied.length) {
+  const readonly = document.createElement("span");
+  readonly.className = "state warn";
+  readonly.id = "readonly";
+  readonly.title = byId("rights").textContent;
+  readonly.textContent = denied.length === new Set(Object.values(page.can)).size ? "read only" : "some rights are missing";
+  byId("stack").append(" ", readonly);
+}
+
+byId("open-help").addEventListener("click", () => byId("help").showModal());
+byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-list").focus(); });
+
+// Presigned addresses last an hour.
+setInterval(() => { if (job.isOpen && !job.player?.playing) { job.shown = ""; job.again(); } }, 50 * 60 * 1000);
+
+document.addEventListener("keydown", (e) => {
+  if (e.ctrlKey || e.metaKey || e.altKey || document.querySelector("dialog[open]")) return;
+  const at = e.target, tag = at.tagName;
+  const typing = tag === "TEXTAREA" || tag === "SELECT" || (tag === "INPUT" && !["range", "radio", "checkbox"].includes(at.type));
+  if (e.key === "Escape") {
+    if (typing) at.blur();
+    else location.hash = "";
+    return;
+  }
+  if (typing) return;
+  const onRange = tag === "INPUT" && at.type === "range" && at !== job.player?.scrubber;
+  const onButton = ["BUTTON", "A", "SUMMARY"].includes(tag) || (tag === "INPUT" && at.type !== "range");
+  const keys = {
+    j: () => list.move(1), k: () => list.move(-1), "?": () => byId("help").showModal(), "/": () => byId("search").focus(),
+    a: () => job.decide("approved"), r: () => job.decide("rejected"),
+  };
+  if (job.player?.tracks.length) {
+    if (!onButton) keys[" "] = () => job.player.toggle();
+    if (!onRange && at.type !== "radio") Object.assign(keys, { ArrowLeft: () => job.player.step(-1), ArrowRight: () => job.player.step(1) });
+  }
+  const act = keys[e.key];
+  if (act) { e.preventDefault(); act(); }
+});
+
+drop.listen();

@@ -1,0 +1,101 @@
+// Building elements and asking the command. Texts become text nodes, never markup.
+
+// h returns an element. Properties that begin with "on" are listeners; "class", "style" and names with a dash are
+// attributes; the rest are properties of the element.
+export function h(tag, props = {}, ...children) {
+  const el = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) el.addEventListener(name.slice(2), value);
+    else if (name === "class") el.className = value;
+    else if (name === "role" || name === "for" || name.includes("-")) el.setAttribute(name, value === true ? "" : value);
+    else el[name] = value;
+  }
+  append(el, children);
+  return el;
+}
+
+function append(el, children) {
+  for (const child of children) {
+    if (child === undefined || child === null || child === false || child === "") continue;
+    if (Array.isArray(child)) append(el, child);
+    else el.append(child);
+  }
+}
+
+export const byId = (id) => document.getElementById(id);
+
+// request asks the command. The error's message is for the person.
+export async function request(path, { body, part, signal } = {}) {
+  const options = { signal };
+  if (part) Object.assign(options, { method: "POST", body: part, headers: { "Content-Type": "application/octet-stream" } });
+  else if (body !== undefined) Object.assign(options, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+  let response;
+  try {
+    response = await fetch("api/" + path, options);
+  } catch (err) {
+    if (signal?.aborted) throw err;
+    throw new Error("The command does not respond. Run lipdrop ui again, and open the address that it prints.");
+  }
+  const text = await response.text();
+  if (!response.ok) {
+    const err = new Error(text.trim() || "HTTP status " + response.status);
+    err.status = response.status;
+    throw err;
+  }
+  return text ? JSON.parse(text) : undefined;
+}
+
+let noticeTimer;
+
+// notify shows a message, and screen readers read it.
+export function notify(text, bad = false) {
+  const el = byId("notice");
+  el.textContent = text;
+  el.className = bad ? "bad" : "";
+  el.hidden = false;
+  clearTimeout(noticeTimer);
+  noticeTimer = setTimeout(() => { el.hidden = true; }, bad ? 20000 : 6000);
+}
+
+// confirmed asks a question and returns whether the person confirms it.
+export function confirmed(title, text, action) {
+  const dialog = byId("confirm");
+  return new Promise((resolve) => {
+    dialog.replaceChildren(
+      h("h2", { id: "confirm-title" }, title), h("p", {}, text),
+      h("div", { class: "buttons" },
+        h("button", { type: "button", onclick: () => dialog.close("no") }, "Back"),
+        h("button", { type: "button", class: "primary", onclick: () => dialog.close("yes") }, action)));
+    dialog.returnValue = "no";
+    dialog.onclose = () => resolve(dialog.returnValue === "yes");
+    dialog.showModal();
+  });
+}
+
+export const seconds = (n) => (n ? n.toFixed(n < 100 ? 2 : 0) + " s" : "");
+
+export const dollars = (n) => (n === undefined || n === null ? "" : "$" + n.toFixed(n < 1 ? 3 : 2));
+
+// bytes returns a size as people write it.
+export function bytes(n) {
+  for (const unit of ["bytes", "KiB", "MiB", "GiB"]) {
+    if (n < 1024 || unit === "GiB") return (unit === "bytes" ? n : n.toFixed(1)) + " " + unit;
+    n /= 1024;
+  }
+}
+
+// age returns how long ago a time was.
+export function age(time) {
+  let n = Math.max(0, (Date.now() - Date.parse(time)) / 1000);
+  for (const [unit, size] of [["s", 60], ["min", 60], ["h", 48], ["d", Infinity]]) {
+    if (n < size) return Math.floor(n) + " " + unit;
+    n /= unit === "h" ? 24 : size;
+  }
+}
+
+// link returns a link if an address is one of the web, else its text.
+export function link(address, text) {
+  if (!/^https:\/\//.test(address)) return h("code", {}, address);
+  return h("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, text);
+}

@@ -1,0 +1,263 @@
+// What a person drops: the check before a byte is uploaded, the form of the model's options, and the upload.
+import { h, byId, request, notify, seconds, dollars, bytes } from "./dom.js";
+import { stateLabel } from "./list.js";
+
+// How many parts the page sends at once. A browser opens at most six connections to one server.
+const loops = 2;
+
+export class Drop {
+  constructor(page) {
+    this.page = page;
+    this.dialog = byId("drop");
+    this.dialog.addEventListener("cancel", (e) => { if (this.uploading) e.preventDefault(); });
+    this.dialog.addEventListener("close", () => this.end());
+    this.picker = h("input", { type: "file", multiple: true, hidden: true, id: "pick-files", onchange: () => this.take([...this.picker.files].map((file) => ({ path: file.name, file }))) });
+    this.folderPicker = h("input", { type: "file", hidden: true, onchange: () => this.take([...this.folderPicker.files].map((file) => ({ path: file.webkitRelativePath || file.name, file }))) });
+    this.folderPicker.webkitdirectory = true;
+    document.body.append(this.picker, this.folderPicker);
+  }
+
+  listen() {
+    byId("open-drop").addEventListener("click", () => this.open());
+    let depth = 0;
+    const hasFiles = (e) => e.dataTransfer?.types.includes("Files");
+    addEventListener("dragenter", (e) => { if (hasFiles(e)) { e.preventDefault(); depth++; byId("target").hidden = false; } });
+    addEventListener("dragleave", () => { if (depth && --depth === 0) byId("target").hidden = true; });
+    addEventListener("dragover", (e) => { if (hasFiles(e)) e.preventDefault(); });
+    addEventListener("drop", async (e) => {
+      depth = 0;
+      byId("target").hidden = true;
+      if (!hasFiles(e)) return;
+      e.preventDefault();
+      if (this.uploading) return notify("Wait until the upload has ended.", true);
+      const entries = [...e.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+      const files = [];
+      for (const entry of entries) await walk(entry, "", files);
+      this.take(files);
+    });
+  }
+
+  async open() {
+    this.files = [];
+    this.models ??= await request("models").catch((err) => { notify(err.message, true); });
+    if (!this.models) return;
+    this.draw();
+    if (!this.dialog.open) this.dialog.showModal();
+  }
+
+  // take adds files: {path, file}. Names that begin with a dot are no drops.
+  async take(files) {
+    files = files.filter(({ path }) => !path.split("/").some((part) => part.startsWith(".")) && !/(^|\/)(Thumbs\.db|desktop\.ini)$/i.test(path));
+    if (!files.length) return;
+    if (!this.dialog.open) await this.open();
+    const known = new Map((this.files ?? []).map((f) => [f.path, f]));
+    for (const f of files) known.set(f.path, f);
+    this.files = [...known.values()];
+    this.picker.value = this.folderPicker.value = "";
+    this.check();
+  }
+
+  draw() {
+    this.folder = h("input", { type: "text", id: "drop-folder", placeholder: "such as ads/spring", value: byId("folder").value.replace(/\/$/, ""), onchange: () => this.check() });
+    this.model = h("select", { id: "drop-model", onchange: () => { this.drawOptions(); this.check(); } },
+      h("option", { value: "" }, "as the folder’s preset.json, or the default"),
+      this.models.models.filter((m) => m.media.includes("audio")).map((m) => h("option", { value: m.id }, m.id)));
+    this.options = h("div", { class: "grid" });
+    this.found = h("div", { id: "found", role: "status" });
+    this.start = h("button", { type: "button", class: "primary", id: "drop-start", disabled: true, onclick: () => this.upload() }, "Upload");
+    this.dialog.replaceChildren(
+      h("h2", { id: "drop-title" }, "Drop files"),
+      h("p", { class: "dim" }, "A video or an image, and a voice of the same name, are one job. A folder that ends in .job, with a job.json, is one too. Nothing is uploaded before you press Upload."),
+      h("div", { class: "buttons", id: "pickers" },
+        h("button", { type: "button", onclick: () => this.picker.click() }, "Choose files"),
+        h("button", { type: "button", onclick: () => this.folderPicker.click() }, "Choose a folder")),
+      h("div", { class: "grid" },
+        h("label", { class: "field" }, "Folder below inbox/", this.folder),
+        h("label", { class: "field" }, "Model of the pairs", this.model)),
+      this.options, this.found,
+      h("div", { class: "buttons" }, h("button", { type: "button", id: "drop-close", onclick: () => this.dialog.close() }, "Close"), this.start));
+    this.drawOptions();
+  }
+
+  // drawOptions makes the form from the schema of the chosen model. Only what the person sets is sent.
+  drawOptions() {
+    this.set = {};
+    const form = this.models.models.find((m) => m.id === this.model.value);
+    this.options.replaceChildren(...(form ? form.options.map((name, i) => this.field(form, name, i)) : []));
+  }
+
+  field(form, name, i) {
+    const schema = form.schema.properties[name], id = "option-" + name;
+    const preset = form.defaults[i] === "" ? undefined : JSON.parse(form.defaults[i]);
+    const put = (value) => {
+      if (value === undefined || value === "") delete this.set[name];
+      else this.set[name] = value;
+      clearTimeout(this.later);
+      this.later = setTimeout(() => this.check(), 400);
+    };
+    let input, more = "";
+    const number = ["integer", "number", "float"].includes(schema.type);
+    if (schema.enum) {
+      input = h("select", { id, onchange: (e) => put(e.target.value === "" ? undefined : schema.enum[+e.target.value]) },
+        h("option", { value: "" }, "default" + (preset === undefined ? "" : ": " + preset)), schema.enum.map((v, n) => h("option", { value: String(n) }, String(v))));
+    } else if (schema.type === "boolean") {
+      input = h("input", { type: "checkbox", id, checked: preset === true, onchange: (e) => put(e.target.checked) });
+    } else if (number && schema.minimum !== undefined && schema.maximum !== undefined && schema.maximum - schema.minimum <= 1000) {
+      const step = schema.type === "integer" ? 1 : (schema.maximum - schema.minimum) / 100;
+      more = h("output", {}, preset === undefined ? "default" : "default: " + preset);
+      input = h("input", { type: "range", id, min: schema.minimum, max: schema.maximum, step, value: preset ?? schema.minimum,
+        oninput: (e) => { more.textContent = e.target.value; }, onchange: (e) => put(+e.target.value) });
+    } else if (number) {
+      input = h("input", { type: "number", id, step: schema.type === "integer" ? 1 : "any", placeholder: preset === undefined ? "default" : "default: " + preset,
+        onchange: (e) => put(e.target.value === "" ? undefined : +e.target.value) });
+      if (schema.minimum !== undefined) input.min = schema.minimum;
+      if (schema.maximum !== undefined) input.max = schema.maximum;
+    } else {
+      input = h("textarea", { id, rows: 2, placeholder: preset ?? "", onchange: (e) => put(e.target.value) });
+    }
+    return h("div", { class: "field" }, h("label", { for: id }, name, form.required?.includes(name) ? " (required)" : ""), input, more, h("small", {}, form.allowed[i]));
+  }
+
+  // check asks the command what jobs the files start. The command reads a few parts of them.
+  async check() {
+    if (!this.files?.length || this.uploading) return;
+    await this.end();
+    const turn = this.turn = {};
+    this.start.disabled = true;
+    this.found.replaceChildren(h("p", {}, "Checking " + this.files.length + " files…"));
+    try {
+      const { id } = await request("drop/open", { body: {
+        folder: this.folder.value, model: this.model.value, options: this.set,
+        files: this.files.map(({ path, file }) => ({ path, size: file.size })),
+      } });
+      if (turn !== this.turn) return void request("drop/close?id=" + id, { body: { reason: "" } }).catch(() => {});
+      this.id = id;
+      const result = await this.serve(id, turn);
+      if (turn === this.turn && result) this.show(result);
+    } catch (err) {
+      if (turn === this.turn) this.found.replaceChildren(h("p", { class: "bad" }, err.message));
+    }
+  }
+
+  // serve sends the parts that the command asks for until the phase ends, and returns its result.
+  async serve(id, turn, progress = () => {}) {
+    let end;
+    const loop = async () => {
+      while (!end && turn === this.turn) {
+        const next = await request("drop/next?id=" + id, { body: {} });
+        progress(next);
+        if (next.end) { end ??= next; return; }
+        if (!next.ask) continue;
+        const { number, file, offset, length } = next.ask;
+        const source = this.files[file];
+        let part;
+        try {
+          part = await source.file.slice(offset, offset + length).arrayBuffer();
+        } catch {
+          throw new Error(source.path + " cannot be read any longer; it may have changed. Drop it again.");
+        }
+        await request("drop/part?" + new URLSearchParams({ id, number }), { part });
+      }
+    };
+    try {
+      await Promise.all(Array.from({ length: loops }, loop));
+    } catch (err) {
+      if (!end) {
+        request("drop/close?id=" + id, { body: { reason: err.message } }).catch(() => {});
+        throw err;
+      }
+    }
+    if (end?.error) throw new Error(end.error);
+    return end;
+  }
+
+  show(result) {
+    const jobs = result.jobs ?? [];
+    const ready = jobs.filter((job) => job.state === "ready");
+    const length = ready.reduce((sum, job) => sum + (job.expectedSeconds ?? 0), 0);
+    const priced = ready.filter((job) => job.estimateUsd !== undefined);
+    const cost = priced.reduce((sum, job) => sum + job.estimateUsd, 0);
+    const price = !ready.length ? "" : priced.length === ready.length ? "about " + dollars(cost) : priced.length ? `about ${dollars(cost)} for ${priced.length} of them; the price of the others is not known` : "price not known";
+    this.found.replaceChildren(
+      h("p", {}, h("b", {}, `${ready.length} ${ready.length === 1 ? "job" : "jobs"}`), [length ? seconds(length) + " of output" : "", price, result.files + " files, " + bytes(result.bytes)].filter(Boolean).map((text) => ", " + text)),
+      result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: " + result.present.join(", ") + ". Uploading again is a new take and a new charge.") : "",
+      result.denied ? h("p", { class: "bad", id: "drop-denied" }, "You may not drop files here: your credentials lack the permission " + result.denied + ".") : "",
+      h("ul", { class: "found" }, jobs.filter((job) => job.state !== "used").map((job) => this.item(job))));
+    this.start.textContent = ready.length ? `Upload and start ${ready.length} ${ready.length === 1 ? "job" : "jobs"}` : "Upload";
+    this.start.disabled = !!result.denied || !jobs.some((job) => ["ready", "waiting", "accepted"].includes(job.state));
+    if (result.denied) this.start.setAttribute("aria-describedby", "drop-denied");
+  }
+
+  item(job) {
+    const about = [job.model, job.expectedSeconds ? "output " + seconds(job.expectedSeconds) : "", job.estimateUsd !== undefined ? "≈ " + dollars(job.estimateUsd) : ""].filter(Boolean).join(" · ");
+    return h("li", {},
+      stateLabelOf(job.state), " ", h("b", {}, h("bdi", {}, job.name)), about ? h("span", { class: "dim" }, " " + about) : "",
+      job.media?.length ? h("div", { class: "dim" }, job.media.map((m) => m.file + (m.seconds ? " (" + (m.exact ? "" : "about ") + seconds(m.seconds) + (m.width ? ", " + m.width + "×" + m.height : "") + ")" : "")).join(" + ")) : "",
+      job.problems?.length || job.warnings?.length ? h("ul", {},
+        (job.problems ?? []).map((p) => h("li", { class: "bad" }, p.reason + ". " + p.remedy)),
+        (job.warnings ?? []).map((w) => h("li", { class: "doubt" }, w))) : "");
+  }
+
+  async upload() {
+    const { id, turn } = this;
+    this.uploading = true;
+    this.start.disabled = true;
+    for (const el of this.dialog.querySelectorAll("#pickers button, .field :is(input, select, textarea)")) el.disabled = true;
+    const bar = h("progress", { max: 1, value: 0, "aria-label": "upload" }), text = h("p", {});
+    const close = byId("drop-close");
+    close.textContent = "Stop";
+    const began = Date.now();
+    this.found.prepend(bar, text);
+    try {
+      await request("drop/start?id=" + id, { body: {} });
+      const result = await this.serve(id, turn, ({ sent, total }) => {
+        bar.max = Math.max(total, 1);
+        bar.value = sent;
+        const speed = sent / Math.max((Date.now() - began) / 1000, 0.1);
+        text.textContent = `${bytes(sent)} of ${bytes(total)}` + (sent && sent < total ? `, ${bytes(speed)} a second, ${Math.ceil((total - sent) / speed)} s left` : "");
+      });
+      if (!result) return; // stopped
+      this.uploading = false;
+      this.id = "";
+      this.dialog.close();
+      const names = result.names ?? [];
+      notify(names.length ? names.join(", ") + (names.length === 1 ? " is dropped; the job starts in a few seconds." : " are dropped; the jobs start in a few seconds.") : "The files are uploaded.");
+    } catch (err) {
+      text.textContent = err.message + " What was uploaded is not sent again when you drop the files again.";
+      text.className = "bad";
+    } finally {
+      this.uploading = false;
+      close.textContent = "Close";
+      for (const el of this.dialog.querySelectorAll("#pickers button, .field :is(input, select, textarea)")) el.disabled = false;
+    }
+  }
+
+  // end gives up what is under way.
+  async end() {
+    const id = this.id;
+    this.turn = undefined;
+    this.id = "";
+    this.uploading = false;
+    if (id) await request("drop/close?id=" + id, { body: { reason: "the person closed the window" } }).catch(() => {});
+  }
+}
+
+// stateLabelOf also knows the state of a job that would be submitted.
+function stateLabelOf(state) {
+  return state === "ready" ? h("span", { class: "state good" }, "ready") : stateLabel(state);
+}
+
+// walk adds the files of a dropped folder.
+async function walk(entry, folder, files) {
+  if (entry.isFile) {
+    const file = await new Promise((resolve) => entry.file(resolve, () => resolve()));
+    if (file) files.push({ path: folder + entry.name, file });
+    return;
+  }
+  const reader = entry.createReader();
+  for (;;) {
+    const entries = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
+    if (!entries.length) return;
+    for (const child of entries) await walk(child, folder + entry.name + "/", files);
+  }
+}

@@ -1,0 +1,226 @@
+// The view of one job.
+import { h, byId, request, notify, confirmed, seconds, dollars, bytes, link } from "./dom.js";
+import { stateLabel, stateOf } from "./list.js";
+import { Player } from "./player.js";
+
+// The steps of a take, in their order, with the time at which each begins.
+const steps = [["submit", "claimed"], ["wait", "submitted"], ["queue", "queued"], ["run", "running"], ["archive", "archiving"]];
+
+export class Job {
+  // page holds what the person may do: {can: {review, cancel, redrive, drop}}. Each is "" or the missing permission.
+  constructor(page) {
+    this.page = page;
+    this.section = byId("job");
+  }
+
+  get isOpen() { return !this.section.hidden; }
+
+  // open shows a job, or a take of it. It asks the command again if something has changed.
+  async open(key, take = "") {
+    const same = this.isOpen && this.key === key && this.wanted === take;
+    this.key = key;
+    this.wanted = take;
+    if (!same) this.close(true);
+    this.section.hidden = false;
+    document.body.classList.add("with-job");
+    this.asking?.abort();
+    const asking = this.asking = new AbortController();
+    try {
+      const job = await request("job?" + new URLSearchParams({ key, take }), { signal: asking.signal });
+      if (asking === this.asking) this.show(job);
+    } catch (err) {
+      if (asking.signal.aborted) return;
+      this.section.replaceChildren(this.head(key), h("p", { class: "bad" }, err.message));
+    }
+    if (!same) this.section.focus({ preventScroll: true });
+  }
+
+  close(keep = false) {
+    this.asking?.abort();
+    this.player?.close();
+    this.player = undefined;
+    this.job = undefined;
+    this.section.replaceChildren();
+    if (keep) return;
+    this.section.hidden = true;
+    this.key = "";
+    document.body.classList.remove("with-job");
+  }
+
+  head(title) {
+    return h("div", { class: "job-head" },
+      h("h2", {}, h("bdi", {}, title)),
+      h("button", { type: "button", "aria-label": "Close the job", title: "Close (Esc)", onclick: () => { location.hash = ""; } }, "✕"));
+  }
+
+  show(job) {
+    const before = this.job;
+    this.job = job;
+    const take = job.take ?? {};
+    const media = job.media ?? [];
+    // The player stays while it shows the same files, so that a new status does not stop it.
+    const shown = JSON.stringify(media.map((m) => [m.key, m.version, m.kind]));
+    if (!this.player || this.shown !== shown) {
+      this.player?.close();
+      this.player = new Player(media);
+      this.shown = shown;
+    }
+    const note = this.section.querySelector("#note");
+    const typed = note && before?.name === job.name && before?.take?.take === take.take ? note.value : undefined;
+    const focused = this.section.contains(document.activeElement) ? document.activeElement.id : "";
+    this.section.replaceChildren(
+      this.head(job.name),
+      this.state(job, take),
+      job.takes?.length > 1 ? this.takes(job, take) : "",
+      media.some((m) => m.kind !== "other") ? this.player.el : "",
+      job.take ? this.review(job, take, typed) : "",
+      this.actions(job, take),
+      this.facts(job, take, media));
+    if (focused) byId(focused)?.focus({ preventScroll: true });
+  }
+
+  state(job, take) {
+    const st = job.take ? take : job.status;
+    const queue = job.status.queuePosition && st.state === "in_queue" ? ` (number ${job.status.queuePosition})` : "";
+    const warnings = st.warnings ?? [];
+    return h("div", { class: "status " + stateOf(st.state)[1] },
+      h("p", {}, stateLabel(st.state), queue, st.code ? h("code", {}, st.code) : "", st.model ? h("span", { class: "dim" }, st.model) : ""),
+      st.reason ? h("p", {}, capital(st.reason) + ".") : "",
+      st.remedy ? h("p", { class: "todo" }, h("b", {}, "What to do: "), st.remedy) : "",
+      job.newer ? h("p", { class: "todo" }, h("b", {}, "A newer drop of this name: "), stateLabel(job.status.state), " ", job.status.reason ?? "", " ", job.status.remedy ?? "") : "",
+      st.jobs?.length ? h("p", {}, "Used by ", st.jobs.map((name, i) => [i ? ", " : "", h("a", { href: "#job=" + encodeURIComponent(name) }, h("bdi", {}, name))])) : "",
+      warnings.length ? h("ul", { class: "warnings" }, warnings.map((w) => h("li", {}, w))) : "");
+  }
+
+  takes(job, take) {
+    return h("nav", { class: "takes", "aria-label": "Takes" },
+      job.takes.map((t) => h("a", {
+        href: "#" + new URLSearchParams({ job: job.key, take: t.take }), class: t.take === take.take ? "current" : "",
+        "aria-current": t.take === take.take ? "true" : undefined, title: t.take,
+      }, stampOf(t.take), " ", stateLabel(t.state), t.review ? h("span", { class: "state " + (t.review === "approved" ? "good" : "bad") }, t.review) : "")));
+  }
+
+  review(job, take, typed) {
+    const reviewed = take.review;
+    const can = this.page.can.review;
+    const ready = take.state === "succeeded";
+    if (!ready) return "";
+    return h("form", { class: "review", "aria-label": "Review", onsubmit: (e) => e.preventDefault() },
+      reviewed ? h("p", {}, h("span", { class: "state " + (reviewed.decision === "approved" ? "good" : "bad") }, reviewed.decision),
+        " by ", h("bdi", {}, reviewed.by), " on ", time(reviewed.at), reviewed.note ? [": ", h("q", {}, reviewed.note)] : "") : h("p", {}, "Not reviewed yet."),
+      h("label", {}, "Note ", h("input", { type: "text", id: "note", maxLength: 1000, value: typed ?? reviewed?.note ?? "", disabled: !!can })),
+      this.button("approve", "Approve", can, () => this.decide("approved")),
+      this.button("reject", "Reject", can, () => this.decide("rejected")));
+  }
+
+  // button returns a button; if a permission is missing, the button is disabled and says which.
+  button(id, text, missing, onclick, props = {}) {
+    if (!missing) return h("button", { type: "button", id, onclick, ...props }, text);
+    return h("span", { class: "denied" }, h("button", { type: "button", id, disabled: true, "aria-describedby": id + "-why" }, text),
+      h("small", { id: id + "-why" }, "needs " + missing));
+  }
+
+  async decide(decision) {
+    const { job } = this, take = job?.take;
+    if (!take || take.state !== "succeeded" || this.page.can.review) return;
+    try {
+      await request("review", { body: { name: job.name, take: take.take, decision, note: byId("note").value, etag: take.review?.etag ?? "" } });
+      notify(job.name + " is " + decision);
+    } catch (err) {
+      notify(err.message, true);
+    }
+    this.again();
+  }
+
+  again() { if (this.isOpen && this.key) this.open(this.key, this.wanted); }
+
+  actions(job, take) {
+    const can = this.page.can, newest = !job.newer && job.takes?.[0]?.take === take.take;
+    const running = ["submitted", "in_queue", "in_progress", "archiving"].includes(take.state);
+    const buttons = [];
+    if (running) buttons.push(this.button("cancel", "Cancel", can.cancel, () => this.act("cancel", "Cancel " + job.name + "?", "RunComfy cancels the job if it has not started it. A job that runs is paid for, and its output is archived.", "Cancel the job")));
+    if (take.state === "failed") buttons.push(this.button("redrive", "Redrive", can.redrive, () => this.act("redrive", "Redrive " + job.name + "?", "The take continues where it failed. Nothing is submitted again. Fix the cause first.", "Redrive")));
+    if (job.again) buttons.push(this.button("again", "Drop again", can.drop, () => this.act("again", "Drop " + job.name + " again?", "This is a new take and a new charge." + (newest && take.costUsd ? " The last take cost " + dollars(take.costUsd) + "." : ""), "Drop again")));
+    const outputs = (job.media ?? []).filter((m) => m.role === "output" && m.download);
+    for (const m of outputs) buttons.push(h("a", { class: "button", href: m.download, rel: "noreferrer" }, outputs.length > 1 ? "Download " + m.name : "Download"));
+    const commands = job.commands ?? {};
+    return h("div", { class: "actions" }, h("div", { class: "buttons" }, buttons),
+      h("details", {}, h("summary", {}, "The commands that do the same"),
+        h("ul", { class: "commands" }, Object.entries(commands).map(([what, command]) => h("li", {}, h("code", {}, command), " ",
+          h("button", { type: "button", "aria-label": "Copy the command: " + what, onclick: () => this.copy(command) }, "Copy"))))));
+  }
+
+  async copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      notify("Copied: " + text);
+    } catch {
+      notify("The browser does not allow copying. Select the command instead.", true);
+    }
+  }
+
+  async act(what, title, text, action) {
+    const { job } = this;
+    if (!await confirmed(title, text, action)) return;
+    try {
+      notify(action + ": " + job.name + " …");
+      const { message } = await request(what, { body: { name: job.name, take: job.take?.take ?? "" } });
+      notify(message);
+    } catch (err) {
+      notify(err.message, true);
+    }
+    this.again();
+  }
+
+  facts(job, take, media) {
+    const rows = [];
+    const row = (name, ...value) => { if (value.some((v) => v !== "" && v !== undefined)) rows.push(h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, value))); };
+    const outputs = media.filter((m) => m.role === "output");
+    row("Expected length", take.expectedSeconds ? seconds(take.expectedSeconds) + (take.expectedWithinSeconds ? " ± " + take.expectedWithinSeconds.toFixed(2) + " s" : "") : "");
+    for (const m of outputs) {
+      row("Measured length", [m.name, seconds(m.seconds), m.width ? m.width + "×" + m.height : "", (m.codecs ?? []).join(", "), bytes(m.bytes ?? 0)].filter(Boolean).join(" · "));
+      if (m.verdict) row("Verdict", h("span", { class: m.verdict.state === "ok" ? "" : "doubt" }, m.verdict.state),
+        m.verdict.doubts?.length ? h("ul", {}, m.verdict.doubts.map((d) => h("li", {}, h("code", {}, d.code), " ", d.reason))) : "");
+    }
+    row("Cost", take.costUsd !== undefined ? dollars(take.costUsd) : take.estimateUsd !== undefined ? "≈ " + dollars(take.estimateUsd) + " (estimate)" : take.state ? "not known" : "");
+    for (const m of media.filter((m) => m.role === "input")) {
+      row(m.property ? "Input " + m.property : "Input", m.external ? link(m.external, m.external) : h("bdi", {}, m.key ?? m.name), " ",
+        h("span", { class: "dim" }, [seconds(m.seconds), m.width ? m.width + "×" + m.height : "", (m.codecs ?? []).join(", "), m.bytes ? bytes(m.bytes) : ""].filter(Boolean).join(" · ")), m.gone && !m.external ? " " + m.gone : "");
+    }
+    for (const [name, value] of Object.entries(take.options ?? {})) row(name, typeof value === "string" ? value : JSON.stringify(value));
+    const links = take.links ?? job.status.links ?? {};
+    row("Links", [links.execution ? link(links.execution, "Execution in the AWS console") : "", links.execution && links.runcomfy ? " · " : "", links.runcomfy ? link(links.runcomfy, "RunComfy’s page of the model") : ""]);
+    row("Outputs", links.outputs ? h("code", {}, links.outputs) : "");
+    row("Request id", take.requestId ? h("code", {}, take.requestId) : "");
+    row("Take", take.take ? h("code", {}, take.take) : "");
+    row("Updated", job.status.updatedAt ? time(job.status.updatedAt) : "");
+    return h("div", { class: "facts" }, this.bar(take), h("table", {}, h("tbody", {}, rows)));
+  }
+
+  // bar shows how long each step of the take took.
+  bar(take) {
+    const times = take.times ?? {};
+    const began = steps.filter(([, at]) => times[at]).map(([name, at]) => [name, Date.parse(times[at])]);
+    if (!began.length) return "";
+    const running = !["succeeded", "failed", "cancelled", "unknown"].includes(take.state);
+    const end = times.ended ? Date.parse(times.ended) : running ? Date.now() : began.at(-1)[1];
+    const parts = began.map(([name, from], i) => [name, Math.max(0, (began[i + 1]?.[1] ?? end) - from) / 1000]);
+    const label = parts.map(([name, took]) => name + " " + took.toFixed(0) + " s").join(", ");
+    return h("div", { class: "steps", role: "img", "aria-label": "Steps: " + label },
+      parts.map(([name, took]) => {
+        const part = h("span", { class: "step " + name, title: name + " " + took.toFixed(0) + " s" }, name + " " + took.toFixed(0) + " s");
+        part.style.flexGrow = String(Math.max(took, 0.5));
+        return part;
+      }));
+  }
+}
+
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1).replace(/\.$/, "");
+
+const time = (text) => h("time", { dateTime: text }, new Date(text).toLocaleString());
+
+// stampOf returns the time with which a take begins, in words.
+function stampOf(take) {
+  const m = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(take);
+  return m ? new Date(Date.UTC(+m[1], m[2] - 1, +m[3], +m[4], +m[5], +m[6])).toLocaleString() : take;
+}

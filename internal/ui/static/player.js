@@ -1,0 +1,195 @@
+// A player shows the input and the output of a take under one play button and one scrubber.
+import { h, seconds } from "./dom.js";
+
+// How far two videos may be apart while they play, in seconds.
+const drift = 0.08;
+
+export class Player {
+  // media are the files of a take: {label, role: "input" | "output", kind, url, download, name, codecs}.
+  constructor(media) {
+    this.tracks = []; // what plays
+    this.frame = 1 / 25; // seconds; measured while a video plays
+    this.stage = h("div", { class: "stage" });
+    this.sounds = h("fieldset", { class: "sounds" }, h("legend", {}, "Sound"));
+    for (const medium of media) this.add(medium);
+    this.el = h("div", { class: "player", role: "group", "aria-label": "Player" }, this.stage, this.controls());
+    this.chooseSound();
+    this.show();
+  }
+
+  add(medium) {
+    if (medium.kind === "image") {
+      const img = h("img", { src: medium.url, alt: medium.label + ": " + medium.name });
+      const figure = this.figure(medium, img);
+      img.addEventListener("error", () => this.unplayable(medium, figure, img));
+      return;
+    }
+    if (medium.kind !== "video" && medium.kind !== "audio") return;
+    const el = h(medium.kind, { src: medium.url, preload: "auto", playsInline: true, muted: true, controls: false, "aria-label": medium.label + ": " + medium.name });
+    const track = { medium, el };
+    const figure = this.figure(medium, el);
+    el.addEventListener("error", () => this.unplayable(medium, figure, el));
+    el.addEventListener("loadedmetadata", () => this.measured());
+    el.addEventListener("durationchange", () => this.measured());
+    el.addEventListener("ended", () => { if (track === this.master) this.pause(); });
+    if (medium.kind === "video" && el.requestVideoFrameCallback) this.measureFrames(el);
+    this.tracks.push(track);
+    if (medium.kind === "audio" || medium.sound !== false) {
+      const radio = h("input", { type: "radio", name: "sound", onchange: () => this.hear(track) });
+      track.radio = radio;
+      this.sounds.append(h("label", {}, radio, " ", medium.label));
+    }
+  }
+
+  figure(medium, el) {
+    const figure = h("figure", { class: medium.role + " " + medium.kind },
+      medium.kind === "audio" ? h("div", { class: "sound-card", "aria-hidden": "true" }, "♪") : "", el,
+      h("figcaption", {}, h("b", {}, medium.label), " ", h("bdi", {}, medium.name), medium.facts ? h("span", { class: "dim" }, " " + medium.facts) : ""));
+    this.stage.append(figure);
+    return figure;
+  }
+
+  // unplayable shows why there is no picture, and offers the download.
+  unplayable(medium, figure, el) {
+    if (!el.isConnected && figure.querySelector(".unplayable")) return;
+    this.tracks = this.tracks.filter((track) => track.el !== el);
+    const reason = medium.url ? "This browser cannot show " + medium.name + (medium.codecs?.length ? " (" + medium.codecs.join(", ") + ")" : "") + "." : medium.gone;
+    figure.prepend(h("p", { class: "unplayable" }, reason, " ", medium.download ? h("a", { href: medium.download, rel: "noreferrer" }, "Download it") : ""));
+    el.remove();
+    this.measured();
+    this.chooseSound();
+    this.show();
+  }
+
+  controls() {
+    this.button = h("button", { type: "button", class: "primary play", onclick: () => this.toggle() }, "Play");
+    this.back = h("button", { type: "button", "aria-label": "One frame back", title: "One frame back (←)", onclick: () => this.step(-1) }, "◂");
+    this.next = h("button", { type: "button", "aria-label": "One frame forward", title: "One frame forward (→)", onclick: () => this.step(1) }, "▸");
+    this.scrubber = h("input", { type: "range", class: "scrubber", min: 0, max: 1, step: 0.001, value: 0, "aria-label": "Position", oninput: () => this.seek(+this.scrubber.value) });
+    this.time = h("output", { class: "number" }, "0.00 s");
+    this.wiping = h("input", { type: "checkbox", onchange: () => this.wipe() });
+    this.edge = h("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Edge of the wipe", hidden: true, oninput: () => this.wipe() });
+    this.wipeLabel = h("label", { class: "check" }, this.wiping, " wipe");
+    return h("div", { class: "controls" },
+      h("div", { class: "line" }, this.button, this.back, this.next, this.scrubber, this.time),
+      h("div", { class: "line" }, this.sounds, this.wipeLabel, this.edge));
+  }
+
+  // show shows the controls that make sense.
+  show() {
+    const pictures = this.stage.querySelectorAll("video, img");
+    this.wipeLabel.hidden = !(this.stage.querySelector(".input video, .input img") && this.stage.querySelector(".output video, .output img"));
+    if (this.wipeLabel.hidden && this.wiping.checked) { this.wiping.checked = false; this.wipe(); }
+    this.el.querySelector(".controls").hidden = !this.tracks.length;
+    this.sounds.hidden = !this.tracks.length;
+    this.stage.classList.toggle("single", pictures.length < 2);
+  }
+
+  // measured is called when the length of a file is known. The longest file leads.
+  measured() {
+    const known = this.tracks.filter(({ el }) => Number.isFinite(el.duration) && el.duration > 0);
+    this.master = known.reduce((best, track) => (!best || track.el.duration > best.el.duration ? track : best), undefined);
+    this.scrubber.max = this.duration;
+    this.tell();
+  }
+
+  get duration() { return this.master?.el.duration || 1; }
+
+  get position() { return this.master?.el.currentTime ?? 0; }
+
+  chooseSound() {
+    const order = ["output", "input"];
+    const best = order.flatMap((role) => this.tracks.filter((t) => t.medium.role === role && t.radio))[0];
+    for (const label of this.sounds.querySelectorAll("label")) {
+      label.hidden = !this.tracks.some((t) => t.radio && label.contains(t.radio));
+    }
+    if (best && !this.tracks.some((t) => t.radio?.checked)) this.hear(best);
+  }
+
+  hear(track) {
+    for (const t of this.tracks) t.el.muted = t !== track;
+    track.radio.checked = true;
+  }
+
+  toggle() { if (this.playing) this.pause(); else this.play(); }
+
+  async play() {
+    if (!this.master) return;
+    if (this.position >= this.duration - 0.01) this.seek(0);
+    this.playing = true;
+    this.button.textContent = "Pause";
+    const starts = this.tracks.filter(({ el }) => this.position < el.duration - 0.01).map(({ el }) => el.play());
+    for (const result of await Promise.allSettled(starts)) {
+      if (result.status === "rejected" && result.reason?.name === "NotAllowedError") this.pause();
+    }
+    this.follow();
+  }
+
+  pause() {
+    this.playing = false;
+    this.button.textContent = "Play";
+    for (const { el } of this.tracks) el.pause();
+    this.align(0.001);
+    this.tell();
+  }
+
+  // follow keeps the files together while they play.
+  follow() {
+    if (!this.playing || !this.el.isConnected) { if (this.playing) this.pause(); return; }
+    this.align(drift);
+    this.tell();
+    requestAnimationFrame(() => this.follow());
+  }
+
+  align(most) {
+    for (const { el } of this.tracks) {
+      if (el === this.master?.el || !Number.isFinite(el.duration)) continue;
+      const want = Math.min(this.position, Math.max(el.duration - 0.001, 0));
+      if (Math.abs(el.currentTime - want) > most && !el.seeking) el.currentTime = want;
+    }
+  }
+
+  seek(time) {
+    const to = Math.min(Math.max(time, 0), Math.max(this.duration - 0.001, 0));
+    for (const { el } of this.tracks) el.currentTime = Math.min(to, Math.max((el.duration || to) - 0.001, 0));
+    this.tell(to);
+  }
+
+  step(frames) {
+    if (this.playing) this.pause();
+    this.seek((Math.floor(this.position / this.frame + 0.01) + frames + 0.5) * this.frame);
+  }
+
+  measureFrames(el) {
+    let last = 0;
+    const next = (_, { mediaTime }) => {
+      const took = mediaTime - last;
+      if (this.playing && took > 1 / 130 && took < 1 / 10) this.frame = Math.min(took, this.frame === 1 / 25 ? took : this.frame);
+      last = mediaTime;
+      if (el.isConnected) el.requestVideoFrameCallback(next);
+    };
+    el.requestVideoFrameCallback(next);
+  }
+
+  tell(position = this.position) {
+    this.scrubber.value = position;
+    this.time.textContent = position.toFixed(2) + " / " + this.duration.toFixed(2) + " s";
+    this.scrubber.setAttribute("aria-valuetext", seconds(position) || "0 s");
+  }
+
+  // wipe lays the output over the input, up to the edge.
+  wipe() {
+    const on = this.wiping.checked;
+    this.edge.hidden = !on;
+    this.stage.classList.toggle("wipe", on);
+    const output = this.stage.querySelector(".output video, .output img");
+    if (output) output.style.clipPath = on ? `inset(0 0 0 ${this.edge.value}%)` : "";
+  }
+
+  // close stops the downloads.
+  close() {
+    this.playing = false;
+    for (const { el } of this.tracks) { el.pause(); el.removeAttribute("src"); el.load(); }
+    this.tracks = [];
+  }
+}

@@ -1,0 +1,201 @@
+package page
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
+)
+
+// start starts a local stack and returns a client of it.
+func start(t *testing.T, o local.Options) *client.Client {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a local stack takes long")
+	}
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	o.Visibility = time.Second
+	stack, err := local.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stack.Close)
+	c, err := client.Target{Dir: o.Dir}.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// put writes an object.
+func put(t *testing.T, c *client.Client, key string, body []byte) {
+	t.Helper()
+	if err := c.Bucket.Upload(t.Context(), key, bytes.NewReader(body), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func putJSON(t *testing.T, c *client.Client, key string, value any) {
+	t.Helper()
+	body, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, c, key, body)
+}
+
+// write writes a file and returns its path.
+func write(t *testing.T, path string, body []byte) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, body, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// quiet fails the test if a script of the page has failed, or has tried something that
+// the Content-Security-Policy forbids.
+func (b *browser) quiet() {
+	b.t.Helper()
+	for _, problem := range b.complaints() {
+		b.t.Errorf("the page: %s", problem)
+	}
+}
+
+// job opens a job.
+func (b *browser) job(name string) {
+	b.t.Helper()
+	b.do("open the job "+name, chromedp.Evaluate(`location.hash = "#job=" + encodeURIComponent(`+quoted(name)+`)`, nil))
+	b.waitFor(name+" is shown", `document.querySelector("#job h2")?.innerText === `+quoted(name)+` && document.querySelector("#job .facts, #job .bad")`)
+}
+
+func quoted(text string) string {
+	body, err := json.Marshal(text)
+	if err != nil {
+		panic(err)
+	}
+	return string(body)
+}
+
+// The whole way of a person: drop by dragging, watch, play, compare and approve.
+func TestDropPlayApprove(t *testing.T) {
+	b := openBrowser(t)
+	c := start(t, local.Options{QueueTime: time.Second, RunTime: time.Second})
+	mp4, wav := sample.Files()
+	folder := t.TempDir()
+	video, voice := write(t, filepath.Join(folder, "talk.mp4"), mp4), write(t, filepath.Join(folder, "talk.wav"), wav)
+
+	b.do("open the page", chromedp.Navigate(serve(t, c)))
+	b.waitFor("there are no jobs", `document.querySelector("#none").innerText.startsWith("There are no jobs yet")`)
+	if address := eval[string](b, "location.href"); strings.Contains(address, "token") {
+		t.Error("the token is in the address bar")
+	}
+
+	b.drag(video, voice)
+	b.waitFor("the files are checked", `document.querySelector("#found .found li")?.innerText.includes("talk")`)
+	found := eval[string](b, `document.querySelector("#found").innerText`)
+	for _, want := range []string{"1 job", "2.53 s of output", "ready", "sync/sync/lipsync/v2/pro", "talk.mp4 (3.00 s", "talk.wav (2.53 s"} {
+		if !strings.Contains(found, want) {
+			t.Errorf("the check shows no %q:\n%s", want, found)
+		}
+	}
+	if _, err := c.Bucket.Head(t.Context(), "inbox/talk.mp4"); !errors.Is(err, bucket.ErrNotFound) {
+		t.Errorf("the check has uploaded talk.mp4: %v", err)
+	}
+	b.shoot("drop-light")
+	b.do("upload", chromedp.Click("#drop-start"))
+	b.waitFor("the job is in the list", `document.querySelector('#rows [data-key="talk"]')`)
+	b.do("open the job", chromedp.Click(`#rows [data-key="talk"] a`))
+	b.waitFor("the job has succeeded", `document.querySelector("#job .status .state")?.innerText === "succeeded"`)
+	for name, want := range map[string][]byte{"inbox/talk.mp4": mp4, "inbox/talk.wav": wav} {
+		if body, _, err := c.Bucket.Get(t.Context(), name, 1<<20); err != nil || !bytes.Equal(body, want) {
+			t.Errorf("%s was uploaded with %d bytes, want %d (%v)", name, len(body), len(want), err)
+		}
+	}
+
+	// Both play together, with one sound.
+	b.waitFor("both videos are loaded", `document.querySelectorAll(".stage video").length === 2 && [...document.querySelectorAll(".stage video")].every((v) => v.readyState >= 2)`)
+	b.do("leave the buttons", chromedp.Evaluate(`document.activeElement.blur()`, nil))
+	b.key(" ")
+	b.waitFor("both play, and together", `(() => { const [a, b] = document.querySelectorAll(".stage video"); return a.currentTime > 0.3 && b.currentTime > 0.3 && Math.abs(a.currentTime - b.currentTime) < 0.15; })()`)
+	if heard := eval[int](b, `[...document.querySelectorAll(".stage video, .stage audio")].filter((m) => !m.muted).length`); heard != 1 {
+		t.Errorf("%d sounds are heard, want 1", heard)
+	}
+	b.key(" ")
+	b.waitFor("both stand still", `[...document.querySelectorAll(".stage video")].every((v) => v.paused)`)
+	b.do("choose the sound of the voice", chromedp.Evaluate(`[...document.querySelectorAll(".sounds label")].find((l) => l.innerText.trim() === "Voice").querySelector("input").click()`, nil))
+	if !eval[bool](b, `!document.querySelector(".stage audio").muted && [...document.querySelectorAll(".stage video")].every((v) => v.muted)`) {
+		t.Error("the voice is not the only sound that is heard")
+	}
+	b.do("move the scrubber", chromedp.Evaluate(`(() => { const s = document.querySelector(".scrubber"); s.value = 1; s.dispatchEvent(new Event("input")); document.activeElement.blur(); })()`, nil))
+	b.waitFor("all files are at one second", `[...document.querySelectorAll(".stage video, .stage audio")].every((v) => Math.abs(v.currentTime - 1) < 0.02)`)
+	b.do("step", chromedp.KeyEvent(kb.ArrowRight))
+	b.waitFor("all files are a frame further", `[...document.querySelectorAll(".stage video")].every((v) => v.currentTime > 1.01 && v.currentTime < 1.1)`)
+	b.do("wipe", chromedp.Evaluate(`[...document.querySelectorAll("label.check")].find((l) => l.innerText.includes("wipe")).querySelector("input").click()`, nil))
+	if !eval[bool](b, `(() => { const [a, b] = document.querySelectorAll(".stage video"); const r = a.getBoundingClientRect(), s = b.getBoundingClientRect(); return Math.abs(r.x - s.x) < 1 && Math.abs(r.y - s.y) < 1 && getComputedStyle(document.querySelector(".output video")).clipPath.includes("50%"); })()`) {
+		t.Error("the wipe does not lay the output over the input")
+	}
+	b.shoot("wipe-light")
+
+	facts := eval[string](b, `document.querySelector("#job").innerText`)
+	for _, want := range []string{"Expected length", "2.53 s", "Measured length", "picture_unchanged", "Execution in the AWS console", "RunComfy", "archive", "talk.mp4"} {
+		if !strings.Contains(facts, want) {
+			t.Errorf("the job shows no %q:\n%s", want, facts)
+		}
+	}
+
+	b.do("write a note", chromedp.SendKeys("#note", "lips are late, \"really\""), chromedp.Evaluate(`document.activeElement.blur()`, nil))
+	b.key("a")
+	b.waitFor("the take is approved", `document.querySelector(".review")?.innerText.includes("approved")`)
+	b.waitFor("the list shows it", `document.querySelector('#rows [data-key="talk"]').innerText.includes("approved")`)
+	takes, err := c.Takes(t.Context(), "talk")
+	if err != nil || len(takes) != 1 {
+		t.Fatalf("%d takes, %v", len(takes), err)
+	}
+	review, _, err := c.ReadReview(t.Context(), "talk", takes[0].Take)
+	who, _ := c.Caller(t.Context())
+	if err != nil || review.Decision != client.Approved || review.Note != "lips are late, \"really\"" || review.By != who || review.At.IsZero() {
+		t.Errorf("the review in the bucket is %+v (%v)", review, err)
+	}
+	b.do("show what is to review", chromedp.Evaluate(`document.querySelector("#to-review").click()`, nil))
+	b.waitFor("nothing is left to review", `!document.querySelector('#rows [data-key="talk"]')`)
+	sheet := eval[string](b, `fetch("api/reviews.csv").then((r) => r.text())`)
+	if !strings.Contains(sheet, `talk,`+takes[0].Take+`,approved,`+who) || !strings.Contains(sheet, `"lips are late, ""really"""`) {
+		t.Errorf("the decisions as CSV:\n%s", sheet)
+	}
+
+	// Dropping again is a new take.
+	b.do("drop again", chromedp.Click("#again"), chromedp.Click("#confirm .primary"))
+	b.waitFor("there are two takes", `document.querySelectorAll(".takes a").length === 2`)
+	b.quiet()
+	for _, address := range b.requested() {
+		if strings.Contains(address, "X-Amz-Signature") && !strings.Contains(address, "X-Amz-Expires=3600") {
+			t.Error("a presigned URL is not valid for an hour")
+		}
+	}
+}
+
+// requested returns the addresses that the page has requested.
+func (b *browser) requested() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.requests)
+}
