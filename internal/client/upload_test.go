@@ -1,0 +1,565 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/local/build"
+	"github.com/lipdrop/lipdrop/internal/local/certs"
+	"github.com/lipdrop/lipdrop/internal/local/gateway"
+)
+
+const (
+	testBucket = "drops"
+	partBytes  = 16 << 20
+
+	// uploadOf makes the test binary a process that uploads a file and prints how it
+	// ended; uploadTo is the server.
+	uploadOf, uploadTo = "CLIENT_TEST_UPLOAD", "CLIENT_TEST_SERVER"
+)
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(uploadOf); path != "" {
+		c := clientOf(os.Getenv(uploadTo))
+		u, err := uploadOfFile(context.Background(), "inbox/big.mp4", path)
+		if err == nil {
+			err = c.Send(context.Background(), []*client.Upload{u}, func(int64) {})
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func clientOf(endpoint string) *client.Client {
+	return client.New(aws.Config{
+		Region: "us-east-1", BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider("access", "secret-key", ""),
+	}, testBucket, "arn:aws:states:us-east-1:000000000000:stateMachine:m")
+}
+
+func uploadOfFile(ctx context.Context, key, path string) (*client.Upload, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	sum, err := client.SumOf(ctx, file, info.Size())
+	return &client.Upload{Key: key, Sum: sum, Open: func() (client.Content, error) { return os.Open(path) }}, err
+}
+
+func uploadOfText(t *testing.T, key, text string, rank int) *client.Upload {
+	t.Helper()
+	sum, err := client.SumOf(t.Context(), strings.NewReader(text), int64(len(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &client.Upload{Key: key, Sum: sum, Rank: rank, Open: client.Bytes([]byte(text))}
+}
+
+// An s3Server is a real S3 server behind a proxy that sees each request.
+type s3Server struct {
+	url    string
+	direct *s3.Client
+
+	mu       sync.Mutex
+	requests []string       // METHOD key
+	stored   map[string]int // how often each part was stored, by upload and number
+	begun    map[string]int // how often each part was sent, at least in part
+	handle   func(w http.ResponseWriter, r *http.Request) bool
+}
+
+func startServer(t *testing.T) *s3Server {
+	t.Helper()
+	root, err := build.Root(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := build.CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := build.Source{Root: root, Cache: cache, Say: func(s string) { t.Log(s) }}.Gateway(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := certs.Ensure(t.TempDir(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	listen := func() net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	t.Cleanup(hook.Close)
+	plain := listen()
+	g, err := gateway.Start(t.Context(), gateway.Config{
+		Program: program, Dir: t.TempDir(), Certs: files, TLS: listen(), Plain: []net.Listener{plain},
+		Access: "access", Secret: "secret-key", Region: "us-east-1", Webhook: hook.URL, Log: t.Output(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := &s3Server{stored: map[string]int{}, begun: map[string]int{}}
+	target, err := url.Parse("http://" + plain.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.direct = clientOf(target.String()).S3
+	if err := gateway.EnsureBucket(t.Context(), s.direct, testBucket); err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite:  func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }, // the signature covers the host
+		ErrorLog: nil, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+		ModifyResponse: func(r *http.Response) error {
+			if number := r.Request.URL.Query().Get("partNumber"); number != "" && r.StatusCode == http.StatusOK {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.stored[number]++
+			}
+			return nil
+		},
+	}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.requests = append(s.requests, r.Method+" "+strings.TrimPrefix(r.URL.Path, "/"+testBucket+"/"))
+		if number := r.URL.Query().Get("partNumber"); number != "" {
+			s.begun[number]++
+		}
+		handle := s.handle
+		s.mu.Unlock()
+		if handle == nil || !handle(w, r) {
+			proxy.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(front.Close)
+	s.url = front.URL
+	return s
+}
+
+func (s *s3Server) setHandler(handle func(w http.ResponseWriter, r *http.Request) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handle, s.requests = handle, nil
+}
+
+// sum returns the SHA-256 of an object.
+func (s *s3Server) sum(t *testing.T, key string) [sha256.Size]byte {
+	t.Helper()
+	out, err := s.direct.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(testBucket), Key: &key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Body.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, out.Body); err != nil {
+		t.Fatal(err)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// openUploads returns how many uploads are unfinished.
+func (s *s3Server) openUploads(t *testing.T) int {
+	t.Helper()
+	out, err := s.direct.ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: aws.String(testBucket)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(out.Uploads)
+}
+
+// randomFile writes a file of the given size.
+func randomFile(t *testing.T, size int) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "big.mp4")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.CopyN(file, rand.NewChaCha8([32]byte{1}), int64(size)); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A process that uploads a large file is killed in the middle of a part. The same
+// command again sends the missing parts only: one part is sent a second time, and no
+// part is stored twice.
+func TestUploadIsResumedAfterAKill(t *testing.T) {
+	size := 200 << 20
+	if testing.Short() {
+		size = 3*partBytes + 12345
+	}
+	parts := (size + partBytes - 1) / partBytes
+	path := randomFile(t, size)
+	server := startServer(t)
+	middle, dead := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Query().Get("partNumber") != strconv.Itoa(parts/2+1) {
+			return false
+		}
+		// A half of the part arrives.
+		if _, err := io.CopyN(io.Discard, r.Body, partBytes/2); err != nil {
+			t.Error(err)
+		}
+		once.Do(func() { close(middle) })
+		<-dead
+		return true
+	})
+	command := func() *exec.Cmd {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), uploadOf+"="+path, uploadTo+"="+server.url)
+		cmd.Stderr = t.Output()
+		return cmd
+	}
+	killed := command()
+	if err := killed.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-middle:
+	case <-time.After(time.Minute):
+		t.Error("the middle was not reached")
+	}
+	if err := killed.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	err := killed.Wait()
+	close(dead)
+	if err == nil {
+		t.Fatal("the process was not killed")
+	}
+	server.setHandler(nil)
+	if err := command().Run(); err != nil {
+		t.Fatal(err)
+	}
+	if got := server.sum(t, "inbox/big.mp4"); got != sumOf(t, path) {
+		t.Error("the object is not the file")
+	}
+	twice := 0
+	for i := range parts {
+		number := strconv.Itoa(i + 1)
+		if server.stored[number] != 1 {
+			t.Errorf("part %s was stored %d times", number, server.stored[number])
+		}
+		twice += server.begun[number] - 1
+	}
+	if twice != 1 {
+		t.Errorf("%d parts were sent again, want the one that was interrupted", twice)
+	}
+	if n := server.openUploads(t); n != 0 {
+		t.Errorf("%d unfinished uploads are left", n)
+	}
+}
+
+func sumOf(t *testing.T, path string) [sha256.Size]byte {
+	t.Helper()
+	u, err := uploadOfFile(t.Context(), "", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Sum.SHA256
+}
+
+// Unfinished uploads that are not of this file stay as they are: of a file that has
+// changed since, of another key that begins the same, of another program.
+func TestOtherUnfinishedUploadsAreLeft(t *testing.T) {
+	path := randomFile(t, partBytes+1)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := startServer(t)
+	other := bytes.Repeat([]byte{7}, partBytes)
+	begin := func(key string, part []byte) {
+		created, err := server.direct.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{
+			Bucket: aws.String(testBucket), Key: &key, ChecksumAlgorithm: types.ChecksumAlgorithmCrc64nvme, ChecksumType: types.ChecksumTypeFullObject,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if part == nil {
+			return
+		}
+		if _, err := server.direct.UploadPart(t.Context(), &s3.UploadPartInput{
+			Bucket: aws.String(testBucket), Key: &key, UploadId: created.UploadId, PartNumber: aws.Int32(1), Body: bytes.NewReader(part), ChecksumAlgorithm: types.ChecksumAlgorithmCrc64nvme,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin("inbox/big.mp4", other)
+	begin("inbox/big.mp4", text[:8<<20])
+	begin("inbox/big.mp4", nil)
+	begin("inbox/big.mp4.mp4", text[:partBytes])
+	u, err := uploadOfFile(t.Context(), "inbox/big.mp4", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	if n := server.openUploads(t); n != 4 || server.sum(t, "inbox/big.mp4") != u.Sum.SHA256 {
+		t.Errorf("%d unfinished uploads, want 4", n)
+	}
+}
+
+// Send reports every byte once, also if a request is tried again or a part was sent
+// before.
+func TestProgress(t *testing.T) {
+	path := randomFile(t, 2*partBytes+99)
+	server := startServer(t)
+	var failed atomic.Int32
+	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Query().Get("partNumber") != "2" || failed.Add(1) > 2 {
+			return false
+		}
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})
+	u, err := uploadOfFile(t.Context(), "inbox/big.mp4", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := uploadOfText(t, "inbox/small.mp4", "small", 0)
+	sent, most := int64(0), int64(0)
+	err = clientOf(server.url).Send(t.Context(), []*client.Upload{u, small}, func(n int64) {
+		sent += n
+		most = max(most, sent)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if total := u.Sum.Size + small.Sum.Size; sent != total || most > total {
+		t.Errorf("%d bytes, at most %d, want %d", sent, most, total)
+	}
+}
+
+// Files of a lower rank are all there before one of a higher rank is sent.
+func TestRanks(t *testing.T) {
+	server := startServer(t)
+	var uploads []*client.Upload
+	for i := range 30 {
+		uploads = append(uploads, uploadOfText(t, fmt.Sprintf("inbox/%d.job/job.json", i), "{}", 3), uploadOfText(t, fmt.Sprintf("inbox/%d.job/v.mp4", i), strings.Repeat("v", 1000), 1))
+	}
+	var open, high atomic.Int32
+	server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut {
+			return false
+		}
+		if strings.HasSuffix(r.URL.Path, ".json") {
+			high.Add(1)
+		} else if open.Add(1); high.Load() > 0 {
+			t.Errorf("%s is sent after a job.json", r.URL.Path)
+		}
+		return false
+	})
+	if err := clientOf(server.url).Send(t.Context(), uploads, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	if open.Load() != 30 || high.Load() != 30 {
+		t.Errorf("%d media and %d job.json were sent", open.Load(), high.Load())
+	}
+}
+
+// Compare finds what the bucket has already, by checksums, with few requests.
+func TestCompare(t *testing.T) {
+	server := startServer(t)
+	big := randomFile(t, partBytes+5)
+	bigUpload := func() *client.Upload {
+		u, err := uploadOfFile(t.Context(), "inbox/ads/big.mp4", big)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	c := clientOf(server.url)
+	before := []*client.Upload{bigUpload(), uploadOfText(t, "inbox/ads/same.wav", "same", 0), uploadOfText(t, "inbox/ads/changed.wav", "before", 0), uploadOfText(t, "inbox/ads/longer.wav", "a", 0)}
+	if err := c.Send(t.Context(), before, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	server.setHandler(nil)
+	uploads := []*client.Upload{
+		bigUpload(), uploadOfText(t, "inbox/ads/same.wav", "same", 0), uploadOfText(t, "inbox/ads/changed.wav", "after!", 0),
+		uploadOfText(t, "inbox/ads/longer.wav", "aa", 0), uploadOfText(t, "inbox/ads/new.wav", "new", 0),
+	}
+	for range 500 {
+		uploads = append(uploads, uploadOfText(t, fmt.Sprintf("inbox/ads/%d.job/job.json", len(uploads)), "{}", 3))
+	}
+	if err := c.Compare(t.Context(), uploads); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []struct{ exists, same bool }{{true, true}, {true, true}, {true, false}, {true, false}, {false, false}, {false, false}} {
+		if got := uploads[i]; got.Exists != want.exists || got.Same != want.same {
+			t.Errorf("%s: exists %v, same %v", got.Key, got.Exists, got.Same)
+		}
+	}
+	if n := len(server.requests); n > 4 { // a listing, and a question about two files
+		t.Errorf("%d requests: %v", n, server.requests)
+	}
+}
+
+// A file that changes while it is uploaded is not uploaded.
+func TestChangedFile(t *testing.T) {
+	server := startServer(t)
+	for _, size := range []int{100, 2 * partBytes} {
+		path := randomFile(t, size)
+		u, err := uploadOfFile(t.Context(), "inbox/big.mp4", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := file.WriteAt([]byte("changed"), int64(size-50)); err != nil {
+			t.Fatal(err)
+		}
+		if err := file.Close(); err != nil {
+			t.Fatal(err)
+		}
+		err = clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {})
+		if changed, ok := errors.AsType[*client.ChangedError](err); !ok {
+			t.Errorf("%d bytes: %v", size, err)
+		} else if !strings.Contains(changed.Error(), "big.mp4 changed while it was uploaded") {
+			t.Error(changed)
+		}
+	}
+}
+
+// The response to the completion is lost; the object is there.
+func TestLostCompletion(t *testing.T) {
+	server := startServer(t)
+	path := randomFile(t, partBytes+1)
+	u, err := uploadOfFile(t.Context(), "inbox/big.mp4", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var once sync.Once
+	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
+		lost := false
+		if r.Method == http.MethodPost && r.URL.Query().Has("uploadId") {
+			once.Do(func() {
+				lost = true
+				body, err := io.ReadAll(r.Body)
+				if err != nil {
+					t.Error(err)
+				}
+				again := r.Clone(r.Context())
+				again.RequestURI, again.Body = "", io.NopCloser(bytes.NewReader(body))
+				direct, _ := url.Parse(*server.direct.Options().BaseEndpoint)
+				again.URL.Scheme, again.URL.Host = direct.Scheme, direct.Host
+				response, err := http.DefaultClient.Do(again)
+				if err != nil || response.StatusCode != http.StatusOK {
+					t.Errorf("%v, %v", response, err)
+					return
+				}
+				_ = response.Body.Close()
+				w.WriteHeader(http.StatusServiceUnavailable)
+			})
+		}
+		return lost
+	})
+	if err := clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	for number, n := range server.begun {
+		if n != 1 {
+			t.Errorf("part %s was sent %d times", number, n)
+		}
+	}
+}
+
+// Uploading needs little memory, whatever the size of the files.
+func TestUploadMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a large file")
+	}
+	server := startServer(t)
+	path := randomFile(t, 128<<20)
+	u, err := uploadOfFile(t.Context(), "inbox/big.mp4", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 32<<20 {
+		t.Errorf("%d bytes were allocated", n)
+	}
+}
+
+// A person who may only read is told which permission is missing.
+func TestUploadWithoutPermission(t *testing.T) {
+	server := startServer(t)
+	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			return false
+		}
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, `<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
+		return true
+	})
+	big, err := uploadOfFile(t.Context(), "inbox/big.mp4", randomFile(t, partBytes+1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range []*client.Upload{uploadOfText(t, "inbox/a.mp4", "a", 0), big} {
+		err := clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {})
+		denied, ok := errors.AsType[*client.DeniedError](err)
+		if !ok || denied.Permission != "s3:PutObject" || denied.Resource != "arn:aws:s3:::drops/"+u.Key {
+			t.Errorf("%s: %v", u.Key, err)
+		}
+	}
+}
