@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"maps"
 	"os"
@@ -54,6 +55,18 @@ func contentOf(t *testing.T, path string) string {
 	return string(body)
 }
 
+// wave returns a silent WAV of a number of seconds, with 8,000 samples of one byte a
+// second.
+func wave(seconds int) string {
+	const rate = 8000
+	head := []any{[]byte("RIFF"), uint32(36 + seconds*rate), []byte("WAVEfmt "), uint32(16), uint16(1), uint16(1), uint32(rate), uint32(rate), uint16(1), uint16(8), []byte("data"), uint32(seconds * rate)}
+	var b bytes.Buffer
+	for _, field := range head {
+		_ = binary.Write(&b, binary.LittleEndian, field) // a write to a buffer cannot fail
+	}
+	return b.String() + strings.Repeat("\x80", seconds*rate)
+}
+
 // Each try starts one job, of its own files, whatever earlier ones of the same
 // names left in the bucket, and brings back its own output.
 func TestTryAgain(t *testing.T) {
@@ -63,7 +76,7 @@ func TestTryAgain(t *testing.T) {
 		"3/talk.job/job.json": `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`,
 		"3/talk.job/v.mp4":    "@clip.mp4", "3/talk.job/a.wav": "@voice.wav",
 		"4/talk.mov": "@clip.mp4", "4/talk.wav": "@voice.wav", "4/preset.json": `{"model": "sync/react-1", "input": {"emotion": "happy"}}`,
-		"5/talk.mp4": "@clip.mp4", "5/talk.wav": "@voice.wav",
+		"5/talk.mp4": "@clip.mp4", "5/talk.wav": wave(5),
 	})
 	in := func(names ...string) []string {
 		for i, name := range names {
@@ -76,12 +89,16 @@ func TestTryAgain(t *testing.T) {
 		files []string
 		video string
 		out   string
+		warns []string
 	}{
-		{"a pair", in("1/talk.mp4", "1/talk.wav"), "1/talk.mp4", "talk.mp4"},
-		{"a tagged one", in("2/talk.mp4", "2/talk.de.wav"), "2/talk.mp4", "talk.de.mp4"},
-		{"a bundle", in("3/talk.job"), "3/talk.job/v.mp4", "talk.mp4"},
-		{"a pair with another suffix and a preset", in("4/talk.mov", "4/talk.wav", "4/preset.json"), "4/talk.mov", "talk.mp4"},
-		{"the first names again", in("5/talk.mp4", "5/talk.wav"), "5/talk.mp4", "talk.mp4"},
+		{"a pair", in("1/talk.mp4", "1/talk.wav"), "1/talk.mp4", "talk.mp4", nil},
+		{"a tagged one", in("2/talk.mp4", "2/talk.de.wav"), "2/talk.mp4", "talk.de.mp4", nil},
+		{"a bundle", in("3/talk.job"), "3/talk.job/v.mp4", "talk.mp4", nil},
+		{"a pair with another suffix and a preset", in("4/talk.mov", "4/talk.wav", "4/preset.json"), "4/talk.mov", "talk.mp4", nil},
+		{"the first names again, with a longer voice", in("5/talk.mp4", "5/talk.wav"), "5/talk.mp4", "talk.mp4", []string{
+			"warning: talk: talk.wav is 2.0 s longer than talk.mp4: with sync_mode cut_off its last 2.0 s are dropped",
+			"warning: talk: the output talk.mp4 has the same pictures as the input talk.mp4",
+		}},
 	}
 	state, out := filepath.Join(dir, "state"), filepath.Join(dir, "out")
 	for i, tt := range tests {
@@ -92,6 +109,11 @@ func TestTryAgain(t *testing.T) {
 		said := try(t, 0, state, out, tt.files...)
 		if contentOf(t, filepath.Join(out, tt.out)) != video {
 			t.Errorf("%s: the output is not of its own video:\n%s", tt.name, said)
+		}
+		for _, warning := range tt.warns {
+			if !strings.Contains(said, warning) {
+				t.Errorf("%s: %q is not in\n%s", tt.name, warning, said)
+			}
 		}
 		jobs, err := filepath.Glob(filepath.Join(state, "runcomfy", "*.json"))
 		if err != nil || len(jobs) != i+1 {
@@ -130,8 +152,10 @@ func TestTryRefuses(t *testing.T) {
 		files map[string]string
 		links map[string]string
 		args  []string
+		apart bool // the command runs outside the checkout
 		said  []string
 	}{
+		{name: "no checkout", apart: true, said: []string{"is not in a checkout of lipdrop", "LIPDROP_SOURCE"}},
 		{name: "an output over a file of the user", files: map[string]string{"out/talk.mp4": "mine"}, said: []string{"would overwrite", "out/talk.mp4", "--out"}},
 		{name: "a second output over a file of the user", files: map[string]string{"out/talk-2.webm": "mine"}, said: []string{"out/talk-2.webm"}},
 		{name: "an output over a link", files: map[string]string{"mine": "mine"}, links: map[string]string{"out/talk.mp4": "../mine"}, said: []string{"out/talk.mp4"}},
@@ -156,6 +180,9 @@ func TestTryRefuses(t *testing.T) {
 			}
 			for i, arg := range args {
 				args[i] = filepath.Join(dir, arg)
+			}
+			if tt.apart {
+				t.Chdir(dir)
 			}
 			said := try(t, 1, filepath.Join(dir, "state"), filepath.Join(dir, "out"), args...)
 			for _, want := range tt.said {

@@ -104,6 +104,10 @@ func (s *Stack) path(parts ...string) string {
 func (s *Stack) onClose(do func()) { s.closers = append(s.closers, do) }
 
 func (s *Stack) start(ctx context.Context) error {
+	root, err := build.Root(".")
+	if err != nil {
+		return err
+	}
 	if err := s.takeFolder(); err != nil {
 		return err
 	}
@@ -127,7 +131,7 @@ func (s *Stack) start(ctx context.Context) error {
 	if s.client, err = s.newClient(); err != nil {
 		return err
 	}
-	program, err := s.build(ctx)
+	program, err := s.build(ctx, root)
 	if err != nil {
 		return err
 	}
@@ -195,12 +199,8 @@ func (s *Stack) takeFolder() error {
 	return err
 }
 
-// build builds the programs and returns the S3 server's.
-func (s *Stack) build(ctx context.Context) (program string, err error) {
-	root, err := build.Root(".")
-	if err != nil {
-		return "", err
-	}
+// build builds the programs from a checkout and returns the S3 server's.
+func (s *Stack) build(ctx context.Context, root string) (program string, err error) {
 	cache, err := build.CacheDir()
 	if err != nil {
 		return "", err

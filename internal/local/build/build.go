@@ -51,7 +51,7 @@ func Root(dir string) (string, error) {
 			return at, checkOwner(at)
 		}
 		if at == filepath.Dir(at) {
-			return "", fmt.Errorf("%s is not in a checkout of lipdrop: change into one, since the local stack builds its programs from the source", dir)
+			return "", fmt.Errorf("%s is not in a checkout of lipdrop, from which the local stack builds its programs: change into one, or set %s to one", dir, SourceVariable)
 		}
 	}
 }
