@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	ebtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -98,28 +99,26 @@ func (c *doctorCmd) findings(ctx context.Context) []finding {
 
 // callFailed returns the finding for a failed call of AWS.
 func callFailed(question string, err error) finding {
-	var api smithy.APIError
-	var asked *smithy.OperationError
-	var unsent *smithyhttp.RequestSendError
+	err = client.Explain(question, "", err)
 	var credentials *client.CredentialsError
 	var none *client.NoStackError
+	var denied *client.DeniedError
+	var service *client.ServiceError
 	switch {
 	case errors.As(err, &credentials):
 		return finding{wrong: fmt.Sprintf("cannot %s: %v", question, credentials.Err), remedy: credentials.Remedy()}
 	case errors.As(err, &none):
 		return finding{wrong: none.Reason, remedy: none.Remedy}
-	case errors.As(err, &api):
+	case errors.As(err, &denied):
 		return finding{
-			wrong:  fmt.Sprintf("cannot %s: %s: %s", question, api.ErrorCode(), api.ErrorMessage()),
-			remedy: "Check the stack's name, the account, its permissions and the region. Name others with --stack, --profile and --region.",
+			wrong:  fmt.Sprintf("cannot %s: your credentials lack the permission %s", question, denied.Permission),
+			remedy: "Ask the owner of the account for it, or name other credentials with --profile.",
 		}
-	case errors.As(err, &unsent):
-		err = unsent.Err
-	case asked != nil:
-		err = asked.Err
+	case errors.As(err, &service):
+		return finding{wrong: service.Error(), remedy: "Check the stack's name, the account and the region. Name others with --stack, --profile and --region."}
 	}
 	return finding{
-		wrong:  fmt.Sprintf("cannot %s: %v", question, err),
+		wrong:  strings.TrimSuffix(err.Error(), "."),
 		remedy: "Check your profile, region and network. Name others with --profile and --region.",
 	}
 }
@@ -245,8 +244,37 @@ func (p checkedStack) checkBucketEvents(ctx context.Context) finding {
 	return finding{fine: "the bucket " + bucket + " sends its events to EventBridge"}
 }
 
+// checkMapping checks the event source mapping through which Lambda gives the drops in
+// the queue to submit, and the result of its last call.
+func (p checkedStack) checkMapping(ctx context.Context, functions *lambda.Client, id string) finding {
+	out, err := functions.GetEventSourceMapping(ctx, &lambda.GetEventSourceMappingInput{UUID: &id})
+	state, result := "", ""
+	if err == nil {
+		state, result = aws.ToString(out.State), aws.ToString(out.LastProcessingResult)
+	}
+	switch {
+	case err != nil:
+		return callFailed("ask whether Lambda reads the queue of drops", err)
+	case state == "Creating" || state == "Enabling" || state == "Updating":
+		return finding{skipped: "Lambda does not read the queue of drops yet: its event source mapping is in the state " + state}
+	case state != "Enabled":
+		return finding{
+			wrong:  "Lambda does not read the queue of drops: its event source mapping is in the state " + state,
+			remedy: "Run: " + p.command("aws lambda update-event-source-mapping --enabled --uuid "+id),
+		}
+	case strings.HasPrefix(result, "PROBLEM"):
+		return finding{
+			wrong:  "Lambda cannot give the drops in the queue to submit: " + result,
+			remedy: "Fix what it names, then check again. If it names the function, read the log and the errors of the stack's SubmitFunction.",
+		}
+	}
+	return finding{fine: "Lambda reads the queue of drops"}
+}
+
+// checkRules checks what leads a drop to submit: the rules and the event source mapping.
 func (p checkedStack) checkRules(ctx context.Context) []finding {
 	rules := eventbridge.NewFromConfig(p.Config)
+	functions := lambda.NewFromConfig(p.Config)
 	pages := cloudformation.NewListStackResourcesPaginator(cloudformation.NewFromConfig(p.Config), &cloudformation.ListStackResourcesInput{StackName: &p.stack})
 	var found []finding
 	for pages.HasMorePages() {
@@ -255,7 +283,12 @@ func (p checkedStack) checkRules(ctx context.Context) []finding {
 			return []finding{callFailed("list what the stack has", err)}
 		}
 		for _, r := range page.StackResourceSummaries {
-			if aws.ToString(r.ResourceType) != "AWS::Events::Rule" {
+			switch aws.ToString(r.ResourceType) {
+			case "AWS::Events::Rule":
+			case "AWS::Lambda::EventSourceMapping":
+				found = append(found, p.checkMapping(ctx, functions, aws.ToString(r.PhysicalResourceId)))
+				continue
+			default:
 				continue
 			}
 			rule := "the rule " + aws.ToString(r.LogicalResourceId)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	stdcmp "cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -27,6 +28,8 @@ type stack struct {
 	lost         int // how many events of the bucket do not arrive; each later one is answered at once
 	disabledRule string
 	deadLetters  int
+	mapping      string // state of the event source mapping; Enabled if empty
+	processed    string // its last result
 	denied       string // operation that the caller may not use
 
 	drops    int      // test files that were put
@@ -53,6 +56,10 @@ func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse("AccessDenied", "you are not allowed to "+operation)
 		return
 	}
+	if strings.HasSuffix(r.URL.Path, "/event-source-mappings/lipdrop-SubmitFunctionDrops") {
+		fmt.Fprintf(w, `{"State": %q, "LastProcessingResult": %q}`, stdcmp.Or(s.mapping, "Enabled"), stdcmp.Or(s.processed, "No records processed"))
+		return
+	}
 	switch operation {
 	case "DescribeStacks":
 		if !bytes.Contains(body, []byte("StackName=lipdrop&")) {
@@ -69,8 +76,9 @@ func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>")
 	case "ListStackResources":
 		fmt.Fprint(w, "<ListStackResourcesResponse><ListStackResourcesResult><StackResourceSummaries>")
-		for id, kind := range map[string]string{"DropRule": "AWS::Events::Rule", "Queue": "AWS::SQS::Queue"} {
-			fmt.Fprintf(w, "<member><LogicalResourceId>%s</LogicalResourceId><PhysicalResourceId>lipdrop-%s</PhysicalResourceId><ResourceType>%s</ResourceType></member>", id, id, kind)
+		resources := map[string]string{"DropRule": "AWS::Events::Rule", "Queue": "AWS::SQS::Queue", "SubmitFunctionDrops": "AWS::Lambda::EventSourceMapping"}
+		for _, id := range sortedKeys(resources) {
+			fmt.Fprintf(w, "<member><LogicalResourceId>%s</LogicalResourceId><PhysicalResourceId>lipdrop-%s</PhysicalResourceId><ResourceType>%s</ResourceType></member>", id, id, resources[id])
 		}
 		fmt.Fprint(w, "</StackResourceSummaries></ListStackResourcesResult></ListStackResourcesResponse>")
 	case "DescribeRule":
@@ -127,6 +135,7 @@ func healthy(models *catalog.Catalog) string {
 	text := `ok     the bucket drops is in the stack's region, eu-west-1
 ok     the bucket drops sends its events to EventBridge
 ok     the rule DropRule is enabled
+ok     Lambda reads the queue of drops
 ok     the dead-letter queue is empty
 ok     RunComfy accepts the token; the balance is 12.50 US dollars
 `
@@ -147,7 +156,7 @@ func TestDoctor(t *testing.T) {
 	set := "\n       Run this, paste the token, then press Enter and Ctrl-D: aws set-token --region eu-west-1"
 	unasked := "\n-      the models at RunComfy were not checked: fix the above first"
 	newer := "\n       Install a newer lipdrop. Until then lipdrop rejects a new option, and RunComfy refuses a removed one; neither is charged."
-	elsewhere := "\n       Check the stack's name, the account, its permissions and the region. Name others with --stack, --profile and --region."
+	lacking := "\n       Ask the owner of the account for it, or name other credentials with --profile."
 	tests := []struct {
 		name      string
 		aws       stack
@@ -165,7 +174,7 @@ func TestDoctor(t *testing.T) {
 		{name: "broken JSON in place of the token", aws: stack{token: `{"token": `},
 			want: "WRONG  the secret does not hold a RunComfy token: the token's secret looks like JSON but does not parse" + set + unasked},
 		{name: "a secret that may not be read", aws: stack{token: "right", denied: "GetSecretValue"},
-			want: "WRONG  cannot read the RunComfy token: AccessDenied: you are not allowed to GetSecretValue" + elsewhere + unasked},
+			want: "WRONG  cannot read the RunComfy token: your credentials lack the permission secretsmanager:GetSecretValue" + lacking + unasked},
 		{name: "a bucket without events", aws: stack{token: "right", eventsOff: true},
 			want: "WRONG  the bucket drops does not send its events to EventBridge, so the stack sees no drop\n" +
 				"       Run this, which replaces the bucket's other notifications, then drop the files again that got no status: aws s3api put-bucket-notification-configuration" +
@@ -173,6 +182,12 @@ func TestDoctor(t *testing.T) {
 		{name: "a disabled rule", aws: stack{token: "right", disabledRule: "lipdrop-DropRule"},
 			want: "WRONG  the rule DropRule is disabled, so its events are lost\n" +
 				"       Run this, then repeat the drops and deletions that were made while it was disabled: aws events enable-rule --name lipdrop-DropRule --region eu-west-1"},
+		{name: "a disabled event source mapping", aws: stack{token: "right", mapping: "Disabled"},
+			want: "WRONG  Lambda does not read the queue of drops: its event source mapping is in the state Disabled\n" +
+				"       Run: aws lambda update-event-source-mapping --enabled --uuid lipdrop-SubmitFunctionDrops --region eu-west-1"},
+		{name: "an event source mapping whose calls fail", aws: stack{token: "right", processed: "PROBLEM: Function call failed"},
+			want: "WRONG  Lambda cannot give the drops in the queue to submit: PROBLEM: Function call failed\n" +
+				"       Fix what it names, then check again. If it names the function, read the log and the errors of the stack's SubmitFunction."},
 		{name: "a bucket in another region", aws: stack{token: "right", region: "us-east-1"},
 			want: "WRONG  the bucket drops is in us-east-1 and the stack is in eu-west-1, so the stack sees no drop\n" +
 				"       Deploy the stack in us-east-1; or set the parameter ExistingBucket to a bucket in eu-west-1."},
@@ -180,7 +195,7 @@ func TestDoctor(t *testing.T) {
 			want: "WRONG  the dead-letter queue holds 3 events of drops, which are no longer retried\n" +
 				"       Fix the causes that the statuses of these drops name, then run: aws redrive --region eu-west-1"},
 		{name: "a question that is not allowed", aws: stack{token: "right", denied: "DescribeRule"},
-			want: "WRONG  cannot ask whether the rule DropRule is enabled: AccessDenied: you are not allowed to DescribeRule" + elsewhere},
+			want: "WRONG  cannot ask whether the rule DropRule is enabled: your credentials lack the permission events:DescribeRule" + lacking},
 		{name: "a new option", aws: stack{token: "right"}, change: func(schema map[string]any) {
 			schema["properties"].(map[string]any)["mood"] = map[string]any{"type": "string"}
 		}, want: "WRONG  RunComfy has changed the input of sync/react-1: mood" + newer},

@@ -143,7 +143,7 @@ func findStack(ctx context.Context, cfg aws.Config, name string) (*Client, error
 	for pages := cloudformation.NewDescribeStacksPaginator(cloudformation.NewFromConfig(cfg), in); pages.HasMorePages(); {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			err = explain(purpose, "", err)
+			err = Explain(purpose, "", err)
 			if api, ok := errors.AsType[*ServiceError](err); ok && api.Code == "ValidationError" {
 				return nil, &NoStackError{Reason: fmt.Sprintf("there is no stack %s in %s", name, cfg.Region), Remedy: "Check its name; name another region or account with --region or --profile."}
 			}
@@ -241,7 +241,7 @@ func (c *Client) Caller(ctx context.Context) (string, error) {
 	}
 	out, err := sts.NewFromConfig(c.Config).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 	if err != nil {
-		return "", explain("find out whose credentials these are", "", err)
+		return "", Explain("find out whose credentials these are", "", err)
 	}
 	return aws.ToString(out.Arn), nil
 }

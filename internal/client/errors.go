@@ -120,10 +120,12 @@ func (c *Client) Explain(purpose, key string, err error) error {
 	if parts := strings.Split(c.MachineARN, ":"); len(parts) > 1 && key != "" {
 		resource = "arn:" + parts[1] + ":s3:::" + c.Bucket.Name + "/" + key
 	}
-	return explain(purpose, resource, err)
+	return Explain(purpose, resource, err)
 }
 
-func explain(purpose, resource string, err error) error {
+// Explain is the method Explain for what is not in the bucket. The resource is the ARN
+// that the error is about, or "".
+func Explain(purpose, resource string, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, bucket.ErrNotFound) || isExplained(err) {
 		return err
 	}

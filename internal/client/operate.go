@@ -91,7 +91,7 @@ func (c *Client) Cancel(ctx context.Context, name string, say func(string)) erro
 func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Record) error {
 	_, err := c.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: c.executionARN(rec)})
 	if err != nil {
-		return explain("stop the execution of "+rec.Name, *c.executionARN(rec), err)
+		return Explain("stop the execution of "+rec.Name, *c.executionARN(rec), err)
 	}
 	say(fmt.Sprintf("stopped the execution of %s; lipdrop is asking RunComfy to cancel the job", rec.Name))
 	if rec, err = c.settled(ctx, rec); err != nil {
@@ -175,5 +175,5 @@ func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
 	if not, ok := errors.AsType[*types.ExecutionNotRedrivable](err); ok {
 		return &StateError{Reason: fmt.Sprintf("%s is %s and cannot be redriven: %s", rec.Name, c.DescribeTake(rec), not.ErrorMessage())}
 	}
-	return explain("redrive the execution of "+rec.Name, *c.executionARN(rec), err)
+	return Explain("redrive the execution of "+rec.Name, *c.executionARN(rec), err)
 }
