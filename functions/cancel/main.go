@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"github.com/lipdrop/lipdrop/functions/cancel/handler"
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/notice"
 )
@@ -25,6 +26,9 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		Ledger:     clients.Ledger,
 		Bucket:     clients.Ledger.Bucket,
 		API:        clients.API,
+		Account:    clients.Account,
+		MinBalance: env.Limit("MIN_BALANCE_USD"),
+		Book:       &budget.Book{Bucket: clients.Ledger.Bucket},
 		States:     sfn.NewFromConfig(clients.AWS),
 		Now:        time.Now,
 	}

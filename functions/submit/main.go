@@ -15,6 +15,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/functions/submit/handler"
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -35,6 +36,7 @@ func newHandler(ctx context.Context, env *config.Env) any {
 	}
 	presignFor := env.Hours("PRESIGN_HOURS")
 	maxReceives := env.Count("MAX_RECEIVES")
+	caps := budget.Caps{Jobs: env.CountLimit("MAX_JOBS_PER_DAY"), Seconds: env.Limit("MAX_SECONDS_PER_DAY"), USD: env.Limit("MAX_USD_PER_DAY")}
 	models, err := catalog.Default()
 	if err != nil {
 		env.Mistake("the catalog", err)
@@ -50,6 +52,9 @@ func newHandler(ctx context.Context, env *config.Env) any {
 		API:         clients.API,
 		States:      sfn.NewFromConfig(clients.AWS),
 		Queue:       handler.SQS{Client: sqs.NewFromConfig(clients.AWS), URL: env.Text("QUEUE_URL")},
+		Prices:      &budget.Prices{API: clients.API, Now: time.Now},
+		Book:        &budget.Book{Bucket: clients.Ledger.Bucket},
+		Caps:        caps,
 		Jitter:      rand.Float64,
 		MaxReceives: maxReceives,
 		Now:         time.Now,

@@ -49,6 +49,8 @@ type Clients struct {
 	S3     *s3.Client
 	Ledger *ledger.Store // has the bucket and the state machine
 	API    *runcomfy.Client
+	// Account calls the account API, which has the balance.
+	Account *runcomfy.Client
 }
 
 // Clients reads the variables that every function has, and makes its clients.
@@ -61,10 +63,15 @@ func (e *Env) Clients(ctx context.Context) Clients {
 	e.Mistake("AWS", err)
 	storage := bucket.NewClient(cfg)
 	token := &Token{Client: secretsmanager.NewFromConfig(cfg), ARN: secretARN, Now: time.Now}
+	account := baseURL
+	if account == runcomfy.DefaultBaseURL {
+		account = runcomfy.AccountBaseURL
+	}
 	return Clients{
 		AWS: cfg, S3: storage,
-		Ledger: &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: name}, MachineARN: machineARN, Now: time.Now},
-		API:    &runcomfy.Client{Token: token, BaseURL: baseURL},
+		Ledger:  &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: name}, MachineARN: machineARN, Now: time.Now},
+		API:     &runcomfy.Client{Token: token, BaseURL: baseURL},
+		Account: &runcomfy.Client{Token: token, BaseURL: account},
 	}
 }
 
@@ -103,8 +110,20 @@ func (e *Env) Hours(name string) time.Duration {
 func (e *Env) GiB(name string) int64 { return int64(e.number(name) * (1 << 30)) }
 
 // Count returns a variable that is a whole number above 0.
-func (e *Env) Count(name string) int {
-	n := e.number(name)
+func (e *Env) Count(name string) int { return e.whole(name, e.number(name)) }
+
+// Limit returns a variable that is a number of at least 0. 0 means no limit.
+func (e *Env) Limit(name string) float64 {
+	if n, err := strconv.ParseFloat(e.Getenv(name), 64); err == nil && n == 0 {
+		return 0
+	}
+	return e.number(name)
+}
+
+// CountLimit returns a Limit that is a whole number.
+func (e *Env) CountLimit(name string) int { return e.whole(name, e.Limit(name)) }
+
+func (e *Env) whole(name string, n float64) int {
 	if n != float64(int(n)) {
 		e.Mistake(name, fmt.Errorf("%g is not a whole number", n))
 	}

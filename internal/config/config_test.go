@@ -18,7 +18,7 @@ import (
 
 func TestEveryMistakeAtOnce(t *testing.T) {
 	vars := map[string]string{"HOURS": "-1", "GIB": "many", "URL": "http://example.com", "SECRET_URL": "https://user:pw@example.com",
-		"COUNT": "0", "PART": "1.5", "FOLDERS": "outbox/,inbox/cast", "CHOICE": "rejects"}
+		"COUNT": "0", "PART": "1.5", "FOLDERS": "outbox/,inbox/cast", "CHOICE": "rejects", "LIMIT": "-2", "JOBS": "1.5"}
 	env := config.Env{Getenv: func(name string) string { return vars[name] }}
 	env.Text("BUCKET")
 	env.Hours("HOURS")
@@ -26,6 +26,9 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 	env.GiB("GIB")
 	env.Count("COUNT")
 	env.Count("PART")
+	env.Limit("LIMIT")
+	env.Limit("NO_LIMIT")
+	env.CountLimit("JOBS")
 	env.Folders("FOLDERS")
 	env.Choice("CHOICE", "warn", "reject")
 	env.BaseURL("URL")
@@ -38,6 +41,9 @@ NO_HOURS: is not set
 GIB: "many" is not a number above 0
 COUNT: "0" is not a number above 0
 PART: 1.5 is not a whole number
+LIMIT: "-2" is not a number above 0
+NO_LIMIT: is not set
+JOBS: 1.5 is not a whole number
 FOLDERS: "outbox/" is not a folder such as inbox/shared/
 FOLDERS: "inbox/cast" is not a folder such as inbox/shared/
 CHOICE: "rejects" is not warn or reject
@@ -59,10 +65,10 @@ func TestClientsReportEveryMissingVariable(t *testing.T) {
 }
 
 func TestValues(t *testing.T) {
-	vars := map[string]string{"HOURS": "0.5", "GIB": "1.5", "LIST": " a, ,b ", "COUNT": "4", "FOLDERS": "inbox/cast/, inbox/", "CHOICE": "warn"}
+	vars := map[string]string{"HOURS": "0.5", "GIB": "1.5", "LIST": " a, ,b ", "COUNT": "4", "OFF": "0.0", "USD": "0.5", "JOBS": "12", "FOLDERS": "inbox/cast/, inbox/", "CHOICE": "warn"}
 	env := config.Env{Getenv: func(name string) string { return vars[name] }}
-	got := []any{env.Hours("HOURS"), env.GiB("GIB"), env.Count("COUNT"), env.Folders("FOLDERS"), env.List("LIST"), env.Choice("CHOICE", "warn", "reject")}
-	want := []any{30 * time.Minute, int64(3 << 29), 4, []string{"inbox/cast/", "inbox/"}, []string{"a", "b"}, "warn"}
+	got := []any{env.Hours("HOURS"), env.GiB("GIB"), env.Count("COUNT"), env.Limit("OFF"), env.CountLimit("OFF"), env.Limit("USD"), env.CountLimit("JOBS"), env.Folders("FOLDERS"), env.List("LIST"), env.Choice("CHOICE", "warn", "reject")}
+	want := []any{30 * time.Minute, int64(3 << 29), 4, 0.0, 0, 0.5, 12, []string{"inbox/cast/", "inbox/"}, []string{"a", "b"}, "warn"}
 	for _, ok := range []string{"https://model-api.runcomfy.net/", "http://127.0.0.1:80", "http://[::1]:80", "http://host.docker.internal:99", "http://localhost"} {
 		vars["URL"] = ok
 		got, want = append(got, env.BaseURL("URL")), append(want, strings.TrimSuffix(ok, "/"))

@@ -126,10 +126,16 @@ type Record struct {
 	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
 	ExpectedWithin  float64 `json:"expectedWithinSeconds,omitempty"`
 
+	// EstimateUSD is what the job costs by RunComfy's base price, and CostUSD what
+	// RunComfy says that it cost. Each is nil if it is not known.
+	EstimateUSD *float64 `json:"estimateUsd,omitempty"`
+	CostUSD     *float64 `json:"costUsd,omitempty"`
+	// NotCharged says that RunComfy cancelled the job before it started.
+	NotCharged bool `json:"notCharged,omitempty"`
+
 	RequestID string   `json:"requestId,omitempty"`
 	Outputs   []Output `json:"outputs,omitempty"`
 	Warnings  []string `json:"warnings,omitempty"`
-	CostUSD   *float64 `json:"costUsd,omitempty"`
 	Times     Times    `json:"times"`
 
 	// UsualSeconds is how long a run of the job usually takes; 0 if not known.
@@ -159,6 +165,21 @@ func (r Record) Job() workflow.Job {
 	return workflow.Job{
 		Name: r.Name, Take: r.Take, RequestID: r.RequestID, Model: r.Model,
 		SubmittedAt: r.Times.Submitted, UsualSeconds: r.UsualSeconds,
+	}
+}
+
+// Free reports whether RunComfy certainly does not charge the take: it did not accept
+// the job, cancelled it before it started, or says that it cost nothing.
+func (r Record) Free() bool {
+	switch r.State {
+	case Released:
+		return true
+	case Cancelled:
+		return r.CostUSD == nil || *r.CostUSD == 0
+	case Failed:
+		return r.NotCharged || r.CostUSD != nil && *r.CostUSD == 0
+	default:
+		return false
 	}
 }
 

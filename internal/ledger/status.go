@@ -35,6 +35,10 @@ type Status struct {
 	Jobs []string `json:"jobs,omitempty"`
 	// ExpectedSeconds is how long the output of the take will be, if known.
 	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
+	// EstimateUSD is what the take costs by RunComfy's base price. It is not a quote.
+	EstimateUSD *float64 `json:"estimateUsd,omitempty"`
+	// CostUSD is what the take cost, if RunComfy says so.
+	CostUSD *float64 `json:"costUsd,omitempty"`
 	// Verdict is the worst verdict of the outputs. The doubts are among the warnings.
 	Verdict VerdictState `json:"verdict,omitempty"`
 }
@@ -233,7 +237,7 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 		Name: rec.Name, State: rec.State, Code: rec.Code, Reason: rec.Reason,
 		Warnings: append(slices.Clone(rec.Warnings), warnings...),
 		Take:     rec.Take, RequestID: rec.RequestID, Model: rec.Model,
-		ExpectedSeconds: rec.ExpectedSeconds, Verdict: rec.verdict(),
+		ExpectedSeconds: rec.ExpectedSeconds, EstimateUSD: rec.EstimateUSD, CostUSD: rec.CostUSD, Verdict: rec.verdict(),
 		Links: &Links{RunComfy: "https://www.runcomfy.com/models/" + rec.Model + "/api"},
 	}
 	if rec.Code != "" {

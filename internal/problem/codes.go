@@ -57,6 +57,9 @@ const (
 	MediaForbidden  Code = "media_forbidden"
 	MediaArchived   Code = "media_archived"
 	TooManyJobs     Code = "too_many_jobs"
+	OverBudget      Code = "over_budget"
+
+	BudgetUnreadable Code = "budget_unreadable"
 
 	RecordUnreadable Code = "record_unreadable"
 
@@ -161,6 +164,9 @@ func Codes() []Info {
 		{MediaForbidden, "held", "S3 refuses to return a file of the job to the functions; nothing was charged.", "Upload the file again with the bucket's own encryption, or let the submit function's role read it." + then},
 		{MediaArchived, "held", "A file of the job is in an archive storage class; nothing was charged.", "Restore the file, or upload it again with the storage class STANDARD." + then + " If the restore takes longer than the day of retries, as from DEEP_ARCHIVE, redrive the dead-letter queue afterwards, or upload FILE again."},
 		{TooManyJobs, "held", "One changed file asks for more jobs than MaxJobsPerDrop. Nothing was charged for the jobs above that number.", "Raise the parameter MaxJobsPerDrop." + then + " Or upload the audio of the job again, which starts it."},
+
+		{OverBudget, "held", "The job would exceed a cap of the day: MaxJobsPerDay, MaxSecondsPerDay or MaxUsdPerDay. Nothing was charged.", "Nothing to do: it is retried every 12 minutes, and continues after midnight UTC or when you raise the parameter that the reason names."},
+		{BudgetUnreadable, "held", "The object below budget/ that counts the jobs of the day is not JSON or is too large, so whether a cap is reached is not known. Nothing was charged.", "Restore an earlier version of the object that the reason names." + then + " If you delete it instead, the count of the day begins at 0."},
 
 		{RecordUnreadable, "held", "The record of this take below jobs/ is not JSON or is too large, so whether the take was paid for is not known.", "Restore an earlier version of the record that the reason names. If you delete it instead, the job is submitted again, and may be charged again."},
 

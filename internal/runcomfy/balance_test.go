@@ -10,11 +10,16 @@ import (
 )
 
 func TestBalance(t *testing.T) {
-	server := httptest.NewServer(&runcomfytest.Server{Token: canary})
+	fake := &runcomfytest.Server{Token: canary}
+	server := httptest.NewServer(fake)
 	defer server.Close()
 	client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}
 	if usd, err := client.Balance(t.Context()); usd != 12.5 || err != nil {
 		t.Errorf("%v, %v", usd, err)
+	}
+	fake.SetBalance(0.5)
+	if usd, err := client.Balance(t.Context()); usd != 0.5 || err != nil {
+		t.Errorf("after a change: %v, %v", usd, err)
 	}
 	for body, want := range map[string]runcomfy.Kind{
 		`{}`: runcomfy.KindUnavailable, `{"balance_usd":"much"}`: runcomfy.KindUnavailable, `{"error_code":400004}`: runcomfy.KindToken,

@@ -127,8 +127,15 @@ type Model struct {
 	DisplayName  string
 	InputSchema  json.RawMessage // nil if not known
 	BasePriceUSD *float64        // nil if not known
-	PriceUnit    string          // what the price is for, such as "second"
+	PriceUnit    string          // what the price is for, PerSecond or PerOutput; other words are possible
+	PricingNote  string          // what RunComfy says about the price, without secrets, at most 500 runes
 }
+
+// The units of a price.
+const (
+	PerSecond = "second" // of the output
+	PerOutput = "output"
+)
 
 // Submit submits one paid run of a model and returns its request id. The body is
 // the input and nothing else.
@@ -266,7 +273,8 @@ func (c *Client) Model(ctx context.Context, modelID string) (Model, error) {
 		DisplayName:  res.text("display_name"),
 		InputSchema:  res.raw("input_schema"),
 		BasePriceUSD: res.number("base_price_usd"),
-		PriceUnit:    res.text("price_unit"),
+		PriceUnit:    res.word("price_unit"),
+		PricingNote:  message(res.text("pricing_note"), res.token),
 	}
 	if model.ID == "" {
 		return Model{}, res.unexpected("the response has no model_id")

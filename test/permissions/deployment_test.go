@@ -28,6 +28,7 @@ import (
 	poll "github.com/lipdrop/lipdrop/functions/poll/handler"
 	submit "github.com/lipdrop/lipdrop/functions/submit/handler"
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -169,6 +170,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		Presign: bucket.Presigner(c.s3, d.bucket, time.Hour),
 		Queue:   &postponing{Queue: submit.SQS{Client: sqs.NewFromConfig(configAs("submit", services.URL)), URL: queueURL}, err: &d.postponed},
 		Jitter:  func() float64 { return 0 },
+		Prices:  &budget.Prices{API: c.api, Now: time.Now}, Book: &budget.Book{Bucket: c.files}, Caps: budget.Caps{Jobs: 100},
 		Resolver: &drop.Resolver{
 			Files: c.files, Catalog: models, Settings: permissions.DefaultSettings(),
 		},
@@ -188,6 +190,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	c = as("cancel")
 	d.cancel = &cancel.Handler{
 		Bucket: c.files, MachineARN: machineARN, Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now,
+		Book: &budget.Book{Bucket: c.files}, MinBalance: 1, Account: c.api,
 	}
 	return d
 }
@@ -240,6 +243,21 @@ func (d *deployment) record(name string) (ledger.Record, error) {
 		return ledger.Record{}, err
 	}
 	return takes[0], nil
+}
+
+// wantReserved returns an error unless the book of the job's day has the given number
+// of takes.
+func (d *deployment) wantReserved(takes int) error {
+	rec, err := d.record(name)
+	if err != nil {
+		return err
+	}
+	book := &budget.Book{Bucket: &bucket.Bucket{S3: d.s3, Name: d.bucket}}
+	used, err := book.Used(d.ctx, budget.Day(rec.Times.Claimed))
+	if err == nil && used.Jobs != takes {
+		err = fmt.Errorf("%d takes have a reservation, want %d", used.Jobs, takes)
+	}
+	return err
 }
 
 // wantStatus returns an error unless the status at a key has the given state, and its

@@ -155,9 +155,7 @@ func (l *lab) newBucket(versioned bool, without permission) (name string, roles 
 	name = fmt.Sprintf("drops-%d", l.buckets)
 	roles = l.roles(name)
 	if without.function != "" {
-		roles[without.function] = slices.DeleteFunc(split(roles[without.function]), func(st permissions.Statement) bool {
-			return permissionOf(without.function, st) == without
-		})
+		roles[without.function] = remove(roles[without.function], without)
 	}
 	client := l.s3As(person)
 	if _, err := client.CreateBucket(l.t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
@@ -179,6 +177,23 @@ func (l *lab) newBucket(versioned bool, without permission) (name string, roles 
 	l.denied = nil
 	l.mu.Unlock()
 	return name, roles
+}
+
+// remove returns a role without one permission. It divides only the statement that has
+// the permission, because the S3 server stores a policy in an extended attribute, which
+// holds few kilobytes.
+func remove(role permissions.Role, without permission) permissions.Role {
+	var left permissions.Role
+	for _, st := range role {
+		single := split(permissions.Role{st})
+		is := func(st permissions.Statement) bool { return permissionOf(without.function, st) == without }
+		if slices.ContainsFunc(single, is) {
+			left = append(left, slices.DeleteFunc(single, is)...)
+		} else {
+			left = append(left, st)
+		}
+	}
+	return left
 }
 
 // roles returns the role of each function in the template, for a bucket.

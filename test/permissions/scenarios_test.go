@@ -277,12 +277,14 @@ func (d *deployment) withdraws() error {
 	}
 	execution := d.execution(rec)
 	return fails(
+		func() error { return d.wantReserved(1) },
 		func() error { return d.remove(audio) },
 		func() error {
 			_, err := d.cancel.Handle(d.ctx, d.event("Object Deleted", audio))
 			return err
 		},
 		func() error { return d.wantRecord(ledger.Cancelled) },
+		func() error { return d.wantReserved(0) },
 		func() error {
 			out, err := d.states.DescribeExecution(d.ctx, &sfn.DescribeExecutionInput{ExecutionArn: &execution})
 			if err == nil && out.Status != types.ExecutionStatusAborted {

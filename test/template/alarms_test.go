@@ -104,7 +104,7 @@ func TestAlarmsWatchMetricsThatExist(t *testing.T) {
 func TestAlarms(t *testing.T) {
 	s := written(t, nil)
 	want := []string{
-		"CancelErrorsAlarm", "DeadLettersAlarm", "FailedExecutionsAlarm", "HeldJobsAlarm",
+		"BalanceAlarm", "CancelErrorsAlarm", "CapAlarm", "DeadLettersAlarm", "FailedExecutionsAlarm", "HeldJobsAlarm",
 		"OldestMessageAlarm", "TimedOutExecutionsAlarm", "UndeliveredDeletionsAlarm", "UndeliveredDropsAlarm", "UndeliveredNoticesAlarm",
 		"UnknownOutcomesAlarm", "UnsentNoticesAlarm",
 	}
@@ -166,7 +166,7 @@ func logGroups(t *testing.T, s stack) map[string]string {
 }
 
 // comparison matches a comparison of a filter pattern.
-var comparison = regexp.MustCompile(`\$\.(\w+) (=|>=) ("[^"]*"|\d+)`)
+var comparison = regexp.MustCompile(`\$\.(\w+) (=|>=|!=) ("[^"]*"|\d+)`)
 
 // A metric filter counts lines that its function's code writes: a message, and
 // members that each such line has.

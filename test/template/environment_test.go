@@ -79,7 +79,7 @@ func TestParametersAndOutputs(t *testing.T) {
 	s := written(t, nil)
 	want := []string{
 		"AlarmEmail", "Architecture", "DefaultImageModel", "DefaultVideoModel", "ExistingBucket", "ExistingTokenSecretArn",
-		"LengthMismatch", "LogDays", "MaxHours", "MaxJobsPerDrop", "MaxOutputGiB", "MaxOutputs", "NotifyEmail", "NotifyOn", "NotifyWebhookUrl", "OutputOrigins", "PresignHours", "QueueHours", "RunComfyBaseUrl",
+		"LengthMismatch", "LogDays", "MaxHours", "MaxJobsPerDay", "MaxJobsPerDrop", "MaxOutputGiB", "MaxOutputs", "MaxSecondsPerDay", "MaxUsdPerDay", "MinBalanceUsd", "NotifyEmail", "NotifyOn", "NotifyWebhookUrl", "OutputOrigins", "PresignHours", "QueueHours", "RunComfyBaseUrl",
 		"SettleSeconds", "SharedFolders", "SubmitConcurrency",
 	}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(s.Parameters))); diff != "" {

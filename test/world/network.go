@@ -119,8 +119,13 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 	started := w.now
 	resp, err := w.RunComfy.Transport().RoundTrip(req)
 	if errors.Is(err, context.DeadlineExceeded) {
-		// No response came before the client's timeout.
-		if over := started.Add(runcomfy.Timeout); over.After(w.now) {
+		// No response came before the client's timeout. An invocation's own deadline is on
+		// the virtual clock, so it is far away here.
+		patience := runcomfy.Timeout
+		if deadline, ok := req.Context().Deadline(); ok {
+			patience = min(patience, time.Until(deadline).Round(time.Second))
+		}
+		if over := started.Add(patience); over.After(w.now) {
 			w.now = over
 		}
 	}

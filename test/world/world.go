@@ -21,6 +21,7 @@ import (
 	poll "github.com/lipdrop/lipdrop/functions/poll/handler"
 	submit "github.com/lipdrop/lipdrop/functions/submit/handler"
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -82,8 +83,13 @@ type World struct {
 	// goroutines use the World at once.
 	Price time.Duration
 
-	// Settings are the settings of submit.
+	// Settings are the settings of submit, and Caps the caps of a day. A process has
+	// those of its start: see Restart.
 	Settings drop.Settings
+	Caps     budget.Caps
+
+	// MinBalance is the parameter MinBalanceUsd.
+	MinBalance float64
 
 	// QueueLimit and RunLimit are the parameters QueueHours and MaxHours.
 	QueueLimit, RunLimit time.Duration
@@ -204,9 +210,11 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 		if w.SignFor > 0 {
 			until = w.now.Add(w.SignFor)
 		}
+		runComfy := api()
 		return &submit.Handler{
 			SignUntil: until, Exit: func() { panic(Crash{}) }, Queue: (*submitQueue)(w), Jitter: random,
-			Ledger: records, API: api(), States: (*stepFunctions)(w), MaxReceives: w.template.queue.MaxReceives, Now: w.Now, Sleep: pass, Presign: presign,
+			Ledger: records, API: runComfy, States: (*stepFunctions)(w), MaxReceives: w.template.queue.MaxReceives, Now: w.Now, Sleep: pass, Presign: presign,
+			Prices: &budget.Prices{API: runComfy, Now: w.Now}, Book: &budget.Book{Bucket: files}, Caps: w.Caps,
 			Resolver: &drop.Resolver{
 				Files: files, Catalog: models, Settings: w.Settings,
 			},
@@ -221,8 +229,10 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 		}
 	}
 	w.cancel.start = func() *cancel.Handler {
+		runComfy := api()
 		return &cancel.Handler{
-			Bucket: files, MachineARN: machineARN, Ledger: records, API: api(), States: (*stepFunctions)(w), Now: w.Now,
+			Bucket: files, MachineARN: machineARN, Ledger: records, API: runComfy, States: (*stepFunctions)(w), Now: w.Now,
+			Book: &budget.Book{Bucket: files}, MinBalance: w.MinBalance, Account: runComfy,
 		}
 	}
 }

@@ -25,7 +25,9 @@ type Result struct {
 
 	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
 
-	CostUSD  *float64 `json:"costUsd,omitempty"`
+	EstimateUSD *float64 `json:"estimateUsd,omitempty"`
+	CostUSD     *float64 `json:"costUsd,omitempty"`
+
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -41,7 +43,7 @@ func (h *Handler) writeResult(ctx context.Context, rec ledger.Record, ended time
 	err := enc.Encode(Result{
 		Name: rec.Name, Take: rec.Take, Model: rec.Model, Options: rec.Options,
 		Inputs: rec.Inputs, Outputs: rec.Outputs, RequestID: rec.RequestID,
-		Times: times, ExpectedSeconds: rec.ExpectedSeconds, CostUSD: rec.CostUSD, Warnings: rec.Warnings,
+		Times: times, ExpectedSeconds: rec.ExpectedSeconds, EstimateUSD: rec.EstimateUSD, CostUSD: rec.CostUSD, Warnings: rec.Warnings,
 	})
 	if err != nil {
 		return err

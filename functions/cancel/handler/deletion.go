@@ -82,7 +82,7 @@ func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string,
 	}
 	// Record the end before stopping the execution, so that the event of the stop
 	// changes nothing.
-	err = h.recordEnd(ctx, rec, ledger.Cancelled, problem.CancelledByDeletion, cancelledReason(key))
+	err = h.recordEnd(ctx, rec, ledger.Cancelled, problem.CancelledByDeletion, cancelledReason(key), true)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (h *Handler) cancelRedriven(ctx context.Context, rec ledger.Record, key str
 	if cancelled, err := h.cancelJob(ctx, rec, c); !cancelled || err != nil {
 		return err
 	}
-	if err := h.recordEnd(ctx, rec, ledger.Failed, problem.ExecutionStopped, cancelledReason(key)); err != nil {
+	if err := h.recordEnd(ctx, rec, ledger.Failed, problem.ExecutionStopped, cancelledReason(key), true); err != nil {
 		return err
 	}
 	return h.stopExecution(ctx, rec)

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
@@ -30,7 +31,13 @@ type Handler struct {
 	Ledger *ledger.Store
 	API    *runcomfy.Client
 	States StepFunctions
+	Book   *budget.Book
 	Now    func() time.Time
+
+	// MinBalance is the balance in US dollars below which an alarm goes off. With 0, the
+	// sweep does not ask Account for the balance.
+	MinBalance float64
+	Account    *runcomfy.Client
 }
 
 // StepFunctions is the part of the Step Functions client that Handler uses.
@@ -187,15 +194,16 @@ func (h *Handler) recordFailure(ctx context.Context, rec ledger.Record, result r
 // recordEnd records the end of a take and posts its status, unless the take has
 // ended since rec was read. If rec is already failed, the new reason replaces the
 // old one. If archive has found meanwhile that the job is cancelled, recordEnd records
-// who cancelled it.
-func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger.State, code problem.Code, reason string) error {
+// who cancelled it. Cancelled says that RunComfy cancelled the job before it started:
+// then recordEnd gives back what the take has reserved.
+func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger.State, code problem.Code, reason string, cancelled bool) error {
 	read := rec.Revision
 	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		found := state == ledger.Cancelled && r.State == ledger.Cancelled && r.Code == problem.JobCancelled
 		if r.State.Ended() && r.Revision != read && !found {
 			return nil
 		}
-		r.State, r.Code, r.Reason = state, code, reason
+		r.State, r.Code, r.Reason, r.NotCharged = state, code, reason, r.NotCharged || cancelled
 		r.Times.Ended = h.clock()
 		return nil
 	})
@@ -203,6 +211,12 @@ func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger
 		return err
 	}
 	slog.InfoContext(ctx, "settled", "name", rec.Name, "take", rec.Take, "state", rec.State, "code", rec.Code)
+	if rec.Free() {
+		if err := h.Book.Free(ctx, budget.Day(rec.Times.Claimed), rec.Name, rec.Take); err != nil {
+			// The sweep frees it.
+			slog.WarnContext(ctx, "reservation not given back", "name", rec.Name, "take", rec.Take, "err", err)
+		}
+	}
 	return h.Ledger.PostTake(ctx, rec)
 }
 

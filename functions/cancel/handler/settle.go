@@ -56,7 +56,7 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 		return err
 	}
 	if cancelled && exec.Status == types.ExecutionStatusAborted && !rec.State.Ended() {
-		return h.recordEnd(ctx, rec, ledger.Cancelled, problem.CancelledByStop, "the execution was stopped, and RunComfy cancelled the job before it started")
+		return h.recordEnd(ctx, rec, ledger.Cancelled, problem.CancelledByStop, "the execution was stopped, and RunComfy cancelled the job before it started", true)
 	}
 	switch {
 	case err != nil:
@@ -66,7 +66,7 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	case rec.State != ledger.Archiving:
 		reason += "; RunComfy could no longer cancel the job, so it is paid for"
 	}
-	return h.recordEnd(ctx, rec, ledger.Failed, code, reason)
+	return h.recordEnd(ctx, rec, ledger.Failed, code, reason, cancelled)
 }
 
 // failedAgain reports whether a redriven execution ended with a code other than the

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/workflow"
@@ -35,15 +36,19 @@ const (
 	recoverAfter = 15 * time.Minute
 	recoverUntil = 48 * time.Hour
 
+	// bookDays is how many days back the sweep frees reservations. QueueHours is at most
+	// a day, and only a queued job becomes free after RunComfy has accepted it.
+	bookDays = 3
+
 	// recoverTime is how much of the function's time one more record needs.
 	recoverTime = 15 * time.Second
 )
 
-// sweep settles the unsuccessful executions of the last day, then recovers what
-// submit did not finish.
+// sweep settles the unsuccessful executions of the last day, recovers what submit did not
+// finish, frees reservations of takes that are not charged, and logs the balance.
 func (h *Handler) sweep(ctx context.Context, c *call) error {
 	takes, err := h.Ledger.Written(ctx, h.Now().Add(-recoverUntil))
-	return errors.Join(err, h.settleAll(ctx, takes, c), h.recoverTakes(ctx, takes))
+	return errors.Join(err, h.settleAll(ctx, takes, c), h.recoverTakes(ctx, takes), h.sweepBudget(ctx), h.logBalance(ctx, c))
 }
 
 // settleAll settles the unsuccessful executions of the last day, oldest end first,
@@ -144,7 +149,7 @@ func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 	switch rec.State {
 	case ledger.Submitting:
 		slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", problem.SubmitInterrupted)
-		return h.recordEnd(ctx, rec, ledger.Unknown, problem.SubmitInterrupted, problem.InterruptedReason)
+		return h.recordEnd(ctx, rec, ledger.Unknown, problem.SubmitInterrupted, problem.InterruptedReason, false)
 	case ledger.Submitted:
 		slog.WarnContext(ctx, "recovered", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID)
 		err := workflow.Start(ctx, h.States, h.MachineARN, rec.Job())
@@ -156,4 +161,53 @@ func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 		h.Ledger.SendNotice(ctx, rec) // if it could not be sent when the take ended
 		return nil
 	}
+}
+
+// sweepBudget frees the reservations of takes that RunComfy does not charge: submit or
+// cancel may have died before it gave them back, and archive never does. The books of
+// earlier days do not limit anything; they are swept so that they are right.
+func (h *Handler) sweepBudget(ctx context.Context) error {
+	var errs []error
+	for back := range bookDays {
+		day := budget.Day(h.Now().AddDate(0, 0, -back))
+		freed, err := h.Book.Sweep(ctx, day, func(ctx context.Context, t budget.Take) (budget.Fate, error) {
+			if deadline, ok := ctx.Deadline(); ok && deadline.Sub(h.Now()) < recoverTime {
+				return budget.Open, errNoTime
+			}
+			rec, err := h.Ledger.Get(ctx, t.Name, t.Take)
+			_, unreadable := errors.AsType[*ledger.UnreadableError](err)
+			switch {
+			case errors.Is(err, bucket.ErrNotFound):
+				return budget.Free, nil
+			case unreadable:
+				return budget.Open, nil // reported where the record is needed
+			case err != nil:
+				return budget.Open, err
+			case rec.Free(), budget.Day(rec.Times.Claimed) != day:
+				return budget.Free, nil
+			case rec.State == ledger.Succeeded, rec.State == ledger.Unknown:
+				return budget.Charge, nil
+			}
+			return budget.Open, nil
+		})
+		if freed > 0 {
+			slog.WarnContext(ctx, "reservations freed", "day", day, "takes", freed)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// logBalance logs the balance of the RunComfy account, for the alarm.
+func (h *Handler) logBalance(ctx context.Context, c *call) error {
+	if h.MinBalance == 0 || c.silent || !h.hasTime(ctx) {
+		return nil
+	}
+	usd, err := h.Account.Balance(ctx)
+	if err != nil {
+		slog.WarnContext(ctx, "balance not known", "err", err)
+		return nil
+	}
+	slog.InfoContext(ctx, "balance", "balance_usd", usd)
+	return nil
 }

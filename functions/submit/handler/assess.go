@@ -142,9 +142,10 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 // isLast reports whether a held job is not tried again.
 func (a *assessment) isLast() bool { return !a.lastSince.IsZero() }
 
-// wasLast reports whether the last try was made before, and held the job.
+// wasLast reports whether the last try was made before, and held the job. A job that a cap
+// of the day holds has no last try.
 func (a *assessment) wasLast(prev ledger.Posted) bool {
-	return a.isLast() && prev.State == ledger.Held && prev.UpdatedAt.After(a.lastSince)
+	return a.isLast() && prev.State == ledger.Held && prev.Code != problem.OverBudget && prev.UpdatedAt.After(a.lastSince)
 }
 
 // addUnnamed adds a finding for a file of a bundle that was deleted and uploaded again,

@@ -19,6 +19,10 @@
 // Jobs beyond MaxJobsPerDrop get the status held, and their messages are finished. One
 // further message, with the change and the limit, waits in the queue. Its deliveries
 // make no requests until the limit is higher; then the change is handled again.
+//
+// The caps of a day (package budget) hold single jobs, after their claim. Their messages
+// are delivered every 12 minutes. The last delivery of such a message sends another one
+// in its place, because a job may wait for days.
 package handler
 
 import (
@@ -33,6 +37,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -49,6 +54,9 @@ type Handler struct {
 	States   workflow.Starter
 	Now      func() time.Time
 	Queue    Queue
+	Prices   *budget.Prices
+	Book     *budget.Book
+	Caps     budget.Caps
 	Jitter   func() float64 // in [0, 1): spreads the next deliveries of many messages
 
 	// MaxReceives is how often the queue delivers a message. 0 means no limit.
@@ -112,6 +120,20 @@ type heldError struct {
 }
 
 func (e *heldError) Error() string { return "held: " + string(e.code) }
+
+// isOverBudget reports whether an error says that a cap of the day holds a job.
+func isOverBudget(err error) bool {
+	switch e := err.(type) { //nolint:errorlint // any error of a join counts
+	case *heldError:
+		return e.code == problem.OverBudget
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(e.Unwrap(), isOverBudget)
+	case interface{ Unwrap() error }:
+		return isOverBudget(e.Unwrap())
+	default:
+		return false
+	}
+}
 
 // Handle handles a batch of queue messages, or one event without a queue. Handle
 // returns each unfinished message as a batch item failure, so that the queue
@@ -177,6 +199,8 @@ func (h *Handler) pause(err error, receives int) time.Duration {
 	switch {
 	case errors.Is(err, errRetried):
 		return burnPause
+	case isOverBudget(err):
+		return 0 // nothing changes before midnight, unless a person raises the cap
 	case after > 0 && receives <= promptReceives:
 		return after + time.Duration(h.Jitter()*float64(min(after, firstHold)))
 	case receives <= promptHolds:
@@ -375,6 +399,9 @@ func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSinc
 		} else {
 			left = append(left, s)
 			errs = append(errs, a.err)
+			// A cap may hold a job for days, which is longer than the queue delivers one
+			// message.
+			divide = divide || a.isLast() && isOverBudget(a.err)
 		}
 		errs = append(errs, h.warnUnused(ctx, a, c))
 	}

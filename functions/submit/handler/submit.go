@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -61,6 +62,7 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 	if _, err := h.API.Token.Token(ctx); err != nil {
 		return h.postNotSubmitted(ctx, a, claim, prev, &runcomfy.TokenError{Err: err})
 	}
+	h.estimate(ctx, &claim, ready.Expected.Length)
 	if !h.hasTime(ctx, claimTime) {
 		return errNoTime
 	}
@@ -74,12 +76,16 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 	if !claimed {
 		return h.resume(ctx, a, rec, prev)
 	}
-	if !h.hasTime(ctx, submitTime) {
-		return errors.Join(errNoTime, h.release(ctx, rec)) // the claim took too long
+	reserved, err := h.reserve(ctx, rec)
+	if err != nil {
+		return h.handleReserveError(ctx, a, rec, prev, err)
+	}
+	if !h.hasTime(ctx, submitTime) { // the claim took too long
+		return errors.Join(errNoTime, h.release(ctx, rec, reserved))
 	}
 	requestID, err := h.API.Submit(ctx, ready.Model, input)
 	if err != nil {
-		return h.handleSubmitError(ctx, a, rec, prev, err)
+		return h.handleSubmitError(ctx, a, rec, reserved, prev, err)
 	}
 	if rec, err = h.recordRequestID(ctx, rec, requestID); err != nil {
 		return err
@@ -289,16 +295,21 @@ func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, reques
 	return rec, err
 }
 
-// release releases a claim. It retries for as long as the function's time allows,
-// because a claim that remains looks like a job that may have been charged.
-func (h *Handler) release(ctx context.Context, rec ledger.Record) error {
-	return h.retry(ctx, func() error {
+// release releases a claim and gives back what it has reserved. It retries the release
+// for as long as the function's time allows, because a claim that remains looks like a
+// job that may have been charged.
+func (h *Handler) release(ctx context.Context, rec ledger.Record, reserved budget.Reservation) error {
+	err := h.retry(ctx, func() error {
 		err := h.Ledger.Release(ctx, rec)
 		if err != nil {
 			slog.WarnContext(ctx, "claim not released", "name", rec.Name, "take", rec.Take, "err", err)
 		}
 		return err
 	})
+	if err == nil {
+		h.giveBack(ctx, reserved)
+	}
+	return err
 }
 
 // retry calls write until it succeeds or little of the function's time is left.
@@ -349,8 +360,9 @@ func (h *Handler) postTake(ctx context.Context, rec ledger.Record, prev ledger.P
 }
 
 // handleSubmitError handles a POST that returned no request id. It releases the
-// claim only if RunComfy certainly did not accept the job.
-func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
+// claim, and gives back what it has reserved, only if RunComfy certainly did not accept
+// the job.
+func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledger.Record, reserved budget.Reservation, prev ledger.Posted, cause error) error {
 	code, state := classify(cause)
 	if state == ledger.Unknown {
 		rec, err := h.recordUnknown(ctx, rec, code, "RunComfy's response does not say whether it accepted the job: "+describe(cause))
@@ -359,9 +371,14 @@ func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledg
 		}
 		return h.postTake(ctx, rec, prev)
 	}
-	if err := h.release(ctx, rec); err != nil {
+	if err := h.release(ctx, rec, reserved); err != nil {
 		return err
 	}
+	return h.postReleased(ctx, a, rec, prev, state, cause)
+}
+
+// postReleased posts the status of a take whose claim was released because of an error.
+func (h *Handler) postReleased(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, state ledger.State, cause error) error {
 	if state == ledger.Rejected || a.isLast() {
 		// The files may have changed during the POST, and no retry will correct this
 		// status. Assess again if they have.
@@ -400,9 +417,9 @@ func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledge
 	code, state := classify(cause)
 	st := ledger.Status{
 		Name: rec.Name, State: state, Code: code, Reason: describe(cause), Remedy: rec.Remedy(code),
-		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model, ExpectedSeconds: rec.ExpectedSeconds,
+		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model, ExpectedSeconds: rec.ExpectedSeconds, EstimateUSD: rec.EstimateUSD,
 	}
-	if state == ledger.Held && a.isLast() {
+	if state == ledger.Held && a.isLast() && code != problem.OverBudget {
 		endRetries(&st)
 	}
 	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)
@@ -436,12 +453,18 @@ func describe(err error) string {
 	return text
 }
 
-// classify returns what an error of Submit means for the take: held or rejected
-// if RunComfy certainly did not accept the job, else unknown.
+// classify returns what an error of the reservation or of Submit means for the take:
+// held or rejected if RunComfy certainly did not accept the job, else unknown.
 func classify(err error) (problem.Code, ledger.State) {
 	var noToken *runcomfy.TokenError
 	var response *runcomfy.Error
+	var over *budget.OverError
+	var unreadable *budget.UnreadableError
 	switch {
+	case errors.As(err, &over):
+		return problem.OverBudget, ledger.Held
+	case errors.As(err, &unreadable):
+		return problem.BudgetUnreadable, ledger.Held
 	case errors.Is(err, config.ErrNoToken):
 		return problem.TokenMissing, ledger.Held
 	case errors.As(err, &noToken):

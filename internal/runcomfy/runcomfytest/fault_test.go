@@ -17,7 +17,7 @@ import (
 
 var allCalls = []runcomfytest.Call{
 	runcomfytest.CallSubmit, runcomfytest.CallStatus, runcomfytest.CallResult,
-	runcomfytest.CallCancel, runcomfytest.CallModel, runcomfytest.CallOutput,
+	runcomfytest.CallCancel, runcomfytest.CallModel, runcomfytest.CallBalance, runcomfytest.CallOutput,
 }
 
 func TestFaultsAreNamedAndInOneOrder(t *testing.T) {
@@ -50,6 +50,7 @@ func TestCallOf(t *testing.T) {
 	}{
 		{"POST", "/v1/models/a/b-1.0/c", runcomfytest.CallSubmit, "a/b-1.0/c"},
 		{"GET", "/v1/models/a/b", runcomfytest.CallModel, "a/b"},
+		{"GET", "/prod/v2/balance", runcomfytest.CallBalance, ""},
 		{"GET", "/v1/requests/r/status", runcomfytest.CallStatus, "r"},
 		{"GET", "/v1/requests/r/result?include_cost=true", runcomfytest.CallResult, "r"},
 		{"POST", "/v1/requests/r/cancel", runcomfytest.CallCancel, "r"},
@@ -122,12 +123,13 @@ func TestBothWaysAnswerAlike(t *testing.T) {
 						return &fault
 					}
 					method, path := "GET", map[runcomfytest.Call]string{
-						runcomfytest.CallSubmit: "/v1/models/a/b",
-						runcomfytest.CallModel:  "/v1/models/a/b",
-						runcomfytest.CallStatus: "/v1/requests/" + id + "/status",
-						runcomfytest.CallResult: "/v1/requests/" + id + "/result",
-						runcomfytest.CallCancel: "/v1/requests/" + id + "/cancel",
-						runcomfytest.CallOutput: "/media/" + id + "%3D/output/1.mov",
+						runcomfytest.CallSubmit:  "/v1/models/a/b",
+						runcomfytest.CallModel:   "/v1/models/sync/react-1",
+						runcomfytest.CallBalance: "/prod/v2/balance",
+						runcomfytest.CallStatus:  "/v1/requests/" + id + "/status",
+						runcomfytest.CallResult:  "/v1/requests/" + id + "/result",
+						runcomfytest.CallCancel:  "/v1/requests/" + id + "/cancel",
+						runcomfytest.CallOutput:  "/media/" + id + "%3D/output/1.mov",
 					}[call]
 					if call == runcomfytest.CallSubmit || call == runcomfytest.CallCancel {
 						method = "POST"

@@ -22,6 +22,8 @@ func Faults(call Call) []Fault {
 	case CallCancel:
 		return append(cancelForms(), append(unanswered(), append(refusals(), unreadable()...)...)...)
 	case CallModel:
+		return append(priceForms(), append(unanswered(), append(refusals(), unreadable()...)...)...)
+	case CallBalance:
 		return append(unanswered(), append(refusals(), unreadable()...)...)
 	case CallOutput:
 		return append(unanswered(), outputFaults()...)
@@ -115,6 +117,19 @@ func submitRefusals() []Fault {
 		{Name: "400", Status: 400, Body: []byte(`{"message":"bad request"}`)},
 		{Name: "404", Status: 404, Body: []byte(`{"detail":"Not Found"}`)},
 		{Name: "422", Status: 422, Body: []byte(`{"detail":[{"loc":["body","video_url"],"msg":"field required","type":"value_error.missing"}]}`)},
+	}
+}
+
+// priceForms are descriptions of a model from which no price follows.
+func priceForms() []Fault {
+	return []Fault{
+		{Name: "no price", Accept: true, Edit: without("base_price_usd", "price_unit", "pricing_note")},
+		{Name: "no unit", Accept: true, Edit: without("price_unit")},
+		{Name: "an unknown unit", Accept: true, Edit: set("price_unit", "megapixel")},
+		{Name: "a price of 0", Accept: true, Edit: set("base_price_usd", 0)},
+		{Name: "a negative price", Accept: true, Edit: set("base_price_usd", -0.05)},
+		{Name: "a price as text", Accept: true, Edit: set("base_price_usd", "0.05")},
+		{Name: "a price in millions", Accept: true, Edit: set("base_price_usd", 1e7)},
 	}
 }
 

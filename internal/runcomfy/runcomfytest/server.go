@@ -47,6 +47,10 @@ type Server struct {
 	// every model is known.
 	Models map[string]json.RawMessage
 
+	// Prices holds the price of each model by its id. Other models have none. Defaults
+	// to InventedPrices.
+	Prices map[string]Price
+
 	// Queue and Run are how long each job queues and runs.
 	Queue, Run time.Duration
 
@@ -100,6 +104,7 @@ type Server struct {
 	calls     int
 	leaked    int
 	noBalance bool
+	balance   *float64
 }
 
 // Script is the course of one job.
@@ -136,6 +141,8 @@ const (
 	CallCancel Call = "cancel"
 	CallModel  Call = "model"
 	CallOutput Call = "output"
+
+	CallBalance Call = "balance"
 )
 
 // CallOf returns what a request asks for, or "" if the API has no such path, and
@@ -149,6 +156,9 @@ func CallOf(r *http.Request) (Call, string) {
 			return CallModel, id
 		}
 		return "", id
+	}
+	if r.Method+" "+r.URL.Path == "GET /prod/v2/balance" {
+		return CallBalance, ""
 	}
 	if strings.HasPrefix(r.URL.Path, outputPrefix) {
 		return CallOutput, outputJob(r.URL)
@@ -218,11 +228,9 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request, body []byte) {
 		refuse(w, http.StatusUnauthorized, 400004, "the API token is invalid, expired or revoked")
 		return
 	}
-	if r.URL.Path == "/prod/v2/balance" {
-		reply(w, http.StatusOK, map[string]any{"balance_usd": 12.5})
-		return
-	}
 	switch call {
+	case CallBalance:
+		reply(w, http.StatusOK, map[string]any{"balance_usd": s.balanceUSD()})
 	case CallSubmit:
 		s.submit(w, r, id, body)
 	case CallModel:
@@ -257,10 +265,12 @@ func (s *Server) describeModel(w http.ResponseWriter, id string) {
 		refuse(w, http.StatusBadRequest, 400001, "there is no model "+id)
 		return
 	}
-	reply(w, http.StatusOK, map[string]any{
-		"model_id": id, "display_name": id, "input_schema": schema,
-		"base_price_usd": 0.05, "price_unit": "second",
-	})
+	members := map[string]any{"model_id": id, "display_name": id, "input_schema": schema}
+	if price, ok := s.price(id); ok {
+		members["base_price_usd"], members["price_unit"] = price.USD, price.Unit
+		members["pricing_note"] = price.Note
+	}
+	reply(w, http.StatusOK, members)
 }
 
 func (s *Server) now() time.Time {

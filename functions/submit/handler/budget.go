@@ -1,0 +1,75 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/budget"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// estimate writes what a job costs by RunComfy's base price into its record, or why that
+// is not known.
+func (h *Handler) estimate(ctx context.Context, rec *ledger.Record, length time.Duration) {
+	estimate := h.Prices.Estimate(ctx, rec.Model, length)
+	rec.EstimateUSD = estimate.USD
+	for _, warning := range []string{estimate.Warning(), h.Caps.NotHeld(reservationOf(*rec))} {
+		if warning != "" {
+			rec.Warn(warning)
+		}
+	}
+}
+
+// reservationOf returns what a take needs of the caps of its day.
+func reservationOf(rec ledger.Record) budget.Take {
+	t := budget.Take{Name: rec.Name, Take: rec.Take, Seconds: rec.ExpectedSeconds}
+	if rec.EstimateUSD != nil {
+		t.USD = *rec.EstimateUSD
+	}
+	return t
+}
+
+// reserve reserves what a claimed take needs in the book of the day of its claim. If
+// there is no cap, it returns the zero Reservation.
+func (h *Handler) reserve(ctx context.Context, rec ledger.Record) (budget.Reservation, error) {
+	if h.Caps.None() {
+		return budget.Reservation{}, nil
+	}
+	r, err := h.Book.Reserve(ctx, budget.Day(rec.Times.Claimed), reservationOf(rec), h.Caps)
+	if over, ok := errors.AsType[*budget.OverError](err); ok {
+		slog.WarnContext(ctx, "over budget", "name", rec.Name, "take", rec.Take, "parameter", over.Parameter, "cap_used", over.CapUsed)
+	}
+	if err != nil {
+		return r, err
+	}
+	slog.InfoContext(ctx, "reserved", "name", rec.Name, "take", rec.Take, "cap_used", r.CapUsed,
+		"reserved_jobs", r.Used.Jobs, "reserved_seconds", r.Used.Seconds, "reserved_usd", r.Used.USD)
+	return r, nil
+}
+
+// giveBack gives back a reservation of a take that RunComfy certainly did not accept. If
+// it cannot, the hourly sweep of the cancel function does it.
+func (h *Handler) giveBack(ctx context.Context, r budget.Reservation) {
+	if r.Day == "" {
+		return
+	}
+	if err := h.Book.GiveBack(ctx, r); err != nil {
+		slog.WarnContext(ctx, "reservation not given back", "name", r.Take.Name, "take", r.Take.Take, "err", err)
+	}
+}
+
+// handleReserveError handles a take for which nothing could be reserved. Nothing was sent,
+// so it releases the claim. If the reservation was written although S3 returned an error,
+// the next claim of the take replaces it, or the sweep removes it.
+func (h *Handler) handleReserveError(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
+	if err := h.release(ctx, rec, budget.Reservation{}); err != nil {
+		return errors.Join(cause, err)
+	}
+	_, state := classify(cause)
+	if state != ledger.Held {
+		return cause // the queue delivers the message again
+	}
+	return h.postReleased(ctx, a, rec, prev, state, cause)
+}

@@ -1,0 +1,267 @@
+package handler_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/budget"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
+)
+
+// dropPairs drops pairs whose jobs are named 0, 1 and so on.
+func dropPairs(t *testing.T, w *world.World, n int) {
+	t.Helper()
+	clip, voice := worldtest.Media(t)
+	for i := range n {
+		w.Drop(fmt.Sprintf("inbox/%d.mp4", i), clip)
+		w.Drop(fmt.Sprintf("inbox/%d.wav", i), voice)
+	}
+}
+
+// setCaps sets the caps, as a deployment does.
+func setCaps(w *world.World, caps budget.Caps) {
+	w.Caps = caps
+	w.Restart()
+}
+
+// used returns what the book of a day says.
+func used(t *testing.T, w *world.World, day string) budget.Amount {
+	t.Helper()
+	var book struct{ Used budget.Amount }
+	text, ok := w.Bucket.Object(budget.Key(day))
+	if ok {
+		if err := json.Unmarshal(text, &book); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return book.Used
+}
+
+// Each estimate of the sample pair is 2.531 s at $0.08 a second: $0.20248.
+func TestEstimateIsInStatusAndRecord(t *testing.T) {
+	w := worldtest.New(t)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
+	st := w.Status("ads/talk")
+	if st.EstimateUSD == nil || *st.EstimateUSD != 0.20248 || st.CostUSD == nil || *st.CostUSD != 0.25 {
+		t.Errorf("status %+v", st)
+	}
+	if rec := w.Takes("ads/talk")[0]; *rec.EstimateUSD != 0.20248 || *rec.CostUSD != 0.25 {
+		t.Errorf("record %+v", rec)
+	}
+	text, _ := w.Bucket.Object(ledger.OutputPrefix("ads/talk", st.Take) + "result.json")
+	var result struct{ EstimateUSD, CostUSD float64 }
+	if err := json.Unmarshal(text, &result); err != nil || result.EstimateUSD != 0.20248 || result.CostUSD != 0.25 {
+		t.Errorf("result %+v, %v", result, err)
+	}
+}
+
+// A job without a price runs. Its status says why there is no estimate, and which cap
+// does not count it.
+func TestJobWithoutAnEstimate(t *testing.T) {
+	faults := append(runcomfytest.Faults(runcomfytest.CallModel), runcomfytest.Fault{Name: "no cost", Accept: true})
+	for _, fault := range faults {
+		t.Run(fault.Name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.Batch = 10
+			setCaps(w, budget.Caps{USD: 0.01})
+			worldtest.Faulty(w, runcomfytest.CallModel, fault, time.Hour)
+			if fault.Name == "no cost" {
+				w.RunComfy.Prices = map[string]runcomfytest.Price{}
+			}
+			w.RunComfy.CostUSD = 0
+			worldtest.DropPair(t, w)
+			worldtest.Rest(t, w)
+			worldtest.WantArchived(t, w)
+			st := w.Status("ads/talk")
+			warnings := strings.Join(st.Warnings, "\n")
+			if st.EstimateUSD != nil || st.CostUSD != nil || !strings.Contains(warnings, "there is no estimate of the cost: ") ||
+				!strings.Contains(warnings, "MaxUsdPerDay does not count this job, because its cost is not known") {
+				t.Errorf("status %+v", st)
+			}
+			if waited := w.Takes("ads/talk")[0].Times.Submitted.Sub(world.Begin); waited > 12*time.Second {
+				t.Errorf("submitted after %v", waited)
+			}
+		})
+	}
+}
+
+// Over a cap, jobs wait for days, each in the order of its message, and none becomes a
+// dead letter.
+func TestJobsOverACapContinueAfterMidnight(t *testing.T) {
+	for _, caps := range []budget.Caps{{Jobs: 2}, {Seconds: 7}, {USD: 0.41}, {Jobs: 2, Seconds: 100, USD: 100}} {
+		t.Run(fmt.Sprintf("%+v", caps), func(t *testing.T) {
+			w := worldtest.New(t)
+			w.Batch = 10
+			setCaps(w, caps)
+			const jobs = 7
+			dropPairs(t, w, jobs)
+			day := world.Begin
+			for accepted := 0; accepted < jobs; day = day.AddDate(0, 0, 1) {
+				accepted = min(accepted+2, jobs)
+				midnight := day.UTC().Truncate(24*time.Hour).AddDate(0, 0, 1)
+				w.Pass(midnight.Sub(w.Now()) - time.Second)
+				worldtest.WantCharges(t, w, accepted)
+				held := 0
+				for i := range jobs {
+					st := w.Status(fmt.Sprint(i))
+					if st.State == ledger.Succeeded {
+						continue
+					}
+					held++
+					worldtest.WantStatus(t, w, fmt.Sprint(i), ledger.Held, problem.OverBudget)
+					if !strings.Contains(st.Reason, " of "+budget.Day(day)+" (UTC) are used") || !strings.Contains(st.Reason, "continues after midnight UTC, or when Max") || st.EstimateUSD == nil {
+						t.Errorf("status %+v", st)
+					}
+				}
+				if held != jobs-accepted {
+					t.Errorf("%d are held on %s", held, budget.Day(day))
+				}
+				if n := used(t, w, budget.Day(day)).Jobs; n > 2 || n < 1 {
+					t.Errorf("%d jobs are in the book of %s", n, budget.Day(day))
+				}
+			}
+			if len(w.Dead) > 0 {
+				t.Errorf("%d dead letters", len(w.Dead))
+			}
+		})
+	}
+}
+
+// A held job is tried again every 12 minutes, and continues when the cap is raised.
+func TestRaisedCap(t *testing.T) {
+	w := worldtest.New(t)
+	w.Batch = 10
+	setCaps(w, budget.Caps{Jobs: 1})
+	dropPairs(t, w, 2)
+	tries := 0
+	w.After = func(c world.Call) error {
+		if c.Op == "GetObject" && c.Key == budget.Key(budget.Day(world.Begin)) && c.Function == "submit" {
+			tries++
+		}
+		return nil
+	}
+	w.Pass(time.Minute)
+	tries = 0
+	w.Pass(2 * time.Hour)
+	// Both messages of the pair come back, and the second file's message has its own pause.
+	if tries < 9 || tries > 22 {
+		t.Errorf("tried %d times in two hours", tries)
+	}
+	worldtest.WantCharges(t, w, 1)
+	setCaps(w, budget.Caps{Jobs: 2})
+	w.Pass(12 * time.Minute)
+	worldtest.WantCharges(t, w, 2)
+}
+
+// What RunComfy certainly did not accept is given back. What it may have accepted is not.
+func TestReservationFollowsTheResponse(t *testing.T) {
+	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
+		t.Run(fault.Name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.Batch = 10
+			setCaps(w, budget.Caps{Jobs: 1})
+			worldtest.Faulty(w, runcomfytest.CallSubmit, fault, 0)
+			worldtest.DropPair(t, w)
+			w.Run(12 * time.Second)
+			state, _ := world.AfterSubmit(fault)
+			want := 1
+			if state == ledger.Held || state == ledger.Rejected {
+				want = 0
+			}
+			if got := used(t, w, budget.Day(world.Begin)).Jobs; got != want {
+				t.Errorf("%d jobs are in the book after a POST that leaves the take %s", got, state)
+			}
+		})
+	}
+}
+
+// The reservation of a job that is cancelled while it is queued is given back, so that
+// another job has its place.
+func TestCancelledJobLeavesItsPlace(t *testing.T) {
+	ends := map[string]func(w *world.World){
+		"a file is deleted":     func(w *world.World) { w.Delete("inbox/0.wav") },
+		"the execution stops":   func(w *world.World) { w.Stop("0", w.Status("0").Take) },
+		"it is queued too long": func(w *world.World) { w.Pass(7 * time.Hour) },
+		"cancelled on RunComfy's page": func(w *world.World) {
+			if err := w.CancelElsewhere(w.Status("0").RequestID); err != nil {
+				t.Fatal(err)
+			}
+			w.Pass(time.Hour) // archive gives nothing back; the sweep does
+		},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.Batch = 10
+			w.RunComfy.Queue = 8 * time.Hour
+			setCaps(w, budget.Caps{Jobs: 1})
+			dropPairs(t, w, 1)
+			w.Pass(time.Minute)
+			worldtest.WantCharges(t, w, 1)
+			end(w)
+			w.Pass(time.Minute)
+			if got := used(t, w, budget.Day(world.Begin)); got.Jobs != 0 {
+				t.Errorf("the book has %+v", got)
+			}
+			clip, voice := worldtest.Media(t)
+			w.Drop("inbox/1.mp4", clip)
+			w.Drop("inbox/1.wav", voice)
+			w.Pass(time.Minute)
+			worldtest.WantCharges(t, w, 2)
+		})
+	}
+}
+
+// A book that cannot be read holds every job, with the key.
+func TestUnreadableBookHoldsJobs(t *testing.T) {
+	w := worldtest.New(t)
+	w.Batch = 10
+	setCaps(w, budget.Caps{Jobs: 5})
+	key := budget.Key(budget.Day(world.Begin))
+	w.Bucket.Set(key, []byte("{"))
+	worldtest.DropPair(t, w)
+	w.Pass(time.Minute)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.BudgetUnreadable); !strings.Contains(st.Reason, key) {
+		t.Errorf("reason %q", st.Reason)
+	}
+	worldtest.WantCharges(t, w, 0)
+	w.Bucket.Remove(key)
+	w.Pass(time.Hour)
+	worldtest.WantCharges(t, w, 1)
+}
+
+// Without a cap nothing is written below budget/, and with one each job has one
+// reservation before its POST.
+func TestReservationIsBeforeThePOST(t *testing.T) {
+	for _, caps := range []budget.Caps{{}, {Jobs: 1}} {
+		w := worldtest.New(t)
+		w.Batch = 10
+		setCaps(w, caps)
+		atPost := -1
+		w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+			if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallSubmit {
+				atPost = used(t, w, budget.Day(world.Begin)).Jobs
+			}
+			return nil
+		}
+		worldtest.DropPair(t, w)
+		worldtest.Rest(t, w)
+		worldtest.WantArchived(t, w)
+		if atPost != caps.Jobs {
+			t.Errorf("%d reservations at the POST, want %d", atPost, caps.Jobs)
+		}
+		if _, there := w.Bucket.Object(budget.Key(budget.Day(world.Begin))); there != (caps.Jobs > 0) {
+			t.Errorf("with the caps %+v, a book is there: %t", caps, there)
+		}
+	}
+}

@@ -1,0 +1,300 @@
+// Package budget limits what the jobs of a day may cost, and estimates what a job will
+// cost.
+//
+// The book of a day is the object budget/<yyyy-mm-dd>.json. It holds a reservation for
+// each take that submit claimed on that day, in UTC. Submit reserves after the claim
+// and before the paid POST, so a crash leaves at most a reservation too many. Every
+// change is a conditional write.
+//
+// A take that RunComfy certainly did not accept, or that was cancelled before it
+// started, is given back. A take that may have been charged keeps its reservation.
+package budget
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+)
+
+// Caps are the limits of a day. 0 means no limit.
+type Caps struct {
+	Jobs    int
+	Seconds float64 // of expected output
+	USD     float64 // of estimates
+}
+
+// None reports whether there is no limit.
+func (c Caps) None() bool { return c == Caps{} }
+
+// Amount is what takes use of a day's caps.
+type Amount struct {
+	Jobs    int     `json:"jobs"`
+	Seconds float64 `json:"seconds"`
+	USD     float64 `json:"usd"`
+}
+
+// Take is what one take reserves.
+type Take struct {
+	Name string `json:"name"`
+	Take string `json:"take"`
+	// Seconds is the expected length of the output; 0 if it is not known.
+	Seconds float64 `json:"seconds,omitempty"`
+	// USD is the estimate; 0 if there is none.
+	USD float64 `json:"usd,omitempty"`
+
+	// Reserved is a random text of the reservation. A take that is claimed again has
+	// another one.
+	Reserved string `json:"reserved"`
+	// Kept is true after a sweep has found that the take may have been charged and that
+	// this does not change.
+	Kept bool `json:"kept,omitempty"`
+}
+
+func (t Take) id() string { return t.Name + "/" + t.Take }
+
+func (t Take) isReservation(other Take) bool { return t.Reserved == other.Reserved }
+
+// book is the object of a day.
+type book struct {
+	Day   string `json:"day"`
+	Used  Amount `json:"used"` // the sum over Takes, for people
+	Takes []Take `json:"takes"`
+
+	etag string
+}
+
+// sum returns what the takes of a book use.
+func (b *book) sum() Amount {
+	var micros, millis int64 // so that the order of the takes does not matter
+	for _, t := range b.Takes {
+		micros += int64(math.Round(t.USD * 1e6))
+		millis += int64(math.Round(t.Seconds * 1e3))
+	}
+	return Amount{Jobs: len(b.Takes), Seconds: float64(millis) / 1e3, USD: float64(micros) / 1e6}
+}
+
+// remove removes the takes for which is returns true, and reports whether there
+// were any.
+func (b *book) remove(is func(Take) bool) bool {
+	before := len(b.Takes)
+	b.Takes = slices.DeleteFunc(b.Takes, is)
+	return len(b.Takes) < before
+}
+
+// Book holds the reservations of all days. It is safe for concurrent use.
+type Book struct {
+	Bucket *bucket.Bucket
+}
+
+const (
+	// Prefix is the prefix of the objects of a Book.
+	Prefix = "budget/"
+
+	// MaxTakes is the largest number of takes that a day can have.
+	MaxTakes = 20_000
+
+	maxBook = 32 << 20 // bytes
+	// maxRaces bounds how often a change is made again after a lost race.
+	maxRaces = 200
+)
+
+// Day returns the day of a time: its date in UTC.
+func Day(at time.Time) string { return at.UTC().Format(time.DateOnly) }
+
+// Key returns the key of the book of a day.
+func Key(day string) string { return Prefix + day + ".json" }
+
+// UnreadableError is returned for a book that is not JSON or is too large. Reading it
+// again does not help.
+type UnreadableError struct {
+	Key string
+	Err error
+}
+
+func (e *UnreadableError) Error() string { return e.Key + " cannot be read: " + e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
+// OverError is returned if a take does not fit into the caps of its day.
+type OverError struct {
+	Parameter string  // of the cap that it exceeds
+	Reason    string  // what is used and needed, and when the job continues
+	CapUsed   float64 // the part of the cap that the day would use with the take: more than 1
+}
+
+func (e *OverError) Error() string { return e.Reason }
+
+// Reservation is what Reserve has written.
+type Reservation struct {
+	Day  string
+	Take Take
+	// Used is what the takes of the day use with this one, and CapUsed the largest part
+	// of a cap that this is, 1 for all of it.
+	Used    Amount
+	CapUsed float64
+}
+
+// Reserve reserves what a take needs in the book of a day. If the take does not fit into
+// the caps, Reserve returns *OverError and changes nothing. A take that has a
+// reservation already replaces it.
+func (b *Book) Reserve(ctx context.Context, day string, take Take, caps Caps) (Reservation, error) {
+	take.Reserved, take.Kept = rand.Text(), false
+	r := Reservation{Day: day, Take: take}
+	err := b.change(ctx, day, func(day *book) (bool, error) {
+		if slices.ContainsFunc(day.Takes, take.isReservation) {
+			return false, nil // an earlier try, whose response was lost
+		}
+		day.remove(func(t Take) bool { return t.id() == take.id() })
+		used := day.sum()
+		if over := caps.exceeded(day.Day, used, take); over != nil {
+			return false, over
+		}
+		day.Takes = append(day.Takes, take)
+		r.Used = day.sum()
+		r.CapUsed = caps.used(r.Used)
+		return true, nil
+	})
+	return r, err
+}
+
+// GiveBack removes a reservation. It leaves a later reservation of the same take.
+func (b *Book) GiveBack(ctx context.Context, r Reservation) error {
+	return b.change(ctx, r.Day, func(day *book) (bool, error) {
+		return day.remove(r.Take.isReservation), nil
+	})
+}
+
+// Free removes the reservation of a take that is certainly not charged and is never
+// claimed again.
+func (b *Book) Free(ctx context.Context, day, name, take string) error {
+	id := Take{Name: name, Take: take}.id()
+	return b.change(ctx, day, func(day *book) (bool, error) {
+		return day.remove(func(t Take) bool { return t.id() == id }), nil
+	})
+}
+
+// Fate is what a sweep finds out about a take.
+type Fate int
+
+// The fates.
+const (
+	Open   Fate = iota // it is under way, or may still change
+	Free               // it is certainly not charged
+	Charge             // it may have been charged, and that does not change
+)
+
+// Sweep calls fate with each take of a day whose fate is not known, removes those that
+// are free, and returns their number. If fate returns an error, Sweep leaves the other
+// takes to the next sweep and returns the error.
+//
+// A take that is claimed again while the sweep runs has a new reservation. The book
+// has then changed, so the sweep starts again and asks for its fate again.
+func (b *Book) Sweep(ctx context.Context, day string, fate func(ctx context.Context, t Take) (Fate, error)) (freed int, err error) {
+	var stopped error
+	err = b.change(ctx, day, func(day *book) (bool, error) {
+		stopped, freed = nil, 0
+		fates := map[string]Fate{}
+		for _, t := range day.Takes {
+			if t.Kept {
+				continue
+			}
+			found, err := fate(ctx, t)
+			if err != nil {
+				stopped = err
+				break
+			}
+			fates[t.Reserved] = found
+		}
+		day.remove(func(t Take) bool { return fates[t.Reserved] == Free && !t.Kept })
+		changed := false
+		for found := range maps.Values(fates) {
+			if found == Free {
+				freed++
+			}
+			changed = changed || found != Open
+		}
+		for i := range day.Takes {
+			day.Takes[i].Kept = day.Takes[i].Kept || fates[day.Takes[i].Reserved] == Charge
+		}
+		return changed, nil
+	})
+	return freed, errors.Join(stopped, err)
+}
+
+// Used returns what the takes of a day use.
+func (b *Book) Used(ctx context.Context, day string) (Amount, error) {
+	read, err := b.read(ctx, day)
+	return read.sum(), err
+}
+
+// change changes the book of a day by compare-and-swap. The change is made again with
+// the new book after each lost race. It reports whether it changed anything.
+func (b *Book) change(ctx context.Context, day string, change func(*book) (bool, error)) error {
+	for range maxRaces {
+		read, err := b.read(ctx, day)
+		if err != nil {
+			return err
+		}
+		changed, err := change(&read)
+		if err != nil || !changed {
+			return err
+		}
+		if len(read.Takes) > MaxTakes {
+			return fmt.Errorf("%s holds %d takes, the most that it can hold", Key(day), MaxTakes)
+		}
+		read.Used = read.sum()
+		_, err = b.Bucket.PutJSON(ctx, Key(day), read.etag, read.encode(), nil)
+		if !errors.Is(err, bucket.ErrConflict) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("%s: lost %d races", Key(day), maxRaces)
+}
+
+func (b *Book) read(ctx context.Context, day string) (book, error) {
+	key := Key(day)
+	body, object, err := b.Bucket.Get(ctx, key, maxBook+1)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return book{Day: day}, nil
+	}
+	if err != nil {
+		return book{}, err
+	}
+	read := book{etag: object.ETag}
+	switch {
+	case len(body) > maxBook:
+		err = fmt.Errorf("it has more than %d bytes", maxBook)
+	default:
+		if err = json.Unmarshal(body, &read); err == nil && read.Day != day {
+			err = fmt.Errorf("it is the book of %q", read.Day)
+		}
+	}
+	if err != nil {
+		return book{}, &UnreadableError{key, err}
+	}
+	return read, nil
+}
+
+// encode returns the JSON of a book.
+func (b *book) encode() []byte {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(b); err != nil {
+		panic(err) // a book always encodes
+	}
+	return buf.Bytes()
+}

@@ -1,0 +1,235 @@
+package budget_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/budget"
+	"github.com/lipdrop/lipdrop/internal/s3test"
+)
+
+const day = "2050-01-03"
+
+func newBook() (*budget.Book, *s3test.Bucket) {
+	s3 := &s3test.Bucket{}
+	return &budget.Book{Bucket: &bucket.Bucket{S3: s3, Name: "b"}}, s3
+}
+
+func take(i int) budget.Take {
+	return budget.Take{Name: "ads/talk", Take: fmt.Sprint(i), Seconds: 10, USD: 0.1}
+}
+
+func wantUsed(t *testing.T, b *budget.Book, want budget.Amount) {
+	t.Helper()
+	got, err := b.Used(t.Context(), day)
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v; used (-want +got):\n%s", err, diff)
+	}
+}
+
+func TestCaps(t *testing.T) {
+	all := budget.Caps{Jobs: 3, Seconds: 30, USD: 0.3}
+	tests := []struct {
+		name   string
+		caps   budget.Caps
+		before int // takes of 10 s and $0.10
+		need   budget.Take
+		over   string
+	}{
+		{"no cap", budget.Caps{}, 100, take(0), ""},
+		{"fits exactly", all, 2, take(0), ""},
+		{"one job too many", budget.Caps{Jobs: 3}, 3, take(0),
+			"3 of 3 jobs of 2050-01-03 (UTC) are used; this one continues after midnight UTC, or when MaxJobsPerDay is raised"},
+		{"a second too many", budget.Caps{Seconds: 30}, 2, budget.Take{Seconds: 11},
+			"20 of 30 seconds of 2050-01-03 (UTC) are used, and this job needs 11; it continues after midnight UTC, or when MaxSecondsPerDay is raised"},
+		{"a cent too many", budget.Caps{USD: 0.3}, 2, budget.Take{USD: 0.11},
+			"$0.20 of $0.30 of 2050-01-03 (UTC) are used, and this job needs $0.11; it continues after midnight UTC, or when MaxUsdPerDay is raised"},
+		{"a millionth too much", budget.Caps{USD: 0.3}, 2, budget.Take{USD: 0.100001},
+			"$0.20 of $0.30 of 2050-01-03 (UTC) are used, and this job needs $0.100001; it continues after midnight UTC, or when MaxUsdPerDay is raised"},
+		{"more than a day allows", budget.Caps{Seconds: 30}, 0, budget.Take{Seconds: 31},
+			"this job needs 31 seconds, and MaxSecondsPerDay allows 30 a day; it continues when MaxSecondsPerDay is raised"},
+		{"unknown cost and length, with full caps of these", budget.Caps{Seconds: 30, USD: 0.3}, 3, budget.Take{}, ""},
+		{"unknown cost and length, with a full cap of jobs", all, 3, budget.Take{},
+			"3 of 3 jobs of 2050-01-03 (UTC) are used; this one continues after midnight UTC, or when MaxJobsPerDay is raised"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b, _ := newBook()
+			for i := range tt.before {
+				if _, err := b.Reserve(t.Context(), day, take(i+1), budget.Caps{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tt.need.Name, tt.need.Take = "ads/talk", "new"
+			_, err := b.Reserve(t.Context(), day, tt.need, tt.caps)
+			over, _ := errors.AsType[*budget.OverError](err)
+			if tt.over == "" && err != nil || tt.over != "" && (over == nil || over.Reason != tt.over || over.CapUsed <= 1) {
+				t.Errorf("%v, want %q", err, tt.over)
+			}
+			if _, err := b.Reserve(t.Context(), "2050-01-04", tt.need, tt.caps); err != nil && !strings.Contains(tt.over, "this job needs 31") {
+				t.Errorf("the next day: %v", err)
+			}
+		})
+	}
+}
+
+// Of a hundred takes that reserve at the same time, as many get a reservation as the cap
+// allows.
+func TestHundredTakesReserveAtOnce(t *testing.T) {
+	b, s3 := newBook()
+	s3.After = func(string, string) error { runtime.Gosched(); return nil } // lets others write in between
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	reserved, over := 0, 0
+	for i := range 100 {
+		wait.Go(func() {
+			_, err := b.Reserve(t.Context(), day, take(i), budget.Caps{Jobs: 12})
+			_, full := errors.AsType[*budget.OverError](err)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				reserved++
+			case full:
+				over++
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	if reserved != 12 || over != 88 {
+		t.Errorf("%d reserved, %d over", reserved, over)
+	}
+	wantUsed(t, b, budget.Amount{Jobs: 12, Seconds: 120, USD: 1.2})
+}
+
+func TestReservationIsIdempotentByTake(t *testing.T) {
+	b, _ := newBook()
+	caps := budget.Caps{Jobs: 1}
+	first, err := b.Reserve(t.Context(), day, take(1), caps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := b.Reserve(t.Context(), day, take(1), caps)
+	if err != nil || second.CapUsed != 1 || second.Used.Jobs != 1 {
+		t.Fatalf("%+v, %v", second, err)
+	}
+	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1})
+	if err := b.GiveBack(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1}) // a late give-back leaves the later reservation
+	for range 2 {
+		if err := b.GiveBack(t.Context(), second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantUsed(t, b, budget.Amount{})
+	if err := b.Free(t.Context(), "2050-01-04", "ads/talk", "1"); err != nil {
+		t.Errorf("free a take of a day without a book: %v", err)
+	}
+}
+
+// The response to a write is lost, and the writer does not know that it took effect.
+func TestLostResponseOfAReservation(t *testing.T) {
+	b, s3 := newBook()
+	lost := false
+	s3.After = func(op, _ string) error {
+		if op == "PutObject" && !lost {
+			lost = true
+			return s3test.ErrLost
+		}
+		return nil
+	}
+	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 1}); err == nil {
+		t.Fatal("no error")
+	}
+	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 1}); err != nil {
+		t.Errorf("the next claim of the take: %v", err)
+	}
+	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1})
+}
+
+func TestSweep(t *testing.T) {
+	b, _ := newBook()
+	for i := range 4 {
+		if _, err := b.Reserve(t.Context(), day, take(i), budget.Caps{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := map[string]int{}
+	fate := func(_ context.Context, tk budget.Take) (budget.Fate, error) {
+		asked[tk.Take]++
+		switch tk.Take {
+		case "0":
+			return budget.Free, nil
+		case "1":
+			return budget.Charge, nil
+		case "3":
+			return budget.Open, errors.New("no time")
+		}
+		return budget.Open, nil
+	}
+	for range 2 {
+		if _, err := b.Sweep(t.Context(), day, fate); err == nil || err.Error() != "no time" {
+			t.Errorf("%v", err)
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"0": 1, "1": 1, "2": 2, "3": 2}, asked); diff != "" {
+		t.Errorf("asked (-want +got):\n%s", diff)
+	}
+	wantUsed(t, b, budget.Amount{Jobs: 3, Seconds: 30, USD: 0.3})
+}
+
+// A take is claimed again after the sweep found that it is free. Its new reservation
+// stays.
+func TestSweepBesideAClaim(t *testing.T) {
+	b, _ := newBook()
+	reserve := func() {
+		if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reserve()
+	asked := 0
+	freed, err := b.Sweep(t.Context(), day, func(context.Context, budget.Take) (budget.Fate, error) {
+		asked++
+		if asked == 1 {
+			reserve()
+			return budget.Free, nil
+		}
+		return budget.Open, nil
+	})
+	if err != nil || freed != 0 || asked != 2 {
+		t.Errorf("%d freed, asked %d times, %v", freed, asked, err)
+	}
+	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1})
+}
+
+func TestUnreadableBook(t *testing.T) {
+	for _, body := range []string{"", "{", `[]`, `{"day": "2050-01-04", "takes": []}`} {
+		b, s3 := newBook()
+		s3.Set(budget.Key(day), []byte(body))
+		_, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 9})
+		if unreadable, ok := errors.AsType[*budget.UnreadableError](err); !ok || unreadable.Key != "budget/2050-01-03.json" {
+			t.Errorf("%q: %v", body, err)
+		}
+	}
+}
+
+func TestDay(t *testing.T) {
+	zone := time.FixedZone("", 3*3600)
+	if got := budget.Day(time.Date(2050, 1, 4, 2, 59, 0, 0, zone)); got != day {
+		t.Errorf("the day is %s", got)
+	}
+}

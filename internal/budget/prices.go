@@ -1,0 +1,144 @@
+package budget
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+)
+
+// EstimateNote says what an estimate is. It accompanies each estimate that a person
+// reads.
+const EstimateNote = "by RunComfy's base price; not a quote"
+
+const (
+	// priceTime is how long a job waits for the price of its model.
+	priceTime = 2 * time.Second
+	// priceAge is how long a price is kept.
+	priceAge = 24 * time.Hour
+	// askAgain is the shortest time between two requests for a price that is not known.
+	askAgain = time.Minute
+	// maxPrice is more than any price. A price of this much or more is a mistake.
+	maxPrice = 1000
+)
+
+// Prices returns what jobs will cost by RunComfy's base prices. It keeps each price
+// for a day. It is safe for concurrent use.
+type Prices struct {
+	API *runcomfy.Client
+	Now func() time.Time
+
+	mu    sync.Mutex
+	known map[string]price
+}
+
+// price is the price of a model, or why it is not known.
+type price struct {
+	usd     float64
+	unit    string
+	note    string
+	unknown string // a clause; empty if the price is known
+	at      time.Time
+}
+
+// Estimate is what a job will cost by RunComfy's base price.
+type Estimate struct {
+	USD *float64 // nil if it is not known
+	// Unknown says why USD is nil. It is a clause.
+	Unknown string
+	// Note is what RunComfy says about the price, if anything.
+	Note string
+}
+
+// Warning returns the warning of a job without an estimate, or "".
+func (e Estimate) Warning() string {
+	if e.USD != nil {
+		return ""
+	}
+	return "there is no estimate of the cost: " + e.Unknown
+}
+
+// Estimate returns the estimate of a job whose output has a length; 0 is not known. If
+// the price is not in memory, Estimate asks RunComfy and waits at most two seconds. It
+// does not return an error, because a job runs with or without an estimate.
+func (p *Prices) Estimate(ctx context.Context, model string, length time.Duration) Estimate {
+	price := p.price(ctx, model)
+	e := Estimate{Unknown: price.unknown, Note: price.note}
+	amount := 1.0
+	if price.unit == runcomfy.PerSecond {
+		amount = length.Round(time.Millisecond).Seconds() // as it is recorded
+	}
+	switch {
+	case e.Unknown != "":
+	case amount == 0:
+		e.Unknown = "the length of the output is not known"
+	default:
+		usd := Round(amount * price.usd)
+		e.USD = &usd
+	}
+	return e
+}
+
+// Round rounds an amount of US dollars to a millionth, but a small amount never to 0.
+func Round(usd float64) float64 {
+	if usd <= 0 {
+		return usd
+	}
+	return max(math.Round(usd*1e6), 1) / 1e6
+}
+
+func (p *Prices) price(ctx context.Context, model string) price {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.Now()
+	kept, ok := p.known[model]
+	age := now.Sub(kept.at)
+	if ok && (kept.unknown == "" && age < priceAge || kept.unknown != "" && age < askAgain) {
+		return kept
+	}
+	ctx, cancel := context.WithTimeout(ctx, priceTime)
+	defer cancel()
+	described, err := p.API.Model(ctx, model)
+	asked := priceOf(described, err)
+	asked.at = now
+	if p.known == nil {
+		p.known = map[string]price{}
+	}
+	p.known[model] = asked
+	return asked
+}
+
+// priceOf returns the price in RunComfy's description of a model.
+func priceOf(m runcomfy.Model, err error) price {
+	if err != nil {
+		return price{unknown: "RunComfy did not say what the model costs: " + describe(err)}
+	}
+	usd := m.BasePriceUSD
+	switch {
+	case usd == nil:
+		return price{unknown: "RunComfy has no price for the model"}
+	case !(*usd > 0 && *usd < maxPrice):
+		return price{unknown: fmt.Sprintf("RunComfy says that the model costs %g US dollars", *usd)}
+	case m.PriceUnit != runcomfy.PerSecond && m.PriceUnit != runcomfy.PerOutput:
+		return price{unknown: fmt.Sprintf("RunComfy's price of the model is for a unit that lipdrop does not know, %q", m.PriceUnit)}
+	}
+	return price{usd: *usd, unit: m.PriceUnit, note: m.PricingNote}
+}
+
+// describe returns an error in words that are the same each time.
+func describe(err error) string {
+	if response, ok := errors.AsType[*runcomfy.Error](err); ok {
+		return fmt.Sprintf("it returned HTTP %d", response.HTTPStatus)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Sprintf("it did not respond within %.0f s", priceTime.Seconds())
+	}
+	if _, ok := errors.AsType[*runcomfy.TokenError](err); ok {
+		return "there is no token"
+	}
+	return "it could not be reached"
+}

@@ -1,0 +1,108 @@
+package budget_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/budget"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+// world is a fake RunComfy with a clock. It counts requests.
+type world struct {
+	fake     runcomfytest.Server
+	now      time.Time
+	requests int
+	patience time.Duration // of the last request
+}
+
+func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
+	w.requests++
+	if deadline, ok := req.Context().Deadline(); ok {
+		w.patience = time.Until(deadline)
+	}
+	return w.fake.Transport().RoundTrip(req)
+}
+
+func newPrices() (*budget.Prices, *world) {
+	w := &world{now: time.Date(2050, 1, 3, 12, 0, 0, 0, time.UTC)}
+	api := &runcomfy.Client{Token: runcomfytest.Token("canary"), HTTPClient: &http.Client{Transport: w}}
+	return &budget.Prices{API: api, Now: func() time.Time { return w.now }}, w
+}
+
+func TestEstimate(t *testing.T) {
+	tests := []struct {
+		name, model string
+		length      time.Duration
+		want        float64 // 0: not known
+		unknown     string
+	}{
+		{"by the second", "sync/react-1", 2500 * time.Millisecond, 0.4, ""},
+		{"by the output", "happyhorse/happyhorse-1.0/reference-to-video", 5 * time.Second, 0.9, ""},
+		{"by the output of an unknown length", "happyhorse/happyhorse-1.0/reference-to-video", 0, 0.9, ""},
+		{"by the second, of an unknown length", "sync/react-1", 0, 0, "the length of the output is not known"},
+		{"a model without a price", "a/b", time.Second, 0, "RunComfy has no price for the model"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			prices, w := newPrices()
+			got := prices.Estimate(t.Context(), tt.model, tt.length)
+			if tt.want == 0 && got.USD != nil || tt.want != 0 && (got.USD == nil || *got.USD != tt.want) || got.Unknown != tt.unknown {
+				t.Errorf("%+v", got)
+			}
+			if warning := got.Warning(); (warning != "") != (tt.want == 0) || !strings.HasSuffix(warning, tt.unknown) {
+				t.Errorf("warning %q", warning)
+			}
+			if w.patience <= 0 || w.patience > 2*time.Second {
+				t.Errorf("the request may take %v", w.patience)
+			}
+		})
+	}
+}
+
+// Whatever RunComfy says instead of a price, there is no estimate, and never 0. It is
+// asked again after a minute.
+func TestPriceThatIsNotKnown(t *testing.T) {
+	for _, fault := range runcomfytest.Faults(runcomfytest.CallModel) {
+		t.Run(fault.Name, func(t *testing.T) {
+			prices, w := newPrices()
+			w.fake.Fault = func(*http.Request, []byte) *runcomfytest.Fault { return &fault }
+			first := prices.Estimate(t.Context(), "sync/react-1", time.Second)
+			if first.USD != nil || first.Unknown == "" || strings.Contains(first.Unknown, "canary") {
+				t.Errorf("%+v", first)
+			}
+			for range 59 {
+				w.now = w.now.Add(time.Second)
+				if got := prices.Estimate(t.Context(), "sync/react-1", time.Second); got != first {
+					t.Errorf("%+v, then %+v", first, got)
+				}
+			}
+			if w.requests != 1 {
+				t.Errorf("%d requests within a minute", w.requests)
+			}
+			w.fake.Fault = nil
+			w.now = w.now.Add(time.Second)
+			if got := prices.Estimate(t.Context(), "sync/react-1", time.Second); got.USD == nil || *got.USD != 0.16 {
+				t.Errorf("after a minute: %+v", got)
+			}
+		})
+	}
+}
+
+func TestPriceIsKeptForADay(t *testing.T) {
+	prices, w := newPrices()
+	for range 24 {
+		prices.Estimate(t.Context(), "sync/react-1", time.Second)
+		w.now = w.now.Add(time.Hour)
+	}
+	if w.requests != 1 {
+		t.Errorf("%d requests in a day", w.requests)
+	}
+	w.fake.Prices = map[string]runcomfytest.Price{"sync/react-1": {USD: 0.2, Unit: "second"}}
+	if got := prices.Estimate(t.Context(), "sync/react-1", time.Second); *got.USD != 0.2 || w.requests != 2 {
+		t.Errorf("%+v after %d requests", got, w.requests)
+	}
+}
