@@ -16,6 +16,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 )
@@ -198,4 +199,130 @@ func (b *browser) requested() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.requests)
+}
+
+// A failed job continues where it failed, and a queued one is cancelled.
+func TestRedriveAndCancel(t *testing.T) {
+	b := openBrowser(t)
+	dir := t.TempDir()
+	mp4, wav := sample.Files()
+	broken, err := local.Start(t.Context(), local.Options{Dir: dir, Variables: map[string]string{"OUTPUT_ORIGINS": "https://elsewhere.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broken.Close()
+	c, err := client.Target{Dir: dir}.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, c, "inbox/ads/talk.mp4", mp4)
+	put(t, c, "inbox/ads/talk.wav", wav)
+	awaitState(t, c, "ads/talk", ledger.Failed)
+	broken.Close()
+
+	c = start(t, local.Options{Dir: dir, QueueTime: time.Hour})
+	b.do("open the page", chromedp.Navigate(serve(t, c)))
+	b.job("ads/talk")
+	for _, want := range []string{"failed", "output_refused", "What to do:", "lipdrop redrive"} {
+		if text := eval[string](b, `document.querySelector("#job").innerText`); !strings.Contains(text, want) {
+			t.Errorf("the failed job shows no %q:\n%s", want, text)
+		}
+	}
+	b.shoot("failed-light")
+	b.do("redrive", chromedp.Click("#redrive"), chromedp.Click("#confirm .primary"))
+	b.waitFor("the job has succeeded", `document.querySelector("#job .status .state")?.innerText === "succeeded"`)
+
+	put(t, c, "inbox/other.mp4", mp4)
+	put(t, c, "inbox/other.wav", wav)
+	awaitState(t, c, "other", ledger.InQueue)
+	b.job("other")
+	b.waitFor("it is in the queue", `document.querySelector("#cancel") && document.querySelector("#job .status .state")?.innerText === "in queue"`)
+	b.do("do not cancel after all", chromedp.Click("#cancel"), chromedp.Click("#confirm button"))
+	b.do("cancel", chromedp.Click("#cancel"), chromedp.Click("#confirm .primary"))
+	b.waitFor("it is cancelled", `document.querySelector("#job .status .state")?.innerText === "cancelled"`)
+	if takes, err := c.Takes(t.Context(), "other"); err != nil || len(takes) != 1 || takes[0].State != ledger.Cancelled {
+		t.Errorf("the takes are %+v (%v)", takes, err)
+	}
+	b.quiet()
+}
+
+// awaitState waits until a name has a state.
+func awaitState(t *testing.T, c *client.Client, name string, state ledger.State) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * within); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		posted, err := c.Ledger.Posted(t.Context(), ledger.StatusKey(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if posted.State == state {
+			return
+		}
+	}
+	t.Fatalf("%s is not %s", name, state)
+}
+
+// hostile is a text that is markup, in every way of writing it.
+const hostile = `"><script>window.pwned=1</script><img src=x onerror="window.pwned=1">'</b>{{.}}${alert(1)}`
+
+// A failed, a held, a rejected and an unknown job can be read, whatever texts they hold.
+// The statuses and records are as somebody could write them who may write anything.
+func TestEveryStateIsReadable(t *testing.T) {
+	b := openBrowser(t)
+	c := start(t, local.Options{})
+	now := time.Now().UTC().Truncate(time.Second)
+	take := now.Format(ledger.StampLayout) + "-0123456789ab"
+	evil := strings.ReplaceAll(hostile, "/", "∕") // a name has no slash inside a part
+	for _, state := range []ledger.State{ledger.Failed, ledger.Held, ledger.Rejected, ledger.Unknown, ledger.Cancelled} {
+		st := ledger.Status{
+			Name: "evil/" + evil + string(state), State: state, Code: "output_refused", Reason: "RunComfy said " + hostile, Remedy: "do " + hostile,
+			Warnings: []string{hostile}, Model: hostile, RequestID: hostile, UpdatedAt: now, Jobs: []string{hostile}, Verdict: hostile,
+			Links: &ledger.Links{Execution: "javascript:window.pwned=1", RunComfy: "data:text/html,<script>window.pwned=1</script>", Outputs: hostile},
+		}
+		if state != ledger.Held && state != ledger.Rejected {
+			st.Take = take
+			putJSON(t, c, ledger.RecordKey(st.Name, take), ledger.Record{
+				Name: st.Name, Take: take, State: state, Code: "output_refused", Reason: hostile, Model: hostile, RequestID: hostile,
+				Options: map[string]any{"prompt": hostile, hostile: "x"},
+				Inputs: []ledger.Input{
+					{Property: "video_url", URL: "javascript:window.pwned=1"}, {Property: hostile, URL: "https://example.com/" + hostile},
+					{Property: "audio_url", Key: "inbox/" + hostile + ".wav", Codecs: []string{hostile}},
+				},
+				Outputs: []ledger.Output{{Key: "outbox/" + hostile, Type: hostile, Codecs: []string{hostile}, Verdict: &ledger.Verdict{State: hostile, Doubts: []ledger.Doubt{{Code: hostile, Reason: hostile}}}}},
+				Times:   ledger.Times{Claimed: now, Submitted: now.Add(time.Second), Ended: now.Add(time.Minute)}, Warnings: []string{hostile},
+			})
+			putJSON(t, c, client.ReviewKey(st.Name, take), client.Review{Name: st.Name, Take: take, Decision: hostile, By: hostile, At: now, Note: hostile})
+		}
+		putJSON(t, c, ledger.StatusKey(st.Name), st)
+	}
+	putJSON(t, c, "answers/"+evil+".txt.json", ledger.Status{Name: evil, State: ledger.Rejected, Code: "unknown_suffix", Reason: hostile, Remedy: hostile, UpdatedAt: now})
+	put(t, c, "status/broken.json", []byte("{"))
+	putJSON(t, c, "status/strange.json", map[string]any{"name": "strange", "state": "constructor", "updatedAt": now})
+
+	b.do("open the page", chromedp.Navigate(serve(t, c)))
+	b.waitFor("all are listed", `document.querySelectorAll("#rows .row").length === 8`)
+	b.shoot("hostile-light")
+	for _, state := range []string{"failed", "held", "rejected", "unknown", "cancelled"} {
+		b.job("evil/" + evil + state)
+		b.waitFor("it has its state", `document.querySelector("#job .status .state").innerText === `+quoted(state))
+		text := eval[string](b, `document.querySelector("#job").innerText`)
+		for _, want := range []string{"RunComfy said " + hostile, "What to do: do " + hostile, "output_refused"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("the %s job does not show %q:\n%s", state, want, text)
+			}
+		}
+		if links := eval[[]string](b, `[...document.querySelectorAll("#job a, #job img, #job video, #job audio")].map((a) => a.getAttribute("href") || a.getAttribute("src")).filter((a) => a && !a.startsWith("#") && !/^https?:/.test(a))`); len(links) > 0 {
+			t.Errorf("the %s job has the links %q", state, links)
+		}
+	}
+	b.shoot("hostile-job-light")
+	b.job("broken")
+	b.job("strange")
+	if text := eval[string](b, `document.querySelector("#job .status .state").innerText`); text != "constructor" {
+		t.Errorf("an unknown state is shown as %q", text)
+	}
+	b.do("search for markup", chromedp.SendKeys("#search", "<script>"))
+	if eval[bool](b, `"pwned" in window || document.querySelectorAll("script").length !== 1`) {
+		t.Error("a text was run as a script")
+	}
+	b.quiet()
 }

@@ -10,7 +10,7 @@ export const states = {
   withdrawn: ["withdrawn", "off", false], used: ["used", "off", false], accepted: ["accepted", "good", false],
 };
 
-export const stateOf = (state) => states[state] ?? [state || "unreadable", "bad", true];
+export const stateOf = (state) => Object.hasOwn(states, state) ? states[state] : [state || "unreadable", "bad", true];
 
 export function stateLabel(state) {
   const [word, kind] = stateOf(state);
