@@ -41,8 +41,9 @@ var ids = map[string]string{
 	"submit": "SubmitFunction", "poll": "PollFunction", "archive": "ArchiveFunction", "cancel": "CancelFunction",
 }
 
-// person is the user who may do everything. All users have the same secret key.
-const person, secretKey = "person", "on-loopback"
+// person is the user who may do everything, and reader a person who may do what
+// TestPeople allows. All users have the same secret key.
+const person, reader, secretKey = "person", "reader", "on-loopback"
 
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
@@ -97,7 +98,7 @@ func openLab(t *testing.T) *lab {
 	t.Cleanup(hook.Close)
 	secure, plain := listen(t), listen(t)
 	l.s3 = "http://" + plain.Addr().String()
-	users := map[string]string{}
+	users := map[string]string{reader: secretKey}
 	for function := range ids {
 		users[function] = secretKey
 	}

@@ -1,0 +1,144 @@
+package permissions
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
+)
+
+// With the permissions that docs/iam.md lists for a verb, a person can use it. Without
+// one of them, the error names it.
+func TestPeople(t *testing.T) {
+	l := openLab(t)
+	statuses := []string{"s3:ListBucket", "s3:GetObject status/*"}
+	show := append(slices.Clone(statuses), "s3:GetObject answers/*", "s3:GetObject jobs/*", "s3:GetObject review/*")
+	for _, tt := range []struct {
+		verb    string
+		needs   []string
+		spare   string // a permission that this deployment can do without
+		refused string // what is missing although the person has all of them
+		run     func(c *client.Client, dir string) error
+	}{
+		{verb: "jobs", needs: statuses, run: func(c *client.Client, _ string) error {
+			found, err := c.Statuses(t.Context(), time.Time{}, client.All)
+			return errors.Join(err, want(len(found) == 2, "%d statuses", len(found)))
+		}},
+		{verb: "watch", needs: statuses, run: func(c *client.Client, _ string) error {
+			return c.Follow(t.Context(), func(changed []client.Status) (bool, error) {
+				return true, want(len(changed) == 1, "%d changes", len(changed))
+			}, client.Pattern{Text: "talk"})
+		}},
+		{verb: "show", needs: show, spare: "s3:GetObject answers/*", run: func(c *client.Client, _ string) error {
+			job, err := c.Show(t.Context(), "talk")
+			return errors.Join(err, want(len(job.Takes) == 1, "%d takes", len(job.Takes)))
+		}},
+		{verb: "get", needs: append(slices.Clone(statuses), "s3:GetObject outbox/*"), run: func(c *client.Client, dir string) error {
+			names, err := c.Names(t.Context(), client.Pattern{Text: "talk"})
+			if err != nil {
+				return err
+			}
+			outputs, err := c.Archived(t.Context(), names[0], "")
+			if err == nil {
+				_, err = c.Download(t.Context(), client.Downloads{Dir: dir}, outputs)
+			}
+			return err
+		}},
+		{verb: "cancel by a person who may only read", needs: show, spare: "s3:GetObject answers/*", refused: "states:StopExecution", run: func(c *client.Client, _ string) error {
+			return c.Cancel(t.Context(), "open", func(string) {})
+		}},
+		{verb: "redrive by a person who may only read", needs: show, refused: "states:RedriveExecution", run: func(c *client.Client, _ string) error {
+			_, _, err := c.Redrive(t.Context(), "open", "")
+			return err
+		}},
+	} {
+		t.Run(tt.verb, func(t *testing.T) {
+			err := tt.run(l.clientOf(t, tt.needs), t.TempDir())
+			if tt.refused == "" && err != nil {
+				t.Fatalf("with all permissions: %v", err)
+			}
+			if denied, ok := errors.AsType[*client.DeniedError](err); tt.refused != "" && (!ok || denied.Permission != tt.refused) {
+				t.Fatalf("got %v, want that %s is missing", err, tt.refused)
+			}
+			for i, without := range tt.needs {
+				if without == tt.spare || tt.refused != "" {
+					continue
+				}
+				err := tt.run(l.clientOf(t, slices.Delete(slices.Clone(tt.needs), i, i+1)), t.TempDir())
+				action, _, _ := strings.Cut(without, " ")
+				if denied, ok := errors.AsType[*client.DeniedError](err); !ok || denied.Permission != action {
+					t.Errorf("without %s: %v", without, err)
+				}
+			}
+		})
+	}
+}
+
+func want(ok bool, format string, args ...any) error {
+	if ok {
+		return nil
+	}
+	return fmt.Errorf(format, args...)
+}
+
+// clientOf deploys a bucket with two jobs, one of which is under way, and returns the
+// client of a person who has only the given permissions.
+func (l *lab) clientOf(t *testing.T, allowed []string) *client.Client {
+	t.Helper()
+	name, roles := l.newBucket(false, permission{})
+	roles[reader] = nil
+	for _, each := range allowed {
+		action, key, ok := strings.Cut(each, " ")
+		resource := "arn:aws:s3:::" + name
+		if ok {
+			resource += "/" + key
+		}
+		roles[reader] = append(roles[reader], permissions.Statement{Action: []string{action}, Resource: []string{resource}})
+	}
+	policy, err := permissions.BucketPolicy(roles)
+	if err == nil {
+		_, err = l.s3As(person).PutBucketPolicy(t.Context(), &s3.PutBucketPolicyInput{Bucket: &name, Policy: aws.String(string(policy))})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(key string, value any) {
+		body, err := json.Marshal(value)
+		if err == nil {
+			_, err = l.s3As(person).PutObject(t.Context(), &s3.PutObjectInput{Bucket: &name, Key: &key, Body: strings.NewReader(string(body))})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for job, state := range map[string]ledger.State{"talk": ledger.Succeeded, "open": ledger.InProgress} {
+		const take = "20261121T120000Z-0123456789ab"
+		put(ledger.StatusKey(job), ledger.Status{Name: job, State: state, Take: take})
+		put(ledger.RecordKey(job, take), ledger.Record{Name: job, Take: take, State: state})
+		output := ledger.OutputPrefix(job, take) + job + ".mp4"
+		put(output, "video")
+		sum := sha256.Sum256([]byte(`"video"`))
+		put(ledger.OutputPrefix(job, take)+"result.json", client.Result{Outputs: []ledger.Output{{Key: output, Bytes: 7, SHA256: hex.EncodeToString(sum[:])}}})
+		put(client.ReviewKey(job, take), client.Review{Name: job, Take: take, Decision: client.Approved})
+	}
+	services := httptest.NewServer(permissions.Guard(http.NotFoundHandler(), roles, l.deny))
+	t.Cleanup(services.Close)
+	c := client.New(configAs(reader, l.s3), name, machineARN)
+	c.States = sfn.NewFromConfig(configAs(reader, services.URL))
+	return c
+}
