@@ -1,0 +1,179 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// archivedStack is an AWS with a stack, lipdrop, whose bucket has one archived output.
+type archivedStack struct {
+	output  *os.File
+	size    int64
+	objects map[string][]byte
+	pauseAt int64         // how many bytes of the output are sent before paused is closed
+	paused  chan struct{} // after that, no byte is sent before resumed is closed
+	resumed chan struct{}
+
+	mu   sync.Mutex
+	sent int64
+}
+
+const outputKey = "outbox/talk/20261121T120000Z-0123456789ab/talk.mp4"
+
+func newArchivedStack(t *testing.T, size int64) *archivedStack {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "output"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	for at := int64(0); at < size && err == nil; at += 1 << 20 { // no two parts are equal
+		_, err = file.WriteAt(binary.BigEndian.AppendUint64(nil, uint64(at+1)), at)
+	}
+	sum := sha256.New()
+	if err == nil {
+		err = file.Truncate(size)
+	}
+	if err == nil {
+		_, err = io.Copy(sum, file)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := func(value any) []byte {
+		body, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return body
+	}
+	return &archivedStack{
+		output: file, size: size, pauseAt: size / 2, paused: make(chan struct{}), resumed: make(chan struct{}),
+		objects: map[string][]byte{
+			"status/talk.json": encode(ledger.Status{Name: "talk", State: ledger.Succeeded, Take: "20261121T120000Z-0123456789ab"}),
+			strings.TrimSuffix(outputKey, "talk.mp4") + "result.json": encode(client.Result{
+				Outputs: []ledger.Output{{Key: outputKey, Bytes: size, SHA256: hex.EncodeToString(sum.Sum(nil))}},
+			}),
+		},
+	}
+}
+
+func (s *archivedStack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	key := strings.TrimPrefix(r.URL.Path, "/drops/")
+	switch {
+	case r.Method == http.MethodPost:
+		fmt.Fprint(w, `<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>lipdrop</StackName><Outputs>`+
+			`<member><OutputKey>BucketName</OutputKey><OutputValue>drops</OutputValue></member>`+
+			`<member><OutputKey>StateMachineArn</OutputKey><OutputValue>arn:aws:states:eu-west-1:123456789012:stateMachine:m</OutputValue></member>`+
+			`<member><OutputKey>TokenSecretArn</OutputKey><OutputValue>arn:secret</OutputValue></member>`+
+			`</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>`)
+	case r.URL.Query().Get("list-type") != "":
+		fmt.Fprint(w, `<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>status/talk.json</Key><ETag>"s"</ETag><Size>1</Size><LastModified>2026-11-21T12:00:00.000Z</LastModified></Contents></ListBucketResult>`)
+	case key == outputKey:
+		w.Header().Set("ETag", `"o"`)
+		http.ServeContent(&countedWriter{w, r, s}, r, "", time.Unix(0, 0), io.NewSectionReader(s.output, 0, s.size))
+	default:
+		w.Header().Set("ETag", `"x"`)
+		_, _ = w.Write(s.objects[key])
+	}
+}
+
+// countedWriter counts the bytes of the output that are sent.
+type countedWriter struct {
+	http.ResponseWriter
+	r *http.Request
+	s *archivedStack
+}
+
+func (c *countedWriter) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.s.mu.Lock()
+	before := c.s.sent
+	c.s.sent += int64(n)
+	reached := before < c.s.pauseAt && c.s.sent >= c.s.pauseAt
+	c.s.mu.Unlock()
+	if reached {
+		close(c.s.paused)
+		select {
+		case <-c.s.resumed:
+		case <-c.r.Context().Done():
+		}
+	}
+	return n, err
+}
+
+// get that is killed in the middle of 200 MB continues with the same command. At most
+// one part of 8 MiB is fetched twice.
+func TestGetContinuesAfterAKill(t *testing.T) {
+	const size, part = 200 << 20, 8 << 20
+	s := newArchivedStack(t, size)
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	dir := t.TempDir()
+	get := func() *exec.Cmd {
+		args, err := json.Marshal([]string{"get", "talk", dir, "--stack", "lipdrop"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), asCommand+"="+string(args), "AWS_ENDPOINT_URL="+server.URL, "AWS_REGION=eu-west-1",
+			"AWS_ACCESS_KEY_ID=key", "AWS_SECRET_ACCESS_KEY=secret", "AWS_PROFILE=")
+		cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
+		if _, err := cmd.StdinPipe(); err != nil { // the command ends with its standard input
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return cmd
+	}
+	first := get()
+	<-s.paused
+	for here := int64(0); here < s.pauseAt-part/2; time.Sleep(time.Millisecond) { // what is on its way arrives
+		partial, err := filepath.Glob(filepath.Join(dir, ".*.partial"))
+		if err != nil || len(partial) > 1 {
+			t.Fatal(partial, err)
+		}
+		if len(partial) == 1 {
+			if info, err := os.Stat(partial[0]); err == nil {
+				here = info.Size()
+			}
+		}
+	}
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.Wait() // it was killed
+	if _, err := os.Stat(filepath.Join(dir, "talk.mp4")); err == nil {
+		t.Error("talk.mp4 has its name before it is whole")
+	}
+	if err := get().Wait(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(dir, "talk.mp4"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum, result := sha256.Sum256(got), string(s.objects["outbox/talk/20261121T120000Z-0123456789ab/result.json"]); !strings.Contains(result, hex.EncodeToString(sum[:])) {
+		t.Error("the output is not the one in the bucket")
+	}
+	if s.sent > size+part {
+		t.Errorf("%d bytes were sent for %d", s.sent, size)
+	}
+}
