@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"path"
 	"slices"
@@ -18,11 +17,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/check"
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
@@ -30,7 +29,7 @@ import (
 // A drop has two phases: the check, and the upload. In both, the command asks the page
 // for parts of the files: the page asks with /api/drop/next what to send, and sends it
 // to /api/drop/part. The bucket needs no CORS configuration, and the command holds only
-// a few parts at a time.
+// a few parts at a time, because readAhead asks for small ones.
 
 const (
 	// mostFiles is how many files a person may drop at once.
@@ -45,8 +44,8 @@ const (
 	// nextWithin is how long the page waits for the next request for a part.
 	nextWithin = 15 * time.Second
 
-	// partsAtOnce is how many parts are uploaded at once.
-	partsAtOnce = 2
+	// sumsAtOnce is how many files are read at once to compare them with the bucket.
+	sumsAtOnce = 2
 )
 
 // dropSession is one drop of a person.
@@ -73,12 +72,19 @@ type dropSession struct {
 
 // dropResult is what a check has found, and what an upload has sent.
 type dropResult struct {
-	Jobs    []check.Job `json:"jobs,omitempty"`
-	Files   int         `json:"files"`
-	Bytes   int64       `json:"bytes"`
-	Present []string    `json:"present,omitempty"` // files that the bucket has already
-	Denied  string      `json:"denied,omitempty"`  // the permission that is missing
-	Names   []string    `json:"names,omitempty"`   // of the jobs, after the upload
+	Jobs    []checkedJob `json:"jobs,omitempty"`
+	Files   int          `json:"files"`
+	Bytes   int64        `json:"bytes"`
+	Present []string     `json:"present,omitempty"` // files that the bucket has already
+	Denied  string       `json:"denied,omitempty"`  // the permission that is missing
+	Names   []string     `json:"names,omitempty"`   // of the jobs that start, after the upload
+	Skipped []string     `json:"skipped,omitempty"` // files that were not uploaded again
+}
+
+// checkedJob is a job of a check with its estimate.
+type checkedJob struct {
+	check.Job
+	EstimateUSD *float64 `json:"estimateUsd,omitempty"`
 }
 
 // openDrop is what the page sends to begin a drop.
@@ -297,7 +303,11 @@ func (d *dropSession) check(model string, options map[string]any) error {
 	}
 	var result dropResult
 	err := d.eachOutcome(files, func(f drop.Finding, o check.Outcome) {
-		result.Jobs = append(result.Jobs, o.Describe(f))
+		job := checkedJob{Job: o.Describe(f)}
+		if o.State == check.Ready {
+			job.EstimateUSD = d.server.prices.Estimate(d.ctx, o.Job.Model, o.Job.Expected.Length).USD
+		}
+		result.Jobs = append(result.Jobs, job)
 	})
 	if err != nil {
 		return err
@@ -421,6 +431,13 @@ func (d *dropSession) made(key string, text []byte) *browserFile {
 
 // serveStart begins the upload of a drop that was checked.
 func (d *dropSession) serveStart(w http.ResponseWriter, r *http.Request) {
+	var how struct {
+		Again bool `json:"again"` // upload what the bucket has already
+	}
+	if err := decode(r, &how); err != nil {
+		respond(w, nil, err)
+		return
+	}
 	d.mu.Lock()
 	ready := d.checked && !d.uploaded && d.err == nil
 	d.uploaded = d.uploaded || ready
@@ -429,64 +446,71 @@ func (d *dropSession) serveStart(w http.ResponseWriter, r *http.Request) {
 		respond(w, nil, &requestError{http.StatusConflict, "these files are not checked, or are already being uploaded"})
 		return
 	}
-	d.begin(d.upload)
+	d.begin(func() error { return d.upload(how.Again) })
 	respond(w, map[string]bool{"started": true}, nil)
 }
 
-// upload uploads the files: media first, and job.json last.
-func (d *dropSession) upload() error {
-	byRank := map[int][]*browserFile{}
-	for _, f := range d.files {
-		rank := check.UploadRank(f.Key)
-		byRank[rank] = append(byRank[rank], f)
-	}
-	for rank := range 4 {
-		group, ctx := errgroup.WithContext(d.ctx)
-		group.SetLimit(partsAtOnce)
-		for _, f := range byRank[rank] {
-			group.Go(func() error {
-				if err := d.uploadFile(ctx, f); err != nil {
-					if cause := context.Cause(d.ctx); cause != nil {
-						err = cause
-					}
-					return d.server.client.Explain("drop "+check.File(f.Key), f.Key, err)
-				}
-				return nil
-			})
-		}
-		if err := group.Wait(); err != nil {
+// upload uploads the files that the bucket does not hold yet: media first, and job.json
+// last.
+func (d *dropSession) upload(again bool) error {
+	c := d.server.client
+	uploads := make([]*client.Upload, len(d.files))
+	group, ctx := errgroup.WithContext(d.ctx)
+	group.SetLimit(sumsAtOnce)
+	for i, f := range d.files {
+		uploads[i] = &client.Upload{Key: f.Key, Rank: check.UploadRank(f.Key), Open: func() (client.Content, error) { return &readAhead{file: f}, nil }}
+		group.Go(func() (err error) {
+			uploads[i].Sum, err = client.SumOf(ctx, &readAhead{file: f}, f.Size)
 			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return d.cause(err)
+	}
+	if err := c.Compare(d.ctx, uploads); err != nil {
+		return d.cause(err)
+	}
+	var skipped []string
+	var total int64
+	changed := map[string]bool{} // keys that are uploaded
+	uploads = slices.DeleteFunc(uploads, func(u *client.Upload) bool {
+		if u.Same && !again {
+			skipped = append(skipped, check.File(u.Key))
+			return true
 		}
+		total += u.Sum.Size
+		changed[u.Key] = true
+		return false
+	})
+	d.mu.Lock()
+	d.total = total
+	d.mu.Unlock()
+	err := c.Send(d.ctx, uploads, func(n int64) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.sent += n
+	})
+	if err != nil {
+		return d.cause(err)
 	}
 	d.server.feed.poke()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.result.Skipped = skipped
 	for _, job := range d.result.Jobs {
-		if job.State == check.Ready {
+		if job.State == check.Ready && slices.ContainsFunc(job.Media, func(m check.Medium) bool { return changed[ledger.InboxPrefix+m.File] }) {
 			d.result.Names = append(d.result.Names, job.Name)
 		}
 	}
 	return nil
 }
 
-func (d *dropSession) uploadFile(ctx context.Context, f *browserFile) error {
-	up := uploader{client: d.server.client.S3, bucket: d.server.client.Bucket.Name, sent: func(n int64) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.sent += n
-	}}
-	return up.upload(ctx, f.Key, f, f.Size, aws.String(contentTypeOf(f.Key)))
-}
-
-func contentTypeOf(key string) string {
-	suffix := strings.ToLower(path.Ext(key))
-	if kind, ok := contentTypes[suffix]; ok && suffix != ".mov" {
-		return kind
+// cause returns why a drop has ended, if it has, or else the error.
+func (d *dropSession) cause(err error) error {
+	if cause := context.Cause(d.ctx); cause != nil {
+		return cause
 	}
-	if kind := mime.TypeByExtension(suffix); kind != "" {
-		return kind
-	}
-	return "application/octet-stream"
+	return err
 }
 
 // modelForm is what the page needs to show a form for a model.

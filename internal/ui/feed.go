@@ -31,6 +31,8 @@ type row struct {
 	Take     string              `json:"take,omitempty"`
 	Seconds  float64             `json:"seconds,omitempty"`
 	Verdict  ledger.VerdictState `json:"verdict,omitempty"`
+	Estimate *float64            `json:"estimate,omitempty"` // in US dollars
+	Cost     *float64            `json:"cost,omitempty"`
 	Review   client.Decision     `json:"review,omitempty"`
 	Updated  time.Time           `json:"updated"`
 	Started  time.Time           `json:"started,omitzero"`
@@ -225,7 +227,7 @@ func (f *feed) readStatus(ctx context.Context, file bucket.File) error {
 	st := posted.Status
 	r := row{
 		Key: rowKey(file.Key), State: st.State, Code: string(st.Code), Model: st.Model, Take: st.Take,
-		Seconds: st.ExpectedSeconds, Verdict: st.Verdict, Updated: st.UpdatedAt, modified: file.LastModified,
+		Seconds: st.ExpectedSeconds, Verdict: st.Verdict, Estimate: st.EstimateUSD, Cost: st.CostUSD, Updated: st.UpdatedAt, modified: file.LastModified,
 	}
 	r.Name, r.File = strings.CutPrefix(r.Key, "/")
 	if r.Updated.IsZero() {

@@ -50,6 +50,44 @@ func (f *browserFile) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// aheadSize is how much of a file readAhead asks for.
+const aheadSize = 1 << 20
+
+// readAhead reads a file from its beginning to its end in small pieces, and asks the
+// page for larger ones. It implements client.Content.
+type readAhead struct {
+	file *browserFile
+	off  int64
+	buf  []byte
+}
+
+// ReadAt implements io.ReaderAt. It is not safe for concurrent use.
+func (r *readAhead) ReadAt(p []byte, off int64) (int, error) {
+	done := 0
+	for done < len(p) && off < r.file.Size {
+		if off < r.off || off >= r.off+int64(len(r.buf)) {
+			size := min(aheadSize, r.file.Size-off)
+			if int64(cap(r.buf)) < size {
+				r.buf = make([]byte, size)
+			}
+			r.buf, r.off = r.buf[:size], off
+			if n, err := r.file.ReadAt(r.buf, off); n < len(r.buf) {
+				r.buf = nil
+				return done, err
+			}
+		}
+		n := copy(p[done:], r.buf[off-r.off:])
+		done, off = done+n, off+int64(n)
+	}
+	if done < len(p) {
+		return done, io.EOF
+	}
+	return done, nil
+}
+
+// Close implements io.Closer.
+func (r *readAhead) Close() error { return nil }
+
 // droppedFiles are the files of the bucket as they will be after a drop. It implements
 // drop.Files, so that the check runs the same code as submit.
 type droppedFiles struct {

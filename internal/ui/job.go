@@ -54,12 +54,10 @@ type takeSummary struct {
 // takeView is a take with its status.
 type takeView struct {
 	ledger.Status
-	Options  map[string]any `json:"options,omitempty"`
-	Times    ledger.Times   `json:"times"`
-	Cost     *float64       `json:"costUsd,omitempty"`
-	Expected float64        `json:"expectedSeconds,omitempty"`
-	Within   float64        `json:"expectedWithinSeconds,omitempty"`
-	Review   *reviewView    `json:"review,omitempty"`
+	Options map[string]any `json:"options,omitempty"`
+	Times   ledger.Times   `json:"times"`
+	Within  float64        `json:"expectedWithinSeconds,omitempty"`
+	Review  *reviewView    `json:"review,omitempty"`
 }
 
 type reviewView struct {
@@ -151,8 +149,7 @@ func (s *Server) job(ctx context.Context, key, wanted string) (*jobView, error) 
 
 func (s *Server) addTake(ctx context.Context, view *jobView, rec ledger.Record) error {
 	view.Take = &takeView{
-		Status: s.client.Ledger.TakeStatus(rec), Options: rec.Options, Times: rec.Times, Cost: rec.CostUSD,
-		Expected: rec.ExpectedSeconds, Within: rec.ExpectedWithin,
+		Status: s.client.Ledger.TakeStatus(rec), Options: rec.Options, Times: rec.Times, Within: rec.ExpectedWithin,
 	}
 	if rec.Take == view.Status.Take { // the status also has the warnings that are not recorded
 		view.Take.Status = view.Status

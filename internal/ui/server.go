@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -41,6 +42,7 @@ type Server struct {
 	client   *client.Client
 	catalog  *catalog.Catalog
 	settings drop.Settings
+	prices   *budget.Prices
 	flags    []string
 	who      string
 	feed     *feed
@@ -67,7 +69,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	}
 	s := &Server{
 		client: o.Client, catalog: o.Catalog, settings: o.Settings, flags: o.Flags, who: who, feed: newFeed(o.Client), known: map[string]knownRights{},
-		ctx: ctx, sessions: map[string]*dropSession{},
+		ctx: ctx, sessions: map[string]*dropSession{}, prices: &budget.Prices{API: o.Client.RunComfy(), Now: time.Now},
 	}
 	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/client"
@@ -323,6 +324,100 @@ func TestEveryStateIsReadable(t *testing.T) {
 	b.do("search for markup", chromedp.SendKeys("#search", "<script>"))
 	if eval[bool](b, `"pwned" in window || document.querySelectorAll("script").length !== 1`) {
 		t.Error("a text was run as a script")
+	}
+	b.quiet()
+}
+
+// A model and options that a person chooses make a bundle; what the bucket has already
+// is not sent again, and starts nothing.
+func TestDropWithOptions(t *testing.T) {
+	b := openBrowser(t)
+	c := start(t, local.Options{})
+	mp4, wav := sample.Files()
+	folder := t.TempDir()
+	write(t, filepath.Join(folder, "shop", "talk.mp4"), mp4)
+	write(t, filepath.Join(folder, "shop", "talk.wav"), wav)
+	write(t, filepath.Join(folder, "shop", ".DS_Store"), []byte("x"))
+	write(t, filepath.Join(folder, "shop", "broken.mp4"), []byte("this is no video"))
+	write(t, filepath.Join(folder, "shop", "broken.wav"), wav)
+	b.do("open the page", chromedp.Navigate(serve(t, c)))
+	b.waitFor("the page is open", `document.querySelector("#none:not([hidden])")`)
+
+	b.drag(filepath.Join(folder, "shop"))
+	b.waitFor("the files are checked", `document.querySelector("#found .found")`)
+	found := eval[string](b, `document.querySelector("#found").innerText`)
+	for _, want := range []string{"1 job, 2.53 s of output, about $", "not a quote", "shop/talk", "shop/broken", "broken.mp4"} {
+		if !strings.Contains(found, want) {
+			t.Errorf("the check shows no %q:\n%s", want, found)
+		}
+	}
+	if strings.Contains(found, "DS_Store") {
+		t.Errorf("the check shows a file that is no drop:\n%s", found)
+	}
+	b.do("choose a folder, a model and an option",
+		chromedp.SetValue("#drop-folder", "ads/spring"), chromedp.SetValue("#drop-model", "sync/react-1"),
+		chromedp.Evaluate(`document.querySelector("#drop-model").dispatchEvent(new Event("change"))`, nil),
+		chromedp.WaitVisible("#option-temperature"),
+		chromedp.Evaluate(`(() => { const t = document.querySelector("#option-temperature"); t.value = 0.25; t.dispatchEvent(new Event("input")); t.dispatchEvent(new Event("change"));
+			const e = document.querySelector("#option-emotion"); e.value = String([...e.options].find((o) => o.innerText === "happy").value); e.dispatchEvent(new Event("change")); })()`, nil))
+	b.waitFor("the options are checked", `document.querySelector("#found")?.innerText.includes("ads/spring/shop/talk") && document.querySelector("#found").innerText.includes("sync/react-1") && !document.querySelector("#drop-start").disabled`)
+	b.shoot("options-light")
+	b.do("upload", chromedp.Click("#drop-start"))
+	b.waitFor("the window is closed", `!document.querySelector("#drop").open`)
+	manifest, _, err := c.Bucket.Get(t.Context(), "inbox/ads/spring/shop/talk.job/job.json", 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var job struct {
+		Model string
+		Input map[string]any
+	}
+	if err := json.Unmarshal(manifest, &job); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{"video_url": "talk.mp4", "audio_url": "talk.wav", "emotion": "happy", "temperature": 0.25}
+	if diff := cmp.Diff(want, job.Input); diff != "" || job.Model != "sync/react-1" {
+		t.Errorf("job.json (- want, + got), model %s:\n%s", job.Model, diff)
+	}
+	awaitState(t, c, "ads/spring/shop/talk", ledger.Succeeded)
+	if _, err := c.Bucket.Head(t.Context(), "inbox/ads/spring/shop/.DS_Store"); !errors.Is(err, bucket.ErrNotFound) {
+		t.Errorf(".DS_Store was uploaded: %v", err)
+	}
+
+	takes := func(name string) int {
+		recs, err := c.Takes(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(recs)
+	}
+	plain := []string{write(t, filepath.Join(folder, "plain.mp4"), mp4), write(t, filepath.Join(folder, "plain.wav"), wav)}
+	drop := func(again bool) {
+		t.Helper()
+		b.do("reload", chromedp.Reload())
+		b.waitFor("the jobs are listed", `document.querySelector("#rows .row")`)
+		b.drag(plain...)
+		b.waitFor("the files are checked", `document.querySelector("#found .found li")?.innerText.includes("plain")`)
+		if again {
+			b.do("upload what is there", chromedp.Click("#drop-again"))
+		}
+		b.do("upload", chromedp.WaitEnabled("#drop-start"), chromedp.Click("#drop-start"))
+		b.waitFor("the window is closed", `!document.querySelector("#drop").open`)
+	}
+	drop(false)
+	awaitState(t, c, "plain", ledger.Succeeded)
+	drop(false)
+	if text := eval[string](b, `document.querySelector("#notice").innerText`); !strings.Contains(text, "Nothing was started") {
+		t.Errorf("after the same files: %s", text)
+	}
+	drop(true)
+	for deadline := time.Now().Add(within); takes("plain") < 2; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("plain has %d takes, want 2", takes("plain"))
+		}
+	}
+	if n := takes("plain"); n != 2 {
+		t.Errorf("plain has %d takes, want 2", n)
 	}
 	b.quiet()
 }

@@ -92,6 +92,7 @@ export class Drop {
     const put = (value) => {
       if (value === undefined || value === "") delete this.set[name];
       else this.set[name] = value;
+      this.start.disabled = true; // until the new options are checked
       clearTimeout(this.later);
       this.later = setTimeout(() => this.check(), 400);
     };
@@ -172,15 +173,17 @@ export class Drop {
   }
 
   show(result) {
+    this.again = h("input", { type: "checkbox", id: "drop-again" });
     const jobs = result.jobs ?? [];
     const ready = jobs.filter((job) => job.state === "ready");
     const length = ready.reduce((sum, job) => sum + (job.expectedSeconds ?? 0), 0);
     const priced = ready.filter((job) => job.estimateUsd !== undefined);
     const cost = priced.reduce((sum, job) => sum + job.estimateUsd, 0);
-    const price = !ready.length ? "" : priced.length === ready.length ? "about " + dollars(cost) : priced.length ? `about ${dollars(cost)} for ${priced.length} of them; the price of the others is not known` : "price not known";
+    const price = !ready.length ? "" : priced.length === ready.length ? "about " + dollars(cost) + " by RunComfy’s base price, not a quote" : priced.length ? `about ${dollars(cost)} for ${priced.length} of them; the price of the others is not known` : "price not known";
     this.found.replaceChildren(
       h("p", {}, h("b", {}, `${ready.length} ${ready.length === 1 ? "job" : "jobs"}`), [length ? seconds(length) + " of output" : "", price, result.files + " files, " + bytes(result.bytes)].filter(Boolean).map((text) => ", " + text)),
-      result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: " + result.present.join(", ") + ". Uploading again is a new take and a new charge.") : "",
+      result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: " + result.present.join(", ") + ". A changed file is a new take and a new charge; one with the same content is skipped. ",
+        h("label", { class: "check" }, this.again, " upload it too, for a new take")) : "",
       result.denied ? h("p", { class: "bad", id: "drop-denied" }, "You may not drop files here: your credentials lack the permission " + result.denied + ".") : "",
       h("ul", { class: "found" }, jobs.filter((job) => job.state !== "used").map((job) => this.item(job))));
     this.start.textContent = ready.length ? `Upload and start ${ready.length} ${ready.length === 1 ? "job" : "jobs"}` : "Upload";
@@ -209,7 +212,7 @@ export class Drop {
     const began = Date.now();
     this.found.prepend(bar, text);
     try {
-      await request("drop/start?id=" + id, { body: {} });
+      await request("drop/start?id=" + id, { body: { again: this.again.checked } });
       const result = await this.serve(id, turn, ({ sent, total }) => {
         bar.max = Math.max(total, 1);
         bar.value = sent;
@@ -221,6 +224,7 @@ export class Drop {
       this.id = "";
       this.dialog.close();
       const names = result.names ?? [];
+      if (!names.length && result.skipped?.length) return notify("The bucket has these files already, with the same content. Nothing was started.");
       notify(names.length ? names.join(", ") + (names.length === 1 ? " is dropped; the job starts in a few seconds." : " are dropped; the jobs start in a few seconds.") : "The files are uploaded.");
     } catch (err) {
       text.textContent = err.message + " What was uploaded is not sent again when you drop the files again.";
