@@ -18,11 +18,16 @@ import (
 type checkCmd struct {
 	VideoModel     string   `default:"${video_model}" help:"Model for a video and an audio file without a preset."`
 	ImageModel     string   `default:"${image_model}" help:"Model for an image and an audio file without a preset."`
-	SharedFolders  []string `default:"${shared_folders}" placeholder:"FOLDER,…" help:"Folders whose files any job.json may name."`
+	SharedFolders  []string `default:"${shared_folders}" placeholder:"FOLDER" help:"Folders whose files any job.json may name."`
 	MaxJobsPerDrop int      `default:"${max_jobs_per_drop}" help:"How many jobs one changed file may start."`
 	LengthMismatch string   `default:"${length_mismatch}" enum:"warn,reject" help:"What happens if a part of a file would be missing in the output: warn or reject."`
 	JSON           bool     `name:"json" help:"Print one JSON object for each job, in the form of docs/check.md."`
 	Files          []string `arg:"" name:"file-or-folder" help:"What you would drop."`
+}
+
+// Help returns examples.
+func (*checkCmd) Help() string {
+	return examples("lipdrop check talk.mp4 talk.wav", "lipdrop check ads/ --json")
 }
 
 // Run prints what job each file would start, or what is wrong with it. It runs the

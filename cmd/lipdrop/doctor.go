@@ -40,6 +40,11 @@ type doctorCmd struct {
 	RunComfyURL string        `name:"runcomfy-url" hidden:"" help:"Address of the Model API and the account API, for tests."`
 }
 
+// Help returns examples.
+func (*doctorCmd) Help() string {
+	return examples("lipdrop doctor --stack lipdrop", "lipdrop doctor --stack lipdrop --drop")
+}
+
 // finding is the result of one check. It says what is fine, or what is wrong and how
 // to fix it, or why the check was skipped. Only the members that apply are set.
 type finding struct {

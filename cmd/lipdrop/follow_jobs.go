@@ -14,7 +14,7 @@ type watchCmd struct {
 	Timeout    time.Duration `placeholder:"2h" help:"End after this time with exit code 4. The jobs continue."`
 	ExitStatus bool          `help:"Exit with 1 if a job has failed and with 5 if one needs a person. Otherwise 0 when all have ended."`
 	JSON       bool          `name:"json" help:"Print one JSON object for each change: the status."`
-	Names      []string      `arg:"" name:"name-or-prefix" help:"Jobs to watch: a name such as ads/talk, or ads/ for all jobs in a folder."`
+	Names      []string      `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to watch: a name such as ads/talk, or ads/ for all jobs in a folder."`
 }
 
 // Help returns examples.

@@ -17,7 +17,7 @@ type getCmd struct {
 	Take     string   `xor:"take" help:"Take to fetch. By default the newest one that has succeeded."`
 	AllTakes bool     `xor:"take" help:"Fetch every take. The file names have the takes in them."`
 	JSON     bool     `name:"json" help:"Print one JSON object for each file."`
-	Names    []string `arg:"" name:"name-or-prefix… [dir]" help:"Jobs whose outputs to fetch: a name such as ads/talk, or ads/ for all jobs in a folder. After them a folder for the outputs, if it is there or begins with . or /; by default this one."`
+	Names    []string `arg:"" predictor:"job" name:"name-or-prefix… [dir]" help:"Jobs whose outputs to fetch: a name such as ads/talk, or ads/ for all jobs in a folder. After them a folder for the outputs, if it is there or begins with . or /; by default this one."`
 }
 
 // Help returns examples.

@@ -14,10 +14,10 @@ import (
 
 type jobsCmd struct {
 	client.Target
-	State  []string      `placeholder:"STATE,…" help:"Only jobs in these states, such as failed,held."`
+	State  []string      `placeholder:"STATE" help:"Only jobs in these states, such as failed,held."`
 	Since  time.Duration `placeholder:"24h" help:"Only jobs whose status changed in this time. Reads only these."`
 	JSON   bool          `name:"json" help:"Print one JSON object for each job: its status."`
-	Prefix string        `arg:"" optional:"" help:"Only jobs whose names begin with this, such as ads/."`
+	Prefix string        `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
 }
 
 // Help returns examples.
@@ -92,7 +92,7 @@ func detail(st ledger.Status) string {
 type showCmd struct {
 	client.Target
 	JSON bool   `name:"json" help:"Print one JSON object: the status and the takes."`
-	Name string `arg:"" help:"Name of the job, such as ads/talk; or a file that cannot belong to a job, such as notes.txt."`
+	Name string `arg:"" predictor:"job" help:"Name of the job, such as ads/talk; or a file that cannot belong to a job, such as notes.txt."`
 }
 
 // Help returns examples.

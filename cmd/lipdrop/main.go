@@ -35,6 +35,8 @@ type cli struct {
 	UI      uiCmd      `cmd:"" name:"ui" help:"Show the jobs of a stack on a page in your browser: compare, approve, drop, cancel."`
 	Check   checkCmd   `cmd:"" help:"Say what job files would start, or what is wrong with them. Sends nothing."`
 	Version versionCmd `cmd:"" help:"Print the version, the commit and the Go version."`
+
+	Completion completionCmd `cmd:"" help:"Switch on completion in bash, zsh or fish."`
 }
 
 func main() {
@@ -76,6 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("lipdrop"), kong.Writers(stdout, stderr),
 		kong.Description("Drop a video and a voice into an S3 bucket; get the lip-synced video back in the same bucket."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Vars{
 			"video_model": settings.DefaultVideoModel, "image_model": settings.DefaultImageModel,
 			"shared_folders": strings.Join(settings.SharedFolders, ","), "max_jobs_per_drop": strconv.Itoa(settings.MaxJobsPerDrop),
@@ -85,6 +88,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(out, (*io.Writer)(nil)), kong.Bind(out), kong.Bind(messages{errs}))
 	if err != nil {
 		panic(err) // a tag of cli is wrong
+	}
+	registerCompletion(ctx, parser)
+	if exited >= 0 {
+		return exited
 	}
 	command, err := parser.Parse(args)
 	if exited >= 0 {

@@ -15,7 +15,7 @@ import (
 
 type cancelCmd struct {
 	client.Target
-	Names []string `arg:"" name:"name-or-prefix" help:"Jobs to cancel: a name such as ads/talk, or ads/ for all jobs in a folder that are under way."`
+	Names []string `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to cancel: a name such as ads/talk, or ads/ for all jobs in a folder that are under way."`
 }
 
 // Help returns examples.
@@ -39,7 +39,7 @@ type redriveCmd struct {
 	client.Target
 	Take  string   `help:"Take to redrive, as its status names it. By default the newest failed one. Only for one name."`
 	State []string `placeholder:"failed" help:"Only jobs whose status has one of these states. A prefix stands for the failed ones by default."`
-	Names []string `arg:"" name:"name-or-prefix" help:"Jobs to redrive: a name such as ads/talk, or ads/ for all failed jobs in a folder."`
+	Names []string `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to redrive: a name such as ads/talk, or ads/ for all failed jobs in a folder."`
 }
 
 // Help returns examples.

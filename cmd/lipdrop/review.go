@@ -13,7 +13,7 @@ type reviewCmd struct {
 	Note    string `placeholder:"TEXT" help:"Why."`
 	Take    string `help:"Take to review. By default the newest one that has succeeded."`
 	JSON    bool   `name:"json" help:"Print the review as a JSON object."`
-	Name    string `arg:"" help:"Name of the job, such as ads/talk."`
+	Name    string `arg:"" predictor:"job" help:"Name of the job, such as ads/talk."`
 }
 
 // Help returns examples.

@@ -31,6 +31,11 @@ type tryCmd struct {
 	Files     []string      `arg:"" optional:"" name:"file" help:"What to drop: pairs of files, or .job folders. A built-in clip and voice by default."`
 }
 
+// Help returns examples.
+func (*tryCmd) Help() string {
+	return examples("lipdrop try", "lipdrop try talk.mp4 talk.wav --out videos")
+}
+
 // lookEvery is how often a status is read while a person waits for it.
 const lookEvery = 200 * time.Millisecond
 

@@ -252,3 +252,15 @@ func (c *Client) Result(ctx context.Context, name, take string) (Result, error) 
 
 // isGone reports whether an error says that an object does not exist.
 func isGone(err error) bool { return errors.Is(err, bucket.ErrNotFound) }
+
+// NamesLike returns the first names that begin with a text, at most the given number.
+func (c *Client) NamesLike(ctx context.Context, text string, most int) ([]string, error) {
+	files, _, err := c.Bucket.List(ctx, "status/"+text, most)
+	var names []string
+	for _, f := range files {
+		if name, ok := strings.CutSuffix(strings.TrimPrefix(f.Key, "status/"), ".json"); ok {
+			names = append(names, name)
+		}
+	}
+	return names, c.Explain("list the statuses", "status/", err)
+}

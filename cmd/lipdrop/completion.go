@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/alecthomas/kong"
+	kongcompletion "github.com/jotaen/kong-completion"
+	"github.com/posener/complete"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
+)
+
+type completionCmd struct{ kongcompletion.Completion }
+
+// Help returns examples.
+func (*completionCmd) Help() string {
+	return "Prints the line that switches completion on, or with --code the code itself. Completion knows the names of the jobs.\n\n" +
+		examples("lipdrop completion bash", "lipdrop completion zsh --code > ~/.zfunc/_lipdrop")
+}
+
+// completionTime is how long the completion of a name may take. A person waits for it.
+const completionTime = 3 * time.Second
+
+// registerCompletion answers the shell if it asks for completion. The parser then exits.
+func registerCompletion(ctx context.Context, parser *kong.Kong) {
+	kongcompletion.Register(parser,
+		kongcompletion.WithPredictor("job", complete.PredictFunc(func(a complete.Args) []string {
+			ctx, cancel := context.WithTimeout(ctx, completionTime)
+			defer cancel()
+			return namesLike(ctx, targetOf(a.All), a.Last)
+		})),
+		kongcompletion.WithPredictor("folder", complete.PredictDirs("*")))
+}
+
+// targetOf returns the target that the arguments of an unfinished command line name.
+func targetOf(args []string) client.Target {
+	var t client.Target
+	for i, arg := range args[:max(len(args)-1, 0)] {
+		for flag, value := range map[string]*string{"--stack": &t.Stack, "--dir": &t.Dir, "--profile": &t.Profile, "--region": &t.Region} {
+			if arg == flag {
+				*value = args[i+1]
+			}
+		}
+	}
+	return t
+}
+
+// namesLike returns the first names that begin with a text. Without a stack, or after an
+// error, it returns none, because the shell shows no messages.
+func namesLike(ctx context.Context, target client.Target, text string) []string {
+	stack, err := target.Find(ctx)
+	if err != nil {
+		return nil
+	}
+	names, _ := stack.NamesLike(ctx, text, bucket.PageSize)
+	return names
+}
