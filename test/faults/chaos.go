@@ -51,6 +51,7 @@ func (s *simulation) before(c world.Call) error {
 	s.another(c)
 	if o := s.outageOf(c.Service); o != nil {
 		s.excuse(c)
+		s.unsent[c.Key] = s.unsent[c.Key] || c.Service == "events"
 		return o.err
 	}
 	again := c
@@ -78,6 +79,10 @@ func (s *simulation) before(c world.Call) error {
 		s.faults["states: throttled"]++
 		s.failing[again] = s.dice.IntN(3)
 		return world.ErrThrottledStates
+	case c.Service == "events" && s.happens(25*refusedRate):
+		s.faults["events: not sent"]++
+		s.unsent[c.Key] = true
+		return []error{world.ErrBroken, world.ErrEntry, world.Throttled}[s.dice.IntN(3)]
 	case (c.Service == "secretsmanager" || c.Service == "runcomfy" || c.Service == "output") && s.happens(refusedRate):
 		s.faults[c.Service+": no connection"]++
 		s.excuse(c)

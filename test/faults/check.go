@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -59,7 +60,40 @@ func (s *simulation) check() {
 	if !s.w.Rests() {
 		s.wrongStatus = append(s.wrongStatus, "a message, an event or an execution is left")
 	}
+	s.checkNotices()
 	s.checkSecrets()
+}
+
+// checkNotices compares the notices with the statuses and records at the end. Each that
+// a person waits for has at least one. The exception is a rejected drop while
+// EventBridge did not accept its notice.
+func (s *simulation) checkNotices() {
+	s.wrongStatus = append(s.wrongStatus, s.w.WrongNotices...)
+	sent := map[string]bool{}
+	of := func(name string, state ledger.State, take string) string {
+		return fmt.Sprint(name, " ", state, " ", take)
+	}
+	for _, n := range s.w.Notices {
+		sent[of(n.Name, n.State, n.Take)] = true
+	}
+	s.notices += len(s.w.Notices)
+	want := func(key, name string, state ledger.State, take string) {
+		if slices.Contains(notice.States(), state) && !sent[of(name, state, take)] && !(state == ledger.Rejected && s.unsent[key]) {
+			s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("%s of %s, take %s, has no notice", state, key, take))
+		}
+	}
+	for _, key := range s.w.Bucket.Keys() {
+		if strings.HasPrefix(key, "status/") || strings.HasPrefix(key, "answers/") {
+			st := s.status(key)
+			want(key, st.Name, st.State, st.Take)
+		}
+	}
+	for _, rec := range s.records() {
+		want(ledger.StatusKey(rec.Name), rec.Name, rec.State, rec.Take)
+		if rec.NoticeDue {
+			s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("the notice about take %s of %s is still due", rec.Take, rec.Name))
+		}
+	}
 }
 
 // checkRecord compares a record with the job that it paid for.
@@ -326,6 +360,9 @@ func (s *simulation) checkSecrets() {
 			body, _ := s.w.Bucket.Object(key)
 			look(key, key, string(body))
 		}
+	}
+	for _, n := range s.w.Notices {
+		look("a notice about "+n.Name, fmt.Sprintf("%+v", n))
 	}
 	for _, e := range s.w.Executions() {
 		look(e.ARN, e.Input, e.Output, e.Error, e.Cause)

@@ -136,6 +136,7 @@ func (t tally) print(out io.Writer, seed uint64, shown int) {
 	}
 	p("%8d charges", t.charges)
 	p("%8d outputs", t.outputs)
+	p("%8d notices", t.notices)
 	for _, f := range []struct {
 		name string
 		list []string

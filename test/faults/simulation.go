@@ -40,6 +40,7 @@ type simulation struct {
 	open    map[int]string     // the key of the record with an unresolved claim, by invocation
 	excused map[string]bool    // records that may end as unknown
 	refused map[string]bool    // records whose job RunComfy refused
+	unsent  map[string]bool    // keys of statuses whose notice EventBridge did not accept once
 }
 
 // catalogOnce reads the models once for all worlds.
@@ -52,7 +53,7 @@ func newWorld(seed, number uint64) (*simulation, error) {
 		plans:   rand.New(rand.NewPCG(seed, number*3)),
 		dice:    rand.New(rand.NewPCG(seed, number*3+1)),
 		jitter:  rand.New(rand.NewPCG(seed, number*3+2)),
-		failing: map[world.Call]int{}, open: map[int]string{}, excused: map[string]bool{}, refused: map[string]bool{},
+		failing: map[world.Call]int{}, open: map[int]string{}, excused: map[string]bool{}, refused: map[string]bool{}, unsent: map[string]bool{},
 	}
 	models, err := catalogOnce()
 	if err != nil {

@@ -11,6 +11,7 @@ type tally struct {
 	stories int
 	jobs    int // paid runs that people ask for
 	charges int // jobs that RunComfy accepted
+	notices int // that EventBridge accepted
 	outputs int // archived files that were compared with what RunComfy served
 	calls   int
 
@@ -46,7 +47,8 @@ type findings struct {
 	// waiting only if a file is missing, and rejected only if RunComfy refused
 	// that take. Such a status must have a code, a reason and a remedy. These
 	// are findings too: a complete drop without a record or a refusal, a dead
-	// letter that is left, and a stray file without an answer file.
+	// letter that is left, a stray file without an answer file, a notice that no status
+	// and no record ever said, and a final status or record without a notice.
 	wrongStatus []string
 
 	// leaks: an object of the bucket or an execution contains the token or the
@@ -74,6 +76,7 @@ func (t *tally) add(other tally) {
 	t.jobs += other.jobs
 	t.charges += other.charges
 	t.outputs += other.outputs
+	t.notices += other.notices
 	t.calls += other.calls
 	t.mostPolls = max(t.mostPolls, other.mostPolls)
 	t.passed += other.passed

@@ -54,6 +54,11 @@ func (s *simulation) planTrouble() {
 	for range 3 {
 		s.act(s.between(0, chaosTime), s.repeatStatusEvents)
 	}
+	if s.chance(0.5) {
+		from := s.between(0, chaosTime)
+		s.outages = append(s.outages, outage{"events", from, from + s.between(time.Minute, 26*time.Hour), world.ErrBroken, nil})
+		s.faults["outage of events"]++
+	}
 }
 
 var services = []string{"lambda", "output", "s3", "secretsmanager", "states"}

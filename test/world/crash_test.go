@@ -78,6 +78,8 @@ func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check fun
 			t.Run(fmt.Sprintf("%s call %d", way.name, at+1), func(t *testing.T) {
 				scenario(t, w)
 				check(t, w)
+				w.Pass(2 * time.Hour) // a sweep sends what a lost response kept back
+				wantNotices(t, w)
 				if t.Failed() {
 					t.Logf("the call was %s", name)
 				}

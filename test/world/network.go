@@ -90,14 +90,18 @@ func (b *eventBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput
 	if n := len(in.Entries); n != 1 || aws.ToString(entry.Source) != notice.Source || len(aws.ToString(entry.Detail)) > 255<<10 {
 		return nil, fmt.Errorf("PutEvents of %d entries, the first from %s with %d bytes", n, aws.ToString(entry.Source), len(aws.ToString(entry.Detail)))
 	}
-	err := w.attempt(ctx, "events", "PutEvents", aws.ToString(entry.DetailType), func() error {
-		var detail notice.Detail
-		if err := json.Unmarshal([]byte(aws.ToString(entry.Detail)), &detail); err != nil {
-			return err
-		}
+	var detail notice.Detail
+	if err := json.Unmarshal([]byte(aws.ToString(entry.Detail)), &detail); err != nil {
+		return nil, err
+	}
+	err := w.attempt(ctx, "events", "PutEvents", detail.StatusKey, func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.Notices = append(w.Notices, detail)
+		says := saying{detail.Name, detail.State, detail.Code, detail.Take, detail.Reason}
+		if !w.said[says] || aws.ToString(entry.DetailType) != notice.DetailType(detail.State) {
+			w.WrongNotices = append(w.WrongNotices, fmt.Sprintf("the notice %+v", says))
+		}
 		return nil
 	})
 	if errors.Is(err, ErrEntry) {

@@ -5,13 +5,17 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
@@ -89,7 +93,9 @@ func (c *client) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func
 	}
 	err = w.attempt(ctx, "s3", "PutObject", *in.Key, func() (err error) {
 		in.Body = bytes.NewReader(body)
-		out, err = w.Bucket.PutObject(ctx, in)
+		if out, err = w.Bucket.PutObject(ctx, in); err == nil {
+			w.remember(*in.Key, body)
+		}
 		return err
 	})
 	return out, err
@@ -102,6 +108,30 @@ func (c *client) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ .
 		return err
 	})
 	return out, err
+}
+
+// remember notes what a status or a record says.
+func (w *World) remember(key string, body []byte) {
+	prefix, _, _ := strings.Cut(key, "/")
+	if prefix != "status" && prefix != "answers" && prefix != "jobs" {
+		return
+	}
+	var s saying
+	if err := json.Unmarshal(body, &s); err != nil {
+		panic(err) // the functions write only JSON there
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.said[s] = true
+}
+
+// saying is what a status, a record or a notice says.
+type saying struct {
+	Name   string
+	State  ledger.State
+	Code   problem.Code
+	Take   string
+	Reason string
 }
 
 // version returns the key of World.versions for one version of a dropped file.

@@ -111,7 +111,8 @@ type World struct {
 	DeadDeletions []string // the same for the queue of deletions
 	Errors        []string // the errors that invocations returned
 
-	Notices []notice.Detail // the notices that EventBridge accepted, in order
+	Notices      []notice.Detail // the notices that EventBridge accepted, in order
+	WrongNotices []string        // those that neither a status nor a record ever said
 
 	submit  pool[*submit.Handler]
 	poll    pool[*poll.Handler]
@@ -133,6 +134,7 @@ type World struct {
 	events    []*event
 	nextSweep time.Time
 	versions  map[string][]byte // of dropped files, by key and ETag
+	said      map[saying]bool   // what statuses and records have said
 }
 
 // message is a message in submit's queue.
@@ -181,7 +183,7 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 		Settings: template.settings, QueueLimit: template.queueLimit, RunLimit: template.runLimit, MaxOutputs: template.maxOutputs,
 		Secret: Token, Attempts: 3, Batch: 1, Web: map[string][]byte{},
 		now: Begin, template: template, machine: machine,
-		executions: map[string]*execution{}, versions: map[string][]byte{},
+		executions: map[string]*execution{}, versions: map[string][]byte{}, said: map[saying]bool{},
 	}
 	w.nextSweep = w.now.Add(time.Hour)
 	w.Bucket = &s3test.Bucket{Now: w.Now}

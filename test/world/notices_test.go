@@ -1,0 +1,247 @@
+package world_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/notice"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// endings are what happens to drops, and the notices that follow if nothing fails.
+var endings = []struct {
+	name string
+	play func(t *testing.T, w *world.World)
+	want []string
+}{
+	{"a job", dropPair, []string{"ads/talk succeeded"}},
+	{"a job that fails at RunComfy", func(t *testing.T, w *world.World) {
+		w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
+			return runcomfytest.Script{Run: 80 * time.Second, Fail: "no face"}
+		}
+		dropPair(t, w)
+	}, []string{"ads/talk failed"}},
+	{"a job that is queued too long", func(t *testing.T, w *world.World) {
+		w.RunComfy.Queue = 30 * time.Hour
+		dropPair(t, w)
+	}, []string{"ads/talk failed"}},
+	{"a job that fails and is redriven", func(t *testing.T, w *world.World) {
+		w.RunComfy.Queue, w.RunComfy.Run = 0, 26*time.Hour
+		dropPair(t, w)
+		w.Pass(27 * time.Hour)
+		if err := w.Redrive("ads/talk", w.Status("ads/talk").Take); err != nil {
+			t.Error(err)
+		}
+	}, []string{"ads/talk failed", "ads/talk succeeded"}},
+	{"a job whose file is deleted", func(t *testing.T, w *world.World) {
+		w.RunComfy.Queue = time.Hour
+		dropPair(t, w)
+		w.Pass(2 * time.Minute)
+		w.Delete("inbox/ads/talk.wav")
+	}, []string{"ads/talk cancelled"}},
+	{"a job whose execution is stopped", func(t *testing.T, w *world.World) {
+		w.RunComfy.Queue = time.Hour
+		dropPair(t, w)
+		w.Pass(2 * time.Minute)
+		w.Stop("ads/talk", w.Status("ads/talk").Take)
+	}, []string{"ads/talk cancelled"}},
+	{"a job that is cancelled on RunComfy's page", func(t *testing.T, w *world.World) {
+		w.RunComfy.Queue = time.Hour
+		dropPair(t, w)
+		w.Pass(2 * time.Minute)
+		if err := w.CancelElsewhere(w.Status("ads/talk").RequestID); err != nil {
+			t.Error(err)
+		}
+	}, []string{"ads/talk cancelled"}},
+	{"a POST without a response", func(t *testing.T, w *world.World) {
+		faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "silence"), 0)
+		dropPair(t, w)
+	}, []string{"ads/talk unknown"}},
+	{"a job that is held for hours", func(t *testing.T, w *world.World) {
+		faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "402"), 3*time.Hour)
+		dropPair(t, w)
+	}, []string{"ads/talk held", "ads/talk succeeded"}},
+	{"a job that is held until it is a dead letter", func(t *testing.T, w *world.World) {
+		faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "402"), 60*time.Hour)
+		dropPair(t, w)
+	}, []string{"ads/talk held"}},
+	{"a job that RunComfy refuses", func(t *testing.T, w *world.World) {
+		faulty(w, runcomfytest.CallSubmit, named(t, runcomfytest.CallSubmit, "422"), 99*time.Hour)
+		dropPair(t, w)
+	}, []string{"ads/talk rejected"}},
+	{"a file of no known kind", func(_ *testing.T, w *world.World) { w.Drop("inbox/ads/notes.txt", []byte("text")) }, []string{"ads/notes.txt rejected"}},
+	{"a wrong pair, then a right one", func(t *testing.T, w *world.World) {
+		_, voice := media(t)
+		w.Drop("inbox/ads/talk.wav", voice)
+		w.Drop("inbox/ads/talk.mp4", []byte("no video"))
+		w.Pass(time.Hour)
+		dropPair(t, w)
+	}, []string{"ads/talk rejected", "ads/talk succeeded"}},
+	{"a lone file", func(t *testing.T, w *world.World) {
+		clip, _ := media(t)
+		w.Drop("inbox/ads/talk.mp4", clip)
+	}, nil},
+	{"a pair that is dropped again while its job runs", func(t *testing.T, w *world.World) {
+		dropPair(t, w)
+		w.Pass(time.Minute)
+		dropPair(t, w)
+	}, []string{"ads/talk succeeded", "ads/talk succeeded"}},
+}
+
+func sentNotices(w *world.World) []string {
+	var sent []string
+	for _, n := range w.Notices {
+		sent = append(sent, n.Name+" "+string(n.State))
+	}
+	return sent
+}
+
+// If nothing fails, each notice is sent once, however often the sweep runs and
+// EventBridge delivers events again.
+func TestNoticesWithoutFaults(t *testing.T) {
+	for _, tt := range endings {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			tt.play(t, w)
+			w.Pass(70 * time.Hour)
+			for _, e := range w.Executions() {
+				w.NotifyStatus(e.ARN, time.Minute)
+			}
+			st := w.Status("ads/talk")
+			submitsAgain := st.Take != "" && (st.State == ledger.Held || st.State == ledger.Rejected)
+			for _, key := range w.Bucket.Keys() {
+				if strings.HasPrefix(key, ledger.InboxPrefix) && !submitsAgain {
+					w.Notify("Object Created", key, 0)
+				}
+			}
+			w.Pass(3 * time.Hour)
+			if diff := cmp.Diff(tt.want, sentNotices(w)); diff != "" {
+				t.Errorf("notices (-want +sent):\n%s", diff)
+			}
+			wantNotices(t, w)
+			ids := map[string]bool{}
+			for _, n := range w.Notices {
+				if ids[n.ID] || n.ID == "" || n.Bucket == "" || n.Stack != "lipdrop" || n.Link == "" || !strings.HasPrefix(n.Summary, n.Name+" ") {
+					t.Errorf("notice %+v", n)
+				}
+				ids[n.ID] = true
+			}
+		})
+	}
+}
+
+// wantNotices expects a notice about each final status and record, and none that is
+// wrong.
+func wantNotices(t *testing.T, w *world.World) {
+	t.Helper()
+	for _, wrong := range w.WrongNotices {
+		t.Error(wrong)
+	}
+	for _, key := range w.Bucket.Keys() {
+		prefix, _, _ := strings.Cut(key, "/")
+		if !slices.Contains([]string{"status", "answers", "jobs"}, prefix) {
+			continue
+		}
+		var st struct {
+			Name, Take string
+			State      ledger.State
+		}
+		body, _ := w.Bucket.Object(key)
+		if err := json.Unmarshal(body, &st); err != nil {
+			t.Fatal(err)
+		}
+		sent := slices.ContainsFunc(w.Notices, func(n notice.Detail) bool { return n.Name == st.Name && n.State == st.State && n.Take == st.Take })
+		if !sent && slices.Contains(notice.States(), st.State) {
+			t.Errorf("%s is %s, but has no notice", key, st.State)
+		}
+	}
+}
+
+// A function may die between any two calls when it rejects a drop. The drop has its
+// notice.
+func TestCrashAtEveryPointOfARejection(t *testing.T) {
+	scenario := func(t *testing.T, w *world.World) {
+		w.Drop("inbox/ads/notes.txt", []byte("text"))
+		_, voice := media(t)
+		w.Drop("inbox/ads/wrong.wav", voice)
+		w.Drop("inbox/ads/wrong.mp4", []byte("no video"))
+		rest(t, w)
+		w.Pass(2 * time.Hour)
+	}
+	everyPoint(t, scenario, func(t *testing.T, w *world.World) {
+		if st := w.Status("ads/wrong"); st.State != ledger.Rejected {
+			t.Errorf("status %s", st.State)
+		}
+	})
+}
+
+// contents returns what the functions wrote, without what differs between two equal
+// runs.
+func contents(t *testing.T, w *world.World) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, key := range w.Bucket.Keys() {
+		body, _ := w.Bucket.Object(key)
+		text := string(body)
+		if strings.HasPrefix(key, "jobs/") {
+			var rec map[string]any
+			if err := json.Unmarshal(body, &rec); err != nil {
+				t.Fatal(err)
+			}
+			delete(rec, "revision")
+			delete(rec, "noticeDue")
+			text = fmt.Sprint(rec)
+		}
+		all[key] = text
+	}
+	return all
+}
+
+// Jobs do not change if EventBridge accepts nothing for a day. Afterwards the notices
+// of takes are sent.
+func TestEventBridgeIsDownForADay(t *testing.T) {
+	for _, failure := range []struct {
+		name string
+		err  error
+	}{{"no response", world.ErrBroken}, {"an entry that fails", world.ErrEntry}, {"throttled", world.Throttled}} {
+		for i, tt := range endings {
+			if i > 1 && failure.err != world.ErrEntry { //nolint:errorlint // which of the rows it is
+				continue
+			}
+			t.Run(failure.name+", "+tt.name, func(t *testing.T) {
+				w, undisturbed := newWorld(t), newWorld(t)
+				end := w.Now().Add(24 * time.Hour)
+				w.Before = func(c world.Call) error {
+					if c.Service == "events" && w.Now().Before(end) {
+						return failure.err
+					}
+					return nil
+				}
+				for _, each := range []*world.World{w, undisturbed} {
+					tt.play(t, each)
+					each.Pass(30 * time.Hour)
+				}
+				if diff := cmp.Diff(contents(t, undisturbed), contents(t, w)); diff != "" {
+					t.Errorf("(-undisturbed +without EventBridge):\n%s", diff)
+				}
+				if a, b := undisturbed.RunComfy.Charges(), w.RunComfy.Charges(); a != b {
+					t.Errorf("charged %d times, undisturbed %d times", b, a)
+				}
+				for _, rec := range w.Takes("ads/talk") {
+					sent := slices.ContainsFunc(w.Notices, func(n notice.Detail) bool { return n.Take == rec.Take && n.State == rec.State })
+					if rec.NoticeDue || rec.State.Ended() && !sent {
+						t.Errorf("the notice about %s was not sent after the outage", rec.State)
+					}
+				}
+			})
+		}
+	}
+}
