@@ -114,10 +114,15 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| cancel a job by deleting its files | `s3:DeleteObject` | `arn:aws:s3:::BUCKET/inbox/*` |\n" +
 		"| read statuses, answer files and outputs | `s3:GetObject` | `arn:aws:s3:::BUCKET/status/*`, `/answers/*`, `/outbox/*` |\n" +
 		"| list them, as `aws s3 cp --recursive` and `lipdrop` do | `s3:ListBucket` | `arn:aws:s3:::BUCKET` |\n" +
+		"| `lipdrop jobs`, `lipdrop watch` | `s3:ListBucket`, and `s3:GetObject` on `status/*` | the bucket |\n" +
+		"| `lipdrop show` | the same, and `s3:GetObject` on `answers/*`, `jobs/*` and `review/*` | the bucket |\n" +
+		"| `lipdrop get` | `s3:ListBucket`, and `s3:GetObject` on `status/*`, `jobs/*` and `outbox/*` | the bucket |\n" +
+		"| `lipdrop review` | what `show` needs, and `s3:PutObject` on `review/*` | the bucket |\n" +
+		"| `lipdrop models --live` | `secretsmanager:GetSecretValue` | the token's secret |\n" +
 		"| `lipdrop cancel` | `s3:GetObject` on `jobs/*` and `status/*`, `s3:ListBucket`, `states:StopExecution` and `states:RedriveExecution` | the bucket; " +
 		"`arn:aws:states:REGION:ACCOUNT:execution:STACK:*` |\n" +
 		"| `lipdrop redrive` | `s3:GetObject` on `jobs/*` and `status/*`, `s3:ListBucket`, `states:RedriveExecution` | the bucket; the same executions |\n" +
-		"| `lipdrop doctor` | `cloudformation:ListStackResources`, `s3:ListBucket`, `s3:GetBucketNotification`, `events:DescribeRule`, `sqs:GetQueueAttributes`, " +
+		"| `lipdrop doctor` | `cloudformation:ListStackResources`, `s3:ListBucket`, `s3:GetBucketNotification`, `events:DescribeRule`, `lambda:GetEventSourceMapping`, `sqs:GetQueueAttributes`, " +
 		"`secretsmanager:GetSecretValue` | the stack and what is in it |\n" +
 		"| `lipdrop doctor --drop` | the same, and `s3:PutObject` and `s3:DeleteObject` on `inbox/lipdrop-doctor.check`, `s3:GetObject` and `s3:DeleteObject` " +
 		"on `answers/lipdrop-doctor.check.json` | the bucket |\n" +
