@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,24 +23,39 @@ import (
 // dropped holds files of this machine under the keys that they would get when they
 // are dropped. It implements drop.Files, so that check runs the same code as submit.
 type dropped struct {
+	folder   string            // key of the folder that the arguments are dropped into
 	paths    map[string]string // by key: the real path, without links
+	texts    map[string][]byte // by key: the content of a file that is not on this machine
+	inFolder map[string]bool   // keys of files that no argument names, only their folders
 	keys     []string          // sorted
 	problems []error           // one for each file that cannot be read
 }
 
 // gather gives each file a key directly below inbox/, and each folder with all its
 // files too. The error names every argument that does not exist.
-func gather(args []string) (*dropped, error) {
-	d := &dropped{paths: map[string]string{}}
+func gather(args []string) (*dropped, error) { return gatherInto(ledger.InboxPrefix, args) }
+
+// gatherInto is gather for a folder below inbox/.
+func gatherInto(folder string, args []string) (*dropped, error) {
+	d := &dropped{folder: folder, paths: map[string]string{}, texts: map[string][]byte{}, inFolder: map[string]bool{}}
 	var errs []error
 	for _, arg := range args {
 		errs = append(errs, d.add(arg))
 	}
-	for key := range d.paths {
-		d.keys = append(d.keys, key)
-	}
-	slices.Sort(d.keys)
+	d.sort()
 	return d, errors.Join(errs...)
+}
+
+// sort updates keys.
+func (d *dropped) sort() {
+	d.keys = slices.Concat(slices.Collect(maps.Keys(d.paths)), slices.Collect(maps.Keys(d.texts)))
+	slices.Sort(d.keys)
+}
+
+// remove removes a file.
+func (d *dropped) remove(key string) {
+	delete(d.paths, key)
+	delete(d.texts, key)
 }
 
 func (d *dropped) add(arg string) error {
@@ -72,12 +88,12 @@ func (d *dropped) add(arg string) error {
 			}
 			return
 		}
-		key := ledger.InboxPrefix + filepath.ToSlash(filepath.Join(filepath.Base(abs), below))
+		key := d.folder + filepath.ToSlash(filepath.Join(filepath.Base(abs), below))
 		if other, ok := d.paths[key]; ok && other != target {
 			errs = append(errs, fmt.Errorf("%s and %s would both be dropped as %s; rename one", other, file, key))
 			return
 		}
-		d.paths[key] = target
+		d.paths[key], d.inFolder[key] = target, below != "."
 	})
 	return errors.Join(errs...)
 }
@@ -132,13 +148,17 @@ func (d *dropped) list(prefix, after, delimiter string, limit int) (files []drop
 
 // Head implements drop.Files.
 func (d *dropped) Head(_ context.Context, key string) (drop.File, error) {
-	if _, ok := d.paths[key]; !ok {
+	if _, ok := d.paths[key]; !ok && d.texts[key] == nil {
 		return drop.File{}, bucket.ErrNotFound
 	}
 	return d.stat(key)
 }
 
 func (d *dropped) stat(key string) (drop.File, error) {
+	if text := d.texts[key]; text != nil {
+		sum := md5.Sum(text)
+		return drop.File{Key: key, Size: int64(len(text)), ETag: hex.EncodeToString(sum[:])}, nil
+	}
 	info, err := os.Lstat(d.paths[key])
 	if err != nil {
 		return drop.File{}, err
@@ -152,6 +172,9 @@ func (d *dropped) stat(key string) (drop.File, error) {
 
 // ReadRange implements drop.Files.
 func (d *dropped) ReadRange(_ context.Context, f drop.File, off, n int64) ([]byte, error) {
+	if text := d.texts[f.Key]; text != nil {
+		return text[min(off, int64(len(text))):min(off+n, int64(len(text)))], nil
+	}
 	file, _, err := openRegular(d.paths[f.Key])
 	if err != nil {
 		return nil, err

@@ -48,6 +48,9 @@ type follow struct {
 	patterns []client.Pattern
 	timeout  time.Duration // 0: none
 
+	// names, if set, are the jobs to follow: the patterns may select more.
+	names []string
+
 	// about, if set, reports whether a status is about the drop that is followed, and
 	// not about an earlier one of the same name.
 	about func(client.Status) bool
@@ -121,9 +124,18 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 	return 0, err
 }
 
-// missing returns the patterns that no status matches yet.
+// missing returns the names that have no status yet, or the patterns that no status
+// matches.
 func (f *follow) missing(seen map[string]client.Status) []string {
 	var missing []string
+	for _, name := range f.names {
+		if _, ok := seen[name]; !ok {
+			missing = append(missing, name)
+		}
+	}
+	if f.names != nil {
+		return missing
+	}
 	for _, p := range f.patterns {
 		found := false
 		for name := range seen {

@@ -23,6 +23,7 @@ import (
 type cli struct {
 	Try     tryCmd     `cmd:"" help:"Start a local stack, drop files, and wait for their outputs. Needs only Go and costs nothing."`
 	Local   localCmd   `cmd:"" help:"Run a local stack until Ctrl-C: drop files into a folder, or with the aws command."`
+	Drop    dropCmd    `cmd:"" help:"Check files, folders or lists of jobs, and upload them: their jobs start."`
 	Watch   watchCmd   `cmd:"" help:"Show the states of jobs until all have ended."`
 	Jobs    jobsCmd    `cmd:"" help:"List jobs."`
 	Show    showCmd    `cmd:"" help:"Say everything about one job: its state and what to do, takes, inputs, outputs, cost."`

@@ -111,7 +111,11 @@ func (c *tryCmd) drop(ctx context.Context, b *bucket.Bucket, files *dropped, nam
 		}
 	}
 	d.say(fmt.Sprintf("dropped %s into s3://%s/inbox/", count(len(files.keys), "file"), local.Bucket))
-	orders, err := ordersOf(ctx, b, files.keys)
+	resolver, err := newResolver(b)
+	if err != nil {
+		return nil, err
+	}
+	orders, err := ordersOf(ctx, resolver, files.keys)
 	if err != nil {
 		return nil, err
 	}
@@ -137,13 +141,9 @@ func nextSecond(ctx context.Context) error {
 
 // ordersOf returns the orders that the statuses of the files at keys will have,
 // by name: the take of each job.
-func ordersOf(ctx context.Context, files drop.Files, keys []string) (map[string]string, error) {
-	resolver, err := newResolver(files)
-	if err != nil {
-		return nil, err
-	}
+func ordersOf(ctx context.Context, resolver *drop.Resolver, keys []string) (map[string]string, error) {
 	orders := map[string]string{}
-	err = check.Each(ctx, resolver, keys, func(_ string, f drop.Finding) error {
+	err := check.Each(ctx, resolver, keys, func(_ string, f drop.Finding) error {
 		orders[f.Name] = f.Order
 		if f.Job != nil {
 			orders[f.Name] = f.Job.Take

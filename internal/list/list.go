@@ -63,9 +63,14 @@ func (p Problem) Error() string {
 	return strings.Join(place, ", ") + ": " + text
 }
 
-// Problem returns a problem of the row with a property of its model, or with "name".
+// Problem returns a problem of the row with a property of its model, with "name", or
+// with "" if it is about the whole row.
 func (r Row) Problem(property, reason, remedy string) Problem {
-	return Problem{Row: r.Number, Column: r.label(property), Reason: reason, Remedy: remedy}
+	p := Problem{Row: r.Number, Reason: reason, Remedy: remedy}
+	if property != "" {
+		p.Column = r.label(property)
+	}
+	return p
 }
 
 func (r Row) label(property string) string {
@@ -159,6 +164,19 @@ func Read(file string, text []byte, d Defaults) ([]Row, []Problem) {
 type reader struct {
 	Defaults
 	known []string
+}
+
+// Pair returns the job of the files of a pair, named by their kinds, with the default
+// model and options.
+func (d Defaults) Pair(name string, files map[string]string) (Row, []Problem) {
+	rec := record{cells: []cell{{nameColumn, name}}, labels: map[string]string{nameColumn: "the name"}}
+	for _, kind := range kindColumns {
+		rec.labels[kind] = "the " + kind
+		if files[kind] != "" {
+			rec.cells = append(rec.cells, cell{kind, files[kind]})
+		}
+	}
+	return d.row(rec)
 }
 
 // isColumn reports whether a column has a meaning.

@@ -111,6 +111,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"## People\n\nThe permissions of the person who runs a command. `ACCOUNT`, `REGION`, `BUCKET` and `STACK` stand for yours. Everybody who names a stack with `--stack` " +
 		"also needs `cloudformation:DescribeStacks` on it.\n\n| to | needs | on |\n| --- | --- | --- |\n" +
 		"| drop files | `s3:PutObject`, and `s3:AbortMultipartUpload` for large ones | `arn:aws:s3:::BUCKET/inbox/*` |\n" +
+		"| `lipdrop drop` | `s3:PutObject`, `s3:GetObject` and `s3:ListMultipartUploadParts` on `inbox/*`, `s3:ListBucket` and `s3:ListBucketMultipartUploads`; for the estimate, `secretsmanager:GetSecretValue` on the token's secret | the bucket; the secret |\n" +
 		"| cancel a job by deleting its files | `s3:DeleteObject` | `arn:aws:s3:::BUCKET/inbox/*` |\n" +
 		"| read statuses, answer files and outputs | `s3:GetObject` | `arn:aws:s3:::BUCKET/status/*`, `/answers/*`, `/outbox/*` |\n" +
 		"| list them, as `aws s3 cp --recursive` and `lipdrop` do | `s3:ListBucket` | `arn:aws:s3:::BUCKET` |\n" +

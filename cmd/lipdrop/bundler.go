@@ -1,0 +1,278 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lipdrop/lipdrop/internal/check"
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/list"
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+const (
+	// mediaFolder holds the media of lists, beside the bundles that name them. Its name
+	// begins with a dot, so that they form no jobs by themselves. Below it is a folder for
+	// each content, so that a changed medium has another key, and so makes another
+	// job.json.
+	mediaFolder = ".media/"
+
+	// maxList bounds a list, in bytes.
+	maxList = 64 << 20
+)
+
+// bundler adds jobs to a plan as bundles: the rows of lists, and pairs that get a model
+// or options.
+type bundler struct {
+	*plan
+	defaults list.Defaults
+	media    map[string]*medium // by path
+}
+
+// medium is a file of this machine that jobs of a list use.
+type medium struct {
+	path    string // without links
+	base    string // the name of the file
+	upload  *client.Upload
+	info    media.Info
+	problem *problem.Problem // with the file itself
+}
+
+// addList adds the rows of a list, each as the bundle inbox/<list>/<name>.job/.
+func (b *bundler) addList(ctx context.Context, folder, file string) error {
+	text, err := readList(file)
+	if err != nil {
+		return err
+	}
+	name := baseName(file)
+	folder += name + "/"
+	if k := drop.ParseKey(folder + "a.mp4"); k.Role != drop.Visual {
+		return fmt.Errorf("the list %s gives its name to a folder; rename it so that the name has no dot at its beginning, and does not end in .job", file)
+	}
+	for key := range b.rows {
+		if strings.HasPrefix(key, folder) {
+			return fmt.Errorf("two lists are named %s; rename one", name)
+		}
+	}
+	rows, problems := list.Read(file, text, b.defaults)
+	b.lists[file] = len(rows)
+	return b.addRows(ctx, file, folder, filepath.Dir(file), rows, problems)
+}
+
+// readList reads a list, with a limit.
+func readList(file string) ([]byte, error) {
+	real, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return nil, inPlainWords(file, err)
+	}
+	f, info, err := openRegular(real)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info.Size() > maxList {
+		return nil, fmt.Errorf("%s has %s; a list has at most %s. Divide it", file, bytesOf(info.Size()), bytesOf(maxList))
+	}
+	return io.ReadAll(f)
+}
+
+// bundlePairs turns the pairs among the files into bundles with the model and the
+// options of the command line.
+func (b *bundler) bundlePairs(ctx context.Context, settings drop.Settings) error {
+	resolver := &drop.Resolver{Files: b.files, Catalog: b.defaults.Catalog, Settings: settings}
+	type pair struct {
+		folder   string
+		row      list.Row
+		problems []list.Problem
+	}
+	var pairs []pair
+	used := map[string]bool{}
+	err := check.Each(ctx, resolver, b.files.keys, func(key string, f drop.Finding) error {
+		if f.Job != nil {
+			if _, isBundle := f.Job.Manifest(); isBundle {
+				return &client.UsageError{Reason: fmt.Sprintf("--model and --set are for pairs and lists; %s has its own job.json: set the model and the options there", f.Name)}
+			}
+		}
+		files := map[string]string{}
+		for _, file := range f.Files() {
+			kind, _ := media.KindOf(file.Key)
+			files[string(kind)] = b.files.paths[file.Key]
+			used[file.Key] = true
+		}
+		if len(files) == 0 {
+			return nil
+		}
+		row, problems := b.defaults.Pair(path.Base(f.Name), files)
+		folder := ledger.InboxPrefix
+		if dir := path.Dir(f.Name); dir != "." {
+			folder += dir + "/"
+		}
+		pairs = append(pairs, pair{folder, row, problems})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, key := range b.files.keys {
+		if !used[key] && drop.ParseKey(key).Role != drop.Visual && drop.ParseKey(key).Role != drop.Audio {
+			return &client.UsageError{Reason: fmt.Sprintf("--model and --set are for pairs and lists, and %s is neither", check.File(key))}
+		}
+		b.files.remove(key)
+	}
+	b.files.sort()
+	for _, p := range pairs {
+		if err := b.addRows(ctx, p.row.Name, p.folder, "", []list.Row{p.row}, p.problems); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addRows adds the jobs of rows, whose media are named from dir, as bundles in a folder.
+// It leaves out rows with problems, and reports these and those of the media.
+func (b *bundler) addRows(ctx context.Context, file, folder, dir string, rows []list.Row, problems []list.Problem) error {
+	bad := map[int]bool{} // by the row's number
+	report := func(p list.Problem) {
+		bad[p.Row] = true
+		b.wrong = append(b.wrong, escapef("%s: %v", file, p))
+	}
+	for _, p := range problems {
+		report(p)
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(readsAtOnce)
+	for _, row := range rows {
+		for _, named := range row.Files {
+			at := pathFrom(dir, named)
+			if b.media[at] == nil {
+				m := &medium{base: filepath.Base(named)}
+				b.media[at] = m
+				group.Go(func() error { return m.read(groupCtx, at) })
+			}
+		}
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if row.Model == nil || row.Name == "" {
+			continue // reported already
+		}
+		for _, property := range slices.Sorted(maps.Keys(row.Files)) {
+			m := b.media[pathFrom(dir, row.Files[property])]
+			if m.problem != nil {
+				report(row.Problem(property, m.problem.Reason, m.problem.RemedyFor(row.Name)))
+				continue
+			}
+			broken, _ := row.Model.CheckMedia(property, m.info)
+			for _, p := range broken {
+				report(row.Problem(property, p.Reason, p.RemedyFor(row.Name)))
+			}
+		}
+		if bad[row.Number] {
+			continue
+		}
+		if err := b.addBundle(file, folder, dir, row); err != nil {
+			return err
+		}
+	}
+	b.files.sort()
+	return nil
+}
+
+// addBundle adds the job.json and the media of a row.
+func (b *bundler) addBundle(file, folder, dir string, row list.Row) error {
+	input := row.Options
+	if _, audio, ok := row.Pair(); ok {
+		var info media.Info
+		if named := row.Files[audio]; named != "" {
+			info = b.media[pathFrom(dir, named)].info
+		}
+		input, _ = row.Model.PairInput(row.Options, info) // the check repeats its warnings about lengths
+	}
+	input = maps.Clone(input)
+	for property, link := range row.Links {
+		input[property] = link
+	}
+	for property, named := range row.Files {
+		m := b.media[pathFrom(dir, named)]
+		key := folder + mediaFolder + hex.EncodeToString(m.upload.Sum.SHA256[:6]) + "/" + m.base
+		if b.uploads[key] == nil {
+			u := *m.upload
+			u.Key, u.Rank = key, check.UploadRank(key)
+			b.uploads[key], b.files.paths[key] = &u, m.path
+		}
+		input[property] = "/" + key
+	}
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(map[string]any{"model": row.Model.ID, "input": input}); err != nil {
+		return err
+	}
+	key := folder + row.Name + ".job/job.json"
+	b.files.texts[key], b.rows[key], b.inList[key] = text.Bytes(), row, file
+	return nil
+}
+
+// pathFrom returns the path of a file that a list in a folder names.
+func pathFrom(dir, named string) string {
+	if filepath.IsAbs(named) || dir == "" {
+		return named
+	}
+	return filepath.Join(dir, named)
+}
+
+// read reads a medium: its sum, and what package media knows of it.
+func (m *medium) read(ctx context.Context, at string) error {
+	wrong := func(err error) {
+		remedy := "Name a file of this computer, as a path from the folder of the list."
+		if strings.Contains(at, `\`) {
+			remedy = "Write the path with / in place of each backslash."
+		}
+		m.problem = &problem.Problem{Reason: err.Error(), Remedy: remedy}
+	}
+	real, err := filepath.EvalSymlinks(at)
+	if err != nil {
+		wrong(inPlainWords(at, err))
+		return nil
+	}
+	file, info, err := openRegular(real)
+	if err != nil {
+		wrong(err)
+		return nil
+	}
+	defer file.Close()
+	m.path = real
+	m.info, err = media.Inspect(ctx, media.Source{
+		Name: m.base, Size: info.Size(),
+		ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
+			return io.ReadAll(io.NewSectionReader(file, off, n))
+		},
+	})
+	if p, ok := errors.AsType[*problem.Problem](err); ok {
+		m.problem = p
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	m.upload = &client.Upload{Open: opener(real)}
+	return sum(ctx, m.upload)
+}

@@ -1,0 +1,649 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/budget"
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/check"
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/list"
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+type dropCmd struct {
+	client.Target
+	To      string            `placeholder:"FOLDER" help:"Folder below inbox/ to drop into."`
+	Model   string            `placeholder:"ID" help:"Model of the jobs, as lipdrop models lists it. A row of a list may name another."`
+	Set     map[string]string `mapsep:"none" placeholder:"OPTION=VALUE" help:"Option of the model, for every job. May be given several times. A row of a list may set another value."`
+	Wait    bool              `help:"Wait until the jobs have ended."`
+	Timeout time.Duration     `placeholder:"2h" help:"With --wait: end after this time with exit code 4. The jobs continue."`
+	Get     string            `placeholder:"DIR" help:"Wait, then fetch the outputs into this folder."`
+	DryRun  bool              `help:"Only say what would happen."`
+	Yes     bool              `short:"y" help:"Do not ask."`
+	MaxUSD  float64           `name:"max-usd" placeholder:"N" help:"Send nothing if the estimate is more than this many US dollars, or is not known."`
+	Force   bool              `help:"Send files that the bucket holds already, too: their jobs start again."`
+	JSON    bool              `name:"json" help:"Print one JSON object for each job. With --wait, for each change: the status."`
+	Files   []string          `arg:"" name:"file-or-folder-or-list" help:"What to drop: files, folders, or lists of jobs (.csv, .tsv, .jsonl)."`
+}
+
+// Help returns examples.
+func (*dropCmd) Help() string {
+	return examples("lipdrop drop talk.mp4 talk.wav --wait --get .", "lipdrop drop campaign.csv --to ads --model sync/react-1 --set emotion=happy --yes")
+}
+
+// Run checks the files, asks once, uploads them, and with --wait follows their jobs.
+func (c *dropCmd) Run(ctx context.Context, out *terminal, say messages) error {
+	folder, err := folderBelowInbox(c.To)
+	if err != nil {
+		return err
+	}
+	stack, err := c.Find(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := c.plan(ctx, stack, folder, say)
+	if err != nil {
+		return err
+	}
+	if c.JSON && (c.DryRun || !c.waits()) {
+		err = p.printJSON(out)
+	} else if !c.JSON {
+		p.print(out)
+	}
+	if err == nil && c.MaxUSD > 0 && len(p.starting()) > 0 && (p.cost.unknown > 0 || p.cost.usd > c.MaxUSD) {
+		err = fmt.Errorf("nothing was sent: --max-usd allows $%.2f, and the estimate is: %v", c.MaxUSD, p.cost)
+	}
+	if err != nil || c.DryRun {
+		return err
+	}
+	if err := c.ask(ctx, p, say); err != nil {
+		return err
+	}
+	if err := p.send(ctx, stack, say); err != nil {
+		return err
+	}
+	if names := p.starting(); c.waits() && len(names) > 0 {
+		return c.follow(ctx, stack, p, names, out, say)
+	}
+	return nil
+}
+
+func (c *dropCmd) waits() bool { return c.Wait || c.Get != "" }
+
+// folderBelowInbox returns the key of a folder that a person named.
+func folderBelowInbox(folder string) (string, error) {
+	below := strings.Trim(strings.TrimPrefix(strings.TrimPrefix(folder, "/"), ledger.InboxPrefix), "/")
+	if below == "" {
+		return ledger.InboxPrefix, nil
+	}
+	key := ledger.InboxPrefix + below + "/"
+	if k := drop.ParseKey(key + "a.mp4"); k.Role != drop.Visual {
+		return "", &client.UsageError{Reason: fmt.Sprintf("%q is not a folder to drop into: name one such as ads/spring, without . and .., whose parts do not begin with a dot or end in .job", folder)}
+	}
+	return key, nil
+}
+
+// plan is what a drop does.
+type plan struct {
+	files   *dropped
+	force   bool
+	uploads map[string]*client.Upload // by key
+	jobs    []plannedJob              // all findings about the files
+	lists   map[string]int            // the number of rows by the list's file
+	rows    map[string]list.Row       // by the key of the row's job.json
+	inList  map[string]string         // the list of a row, by the same key
+	wrong   []string                  // problems
+	cost    cost                      // of the jobs that start
+}
+
+// cost is an estimate of what jobs cost.
+type cost struct {
+	usd     float64
+	unknown int    // how many of the jobs have no estimate
+	why     string // the reason of the first of them
+}
+
+// plannedJob is what a drop does about one name.
+type plannedJob struct {
+	finding drop.Finding
+	outcome check.Outcome
+	starts  bool // the drop starts the job
+	usd     *float64
+}
+
+// plan reads the files, compares them with the bucket, and checks what jobs they form
+// together with the files there. The error names every problem.
+func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string, say messages) (*plan, error) {
+	models, err := catalog.Default()
+	if err != nil {
+		return nil, err
+	}
+	settings, err := stack.Settings()
+	if err != nil {
+		return nil, err
+	}
+	var files, lists []string
+	for _, arg := range c.Files {
+		if info, err := os.Stat(arg); list.IsList(arg) && (err != nil || !info.IsDir()) {
+			lists = append(lists, arg)
+		} else {
+			files = append(files, arg)
+		}
+	}
+	p := &plan{force: c.Force, uploads: map[string]*client.Upload{}, lists: map[string]int{}, rows: map[string]list.Row{}, inList: map[string]string{}}
+	if p.files, err = gatherInto(folder, files); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(p.files.problems...); err != nil {
+		return nil, fmt.Errorf("nothing was sent:\n%w", err)
+	}
+	for _, key := range p.files.keys {
+		switch role := drop.ParseKey(key).Role; {
+		case role == drop.NoDrop:
+			p.files.remove(key)
+		case role == drop.UnknownFile && p.files.inFolder[key]:
+			fmt.Fprint(say, escapef("%s is left out: no job uses such a file\n", check.File(key)))
+			p.files.remove(key)
+		}
+	}
+	p.files.sort()
+	defaults := list.Defaults{
+		Catalog: models, Model: c.Model, VideoModel: settings.DefaultVideoModel, ImageModel: settings.DefaultImageModel, Options: c.Set,
+	}
+	b := &bundler{plan: p, defaults: defaults, media: map[string]*medium{}}
+	if c.Model != "" || len(c.Set) > 0 {
+		if err := b.bundlePairs(ctx, settings); err != nil {
+			return nil, err
+		}
+	}
+	for _, file := range lists {
+		if err := b.addList(ctx, folder, file); err != nil {
+			return nil, err
+		}
+	}
+	if p.wrong == nil {
+		if err := p.compare(ctx, stack); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.check(ctx, stack, &drop.Resolver{Catalog: models, Settings: settings}, folder); err != nil {
+		return nil, err
+	}
+	p.estimate(ctx, stack)
+	return p, nil
+}
+
+// estimate estimates what the jobs that start will cost.
+func (p *plan) estimate(ctx context.Context, stack *client.Client) {
+	prices := &budget.Prices{API: stack.RunComfy(), Now: time.Now}
+	for i, job := range p.jobs {
+		if !job.starts {
+			continue
+		}
+		e := prices.Estimate(ctx, job.outcome.Job.Model, job.outcome.Job.Expected.Length)
+		if e.USD == nil {
+			p.cost.unknown++
+			p.cost.why = cmp.Or(p.cost.why, e.Unknown)
+			continue
+		}
+		p.jobs[i].usd = e.USD
+		p.cost.usd += *e.USD
+	}
+}
+
+// String returns the estimate in words.
+func (c cost) String() string {
+	switch {
+	case c.unknown == 0:
+		return fmt.Sprintf("about $%.4f, %s", c.usd, budget.EstimateNote)
+	case c.usd == 0:
+		return "the cost is not known: " + c.why
+	}
+	return fmt.Sprintf("about $%.4f, %s, without %s: %s", c.usd, budget.EstimateNote, count(c.unknown, "job"), c.why)
+}
+
+// compare reads the files, and finds out which of them the bucket holds already.
+func (p *plan) compare(ctx context.Context, stack *client.Client) error {
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(readsAtOnce)
+	for _, key := range p.files.keys {
+		if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil && stack.Local() {
+			return err
+		}
+		if p.uploads[key] != nil {
+			continue // a medium of a list, which was read before
+		}
+		u := &client.Upload{Key: key, Rank: check.UploadRank(key)}
+		if text := p.files.texts[key]; text != nil {
+			u.Open = client.Bytes(text)
+		} else {
+			u.Open = opener(p.files.paths[key])
+		}
+		p.uploads[key] = u
+		group.Go(func() error { return sum(groupCtx, u) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return stack.Compare(ctx, slices.Collect(maps.Values(p.uploads)))
+}
+
+// readsAtOnce is how many files of this machine are read at the same time.
+const readsAtOnce = 4
+
+func opener(path string) func() (client.Content, error) {
+	return func() (client.Content, error) {
+		file, _, err := openRegular(path)
+		return file, err
+	}
+}
+
+// sum sets the sum of an upload.
+func sum(ctx context.Context, u *client.Upload) error {
+	file, err := u.Open()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	size := int64(0)
+	switch file := file.(type) {
+	case *os.File:
+		info, err := file.Stat()
+		if err != nil {
+			return err
+		}
+		size = info.Size()
+	case interface{ Size() int64 }:
+		size = file.Size()
+	}
+	u.Sum, err = client.SumOf(ctx, file, size)
+	return err
+}
+
+// snapshotPages is how many pages of a listing the check of a drop may read before it
+// asks for each job by itself: at least, and for each ten files.
+const snapshotPages = 3
+
+// check finds out which jobs the files form. The error names every file and row that
+// does not form one.
+func (p *plan) check(ctx context.Context, stack *client.Client, resolver *drop.Resolver, folder string) error {
+	if len(p.rows) > 0 && len(p.rows) == len(p.files.keys)-p.mediaOfLists() {
+		folder = commonFolder(slices.Collect(maps.Keys(p.rows)))
+	}
+	snapshot, err := check.NewSnapshot(ctx, stack.Bucket, folder, bucket.PageSize*(snapshotPages+len(p.files.keys)/10))
+	if err != nil {
+		return stack.Explain("see what is already in the bucket", "inbox/", err)
+	}
+	resolver.Files = check.Overlay{New: p.files, Bucket: snapshot}
+	err = check.Each(ctx, resolver, p.files.keys, func(key string, f drop.Finding) error {
+		o, err := check.Assess(ctx, resolver, f)
+		if err != nil {
+			return err
+		}
+		job := plannedJob{finding: f, outcome: o, starts: o.State == check.Ready && p.changes(f)}
+		p.jobs = append(p.jobs, job)
+		if o.State == ledger.Rejected {
+			p.wrong = append(p.wrong, p.describeProblems(key, job)...)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return stack.Explain("check the files", "inbox/*", err)
+	case p.wrong != nil:
+		return fmt.Errorf("nothing was sent:\n%s", strings.Join(p.wrong, "\n"))
+	case len(p.jobs) == 0:
+		return errors.New("nothing was sent: none of these files is a drop")
+	}
+	return nil
+}
+
+func (p *plan) mediaOfLists() int {
+	n := 0
+	for _, key := range p.files.keys {
+		if drop.ParseKey(key).Role == drop.NoDrop {
+			n++
+		}
+	}
+	return n
+}
+
+// commonFolder returns the longest folder that contains all keys.
+func commonFolder(keys []string) string {
+	common := keys[0]
+	for _, key := range keys {
+		for !strings.HasPrefix(key, common) {
+			common = common[:len(common)-1]
+		}
+	}
+	return common[:strings.LastIndexByte(common, '/')+1]
+}
+
+// describeProblems returns the problems of a job that would be rejected.
+func (p *plan) describeProblems(key string, job plannedJob) []string {
+	var texts []string
+	for _, problem := range job.outcome.Problems {
+		remedy := problem.RemedyFor(job.finding.Name)
+		if row, ok := p.rows[key]; ok {
+			texts = append(texts, escapef("%s: %v", p.inList[key], row.Problem(problem.Member, problem.Reason, remedy)))
+			continue
+		}
+		texts = append(texts, escapef("%s: %s. %s", job.finding.Name, problem.Reason, remedy))
+	}
+	return texts
+}
+
+// sends reports whether a key is uploaded.
+func (p *plan) sends(key string) bool {
+	u := p.uploads[key]
+	return u != nil && (p.force || !u.Same)
+}
+
+// changes reports whether the uploads start the job of a finding: they bring a file
+// that makes a new take, or one that was missing.
+func (p *plan) changes(f drop.Finding) bool {
+	_, isBundle := f.Job.Manifest()
+	for _, file := range f.Files() {
+		k := drop.ParseKey(file.Key)
+		kind, _ := media.KindOf(file.Key)
+		isMatch := k.Role == drop.Member && f.Name != k.Name && kind == media.Audio
+		if p.sends(file.Key) && (!isBundle || k.Role == drop.Manifest || isMatch || !p.uploads[file.Key].Exists) {
+			return true
+		}
+	}
+	return false
+}
+
+// starting returns the names of the jobs that the drop starts, sorted.
+func (p *plan) starting() []string {
+	var names []string
+	for _, job := range p.jobs {
+		if job.starts {
+			names = append(names, job.finding.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// toSend returns what is uploaded, and its size.
+func (p *plan) toSend() (uploads []*client.Upload, size int64) {
+	for key, u := range p.uploads {
+		if p.sends(key) {
+			uploads = append(uploads, u)
+			size += u.Sum.Size
+		}
+	}
+	slices.SortFunc(uploads, func(a, b *client.Upload) int { return strings.Compare(a.Key, b.Key) })
+	return uploads, size
+}
+
+// detailed is how many jobs are printed with their media and options, and briefly how
+// many in one line each.
+const (
+	detailed = 10
+	briefly  = 30
+)
+
+// print says what the drop does.
+func (p *plan) print(out *terminal) {
+	starting := len(p.starting())
+	shown := 0
+	for _, job := range p.jobs {
+		_, isRow := p.rows[job.finding.Key]
+		switch {
+		case job.outcome.State == check.Ready && !job.starts:
+			if starting+len(p.jobs) <= briefly {
+				printf(out, "%s: starts nothing, because the bucket holds the same files already\n", job.finding.Name)
+			}
+			continue
+		case job.outcome.State == ledger.Used && len(p.jobs) > detailed:
+			continue
+		}
+		if shown++; shown > briefly {
+			continue
+		}
+		if starting > detailed || isRow {
+			printf(out, "%s: one job of %s, %s\n", job.finding.Name, job.outcome.Job.Model, cmp.Or(seconds(job.outcome.Job.Expected.Length.Seconds()), "of unknown length"))
+			for _, warning := range job.outcome.Warnings {
+				printf(out, "  warning: %s\n", warning)
+			}
+			continue
+		}
+		report(out, job.finding, job.outcome)
+	}
+	if shown > briefly {
+		printf(out, "and %d more; --dry-run --json prints all\n", shown-briefly)
+	}
+	for _, file := range sortedKeys(p.lists) {
+		printf(out, "%s: %s\n", file, count(p.lists[file], "row"))
+	}
+	var length time.Duration
+	unknown := 0
+	for _, job := range p.jobs {
+		if job.starts {
+			length += job.outcome.Job.Expected.Length
+			if job.outcome.Job.Expected.Length == 0 {
+				unknown++
+			}
+		}
+	}
+	uploads, size := p.toSend()
+	line := fmt.Sprintf("%s to start", count(starting, "job"))
+	if length > 0 {
+		line += fmt.Sprintf(", %.1f s of output", length.Seconds())
+	}
+	if unknown > 0 && starting > unknown {
+		line += fmt.Sprintf(" (and %s of unknown length)", count(unknown, "job"))
+	}
+	line += fmt.Sprintf("; %s to send", count(len(uploads), "file"))
+	if size > 0 {
+		line += ", " + bytesOf(size)
+	}
+	if same := len(p.uploads) - len(uploads); same > 0 {
+		line += fmt.Sprintf("; the bucket holds %s already", count(same, "file"))
+	}
+	printf(out, "%s\n", line)
+	if starting > 0 {
+		printf(out, "estimate: %v\n", p.cost)
+	}
+	if starting == 0 && len(uploads) == 0 {
+		printf(out, "nothing starts; to start these jobs again, and to pay for them again, add --force\n")
+	}
+}
+
+// droppedJob is what drop --json prints of a job.
+type droppedJob struct {
+	check.Job
+	Starts      bool     `json:"starts"`
+	EstimateUSD *float64 `json:"estimateUsd,omitempty"`
+}
+
+func (p *plan) printJSON(out *terminal) error {
+	for _, job := range p.jobs {
+		if err := writeLine(out, droppedJob{job.outcome.Describe(job.finding), job.starts, job.usd}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ask asks whether to start jobs. Without a terminal it refuses.
+func (c *dropCmd) ask(ctx context.Context, p *plan, say messages) error {
+	starting := len(p.starting())
+	if c.Yes || starting == 0 {
+		return nil
+	}
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return &client.UsageError{Reason: fmt.Sprintf("%s would start and be paid for; nothing was sent. Add --yes to start them without a question", count(starting, "job"))}
+	}
+	fmt.Fprintf(say, "Start %s? [y/N] ", count(starting, "job"))
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(os.Stdin).ReadString('\n') // an error means no
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case <-ctx.Done():
+		return errors.New("interrupted; nothing was sent")
+	case line := <-answer:
+		if line == "y" || line == "yes" {
+			return nil
+		}
+		return errors.New("nothing was sent")
+	}
+}
+
+// send uploads what the bucket does not hold.
+func (p *plan) send(ctx context.Context, stack *client.Client, say messages) error {
+	uploads, size := p.toSend()
+	if len(uploads) == 0 {
+		return nil
+	}
+	bar := newBar(say.terminal, size)
+	err := stack.Send(ctx, uploads, bar.add)
+	bar.close()
+	if ctx.Err() != nil {
+		return errors.New("interrupted; the same command continues. A job starts when all its files are there")
+	}
+	if err != nil {
+		return err
+	}
+	printf(say, "sent %s to s3://%s/%s\n", count(len(uploads), "file"), stack.Bucket.Name, commonFolder(keysOf(uploads)))
+	return nil
+}
+
+func keysOf(uploads []*client.Upload) []string {
+	var keys []string
+	for _, u := range uploads {
+		keys = append(keys, u.Key)
+	}
+	return keys
+}
+
+// follow follows the jobs that the drop has started, and fetches their outputs.
+func (c *dropCmd) follow(ctx context.Context, stack *client.Client, p *plan, names []string, out *terminal, say messages) error {
+	orders, err := p.orders(ctx, stack)
+	if err != nil {
+		return err
+	}
+	f := &follow{
+		stack: stack, board: newBoard(out, c.JSON), say: say, patterns: patternsOf(names), timeout: c.Timeout, names: names,
+		about: func(st client.Status) bool { return isAbout(st, orders[st.Name]) },
+	}
+	code, err := f.untilEnd(ctx)
+	if err != nil {
+		return err
+	}
+	if c.Get != "" {
+		var succeeded []string
+		for _, job := range f.board.sorted() {
+			if job.State == ledger.Succeeded {
+				succeeded = append(succeeded, job.Name)
+			}
+		}
+		if len(succeeded) > 0 {
+			err = fetch(ctx, stack, out, say, fetching{names: succeeded, dir: c.Get, json: c.JSON})
+		}
+	}
+	if err == nil && code != 0 {
+		err = &exitError{code, errors.New(summary(f.board.sorted()))}
+	}
+	return err
+}
+
+// isAbout reports whether a status is about the drop with an order, or about a newer
+// one.
+func isAbout(st client.Status, order string) bool {
+	switch {
+	case order == "":
+		return false
+	case st.Take == order:
+		return true
+	case st.Take != "":
+		return ledger.Stamp(st.Order) > ledger.Stamp(order)
+	}
+	return ledger.Stamp(st.Order) >= ledger.Stamp(order)
+}
+
+// orders returns the orders that the statuses of the jobs have after the drop, by name:
+// the take of each.
+func (p *plan) orders(ctx context.Context, stack *client.Client) (map[string]string, error) {
+	models, err := catalog.Default()
+	if err != nil {
+		return nil, err
+	}
+	settings, err := stack.Settings()
+	if err != nil {
+		return nil, err
+	}
+	keys := slices.DeleteFunc(slices.Clone(p.files.keys), func(key string) bool { return !p.sends(key) })
+	snapshot, err := check.NewSnapshot(ctx, stack.Bucket, commonFolder(keys), bucket.PageSize*(snapshotPages+len(keys)/10))
+	if err != nil {
+		return nil, stack.Explain("see what is in the bucket", "inbox/", err)
+	}
+	return ordersOf(ctx, &drop.Resolver{Files: sentFiles{snapshot, p.files}, Catalog: models, Settings: settings}, keys)
+}
+
+// sentFiles are the files of the bucket after a drop, whose content is read here.
+type sentFiles struct {
+	*check.Snapshot
+	files *dropped
+}
+
+// ReadRange implements drop.Files.
+func (s sentFiles) ReadRange(ctx context.Context, f drop.File, off, n int64) ([]byte, error) {
+	if _, err := s.files.Head(ctx, f.Key); err == nil {
+		return s.files.ReadRange(ctx, f, off, n)
+	}
+	return s.Snapshot.ReadRange(ctx, f, off, n)
+}
+
+// manyNames is how many jobs of one folder are followed by the folder.
+const manyNames = 20
+
+// patternsOf returns patterns that select the names, and few others.
+func patternsOf(names []string) []client.Pattern {
+	folders := map[string][]string{}
+	for _, name := range names {
+		folder, _ := path.Split(name)
+		folders[folder] = append(folders[folder], name)
+	}
+	var patterns []client.Pattern
+	for _, folder := range sortedKeys(folders) {
+		if len(folders[folder]) > manyNames {
+			patterns = append(patterns, client.Pattern{Text: folder, Prefix: true})
+			continue
+		}
+		for _, name := range folders[folder] {
+			patterns = append(patterns, client.Pattern{Text: name})
+		}
+	}
+	return patterns
+}
+
+// baseName returns the last part of a path of this machine, without its suffix and in
+// NFC.
+func baseName(file string) string {
+	base := filepath.Base(file)
+	return norm.NFC.String(strings.TrimSuffix(base, filepath.Ext(base)))
+}

@@ -1,0 +1,169 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/drop"
+)
+
+// Overlay is the bucket as it will be after the files of New are dropped: New before
+// Bucket. It implements drop.Files.
+type Overlay struct{ New, Bucket drop.Files }
+
+// List implements drop.Files.
+func (o Overlay) List(ctx context.Context, prefix string, limit int) ([]drop.File, bool, error) {
+	return o.merge(func(files drop.Files) ([]drop.File, bool, error) { return files.List(ctx, prefix, limit) }, limit)
+}
+
+// ListFolder implements drop.Files.
+func (o Overlay) ListFolder(ctx context.Context, prefix, after string, limit int) ([]drop.File, bool, error) {
+	return o.merge(func(files drop.Files) ([]drop.File, bool, error) { return files.ListFolder(ctx, prefix, after, limit) }, limit)
+}
+
+// merge merges two listings. Where one of them is cut off, the result is too.
+func (o Overlay) merge(list func(drop.Files) ([]drop.File, bool, error), limit int) ([]drop.File, bool, error) {
+	var merged []drop.File
+	more, end := false, ""
+	for _, files := range []drop.Files{o.New, o.Bucket} {
+		listed, cut, err := list(files)
+		if err != nil {
+			return nil, false, err
+		}
+		if cut && len(listed) > 0 {
+			if last := listed[len(listed)-1].Key; end == "" || last < end {
+				end = last
+			}
+		}
+		merged, more = append(merged, listed...), more || cut
+	}
+	slices.SortStableFunc(merged, byKey)
+	merged = slices.CompactFunc(merged, func(a, b drop.File) bool { return a.Key == b.Key })
+	if end != "" {
+		merged = slices.DeleteFunc(merged, func(f drop.File) bool { return f.Key > end })
+	}
+	return merged[:min(len(merged), limit)], more || len(merged) > limit, nil
+}
+
+func byKey(a, b drop.File) int { return strings.Compare(a.Key, b.Key) }
+
+// Head implements drop.Files.
+func (o Overlay) Head(ctx context.Context, key string) (drop.File, error) {
+	file, err := o.New.Head(ctx, key)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return o.Bucket.Head(ctx, key)
+	}
+	return file, err
+}
+
+// ReadRange implements drop.Files.
+func (o Overlay) ReadRange(ctx context.Context, f drop.File, off, n int64) ([]byte, error) {
+	if _, err := o.New.Head(ctx, f.Key); errors.Is(err, bucket.ErrNotFound) {
+		return o.Bucket.ReadRange(ctx, f, off, n)
+	}
+	return o.New.ReadRange(ctx, f, off, n)
+}
+
+// Snapshot is a bucket whose listings are read once: it knows the files below a prefix,
+// and remembers other listings. It implements drop.Files, and is safe for concurrent
+// use. A check of many drops makes few requests with it.
+type Snapshot struct {
+	drop.Files
+	prefix string
+	known  []drop.File // sorted; all files below prefix, if whole
+	whole  bool
+
+	mu     sync.Mutex
+	listed map[listing]page
+}
+
+type listing struct {
+	prefix, after string
+	folder        bool
+	limit         int
+}
+
+type page struct {
+	files []drop.File
+	more  bool
+}
+
+// NewSnapshot lists the files below a prefix. If there are more than most, it asks the
+// bucket again for each of its listings.
+func NewSnapshot(ctx context.Context, files drop.Files, prefix string, most int) (*Snapshot, error) {
+	known, more, err := files.List(ctx, prefix, most)
+	return &Snapshot{Files: files, prefix: prefix, known: known, whole: !more, listed: map[listing]page{}}, err
+}
+
+// knows reports whether the snapshot has all keys that begin with a text.
+func (s *Snapshot) knows(text string) bool { return s.whole && strings.HasPrefix(text, s.prefix) }
+
+// List implements drop.Files.
+func (s *Snapshot) List(ctx context.Context, prefix string, limit int) ([]drop.File, bool, error) {
+	return s.list(listing{prefix: prefix, limit: limit}, func() ([]drop.File, bool, error) { return s.Files.List(ctx, prefix, limit) })
+}
+
+// ListFolder implements drop.Files.
+func (s *Snapshot) ListFolder(ctx context.Context, prefix, after string, limit int) ([]drop.File, bool, error) {
+	return s.list(listing{prefix, after, true, limit}, func() ([]drop.File, bool, error) { return s.Files.ListFolder(ctx, prefix, after, limit) })
+}
+
+func (s *Snapshot) list(l listing, ask func() ([]drop.File, bool, error)) ([]drop.File, bool, error) {
+	if s.knows(l.prefix) {
+		delimiter := ""
+		if l.folder {
+			delimiter = "/"
+		}
+		files, more := ListFiles(s.known, l.prefix, l.after, delimiter, l.limit)
+		return files, more, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known, ok := s.listed[l]
+	if !ok {
+		files, more, err := ask()
+		if err != nil {
+			return nil, false, err
+		}
+		known = page{files, more}
+		s.listed[l] = known
+	}
+	return slices.Clone(known.files), known.more, nil
+}
+
+// Head implements drop.Files.
+func (s *Snapshot) Head(ctx context.Context, key string) (drop.File, error) {
+	if !s.knows(key) {
+		return s.Files.Head(ctx, key)
+	}
+	i, ok := slices.BinarySearchFunc(s.known, drop.File{Key: key}, byKey)
+	if !ok {
+		return drop.File{}, bucket.ErrNotFound
+	}
+	return s.known[i], nil
+}
+
+// ListFiles lists sorted files as S3 does, with a delimiter or "".
+func ListFiles(sorted []drop.File, prefix, after, delimiter string, limit int) (files []drop.File, more bool) {
+	from, _ := slices.BinarySearchFunc(sorted, drop.File{Key: max(prefix, after)}, byKey)
+	for _, f := range sorted[from:] {
+		if !strings.HasPrefix(f.Key, prefix) {
+			break
+		}
+		if i := strings.Index(f.Key[len(prefix):], delimiter); delimiter != "" && i >= 0 {
+			f = drop.File{Key: f.Key[:len(prefix)+i+1]}
+		}
+		if f.Key <= after || len(files) > 0 && files[len(files)-1].Key == f.Key {
+			continue
+		}
+		if len(files) == limit {
+			return files, true
+		}
+		files = append(files, f)
+	}
+	return files, false
+}
