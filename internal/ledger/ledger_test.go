@@ -479,6 +479,31 @@ func TestStatusIsOfTheNewerTake(t *testing.T) {
 	}
 }
 
+// Two invocations add a warning each. The first one posts last.
+func TestStatusHasEveryWarningOfTheRecord(t *testing.T) {
+	s := newStore(&s3test.Bucket{})
+	rec, _, err := s.Claim(t.Context(), ledger.Record{Name: "n", Take: "20261121T120000Z-a", State: ledger.Submitting})
+	if err != nil {
+		t.Fatal(err)
+	}
+	warned := func(text string) ledger.Record {
+		if rec, err = s.UpdateFrom(t.Context(), rec, func(r *ledger.Record) error { r.Warn(text); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return rec
+	}
+	first, second := warned("w1"), warned("w2")
+	for _, rec := range []ledger.Record{second, first} {
+		if err := s.PostTake(t.Context(), rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.Posted(t.Context(), ledger.StatusKey("n"))
+	if diff := cmp.Diff([]string{"w1", "w2"}, got.Warnings); err != nil || diff != "" {
+		t.Errorf("%v; warnings (-want +got):\n%s", err, diff)
+	}
+}
+
 // In statuses of earlier versions, the Order is a whole take.
 func TestStatusOfAnEarlierVersionIsReplaced(t *testing.T) {
 	b := &s3test.Bucket{}

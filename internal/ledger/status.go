@@ -222,12 +222,27 @@ func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) er
 		if sameTake && prev.State.rank() > rec.rank() || !sameTake && newer {
 			return nil
 		}
-		err = s.Post(ctx, StatusKey(rec.Name), s.TakeStatus(rec, warnings...), rec.order(), prev)
+		st := s.TakeStatus(rec, warnings...)
+		if sameTake && !containsAll(st.Warnings, prev.Warnings) {
+			// Somebody else may have added a warning to the record, and posted it, since
+			// rec was read.
+			newest, err := s.Get(ctx, rec.Name, rec.Take)
+			if err != nil {
+				return err
+			}
+			rec, st = newest, s.TakeStatus(newest, warnings...)
+		}
+		err = s.Post(ctx, StatusKey(rec.Name), st, rec.order(), prev)
 		if !errors.Is(err, ErrStale) {
 			return err
 		}
 	}
 	return fmt.Errorf("status of %s: lost %d races", rec.Name, maxRaces)
+}
+
+// containsAll reports whether all holds every one of some.
+func containsAll(all, some []string) bool {
+	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
 }
 
 // TakeStatus returns the status of a take. Its warnings are those of the record,

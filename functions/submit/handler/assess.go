@@ -325,14 +325,22 @@ func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string
 		return nil
 	}
 	base := path.Base(key)
-	text := base + " was uploaded, but S3 says that its upload began before the files of this job; it started nothing. Upload it again to use it."
 	switch {
 	case inBundle(key) && rec.Uses(key):
-		text = base + " was uploaded again after this job was submitted. Upload job.json again to start a job with it."
+		return h.warnIfReplaced(ctx, rec, file)
 	case inBundle(key):
-		text = base + " was uploaded, but job.json of this job does not use it. Name it in job.json and upload that again to use it."
+		return h.warn(ctx, rec, base+" was uploaded, but job.json of this job does not use it. Name it in job.json and upload that again to use it.", func(*ledger.Record) {})
 	}
-	return h.warn(ctx, rec, text, func(*ledger.Record) {})
+	return h.warn(ctx, rec, base+" was uploaded, but S3 says that its upload began before the files of this job; it started nothing. Upload it again to use it.", func(*ledger.Record) {})
+}
+
+// warnIfReplaced adds a warning to the take of a bundle, if the file is in its folder
+// and another version of it is one of the take's inputs.
+func (h *Handler) warnIfReplaced(ctx context.Context, rec ledger.Record, file drop.File) error {
+	if !inBundle(file.Key) || !rec.Uses(file.Key) || usesVersion(rec, file) {
+		return nil
+	}
+	return h.warn(ctx, rec, path.Base(file.Key)+" was uploaded again after this job was submitted. Upload job.json again to start a job with it.", func(*ledger.Record) {})
 }
 
 // warn adds a warning to the record and the status of a take, and applies change to

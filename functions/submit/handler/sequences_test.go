@@ -311,6 +311,26 @@ func TestMemberUploadedAgain(t *testing.T) {
 	wantWarning(t, w, "ads/cafe", "job.json of this job does not use it")
 }
 
+// The status is about another file of the name while a file of the bundle is uploaded
+// again. When it is about the take again, it says so.
+func TestMemberUploadedAgainBesideAnother(t *testing.T) {
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
+	w.Drop(bundle+"talk.mp4", clip)
+	w.Drop(bundle+"voice.wav", voice)
+	w.Drop(bundle+"job.json", react("talk.mp4", "voice.wav"))
+	worldtest.Rest(t, w)
+	w.Drop("inbox/ads/cafe.mp4", clip)
+	w.Pass(time.Hour)
+	worldtest.WantStatus(t, w, "ads/cafe", ledger.Rejected, problem.Ambiguous)
+	w.Drop(bundle+"talk.mp4", clip)
+	w.Pass(time.Hour)
+	w.Delete("inbox/ads/cafe.mp4")
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/cafe", ledger.Succeeded, "")
+	wantWarning(t, w, "ads/cafe", "talk.mp4 was uploaded again after this job was submitted. Upload job.json again")
+}
+
 // If the claim is slow, the POST is not sent with too little time left.
 func TestSlowClaimIsReleased(t *testing.T) {
 	w := worldtest.New(t)

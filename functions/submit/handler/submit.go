@@ -31,7 +31,7 @@ const (
 func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
 	rec, err := h.Ledger.Get(ctx, f.Job.Name, f.Job.Take)
 	if err == nil {
-		return h.resume(ctx, a, rec, prev)
+		return h.resume(ctx, a, f, rec, prev)
 	}
 	if unreadable, ok := errors.AsType[*ledger.UnreadableError](err); ok {
 		return h.holdUnreadable(ctx, f, prev, unreadable)
@@ -74,7 +74,7 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 		return err
 	}
 	if !claimed {
-		return h.resume(ctx, a, rec, prev)
+		return h.resume(ctx, a, f, rec, prev)
 	}
 	reserved, err := h.reserve(ctx, rec)
 	if err != nil {
@@ -94,15 +94,25 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 }
 
 // resume continues with a take that was claimed before.
-func (h *Handler) resume(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted) error {
+func (h *Handler) resume(ctx context.Context, a *assessment, f drop.Finding, rec ledger.Record, prev ledger.Posted) error {
 	if rec.State == ledger.Submitting {
 		return h.endInterrupted(ctx, rec)
 	}
-	if len(rec.Inputs) > 0 && inBundle(rec.Inputs[len(rec.Inputs)-1].Key) {
-		// A bundle's take does not change when its media are uploaded again.
-		a.keep(rec.Name, rec.Take)
+	if err := h.ensureExecution(ctx, rec, prev); err != nil {
+		return err
 	}
-	return h.ensureExecution(ctx, rec, prev)
+	if _, bundle := f.Job.Manifest(); !bundle {
+		return nil
+	}
+	// A bundle's take does not change when its media are uploaded again. Its status may
+	// have been about other files at the time of that upload's event, so all are checked.
+	a.keep(rec.Name, rec.Take)
+	for _, file := range f.Files() {
+		if err := h.warnIfReplaced(ctx, rec, file); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // endInterrupted records that the invocation that claimed a take died before it
