@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -104,6 +105,9 @@ func (b *board) sorted() []*followed {
 // for a line that is redrawn.
 func (b *board) describe(job followed, elapsed bool) string {
 	line := job.Name + ": " + string(job.State)
+	if job.QueuePosition != nil {
+		line += fmt.Sprintf(", %s ahead", count(*job.QueuePosition, "job"))
+	}
 	if elapsed && !client.Settled(job.Status.Status) && !job.since.IsZero() {
 		line += ", " + short(b.now().Sub(job.since))
 		if job.usual > 0 {
@@ -163,10 +167,13 @@ func urgency(j *followed) int {
 
 // summary returns how many jobs are in each state, and how long their outputs are.
 func summary(jobs []*followed) string {
-	counts, seconds := map[ledger.State]int{}, 0.0
+	counts, seconds, cost := map[ledger.State]int{}, 0.0, 0.0
 	for _, j := range jobs {
 		counts[j.State]++
 		seconds += j.ExpectedSeconds
+		if c := cmp.Or(j.CostUSD, j.EstimateUSD); c != nil {
+			cost += *c
+		}
 	}
 	var parts []string
 	for _, state := range ledger.StatusStates() {
@@ -177,6 +184,9 @@ func summary(jobs []*followed) string {
 	line := fmt.Sprintf("%s: %s", count(len(jobs), "job"), strings.Join(parts, ", "))
 	if seconds > 0 {
 		line += fmt.Sprintf("; %.1f s of output", seconds)
+	}
+	if cost > 0 {
+		line += fmt.Sprintf("; $%.2f", cost)
 	}
 	return line
 }

@@ -81,6 +81,8 @@ func detail(st ledger.Status) string {
 		return "the status cannot be read: it is not JSON"
 	case st.Code != "":
 		return st.Reason
+	case st.QueuePosition != nil:
+		return count(*st.QueuePosition, "job") + " ahead"
 	case st.State == ledger.Used:
 		return "used by " + strings.Join(st.Jobs, ", ")
 	case st.State == ledger.Succeeded:
@@ -180,6 +182,9 @@ func showTake(out *terminal, take client.Take) {
 		line("output", "%s", strings.Join(slices.DeleteFunc([]string{
 			o.Key, seconds(o.DurationSeconds), picture(o.Width, o.Height), strings.Join(o.Codecs, "+"), bytesOf(o.Bytes), verdict,
 		}, func(s string) bool { return s == "" }), ", "))
+	}
+	if take.EstimateUSD != nil {
+		line("estimate", "$%.4f", *take.EstimateUSD)
 	}
 	if take.CostUSD != nil {
 		line("cost", "$%.4f", *take.CostUSD)

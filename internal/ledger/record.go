@@ -138,6 +138,10 @@ type Record struct {
 	Warnings  []string `json:"warnings,omitempty"`
 	Times     Times    `json:"times"`
 
+	// QueuePosition is how many jobs were ahead of it in RunComfy's queue at the last
+	// turn; nil if that is not known or if it is not queued.
+	QueuePosition *int `json:"queuePosition,omitempty"`
+
 	// UsualSeconds is how long a run of the job usually takes; 0 if not known.
 	UsualSeconds int `json:"usualSeconds,omitempty"`
 

@@ -33,6 +33,9 @@ type Status struct {
 	Outputs []string `json:"outputs,omitempty"`
 	// Jobs are the names of the jobs that use a file in state Used.
 	Jobs []string `json:"jobs,omitempty"`
+	// QueuePosition is how many jobs are ahead in RunComfy's queue, in state InQueue if
+	// known.
+	QueuePosition *int `json:"queuePosition,omitempty"`
 	// ExpectedSeconds is how long the output of the take will be, if known.
 	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
 	// EstimateUSD is what the take costs by RunComfy's base price. It is not a quote.
@@ -254,6 +257,9 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 		Take:     rec.Take, RequestID: rec.RequestID, Model: rec.Model,
 		ExpectedSeconds: rec.ExpectedSeconds, EstimateUSD: rec.EstimateUSD, CostUSD: rec.CostUSD, Verdict: rec.verdict(),
 		Links: &Links{RunComfy: "https://www.runcomfy.com/models/" + rec.Model + "/api"},
+	}
+	if rec.State == InQueue {
+		st.QueuePosition = rec.QueuePosition
 	}
 	if rec.Code != "" {
 		st.Remedy = rec.Remedy(rec.Code)

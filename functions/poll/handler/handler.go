@@ -62,11 +62,18 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 		return false, end
 	}
 	nearEnd, err = job.Answered(status, now, limits)
-	switch state := h.stateOf(ctx, *job, status); {
-	case state != "" && (troubled || job.Seen != string(state)):
+	state := h.stateOf(ctx, *job, status)
+	seen := string(state)
+	if state != ledger.InQueue {
+		status.QueuePosition = nil
+	} else if status.QueuePosition != nil {
+		seen = fmt.Sprintf("%s %d", state, *status.QueuePosition)
+	}
+	switch {
+	case state != "" && (troubled || job.Seen != seen):
 		job.Seen = ""
-		if h.record(ctx, *job, state, now) {
-			job.Seen = string(state)
+		if h.record(ctx, *job, state, status.QueuePosition, now) {
+			job.Seen = seen
 		}
 	case state == "" && troubled:
 		h.post(ctx, *job) // removes the warning
@@ -99,15 +106,15 @@ func (h *Handler) stateOf(ctx context.Context, job workflow.Job, status runcomfy
 	return ""
 }
 
-// record writes a state into the record and the status, and reports whether that
-// succeeded. A failed write does not stop a paid job: the next turn or archive
-// writes the state that is current then.
-func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.State, now time.Time) bool {
+// record writes a state and the position in the queue, nil if not known, into the
+// record and the status, and reports whether that succeeded. A failed write does not
+// stop a paid job: the next turn or archive writes the state that is current then.
+func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.State, position *int, now time.Time) bool {
 	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
 		if !r.State.CanBecome(state) {
 			return nil
 		}
-		r.State = state
+		r.State, r.QueuePosition = state, position
 		since := map[ledger.State]*time.Time{
 			ledger.InQueue: &r.Times.Queued, ledger.InProgress: &r.Times.Running, ledger.Archiving: &r.Times.Archiving,
 		}[state]

@@ -496,6 +496,38 @@ func TestWarningEndsWithAnUnknownState(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
+// The status has the position in the queue that RunComfy named last. A turn that finds
+// the same position writes nothing.
+func TestQueuePosition(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue = 3 * time.Hour
+	ahead := 3
+	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+		if call, _ := runcomfytest.CallOf(r); call != runcomfytest.CallStatus {
+			return nil
+		}
+		return &runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m["queue_position"] = ahead }}
+	}
+	writes := 0
+	w.Before = func(c world.Call) error {
+		if c.Op == "PutObject" && strings.HasPrefix(c.Key, "status/") {
+			writes++
+		}
+		return nil
+	}
+	worldtest.DropPair(t, w)
+	for _, ahead = range []int{3, 2, 0} {
+		w.Run(40 * time.Minute)
+		st := worldtest.WantStatus(t, w, "ads/talk", ledger.InQueue, "")
+		if st.QueuePosition == nil || *st.QueuePosition != ahead {
+			t.Errorf("the position in the queue is %v, want %d", st.QueuePosition, ahead)
+		}
+	}
+	if writes > 6 {
+		t.Errorf("%d writes of the status in two hours", writes)
+	}
+}
+
 // If RunComfy puts a running job back into its queue, the record and the status say
 // so.
 func TestJobGoesBackToTheQueue(t *testing.T) {
@@ -511,8 +543,14 @@ func TestJobGoesBackToTheQueue(t *testing.T) {
 	if rec, _ := w.Record("ads/talk", st.Take); rec.State != ledger.InQueue {
 		t.Errorf("the record is %s", rec.State)
 	}
+	if st.QueuePosition == nil || *st.QueuePosition != 7 {
+		t.Errorf("the position in the queue is %v, want 7", st.QueuePosition)
+	}
 	w.Run(time.Hour)
-	worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
+	st = worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
+	if rec, _ := w.Record("ads/talk", st.Take); rec.QueuePosition != nil || st.QueuePosition != nil {
+		t.Errorf("a job that runs has the position %v in the queue", rec.QueuePosition)
+	}
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 }
