@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/cli/browser"
 
@@ -37,6 +38,7 @@ func (c *uiCmd) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	debug.SetMemoryLimit(48 << 20) // the page stays open for hours beside other programs
 	server, err := ui.Listen(ctx, ui.Options{Client: stack, Catalog: models, Settings: settings, Flags: c.flags(stack)})
 	if err != nil {
 		return err

@@ -56,6 +56,7 @@ type dropSession struct {
 	ctx    context.Context
 	idle   *time.Timer
 	files  []*browserFile
+	names  []string // of the files that the page has sent, in its order
 	asks   chan *ask
 
 	mu       sync.Mutex
@@ -76,6 +77,7 @@ type dropResult struct {
 	Files   int          `json:"files"`
 	Bytes   int64        `json:"bytes"`
 	Present []string     `json:"present,omitempty"` // files that the bucket has already
+	Left    []string     `json:"left,omitempty"`    // files that are not uploaded, because their jobs would be rejected
 	Denied  string       `json:"denied,omitempty"`  // the permission that is missing
 	Names   []string     `json:"names,omitempty"`   // of the jobs that start, after the upload
 	Skipped []string     `json:"skipped,omitempty"` // files that were not uploaded again
@@ -131,6 +133,7 @@ func (s *Server) openSession(o openDrop) (*dropSession, error) {
 		if err := validName(name); err != nil || f.Size < 0 {
 			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not the name of a file", f.Path)}
 		}
+		session.names = append(session.names, name)
 		session.files = append(session.files, &browserFile{index: i, session: session, File: bucket.File{
 			Key: ledger.InboxPrefix + folder + name, Size: f.Size, LastModified: time.Now().UTC().Truncate(time.Second), ETag: strconv.Itoa(i),
 		}})
@@ -272,9 +275,7 @@ func (d *dropSession) servePart(w http.ResponseWriter, r *http.Request) {
 	respond(w, map[string]bool{"taken": err == nil}, nil)
 }
 
-func (d *dropSession) name(file int) string {
-	return check.File(d.files[file].Key)
-}
+func (d *dropSession) name(file int) string { return d.names[file] }
 
 // serveClose ends a drop that the person gives up, or whose files cannot be read.
 func (d *dropSession) serveClose(w http.ResponseWriter, r *http.Request) {
@@ -302,7 +303,18 @@ func (d *dropSession) check(model string, options map[string]any) error {
 		return errors.New("two files have the same name; rename one")
 	}
 	var result dropResult
+	good, bad := map[string]bool{}, map[string]bool{}
 	err := d.eachOutcome(files, func(f drop.Finding, o check.Outcome) {
+		of := good
+		if o.State == ledger.Rejected {
+			of = bad
+			if key, ok := strings.CutPrefix(f.Key, answerPrefix); ok {
+				bad[ledger.InboxPrefix+strings.TrimSuffix(key, ".json")] = true
+			}
+		}
+		for _, file := range f.Files() {
+			of[file.Key] = true
+		}
 		job := checkedJob{Job: o.Describe(f)}
 		if o.State == check.Ready {
 			job.EstimateUSD = d.server.prices.Estimate(d.ctx, o.Job.Model, o.Job.Expected.Length).USD
@@ -312,6 +324,14 @@ func (d *dropSession) check(model string, options map[string]any) error {
 	if err != nil {
 		return err
 	}
+	d.files = slices.DeleteFunc(d.files, func(f *browserFile) bool {
+		left := bad[f.Key] && !good[f.Key]
+		if left {
+			result.Left = append(result.Left, check.File(f.Key))
+		}
+		return left
+	})
+	slices.Sort(result.Left)
 	result.Files = len(d.files)
 	folders := map[string]bool{}
 	for _, f := range d.files {

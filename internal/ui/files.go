@@ -51,7 +51,7 @@ func (f *browserFile) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // aheadSize is how much of a file readAhead asks for.
-const aheadSize = 1 << 20
+const aheadSize = 2 << 20
 
 // readAhead reads a file from its beginning to its end in small pieces, and asks the
 // page for larger ones. It implements client.Content.

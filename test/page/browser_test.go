@@ -146,6 +146,9 @@ func (b *browser) complaints() []string {
 	return slices.Clone(b.problems)
 }
 
+// activate shows the tab in front of the others.
+func (b *browser) activate(ctx context.Context) error { return page.BringToFront().Do(ctx) }
+
 // key presses a key.
 func (b *browser) key(key string) {
 	b.t.Helper()

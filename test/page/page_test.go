@@ -54,11 +54,15 @@ func put(t *testing.T, c *client.Client, key string, body []byte) {
 
 func putJSON(t *testing.T, c *client.Client, key string, value any) {
 	t.Helper()
+	put(t, c, key, encoded(value))
+}
+
+func encoded(value any) []byte {
 	body, err := json.Marshal(value)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
-	put(t, c, key, body)
+	return body
 }
 
 // write writes a file and returns its path.
@@ -89,13 +93,7 @@ func (b *browser) job(name string) {
 	b.waitFor(name+" is shown", `document.querySelector("#job h2")?.innerText === `+quoted(name)+` && document.querySelector("#job .facts, #job .bad")`)
 }
 
-func quoted(text string) string {
-	body, err := json.Marshal(text)
-	if err != nil {
-		panic(err)
-	}
-	return string(body)
-}
+func quoted(text string) string { return string(encoded(text)) }
 
 // The whole way of a person: drop by dragging, watch, play, compare and approve.
 func TestDropPlayApprove(t *testing.T) {
@@ -346,7 +344,7 @@ func TestDropWithOptions(t *testing.T) {
 	b.drag(filepath.Join(folder, "shop"))
 	b.waitFor("the files are checked", `document.querySelector("#found .found")`)
 	found := eval[string](b, `document.querySelector("#found").innerText`)
-	for _, want := range []string{"1 job, 2.53 s of output, about $", "not a quote", "shop/talk", "shop/broken", "broken.mp4"} {
+	for _, want := range []string{"1 job, 2.53 s of output, about $", "not a quote", "shop/talk", "shop/broken", "broken.mp4", "Not uploaded, because their jobs would be rejected: shop/broken.mp4, shop/broken.wav"} {
 		if !strings.Contains(found, want) {
 			t.Errorf("the check shows no %q:\n%s", want, found)
 		}
@@ -380,8 +378,10 @@ func TestDropWithOptions(t *testing.T) {
 		t.Errorf("job.json (- want, + got), model %s:\n%s", job.Model, diff)
 	}
 	awaitState(t, c, "ads/spring/shop/talk", ledger.Succeeded)
-	if _, err := c.Bucket.Head(t.Context(), "inbox/ads/spring/shop/.DS_Store"); !errors.Is(err, bucket.ErrNotFound) {
-		t.Errorf(".DS_Store was uploaded: %v", err)
+	for _, name := range []string{".DS_Store", "broken.mp4", "broken.wav", "talk.mp4"} {
+		if _, err := c.Bucket.Head(t.Context(), "inbox/ads/spring/shop/"+name); !errors.Is(err, bucket.ErrNotFound) {
+			t.Errorf("%s was uploaded: %v", name, err)
+		}
 	}
 
 	takes := func(name string) int {
