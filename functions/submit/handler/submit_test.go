@@ -1,6 +1,8 @@
 package handler_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"net/http"
 	"slices"
 	"strings"
@@ -342,6 +344,49 @@ func TestReleaseIsTriedAgain(t *testing.T) {
 	}
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
+}
+
+// With LengthMismatch reject, no job is submitted that would drop a part of its voice. An
+// option that keeps it, or a voice of the right length, starts the job.
+func TestLengthMismatch(t *testing.T) {
+	clip, voice := worldtest.Media(t)
+	at := bytes.Index(voice, []byte("data")) + len("data")
+	long := append(slices.Clone(voice), make([]byte, len(voice))...)
+	binary.LittleEndian.PutUint32(long[at:], uint32(len(long)-at-4))
+	for _, tt := range []struct {
+		name   string
+		reject bool
+		then   func(w *world.World)
+	}{
+		{"warn", false, nil},
+		{"reject, then a preset", true, func(w *world.World) {
+			w.Drop("inbox/ads/preset.json", []byte(`{"input": {"sync_mode": "loop"}}`))
+			w.Drop("inbox/ads/talk.wav", long)
+		}},
+		{"reject, then a shorter voice", true, func(w *world.World) { w.Drop("inbox/ads/talk.wav", voice) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.Settings.RejectMismatch = tt.reject
+			w.Drop("inbox/ads/talk.mp4", clip)
+			w.Drop("inbox/ads/talk.wav", long)
+			worldtest.Rest(t, w)
+			if tt.reject {
+				st := worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.LengthsDiffer)
+				if !strings.Contains(st.Reason, "longer than talk.mp4") || !strings.Contains(st.Remedy, "Set sync_mode to loop, bounce or remap") {
+					t.Errorf("%s %s", st.Reason, st.Remedy)
+				}
+				worldtest.WantCharges(t, w, 0)
+				tt.then(w)
+				worldtest.Rest(t, w)
+			}
+			worldtest.WantArchived(t, w)
+			warned := strings.Contains(strings.Join(w.Status("ads/talk").Warnings, " "), "longer than talk.mp4")
+			if warned == tt.reject {
+				t.Errorf("warnings %q", w.Status("ads/talk").Warnings)
+			}
+		})
+	}
 }
 
 // Only the POST of a submit has a body, and it has no member that the model does
