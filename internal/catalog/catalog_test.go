@@ -298,7 +298,7 @@ func TestLoadReportsEveryMistake(t *testing.T) {
 				"a.json: media: inputSchema has no property w of type string",
 				"a.json: media: inputSchema has no property n of type string",
 				"a.json: media: maxDuration of an image",
-				"a.json: media: minShortSide of an audio",
+				"a.json: media: minShortSide of an audio file",
 				"a.json: rules: inputSchema has no property x",
 				"a.json: inputSchema: required names x, which is not a property",
 				"a.json: pair: visual names s, which accepts no video and no image",

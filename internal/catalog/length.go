@@ -89,7 +89,7 @@ func exact(kind media.Kind, given []media.Info) media.Info {
 	return given[i]
 }
 
-// expectMode returns what a mode makes of a video and an audio.
+// expectMode returns what a mode makes of a video and an audio file.
 func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 	shorter, longer := video, audio
 	if shorter.Length().D > longer.Length().D {
@@ -146,7 +146,7 @@ func (m *Model) modesThat(rules ...string) []string {
 	return modes
 }
 
-// expectClips returns what a number of clips of equal length makes of an audio.
+// expectClips returns what a number of clips of equal length makes of an audio file.
 func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Expected {
 	e := Expected{Length: time.Duration(n * float64(clip)), Within: clip}
 	over, needed := audio.Length().D-e.Length, m.clipsFor(audio.Length().D, clip)
@@ -180,7 +180,7 @@ func (m *Model) clip(options map[string]any) time.Duration {
 	return time.Duration(frames * float64(time.Second) / float64(m.length.FramesPerSecond))
 }
 
-// clipsFor returns how many clips cover an audio without the padding of its codec: at
+// clipsFor returns how many clips cover an audio file without the padding of its codec: at
 // least one.
 func (m *Model) clipsFor(audio, clip time.Duration) int {
 	// In float64, whole nanoseconds are exact up to 104 days.

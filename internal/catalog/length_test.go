@@ -65,7 +65,7 @@ func TestExpectLength(t *testing.T) {
 		{name: "clips of another length", id: liveAvatar, input: map[string]any{"num_clips": json.Number("3"), "frames_per_clip": json.Number("80")},
 			given: lengths(-1, 12)[1:], want: 15, within: 5},
 		{name: "the clips that RunComfy makes by default", id: liveAvatar, given: lengths(-1, 29)[1:], want: 30, within: 3},
-		{name: "clips for an audio of unknown length", id: liveAvatar, input: clips(2), want: 6, within: 3},
+		{name: "clips for an audio file of unknown length", id: liveAvatar, input: clips(2), want: 6, within: 3},
 		{name: "too few clips", id: liveAvatar, input: clips(2), given: lengths(-1, 9)[1:], want: 6, within: 3,
 			warning: "talk.wav is 3.0 s longer than the 6.0 s of num_clips 2: its last 3.0 s are dropped; num_clips 3 keeps them",
 			dropped: "Set num_clips to 3."},

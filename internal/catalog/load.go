@@ -155,7 +155,7 @@ func (m *Model) addMedia(groups []mediaGroup, properties map[string]any) (mistak
 			mistakes = append(mistakes, errors.New("media: maxDuration of an image"))
 		}
 		if g.Kind == media.Audio && g.MinShortSide > 0 {
-			mistakes = append(mistakes, errors.New("media: minShortSide of an audio"))
+			mistakes = append(mistakes, errors.New("media: minShortSide of an audio file"))
 		}
 		for _, name := range g.Properties {
 			published, ok := properties[name].(map[string]any)

@@ -36,8 +36,8 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 	if f.Kind != p.Kind {
 		return []problem.Problem{{
 			Code:   problem.WrongKind,
-			Reason: fmt.Sprintf("%s is %s; %s of %s accepts %s", f.Name, kindWords[f.Kind], property, m.ID, kindWords[p.Kind]),
-			Remedy: fmt.Sprintf("Use %s for %s.", kindWords[p.Kind], property),
+			Reason: fmt.Sprintf("%s is %s; %s of %s accepts %s", f.Name, f.Kind.Noun(), property, m.ID, p.Kind.Noun()),
+			Remedy: fmt.Sprintf("Use %s for %s.", p.Kind.Noun(), property),
 		}}, nil
 	}
 	report := func(code problem.Code, has, takes, remedy string) {
@@ -78,7 +78,7 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 	if p.MaxBytes > 0 && f.Bytes > p.MaxBytes {
 		report(problem.TooLarge, "is "+megabytes(f.Bytes), "at most "+megabytes(p.MaxBytes), fmt.Sprintf("Compress %s to at most %s.", f.Name, megabytes(p.MaxBytes)))
 	} else if most := recommendedBytes[p.Kind]; most > 0 && f.Bytes > most {
-		warnings = append(warnings, fmt.Sprintf("%s is %s; RunComfy recommends at most %s for %s", f.Name, megabytes(f.Bytes), megabytes(most), kindWords[p.Kind]))
+		warnings = append(warnings, fmt.Sprintf("%s is %s; RunComfy recommends at most %s for %s", f.Name, megabytes(f.Bytes), megabytes(most), p.Kind.Noun()))
 	}
 	if p.MinShortSide > 0 {
 		takes := fmt.Sprintf("%ss whose short side is at least %d pixels", p.Kind, p.MinShortSide)
@@ -110,9 +110,6 @@ func overlong(f media.Info, most time.Duration) (part string, l media.Length) {
 	}
 	return "", media.Length{}
 }
-
-// kindWords are the kinds with their articles. "" is a file of no known kind.
-var kindWords = map[media.Kind]string{media.Video: "a video", media.Audio: "an audio", media.Image: "an image", "": "not a media file"}
 
 func formatWords(formats []string) string {
 	words := make([]string, len(formats))

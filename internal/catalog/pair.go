@@ -15,7 +15,7 @@ type pair struct {
 	Defaults map[string]any `json:"defaults"`
 }
 
-// Pair returns the properties for the two files of a pair: an audio, and a file of
+// Pair returns the properties for the two files of a pair: an audio file, and a file of
 // the given kind, Video or Image. It returns false if the model accepts no such
 // pair.
 func (m *Model) Pair(kind media.Kind) (visualProperty, audioProperty string, ok bool) {

@@ -138,7 +138,7 @@ func TestValidateReportsEveryProblemAtOnce(t *testing.T) {
 		{
 			Code:   problem.MissingMember,
 			Reason: "video_url is missing; sync/react-1 requires it",
-			Remedy: "Set video_url to the name of a video file or an https URL.",
+			Remedy: "Set video_url to the name of a video or an https URL.",
 			Member: "video_url",
 		},
 	}

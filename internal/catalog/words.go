@@ -32,7 +32,7 @@ const (
 // allowed describes what a property accepts.
 func (m *Model) allowed(name string) string {
 	if p, ok := m.mediaProperty(name); ok {
-		return "the name of " + kindWords[p.Kind] + " file or an https URL"
+		return "the name of " + p.Kind.Noun() + " or an https URL"
 	}
 	s := m.schema.Properties[name]
 	if s.Enum != nil {

@@ -53,8 +53,8 @@ func (l *lister) touchedByAudio(ctx context.Context, stem string) ([]Subject, er
 	return subjects, nil
 }
 
-// findPair assesses the files of a stem: a video or an image and an audio with the
-// same stem in the same folder are one job. An audio that has no such partner is
+// findPair assesses the files of a stem: a video or an image and an audio file with the
+// same stem in the same folder are one job. An audio file that has no such partner is
 // tagged: it uses the video or image with the longest stem that its own stem
 // continues after a dot.
 func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []File) (Finding, error) {
@@ -147,8 +147,8 @@ func namesOf(stems []string) []string {
 func waitingForAudio(name string, visual File) problem.Problem {
 	base := path.Base(name)
 	return problem.Problem{
-		Code: problem.WaitingForAudio, Reason: since(visual) + "; an audio with the same name is missing",
-		Remedy: fmt.Sprintf("Upload an audio named %s, such as %s, into the same folder, %s", visible(base), visible(base+".wav"), sameNames),
+		Code: problem.WaitingForAudio, Reason: since(visual) + "; an audio file with the same name is missing",
+		Remedy: fmt.Sprintf("Upload an audio file named %s, such as %s, into the same folder, %s", visible(base), visible(base+".wav"), sameNames),
 	}
 }
 

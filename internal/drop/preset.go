@@ -58,9 +58,9 @@ func (s setting) wrong(problems []problem.Problem) []problem.Problem {
 
 // mismatch returns the problem of a pair whose media the model does not accept.
 func (s setting) mismatch(kind media.Kind) problem.Problem {
-	reason := fmt.Sprintf("%s does not accept a pair of %s and an audio", s.model.ID, article(kind))
+	reason := fmt.Sprintf("%s does not accept a pair of %s and an audio file", s.model.ID, kind.Noun())
 	if s.from != "" {
-		reason = fmt.Sprintf("the preset %s sets %s, which does not accept a pair of %s and an audio", s.from, s.model.ID, article(kind))
+		reason = fmt.Sprintf("the preset %s sets %s, which does not accept a pair of %s and an audio file", s.from, s.model.ID, kind.Noun())
 	}
 	return problem.Problem{Code: problem.ModelMismatch, Reason: reason}
 }
@@ -181,7 +181,7 @@ func (l *lister) checkPreset(ctx context.Context, file File) ([]problem.Problem,
 			return []problem.Problem{l.unknownModel(doc.Model, base)}, nil
 		case !takesPairs(model):
 			return []problem.Problem{{
-				Code: problem.ModelMismatch, Reason: doc.Model + " accepts neither a video nor an image with an audio",
+				Code: problem.ModelMismatch, Reason: doc.Model + " accepts neither a video nor an image with an audio file",
 				Remedy: `Use it in a folder whose name ends in .job, or set "model" to another one.`, Again: []string{base},
 			}}, nil
 		}

@@ -88,8 +88,8 @@ func badKey(property catalog.MediaProperty, key, value, model string) *problem.P
 		return &bad
 	case kind != property.Kind:
 		return &problem.Problem{
-			Code: problem.WrongKind, Reason: fmt.Sprintf("%s is %s; %s accepts %s there", describe(property, value), article(kind), model, article(property.Kind)),
-			Remedy: fmt.Sprintf("Set %s to the name of %s.", property.Name, article(property.Kind)), Again: []string{jobJSON},
+			Code: problem.WrongKind, Reason: fmt.Sprintf("%s is %s; %s accepts %s there", describe(property, value), kind.Noun(), model, property.Kind.Noun()),
+			Remedy: fmt.Sprintf("Set %s to the name of %s.", property.Name, property.Kind.Noun()), Again: []string{jobJSON},
 		}
 	default:
 		return nil

@@ -99,7 +99,7 @@ func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match strin
 	} else {
 		f = f.decide(ledger.Waiting, stamp(dropped), problem.Problem{
 			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no file matches %q of job.json yet", problem.ShortValue(n.wildcard.value)),
-			Remedy: fmt.Sprintf("Upload an audio that matches %q beside job.json: its job then starts automatically. Or fix job.json, then upload it again.", problem.ShortValue(n.wildcard.value)),
+			Remedy: fmt.Sprintf("Upload an audio file that matches %q beside job.json: its job then starts automatically. Or fix job.json, then upload it again.", problem.ShortValue(n.wildcard.value)),
 		})
 	}
 	if !all {
@@ -208,7 +208,7 @@ func matched(name string, files []File, d *doc, n named) Finding {
 		}
 		base := path.Base(file.Key)
 		problems = append(problems, problem.Problem{
-			Code: problem.WrongKind, Reason: fmt.Sprintf("%s matches %q of job.json, but is not an audio", base, problem.ShortValue(n.wildcard.value)),
+			Code: problem.WrongKind, Reason: fmt.Sprintf("%s matches %q of job.json, but is not an audio file", base, problem.ShortValue(n.wildcard.value)),
 			Remedy: fmt.Sprintf("Delete %s, or end the wildcard with a suffix such as .wav and upload job.json again.", base),
 		})
 	}

@@ -66,13 +66,6 @@ func visible(name string) string {
 	return name
 }
 
-func article(kind media.Kind) string {
-	if kind == media.Video {
-		return "a video"
-	}
-	return "an " + string(kind)
-}
-
 func ambiguous(files []File, what string) problem.Problem {
 	return problem.Problem{
 		Code: problem.Ambiguous, Reason: fmt.Sprintf("%s could each be %s", naming(files), what),
@@ -133,7 +126,7 @@ func startsNothing(base string) problem.Problem {
 		return unknownSuffix(base)
 	}
 	p := problem.Problem{
-		Code: problem.UnknownSuffix, Reason: fmt.Sprintf("%s is not accepted: it is not a video, an audio or an image, and is not named %s", problem.Short(base), near),
+		Code: problem.UnknownSuffix, Reason: fmt.Sprintf("%s is not accepted: it is not a video, an audio file or an image, and is not named %s", problem.Short(base), near),
 		Remedy: fmt.Sprintf("If it is a %s, rename it to that%s, and upload it", near, hiddenEnd(base, near)),
 	}
 	if near == jobJSON {
@@ -168,7 +161,7 @@ var others = []struct{ suffixes, remedy string }{
 // of its suffix.
 func unknownSuffix(base string) problem.Problem {
 	p := problem.Problem{
-		Code: problem.UnknownSuffix, Reason: notTaken(problem.Short(base), base, "not a suffix of a video, an audio or an image"),
+		Code: problem.UnknownSuffix, Reason: notTaken(problem.Short(base), base, "not a suffix of a video, an audio file or an image"),
 		Remedy: fmt.Sprintf("Upload a file whose name ends in %s.", problem.List(media.Suffixes(), "or")),
 	}
 	if to := conversion(base); to != nil {
@@ -188,7 +181,7 @@ func wrongSuffix(property catalog.MediaProperty, value string) problem.Problem {
 	kind := property.Kind
 	takes := media.Suffixes(kind)
 	p := problem.Problem{
-		Code: problem.UnknownSuffix, Reason: notTaken(describe(property, value), value, fmt.Sprintf("not a suffix of %s", article(kind))),
+		Code: problem.UnknownSuffix, Reason: notTaken(describe(property, value), value, fmt.Sprintf("not a suffix of %s", kind.Noun())),
 		Remedy: fmt.Sprintf("Set %s to a file name that ends in %s.", property.Name, problem.List(takes, "or")), Again: []string{jobJSON},
 	}
 	if to := conversion(value); to != nil && slices.Contains(takes, to[0]) {

@@ -304,7 +304,7 @@ func (r *Row) addMedia(texts map[string]string, given map[string]cell) []Problem
 				problems = append(problems, *bad)
 			}
 		} else if p.Required {
-			wrong(p.Name, fmt.Sprintf("the row has no %s; %s requires one", kind, r.Model.ID), fmt.Sprintf("Name %s file there.", article(p.Kind)))
+			wrong(p.Name, fmt.Sprintf("the row has no %s; %s requires one", kind, r.Model.ID), fmt.Sprintf("Name %s there.", p.Kind.Noun()))
 		}
 	}
 	for _, kind := range kindColumns {
@@ -330,10 +330,10 @@ func (r *Row) addMedium(p catalog.MediaProperty, value string) *Problem {
 	r.Files[p.Name] = value
 	switch kind, known := media.KindOf(value); {
 	case !known:
-		bad := r.Problem(p.Name, fmt.Sprintf("%s is not accepted: its suffix is not one of %s", problem.Short(value), problem.List(suffixesOf(p.Kind), "and")), fmt.Sprintf("Name %s file.", article(p.Kind)))
+		bad := r.Problem(p.Name, fmt.Sprintf("%s is not accepted: its suffix is not one of %s", problem.Short(value), problem.List(suffixesOf(p.Kind), "and")), fmt.Sprintf("Name %s.", p.Kind.Noun()))
 		return &bad
 	case kind != p.Kind:
-		bad := r.Problem(p.Name, fmt.Sprintf("%s is %s; %s accepts %s there", problem.Short(value), article(kind), r.Model.ID, article(p.Kind)), fmt.Sprintf("Name %s file.", article(p.Kind)))
+		bad := r.Problem(p.Name, fmt.Sprintf("%s is %s; %s accepts %s there", problem.Short(value), kind.Noun(), r.Model.ID, p.Kind.Noun()), fmt.Sprintf("Name %s.", p.Kind.Noun()))
 		return &bad
 	}
 	return nil
@@ -344,13 +344,6 @@ func suffixesOf(kind media.Kind) []string {
 		is, _ := media.KindOf("a" + suffix)
 		return is != kind
 	})
-}
-
-func article(kind media.Kind) string {
-	if kind == media.Video {
-		return "a video"
-	}
-	return "an " + string(kind)
 }
 
 var (

@@ -128,8 +128,8 @@ func TestProblems(t *testing.T) {
 		{name: "an image for a model of videos", text: "name,video,image,audio\na,a.mp4,a.png,a.wav\n", want: []string{"row 2, column C (image): sync/sync/lipsync/v2/pro accepts no image. Leave it out of the row, or choose another model."}},
 		{name: "a video twice", text: "name,video,video_url,audio\na,a.mp4,b.mp4,a.wav\n", want: []string{"row 2, column B (video): video and video_url are the same input of sync/sync/lipsync/v2/pro. Remove one of the two."}},
 		{name: "media of the wrong kind", text: header + "a,a.wav,a.mp4\n", want: []string{
-			"row 2, column B (video): a.wav is an audio; sync/sync/lipsync/v2/pro accepts a video there. Name a video file.",
-			"row 2, column C (audio): a.mp4 is a video; sync/sync/lipsync/v2/pro accepts an audio there. Name an audio file.",
+			"row 2, column B (video): a.wav is an audio file; sync/sync/lipsync/v2/pro accepts a video there. Name a video.",
+			"row 2, column C (audio): a.mp4 is a video; sync/sync/lipsync/v2/pro accepts an audio file there. Name an audio file.",
 		}},
 		{name: "a suffix that no medium has", text: header + "a,a.mp4,a.txt\n", want: []string{"row 2, column C (audio): a.txt is not accepted: its suffix is not one of .wav, .mp3, .m4a, .aac, .ogg, .opus and .flac. Name an audio file."}},
 		{name: "a URL without encryption", text: header + "a,http://example.com/a.mp4,a.wav\n", want: []string{
@@ -172,7 +172,7 @@ func TestProblems(t *testing.T) {
 		{name: "UTF-16", text: "\xff\xfen\x00a\x00", want: []string{"the list is not text in UTF-8: it has zero bytes. Save the list as CSV UTF-8."}},
 		{name: "every problem of every row", text: header + ",a.wav,\nb,b.mp4,b.txt\n", want: []string{
 			"row 2, column A (name): the row has no name. Give each row its own name: it becomes the name of the job.",
-			"row 2, column B (video): a.wav is an audio; sync/sync/lipsync/v2/pro accepts a video there. Name a video file.",
+			"row 2, column B (video): a.wav is an audio file; sync/sync/lipsync/v2/pro accepts a video there. Name a video.",
 			"row 2, column C (audio): the row has no audio; sync/sync/lipsync/v2/pro requires one. Name an audio file there.",
 			"row 3, column C (audio): b.txt is not accepted: its suffix is not one of .wav, .mp3, .m4a, .aac, .ogg, .opus and .flac. Name an audio file.",
 		}},

@@ -44,7 +44,7 @@ func TestImages(t *testing.T) {
 		{name: "malformed metadata", as: "a.jpg", file: jpeg(segment(0xe1, []byte("Exif\x00\x00II*\x00\xff\xff\xff\xff")), jpegFrame(0xc0)), want: size{640, 480}},
 		{name: "600 KB of metadata", as: "a.jpg", file: jpeg(bytes.Repeat(app, 10), jpegFrame(0xc0)), want: size{640, 480}},
 		{name: "more metadata than is read", as: "a.jpg", file: jpeg(bytes.Repeat(app, 40), jpegFrame(0xc0)), want: size{640, 480}},
-		{name: "more segments than are read", as: "a.jpg", file: jpeg(bytes.Repeat(app, 140), jpegFrame(0xc0)), warning: "a.jpg was not looked into: its header is larger"},
+		{name: "more segments than are read", as: "a.jpg", file: jpeg(bytes.Repeat(app, 140), jpegFrame(0xc0)), warning: "a.jpg was not checked: its header is larger"},
 		{name: "stray bytes before a segment", as: "a.jpg", file: jpeg(segment(0xdb), []byte("\x00\x00stray"), jpegFrame(0xc0), []byte("\xff\x00")), want: size{640, 480}},
 		{name: "a film behind the picture", as: "a.jpg", file: whole([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(900), bytes.Repeat([]byte("\xff\xe7film"), 9000)), want: size{640, 480}},
 		{name: "zeros behind the picture", as: "a.jpg", file: far(slices.Concat([]byte("\xff\xd8"), jpegFrame(0xc2), jpegScan(90000)), 1<<20), want: size{640, 480}},

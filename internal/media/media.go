@@ -42,6 +42,20 @@ const (
 	Image Kind = "image"
 )
 
+// Noun returns the kind as a noun with its article, for a sentence.
+func (k Kind) Noun() string {
+	switch k {
+	case Video:
+		return "a video"
+	case Audio:
+		return "an audio file"
+	case Image:
+		return "an image"
+	default:
+		return "not a media file"
+	}
+}
+
 // content is a group of file formats that share suffixes.
 type content int
 
@@ -225,7 +239,7 @@ func (i Info) Codecs() []string {
 }
 
 // Inspect reads what a file holds. It returns a *problem.Problem if the file is empty,
-// damaged or not what its suffix says, if a video has no video track, or if an audio
+// damaged or not what its suffix says, if a video has no video track, or if an audio file
 // has no audio track. It returns an error of ReadRange wrapped. A valid file passes
 // with a warning if this package cannot read its format, or cannot read it within the
 // budget. If the suffix is not accepted, Inspect does not compare it with the content.
@@ -248,7 +262,7 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 		return info, unknownContent(file, kind, describe(r))
 	case !known:
 		info.Unread = true
-		info.warn("%s was not looked into: what it holds is not known (%s)", file, describe(r))
+		info.warn("%s was not checked: its content is not known (%s)", file, describe(r))
 		return info, nil
 	}
 	info.Format, info.Type = f.format, f.mime
@@ -263,7 +277,7 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 	}
 	if f.read == nil {
 		info.Unread = true
-		info.warn("%s was not looked into: %s is not read here, so that its tracks and its duration are not checked", file, f.called)
+		info.warn("%s was not checked: lipdrop cannot read %s", file, f.called)
 		return info, nil
 	}
 
@@ -279,7 +293,7 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 		return info, damagedFile(file, "it ends in the middle of its header")
 	case errors.As(err, &u):
 		info.Unread = true
-		info.warn("%s was not looked into: %s", file, u)
+		info.warn("%s was not checked: %s", file, u)
 		return info, nil
 	case err != nil:
 		return info, err

@@ -237,7 +237,7 @@ func readMoov(r *reader, moov box) (*movie, error) {
 			m.timescale, m.length, err = readTimes(r, b)
 		case "trak":
 			if len(m.tracks) == maxTracks {
-				return unread("it has more tracks than are read")
+				return unread("it has more tracks than lipdrop reads")
 			}
 			var t track
 			t, err = readTrak(r, b)
@@ -246,7 +246,7 @@ func readMoov(r *reader, moov box) (*movie, error) {
 			m.fragmented = true
 			err = r.children(b.body, b.end, m.readExtends(r))
 		case "cmov":
-			return unread("its header is compressed, as in some old QuickTime movies")
+			return unread("its index is compressed (cmov), as in some old QuickTime movies; if the job fails, export it as MP4")
 		}
 		return err
 	})

@@ -24,13 +24,13 @@ const (
 var errEnd = errors.New("the file ends too early")
 
 // unread is the error that a parser returns for a file that may be valid but that it
-// cannot read. Its text continues the sentence "file was not looked into: ".
+// cannot read. Its text continues the sentence "file was not checked: ".
 type unread string
 
 func (u unread) Error() string { return string(u) }
 
 // errBudget reports that a read does not fit into the rest of the budget.
-const errBudget = unread("its header is larger than the part of a file that is read")
+const errBudget = unread("its header is larger than the part of a file that lipdrop reads")
 
 // reader reads a Source within the budget and keeps what it has read. Parsers read the
 // file only through it.

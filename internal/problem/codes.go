@@ -117,14 +117,14 @@ const (
 // Codes returns the whole list.
 func Codes() []Info {
 	return []Info{
-		{WaitingForAudio, "waiting", "A video or image has no audio with the same name.", "Upload an audio with the same name into the same folder, or give both files the same name."},
-		{WaitingForVisual, "waiting", "An audio has no video or image with the same name.", "Upload a video or image with the same name into the same folder, or give both files the same name."},
+		{WaitingForAudio, "waiting", "A video or image has no audio file with the same name.", "Upload an audio file with the same name into the same folder, or give both files the same name."},
+		{WaitingForVisual, "waiting", "An audio file has no video or image with the same name.", "Upload a video or image with the same name into the same folder, or give both files the same name."},
 		{WaitingForManifest, "waiting", "A .job folder has files, but no job.json.", "Upload the folder's job.json."},
 		{WaitingForFiles, "waiting", "job.json names files that do not exist yet.", "Upload the missing files, or fix their names in job.json."},
 		{WaitingForMatch, "waiting", "No file matches the audio's wildcard in job.json yet.", "Upload a file that matches, or fix the wildcard."},
 
 		{Ambiguous, "rejected", "Two files could have the same role. lipdrop does not guess, because a wrong guess costs money.", "Delete all but one of them."},
-		{UnknownSuffix, "rejected", "The file's suffix is not a suffix of a video, an audio or an image.", "Convert the file to an accepted format, such as .mp4, .wav or .png, and upload that."},
+		{UnknownSuffix, "rejected", "The file's suffix is not a suffix of a video, an audio file or an image.", "Convert the file to an accepted format, such as .mp4, .wav or .png, and upload that."},
 		{StrayManifest, "rejected", "A job.json counts only directly in a folder whose name ends in .job.", "Put it with its files into such a folder, for example cafe.job."},
 		{NameTooLong, "rejected", "A key made from the name would be longer than the 1,024 bytes that S3 allows.", "Shorten the name of the file or of its folders."},
 		{RelativePath, "rejected", "A part of the file's key is . or .., which programs resolve to another path.", "Upload it under a name without such a part."},
@@ -146,7 +146,7 @@ func Codes() []Info {
 		{FileDamaged, "rejected", "A file cannot be read to its end, or its pictures or sound are not there.", "Export the file again, then upload it again."},
 		{NoVideoTrack, "rejected", "A video file has no video track.", "Export the file with its picture, then upload it again."},
 		{NoAudioTrack, "rejected", "An audio file has no audio track.", "Export the file with its sound, then upload it again."},
-		{WrongKind, "rejected", "A file is, for example, an audio, but the model accepts only a video there.", fixJSON},
+		{WrongKind, "rejected", "A file is, for example, an audio file, but the model accepts only a video there.", fixJSON},
 		{WrongFormat, "rejected", "A file has a format that the model does not accept.", "Convert the file to a format that the reason lists."},
 		{TooLong, "rejected", "A file is longer than the model accepts.", "Shorten the file, then upload it again."},
 		{TooLarge, "rejected", "A file has more bytes than the model accepts.", "Compress the file, then upload it again."},

@@ -311,7 +311,7 @@ func made(rec ledger.Record, takes []file) bool {
 			return false
 		}
 	}
-	// An audio or a job.json of other versions makes another take.
+	// An audio file or a job.json of other versions makes another take.
 	return len(takes) > 0
 }
 

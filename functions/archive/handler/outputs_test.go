@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -186,6 +188,29 @@ func TestVerdictOfAnOutput(t *testing.T) {
 			}
 			if in := result.Inputs[0]; strings.Join(reasons, "; ") != want || result.ExpectedSeconds != st.ExpectedSeconds || in.Width != 320 || in.Codecs[0] != "h264" {
 				t.Errorf("result.json is %s", body)
+			}
+		})
+	}
+}
+
+// The pictures of some videos cannot be compared, but an exact copy of the input is
+// noticed.
+func TestCopyOfTheInput(t *testing.T) {
+	_, voice := worldtest.Media(t)
+	for _, name := range []string{"fragmented.mp4", "small.webm"} {
+		t.Run(name, func(t *testing.T) {
+			clip, err := os.ReadFile("../../../internal/media/testdata/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := worldtest.New(t)
+			w.RunComfy.Form = runcomfytest.OwnInput
+			w.Drop("inbox/ads/talk"+path.Ext(name), clip)
+			w.Drop("inbox/ads/talk.wav", voice)
+			worldtest.Rest(t, w)
+			worldtest.WantArchived(t, w)
+			if warnings := strings.Join(w.Status("ads/talk").Warnings, "; "); !strings.Contains(warnings, "has the same pictures as the input talk"+path.Ext(name)) {
+				t.Errorf("warnings %q", warnings)
 			}
 		})
 	}

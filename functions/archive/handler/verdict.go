@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -64,7 +65,7 @@ func (h *Handler) judge(ctx context.Context, rec ledger.Record, object transfer.
 	if readErr != nil {
 		return output, nil
 	}
-	if verdict.Doubts = doubtsAbout(info, err, rec); verdict.Doubts != nil {
+	if verdict.Doubts = doubtsAbout(info, err, rec, object.ETag); verdict.Doubts != nil {
 		verdict.State = ledger.VerdictDoubtful
 	} else if !info.Unread {
 		verdict.State = ledger.VerdictOK
@@ -89,14 +90,14 @@ func (h *Handler) inspect(ctx context.Context, object transfer.Object) (info med
 
 // doubtsAbout compares an output with what the job was to make. Err is what Inspect
 // returned with the info.
-func doubtsAbout(info media.Info, err error, rec ledger.Record) (doubts []ledger.Doubt) {
+func doubtsAbout(info media.Info, err error, rec ledger.Record, etag string) (doubts []ledger.Doubt) {
 	doubt := func(code ledger.DoubtCode, format string, args ...any) {
 		doubts = append(doubts, ledger.Doubt{Code: code, Reason: "the output " + info.Name + " " + fmt.Sprintf(format, args...)})
 	}
 	if info.Kind != media.Video {
 		what := "is not a video"
 		if info.Kind != "" {
-			what = fmt.Sprintf("is not a video, but an %s", info.Kind)
+			what = "is not a video, but " + info.Kind.Noun()
 		}
 		doubt(ledger.UnexpectedType, "%s", what)
 		return doubts
@@ -124,7 +125,8 @@ func doubtsAbout(info media.Info, err error, rec ledger.Record) (doubts []ledger
 		if info.Width > 0 && (in.Width-info.Width >= smallerBy || in.Height-info.Height >= smallerBy) {
 			doubt(ledger.SmallerPicture, "has %d × %d pixels; the input %s has %d × %d", info.Width, info.Height, file, in.Width, in.Height)
 		}
-		if in.PictureHash != "" && info.Video.Hash == in.PictureHash {
+		copied := strings.Trim(in.ETag, `"`) == etag && in.Bytes == info.Bytes // says nothing of large files, whose ETags depend on their parts
+		if copied || in.PictureHash != "" && info.Video.Hash == in.PictureHash {
 			doubt(ledger.PictureUnchanged, "has the same pictures as the input %s: nothing was lip-synced", file)
 		}
 	}

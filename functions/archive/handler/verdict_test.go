@@ -144,7 +144,7 @@ func TestVerdicts(t *testing.T) {
 			_, suffix := outputType(output[:min(len(output), 512)])
 			info, err := inspected(t, "talk"+suffix, output)
 			var codes []ledger.DoubtCode
-			doubts := doubtsAbout(info, err, rec)
+			doubts := doubtsAbout(info, err, rec, "of the output")
 			for _, d := range doubts {
 				codes = append(codes, d.Code)
 			}

@@ -41,7 +41,7 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 	}{
 		{"the preset of a folder above", withPreset, "inbox/preset.json", "the preset inbox/preset.json cannot be read: S3 returned HTTP "},
 		{"a video", pair, "inbox/carol/talk.mp4", "talk.mp4 cannot be read: S3 returned HTTP "},
-		{"an audio", pair, "inbox/carol/talk.wav", "talk.wav cannot be read: S3 returned HTTP "},
+		{"an audio file", pair, "inbox/carol/talk.wav", "talk.wav cannot be read: S3 returned HTTP "},
 		{"a job.json", bundle, "inbox/carol/talk.job/job.json", "job.json cannot be read: S3 returned HTTP "},
 		{"a file of a bundle", bundle, "inbox/carol/talk.job/talk.wav", "talk.wav cannot be read: S3 returned HTTP "},
 	}
