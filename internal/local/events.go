@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local/events"
+	"github.com/lipdrop/lipdrop/internal/local/private"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
@@ -100,7 +101,7 @@ func (s *Stack) writeLastEvent() error {
 	}
 	s.lastEventLock.Lock()
 	defer s.lastEventLock.Unlock()
-	return writeFile(s.path("last-event"), text)
+	return private.Replace(s.path("last-event"), text, 0o600)
 }
 
 // onEnd sends cancel the event of an execution that ended badly, if the rule of

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/lipdrop/lipdrop/internal/local/private"
 )
 
 // Keys are the credentials of a local stack. They are random for each state folder,
@@ -75,5 +77,5 @@ func ensureKeys(dir string) (Keys, error) {
 	if err != nil {
 		return Keys{}, err
 	}
-	return k, writeFile(keysFile(dir), append(text, '\n'))
+	return k, private.Replace(keysFile(dir), append(text, '\n'), 0o600)
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+
+	"github.com/lipdrop/lipdrop/internal/local/private"
 )
 
 // Ports are the ports on 127.0.0.1 of what the stack serves, each over TLS and
@@ -90,7 +92,7 @@ func openPorts(wanted Ports, path string) (*listeners, error) {
 		*opened.all()[i] = (*listener).Addr().(*net.TCPAddr).Port
 	}
 	if text, err = json.Marshal(opened); err == nil {
-		err = writeFile(path, text)
+		err = private.Replace(path, text, 0o600)
 	}
 	if err != nil {
 		l.close()
@@ -115,13 +117,4 @@ func openPort(wanted, last int) (net.Listener, error) {
 
 func listen(port int) (net.Listener, error) {
 	return net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-}
-
-// writeFile replaces a file in one step.
-func writeFile(path string, text []byte) error {
-	partial := path + ".partial"
-	if err := os.WriteFile(partial, text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(partial, path)
 }

@@ -225,9 +225,5 @@ func install(program, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	partial := path + ".partial"
-	if err := os.WriteFile(partial, body, 0o755); err != nil {
-		return err
-	}
-	return os.Rename(partial, path)
+	return private.Replace(path, body, 0o755)
 }

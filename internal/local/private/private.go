@@ -37,6 +37,16 @@ func Dir(path string) error {
 	return os.Chmod(path, mode)
 }
 
+// Replace replaces a file in one step, so that a kill leaves the old file or the new
+// one. Nothing is synced: files outlive the process, not a crash of the machine.
+func Replace(path string, text []byte, mode fs.FileMode) error {
+	partial := path + ".partial"
+	if err := os.WriteFile(partial, text, mode); err != nil {
+		return err
+	}
+	return os.Rename(partial, path)
+}
+
 // WithoutLinks returns an error if there is a symbolic link below a folder, except
 // below some folders in it. After Dir, no other user can create one.
 func WithoutLinks(dir string, except ...string) error {

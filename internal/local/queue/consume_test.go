@@ -146,7 +146,7 @@ func TestSQSEvent(t *testing.T) {
 		t.Errorf("deliver() = %v, %v", failed, err)
 	}
 	want := `{"Records":[{"messageId":"a","receiptHandle":"a:2","body":"body of a","md5OfBody":"","md5OfMessageAttributes":"",
-		"attributes":{"ApproximateReceiveCount":"2"},"messageAttributes":null,
+		"attributes":{"ApproximateReceiveCount":"2","SentTimestamp":"1772366400000"},"messageAttributes":null,
 		"eventSourceARN":"arn:aws:sqs:us-east-1:000000000000:drops","eventSource":"aws:sqs","awsRegion":""}]}`
 	if diff := cmp.Diff(decode(t, want), decode(t, string(payload))); diff != "" {
 		t.Errorf("event (-want +got):\n%s", diff)

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/lipdrop/lipdrop/internal/local/private"
 )
 
 // Message is a message and the state of its deliveries.
@@ -264,12 +266,7 @@ func save(dir string, m Message) error {
 	if err != nil {
 		return err
 	}
-	path := file(dir, m.ID)
-	partial := path + ".partial"
-	if err := os.WriteFile(partial, text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(partial, path)
+	return private.Replace(file(dir, m.ID), text, 0o600)
 }
 
 // load reads the messages of a folder, which it makes.

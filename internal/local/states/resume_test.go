@@ -58,7 +58,7 @@ func kill(t *testing.T, dir string) string {
 	}
 	paths, err := filepath.Glob(filepath.Join(killed, "*.json"))
 	if err == nil {
-		err = os.WriteFile(paths[0]+".tmp", []byte(`{"id":`), 0o600)
+		err = os.WriteFile(paths[0]+".partial", []byte(`{"id":`), 0o600)
 	}
 	if err != nil {
 		t.Error(err)

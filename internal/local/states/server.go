@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/local/private"
 )
 
 // Server is the Step Functions endpoint of one state machine. Its executions run
@@ -226,18 +228,12 @@ func (s *Server) ended(r *record) {
 	}
 }
 
-// save replaces the file of an execution in one step, so that a kill leaves the
-// old file or the new one. Nothing is synced: files outlive the process, not a
-// crash of the machine. The name of the file is a hash, since the name of an
-// execution may differ from another only in case, or be too long for a file.
+// save replaces the file of an execution. The name of the file is a hash, since the
+// name of an execution may differ from another only in case, or be too long for a file.
 func (s *Server) save(r *record) error {
 	text, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(s.Dir, fmt.Sprintf("%x.json", sha256.Sum256([]byte(r.Name))))
-	if err := os.WriteFile(path+".tmp", text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
+	return private.Replace(filepath.Join(s.Dir, fmt.Sprintf("%x.json", sha256.Sum256([]byte(r.Name)))), text, 0o600)
 }
