@@ -1,0 +1,112 @@
+package page
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/chromedp/chromedp"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
+)
+
+// readOnly refuses what a person who may only read is refused, in AWS's own words.
+type readOnly struct {
+	next interface {
+		Do(*http.Request) (*http.Response, error)
+	}
+	mu      sync.Mutex
+	refused []string
+}
+
+// Do implements the SDK's client.
+func (r *readOnly) Do(req *http.Request) (*http.Response, error) {
+	target := req.Header.Get("X-Amz-Target")
+	body, status := "", 0
+	switch {
+	case strings.HasSuffix(target, ".StopExecution"), strings.HasSuffix(target, ".RedriveExecution"):
+		status, body = http.StatusBadRequest, `{"__type":"AccessDeniedException","message":"not authorized to perform: states:`+target+`"}`
+	case target == "" && req.Method != http.MethodGet && req.Method != http.MethodHead:
+		status, body = http.StatusForbidden, `<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`
+	default:
+		return r.next.Do(req)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused = append(r.refused, req.Method+" "+req.URL.Path+" "+target)
+	return &http.Response{
+		StatusCode: status, Header: http.Header{"Content-Type": {"application/xml"}}, Body: io.NopCloser(bytes.NewReader([]byte(body))), Request: req,
+	}, nil
+}
+
+// asReader returns a client of the same stack for a person who may only read.
+func asReader(c *client.Client) (*client.Client, *readOnly) {
+	storage, states := &readOnly{next: c.S3.Options().HTTPClient}, &readOnly{next: c.States.Options().HTTPClient}
+	reader := *c
+	reader.S3 = s3.New(c.S3.Options(), func(o *s3.Options) { o.HTTPClient = storage })
+	reader.Bucket = &bucket.Bucket{S3: reader.S3, Name: c.Bucket.Name}
+	reader.Ledger = &ledger.Store{Bucket: reader.Bucket, MachineARN: c.MachineARN}
+	reader.States = sfn.New(c.States.Options(), func(o *sfn.Options) { o.HTTPClient = states })
+	return &reader, storage
+}
+
+// A person who may only read sees everything and changes nothing, and the page says so.
+func TestReader(t *testing.T) {
+	b := openBrowser(t)
+	c := start(t, local.Options{})
+	mp4, wav := sample.Files()
+	put(t, c, "inbox/talk.mp4", mp4)
+	put(t, c, "inbox/talk.wav", wav)
+	awaitState(t, c, "talk", ledger.Succeeded)
+	before, _, err := c.Bucket.List(t.Context(), "", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, _ := asReader(c)
+	b.do("open the page", chromedp.Navigate(serve(t, reader)))
+	b.waitFor("the page says so", `document.querySelector("#readonly")?.innerText === "read only"`)
+	b.waitFor("the job is listed", `document.querySelector('#rows [data-key="talk"]')`)
+	b.job("talk")
+	b.waitFor("both videos are loaded", `document.querySelectorAll(".stage video").length === 2 && [...document.querySelectorAll(".stage video")].every((v) => v.readyState >= 2)`)
+	for id, permission := range map[string]string{"approve": "s3:PutObject", "reject": "s3:PutObject", "again": "s3:PutObject"} {
+		got := eval[string](b, `(() => { const e = document.getElementById(`+quoted(id)+`); return e.disabled + " " + document.getElementById(e.getAttribute("aria-describedby")).innerText; })()`)
+		if !strings.HasPrefix(got, "true needs "+permission) {
+			t.Errorf("the button %s: %s", id, got)
+		}
+	}
+	b.shoot("reader-light")
+	b.do("leave the buttons", chromedp.Evaluate(`document.activeElement.blur()`, nil))
+	b.key("a")
+	folder := t.TempDir()
+	b.drag(write(t, folder+"/new.mp4", mp4), write(t, folder+"/new.wav", wav))
+	b.waitFor("the drop says what is missing", `document.querySelector("#drop-denied")?.innerText.includes("s3:PutObject") && document.querySelector("#drop-start").disabled`)
+	after, _, err := c.Bucket.List(t.Context(), "", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(before) != len(after) {
+		t.Errorf("the bucket has %d objects, and had %d", len(after), len(before))
+	}
+	// The page's own attempts to find out what is allowed change nothing either.
+	writer := serve(t, c)
+	b.do("open the page of a person who may do everything", chromedp.Navigate(writer))
+	b.waitFor("the job is listed", `document.querySelector('#rows [data-key="talk"]')`)
+	b.job("talk")
+	b.waitFor("approving is allowed", `document.querySelector("#approve") && !document.querySelector("#approve").disabled`)
+	if eval[bool](b, `!!document.querySelector("#readonly")`) {
+		t.Error("the page of a person who may do everything says that something is missing")
+	}
+	if after, _, err = c.Bucket.List(t.Context(), "", 1000); err != nil || len(before) != len(after) {
+		t.Errorf("the bucket has %d objects, and had %d (%v)", len(after), len(before), err)
+	}
+	b.quiet()
+}
