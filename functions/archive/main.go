@@ -24,7 +24,6 @@ func newHandler(ctx context.Context, env *config.Env) any {
 	clients.Ledger.Notify = notice.For(clients.AWS, clients.Ledger).Send
 	h := &handler.Handler{
 		Ledger:     clients.Ledger,
-		Bucket:     clients.Ledger.Bucket,
 		API:        clients.API,
 		Copier:     &transfer.Copier{S3: clients.S3, Bucket: clients.Ledger.Bucket.Name, Origins: allowed, MaxBytes: env.GiB("MAX_OUTPUT_GIB")},
 		MaxOutputs: env.Count("MAX_OUTPUTS"),

@@ -24,7 +24,6 @@ func newHandler(ctx context.Context, env *config.Env) any {
 	h := &handler.Handler{
 		MachineARN: clients.Ledger.MachineARN,
 		Ledger:     clients.Ledger,
-		Bucket:     clients.Ledger.Bucket,
 		API:        clients.API,
 		Account:    clients.Account,
 		MinBalance: env.Limit("MIN_BALANCE_USD"),

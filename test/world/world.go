@@ -227,13 +227,13 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	}
 	w.archive.start = func() *archive.Handler {
 		return &archive.Handler{
-			Bucket: files, Ledger: records, API: api(), Copier: (*copier)(w), MaxOutputs: w.MaxOutputs, Now: w.Now, Sleep: w.sleep,
+			Ledger: records, API: api(), Copier: (*copier)(w), MaxOutputs: w.MaxOutputs, Now: w.Now, Sleep: w.sleep,
 		}
 	}
 	w.cancel.start = func() *cancel.Handler {
 		runComfy := api()
 		return &cancel.Handler{
-			Bucket: files, MachineARN: machineARN, Ledger: records, API: runComfy, States: (*stepFunctions)(w), Now: w.Now,
+			MachineARN: machineARN, Ledger: records, API: runComfy, States: (*stepFunctions)(w), Now: w.Now,
 			Book: &budget.Book{Bucket: files}, MinBalance: w.MinBalance, Account: runComfy,
 		}
 	}

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -26,7 +25,6 @@ import (
 // Handler archives jobs. Each step detects what an earlier run has already done, so
 // Handle may be called again at any time.
 type Handler struct {
-	Bucket *bucket.Bucket
 	Ledger *ledger.Store
 	API    *runcomfy.Client
 	Copier Copier
@@ -231,7 +229,7 @@ func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses 
 // copiedEarlier returns the keys of the outputs that earlier runs copied. The map's
 // keys are the results of outputStem.
 func (h *Handler) copiedEarlier(ctx context.Context, rec ledger.Record) (map[string]string, error) {
-	files, _, err := h.Bucket.List(ctx, ledger.OutputPrefix(rec.Name, rec.Take), math.MaxInt)
+	files, _, err := h.Ledger.Bucket.List(ctx, ledger.OutputPrefix(rec.Name, rec.Take), math.MaxInt)
 	if err != nil {
 		return nil, storage(err)
 	}

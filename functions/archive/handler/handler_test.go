@@ -62,7 +62,7 @@ func TestOutputTooSlow(t *testing.T) {
 				t.Fatal(err)
 			}
 			h := &Handler{
-				Bucket: store.Bucket, Ledger: store, Copier: &slowCopier{tt.quick},
+				Ledger: store, Copier: &slowCopier{tt.quick},
 				MaxOutputs: 100, Now: time.Now, Sleep: func(context.Context, time.Duration) error { return nil },
 				API: &runcomfy.Client{
 					Token: runcomfytest.Token("token"),

@@ -49,8 +49,8 @@ func (h *Handler) writeResult(ctx context.Context, rec ledger.Record, ended time
 		return err
 	}
 	key := ledger.OutputPrefix(rec.Name, rec.Take) + "result.json"
-	if _, err = h.Bucket.PutJSON(ctx, key, "", body.Bytes(), nil); errors.Is(err, bucket.ErrConflict) {
-		_, err = h.Bucket.Head(ctx, key) // S3 also reports a conflict while another write is in progress
+	if _, err = h.Ledger.Bucket.PutJSON(ctx, key, "", body.Bytes(), nil); errors.Is(err, bucket.ErrConflict) {
+		_, err = h.Ledger.Bucket.Head(ctx, key) // S3 also reports a conflict while another write is in progress
 	}
 	return err
 }

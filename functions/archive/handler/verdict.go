@@ -78,7 +78,7 @@ func (h *Handler) inspect(ctx context.Context, object transfer.Object) (info med
 	info, err = media.Inspect(ctx, media.Source{
 		Name: path.Base(object.Key), Size: object.Bytes,
 		ReadRange: func(ctx context.Context, off, n int64) ([]byte, error) {
-			part, err := h.Bucket.ReadRange(ctx, bucket.File{Key: object.Key, ETag: object.ETag, Size: object.Bytes}, off, n)
+			part, err := h.Ledger.Bucket.ReadRange(ctx, bucket.File{Key: object.Key, ETag: object.ETag, Size: object.Bytes}, off, n)
 			if err != nil {
 				readErr = err
 			}

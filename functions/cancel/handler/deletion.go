@@ -25,7 +25,7 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 	if name == "" {
 		return nil
 	}
-	if _, err := h.Bucket.Head(ctx, key); !errors.Is(err, bucket.ErrNotFound) {
+	if _, err := h.Ledger.Bucket.Head(ctx, key); !errors.Is(err, bucket.ErrNotFound) {
 		return err // nil if the file was uploaded again
 	}
 	names := []string{name}

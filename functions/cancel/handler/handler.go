@@ -15,7 +15,6 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
-	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -27,7 +26,6 @@ import (
 type Handler struct {
 	MachineARN string
 
-	Bucket *bucket.Bucket
 	Ledger *ledger.Store
 	API    *runcomfy.Client
 	States StepFunctions
@@ -127,7 +125,7 @@ func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 	case "Step Functions Execution Status Change":
 		return h.settle(ctx, e.Detail.ExecutionARN, e.Detail.RedriveCount, c)
 	case "Object Deleted":
-		if e.Detail.Bucket.Name != h.Bucket.Name || e.Detail.Reason == lifecycleReason {
+		if e.Detail.Bucket.Name != h.Ledger.Bucket.Name || e.Detail.Reason == lifecycleReason {
 			return nil
 		}
 		return h.handleDeletion(ctx, e.Detail.Object.Key, c)
