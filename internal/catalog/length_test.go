@@ -56,7 +56,7 @@ func TestExpectLength(t *testing.T) {
 		{name: "half a second is a difference", id: lipsync, given: lengths(6, 6.5), want: 6,
 			warning: "talk.wav is 0.5 s longer than talk.mp4: with sync_mode cut_off its last 0.5 s are dropped; loop, bounce or remap keep them",
 			dropped: "Set sync_mode to loop, bounce or remap, or shorten talk.wav by 0.5 s."},
-		{name: "less than half a second is none", id: lipsync, given: lengths(6.499, 6), want: 6},
+		{name: "less than half a second adds no warning", id: lipsync, given: lengths(6.499, 6), want: 6},
 		{name: "the length of the video is not known", id: lipsync, given: lengths(-1, 6)},
 		{name: "the length of the audio is an estimate", id: lipsync, given: estimated},
 		{name: "the audio is a URL", id: lipsync, given: lengths(6, 10)[:1]},

@@ -540,7 +540,7 @@ func TestUploadMemory(t *testing.T) {
 	}
 }
 
-// A person who may only read is told which permission is missing.
+// The error for a person who may only read names the missing permission.
 func TestUploadWithoutPermission(t *testing.T) {
 	server := startServer(t)
 	server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {

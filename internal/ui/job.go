@@ -166,7 +166,7 @@ func (s *Server) addTake(ctx context.Context, view *jobView, rec ledger.Record) 
 	return nil
 }
 
-// mediaOf returns the inputs and the outputs of a take. A bundle's job.json is none.
+// mediaOf returns the inputs and the outputs of a take. It leaves out a bundle's job.json.
 func mediaOf(rec ledger.Record) []medium {
 	var all []medium
 	for _, in := range rec.Inputs {

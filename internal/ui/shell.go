@@ -134,8 +134,8 @@ const (
 	partType = "application/octet-stream"
 )
 
-// checkBody returns an error if a change has neither the type of JSON nor that of a
-// part of a file. A form can have neither type. It limits the size of the body.
+// checkBody returns an error if the body of a change is neither JSON nor a part of a
+// file. A form can send neither type. checkBody limits the size of the body.
 func checkBody(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil

@@ -184,12 +184,12 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	c = as("archive")
 	d.archive = &archive.Handler{
 		MaxOutputs: 100,
-		Bucket:     c.files, Ledger: c.ledger, API: c.api, Now: time.Now, Sleep: pass,
+		Ledger:     c.ledger, API: c.api, Now: time.Now, Sleep: pass,
 		Copier: &transfer.Copier{S3: competitor{c.s3, d}, Bucket: d.bucket, Origins: list, MaxBytes: 1 << 30},
 	}
 	c = as("cancel")
 	d.cancel = &cancel.Handler{
-		Bucket: c.files, MachineARN: machineARN, Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now,
+		MachineARN: machineARN, Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now,
 		Book: &budget.Book{Bucket: c.files}, MinBalance: 1, Account: c.api,
 	}
 	return d

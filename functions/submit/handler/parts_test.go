@@ -197,7 +197,7 @@ func TestMessagesOfSubmitAreParsedStrictly(t *testing.T) {
 		"a key elsewhere":              `{"lipdrop": {"key": "outbox/talk.mp4", "subjects": [{"stem": "inbox/talk.de"}]}}`,
 		"a stem elsewhere":             cause + `"subjects": [{"stem": "status/talk.de"}]}}`,
 		"an empty stem":                cause + `"subjects": [{"stem": "inbox/"}]}}`,
-		"a match that is none":         cause + `"subjects": [{"stem": "inbox/x", "key": "inbox/talk.de.wav"}]}}`,
+		"a file that is not a match":   cause + `"subjects": [{"stem": "inbox/x", "key": "inbox/talk.de.wav"}]}}`,
 		"a match of another bundle":    cause + `"subjects": [{"stem": "inbox/x", "key": "inbox/y.job/a.wav"}]}}`,
 		"a file that is a drop":        cause + `"subjects": [{"key": "inbox/talk.wav"}]}}`,
 		"a hidden file":                cause + `"subjects": [{"key": "inbox/.txt"}]}}`,
