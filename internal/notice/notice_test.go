@@ -1,6 +1,7 @@
 package notice_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -118,6 +120,7 @@ func TestDocumentOfEvents(t *testing.T) {
 	if !ok || !closed {
 		t.Fatalf("%s does not have the line %q twice", document, strings.TrimSpace(marker))
 	}
+	schema, status := schemaOf(t, document), schemaOf(t, "../../docs/status.md")
 	c := &client{}
 	var b strings.Builder
 	for i, n := range samples() {
@@ -139,10 +142,55 @@ func TestDocumentOfEvents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		checkForm(t, schema, status, event)
 		b.WriteString("\n```json\n" + strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(string(event)) + "\n```\n")
 	}
 	b.WriteString("\n")
 	golden.Compare(t, document, before+marker+b.String()+marker+after)
+}
+
+// schemaOf returns the schema in a document.
+func schemaOf(t *testing.T, document string) *jsonschema.Schema {
+	t.Helper()
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```json schema\n")
+	body, _, _ := strings.Cut(rest, "```")
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(body))
+	if err != nil {
+		t.Fatalf("schema of %s: %v", document, err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("urn:form", doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("urn:form")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+// checkForm compares an event with the schema of events, and what its detail has of the
+// status with the schema of statuses.
+func checkForm(t *testing.T, schema, status *jsonschema.Schema, event []byte) {
+	t.Helper()
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(event))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := schema.Validate(doc); err != nil {
+		t.Errorf("%v\n%s", err, event)
+	}
+	detail := doc.(map[string]any)["detail"].(map[string]any)
+	for _, own := range []string{"id", "stack", "bucket", "folder", "summary", "link", "statusKey"} {
+		delete(detail, own)
+	}
+	if err := status.Validate(detail); err != nil {
+		t.Errorf("what the event has of the status: %v\n%s", err, event)
+	}
 }
 
 // A receiver recognizes a notice that it has seen by its id.

@@ -12,8 +12,11 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go"
 
 	"github.com/lipdrop/lipdrop/internal/local/access"
@@ -91,6 +94,14 @@ func TestSignaturesOfTheSDK(t *testing.T) {
 			_, err := sfn.NewFromConfig(c).StartExecution(t.Context(), &sfn.StartExecutionInput{
 				StateMachineArn: aws.String("arn:aws:states:us-east-1:000000000000:stateMachine:m"), Input: aws.String(`{"name": "ü 1"}`),
 			})
+			return err
+		},
+		"SQS": func(c aws.Config) error {
+			_, err := sqs.NewFromConfig(c).ChangeMessageVisibility(t.Context(), &sqs.ChangeMessageVisibilityInput{QueueUrl: aws.String("q"), ReceiptHandle: aws.String("r")})
+			return err
+		},
+		"EventBridge": func(c aws.Config) error {
+			_, err := eventbridge.NewFromConfig(c).PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []types.PutEventsRequestEntry{{Detail: aws.String("{}")}}})
 			return err
 		},
 		"Secrets Manager": func(c aws.Config) error {

@@ -43,6 +43,8 @@ type Signatures struct {
 var services = map[string]string{
 	"AWSStepFunctions": "states",
 	"secretsmanager":   "secretsmanager",
+	"AmazonSQS":        "sqs",
+	"AWSEvents":        "events",
 }
 
 // Handler returns a handler that passes the requests that are signed with one of
