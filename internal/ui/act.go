@@ -120,7 +120,9 @@ func (s *Server) serveAction(do func(ctx context.Context, a action) (string, err
 			respond(w, nil, err)
 			return
 		}
-		message, err := do(r.Context(), a)
+		// What has begun is finished, also if the person closes the page: a cancellation
+		// that is too late must redrive the execution that it has stopped.
+		message, err := do(context.WithoutCancel(r.Context()), a)
 		s.feed.poke()
 		respond(w, done{message}, err)
 	}

@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"image"
+	"image/png"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -419,5 +423,46 @@ func TestDropWithOptions(t *testing.T) {
 	if n := takes("plain"); n != 2 {
 		t.Errorf("plain has %d takes, want 2", n)
 	}
+	b.quiet()
+}
+
+// What a browser cannot play says so and can be downloaded; an image is shown.
+func TestOtherMedia(t *testing.T) {
+	b := openBrowser(t)
+	c := start(t, local.Options{})
+	_, wav := sample.Files()
+	var picture bytes.Buffer
+	if err := png.Encode(&picture, image.NewGray(image.Rect(0, 0, 600, 500))); err != nil {
+		t.Fatal(err)
+	}
+	put(t, c, "inbox/odd.avi", []byte("RIFF....AVI and nothing that can be played"))
+	put(t, c, "inbox/face.png", picture.Bytes())
+	put(t, c, "inbox/face.wav", wav)
+	put(t, c, "inbox/notes.txt", []byte("<script>alert(1)</script>"))
+	awaitState(t, c, "odd", ledger.Waiting)
+	awaitState(t, c, "face", ledger.Succeeded)
+	b.do("open the page", chromedp.Navigate(serve(t, c)))
+	b.waitFor("the jobs are listed", `document.querySelectorAll("#rows .row").length >= 3`)
+	b.job("odd")
+	b.waitFor("the page says so", `document.querySelector(".unplayable")?.innerText.includes("This browser cannot show odd.avi")`)
+	address := eval[string](b, `document.querySelector(".unplayable a").href`)
+	response, err := http.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if body, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusOK || !strings.HasPrefix(string(body), "RIFF") || !strings.HasPrefix(response.Header.Get("Content-Disposition"), "attachment") {
+		t.Errorf("the download: %s, %v", response.Status, response.Header)
+	}
+
+	b.job("face")
+	b.waitFor("the image is shown beside the output", `document.querySelectorAll(".stage img").length === 2 && [...document.querySelectorAll(".stage img")].every((i) => i.complete && i.naturalWidth === 600)`)
+	b.waitFor("the voice is loaded", `document.querySelector(".stage audio")?.readyState >= 2`)
+	b.do("leave the buttons", chromedp.Evaluate(`document.activeElement.blur()`, nil))
+	b.key(" ")
+	b.waitFor("the voice plays", `document.querySelector(".stage audio").currentTime > 0.2 && !document.querySelector(".stage audio").muted`)
+
+	b.do("open the answer file", chromedp.Evaluate(`location.hash = "#job=" + encodeURIComponent("/notes.txt")`, nil))
+	b.waitFor("it is shown", `document.querySelector("#job .status")?.innerText.includes("unknown_suffix")`)
 	b.quiet()
 }

@@ -95,14 +95,16 @@ export class List {
 
   // summarize shows the progress and the sums of what is selected, and how many jobs have each state.
   summarize(rows, folder) {
-    let ended = 0, needed = 0, length = 0, cost = 0, priced = 0;
+    let ended = 0, needed = 0, length = 0, cost = 0, priced = 0, estimated = false;
     const counts = new Map();
     for (const row of rows) {
       if (row.file || row.state === "used" || row.state === "withdrawn") continue;
       if (!underWay(row)) ended++;
       if (stateOf(row.state)[2]) needed++;
       length += row.seconds ?? 0;
-      if (row.cost !== undefined) { cost += row.cost; priced++; }
+      const price = row.cost ?? row.estimate;
+      if (price !== undefined) { cost += price; priced++; }
+      if (row.cost === undefined && row.estimate !== undefined) estimated = true;
       counts.set(row.state, (counts.get(row.state) ?? 0) + 1);
     }
     const all = [...counts.values()].reduce((a, b) => a + b, 0);
@@ -112,7 +114,7 @@ export class List {
     byId("summary").replaceChildren(
       h("progress", { max: Math.max(all, 1), value: ended, "aria-label": "jobs that have ended" }),
       h("span", {}, `${folder || "All"}: ${ended} of ${all} ended` + (needed ? `, ${needed} ${needed === 1 ? "needs" : "need"} a person` : "") +
-        (length ? `, ${seconds(length)}` : "") + (priced ? `, ${dollars(cost)}` + (priced < all ? ` for ${priced}` : "") : "") + (this.reading ? ", reading…" : "")),
+        (length ? `, ${seconds(length)}` : "") + (priced ? `, ${estimated ? "≈ " : ""}${dollars(cost)}` + (priced < all ? ` for ${priced} of them` : "") : "") + (this.reading ? ", reading…" : "")),
       h("span", { class: "chips" }, chips));
   }
 
