@@ -90,6 +90,13 @@ func (b *book) remove(is func(Take) bool) bool {
 	return len(b.Takes) < before
 }
 
+// exceeded returns the first cap that a take does not fit into, or nil. It removes an
+// earlier reservation of the take.
+func (b *book) exceeded(take Take, caps Caps) *OverError {
+	b.remove(func(t Take) bool { return t.id() == take.id() })
+	return caps.exceeded(b.Day, b.sum(), take)
+}
+
 // Book holds the reservations of all days. It is safe for concurrent use.
 type Book struct {
 	Bucket *bucket.Bucket
@@ -154,9 +161,7 @@ func (b *Book) Reserve(ctx context.Context, day string, take Take, caps Caps) (R
 		if slices.ContainsFunc(day.Takes, take.isReservation) {
 			return false, nil // an earlier try, whose response was lost
 		}
-		day.remove(func(t Take) bool { return t.id() == take.id() })
-		used := day.sum()
-		if over := caps.exceeded(day.Day, used, take); over != nil {
+		if over := day.exceeded(take, caps); over != nil {
 			return false, over
 		}
 		day.Takes = append(day.Takes, take)
@@ -165,6 +170,19 @@ func (b *Book) Reserve(ctx context.Context, day string, take Take, caps Caps) (R
 		return true, nil
 	})
 	return r, err
+}
+
+// Check returns *OverError if a take does not fit into the caps of a day. It reserves
+// nothing, so Reserve may still return *OverError.
+func (b *Book) Check(ctx context.Context, day string, take Take, caps Caps) error {
+	read, err := b.read(ctx, day)
+	if err != nil {
+		return err
+	}
+	if over := read.exceeded(take, caps); over != nil {
+		return over
+	}
+	return nil
 }
 
 // GiveBack removes a reservation. It leaves a later reservation of the same take.

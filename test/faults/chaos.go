@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -45,6 +46,7 @@ func (s *simulation) happens(rate float64) bool { return s.dice.Float64() < rate
 // before is the hook before each call of a function.
 func (s *simulation) before(c world.Call) error {
 	s.calls++
+	s.noteCharge()
 	if s.calmed {
 		return nil
 	}
@@ -144,10 +146,13 @@ func (s *simulation) timedOut(c world.Call) {
 
 // fault returns the fault of a request that reaches RunComfy, or nil.
 func (s *simulation) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
+	call, _ := runcomfytest.CallOf(r)
+	if call == runcomfytest.CallSubmit {
+		s.notePOST(s.open[world.InvocationOf(r)])
+	}
 	if s.calmed {
 		return nil
 	}
-	call, _ := runcomfytest.CallOf(r)
 	fault := s.outageFault()
 	if fault == nil {
 		if !s.happens(faultRates[call]) {
@@ -190,7 +195,7 @@ func (s *simulation) follow(c world.Call) {
 // call is one of the few between the claim and the record of the request id.
 func (s *simulation) excuse(c world.Call) {
 	record, claimed := s.open[c.Invocation]
-	onRecord := c.Service == "s3" && c.Key == record
+	onRecord := c.Service == "s3" && (c.Key == record || strings.HasPrefix(c.Key, budget.Prefix))
 	if claimed && (onRecord || c.Service == "secretsmanager" || c.Service == "runcomfy" && c.Op == string(runcomfytest.CallSubmit)) {
 		s.excused[record] = true
 	}

@@ -19,6 +19,7 @@ import (
 
 // check compares the end of each job with what the fake RunComfy charged and served.
 func (s *simulation) check() {
+	s.checkCaps()
 	records := s.records()
 	byRequest := map[string]ledger.Record{}
 	unknown := map[string]bool{} // claims whose outcome may be unknown

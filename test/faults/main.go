@@ -140,7 +140,7 @@ func (t tally) print(out io.Writer, seed uint64, shown int) {
 	for _, f := range []struct {
 		name string
 		list []string
-	}{{"lost", t.lost}, {"charged twice", t.chargedTwice}, {"wrong status", t.wrongStatus}, {"secrets found", t.leaks}, {"victims without a status", t.unanswered}} {
+	}{{"lost", t.lost}, {"charged twice", t.chargedTwice}, {"wrong status", t.wrongStatus}, {"secrets found", t.leaks}, {"victims without a status", t.unanswered}, {"over the cap", t.overCap}} {
 		p("%8d %s", len(f.list), f.name)
 		for _, text := range f.list[:min(len(f.list), shown)] {
 			p("           %s", text)

@@ -6,11 +6,13 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -191,6 +193,15 @@ func TestCheckFinds(t *testing.T) {
 		}, func(f findings) []string { return f.wrongStatus }},
 		{"no status", func(s *simulation) { s.w.Bucket.Remove(ledger.StatusKey(succeeded(s).Name)) }, func(f findings) []string { return f.wrongStatus }},
 		{"a dead letter", func(s *simulation) { s.w.Dead = append(s.w.Dead, "x") }, func(f findings) []string { return f.wrongStatus }},
+		{"fewer jobs than a day had are allowed", func(s *simulation) {
+			s.w.Caps, s.caps.most = budget.Caps{Jobs: 1}, map[string]budget.Caps{budget.Day(world.Begin): {Jobs: 1}, budget.Day(world.Begin.AddDate(0, 0, 1)): {Jobs: 1}}
+		}, func(f findings) []string {
+			return slices.DeleteFunc(f.overCap, func(text string) bool { return !strings.Contains(text, "are accepted; the caps are {Jobs:1") })
+		}},
+		{"a book is gone", func(s *simulation) {
+			s.w.Bucket.Remove(budget.Key(budget.Day(world.Begin)))
+			s.w.Caps, s.caps.most = budget.Caps{Jobs: 99}, map[string]budget.Caps{budget.Day(world.Begin): {Jobs: 99}}
+		}, func(f findings) []string { return f.overCap }},
 		{"the token in a status", func(s *simulation) {
 			rewrite(s, ledger.StatusKey(succeeded(s).Name), `"requestId": "`, `"requestId": "`+world.Token)
 		}, func(f findings) []string { return f.leaks }},

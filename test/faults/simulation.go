@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/states"
@@ -41,6 +42,7 @@ type simulation struct {
 	excused map[string]bool    // records that may end as unknown
 	refused map[string]bool    // records whose job RunComfy refused
 	unsent  map[string]bool    // keys of statuses whose notice EventBridge did not accept once
+	caps    capCheck
 }
 
 // catalogOnce reads the models once for all worlds.
@@ -82,6 +84,9 @@ func newSimulation(jobs int, seed, number uint64) (*simulation, error) {
 		s.w.RunComfy.FetchAt = runcomfytest.FetchAtStart
 	}
 	s.w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script { return s.script() }
+	if s.chance(0.5) {
+		s.setCaps(s.randomCaps(jobs))
+	}
 	s.w.RunComfy.Fault = s.fault
 	s.w.Before, s.w.After, s.w.TimedOut = s.before, s.after, s.timedOut
 	s.plan(jobs)
@@ -143,6 +148,9 @@ func (s *simulation) calm(longestJob, retryTime time.Duration) {
 	s.calmed = true
 	s.w.LoseStatusEvents = false
 	s.repairAccount()
+	if !s.w.Caps.None() {
+		s.setCaps(budget.Caps{Jobs: 1e6, Seconds: 1e6, USD: 1e6})
+	}
 	s.w.Run(longestJob)
 	s.w.Pass(retryTime)
 	s.faults["dead letters redriven"] += len(s.w.Dead)

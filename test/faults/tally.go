@@ -60,11 +60,16 @@ type findings struct {
 	// time as a hostile person, in a world in which each request to S3 takes
 	// some time.
 	unanswered []string
+
+	// overCap: RunComfy accepted a job that exceeds a cap of the day on which its take was
+	// claimed, or accepted a job that is not in the book of that day. Jobs that RunComfy
+	// cancelled before they started do not count. Half of the worlds of jobs have caps.
+	overCap []string
 }
 
 // all returns every finding.
 func (f findings) all() []string {
-	return slices.Concat(f.lost, f.chargedTwice, f.wrongStatus, f.leaks, f.unanswered)
+	return slices.Concat(f.lost, f.chargedTwice, f.wrongStatus, f.leaks, f.unanswered, f.overCap)
 }
 
 func newTally() tally {
@@ -91,6 +96,7 @@ func (t *tally) add(other tally) {
 	t.wrongStatus = append(t.wrongStatus, other.wrongStatus...)
 	t.leaks = append(t.leaks, other.leaks...)
 	t.unanswered = append(t.unanswered, other.unanswered...)
+	t.overCap = append(t.overCap, other.overCap...)
 }
 
 // bad reports whether a promise was broken.

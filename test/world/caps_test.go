@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	capDrops = flag.Int("caps.drops", 300, "number of drops in TestCapsHold")
+	capDrops = flag.Int("caps.drops", 200, "number of drops in TestCapsHold")
 	capSeed  = flag.Uint64("caps.seed", 1, "seed of TestCapsHold")
 )
 

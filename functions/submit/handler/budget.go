@@ -31,6 +31,25 @@ func reservationOf(rec ledger.Record) budget.Take {
 	return t
 }
 
+// checkCaps returns an error if a take that is about to be claimed does not fit into the
+// caps of the day. A held take is tried again for days, and without this check each try
+// would write its record twice.
+func (h *Handler) checkCaps(ctx context.Context, claim ledger.Record) error {
+	if h.Caps.None() {
+		return nil
+	}
+	err := h.Book.Check(ctx, budget.Day(claim.Times.Claimed), reservationOf(claim), h.Caps)
+	logOver(ctx, claim, err)
+	return err
+}
+
+// logOver logs an error of the book that is about a cap. CapAlarm counts these lines.
+func logOver(ctx context.Context, rec ledger.Record, err error) {
+	if over, ok := errors.AsType[*budget.OverError](err); ok {
+		slog.WarnContext(ctx, "over budget", "name", rec.Name, "take", rec.Take, "parameter", over.Parameter, "cap_used", over.CapUsed)
+	}
+}
+
 // reserve reserves what a claimed take needs in the book of the day of its claim. If
 // there is no cap, it returns the zero Reservation.
 func (h *Handler) reserve(ctx context.Context, rec ledger.Record) (budget.Reservation, error) {
@@ -38,10 +57,8 @@ func (h *Handler) reserve(ctx context.Context, rec ledger.Record) (budget.Reserv
 		return budget.Reservation{}, nil
 	}
 	r, err := h.Book.Reserve(ctx, budget.Day(rec.Times.Claimed), reservationOf(rec), h.Caps)
-	if over, ok := errors.AsType[*budget.OverError](err); ok {
-		slog.WarnContext(ctx, "over budget", "name", rec.Name, "take", rec.Take, "parameter", over.Parameter, "cap_used", over.CapUsed)
-	}
 	if err != nil {
+		logOver(ctx, rec, err)
 		return r, err
 	}
 	slog.InfoContext(ctx, "reserved", "name", rec.Name, "take", rec.Take, "cap_used", r.CapUsed,

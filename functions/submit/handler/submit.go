@@ -63,6 +63,12 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 		return h.postNotSubmitted(ctx, a, claim, prev, &runcomfy.TokenError{Err: err})
 	}
 	h.estimate(ctx, &claim, ready.Expected.Length)
+	if err := h.checkCaps(ctx, claim); err != nil {
+		if _, state := classify(err); state == ledger.Held {
+			return h.postNotSubmitted(ctx, a, claim, prev, err)
+		}
+		return err
+	}
 	if !h.hasTime(ctx, claimTime) {
 		return errNoTime
 	}

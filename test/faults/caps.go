@@ -1,0 +1,118 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/lipdrop/lipdrop/internal/budget"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// capCheck is what a world with caps notes about its jobs.
+type capCheck struct {
+	most   map[string]budget.Caps // the highest caps of each day
+	posted ledger.Record          // the claimed record of the last POST
+	paid   []ledger.Record        // the record of each job that RunComfy accepted, in order
+}
+
+// randomCaps returns caps that a world of so many jobs reaches.
+func (s *simulation) randomCaps(jobs int) budget.Caps {
+	const seconds, usd = 3, 0.3 // of a job
+	n := 1 + jobs/8 + s.plans.IntN(1+jobs/4)
+	return []budget.Caps{{Jobs: n}, {Seconds: seconds * float64(n)}, {USD: usd * float64(n)}, {Jobs: n + 3, Seconds: seconds * float64(n), USD: usd * float64(n)}}[s.plans.IntN(4)]
+}
+
+// setCaps sets the caps, as a deployment does. They only rise.
+func (s *simulation) setCaps(caps budget.Caps) {
+	s.w.Caps = caps
+	s.w.Restart()
+	if s.caps.most == nil {
+		s.caps.most = map[string]budget.Caps{}
+	}
+	s.caps.most[budget.Day(s.w.Now())] = caps
+}
+
+// mostOn returns the highest caps of a day.
+func (s *simulation) mostOn(day string) budget.Caps {
+	caps, ok := s.caps.most[day]
+	for at := s.w.Now(); !ok && !at.Before(world.Begin); at = at.AddDate(0, 0, -1) {
+		if earlier := budget.Day(at); earlier < day {
+			caps, ok = s.caps.most[earlier]
+		}
+	}
+	return caps
+}
+
+// notePOST notes the claim of a POST that reaches RunComfy.
+func (s *simulation) notePOST(record string) { s.caps.posted, _ = s.recordAt(record) }
+
+// noteCharge notes whether RunComfy has accepted the last POST, and checks the caps of
+// its day.
+func (s *simulation) noteCharge() {
+	if s.w.RunComfy.Charges() == len(s.caps.paid) {
+		return
+	}
+	s.caps.paid = append(s.caps.paid, s.caps.posted)
+	if s.w.Caps.None() {
+		return
+	}
+	s.checkDay(budget.Day(s.caps.posted.Times.Claimed))
+}
+
+// checkDay compares the jobs of a day with its caps.
+func (s *simulation) checkDay(day string) {
+	var used budget.Amount
+	for _, rec := range s.paidOn(day) {
+		used.Jobs++
+		used.Seconds += rec.ExpectedSeconds
+		if rec.EstimateUSD != nil {
+			used.USD += *rec.EstimateUSD
+		}
+	}
+	const rounding = 1e-6
+	most := s.mostOn(day)
+	if most.Jobs > 0 && used.Jobs > most.Jobs || most.Seconds > 0 && used.Seconds > most.Seconds+rounding || most.USD > 0 && used.USD > most.USD+rounding {
+		s.overCap = append(s.overCap, fmt.Sprintf("%s: %+v are accepted; the caps are %+v", day, used, most))
+	}
+}
+
+// paidOn returns the records of the jobs that were claimed on a day, that RunComfy has
+// accepted, and that it did not cancel.
+func (s *simulation) paidOn(day string) []ledger.Record {
+	cancelled := s.w.RunComfy.Cancelled()
+	jobs := s.w.RunComfy.Submitted()
+	var paid []ledger.Record
+	for i, rec := range s.caps.paid {
+		if budget.Day(rec.Times.Claimed) == day && !slices.Contains(cancelled, jobs[i].RequestID) {
+			paid = append(paid, rec)
+		}
+	}
+	return paid
+}
+
+// checkCaps compares each day with its caps and with its book.
+func (s *simulation) checkCaps() {
+	s.noteCharge()
+	if s.w.Caps.None() {
+		return
+	}
+	days := map[string]bool{}
+	for _, rec := range s.caps.paid {
+		days[budget.Day(rec.Times.Claimed)] = true
+	}
+	for day := range days {
+		s.checkDay(day)
+		var book struct{ Takes []budget.Take }
+		text, _ := s.w.Bucket.Object(budget.Key(day))
+		if err := json.Unmarshal(text, &book); err != nil {
+			s.overCap = append(s.overCap, fmt.Sprintf("the book of %s: %v", day, err))
+		}
+		for _, rec := range s.paidOn(day) {
+			if !slices.ContainsFunc(book.Takes, func(t budget.Take) bool { return t.Name == rec.Name && t.Take == rec.Take }) {
+				s.overCap = append(s.overCap, fmt.Sprintf("take %s of %s is charged, but is not in the book of %s", rec.Take, rec.Name, day))
+			}
+		}
+	}
+}
