@@ -20,8 +20,8 @@ type Files interface {
 	ReadRange(ctx context.Context, f File, off, n int64) ([]byte, error)
 }
 
-// refusedProblem returns the problem of a file that S3 refuses to return. In the
-// reason, what is the name of the file.
+// refusedProblem returns the problem of a file that S3 refuses to return. The reason
+// calls the file what.
 func refusedProblem(e *bucket.RefusedError, what string) problem.Problem {
 	code := problem.MediaForbidden
 	if e.S3Code == "InvalidObjectState" {

@@ -12,9 +12,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// touchedByVisual returns the file's own name, the names of the tagged audios for
-// which it has the longest stem, and the name of the video or image that these
-// audios use if it is deleted.
+// touchedByVisual returns the subjects that a change of a video or image may concern.
+// They are the file's own name, and the names of the tagged audios that use the file.
+// If the file is deleted, these audios use another video or image, whose name is the
+// last subject.
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{subjectOf(stem)}
 	most := max(maxJobs, l.MaxJobsPerDrop)

@@ -22,8 +22,8 @@ const (
 	maxListings        = 30
 	maxTouchedListings = 16
 
-	// maxPages bounds the pages that are listed of files that begin the same, and
-	// maxMatches the files that are compared with a wildcard.
+	// maxPages is how many pages of files are listed whose names begin the same.
+	// maxMatches is how many files are compared with a wildcard.
 	maxPages   = 2
 	maxMatches = maxPages * bucket.PageSize
 )

@@ -43,10 +43,9 @@ type Options struct {
 	// which reach them at ContainerHost. Otherwise only loopback is served.
 	Containers bool
 
-	// LambdaEndpoint is the address of a Lambda Invoke API, such as that of
-	// `sam local start-lambda`, which runs the functions under the logical ids of
-	// template.yaml, with the variables of WriteEnv. Defaults to the Lambda of the
-	// stack itself.
+	// LambdaEndpoint is the address of a Lambda Invoke API, for example of
+	// `sam local start-lambda`. It runs the functions under their logical ids in
+	// template.yaml, with the variables of WriteEnv. Defaults to the stack's own Lambda.
 	LambdaEndpoint string
 
 	// Notice, if set, is called with each notice of the functions.

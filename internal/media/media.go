@@ -197,7 +197,7 @@ type Info struct {
 	// They are zero if they are not known.
 	Width, Height int
 
-	// Warnings says, in sentences, what could not be checked or is doubtful.
+	// Warnings are sentences about what is doubtful or could not be checked.
 	Warnings []string
 
 	// Unread reports that the file passed although its tracks could not be read.

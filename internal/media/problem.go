@@ -47,7 +47,7 @@ func wrongContent(file string, f form) error {
 
 func unknownContent(file string, kind Kind, content string) error {
 	return newProblem(problem.FileMismatch,
-		fmt.Sprintf("%s is not what its suffix says: it holds no known %s but %s", file, kind, content),
+		fmt.Sprintf("%s is not what its suffix says: it is not %s, but %s", file, kind.Noun(), content),
 		fmt.Sprintf("Export %s as a real %s.", file, problem.List(Suffixes(kind), "or")))
 }
 

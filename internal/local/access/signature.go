@@ -21,7 +21,7 @@ import (
 
 const (
 	// maxBody bounds the body of a request. The longest is the body of StartExecution:
-	// an input of 256 KiB, of which each byte may be escaped.
+	// an input of 256 KiB, in which each byte may be escaped.
 	maxBody = 2 << 20
 
 	// maxSkew is how far the time of a signature may be from now, as on AWS.

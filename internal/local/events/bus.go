@@ -50,8 +50,8 @@ type result struct {
 	ErrorMessage string `json:",omitempty"`
 }
 
-// ServeHTTP serves the API in AWS JSON 1.1. An entry that EventBridge would not
-// process is not received, and is counted in the response.
+// ServeHTTP serves the API in AWS JSON 1.1. It does not pass on an entry that
+// EventBridge would refuse. The response counts these entries.
 // https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
 func (b *Bus) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")

@@ -25,8 +25,8 @@ const (
 	maxHead  = 64 << 10
 )
 
-// newFront returns a server that passes the requests that are addressed to one of
-// the hosts on to versitygw, by the connections that dial makes.
+// newFront returns a server that sends requests to versitygw, through the connections
+// that dial makes. It accepts only requests to one of the hosts.
 func newFront(dial func() (net.Conn, error), u *users, hosts access.Hosts, out io.Writer) *http.Server {
 	failures := log.New(out, "", log.LstdFlags)
 	proxy := &httputil.ReverseProxy{
