@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"path"
 	"path/filepath"
@@ -61,7 +62,7 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 	}
 	name := baseName(file)
 	folder += name + "/"
-	if k := drop.ParseKey(folder + "a.mp4"); k.Role != drop.Visual {
+	if k := drop.ParseKey(folder + "a.mp4"); k.Role != drop.Visual || name == "" {
 		return fmt.Errorf("the list %s gives its name to a folder; rename it so that the name has no dot at its beginning, and does not end in .job", file)
 	}
 	for key := range b.rows {
@@ -77,6 +78,9 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 // readList reads a list, with a limit.
 func readList(file string) ([]byte, error) {
 	real, err := filepath.EvalSymlinks(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: there is no such file; check its name and folder", file)
+	}
 	if err != nil {
 		return nil, inPlainWords(file, err)
 	}
@@ -149,7 +153,7 @@ func (b *bundler) addRows(ctx context.Context, file, folder, dir string, rows []
 	bad := map[int]bool{} // by the row's number
 	report := func(p list.Problem) {
 		bad[p.Row] = true
-		b.wrong = append(b.wrong, escapef("%s: %v", file, p))
+		b.wrong = append(b.wrong, wrong{file, p.Row, escapef("%s: %v", file, p)})
 	}
 	for _, p := range problems {
 		report(p)
@@ -241,7 +245,10 @@ func pathFrom(dir, named string) string {
 
 // read reads a medium: its sum, and what package media knows of it.
 func (m *medium) read(ctx context.Context, at string) error {
-	wrong := func(err error) {
+	missing := func(err error) {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = errors.New("there is no file " + at)
+		}
 		remedy := "Name a file of this computer, as a path from the folder of the list."
 		if strings.Contains(at, `\`) {
 			remedy = "Write the path with / in place of each backslash."
@@ -250,12 +257,12 @@ func (m *medium) read(ctx context.Context, at string) error {
 	}
 	real, err := filepath.EvalSymlinks(at)
 	if err != nil {
-		wrong(inPlainWords(at, err))
+		missing(inPlainWords(at, err))
 		return nil
 	}
 	file, info, err := openRegular(real)
 	if err != nil {
-		wrong(err)
+		missing(err)
 		return nil
 	}
 	defer file.Close()

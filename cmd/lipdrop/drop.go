@@ -70,7 +70,7 @@ func (c *dropCmd) Run(ctx context.Context, out *terminal, say messages) error {
 		p.print(out)
 	}
 	if err == nil && c.MaxUSD > 0 && len(p.starting()) > 0 && (p.cost.unknown > 0 || p.cost.usd > c.MaxUSD) {
-		err = fmt.Errorf("nothing was sent: --max-usd allows $%.2f, and the estimate is: %v", c.MaxUSD, p.cost)
+		err = fmt.Errorf("nothing was sent: --max-usd allows %s, and the estimate is: %v", dollars(c.MaxUSD), p.cost)
 	}
 	if err != nil || c.DryRun {
 		return err
@@ -81,10 +81,23 @@ func (c *dropCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	if err := p.send(ctx, stack, say); err != nil {
 		return err
 	}
-	if names := p.starting(); c.waits() && len(names) > 0 {
+	if names := p.ready(); c.waits() && len(names) > 0 {
 		return c.follow(ctx, stack, p, names, out, say)
 	}
 	return nil
+}
+
+// ready returns the names of the jobs that the files form, sorted: those that start and
+// those that an earlier drop of the same files has started.
+func (p *plan) ready() []string {
+	var names []string
+	for _, job := range p.jobs {
+		if job.outcome.State == check.Ready {
+			names = append(names, job.finding.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 func (c *dropCmd) waits() bool { return c.Wait || c.Get != "" }
@@ -111,8 +124,15 @@ type plan struct {
 	lists   map[string]int            // the number of rows by the list's file
 	rows    map[string]list.Row       // by the key of the row's job.json
 	inList  map[string]string         // the list of a row, by the same key
-	wrong   []string                  // problems
-	cost    cost                      // of the jobs that start
+	wrong   []wrong
+	cost    cost // of the jobs that start
+}
+
+// wrong is a problem of a file, or of a row of a list.
+type wrong struct {
+	file string
+	row  int
+	text string
 }
 
 // cost is an estimate of what jobs cost.
@@ -210,15 +230,23 @@ func (p *plan) estimate(ctx context.Context, stack *client.Client) {
 	}
 }
 
+// dollars returns an amount with the digits that matter.
+func dollars(usd float64) string {
+	if usd < 1 {
+		return fmt.Sprintf("$%.4f", usd)
+	}
+	return fmt.Sprintf("$%.2f", usd)
+}
+
 // String returns the estimate in words.
 func (c cost) String() string {
 	switch {
 	case c.unknown == 0:
-		return fmt.Sprintf("about $%.4f, %s", c.usd, budget.EstimateNote)
+		return fmt.Sprintf("about %s, %s", dollars(c.usd), budget.EstimateNote)
 	case c.usd == 0:
 		return "the cost is not known: " + c.why
 	}
-	return fmt.Sprintf("about $%.4f, %s, without %s: %s", c.usd, budget.EstimateNote, count(c.unknown, "job"), c.why)
+	return fmt.Sprintf("about %s, %s, without %s: %s", dollars(c.usd), budget.EstimateNote, count(c.unknown, "job"), c.why)
 }
 
 // compare reads the files, and finds out which of them the bucket holds already.
@@ -310,7 +338,12 @@ func (p *plan) check(ctx context.Context, stack *client.Client, resolver *drop.R
 	case err != nil:
 		return stack.Explain("check the files", "inbox/*", err)
 	case p.wrong != nil:
-		return fmt.Errorf("nothing was sent:\n%s", strings.Join(p.wrong, "\n"))
+		slices.SortStableFunc(p.wrong, func(a, b wrong) int { return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.row, b.row)) })
+		text := "nothing was sent:"
+		for _, w := range p.wrong {
+			text += "\n" + w.text
+		}
+		return errors.New(text)
 	case len(p.jobs) == 0:
 		return errors.New("nothing was sent: none of these files is a drop")
 	}
@@ -339,17 +372,17 @@ func commonFolder(keys []string) string {
 }
 
 // describeProblems returns the problems of a job that would be rejected.
-func (p *plan) describeProblems(key string, job plannedJob) []string {
-	var texts []string
+func (p *plan) describeProblems(key string, job plannedJob) []wrong {
+	var problems []wrong
 	for _, problem := range job.outcome.Problems {
 		remedy := problem.RemedyFor(job.finding.Name)
 		if row, ok := p.rows[key]; ok {
-			texts = append(texts, escapef("%s: %v", p.inList[key], row.Problem(problem.Member, problem.Reason, remedy)))
+			problems = append(problems, wrong{p.inList[key], row.Number, escapef("%s: %v", p.inList[key], row.Problem(problem.Member, problem.Reason, remedy))})
 			continue
 		}
-		texts = append(texts, escapef("%s: %s. %s", job.finding.Name, problem.Reason, remedy))
+		problems = append(problems, wrong{text: escapef("%s: %s. %s", job.finding.Name, problem.Reason, remedy)})
 	}
-	return texts
+	return problems
 }
 
 // sends reports whether a key is uploaded.
@@ -540,7 +573,7 @@ func keysOf(uploads []*client.Upload) []string {
 	return keys
 }
 
-// follow follows the jobs that the drop has started, and fetches their outputs.
+// follow follows the jobs of the files, and fetches their outputs.
 func (c *dropCmd) follow(ctx context.Context, stack *client.Client, p *plan, names []string, out *terminal, say messages) error {
 	orders, err := p.orders(ctx, stack)
 	if err != nil {
@@ -596,7 +629,7 @@ func (p *plan) orders(ctx context.Context, stack *client.Client) (map[string]str
 	if err != nil {
 		return nil, err
 	}
-	keys := slices.DeleteFunc(slices.Clone(p.files.keys), func(key string) bool { return !p.sends(key) })
+	keys := p.files.keys
 	snapshot, err := check.NewSnapshot(ctx, stack.Bucket, commonFolder(keys), bucket.PageSize*(snapshotPages+len(keys)/10))
 	if err != nil {
 		return nil, stack.Explain("see what is in the bucket", "inbox/", err)

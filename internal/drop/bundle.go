@@ -162,6 +162,10 @@ type named struct {
 func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *catalog.Model) (named, []problem.Problem, error) {
 	var n named
 	var problems []problem.Problem
+	wrong := func(property catalog.MediaProperty, p problem.Problem) {
+		p.Member = property.Name
+		problems = append(problems, p)
+	}
 	for _, property := range model.MediaProperties() {
 		value, ok := d.Input[property.Name].(string)
 		if !ok || strings.TrimSpace(value) == "" {
@@ -169,7 +173,7 @@ func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *cata
 		}
 		switch bad, link := badLink(property.Name, value); {
 		case bad != nil:
-			problems = append(problems, *bad)
+			wrong(property, *bad)
 			continue
 		case link:
 			n.media = append(n.media, Used{Property: property.Name, URL: value})
@@ -177,19 +181,19 @@ func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *cata
 		}
 		key, beside := keyOf(bundle, value)
 		if bad := badKey(property, key, value, d.Model); bad != nil {
-			problems = append(problems, *bad)
+			wrong(property, *bad)
 			continue
 		}
 		if strings.Contains(value, "*") {
 			if property.Kind != media.Audio || !beside || n.wildcard != nil {
-				problems = append(problems, *badMedia(describe(property, value) + " has a wildcard; only one audio beside job.json may have one"))
+				wrong(property, *badMedia(describe(property, value) + " has a wildcard; only one audio beside job.json may have one"))
 				continue
 			}
 			n.wildcard = newWildcard(property.Name, value, bundle, key[len(bundle):])
 			continue
 		}
 		if !beside && !l.mayName(bundle, key) {
-			problems = append(problems, l.notShared(bundle, describe(property, value)))
+			wrong(property, l.notShared(bundle, describe(property, value)))
 			continue
 		}
 		n.keys = append(n.keys, key)
@@ -202,7 +206,7 @@ func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *cata
 		case beside:
 			n.missing = append(n.missing, value)
 		default:
-			problems = append(problems, problem.Problem{
+			wrong(property, problem.Problem{
 				Code: problem.FileMissing, Reason: describe(property, value) + " does not exist",
 				Remedy: fmt.Sprintf("Upload the file as %s.", problem.ShortValue(key)), Again: []string{jobJSON},
 			})

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+)
+
+// through makes a folder with which the command finds the stack, but reaches its S3
+// server through a handler, which returns false to pass a request on.
+func (r *running) through(handle func(w http.ResponseWriter, req *http.Request) bool) string {
+	r.t.Helper()
+	text, err := os.ReadFile(filepath.Join(r.dir, "ports.json"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var ports local.Ports
+	if err := json.Unmarshal(text, &ports); err != nil {
+		r.t.Fatal(err)
+	}
+	target := &url.URL{Scheme: "http", Host: "127.0.0.1:" + strconv.Itoa(ports.S3Plain)}
+	proxy := &httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) {
+		p.SetURL(target)
+		p.Out.Host = p.In.Host // the signature covers it
+	}}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if !handle(w, req) {
+			proxy.ServeHTTP(w, req)
+		}
+	}))
+	r.t.Cleanup(front.Close)
+	if ports.S3Plain, err = strconv.Atoi(front.URL[strings.LastIndex(front.URL, ":")+1:]); err != nil {
+		r.t.Fatal(err)
+	}
+	dir := r.t.TempDir()
+	if text, err = json.Marshal(ports); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ports.json"), text, 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(r.dir, "keys.json"), filepath.Join(dir, "keys.json")); err != nil {
+		r.t.Fatal(err)
+	}
+	return dir
+}
+
+func TestDropList(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a local stack")
+	}
+	stack := startStack(t, local.Options{Dir: t.TempDir()})
+	stack.Fake().Script = func(string, map[string]any) runcomfytest.Script { return runcomfytest.Script{Queue: time.Hour} }
+
+	// command runs the command and returns what it prints.
+	command := func(t *testing.T, code int, args ...string) string {
+		t.Helper()
+		var out, errs bytes.Buffer
+		if got := run(t.Context(), args, &out, &errs); got != code {
+			t.Fatalf("%v: exit code %d, want %d\n%s%s", args, got, code, &out, &errs)
+		}
+		return out.String() + errs.String()
+	}
+	charges := func(t *testing.T, want int) {
+		t.Helper()
+		for deadline := time.Now().Add(5 * patience); stack.Fake().Charges() < want && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		}
+		if got := stack.Fake().Charges(); got != want {
+			t.Fatalf("%d charges, want %d", got, want)
+		}
+	}
+	const rows = 500
+	writeList := func(t *testing.T, emotion func(row int) string) {
+		t.Helper()
+		text := "\ufeffname;video;audio;model;emotion\r\n"
+		for i := range rows {
+			text += fmt.Sprintf("row %d;talk.mp4;voice.wav;sync/react-1;%s\r\n", i, emotion(i))
+		}
+		if err := os.WriteFile("campaign.csv", []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// A list of 500 rows is sent, corrected in 20 rows, and sent again: 520 charges. The
+	// two media, which all rows use, are sent once.
+	t.Run("only changed rows are charged", func(t *testing.T) {
+		lay(t, map[string]string{"talk.mp4": "@clip.mp4", "voice.wav": "@voice.wav"})
+		writeList(t, func(int) string { return "" })
+		if out := command(t, 0, "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--yes"); !strings.Contains(out, "500 jobs to start, 1265.5 s of output; 502 files to send") {
+			t.Errorf("%s", out)
+		}
+		charges(t, rows)
+		media, err := keysBelow(t.Context(), stack.bucket, "inbox/spring/campaign/.media/")
+		if err != nil || len(media) != 2 {
+			t.Errorf("media %v, %v", media, err)
+		}
+		writeList(t, func(row int) string {
+			if row%25 == 0 {
+				return "sad"
+			}
+			return ""
+		})
+		if out := command(t, 0, "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--yes"); !strings.Contains(out, "20 jobs to start, 50.6 s of output; 20 files to send") {
+			t.Errorf("%s", out)
+		}
+		charges(t, rows+20)
+		if out := command(t, 0, "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir); !strings.Contains(out, "0 jobs to start; 0 files to send; the bucket holds 502 files already") {
+			t.Errorf("%s", out)
+		}
+		// A voice that changes is another medium, so every row that uses it changes.
+		voice, err := os.ReadFile("voice.wav")
+		if err != nil {
+			t.Fatal(err)
+		}
+		voice[len(voice)-1]++
+		if err := os.WriteFile("voice.wav", voice, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if out := command(t, 0, "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--dry-run"); !strings.Contains(out, "500 jobs to start, 1265.5 s of output; 501 files to send") {
+			t.Errorf("%s", out)
+		}
+		records, err := keysBelow(t.Context(), stack.bucket, "jobs/spring/campaign/")
+		if err != nil || len(records) != rows+20 {
+			t.Errorf("%d records, %v", len(records), err)
+		}
+		charges(t, rows+20)
+	})
+
+	// Every problem of every row is reported, and nothing is sent.
+	t.Run("nothing is sent if a row is wrong", func(t *testing.T) {
+		lay(t, map[string]string{
+			"talk.mp4": "@clip.mp4", "voice.wav": "@voice.wav", "empty.wav": "", "fake.wav": "no sound at all",
+			"wrong.csv": "name,model,video,audio,emotion\n" +
+				"a,,talk.mp4,voice.wav,\nb,,gone.mp4,voice.wav,\nc,,talk.mp4,empty.wav,\nd,,talk.mp4,fake.wav,\n" +
+				"e,sync/react-1,talk.mp4,voice.wav,joyful\nf,sync/react-1,clips\\talk.mp4,voice.wav,joyful\ng,,talk.mp4,/inbox/shared/none.wav,\n",
+		})
+		puts := 0
+		dir := stack.through(func(_ http.ResponseWriter, req *http.Request) bool {
+			if req.Method != http.MethodGet && req.Method != http.MethodHead {
+				puts++
+			}
+			return false
+		})
+		out := command(t, 1, "drop", "wrong.csv", "--dir", dir, "--yes")
+		for _, want := range []string{
+			"nothing was sent:",
+			`wrong.csv: row 3, column C (video): there is no file gone.mp4`, "Name a file of this computer, as a path from the folder of the list.",
+			"wrong.csv: row 4, column D (audio): empty.wav is empty",
+			"wrong.csv: row 5, column D (audio): fake.wav",
+			`wrong.csv: row 6, column E (emotion): emotion is "joyful"; sync/react-1 accepts happy`, "Set emotion to happy",
+			`wrong.csv: row 7, column C (video): there is no file clips\talk.mp4`, "Write the path with / in place of each backslash.",
+			`wrong.csv: row 7, column E (emotion): emotion is "joyful"`,
+			`wrong.csv: row 8, column D (audio): audio_url "/inbox/shared/none.wav" does not exist`,
+		} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%q is not in:\n%s", want, out)
+			}
+		}
+		if strings.Contains(out, "row 2") || puts > 0 {
+			t.Errorf("%d requests write; %s", puts, out)
+		}
+	})
+
+	// A person who may only read is told what is missing, before anything is sent.
+	t.Run("without the permission to write", func(t *testing.T) {
+		lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
+		dir := stack.through(func(w http.ResponseWriter, req *http.Request) bool {
+			if req.Method == http.MethodGet || req.Method == http.MethodHead {
+				return false
+			}
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, `<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
+			return true
+		})
+		out := command(t, exitCredentials, "drop", "talk.mp4", "talk.wav", "--dir", dir, "--to", "reader", "--yes")
+		if !strings.Contains(out, "your credentials lack the permission s3:PutObject on arn:aws:s3:::lipdrop/inbox/reader/talk.mp4") {
+			t.Error(out)
+		}
+	})
+
+	// A limit holds, and an estimate that is not known does not pass it.
+	t.Run("limits", func(t *testing.T) {
+		lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
+		if out := command(t, 1, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "0.01"); !strings.Contains(out, "nothing was sent: --max-usd allows $0.0100, and the estimate is: about $") {
+			t.Error(out)
+		}
+		if keys, _, err := stack.bucket.List(t.Context(), "inbox/cheap/", math.MaxInt); err != nil || len(keys) > 0 {
+			t.Errorf("%v, %v", keys, err)
+		}
+		command(t, 0, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "100")
+	})
+}
