@@ -89,13 +89,16 @@ func TestFunctionsUseOnlyBucketsOfTheAccount(t *testing.T) {
 
 // Only the service that runs a function or the machine may assume its role, and
 // only on behalf of this account. Step Functions documents that it names the
-// account; Lambda does not, and a queue that it may not read is a silent stack.
+// account; Lambda and EventBridge do not, and a queue that it may not read is a silent stack.
 func TestRolesAreAssumedOnlyByTheirService(t *testing.T) {
-	s := written(t, nil)
+	s := written(t, withNotices)
 	for id := range ofType(s, "AWS::IAM::Role") {
 		service, operator := "lambda.amazonaws.com", "StringEqualsIfExists"
-		if id == "StateMachineRole" {
+		switch id {
+		case "StateMachineRole":
 			service, operator = "states.amazonaws.com", "StringEquals"
+		case "WebhookRole":
+			service = "events.amazonaws.com"
 		}
 		want := []statement{{
 			Effect: "Allow", Principal: map[string]any{"Service": service}, Action: oneOrMany{"sts:AssumeRole"},
