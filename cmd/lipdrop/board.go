@@ -20,6 +20,7 @@ type board struct {
 	out  *terminal
 	json bool // print each change as a line of JSON
 	now  func() time.Time
+	size func() (columns, lines int) // of the terminal; zeros if out is not one
 
 	mu    sync.Mutex
 	jobs  map[string]*followed
@@ -39,7 +40,7 @@ type followed struct {
 const redrawEvery = time.Second
 
 func newBoard(out *terminal, json bool) *board {
-	b := &board{out: out, json: json, now: time.Now, jobs: map[string]*followed{}, stop: make(chan struct{})}
+	b := &board{out: out, json: json, now: time.Now, size: out.size, jobs: map[string]*followed{}, stop: make(chan struct{})}
 	if b.redraws() {
 		b.ended.Go(func() {
 			tick := time.NewTicker(redrawEvery)
@@ -60,7 +61,7 @@ func newBoard(out *terminal, json bool) *board {
 }
 
 func (b *board) redraws() bool {
-	columns, _ := b.out.size()
+	columns, _ := b.size()
 	return columns > 0 && !b.json
 }
 
@@ -120,10 +121,9 @@ func (b *board) describe(job followed, elapsed bool) string {
 	return line
 }
 
-// draw replaces the drawn lines. If the terminal has too few, it draws counts and the
-// jobs that have not succeeded.
-func (b *board) draw() {
-	columns, height := b.out.size()
+// lines returns what to draw on a terminal. If it has too few lines, they are counts and
+// the jobs that have not succeeded, those that failed or need a person first.
+func (b *board) lines(columns, height int) []string {
 	jobs := b.sorted()
 	var lines []string
 	if len(jobs) > height-2 {
@@ -133,8 +133,17 @@ func (b *board) draw() {
 		jobs = jobs[:min(len(jobs), max(height-3, 0))]
 	}
 	for _, job := range jobs {
-		lines = append(lines, text.Snip(escape(b.describe(*job, true), ""), columns-1, "…"))
+		lines = append(lines, b.describe(*job, true))
 	}
+	for i, line := range lines {
+		lines[i] = text.Snip(escape(line, ""), columns-1, "…")
+	}
+	return lines
+}
+
+// draw replaces the drawn lines.
+func (b *board) draw() {
+	lines := b.lines(b.size())
 	var s strings.Builder
 	if b.drawn > 0 {
 		fmt.Fprintf(&s, "\x1b[%dA", b.drawn)

@@ -112,9 +112,7 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("watching has ended; %s. Run the same command to watch again", f.continuing(seen))
 	case errors.Is(err, context.DeadlineExceeded):
 		code := exitTimeout
-		if open(seen) == 0 { // only names without a status are missing
-			code = exitTimeout
-		} else if onlyHeld(seen) {
+		if open(seen) > 0 && onlyHeld(seen) {
 			code = exitPerson
 		}
 		return 0, &exitError{code, fmt.Errorf("time ran out after %s; %s", f.timeout, f.continuing(seen))}

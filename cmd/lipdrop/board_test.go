@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/s3test"
+)
+
+func jobIn(name string, state ledger.State, change ...func(*followed)) followed {
+	job := followed{Status: client.Status{Status: ledger.Status{Name: name, State: state}}}
+	for _, c := range change {
+		c(&job)
+	}
+	return job
+}
+
+// What watch draws on a terminal.
+func TestBoardOnATerminal(t *testing.T) {
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	queued := func(j *followed) { j.QueuePosition, j.since = new(2), now.Add(-40*time.Second) }
+	runs := func(j *followed) { j.since, j.usual = now.Add(-100*time.Second), 90*time.Second }
+	failed := func(j *followed) {
+		j.Code, j.Reason, j.Remedy = "job_failed", "no face was found", "Use another video."
+	}
+	priced := func(j *followed) { j.ExpectedSeconds, j.EstimateUSD = 10, new(0.8) }
+	many := []followed{jobIn("z", ledger.Unknown), jobIn("y", ledger.Failed, failed), jobIn("x", ledger.InQueue)}
+	for i := range 10 {
+		many = append(many, jobIn(fmt.Sprintf("ok%d", i), ledger.Succeeded, priced))
+	}
+	for _, tt := range []struct {
+		name          string
+		jobs          []followed
+		columns, rows int
+		want          []string
+	}{
+		{"a job that queues, one that runs, and one that has ended", []followed{jobIn("a", ledger.InQueue, queued), jobIn("b", ledger.InProgress, runs), jobIn("c", ledger.Succeeded)}, 80, 24,
+			[]string{"a: in_queue, 2 jobs ahead, 40s", "b: in_progress, 1m40s (runs usually for 1m30s)", "c: succeeded"}},
+		{"a narrow terminal", []followed{jobIn("ads/talk", ledger.Failed, failed)}, 30, 24, []string{"ads/talk: failed (job_failed…"}},
+		{"a name with control characters", []followed{jobIn("a\x1b[2J", ledger.Succeeded)}, 80, 24, []string{`a\x1b[2J: succeeded`}},
+		{"more jobs than lines", many, 60, 6, []string{
+			"13 jobs: 1 in_queue, 10 succeeded, 1 failed, 1 unknown; 10…", "y: failed (job_failed): no face was found. Use another vid…", "z: unknown", "x: in_queue",
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var out bytes.Buffer
+			b := newBoard(&terminal{w: &out}, false)
+			b.now, b.size = func() time.Time { return now }, func() (int, int) { return tt.columns, tt.rows }
+			for _, job := range tt.jobs {
+				if err := b.change(job); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff(tt.want, b.lines(tt.columns, tt.rows)); diff != "" {
+				t.Error(diff)
+			}
+			out.Reset()
+			b.draw()
+			want := fmt.Sprintf("\x1b[%dA", len(tt.want))
+			for _, line := range tt.want {
+				want += "\r\x1b[2K" + line + "\n"
+			}
+			if diff := cmp.Diff(want+"\x1b[J", out.String()); diff != "" {
+				t.Errorf("drawn again:\n%s", diff)
+			}
+		})
+	}
+}
+
+// watch does not wait for ever for a name without a status, and follows a job whose
+// status comes late.
+func TestFollowOfNames(t *testing.T) {
+	status := func(storage *s3test.Bucket, name string, state ledger.State) {
+		body, _ := json.Marshal(ledger.Status{Name: name, State: state}) // always encodes
+		storage.Set(ledger.StatusKey(name), body)
+	}
+	for _, tt := range []struct {
+		name    string
+		pattern string
+		timeout time.Duration
+		play    func(*s3test.Bucket)
+		code    int
+		err     string
+		exit    int // of an error
+	}{
+		{name: "a status that comes after a minute", pattern: "talk", play: func(b *s3test.Bucket) {
+			time.AfterFunc(time.Minute, func() { status(b, "talk", ledger.Waiting) })
+			time.AfterFunc(time.Hour, func() { status(b, "talk", ledger.Succeeded) })
+		}},
+		{name: "a name that nobody dropped", pattern: "tolk", play: func(*s3test.Bucket) {},
+			err: "there is no job named tolk. It got no status within 5m00s. Run: lipdrop doctor", exit: exitFailed},
+		{name: "a folder with jobs that end in different ways", pattern: "ads/", play: func(b *s3test.Bucket) {
+			status(b, "ads/a", ledger.Unknown)
+			status(b, "ads/b", ledger.InProgress)
+			time.AfterFunc(time.Hour, func() { status(b, "ads/b", ledger.Failed) })
+		}, code: exitFailed},
+		{name: "a job that needs a person when the time runs out", pattern: "talk", timeout: time.Hour, play: func(b *s3test.Bucket) {
+			status(b, "talk", ledger.Held)
+		}, err: "time ran out after 1h0m0s; 1 job continues", exit: exitPerson},
+		{name: "a job that continues when the time runs out", pattern: "ads/", timeout: time.Hour, play: func(b *s3test.Bucket) {
+			status(b, "ads/a", ledger.Held)
+			status(b, "ads/b", ledger.InQueue)
+		}, err: "time ran out after 1h0m0s; 2 jobs continue", exit: exitTimeout},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				storage := new(s3test.Bucket)
+				tt.play(storage)
+				b := &bucket.Bucket{S3: storage, Name: "drops"}
+				var out bytes.Buffer
+				patterns, err := client.ParsePatterns([]string{tt.pattern})
+				if err != nil {
+					t.Fatal(err)
+				}
+				f := &follow{
+					stack: &client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b}}, board: newBoard(&terminal{w: &out}, false),
+					say: messages{&terminal{w: &out}}, patterns: patterns, timeout: tt.timeout,
+				}
+				code, err := f.untilEnd(t.Context())
+				if code != tt.code || tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err || exitCode(t.Context(), err) != tt.exit) {
+					t.Errorf("code %d, error %v", code, err)
+				}
+				if tt.name == "a status that comes after a minute" && !strings.HasPrefix(out.String(), "talk has no status yet; a drop gets one within about 20 seconds\ntalk: waiting\ntalk: succeeded") {
+					t.Errorf("prints %q", out.String())
+				}
+			})
+		})
+	}
+}
