@@ -1,0 +1,90 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// stacksXML is the response of CloudFormation about stacks with the outputs of lipdrop,
+// and one of another program.
+func stacksXML(names ...string) string {
+	text := `<member><StackName>other</StackName><Outputs><member><OutputKey>BucketName</OutputKey><OutputValue>x</OutputValue></member></Outputs></member>`
+	for _, name := range names {
+		text += "<member><StackName>" + name + "</StackName><Outputs>"
+		for _, output := range []string{"BucketName", "StateMachineArn", "TokenSecretArn"} {
+			text += fmt.Sprintf("<member><OutputKey>%s</OutputKey><OutputValue>%s-of-%s</OutputValue></member>", output, output, name)
+		}
+		text += "</Outputs></member>"
+	}
+	return "<DescribeStacksResponse><DescribeStacksResult><Stacks>" + text + "</Stacks></DescribeStacksResult></DescribeStacksResponse>"
+}
+
+func TestFind(t *testing.T) {
+	failure := func(code string) string {
+		return "<ErrorResponse><Error><Code>" + code + "</Code><Message>refused</Message></Error></ErrorResponse>"
+	}
+	var usage *UsageError
+	var none *NoStackError
+	var credentials *CredentialsError
+	var denied *DeniedError
+	for _, tt := range []struct {
+		name     string
+		target   Target
+		env      map[string]string
+		status   int
+		response string
+		bucket   string
+		err      string
+		kind     any
+	}{
+		{name: "the only stack of the region", response: stacksXML("one"), bucket: "BucketName-of-one"},
+		{name: "a stack that LIPDROP_STACK names", env: map[string]string{"LIPDROP_STACK": "two"}, response: stacksXML("two"), bucket: "BucketName-of-two"},
+		{name: "several stacks", response: stacksXML("one", "two"), err: "there are several lipdrop stacks in eu-west-1: one, two. Name one with --stack", kind: &usage},
+		{name: "no stack", response: stacksXML(), err: "no local stack runs in .lipdrop, and there is no lipdrop stack in eu-west-1. Start a local one with: lipdrop local", kind: &none},
+		{name: "the stack of another program", target: Target{Stack: "other"}, response: stacksXML(), err: "the stack other has no outputs", kind: &none},
+		{name: "a stack that does not exist", target: Target{Stack: "gone"}, status: 400, response: failure("ValidationError"), err: "there is no stack gone in eu-west-1. Check its name", kind: &none},
+		{name: "a region that is named", target: Target{Region: "us-east-1"}, response: stacksXML("one", "two"), err: "there are several lipdrop stacks in us-east-1", kind: &usage},
+		{name: "no permission", status: 403, response: failure("AccessDenied"), kind: &denied,
+			err: "you may not find the stack: your credentials lack the permission cloudformation:DescribeStacks. Ask the owner of the account for it"},
+		{name: "expired credentials", status: 403, response: failure("ExpiredToken"), err: "AWS refuses the credentials: ExpiredToken: refused. Run: aws configure", kind: &credentials},
+		{name: "no credentials and no local stack", env: map[string]string{"AWS_ACCESS_KEY_ID": ""}, kind: &none,
+			err: "there is no local stack in .lipdrop, and there are no AWS credentials. Start it with: lipdrop local. For a stack on AWS, name it with --stack"},
+		{name: "no region and no local stack", env: map[string]string{"AWS_REGION": ""}, kind: &none, err: "there is no local stack in .lipdrop, and no AWS region is set"},
+		{name: "no credentials for a stack that is named", target: Target{Stack: "one"}, env: map[string]string{"AWS_ACCESS_KEY_ID": ""}, kind: &credentials, err: "there are no AWS credentials. Run: aws configure"},
+		{name: "a folder without a local stack", target: Target{Dir: "gone"}, response: stacksXML("one"), kind: &none, err: "there is no local stack in gone. Start it with: lipdrop local"},
+		{name: "a folder and a stack", target: Target{Dir: "gone", Stack: "one"}, kind: &usage, err: "--stack names a stack on AWS and --dir a local one"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if tt.status != 0 {
+					w.WriteHeader(tt.status)
+				}
+				fmt.Fprint(w, tt.response)
+			}))
+			t.Cleanup(server.Close)
+			t.Chdir(t.TempDir())
+			missing := filepath.Join(t.TempDir(), "none")
+			for name, value := range map[string]string{
+				"AWS_ENDPOINT_URL": server.URL, "AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_PROFILE": "", "LIPDROP_STACK": "",
+				"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "", "AWS_CONFIG_FILE": missing, "AWS_SHARED_CREDENTIALS_FILE": missing,
+			} {
+				if changed, ok := tt.env[name]; ok {
+					value = changed
+				}
+				t.Setenv(name, value)
+			}
+			c, err := tt.target.Find(t.Context())
+			switch {
+			case tt.err == "" && (err != nil || c.Bucket.Name != tt.bucket || c.Local()):
+				t.Errorf("got %+v, %v", c, err)
+			case tt.err != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.err) || !errors.As(err, tt.kind)):
+				t.Errorf("got %T %v, want %q", err, err, tt.err)
+			}
+		})
+	}
+}
