@@ -60,9 +60,6 @@ type checkedStack struct {
 // Run checks a deployed stack and prints what to fix. Without --drop its calls
 // only read, and cost nothing.
 func (c *doctorCmd) Run(ctx context.Context, out io.Writer) error {
-	if c.Stack == "" {
-		return errors.New("name the stack to check with --stack")
-	}
 	wrong := 0
 	for _, f := range c.findings(ctx) {
 		switch {
@@ -82,11 +79,11 @@ func (c *doctorCmd) Run(ctx context.Context, out io.Writer) error {
 }
 
 func (c *doctorCmd) findings(ctx context.Context) []finding {
-	d, err := c.Find(ctx)
+	d, err := c.FindOnAWS(ctx)
 	if err != nil {
-		return []finding{callFailed("find the stack "+c.Stack, err)}
+		return []finding{callFailed("find the stack", err)}
 	}
-	p := checkedStack{d, c.Stack, c.Profile}
+	p := checkedStack{d, d.Stack, c.Profile}
 	token := &config.Token{Client: secretsmanager.NewFromConfig(d.Config), ARN: d.Outputs["TokenSecretArn"], Now: time.Now}
 	models := &runcomfy.Client{Token: token, BaseURL: c.RunComfyURL}
 	account := &runcomfy.Client{Token: token, BaseURL: c.RunComfyURL}

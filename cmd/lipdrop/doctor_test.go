@@ -66,7 +66,7 @@ func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			refuse("ValidationError", "Stack with id gone does not exist")
 			return
 		}
-		fmt.Fprint(w, "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><Outputs>")
+		fmt.Fprint(w, "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>lipdrop</StackName><Outputs>")
 		for key, value := range map[string]string{
 			"BucketName": "drops", "StateMachineArn": "arn:machine", "DeadLetterQueueUrl": "http://" + r.Host + "/dead", "TokenSecretArn": "arn:secret",
 			"QueueUrl": "http://" + r.Host + "/queue", "SetToken": "aws set-token --region eu-west-1", "Redrive": "aws redrive --region eu-west-1",
@@ -219,9 +219,9 @@ func TestDoctor(t *testing.T) {
 		{name: "a model that is gone", aws: stack{token: "right"}, withdrawn: "sync/react-1",
 			want: "WRONG  RunComfy no longer has the model sync/react-1\n       Use another model. RunComfy refuses jobs of this one; they are not charged."},
 		{name: "another stack", args: "--stack gone", want: "WRONG  there is no stack gone in eu-west-1\n       Check its name; name another region or account with --region or --profile."},
-		{name: "no credentials", noKeys: true, want: "WRONG  cannot find the stack lipdrop: there are no AWS credentials\n" +
+		{name: "no credentials", noKeys: true, want: "WRONG  cannot find the stack: there are no AWS credentials\n" +
 			"       Run: aws configure, or aws sso login; or name others with --profile and --region."},
-		{name: "no such profile", args: "--stack lipdrop --profile nobody", want: "WRONG  cannot find the stack lipdrop: failed to get shared config profile, nobody\n" +
+		{name: "no such profile", args: "--stack lipdrop --profile nobody", want: "WRONG  cannot find the stack: failed to get shared config profile, nobody\n" +
 			"       Run: aws configure, or aws sso login; or name others with --profile and --region."},
 	}
 	for _, tt := range tests {

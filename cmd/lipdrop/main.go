@@ -106,6 +106,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if unwritten := out.failed(); unwritten != nil {
 		err = errors.Join(err, fmt.Errorf("not everything could be printed: %w", unwritten))
 	}
+	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
+	}
 	if err != nil {
 		// All lines but the first are indented, so that a part of a file's
 		// name cannot look like a message.

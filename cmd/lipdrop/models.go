@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/config"
 )
 
 type modelsCmd struct {
@@ -58,6 +60,9 @@ func (c *modelsCmd) Run(ctx context.Context, out *terminal) error {
 		price := ""
 		if stack != nil {
 			live, err := stack.RunComfy().Model(ctx, id)
+			if errors.Is(err, config.ErrNoToken) {
+				return errors.New("the RunComfy token is not set. Run: lipdrop doctor")
+			}
 			if err != nil {
 				return stack.Explain("ask RunComfy for the model "+id, "", err)
 			}

@@ -5,6 +5,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -100,15 +101,27 @@ func (t Target) Find(ctx context.Context) (*Client, error) {
 			return c, err
 		}
 	}
-	var c *Client
-	cfg, err := t.load(ctx)
-	if err == nil {
-		c, err = findStack(ctx, cfg, stack)
-	}
+	c, err := t.findOnAWS(ctx, stack)
 	if missing, ok := errors.AsType[*CredentialsError](err); ok && noLocal != nil && missing.Missing {
 		return nil, &NoStackError{Reason: fmt.Sprintf("%s, and %v", noLocal.Reason, missing.Err), Remedy: noLocal.Remedy}
 	}
 	return c, err
+}
+
+// FindOnAWS is Find for a command that does not work on the local stack.
+func (t Target) FindOnAWS(ctx context.Context) (*Client, error) {
+	if t.Dir != "" {
+		return nil, &UsageError{"this command is for a stack on AWS; leave out --dir"}
+	}
+	return t.findOnAWS(ctx, cmp.Or(t.Stack, os.Getenv(stackVariable)))
+}
+
+func (t Target) findOnAWS(ctx context.Context, stack string) (*Client, error) {
+	cfg, err := t.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return findStack(ctx, cfg, stack)
 }
 
 // load returns the configuration of AWS that the target names. The SDK writes no log.
@@ -160,8 +173,8 @@ func findStack(ctx context.Context, cfg aws.Config, name string) (*Client, error
 		return nil, &NoStackError{Reason: fmt.Sprintf("the stack %s has no outputs BucketName, StateMachineArn and TokenSecretArn, so it is not a lipdrop stack", name), Remedy: "Name a lipdrop stack with --stack."}
 	case len(found) == 0:
 		return nil, &NoStackError{
-			Reason: "no local stack runs in " + defaultDir + ", and there is no lipdrop stack in " + cfg.Region,
-			Remedy: "Start a local one with: lipdrop local. Name another region or account with --region or --profile.",
+			Reason: "there is no lipdrop stack in " + cfg.Region,
+			Remedy: "Name another region or account with --region or --profile; or start a local one with: lipdrop local.",
 		}
 	case len(found) > 1:
 		var names []string

@@ -46,6 +46,9 @@ func (c *Client) Submitted(ctx context.Context, name string) ([]ledger.Record, e
 	if err != nil {
 		return nil, err
 	}
+	if st.State.Claimed() {
+		return nil, &StateError{Reason: fmt.Sprintf("%s is %s, but the record of its take, %s, is not in the bucket", name, st.State, ledger.RecordKey(name, st.Take))}
+	}
 	return nil, &StateError{Reason: fmt.Sprintf("nothing was submitted for %s: it is %s", name, Describe(st.Status)), Idle: true}
 }
 

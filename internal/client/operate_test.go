@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
 func TestTakeToRedrive(t *testing.T) {
@@ -36,5 +37,21 @@ func TestTakeToRedrive(t *testing.T) {
 				t.Errorf("%s, %v; want %s, %v", rec.Take, ok, tt.take, tt.ok)
 			}
 		})
+	}
+}
+
+// What a person reads about a name that has no take does not contradict its status.
+func TestNamesWithoutATake(t *testing.T) {
+	storage := new(s3test.Bucket)
+	setStatus(storage, ledger.Status{Name: "queued", State: ledger.InQueue, Take: take1})
+	setStatus(storage, ledger.Status{Name: "lone", State: ledger.Waiting, Code: "waiting_for_audio", Reason: "the voice is missing", Remedy: "Upload it."})
+	for name, want := range map[string]string{
+		"queued": "queued is in_queue, but the record of its take, jobs/queued/" + take1 + ".json, is not in the bucket",
+		"lone":   "nothing was submitted for lone: it is waiting (waiting_for_audio): the voice is missing. Upload it.",
+		"none":   "there is no job named none. The name is the path below inbox/, without the suffix. Run: lipdrop jobs",
+	} {
+		if _, err := newClient(storage).Submitted(t.Context(), name); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
 	}
 }
