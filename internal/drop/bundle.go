@@ -17,8 +17,7 @@ import (
 )
 
 // findBundle assesses a .job folder: its job.json, and whether every file that it
-// names is there. With a wildcard it returns the finding of the folder, and those
-// of the matches that a change of the file match concerns, or of all if match is "".
+// names is there. If job.json has a wildcard, findMatches adds the findings of matches.
 func (l *lister) findBundle(ctx context.Context, f Finding, bundle, match string) ([]Finding, error) {
 	manifests, err := l.named(ctx, bundle, jobJSON)
 	if err != nil {
@@ -141,7 +140,8 @@ func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Find
 	return f.decide(ledger.Waiting, "", problem.Problem{Code: problem.WaitingForManifest, Reason: reason, Remedy: remedy}), nil
 }
 
-// badSpelling returns the problem of a file whose spelling named does not search for.
+// badSpelling returns the problem of a job.json or preset.json whose name is spelled in
+// a way that the method named does not search for.
 func badSpelling(file File, name string) problem.Problem {
 	return problem.Problem{
 		Code: problem.InvalidJSON, Reason: fmt.Sprintf("%s is a spelling of %s that is not accepted", path.Base(file.Key), name),
@@ -186,7 +186,7 @@ func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *cata
 		}
 		if strings.Contains(value, "*") {
 			if property.Kind != media.Audio || !beside || n.wildcard != nil {
-				wrong(property, *badMedia(describe(property, value) + " has a wildcard; only one audio beside job.json may have one"))
+				wrong(property, *badMedia(describe(property, value) + " has a wildcard; only one audio file beside job.json may have one"))
 				continue
 			}
 			n.wildcard = newWildcard(property.Name, value, bundle, key[len(bundle):])

@@ -25,8 +25,9 @@ type Key struct {
 	// belong to a job, Name is its path below inbox/.
 	Name string
 
-	// Stem is what Name is made from: Raw without its suffix, or for a file of a
-	// bundle the bundle's folder without ".job/". "" for any other file.
+	// Stem is the text from which Name is made. For a file of a pair, it is Raw without
+	// its suffix. For a file of a bundle, it is the bundle's folder without ".job/". For
+	// other files, it is "".
 	Stem string
 
 	// Bundle is the bundle's folder with its slash, or "". The outermost folder

@@ -179,9 +179,9 @@ func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
 	return s.readTakes(ctx, name, keys)
 }
 
-// RecentTakes is Takes for at most the given number of records: those with the
-// latest stamps, which are not before since. It makes one request, so it may miss
-// some if thousands of names begin with the name and a slash.
+// RecentTakes is like Takes, but returns only the records with the latest stamps: at most
+// the given number, and none with a stamp before since. It lists with one request, so
+// it may miss some if thousands of names begin with the name and a slash.
 func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, most int) ([]Record, error) {
 	prefix := "jobs/" + name + "/"
 	files, _, err := s.Bucket.ListFolder(ctx, prefix, prefix+since.UTC().Format(StampLayout), bucket.PageSize)
@@ -234,8 +234,8 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// NamesBelow returns the names in the folder name that have a status and come after
-// the name after, in the order of their keys. It returns no more than most of them.
+// NamesBelow returns names in the folder name that have a status, in the order of
+// their keys. It begins after the name after, and returns at most the given number.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
 	prefix, start := "status/"+name+"/", StatusKey(after)
 	var names []string
@@ -296,9 +296,9 @@ type written struct {
 	etag string // empty if there is no object
 }
 
-// get reads a JSON object. It returns bucket.ErrNotFound, *UnreadableError, or
-// an error of S3. With *UnreadableError it also returns what S3 says about the
-// object.
+// get reads a JSON object, and returns its ETag and its metadata. Its error is
+// bucket.ErrNotFound, *UnreadableError, or an error of S3. It returns the ETag and the
+// metadata with *UnreadableError too.
 func (s *Store) get(ctx context.Context, key string, value any) (written, map[string]string, error) {
 	body, object, err := s.Bucket.Get(ctx, key, MaxObject+1)
 	if err != nil {

@@ -164,8 +164,8 @@ func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 }
 
 // sweepBudget frees the reservations of takes that RunComfy does not charge: submit or
-// cancel may have died before it gave them back, and archive never does. The books of
-// earlier days do not limit anything; they are swept so that they are right.
+// cancel may have died before it freed them, and archive frees none. The books of earlier
+// days limit nothing, but are swept too, so that they are right.
 func (h *Handler) sweepBudget(ctx context.Context) error {
 	var errs []error
 	for back := range bookDays {

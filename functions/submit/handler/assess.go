@@ -42,8 +42,9 @@ type assessment struct {
 	at      time.Time            // the time of the newest change that may have caused it
 	uploads map[string]time.Time // the times of the uploads that may have caused it, by key
 	again   bool                 // an earlier delivery was not finished
-	// lastSince is set for the last try: no try begins later than this time. The
-	// deliveries that follow find that the status was written since, and do nothing.
+	// lastSince is set if a held job is not tried again after this assessment. If the
+	// job's status was written after lastSince, the last try was made by an earlier
+	// delivery, and this one does nothing.
 	lastSince time.Time
 
 	// send sends messages for subjects. If bundle is not empty, they are matches that

@@ -205,10 +205,10 @@ func (h *Handler) timeOf(c change) time.Time {
 }
 
 // uploadedSince reports whether an event of the batch says that a file of the finding
-// was uploaded after the take. A file whose name is the finding's was, if the take does
-// not use this version. A video or image that an audio file uses by its tag is a file of
-// another name: it counts if it was uploaded after the take was claimed and after the
-// last deletion that left something. The time of an event is in whole seconds.
+// was uploaded after the take. A file of the finding's own name counts if the take does
+// not use this version of it. A file of another name is the video or image of a tagged
+// audio. It counts if it was uploaded after the take was claimed, and after the last
+// deletion that started nothing. The times of events are in whole seconds.
 func (a *assessment) uploadedSince(take ledger.Record, f drop.Finding) bool {
 	since := take.Times.Claimed
 	if take.Deleted.After(since) {

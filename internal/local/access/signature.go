@@ -47,8 +47,8 @@ var services = map[string]string{
 	"AWSEvents":        "events",
 }
 
-// Handler returns a handler that passes the requests that are signed with one of
-// the keys on to next, and refuses the others in AWS JSON.
+// Handler returns a handler that checks the signature of each request. If one of the
+// keys signed the request, next handles it. Otherwise the handler refuses it in AWS JSON.
 func (s *Signatures) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))

@@ -52,7 +52,7 @@ func Ensure(dir string, now time.Time) (Files, error) {
 	return files, nil
 }
 
-// Pool returns a set of roots with the authority.
+// Pool returns a pool that contains the authority.
 func (f Files) Pool() (*x509.CertPool, error) {
 	text, err := os.ReadFile(f.CA)
 	if err != nil {

@@ -92,9 +92,9 @@ const deletion = "DeleteObject"
 // ServeHTTP responds with 204 after it has forwarded the events. versitygw ignores
 // the HTTP status and does not repeat a call.
 func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// The form is almost the same as in an S3 notification. The bucket is read from its
-	// ARN, which has a slash before it and the key after it: the member with the
-	// name shares memory that versitygw may have used again. The key is not encoded.
+	// The form is almost the same as in an S3 notification, but the key is not encoded.
+	// The member with the bucket's name may be wrong, because versitygw uses its memory
+	// again. So the name is read from the ARN, which ends in a slash, the name and the key.
 	var call struct {
 		Records []struct {
 			EventTime time.Time

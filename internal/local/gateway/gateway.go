@@ -7,8 +7,9 @@
 //
 // Besides the root user, who may do everything, there are users who may do what
 // the policy of the bucket allows. versitygw decides on their requests. This
-// process corrects two responses to be those of S3: a missing key is 403, not 404,
-// for a user who may not list it, and a refusal names the missing permission.
+// process changes two responses, so that they are like those of S3. If a key is missing
+// and the user may not list it, the response is 403 instead of 404. If a request is
+// refused, the response names the missing permission.
 package gateway
 
 import (

@@ -5,7 +5,8 @@ import (
 	"syscall"
 )
 
-// extendedAttributes reports whether files in a folder can have them.
+// extendedAttributes reports whether files in a folder can have extended
+// attributes.
 func extendedAttributes(dir string) bool {
 	file, err := os.CreateTemp(dir, ".xattr-")
 	if err != nil {

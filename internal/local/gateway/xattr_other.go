@@ -2,6 +2,6 @@
 
 package gateway
 
-// extendedAttributes reports whether files in a folder can have them. On macOS they
-// can on every file system.
+// extendedAttributes reports whether files in a folder can have extended attributes. On
+// macOS, files of every file system can.
 func extendedAttributes(string) bool { return true }
