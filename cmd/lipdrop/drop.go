@@ -82,9 +82,9 @@ func (c *dropCmd) Run(ctx context.Context, out *terminal, say messages) error {
 		return err
 	}
 	if names := p.ready(); c.waits() && len(names) > 0 {
-		return c.follow(ctx, stack, p, names, out, say)
+		_, err = c.follow(ctx, stack, p, names, out, say)
 	}
-	return nil
+	return err
 }
 
 // ready returns the names of the jobs that the files form, sorted: those that start and
@@ -573,11 +573,11 @@ func keysOf(uploads []*client.Upload) []string {
 	return keys
 }
 
-// follow follows the jobs of the files, and fetches their outputs.
-func (c *dropCmd) follow(ctx context.Context, stack *client.Client, p *plan, names []string, out *terminal, say messages) error {
+// follow follows the jobs of the files, fetches their outputs, and returns the jobs.
+func (c *dropCmd) follow(ctx context.Context, stack *client.Client, p *plan, names []string, out *terminal, say messages) ([]*followed, error) {
 	orders, err := p.orders(ctx, stack)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	f := &follow{
 		stack: stack, board: newBoard(out, c.JSON), say: say, patterns: patternsOf(names), timeout: c.Timeout, names: names,
@@ -585,11 +585,12 @@ func (c *dropCmd) follow(ctx context.Context, stack *client.Client, p *plan, nam
 	}
 	code, err := f.untilEnd(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	jobs := f.board.sorted()
 	if c.Get != "" {
 		var succeeded []string
-		for _, job := range f.board.sorted() {
+		for _, job := range jobs {
 			if job.State == ledger.Succeeded {
 				succeeded = append(succeeded, job.Name)
 			}
@@ -599,9 +600,9 @@ func (c *dropCmd) follow(ctx context.Context, stack *client.Client, p *plan, nam
 		}
 	}
 	if err == nil && code != 0 {
-		err = &exitError{code, errors.New(summary(f.board.sorted()))}
+		err = &exitError{code, errors.New(summary(jobs))}
 	}
-	return err
+	return jobs, err
 }
 
 // isAbout reports whether a status is about the drop with an order, or about a newer

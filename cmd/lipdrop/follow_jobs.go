@@ -95,7 +95,7 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 			}
 		}
 		missing := f.missing(seen)
-		if !hinted && len(missing) > 0 {
+		if !hinted && len(missing) > 0 && f.names == nil {
 			hinted = true
 			fmt.Fprintf(f.say, "%s", escapef("%s has no status yet; a drop gets one within about 20 seconds\n", missing[0]))
 		}

@@ -8,12 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/check"
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
@@ -24,7 +23,7 @@ import (
 
 type tryCmd struct {
 	Dir       string        `default:".lipdrop" help:"Folder of the local stack's state."`
-	Out       string        `default:"lipdrop-out" help:"Folder that the outputs are copied to."`
+	Out       string        `default:"lipdrop-out" help:"Folder that the outputs are stored in."`
 	RunTime   time.Duration `name:"run" default:"2s" help:"How long the fake RunComfy runs each job."`
 	QueueTime time.Duration `name:"queue" default:"0s" help:"How long the fake RunComfy queues each job."`
 	Output    string        `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the own input of the job, or a made-up file in which nothing can be decoded (${enum})."`
@@ -36,96 +35,78 @@ func (*tryCmd) Help() string {
 	return examples("lipdrop try", "lipdrop try talk.mp4 talk.wav --out videos")
 }
 
-// lookEvery is how often a status is read while a person waits for it.
-const lookEvery = 200 * time.Millisecond
+// errStackFailed is returned if a part of the local stack has failed.
+var errStackFailed = errors.New("the local stack has failed")
 
-// Run starts a local stack, drops the files, shows the states of their jobs and
-// copies the outputs. The error is nil only if every output was copied.
-func (c *tryCmd) Run(ctx context.Context, out *terminal) error {
+// Run starts a local stack, drops the files, follows their jobs and fetches the
+// outputs. The error is nil only if every job has succeeded.
+func (c *tryCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	files, err := c.gather()
 	if err != nil {
 		return err
 	}
-	names, err := jobsOf(ctx, files)
-	if err != nil {
+	if err := checkFiles(ctx, files); err != nil {
 		return err
 	}
-	outputs, err := openOutputs(c.Out, filepath.Join(c.Dir, "try-outputs.json"))
-	if err != nil {
-		return err
+	if err := os.MkdirAll(c.Out, 0o777); err != nil {
+		return fmt.Errorf("outputs cannot be stored in %s: %w; choose another folder with --out", c.Out, err)
 	}
-	defer outputs.close()
-	if err := outputs.refuse(names); err != nil {
-		return err
-	}
-	display := newDisplay(out)
 	stack, err := local.Start(ctx, local.Options{
-		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Output: runcomfytest.Form(c.Output), Say: display.say,
+		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Output: runcomfytest.Form(c.Output),
+		Say: func(text string) { fmt.Fprintln(out, text) },
 	})
 	if err != nil {
 		return err
 	}
 	defer stack.Close()
-
-	b := &bucket.Bucket{S3: stack.S3(), Name: local.Bucket}
-	follow, err := c.drop(ctx, b, files, names, display)
-	if err != nil {
+	whole, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	go func() {
+		select {
+		case <-stack.Failed():
+			fail(errStackFailed)
+		case <-whole.Done():
+		}
+	}()
+	switch jobs, err := c.drop(whole, files, out, say); {
+	case context.Cause(whole) == errStackFailed: //nolint:errorlint // fail sets this very value
+		return errors.Join(errStackFailed, stack.Err())
+	case ctx.Err() != nil:
+		return fmt.Errorf("interrupted; jobs under way continue with the next `lipdrop local --dir %s`", c.Dir)
+	default:
+		c.conclude(out, jobs)
 		return err
 	}
-	if err := follow.untilEnd(ctx, stack.Failed()); err != nil {
-		display.close()
-		if ctx.Err() != nil {
-			return fmt.Errorf("interrupted; jobs under way continue with the next `lipdrop local --dir %s`", c.Dir)
-		}
-		return errors.Join(err, stack.Err())
-	}
-	display.close()
-	return c.collect(ctx, out, b, outputs, follow)
 }
 
-// drop uploads the files in place of earlier ones of the same names, and
-// returns a follower of the jobs that these files start.
-func (c *tryCmd) drop(ctx context.Context, b *bucket.Bucket, files *dropped, names []string, d *display) (*follower, error) {
-	removed, err := removeEarlier(ctx, b, files.keys)
+// drop drops the files in place of earlier ones of the same names, as `lipdrop drop --get`
+// does, and returns the jobs.
+func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say messages) ([]*followed, error) {
+	stack, err := client.Target{Dir: c.Dir}.Find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	removed, err := removeEarlier(ctx, stack.Bucket, files.keys)
 	if err != nil {
 		return nil, err
 	}
 	if removed > 0 {
-		d.say(fmt.Sprintf("removed %s of earlier drops with the same names", count(removed, "file")))
+		printf(out, "removed %s of earlier drops with the same names\n", count(removed, "file"))
 		// S3's times have a resolution of one second, and the new files must be newer
 		// than the deleted ones.
 		if err := nextSecond(ctx); err != nil {
 			return nil, err
 		}
 	}
-	follow := &follower{
-		statuses: &ledger.Store{Bucket: b},
-		display:  d, logs: filepath.Join(c.Dir, "logs"), since: time.Now(),
-	}
-	for _, name := range names {
-		d.job(name)
-	}
-	for _, key := range inUploadOrder(files.keys) {
-		if err := upload(ctx, b, files.paths[key], key); err != nil {
-			return nil, err
-		}
-	}
-	d.say(fmt.Sprintf("dropped %s into s3://%s/inbox/", count(len(files.keys), "file"), local.Bucket))
-	resolver, err := newResolver(b)
+	d := &dropCmd{Files: c.Files, Get: c.Out}
+	p, err := d.plan(ctx, stack, ledger.InboxPrefix, say)
 	if err != nil {
 		return nil, err
 	}
-	orders, err := ordersOf(ctx, resolver, files.keys)
-	if err != nil {
+	if err := p.send(ctx, stack, say); err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		if orders[name] == "" {
-			return nil, fmt.Errorf("the files of %s were changed while they were dropped", name)
-		}
-		follow.jobs = append(follow.jobs, &followedJob{name: name, order: orders[name]})
-	}
-	return follow, nil
+	return d.follow(ctx, stack, p, p.ready(), out, say)
 }
 
 // nextSecond waits until the clock's second is over.
@@ -183,26 +164,26 @@ func (c *tryCmd) gather() (*dropped, error) {
 	return files, err
 }
 
-// jobsOf returns the names of the jobs that the files form. The error names every
-// file that is not part of a job, and why.
-func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
+// checkFiles returns an error that names every file that is not part of a job, and why.
+func checkFiles(ctx context.Context, files *dropped) error {
 	resolver, err := newResolver(files)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var names, wrong []string
+	var wrong []string
 	for _, key := range files.keys {
 		if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil {
 			wrong = append(wrong, escapef("%v", err))
 		}
 	}
+	jobs := 0
 	err = check.Each(ctx, resolver, files.keys, func(key string, f drop.Finding) error {
 		o, err := check.Assess(ctx, resolver, f)
 		if err != nil {
 			return err
 		}
 		if o.State == check.Ready {
-			names = append(names, f.Name)
+			jobs++
 		}
 		if !o.Good() {
 			for _, p := range o.Problems {
@@ -211,55 +192,34 @@ func jobsOf(ctx context.Context, files *dropped) ([]string, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
+	switch {
+	case err != nil:
+		return err
+	case wrong != nil:
+		return fmt.Errorf("nothing was dropped:\n  %s", strings.Join(wrong, "\n  "))
+	case jobs == 0:
+		return errors.New("nothing was dropped: these files form no job. Name a video and an audio file of the same name")
 	}
-	if wrong != nil {
-		return nil, fmt.Errorf("nothing was dropped:\n  %s", strings.Join(wrong, "\n  "))
-	}
-	if names == nil {
-		return nil, errors.New("nothing was dropped: these files form no job. Name a video and an audio file of the same name")
-	}
-	return names, nil
+	return nil
 }
 
-// collect copies the outputs and prints how each job ended.
-func (c *tryCmd) collect(ctx context.Context, out io.Writer, b *bucket.Bucket, outputs *outputFolder, follow *follower) error {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\njob\tstate\ttime\toutput")
-	missing := 0
-	for _, job := range follow.jobs {
-		name, st := job.name, job.now
-		var here []string
-		for _, key := range st.Outputs {
-			path, err := outputs.copy(ctx, b, name, key)
-			if err != nil {
-				return err
-			}
-			here = append(here, path)
+// conclude prints the warnings of the jobs, and what an output of the fake is.
+func (c *tryCmd) conclude(out io.Writer, jobs []*followed) {
+	succeeded := false
+	for _, job := range jobs {
+		for _, warning := range job.Warnings {
+			printf(out, "warning: %s: %s\n", job.Name, warning)
 		}
-		if st.State != ledger.Succeeded || len(here) == 0 {
-			missing++
-		}
-		printf(table, "%s\t%s\t%.1f s\t%s\n", name, st.State, job.took.Seconds(), strings.Join(here, ", "))
+		succeeded = succeeded || job.State == ledger.Succeeded
 	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	for _, job := range follow.jobs {
-		for _, warning := range job.now.Warnings {
-			printf(out, "warning: %s: %s\n", job.name, warning)
-		}
-	}
-	if missing > 0 {
-		return fmt.Errorf("%s without an output", count(missing, "job"))
+	if !succeeded {
+		return
 	}
 	returns := "each output is the job's own input video or image, which is why its picture is unchanged"
 	if form := runcomfytest.Form(c.Output); form != runcomfytest.OwnInput {
 		returns = fmt.Sprintf("each output is made up (%s), and nothing in it can be decoded", form)
 	}
 	printf(out, "\nThe local RunComfy is a fake: %s. Nothing was lip-synced or charged.\n", returns)
-	return nil
 }
 
 // count returns a number with its noun.

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -100,12 +99,13 @@ func TestTryAgain(t *testing.T) {
 			"warning: talk: the output talk.mp4 has the same pictures as the input talk.mp4",
 		}},
 	}
-	state, out := filepath.Join(dir, "state"), filepath.Join(dir, "out")
+	state := filepath.Join(dir, "state")
 	for i, tt := range tests {
 		video := contentOf(t, filepath.Join(dir, tt.video)) + "\x00\x00\x00\x09free" + string(rune('0'+i))
 		if err := os.WriteFile(filepath.Join(dir, tt.video), []byte(video), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		out := filepath.Join(dir, "out", string(rune('0'+i)))
 		said := try(t, 0, state, out, tt.files...)
 		if contentOf(t, filepath.Join(out, tt.out)) != video {
 			t.Errorf("%s: the output is not of its own video:\n%s", tt.name, said)
@@ -120,7 +120,7 @@ func TestTryAgain(t *testing.T) {
 			t.Errorf("%s: RunComfy has taken %d jobs, %v, want %d:\n%s", tt.name, len(jobs), err, i+1, said)
 		}
 	}
-	if left, err := filepath.Glob(filepath.Join(out, ".lipdrop-*")); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(filepath.Join(dir, "out", "*", ".*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
@@ -150,16 +150,12 @@ func TestTryRefuses(t *testing.T) {
 	tests := []struct {
 		name  string
 		files map[string]string
-		links map[string]string
 		args  []string
 		apart bool // the command runs outside the checkout
 		said  []string
 	}{
 		{name: "no checkout", apart: true, said: []string{"is not in a checkout of lipdrop", "LIPDROP_SOURCE"}},
-		{name: "an output over a file of the user", files: map[string]string{"out/talk.mp4": "mine"}, said: []string{"would overwrite", "out/talk.mp4", "--out"}},
-		{name: "a second output over a file of the user", files: map[string]string{"out/talk-2.webm": "mine"}, said: []string{"out/talk-2.webm"}},
-		{name: "an output over a link", files: map[string]string{"mine": "mine"}, links: map[string]string{"out/talk.mp4": "../mine"}, said: []string{"out/talk.mp4"}},
-		{name: "an output folder that is a file", files: map[string]string{"out": "mine"}, said: []string{"outputs cannot be copied to", "--out"}},
+		{name: "an output folder that is a file", files: map[string]string{"out": "mine"}, said: []string{"outputs cannot be stored in", "--out"}},
 		{name: "a name that is too long", files: map[string]string{long + ".mp4": "@clip.mp4", long + ".wav": "@voice.wav"}, args: []string{long + ".mp4", long + ".wav"},
 			said: []string{"216 bytes", "at most 215", "Rename it"}},
 	}
@@ -168,12 +164,6 @@ func TestTryRefuses(t *testing.T) {
 			files := map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"}
 			maps.Copy(files, tt.files)
 			dir := layApart(t, files)
-			for link, to := range tt.links {
-				at := filepath.Join(dir, link)
-				if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o700), os.Symlink(to, at)); err != nil {
-					t.Fatal(err)
-				}
-			}
 			args := tt.args
 			if args == nil {
 				args = []string{"talk.mp4", "talk.wav"}
@@ -212,60 +202,19 @@ func TestFilePath(t *testing.T) {
 	}
 }
 
-// A link that a neighbour puts in the place of an output while the job runs is
-// not followed: what it leads to is not touched.
-func TestOutputFolderFollowsNoLink(t *testing.T) {
-	s := startStack(t, local.Options{Dir: t.TempDir()})
-	if err := upload(t.Context(), s.bucket, samples+"clip.mp4", "outbox/ads/talk/x/talk.mp4"); err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	victim := filepath.Join(dir, "victim")
-	if err := os.WriteFile(victim, []byte("mine"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := openOutputs(filepath.Join(dir, "out"), filepath.Join(dir, "record"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.close()
-	tests := []struct{ name, link, to string }{
-		{"the old temporary name", "out/ads/talk.mp4.partial", victim},
-		{"the output", "out/ads/talk.mp4", victim},
-		{"the folder", "out/ads", dir},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if err := errors.Join(os.RemoveAll(filepath.Join(dir, "out", "ads")), os.MkdirAll(filepath.Dir(filepath.Join(dir, tt.link)), 0o700),
-				os.Symlink(tt.to, filepath.Join(dir, tt.link))); err != nil {
-				t.Fatal(err)
-			}
-			_, err := out.copy(t.Context(), s.bucket, "ads/talk", "outbox/ads/talk/x/talk.mp4")
-			if (err == nil) != (tt.name == "the old temporary name") {
-				t.Errorf("copying says %v", err)
-			}
-			if contentOf(t, victim) != "mine" {
-				t.Error("the target of the link was overwritten")
-			}
-			if _, err := os.Stat(filepath.Join(dir, "talk.mp4")); err == nil {
-				t.Error("the output was written behind the link")
-			}
-		})
-	}
-}
-
 // A status is followed only if it is about the uploaded files.
 func TestStatusIsAboutTheUploadedFiles(t *testing.T) {
-	job := followedJob{name: "talk", order: "20260102T030405Z-aaaaaaaaaaaa"}
+	const order = "20260102T030405Z-aaaaaaaaaaaa"
 	tests := []struct {
 		name  string
 		take  string
 		order string
 		want  bool
 	}{
-		{"of their take", job.order, job.order, true},
+		{"of their take", order, order, true},
 		{"of an earlier take", "20260102T030404Z-ffffffffffff", "20260102T030404Z-ffffffffffff", false},
 		{"of another take of the same second", "20260102T030405Z-bbbbbbbbbbbb", "20260102T030405Z-bbbbbbbbbbbb", false},
+		{"of a later take", "20260102T030406Z-bbbbbbbbbbbb", "20260102T030406Z-bbbbbbbbbbbb", true},
 		{"of no take and earlier files", "", "20260102T030404Z", false},
 		{"of no take and these files", "", "20260102T030405Z", true},
 		{"of no take and later files", "", "20260102T030406Z-cccccccccccc", true},
@@ -273,7 +222,7 @@ func TestStatusIsAboutTheUploadedFiles(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := job.isAbout(ledger.Posted{Status: ledger.Status{State: ledger.Rejected, Take: tt.take}, Order: tt.order}); got != tt.want {
+			if got := isAbout(client.Status{Status: ledger.Status{State: ledger.Rejected, Take: tt.take}, Order: tt.order}, order); got != tt.want {
 				t.Errorf("%v, want %v", got, tt.want)
 			}
 		})

@@ -24,6 +24,9 @@ import (
 )
 
 const (
+	// lookEvery is how often the folder is looked at.
+	lookEvery = 200 * time.Millisecond
+
 	// stillFor is how long a file must be unchanged before it is dropped, because
 	// a program may still be writing it.
 	stillFor = time.Second
