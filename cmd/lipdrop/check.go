@@ -6,13 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"time"
 	"unicode/utf16"
 
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/check"
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
 type checkCmd struct {
@@ -21,8 +27,10 @@ type checkCmd struct {
 	SharedFolders  []string `default:"${shared_folders}" placeholder:"FOLDER" help:"Folders whose files any job.json may name."`
 	MaxJobsPerDrop int      `default:"${max_jobs_per_drop}" help:"How many jobs one changed file may start."`
 	LengthMismatch string   `default:"${length_mismatch}" enum:"warn,reject" help:"What happens if a part of a file would be missing in the output: warn or reject."`
+	Price          bool     `help:"Ask RunComfy for prices, and say what each job costs by them. Uses the token in RUNCOMFY_TOKEN, or that of the stack."`
 	JSON           bool     `name:"json" help:"Print one JSON object for each job, in the form of docs/check.md."`
-	Files          []string `arg:"" name:"file-or-folder" help:"What you would drop."`
+	client.Target
+	Files []string `arg:"" name:"file-or-folder" help:"What you would drop."`
 }
 
 // Help returns examples.
@@ -45,6 +53,12 @@ func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 		DefaultVideoModel: c.VideoModel, DefaultImageModel: c.ImageModel, SharedFolders: c.SharedFolders, MaxJobsPerDrop: c.MaxJobsPerDrop,
 		RejectMismatch: c.LengthMismatch == "reject",
 	}}
+	var prices *budget.Prices
+	if c.Price {
+		if prices, err = c.prices(ctx); err != nil {
+			return err
+		}
+	}
 	found, wrong := len(files.problems), len(files.problems)
 	if !c.JSON {
 		for _, problem := range files.problems {
@@ -60,10 +74,19 @@ func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 		if !o.Good() {
 			wrong++
 		}
-		if c.JSON {
-			return writeLine(out, o.Describe(f))
+		var estimate budget.Estimate
+		if prices != nil && o.State == check.Ready {
+			estimate = prices.Estimate(ctx, o.Job.Model, o.Job.Expected.Length)
+			if estimate.USD == nil {
+				o.Warnings = append(o.Warnings, estimate.Warning())
+			}
 		}
-		report(out, f, o)
+		if c.JSON {
+			job := o.Describe(f)
+			job.EstimateUSD = estimate.USD
+			return writeLine(out, job)
+		}
+		report(out, f, o, estimate)
 		return nil
 	})
 	if c.JSON {
@@ -80,8 +103,38 @@ func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
+// prices returns the prices at RunComfy. The token is in the environment or in the secret
+// of the stack. With a token in the environment no stack is needed.
+func (c *checkCmd) prices(ctx context.Context) (*budget.Prices, error) {
+	if token := os.Getenv("RUNCOMFY_TOKEN"); token != "" {
+		api := &runcomfy.Client{Token: staticToken(token)}
+		if os.Getenv("RUNCOMFY_BASE_URL") != "" {
+			env := &config.Env{Getenv: os.Getenv}
+			api.BaseURL = env.BaseURL("RUNCOMFY_BASE_URL")
+			if err := env.Err(); err != nil {
+				return nil, &client.UsageError{Reason: err.Error()}
+			}
+		}
+		return &budget.Prices{API: api, Now: time.Now}, nil
+	}
+	stack, err := c.Find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &budget.Prices{API: stack.RunComfy(), Now: time.Now}, nil
+}
+
+// staticToken is a token that does not change.
+type staticToken string
+
+// Token returns the token.
+func (t staticToken) Token(context.Context) (string, error) { return string(t), nil }
+
+// Refused does nothing.
+func (staticToken) Refused() {}
+
 // report prints a finding.
-func report(out io.Writer, f drop.Finding, o check.Outcome) {
+func report(out io.Writer, f drop.Finding, o check.Outcome, estimate budget.Estimate) {
 	switch o.State {
 	case check.Ready:
 		printf(out, "%s: one job of %s\n", f.Name, o.Job.Model)
@@ -93,6 +146,12 @@ func report(out io.Writer, f drop.Finding, o check.Outcome) {
 		}
 		if length := o.Job.Expected.Length; length > 0 {
 			printf(out, "  expected output: %.1f s\n", length.Seconds())
+		}
+		if estimate.USD != nil {
+			printf(out, "  estimate: $%.4f, %s\n", *estimate.USD, budget.EstimateNote)
+		}
+		if estimate.Note != "" {
+			printf(out, "  RunComfy's note on the price: %s\n", estimate.Note)
 		}
 	case ledger.Used:
 		printf(out, "%s: used by %s\n", f.Name, strings.Join(f.Jobs, ", "))

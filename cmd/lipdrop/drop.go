@@ -462,7 +462,7 @@ func (p *plan) print(out *terminal) {
 			}
 			continue
 		}
-		report(out, job.finding, job.outcome)
+		report(out, job.finding, job.outcome, budget.Estimate{})
 	}
 	if shown > briefly {
 		printf(out, "and %d more; --dry-run --json prints all\n", shown-briefly)

@@ -31,6 +31,7 @@ type cli struct {
 	Cancel  cancelCmd  `cmd:"" help:"Cancel a job that is under way."`
 	Redrive redriveCmd `cmd:"" help:"Continue a failed job where it failed, after you have fixed the cause. Submits nothing again."`
 	Review  reviewCmd  `cmd:"" help:"Approve or reject the output of a job."`
+	Cost    costCmd    `cmd:"" help:"Sum what jobs cost, by folder, model or day."`
 	Models  modelsCmd  `cmd:"" help:"List the models, or the options of one."`
 	Doctor  doctorCmd  `cmd:"" help:"Check a deployed stack, and say what to fix."`
 	UI      uiCmd      `cmd:"" name:"ui" help:"Show the jobs of a stack on a page in your browser: compare, approve, drop, cancel."`

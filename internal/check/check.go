@@ -79,9 +79,11 @@ type Job struct {
 	Input    map[string]any `json:"input,omitempty"`
 	Media    []Medium       `json:"media,omitempty"`
 	Expected float64        `json:"expectedSeconds,omitempty"`
-	Jobs     []string       `json:"jobs,omitempty"`
-	Problems []Problem      `json:"problems,omitempty"`
-	Warnings []string       `json:"warnings,omitempty"`
+	// EstimateUSD is what the job costs by RunComfy's base price, if somebody asked.
+	EstimateUSD *float64  `json:"estimateUsd,omitempty"`
+	Jobs        []string  `json:"jobs,omitempty"`
+	Problems    []Problem `json:"problems,omitempty"`
+	Warnings    []string  `json:"warnings,omitempty"`
 }
 
 // Medium is a file of a Job.

@@ -121,7 +121,8 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| `lipdrop review` | what `show` needs, and `s3:PutObject` on `review/*` | the bucket |\n" +
 		"| `lipdrop ui`, to look | what `show` needs, and `s3:GetObject` on `inbox/*` and `outbox/*`; for estimates, `secretsmanager:GetSecretValue` on the token's secret. " +
 		"[page.md](page.md) lists what each action needs | the bucket; the secret |\n" +
-		"| `lipdrop models --live` | `secretsmanager:GetSecretValue` | the token's secret |\n" +
+		"| `lipdrop cost` | `s3:ListBucket`, and `s3:GetObject` on `jobs/*` | the bucket |\n" +
+		"| `lipdrop models --live`, `lipdrop check --price` | `secretsmanager:GetSecretValue` | the token's secret |\n" +
 		"| `lipdrop cancel` | `s3:GetObject` on `jobs/*` and `status/*`, `s3:ListBucket`, `states:StopExecution` and `states:RedriveExecution` | the bucket; " +
 		"`arn:aws:states:REGION:ACCOUNT:execution:STACK:*` |\n" +
 		"| `lipdrop redrive` | `s3:GetObject` on `jobs/*` and `status/*`, `s3:ListBucket`, `states:RedriveExecution` | the bucket; the same executions |\n" +

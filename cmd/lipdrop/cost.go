@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/budget"
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+type costCmd struct {
+	client.Target
+	By     string `default:"folder" enum:"folder,model,day" help:"What to sum by: folder, model or day (in UTC)."`
+	Since  period `placeholder:"30d" help:"Only jobs that were submitted in this time, such as 30d or 12h."`
+	CSV    bool   `name:"csv" xor:"form" help:"Print comma-separated values."`
+	JSON   bool   `name:"json" xor:"form" help:"Print one JSON object for each sum, in the form of docs/money.md."`
+	Prefix string `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
+}
+
+// Help returns examples.
+func (*costCmd) Help() string {
+	return examples("lipdrop cost --by day --since 30d", "lipdrop cost ads/ --by model --csv")
+}
+
+// period is a duration that may be in days.
+type period time.Duration
+
+// UnmarshalText parses 30d, or what time.ParseDuration accepts.
+func (p *period) UnmarshalText(text []byte) error {
+	if days, ok := strings.CutSuffix(string(text), "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			*p = period(time.Duration(n) * 24 * time.Hour)
+			return nil
+		}
+	}
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is not a time such as 30d or 12h", text)
+	}
+	*p = period(d)
+	return nil
+}
+
+// costs is the sum over the takes of a group. docs/money.md describes its members.
+type costs struct {
+	Group       string  `json:"group"`
+	Jobs        int     `json:"jobs"`
+	Seconds     float64 `json:"seconds"`
+	EstimateUSD float64 `json:"estimateUsd"`
+	CostUSD     float64 `json:"costUsd"`
+
+	WithoutEstimate int `json:"withoutEstimate"`
+	WithoutCost     int `json:"withoutCost"`
+	Unknown         int `json:"unknown"`
+}
+
+// add adds a take. A take that RunComfy certainly does not charge counts nowhere.
+func (s *costs) add(rec ledger.Record) {
+	if rec.State == ledger.Unknown {
+		s.Unknown++
+		return
+	}
+	s.Jobs++
+	s.Seconds += rec.ExpectedSeconds
+	if rec.EstimateUSD == nil {
+		s.WithoutEstimate++
+	} else {
+		s.EstimateUSD += *rec.EstimateUSD
+	}
+	if rec.CostUSD == nil {
+		s.WithoutCost++
+	} else {
+		s.CostUSD += *rec.CostUSD
+	}
+}
+
+// groupOf returns the group of a take.
+func groupOf(rec ledger.Record, by string) string {
+	switch by {
+	case "model":
+		return rec.Model
+	case "day":
+		return budget.Day(rec.Times.Claimed)
+	}
+	if folder := path.Dir(rec.Name); folder != "." {
+		return folder + "/"
+	}
+	return ""
+}
+
+// sumCosts returns the sums of takes by group, ordered by group, and the sum of all.
+func sumCosts(recs []ledger.Record, by string) (groups []costs, total costs) {
+	sums := map[string]*costs{}
+	for _, rec := range recs {
+		if rec.RequestID == "" && rec.State != ledger.Unknown || rec.Free() {
+			continue
+		}
+		group := groupOf(rec, by)
+		if sums[group] == nil {
+			sums[group] = &costs{Group: group}
+		}
+		sums[group].add(rec)
+		total.add(rec)
+	}
+	round := func(s costs) costs {
+		s.Seconds, s.EstimateUSD, s.CostUSD = budget.Round(s.Seconds), budget.Round(s.EstimateUSD), budget.Round(s.CostUSD)
+		return s
+	}
+	for _, group := range sortedKeys(sums) {
+		groups = append(groups, round(*sums[group]))
+	}
+	return groups, round(total)
+}
+
+// Run prints what jobs cost.
+func (c *costCmd) Run(ctx context.Context, out *terminal, say messages) error {
+	prefix, err := prefixOf(c.Prefix)
+	if err != nil {
+		return err
+	}
+	stack, err := c.Find(ctx)
+	if err != nil {
+		return err
+	}
+	since := time.Time{}
+	if c.Since > 0 {
+		since = time.Now().Add(-time.Duration(c.Since))
+	}
+	recs, unreadable, err := stack.Records(ctx, prefix, since)
+	if err != nil {
+		return err
+	}
+	if unreadable > 0 {
+		fmt.Fprintf(say, "%s below jobs/ cannot be read and counts nowhere\n", count(unreadable, "record"))
+	}
+	groups, total := sumCosts(recs, c.By)
+	switch {
+	case c.JSON:
+		for _, group := range groups {
+			if err := writeJSON(out, group); err != nil {
+				return err
+			}
+		}
+	case c.CSV:
+		return writeCosts(out, c.By, groups)
+	case len(groups) == 0:
+		fmt.Fprintln(say, "no jobs")
+	default:
+		printCosts(out, c.By, groups, total)
+	}
+	return nil
+}
+
+// prefixOf returns the prefix of names that a person wrote.
+func prefixOf(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	pattern, err := client.ParsePattern(text)
+	return pattern.Text, err
+}
+
+func printCosts(out *terminal, by string, groups []costs, total costs) {
+	row := func(s costs) []string {
+		cells := []string{s.Group, strconv.Itoa(s.Jobs), fmt.Sprintf("%.1f", s.Seconds), dollars(s.EstimateUSD, s.Jobs-s.WithoutEstimate), dollars(s.CostUSD, s.Jobs-s.WithoutCost)}
+		var notes []string
+		for _, note := range []struct {
+			n    int
+			text string
+		}{{s.WithoutEstimate, "without an estimate"}, {s.WithoutCost, "without a cost"}, {s.Unknown, "unknown, not counted"}} {
+			if note.n > 0 {
+				notes = append(notes, fmt.Sprintf("%d %s", note.n, note.text))
+			}
+		}
+		return append(cells, strings.Join(notes, ", "))
+	}
+	var rows [][]string
+	for _, group := range groups {
+		rows = append(rows, row(group))
+	}
+	total.Group = "total"
+	printTable(out, []string{strings.ToUpper(by), "JOBS", "SECONDS", "ESTIMATE", "COST", "NOTES"}, 0, append(rows, row(total)))
+	printf(out, "Estimates are %s. Costs are what RunComfy says.\n", budget.EstimateNote)
+}
+
+// dollars returns an amount that is the sum of some known ones, or "" if none is known.
+func dollars(usd float64, known int) string {
+	if known == 0 {
+		return ""
+	}
+	return fmt.Sprintf("$%.4f", usd)
+}
+
+// writeCosts writes the sums as CSV. A folder whose name begins like a formula has an
+// apostrophe before it, because spreadsheets would compute it.
+func writeCosts(out io.Writer, by string, groups []costs) error {
+	w := csv.NewWriter(out)
+	rows := [][]string{{by, "jobs", "seconds", "estimateUsd", "costUsd", "withoutEstimate", "withoutCost", "unknown"}}
+	number := func(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
+	for _, s := range groups {
+		if strings.ContainsAny(s.Group[:min(len(s.Group), 1)], "=+-@\t\r") {
+			s.Group = "'" + s.Group
+		}
+		rows = append(rows, []string{s.Group, strconv.Itoa(s.Jobs), number(s.Seconds), number(s.EstimateUSD), number(s.CostUSD),
+			strconv.Itoa(s.WithoutEstimate), strconv.Itoa(s.WithoutCost), strconv.Itoa(s.Unknown)})
+	}
+	if err := w.WriteAll(rows); err != nil {
+		return fmt.Errorf("write the values: %w", err)
+	}
+	return nil
+}
