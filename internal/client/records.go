@@ -15,7 +15,7 @@ import (
 )
 
 // Records returns the records of takes whose names begin with prefix and which were
-// claimed after since. It reads only records that were written after since, in parallel.
+// claimed since then. It reads only records that were written after since, in parallel.
 // A record that is not JSON is left out, and counted in unreadable.
 func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (recs []ledger.Record, unreadable int, err error) {
 	files, _, err := c.Bucket.List(ctx, "jobs/"+prefix, math.MaxInt)
@@ -48,7 +48,7 @@ func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (r
 		switch {
 		case broken[i]:
 			unreadable++
-		case rec != nil && rec.Times.Claimed.After(since):
+		case rec != nil && !rec.Times.Claimed.Before(since):
 			recs = append(recs, *rec)
 		}
 	}

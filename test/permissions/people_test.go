@@ -48,6 +48,10 @@ func TestPeople(t *testing.T) {
 			job, err := c.Show(t.Context(), "talk")
 			return errors.Join(err, want(len(job.Takes) == 1, "%d takes", len(job.Takes)))
 		}},
+		{verb: "cost", needs: []string{"s3:ListBucket", "s3:GetObject jobs/*"}, run: func(c *client.Client, _ string) error {
+			recs, unreadable, err := c.Records(t.Context(), "", time.Time{})
+			return errors.Join(err, want(len(recs) == 2 && unreadable == 0, "%d records", len(recs)))
+		}},
 		{verb: "get", needs: append(slices.Clone(statuses), "s3:GetObject outbox/*"), run: func(c *client.Client, dir string) error {
 			names, err := c.Names(t.Context(), client.Pattern{Text: "talk"})
 			if err != nil {
