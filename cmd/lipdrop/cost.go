@@ -169,7 +169,7 @@ func prefixOf(text string) (string, error) {
 
 func printCosts(out *terminal, by string, groups []costs, total costs) {
 	row := func(s costs) []string {
-		cells := []string{s.Group, strconv.Itoa(s.Jobs), fmt.Sprintf("%.1f", s.Seconds), dollars(s.EstimateUSD, s.Jobs-s.WithoutEstimate), dollars(s.CostUSD, s.Jobs-s.WithoutCost)}
+		cells := []string{s.Group, strconv.Itoa(s.Jobs), fmt.Sprintf("%.1f", s.Seconds), ifKnown(s.EstimateUSD, s.Jobs-s.WithoutEstimate), ifKnown(s.CostUSD, s.Jobs-s.WithoutCost)}
 		var notes []string
 		for _, note := range []struct {
 			n    int
@@ -190,12 +190,12 @@ func printCosts(out *terminal, by string, groups []costs, total costs) {
 	printf(out, "Estimates are %s. Costs are what RunComfy says.\n", budget.EstimateNote)
 }
 
-// dollars returns an amount that is the sum of some known ones, or "" if none is known.
-func dollars(usd float64, known int) string {
+// ifKnown returns the sum of some known amounts, or "" if none is known.
+func ifKnown(usd float64, known int) string {
 	if known == 0 {
 		return ""
 	}
-	return fmt.Sprintf("$%.4f", usd)
+	return dollars(usd)
 }
 
 // writeCosts writes the sums as CSV. A folder whose name begins like a formula has an
