@@ -146,7 +146,7 @@ func Codes() []Info {
 		{FileDamaged, "rejected", "A file cannot be read to its end, or its pictures or sound are not there.", "Export the file again, then upload it again."},
 		{NoVideoTrack, "rejected", "A video file has no video track.", "Export the file with its picture, then upload it again."},
 		{NoAudioTrack, "rejected", "An audio file has no audio track.", "Export the file with its sound, then upload it again."},
-		{WrongKind, "rejected", "A file is, for example, an audio file, but the model accepts only a video there.", fixJSON},
+		{WrongKind, "rejected", "A file is of a kind that the model does not accept there, for example an audio file instead of a video.", fixJSON},
 		{WrongFormat, "rejected", "A file has a format that the model does not accept.", "Convert the file to a format that the reason lists."},
 		{TooLong, "rejected", "A file is longer than the model accepts.", "Shorten the file, then upload it again."},
 		{TooLarge, "rejected", "A file has more bytes than the model accepts.", "Compress the file, then upload it again."},
