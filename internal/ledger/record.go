@@ -120,9 +120,9 @@ type Record struct {
 	Options map[string]any `json:"options"`
 	Inputs  []Input        `json:"inputs"`
 
-	// ExpectedSeconds is how long the output will be, and ExpectedWithin by how many
-	// seconds the length of a right output may differ. Both are 0 if the length is not
-	// known.
+	// ExpectedSeconds is how long the output will be. ExpectedWithin is by how many
+	// seconds the length of a right output may differ from it. Both are 0 if the length is
+	// not known.
 	ExpectedSeconds float64 `json:"expectedSeconds,omitempty"`
 	ExpectedWithin  float64 `json:"expectedWithinSeconds,omitempty"`
 

@@ -175,8 +175,8 @@ func (c *Client) Status(ctx context.Context, requestID string) (Status, error) {
 	return Status{State: QueueStatus(word), QueuePosition: res.position("queue_position")}, nil
 }
 
-// Result returns how a job ended, with its outputs, its failure and its cost. For
-// a job that has not ended it returns a State that is not Ended, and no error.
+// Result returns how a job ended, with its outputs, its failure and its cost. If the job
+// has not ended, Ended returns false for the result's State.
 func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 	res, err := c.request(ctx, http.MethodGet, requestID, "/result", "include_cost=true")
 	if err != nil {
