@@ -9,6 +9,7 @@ import (
 	"github.com/posener/complete"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/client"
 )
 
@@ -31,7 +32,15 @@ func registerCompletion(ctx context.Context, parser *kong.Kong) {
 			defer cancel()
 			return namesLike(ctx, targetOf(a.All), a.Last)
 		})),
-		kongcompletion.WithPredictor("folder", complete.PredictDirs("*")))
+		kongcompletion.WithPredictor("folder", complete.PredictDirs("*")),
+		kongcompletion.WithPredictor("file", complete.PredictFiles("*")),
+		kongcompletion.WithPredictor("model", complete.PredictFunc(func(complete.Args) []string {
+			models, err := catalog.Default()
+			if err != nil {
+				return nil
+			}
+			return models.IDs()
+		})))
 }
 
 // targetOf returns the target that the arguments of an unfinished command line name.

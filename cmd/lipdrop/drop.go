@@ -32,17 +32,17 @@ import (
 type dropCmd struct {
 	client.Target
 	To      string            `placeholder:"FOLDER" help:"Folder below inbox/ to drop into."`
-	Model   string            `placeholder:"ID" help:"Model of the jobs, as lipdrop models lists it. A row of a list may name another."`
+	Model   string            `predictor:"model" placeholder:"ID" help:"Model of the jobs, as lipdrop models lists it. A row of a list may name another."`
 	Set     map[string]string `mapsep:"none" placeholder:"OPTION=VALUE" help:"Option of the model, for every job. May be given several times. A row of a list may set another value."`
 	Wait    bool              `help:"Wait until the jobs have ended."`
 	Timeout time.Duration     `placeholder:"2h" help:"With --wait: end after this time with exit code 4. The jobs continue."`
-	Get     string            `placeholder:"DIR" help:"Wait, then fetch the outputs into this folder."`
+	Get     string            `predictor:"folder" placeholder:"DIR" help:"Wait, then fetch the outputs into this folder."`
 	DryRun  bool              `help:"Only say what would happen."`
 	Yes     bool              `short:"y" help:"Do not ask."`
 	MaxUSD  float64           `name:"max-usd" placeholder:"N" help:"Send nothing if the estimate is more than this many US dollars, or is not known."`
 	Force   bool              `help:"Send files that the bucket holds already, too: their jobs start again."`
 	JSON    bool              `name:"json" help:"Print one JSON object for each job. With --wait, for each change: the status."`
-	Files   []string          `arg:"" name:"file-or-folder-or-list" help:"What to drop: files, folders, or lists of jobs (.csv, .tsv, .jsonl)."`
+	Files   []string          `arg:"" predictor:"file" name:"file-or-folder-or-list" help:"What to drop: files, folders, or lists of jobs (.csv, .tsv, .jsonl)."`
 }
 
 // Help returns examples.
@@ -156,6 +156,9 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 	models, err := catalog.Default()
 	if err != nil {
 		return nil, err
+	}
+	if _, ok := models.Model(c.Model); !ok && c.Model != "" {
+		return nil, &client.UsageError{Reason: fmt.Sprintf("there is no model %s; the models are %s", c.Model, strings.Join(models.IDs(), ", "))}
 	}
 	settings, err := stack.Settings()
 	if err != nil {
@@ -442,7 +445,6 @@ func (p *plan) print(out *terminal) {
 	starting := len(p.starting())
 	shown := 0
 	for _, job := range p.jobs {
-		_, isRow := p.rows[job.finding.Key]
 		switch {
 		case job.outcome.State == check.Ready && !job.starts:
 			if starting+len(p.jobs) <= briefly {
@@ -455,7 +457,7 @@ func (p *plan) print(out *terminal) {
 		if shown++; shown > briefly {
 			continue
 		}
-		if starting > detailed || isRow {
+		if starting > detailed {
 			printf(out, "%s: one job of %s, %s\n", job.finding.Name, job.outcome.Job.Model, cmp.Or(seconds(job.outcome.Job.Expected.Length.Seconds()), "of unknown length"))
 			for _, warning := range job.outcome.Warnings {
 				printf(out, "  warning: %s\n", warning)
