@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/client"
@@ -77,11 +78,15 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 		f.board.mu.Lock()
 		defer f.board.mu.Unlock()
 		if missing := f.missing(seen); len(missing) > 0 {
-			cancel(&client.NoJobError{Name: missing[0], Remedy: fmt.Sprintf("It got no status within %s. Run: lipdrop doctor", short(missingTime))})
+			remedy := "Run: lipdrop doctor"
+			if f.stack.Local() {
+				remedy = "The logs of the functions are in " + filepath.Join(f.stack.Dir, "logs")
+			}
+			cancel(&client.NoJobError{Name: missing[0], Remedy: fmt.Sprintf("It got no status within %s. %s", short(missingTime), remedy)})
 		}
 	})
 	defer give.Stop()
-	hinted := false
+	hinted := f.names != nil && f.stack.Local() // its drops are assessed at once
 	err := f.stack.Follow(following, func(changed []client.Status) (bool, error) {
 		for _, st := range changed {
 			if f.about != nil && !f.about(st) {

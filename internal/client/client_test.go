@@ -241,6 +241,8 @@ func TestDownload(t *testing.T) {
 		{name: "all takes", job: "ads/talk", take: AllTakes, want: map[string]string{"ads/talk." + take1 + ".mp4": take1, "ads/talk." + take2 + ".mp4": take2}},
 		{name: "the input of the job is there", job: "ads/talk", files: map[string]string{"ads/talk.mp4": "my input"},
 			want: map[string]string{"ads/talk.mp4": "", "ads/talk." + take2 + ".mp4": take2}},
+		{name: "the output of an older take is there, which has the same size", job: "ads/talk", files: map[string]string{"ads/talk.mp4": take1},
+			want: map[string]string{"ads/talk.mp4": take1, "ads/talk." + take2 + ".mp4": take2}},
 		{name: "a folder has the name", job: "ads/talk", files: map[string]string{"ads/talk.mp4/x": "x"},
 			want: map[string]string{"ads/talk.mp4/x": "", "ads/talk." + take2 + ".mp4": take2}},
 		{name: "both names are taken", job: "ads/talk", files: map[string]string{"ads/talk.mp4": "a", "ads/talk." + take2 + ".mp4": "b"},
@@ -260,7 +262,11 @@ func TestDownload(t *testing.T) {
 			}
 			dir := t.TempDir()
 			for path, body := range tt.files {
-				bodies[""] = []byte(body)
+				if output := bodies[body]; output != nil {
+					body = string(output)
+				} else {
+					bodies[""] = []byte(body)
+				}
 				path = filepath.Join(dir, path)
 				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(body), 0o666)); err != nil {
 					t.Fatal(err)

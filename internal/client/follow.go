@@ -13,7 +13,9 @@ import (
 const (
 	firstPause      = time.Second
 	longestPause    = 15 * time.Second
-	localFirstPause = 200 * time.Millisecond
+
+	localFirstPause   = 200 * time.Millisecond
+	localLongestPause = time.Second
 )
 
 // patientPolls is how many listings in a row may fail before Follow gives up.
@@ -28,9 +30,9 @@ const manyNames = 4
 // waits longer while nothing changes.
 func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, err error), patterns ...Pattern) error {
 	seen := map[string]string{} // ETags by name
-	first := firstPause
+	first, longest := firstPause, longestPause
 	if c.Local() {
-		first = localFirstPause
+		first, longest = localFirstPause, localLongestPause
 	}
 	pause, failures := first, 0
 	for begun := false; ; {
@@ -56,7 +58,7 @@ func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, 
 			return ctx.Err()
 		case <-time.After(pause):
 		}
-		pause = min(pause*3/2, longestPause)
+		pause = min(pause*3/2, longest)
 	}
 }
 
