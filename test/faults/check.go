@@ -79,7 +79,8 @@ func (s *simulation) checkNotices() {
 	}
 	s.notices += len(s.w.Notices)
 	want := func(key, name string, state ledger.State, take string) {
-		if slices.Contains(notice.States(), state) && !sent[of(name, state, take)] && !(state == ledger.Rejected && s.unsent[key]) {
+		lost := state == ledger.Rejected && s.unsent[key]
+		if slices.Contains(notice.States(), state) && !sent[of(name, state, take)] && !lost {
 			s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("%s of %s, take %s, has no notice", state, key, take))
 		}
 	}

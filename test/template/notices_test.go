@@ -3,6 +3,7 @@ package template
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -69,9 +70,7 @@ func TestRulesTakeTheNotices(t *testing.T) {
 	failures := []ledger.State{ledger.Failed, ledger.Unknown, ledger.Rejected, ledger.Held}
 	for _, on := range []string{"failures", "all"} {
 		given := map[string]string{"NotifyOn": on}
-		for name, value := range withNotices {
-			given[name] = value
-		}
+		maps.Copy(given, withNotices)
 		s := written(t, given)
 		for rule, wanted := range map[string][]ledger.State{"NoticeMailRule": failures, "WebhookRule": all} {
 			if on == "all" {
@@ -126,7 +125,7 @@ func TestMailOfEachNotice(t *testing.T) {
 // at returns the text at a path such as $.detail.state.
 func at(event map[string]any, path string) string {
 	var value any = event
-	for _, name := range strings.Split(strings.TrimPrefix(path, "$."), ".") {
+	for name := range strings.SplitSeq(strings.TrimPrefix(path, "$."), ".") {
 		members, _ := value.(map[string]any)
 		value = members[name]
 	}

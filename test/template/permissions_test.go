@@ -178,7 +178,7 @@ func TestResourcePolicies(t *testing.T) {
 			for id := range ofType(s, kind) {
 				for _, st := range properties[struct{ PolicyDocument document }](t, s, id).PolicyDocument.Statement {
 					if st.Effect == "Allow" {
-						from := append(st.Condition["ArnEquals"]["aws:SourceArn"], st.Condition["ArnLike"]["aws:SourceArn"]...)
+						from := slices.Concat(st.Condition["ArnEquals"]["aws:SourceArn"], st.Condition["ArnLike"]["aws:SourceArn"])
 						allowed[strings.Join(st.Resource, " ")] = strings.Join(st.Action, " ") + " from " + strings.Join(from, " ")
 					} else if st.Effect != "Deny" || len(st.Condition) == 0 {
 						t.Errorf("%s has a statement that neither allows nor denies under a condition: %v", id, st)
