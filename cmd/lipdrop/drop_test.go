@@ -2,18 +2,23 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,7 +65,24 @@ func (r *running) through(handle func(w http.ResponseWriter, req *http.Request) 
 	return dir
 }
 
-func TestDropList(t *testing.T) {
+// addFree appends bytes to an MP4 file, in a box that players ignore.
+func addFree(t *testing.T, path string, n int) {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = file.Write(append(binary.BigEndian.AppendUint32(nil, uint32(n)), "free"...))
+	if err == nil {
+		_, err = io.CopyN(file, rand.NewChaCha8([32]byte{}), int64(n-8))
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDrop runs the command over one local stack, whose jobs stay queued.
+func TestDrop(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a local stack")
 	}
@@ -191,6 +213,78 @@ func TestDropList(t *testing.T) {
 		if !strings.Contains(out, "your credentials lack the permission s3:PutObject on arn:aws:s3:::lipdrop/inbox/reader/talk.mp4") {
 			t.Error(out)
 		}
+	})
+
+	// The command is killed in the middle of an upload of 200 MB. The same command again
+	// sends the parts that are missing, one of them for the second time, and the job is
+	// charged once.
+	t.Run("killed in the middle", func(t *testing.T) {
+		before := stack.Fake().Charges()
+		lay(t, map[string]string{"big.mp4": "@clip.mp4", "big.wav": "@voice.wav"})
+		addFree(t, "big.mp4", 200<<20)
+		var mu sync.Mutex
+		sent := map[string]int{} // how often each part was begun
+		middle, dead := make(chan struct{}), make(chan struct{})
+		killing := true
+		dir := stack.through(func(_ http.ResponseWriter, req *http.Request) bool {
+			part := req.URL.Query().Get("partNumber")
+			if part == "" {
+				return false
+			}
+			mu.Lock()
+			sent[part]++
+			hang := killing && part == "7"
+			mu.Unlock()
+			if hang {
+				_, _ = io.CopyN(io.Discard, req.Body, 8<<20)
+				close(middle)
+				<-dead
+			}
+			return hang
+		})
+		args, err := json.Marshal([]string{"drop", "big.mp4", "big.wav", "--dir", dir, "--to", "killed", "--yes"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), asCommand+"="+string(args))
+		cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
+		if _, err := cmd.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-middle:
+		case <-time.After(patience):
+			t.Error("the middle was not reached")
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // it was killed
+		mu.Lock()
+		killing = false
+		mu.Unlock()
+		close(dead)
+		command(t, 0, "drop", "big.mp4", "big.wav", "--dir", dir, "--to", "killed", "--yes")
+		twice := 0
+		for _, n := range sent {
+			twice += n - 1
+		}
+		if len(sent) != 13 || twice != 1 {
+			t.Errorf("%d parts, %d of them sent again, want 13 and 1", len(sent), twice)
+		}
+		here, err := os.ReadFile("big.mp4")
+		if err != nil {
+			t.Fatal(err)
+		}
+		there, _, err := stack.bucket.Get(t.Context(), "inbox/killed/big.mp4", math.MaxInt64)
+		if err != nil || !bytes.Equal(here, there) {
+			t.Errorf("the object is not the file: %v", err)
+		}
+		charges(t, before+1)
 	})
 
 	// A limit holds, and an estimate that is not known does not pass it.
