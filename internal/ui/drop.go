@@ -2,13 +2,14 @@ package ui
 
 import (
 	"context"
-	"crypto/md5"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"path"
 	"slices"
@@ -34,6 +35,9 @@ import (
 const (
 	// mostFiles is how many files a person may drop at once.
 	mostFiles = 5000
+
+	// mostListed is how many files of the bucket a check lists at first.
+	mostListed = bucket.PageSize
 
 	// mostSessions is how many drops may be under way at once.
 	mostSessions = 4
@@ -73,20 +77,14 @@ type dropSession struct {
 
 // dropResult is what a check has found, and what an upload has sent.
 type dropResult struct {
-	Jobs    []checkedJob `json:"jobs,omitempty"`
-	Files   int          `json:"files"`
-	Bytes   int64        `json:"bytes"`
-	Present []string     `json:"present,omitempty"` // files that the bucket has already
-	Left    []string     `json:"left,omitempty"`    // files that are not uploaded, because their jobs would be rejected
-	Denied  string       `json:"denied,omitempty"`  // the permission that is missing
-	Names   []string     `json:"names,omitempty"`   // of the jobs that start, after the upload
-	Skipped []string     `json:"skipped,omitempty"` // files that were not uploaded again
-}
-
-// checkedJob is a job of a check with its estimate.
-type checkedJob struct {
-	check.Job
-	EstimateUSD *float64 `json:"estimateUsd,omitempty"`
+	Jobs    []check.Job `json:"jobs,omitempty"`
+	Files   int         `json:"files"`
+	Bytes   int64       `json:"bytes"`
+	Present []string    `json:"present,omitempty"` // files that the bucket has already
+	Left    []string    `json:"left,omitempty"`    // files that are not uploaded, because they would start no job
+	Denied  string      `json:"denied,omitempty"`  // the permission that is missing
+	Names   []string    `json:"names,omitempty"`   // of the jobs that start, after the upload
+	Skipped []string    `json:"skipped,omitempty"` // files that were not uploaded again
 }
 
 // openDrop is what the page sends to begin a drop.
@@ -293,16 +291,18 @@ func (d *dropSession) serveClose(w http.ResponseWriter, r *http.Request) {
 // check finds out what jobs the files start. With a model or options, each pair
 // becomes a bundle that has them.
 func (d *dropSession) check(model string, options map[string]any) error {
+	var result dropResult
 	if model != "" || len(options) > 0 {
-		if err := d.makeBundles(model, options); err != nil {
+		unfit, left, err := d.makeBundles(model, options)
+		if err != nil {
 			return err
 		}
+		result.Jobs, result.Left = unfit, left
 	}
-	files := newDroppedFiles(d.server.client.Bucket, d.files)
-	if len(files.keys) > len(files.files) {
+	files := newDroppedFiles(d.files)
+	if len(files.list) > len(files.files) {
 		return errors.New("two files have the same name; rename one")
 	}
-	var result dropResult
 	good, bad := map[string]bool{}, map[string]bool{}
 	err := d.eachOutcome(files, func(f drop.Finding, o check.Outcome) {
 		of := good
@@ -315,7 +315,7 @@ func (d *dropSession) check(model string, options map[string]any) error {
 		for _, file := range f.Files() {
 			of[file.Key] = true
 		}
-		job := checkedJob{Job: o.Describe(f)}
+		job := o.Describe(f)
 		if o.State == check.Ready {
 			job.EstimateUSD = d.server.prices.Estimate(d.ctx, o.Job.Model, o.Job.Expected.Length).USD
 		}
@@ -358,8 +358,12 @@ func (d *dropSession) check(model string, options map[string]any) error {
 }
 
 func (d *dropSession) eachOutcome(files *droppedFiles, report func(drop.Finding, check.Outcome)) error {
-	resolver := &drop.Resolver{Files: files, Catalog: d.server.catalog, Settings: d.server.settings}
-	err := check.Each(d.ctx, resolver, files.keys, func(_ string, f drop.Finding) error {
+	stored, err := check.NewSnapshot(d.ctx, d.server.client.Bucket, ledger.InboxPrefix, mostListed)
+	if err != nil {
+		return d.server.client.Explain("check the files", ledger.InboxPrefix, err)
+	}
+	resolver := &drop.Resolver{Files: check.Overlay{New: files, Bucket: stored}, Catalog: d.server.catalog, Settings: d.server.settings}
+	err = check.Each(d.ctx, resolver, files.keys(), func(_ string, f drop.Finding) error {
 		o, err := check.Assess(d.ctx, resolver, f)
 		if err == nil {
 			report(f, o)
@@ -371,8 +375,9 @@ func (d *dropSession) eachOutcome(files *droppedFiles, report func(drop.Finding,
 
 // makeBundles puts each pair of the dropped files into a bundle of its own, with a
 // job.json that has a model and options. It finds out what the job.json must say by
-// a check with a preset that says the same.
-func (d *dropSession) makeBundles(model string, options map[string]any) error {
+// a check with a preset that says the same. It takes the files of other pairs out of the
+// drop, because the options would not reach them, and returns these pairs and files.
+func (d *dropSession) makeBundles(model string, options map[string]any) (unfit []check.Job, left []string, err error) {
 	preset := map[string]any{"input": options}
 	if options == nil {
 		preset["input"] = map[string]any{}
@@ -382,68 +387,72 @@ func (d *dropSession) makeBundles(model string, options map[string]any) error {
 	}
 	text, err := json.Marshal(preset)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	with := slices.Clone(d.files)
-	folders := map[string]bool{}
+	own, folders := map[string]*browserFile{}, map[string]bool{}
+	var with, bundles []*browserFile
 	for _, f := range d.files {
+		own[f.Key] = f
 		folders[path.Dir(f.Key)+"/"] = true
+		if !strings.EqualFold(path.Base(f.Key), "preset.json") {
+			with = append(with, f)
+		}
 	}
-	with = slices.DeleteFunc(with, func(f *browserFile) bool { return strings.EqualFold(path.Base(f.Key), "preset.json") })
 	for folder := range folders {
 		with = append(with, d.made(folder+"preset.json", text))
 	}
-	own := map[string]*browserFile{}
-	for _, f := range d.files {
-		own[f.Key] = f
-	}
-	used := map[string]bool{}
-	var bundles []*browserFile
-	err = d.eachOutcome(newDroppedFiles(d.server.client.Bucket, with), func(f drop.Finding, o check.Outcome) {
-		if f.Job == nil || o.State != check.Ready {
-			return
-		}
-		if _, isBundle := f.Job.Manifest(); isBundle {
-			return
-		}
-		input := map[string]any{}
-		for name, value := range o.Job.Input {
-			input[name] = value
-		}
-		var files []*browserFile
-		folder := ledger.InboxPrefix + f.Name + ".job/"
-		for _, m := range o.Job.Media {
-			file, ok := own[m.File.Key]
-			if !ok { // a pair with a file that is in the bucket already
+	used, unused := map[string]bool{}, map[string]bool{}
+	err = d.eachOutcome(newDroppedFiles(with), func(f drop.Finding, o check.Outcome) {
+		if f.Job != nil {
+			if _, isBundle := f.Job.Manifest(); isBundle {
 				return
 			}
-			copied := *file
-			copied.Key = folder + path.Base(file.Key)
-			input[m.Property] = path.Base(file.Key)
-			files = append(files, &copied)
-			used[file.Key] = true
 		}
-		manifest, err := json.MarshalIndent(map[string]any{"model": o.Job.Model, "input": input}, "", "  ")
-		if err != nil {
+		files := f.Files()
+		if len(files) == 0 {
+			return // no pair
+		}
+		whole := !slices.ContainsFunc(files, func(file bucket.File) bool { return own[file.Key] == nil })
+		if f.Job == nil || o.State != check.Ready || !whole {
+			for _, file := range files {
+				unused[file.Key] = true
+			}
+			job := o.Describe(f)
+			if o.State == check.Ready {
+				job.State, job.Problems = ledger.Waiting, []check.Problem{{
+					Reason: "one file of the pair is in the bucket already, so that the options that you chose do not reach the pair",
+					Remedy: "Drop both files together, or choose no model and no options.",
+				}}
+			}
+			unfit = append(unfit, job)
 			return
 		}
-		bundles = append(append(bundles, files...), d.made(folder+"job.json", manifest))
+		input, folder := maps.Clone(o.Job.Input), ledger.InboxPrefix+f.Name+".job/"
+		for _, m := range o.Job.Media {
+			copied := *own[m.File.Key]
+			copied.Key = folder + path.Base(m.File.Key)
+			bundles, used[m.File.Key] = append(bundles, &copied), true
+			input[m.Property] = path.Base(m.File.Key)
+		}
+		manifest, failed := json.MarshalIndent(map[string]any{"model": o.Job.Model, "input": input}, "", "  ")
+		if failed != nil {
+			panic(failed) // what was read from JSON can be written as JSON
+		}
+		bundles = append(bundles, d.made(folder+"job.json", manifest))
 	})
-	if err != nil {
-		return err
-	}
-	if bundles == nil { // the check says what is wrong with each pair and the options
-		d.files = with
-		return nil
-	}
-	rest := slices.DeleteFunc(slices.Clone(d.files), func(f *browserFile) bool { return used[f.Key] })
-	d.files = append(rest, bundles...)
-	return nil
+	d.files = slices.DeleteFunc(d.files, func(f *browserFile) bool {
+		if unused[f.Key] && !used[f.Key] {
+			left = append(left, check.File(f.Key))
+		}
+		return unused[f.Key] || used[f.Key]
+	})
+	d.files = append(d.files, bundles...)
+	return unfit, left, err
 }
 
 // made returns a file that is not on the person's machine.
 func (d *dropSession) made(key string, text []byte) *browserFile {
-	sum := md5.Sum(text)
+	sum := sha256.Sum256(text) // an ETag only needs to change with the content
 	return &browserFile{text: text, session: d, index: -1, File: bucket.File{
 		Key: key, Size: int64(len(text)), LastModified: time.Now().UTC().Truncate(time.Second), ETag: hex.EncodeToString(sum[:]),
 	}}

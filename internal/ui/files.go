@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/check"
 )
 
 // ask is a request to the page for a part of a file.
@@ -88,90 +89,59 @@ func (r *readAhead) ReadAt(p []byte, off int64) (int, error) {
 // Close implements io.Closer.
 func (r *readAhead) Close() error { return nil }
 
-// droppedFiles are the files of the bucket as they will be after a drop. It implements
-// drop.Files, so that the check runs the same code as submit.
+// droppedFiles are the files of a drop. It implements drop.Files, so that the check runs
+// the same code as submit.
 type droppedFiles struct {
-	bucket *bucket.Bucket
-	files  map[string]*browserFile // by key
-	keys   []string                // sorted
+	files map[string]*browserFile // by key
+	list  []bucket.File           // sorted by key
 }
 
-func newDroppedFiles(b *bucket.Bucket, files []*browserFile) *droppedFiles {
-	d := &droppedFiles{bucket: b, files: map[string]*browserFile{}}
+func newDroppedFiles(files []*browserFile) *droppedFiles {
+	d := &droppedFiles{files: map[string]*browserFile{}}
 	for _, f := range files {
 		d.files[f.Key] = f
-		d.keys = append(d.keys, f.Key)
+		d.list = append(d.list, f.File)
 	}
-	slices.Sort(d.keys)
+	slices.SortFunc(d.list, func(a, b bucket.File) int { return strings.Compare(a.Key, b.Key) })
 	return d
 }
 
+func (d *droppedFiles) keys() []string {
+	var keys []string
+	for _, f := range d.list {
+		keys = append(keys, f.Key)
+	}
+	return keys
+}
+
 // List implements drop.Files.
-func (d *droppedFiles) List(ctx context.Context, prefix string, limit int) ([]bucket.File, bool, error) {
-	stored, more, err := d.bucket.List(ctx, prefix, limit)
-	return d.merge(stored, more, err, prefix, "", "", limit)
+func (d *droppedFiles) List(_ context.Context, prefix string, limit int) ([]bucket.File, bool, error) {
+	files, more := check.ListFiles(d.list, prefix, "", "", limit)
+	return files, more, nil
 }
 
 // ListFolder implements drop.Files.
-func (d *droppedFiles) ListFolder(ctx context.Context, prefix, after string, limit int) ([]bucket.File, bool, error) {
-	stored, more, err := d.bucket.ListFolder(ctx, prefix, after, limit)
-	return d.merge(stored, more, err, prefix, after, "/", limit)
-}
-
-// merge adds the dropped files to a listing of the bucket.
-func (d *droppedFiles) merge(stored []bucket.File, more bool, err error, prefix, after, delimiter string, limit int) ([]bucket.File, bool, error) {
-	if err != nil {
-		return nil, false, err
-	}
-	merged := map[string]bucket.File{}
-	for _, f := range stored {
-		merged[f.Key] = f
-	}
-	last := ""
-	if more && len(stored) > 0 {
-		last = stored[len(stored)-1].Key // the bucket may have keys that follow
-	}
-	from, _ := slices.BinarySearch(d.keys, prefix)
-	for _, key := range d.keys[from:] {
-		if !strings.HasPrefix(key, prefix) {
-			break
-		}
-		f := d.files[key].File
-		if i := strings.Index(key[len(prefix):], delimiter); delimiter != "" && i >= 0 {
-			f = bucket.File{Key: key[:len(prefix)+i+1]}
-		}
-		if f.Key > after && (last == "" || f.Key <= last) {
-			merged[f.Key] = f
-		}
-	}
-	var files []bucket.File
-	for _, f := range merged {
-		files = append(files, f)
-	}
-	slices.SortFunc(files, func(a, b bucket.File) int { return strings.Compare(a.Key, b.Key) })
-	return files[:min(len(files), limit)], more || len(files) > limit, nil
+func (d *droppedFiles) ListFolder(_ context.Context, prefix, after string, limit int) ([]bucket.File, bool, error) {
+	files, more := check.ListFiles(d.list, prefix, after, "/", limit)
+	return files, more, nil
 }
 
 // Head implements drop.Files.
-func (d *droppedFiles) Head(ctx context.Context, key string) (bucket.File, error) {
+func (d *droppedFiles) Head(_ context.Context, key string) (bucket.File, error) {
 	if f, ok := d.files[key]; ok {
 		return f.File, nil
 	}
-	return d.bucket.Head(ctx, key)
+	return bucket.File{}, bucket.ErrNotFound
 }
 
 // ReadRange implements drop.Files.
-func (d *droppedFiles) ReadRange(ctx context.Context, f bucket.File, off, n int64) ([]byte, error) {
-	dropped, ok := d.files[f.Key]
-	if !ok {
-		return d.bucket.ReadRange(ctx, f, off, n)
-	}
+func (d *droppedFiles) ReadRange(_ context.Context, f bucket.File, off, n int64) ([]byte, error) {
 	n = min(n, f.Size-off)
 	if n <= 0 {
 		return nil, nil
 	}
 	part := make([]byte, n)
-	read, err := dropped.ReadAt(part, off)
+	read, err := d.files[f.Key].ReadAt(part, off)
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}

@@ -116,7 +116,7 @@ func (s *shell) exchange(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the token is missing or wrong; open the address that `lipdrop ui` has printed", http.StatusForbidden)
 		return
 	}
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // no Secure: the page is on loopback, without TLS
 		Name: cookieName, Value: s.session, Path: s.path, HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	})
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")

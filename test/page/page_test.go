@@ -342,13 +342,14 @@ func TestDropWithOptions(t *testing.T) {
 	write(t, filepath.Join(folder, "shop", ".DS_Store"), []byte("x"))
 	write(t, filepath.Join(folder, "shop", "broken.mp4"), []byte("this is no video"))
 	write(t, filepath.Join(folder, "shop", "broken.wav"), wav)
+	write(t, filepath.Join(folder, "shop", "lonely.wav"), wav)
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	b.waitFor("the page is open", `document.querySelector("#none:not([hidden])")`)
 
 	b.drag(filepath.Join(folder, "shop"))
 	b.waitFor("the files are checked", `document.querySelector("#found .found")`)
 	found := eval[string](b, `document.querySelector("#found").innerText`)
-	for _, want := range []string{"1 job, 2.53 s of output, about $", "not a quote", "shop/talk", "shop/broken", "broken.mp4", "Not uploaded, because their jobs would be rejected: shop/broken.mp4, shop/broken.wav"} {
+	for _, want := range []string{"1 job, 2.53 s of output, about $", "not a quote", "shop/talk", "shop/broken", "broken.mp4", "Not uploaded, because they would start no job: shop/broken.mp4, shop/broken.wav"} {
 		if !strings.Contains(found, want) {
 			t.Errorf("the check shows no %q:\n%s", want, found)
 		}
@@ -382,7 +383,7 @@ func TestDropWithOptions(t *testing.T) {
 		t.Errorf("job.json (- want, + got), model %s:\n%s", job.Model, diff)
 	}
 	awaitState(t, c, "ads/spring/shop/talk", ledger.Succeeded)
-	for _, name := range []string{".DS_Store", "broken.mp4", "broken.wav", "talk.mp4"} {
+	for _, name := range []string{".DS_Store", "broken.mp4", "broken.wav", "talk.mp4", "lonely.wav", "preset.json"} {
 		if _, err := c.Bucket.Head(t.Context(), "inbox/ads/spring/shop/"+name); !errors.Is(err, bucket.ErrNotFound) {
 			t.Errorf("%s was uploaded: %v", name, err)
 		}

@@ -31,7 +31,8 @@ type readOnly struct {
 // Do implements the SDK's client.
 func (r *readOnly) Do(req *http.Request) (*http.Response, error) {
 	target := req.Header.Get("X-Amz-Target")
-	body, status := "", 0
+	var body string
+	var status int
 	switch {
 	case strings.HasSuffix(target, ".StopExecution"), strings.HasSuffix(target, ".RedriveExecution"):
 		status, body = http.StatusBadRequest, `{"__type":"AccessDeniedException","message":"not authorized to perform: states:`+target+`"}`

@@ -184,11 +184,11 @@ export class Drop {
       h("p", {}, h("b", {}, `${ready.length} ${ready.length === 1 ? "job" : "jobs"}`), [length ? seconds(length) + " of output" : "", price, result.files + " files, " + bytes(result.bytes)].filter(Boolean).map((text) => ", " + text)),
       result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: " + result.present.join(", ") + ". A changed file is a new take and a new charge; one with the same content is skipped. ",
         h("label", { class: "check" }, this.again, " upload it too, for a new take")) : "",
-      result.left?.length ? h("p", {}, "Not uploaded, because their jobs would be rejected: " + result.left.join(", ") + ".") : "",
+      result.left?.length ? h("p", {}, "Not uploaded, because they would start no job: " + result.left.join(", ") + ".") : "",
       result.denied ? h("p", { class: "bad", id: "drop-denied" }, "You may not drop files here: your credentials lack the permission " + result.denied + ".") : "",
       h("ul", { class: "found" }, jobs.filter((job) => job.state !== "used").map((job) => this.item(job))));
     this.start.textContent = ready.length ? `Upload and start ${ready.length} ${ready.length === 1 ? "job" : "jobs"}` : "Upload";
-    this.start.disabled = !!result.denied || !jobs.some((job) => ["ready", "waiting", "accepted"].includes(job.state));
+    this.start.disabled = !!result.denied || !result.files || !jobs.some((job) => ["ready", "waiting", "accepted"].includes(job.state));
     if (result.denied) this.start.setAttribute("aria-describedby", "drop-denied");
   }
 
