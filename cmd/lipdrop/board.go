@@ -82,14 +82,24 @@ func (b *board) change(job followed) error {
 	return nil
 }
 
-// close ends the redrawing; the last lines stay.
+// close ends the redrawing; the last lines stay. Below them it prints the problems that
+// did not fit.
 func (b *board) close() {
 	close(b.stop)
 	b.ended.Wait()
-	if b.redraws() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.draw()
+	if !b.redraws() {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.draw()
+	columns, height := b.size()
+	for _, job := range b.sorted() {
+		line := b.describe(*job, false)
+		cut := len(b.jobs) > height-2 || text.StringWidthWithoutEscSequences(escape(line, "")) >= columns
+		if job.Code != "" && cut {
+			printf(b.out, "\n%s\n", line)
+		}
 	}
 }
 

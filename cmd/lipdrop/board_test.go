@@ -43,14 +43,16 @@ func TestBoardOnATerminal(t *testing.T) {
 		jobs          []followed
 		columns, rows int
 		want          []string
+		below         string // what is printed at the end
 	}{
 		{"a job that queues, one that runs, and one that has ended", []followed{jobIn("a", ledger.InQueue, queued), jobIn("b", ledger.InProgress, runs), jobIn("c", ledger.Succeeded)}, 80, 24,
-			[]string{"a: in_queue, 2 jobs ahead, 40s", "b: in_progress, 1m40s (runs usually for 1m30s)", "c: succeeded"}},
-		{"a narrow terminal", []followed{jobIn("ads/talk", ledger.Failed, failed)}, 30, 24, []string{"ads/talk: failed (job_failed…"}},
-		{"a name with control characters", []followed{jobIn("a\x1b[2J", ledger.Succeeded)}, 80, 24, []string{`a\x1b[2J: succeeded`}},
+			[]string{"a: in_queue, 2 jobs ahead, 40s", "b: in_progress, 1m40s (runs usually for 1m30s)", "c: succeeded"}, ""},
+		{"a narrow terminal", []followed{jobIn("ads/talk", ledger.Failed, failed)}, 30, 24, []string{"ads/talk: failed (job_failed…"},
+			"\nads/talk: failed (job_failed): no face was found. Use another video.\n"},
+		{"a name with control characters", []followed{jobIn("a\x1b[2J", ledger.Succeeded)}, 80, 24, []string{`a\x1b[2J: succeeded`}, ""},
 		{"more jobs than lines", many, 60, 6, []string{
 			"13 jobs: 1 in_queue, 10 succeeded, 1 failed, 1 unknown; 10…", "y: failed (job_failed): no face was found. Use another vid…", "z: unknown", "x: in_queue",
-		}},
+		}, "\ny: failed (job_failed): no face was found. Use another video.\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out bytes.Buffer
@@ -72,6 +74,11 @@ func TestBoardOnATerminal(t *testing.T) {
 			}
 			if diff := cmp.Diff(want+"\x1b[J", out.String()); diff != "" {
 				t.Errorf("drawn again:\n%s", diff)
+			}
+			out.Reset()
+			b.close()
+			if diff := cmp.Diff(want+"\x1b[J"+tt.below, out.String()); diff != "" {
+				t.Errorf("drawn at the end:\n%s", diff)
 			}
 		})
 	}

@@ -115,7 +115,7 @@ func fit(widest []int, width int) []table.ColumnConfig {
 	room := max(width-others, width/3)
 	columns := []table.ColumnConfig{{Number: last + 1, WidthMax: room, WidthMaxEnforcer: snip}}
 	if over := others + room - width; over > 0 {
-		columns = append(columns, table.ColumnConfig{Number: 1, WidthMax: max(widest[0]-over, 8), WidthMaxEnforcer: snip})
+		columns = append(columns, table.ColumnConfig{Number: 1, WidthMax: max(widest[0]-over, 4), WidthMaxEnforcer: snip})
 	}
 	return columns
 }

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+	"golang.org/x/sys/unix"
+)
+
+// openTerminal returns a terminal of a size, and what is printed there.
+func openTerminal(t *testing.T, columns, lines uint16) (tty *os.File, printed func() string) {
+	t.Helper()
+	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { _ = ptmx.Close() })
+	fd := int(ptmx.Fd())
+	err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	number := 0
+	if err == nil {
+		number, err = unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	}
+	if err == nil {
+		tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: lines})
+	}
+	if err != nil {
+		t.Skip(err)
+	}
+	return tty, func() string {
+		_ = tty.Close()
+		body, _ := io.ReadAll(ptmx) // ends with an error when the terminal is closed
+		return strings.ReplaceAll(string(body), "\r\n", "\n")
+	}
+}
+
+// A table fits into the lines of a terminal. States have colours, unless NO_COLOR is set.
+func TestTableOnATerminal(t *testing.T) {
+	rows := [][]string{
+		{"ads/talk", "failed", "3m00s", strings.Repeat("no face was found, ", 10)},
+		{"ads/" + strings.Repeat("a-long-name-", 10), "succeeded", "2h00m", "1 output, ok"},
+		{"ads/a\x1b[2J", "held", "1s", "x"},
+	}
+	for _, noColor := range []string{"", "1"} {
+		for _, columns := range []uint16{40, 80, 200} {
+			t.Run(fmt.Sprintf("%d columns, NO_COLOR=%s", columns, noColor), func(t *testing.T) {
+				t.Setenv("NO_COLOR", noColor)
+				t.Setenv("TERM", "xterm")
+				tty, printed := openTerminal(t, columns, 24)
+				printTable(&terminal{w: tty}, []string{"NAME", "STATE", "AGE", "DETAIL"}, 2, rows)
+				out := printed()
+				for line := range strings.Lines(out) {
+					if width := text.StringWidthWithoutEscSequences(strings.TrimSuffix(line, "\n")); width > int(columns) {
+						t.Errorf("a line has %d columns: %q", width, line)
+					}
+				}
+				if n := strings.Count(out, "\n"); n != len(rows)+1 {
+					t.Errorf("%d lines, want %d:\n%s", n, len(rows)+1, out)
+				}
+				if red := text.FgRed.Sprint("failed"); strings.Contains(out, red) == (noColor != "") || strings.Contains(out, "\x1b[2J") {
+					t.Errorf("colours or control characters are wrong: %q", out)
+				}
+			})
+		}
+	}
+}
