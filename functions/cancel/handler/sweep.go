@@ -48,7 +48,9 @@ const (
 // finish, frees reservations of takes that are not charged, and logs the balance.
 func (h *Handler) sweep(ctx context.Context, c *call) error {
 	takes, err := h.Ledger.Written(ctx, h.Now().Add(-recoverUntil))
-	return errors.Join(err, h.settleAll(ctx, takes, c), h.recoverTakes(ctx, takes), h.sweepBudget(ctx), h.logBalance(ctx, c))
+	err = errors.Join(err, h.settleAll(ctx, takes, c), h.recoverTakes(ctx, takes), h.sweepBudget(ctx))
+	h.logBalance(ctx, c)
+	return err
 }
 
 // settleAll settles the unsuccessful executions of the last day, oldest end first,
@@ -199,15 +201,14 @@ func (h *Handler) sweepBudget(ctx context.Context) error {
 }
 
 // logBalance logs the balance of the RunComfy account, for the alarm.
-func (h *Handler) logBalance(ctx context.Context, c *call) error {
+func (h *Handler) logBalance(ctx context.Context, c *call) {
 	if h.MinBalance == 0 || c.silent || !h.hasTime(ctx) {
-		return nil
+		return
 	}
 	usd, err := h.Account.Balance(ctx)
 	if err != nil {
 		slog.WarnContext(ctx, "balance not known", "err", err)
-		return nil
+		return
 	}
 	slog.InfoContext(ctx, "balance", "balance_usd", usd)
-	return nil
 }
