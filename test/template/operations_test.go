@@ -38,6 +38,28 @@ func TestEachAlarmIsExplained(t *testing.T) {
 	}
 }
 
+// docs/operations.md counts the alarms and the metrics that a month costs.
+func TestDocumentOfAMonth(t *testing.T) {
+	s := written(t, nil)
+	metrics := map[string]bool{}
+	for id := range ofType(s, "AWS::Logs::MetricFilter") {
+		for _, tr := range properties[metricFilter](t, s, id).MetricTransformations {
+			metrics[tr.MetricName] = true
+		}
+	}
+	alarms := len(ofType(s, "AWS::CloudWatch::Alarm"))
+	text := string(read(t, operations))
+	for _, row := range []string{
+		fmt.Sprintf("| the %d alarms, at 0.10 | %.2f |", alarms, float64(alarms)*0.10),
+		fmt.Sprintf("| the %d metrics of the log filters, at 0.30,", len(metrics)),
+		fmt.Sprintf("ten are free | %.2f |", float64(len(metrics))*0.30),
+	} {
+		if !strings.Contains(text, row) {
+			t.Errorf("%s does not have %q", operations, row)
+		}
+	}
+}
+
 // The job whose requests are counted.
 const (
 	countedQueue = 20 * time.Second
