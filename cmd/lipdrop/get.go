@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lipdrop/lipdrop/internal/client"
 )
@@ -77,21 +80,30 @@ type fetched struct {
 	Fetched bool   `json:"fetched"`
 }
 
+// namesAtOnce is how many jobs' results are read at the same time.
+const namesAtOnce = 16
+
 // fetch fetches the outputs of jobs into a folder and prints the files.
 func fetch(ctx context.Context, stack *client.Client, out *terminal, say messages, f fetching) error {
-	var outputs []client.Output
-	var total int64
-	for _, name := range f.names {
-		more, err := stack.Archived(ctx, name, f.take)
-		if unfinished, ok := errors.AsType[*client.StateError](err); ok && f.skipUnfinished {
-			fmt.Fprint(say, escapef("%v\n", unfinished))
-			continue
-		}
-		if err != nil {
+	found := make([][]client.Output, len(f.names))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(namesAtOnce)
+	for i, name := range f.names {
+		group.Go(func() error {
+			var err error
+			found[i], err = stack.Archived(groupCtx, name, f.take)
+			if unfinished, ok := errors.AsType[*client.StateError](err); ok && f.skipUnfinished {
+				fmt.Fprint(say, escapef("%v\n", unfinished))
+				return nil
+			}
 			return err
-		}
-		outputs = append(outputs, more...)
+		})
 	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	var total int64
+	outputs := slices.Concat(found...)
 	if len(outputs) == 0 {
 		return errors.New("there is no output to fetch")
 	}

@@ -11,8 +11,8 @@ import (
 // How long Follow waits before it lists the statuses again: a short time after a
 // change, and up to a long one while nothing changes.
 const (
-	firstPause      = time.Second
-	longestPause    = 15 * time.Second
+	firstPause   = time.Second
+	longestPause = 15 * time.Second
 
 	localFirstPause   = 200 * time.Millisecond
 	localLongestPause = time.Second
@@ -20,9 +20,6 @@ const (
 
 // patientPolls is how many listings in a row may fail before Follow gives up.
 const patientPolls = 10
-
-// manyNames is how many single names of one folder are listed with one request.
-const manyNames = 4
 
 // Follow calls changed with the statuses that the patterns select, and again with
 // those that have changed, until it returns true or an error. The first call may have
