@@ -33,9 +33,8 @@ func (f *fragments) bySegmentIndex(r *reader, m *movie) (found bool, err error) 
 	return found, nil
 }
 
-// readIndex reads a segment index. It reports in whole whether the index covers the
-// file to its end. An index of a single fragment does not give the duration of the
-// file.
+// readIndex reads a segment index. Whole is true if the index covers the file to its
+// end. Otherwise it does not give the duration of the file.
 func readIndex(r *reader, sidx box) (x indexed, whole bool, err error) {
 	const entry = 12
 	data, version, err := r.versioned(sidx, 4+4+4+4+4+4, 4+4+4+8+8+4)
@@ -129,10 +128,10 @@ func (f *fragments) byRandomAccess(r *reader, m *movie) (found bool, err error) 
 
 // readLastAccess reads the last entries of a tfra box. It returns the time of a
 // sample, in units of the track's media, and the offset of the fragment that contains
-// it. The offset is 0 if the box has no entries. Samples are
-// decoded in another order than they are shown, so the sample that is shown last may not
-// be in the last fragment. Therefore readLastAccess returns the earliest of the last
-// entries whose fragment is near the index.
+// it. The offset is 0 if the box has no entries. Samples are decoded in another order
+// than they are shown, so the sample that is shown last may not be in the last fragment.
+// Therefore readLastAccess returns the earliest of the last entries whose fragment is
+// near the index.
 func readLastAccess(r *reader, tfra box, index int64) (track uint32, at uint64, moof int64, err error) {
 	const head = 4 + 4 + 4 + 4
 	data, err := r.fields(tfra, head)
