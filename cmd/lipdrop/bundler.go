@@ -77,14 +77,14 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 
 // readList reads a list, with a limit.
 func readList(file string) ([]byte, error) {
-	real, err := filepath.EvalSymlinks(file)
+	target, err := filepath.EvalSymlinks(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: there is no such file; check its name and folder", file)
 	}
 	if err != nil {
 		return nil, inPlainWords(file, err)
 	}
-	f, info, err := openRegular(real)
+	f, info, err := openRegular(target)
 	if err != nil {
 		return nil, err
 	}
@@ -255,18 +255,18 @@ func (m *medium) read(ctx context.Context, at string) error {
 		}
 		m.problem = &problem.Problem{Reason: err.Error(), Remedy: remedy}
 	}
-	real, err := filepath.EvalSymlinks(at)
+	target, err := filepath.EvalSymlinks(at)
 	if err != nil {
 		missing(inPlainWords(at, err))
 		return nil
 	}
-	file, info, err := openRegular(real)
+	file, info, err := openRegular(target)
 	if err != nil {
 		missing(err)
 		return nil
 	}
 	defer file.Close()
-	m.path = real
+	m.path = target
 	m.info, err = media.Inspect(ctx, media.Source{
 		Name: m.base, Size: info.Size(),
 		ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
@@ -280,6 +280,6 @@ func (m *medium) read(ctx context.Context, at string) error {
 	if err != nil {
 		return err
 	}
-	m.upload = &client.Upload{Open: opener(real)}
+	m.upload = &client.Upload{Open: opener(target)}
 	return sum(ctx, m.upload)
 }

@@ -13,22 +13,20 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-func usd(n float64) *float64 { return &n }
-
 // costRecords are takes of each kind.
 func costRecords() []ledger.Record {
 	day := func(d int) ledger.Times { return ledger.Times{Claimed: time.Date(2050, 1, d, 23, 59, 0, 0, time.UTC)} }
 	return []ledger.Record{
-		{Name: "ads/a", Model: "m/1", RequestID: "1", State: ledger.Succeeded, ExpectedSeconds: 2.5, EstimateUSD: usd(0.1), CostUSD: usd(0.125), Times: day(3)},
-		{Name: "ads/b", Model: "m/2", RequestID: "2", State: ledger.InProgress, ExpectedSeconds: 3, EstimateUSD: usd(0.2), Times: day(3)},
+		{Name: "ads/a", Model: "m/1", RequestID: "1", State: ledger.Succeeded, ExpectedSeconds: 2.5, EstimateUSD: new(0.1), CostUSD: new(0.125), Times: day(3)},
+		{Name: "ads/b", Model: "m/2", RequestID: "2", State: ledger.InProgress, ExpectedSeconds: 3, EstimateUSD: new(0.2), Times: day(3)},
 		{Name: "ads/b", Model: "m/2", RequestID: "3", State: ledger.Failed, Times: day(4)},
-		{Name: "ads/c", Model: "m/1", State: ledger.Unknown, EstimateUSD: usd(7), Times: day(4)},
-		{Name: "top", Model: "m/1", RequestID: "4", State: ledger.Succeeded, ExpectedSeconds: 1, EstimateUSD: usd(0.1), CostUSD: usd(0.1), Times: day(4)},
-		{Name: "ads/d", Model: "m/1", RequestID: "5", State: ledger.Cancelled, EstimateUSD: usd(9), Times: day(4)},
-		{Name: "ads/e", Model: "m/1", RequestID: "6", State: ledger.Failed, NotCharged: true, EstimateUSD: usd(9), Times: day(4)},
-		{Name: "ads/f", Model: "m/1", RequestID: "7", State: ledger.Failed, CostUSD: usd(0), EstimateUSD: usd(9), Times: day(4)},
-		{Name: "ads/g", Model: "m/1", State: ledger.Submitting, EstimateUSD: usd(9), Times: day(4)},
-		{Name: "=SUM(1)/x", Model: "m/1", RequestID: "8", State: ledger.Failed, CostUSD: usd(0.5), Times: day(5)},
+		{Name: "ads/c", Model: "m/1", State: ledger.Unknown, EstimateUSD: new(7.0), Times: day(4)},
+		{Name: "top", Model: "m/1", RequestID: "4", State: ledger.Succeeded, ExpectedSeconds: 1, EstimateUSD: new(0.1), CostUSD: new(0.1), Times: day(4)},
+		{Name: "ads/d", Model: "m/1", RequestID: "5", State: ledger.Cancelled, EstimateUSD: new(9.0), Times: day(4)},
+		{Name: "ads/e", Model: "m/1", RequestID: "6", State: ledger.Failed, NotCharged: true, EstimateUSD: new(9.0), Times: day(4)},
+		{Name: "ads/f", Model: "m/1", RequestID: "7", State: ledger.Failed, CostUSD: new(0.0), EstimateUSD: new(9.0), Times: day(4)},
+		{Name: "ads/g", Model: "m/1", State: ledger.Submitting, EstimateUSD: new(9.0), Times: day(4)},
+		{Name: "=SUM(1)/x", Model: "m/1", RequestID: "8", State: ledger.Failed, CostUSD: new(0.5), Times: day(5)},
 	}
 }
 

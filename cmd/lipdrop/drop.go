@@ -342,11 +342,11 @@ func (p *plan) check(ctx context.Context, stack *client.Client, resolver *drop.R
 		return stack.Explain("check the files", "inbox/*", err)
 	case p.wrong != nil:
 		slices.SortStableFunc(p.wrong, func(a, b wrong) int { return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.row, b.row)) })
-		text := "nothing was sent:"
+		lines := []string{"nothing was sent:"}
 		for _, w := range p.wrong {
-			text += "\n" + w.text
+			lines = append(lines, w.text)
 		}
-		return errors.New(text)
+		return errors.New(strings.Join(lines, "\n"))
 	case len(p.jobs) == 0:
 		return errors.New("nothing was sent: none of these files is a drop")
 	}

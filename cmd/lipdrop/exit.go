@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -67,10 +68,8 @@ func codeOf(st ledger.Status) int {
 // needs a person, and that more than a job that continues.
 func worst(codes ...int) int {
 	for _, code := range []int{exitFailed, exitPerson, exitTimeout} {
-		for _, c := range codes {
-			if c == code {
-				return code
-			}
+		if slices.Contains(codes, code) {
+			return code
 		}
 	}
 	return 0

@@ -152,11 +152,11 @@ func (f *follow) missing(seen map[string]client.Status) []string {
 }
 
 func (f *follow) continuing(seen map[string]client.Status) string {
-	if n := open(seen) + len(f.missing(seen)); n == 1 {
+	n := open(seen) + len(f.missing(seen))
+	if n == 1 {
 		return "1 job continues"
-	} else {
-		return fmt.Sprintf("%d jobs continue", n)
 	}
+	return fmt.Sprintf("%d jobs continue", n)
 }
 
 // open returns how many jobs have not ended.

@@ -155,7 +155,7 @@ func showJob(out *terminal, job client.Job) {
 
 // showTake prints the record of a take.
 func showTake(out *terminal, take client.Take) {
-	printf(out, "\ntake %s: %s\n", take.Record.Take, take.State)
+	printf(out, "\ntake %s: %s\n", take.Take, take.State)
 	line := func(what, format string, args ...any) {
 		printf(out, "  %-9s %s\n", what, fmt.Sprintf(format, args...))
 	}
@@ -206,16 +206,16 @@ func timesOf(t ledger.Times) string {
 	if t.Submitted.IsZero() {
 		return "claimed " + t.Claimed.Format(time.RFC3339)
 	}
-	text := "submitted " + t.Submitted.Format(time.RFC3339)
+	steps := []string{"submitted " + t.Submitted.Format(time.RFC3339)}
 	for _, step := range []struct {
 		name string
 		at   time.Time
 	}{{"queued", t.Queued}, {"running", t.Running}, {"archiving", t.Archiving}, {"ended", t.Ended}} {
 		if !step.at.IsZero() {
-			text += fmt.Sprintf(", %s after %s", step.name, short(step.at.Sub(t.Submitted)))
+			steps = append(steps, fmt.Sprintf("%s after %s", step.name, short(step.at.Sub(t.Submitted))))
 		}
 	}
-	return text
+	return strings.Join(steps, ", ")
 }
 
 func seconds(s float64) string {

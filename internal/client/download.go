@@ -292,7 +292,7 @@ func (f *fetcher) appendFrom(ctx context.Context, o Output, file *os.File, sum h
 		return 0, etag, f.Explain("fetch the output of "+o.Name, o.Key, err)
 	}
 	defer out.Body.Close()
-	var w io.Writer = io.MultiWriter(file, sum)
+	w := io.MultiWriter(file, sum)
 	if f.to.Progress != nil {
 		w = io.MultiWriter(file, sum, &progressWriter{o: o, here: from, report: f.to.Progress})
 	}

@@ -161,7 +161,7 @@ func Explain(purpose, resource string, err error) error {
 	// The SDK asks the metadata service of the machine last, if it has found no
 	// credentials elsewhere.
 	for inner := errors.Unwrap(error(operation)); inner != nil; inner = errors.Unwrap(inner) {
-		if metadata, ok := inner.(*smithy.OperationError); ok && metadata.ServiceID == "ec2imds" {
+		if metadata, ok := errors.AsType[*smithy.OperationError](inner); ok && metadata.ServiceID == "ec2imds" {
 			return &CredentialsError{Missing: true, Err: errors.New("there are no AWS credentials")}
 		}
 		if strings.Contains(inner.Error(), "static credentials are empty") {

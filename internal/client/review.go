@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -105,8 +106,8 @@ func (c *Client) ReadReview(ctx context.Context, name, take string) (Review, str
 		return Review{}, "", c.Explain("read the review of "+name, key, err)
 	}
 	var review Review
-	if err := json.Unmarshal(body, &review); err != nil {
-		return Review{}, file.ETag, nil // a broken review counts as none and is replaced
+	if json.Unmarshal(body, &review) != nil {
+		review = Review{} // a broken review counts as none and is replaced
 	}
 	return review, file.ETag, nil
 }
@@ -118,9 +119,9 @@ func (c *Client) finished(ctx context.Context, name, take string) (ledger.Record
 		return ledger.Record{}, err
 	}
 	newest := takes[len(takes)-1]
-	for i := len(takes) - 1; i >= 0; i-- {
-		if takes[i].State == ledger.Succeeded && (take == "" || takes[i].Take == take) {
-			return takes[i], nil
+	for _, rec := range slices.Backward(takes) {
+		if rec.State == ledger.Succeeded && (take == "" || rec.Take == take) {
+			return rec, nil
 		}
 	}
 	if take != "" {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"slices"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
@@ -30,8 +31,8 @@ func (c *Client) Show(ctx context.Context, name string) (Job, error) {
 		return Job{}, err
 	}
 	job := Job{Status: st.Status, Takes: []Take{}}
-	for i := len(records) - 1; i >= 0; i-- {
-		take := Take{Record: records[i]}
+	for _, rec := range slices.Backward(records) {
+		take := Take{Record: rec}
 		if take.State == ledger.Succeeded {
 			review, etag, err := c.ReadReview(ctx, name, take.Take)
 			if err != nil {

@@ -45,9 +45,8 @@ func (l reader) readLine(number int, line []byte) (*record, []Problem) {
 		return broken("the line is not a JSON object", `Write one object a line, such as {"name": "a", "video": "a.mp4", "audio": "a.wav"}.`)
 	}
 	if !json.Valid(line) {
-		var syntax *json.SyntaxError
 		err := json.Unmarshal(line, new(any))
-		if errors.As(err, &syntax) {
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 			return broken(fmt.Sprintf("the line is not JSON at character %d: %v", utf8.RuneCount(line[:min(int(syntax.Offset), len(line))]), err), "Fix the line. Each object must be on one line.")
 		}
 		return broken("the line is not JSON", "Fix the line. Each object must be on one line.")

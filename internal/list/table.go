@@ -31,7 +31,7 @@ func (l reader) readTable(text []byte) ([]record, []Problem) {
 	if bytes.IndexByte(text, '\n') < 0 { // as Excel for Mac saves "CSV (Macintosh)"
 		text = bytes.ReplaceAll(text, []byte("\r"), []byte("\n"))
 	}
-	r := csv.NewReader(nil)
+	var r *csv.Reader
 	if match := separatorLine.FindSubmatch(text); match != nil {
 		r = csv.NewReader(bytes.NewReader(text[len(match[0]):]))
 		r.Comma, text = rune(match[1][0]), text[len(match[0]):]
