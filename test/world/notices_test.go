@@ -183,8 +183,8 @@ func TestCrashAtEveryPointOfARejection(t *testing.T) {
 	})
 }
 
-// contents returns what the functions wrote, without what differs between two equal
-// runs.
+// contents returns what the functions wrote, how the executions ended, and what failed,
+// without what differs between two equal runs.
 func contents(t *testing.T, w *world.World) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -202,6 +202,10 @@ func contents(t *testing.T, w *world.World) map[string]string {
 		}
 		all[key] = text
 	}
+	for _, e := range w.Executions() {
+		all[e.ARN] = fmt.Sprint(e.Status, " ", e.Error, " ", e.Path())
+	}
+	all["failures"] = fmt.Sprint(len(w.Dead), " dead letters, ", w.DeadDeletions, w.Errors)
 	return all
 }
 
