@@ -625,3 +625,29 @@ func TestRecentTakes(t *testing.T) {
 		t.Errorf("%q by %d listings, %v; want %q by one", got, lists, err, want)
 	}
 }
+
+// Only a take that RunComfy certainly does not charge is free.
+func TestFreeTakes(t *testing.T) {
+	cost := func(usd float64) *float64 { return &usd }
+	tests := []struct {
+		name string
+		rec  ledger.Record
+		free bool
+	}{
+		{"a released claim", ledger.Record{State: ledger.Released}, true},
+		{"cancelled", ledger.Record{State: ledger.Cancelled}, true},
+		{"cancelled, with a cost", ledger.Record{State: ledger.Cancelled, CostUSD: cost(0.1)}, false},
+		{"failed", ledger.Record{State: ledger.Failed}, false},
+		{"failed after it was cancelled in the queue", ledger.Record{State: ledger.Failed, NotCharged: true}, true},
+		{"failed, for nothing", ledger.Record{State: ledger.Failed, CostUSD: cost(0)}, true},
+		{"failed, with a cost", ledger.Record{State: ledger.Failed, CostUSD: cost(0.1)}, false},
+		{"unknown", ledger.Record{State: ledger.Unknown}, false},
+		{"submitting", ledger.Record{State: ledger.Submitting}, false},
+		{"succeeded, for nothing", ledger.Record{State: ledger.Succeeded, CostUSD: cost(0)}, false},
+	}
+	for _, tt := range tests {
+		if got := tt.rec.Free(); got != tt.free {
+			t.Errorf("%s: free %t", tt.name, got)
+		}
+	}
+}

@@ -1,10 +1,12 @@
 package world_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/test/world"
 )
@@ -170,4 +172,38 @@ func TestCrashAtEveryPointOfAStop(t *testing.T) {
 			t.Error("the status says succeeded, but RunComfy cancelled the job")
 		}
 	})
+}
+
+// With caps, submit also dies between its calls for the book, and cancel before it gives
+// back. At the end the book has the job if it is charged, and another job has its place
+// if it is not.
+func TestCrashAtEveryPointWithCaps(t *testing.T) {
+	for _, cancelled := range []bool{false, true} {
+		scenario := func(t *testing.T, w *world.World) {
+			w.Batch = 10
+			w.Caps = budget.Caps{Jobs: 1}
+			if cancelled {
+				w.RunComfy.Queue = time.Hour
+			}
+			dropPair(t, w)
+			w.Run(2 * time.Minute)
+			if cancelled {
+				w.Delete("inbox/ads/talk.wav")
+			}
+			w.Pass(5 * time.Hour) // the hourly sweep frees what a crash left
+		}
+		everyPoint(t, scenario, func(t *testing.T, w *world.World) {
+			var book struct{ Takes []budget.Take }
+			if text, ok := w.Bucket.Object(budget.Key(budget.Day(world.Begin))); ok {
+				if err := json.Unmarshal(text, &book); err != nil {
+					t.Fatal(err)
+				}
+			}
+			st := w.Status("ads/talk")
+			charged := w.RunComfy.Charges() - len(w.RunComfy.Cancelled())
+			if n := len(book.Takes); charged > n || n > charged && st.State != ledger.Unknown || n > 1 {
+				t.Errorf("%d takes are in the book, %d jobs are charged; the status is %s %s", n, charged, st.State, st.Code)
+			}
+		})
+	}
 }

@@ -1,0 +1,102 @@
+package handler_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/budget"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
+)
+
+// takesOf returns what the book of a day has.
+func takesOf(t *testing.T, w *world.World, day string) []budget.Take {
+	t.Helper()
+	var book struct{ Takes []budget.Take }
+	text, _ := w.Bucket.Object(budget.Key(day))
+	if err := json.Unmarshal(text, &book); err != nil {
+		t.Fatal(err)
+	}
+	return book.Takes
+}
+
+// The sweep frees the reservations that submit and cancel left behind, and leaves the
+// others.
+func TestSweepFreesReservations(t *testing.T) {
+	day := budget.Day(world.Begin)
+	tests := []struct {
+		name string
+		end  func(w *world.World)
+		left int
+	}{
+		{"the job runs", func(*world.World) {}, 1},
+		{"the job fails", func(w *world.World) {
+			w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script { return runcomfytest.Script{Fail: "no face"} }
+		}, 1},
+		{"the outcome is unknown", func(w *world.World) {
+			worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "500"), 0)
+		}, 1},
+		{"RunComfy refuses the job, and submit cannot give back", func(w *world.World) {
+			worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "422"), 0)
+			puts := 0
+			w.Before = func(c world.Call) error {
+				if c.Function == "submit" && c.Op == "PutObject" && c.Key == budget.Key(day) {
+					if puts++; puts > 1 {
+						return world.Throttled
+					}
+				}
+				return nil
+			}
+		}, 0},
+		{"a file is deleted, and cancel cannot give back", func(w *world.World) {
+			w.RunComfy.Queue = time.Hour
+			w.Run(time.Minute)
+			down := w.Now().Add(10 * time.Minute)
+			w.Before = func(c world.Call) error {
+				if c.Function == "cancel" && c.Key == budget.Key(day) && w.Now().Before(down) {
+					return world.Throttled
+				}
+				return nil
+			}
+			w.Delete("inbox/ads/talk.wav")
+		}, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.Batch = 10
+			w.Caps = budget.Caps{Jobs: 5}
+			worldtest.DropPair(t, w)
+			tt.end(w)
+			w.Run(15 * time.Minute)
+			if n := len(takesOf(t, w, day)); n != 1 {
+				t.Errorf("%d takes before the sweep, want 1", n)
+			}
+			w.Pass(2 * time.Hour)
+			if n := len(takesOf(t, w, day)); n != tt.left {
+				t.Errorf("%d takes after the sweep, want %d", n, tt.left)
+			}
+		})
+	}
+}
+
+// The sweep logs the balance only if there is a limit for it.
+func TestBalanceIsLogged(t *testing.T) {
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	for limit, want := range map[float64]int{0: 0, 5: 3} {
+		var log bytes.Buffer
+		slog.SetDefault(slog.New(slog.NewJSONHandler(&log, nil)))
+		w := worldtest.New(t)
+		w.MinBalance = limit
+		w.RunComfy.SetBalance(4.5)
+		w.Pass(3*time.Hour + time.Minute)
+		if n := bytes.Count(log.Bytes(), []byte(`"msg":"balance","balance_usd":4.5}`)); n != want {
+			t.Errorf("with MinBalanceUsd %v the balance is logged %d times in three hours, want %d", limit, n, want)
+		}
+	}
+}
