@@ -1,0 +1,25 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/local/events"
+)
+
+// A webhook on another machine is refused before anything is started.
+func TestWebhookOfAnotherMachine(t *testing.T) {
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"local", "--dir", t.TempDir(), "--webhook", "https://example.com/hook"}, &out, &errs)
+	if code == 0 || !strings.Contains(errs.String(), "example.com is not an address of this machine") || out.Len() > 0 {
+		t.Errorf("exit status %d, %s%s", code, &out, &errs)
+	}
+}
+
+func TestLineOfANotice(t *testing.T) {
+	n := events.Notice{DetailType: "Job failed", Detail: []byte(`{"name": "ads/talk", "state": "failed"}`)}
+	if got := describeNotice(n); got != "notice: Job failed, about ads/talk" {
+		t.Error(got)
+	}
+}
