@@ -8,6 +8,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
@@ -42,5 +43,27 @@ func TestThrottledSubmit(t *testing.T) {
 				t.Errorf("%d charges, want 1", charges)
 			}
 		})
+	}
+}
+
+// The functions of the real stack hold the second job of a day if MaxJobsPerDay is 1.
+func TestCapOnTheStack(t *testing.T) {
+	t.Parallel()
+	s := start(t, local.Options{Variables: map[string]string{"MAX_JOBS_PER_DAY": "1"}})
+	for _, name := range []string{"one", "two"} {
+		s.drop("inbox/"+name+".mp4", sampleFile(t, "clip.mp4"))
+		s.drop("inbox/"+name+".wav", sampleFile(t, "voice.wav"))
+	}
+	held := func(st ledger.Status) bool { return st.State == ledger.Held && st.Code == problem.OverBudget }
+	states := map[string]bool{}
+	for _, name := range []string{"one", "two"} {
+		st := s.status(name, func(st ledger.Status) bool { return st.State == ledger.Succeeded || held(st) })
+		states[string(st.State)] = true
+		if st.EstimateUSD == nil {
+			t.Errorf("%s has no estimate", name)
+		}
+	}
+	if charges := s.Fake().Charges(); charges != 1 || !states["held"] || !states["succeeded"] {
+		t.Errorf("%d charges, states %v", charges, states)
 	}
 }
