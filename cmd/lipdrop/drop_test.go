@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -285,6 +286,27 @@ func TestDrop(t *testing.T) {
 			t.Errorf("the object is not the file: %v", err)
 		}
 		charges(t, before+1)
+	})
+
+	// Ctrl-C ends an upload; the same command continues.
+	t.Run("interrupted", func(t *testing.T) {
+		lay(t, map[string]string{"big.mp4": "@clip.mp4", "big.wav": "@voice.wav"})
+		addFree(t, "big.mp4", 40<<20)
+		ctx, interrupt := context.WithCancel(t.Context())
+		dir := stack.through(func(_ http.ResponseWriter, req *http.Request) bool {
+			if req.URL.Query().Get("partNumber") == "2" {
+				interrupt()
+			}
+			return false
+		})
+		var out, errs bytes.Buffer
+		args := []string{"drop", "big.mp4", "big.wav", "--dir", dir, "--to", "interrupted", "--yes"}
+		if code := run(ctx, args, &out, &errs); code != exitInterrupted || !strings.Contains(errs.String(), "interrupted; the same command continues") {
+			t.Errorf("exit code %d: %s", code, &errs)
+		}
+		if said := command(t, 0, args...); !strings.Contains(said, "sent 2 files") {
+			t.Error(said)
+		}
 	})
 
 	// A limit holds, and an estimate that is not known does not pass it.
