@@ -14,6 +14,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
@@ -193,6 +194,15 @@ func TestCheckFinds(t *testing.T) {
 		}, func(f findings) []string { return f.wrongStatus }},
 		{"no status", func(s *simulation) { s.w.Bucket.Remove(ledger.StatusKey(succeeded(s).Name)) }, func(f findings) []string { return f.wrongStatus }},
 		{"a dead letter", func(s *simulation) { s.w.Dead = append(s.w.Dead, "x") }, func(f findings) []string { return f.wrongStatus }},
+		{"a notice that was not sent", func(s *simulation) {
+			rec := succeeded(s)
+			s.w.Notices = slices.DeleteFunc(s.w.Notices, func(n notice.Detail) bool { return n.Take == rec.Take })
+		}, func(f findings) []string { return f.wrongStatus }},
+		{"a notice that is due forever", func(s *simulation) {
+			rewrite(s, record(succeeded(s)), `"state": "succeeded"`, `"state": "succeeded", "noticeDue": true`)
+		}, func(f findings) []string { return f.wrongStatus }},
+		{"a wrong notice", func(s *simulation) { s.w.WrongNotices = []string{"wrong"} }, func(f findings) []string { return f.wrongStatus }},
+		{"the token in a notice", func(s *simulation) { s.w.Notices[0].Reason = world.Token }, func(f findings) []string { return f.leaks }},
 		{"fewer jobs than a day had are allowed", func(s *simulation) {
 			s.w.Caps, s.caps.most = budget.Caps{Jobs: 1}, map[string]budget.Caps{budget.Day(world.Begin): {Jobs: 1}, budget.Day(world.Begin.AddDate(0, 0, 1)): {Jobs: 1}}
 		}, func(f findings) []string {
