@@ -92,8 +92,7 @@ func (c *dropCmd) Run(ctx context.Context, out *terminal, say messages) error {
 func (p *plan) ready() []string {
 	var names []string
 	for _, job := range p.jobs {
-		own := func(f drop.File) bool { return p.uploads[f.Key] != nil } // a preset concerns jobs of other files
-		if job.outcome.State == check.Ready && slices.ContainsFunc(job.finding.Files(), own) {
+		if job.outcome.State == check.Ready {
 			names = append(names, job.finding.Name)
 		}
 	}
