@@ -225,6 +225,7 @@ func TestRedriveAndCancel(t *testing.T) {
 
 	c = start(t, local.Options{Dir: dir, QueueTime: time.Hour})
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
+	b.waitFor("the job is listed", `document.querySelector('#rows [data-key="ads/talk"]')`)
 	b.job("ads/talk")
 	for _, want := range []string{"failed", "output_refused", "What to do:", "lipdrop redrive"} {
 		if text := eval[string](b, `document.querySelector("#job").innerText`); !strings.Contains(text, want) {

@@ -93,6 +93,7 @@ export class Drop {
       if (value === undefined || value === "") delete this.set[name];
       else this.set[name] = value;
       this.start.disabled = true; // until the new options are checked
+      this.turn = undefined; // a check under way is about the old ones
       clearTimeout(this.later);
       this.later = setTimeout(() => this.check(), 400);
     };
