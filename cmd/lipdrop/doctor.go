@@ -246,31 +246,30 @@ func (p checkedStack) checkBucketEvents(ctx context.Context) finding {
 	return finding{fine: "the bucket " + bucket + " sends its events to EventBridge"}
 }
 
-// checkMapping checks the event source mapping through which Lambda gives the drops in
-// the queue to submit, and the result of its last call.
-func (p checkedStack) checkMapping(ctx context.Context, functions *lambda.Client, id string) finding {
+// checkMapping checks an event source mapping, through which Lambda gives a function what
+// is in its queue, and the result of its last call.
+func (p checkedStack) checkMapping(ctx context.Context, functions *lambda.Client, name, id string) finding {
+	mapping := "the event source mapping " + name
 	out, err := functions.GetEventSourceMapping(ctx, &lambda.GetEventSourceMappingInput{UUID: &id})
-	state, result := "", ""
-	if err == nil {
-		state, result = aws.ToString(out.State), aws.ToString(out.LastProcessingResult)
+	if err != nil {
+		return callFailed("ask whether "+mapping+" is enabled", err)
 	}
+	state, result := aws.ToString(out.State), aws.ToString(out.LastProcessingResult)
 	switch {
-	case err != nil:
-		return callFailed("ask whether Lambda reads the queue of drops", err)
 	case state == "Creating" || state == "Enabling" || state == "Updating":
-		return finding{skipped: "Lambda does not read the queue of drops yet: its event source mapping is in the state " + state}
+		return finding{skipped: mapping + " is not enabled yet: its state is " + state}
 	case state != "Enabled":
 		return finding{
-			wrong:  "Lambda does not read the queue of drops: its event source mapping is in the state " + state,
+			wrong:  mapping + " is in the state " + state + ", so Lambda does not read its queue",
 			remedy: "Run: " + p.command("aws lambda update-event-source-mapping --enabled --uuid "+id),
 		}
 	case strings.HasPrefix(result, "PROBLEM"):
 		return finding{
-			wrong:  "Lambda cannot give the drops in the queue to submit: " + result,
-			remedy: "Fix what it names, then check again. If it names the function, read the log and the errors of the stack's SubmitFunction.",
+			wrong:  mapping + " reports: " + result,
+			remedy: "Fix what it names, then check again. If it names the function, read the log and the errors of that function.",
 		}
 	}
-	return finding{fine: "Lambda reads the queue of drops"}
+	return finding{fine: mapping + " is enabled"}
 }
 
 // checkRules checks what leads a drop to submit: the rules and the event source mapping.
@@ -288,7 +287,7 @@ func (p checkedStack) checkRules(ctx context.Context) []finding {
 			switch aws.ToString(r.ResourceType) {
 			case "AWS::Events::Rule":
 			case "AWS::Lambda::EventSourceMapping":
-				found = append(found, p.checkMapping(ctx, functions, aws.ToString(r.PhysicalResourceId)))
+				found = append(found, p.checkMapping(ctx, functions, aws.ToString(r.LogicalResourceId), aws.ToString(r.PhysicalResourceId)))
 				continue
 			default:
 				continue

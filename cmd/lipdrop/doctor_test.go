@@ -135,7 +135,7 @@ func healthy(models *catalog.Catalog) string {
 	text := `ok     the bucket drops is in the stack's region, eu-west-1
 ok     the bucket drops sends its events to EventBridge
 ok     the rule DropRule is enabled
-ok     Lambda reads the queue of drops
+ok     the event source mapping SubmitFunctionDrops is enabled
 ok     the dead-letter queue is empty
 ok     RunComfy accepts the token; the balance is 12.50 US dollars
 `
@@ -183,11 +183,11 @@ func TestDoctor(t *testing.T) {
 			want: "WRONG  the rule DropRule is disabled, so its events are lost\n" +
 				"       Run this, then repeat the drops and deletions that were made while it was disabled: aws events enable-rule --name lipdrop-DropRule --region eu-west-1"},
 		{name: "a disabled event source mapping", aws: stack{token: "right", mapping: "Disabled"},
-			want: "WRONG  Lambda does not read the queue of drops: its event source mapping is in the state Disabled\n" +
+			want: "WRONG  the event source mapping SubmitFunctionDrops is in the state Disabled, so Lambda does not read its queue\n" +
 				"       Run: aws lambda update-event-source-mapping --enabled --uuid lipdrop-SubmitFunctionDrops --region eu-west-1"},
 		{name: "an event source mapping whose calls fail", aws: stack{token: "right", processed: "PROBLEM: Function call failed"},
-			want: "WRONG  Lambda cannot give the drops in the queue to submit: PROBLEM: Function call failed\n" +
-				"       Fix what it names, then check again. If it names the function, read the log and the errors of the stack's SubmitFunction."},
+			want: "WRONG  the event source mapping SubmitFunctionDrops reports: PROBLEM: Function call failed\n" +
+				"       Fix what it names, then check again. If it names the function, read the log and the errors of that function."},
 		{name: "a bucket in another region", aws: stack{token: "right", region: "us-east-1"},
 			want: "WRONG  the bucket drops is in us-east-1 and the stack is in eu-west-1, so the stack sees no drop\n" +
 				"       Deploy the stack in us-east-1; or set the parameter ExistingBucket to a bucket in eu-west-1."},

@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -197,6 +198,60 @@ func (t *trial) use(ctx context.Context, outputs map[string]string) error {
 	fmt.Printf("notes.txt: %s (%s): %s\n", st.State, st.Code, st.Reason)
 	if charges := t.fake.Charges(); charges != 2 {
 		return fmt.Errorf("RunComfy charged %d jobs, want 2", charges)
+	}
+	return t.useCommand(ctx)
+}
+
+// useCommand does with the command what a person does, from the drop to the reviewed
+// file. It finds the stack by itself.
+func (t *trial) useCommand(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "lipdrop-deploy-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	program := filepath.Join(dir, "lipdrop")
+	if output, err := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/lipdrop").CombinedOutput(); err != nil {
+		return fmt.Errorf("build the command: %w: %s", err, output)
+	}
+	err = errors.Join(os.WriteFile(filepath.Join(dir, "talk.mp4"), []byte(t.clip), 0o600), os.WriteFile(filepath.Join(dir, "talk.wav"), []byte(t.voice), 0o600))
+	if err != nil {
+		return err
+	}
+	for _, tt := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"drop talk.mp4 talk.wav --to command --yes --wait --get .", 0, "command/talk: succeeded"},
+		{"drop talk.mp4 talk.wav --to command --yes", 0, "nothing starts"},
+		{"jobs command/ --since 1h", 0, "command/talk"},
+		{"jobs --state rejected,failed --json", 0, ""},
+		{"show command/talk", 0, "inbox/command/talk.wav, audio_url"},
+		{"watch command/ --exit-status", 0, "command/talk: succeeded"},
+		{"get command/talk .", 0, "is here already"},
+		{"review command/talk --approve", 0, "approved by arn:aws:"},
+		{"models --live", 0, "sync/react-1"},
+		{"cancel command/talk", 1, "has already ended"},
+		{"redrive command/talk", 1, "has not failed"},
+		{"show command/none", 1, "there is no job named command/none"},
+		{"jobs --stack gone", 1, "there is no stack gone"},
+	} {
+		fmt.Println("lipdrop", tt.args)
+		cmd := exec.CommandContext(ctx, program, strings.Fields(tt.args)...)
+		cmd.Dir = dir
+		output, err := cmd.CombinedOutput()
+		fmt.Print(string(output))
+		code := 0
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			code = exit.ExitCode()
+		}
+		if code != tt.code || !strings.Contains(string(output), tt.want) {
+			return fmt.Errorf("lipdrop %s: exit code %d, want %d and %q: %w", tt.args, code, tt.code, tt.want, err)
+		}
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "command", "talk.mp4")); err != nil || string(got) != t.clip {
+		return fmt.Errorf("the file that the command has fetched is not the output: %w", err)
 	}
 	return nil
 }
