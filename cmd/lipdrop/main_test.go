@@ -68,6 +68,10 @@ func TestCommandLine(t *testing.T) {
 		{name: "an unknown command", args: "frobnicate", code: 2, errs: []string{"lipdrop --help"}},
 		{name: "help", args: "--help", out: []string{"Usage: lipdrop", "try", "local", "check", "cancel", "redrive", "doctor"}},
 	}
+	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "LIPDROP_STACK"} {
+		t.Setenv(name, "") // what the machine has configured
+	}
+	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			lay(t, tt.files)

@@ -163,7 +163,7 @@ func TestWebhook(t *testing.T) {
 		}
 	}](t, s, "WebhookConnection")
 	key := connection.AuthParameters.APIKeyAuthParameters
-	if connection.AuthorizationType != "API_KEY" || key.APIKeyName != "X-Lipdrop-Key" || key.APIKeyValue != "{{resolve:secretsmanager:WebhookKey:SecretString}}" {
+	if connection.AuthorizationType != "API_KEY" || key.APIKeyName != "X-Lipdrop-Key" || key.APIKeyValue != "{{resolve:secretsmanager:WebhookKey}}" {
 		t.Errorf("the connection is %+v", connection)
 	}
 	if generated := properties[struct {
