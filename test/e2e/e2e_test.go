@@ -192,9 +192,10 @@ func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
 	if len(execution) < 4 || execution[len(execution)-1] != "Archive" || strings.Join(execution[:3], " ") != "Wait Poll Ended?" {
 		t.Errorf("path of %s: %v", name, execution)
 	}
+	const estimate = 0.20248 // 2.531 s at the fake's price
 	wantStatus := ledger.Status{
 		Name: name, State: ledger.Succeeded, Take: st.Take, RequestID: st.RequestID, Model: "sync/sync/lipsync/v2/pro", UpdatedAt: st.UpdatedAt,
-		Outputs: []string{output}, Warnings: st.Warnings, ExpectedSeconds: 2.531, Verdict: ledger.VerdictDoubtful,
+		Outputs: []string{output}, Warnings: st.Warnings, ExpectedSeconds: 2.531, EstimateUSD: new(estimate), Verdict: ledger.VerdictDoubtful,
 		Links: &ledger.Links{
 			Execution: st.Links.Execution, RunComfy: "https://www.runcomfy.com/models/sync/sync/lipsync/v2/pro/api",
 			Outputs: "s3://lipdrop/" + prefix,
@@ -215,7 +216,7 @@ func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
 	}
 	sum := sha256.Sum256(clip)
 	want := archive.Result{
-		Name: name, Take: st.Take, Model: st.Model, Options: map[string]any{}, RequestID: st.RequestID, ExpectedSeconds: 2.5, Warnings: st.Warnings,
+		Name: name, Take: st.Take, Model: st.Model, Options: map[string]any{}, RequestID: st.RequestID, ExpectedSeconds: 2.5, EstimateUSD: new(estimate), Warnings: st.Warnings,
 		Inputs: []ledger.Input{
 			{Property: "video_url", Key: "inbox/" + name + ".mp4", Bytes: int64(len(clip)), DurationSeconds: 3, Width: 320, Height: 240, Codecs: []string{"h264", "aac"}},
 			{Property: "audio_url", Key: "inbox/" + name + ".wav", Bytes: int64(len(sampleFile(t, "voice.wav"))), DurationSeconds: 2.5, Codecs: []string{"pcm"}},

@@ -78,7 +78,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			nth(1, "/jobs/", "is written"), // a claim
 			nth(1, "submit is half answered"),
 			nth(1, "submit is answered"),
-			nth(1, "executions/", ".tmp is written"),
+			nth(1, "executions/", ".partial is written"),
 			nth(1, "status arrives"),
 			nth(1, "result arrives"),
 			nth(1, "/outbox/", ".mp4 is written"),
