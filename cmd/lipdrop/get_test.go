@@ -173,6 +173,7 @@ func TestGetContinuesAfterAKill(t *testing.T) {
 	if sum, result := sha256.Sum256(got), string(s.objects["outbox/talk/20261121T120000Z-0123456789ab/result.json"]); !strings.Contains(result, hex.EncodeToString(sum[:])) {
 		t.Error("the output is not the one in the bucket")
 	}
+	server.Close() // waits for its last response
 	if s.sent > size+part {
 		t.Errorf("%d bytes were sent for %d", s.sent, size)
 	}
