@@ -150,6 +150,9 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 // A bundle's status lists at most 500 matches. A held match that new matches push
 // out of that list stays held: only the bucket says whether job.json asks for it.
 func TestHeldMatchesBeyondTheList(t *testing.T) {
+	if testing.Short() {
+		t.Skip("so many matches take minutes with the race detector")
+	}
 	const folder, pushedOut = "inbox/cafe.job/", 20
 	w := worldtest.New(t)
 	w.Settings.MaxJobsPerDrop = 1000
