@@ -163,6 +163,29 @@ func TestRaisedCap(t *testing.T) {
 	worldtest.WantCharges(t, w, 2)
 }
 
+// A cap has held a job for a day. When the job fits, RunComfy throttles it for hours. It is
+// retried until RunComfy accepts it.
+func TestThrottledAfterACap(t *testing.T) {
+	for _, held := range []time.Duration{11 * time.Hour, 23*time.Hour + 50*time.Minute, 26 * time.Hour, 3 * 24 * time.Hour} {
+		t.Run(held.String(), func(t *testing.T) {
+			w := worldtest.New(t)
+			setCaps(w, budget.Caps{USD: 0.01})
+			dropPairs(t, w, 1)
+			w.Pass(held)
+			worldtest.WantStatus(t, w, "0", ledger.Held, problem.OverBudget)
+			setCaps(w, budget.Caps{})
+			worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429"), 8*time.Hour)
+			w.Pass(7 * time.Hour)
+			worldtest.WantStatus(t, w, "0", ledger.Held, problem.Throttled)
+			w.Pass(3 * time.Hour)
+			worldtest.WantCharges(t, w, 1)
+			if len(w.Dead) > 0 {
+				t.Errorf("%d dead letters", len(w.Dead))
+			}
+		})
+	}
+}
+
 // What RunComfy certainly did not accept is given back. What it may have accepted is not.
 func TestReservationFollowsTheResponse(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {

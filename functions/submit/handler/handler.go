@@ -21,8 +21,8 @@
 // make no requests until the limit is higher; then the change is handled again.
 //
 // The caps of a day (package budget) hold single jobs, after their claim. Their messages
-// are delivered every 12 minutes. The last delivery of such a message sends another one
-// in its place, because a job may wait for days.
+// are delivered every 12 minutes. A message that is older than renewAfter is replaced
+// by a new one, because a job may wait for days.
 package handler
 
 import (
@@ -100,6 +100,10 @@ const (
 	// nothing, so that it becomes a dead letter soon.
 	retryFor  = 24 * time.Hour
 	burnPause = time.Second
+	// renewAfter is the age from which a new message replaces the message of a job that a
+	// cap of the day holds. So at least half a day is left for other causes, such as
+	// RunComfy's throttling, when the job fits into the cap.
+	renewAfter = retryFor / 2
 	// mostRetryAfter limits the pause that RunComfy asks for. SQS allows 12 hours.
 	mostRetryAfter = 6 * time.Hour
 )
@@ -328,7 +332,8 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 		case last && !c.Last:
 			lastSince = h.Now()
 		}
-		errs = append(errs, h.handleChange(ctx, b, c, lastSince, mayStart))
+		renew := last || !m.sent.IsZero() && h.Now().After(m.sent.Add(renewAfter))
+		errs = append(errs, h.handleChange(ctx, b, c, lastSince, renew, mayStart))
 	}
 	return errors.Join(errs...)
 }
@@ -351,8 +356,9 @@ func (h *Handler) isGone(ctx context.Context, key string) (bool, error) {
 // more than fewRequests requests to S3. Then it sends messages for the subjects that
 // are left, and for those that are not finished. A message of submit that has several
 // subjects is only divided: handleChange assesses none of them. Repeating an assessment
-// that changes nothing costs a few reads.
-func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSince time.Time, mayStart func() bool) error {
+// that changes nothing costs a few reads. With renew, subjects that a cap of the day holds
+// get new messages too.
+func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSince time.Time, renew bool, mayStart func() bool) error {
 	ctx, requests := bucket.CountRequests(ctx)
 	subjects := c.Subjects
 	if subjects == nil {
@@ -399,9 +405,7 @@ func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSinc
 		} else {
 			left = append(left, s)
 			errs = append(errs, a.err)
-			// A cap may hold a job for days, which is longer than the queue delivers one
-			// message.
-			divide = divide || a.isLast() && isOverBudget(a.err)
+			divide = divide || renew && isOverBudget(a.err)
 		}
 		errs = append(errs, h.warnUnused(ctx, a, c))
 	}
