@@ -5,6 +5,7 @@ import "testing"
 // Jobs near their end need more calls of poll than Lambda runs at the same time. None
 // is lost. A queued job needs no call that waits.
 func TestCrowd(t *testing.T) {
+	skipIfShort(t)
 	const limit = 20
 	c, err := gather(300, limit, 1)
 	if err != nil {

@@ -42,6 +42,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// skipIfShort skips a test of the simulation itself. It takes minutes with the race
+// detector, and TestSimulation runs the same code.
+func skipIfShort(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a test of the simulation itself")
+	}
+}
+
 func report(t *testing.T, jobs int, seed uint64) (tally, string) {
 	t.Helper()
 	total, err := simulate(jobs, seed)
@@ -70,6 +78,7 @@ func TestSimulation(t *testing.T) {
 }
 
 func TestSameSeedGivesTheSameRun(t *testing.T) {
+	skipIfShort(t)
 	_, first := report(t, 25, 2)
 	if _, again := report(t, 25, 2); again != first {
 		t.Errorf("%s\nand then\n%s", first, again)
@@ -134,6 +143,7 @@ func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 
 // The check finds whatever is tampered with after the run.
 func TestCheckFinds(t *testing.T) {
+	skipIfShort(t)
 	succeeded := func(s *simulation) ledger.Record {
 		for _, rec := range s.records() {
 			if rec.State == ledger.Succeeded {
