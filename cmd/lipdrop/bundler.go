@@ -218,7 +218,7 @@ func (b *bundler) addBundle(file, folder, dir string, row list.Row) error {
 		key := folder + mediaFolder + hex.EncodeToString(m.upload.Sum.SHA256[:6]) + "/" + m.base
 		if b.uploads[key] == nil {
 			u := *m.upload
-			u.Key, u.Rank = key, check.UploadRank(key)
+			u.Key = key
 			b.uploads[key], b.files.paths[key] = &u, m.path
 		}
 		input[property] = "/" + key
@@ -281,5 +281,6 @@ func (m *medium) read(ctx context.Context, at string) error {
 		return err
 	}
 	m.upload = &client.Upload{Open: opener(target)}
-	return sum(ctx, m.upload)
+	m.upload.Sum, err = client.SumOf(ctx, file, info.Size())
+	return err
 }

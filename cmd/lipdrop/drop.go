@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -263,14 +264,24 @@ func (p *plan) compare(ctx context.Context, stack *client.Client) error {
 		if p.uploads[key] != nil {
 			continue // a medium of a list, which was read before
 		}
-		u := &client.Upload{Key: key, Rank: check.UploadRank(key)}
-		if text := p.files.texts[key]; text != nil {
-			u.Open = client.Bytes(text)
-		} else {
-			u.Open = opener(p.files.paths[key])
-		}
+		u := &client.Upload{Key: key}
 		p.uploads[key] = u
-		group.Go(func() error { return sum(groupCtx, u) })
+		text, at := p.files.texts[key], p.files.paths[key]
+		group.Go(func() (err error) {
+			if text != nil {
+				u.Open = client.Bytes(text)
+				u.Sum, err = client.SumOf(groupCtx, bytes.NewReader(text), int64(len(text)))
+				return err
+			}
+			u.Open = opener(at)
+			file, info, err := openRegular(at)
+			if err != nil {
+				return err
+			}
+			defer file.Close()
+			u.Sum, err = client.SumOf(groupCtx, file, info.Size())
+			return err
+		})
 	}
 	if err := group.Wait(); err != nil {
 		return err
@@ -286,28 +297,6 @@ func opener(path string) func() (client.Content, error) {
 		file, _, err := openRegular(path)
 		return file, err
 	}
-}
-
-// sum sets the sum of an upload.
-func sum(ctx context.Context, u *client.Upload) error {
-	file, err := u.Open()
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	size := int64(0)
-	switch file := file.(type) {
-	case *os.File:
-		info, err := file.Stat()
-		if err != nil {
-			return err
-		}
-		size = info.Size()
-	case interface{ Size() int64 }:
-		size = file.Size()
-	}
-	u.Sum, err = client.SumOf(ctx, file, size)
-	return err
 }
 
 // snapshotPages is how many pages of a listing the check of a drop may read before it

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,6 +26,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/check"
 )
 
 // Content is a file to upload.
@@ -40,10 +42,7 @@ type Upload struct {
 	// Open opens the file.
 	Open func() (Content, error)
 
-	// Rank is when to upload the file: after every file of a lower rank.
-	Rank int
-
-	// Sum identifies the content. Compare sets it if Size is 0.
+	// Sum identifies the content.
 	Sum Sum
 
 	// Exists reports that the bucket has an object with this key, and Same that the
@@ -139,7 +138,7 @@ func encode(crc uint64) *string {
 }
 
 // Compare finds out which of the uploads the bucket holds already, with the same
-// content. It sets their Exists and Same. Every upload has a Sum.
+// content. It sets their Exists and Same.
 func (c *Client) Compare(ctx context.Context, uploads []*Upload) error {
 	there, err := c.existing(ctx, uploads)
 	if err != nil {
@@ -175,11 +174,9 @@ func (c *Client) existing(ctx context.Context, uploads []*Upload) (map[string]bu
 	}
 	prefix := uploads[0].Key
 	for _, u := range uploads {
-		n := 0
-		for n < min(len(prefix), len(u.Key)) && prefix[n] == u.Key[n] {
-			n++
+		for !strings.HasPrefix(u.Key, prefix) {
+			prefix = prefix[:len(prefix)-1]
 		}
-		prefix = prefix[:n]
 	}
 	files, more, err := c.Bucket.List(ctx, prefix, bucket.PageSize*max(1, len(uploads)/8))
 	if err != nil {
@@ -219,8 +216,8 @@ func statusOf(err error) int {
 	return 0
 }
 
-// Send uploads files, in the order of their ranks. It calls sent with the number of
-// bytes that were sent since the last call, which is negative if they must be sent again.
+// Send uploads files so that no job starts before all its files are there: see
+// check.UploadRank. It calls sent with the number of bytes that were sent since the last call, which is negative if they must be sent again.
 // A large file is uploaded in parts. If an earlier upload of the same content was
 // interrupted, Send sends only the parts that are missing, and calls sent for the others
 // too. S3 verifies each file. Send stops at the first error, and leaves unfinished
@@ -233,9 +230,10 @@ func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)
 		sent(n)
 	}}
 	ordered := slices.Clone(uploads)
-	slices.SortStableFunc(ordered, func(a, b *Upload) int { return a.Rank - b.Rank })
+	slices.SortStableFunc(ordered, func(a, b *Upload) int { return check.UploadRank(a.Key) - check.UploadRank(b.Key) })
 	for len(ordered) > 0 {
-		n := slices.IndexFunc(ordered, func(u *Upload) bool { return u.Rank != ordered[0].Rank })
+		rank := check.UploadRank(ordered[0].Key)
+		n := slices.IndexFunc(ordered, func(u *Upload) bool { return check.UploadRank(u.Key) != rank })
 		if n < 0 {
 			n = len(ordered)
 		}

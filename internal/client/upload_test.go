@@ -80,13 +80,13 @@ func uploadOfFile(ctx context.Context, key, path string) (*client.Upload, error)
 	return &client.Upload{Key: key, Sum: sum, Open: func() (client.Content, error) { return os.Open(path) }}, err
 }
 
-func uploadOfText(t *testing.T, key, text string, rank int) *client.Upload {
+func uploadOfText(t *testing.T, key, text string) *client.Upload {
 	t.Helper()
 	sum, err := client.SumOf(t.Context(), strings.NewReader(text), int64(len(text)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &client.Upload{Key: key, Sum: sum, Rank: rank, Open: client.Bytes([]byte(text))}
+	return &client.Upload{Key: key, Sum: sum, Open: client.Bytes([]byte(text))}
 }
 
 // An s3Server is a real S3 server behind a proxy that sees each request.
@@ -369,7 +369,7 @@ func TestProgress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	small := uploadOfText(t, "inbox/small.mp4", "small", 0)
+	small := uploadOfText(t, "inbox/small.mp4", "small")
 	sent, most := int64(0), int64(0)
 	err = clientOf(server.url).Send(t.Context(), []*client.Upload{u, small}, func(n int64) {
 		sent += n
@@ -383,12 +383,12 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// Files of a lower rank are all there before one of a higher rank is sent.
+// All media are there before the first job.json is sent.
 func TestRanks(t *testing.T) {
 	server := startServer(t)
 	var uploads []*client.Upload
 	for i := range 30 {
-		uploads = append(uploads, uploadOfText(t, fmt.Sprintf("inbox/%d.job/job.json", i), "{}", 3), uploadOfText(t, fmt.Sprintf("inbox/%d.job/v.mp4", i), strings.Repeat("v", 1000), 1))
+		uploads = append(uploads, uploadOfText(t, fmt.Sprintf("inbox/%d.job/job.json", i), "{}"), uploadOfText(t, fmt.Sprintf("inbox/%d.job/v.mp4", i), strings.Repeat("v", 1000)))
 	}
 	var open, high atomic.Int32
 	server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
@@ -422,17 +422,17 @@ func TestCompare(t *testing.T) {
 		return u
 	}
 	c := clientOf(server.url)
-	before := []*client.Upload{bigUpload(), uploadOfText(t, "inbox/ads/same.wav", "same", 0), uploadOfText(t, "inbox/ads/changed.wav", "before", 0), uploadOfText(t, "inbox/ads/longer.wav", "a", 0)}
+	before := []*client.Upload{bigUpload(), uploadOfText(t, "inbox/ads/same.wav", "same"), uploadOfText(t, "inbox/ads/changed.wav", "before"), uploadOfText(t, "inbox/ads/longer.wav", "a")}
 	if err := c.Send(t.Context(), before, func(int64) {}); err != nil {
 		t.Fatal(err)
 	}
 	server.setHandler(nil)
 	uploads := []*client.Upload{
-		bigUpload(), uploadOfText(t, "inbox/ads/same.wav", "same", 0), uploadOfText(t, "inbox/ads/changed.wav", "after!", 0),
-		uploadOfText(t, "inbox/ads/longer.wav", "aa", 0), uploadOfText(t, "inbox/ads/new.wav", "new", 0),
+		bigUpload(), uploadOfText(t, "inbox/ads/same.wav", "same"), uploadOfText(t, "inbox/ads/changed.wav", "after!"),
+		uploadOfText(t, "inbox/ads/longer.wav", "aa"), uploadOfText(t, "inbox/ads/new.wav", "new"),
 	}
 	for range 500 {
-		uploads = append(uploads, uploadOfText(t, fmt.Sprintf("inbox/ads/%d.job/job.json", len(uploads)), "{}", 3))
+		uploads = append(uploads, uploadOfText(t, fmt.Sprintf("inbox/ads/%d.job/job.json", len(uploads)), "{}"))
 	}
 	if err := c.Compare(t.Context(), uploads); err != nil {
 		t.Fatal(err)
@@ -555,7 +555,7 @@ func TestUploadWithoutPermission(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, u := range []*client.Upload{uploadOfText(t, "inbox/a.mp4", "a", 0), big} {
+	for _, u := range []*client.Upload{uploadOfText(t, "inbox/a.mp4", "a"), big} {
 		err := clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {})
 		denied, ok := errors.AsType[*client.DeniedError](err)
 		if !ok || denied.Permission != "s3:PutObject" || denied.Resource != "arn:aws:s3:::drops/"+u.Key {

@@ -487,7 +487,7 @@ func (d *dropSession) upload(again bool) error {
 	group, ctx := errgroup.WithContext(d.ctx)
 	group.SetLimit(sumsAtOnce)
 	for i, f := range d.files {
-		uploads[i] = &client.Upload{Key: f.Key, Rank: check.UploadRank(f.Key), Open: func() (client.Content, error) { return &readAhead{file: f}, nil }}
+		uploads[i] = &client.Upload{Key: f.Key, Open: func() (client.Content, error) { return &readAhead{file: f}, nil }}
 		group.Go(func() (err error) {
 			uploads[i].Sum, err = client.SumOf(ctx, &readAhead{file: f}, f.Size)
 			return err
