@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"time"
-	"unicode/utf16"
 
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/catalog"
@@ -84,7 +82,7 @@ func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
 		if c.JSON {
 			job := o.Describe(f)
 			job.EstimateUSD = estimate.USD
-			return writeLine(out, job)
+			return writeJSON(out, job)
 		}
 		report(out, f, o, estimate)
 		return nil
@@ -181,26 +179,4 @@ func describe(used drop.Used) string {
 		text += fmt.Sprintf(", %d×%d", used.Info.Width, used.Info.Height)
 	}
 	return text
-}
-
-// writeLine writes a value as a line of JSON without control and format characters.
-func writeLine(out io.Writer, value any) error {
-	var line strings.Builder
-	enc := json.NewEncoder(&line)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(value); err != nil {
-		return err
-	}
-	var safe strings.Builder
-	for _, r := range strings.TrimSuffix(line.String(), "\n") {
-		if !acts(r) {
-			safe.WriteRune(r)
-			continue
-		}
-		for _, unit := range utf16.Encode([]rune{r}) {
-			fmt.Fprintf(&safe, `\u%04x`, unit)
-		}
-	}
-	fmt.Fprintln(out, safe.String())
-	return nil
 }

@@ -504,7 +504,7 @@ type droppedJob struct {
 
 func (p *plan) printJSON(out *terminal) error {
 	for _, job := range p.jobs {
-		if err := writeLine(out, droppedJob{job.outcome.Describe(job.finding), job.starts, job.usd}); err != nil {
+		if err := writeJSON(out, droppedJob{job.outcome.Describe(job.finding), job.starts, job.usd}); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf16"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -120,11 +121,27 @@ func fit(widest []int, width int) []table.ColumnConfig {
 	return columns
 }
 
-// writeJSON writes a value as one line of JSON.
+// writeJSON writes a value as a line of JSON. It escapes control and format characters
+// as JSON does, because a terminal would escape them in another way.
 func writeJSON(out io.Writer, value any) error {
-	enc := json.NewEncoder(out)
+	var line strings.Builder
+	enc := json.NewEncoder(&line)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(value)
+	if err := enc.Encode(value); err != nil {
+		return err
+	}
+	var safe strings.Builder
+	for _, r := range strings.TrimSuffix(line.String(), "\n") {
+		if !acts(r) {
+			safe.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&safe, `\u%04x`, unit)
+		}
+	}
+	_, err := fmt.Fprintln(out, safe.String())
+	return err
 }
 
 // ago returns how long ago something was, for a person.
