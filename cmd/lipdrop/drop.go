@@ -70,7 +70,7 @@ func (c *dropCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	} else if !c.JSON {
 		p.print(out)
 	}
-	if err == nil && c.MaxUSD > 0 && len(p.starting()) > 0 && (p.cost.unknown > 0 || p.cost.usd > c.MaxUSD) {
+	if err == nil && c.MaxUSD > 0 && p.starting() > 0 && (p.cost.unknown > 0 || p.cost.usd > c.MaxUSD) {
 		err = fmt.Errorf("nothing was sent: --max-usd allows %s, and the estimate is: %v", dollars(c.MaxUSD), p.cost)
 	}
 	if err != nil || c.DryRun {
@@ -398,16 +398,15 @@ func (p *plan) changes(f drop.Finding) bool {
 	return false
 }
 
-// starting returns the names of the jobs that the drop starts, sorted.
-func (p *plan) starting() []string {
-	var names []string
+// starting returns how many jobs the drop starts.
+func (p *plan) starting() int {
+	n := 0
 	for _, job := range p.jobs {
 		if job.starts {
-			names = append(names, job.finding.Name)
+			n++
 		}
 	}
-	slices.Sort(names)
-	return names
+	return n
 }
 
 // toSend returns what is uploaded, and its size.
@@ -431,8 +430,7 @@ const (
 
 // print says what the drop does.
 func (p *plan) print(out *terminal) {
-	starting := len(p.starting())
-	shown := 0
+	starting, shown := p.starting(), 0
 	for _, job := range p.jobs {
 		switch {
 		case job.outcome.State == check.Ready && !job.starts:
@@ -446,7 +444,7 @@ func (p *plan) print(out *terminal) {
 		if shown++; shown > briefly {
 			continue
 		}
-		if starting > detailed {
+		if job.starts && starting > detailed {
 			printf(out, "%s: one job of %s, %s\n", job.finding.Name, job.outcome.Job.Model, cmp.Or(seconds(job.outcome.Job.Expected.Length.Seconds()), "of unknown length"))
 			for _, warning := range job.outcome.Warnings {
 				printf(out, "  warning: %s\n", warning)
@@ -513,7 +511,7 @@ func (p *plan) printJSON(out *terminal) error {
 
 // ask asks whether to start jobs. Without a terminal it refuses.
 func (c *dropCmd) ask(ctx context.Context, p *plan, say messages) error {
-	starting := len(p.starting())
+	starting := p.starting()
 	if c.Yes || starting == 0 {
 		return nil
 	}

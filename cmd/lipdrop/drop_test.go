@@ -23,7 +23,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/check"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
@@ -79,6 +83,23 @@ func addFree(t *testing.T, path string, n int) {
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// With many jobs, each that starts is a line. A file that starts none still says why.
+func TestPrintManyJobs(t *testing.T) {
+	p := &plan{}
+	for range detailed + 1 {
+		p.jobs = append(p.jobs, plannedJob{finding: drop.Finding{Name: "talk"}, outcome: check.Outcome{State: check.Ready, Job: drop.Ready{Model: "m"}}, starts: true})
+	}
+	p.jobs = append(p.jobs, plannedJob{finding: drop.Finding{Name: "lone"}, outcome: check.Outcome{
+		State: ledger.Waiting, Problems: []problem.Problem{{Code: problem.WaitingForAudio, Reason: "the voice is missing"}},
+	}})
+	var out bytes.Buffer
+	p.print(&terminal{w: &out})
+	want := strings.Repeat("talk: one job of m, of unknown length\n", detailed+1) + "lone: waiting\n  waiting_for_audio: the voice is missing\n"
+	if !strings.HasPrefix(out.String(), want) {
+		t.Errorf("printed:\n%s", &out)
 	}
 }
 
@@ -199,7 +220,7 @@ func TestDrop(t *testing.T) {
 		}
 	})
 
-	// A person who may only read is told what is missing, before anything is sent.
+	// The error for a person who may only read names the missing permission.
 	t.Run("without the permission to write", func(t *testing.T) {
 		lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
 		dir := stack.through(func(w http.ResponseWriter, req *http.Request) bool {
