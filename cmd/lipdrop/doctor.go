@@ -19,7 +19,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
@@ -34,10 +33,9 @@ import (
 
 type doctorCmd struct {
 	client.Target
-	Drop        bool          `help:"Also drop a test file that starts no job, and wait for its answer file."`
-	Wait        time.Duration `default:"10m" help:"How long to wait for that answer file."`
-	Every       time.Duration `default:"5s" hidden:"" help:"Pause between two test files, for tests."`
-	RunComfyURL string        `name:"runcomfy-url" hidden:"" help:"Address of the Model API and the account API, for tests."`
+	Drop  bool          `help:"Also drop a test file that starts no job, and wait for its answer file."`
+	Wait  time.Duration `default:"10m" help:"How long to wait for that answer file."`
+	Every time.Duration `default:"5s" hidden:"" help:"Pause between two test files, for tests."`
 }
 
 // Help returns examples.
@@ -51,17 +49,27 @@ type finding struct {
 	fine, wrong, remedy, skipped string
 }
 
-// checkedStack is the stack that doctor checks, and how the caller named it.
+// checkedStack is the stack that doctor checks, and the profile that the caller named.
 type checkedStack struct {
 	*client.Client
-	stack, profile string
+	profile string
 }
 
 // Run checks a deployed stack and prints what to fix. Without --drop its calls
 // only read, and cost nothing.
 func (c *doctorCmd) Run(ctx context.Context, out io.Writer) error {
+	d, err := c.FindOnAWS(ctx)
+	if _, ok := errors.AsType[*client.UsageError](err); ok {
+		return err
+	}
+	var found []finding
+	if err != nil {
+		found = append(found, callFailed("find the stack", err))
+	} else {
+		found = c.findings(ctx, checkedStack{d, c.Profile})
+	}
 	wrong := 0
-	for _, f := range c.findings(ctx) {
+	for _, f := range found {
 		switch {
 		case f.wrong != "":
 			wrong++
@@ -78,25 +86,14 @@ func (c *doctorCmd) Run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-func (c *doctorCmd) findings(ctx context.Context) []finding {
-	d, err := c.FindOnAWS(ctx)
-	if err != nil {
-		return []finding{callFailed("find the stack", err)}
-	}
-	p := checkedStack{d, d.Stack, c.Profile}
-	token := &config.Token{Client: secretsmanager.NewFromConfig(d.Config), ARN: d.Outputs["TokenSecretArn"], Now: time.Now}
-	models := &runcomfy.Client{Token: token, BaseURL: c.RunComfyURL}
-	account := &runcomfy.Client{Token: token, BaseURL: c.RunComfyURL}
-	if account.BaseURL == "" {
-		account.BaseURL = runcomfy.AccountBaseURL
-	}
+func (c *doctorCmd) findings(ctx context.Context, p checkedStack) []finding {
 	found := p.checkBucket(ctx)
 	found = append(found, p.checkRules(ctx)...)
 	if c.Drop {
 		found = append(found, p.checkDrop(ctx, c.Wait, c.Every, found))
 	}
 	found = append(found, p.checkDeadLetters(ctx))
-	return append(found, p.checkRunComfy(ctx, account, models)...)
+	return append(found, p.checkRunComfy(ctx)...)
 }
 
 // callFailed returns the finding for a failed call of AWS.
@@ -276,7 +273,7 @@ func (p checkedStack) checkMapping(ctx context.Context, functions *lambda.Client
 func (p checkedStack) checkRules(ctx context.Context) []finding {
 	rules := eventbridge.NewFromConfig(p.Config)
 	functions := lambda.NewFromConfig(p.Config)
-	pages := cloudformation.NewListStackResourcesPaginator(cloudformation.NewFromConfig(p.Config), &cloudformation.ListStackResourcesInput{StackName: &p.stack})
+	pages := cloudformation.NewListStackResourcesPaginator(cloudformation.NewFromConfig(p.Config), &cloudformation.ListStackResourcesInput{StackName: &p.Stack})
 	var found []finding
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -329,12 +326,13 @@ func (p checkedStack) checkDeadLetters(ctx context.Context) finding {
 }
 
 // checkRunComfy checks the token first, because every other request needs it.
-func (p checkedStack) checkRunComfy(ctx context.Context, account, models *runcomfy.Client) []finding {
-	token := p.checkToken(ctx, account)
+func (p checkedStack) checkRunComfy(ctx context.Context) []finding {
+	api := p.RunComfy()
+	token := p.checkToken(ctx, api.Account())
 	if token.wrong != "" {
 		return []finding{token, {skipped: "the models at RunComfy were not checked: fix the above first"}}
 	}
-	return append([]finding{token}, checkModels(ctx, models)...)
+	return append([]finding{token}, checkModels(ctx, api)...)
 }
 
 func (p checkedStack) checkToken(ctx context.Context, api *runcomfy.Client) finding {

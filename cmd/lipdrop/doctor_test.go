@@ -23,6 +23,7 @@ import (
 // healthy, except that its token was never set.
 type stack struct {
 	token        string // the secret's text; empty: it was never set
+	runComfy     string // the parameter RunComfyBaseUrl
 	region       string // of the bucket; the stack's if empty
 	eventsOff    bool
 	lost         int // how many events of the bucket do not arrive; each later one is answered at once
@@ -73,7 +74,8 @@ func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		} {
 			fmt.Fprintf(w, "<member><OutputKey>%s</OutputKey><OutputValue>%s</OutputValue></member>", key, value)
 		}
-		fmt.Fprint(w, "</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>")
+		fmt.Fprintf(w, "</Outputs><Parameters><member><ParameterKey>RunComfyBaseUrl</ParameterKey><ParameterValue>%s</ParameterValue></member></Parameters>", s.runComfy)
+		fmt.Fprint(w, "</member></Stacks></DescribeStacksResult></DescribeStacksResponse>")
 	case "ListStackResources":
 		fmt.Fprint(w, "<ListStackResourcesResponse><ListStackResourcesResult><StackResourceSummaries>")
 		resources := map[string]string{"DropRule": "AWS::Events::Rule", "Queue": "AWS::SQS::Queue", "SubmitFunctionDrops": "AWS::Lambda::EventSourceMapping"}
@@ -245,6 +247,7 @@ func TestDoctor(t *testing.T) {
 			}
 			api := httptest.NewServer(fake)
 			defer api.Close()
+			tt.aws.runComfy = api.URL
 			for name, value := range map[string]string{
 				"AWS_ENDPOINT_URL": cloud.URL, "AWS_REGION": "eu-west-1", "AWS_EC2_METADATA_DISABLED": "true", "AWS_PROFILE": "",
 				"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "",
@@ -259,7 +262,7 @@ func TestDoctor(t *testing.T) {
 				tt.args = "--stack lipdrop"
 			}
 			var out, errs bytes.Buffer
-			code := run(t.Context(), append([]string{"doctor", "--runcomfy-url", api.URL}, strings.Fields(tt.args)...), &out, &errs)
+			code := run(t.Context(), append([]string{"doctor"}, strings.Fields(tt.args)...), &out, &errs)
 			wantCode, wantErrs := 0, ""
 			if tt.want != "" {
 				wantCode, wantErrs = 1, "lipdrop: 1 thing to fix\n"

@@ -63,15 +63,12 @@ func (e *Env) Clients(ctx context.Context) Clients {
 	e.Mistake("AWS", err)
 	storage := bucket.NewClient(cfg)
 	token := &Token{Client: secretsmanager.NewFromConfig(cfg), ARN: secretARN, Now: time.Now}
-	account := baseURL
-	if account == runcomfy.DefaultBaseURL {
-		account = runcomfy.AccountBaseURL
-	}
+	api := &runcomfy.Client{Token: token, BaseURL: baseURL}
 	return Clients{
 		AWS: cfg, S3: storage,
 		Ledger:  &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: name}, MachineARN: machineARN, Now: time.Now},
-		API:     &runcomfy.Client{Token: token, BaseURL: baseURL},
-		Account: &runcomfy.Client{Token: token, BaseURL: account},
+		API:     api,
+		Account: api.Account(),
 	}
 }
 

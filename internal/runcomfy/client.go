@@ -282,8 +282,18 @@ func (c *Client) Model(ctx context.Context, modelID string) (Model, error) {
 	return model, nil
 }
 
+// Account returns a client of the account API. If BaseURL is not RunComfy's address, it
+// stands for both APIs.
+func (c *Client) Account() *Client {
+	account := *c
+	if c.BaseURL == "" || c.BaseURL == DefaultBaseURL {
+		account.BaseURL = AccountBaseURL
+	}
+	return &account
+}
+
 // Balance returns the account's balance in US dollars, which is a free check of the
-// token. It calls the account API, so BaseURL must be AccountBaseURL.
+// token. It calls the account API, so c is what Account returns.
 func (c *Client) Balance(ctx context.Context) (float64, error) {
 	res, err := c.do(ctx, call{method: http.MethodGet, path: balancePath})
 	if err != nil {

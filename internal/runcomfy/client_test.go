@@ -53,6 +53,17 @@ func answeringJSON(t *testing.T, status int, body string) *runcomfy.Client {
 	return client
 }
 
+// RunComfy has its two APIs at two addresses. Another address stands for both.
+func TestAccount(t *testing.T) {
+	for base, want := range map[string]string{
+		"": runcomfy.AccountBaseURL, runcomfy.DefaultBaseURL: runcomfy.AccountBaseURL, "http://127.0.0.1:1": "http://127.0.0.1:1",
+	} {
+		if got := (&runcomfy.Client{BaseURL: base}).Account().BaseURL; got != want {
+			t.Errorf("the account API of %q is at %q, want %q", base, got, want)
+		}
+	}
+}
+
 //go:fix inline
 func TestRequests(t *testing.T) {
 	const id = "Ab3_-9"

@@ -143,7 +143,7 @@ func (t *trial) deploy(ctx context.Context, changed string) error {
 
 // doctor runs lipdrop doctor on the stack and returns its output.
 func (t *trial) doctor(ctx context.Context, further ...string) (string, error) {
-	args := append([]string{"run", "./cmd/lipdrop", "doctor", "--stack", stackName, "--runcomfy-url", t.url}, further...)
+	args := append([]string{"run", "./cmd/lipdrop", "doctor", "--stack", stackName}, further...)
 	fmt.Println("go", strings.Join(args, " "))
 	output, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
 	fmt.Print(string(output))
