@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/check"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
@@ -28,6 +29,7 @@ type dropped struct {
 	texts    map[string][]byte // by key: the content of a file that is not on this machine
 	inFolder map[string]bool   // keys of files that no argument names, only their folders
 	keys     []string          // sorted
+	unread   []drop.File       // the same, without what stat knows
 	problems []error           // one for each file that cannot be read
 }
 
@@ -50,6 +52,10 @@ func gatherInto(folder string, args []string) (*dropped, error) {
 func (d *dropped) sort() {
 	d.keys = slices.Concat(slices.Collect(maps.Keys(d.paths)), slices.Collect(maps.Keys(d.texts)))
 	slices.Sort(d.keys)
+	d.unread = nil
+	for _, key := range d.keys {
+		d.unread = append(d.unread, drop.File{Key: key})
+	}
 }
 
 // remove removes a file.
@@ -117,33 +123,18 @@ func (d *dropped) ListFolder(_ context.Context, prefix, after string, limit int)
 	return d.list(prefix, after, "/", limit)
 }
 
-// list lists keys like S3, with a delimiter or "".
+// list lists files as S3 does, with a delimiter or "".
 func (d *dropped) list(prefix, after, delimiter string, limit int) (files []drop.File, more bool, err error) {
-	from, _ := slices.BinarySearch(d.keys, prefix)
-	for _, key := range d.keys[from:] {
-		if !strings.HasPrefix(key, prefix) {
-			return files, false, nil
-		}
-		folder := ""
-		if i := strings.Index(key[len(prefix):], delimiter); delimiter != "" && i >= 0 {
-			folder = key[:len(prefix)+i+1]
-		}
-		switch {
-		case folder != "" && (folder <= after || len(files) > 0 && files[len(files)-1].Key == folder), folder == "" && key <= after:
-			continue
-		case len(files) == limit:
-			return files, true, nil
-		case folder != "":
-			files = append(files, drop.File{Key: folder})
+	files, more = check.ListFiles(d.unread, prefix, after, delimiter, limit)
+	for i, f := range files {
+		if strings.HasSuffix(f.Key, "/") {
 			continue
 		}
-		f, err := d.stat(key)
-		if err != nil {
+		if files[i], err = d.stat(f.Key); err != nil {
 			return nil, false, err
 		}
-		files = append(files, f)
 	}
-	return files, false, nil
+	return files, more, nil
 }
 
 // Head implements drop.Files.
