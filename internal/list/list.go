@@ -330,20 +330,13 @@ func (r *Row) addMedium(p catalog.MediaProperty, value string) *Problem {
 	r.Files[p.Name] = value
 	switch kind, known := media.KindOf(value); {
 	case !known:
-		bad := r.Problem(p.Name, fmt.Sprintf("%s is not accepted: its suffix is not one of %s", problem.Short(value), problem.List(suffixesOf(p.Kind), "and")), fmt.Sprintf("Name %s.", p.Kind.Noun()))
+		bad := r.Problem(p.Name, fmt.Sprintf("%s is not accepted: its suffix is not one of %s", problem.Short(value), problem.List(media.Suffixes(p.Kind), "and")), fmt.Sprintf("Name %s.", p.Kind.Noun()))
 		return &bad
 	case kind != p.Kind:
 		bad := r.Problem(p.Name, fmt.Sprintf("%s is %s; %s accepts %s there", problem.Short(value), kind.Noun(), r.Model.ID, p.Kind.Noun()), fmt.Sprintf("Name %s.", p.Kind.Noun()))
 		return &bad
 	}
 	return nil
-}
-
-func suffixesOf(kind media.Kind) []string {
-	return slices.DeleteFunc(media.Suffixes(), func(suffix string) bool {
-		is, _ := media.KindOf("a" + suffix)
-		return is != kind
-	})
 }
 
 var (
