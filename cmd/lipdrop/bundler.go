@@ -97,8 +97,9 @@ func readList(file string) ([]byte, error) {
 
 // bundlePairs turns the pairs among the files into bundles with the model and the
 // options of the command line.
-func (b *bundler) bundlePairs(ctx context.Context, settings drop.Settings) error {
-	resolver := &drop.Resolver{Files: b.files, Catalog: b.defaults.Catalog, Settings: settings}
+func (b *bundler) bundlePairs(ctx context.Context) error {
+	resolver := b.resolver
+	resolver.Files = b.files
 	type pair struct {
 		folder   string
 		row      list.Row
@@ -106,7 +107,7 @@ func (b *bundler) bundlePairs(ctx context.Context, settings drop.Settings) error
 	}
 	var pairs []pair
 	used := map[string]bool{}
-	err := check.Each(ctx, resolver, b.files.keys, func(key string, f drop.Finding) error {
+	err := check.Each(ctx, &resolver, b.files.keys, func(key string, f drop.Finding) error {
 		if f.Job != nil {
 			if _, isBundle := f.Job.Manifest(); isBundle {
 				return &client.UsageError{Reason: fmt.Sprintf("--model and --set are for pairs and lists; %s has its own job.json: set the model and the options there", f.Name)}
@@ -121,12 +122,9 @@ func (b *bundler) bundlePairs(ctx context.Context, settings drop.Settings) error
 		if len(files) == 0 {
 			return nil
 		}
-		row, problems := b.defaults.Pair(path.Base(f.Name), files)
-		folder := ledger.InboxPrefix
-		if dir := path.Dir(f.Name); dir != "." {
-			folder += dir + "/"
-		}
-		pairs = append(pairs, pair{folder, row, problems})
+		folder, name := path.Split(f.Name)
+		row, problems := b.defaults.Pair(name, files)
+		pairs = append(pairs, pair{ledger.InboxPrefix + folder, row, problems})
 		return nil
 	})
 	if err != nil {

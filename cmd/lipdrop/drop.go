@@ -118,15 +118,16 @@ func folderBelowInbox(folder string) (string, error) {
 
 // plan is what a drop does.
 type plan struct {
-	files   *dropped
-	force   bool
-	uploads map[string]*client.Upload // by key
-	jobs    []plannedJob              // all findings about the files
-	lists   map[string]int            // the number of rows by the list's file
-	rows    map[string]list.Row       // by the key of the row's job.json
-	inList  map[string]string         // the list of a row, by the same key
-	wrong   []wrong
-	cost    cost // of the jobs that start
+	resolver drop.Resolver // of the stack, without files
+	files    *dropped
+	force    bool
+	uploads  map[string]*client.Upload // by key
+	jobs     []plannedJob              // all findings about the files
+	lists    map[string]int            // the number of rows by the list's file
+	rows     map[string]list.Row       // by the key of the row's job.json
+	inList   map[string]string         // the list of a row, by the same key
+	wrong    []wrong
+	cost     cost // of the jobs that start
 }
 
 // wrong is a problem of a file, or of a row of a list.
@@ -173,7 +174,10 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 			files = append(files, arg)
 		}
 	}
-	p := &plan{force: c.Force, uploads: map[string]*client.Upload{}, lists: map[string]int{}, rows: map[string]list.Row{}, inList: map[string]string{}}
+	p := &plan{
+		resolver: drop.Resolver{Catalog: models, Settings: settings}, force: c.Force, uploads: map[string]*client.Upload{},
+		lists: map[string]int{}, rows: map[string]list.Row{}, inList: map[string]string{},
+	}
 	if p.files, err = gatherInto(folder, files); err != nil {
 		return nil, err
 	}
@@ -195,7 +199,7 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 	}
 	b := &bundler{plan: p, defaults: defaults, media: map[string]*medium{}}
 	if c.Model != "" || len(c.Set) > 0 {
-		if err := b.bundlePairs(ctx, settings); err != nil {
+		if err := b.bundlePairs(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -209,7 +213,7 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 			return nil, err
 		}
 	}
-	if err := p.check(ctx, stack, &drop.Resolver{Catalog: models, Settings: settings}, folder); err != nil {
+	if err := p.check(ctx, stack, folder); err != nil {
 		return nil, err
 	}
 	p.estimate(ctx, stack)
@@ -305,17 +309,18 @@ const snapshotPages = 3
 
 // check finds out which jobs the files form. The error names every file and row that
 // does not form one.
-func (p *plan) check(ctx context.Context, stack *client.Client, resolver *drop.Resolver, folder string) error {
+func (p *plan) check(ctx context.Context, stack *client.Client, folder string) error {
 	if len(p.rows) > 0 && len(p.rows) == len(p.files.keys)-p.mediaOfLists() {
 		folder = commonFolder(slices.Collect(maps.Keys(p.rows)))
 	}
-	snapshot, err := check.NewSnapshot(ctx, stack.Bucket, folder, bucket.PageSize*(snapshotPages+len(p.files.keys)/10))
+	snapshot, err := p.snapshot(ctx, stack, folder)
 	if err != nil {
-		return stack.Explain("see what is already in the bucket", "inbox/", err)
+		return err
 	}
+	resolver := p.resolver
 	resolver.Files = check.Overlay{New: p.files, Bucket: snapshot}
-	err = check.Each(ctx, resolver, p.files.keys, func(key string, f drop.Finding) error {
-		o, err := check.Assess(ctx, resolver, f)
+	err = check.Each(ctx, &resolver, p.files.keys, func(key string, f drop.Finding) error {
+		o, err := check.Assess(ctx, &resolver, f)
 		if err != nil {
 			return err
 		}
@@ -340,6 +345,12 @@ func (p *plan) check(ctx context.Context, stack *client.Client, resolver *drop.R
 		return errors.New("nothing was sent: none of these files is a drop")
 	}
 	return nil
+}
+
+// snapshot lists the files of the bucket in a folder.
+func (p *plan) snapshot(ctx context.Context, stack *client.Client, folder string) (*check.Snapshot, error) {
+	snapshot, err := check.NewSnapshot(ctx, stack.Bucket, folder, bucket.PageSize*(snapshotPages+len(p.files.keys)/10))
+	return snapshot, stack.Explain("see what is in the bucket", "inbox/", err)
 }
 
 func (p *plan) mediaOfLists() int {
@@ -608,23 +619,23 @@ func isAbout(st client.Status, order string) bool {
 	return ledger.Stamp(st.Order) >= ledger.Stamp(order)
 }
 
-// orders returns the orders that the statuses of the jobs have after the drop, by name:
-// the take of each.
+// orders returns the orders that the statuses of the jobs have after the drop, by name.
 func (p *plan) orders(ctx context.Context, stack *client.Client) (map[string]string, error) {
-	models, err := catalog.Default()
+	snapshot, err := p.snapshot(ctx, stack, commonFolder(p.files.keys))
 	if err != nil {
 		return nil, err
 	}
-	settings, err := stack.Settings()
-	if err != nil {
-		return nil, err
-	}
-	keys := p.files.keys
-	snapshot, err := check.NewSnapshot(ctx, stack.Bucket, commonFolder(keys), bucket.PageSize*(snapshotPages+len(keys)/10))
-	if err != nil {
-		return nil, stack.Explain("see what is in the bucket", "inbox/", err)
-	}
-	return ordersOf(ctx, &drop.Resolver{Files: sentFiles{snapshot, p.files}, Catalog: models, Settings: settings}, keys)
+	resolver := p.resolver
+	resolver.Files = sentFiles{snapshot, p.files}
+	orders := map[string]string{}
+	err = check.Each(ctx, &resolver, p.files.keys, func(_ string, f drop.Finding) error {
+		orders[f.Name] = f.Order
+		if f.Job != nil {
+			orders[f.Name] = f.Job.Take
+		}
+		return nil
+	})
+	return orders, stack.Explain("see what is in the bucket", "inbox/*", err)
 }
 
 // sentFiles are the files of the bucket after a drop, whose content is read here.

@@ -120,28 +120,6 @@ func nextSecond(ctx context.Context) error {
 	}
 }
 
-// ordersOf returns the orders that the statuses of the files at keys will have,
-// by name: the take of each job.
-func ordersOf(ctx context.Context, resolver *drop.Resolver, keys []string) (map[string]string, error) {
-	orders := map[string]string{}
-	err := check.Each(ctx, resolver, keys, func(_ string, f drop.Finding) error {
-		orders[f.Name] = f.Order
-		if f.Job != nil {
-			orders[f.Name] = f.Job.Take
-		}
-		return nil
-	})
-	return orders, err
-}
-
-func newResolver(files drop.Files) (*drop.Resolver, error) {
-	models, err := catalog.Default()
-	if err != nil {
-		return nil, err
-	}
-	return &drop.Resolver{Files: files, Catalog: models, Settings: permissions.DefaultSettings()}, nil
-}
-
 // gather checks the arguments and gives each file its key in the bucket.
 func (c *tryCmd) gather() (*dropped, error) {
 	if len(c.Files) == 0 {
@@ -166,10 +144,11 @@ func (c *tryCmd) gather() (*dropped, error) {
 
 // checkFiles returns an error that names every file that is not part of a job, and why.
 func checkFiles(ctx context.Context, files *dropped) error {
-	resolver, err := newResolver(files)
+	models, err := catalog.Default()
 	if err != nil {
 		return err
 	}
+	resolver := &drop.Resolver{Files: files, Catalog: models, Settings: permissions.DefaultSettings()}
 	var wrong []string
 	for _, key := range files.keys {
 		if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil {
