@@ -8,7 +8,6 @@ import (
 	"path"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/client"
@@ -29,25 +28,6 @@ func (*costCmd) Help() string {
 	return examples("lipdrop cost --by day --since 30d", "lipdrop cost ads/ --by model --csv")
 }
 
-// period is a duration that may be in days.
-type period time.Duration
-
-// UnmarshalText parses 30d, or what time.ParseDuration accepts.
-func (p *period) UnmarshalText(text []byte) error {
-	if days, ok := strings.CutSuffix(string(text), "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			*p = period(time.Duration(n) * 24 * time.Hour)
-			return nil
-		}
-	}
-	d, err := time.ParseDuration(string(text))
-	if err != nil || d < 0 {
-		return fmt.Errorf("%q is not a time such as 30d or 12h", text)
-	}
-	*p = period(d)
-	return nil
-}
-
 // costs is the sum over the takes of a group. docs/money.md describes its members.
 type costs struct {
 	Group       string  `json:"group"`
@@ -61,7 +41,7 @@ type costs struct {
 	Unknown         int `json:"unknown"`
 }
 
-// add adds a take. A take that RunComfy certainly does not charge counts nowhere.
+// add adds a take.
 func (s *costs) add(rec ledger.Record) {
 	if rec.State == ledger.Unknown {
 		s.Unknown++
@@ -95,7 +75,8 @@ func groupOf(rec ledger.Record, by string) string {
 	return ""
 }
 
-// sumCosts returns the sums of takes by group, ordered by group, and the sum of all.
+// sumCosts returns the sums of takes by group, ordered by group, and the sum of all. It
+// leaves out the takes that RunComfy certainly does not charge.
 func sumCosts(recs []ledger.Record, by string) (groups []costs, total costs) {
 	sums := map[string]*costs{}
 	for _, rec := range recs {
@@ -121,7 +102,7 @@ func sumCosts(recs []ledger.Record, by string) (groups []costs, total costs) {
 
 // Run prints what jobs cost.
 func (c *costCmd) Run(ctx context.Context, out *terminal, say messages) error {
-	prefix, err := prefixOf(c.Prefix)
+	pattern, err := prefixOf(c.Prefix)
 	if err != nil {
 		return err
 	}
@@ -129,16 +110,12 @@ func (c *costCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	if err != nil {
 		return err
 	}
-	since := time.Time{}
-	if c.Since > 0 {
-		since = time.Now().Add(-time.Duration(c.Since))
-	}
-	recs, unreadable, err := stack.Records(ctx, prefix, since)
+	recs, unreadable, err := stack.Records(ctx, pattern.Text, c.Since.start())
 	if err != nil {
 		return err
 	}
 	if unreadable > 0 {
-		fmt.Fprintf(say, "%s below jobs/ cannot be read and counts nowhere\n", count(unreadable, "record"))
+		fmt.Fprintf(say, "not counted: %s below jobs/ that cannot be read\n", count(unreadable, "record"))
 	}
 	groups, total := sumCosts(recs, c.By)
 	switch {
@@ -156,15 +133,6 @@ func (c *costCmd) Run(ctx context.Context, out *terminal, say messages) error {
 		printCosts(out, c.By, groups, total)
 	}
 	return nil
-}
-
-// prefixOf returns the prefix of names that a person wrote.
-func prefixOf(text string) (string, error) {
-	if text == "" {
-		return "", nil
-	}
-	pattern, err := client.ParsePattern(text)
-	return pattern.Text, err
 }
 
 func printCosts(out *terminal, by string, groups []costs, total costs) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,10 +15,10 @@ import (
 
 type jobsCmd struct {
 	client.Target
-	State  []string      `placeholder:"STATE" help:"Only jobs in these states, such as failed,held."`
-	Since  time.Duration `placeholder:"24h" help:"Only jobs whose status changed in this time. Reads only these."`
-	JSON   bool          `name:"json" help:"Print one JSON object for each job: its status."`
-	Prefix string        `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
+	State  []string `placeholder:"STATE" help:"Only jobs in these states, such as failed,held."`
+	Since  period   `placeholder:"24h" help:"Only jobs whose status changed in this time, such as 30d or 12h. Reads only these."`
+	JSON   bool     `name:"json" help:"Print one JSON object for each job: its status."`
+	Prefix string   `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
 }
 
 // Help returns examples.
@@ -30,23 +31,15 @@ func (c *jobsCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	if err := checkStates(c.State); err != nil {
 		return err
 	}
-	pattern := client.All
-	if c.Prefix != "" {
-		var err error
-		if pattern, err = client.ParsePattern(c.Prefix); err != nil {
-			return err
-		}
-		pattern.Prefix = true
+	pattern, err := prefixOf(c.Prefix)
+	if err != nil {
+		return err
 	}
 	stack, err := c.Find(ctx)
 	if err != nil {
 		return err
 	}
-	since := time.Time{}
-	if c.Since > 0 {
-		since = time.Now().Add(-c.Since)
-	}
-	statuses, err := stack.Statuses(ctx, since, pattern)
+	statuses, err := stack.Statuses(ctx, c.Since.start(), pattern)
 	if err != nil {
 		return err
 	}
@@ -72,6 +65,43 @@ func (c *jobsCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	}
 	printTable(out, []string{"NAME", "STATE", "AGE", "DETAIL"}, 2, rows)
 	return nil
+}
+
+// period is a duration that may be in days.
+type period time.Duration
+
+// UnmarshalText parses 30d, or what time.ParseDuration accepts.
+func (p *period) UnmarshalText(text []byte) error {
+	if days, ok := strings.CutSuffix(string(text), "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			*p = period(time.Duration(n) * 24 * time.Hour)
+			return nil
+		}
+	}
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is not a time such as 30d or 12h", text)
+	}
+	*p = period(d)
+	return nil
+}
+
+// start returns when a period that ends now began, or the zero time if p is 0.
+func (p period) start() time.Time {
+	if p == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(-time.Duration(p))
+}
+
+// prefixOf returns the pattern of the names that begin with a text.
+func prefixOf(text string) (client.Pattern, error) {
+	if text == "" {
+		return client.All, nil
+	}
+	pattern, err := client.ParsePattern(text)
+	pattern.Prefix = true
+	return pattern, err
 }
 
 // detail returns what a person wants to know of a status beside its state, in a line.
@@ -164,9 +194,7 @@ func showTake(out *terminal, take client.Take) {
 		line("option", "%s = %v", name, take.Options[name])
 	}
 	for _, in := range take.Inputs {
-		line("input", "%s", strings.Join(slices.DeleteFunc([]string{
-			cmp.Or(in.Key, in.URL), in.Property, seconds(in.DurationSeconds), picture(in.Width, in.Height), strings.Join(in.Codecs, "+"), bytesOf(in.Bytes),
-		}, func(s string) bool { return s == "" }), ", "))
+		line("input", "%s", join(", ", cmp.Or(in.Key, in.URL), in.Property, seconds(in.DurationSeconds), picture(in.Width, in.Height), strings.Join(in.Codecs, "+"), bytesOf(in.Bytes)))
 	}
 	if take.ExpectedSeconds > 0 {
 		line("expected", "%s", seconds(take.ExpectedSeconds))
@@ -179,9 +207,7 @@ func showTake(out *terminal, take client.Take) {
 				verdict += fmt.Sprintf(" (%s)", doubt.Code)
 			}
 		}
-		line("output", "%s", strings.Join(slices.DeleteFunc([]string{
-			o.Key, seconds(o.DurationSeconds), picture(o.Width, o.Height), strings.Join(o.Codecs, "+"), bytesOf(o.Bytes), verdict,
-		}, func(s string) bool { return s == "" }), ", "))
+		line("output", "%s", join(", ", o.Key, seconds(o.DurationSeconds), picture(o.Width, o.Height), strings.Join(o.Codecs, "+"), bytesOf(o.Bytes), verdict))
 	}
 	if take.EstimateUSD != nil {
 		line("estimate", "$%.4f", *take.EstimateUSD)
@@ -197,8 +223,13 @@ func showTake(out *terminal, take client.Take) {
 		line("reason", "%s (%s)", take.Reason, take.Code)
 	}
 	if r := take.Review; r != nil {
-		line("review", "%s by %s, %s", r.Decision, r.By, strings.Join(slices.DeleteFunc([]string{r.At.Format(time.RFC3339), r.Note}, func(s string) bool { return s == "" }), ": "))
+		line("review", "%s by %s, %s", r.Decision, r.By, join(": ", r.At.Format(time.RFC3339), r.Note))
 	}
+}
+
+// join joins the texts that are not empty.
+func join(separator string, texts ...string) string {
+	return strings.Join(slices.DeleteFunc(texts, func(s string) bool { return s == "" }), separator)
 }
 
 // timesOf returns when a take was submitted, and how long after that each step began.
