@@ -43,9 +43,6 @@ const maxNote = 4000
 // the take that is given, in place of an earlier decision. It returns *StateError if
 // there is no such take, and if somebody else decides at the same time.
 func (c *Client) Review(ctx context.Context, name, take string, decision Decision, note string) (Review, error) {
-	if err := checkNote(note); err != nil {
-		return Review{}, err
-	}
 	rec, err := c.finished(ctx, name, take)
 	if err != nil {
 		return Review{}, err
@@ -60,9 +57,6 @@ func (c *Client) Review(ctx context.Context, name, take string, decision Decisio
 // ReviewFrom is Review for a person who has seen the review with an ETag, or none with
 // an empty one. It returns *StateError if that is no longer the take's review.
 func (c *Client) ReviewFrom(ctx context.Context, name, take string, decision Decision, note, etag string) (Review, error) {
-	if err := checkNote(note); err != nil {
-		return Review{}, err
-	}
 	rec, err := c.finished(ctx, name, take)
 	if err != nil {
 		return Review{}, err
@@ -70,15 +64,12 @@ func (c *Client) ReviewFrom(ctx context.Context, name, take string, decision Dec
 	return c.storeReview(ctx, rec, decision, note, etag)
 }
 
-func checkNote(note string) error {
-	if len(note) > maxNote || !utf8.ValidString(note) {
-		return &StateError{Reason: fmt.Sprintf("the note has %d bytes; at most %d bytes of UTF-8 are accepted. Shorten it", len(note), maxNote)}
-	}
-	return nil
-}
-
-// storeReview writes a review if the one that is stored still has the ETag.
+// storeReview checks the note, and writes a review if the one that is stored still has
+// the ETag.
 func (c *Client) storeReview(ctx context.Context, rec ledger.Record, decision Decision, note, etag string) (Review, error) {
+	if len(note) > maxNote || !utf8.ValidString(note) {
+		return Review{}, &StateError{Reason: fmt.Sprintf("the note has %d bytes; at most %d bytes of UTF-8 are accepted. Shorten it", len(note), maxNote)}
+	}
 	by, err := c.Caller(ctx)
 	if err != nil {
 		return Review{}, err
