@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -111,14 +110,7 @@ func fetch(ctx context.Context, stack *client.Client, out *terminal, say message
 		total += o.Bytes
 	}
 	bar := newBar(say.terminal, total)
-	var mu sync.Mutex
-	here := map[string]int64{}
-	done, err := stack.Download(ctx, client.Downloads{Dir: f.dir, Takes: f.take == client.AllTakes, Progress: func(o client.Output, n int64) {
-		mu.Lock()
-		defer mu.Unlock()
-		bar.add(n - here[o.Key])
-		here[o.Key] = n
-	}}, outputs)
+	done, err := stack.Download(ctx, client.Downloads{Dir: f.dir, Takes: f.take == client.AllTakes, Progress: bar.add}, outputs)
 	bar.close()
 	for _, d := range done {
 		if f.json {

@@ -337,11 +337,13 @@ func TestDownloadContinues(t *testing.T) {
 	dir := t.TempDir()
 	ctx, kill := context.WithCancel(t.Context())
 	defer kill()
-	_, err = c.Download(ctx, Downloads{Dir: dir, Progress: func(_ Output, here int64) {
-		if here > size/2 {
+	here := int64(0)
+	progress := func(n int64) {
+		if here += n; here > size/2 {
 			kill()
 		}
-	}}, outputs)
+	}
+	_, err = c.Download(ctx, Downloads{Dir: dir, Progress: progress}, outputs)
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("the run that is interrupted: %v", err)
 	}
@@ -350,12 +352,16 @@ func TestDownloadContinues(t *testing.T) {
 			t.Errorf("%s has its name before it is whole", path)
 		}
 	}
-	done, err := c.Download(t.Context(), Downloads{Dir: dir}, outputs)
+	here = 0
+	done, err := c.Download(t.Context(), Downloads{Dir: dir, Progress: func(n int64) { here += n }}, outputs)
 	if err != nil || len(done) != 1 || !done[0].Fetched {
 		t.Fatalf("the second run: %+v, %v", done, err)
 	}
 	if got := filesIn(t, dir); len(got) != 1 || !bytes.Equal(got["talk.mp4"], body) {
 		t.Errorf("%d files, and talk.mp4 is right: %v", len(got), bytes.Equal(got["talk.mp4"], body))
+	}
+	if here != int64(len(body)) {
+		t.Errorf("the second run reports %d bytes, want %d", here, len(body))
 	}
 	if extra := storage.sent - int64(len(body)); extra > 64<<10 {
 		t.Errorf("%d bytes were fetched twice, in the ranges %v", extra, storage.ranges)

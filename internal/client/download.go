@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path"
 	"path/filepath"
@@ -98,9 +99,9 @@ type Downloads struct {
 	// after it, so they may meet their own inputs here.
 	Takes bool
 
-	// Progress, if set, is called with the number of bytes of an output that are here.
-	// Calls may be concurrent.
-	Progress func(o Output, here int64)
+	// Progress, if set, is called with the number of bytes that are here since the last
+	// call, those of an earlier run included. Calls may be concurrent.
+	Progress func(n int64)
 }
 
 // Download is a file that is whole.
@@ -167,6 +168,7 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Download, error) {
 	}
 	done := Download{Output: o, Path: filepath.Join(f.to.Dir, at)}
 	if right {
+		f.progress(o.Bytes)
 		return done, nil
 	}
 	if err := f.root.MkdirAll(filepath.Dir(at), 0o777); err != nil {
@@ -257,6 +259,7 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 	if here > o.Bytes {
 		return errors.Join(errors.New("its partial file is too long and was removed; run the command again"), f.root.Remove(partial))
 	}
+	f.progress(here)
 	etag := ""
 	for failures := 0; here < o.Bytes; {
 		n, tag, err := f.appendFrom(ctx, o, file, sum, here, etag)
@@ -267,12 +270,9 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 		if n > 0 {
 			failures = 0
 		}
-		if failures++; err != nil && (failures == triesWithoutProgress || !mayPass(err) || isGone(err)) {
+		if failures++; err != nil && (failures == triesWithoutProgress || !mayPass(err) || statusOf(err) == http.StatusNotFound) {
 			return err
 		}
-	}
-	if f.to.Progress != nil {
-		f.to.Progress(o, here)
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != o.SHA256 {
 		return errors.Join(fmt.Errorf("its SHA-256 is %s, but result.json says %s; the file was removed. Run the command again; if that does not help, the object in the bucket was changed", got, o.SHA256), f.root.Remove(partial))
@@ -292,24 +292,22 @@ func (f *fetcher) appendFrom(ctx context.Context, o Output, file *os.File, sum h
 		return 0, etag, f.Explain("fetch the output of "+o.Name, o.Key, err)
 	}
 	defer out.Body.Close()
-	w := io.MultiWriter(file, sum)
-	if f.to.Progress != nil {
-		w = io.MultiWriter(file, sum, &progressWriter{o: o, here: from, report: f.to.Progress})
-	}
-	n, err := io.Copy(w, out.Body)
+	n, err := io.Copy(io.MultiWriter(file, sum, progressWriter{f}), out.Body)
 	return n, aws.ToString(out.ETag), err
 }
 
-type progressWriter struct {
-	o      Output
-	here   int64
-	report func(Output, int64)
+func (f *fetcher) progress(n int64) {
+	if f.to.Progress != nil {
+		f.to.Progress(n)
+	}
 }
 
+// progressWriter reports what is written to it.
+type progressWriter struct{ f *fetcher }
+
 // Write implements io.Writer.
-func (p *progressWriter) Write(b []byte) (int, error) {
-	p.here += int64(len(b))
-	p.report(p.o, p.here)
+func (w progressWriter) Write(b []byte) (int, error) {
+	w.f.progress(int64(len(b)))
 	return len(b), nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -34,7 +35,7 @@ func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (r
 		name = strings.TrimSuffix(name, "/")
 		group.Go(func() error {
 			rec, err := c.Ledger.Get(ctx, name, take)
-			if _, broken[i] = errors.AsType[*ledger.UnreadableError](err); broken[i] || isGone(err) {
+			if _, broken[i] = errors.AsType[*ledger.UnreadableError](err); broken[i] || errors.Is(err, bucket.ErrNotFound) {
 				return nil // gone: the claim was released
 			}
 			read[i] = &rec

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/text/unicode/norm"
 
-	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -249,9 +248,6 @@ func (c *Client) Result(ctx context.Context, name, take string) (Result, error) 
 	}
 	return result, nil
 }
-
-// isGone reports whether an error says that an object does not exist.
-func isGone(err error) bool { return errors.Is(err, bucket.ErrNotFound) }
 
 // NamesLike returns the first names that begin with a text, at most the given number.
 func (c *Client) NamesLike(ctx context.Context, text string, most int) ([]string, error) {
