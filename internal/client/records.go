@@ -3,10 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"math"
-	"path"
-	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,27 +15,22 @@ import (
 // claimed since then. It reads only records that were written after since, in parallel.
 // A record that is not JSON is left out, and counted in unreadable.
 func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (recs []ledger.Record, unreadable int, err error) {
-	files, _, err := c.Bucket.List(ctx, "jobs/"+prefix, math.MaxInt)
+	takes, err := c.Ledger.Written(ctx, prefix, since)
 	if err != nil {
 		return nil, 0, c.Explain("list the records", "jobs/", err)
 	}
-	read := make([]*ledger.Record, len(files))
-	broken := make([]bool, len(files))
+	read := make([]*ledger.Record, len(takes))
+	broken := make([]bool, len(takes))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readsAtOnce)
-	for i, f := range files {
-		name, take := path.Split(strings.TrimSuffix(strings.TrimPrefix(f.Key, "jobs/"), ".json"))
-		if name == "" || !f.LastModified.After(since) {
-			continue
-		}
-		name = strings.TrimSuffix(name, "/")
+	for i, take := range takes {
 		group.Go(func() error {
-			rec, err := c.Ledger.Get(ctx, name, take)
+			rec, err := c.Ledger.Get(ctx, take.Name, take.Take)
 			if _, broken[i] = errors.AsType[*ledger.UnreadableError](err); broken[i] || errors.Is(err, bucket.ErrNotFound) {
 				return nil // gone: the claim was released
 			}
 			read[i] = &rec
-			return c.Explain("read a record of "+name, f.Key, err)
+			return c.Explain("read a record of "+take.Name, ledger.RecordKey(take.Name, take.Take), err)
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -53,6 +44,5 @@ func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (r
 			recs = append(recs, *rec)
 		}
 	}
-	slices.SortStableFunc(recs, func(a, b ledger.Record) int { return a.Times.Claimed.Compare(b.Times.Claimed) })
 	return recs, unreadable, nil
 }

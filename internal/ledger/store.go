@@ -260,9 +260,10 @@ type TakeID struct {
 	Written    time.Time
 }
 
-// Written returns the takes whose records were written after a time.
-func (s *Store) Written(ctx context.Context, after time.Time) ([]TakeID, error) {
-	files, _, err := s.Bucket.List(ctx, "jobs/", math.MaxInt)
+// Written returns the takes whose names begin with prefix and whose records were
+// written after a time.
+func (s *Store) Written(ctx context.Context, prefix string, after time.Time) ([]TakeID, error) {
+	files, _, err := s.Bucket.List(ctx, "jobs/"+prefix, math.MaxInt)
 	var takes []TakeID
 	for _, f := range files {
 		name, take := path.Split(strings.TrimSuffix(strings.TrimPrefix(f.Key, "jobs/"), ".json"))

@@ -47,7 +47,7 @@ const (
 // sweep settles the unsuccessful executions of the last day, recovers what submit did not
 // finish, frees reservations of takes that are not charged, and logs the balance.
 func (h *Handler) sweep(ctx context.Context, c *call) error {
-	takes, err := h.Ledger.Written(ctx, h.Now().Add(-recoverUntil))
+	takes, err := h.Ledger.Written(ctx, "", h.Now().Add(-recoverUntil))
 	err = errors.Join(err, h.settleAll(ctx, takes, c), h.recoverTakes(ctx, takes), h.sweepBudget(ctx))
 	h.logBalance(ctx, c)
 	return err
