@@ -15,30 +15,6 @@ import (
 // checkDocument describes what check --json prints.
 const checkDocument = "../../docs/check.md"
 
-// checkSchema returns the schema in docs/check.md.
-func checkSchema(t *testing.T) *jsonschema.Schema {
-	t.Helper()
-	text, err := os.ReadFile(checkDocument)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, body, _ := strings.Cut(string(text), "```json schema\n")
-	body, _, _ = strings.Cut(body, "```")
-	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("urn:check", doc); err != nil {
-		t.Fatal(err)
-	}
-	schema, err := c.Compile("urn:check")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return schema
-}
-
 // check --json prints one object a line in the form of docs/check.md, whose example is
 // what it prints.
 func TestCheckAsJSON(t *testing.T) {
@@ -46,7 +22,7 @@ func TestCheckAsJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	schema := checkSchema(t)
+	schema := schemasOf(t, checkDocument)["check"]
 	tests := []struct {
 		name  string
 		files map[string]string

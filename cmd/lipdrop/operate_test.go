@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,18 +53,10 @@ const patience = time.Minute
 // await waits until the status of a name has one of the states.
 func (r *running) await(name string, states ...ledger.State) ledger.Status {
 	r.t.Helper()
-	store := &ledger.Store{Bucket: r.bucket}
-	var st ledger.Status
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		posted, err := store.Posted(r.t.Context(), ledger.StatusKey(name))
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		if st = posted.Status; slices.Contains(states, st.State) {
-			return st
-		}
+	st, err := awaitState(r.bucket, name, states...)
+	if err != nil {
+		r.t.Fatal(err)
 	}
-	r.t.Fatalf("%s is still %s, want %v", name, client.Describe(st), states)
 	return st
 }
 

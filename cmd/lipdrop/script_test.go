@@ -21,6 +21,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -105,7 +106,8 @@ func TestScripts(t *testing.T) {
 				ts.Check(upload(t.Context(), stack.bucket, resolved(ts, args[0]), "inbox/"+args[1]))
 			},
 			"await": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Check(awaitState(stack.bucket, args[0], args[1:]))
+				_, err := awaitState(stack.bucket, args[0], args[1:]...)
+				ts.Check(err)
 			},
 			"matches": func(ts *testscript.TestScript, _ bool, args []string) {
 				out := strings.TrimSuffix(ts.ReadFile("stdout"), "\n")
@@ -158,19 +160,19 @@ func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // awaitState waits until the status of a name has one of the states.
-func awaitState(b *bucket.Bucket, name string, states []string) error {
+func awaitState[S ~string](b *bucket.Bucket, name string, states ...S) (ledger.Status, error) {
 	store := &ledger.Store{Bucket: b}
 	var last ledger.Posted
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var err error
 		if last, err = store.Posted(context.Background(), ledger.StatusKey(name)); err != nil {
-			return err
+			return last.Status, err
 		}
-		if slices.Contains(states, string(last.State)) {
-			return nil
+		if slices.Contains(states, S(last.State)) {
+			return last.Status, nil
 		}
 	}
-	return fmt.Errorf("%s is %s (%s), want %v", name, last.State, last.Reason, states)
+	return last.Status, fmt.Errorf("%s is still %s, want %v", name, client.Describe(last.Status), states)
 }
 
 // schemasOf returns the JSON schemas of documents by their names. A block without a name
