@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/check"
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
@@ -341,4 +342,31 @@ func TestDrop(t *testing.T) {
 		}
 		command(t, 0, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "100")
 	})
+}
+
+// A status is followed only if it is about the uploaded files.
+func TestStatusIsAboutTheUploadedFiles(t *testing.T) {
+	const order = "20260102T030405Z-aaaaaaaaaaaa"
+	tests := []struct {
+		name  string
+		take  string
+		order string
+		want  bool
+	}{
+		{"of their take", order, order, true},
+		{"of an earlier take", "20260102T030404Z-ffffffffffff", "20260102T030404Z-ffffffffffff", false},
+		{"of another take of the same second", "20260102T030405Z-bbbbbbbbbbbb", "20260102T030405Z-bbbbbbbbbbbb", false},
+		{"of a later take", "20260102T030406Z-bbbbbbbbbbbb", "20260102T030406Z-bbbbbbbbbbbb", true},
+		{"of no take and earlier files", "", "20260102T030404Z", false},
+		{"of no take and these files", "", "20260102T030405Z", true},
+		{"of no take and later files", "", "20260102T030406Z-cccccccccccc", true},
+		{"of no take and no files", "", "", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := isAbout(client.Status{Status: ledger.Status{State: ledger.Rejected, Take: tt.take}, Order: tt.order}, order); got != tt.want {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
+	}
 }

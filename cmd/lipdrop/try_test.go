@@ -12,7 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 )
@@ -187,43 +186,6 @@ func TestTryRefuses(t *testing.T) {
 				if content == "mine" && contentOf(t, filepath.Join(dir, name)) != "mine" {
 					t.Errorf("%s was overwritten", name)
 				}
-			}
-		})
-	}
-}
-
-func TestFilePath(t *testing.T) {
-	for key, want := range map[string]string{
-		"ads/Grüße 1.mp4": "ads/Grüße 1.mp4", `a\..\b.mp4`: "a%5C..%5Cb.mp4", "a\x1bb\u202e.mp4": "a%1Bb%E2%80%AE.mp4",
-	} {
-		if got := client.FileName(key); got != want {
-			t.Errorf("%q is stored as %q, want %q", key, got, want)
-		}
-	}
-}
-
-// A status is followed only if it is about the uploaded files.
-func TestStatusIsAboutTheUploadedFiles(t *testing.T) {
-	const order = "20260102T030405Z-aaaaaaaaaaaa"
-	tests := []struct {
-		name  string
-		take  string
-		order string
-		want  bool
-	}{
-		{"of their take", order, order, true},
-		{"of an earlier take", "20260102T030404Z-ffffffffffff", "20260102T030404Z-ffffffffffff", false},
-		{"of another take of the same second", "20260102T030405Z-bbbbbbbbbbbb", "20260102T030405Z-bbbbbbbbbbbb", false},
-		{"of a later take", "20260102T030406Z-bbbbbbbbbbbb", "20260102T030406Z-bbbbbbbbbbbb", true},
-		{"of no take and earlier files", "", "20260102T030404Z", false},
-		{"of no take and these files", "", "20260102T030405Z", true},
-		{"of no take and later files", "", "20260102T030406Z-cccccccccccc", true},
-		{"of no take and no files", "", "", false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := isAbout(client.Status{Status: ledger.Status{State: ledger.Rejected, Take: tt.take}, Order: tt.order}, order); got != tt.want {
-				t.Errorf("%v, want %v", got, tt.want)
 			}
 		})
 	}

@@ -368,6 +368,16 @@ func TestDownloadContinues(t *testing.T) {
 	}
 }
 
+func TestFileName(t *testing.T) {
+	for key, want := range map[string]string{
+		"ads/Grüße 1.mp4": "ads/Grüße 1.mp4", `a\..\b.mp4`: "a%5C..%5Cb.mp4", "a\x1bb\u202e.mp4": "a%1Bb%E2%80%AE.mp4",
+	} {
+		if got := fileName(key); got != want {
+			t.Errorf("%q is stored as %q, want %q", key, got, want)
+		}
+	}
+}
+
 // A key cannot lead out of the folder.
 func TestDownloadStaysInTheFolder(t *testing.T) {
 	storage := new(s3test.Bucket)

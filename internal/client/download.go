@@ -191,7 +191,7 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Download, error) {
 // place returns the path of an output below the folder, and whether the right file is
 // there. If the path is taken, the take makes another.
 func (f *fetcher) place(o Output) (at string, right bool, err error) {
-	folder, base := path.Dir(FileName(o.Name)), FileName(path.Base(o.Key))
+	folder, base := path.Dir(fileName(o.Name)), fileName(path.Base(o.Key))
 	ext := path.Ext(base)
 	candidates := []string{
 		filepath.FromSlash(path.Join(folder, base)),
@@ -311,9 +311,9 @@ func (w progressWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// FileName returns a key's path with backslashes, control and format characters as
+// fileName returns a key's path with backslashes, control and format characters as
 // %XX, because file systems and terminals may interpret them.
-func FileName(key string) string {
+func fileName(key string) string {
 	var b strings.Builder
 	for _, r := range key {
 		if r != '\\' && !unicode.In(r, unicode.Cc, unicode.Cf) {
