@@ -184,7 +184,8 @@ func urgency(j *followed) int {
 	return slices.Index([]int{exitFailed, exitPerson, exitTimeout}, codeOf(j.Status.Status))
 }
 
-// summary returns how many jobs are in each state, and how long their outputs are.
+// summary returns how many jobs are in each state, how long their outputs are, and what
+// they cost: an estimate for those without a cost.
 func summary(jobs []*followed) string {
 	counts, seconds, cost := map[ledger.State]int{}, 0.0, 0.0
 	for _, j := range jobs {
@@ -205,7 +206,7 @@ func summary(jobs []*followed) string {
 		line += fmt.Sprintf("; %.1f s of output", seconds)
 	}
 	if cost > 0 {
-		line += fmt.Sprintf("; $%.2f", cost)
+		line += "; " + dollars(cost)
 	}
 	return line
 }

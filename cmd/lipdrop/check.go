@@ -146,7 +146,7 @@ func report(out io.Writer, f drop.Finding, o check.Outcome, estimate budget.Esti
 			printf(out, "  expected output: %.1f s\n", length.Seconds())
 		}
 		if estimate.USD != nil {
-			printf(out, "  estimate: $%.4f, %s\n", *estimate.USD, budget.EstimateNote)
+			printf(out, "  estimate: %s, %s\n", dollars(*estimate.USD), budget.EstimateNote)
 		}
 		if estimate.Note != "" {
 			printf(out, "  RunComfy's note on the price: %s\n", estimate.Note)

@@ -159,8 +159,10 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := models.Model(c.Model); !ok && c.Model != "" {
-		return nil, &client.UsageError{Reason: fmt.Sprintf("there is no model %s; the models are %s", c.Model, strings.Join(models.IDs(), ", "))}
+	if c.Model != "" {
+		if err := checkModel(models, c.Model); err != nil {
+			return nil, err
+		}
 	}
 	settings, err := stack.Settings()
 	if err != nil {
@@ -189,7 +191,7 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 		case role == drop.NoDrop:
 			p.files.remove(key)
 		case role == drop.UnknownFile && p.files.inFolder[key]:
-			fmt.Fprint(say, escapef("%s is left out: no job uses such a file\n", check.File(key)))
+			printf(say, "%s is left out: no job uses such a file\n", check.File(key))
 			p.files.remove(key)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/client"
@@ -73,10 +74,11 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 		following, stop = context.WithTimeout(following, f.timeout)
 		defer stop()
 	}
+	var mu sync.Mutex
 	seen := map[string]client.Status{}
-	give := time.AfterFunc(missingTime, func() {
-		f.board.mu.Lock()
-		defer f.board.mu.Unlock()
+	giveUp := time.AfterFunc(missingTime, func() {
+		mu.Lock()
+		defer mu.Unlock()
 		if missing := f.missing(seen); len(missing) > 0 {
 			remedy := "Run: lipdrop doctor"
 			if f.stack.Local() {
@@ -85,24 +87,24 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 			cancel(&client.NoJobError{Name: missing[0], Remedy: fmt.Sprintf("It got no status within %s. %s", short(missingTime), remedy)})
 		}
 	})
-	defer give.Stop()
-	hinted := f.names != nil && f.stack.Local() // its drops are assessed at once
+	defer giveUp.Stop()
+	hinted := f.names != nil // drop has just sent their files
 	err := f.stack.Follow(following, func(changed []client.Status) (bool, error) {
 		for _, st := range changed {
 			if f.about != nil && !f.about(st) {
 				continue
 			}
-			f.board.mu.Lock()
+			mu.Lock()
 			seen[st.Name] = st
-			f.board.mu.Unlock()
+			mu.Unlock()
 			if err := f.board.change(f.withTimes(following, st, len(seen))); err != nil {
 				return true, err
 			}
 		}
 		missing := f.missing(seen)
-		if !hinted && len(missing) > 0 && f.names == nil {
+		if !hinted && len(missing) > 0 {
 			hinted = true
-			fmt.Fprintf(f.say, "%s", escapef("%s has no status yet; a drop gets one within about 20 seconds\n", missing[0]))
+			printf(f.say, "%s has no status yet; a drop gets one within about 20 seconds\n", missing[0])
 		}
 		return len(missing) == 0 && open(seen) == 0, nil
 	}, f.patterns...)
@@ -151,6 +153,7 @@ func (f *follow) missing(seen map[string]client.Status) []string {
 	return missing
 }
 
+// continuing says how many jobs have not ended.
 func (f *follow) continuing(seen map[string]client.Status) string {
 	n := open(seen) + len(f.missing(seen))
 	if n == 1 {

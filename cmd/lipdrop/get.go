@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,7 +91,7 @@ func fetch(ctx context.Context, stack *client.Client, out *terminal, say message
 			var err error
 			found[i], err = stack.Archived(groupCtx, name, f.take)
 			if unfinished, ok := errors.AsType[*client.StateError](err); ok && f.skipUnfinished {
-				fmt.Fprint(say, escapef("%v\n", unfinished))
+				printf(say, "%v\n", unfinished)
 				return nil
 			}
 			return err

@@ -210,10 +210,10 @@ func showTake(out *terminal, take client.Take) {
 		line("output", "%s", join(", ", o.Key, seconds(o.DurationSeconds), picture(o.Width, o.Height), strings.Join(o.Codecs, "+"), bytesOf(o.Bytes), verdict))
 	}
 	if take.EstimateUSD != nil {
-		line("estimate", "$%.4f", *take.EstimateUSD)
+		line("estimate", "%s", dollars(*take.EstimateUSD))
 	}
 	if take.CostUSD != nil {
-		line("cost", "$%.4f", *take.CostUSD)
+		line("cost", "%s", dollars(*take.CostUSD))
 	}
 	if take.RequestID != "" {
 		line("request", "%s", take.RequestID)

@@ -42,8 +42,8 @@ func (c *modelsCmd) Run(ctx context.Context, out *terminal) error {
 	}
 	ids := models.IDs()
 	if c.ID != "" {
-		if !slices.Contains(ids, c.ID) {
-			return &client.UsageError{Reason: fmt.Sprintf("there is no model %s; the models are %s", c.ID, strings.Join(ids, ", "))}
+		if err := checkModel(models, c.ID); err != nil {
+			return err
 		}
 		ids = []string{c.ID}
 	}
@@ -101,6 +101,14 @@ func (c *modelsCmd) Run(ctx context.Context, out *terminal) error {
 			rows[i] = []string{rows[i][0], rows[i][2]}
 		}
 		printTable(out, []string{"MODEL", "INPUT"}, 0, rows)
+	}
+	return nil
+}
+
+// checkModel returns an error if there is no model with an id.
+func checkModel(models *catalog.Catalog, id string) error {
+	if _, ok := models.Model(id); !ok {
+		return &client.UsageError{Reason: fmt.Sprintf("there is no model %s; the models are %s", id, strings.Join(models.IDs(), ", "))}
 	}
 	return nil
 }

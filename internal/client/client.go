@@ -203,10 +203,7 @@ func outputsOf(stack types.Stack) map[string]string {
 
 // findLocal returns a client of the local stack that runs in the target's folder.
 func (t Target) findLocal(ctx context.Context) (*Client, error) {
-	dir := t.Dir
-	if dir == "" {
-		dir = defaultDir
-	}
+	dir := cmp.Or(t.Dir, defaultDir)
 	const remedy = "Start it with: lipdrop local. For a stack on AWS, name it with --stack, after aws configure or aws sso login."
 	text, err := os.ReadFile(filepath.Join(dir, "ports.json"))
 	if errors.Is(err, os.ErrNotExist) {
