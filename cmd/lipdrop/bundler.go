@@ -28,9 +28,8 @@ import (
 
 const (
 	// mediaFolder holds the media of lists, beside the bundles that name them. Its name
-	// begins with a dot, so that they form no jobs by themselves. Below it is a folder for
-	// each content, so that a changed medium has another key, and so makes another
-	// job.json.
+	// begins with a dot, so that they form no jobs by themselves. Each content has its own
+	// folder below it: the key of a changed medium is another one, which changes job.json.
 	mediaFolder = ".media/"
 
 	// maxList bounds a list, in bytes.
@@ -63,7 +62,7 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 	name := baseName(file)
 	folder += name + "/"
 	if k := drop.ParseKey(folder + "a.mp4"); k.Role != drop.Visual || name == "" {
-		return fmt.Errorf("the list %s gives its name to a folder; rename it so that the name has no dot at its beginning, and does not end in .job", file)
+		return fmt.Errorf("a folder is named after the list %s; rename the list so that its name does not begin with a dot or end in .job", file)
 	}
 	for key := range b.rows {
 		if strings.HasPrefix(key, folder) {

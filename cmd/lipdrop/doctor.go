@@ -243,8 +243,8 @@ func (p checkedStack) checkBucketEvents(ctx context.Context) finding {
 	return finding{fine: "the bucket " + bucket + " sends its events to EventBridge"}
 }
 
-// checkMapping checks an event source mapping, through which Lambda gives a function what
-// is in its queue, and the result of its last call.
+// checkMapping checks an event source mapping and the result of its last call. Through
+// it, Lambda reads a queue and calls a function.
 func (p checkedStack) checkMapping(ctx context.Context, functions *lambda.Client, name, id string) finding {
 	mapping := "the event source mapping " + name
 	out, err := functions.GetEventSourceMapping(ctx, &lambda.GetEventSourceMappingInput{UUID: &id})

@@ -41,7 +41,7 @@ type dropCmd struct {
 	DryRun  bool              `help:"Only say what would happen."`
 	Yes     bool              `short:"y" help:"Do not ask."`
 	MaxUSD  float64           `name:"max-usd" placeholder:"N" help:"Send nothing if the estimate is more than this many US dollars, or is not known."`
-	Force   bool              `help:"Send files that the bucket holds already, too: their jobs start again."`
+	Force   bool              `help:"Also send files that the bucket already holds. Their jobs start again."`
 	JSON    bool              `name:"json" help:"Print one JSON object for each job. With --wait, for each change: the status."`
 	Files   []string          `arg:"" predictor:"file" name:"file-or-folder-or-list" help:"What to drop: files, folders, or lists of jobs (.csv, .tsv, .jsonl)."`
 }
@@ -305,8 +305,9 @@ func opener(path string) func() (client.Content, error) {
 	}
 }
 
-// snapshotPages is how many pages of a listing the check of a drop may read before it
-// asks for each job by itself: at least, and for each ten files.
+// snapshotPages is how many pages of the bucket's listing a check reads at most, with one
+// page more for each ten files. If the folder has more, the check lists the files of each
+// job.
 const snapshotPages = 3
 
 // check finds out which jobs the files form. The error names every file and row that
@@ -640,7 +641,8 @@ func (p *plan) orders(ctx context.Context, stack *client.Client) (map[string]str
 	return orders, stack.Explain("see what is in the bucket", "inbox/*", err)
 }
 
-// sentFiles are the files of the bucket after a drop, whose content is read here.
+// sentFiles are the files of the bucket after a drop. The content of those that were
+// dropped is read from this machine.
 type sentFiles struct {
 	*check.Snapshot
 	files *dropped
@@ -654,7 +656,8 @@ func (s sentFiles) ReadRange(ctx context.Context, f drop.File, off, n int64) ([]
 	return s.Snapshot.ReadRange(ctx, f, off, n)
 }
 
-// manyNames is how many jobs of one folder are followed by the folder.
+// manyNames is how many jobs of a folder are followed by their names. If there are more,
+// one listing of the folder is cheaper.
 const manyNames = 20
 
 // patternsOf returns patterns that select the names, and few others.

@@ -62,9 +62,9 @@ type follow struct {
 // seconds, but events of a new stack may come late.
 const missingTime = 5 * time.Minute
 
-// untilEnd shows each change and returns when every job has ended: the exit code for
-// their states. If the time runs out or the person ends the command, it says that jobs
-// continue.
+// untilEnd shows each change until every job has ended, and returns the exit code for
+// their states. If the time runs out or the person interrupts the command, the error says
+// how many jobs continue.
 func (f *follow) untilEnd(ctx context.Context) (int, error) {
 	defer f.board.close()
 	following, cancel := context.WithCancelCause(ctx)
@@ -183,8 +183,8 @@ func onlyHeld(seen map[string]client.Status) bool {
 	return true
 }
 
-// timesOfAtMost is how many jobs are shown with the times of their takes, each of which
-// costs a request.
+// timesOfAtMost is how many jobs are shown with the times of their takes. The times of
+// each job cost a request.
 const timesOfAtMost = 50
 
 // withTimes adds to a status when its take was submitted and how long a run usually

@@ -18,7 +18,7 @@ type getCmd struct {
 	Take     string   `xor:"take" help:"Take to fetch. By default the newest one that has succeeded."`
 	AllTakes bool     `xor:"take" help:"Fetch every take. The file names have the takes in them."`
 	JSON     bool     `name:"json" help:"Print one JSON object for each file."`
-	Names    []string `arg:"" predictor:"job" name:"name-or-prefix… [dir]" help:"Jobs whose outputs to fetch: a name such as ads/talk, or ads/ for all jobs in a folder. After them a folder for the outputs, if it is there or begins with . or /; by default this one."`
+	Names    []string `arg:"" predictor:"job" name:"name-or-prefix… [dir]" help:"Jobs whose outputs to fetch: a name such as ads/talk, or ads/ for all jobs in a folder. The last argument may be the folder for the outputs: one that exists, or a path that begins with . or /. By default it is the current folder."`
 }
 
 // Help returns examples.
@@ -64,7 +64,7 @@ type fetching struct {
 	take           string // see client.Archived
 	dir            string
 	json           bool
-	skipUnfinished bool // a name without an output is no error
+	skipUnfinished bool // print a message about a name without an output, not an error
 }
 
 // fetched is what get --json prints of a file.

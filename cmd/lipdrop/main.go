@@ -26,7 +26,7 @@ type cli struct {
 	Drop    dropCmd    `cmd:"" help:"Check files, folders or lists of jobs, and upload them: their jobs start."`
 	Watch   watchCmd   `cmd:"" help:"Show the states of jobs until all have ended."`
 	Jobs    jobsCmd    `cmd:"" help:"List jobs."`
-	Show    showCmd    `cmd:"" help:"Say everything about one job: its state and what to do, takes, inputs, outputs, cost."`
+	Show    showCmd    `cmd:"" help:"Show everything about one job: its state and what to do, takes, inputs, outputs, cost."`
 	Get     getCmd     `cmd:"" help:"Fetch the outputs of jobs."`
 	Cancel  cancelCmd  `cmd:"" help:"Cancel a job that is under way."`
 	Redrive redriveCmd `cmd:"" help:"Continue a failed job where it failed, after you have fixed the cause. Submits nothing again."`

@@ -38,7 +38,7 @@ func (c *cancelCmd) Run(ctx context.Context, out *terminal) error {
 type redriveCmd struct {
 	client.Target
 	Take  string   `help:"Take to redrive, as its status names it. By default the newest failed one. Only for one name."`
-	State []string `placeholder:"failed" help:"Only jobs whose status has one of these states. A prefix stands for the failed ones by default."`
+	State []string `placeholder:"failed" help:"For a prefix: only jobs whose status has one of these states. By default failed."`
 	Names []string `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to redrive: a name such as ads/talk, or ads/ for all failed jobs in a folder."`
 }
 
@@ -124,8 +124,7 @@ func chosen(ctx context.Context, target client.Target, args, states []string) (*
 const jobsAtOnce = 8
 
 // forEach calls do with each job, several at the same time, and goes on after an error.
-// A job that a prefix stands for and that has nothing to do is left out, unless that is
-// true of all.
+// It reports a job of a prefix that has nothing to do only if that is true of all jobs.
 func forEach(jobs []choice, do func(name string) error) error {
 	errs := make([]error, len(jobs))
 	var group errgroup.Group

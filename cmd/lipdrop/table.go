@@ -16,7 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// messages is where a command writes what is not its result: progress and hints.
+// messages is where a command writes progress and hints. Its results go elsewhere.
 type messages struct{ *terminal }
 
 // size returns the columns and lines of a terminal, or zeros for another writer.

@@ -25,7 +25,7 @@ func (o Overlay) ListFolder(ctx context.Context, prefix, after string, limit int
 	return o.merge(func(files drop.Files) ([]drop.File, bool, error) { return files.ListFolder(ctx, prefix, after, limit) }, limit)
 }
 
-// merge merges two listings. Where one of them is cut off, the result is too.
+// merge merges two listings. If one of them is cut off, the result ends there too.
 func (o Overlay) merge(list func(drop.Files) ([]drop.File, bool, error), limit int) ([]drop.File, bool, error) {
 	var merged []drop.File
 	more, end := false, ""
@@ -92,8 +92,8 @@ type page struct {
 	more  bool
 }
 
-// NewSnapshot lists the files below a prefix. If there are more than most, it asks the
-// bucket again for each of its listings.
+// NewSnapshot lists the files below a prefix. If there are more than most, the snapshot
+// asks the bucket for each listing once.
 func NewSnapshot(ctx context.Context, files drop.Files, prefix string, most int) (*Snapshot, error) {
 	known, more, err := files.List(ctx, prefix, most)
 	return &Snapshot{Files: files, prefix: prefix, known: known, whole: !more, listed: map[listing]page{}}, err

@@ -1,5 +1,5 @@
-// Package client is what a person's machine knows of one lipdrop, deployed or local:
-// it finds the stack, uploads, reads and follows statuses, fetches outputs, and cancels,
+// Package client works on one lipdrop, deployed or local, from a person's machine: it
+// finds the stack, uploads, reads and follows statuses, fetches outputs, and cancels,
 // redrives and reviews. The command and its page use it. It uses the person's own
 // credentials: a person who may only read can use everything that reads.
 package client

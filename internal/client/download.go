@@ -94,9 +94,9 @@ type Downloads struct {
 	// Dir is the folder.
 	Dir string
 
-	// Takes puts the take into every file name. Otherwise only a file whose name is
-	// taken by a file with another content gets it: the outputs of a pair are named
-	// after it, so they may meet their own inputs here.
+	// Takes puts the take into every file name. Otherwise a file name gets it only if the
+	// folder has a file of that name with another content, such as the video that was
+	// dropped.
 	Takes bool
 
 	// Progress, if set, is called with the number of bytes that are here since the last
@@ -189,7 +189,7 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Download, error) {
 }
 
 // place returns the path of an output below the folder, and whether the right file is
-// there. If the path is taken, the take makes another.
+// there. If another file has the path, the take is added to its name.
 func (f *fetcher) place(o Output) (at string, right bool, err error) {
 	folder, base := path.Dir(fileName(o.Name)), fileName(path.Base(o.Key))
 	ext := path.Ext(base)

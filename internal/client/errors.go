@@ -13,12 +13,12 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 )
 
-// NoStackError is returned if there is no lipdrop to work on, or more than one.
+// NoStackError is returned if there is no lipdrop to work on.
 type NoStackError struct{ Reason, Remedy string }
 
 func (e *NoStackError) Error() string { return e.Reason + ". " + e.Remedy }
 
-// UsageError is returned for a command line that cannot be followed.
+// UsageError is returned for a command line that is wrong or does not say enough.
 type UsageError struct{ Reason string }
 
 func (e *UsageError) Error() string { return e.Reason }
@@ -96,8 +96,7 @@ var deniedCodes = map[string]bool{
 	"AccessDenied": true, "AccessDeniedException": true, "AccessDeniedFault": true, "UnauthorizedOperation": true, "Forbidden": true, "AllAccessDisabled": true,
 }
 
-// operationPermissions are the permissions of operations that have another name. HEAD needs
-// the permission of GET, and a listing the one of the bucket.
+// operationPermissions are the permissions that are not named after their operations.
 var operationPermissions = map[string]string{
 	"HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket", "HeadBucket": "s3:ListBucket",
 	"CreateMultipartUpload": "s3:PutObject", "UploadPart": "s3:PutObject", "CompleteMultipartUpload": "s3:PutObject",

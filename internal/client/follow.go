@@ -82,16 +82,15 @@ func (c *Client) changes(ctx context.Context, seen map[string]string, patterns [
 	return statuses, nil
 }
 
-// mayPass reports whether an error may be over at the next request.
+// mayPass reports whether the next request may succeed after an error.
 func mayPass(err error) bool {
 	var denied *DeniedError
 	var credentials *CredentialsError
 	return !errors.As(err, &denied) && !errors.As(err, &credentials)
 }
 
-// Settled reports whether nothing more happens to a drop by itself: its take has
-// ended, or it needs a person. A held drop is tried again, and a waiting one needs
-// another file.
+// Settled reports whether a status needs no more watching. A held drop is retried, and a
+// waiting one continues when its other file arrives, so neither is settled.
 func Settled(st ledger.Status) bool {
 	return st.State.Ended() || st.State == ledger.Rejected || st.State == ledger.Withdrawn || st.State == ledger.Used || st.State == ledger.Accepted
 }

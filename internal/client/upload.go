@@ -93,7 +93,7 @@ func SumOf(ctx context.Context, file io.ReaderAt, size int64) (Sum, error) {
 	part := partSize(size)
 	for off := int64(0); off < size; off += part {
 		own := crc64.New(nvme)
-		n, err := io.Copy(io.MultiWriter(whole, sha, hash, own), &patientReader{ctx, io.NewSectionReader(file, off, min(part, size-off))})
+		n, err := io.Copy(io.MultiWriter(whole, sha, hash, own), &contextReader{ctx, io.NewSectionReader(file, off, min(part, size-off))})
 		if err != nil {
 			return sum, err
 		}
@@ -110,13 +110,13 @@ func SumOf(ctx context.Context, file io.ReaderAt, size int64) (Sum, error) {
 	return sum, nil
 }
 
-// patientReader ends with its context.
-type patientReader struct {
+// contextReader returns an error once its context has ended.
+type contextReader struct {
 	ctx context.Context
 	r   io.Reader
 }
 
-func (r *patientReader) Read(p []byte) (int, error) {
+func (r *contextReader) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -164,9 +164,9 @@ func (c *Client) Compare(ctx context.Context, uploads []*Upload) error {
 	return group.Wait()
 }
 
-// existing returns what is known from one listing about the keys of uploads, if a
-// listing makes fewer requests than a question for each: a file without an ETag does
-// not exist.
+// existing lists the objects with the common prefix of the uploads, and returns them by
+// their keys. It adds a file without an ETag for each upload that has no object. If there
+// are so many objects that a request for each upload is cheaper, it returns only some.
 func (c *Client) existing(ctx context.Context, uploads []*Upload) (map[string]bucket.File, error) {
 	there := map[string]bucket.File{}
 	if len(uploads) == 0 {
@@ -217,11 +217,11 @@ func statusOf(err error) int {
 }
 
 // Send uploads files so that no job starts before all its files are there: see
-// check.UploadRank. It calls sent with the number of bytes that were sent since the last call, which is negative if they must be sent again.
-// A large file is uploaded in parts. If an earlier upload of the same content was
-// interrupted, Send sends only the parts that are missing, and calls sent for the others
-// too. S3 verifies each file. Send stops at the first error, and leaves unfinished
-// uploads to the next Send.
+// check.UploadRank. It calls sent with the number of bytes that were sent since the last
+// call, which is negative if they must be sent again. A large file is uploaded in parts.
+// If an earlier upload of the same content was interrupted, Send sends only the parts
+// that are missing, and calls sent for the others too. S3 verifies each file. Send stops
+// at the first error, and leaves unfinished uploads to the next Send.
 func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)) error {
 	var mu sync.Mutex
 	s := &sender{Client: c, large: make(chan struct{}, largeAtOnce), sent: func(n int64) {
@@ -297,16 +297,17 @@ func (e *ChangedError) Error() string {
 	return fmt.Sprintf("%s changed while it was uploaded. Run the command again when it is complete", path.Base(e.Key))
 }
 
+// wrongDigest are the codes of S3 for a body that does not have its checksum.
+var wrongDigest = []string{"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
+
 // failed returns an error of an upload in words for a person.
 func (s *sender) failed(u *Upload, err error) error {
 	if err == nil {
 		return nil
 	}
 	explained := s.Explain("upload "+u.Key, u.Key, err)
-	if service, ok := errors.AsType[*ServiceError](explained); ok && (service.Code == "BadDigest" || service.Code == "InvalidDigest" || service.Code == "XAmzContentSHA256Mismatch" || service.Code == "XAmzContentChecksumMismatch") {
-		return &ChangedError{u.Key}
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	service, ok := errors.AsType[*ServiceError](explained)
+	if ok && slices.Contains(wrongDigest, service.Code) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return &ChangedError{u.Key}
 	}
 	return explained
@@ -322,8 +323,8 @@ func (s *sender) counted() (options func(*s3.Options), done func(n int64)) {
 	}, w.done
 }
 
-// A wire is an HTTP client that counts the bytes of the body that it sends. Each
-// request starts anew.
+// A wire is an HTTP client that counts the bytes of the body that it sends. Each attempt
+// counts from 0.
 type wire struct {
 	client s3.HTTPClient
 	sent   func(n int64)

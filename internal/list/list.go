@@ -36,7 +36,7 @@ type Row struct {
 	Files   map[string]string
 
 	record  record
-	columns map[string]string // what to call the place of a property whose place has another name
+	columns map[string]string // what to call the column of a property, if it has another name
 }
 
 // Problem is something wrong with a row.
@@ -81,8 +81,8 @@ func (r Row) label(property string) string {
 type Defaults struct {
 	Catalog *catalog.Catalog
 
-	// Model is the model of rows without one. If it is empty, VideoModel or
-	// ImageModel is, depending on what the row has.
+	// Model is the model of rows that name none. If it is empty too, a row with a video
+	// has the VideoModel, and a row with an image the ImageModel.
 	Model, VideoModel, ImageModel string
 
 	// Options are the options of rows that do not set them.
@@ -98,7 +98,7 @@ func IsList(path string) bool {
 	return false
 }
 
-// The columns of every list. Its others are properties of models.
+// The columns that belong to no model.
 const (
 	nameColumn  = "name"
 	modelColumn = "model"
@@ -392,8 +392,8 @@ func (r *Row) addOptions(given map[string]cell, defaults map[string]string) []Pr
 	return problems
 }
 
-// placeholders returns the options of the row with texts in place of media, and with
-// what a pair of this model has without being asked.
+// placeholders returns the options of the row, completed by PairInput, with texts in
+// place of the media.
 func (r *Row) placeholders() map[string]any {
 	input := r.Options
 	if _, _, ok := r.Pair(); ok {
@@ -409,7 +409,7 @@ func (r *Row) placeholders() map[string]any {
 }
 
 // Pair returns the properties of the row's two media, if it is a pair that its model
-// accepts: what the pair of these files would ask for is then left to PairInput.
+// accepts. PairInput then completes the options.
 func (r *Row) Pair() (visual, audio string, ok bool) {
 	for _, kind := range []media.Kind{media.Video, media.Image} {
 		visual, audio, ok = r.Model.Pair(kind)
