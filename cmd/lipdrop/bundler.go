@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/lipdrop/lipdrop/internal/check"
 	"github.com/lipdrop/lipdrop/internal/client"
@@ -280,4 +281,11 @@ func (m *medium) read(ctx context.Context, at string) error {
 	m.upload = &client.Upload{Open: opener(target)}
 	m.upload.Sum, err = client.SumOf(ctx, file, info.Size())
 	return err
+}
+
+// baseName returns the last part of a path of this machine, without its suffix and in
+// NFC.
+func baseName(file string) string {
+	base := filepath.Base(file)
+	return norm.NFC.String(strings.TrimSuffix(base, filepath.Ext(base)))
 }

@@ -1,0 +1,358 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/budget"
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/check"
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/list"
+	"github.com/lipdrop/lipdrop/internal/media"
+)
+
+// plan is what a drop does.
+type plan struct {
+	resolver drop.Resolver // of the stack, without files
+	files    *dropped
+	force    bool
+	uploads  map[string]*client.Upload // by key
+	jobs     []plannedJob              // all findings about the files
+	lists    map[string]int            // the number of rows by the list's file
+	rows     map[string]list.Row       // by the key of the row's job.json
+	inList   map[string]string         // the list of a row, by the same key
+	wrong    []wrong
+	cost     cost // of the jobs that start
+}
+
+// wrong is a problem of a file, or of a row of a list.
+type wrong struct {
+	file string
+	row  int
+	text string
+}
+
+// cost is an estimate of what jobs cost.
+type cost struct {
+	usd     float64
+	unknown int    // how many of the jobs have no estimate
+	why     string // the reason of the first of them
+}
+
+// plannedJob is what a drop does about one name.
+type plannedJob struct {
+	finding drop.Finding
+	outcome check.Outcome
+	starts  bool // the drop starts the job
+	usd     *float64
+}
+
+// plan reads the files, compares them with the bucket, and checks what jobs they form
+// together with the files there. The error names every problem.
+func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string, say messages) (*plan, error) {
+	models, err := catalog.Default()
+	if err != nil {
+		return nil, err
+	}
+	if c.Model != "" {
+		if err := checkModel(models, c.Model); err != nil {
+			return nil, err
+		}
+	}
+	settings, err := stack.Settings()
+	if err != nil {
+		return nil, err
+	}
+	var files, lists []string
+	for _, arg := range c.Files {
+		if info, err := os.Stat(arg); list.IsList(arg) && (err != nil || !info.IsDir()) {
+			lists = append(lists, arg)
+		} else {
+			files = append(files, arg)
+		}
+	}
+	p := &plan{
+		resolver: drop.Resolver{Catalog: models, Settings: settings}, force: c.Force, uploads: map[string]*client.Upload{},
+		lists: map[string]int{}, rows: map[string]list.Row{}, inList: map[string]string{},
+	}
+	if p.files, err = gatherInto(folder, files); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(p.files.problems...); err != nil {
+		return nil, fmt.Errorf("nothing was sent:\n%w", err)
+	}
+	for _, key := range p.files.keys {
+		switch role := drop.ParseKey(key).Role; {
+		case role == drop.NoDrop:
+			p.files.remove(key)
+		case role == drop.UnknownFile && p.files.inFolder[key]:
+			printf(say, "%s is left out: no job uses such a file\n", check.File(key))
+			p.files.remove(key)
+		}
+	}
+	p.files.sort()
+	defaults := list.Defaults{
+		Catalog: models, Model: c.Model, VideoModel: settings.DefaultVideoModel, ImageModel: settings.DefaultImageModel, Options: c.Set,
+	}
+	b := &bundler{plan: p, defaults: defaults, media: map[string]*medium{}}
+	if c.Model != "" || len(c.Set) > 0 {
+		if err := b.bundlePairs(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for _, file := range lists {
+		if err := b.addList(ctx, folder, file); err != nil {
+			return nil, err
+		}
+	}
+	if p.wrong == nil {
+		if err := p.compare(ctx, stack); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.check(ctx, stack, folder); err != nil {
+		return nil, err
+	}
+	p.estimate(ctx, stack)
+	return p, nil
+}
+
+// estimate estimates what the jobs that start will cost.
+func (p *plan) estimate(ctx context.Context, stack *client.Client) {
+	prices := &budget.Prices{API: stack.RunComfy(), Now: time.Now}
+	for i, job := range p.jobs {
+		if !job.starts {
+			continue
+		}
+		e := prices.Estimate(ctx, job.outcome.Job.Model, job.outcome.Job.Expected.Length)
+		if e.USD == nil {
+			p.cost.unknown++
+			p.cost.why = cmp.Or(p.cost.why, e.Unknown)
+			continue
+		}
+		p.jobs[i].usd = e.USD
+		p.cost.usd += *e.USD
+	}
+}
+
+// dollars returns an amount with the digits that matter.
+func dollars(usd float64) string {
+	if usd < 1 {
+		return fmt.Sprintf("$%.4f", usd)
+	}
+	return fmt.Sprintf("$%.2f", usd)
+}
+
+// String returns the estimate in words.
+func (c cost) String() string {
+	switch {
+	case c.unknown == 0:
+		return fmt.Sprintf("about %s, %s", dollars(c.usd), budget.EstimateNote)
+	case c.usd == 0:
+		return "the cost is not known: " + c.why
+	}
+	return fmt.Sprintf("about %s, %s, without %s: %s", dollars(c.usd), budget.EstimateNote, count(c.unknown, "job"), c.why)
+}
+
+// compare reads the files, and finds out which of them the bucket holds already.
+func (p *plan) compare(ctx context.Context, stack *client.Client) error {
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(readsAtOnce)
+	for _, key := range p.files.keys {
+		if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil && stack.Local() {
+			return err
+		}
+		if p.uploads[key] != nil {
+			continue // a medium of a list, which was read before
+		}
+		u := &client.Upload{Key: key}
+		p.uploads[key] = u
+		text, at := p.files.texts[key], p.files.paths[key]
+		group.Go(func() (err error) {
+			if text != nil {
+				u.Open = client.Bytes(text)
+				u.Sum, err = client.SumOf(groupCtx, bytes.NewReader(text), int64(len(text)))
+				return err
+			}
+			u.Open = opener(at)
+			file, info, err := openRegular(at)
+			if err != nil {
+				return err
+			}
+			defer file.Close()
+			u.Sum, err = client.SumOf(groupCtx, file, info.Size())
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return stack.Compare(ctx, slices.Collect(maps.Values(p.uploads)))
+}
+
+// readsAtOnce is how many files of this machine are read at the same time.
+const readsAtOnce = 4
+
+func opener(path string) func() (client.Content, error) {
+	return func() (client.Content, error) {
+		file, _, err := openRegular(path)
+		return file, err
+	}
+}
+
+// snapshotPages is how many pages of the bucket's listing a check reads at most, with one
+// page more for each ten files. If the folder has more, the check lists the files of each
+// job.
+const snapshotPages = 3
+
+// check finds out which jobs the files form. The error names every file and row that
+// does not form one.
+func (p *plan) check(ctx context.Context, stack *client.Client, folder string) error {
+	if len(p.rows) > 0 && len(p.rows) == len(p.files.keys)-p.mediaOfLists() {
+		folder = commonFolder(slices.Collect(maps.Keys(p.rows)))
+	}
+	snapshot, err := p.snapshot(ctx, stack, folder)
+	if err != nil {
+		return err
+	}
+	resolver := p.resolver
+	resolver.Files = check.Overlay{New: p.files, Bucket: snapshot}
+	err = check.Each(ctx, &resolver, p.files.keys, func(key string, f drop.Finding) error {
+		o, err := check.Assess(ctx, &resolver, f)
+		if err != nil {
+			return err
+		}
+		job := plannedJob{finding: f, outcome: o, starts: o.State == check.Ready && p.changes(f)}
+		p.jobs = append(p.jobs, job)
+		if o.State == ledger.Rejected {
+			p.wrong = append(p.wrong, p.describeProblems(key, job)...)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return stack.Explain("check the files", "inbox/*", err)
+	case p.wrong != nil:
+		slices.SortStableFunc(p.wrong, func(a, b wrong) int { return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.row, b.row)) })
+		lines := []string{"nothing was sent:"}
+		for _, w := range p.wrong {
+			lines = append(lines, w.text)
+		}
+		return errors.New(strings.Join(lines, "\n"))
+	case len(p.jobs) == 0:
+		return errors.New("nothing was sent: none of these files is a drop")
+	}
+	return nil
+}
+
+// snapshot lists the files of the bucket in a folder.
+func (p *plan) snapshot(ctx context.Context, stack *client.Client, folder string) (*check.Snapshot, error) {
+	snapshot, err := check.NewSnapshot(ctx, stack.Bucket, folder, bucket.PageSize*(snapshotPages+len(p.files.keys)/10))
+	return snapshot, stack.Explain("see what is in the bucket", "inbox/", err)
+}
+
+func (p *plan) mediaOfLists() int {
+	n := 0
+	for _, key := range p.files.keys {
+		if drop.ParseKey(key).Role == drop.NoDrop {
+			n++
+		}
+	}
+	return n
+}
+
+// commonFolder returns the longest folder that contains all keys.
+func commonFolder(keys []string) string {
+	common := keys[0]
+	for _, key := range keys {
+		for !strings.HasPrefix(key, common) {
+			common = common[:len(common)-1]
+		}
+	}
+	return common[:strings.LastIndexByte(common, '/')+1]
+}
+
+// describeProblems returns the problems of a job that would be rejected.
+func (p *plan) describeProblems(key string, job plannedJob) []wrong {
+	var problems []wrong
+	for _, problem := range job.outcome.Problems {
+		remedy := problem.RemedyFor(job.finding.Name)
+		if row, ok := p.rows[key]; ok {
+			problems = append(problems, wrong{p.inList[key], row.Number, escapef("%s: %v", p.inList[key], row.Problem(problem.Member, problem.Reason, remedy))})
+			continue
+		}
+		problems = append(problems, wrong{text: escapef("%s: %s. %s", job.finding.Name, problem.Reason, remedy)})
+	}
+	return problems
+}
+
+// sends reports whether a key is uploaded.
+func (p *plan) sends(key string) bool {
+	u := p.uploads[key]
+	return u != nil && (p.force || !u.Same)
+}
+
+// changes reports whether the uploads start the job of a finding: they bring a file
+// that makes a new take, or one that was missing.
+func (p *plan) changes(f drop.Finding) bool {
+	_, isBundle := f.Job.Manifest()
+	for _, file := range f.Files() {
+		k := drop.ParseKey(file.Key)
+		kind, _ := media.KindOf(file.Key)
+		isMatch := k.Role == drop.Member && f.Name != k.Name && kind == media.Audio
+		if p.sends(file.Key) && (!isBundle || k.Role == drop.Manifest || isMatch || !p.uploads[file.Key].Exists) {
+			return true
+		}
+	}
+	return false
+}
+
+// ready returns the names of the jobs that the files form, sorted: those that start and
+// those that an earlier drop of the same files has started.
+func (p *plan) ready() []string {
+	var names []string
+	for _, job := range p.jobs {
+		if job.outcome.State == check.Ready {
+			names = append(names, job.finding.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// starting returns how many jobs the drop starts.
+func (p *plan) starting() int {
+	n := 0
+	for _, job := range p.jobs {
+		if job.starts {
+			n++
+		}
+	}
+	return n
+}
+
+// toSend returns what is uploaded, and its size.
+func (p *plan) toSend() (uploads []*client.Upload, size int64) {
+	for key, u := range p.uploads {
+		if p.sends(key) {
+			uploads = append(uploads, u)
+			size += u.Sum.Size
+		}
+	}
+	slices.SortFunc(uploads, func(a, b *client.Upload) int { return strings.Compare(a.Key, b.Key) })
+	return uploads, size
+}
