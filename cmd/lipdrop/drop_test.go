@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,6 +112,13 @@ func TestDrop(t *testing.T) {
 	}
 	stack := startStack(t, local.Options{Dir: t.TempDir()})
 	stack.Fake().Script = func(string, map[string]any) runcomfytest.Script { return runcomfytest.Script{Queue: time.Hour} }
+	var priceless atomic.Bool
+	stack.Fake().Fault = func(req *http.Request, _ []byte) *runcomfytest.Fault {
+		if call, _ := runcomfytest.CallOf(req); call == runcomfytest.CallModel && priceless.Load() {
+			return &runcomfytest.Fault{Status: http.StatusNotFound}
+		}
+		return nil
+	}
 
 	// command runs the command and returns what it prints.
 	command := func(t *testing.T, code int, args ...string) string {
@@ -337,6 +345,11 @@ func TestDrop(t *testing.T) {
 		if out := command(t, 1, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "0.01"); !strings.Contains(out, "nothing was sent: --max-usd allows $0.0100, and the estimate is: about $") {
 			t.Error(out)
 		}
+		priceless.Store(true)
+		if out := command(t, 1, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "100"); !strings.Contains(out, "nothing was sent: --max-usd allows $100.00, and the estimate is: the cost is not known: ") {
+			t.Error(out)
+		}
+		priceless.Store(false)
 		if keys, _, err := stack.bucket.List(t.Context(), "inbox/cheap/", math.MaxInt); err != nil || len(keys) > 0 {
 			t.Errorf("%v, %v", keys, err)
 		}

@@ -15,8 +15,10 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -383,30 +385,30 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// All media are there before the first job.json is sent.
-func TestRanks(t *testing.T) {
+// Each preset is there before the first video, each video before the first voice, and
+// each voice before the first job.json.
+func TestOrderOfUploads(t *testing.T) {
 	server := startServer(t)
+	order := []string{"preset.json", "v.mp4", "a.wav", "job.json"}
 	var uploads []*client.Upload
-	for i := range 30 {
-		uploads = append(uploads, uploadOfText(t, fmt.Sprintf("inbox/%d.job/job.json", i), "{}"), uploadOfText(t, fmt.Sprintf("inbox/%d.job/v.mp4", i), strings.Repeat("v", 1000)))
+	for i := range 4 * len(order) {
+		for _, file := range slices.Backward(order) {
+			uploads = append(uploads, uploadOfText(t, fmt.Sprintf("inbox/%d/%s", i, file), file))
+		}
 	}
-	var open, high atomic.Int32
+	var mu sync.Mutex
+	var sent []int
 	server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
-		if r.Method != http.MethodPut {
-			return false
-		}
-		if strings.HasSuffix(r.URL.Path, ".json") {
-			high.Add(1)
-		} else if open.Add(1); high.Load() > 0 {
-			t.Errorf("%s is sent after a job.json", r.URL.Path)
-		}
+		mu.Lock()
+		defer mu.Unlock()
+		sent = append(sent, slices.Index(order, path.Base(r.URL.Path)))
 		return false
 	})
 	if err := clientOf(server.url).Send(t.Context(), uploads, func(int64) {}); err != nil {
 		t.Fatal(err)
 	}
-	if open.Load() != 30 || high.Load() != 30 {
-		t.Errorf("%d media and %d job.json were sent", open.Load(), high.Load())
+	if len(sent) != len(uploads) || !slices.IsSorted(sent) {
+		t.Errorf("sent in the order %v", sent)
 	}
 }
 
