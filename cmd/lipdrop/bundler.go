@@ -113,6 +113,10 @@ func (b *bundler) bundlePairs(ctx context.Context) error {
 				return &client.UsageError{Reason: fmt.Sprintf("--model and --set are for pairs and lists; %s has its own job.json: set the model and the options there", f.Name)}
 			}
 		}
+		if f.State == ledger.Rejected {
+			b.wrong = append(b.wrong, b.describeProblems(key, plannedJob{finding: f, outcome: check.Outcome{Problems: f.Problems}})...)
+			return nil
+		}
 		files := map[string]string{}
 		for _, file := range f.Files() {
 			kind, _ := media.KindOf(file.Key)
