@@ -104,6 +104,11 @@ func TestFollowOfNames(t *testing.T) {
 			time.AfterFunc(time.Minute, func() { status(b, "talk", ledger.Waiting) })
 			time.AfterFunc(time.Hour, func() { status(b, "talk", ledger.Succeeded) })
 		}},
+		{name: "a long list, whose statuses come one after the other", pattern: "a b c", play: func(b *s3test.Bucket) {
+			for i, name := range []string{"a", "b", "c"} {
+				time.AfterFunc(time.Duration(i+1)*missingTime*3/4, func() { status(b, name, ledger.Succeeded) })
+			}
+		}},
 		{name: "a name that nobody dropped", pattern: "tolk", play: func(*s3test.Bucket) {},
 			err: "there is no job named tolk. It got no status within 5m00s. Run: lipdrop doctor", exit: exitFailed},
 		{name: "a folder with jobs that end in different ways", pattern: "ads/", play: func(b *s3test.Bucket) {
@@ -125,7 +130,7 @@ func TestFollowOfNames(t *testing.T) {
 				tt.play(storage)
 				b := &bucket.Bucket{S3: storage, Name: "drops"}
 				var out bytes.Buffer
-				patterns, err := client.ParsePatterns([]string{tt.pattern})
+				patterns, err := client.ParsePatterns(strings.Fields(tt.pattern))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -58,8 +58,9 @@ type follow struct {
 	about func(client.Status) bool
 }
 
-// missingTime is how long a name may have no status. A drop is assessed within
-// seconds, but events of a new stack may come late.
+// missingTime is how long a name may have no status after another name got its first
+// one. A drop is assessed within seconds, but a long list takes longer, and events of a
+// new stack may come late.
 const missingTime = 5 * time.Minute
 
 // untilEnd shows each change until every job has ended, and returns the exit code for
@@ -95,6 +96,9 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 				continue
 			}
 			mu.Lock()
+			if _, known := seen[st.Name]; !known {
+				giveUp.Reset(missingTime)
+			}
 			seen[st.Name] = st
 			mu.Unlock()
 			if err := f.board.change(f.withTimes(following, st, len(seen))); err != nil {
