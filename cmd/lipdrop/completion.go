@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -46,11 +47,14 @@ func registerCompletion(ctx context.Context, parser *kong.Kong) {
 // targetOf returns the target that the arguments of an unfinished command line name.
 func targetOf(args []string) client.Target {
 	var t client.Target
-	for i, arg := range args[:max(len(args)-1, 0)] {
-		for flag, value := range map[string]*string{"--stack": &t.Stack, "--dir": &t.Dir, "--profile": &t.Profile, "--region": &t.Region} {
-			if arg == flag {
-				*value = args[i+1]
-			}
+	fields := map[string]*string{"--stack": &t.Stack, "--dir": &t.Dir, "--profile": &t.Profile, "--region": &t.Region}
+	for i, arg := range args {
+		flag, value, ok := strings.Cut(arg, "=")
+		if !ok && i+1 < len(args) {
+			value = args[i+1]
+		}
+		if field := fields[flag]; field != nil {
+			*field = value
 		}
 	}
 	return t
