@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"path"
 	"slices"
@@ -19,13 +18,6 @@ func isBundle(folder string) bool { return strings.EqualFold(path.Ext(folder), "
 
 // isPreset reports whether a key is the key of a preset.
 func isPreset(key string) bool { return strings.EqualFold(path.Base(key), "preset.json") }
-
-// inUploadOrder returns keys in the order in which to upload them.
-func inUploadOrder(keys []string) []string {
-	ordered := slices.Clone(keys)
-	slices.SortStableFunc(ordered, func(a, b string) int { return cmp.Compare(check.UploadRank(a), check.UploadRank(b)) })
-	return ordered
-}
 
 // removeEarlier deletes earlier drops that would form jobs together with the given
 // keys: files of the same names with any tag and suffix, bundles of the same names,
@@ -59,8 +51,8 @@ func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, e
 			}
 		}
 	}
-	ordered := inUploadOrder(sortedKeys(earlier))
-	slices.Reverse(ordered)
+	ordered := sortedKeys(earlier)
+	slices.SortStableFunc(ordered, func(a, b string) int { return check.UploadRank(b) - check.UploadRank(a) })
 	for _, key := range ordered {
 		if err := remove(ctx, b, key); err != nil {
 			return 0, err
