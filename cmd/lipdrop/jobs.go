@@ -153,30 +153,32 @@ func (c *showCmd) Run(ctx context.Context, out *terminal) error {
 	return nil
 }
 
+// showLine prints a line about a job, if there is a text.
+func showLine(out *terminal, what, text string) {
+	if text != "" {
+		printf(out, "  %-9s %s\n", what, text)
+	}
+}
+
 // showJob prints a status and its takes.
 func showJob(out *terminal, job client.Job) {
 	st := job.Status
 	printf(out, "%s: %s\n", st.Name, st.State)
-	line := func(what, text string) {
-		if text != "" {
-			printf(out, "  %-9s %s\n", what, text)
-		}
-	}
-	line("changed", ago(st.UpdatedAt, time.Now())+" ago")
+	showLine(out, "changed", ago(st.UpdatedAt, time.Now())+" ago")
 	if st.Code != "" {
-		line("reason", fmt.Sprintf("%s (%s)", st.Reason, st.Code))
-		line("do", st.Remedy)
+		showLine(out, "reason", fmt.Sprintf("%s (%s)", st.Reason, st.Code))
+		showLine(out, "do", st.Remedy)
 	}
 	for _, warning := range st.Warnings {
-		line("warning", warning)
+		showLine(out, "warning", warning)
 	}
 	if st.Jobs != nil {
-		line("used by", strings.Join(st.Jobs, ", "))
+		showLine(out, "used by", strings.Join(st.Jobs, ", "))
 	}
 	if st.Links != nil {
-		line("execution", st.Links.Execution)
-		line("RunComfy", st.Links.RunComfy)
-		line("outputs", st.Links.Outputs)
+		showLine(out, "execution", st.Links.Execution)
+		showLine(out, "RunComfy", st.Links.RunComfy)
+		showLine(out, "outputs", st.Links.Outputs)
 	}
 	for _, take := range job.Takes {
 		showTake(out, take)
@@ -186,19 +188,14 @@ func showJob(out *terminal, job client.Job) {
 // showTake prints the record of a take.
 func showTake(out *terminal, take client.Take) {
 	printf(out, "\ntake %s: %s\n", take.Take, take.State)
-	line := func(what, format string, args ...any) {
-		printf(out, "  %-9s %s\n", what, fmt.Sprintf(format, args...))
-	}
-	line("model", "%s", take.Model)
+	showLine(out, "model", take.Model)
 	for _, name := range sortedKeys(take.Options) {
-		line("option", "%s = %v", name, take.Options[name])
+		showLine(out, "option", fmt.Sprintf("%s = %v", name, take.Options[name]))
 	}
 	for _, in := range take.Inputs {
-		line("input", "%s", join(", ", cmp.Or(in.Key, in.URL), in.Property, seconds(in.DurationSeconds), picture(in.Width, in.Height), strings.Join(in.Codecs, "+"), bytesOf(in.Bytes)))
+		showLine(out, "input", join(", ", cmp.Or(in.Key, in.URL), in.Property, seconds(in.DurationSeconds), picture(in.Width, in.Height), strings.Join(in.Codecs, "+"), bytesOf(in.Bytes)))
 	}
-	if take.ExpectedSeconds > 0 {
-		line("expected", "%s", seconds(take.ExpectedSeconds))
-	}
+	showLine(out, "expected", seconds(take.ExpectedSeconds))
 	for _, o := range take.Outputs {
 		verdict := ""
 		if o.Verdict != nil {
@@ -207,23 +204,21 @@ func showTake(out *terminal, take client.Take) {
 				verdict += fmt.Sprintf(" (%s)", doubt.Code)
 			}
 		}
-		line("output", "%s", join(", ", o.Key, seconds(o.DurationSeconds), picture(o.Width, o.Height), strings.Join(o.Codecs, "+"), bytesOf(o.Bytes), verdict))
+		showLine(out, "output", join(", ", o.Key, seconds(o.DurationSeconds), picture(o.Width, o.Height), strings.Join(o.Codecs, "+"), bytesOf(o.Bytes), verdict))
 	}
 	if take.EstimateUSD != nil {
-		line("estimate", "%s", dollars(*take.EstimateUSD))
+		showLine(out, "estimate", dollars(*take.EstimateUSD))
 	}
 	if take.CostUSD != nil {
-		line("cost", "%s", dollars(*take.CostUSD))
+		showLine(out, "cost", dollars(*take.CostUSD))
 	}
-	if take.RequestID != "" {
-		line("request", "%s", take.RequestID)
-	}
-	line("times", "%s", timesOf(take.Times))
+	showLine(out, "request", take.RequestID)
+	showLine(out, "times", timesOf(take.Times))
 	if take.Code != "" {
-		line("reason", "%s (%s)", take.Reason, take.Code)
+		showLine(out, "reason", fmt.Sprintf("%s (%s)", take.Reason, take.Code))
 	}
 	if r := take.Review; r != nil {
-		line("review", "%s by %s, %s", r.Decision, r.By, join(": ", r.At.Format(time.RFC3339), r.Note))
+		showLine(out, "review", fmt.Sprintf("%s by %s, %s", r.Decision, r.By, join(": ", r.At.Format(time.RFC3339), r.Note)))
 	}
 }
 
