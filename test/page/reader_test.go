@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -19,13 +18,14 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 )
 
+// ownFolder is a folder in which the reader may write.
+const ownFolder = "own/"
+
 // readOnly refuses what a person who may only read is refused, in AWS's own words.
 type readOnly struct {
 	next interface {
 		Do(*http.Request) (*http.Response, error)
 	}
-	mu      sync.Mutex
-	refused []string
 }
 
 // Do implements the SDK's client.
@@ -36,28 +36,25 @@ func (r *readOnly) Do(req *http.Request) (*http.Response, error) {
 	switch {
 	case strings.HasSuffix(target, ".StopExecution"), strings.HasSuffix(target, ".RedriveExecution"):
 		status, body = http.StatusBadRequest, `{"__type":"AccessDeniedException","message":"not authorized to perform: states:`+target+`"}`
-	case target == "" && req.Method != http.MethodGet && req.Method != http.MethodHead:
+	case target == "" && req.Method != http.MethodGet && req.Method != http.MethodHead && !strings.Contains(req.URL.Path, "/"+ownFolder):
 		status, body = http.StatusForbidden, `<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`
 	default:
 		return r.next.Do(req)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.refused = append(r.refused, req.Method+" "+req.URL.Path+" "+target)
 	return &http.Response{
 		StatusCode: status, Header: http.Header{"Content-Type": {"application/xml"}}, Body: io.NopCloser(bytes.NewReader([]byte(body))), Request: req,
 	}, nil
 }
 
-// asReader returns a client of the same stack for a person who may only read.
-func asReader(c *client.Client) (*client.Client, *readOnly) {
-	storage, states := &readOnly{next: c.S3.Options().HTTPClient}, &readOnly{next: c.States.Options().HTTPClient}
+// asReader returns a client of the same stack for a person who may only read, except in
+// ownFolder.
+func asReader(c *client.Client) *client.Client {
 	reader := *c
-	reader.S3 = s3.New(c.S3.Options(), func(o *s3.Options) { o.HTTPClient = storage })
+	reader.S3 = s3.New(c.S3.Options(), func(o *s3.Options) { o.HTTPClient = &readOnly{o.HTTPClient} })
 	reader.Bucket = &bucket.Bucket{S3: reader.S3, Name: c.Bucket.Name}
 	reader.Ledger = &ledger.Store{Bucket: reader.Bucket, MachineARN: c.MachineARN}
-	reader.States = sfn.New(c.States.Options(), func(o *sfn.Options) { o.HTTPClient = states })
-	return &reader, storage
+	reader.States = sfn.New(c.States.Options(), func(o *sfn.Options) { o.HTTPClient = &readOnly{o.HTTPClient} })
+	return &reader
 }
 
 // A person who may only read sees everything and changes nothing, and the page says so.
@@ -65,15 +62,16 @@ func TestReader(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{})
 	mp4, wav := sample.Files()
-	put(t, c, "inbox/talk.mp4", mp4)
-	put(t, c, "inbox/talk.wav", wav)
-	awaitState(t, c, "talk", ledger.Succeeded)
+	for _, name := range []string{"talk", ownFolder + "talk"} {
+		put(t, c, "inbox/"+name+".mp4", mp4)
+		put(t, c, "inbox/"+name+".wav", wav)
+		awaitState(t, c, name, ledger.Succeeded)
+	}
 	before, _, err := c.Bucket.List(t.Context(), "", 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
-	reader, _ := asReader(c)
-	b.do("open the page", chromedp.Navigate(serve(t, reader)))
+	b.do("open the page", chromedp.Navigate(serve(t, asReader(c))))
 	b.waitFor("the page says so", `document.querySelector("#readonly")?.innerText === "read only"`)
 	b.waitFor("the job is listed", `document.querySelector('#rows [data-key="talk"]')`)
 	b.job("talk")
@@ -85,6 +83,9 @@ func TestReader(t *testing.T) {
 		}
 	}
 	b.shoot("reader-light")
+	b.job(ownFolder + "talk")
+	b.waitFor("the own folder's buttons can be used", `["approve", "reject", "again"].every((id) => document.getElementById(id)?.disabled === false)`)
+	b.job("talk")
 	b.do("leave the buttons", chromedp.Evaluate(`document.activeElement.blur()`, nil))
 	b.key("a")
 	folder := t.TempDir()

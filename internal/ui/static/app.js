@@ -6,8 +6,8 @@ import { Drop } from "./drop.js";
 
 const page = await request("page").catch((err) => { notify(err.message, true); throw err; });
 const list = new List((key) => { location.hash = "#job=" + encodeURIComponent(key); });
-const job = new Job(page);
-const drop = new Drop(page);
+const job = new Job();
+const drop = new Drop();
 
 function route() {
   const params = new URLSearchParams(location.hash.slice(1));

@@ -6,8 +6,7 @@ import { stateLabel } from "./list.js";
 const loops = 2;
 
 export class Drop {
-  constructor(page) {
-    this.page = page;
+  constructor() {
     this.dialog = byId("drop");
     this.dialog.addEventListener("cancel", (e) => { if (this.uploading) e.preventDefault(); });
     this.dialog.addEventListener("close", () => this.end());

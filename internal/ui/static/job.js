@@ -7,9 +7,7 @@ import { Player } from "./player.js";
 const steps = [["submit", "claimed"], ["wait", "submitted"], ["queue", "queued"], ["run", "running"], ["archive", "archiving"]];
 
 export class Job {
-  // page holds what the person may do: {can: {review, cancel, redrive, drop}}. Each is "" or the missing permission.
-  constructor(page) {
-    this.page = page;
+  constructor() {
     this.section = byId("job");
   }
 
@@ -102,7 +100,7 @@ export class Job {
 
   review(job, take, typed) {
     const reviewed = take.review;
-    const can = this.page.can.review;
+    const can = job.can.review;
     const ready = take.state === "succeeded";
     if (!ready) return "";
     return h("form", { class: "review", "aria-label": "Review", onsubmit: (e) => e.preventDefault() },
@@ -122,7 +120,7 @@ export class Job {
 
   async decide(decision) {
     const { job } = this, take = job?.take;
-    if (!take || take.state !== "succeeded" || this.page.can.review) return;
+    if (!take || take.state !== "succeeded" || job.can.review) return;
     try {
       await request("review", { body: { name: job.name, take: take.take, decision, note: byId("note").value, etag: take.review?.etag ?? "" } });
       notify(job.name + " is " + decision);
@@ -135,7 +133,7 @@ export class Job {
   again() { if (this.isOpen && this.key) this.open(this.key, this.wanted); }
 
   actions(job, take) {
-    const can = this.page.can, newest = !job.newer && job.takes?.[0]?.take === take.take;
+    const can = job.can, newest = !job.newer && job.takes?.[0]?.take === take.take;
     const running = ["submitted", "in_queue", "in_progress", "archiving"].includes(take.state);
     const buttons = [];
     if (running) buttons.push(this.button("cancel", "Cancel", can.cancel, () => this.act("cancel", "Cancel " + job.name + "?", "RunComfy cancels the job if it has not started it. A job that runs is paid for, and its output is archived.", "Cancel the job")));
