@@ -240,7 +240,7 @@ func TestRedriveAndCancel(t *testing.T) {
 	put(t, c, "inbox/other.wav", wav)
 	awaitState(t, c, "other", ledger.InQueue)
 	b.job("other")
-	b.waitFor("it is in the queue", `document.querySelector("#cancel") && document.querySelector("#job .status .state")?.innerText === "in queue"`)
+	b.waitFor("it is in the queue", `document.querySelector("#cancel") && document.querySelector("#job .status .state")?.innerText === "in queue" && document.querySelector("#job .status").innerText.includes("jobs ahead")`)
 	b.do("do not cancel after all", chromedp.Click("#cancel"), chromedp.Click("#confirm button"))
 	b.do("cancel", chromedp.Click("#cancel"), chromedp.Click("#confirm .primary"))
 	b.waitFor("it is cancelled", `document.querySelector("#job .status .state")?.innerText === "cancelled"`)

@@ -79,7 +79,8 @@ export class Job {
 
   state(job, take) {
     const st = job.take ? take : job.status;
-    const queue = job.status.queuePosition && st.state === "in_queue" ? ` (number ${job.status.queuePosition})` : "";
+    const ahead = st.queuePosition;
+    const queue = ahead !== undefined && st.state === "in_queue" ? ` (${ahead} ${ahead === 1 ? "job" : "jobs"} ahead)` : "";
     const warnings = st.warnings ?? [];
     return h("div", { class: "status " + stateOf(st.state)[1] },
       h("p", {}, stateLabel(st.state), queue, st.code ? h("code", {}, st.code) : "", st.model ? h("span", { class: "dim" }, st.model) : ""),
