@@ -25,6 +25,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
 )
 
 // A drop has two phases: the check, and the upload. In both, the command asks the page
@@ -544,13 +545,18 @@ func (d *dropSession) cause(err error) error {
 
 // modelForm is what the page needs to show a form for a model.
 type modelForm struct {
-	ID       string          `json:"id"`
-	Schema   json.RawMessage `json:"schema"`
-	Options  []string        `json:"options"`
-	Required []string        `json:"required"`
-	Allowed  []string        `json:"allowed"` // of each option, in words
-	Defaults []string        `json:"defaults"`
-	Media    []string        `json:"media"` // the kinds that a pair may have
+	ID      string          `json:"id"`
+	Schema  json.RawMessage `json:"schema"`
+	Options []modelOption   `json:"options"`
+	Media   []media.Kind    `json:"media"` // the kinds that a pair may have
+}
+
+// modelOption is a catalog.Option in JSON.
+type modelOption struct {
+	Name     string `json:"name"`
+	Required bool   `json:"required"`
+	Allowed  string `json:"allowed"`
+	Default  string `json:"default"`
 }
 
 // serveModels responds with the models and their options.
@@ -560,14 +566,11 @@ func (s *Server) serveModels(w http.ResponseWriter, _ *http.Request) {
 		model, _ := s.catalog.Model(id)
 		form := modelForm{ID: id, Schema: model.Schema()}
 		for _, o := range model.Options() {
-			form.Options, form.Allowed, form.Defaults = append(form.Options, o.Name), append(form.Allowed, o.Allowed), append(form.Defaults, o.Default)
-			if o.Required {
-				form.Required = append(form.Required, o.Name)
-			}
+			form.Options = append(form.Options, modelOption(o))
 		}
 		for _, p := range model.MediaProperties() {
-			if kind := string(p.Kind); !slices.Contains(form.Media, kind) {
-				form.Media = append(form.Media, kind)
+			if !slices.Contains(form.Media, p.Kind) {
+				form.Media = append(form.Media, p.Kind)
 			}
 		}
 		forms = append(forms, form)

@@ -82,12 +82,12 @@ export class Drop {
   drawOptions() {
     this.set = {};
     const form = this.models.models.find((m) => m.id === this.model.value);
-    this.options.replaceChildren(...(form ? form.options.map((name, i) => this.field(form, name, i)) : []));
+    this.options.replaceChildren(...(form ? form.options.map((option) => this.field(form, option)) : []));
   }
 
-  field(form, name, i) {
+  field(form, { name, required, allowed, default: byDefault }) {
     const schema = form.schema.properties[name], id = "option-" + name;
-    const preset = form.defaults[i] === "" ? undefined : JSON.parse(form.defaults[i]);
+    const preset = byDefault === "" ? undefined : JSON.parse(byDefault);
     const put = (value) => {
       if (value === undefined || value === "") delete this.set[name];
       else this.set[name] = value;
@@ -116,7 +116,7 @@ export class Drop {
     } else {
       input = h("textarea", { id, rows: 2, placeholder: preset ?? "", onchange: (e) => put(e.target.value) });
     }
-    return h("div", { class: "field" }, h("label", { for: id }, name, form.required?.includes(name) ? " (required)" : ""), input, more, h("small", {}, form.allowed[i]));
+    return h("div", { class: "field" }, h("label", { for: id }, name, required ? " (required)" : ""), input, more, h("small", {}, allowed));
   }
 
   // check asks the command what jobs the files start. The command reads a few parts of them.
