@@ -292,20 +292,22 @@ func (d *dropSession) serveClose(w http.ResponseWriter, r *http.Request) {
 // check finds out what jobs the files start. With a model or options, each pair
 // becomes a bundle that has them.
 func (d *dropSession) check(model string, options map[string]any) error {
+	stored, err := check.NewSnapshot(d.ctx, d.server.client.Bucket, ledger.InboxPrefix, mostListed)
+	if err != nil {
+		return d.server.client.Explain("check the files", ledger.InboxPrefix, err)
+	}
 	var result dropResult
 	if model != "" || len(options) > 0 {
-		unfit, left, err := d.makeBundles(model, options)
-		if err != nil {
+		if result.Jobs, result.Left, err = d.makeBundles(stored, model, options); err != nil {
 			return err
 		}
-		result.Jobs, result.Left = unfit, left
 	}
 	files := newDroppedFiles(d.files)
 	if len(files.list) > len(files.files) {
 		return errors.New("two files have the same name; rename one")
 	}
 	good, bad := map[string]bool{}, map[string]bool{}
-	err := d.eachOutcome(files, func(f drop.Finding, o check.Outcome) {
+	err = d.eachOutcome(stored, files, func(f drop.Finding, o check.Outcome) {
 		of := good
 		if o.State == ledger.Rejected {
 			of = bad
@@ -340,16 +342,15 @@ func (d *dropSession) check(model string, options map[string]any) error {
 		folders[path.Dir(f.Key)+"/"] = true
 	}
 	for _, f := range d.files[:min(len(d.files), 100)] {
-		if _, err := d.server.client.Bucket.Head(d.ctx, f.Key); err == nil {
+		if _, err := stored.Head(d.ctx, f.Key); err == nil {
 			result.Present = append(result.Present, check.File(f.Key))
 		}
 	}
-	for folder := range folders {
-		if len(folders) > 20 { // the upload itself says what is missing
-			break
-		}
-		if r := d.server.rights(d.ctx, strings.TrimPrefix(folder, ledger.InboxPrefix)); r.Drop != "" {
-			result.Denied = r.Drop
+	if len(folders) <= 20 { // for more, the upload itself says what is missing
+		for folder := range folders {
+			if r := d.server.rights(d.ctx, strings.TrimPrefix(folder, ledger.InboxPrefix)); r.Drop != "" {
+				result.Denied = r.Drop
+			}
 		}
 	}
 	d.mu.Lock()
@@ -358,13 +359,11 @@ func (d *dropSession) check(model string, options map[string]any) error {
 	return nil
 }
 
-func (d *dropSession) eachOutcome(files *droppedFiles, report func(drop.Finding, check.Outcome)) error {
-	stored, err := check.NewSnapshot(d.ctx, d.server.client.Bucket, ledger.InboxPrefix, mostListed)
-	if err != nil {
-		return d.server.client.Explain("check the files", ledger.InboxPrefix, err)
-	}
+// eachOutcome reports what files would start if they were dropped beside those that are
+// stored.
+func (d *dropSession) eachOutcome(stored *check.Snapshot, files *droppedFiles, report func(drop.Finding, check.Outcome)) error {
 	resolver := &drop.Resolver{Files: check.Overlay{New: files, Bucket: stored}, Catalog: d.server.catalog, Settings: d.server.settings}
-	err = check.Each(d.ctx, resolver, files.keys(), func(_ string, f drop.Finding) error {
+	err := check.Each(d.ctx, resolver, files.keys(), func(_ string, f drop.Finding) error {
 		o, err := check.Assess(d.ctx, resolver, f)
 		if err == nil {
 			report(f, o)
@@ -378,7 +377,7 @@ func (d *dropSession) eachOutcome(files *droppedFiles, report func(drop.Finding,
 // job.json that has a model and options. It finds out what the job.json must say by
 // a check with a preset that says the same. It takes the files of other pairs out of the
 // drop, because the options would not reach them, and returns these pairs and files.
-func (d *dropSession) makeBundles(model string, options map[string]any) (unfit []check.Job, left []string, err error) {
+func (d *dropSession) makeBundles(stored *check.Snapshot, model string, options map[string]any) (unfit []check.Job, left []string, err error) {
 	preset := map[string]any{"input": options}
 	if options == nil {
 		preset["input"] = map[string]any{}
@@ -403,7 +402,7 @@ func (d *dropSession) makeBundles(model string, options map[string]any) (unfit [
 		with = append(with, d.made(folder+"preset.json", text))
 	}
 	used, unused := map[string]bool{}, map[string]bool{}
-	err = d.eachOutcome(newDroppedFiles(with), func(f drop.Finding, o check.Outcome) {
+	err = d.eachOutcome(stored, newDroppedFiles(with), func(f drop.Finding, o check.Outcome) {
 		if f.Job != nil {
 			if _, isBundle := f.Job.Manifest(); isBundle {
 				return
