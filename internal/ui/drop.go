@@ -303,8 +303,10 @@ func (d *dropSession) check(model string, options map[string]any) error {
 		}
 	}
 	files := newDroppedFiles(d.files)
-	if len(files.list) > len(files.files) {
-		return errors.New("two files have the same name; rename one")
+	for i := range len(files.list) - 1 {
+		if key := files.list[i].Key; key == files.list[i+1].Key {
+			return fmt.Errorf("two files are named %s; rename one", check.File(key))
+		}
 	}
 	good, bad := map[string]bool{}, map[string]bool{}
 	err = d.eachOutcome(stored, files, func(f drop.Finding, o check.Outcome) {
