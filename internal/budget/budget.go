@@ -17,7 +17,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"time"
@@ -221,30 +220,25 @@ func (b *Book) Sweep(ctx context.Context, day string, fate func(ctx context.Cont
 	var stopped error
 	err = b.change(ctx, day, func(day *book) (bool, error) {
 		stopped, freed = nil, 0
-		fates := map[string]Fate{}
+		left, kept := []Take{}, false
 		for _, t := range day.Takes {
-			if t.Kept {
-				continue
+			found := Open
+			if !t.Kept && stopped == nil {
+				if found, stopped = fate(ctx, t); stopped != nil {
+					found = Open
+				}
 			}
-			found, err := fate(ctx, t)
-			if err != nil {
-				stopped = err
-				break
-			}
-			fates[t.Reserved] = found
-		}
-		day.remove(func(t Take) bool { return fates[t.Reserved] == Free && !t.Kept })
-		changed := false
-		for found := range maps.Values(fates) {
-			if found == Free {
+			switch found {
+			case Free:
 				freed++
+				continue
+			case Charge:
+				t.Kept, kept = true, true
 			}
-			changed = changed || found != Open
+			left = append(left, t)
 		}
-		for i := range day.Takes {
-			day.Takes[i].Kept = day.Takes[i].Kept || fates[day.Takes[i].Reserved] == Charge
-		}
-		return changed, nil
+		day.Takes = left
+		return freed > 0 || kept, nil
 	})
 	return freed, errors.Join(stopped, err)
 }
