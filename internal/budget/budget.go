@@ -81,8 +81,8 @@ func (b *book) sum() Amount {
 	return Amount{Jobs: len(b.Takes), Seconds: float64(millis) / 1e3, USD: float64(micros) / 1e6}
 }
 
-// remove removes the takes for which is returns true, and reports whether there
-// were any.
+// remove removes the takes for which the given function returns true, and reports
+// whether there were any.
 func (b *book) remove(is func(Take) bool) bool {
 	before := len(b.Takes)
 	b.Takes = slices.DeleteFunc(b.Takes, is)
@@ -135,7 +135,7 @@ func (e *UnreadableError) Unwrap() error { return e.Err }
 type OverError struct {
 	Parameter string  // of the cap that it exceeds
 	Reason    string  // what is used and needed, and when the job continues
-	CapUsed   float64 // the part of the cap that the day would use with the take: more than 1
+	CapUsed   float64 // how much of the cap the day would use with the take: more than 1
 }
 
 func (e *OverError) Error() string { return e.Reason }
@@ -144,8 +144,8 @@ func (e *OverError) Error() string { return e.Reason }
 type Reservation struct {
 	Day  string
 	Take Take
-	// Used is what the takes of the day use with this one, and CapUsed the largest part
-	// of a cap that this is, 1 for all of it.
+	// Used is what the takes of the day use with this one. CapUsed is how much of the
+	// fullest cap that is: 1 is all of it.
 	Used    Amount
 	CapUsed float64
 }
@@ -249,8 +249,9 @@ func (b *Book) Used(ctx context.Context, day string) (Amount, error) {
 	return read.sum(), err
 }
 
-// change changes the book of a day by compare-and-swap. The change is made again with
-// the new book after each lost race. It reports whether it changed anything.
+// change changes the book of a day by compare-and-swap. The given function makes the
+// change, and reports whether it changed anything. After a lost race it is called again
+// with the new book.
 func (b *Book) change(ctx context.Context, day string, change func(*book) (bool, error)) error {
 	for range maxRaces {
 		read, err := b.read(ctx, day)
@@ -286,13 +287,10 @@ func (b *Book) read(ctx context.Context, day string) (book, error) {
 		return book{}, err
 	}
 	read := book{etag: object.ETag}
-	switch {
-	case len(body) > maxBook:
+	if len(body) > maxBook {
 		err = fmt.Errorf("it has more than %d bytes", maxBook)
-	default:
-		if err = json.Unmarshal(body, &read); err == nil && read.Day != day {
-			err = fmt.Errorf("it is the book of %q", read.Day)
-		}
+	} else if err = json.Unmarshal(body, &read); err == nil && read.Day != day {
+		err = fmt.Errorf("it is the book of %q", read.Day)
 	}
 	if err != nil {
 		return book{}, &UnreadableError{key, err}

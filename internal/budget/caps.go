@@ -74,7 +74,7 @@ func (c Caps) exceeded(day string, used Amount, take Take) *OverError {
 	return nil
 }
 
-// used returns the largest part of a cap that an amount is.
+// used returns how much of the fullest cap an amount uses: 1 is all of it.
 func (c Caps) used(amount Amount) float64 {
 	most := 0.0
 	for _, l := range c.limits(amount, Take{}) {
@@ -83,8 +83,8 @@ func (c Caps) used(amount Amount) float64 {
 	return most
 }
 
-// NotHeld returns which caps do not hold a take, because what it will use is not known.
-// The text is a warning, or "".
+// NotHeld returns a warning that names the caps that do not count a take, because its
+// length or its cost is not known. It returns "" if there are none.
 func (c Caps) NotHeld(take Take) string {
 	switch {
 	case c.USD > 0 && take.USD == 0 && c.Seconds > 0 && take.Seconds == 0:
