@@ -20,17 +20,18 @@ type Notice struct {
 	Drop string
 }
 
-// A notice is due from the write that says so until the write after it was sent. If
-// a function dies in between, the next one that reads the record or the status sends
-// the notice. So each notice is sent at least once, and usually once. The mark is a
-// member of a take's record; for a drop without a record it is dueMetadata of the
-// status.
+// A write marks a notice as due, and the write after the notice was sent removes the
+// mark. If a function dies in between, the next one that reads the record or the status
+// sends the notice. So each notice is sent at least once, and usually once. The mark of a
+// take is NoticeDue in its record. The mark of a drop without a record is dueMetadata of
+// its status.
 
 // dueMetadata is the object metadata of a status whose notice is due.
 const dueMetadata = "lipdrop-notice-due"
 
-// dueAfter reports whether the notice about a status without a record is due. There is
-// one for each state of a drop or take: a held job may be held for another reason.
+// dueAfter reports whether the notice about a status without a record is due. Each state
+// of a drop or take has one notice: if a held job is held for another reason, there is no
+// second one.
 func (s *Store) dueAfter(prev Posted, st Status, order string) bool {
 	if s.Notify == nil || st.State != Rejected && st.State != Held {
 		return false

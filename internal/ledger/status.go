@@ -147,27 +147,28 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order string, p
 	same := prev.Status
 	same.UpdatedAt = time.Time{}
 	if !prev.Rewrite && slices.Equal(encode(same), encode(st)) && Stamp(prev.Order) == Stamp(order) {
-		if st.UpdatedAt = prev.UpdatedAt; due {
-			s.sendDue(ctx, key, st, order, prev.written)
+		st.UpdatedAt = prev.UpdatedAt
+	} else {
+		st.UpdatedAt = s.Now().UTC().Truncate(time.Second)
+		err := s.put(ctx, key, st, &prev.written, statusMetadata(order, due))
+		if errors.Is(err, bucket.ErrConflict) {
+			return ErrStale
 		}
-		return nil
+		if err != nil {
+			return err
+		}
 	}
-	st.UpdatedAt = s.Now().UTC().Truncate(time.Second)
-	err := s.put(ctx, key, st, &prev.written, statusMetadata(order, due))
-	if errors.Is(err, bucket.ErrConflict) {
-		return ErrStale
-	}
-	if err == nil && due {
+	if due {
 		s.sendDue(ctx, key, st, order, prev.written)
 	}
-	return err
+	return nil
 }
 
 // reserve is room for members that are added to a status after Fit.
 const reserve = 1 << 10
 
-// Fit returns the status with shorter texts and lists if it has more than most bytes.
-// Most must be at least 128 KiB.
+// Fit returns the status. If its JSON has more than the given number of bytes, Fit
+// shortens its texts and lists. The number must be at least 128 KiB.
 func (st Status) Fit(most int) Status {
 	if len(encode(st)) <= most {
 		return st
@@ -200,9 +201,7 @@ func (st Status) Fit(most int) Status {
 
 // PostTake writes the status of a take from its record, unless the status is
 // about a newer drop or a later state of this take. Then it sends the notice about the
-// end of the take. A status without a take that was
-// written before the claim is not newer: submit read it when it claimed the take. Its
-// files may be deleted.
+// end of the take.
 func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) error {
 	err := s.postTake(ctx, rec, warnings...)
 	if err == nil {
@@ -211,6 +210,9 @@ func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) er
 	return err
 }
 
+// postTake is PostTake without the notice. A status without a take that was written
+// before the claim is not newer: submit read it when it claimed the take. Its files may
+// be deleted.
 func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) error {
 	for range maxRaces {
 		prev, err := s.Posted(ctx, StatusKey(rec.Name))
@@ -227,7 +229,7 @@ func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) er
 		}
 		st := s.TakeStatus(rec, warnings...)
 		if sameTake && !containsAll(st.Warnings, prev.Warnings) {
-			// Somebody else may have added a warning to the record, and posted it, since
+			// Another invocation may have added a warning to the record, and posted it, since
 			// rec was read.
 			newest, err := s.Get(ctx, rec.Name, rec.Take)
 			if err != nil {
@@ -243,7 +245,7 @@ func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) er
 	return fmt.Errorf("status of %s: lost %d races", rec.Name, maxRaces)
 }
 
-// containsAll reports whether all holds every one of some.
+// containsAll reports whether each of some is in all.
 func containsAll(all, some []string) bool {
 	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
 }
