@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local/events"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 const (
-	// WebhookKeyHeader is the header of the webhook's requests that holds the key, as
-	// in template.yaml.
+	// WebhookKeyHeader is the header that holds the key in the requests to the webhook,
+	// as in template.yaml.
 	WebhookKeyHeader = "X-Lipdrop-Key"
 
 	// webhookTimeout is how long the webhook may take to respond, as on AWS.
@@ -29,7 +30,7 @@ const (
 	waitingNotices = 10_000
 )
 
-// CheckWebhook returns an error unless an address is one of this machine.
+// CheckWebhook returns an error unless an address is on loopback.
 func CheckWebhook(address string) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
@@ -88,10 +89,8 @@ func (s *Stack) deliver(ctx context.Context, n events.Notice) error {
 	}
 	for try := range webhookTries {
 		if try > 0 {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(webhookPause << (try - 1)):
+			if err := workflow.Sleep(ctx, webhookPause<<(try-1)); err != nil {
+				return err
 			}
 		}
 		if err = s.post(ctx, body); err == nil {

@@ -31,8 +31,8 @@ const Account = "000000000000"
 
 // Guard returns a handler that refuses the requests of users that their roles do
 // not allow, and calls denied with each. It passes the others on to next, which
-// serves Step Functions, Secrets Manager, SQS and EventBridge. A request of anybody else is not
-// limited, so its signature must have been checked before.
+// serves Step Functions, Secrets Manager, SQS and EventBridge. Guard does not limit other
+// users, so the signatures must have been checked before.
 func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user := UserOf(r)

@@ -275,8 +275,8 @@ func (f *filler) role(properties *yaml.Node) (Role, error) {
 	return role, nil
 }
 
-// isOpen reports whether a resource is no complete ARN: it is something else, or
-// contains a ${Name} that was not replaced.
+// isOpen reports whether a resource is not an ARN, or contains a ${Name} that was not
+// replaced.
 func isOpen(resource string) bool {
 	return !strings.HasPrefix(resource, "arn:") || strings.Contains(resource, "${")
 }

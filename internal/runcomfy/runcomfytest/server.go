@@ -135,13 +135,12 @@ type Call string
 
 // The calls.
 const (
-	CallSubmit Call = "submit"
-	CallStatus Call = "status"
-	CallResult Call = "result"
-	CallCancel Call = "cancel"
-	CallModel  Call = "model"
-	CallOutput Call = "output"
-
+	CallSubmit  Call = "submit"
+	CallStatus  Call = "status"
+	CallResult  Call = "result"
+	CallCancel  Call = "cancel"
+	CallModel   Call = "model"
+	CallOutput  Call = "output"
 	CallBalance Call = "balance"
 )
 
