@@ -39,3 +39,20 @@ func Compare(t testing.TB, path, produced string) {
 		t.Errorf("%s differs; UPDATE_GOLDEN=1 go test ./... rewrites it (-old +new):\n%s", path, diff)
 	}
 }
+
+// CompareBetween is Compare for the part of a document between two lines that are mark,
+// such as <!-- costs -->.
+func CompareBetween(t testing.TB, path, mark, produced string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark += "\n"
+	parts := strings.Split(string(text), mark)
+	if len(parts) != 3 {
+		t.Fatalf("%s has %d lines %s, want 2", path, len(parts)-1, strings.TrimSpace(mark))
+	}
+	parts[1] = produced
+	Compare(t, path, strings.Join(parts, mark))
+}

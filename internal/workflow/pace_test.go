@@ -3,7 +3,6 @@ package workflow_test
 import (
 	"fmt"
 	"math"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -72,9 +71,6 @@ func run(t *testing.T, queue, run, usual time.Duration) loop {
 	return did
 }
 
-// paceMarker is before and after the table in docs/reliability.md.
-const paceMarker = "<!-- pace -->\n"
-
 // The pace keeps what docs/reliability.md says: how late an end is found, and what
 // the loop costs. Each row is the mean over 200 jobs, whose times are spread around
 // the row's, and which are queued for 5 to 35 % of their time.
@@ -114,17 +110,7 @@ func TestPace(t *testing.T) {
 	if mean := sum / float64(rows); mean > 0.03 {
 		t.Errorf("over all rows up to 2 h: %.1f %% of the job's time late on average, want at most 3 %%", 100*mean)
 	}
-	const path = "../../docs/reliability.md"
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, _ := strings.Cut(string(text), paceMarker)
-	_, rest, ok := strings.Cut(rest, paceMarker)
-	if !ok {
-		t.Fatalf("%s does not have the line %q twice", path, strings.TrimSpace(paceMarker))
-	}
-	golden.Compare(t, path, before+paceMarker+b.String()+"\n"+paceMarker+rest)
+	golden.CompareBetween(t, "../../docs/reliability.md", "<!-- pace -->", b.String()+"\n")
 }
 
 // A job that is queued for 20 s and runs for 80 s takes at most 20 transitions, and
