@@ -167,11 +167,11 @@ func (c *capWorld) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 // charged returns the records of the jobs that were claimed on a day, that RunComfy has
 // accepted, and that are not cancelled.
 func (c *capWorld) charged(day string) []ledger.Record {
-	cancelled := c.RunComfy.Cancelled()
+	cancelled, jobs := c.RunComfy.Cancelled(), c.RunComfy.Submitted()
 	var charged []ledger.Record
 	for i, rec := range c.posted {
-		id := fmt.Sprintf("00000000-0000-4000-8000-%012d", i+1)
-		if budget.Day(rec.Times.Claimed) == day && !slices.Contains(cancelled, id) {
+		isCancelled := i < len(jobs) && slices.Contains(cancelled, jobs[i].RequestID) // the last one may not be submitted yet
+		if budget.Day(rec.Times.Claimed) == day && !isCancelled {
 			charged = append(charged, rec)
 		}
 	}
