@@ -120,8 +120,8 @@ func (s *Server) serveAction(do func(ctx context.Context, a action) (string, err
 			respond(w, nil, err)
 			return
 		}
-		// What has begun is finished, also if the person closes the page: a cancellation
-		// that is too late must redrive the execution that it has stopped.
+		// The action continues if the person closes the page: a cancellation that is too
+		// late must redrive the execution that it has stopped.
 		message, err := do(context.WithoutCancel(r.Context()), a)
 		s.feed.poke()
 		respond(w, done{message}, err)
@@ -304,8 +304,7 @@ func respond(w http.ResponseWriter, value any, err error) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	_ = enc.Encode(value) // the browser has gone
+	_ = json.NewEncoder(w).Encode(value) // it fails if the browser has gone
 }
 
 // decode reads the JSON of a request.

@@ -258,7 +258,7 @@ func (d *dropSession) servePart(w http.ResponseWriter, r *http.Request) {
 	delete(d.pending, number)
 	d.mu.Unlock()
 	if err != nil || !ok {
-		respond(w, nil, &requestError{http.StatusConflict, "nobody has asked for this part"})
+		respond(w, nil, &requestError{http.StatusConflict, "the command has not asked for this part"})
 		return
 	}
 	_, err = io.ReadFull(r.Body, a.part)
@@ -268,13 +268,11 @@ func (d *dropSession) servePart(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err != nil {
-		err = fmt.Errorf("%s was not read completely; it may have changed. Drop it again", d.name(a.File))
+		err = fmt.Errorf("%s was not read completely; it may have changed. Drop it again", d.names[a.File])
 	}
 	a.done <- err
 	respond(w, map[string]bool{"taken": err == nil}, nil)
 }
-
-func (d *dropSession) name(file int) string { return d.names[file] }
 
 // serveClose ends a drop that the person gives up, or whose files cannot be read.
 func (d *dropSession) serveClose(w http.ResponseWriter, r *http.Request) {

@@ -51,7 +51,8 @@ const (
 	longestPause = 15 * time.Second
 	readsAtOnce  = 32
 
-	// chunk is how many rows are read before they are shown, and sent in one event.
+	// chunk is how many objects are read before the next, older ones, and how many rows
+	// one event has at most.
 	chunk = 500
 )
 
@@ -75,8 +76,9 @@ type feed struct {
 type reader struct {
 	reset bool
 	dirty map[string]bool
-	told  string // the last trouble
 	wake  chan struct{}
+
+	trouble string // that was sent last
 }
 
 func newFeed(c *client.Client) *feed {
@@ -174,13 +176,13 @@ func (f *feed) poll(ctx context.Context) (changed bool, err error) {
 	}
 	// The reviews come first, because a row shows its review. Then the newest.
 	slices.SortFunc(listed, func(a, b bucket.File) int {
-		isStatus := func(f bucket.File) int {
+		rank := func(f bucket.File) int {
 			if strings.HasPrefix(f.Key, reviewPrefix) {
 				return 0
 			}
 			return 1
 		}
-		return cmp.Or(cmp.Compare(isStatus(a), isStatus(b)), b.LastModified.Compare(a.LastModified))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), b.LastModified.Compare(a.LastModified))
 	})
 	var refused error
 	for part := range slices.Chunk(listed, chunk) {
@@ -414,8 +416,8 @@ func (f *feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			var c change
 			var trouble string
 			c, trouble, more = f.next(reader)
-			if trouble != reader.told {
-				reader.told = trouble
+			if trouble != reader.trouble {
+				reader.trouble = trouble
 				if trouble != "" && !event("trouble", map[string]string{"message": trouble}) {
 					return
 				}

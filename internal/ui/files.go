@@ -19,7 +19,7 @@ type ask struct {
 	Offset int64 `json:"offset"`
 	Length int   `json:"length"`
 
-	part []byte // where the answer goes
+	part []byte // where the bytes go
 	done chan error
 }
 
