@@ -65,12 +65,12 @@ const (
 
 	// timeout limits one call of Send.
 	timeout = 3 * time.Second
-	// silence is how long nothing is sent after EventBridge did not respond in time. A
-	// function that sends many notices must not spend its time on them.
+	// silence is how long Send sends nothing after EventBridge did not respond in time.
+	// Otherwise a function with many notices would spend its time on them.
 	silence = 30 * time.Second
 
-	// tries is how often an entry is sent that EventBridge accepted in the request, but
-	// could not process. The SDK repeats requests that fail as a whole.
+	// tries is how often an entry is sent if EventBridge accepts the request, but cannot
+	// process the entry. The SDK repeats requests that fail as a whole.
 	tries      = 3
 	firstPause = 100 * time.Millisecond
 )

@@ -203,7 +203,7 @@ func (t *trial) use(ctx context.Context, outputs map[string]string) error {
 }
 
 // useCommand does with the command what a person does, from the drop to the reviewed
-// file. It finds the stack by itself.
+// file. The command finds the stack by itself.
 func (t *trial) useCommand(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "lipdrop-deploy-")
 	if err != nil {

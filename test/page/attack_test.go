@@ -299,7 +299,7 @@ func TestAttacksInTheBrowser(t *testing.T) {
 	}
 }
 
-// A name of somebody else that points to this machine reaches nothing.
+// A foreign host name that points to this machine reaches nothing.
 func TestDNSRebinding(t *testing.T) {
 	c := start(t, local.Options{})
 	address := serve(t, c)

@@ -131,7 +131,8 @@ func (b *browser) waitFor(what, expression string) {
 	}))
 }
 
-// eval returns the value of an expression of the page, or of the promise that it is.
+// eval returns the value of an expression of the page. If it is a promise, eval waits
+// for its value.
 func eval[T any](b *browser, expression string) T {
 	b.t.Helper()
 	var value T

@@ -269,7 +269,7 @@ func awaitState(t *testing.T, c *client.Client, name string, state ledger.State)
 const hostile = `"><script>window.pwned=1</script><img src=x onerror="window.pwned=1">'</b>{{.}}${alert(1)}`
 
 // A failed, a held, a rejected and an unknown job can be read, whatever texts they hold.
-// The statuses and records are as somebody could write them who may write anything.
+// The statuses and records hold what a person with every permission could write.
 func TestEveryStateIsReadable(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{})
@@ -428,7 +428,8 @@ func TestDropWithOptions(t *testing.T) {
 	b.quiet()
 }
 
-// What a browser cannot play says so and can be downloaded; an image is shown.
+// If the browser cannot play a file, the page says so and offers the download. It shows
+// an image.
 func TestOtherMedia(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{})

@@ -275,8 +275,8 @@ func TestLargeFile(t *testing.T) {
 	b.quiet()
 }
 
-// small holds the command to its memory, and to printing its address and nothing else:
-// no request, no presigned URL.
+// small fails the test if the command had too much memory, or if it has printed a
+// request, a presigned URL, or its address more than once.
 func (c *command) small() {
 	c.t.Helper()
 	if runtime.GOOS == "linux" {

@@ -74,7 +74,7 @@ func TestEndpointsAreDeclared(t *testing.T) {
 	}
 }
 
-// What the README and the design promise to take and to tell.
+// The stack has these parameters and outputs, each with a description.
 func TestParametersAndOutputs(t *testing.T) {
 	s := written(t, nil)
 	want := []string{

@@ -29,12 +29,12 @@ func TestEachAlarmIsExplained(t *testing.T) {
 			continue
 		}
 		if !unexplained[id] {
-			t.Errorf("%s tells of %s, which is no alarm, or tells of it twice", operations, id)
+			t.Errorf("%s describes %s, which is not an alarm, or describes it twice", operations, id)
 		}
 		delete(unexplained, id)
 	}
 	for id := range unexplained {
-		t.Errorf("%s does not tell of %s", operations, id)
+		t.Errorf("%s does not describe %s", operations, id)
 	}
 }
 

@@ -33,7 +33,7 @@ func TestReadmeHasParametersAndOutputs(t *testing.T) {
 	golden.CompareBetween(t, root+"/README.md", "<!-- parameters -->", b.String())
 }
 
-// readmeParameter is what README.md tells of a parameter.
+// readmeParameter is what README.md says about a parameter.
 type readmeParameter struct {
 	Type, Description, ConstraintDescription string
 

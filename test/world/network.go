@@ -123,8 +123,8 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 	started := w.now
 	resp, err := w.RunComfy.Transport().RoundTrip(req)
 	if errors.Is(err, context.DeadlineExceeded) {
-		// No response came before the client's timeout. An invocation's own deadline is on
-		// the virtual clock, so it is far away here.
+		// No response came before the timeout of the client, or of the context. The deadline
+		// of an invocation is on the virtual clock, decades from now, so it does not count.
 		patience := runcomfy.Timeout
 		if deadline, ok := req.Context().Deadline(); ok {
 			patience = min(patience, time.Until(deadline).Round(time.Second))
