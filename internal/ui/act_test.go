@@ -1,0 +1,41 @@
+package ui
+
+import (
+	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+func TestFileToDropAgain(t *testing.T) {
+	manifest := ledger.Input{Key: "inbox/ads/cafe.job/job.json"}
+	audio := func(key string) ledger.Input { return ledger.Input{Property: "audio_url", Key: key} }
+	video := func(key string) ledger.Input { return ledger.Input{Property: "video_url", Key: key} }
+	for _, tt := range []struct {
+		what, name string
+		inputs     []ledger.Input
+		want       string // "" if there is none
+	}{
+		{"a pair", "ads/cafe", []ledger.Input{video("inbox/ads/cafe.mp4"), audio("inbox/ads/cafe.wav")}, "inbox/ads/cafe.wav"},
+		{"a bundle", "ads/cafe", []ledger.Input{manifest, audio("inbox/ads/cafe.job/a.wav"), video("inbox/ads/cafe.job/v.mp4")}, "inbox/ads/cafe.job/job.json"},
+		{"a bundle whose name has capital letters", "ads/Cafe", []ledger.Input{manifest, audio("inbox/ads/cafe.job/a.wav")}, "inbox/ads/cafe.job/job.json"},
+		{"a match of a wildcard", "ads/cafe.de", []ledger.Input{manifest, video("inbox/ads/cafe.job/v.mp4"), audio("inbox/ads/cafe.job/de.wav")}, "inbox/ads/cafe.job/de.wav"},
+		{"addresses only", "ads/cafe.de", []ledger.Input{{Property: "audio_url", URL: "https://example.com/a.wav"}}, ""},
+		{"a key of another prefix", "ads/cafe", []ledger.Input{audio("outbox/ads/cafe.wav")}, ""},
+	} {
+		got, ok := fileToDropAgain(ledger.Record{Name: tt.name, Inputs: tt.inputs})
+		if got != tt.want || ok != (tt.want != "") {
+			t.Errorf("%s: %q, %t, want %q", tt.what, got, ok, tt.want)
+		}
+	}
+}
+
+func TestForSheet(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "lips are late": "lips are late", "a=b": "a=b",
+		"=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@sum": "'@sum", "\t=1": "'\t=1", "\r=1": "'\r=1",
+	} {
+		if got := forSheet(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package ui
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/s3test"
+)
+
+// A reader gets each change of the bucket once.
+func TestFeed(t *testing.T) {
+	storage := &s3test.Bucket{}
+	b := &bucket.Bucket{S3: storage, Name: "b"}
+	f := newFeed(&client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b, Now: time.Now}})
+	set := func(key string, value any) {
+		t.Helper()
+		body, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		storage.Set(key, body)
+	}
+	reader, ok := f.open()
+	if !ok {
+		t.Fatal("no reader")
+	}
+	// want polls, and compares what the reader gets: each row as its key, its state and its
+	// review, and the keys that are gone.
+	want := func(what string, rows ...string) {
+		t.Helper()
+		changed, err := f.poll(t.Context())
+		if err != nil || changed != (len(rows) > 0) {
+			t.Errorf("%s: changed %t, %v", what, changed, err)
+		}
+		c, trouble, more := f.next(reader)
+		var got []string
+		for _, r := range c.Rows {
+			got = append(got, r.Key+" "+string(r.State)+" "+string(r.Review))
+		}
+		for _, key := range c.Gone {
+			got = append(got, key+" is gone")
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(rows, got); diff != "" || trouble != "" || more {
+			t.Errorf("%s: trouble %q, more %t (-want +got):\n%s", what, trouble, more, diff)
+		}
+	}
+
+	const take = "20261121T120000Z-0123456789ab"
+	set(ledger.StatusKey("ads/talk"), ledger.Status{Name: "ads/talk", State: ledger.Succeeded, Take: take})
+	set(ledger.StatusKey("other"), ledger.Status{Name: "other", State: ledger.Waiting})
+	set("answers/notes.txt.json", ledger.Status{Name: "notes.txt", State: ledger.Rejected})
+	want("the first listing", "/notes.txt rejected ", "ads/talk succeeded ", "other waiting ")
+	want("no change")
+	set(client.ReviewKey("ads/talk", take), client.Review{Name: "ads/talk", Take: take, Decision: client.Approved})
+	want("a review", "ads/talk succeeded approved")
+	set(ledger.StatusKey("other"), ledger.Status{Name: "other", State: ledger.InQueue, Take: take})
+	want("another status", "other in_queue ")
+	storage.Remove(client.ReviewKey("ads/talk", take))
+	want("a deleted review", "ads/talk succeeded ")
+	storage.Remove(ledger.StatusKey("other"))
+	storage.Remove("answers/notes.txt.json")
+	want("deleted statuses", "/notes.txt is gone", "other is gone")
+	set(client.ReviewKey("ads/talk", take), client.Review{Name: "ads/talk", Take: take, Decision: client.Rejected})
+	set(ledger.StatusKey("ads/talk"), ledger.Status{Name: "ads/talk", State: ledger.Succeeded, Take: take, Reason: "again"})
+	want("a review and a status at once", "ads/talk succeeded rejected")
+}
