@@ -163,7 +163,7 @@ func (s *Server) withSession(do func(session *dropSession, w http.ResponseWriter
 		session, ok := s.sessions[r.URL.Query().Get("id")]
 		s.sessionsMu.Unlock()
 		if !ok {
-			respond(w, nil, &requestError{http.StatusGone, "this drop has ended; drop the files again: what was uploaded is not sent again"})
+			respond(w, nil, &requestError{http.StatusGone, "this drop has ended; drop the files again"})
 			return
 		}
 		session.idle.Reset(idleAfter)
@@ -272,6 +272,11 @@ func (d *dropSession) servePart(w http.ResponseWriter, r *http.Request) {
 	}
 	a.done <- err
 	respond(w, map[string]bool{"taken": err == nil}, nil)
+}
+
+// serveKeep keeps a drop open while the person reads what the check has found.
+func (d *dropSession) serveKeep(w http.ResponseWriter, _ *http.Request) {
+	respond(w, map[string]bool{"kept": true}, nil)
 }
 
 // serveClose ends a drop that the person gives up, or whose files cannot be read.

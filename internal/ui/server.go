@@ -130,6 +130,7 @@ func (s *Server) routes() (http.Handler, error) {
 	mux.HandleFunc("POST /api/drop/open", s.serveOpen)
 	mux.HandleFunc("POST /api/drop/next", s.withSession((*dropSession).serveNext))
 	mux.HandleFunc("POST /api/drop/part", s.withSession((*dropSession).servePart))
+	mux.HandleFunc("POST /api/drop/keep", s.withSession((*dropSession).serveKeep))
 	mux.HandleFunc("POST /api/drop/start", s.withSession((*dropSession).serveStart))
 	mux.HandleFunc("POST /api/drop/close", s.withSession((*dropSession).serveClose))
 	return mux, nil

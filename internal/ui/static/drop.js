@@ -14,6 +14,8 @@ export class Drop {
     this.folderPicker = h("input", { type: "file", hidden: true, onchange: () => this.take([...this.folderPicker.files].map((file) => ({ path: file.webkitRelativePath || file.name, file }))) });
     this.folderPicker.webkitdirectory = true;
     document.body.append(this.picker, this.folderPicker);
+    // The command ends a drop after two minutes without a request.
+    setInterval(() => { if (this.id) request("drop/keep?id=" + this.id, { body: {} }).catch(() => {}); }, 60 * 1000);
   }
 
   listen() {

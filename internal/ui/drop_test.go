@@ -1,0 +1,41 @@
+package ui
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A person may read for long what the check has found. If the page is closed, the drop
+// ends.
+func TestDropEndsWithThePage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{ctx: t.Context(), sessions: map[string]*dropSession{}}
+		var o openDrop
+		if err := decode(httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"files": [{"path": "talk.mp4", "size": 1}]}`)), &o); err != nil {
+			t.Fatal(err)
+		}
+		session, err := s.openSession(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keep := func() int {
+			w := httptest.NewRecorder()
+			s.withSession((*dropSession).serveKeep)(w, httptest.NewRequest(http.MethodPost, "/?id="+session.id, nil))
+			return w.Code
+		}
+		for range 10 {
+			time.Sleep(time.Minute)
+			if status := keep(); status != http.StatusOK {
+				t.Fatalf("while the page is open: HTTP status %d", status)
+			}
+		}
+		time.Sleep(idleAfter + time.Second)
+		if status := keep(); status != http.StatusGone || session.ctx.Err() == nil {
+			t.Errorf("after the page was closed: HTTP status %d, %v", status, session.ctx.Err())
+		}
+	})
+}
