@@ -140,6 +140,28 @@ func TestReservationIsIdempotentByTake(t *testing.T) {
 	}
 }
 
+// Check does not count a take twice, and reserves nothing. Free removes a reservation.
+func TestCheckAndFree(t *testing.T) {
+	b, _ := newBook()
+	caps := budget.Caps{Jobs: 1}
+	if _, err := b.Reserve(t.Context(), day, take(1), caps); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Check(t.Context(), day, take(1), caps); err != nil {
+		t.Errorf("the take that has the reservation: %v", err)
+	}
+	if _, over := errors.AsType[*budget.OverError](b.Check(t.Context(), day, take(2), caps)); !over {
+		t.Error("another take fits")
+	}
+	if err := b.Free(t.Context(), day, "ads/talk", "1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Check(t.Context(), day, take(2), caps); err != nil {
+		t.Errorf("after the reservation was freed: %v", err)
+	}
+	wantUsed(t, b, budget.Amount{})
+}
+
 // The response to a write is lost, and the writer does not know that it took effect.
 func TestLostResponseOfAReservation(t *testing.T) {
 	b, s3 := newBook()
