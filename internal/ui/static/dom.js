@@ -38,11 +38,7 @@ export async function request(path, { body, part, signal } = {}) {
     throw new Error("The command does not respond. Run lipdrop ui again, and open the address that it prints.");
   }
   const text = await response.text();
-  if (!response.ok) {
-    const err = new Error(text.trim() || "HTTP status " + response.status);
-    err.status = response.status;
-    throw err;
-  }
+  if (!response.ok) throw new Error(text.trim() || "HTTP status " + response.status);
   return text ? JSON.parse(text) : undefined;
 }
 

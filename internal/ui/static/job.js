@@ -100,10 +100,8 @@ export class Job {
   }
 
   review(job, take, typed) {
-    const reviewed = take.review;
-    const can = job.can.review;
-    const ready = take.state === "succeeded";
-    if (!ready) return "";
+    if (take.state !== "succeeded") return "";
+    const reviewed = take.review, can = job.can.review;
     return h("form", { class: "review", "aria-label": "Review", onsubmit: (e) => e.preventDefault() },
       reviewed ? h("p", {}, h("span", { class: "state " + (reviewed.decision === "approved" ? "good" : "bad") }, reviewed.decision),
         " by ", h("bdi", {}, reviewed.by), " on ", time(reviewed.at), reviewed.note ? [": ", h("q", {}, reviewed.note)] : "") : h("p", {}, "Not reviewed yet."),
@@ -113,8 +111,8 @@ export class Job {
   }
 
   // button returns a button; if a permission is missing, the button is disabled and says which.
-  button(id, text, missing, onclick, props = {}) {
-    if (!missing) return h("button", { type: "button", id, onclick, ...props }, text);
+  button(id, text, missing, onclick) {
+    if (!missing) return h("button", { type: "button", id, onclick }, text);
     return h("span", { class: "denied" }, h("button", { type: "button", id, disabled: true, "aria-describedby": id + "-why" }, text),
       h("small", { id: id + "-why" }, "needs " + missing));
   }

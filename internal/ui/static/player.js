@@ -44,7 +44,7 @@ export class Player {
   figure(medium, el) {
     const figure = h("figure", { class: medium.role + " " + medium.kind },
       medium.kind === "audio" ? h("div", { class: "sound-card", "aria-hidden": "true" }, "♪") : "", el,
-      h("figcaption", {}, h("b", {}, medium.label), " ", h("bdi", {}, medium.name), medium.facts ? h("span", { class: "dim" }, " " + medium.facts) : ""));
+      h("figcaption", {}, h("b", {}, medium.label), " ", h("bdi", {}, medium.name)));
     this.stage.append(figure);
     return figure;
   }
