@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -36,8 +37,8 @@ const (
 	modeUnknown = "loop"    // RunComfy breaks the connection
 )
 
-// TestScripts runs the scripts in testdata/script over one local stack. Each script
-// drops into a folder of its own.
+// TestScripts runs the scripts in testdata/script over one local stack, or over a stack in
+// an emulator of AWS (see scriptStack). Each script drops into a folder of its own.
 //
 // The scripts have these commands besides those of testscript:
 //
@@ -50,9 +51,8 @@ func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a local stack")
 	}
-	dir := t.TempDir()
-	stack := startStack(t, local.Options{Dir: dir})
-	stack.Fake().Script = func(_ string, input map[string]any) runcomfytest.Script {
+	fake, storage, setup := scriptStack(t)
+	fake.Script = func(_ string, input map[string]any) runcomfytest.Script {
 		switch input["sync_mode"] {
 		case modeQueues:
 			return runcomfytest.Script{Queue: time.Hour}
@@ -61,7 +61,7 @@ func TestScripts(t *testing.T) {
 		}
 		return runcomfytest.Script{}
 	}
-	stack.Fake().Fault = func(r *http.Request, body []byte) *runcomfytest.Fault {
+	fake.Fault = func(r *http.Request, body []byte) *runcomfytest.Fault {
 		call, _ := runcomfytest.CallOf(r)
 		switch {
 		case call == runcomfytest.CallSubmit && bytes.Contains(body, []byte(modeHeld)):
@@ -79,17 +79,19 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
-		Setup: func(env *testscript.Env) error {
-			for _, name := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"} {
-				env.Setenv(name, filepath.Join(env.WorkDir, "none"))
+		Condition: func(condition string) (bool, error) {
+			if condition != "local" { // no emulator of AWS
+				return false, fmt.Errorf("there is no condition %s", condition)
 			}
-			env.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+			return os.Getenv("LIPDROP_TEST_STACK") == "", nil
+		},
+		Setup: func(env *testscript.Env) error {
 			for _, sample := range []string{"clip.mp4", "voice.wav"} {
 				if err := os.Symlink(filepath.Join(samples, sample), filepath.Join(env.WorkDir, sample)); err != nil {
 					return err
 				}
 			}
-			return os.Symlink(dir, filepath.Join(env.WorkDir, ".lipdrop"))
+			return setup(env)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -103,10 +105,10 @@ func TestScripts(t *testing.T) {
 			},
 			"interrupts": interrupt,
 			"put": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Check(upload(t.Context(), stack.bucket, resolved(ts, args[0]), "inbox/"+args[1]))
+				ts.Check(upload(t.Context(), storage, resolved(ts, args[0]), "inbox/"+args[1]))
 			},
 			"await": func(ts *testscript.TestScript, _ bool, args []string) {
-				_, err := awaitState(stack.bucket, args[0], args[1:]...)
+				_, err := awaitState(storage, args[0], args[1:]...)
 				ts.Check(err)
 			},
 			"matches": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -126,6 +128,46 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// scriptStack returns the fake RunComfy and the bucket of the stack that the scripts use, and
+// what makes the command find it: a local stack, or the stack that LIPDROP_TEST_STACK names
+// and AWS_ENDPOINT_URL serves. The deployed stack calls RunComfy at the loopback address
+// LIPDROP_TEST_RUNCOMFY, where the fake listens.
+func scriptStack(t *testing.T) (*runcomfytest.Server, *bucket.Bucket, func(*testscript.Env) error) {
+	name := os.Getenv("LIPDROP_TEST_STACK")
+	if name == "" {
+		dir := t.TempDir()
+		stack := startStack(t, local.Options{Dir: dir})
+		return stack.Fake(), stack.bucket, func(env *testscript.Env) error {
+			for _, name := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"} {
+				env.Setenv(name, filepath.Join(env.WorkDir, "none"))
+			}
+			env.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+			return os.Symlink(dir, filepath.Join(env.WorkDir, ".lipdrop"))
+		}
+	}
+	c, err := client.Target{Stack: name}.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", os.Getenv("LIPDROP_TEST_RUNCOMFY"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fake := &runcomfytest.Server{}
+	server := &http.Server{Handler: fake, ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return fake, c.Bucket, func(env *testscript.Env) error {
+		env.Setenv("LIPDROP_STACK", name)
+		for _, variable := range os.Environ() {
+			if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "AWS_") {
+				env.Setenv(name, value)
+			}
+		}
+		return nil
+	}
 }
 
 // resolved returns the path of a file of a script. Uploads do not follow links.
