@@ -26,7 +26,7 @@ func (*jobsCmd) Help() string {
 	return examples("lipdrop jobs ads/ --state failed,held", "lipdrop jobs --since 24h --json")
 }
 
-// Run lists jobs, the last change first.
+// Run lists jobs, and files that cannot belong to a job, the last change first.
 func (c *jobsCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	if err := checkStates(c.State); err != nil {
 		return err
@@ -43,7 +43,11 @@ func (c *jobsCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	if err != nil {
 		return err
 	}
-	statuses = slices.DeleteFunc(statuses, func(st client.Status) bool {
+	answers, err := stack.Answers(ctx, c.Since.start(), pattern)
+	if err != nil {
+		return err
+	}
+	statuses = slices.DeleteFunc(append(statuses, answers...), func(st client.Status) bool {
 		return len(c.State) > 0 && !slices.Contains(c.State, string(st.State))
 	})
 	slices.SortStableFunc(statuses, func(a, b client.Status) int { return b.UpdatedAt.Compare(a.UpdatedAt) })

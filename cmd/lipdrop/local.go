@@ -75,6 +75,8 @@ func (c *localCmd) Run(ctx context.Context, out io.Writer) error {
 
 Drop files into the folder
   %[1]s
+or with this command, in another terminal:
+  lipdrop drop talk.mp4 talk.wav --dir %[13]s --wait --get out
 or with the aws command:
   export AWS_ACCESS_KEY_ID=%[2]s AWS_SECRET_ACCESS_KEY=%[3]s AWS_DEFAULT_REGION=%[4]s
   aws s3 cp talk.mp4 s3://%[5]s/inbox/ --endpoint-url %[6]s
@@ -83,12 +85,14 @@ Read the status, and fetch the output:
   aws s3 cp s3://%[5]s/status/talk.json - --endpoint-url %[6]s
   aws s3 cp --recursive s3://%[5]s/outbox/talk/ . --endpoint-url %[6]s
 The same over https: --endpoint-url %[7]s --ca-bundle %[8]s
+See all jobs on a page:
+  lipdrop ui --dir %[13]s
 %[10]s%[12]sThe keys are in %[11]s. Anybody who has them can use everything in this stack.
 Logs of the functions: %[9]s
 Press Ctrl-C to end it. Jobs under way continue at the next start.
 
 `, folder, local.AccessKey, stack.Keys().SecretKey, local.Region, local.Bucket, stack.Plain.S3, stack.TLS.S3, stack.CAFile(), filepath.Join(c.Dir, "logs"),
-		containers, filepath.Join(c.Dir, "keys.json"), c.webhookText(stack))
+		containers, filepath.Join(c.Dir, "keys.json"), c.webhookText(stack), c.Dir)
 
 	answers := newAnswers(b, say)
 	if err := answers.begin(ctx); err != nil {

@@ -201,13 +201,15 @@ func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// awaitState waits until the status of a name has one of the states.
+// awaitState waits until the status of a name, or the answer file of a file, has one of
+// the states.
 func awaitState[S ~string](b *bucket.Bucket, name string, states ...S) (ledger.Status, error) {
-	store := &ledger.Store{Bucket: b}
-	var last ledger.Posted
+	c := &client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b}}
+	var last client.Status
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var err error
-		if last, err = store.Posted(context.Background(), ledger.StatusKey(name)); err != nil {
+		last, err = c.Status(context.Background(), name)
+		if _, none := errors.AsType[*client.NoJobError](err); err != nil && !none {
 			return last.Status, err
 		}
 		if slices.Contains(states, S(last.State)) {

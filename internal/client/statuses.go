@@ -82,9 +82,10 @@ func (p Pattern) Matches(name string) bool {
 	return name == p.Text && name != "" || p.Prefix && strings.HasPrefix(name, p.Text)
 }
 
-// Entry is a status as a listing shows it.
+// Entry is a status or an answer file as a listing shows it.
 type Entry struct {
-	Name     string
+	Name     string // of the job, or of the file below inbox/
+	Key      string
 	ETag     string
 	Modified time.Time
 }
@@ -102,20 +103,25 @@ type Status struct {
 // List returns the statuses that the patterns select, ordered by name. It makes one
 // request for each thousand statuses of a prefix, and one for each single name.
 func (c *Client) List(ctx context.Context, patterns ...Pattern) ([]Entry, error) {
+	return c.list(ctx, "status/", patterns)
+}
+
+// list lists the statuses in status/ or the answer files in answers/.
+func (c *Client) list(ctx context.Context, folder string, patterns []Pattern) ([]Entry, error) {
 	var entries []Entry
 	for _, p := range patterns {
-		prefix, most := "status/"+p.Text, math.MaxInt
+		prefix, most := folder+p.Text, math.MaxInt
 		if !p.Prefix {
-			prefix, most = ledger.StatusKey(p.Text), 1 // nothing sorts before the key itself
+			prefix, most = prefix+".json", 1 // nothing sorts before the key itself
 		}
 		files, _, err := c.Bucket.List(ctx, prefix, most)
 		if err != nil {
-			return nil, c.Explain("list the statuses", "status/", err)
+			return nil, c.Explain("list the statuses", folder, err)
 		}
 		for _, f := range files {
-			name, ok := strings.CutSuffix(strings.TrimPrefix(f.Key, "status/"), ".json")
+			name, ok := strings.CutSuffix(strings.TrimPrefix(f.Key, folder), ".json")
 			if ok && p.Matches(name) {
-				entries = append(entries, Entry{Name: name, ETag: f.ETag, Modified: f.LastModified})
+				entries = append(entries, Entry{Name: name, Key: f.Key, ETag: f.ETag, Modified: f.LastModified})
 			}
 		}
 	}
@@ -134,9 +140,9 @@ func (c *Client) Read(ctx context.Context, entries []Entry) ([]Status, error) {
 	group.SetLimit(readsAtOnce)
 	for i, entry := range entries {
 		group.Go(func() error {
-			posted, err := c.Ledger.Posted(ctx, ledger.StatusKey(entry.Name))
+			posted, err := c.Ledger.Posted(ctx, entry.Key)
 			if err != nil || !posted.Exists() {
-				return c.Explain("read the status of "+entry.Name, ledger.StatusKey(entry.Name), err)
+				return c.Explain("read the status of "+entry.Name, entry.Key, err)
 			}
 			posted.Name = entry.Name
 			read[i] = &Status{Status: posted.Status, Order: posted.Order, Entry: entry}
@@ -162,6 +168,19 @@ func (c *Client) Statuses(ctx context.Context, since time.Time, patterns ...Patt
 	if err != nil {
 		return nil, err
 	}
+	return c.readSince(ctx, entries, since)
+}
+
+// Answers is Statuses for the answer files of files that cannot belong to a job.
+func (c *Client) Answers(ctx context.Context, since time.Time, patterns ...Pattern) ([]Status, error) {
+	entries, err := c.list(ctx, "answers/", patterns)
+	if err != nil {
+		return nil, err
+	}
+	return c.readSince(ctx, entries, since)
+}
+
+func (c *Client) readSince(ctx context.Context, entries []Entry, since time.Time) ([]Status, error) {
 	return c.Read(ctx, slices.DeleteFunc(entries, func(e Entry) bool { return !e.Modified.After(since) }))
 }
 

@@ -35,9 +35,10 @@ func TestPeople(t *testing.T) {
 		refused string // what is missing although the person has all of them
 		run     func(c *client.Client, dir string) error
 	}{
-		{verb: "jobs", needs: statuses, run: func(c *client.Client, _ string) error {
+		{verb: "jobs", needs: append(slices.Clone(statuses), "s3:GetObject answers/*"), spare: "s3:GetObject answers/*", run: func(c *client.Client, _ string) error {
 			found, err := c.Statuses(t.Context(), time.Time{}, client.All)
-			return errors.Join(err, want(len(found) == 2, "%d statuses", len(found)))
+			_, answersErr := c.Answers(t.Context(), time.Time{}, client.All)
+			return errors.Join(err, answersErr, want(len(found) == 2, "%d statuses", len(found)))
 		}},
 		{verb: "watch", needs: statuses, run: func(c *client.Client, _ string) error {
 			return c.Follow(t.Context(), func(changed []client.Status) (bool, error) {

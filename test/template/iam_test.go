@@ -115,8 +115,9 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| cancel a job by deleting its files | `s3:DeleteObject` | `arn:aws:s3:::BUCKET/inbox/*` |\n" +
 		"| read statuses, answer files and outputs | `s3:GetObject` | `arn:aws:s3:::BUCKET/status/*`, `/answers/*`, `/outbox/*` |\n" +
 		"| list them, as `aws s3 cp --recursive` and `lipdrop` do | `s3:ListBucket` | `arn:aws:s3:::BUCKET` |\n" +
-		"| `lipdrop jobs`, `lipdrop watch` | `s3:ListBucket`, and `s3:GetObject` on `status/*` | the bucket |\n" +
-		"| `lipdrop show` | the same, and `s3:GetObject` on `answers/*`, `jobs/*` and `review/*` | the bucket |\n" +
+		"| `lipdrop watch` | `s3:ListBucket`, and `s3:GetObject` on `status/*` | the bucket |\n" +
+		"| `lipdrop jobs` | the same, and `s3:GetObject` on `answers/*` | the bucket |\n" +
+		"| `lipdrop show` | the same, and `s3:GetObject` on `jobs/*` and `review/*` | the bucket |\n" +
 		"| `lipdrop get` | `s3:ListBucket`, and `s3:GetObject` on `status/*`, `jobs/*` and `outbox/*` | the bucket |\n" +
 		"| `lipdrop review` | what `show` needs, and `s3:PutObject` on `review/*` | the bucket |\n" +
 		"| `lipdrop ui`, to look | what `show` needs, and `s3:GetObject` on `inbox/*` and `outbox/*`; for estimates, `secretsmanager:GetSecretValue` on the token's secret. " +
