@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/csv"
 	"fmt"
@@ -137,7 +138,7 @@ func (c *costCmd) Run(ctx context.Context, out *terminal, say messages) error {
 
 func printCosts(out *terminal, by string, groups []costs, total costs) {
 	row := func(s costs) []string {
-		cells := []string{s.Group, strconv.Itoa(s.Jobs), fmt.Sprintf("%.1f", s.Seconds), ifKnown(s.EstimateUSD, s.Jobs-s.WithoutEstimate), ifKnown(s.CostUSD, s.Jobs-s.WithoutCost)}
+		cells := []string{cmp.Or(s.Group, "(no folder)"), strconv.Itoa(s.Jobs), fmt.Sprintf("%.1f", s.Seconds), ifKnown(s.EstimateUSD, s.Jobs-s.WithoutEstimate), ifKnown(s.CostUSD, s.Jobs-s.WithoutCost)}
 		var notes []string
 		for _, note := range []struct {
 			n    int
