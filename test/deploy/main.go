@@ -11,10 +11,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -76,7 +78,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t := &trial{sam: os.Getenv("SAM"), fake: &runcomfytest.Server{
+	t := &trial{sam: cmp.Or(os.Getenv("SAM"), "sam"), fake: &runcomfytest.Server{
 		Token: token, Queue: time.Second, Run: 2 * time.Second, Models: map[string]json.RawMessage{},
 	}}
 	for _, id := range models.IDs() {
@@ -85,9 +87,6 @@ func run(ctx context.Context) error {
 	}
 	mp4, wav := sample.Files()
 	t.clip, t.voice = string(mp4), string(wav)
-	if t.sam == "" {
-		t.sam = "sam"
-	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -242,18 +241,18 @@ func (t *trial) useCommand(ctx context.Context) error {
 		cmd.Dir = dir
 		output, err := cmd.CombinedOutput()
 		fmt.Print(string(output))
-		code := 0
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			code = exit.ExitCode()
+		if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
+			return err
 		}
-		if code != tt.code || !strings.Contains(string(output), tt.want) {
-			return fmt.Errorf("lipdrop %s: exit code %d, want %d and %q: %w", tt.args, code, tt.code, tt.want, err)
+		if code := cmd.ProcessState.ExitCode(); code != tt.code || !strings.Contains(string(output), tt.want) {
+			return fmt.Errorf("lipdrop %s: exit code %d, want %d and %q", tt.args, code, tt.code, tt.want)
 		}
 	}
-	if got, err := os.ReadFile(filepath.Join(dir, "command", "talk.mp4")); err != nil || string(got) != t.clip {
-		return fmt.Errorf("the file that the command has fetched is not the output: %w", err)
+	got, err := os.ReadFile(filepath.Join(dir, "command", "talk.mp4"))
+	if err == nil && string(got) != t.clip {
+		err = errors.New("the file that the command has fetched is not the output")
 	}
-	return nil
+	return err
 }
 
 // succeeds drops files, given as keys and contents in turn, and waits until the
@@ -310,4 +309,29 @@ func (t *trial) waitFor(ctx context.Context, key string, wanted func(ledger.Stat
 		}
 	}
 	return st, fmt.Errorf("%s is still %s (%s): %s", key, st.State, st.Code, st.Reason)
+}
+
+func (t *trial) read(ctx context.Context, key string) ([]byte, error) {
+	out, err := t.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &t.bucket, Key: &key})
+	if err != nil {
+		return nil, err
+	}
+	defer out.Body.Close()
+	return io.ReadAll(out.Body)
+}
+
+// remove deletes the stack and checks that the bucket is retained. AWS also retains
+// the bucket's policy, but not every emulator does.
+func (t *trial) remove(ctx context.Context) error {
+	if err := t.command(ctx, "delete", "--stack-name", stackName, "--no-prompts"); err != nil {
+		return err
+	}
+	_, err := cloudformation.NewFromConfig(t.config).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String(stackName)})
+	if err == nil {
+		return fmt.Errorf("the stack %s is still there", stackName)
+	}
+	if _, err := t.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &t.bucket}); err != nil {
+		return fmt.Errorf("the bucket was not retained: %w", err)
+	}
+	return nil
 }
