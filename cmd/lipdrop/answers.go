@@ -11,6 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // answers prints each status and answer file of the bucket when it changes.
@@ -32,27 +33,19 @@ func (a *answers) begin(ctx context.Context) error {
 	return a.each(ctx, func(string) error { return nil })
 }
 
-// run prints changes until ctx ends.
-func (a *answers) run(ctx context.Context) error {
-	tick := time.NewTicker(answersEvery)
-	defer tick.Stop()
-	said := "" // the error of the last listing that was printed
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+// run prints changes until ctx ends. It prints an error of a listing once.
+func (a *answers) run(ctx context.Context) {
+	said := ""
+	for workflow.Sleep(ctx, answersEvery) == nil {
 		err := a.each(ctx, func(key string) error { return a.print(ctx, key) })
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err == nil:
-			said = ""
-		case err.Error() != said:
-			said = err.Error()
-			a.say(escapef("%v", err))
+		text := ""
+		if err != nil && ctx.Err() == nil {
+			text = escapef("%v", err)
 		}
+		if text != "" && text != said {
+			a.say(text)
+		}
+		said = text
 	}
 }
 

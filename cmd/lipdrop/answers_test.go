@@ -55,7 +55,7 @@ func TestAnswersSkipWhatCannotBeRead(t *testing.T) {
 	var said lines
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	go newAnswers(s.bucket, said.say).run(ctx) //nolint:errcheck // it never fails
+	go newAnswers(s.bucket, said.say).run(ctx)
 
 	put("status/a broken.json", "{")
 	put("status/b\x1b[31m.json", status("b\x1b[31m", "red"))

@@ -62,11 +62,10 @@ func (c *localCmd) Run(ctx context.Context, out io.Writer) error {
 	defer stack.Close()
 
 	b := &bucket.Bucket{S3: stack.S3(), Name: local.Bucket}
-	watch, err := newWatcher(b, folder, say)
+	watch, err := newWatcher(ctx, b, folder, say)
 	if err != nil {
 		return err
 	}
-	defer watch.close()
 	containers, err := c.containerCommands(stack)
 	if err != nil {
 		return err
@@ -98,17 +97,14 @@ Press Ctrl-C to end it. Jobs under way continue at the next start.
 	if err := answers.begin(ctx); err != nil {
 		return err
 	}
-	errs := make(chan error, 2)
-	go func() { errs <- watch.run(ctx) }()
-	go func() { errs <- answers.run(ctx) }()
+	go watch.run(ctx)
+	go answers.run(ctx)
 	select {
 	case <-ctx.Done():
 		say("ending")
 		return nil
 	case <-stack.Failed():
 		return errors.Join(errStackFailed, stack.Err())
-	case err := <-errs:
-		return err
 	}
 }
 

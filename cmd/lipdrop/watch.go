@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/md5"
 	"encoding/hex"
@@ -13,23 +12,18 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 const (
-	// lookEvery is how often the folder is looked at.
-	lookEvery = 200 * time.Millisecond
-
-	// stillFor is how long a file must be unchanged before it is dropped, because
-	// a program may still be writing it.
-	stillFor = time.Second
+	// lookEvery is how often the watcher looks at the folder. It drops a file only if
+	// it has not changed between two looks, because a program may still be writing it.
+	lookEvery = time.Second
 
 	// retryEvery is how often the watcher tries again what failed.
 	retryEvery = 5 * time.Second
@@ -40,244 +34,139 @@ const (
 	fromFolder  = "folder"
 )
 
-// watcher makes the bucket follow a folder: it drops files that appear or
-// change and deletes the drops of files that disappear. It compares each path
-// that may have changed with the bucket, so an event is only a hint.
+// watcher makes the bucket follow a folder: it drops files that appear or change, and
+// deletes the drops of files that disappear.
 type watcher struct {
 	bucket *bucket.Bucket
 	folder string
 	say    func(string)
-	notify *fsnotify.Watcher
-
-	mu      sync.Mutex
-	pending map[string]change // by path
-	rescan  time.Time         // when everything is compared; zero if not planned
+	files  map[string]*watchedFile // by key, as of the last look
 }
 
-// change is a path that may have changed.
-type change struct {
-	due     time.Time // when to compare it with the bucket
-	removed bool      // a file or folder of this path was removed
-	said    string    // the last error that was printed
+// watchedFile is a file of the folder, or one that is gone but whose drop may still be
+// in the bucket.
+type watchedFile struct {
+	path string
+	info fs.FileInfo // nil if it is gone or cannot be read
+	err  error       // why it cannot be read
+	gone bool
+	seen bool // a look has found it
+
+	done  bool      // the bucket matches it
+	said  string    // the last error that was printed
+	retry time.Time // when to try again after an error
 }
 
-func newWatcher(b *bucket.Bucket, folder string, say func(string)) (*watcher, error) {
+// isAs reports whether a file has not changed between two looks.
+func (f *watchedFile) isAs(next *watchedFile) bool {
+	if f.info == nil || next.info == nil {
+		return f.gone == next.gone && fmt.Sprint(f.err) == fmt.Sprint(next.err)
+	}
+	return os.SameFile(f.info, next.info) && f.info.Size() == next.info.Size() && f.info.ModTime().Equal(next.info.ModTime())
+}
+
+// newWatcher returns a watcher of a folder. It counts the objects of the bucket as
+// files that were there, so that those without a file are deleted.
+func newWatcher(ctx context.Context, b *bucket.Bucket, folder string, say func(string)) (*watcher, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
 	}
-	notify, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, fmt.Errorf("watch %s: %w", folder, err)
+	w := &watcher{bucket: b, folder: folder, say: say, files: map[string]*watchedFile{}}
+	keys, err := keysBelow(ctx, b, ledger.InboxPrefix)
+	for _, key := range keys {
+		path := filepath.Join(folder, filepath.FromSlash(strings.TrimPrefix(key, ledger.InboxPrefix)))
+		if w.key(path) == key {
+			w.files[key] = &watchedFile{path: path, gone: true}
+		}
 	}
-	w := &watcher{bucket: b, folder: folder, say: say, notify: notify, pending: map[string]change{}}
-	w.add(folder)
-	w.rescan = time.Now()
-	return w, nil
+	return w, err
 }
-
-func (w *watcher) close() { _ = w.notify.Close() }
 
 // run watches until ctx ends.
-func (w *watcher) run(ctx context.Context) error {
-	// Events are read while files are uploaded, so that few are lost.
-	go w.listen(ctx)
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if _, err := os.Lstat(w.folder); errors.Is(err, fs.ErrNotExist) && os.MkdirAll(w.folder, 0o700) == nil {
-			w.say(escapef("%s was deleted; lipdrop has created it again", w.folder))
-			w.planRescan(time.Now())
-		}
-		w.compareAll(ctx)
-		w.compareDue(ctx)
+func (w *watcher) run(ctx context.Context) {
+	for workflow.Sleep(ctx, lookEvery) == nil {
+		w.look(ctx)
 	}
 }
 
-// listen handles events until ctx ends.
-func (w *watcher) listen(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case event, ok := <-w.notify.Events:
-			if !ok {
-				return
-			}
-			w.changed(event)
-		case err, ok := <-w.notify.Errors:
-			switch {
-			case !ok:
-				return
-			case !errors.Is(err, fsnotify.ErrEventOverflow):
-				w.say(escapef("watching %s: %v", w.folder, err))
-			}
-			w.planRescan(time.Now())
-		}
-	}
-}
-
-func (w *watcher) changed(event fsnotify.Event) {
-	switch {
-	case event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename):
-		for _, path := range w.notify.WatchList() {
-			if path == event.Name || strings.HasPrefix(path, event.Name+string(filepath.Separator)) {
-				_ = w.notify.Remove(path) // the folder was moved or deleted
-			}
-		}
-		w.mark(event.Name, true)
-	case event.Has(fsnotify.Create):
-		w.add(event.Name)
-	case event.Has(fsnotify.Write):
-		w.mark(event.Name, false)
-	}
-}
-
-// add watches a folder and all folders below it, and marks every file in them.
-func (w *watcher) add(path string) {
-	walk(path, func(path string, info fs.FileInfo, err error) {
-		if err == nil && info.IsDir() {
-			err = w.notify.Add(path)
-			if err == nil || errors.Is(err, fs.ErrNotExist) {
-				return // a deleted folder has nothing to drop
-			}
-			w.say(escapef("%s cannot be watched: %v", path, err))
-			return
-		}
-		w.mark(path, false)
-	})
-}
-
-// mark plans to compare a path with the bucket once it no longer changes.
-func (w *watcher) mark(path string, removed bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	c := w.pending[path]
-	c.due, c.removed = time.Now().Add(stillFor), c.removed || removed
-	w.pending[path] = c
-}
-
-func (w *watcher) planRescan(at time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.rescan = at
-}
-
-// compareAll compares the whole folder with the bucket if that is due.
-func (w *watcher) compareAll(ctx context.Context) {
-	w.mu.Lock()
-	due := !w.rescan.IsZero() && !time.Now().Before(w.rescan)
-	if due {
-		w.rescan = time.Time{}
-	}
-	w.mu.Unlock()
-	if !due {
-		return
-	}
-	w.add(w.folder)
-	if err := w.markAbsent(ctx, ledger.InboxPrefix); err != nil && ctx.Err() == nil {
-		w.say(escapef("%v", err))
-		w.planRescan(time.Now().Add(retryEvery))
-	}
-}
-
-// markAbsent marks the path of every object below a prefix that has no file.
-func (w *watcher) markAbsent(ctx context.Context, prefix string) error {
-	keys, err := keysBelow(ctx, w.bucket, prefix)
-	if err != nil {
-		return err
-	}
-	for _, key := range keys {
-		path := filepath.Join(w.folder, filepath.FromSlash(strings.TrimPrefix(key, ledger.InboxPrefix)))
-		if _, err := os.Lstat(path); isGone(err) && w.key(path) == key {
-			w.mark(path, false)
-		}
-	}
-	return nil
-}
-
-// isGone reports whether an error of Lstat says that the path does not exist.
-func isGone(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
-}
-
-// compareDue compares each marked path that no longer changes with the bucket. It
+// look makes the bucket match the files that have not changed since the last look. It
 // prints each error once, and tries again later.
-func (w *watcher) compareDue(ctx context.Context) {
-	for _, path := range w.due() {
-		w.mu.Lock()
-		c := w.pending[path]
-		w.mu.Unlock()
-		err := w.compare(ctx, path, c.removed)
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil && err.Error() != c.said {
-			w.say(escapef("%v. lipdrop tries again every %d seconds", err, int(retryEvery.Seconds())))
-		}
-		w.mu.Lock()
-		now := w.pending[path]
-		switch {
-		case err != nil:
-			now.said = err.Error()
-			if now.due.Equal(c.due) {
-				now.due = time.Now().Add(retryEvery)
-			}
-			w.pending[path] = now
-		case now.due.Equal(c.due): // it was not marked again in the meantime
-			delete(w.pending, path)
-		}
-		w.mu.Unlock()
+func (w *watcher) look(ctx context.Context) {
+	if _, err := os.Lstat(w.folder); errors.Is(err, fs.ErrNotExist) && os.MkdirAll(w.folder, 0o700) == nil {
+		w.say(escapef("%s was deleted; lipdrop has created it again", w.folder))
 	}
-}
-
-// due returns the paths to compare now. Those without a file come first: a
-// file that was renamed is no longer in the bucket when its new name is
-// dropped.
-func (w *watcher) due() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	now := time.Now()
-	rank := map[string]int{}
-	for path, c := range w.pending {
-		if now.Before(c.due) {
+	var gone, changed []string
+	found := w.find()
+	for _, key := range sortedKeys(found) {
+		f := w.files[key]
+		if f == nil || !f.isAs(found[key]) {
 			continue
 		}
-		rank[path] = 1
-		if _, err := os.Lstat(path); isGone(err) {
-			rank[path] = 0
+		found[key] = f
+		switch {
+		case f.done || time.Now().Before(f.retry):
+		case f.gone:
+			gone = append(gone, key)
+		default:
+			changed = append(changed, key)
 		}
 	}
-	paths := sortedKeys(rank)
-	slices.SortStableFunc(paths, func(a, b string) int { return cmp.Compare(rank[a], rank[b]) })
-	return paths
+	w.files = found
+	// Deletions come first: a file that was renamed is no longer in the bucket when its
+	// new name is dropped.
+	for _, key := range slices.Concat(gone, changed) {
+		f := found[key]
+		err := w.match(ctx, key, f)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && f.gone:
+			delete(w.files, key)
+		case err == nil:
+			f.done = true
+		default:
+			if err.Error() != f.said {
+				w.say(escapef("%v. lipdrop tries again every %d seconds", err, int(retryEvery.Seconds())))
+			}
+			f.said, f.retry = err.Error(), time.Now().Add(retryEvery)
+		}
+	}
 }
 
-// compare makes the bucket match one path.
-func (w *watcher) compare(ctx context.Context, path string, removed bool) error {
-	if path == w.folder {
-		return nil
+// find returns the files of the folder, and those of the last look that are gone.
+func (w *watcher) find() map[string]*watchedFile {
+	found := map[string]*watchedFile{}
+	walk(w.folder, func(path string, info fs.FileInfo, err error) {
+		switch {
+		case err == nil && info.IsDir(), errors.Is(err, fs.ErrNotExist): // deleted since its folder was read
+		case err != nil && strings.HasPrefix(filepath.Base(path), "."): // such as an editor's lock file, which is a dangling link
+		default:
+			found[w.key(path)] = &watchedFile{path: path, info: info, err: err, seen: true}
+		}
+	})
+	for key, f := range w.files {
+		if found[key] != nil {
+			continue
+		}
+		info, err := os.Stat(f.path)
+		if err == nil && info.IsDir() || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			found[key] = &watchedFile{path: f.path, gone: true, seen: f.seen}
+		} else { // its folder cannot be read now
+			found[key] = f
+		}
 	}
-	_, err := os.Lstat(path)
-	if isGone(err) {
-		return w.remove(ctx, path, removed)
-	}
-	info, err := os.Stat(path)
+	return found
+}
+
+// match makes the bucket match one file.
+func (w *watcher) match(ctx context.Context, key string, f *watchedFile) error {
 	switch {
-	case err == nil && info.IsDir() && removed: // the path was a file or another folder before
-		return errors.Join(w.removeKey(ctx, w.key(path), false), w.markAbsent(ctx, w.key(path)+"/"))
-	case err == nil && info.IsDir():
-		return nil
-	case err != nil && strings.HasPrefix(filepath.Base(path), "."):
-		return nil // such as an editor's lock file, which is a dangling link
-	case err != nil:
-		return inPlainWords(path, err)
+	case f.err != nil:
+		return f.err
+	case f.gone:
+		return w.remove(ctx, key, f.seen)
 	}
-	return w.drop(ctx, path)
+	return w.drop(ctx, key, f.path)
 }
 
 // key returns the key of a dropped path.
@@ -289,26 +178,11 @@ func (w *watcher) key(path string) string {
 	return ledger.InboxPrefix + filepath.ToSlash(below)
 }
 
-// remove deletes the drop of a path that no longer exists, and if it was a folder, all
-// drops in it. Unless the removal was observed, it deletes only what a watcher
-// uploaded: other objects may never have had a file.
-func (w *watcher) remove(ctx context.Context, path string, seen bool) error {
-	keys, err := keysBelow(ctx, w.bucket, w.key(path)+"/")
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, key := range append(keys, w.key(path)) {
-		errs = append(errs, w.removeKey(ctx, key, seen))
-	}
-	return errors.Join(errs...)
-}
-
-// removeKey deletes an object if there is one. Unless foreign is set, it
-// deletes only one that a watcher uploaded.
-func (w *watcher) removeKey(ctx context.Context, key string, foreign bool) error {
+// remove deletes an object if there is one. If no look has found its file, the object
+// may never have had one, so remove deletes only what a watcher uploaded.
+func (w *watcher) remove(ctx context.Context, key string, seen bool) error {
 	object, err := w.bucket.Head(ctx, key)
-	if errors.Is(err, bucket.ErrNotFound) || err == nil && !foreign && object.Metadata[droppedFrom] != fromFolder {
+	if errors.Is(err, bucket.ErrNotFound) || err == nil && !seen && object.Metadata[droppedFrom] != fromFolder {
 		return nil
 	}
 	if err == nil {
@@ -323,8 +197,7 @@ func (w *watcher) removeKey(ctx context.Context, key string, foreign bool) error
 
 // drop uploads a file unless the bucket already has it since its last change, so that
 // a restart of the stack drops nothing twice.
-func (w *watcher) drop(ctx context.Context, path string) error {
-	key := w.key(path)
+func (w *watcher) drop(ctx context.Context, key, path string) error {
 	if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil {
 		return err
 	}
