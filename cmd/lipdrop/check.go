@@ -31,14 +31,9 @@ type checkCmd struct {
 	Files []string `arg:"" name:"file-or-folder" help:"What you would drop."`
 }
 
-// Help returns examples.
-func (*checkCmd) Help() string {
-	return examples("lipdrop check talk.mp4 talk.wav", "lipdrop check ads/ --json")
-}
-
 // Run prints what job each file would start, or what is wrong with it. It runs the
 // same code as submit, and sends nothing anywhere.
-func (c *checkCmd) Run(ctx context.Context, out io.Writer) error {
+func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	files, err := gather(c.Files)
 	if err != nil {
 		return err

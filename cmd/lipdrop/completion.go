@@ -16,10 +16,9 @@ import (
 
 type completionCmd struct{ kongcompletion.Completion }
 
-// Help returns examples.
+// Help says what the command prints.
 func (*completionCmd) Help() string {
-	return "Prints the line that switches completion on, or with --code the code itself. Completion knows the names of the jobs.\n\n" +
-		examples("lipdrop completion bash", "lipdrop completion zsh --code > ~/.zfunc/_lipdrop")
+	return "Prints the line that switches completion on, or with --code the code itself. Completion knows the names of the jobs."
 }
 
 // completionTime is how long the completion of a name may take. A person waits for it.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"slices"
 	"strconv"
@@ -38,11 +37,6 @@ type doctorCmd struct {
 	Every time.Duration `default:"5s" hidden:"" help:"Pause between two test files, for tests."`
 }
 
-// Help returns examples.
-func (*doctorCmd) Help() string {
-	return examples("lipdrop doctor --stack lipdrop", "lipdrop doctor --stack lipdrop --drop")
-}
-
 // finding is the result of one check. It says what is fine, or what is wrong and how
 // to fix it, or why the check was skipped. Only the members that apply are set.
 type finding struct {
@@ -57,7 +51,7 @@ type checkedStack struct {
 
 // Run checks a deployed stack and prints what to fix. Without --drop its calls
 // only read, and cost nothing.
-func (c *doctorCmd) Run(ctx context.Context, out io.Writer) error {
+func (c *doctorCmd) Run(ctx context.Context, out *terminal) error {
 	d, err := c.FindOnAWS(ctx)
 	if _, ok := errors.AsType[*client.UsageError](err); ok {
 		return err

@@ -22,7 +22,7 @@ import (
 
 type dropCmd struct {
 	client.Target
-	To      string            `placeholder:"FOLDER" help:"Folder below inbox/ to drop into."`
+	To      inboxFolder       `placeholder:"FOLDER" help:"Folder below inbox/ to drop into."`
 	Model   string            `predictor:"model" placeholder:"ID" help:"Model of the jobs, as lipdrop models lists it. A row of a list may name another."`
 	Set     map[string]string `mapsep:"none" placeholder:"OPTION=VALUE" help:"Option of the model, for every job. May be given several times. A row of a list may set another value."`
 	Wait    bool              `help:"Wait until the jobs have ended."`
@@ -36,22 +36,9 @@ type dropCmd struct {
 	Files   []string          `arg:"" predictor:"file" name:"file-or-folder-or-list" help:"What to drop: files, folders, or lists of jobs (.csv, .tsv, .jsonl)."`
 }
 
-// Help returns examples.
-func (*dropCmd) Help() string {
-	return examples("lipdrop drop talk.mp4 talk.wav --wait --get .", "lipdrop drop campaign.csv --to ads --model sync/react-1 --set emotion=happy --yes")
-}
-
 // Run checks the files, asks once, uploads them, and with --wait follows their jobs.
-func (c *dropCmd) Run(ctx context.Context, out *terminal, say messages) error {
-	folder, err := folderBelowInbox(c.To)
-	if err != nil {
-		return err
-	}
-	stack, err := c.Find(ctx)
-	if err != nil {
-		return err
-	}
-	p, err := c.plan(ctx, stack, folder, say)
+func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
+	p, err := c.plan(ctx, stack, cmp.Or(string(c.To), ledger.InboxPrefix), say)
 	if err != nil {
 		return err
 	}
@@ -79,19 +66,6 @@ func (c *dropCmd) Run(ctx context.Context, out *terminal, say messages) error {
 }
 
 func (c *dropCmd) waits() bool { return c.Wait || c.Get != "" }
-
-// folderBelowInbox returns the key of a folder that a person named.
-func folderBelowInbox(folder string) (string, error) {
-	below := strings.Trim(strings.TrimPrefix(strings.TrimPrefix(folder, "/"), ledger.InboxPrefix), "/")
-	if below == "" {
-		return ledger.InboxPrefix, nil
-	}
-	key := ledger.InboxPrefix + below + "/"
-	if k := drop.ParseKey(key + "a.mp4"); k.Role != drop.Visual {
-		return "", &client.UsageError{Reason: fmt.Sprintf("%q is not a folder to drop into: name one such as ads/spring, without . and .., whose parts do not begin with a dot or end in .job", folder)}
-	}
-	return key, nil
-}
 
 // detailed is how many jobs are printed with their media and options, and briefly how
 // many in one line each.

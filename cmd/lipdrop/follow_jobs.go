@@ -13,28 +13,15 @@ import (
 
 type watchCmd struct {
 	client.Target
-	Timeout    time.Duration `placeholder:"2h" help:"End after this time with exit code 4. The jobs continue."`
-	ExitStatus bool          `help:"Exit with 1 if a job has failed and with 5 if one needs a person. Otherwise 0 when all have ended."`
-	JSON       bool          `name:"json" help:"Print one JSON object for each change: the status."`
-	Names      []string      `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to watch: a name such as ads/talk, or ads/ for all jobs in a folder."`
-}
-
-// Help returns examples.
-func (*watchCmd) Help() string {
-	return examples("lipdrop watch ads/talk", "lipdrop watch ads/ --timeout 2h --exit-status")
+	Timeout    time.Duration    `placeholder:"2h" help:"End after this time with exit code 4. The jobs continue."`
+	ExitStatus bool             `help:"Exit with 1 if a job has failed and with 5 if one needs a person. Otherwise 0 when all have ended."`
+	JSON       bool             `name:"json" help:"Print one JSON object for each change: the status."`
+	Names      []client.Pattern `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to watch: a name such as ads/talk, or ads/ for all jobs in a folder."`
 }
 
 // Run shows the states of jobs until all have ended.
-func (c *watchCmd) Run(ctx context.Context, out *terminal, say messages) error {
-	patterns, err := client.ParsePatterns(c.Names)
-	if err != nil {
-		return err
-	}
-	stack, err := c.Find(ctx)
-	if err != nil {
-		return err
-	}
-	f := &follow{stack: stack, board: newBoard(out, c.JSON), say: say, patterns: patterns, timeout: c.Timeout}
+func (c *watchCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
+	f := &follow{stack: stack, board: newBoard(out, c.JSON), say: say, patterns: c.Names, timeout: c.Timeout}
 	code, err := f.untilEnd(ctx)
 	if err == nil && c.ExitStatus && code != 0 {
 		err = &exitError{code, errors.New(summary(f.board.sorted()))}

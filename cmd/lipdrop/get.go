@@ -21,11 +21,6 @@ type getCmd struct {
 	Names    []string `arg:"" predictor:"job" name:"name-or-prefix… [dir]" help:"Jobs whose outputs to fetch: a name such as ads/talk, or ads/ for all jobs in a folder. The last argument may be the folder for the outputs: one that exists, or a path that begins with . or /. By default it is the current folder."`
 }
 
-// Help returns examples.
-func (*getCmd) Help() string {
-	return examples("lipdrop get ads/talk", "lipdrop get ads/ ./videos --all-takes")
-}
-
 // Run fetches outputs.
 func (c *getCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	names, dir := splitFolder(c.Names)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -15,30 +14,15 @@ import (
 
 type jobsCmd struct {
 	client.Target
-	State  []string `placeholder:"STATE" help:"Only jobs in these states, such as failed,held."`
-	Since  period   `placeholder:"24h" help:"Only jobs whose status changed in this time, such as 30d or 12h. Reads only these."`
-	JSON   bool     `name:"json" help:"Print one JSON object for each job: its status."`
-	Prefix string   `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
-}
-
-// Help returns examples.
-func (*jobsCmd) Help() string {
-	return examples("lipdrop jobs ads/ --state failed,held", "lipdrop jobs --since 24h --json")
+	State  []state    `placeholder:"STATE" help:"Only jobs in these states, such as failed,held."`
+	Since  period     `placeholder:"24h" help:"Only jobs whose status changed in this time, such as 30d or 12h. Reads only these."`
+	JSON   bool       `name:"json" help:"Print one JSON object for each job: its status."`
+	Prefix namePrefix `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
 }
 
 // Run lists jobs, and files that cannot belong to a job, the last change first.
-func (c *jobsCmd) Run(ctx context.Context, out *terminal, say messages) error {
-	if err := checkStates(c.State); err != nil {
-		return err
-	}
-	pattern, err := prefixOf(c.Prefix)
-	if err != nil {
-		return err
-	}
-	stack, err := c.Find(ctx)
-	if err != nil {
-		return err
-	}
+func (c *jobsCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
+	pattern := client.Pattern{Text: string(c.Prefix), Prefix: true}
 	statuses, err := stack.Statuses(ctx, c.Since.start(), pattern)
 	if err != nil {
 		return err
@@ -48,7 +32,7 @@ func (c *jobsCmd) Run(ctx context.Context, out *terminal, say messages) error {
 		return err
 	}
 	statuses = slices.DeleteFunc(append(statuses, answers...), func(st client.Status) bool {
-		return len(c.State) > 0 && !slices.Contains(c.State, string(st.State))
+		return len(c.State) > 0 && !slices.Contains(c.State, state(st.State))
 	})
 	slices.SortStableFunc(statuses, func(a, b client.Status) int { return b.UpdatedAt.Compare(a.UpdatedAt) })
 	if c.JSON {
@@ -71,43 +55,6 @@ func (c *jobsCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	return nil
 }
 
-// period is a duration that may be in days.
-type period time.Duration
-
-// UnmarshalText parses 30d, or what time.ParseDuration accepts.
-func (p *period) UnmarshalText(text []byte) error {
-	if days, ok := strings.CutSuffix(string(text), "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			*p = period(time.Duration(n) * 24 * time.Hour)
-			return nil
-		}
-	}
-	d, err := time.ParseDuration(string(text))
-	if err != nil || d < 0 {
-		return fmt.Errorf("%q is not a time such as 30d or 12h", text)
-	}
-	*p = period(d)
-	return nil
-}
-
-// start returns when a period that ends now began, or the zero time if p is 0.
-func (p period) start() time.Time {
-	if p == 0 {
-		return time.Time{}
-	}
-	return time.Now().Add(-time.Duration(p))
-}
-
-// prefixOf returns the pattern of the names that begin with a text.
-func prefixOf(text string) (client.Pattern, error) {
-	if text == "" {
-		return client.All, nil
-	}
-	pattern, err := client.ParsePattern(text)
-	pattern.Prefix = true
-	return pattern, err
-}
-
 // detail returns what a person wants to know of a status beside its state, in a line.
 func detail(st ledger.Status) string {
 	switch {
@@ -127,26 +74,13 @@ func detail(st ledger.Status) string {
 
 type showCmd struct {
 	client.Target
-	JSON bool   `name:"json" help:"Print one JSON object: the status and the takes."`
-	Name string `arg:"" predictor:"job" help:"Name of the job, such as ads/talk; or a file that cannot belong to a job, such as notes.txt."`
-}
-
-// Help returns examples.
-func (*showCmd) Help() string {
-	return examples("lipdrop show ads/talk", "lipdrop show ads/talk --json | jq .status.state")
+	JSON bool    `name:"json" help:"Print one JSON object: the status and the takes."`
+	Name jobName `arg:"" predictor:"job" help:"Name of the job, such as ads/talk; or a file that cannot belong to a job, such as notes.txt."`
 }
 
 // Run prints everything that is known about a name.
-func (c *showCmd) Run(ctx context.Context, out *terminal) error {
-	name, err := client.ParseName(c.Name)
-	if err != nil {
-		return err
-	}
-	stack, err := c.Find(ctx)
-	if err != nil {
-		return err
-	}
-	job, err := stack.Show(ctx, name)
+func (c *showCmd) Run(ctx context.Context, stack *client.Client, out *terminal) error {
+	job, err := stack.Show(ctx, string(c.Name))
 	if err != nil {
 		return err
 	}
@@ -278,9 +212,4 @@ func joined[S ~string](list []S) string {
 		texts = append(texts, string(s))
 	}
 	return strings.Join(texts, ", ")
-}
-
-// examples returns the examples of a verb for its help.
-func examples(lines ...string) string {
-	return "Examples:\n\n  " + strings.Join(lines, "\n\n  ")
 }

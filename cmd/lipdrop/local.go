@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -30,14 +29,9 @@ type localCmd struct {
 	Lambda     string        `name:"lambda-endpoint" placeholder:"URL" help:"Call the functions through the Lambda Invoke API at this address, such as http://127.0.0.1:3001 of sam local start-lambda."`
 }
 
-// Help returns examples.
-func (*localCmd) Help() string {
-	return examples("lipdrop local", "lipdrop local --output short --run 1m")
-}
-
 // Run runs a local stack until it is interrupted. It drops files that appear in a
 // folder, and prints each change of a status.
-func (c *localCmd) Run(ctx context.Context, out io.Writer) error {
+func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 	folder, err := filepath.Abs(filepath.Join(c.Dir, "drop"))
 	if err != nil {
 		return err

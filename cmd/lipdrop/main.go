@@ -17,6 +17,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
@@ -39,6 +40,27 @@ type cli struct {
 	Version versionCmd `cmd:"" help:"Print the version, the commit and the Go version."`
 
 	Completion completionCmd `cmd:"" help:"Switch on completion in bash, zsh or fish."`
+}
+
+// examples are the examples in the help of each verb.
+var examples = map[string][]string{
+	"try":        {"lipdrop try", "lipdrop try talk.mp4 talk.wav --out videos"},
+	"local":      {"lipdrop local", "lipdrop local --output short --run 1m"},
+	"drop":       {"lipdrop drop talk.mp4 talk.wav --wait --get .", "lipdrop drop campaign.csv --to ads --model sync/react-1 --set emotion=happy --yes"},
+	"watch":      {"lipdrop watch ads/talk", "lipdrop watch ads/ --timeout 2h --exit-status"},
+	"jobs":       {"lipdrop jobs ads/ --state failed,held", "lipdrop jobs --since 24h --json"},
+	"show":       {"lipdrop show ads/talk", "lipdrop show ads/talk --json | jq .status.state"},
+	"get":        {"lipdrop get ads/talk", "lipdrop get ads/ ./videos --all-takes"},
+	"cancel":     {"lipdrop cancel ads/talk", "lipdrop cancel ads/"},
+	"redrive":    {"lipdrop redrive ads/talk", "lipdrop redrive ads/ --state failed"},
+	"review":     {"lipdrop review ads/talk --approve", `lipdrop review ads/talk --reject --note "the lips are late"`},
+	"cost":       {"lipdrop cost --by day --since 30d", "lipdrop cost ads/ --by model --csv"},
+	"models":     {"lipdrop models", "lipdrop models sync/react-1 --live"},
+	"doctor":     {"lipdrop doctor --stack lipdrop", "lipdrop doctor --stack lipdrop --drop"},
+	"ui":         {"lipdrop ui", "lipdrop ui --stack lipdrop --no-open"},
+	"check":      {"lipdrop check talk.mp4 talk.wav", "lipdrop check ads/ --json"},
+	"version":    {"lipdrop version", "lipdrop version --json"},
+	"completion": {"lipdrop completion bash", "lipdrop completion zsh --code > ~/.zfunc/_lipdrop"},
 }
 
 func main() {
@@ -87,9 +109,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			"length_mismatch": mismatch,
 		},
 		kong.Exit(func(code int) { exited = code }),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(out, (*io.Writer)(nil)), kong.Bind(out), kong.Bind(messages{errs}))
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(out), kong.Bind(messages{errs}))
 	if err != nil {
 		panic(err) // a tag of cli is wrong
+	}
+	for _, verb := range parser.Model.Children {
+		verb.Detail = strings.TrimSpace(verb.Detail + "\n\nExamples:\n\n  " + strings.Join(examples[verb.Name], "\n\n  "))
 	}
 	registerCompletion(ctx, parser)
 	if exited >= 0 {
@@ -102,6 +127,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		printf(errs, "lipdrop: %v\nrun lipdrop --help for usage\n", err)
 		return exitUsage
+	}
+	if err := command.BindToProvider(func() (*client.Client, error) {
+		return command.Selected().Target.Addr().Interface().(interface {
+			Find(context.Context) (*client.Client, error)
+		}).Find(ctx)
+	}); err != nil {
+		panic(err) // the function is not a provider
 	}
 	err = command.Run()
 	if unwritten := out.failed(); unwritten != nil {

@@ -20,11 +20,6 @@ type modelsCmd struct {
 	ID   string `arg:"" optional:"" help:"Model to describe, such as sync/react-1."`
 }
 
-// Help returns examples.
-func (*modelsCmd) Help() string {
-	return examples("lipdrop models", "lipdrop models sync/react-1 --live")
-}
-
 // modelLine is what models --json prints of a model.
 type modelLine struct {
 	ID           string          `json:"id"`

@@ -15,18 +15,13 @@ import (
 
 type cancelCmd struct {
 	client.Target
-	Names []string `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to cancel: a name such as ads/talk, or ads/ for all jobs in a folder that are under way."`
-}
-
-// Help returns examples.
-func (*cancelCmd) Help() string {
-	return examples("lipdrop cancel ads/talk", "lipdrop cancel ads/")
+	Names []client.Pattern `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to cancel: a name such as ads/talk, or ads/ for all jobs in a folder that are under way."`
 }
 
 // Run cancels every take of the jobs that is under way, as a deletion of their files
 // does. The error is nil only if each is cancelled.
-func (c *cancelCmd) Run(ctx context.Context, out *terminal) error {
-	stack, jobs, err := chosen(ctx, c.Target, c.Names, nil)
+func (c *cancelCmd) Run(ctx context.Context, stack *client.Client, out *terminal) error {
+	jobs, err := chosen(ctx, stack, c.Names, nil)
 	if err != nil {
 		return err
 	}
@@ -37,27 +32,19 @@ func (c *cancelCmd) Run(ctx context.Context, out *terminal) error {
 
 type redriveCmd struct {
 	client.Target
-	Take  string   `help:"Take to redrive, as its status names it. By default the newest failed one. Only for one name."`
-	State []string `placeholder:"failed" help:"For a prefix: only jobs whose status has one of these states. By default failed."`
-	Names []string `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to redrive: a name such as ads/talk, or ads/ for all failed jobs in a folder."`
-}
-
-// Help returns examples.
-func (*redriveCmd) Help() string {
-	return examples("lipdrop redrive ads/talk", "lipdrop redrive ads/ --state failed")
+	Take  string           `help:"Take to redrive, as its status names it. By default the newest failed one. Only for one name."`
+	State []state          `placeholder:"failed" help:"For a prefix: only jobs whose status has one of these states. By default failed."`
+	Names []client.Pattern `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to redrive: a name such as ads/talk, or ads/ for all failed jobs in a folder."`
 }
 
 // Run continues the executions of failed takes where they failed. It submits nothing
 // again.
-func (c *redriveCmd) Run(ctx context.Context, out *terminal) error {
-	if err := checkStates(c.State); err != nil {
-		return err
-	}
+func (c *redriveCmd) Run(ctx context.Context, stack *client.Client, out *terminal) error {
 	states := c.State
 	if states == nil {
-		states = []string{string(ledger.Failed)}
+		states = []state{state(ledger.Failed)}
 	}
-	stack, jobs, err := chosen(ctx, c.Target, c.Names, states)
+	jobs, err := chosen(ctx, stack, c.Names, states)
 	if err != nil {
 		return err
 	}
@@ -86,15 +73,7 @@ type choice struct {
 
 // chosen returns the jobs that arguments name. A prefix stands for the jobs below it
 // whose status has one of the states, or for all without states.
-func chosen(ctx context.Context, target client.Target, args, states []string) (*client.Client, []choice, error) {
-	patterns, err := client.ParsePatterns(args)
-	if err != nil {
-		return nil, nil, err
-	}
-	stack, err := target.Find(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
+func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern, states []state) ([]choice, error) {
 	var jobs []choice
 	for _, p := range patterns {
 		if !p.Prefix {
@@ -103,21 +82,21 @@ func chosen(ctx context.Context, target client.Target, args, states []string) (*
 		}
 		statuses, err := stack.Statuses(ctx, time.Time{}, p)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if len(statuses) == 0 {
-			return nil, nil, &client.NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}
+			return nil, &client.NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}
 		}
 		for _, st := range statuses {
-			if states == nil || slices.Contains(states, string(st.State)) {
+			if states == nil || slices.Contains(states, state(st.State)) {
 				jobs = append(jobs, choice{st.Name, false})
 			}
 		}
 	}
 	if len(jobs) == 0 {
-		return nil, nil, fmt.Errorf("none of these jobs is %s", joined(states))
+		return nil, fmt.Errorf("none of these jobs is %s", joined(states))
 	}
-	return stack, jobs, nil
+	return jobs, nil
 }
 
 // jobsAtOnce is how many jobs are cancelled or redriven at the same time.
@@ -148,14 +127,4 @@ func forEach(jobs []choice, do func(name string) error) error {
 		return errors.Join(idle...)
 	}
 	return errors.Join(left...)
-}
-
-// checkStates returns an error for a word that is not the state of a status.
-func checkStates(states []string) error {
-	for _, state := range states {
-		if !slices.Contains(ledger.StatusStates(), ledger.State(state)) {
-			return &client.UsageError{Reason: fmt.Sprintf("there is no state %s; the states are %s", state, joined(ledger.StatusStates()))}
-		}
-	}
-	return nil
 }

@@ -8,34 +8,21 @@ import (
 
 type reviewCmd struct {
 	client.Target
-	Approve bool   `xor:"decision" required:"" help:"The output may be used."`
-	Reject  bool   `xor:"decision" required:"" help:"The output may not be used."`
-	Note    string `placeholder:"TEXT" help:"Why."`
-	Take    string `help:"Take to review. By default the newest one that has succeeded."`
-	JSON    bool   `name:"json" help:"Print the review as a JSON object."`
-	Name    string `arg:"" predictor:"job" help:"Name of the job, such as ads/talk."`
-}
-
-// Help returns examples.
-func (*reviewCmd) Help() string {
-	return examples("lipdrop review ads/talk --approve", `lipdrop review ads/talk --reject --note "the lips are late"`)
+	Approve bool    `xor:"decision" required:"" help:"The output may be used."`
+	Reject  bool    `xor:"decision" required:"" help:"The output may not be used."`
+	Note    string  `placeholder:"TEXT" help:"Why."`
+	Take    string  `help:"Take to review. By default the newest one that has succeeded."`
+	JSON    bool    `name:"json" help:"Print the review as a JSON object."`
+	Name    jobName `arg:"" predictor:"job" help:"Name of the job, such as ads/talk."`
 }
 
 // Run stores a decision about the output of a job.
-func (c *reviewCmd) Run(ctx context.Context, out *terminal) error {
-	name, err := client.ParseName(c.Name)
-	if err != nil {
-		return err
-	}
-	stack, err := c.Find(ctx)
-	if err != nil {
-		return err
-	}
+func (c *reviewCmd) Run(ctx context.Context, stack *client.Client, out *terminal) error {
 	decision := client.Approved
 	if c.Reject {
 		decision = client.Rejected
 	}
-	review, err := stack.Review(ctx, name, c.Take, decision, c.Note)
+	review, err := stack.Review(ctx, string(c.Name), c.Take, decision, c.Note)
 	if err != nil {
 		return err
 	}

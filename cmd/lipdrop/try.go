@@ -30,11 +30,6 @@ type tryCmd struct {
 	Files     []string      `arg:"" optional:"" name:"file" help:"What to drop: pairs of files, or .job folders. A built-in clip and voice by default."`
 }
 
-// Help returns examples.
-func (*tryCmd) Help() string {
-	return examples("lipdrop try", "lipdrop try talk.mp4 talk.wav --out videos")
-}
-
 // errStackFailed is returned if a part of the local stack has failed.
 var errStackFailed = errors.New("the local stack has failed")
 

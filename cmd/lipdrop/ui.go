@@ -21,15 +21,8 @@ type uiCmd struct {
 	NoOpen bool `help:"Only print the address of the page; do not open a browser."`
 }
 
-// Help returns examples.
-func (*uiCmd) Help() string { return examples("lipdrop ui", "lipdrop ui --stack lipdrop --no-open") }
-
 // Run serves the page until it is interrupted.
-func (c *uiCmd) Run(ctx context.Context, out io.Writer) error {
-	stack, err := c.Find(ctx)
-	if err != nil {
-		return err
-	}
+func (c *uiCmd) Run(ctx context.Context, stack *client.Client, out *terminal) error {
 	settings, err := stack.Settings()
 	if err != nil {
 		return err

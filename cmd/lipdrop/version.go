@@ -10,9 +10,6 @@ type versionCmd struct {
 	JSON bool `name:"json" help:"Print a JSON object."`
 }
 
-// Help returns examples.
-func (*versionCmd) Help() string { return examples("lipdrop version", "lipdrop version --json") }
-
 // build is what version --json prints.
 type build struct {
 	Version  string `json:"version"`

@@ -49,6 +49,7 @@ func TestParsePattern(t *testing.T) {
 		{"a folder", "ads/", Pattern{Text: "ads/", Prefix: true}, true},
 		{"a prefix", "ads/t*", Pattern{Text: "ads/t", Prefix: true}, true},
 		{"everything", "*", Pattern{Prefix: true}, true},
+		{"the inbox", "inbox/", Pattern{Prefix: true}, true},
 		{"a decomposed umlaut", "u\u0308", Pattern{Text: "ü"}, true},
 		{"nothing", "", Pattern{}, false},
 		{"only a dot and a slash", "./", Pattern{}, false},

@@ -38,13 +38,19 @@ func ParsePattern(text string) (Pattern, error) {
 		}
 		cleaned = rest
 	}
-	cleaned = strings.TrimPrefix(cleaned, ledger.InboxPrefix)
 	name, prefix := strings.CutSuffix(cleaned, "*")
 	prefix = prefix || strings.HasSuffix(cleaned, "/")
+	name = strings.TrimPrefix(name, ledger.InboxPrefix)
 	if !prefix && name == "" || strings.HasPrefix(name, "/") || strings.Contains(name, "//") || slices.ContainsFunc(strings.Split(name, "/"), func(part string) bool { return part == "." || part == ".." }) {
 		return Pattern{}, &UsageError{fmt.Sprintf("%q is not the name of a job: write a name such as ads/talk, or ads/ for all jobs in a folder", text)}
 	}
 	return Pattern{Text: name, Prefix: prefix}, nil
+}
+
+// UnmarshalText is ParsePattern for an argument of the command.
+func (p *Pattern) UnmarshalText(text []byte) (err error) {
+	*p, err = ParsePattern(string(text))
+	return err
 }
 
 // ParseName returns the name that a person wrote, which is not a prefix.

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// The types of arguments. kong calls their UnmarshalText, and a wrong argument is a wrong
+// command line.
+
+// jobName is the name of one job.
+type jobName string
+
+// UnmarshalText parses what client.ParseName accepts.
+func (n *jobName) UnmarshalText(text []byte) error {
+	name, err := client.ParseName(string(text))
+	*n = jobName(name)
+	return err
+}
+
+// namePrefix is the beginning of names of jobs. The zero value is the beginning of all.
+type namePrefix string
+
+// UnmarshalText parses what client.ParsePattern accepts, or an empty text.
+func (p *namePrefix) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		return nil
+	}
+	pattern, err := client.ParsePattern(string(text))
+	*p = namePrefix(pattern.Text)
+	return err
+}
+
+// inboxFolder is the key of a folder below inbox/, with a slash at its end.
+type inboxFolder string
+
+// UnmarshalText parses the path of a folder, with or without inbox/ before it.
+func (f *inboxFolder) UnmarshalText(text []byte) error {
+	below := strings.Trim(strings.TrimPrefix(strings.TrimPrefix(string(text), "/"), ledger.InboxPrefix), "/")
+	if below == "" {
+		return nil
+	}
+	*f = inboxFolder(ledger.InboxPrefix + below + "/")
+	if k := drop.ParseKey(string(*f) + "a.mp4"); k.Role != drop.Visual {
+		return fmt.Errorf("%q is not a folder to drop into: name one such as ads/spring, without . and .., whose parts do not begin with a dot or end in .job", text)
+	}
+	return nil
+}
+
+// state is the state of a status.
+type state ledger.State
+
+// UnmarshalText parses the word for a state.
+func (s *state) UnmarshalText(text []byte) error {
+	*s = state(text)
+	if !slices.Contains(ledger.StatusStates(), ledger.State(text)) {
+		return fmt.Errorf("there is no state %s; the states are %s", text, joined(ledger.StatusStates()))
+	}
+	return nil
+}
+
+// period is a duration that may be in days.
+type period time.Duration
+
+// UnmarshalText parses 30d, or what time.ParseDuration accepts.
+func (p *period) UnmarshalText(text []byte) error {
+	if days, ok := strings.CutSuffix(string(text), "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			*p = period(time.Duration(n) * 24 * time.Hour)
+			return nil
+		}
+	}
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is not a time such as 30d or 12h", text)
+	}
+	*p = period(d)
+	return nil
+}
+
+// start returns when a period that ends now began, or the zero time if p is 0.
+func (p period) start() time.Time {
+	if p == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(-time.Duration(p))
+}
