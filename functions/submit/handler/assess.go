@@ -176,8 +176,7 @@ func (h *Handler) addUnnamed(ctx context.Context, s drop.Subject, statuses map[s
 // that the status was written meanwhile, and assesses again.
 func (a *assessment) mustWrite(prev ledger.Posted) bool {
 	const rounding = 2 * time.Second // both times are in whole seconds
-	older := !a.at.IsZero() && prev.State != "" && !prev.UpdatedAt.After(a.at.Add(rounding))
-	return older
+	return !a.at.IsZero() && prev.State != "" && !prev.UpdatedAt.After(a.at.Add(rounding))
 }
 
 // recoverTakes finishes what an earlier delivery may have left undone for a name:
@@ -330,9 +329,9 @@ func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string
 	case inBundle(key) && rec.Uses(key):
 		return h.warnIfReplaced(ctx, rec, file)
 	case inBundle(key):
-		return h.warn(ctx, rec, base+" was uploaded, but job.json of this job does not use it. Name it in job.json and upload that again to use it.", func(*ledger.Record) {})
+		return h.warn(ctx, rec, base+" was uploaded, but job.json of this job does not use it. Name it in job.json and upload that again to use it.")
 	}
-	return h.warn(ctx, rec, base+" was uploaded, but S3 says that its upload began before the files of this job; it started nothing. Upload it again to use it.", func(*ledger.Record) {})
+	return h.warn(ctx, rec, base+" was uploaded, but S3 says that its upload began before the files of this job; it started nothing. Upload it again to use it.")
 }
 
 // warnIfReplaced adds a warning to the take of a bundle, if the file is in its folder
@@ -341,16 +340,18 @@ func (h *Handler) warnIfReplaced(ctx context.Context, rec ledger.Record, file dr
 	if !inBundle(file.Key) || !rec.Uses(file.Key) || usesVersion(rec, file) {
 		return nil
 	}
-	return h.warn(ctx, rec, path.Base(file.Key)+" was uploaded again after this job was submitted. Upload job.json again to start a job with it.", func(*ledger.Record) {})
+	return h.warn(ctx, rec, path.Base(file.Key)+" was uploaded again after this job was submitted. Upload job.json again to start a job with it.")
 }
 
-// warn adds a warning to the record and the status of a take, and applies change to
+// warn adds a warning to the record and the status of a take, and applies changes to
 // the record.
-func (h *Handler) warn(ctx context.Context, rec ledger.Record, text string, change func(*ledger.Record)) error {
+func (h *Handler) warn(ctx context.Context, rec ledger.Record, text string, changes ...func(*ledger.Record)) error {
 	slog.WarnContext(ctx, "nothing started", "name", rec.Name, "take", rec.Take, "reason", text)
 	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		r.Warn(text)
-		change(r)
+		for _, change := range changes {
+			change(r)
+		}
 		return nil
 	})
 	if err != nil {

@@ -30,6 +30,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"log/slog"
 	"slices"
 	"time"
@@ -125,18 +126,52 @@ type heldError struct {
 
 func (e *heldError) Error() string { return "held: " + string(e.code) }
 
-// isOverBudget reports whether an error says that a cap of the day holds a job.
-func isOverBudget(err error) bool {
-	switch e := err.(type) { //nolint:errorlint // any error of a join counts
-	case *heldError:
-		return e.code == problem.OverBudget
+// causes yields the errors that an error wraps or joins, and that wrap none themselves.
+func causes(err error) iter.Seq[error] {
+	return func(yield func(error) bool) { yieldCauses(err, yield) }
+}
+
+func yieldCauses(err error, yield func(error) bool) bool {
+	switch e := err.(type) { //nolint:errorlint // this is what unwraps
 	case interface{ Unwrap() []error }:
-		return slices.ContainsFunc(e.Unwrap(), isOverBudget)
+		return !slices.ContainsFunc(e.Unwrap(), func(err error) bool { return !yieldCauses(err, yield) })
 	case interface{ Unwrap() error }:
-		return isOverBudget(e.Unwrap())
+		return yieldCauses(e.Unwrap(), yield)
 	default:
-		return false
+		return yield(err)
 	}
+}
+
+// isOverBudget reports whether a cap of the day holds one of the jobs of an error.
+func isOverBudget(err error) bool {
+	for cause := range causes(err) {
+		if held, ok := cause.(*heldError); ok && held.code == problem.OverBudget { //nolint:errorlint // a cause wraps nothing
+			return true
+		}
+	}
+	return false
+}
+
+// retryAfterOf returns the longest pause that RunComfy asks for in an error.
+func retryAfterOf(err error) time.Duration {
+	var longest time.Duration
+	for cause := range causes(err) {
+		if held, ok := cause.(*heldError); ok { //nolint:errorlint // a cause wraps nothing
+			longest = max(longest, held.retryAfter)
+		}
+	}
+	return longest
+}
+
+// isRetry reports whether an error only says that the queue must deliver the
+// message again: a job is held, or another invocation is submitting the take.
+func isRetry(err error) bool {
+	for cause := range causes(err) {
+		if _, held := cause.(*heldError); !held && cause != errBusy && cause != errRetried { //nolint:errorlint // a cause wraps nothing
+			return false
+		}
+	}
+	return true
 }
 
 // Handle handles a batch of queue messages, or one event without a queue. Handle
@@ -209,24 +244,6 @@ func (h *Handler) pause(err error, receives int) time.Duration {
 		return after + time.Duration(h.Jitter()*float64(min(after, firstHold)))
 	case receives <= promptHolds:
 		return time.Duration((0.25 + 0.75*h.Jitter()) * float64(firstHold<<max(receives-1, 0)))
-	default:
-		return 0
-	}
-}
-
-// retryAfterOf returns the longest pause that RunComfy asks for in an error.
-func retryAfterOf(err error) time.Duration {
-	switch e := err.(type) { //nolint:errorlint // all errors of a join count
-	case *heldError:
-		return e.retryAfter
-	case interface{ Unwrap() []error }:
-		var longest time.Duration
-		for _, err := range e.Unwrap() {
-			longest = max(longest, retryAfterOf(err))
-		}
-		return longest
-	case interface{ Unwrap() error }:
-		return retryAfterOf(e.Unwrap())
 	default:
 		return 0
 	}
@@ -456,21 +473,6 @@ func (h *Handler) startUntil(ctx context.Context, m message, messagesLeft int) t
 		return h.Now().Add(until.Sub(h.Now()) / time.Duration(messagesLeft))
 	}
 	return until
-}
-
-// isRetry reports whether an error only says that the queue must deliver the
-// message again: a job is held, or another invocation is submitting the take.
-func isRetry(err error) bool {
-	switch e := err.(type) { //nolint:errorlint // every error of a join must be a retry
-	case *heldError:
-		return true
-	case interface{ Unwrap() []error }:
-		return !slices.ContainsFunc(e.Unwrap(), func(err error) bool { return !isRetry(err) })
-	case interface{ Unwrap() error }:
-		return isRetry(e.Unwrap())
-	default:
-		return errors.Is(err, errBusy) || errors.Is(err, errRetried)
-	}
 }
 
 // hasTime reports whether at least d of the function's time is left.
