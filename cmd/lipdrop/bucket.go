@@ -46,7 +46,7 @@ func keysBelow(ctx context.Context, b *bucket.Bucket, prefix string) ([]string, 
 func remove(ctx context.Context, b *bucket.Bucket, key string) error {
 	client := b.S3.(*s3.Client) // the command has no other
 	if _, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.Name, Key: &key}); err != nil {
-		return plainly(fmt.Errorf("delete %s: %w", key, err))
+		return fmt.Errorf("delete %s: %w", key, err)
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,17 +16,18 @@ import (
 	ebtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 type doctorCmd struct {
@@ -83,8 +83,12 @@ func (c *doctorCmd) Run(ctx context.Context, out *terminal) error {
 func (c *doctorCmd) findings(ctx context.Context, p checkedStack) []finding {
 	found := p.checkBucket(ctx)
 	found = append(found, p.checkRules(ctx)...)
-	if c.Drop {
-		found = append(found, p.checkDrop(ctx, c.Wait, c.Every, found))
+	switch {
+	case !c.Drop:
+	case slices.ContainsFunc(found, func(f finding) bool { return f.wrong != "" }):
+		found = append(found, finding{skipped: "the test file was not dropped: fix the above first"})
+	default:
+		found = append(found, p.checkDrop(ctx, c.Wait, c.Every))
 	}
 	found = append(found, p.checkDeadLetters(ctx))
 	return append(found, p.checkRunComfy(ctx)...)
@@ -93,22 +97,20 @@ func (c *doctorCmd) findings(ctx context.Context, p checkedStack) []finding {
 // callFailed returns the finding for a failed call of AWS.
 func callFailed(question string, err error) finding {
 	err = client.Explain(question, "", err)
-	var credentials *client.CredentialsError
-	var none *client.NoStackError
-	var denied *client.DeniedError
-	var service *client.ServiceError
-	switch {
-	case errors.As(err, &credentials):
-		return finding{wrong: fmt.Sprintf("cannot %s: %v", question, credentials.Err), remedy: credentials.Remedy()}
-	case errors.As(err, &none):
-		return finding{wrong: none.Reason, remedy: none.Remedy}
-	case errors.As(err, &denied):
+	if e, ok := errors.AsType[*client.CredentialsError](err); ok {
+		return finding{wrong: fmt.Sprintf("cannot %s: %v", question, e.Err), remedy: e.Remedy()}
+	}
+	if e, ok := errors.AsType[*client.NoStackError](err); ok {
+		return finding{wrong: e.Reason, remedy: e.Remedy}
+	}
+	if e, ok := errors.AsType[*client.DeniedError](err); ok {
 		return finding{
-			wrong:  fmt.Sprintf("cannot %s: your credentials lack the permission %s", question, denied.Permission),
+			wrong:  fmt.Sprintf("cannot %s: your credentials lack the permission %s", question, e.Permission),
 			remedy: "Ask the owner of the account for it, or name other credentials with --profile.",
 		}
-	case errors.As(err, &service):
-		return finding{wrong: service.Error(), remedy: "Check the stack's name, the account and the region. Name others with --stack, --profile and --region."}
+	}
+	if e, ok := errors.AsType[*client.ServiceError](err); ok {
+		return finding{wrong: e.Error(), remedy: "Check the stack's name, the account and the region. Name others with --stack, --profile and --region."}
 	}
 	return finding{
 		wrong:  strings.TrimSuffix(err.Error(), "."),
@@ -159,68 +161,6 @@ func (p checkedStack) bucketRegion(ctx context.Context) (string, error) {
 	return "", err
 }
 
-// testFile is a drop that starts no job: submit rejects its suffix.
-const testFile = "lipdrop-doctor.check"
-
-// checkDrop drops the test file until its answer file is there, which shows that
-// events arrive and that submit runs. EventBridge loses the events of a bucket's
-// first minutes, so checkDrop drops the file again after each pause.
-func (p checkedStack) checkDrop(ctx context.Context, wait, pause time.Duration, found []finding) finding {
-	if slices.ContainsFunc(found, func(f finding) bool { return f.wrong != "" }) {
-		return finding{skipped: "the test file was not dropped: fix the above first"}
-	}
-	queue := p.Outputs["QueueUrl"]
-	attributes, err := sqs.NewFromConfig(p.Config).GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
-		QueueUrl: &queue, AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameDelaySeconds},
-	})
-	if err != nil {
-		return callFailed("ask for the delay of the queue", err)
-	}
-	settle, err := strconv.Atoi(attributes.Attributes[string(sqstypes.QueueAttributeNameDelaySeconds)])
-	if err != nil {
-		return finding{wrong: "the queue has no delay", remedy: "Deploy the stack again."}
-	}
-	wait += time.Duration(settle) * time.Second
-	drop, answer := ledger.InboxPrefix+testFile, "answers/"+testFile+".json"
-	remove := func(key string) error {
-		_, err := p.S3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &p.Bucket.Name, Key: &key})
-		return err
-	}
-	if err := remove(answer); err != nil { // an earlier check may have left one
-		return callFailed("delete "+answer, err)
-	}
-	for start := time.Now(); ; {
-		if _, err := p.S3.PutObject(ctx, &s3.PutObjectInput{Bucket: &p.Bucket.Name, Key: &drop, Body: strings.NewReader("lipdrop doctor\n")}); err != nil {
-			return callFailed("drop "+drop, err)
-		}
-		_, err := p.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &p.Bucket.Name, Key: &answer})
-		var missing *s3types.NotFound
-		switch {
-		case err == nil:
-			if err := remove(drop); err != nil {
-				return callFailed("delete "+drop, err)
-			}
-			return finding{fine: "the test file " + testFile + " got an answer file, so drops arrive"}
-		case !errors.As(err, &missing):
-			return callFailed("search for "+answer, err)
-		case time.Since(start) >= wait:
-			if err := remove(drop); err != nil {
-				return callFailed("delete "+drop, err)
-			}
-			return finding{
-				wrong: fmt.Sprintf("the test file %s got no answer file within %v", testFile, wait),
-				remedy: "A bucket's events begin about five minutes after EventBridge was switched on; check again then. " +
-					"If the answer file is still missing, read the log and the errors of the stack's SubmitFunction.",
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return callFailed("wait for "+answer, ctx.Err())
-		case <-time.After(pause):
-		}
-	}
-}
-
 func (p checkedStack) checkBucketEvents(ctx context.Context) finding {
 	bucket := p.Bucket.Name
 	out, err := p.S3.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &bucket})
@@ -235,6 +175,47 @@ func (p checkedStack) checkBucketEvents(ctx context.Context) finding {
 		}
 	}
 	return finding{fine: "the bucket " + bucket + " sends its events to EventBridge"}
+}
+
+// checkRules checks what leads a drop to submit: the rules and the event source mapping.
+func (p checkedStack) checkRules(ctx context.Context) []finding {
+	rules := eventbridge.NewFromConfig(p.Config)
+	functions := lambda.NewFromConfig(p.Config)
+	pages := cloudformation.NewListStackResourcesPaginator(cloudformation.NewFromConfig(p.Config), &cloudformation.ListStackResourcesInput{StackName: &p.Stack})
+	var found []finding
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return []finding{callFailed("list what the stack has", err)}
+		}
+		for _, r := range page.StackResourceSummaries {
+			id, name := aws.ToString(r.PhysicalResourceId), aws.ToString(r.LogicalResourceId)
+			switch aws.ToString(r.ResourceType) {
+			case "AWS::Events::Rule":
+				found = append(found, p.checkRule(ctx, rules, name, id))
+			case "AWS::Lambda::EventSourceMapping":
+				found = append(found, p.checkMapping(ctx, functions, name, id))
+			}
+		}
+	}
+	return found
+}
+
+// checkRule checks a rule of EventBridge.
+func (p checkedStack) checkRule(ctx context.Context, rules *eventbridge.Client, name, id string) finding {
+	rule := "the rule " + name
+	out, err := rules.DescribeRule(ctx, &eventbridge.DescribeRuleInput{Name: &id})
+	switch {
+	case err != nil:
+		return callFailed("ask whether "+rule+" is enabled", err)
+	case out.State == ebtypes.RuleStateDisabled:
+		return finding{
+			wrong: rule + " is disabled, so its events are lost",
+			remedy: "Run this, then repeat the drops and deletions that were made while it was disabled: " +
+				p.command("aws events enable-rule --name "+id),
+		}
+	}
+	return finding{fine: rule + " is enabled"}
 }
 
 // checkMapping checks an event source mapping and the result of its last call. Through
@@ -263,43 +244,46 @@ func (p checkedStack) checkMapping(ctx context.Context, functions *lambda.Client
 	return finding{fine: mapping + " is enabled"}
 }
 
-// checkRules checks what leads a drop to submit: the rules and the event source mapping.
-func (p checkedStack) checkRules(ctx context.Context) []finding {
-	rules := eventbridge.NewFromConfig(p.Config)
-	functions := lambda.NewFromConfig(p.Config)
-	pages := cloudformation.NewListStackResourcesPaginator(cloudformation.NewFromConfig(p.Config), &cloudformation.ListStackResourcesInput{StackName: &p.Stack})
-	var found []finding
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return []finding{callFailed("list what the stack has", err)}
-		}
-		for _, r := range page.StackResourceSummaries {
-			switch aws.ToString(r.ResourceType) {
-			case "AWS::Events::Rule":
-			case "AWS::Lambda::EventSourceMapping":
-				found = append(found, p.checkMapping(ctx, functions, aws.ToString(r.LogicalResourceId), aws.ToString(r.PhysicalResourceId)))
-				continue
-			default:
-				continue
-			}
-			rule := "the rule " + aws.ToString(r.LogicalResourceId)
-			out, err := rules.DescribeRule(ctx, &eventbridge.DescribeRuleInput{Name: r.PhysicalResourceId})
-			switch {
-			case err != nil:
-				found = append(found, callFailed("ask whether "+rule+" is enabled", err))
-			case out.State == ebtypes.RuleStateDisabled:
-				found = append(found, finding{
-					wrong: rule + " is disabled, so its events are lost",
-					remedy: "Run this, then repeat the drops and deletions that were made while it was disabled: " +
-						p.command("aws events enable-rule --name "+aws.ToString(r.PhysicalResourceId)),
-				})
-			default:
-				found = append(found, finding{fine: rule + " is enabled"})
-			}
-		}
+// testFile is a drop that starts no job: submit rejects its suffix.
+const testFile = "lipdrop-doctor.check"
+
+// checkDrop drops the test file until its answer file is there, which shows that
+// events arrive and that submit runs. EventBridge loses the events of a bucket's
+// first minutes, so checkDrop drops the file again after each pause.
+func (p checkedStack) checkDrop(ctx context.Context, wait, pause time.Duration) finding {
+	settle, _ := strconv.Atoi(p.Parameters["SettleSeconds"]) // CloudFormation accepts only numbers
+	wait += time.Duration(settle) * time.Second
+	drop, answer := ledger.InboxPrefix+testFile, "answers/"+testFile+".json"
+	if err := remove(ctx, p.Bucket, answer); err != nil { // an earlier check may have left one
+		return callFailed("delete "+answer, err)
 	}
-	return found
+	for start := time.Now(); ; {
+		if err := p.Bucket.Upload(ctx, drop, strings.NewReader("lipdrop doctor\n"), nil); err != nil {
+			return callFailed("drop "+drop, err)
+		}
+		_, err := p.Bucket.Head(ctx, answer)
+		missing := errors.Is(err, bucket.ErrNotFound)
+		switch {
+		case err != nil && !missing:
+			return callFailed("search for "+answer, err)
+		case missing && time.Since(start) < wait:
+			if err := workflow.Sleep(ctx, pause); err != nil {
+				return callFailed("wait for "+answer, err)
+			}
+			continue
+		}
+		if err := remove(ctx, p.Bucket, drop); err != nil {
+			return callFailed("delete "+drop, err)
+		}
+		if missing {
+			return finding{
+				wrong: fmt.Sprintf("the test file %s got no answer file within %v", testFile, wait),
+				remedy: "A bucket's events begin about five minutes after EventBridge was switched on; check again then. " +
+					"If the answer file is still missing, read the log and the errors of the stack's SubmitFunction.",
+			}
+		}
+		return finding{fine: "the test file " + testFile + " got an answer file, so drops arrive"}
+	}
 }
 
 func (p checkedStack) checkDeadLetters(ctx context.Context) finding {
@@ -334,7 +318,6 @@ func (p checkedStack) checkToken(ctx context.Context, api *runcomfy.Client) find
 	balance, err := api.Balance(ctx)
 	var unreadable smithy.APIError
 	var unsent *runcomfy.TokenError
-	var answered *runcomfy.Error
 	switch {
 	case errors.Is(err, config.ErrNoToken):
 		return finding{wrong: "the RunComfy token is not set", remedy: set}
@@ -342,7 +325,7 @@ func (p checkedStack) checkToken(ctx context.Context, api *runcomfy.Client) find
 		return callFailed("read the RunComfy token", err)
 	case errors.As(err, &unsent):
 		return finding{wrong: "the secret does not hold a RunComfy token: " + unsent.Err.Error(), remedy: set}
-	case errors.As(err, &answered) && answered.Kind() == runcomfy.KindToken:
+	case isKind(err, runcomfy.KindToken):
 		return finding{wrong: "RunComfy does not accept the token: " + err.Error(), remedy: set}
 	case err != nil:
 		return runComfyFailed("ask RunComfy for the balance", err)
@@ -350,6 +333,12 @@ func (p checkedStack) checkToken(ctx context.Context, api *runcomfy.Client) find
 		return finding{wrong: fmt.Sprintf("the balance at RunComfy is %.2f US dollars", balance), remedy: "Top up the account on RunComfy's page."}
 	}
 	return finding{fine: fmt.Sprintf("RunComfy accepts the token; the balance is %.2f US dollars", balance)}
+}
+
+// isKind reports whether an error is a response of RunComfy of one kind.
+func isKind(err error, kind runcomfy.Kind) bool {
+	answered, ok := errors.AsType[*runcomfy.Error](err)
+	return ok && answered.Kind() == kind
 }
 
 // runComfyFailed returns the finding for a failed call of RunComfy.
@@ -367,9 +356,8 @@ func checkModels(ctx context.Context, api *runcomfy.Client) []finding {
 	for _, id := range models.IDs() {
 		model, _ := models.Model(id)
 		live, err := api.Model(ctx, id)
-		var answered *runcomfy.Error
 		switch {
-		case errors.As(err, &answered) && answered.Kind() == runcomfy.KindBadModel:
+		case isKind(err, runcomfy.KindBadModel):
 			found = append(found, finding{wrong: "RunComfy no longer has the model " + id, remedy: "Use another model. RunComfy refuses jobs of this one; they are not charged."})
 		case err != nil:
 			found = append(found, runComfyFailed("ask RunComfy for the model "+id, err))
@@ -390,54 +378,4 @@ func compare(id string, known, live json.RawMessage) finding {
 		}
 	}
 	return finding{fine: "the input of " + id + " is the same at RunComfy and in the catalogue"}
-}
-
-// differences returns the properties that differ in two input schemas.
-func differences(known, live json.RawMessage) []string {
-	ours, theirs := properties(known), properties(live)
-	var differ []string
-	for _, name := range sortedKeys(ours) {
-		if !reflect.DeepEqual(ours[name], theirs[name]) {
-			differ = append(differ, name)
-		}
-	}
-	for _, name := range sortedKeys(theirs) {
-		if ours[name] == nil {
-			differ = append(differ, name)
-		}
-	}
-	return differ
-}
-
-// properties returns what an input schema requires of each property. It leaves out
-// descriptions, and defaults, some of which are only samples.
-func properties(schema json.RawMessage) map[string]map[string]any {
-	var s struct {
-		Properties map[string]map[string]any `json:"properties"`
-		Required   []string                  `json:"required"`
-	}
-	if json.Unmarshal(schema, &s) != nil {
-		return nil // every property differs
-	}
-	for name, p := range s.Properties {
-		demands := map[string]any{"required": slices.Contains(s.Required, name)}
-		for _, word := range []string{"type", "enum", "minimum", "maximum", "maxLength", "minLength", "multipleOf"} {
-			if p[word] != nil {
-				demands[word] = inAnyOrder(p[word])
-			}
-		}
-		s.Properties[name] = demands
-	}
-	return s.Properties
-}
-
-// inAnyOrder returns the value of a schema's keyword so that lists with the same
-// elements are equal.
-func inAnyOrder(value any) any {
-	list, ok := value.([]any)
-	if !ok {
-		return value
-	}
-	slices.SortFunc(list, func(a, b any) int { return strings.Compare(fmt.Sprintf("%#v", a), fmt.Sprintf("%#v", b)) })
-	return list
 }

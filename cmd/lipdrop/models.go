@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -88,7 +89,7 @@ func (c *modelsCmd) Run(ctx context.Context, out *terminal) error {
 			printf(out, "%s: %s\n", c.ID, rows[0][1])
 		}
 		model, _ := models.Model(c.ID)
-		printOptions(out, model.Schema())
+		printInput(out, model)
 	case c.Live:
 		printTable(out, []string{"MODEL", "PRICE", "INPUT"}, 0, rows)
 	default:
@@ -108,34 +109,71 @@ func checkModel(models *catalog.Catalog, id string) error {
 	return nil
 }
 
-// printOptions prints the properties of a model's input.
-func printOptions(out *terminal, schema json.RawMessage) {
-	var input struct {
-		Properties map[string]struct {
-			Type                                 string
-			Enum                                 []any
-			Minimum, Maximum, MaxLength, Default any
-		}
-		Required []string
-	}
-	if json.Unmarshal(schema, &input) != nil {
-		return // the catalogue's schemas parse
-	}
+// printInput prints the properties of a model's input.
+func printInput(out *terminal, model *catalog.Model) {
 	var rows [][]string
-	for _, name := range sortedKeys(input.Properties) {
-		p := input.Properties[name]
-		values := strings.Replace(p.Type, "float", "number", 1) // RunComfy's word for it
-		switch {
-		case p.Enum != nil:
-			values = strings.Trim(fmt.Sprint(p.Enum), "[]")
-		case p.Minimum != nil && p.Maximum != nil:
-			values += fmt.Sprintf(", %v to %v", p.Minimum, p.Maximum)
-		}
+	add := func(name string, required bool, values string) {
 		needed := ""
-		if slices.Contains(input.Required, name) {
+		if required {
 			needed = "required"
 		}
 		rows = append(rows, []string{name, needed, values})
 	}
+	for _, p := range model.MediaProperties() {
+		add(p.Name, p.Required, p.Kind.Noun())
+	}
+	for _, o := range model.Options() {
+		add(o.Name, o.Required, o.Allowed)
+	}
 	printTable(out, []string{"INPUT", "", "VALUES"}, 0, rows)
+}
+
+// differences returns the properties that differ in two input schemas.
+func differences(known, live json.RawMessage) []string {
+	ours, theirs := properties(known), properties(live)
+	var differ []string
+	for _, name := range sortedKeys(ours) {
+		if !reflect.DeepEqual(ours[name], theirs[name]) {
+			differ = append(differ, name)
+		}
+	}
+	for _, name := range sortedKeys(theirs) {
+		if ours[name] == nil {
+			differ = append(differ, name)
+		}
+	}
+	return differ
+}
+
+// properties returns what an input schema requires of each property. It leaves out
+// descriptions, and defaults, some of which are only samples.
+func properties(schema json.RawMessage) map[string]map[string]any {
+	var s struct {
+		Properties map[string]map[string]any `json:"properties"`
+		Required   []string                  `json:"required"`
+	}
+	if json.Unmarshal(schema, &s) != nil {
+		return nil // every property differs
+	}
+	for name, p := range s.Properties {
+		demands := map[string]any{"required": slices.Contains(s.Required, name)}
+		for _, word := range []string{"type", "enum", "minimum", "maximum", "maxLength", "minLength", "multipleOf"} {
+			if p[word] != nil {
+				demands[word] = inAnyOrder(p[word])
+			}
+		}
+		s.Properties[name] = demands
+	}
+	return s.Properties
+}
+
+// inAnyOrder returns the value of a schema's keyword so that lists with the same
+// elements are equal.
+func inAnyOrder(value any) any {
+	list, ok := value.([]any)
+	if !ok {
+		return value
+	}
+	slices.SortFunc(list, func(a, b any) int { return strings.Compare(fmt.Sprintf("%#v", a), fmt.Sprintf("%#v", b)) })
+	return list
 }

@@ -6,10 +6,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/check"
 	"github.com/lipdrop/lipdrop/internal/client"
@@ -19,6 +24,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 type tryCmd struct {
@@ -89,7 +95,7 @@ func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say me
 		printf(out, "removed %s of earlier drops with the same names\n", count(removed, "file"))
 		// S3's times have a resolution of one second, and the new files must be newer
 		// than the deleted ones.
-		if err := nextSecond(ctx); err != nil {
+		if err := workflow.Sleep(ctx, time.Until(time.Now().Truncate(time.Second).Add(time.Second))); err != nil {
 			return nil, err
 		}
 	}
@@ -104,16 +110,44 @@ func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say me
 	return d.follow(ctx, stack, p, p.ready(), out, say)
 }
 
-// nextSecond waits until the clock's second is over.
-func nextSecond(ctx context.Context) error {
-	now := time.Now()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(now.Truncate(time.Second).Add(time.Second).Sub(now)):
-		return nil
+// removeEarlier deletes earlier drops that would form jobs together with the given keys:
+// files and bundles of the same names with any tag and suffix, and presets. The keys are
+// directly below inbox/ or in bundles. It returns how many objects it deleted. It deletes
+// job.json first and then audio files, so that no deletion starts a job.
+func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, error) {
+	// parts returns the first part of the path below inbox/ and the name in it without tag.
+	parts := func(key string) (first, stem string, inFolder bool) {
+		first, _, inFolder = strings.Cut(strings.TrimPrefix(key, ledger.InboxPrefix), "/")
+		stem, _, _ = strings.Cut(norm.NFC.String(first), ".")
+		return first, stem, inFolder
 	}
+	stems := map[string]bool{}
+	for _, key := range keys {
+		_, stem, _ := parts(key)
+		stems[stem] = stems[stem] || !isPreset(key)
+	}
+	earlier, err := keysBelow(ctx, b, ledger.InboxPrefix)
+	if err != nil {
+		return 0, err
+	}
+	earlier = slices.DeleteFunc(earlier, func(key string) bool {
+		first, stem, inFolder := parts(key)
+		return inFolder && !isBundle(first) || !stems[stem] && (inFolder || !isPreset(key))
+	})
+	slices.SortStableFunc(earlier, func(a, b string) int { return check.UploadRank(b) - check.UploadRank(a) })
+	for _, key := range earlier {
+		if err := remove(ctx, b, key); err != nil {
+			return 0, plainly(err)
+		}
+	}
+	return len(earlier), nil
 }
+
+// isBundle reports whether a folder's name makes it a bundle.
+func isBundle(folder string) bool { return strings.EqualFold(path.Ext(folder), ".job") }
+
+// isPreset reports whether a key is the key of a preset.
+func isPreset(key string) bool { return strings.EqualFold(path.Base(key), "preset.json") }
 
 // gather checks the arguments and gives each file its key in the bucket.
 func (c *tryCmd) gather() (*dropped, error) {
