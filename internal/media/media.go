@@ -181,9 +181,6 @@ type Info struct {
 	// the content is not known.
 	Format string
 
-	// Type is the MIME type of the content.
-	Type string
-
 	// Kind is the kind that the suffix stands for. If the suffix is not accepted, it
 	// is the kind of the content.
 	Kind Kind
@@ -265,7 +262,7 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 		info.warn("%s was not checked: its content is not known (%s)", file, describe(r))
 		return info, nil
 	}
-	info.Format, info.Type = f.format, f.mime
+	info.Format = f.format
 	if named && f.content != promised {
 		return info, wrongContent(file, f)
 	}

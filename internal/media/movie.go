@@ -112,12 +112,6 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 	if len(chosen) == 0 && r.misfit {
 		return errBox
 	}
-	if info.Type != typeMOV { // the tracks say more than the brand
-		info.Type = typeMP4
-		if info.Video == nil && info.Audio != nil {
-			info.Type = typeM4A
-		}
-	}
 	if fragmented {
 		found, err := frag.read(r, m)
 		if err != nil {

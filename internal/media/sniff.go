@@ -10,42 +10,68 @@ import (
 
 // form is a file format that identify recognizes.
 type form struct {
-	format  string                     // Info.Format
-	mime    string                     // Info.Type
-	kind    Kind                       // Info.Kind if the suffix of the file is not accepted
 	called  string                     // the format in a sentence, with its article
-	suffix  string                     // the usual suffix; empty if lipdrop accepts none for this format
+	mime    string                     // the MIME type
+	kind    Kind                       // Info.Kind if the suffix of the file is not accepted
+	format  string                     // Info.Format; empty if lipdrop does not accept this format, like the fields below
+	suffix  string                     // the usual suffix
 	content content                    // the group of suffixes that the file may have
-	read    func(*reader, *Info) error // nil if this package cannot read the format
+	read    func(*reader, *Info) error // reads the file
 }
 
-// MIME types of ISO base media.
-const (
-	typeMP4 = "video/mp4"
-	typeM4A = "audio/mp4"
-	typeMOV = "video/quicktime"
-)
-
 var (
-	formMP4  = form{"mp4", typeMP4, Video, "an MP4 file", ".mp4", contentISO, readMP4}
-	formM4A  = form{"mp4", typeM4A, Audio, "an M4A file", ".m4a", contentISO, readMP4}
-	formMOV  = form{"mov", typeMOV, Video, "a QuickTime movie", ".mov", contentISO, readMP4}
-	formWAV  = form{"wav", "audio/wav", Audio, "a WAV file", ".wav", contentWAV, readWAV}
-	formMP3  = form{"mp3", "audio/mpeg", Audio, "an MP3 file", ".mp3", contentMP3, readMP3}
-	formJPEG = form{"jpeg", "image/jpeg", Image, "a JPEG image", ".jpg", contentJPEG, readJPEG}
-	formPNG  = form{"png", "image/png", Image, "a PNG image", ".png", contentPNG, readPNG}
-	formWEBP = form{"webp", "image/webp", Image, "a WEBP image", ".webp", contentWebP, readWEBP}
-
-	formWEBM = form{"webm", "video/webm", Video, "a WEBM file", ".webm", contentMatroska, readMatroska}
-	formMKV  = form{"mkv", "video/x-matroska", Video, "a Matroska file", ".mkv", contentMatroska, readMatroska}
-	formAVI  = form{"avi", "video/x-msvideo", Video, "an AVI file", ".avi", contentAVI, readAVI}
-	formOGG  = form{"ogg", "audio/ogg", Audio, "an Ogg file", ".ogg", contentOgg, readOgg}
-	formFLAC = form{"flac", "audio/flac", Audio, "a FLAC file", ".flac", contentFLAC, readFLAC}
-	formAAC  = form{"aac", "audio/aac", Audio, "an AAC stream", ".aac", contentAAC, readAAC}
-	formTS   = form{"ts", "video/mp2t", Video, "an MPEG transport stream", "", unknown, nil}
-	formHEIF = form{"heif", "image/heif", Image, "a HEIF image, as phones take them", "", unknown, nil}
-	formAVIF = form{"avif", "image/avif", Image, "an AVIF image", "", unknown, nil}
+	formMP4  = form{"an MP4 file", "video/mp4", Video, "mp4", ".mp4", contentISO, readMP4}
+	formM4A  = form{"an M4A file", "audio/mp4", Audio, "mp4", ".m4a", contentISO, readMP4}
+	formMOV  = form{"a QuickTime movie", "video/quicktime", Video, "mov", ".mov", contentISO, readMP4}
+	formWEBM = form{"a WEBM file", "video/webm", Video, "webm", ".webm", contentMatroska, readMatroska}
+	formMKV  = form{"a Matroska file", "video/x-matroska", Video, "mkv", ".mkv", contentMatroska, readMatroska}
+	formAVI  = form{"an AVI file", "video/x-msvideo", Video, "avi", ".avi", contentAVI, readAVI}
+	formWAV  = form{"a WAV file", "audio/wav", Audio, "wav", ".wav", contentWAV, readWAV}
+	formMP3  = form{"an MP3 file", "audio/mpeg", Audio, "mp3", ".mp3", contentMP3, readMP3}
+	formAAC  = form{"an AAC stream", "audio/aac", Audio, "aac", ".aac", contentAAC, readAAC}
+	formOGG  = form{"an Ogg file", "audio/ogg", Audio, "ogg", ".ogg", contentOgg, readOgg}
+	formFLAC = form{"a FLAC file", "audio/flac", Audio, "flac", ".flac", contentFLAC, readFLAC}
+	formJPEG = form{"a JPEG image", "image/jpeg", Image, "jpeg", ".jpg", contentJPEG, readJPEG}
+	formPNG  = form{"a PNG image", "image/png", Image, "png", ".png", contentPNG, readPNG}
+	formWEBP = form{"a WEBP image", "image/webp", Image, "webp", ".webp", contentWebP, readWEBP}
 )
+
+// signatures lists what files begin with. ? stands for any byte. The first row that fits
+// counts. Old QuickTime movies have no ftyp box. Some types of their first box are also
+// words that a text file may contain; those count only if the box is short.
+var signatures = []struct {
+	form   form
+	begins []string
+}{
+	{formPNG, []string{"\x89PNG\r\n\x1a\n"}},
+	{formJPEG, []string{"\xff\xd8\xff"}},
+	{formWAV, []string{"RIFF????WAVE", "RF64????WAVE", "BW64????WAVE", "RIFX????WAVE"}},
+	{formWEBP, []string{"RIFF????WEBP"}},
+	{formAVI, []string{"RIFF????AVI "}},
+	{formM4A, []string{"????ftypM4A ", "????ftypM4B ", "????ftypF4A "}},
+	{form{called: "a HEIF image, as phones take them", mime: "image/heif", kind: Image}, []string{"????ftyphei", "????ftyphevc", "????ftyphevx", "????ftypmif1", "????ftypmsf1"}},
+	{form{called: "an AVIF image", mime: "image/avif", kind: Image}, []string{"????ftypavif", "????ftypavis"}},
+	{formMOV, []string{"????ftypqt  ", "????mdat", "\x00???moov", "\x00???wide", "\x00???free", "\x00???skip", "\x00???pnot"}},
+	{formMP4, []string{"????ftyp", "\x00???moof", "\x00???styp", "\x00???sidx"}},
+	{formOGG, []string{"OggS"}},
+	{formFLAC, []string{"fLaC"}},
+	{formAAC, []string{"ADIF"}},
+	{form{called: "an AMR recording, as phones make them", mime: "audio/amr", kind: Audio}, []string{"#!AMR"}},
+	{form{called: "a voice message in SILK", mime: "audio/silk", kind: Audio}, []string{"#!SILK", "\x02#!SILK"}},
+	{form{called: "an AIFF file", mime: "audio/aiff", kind: Audio}, []string{"FORM"}},
+	{form{called: "a CAF file", mime: "audio/x-caf", kind: Audio}, []string{"caff"}},
+	{form{called: "a Windows Media file", mime: "audio/x-ms-wma", kind: Audio}, []string{"\x30\x26\xb2\x75\x8e\x66\xcf\x11"}},
+	{form{called: "a Wave64 file", mime: "audio/x-w64", kind: Audio}, []string{"riff\x2e\x91\xcf\x11"}},
+	{form{called: "a WavPack file", mime: "audio/x-wavpack", kind: Audio}, []string{"wvpk"}},
+	{form{called: "a Monkey's Audio file", mime: "audio/x-ape", kind: Audio}, []string{"MAC "}},
+	{form{called: "an AU file", mime: "audio/basic", kind: Audio}, []string{".snd"}},
+	{form{called: "a True Audio file", mime: "audio/x-tta", kind: Audio}, []string{"TTA1"}},
+	{form{called: "a Dolby Digital stream", mime: "audio/ac3", kind: Audio}, []string{"\x0b\x77"}},
+	{form{called: "a DTS stream", mime: "audio/vnd.dts", kind: Audio}, []string{"\x7f\xfe\x80\x01"}},
+	{form{called: "a Flash video", mime: "video/x-flv", kind: Video}, []string{"FLV\x01"}},
+	{form{called: "an MPEG program stream", mime: "video/mpeg", kind: Video}, []string{"\x00\x00\x01\xba"}},
+	{form{called: "a MIDI file, which holds notes and no sound", mime: "audio/midi", kind: Audio}, []string{"MThd"}},
+}
 
 // outputSuffixes are the suffixes that Sniff returns.
 var outputSuffixes = []string{".mp4", ".mov", ".webm", ".png", ".jpg", ".webp"}
@@ -62,29 +88,6 @@ func Sniff(head []byte) (mimeType, suffix string) {
 		return f.mime, f.suffix
 	}
 	return f.mime, ""
-}
-
-// others are the signatures of files that lipdrop does not accept.
-var others = []struct {
-	begins string
-	form   form
-}{
-	{"#!AMR", form{"amr", "audio/amr", Audio, "an AMR recording, as phones make them", "", unknown, nil}},
-	{"#!SILK", form{"silk", "audio/silk", Audio, "a voice message in SILK", "", unknown, nil}},
-	{"\x02#!SILK", form{"silk", "audio/silk", Audio, "a voice message in SILK", "", unknown, nil}},
-	{"FORM", form{"aiff", "audio/aiff", Audio, "an AIFF file", "", unknown, nil}},
-	{"caff", form{"caf", "audio/x-caf", Audio, "a CAF file", "", unknown, nil}},
-	{"\x30\x26\xb2\x75\x8e\x66\xcf\x11", form{"wma", "audio/x-ms-wma", Audio, "a Windows Media file", "", unknown, nil}},
-	{"riff\x2e\x91\xcf\x11", form{"w64", "audio/x-w64", Audio, "a Wave64 file", "", unknown, nil}},
-	{"wvpk", form{"wv", "audio/x-wavpack", Audio, "a WavPack file", "", unknown, nil}},
-	{"MAC ", form{"ape", "audio/x-ape", Audio, "a Monkey's Audio file", "", unknown, nil}},
-	{".snd", form{"au", "audio/basic", Audio, "an AU file", "", unknown, nil}},
-	{"TTA1", form{"tta", "audio/x-tta", Audio, "a True Audio file", "", unknown, nil}},
-	{"\x0b\x77", form{"ac3", "audio/ac3", Audio, "a Dolby Digital stream", "", unknown, nil}},
-	{"\x7f\xfe\x80\x01", form{"dts", "audio/vnd.dts", Audio, "a DTS stream", "", unknown, nil}},
-	{"FLV\x01", form{"flv", "video/x-flv", Video, "a Flash video", "", unknown, nil}},
-	{"\x00\x00\x01\xba", form{"mpg", "video/mpeg", Video, "an MPEG program stream", "", unknown, nil}},
-	{"MThd", form{"mid", "audio/midi", Audio, "a MIDI file, which holds notes and no sound", "", unknown, nil}},
 }
 
 // identify returns the form of the file and sets the start of its content. Tags and, in
@@ -141,41 +144,37 @@ const longestSignature = 200
 // first bytes do not identify a form.
 func signature(head []byte) (form, bool) {
 	head = head[:min(len(head), longestSignature)]
-	begins := func(s string) bool { return bytes.HasPrefix(head, []byte(s)) }
+	for _, s := range signatures {
+		if slices.ContainsFunc(s.begins, func(begins string) bool { return fits(head, begins) }) {
+			return s.form, true
+		}
+	}
+	_, isADTS := adtsFraming.at(head)
 	switch {
-	case begins("\x89PNG\r\n\x1a\n"):
-		return formPNG, true
-	case begins("\xff\xd8\xff"):
-		return formJPEG, true
+	case isADTS:
+		return formAAC, true
 	case isTransport(head, 0), isTransport(head, 4):
-		return formTS, true
-	case begins("\x1a\x45\xdf\xa3"):
+		return form{called: "an MPEG transport stream", mime: "video/mp2t", kind: Video}, true
+	case beginsWith(head, "\x1a\x45\xdf\xa3"):
 		if bytes.Contains(head[:min(64, len(head))], []byte("webm")) { // other elements may come before the document type
 			return formWEBM, true
 		}
 		return formMKV, true
-	case len(head) < 12:
-		return form{}, false
 	}
-	switch chunk, kind := string(head[:4]), string(head[8:12]); chunk {
-	case "RIFF":
-		switch kind {
-		case "WAVE":
-			return formWAV, true
-		case "WEBP":
-			return formWEBP, true
-		case "AVI ":
-			return formAVI, true
-		}
-	case "RF64", "BW64", "RIFX":
-		if kind == "WAVE" {
-			return formWAV, true
+	return form{}, false
+}
+
+// fits reports whether head begins with a signature, in which ? stands for any byte.
+func fits(head []byte, signature string) bool {
+	if len(head) < len(signature) {
+		return false
+	}
+	for i := range len(signature) {
+		if signature[i] != '?' && signature[i] != head[i] {
+			return false
 		}
 	}
-	if f, known := isoSignature(head); known {
-		return f, true
-	}
-	return audioSignature(head)
+	return true
 }
 
 // isTransport reports whether head begins with packets of an MPEG transport stream. A
@@ -183,52 +182,6 @@ func signature(head []byte) (form, bool) {
 func isTransport(head []byte, more int) bool {
 	next := 188 + 2*more
 	return len(head) > next && head[more] == 'G' && head[next] == 'G' && head[more+1]&0x80 == 0
-}
-
-// isoSignature returns the form of an ISO base media file. It reads the type of the
-// first box and, if that box is ftyp, the major brand. Old QuickTime movies have no
-// ftyp box. Some box types are also words that a text file may contain; isoSignature
-// accepts those only if the first byte of the box's length is 0.
-func isoSignature(head []byte) (form, bool) {
-	switch first, brand, short := string(head[4:8]), string(head[8:12]), head[0] == 0; first {
-	case "ftyp":
-		switch brand {
-		case "qt  ":
-			return formMOV, true
-		case "M4A ", "M4B ", "F4A ":
-			return formM4A, true
-		case "heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1":
-			return formHEIF, true
-		case "avif", "avis":
-			return formAVIF, true
-		}
-		return formMP4, true
-	case "moof", "styp", "sidx":
-		return formMP4, short
-	case "moov", "wide", "free", "skip", "pnot":
-		return formMOV, short
-	case "mdat":
-		return formMOV, true
-	}
-	return form{}, false
-}
-
-// audioSignature returns the form of a stream of sound.
-func audioSignature(head []byte) (form, bool) {
-	switch _, isADTS := adtsFraming.at(head); {
-	case bytes.HasPrefix(head, []byte("OggS")):
-		return formOGG, true
-	case bytes.HasPrefix(head, []byte("fLaC")):
-		return formFLAC, true
-	case isADTS, bytes.HasPrefix(head, []byte("ADIF")):
-		return formAAC, true
-	}
-	for _, other := range others {
-		if bytes.HasPrefix(head, []byte(other.begins)) {
-			return other.form, true
-		}
-	}
-	return form{}, false
 }
 
 // describe returns words for the content of a file that identify does not recognize:
