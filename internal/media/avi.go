@@ -50,7 +50,7 @@ func readAVI(r *reader, info *Info) error {
 					length = fact(uint64(le.Uint32(fields[32:]))*scale, rate)
 				}
 			case chunk == "strf" && kind == "vids" && len(fields) >= 20 && info.Video == nil:
-				info.Video = &Track{Codec: pictureCodec(string(fields[16:20])), Length: length, Frame: time.Duration(min(frame, uint64(time.Hour)))}
+				info.Video = &Track{Codec: pictureCodec(fields[16:20]), Length: length, Frame: time.Duration(min(frame, uint64(time.Hour)))}
 				height := int32(le.Uint32(fields[8:]))
 				info.Width, info.Height = int(le.Uint32(fields[4:])&0x7fffffff), int(max(height, -height, 0))
 			case chunk == "strf" && kind == "auds" && len(fields) >= 2 && info.Audio == nil:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // entry is what the sample entry of a track in an MP4 file says (ISO 14496-12, 8.5.2).
@@ -130,30 +129,16 @@ func hevcDoubt(config []byte, transfer byte) string {
 	return "10-bit HEVC"
 }
 
-// pictureCodec returns the word for the codec of a Windows bitmap header, or "".
-func pictureCodec(fourCC string) string {
-	switch word := strings.ToUpper(fourCC); word {
-	case "H264", "X264", "AVC1":
-		return "h264"
-	case "HEVC", "H265", "HVC1":
-		return "hevc"
-	case "XVID", "DIVX", "DX50", "FMP4", "MP4V":
-		return "mpeg4"
-	case "DIV3", "MP43":
-		return "msmpeg4v3"
-	case "MJPG":
-		return "mjpeg"
-	case "DVSD":
-		return "dvvideo"
-	case "CFHD", "AVDN", "AVDH", "CVID":
-		return map[string]string{"CFHD": "cfhd", "AVDN": "dnxhd", "AVDH": "dnxhd", "CVID": "cinepak"}[word]
-	case "VP80", "VP90", "AV01":
-		return map[string]string{"VP80": "vp8", "VP90": "vp9", "AV01": "av1"}[word]
-	case "\x00\x00\x00\x00", "DIB ", "I420", "YUY2", "UYVY":
-		return "rawvideo"
-	}
-	return ""
+// pictureCodecs are the words for the codecs of a Windows bitmap header.
+var pictureCodecs = map[string]string{
+	"H264": "h264", "X264": "h264", "AVC1": "h264", "HEVC": "hevc", "H265": "hevc", "HVC1": "hevc", "AV01": "av1", "VP80": "vp8", "VP90": "vp9",
+	"XVID": "mpeg4", "DIVX": "mpeg4", "DX50": "mpeg4", "FMP4": "mpeg4", "MP4V": "mpeg4", "DIV3": "msmpeg4v3", "MP43": "msmpeg4v3",
+	"MJPG": "mjpeg", "DVSD": "dvvideo", "CFHD": "cfhd", "AVDN": "dnxhd", "AVDH": "dnxhd", "CVID": "cinepak",
+	"\x00\x00\x00\x00": "rawvideo", "DIB ": "rawvideo", "I420": "rawvideo", "YUY2": "rawvideo", "UYVY": "rawvideo",
 }
+
+// pictureCodec returns the word for the codec of a Windows bitmap header, or "".
+func pictureCodec(fourCC []byte) string { return pictureCodecs[string(bytes.ToUpper(fourCC))] }
 
 // behind returns what follows the name of a box in data, or nil.
 func behind(data []byte, kind string) []byte {

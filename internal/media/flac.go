@@ -51,7 +51,7 @@ func readFLAC(r *reader, info *Info) error {
 		return damage("it has no frame of sound behind its header")
 	}
 	certain, _ := f.last(data)
-	if data, err = r.most(max(start, r.src.Size-near), near); err != nil {
+	if _, data, err = r.tail(start, near); err != nil {
 		return err
 	}
 	last, found := f.last(data)

@@ -71,12 +71,11 @@ func readIndex(r *reader, sidx box) (x indexed, whole bool, err error) {
 // holds the length of mfra.
 func (f *fragments) byRandomAccess(r *reader, m *movie) (found bool, err error) {
 	const near, mfroSize = 4 << 10, 16
-	length := min(near, r.src.Size-f.firstMoof)
-	tail, err := r.bytes(r.src.Size-length, length)
-	if err != nil || length < mfroSize {
+	_, tail, err := r.tail(f.firstMoof, near)
+	if err != nil || len(tail) < mfroSize {
 		return false, err
 	}
-	tail = tail[length-mfroSize:]
+	tail = tail[len(tail)-mfroSize:]
 	if string(tail[4:8]) != "mfro" {
 		return false, nil
 	}
@@ -177,9 +176,7 @@ func readLastAccess(r *reader, tfra box, index int64) (track uint32, at uint64, 
 func (f *fragments) fromTail(r *reader, m *movie) error {
 	const near, candidates = 64 << 10, 32
 	for _, most := range []int64{near, MaxBytes} {
-		length := min(most, r.bytesLeft, r.src.Size-f.firstMoof)
-		start := r.src.Size - length
-		tail, err := r.bytes(start, length)
+		start, tail, err := r.tail(f.firstMoof, min(most, r.bytesLeft))
 		if err != nil {
 			return err
 		}

@@ -179,9 +179,6 @@ func (s *stream) inStep(off int64) bool {
 	return math.Abs(math.Remainder(float64(off-s.start), size)) <= leeway
 }
 
-// share returns how many bytes one of the remaining calls may read.
-func (s *stream) share() int64 { return s.r.bytesLeft / max(s.r.callsLeft, 1) }
-
 // measure returns how long the stream is. It counts the frames of a stream that fits
 // the budget. Of a larger one it finds the end and looks at parts. The length is a fact
 // if the bit rate is constant in all of them.
@@ -209,7 +206,7 @@ func (s *stream) measure() (Length, error) {
 		if i >= 2 && s.seen.constant() {
 			break
 		}
-		n := s.share()
+		n := s.r.share()
 		if _, err := s.count(s.start+(from-s.start-n)/(windows+1)*(i+1), n); err != nil {
 			return Length{}, err
 		}
@@ -234,11 +231,11 @@ func (s *stream) measure() (Length, error) {
 // findEnd returns between which offsets the last frame ends. Something else, such as a
 // picture or zeros, may follow it.
 func (s *stream) findEnd() (from, to int64, err error) {
-	head, err := s.count(s.start, s.share())
+	head, err := s.count(s.start, s.r.share())
 	if err != nil {
 		return 0, 0, err
 	}
-	n := min(s.share(), s.limit-s.start)
+	n := min(s.r.share(), s.limit-s.start)
 	tail, err := s.count(s.limit-n, n)
 	switch {
 	case err != nil:
@@ -252,7 +249,7 @@ func (s *stream) findEnd() (from, to int64, err error) {
 	from, to = head.end, s.limit-n
 	for s.r.callsLeft > 0 && from < to {
 		mid := from + (to-from)/2
-		p, err := s.count(mid, min(s.share(), to-mid))
+		p, err := s.count(mid, min(s.r.share(), to-mid))
 		switch {
 		case err != nil:
 			return 0, 0, err

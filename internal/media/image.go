@@ -26,13 +26,13 @@ func readPNG(r *reader, info *Info) error {
 		return err
 	}
 	length, chunk, sum := data[:4], data[4:headerChunk-4], data[headerChunk-4:]
-	if binary.BigEndian.Uint32(length) != 13 || string(chunk[:4]) != "IHDR" {
+	if u32(length) != 13 || string(chunk[:4]) != "IHDR" {
 		return damage("it does not begin with the size of its picture")
 	}
-	if crc32.ChecksumIEEE(chunk) != binary.BigEndian.Uint32(sum) {
+	if crc32.ChecksumIEEE(chunk) != u32(sum) {
 		return damage("the checksum of its header is wrong")
 	}
-	if err := setSize(info, binary.BigEndian.Uint32(chunk[4:]), binary.BigEndian.Uint32(chunk[8:])); err != nil {
+	if err := setSize(info, u32(chunk[4:]), u32(chunk[8:])); err != nil {
 		return err
 	}
 	return checkPNG(r, signature+headerChunk)
@@ -42,48 +42,33 @@ func readPNG(r *reader, info *Info) error {
 // picture may have thousands of chunks, so checkPNG looks at the end of the file before
 // it follows them. Other data may follow the picture.
 func checkPNG(r *reader, off int64) error {
-	at := max(off, r.src.Size-imageTail)
-	var tail []byte
+	first := off
+	var tail []byte // the end of the file; nil before the first picture data
 	for {
 		head, err := r.step(off, 8)
 		switch {
 		case errors.Is(err, errEnd):
 			return errCutPicture
-		case errors.Is(err, errBudget):
-			return checkLastIDAT(tail, at, r.src.Size)
+		case errors.Is(err, errBudget): // check the last chunk of picture data that begins in the tail
+			if i := bytes.LastIndex(tail, []byte("IDAT")); i >= 4 && int64(u32(tail[i-4:])) > int64(len(tail[i+4:])) {
+				return errCutPicture
+			}
+			return nil
 		case err != nil:
 			return err
 		}
-		switch string(head[4:]) {
-		case "IEND":
-			if tail == nil {
-				return errNoPicture
-			}
+		switch kind := string(head[4:]); {
+		case kind == "IEND" && tail == nil:
+			return errNoPicture
+		case kind == "IEND":
 			return nil
-		case "IDAT":
-			if tail != nil {
-				break
-			}
-			if tail, err = r.bytes(at, r.src.Size-at); err != nil {
+		case kind == "IDAT" && tail == nil:
+			if _, tail, err = r.tail(first, imageTail); err != nil || bytes.Contains(tail, []byte("IEND")) {
 				return err
 			}
-			if bytes.Contains(tail, []byte("IEND")) {
-				return nil
-			}
 		}
-		off += 8 + int64(binary.BigEndian.Uint32(head)) + 4
+		off += 8 + int64(u32(head)) + 4
 	}
-}
-
-// checkLastIDAT checks the last chunk of picture data that begins in the tail of a
-// file, which begins at offset at.
-func checkLastIDAT(tail []byte, at, size int64) error {
-	if i := bytes.LastIndex(tail, []byte("IDAT")); i >= 4 {
-		if length := int64(binary.BigEndian.Uint32(tail[i-4:])); at+int64(i)+4+length > size {
-			return errCutPicture
-		}
-	}
-	return nil
 }
 
 // readWEBP reads the size of a lossy, lossless or extended WEBP image. The size of an
@@ -174,7 +159,9 @@ func readJPEG(r *reader, info *Info) error {
 			framed = true
 			err = readFrameHeader(r, body, aside, info)
 		case marker == markerAPP1 && !aside:
-			aside, err = turnedAside(r, body, length)
+			if aside, err = turnedAside(r, body, length); errors.Is(err, errEnd) {
+				err = nil
+			}
 		}
 		if err != nil {
 			return err
@@ -215,8 +202,7 @@ func nextSegment(r *reader, off int64) (marker byte, body, length int64, err err
 // Cameras write other data behind the picture, such as a film. In picture data only a
 // few markers follow the byte 0xff, so checkScan can tell a file that ends in them.
 func checkScan(r *reader, off int64) error {
-	at := max(off, r.src.Size-imageTail)
-	tail, err := r.bytes(at, max(r.src.Size-at, 0))
+	at, tail, err := r.tail(off, imageTail)
 	if err != nil {
 		return err
 	}
@@ -268,35 +254,34 @@ func readFrameHeader(r *reader, body int64, aside bool, info *Info) error {
 
 // turnedAside reports whether the APP1 segment at body holds an EXIF orientation that
 // turns the picture by 90 degrees (EXIF 2.32, tag 0x0112, values 5 to 8). It returns
-// false for malformed metadata.
+// errEnd for malformed metadata.
 func turnedAside(r *reader, body, length int64) (bool, error) {
 	const preamble = "Exif\x00\x00"
 	const orientation = 0x0112
-	end := body + length
 	field := func(off, n int64) ([]byte, error) {
-		if off > end-n {
+		if off > body+length-n {
 			return nil, errEnd
 		}
 		return r.bytes(off, n)
 	}
-	tiff := body + int64(len(preamble))
 	head, err := field(body, int64(len(preamble))+8)
 	if err != nil || string(head[:len(preamble)]) != preamble {
-		return false, unlessEnd(err)
+		return false, err
 	}
 	var order binary.ByteOrder = binary.BigEndian
-	if head = head[len(preamble):]; string(head[:2]) == "II" {
+	tiff := head[len(preamble):]
+	if string(tiff[:2]) == "II" {
 		order = binary.LittleEndian
 	}
-	dir := tiff + int64(order.Uint32(head[4:]))
-	data, err := field(dir, 2)
+	dir := body + int64(len(preamble)) + int64(order.Uint32(tiff[4:]))
+	count, err := field(dir, 2)
 	if err != nil {
-		return false, unlessEnd(err)
+		return false, err
 	}
-	for i := range int64(order.Uint16(data)) {
+	for i := range int64(order.Uint16(count)) {
 		entry, err := field(dir+2+12*i, 12)
 		if err != nil {
-			return false, unlessEnd(err)
+			return false, err
 		}
 		if order.Uint16(entry) == orientation {
 			value := order.Uint16(entry[8:])
@@ -304,11 +289,4 @@ func turnedAside(r *reader, body, length int64) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-func unlessEnd(err error) error {
-	if errors.Is(err, errEnd) {
-		return nil
-	}
-	return err
 }

@@ -319,7 +319,7 @@ var mkvCodecs = []struct{ id, codec string }{
 func mkvCodec(id string, private []byte) string {
 	switch {
 	case id == "V_MS/VFW/FOURCC" && len(private) >= 20:
-		return pictureCodec(string(private[16:20]))
+		return pictureCodec(private[16:20])
 	case id == "V_QUICKTIME" && len(private) >= 8:
 		return entryCodecs[string(private[4:8])]
 	case id == "A_MS/ACM" && len(private) >= 2:
@@ -368,8 +368,7 @@ func (m *matroska) measure(r *reader) error {
 	if m.duration > 0 && !m.cut {
 		length = verify
 	}
-	at := max(m.first.body, r.src.Size-min(length, r.bytesLeft))
-	tail, err := r.bytes(at, r.src.Size-at)
+	at, tail, err := r.tail(m.first.body, min(length, r.bytesLeft))
 	if err != nil {
 		return err
 	}

@@ -178,10 +178,10 @@ func (s *stream) agreesWith(c frameCount, start int64) (bool, error) {
 	if claimed > s.limit+slack {
 		return false, nil
 	}
-	if _, err := s.count(s.start, s.share()); err != nil {
+	if _, err := s.count(s.start, s.r.share()); err != nil {
 		return false, err
 	}
-	n := s.share()
+	n := s.r.share()
 	p, err := s.count(max(min(claimed+n/2, s.limit)-n, s.start), n)
 	if err != nil {
 		return false, err

@@ -259,7 +259,7 @@ func (o *oggFile) follows(r *reader, off, n int64) (bool, error) {
 	before := int64(0)
 	for i := range int64(parts - 1) {
 		at := off + n/parts*(i+1)
-		data, err := r.most(at, r.bytesLeft/max(r.callsLeft, 1))
+		data, err := r.most(at, r.share())
 		if err != nil {
 			return false, err
 		}

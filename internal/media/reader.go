@@ -131,14 +131,24 @@ func (r *reader) most(off, n int64) ([]byte, error) {
 	return r.bytes(off, min(n, r.src.Size-off))
 }
 
-// fetch reads at least n bytes at off, or up to the end of the file. It divides the
-// remaining bytes of the budget by the remaining calls and reads at least that many,
-// because a call costs more than its bytes.
+// tail returns the last n bytes of the file, but none before offset from, and where
+// they begin.
+func (r *reader) tail(from, n int64) (at int64, data []byte, err error) {
+	at = max(from, r.src.Size-n)
+	data, err = r.bytes(at, max(r.src.Size-at, 0))
+	return at, data, err
+}
+
+// share returns how many bytes of the budget one of the remaining calls may read.
+func (r *reader) share() int64 { return r.bytesLeft / max(r.callsLeft, 1) }
+
+// fetch reads at least n bytes at off, or up to the end of the file. It reads at least
+// its share of the budget, because a call costs more than its bytes.
 func (r *reader) fetch(off, n int64) ([]byte, error) {
 	if r.callsLeft <= 0 || n > r.bytesLeft {
 		return nil, errBudget
 	}
-	n = min(max(n, r.bytesLeft/r.callsLeft), r.src.Size-off)
+	n = min(max(n, r.share()), r.src.Size-off)
 	r.callsLeft--
 	r.bytesLeft -= n
 	return r.read(off, n)
