@@ -73,8 +73,8 @@ func readAVI(r *reader, info *Info) error {
 		case t.Length.D == 0:
 			t.Length = Length{}
 		}
-		if t != nil && rare[t.Codec] != "" {
-			info.warn("%s", doubt(r.src.Name, "", rare[t.Codec]))
+		if t != nil {
+			info.warnRare(t, rare[t.Codec])
 		}
 	}
 	switch video := info.Video; {

@@ -27,25 +27,21 @@ func (r *reader) box(off, limit int64) (box, error) {
 		return box{}, err
 	}
 	b := box{kind: string(head[4:8]), off: off, body: off + short}
-	switch size := uint64(binary.BigEndian.Uint32(head)); size {
+	size := uint64(u32(head))
+	switch size {
 	case 0:
-		b.end = limit
-		return b, nil
+		size = uint64(limit - off)
 	case 1:
 		if head, err = r.step(off, long); err != nil {
 			return box{}, err
 		}
 		b.body = off + long
-		if size = binary.BigEndian.Uint64(head[8:]); size > math.MaxInt64-uint64(off) {
-			return box{}, errBox
-		}
-		b.end = off + int64(size)
-	default:
-		b.end = off + int64(size)
+		size = u64(head[8:])
 	}
-	if b.end < b.body {
+	if size < uint64(b.body-off) || size > math.MaxInt64-uint64(off) {
 		return box{}, errBox
 	}
+	b.end = off + int64(size)
 	return b, nil
 }
 
@@ -114,22 +110,52 @@ func (r *reader) fields(b box, n int64) ([]byte, error) {
 	return r.bytes(b.body, n)
 }
 
-// versioned returns the fields of a box whose body begins with a version. The fields
-// take v0 bytes in version 0 and v1 bytes in later versions.
-func (r *reader) versioned(b box, v0, v1 int64) (data []byte, version byte, err error) {
-	if data, err = r.fields(b, 1); err != nil {
-		return nil, 0, err
+// versioned returns the fields of a box after its version and flags. They take n bytes.
+// In version 1, wide more of them have 64 bits instead of 32.
+func (r *reader) versioned(b box, n, wide int64) (c cursor, flags uint32, err error) {
+	data, err := r.fields(b, 1)
+	if err != nil {
+		return cursor{}, 0, err
 	}
-	if version = data[0]; version == 0 {
-		data, err = r.fields(b, v0)
-	} else {
-		data, err = r.fields(b, v1)
+	if c.wide = data[0] != 0; c.wide {
+		n += 4 * wide
 	}
-	return data, version, err
+	if data, err = r.fields(b, 4+n); err != nil {
+		return cursor{}, 0, err
+	}
+	c.data = data[4:]
+	return c, u32(data) & 0xffffff, nil
 }
 
-// flags returns the 24 bits after the version byte.
-func flags(data []byte) uint32 { return binary.BigEndian.Uint32(data) & 0xffffff }
+// cursor takes one field after the other off data.
+type cursor struct {
+	data []byte
+	wide bool // times, lengths and offsets have 64 bits
+}
+
+func (c *cursor) take(n int) []byte {
+	field := c.data[:n]
+	c.data = c.data[n:]
+	return field
+}
+
+func (c *cursor) u32() uint32 { return u32(c.take(4)) }
+
+// word returns a time, a length or an offset.
+func (c *cursor) word() uint64 {
+	if c.wide {
+		return u64(c.take(8))
+	}
+	return uint64(c.u32())
+}
+
+// signed returns a time that may be negative.
+func (c *cursor) signed() int64 {
+	if c.wide {
+		return int64(c.word())
+	}
+	return int64(int32(c.u32()))
+}
 
 func u32(data []byte) uint32 { return binary.BigEndian.Uint32(data) }
 func u64(data []byte) uint64 { return binary.BigEndian.Uint64(data) }

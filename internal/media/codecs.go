@@ -3,16 +3,8 @@ package media
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"slices"
 )
-
-// entry is what the sample entry of a track in an MP4 file says (ISO 14496-12, 8.5.2).
-type entry struct {
-	encrypted     bool
-	width, height int
-	doubt         string // why few programs decode the track; "" if many do
-}
 
 // errEncrypted reports samples that only the program of a shop can decode.
 var errEncrypted = errors.New("its media data are encrypted")
@@ -46,24 +38,30 @@ var rare = map[string]string{
 	"prores": "ProRes", "dnxhd": "DNxHD", "cfhd": "CineForm", "qtrle": "QuickTime Animation", "alac": "Apple Lossless (ALAC)", "apac": doubtSpatial,
 }
 
-// doubt returns the warning that few programs decode a track, or "".
-func doubt(file, part, what string) string {
-	if part != "" {
-		file = "the " + part + " of " + file
+// warnRare warns that few programs decode a track. What names its codec as a person
+// knows it; it is empty if many programs decode it.
+func (i *Info) warnRare(t *Track, what string) {
+	if what == "" {
+		return
 	}
-	return fmt.Sprintf("%s is %s, which not every program decodes; if the job fails, export it as H.264 with AAC sound", file, what)
+	part := i.Name
+	if t == i.Audio && i.Kind == Video {
+		part = "the sound of " + i.Name
+	}
+	i.warn("%s is %s, which not every program decodes; if the job fails, export it as H.264 with AAC sound", part, what)
 }
 
-// readEntry reads the first sample entry of a track.
+// readEntry reads the first sample entry of a track (ISO 14496-12, 8.5.2).
 func (t *track) readEntry(r *reader) error {
-	if t.stsd.kind == "" {
+	stsd, found := t.tables["stsd"]
+	if !found {
 		return nil
 	}
-	head, err := r.head(t.stsd, 16)
+	head, err := r.head(stsd, 16)
 	if err != nil {
 		return err
 	}
-	data, err := r.step(t.stsd.body+8, max(8, min(int64(u32(head[8:])), StepBytes, t.stsd.end-t.stsd.body-8)))
+	data, err := r.step(stsd.body+8, max(8, min(int64(u32(head[8:])), StepBytes, stsd.end-stsd.body-8)))
 	if err != nil {
 		return err
 	}
@@ -82,7 +80,7 @@ func (t *track) readEntry(r *reader) error {
 	}
 	t.doubt = rare[t.Codec]
 	if t.handler == "vide" && len(data) >= 84 {
-		t.entry.width, t.entry.height = int(data[32])<<8|int(data[33]), int(data[34])<<8|int(data[35])
+		t.codedWidth, t.codedHeight = int(data[32])<<8|int(data[33]), int(data[34])<<8|int(data[35])
 		t.describePicture(data)
 	}
 	return nil

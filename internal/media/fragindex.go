@@ -3,6 +3,7 @@ package media
 import (
 	"bytes"
 	"maps"
+	"slices"
 )
 
 // indexed is what a segment index (sidx) says about a track.
@@ -14,19 +15,20 @@ type indexed struct {
 
 // bySegmentIndex sets the ends of the tracks from the segment indexes. It reports
 // whether any index was usable.
-func (f *fragments) bySegmentIndex(r *reader, m *movie) (found bool, err error) {
+func (f *fragments) bySegmentIndex() (found bool, err error) {
 	for _, b := range f.indexes {
-		x, whole, err := readIndex(r, b)
+		x, whole, err := readIndex(f.r, b)
 		if err != nil {
 			return false, err
 		}
-		t, known := m.track(x.track)
-		end, ok := mulDiv(x.end, t.timescale, x.timescale)
-		if !whole || !known || !ok || end > maxTime {
+		t := f.m.track(x.track)
+		if t == nil || !whole {
 			continue
 		}
-		if _, started := f.starts[t.id]; started {
-			f.ends[t.id] = max(f.ends[t.id], end)
+		s, started := f.spans[t.id]
+		if end, ok := mulDiv(x.end, t.timescale, x.timescale); ok && started && end <= maxTime {
+			s.end = max(s.end, end)
+			f.spans[t.id] = s
 			found = true
 		}
 	}
@@ -37,21 +39,18 @@ func (f *fragments) bySegmentIndex(r *reader, m *movie) (found bool, err error) 
 // end. Otherwise it does not give the duration of the file.
 func readIndex(r *reader, sidx box) (x indexed, whole bool, err error) {
 	const entry = 12
-	data, version, err := r.versioned(sidx, 4+4+4+4+4+4, 4+4+4+8+8+4)
+	c, _, err := r.versioned(sidx, 4+4+4+4+4, 2)
 	if err != nil {
 		return x, false, err
 	}
-	x = indexed{track: u32(data[4:]), timescale: uint64(u32(data[8:])), end: uint64(u32(data[12:]))}
-	offset := uint64(u32(data[16:]))
-	if version != 0 {
-		x.end, offset = u64(data[12:]), u64(data[20:])
-	}
+	off := sidx.body + 4 + int64(len(c.data))
+	x = indexed{track: c.u32(), timescale: uint64(c.u32()), end: c.word()}
+	offset := c.word()
 	if x.end > maxTime || offset > uint64(r.src.Size) {
 		return x, false, errTime
 	}
 	covered := sidx.end + int64(offset)
-	off := sidx.body + int64(len(data))
-	for range u32(data[len(data)-4:]) & 0xffff {
+	for range c.u32() & 0xffff {
 		if off > sidx.end-entry {
 			return x, false, damage("its segment index is shorter than it says")
 		}
@@ -69,9 +68,9 @@ func readIndex(r *reader, sidx box) (x indexed, whole bool, err error) {
 // byRandomAccess finds the last fragments through the index (mfra) that may be at the
 // end of the file. The mfra box holds one table per track (tfra). Its last box (mfro)
 // holds the length of mfra.
-func (f *fragments) byRandomAccess(r *reader, m *movie) (found bool, err error) {
+func (f *fragments) byRandomAccess() (found bool, err error) {
 	const near, mfroSize = 4 << 10, 16
-	_, tail, err := r.tail(f.firstMoof, near)
+	_, tail, err := f.r.tail(f.firstMoof, near)
 	if err != nil || len(tail) < mfroSize {
 		return false, err
 	}
@@ -79,21 +78,21 @@ func (f *fragments) byRandomAccess(r *reader, m *movie) (found bool, err error) 
 	if string(tail[4:8]) != "mfro" {
 		return false, nil
 	}
-	off := r.src.Size - int64(u32(tail[12:]))
+	off := f.r.src.Size - int64(u32(tail[12:]))
 	if off <= f.firstMoof {
 		return false, nil
 	}
-	mfra, err := r.box(off, r.src.Size)
+	mfra, err := f.r.box(off, f.r.src.Size)
 	if err != nil || mfra.kind != "mfra" {
 		return false, err
 	}
 	last := map[int64]bool{} // offsets of the last fragments of the tracks
 	times := map[uint32]uint64{}
-	err = r.boxes(mfra.body, mfra.end, func(b box) error {
+	err = f.r.boxes(mfra.body, mfra.end, func(b box) error {
 		if b.kind != "tfra" || len(last) == maxTracks {
 			return nil
 		}
-		id, at, moof, err := readLastAccess(r, b, mfra.off)
+		id, at, moof, err := readLastAccess(f.r, b, mfra.off)
 		if err == nil && moof >= f.next && moof < mfra.off {
 			last[moof], times[id] = true, at
 		}
@@ -102,26 +101,24 @@ func (f *fragments) byRandomAccess(r *reader, m *movie) (found bool, err error) 
 	if err != nil {
 		return false, err
 	}
+	moofs := slices.Sorted(maps.Keys(last))
 	latest := f.next
-	for moof := range last {
-		latest = max(latest, moof)
+	if n := len(moofs); n > 0 {
+		latest, moofs = moofs[n-1], moofs[:n-1]
 	}
-	for moof := range last {
-		if moof == latest {
-			continue
-		}
-		b, err := r.box(moof, mfra.off)
+	for _, moof := range moofs {
+		b, err := f.r.box(moof, mfra.off)
 		if err != nil {
 			return false, err
 		}
 		if b.kind != "moof" || b.end > mfra.off {
 			return false, nil
 		}
-		if err := f.readMoof(r, m, b, times); err != nil {
+		if err := f.readMoof(b, times); err != nil {
 			return false, err
 		}
 	}
-	err = f.follow(r, m, latest, mfra.off, times)
+	err = f.follow(latest, mfra.off, times)
 	return err == nil, err
 }
 
@@ -131,16 +128,15 @@ func (f *fragments) byRandomAccess(r *reader, m *movie) (found bool, err error) 
 // than they are shown, so the sample that is shown last may not be in the last fragment.
 // Therefore readLastAccess returns the earliest of the last entries whose fragment is
 // near the index.
-func readLastAccess(r *reader, tfra box, index int64) (track uint32, at uint64, moof int64, err error) {
+func readLastAccess(r *reader, tfra box, index int64) (id uint32, at uint64, moof int64, err error) {
 	const head = 4 + 4 + 4 + 4
-	data, err := r.fields(tfra, head)
+	c, _, err := r.versioned(tfra, head-4, 0)
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	version, lengths, count := data[0], u32(data[8:]), int64(u32(data[12:]))
-	track = u32(data[4:])
+	id, lengths, count := c.u32(), c.u32(), int64(c.u32())
 	entry := int64(8)
-	if version != 0 {
+	if c.wide {
 		entry = 16
 	}
 	entry += int64(lengths>>4&3+1) + int64(lengths>>2&3+1) + int64(lengths&3+1)
@@ -151,15 +147,13 @@ func readLastAccess(r *reader, tfra box, index int64) (track uint32, at uint64, 
 	const far = 128 << 10
 	const reordered = 16 // how many pictures H.264 and HEVC can store after a picture that is shown later
 	length := min(count, reordered) * entry
-	if data, err = r.bytes(end-length, length); err != nil {
+	data, err := r.bytes(end-length, length)
+	if err != nil {
 		return 0, 0, 0, err
 	}
 	for i := int64(0); i < length; i += entry {
-		last := data[length-i-entry:]
-		time, offset := uint64(u32(last)), uint64(u32(last[4:]))
-		if version != 0 {
-			time, offset = u64(last), u64(last[8:])
-		}
+		last := cursor{data[length-i-entry:], c.wide}
+		time, offset := last.word(), last.word()
 		if time > maxTime || offset > uint64(index) {
 			return 0, 0, 0, errTime
 		}
@@ -168,15 +162,15 @@ func readLastAccess(r *reader, tfra box, index int64) (track uint32, at uint64, 
 		}
 		at, moof = time, int64(offset)
 	}
-	return track, at, moof, nil
+	return id, at, moof, nil
 }
 
 // fromTail searches the end of the file for a fragment that is followed by valid boxes
 // up to the end. It searches the last 64 KiB first, then as much as the budget allows.
-func (f *fragments) fromTail(r *reader, m *movie) error {
+func (f *fragments) fromTail() error {
 	const near, candidates = 64 << 10, 32
 	for _, most := range []int64{near, MaxBytes} {
-		start, tail, err := r.tail(f.firstMoof, min(most, r.bytesLeft))
+		start, tail, err := f.r.tail(f.firstMoof, min(most, f.r.bytesLeft))
 		if err != nil {
 			return err
 		}
@@ -188,8 +182,8 @@ func (f *fragments) fromTail(r *reader, m *movie) error {
 			}
 			seen += i + len("moof")
 			trial := *f
-			trial.starts, trial.ends, trial.delays, trial.frames = maps.Clone(f.starts), maps.Clone(f.ends), maps.Clone(f.delays), maps.Clone(f.frames)
-			err := trial.follow(r, m, start+int64(seen)-8, r.src.Size, nil)
+			trial.spans = maps.Clone(f.spans)
+			err := trial.follow(start+int64(seen)-8, f.r.src.Size, nil)
 			if err == nil {
 				*f = trial
 				return nil

@@ -3,27 +3,29 @@ package media
 import (
 	"errors"
 	"math"
+	"math/bits"
 	"time"
 )
 
-// fragments holds what is known about the movie fragments of a file. The maps are
-// keyed by track id. Their times are in units of the track's media and count from its
-// beginning.
+// fragments holds what is known about the movie fragments of a file.
 type fragments struct {
+	r         *reader
+	m         *movie
 	firstMoof int64
-	next      int64             // offset of the box after the fragments that readFirst read
-	indexes   []box             // sidx boxes before the first fragment
-	starts    map[uint32]uint64 // presentation time of the first sample
-	ends      map[uint32]uint64 // end of the last sample found so far
-	frames    map[uint32]frameLength
-	delays    map[uint32]uint64 // how long before its decoding time a sample claims to be shown, at most
-	cut       bool              // the file ends inside a fragment
+	next      int64           // offset of the box after the fragments that readFirst read
+	indexes   []box           // sidx boxes before the first fragment
+	spans     map[uint32]span // of the tracks whose first sample was found, by track id
+	cut       bool            // the file ends inside a fragment
 }
 
-// frameLength is how long most samples last, by a majority vote.
-type frameLength struct {
-	length uint64 // in units of the track's media
-	votes  int    // of samples of this length that no other sample has cancelled
+// span is the part of a track whose samples were found. Its times are in units of the
+// track's media and count from its beginning.
+type span struct {
+	start uint64 // presentation time of the first sample
+	end   uint64 // end of the last sample found so far
+	delay uint64 // how long before its decoding time a sample claims to be shown, at most
+	frame uint64 // how long most samples last, by a majority vote
+	votes int    // samples of this length that no other sample has cancelled
 }
 
 // maxTime bounds the times of fragments so that adding a few cannot overflow.
@@ -45,24 +47,25 @@ const (
 // fragment through the index at the end of the file (mfra), then by reading one fragment
 // after the other, then by a search from the end. If the budget does not suffice, it uses
 // the index at the beginning (sidx). It reports whether it found the end.
-func (f *fragments) read(r *reader, m *movie) (found bool, err error) {
-	f.starts, f.ends, f.delays, f.frames = map[uint32]uint64{}, map[uint32]uint64{}, map[uint32]uint64{}, map[uint32]frameLength{}
-	if err := f.readFirst(r, m); err != nil && !errors.Is(err, errBudget) {
+func (f *fragments) read() (found bool, err error) {
+	f.spans = map[uint32]span{}
+	if err := f.readFirst(); err != nil && !errors.Is(err, errBudget) {
 		return false, err
 	}
-	for _, t := range m.tracks {
+	for _, t := range f.m.tracks {
 		if t.total > 0 { // the track has samples before the fragments
-			f.starts[t.id] = 0
-			f.ends[t.id] = max(f.ends[t.id], t.total)
+			s := f.spans[t.id]
+			s.start, s.end = 0, max(s.end, t.total)
+			f.spans[t.id] = s
 		}
 	}
 	reserve := int64(min(len(f.indexes), 1))
-	err = r.withReserve(reserve*indexCalls, reserve*indexBytes, func() error { return f.findLast(r, m) })
+	err = f.r.withReserve(reserve*indexCalls, reserve*indexBytes, f.findLast)
 	switch {
 	case errors.Is(err, errEnd):
 		f.cut = true
 	case errors.Is(err, errBudget):
-		found, err := f.bySegmentIndex(r, m)
+		found, err := f.bySegmentIndex()
 		if readFailed(err) {
 			return false, err
 		}
@@ -74,14 +77,14 @@ func (f *fragments) read(r *reader, m *movie) (found bool, err error) {
 }
 
 // findLast finds the ends of the tracks by reading the last fragments.
-func (f *fragments) findLast(r *reader, m *movie) error {
-	found, err := f.byRandomAccess(r, m)
+func (f *fragments) findLast() error {
+	found, err := f.byRandomAccess()
 	if found || readFailed(err) {
 		return err
 	}
-	err = r.withReserve(tailCalls, tailBytes, func() error { return f.follow(r, m, f.next, r.src.Size, nil) })
+	err = f.r.withReserve(tailCalls, tailBytes, func() error { return f.follow(f.next, f.r.src.Size, nil) })
 	if errors.Is(err, errBudget) {
-		err = f.fromTail(r, m)
+		err = f.fromTail()
 	}
 	return err
 }
@@ -95,19 +98,19 @@ func readFailed(err error) bool {
 
 // readFirst reads the first fragment of each track. Several tracks may share a
 // fragment.
-func (f *fragments) readFirst(r *reader, m *movie) error {
+func (f *fragments) readFirst() error {
 	const most = 8 // boxes: moof and mdat for each of four tracks
 	f.next = f.firstMoof
 	for range most {
-		if len(f.starts) >= len(m.tracks) || f.next > r.src.Size-8 {
+		if len(f.spans) >= len(f.m.tracks) || f.next > f.r.src.Size-8 {
 			break
 		}
-		b, err := r.box(f.next, r.src.Size)
+		b, err := f.r.box(f.next, f.r.src.Size)
 		if err != nil {
 			return err
 		}
 		if b.kind == "moof" {
-			if err := f.readMoof(r, m, b, nil); err != nil {
+			if err := f.readMoof(b, nil); err != nil {
 				return err
 			}
 		}
@@ -127,11 +130,11 @@ const priming = 50 * time.Millisecond
 // delays the track until they no longer do, as ffprobe and players do. Found says
 // whether the ends are those of the last fragments. If not, the length in the movie's
 // header (mehd) is an estimate.
-func (f *fragments) lengths(m *movie, found bool, tracks ...*track) {
+func (f *fragments) lengths(found bool, tracks []*track) {
 	start := time.Duration(math.MaxInt64)
 	for _, t := range tracks {
-		if from, ok := f.starts[t.id]; ok {
-			if at, ok := t.shift(from + f.delays[t.id]); ok {
+		if s, ok := f.spans[t.id]; ok {
+			if at, ok := t.shift(s.start + s.delay); ok {
 				start = min(start, at)
 			}
 		}
@@ -140,16 +143,17 @@ func (f *fragments) lengths(m *movie, found bool, tracks ...*track) {
 		start = 0
 	}
 	for _, t := range tracks {
-		t.frame = f.frames[t.id].length
-		end, ok := t.shift(f.ends[t.id] + f.delays[t.id])
+		s := f.spans[t.id]
+		t.frame = s.frame
+		end, ok := t.shift(s.end + s.delay)
 		length := max(end-start, 0)
 		switch {
-		case f.ends[t.id] == 0 || !ok:
+		case s.end == 0 || !ok:
 		case found:
 			t.Length = Fact(length)
 		default:
 			t.Length.Least = length
-			if d, _ := inTime(m.mehd, m.timescale); d > 0 {
+			if d, _ := inTime(f.m.mehd, f.m.timescale); d > 0 {
 				t.Length.D = max(d, length)
 			}
 		}
@@ -157,30 +161,30 @@ func (f *fragments) lengths(m *movie, found bool, tracks ...*track) {
 }
 
 // shift converts a time of a track's media to a time of the presentation.
-func (t track) shift(at uint64) (time.Duration, bool) {
+func (t *track) shift(at uint64) (time.Duration, bool) {
 	media, ok1 := inTime(at, t.timescale)
 	cut, ok2 := inTime(min(t.start, maxTime), t.timescale)
 	return media - cut + t.empty, ok1 && ok2 && max(media, cut, t.empty) < maxTime
 }
 
-// track returns the track with the given id.
-func (m *movie) track(id uint32) (track, bool) {
-	for _, t := range m.tracks {
-		if t.id == id {
-			return t, true
+// track returns the track with the given id, or nil.
+func (m *movie) track(id uint32) *track {
+	for i := range m.tracks {
+		if m.tracks[i].id == id {
+			return &m.tracks[i]
 		}
 	}
-	return track{}, false
+	return nil
 }
 
 // follow reads every fragment between off and end. It stops early at an mfra box. It
 // returns errEnd if the boxes stop before end. Guess is passed to readMoof.
-func (f *fragments) follow(r *reader, m *movie, off, end int64, guess map[uint32]uint64) error {
+func (f *fragments) follow(off, end int64, guess map[uint32]uint64) error {
 	for off = max(off, f.next); off <= end-8; {
-		if _, err := r.most(off, 16); err != nil { // the samples of a fragment follow, so read more than its header
+		if _, err := f.r.most(off, 16); err != nil { // the samples of a fragment follow, so read more than its header
 			return err
 		}
-		b, err := r.box(off, end)
+		b, err := f.r.box(off, end)
 		if errors.Is(err, errBox) {
 			return errEnd
 		}
@@ -195,7 +199,7 @@ func (f *fragments) follow(r *reader, m *movie, off, end int64, guess map[uint32
 		case b.end > end:
 			return errEnd
 		case b.kind == "moof":
-			if err := f.readMoof(r, m, b, guess); err != nil {
+			if err := f.readMoof(b, guess); err != nil {
 				return err
 			}
 		}
@@ -206,13 +210,13 @@ func (f *fragments) follow(r *reader, m *movie, off, end int64, guess map[uint32
 
 // readMoof records where the samples of a fragment start and end. Guess holds the
 // times of tracks, for fragments that do not say theirs (they have no tfdt box).
-func (f *fragments) readMoof(r *reader, m *movie, moof box, guess map[uint32]uint64) error {
-	return r.boxes(moof.body, min(moof.end, r.src.Size), func(b box) error {
+func (f *fragments) readMoof(moof box, guess map[uint32]uint64) error {
+	return f.r.boxes(moof.body, min(moof.end, f.r.src.Size), func(b box) error {
 		if b.kind != "traf" {
 			return nil
 		}
 		run := trackRun{fragments: f, guess: guess}
-		return r.boxes(b.body, b.end, func(b box) error { return run.read(r, m, b) })
+		return f.r.boxes(b.body, b.end, run.read)
 	})
 }
 
@@ -226,80 +230,62 @@ type trackRun struct {
 	at     uint64 // decoding time of the next sample
 }
 
-func (t *trackRun) read(r *reader, m *movie, b box) error {
+func (t *trackRun) read(b box) error {
 	switch b.kind {
 	case "tfhd":
-		return t.readHeader(r, m, b)
+		return t.readHeader(b)
 	case "tfdt":
-		data, version, err := r.versioned(b, 8, 12)
+		c, _, err := t.r.versioned(b, 4, 1)
 		if err != nil {
 			return err
 		}
-		t.at = uint64(u32(data[4:]))
-		if version != 0 {
-			t.at = u64(data[4:])
-		}
-		if t.at > maxTime {
-			return errTime
-		}
+		t.at = c.word()
+		return within(t.at)
 	case "trun":
 		if t.known {
-			return t.readRun(r, b)
+			return t.readRun(b)
 		}
 	}
 	return nil
 }
 
-func (t *trackRun) readHeader(r *reader, m *movie, tfhd box) error {
+func (t *trackRun) readHeader(tfhd box) error {
 	const baseOffset, description, duration = 0x1, 0x2, 0x8
-	data, err := r.fields(tfhd, 8)
+	c, flags, err := t.r.versioned(tfhd, 4, 0)
 	if err != nil {
 		return err
 	}
-	flags := flags(data)
-	t.id = u32(data[4:])
-	_, t.known = m.track(t.id)
-	t.sample = m.trex[t.id]
-	t.at = max(t.ends[t.id], t.guess[t.id])
-	at := int64(8)
-	if flags&baseOffset != 0 {
-		at += 8
+	t.id = c.u32()
+	t.known = t.m.track(t.id) != nil
+	t.sample = t.m.trex[t.id]
+	t.at = max(t.spans[t.id].end, t.guess[t.id])
+	if flags&duration == 0 {
+		return nil
 	}
-	if flags&description != 0 {
-		at += 4
+	at := 8 + 8*present(flags, baseOffset) + 4*present(flags, description)
+	data, err := t.r.fields(tfhd, at+4)
+	if err != nil {
+		return err
 	}
-	if flags&duration != 0 {
-		if data, err = r.fields(tfhd, at+4); err != nil {
-			return err
-		}
-		t.sample = uint64(u32(data[at:]))
-	}
+	t.sample = uint64(u32(data[at:]))
 	return nil
 }
+
+// present returns how many of the optional fields a box has, by its flags.
+func present(flags, optional uint32) int64 { return int64(bits.OnesCount32(flags & optional)) }
 
 // readRun adds up the durations of the samples in a trun box. Each sample is shown
 // later than it is decoded, by its composition offset. The run therefore ends with
 // the sample that is shown last.
-func (t *trackRun) readRun(r *reader, trun box) error {
+func (t *trackRun) readRun(trun box) error {
 	const dataOffset, firstFlags, duration, size, sampleFlags, composition = 0x1, 0x4, 0x100, 0x200, 0x400, 0x800
-	head, err := r.fields(trun, 8)
+	head, err := t.r.fields(trun, 8)
 	if err != nil {
 		return err
 	}
-	flags, count := flags(head), u32(head[4:])
-	signed := head[0] != 0
-	off := trun.body + 8
-	for _, flag := range []uint32{dataOffset, firstFlags} {
-		if flags&flag != 0 {
-			off += 4
-		}
-	}
-	entry := int64(0)
-	for _, flag := range []uint32{duration, size, sampleFlags, composition} {
-		if flags&flag != 0 {
-			entry += 4
-		}
-	}
+	signed, flags, count := head[0] != 0, u32(head), u32(head[4:])
+	off := trun.body + 8 + 4*present(flags, dataOffset|firstFlags)
+	entry := 4 * present(flags, duration|size|sampleFlags|composition)
 	if off > trun.end || int64(count)*entry > trun.end-off {
 		return damage("one of its fragments is shorter than it says")
 	}
@@ -311,13 +297,12 @@ func (t *trackRun) readRun(r *reader, trun box) error {
 		if err := within(length); err != nil {
 			return err
 		}
-		t.note(t.at, t.sample)
+		t.note(t.at, t.at+length, t.sample, 0)
 		t.at += length
-		t.end(t.at)
 		return within(t.at)
 	}
 	for range count {
-		data, err := r.bytes(off, entry)
+		data, err := t.r.bytes(off, entry)
 		if err != nil {
 			return err
 		}
@@ -326,20 +311,17 @@ func (t *trackRun) readRun(r *reader, trun box) error {
 		if flags&duration != 0 {
 			length = uint64(u32(data))
 		}
+		early := uint64(0)
 		if flags&composition != 0 {
 			late := u32(data[entry-4:])
-			if !signed {
-				shown += uint64(late)
-			} else if by := int64(int32(late)); by >= 0 {
-				shown += uint64(by)
-			} else {
-				early := uint64(-by)
+			if by := int64(int32(late)); signed && by < 0 {
+				early = uint64(-by)
 				shown -= min(early, shown)
-				t.delays[t.id] = max(t.delays[t.id], early)
+			} else {
+				shown += uint64(late)
 			}
 		}
-		t.note(shown, length)
-		t.end(shown + length)
+		t.note(shown, shown+length, length, early)
 		t.at += length
 		if err := within(t.at); err != nil {
 			return err
@@ -355,22 +337,22 @@ func within(at uint64) error {
 	return nil
 }
 
-// note records the time of the track's first sample, and the length that most of the
-// samples have that are noted.
-func (t *trackRun) note(shown, length uint64) {
-	if _, noted := t.starts[t.id]; !noted {
-		t.starts[t.id] = shown
+// note adds samples to the span of the track: when they are shown, how long each of them
+// lasts, and how long before its decoding time it claims to be shown.
+func (t *trackRun) note(shown, end, each, early uint64) {
+	s, begun := t.spans[t.id]
+	if !begun {
+		s.start = shown
 	}
-	switch f := t.frames[t.id]; {
-	case f.votes == 0:
-		t.frames[t.id] = frameLength{length, 1}
-	case f.length == length:
-		t.frames[t.id] = frameLength{length, f.votes + 1}
+	s.end = max(s.end, end)
+	s.delay = max(s.delay, early)
+	switch {
+	case s.votes == 0:
+		s.frame, s.votes = each, 1
+	case s.frame == each:
+		s.votes++
 	default:
-		t.frames[t.id] = frameLength{f.length, f.votes - 1}
+		s.votes--
 	}
-}
-
-func (t *trackRun) end(at uint64) {
-	t.ends[t.id] = max(t.ends[t.id], at)
+	t.spans[t.id] = s
 }

@@ -517,13 +517,7 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 		case claimed > 0:
 			t.Length = Length{D: claimed}
 		}
-		if t.doubt != "" {
-			part := ""
-			if t.kind == mkvAudio && info.Kind == Video {
-				part = "sound"
-			}
-			info.warn("%s", doubt(r.src.Name, part, t.doubt))
-		}
+		info.warnRare(&t.Track, t.doubt)
 	}
 	if info.Video != nil {
 		info.Width, info.Height = m.width, m.height

@@ -19,23 +19,31 @@ type movie struct {
 	trex       map[uint32]uint64 // default sample durations by track
 }
 
-// track is what a trak box says.
+// track is what a trak box and its tables say. Times are in the media's units, if nothing
+// else is said, and 0 if they are not known.
 type track struct {
 	Track
-	samples
-	entry
+	id, flags uint32
+	handler   string         // "vide", "soun" or another
+	chapters  []byte         // ids of the tracks that hold the chapters of this one
+	tables    map[string]box // by kind
 
-	id, flags     uint32
-	handler       string // "vide", "soun" or another
-	timescale     uint64 // units per second of the media
-	length        uint64 // of the media, in units of timescale; 0 if unknown
-	claimed       uint64 // length of the presentation in the track's header, in the movie's units
-	width, height int    // of the picture as shown
-	chapters      []byte // ids of the tracks that hold the chapters of this one
+	encrypted               bool
+	doubt                   string // why few programs decode the track; "" if many do
+	width, height           int    // of the picture as shown, by the track's header
+	codedWidth, codedHeight int    // of the picture as it is stored
 
-	start uint64        // start of the first edit that is not empty, in the media's units
+	timescale uint64 // units per second of the media
+	length    uint64 // of the media, by its header or by its samples
+	claimed   uint64 // length of the presentation in the track's header, in the movie's units
+	size      int64  // bytes of each sample; 0 if they differ
+	total     uint64 // how long all samples last
+	frame     uint64 // how long most samples last
+	end       int64  // when the last sample to be shown ends
+
+	start uint64        // start of the first edit that is not empty
 	empty time.Duration // length of the empty edits at the beginning
-	shown time.Duration // length of the presentation, after the edit list; 0 if not known
+	shown time.Duration // length of the presentation, after the edit list
 }
 
 // readMP4 reads MP4, M4A and QuickTime files. The moov box may come first or last, and
@@ -43,7 +51,7 @@ type track struct {
 func readMP4(r *reader, info *Info) error {
 	var m *movie
 	var moov box
-	var frag fragments
+	frag := fragments{r: r}
 	cut := false // the media data claim to be longer than the file
 	size := r.src.Size
 	for off := int64(0); off <= size-8 && frag.firstMoof == 0; {
@@ -74,6 +82,7 @@ func readMP4(r *reader, info *Info) error {
 	if m == nil {
 		return damage("its index (moov) is missing, so the export or the upload broke off")
 	}
+	frag.m = m
 	return m.describe(r, info, moov, &frag, cut)
 }
 
@@ -113,11 +122,11 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 		return errBox
 	}
 	if fragmented {
-		found, err := frag.read(r, m)
+		found, err := frag.read()
 		if err != nil {
 			return err
 		}
-		frag.lengths(m, found, chosen...)
+		frag.lengths(found, chosen)
 		if frag.cut {
 			info.warn("%s breaks off in the middle of a fragment: it may have been cut short", r.src.Name)
 		}
@@ -136,19 +145,15 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 		if t.handler == "vide" {
 			t.Frame, _ = inTime(t.frame, t.timescale)
 		}
-		t.Samples, t.Bytes, t.Hash = t.count, t.bytes, t.hash
 	}
 	if info.Video != nil {
 		t := chosen[0]
 		if info.Width, info.Height = t.width, t.height; t.width == 0 || t.height == 0 {
-			info.Width, info.Height = t.entry.width, t.entry.height
+			info.Width, info.Height = t.codedWidth, t.codedHeight
 		}
 	}
 	for _, t := range chosen {
-		part := map[bool]string{true: "sound", false: ""}[t.handler == "soun" && info.Kind == Video]
-		if t.doubt != "" {
-			info.warn("%s", doubt(r.src.Name, part, t.doubt))
-		}
+		info.warnRare(&t.Track, t.doubt)
 	}
 	unknown := func(t *Track) bool { return t != nil && !t.Length.Known() }
 	if unknown(info.Video) || unknown(info.Audio) {
@@ -160,7 +165,7 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 // samples returns how many samples the tracks have outside fragments.
 func (m *movie) samples() (n int64) {
 	for _, t := range m.tracks {
-		n += t.count
+		n += t.Samples
 	}
 	return n
 }
@@ -177,7 +182,7 @@ func (m *movie) choose(handler string, fragmented bool) (t *track, found bool) {
 			continue
 		}
 		found = true
-		if m.isChapter(c.id) || c.count == 0 && !fragmented {
+		if m.isChapter(c.id) || c.Samples == 0 && !fragmented {
 			continue
 		}
 		rank := 0
@@ -251,15 +256,11 @@ func (m *movie) readExtends(r *reader) func(box) error {
 	return func(b box) error {
 		switch b.kind {
 		case "mehd":
-			data, version, err := r.versioned(b, 8, 12)
+			c, _, err := r.versioned(b, 4, 1)
 			if err != nil {
 				return err
 			}
-			if version == 0 {
-				m.mehd = uint64(u32(data[4:]))
-			} else {
-				m.mehd = u64(data[4:])
-			}
+			m.mehd = c.word()
 		case "trex":
 			data, err := r.fields(b, 16)
 			if err != nil {
@@ -274,6 +275,7 @@ func (m *movie) readExtends(r *reader) func(box) error {
 }
 
 func readTrak(r *reader, trak box) (t track, err error) {
+	t.tables = map[string]box{}
 	var visit func(box) error
 	visit = func(b box) (err error) {
 		switch b.kind {
@@ -290,20 +292,8 @@ func readTrak(r *reader, trak box) (t track, err error) {
 			}
 		case "chap":
 			t.chapters, err = r.head(b, min(b.end-b.body, StepBytes))
-		case "stsd":
-			t.stsd = b
-		case "stts":
-			t.stts = b
-		case "ctts":
-			t.ctts = b
-		case "stsc":
-			t.stsc = b
-		case "stsz", "stz2":
-			t.stsz = b
-		case "stco", "co64":
-			t.stco = b
-		case "elst":
-			t.elst = b
+		case "stsd", "stts", "ctts", "stsc", "stsz", "stz2", "stco", "co64", "elst":
+			t.tables[b.kind] = b
 		}
 		return err
 	}
@@ -313,23 +303,21 @@ func readTrak(r *reader, trak box) (t track, err error) {
 // readHeader reads the track's id, its length and the size of its picture. It swaps width and
 // height if the matrix turns the picture by 90 degrees.
 func (t *track) readHeader(r *reader, tkhd box) error {
-	const afterTimes = 8 + 2 + 2 + 2 + 2 // reserved, layer, group, volume, reserved
-	const matrix, size = 9 * 4, 2 * 4
-	data, version, err := r.versioned(tkhd, 4+20+afterTimes+matrix+size, 4+32+afterTimes+matrix+size)
+	const afterTimes, matrixSize = 8 + 2 + 2 + 2 + 2, 9 * 4 // reserved, layer, group, volume, reserved
+	c, flags, err := r.versioned(tkhd, 5*4+afterTimes+matrixSize+2*4, 3)
 	if err != nil {
 		return err
 	}
-	id, rest := data[12:], data[4+20+afterTimes:]
-	t.claimed = uint64(u32(data[20:]))
-	if version != 0 {
-		id, rest = data[20:], data[4+32+afterTimes:]
-		t.claimed = u64(data[28:])
-	}
-	t.id, t.flags = u32(id), flags(data)
-	a, b, c, d := u32(rest), u32(rest[4:]), u32(rest[12:]), u32(rest[16:])
+	t.flags = flags
+	_, _ = c.word(), c.word() // when it was made and changed
+	t.id, _ = c.u32(), c.u32()
+	t.claimed = c.word()
+	c.take(afterTimes)
+	matrix := c.take(matrixSize)
 	// The numbers are fixed point; the upper 16 bits are whole pixels.
-	t.width, t.height = int(u32(rest[matrix:])>>16), int(u32(rest[matrix+4:])>>16)
-	if a == 0 && d == 0 && b != 0 && c != 0 {
+	t.width, t.height = int(c.u32()>>16), int(c.u32()>>16)
+	zero := func(i int) bool { return u32(matrix[4*i:]) == 0 }
+	if zero(0) && zero(4) && !zero(1) && !zero(3) {
 		t.width, t.height = t.height, t.width
 	}
 	return nil
@@ -338,20 +326,14 @@ func (t *track) readHeader(r *reader, tkhd box) error {
 // readTimes reads the fields that mvhd and mdhd share: the units per second and the
 // length. The length is 0 if it is not known.
 func readTimes(r *reader, b box) (timescale, length uint64, err error) {
-	data, version, err := r.versioned(b, 4+4+4+4+4, 4+8+8+4+8)
+	c, _, err := r.versioned(b, 4*4, 3)
 	if err != nil {
 		return 0, 0, err
 	}
-	if version == 0 {
-		timescale, length = uint64(u32(data[12:])), uint64(u32(data[16:]))
-		if length == math.MaxUint32 {
-			length = 0
-		}
-	} else {
-		timescale, length = uint64(u32(data[20:])), u64(data[24:])
-		if length == math.MaxUint64 {
-			length = 0
-		}
+	_, _ = c.word(), c.word() // when it was made and changed
+	timescale, length = uint64(c.u32()), c.word()
+	if length == math.MaxUint64 || length == math.MaxUint32 && !c.wide {
+		length = 0
 	}
 	return timescale, length, nil
 }

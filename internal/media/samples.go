@@ -1,25 +1,13 @@
 package media
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"math"
 	"time"
 )
-
-// samples is where the tables of a track are, and what they say.
-type samples struct {
-	stsd, stts, ctts, stsc, stsz, stco, elst box // of kind "" if the track has none
-
-	count int64  // samples
-	size  int64  // bytes of each sample; 0 if they differ
-	bytes int64  // of all samples; 0 if not known
-	hash  string // of the sizes of all samples; "" if not known
-	total uint64 // how long all samples last, in the media's units; 0 if not known
-	frame uint64 // how long most samples last, in the media's units; 0 if not known
-	end   int64  // when the last sample to be shown ends, in the media's units; 0 if not known
-}
 
 // maxTable bounds the tables of samples that are read whole. It is enough for four
 // minutes of video.
@@ -40,18 +28,18 @@ func (t *track) readTables(r *reader, m *movie) error {
 }
 
 func (t *track) readCount(r *reader) error {
-	s := &t.samples
-	if s.stsz.kind == "" {
+	stsz := cmp.Or(t.tables["stsz"], t.tables["stz2"])
+	if stsz.kind == "" {
 		return nil
 	}
-	data, err := r.head(s.stsz, 12)
+	data, err := r.head(stsz, 12)
 	if err != nil {
 		return err
 	}
-	s.count = int64(u32(data[8:]))
-	if s.stsz.kind == "stsz" {
-		s.size = int64(u32(data[4:]))
-		s.bytes = product(s.size, s.count)
+	t.Samples = int64(u32(data[8:]))
+	if stsz.kind == "stsz" {
+		t.size = int64(u32(data[4:]))
+		t.Bytes = product(t.size, t.Samples)
 	}
 	return nil
 }
@@ -59,50 +47,49 @@ func (t *track) readCount(r *reader) error {
 // readDurations adds up how long the samples last. Like players, it counts a sample of
 // a negative duration as one unit.
 func (t *track) readDurations(r *reader) error {
-	s := &t.samples
-	table, err := r.table(s.stts, 8)
+	table, err := r.table(t.tables["stts"], 8)
 	if err != nil {
 		return err
 	}
-	left, most := s.count, int64(0)
+	left, most := t.Samples, int64(0)
 	for ; len(table) > 0 && left > 0; table = table[8:] {
 		n, each := min(int64(u32(table)), left), uint64(u32(table[4:]))
 		if each > math.MaxInt32 {
 			each = 1
 		}
 		left -= n
-		s.total = min(s.total+uint64(product(n, int64(each))), maxTime)
+		t.total = min(t.total+uint64(product(n, int64(each))), maxTime)
 		if n > most {
-			most, s.frame = n, each
+			most, t.frame = n, each
 		}
 	}
-	s.total = min(s.total+uint64(product(left, int64(s.frame))), maxTime) // the table is shorter than the track
+	t.total = min(t.total+uint64(product(left, int64(t.frame))), maxTime) // the table is shorter than the track
 	return nil
 }
 
 // readOrder finds when the last sample ends. Samples are stored in the order in which
 // they are decoded; each is shown later by an offset of its own.
 func (t *track) readOrder(r *reader) error {
-	s := &t.samples
-	s.end = int64(s.total)
-	if s.ctts.kind == "" {
+	t.end = int64(t.total)
+	ctts, found := t.tables["ctts"]
+	if !found {
 		return nil
 	}
-	head, err := r.head(s.ctts, 16)
+	head, err := r.head(ctts, 16)
 	if err != nil {
 		return err
 	}
-	s.end += int64(int32(u32(head[12:]))) // of the first sample: most films have no gaps
-	durations, err := r.table(s.stts, 8)
+	t.end += int64(int32(u32(head[12:]))) // of the first sample: most films have no gaps
+	durations, err := r.table(t.tables["stts"], 8)
 	if err != nil {
 		return err
 	}
-	offsets, err := r.table(s.ctts, 8)
+	offsets, err := r.table(ctts, 8)
 	if err != nil {
 		return err
 	}
 	var at, each, left int64 // the time, the duration and the number of the samples that follow
-	s.end = 0
+	t.end = 0
 	for ; len(offsets) > 0; offsets = offsets[8:] {
 		for n := int64(u32(offsets)); n > 0; {
 			if left == 0 {
@@ -115,28 +102,27 @@ func (t *track) readOrder(r *reader) error {
 			n, left = n-some, left-some
 			at = min(at+product(some, max(each, 0)), maxTime)
 		}
-		s.end = max(s.end, at+int64(int32(u32(offsets[4:]))))
+		t.end = max(t.end, at+int64(int32(u32(offsets[4:]))))
 	}
 	return nil
 }
 
 // readSizes adds up the sizes of the samples, unless all are the same.
 func (t *track) readSizes(r *reader) error {
-	s := &t.samples
-	if s.size > 0 || s.stsz.kind != "stsz" {
+	stsz, found := t.tables["stsz"]
+	if t.size > 0 || !found {
 		return nil
 	}
-	b := s.stsz
-	b.body += 4 // the count follows the size of each sample
-	table, err := r.table(b, 4)
+	stsz.body += 4 // the count follows the size of each sample
+	table, err := r.table(stsz, 4)
 	if err != nil || len(table) == 0 {
 		return err
 	}
 	hash := fnv.New64a()
 	_, _ = hash.Write(table) // never fails
-	s.hash = fmt.Sprintf("%d-%016x", s.count, hash.Sum64())
+	t.Hash = fmt.Sprintf("%d-%016x", t.Samples, hash.Sum64())
 	for ; len(table) > 0; table = table[4:] {
-		s.bytes += int64(u32(table))
+		t.Bytes += int64(u32(table))
 	}
 	return nil
 }
@@ -158,21 +144,35 @@ func (r *reader) head(b box, n int64) ([]byte, error) {
 	return r.step(b.body, n)
 }
 
-// table returns the entries of a box that begins with a version, flags and the number of
-// entries. It returns errBudget if they do not fit into the box or into maxTable.
-func (r *reader) table(b box, entry int64) ([]byte, error) {
+// entries returns how many entries of the given size a table has. The table begins with
+// a version, flags and this number. It returns errBudget if there are none, or if they do
+// not fit into the box.
+func (r *reader) entries(table box, size int64) (int64, error) {
+	head, err := r.head(table, 8)
+	if err != nil {
+		return 0, err
+	}
+	count := int64(u32(head[4:]))
+	if count == 0 || count*size > table.end-table.body-8 {
+		return 0, errBudget
+	}
+	return count, nil
+}
+
+// table returns the entries of a table, or nil if the track has no such table. It returns
+// the errors of entries, and errBudget if they do not fit into maxTable.
+func (r *reader) table(b box, size int64) ([]byte, error) {
 	if b.kind == "" {
 		return nil, nil
 	}
-	head, err := r.head(b, 8)
+	count, err := r.entries(b, size)
 	if err != nil {
 		return nil, err
 	}
-	length := int64(u32(head[4:])) * entry
-	if length > maxTable || length > b.end-b.body-8 {
+	if count*size > maxTable {
 		return nil, errBudget
 	}
-	return r.bytes(b.body+8, length)
+	return r.bytes(b.body+8, count*size)
 }
 
 // errNotThere reports samples outside the file.
@@ -184,30 +184,28 @@ const (
 // checkData checks that the samples of the track are in the file, by its first and its
 // last chunk. It returns errBudget if it cannot tell.
 func (t *track) checkData(r *reader, moov box) error {
-	s := &t.samples
-	if s.count == 0 || s.stco.kind == "" {
+	offsets, wide := t.tables["co64"]
+	if !wide {
+		offsets = t.tables["stco"]
+	}
+	if t.Samples == 0 || offsets.kind == "" {
 		return nil
 	}
-	head, err := r.head(s.stco, 8)
+	entry := int64(4)
+	if wide {
+		entry = 8
+	}
+	count, err := r.entries(offsets, entry)
 	if err != nil {
 		return err
 	}
-	entry, count := int64(4), int64(u32(head[4:]))
-	if s.stco.kind == "co64" {
-		entry = 8
-	}
-	if count == 0 || count*entry > s.stco.end-s.stco.body-8 {
-		return errBudget
-	}
 	var last int64
 	for _, i := range []int64{0, count - 1} {
-		data, err := r.step(s.stco.body+8+i*entry, entry)
+		data, err := r.step(offsets.body+8+i*entry, entry)
 		if err != nil {
 			return err
 		}
-		if last = int64(u32(data)); entry == 8 {
-			last = int64(u64(data) & math.MaxInt64)
-		}
+		last = int64((&cursor{data, wide}).word() & math.MaxInt64)
 		if last >= r.src.Size || last >= moov.off && last < moov.end {
 			if i > 0 {
 				return errCutMedia
@@ -225,32 +223,29 @@ func (t *track) checkData(r *reader, moov box) error {
 // lastChunk returns the length of the last chunk, in bytes. It returns 0 for sound whose
 // sample size says nothing, as in QuickTime.
 func (t *track) lastChunk(r *reader) (int64, error) {
-	s := &t.samples
-	if s.stsz.kind != "stsz" || s.stsc.kind == "" || s.size == 1 {
+	stsz, sized := t.tables["stsz"]
+	stsc, found := t.tables["stsc"]
+	if !sized || !found || t.size == 1 {
 		return 0, nil
 	}
-	head, err := r.head(s.stsc, 8)
-	if err != nil {
-		return 0, err
-	}
 	const entry = 12
-	count := int64(u32(head[4:]))
-	if count == 0 || count*entry > s.stsc.end-s.stsc.body-8 {
-		return 0, errBudget
-	}
-	data, err := r.step(s.stsc.body+8+(count-1)*entry, entry)
+	count, err := r.entries(stsc, entry)
 	if err != nil {
 		return 0, err
 	}
-	n := min(int64(u32(data[4:])), s.count)
-	if s.size > 0 {
-		return product(n, s.size), nil
+	data, err := r.step(stsc.body+8+(count-1)*entry, entry)
+	if err != nil {
+		return 0, err
+	}
+	n := min(int64(u32(data[4:])), t.Samples)
+	if t.size > 0 {
+		return product(n, t.size), nil
 	}
 	n = min(n, StepBytes/4)
-	if s.count*4 > s.stsz.end-s.stsz.body-12 {
+	if t.Samples*4 > stsz.end-stsz.body-12 {
 		return 0, errBudget
 	}
-	if data, err = r.step(s.stsz.body+12+(s.count-n)*4, n*4); err != nil {
+	if data, err = r.step(stsz.body+12+(t.Samples-n)*4, n*4); err != nil {
 		return 0, err
 	}
 	length := int64(0)
@@ -265,22 +260,23 @@ func (t *track) lastChunk(r *reader) (int64, error) {
 func (t *track) readEdits(r *reader, movie uint64) error {
 	media, known := inTime(t.length, t.timescale)
 	t.shown = media
-	if t.elst.kind == "" {
+	elst, found := t.tables["elst"]
+	if !found {
 		return nil
 	}
-	head, err := r.fields(t.elst, 8)
+	head, _, err := r.versioned(elst, 4, 0)
 	if err != nil {
 		return err
 	}
-	long, entry := head[0] != 0, int64(12)
-	if long {
+	entry := int64(12)
+	if head.wide {
 		entry = 20
 	}
 	end := max(t.end, int64(min(t.length, maxTime)))
 	edits, total, open := 0, time.Duration(0), time.Duration(0)
-	off := t.elst.body + 8
-	for range u32(head[4:]) {
-		if off > t.elst.end-entry {
+	off := elst.body + 8
+	for range head.u32() {
+		if off > elst.end-entry {
 			break
 		}
 		data, err := r.bytes(off, entry)
@@ -288,10 +284,8 @@ func (t *track) readEdits(r *reader, movie uint64) error {
 			return err
 		}
 		off += entry
-		length, start := uint64(u32(data)), int64(int32(u32(data[4:])))
-		if long {
-			length, start = u64(data), int64(u64(data[8:]))
-		}
+		c := cursor{data, head.wide}
+		length, start := c.word(), c.signed()
 		d, ok := inTime(length, movie)
 		switch {
 		case length > 0 && !ok || d > maxTime-total:
@@ -306,7 +300,7 @@ func (t *track) readEdits(r *reader, movie uint64) error {
 		if edits++; edits == 1 {
 			t.start = uint64(start)
 		}
-		rate := float64(int32(u32(data[entry-4:]))) / (1 << 16)
+		rate := float64(int32(c.u32())) / (1 << 16)
 		if known && media > 0 && rate != 0 { // at a rate of 0 it shows a single picture
 			rest, _ := inTime(uint64(max(0, end-min(start, maxTime))), t.timescale)
 			if rate > 0 {
