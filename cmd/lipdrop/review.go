@@ -22,7 +22,7 @@ func (c *reviewCmd) Run(ctx context.Context, stack *client.Client, out *terminal
 	if c.Reject {
 		decision = client.Rejected
 	}
-	review, err := stack.Review(ctx, string(c.Name), c.Take, decision, c.Note)
+	review, err := stack.Review(ctx, string(c.Name), c.Take, decision, c.Note, nil)
 	if err != nil {
 		return err
 	}

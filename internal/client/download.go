@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -31,58 +32,63 @@ type Output struct {
 	Name, Take string
 }
 
+// AllTakes stands for every take of a name.
+const AllTakes = "*"
+
 // Archived returns the outputs of the newest take of a name that has succeeded; of the
 // given take; or, if take is AllTakes, of each take that has succeeded. It returns
 // *NoJobError or *StateError if there is none.
 func (c *Client) Archived(ctx context.Context, name, take string) ([]Output, error) {
-	if take == "" { // the status is often enough, and costs one request
+	wanted := take
+	switch take {
+	case "": // the status is often enough, and costs one request
 		st, err := c.Status(ctx, name)
 		if err != nil {
 			return nil, err
 		}
 		if st.State == ledger.Succeeded {
-			return c.archivedBy(ctx, ledger.Record{Name: name, Take: st.Take})
+			return c.archivedBy(ctx, name, st.Take)
 		}
+	case AllTakes:
+		wanted = ""
 	}
-	if take != AllTakes {
-		rec, err := c.finished(ctx, name, take)
-		if err != nil {
-			return nil, err
-		}
-		return c.archivedBy(ctx, rec)
-	}
-	takes, err := c.Submitted(ctx, name)
+	takes, err := c.succeeded(ctx, name, wanted)
 	if err != nil {
 		return nil, err
 	}
+	if take != AllTakes {
+		takes = takes[len(takes)-1:]
+	}
 	var outputs []Output
 	for _, rec := range takes {
-		if rec.State != ledger.Succeeded {
-			continue
-		}
-		more, err := c.archivedBy(ctx, rec)
+		more, err := c.archivedBy(ctx, name, rec.Take)
 		if err != nil {
 			return nil, err
 		}
 		outputs = append(outputs, more...)
 	}
-	if outputs == nil {
-		return nil, &StateError{Reason: fmt.Sprintf("%s has no output: it is %s", name, c.DescribeTake(takes[len(takes)-1]))}
-	}
 	return outputs, nil
 }
 
-// AllTakes stands for every take of a name.
-const AllTakes = "*"
+// Result is what a download needs of result.json: see docs/result.md.
+type Result struct {
+	Outputs []ledger.Output `json:"outputs"`
+}
 
-func (c *Client) archivedBy(ctx context.Context, rec ledger.Record) ([]Output, error) {
-	result, err := c.Result(ctx, rec.Name, rec.Take)
+// archivedBy returns the outputs that result.json of a take names.
+func (c *Client) archivedBy(ctx context.Context, name, take string) ([]Output, error) {
+	key := ledger.OutputPrefix(name, take) + "result.json"
+	body, _, err := c.Bucket.Get(ctx, key, ledger.MaxObject)
 	if err != nil {
-		return nil, err
+		return nil, c.Explain("read the result of "+name, key, err)
+	}
+	var result Result
+	if err := json.Unmarshal(body, &result); err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	var outputs []Output
 	for _, o := range result.Outputs {
-		outputs = append(outputs, Output{Output: o, Name: rec.Name, Take: rec.Take})
+		outputs = append(outputs, Output{o, name, take})
 	}
 	return outputs, nil
 }

@@ -3,9 +3,11 @@ package client
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // How long Follow waits before it lists the statuses again: a short time after a
@@ -50,10 +52,8 @@ func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, 
 			}
 			begun, pause = true, first
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
+		if err := workflow.Sleep(ctx, pause); err != nil {
+			return err
 		}
 		pause = min(pause*3/2, longest)
 	}
@@ -62,31 +62,26 @@ func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, 
 // changes reads the statuses that have changed since the last call, and notes their
 // ETags.
 func (c *Client) changes(ctx context.Context, seen map[string]string, patterns []Pattern) ([]Status, error) {
-	entries, err := c.List(ctx, patterns...)
+	entries, err := c.list(ctx, statusFolder, patterns)
 	if err != nil {
 		return nil, err
 	}
-	var changed []Entry
-	for _, entry := range entries {
-		if seen[entry.Name] != entry.ETag {
-			changed = append(changed, entry)
-		}
-	}
-	statuses, err := c.Read(ctx, changed)
+	changed := slices.DeleteFunc(entries, func(e entry) bool { return seen[e.name] == e.ETag })
+	statuses, err := c.read(ctx, changed)
 	if err != nil {
 		return nil, err
 	}
-	for _, entry := range changed {
-		seen[entry.Name] = entry.ETag
+	for _, e := range changed {
+		seen[e.name] = e.ETag
 	}
 	return statuses, nil
 }
 
 // mayPass reports whether the next request may succeed after an error.
 func mayPass(err error) bool {
-	var denied *DeniedError
-	var credentials *CredentialsError
-	return !errors.As(err, &denied) && !errors.As(err, &credentials)
+	_, denied := errors.AsType[*DeniedError](err)
+	_, refused := errors.AsType[*CredentialsError](err)
+	return !denied && !refused
 }
 
 // Settled reports whether a status needs no more watching. A held drop is retried, and a

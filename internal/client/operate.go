@@ -120,12 +120,10 @@ func (c *Client) settled(ctx context.Context, rec ledger.Record) (ledger.Record,
 		if time.Now().After(deadline) {
 			return rec, &StateError{Reason: fmt.Sprintf("%s is still %s after %s; its status will say how it ended", rec.Name, rec.State, settleTime)}
 		}
-		select {
-		case <-ctx.Done():
-			return rec, ctx.Err()
-		case <-time.After(lookEvery):
+		err := workflow.Sleep(ctx, lookEvery)
+		if err != nil {
+			return rec, err
 		}
-		var err error
 		if rec, err = c.Ledger.Get(ctx, rec.Name, rec.Take); err != nil {
 			return rec, c.Explain("read the record of "+rec.Name, ledger.RecordKey(rec.Name, rec.Take), err)
 		}

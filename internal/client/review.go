@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"path"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -33,57 +36,56 @@ type Review struct {
 	Note     string    `json:"note,omitempty"`
 }
 
+// ReviewPrefix is the prefix of all reviews.
+const ReviewPrefix = "review/"
+
 // ReviewKey returns the key of a take's review.
-func ReviewKey(name, take string) string { return "review/" + name + "/" + take + ".json" }
+func ReviewKey(name, take string) string { return ReviewPrefix + name + "/" + take + ".json" }
+
+// ReviewedTake returns the name and the take that a ReviewKey was made from.
+func ReviewedTake(key string) (name, take string) {
+	name, take = path.Split(strings.TrimSuffix(strings.TrimPrefix(key, ReviewPrefix), ".json"))
+	return strings.TrimSuffix(name, "/"), take
+}
 
 // maxNote is the largest length of a note, in bytes.
 const maxNote = 4000
 
 // Review stores a decision about the newest take of a name that has succeeded, or about
-// the take that is given, in place of an earlier decision. It returns *StateError if
-// there is no such take, and if somebody else decides at the same time.
-func (c *Client) Review(ctx context.Context, name, take string, decision Decision, note string) (Review, error) {
-	rec, err := c.finished(ctx, name, take)
-	if err != nil {
-		return Review{}, err
-	}
-	_, etag, err := c.ReadReview(ctx, rec.Name, rec.Take)
-	if err != nil {
-		return Review{}, err
-	}
-	return c.storeReview(ctx, rec, decision, note, etag)
-}
-
-// ReviewFrom is Review for a person who has seen the review with an ETag, or none with
-// an empty one. It returns *StateError if that is no longer the take's review.
-func (c *Client) ReviewFrom(ctx context.Context, name, take string, decision Decision, note, etag string) (Review, error) {
-	rec, err := c.finished(ctx, name, take)
-	if err != nil {
-		return Review{}, err
-	}
-	return c.storeReview(ctx, rec, decision, note, etag)
-}
-
-// storeReview checks the note, and writes a review if the one that is stored still has
-// the ETag.
-func (c *Client) storeReview(ctx context.Context, rec ledger.Record, decision Decision, note, etag string) (Review, error) {
+// the take that is given, in place of an earlier decision. If seen is not nil, it is the
+// ETag of the review that the person has seen, or empty if there was none. Review returns
+// *StateError if there is no such take, if its review is not the one that was seen, and
+// if somebody else decides at the same time.
+func (c *Client) Review(ctx context.Context, name, take string, decision Decision, note string, seen *string) (Review, error) {
 	if len(note) > maxNote || !utf8.ValidString(note) {
 		return Review{}, &StateError{Reason: fmt.Sprintf("the note has %d bytes; at most %d bytes of UTF-8 are accepted. Shorten it", len(note), maxNote)}
+	}
+	takes, err := c.succeeded(ctx, name, take)
+	if err != nil {
+		return Review{}, err
+	}
+	take = takes[len(takes)-1].Take
+	if seen == nil {
+		_, etag, err := c.ReadReview(ctx, name, take)
+		if err != nil {
+			return Review{}, err
+		}
+		seen = &etag
 	}
 	by, err := c.Caller(ctx)
 	if err != nil {
 		return Review{}, err
 	}
-	review := Review{Name: rec.Name, Take: rec.Take, Decision: decision, By: by, At: time.Now().UTC().Truncate(time.Second), Note: note}
+	review := Review{Name: name, Take: take, Decision: decision, By: by, At: time.Now().UTC().Truncate(time.Second), Note: note}
 	body, err := json.MarshalIndent(review, "", "  ")
 	if err != nil {
 		return Review{}, err
 	}
-	_, err = c.Bucket.PutJSON(ctx, ReviewKey(rec.Name, rec.Take), etag, body, nil)
+	_, err = c.Bucket.PutJSON(ctx, ReviewKey(name, take), *seen, body, nil)
 	if errors.Is(err, bucket.ErrConflict) {
-		return Review{}, &StateError{Reason: fmt.Sprintf("somebody else reviewed %s in the meantime; look at it again, then decide", rec.Name)}
+		return Review{}, &StateError{Reason: fmt.Sprintf("somebody else reviewed %s in the meantime; look at it again, then decide", name)}
 	}
-	return review, c.Explain("store a review of "+rec.Name, ReviewKey(rec.Name, rec.Take), err)
+	return review, c.Explain("store a review of "+name, ReviewKey(name, take), err)
 }
 
 // ReadReview returns the review of a take and its ETag. Both are empty if there is none.
@@ -103,20 +105,38 @@ func (c *Client) ReadReview(ctx context.Context, name, take string) (Review, str
 	return review, file.ETag, nil
 }
 
-// finished returns the newest take of a name that has succeeded, or the given one.
-func (c *Client) finished(ctx context.Context, name, take string) (ledger.Record, error) {
+// Reviews returns all reviews, ordered by their keys. It leaves out broken ones.
+func (c *Client) Reviews(ctx context.Context) ([]Review, error) {
+	files, _, err := c.Bucket.List(ctx, ReviewPrefix, math.MaxInt)
+	if err != nil {
+		return nil, c.Explain("list the reviews", ReviewPrefix, err)
+	}
+	return readAll(ctx, files, func(ctx context.Context, f bucket.File) (*Review, error) {
+		name, take := ReviewedTake(f.Key)
+		review, _, err := c.ReadReview(ctx, name, take)
+		if err != nil || review.Name == "" {
+			return nil, err
+		}
+		return &review, nil
+	})
+}
+
+// succeeded returns the takes of a name that have succeeded, oldest first, or only the
+// one that is given. It returns *NoJobError or *StateError if there is none.
+func (c *Client) succeeded(ctx context.Context, name, take string) ([]ledger.Record, error) {
 	takes, err := c.Submitted(ctx, name)
 	if err != nil {
-		return ledger.Record{}, err
+		return nil, err
 	}
 	newest := takes[len(takes)-1]
-	for _, rec := range slices.Backward(takes) {
-		if rec.State == ledger.Succeeded && (take == "" || rec.Take == take) {
-			return rec, nil
-		}
+	found := slices.DeleteFunc(takes, func(rec ledger.Record) bool {
+		return rec.State != ledger.Succeeded || take != "" && rec.Take != take
+	})
+	switch {
+	case len(found) > 0:
+		return found, nil
+	case take != "":
+		return nil, &StateError{Reason: fmt.Sprintf("%s has no take %s with an output; see its takes with lipdrop show", name, take)}
 	}
-	if take != "" {
-		return newest, &StateError{Reason: fmt.Sprintf("%s has no take %s with an output; see its takes with lipdrop show", name, take)}
-	}
-	return newest, &StateError{Reason: fmt.Sprintf("%s has no output: it is %s", name, c.DescribeTake(newest))}
+	return nil, &StateError{Reason: fmt.Sprintf("%s has no output: it is %s", name, c.DescribeTake(newest))}
 }

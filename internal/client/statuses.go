@@ -2,99 +2,26 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/text/unicode/norm"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// Pattern selects jobs by their names: one name or, with Prefix, every name that
-// begins with Text. The zero value selects nothing.
-type Pattern struct {
-	Text   string
-	Prefix bool
-}
-
-// All selects every job.
-var All = Pattern{Prefix: true}
-
-// ParsePattern returns the pattern that a person wrote: a name such as ads/talk, or a
-// prefix such as ads/ or ads/t*.
-func ParsePattern(text string) (Pattern, error) {
-	cleaned := norm.NFC.String(text)
-	for {
-		rest, ok := strings.CutPrefix(cleaned, "./")
-		if !ok {
-			break
-		}
-		cleaned = rest
-	}
-	name, prefix := strings.CutSuffix(cleaned, "*")
-	prefix = prefix || strings.HasSuffix(cleaned, "/")
-	name = strings.TrimPrefix(name, ledger.InboxPrefix)
-	if !prefix && name == "" || strings.HasPrefix(name, "/") || strings.Contains(name, "//") || slices.ContainsFunc(strings.Split(name, "/"), func(part string) bool { return part == "." || part == ".." }) {
-		return Pattern{}, &UsageError{fmt.Sprintf("%q is not the name of a job: write a name such as ads/talk, or ads/ for all jobs in a folder", text)}
-	}
-	return Pattern{Text: name, Prefix: prefix}, nil
-}
-
-// UnmarshalText is ParsePattern for an argument of the command.
-func (p *Pattern) UnmarshalText(text []byte) (err error) {
-	*p, err = ParsePattern(string(text))
-	return err
-}
-
-// ParseName returns the name that a person wrote, which is not a prefix.
-func ParseName(text string) (string, error) {
-	p, err := ParsePattern(text)
-	if err == nil && p.Prefix {
-		err = &UsageError{fmt.Sprintf("%q stands for several jobs: write the name of one, such as ads/talk", text)}
-	}
-	return p.Text, err
-}
-
-// ParsePatterns returns the patterns that a person wrote.
-func ParsePatterns(texts []string) ([]Pattern, error) {
-	var patterns []Pattern
-	for _, text := range texts {
-		p, err := ParsePattern(text)
-		if err != nil {
-			return nil, err
-		}
-		patterns = append(patterns, p)
-	}
-	return patterns, nil
-}
-
-// String returns the pattern as a person writes it.
-func (p Pattern) String() string {
-	if p.Prefix && !strings.HasSuffix(p.Text, "/") {
-		return p.Text + "*"
-	}
-	return p.Text
-}
-
-// Matches reports whether the pattern selects a name.
-func (p Pattern) Matches(name string) bool {
-	return name == p.Text && name != "" || p.Prefix && strings.HasPrefix(name, p.Text)
-}
-
-// Entry is a status or an answer file as a listing shows it.
-type Entry struct {
-	Name     string // of the job, or of the file below inbox/
-	Key      string
-	ETag     string
-	Modified time.Time
-}
+// The folders of the bucket with the statuses and with the answer files.
+const (
+	statusFolder = "status/"
+	answerFolder = "answers/"
+)
 
 // Status is a status that was read.
 type Status struct {
@@ -102,19 +29,18 @@ type Status struct {
 
 	// Order says which drop the status is about: see ledger.Order.
 	Order string
-
-	Entry Entry
 }
 
-// List returns the statuses that the patterns select, ordered by name. It makes one
-// request for each thousand statuses of a prefix, and one for each single name.
-func (c *Client) List(ctx context.Context, patterns ...Pattern) ([]Entry, error) {
-	return c.list(ctx, "status/", patterns)
+// entry is a status or an answer file as a listing shows it.
+type entry struct {
+	name string // of the job, or of the file below inbox/
+	bucket.File
 }
 
-// list lists the statuses in status/ or the answer files in answers/.
-func (c *Client) list(ctx context.Context, folder string, patterns []Pattern) ([]Entry, error) {
-	var entries []Entry
+// list lists the statuses or the answer files that the patterns select, ordered by name.
+// It makes one request for each thousand files of a prefix, and one for each single name.
+func (c *Client) list(ctx context.Context, folder string, patterns []Pattern) ([]entry, error) {
+	var entries []entry
 	for _, p := range patterns {
 		prefix, most := folder+p.Text, math.MaxInt
 		if !p.Prefix {
@@ -127,80 +53,83 @@ func (c *Client) list(ctx context.Context, folder string, patterns []Pattern) ([
 		for _, f := range files {
 			name, ok := strings.CutSuffix(strings.TrimPrefix(f.Key, folder), ".json")
 			if ok && p.Matches(name) {
-				entries = append(entries, Entry{Name: name, Key: f.Key, ETag: f.ETag, Modified: f.LastModified})
+				entries = append(entries, entry{name, f})
 			}
 		}
 	}
-	slices.SortFunc(entries, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
-	return slices.CompactFunc(entries, func(a, b Entry) bool { return a.Name == b.Name }), nil
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
+	return slices.CompactFunc(entries, func(a, b entry) bool { return a.name == b.name }), nil
 }
 
 // readsAtOnce is how many objects are read at the same time.
 const readsAtOnce = 32
 
-// Read reads statuses, in parallel, and returns them in the same order. It leaves out
-// those that no longer exist. A status that is not JSON has an empty State.
-func (c *Client) Read(ctx context.Context, entries []Entry) ([]Status, error) {
-	read := make([]*Status, len(entries))
+// readAll calls read with each item, in parallel, and returns the results in the same
+// order. It leaves out those that are nil.
+func readAll[In, Out any](ctx context.Context, items []In, read func(context.Context, In) (*Out, error)) ([]Out, error) {
+	results := make([]*Out, len(items))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readsAtOnce)
-	for i, entry := range entries {
-		group.Go(func() error {
-			posted, err := c.Ledger.Posted(ctx, entry.Key)
-			if err != nil || !posted.Exists() {
-				return c.Explain("read the status of "+entry.Name, entry.Key, err)
-			}
-			posted.Name = entry.Name
-			read[i] = &Status{Status: posted.Status, Order: posted.Order, Entry: entry}
-			return nil
+	for i, item := range items {
+		group.Go(func() (err error) {
+			results[i], err = read(ctx, item)
+			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	var statuses []Status
-	for _, st := range read {
-		if st != nil {
-			statuses = append(statuses, *st)
+	var all []Out
+	for _, result := range results {
+		if result != nil {
+			all = append(all, *result)
 		}
 	}
-	return statuses, nil
+	return all, nil
+}
+
+// read reads statuses and leaves out those that no longer exist. A status that is not
+// JSON has an empty State.
+func (c *Client) read(ctx context.Context, entries []entry) ([]Status, error) {
+	return readAll(ctx, entries, func(ctx context.Context, e entry) (*Status, error) {
+		posted, err := c.Ledger.Posted(ctx, e.Key)
+		if err != nil || !posted.Exists() {
+			return nil, c.Explain("read the status of "+e.name, e.Key, err)
+		}
+		posted.Name = e.name
+		return &Status{posted.Status, posted.Order}, nil
+	})
 }
 
 // Statuses returns the statuses that the patterns select and that were written after
 // since, ordered by name. It reads only these.
 func (c *Client) Statuses(ctx context.Context, since time.Time, patterns ...Pattern) ([]Status, error) {
-	entries, err := c.List(ctx, patterns...)
-	if err != nil {
-		return nil, err
-	}
-	return c.readSince(ctx, entries, since)
+	return c.readSince(ctx, statusFolder, since, patterns)
 }
 
 // Answers is Statuses for the answer files of files that cannot belong to a job.
 func (c *Client) Answers(ctx context.Context, since time.Time, patterns ...Pattern) ([]Status, error) {
-	entries, err := c.list(ctx, "answers/", patterns)
+	return c.readSince(ctx, answerFolder, since, patterns)
+}
+
+func (c *Client) readSince(ctx context.Context, folder string, since time.Time, patterns []Pattern) ([]Status, error) {
+	entries, err := c.list(ctx, folder, patterns)
 	if err != nil {
 		return nil, err
 	}
-	return c.readSince(ctx, entries, since)
-}
-
-func (c *Client) readSince(ctx context.Context, entries []Entry, since time.Time) ([]Status, error) {
-	return c.Read(ctx, slices.DeleteFunc(entries, func(e Entry) bool { return !e.Modified.After(since) }))
+	return c.read(ctx, slices.DeleteFunc(entries, func(e entry) bool { return !e.LastModified.After(since) }))
 }
 
 // Status returns the status of one name, or the answer file of a file that cannot
 // belong to a job. It returns *NoJobError if there is neither.
 func (c *Client) Status(ctx context.Context, name string) (Status, error) {
-	for _, key := range []string{ledger.StatusKey(name), "answers/" + name + ".json"} {
-		posted, err := c.Ledger.Posted(ctx, key)
+	for _, folder := range []string{statusFolder, answerFolder} {
+		found, err := c.read(ctx, []entry{{name, bucket.File{Key: folder + name + ".json"}}})
 		if err != nil {
-			return Status{}, c.Explain("read the status of "+name, key, err)
+			return Status{}, err
 		}
-		if posted.Exists() {
-			posted.Name = name
-			return Status{Status: posted.Status, Order: posted.Order, Entry: Entry{Name: name}}, nil
+		if len(found) > 0 {
+			return found[0], nil
 		}
 	}
 	return Status{}, c.noJob(ctx, name)
@@ -215,7 +144,7 @@ func (c *Client) noJob(ctx context.Context, name string) error {
 		}
 		return e
 	}
-	if below, _, err := c.Bucket.List(ctx, "status/"+name+"/", 1); err == nil && len(below) > 0 {
+	if below, _, err := c.Bucket.List(ctx, statusFolder+name+"/", 1); err == nil && len(below) > 0 {
 		e.Remedy = fmt.Sprintf("For all jobs in the folder, write %s/", name)
 	}
 	return e
@@ -226,7 +155,7 @@ func (c *Client) noJob(ctx context.Context, name string) error {
 func (c *Client) Names(ctx context.Context, patterns ...Pattern) ([]string, error) {
 	var names []string
 	for _, p := range patterns {
-		entries, err := c.List(ctx, p)
+		entries, err := c.list(ctx, statusFolder, []Pattern{p})
 		if err != nil {
 			return nil, err
 		}
@@ -236,12 +165,24 @@ func (c *Client) Names(ctx context.Context, patterns ...Pattern) ([]string, erro
 		if len(entries) == 0 {
 			return nil, &NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}
 		}
-		for _, entry := range entries {
-			names = append(names, entry.Name)
+		for _, e := range entries {
+			names = append(names, e.name)
 		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names), nil
+}
+
+// NamesLike returns the first names that begin with a text, at most the given number.
+func (c *Client) NamesLike(ctx context.Context, text string, most int) ([]string, error) {
+	files, _, err := c.Bucket.List(ctx, statusFolder+text, most)
+	var names []string
+	for _, f := range files {
+		if name, ok := strings.CutSuffix(strings.TrimPrefix(f.Key, statusFolder), ".json"); ok {
+			names = append(names, name)
+		}
+	}
+	return names, c.Explain("list the statuses", statusFolder, err)
 }
 
 // Takes returns the records of a name's takes, oldest first. There may be none.
@@ -253,35 +194,68 @@ func (c *Client) Takes(ctx context.Context, name string) ([]ledger.Record, error
 	return takes, c.Explain("read the takes of "+name, "jobs/"+name+"/*", err)
 }
 
-// Result is result.json of a take: see docs/result.md.
-type Result struct {
-	Outputs []ledger.Output `json:"outputs"`
-	Times   ledger.Times    `json:"times"`
-	CostUSD *float64        `json:"costUsd,omitempty"`
-}
-
-// Result returns result.json of a take that has succeeded, or bucket.ErrNotFound.
-func (c *Client) Result(ctx context.Context, name, take string) (Result, error) {
-	var result Result
-	key := ledger.OutputPrefix(name, take) + "result.json"
-	body, _, err := c.Bucket.Get(ctx, key, ledger.MaxObject)
+// Records returns the records of takes whose names begin with prefix and which were
+// claimed since then. It reads only records that were written after since. A record that
+// is not JSON is left out, and counted in unreadable.
+func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (recs []ledger.Record, unreadable int, err error) {
+	takes, err := c.Ledger.Written(ctx, prefix, since)
 	if err != nil {
-		return result, c.Explain("read the result of "+name, key, err)
+		return nil, 0, c.Explain("list the records", "jobs/", err)
 	}
-	if err := json.Unmarshal(body, &result); err != nil {
-		return result, fmt.Errorf("%s: %w", key, err)
-	}
-	return result, nil
+	var broken atomic.Int64
+	recs, err = readAll(ctx, takes, func(ctx context.Context, take ledger.TakeID) (*ledger.Record, error) {
+		rec, err := c.Ledger.Get(ctx, take.Name, take.Take)
+		_, isBroken := errors.AsType[*ledger.UnreadableError](err)
+		switch {
+		case isBroken:
+			broken.Add(1)
+			return nil, nil
+		case errors.Is(err, bucket.ErrNotFound): // the claim was released
+			return nil, nil
+		case err == nil && rec.Times.Claimed.Before(since):
+			return nil, nil
+		}
+		return &rec, c.Explain("read a record of "+take.Name, ledger.RecordKey(take.Name, take.Take), err)
+	})
+	return recs, int(broken.Load()), err
 }
 
-// NamesLike returns the first names that begin with a text, at most the given number.
-func (c *Client) NamesLike(ctx context.Context, text string, most int) ([]string, error) {
-	files, _, err := c.Bucket.List(ctx, "status/"+text, most)
-	var names []string
-	for _, f := range files {
-		if name, ok := strings.CutSuffix(strings.TrimPrefix(f.Key, "status/"), ".json"); ok {
-			names = append(names, name)
-		}
+// Job is everything that is known about one name.
+type Job struct {
+	Status ledger.Status `json:"status"`
+	Takes  []Take        `json:"takes"` // newest first
+}
+
+// Take is the record of a take and its review, if there is one.
+type Take struct {
+	ledger.Record
+	Review *Review `json:"review,omitempty"`
+}
+
+// Show returns everything that is known about a name. It returns *NoJobError if there
+// is no such name.
+func (c *Client) Show(ctx context.Context, name string) (Job, error) {
+	st, err := c.Status(ctx, name)
+	if err != nil {
+		return Job{}, err
 	}
-	return names, c.Explain("list the statuses", "status/", err)
+	records, err := c.Takes(ctx, name)
+	if err != nil {
+		return Job{}, err
+	}
+	job := Job{Status: st.Status, Takes: []Take{}}
+	for _, rec := range slices.Backward(records) {
+		take := Take{Record: rec}
+		if take.State == ledger.Succeeded {
+			review, etag, err := c.ReadReview(ctx, name, take.Take)
+			if err != nil {
+				return Job{}, err
+			}
+			if etag != "" {
+				take.Review = &review
+			}
+		}
+		job.Takes = append(job.Takes, take)
+	}
+	return job, nil
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"net/url"
 	"path"
@@ -66,7 +65,7 @@ func (s *Server) rights(ctx context.Context, name string) rights {
 	}
 	var r rights
 	try(&r.Drop, func() error { return s.tryWrite(ctx, ledger.InboxPrefix+folder) })
-	try(&r.Review, func() error { return s.tryWrite(ctx, reviewPrefix+folder) })
+	try(&r.Review, func() error { return s.tryWrite(ctx, client.ReviewPrefix+folder) })
 	execution := workflow.ExecutionARN(s.client.MachineARN, "lipdrop-ui")
 	try(&r.Cancel, func() error {
 		_, err := s.client.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: &execution})
@@ -135,7 +134,7 @@ func (s *Server) review(ctx context.Context, a action) (string, error) {
 	if err := validName(a.Take); err != nil {
 		return "", err
 	}
-	_, err := s.client.ReviewFrom(ctx, a.Name, a.Take, a.Decision, a.Note, a.ETag)
+	_, err := s.client.Review(ctx, a.Name, a.Take, a.Decision, a.Note, &a.ETag)
 	return a.Name + " is " + string(a.Decision), err
 }
 
@@ -235,24 +234,8 @@ func fileToDropAgain(rec ledger.Record) (string, bool) {
 
 // serveReviews responds with every review as CSV.
 func (s *Server) serveReviews(w http.ResponseWriter, r *http.Request) {
-	files, _, err := s.client.Bucket.List(r.Context(), reviewPrefix, math.MaxInt)
+	reviews, err := s.client.Reviews(r.Context())
 	if err != nil {
-		respond(w, nil, s.client.Explain("list the reviews", reviewPrefix, err))
-		return
-	}
-	reviews := make([]client.Review, len(files))
-	group, ctx := errgroup.WithContext(r.Context())
-	group.SetLimit(readsAtOnce)
-	for i, f := range files {
-		group.Go(func() error {
-			id := strings.TrimSuffix(strings.TrimPrefix(f.Key, reviewPrefix), ".json")
-			name, take := path.Split(id)
-			var err error
-			reviews[i], _, err = s.client.ReadReview(ctx, strings.TrimSuffix(name, "/"), take)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
 		respond(w, nil, err)
 		return
 	}
@@ -261,9 +244,6 @@ func (s *Server) serveReviews(w http.ResponseWriter, r *http.Request) {
 	out := csv.NewWriter(w)
 	_ = out.Write([]string{"name", "take", "decision", "by", "at", "note"})
 	for _, review := range reviews {
-		if review.Name == "" {
-			continue // deleted since it was listed, or not a review
-		}
 		_ = out.Write([]string{
 			forSheet(review.Name), forSheet(review.Take), forSheet(string(review.Decision)), forSheet(review.By), review.At.Format(time.RFC3339), forSheet(review.Note),
 		})
