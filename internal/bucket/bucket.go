@@ -193,7 +193,7 @@ func (b *Bucket) ReadRange(ctx context.Context, f File, off, n int64) ([]byte, e
 		Range: aws.String(fmt.Sprintf("bytes=%d-%d", off, off+n-1)),
 	})
 	if err != nil {
-		switch httpStatus(err) {
+		switch HTTPStatus(err) {
 		case http.StatusNotFound, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
 			return nil, ErrChanged
 		}
@@ -225,7 +225,7 @@ func (b *Bucket) PutJSON(ctx context.Context, key, etag string, body []byte, met
 		in.IfMatch = quoted(etag)
 	}
 	out, err := b.client(ctx).PutObject(ctx, in)
-	switch status := httpStatus(err); {
+	switch status := HTTPStatus(err); {
 	case err == nil:
 		return unquoted(out.ETag), nil
 	case status == http.StatusPreconditionFailed, status == http.StatusConflict,
@@ -238,12 +238,17 @@ func (b *Bucket) PutJSON(ctx context.Context, key, etag string, body []byte, met
 
 // Upload writes a file to a key, even if an object is there.
 func (b *Bucket) Upload(ctx context.Context, key string, file io.ReadSeeker, metadata map[string]string) error {
-	in := &s3.PutObjectInput{Bucket: &b.Name, Key: &key, Body: file, Metadata: metadata}
-	if kind := mime.TypeByExtension(path.Ext(key)); kind != "" {
-		in.ContentType = &kind
-	}
+	in := &s3.PutObjectInput{Bucket: &b.Name, Key: &key, Body: file, Metadata: metadata, ContentType: ContentType(key)}
 	if _, err := b.S3.PutObject(ctx, in); err != nil {
 		return fmt.Errorf("write %s: %w", key, err)
+	}
+	return nil
+}
+
+// ContentType returns the type of a file by its name, or nil if it is not known.
+func ContentType(key string) *string {
+	if kind := mime.TypeByExtension(path.Ext(key)); kind != "" {
+		return &kind
 	}
 	return nil
 }
@@ -337,7 +342,7 @@ func Presigner(client *s3.Client, name string, valid time.Duration) func(context
 
 // readError classifies an error of a request that reads the object at key.
 func readError(key string, err error) error {
-	status := httpStatus(err)
+	status := HTTPStatus(err)
 	if status == http.StatusNotFound {
 		return fmt.Errorf("%s: %w", key, ErrNotFound)
 	}
@@ -358,8 +363,8 @@ func readError(key string, err error) error {
 	return fmt.Errorf("read %s: %w", key, err)
 }
 
-// httpStatus returns the HTTP status of an error of the S3 client, or 0.
-func httpStatus(err error) int {
+// HTTPStatus returns the HTTP status of an error of the S3 client, or 0.
+func HTTPStatus(err error) int {
 	if re, ok := errors.AsType[*awshttp.ResponseError](err); ok {
 		return re.HTTPStatusCode()
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -276,7 +277,7 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 		if n > 0 {
 			failures = 0
 		}
-		if failures++; err != nil && (failures == triesWithoutProgress || !mayPass(err) || statusOf(err) == http.StatusNotFound) {
+		if failures++; err != nil && (failures == triesWithoutProgress || !mayPass(err) || bucket.HTTPStatus(err) == http.StatusNotFound) {
 			return err
 		}
 	}

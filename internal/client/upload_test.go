@@ -372,8 +372,11 @@ func TestProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	small := uploadOfText(t, "inbox/small.mp4", "small")
+	var mu sync.Mutex
 	sent, most := int64(0), int64(0)
 	err = clientOf(server.url).Send(t.Context(), []*client.Upload{u, small}, func(n int64) {
+		mu.Lock()
+		defer mu.Unlock()
 		sent += n
 		most = max(most, sent)
 	})

@@ -1,0 +1,170 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"hash/crc64"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+)
+
+// Content is a file to upload.
+type Content interface {
+	io.ReaderAt
+	io.Closer
+}
+
+// Upload is a file to upload to a key.
+type Upload struct {
+	Key string
+
+	// Open opens the file.
+	Open func() (Content, error)
+
+	// Sum identifies the content.
+	Sum Sum
+
+	// Exists reports that the bucket has an object with this key, and Same that the
+	// object has the same content. Compare sets them.
+	Exists, Same bool
+}
+
+// Sum is the size and the checksums of a file.
+type Sum struct {
+	Size   int64
+	SHA256 [sha256.Size]byte
+	md5    [md5.Size]byte
+	crc    uint64   // CRC64NVME, in which S3 can check a whole object
+	parts  []uint64 // of each part; nil if there is only one
+}
+
+// The CRC64 of NVME, which S3 calculates for an object and for each of its parts.
+var nvme = crc64.MakeTable(0x9a6c9329ac4bc9b5)
+
+const (
+	// minPart is the size of a part of a large file, in bytes. maxParts is how many parts
+	// S3 accepts.
+	minPart  = 16 << 20
+	maxParts = 10_000
+)
+
+// partSize returns the size of the parts of a file, in bytes.
+func partSize(size int64) int64 {
+	return max(minPart, (size+maxParts-1)/maxParts)
+}
+
+// SumOf reads a file and returns its sum.
+func SumOf(ctx context.Context, file io.ReaderAt, size int64) (Sum, error) {
+	sum := Sum{Size: size}
+	whole, sha, hash := crc64.New(nvme), sha256.New(), md5.New()
+	part := partSize(size)
+	for off := int64(0); off < size; off += part {
+		if err := ctx.Err(); err != nil {
+			return sum, err
+		}
+		own, n := crc64.New(nvme), min(part, size-off)
+		read, err := io.Copy(io.MultiWriter(whole, sha, hash, own), io.NewSectionReader(file, off, n))
+		if err != nil {
+			return sum, err
+		}
+		if read < n {
+			return sum, io.ErrUnexpectedEOF
+		}
+		if size > part {
+			sum.parts = append(sum.parts, own.Sum64())
+		}
+	}
+	sum.crc = whole.Sum64()
+	sha.Sum(sum.SHA256[:0])
+	hash.Sum(sum.md5[:0])
+	return sum, nil
+}
+
+// Bytes returns a function that opens a text.
+func Bytes(text []byte) func() (Content, error) {
+	return func() (Content, error) { return nopCloser{bytes.NewReader(text)}, nil }
+}
+
+type nopCloser struct{ *bytes.Reader }
+
+func (nopCloser) Close() error { return nil }
+
+// encode returns a CRC64 in the form of S3's headers.
+func encode(crc uint64) *string {
+	return aws.String(base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, crc)))
+}
+
+// Compare finds out which of the uploads the bucket holds already, with the same
+// content. It sets their Exists and Same.
+func (c *Client) Compare(ctx context.Context, uploads []*Upload) error {
+	listed, all, err := c.listed(ctx, uploads)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(readsAtOnce)
+	for _, u := range uploads {
+		file, exists := listed[u.Key]
+		u.Exists, u.Same = exists, exists && file.ETag == hex.EncodeToString(u.Sum.md5[:])
+		if u.Same || all && !exists || exists && file.Size != u.Sum.Size {
+			continue
+		}
+		group.Go(func() (err error) {
+			u.Exists, u.Same, err = c.isSame(ctx, u)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// listed lists the objects with the common prefix of the uploads, and returns them by
+// their keys. If there are so many that a request for each upload is cheaper, it returns
+// only some, and false.
+func (c *Client) listed(ctx context.Context, uploads []*Upload) (objects map[string]bucket.File, all bool, err error) {
+	if len(uploads) == 0 {
+		return nil, true, nil
+	}
+	prefix := uploads[0].Key
+	for _, u := range uploads {
+		for !strings.HasPrefix(u.Key, prefix) {
+			prefix = prefix[:len(prefix)-1]
+		}
+	}
+	files, more, err := c.Bucket.List(ctx, prefix, bucket.PageSize*max(1, len(uploads)/8))
+	if err != nil {
+		return nil, false, c.Explain("see what is already in the bucket", "inbox/", err)
+	}
+	objects = map[string]bucket.File{}
+	for _, f := range files {
+		objects[f.Key] = f
+	}
+	return objects, !more, nil
+}
+
+// isSame asks S3 whether an object exists and has the content of the upload.
+func (c *Client) isSame(ctx context.Context, u *Upload) (exists, same bool, err error) {
+	head, err := c.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &c.Bucket.Name, Key: &u.Key, ChecksumMode: types.ChecksumModeEnabled})
+	switch status := bucket.HTTPStatus(err); {
+	case status == http.StatusNotFound:
+		return false, false, nil
+	case err != nil:
+		return false, false, c.Explain("compare "+u.Key+" with the file in the bucket", u.Key, err)
+	case aws.ToInt64(head.ContentLength) != u.Sum.Size:
+		return true, false, nil
+	}
+	whole := head.ChecksumType == types.ChecksumTypeFullObject
+	return true, whole && aws.ToString(head.ChecksumCRC64NVME) == *encode(u.Sum.crc) || aws.ToString(head.ETag) == `"`+hex.EncodeToString(u.Sum.md5[:])+`"`, nil
+}
