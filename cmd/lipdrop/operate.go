@@ -65,19 +65,14 @@ func (c *redriveCmd) Run(ctx context.Context, stack *client.Client, out *termina
 	})
 }
 
-// choice is a job that a command works on.
-type choice struct {
-	name  string
-	named bool // by its name, not by a prefix
-}
-
-// chosen returns the jobs that arguments name. A prefix stands for the jobs below it
-// whose status has one of the states, or for all without states.
-func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern, states []state) ([]choice, error) {
-	var jobs []choice
+// chosen returns the jobs that arguments name, and whether an argument is their name and
+// not a prefix. A prefix stands for the jobs below it whose status has one of the states,
+// or for all without states.
+func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern, states []state) (named map[string]bool, err error) {
+	named = map[string]bool{}
 	for _, p := range patterns {
 		if !p.Prefix {
-			jobs = append(jobs, choice{p.Text, true})
+			named[p.Text] = true
 			continue
 		}
 		statuses, err := stack.Statuses(ctx, time.Time{}, p)
@@ -89,14 +84,14 @@ func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern
 		}
 		for _, st := range statuses {
 			if states == nil || slices.Contains(states, state(st.State)) {
-				jobs = append(jobs, choice{st.Name, false})
+				named[st.Name] = named[st.Name] // true if another argument is the name
 			}
 		}
 	}
-	if len(jobs) == 0 {
+	if len(named) == 0 {
 		return nil, fmt.Errorf("none of these jobs is %s", joined(states))
 	}
-	return jobs, nil
+	return named, nil
 }
 
 // jobsAtOnce is how many jobs are cancelled or redriven at the same time.
@@ -104,26 +99,27 @@ const jobsAtOnce = 8
 
 // forEach calls do with each job, several at the same time, and goes on after an error.
 // It reports a job of a prefix that has nothing to do only if that is true of all jobs.
-func forEach(jobs []choice, do func(name string) error) error {
-	errs := make([]error, len(jobs))
+func forEach(named map[string]bool, do func(name string) error) error {
+	names := sortedKeys(named)
+	errs := make([]error, len(names))
 	var group errgroup.Group
 	group.SetLimit(jobsAtOnce)
-	for i, job := range jobs {
+	for i, name := range names {
 		group.Go(func() error {
-			errs[i] = do(job.name)
+			errs[i] = do(name)
 			return nil
 		})
 	}
 	_ = group.Wait() // errs has the errors
 	var left, idle []error
 	for i, err := range errs {
-		if state, ok := errors.AsType[*client.StateError](err); ok && state.Idle && !jobs[i].named {
+		if state, ok := errors.AsType[*client.StateError](err); ok && state.Idle && !named[names[i]] {
 			idle = append(idle, err)
 		} else if err != nil {
 			left = append(left, err)
 		}
 	}
-	if len(idle) == len(jobs) {
+	if len(idle) == len(names) {
 		return errors.Join(idle...)
 	}
 	return errors.Join(left...)
