@@ -2,8 +2,35 @@ package media
 
 import (
 	"encoding/binary"
+	"iter"
 	"time"
 )
+
+// chunk is a chunk of a RIFF file. Its end may be past the end of what contains it.
+type chunk struct {
+	kind      string
+	body, end int64
+	next      int64 // offset of the next chunk, after padding
+}
+
+// chunks returns the chunks between off and end.
+func (r *reader) chunks(off, end int64, order binary.ByteOrder) iter.Seq2[chunk, error] {
+	return func(yield func(chunk, error) bool) {
+		for off <= end-8 {
+			head, err := r.step(off, 8)
+			if err != nil {
+				yield(chunk{}, err)
+				return
+			}
+			length := int64(order.Uint32(head[4:]))
+			c := chunk{string(head[:4]), off + 8, off + 8 + length, off + 8 + length + length%2}
+			if !yield(c, nil) {
+				return
+			}
+			off = c.next
+		}
+	}
+}
 
 // readAVI reads the stream headers of an AVI file. They say how many frames a stream has.
 func readAVI(r *reader, info *Info) error {
@@ -15,45 +42,45 @@ func readAVI(r *reader, info *Info) error {
 	share := 1.0              // of the media data that is there
 	var walk func(off, end int64) error
 	walk = func(off, end int64) error {
-		for off <= end-8 {
-			head, err := r.step(off, min(12, end-off))
+		for c, err := range r.chunks(off, end, le) {
 			if err != nil {
 				return err
 			}
-			chunk, body := string(head[:4]), off+8
-			off = body + int64(le.Uint32(head[4:]))
-			stop := min(off, end)
-			off += off % 2
-			if chunk == "LIST" && len(head) == 12 {
-				switch string(head[8:]) {
+			stop := min(c.end, end)
+			if c.kind == "LIST" && c.body+4 <= end {
+				list, err := r.step(c.body, 4)
+				if err != nil {
+					return err
+				}
+				switch string(list) {
 				case "hdrl", "strl":
-					if err := walk(body+4, stop); err != nil {
+					if err := walk(c.body+4, stop); err != nil {
 						return err
 					}
 				case "movi":
-					data, cut = stop-body > 4, off > r.src.Size+1
-					share = float64(stop-body) / float64(max(off-body, 1))
+					data, cut = stop-c.body > 4, c.next > r.src.Size+1
+					share = float64(stop-c.body) / float64(max(c.next-c.body, 1))
 					return nil // nothing behind the media data is needed
 				}
 				continue
 			}
-			fields, err := r.step(body, min(stop-body, 56))
+			fields, err := r.step(c.body, min(stop-c.body, 56))
 			if err != nil {
 				return err
 			}
 			switch {
-			case chunk == "strh" && len(fields) >= 36:
+			case c.kind == "strh" && len(fields) >= 36:
 				kind = string(fields[:4])
 				scale, rate := uint64(le.Uint32(fields[20:])), uint64(le.Uint32(fields[24:]))
 				length = Length{}
 				if frame, _ = mulDiv(scale, uint64(time.Second), rate); scale > 0 {
 					length = fact(uint64(le.Uint32(fields[32:]))*scale, rate)
 				}
-			case chunk == "strf" && kind == "vids" && len(fields) >= 20 && info.Video == nil:
+			case c.kind == "strf" && kind == "vids" && len(fields) >= 20 && info.Video == nil:
 				info.Video = &Track{Codec: pictureCodec(fields[16:20]), Length: length, Frame: time.Duration(min(frame, uint64(time.Hour)))}
 				height := int32(le.Uint32(fields[8:]))
 				info.Width, info.Height = int(le.Uint32(fields[4:])&0x7fffffff), int(max(height, -height, 0))
-			case chunk == "strf" && kind == "auds" && len(fields) >= 2 && info.Audio == nil:
+			case c.kind == "strf" && kind == "auds" && len(fields) >= 2 && info.Audio == nil:
 				info.Audio = &Track{Codec: wavCodecs[le.Uint16(fields)], Length: length}
 			}
 		}

@@ -90,22 +90,18 @@ func readWEBP(r *reader, info *Info) error {
 	if err := setSize(info, uint32(config.Width), uint32(config.Height)); err != nil {
 		return err
 	}
-	for off := int64(12); off <= claimed-8; {
-		if head, err = r.step(off, 8); err != nil {
+	for c, err := range r.chunks(12, claimed, binary.LittleEndian) {
+		switch {
+		case err != nil:
 			return err
+		case c.kind != "VP8 " && c.kind != "VP8L" && c.kind != "ANMF":
+			continue
+		case c.body == c.end:
+			return errNoPicture
+		case c.end > r.src.Size:
+			return errCutPicture
 		}
-		length := int64(binary.LittleEndian.Uint32(head[4:]))
-		switch string(head[:4]) {
-		case "VP8 ", "VP8L", "ANMF":
-			if length == 0 {
-				return errNoPicture
-			}
-			if off+8+length > r.src.Size {
-				return errCutPicture
-			}
-			return nil
-		}
-		off += 8 + length + length%2
+		return nil
 	}
 	return errNoPicture
 }

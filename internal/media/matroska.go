@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
-	"math/bits"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,105 +23,6 @@ const (
 
 	idTimestamp, idSimpleBlock, idBlockGroup, idBlock, idBlockDuration = 0xE7, 0xA3, 0xA0, 0xA1, 0x9B
 )
-
-// element is an element of a Matroska file. It ends no later than the element that contains it.
-type element struct {
-	id        uint32
-	body, end int64
-	open      bool // it does not say how long it is
-	cut       bool // it claims to be longer than what contains it
-}
-
-// errElement reports bytes that are no element.
-const errElement = damage("its elements do not fit together")
-
-// element reads the head of the element at off. Limit is the end of what contains it.
-func (r *reader) element(off, limit int64) (element, error) {
-	const longest = 12
-	head, err := r.step(off, min(longest, limit-off))
-	if err != nil {
-		return element{}, err
-	}
-	if len(head) == 0 {
-		return element{}, errEnd
-	}
-	n := bits.LeadingZeros8(head[0]) + 1
-	if n > 4 {
-		return element{}, errElement
-	}
-	size, known, length := vint(head[min(n, len(head)):])
-	if length == 0 {
-		return element{}, errEnd
-	}
-	var id uint32
-	for _, b := range head[:n] {
-		id = id<<8 | uint32(b)
-	}
-	e := element{id: id, body: off + int64(n+length), end: limit, open: !known}
-	if known && size <= limit-e.body {
-		e.end = e.body + size
-	}
-	e.cut = known && size > limit-e.body
-	return e, nil
-}
-
-// vint reads a number of variable length, and returns how many bytes it takes. The length
-// is 0 if data end before the number does. A number of only ones means "unknown".
-func vint(data []byte) (n int64, known bool, length int) {
-	if len(data) == 0 {
-		return 0, false, 0
-	}
-	length = bits.LeadingZeros8(data[0]) + 1
-	if length > 8 || length > len(data) {
-		return 0, false, 0
-	}
-	n = int64(data[0]) & (1<<(8-length) - 1)
-	for _, b := range data[1:length] {
-		n = n<<8 | int64(b)
-	}
-	return n, n != 1<<(7*length)-1, length
-}
-
-// elements calls visit for each element between off and end.
-func (r *reader) elements(off, end int64, visit func(element) error) error {
-	for off < end {
-		e, err := r.element(off, end)
-		if err != nil {
-			return err
-		}
-		if err := visit(e); err != nil {
-			return err
-		}
-		off = e.end
-	}
-	return nil
-}
-
-// value returns up to n bytes of an element.
-func (r *reader) value(e element, n int64) []byte {
-	data, err := r.step(e.body, min(n, e.end-e.body))
-	if err != nil {
-		return nil // a value that is not there counts as 0
-	}
-	return data
-}
-
-func (r *reader) number(e element) (n uint64) {
-	for _, b := range r.value(e, 8) {
-		n = n<<8 | uint64(b)
-	}
-	return n
-}
-
-func (r *reader) float(e element) float64 {
-	switch data := r.value(e, 8); len(data) {
-	case 4:
-		return float64(math.Float32frombits(u32(data)))
-	case 8:
-		return math.Float64frombits(u64(data))
-	}
-	return 0
-}
 
 // matroska is what the head of a Matroska or WEBM file says.
 type matroska struct {
@@ -225,9 +126,7 @@ func (m *matroska) walk(r *reader, segment element) error {
 				m.first = e
 				m.start, _ = clusterTime(r, e)
 			}
-			if e.cut {
-				m.cut = true
-			}
+			m.cut = m.cut || e.cut
 			if e.open || m.duration > 0 && !m.cut && m.tracks != nil {
 				return nil
 			}
@@ -295,13 +194,14 @@ func (m *matroska) readTrack(r *reader, e element) error {
 	if t.doubt == "" {
 		t.doubt = rare[t.Codec]
 	}
-	t.Frame = time.Duration(min(t.each, uint64(time.Hour)))
-	if t.kind == mkvVideo && m.width == 0 {
-		if m.width, m.height = width, height; turned {
-			m.width, m.height = height, width
+	if t.kind == mkvVideo {
+		t.Frame = time.Duration(min(t.each, uint64(time.Hour)))
+		if turned {
+			width, height = height, width
 		}
-	} else if t.kind != mkvVideo {
-		t.Frame = 0
+		if m.width == 0 {
+			m.width, m.height = width, height
+		}
 	}
 	m.tracks = append(m.tracks, t)
 	return nil
@@ -410,7 +310,7 @@ func (m *matroska) measure(r *reader) error {
 // reports whether they follow one another up to the end.
 func (m *matroska) readBlocks(r *reader, base, off, end int64, left *int) bool {
 	trial := *m
-	trial.tracks = append([]mkvTrack(nil), m.tracks...)
+	trial.tracks = slices.Clone(m.tracks)
 	for off < end {
 		if *left--; *left < 0 {
 			return false
@@ -451,9 +351,7 @@ func (m *matroska) readBlocks(r *reader, base, off, end int64, left *int) bool {
 		default:
 			return false
 		}
-		if e.cut {
-			trial.cut = true
-		}
+		trial.cut = trial.cut || e.cut
 		off = e.end
 	}
 	m.cut = trial.cut

@@ -2,7 +2,6 @@ package media
 
 import (
 	"encoding/binary"
-	"errors"
 	"math"
 )
 
@@ -56,39 +55,34 @@ func readWAV(r *reader, info *Info) error {
 		w.order = binary.BigEndian
 	}
 	w.size = uint64(w.order.Uint32(head[4:])) + 8
-	for off := r.start + 12; ; {
-		head, err := r.step(off, 8)
-		if errors.Is(err, errEnd) {
-			return damage("it has no sound data")
-		}
+	for c, err := range r.chunks(r.start+12, r.src.Size, w.order) {
 		if err != nil {
 			return err
 		}
-		body, length := off+8, int64(w.order.Uint32(head[4:]))
-		switch string(head[:4]) {
+		switch c.kind {
 		case "ds64":
-			err = w.readLong(r, body)
+			err = w.readLong(r, c)
 		case "fmt ":
-			err = w.readFormat(r, body, length)
+			err = w.readFormat(r, c)
 		case "fact":
 			var data []byte
-			if data, err = r.bytes(body, 4); err == nil {
+			if data, err = r.bytes(c.body, 4); err == nil {
 				if w.samples = uint64(w.order.Uint32(data)); w.samples == math.MaxUint32 {
 					w.samples = 0
 				}
 			}
 		case "data":
-			return w.finish(r, body, length, info)
+			return w.finish(r, c, info)
 		}
 		if err != nil {
 			return err
 		}
-		off = body + length + length&1
 	}
+	return damage("it has no sound data")
 }
 
-func (w *wav) readLong(r *reader, body int64) error {
-	data, err := r.bytes(body, 16)
+func (w *wav) readLong(r *reader, c chunk) error {
+	data, err := r.bytes(c.body, 16)
 	if err != nil {
 		return err
 	}
@@ -97,12 +91,13 @@ func (w *wav) readLong(r *reader, body int64) error {
 	return nil
 }
 
-func (w *wav) readFormat(r *reader, body, length int64) error {
+func (w *wav) readFormat(r *reader, c chunk) error {
 	const size, bits, extra, subFormat = 16, 14, 18, 24
+	length := c.end - c.body
 	if length < bits {
 		return damage("its format chunk is too short")
 	}
-	data, err := r.most(body, min(length, subFormat+2))
+	data, err := r.most(c.body, min(length, subFormat+2))
 	if err != nil {
 		return err
 	}
@@ -133,8 +128,8 @@ func (w *wav) sampleSize() uint64 {
 	return byRate
 }
 
-// finish sets the audio track from the data chunk at body, which claims a length.
-func (w *wav) finish(r *reader, body, claimed int64, info *Info) error {
+// finish sets the audio track from the data chunk.
+func (w *wav) finish(r *reader, c chunk, info *Info) error {
 	switch {
 	case !w.formatKnown:
 		return damage("its sound comes before the description of its format")
@@ -145,7 +140,7 @@ func (w *wav) finish(r *reader, body, claimed int64, info *Info) error {
 		info.warn("the header of %s does not say how many channels or bits its sound has, and some programs cannot read it", info.Name)
 	}
 	info.Audio = &Track{Codec: wavCodecs[w.tag]}
-	length := w.dataLength(r, uint64(r.src.Size-body), uint64(claimed), info)
+	length := w.dataLength(r, uint64(r.src.Size-c.body), uint64(c.end-c.body), info)
 	if length == 0 {
 		return noSound(r.src.Name)
 	}
@@ -160,9 +155,10 @@ func (w *wav) finish(r *reader, body, claimed int64, info *Info) error {
 		}
 		info.Audio.Length = fact(length/size, w.rate)
 	case tagMPEG, tagMP3:
-		start, found, err := mpegFraming.find(r, body, frameSearch)
-		if err == nil && found && start < body+int64(length) {
-			return measureMPEG(r, start, body+int64(length), info)
+		end := c.body + int64(length)
+		start, found, err := mpegFraming.find(r, c.body, frameSearch)
+		if err == nil && found && start < end {
+			return measureMPEG(r, start, end, info)
 		}
 		fallthrough
 	default:

@@ -1,0 +1,105 @@
+package media
+
+import (
+	"math"
+	"math/bits"
+)
+
+// element is an element of a Matroska file. It ends no later than the element that contains it.
+type element struct {
+	id        uint32
+	body, end int64
+	open      bool // it does not say how long it is
+	cut       bool // it claims to be longer than what contains it
+}
+
+// errElement reports bytes that are no element.
+const errElement = damage("its elements do not fit together")
+
+// element reads the head of the element at off. Limit is the end of what contains it.
+func (r *reader) element(off, limit int64) (element, error) {
+	const longest = 12
+	head, err := r.step(off, min(longest, limit-off))
+	if err != nil {
+		return element{}, err
+	}
+	if len(head) == 0 {
+		return element{}, errEnd
+	}
+	n := bits.LeadingZeros8(head[0]) + 1
+	if n > 4 {
+		return element{}, errElement
+	}
+	size, known, length := vint(head[min(n, len(head)):])
+	if length == 0 {
+		return element{}, errEnd
+	}
+	var id uint32
+	for _, b := range head[:n] {
+		id = id<<8 | uint32(b)
+	}
+	e := element{id: id, body: off + int64(n+length), end: limit, open: !known}
+	if known && size <= limit-e.body {
+		e.end = e.body + size
+	}
+	e.cut = known && size > limit-e.body
+	return e, nil
+}
+
+// vint reads a number of variable length, and returns how many bytes it takes. The length
+// is 0 if data end before the number does. A number of only ones means "unknown".
+func vint(data []byte) (n int64, known bool, length int) {
+	if len(data) == 0 {
+		return 0, false, 0
+	}
+	length = bits.LeadingZeros8(data[0]) + 1
+	if length > 8 || length > len(data) {
+		return 0, false, 0
+	}
+	n = int64(data[0]) & (1<<(8-length) - 1)
+	for _, b := range data[1:length] {
+		n = n<<8 | int64(b)
+	}
+	return n, n != 1<<(7*length)-1, length
+}
+
+// elements calls visit for each element between off and end.
+func (r *reader) elements(off, end int64, visit func(element) error) error {
+	for off < end {
+		e, err := r.element(off, end)
+		if err != nil {
+			return err
+		}
+		if err := visit(e); err != nil {
+			return err
+		}
+		off = e.end
+	}
+	return nil
+}
+
+// value returns up to n bytes of an element.
+func (r *reader) value(e element, n int64) []byte {
+	data, err := r.step(e.body, min(n, e.end-e.body))
+	if err != nil {
+		return nil // a value that is not there counts as 0
+	}
+	return data
+}
+
+func (r *reader) number(e element) (n uint64) {
+	for _, b := range r.value(e, 8) {
+		n = n<<8 | uint64(b)
+	}
+	return n
+}
+
+func (r *reader) float(e element) float64 {
+	switch data := r.value(e, 8); len(data) {
+	case 4:
+		return float64(math.Float32frombits(u32(data)))
+	case 8:
+		return math.Float64frombits(u64(data))
+	}
+	return 0
+}
