@@ -163,7 +163,7 @@ func (b *board) draw() {
 	}
 	s.WriteString("\x1b[J")
 	b.drawn = len(lines)
-	b.out.raw(s.String())
+	_ = b.out.raw(s.String()) // run reports the error
 }
 
 // paint colours the state in a line of the board.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -13,24 +12,6 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 )
-
-// upload uploads a file of this machine to a key.
-func upload(ctx context.Context, b *bucket.Bucket, path, key string) error {
-	file, _, err := openRegular(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	return uploadFile(ctx, b, file, key, nil)
-}
-
-// uploadFile uploads an open file to a key.
-func uploadFile(ctx context.Context, b *bucket.Bucket, file *os.File, key string, metadata map[string]string) error {
-	if err := b.Upload(ctx, key, file, metadata); err != nil {
-		return fmt.Errorf("%s cannot be dropped: %w", file.Name(), plainly(err))
-	}
-	return nil
-}
 
 // keysBelow returns every key below a prefix, in order.
 func keysBelow(ctx context.Context, b *bucket.Bucket, prefix string) ([]string, error) {

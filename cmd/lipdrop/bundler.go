@@ -47,11 +47,11 @@ type bundler struct {
 
 // medium is a file of this machine that jobs of a list use.
 type medium struct {
-	path    string // without links
-	base    string // the name of the file
-	upload  *client.Upload
-	info    media.Info
-	problem *problem.Problem // with the file itself
+	*localFile        // its key depends on the list
+	base       string // the name of the file
+	sum        client.Sum
+	info       media.Info
+	problem    *problem.Problem // with the file itself
 }
 
 // addList adds the rows of a list, each as the bundle inbox/<list>/<name>.job/.
@@ -99,7 +99,7 @@ func readList(file string) ([]byte, error) {
 // options of the command line.
 func (b *bundler) bundlePairs(ctx context.Context) error {
 	resolver := b.resolver
-	resolver.Files = b.files
+	resolver.Files = b.files.checkable()
 	type pair struct {
 		folder   string
 		row      list.Row
@@ -107,20 +107,20 @@ func (b *bundler) bundlePairs(ctx context.Context) error {
 	}
 	var pairs []pair
 	used := map[string]bool{}
-	err := check.Each(ctx, &resolver, b.files.keys, func(key string, f drop.Finding) error {
+	err := check.Each(ctx, &resolver, b.files.keys(), func(key string, f drop.Finding) error {
 		if f.Job != nil {
 			if _, isBundle := f.Job.Manifest(); isBundle {
 				return &client.UsageError{Reason: fmt.Sprintf("--model and --set are for pairs and lists; %s has its own job.json: set the model and the options there", f.Name)}
 			}
 		}
 		if f.State == ledger.Rejected {
-			b.wrong = append(b.wrong, b.describeProblems(key, plannedJob{finding: f, outcome: check.Outcome{Problems: f.Problems}})...)
+			b.reject(key, f.Name, f.Problems)
 			return nil
 		}
 		files := map[string]string{}
 		for _, file := range f.Files() {
 			kind, _ := media.KindOf(file.Key)
-			files[string(kind)] = b.files.paths[file.Key]
+			files[string(kind)] = b.files.byKey[file.Key].path
 			used[file.Key] = true
 		}
 		if len(files) == 0 {
@@ -134,13 +134,12 @@ func (b *bundler) bundlePairs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, key := range b.files.keys {
+	for _, key := range b.files.keys() {
 		if !used[key] && drop.ParseKey(key).Role != drop.Visual && drop.ParseKey(key).Role != drop.Audio {
 			return &client.UsageError{Reason: fmt.Sprintf("--model and --set are for pairs and lists, and %s is neither", check.File(key))}
 		}
-		b.files.remove(key)
+		delete(b.files.byKey, key)
 	}
-	b.files.sort()
 	for _, p := range pairs {
 		if err := b.addRows(ctx, p.row.Name, p.folder, "", []list.Row{p.row}, p.problems); err != nil {
 			return err
@@ -155,7 +154,7 @@ func (b *bundler) addRows(ctx context.Context, file, folder, dir string, rows []
 	bad := map[int]bool{} // by the row's number
 	report := func(p list.Problem) {
 		bad[p.Row] = true
-		b.wrong = append(b.wrong, wrong{file, p.Row, escapef("%s: %v", file, p)})
+		b.rejectRow(file, p)
 	}
 	for _, p := range problems {
 		report(p)
@@ -197,7 +196,6 @@ func (b *bundler) addRows(ctx context.Context, file, folder, dir string, rows []
 			return err
 		}
 	}
-	b.files.sort()
 	return nil
 }
 
@@ -217,11 +215,11 @@ func (b *bundler) addBundle(file, folder, dir string, row list.Row) error {
 	}
 	for property, named := range row.Files {
 		m := b.media[pathFrom(dir, named)]
-		key := folder + mediaFolder + hex.EncodeToString(m.upload.Sum.SHA256[:6]) + "/" + m.base
+		key := folder + mediaFolder + hex.EncodeToString(m.sum.SHA256[:6]) + "/" + m.base
 		if b.uploads[key] == nil {
-			u := *m.upload
-			u.Key = key
-			b.uploads[key], b.files.paths[key] = &u, m.path
+			file := *m.localFile
+			file.Key = key
+			b.files.byKey[key], b.uploads[key] = &file, &client.Upload{Key: key, Open: file.open, Sum: m.sum}
 		}
 		input[property] = "/" + key
 	}
@@ -233,7 +231,7 @@ func (b *bundler) addBundle(file, folder, dir string, row list.Row) error {
 		return err
 	}
 	key := folder + row.Name + ".job/job.json"
-	b.files.texts[key], b.rows[key], b.inList[key] = text.Bytes(), row, file
+	b.files.byKey[key], b.rows[key] = newText(key, text.Bytes()), plannedRow{row, file}
 	return nil
 }
 
@@ -268,7 +266,7 @@ func (m *medium) read(ctx context.Context, at string) error {
 		return nil
 	}
 	defer file.Close()
-	m.path = target
+	m.localFile = newLocalFile("", target, info)
 	m.info, err = media.Inspect(ctx, media.Source{
 		Name: m.base, Size: info.Size(),
 		ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
@@ -282,8 +280,7 @@ func (m *medium) read(ctx context.Context, at string) error {
 	if err != nil {
 		return err
 	}
-	m.upload = &client.Upload{Open: opener(target)}
-	m.upload.Sum, err = client.SumOf(ctx, file, info.Size())
+	m.sum, err = client.SumOf(ctx, file, info.Size())
 	return err
 }
 

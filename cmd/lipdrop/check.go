@@ -34,7 +34,7 @@ type checkCmd struct {
 // Run prints what job each file would start, or what is wrong with it. It runs the
 // same code as submit, and sends nothing anywhere.
 func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
-	files, err := gather(c.Files)
+	files, err := gather(ledger.InboxPrefix, c.Files)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	if err != nil {
 		return err
 	}
-	resolver := &drop.Resolver{Files: files, Catalog: models, Settings: drop.Settings{
+	resolver := &drop.Resolver{Files: files.checkable(), Catalog: models, Settings: drop.Settings{
 		DefaultVideoModel: c.VideoModel, DefaultImageModel: c.ImageModel, SharedFolders: c.SharedFolders, MaxJobsPerDrop: c.MaxJobsPerDrop,
 		RejectMismatch: c.LengthMismatch == "reject",
 	}}
@@ -58,7 +58,7 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 			printf(out, "%v\n", problem)
 		}
 	}
-	err = check.Each(ctx, resolver, files.keys, func(key string, f drop.Finding) error {
+	err = check.Each(ctx, resolver, files.keys(), func(key string, f drop.Finding) error {
 		found++
 		o, err := check.Assess(ctx, resolver, f)
 		if err != nil {

@@ -256,14 +256,14 @@ func isAbout(st client.Status, order string) bool {
 
 // orders returns the orders that the statuses of the jobs have after the drop, by name.
 func (p *plan) orders(ctx context.Context, stack *client.Client) (map[string]string, error) {
-	snapshot, err := p.snapshot(ctx, stack, commonFolder(p.files.keys))
+	snapshot, err := p.snapshot(ctx, stack)
 	if err != nil {
 		return nil, err
 	}
 	resolver := p.resolver
-	resolver.Files = sentFiles{snapshot, p.files}
+	resolver.Files = sentFiles{snapshot, p.files.checkable()}
 	orders := map[string]string{}
-	err = check.Each(ctx, &resolver, p.files.keys, func(_ string, f drop.Finding) error {
+	err = check.Each(ctx, &resolver, p.files.keys(), func(_ string, f drop.Finding) error {
 		orders[f.Name] = f.Order
 		if f.Job != nil {
 			orders[f.Name] = f.Job.Take
@@ -277,7 +277,7 @@ func (p *plan) orders(ctx context.Context, stack *client.Client) (map[string]str
 // dropped is read from this machine.
 type sentFiles struct {
 	*check.Snapshot
-	files *dropped
+	files *check.Dropped
 }
 
 // ReadRange implements drop.Files.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +38,16 @@ func startStack(t *testing.T, o local.Options) *running {
 	}
 	t.Cleanup(stack.Close)
 	return &running{stack, t, o.Dir, &bucket.Bucket{S3: stack.S3(), Name: local.Bucket}}
+}
+
+// upload uploads a file of this machine to a key.
+func upload(ctx context.Context, b *bucket.Bucket, path, key string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return b.Upload(ctx, key, file, nil)
 }
 
 func (r *running) dropPair(name string) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -23,6 +22,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/list"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // plan is what a drop does.
@@ -33,10 +33,15 @@ type plan struct {
 	uploads  map[string]*client.Upload // by key
 	jobs     []plannedJob              // all findings about the files
 	lists    map[string]int            // the number of rows by the list's file
-	rows     map[string]list.Row       // by the key of the row's job.json
-	inList   map[string]string         // the list of a row, by the same key
+	rows     map[string]plannedRow     // by the key of the row's job.json
 	wrong    []wrong
 	cost     cost // of the jobs that start
+}
+
+// plannedRow is a row of a list.
+type plannedRow struct {
+	list.Row
+	list string // the file of the list
 }
 
 // wrong is a problem of a file, or of a row of a list.
@@ -87,24 +92,23 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 	}
 	p := &plan{
 		resolver: drop.Resolver{Catalog: models, Settings: settings}, force: c.Force, uploads: map[string]*client.Upload{},
-		lists: map[string]int{}, rows: map[string]list.Row{}, inList: map[string]string{},
+		lists: map[string]int{}, rows: map[string]plannedRow{},
 	}
-	if p.files, err = gatherInto(folder, files); err != nil {
+	if p.files, err = gather(folder, files); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(p.files.problems...); err != nil {
 		return nil, fmt.Errorf("nothing was sent:\n%w", err)
 	}
-	for _, key := range p.files.keys {
+	for _, key := range p.files.keys() {
 		switch role := drop.ParseKey(key).Role; {
 		case role == drop.NoDrop:
-			p.files.remove(key)
-		case role == drop.UnknownFile && p.files.inFolder[key]:
+			delete(p.files.byKey, key)
+		case role == drop.UnknownFile && p.files.byKey[key].inFolder:
 			printf(say, "%s is left out: no job uses such a file\n", check.File(key))
-			p.files.remove(key)
+			delete(p.files.byKey, key)
 		}
 	}
-	p.files.sort()
 	defaults := list.Defaults{
 		Catalog: models, Model: c.Model, VideoModel: settings.DefaultVideoModel, ImageModel: settings.DefaultImageModel, Options: c.Set,
 	}
@@ -124,7 +128,7 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 			return nil, err
 		}
 	}
-	if err := p.check(ctx, stack, folder); err != nil {
+	if err := p.check(ctx, stack); err != nil {
 		return nil, err
 	}
 	p.estimate(ctx, stack)
@@ -172,29 +176,23 @@ func (c cost) String() string {
 func (p *plan) compare(ctx context.Context, stack *client.Client) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(readsAtOnce)
-	for _, key := range p.files.keys {
+	for _, key := range p.files.keys() {
 		if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil && stack.Local() {
 			return err
 		}
 		if p.uploads[key] != nil {
 			continue // a medium of a list, which was read before
 		}
-		u := &client.Upload{Key: key}
+		f := p.files.byKey[key]
+		u := &client.Upload{Key: key, Open: f.open}
 		p.uploads[key] = u
-		text, at := p.files.texts[key], p.files.paths[key]
-		group.Go(func() (err error) {
-			if text != nil {
-				u.Open = client.Bytes(text)
-				u.Sum, err = client.SumOf(groupCtx, bytes.NewReader(text), int64(len(text)))
-				return err
-			}
-			u.Open = opener(at)
-			file, info, err := openRegular(at)
+		group.Go(func() error {
+			content, err := f.open()
 			if err != nil {
 				return err
 			}
-			defer file.Close()
-			u.Sum, err = client.SumOf(groupCtx, file, info.Size())
+			defer content.Close()
+			u.Sum, err = client.SumOf(groupCtx, content, f.Size)
 			return err
 		})
 	}
@@ -207,13 +205,6 @@ func (p *plan) compare(ctx context.Context, stack *client.Client) error {
 // readsAtOnce is how many files of this machine are read at the same time.
 const readsAtOnce = 4
 
-func opener(path string) func() (client.Content, error) {
-	return func() (client.Content, error) {
-		file, _, err := openRegular(path)
-		return file, err
-	}
-}
-
 // snapshotPages is how many pages of the bucket's listing a check reads at most, with one
 // page more for each ten files. If the folder has more, the check lists the files of each
 // job.
@@ -221,25 +212,21 @@ const snapshotPages = 3
 
 // check finds out which jobs the files form. The error names every file and row that
 // does not form one.
-func (p *plan) check(ctx context.Context, stack *client.Client, folder string) error {
-	if len(p.rows) > 0 && len(p.rows) == len(p.files.keys)-p.mediaOfLists() {
-		folder = commonFolder(slices.Collect(maps.Keys(p.rows)))
-	}
-	snapshot, err := p.snapshot(ctx, stack, folder)
+func (p *plan) check(ctx context.Context, stack *client.Client) error {
+	snapshot, err := p.snapshot(ctx, stack)
 	if err != nil {
 		return err
 	}
 	resolver := p.resolver
-	resolver.Files = check.Overlay{New: p.files, Bucket: snapshot}
-	err = check.Each(ctx, &resolver, p.files.keys, func(key string, f drop.Finding) error {
+	resolver.Files = check.Overlay{New: p.files.checkable(), Bucket: snapshot}
+	err = check.Each(ctx, &resolver, p.files.keys(), func(key string, f drop.Finding) error {
 		o, err := check.Assess(ctx, &resolver, f)
 		if err != nil {
 			return err
 		}
-		job := plannedJob{finding: f, outcome: o, starts: o.State == check.Ready && p.changes(f)}
-		p.jobs = append(p.jobs, job)
+		p.jobs = append(p.jobs, plannedJob{finding: f, outcome: o, starts: o.State == check.Ready && p.changes(f)})
 		if o.State == ledger.Rejected {
-			p.wrong = append(p.wrong, p.describeProblems(key, job)...)
+			p.reject(key, f.Name, o.Problems)
 		}
 		return nil
 	})
@@ -259,24 +246,17 @@ func (p *plan) check(ctx context.Context, stack *client.Client, folder string) e
 	return nil
 }
 
-// snapshot lists the files of the bucket in a folder.
-func (p *plan) snapshot(ctx context.Context, stack *client.Client, folder string) (*check.Snapshot, error) {
-	snapshot, err := check.NewSnapshot(ctx, stack.Bucket, folder, bucket.PageSize*(snapshotPages+len(p.files.keys)/10))
+// snapshot lists the files of the bucket in the folder of the dropped ones.
+func (p *plan) snapshot(ctx context.Context, stack *client.Client) (*check.Snapshot, error) {
+	snapshot, err := check.NewSnapshot(ctx, stack.Bucket, commonFolder(p.files.keys()), bucket.PageSize*(snapshotPages+len(p.files.byKey)/10))
 	return snapshot, stack.Explain("see what is in the bucket", "inbox/", err)
 }
 
-func (p *plan) mediaOfLists() int {
-	n := 0
-	for _, key := range p.files.keys {
-		if drop.ParseKey(key).Role == drop.NoDrop {
-			n++
-		}
-	}
-	return n
-}
-
-// commonFolder returns the longest folder that contains all keys.
+// commonFolder returns the longest folder that contains all keys, or inbox/.
 func commonFolder(keys []string) string {
+	if len(keys) == 0 {
+		return ledger.InboxPrefix
+	}
 	common := keys[0]
 	for _, key := range keys {
 		for !strings.HasPrefix(key, common) {
@@ -286,18 +266,20 @@ func commonFolder(keys []string) string {
 	return common[:strings.LastIndexByte(common, '/')+1]
 }
 
-// describeProblems returns the problems of a job that would be rejected.
-func (p *plan) describeProblems(key string, job plannedJob) []wrong {
-	var problems []wrong
-	for _, problem := range job.outcome.Problems {
-		remedy := problem.RemedyFor(job.finding.Name)
+// reject adds the problems of a job.
+func (p *plan) reject(key, name string, problems []problem.Problem) {
+	for _, bad := range problems {
 		if row, ok := p.rows[key]; ok {
-			problems = append(problems, wrong{p.inList[key], row.Number, escapef("%s: %v", p.inList[key], row.Problem(problem.Member, problem.Reason, remedy))})
+			p.rejectRow(row.list, row.Problem(bad.Member, bad.Reason, bad.RemedyFor(name)))
 			continue
 		}
-		problems = append(problems, wrong{text: escapef("%s: %s. %s", job.finding.Name, problem.Reason, remedy)})
+		p.wrong = append(p.wrong, wrong{text: escapef("%s: %s. %s", name, bad.Reason, bad.RemedyFor(name))})
 	}
-	return problems
+}
+
+// rejectRow adds a problem of a row of a list.
+func (p *plan) rejectRow(file string, bad list.Problem) {
+	p.wrong = append(p.wrong, wrong{file, bad.Row, escapef("%s: %v", file, bad)})
 }
 
 // sends reports whether a key is uploaded.

@@ -38,15 +38,6 @@ func (t *terminal) colored() bool {
 	return columns > 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// raw writes text whose parts were escaped before.
-func (t *terminal) raw(s string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, err := io.WriteString(t.w, s); err != nil && t.err == nil {
-		t.err = err
-	}
-}
-
 // colorOf returns the colour of a state: red if it failed, yellow if it needs
 // something, green if it succeeded.
 func colorOf(state ledger.State) text.Color {
@@ -101,7 +92,7 @@ func printTable(out *terminal, header []string, states int, rows [][]string) {
 	for line := range strings.Lines(t.Render() + "\n") {
 		lines.WriteString(strings.TrimRight(line, " \n") + "\n")
 	}
-	out.raw(lines.String())
+	_ = out.raw(lines.String()) // run reports the error
 }
 
 // fit returns the largest widths of columns whose rows fit into a line: the last

@@ -23,15 +23,21 @@ type terminal struct {
 
 // Write implements io.Writer.
 func (t *terminal) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, err := io.WriteString(t.w, escape(string(p), "\n\t")); err != nil {
-		if t.err == nil {
-			t.err = err
-		}
+	if err := t.raw(escape(string(p), "\n\t")); err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// raw writes text whose parts were escaped before.
+func (t *terminal) raw(text string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, err := io.WriteString(t.w, text)
+	if t.err == nil {
+		t.err = err
+	}
+	return err
 }
 
 // failed returns the error of the first write that failed.

@@ -87,7 +87,7 @@ func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say me
 	if err != nil {
 		return nil, err
 	}
-	removed, err := removeEarlier(ctx, stack.Bucket, files.keys)
+	removed, err := removeEarlier(ctx, stack.Bucket, files.keys())
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ func (c *tryCmd) gather() (*dropped, error) {
 			return nil, fmt.Errorf("%s is a folder; name the files in it, or a folder whose name ends in .job", file)
 		}
 	}
-	files, err := gather(c.Files)
+	files, err := gather(ledger.InboxPrefix, c.Files)
 	if err == nil && files.problems != nil {
 		err = fmt.Errorf("nothing was dropped:\n%w", errors.Join(files.problems...))
 	}
@@ -177,15 +177,15 @@ func checkFiles(ctx context.Context, files *dropped) error {
 	if err != nil {
 		return err
 	}
-	resolver := &drop.Resolver{Files: files, Catalog: models, Settings: permissions.DefaultSettings()}
+	resolver := &drop.Resolver{Files: files.checkable(), Catalog: models, Settings: permissions.DefaultSettings()}
 	var wrong []string
-	for _, key := range files.keys {
+	for _, key := range files.keys() {
 		if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil {
 			wrong = append(wrong, escapef("%v", err))
 		}
 	}
 	jobs := 0
-	err = check.Each(ctx, resolver, files.keys, func(key string, f drop.Finding) error {
+	err = check.Each(ctx, resolver, files.keys(), func(key string, f drop.Finding) error {
 		o, err := check.Assess(ctx, resolver, f)
 		if err != nil {
 			return err

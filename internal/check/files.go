@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +11,52 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
 )
+
+// Dropped are the files of a drop. It implements drop.Files, so that a check runs the same
+// code as submit.
+type Dropped struct {
+	files  []drop.File // sorted
+	readAt func(key string, p []byte, off int64) (int, error)
+}
+
+// NewDropped returns the files of a drop, whose contents readAt reads as io.ReaderAt does.
+func NewDropped(files []drop.File, readAt func(key string, p []byte, off int64) (int, error)) *Dropped {
+	return &Dropped{slices.SortedFunc(slices.Values(files), byKey), readAt}
+}
+
+// Keys returns the keys of the files, sorted.
+func (d *Dropped) Keys() []string {
+	var keys []string
+	for _, f := range d.files {
+		keys = append(keys, f.Key)
+	}
+	return keys
+}
+
+// List implements drop.Files.
+func (d *Dropped) List(_ context.Context, prefix string, limit int) ([]drop.File, bool, error) {
+	files, more := list(d.files, listing{prefix: prefix, limit: limit})
+	return files, more, nil
+}
+
+// ListFolder implements drop.Files.
+func (d *Dropped) ListFolder(_ context.Context, prefix, after string, limit int) ([]drop.File, bool, error) {
+	files, more := list(d.files, listing{prefix, after, true, limit})
+	return files, more, nil
+}
+
+// Head implements drop.Files.
+func (d *Dropped) Head(_ context.Context, key string) (drop.File, error) { return head(d.files, key) }
+
+// ReadRange implements drop.Files.
+func (d *Dropped) ReadRange(_ context.Context, f drop.File, off, n int64) ([]byte, error) {
+	part := make([]byte, max(min(n, f.Size-off), 0))
+	read, err := d.readAt(f.Key, part, off)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return part[:read], err
+}
 
 // Overlay is the bucket as it will be after the files of New are dropped: New before
 // Bucket. It implements drop.Files.
@@ -81,9 +128,10 @@ type Snapshot struct {
 	listed map[listing]page
 }
 
+// listing is what a request for a listing asks for.
 type listing struct {
 	prefix, after string
-	folder        bool
+	folder        bool // not deeper than the next slash
 	limit         int
 }
 
@@ -114,11 +162,7 @@ func (s *Snapshot) ListFolder(ctx context.Context, prefix, after string, limit i
 
 func (s *Snapshot) list(l listing, ask func() ([]drop.File, bool, error)) ([]drop.File, bool, error) {
 	if s.knows(l.prefix) {
-		delimiter := ""
-		if l.folder {
-			delimiter = "/"
-		}
-		files, more := ListFiles(s.known, l.prefix, l.after, delimiter, l.limit)
+		files, more := list(s.known, l)
 		return files, more, nil
 	}
 	s.mu.Lock()
@@ -140,27 +184,33 @@ func (s *Snapshot) Head(ctx context.Context, key string) (drop.File, error) {
 	if !s.knows(key) {
 		return s.Files.Head(ctx, key)
 	}
-	i, ok := slices.BinarySearchFunc(s.known, drop.File{Key: key}, byKey)
+	return head(s.known, key)
+}
+
+// head returns the file with a key.
+func head(sorted []drop.File, key string) (drop.File, error) {
+	i, ok := slices.BinarySearchFunc(sorted, drop.File{Key: key}, byKey)
 	if !ok {
 		return drop.File{}, bucket.ErrNotFound
 	}
-	return s.known[i], nil
+	return sorted[i], nil
 }
 
-// ListFiles lists sorted files as S3 does, with a delimiter or "".
-func ListFiles(sorted []drop.File, prefix, after, delimiter string, limit int) (files []drop.File, more bool) {
-	from, _ := slices.BinarySearchFunc(sorted, drop.File{Key: max(prefix, after)}, byKey)
+// list lists sorted files as S3 does.
+func list(sorted []drop.File, l listing) (files []drop.File, more bool) {
+	from, _ := slices.BinarySearchFunc(sorted, drop.File{Key: max(l.prefix, l.after)}, byKey)
 	for _, f := range sorted[from:] {
-		if !strings.HasPrefix(f.Key, prefix) {
+		below, ok := strings.CutPrefix(f.Key, l.prefix)
+		if !ok {
 			break
 		}
-		if i := strings.Index(f.Key[len(prefix):], delimiter); delimiter != "" && i >= 0 {
-			f = drop.File{Key: f.Key[:len(prefix)+i+1]}
+		if first, _, deeper := strings.Cut(below, "/"); l.folder && deeper {
+			f = drop.File{Key: l.prefix + first + "/"}
 		}
-		if f.Key <= after || len(files) > 0 && files[len(files)-1].Key == f.Key {
+		if f.Key <= l.after || len(files) > 0 && files[len(files)-1].Key == f.Key {
 			continue
 		}
-		if len(files) == limit {
+		if len(files) == l.limit {
 			return files, true
 		}
 		files = append(files, f)

@@ -305,10 +305,11 @@ func (d *dropSession) check(model string, options map[string]any) error {
 			return err
 		}
 	}
-	files := newDroppedFiles(d.files)
-	for i := range len(files.list) - 1 {
-		if key := files.list[i].Key; key == files.list[i+1].Key {
-			return fmt.Errorf("two files are named %s; rename one", check.File(key))
+	files := filesOf(d.files)
+	keys := files.Keys()
+	for i := range len(keys) - 1 {
+		if keys[i] == keys[i+1] {
+			return fmt.Errorf("two files are named %s; rename one", check.File(keys[i]))
 		}
 	}
 	good, bad := map[string]bool{}, map[string]bool{}
@@ -366,9 +367,9 @@ func (d *dropSession) check(model string, options map[string]any) error {
 
 // eachOutcome reports what files would start if they were dropped beside those that are
 // stored.
-func (d *dropSession) eachOutcome(stored *check.Snapshot, files *droppedFiles, report func(drop.Finding, check.Outcome)) error {
+func (d *dropSession) eachOutcome(stored *check.Snapshot, files *check.Dropped, report func(drop.Finding, check.Outcome)) error {
 	resolver := &drop.Resolver{Files: check.Overlay{New: files, Bucket: stored}, Catalog: d.server.catalog, Settings: d.server.settings}
-	err := check.Each(d.ctx, resolver, files.keys(), func(_ string, f drop.Finding) error {
+	err := check.Each(d.ctx, resolver, files.Keys(), func(_ string, f drop.Finding) error {
 		o, err := check.Assess(d.ctx, resolver, f)
 		if err == nil {
 			report(f, o)
@@ -407,7 +408,7 @@ func (d *dropSession) makeBundles(stored *check.Snapshot, model string, options 
 		with = append(with, d.made(folder+"preset.json", text))
 	}
 	used, unused := map[string]bool{}, map[string]bool{}
-	err = d.eachOutcome(stored, newDroppedFiles(with), func(f drop.Finding, o check.Outcome) {
+	err = d.eachOutcome(stored, filesOf(with), func(f drop.Finding, o check.Outcome) {
 		if f.Job != nil {
 			if _, isBundle := f.Job.Manifest(); isBundle {
 				return

@@ -2,11 +2,7 @@ package ui
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"io"
-	"slices"
-	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/check"
@@ -89,61 +85,13 @@ func (r *readAhead) ReadAt(p []byte, off int64) (int, error) {
 // Close implements io.Closer.
 func (r *readAhead) Close() error { return nil }
 
-// droppedFiles are the files of a drop. It implements drop.Files, so that the check runs
-// the same code as submit.
-type droppedFiles struct {
-	files map[string]*browserFile // by key
-	list  []bucket.File           // sorted by key
-}
-
-func newDroppedFiles(files []*browserFile) *droppedFiles {
-	d := &droppedFiles{files: map[string]*browserFile{}}
+// filesOf returns the files as a check reads them.
+func filesOf(files []*browserFile) *check.Dropped {
+	byKey := map[string]*browserFile{}
+	var list []bucket.File
 	for _, f := range files {
-		d.files[f.Key] = f
-		d.list = append(d.list, f.File)
+		byKey[f.Key] = f
+		list = append(list, f.File)
 	}
-	slices.SortFunc(d.list, func(a, b bucket.File) int { return strings.Compare(a.Key, b.Key) })
-	return d
-}
-
-func (d *droppedFiles) keys() []string {
-	var keys []string
-	for _, f := range d.list {
-		keys = append(keys, f.Key)
-	}
-	return keys
-}
-
-// List implements drop.Files.
-func (d *droppedFiles) List(_ context.Context, prefix string, limit int) ([]bucket.File, bool, error) {
-	files, more := check.ListFiles(d.list, prefix, "", "", limit)
-	return files, more, nil
-}
-
-// ListFolder implements drop.Files.
-func (d *droppedFiles) ListFolder(_ context.Context, prefix, after string, limit int) ([]bucket.File, bool, error) {
-	files, more := check.ListFiles(d.list, prefix, after, "/", limit)
-	return files, more, nil
-}
-
-// Head implements drop.Files.
-func (d *droppedFiles) Head(_ context.Context, key string) (bucket.File, error) {
-	if f, ok := d.files[key]; ok {
-		return f.File, nil
-	}
-	return bucket.File{}, bucket.ErrNotFound
-}
-
-// ReadRange implements drop.Files.
-func (d *droppedFiles) ReadRange(_ context.Context, f bucket.File, off, n int64) ([]byte, error) {
-	n = min(n, f.Size-off)
-	if n <= 0 {
-		return nil, nil
-	}
-	part := make([]byte, n)
-	read, err := d.files[f.Key].ReadAt(part, off)
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return part[:read], err
+	return check.NewDropped(list, func(key string, p []byte, off int64) (int, error) { return byKey[key].ReadAt(p, off) })
 }
