@@ -2,12 +2,8 @@ package media
 
 import (
 	"bytes"
-	"errors"
 	"slices"
 )
-
-// errEncrypted reports samples that only the program of a shop can decode.
-var errEncrypted = errors.New("its media data are encrypted")
 
 // doubtSpatial is the doubt of sound that only Apple's programs decode.
 const doubtSpatial = "spatial audio (apac)"

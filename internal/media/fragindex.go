@@ -15,11 +15,11 @@ type indexed struct {
 
 // bySegmentIndex sets the ends of the tracks from the segment indexes. It reports
 // whether any index was usable.
-func (f *fragments) bySegmentIndex() (found bool, err error) {
+func (f *fragments) bySegmentIndex() (found bool) {
 	for _, b := range f.indexes {
 		x, whole, err := readIndex(f.r, b)
 		if err != nil {
-			return false, err
+			return false
 		}
 		t := f.m.track(x.track)
 		if t == nil || !whole {
@@ -32,7 +32,7 @@ func (f *fragments) bySegmentIndex() (found bool, err error) {
 			found = true
 		}
 	}
-	return found, nil
+	return found
 }
 
 // readIndex reads a segment index. Whole is true if the index covers the file to its
@@ -67,24 +67,21 @@ func readIndex(r *reader, sidx box) (x indexed, whole bool, err error) {
 
 // byRandomAccess finds the last fragments through the index (mfra) that may be at the
 // end of the file. The mfra box holds one table per track (tfra). Its last box (mfro)
-// holds the length of mfra.
-func (f *fragments) byRandomAccess() (found bool, err error) {
+// holds the length of mfra. byRandomAccess returns false if there is no valid index.
+func (f *fragments) byRandomAccess() bool {
 	const near, mfroSize = 4 << 10, 16
 	_, tail, err := f.r.tail(f.firstMoof, near)
 	if err != nil || len(tail) < mfroSize {
-		return false, err
+		return false
 	}
-	tail = tail[len(tail)-mfroSize:]
-	if string(tail[4:8]) != "mfro" {
-		return false, nil
-	}
-	off := f.r.src.Size - int64(u32(tail[12:]))
-	if off <= f.firstMoof {
-		return false, nil
+	mfro := tail[len(tail)-mfroSize:]
+	off := f.r.src.Size - int64(u32(mfro[12:]))
+	if string(mfro[4:8]) != "mfro" || off <= f.firstMoof {
+		return false
 	}
 	mfra, err := f.r.box(off, f.r.src.Size)
 	if err != nil || mfra.kind != "mfra" {
-		return false, err
+		return false
 	}
 	last := map[int64]bool{} // offsets of the last fragments of the tracks
 	times := map[uint32]uint64{}
@@ -99,7 +96,7 @@ func (f *fragments) byRandomAccess() (found bool, err error) {
 		return err
 	})
 	if err != nil {
-		return false, err
+		return false
 	}
 	moofs := slices.Sorted(maps.Keys(last))
 	latest := f.next
@@ -108,18 +105,11 @@ func (f *fragments) byRandomAccess() (found bool, err error) {
 	}
 	for _, moof := range moofs {
 		b, err := f.r.box(moof, mfra.off)
-		if err != nil {
-			return false, err
-		}
-		if b.kind != "moof" || b.end > mfra.off {
-			return false, nil
-		}
-		if err := f.readMoof(b, times); err != nil {
-			return false, err
+		if err != nil || b.kind != "moof" || b.end > mfra.off || f.readMoof(b, times) != nil {
+			return false
 		}
 	}
-	err = f.follow(latest, mfra.off, times)
-	return err == nil, err
+	return f.follow(latest, mfra.off, times) == nil
 }
 
 // readLastAccess reads the last entries of a tfra box. It returns the time of a
@@ -183,13 +173,9 @@ func (f *fragments) fromTail() error {
 			seen += i + len("moof")
 			trial := *f
 			trial.spans = maps.Clone(f.spans)
-			err := trial.follow(start+int64(seen)-8, f.r.src.Size, nil)
-			if err == nil {
+			if trial.follow(start+int64(seen)-8, f.r.src.Size, nil) == nil {
 				*f = trial
 				return nil
-			}
-			if readFailed(err) {
-				return err
 			}
 		}
 	}

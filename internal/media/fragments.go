@@ -65,11 +65,7 @@ func (f *fragments) read() (found bool, err error) {
 	case errors.Is(err, errEnd):
 		f.cut = true
 	case errors.Is(err, errBudget):
-		found, err := f.bySegmentIndex()
-		if readFailed(err) {
-			return false, err
-		}
-		return found, nil
+		return f.bySegmentIndex(), nil
 	case err != nil:
 		return false, err
 	}
@@ -78,22 +74,14 @@ func (f *fragments) read() (found bool, err error) {
 
 // findLast finds the ends of the tracks by reading the last fragments.
 func (f *fragments) findLast() error {
-	found, err := f.byRandomAccess()
-	if found || readFailed(err) {
-		return err
+	if f.byRandomAccess() {
+		return nil
 	}
-	err = f.r.withReserve(tailCalls, tailBytes, func() error { return f.follow(f.next, f.r.src.Size, nil) })
+	err := f.r.withReserve(tailCalls, tailBytes, func() error { return f.follow(f.next, f.r.src.Size, nil) })
 	if errors.Is(err, errBudget) {
 		err = f.fromTail()
 	}
 	return err
-}
-
-// readFailed reports whether err came from reading the file. It returns false for
-// errors about the file's content and about the budget.
-func readFailed(err error) bool {
-	var d damage
-	return err != nil && !errors.As(err, &d) && !errors.Is(err, errEnd) && !errors.Is(err, errBudget)
 }
 
 // readFirst reads the first fragment of each track. Several tracks may share a

@@ -77,7 +77,7 @@ func readMatroska(r *reader, info *Info) error {
 			continue
 		}
 		if t.encrypted {
-			return errEncrypted
+			return encryptedFile(r.src.Name)
 		}
 		chosen = append(chosen, t)
 		*track = &t.Track
@@ -98,7 +98,7 @@ func (m *matroska) walk(r *reader, segment element) error {
 	m.cut = segment.cut
 	for off := segment.body; off < segment.end; {
 		e, err := r.element(off, segment.end)
-		if m.first.id != 0 && err != nil && !readFailed(err) {
+		if m.first.id != 0 && err != nil {
 			m.cut = m.cut || errors.Is(err, errEnd)
 			return nil
 		}

@@ -242,63 +242,61 @@ func (i Info) Codecs() []string {
 // budget. If the suffix is not accepted, Inspect does not compare it with the content.
 // With an error, the Info holds what was found before the error.
 func Inspect(ctx context.Context, src Source) (Info, error) {
+	src.Name = path.Base(src.Name)
 	kind, promised := promise(src.Name)
-	named := kind != ""
-	file := path.Base(src.Name)
-	info := Info{Name: file, Bytes: src.Size, Kind: kind}
-	src.Name = file
+	info := Info{Name: src.Name, Bytes: src.Size, Kind: kind}
 	if src.Size <= 0 {
-		return info, EmptyFile(file)
+		return info, EmptyFile(info.Name)
 	}
 	r := newReader(ctx, src)
-	f, known, err := identify(r, promised)
-	switch {
-	case err != nil:
-		return info, err
-	case !known && named:
-		return info, unknownContent(file, kind, describe(r))
-	case !known:
-		info.Unread = true
-		info.warn("%s was not checked: its content is not known (%s)", file, describe(r))
-		return info, nil
-	}
-	info.Format = f.format
-	if named && f.content != promised {
-		return info, wrongContent(file, f)
-	}
-	if !named {
-		info.Kind = f.kind
-	}
-	if f.content == contentISO && info.Kind == Audio {
-		info.Format = "m4a"
-	}
-	if f.read == nil {
-		info.Unread = true
-		info.warn("%s was not checked: lipdrop cannot read %s", file, f.called)
-		return info, nil
-	}
-
-	err = f.read(r, &info)
+	err := info.read(r, promised)
 	var d damage
 	var u unread
 	switch {
+	case r.failed != nil:
+		return info, r.failed
 	case errors.As(err, &d):
-		return info, damagedFile(file, d)
-	case errors.Is(err, errEncrypted):
-		return info, encryptedFile(file)
-	case errors.Is(err, errEnd):
-		return info, damagedFile(file, "it ends in the middle of its header")
+		return info, damagedFile(info.Name, d)
 	case errors.As(err, &u):
 		info.Unread = true
-		info.warn("%s was not checked: %s", file, u)
+		info.warn("%s was not checked: %s", info.Name, u)
 		return info, nil
+	}
+	return info, err
+}
+
+// read completes the info of a file whose suffix promises the given content.
+func (i *Info) read(r *reader, promised content) error {
+	named := i.Kind != ""
+	f, known, err := identify(r, promised)
+	switch {
 	case err != nil:
-		return info, err
+		return err
+	case !known && named:
+		return unknownContent(i.Name, i.Kind, describe(r))
+	case !known:
+		return unread(fmt.Sprintf("its content is not known (%s)", describe(r)))
 	}
-	if !named && info.Kind == Video && info.Video == nil && info.Audio != nil {
-		info.Kind = Audio
+	i.Format = f.format
+	if named && f.content != promised {
+		return wrongContent(i.Name, f)
 	}
-	return info, checkTracks(file, info)
+	if !named {
+		i.Kind = f.kind
+	}
+	if f.content == contentISO && i.Kind == Audio {
+		i.Format = "m4a"
+	}
+	if f.read == nil {
+		return unread("lipdrop cannot read " + f.called)
+	}
+	if err := f.read(r, i); err != nil {
+		return err
+	}
+	if !named && i.Kind == Video && i.Video == nil && i.Audio != nil {
+		i.Kind = Audio
+	}
+	return checkTracks(i.Name, *i)
 }
 
 func (i *Info) warn(format string, args ...any) {

@@ -259,7 +259,7 @@ func TestUnknownSuffix(t *testing.T) {
 // read, not a problem of the file.
 func TestReadErrors(t *testing.T) {
 	broken := errors.New("connection reset")
-	for _, name := range []string{"moov-last.mp4", "fragmented.mp4", "fragmented-no-index.mp4", "pcm.wav", "tagged.mp3", "picture.jpg", "picture.png", "lossy.webp"} {
+	for _, name := range []string{"moov-last.mp4", "fragmented.mp4", "fragmented-no-index.mp4", "small.mkv", "small.avi", "small.flac", "small.opus", "small.aac", "pcm.wav", "tagged.mp3", "picture.jpg", "picture.png", "lossy.webp"} {
 		data := sample(t, name)
 		file := pieces{0: data[:len(data)/2], farAway: data[len(data)/2:]}
 		for _, size := range []int64{int64(len(data)), farAway + int64(len(data))} {

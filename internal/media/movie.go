@@ -56,7 +56,7 @@ func readMP4(r *reader, info *Info) error {
 	size := r.src.Size
 	for off := int64(0); off <= size-8 && frag.firstMoof == 0; {
 		b, err := r.box(off, size)
-		if m != nil && err != nil && !readFailed(err) {
+		if m != nil && err != nil {
 			break // nothing after the moov box is needed
 		}
 		if err != nil {
@@ -108,7 +108,7 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 		t, found := m.choose(kind.handler, fragmented)
 		switch {
 		case t != nil && t.encrypted:
-			return errEncrypted
+			return encryptedFile(r.src.Name)
 		case t != nil:
 			chosen = append(chosen, t)
 			*kind.track = &t.Track

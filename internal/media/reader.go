@@ -2,7 +2,6 @@ package media
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -21,7 +20,7 @@ const (
 )
 
 // errEnd reports a range that extends past the end of the file.
-var errEnd = errors.New("the file ends too early")
+const errEnd = damage("it ends in the middle of its header")
 
 // unread is the error that a parser returns for a file that may be valid but that it
 // cannot read. Its text continues the sentence "file was not checked: ".
@@ -42,7 +41,8 @@ type reader struct {
 	callsLeft int64
 	stepsLeft int64
 	windows   []window
-	misfit    bool // a box was longer than what contains it, or no box
+	failed    error // of the first read that failed; Inspect returns it whatever a parser makes of it
+	misfit    bool  // a box was longer than what contains it, or no box
 }
 
 // window is a part of the file that has been read.
@@ -154,14 +154,19 @@ func (r *reader) fetch(off, n int64) ([]byte, error) {
 	return r.read(off, n)
 }
 
-// read reads n bytes at off.
+// read reads n bytes at off. Once a read has failed, it returns the same error and reads
+// no more.
 func (r *reader) read(off, n int64) ([]byte, error) {
-	data, err := r.src.ReadRange(r.ctx, off, n)
-	if err != nil {
-		return nil, fmt.Errorf("read %d bytes of %s at %d: %w", n, r.src.Name, off, err)
+	if r.failed != nil {
+		return nil, r.failed
 	}
-	if int64(len(data)) != n {
-		return nil, fmt.Errorf("read %d bytes of %s at %d: got %d: %w", n, r.src.Name, off, len(data), io.ErrUnexpectedEOF)
+	data, err := r.src.ReadRange(r.ctx, off, n)
+	if err == nil && int64(len(data)) != n {
+		err = fmt.Errorf("got %d: %w", len(data), io.ErrUnexpectedEOF)
+	}
+	if err != nil {
+		r.failed = fmt.Errorf("read %d bytes of %s at %d: %w", n, r.src.Name, off, err)
+		return nil, r.failed
 	}
 	return data, nil
 }
