@@ -12,69 +12,57 @@ import (
 )
 
 // readLines reads JSON lines: an object on each line that is not empty.
-func (l reader) readLines(text []byte) ([]record, []Problem) {
+func (r *reader) readLines(text []byte) []record {
 	text = bytes.TrimPrefix(text, byteOrderMark)
 	if bytes.IndexByte(text, 0) >= 0 || !utf8.Valid(text) {
-		return nil, []Problem{{Reason: "the list is not text in UTF-8", Remedy: "Save the list as UTF-8."}}
+		r.report(Problem{Reason: "the list is not text in UTF-8", Remedy: "Save the list as UTF-8."})
+		return nil
 	}
 	var records []record
-	var problems []Problem
 	number := 0
 	for line := range bytes.Lines(text) {
 		number++
-		if line = bytes.TrimSpace(line); len(line) == 0 {
-			continue
-		}
-		rec, wrong := l.readLine(number, line)
-		problems = append(problems, wrong...)
-		if rec != nil {
-			records = append(records, *rec)
+		line = bytes.TrimSpace(line)
+		switch {
+		case len(line) == 0:
+		case line[0] != '{':
+			r.report(Problem{Row: number, Reason: "the line is not a JSON object", Remedy: `Write one object a line, such as {"name": "a", "video": "a.mp4", "audio": "a.wav"}.`})
+		case !json.Valid(line):
+			reason := "the line is not JSON"
+			if err, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(line, new(any))); ok {
+				reason += fmt.Sprintf(" at character %d: %v", utf8.RuneCount(line[:min(int(err.Offset), len(line))]), err)
+			}
+			r.report(Problem{Row: number, Reason: reason, Remedy: "Fix the line. Each object must be on one line."})
+		default:
+			records = append(records, r.readLine(number, line))
 		}
 	}
-	return records, problems
+	return records
 }
 
-// readLine reads one line. It returns nil if the line is not an object.
-func (l reader) readLine(number int, line []byte) (*record, []Problem) {
-	dec := json.NewDecoder(bytes.NewReader(line))
-	dec.UseNumber()
-	broken := func(reason, remedy string) (*record, []Problem) {
-		return nil, []Problem{{Row: number, Reason: reason, Remedy: remedy}}
-	}
-	if line[0] != '{' {
-		return broken("the line is not a JSON object", `Write one object a line, such as {"name": "a", "video": "a.mp4", "audio": "a.wav"}.`)
-	}
-	if !json.Valid(line) {
-		err := json.Unmarshal(line, new(any))
-		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-			return broken(fmt.Sprintf("the line is not JSON at character %d: %v", utf8.RuneCount(line[:min(int(syntax.Offset), len(line))]), err), "Fix the line. Each object must be on one line.")
-		}
-		return broken("the line is not JSON", "Fix the line. Each object must be on one line.")
-	}
-	rec := &record{number: number}
-	var problems []Problem
+// readLine reads a JSON object. It decodes one member after the other, because a map
+// would hide a member that is there twice.
+func (r *reader) readLine(number int, object []byte) record {
+	rec := record{number: number}
 	seen := map[string]bool{}
+	dec := json.NewDecoder(bytes.NewReader(object))
+	dec.UseNumber()
 	for _, _ = dec.Token(); dec.More(); {
-		token, err := dec.Token()
+		token, _ := dec.Token() // the object is valid, so there are no errors
 		name, _ := token.(string)
-		label := fmt.Sprintf("member %q", problem.ShortValue(name))
 		var value any
-		if err == nil {
-			err = dec.Decode(&value)
-		}
-		text, isText := value.(string)
-		switch {
-		case err != nil:
-			return broken(fmt.Sprintf("the line is not JSON: %v", err), "Fix the line.")
-		case seen[name]:
-			problems = append(problems, Problem{Row: number, Column: label, Reason: "the member is there twice", Remedy: "Remove one of the two."})
-		case !l.isColumn(name):
-			problems = append(problems, l.unknownColumn(number, name, label))
-		case value == nil || isText && strings.TrimSpace(text) == "":
-		default:
-			rec.cells = append(rec.cells, cell{name, value})
+		_ = dec.Decode(&value)
+		label := fmt.Sprintf("member %q", problem.ShortValue(name))
+		if seen[name] {
+			r.report(Problem{Row: number, Column: label, Reason: "the member is there twice", Remedy: "Remove one of the two."})
+			continue
 		}
 		seen[name] = true
+		r.checkColumn(number, name, label)
+		text, isText := value.(string)
+		if r.isColumn(name) && value != nil && (!isText || strings.TrimSpace(text) != "") {
+			rec.cells = append(rec.cells, cell{name, value})
+		}
 	}
-	return rec, problems
+	return rec
 }

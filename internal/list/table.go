@@ -2,6 +2,7 @@ package list
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -23,113 +24,113 @@ const saveAsUTF8 = "Save the list as CSV UTF-8."
 
 // readTable reads a table: CSV as spreadsheets write it, with commas, semicolons or
 // tabs.
-func (l reader) readTable(text []byte) ([]record, []Problem) {
+func (r *reader) readTable(text []byte) []record {
 	text = bytes.TrimPrefix(text, byteOrderMark)
 	if bytes.IndexByte(text, 0) >= 0 {
-		return nil, []Problem{{Reason: "the list is not text in UTF-8: it has zero bytes", Remedy: saveAsUTF8}}
+		r.report(Problem{Reason: "the list is not text in UTF-8: it has zero bytes", Remedy: saveAsUTF8})
+		return nil
 	}
 	if bytes.IndexByte(text, '\n') < 0 { // as Excel for Mac saves "CSV (Macintosh)"
 		text = bytes.ReplaceAll(text, []byte("\r"), []byte("\n"))
 	}
-	var r *csv.Reader
+	separator := separatorOf(text)
 	if match := separatorLine.FindSubmatch(text); match != nil {
-		r = csv.NewReader(bytes.NewReader(text[len(match[0]):]))
-		r.Comma, text = rune(match[1][0]), text[len(match[0]):]
-	} else {
-		r = csv.NewReader(bytes.NewReader(text))
-		r.Comma = separatorOf(text)
+		separator, text = rune(match[1][0]), text[len(match[0]):]
 	}
-	r.FieldsPerRecord = -1
+	in := csv.NewReader(bytes.NewReader(text))
+	in.Comma, in.FieldsPerRecord = separator, -1
 
 	var records []record
-	var problems []Problem
 	var header []string
 	labels := map[string]string{}
 	for number := 0; ; {
-		from := r.InputOffset()
-		fields, err := r.Read()
+		from := in.InputOffset()
+		fields, err := in.Read()
 		if errors.Is(err, io.EOF) {
-			return records, problems
+			return records
 		}
-		raw := text[from:r.InputOffset()]
+		raw := text[from:in.InputOffset()]
 		number += 1 + emptyLines(raw)
-		var syntax *csv.ParseError
+		syntax, isSyntax := errors.AsType[*csv.ParseError](err)
 		switch {
-		case errors.As(err, &syntax):
-			problems = append(problems, brokenQuotes(number, raw, r.Comma, syntax))
+		case isSyntax:
+			r.report(brokenQuotes(number, raw, separator, syntax))
 			if header == nil {
-				return nil, problems
+				return nil
 			}
-			continue
 		case err != nil:
-			return nil, append(problems, Problem{Row: number, Reason: err.Error(), Remedy: "Fix the row."})
-		case header == nil && isEmpty(fields):
-			continue
+			r.report(Problem{Row: number, Reason: err.Error(), Remedy: "Fix the row."})
+			return nil
+		case strings.TrimSpace(strings.Join(fields, "")) == "":
 		case header == nil:
-			var wrong []Problem
-			header, wrong = l.header(number, fields, labels)
-			problems = append(problems, wrong...)
-			continue
-		case isEmpty(fields):
-			continue
-		}
-		rec := record{number: number, table: true, labels: labels}
-		bad := false
-		for i, field := range fields {
-			label := letters(i)
-			if i < len(header) {
-				label = labels[header[i]]
+			header = r.header(number, fields, labels)
+		default:
+			if cells, ok := r.cells(number, header, fields, labels, separator); ok {
+				records = append(records, record{number, cells, true, labels})
 			}
-			switch {
-			case strings.TrimSpace(field) == "":
-			case i >= len(header) || header[i] == "":
-				problems = append(problems, Problem{
-					Row: number, Column: label, Reason: fmt.Sprintf("the cell holds %q, but its column has no name in the header", problem.ShortValue(field)),
-					Remedy: "Name the column in the header, or empty the cell. If the text before it has a " + separatorWord(r.Comma) + ", put that text in double quotes.",
-				})
-				bad = true
-			case !utf8.ValidString(field):
-				problems = append(problems, Problem{Row: number, Column: label, Reason: fmt.Sprintf("the cell %q is not text in UTF-8", field), Remedy: saveAsUTF8})
-				bad = true
-			case l.isColumn(header[i]):
-				rec.cells = append(rec.cells, cell{header[i], field})
-			}
-		}
-		if !bad {
-			records = append(records, rec)
 		}
 	}
 }
 
+// cells returns the cells of a row. If it reports a problem, ok is false.
+func (r *reader) cells(number int, header, fields []string, labels map[string]string, separator rune) (cells []cell, ok bool) {
+	ok = true
+	for i, field := range fields {
+		name, label := "", letters(i)
+		if i < len(header) && header[i] != "" {
+			name, label = header[i], labels[header[i]]
+		}
+		switch {
+		case strings.TrimSpace(field) == "":
+		case name == "":
+			r.report(Problem{
+				Row: number, Column: label, Reason: fmt.Sprintf("the cell holds %q, but its column has no name in the header", problem.ShortValue(field)),
+				Remedy: "Name the column in the header, or empty the cell. If the text before it has a " + separatorWord(separator) + ", put that text in double quotes.",
+			})
+			ok = false
+		case !utf8.ValidString(field):
+			r.report(Problem{Row: number, Column: label, Reason: fmt.Sprintf("the cell %q is not text in UTF-8", field), Remedy: saveAsUTF8})
+			ok = false
+		case r.isColumn(name):
+			cells = append(cells, cell{name, field})
+		}
+	}
+	return cells, ok
+}
+
 // header returns the names of the columns, and adds what to call them to labels.
-func (l reader) header(number int, fields []string, labels map[string]string) ([]string, []Problem) {
+func (r *reader) header(number int, fields []string, labels map[string]string) []string {
 	names := make([]string, len(fields))
-	var problems []Problem
+	known := false
 	for i, field := range fields {
 		name := strings.ToLower(strings.TrimSpace(field))
+		names[i] = name
+		known = known || r.isColumn(name)
+	}
+	if !known {
+		r.report(Problem{
+			Row: number, Reason: "the first row names none of the columns of a list",
+			Remedy: "Begin the list with the names of the columns, such as name, video, audio and model.",
+		})
+	}
+	for i, name := range names {
 		if name == "" {
 			continue
 		}
-		names[i] = name
 		label := fmt.Sprintf("%s (%s)", letters(i), problem.Short(name))
 		if first, twice := labels[name]; twice {
-			problems = append(problems, Problem{Row: number, Column: label, Reason: fmt.Sprintf("%s has the same name", first), Remedy: "Remove one of the two columns."})
+			r.report(Problem{Row: number, Column: label, Reason: fmt.Sprintf("%s has the same name", first), Remedy: "Remove one of the two columns."})
 			continue
 		}
 		labels[name] = label
-		if !l.isColumn(name) {
-			problems = append(problems, l.unknownColumn(number, name, label))
+		if known {
+			r.checkColumn(number, name, label)
 		}
 	}
-	if _, ok := labels[nameColumn]; !ok && len(problems) == len(labels) {
-		problems = []Problem{{
-			Row: number, Reason: "the first row names none of the columns of a list",
-			Remedy: "Begin the list with the names of the columns, such as name, video, audio and model.",
-		}}
-	} else if !ok {
-		problems = append(problems, Problem{Row: number, Column: `column "name"`, Reason: "the column is missing", Remedy: "Add a column name: each row needs a name of its own."})
+	if _, ok := labels[nameColumn]; known && !ok {
+		r.report(Problem{Row: number, Column: `column "name"`, Reason: "the column is missing", Remedy: "Add a column name: each row needs a name of its own."})
 	}
-	return names, problems
+	return names
 }
 
 // letters returns what a spreadsheet calls the column with an index.
@@ -154,34 +155,19 @@ func separatorOf(text []byte) rune {
 }
 
 func separatorWord(separator rune) string {
-	switch separator {
-	case ',':
-		return "comma"
-	case ';':
-		return "semicolon"
-	case '\t':
-		return "tab"
-	}
-	return string(separator)
+	words := map[rune]string{',': "comma", ';': "semicolon", '\t': "tab"}
+	return cmp.Or(words[separator], string(separator))
 }
 
 // emptyLines returns how many empty lines come before a record. The reader skips them,
 // but a spreadsheet counts them.
 func emptyLines(raw []byte) int {
-	n := 0
-	for {
-		rest, ok := bytes.CutPrefix(bytes.TrimPrefix(raw, []byte("\r")), []byte("\n"))
-		if !ok {
-			return n
-		}
-		raw = rest
-		n++
-	}
+	empty := raw[:len(raw)-len(bytes.TrimLeft(raw, "\r\n"))]
+	return bytes.Count(empty, []byte("\n"))
 }
 
-func isEmpty(fields []string) bool {
-	return strings.TrimSpace(strings.Join(fields, "")) == ""
-}
+// quoted matches a text in double quotes.
+var quoted = regexp.MustCompile(`"[^"]*("|$)`)
 
 // brokenQuotes returns the problem of a row whose quotes the reader does not accept.
 func brokenQuotes(number int, raw []byte, separator rune, err *csv.ParseError) Problem {
@@ -190,22 +176,10 @@ func brokenQuotes(number int, raw []byte, separator rune, err *csv.ParseError) P
 		p.Reason = "a cell in double quotes does not end with one, or has a single one inside it"
 		p.Remedy = `Write "" for each quote inside the cell, and end the cell with one quote.`
 	}
-	// The error is in a line of the record: count the separators before it.
-	line := bytes.TrimLeft(raw, "\r\n")
-	for range err.Line - err.StartLine {
-		_, line, _ = bytes.Cut(line, []byte("\n"))
-	}
-	if err.Line == err.StartLine {
-		before, quoted, column := line[:min(max(err.Column-1, 0), len(line))], false, 0
-		for _, r := range string(before) {
-			switch {
-			case r == '"':
-				quoted = !quoted
-			case r == separator && !quoted:
-				column++
-			}
-		}
-		p.Column = letters(column)
+	if err.Line == err.StartLine { // the cell begins in the first line of the record
+		line := bytes.TrimLeft(raw, "\r\n")
+		before := line[:min(max(err.Column-1, 0), len(line))]
+		p.Column = letters(bytes.Count(quoted.ReplaceAll(before, nil), []byte(string(separator))))
 	}
 	return p
 }

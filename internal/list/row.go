@@ -1,0 +1,244 @@
+package list
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+// reporter reports what is wrong in a column of a row.
+type reporter func(column, reason, remedy string)
+
+// row returns the job of a record.
+func (r *reader) row(rec record) Row {
+	row := Row{
+		Number: rec.number, Options: map[string]any{}, Links: map[string]string{}, Files: map[string]string{},
+		table: rec.table, labels: map[string]string{},
+	}
+	maps.Copy(row.labels, rec.labels)
+	wrong := func(column, reason, remedy string) { r.report(row.Problem(column, reason, remedy)) }
+	texts := map[string]string{} // of the columns that belong to no model
+	given := map[string]any{}    // the values of the others
+	for _, c := range rec.cells {
+		text, isText := c.value.(string)
+		switch {
+		case !slices.Contains(kindColumns, c.column) && c.column != nameColumn && c.column != modelColumn:
+			given[c.column] = c.value
+		case !isText:
+			wrong(c.column, fmt.Sprintf("%s is not a text", c.column), fmt.Sprintf("Write %s in double quotes.", c.column))
+		default:
+			texts[c.column] = strings.TrimSpace(text)
+		}
+	}
+	row.Name = norm.NFC.String(texts[nameColumn])
+	if reason, remedy := badName(row.Name); reason != "" {
+		wrong(nameColumn, reason, remedy)
+	}
+	id := cmp.Or(texts[modelColumn], r.Model)
+	switch {
+	case id != "":
+	case texts["video"] != "":
+		id = r.VideoModel
+	case texts["image"] != "":
+		id = r.ImageModel
+	default:
+		wrong("video", "the row has neither a video nor an image", "Name a file in the column video or image, or a model in the column model.")
+		return row
+	}
+	model, ok := r.Catalog.Model(id)
+	if !ok {
+		reason, remedy := fmt.Sprintf("there is no model %q", problem.ShortValue(id)), fmt.Sprintf("Write %s.", problem.List(r.Catalog.IDs(), "or"))
+		if near := r.Catalog.Nearest(id); near != "" {
+			reason, remedy = reason+" (the nearest is "+near+")", fmt.Sprintf("Write %s.", near)
+		}
+		wrong(modelColumn, reason, remedy)
+		return row
+	}
+	row.Model = model
+	row.addMedia(texts, given, wrong)
+	row.addOptions(given, r.Options, wrong)
+	return row
+}
+
+// badName returns what is wrong with the name of a row, and what to do.
+func badName(name string) (reason, remedy string) {
+	switch {
+	case name == "":
+		return "the row has no name", "Give each row its own name: it becomes the name of the job."
+	case !problem.IsPrintable(name):
+		return fmt.Sprintf("the name %q has characters that cannot be seen or typed", problem.Short(name)), "Remove them."
+	case strings.Contains(name, "/"):
+		return fmt.Sprintf("the name %q has a slash", problem.Short(name)), "Write - in place of the slash, or make a list for each folder."
+	case strings.HasPrefix(name, "."):
+		return fmt.Sprintf("the name %q begins with a dot, and such files are ignored", problem.Short(name)), "Remove the dot."
+	}
+	return "", ""
+}
+
+// addMedia adds the media of the record to the row, and takes them out of the given
+// values. The column of a kind stands for the first property of that kind.
+func (r *Row) addMedia(texts map[string]string, given map[string]any, wrong reporter) {
+	known := map[string]bool{} // the columns of the kinds that the model accepts
+	for _, p := range r.Model.MediaProperties() {
+		value, isText := given[p.Name].(string)
+		if _, ok := given[p.Name]; ok && !isText {
+			wrong(p.Name, p.Name+" is not a text", "Name a file or an https URL, in double quotes.")
+			delete(given, p.Name)
+			continue
+		}
+		delete(given, p.Name)
+		value = strings.TrimSpace(value)
+		kind := string(p.Kind) // which is also the name of a column
+		if first := !known[kind]; first && value == "" {
+			value = texts[kind]
+			r.labels[p.Name] = r.label(kind)
+		} else if first && texts[kind] != "" {
+			wrong(kind, fmt.Sprintf("%s and %s are the same input of %s", kind, p.Name, r.Model.ID), "Remove one of the two.")
+		}
+		known[kind] = true
+		if value != "" {
+			r.addMedium(p, value, wrong)
+		} else if p.Required {
+			wrong(p.Name, fmt.Sprintf("the row has no %s; %s requires one", kind, r.Model.ID), fmt.Sprintf("Name %s there.", p.Kind.Noun()))
+		}
+	}
+	for _, kind := range kindColumns {
+		if texts[kind] != "" && !known[kind] {
+			wrong(kind, fmt.Sprintf("%s accepts no %s", r.Model.ID, kind), "Leave it out of the row, or choose another model.")
+		}
+	}
+}
+
+// addMedium adds a medium to the row.
+func (r *Row) addMedium(p catalog.MediaProperty, value string, wrong reporter) {
+	scheme, _, isURL := strings.Cut(value, "://")
+	if isURL && strings.EqualFold(scheme, "https") || strings.HasPrefix(value, "/"+ledger.InboxPrefix) {
+		r.Links[p.Name] = value
+		return
+	}
+	if isURL {
+		wrong(p.Name, fmt.Sprintf("the %s begins with %s:, but only https URLs are passed on", p.Kind, problem.Short(scheme)),
+			"Name a file on this computer, or a URL that begins with https:.")
+		return
+	}
+	r.Files[p.Name] = value
+	remedy := fmt.Sprintf("Name %s.", p.Kind.Noun())
+	switch kind, known := media.KindOf(value); {
+	case !known:
+		wrong(p.Name, fmt.Sprintf("%s is not accepted: its suffix is not one of %s", problem.Short(value), problem.List(media.Suffixes(p.Kind), "and")), remedy)
+	case kind != p.Kind:
+		wrong(p.Name, fmt.Sprintf("%s is %s; %s accepts %s there", problem.Short(value), kind.Noun(), r.Model.ID, p.Kind.Noun()), remedy)
+	}
+}
+
+var (
+	// decimalComma matches a number as spreadsheets write it in many countries.
+	decimalComma = regexp.MustCompile(`^-?[0-9]+,[0-9]+$`)
+
+	// shortened matches a number that a spreadsheet wrote with fewer digits.
+	shortened = regexp.MustCompile(`^-?[0-9](\.[0-9]+)?E\+[0-9]+$`)
+
+	// formulaError matches what a spreadsheet shows for a formula that has no value.
+	formulaError = regexp.MustCompile(`^#(REF!|N/A|NAME\?|VALUE!|DIV/0!|NUM!|NULL!|SPILL!|CALC!|ERROR!)$`)
+)
+
+// addOptions adds the given values of options and the default ones to the row, and
+// validates them.
+func (r *Row) addOptions(given map[string]any, defaults map[string]string, wrong reporter) {
+	reported := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		text, isText := given[name].(string)
+		if !isText || !r.table { // JSON has its own numbers
+			r.Options[name] = given[name]
+			continue
+		}
+		value := r.Model.Value(name, text)
+		if reason, remedy := r.badCell(name, strings.TrimSpace(text), value); reason != "" {
+			wrong(name, reason, remedy)
+			reported[name] = true
+			continue
+		}
+		r.Options[name] = value
+	}
+	for name, text := range defaults {
+		if _, ok := given[name]; !ok {
+			r.labels[name] = "--set " + name
+			r.Options[name] = r.Model.Value(name, text)
+		}
+	}
+	for _, p := range r.Model.Validate(r.placeholders()) {
+		if !r.isMedia(p.Member) && !reported[p.Member] { // those are reported in words for a list
+			wrong(p.Member, p.Reason, p.Remedy)
+		}
+	}
+}
+
+// badCell returns what a spreadsheet made wrong in the cell of an option, and what to do.
+func (r *Row) badCell(name, text string, value any) (reason, remedy string) {
+	_, isText := value.(string)
+	switch {
+	case formulaError.MatchString(text):
+		return fmt.Sprintf("%s is %s, the error of a formula", name, text), "Fix the formula, then save the list again."
+	case isText && decimalComma.MatchString(text) && !r.takesText(name):
+		return fmt.Sprintf("%s is %s, with a decimal comma", name, text), fmt.Sprintf("Write %s, with a point.", strings.Replace(text, ",", ".", 1))
+	case !isText && shortened.MatchString(text):
+		return fmt.Sprintf("%s is %s, a number whose last digits the spreadsheet left out", name, text),
+			"Format the column as a number without decimals, then save the list again."
+	}
+	return "", ""
+}
+
+// placeholders returns the options of the row, completed by PairInput, with texts in
+// place of the media.
+func (r *Row) placeholders() map[string]any {
+	input := r.Options
+	if _, _, ok := r.Pair(); ok {
+		input, _ = r.Model.PairInput(r.Options, media.Info{})
+	}
+	whole := maps.Clone(input)
+	for _, p := range r.Model.MediaProperties() {
+		if p.Required || r.Links[p.Name] != "" || r.Files[p.Name] != "" {
+			whole[p.Name] = "https://example.com/"
+		}
+	}
+	return whole
+}
+
+// Pair returns the properties of the row's two media, if it is a pair that its model
+// accepts. PairInput then completes the options.
+func (r *Row) Pair() (visual, audio string, ok bool) {
+	for _, kind := range []media.Kind{media.Video, media.Image} {
+		visual, audio, ok = r.Model.Pair(kind)
+		if ok && r.has(visual) && r.has(audio) {
+			return visual, audio, true
+		}
+	}
+	return "", "", false
+}
+
+func (r *Row) has(property string) bool { return r.Links[property] != "" || r.Files[property] != "" }
+
+func (r *Row) isMedia(property string) bool {
+	return slices.ContainsFunc(r.Model.MediaProperties(), func(p catalog.MediaProperty) bool { return p.Name == property })
+}
+
+// takesText reports whether an option accepts any text.
+func (r *Row) takesText(option string) bool {
+	const text = "no value of any list"
+	for _, p := range r.Model.ValidateOptions(map[string]any{option: text}) {
+		if p.Member == option {
+			return false
+		}
+	}
+	return true
+}
