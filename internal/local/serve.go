@@ -19,19 +19,20 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"github.com/lipdrop/lipdrop/internal/local/access"
+	"github.com/lipdrop/lipdrop/internal/local/awsjson"
+	"github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
-	"github.com/lipdrop/lipdrop/internal/local/secrets"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
 // serve serves Step Functions, Secrets Manager, SQS, EventBridge and RunComfy.
-func (s *Stack) serve(ports *listeners) (err error) {
-	if s.notices, err = s.bus(); err != nil {
+func (s *Stack) serve(ports *listeners) error {
+	bus, err := s.bus()
+	if err != nil {
 		return err
 	}
-	s.secrets = &secrets.Server{}
 	s.SetSecret(s.options.Token)
 	s.fake = &runcomfytest.Server{
 		Token: s.options.Token, Queue: s.options.QueueTime, Run: s.options.RunTime, Form: s.options.Output,
@@ -48,7 +49,7 @@ func (s *Stack) serve(ports *listeners) (err error) {
 		handler       http.Handler
 		secure, plain net.Listener
 	}{
-		{s.signatures().Handler(permissions.Guard(http.HandlerFunc(s.serveAWS), s.roles, s.deny)), ports.aws, ports.awsPlain},
+		{s.serveAWS(bus), ports.aws, ports.awsPlain},
 		{s.serveRunComfy(), ports.runComfy, ports.runComfyPlain},
 	} {
 		serve := []func(*http.Server) error{func(server *http.Server) error { return server.ServeTLS(each.secure, s.certs.Cert, s.certs.Key) }}
@@ -79,13 +80,6 @@ func (s *Stack) serveOn(server *http.Server, listeners ...func(*http.Server) err
 	})
 }
 
-// signatures returns the keys that may use the AWS services.
-func (s *Stack) signatures() *access.Signatures {
-	keys := maps.Clone(s.keys.Functions)
-	keys[AccessKey] = s.keys.SecretKey
-	return &access.Signatures{Keys: keys, Region: Region, Now: time.Now}
-}
-
 // serveRunComfy serves the fake. Its outputs need no token, so they are served only
 // below a secret path.
 func (s *Stack) serveRunComfy() http.Handler {
@@ -99,19 +93,13 @@ func (s *Stack) serveRunComfy() http.Handler {
 	})
 }
 
-// serveAWS serves Step Functions, Secrets Manager, SQS and EventBridge, by the header
-// X-Amz-Target.
-func (s *Stack) serveAWS(w http.ResponseWriter, r *http.Request) {
-	switch service, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), "."); service {
-	case "secretsmanager":
-		s.secrets.ServeHTTP(w, r)
-	case "AWSEvents":
-		s.notices.ServeHTTP(w, r)
-	case "AmazonSQS":
-		(&queue.Server{Queue: s.drops, Path: queuePath}).ServeHTTP(w, r)
-	default:
-		s.states.ServeHTTP(w, r)
-	}
+// serveAWS serves the operations of AWS to those who may call them.
+func (s *Stack) serveAWS(bus *events.Bus) http.Handler {
+	keys := maps.Clone(s.keys.Functions)
+	keys[AccessKey] = s.keys.SecretKey
+	signatures := &access.Signatures{Keys: keys, Region: Region, Now: time.Now}
+	services := awsjson.Join(s.states.Operations(), s.secrets.Operations(), s.drops.Operations(queuePath), bus.Operations())
+	return signatures.Handler(permissions.Guard(services, s.roles, s.deny))
 }
 
 // newClient returns a client that trusts the certificate of the stack.

@@ -51,13 +51,12 @@ type Stack struct {
 	roles     map[string]permissions.Role     // by the function's name
 	gateway   *gateway.Gateway
 	webhook   *events.Webhook
-	notices   *events.Bus
 	drops     *queue.Queue
 	deletions *queue.Queue
 	cancels   *queue.Queue
 	lambda    invoker
 	states    *states.Server
-	secrets   *secrets.Server
+	secrets   secrets.Store
 	fake      *runcomfytest.Server
 
 	intake     context.Context // of the queues and the schedule

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -33,6 +32,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/awsjson"
 	"github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
@@ -126,20 +126,10 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	bus := &events.Bus{Account: account, Region: region, Now: time.Now, Receive: func(n events.Notice) {
 		d.noticed.Store(n.DetailType, true)
 	}}
-	secret := &secrets.Server{}
+	secret := &secrets.Store{}
 	secret.Set(secretARN, token)
-	services := httptest.NewServer(permissions.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch service, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), "."); service {
-		case "secretsmanager":
-			secret.ServeHTTP(w, r)
-		case "AWSEvents":
-			bus.ServeHTTP(w, r)
-		case "AmazonSQS":
-			(&queue.Server{Queue: d.queue, Path: strings.TrimPrefix(queueURL, "http://127.0.0.1")}).ServeHTTP(w, r)
-		default:
-			machine.ServeHTTP(w, r)
-		}
-	}), roles, l.deny))
+	operations := awsjson.Join(machine.Operations(), secret.Operations(), d.queue.Operations(strings.TrimPrefix(queueURL, "http://127.0.0.1")), bus.Operations())
+	services := httptest.NewServer(permissions.Guard(operations, roles, l.deny))
 	t.Cleanup(services.Close)
 	d.states = sfn.NewFromConfig(configAs(person, services.URL))
 

@@ -1,14 +1,10 @@
 package access
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
-	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -17,13 +13,11 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/lipdrop/lipdrop/internal/local/awsjson"
 )
 
 const (
-	// maxBody bounds the body of a request. The longest is the body of StartExecution:
-	// an input of 256 KiB, in which each byte may be escaped.
-	maxBody = 2 << 20
-
 	// maxSkew is how far the time of a signature may be from now, as on AWS.
 	maxSkew = 15 * time.Minute
 
@@ -51,18 +45,14 @@ var services = map[string]string{
 // keys signed the request, next handles it. Otherwise the handler refuses it in AWS JSON.
 func (s *Signatures) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
+		body, ok := awsjson.Body(w, r)
+		if !ok {
 			return
 		}
-		if code, err := s.check(r, body); err != nil {
-			w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-			w.WriteHeader(http.StatusForbidden)
-			_ = json.NewEncoder(w).Encode(map[string]string{"__type": code, "message": err.Error()})
+		if err := s.check(r, body); err != nil {
+			awsjson.Refuse(w, http.StatusForbidden, err)
 			return
 		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
 		next.ServeHTTP(w, r)
 	})
 }
@@ -74,46 +64,45 @@ var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/
 // mustSign are the headers that a signature must include.
 var mustSign = []string{"host", "x-amz-date", "x-amz-target"}
 
-// check returns an error and its AWS code if a request is not signed with one of
-// the keys.
-func (s *Signatures) check(r *http.Request, body []byte) (code string, err error) {
+// check returns an error if a request is not signed with one of the keys.
+func (s *Signatures) check(r *http.Request, body []byte) *awsjson.Error {
 	header := r.Header.Get("Authorization")
 	if header == "" {
-		return "MissingAuthenticationTokenException", fmt.Errorf("the request is not signed; use the keys that lipdrop local prints")
+		return awsjson.Errorf("MissingAuthenticationTokenException", "the request is not signed; use the keys that lipdrop local prints")
 	}
 	parts := authorization.FindStringSubmatch(header)
 	if parts == nil {
-		return "IncompleteSignatureException", fmt.Errorf("the header Authorization is not a signature of version 4")
+		return awsjson.Errorf("IncompleteSignatureException", "the header Authorization is not a signature of version 4")
 	}
 	access, date, region, service, signed := parts[1], parts[2], parts[3], parts[4], strings.Split(parts[5], ";")
 	secret, known := s.Keys[access]
 	if !known {
-		return "UnrecognizedClientException", fmt.Errorf("the access key is not one of this local stack; use the keys that lipdrop local prints")
+		return awsjson.Errorf("UnrecognizedClientException", "the access key is not one of this local stack; use the keys that lipdrop local prints")
 	}
 	const invalid = "InvalidSignatureException"
 	at, err := time.Parse(amzTime, r.Header.Get("X-Amz-Date"))
 	if err != nil || at.Format("20060102") != date || at.Sub(s.Now()).Abs() > maxSkew {
-		return invalid, fmt.Errorf("the time of the signature is not within %v of now", maxSkew)
+		return awsjson.Errorf(invalid, "the time of the signature is not within %v of now", maxSkew)
 	}
 	target, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 	if region != s.Region || service != services[target] {
-		return invalid, fmt.Errorf("the signature is for the service %s in %s", service, region)
+		return awsjson.Errorf(invalid, "the signature is for the service %s in %s", service, region)
 	}
 	for _, name := range mustSign {
 		if !slices.Contains(signed, name) {
-			return invalid, fmt.Errorf("the signature does not include the header %s", name)
+			return awsjson.Errorf(invalid, "the signature does not include the header %s", name)
 		}
 	}
 	again, err := sign(r, body, signed, aws.Credentials{AccessKeyID: access, SecretAccessKey: secret}, service, region, at)
 	if err != nil {
-		return invalid, err
+		return awsjson.Errorf(invalid, "%v", err)
 	}
 	// Clients differ in the spaces after the commas, so the parts are compared.
 	same := authorization.FindStringSubmatch(again)
 	if same == nil || same[5] != parts[5] || subtle.ConstantTimeCompare([]byte(same[6]), []byte(parts[6])) != 1 {
-		return invalid, fmt.Errorf("the signature does not match; use the keys that lipdrop local prints")
+		return awsjson.Errorf(invalid, "the signature does not match; use the keys that lipdrop local prints")
 	}
-	return "", nil
+	return nil
 }
 
 // sign signs a request again and returns the header Authorization.

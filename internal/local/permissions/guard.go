@@ -1,17 +1,14 @@
 package permissions
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
-	"io"
 	"net/http"
 	"regexp"
 	"strings"
-)
 
-// maxRequest bounds a request, as in package states.
-const maxRequest = 2 << 20
+	"github.com/lipdrop/lipdrop/internal/local/awsjson"
+)
 
 // credential matches the access key and the region in the header Authorization.
 var credential = regexp.MustCompile(`Credential=([^/,]+)/(?:[^/,]+/([^/,]+)/)?`)
@@ -41,12 +38,10 @@ func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.
 			next.ServeHTTP(w, r)
 			return
 		}
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
+		body, ok := awsjson.Body(w, r)
+		if !ok {
 			return
 		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
 		var about struct {
 			StateMachineArn, ExecutionArn, SecretID, QueueURL string
 
@@ -66,9 +61,7 @@ func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.
 			return
 		}
 		denied(denial)
-		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-		w.WriteHeader(http.StatusBadRequest)
-		_ = json.NewEncoder(w).Encode(map[string]string{"__type": "AccessDeniedException", "message": denial.Error()})
+		awsjson.Refuse(w, http.StatusBadRequest, &awsjson.Error{Code: "AccessDeniedException", Message: denial.Error()})
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -23,7 +22,7 @@ import (
 // serve serves the queue drops, and returns a client and the server's address.
 func serve(t *testing.T, q *queue.Queue) (client *sqs.Client, url string) {
 	t.Helper()
-	server := httptest.NewServer(&queue.Server{Queue: q, Path: "/000000000000/drops"})
+	server := httptest.NewServer(q.Operations("/000000000000/drops"))
 	t.Cleanup(server.Close)
 	return sqs.NewFromConfig(aws.Config{
 		Region: "us-east-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1,
@@ -120,23 +119,5 @@ func TestChangeMessageVisibility(t *testing.T) {
 	c.advance(time.Second)
 	if got, _ := receive(t, q, 10); !cmp.Equal(got, []string{"m"}) {
 		t.Errorf("after 30 s: %q", got)
-	}
-}
-
-func TestQueueServesNothingElse(t *testing.T) {
-	for name, row := range map[string]struct{ target, body, want string }{
-		"another operation": {"AmazonSQS.PurgeQueue", "{}", "UnsupportedOperation"},
-		"another member":    {"AmazonSQS.SendMessage", `{"QueueUrl": "/q", "MessageBody": "x", "MessageGroupId": "g"}`, "InvalidParameterValue"},
-		"not JSON":          {"AmazonSQS.SendMessage", "<xml>", "InvalidParameterValue"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(row.body))
-			r.Header.Set("X-Amz-Target", row.target)
-			w := httptest.NewRecorder()
-			(&queue.Server{Queue: open(t, (&clock{start}).config(t.TempDir())), Path: "/q"}).ServeHTTP(w, r)
-			if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), row.want) {
-				t.Errorf("%d %s, want %s", w.Code, w.Body, row.want)
-			}
-		})
 	}
 }

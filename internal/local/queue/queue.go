@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lipdrop/lipdrop/internal/local/awsjson"
 	"github.com/lipdrop/lipdrop/internal/local/private"
 )
 
@@ -161,9 +162,6 @@ func (q *Queue) Release(id string) {
 	q.signal()
 }
 
-// errNoReceipt is returned for a receipt handle of no delivery under way.
-var errNoReceipt = errors.New("the receipt handle is not of a delivery under way")
-
 // postpone sets when a message whose delivery is under way is visible again.
 func (q *Queue) postpone(receipt string, pause time.Duration) error {
 	q.mu.Lock()
@@ -171,7 +169,7 @@ func (q *Queue) postpone(receipt string, pause time.Duration) error {
 	id, _, _ := strings.Cut(receipt, ":")
 	m, ok := q.messages[id]
 	if !ok || !q.inFlight[id] || m.receipt() != receipt {
-		return errNoReceipt
+		return awsjson.Errorf("ReceiptHandleIsInvalid", "the receipt handle is not of a delivery under way")
 	}
 	m.VisibleAt = q.cfg.Now().Add(pause)
 	return q.keep(m)

@@ -1,92 +1,40 @@
 package states
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"log/slog"
-	"net/http"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/local/awsjson"
 )
 
-// maxRequest bounds the body of a request: an input of 256 KiB may be six times
-// as long if each byte of it is escaped.
-const maxRequest = 2 << 20
-
-// apiError is an error that the API responds with.
-type apiError struct {
-	status  int
-	code    string
-	message string
+// Operations returns the operations of the Step Functions API that the functions and
+// the command call. They fail before Resume and after Close.
+func (s *Server) Operations() awsjson.Operations {
+	return awsjson.Operations{
+		"AWSStepFunctions.StartExecution":    operation(s, s.startExecution),
+		"AWSStepFunctions.DescribeExecution": operation(s, s.describeExecution),
+		"AWSStepFunctions.ListExecutions":    operation(s, s.listExecutions),
+		"AWSStepFunctions.StopExecution":     operation(s, s.stopExecution),
+		"AWSStepFunctions.RedriveExecution":  operation(s, s.redriveExecution),
+	}
 }
 
-func (e *apiError) Error() string { return e.code + ": " + e.message }
-
-func refuse(code, format string, args ...any) error {
-	return &apiError{http.StatusBadRequest, code, fmt.Sprintf(format, args...)}
-}
-
-// ServeHTTP serves the Step Functions API in AWS JSON 1.0. It does not check
-// signatures: see package access. It refuses unknown members of a request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-	status := http.StatusOK
-	response, err := s.respond(w, r)
-	if err != nil {
-		failure, known := errors.AsType[*apiError](err)
-		if !known {
-			slog.Error("request failed", "target", r.Header.Get("X-Amz-Target"), "err", err)
-			failure = &apiError{http.StatusInternalServerError, "InternalServerError", err.Error()}
+func operation[Request any](s *Server, do func(Request) (any, error)) func([]byte) (any, error) {
+	return awsjson.Operation(func(request Request) (any, error) {
+		s.mu.Lock()
+		running := s.life != nil && s.life.Err() == nil
+		s.mu.Unlock()
+		if !running {
+			return nil, errors.New("the endpoint is not running")
 		}
-		status = failure.status
-		response = map[string]string{"__type": failure.code, "message": failure.message}
-	}
-	w.WriteHeader(status)
-	_, _ = io.WriteString(w, compact(response))
-}
-
-func (s *Server) respond(w http.ResponseWriter, r *http.Request) (any, error) {
-	s.mu.Lock()
-	ready := s.life != nil && s.life.Err() == nil
-	s.mu.Unlock()
-	if !ready {
-		return nil, &apiError{http.StatusServiceUnavailable, "ServiceUnavailable", "the endpoint is not running"}
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
-	if err != nil {
-		return nil, refuse("SerializationException", "%v", err)
-	}
-	switch r.Header.Get("X-Amz-Target") {
-	case "AWSStepFunctions.StartExecution":
-		return handle(body, s.startExecution)
-	case "AWSStepFunctions.DescribeExecution":
-		return handle(body, s.describeExecution)
-	case "AWSStepFunctions.ListExecutions":
-		return handle(body, s.listExecutions)
-	case "AWSStepFunctions.StopExecution":
-		return handle(body, s.stopExecution)
-	case "AWSStepFunctions.RedriveExecution":
-		return handle(body, s.redriveExecution)
-	}
-	return nil, refuse("UnknownOperationException",
-		"the local stack serves only StartExecution, DescribeExecution, ListExecutions, StopExecution and RedriveExecution")
-}
-
-// handle decodes a request and calls the operation with it.
-func handle[Request any](body []byte, do func(Request) (any, error)) (any, error) {
-	var request Request
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&request); err != nil {
-		return nil, refuse("ValidationException", "the local stack cannot read the request: %v", err)
-	}
-	return do(request)
+		return do(request)
+	})
 }
 
 // executionARN returns the ARN of the execution of a name.
@@ -100,12 +48,12 @@ func (s *Server) find(arn string) (*run, error) {
 	if r := s.run(name); ok && r != nil {
 		return r, nil
 	}
-	return nil, refuse("ExecutionDoesNotExist", "Execution Does Not Exist: '%s'", arn)
+	return nil, awsjson.Errorf("ExecutionDoesNotExist", "Execution Does Not Exist: '%s'", arn)
 }
 
 func (s *Server) checkMachine(arn string) error {
 	if arn != s.ARN {
-		return refuse("StateMachineDoesNotExist", "State Machine Does Not Exist: '%s'", arn)
+		return awsjson.Errorf("StateMachineDoesNotExist", "State Machine Does Not Exist: '%s'", arn)
 	}
 	return nil
 }
@@ -134,10 +82,10 @@ func (s *Server) startExecution(request startRequest) (any, error) {
 		return nil, err
 	}
 	if !executionName.MatchString(request.Name) {
-		return nil, refuse("InvalidName", "Invalid Name: '%s'", request.Name)
+		return nil, awsjson.Errorf("InvalidName", "Invalid Name: '%s'", request.Name)
 	}
 	if len(request.Input) > maxData || !json.Valid([]byte(request.Input)) {
-		return nil, refuse("InvalidExecutionInput", "Invalid State Machine Execution Input: not JSON of at most %d bytes", maxData)
+		return nil, awsjson.Errorf("InvalidExecutionInput", "Invalid State Machine Execution Input: not JSON of at most %d bytes", maxData)
 	}
 	r, created, err := s.create(request.Name, request.Input)
 	if err != nil {
@@ -147,7 +95,7 @@ func (s *Server) startExecution(request startRequest) (any, error) {
 	defer r.mu.Unlock()
 	x := &r.record.Execution
 	if !created && (x.Status != Running || x.Input != request.Input) {
-		return nil, refuse("ExecutionAlreadyExists", "Execution Already Exists: '%s'", s.executionARN(request.Name))
+		return nil, awsjson.Errorf("ExecutionAlreadyExists", "Execution Already Exists: '%s'", s.executionARN(request.Name))
 	}
 	return map[string]any{"executionArn": s.executionARN(request.Name), "startDate": date(x.StartedAt)}, nil
 }
@@ -208,13 +156,10 @@ func (s *Server) listExecutions(request listRequest) (any, error) {
 		return nil, err
 	}
 	if !slices.Contains([]Status{"", Running, Succeeded, Failed, TimedOut, Aborted}, request.StatusFilter) {
-		return nil, refuse("ValidationException", "the local stack does not know the status %s", request.StatusFilter)
+		return nil, awsjson.Errorf("ValidationException", "the local stack does not know the status %s", request.StatusFilter)
 	}
 	s.mu.Lock()
-	runs := make([]*run, 0, len(s.runs))
-	for _, r := range s.runs {
-		runs = append(runs, r)
-	}
+	runs := slices.Collect(maps.Values(s.runs))
 	s.mu.Unlock()
 	matching := []description{}
 	for _, r := range runs {
@@ -223,7 +168,7 @@ func (s *Server) listExecutions(request listRequest) (any, error) {
 		}
 	}
 	if request.MaxResults > 0 && len(matching) > request.MaxResults {
-		return nil, refuse("ValidationException", "%d executions match, and the local stack has no pages", len(matching))
+		return nil, awsjson.Errorf("ValidationException", "%d executions match, and the local stack has no pages", len(matching))
 	}
 	slices.SortFunc(matching, func(a, b description) int {
 		return cmp.Or(cmp.Compare(b.StartDate, a.StartDate), cmp.Compare(a.Name, b.Name))
@@ -279,7 +224,7 @@ func (s *Server) redriveExecution(request redriveRequest) (any, error) {
 	at := now()
 	err = s.change(r, func(x *Execution) error { return s.Machine.Redrive(x, at) })
 	if reason, ok := errors.AsType[*NotRedrivable](err); ok {
-		return nil, refuse("ExecutionNotRedrivable", "%s", reason.Reason)
+		return nil, awsjson.Errorf("ExecutionNotRedrivable", "%s", reason.Reason)
 	}
 	if err != nil {
 		return nil, err
