@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -21,80 +22,62 @@ const (
 	sweepEvery = time.Hour
 	// onTheWay is how long an event may take from the bucket to the queue.
 	onTheWay = time.Minute
-	// catchUpEvery is how often the stack searches for events that it could not keep.
-	catchUpEvery = 5 * time.Second
 )
+
+// Forward puts an event of the bucket into the queues that the rules of the
+// template name: each event into the queue of submit, and a deletion also into the
+// queue of cancel. If an event cannot be kept, for example because the disk is
+// full, the stack fails. The next start finds the event.
+func (s *Stack) Forward(event events.Event) error {
+	err := s.keep(event)
+	if err != nil {
+		s.fail(fmt.Errorf("an event of the bucket was not kept: %w", err))
+	}
+	return err
+}
+
+func (s *Stack) keep(event events.Event) error {
+	body, err := json.Marshal(event)
+	if err != nil {
+		return err
+	}
+	if err := s.drops.Send(string(body)); err != nil {
+		return err
+	}
+	if event.DetailType == events.ObjectDeleted {
+		if err := s.deletions.Send(string(body)); err != nil {
+			return err
+		}
+	}
+	return s.eventKept()
+}
 
 // lastEvent returns the time since which events may have been missed, and whether
 // the folder was used before.
 func (s *Stack) lastEvent() (since time.Time, restarted bool, err error) {
 	text, err := os.ReadFile(s.path("last-event"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return time.Time{}, false, s.writeLastEvent()
+		return time.Time{}, false, nil
 	}
-	if err != nil {
-		return time.Time{}, false, err
-	}
-	if err := since.UnmarshalText(text); err != nil {
-		return time.Time{}, true, nil // the text is damaged: search for all events
-	}
-	return since.Add(-onTheWay), true, nil
+	_ = since.UnmarshalText(text) // a damaged text is the zero time: search for all events
+	return since.Add(-onTheWay), true, err
 }
 
-// catchUp forwards the events that may have been missed. Afterwards no event is
-// missing, unless one could not be kept in the meantime.
-func (s *Stack) catchUp(ctx context.Context) error {
-	before := s.missed.Load()
-	since, _, err := s.lastEvent()
-	if err != nil {
-		return err
-	}
+// catchUp forwards the events that may have been missed.
+func (s *Stack) catchUp(ctx context.Context, since time.Time) error {
 	if err := s.webhook.CatchUp(ctx, s.S3(), since); err != nil {
 		return err
 	}
 	s.caughtUp.Store(true)
-	if s.missed.Load() != before {
-		s.caughtUp.Store(false)
-	}
-	return nil
-}
-
-// catchUpWhenMissed calls catchUp whenever an event could not be kept.
-func (s *Stack) catchUpWhenMissed() {
-	again := time.NewTicker(catchUpEvery)
-	defer again.Stop()
-	for {
-		select {
-		case <-again.C:
-		case <-s.intake.Done():
-			return
-		}
-		if s.caughtUp.Load() {
-			continue
-		}
-		if err := s.catchUp(s.intake); err != nil && s.intake.Err() == nil {
-			slog.Error("events still missing", "err", err)
-		}
-	}
+	return s.eventKept()
 }
 
 // eventKept records that all events of the bucket until now are kept, except those
-// on the way.
+// on the way. It does nothing while events may be missing.
 func (s *Stack) eventKept() error {
-	if !s.caughtUp.Load() {
+	if !s.caughtUp.Load() || s.Err() != nil {
 		return nil
 	}
-	return s.writeLastEvent()
-}
-
-// noEventSince records the same after the S3 server has ended.
-func (s *Stack) noEventSince() {
-	if err := s.eventKept(); err != nil {
-		slog.Error("time of the last event not saved", "err", err)
-	}
-}
-
-func (s *Stack) writeLastEvent() error {
 	text, err := time.Now().UTC().MarshalText()
 	if err != nil {
 		return err
@@ -102,6 +85,13 @@ func (s *Stack) writeLastEvent() error {
 	s.lastEventLock.Lock()
 	defer s.lastEventLock.Unlock()
 	return private.Replace(s.path("last-event"), text, 0o600)
+}
+
+// noEventSince records the same after the S3 server has ended.
+func (s *Stack) noEventSince() {
+	if err := s.eventKept(); err != nil {
+		slog.Error("time of the last event not saved", "err", err)
+	}
 }
 
 // onEnd sends cancel the event of an execution that ended badly, if the rule of

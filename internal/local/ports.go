@@ -91,10 +91,7 @@ func openPorts(wanted Ports, path string) (*listeners, error) {
 		}
 		*opened.all()[i] = (*listener).Addr().(*net.TCPAddr).Port
 	}
-	if text, err = json.Marshal(opened); err == nil {
-		err = private.Replace(path, text, 0o600)
-	}
-	if err != nil {
+	if err := private.ReplaceJSON(path, opened); err != nil {
 		l.close()
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package local
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -69,10 +68,7 @@ type Stack struct {
 	failed  chan struct{}
 	failure error // set before failed is closed
 
-	// caughtUp is true while no event is missing. Only then last-event is written.
-	// missed counts the events that were not kept.
-	caughtUp      atomic.Bool
-	missed        atomic.Int64
+	caughtUp      atomic.Bool // no event from before the start is missing
 	lastEventLock sync.Mutex
 }
 
@@ -137,11 +133,10 @@ func (s *Stack) start(ctx context.Context) error {
 	if err := s.openQueues(); err != nil {
 		return err
 	}
-	_, restarted, err := s.lastEvent()
+	since, restarted, err := s.lastEvent()
 	if err != nil {
 		return err
 	}
-	s.caughtUp.Store(!restarted)
 	s.onClose(s.noEventSince)
 	if err := s.startGateway(ctx, program, ports); err != nil {
 		return err
@@ -156,10 +151,8 @@ func (s *Stack) start(ctx context.Context) error {
 		return err
 	}
 	s.onClose(s.states.Close)
-	if restarted {
-		if err := s.catchUp(ctx); err != nil {
-			return err
-		}
+	if err := s.catchUp(ctx, since); err != nil {
+		return err
 	}
 	s.consume(restarted)
 	return nil
@@ -328,7 +321,6 @@ func (s *Stack) consume(restarted bool) {
 		s.cancels.Consume(s.intake, queue.Consumer{BatchSize: 1, Concurrency: eventConcurrency, Deliver: queue.Each(s.invoker(cancel))})
 	})
 	s.calls.Go(func() { s.schedule(restarted) })
-	s.calls.Go(s.catchUpWhenMissed)
 }
 
 // invoker returns a call of a function whose failure is an error.
@@ -351,9 +343,9 @@ func (s *Stack) invokeTask(ctx context.Context, arn string, payload []byte) ([]b
 	return result, err
 }
 
-// Failed is closed when the S3 server has ended, or when a function was refused
-// what its role in template.yaml does not allow. Err returns the reason. The stack
-// must be closed then.
+// Failed is closed when the S3 server has ended, when an event of the bucket cannot be
+// kept, or when a function was refused what its role in template.yaml does not allow.
+// Err returns the reason. The stack must be closed then.
 func (s *Stack) Failed() <-chan struct{} { return s.failed }
 
 // Err returns, after Failed is closed, why the stack failed. It is a
@@ -393,34 +385,4 @@ func (s *Stack) Close() {
 		}
 		<-ended // the calls end with the functions
 	})
-}
-
-// Forward puts an event of the bucket into the queues that the rules of the
-// template name: each event into the queue of submit, and a deletion also into the
-// queue of cancel. If an event cannot be kept, for example because the disk is
-// full, the stack searches for it later.
-func (s *Stack) Forward(event events.Event) error {
-	err := s.keep(event)
-	if err != nil {
-		slog.Error("event not kept", "detail_type", event.DetailType, "err", err)
-		s.missed.Add(1)
-		s.caughtUp.Store(false)
-	}
-	return err
-}
-
-func (s *Stack) keep(event events.Event) error {
-	body, err := json.Marshal(event)
-	if err != nil {
-		return err
-	}
-	if err := s.drops.Send(string(body)); err != nil {
-		return err
-	}
-	if event.DetailType == events.ObjectDeleted {
-		if err := s.deletions.Send(string(body)); err != nil {
-			return err
-		}
-	}
-	return s.eventKept()
 }

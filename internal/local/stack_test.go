@@ -22,7 +22,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/local"
-	"github.com/lipdrop/lipdrop/internal/local/events"
 )
 
 // stackDir makes the test binary a process that runs a stack in a folder, drops
@@ -273,52 +272,39 @@ func TestEventsMissed(t *testing.T) {
 	})
 }
 
-// The disk is full when an event comes: the event is not lost, whether the stack
-// goes on or is started again.
+// The disk is full when an event comes: the stack fails, and the next start finds the
+// event.
 func TestEventThatCannotBeKept(t *testing.T) {
-	for name, goOn := range map[string]func(t *testing.T, s *local.Stack, o local.Options, repair func()) *local.Stack{
-		"the stack goes on": func(_ *testing.T, s *local.Stack, _ local.Options, repair func()) *local.Stack {
-			repair()
-			return s
-		},
-		"the stack is started again": func(t *testing.T, s *local.Stack, o local.Options, repair func()) *local.Stack {
-			s.Close()
-			repair()
-			return start(t, o)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := options(t.TempDir())
-			o.Settle = time.Hour
-			s := start(t, o)
-			longAgo := time.Now().Add(-time.Hour)
-			lastEvent(t, o.Dir, longAgo)
-			drop(t, s, "inbox/talk.mp4", clip)
-			until(t, "the first event", func() bool {
-				kept := string(read(t, filepath.Join(o.Dir, "last-event")))
-				return s.Pending() == 1 && kept != longAgo.UTC().Format(time.RFC3339)
-			})
-			lastEvent(t, o.Dir, longAgo)
-			folder := filepath.Join(o.Dir, "queue", "messages")
-			if err := os.Rename(folder, folder+"-away"); err != nil {
-				t.Fatal(err)
-			}
-			drop(t, s, "inbox/talk.wav", voice)
-			if err := s.Forward(events.Event{DetailType: events.ObjectCreated}); err == nil {
-				t.Fatal("an event was kept without a folder")
-			}
-			s = goOn(t, s, o, func() {
-				if got := string(read(t, filepath.Join(o.Dir, "last-event"))); got != longAgo.UTC().Format(time.RFC3339) {
-					t.Errorf("the last event was kept at %s, want %v", got, longAgo)
-				}
-				if err := os.Rename(folder+"-away", folder); err != nil {
-					t.Fatal(err)
-				}
-			})
-			// The first, and both files as they are found.
-			until(t, "the events of both files", func() bool { return s.Pending() >= 3 })
-		})
+	o := options(t.TempDir())
+	o.Settle = time.Hour
+	s := start(t, o)
+	longAgo := time.Now().Add(-time.Hour)
+	lastEvent(t, o.Dir, longAgo)
+	drop(t, s, "inbox/talk.mp4", clip)
+	until(t, "the first event", func() bool {
+		kept := string(read(t, filepath.Join(o.Dir, "last-event")))
+		return s.Pending() == 1 && kept != longAgo.UTC().Format(time.RFC3339)
+	})
+	lastEvent(t, o.Dir, longAgo)
+	folder := filepath.Join(o.Dir, "queue")
+	if err := os.Rename(folder, folder+"-away"); err != nil {
+		t.Fatal(err)
 	}
+	drop(t, s, "inbox/talk.wav", voice)
+	<-s.Failed()
+	if err := s.Err(); !strings.Contains(err.Error(), "not kept") {
+		t.Errorf("the stack failed with: %v", err)
+	}
+	s.Close()
+	if got := string(read(t, filepath.Join(o.Dir, "last-event"))); got != longAgo.UTC().Format(time.RFC3339) {
+		t.Errorf("the last event was kept at %s, want %v", got, longAgo)
+	}
+	if err := os.Rename(folder+"-away", folder); err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, o)
+	// The first, and both files as they are found.
+	until(t, "the events of both files", func() bool { return s.Pending() >= 3 })
 }
 
 // lastEvent sets when the last event was kept.

@@ -3,6 +3,7 @@
 package private
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,6 +46,45 @@ func Replace(path string, text []byte, mode fs.FileMode) error {
 		return err
 	}
 	return os.Rename(partial, path)
+}
+
+// ReplaceJSON is like Replace, for the JSON text of a value. Only its owner can read the
+// file.
+func ReplaceJSON(path string, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return Replace(path, text, 0o600)
+}
+
+// ReadJSON reads the values in the files *.json of a folder, in the order of their names,
+// and makes the folder.
+func ReadJSON[Value any](dir string) ([]Value, error) {
+	if err := os.MkdirAll(dir, mode); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var values []Value
+	for _, entry := range entries {
+		path := filepath.Join(dir, entry.Name())
+		if filepath.Ext(path) != ".json" {
+			continue
+		}
+		var value Value
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(text, &value)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", path, err)
+		}
+		values = append(values, value)
+	}
+	return values, nil
 }
 
 // WithoutLinks returns an error if there is a symbolic link below a folder, except

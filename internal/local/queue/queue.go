@@ -6,10 +6,7 @@ package queue
 
 import (
 	"cmp"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +27,7 @@ type Message struct {
 	SentAt    time.Time `json:"sentAt"`
 	Receives  int       `json:"receives"`  // deliveries so far
 	VisibleAt time.Time `json:"visibleAt"` // when it may be delivered
+	Dead      bool      `json:"dead,omitempty"`
 }
 
 // receipt returns the receipt handle of the last delivery of the message.
@@ -49,45 +47,27 @@ type Queue struct {
 	cfg Config
 
 	mu       sync.Mutex
-	messages map[string]Message
-	inFlight map[string]bool
-	dead     map[string]Message
-	wake     chan struct{} // holds an element after a change
+	messages map[string]Message // by id
+	inFlight map[string]bool    // by id
+	wake     chan struct{}      // holds an element after a change
 }
 
 // Open returns the queue in a folder, which it makes. Messages whose delivery was
 // under way at the end of the last use are visible at once.
 func Open(cfg Config) (*Queue, error) {
-	q := &Queue{cfg: cfg, inFlight: map[string]bool{}, wake: make(chan struct{}, 1)}
-	var err error
-	if q.messages, err = load(q.folder(waiting)); err != nil {
-		return nil, fmt.Errorf("read queue: %w", err)
+	messages, err := private.ReadJSON[Message](cfg.Dir)
+	if err != nil {
+		return nil, err
 	}
-	if q.dead, err = load(q.folder(buried)); err != nil {
-		return nil, fmt.Errorf("read dead letters: %w", err)
-	}
-	for id, m := range q.messages {
-		if _, both := q.dead[id]; both { // the process was killed between the two steps of bury
-			if err := os.Remove(file(q.folder(buried), id)); err != nil {
-				return nil, err
-			}
-			delete(q.dead, id)
-		}
+	q := &Queue{cfg: cfg, messages: map[string]Message{}, inFlight: map[string]bool{}, wake: make(chan struct{}, 1)}
+	for _, m := range messages {
 		if m.Receives > 0 {
 			m.VisibleAt = cfg.Now()
-			q.messages[id] = m
 		}
+		q.messages[m.ID] = m
 	}
 	return q, nil
 }
-
-// The folders of a queue's messages.
-const (
-	waiting = "messages"
-	buried  = "dead-letters"
-)
-
-func (q *Queue) folder(name string) string { return filepath.Join(q.cfg.Dir, name) }
 
 // Send adds a message.
 func (q *Queue) Send(body string) error {
@@ -112,7 +92,7 @@ func (q *Queue) Receive(limit int) ([]Message, error) {
 	now := q.cfg.Now()
 	var due []Message
 	for _, m := range q.messages {
-		if !q.inFlight[m.ID] && !m.VisibleAt.After(now) {
+		if q.waits(m) && !m.VisibleAt.After(now) {
 			due = append(due, m)
 		}
 	}
@@ -122,7 +102,8 @@ func (q *Queue) Receive(limit int) ([]Message, error) {
 	var batch []Message
 	for _, m := range due {
 		if m.Receives >= q.cfg.MaxReceives {
-			if err := q.bury(m); err != nil {
+			m.Dead = true
+			if err := q.keep(m); err != nil {
 				return batch, err
 			}
 			continue
@@ -145,7 +126,7 @@ func (q *Queue) Receive(limit int) ([]Message, error) {
 func (q *Queue) Delete(id string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := os.Remove(file(q.folder(waiting), id)); err != nil {
+	if err := os.Remove(q.file(id)); err != nil {
 		return err
 	}
 	delete(q.messages, id)
@@ -179,7 +160,7 @@ func (q *Queue) postpone(receipt string, pause time.Duration) error {
 func (q *Queue) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.messages)
+	return len(q.messages) - len(q.dead())
 }
 
 // DeadLetters returns the messages that were delivered MaxReceives times without
@@ -187,48 +168,46 @@ func (q *Queue) Len() int {
 func (q *Queue) DeadLetters() []Message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return slices.SortedFunc(maps.Values(q.dead), func(a, b Message) int {
+	return q.dead()
+}
+
+func (q *Queue) dead() []Message {
+	var dead []Message
+	for _, m := range q.messages {
+		if m.Dead {
+			dead = append(dead, m)
+		}
+	}
+	slices.SortFunc(dead, func(a, b Message) int {
 		return cmp.Or(a.SentAt.Compare(b.SentAt), strings.Compare(a.ID, b.ID))
 	})
+	return dead
 }
 
 // Redrive sends the dead letters again and resets their number of deliveries.
 func (q *Queue) Redrive() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for id, m := range q.dead {
-		m.Receives, m.VisibleAt = 0, q.cfg.Now()
+	for _, m := range q.dead() {
+		m.Dead, m.Receives, m.VisibleAt = false, 0, q.cfg.Now()
 		if err := q.keep(m); err != nil {
 			return err
 		}
-		if err := os.Remove(file(q.folder(buried), id)); err != nil {
-			return err
-		}
-		delete(q.dead, id)
 	}
 	return nil
 }
 
-// keep adds or changes a message. The caller holds q.mu.
+// waits reports whether a message waits for a delivery. The caller holds q.mu.
+func (q *Queue) waits(m Message) bool { return !m.Dead && !q.inFlight[m.ID] }
+
+// keep adds or changes a message, whose file it writes in one step. The caller holds
+// q.mu.
 func (q *Queue) keep(m Message) error {
-	if err := save(q.folder(waiting), m); err != nil {
+	if err := private.ReplaceJSON(q.file(m.ID), m); err != nil {
 		return err
 	}
 	q.messages[m.ID] = m
 	q.signal()
-	return nil
-}
-
-// bury makes a message a dead letter. The caller holds q.mu.
-func (q *Queue) bury(m Message) error {
-	if err := save(q.folder(buried), m); err != nil {
-		return err
-	}
-	if err := os.Remove(file(q.folder(waiting), m.ID)); err != nil {
-		return err
-	}
-	q.dead[m.ID] = m
-	delete(q.messages, m.ID)
 	return nil
 }
 
@@ -245,55 +224,11 @@ func (q *Queue) nextDue() (at time.Time, some bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, m := range q.messages {
-		if !q.inFlight[m.ID] && (!some || m.VisibleAt.Before(at)) {
+		if q.waits(m) && (!some || m.VisibleAt.Before(at)) {
 			at, some = m.VisibleAt, true
 		}
 	}
 	return at, some
 }
 
-// suffix is the suffix of the file of a message. Another file was being written
-// when the process was killed.
-const suffix = ".json"
-
-func file(dir, id string) string { return filepath.Join(dir, id+suffix) }
-
-// save writes the file of a message in one step.
-func save(dir string, m Message) error {
-	text, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	return private.Replace(file(dir, m.ID), text, 0o600)
-}
-
-// load reads the messages of a folder, which it makes.
-func load(dir string) (map[string]Message, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	messages := map[string]Message{}
-	for _, entry := range entries {
-		path := filepath.Join(dir, entry.Name())
-		if !strings.HasSuffix(path, suffix) {
-			if err := os.Remove(path); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return nil, err
-		}
-		var m Message
-		if err := json.Unmarshal(text, &m); err != nil || m.ID == "" {
-			return nil, errors.Join(fmt.Errorf("%s is not a message", path), err)
-		}
-		messages[m.ID] = m
-	}
-	return messages, nil
-}
+func (q *Queue) file(id string) string { return filepath.Join(q.cfg.Dir, id+".json") }

@@ -3,10 +3,8 @@ package states
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -65,24 +63,13 @@ type record struct {
 // Resume reads the executions in Dir and continues those that were running. It
 // must be called once.
 func (s *Server) Resume(ctx context.Context) error {
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
-		return err
-	}
-	paths, err := filepath.Glob(filepath.Join(s.Dir, "*.json"))
+	records, err := private.ReadJSON[record](s.Dir)
 	if err != nil {
 		return err
 	}
 	runs := map[string]*run{}
-	for _, path := range paths {
-		r := new(run)
-		text, err := os.ReadFile(path)
-		if err == nil {
-			err = json.Unmarshal(text, &r.record)
-		}
-		if err != nil {
-			return fmt.Errorf("read execution %s: %w", path, err)
-		}
-		runs[r.record.Name] = r
+	for _, r := range records {
+		runs[r.Name] = &run{record: r}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -227,9 +214,5 @@ func (s *Server) ended(r *record) {
 // save replaces the file of an execution. The name of the file is a hash, since the
 // name of an execution may differ from another only in case, or be too long for a file.
 func (s *Server) save(r *record) error {
-	text, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	return private.Replace(filepath.Join(s.Dir, fmt.Sprintf("%x.json", sha256.Sum256([]byte(r.Name)))), text, 0o600)
+	return private.ReplaceJSON(filepath.Join(s.Dir, fmt.Sprintf("%x.json", sha256.Sum256([]byte(r.Name)))), r)
 }
