@@ -3,6 +3,7 @@ package permissions
 import (
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 
 	"github.com/lipdrop/lipdrop"
@@ -27,11 +28,10 @@ func Settings(parameters map[string]string) (drop.Settings, error) {
 		return drop.Settings{}, err
 	}
 	maps.Copy(p, parameters)
-	var n numbers
-	settings := drop.Settings{
+	most, err := strconv.Atoi(p["MaxJobsPerDrop"])
+	return drop.Settings{
 		DefaultVideoModel: p["DefaultVideoModel"], DefaultImageModel: p["DefaultImageModel"],
-		SharedFolders: strings.Split(p["SharedFolders"], ","), MaxJobsPerDrop: n.parse(p["MaxJobsPerDrop"]),
+		SharedFolders: strings.Split(p["SharedFolders"], ","), MaxJobsPerDrop: most,
 		RejectMismatch: p["LengthMismatch"] == "reject",
-	}
-	return settings, n.err
+	}, err
 }

@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -103,15 +102,21 @@ type Mapping struct {
 	Concurrency int // batches at the same time
 }
 
-// properties are the members of a function's properties that Functions reads.
+// properties are the members of a function's properties that Functions reads. Numbers
+// are strings there, as fill makes them.
 type properties struct {
-	Timeout, MemorySize string
+	Timeout, MemorySize int `json:",string"`
 	Environment         struct{ Variables map[string]string }
-	EventInvokeConfig   struct{ MaximumRetryAttempts string }
-	Events              map[string]struct {
+	EventInvokeConfig   struct {
+		MaximumRetryAttempts int `json:",string"`
+	}
+	Events map[string]struct {
 		Properties struct {
-			Queue, BatchSize string
-			ScalingConfig    struct{ MaximumConcurrency string }
+			Queue         string
+			BatchSize     int `json:",string"`
+			ScalingConfig struct {
+				MaximumConcurrency int `json:",string"`
+			}
 		}
 	}
 }
@@ -139,18 +144,14 @@ func Functions(template []byte, values map[string]string) (map[string]Function, 
 				return nil, fmt.Errorf("%s: the variable %s refers to %s, which has no value in the local stack", id, name, unknown)
 			}
 		}
-		var n numbers
 		f := Function{
-			Variables: read.Environment.Variables, Timeout: n.seconds(read.Timeout), MemoryMB: n.parse(read.MemorySize),
-			Attempts: 1 + n.parse(read.EventInvokeConfig.MaximumRetryAttempts), Queues: map[string]Mapping{},
+			Variables: read.Environment.Variables, Timeout: seconds(read.Timeout), MemoryMB: read.MemorySize,
+			Attempts: 1 + read.EventInvokeConfig.MaximumRetryAttempts, Queues: map[string]Mapping{},
 		}
 		for _, event := range read.Events {
 			if queue := strings.TrimSuffix(strings.TrimPrefix(event.Properties.Queue, "${"), ".Arn}"); queue != "" {
-				f.Queues[queue] = Mapping{n.parse(event.Properties.BatchSize), n.parse(event.Properties.ScalingConfig.MaximumConcurrency)}
+				f.Queues[queue] = Mapping{event.Properties.BatchSize, event.Properties.ScalingConfig.MaximumConcurrency}
 			}
-		}
-		if n.err != nil {
-			return nil, fmt.Errorf("%s: %w", id, n.err)
 		}
 		functions[id] = f
 	}
@@ -172,22 +173,25 @@ func Queues(template []byte, values map[string]string) (map[string]Queue, error)
 		return nil, err
 	}
 	queues := map[string]Queue{}
-	var n numbers
 	for id, resource := range s.resources {
 		if resource.Type != "AWS::SQS::Queue" {
 			continue
 		}
 		var read struct {
-			DelaySeconds, VisibilityTimeout string
-			RedrivePolicy                   struct{ MaxReceiveCount string }
+			DelaySeconds, VisibilityTimeout int `json:",string"`
+			RedrivePolicy                   struct {
+				MaxReceiveCount int `json:",string"`
+			}
 		}
 		if err := s.fill(&resource.Properties, &read); err != nil {
 			return nil, fmt.Errorf("%s: %w", id, err)
 		}
-		queues[id] = Queue{n.seconds(read.DelaySeconds), n.seconds(read.VisibilityTimeout), n.parse(read.RedrivePolicy.MaxReceiveCount)}
+		queues[id] = Queue{seconds(read.DelaySeconds), seconds(read.VisibilityTimeout), read.RedrivePolicy.MaxReceiveCount}
 	}
-	return queues, n.err
+	return queues, nil
 }
+
+func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
 
 // Defaults returns the default of each parameter in the text of template.yaml.
 func Defaults(template []byte) (map[string]string, error) {
@@ -196,25 +200,6 @@ func Defaults(template []byte) (map[string]string, error) {
 		return nil, err
 	}
 	return s.values, nil
-}
-
-// numbers parses numbers and keeps the first error.
-type numbers struct{ err error }
-
-// parse returns a number, 0 for no text.
-func (n *numbers) parse(text string) int {
-	if text == "" {
-		return 0
-	}
-	value, err := strconv.Atoi(text)
-	if n.err == nil {
-		n.err = err
-	}
-	return value
-}
-
-func (n *numbers) seconds(text string) time.Duration {
-	return time.Duration(n.parse(text)) * time.Second
 }
 
 // fill decodes a part of a template, with its values, into to. A missing part does
