@@ -72,6 +72,9 @@ func Error(status int, code string) error {
 	}}
 }
 
+// ErrLost is the error of a lost response, for After.
+var ErrLost = errors.New("the connection broke before the response arrived")
+
 // Calls returns how often each operation was called.
 func (b *Bucket) Calls() map[string]int {
 	b.mu.Lock()
@@ -90,11 +93,10 @@ func (b *Bucket) Keys() []string {
 func (b *Bucket) Object(key string) ([]byte, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	o, ok := b.objects[key]
-	if !ok {
-		return nil, false
+	if o, ok := b.objects[key]; ok {
+		return slices.Clone(o.body), true
 	}
-	return slices.Clone(o.body), true
+	return nil, false
 }
 
 // Uploads returns how many multipart uploads are open.
@@ -130,10 +132,10 @@ func (b *Bucket) now() time.Time {
 func (b *Bucket) Remove(key string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.drop(key)
+	b.remove(key)
 }
 
-func (b *Bucket) drop(key string) {
+func (b *Bucket) remove(key string) {
 	if i, ok := slices.BinarySearch(b.keys, key); ok {
 		b.keys = slices.Delete(b.keys, i, i+1)
 		delete(b.objects, key)
@@ -141,13 +143,13 @@ func (b *Bucket) drop(key string) {
 }
 
 // operate calls Before, runs an operation and calls After.
-func (b *Bucket) operate(ctx context.Context, op, key string, effect func() error) error {
+func operate[Out any](ctx context.Context, b *Bucket, op, key string, effect func() (*Out, error)) (*Out, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	if b.Before != nil {
 		if err := b.Before(op, key); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	b.mu.Lock()
@@ -155,12 +157,15 @@ func (b *Bucket) operate(ctx context.Context, op, key string, effect func() erro
 		b.calls = map[string]int{}
 	}
 	b.calls[op]++
-	err := effect()
+	out, err := effect()
 	b.mu.Unlock()
 	if err == nil && b.After != nil {
 		err = b.After(op, key)
 	}
-	return err
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (b *Bucket) store(key string, body []byte, contentType string, metadata map[string]string, modified time.Time) *object {
@@ -199,84 +204,63 @@ func (b *Bucket) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func
 	if err != nil {
 		return nil, err
 	}
-	out := &s3.PutObjectOutput{}
-	err = b.operate(ctx, "PutObject", *in.Key, func() error {
+	return operate(ctx, b, "PutObject", *in.Key, func() (*s3.PutObjectOutput, error) {
 		if err := b.allowed(*in.Key, in.IfMatch, in.IfNoneMatch); err != nil {
-			return err
+			return nil, err
 		}
-		out.ETag = aws.String(b.store(*in.Key, body, aws.ToString(in.ContentType), in.Metadata, b.now()).etag)
-		return nil
+		o := b.store(*in.Key, body, aws.ToString(in.ContentType), in.Metadata, b.now())
+		return &s3.PutObjectOutput{ETag: &o.etag}, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
 }
 
 // GetObject implements the client's method.
 func (b *Bucket) GetObject(ctx context.Context, in *s3.GetObjectInput, _ ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
-	var out *s3.GetObjectOutput
-	err := b.operate(ctx, "GetObject", *in.Key, func() error {
-		o, ok := b.objects[*in.Key]
-		if !ok {
-			return Error(http.StatusNotFound, "NoSuchKey")
+	return operate(ctx, b, "GetObject", *in.Key, func() (*s3.GetObjectOutput, error) {
+		if _, ok := b.objects[*in.Key]; !ok {
+			return nil, Error(http.StatusNotFound, "NoSuchKey")
 		}
-		if in.IfMatch != nil && strings.Trim(*in.IfMatch, `"`) != strings.Trim(o.etag, `"`) {
-			return Error(http.StatusPreconditionFailed, "PreconditionFailed")
+		if err := b.allowed(*in.Key, in.IfMatch, nil); err != nil {
+			return nil, err
 		}
+		o := b.objects[*in.Key]
 		body := o.body
 		if in.Range != nil {
 			var first, last int
 			if n, err := fmt.Sscanf(*in.Range, "bytes=%d-%d", &first, &last); n < 2 || err != nil || first >= len(body) {
-				return Error(http.StatusRequestedRangeNotSatisfiable, "InvalidRange")
+				return nil, Error(http.StatusRequestedRangeNotSatisfiable, "InvalidRange")
 			}
 			body = body[first:min(last+1, len(body))]
 		}
-		out = &s3.GetObjectOutput{
+		return &s3.GetObjectOutput{
 			Body: io.NopCloser(bytes.NewReader(body)), ETag: aws.String(o.etag), Metadata: maps.Clone(o.metadata),
 			ContentLength: aws.Int64(int64(len(body))), LastModified: aws.Time(o.lastModified), ContentType: aws.String(o.contentType),
-		}
-		return nil
+		}, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
 }
 
 // HeadObject implements the client's method.
 func (b *Bucket) HeadObject(ctx context.Context, in *s3.HeadObjectInput, _ ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
-	var out *s3.HeadObjectOutput
-	err := b.operate(ctx, "HeadObject", *in.Key, func() error {
+	return operate(ctx, b, "HeadObject", *in.Key, func() (*s3.HeadObjectOutput, error) {
 		o, ok := b.objects[*in.Key]
 		if !ok {
-			return Error(http.StatusNotFound, "NotFound")
+			return nil, Error(http.StatusNotFound, "NotFound")
 		}
-		out = &s3.HeadObjectOutput{
+		return &s3.HeadObjectOutput{
 			ETag: aws.String(o.etag), Metadata: maps.Clone(o.metadata), ContentType: aws.String(o.contentType),
 			ContentLength: aws.Int64(int64(len(o.body))), LastModified: aws.Time(o.lastModified.Truncate(time.Second)),
-		}
-		return nil
+		}, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
 }
 
 // DeleteObject implements the client's method.
 func (b *Bucket) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ ...func(*s3.Options)) (*s3.DeleteObjectOutput, error) {
-	err := b.operate(ctx, "DeleteObject", *in.Key, func() error {
+	return operate(ctx, b, "DeleteObject", *in.Key, func() (*s3.DeleteObjectOutput, error) {
 		if err := b.allowed(*in.Key, in.IfMatch, nil); err != nil {
-			return err
+			return nil, err
 		}
-		b.drop(*in.Key)
-		return nil
+		b.remove(*in.Key)
+		return &s3.DeleteObjectOutput{}, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &s3.DeleteObjectOutput{}, nil
 }
 
 // maxKeys is the largest page of a listing.
@@ -296,8 +280,8 @@ func (b *Bucket) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, _
 		}
 		return &key
 	}
-	out := &s3.ListObjectsV2Output{IsTruncated: aws.Bool(false), EncodingType: in.EncodingType}
-	err := b.operate(ctx, "ListObjectsV2", prefix, func() error {
+	return operate(ctx, b, "ListObjectsV2", prefix, func() (*s3.ListObjectsV2Output, error) {
+		out := &s3.ListObjectsV2Output{IsTruncated: aws.Bool(false), EncodingType: in.EncodingType}
 		last := ""
 		from, _ := slices.BinarySearch(b.keys, max(prefix, after))
 		for _, key := range b.keys[from:] {
@@ -324,13 +308,6 @@ func (b *Bucket) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, _
 				Key: encode(key), ETag: aws.String(o.etag), Size: aws.Int64(int64(len(o.body))), LastModified: aws.Time(o.lastModified),
 			})
 		}
-		return nil
+		return out, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
 }
-
-// ErrLost is the error of a lost response, for After.
-var ErrLost = errors.New("the connection broke before the response arrived")
