@@ -56,52 +56,26 @@ func (k Kind) Noun() string {
 	}
 }
 
-// content is a group of file formats that share suffixes.
-type content int
-
-const (
-	unknown content = iota
-	contentISO
-	contentMatroska
-	contentAVI
-	contentWAV
-	contentMP3
-	contentAAC
-	contentOgg
-	contentFLAC
-	contentPNG
-	contentJPEG
-	contentWebP
-)
-
-// suffixes lists the accepted suffixes. To accept another one, add a row.
+// suffixes lists the accepted suffixes. To accept another one, add a row, and name it in
+// a form.
 var suffixes = []struct {
-	suffix  string
-	kind    Kind
-	content content
+	suffix string
+	kind   Kind
 }{
-	{".mp4", Video, contentISO}, {".mov", Video, contentISO}, {".m4v", Video, contentISO},
-	{".webm", Video, contentMatroska}, {".mkv", Video, contentMatroska}, {".avi", Video, contentAVI},
-	{".wav", Audio, contentWAV}, {".mp3", Audio, contentMP3}, {".m4a", Audio, contentISO}, {".aac", Audio, contentAAC},
-	{".ogg", Audio, contentOgg}, {".opus", Audio, contentOgg}, {".flac", Audio, contentFLAC},
-	{".png", Image, contentPNG}, {".jpg", Image, contentJPEG}, {".jpeg", Image, contentJPEG}, {".webp", Image, contentWebP},
+	{".mp4", Video}, {".mov", Video}, {".m4v", Video}, {".webm", Video}, {".mkv", Video}, {".avi", Video},
+	{".wav", Audio}, {".mp3", Audio}, {".m4a", Audio}, {".aac", Audio}, {".ogg", Audio}, {".opus", Audio}, {".flac", Audio},
+	{".png", Image}, {".jpg", Image}, {".jpeg", Image}, {".webp", Image},
 }
 
 // KindOf returns the kind of file that a file name's suffix stands for. It ignores
 // upper and lower case. It returns false if the suffix is not accepted.
 func KindOf(name string) (Kind, bool) {
-	kind, _ := promise(name)
-	return kind, kind != ""
-}
-
-// promise returns what the suffix of a file name says about the file.
-func promise(name string) (Kind, content) {
 	for _, s := range suffixes {
 		if s.suffix == suffixOf(name) {
-			return s.kind, s.content
+			return s.kind, true
 		}
 	}
-	return "", unknown
+	return "", false
 }
 
 // Suffixes returns the accepted suffixes of the given kinds, in lower case. Without
@@ -243,13 +217,13 @@ func (i Info) Codecs() []string {
 // With an error, the Info holds what was found before the error.
 func Inspect(ctx context.Context, src Source) (Info, error) {
 	src.Name = path.Base(src.Name)
-	kind, promised := promise(src.Name)
+	kind, _ := KindOf(src.Name)
 	info := Info{Name: src.Name, Bytes: src.Size, Kind: kind}
 	if src.Size <= 0 {
 		return info, EmptyFile(info.Name)
 	}
 	r := newReader(ctx, src)
-	err := info.read(r, promised)
+	err := info.read(r)
 	var d damage
 	var u unread
 	switch {
@@ -265,10 +239,10 @@ func Inspect(ctx context.Context, src Source) (Info, error) {
 	return info, err
 }
 
-// read completes the info of a file whose suffix promises the given content.
-func (i *Info) read(r *reader, promised content) error {
-	named := i.Kind != ""
-	f, known, err := identify(r, promised)
+// read completes the info of a file with what its content says.
+func (i *Info) read(r *reader) error {
+	named := i.Kind != "" // the suffix says what the content must be
+	f, known, err := identify(r, suffixOf(i.Name))
 	switch {
 	case err != nil:
 		return err
@@ -278,13 +252,13 @@ func (i *Info) read(r *reader, promised content) error {
 		return unread(fmt.Sprintf("its content is not known (%s)", describe(r)))
 	}
 	i.Format = f.format
-	if named && f.content != promised {
+	if named && !f.accepts(suffixOf(i.Name)) {
 		return wrongContent(i.Name, f)
 	}
 	if !named {
 		i.Kind = f.kind
 	}
-	if f.content == contentISO && i.Kind == Audio {
+	if f.accepts(".m4a") && i.Kind == Audio {
 		i.Format = "m4a"
 	}
 	if f.read == nil {

@@ -211,11 +211,10 @@ func readFrameCount(r *reader, start int64, first mpegFrame) (frameCount, error)
 		return c, nil
 	}
 	const vbriOffset, longest = 32, 32 + 156
-	data, err := r.most(start+int64(mpegFraming.header), longest)
+	data, err := r.padded(start+int64(mpegFraming.header), longest, longest)
 	if err != nil {
 		return c, err
 	}
-	data = append(make([]byte, 0, longest), data...)[:longest] // zeros after the end of the file
 	xing := data[first.sideInfo():]
 	if tag := string(xing[:4]); tag == "Xing" || tag == "Info" {
 		c.present = true

@@ -131,6 +131,16 @@ func (r *reader) most(off, n int64) ([]byte, error) {
 	return r.bytes(off, min(n, r.src.Size-off))
 }
 
+// padded returns a copy of up to n bytes at off, with zeros after them. It has the given
+// length.
+func (r *reader) padded(off, n, length int64) ([]byte, error) {
+	data, err := r.most(off, n)
+	if err != nil {
+		return nil, err
+	}
+	return append(make([]byte, 0, length), data...)[:length], nil
+}
+
 // tail returns the last n bytes of the file, but none before offset from, and where
 // they begin.
 func (r *reader) tail(from, n int64) (at int64, data []byte, err error) {

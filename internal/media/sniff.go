@@ -10,31 +10,42 @@ import (
 
 // form is a file format that identify recognizes.
 type form struct {
-	called  string                     // the format in a sentence, with its article
-	mime    string                     // the MIME type
-	kind    Kind                       // Info.Kind if the suffix of the file is not accepted
-	format  string                     // Info.Format; empty if lipdrop does not accept this format, like the fields below
-	suffix  string                     // the usual suffix
-	content content                    // the group of suffixes that the file may have
-	read    func(*reader, *Info) error // reads the file
+	called string                     // the format in a sentence, with its article
+	mime   string                     // the MIME type
+	kind   Kind                       // Info.Kind if the suffix of the file is not accepted
+	format string                     // Info.Format; empty if lipdrop does not accept this format, like the fields below
+	suffix string                     // the usual suffix
+	family []string                   // other suffixes that the file may have
+	read   func(*reader, *Info) error // reads the file
 }
 
+// Suffixes of formats that programs do not keep apart.
 var (
-	formMP4  = form{"an MP4 file", "video/mp4", Video, "mp4", ".mp4", contentISO, readMP4}
-	formM4A  = form{"an M4A file", "audio/mp4", Audio, "mp4", ".m4a", contentISO, readMP4}
-	formMOV  = form{"a QuickTime movie", "video/quicktime", Video, "mov", ".mov", contentISO, readMP4}
-	formWEBM = form{"a WEBM file", "video/webm", Video, "webm", ".webm", contentMatroska, readMatroska}
-	formMKV  = form{"a Matroska file", "video/x-matroska", Video, "mkv", ".mkv", contentMatroska, readMatroska}
-	formAVI  = form{"an AVI file", "video/x-msvideo", Video, "avi", ".avi", contentAVI, readAVI}
-	formWAV  = form{"a WAV file", "audio/wav", Audio, "wav", ".wav", contentWAV, readWAV}
-	formMP3  = form{"an MP3 file", "audio/mpeg", Audio, "mp3", ".mp3", contentMP3, readMP3}
-	formAAC  = form{"an AAC stream", "audio/aac", Audio, "aac", ".aac", contentAAC, readAAC}
-	formOGG  = form{"an Ogg file", "audio/ogg", Audio, "ogg", ".ogg", contentOgg, readOgg}
-	formFLAC = form{"a FLAC file", "audio/flac", Audio, "flac", ".flac", contentFLAC, readFLAC}
-	formJPEG = form{"a JPEG image", "image/jpeg", Image, "jpeg", ".jpg", contentJPEG, readJPEG}
-	formPNG  = form{"a PNG image", "image/png", Image, "png", ".png", contentPNG, readPNG}
-	formWEBP = form{"a WEBP image", "image/webp", Image, "webp", ".webp", contentWebP, readWEBP}
+	isoFamily = []string{".mp4", ".mov", ".m4v", ".m4a"}
+	mkvFamily = []string{".webm", ".mkv"}
 )
+
+var (
+	formMP4  = form{"an MP4 file", "video/mp4", Video, "mp4", ".mp4", isoFamily, readMP4}
+	formM4A  = form{"an M4A file", "audio/mp4", Audio, "mp4", ".m4a", isoFamily, readMP4}
+	formMOV  = form{"a QuickTime movie", "video/quicktime", Video, "mov", ".mov", isoFamily, readMP4}
+	formWEBM = form{"a WEBM file", "video/webm", Video, "webm", ".webm", mkvFamily, readMatroska}
+	formMKV  = form{"a Matroska file", "video/x-matroska", Video, "mkv", ".mkv", mkvFamily, readMatroska}
+	formAVI  = form{"an AVI file", "video/x-msvideo", Video, "avi", ".avi", nil, readAVI}
+	formWAV  = form{"a WAV file", "audio/wav", Audio, "wav", ".wav", nil, readWAV}
+	formMP3  = form{"an MP3 file", "audio/mpeg", Audio, "mp3", ".mp3", nil, readMP3}
+	formAAC  = form{"an AAC stream", "audio/aac", Audio, "aac", ".aac", nil, readAAC}
+	formOGG  = form{"an Ogg file", "audio/ogg", Audio, "ogg", ".ogg", []string{".opus"}, readOgg}
+	formFLAC = form{"a FLAC file", "audio/flac", Audio, "flac", ".flac", nil, readFLAC}
+	formJPEG = form{"a JPEG image", "image/jpeg", Image, "jpeg", ".jpg", []string{".jpeg"}, readJPEG}
+	formPNG  = form{"a PNG image", "image/png", Image, "png", ".png", nil, readPNG}
+	formWEBP = form{"a WEBP image", "image/webp", Image, "webp", ".webp", nil, readWEBP}
+)
+
+// accepts reports whether a file of this form may have a suffix.
+func (f form) accepts(suffix string) bool {
+	return suffix == f.suffix || slices.Contains(f.family, suffix)
+}
 
 // signatures lists what files begin with. ? stands for any byte. The first row that fits
 // counts. Old QuickTime movies have no ftyp box. Some types of their first box are also
@@ -92,7 +103,7 @@ func Sniff(head []byte) (mimeType, suffix string) {
 
 // identify returns the form of the file and sets the start of its content. Tags and, in
 // files whose suffix says so, other bytes may come before a stream of sound.
-func identify(r *reader, promised content) (f form, known bool, err error) {
+func identify(r *reader, suffix string) (f form, known bool, err error) {
 	head, err := r.most(0, longestSignature)
 	if err != nil {
 		return form{}, false, err
@@ -108,19 +119,19 @@ func identify(r *reader, promised content) (f form, known bool, err error) {
 		if head, err = r.most(r.start, longestSignature); err != nil {
 			return form{}, false, err
 		}
-		if f, known = signature(head); known && f.kind == Audio && f.content != contentISO {
+		if f, known = signature(head); known && f.kind == Audio && !f.accepts(".m4a") {
 			return f, true, nil
 		}
 	}
-	switch promised {
-	case contentAAC:
+	switch suffix {
+	case ".aac":
 		if isLATM(head) {
 			return formAAC, true, nil
 		}
 		if _, known, err = adtsFraming.findSound(r, r.start, frameSearch); known || err != nil {
 			return formAAC, known, err
 		}
-	case contentOgg:
+	case ".ogg", ".opus":
 		data, err := r.most(r.start, frameSearch)
 		if i := bytes.Index(data, []byte("OggS")); i >= 0 || err != nil {
 			r.start += max(int64(i), 0)
@@ -128,7 +139,7 @@ func identify(r *reader, promised content) (f form, known bool, err error) {
 		}
 	}
 	search := int64(1)
-	if promised == contentMP3 {
+	if suffix == ".mp3" {
 		search = frameSearch
 	}
 	_, found, err := mpegFraming.findSound(r, r.start, search)

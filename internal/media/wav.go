@@ -61,34 +61,28 @@ func readWAV(r *reader, info *Info) error {
 		}
 		switch c.kind {
 		case "ds64":
-			err = w.readLong(r, c)
+			data, err := r.bytes(c.body, 16)
+			if err != nil {
+				return err
+			}
+			w.size, w.longData = w.order.Uint64(data)+8, w.order.Uint64(data[8:])
 		case "fmt ":
-			err = w.readFormat(r, c)
+			if err := w.readFormat(r, c); err != nil {
+				return err
+			}
 		case "fact":
-			var data []byte
-			if data, err = r.bytes(c.body, 4); err == nil {
-				if w.samples = uint64(w.order.Uint32(data)); w.samples == math.MaxUint32 {
-					w.samples = 0
-				}
+			data, err := r.bytes(c.body, 4)
+			if err != nil {
+				return err
+			}
+			if w.samples = uint64(w.order.Uint32(data)); w.samples == math.MaxUint32 {
+				w.samples = 0
 			}
 		case "data":
 			return w.finish(r, c, info)
 		}
-		if err != nil {
-			return err
-		}
 	}
 	return damage("it has no sound data")
-}
-
-func (w *wav) readLong(r *reader, c chunk) error {
-	data, err := r.bytes(c.body, 16)
-	if err != nil {
-		return err
-	}
-	w.size = w.order.Uint64(data) + 8
-	w.longData = w.order.Uint64(data[8:])
-	return nil
 }
 
 func (w *wav) readFormat(r *reader, c chunk) error {
@@ -97,11 +91,10 @@ func (w *wav) readFormat(r *reader, c chunk) error {
 	if length < bits {
 		return damage("its format chunk is too short")
 	}
-	data, err := r.most(c.body, min(length, subFormat+2))
+	data, err := r.padded(c.body, min(length, subFormat+2), subFormat+2)
 	if err != nil {
 		return err
 	}
-	data = append(make([]byte, 0, subFormat+2), data...)[:subFormat+2] // zeros for what is missing
 	field := func(at int) uint64 { return uint64(w.order.Uint16(data[at:])) }
 	w.tag, w.channels, w.blockAlign, w.bits, w.inBlock = uint16(field(0)), field(2), field(12), field(bits), field(extra)
 	w.rate, w.byteRate = uint64(w.order.Uint32(data[4:])), uint64(w.order.Uint32(data[8:]))
