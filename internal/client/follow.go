@@ -62,7 +62,7 @@ func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, 
 // changes reads the statuses that have changed since the last call, and notes their
 // ETags.
 func (c *Client) changes(ctx context.Context, seen map[string]string, patterns []Pattern) ([]Status, error) {
-	entries, err := c.list(ctx, statusFolder, patterns)
+	entries, err := c.list(ctx, StatusPrefix, patterns)
 	if err != nil {
 		return nil, err
 	}

@@ -17,10 +17,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// The folders of the bucket with the statuses and with the answer files.
+// StatusPrefix is the prefix of all statuses, and AnswerPrefix of all answer files.
 const (
-	statusFolder = "status/"
-	answerFolder = "answers/"
+	StatusPrefix = "status/"
+	AnswerPrefix = "answers/"
 )
 
 // Status is a status that was read.
@@ -104,12 +104,12 @@ func (c *Client) read(ctx context.Context, entries []entry) ([]Status, error) {
 // Statuses returns the statuses that the patterns select and that were written after
 // since, ordered by name. It reads only these.
 func (c *Client) Statuses(ctx context.Context, since time.Time, patterns ...Pattern) ([]Status, error) {
-	return c.readSince(ctx, statusFolder, since, patterns)
+	return c.readSince(ctx, StatusPrefix, since, patterns)
 }
 
 // Answers is Statuses for the answer files of files that cannot belong to a job.
 func (c *Client) Answers(ctx context.Context, since time.Time, patterns ...Pattern) ([]Status, error) {
-	return c.readSince(ctx, answerFolder, since, patterns)
+	return c.readSince(ctx, AnswerPrefix, since, patterns)
 }
 
 func (c *Client) readSince(ctx context.Context, folder string, since time.Time, patterns []Pattern) ([]Status, error) {
@@ -123,7 +123,7 @@ func (c *Client) readSince(ctx context.Context, folder string, since time.Time, 
 // Status returns the status of one name, or the answer file of a file that cannot
 // belong to a job. It returns *NoJobError if there is neither.
 func (c *Client) Status(ctx context.Context, name string) (Status, error) {
-	for _, folder := range []string{statusFolder, answerFolder} {
+	for _, folder := range []string{StatusPrefix, AnswerPrefix} {
 		found, err := c.read(ctx, []entry{{name, bucket.File{Key: folder + name + ".json"}}})
 		if err != nil {
 			return Status{}, err
@@ -144,7 +144,7 @@ func (c *Client) noJob(ctx context.Context, name string) error {
 		}
 		return e
 	}
-	if below, _, err := c.Bucket.List(ctx, statusFolder+name+"/", 1); err == nil && len(below) > 0 {
+	if below, _, err := c.Bucket.List(ctx, StatusPrefix+name+"/", 1); err == nil && len(below) > 0 {
 		e.Remedy = fmt.Sprintf("For all jobs in the folder, write %s/", name)
 	}
 	return e
@@ -155,7 +155,7 @@ func (c *Client) noJob(ctx context.Context, name string) error {
 func (c *Client) Names(ctx context.Context, patterns ...Pattern) ([]string, error) {
 	var names []string
 	for _, p := range patterns {
-		entries, err := c.list(ctx, statusFolder, []Pattern{p})
+		entries, err := c.list(ctx, StatusPrefix, []Pattern{p})
 		if err != nil {
 			return nil, err
 		}
@@ -175,14 +175,14 @@ func (c *Client) Names(ctx context.Context, patterns ...Pattern) ([]string, erro
 
 // NamesLike returns the first names that begin with a text, at most the given number.
 func (c *Client) NamesLike(ctx context.Context, text string, most int) ([]string, error) {
-	files, _, err := c.Bucket.List(ctx, statusFolder+text, most)
+	files, _, err := c.Bucket.List(ctx, StatusPrefix+text, most)
 	var names []string
 	for _, f := range files {
-		if name, ok := strings.CutSuffix(strings.TrimPrefix(f.Key, statusFolder), ".json"); ok {
+		if name, ok := strings.CutSuffix(strings.TrimPrefix(f.Key, StatusPrefix), ".json"); ok {
 			names = append(names, name)
 		}
 	}
-	return names, c.Explain("list the statuses", statusFolder, err)
+	return names, c.Explain("list the statuses", StatusPrefix, err)
 }
 
 // Takes returns the records of a name's takes, oldest first. There may be none.

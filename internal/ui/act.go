@@ -3,11 +3,9 @@ package ui
 import (
 	"context"
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"path"
 	"strings"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/smithy-go/encoding/httpbinding"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -103,27 +102,21 @@ type action struct {
 	ETag     string          `json:"etag"` // of the review that the person has seen
 }
 
-type done struct {
-	Message string `json:"message"`
-}
-
-// serveAction returns a handler that does something with a job.
-func (s *Server) serveAction(do func(ctx context.Context, a action) (string, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+// act returns a handler that does something with a job.
+func (s *Server) act(do func(ctx context.Context, a action) (string, error)) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
 		var a action
 		if err := decode(r, &a); err != nil {
-			respond(w, nil, err)
-			return
+			return nil, err
 		}
 		if err := validName(a.Name); err != nil {
-			respond(w, nil, err)
-			return
+			return nil, err
 		}
 		// The action continues if the person closes the page: a cancellation that is too
 		// late must redrive the execution that it has stopped.
 		message, err := do(context.WithoutCancel(r.Context()), a)
 		s.feed.poke()
-		respond(w, done{message}, err)
+		return map[string]string{"message": message}, err
 	}
 }
 
@@ -186,7 +179,7 @@ func (s *Server) copyAgain(ctx context.Context, f bucket.File) error {
 	}
 	part, err := s.client.S3.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
 		Bucket: name, Key: &f.Key, UploadId: upload.UploadId, PartNumber: aws.Int32(1),
-		CopySource: aws.String(*name + "/" + escapePath(f.Key)), CopySourceIfMatch: aws.String(`"` + f.ETag + `"`),
+		CopySource: aws.String(*name + "/" + httpbinding.EscapePath(f.Key, false)), CopySourceIfMatch: aws.String(`"` + f.ETag + `"`),
 	})
 	if err == nil {
 		_, err = s.client.S3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
@@ -198,15 +191,6 @@ func (s *Server) copyAgain(ctx context.Context, f bucket.File) error {
 		_, _ = s.client.S3.AbortMultipartUpload(context.WithoutCancel(ctx), &s3.AbortMultipartUploadInput{Bucket: name, Key: &f.Key, UploadId: upload.UploadId})
 	}
 	return err
-}
-
-// escapePath escapes a key for the header that names the source of a copy.
-func escapePath(key string) string {
-	parts := strings.Split(key, "/")
-	for i, part := range parts {
-		parts[i] = strings.ReplaceAll(url.QueryEscape(part), "+", "%20")
-	}
-	return strings.Join(parts, "/")
 }
 
 // fileToDropAgain returns the key of the file that starts the take's name again and no
@@ -236,7 +220,7 @@ func fileToDropAgain(rec ledger.Record) (string, bool) {
 func (s *Server) serveReviews(w http.ResponseWriter, r *http.Request) {
 	reviews, err := s.client.Reviews(r.Context())
 	if err != nil {
-		respond(w, nil, err)
+		http.Error(w, err.Error(), statusOf(err))
 		return
 	}
 	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
@@ -257,46 +241,4 @@ func forSheet(text string) string {
 		return "'" + text
 	}
 	return text
-}
-
-// requestError is an error of the page's own request.
-type requestError struct {
-	status int
-	reason string
-}
-
-func (e *requestError) Error() string { return e.reason }
-
-// respond writes a value as JSON, or an error as a text for the person.
-func respond(w http.ResponseWriter, value any, err error) {
-	if err != nil {
-		status := http.StatusBadGateway
-		if own, ok := errors.AsType[*requestError](err); ok {
-			status = own.status
-		} else if _, ok := errors.AsType[*client.DeniedError](err); ok {
-			status = http.StatusForbidden
-		} else if _, ok := errors.AsType[*client.StateError](err); ok {
-			status = http.StatusConflict
-		} else if _, ok := errors.AsType[*client.NoJobError](err); ok {
-			status = http.StatusNotFound
-		}
-		http.Error(w, err.Error(), status)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(value) // it fails if the browser has gone
-}
-
-// decode reads the JSON of a request.
-func decode(r *http.Request, value any) error {
-	dec := json.NewDecoder(r.Body)
-	dec.DisallowUnknownFields()
-	err := dec.Decode(value)
-	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return &requestError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the request has more than %d bytes", tooLarge.Limit)}
-	}
-	if err != nil {
-		return &requestError{http.StatusBadRequest, "the request is not the JSON that was expected"}
-	}
-	return nil
 }

@@ -88,8 +88,8 @@ type dropResult struct {
 	Skipped []string    `json:"skipped,omitempty"` // files that were not uploaded again
 }
 
-// openDrop is what the page sends to begin a drop.
-type openDrop struct {
+// dropForm is what the page sends to begin a drop.
+type dropForm struct {
 	Folder string `json:"folder"` // below inbox/
 	Files  []struct {
 		Path string `json:"path"`
@@ -99,35 +99,33 @@ type openDrop struct {
 	Options map[string]any `json:"options"`
 }
 
-// serveOpen begins a drop, and its check.
-func (s *Server) serveOpen(w http.ResponseWriter, r *http.Request) {
-	var o openDrop
-	if err := decode(r, &o); err != nil {
-		respond(w, nil, err)
-		return
+// openDrop begins a drop, and its check.
+func (s *Server) openDrop(r *http.Request) (any, error) {
+	var form dropForm
+	if err := decode(r, &form); err != nil {
+		return nil, err
 	}
-	session, err := s.openSession(o)
+	session, err := s.openSession(form)
 	if err != nil {
-		respond(w, nil, err)
-		return
+		return nil, err
 	}
-	session.begin(func() error { return session.check(o.Model, o.Options) })
-	respond(w, map[string]string{"id": session.id}, nil)
+	session.begin(func() error { return session.check(form.Model, form.Options) })
+	return map[string]string{"id": session.id}, nil
 }
 
-func (s *Server) openSession(o openDrop) (*dropSession, error) {
-	folder := strings.Trim(o.Folder, "/")
+func (s *Server) openSession(form dropForm) (*dropSession, error) {
+	folder := strings.Trim(form.Folder, "/")
 	if folder != "" {
 		if err := validName(folder); err != nil {
-			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not a folder", o.Folder)}
+			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not a folder", form.Folder)}
 		}
 		folder += "/"
 	}
-	if len(o.Files) == 0 || len(o.Files) > mostFiles {
-		return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%d files were dropped; drop 1 to %d at once", len(o.Files), mostFiles)}
+	if len(form.Files) == 0 || len(form.Files) > mostFiles {
+		return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%d files were dropped; drop 1 to %d at once", len(form.Files), mostFiles)}
 	}
 	session := &dropSession{id: rand.Text(), server: s, asks: make(chan *ask), pending: map[int]*ask{}}
-	for i, f := range o.Files {
+	for i, f := range form.Files {
 		name := strings.Trim(f.Path, "/")
 		if err := validName(name); err != nil || f.Size < 0 {
 			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not the name of a file", f.Path)}
@@ -157,17 +155,16 @@ func (s *Server) endSession(session *dropSession, cause error) {
 }
 
 // withSession returns a handler for a request about a drop that is under way.
-func (s *Server) withSession(do func(session *dropSession, w http.ResponseWriter, r *http.Request)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+func (s *Server) withSession(do func(*dropSession, *http.Request) (any, error)) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
 		s.sessionsMu.Lock()
 		session, ok := s.sessions[r.URL.Query().Get("id")]
 		s.sessionsMu.Unlock()
 		if !ok {
-			respond(w, nil, &requestError{http.StatusGone, "this drop has ended; drop the files again"})
-			return
+			return nil, &requestError{http.StatusGone, "this drop has ended; drop the files again"}
 		}
 		session.idle.Reset(idleAfter)
-		do(session, w, r)
+		return do(session, r)
 	}
 }
 
@@ -186,8 +183,9 @@ func (d *dropSession) begin(run func() error) {
 	}()
 }
 
-// next is what the page learns from /api/drop/next: what to send, or how the phase ended.
-type next struct {
+// nextStep is what the page learns from /api/drop/next: what to send, or how the phase
+// ended.
+type nextStep struct {
 	Ask   *ask   `json:"ask,omitempty"`
 	Sent  int64  `json:"sent"`
 	Total int64  `json:"total"`
@@ -196,18 +194,19 @@ type next struct {
 	*dropResult
 }
 
-func (d *dropSession) serveNext(w http.ResponseWriter, r *http.Request) {
+// next waits until the command asks for a part, or until the phase has ended.
+func (d *dropSession) next(r *http.Request) (any, error) {
 	d.mu.Lock()
 	phase := d.phase
 	d.mu.Unlock()
-	var n next
+	var n nextStep
 	select {
 	case n.Ask = <-d.asks:
 	case <-phase:
 		n.End = true
 	case <-time.After(nextWithin):
 	case <-r.Context().Done():
-		return
+		return nil, r.Context().Err()
 	}
 	d.mu.Lock()
 	n.Sent, n.Total = d.sent, d.total
@@ -222,7 +221,7 @@ func (d *dropSession) serveNext(w http.ResponseWriter, r *http.Request) {
 	if finished {
 		time.AfterFunc(time.Second, func() { d.server.endSession(d, context.Canceled) }) // other requests learn the end too
 	}
-	respond(w, n, nil)
+	return n, nil
 }
 
 // read asks the page for a part of a file and waits for it.
@@ -250,16 +249,15 @@ func (d *dropSession) read(file int, offset int64, part []byte) error {
 	}
 }
 
-// servePart takes a part of a file from the page.
-func (d *dropSession) servePart(w http.ResponseWriter, r *http.Request) {
+// receive takes a part of a file from the page.
+func (d *dropSession) receive(r *http.Request) (any, error) {
 	number, err := strconv.Atoi(r.URL.Query().Get("number"))
 	d.mu.Lock()
 	a, ok := d.pending[number]
 	delete(d.pending, number)
 	d.mu.Unlock()
 	if err != nil || !ok {
-		respond(w, nil, &requestError{http.StatusConflict, "the command has not asked for this part"})
-		return
+		return nil, &requestError{http.StatusConflict, "the command has not asked for this part"}
 	}
 	_, err = io.ReadFull(r.Body, a.part)
 	if err == nil {
@@ -271,25 +269,22 @@ func (d *dropSession) servePart(w http.ResponseWriter, r *http.Request) {
 		err = fmt.Errorf("%s was not read completely; it may have changed. Drop it again", d.names[a.File])
 	}
 	a.done <- err
-	respond(w, map[string]bool{"taken": err == nil}, nil)
+	return map[string]bool{"taken": err == nil}, nil
 }
 
-// serveKeep keeps a drop open while the person reads what the check has found.
-func (d *dropSession) serveKeep(w http.ResponseWriter, _ *http.Request) {
-	respond(w, map[string]bool{"kept": true}, nil)
-}
+// keep keeps a drop open while the person reads what the check has found.
+func (d *dropSession) keep(*http.Request) (any, error) { return map[string]bool{"kept": true}, nil }
 
-// serveClose ends a drop that the person gives up, or whose files cannot be read.
-func (d *dropSession) serveClose(w http.ResponseWriter, r *http.Request) {
+// close ends a drop that the person gives up, or whose files cannot be read.
+func (d *dropSession) close(r *http.Request) (any, error) {
 	var why struct {
 		Reason string `json:"reason"`
 	}
 	if err := decode(r, &why); err != nil {
-		respond(w, nil, err)
-		return
+		return nil, err
 	}
 	d.server.endSession(d, errors.New(why.Reason))
-	respond(w, map[string]bool{"closed": true}, nil)
+	return map[string]bool{"closed": true}, nil
 }
 
 // check finds out what jobs the files start. With a model or options, each pair
@@ -317,7 +312,7 @@ func (d *dropSession) check(model string, options map[string]any) error {
 		of := good
 		if o.State == ledger.Rejected {
 			of = bad
-			if key, ok := strings.CutPrefix(f.Key, answerPrefix); ok {
+			if key, ok := strings.CutPrefix(f.Key, client.AnswerPrefix); ok {
 				bad[ledger.InboxPrefix+strings.TrimSuffix(key, ".json")] = true
 			}
 		}
@@ -464,25 +459,23 @@ func (d *dropSession) made(key string, text []byte) *browserFile {
 	}}
 }
 
-// serveStart begins the upload of a drop that was checked.
-func (d *dropSession) serveStart(w http.ResponseWriter, r *http.Request) {
+// start begins the upload of a drop that was checked.
+func (d *dropSession) start(r *http.Request) (any, error) {
 	var how struct {
 		Again bool `json:"again"` // upload what the bucket has already
 	}
 	if err := decode(r, &how); err != nil {
-		respond(w, nil, err)
-		return
+		return nil, err
 	}
 	d.mu.Lock()
 	ready := d.checked && !d.uploaded && d.err == nil
 	d.uploaded = d.uploaded || ready
 	d.mu.Unlock()
 	if !ready {
-		respond(w, nil, &requestError{http.StatusConflict, "these files are not checked, or are already being uploaded"})
-		return
+		return nil, &requestError{http.StatusConflict, "these files are not checked, or are already being uploaded"}
 	}
 	d.begin(func() error { return d.upload(how.Again) })
-	respond(w, map[string]bool{"started": true}, nil)
+	return map[string]bool{"started": true}, nil
 }
 
 // upload uploads the files that the bucket does not hold yet: media first, and job.json
@@ -564,8 +557,8 @@ type modelOption struct {
 	Default  string `json:"default"`
 }
 
-// serveModels responds with the models and their options.
-func (s *Server) serveModels(w http.ResponseWriter, _ *http.Request) {
+// models returns the models and their options.
+func (s *Server) models(*http.Request) (any, error) {
 	var forms []modelForm
 	for _, id := range s.catalog.IDs() {
 		model, _ := s.catalog.Model(id)
@@ -580,5 +573,5 @@ func (s *Server) serveModels(w http.ResponseWriter, _ *http.Request) {
 		}
 		forms = append(forms, form)
 	}
-	respond(w, map[string]any{"models": forms, "video": s.settings.DefaultVideoModel, "image": s.settings.DefaultImageModel}, nil)
+	return forms, nil
 }

@@ -14,17 +14,17 @@ import (
 func TestDropEndsWithThePage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{ctx: t.Context(), sessions: map[string]*dropSession{}}
-		var o openDrop
-		if err := decode(httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"files": [{"path": "talk.mp4", "size": 1}]}`)), &o); err != nil {
+		var form dropForm
+		if err := decode(httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"files": [{"path": "talk.mp4", "size": 1}]}`)), &form); err != nil {
 			t.Fatal(err)
 		}
-		session, err := s.openSession(o)
+		session, err := s.openSession(form)
 		if err != nil {
 			t.Fatal(err)
 		}
 		keep := func() int {
 			w := httptest.NewRecorder()
-			s.withSession((*dropSession).serveKeep)(w, httptest.NewRequest(http.MethodPost, "/?id="+session.id, nil))
+			handle(s.withSession((*dropSession).keep))(w, httptest.NewRequest(http.MethodPost, "/?id="+session.id, nil))
 			return w.Code
 		}
 		for range 10 {

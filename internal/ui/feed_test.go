@@ -14,7 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// A reader gets each change of the bucket once.
+// A page gets each change of the bucket once.
 func TestFeed(t *testing.T) {
 	storage := &s3test.Bucket{}
 	b := &bucket.Bucket{S3: storage, Name: "b"}
@@ -27,11 +27,8 @@ func TestFeed(t *testing.T) {
 		}
 		storage.Set(key, body)
 	}
-	reader, ok := f.open()
-	if !ok {
-		t.Fatal("no reader")
-	}
-	// want polls, and compares what the reader gets: each row as its key, its state and its
+	version := 0
+	// want polls, and compares what a page gets: each row as its key, its state and its
 	// review, and the keys that are gone.
 	want := func(what string, rows ...string) {
 		t.Helper()
@@ -39,7 +36,8 @@ func TestFeed(t *testing.T) {
 		if err != nil || changed != (len(rows) > 0) {
 			t.Errorf("%s: changed %t, %v", what, changed, err)
 		}
-		c, trouble, more := f.next(reader)
+		c, next := f.since(version)
+		version = c.version
 		var got []string
 		for _, r := range c.Rows {
 			got = append(got, r.Key+" "+string(r.State)+" "+string(r.Review))
@@ -48,8 +46,8 @@ func TestFeed(t *testing.T) {
 			got = append(got, key+" is gone")
 		}
 		slices.Sort(got)
-		if diff := cmp.Diff(rows, got); diff != "" || trouble != "" || more {
-			t.Errorf("%s: trouble %q, more %t (-want +got):\n%s", what, trouble, more, diff)
+		if diff := cmp.Diff(rows, got); diff != "" || c.Trouble != "" || next == nil {
+			t.Errorf("%s: trouble %q (-want +got):\n%s", what, c.Trouble, diff)
 		}
 	}
 

@@ -90,13 +90,6 @@ type medium struct {
 // mostTakes is how many takes of a name the page shows.
 const mostTakes = 50
 
-// serveJob responds with a jobView.
-func (s *Server) serveJob(w http.ResponseWriter, r *http.Request) {
-	key, wanted := r.FormValue("key"), r.FormValue("take")
-	view, err := s.job(r.Context(), key, wanted)
-	respond(w, view, err)
-}
-
 // validName returns an error for a text that cannot be a part of a key below inbox/.
 func validName(name string) error {
 	if name == "" || slices.ContainsFunc(strings.Split(name, "/"), func(part string) bool { return part == "" || part == "." || part == ".." }) {
@@ -105,14 +98,16 @@ func validName(name string) error {
 	return nil
 }
 
-func (s *Server) job(ctx context.Context, key, wanted string) (*jobView, error) {
+// job returns the jobView that the page asks for.
+func (s *Server) job(r *http.Request) (any, error) {
+	ctx, key, wanted := r.Context(), r.FormValue("key"), r.FormValue("take")
 	name, isFile := strings.CutPrefix(key, "/")
 	if err := validName(name); err != nil {
 		return nil, err
 	}
 	statusKey := ledger.StatusKey(name)
 	if isFile {
-		statusKey = answerPrefix + name + ".json"
+		statusKey = client.AnswerPrefix + name + ".json"
 	}
 	posted, err := s.client.Ledger.Posted(ctx, statusKey)
 	if err != nil {
@@ -121,9 +116,12 @@ func (s *Server) job(ctx context.Context, key, wanted string) (*jobView, error) 
 	if !posted.Exists() {
 		return nil, &requestError{http.StatusNotFound, fmt.Sprintf("there is no job named %s", name)}
 	}
+	if isFile && validName(posted.Name) == nil {
+		name = posted.Name // the key of the answer file may be cut
+	}
 	view := &jobView{Key: key, Name: name, Status: posted.Status, Commands: map[string]string{}, Can: s.rights(ctx, name)}
 	if isFile {
-		view.Media = s.presignAll(ctx, []medium{s.dropped(bucket.File{Key: ledger.InboxPrefix + name})})
+		view.Media = s.presignAll(ctx, []medium{droppedMedium(bucket.File{Key: ledger.InboxPrefix + name})})
 		return view, nil
 	}
 	takes, err := s.client.Ledger.RecentTakes(ctx, name, time.Time{}, mostTakes)
@@ -219,8 +217,8 @@ func (m *medium) setKind(kind string) {
 	}
 }
 
-// dropped returns the medium of a file below inbox/.
-func (s *Server) dropped(f bucket.File) medium {
+// droppedMedium returns the medium of a file below inbox/.
+func droppedMedium(f bucket.File) medium {
 	m := medium{Role: "input", Key: f.Key, Name: path.Base(f.Key), Bytes: f.Size, Version: f.VersionID}
 	m.setKind(kindOf(f.Key))
 	return m
@@ -236,7 +234,7 @@ func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error
 	}
 	var all []medium
 	for _, f := range files {
-		if m := s.dropped(f); m.Kind != "other" {
+		if m := droppedMedium(f); m.Kind != "other" {
 			all = append(all, m)
 		}
 	}

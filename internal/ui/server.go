@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"html/template"
@@ -118,21 +119,21 @@ func (s *Server) routes() (http.Handler, error) {
 		_, _ = w.Write(page)
 	})
 	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(files)))
-	mux.HandleFunc("GET /api/page", s.servePage)
+	mux.Handle("GET /api/page", handle(s.about))
 	mux.Handle("GET /api/events", s.feed)
-	mux.HandleFunc("GET /api/job", s.serveJob)
+	mux.Handle("GET /api/job", handle(s.job))
 	mux.HandleFunc("GET /api/reviews.csv", s.serveReviews)
-	mux.HandleFunc("POST /api/review", s.serveAction(s.review))
-	mux.HandleFunc("POST /api/cancel", s.serveAction(s.cancel))
-	mux.HandleFunc("POST /api/redrive", s.serveAction(s.redrive))
-	mux.HandleFunc("POST /api/again", s.serveAction(s.again))
-	mux.HandleFunc("GET /api/models", s.serveModels)
-	mux.HandleFunc("POST /api/drop/open", s.serveOpen)
-	mux.HandleFunc("POST /api/drop/next", s.withSession((*dropSession).serveNext))
-	mux.HandleFunc("POST /api/drop/part", s.withSession((*dropSession).servePart))
-	mux.HandleFunc("POST /api/drop/keep", s.withSession((*dropSession).serveKeep))
-	mux.HandleFunc("POST /api/drop/start", s.withSession((*dropSession).serveStart))
-	mux.HandleFunc("POST /api/drop/close", s.withSession((*dropSession).serveClose))
+	mux.Handle("POST /api/review", handle(s.act(s.review)))
+	mux.Handle("POST /api/cancel", handle(s.act(s.cancel)))
+	mux.Handle("POST /api/redrive", handle(s.act(s.redrive)))
+	mux.Handle("POST /api/again", handle(s.act(s.again)))
+	mux.Handle("GET /api/models", handle(s.models))
+	mux.Handle("POST /api/drop/open", handle(s.openDrop))
+	mux.Handle("POST /api/drop/next", handle(s.withSession((*dropSession).next)))
+	mux.Handle("POST /api/drop/part", handle(s.withSession((*dropSession).receive)))
+	mux.Handle("POST /api/drop/keep", handle(s.withSession((*dropSession).keep)))
+	mux.Handle("POST /api/drop/start", handle(s.withSession((*dropSession).start)))
+	mux.Handle("POST /api/drop/close", handle(s.withSession((*dropSession).close)))
 	return mux, nil
 }
 
@@ -151,7 +152,60 @@ func (s *Server) page() ([]byte, error) {
 	return page.Bytes(), err
 }
 
-// servePage responds with what the page needs to know once.
-func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
-	respond(w, map[string]any{"who": s.who, "can": s.rights(r.Context(), "")}, nil)
+// about returns what the page needs to know once.
+func (s *Server) about(r *http.Request) (any, error) {
+	return map[string]any{"who": s.who, "can": s.rights(r.Context(), "")}, nil
+}
+
+// handle returns a handler that responds with a value as JSON, or with an error as a text
+// for the person.
+func handle(do func(r *http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		value, err := do(r)
+		if err != nil {
+			http.Error(w, err.Error(), statusOf(err))
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(value) // it fails if the browser has gone
+	}
+}
+
+// requestError is an error of the page's own request.
+type requestError struct {
+	status int
+	reason string
+}
+
+func (e *requestError) Error() string { return e.reason }
+
+// statusOf returns the HTTP status of the response to a request that failed.
+func statusOf(err error) int {
+	if own, ok := errors.AsType[*requestError](err); ok {
+		return own.status
+	}
+	if _, ok := errors.AsType[*client.DeniedError](err); ok {
+		return http.StatusForbidden
+	}
+	if _, ok := errors.AsType[*client.StateError](err); ok {
+		return http.StatusConflict
+	}
+	if _, ok := errors.AsType[*client.NoJobError](err); ok {
+		return http.StatusNotFound
+	}
+	return http.StatusBadGateway
+}
+
+// decode reads the JSON of a request.
+func decode(r *http.Request, value any) error {
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	err := dec.Decode(value)
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &requestError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the request has more than %d bytes", tooLarge.Limit)}
+	}
+	if err != nil {
+		return &requestError{http.StatusBadRequest, "the request is not the JSON that was expected"}
+	}
+	return nil
 }

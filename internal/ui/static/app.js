@@ -30,15 +30,10 @@ function listen() {
   events = new EventSource("api/events");
   events.addEventListener("jobs", (e) => {
     const change = JSON.parse(e.data);
-    byId("live").textContent = "live";
-    byId("live").className = "";
+    byId("live").textContent = change.trouble ?? "live";
+    byId("live").className = change.trouble ? "bad" : "";
     list.apply(change);
-    const here = [...(change.rows ?? [])].some((row) => row.key === job.key);
-    if (here && !change.reset) job.again();
-  });
-  events.addEventListener("trouble", (e) => {
-    byId("live").textContent = JSON.parse(e.data).message;
-    byId("live").className = "bad";
+    if (!change.reset && change.rows?.some((row) => row.key === job.key)) job.again();
   });
   events.addEventListener("error", () => {
     byId("live").textContent = "not connected; run lipdrop ui again if it has ended";

@@ -62,7 +62,7 @@ export class Drop {
     this.folder = h("input", { type: "text", id: "drop-folder", placeholder: "such as ads/spring", value: byId("folder").value.replace(/\/$/, ""), onchange: () => this.check() });
     this.model = h("select", { id: "drop-model", onchange: () => { this.drawOptions(); this.check(); } },
       h("option", { value: "" }, "as the folder’s preset.json, or the default"),
-      this.models.models.filter((m) => m.media.includes("audio")).map((m) => h("option", { value: m.id }, m.id)));
+      this.models.filter((m) => m.media.includes("audio")).map((m) => h("option", { value: m.id }, m.id)));
     this.options = h("div", { class: "grid" });
     this.found = h("div", { id: "found", role: "status" });
     this.start = h("button", { type: "button", class: "primary", id: "drop-start", disabled: true, onclick: () => this.upload() }, "Upload");
@@ -83,7 +83,7 @@ export class Drop {
   // drawOptions makes the form from the schema of the chosen model. Only what the person sets is sent.
   drawOptions() {
     this.set = {};
-    const form = this.models.models.find((m) => m.id === this.model.value);
+    const form = this.models.find((m) => m.id === this.model.value);
     this.options.replaceChildren(...(form ? form.options.map((option) => this.field(form, option)) : []));
   }
 
