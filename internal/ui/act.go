@@ -65,14 +65,14 @@ func (s *Server) rights(ctx context.Context, name string) rights {
 	var r rights
 	try(&r.Drop, func() error { return s.tryWrite(ctx, ledger.InboxPrefix+folder) })
 	try(&r.Review, func() error { return s.tryWrite(ctx, client.ReviewPrefix+folder) })
-	execution := workflow.ExecutionARN(s.client.MachineARN, "lipdrop-ui")
+	execution := workflow.ExecutionARN(s.Client.MachineARN, "lipdrop-ui")
 	try(&r.Cancel, func() error {
-		_, err := s.client.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: &execution})
-		return s.client.Explain("cancel a job", "", err)
+		_, err := s.Client.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: &execution})
+		return s.Client.Explain("cancel a job", "", err)
 	})
 	try(&r.Redrive, func() error {
-		_, err := s.client.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: &execution})
-		return s.client.Explain("redrive a job", "", err)
+		_, err := s.Client.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: &execution})
+		return s.Client.Explain("redrive a job", "", err)
 	})
 	_ = group.Wait()
 	if ctx.Err() != nil {
@@ -89,8 +89,8 @@ func (s *Server) rights(ctx context.Context, name string) rights {
 // tryWrite writes an object on the condition that it has an ETag that no object has. The
 // object does not exist, and its key is not the key of a drop.
 func (s *Server) tryWrite(ctx context.Context, prefix string) error {
-	_, err := s.client.Bucket.PutJSON(ctx, prefix+".lipdrop-ui", "00000000000000000000000000000000", []byte("{}"), nil)
-	return s.client.Explain("write below "+prefix, prefix+"*", err)
+	_, err := s.Client.Bucket.PutJSON(ctx, prefix+".lipdrop-ui", "00000000000000000000000000000000", []byte("{}"), nil)
+	return s.Client.Explain("write below "+prefix, prefix+"*", err)
 }
 
 // action is what a person asks for.
@@ -127,18 +127,18 @@ func (s *Server) review(ctx context.Context, a action) (string, error) {
 	if err := validName(a.Take); err != nil {
 		return "", err
 	}
-	_, err := s.client.Review(ctx, a.Name, a.Take, a.Decision, a.Note, &a.ETag)
+	_, err := s.Client.Review(ctx, a.Name, a.Take, a.Decision, a.Note, &a.ETag)
 	return a.Name + " is " + string(a.Decision), err
 }
 
 func (s *Server) cancel(ctx context.Context, a action) (string, error) {
 	last := ""
-	err := s.client.Cancel(ctx, a.Name, func(text string) { last = text })
+	err := s.Client.Cancel(ctx, a.Name, func(text string) { last = text })
 	return last, err
 }
 
 func (s *Server) redrive(ctx context.Context, a action) (string, error) {
-	rec, _, err := s.client.Redrive(ctx, a.Name, a.Take)
+	rec, _, err := s.Client.Redrive(ctx, a.Name, a.Take)
 	return fmt.Sprintf("%s continues where it failed", rec.Name), err
 }
 
@@ -147,20 +147,20 @@ func (s *Server) again(ctx context.Context, a action) (string, error) {
 	if err := validName(a.Take); err != nil {
 		return "", err
 	}
-	rec, err := s.client.Ledger.Get(ctx, a.Name, a.Take)
+	rec, err := s.Client.Ledger.Get(ctx, a.Name, a.Take)
 	if err != nil {
-		return "", s.client.Explain("read the take "+a.Take+" of "+a.Name, ledger.RecordKey(a.Name, a.Take), err)
+		return "", s.Client.Explain("read the take "+a.Take+" of "+a.Name, ledger.RecordKey(a.Name, a.Take), err)
 	}
 	key, ok := fileToDropAgain(rec)
 	if !ok {
 		return "", &client.StateError{Reason: a.Name + " has no file that can be dropped again"}
 	}
-	head, err := s.client.Bucket.Head(ctx, key)
+	head, err := s.Client.Bucket.Head(ctx, key)
 	if err != nil {
-		return "", s.client.Explain("read "+key, key, err)
+		return "", s.Client.Explain("read "+key, key, err)
 	}
 	if err := s.copyAgain(ctx, head); err != nil {
-		return "", s.client.Explain("drop "+path.Base(key)+" again", key, err)
+		return "", s.Client.Explain("drop "+path.Base(key)+" again", key, err)
 	}
 	return path.Base(key) + " was dropped again", nil
 }
@@ -168,27 +168,27 @@ func (s *Server) again(ctx context.Context, a action) (string, error) {
 // copyAgain copies an object onto itself, as an upload of one part: the local S3 server
 // keeps the time of an object that is copied onto itself in one request.
 func (s *Server) copyAgain(ctx context.Context, f bucket.File) error {
-	name := &s.client.Bucket.Name
+	name := &s.Client.Bucket.Name
 	in := &s3.CreateMultipartUploadInput{Bucket: name, Key: &f.Key, Metadata: f.Metadata}
 	if f.ContentType != "" {
 		in.ContentType = &f.ContentType
 	}
-	upload, err := s.client.S3.CreateMultipartUpload(ctx, in)
+	upload, err := s.Client.S3.CreateMultipartUpload(ctx, in)
 	if err != nil {
 		return err
 	}
-	part, err := s.client.S3.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
+	part, err := s.Client.S3.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
 		Bucket: name, Key: &f.Key, UploadId: upload.UploadId, PartNumber: aws.Int32(1),
 		CopySource: aws.String(*name + "/" + httpbinding.EscapePath(f.Key, false)), CopySourceIfMatch: aws.String(`"` + f.ETag + `"`),
 	})
 	if err == nil {
-		_, err = s.client.S3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+		_, err = s.Client.S3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 			Bucket: name, Key: &f.Key, UploadId: upload.UploadId,
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: []types.CompletedPart{{PartNumber: aws.Int32(1), ETag: part.CopyPartResult.ETag}}},
 		})
 	}
 	if err != nil {
-		_, _ = s.client.S3.AbortMultipartUpload(context.WithoutCancel(ctx), &s3.AbortMultipartUploadInput{Bucket: name, Key: &f.Key, UploadId: upload.UploadId})
+		_, _ = s.Client.S3.AbortMultipartUpload(context.WithoutCancel(ctx), &s3.AbortMultipartUploadInput{Bucket: name, Key: &f.Key, UploadId: upload.UploadId})
 	}
 	return err
 }
@@ -218,7 +218,7 @@ func fileToDropAgain(rec ledger.Record) (string, bool) {
 
 // serveReviews responds with every review as CSV.
 func (s *Server) serveReviews(w http.ResponseWriter, r *http.Request) {
-	reviews, err := s.client.Reviews(r.Context())
+	reviews, err := s.Client.Reviews(r.Context())
 	if err != nil {
 		http.Error(w, err.Error(), statusOf(err))
 		return

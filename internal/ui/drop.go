@@ -290,9 +290,9 @@ func (d *dropSession) close(r *http.Request) (any, error) {
 // check finds out what jobs the files start. With a model or options, each pair
 // becomes a bundle that has them.
 func (d *dropSession) check(model string, options map[string]any) error {
-	stored, err := check.NewSnapshot(d.ctx, d.server.client.Bucket, ledger.InboxPrefix, mostListed)
+	stored, err := check.NewSnapshot(d.ctx, d.server.Client.Bucket, ledger.InboxPrefix, mostListed)
 	if err != nil {
-		return d.server.client.Explain("check the files", ledger.InboxPrefix, err)
+		return d.server.Client.Explain("check the files", ledger.InboxPrefix, err)
 	}
 	var result dropResult
 	if model != "" || len(options) > 0 {
@@ -363,7 +363,7 @@ func (d *dropSession) check(model string, options map[string]any) error {
 // eachOutcome reports what files would start if they were dropped beside those that are
 // stored.
 func (d *dropSession) eachOutcome(stored *check.Snapshot, files *check.Dropped, report func(drop.Finding, check.Outcome)) error {
-	resolver := &drop.Resolver{Files: check.Overlay{New: files, Bucket: stored}, Catalog: d.server.catalog, Settings: d.server.settings}
+	resolver := &drop.Resolver{Files: check.Overlay{New: files, Bucket: stored}, Catalog: d.server.Catalog, Settings: d.server.Settings}
 	err := check.Each(d.ctx, resolver, files.Keys(), func(_ string, f drop.Finding) error {
 		o, err := check.Assess(d.ctx, resolver, f)
 		if err == nil {
@@ -371,7 +371,7 @@ func (d *dropSession) eachOutcome(stored *check.Snapshot, files *check.Dropped, 
 		}
 		return err
 	})
-	return d.server.client.Explain("check the files", ledger.InboxPrefix, err)
+	return d.server.Client.Explain("check the files", ledger.InboxPrefix, err)
 }
 
 // makeBundles puts each pair of the dropped files into a bundle of its own, with a
@@ -481,7 +481,7 @@ func (d *dropSession) start(r *http.Request) (any, error) {
 // upload uploads the files that the bucket does not hold yet: media first, and job.json
 // last.
 func (d *dropSession) upload(again bool) error {
-	c := d.server.client
+	c := d.server.Client
 	uploads := make([]*client.Upload, len(d.files))
 	group, ctx := errgroup.WithContext(d.ctx)
 	group.SetLimit(sumsAtOnce)
@@ -560,8 +560,8 @@ type modelOption struct {
 // models returns the models and their options.
 func (s *Server) models(*http.Request) (any, error) {
 	var forms []modelForm
-	for _, id := range s.catalog.IDs() {
-		model, _ := s.catalog.Model(id)
+	for _, id := range s.Catalog.IDs() {
+		model, _ := s.Catalog.Model(id)
 		form := modelForm{ID: id, Schema: model.Schema()}
 		for _, o := range model.Options() {
 			form.Options = append(form.Options, modelOption(o))

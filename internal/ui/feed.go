@@ -22,20 +22,11 @@ import (
 
 // row is what the list shows about a name, or about a file that cannot belong to a job.
 type row struct {
-	Key      string              `json:"key"` // the name; for a file with an answer file, a slash and its path
-	Name     string              `json:"name"`
-	File     bool                `json:"file,omitempty"` // an answer file
-	State    ledger.State        `json:"state"`
-	Code     string              `json:"code,omitempty"`
-	Model    string              `json:"model,omitempty"`
-	Take     string              `json:"take,omitempty"`
-	Seconds  float64             `json:"seconds,omitempty"`
-	Verdict  ledger.VerdictState `json:"verdict,omitempty"`
-	Estimate *float64            `json:"estimate,omitempty"` // in US dollars
-	Cost     *float64            `json:"cost,omitempty"`
-	Review   client.Decision     `json:"review,omitempty"`
-	Updated  time.Time           `json:"updated"`
-	Started  time.Time           `json:"started,omitzero"`
+	Key           string          `json:"key"`            // the name; for a file with an answer file, a slash and its path
+	File          bool            `json:"file,omitempty"` // an answer file
+	Review        client.Decision `json:"review,omitempty"`
+	Started       time.Time       `json:"started,omitzero"`
+	ledger.Status                 // without its texts and lists
 
 	gone    bool // the object is no longer in the bucket
 	version int  // of the feed after the row's last change
@@ -226,18 +217,16 @@ func (f *feed) read(ctx context.Context, file bucket.File) error {
 	if err != nil {
 		return err
 	}
-	st := posted.Status
-	r := row{
-		Key: rowKey(file.Key), State: st.State, Code: string(st.Code), Model: st.Model, Take: st.Take,
-		Seconds: st.ExpectedSeconds, Verdict: st.Verdict, Estimate: st.EstimateUSD, Cost: st.CostUSD, Updated: st.UpdatedAt,
+	r := row{Key: rowKey(file.Key), Status: posted.Status}
+	r.Reason, r.Remedy, r.Warnings, r.Links, r.Outputs, r.Jobs = "", "", nil, nil, nil, nil
+	name, isFile := strings.CutPrefix(r.Key, "/")
+	if r.File = isFile; !isFile || r.Name == "" {
+		r.Name = name // the key of an answer file may be cut
 	}
-	if r.Name, r.File = strings.CutPrefix(r.Key, "/"); r.File && st.Name != "" {
-		r.Name = st.Name // the key of the answer file may be cut
+	if r.UpdatedAt.IsZero() {
+		r.UpdatedAt = file.LastModified
 	}
-	if r.Updated.IsZero() {
-		r.Updated = file.LastModified
-	}
-	if started, err := time.Parse(ledger.StampLayout, ledger.Stamp(st.Take)); err == nil {
+	if started, err := time.Parse(ledger.StampLayout, ledger.Stamp(r.Take)); err == nil {
 		r.Started = started
 	}
 	f.mu.Lock()

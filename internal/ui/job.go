@@ -65,26 +65,18 @@ type reviewView struct {
 	ETag string `json:"etag"`
 }
 
-// medium is an input or an output.
+// medium is an input or an output. An output has the members of an input too.
 type medium struct {
 	Label    string          `json:"label"`
 	Role     string          `json:"role"` // input or output
 	Kind     string          `json:"kind"` // video, audio, image or other
-	Property string          `json:"property,omitempty"`
-	Key      string          `json:"key,omitempty"`
-	Version  string          `json:"version,omitempty"`
 	Name     string          `json:"name"`
-	External string          `json:"external,omitempty"` // a URL that a job.json gives
-	URL      string          `json:"url,omitempty"`      // presigned
-	Download string          `json:"download,omitempty"` // presigned
+	Show     string          `json:"show,omitempty"`     // presigned URL
+	Download string          `json:"download,omitempty"` // presigned URL
 	Gone     string          `json:"gone,omitempty"`     // why there is no URL
-	Bytes    int64           `json:"bytes,omitempty"`
-	Seconds  float64         `json:"seconds,omitempty"`
-	Width    int             `json:"width,omitempty"`
-	Height   int             `json:"height,omitempty"`
-	Codecs   []string        `json:"codecs,omitempty"`
-	Sound    bool            `json:"sound"` // it has sound, as far as is known
+	Sound    bool            `json:"sound"`              // it has sound, as far as is known
 	Verdict  *ledger.Verdict `json:"verdict,omitempty"`
+	ledger.Input
 }
 
 // mostTakes is how many takes of a name the page shows.
@@ -109,9 +101,9 @@ func (s *Server) job(r *http.Request) (any, error) {
 	if isFile {
 		statusKey = client.AnswerPrefix + name + ".json"
 	}
-	posted, err := s.client.Ledger.Posted(ctx, statusKey)
+	posted, err := s.Client.Ledger.Posted(ctx, statusKey)
 	if err != nil {
-		return nil, s.client.Explain("read the status of "+name, statusKey, err)
+		return nil, s.Client.Explain("read the status of "+name, statusKey, err)
 	}
 	if !posted.Exists() {
 		return nil, &requestError{http.StatusNotFound, fmt.Sprintf("there is no job named %s", name)}
@@ -124,9 +116,9 @@ func (s *Server) job(r *http.Request) (any, error) {
 		view.Media = s.presignAll(ctx, []medium{droppedMedium(bucket.File{Key: ledger.InboxPrefix + name})})
 		return view, nil
 	}
-	takes, err := s.client.Ledger.RecentTakes(ctx, name, time.Time{}, mostTakes)
+	takes, err := s.Client.Ledger.RecentTakes(ctx, name, time.Time{}, mostTakes)
 	if _, unreadable := errors.AsType[*ledger.UnreadableError](err); err != nil && !unreadable {
-		return nil, s.client.Explain("read the takes of "+name, "jobs/"+name+"/*", err)
+		return nil, s.Client.Explain("read the takes of "+name, "jobs/"+name+"/*", err)
 	}
 	slices.Reverse(takes)
 	for _, rec := range takes {
@@ -147,12 +139,12 @@ func (s *Server) job(r *http.Request) (any, error) {
 
 func (s *Server) addTake(ctx context.Context, view *jobView, rec ledger.Record) error {
 	view.Take = &takeView{
-		Status: s.client.Ledger.TakeStatus(rec), Options: rec.Options, Times: rec.Times, Within: rec.ExpectedWithin,
+		Status: s.Client.Ledger.TakeStatus(rec), Options: rec.Options, Times: rec.Times, Within: rec.ExpectedWithin,
 	}
 	if rec.Take == view.Status.Take { // the status also has the warnings that are not recorded
 		view.Take.Status = view.Status
 	}
-	review, etag, err := s.client.ReadReview(ctx, rec.Name, rec.Take)
+	review, etag, err := s.Client.ReadReview(ctx, rec.Name, rec.Take)
 	if err != nil {
 		return err
 	}
@@ -171,10 +163,7 @@ func mediaOf(rec ledger.Record) []medium {
 		if in.Property == "" {
 			continue
 		}
-		m := medium{
-			Role: "input", Property: in.Property, Key: in.Key, Version: in.VersionID, Name: path.Base(in.Key), External: in.URL,
-			Bytes: in.Bytes, Seconds: in.DurationSeconds, Width: in.Width, Height: in.Height, Codecs: in.Codecs,
-		}
+		m := medium{Role: "input", Name: path.Base(in.Key), Input: in}
 		m.setKind(kindOf(in.Key))
 		if in.URL != "" {
 			m.Name, m.Gone = in.URL, "lipdrop does not fetch an address that a job.json gives."
@@ -183,10 +172,9 @@ func mediaOf(rec ledger.Record) []medium {
 		all = append(all, m)
 	}
 	for _, out := range rec.Outputs {
-		m := medium{
-			Role: "output", Key: out.Key, Name: path.Base(out.Key), Bytes: out.Bytes, Seconds: out.DurationSeconds,
-			Width: out.Width, Height: out.Height, Codecs: out.Codecs, Verdict: out.Verdict,
-		}
+		m := medium{Role: "output", Name: path.Base(out.Key), Verdict: out.Verdict, Input: ledger.Input{
+			Key: out.Key, Bytes: out.Bytes, DurationSeconds: out.DurationSeconds, Width: out.Width, Height: out.Height, Codecs: out.Codecs,
+		}}
 		kind, _, _ := strings.Cut(out.Type, "/")
 		if kind != "video" && kind != "audio" && kind != "image" {
 			kind = kindOf(out.Key)
@@ -219,7 +207,7 @@ func (m *medium) setKind(kind string) {
 
 // droppedMedium returns the medium of a file below inbox/.
 func droppedMedium(f bucket.File) medium {
-	m := medium{Role: "input", Key: f.Key, Name: path.Base(f.Key), Bytes: f.Size, Version: f.VersionID}
+	m := medium{Role: "input", Name: path.Base(f.Key), Input: ledger.Input{Key: f.Key, Bytes: f.Size, VersionID: f.VersionID}}
 	m.setKind(kindOf(f.Key))
 	return m
 }
@@ -228,9 +216,9 @@ func droppedMedium(f bucket.File) medium {
 // that are found by the name only.
 func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error) {
 	const most = 10
-	files, _, err := s.client.Bucket.List(ctx, ledger.InboxPrefix+name+".", most)
+	files, _, err := s.Client.Bucket.List(ctx, ledger.InboxPrefix+name+".", most)
 	if err != nil {
-		return nil, s.client.Explain("list the files of "+name, ledger.InboxPrefix, err)
+		return nil, s.Client.Explain("list the files of "+name, ledger.InboxPrefix, err)
 	}
 	var all []medium
 	for _, f := range files {
@@ -245,28 +233,28 @@ func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error
 func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 	for i := range all {
 		m := &all[i]
-		if m.External != "" {
+		if m.URL != "" {
 			continue
 		}
-		f := bucket.File{Key: m.Key, VersionID: m.Version}
+		f := bucket.File{Key: m.Key, VersionID: m.VersionID}
 		if f.VersionID == "" {
 			var err error
-			f, err = s.client.Bucket.Head(ctx, m.Key)
+			f, err = s.Client.Bucket.Head(ctx, m.Key)
 			switch {
 			case errors.Is(err, bucket.ErrNotFound):
 				m.Gone = m.Name + " is no longer in the bucket."
 			case err != nil:
-				m.Gone = s.client.Explain("read "+m.Key, m.Key, err).Error()
+				m.Gone = s.Client.Explain("read "+m.Key, m.Key, err).Error()
 			case m.Bytes != 0 && m.Bytes != f.Size:
 				m.Gone = m.Name + " was replaced by a later upload."
 			}
 			if m.Gone != "" {
 				continue
 			}
-			m.Version, m.Bytes = f.VersionID, f.Size
+			m.VersionID, m.Bytes = f.VersionID, f.Size
 		}
 		var err error
-		if m.URL, m.Download, err = s.presign(ctx, f); err != nil {
+		if m.Show, m.Download, err = s.presign(ctx, f); err != nil {
 			m.Gone = m.Name + " cannot be shown: there are no credentials to sign with."
 		}
 	}
@@ -287,9 +275,9 @@ var contentTypes = map[string]string{
 // presign returns the presigned URLs that show and that download a version of a file.
 // They are secrets: nothing logs them.
 func (s *Server) presign(ctx context.Context, f bucket.File) (show, download string, err error) {
-	presigner := s3.NewPresignClient(s.client.S3, s3.WithPresignExpires(validFor))
+	presigner := s3.NewPresignClient(s.Client.S3, s3.WithPresignExpires(validFor))
 	url := func(in s3.GetObjectInput) string {
-		in.Bucket, in.Key = &s.client.Bucket.Name, &f.Key
+		in.Bucket, in.Key = &s.Client.Bucket.Name, &f.Key
 		if f.VersionID != "" {
 			in.VersionId = &f.VersionID
 		}
@@ -328,7 +316,7 @@ func mediaSource(ctx context.Context, c *client.Client) (string, error) {
 // addCommands adds the commands that do what the buttons do.
 func (s *Server) addCommands(view *jobView, take string) {
 	command := func(verb string, args ...string) string {
-		words := append(append([]string{"lipdrop", verb}, s.flags...), args...)
+		words := append(append([]string{"lipdrop", verb}, s.Flags...), args...)
 		for i, word := range words {
 			words[i] = quote(word)
 		}

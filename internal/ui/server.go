@@ -4,15 +4,12 @@
 package ui
 
 import (
-	"bytes"
 	"context"
 	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"io"
-	"io/fs"
 	"log"
 	"net"
 	"net/http"
@@ -40,12 +37,9 @@ type Options struct {
 
 // Server serves the page. It is safe for concurrent use.
 type Server struct {
-	client   *client.Client
-	catalog  *catalog.Catalog
-	settings drop.Settings
+	Options
 	prices   *budget.Prices
-	flags    []string
-	who      string
+	who      string // ARN of the person
 	feed     *feed
 	listener net.Listener
 	shell    *shell
@@ -68,18 +62,15 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{
-		client: o.Client, catalog: o.Catalog, settings: o.Settings, flags: o.Flags, who: who, feed: newFeed(o.Client), known: map[string]knownRights{},
-		ctx: ctx, sessions: map[string]*dropSession{}, prices: &budget.Prices{API: o.Client.RunComfy(), Now: time.Now},
-	}
-	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
 		return nil, err
 	}
-	routes, err := s.routes()
-	if err != nil {
-		return nil, errors.Join(err, s.listener.Close())
+	s := &Server{
+		Options: o, who: who, feed: newFeed(o.Client), prices: &budget.Prices{API: o.Client.RunComfy(), Now: time.Now},
+		listener: listener, known: map[string]knownRights{}, ctx: ctx, sessions: map[string]*dropSession{},
 	}
-	s.shell = newShell(s.listener.Addr(), source, routes)
+	s.shell = newShell(listener.Addr(), source, s.routes())
 	return s, nil
 }
 
@@ -104,21 +95,10 @@ func (s *Server) Serve(ctx context.Context) error {
 	return err
 }
 
-func (s *Server) routes() (http.Handler, error) {
-	page, err := s.page()
-	if err != nil {
-		return nil, err
-	}
-	files, err := fs.Sub(static, "static")
-	if err != nil {
-		return nil, err
-	}
+func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(page)
-	})
-	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(files)))
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, static, "static/index.html") })
+	mux.Handle("GET /static/", http.FileServerFS(static))
 	mux.Handle("GET /api/page", handle(s.about))
 	mux.Handle("GET /api/events", s.feed)
 	mux.Handle("GET /api/job", handle(s.job))
@@ -134,27 +114,16 @@ func (s *Server) routes() (http.Handler, error) {
 	mux.Handle("POST /api/drop/keep", handle(s.withSession((*dropSession).keep)))
 	mux.Handle("POST /api/drop/start", handle(s.withSession((*dropSession).start)))
 	mux.Handle("POST /api/drop/close", handle(s.withSession((*dropSession).close)))
-	return mux, nil
-}
-
-// page returns the HTML of the page.
-func (s *Server) page() ([]byte, error) {
-	t, err := template.ParseFS(static, "static/index.html")
-	if err != nil {
-		return nil, fmt.Errorf("the template of the page: %w", err)
-	}
-	stack, region := s.client.Stack, s.client.Config.Region
-	if s.client.Local() {
-		stack, region = "local stack in "+s.client.Dir, ""
-	}
-	var page bytes.Buffer
-	err = t.Execute(&page, map[string]string{"Stack": stack, "Bucket": s.client.Bucket.Name, "Region": region})
-	return page.Bytes(), err
+	return mux
 }
 
 // about returns what the page needs to know once.
 func (s *Server) about(r *http.Request) (any, error) {
-	return map[string]any{"who": s.who, "can": s.rights(r.Context(), "")}, nil
+	stack, region := s.Client.Stack, s.Client.Config.Region
+	if s.Client.Local() {
+		stack, region = "local stack in "+s.Client.Dir, ""
+	}
+	return map[string]any{"stack": stack, "bucket": s.Client.Bucket.Name, "region": region, "who": s.who, "can": s.rights(r.Context(), "")}, nil
 }
 
 // handle returns a handler that responds with a value as JSON, or with an error as a text

@@ -1,10 +1,12 @@
 // The page of `lipdrop ui`: the list of jobs, one job, and what a person drops.
-import { byId, request, notify } from "./dom.js";
+import { h, byId, request, notify } from "./dom.js";
 import { List } from "./list.js";
 import { Job } from "./job.js";
 import { Drop } from "./drop.js";
 
 const page = await request("page").catch((err) => { notify(err.message, true); throw err; });
+document.title = "lipdrop: " + page.stack;
+byId("stack").append(h("span", { class: "where" }, page.stack), " ", h("span", { class: "dim" }, page.bucket + (page.region ? ", " + page.region : "")));
 const list = new List((key) => { location.hash = "#job=" + encodeURIComponent(key); });
 const job = new Job();
 const drop = new Drop();
@@ -47,14 +49,7 @@ route();
 
 const denied = [...new Set(Object.values(page.can).filter(Boolean))];
 byId("rights").textContent = "You are " + page.who + ". " + (denied.length ? "You may look, but these permissions are missing: " + denied.join("; ") + "." : "You may do everything on this page.");
-if (denied.length) {
-  const readonly = document.createElement("span");
-  readonly.className = "state warn";
-  readonly.id = "readonly";
-  readonly.title = byId("rights").textContent;
-  readonly.textContent = denied.length === new Set(Object.values(page.can)).size ? "read only" : "some rights are missing";
-  byId("stack").append(" ", readonly);
-}
+if (denied.length) byId("stack").append(" ", h("span", { class: "state warn", id: "readonly", title: byId("rights").textContent }, "some rights are missing"));
 
 byId("open-help").addEventListener("click", () => byId("help").showModal());
 byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-list").focus(); });

@@ -1,6 +1,6 @@
 // The view of one job.
 import { h, byId, request, notify, confirmed, seconds, dollars, bytes, link } from "./dom.js";
-import { stateLabel, stateOf } from "./list.js";
+import { reviewLabel, stateLabel, stateOf } from "./list.js";
 import { Player } from "./player.js";
 
 // The steps of a take, in their order, with the time at which each begins.
@@ -57,7 +57,7 @@ export class Job {
     const take = job.take ?? {};
     const media = job.media ?? [];
     // The player stays while it shows the same files, so that a new status does not stop it.
-    const shown = JSON.stringify(media.map((m) => [m.key, m.version, m.kind]));
+    const shown = JSON.stringify(media.map((m) => [m.key, m.versionId, m.kind]));
     if (!this.player || this.shown !== shown) {
       this.player?.close();
       this.player = new Player(media);
@@ -96,14 +96,14 @@ export class Job {
       job.takes.map((t) => h("a", {
         href: "#" + new URLSearchParams({ job: job.key, take: t.take }), class: t.take === take.take ? "current" : "",
         "aria-current": t.take === take.take ? "true" : undefined, title: t.take,
-      }, stampOf(t.take), " ", stateLabel(t.state), t.review ? h("span", { class: "state " + (t.review === "approved" ? "good" : "bad") }, t.review) : "")));
+      }, stampOf(t.take), " ", stateLabel(t.state), reviewLabel(t.review))));
   }
 
   review(job, take, typed) {
     if (take.state !== "succeeded") return "";
     const reviewed = take.review, can = job.can.review;
     return h("form", { class: "review", "aria-label": "Review", onsubmit: (e) => e.preventDefault() },
-      reviewed ? h("p", {}, h("span", { class: "state " + (reviewed.decision === "approved" ? "good" : "bad") }, reviewed.decision),
+      reviewed ? h("p", {}, reviewLabel(reviewed.decision),
         " by ", h("bdi", {}, reviewed.by), " on ", time(reviewed.at), reviewed.note ? [": ", h("q", {}, reviewed.note)] : "") : h("p", {}, "Not reviewed yet."),
       h("label", {}, "Note ", h("input", { type: "text", id: "note", maxLength: 1000, value: typed ?? reviewed?.note ?? "", disabled: !!can })),
       this.button("approve", "Approve", can, () => this.decide("approved")),
@@ -175,14 +175,14 @@ export class Job {
     const outputs = media.filter((m) => m.role === "output");
     row("Expected length", take.expectedSeconds ? seconds(take.expectedSeconds) + (take.expectedWithinSeconds ? " ± " + take.expectedWithinSeconds.toFixed(2) + " s" : "") : "");
     for (const m of outputs) {
-      row("Measured length", [m.name, seconds(m.seconds), m.width ? m.width + "×" + m.height : "", (m.codecs ?? []).join(", "), bytes(m.bytes ?? 0)].filter(Boolean).join(" · "));
+      row("Measured length", [m.name, measures(m)].filter(Boolean).join(" · "));
       if (m.verdict) row("Verdict", h("span", { class: m.verdict.state === "ok" ? "" : "doubt" }, m.verdict.state),
         m.verdict.doubts?.length ? h("ul", {}, m.verdict.doubts.map((d) => h("li", {}, h("code", {}, d.code), " ", d.reason))) : "");
     }
     row("Cost", take.costUsd !== undefined ? dollars(take.costUsd) : take.estimateUsd !== undefined ? "≈ " + dollars(take.estimateUsd) + " (estimate)" : take.state ? "not known" : "");
     for (const m of media.filter((m) => m.role === "input")) {
-      row(m.property ? "Input " + m.property : "Input", m.external ? link(m.external, m.external) : h("bdi", {}, m.key ?? m.name), " ",
-        h("span", { class: "dim" }, [seconds(m.seconds), m.width ? m.width + "×" + m.height : "", (m.codecs ?? []).join(", "), m.bytes ? bytes(m.bytes) : ""].filter(Boolean).join(" · ")), m.gone && !m.external ? " " + m.gone : "");
+      row(m.property ? "Input " + m.property : "Input", m.url ? link(m.url, m.url) : h("bdi", {}, m.key ?? m.name), " ",
+        h("span", { class: "dim" }, measures(m)), m.gone && !m.url ? " " + m.gone : "");
     }
     for (const [name, value] of Object.entries(take.options ?? {})) row(name, typeof value === "string" ? value : JSON.stringify(value));
     const links = take.links ?? job.status.links ?? {};
@@ -211,6 +211,9 @@ export class Job {
       }));
   }
 }
+
+// measures returns what is known about a file, in words.
+const measures = (m) => [seconds(m.durationSeconds), m.width ? m.width + "×" + m.height : "", (m.codecs ?? []).join(", "), m.bytes ? bytes(m.bytes) : ""].filter(Boolean).join(" · ");
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1).replace(/\.$/, "");
 

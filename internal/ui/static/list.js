@@ -17,6 +17,8 @@ export function stateLabel(state) {
   return h("span", { class: "state " + kind }, word);
 }
 
+export const reviewLabel = (decision) => decision ? h("span", { class: "state " + (decision === "approved" ? "good" : "bad") }, decision) : "";
+
 const underWay = (row) => ["open", "run"].includes(stateOf(row.state)[1]) || row.state === "held";
 
 export const folderOf = (name) => name.slice(0, name.lastIndexOf("/") + 1);
@@ -41,7 +43,7 @@ export class List {
   apply({ reset, rows = [], gone = [], reading }) {
     if (reset) this.rows.clear();
     for (const row of rows) {
-      row.time = Date.parse(row.started || row.updated) || 0;
+      row.time = Date.parse(row.started || row.updatedAt) || 0;
       row.lower = row.name.toLowerCase();
       this.rows.set(row.key, row);
     }
@@ -101,10 +103,10 @@ export class List {
       if (row.file || row.state === "used" || row.state === "withdrawn") continue;
       if (!underWay(row)) ended++;
       if (stateOf(row.state)[2]) needed++;
-      length += row.seconds ?? 0;
-      const price = row.cost ?? row.estimate;
+      length += row.expectedSeconds ?? 0;
+      const price = row.costUsd ?? row.estimateUsd;
       if (price !== undefined) { cost += price; priced++; }
-      if (row.cost === undefined && row.estimate !== undefined) estimated = true;
+      if (row.costUsd === undefined && row.estimateUsd !== undefined) estimated = true;
       counts.set(row.state, (counts.get(row.state) ?? 0) + 1);
     }
     const all = [...counts.values()].reduce((a, b) => a + b, 0);
@@ -121,8 +123,7 @@ export class List {
   chooseState(state) {
     const select = byId("state");
     select.value = select.value === state ? "" : state;
-    this.viewport.scrollTop = 0;
-    this.filter();
+    select.dispatchEvent(new Event("input"));
   }
 
   get rowHeight() { return parseFloat(getComputedStyle(this.viewport).getPropertyValue("--row")) || 40; }
@@ -146,7 +147,6 @@ export class List {
 
   row(row, i) {
     const folder = folderOf(row.name), base = row.name.slice(folder.length);
-    const review = row.review ? h("span", { class: "state " + (row.review === "approved" ? "good" : "bad") }, row.review) : "";
     const verdict = row.verdict && h("span", { class: row.verdict === "ok" ? "" : "doubt" }, row.verdict);
     const el = h("div", { class: "row" + (row.key === this.current ? " current" : ""), role: "row", "aria-rowindex": String(i + 2) },
       h("span", { role: "cell" }, stateLabel(row.state)),
@@ -154,10 +154,10 @@ export class List {
         h("a", { href: "#job=" + encodeURIComponent(row.key), title: row.name, "aria-current": row.key === this.current ? "true" : undefined },
           folder && h("span", { class: "dim" }, folder), h("bdi", {}, base))),
       h("span", { role: "cell", class: "wide dim" }, row.model ?? ""),
-      h("span", { role: "cell", class: "wide number" }, seconds(row.seconds)),
-      h("span", { role: "cell" }, review || verdict || ""),
-      h("span", { role: "cell", class: "wide number" }, row.cost !== undefined ? dollars(row.cost) : row.estimate !== undefined ? "≈ " + dollars(row.estimate) : ""),
-      h("span", { role: "cell", class: "number dim" }, age(row.started || row.updated)));
+      h("span", { role: "cell", class: "wide number" }, seconds(row.expectedSeconds)),
+      h("span", { role: "cell" }, reviewLabel(row.review) || verdict || ""),
+      h("span", { role: "cell", class: "wide number" }, row.costUsd !== undefined ? dollars(row.costUsd) : row.estimateUsd !== undefined ? "≈ " + dollars(row.estimateUsd) : ""),
+      h("span", { role: "cell", class: "number dim" }, age(row.started || row.updatedAt)));
     el.dataset.key = row.key;
     el.addEventListener("click", (e) => { if (!e.target.closest("a")) this.open(row.key); });
     return el;

@@ -5,7 +5,7 @@ import { h, seconds } from "./dom.js";
 const drift = 0.08;
 
 export class Player {
-  // media are the files of a take: {label, role: "input" | "output", kind, url, download, name, codecs}.
+  // media are the files of a take: {label, role: "input" | "output", kind, show, download, name, codecs}.
   constructor(media) {
     this.tracks = []; // what plays
     this.frame = 1 / 25; // seconds; measured while a video plays
@@ -19,13 +19,13 @@ export class Player {
 
   add(medium) {
     if (medium.kind === "image") {
-      const img = h("img", { src: medium.url, alt: medium.label + ": " + medium.name });
+      const img = h("img", { src: medium.show, alt: medium.label + ": " + medium.name });
       const figure = this.figure(medium, img);
       img.addEventListener("error", () => this.unplayable(medium, figure, img));
       return;
     }
     if (medium.kind !== "video" && medium.kind !== "audio") return;
-    const el = h(medium.kind, { src: medium.url, preload: "auto", playsInline: true, muted: true, controls: false, "aria-label": medium.label + ": " + medium.name });
+    const el = h(medium.kind, { src: medium.show, preload: "auto", playsInline: true, muted: true, controls: false, "aria-label": medium.label + ": " + medium.name });
     const track = { medium, el };
     const figure = this.figure(medium, el);
     el.addEventListener("error", () => this.unplayable(medium, figure, el));
@@ -53,7 +53,7 @@ export class Player {
   unplayable(medium, figure, el) {
     if (!el.isConnected && figure.querySelector(".unplayable")) return;
     this.tracks = this.tracks.filter((track) => track.el !== el);
-    const reason = medium.url ? "This browser cannot show " + medium.name + (medium.codecs?.length ? " (" + medium.codecs.join(", ") + ")" : "") + "." : medium.gone;
+    const reason = medium.show ? "This browser cannot show " + medium.name + (medium.codecs?.length ? " (" + medium.codecs.join(", ") + ")" : "") + "." : medium.gone;
     figure.prepend(h("p", { class: "unplayable" }, reason, " ", medium.download ? h("a", { href: medium.download, rel: "noreferrer" }, "Download it") : ""));
     el.remove();
     this.measured();
