@@ -98,7 +98,7 @@ func TestLocalCommandKilled(t *testing.T) {
 
 	kill := localCommand(t, dir)
 	soon(t, "both files in the bucket", func() bool {
-		return len(files("s3/objects/lipdrop/inbox/ads/talk.*")) == 2 && len(files("queue/messages/*.json")) > 0
+		return len(files("s3/objects/lipdrop/inbox/ads/talk.*")) == 2 && len(files("queue/*.json")) > 0
 	})
 	kill()
 	kill = localCommand(t, dir)
