@@ -58,12 +58,8 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 			printf(out, "%v\n", problem)
 		}
 	}
-	err = check.Each(ctx, resolver, files.keys(), func(key string, f drop.Finding) error {
+	err = check.AssessEach(ctx, resolver, files.keys(), func(_ string, o check.Outcome) error {
 		found++
-		o, err := check.Assess(ctx, resolver, f)
-		if err != nil {
-			return err
-		}
 		if !o.Good() {
 			wrong++
 		}
@@ -75,11 +71,11 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 			}
 		}
 		if c.JSON {
-			job := o.Describe(f)
+			job := o.Describe()
 			job.EstimateUSD = estimate.USD
 			return writeJSON(out, job)
 		}
-		report(out, f, o, estimate)
+		report(out, o, estimate)
 		return nil
 	})
 	if c.JSON {
@@ -126,11 +122,12 @@ func (t staticToken) Token(context.Context) (string, error) { return string(t), 
 // Refused does nothing.
 func (staticToken) Refused() {}
 
-// report prints a finding.
-func report(out io.Writer, f drop.Finding, o check.Outcome, estimate budget.Estimate) {
+// report prints an outcome.
+func report(out io.Writer, o check.Outcome, estimate budget.Estimate) {
+	name := o.Finding.Name
 	switch o.State {
 	case check.Ready:
-		printf(out, "%s: one job of %s\n", f.Name, o.Job.Model)
+		printf(out, "%s: one job of %s\n", name, o.Job.Model)
 		for _, used := range o.Job.Media {
 			printf(out, "  %s = %s\n", used.Property, describe(used))
 		}
@@ -147,12 +144,12 @@ func report(out io.Writer, f drop.Finding, o check.Outcome, estimate budget.Esti
 			printf(out, "  RunComfy's note on the price: %s\n", estimate.Note)
 		}
 	case ledger.Used:
-		printf(out, "%s: used by %s\n", f.Name, strings.Join(f.Jobs, ", "))
+		printf(out, "%s: used by %s\n", name, strings.Join(o.Finding.Jobs, ", "))
 	default:
-		printf(out, "%s: %s\n", f.Name, o.State)
+		printf(out, "%s: %s\n", name, o.State)
 	}
 	for _, p := range o.Problems {
-		printf(out, "  %s: %s\n    %s\n", p.Code, p.Reason, p.RemedyFor(f.Name))
+		printf(out, "  %s: %s\n    %s\n", p.Code, p.Reason, p.RemedyFor(name))
 	}
 	for _, w := range o.Warnings {
 		printf(out, "  warning: %s\n", w)

@@ -79,25 +79,25 @@ func (p *plan) print(out *terminal) {
 	starting, shown := p.starting(), 0
 	for _, job := range p.jobs {
 		switch {
-		case job.outcome.State == check.Ready && !job.starts:
+		case job.State == check.Ready && !job.starts:
 			if starting+len(p.jobs) <= briefly {
-				printf(out, "%s: starts nothing, because the bucket holds the same files already\n", job.finding.Name)
+				printf(out, "%s: starts nothing, because the bucket holds the same files already\n", job.Finding.Name)
 			}
 			continue
-		case job.outcome.State == ledger.Used && len(p.jobs) > detailed:
+		case job.State == ledger.Used && len(p.jobs) > detailed:
 			continue
 		}
 		if shown++; shown > briefly {
 			continue
 		}
 		if job.starts && starting > detailed {
-			printf(out, "%s: one job of %s, %s\n", job.finding.Name, job.outcome.Job.Model, cmp.Or(seconds(job.outcome.Job.Expected.Length.Seconds()), "of unknown length"))
-			for _, warning := range job.outcome.Warnings {
+			printf(out, "%s: one job of %s, %s\n", job.Finding.Name, job.Job.Model, cmp.Or(seconds(job.Job.Expected.Length.Seconds()), "of unknown length"))
+			for _, warning := range job.Warnings {
 				printf(out, "  warning: %s\n", warning)
 			}
 			continue
 		}
-		report(out, job.finding, job.outcome, budget.Estimate{})
+		report(out, job.Outcome, budget.Estimate{})
 	}
 	if shown > briefly {
 		printf(out, "and %d more; --dry-run --json prints all\n", shown-briefly)
@@ -109,8 +109,8 @@ func (p *plan) print(out *terminal) {
 	unknown := 0
 	for _, job := range p.jobs {
 		if job.starts {
-			length += job.outcome.Job.Expected.Length
-			if job.outcome.Job.Expected.Length == 0 {
+			length += job.Job.Expected.Length
+			if job.Job.Expected.Length == 0 {
 				unknown++
 			}
 		}
@@ -148,7 +148,7 @@ type droppedJob struct {
 
 func (p *plan) printJSON(out *terminal) error {
 	for _, job := range p.jobs {
-		if err := writeJSON(out, droppedJob{job.outcome.Describe(job.finding), job.starts, job.usd}); err != nil {
+		if err := writeJSON(out, droppedJob{job.Describe(), job.starts, job.usd}); err != nil {
 			return err
 		}
 	}

@@ -92,10 +92,10 @@ func addFree(t *testing.T, path string, n int) {
 func TestPrintManyJobs(t *testing.T) {
 	p := &plan{}
 	for range detailed + 1 {
-		p.jobs = append(p.jobs, plannedJob{finding: drop.Finding{Name: "talk"}, outcome: check.Outcome{State: check.Ready, Job: drop.Ready{Model: "m"}}, starts: true})
+		p.jobs = append(p.jobs, plannedJob{Outcome: check.Outcome{Finding: drop.Finding{Name: "talk"}, State: check.Ready, Job: drop.Ready{Model: "m"}}, starts: true})
 	}
-	p.jobs = append(p.jobs, plannedJob{finding: drop.Finding{Name: "lone"}, outcome: check.Outcome{
-		State: ledger.Waiting, Problems: []problem.Problem{{Code: problem.WaitingForAudio, Reason: "the voice is missing"}},
+	p.jobs = append(p.jobs, plannedJob{Outcome: check.Outcome{
+		Finding: drop.Finding{Name: "lone"}, State: ledger.Waiting, Problems: []problem.Problem{{Code: problem.WaitingForAudio, Reason: "the voice is missing"}},
 	}})
 	var out bytes.Buffer
 	p.print(&terminal{w: &out})

@@ -60,10 +60,9 @@ type cost struct {
 
 // plannedJob is what a drop does about one name.
 type plannedJob struct {
-	finding drop.Finding
-	outcome check.Outcome
-	starts  bool // the drop starts the job
-	usd     *float64
+	check.Outcome
+	starts bool     // the drop starts the job
+	usd    *float64 // the estimate, if it is known
 }
 
 // plan reads the files, compares them with the bucket, and checks what jobs they form
@@ -142,7 +141,7 @@ func (p *plan) estimate(ctx context.Context, stack *client.Client) {
 		if !job.starts {
 			continue
 		}
-		e := prices.Estimate(ctx, job.outcome.Job.Model, job.outcome.Job.Expected.Length)
+		e := prices.Estimate(ctx, job.Job.Model, job.Job.Expected.Length)
 		if e.USD == nil {
 			p.cost.unknown++
 			p.cost.why = cmp.Or(p.cost.why, e.Unknown)
@@ -219,14 +218,10 @@ func (p *plan) check(ctx context.Context, stack *client.Client) error {
 	}
 	resolver := p.resolver
 	resolver.Files = check.Overlay{New: p.files.checkable(), Bucket: snapshot}
-	err = check.Each(ctx, &resolver, p.files.keys(), func(key string, f drop.Finding) error {
-		o, err := check.Assess(ctx, &resolver, f)
-		if err != nil {
-			return err
-		}
-		p.jobs = append(p.jobs, plannedJob{finding: f, outcome: o, starts: o.State == check.Ready && p.changes(f)})
+	err = check.AssessEach(ctx, &resolver, p.files.keys(), func(key string, o check.Outcome) error {
+		p.jobs = append(p.jobs, plannedJob{Outcome: o, starts: o.State == check.Ready && p.changes(o.Finding)})
 		if o.State == ledger.Rejected {
-			p.reject(key, f.Name, o.Problems)
+			p.reject(key, o.Finding.Name, o.Problems)
 		}
 		return nil
 	})
@@ -308,8 +303,8 @@ func (p *plan) changes(f drop.Finding) bool {
 func (p *plan) ready() []string {
 	var names []string
 	for _, job := range p.jobs {
-		if job.outcome.State == check.Ready {
-			names = append(names, job.finding.Name)
+		if job.State == check.Ready {
+			names = append(names, job.Finding.Name)
 		}
 	}
 	slices.Sort(names)

@@ -185,17 +185,13 @@ func checkFiles(ctx context.Context, files *dropped) error {
 		}
 	}
 	jobs := 0
-	err = check.Each(ctx, resolver, files.keys(), func(key string, f drop.Finding) error {
-		o, err := check.Assess(ctx, resolver, f)
-		if err != nil {
-			return err
-		}
+	err = check.AssessEach(ctx, resolver, files.keys(), func(_ string, o check.Outcome) error {
 		if o.State == check.Ready {
 			jobs++
 		}
 		if !o.Good() {
 			for _, p := range o.Problems {
-				wrong = append(wrong, escapef("%s: %s. %s", f.Name, p.Reason, p.RemedyFor(f.Name)))
+				wrong = append(wrong, escapef("%s: %s. %s", o.Finding.Name, p.Reason, p.RemedyFor(o.Finding.Name)))
 			}
 		}
 		return nil

@@ -47,6 +47,7 @@ func Each(ctx context.Context, resolver *drop.Resolver, keys []string, report fu
 
 // Outcome is what submit would do about a finding.
 type Outcome struct {
+	Finding  drop.Finding
 	State    ledger.State // Ready, or the state of the status
 	Problems []problem.Problem
 	Warnings []string
@@ -58,13 +59,23 @@ func (o Outcome) Good() bool {
 	return o.State == Ready || o.State == ledger.Used || o.State == ledger.Accepted
 }
 
-// Assess returns the outcome of a finding.
-func Assess(ctx context.Context, resolver *drop.Resolver, f drop.Finding) (Outcome, error) {
+// AssessEach calls report once with each outcome about the files at keys.
+func AssessEach(ctx context.Context, resolver *drop.Resolver, keys []string, report func(key string, o Outcome) error) error {
+	return Each(ctx, resolver, keys, func(key string, f drop.Finding) error {
+		o, err := assess(ctx, resolver, f)
+		if err != nil {
+			return err
+		}
+		return report(key, o)
+	})
+}
+
+func assess(ctx context.Context, resolver *drop.Resolver, f drop.Finding) (Outcome, error) {
 	if f.Job == nil {
-		return Outcome{State: f.State, Problems: f.Problems, Warnings: f.Warnings}, nil
+		return Outcome{Finding: f, State: f.State, Problems: f.Problems, Warnings: f.Warnings}, nil
 	}
 	job, problems, err := resolver.Prepare(ctx, f.Job)
-	o := Outcome{State: Ready, Problems: problems, Warnings: job.Warnings, Job: job}
+	o := Outcome{Finding: f, State: Ready, Problems: problems, Warnings: job.Warnings, Job: job}
 	if len(problems) > 0 {
 		o.State = drop.StateOf(problems)
 	}
@@ -104,9 +115,9 @@ type Problem struct {
 	Remedy string       `json:"remedy"`
 }
 
-// Describe returns the Job of a finding.
-func (o Outcome) Describe(f drop.Finding) Job {
-	job := Job{Name: f.Name, State: o.State, Model: o.Job.Model, Jobs: f.Jobs, Warnings: o.Warnings}
+// Describe returns the Job of an outcome.
+func (o Outcome) Describe() Job {
+	job := Job{Name: o.Finding.Name, State: o.State, Model: o.Job.Model, Jobs: o.Finding.Jobs, Warnings: o.Warnings}
 	if o.State == Ready {
 		job.Input, job.Expected = o.Job.Input, millis(o.Job.Expected.Length)
 	}
@@ -121,7 +132,7 @@ func (o Outcome) Describe(f drop.Finding) Job {
 		job.Media = append(job.Media, m)
 	}
 	for _, p := range o.Problems {
-		job.Problems = append(job.Problems, Problem{p.Code, p.Reason, p.RemedyFor(f.Name)})
+		job.Problems = append(job.Problems, Problem{p.Code, p.Reason, p.RemedyFor(o.Finding.Name)})
 	}
 	return job
 }

@@ -308,8 +308,8 @@ func (d *dropSession) check(model string, options map[string]any) error {
 		}
 	}
 	good, bad := map[string]bool{}, map[string]bool{}
-	err = d.eachOutcome(stored, files, func(f drop.Finding, o check.Outcome) {
-		of := good
+	err = d.eachOutcome(stored, files, func(o check.Outcome) {
+		f, of := o.Finding, good
 		if o.State == ledger.Rejected {
 			of = bad
 			if key, ok := strings.CutPrefix(f.Key, client.AnswerPrefix); ok {
@@ -319,7 +319,7 @@ func (d *dropSession) check(model string, options map[string]any) error {
 		for _, file := range f.Files() {
 			of[file.Key] = true
 		}
-		job := o.Describe(f)
+		job := o.Describe()
 		if o.State == check.Ready {
 			job.EstimateUSD = d.server.prices.Estimate(d.ctx, o.Job.Model, o.Job.Expected.Length).USD
 		}
@@ -362,14 +362,11 @@ func (d *dropSession) check(model string, options map[string]any) error {
 
 // eachOutcome reports what files would start if they were dropped beside those that are
 // stored.
-func (d *dropSession) eachOutcome(stored *check.Snapshot, files *check.Dropped, report func(drop.Finding, check.Outcome)) error {
+func (d *dropSession) eachOutcome(stored *check.Snapshot, files *check.Dropped, report func(check.Outcome)) error {
 	resolver := &drop.Resolver{Files: check.Overlay{New: files, Bucket: stored}, Catalog: d.server.Catalog, Settings: d.server.Settings}
-	err := check.Each(d.ctx, resolver, files.Keys(), func(_ string, f drop.Finding) error {
-		o, err := check.Assess(d.ctx, resolver, f)
-		if err == nil {
-			report(f, o)
-		}
-		return err
+	err := check.AssessEach(d.ctx, resolver, files.Keys(), func(_ string, o check.Outcome) error {
+		report(o)
+		return nil
 	})
 	return d.server.Client.Explain("check the files", ledger.InboxPrefix, err)
 }
@@ -403,7 +400,8 @@ func (d *dropSession) makeBundles(stored *check.Snapshot, model string, options 
 		with = append(with, d.made(folder+"preset.json", text))
 	}
 	used, unused := map[string]bool{}, map[string]bool{}
-	err = d.eachOutcome(stored, filesOf(with), func(f drop.Finding, o check.Outcome) {
+	err = d.eachOutcome(stored, filesOf(with), func(o check.Outcome) {
+		f := o.Finding
 		if f.Job != nil {
 			if _, isBundle := f.Job.Manifest(); isBundle {
 				return
@@ -418,7 +416,7 @@ func (d *dropSession) makeBundles(stored *check.Snapshot, model string, options 
 			for _, file := range files {
 				unused[file.Key] = true
 			}
-			job := o.Describe(f)
+			job := o.Describe()
 			if o.State == check.Ready {
 				job.State, job.Problems = ledger.Waiting, []check.Problem{{
 					Reason: "one file of the pair is in the bucket already, so that the options that you chose do not reach the pair",
