@@ -14,63 +14,59 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
+// answersEvery is how often the statuses are listed.
+const answersEvery = time.Second
+
 // answers prints each status and answer file of the bucket when it changes.
 type answers struct {
 	bucket *bucket.Bucket
 	say    func(string)
-	etags  map[string]string
+	etags  map[string]string // by key
 }
 
-// answersEvery is how often the statuses are listed.
-const answersEvery = time.Second
-
-func newAnswers(b *bucket.Bucket, say func(string)) *answers {
-	return &answers{bucket: b, say: say, etags: map[string]string{}}
-}
-
-// begin stores which statuses exist, so that run prints only later changes.
-func (a *answers) begin(ctx context.Context) error {
-	return a.each(ctx, func(string) error { return nil })
+// newAnswers returns answers that prints only what changes from now on.
+func newAnswers(ctx context.Context, b *bucket.Bucket, say func(string)) (*answers, error) {
+	a := &answers{bucket: b, say: say, etags: map[string]string{}}
+	_, err := a.changed(ctx)
+	return a, err
 }
 
 // run prints changes until ctx ends. It prints an error of a listing once.
 func (a *answers) run(ctx context.Context) {
 	said := ""
 	for workflow.Sleep(ctx, answersEvery) == nil {
-		err := a.each(ctx, func(key string) error { return a.print(ctx, key) })
-		text := ""
-		if err != nil && ctx.Err() == nil {
-			text = escapef("%v", err)
+		keys, err := a.changed(ctx)
+		if ctx.Err() != nil {
+			return
 		}
-		if text != "" && text != said {
-			a.say(text)
+		if err != nil && err.Error() != said {
+			a.say(escapef("%v", err))
 		}
-		said = text
+		said = fmt.Sprint(err)
+		for _, key := range keys {
+			if err := a.print(ctx, key); err != nil && ctx.Err() == nil {
+				a.say(escapef("%v", err))
+			}
+		}
 	}
 }
 
-// each calls do with the key of each status that has changed since the last call.
-// It prints an error of do, and passes the status again only after a change.
-func (a *answers) each(ctx context.Context, do func(key string) error) error {
+// changed returns the keys of the statuses that have changed since the last call.
+func (a *answers) changed(ctx context.Context) ([]string, error) {
+	var keys []string
 	for _, prefix := range []string{"status/", "answers/"} {
 		files, _, err := a.bucket.List(ctx, prefix, math.MaxInt)
 		if err != nil {
-			return plainly(err)
+			return keys, plainly(err)
 		}
 		for _, f := range files {
-			if a.etags[f.Key] == f.ETag {
-				continue
+			if a.etags[f.Key] != f.ETag {
+				a.etags[f.Key] = f.ETag
+				keys = append(keys, f.Key)
 			}
-			if err := do(f.Key); err != nil {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				a.say(escapef("%v", err))
-			}
-			a.etags[f.Key] = f.ETag
 		}
 	}
-	return nil
+	return keys, nil
 }
 
 func (a *answers) print(ctx context.Context, key string) error {

@@ -55,7 +55,11 @@ func TestAnswersSkipWhatCannotBeRead(t *testing.T) {
 	var said lines
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	go newAnswers(s.bucket, said.say).run(ctx)
+	a, err := newAnswers(ctx, s.bucket, said.say)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go a.run(ctx)
 
 	put("status/a broken.json", "{")
 	put("status/b\x1b[31m.json", status("b\x1b[31m", "red"))

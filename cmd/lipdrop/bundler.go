@@ -60,7 +60,8 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 	if err != nil {
 		return err
 	}
-	name := baseName(file)
+	base := filepath.Base(file)
+	name := norm.NFC.String(strings.TrimSuffix(base, filepath.Ext(base)))
 	folder += name + "/"
 	if k := drop.ParseKey(folder + "a.mp4"); k.Role != drop.Visual || name == "" {
 		return fmt.Errorf("a folder is named after the list %s; rename the list so that its name does not begin with a dot or end in .job", file)
@@ -77,14 +78,10 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 
 // readList reads a list, with a limit.
 func readList(file string) ([]byte, error) {
-	target, err := filepath.EvalSymlinks(file)
+	f, info, err := openFollowing(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: there is no such file; check its name and folder", file)
 	}
-	if err != nil {
-		return nil, inPlainWords(file, err)
-	}
-	f, info, err := openRegular(target)
 	if err != nil {
 		return nil, err
 	}
@@ -245,28 +242,19 @@ func pathFrom(dir, named string) string {
 
 // read reads a medium: its sum, and what package media knows of it.
 func (m *medium) read(ctx context.Context, at string) error {
-	missing := func(err error) {
+	file, info, err := openFollowing(at)
+	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = errors.New("there is no file " + at)
 		}
-		remedy := "Name a file of this computer, as a path from the folder of the list."
+		m.problem = &problem.Problem{Reason: err.Error(), Remedy: "Name a file of this computer, as a path from the folder of the list."}
 		if strings.Contains(at, `\`) {
-			remedy = "Write the path with / in place of each backslash."
+			m.problem.Remedy = "Write the path with / in place of each backslash."
 		}
-		m.problem = &problem.Problem{Reason: err.Error(), Remedy: remedy}
-	}
-	target, err := filepath.EvalSymlinks(at)
-	if err != nil {
-		missing(inPlainWords(at, err))
-		return nil
-	}
-	file, info, err := openRegular(target)
-	if err != nil {
-		missing(err)
 		return nil
 	}
 	defer file.Close()
-	m.localFile = newLocalFile("", target, info)
+	m.localFile = newLocalFile("", file.Name(), info)
 	m.info, err = media.Inspect(ctx, media.Source{
 		Name: m.base, Size: info.Size(),
 		ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
@@ -282,11 +270,4 @@ func (m *medium) read(ctx context.Context, at string) error {
 	}
 	m.sum, err = client.SumOf(ctx, file, info.Size())
 	return err
-}
-
-// baseName returns the last part of a path of this machine, without its suffix and in
-// NFC.
-func baseName(file string) string {
-	base := filepath.Base(file)
-	return norm.NFC.String(strings.TrimSuffix(base, filepath.Ext(base)))
 }

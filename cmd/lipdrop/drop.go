@@ -142,13 +142,14 @@ func (p *plan) print(out *terminal) {
 // droppedJob is what drop --json prints of a job.
 type droppedJob struct {
 	check.Job
-	Starts      bool     `json:"starts"`
-	EstimateUSD *float64 `json:"estimateUsd,omitempty"`
+	Starts bool `json:"starts"`
 }
 
 func (p *plan) printJSON(out *terminal) error {
 	for _, job := range p.jobs {
-		if err := writeJSON(out, droppedJob{job.Describe(), job.starts, job.usd}); err != nil {
+		line := droppedJob{job.Describe(), job.starts}
+		line.EstimateUSD = job.usd
+		if err := writeJSON(out, line); err != nil {
 			return err
 		}
 	}

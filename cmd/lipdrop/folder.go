@@ -98,10 +98,7 @@ func (d *dropped) add(arg string) error {
 		}
 		var target, below string
 		if err == nil {
-			target, err = filepath.EvalSymlinks(file)
-		}
-		if err == nil {
-			err = readable(target)
+			target, err = readable(file)
 		}
 		if err == nil {
 			below, err = filepath.Rel(arg, file)
@@ -123,11 +120,11 @@ func (d *dropped) add(arg string) error {
 	return errors.Join(errs...)
 }
 
-// readable returns an error if a file cannot be read.
-func readable(path string) error {
-	file, _, err := openRegular(path)
+// readable returns the path of a file without links, or an error if it cannot be read.
+func readable(path string) (string, error) {
+	file, _, err := openFollowing(path)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return file.Close()
+	return file.Name(), file.Close()
 }

@@ -87,8 +87,8 @@ Press Ctrl-C to end it. Jobs under way continue at the next start.
 `, folder, local.AccessKey, stack.Keys().SecretKey, local.Region, local.Bucket, stack.Plain.S3, stack.TLS.S3, stack.CAFile(), filepath.Join(c.Dir, "logs"),
 		containers, filepath.Join(c.Dir, "keys.json"), c.webhookText(stack), c.Dir)
 
-	answers := newAnswers(b, say)
-	if err := answers.begin(ctx); err != nil {
+	answers, err := newAnswers(ctx, b, say)
+	if err != nil {
 		return err
 	}
 	go watch.run(ctx)

@@ -43,8 +43,10 @@ func (c *modelsCmd) Run(ctx context.Context, out *terminal) error {
 		}
 		ids = []string{c.ID}
 	}
+	header := []string{"MODEL", "INPUT"}
 	var stack *client.Client
 	if c.Live {
+		header = []string{"MODEL", "PRICE", "INPUT"}
 		if stack, err = c.Find(ctx); err != nil {
 			return err
 		}
@@ -53,52 +55,59 @@ func (c *modelsCmd) Run(ctx context.Context, out *terminal) error {
 	for _, id := range ids {
 		model, _ := models.Model(id)
 		line := modelLine{ID: id, Schema: model.Schema()}
-		price := ""
-		if stack != nil {
-			live, err := stack.RunComfy().Model(ctx, id)
-			if errors.Is(err, config.ErrNoToken) {
-				return errors.New("the RunComfy token is not set. Run: lipdrop doctor")
-			}
-			if err != nil {
-				return stack.Explain("ask RunComfy for the model "+id, "", err)
-			}
-			line.BasePriceUSD, line.PriceUnit = live.BasePriceUSD, live.PriceUnit
-			if live.InputSchema != nil {
-				line.Differs = differences(model.Schema(), live.InputSchema)
-			}
-			price = "price not known"
-			if live.BasePriceUSD != nil {
-				price = fmt.Sprintf("$%.4f per %s", *live.BasePriceUSD, live.PriceUnit)
-			}
-			if line.Differs != nil {
-				price += "; RunComfy has changed " + strings.Join(line.Differs, ", ")
+		if c.Live {
+			if err := line.ask(ctx, stack); err != nil {
+				return err
 			}
 		}
-		if c.JSON {
+		switch {
+		case c.JSON:
 			if err := writeJSON(out, line); err != nil {
 				return err
 			}
-			continue
+		case c.ID != "":
+			if c.Live {
+				printf(out, "%s: %s\n", id, line.price())
+			}
+			printInput(out, model)
+		default:
+			row := []string{id, strings.Join(sortedKeys(properties(model.Schema())), ", ")}
+			if c.Live {
+				row = slices.Insert(row, 1, line.price())
+			}
+			rows = append(rows, row)
 		}
-		rows = append(rows, []string{id, price, strings.Join(sortedKeys(properties(model.Schema())), ", ")})
 	}
-	switch {
-	case c.JSON:
-	case c.ID != "":
-		if rows[0][1] != "" {
-			printf(out, "%s: %s\n", c.ID, rows[0][1])
-		}
-		model, _ := models.Model(c.ID)
-		printInput(out, model)
-	case c.Live:
-		printTable(out, []string{"MODEL", "PRICE", "INPUT"}, 0, rows)
-	default:
-		for i := range rows {
-			rows[i] = []string{rows[i][0], rows[i][2]}
-		}
-		printTable(out, []string{"MODEL", "INPUT"}, 0, rows)
+	printTable(out, header, 0, rows)
+	return nil
+}
+
+// ask asks RunComfy for the price of the model, and whether its input has changed.
+func (l *modelLine) ask(ctx context.Context, stack *client.Client) error {
+	live, err := stack.RunComfy().Model(ctx, l.ID)
+	if errors.Is(err, config.ErrNoToken) {
+		return errors.New("the RunComfy token is not set. Run: lipdrop doctor")
+	}
+	if err != nil {
+		return stack.Explain("ask RunComfy for the model "+l.ID, "", err)
+	}
+	l.BasePriceUSD, l.PriceUnit = live.BasePriceUSD, live.PriceUnit
+	if live.InputSchema != nil {
+		l.Differs = differences(l.Schema, live.InputSchema)
 	}
 	return nil
+}
+
+// price returns what RunComfy says, for a person.
+func (l *modelLine) price() string {
+	price := "price not known"
+	if l.BasePriceUSD != nil {
+		price = fmt.Sprintf("$%.4f per %s", *l.BasePriceUSD, l.PriceUnit)
+	}
+	if l.Differs != nil {
+		price += "; RunComfy has changed " + strings.Join(l.Differs, ", ")
+	}
+	return price
 }
 
 // checkModel returns an error if there is no model with an id.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"runtime/debug"
@@ -36,10 +37,7 @@ func (c *versionCmd) Run(_ context.Context, out *terminal) error {
 	if c.JSON {
 		return writeJSON(out, b)
 	}
-	commit := b.Commit
-	if commit == "" {
-		commit = "unknown"
-	}
+	commit := cmp.Or(b.Commit, "unknown")
 	if b.Modified {
 		commit += ", with changes"
 	}

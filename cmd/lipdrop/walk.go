@@ -80,6 +80,16 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	return regular(file, path)
 }
 
+// openFollowing is openRegular for a path that may be a link. The name of the file is its
+// path without links.
+func openFollowing(path string) (*os.File, fs.FileInfo, error) {
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, nil, inPlainWords(path, err)
+	}
+	return openRegular(target)
+}
+
 // regular returns an open file if it is a regular file; otherwise it closes it.
 func regular(file *os.File, path string) (*os.File, fs.FileInfo, error) {
 	info, err := file.Stat()

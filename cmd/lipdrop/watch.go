@@ -269,9 +269,5 @@ func (w *watcher) open(path string) (*os.File, fs.FileInfo, error) {
 			return nil, nil, fmt.Errorf("%s is a link of another user and is not followed", at)
 		}
 	}
-	target, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return nil, nil, inPlainWords(path, err)
-	}
-	return openRegular(target)
+	return openFollowing(path)
 }
