@@ -7,12 +7,10 @@ package catalog
 
 import (
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 //go:embed models/*.json
@@ -25,64 +23,36 @@ type Catalog struct {
 	ids    []string
 }
 
-// Default returns the models that lipdrop comes with. It does not check the form of their
-// files, because that takes most of the start of a function. A test checks it.
+// Default returns the models that lipdrop comes with.
 func Default() (*Catalog, error) {
 	models, err := fs.Sub(embedded, "models")
 	if err != nil {
 		return nil, err
 	}
-	return load(models, nil)
+	return Load(models)
 }
 
-// Load reads the models of fsys: every *.json file at its root. Its error joins all
-// mistakes of all files, each with the file's name. If the form of a file is wrong,
-// only the mistakes of its form are reported.
+// Load reads the models of fsys: every *.json file at its root. It does not check that
+// a file has the form of model.schema.json and that its names meet, because that takes
+// most of the start of a function. A test checks the models that lipdrop comes with.
 func Load(fsys fs.FS) (*Catalog, error) {
-	form, err := compileForm()
-	if err != nil {
-		return nil, err
-	}
-	return load(fsys, form)
-}
-
-// load is Load. It checks the form of the files if form is not nil.
-func load(fsys fs.FS, form *jsonschema.Schema) (*Catalog, error) {
 	files, err := fs.Glob(fsys, "*.json")
 	if err != nil {
 		return nil, err
 	}
-	if len(files) == 0 {
-		return nil, errors.New("no model: there is no *.json file")
-	}
 	c := &Catalog{models: make(map[string]*Model)}
-	from := make(map[string]string)
-	var mistakes []error
 	for _, file := range files {
 		data, err := fs.ReadFile(fsys, file)
 		if err != nil {
-			mistakes = append(mistakes, err)
-			continue
+			return nil, err
 		}
-		m, errs := parseModel(data, form)
-		for _, err := range errs {
-			mistakes = append(mistakes, fmt.Errorf("%s: %w", file, err))
+		m, err := parseModel(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		if len(errs) > 0 {
-			continue
-		}
-		if first, ok := from[m.ID]; ok {
-			mistakes = append(mistakes, fmt.Errorf("%s: %s has the same id %s", file, first, m.ID))
-			continue
-		}
-		from[m.ID] = file
 		c.models[m.ID] = m
-		c.ids = append(c.ids, m.ID)
 	}
-	if len(mistakes) > 0 {
-		return nil, errors.Join(mistakes...)
-	}
-	slices.Sort(c.ids)
+	c.ids = slices.Sorted(maps.Keys(c.models))
 	return c, nil
 }
 

@@ -56,13 +56,6 @@ func TestDefaultHasTheFourModels(t *testing.T) {
 	}
 }
 
-// Default does not check the form of the models' files.
-func TestFormOfTheModels(t *testing.T) {
-	if _, err := catalog.Load(os.DirFS("models")); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestModels(t *testing.T) {
 	image := func(name string, required bool) catalog.MediaProperty {
 		return catalog.MediaProperty{Name: name, Kind: media.Image, Required: required, Formats: []string{"jpeg", "png", "webp"}, MaxBytes: 10 << 20, MinShortSide: 400}
@@ -234,129 +227,6 @@ func TestNearestOfShortNames(t *testing.T) {
 	}
 }
 
-func TestLoadReportsEveryMistake(t *testing.T) {
-	const good = `{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"}, "media": [{"properties": ["v"], "kind": "video"}],
-		"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}}}}`
-	tests := []struct {
-		name  string
-		files map[string]string
-		want  []string
-	}{
-		{
-			name:  "no file",
-			files: map[string]string{"README.md": "# Models"},
-			want:  []string{"no model: there is no *.json file"},
-		},
-		{
-			name:  "a folder",
-			files: map[string]string{"a.json/b.json": good},
-			want:  []string{"read a.json: invalid argument"},
-		},
-		{
-			name:  "not JSON, and another that is two",
-			files: map[string]string{"a.json": `{"id": "a/b",}`, "b.json": good + good, "c.json": good},
-			want: []string{
-				"a.json: invalid character '}' looking for beginning of object key string",
-				"b.json: invalid character after top-level value",
-			},
-		},
-		{
-			name: "form",
-			files: map[string]string{"a.json": `{"id": "react-1", "usual": {"base": "0s", "perSecond": 0, "source": "a test"}, "colour": 1,
-				"media": [{"properties": [], "kind": "text", "formats": ["tiff"], "maxDuration": 15}],
-				"rules": {"v": {"multipleof": 4}},
-				"inputSchema": {"type": "object", "properties": {"v": 1}}}`},
-			want: []string{
-				"a.json: /: additional properties 'colour' not allowed",
-				"a.json: /id: 'react-1' does not match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){1,4}$'",
-				"a.json: /inputSchema/properties/v: got number, want object",
-				"a.json: /media/0/formats/0: value must be one of 'mp4', 'mov', 'm4a', 'wav', 'mp3', 'jpeg', 'png', 'webp'",
-				"a.json: /media/0/kind: value must be one of 'video', 'audio', 'image'",
-				"a.json: /media/0/maxDuration: got number, want string",
-				"a.json: /media/0/properties: minItems: got 0, want 1",
-				"a.json: /rules/v: additional properties 'multipleof' not allowed",
-				"a.json: /usual/base: '0s' does not match pattern '^[1-9][0-9]{0,5}(ms|s|m)$'",
-			},
-		},
-		{
-			name: "names that do not meet",
-			files: map[string]string{"a.json": `{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"},
-				"media": [
-					{"properties": ["v", "v", "w", "n"], "kind": "video"},
-					{"properties": ["i"], "kind": "image", "maxDuration": "1s"},
-					{"properties": ["s"], "kind": "audio", "minShortSide": 1}
-				],
-				"pair": {"visual": "s", "audio": "v", "defaults": {"n": "two", "m": 1, "v": "talk.mp4"}},
-				"outputLength": {"option": "n", "framesOption": "x", "framesPerSecond": 1},
-				"rules": {"x": {"minimum": 1}},
-				"references": {"in": "x", "word": "character", "property": "image_url_"},
-				"samples": ["x"],
-				"inputSchema": {"type": "object", "required": ["i", "x"], "properties": {
-					"v": {"type": "string"}, "i": {"type": "string"}, "s": {"type": "string"}, "n": {"type": "integer"}}}}`},
-			want: []string{
-				"a.json: media: v is named twice",
-				"a.json: media: inputSchema has no property w of type string",
-				"a.json: media: inputSchema has no property n of type string",
-				"a.json: media: maxDuration of an image",
-				"a.json: media: minShortSide of an audio file",
-				"a.json: rules: inputSchema has no property x",
-				"a.json: inputSchema: required names x, which is not a property",
-				"a.json: pair: visual names s, which accepts no video and no image",
-				"a.json: pair: audio names v, which accepts no audio",
-				"a.json: pair: leaves out i, which is required",
-				"a.json: pair: defaults: m is not an option of a/b, which accepts n (the nearest is n)",
-				`a.json: pair: defaults: n is "two"; a/b accepts a whole number`,
-				"a.json: pair: defaults: v accepts media; a preset sets options only",
-				"a.json: outputLength: option names n, which is not a property with a default",
-				"a.json: references: in names x, which is not a property",
-				"a.json: references: no media property begins with image_url_",
-				"a.json: samples: x is not a property",
-			},
-		},
-		{
-			name: "a number of clips without bounds",
-			files: map[string]string{"a.json": `{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"}, "media": [{"properties": ["v"], "kind": "video"}],
-				"outputLength": {"option": "n", "framesOption": "x", "framesPerSecond": 1},
-				"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "n": {"type": "number", "default": 1}}}}`},
-			want: []string{
-				"a.json: outputLength: option names n, which is not an integer",
-				"a.json: outputLength: framesOption names x, which is not an integer with a default",
-				"a.json: outputLength: n has no maximum",
-			},
-		},
-		{
-			name: "modes that do not fit",
-			files: map[string]string{"a.json": `{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"}, "media": [{"properties": ["v"], "kind": "video"}],
-				"outputLength": {"option": "m", "modes": {"cut": "shorter"}},
-				"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "m": {"enum": ["cut", "loop"], "default": "cut"}}}}`},
-			want: []string{
-				"a.json: outputLength: modes leaves out loop",
-				"a.json: outputLength: modes need an input of the kind audio",
-			},
-		},
-		{
-			name:  "the same id twice",
-			files: map[string]string{"a.json": good, "b.json": good},
-			want:  []string{"b.json: a.json has the same id a/b"},
-		},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			fsys := fstest.MapFS{}
-			for name, data := range tt.files {
-				fsys[name] = &fstest.MapFile{Data: []byte(data)}
-			}
-			c, err := catalog.Load(fsys)
-			if err == nil {
-				t.Fatalf("loaded %q", c.IDs())
-			}
-			if diff := cmp.Diff(tt.want, strings.Split(err.Error(), "\n")); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
 func TestIDsAreSorted(t *testing.T) {
 	fsys := fstest.MapFS{}
 	for file, id := range map[string]string{"a.json": "z/z", "b.json": "b/b", "c.json": "a/a"} {
@@ -369,14 +239,5 @@ func TestIDsAreSorted(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"a/a", "b/b", "z/z"}, c.IDs()); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func TestLoadReportsASchemaThatIsNone(t *testing.T) {
-	fsys := fstest.MapFS{"a.json": {Data: []byte(`{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"}, "media": [{"properties": ["v"], "kind": "video"}],
-		"inputSchema": {"type": "object", "properties": {"v": {"type": "string"}, "n": {"type": "double"}}}}`)}}
-	_, err := catalog.Load(fsys)
-	if err == nil || !strings.HasPrefix(err.Error(), "a.json: inputSchema: ") || !strings.Contains(err.Error(), "/properties/n/type") {
-		t.Errorf("got %v", err)
 	}
 }

@@ -106,10 +106,6 @@ func oneOf(values []any) string {
 	return problem.List(words, "or")
 }
 
-func isWholeNumber(s *jsonschema.Schema) bool {
-	return s.Types != nil && s.Types.String() == "[integer]"
-}
-
 func textRuleOf(s *jsonschema.Schema) textRule {
 	for _, extension := range s.Extensions {
 		if rule, ok := extension.(*textRule); ok {
