@@ -54,7 +54,7 @@ func (a *answers) run(ctx context.Context) {
 // changed returns the keys of the statuses that have changed since the last call.
 func (a *answers) changed(ctx context.Context) ([]string, error) {
 	var keys []string
-	for _, prefix := range []string{"status/", "answers/"} {
+	for _, prefix := range []string{client.StatusPrefix, client.AnswerPrefix} {
 		files, _, err := a.bucket.List(ctx, prefix, math.MaxInt)
 		if err != nil {
 			return keys, plainly(err)

@@ -136,7 +136,7 @@ func TestFollowOfNames(t *testing.T) {
 				}
 				f := &follow{
 					stack: &client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b}}, board: newBoard(&terminal{w: &out}, false),
-					say: messages{&terminal{w: &out}}, patterns: patterns, timeout: tt.timeout,
+					say: messages{&terminal{w: &out}}, wanted: patterns, listed: patterns, timeout: tt.timeout,
 				}
 				code, err := f.untilEnd(t.Context())
 				if code != tt.code || tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err || exitCode(t.Context(), err) != tt.exit) {

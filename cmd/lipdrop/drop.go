@@ -216,7 +216,7 @@ func (c *dropCmd) follow(ctx context.Context, stack *client.Client, p *plan, nam
 		return nil, err
 	}
 	f := &follow{
-		stack: stack, board: newBoard(out, c.JSON), say: say, patterns: patternsOf(names), timeout: c.Timeout, names: names,
+		stack: stack, board: newBoard(out, c.JSON), say: say, timeout: c.Timeout, wanted: exactly(names), listed: patternsOf(names),
 		about: func(st client.Status) bool { return isAbout(st, orders[st.Name]) },
 	}
 	code, err := f.untilEnd(ctx)
@@ -306,9 +306,16 @@ func patternsOf(names []string) []client.Pattern {
 			patterns = append(patterns, client.Pattern{Text: folder, Prefix: true})
 			continue
 		}
-		for _, name := range folders[folder] {
-			patterns = append(patterns, client.Pattern{Text: name})
-		}
+		patterns = append(patterns, exactly(folders[folder])...)
+	}
+	return patterns
+}
+
+// exactly returns patterns that select only the names.
+func exactly(names []string) []client.Pattern {
+	var patterns []client.Pattern
+	for _, name := range names {
+		patterns = append(patterns, client.Pattern{Text: name})
 	}
 	return patterns
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +22,7 @@ type watchCmd struct {
 
 // Run shows the states of jobs until all have ended.
 func (c *watchCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
-	f := &follow{stack: stack, board: newBoard(out, c.JSON), say: say, patterns: c.Names, timeout: c.Timeout}
+	f := &follow{stack: stack, board: newBoard(out, c.JSON), say: say, wanted: c.Names, listed: c.Names, timeout: c.Timeout}
 	code, err := f.untilEnd(ctx)
 	if err == nil && c.ExitStatus && code != 0 {
 		err = &exitError{code, errors.New(summary(f.board.sorted()))}
@@ -31,14 +32,14 @@ func (c *watchCmd) Run(ctx context.Context, stack *client.Client, out *terminal,
 
 // follow follows jobs until all have ended.
 type follow struct {
-	stack    *client.Client
-	board    *board
-	say      messages
-	patterns []client.Pattern
-	timeout  time.Duration // 0: none
+	stack   *client.Client
+	board   *board
+	say     messages
+	timeout time.Duration // 0: none
 
-	// names, if set, are the jobs to follow: the patterns may select more.
-	names []string
+	// wanted selects the jobs to follow. The listed patterns may select more, if that makes
+	// fewer requests.
+	wanted, listed []client.Pattern
 
 	// about, if set, reports whether a status is about the drop that is followed, and
 	// not about an earlier one of the same name.
@@ -76,7 +77,7 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 		}
 	})
 	defer giveUp.Stop()
-	hinted := f.names != nil // drop has just sent their files
+	hinted := f.about != nil // drop has just sent their files
 	err := f.stack.Follow(following, func(changed []client.Status) (bool, error) {
 		for _, st := range changed {
 			if f.about != nil && !f.about(st) {
@@ -97,8 +98,8 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 			hinted = true
 			printf(f.say, "%s has no status yet; a drop gets one within about 20 seconds\n", missing[0])
 		}
-		return len(missing) == 0 && open(seen) == 0, nil
-	}, f.patterns...)
+		return len(missing) == 0 && len(open(seen)) == 0, nil
+	}, f.listed...)
 	var codes []int
 	for _, st := range seen {
 		codes = append(codes, codeOf(st.Status))
@@ -110,8 +111,8 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("watching has ended; %s. Run the same command to watch again", f.continuing(seen))
 	case errors.Is(err, context.DeadlineExceeded):
 		code := exitTimeout
-		if open(seen) > 0 && onlyHeld(seen) {
-			code = exitPerson
+		if codes := open(seen); codes != nil {
+			code = slices.Min(codes) // exitPerson, if each is held
 		}
 		return 0, &exitError{code, fmt.Errorf("time ran out after %s; %s", f.timeout, f.continuing(seen))}
 	case context.Cause(following) != nil && errors.Is(err, context.Canceled):
@@ -120,22 +121,16 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 	return 0, err
 }
 
-// missing returns the names that have no status yet, or the patterns that no status
-// matches.
+// missing returns the wanted patterns that no status matches.
 func (f *follow) missing(seen map[string]client.Status) []string {
 	var missing []string
-	for _, name := range f.names {
-		if _, ok := seen[name]; !ok {
-			missing = append(missing, name)
-		}
-	}
-	if f.names != nil {
-		return missing
-	}
-	for _, p := range f.patterns {
-		found := false
+	for _, p := range f.wanted {
+		_, found := seen[p.Text]
 		for name := range seen {
-			found = found || p.Matches(name)
+			if found || !p.Prefix {
+				break
+			}
+			found = p.Matches(name)
 		}
 		if !found {
 			missing = append(missing, p.String())
@@ -146,32 +141,22 @@ func (f *follow) missing(seen map[string]client.Status) []string {
 
 // continuing says how many jobs have not ended.
 func (f *follow) continuing(seen map[string]client.Status) string {
-	n := open(seen) + len(f.missing(seen))
+	n := len(open(seen)) + len(f.missing(seen))
 	if n == 1 {
 		return "1 job continues"
 	}
 	return fmt.Sprintf("%d jobs continue", n)
 }
 
-// open returns how many jobs have not ended.
-func open(seen map[string]client.Status) int {
-	n := 0
+// open returns the exit codes of the jobs that have not ended.
+func open(seen map[string]client.Status) []int {
+	var codes []int
 	for _, st := range seen {
 		if !client.Settled(st.Status) {
-			n++
+			codes = append(codes, codeOf(st.Status))
 		}
 	}
-	return n
-}
-
-// onlyHeld reports whether every job that has not ended is held.
-func onlyHeld(seen map[string]client.Status) bool {
-	for _, st := range seen {
-		if !client.Settled(st.Status) && codeOf(st.Status) != exitPerson {
-			return false
-		}
-	}
-	return true
+	return codes
 }
 
 // timesOfAtMost is how many jobs are shown with the times of their takes. The times of
