@@ -19,7 +19,7 @@ func TestSignUntil(t *testing.T) {
 		processes []process // one after the other in one environment
 	}{
 		{"credentials without a session", []process{{"", noon, time.Time{}}}},
-		{"12 hours, less the URL's 6 and 10 minutes", []process{{"a", noon, noon.Add(5*time.Hour + 50*time.Minute)}}},
+		{"12 hours, less the URL's 6 hours and a margin of 10 minutes", []process{{"a", noon, noon.Add(5*time.Hour + 50*time.Minute)}}},
 		{"a second process with the same credentials", []process{
 			{"a", noon, noon.Add(5*time.Hour + 50*time.Minute)},
 			{"a", noon.Add(6 * time.Hour), noon.Add(5*time.Hour + 50*time.Minute)},
@@ -41,7 +41,7 @@ func TestSignUntil(t *testing.T) {
 	}
 }
 
-// The note holds neither the session token nor its name.
+// Neither the file nor its name contains the session token.
 func TestSessionNoteHoldsNoSecret(t *testing.T) {
 	dir := t.TempDir()
 	signUntil("canary-session-token", dir, time.Now(), time.Hour)

@@ -28,7 +28,7 @@ func TestList(t *testing.T) {
 		more     bool
 		listings int
 	}{
-		{name: "all, by a thousand", prefix: "inbox/", limit: 5000, n: 2101, first: "inbox/a 0000+%.wav", listings: 3},
+		{name: "all, in pages of a thousand", prefix: "inbox/", limit: 5000, n: 2101, first: "inbox/a 0000+%.wav", listings: 3},
 		{name: "a page and no more", prefix: "inbox/", limit: 1000, n: 1000, first: "inbox/a 0000+%.wav", more: true, listings: 1},
 		{name: "a few", prefix: "inbox/a 2", limit: 10, n: 10, first: "inbox/a 2000+%.wav", more: true, listings: 1},
 		{name: "as many as there are", prefix: "inbox/a 1/", limit: 1, n: 1, first: "inbox/a 1/b.wav", listings: 1},
@@ -100,7 +100,7 @@ func TestErrors(t *testing.T) {
 			}
 			for op, err := range map[string]error{"head": head, "read": read, "list": list} {
 				if err == nil || !errors.Is(err, bucket.ErrNotFound) && !errors.Is(err, bucket.ErrChanged) && !strings.Contains(err.Error(), "inbox/") {
-					t.Errorf("a %s says %v, which names no key", op, err)
+					t.Errorf("a %s returned %v, which names no key", op, err)
 				}
 			}
 		})

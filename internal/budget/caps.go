@@ -5,22 +5,22 @@ import (
 	"strconv"
 )
 
-// The parameters of the caps.
+// The names of the stack's parameters that set the caps.
 const (
 	MaxJobsPerDay    = "MaxJobsPerDay"
 	MaxSecondsPerDay = "MaxSecondsPerDay"
 	MaxUSDPerDay     = "MaxUsdPerDay"
 )
 
-// tolerance is less than the smallest difference between two amounts.
+// tolerance absorbs rounding. It is less than the smallest difference between two amounts.
 const tolerance = 1e-7
 
-// limit is one cap, with what a day uses of it.
+// limit is one cap, what a day uses of it, and what a take needs of it.
 type limit struct {
 	parameter       string
 	cap, used, need float64
 	text            func(float64) string // an amount, such as $0.25
-	units           string               // jobs
+	units           string               // such as jobs; empty for dollars
 }
 
 // limits returns the caps that are set.
@@ -83,12 +83,12 @@ func (c Caps) used(amount Amount) float64 {
 	return most
 }
 
-// NotHeld returns a warning that names the caps that do not count a take, because its
-// length or its cost is not known. It returns "" if there are none.
-func (c Caps) NotHeld(take Take) string {
+// NotCounted returns a warning that names the caps that do not count a take, because the
+// length of its output or its cost is not known. It returns "" if every cap counts the take.
+func (c Caps) NotCounted(take Take) string {
 	switch {
 	case c.USD > 0 && take.USD == 0 && c.Seconds > 0 && take.Seconds == 0:
-		return MaxUSDPerDay + " and " + MaxSecondsPerDay + " do not count this job, because its length and its cost are not known"
+		return MaxUSDPerDay + " and " + MaxSecondsPerDay + " do not count this job, because its cost and the length of its output are not known"
 	case c.USD > 0 && take.USD == 0:
 		return MaxUSDPerDay + " does not count this job, because its cost is not known"
 	case c.Seconds > 0 && take.Seconds == 0:

@@ -16,13 +16,13 @@ type world struct {
 	fake     runcomfytest.Server
 	now      time.Time
 	requests int
-	patience time.Duration // of the last request
+	timeout  time.Duration // of the last request
 }
 
 func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 	w.requests++
 	if deadline, ok := req.Context().Deadline(); ok {
-		w.patience = time.Until(deadline)
+		w.timeout = time.Until(deadline)
 	}
 	return w.fake.Transport().RoundTrip(req)
 }
@@ -40,10 +40,10 @@ func TestEstimate(t *testing.T) {
 		want        float64 // 0: not known
 		unknown     string
 	}{
-		{"by the second", "sync/react-1", 2500 * time.Millisecond, 0.4, ""},
-		{"by the output", "happyhorse/happyhorse-1.0/reference-to-video", 5 * time.Second, 0.9, ""},
-		{"by the output of an unknown length", "happyhorse/happyhorse-1.0/reference-to-video", 0, 0.9, ""},
-		{"by the second, of an unknown length", "sync/react-1", 0, 0, "the length of the output is not known"},
+		{"priced by the second", "sync/react-1", 2500 * time.Millisecond, 0.4, ""},
+		{"priced by the output", "happyhorse/happyhorse-1.0/reference-to-video", 5 * time.Second, 0.9, ""},
+		{"priced by the output, whose length is not known", "happyhorse/happyhorse-1.0/reference-to-video", 0, 0.9, ""},
+		{"priced by the second, output of an unknown length", "sync/react-1", 0, 0, "the length of the output is not known"},
 		{"a model without a price", "a/b", time.Second, 0, "RunComfy has no price for the model"},
 	}
 	for _, tt := range tests {
@@ -56,15 +56,15 @@ func TestEstimate(t *testing.T) {
 			if warning := got.Warning(); (warning != "") != (tt.want == 0) || !strings.HasSuffix(warning, tt.unknown) {
 				t.Errorf("warning %q", warning)
 			}
-			if w.patience <= 0 || w.patience > 2*time.Second {
-				t.Errorf("the request may take %v", w.patience)
+			if w.timeout <= 0 || w.timeout > 2*time.Second {
+				t.Errorf("the request has a timeout of %v, want 2s", w.timeout)
 			}
 		})
 	}
 }
 
-// Whatever RunComfy says instead of a price, there is no estimate, and never 0. It is
-// asked again after a minute.
+// If RunComfy does not return a price, there is no estimate; it is never 0. The price is
+// requested again after a minute.
 func TestPriceThatIsNotKnown(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallModel) {
 		t.Run(fault.Name, func(t *testing.T) {

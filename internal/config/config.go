@@ -103,7 +103,7 @@ func (e *Env) Hours(name string) time.Duration {
 	return time.Duration(e.number(name) * float64(time.Hour))
 }
 
-// GiB returns a variable that is a number of gibibytes above 0, in bytes.
+// GiB returns the bytes of a variable that is a number of gibibytes above 0.
 func (e *Env) GiB(name string) int64 { return int64(e.number(name) * (1 << 30)) }
 
 // Count returns a variable that is a whole number above 0.

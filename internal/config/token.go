@@ -19,12 +19,12 @@ type SecretsManager interface {
 	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 }
 
-// rereadAfter is the shortest time between two reads of the secret, so that a
-// loop with a refused token does not read it at every turn.
+// rereadAfter is for how long a refused token is returned before the secret is read again,
+// so that a loop does not read it at every turn.
 const rereadAfter = time.Minute
 
-// ErrNoToken is returned if the secret holds no token yet.
-var ErrNoToken = errors.New("the secret holds no RunComfy token")
+// ErrNoToken is returned if the secret holds no token yet, or does not exist.
+var ErrNoToken = errors.New("the secret of the RunComfy token has no value, or does not exist")
 
 // Token is a runcomfy.TokenSource that reads the API token from a secret. The
 // secret is plain text, or JSON with the member "token". It is read when the
@@ -50,7 +50,7 @@ func (t *Token) Token(ctx context.Context) (string, error) {
 	}
 	out, err := t.Client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &t.ARN})
 	if _, ok := errors.AsType[*types.ResourceNotFoundException](err); ok {
-		return "", ErrNoToken // also returned for a secret that has no value yet
+		return "", ErrNoToken // AWS returns this error for a secret without a value too
 	}
 	if err != nil {
 		return "", fmt.Errorf("read the token's secret: %w", err)

@@ -18,8 +18,8 @@ import (
 // Update reports whether tests rewrite the files that they compare with.
 func Update() bool { return os.Getenv("UPDATE_GOLDEN") != "" }
 
-// Compare fails a test if a file does not contain the text that the test
-// produced. If Update, it writes the text to the file instead.
+// Compare fails a test if the text that the test produced is not what a file contains.
+// If Update returns true, Compare writes the text to the file instead.
 func Compare(t testing.TB, path, produced string) {
 	t.Helper()
 	old, err := os.ReadFile(path)
@@ -40,8 +40,8 @@ func Compare(t testing.TB, path, produced string) {
 	}
 }
 
-// CompareBetween is Compare for the part of a document between two lines that are mark,
-// such as <!-- costs -->.
+// CompareBetween is Compare for the part of a document between two lines that consist of
+// a mark, such as <!-- costs -->.
 func CompareBetween(t testing.TB, path, mark, produced string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -51,7 +51,7 @@ func CompareBetween(t testing.TB, path, mark, produced string) {
 	mark += "\n"
 	parts := strings.Split(string(text), mark)
 	if len(parts) != 3 {
-		t.Fatalf("%s has %d lines %s, want 2", path, len(parts)-1, strings.TrimSpace(mark))
+		t.Fatalf("%s has the line %s %d times, want 2", path, strings.TrimSpace(mark), len(parts)-1)
 	}
 	parts[1] = produced
 	Compare(t, path, strings.Join(parts, mark))

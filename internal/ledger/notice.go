@@ -10,18 +10,19 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 )
 
-// Notice says that a name has reached a state that a person waits for.
+// Notice says that a drop was rejected or is held, or that a take has ended.
 type Notice struct {
 	Status
-	// Key is the key of the status, or of the answer file.
+	// Key is the key of the status, or of the answer file of a file that cannot belong to
+	// a job.
 	Key string
-	// Drop identifies what the notice is about: a take, or for a drop without a
-	// take the time of its newest file.
+	// Drop identifies what the notice is about: a take or, if the drop has no take, the
+	// time of its newest file.
 	Drop string
 }
 
-// A write marks a notice as due, and the write after the notice was sent removes the
-// mark. If a function dies in between, the next one that reads the record or the status
+// The write that stores a new state also marks its notice as due. After the notice was
+// sent, another write removes the mark. If a function dies in between, the next one that reads the record or the status
 // sends the notice. So each notice is sent at least once, and usually once. The mark of a
 // take is NoticeDue in its record. The mark of a drop without a record is dueMetadata of
 // its status.
@@ -29,9 +30,8 @@ type Notice struct {
 // dueMetadata is the object metadata of a status whose notice is due.
 const dueMetadata = "lipdrop-notice-due"
 
-// dueAfter reports whether the notice about a status without a record is due. Each state
-// of a drop or take has one notice: if a held job is held for another reason, there is no
-// second one.
+// dueAfter reports whether the notice about a status without a record is due. There is one
+// notice when a drop becomes rejected or held, and no second one if only the reason changes.
 func (s *Store) dueAfter(prev Posted, st Status, order string) bool {
 	if s.Notify == nil || st.State != Rejected && st.State != Held {
 		return false
@@ -46,8 +46,8 @@ func (s *Store) sendDue(ctx context.Context, key string, st Status, order string
 		return
 	}
 	err := s.put(ctx, key, st, &prev, statusMetadata(order, false))
-	if err != nil && !errors.Is(err, bucket.ErrConflict) { // after a conflict, the status is another one
-		slog.WarnContext(ctx, "notice sent, and perhaps sent again", "name", st.Name, "err", err)
+	if err != nil && !errors.Is(err, bucket.ErrConflict) { // a conflict: another write has replaced the status
+		slog.WarnContext(ctx, "notice sent, but still marked as due, so it will be sent again", "name", st.Name, "err", err)
 	}
 }
 
@@ -62,7 +62,7 @@ func statusMetadata(order string, due bool) map[string]string {
 
 // SendNotice sends the notice about the end of a take, if it is due. It returns no
 // error: a notice that cannot be sent changes nothing about the job. The notice is
-// sent even if the status is about a newer drop.
+// sent even if the name's status is about a newer drop.
 func (s *Store) SendNotice(ctx context.Context, rec Record) {
 	if !rec.NoticeDue || s.Notify == nil {
 		return
@@ -80,6 +80,6 @@ func (s *Store) SendNotice(ctx context.Context, rec Record) {
 		return nil
 	})
 	if err != nil {
-		slog.WarnContext(ctx, "notice sent, and perhaps sent again", "name", rec.Name, "take", rec.Take, "err", err)
+		slog.WarnContext(ctx, "notice sent, but still marked as due, so it will be sent again", "name", rec.Name, "take", rec.Take, "err", err)
 	}
 }

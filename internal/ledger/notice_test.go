@@ -57,7 +57,7 @@ func (n *notified) assess(t *testing.T, st ledger.Status, order string) {
 	}
 }
 
-// once calls do, in which the function dies if it sends a notice.
+// once calls do, and simulates that the function dies when do sends a notice.
 func (n *notified) once(do func()) {
 	n.dies = true
 	defer func() { _ = recover(); n.dies = false }()
@@ -177,7 +177,7 @@ func TestNoticesOfTakes(t *testing.T) {
 			post(t, n, read(t, n))
 			post(t, n, read(t, n))
 		}, []string{"succeeded " + take + key}},
-		{"the function dies before the status", func(t *testing.T, n *notified) {
+		{"the function dies before it writes the status", func(t *testing.T, n *notified) {
 			end(t, n, take, ledger.Cancelled)
 			post(t, n, read(t, n))
 		}, []string{"cancelled " + take + key}},
@@ -201,8 +201,8 @@ func TestNoticesOfTakes(t *testing.T) {
 	}
 }
 
-// A record or status of a function without notices has no mark, so that no notice
-// about the past is sent once notices are there.
+// While notices are off, records and statuses are not marked. Notices about old jobs are
+// therefore not sent when notices are switched on.
 func TestNoMarkWithoutNotices(t *testing.T) {
 	storage := &s3test.Bucket{}
 	quiet := newStore(storage)

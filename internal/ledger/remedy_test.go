@@ -9,8 +9,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// Only job.json starts a bundle again, so the remedy names it.
-func TestRemedyOfABundleNamesItsManifest(t *testing.T) {
+// A bundle runs again only if its job.json is uploaded again, so the remedy names job.json.
+func TestRemedyOfABundleNamesJobJSON(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	for _, code := range []problem.Code{problem.JobFailed, problem.OutcomeUnknown, problem.RequestLost, problem.QueuedTooLong, problem.CancelledByStop, problem.JobCancelled, problem.RefusedByRunComfy, problem.MediaArchived} {
 		rec := ledger.Record{Name: "ads/talk", Take: "20261121T120000Z-000000000000", State: ledger.Failed, Code: code, Inputs: []ledger.Input{

@@ -20,7 +20,7 @@ import (
 type Store struct {
 	Bucket *bucket.Bucket
 
-	// MachineARN is the state machine whose executions statuses link to.
+	// MachineARN is the ARN of the state machine. Statuses link to its executions.
 	MachineARN string
 
 	// Now is the clock.
@@ -31,8 +31,8 @@ type Store struct {
 	Notify func(context.Context, Notice) bool
 }
 
-// maxRaces bounds how often a change is decided again after a lost race. Few
-// functions write to one object, so more lost races are an error.
+// maxRaces bounds how often a conditional write is tried again with what another function
+// has written meanwhile. Few functions write to one object, so more are an error.
 const maxRaces = 50
 
 // MaxObject is the largest record or status that is written or read, in bytes.
@@ -50,9 +50,8 @@ func (e *UnreadableError) Error() string { return e.Key + " cannot be read: " + 
 // Unwrap returns the reason.
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// Claim writes the record of a take that has no record or whose claim was
-// released, and returns true. If the take has a record, Claim returns that record
-// and false.
+// Claim writes rec and returns true if its take has no record, or only a released one.
+// Otherwise it returns the record that is there and false.
 func (s *Store) Claim(ctx context.Context, rec Record) (Record, bool, error) {
 	key := RecordKey(rec.Name, rec.Take)
 	rec.Revision = rand.Text()
@@ -100,7 +99,7 @@ func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 
 // Update calls change with the record of a take and writes the result. It starts
 // again after each lost race, and writes nothing if the record does not change.
-// It returns errors of change unwrapped, and *ErrTransition if the new state is
+// It returns an error of change as it is, and *ErrTransition if the new state is
 // not allowed.
 func (s *Store) Update(ctx context.Context, name, take string, change func(*Record) error) (Record, error) {
 	rec, err := s.Get(ctx, name, take)
@@ -111,7 +110,7 @@ func (s *Store) Update(ctx context.Context, name, take string, change func(*Reco
 }
 
 // UpdateFrom is Update for a caller that has just read or written the record. It
-// does not read the record again.
+// reads the record again only after a lost race.
 func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record) error) (Record, error) {
 	for range maxRaces {
 		was, before := rec.State, encode(rec)
@@ -151,10 +150,9 @@ func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)
 // that the take can be claimed again. It does not release a later claim of the
 // take.
 //
-// The record is overwritten and not deleted. A deletion by key would need the
-// permission to delete, a bucket with Object Lock or MFA delete refuses the
-// deletion of a version, and a bucket with suspended versioning gives each
-// version the id "null".
+// The record is overwritten and not deleted, because submit has no permission to delete,
+// and because the deletion of one version does not work in every bucket: Object Lock and
+// MFA delete refuse it, and with suspended versioning every version has the id "null".
 func (s *Store) Release(ctx context.Context, claim Record) error {
 	revision := claim.Revision
 	_, err := s.UpdateFrom(ctx, claim, func(r *Record) error {
@@ -179,9 +177,9 @@ func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
 	return s.readTakes(ctx, name, keys)
 }
 
-// RecentTakes is like Takes, but returns only the records with the latest stamps: at most
-// the given number, and none with a stamp before since. It lists with one request, so
-// it may miss some if thousands of names begin with the name and a slash.
+// RecentTakes is like Takes, but returns only the newest takes: at most the given number,
+// and none whose files are older than since. It lists with one request, so it may miss
+// some if there are thousands of names below the name.
 func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, most int) ([]Record, error) {
 	prefix := "jobs/" + name + "/"
 	files, _, err := s.Bucket.ListFolder(ctx, prefix, prefix+since.UTC().Format(StampLayout), bucket.PageSize)
@@ -220,8 +218,8 @@ func (s *Store) readTakes(ctx context.Context, name string, keys []string) ([]Re
 }
 
 // Names returns the names that have records and begin with prefix. It leaves out
-// names with another slash after the prefix. The tagged names of a video, for
-// example, begin with the video's name and a dot.
+// names with a slash after the prefix. The prefix talk. finds talk.de and talk.fr,
+// for example, whose jobs use talk.mp4.
 func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	_, folders, err := s.list(ctx, "jobs/"+prefix)
 	if err != nil {
@@ -234,8 +232,8 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// NamesBelow returns names in the folder name that have a status, in the order of
-// their keys. It begins after the name after, and returns at most the given number.
+// NamesBelow returns the names in a folder that have a status, in the order of their
+// keys. It begins after a given name, and returns at most a given number of names.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
 	prefix, start := "status/"+name+"/", StatusKey(after)
 	var names []string
@@ -292,7 +290,7 @@ func (s *Store) list(ctx context.Context, prefix string) (keys, folders []string
 	return keys, folders, nil
 }
 
-// written identifies an object that was read or written.
+// written identifies the version of an object that was last read or written.
 type written struct {
 	etag string // empty if there is no object
 }

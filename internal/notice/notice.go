@@ -1,5 +1,5 @@
-// Package notice sends an event to EventBridge when a name has reached a state that a
-// person waits for. docs/notices.md describes the event.
+// Package notice sends an event to EventBridge when a job has ended, was rejected or is
+// held. docs/notices.md describes the event.
 //
 // Package ledger decides when a notice is due, and calls Sender.Send after it has
 // written the status. A notice that cannot be sent is logged, and changes nothing
@@ -52,15 +52,16 @@ type Detail struct {
 	Summary string `json:"summary"`
 	// Link is the page of the AWS console that shows the outputs, or else the status.
 	Link string `json:"link"`
-	// StatusKey is the key of the status, or of the answer file.
+	// StatusKey is the key of the status, or of the answer file of a file that cannot
+	// belong to a job.
 	StatusKey string `json:"statusKey"`
 
 	ledger.Status
 }
 
 const (
-	// maxStatus limits the status in an event. With Summary, whose texts are in the
-	// status too, the event stays below the 256 KiB that EventBridge accepts.
+	// maxStatus limits the status in an event. Summary repeats texts of the status; with
+	// it, too, the event stays below the 256 KiB that EventBridge accepts.
 	maxStatus = 160 << 10
 
 	// timeout limits one call of Send.
@@ -92,7 +93,7 @@ type Sender struct {
 	silentUntil time.Time
 }
 
-// For returns the Sender of a function with the given ledger.
+// For returns a Sender for a Lambda function that uses the given ledger.
 func For(cfg aws.Config, store *ledger.Store) *Sender {
 	return &Sender{
 		Client: eventbridge.NewFromConfig(cfg), Bucket: store.Bucket.Name, MachineARN: store.MachineARN,
@@ -181,7 +182,7 @@ func (s *Sender) detail(n ledger.Notice) Detail {
 	}
 }
 
-// ID returns the id of a notice, which follows from the name, the take and the state.
+// ID returns the id of a notice: a hash of its name, drop and state.
 func ID(n ledger.Notice) string {
 	sum := sha256.Sum256([]byte(n.Name + "\n" + n.Drop + "\n" + string(n.State)))
 	return hex.EncodeToString(sum[:16])

@@ -86,7 +86,7 @@ func samples() []ledger.Notice {
 		succeeded,
 		ended(ledger.Failed, problem.JobFailed, "RunComfy reports: no face found"),
 		ended(ledger.Cancelled, problem.CancelledByDeletion, "inbox/ads/talk.wav was deleted, and RunComfy cancelled the job before it started"),
-		ended(ledger.Unknown, problem.OutcomeUnknown, "RunComfy's response does not say whether it accepted the job: RunComfy returned HTTP 502"),
+		ended(ledger.Unknown, problem.OutcomeUnknown, "it is not known whether RunComfy accepted the job: RunComfy returned HTTP 502"),
 		{
 			Status: ledger.Status{
 				Name: "ads/talk", State: ledger.Rejected, Code: problem.TooLong, UpdatedAt: noon,

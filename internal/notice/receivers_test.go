@@ -35,7 +35,7 @@ func program(t *testing.T, language, address string) string {
 	return changed
 }
 
-// The receivers of docs/notices.md accept a notice with the right key only.
+// The example receivers in docs/notices.md accept a notice only with the right key.
 func TestReceiversOfTheDocument(t *testing.T) {
 	for name, prepare := range map[string]func(t *testing.T, dir, address string) []string{
 		"Go": func(t *testing.T, dir, address string) []string {
@@ -67,7 +67,7 @@ func TestReceiversOfTheDocument(t *testing.T) {
 			}{
 				{"the right key", "secret", "secret", true},
 				{"a wrong key", "secret", "secreT", false},
-				{"a key with other letters", "secret", "sécret", false},
+				{"a key with a letter outside of ASCII", "secret", "sécret", false},
 				{"no key", "secret", "", false},
 				{"a receiver without a key", "", "", false},
 			} {

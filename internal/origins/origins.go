@@ -1,5 +1,6 @@
-// Package origins decides which addresses an output may be fetched from. An origin
-// must be listed in OutputOrigins, and a name must resolve to a public address.
+// Package origins decides which URLs an output may be fetched from. The origin must be
+// listed in OutputOrigins. A host that only a wildcard matches must resolve to a public
+// IP address.
 package origins
 
 import (
@@ -63,7 +64,7 @@ func Parse(entries []string) (List, error) {
 }
 
 // unsafe matches the characters that ParseURL escapes, because a URL may not contain
-// them. It does not match control characters: a URL with one is an error.
+// them. It does not match control characters below a space: a URL with one is an error.
 var unsafe = regexp.MustCompile("[ \"<>\\\\^`{|}\x7f-\U0010FFFF]")
 
 // ParseURL parses the address of an output. It escapes what a URL may not contain
@@ -71,7 +72,7 @@ var unsafe = regexp.MustCompile("[ \"<>\\\\^`{|}\x7f-\U0010FFFF]")
 func ParseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(unsafe.ReplaceAllStringFunc(raw, url.PathEscape))
 	if err != nil {
-		// err holds the query, which may be a signature.
+		// err is left out: it contains the query, which may hold a signature.
 		return nil, Refuse("", "not a valid https address")
 	}
 	return u, nil
@@ -112,7 +113,7 @@ func (l List) isListed(address string) bool {
 	return l.exact["https://"+address] || l.exact["http://"+address]
 }
 
-// hostName excludes every host that a resolver or an IDNA mapping might change.
+// hostName matches only ASCII host names, which no resolver and no IDNA mapping changes.
 var hostName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
 func isHost(host string) bool { return hostName.MatchString(host) || isLiteral(host) }
@@ -155,11 +156,11 @@ type Dialer struct {
 	Roots    *x509.CertPool
 }
 
-// Transport returns a transport that keeps up to a number of idle connections to one
-// host. A connection to an address that is not public is refused unless its host is
-// listed exactly. That is checked after DNS has responded, so no proxy is used. All
-// requests use HTTP/1.1: with HTTP/2, all ranges would share one connection and its
-// limits.
+// Transport returns a transport that keeps at most the given number of idle connections to
+// one host. A connection to an IP address that is not public is refused unless its host is
+// listed exactly. This is checked when the address is dialled; with a proxy, that would be
+// the address of the proxy, so none is used. All requests use HTTP/1.1: with HTTP/2, the
+// parallel requests for parts of a file would share one connection and its limits.
 func (l List) Transport(d Dialer, idle int) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)

@@ -204,7 +204,7 @@ func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
 	if diff := cmp.Diff(wantStatus, st); diff != "" {
 		t.Errorf("status of %s:\n%s", name, diff)
 	}
-	if !strings.Contains(strings.Join(st.Warnings, "; "), "has the same pictures as the input") {
+	if !strings.Contains(strings.Join(st.Warnings, "; "), "has the same frames as the input") {
 		t.Errorf("warnings of %s: %q", name, st.Warnings)
 	}
 	body, _ := s.object(prefix + "result.json")

@@ -118,7 +118,7 @@ func TestDocumentOfModels(t *testing.T) {
 // and take the same share a line.
 func tableOf(m *catalog.Model) string {
 	var b strings.Builder
-	b.WriteString("| input | takes | default |\n| --- | --- | --- |\n")
+	b.WriteString("| input | values | default |\n| --- | --- | --- |\n")
 	media := m.MediaProperties()
 	for len(media) > 0 {
 		same := 1

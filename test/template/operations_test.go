@@ -198,7 +198,7 @@ func TestDocumentOfCosts(t *testing.T) {
 		compute = append(compute, fmt.Sprintf("%s %d × %g s × %g GB", name, calls, assumedSeconds[name], memory))
 		if name == "poll" {
 			gigabyteSeconds += made.paused.Seconds() * memory
-			compute = append(compute, fmt.Sprintf("poll's pauses between questions %g s × %g GB", made.paused.Seconds(), memory))
+			compute = append(compute, fmt.Sprintf("poll's pauses between requests %g s × %g GB", made.paused.Seconds(), memory))
 		}
 	}
 	b.WriteString("\n| what | how many | USD each | USD |\n| --- | --- | --- | --- |\n")
@@ -223,7 +223,7 @@ func TestDocumentOfCosts(t *testing.T) {
 		{"SQS: requests", 3 * dropped, "each drop is sent, received and deleted", 0.40 / 1_000_000},
 		{"Secrets Manager: calls", float64(made.of("", "secretsmanager GetSecretValue")), "one a cold start", 0.05 / 10_000},
 		{"CloudWatch Logs: MB ingested", float64(logged*assumedLine) / 1e6,
-			fmt.Sprintf("%d lines of %d bytes: %d of the functions and %d of Lambda for each call", logged, assumedLine, made.lines, lambdaLines), 0.50 / 1000},
+			fmt.Sprintf("%d lines of %d bytes: %d of the functions, and %d of Lambda for each call", logged, assumedLine, made.lines, lambdaLines), 0.50 / 1000},
 		{"X-Ray: traces", 1, "the execution's; X-Ray records fewer when many start at once", 5.00 / 1_000_000},
 	} {
 		total += row.many * row.each

@@ -1,5 +1,5 @@
-// Package handler is the archive function. It copies the outputs of a job that
-// has ended into the bucket, inspects them and records how the job ended. Package
+// Package handler is the archive function. After a job has ended, it copies the job's
+// outputs into the bucket, inspects them and records how the job ended. Package
 // transfer makes the copies.
 package handler
 
@@ -52,8 +52,8 @@ type timeOverError struct{ after time.Duration }
 
 func (e *timeOverError) Error() string { return "the function's time is over" }
 
-// Handle archives the outputs of a job that has ended. Its errors are those of
-// package workflow, unwrapped.
+// Handle archives the outputs of a job that has ended. It returns errors of package
+// workflow and does not wrap them, because Step Functions recognizes them by their types.
 func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archived, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -135,7 +135,8 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 	return h.finish(ctx, rec)
 }
 
-// fetchResult asks RunComfy how the job ended. The status does not say that.
+// fetchResult asks RunComfy how the job ended. The response that poll received says only
+// that it has ended.
 func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.Result, error) {
 	var result runcomfy.Result
 	var err error
@@ -161,8 +162,8 @@ func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.R
 	return result, nil
 }
 
-// recordEnd records a job that ended without success. If the record already says
-// why a redriven job failed, the new reason replaces the old one.
+// recordEnd records a job that ended without success. If the record of a redriven job
+// already has another code of failure, the new code and reason replace it.
 func (h *Handler) recordEnd(ctx context.Context, job workflow.Job, result runcomfy.Result, state ledger.State, code problem.Code, reason string) error {
 	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
 		if r.State == state && r.Code == code || r.State == ledger.Cancelled || !r.State.CanBecome(state) {
@@ -199,7 +200,7 @@ func addWarnings(r *ledger.Record, warnings []string) {
 }
 
 // copyOutputs copies the outputs into the bucket and judges each. It returns the
-// outputs, and what is unusual or doubtful about them, each in a sentence.
+// outputs, and a warning for everything that is unusual or doubtful about them.
 func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses []string) (outputs []ledger.Output, warnings []string, err error) {
 	earlier, err := h.copiedEarlier(ctx, rec)
 	if err != nil {
@@ -226,8 +227,8 @@ func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses 
 	return outputs, warnings, nil
 }
 
-// copiedEarlier returns the keys of the outputs that earlier runs copied. The map's
-// keys are the results of outputStem.
+// copiedEarlier returns the keys in the bucket of the outputs that earlier runs copied,
+// by these keys without their suffixes (see outputStem).
 func (h *Handler) copiedEarlier(ctx context.Context, rec ledger.Record) (map[string]string, error) {
 	files, _, err := h.Ledger.Bucket.List(ctx, ledger.OutputPrefix(rec.Name, rec.Take), math.MaxInt)
 	if err != nil {
@@ -285,7 +286,7 @@ func outputType(head []byte) (contentType, suffix string) {
 	return contentType, suffix
 }
 
-// finish writes result.json, then the state, then the status.
+// finish writes result.json, then the record, then the status.
 func (h *Handler) finish(ctx context.Context, rec ledger.Record) (workflow.Archived, error) {
 	ended := h.clock()
 	if err := h.writeResult(ctx, rec, ended); err != nil {
@@ -330,7 +331,7 @@ func unavailable(format string, args ...any) error {
 func copyError(ctx context.Context, err error) error {
 	if over, ok := errors.AsType[*timeOverError](context.Cause(ctx)); ok {
 		return &workflow.OutputTooSlow{Failure: workflow.Failuref(
-			"the output could not be copied within the %s that one call of archive has", over.after.Round(time.Second))}
+			"the output could not be copied within %s, the time that one call of archive has", over.after.Round(time.Second))}
 	}
 	if bare := workflow.Bare(err); bare != nil {
 		return bare

@@ -78,7 +78,7 @@ func TestOutputTooSlow(t *testing.T) {
 			if got, want := fmt.Sprintf("%T", err), fmt.Sprintf("%T", tt.want); got != want {
 				t.Fatalf("%s (%v), want %s", got, err, want)
 			}
-			if !strings.Contains(err.Error(), "could not be copied within the") {
+			if !strings.Contains(err.Error(), "the output could not be copied within 0s, the time that") {
 				t.Errorf("message %q", err)
 			}
 		})

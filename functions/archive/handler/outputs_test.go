@@ -57,7 +57,7 @@ func TestTooManyOutputs(t *testing.T) {
 	}
 }
 
-// If RunComfy returns a cost or a time that no record can hold, it is not recorded.
+// If RunComfy returns a cost or a time outside of what a record accepts, it is not recorded.
 // The status has a warning, and the job is archived.
 func TestImpossibleCostsAndTimes(t *testing.T) {
 	for member, values := range map[string][]string{
@@ -115,8 +115,7 @@ func TestUnknownOutputIsBin(t *testing.T) {
 }
 
 // Archive reads the output for its verdict again if S3 throttles the first reads. If S3
-// goes on, the job has succeeded all the same, and the output is unchecked: it has no
-// doubt.
+// throttles them all, the job succeeds too, and the verdict is unchecked, without doubts.
 func TestVerdictWhileS3Throttles(t *testing.T) {
 	for most, want := range map[int]ledger.VerdictState{6: ledger.VerdictOK, 1000: ledger.VerdictUnchecked} {
 		w := worldtest.New(t)
@@ -141,16 +140,16 @@ func TestVerdictWhileS3Throttles(t *testing.T) {
 	}
 }
 
-// The verdict of each output is in result.json, and its doubts are warnings of the
-// status. A doubtful output is archived like any other.
+// The verdict on each output is in result.json, and the doubts of the verdict are warnings
+// of the status. A doubtful output is archived like any other.
 func TestVerdictOfAnOutput(t *testing.T) {
 	for form, want := range map[runcomfytest.Form]string{
 		runcomfytest.Right:     "",
-		runcomfytest.OwnInput:  "the output talk.mp4 is 0.47 s longer than expected: it is 3.00 s long, not 2.53 s; the output talk.mp4 has the same pictures as the input talk.mp4: nothing was lip-synced",
+		runcomfytest.OwnInput:  "the output talk.mp4 is 0.47 s longer than expected: it is 3.00 s long, not 2.53 s; the output talk.mp4 has the same frames as the input talk.mp4: nothing was lip-synced",
 		runcomfytest.Short:     "the output talk.mp4 is 1.01 s shorter than expected: it is 1.52 s long, not 2.53 s",
 		runcomfytest.Long:      "the output talk.mp4 is 0.99 s longer than expected: it is 3.52 s long, not 2.53 s",
 		runcomfytest.NoSound:   "the output talk.mp4 has no sound",
-		runcomfytest.Silent:    "the output talk.mp4 is silent: its sound is coded in 6.0 bytes a frame",
+		runcomfytest.Silent:    "the output talk.mp4 is silent: its sound has 6.0 bytes in a frame of the codec",
 		runcomfytest.Smaller:   "the output talk.mp4 has 160 × 120 pixels; the input talk.mp4 has 320 × 240",
 		runcomfytest.Broken:    "the output cannot be played: talk.mp4 is damaged: it ends in the middle of its media data, so the export or the upload broke off",
 		runcomfytest.WrongType: "the output talk.png is not a video, but an image",
@@ -209,7 +208,7 @@ func TestCopyOfTheInput(t *testing.T) {
 			w.Drop("inbox/ads/talk.wav", voice)
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
-			if warnings := strings.Join(w.Status("ads/talk").Warnings, "; "); !strings.Contains(warnings, "has the same pictures as the input talk"+path.Ext(name)) {
+			if warnings := strings.Join(w.Status("ads/talk").Warnings, "; "); !strings.Contains(warnings, "has the same frames as the input talk"+path.Ext(name)) {
 				t.Errorf("warnings %q", warnings)
 			}
 		})

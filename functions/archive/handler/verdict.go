@@ -114,7 +114,7 @@ func doubtsAbout(info media.Info, err error, rec ledger.Record, etag string) (do
 		case sound == nil:
 			doubt(ledger.NoSound, "has no sound")
 		case sound.Codec != "pcm" && sound.Samples > 0 && sound.Bytes > 0 && sound.Bytes < silentFrame*sound.Samples:
-			doubt(ledger.SilentSound, "is silent: its sound is coded in %.1f bytes a frame", float64(sound.Bytes)/float64(sound.Samples))
+			doubt(ledger.SilentSound, "is silent: its sound has %.1f bytes in a frame of the codec", float64(sound.Bytes)/float64(sound.Samples))
 		}
 	}
 	for _, in := range rec.Inputs {
@@ -127,7 +127,7 @@ func doubtsAbout(info media.Info, err error, rec ledger.Record, etag string) (do
 		}
 		copied := strings.Trim(in.ETag, `"`) == etag && in.Bytes == info.Bytes // says nothing of large files, whose ETags depend on their parts
 		if copied || in.PictureHash != "" && info.Video.Hash == in.PictureHash {
-			doubt(ledger.PictureUnchanged, "has the same pictures as the input %s: nothing was lip-synced", file)
+			doubt(ledger.PictureUnchanged, "has the same frames as the input %s: nothing was lip-synced", file)
 		}
 	}
 	return doubts

@@ -41,7 +41,7 @@ func inspected(t *testing.T, name string, data []byte) (media.Info, error) {
 	}})
 }
 
-// run runs a job at the fake RunComfy and returns the files of its output.
+// run runs a job at the fake RunComfy and returns its output file.
 func run(t *testing.T, model string, input map[string]any, files map[string][]byte, script runcomfytest.Script) []byte {
 	t.Helper()
 	fake := &runcomfytest.Server{

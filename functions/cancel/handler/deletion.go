@@ -18,8 +18,9 @@ import (
 
 var errSubmitting = errors.New("the take is being submitted")
 
-// handleDeletion cancels the open takes that use a dropped file, if the file is no
-// longer in the bucket.
+// handleDeletion handles the deletion of an uploaded file. Unless the file is in the bucket
+// again, it cancels the jobs of the takes that use it: of takes that have not ended, and of
+// failed takes whose execution was redriven.
 func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error {
 	name, further := drop.ParseKey(key).Owns()
 	if name == "" {
@@ -56,13 +57,13 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 }
 
 // cancelTake cancels an open take because one of its files was deleted. If RunComfy
-// can no longer cancel the job, the job is paid for. It continues and is archived.
+// can no longer cancel the job, the take goes on, so that a paid output is archived.
 func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string, c *call) error {
 	if rec.State == ledger.Submitting {
 		if !rec.ClaimEnded(h.Now()) {
 			return errSubmitting
 		}
-		return nil // submit or the sweep records that its outcome is unknown
+		return nil // submit or the sweep records that the take's outcome is unknown
 	}
 	cancelled, err := h.cancelJob(ctx, rec, c)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
-// stopped returns a world in which the execution of ads/talk was stopped after a
-// time.
+// stopped returns a world in which the execution of ads/talk was stopped after the
+// given time.
 func stopped(t *testing.T, queue, after time.Duration, prepare func(*world.World)) *world.World {
 	t.Helper()
 	w := worldtest.New(t)
@@ -54,7 +54,7 @@ func TestStoppedExecution(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// A job fails at RunComfy, and before the loop sees it, its execution is stopped or its
+// A job fails at RunComfy, and before poll sees it, its execution is stopped or its
 // file is deleted. The record says why the job failed, even after RunComfy has
 // forgotten it.
 func TestFailedJobIsNotCancelled(t *testing.T) {
@@ -76,7 +76,7 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 			}
 			w.Before = func(c world.Call) error {
 				if c.Service == "runcomfy" && c.Function != "cancel" {
-					return world.ErrBroken // cancel is the first to ask
+					return world.ErrBroken // so that cancel is the first to ask
 				}
 				return nil
 			}
@@ -100,8 +100,9 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 	}
 }
 
-// Whatever the first response of /cancel is, the record agrees with RunComfy's job
-// in the end: both are cancelled, or the output is archived.
+// Whatever RunComfy's first response to a cancellation is, the record agrees with
+// RunComfy's job in the end: both are cancelled, or the output is archived, after a redrive
+// if the execution was stopped.
 func TestCancelResponses(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallCancel) {
 		for _, by := range []string{"stop", "deletion"} {
@@ -119,7 +120,7 @@ func TestCancelResponses(t *testing.T) {
 				w.Run(10 * time.Minute)
 				worldtest.Rest(t, w)
 				if *count != 1 {
-					t.Fatal("nothing went wrong")
+					t.Fatal("the fault did not happen once")
 				}
 				switch cancelled := len(w.RunComfy.Cancelled()); {
 				case cancelled == 1 && by == "stop":
@@ -143,15 +144,15 @@ func TestCancelResponses(t *testing.T) {
 					worldtest.WantArchived(t, w)
 				}
 				if n := len(w.RunComfy.Submitted()); n != 1 {
-					t.Errorf("%d charges", n)
+					t.Errorf("%d jobs submitted, want 1", n)
 				}
 			})
 		}
 	}
 }
 
-// Every call of /cancel fails for a day. The take is settled before it is too old
-// for the sweep, and a redrive archives the paid result.
+// RunComfy accepts no cancellation for more than a day. The take is recorded as failed
+// before the sweep stops looking at it, and a redrive archives the paid result.
 func TestCancelImpossibleForADay(t *testing.T) {
 	for _, name := range []string{"token refused as 401", "502 huge page", "not sent", "silence"} {
 		t.Run(name, func(t *testing.T) {
@@ -176,8 +177,8 @@ func TestCancelImpossibleForADay(t *testing.T) {
 	}
 }
 
-// If the events of executions that ended badly are lost, the sweep settles each of
-// the executions.
+// If the events of executions that failed, timed out or were stopped are lost, the sweep
+// records the end of each.
 func TestSweepMakesUpForLostEvents(t *testing.T) {
 	const jobs = 60 // several pages of a listing
 	w := worldtest.New(t)
@@ -239,8 +240,8 @@ func TestRedrivenBeforeItIsSettled(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// If the execution ends badly after archive has recorded the success, the record
-// stays succeeded.
+// If the execution is stopped after archive has recorded the success, the record stays
+// succeeded.
 func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 	w := worldtest.New(t)
 	w.After = func(c world.Call) error {
@@ -260,12 +261,12 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 		t.Errorf("the execution is %s", execution.Status)
 	}
 
-	// The same between two calls of cancel: cancel reads the record before the
+	// The same between two requests of one call of cancel: it reads the record before the
 	// success and writes after it.
 	w = worldtest.New(t)
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 2*time.Minute
 	worldtest.DropPair(t, w)
-	w.Run(2 * time.Minute) // it ends ten seconds later
+	w.Run(2 * time.Minute) // the job ends ten seconds after that
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
 	settled := false
 	w.Before = func(c world.Call) error {
@@ -357,8 +358,8 @@ func TestDeletion(t *testing.T) {
 	}
 }
 
-// The deletion of a video cancels the jobs of all its tagged audios. The deletion of
-// a tagged audio cancels only its own job.
+// The deletion of talk.mp4 cancels the jobs of talk.de.wav and talk.fr.wav. The deletion of
+// one of these audio files cancels only its own job.
 func TestDeletionOfTaggedFiles(t *testing.T) {
 	for deleted, want := range map[string][]string{
 		"inbox/talk.mp4":    {"talk.de", "talk.fr"},

@@ -15,7 +15,7 @@ import (
 func (h *Handler) estimate(ctx context.Context, rec *ledger.Record, length time.Duration) {
 	estimate := h.Prices.Estimate(ctx, rec.Model, length)
 	rec.EstimateUSD = estimate.USD
-	for _, warning := range []string{estimate.Warning(), h.Caps.NotHeld(reservationOf(*rec))} {
+	for _, warning := range []string{estimate.Warning(), h.Caps.NotCounted(reservationOf(*rec))} {
 		if warning != "" {
 			rec.Warn(warning)
 		}

@@ -237,7 +237,7 @@ func TestDeletionStartsNoJob(t *testing.T) {
 				t.Errorf("takes: %+v", takes)
 			}
 			worldtest.WantStatus(t, w, "ads/talk.de", state, map[ledger.State]problem.Code{ledger.Cancelled: problem.CancelledByDeletion}[state])
-			wantWarning(t, w, "ads/talk.de", "Upload one of them again to start it")
+			wantWarning(t, w, "ads/talk.de", "upload one of its files again")
 
 			w.RunComfy.Queue = 0
 			w.Drop("inbox/ads/talk.mp4", clip) // as the warning says
@@ -627,7 +627,7 @@ func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 	w.Notify("Object Deleted", "inbox/ads/talk.de.mp4", 2*time.Minute)
 	worldtest.Rest(t, w)
 	worldtest.WantCharges(t, w, 1)
-	wantWarning(t, w, "ads/talk.de", "Upload one of them again to start it")
+	wantWarning(t, w, "ads/talk.de", "upload one of its files again")
 }
 
 // A file that is deleted soon after its upload starts no job of the files that are
@@ -688,7 +688,7 @@ func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 					t.Errorf("%d takes, want %d", n, tt.runs)
 				}
 				if tt.runs == 1 {
-					wantWarning(t, w, "ads/talk.de", "Upload one of them again to start it")
+					wantWarning(t, w, "ads/talk.de", "upload one of its files again")
 				}
 			})
 		}

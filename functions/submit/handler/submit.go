@@ -21,13 +21,14 @@ import (
 
 const (
 	// firstPause is the pause before the first retry of a write that must not be
-	// lost. It doubles up to longestPause.
+	// lost. It doubles after each retry. The retry after longestPause is the last.
 	firstPause   = time.Second
 	longestPause = 16 * time.Second
 )
 
 // submitJob claims the take of a job, submits it once and starts its execution.
-// If an earlier delivery began that, submitJob finishes it.
+// A take that an earlier delivery claimed is not submitted again: submitJob starts its
+// execution, or records that its outcome is unknown.
 func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
 	rec, err := h.Ledger.Get(ctx, f.Job.Name, f.Job.Take)
 	if err == nil {
@@ -110,8 +111,9 @@ func (h *Handler) resume(ctx context.Context, a *assessment, f drop.Finding, rec
 	if _, bundle := f.Job.Manifest(); !bundle {
 		return nil
 	}
-	// A bundle's take does not change when its media are uploaded again. Its status may
-	// have been about other files at the time of that upload's event, so all are checked.
+	// A bundle whose media are uploaded again is still the same take. The status may have
+	// been about another take when the event of such an upload was handled, so each file
+	// is compared with the take's inputs here.
 	a.keep(rec.Name, rec.Take)
 	for _, file := range f.Files() {
 		if err := h.warnIfReplaced(ctx, rec, file); err != nil {
@@ -149,7 +151,8 @@ func (h *Handler) holdUnreadable(ctx context.Context, f drop.Finding, prev ledge
 }
 
 // mustNotRun reports whether a job without a record must not run, because the
-// status is about a newer take, or because only a deletion made it a job.
+// status is about a newer take, or because its files form a job only since another
+// file was deleted.
 func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (bool, error) {
 	if !prev.State.Claimed() {
 		return false, nil
@@ -163,7 +166,7 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	if gone == "" || err != nil {
 		return false, err
 	}
-	text := fmt.Sprintf("%s was deleted. The files that are left would be another job of this name, which a deletion does not start. Upload one of them again to start it.", gone)
+	text := fmt.Sprintf("%s was deleted. The files that are left form another job of this name. A deletion starts no job; to start this one, upload one of its files again.", gone)
 	return true, h.warn(ctx, newest, text, func(r *ledger.Record) {
 		if gone == a.deleted.key && h.timeOf(a.deleted).After(r.Deleted) {
 			r.Deleted = h.timeOf(a.deleted)
@@ -171,13 +174,13 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	})
 }
 
-// leftBy returns the newest take of a name, and the key of its deleted file if the
-// files of a finding are only what that deletion left. Such files start nothing, and
-// the status stays about the take.
+// leftBy returns the newest take of a name. If a file of the take was deleted, and none
+// of the finding's files was uploaded since, leftBy also returns the key of the deleted
+// file. Such a finding starts no job, and the status remains the take's.
 //
 // Another event may be assessed before the event of the deletion, so leftBy checks
-// whether the files of the take still exist. An upload counts if its event is in this
-// batch.
+// whether the files of the take still exist. Of uploads, it knows those whose events are
+// in this batch.
 func (h *Handler) leftBy(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (newest ledger.Record, gone string, err error) {
 	newest, err = h.Ledger.Get(ctx, prev.Name, prev.Take)
 	if errors.Is(err, bucket.ErrNotFound) {
@@ -205,10 +208,11 @@ func (h *Handler) timeOf(c change) time.Time {
 }
 
 // uploadedSince reports whether an event of the batch says that a file of the finding
-// was uploaded after the take. A file of the finding's own name counts if the take does
-// not use this version of it. A file of another name is the video or image of a tagged
-// audio. It counts if it was uploaded after the take was claimed, and after the last
-// deletion that started nothing. The times of events are in whole seconds.
+// was uploaded after the take. A version that the take uses does not count. Any other
+// version counts if the file has the finding's own name or is in a bundle. A file of
+// another name is the video or image of an audio such as talk.de.wav. It counts if it
+// was uploaded neither before the claim of the take nor before the last deletion that
+// started no job. Times are compared in whole seconds, because those of events are.
 func (a *assessment) uploadedSince(take ledger.Record, f drop.Finding) bool {
 	since := take.Times.Claimed
 	if take.Deleted.After(since) {
@@ -292,8 +296,7 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 func toMillis(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
 // recordRequestID records the request id of a job that RunComfy has accepted. The id
-// is stored nowhere else, so the write is retried for as long as the function's time
-// allows.
+// is stored nowhere else, so the write is retried (see retry).
 func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, requestID string) (ledger.Record, error) {
 	submitted := h.timestamp()
 	err := h.retry(ctx, func() (err error) {
@@ -311,8 +314,8 @@ func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, reques
 	return rec, err
 }
 
-// release releases a claim and gives back what it has reserved. It retries the release
-// for as long as the function's time allows, because a claim that remains looks like a
+// release releases a claim and gives back what it has reserved. It retries the release,
+// because a claim that remains looks like a
 // job that may have been charged.
 func (h *Handler) release(ctx context.Context, rec ledger.Record, reserved budget.Reservation) error {
 	err := h.retry(ctx, func() error {
@@ -328,7 +331,8 @@ func (h *Handler) release(ctx context.Context, rec ledger.Record, reserved budge
 	return err
 }
 
-// retry calls write until it succeeds or little of the function's time is left.
+// retry calls write until it succeeds, at most six times. It stops earlier if little of
+// the function's time is left.
 func (h *Handler) retry(ctx context.Context, write func() error) error {
 	for pause := firstPause; ; pause *= 2 {
 		err := write()
@@ -356,7 +360,7 @@ func (h *Handler) startExecution(ctx context.Context, rec ledger.Record) error {
 	return workflow.Start(ctx, h.States, h.Ledger.MachineARN, rec.Job())
 }
 
-// postTake posts the status of a take. If prev is about a take too,
+// postTake posts the status of a take. If prev is the status of a claimed take,
 // ledger.PostTake keeps the status of the newer one.
 func (h *Handler) postTake(ctx context.Context, rec ledger.Record, prev ledger.Posted) error {
 	slog.InfoContext(ctx, "submitted", "name", rec.Name, "take", rec.Take, "state", rec.State, "request_id", rec.RequestID)
@@ -381,7 +385,7 @@ func (h *Handler) postTake(ctx context.Context, rec ledger.Record, prev ledger.P
 func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledger.Record, reserved budget.Reservation, prev ledger.Posted, cause error) error {
 	code, state := classify(cause)
 	if state == ledger.Unknown {
-		rec, err := h.recordUnknown(ctx, rec, code, "RunComfy's response does not say whether it accepted the job: "+describe(cause))
+		rec, err := h.recordUnknown(ctx, rec, code, "it is not known whether RunComfy accepted the job: "+describe(cause))
 		if err != nil {
 			return err
 		}
@@ -452,8 +456,8 @@ func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledge
 	return nil
 }
 
-// describe returns a description of an error of Submit for a person. It says what
-// RunComfy returned, or why there is no response.
+// describe returns a text for people about why a take was not submitted, or why its
+// outcome is not known.
 func describe(err error) string {
 	response, ok := errors.AsType[*runcomfy.Error](err)
 	if !ok {

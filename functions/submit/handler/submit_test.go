@@ -35,7 +35,7 @@ func TestSubmitResponses(t *testing.T) {
 			w := worldtest.New(t)
 			worldtest.Faulty(w, runcomfytest.CallSubmit, fault, 0)
 			dropOnce(t, w)
-			w.Run(10500 * time.Millisecond) // before the first turn
+			w.Run(10500 * time.Millisecond) // before poll is first called
 
 			charged := map[bool]int{true: 1}[fault.Accept]
 			worldtest.WantCharges(t, w, charged)
@@ -161,8 +161,8 @@ func TestHundredSubmitsAtOnce(t *testing.T) {
 	}
 }
 
-// Two invocations submit a take once, whichever call of the first one the second
-// one comes between.
+// Two invocations submit a take only once, before whichever call of the first one the
+// second one runs.
 func TestSubmitsSideBySide(t *testing.T) {
 	calls := 0
 	count := worldtest.New(t)
@@ -189,7 +189,7 @@ func TestSubmitsSideBySide(t *testing.T) {
 
 // A claim without a request id is busy until its invocation has certainly ended.
 // After that its outcome is unknown, and it is not submitted again.
-func TestClaimIsBusyWhileItsSubmitMayLive(t *testing.T) {
+func TestClaimIsBusyWhileItsInvocationMayRun(t *testing.T) {
 	w := worldtest.New(t)
 	w.Before = func(c world.Call) error {
 		if c.Service == "runcomfy" && c.Op == "submit" {
@@ -239,7 +239,7 @@ func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 
 // A paid take whose execution could not be started gets its execution, even if a
 // file is deleted before the retry.
-func TestExecutionOfADeletedTakeIsStarted(t *testing.T) {
+func TestExecutionIsStartedAfterAFileIsDeleted(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 0 // it runs at once, and cannot be cancelled
 	w.Before = startNoExecution
@@ -251,9 +251,9 @@ func TestExecutionOfADeletedTakeIsStarted(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// A redelivered message finishes what was left undone, whichever other message
-// of the same name is in its batch.
-func TestOrphanIsSettledInABatch(t *testing.T) {
+// A redelivered message ends the take that an earlier invocation left in submitting, even
+// if its batch has another message about the same name.
+func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 	w := worldtest.New(t)
 	w.Before = func(c world.Call) error {
 		if c.Service == "runcomfy" && c.Op == "submit" {
@@ -265,7 +265,7 @@ func TestOrphanIsSettledInABatch(t *testing.T) {
 	dropOnce(t, w)
 	w.Run(30 * time.Second)
 	_, voice := worldtest.Media(t)
-	w.Put("inbox/ads/talk.wav", voice) // a newer take: no assessment leads to the older one any longer
+	w.Put("inbox/ads/talk.wav", voice) // the files now form a newer take, so an assessment does not find the older one
 	again := world.Message("inbox/ads/talk.wav")
 	again.Attributes["ApproximateReceiveCount"] = "2"
 	w.Pass(5 * time.Minute)
@@ -346,8 +346,8 @@ func TestReleaseIsTriedAgain(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// With LengthMismatch reject, no job is submitted that would drop a part of its voice. An
-// option that keeps it, or a voice of the right length, starts the job.
+// With LengthMismatch reject, a job whose output would lack a part of its voice is not
+// submitted. An option that keeps the whole voice, or a shorter voice, starts the job.
 func TestLengthMismatch(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	at := bytes.Index(voice, []byte("data")) + len("data")
