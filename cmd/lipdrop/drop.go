@@ -232,7 +232,7 @@ func (c *dropCmd) follow(ctx context.Context, stack *client.Client, p *plan, nam
 			}
 		}
 		if len(succeeded) > 0 {
-			err = fetch(ctx, stack, out, say, fetching{names: succeeded, dir: c.Get, json: c.JSON})
+			err = (&getCmd{JSON: c.JSON}).fetch(ctx, stack, out, say, succeeded, c.Get)
 		}
 	}
 	if err == nil && code != 0 {

@@ -35,11 +35,7 @@ func (c *getCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	if names, err = stack.Names(ctx, patterns...); err != nil {
 		return err
 	}
-	take := c.Take
-	if c.AllTakes {
-		take = client.AllTakes
-	}
-	return fetch(ctx, stack, out, say, fetching{names: names, take: take, dir: dir, json: c.JSON, skipUnfinished: len(names) > 1 || patterns[0].Prefix})
+	return c.fetch(ctx, stack, out, say, names, dir)
 }
 
 // splitFolder splits arguments into names and the folder that may follow them: the last
@@ -51,15 +47,6 @@ func splitFolder(args []string) (names []string, dir string) {
 		return args, "."
 	}
 	return args[:last], args[last]
-}
-
-// fetching says what fetch fetches.
-type fetching struct {
-	names          []string
-	take           string // see client.Archived
-	dir            string
-	json           bool
-	skipUnfinished bool // print a message about a name without an output, not an error
 }
 
 // fetched is what get --json prints of a file.
@@ -76,16 +63,21 @@ type fetched struct {
 // namesAtOnce is how many jobs' results are read at the same time.
 const namesAtOnce = 16
 
-// fetch fetches the outputs of jobs into a folder and prints the files.
-func fetch(ctx context.Context, stack *client.Client, out *terminal, say messages, f fetching) error {
-	found := make([][]client.Output, len(f.names))
+// fetch fetches the outputs of jobs into a folder and prints the files. If one of several
+// jobs has no output, it only says so.
+func (c *getCmd) fetch(ctx context.Context, stack *client.Client, out *terminal, say messages, names []string, dir string) error {
+	take := c.Take
+	if c.AllTakes {
+		take = client.AllTakes
+	}
+	found := make([][]client.Output, len(names))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(namesAtOnce)
-	for i, name := range f.names {
+	for i, name := range names {
 		group.Go(func() error {
 			var err error
-			found[i], err = stack.Archived(groupCtx, name, f.take)
-			if unfinished, ok := errors.AsType[*client.StateError](err); ok && f.skipUnfinished {
+			found[i], err = stack.Archived(groupCtx, name, take)
+			if unfinished, ok := errors.AsType[*client.StateError](err); ok && len(names) > 1 {
 				printf(say, "%v\n", unfinished)
 				return nil
 			}
@@ -104,10 +96,10 @@ func fetch(ctx context.Context, stack *client.Client, out *terminal, say message
 		total += o.Bytes
 	}
 	bar := newBar(say.terminal, total)
-	done, err := stack.Download(ctx, client.Downloads{Dir: f.dir, Takes: f.take == client.AllTakes, Progress: bar.add}, outputs)
+	done, err := stack.Download(ctx, client.Downloads{Dir: dir, Takes: c.AllTakes, Progress: bar.add}, outputs)
 	bar.close()
 	for _, d := range done {
-		if f.json {
+		if c.JSON {
 			err = errors.Join(err, writeJSON(out, fetched{d.Name, d.Take, d.Key, d.Path, d.Bytes, d.SHA256, d.Fetched}))
 			continue
 		}
