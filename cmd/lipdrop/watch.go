@@ -2,272 +2,176 @@ package main
 
 import (
 	"context"
-	"crypto/md5"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"syscall"
+	"sync"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/bucket"
-	"github.com/lipdrop/lipdrop/internal/ledger"
-	"github.com/lipdrop/lipdrop/internal/workflow"
+	"github.com/lipdrop/lipdrop/internal/client"
 )
 
-const (
-	// lookEvery is how often the watcher looks at the folder. It drops a file only if
-	// it has not changed between two looks, because a program may still be writing it.
-	lookEvery = time.Second
-
-	// retryEvery is how often the watcher tries again what failed.
-	retryEvery = 5 * time.Second
-
-	// droppedFrom is the metadata of objects that a watcher uploaded. The watcher
-	// does not delete other objects, even if no file has their name.
-	droppedFrom = "lipdrop-dropped-from"
-	fromFolder  = "folder"
-)
-
-// watcher makes the bucket follow a folder: it drops files that appear or change, and
-// deletes the drops of files that disappear.
-type watcher struct {
-	bucket *bucket.Bucket
-	folder string
-	say    func(string)
-	files  map[string]*watchedFile // by key, as of the last look
+type watchCmd struct {
+	client.Target
+	Timeout    time.Duration    `placeholder:"2h" help:"End after this time with exit code 4. The jobs continue."`
+	ExitStatus bool             `help:"Exit with 1 if a job has failed and with 5 if one needs a person. Otherwise 0 when all have ended."`
+	JSON       bool             `name:"json" help:"Print one JSON object for each change: the status."`
+	Names      []client.Pattern `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to watch: a name such as ads/talk, or ads/ for all jobs in a folder."`
 }
 
-// watchedFile is a file of the folder, or one that is gone but whose drop may still be
-// in the bucket.
-type watchedFile struct {
-	path string
-	info fs.FileInfo // nil if it is gone or cannot be read
-	err  error       // why it cannot be read
-	gone bool
-	seen bool // a look has found it
-
-	done  bool      // the bucket matches it
-	said  string    // the last error that was printed
-	retry time.Time // when to try again after an error
+// Run shows the states of jobs until all have ended.
+func (c *watchCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
+	f := &follow{stack: stack, board: newBoard(out, c.JSON), say: say, wanted: c.Names, listed: c.Names, timeout: c.Timeout}
+	code, err := f.untilEnd(ctx)
+	if err == nil && c.ExitStatus && code != 0 {
+		err = &exitError{code, errors.New(summary(f.board.sorted()))}
+	}
+	return err
 }
 
-// isAs reports whether a file has not changed between two looks.
-func (f *watchedFile) isAs(next *watchedFile) bool {
-	if f.info == nil || next.info == nil {
-		return f.gone == next.gone && fmt.Sprint(f.err) == fmt.Sprint(next.err)
-	}
-	return os.SameFile(f.info, next.info) && f.info.Size() == next.info.Size() && f.info.ModTime().Equal(next.info.ModTime())
+// follow follows jobs until all have ended.
+type follow struct {
+	stack   *client.Client
+	board   *board
+	say     messages
+	timeout time.Duration // 0: none
+
+	// wanted selects the jobs to follow. The listed patterns may select more, if that makes
+	// fewer requests.
+	wanted, listed []client.Pattern
+
+	// about, if set, reports whether a status is about the drop that is followed, and
+	// not about an earlier one of the same name.
+	about func(client.Status) bool
 }
 
-// newWatcher returns a watcher of a folder. It counts the objects of the bucket as
-// files that were there, so that those without a file are deleted.
-func newWatcher(ctx context.Context, b *bucket.Bucket, folder string, say func(string)) (*watcher, error) {
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, err
-	}
-	w := &watcher{bucket: b, folder: folder, say: say, files: map[string]*watchedFile{}}
-	keys, err := keysBelow(ctx, b, ledger.InboxPrefix)
-	for _, key := range keys {
-		path := filepath.Join(folder, filepath.FromSlash(strings.TrimPrefix(key, ledger.InboxPrefix)))
-		if w.key(path) == key {
-			w.files[key] = &watchedFile{path: path, gone: true}
-		}
-	}
-	return w, err
-}
+// missingTime is how long a name may have no status after another name got its first
+// one. A drop is assessed within seconds, but a long list takes longer, and events of a
+// new stack may come late.
+const missingTime = 5 * time.Minute
 
-// run watches until ctx ends.
-func (w *watcher) run(ctx context.Context) {
-	for workflow.Sleep(ctx, lookEvery) == nil {
-		w.look(ctx)
+// untilEnd shows each change until every job has ended, and returns the exit code for
+// their states. If the time runs out or the person interrupts the command, the error says
+// how many jobs continue.
+func (f *follow) untilEnd(ctx context.Context) (int, error) {
+	defer f.board.close()
+	following, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if f.timeout > 0 {
+		var stop context.CancelFunc
+		following, stop = context.WithTimeout(following, f.timeout)
+		defer stop()
 	}
-}
-
-// look makes the bucket match the files that have not changed since the last look. It
-// prints each error once, and tries again later.
-func (w *watcher) look(ctx context.Context) {
-	if _, err := os.Lstat(w.folder); errors.Is(err, fs.ErrNotExist) && os.MkdirAll(w.folder, 0o700) == nil {
-		w.say(escapef("%s was deleted; lipdrop has created it again", w.folder))
-	}
-	var gone, changed []string
-	found := w.find()
-	for _, key := range sortedKeys(found) {
-		f := w.files[key]
-		if f == nil || !f.isAs(found[key]) {
-			continue
-		}
-		found[key] = f
-		switch {
-		case f.done || time.Now().Before(f.retry):
-		case f.gone:
-			gone = append(gone, key)
-		default:
-			changed = append(changed, key)
-		}
-	}
-	w.files = found
-	// Deletions come first: a file that was renamed is no longer in the bucket when its
-	// new name is dropped.
-	for _, key := range slices.Concat(gone, changed) {
-		f := found[key]
-		err := w.match(ctx, key, f)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err == nil && f.gone:
-			delete(w.files, key)
-		case err == nil:
-			f.done = true
-		default:
-			if err.Error() != f.said {
-				w.say(escapef("%v. lipdrop tries again every %d seconds", err, int(retryEvery.Seconds())))
+	var mu sync.Mutex
+	seen := map[string]client.Status{}
+	giveUp := time.AfterFunc(missingTime, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if missing := f.missing(seen); len(missing) > 0 {
+			remedy := "Run: lipdrop doctor"
+			if f.stack.Local() {
+				remedy = "The logs of the functions are in " + filepath.Join(f.stack.Dir, "logs")
 			}
-			f.said, f.retry = err.Error(), time.Now().Add(retryEvery)
-		}
-	}
-}
-
-// find returns the files of the folder, and those of the last look that are gone.
-func (w *watcher) find() map[string]*watchedFile {
-	found := map[string]*watchedFile{}
-	walk(w.folder, func(path string, info fs.FileInfo, err error) {
-		switch {
-		case err == nil && info.IsDir(), errors.Is(err, fs.ErrNotExist): // deleted since its folder was read
-		case err != nil && strings.HasPrefix(filepath.Base(path), "."): // such as an editor's lock file, which is a dangling link
-		default:
-			found[w.key(path)] = &watchedFile{path: path, info: info, err: err, seen: true}
+			cancel(&client.NoJobError{Name: missing[0], Remedy: fmt.Sprintf("It got no status within %s. %s", short(missingTime), remedy)})
 		}
 	})
-	for key, f := range w.files {
-		if found[key] != nil {
-			continue
+	defer giveUp.Stop()
+	hinted := f.about != nil // drop has just sent their files
+	err := f.stack.Follow(following, func(changed []client.Status) (bool, error) {
+		for _, st := range changed {
+			if f.about != nil && !f.about(st) {
+				continue
+			}
+			mu.Lock()
+			if _, known := seen[st.Name]; !known {
+				giveUp.Reset(missingTime)
+			}
+			seen[st.Name] = st
+			mu.Unlock()
+			if err := f.board.change(f.withTimes(following, st, len(seen))); err != nil {
+				return true, err
+			}
 		}
-		info, err := os.Stat(f.path)
-		if err == nil && info.IsDir() || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-			found[key] = &watchedFile{path: f.path, gone: true, seen: f.seen}
-		} else { // its folder cannot be read now
-			found[key] = f
+		missing := f.missing(seen)
+		if !hinted && len(missing) > 0 {
+			hinted = true
+			printf(f.say, "%s has no status yet; a drop gets one within about 20 seconds\n", missing[0])
 		}
+		return len(missing) == 0 && len(open(seen)) == 0, nil
+	}, f.listed...)
+	var codes []int
+	for _, st := range seen {
+		codes = append(codes, codeOf(st.Status))
 	}
-	return found
-}
-
-// match makes the bucket match one file.
-func (w *watcher) match(ctx context.Context, key string, f *watchedFile) error {
 	switch {
-	case f.err != nil:
-		return f.err
-	case f.gone:
-		return w.remove(ctx, key, f.seen)
-	}
-	return w.drop(ctx, key, f.path)
-}
-
-// key returns the key of a dropped path.
-func (w *watcher) key(path string) string {
-	below, err := filepath.Rel(w.folder, path)
-	if err != nil {
-		below = filepath.Base(path)
-	}
-	return ledger.InboxPrefix + filepath.ToSlash(below)
-}
-
-// remove deletes an object if there is one. If no look has found its file, the object
-// may never have had one, so remove deletes only what a watcher uploaded.
-func (w *watcher) remove(ctx context.Context, key string, seen bool) error {
-	object, err := w.bucket.Head(ctx, key)
-	if errors.Is(err, bucket.ErrNotFound) || err == nil && !seen && object.Metadata[droppedFrom] != fromFolder {
-		return nil
-	}
-	if err == nil {
-		err = remove(ctx, w.bucket, key)
-	}
-	if err != nil {
-		return plainly(err)
-	}
-	w.say(escapef("deleted %s", strings.TrimPrefix(key, ledger.InboxPrefix)))
-	return nil
-}
-
-// drop uploads a file unless the bucket already has it since its last change, so that
-// a restart of the stack drops nothing twice.
-func (w *watcher) drop(ctx context.Context, key, path string) error {
-	if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil {
-		return err
-	}
-	file, info, err := w.open(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	object, err := w.bucket.Head(ctx, key)
-	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
-		return plainly(err)
-	}
-	same, err := isSame(object, file, info)
-	if err != nil || same {
-		return err
-	}
-	if err := w.bucket.Upload(ctx, key, file, map[string]string{droppedFrom: fromFolder}); err != nil {
-		return fmt.Errorf("%s cannot be dropped: %w", file.Name(), plainly(err))
-	}
-	w.say(escapef("dropped %s", strings.TrimPrefix(key, ledger.InboxPrefix)))
-	return nil
-}
-
-// isSame reports whether an object exists and has a file's content and is not older than it. A
-// file that was moved over another may be older than the object, so isSame also
-// compares the contents.
-func isSame(object bucket.File, file *os.File, info fs.FileInfo) (bool, error) {
-	if object.Key == "" || object.Size != info.Size() || object.LastModified.Before(info.ModTime().Truncate(time.Second)) {
-		return false, nil
-	}
-	etag, err := hex.DecodeString(object.ETag)
-	if err != nil || len(etag) != md5.Size {
-		return true, nil // not the MD5 of its content: another program uploaded it in parts
-	}
-	sum := md5.New()
-	if _, err := io.Copy(sum, file); err != nil {
-		return false, err
-	}
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return false, err
-	}
-	return slices.Equal(sum.Sum(nil), etag), nil
-}
-
-// open opens a file of the folder. It follows links out of the folder only if they
-// belong to this user: a link of another user could make this user upload a file
-// that only this user can read.
-func (w *watcher) open(path string) (*os.File, fs.FileInfo, error) {
-	root, err := os.OpenRoot(w.folder)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer root.Close()
-	below, err := filepath.Rel(w.folder, path)
-	if err != nil {
-		return nil, nil, err
-	}
-	file, err := root.OpenFile(below, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err == nil {
-		return regular(file, path)
-	}
-	for at := path; at != w.folder; at = filepath.Dir(at) {
-		info, err := os.Lstat(at)
-		if err != nil {
-			return nil, nil, inPlainWords(path, err)
+	case err == nil:
+		return worst(codes...), nil
+	case ctx.Err() != nil:
+		return 0, fmt.Errorf("watching has ended; %s. Run the same command to watch again", f.continuing(seen))
+	case errors.Is(err, context.DeadlineExceeded):
+		code := exitTimeout
+		if codes := open(seen); codes != nil {
+			code = slices.Min(codes) // exitPerson, if each is held
 		}
-		stat, ok := info.Sys().(*syscall.Stat_t)
-		if info.Mode()&fs.ModeSymlink != 0 && (!ok || int(stat.Uid) != os.Geteuid()) {
-			return nil, nil, fmt.Errorf("%s is a link of another user and is not followed", at)
+		return 0, &exitError{code, fmt.Errorf("time ran out after %s; %s", f.timeout, f.continuing(seen))}
+	case context.Cause(following) != nil && errors.Is(err, context.Canceled):
+		return 0, context.Cause(following)
+	}
+	return 0, err
+}
+
+// missing returns the wanted patterns that no status matches.
+func (f *follow) missing(seen map[string]client.Status) []string {
+	var missing []string
+	for _, p := range f.wanted {
+		_, found := seen[p.Text]
+		for name := range seen {
+			if found || !p.Prefix {
+				break
+			}
+			found = p.Matches(name)
+		}
+		if !found {
+			missing = append(missing, p.String())
 		}
 	}
-	return openFollowing(path)
+	return missing
+}
+
+// continuing says how many jobs have not ended.
+func (f *follow) continuing(seen map[string]client.Status) string {
+	n := len(open(seen)) + len(f.missing(seen))
+	if n == 1 {
+		return "1 job continues"
+	}
+	return fmt.Sprintf("%d jobs continue", n)
+}
+
+// open returns the exit codes of the jobs that have not ended.
+func open(seen map[string]client.Status) []int {
+	var codes []int
+	for _, st := range seen {
+		if !client.Settled(st.Status) {
+			codes = append(codes, codeOf(st.Status))
+		}
+	}
+	return codes
+}
+
+// timesOfAtMost is how many jobs are shown with the times of their takes. The times of
+// each job cost a request.
+const timesOfAtMost = 50
+
+// withTimes adds to a status when its take was submitted and how long a run usually
+// takes.
+func (f *follow) withTimes(ctx context.Context, st client.Status, jobs int) followed {
+	job := followed{Status: st}
+	if st.Take == "" || client.Settled(st.Status) || jobs > timesOfAtMost || !f.board.redraws() {
+		return job
+	}
+	if rec, err := f.stack.Ledger.Get(ctx, st.Name, st.Take); err == nil { // without it, the line has no times
+		job.since, job.usual = rec.Times.Submitted, time.Duration(rec.UsualSeconds)*time.Second
+	}
+	return job
 }

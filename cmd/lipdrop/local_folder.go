@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/workflow"
+)
+
+const (
+	// lookEvery is how often the watcher looks at the folder. It drops a file only if
+	// it has not changed between two looks, because a program may still be writing it.
+	lookEvery = time.Second
+
+	// retryEvery is how often the watcher tries again what failed.
+	retryEvery = 5 * time.Second
+
+	// droppedFrom is the metadata of objects that a watcher uploaded. The watcher
+	// does not delete other objects, even if no file has their name.
+	droppedFrom = "lipdrop-dropped-from"
+	fromFolder  = "folder"
+)
+
+// watcher makes the bucket follow a folder: it drops files that appear or change, and
+// deletes the drops of files that disappear.
+type watcher struct {
+	bucket *bucket.Bucket
+	folder string
+	say    func(string)
+	files  map[string]*watchedFile // by key, as of the last look
+}
+
+// watchedFile is a file of the folder, or one that is gone but whose drop may still be
+// in the bucket.
+type watchedFile struct {
+	path string
+	info fs.FileInfo // nil if it is gone or cannot be read
+	err  error       // why it cannot be read
+	gone bool
+	seen bool // a look has found it
+
+	done  bool      // the bucket matches it
+	said  string    // the last error that was printed
+	retry time.Time // when to try again after an error
+}
+
+// isAs reports whether a file has not changed between two looks.
+func (f *watchedFile) isAs(next *watchedFile) bool {
+	if f.info == nil || next.info == nil {
+		return f.gone == next.gone && fmt.Sprint(f.err) == fmt.Sprint(next.err)
+	}
+	return os.SameFile(f.info, next.info) && f.info.Size() == next.info.Size() && f.info.ModTime().Equal(next.info.ModTime())
+}
+
+// newWatcher returns a watcher of a folder. It counts the objects of the bucket as
+// files that were there, so that those without a file are deleted.
+func newWatcher(ctx context.Context, b *bucket.Bucket, folder string, say func(string)) (*watcher, error) {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, err
+	}
+	w := &watcher{bucket: b, folder: folder, say: say, files: map[string]*watchedFile{}}
+	keys, err := keysBelow(ctx, b, ledger.InboxPrefix)
+	for _, key := range keys {
+		path := filepath.Join(folder, filepath.FromSlash(strings.TrimPrefix(key, ledger.InboxPrefix)))
+		if w.key(path) == key {
+			w.files[key] = &watchedFile{path: path, gone: true}
+		}
+	}
+	return w, err
+}
+
+// run watches until ctx ends.
+func (w *watcher) run(ctx context.Context) {
+	for workflow.Sleep(ctx, lookEvery) == nil {
+		w.look(ctx)
+	}
+}
+
+// look makes the bucket match the files that have not changed since the last look. It
+// prints each error once, and tries again later.
+func (w *watcher) look(ctx context.Context) {
+	if _, err := os.Lstat(w.folder); errors.Is(err, fs.ErrNotExist) && os.MkdirAll(w.folder, 0o700) == nil {
+		w.say(escapef("%s was deleted; lipdrop has created it again", w.folder))
+	}
+	var gone, changed []string
+	found := w.find()
+	for _, key := range sortedKeys(found) {
+		f := w.files[key]
+		if f == nil || !f.isAs(found[key]) {
+			continue
+		}
+		found[key] = f
+		switch {
+		case f.done || time.Now().Before(f.retry):
+		case f.gone:
+			gone = append(gone, key)
+		default:
+			changed = append(changed, key)
+		}
+	}
+	w.files = found
+	// Deletions come first: a file that was renamed is no longer in the bucket when its
+	// new name is dropped.
+	for _, key := range slices.Concat(gone, changed) {
+		f := found[key]
+		err := w.match(ctx, key, f)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && f.gone:
+			delete(w.files, key)
+		case err == nil:
+			f.done = true
+		default:
+			if err.Error() != f.said {
+				w.say(escapef("%v. lipdrop tries again every %d seconds", err, int(retryEvery.Seconds())))
+			}
+			f.said, f.retry = err.Error(), time.Now().Add(retryEvery)
+		}
+	}
+}
+
+// find returns the files of the folder, and those of the last look that are gone.
+func (w *watcher) find() map[string]*watchedFile {
+	found := map[string]*watchedFile{}
+	walk(w.folder, func(path string, info fs.FileInfo, err error) {
+		switch {
+		case err == nil && info.IsDir(), errors.Is(err, fs.ErrNotExist): // deleted since its folder was read
+		case err != nil && strings.HasPrefix(filepath.Base(path), "."): // such as an editor's lock file, which is a dangling link
+		default:
+			found[w.key(path)] = &watchedFile{path: path, info: info, err: err, seen: true}
+		}
+	})
+	for key, f := range w.files {
+		if found[key] != nil {
+			continue
+		}
+		info, err := os.Stat(f.path)
+		if err == nil && info.IsDir() || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			found[key] = &watchedFile{path: f.path, gone: true, seen: f.seen}
+		} else { // its folder cannot be read now
+			found[key] = f
+		}
+	}
+	return found
+}
+
+// match makes the bucket match one file.
+func (w *watcher) match(ctx context.Context, key string, f *watchedFile) error {
+	switch {
+	case f.err != nil:
+		return f.err
+	case f.gone:
+		return w.remove(ctx, key, f.seen)
+	}
+	return w.drop(ctx, key, f.path)
+}
+
+// key returns the key of a dropped path.
+func (w *watcher) key(path string) string {
+	below, err := filepath.Rel(w.folder, path)
+	if err != nil {
+		below = filepath.Base(path)
+	}
+	return ledger.InboxPrefix + filepath.ToSlash(below)
+}
+
+// remove deletes an object if there is one. If no look has found its file, the object
+// may never have had one, so remove deletes only what a watcher uploaded.
+func (w *watcher) remove(ctx context.Context, key string, seen bool) error {
+	object, err := w.bucket.Head(ctx, key)
+	if errors.Is(err, bucket.ErrNotFound) || err == nil && !seen && object.Metadata[droppedFrom] != fromFolder {
+		return nil
+	}
+	if err == nil {
+		err = remove(ctx, w.bucket, key)
+	}
+	if err != nil {
+		return plainly(err)
+	}
+	w.say(escapef("deleted %s", strings.TrimPrefix(key, ledger.InboxPrefix)))
+	return nil
+}
+
+// drop uploads a file unless the bucket already has it since its last change, so that
+// a restart of the stack drops nothing twice.
+func (w *watcher) drop(ctx context.Context, key, path string) error {
+	if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil {
+		return err
+	}
+	file, info, err := w.open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	object, err := w.bucket.Head(ctx, key)
+	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
+		return plainly(err)
+	}
+	same, err := isSame(object, file, info)
+	if err != nil || same {
+		return err
+	}
+	if err := w.bucket.Upload(ctx, key, file, map[string]string{droppedFrom: fromFolder}); err != nil {
+		return fmt.Errorf("%s cannot be dropped: %w", file.Name(), plainly(err))
+	}
+	w.say(escapef("dropped %s", strings.TrimPrefix(key, ledger.InboxPrefix)))
+	return nil
+}
+
+// isSame reports whether an object exists and has a file's content and is not older than it. A
+// file that was moved over another may be older than the object, so isSame also
+// compares the contents.
+func isSame(object bucket.File, file *os.File, info fs.FileInfo) (bool, error) {
+	if object.Key == "" || object.Size != info.Size() || object.LastModified.Before(info.ModTime().Truncate(time.Second)) {
+		return false, nil
+	}
+	etag, err := hex.DecodeString(object.ETag)
+	if err != nil || len(etag) != md5.Size {
+		return true, nil // not the MD5 of its content: another program uploaded it in parts
+	}
+	sum := md5.New()
+	if _, err := io.Copy(sum, file); err != nil {
+		return false, err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return false, err
+	}
+	return slices.Equal(sum.Sum(nil), etag), nil
+}
+
+// open opens a file of the folder. It follows links out of the folder only if they
+// belong to this user: a link of another user could make this user upload a file
+// that only this user can read.
+func (w *watcher) open(path string) (*os.File, fs.FileInfo, error) {
+	root, err := os.OpenRoot(w.folder)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer root.Close()
+	below, err := filepath.Rel(w.folder, path)
+	if err != nil {
+		return nil, nil, err
+	}
+	file, err := root.OpenFile(below, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err == nil {
+		return regular(file, path)
+	}
+	for at := path; at != w.folder; at = filepath.Dir(at) {
+		info, err := os.Lstat(at)
+		if err != nil {
+			return nil, nil, inPlainWords(path, err)
+		}
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		if info.Mode()&fs.ModeSymlink != 0 && (!ok || int(stat.Uid) != os.Geteuid()) {
+			return nil, nil, fmt.Errorf("%s is a link of another user and is not followed", at)
+		}
+	}
+	return openFollowing(path)
+}
