@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // board shows followed jobs: on a terminal one line for each job, redrawn in place,
@@ -25,7 +27,7 @@ type board struct {
 	mu    sync.Mutex
 	jobs  map[string]*followed
 	drawn int // lines that are drawn now
-	stop  chan struct{}
+	stop  func()
 	ended sync.WaitGroup
 }
 
@@ -40,20 +42,14 @@ type followed struct {
 const redrawEvery = time.Second
 
 func newBoard(out *terminal, json bool) *board {
-	b := &board{out: out, json: json, now: time.Now, size: out.size, jobs: map[string]*followed{}, stop: make(chan struct{})}
+	ctx, stop := context.WithCancel(context.Background())
+	b := &board{out: out, json: json, now: time.Now, size: out.size, jobs: map[string]*followed{}, stop: stop}
 	if b.redraws() {
 		b.ended.Go(func() {
-			tick := time.NewTicker(redrawEvery)
-			defer tick.Stop()
-			for {
-				select {
-				case <-b.stop:
-					return
-				case <-tick.C:
-					b.mu.Lock()
-					b.draw()
-					b.mu.Unlock()
-				}
+			for workflow.Sleep(ctx, redrawEvery) == nil {
+				b.mu.Lock()
+				b.draw()
+				b.mu.Unlock()
 			}
 		})
 	}
@@ -85,7 +81,7 @@ func (b *board) change(job followed) error {
 // close ends the redrawing; the last lines stay. Below them it prints the problems that
 // did not fit.
 func (b *board) close() {
-	close(b.stop)
+	b.stop()
 	b.ended.Wait()
 	if !b.redraws() {
 		return
