@@ -115,7 +115,6 @@ func (p *plan) print(out *terminal) {
 			}
 		}
 	}
-	uploads, size := p.toSend()
 	line := fmt.Sprintf("%s to start", count(starting, "job"))
 	if length > 0 {
 		line += fmt.Sprintf(", %.1f s of output", length.Seconds())
@@ -123,18 +122,15 @@ func (p *plan) print(out *terminal) {
 	if unknown > 0 && starting > unknown {
 		line += fmt.Sprintf(" (and %s of unknown length)", count(unknown, "job"))
 	}
-	line += fmt.Sprintf("; %s to send", count(len(uploads), "file"))
-	if size > 0 {
-		line += ", " + bytesOf(size)
-	}
-	if same := len(p.uploads) - len(uploads); same > 0 {
-		line += fmt.Sprintf("; the bucket holds %s already", count(same, "file"))
+	line += "; " + join(", ", count(len(p.uploads), "file")+" to send", bytesOf(p.size()))
+	if p.same > 0 {
+		line += fmt.Sprintf("; the bucket holds %s already", count(p.same, "file"))
 	}
 	printf(out, "%s\n", line)
 	if starting > 0 {
 		printf(out, "estimate: %v\n", p.cost)
 	}
-	if starting == 0 && len(uploads) == 0 {
+	if starting == 0 && len(p.uploads) == 0 {
 		printf(out, "nothing starts; to start these jobs again, and to pay for them again, add --force\n")
 	}
 }
@@ -184,11 +180,15 @@ func (c *dropCmd) ask(ctx context.Context, p *plan, say messages) error {
 
 // send uploads what the bucket does not hold.
 func (p *plan) send(ctx context.Context, stack *client.Client, say messages) error {
-	uploads, size := p.toSend()
-	if len(uploads) == 0 {
+	if len(p.uploads) == 0 {
 		return nil
 	}
-	bar := newBar(say.terminal, size)
+	keys := sortedKeys(p.uploads)
+	var uploads []*client.Upload
+	for _, key := range keys {
+		uploads = append(uploads, p.uploads[key])
+	}
+	bar := newBar(say.terminal, p.size())
 	err := stack.Send(ctx, uploads, bar.add)
 	bar.close()
 	if ctx.Err() != nil {
@@ -197,16 +197,8 @@ func (p *plan) send(ctx context.Context, stack *client.Client, say messages) err
 	if err != nil {
 		return err
 	}
-	printf(say, "sent %s to s3://%s/%s\n", count(len(uploads), "file"), stack.Bucket.Name, commonFolder(keysOf(uploads)))
+	printf(say, "sent %s to s3://%s/%s\n", count(len(uploads), "file"), stack.Bucket.Name, commonFolder(keys))
 	return nil
-}
-
-func keysOf(uploads []*client.Upload) []string {
-	var keys []string
-	for _, u := range uploads {
-		keys = append(keys, u.Key)
-	}
-	return keys
 }
 
 // follow follows the jobs of the files, fetches their outputs, and returns the jobs.

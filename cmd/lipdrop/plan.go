@@ -29,8 +29,8 @@ import (
 type plan struct {
 	resolver drop.Resolver // of the stack, without files
 	files    *dropped
-	force    bool
-	uploads  map[string]*client.Upload // by key
+	uploads  map[string]*client.Upload // what is sent, by key
+	same     int                       // how many files the bucket holds already
 	jobs     []plannedJob              // all findings about the files
 	lists    map[string]int            // the number of rows by the list's file
 	rows     map[string]plannedRow     // by the key of the row's job.json
@@ -90,7 +90,7 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 		}
 	}
 	p := &plan{
-		resolver: drop.Resolver{Catalog: models, Settings: settings}, force: c.Force, uploads: map[string]*client.Upload{},
+		resolver: drop.Resolver{Catalog: models, Settings: settings}, uploads: map[string]*client.Upload{},
 		lists: map[string]int{}, rows: map[string]plannedRow{},
 	}
 	if p.files, err = gather(folder, files); err != nil {
@@ -123,7 +123,7 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 		}
 	}
 	if p.wrong == nil {
-		if err := p.compare(ctx, stack); err != nil {
+		if err := p.compare(ctx, stack, c.Force); err != nil {
 			return nil, err
 		}
 	}
@@ -171,8 +171,9 @@ func (c cost) String() string {
 	return fmt.Sprintf("about %s, %s, without %s: %s", dollars(c.usd), budget.EstimateNote, count(c.unknown, "job"), c.why)
 }
 
-// compare reads the files, and finds out which of them the bucket holds already.
-func (p *plan) compare(ctx context.Context, stack *client.Client) error {
+// compare reads the files. Unless it is forced to send all, it takes those out of the
+// uploads that the bucket holds already.
+func (p *plan) compare(ctx context.Context, stack *client.Client, force bool) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(readsAtOnce)
 	for _, key := range p.files.keys() {
@@ -198,7 +199,11 @@ func (p *plan) compare(ctx context.Context, stack *client.Client) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return stack.Compare(ctx, slices.Collect(maps.Values(p.uploads)))
+	err := stack.Compare(ctx, slices.Collect(maps.Values(p.uploads)))
+	files := len(p.uploads)
+	maps.DeleteFunc(p.uploads, func(_ string, u *client.Upload) bool { return u.Same && !force })
+	p.same = files - len(p.uploads)
+	return err
 }
 
 // readsAtOnce is how many files of this machine are read at the same time.
@@ -277,12 +282,6 @@ func (p *plan) rejectRow(file string, bad list.Problem) {
 	p.wrong = append(p.wrong, wrong{file, bad.Row, escapef("%s: %v", file, bad)})
 }
 
-// sends reports whether a key is uploaded.
-func (p *plan) sends(key string) bool {
-	u := p.uploads[key]
-	return u != nil && (p.force || !u.Same)
-}
-
 // changes reports whether the uploads start the job of a finding: they bring a file
 // that makes a new take, or one that was missing.
 func (p *plan) changes(f drop.Finding) bool {
@@ -291,7 +290,7 @@ func (p *plan) changes(f drop.Finding) bool {
 		k := drop.ParseKey(file.Key)
 		kind, _ := media.KindOf(file.Key)
 		isMatch := k.Role == drop.Member && f.Name != k.Name && kind == media.Audio
-		if p.sends(file.Key) && (!isBundle || k.Role == drop.Manifest || isMatch || !p.uploads[file.Key].Exists) {
+		if u := p.uploads[file.Key]; u != nil && (!isBundle || k.Role == drop.Manifest || isMatch || !u.Exists) {
 			return true
 		}
 	}
@@ -322,14 +321,11 @@ func (p *plan) starting() int {
 	return n
 }
 
-// toSend returns what is uploaded, and its size.
-func (p *plan) toSend() (uploads []*client.Upload, size int64) {
-	for key, u := range p.uploads {
-		if p.sends(key) {
-			uploads = append(uploads, u)
-			size += u.Sum.Size
-		}
+// size returns how many bytes are sent.
+func (p *plan) size() int64 {
+	n := int64(0)
+	for _, u := range p.uploads {
+		n += u.Sum.Size
 	}
-	slices.SortFunc(uploads, func(a, b *client.Upload) int { return strings.Compare(a.Key, b.Key) })
-	return uploads, size
+	return n
 }
