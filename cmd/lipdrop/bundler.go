@@ -159,10 +159,13 @@ func (b *bundler) addRows(ctx context.Context, file, folder, dir string, rows []
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(readsAtOnce)
 	for _, row := range rows {
-		for _, named := range row.Files {
-			at := pathFrom(dir, named)
+		for property, at := range row.Files {
+			if !filepath.IsAbs(at) {
+				at = filepath.Join(dir, at)
+			}
+			row.Files[property] = at
 			if b.media[at] == nil {
-				m := &medium{base: filepath.Base(named)}
+				m := &medium{base: filepath.Base(at)}
 				b.media[at] = m
 				group.Go(func() error { return m.read(groupCtx, at) })
 			}
@@ -176,7 +179,7 @@ func (b *bundler) addRows(ctx context.Context, file, folder, dir string, rows []
 			continue // reported already
 		}
 		for _, property := range slices.Sorted(maps.Keys(row.Files)) {
-			m := b.media[pathFrom(dir, row.Files[property])]
+			m := b.media[row.Files[property]]
 			if m.problem != nil {
 				report(row.Problem(property, m.problem.Reason, m.problem.RemedyFor(row.Name)))
 				continue
@@ -189,7 +192,7 @@ func (b *bundler) addRows(ctx context.Context, file, folder, dir string, rows []
 		if bad[row.Number] {
 			continue
 		}
-		if err := b.addBundle(file, folder, dir, row); err != nil {
+		if err := b.addBundle(file, folder, row); err != nil {
 			return err
 		}
 	}
@@ -197,12 +200,12 @@ func (b *bundler) addRows(ctx context.Context, file, folder, dir string, rows []
 }
 
 // addBundle adds the job.json and the media of a row.
-func (b *bundler) addBundle(file, folder, dir string, row list.Row) error {
+func (b *bundler) addBundle(file, folder string, row list.Row) error {
 	input := row.Options
 	if _, audio, ok := row.Pair(); ok {
 		var info media.Info
-		if named := row.Files[audio]; named != "" {
-			info = b.media[pathFrom(dir, named)].info
+		if m := b.media[row.Files[audio]]; m != nil {
+			info = m.info
 		}
 		input, _ = row.Model.PairInput(row.Options, info) // the check repeats its warnings about lengths
 	}
@@ -210,8 +213,8 @@ func (b *bundler) addBundle(file, folder, dir string, row list.Row) error {
 	for property, link := range row.Links {
 		input[property] = link
 	}
-	for property, named := range row.Files {
-		m := b.media[pathFrom(dir, named)]
+	for property, at := range row.Files {
+		m := b.media[at]
 		key := folder + mediaFolder + hex.EncodeToString(m.sum.SHA256[:6]) + "/" + m.base
 		if b.uploads[key] == nil {
 			file := *m.localFile
@@ -230,14 +233,6 @@ func (b *bundler) addBundle(file, folder, dir string, row list.Row) error {
 	key := folder + row.Name + ".job/job.json"
 	b.files.byKey[key], b.rows[key] = newText(key, text.Bytes()), plannedRow{row, file}
 	return nil
-}
-
-// pathFrom returns the path of a file that a list in a folder names.
-func pathFrom(dir, named string) string {
-	if filepath.IsAbs(named) || dir == "" {
-		return named
-	}
-	return filepath.Join(dir, named)
 }
 
 // read reads a medium: its sum, and what package media knows of it.
