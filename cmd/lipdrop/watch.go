@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/client"
@@ -51,6 +50,9 @@ type follow struct {
 // new stack may come late.
 const missingTime = 5 * time.Minute
 
+// errMissing ends the following of names that got no status.
+var errMissing = errors.New("no status")
+
 // untilEnd shows each change until every job has ended, and returns the exit code for
 // their states. If the time runs out or the person interrupts the command, the error says
 // how many jobs continue.
@@ -63,49 +65,40 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 		following, stop = context.WithTimeout(following, f.timeout)
 		defer stop()
 	}
-	var mu sync.Mutex
-	seen := map[string]client.Status{}
-	giveUp := time.AfterFunc(missingTime, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if missing := f.missing(seen); len(missing) > 0 {
-			remedy := "Run: lipdrop doctor"
-			if f.stack.Local() {
-				remedy = "The logs of the functions are in " + filepath.Join(f.stack.Dir, "logs")
-			}
-			cancel(&client.NoJobError{Name: missing[0], Remedy: fmt.Sprintf("It got no status within %s. %s", short(missingTime), remedy)})
-		}
-	})
+	giveUp := time.AfterFunc(missingTime, func() { cancel(errMissing) })
 	defer giveUp.Stop()
+	seen := map[string]client.Status{}
 	hinted := f.about != nil // drop has just sent their files
 	err := f.stack.Follow(following, func(changed []client.Status) (bool, error) {
 		for _, st := range changed {
 			if f.about != nil && !f.about(st) {
 				continue
 			}
-			mu.Lock()
 			if _, known := seen[st.Name]; !known {
 				giveUp.Reset(missingTime)
 			}
 			seen[st.Name] = st
-			mu.Unlock()
 			if err := f.board.change(f.withTimes(following, st, len(seen))); err != nil {
 				return true, err
 			}
 		}
 		missing := f.missing(seen)
-		if !hinted && len(missing) > 0 {
+		switch {
+		case len(missing) == 0:
+			giveUp.Stop()
+		case !hinted:
 			hinted = true
 			printf(f.say, "%s has no status yet; a drop gets one within about 20 seconds\n", missing[0])
 		}
 		return len(missing) == 0 && len(open(seen)) == 0, nil
 	}, f.listed...)
-	var codes []int
-	for _, st := range seen {
-		codes = append(codes, codeOf(st.Status))
-	}
+	missing := f.missing(seen)
 	switch {
 	case err == nil:
+		var codes []int
+		for _, st := range seen {
+			codes = append(codes, codeOf(st.Status))
+		}
 		return worst(codes...), nil
 	case ctx.Err() != nil:
 		return 0, fmt.Errorf("watching has ended; %s. Run the same command to watch again", f.continuing(seen))
@@ -115,8 +108,12 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 			code = slices.Min(codes) // exitPerson, if each is held
 		}
 		return 0, &exitError{code, fmt.Errorf("time ran out after %s; %s", f.timeout, f.continuing(seen))}
-	case context.Cause(following) != nil && errors.Is(err, context.Canceled):
-		return 0, context.Cause(following)
+	case errors.Is(context.Cause(following), errMissing) && len(missing) > 0:
+		remedy := "Run: lipdrop doctor"
+		if f.stack.Local() {
+			remedy = "The logs of the functions are in " + filepath.Join(f.stack.Dir, "logs")
+		}
+		return 0, &client.NoJobError{Name: missing[0], Remedy: fmt.Sprintf("It got no status within %s. %s", short(missingTime), remedy)}
 	}
 	return 0, err
 }
