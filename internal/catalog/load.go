@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"bytes"
-
 	"encoding/json"
 	"fmt"
 	"maps"

@@ -18,6 +18,18 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
+// File is a file below inbox/ as it is now.
+type File = bucket.File
+
+// Files is where dropped files are stored: a bucket or a local folder. The
+// methods do what those of bucket.Bucket do.
+type Files interface {
+	List(ctx context.Context, prefix string, limit int) ([]File, bool, error)
+	ListFolder(ctx context.Context, prefix, after string, limit int) ([]File, bool, error)
+	Head(ctx context.Context, key string) (File, error)
+	ReadRange(ctx context.Context, f File, off, n int64) ([]byte, error)
+}
+
 // Resolver assesses the drops in Files. It is safe for concurrent use.
 type Resolver struct {
 	Files   Files
@@ -349,11 +361,26 @@ func (f Finding) tooMany(jobs, most int) Finding {
 // refused completes a finding of a file that S3 refuses to return as held. It
 // returns any other error.
 func (f Finding) refused(order string, err error) ([]Finding, error) {
-	refused, ok := errors.AsType[*bucket.RefusedError](err)
+	p, ok := refusal(err, "")
 	if !ok {
 		return nil, err
 	}
-	return []Finding{f.decide(ledger.Held, order, refusedProblem(refused, problem.Short(path.Base(refused.Key))))}, nil
+	return []Finding{f.decide(ledger.Held, order, p)}, nil
+}
+
+// refusal returns the problem of a file that S3 refuses to return, if that is what err
+// says. The reason calls the file what, or by its name if what is empty.
+func refusal(err error, what string) (problem.Problem, bool) {
+	refused, ok := errors.AsType[*bucket.RefusedError](err)
+	if !ok {
+		return problem.Problem{}, false
+	}
+	code := problem.MediaForbidden
+	if refused.S3Code == "InvalidObjectState" {
+		code = problem.MediaArchived
+	}
+	what = cmp.Or(what, problem.Short(path.Base(refused.Key)))
+	return problem.Problem{Code: code, Reason: fmt.Sprintf("%s cannot be read: %s", what, refused.Response())}, true
 }
 
 // StateOf returns the state of a name with the given problems: held if all of

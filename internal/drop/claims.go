@@ -108,7 +108,7 @@ func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, er
 		return nil, err
 	}
 	doc, _, err := l.readDoc(ctx, manifests[0])
-	if _, refused := errors.AsType[*bucket.RefusedError](err); refused {
+	if _, refused := refusal(err, ""); refused {
 		return nil, nil // the bundle's own status says so
 	}
 	if err != nil {

@@ -48,7 +48,7 @@ const (
 	Member                   // another file of a bundle
 	StrayJobJSON             // a job.json outside a bundle
 	RelativePath             // has a part . or .., which programs resolve to another path
-	Unprintable              // has characters that nobody can see or type
+	Unprintable              // has characters that cannot be seen or typed
 	UnknownFile              // has a suffix that no medium has
 )
 

@@ -99,8 +99,7 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 			problems = append(problems, job.fixed(used.File.Key, *wrong))
 			continue
 		}
-		if refused, ok := errors.AsType[*bucket.RefusedError](err); ok {
-			p := refusedProblem(refused, problem.Short(path.Base(refused.Key)))
+		if p, ok := refusal(err, ""); ok {
 			p.Member = used.Property
 			problems = append(problems, p)
 			continue

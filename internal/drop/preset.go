@@ -2,13 +2,11 @@ package drop
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 
-	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
@@ -121,8 +119,8 @@ func (l *lister) nearestPreset(ctx context.Context, folder string) (*doc, []prob
 			return nil, []problem.Problem{severalPresets(files)}, nil
 		case len(files) == 1:
 			doc, problems, err := l.readDoc(ctx, files[0])
-			if refused, ok := errors.AsType[*bucket.RefusedError](err); ok {
-				return nil, []problem.Problem{refusedProblem(refused, "the preset "+problem.Short(files[0].Key))}, nil
+			if p, ok := refusal(err, "the preset "+problem.Short(files[0].Key)); ok {
+				return nil, []problem.Problem{p}, nil
 			}
 			if problems != nil {
 				problems = badPreset(files[0].Key, problems)

@@ -43,17 +43,11 @@ func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, 
 // at returns the files whose keys are stem and one of the sorted endings, in any
 // form. It makes one request, and one more for each gap between endings that holds
 // at least a thousand files. Larger gaps cost no more, because each listing begins
-// right before the next possible ending.
+// right before the next possible ending. With errCrowded it also returns what it found.
 func (l *lister) at(ctx context.Context, stem string, endings []string) ([]File, error) {
-	return l.search(ctx, stem, ".", endings)
-}
-
-// search is at for endings that all begin with first. With errCrowded it also
-// returns what it found.
-func (l *lister) search(ctx context.Context, stem, first string, endings []string) ([]File, error) {
 	var found []File
 	for _, form := range forms(stem, maxKey-len(endings[0])) {
-		files, err := l.searchForm(ctx, form, first, endings)
+		files, err := l.searchForm(ctx, form, ".", endings)
 		found = append(found, files...)
 		if err != nil {
 			return sorted(found), err
@@ -62,7 +56,7 @@ func (l *lister) search(ctx context.Context, stem, first string, endings []strin
 	return sorted(found), nil
 }
 
-// searchForm is search for one form of a stem.
+// searchForm is at for one form of a stem, and for endings that all begin with first.
 func (l *lister) searchForm(ctx context.Context, form, first string, endings []string) ([]File, error) {
 	var found []File
 	after := ""

@@ -88,7 +88,7 @@ func relativePath(below string) problem.Problem {
 }
 
 // unprintablePath returns the problem of a file below inbox/ whose path has
-// characters that nobody can see or type.
+// characters that cannot be seen or typed.
 func unprintablePath(below string) problem.Problem {
 	var found []string
 	for _, r := range below {

@@ -19,7 +19,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/origins"
@@ -120,7 +119,7 @@ func (u *uploader) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteM
 // AbortMultipartUpload stores its error, which transfermanager does not return.
 func (u *uploader) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipartUploadInput, options ...func(*s3.Options)) (*s3.AbortMultipartUploadOutput, error) {
 	out, err := u.S3.AbortMultipartUpload(ctx, in, options...)
-	if httpStatus(err) != http.StatusNotFound {
+	if bucket.HTTPStatus(err) != http.StatusNotFound {
 		u.abortErr = err
 	}
 	return out, err
@@ -179,12 +178,4 @@ func (a *attempt) describe(ctx context.Context, file bucket.File, head []byte) (
 	}
 	sum := hex.EncodeToString(sha.Sum(nil))
 	return Object{Key: a.key, ETag: file.ETag, Bytes: file.Size, SHA256: sum, ContentType: file.ContentType, Existed: true}, nil
-}
-
-// httpStatus returns the HTTP status of S3's response, or 0 if err holds none.
-func httpStatus(err error) int {
-	if resp, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
-		return resp.HTTPStatusCode()
-	}
-	return 0
 }

@@ -239,7 +239,7 @@ func (a *attempt) run(parent context.Context) (Object, error) {
 		a.stream = false // the next attempt uploads in parts
 		return Object{}, &temporaryError{error: err}
 	}
-	switch httpStatus(err) {
+	switch bucket.HTTPStatus(err) {
 	// 409: another write of the key was under way. 412, 404: somebody removed the
 	// object, or the upload.
 	case http.StatusConflict, http.StatusPreconditionFailed, http.StatusNotFound:
