@@ -123,16 +123,19 @@ func hevcDoubt(config []byte, transfer byte) string {
 	return "10-bit HEVC"
 }
 
-// pictureCodecs are the words for the codecs of a Windows bitmap header.
+// pictureCodecs are the words for the codecs of a Windows bitmap header, without spaces
+// at their ends.
 var pictureCodecs = map[string]string{
 	"H264": "h264", "X264": "h264", "AVC1": "h264", "HEVC": "hevc", "H265": "hevc", "HVC1": "hevc", "AV01": "av1", "VP80": "vp8", "VP90": "vp9",
 	"XVID": "mpeg4", "DIVX": "mpeg4", "DX50": "mpeg4", "FMP4": "mpeg4", "MP4V": "mpeg4", "DIV3": "msmpeg4v3", "MP43": "msmpeg4v3",
 	"MJPG": "mjpeg", "DVSD": "dvvideo", "CFHD": "cfhd", "AVDN": "dnxhd", "AVDH": "dnxhd", "CVID": "cinepak",
-	"\x00\x00\x00\x00": "rawvideo", "DIB ": "rawvideo", "I420": "rawvideo", "YUY2": "rawvideo", "UYVY": "rawvideo",
+	"\x00\x00\x00\x00": "rawvideo", "DIB": "rawvideo", "I420": "rawvideo", "YUY2": "rawvideo", "UYVY": "rawvideo",
 }
 
 // pictureCodec returns the word for the codec of a Windows bitmap header, or "".
-func pictureCodec(fourCC []byte) string { return pictureCodecs[string(bytes.ToUpper(fourCC))] }
+func pictureCodec(fourCC []byte) string {
+	return pictureCodecs[string(bytes.ToUpper(bytes.TrimRight(fourCC, " ")))]
+}
 
 // behind returns what follows the name of a box in data, or nil.
 func behind(data []byte, kind string) []byte {
