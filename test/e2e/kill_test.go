@@ -67,8 +67,8 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	t.Logf("seed of the moments by chance: %d", seed)
 	chance := rand.New(rand.NewPCG(seed, 0))
 	moments := []func(string) bool{
-		nth(1, "queue/messages/", "is written"), // the event of the first file
-		nth(1, "queue/messages/", "is written"), // catching up, while it starts
+		nth(1, "queue/", "is written"), // the event of the first file
+		nth(1, "queue/", "is written"), // catching up, while it starts
 		nth(1, "submit arrives"),
 		nth(1, "submit has taken effect"),
 		nth(1, "output is half answered"),

@@ -87,7 +87,7 @@ func newMortal(t *testing.T, fake *runcomfytest.Server) *mortal {
 	server := httptest.NewServer(m)
 	t.Cleanup(server.Close)
 	m.url = server.URL
-	m.watch("queue/messages", "cancel-queue/messages", "executions", "s3/objects")
+	m.watch("queue", "cancel-queue", "executions", "s3/objects")
 	t.Cleanup(func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
