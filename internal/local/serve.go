@@ -38,7 +38,7 @@ func (s *Stack) serve(ports *listeners) error {
 		Token: s.options.Token, Queue: s.options.QueueTime, Run: s.options.RunTime, Form: s.options.Output,
 		HTTPClient: s.client, Dir: s.path("runcomfy"), OutputPath: "/" + s.keys.Outputs,
 	}
-	if err := os.MkdirAll(s.fake.Dir, 0o700); err != nil {
+	if err := errors.Join(os.MkdirAll(s.fake.Dir, 0o700), s.fake.Load()); err != nil {
 		return err
 	}
 	trouble, err := s.openLog("servers")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 
 	"github.com/lipdrop/lipdrop/internal/budget"
@@ -74,7 +73,7 @@ func (s *simulation) checkDay(day string) {
 	const rounding = 1e-6
 	most := s.mostOn(day)
 	if most.Jobs > 0 && used.Jobs > most.Jobs || most.Seconds > 0 && used.Seconds > most.Seconds+rounding || most.USD > 0 && used.USD > most.USD+rounding {
-		s.overCap = append(s.overCap, fmt.Sprintf("%s: %+v are accepted; the caps are %+v", day, used, most))
+		s.found(overCap, "%s: %+v are accepted; the caps are %+v", day, used, most)
 	}
 }
 
@@ -107,11 +106,11 @@ func (s *simulation) checkCaps() {
 		var book struct{ Takes []budget.Take }
 		text, _ := s.w.Bucket.Object(budget.Key(day))
 		if err := json.Unmarshal(text, &book); err != nil {
-			s.overCap = append(s.overCap, fmt.Sprintf("the book of %s: %v", day, err))
+			s.found(overCap, "the book of %s: %v", day, err)
 		}
 		for _, rec := range s.paidOn(day) {
 			if !slices.ContainsFunc(book.Takes, func(t budget.Take) bool { return t.Name == rec.Name && t.Take == rec.Take }) {
-				s.overCap = append(s.overCap, fmt.Sprintf("take %s of %s is charged, but is not in the book of %s", rec.Take, rec.Name, day))
+				s.found(overCap, "take %s of %s is charged, but is not in the book of %s", rec.Take, rec.Name, day)
 			}
 		}
 	}

@@ -39,14 +39,14 @@ func (s *simulation) check() {
 		charged[job.RequestID] = job
 		what := sent(job)
 		if before, twice := paid[what]; twice {
-			s.chargedTwice = append(s.chargedTwice, fmt.Sprintf("%s and %s: %s", before, job.RequestID, what))
+			s.found(chargedTwice, "%s and %s: %s", before, job.RequestID, what)
 		}
 		paid[what] = job.RequestID
 		if _, ok := byRequest[job.RequestID]; ok || job.State != "succeeded" {
 			continue
 		}
 		if !unknown[what] {
-			s.lost = append(s.lost, fmt.Sprintf("%s is in no record: %s", job.RequestID, what))
+			s.found(lost, "%s is in no record: %s", job.RequestID, what)
 		}
 	}
 	for _, rec := range records {
@@ -56,10 +56,10 @@ func (s *simulation) check() {
 		s.checkDrop(d)
 	}
 	if n := len(s.w.Dead); n > 0 {
-		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("%d dead letters are left", n))
+		s.wrong("%d dead letters are left", n)
 	}
 	if !s.w.Rests() {
-		s.wrongStatus = append(s.wrongStatus, "a message, an event or an execution is left")
+		s.wrong("a message, an event or an execution is left")
 	}
 	s.checkNotices()
 	s.checkSecrets()
@@ -69,7 +69,9 @@ func (s *simulation) check() {
 // a person waits for has at least one. The exception is a rejected drop while
 // EventBridge did not accept its notice.
 func (s *simulation) checkNotices() {
-	s.wrongStatus = append(s.wrongStatus, s.w.WrongNotices...)
+	for _, text := range s.w.WrongNotices {
+		s.wrong("%s", text)
+	}
 	sent := map[string]bool{}
 	of := func(name string, state ledger.State, take string) string {
 		return fmt.Sprint(name, " ", state, " ", take)
@@ -79,9 +81,9 @@ func (s *simulation) checkNotices() {
 	}
 	s.notices += len(s.w.Notices)
 	want := func(key, name string, state ledger.State, take string) {
-		lost := state == ledger.Rejected && s.unsent[key]
-		if slices.Contains(notice.States(), state) && !sent[of(name, state, take)] && !lost {
-			s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("%s of %s, take %s, has no notice", state, key, take))
+		unsent := state == ledger.Rejected && s.unsent[key]
+		if slices.Contains(notice.States(), state) && !sent[of(name, state, take)] && !unsent {
+			s.wrong("%s of %s, take %s, has no notice", state, key, take)
 		}
 	}
 	for _, key := range s.w.Bucket.Keys() {
@@ -93,7 +95,7 @@ func (s *simulation) checkNotices() {
 	for _, rec := range s.records() {
 		want(ledger.StatusKey(rec.Name), rec.Name, rec.State, rec.Take)
 		if rec.NoticeDue {
-			s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("the notice about take %s of %s is still due", rec.Take, rec.Name))
+			s.wrong("the notice about take %s of %s is still due", rec.Take, rec.Name)
 		}
 	}
 }
@@ -101,7 +103,7 @@ func (s *simulation) checkNotices() {
 // checkRecord compares a record with the job that it paid for.
 func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfytest.Job) {
 	wrong := func(format string, args ...any) {
-		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("take %s of %s, %s %s (%s): ", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason)+fmt.Sprintf(format, args...))
+		s.wrong("take %s of %s, %s %s (%s): %s", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason, fmt.Sprintf(format, args...))
 	}
 	if !rec.State.Ended() {
 		wrong("has not ended")
@@ -126,7 +128,7 @@ func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfyt
 	switch job.State {
 	case "succeeded":
 		if problem := s.archived(rec, job); problem != "" {
-			s.lost = append(s.lost, fmt.Sprintf("%s of take %s of %s, which is %s %s (%s): %s", job.RequestID, rec.Take, rec.Name, rec.State, rec.Code, rec.Reason, problem))
+			s.found(lost, "%s of take %s of %s, which is %s %s (%s): %s", job.RequestID, rec.Take, rec.Name, rec.State, rec.Code, rec.Reason, problem)
 		}
 	case "failed":
 		if rec.State != ledger.Failed || rec.Code != problem.JobFailed {
@@ -187,7 +189,7 @@ func (s *simulation) checkDrop(d *drop) {
 	case stray:
 		answer := s.status("answers/" + d.name + ".txt.json")
 		if answer.State != ledger.Rejected || answer.Code != problem.UnknownSuffix {
-			s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("answer for %s: %s %s", d.files[0], answer.State, answer.Code))
+			s.wrong("answer for %s: %s %s", d.files[0], answer.State, answer.Code)
 		}
 	case loneAudio:
 		s.wantStatus(d.name, []ledger.State{ledger.Waiting})
@@ -211,9 +213,9 @@ func (s *simulation) checkJob(j job) {
 		})
 		switch {
 		case st.State == "" && len(takes) > 0:
-			s.wrongStatus = append(s.wrongStatus, j.name+" has takes but no status")
+			s.wrong("%s has takes but no status", j.name)
 		case st.State.Claimed() && len(takes) == 0:
-			s.wrongStatus = append(s.wrongStatus, "the status of "+j.name+" is about take "+st.Take+", which is in no record")
+			s.wrong("the status of %s is about take %s, which is in no record", j.name, st.Take)
 		case st.State.Claimed():
 			s.compare(st, *newest(takes))
 		}
@@ -228,7 +230,7 @@ func (s *simulation) checkJob(j job) {
 	st := s.wantStatus(j.name, []ledger.State{ledger.Rejected})
 	s.ends[string(st.State)+" "+string(st.Code)]++
 	if st.Code != problem.RefusedByRunComfy || !s.refused[ledger.RecordKey(j.name, st.Take)] {
-		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("%s is complete but was not submitted: %s %s (%s)", j.name, st.State, st.Code, st.Reason))
+		s.wrong("%s is complete but was not submitted: %s %s (%s)", j.name, st.State, st.Code, st.Reason)
 	}
 }
 
@@ -239,8 +241,8 @@ func (s *simulation) compare(st ledger.Status, rec ledger.Record) {
 		outputs = append(outputs, out.Key)
 	}
 	if st.Take != rec.Take || st.State != rec.State || st.Code != rec.Code || st.Reason != rec.Reason || st.RequestID != rec.RequestID || !slices.Equal(st.Outputs, outputs) {
-		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("status of %s is about take %s, %s %s (%s); its newest take %s is %s %s (%s)",
-			rec.Name, st.Take, st.State, st.Code, st.Reason, rec.Take, rec.State, rec.Code, rec.Reason))
+		s.wrong("status of %s is about take %s, %s %s (%s); its newest take %s is %s %s (%s)",
+			rec.Name, st.Take, st.State, st.Code, st.Reason, rec.Take, rec.State, rec.Code, rec.Reason)
 	}
 }
 
@@ -251,7 +253,7 @@ func (s *simulation) wantStatus(name string, states []ledger.State) ledger.Statu
 	st := s.status(ledger.StatusKey(name))
 	plain := st.State == "" || st.State == ledger.Succeeded || st.State == ledger.Used
 	if !slices.Contains(states, st.State) || !plain && (st.Code == "" || st.Reason == "" || st.Remedy == "") {
-		s.wrongStatus = append(s.wrongStatus, fmt.Sprintf("status of %s is %q %s (%s; %s), want one of %v", name, st.State, st.Code, st.Reason, st.Remedy, states))
+		s.wrong("status of %s is %q %s (%s; %s), want one of %v", name, st.State, st.Code, st.Reason, st.Remedy, states)
 	}
 	return st
 }
@@ -341,7 +343,7 @@ func (s *simulation) recordAt(key string) (rec ledger.Record, ok bool) {
 func (s *simulation) status(key string) (st ledger.Status) {
 	text, ok := s.w.Bucket.Object(key)
 	if ok && json.Unmarshal(text, &st) != nil {
-		s.wrongStatus = append(s.wrongStatus, key+" is not a status")
+		s.wrong("%s is not a status", key)
 	}
 	return st
 }
@@ -352,7 +354,7 @@ func (s *simulation) checkSecrets() {
 		for _, text := range texts {
 			for _, secret := range []string{world.Token, "X-Amz-", "canary"} {
 				if strings.Contains(text, secret) {
-					s.leaks = append(s.leaks, fmt.Sprintf("%q in %s", secret, where))
+					s.found(leaked, "%q in %s", secret, where)
 				}
 			}
 		}
@@ -370,6 +372,6 @@ func (s *simulation) checkSecrets() {
 		look(e.ARN, e.Input, e.Output, e.Error, e.Cause)
 	}
 	if n := s.w.RunComfy.LeakedTokens(); n > 0 {
-		s.leaks = append(s.leaks, fmt.Sprintf("the token was sent to the host of an output %d times", n))
+		s.found(leaked, "the token was sent to the host of an output %d times", n)
 	}
 }

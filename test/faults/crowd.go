@@ -83,7 +83,7 @@ func gather(jobs, limit int, seed uint64) (*crowd, error) {
 	s.passed = s.since()
 	s.check()
 	for _, text := range s.w.Errors {
-		s.wrongStatus = append(s.wrongStatus, "a function returned an error: "+text)
+		s.wrong("a function returned an error: %s", text)
 	}
 	return c, nil
 }

@@ -7,7 +7,7 @@
 //	go run ./test/faults -jobs 10000 -seed 1
 //
 // The same seed gives the same run. The exit status is 0 only if there are no
-// findings. Type findings says what each finding means.
+// findings. Type promise says what each finding means.
 package main
 
 import (
@@ -70,10 +70,8 @@ func tellStories(stories int, seed uint64) (tally, error) {
 		if err != nil {
 			return tally{}, err
 		}
-		for _, list := range [][]string{t.lost, t.chargedTwice, t.wrongStatus, t.leaks} {
-			if len(list) > 0 {
-				list[len(list)-1] += "\n" + t.text()
-			}
+		for _, list := range t.findings {
+			list[len(list)-1] += "\n" + t.text()
 		}
 		return t.tally, nil
 	})
@@ -137,12 +135,10 @@ func (t tally) print(out io.Writer, seed uint64, shown int) {
 	p("%8d charges", t.charges)
 	p("%8d outputs", t.outputs)
 	p("%8d notices", t.notices)
-	for _, f := range []struct {
-		name string
-		list []string
-	}{{"lost", t.lost}, {"charged twice", t.chargedTwice}, {"wrong status", t.wrongStatus}, {"secrets found", t.leaks}, {"victims without a status", t.unanswered}, {"over the cap", t.overCap}} {
-		p("%8d %s", len(f.list), f.name)
-		for _, text := range f.list[:min(len(f.list), shown)] {
+	for _, broken := range promises {
+		list := t.findings[broken]
+		p("%8d %s", len(list), broken)
+		for _, text := range list[:min(len(list), shown)] {
 			p("           %s", text)
 		}
 	}

@@ -105,7 +105,7 @@ func inThreeOrders(seed, number uint64, takes bool, play func(t *story, reorder 
 			continue
 		}
 		for _, text := range differences(first, says) {
-			total.wrongStatus = append(total.wrongStatus, text+"\n"+told+"\n    and then\n"+t.text())
+			total.wrong("%s\n%s\n    and then\n%s", text, told, t.text())
 		}
 	}
 	total.stories++

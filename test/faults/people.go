@@ -2,13 +2,11 @@ package main
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"image"
 	"image/color"
 	"image/png"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -189,8 +187,7 @@ func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
 	s.dropOne(d, small, at+s.between(time.Second, takes), false)
 	body := s.content(d, large)
 	s.act(at+takes, func() {
-		s.w.PutLarge(large, body, s.w.Now().Add(-takes))
-		s.w.Notify("Object Created", large, 0)
+		s.w.DropLarge(large, body, s.w.Now().Add(-takes))
 	})
 }
 
@@ -262,27 +259,34 @@ func (s *simulation) soon() time.Duration {
 // content returns the bytes of a file. They are unique, except for voices.
 func (s *simulation) content(d *drop, key string) []byte {
 	s.contents++
-	number := binary.BigEndian.AppendUint64(nil, uint64(s.contents))
 	switch {
-	case strings.HasSuffix(key, ".mp4"):
-		// Players ignore the free box after the clip.
-		return slices.Concat(s.clip, []byte{0, 0, 0, 16}, []byte("free"), number)
-	case strings.HasSuffix(key, ".wav"):
-		return s.voice
-	case strings.HasSuffix(key, ".png"):
-		picture := image.NewPaletted(image.Rect(0, 0, 512, 512), color.Palette{color.Black, color.White})
-		for i := range 64 {
-			picture.Pix[i] = uint8(s.contents >> i & 1)
-		}
-		var b bytes.Buffer
-		if err := png.Encode(&b, picture); err != nil {
-			panic(err) // writes to a buffer cannot fail
-		}
-		return b.Bytes()
+	case kindOf(key) != "":
+		return s.mediaOf(key)
 	case d.kind == wildcard:
 		return fmt.Appendf(nil, `{"model": "community/live-avatar", "input": {"image_url": "face.png", "audio_url": "*.wav", "prompt": "take %d"}}`, s.contents)
 	case d.kind == bundle:
 		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "voice.wav", "temperature": %.6f}}`, float64(s.contents)/1e6)
 	}
-	return number
+	return fmt.Append(nil, s.contents)
+}
+
+// mediaOf returns the bytes of a video, a voice or an image. Those of videos and images
+// follow from the number of contents.
+func (s *simulation) mediaOf(key string) []byte {
+	switch kindOf(key) {
+	case "video":
+		// Players ignore the free box after the clip.
+		return slices.Concat(s.clip, []byte{0, 0, 0, 16}, []byte("free"), fmt.Appendf(nil, "%08d", s.contents))
+	case "audio":
+		return s.voice
+	}
+	picture := image.NewPaletted(image.Rect(0, 0, 512, 512), color.Palette{color.Black, color.White})
+	for i := range 64 {
+		picture.Pix[i] = uint8(s.contents >> i & 1)
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, picture); err != nil {
+		panic(err) // writes to a buffer cannot fail
+	}
+	return b.Bytes()
 }

@@ -183,7 +183,7 @@ func (s *simulation) redriveFailed(mayRedrive func(ledger.Record) bool) (redrive
 		}
 		err := s.w.Redrive(rec.Name, rec.Take)
 		if notRedrivable := (*states.NotRedrivable)(nil); err != nil && !errors.As(err, &notRedrivable) {
-			s.wrongStatus = append(s.wrongStatus, rec.Name+" has no execution to redrive: "+err.Error())
+			s.wrong("%s has no execution to redrive: %v", rec.Name, err)
 		}
 		s.faults["redriven in the end"]++
 		redriven++

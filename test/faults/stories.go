@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"image"
-	"image/color"
-	"image/png"
 	"maps"
 	"math/big"
 	"net/http"
@@ -416,21 +413,8 @@ const wrongEmotion = "joyful"
 
 // bodyOf returns the bytes of a file. They are unique, except for voices.
 func (t *story) bodyOf(key, holds string) []byte {
-	switch kindOf(key) {
-	case "video":
-		return slices.Concat(t.clip, []byte{0, 0, 0, 16}, []byte("free"), fmt.Appendf(nil, "%08d", t.contents))
-	case "audio":
-		return t.voice
-	case "image":
-		picture := image.NewPaletted(image.Rect(0, 0, 512, 512), color.Palette{color.Black, color.White})
-		for i := range 64 {
-			picture.Pix[i] = uint8(t.contents >> i & 1)
-		}
-		var b bytes.Buffer
-		if err := png.Encode(&b, picture); err != nil {
-			panic(err) // writes to a buffer cannot fail
-		}
-		return b.Bytes()
+	if kindOf(key) != "" {
+		return t.mediaOf(key)
 	}
 	if path.Base(key) != "job.json" {
 		return []byte(`{"input": {}}` + strings.Repeat(" ", t.contents))
@@ -498,10 +482,6 @@ func (t *story) judge() {
 	for _, e := range t.w.Executions() {
 		t.judgeExecution(e)
 	}
-}
-
-func (t *story) wrong(format string, args ...any) {
-	t.wrongStatus = append(t.wrongStatus, fmt.Sprintf(format, args...))
 }
 
 func (t *story) judgeName(name string, takes []ledger.Record) {

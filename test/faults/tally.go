@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -23,8 +24,10 @@ type tally struct {
 	findings
 }
 
-// findings are the broken promises, one sentence each. All lists must be empty.
-type findings struct {
+// promise is a promise that can be broken.
+type promise string
+
+const (
 	// lost: a job succeeded at RunComfy, but its outputs or its result.json are
 	// not stored below the take that paid for them. Outputs must be equal byte
 	// for byte. A job is not lost if the record of its take ended as unknown
@@ -32,12 +35,12 @@ type findings struct {
 	// Only faults of these calls count: the POST, the read of the token before
 	// it, and the writes of the record. So the check finds a submit that makes
 	// any other call before it records the request id.
-	lost []string
+	lost promise = "lost"
 
 	// chargedTwice: RunComfy accepted more than one job for the same versions of
 	// the same files with the same options. Each job after the first is a
 	// finding.
-	chargedTwice []string
+	chargedTwice promise = "charged twice"
 
 	// wrongStatus: a record or a status is wrong. Each record must have ended as
 	// RunComfy's job did: succeeded with its outputs, failed if the job failed,
@@ -49,31 +52,47 @@ type findings struct {
 	// are findings too: a complete drop without a record or a refusal, a dead
 	// letter that is left, a stray file without an answer file, a notice that no status
 	// and no record ever said, and a final status or record without a notice.
-	wrongStatus []string
+	wrongStatus promise = "wrong status"
 
-	// leaks: an object of the bucket or an execution contains the token or the
+	// leaked: an object of the bucket or an execution contains the token or the
 	// signature of a presigned URL, or the token was sent to the host of an
 	// output.
-	leaks []string
+	leaked promise = "secrets found"
 
 	// unanswered: a victim has no status. Victims drop their files at the same
 	// time as a hostile person, in a world in which each request to S3 takes
 	// some time.
-	unanswered []string
+	unanswered promise = "victims without a status"
 
 	// overCap: RunComfy accepted a job that exceeds a cap of the day on which its take was
 	// claimed, or accepted a job that is not in the book of that day. Jobs that RunComfy
 	// cancelled before they started do not count. Half of the worlds of jobs have caps.
-	overCap []string
+	overCap promise = "over the cap"
+)
+
+var promises = []promise{lost, chargedTwice, wrongStatus, leaked, unanswered, overCap}
+
+// findings are the broken promises, one sentence each.
+type findings map[promise][]string
+
+// found adds a finding.
+func (f findings) found(broken promise, format string, args ...any) {
+	f[broken] = append(f[broken], fmt.Sprintf(format, args...))
 }
+
+func (f findings) wrong(format string, args ...any) { f.found(wrongStatus, format, args...) }
 
 // all returns every finding.
 func (f findings) all() []string {
-	return slices.Concat(f.lost, f.chargedTwice, f.wrongStatus, f.leaks, f.unanswered, f.overCap)
+	var all []string
+	for _, p := range promises {
+		all = append(all, f[p]...)
+	}
+	return all
 }
 
 func newTally() tally {
-	return tally{faults: map[string]int{}, ends: map[string]int{}}
+	return tally{faults: map[string]int{}, ends: map[string]int{}, findings: findings{}}
 }
 
 func (t *tally) add(other tally) {
@@ -91,12 +110,9 @@ func (t *tally) add(other tally) {
 	for end, n := range other.ends {
 		t.ends[end] += n
 	}
-	t.lost = append(t.lost, other.lost...)
-	t.chargedTwice = append(t.chargedTwice, other.chargedTwice...)
-	t.wrongStatus = append(t.wrongStatus, other.wrongStatus...)
-	t.leaks = append(t.leaks, other.leaks...)
-	t.unanswered = append(t.unanswered, other.unanswered...)
-	t.overCap = append(t.overCap, other.overCap...)
+	for p, list := range other.findings {
+		t.findings[p] = append(t.findings[p], list...)
+	}
 }
 
 // bad reports whether a promise was broken.

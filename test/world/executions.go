@@ -29,35 +29,33 @@ type execution struct {
 // stepFunctions is the World's client of Step Functions.
 type stepFunctions World
 
-func (s *stepFunctions) StartExecution(ctx context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (out *sfn.StartExecutionOutput, err error) {
+func (s *stepFunctions) StartExecution(ctx context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
 	w := (*World)(s)
 	arn := workflow.ExecutionARN(machineARN, *in.Name)
-	err = w.attempt(ctx, "states", "StartExecution", arn, func() error {
+	return call(ctx, w, "states", "StartExecution", arn, func() (*sfn.StartExecutionOutput, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		out = &sfn.StartExecutionOutput{ExecutionArn: &arn}
-		if there, ok := w.executions[arn]; ok {
-			if there.x.Status != states.Running || there.x.Input != *in.Input {
-				return &types.ExecutionAlreadyExists{}
-			}
-			return nil
+		e, ok := w.executions[arn]
+		if ok && (e.x.Status != states.Running || e.x.Input != *in.Input) {
+			return nil, &types.ExecutionAlreadyExists{}
 		}
-		e := &execution{arn: arn, x: w.machine.Start(*in.Input, w.now), wake: w.now}
-		w.executions[arn] = e
-		w.running = append(w.running, e)
-		return nil
+		if !ok {
+			e = &execution{arn: arn, x: w.machine.Start(*in.Input, w.now), wake: w.now}
+			w.executions[arn] = e
+			w.running = append(w.running, e)
+		}
+		return &sfn.StartExecutionOutput{ExecutionArn: &arn}, nil
 	})
-	return out, err
 }
 
-func (s *stepFunctions) DescribeExecution(ctx context.Context, in *sfn.DescribeExecutionInput, _ ...func(*sfn.Options)) (out *sfn.DescribeExecutionOutput, err error) {
+func (s *stepFunctions) DescribeExecution(ctx context.Context, in *sfn.DescribeExecutionInput, _ ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error) {
 	w := (*World)(s)
-	err = w.attempt(ctx, "states", "DescribeExecution", *in.ExecutionArn, func() error {
+	return call(ctx, w, "states", "DescribeExecution", *in.ExecutionArn, func() (*sfn.DescribeExecutionOutput, error) {
 		e, ok := w.executions[*in.ExecutionArn]
 		if !ok {
-			return &types.ExecutionDoesNotExist{}
+			return nil, &types.ExecutionDoesNotExist{}
 		}
-		out = &sfn.DescribeExecutionOutput{
+		out := &sfn.DescribeExecutionOutput{
 			ExecutionArn: in.ExecutionArn, Status: types.ExecutionStatus(e.x.Status), Input: aws.String(e.x.Input),
 			StartDate: aws.Time(e.x.StartedAt), StopDate: aws.Time(e.x.StoppedAt),
 			Error: aws.String(e.x.Error), Cause: aws.String(e.x.Cause), RedriveCount: aws.Int32(int32(e.x.RedriveCount)),
@@ -65,50 +63,43 @@ func (s *stepFunctions) DescribeExecution(ctx context.Context, in *sfn.DescribeE
 		if e.x.Status != states.Running && w.now.Before(e.x.StoppedAt.Add(w.StaleStates)) {
 			out.Status, out.StopDate, out.Error, out.Cause = types.ExecutionStatusRunning, nil, nil, nil
 		}
-		return nil
+		return out, nil
 	})
-	return out, err
 }
 
 // page is the number of executions on a page of a listing. It is small, so that
 // listings have several pages.
 const page = 20
 
-func (s *stepFunctions) ListExecutions(ctx context.Context, in *sfn.ListExecutionsInput, _ ...func(*sfn.Options)) (out *sfn.ListExecutionsOutput, err error) {
+func (s *stepFunctions) ListExecutions(ctx context.Context, in *sfn.ListExecutionsInput, _ ...func(*sfn.Options)) (*sfn.ListExecutionsOutput, error) {
 	w := (*World)(s)
-	err = w.attempt(ctx, "states", "ListExecutions", string(in.StatusFilter), func() error {
-		out = &sfn.ListExecutionsOutput{}
+	return call(ctx, w, "states", "ListExecutions", string(in.StatusFilter), func() (*sfn.ListExecutionsOutput, error) {
+		var all []types.ExecutionListItem
 		for _, e := range w.Executions() {
 			if types.ExecutionStatus(e.Status) == in.StatusFilter {
-				out.Executions = append(out.Executions, types.ExecutionListItem{
+				all = append(all, types.ExecutionListItem{
 					ExecutionArn: aws.String(e.ARN), Name: aws.String(e.ARN), StartDate: aws.Time(e.StartedAt), StopDate: aws.Time(e.StoppedAt),
 					RedriveCount: aws.Int32(int32(e.RedriveCount)),
 				})
 			}
 		}
 		first, _ := strconv.Atoi(aws.ToString(in.NextToken))
-		out.Executions = out.Executions[min(first, len(out.Executions)):]
-		if len(out.Executions) > page {
-			out.Executions = out.Executions[:page]
-			out.NextToken = aws.String(strconv.Itoa(first + page))
+		all = all[min(first, len(all)):]
+		if len(all) <= page {
+			return &sfn.ListExecutionsOutput{Executions: all}, nil
 		}
-		return nil
+		return &sfn.ListExecutionsOutput{Executions: all[:page], NextToken: aws.String(strconv.Itoa(first + page))}, nil
 	})
-	return out, err
 }
 
 func (s *stepFunctions) StopExecution(ctx context.Context, in *sfn.StopExecutionInput, _ ...func(*sfn.Options)) (*sfn.StopExecutionOutput, error) {
 	w := (*World)(s)
-	err := w.attempt(ctx, "states", "StopExecution", *in.ExecutionArn, func() error {
+	return call(ctx, w, "states", "StopExecution", *in.ExecutionArn, func() (*sfn.StopExecutionOutput, error) {
 		if !w.stop(*in.ExecutionArn, aws.ToString(in.Error), aws.ToString(in.Cause)) {
-			return &types.ExecutionDoesNotExist{}
+			return nil, &types.ExecutionDoesNotExist{}
 		}
-		return nil
+		return &sfn.StopExecutionOutput{}, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &sfn.StopExecutionOutput{}, nil
 }
 
 // Execution is an execution with its ARN.

@@ -94,7 +94,7 @@ func (b *eventBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput
 	if err := json.Unmarshal([]byte(aws.ToString(entry.Detail)), &detail); err != nil {
 		return nil, err
 	}
-	err := w.attempt(ctx, "events", "PutEvents", detail.StatusKey, func() error {
+	out, err := call(ctx, w, "events", "PutEvents", detail.StatusKey, func() (*eventbridge.PutEventsOutput, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.Notices = append(w.Notices, detail)
@@ -102,12 +102,12 @@ func (b *eventBus) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput
 		if !w.said[says] || aws.ToString(entry.DetailType) != notice.DetailType(detail.State) {
 			w.WrongNotices = append(w.WrongNotices, fmt.Sprintf("the notice %+v", says))
 		}
-		return nil
+		return &eventbridge.PutEventsOutput{}, nil
 	})
 	if errors.Is(err, ErrEntry) {
 		return &eventbridge.PutEventsOutput{FailedEntryCount: 1, Entries: []types.PutEventsResultEntry{{ErrorCode: aws.String("InternalFailure")}}}, nil
 	}
-	return &eventbridge.PutEventsOutput{}, err
+	return out, err
 }
 
 // network is the transport between the functions and the fake RunComfy.

@@ -85,42 +85,35 @@ func (w *World) Step(within time.Duration) bool {
 // next returns the next step and its time. The step is nil if there is none.
 func (w *World) next() (time.Time, func()) {
 	var at time.Time
-	var m *message
-	var v *event
-	var e *execution
-	var s *sleeper
-	some := false
-	for _, each := range w.messages {
-		if !some || each.visibleAt.Before(at) {
-			at, m, some = each.visibleAt, each, true
+	var step func()
+	earlier := func(due time.Time) bool {
+		if step != nil && !due.Before(at) {
+			return false
+		}
+		at = due
+		return true
+	}
+	for _, m := range w.messages {
+		if earlier(m.visibleAt) {
+			step = w.receive
 		}
 	}
-	for _, each := range w.events {
-		if !some || each.at.Before(at) {
-			at, m, v, some = each.at, nil, each, true
+	for _, v := range w.events {
+		if earlier(v.at) {
+			step = func() { w.dispatch(v) }
 		}
 	}
-	for _, each := range w.running {
-		if !each.busy && (!some || each.wake.Before(at)) {
-			at, m, v, e, some = each.wake, nil, nil, each, true
+	for _, e := range w.running {
+		if !e.busy && earlier(e.wake) {
+			step = func() { w.advance(e) }
 		}
 	}
-	for _, each := range w.asleep {
-		if !some || each.wake.Before(at) {
-			at, s, some = each.wake, each, true
+	for _, s := range w.asleep {
+		if earlier(s.wake) {
+			step = func() { w.resume(s) }
 		}
 	}
-	switch {
-	case s != nil:
-		return at, func() { w.resume(s) }
-	case e != nil:
-		return at, func() { w.advance(e) }
-	case v != nil:
-		return at, func() { w.dispatch(v) }
-	case m != nil:
-		return at, w.receive
-	}
-	return at, nil
+	return at, step
 }
 
 // receive calls submit with one batch of the visible messages of the queue.

@@ -22,22 +22,21 @@ import (
 // client is the functions' client of S3.
 type client World
 
-// attempt makes a call as the SDK does. It repeats the call after an error that may
-// be temporary.
-func (w *World) attempt(ctx context.Context, service, op, key string, do func() error) error {
-	var err error
+// call makes a call of a service as the SDK does. It repeats the call after an error
+// that may be temporary.
+func call[Out any](ctx context.Context, w *World, service, op, key string, do func() (Out, error)) (out Out, err error) {
 	for range w.Attempts {
-		call := callOf(ctx, service, op, key)
-		if err = w.before(call); err == nil {
-			if err = do(); err == nil {
-				err = w.after(call)
+		c := callOf(ctx, service, op, key)
+		if err = w.before(c); err == nil {
+			if out, err = do(); err == nil {
+				err = w.after(c)
 			}
 		}
 		if err == nil || !passing(err) {
-			return err
+			break
 		}
 	}
-	return err
+	return out, err
 }
 
 // passing reports whether the SDK retries after an error. It retries if the server
@@ -58,56 +57,40 @@ var (
 	Conflicting = s3test.Error(http.StatusConflict, "ConditionalRequestConflict")
 )
 
-func (c *client) GetObject(ctx context.Context, in *s3.GetObjectInput, _ ...func(*s3.Options)) (out *s3.GetObjectOutput, err error) {
+func (c *client) GetObject(ctx context.Context, in *s3.GetObjectInput, _ ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
 	w := (*World)(c)
-	err = w.attempt(ctx, "s3", "GetObject", *in.Key, func() (err error) {
-		out, err = w.Bucket.GetObject(ctx, in)
-		return err
-	})
-	return out, err
+	return call(ctx, w, "s3", "GetObject", *in.Key, func() (*s3.GetObjectOutput, error) { return w.Bucket.GetObject(ctx, in) })
 }
 
-func (c *client) HeadObject(ctx context.Context, in *s3.HeadObjectInput, _ ...func(*s3.Options)) (out *s3.HeadObjectOutput, err error) {
+func (c *client) HeadObject(ctx context.Context, in *s3.HeadObjectInput, _ ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
 	w := (*World)(c)
-	err = w.attempt(ctx, "s3", "HeadObject", *in.Key, func() (err error) {
-		out, err = w.Bucket.HeadObject(ctx, in)
-		return err
-	})
-	return out, err
+	return call(ctx, w, "s3", "HeadObject", *in.Key, func() (*s3.HeadObjectOutput, error) { return w.Bucket.HeadObject(ctx, in) })
 }
 
-func (c *client) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, _ ...func(*s3.Options)) (out *s3.ListObjectsV2Output, err error) {
+func (c *client) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, _ ...func(*s3.Options)) (*s3.ListObjectsV2Output, error) {
 	w := (*World)(c)
-	err = w.attempt(ctx, "s3", "ListObjectsV2", *in.Prefix, func() (err error) {
-		out, err = w.Bucket.ListObjectsV2(ctx, in)
-		return err
-	})
-	return out, err
+	return call(ctx, w, "s3", "ListObjectsV2", *in.Prefix, func() (*s3.ListObjectsV2Output, error) { return w.Bucket.ListObjectsV2(ctx, in) })
 }
 
-func (c *client) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (out *s3.PutObjectOutput, err error) {
+func (c *client) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
 	w := (*World)(c)
 	body, err := io.ReadAll(in.Body)
 	if err != nil {
 		return nil, err
 	}
-	err = w.attempt(ctx, "s3", "PutObject", *in.Key, func() (err error) {
+	return call(ctx, w, "s3", "PutObject", *in.Key, func() (*s3.PutObjectOutput, error) {
 		in.Body = bytes.NewReader(body)
-		if out, err = w.Bucket.PutObject(ctx, in); err == nil {
+		out, err := w.Bucket.PutObject(ctx, in)
+		if err == nil {
 			w.remember(*in.Key, body)
 		}
-		return err
+		return out, err
 	})
-	return out, err
 }
 
-func (c *client) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ ...func(*s3.Options)) (out *s3.DeleteObjectOutput, err error) {
+func (c *client) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ ...func(*s3.Options)) (*s3.DeleteObjectOutput, error) {
 	w := (*World)(c)
-	err = w.attempt(ctx, "s3", "DeleteObject", *in.Key, func() (err error) {
-		out, err = w.Bucket.DeleteObject(ctx, in)
-		return err
-	})
-	return out, err
+	return call(ctx, w, "s3", "DeleteObject", *in.Key, func() (*s3.DeleteObjectOutput, error) { return w.Bucket.DeleteObject(ctx, in) })
 }
 
 // remember notes what a status or a record says.

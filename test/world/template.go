@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/lipdrop/lipdrop"
 	"github.com/lipdrop/lipdrop/internal/drop"
@@ -13,11 +12,10 @@ import (
 
 // template is what a World takes from template.yaml.
 type template struct {
-	queue, deletions     permissions.Queue
-	functions            map[string]permissions.Function // by logical id
-	queueLimit, runLimit time.Duration
-	maxOutputs           int
-	settings             drop.Settings
+	queue, deletions                 permissions.Queue
+	functions                        map[string]permissions.Function // by logical id
+	queueHours, runHours, maxOutputs int
+	settings                         drop.Settings
 }
 
 var logicalIDs = map[string]string{
@@ -43,14 +41,10 @@ var readTemplate = sync.OnceValues(func() (*template, error) {
 		return nil, err
 	}
 	t := &template{queue: queues["Queue"], deletions: queues["DeletionQueue"], functions: functions, settings: permissions.DefaultSettings()}
-	hours := map[string]*time.Duration{"QueueHours": &t.queueLimit, "MaxHours": &t.runLimit}
-	for name, to := range hours {
-		n, err := strconv.Atoi(parameters[name])
-		if err != nil {
+	for name, to := range map[string]*int{"QueueHours": &t.queueHours, "MaxHours": &t.runHours, "MaxOutputs": &t.maxOutputs} {
+		if *to, err = strconv.Atoi(parameters[name]); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		*to = time.Duration(n) * time.Hour
 	}
-	t.maxOutputs, err = strconv.Atoi(parameters["MaxOutputs"])
-	return t, err
+	return t, nil
 })

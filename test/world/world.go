@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -180,7 +181,8 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 		return nil, err
 	}
 	w := &World{
-		Settings: template.settings, QueueLimit: template.queueLimit, RunLimit: template.runLimit, MaxOutputs: template.maxOutputs,
+		Settings: template.settings, MaxOutputs: template.maxOutputs,
+		QueueLimit: time.Duration(template.queueHours) * time.Hour, RunLimit: time.Duration(template.runHours) * time.Hour,
 		Secret: Token, Attempts: 3, Batch: 1, Web: map[string][]byte{},
 		now: Begin, template: template, machine: machine,
 		executions: map[string]*execution{}, versions: map[string][]byte{}, said: map[saying]bool{},
@@ -247,8 +249,12 @@ func (w *World) Started() int { return w.submit.started }
 
 // Drop writes a file to the bucket, as a person does, and puts its event into the
 // queue.
-func (w *World) Drop(key string, body []byte) {
-	w.Put(key, body)
+func (w *World) Drop(key string, body []byte) { w.DropLarge(key, body, w.now) }
+
+// DropLarge is like Drop, but the file's multipart upload began at the given time. S3
+// returns that time as LastModified.
+func (w *World) DropLarge(key string, body []byte, began time.Time) {
+	w.PutLarge(key, body, began)
 	w.Notify("Object Created", key, 0)
 }
 
@@ -265,26 +271,13 @@ func inRepository(path string) string {
 	return filepath.Join(filepath.Dir(here), "../..", path)
 }
 
-// DropLarge writes a file to the bucket and puts its event into the queue. The
-// multipart upload of the file was initiated at the given time and completes now.
-func (w *World) DropLarge(key string, body []byte, initiated time.Time) {
-	w.Bucket.SetMultipart(key, body, initiated)
-	w.versions[version(key, etagOf(body))] = body
-	w.Notify("Object Created", key, 0)
-}
-
 // Put writes a file to the bucket without an event.
-func (w *World) Put(key string, body []byte) {
-	w.Bucket.Set(key, body)
-	w.versions[version(key, etagOf(body))] = body
-}
+func (w *World) Put(key string, body []byte) { w.PutLarge(key, body, w.now) }
 
 // PutLarge is like Put, but the file's multipart upload began at the given time.
-// S3 returns that time as LastModified.
 func (w *World) PutLarge(key string, body []byte, began time.Time) {
-	w.Bucket.Now = func() time.Time { return began }
-	w.Put(key, body)
-	w.Bucket.Now = w.Now
+	w.Bucket.SetMultipart(key, body, began)
+	w.versions[version(key, etagOf(body))] = body
 }
 
 // Delete removes a file, as a person does, and sends both its events.
@@ -296,13 +289,26 @@ func (w *World) Delete(key string) {
 
 // Notify puts an event about a key into the queue, with a delay.
 func (w *World) Notify(kind, key string, late time.Duration) {
-	w.messages = append(w.messages, &message{body: string(w.objectEvent(kind, key, "")), sent: w.now, visibleAt: w.now.Add(w.template.queue.Delay + late)})
+	w.send(string(objectEvent(kind, key, "", w.now)), w.template.queue.Delay+late)
+}
+
+// NotifyExpiry puts an event into the queue which says that a lifecycle rule
+// removed an object or an old version.
+func (w *World) NotifyExpiry(key string) {
+	w.send(string(objectEvent("Object Deleted", key, "Lifecycle Expiration", w.now)), w.template.queue.Delay)
+}
+
+// send puts a message into the queue of submit, with a delay.
+func (w *World) send(body string, delay time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.messages = append(w.messages, &message{body: body, sent: w.now, visibleAt: w.now.Add(delay)})
 }
 
 // NotifyCancel sends cancel the event that a key was deleted, with a delay. The
 // reason is the reason in S3's event.
 func (w *World) NotifyCancel(key, reason string, late time.Duration) {
-	w.events = append(w.events, &event{payload: w.objectEvent("Object Deleted", key, reason), at: w.now.Add(time.Second + late), deletion: true})
+	w.events = append(w.events, &event{payload: objectEvent("Object Deleted", key, reason, w.now), at: w.now.Add(time.Second + late), deletion: true})
 }
 
 // submitQueue is submit's client of its own queue.
@@ -314,46 +320,35 @@ func (q *submitQueue) Send(ctx context.Context, body string) error {
 	if len(body) > 256<<10 {
 		return fmt.Errorf("a message of %d bytes", len(body))
 	}
-	return w.attempt(ctx, "sqs", "SendMessage", "", func() error {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.messages = append(w.messages, &message{body: body, sent: w.now, visibleAt: w.now.Add(time.Second)})
-		return nil
+	_, err := call(ctx, w, "sqs", "SendMessage", "", func() (struct{}, error) {
+		w.send(body, time.Second)
+		return struct{}{}, nil
 	})
+	return err
 }
 
 // Postpone rounds the pause up to whole seconds, as SQS wants them.
 func (q *submitQueue) Postpone(ctx context.Context, receipt string, pause time.Duration) error {
 	w := (*World)(q)
-	return w.attempt(ctx, "sqs", "ChangeMessageVisibility", "", func() error {
+	_, err := call(ctx, w, "sqs", "ChangeMessageVisibility", "", func() (struct{}, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		for _, m := range w.messages {
-			if m.receipt == receipt {
-				m.visibleAt = w.now.Add((pause + time.Second - 1).Truncate(time.Second))
-				return nil
-			}
+		i := slices.IndexFunc(w.messages, func(m *message) bool { return m.receipt == receipt })
+		if i < 0 {
+			return struct{}{}, errors.New("no message with this receipt")
 		}
-		return errors.New("no message with this receipt")
+		w.messages[i].visibleAt = w.now.Add((pause + time.Second - 1).Truncate(time.Second))
+		return struct{}{}, nil
 	})
+	return err
 }
 
 // RedriveDeadLetters puts every dead letter back into the queue.
 func (w *World) RedriveDeadLetters() {
 	for _, body := range w.Dead {
-		w.messages = append(w.messages, &message{body: body, sent: w.now, visibleAt: w.now})
+		w.send(body, 0)
 	}
 	w.Dead = nil
-}
-
-// NotifyExpiry puts an event into the queue which says that a lifecycle rule
-// removed an object or an old version.
-func (w *World) NotifyExpiry(key string) {
-	w.messages = append(w.messages, &message{body: string(w.objectEvent("Object Deleted", key, "Lifecycle Expiration")), sent: w.now, visibleAt: w.now.Add(w.template.queue.Delay)})
-}
-
-func (w *World) objectEvent(kind, key, reason string) []byte {
-	return objectEvent(kind, key, reason, w.now)
 }
 
 func objectEvent(kind, key, reason string, at time.Time) []byte {

@@ -26,7 +26,6 @@ type Job struct {
 // Submitted returns the accepted jobs in the order in which they were accepted. Each
 // was charged once. Submitted first starts the jobs that are due.
 func (s *Server) Submitted() []Job {
-	_ = s.ready()
 	s.mu.Lock()
 	order := slices.Clone(s.order)
 	s.mu.Unlock()
@@ -39,7 +38,6 @@ func (s *Server) Submitted() []Job {
 
 // Job returns the job of a request id. It starts the job if that is due.
 func (s *Server) Job(requestID string) (Job, bool) {
-	_ = s.ready()
 	s.mu.Lock()
 	j := s.jobs[requestID]
 	s.mu.Unlock()
@@ -52,7 +50,6 @@ func (s *Server) Job(requestID string) (Job, bool) {
 // Charges returns how many jobs were charged. Each accepted job is charged, even if it
 // is cancelled later.
 func (s *Server) Charges() int {
-	_ = s.ready()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.order)
@@ -61,7 +58,6 @@ func (s *Server) Charges() int {
 // Cancelled returns the request ids of the cancelled jobs, in the order of their
 // cancellation.
 func (s *Server) Cancelled() []string {
-	_ = s.ready()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.cancelled)

@@ -3,6 +3,7 @@ package runcomfytest
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/media"
@@ -14,19 +15,19 @@ import (
 func Faults(call Call) []Fault {
 	switch call {
 	case CallSubmit:
-		return append(submitAccepted(), append(unanswered(), append(refusals(), submitRefusals()...)...)...)
+		return slices.Concat(submitAccepted(), unanswered(), refusals(), submitRefusals())
 	case CallStatus:
-		return append(statusWords(), append(unanswered(), append(refusals(), unreadable()...)...)...)
+		return slices.Concat(statusWords(), unanswered(), refusals(), unreadable())
 	case CallResult:
-		return append(resultForms(), append(unanswered(), append(refusals(), unreadable()...)...)...)
+		return slices.Concat(resultForms(), unanswered(), refusals(), unreadable())
 	case CallCancel:
-		return append(cancelForms(), append(unanswered(), append(refusals(), unreadable()...)...)...)
+		return slices.Concat(cancelForms(), unanswered(), refusals(), unreadable())
 	case CallModel:
-		return append(priceForms(), append(unanswered(), append(refusals(), unreadable()...)...)...)
+		return slices.Concat(priceForms(), unanswered(), refusals(), unreadable())
 	case CallBalance:
-		return append(unanswered(), append(refusals(), unreadable()...)...)
+		return slices.Concat(unanswered(), refusals(), unreadable())
 	case CallOutput:
-		return append(unanswered(), outputFaults()...)
+		return slices.Concat(unanswered(), outputFaults())
 	}
 	return nil
 }

@@ -121,13 +121,9 @@ func wholeFile(n int64, err error) error {
 // storeMedia stores a job's output in Dir or in memory.
 func (s *Server) storeMedia(j *job, body io.Reader) (int64, error) {
 	if s.Dir == "" {
-		var b bytes.Buffer
-		n, err := io.Copy(&b, io.LimitReader(body, maxInputInMemory+1))
-		if err == nil && n > maxInputInMemory {
-			err = fmt.Errorf("the file is larger than %d bytes", maxInputInMemory)
-		}
-		j.media = b.Bytes()
-		return n, err
+		var err error
+		j.media, err = readInput(body)
+		return int64(len(j.media)), err
 	}
 	file, err := os.Create(s.mediaPath(j))
 	if err != nil {

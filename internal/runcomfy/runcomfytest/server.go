@@ -75,8 +75,8 @@ type Server struct {
 	FetchAt FetchTime
 
 	// Dir is an existing folder for jobs and outputs: a new Server on the same
-	// folder continues the jobs. If it is empty, they are in memory, and an input
-	// may have at most 32 MiB.
+	// folder continues the jobs, after its Load. If it is empty, they are in memory,
+	// and an input may have at most 32 MiB.
 	Dir string
 
 	// OutputURL is the scheme and host in the URLs of outputs. Requests to it must
@@ -93,9 +93,6 @@ type Server struct {
 	// Fault, if set, is called for each request and returns how it fails, or nil.
 	// Several goroutines may call it at once.
 	Fault func(r *http.Request, body []byte) *Fault
-
-	loading   sync.Once
-	loadError error
 
 	mu        sync.Mutex
 	jobs      map[string]*job
@@ -214,10 +211,6 @@ func (s *Server) count(r *http.Request) {
 // handle responds to a request that has no fault.
 func (s *Server) handle(w http.ResponseWriter, r *http.Request, body []byte) {
 	w.Header().Set("Date", s.now().Format(http.TimeFormat))
-	if err := s.ready(); err != nil {
-		refuse(w, http.StatusInternalServerError, 0, err.Error())
-		return
-	}
 	call, id := CallOf(r)
 	if call == CallOutput {
 		s.serveOutput(w, r, id)

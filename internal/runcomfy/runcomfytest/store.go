@@ -23,18 +23,10 @@ func (s *Server) save(j *job) error {
 	return os.Rename(temporary, filepath.Join(s.Dir, j.ID+".json"))
 }
 
-// ready loads Dir once. It returns the error of that load on every call.
-func (s *Server) ready() error {
-	s.loading.Do(func() { s.loadError = s.load() })
-	return s.loadError
-}
-
-// load reads the jobs of an earlier Server from Dir. The ids count up, so the files
-// are in the order in which the jobs were accepted.
-func (s *Server) load() error {
-	if s.Dir == "" {
-		return nil
-	}
+// Load reads the jobs of an earlier Server from Dir. It must be called before the first
+// use if Dir may hold jobs. The ids count up, so the files are in the order in which the
+// jobs were accepted.
+func (s *Server) Load() error {
 	entries, err := os.ReadDir(s.Dir)
 	if err != nil {
 		return err

@@ -26,6 +26,9 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 				return runcomfytest.Script{Queue: time.Minute, Run: time.Minute, Fail: input["fail"]}
 			},
 		}
+		if err := fake.Load(); err != nil {
+			t.Fatal(err)
+		}
 		return fake, clientOf(fake, "t")
 	}
 	_, client := start()
