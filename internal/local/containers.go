@@ -48,13 +48,12 @@ func (l *listeners) openToContainers() error {
 	if !ok {
 		return nil
 	}
-	for _, plain := range []net.Listener{l.s3Plain, l.awsPlain, l.runComfyPlain} {
-		port := plain.Addr().(*net.TCPAddr).Port
-		inner, err := net.Listen("tcp", net.JoinHostPort(ip.String(), strconv.Itoa(port)))
+	for _, plain := range []*[]net.Listener{&l.s3Plain, &l.awsPlain, &l.runComfyPlain} {
+		inner, err := net.Listen("tcp", net.JoinHostPort(ip.String(), strconv.Itoa(port(*plain))))
 		if err != nil {
 			return err
 		}
-		l.bridges[plain] = containersOnly{inner, network}
+		*plain = append(*plain, containersOnly{inner, network})
 	}
 	return nil
 }

@@ -1,7 +1,9 @@
 package local
 
 import (
+	"fmt"
 	"maps"
+	"net"
 	"runtime"
 	"strings"
 
@@ -51,8 +53,10 @@ type Endpoints struct {
 	RunComfy string
 }
 
-func endpoints(scheme string, s3, aws, runComfy string) Endpoints {
-	return Endpoints{scheme + s3, scheme + aws, scheme + runComfy}
+// endpoints returns the addresses of ports at a host.
+func endpoints(host string, s3, aws, runComfy []net.Listener) Endpoints {
+	at := func(open []net.Listener) string { return fmt.Sprintf("%s:%d", host, port(open)) }
+	return Endpoints{at(s3), at(aws), at(runComfy)}
 }
 
 // at returns the same addresses with another host.

@@ -26,8 +26,6 @@ const (
 	// webhookTries. On AWS a notice is tried for a day.
 	webhookPause = time.Second
 	webhookTries = 8
-	// waitingNotices is how many notices may wait for the webhook.
-	waitingNotices = 10_000
 )
 
 // CheckWebhook returns an error unless an address is on loopback.
@@ -44,41 +42,23 @@ func CheckWebhook(address string) error {
 
 // bus returns the event bus that the functions send notices to.
 func (s *Stack) bus() (*events.Bus, error) {
-	forward := func(events.Notice) {}
 	if s.options.Webhook != "" {
 		if err := CheckWebhook(s.options.Webhook); err != nil {
 			return nil, err
-		}
-		waiting := make(chan events.Notice, waitingNotices)
-		s.calls.Go(func() { s.callWebhook(s.intake, waiting) })
-		forward = func(n events.Notice) {
-			select {
-			case waiting <- n:
-			default:
-				slog.Error("notice lost, because too many wait for the webhook", "id", n.ID)
-			}
 		}
 	}
 	return &events.Bus{Account: Account, Region: Region, Now: time.Now, Receive: func(n events.Notice) {
 		if s.options.Notice != nil {
 			s.options.Notice(n)
 		}
-		forward(n)
-	}}, nil
-}
-
-// callWebhook sends the notices one after the other until the stack is closed.
-func (s *Stack) callWebhook(ctx context.Context, waiting <-chan events.Notice) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case n := <-waiting:
-			if err := s.deliver(ctx, n); err != nil && ctx.Err() == nil {
-				slog.Error("notice not accepted by the webhook", "id", n.ID, "err", err)
-			}
+		if s.options.Webhook != "" {
+			go func() {
+				if err := s.deliver(s.intake, n); err != nil && s.intake.Err() == nil {
+					slog.Error("notice not accepted by the webhook", "id", n.ID, "err", err)
+				}
+			}()
 		}
-	}
+	}}, nil
 }
 
 // deliver sends a notice until the webhook accepts it.

@@ -55,7 +55,6 @@ func TestWebhookReceivesNotices(t *testing.T) {
 	s.keys.Webhook = "key"
 	var stop context.CancelFunc
 	s.intake, stop = context.WithCancel(t.Context())
-	defer s.calls.Wait()
 	defer stop()
 	bus, err := s.bus()
 	if err != nil {

@@ -41,36 +41,25 @@ func (e *PortError) Error() string {
 
 func (e *PortError) Unwrap() error { return e.Err }
 
-// listeners are the open ports, in the order of Ports.
+// listeners are the open ports, in the order of Ports. A plain port may have a second
+// listener, for containers.
 type listeners struct {
-	s3, s3Plain, aws, awsPlain, runComfy, runComfyPlain net.Listener
-
-	bridges map[net.Listener]net.Listener // for containers, by the plain listener
+	s3, s3Plain, aws, awsPlain, runComfy, runComfyPlain []net.Listener
 }
 
-// withBridge returns a plain listener and, if it is open to containers, the one for
-// them.
-func (l *listeners) withBridge(plain net.Listener) []net.Listener {
-	if bridge, ok := l.bridges[plain]; ok {
-		return []net.Listener{plain, bridge}
-	}
-	return []net.Listener{plain}
-}
-
-func (l *listeners) all() []*net.Listener {
-	return []*net.Listener{&l.s3, &l.s3Plain, &l.aws, &l.awsPlain, &l.runComfy, &l.runComfyPlain}
+func (l *listeners) all() []*[]net.Listener {
+	return []*[]net.Listener{&l.s3, &l.s3Plain, &l.aws, &l.awsPlain, &l.runComfy, &l.runComfyPlain}
 }
 
 func (l *listeners) close() {
-	for _, each := range l.all() {
-		if *each != nil {
-			_ = (*each).Close()
+	for _, open := range l.all() {
+		for _, listener := range *open {
+			_ = listener.Close()
 		}
 	}
-	for _, bridge := range l.bridges {
-		_ = bridge.Close()
-	}
 }
+
+func port(open []net.Listener) int { return open[0].Addr().(*net.TCPAddr).Port }
 
 // openPorts opens ports and writes their numbers into a file. For a port of 0 it
 // tries the port in the file first.
@@ -83,13 +72,15 @@ func openPorts(wanted Ports, path string) (*listeners, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	l := &listeners{bridges: map[net.Listener]net.Listener{}}
-	for i, listener := range l.all() {
-		if *listener, err = openPort(*wanted.all()[i], *last.all()[i]); err != nil {
+	l := &listeners{}
+	for i, open := range l.all() {
+		listener, err := openPort(*wanted.all()[i], *last.all()[i])
+		if err != nil {
 			l.close()
 			return nil, err
 		}
-		*opened.all()[i] = (*listener).Addr().(*net.TCPAddr).Port
+		*open = []net.Listener{listener}
+		*opened.all()[i] = port(*open)
 	}
 	if err := private.ReplaceJSON(path, opened); err != nil {
 		l.close()

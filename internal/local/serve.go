@@ -47,13 +47,13 @@ func (s *Stack) serve(ports *listeners) error {
 	}
 	for _, each := range []struct {
 		handler       http.Handler
-		secure, plain net.Listener
+		secure, plain []net.Listener
 	}{
 		{s.serveAWS(bus), ports.aws, ports.awsPlain},
 		{s.serveRunComfy(), ports.runComfy, ports.runComfyPlain},
 	} {
-		serve := []func(*http.Server) error{func(server *http.Server) error { return server.ServeTLS(each.secure, s.certs.Cert, s.certs.Key) }}
-		for _, plain := range ports.withBridge(each.plain) {
+		serve := []func(*http.Server) error{func(server *http.Server) error { return server.ServeTLS(each.secure[0], s.certs.Cert, s.certs.Key) }}
+		for _, plain := range each.plain {
 			serve = append(serve, func(server *http.Server) error { return server.Serve(plain) })
 		}
 		s.serveOn(&http.Server{Handler: s.hosts.Handler(each.handler), ErrorLog: log.New(trouble, "", log.LstdFlags)}, serve...)

@@ -118,8 +118,8 @@ func (s *Stack) start(ctx context.Context) error {
 			return err
 		}
 	}
-	s.TLS = endpoints("https://", ports.s3.Addr().String(), ports.aws.Addr().String(), ports.runComfy.Addr().String())
-	s.Plain = endpoints("http://", ports.s3Plain.Addr().String(), ports.awsPlain.Addr().String(), ports.runComfyPlain.Addr().String())
+	s.TLS = endpoints("https://127.0.0.1", ports.s3, ports.aws, ports.runComfy)
+	s.Plain = endpoints("http://127.0.0.1", ports.s3Plain, ports.awsPlain, ports.runComfyPlain)
 	if s.certs, err = certs.Ensure(s.path("certs"), time.Now()); err != nil {
 		return err
 	}
@@ -254,7 +254,7 @@ func (s *Stack) startGateway(ctx context.Context, program string, ports *listene
 		return err
 	}
 	s.gateway, err = gateway.Start(ctx, gateway.Config{
-		Program: program, Dir: s.path("s3"), Certs: s.certs, TLS: ports.s3, Plain: ports.withBridge(ports.s3Plain),
+		Program: program, Dir: s.path("s3"), Certs: s.certs, TLS: ports.s3[0], Plain: ports.s3Plain,
 		Access: AccessKey, Secret: s.keys.SecretKey, Region: Region,
 		Webhook: "http://" + hook.Addr().String() + "/" + secret + "/", Log: log,
 		Users: s.keys.Functions, Denied: s.deny, Hosts: s.hosts,

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/uuid"
 
 	"github.com/lipdrop/lipdrop/internal/local/awsjson"
@@ -13,18 +14,8 @@ import (
 // maxEvent is EventBridge's limit of one request, in bytes.
 const maxEvent = 256 << 10
 
-// Notice is an event of a function, with every member that EventBridge delivers.
-type Notice struct {
-	Version    string          `json:"version"`
-	ID         string          `json:"id"`
-	DetailType string          `json:"detail-type"`
-	Source     string          `json:"source"`
-	Account    string          `json:"account"`
-	Time       time.Time       `json:"time"`
-	Region     string          `json:"region"`
-	Resources  []string        `json:"resources"`
-	Detail     json.RawMessage `json:"detail"`
-}
+// Notice is an event of a function, as EventBridge delivers it.
+type Notice = events.EventBridgeEvent
 
 // Bus is the default event bus.
 type Bus struct {
@@ -59,7 +50,7 @@ func (b *Bus) putEvents(request struct{ Entries []entry }) (any, error) {
 		return nil, awsjson.Errorf("MalformedDetail", "Detail is malformed.")
 	}
 	n := Notice{
-		Version: "0", ID: uuid.NewString(), DetailType: e.DetailType, Source: e.Source, Account: b.Account, Region: b.Region,
+		Version: "0", ID: uuid.NewString(), DetailType: e.DetailType, Source: e.Source, AccountID: b.Account, Region: b.Region,
 		Time: b.Now().UTC().Truncate(time.Second), Resources: []string{}, Detail: json.RawMessage(e.Detail),
 	}
 	b.Receive(n)

@@ -4,9 +4,6 @@ package sample
 
 import (
 	_ "embed"
-	"errors"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -26,16 +23,7 @@ func Write(dir string) (string, error) {
 		return "", err
 	}
 	for name, content := range map[string][]byte{"sample.mp4": clip, "sample.wav": voice} {
-		path := filepath.Join(dir, name)
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", err
-		}
-		file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if err != nil {
-			return "", err
-		}
-		_, err = file.Write(content)
-		if err := errors.Join(err, file.Close()); err != nil {
+		if err := private.Replace(filepath.Join(dir, name), content, 0o600); err != nil {
 			return "", err
 		}
 	}
