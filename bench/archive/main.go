@@ -5,11 +5,10 @@
 //	go -C bench run ./archive                    64 MiB and 1 GiB from every source
 //	go -C bench run ./archive -sizes 1,64,5120   other sizes in MiB
 //	go -C bench run ./archive -dir /dev/shm      the S3 server's data in memory
-//	go -C bench run ./archive -out ../docs       also writes docs/benchmarks.md
 //	go -C bench run ./archive -old PROGRAM       also an older build of this command
 //
-// Each object is compared with what was served. It needs Linux, for the peak of a
-// process's memory.
+// It prints the tables of docs/benchmarks.md. Each object is compared with what was
+// served. It needs Linux, for the peak of a process's memory.
 package main
 
 import (
@@ -18,8 +17,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,10 +64,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	fmt.Print(m.tables())
-	if m.out == "" {
-		return nil
-	}
-	return os.WriteFile(filepath.Join(m.out, "benchmarks.md"), []byte(m.document()), 0o644)
+	return nil
 }
 
 // A tool is a program that copies.
@@ -78,13 +72,13 @@ type tool struct{ name, program, role string }
 
 // A matrix is one run of the benchmark.
 type matrix struct {
-	stack    *stack
-	dir, out string
-	rounds   int
-	sources  []source
-	sizes    []int64 // bytes
-	tools    []tool
-	rows     []row
+	stack   *stack
+	dir     string
+	rounds  int
+	sources []source
+	sizes   []int64 // bytes
+	tools   []tool
+	rows    []row
 }
 
 // A row is one file of one source.
@@ -102,7 +96,6 @@ func parse(args []string) (*matrix, error) {
 	m := &matrix{tools: []tool{{"lipdrop", self, "copy"}, {"transfermanager", self, "manager"}}}
 	flags := flag.NewFlagSet("archive", flag.ContinueOnError)
 	flags.StringVar(&m.dir, "dir", "", "`folder` for the S3 server's data (default: the system's temporary one)")
-	flags.StringVar(&m.out, "out", "", "`folder` to write benchmarks.md into")
 	flags.IntVar(&m.rounds, "rounds", 3, "how often each copy is made")
 	old := flags.String("old", "", "an older build of this `program`, compared as well")
 	names := flags.String("sources", "limited,unlimited,distant,streamed", "the sources")
@@ -217,23 +210,4 @@ func median(values []float64) float64 {
 	slices.Sort(values)
 	n := len(values)
 	return (values[(n-1)/2] + values[n/2]) / 2
-}
-
-// document returns docs/benchmarks.md.
-func (m *matrix) document() string {
-	return fmt.Sprintf(`# Benchmarks of the copy
-
-Written by `+"`go -C bench run ./archive %s`"+` on %d processors (%s), which the tools shared with the server of the
-sources and with the S3 server. Both tools copied the same bytes from the same server into the same versitygw, over TLS, each in
-a process of its own, in turn: in %d rounds.
-Each figure is the median of the rounds, each ratio is the median of the ratios within a round, and the peak is the highest.
-Every object was compared with what was served.
-
-- **lipdrop**: internal/transfer, which the archive function uses
-- **transfermanager**: UploadObject of feature/s3/transfermanager, which gets the body of one plain response
-
-A copy is measured in its process, without the start of the program. Compare the ratios: the figures depend on what else the
-machine does.
-
-%s`, strings.Join(os.Args[1:], " "), runtime.NumCPU(), runtime.GOARCH, m.rounds, m.tables())
 }
