@@ -5,11 +5,9 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/budget"
-	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -45,9 +43,6 @@ type simulation struct {
 	caps    capCheck
 }
 
-// catalogOnce reads the models once for all worlds.
-var catalogOnce = sync.OnceValues(catalog.Default)
-
 // newWorld returns a simulation without actions and without faults.
 func newWorld(seed, number uint64) (*simulation, error) {
 	s := &simulation{
@@ -57,11 +52,8 @@ func newWorld(seed, number uint64) (*simulation, error) {
 		jitter:  rand.New(rand.NewPCG(seed, number*3+2)),
 		failing: map[world.Call]int{}, open: map[int]string{}, excused: map[string]bool{}, refused: map[string]bool{}, unsent: map[string]bool{},
 	}
-	models, err := catalogOnce()
-	if err != nil {
-		return nil, err
-	}
-	if s.w, err = world.NewWith(models, s.jitter.Float64); err != nil {
+	var err error
+	if s.w, err = world.New(s.jitter.Float64); err != nil {
 		return nil, err
 	}
 	if s.clip, s.voice, err = world.Sample(); err != nil {

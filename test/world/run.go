@@ -49,7 +49,7 @@ func (w *World) Pass(d time.Duration) {
 
 // Rests reports whether only the hourly sweep is left to do.
 func (w *World) Rests() bool {
-	return len(w.messages) == 0 && len(w.events) == 0 && len(w.running) == 0 && len(w.asleep) == 0
+	return len(w.drops.messages) == 0 && len(w.deletions.messages) == 0 && len(w.events) == 0 && len(w.running) == 0 && len(w.asleep) == 0
 }
 
 // Spend moves the clock forward and does nothing else. A hook uses it to make a
@@ -93,9 +93,14 @@ func (w *World) next() (time.Time, func()) {
 		at = due
 		return true
 	}
-	for _, m := range w.messages {
+	for _, m := range w.drops.messages {
 		if earlier(m.visibleAt) {
-			step = w.receive
+			step = func() { w.deliver(&w.drops, w.Submit) }
+		}
+	}
+	for _, m := range w.deletions.messages {
+		if earlier(m.visibleAt) {
+			step = func() { w.deliver(&w.deletions, w.cancelDeleted) }
 		}
 	}
 	for _, v := range w.events {
@@ -116,18 +121,18 @@ func (w *World) next() (time.Time, func()) {
 	return at, step
 }
 
-// receive calls submit with one batch of the visible messages of the queue.
-func (w *World) receive() {
+// deliver calls a function with one batch of the visible messages of a queue.
+func (w *World) deliver(q *queue, consume func(...events.SQSMessage) (failed []string, err error)) {
 	var batch []*message
 	var records []events.SQSMessage
-	for i, m := range w.messages {
+	for i, m := range q.messages {
 		if m.visibleAt.After(w.now) || len(batch) == w.Batch {
 			continue
 		}
 		m.receives++
 		w.receipts++
 		m.receipt = strconv.Itoa(w.receipts)
-		m.visibleAt = w.now.Add(w.template.queue.Visibility)
+		m.visibleAt = w.now.Add(q.Visibility)
 		batch = append(batch, m)
 		records = append(records, events.SQSMessage{
 			MessageId: strconv.Itoa(i), ReceiptHandle: m.receipt, EventSource: "aws:sqs", Body: m.body,
@@ -136,27 +141,36 @@ func (w *World) receive() {
 			},
 		})
 	}
-	failed, err := w.Submit(records...)
+	failed, err := consume(records...)
 	for i, m := range batch {
 		again := err != nil || slices.Contains(failed, records[i].MessageId)
-		if again && m.receives < w.template.queue.MaxReceives {
+		if again && m.receives < q.MaxReceives {
 			continue
 		}
 		if again {
-			w.Dead = append(w.Dead, m.body)
+			*q.dead = append(*q.dead, m.body)
 		}
-		w.messages = slices.DeleteFunc(w.messages, func(other *message) bool { return other == m })
+		q.messages = slices.DeleteFunc(q.messages, func(other *message) bool { return other == m })
 	}
 }
 
 // Submit calls submit with a batch of the queue and returns the ids of the
 // messages that it could not finish. It is safe for concurrent use.
 func (w *World) Submit(batch ...events.SQSMessage) (failed []string, err error) {
+	return invokeBatch(w, &w.submit, "submit", (*submit.Handler).Handle, batch)
+}
+
+// cancelDeleted is like Submit, for cancel and the queue of deletions.
+func (w *World) cancelDeleted(batch ...events.SQSMessage) (failed []string, err error) {
+	return invokeBatch(w, &w.cancel, "cancel", (*cancel.Handler).Handle, batch)
+}
+
+func invokeBatch[H, In, Out any](w *World, p *pool[H], function string, handle func(H, context.Context, In) (Out, error), batch []events.SQSMessage) (failed []string, err error) {
 	payload, err := json.Marshal(events.SQSEvent{Records: batch})
 	if err != nil {
 		return nil, err
 	}
-	result, err := invoke(context.Background(), w, &w.submit, "submit", (*submit.Handler).Handle, payload)
+	result, err := invoke(context.Background(), w, p, function, handle, payload)
 	if err != nil {
 		return nil, err
 	}
@@ -173,62 +187,20 @@ func (w *World) Submit(batch ...events.SQSMessage) (failed []string, err error) 
 // Message returns the first delivery of the event that a key was created.
 func Message(key string) events.SQSMessage {
 	return events.SQSMessage{
-		MessageId: key, EventSource: "aws:sqs", Body: string(objectEvent("Object Created", key, "", Begin)),
+		MessageId: key, EventSource: "aws:sqs", Body: objectEvent("Object Created", key, "", Begin),
 		Attributes: map[string]string{"ApproximateReceiveCount": "1"},
 	}
 }
 
-// dispatch calls cancel with a batch of deletions or with one other event. If the
-// call with an event fails, it is repeated after one minute, then after two.
+// dispatch calls cancel with an event. As on Lambda, a call that fails is repeated
+// after one minute, then after two.
 func (w *World) dispatch(v *event) {
-	if v.deletion {
-		w.dispatchDeletions()
-		return
-	}
 	v.tries++
 	v.at = w.now.Add(time.Duration(v.tries) * time.Minute)
 	_, err := invoke(context.Background(), w, &w.cancel, "cancel", (*cancel.Handler).Handle, v.payload)
 	if err == nil || v.tries == w.template.functions["CancelFunction"].Attempts {
-		w.forget(v)
+		w.events = slices.DeleteFunc(w.events, func(other *event) bool { return other == v })
 	}
-}
-
-// dispatchDeletions calls cancel with one batch of the deletions that are due.
-func (w *World) dispatchDeletions() {
-	var batch []*event
-	var records []events.SQSMessage
-	for i, v := range w.events {
-		if !v.deletion || v.at.After(w.now) || len(batch) == w.Batch {
-			continue
-		}
-		v.tries++
-		v.at = w.now.Add(w.template.deletions.Visibility)
-		batch = append(batch, v)
-		records = append(records, events.SQSMessage{MessageId: strconv.Itoa(i), EventSource: "aws:sqs", Body: string(v.payload)})
-	}
-	var response events.SQSEventResponse
-	payload, err := json.Marshal(events.SQSEvent{Records: records})
-	if err == nil {
-		payload, err = invoke(context.Background(), w, &w.cancel, "cancel", (*cancel.Handler).Handle, payload)
-	}
-	if err == nil {
-		err = json.Unmarshal(payload, &response)
-	}
-	for i, v := range batch {
-		failed := err != nil || slices.ContainsFunc(response.BatchItemFailures, func(f events.SQSBatchItemFailure) bool {
-			return f.ItemIdentifier == records[i].MessageId
-		})
-		if failed && v.tries == w.template.deletions.MaxReceives {
-			w.DeadDeletions = append(w.DeadDeletions, string(v.payload))
-		}
-		if !failed || v.tries == w.template.deletions.MaxReceives {
-			w.forget(v)
-		}
-	}
-}
-
-func (w *World) forget(v *event) {
-	w.events = slices.DeleteFunc(w.events, func(other *event) bool { return other == v })
 }
 
 // Sweep calls cancel as the hourly schedule does.

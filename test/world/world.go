@@ -27,6 +27,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/notice"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
@@ -130,15 +131,23 @@ type World struct {
 	ledger    *ledger.Store // does not call the hooks
 	running   []*execution
 	asleep    []*sleeper
-	messages  []*message
-	receipts  int // deliveries so far
+	drops     queue // of submit
+	deletions queue // of cancel
+	receipts  int   // deliveries so far
 	events    []*event
 	nextSweep time.Time
 	versions  map[string][]byte // of dropped files, by key and ETag
 	said      map[saying]bool   // what statuses and records have said
 }
 
-// message is a message in submit's queue.
+// queue is a queue of a function. dead receives the bodies of the messages that were
+// delivered too often.
+type queue struct {
+	permissions.Queue
+	messages []*message
+	dead     *[]string
+}
+
 type message struct {
 	body      string
 	sent      time.Time
@@ -147,18 +156,19 @@ type message struct {
 	receives  int
 }
 
-// event is an asynchronous call of cancel, which Lambda tries three times, or a
-// message in the queue of deletions.
+// event is an asynchronous call of cancel.
 type event struct {
-	payload  []byte
-	at       time.Time
-	tries    int
-	deletion bool
+	payload []byte
+	at      time.Time
+	tries   int
 }
+
+// shippedModels reads the models once for all worlds.
+var shippedModels = sync.OnceValues(catalog.Default)
 
 // New returns an empty world. Its jitter comes from random.
 func New(random func() float64) (*World, error) {
-	models, err := catalog.Default()
+	models, err := shippedModels()
 	if err != nil {
 		return nil, err
 	}
@@ -187,6 +197,7 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 		now: Begin, template: template, machine: machine,
 		executions: map[string]*execution{}, versions: map[string][]byte{}, said: map[saying]bool{},
 	}
+	w.drops, w.deletions = queue{template.queues["Queue"], nil, &w.Dead}, queue{template.queues["DeletionQueue"], nil, &w.DeadDeletions}
 	w.nextSweep = w.now.Add(time.Hour)
 	w.Bucket = &s3test.Bucket{Now: w.Now}
 	w.RunComfy = &runcomfytest.Server{Now: w.Now, Token: w.Secret, Fetch: w.fetch, CostUSD: 0.25, OutputURL: "https://files.runcomfy.net"}
@@ -217,7 +228,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 		runComfy := api()
 		return &submit.Handler{
 			SignUntil: until, Exit: func() { panic(Crash{}) }, Queue: (*submitQueue)(w), Jitter: random,
-			Ledger: records, API: runComfy, States: (*stepFunctions)(w), MaxReceives: w.template.queue.MaxReceives, Now: w.Now, Sleep: pass, Presign: presign,
+			Ledger: records, API: runComfy, States: (*stepFunctions)(w), MaxReceives: w.drops.MaxReceives, Now: w.Now, Sleep: pass, Presign: presign,
 			Prices: &budget.Prices{API: runComfy, Now: w.Now}, Book: &budget.Book{Bucket: files}, Caps: w.Caps,
 			Resolver: &drop.Resolver{
 				Files: files, Catalog: models, Settings: w.Settings,
@@ -289,26 +300,26 @@ func (w *World) Delete(key string) {
 
 // Notify puts an event about a key into the queue, with a delay.
 func (w *World) Notify(kind, key string, late time.Duration) {
-	w.send(string(objectEvent(kind, key, "", w.now)), w.template.queue.Delay+late)
+	w.send(&w.drops, objectEvent(kind, key, "", w.now), w.drops.Delay+late)
 }
 
 // NotifyExpiry puts an event into the queue which says that a lifecycle rule
 // removed an object or an old version.
 func (w *World) NotifyExpiry(key string) {
-	w.send(string(objectEvent("Object Deleted", key, "Lifecycle Expiration", w.now)), w.template.queue.Delay)
+	w.send(&w.drops, objectEvent("Object Deleted", key, "Lifecycle Expiration", w.now), w.drops.Delay)
 }
 
-// send puts a message into the queue of submit, with a delay.
-func (w *World) send(body string, delay time.Duration) {
+// send puts a message into a queue, with a delay.
+func (w *World) send(q *queue, body string, delay time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.messages = append(w.messages, &message{body: body, sent: w.now, visibleAt: w.now.Add(delay)})
+	q.messages = append(q.messages, &message{body: body, sent: w.now, visibleAt: w.now.Add(delay)})
 }
 
 // NotifyCancel sends cancel the event that a key was deleted, with a delay. The
 // reason is the reason in S3's event.
 func (w *World) NotifyCancel(key, reason string, late time.Duration) {
-	w.events = append(w.events, &event{payload: objectEvent("Object Deleted", key, reason, w.now), at: w.now.Add(time.Second + late), deletion: true})
+	w.send(&w.deletions, objectEvent("Object Deleted", key, reason, w.now), time.Second+late)
 }
 
 // submitQueue is submit's client of its own queue.
@@ -321,7 +332,7 @@ func (q *submitQueue) Send(ctx context.Context, body string) error {
 		return fmt.Errorf("a message of %d bytes", len(body))
 	}
 	_, err := call(ctx, w, "sqs", "SendMessage", "", func() (struct{}, error) {
-		w.send(body, time.Second)
+		w.send(&w.drops, body, time.Second)
 		return struct{}{}, nil
 	})
 	return err
@@ -333,11 +344,11 @@ func (q *submitQueue) Postpone(ctx context.Context, receipt string, pause time.D
 	_, err := call(ctx, w, "sqs", "ChangeMessageVisibility", "", func() (struct{}, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		i := slices.IndexFunc(w.messages, func(m *message) bool { return m.receipt == receipt })
+		i := slices.IndexFunc(w.drops.messages, func(m *message) bool { return m.receipt == receipt })
 		if i < 0 {
 			return struct{}{}, errors.New("no message with this receipt")
 		}
-		w.messages[i].visibleAt = w.now.Add((pause + time.Second - 1).Truncate(time.Second))
+		w.drops.messages[i].visibleAt = w.now.Add((pause + time.Second - 1).Truncate(time.Second))
 		return struct{}{}, nil
 	})
 	return err
@@ -346,12 +357,12 @@ func (q *submitQueue) Postpone(ctx context.Context, receipt string, pause time.D
 // RedriveDeadLetters puts every dead letter back into the queue.
 func (w *World) RedriveDeadLetters() {
 	for _, body := range w.Dead {
-		w.send(body, 0)
+		w.send(&w.drops, body, 0)
 	}
 	w.Dead = nil
 }
 
-func objectEvent(kind, key, reason string, at time.Time) []byte {
+func objectEvent(kind, key, reason string, at time.Time) string {
 	detail := map[string]any{"bucket": map[string]any{"name": bucketName}, "object": map[string]any{"key": key}}
 	if reason != "" {
 		detail["reason"] = reason
@@ -360,7 +371,7 @@ func objectEvent(kind, key, reason string, at time.Time) []byte {
 	if err != nil {
 		panic(err) // strings always encode
 	}
-	return body
+	return string(body)
 }
 
 // Status returns the posted status of a name.
