@@ -64,9 +64,8 @@ type Stack struct {
 	closers    []func()       // in the order of opening
 	closing    sync.Once
 
-	failing sync.Once
-	failed  chan struct{}
-	failure error // set before failed is closed
+	failed context.Context // its cause is why the stack failed
+	fail   context.CancelCauseFunc
 
 	caughtUp      atomic.Bool // no event from before the start is missing
 	lastEventLock sync.Mutex
@@ -81,7 +80,8 @@ type invoker interface {
 // Start starts a stack and returns when it accepts drops. The first time it builds
 // its programs, which takes minutes. It returns a *PortError if a port is in use.
 func Start(ctx context.Context, o Options) (*Stack, error) {
-	s := &Stack{options: o.withDefaults(), failed: make(chan struct{})}
+	s := &Stack{options: o.withDefaults()}
+	s.failed, s.fail = context.WithCancelCause(context.Background())
 	s.intake, s.stopIntake = context.WithCancel(context.Background())
 	if err := s.start(ctx); err != nil {
 		s.Close()
@@ -306,20 +306,13 @@ func (s *Stack) openLog(name string) (*os.File, error) {
 
 // consume starts the calls of submit and cancel, and the schedule.
 func (s *Stack) consume(restarted bool) {
-	drops, deletions := s.functions[logicalIDs[submit]].Queues[queueARN], s.functions[logicalIDs[cancel]].Queues[deletionQueueARN]
-	s.calls.Go(func() {
-		s.drops.Consume(s.intake, queue.Consumer{
-			BatchSize: drops.BatchSize, Concurrency: drops.Concurrency, Deliver: queue.SQS(queueARN, s.invoker(submit)),
-		})
-	})
-	s.calls.Go(func() {
-		s.deletions.Consume(s.intake, queue.Consumer{
-			BatchSize: deletions.BatchSize, Concurrency: deletions.Concurrency, Deliver: queue.SQS(deletionQueueARN, s.invoker(cancel)),
-		})
-	})
-	s.calls.Go(func() {
-		s.cancels.Consume(s.intake, queue.Consumer{BatchSize: 1, Concurrency: eventConcurrency, Deliver: queue.Each(s.invoker(cancel))})
-	})
+	consume := func(q *queue.Queue, m permissions.Mapping, deliver func(context.Context, []queue.Message) ([]string, error)) {
+		c := queue.Consumer{BatchSize: m.BatchSize, Concurrency: m.Concurrency, Deliver: deliver}
+		s.calls.Go(func() { q.Consume(s.intake, c) })
+	}
+	consume(s.drops, s.functions[logicalIDs[submit]].Queues[queueARN], queue.SQS(queueARN, s.invoker(submit)))
+	consume(s.deletions, s.functions[logicalIDs[cancel]].Queues[deletionQueueARN], queue.SQS(deletionQueueARN, s.invoker(cancel)))
+	consume(s.cancels, permissions.Mapping{BatchSize: 1, Concurrency: eventConcurrency}, queue.Each(s.invoker(cancel)))
 	s.calls.Go(func() { s.schedule(restarted) })
 }
 
@@ -346,25 +339,11 @@ func (s *Stack) invokeTask(ctx context.Context, arn string, payload []byte) ([]b
 // Failed is closed when the S3 server has ended, when an event of the bucket cannot be
 // kept, or when a function was refused what its role in template.yaml does not allow.
 // Err returns the reason. The stack must be closed then.
-func (s *Stack) Failed() <-chan struct{} { return s.failed }
+func (s *Stack) Failed() <-chan struct{} { return s.failed.Done() }
 
 // Err returns, after Failed is closed, why the stack failed. It is a
 // *permissions.Denial if a function was refused something.
-func (s *Stack) Err() error {
-	select {
-	case <-s.failed:
-		return s.failure
-	default:
-		return nil
-	}
-}
-
-func (s *Stack) fail(err error) {
-	s.failing.Do(func() {
-		s.failure = err
-		close(s.failed)
-	})
-}
+func (s *Stack) Err() error { return context.Cause(s.failed) }
 
 // Close ends every part and every child process. Jobs under way continue when a
 // stack is started on the same folder.
