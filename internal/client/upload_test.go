@@ -33,7 +33,6 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/local/build"
-	"github.com/lipdrop/lipdrop/internal/local/certs"
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
 )
 
@@ -117,22 +116,14 @@ func startServer(t *testing.T) *s3Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := certs.Ensure(t.TempDir(), time.Now())
+	port, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	listen := func() net.Listener {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return l
-	}
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	t.Cleanup(hook.Close)
-	plain := listen()
 	g, err := gateway.Start(t.Context(), gateway.Config{
-		Program: program, Dir: t.TempDir(), Certs: files, TLS: listen(), Plain: []net.Listener{plain},
+		Program: program, Dir: t.TempDir(), Ports: []net.Listener{port},
 		Access: "access", Secret: "secret-key", Region: "us-east-1", Webhook: hook.URL, Log: t.Output(),
 	})
 	if err != nil {
@@ -144,7 +135,7 @@ func startServer(t *testing.T) *s3Server {
 		}
 	})
 	s := &s3Server{stored: map[string]int{}, begun: map[string]int{}}
-	target, err := url.Parse("http://" + plain.Addr().String())
+	target, err := url.Parse("http://" + port.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

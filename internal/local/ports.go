@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/lipdrop/lipdrop/internal/local/certs"
 	"github.com/lipdrop/lipdrop/internal/local/private"
 )
 
@@ -49,6 +50,19 @@ type listeners struct {
 
 func (l *listeners) all() []*[]net.Listener {
 	return []*[]net.Listener{&l.s3, &l.s3Plain, &l.aws, &l.awsPlain, &l.runComfy, &l.runComfyPlain}
+}
+
+// secure makes the ports for TLS speak TLS.
+func (l *listeners) secure(files certs.Files) (err error) {
+	if l.s3[0], err = files.Listener(l.s3[0]); err != nil {
+		return err
+	}
+	for _, open := range [][]net.Listener{l.aws, l.runComfy} {
+		if open[0], err = files.Listener(open[0], "h2", "http/1.1"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *listeners) close() {

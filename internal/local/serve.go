@@ -45,19 +45,9 @@ func (s *Stack) serve(ports *listeners) error {
 	if err != nil {
 		return err
 	}
-	for _, each := range []struct {
-		handler       http.Handler
-		secure, plain []net.Listener
-	}{
-		{s.serveAWS(bus), ports.aws, ports.awsPlain},
-		{s.serveRunComfy(), ports.runComfy, ports.runComfyPlain},
-	} {
-		serve := []func(*http.Server) error{func(server *http.Server) error { return server.ServeTLS(each.secure[0], s.certs.Cert, s.certs.Key) }}
-		for _, plain := range each.plain {
-			serve = append(serve, func(server *http.Server) error { return server.Serve(plain) })
-		}
-		s.serveOn(&http.Server{Handler: s.hosts.Handler(each.handler), ErrorLog: log.New(trouble, "", log.LstdFlags)}, serve...)
-	}
+	failures := log.New(trouble, "", log.LstdFlags)
+	s.serveOn(&http.Server{Handler: s.hosts.Handler(s.serveAWS(bus)), ErrorLog: failures}, append(ports.aws, ports.awsPlain...)...)
+	s.serveOn(&http.Server{Handler: s.hosts.Handler(s.serveRunComfy()), ErrorLog: failures}, append(ports.runComfy, ports.runComfyPlain...)...)
 	return nil
 }
 
@@ -66,10 +56,10 @@ func (s *Stack) serve(ports *listeners) error {
 const requestsGrace = 2 * time.Second
 
 // serveOn runs a server on its listeners until the stack is closed.
-func (s *Stack) serveOn(server *http.Server, listeners ...func(*http.Server) error) {
+func (s *Stack) serveOn(server *http.Server, listeners ...net.Listener) {
 	var running sync.WaitGroup
-	for _, serve := range listeners {
-		running.Go(func() { _ = serve(server) }) // until Close
+	for _, listener := range listeners {
+		running.Go(func() { _ = server.Serve(listener) }) // until Close
 	}
 	s.onClose(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), requestsGrace)

@@ -123,6 +123,9 @@ func (s *Stack) start(ctx context.Context) error {
 	if s.certs, err = certs.Ensure(s.path("certs"), time.Now()); err != nil {
 		return err
 	}
+	if err := ports.secure(s.certs); err != nil {
+		return err
+	}
 	if s.client, err = s.newClient(); err != nil {
 		return err
 	}
@@ -248,13 +251,13 @@ func (s *Stack) startGateway(ctx context.Context, program string, ports *listene
 		return err
 	}
 	secret := rand.Text()
-	s.serveOn(&http.Server{Handler: access.Loopback().Handler(access.Below(secret, s.webhook))}, func(server *http.Server) error { return server.Serve(hook) })
+	s.serveOn(&http.Server{Handler: access.Loopback().Handler(access.Below(secret, s.webhook))}, hook)
 	log, err := s.openLog("versitygw")
 	if err != nil {
 		return err
 	}
 	s.gateway, err = gateway.Start(ctx, gateway.Config{
-		Program: program, Dir: s.path("s3"), Certs: s.certs, TLS: ports.s3[0], Plain: ports.s3Plain,
+		Program: program, Dir: s.path("s3"), Ports: append(ports.s3, ports.s3Plain...),
 		Access: AccessKey, Secret: s.keys.SecretKey, Region: Region,
 		Webhook: "http://" + hook.Addr().String() + "/" + secret + "/", Log: log,
 		Users: s.keys.Functions, Denied: s.deny, Hosts: s.hosts,

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -20,7 +19,6 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/local/build"
-	"github.com/lipdrop/lipdrop/internal/local/certs"
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/states"
@@ -90,20 +88,16 @@ func openLab(t *testing.T) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := certs.Ensure(t.TempDir(), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	t.Cleanup(hook.Close)
-	secure, plain := listen(t), listen(t)
-	l.s3 = "http://" + plain.Addr().String()
+	port := listen(t)
+	l.s3 = "http://" + port.Addr().String()
 	users := map[string]string{reader: secretKey}
 	for function := range ids {
 		users[function] = secretKey
 	}
 	server, err := gateway.Start(t.Context(), gateway.Config{
-		Program: program, Dir: t.TempDir(), Certs: files, TLS: secure, Plain: []net.Listener{plain}, Access: person, Secret: secretKey,
+		Program: program, Dir: t.TempDir(), Ports: []net.Listener{port}, Access: person, Secret: secretKey,
 		Region: region, Webhook: hook.URL, Log: io.Discard, Users: users, Denied: l.deny,
 	})
 	if err != nil {

@@ -65,6 +65,16 @@ func (f Files) Pool() (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// Listener returns a listener that speaks TLS on the connections of a plain one. The
+// protocols are those that clients may choose, such as h2.
+func (f Files) Listener(plain net.Listener, protocols ...string) (net.Listener, error) {
+	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	if err != nil {
+		return nil, err
+	}
+	return tls.NewListener(plain, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: protocols}), nil
+}
+
 // usable reports whether the files belong together and stay valid for a while.
 func (f Files) usable(now time.Time) bool {
 	roots, err := f.Pool()

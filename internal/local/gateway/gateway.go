@@ -1,8 +1,8 @@
 // Package gateway runs versitygw, a real S3 server, as a child process over a
-// folder, and serves it over TLS and over plain http.
+// folder, and serves it.
 //
 // versitygw listens on a Unix socket. This process owns the ports and ends TLS. So
-// both ports reach one server, and a port that is in use is known before anything
+// all ports reach one server, and a port that is in use is known before anything
 // starts.
 //
 // Besides the root user, who may do everything, there are users who may do what
@@ -14,7 +14,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -31,7 +30,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/lipdrop/lipdrop/internal/local/access"
-	"github.com/lipdrop/lipdrop/internal/local/certs"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/process"
 )
@@ -46,11 +44,9 @@ const (
 type Config struct {
 	Program string // versitygw
 	Dir     string // holds the objects, their versions and metadata
-	Certs   certs.Files
-	TLS     net.Listener   // for https
-	Plain   []net.Listener // for http
-	Access  string         // access key of the root user
-	Secret  string         // secret key of the root user
+	Ports   []net.Listener
+	Access  string // access key of the root user
+	Secret  string // secret key of the root user
 	Region  string
 	Webhook string    // http URL that versitygw calls after every change
 	Log     io.Writer // output of versitygw; safe for concurrent use
@@ -80,7 +76,7 @@ type Gateway struct {
 func Start(ctx context.Context, cfg Config) (*Gateway, error) {
 	g, err := start(ctx, cfg)
 	if err != nil {
-		for _, listener := range append(cfg.Plain, cfg.TLS) {
+		for _, listener := range cfg.Ports {
 			_ = listener.Close()
 		}
 		return nil, fmt.Errorf("start versitygw: %w", err)
@@ -89,10 +85,7 @@ func Start(ctx context.Context, cfg Config) (*Gateway, error) {
 }
 
 func start(ctx context.Context, cfg Config) (*Gateway, error) {
-	cert, err := tls.LoadX509KeyPair(cfg.Certs.Cert, cfg.Certs.Key)
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -116,12 +109,11 @@ func start(ctx context.Context, cfg Config) (*Gateway, error) {
 		g.removeSocket()
 		return nil, err
 	}
-	secure := tls.NewListener(cfg.TLS, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})
 	if cfg.Hosts == nil {
 		cfg.Hosts = access.Loopback()
 	}
 	g.front = newFront(g.dial, newUsers(cfg, g.dial), cfg.Hosts, cfg.Log)
-	for _, listener := range append(cfg.Plain, secure) {
+	for _, listener := range cfg.Ports {
 		g.served.Go(func() { _ = g.front.Serve(listener) }) // until Close
 	}
 	return g, nil

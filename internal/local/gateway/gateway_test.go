@@ -73,9 +73,13 @@ func start(t *testing.T, program, dir string, change ...func(*gateway.Config)) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	secure, plain := listen(t), listen(t)
+	secure, err := files.Listener(listen(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := listen(t)
 	cfg := gateway.Config{
-		Program: program, Dir: dir, Certs: files, TLS: secure, Plain: []net.Listener{plain},
+		Program: program, Dir: dir, Ports: []net.Listener{secure, plain},
 		Access: "access", Secret: "secret-key", Region: "us-east-1", Webhook: hook.URL, Log: t.Output(),
 	}
 	for _, change := range change {
@@ -233,35 +237,26 @@ func TestKeepsWhatItHadAtItsLastStart(t *testing.T) {
 func TestSaysWhyItEnded(t *testing.T) {
 	program := program(t)
 	t.Run("at its start", func(t *testing.T) {
-		secure := listen(t)
+		port := listen(t)
 		_, err := gateway.Start(t.Context(), gateway.Config{
-			Program: program, Dir: t.TempDir(), Certs: certFiles(t), TLS: secure, Plain: []net.Listener{listen(t)}, Region: "us-east-1",
+			Program: program, Dir: t.TempDir(), Ports: []net.Listener{port}, Region: "us-east-1",
 			Webhook: "http://127.0.0.1:1", Access: "a", Secret: "b", Log: io.Discard,
 		})
 		if err == nil || !strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("Start() = %v, want the server's own last words", err)
 		}
-		if _, err := secure.Accept(); !errors.Is(err, net.ErrClosed) {
+		if _, err := port.Accept(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("the port is still open (%v)", err)
 		}
 	})
 	t.Run("no such program", func(t *testing.T) {
 		_, err := gateway.Start(t.Context(), gateway.Config{
-			Program: "/no/such/versitygw", Dir: t.TempDir(), Certs: certFiles(t), TLS: listen(t), Plain: []net.Listener{listen(t)}, Log: io.Discard,
+			Program: "/no/such/versitygw", Dir: t.TempDir(), Ports: []net.Listener{listen(t)}, Log: io.Discard,
 		})
 		if !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("Start() = %v, want one of a missing file", err)
 		}
 	})
-}
-
-func certFiles(t *testing.T) certs.Files {
-	t.Helper()
-	files, err := certs.Ensure(t.TempDir(), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return files
 }
 
 func TestManyClientsAtOnce(t *testing.T) {
