@@ -1,0 +1,239 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/test/world"
+)
+
+// judge compares each name with what the oracle says.
+func (t *story) judge() {
+	takes := map[string][]ledger.Record{}
+	for _, rec := range t.records() {
+		takes[rec.Name] = append(takes[rec.Name], rec)
+	}
+	names := map[string]bool{}
+	for i := range t.acts {
+		for name := range after(t.acts[:i+1]).names() {
+			names[name] = true
+		}
+	}
+	for name := range takes {
+		names[name] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		t.judgeName(name, takes[name])
+	}
+	t.judgeFiles()
+	for _, name := range slices.Sorted(maps.Keys(takes)) {
+		for _, rec := range takes[name] {
+			t.judgeTake(rec, takes[name])
+		}
+	}
+	for _, e := range t.w.Executions() {
+		t.judgeExecution(e)
+	}
+}
+
+func (t *story) judgeName(name string, takes []ledger.Record) {
+	v := verdictOf(name, t.acts, takes)
+	if v.skip {
+		return
+	}
+	st := t.status(ledger.StatusKey(name))
+	says := fmt.Sprintf("the status of %s is %s %s, take %q (%s)", name, st.State, st.Code, st.Take, st.Reason)
+	answered := v.answer != nil && st.State == v.answer.state && (v.answer.code == "" || v.answer.code == st.Code) &&
+		(v.answer.state != ledger.Used || slices.Equal(st.Jobs, v.answer.jobs))
+	withdrawn := v.gone && (st.State == ledger.Withdrawn || st.State == "")
+	switch {
+	case v.take != nil && st.Take == v.take.Take && st.State.Claimed():
+		t.compare(st, *v.take)
+		t.judgeWarnings(st, *v.take)
+	case answered, withdrawn:
+	case v.take == nil && v.answer == nil && !v.gone && st.State == ledger.Rejected && st.Code == problem.RefusedByRunComfy && t.refused[ledger.RecordKey(name, st.Take)]:
+	default:
+		want := ""
+		if v.answer != nil {
+			want += fmt.Sprintf(", want %s %s %v", v.answer.state, v.answer.code, v.answer.jobs)
+		}
+		if v.gone {
+			want += ", want withdrawn"
+		}
+		if v.take != nil {
+			want += fmt.Sprintf(", want take %s, which is %s %s", v.take.Take, v.take.State, v.take.Code)
+		}
+		t.wrong("%s%s: %s", says, want, v.why)
+	}
+	if st.Code == problem.FilesGone {
+		for key := range after(t.acts) {
+			if stem := strings.TrimSuffix(path.Base(key), path.Ext(key)); stem == path.Base(name) && strings.HasPrefix(key, ledger.InboxPrefix+path.Dir(name)+".job/") {
+				t.wrong("%s, but %s is there", says, key)
+			}
+		}
+	}
+	if strings.Contains(strings.Join(st.Warnings, " "), "SlowDown") {
+		t.wrong("%s still warns of a problem with S3: %q", says, st.Warnings)
+	}
+}
+
+// judgeWarnings checks the warnings about files of a bundle that were dropped again
+// after the bundle ran. Such a file starts nothing, so the status must warn.
+func (t *story) judgeWarnings(st ledger.Status, rec ledger.Record) {
+	there := after(t.acts)
+	if there.names()[rec.Name].takes == nil || len(there.names()[rec.Name].takes) != 1 {
+		return // not a bundle
+	}
+	for _, in := range rec.Inputs {
+		f, ok := there[in.Key]
+		if !ok || path.Base(in.Key) == "job.json" || !f.dropped.After(rec.Times.Claimed.Add(margin)) {
+			continue
+		}
+		if !strings.Contains(strings.Join(st.Warnings, " "), path.Base(in.Key)) {
+			t.wrong("the status of %s does not warn about %s, which was dropped again after it ran: %q", rec.Name, in.Key, st.Warnings)
+		}
+	}
+}
+
+// judgeFiles checks the answer files of files that belong to no job.
+func (t *story) judgeFiles() {
+	there := after(t.acts)
+	for _, key := range there.keys() {
+		answer := t.status("answers/" + strings.TrimPrefix(key, ledger.InboxPrefix) + ".json")
+		switch base := path.Base(key); {
+		case strings.EqualFold(base, "preset.json"):
+			want := ledger.Accepted
+			if len(there.presets(path.Dir(key))) > 1 {
+				want = ledger.Rejected
+			}
+			if answer.State != want {
+				t.wrong("the answer file for %s is %q %s, want %s", key, answer.State, answer.Code, want)
+			}
+		case path.Ext(base) == ".txt" && !strings.Contains(key, ".job/"):
+			if answer.State != ledger.Rejected {
+				t.wrong("the answer file for %s is %q %s, want rejected", key, answer.State, answer.Code)
+			}
+		}
+	}
+}
+
+// judgeTake checks what started a take and how it ended.
+func (t *story) judgeTake(rec ledger.Record, takes []ledger.Record) {
+	t.judgeStart(rec, takes)
+	if was, ok := t.cancelled[ledger.RecordKey(rec.Name, rec.Take)]; ok && !t.stopped[rec.Name] && !t.there(droppedOf(was.take)) {
+		if rec.State != ledger.Cancelled || rec.Code != problem.CancelledByDeletion {
+			t.wrong("take %s of %s is %s %s (%s); a file of it was deleted an hour before it would have started", rec.Take, rec.Name, rec.State, rec.Code, rec.Reason)
+		}
+	}
+	for _, in := range rec.Inputs {
+		if path.Base(in.Key) == "job.json" {
+			t.judgeOptions(rec, in)
+		}
+	}
+}
+
+// droppedOf returns the keys of a record's files whose deletion cancels it.
+func droppedOf(rec ledger.Record) []string {
+	var keys []string
+	for _, in := range rec.Inputs {
+		if cancels(in.Key) {
+			keys = append(keys, in.Key)
+		}
+	}
+	return keys
+}
+
+// judgeStart finds a take that was started by the deletion of a file which an
+// earlier take of the same name used.
+func (t *story) judgeStart(rec ledger.Record, takes []ledger.Record) {
+	var before []ledger.Record
+	for _, other := range takes {
+		if other.Times.Claimed.Before(rec.Times.Claimed) {
+			before = append(before, other)
+		}
+	}
+	var acts []act
+	for _, a := range t.acts {
+		if !a.at.After(rec.Times.Claimed) {
+			acts = append(acts, a)
+		}
+	}
+	var files []file
+	for i := range acts {
+		if w, ok := after(acts[:i+1]).names()[rec.Name].jobOf(rec); ok {
+			files = w.takes
+		}
+	}
+	if files == nil {
+		t.wrong("take %s of %s uses files that never existed together", rec.Take, rec.Name)
+		return
+	}
+	if left, either := exposed(rec.Name, acts, before, files); left && !either {
+		t.wrong("take %s of %s was started by the deletion of a file that an earlier take used", rec.Take, rec.Name)
+	}
+}
+
+// judgeOptions compares the recorded options with those of job.json. It compares
+// numbers exactly.
+func (t *story) judgeOptions(rec ledger.Record, manifest ledger.Input) {
+	decode := func(text []byte, value any) {
+		dec := json.NewDecoder(bytes.NewReader(text))
+		dec.UseNumber()
+		if err := dec.Decode(value); err != nil {
+			t.wrong("%s: %v", manifest.Key, err)
+		}
+	}
+	var asked struct {
+		Input map[string]any `json:"input"`
+	}
+	decode(t.w.Version(manifest.Key, strings.Trim(manifest.ETag, `"`)), &asked)
+	var kept struct {
+		Options map[string]any `json:"options"`
+	}
+	text, _ := t.w.Bucket.Object(ledger.RecordKey(rec.Name, rec.Take))
+	decode(text, &kept)
+	for option, value := range asked.Input {
+		if !strings.HasSuffix(option, "_url") && kept.Options[option] != value {
+			t.wrong("take %s of %s: %s is recorded as %v, job.json says %v", rec.Take, rec.Name, option, kept.Options[option], value)
+		}
+	}
+}
+
+// judgeExecution finds an execution that failed too early with RequestLost.
+func (t *story) judgeExecution(e world.Execution) {
+	var job struct {
+		RequestID string `json:"requestId"`
+	}
+	if json.Unmarshal([]byte(e.Input), &job) != nil {
+		t.wrong("%s has no input", e.ARN)
+	}
+	began := e.StartedAt
+	for _, event := range e.Events {
+		at := event.At
+		switch event.Type {
+		case "ExecutionRedriven":
+			began = at
+		case "ExecutionFailed":
+			if event.Error != "RequestLost" {
+				continue
+			}
+			var since []time.Time
+			for _, each := range t.unknown[job.RequestID] {
+				if !each.Before(began) && !each.After(at) {
+					since = append(since, each)
+				}
+			}
+			if n := len(since); n < 3 || since[n-1].Sub(since[0]) < time.Minute {
+				t.wrong("%s failed with RequestLost %s after its start, after %d responses that do not know the request", path.Base(e.ARN), at.Sub(began).Round(time.Second), n)
+			}
+		}
+	}
+}

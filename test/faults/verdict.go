@@ -1,0 +1,162 @@
+package main
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+// verdict says what a status may be about: the result of the files, a take, or
+// either of them.
+type verdict struct {
+	answer *want
+	gone   bool // withdrawn, or no status if there never was one
+	take   *ledger.Record
+	why    string // the explanation for a finding
+	skip   bool
+}
+
+// margin is the uncertainty about when a function read the bucket.
+const margin = roomForOther + time.Second
+
+// verdictOf derives what the status of a name must be about in the end, from the
+// acts of people and the records of its takes.
+func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
+	there := after(acts)
+	w, has := there.names()[name]
+	last := newest(takes)
+	if w.loose() {
+		return verdict{skip: true}
+	}
+	if has && w.state == "" {
+		return verdictOfJob(name, acts, takes, w, last)
+	}
+	v := verdict{why: "its files make no job"}
+	if has {
+		v.answer = &w
+	} else {
+		v.gone, v.why = true, "its files are gone"
+	}
+	if last == nil {
+		return v
+	}
+	v.take = last
+	if since := droppedSince(name, acts, *last); !since {
+		// Only deletions came after the take, so the status is about the take.
+		v.answer, v.gone, v.why = nil, false, "it ran, and only deletions came later"
+		return v
+	}
+	if has && w.stamp() > last.Take[:16] && slices.ContainsFunc(w.files, func(f file) bool { return f.dropped.After(last.Times.Claimed.Add(margin)) }) &&
+		w.code != problem.WaitingForManifest {
+		v.take, v.why = nil, "newer files make no job"
+	}
+	return v
+}
+
+func verdictOfJob(name string, acts []act, takes []ledger.Record, w want, last *ledger.Record) verdict {
+	for _, rec := range takes {
+		if !made(rec, w.takes) {
+			continue
+		}
+		if last.Take[:16] > rec.Take[:16] {
+			return verdict{take: last, why: "a newer take ran"}
+		}
+		return verdict{take: &rec, why: "its files were run"}
+	}
+	left, _ := exposed(name, acts, takes, w.takes)
+	switch {
+	case last != nil && w.stamp() < last.Take[:16]:
+		return verdict{take: last, why: "a newer take ran"}
+	case last != nil && left:
+		return verdict{take: last, why: "a deletion exposed older files"}
+	case presetsClashed(acts, w):
+		return verdict{answer: &want{state: ledger.Rejected, code: problem.Ambiguous}, why: "the folder had two presets"}
+	}
+	return verdict{why: "its files are complete but never ran"}
+}
+
+// presetsClashed reports whether the folder had two presets at any time since the
+// newest of the files was dropped.
+func presetsClashed(acts []act, w want) bool {
+	since := w.files[0].dropped
+	for _, f := range w.files {
+		if f.dropped.After(since) {
+			since = f.dropped
+		}
+	}
+	for i := range acts {
+		if next := i + 1; next < len(acts) && acts[next].at.Before(since) {
+			continue
+		}
+		if len(after(acts[:i+1]).presets(path.Dir(w.files[0].key))) > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// droppedSince reports whether a file of the name was dropped after the take was
+// claimed.
+func droppedSince(name string, acts []act, take ledger.Record) bool {
+	for i, a := range acts {
+		if a.deleted || !a.at.After(take.Times.Claimed.Add(-margin)) || made(take, []file{a.file}) {
+			continue
+		}
+		w := after(acts[:i+1]).names()[name]
+		if slices.ContainsFunc(w.files, func(f file) bool { return f.key == a.key }) {
+			return true
+		}
+	}
+	return false
+}
+
+// settleTime is how long the queue delays an event.
+const settleTime = 10 * time.Second
+
+// exposed reports whether these files became a job only because of a deletion, and
+// a take of the name used the deleted file. It sets either if the job may also run: a
+// video or image of another name was uploaded shortly before, and its event may arrive
+// before the event of the deletion.
+func exposed(name string, acts []act, takes []ledger.Record, files []file) (left, either bool) {
+	isJob := func(w want) bool {
+		return w.whole() && len(w.takes) == len(files) && slices.EqualFunc(w.takes, files, func(a, b file) bool { return a.key == b.key && a.dropped.Equal(b.dropped) })
+	}
+	var before want
+	byDeletion := false // a deletion left the present files of the name
+	for i, a := range acts {
+		w := after(acts[:i+1]).names()[name]
+		switch {
+		case !a.deleted:
+			byDeletion = byDeletion && !slices.ContainsFunc(append(w.takes, w.files...), func(f file) bool { return f.key == a.key })
+		case before.code == problem.Ambiguous:
+			// The deletion resolves an ambiguity, as the remedy says, unless a
+			// deletion left the ambiguous files too.
+		case leftBy(name, a, takes, files):
+			byDeletion = true
+			either = slices.ContainsFunc(acts[:i], func(upload act) bool {
+				heard := upload.at.Add(settleTime + upload.late)
+				return heard.After(a.at.Add(-margin)) && heard.Before(a.at.Add(settleTime+margin)) &&
+					slices.ContainsFunc(files, func(f file) bool { return f.key == upload.key && f.dropped.Equal(upload.dropped) })
+			})
+		}
+		if isJob(w) && !isJob(before) {
+			left = byDeletion
+		}
+		before = w
+	}
+	return left, either
+}
+
+// leftBy reports whether a take used the deleted file, and these files were there
+// before the take or belong to other names.
+func leftBy(name string, deletion act, takes []ledger.Record, files []file) bool {
+	return slices.ContainsFunc(takes, func(rec ledger.Record) bool {
+		return rec.Uses(deletion.key) && !made(rec, files) && !slices.ContainsFunc(files, func(f file) bool {
+			return strings.TrimSuffix(f.key, path.Ext(f.key)) == ledger.InboxPrefix+name && !made(rec, []file{f})
+		})
+	})
+}
