@@ -145,6 +145,9 @@ func (b *bundler) bundlePairs(ctx context.Context) error {
 	return nil
 }
 
+// readsAtOnce is how many media of a list are read at the same time.
+const readsAtOnce = 4
+
 // addRows adds the jobs of rows, whose media are named from dir, as bundles in a folder.
 // It leaves out rows with problems, and reports these and those of the media.
 func (b *bundler) addRows(ctx context.Context, file, folder, dir string, rows []list.Row, problems []list.Problem) error {

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/catalog"
@@ -174,30 +172,14 @@ func (c cost) String() string {
 // compare reads the files. Unless it is forced to send all, it takes those out of the
 // uploads that the bucket holds already.
 func (p *plan) compare(ctx context.Context, stack *client.Client, force bool) error {
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(readsAtOnce)
 	for _, key := range p.files.keys() {
 		if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil && stack.Local() {
 			return err
 		}
-		if p.uploads[key] != nil {
-			continue // a medium of a list, which was read before
+		if p.uploads[key] == nil { // otherwise it is a medium of a list, which was read before
+			f := p.files.byKey[key]
+			p.uploads[key] = &client.Upload{Key: key, Size: f.Size, Open: f.open}
 		}
-		f := p.files.byKey[key]
-		u := &client.Upload{Key: key, Open: f.open}
-		p.uploads[key] = u
-		group.Go(func() error {
-			content, err := f.open()
-			if err != nil {
-				return err
-			}
-			defer content.Close()
-			u.Sum, err = client.SumOf(groupCtx, content, f.Size)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return err
 	}
 	err := stack.Compare(ctx, slices.Collect(maps.Values(p.uploads)))
 	files := len(p.uploads)
@@ -205,9 +187,6 @@ func (p *plan) compare(ctx context.Context, stack *client.Client, force bool) er
 	p.same = files - len(p.uploads)
 	return err
 }
-
-// readsAtOnce is how many files of this machine are read at the same time.
-const readsAtOnce = 4
 
 // snapshotPages is how many pages of the bucket's listing a check reads at most, with one
 // page more for each ten files. If the folder has more, the check lists the files of each

@@ -29,12 +29,13 @@ type Content interface {
 
 // Upload is a file to upload to a key.
 type Upload struct {
-	Key string
+	Key  string
+	Size int64 // in bytes
 
 	// Open opens the file.
 	Open func() (Content, error)
 
-	// Sum identifies the content.
+	// Sum identifies the content. Compare sets it if it is not known.
 	Sum Sum
 
 	// Exists reports that the bucket has an object with this key, and Same that the
@@ -107,9 +108,36 @@ func encode(crc uint64) *string {
 	return aws.String(base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, crc)))
 }
 
+// sumsAtOnce is how many files are read at the same time.
+const sumsAtOnce = 4
+
+// sum sets the sums of the uploads that have none.
+func sum(ctx context.Context, uploads []*Upload) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(sumsAtOnce)
+	for _, u := range uploads {
+		if u.Sum.SHA256 != [sha256.Size]byte{} {
+			continue
+		}
+		group.Go(func() error {
+			content, err := u.Open()
+			if err != nil {
+				return err
+			}
+			defer content.Close()
+			u.Sum, err = SumOf(ctx, content, u.Size)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
 // Compare finds out which of the uploads the bucket holds already, with the same
-// content. It sets their Exists and Same.
+// content. It sets their Sum, Exists and Same.
 func (c *Client) Compare(ctx context.Context, uploads []*Upload) error {
+	if err := sum(ctx, uploads); err != nil {
+		return err
+	}
 	listed, all, err := c.listed(ctx, uploads)
 	if err != nil {
 		return err

@@ -159,13 +159,8 @@ func Explain(purpose, resource string, err error) error {
 	}
 	// The SDK asks the metadata service of the machine last, if it has found no
 	// credentials elsewhere.
-	for inner := errors.Unwrap(error(operation)); inner != nil; inner = errors.Unwrap(inner) {
-		if metadata, ok := errors.AsType[*smithy.OperationError](inner); ok && metadata.ServiceID == "ec2imds" {
-			return &CredentialsError{Missing: true, Err: errors.New("there are no AWS credentials")}
-		}
-		if strings.Contains(inner.Error(), "static credentials are empty") {
-			return &CredentialsError{Missing: true, Err: errors.New("there are no AWS credentials")}
-		}
+	if text := err.Error(); strings.Contains(text, "operation error ec2imds") || strings.Contains(text, "static credentials are empty") {
+		return &CredentialsError{Missing: true, Err: errors.New("there are no AWS credentials")}
 	}
 	if unsent, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
 		return fmt.Errorf("cannot %s: %w. Check your network and the region", purpose, unsent.Err)
@@ -174,8 +169,8 @@ func Explain(purpose, resource string, err error) error {
 }
 
 func isExplained(err error) bool {
-	var credentials *CredentialsError
-	var denied *DeniedError
-	var service *ServiceError
-	return errors.As(err, &credentials) || errors.As(err, &denied) || errors.As(err, &service)
+	_, credentials := errors.AsType[*CredentialsError](err)
+	_, denied := errors.AsType[*DeniedError](err)
+	_, service := errors.AsType[*ServiceError](err)
+	return credentials || denied || service
 }

@@ -241,12 +241,7 @@ func (s *sender) unfinished(ctx context.Context, u *Upload) (*string, []types.Co
 	if err != nil {
 		return nil, nil, err
 	}
-	var open []types.MultipartUpload
-	for _, upload := range out.Uploads {
-		if aws.ToString(upload.Key) == u.Key {
-			open = append(open, upload)
-		}
-	}
+	open := slices.DeleteFunc(out.Uploads, func(upload types.MultipartUpload) bool { return aws.ToString(upload.Key) != u.Key })
 	slices.SortFunc(open, func(a, b types.MultipartUpload) int { return aws.ToTime(b.Initiated).Compare(aws.ToTime(a.Initiated)) })
 	for _, upload := range open[:min(len(open), resumable)] {
 		parts, err := s.partsOf(ctx, u, upload.UploadId)

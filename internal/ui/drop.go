@@ -18,8 +18,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/check"
 	"github.com/lipdrop/lipdrop/internal/client"
@@ -48,9 +46,6 @@ const (
 
 	// nextWithin is how long the page waits for the next request for a part.
 	nextWithin = 15 * time.Second
-
-	// sumsAtOnce is how many files are read at once to compare them with the bucket.
-	sumsAtOnce = 2
 )
 
 // dropSession is one drop of a person.
@@ -480,18 +475,9 @@ func (d *dropSession) start(r *http.Request) (any, error) {
 // last.
 func (d *dropSession) upload(again bool) error {
 	c := d.server.Client
-	uploads := make([]*client.Upload, len(d.files))
-	group, ctx := errgroup.WithContext(d.ctx)
-	group.SetLimit(sumsAtOnce)
-	for i, f := range d.files {
-		uploads[i] = &client.Upload{Key: f.Key, Open: func() (client.Content, error) { return &readAhead{file: f}, nil }}
-		group.Go(func() (err error) {
-			uploads[i].Sum, err = client.SumOf(ctx, &readAhead{file: f}, f.Size)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return d.cause(err)
+	var uploads []*client.Upload
+	for _, f := range d.files {
+		uploads = append(uploads, &client.Upload{Key: f.Key, Size: f.Size, Open: func() (client.Content, error) { return &readAhead{file: f}, nil }})
 	}
 	if err := c.Compare(d.ctx, uploads); err != nil {
 		return d.cause(err)
