@@ -58,7 +58,7 @@ type MediaProperty struct {
 	Name         string
 	Kind         media.Kind
 	Required     bool
-	Formats      []string // as in Facts.Format
+	Formats      []string // as in media.Info.Format
 	MaxDuration  time.Duration
 	MaxBytes     int64
 	MinShortSide int // pixels

@@ -201,7 +201,8 @@ func theNearest(name string) string { return " (the nearest is " + name + ")" }
 
 // Nearest returns the known name that a wrong one probably means, or "". Two names are
 // near if at most a third of the longer one's letters differ, or if one contains the
-// other. Two neighbouring letters that are exchanged count as one difference. If several known names are equally near, Nearest returns the first.
+// other. Two neighbouring letters that are exchanged count as one difference. If several
+// known names are equally near, Nearest returns the first.
 func Nearest(name string, known []string) string {
 	if len(name) > maxCompared {
 		return ""
