@@ -31,6 +31,7 @@ const (
 func (s *Stack) Forward(event events.Event) error {
 	err := s.keep(event)
 	if err != nil {
+		s.missed.Store(true)
 		s.fail(fmt.Errorf("an event of the bucket was not kept: %w", err))
 	}
 	return err
@@ -75,7 +76,7 @@ func (s *Stack) catchUp(ctx context.Context, since time.Time) error {
 // eventKept records that all events of the bucket until now are kept, except those
 // on the way. It does nothing while events may be missing.
 func (s *Stack) eventKept() error {
-	if !s.caughtUp.Load() || s.Err() != nil {
+	if !s.caughtUp.Load() || s.missed.Load() {
 		return nil
 	}
 	text, err := time.Now().UTC().MarshalText()

@@ -68,6 +68,7 @@ type Stack struct {
 	fail   context.CancelCauseFunc
 
 	caughtUp      atomic.Bool // no event from before the start is missing
+	missed        atomic.Bool // an event since the start was not kept
 	lastEventLock sync.Mutex
 }
 

@@ -16,9 +16,10 @@ import (
 
 // source is a decoded template.yaml with the values that its names stand for.
 type source struct {
-	filler
-	globals   yaml.Node // properties of every function
-	resources map[string]resource
+	values     map[string]string
+	conditions map[string]yaml.Node
+	globals    yaml.Node // properties of every function
+	resources  map[string]resource
 }
 
 type resource struct {
@@ -45,12 +46,30 @@ func parse(template []byte, values map[string]string) (*source, error) {
 	if err := yaml.Unmarshal(template, &doc); err != nil {
 		return nil, err
 	}
-	s := &source{filler{values: map[string]string{}, conditions: doc.Conditions}, doc.Globals.Function, doc.Resources}
+	s := &source{map[string]string{}, doc.Conditions, doc.Globals.Function, doc.Resources}
 	for name, parameter := range doc.Parameters {
 		s.values[name] = parameter.Default
 	}
 	maps.Copy(s.values, values)
 	return s, nil
+}
+
+// each reads every resource of a type, by its logical id.
+func each[T any](template []byte, values map[string]string, kind string, read func(s *source, properties *yaml.Node) (T, error)) (map[string]T, error) {
+	s, err := parse(template, values)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]T{}
+	for id, resource := range s.resources {
+		if resource.Type != kind {
+			continue
+		}
+		if all[id], err = read(s, &resource.Properties); err != nil {
+			return nil, fmt.Errorf("%s: %w", id, err)
+		}
+	}
+	return all, nil
 }
 
 // Read returns the roles of the functions in the text of template.yaml, by the
@@ -60,31 +79,20 @@ func parse(template []byte, values map[string]string) (*source, error) {
 // It knows only the forms that the template has. Another form is an error, because
 // it might be read as less, or more, than what is deployed.
 func Read(template []byte, values map[string]string) (map[string]Role, error) {
-	s, err := parse(template, values)
-	if err != nil {
-		return nil, err
-	}
-	roles := map[string]Role{}
-	for id, resource := range s.resources {
-		if resource.Type != functionType {
-			continue
-		}
+	return each(template, values, functionType, func(s *source, properties *yaml.Node) (Role, error) {
 		var function struct {
 			Role     string    `yaml:"Role"`
 			Policies yaml.Node `yaml:"Policies"`
 		}
-		if err := resource.Properties.Decode(&function); err != nil {
-			return nil, fmt.Errorf("%s: %w", id, err)
+		if err := properties.Decode(&function); err != nil {
+			return nil, err
 		}
 		role, ok := s.resources[strings.TrimSuffix(function.Role, ".Arn")]
 		if !ok || !function.Policies.IsZero() {
-			return nil, fmt.Errorf("%s has permissions outside of a role of the template", id)
+			return nil, errors.New("it has permissions outside of a role of the template")
 		}
-		if roles[id], err = s.role(&role.Properties); err != nil {
-			return nil, fmt.Errorf("role of %s: %w", id, err)
-		}
-	}
-	return roles, nil
+		return s.role(&role.Properties)
+	})
 }
 
 // Function is what the template says about a function besides its role.
@@ -126,22 +134,14 @@ type properties struct {
 // that the template gives it. A variable that refers to something without a value
 // is an error.
 func Functions(template []byte, values map[string]string) (map[string]Function, error) {
-	s, err := parse(template, values)
-	if err != nil {
-		return nil, err
-	}
-	functions := map[string]Function{}
-	for id, resource := range s.resources {
-		if resource.Type != functionType {
-			continue
-		}
+	return each(template, values, functionType, func(s *source, own *yaml.Node) (Function, error) {
 		var read properties
-		if err := errors.Join(s.fill(&s.globals, &read), s.fill(&resource.Properties, &read)); err != nil {
-			return nil, fmt.Errorf("%s: %w", id, err)
+		if err := errors.Join(s.fill(&s.globals, &read), s.fill(own, &read)); err != nil {
+			return Function{}, err
 		}
 		for name, value := range read.Environment.Variables {
 			if unknown := variable.FindString(value); unknown != "" {
-				return nil, fmt.Errorf("%s: the variable %s refers to %s, which has no value in the local stack", id, name, unknown)
+				return Function{}, fmt.Errorf("the variable %s refers to %s, which has no value in the local stack", name, unknown)
 			}
 		}
 		f := Function{
@@ -153,9 +153,8 @@ func Functions(template []byte, values map[string]string) (map[string]Function, 
 				f.Queues[queue] = Mapping{event.Properties.BatchSize, event.Properties.ScalingConfig.MaximumConcurrency}
 			}
 		}
-		functions[id] = f
-	}
-	return functions, nil
+		return f, nil
+	})
 }
 
 // Queue is what the template says about a queue.
@@ -168,27 +167,16 @@ type Queue struct {
 // Queues returns the queues in the text of template.yaml by their logical ids, with
 // the values that parse describes.
 func Queues(template []byte, values map[string]string) (map[string]Queue, error) {
-	s, err := parse(template, values)
-	if err != nil {
-		return nil, err
-	}
-	queues := map[string]Queue{}
-	for id, resource := range s.resources {
-		if resource.Type != "AWS::SQS::Queue" {
-			continue
-		}
+	return each(template, values, "AWS::SQS::Queue", func(s *source, properties *yaml.Node) (Queue, error) {
 		var read struct {
 			DelaySeconds, VisibilityTimeout int `json:",string"`
 			RedrivePolicy                   struct {
 				MaxReceiveCount int `json:",string"`
 			}
 		}
-		if err := s.fill(&resource.Properties, &read); err != nil {
-			return nil, fmt.Errorf("%s: %w", id, err)
-		}
-		queues[id] = Queue{seconds(read.DelaySeconds), seconds(read.VisibilityTimeout), read.RedrivePolicy.MaxReceiveCount}
-	}
-	return queues, nil
+		err := s.fill(properties, &read)
+		return Queue{seconds(read.DelaySeconds), seconds(read.VisibilityTimeout), read.RedrivePolicy.MaxReceiveCount}, err
+	})
 }
 
 func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
@@ -204,11 +192,11 @@ func Defaults(template []byte) (map[string]string, error) {
 
 // fill decodes a part of a template, with its values, into to. A missing part does
 // not change to.
-func (f *filler) fill(n *yaml.Node, to any) error {
+func (s *source) fill(n *yaml.Node, to any) error {
 	if n.IsZero() {
 		return nil
 	}
-	filled, err := f.value(n)
+	filled, err := s.value(n)
 	if err != nil {
 		return err
 	}
@@ -223,7 +211,7 @@ func (f *filler) fill(n *yaml.Node, to any) error {
 var kept = regexp.MustCompile(`^(s3|states|secretsmanager|events):|^sqs:(SendMessage|ChangeMessageVisibility)$`)
 
 // role returns the statements of a role whose actions are kept.
-func (f *filler) role(properties *yaml.Node) (Role, error) {
+func (s *source) role(properties *yaml.Node) (Role, error) {
 	var found struct {
 		ManagedPolicyArns []string
 		Policies          []struct {
@@ -235,13 +223,13 @@ func (f *filler) role(properties *yaml.Node) (Role, error) {
 			}
 		}
 	}
-	if err := f.fill(properties, &found); err != nil {
+	if err := s.fill(properties, &found); err != nil {
 		return nil, err
 	}
 	if len(found.ManagedPolicyArns) > 0 {
 		return nil, fmt.Errorf("%v are not in the template", found.ManagedPolicyArns)
 	}
-	otherAccounts := map[string]map[string]OneOrMany{"StringNotEquals": {"s3:ResourceAccount": {f.values["AWS::AccountId"]}}}
+	otherAccounts := map[string]map[string]OneOrMany{"StringNotEquals": {"s3:ResourceAccount": {s.values["AWS::AccountId"]}}}
 	var role Role
 	for _, policy := range found.Policies {
 		for _, st := range policy.PolicyDocument.Statement {
@@ -266,27 +254,21 @@ func isOpen(resource string) bool {
 	return !strings.HasPrefix(resource, "arn:") || strings.Contains(resource, "${")
 }
 
-// filler replaces the intrinsic functions of a template by values.
-type filler struct {
-	values     map[string]string
-	conditions map[string]yaml.Node
-}
-
 // value returns a part of a template in the form of decoded JSON.
-func (f *filler) value(n *yaml.Node) (any, error) {
+func (s *source) value(n *yaml.Node) (any, error) {
 	switch n.Tag {
 	case "!Ref", "!GetAtt":
-		return f.of(n.Value, nil), nil
+		return s.of(n.Value, nil), nil
 	case "!Sub":
-		return f.sub(n)
+		return s.sub(n)
 	case "!If":
 		chosen := 2
-		if holds, err := f.holds(n.Content[0].Value); err != nil {
+		if holds, err := s.holds(n.Content[0].Value); err != nil {
 			return nil, err
 		} else if holds {
 			chosen = 1
 		}
-		return f.value(n.Content[chosen])
+		return s.value(n.Content[chosen])
 	}
 	switch {
 	case strings.HasPrefix(n.Tag, "!") && !strings.HasPrefix(n.Tag, "!!"):
@@ -294,7 +276,7 @@ func (f *filler) value(n *yaml.Node) (any, error) {
 	case n.Kind == yaml.MappingNode:
 		members := map[string]any{}
 		for i := 0; i < len(n.Content); i += 2 {
-			member, err := f.value(n.Content[i+1])
+			member, err := s.value(n.Content[i+1])
 			if err != nil {
 				return nil, err
 			}
@@ -304,7 +286,7 @@ func (f *filler) value(n *yaml.Node) (any, error) {
 	case n.Kind == yaml.SequenceNode:
 		list := []any{}
 		for _, each := range n.Content {
-			element, err := f.value(each)
+			element, err := s.value(each)
 			if err != nil {
 				return nil, err
 			}
@@ -319,27 +301,27 @@ func (f *filler) value(n *yaml.Node) (any, error) {
 var variable = regexp.MustCompile(`\$\{[A-Za-z0-9:.]+\}`)
 
 // sub returns the value of a Sub, which may have names of its own.
-func (f *filler) sub(n *yaml.Node) (any, error) {
+func (s *source) sub(n *yaml.Node) (any, error) {
 	text, own := n.Value, any(nil)
 	if n.Kind == yaml.SequenceNode {
 		text = n.Content[0].Value
 		var err error
-		if own, err = f.value(n.Content[1]); err != nil {
+		if own, err = s.value(n.Content[1]); err != nil {
 			return nil, err
 		}
 	}
 	names, _ := own.(map[string]any)
 	return variable.ReplaceAllStringFunc(text, func(match string) string {
-		return f.of(match[2:len(match)-1], names)
+		return s.of(match[2:len(match)-1], names)
 	}), nil
 }
 
 // of returns what a name stands for. For an unknown name it returns ${NAME}.
-func (f *filler) of(name string, own map[string]any) string {
+func (s *source) of(name string, own map[string]any) string {
 	if value, ok := own[name].(string); ok {
 		return value
 	}
-	if value, ok := f.values[name]; ok {
+	if value, ok := s.values[name]; ok {
 		return value
 	}
 	return "${" + name + "}"
@@ -347,18 +329,18 @@ func (f *filler) of(name string, own map[string]any) string {
 
 // holds reports whether a condition is true. It must be an !Equals, or the !Not of
 // an !Equals.
-func (f *filler) holds(name string) (bool, error) {
-	n, negated := f.conditions[name], false
+func (s *source) holds(name string) (bool, error) {
+	n, negated := s.conditions[name], false
 	if n.Tag == "!Not" && len(n.Content) == 1 {
 		n, negated = *n.Content[0], true
 	}
 	if n.Tag != "!Equals" || len(n.Content) != 2 {
 		return false, fmt.Errorf("the condition %s is of a form that the local stack does not know", name)
 	}
-	one, err := f.value(n.Content[0])
+	one, err := s.value(n.Content[0])
 	if err != nil {
 		return false, err
 	}
-	other, err := f.value(n.Content[1])
+	other, err := s.value(n.Content[1])
 	return (one == other) != negated, err
 }
