@@ -74,8 +74,14 @@ type Gateway struct {
 // Start starts the server and returns when it accepts requests. It closes the
 // listeners if it returns an error.
 func Start(ctx context.Context, cfg Config) (*Gateway, error) {
-	g, err := start(ctx, cfg)
-	if err != nil {
+	g := &Gateway{last: new(tail)}
+	if err := g.start(ctx, cfg); err != nil {
+		if g.child != nil {
+			g.child.Kill()
+		}
+		if g.socket != "" {
+			g.removeSocket()
+		}
 		for _, listener := range cfg.Ports {
 			_ = listener.Close()
 		}
@@ -84,30 +90,24 @@ func Start(ctx context.Context, cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
-func start(ctx context.Context, cfg Config) (*Gateway, error) {
-	var err error
+func (g *Gateway) start(ctx context.Context, cfg Config) (err error) {
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
-		return nil, err
+		return err
 	}
-	g := &Gateway{last: new(tail)}
 	if g.socket, err = socketPath(cfg.Dir); err != nil {
-		return nil, err
+		return err
 	}
 	cmd, err := command(cfg, g.socket)
 	if err != nil {
-		g.removeSocket()
-		return nil, err
+		return err
 	}
 	out := io.MultiWriter(cfg.Log, g.last)
 	cmd.Stdout, cmd.Stderr = out, out
 	if g.child, err = process.Start(cmd); err != nil {
-		g.removeSocket()
-		return nil, err
+		return err
 	}
 	if err := g.ready(ctx); err != nil {
-		g.child.Kill()
-		g.removeSocket()
-		return nil, err
+		return err
 	}
 	if cfg.Hosts == nil {
 		cfg.Hosts = access.Loopback()
@@ -116,7 +116,7 @@ func start(ctx context.Context, cfg Config) (*Gateway, error) {
 	for _, listener := range cfg.Ports {
 		g.served.Go(func() { _ = g.front.Serve(listener) }) // until Close
 	}
-	return g, nil
+	return nil
 }
 
 // maxSocketPath is the longest path of a socket on every system. macOS has the
@@ -132,7 +132,10 @@ func socketPath(dir string) (string, error) {
 		return filepath.Join(folder, name), os.MkdirAll(folder, 0o700)
 	}
 	folder, err := os.MkdirTemp("", "lipdrop-")
-	return filepath.Join(folder, name), err
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(folder, name), nil
 }
 
 // command returns the command line of versitygw and makes the folders in it. The

@@ -47,9 +47,8 @@ func (a api) checkURL(url string) error {
 }
 
 type sendRequest struct {
-	QueueURL     string `json:"QueueUrl"`
-	MessageBody  string
-	DelaySeconds *int
+	QueueURL, MessageBody string
+	DelaySeconds          *int
 }
 
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
@@ -73,9 +72,8 @@ func (a api) sendMessage(request sendRequest) (any, error) {
 }
 
 type visibilityRequest struct {
-	QueueURL          string `json:"QueueUrl"`
-	ReceiptHandle     string
-	VisibilityTimeout int
+	QueueURL, ReceiptHandle string
+	VisibilityTimeout       int
 }
 
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html

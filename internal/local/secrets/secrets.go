@@ -15,14 +15,10 @@ type Store struct{ values sync.Map } // by ARN
 // secret has no value, as the template makes it.
 func (s *Store) Set(arn, value string) { s.values.Store(arn, value) }
 
-type request struct {
-	SecretID string `json:"SecretId"`
-}
-
 // Operations returns the operation. It knows a secret only by its ARN.
 // https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
 func (s *Store) Operations() awsjson.Operations {
-	return awsjson.Operations{"secretsmanager.GetSecretValue": awsjson.Operation(func(r request) (any, error) {
+	return awsjson.Operations{"secretsmanager.GetSecretValue": awsjson.Operation(func(r struct{ SecretID string }) (any, error) {
 		value, found := s.values.Load(r.SecretID)
 		switch {
 		case !found:

@@ -66,18 +66,12 @@ func date(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1000
 }
 
-type startRequest struct {
-	StateMachineARN string `json:"stateMachineArn"`
-	Name            string `json:"name"`
-	Input           string `json:"input"`
-}
-
 // executionName matches the names that Step Functions accepts.
 var executionName = regexp.MustCompile(`^[^\s\p{Cc}<>{}\[\]?*"#%\\^|~` + "`" + `$&,;:/\x{fffe}\x{ffff}\x{10ffff}]{1,80}$`)
 
 // startExecution starts an execution once: a second request with the same name and
 // input returns the one that runs.
-func (s *Server) startExecution(request startRequest) (any, error) {
+func (s *Server) startExecution(request struct{ StateMachineARN, Name, Input string }) (any, error) {
 	if err := s.checkMachine(request.StateMachineARN); err != nil {
 		return nil, err
 	}
@@ -98,10 +92,6 @@ func (s *Server) startExecution(request startRequest) (any, error) {
 		return nil, awsjson.Errorf("ExecutionAlreadyExists", "Execution Already Exists: '%s'", s.executionARN(request.Name))
 	}
 	return map[string]any{"executionArn": s.executionARN(request.Name), "startDate": date(x.StartedAt)}, nil
-}
-
-type executionRequest struct {
-	ExecutionARN string `json:"executionArn"`
 }
 
 // description is what DescribeExecution returns. ListExecutions returns the part
@@ -135,7 +125,7 @@ func (s *Server) describe(r *run, data bool) description {
 	return d
 }
 
-func (s *Server) describeExecution(request executionRequest) (any, error) {
+func (s *Server) describeExecution(request struct{ ExecutionARN string }) (any, error) {
 	r, err := s.find(request.ExecutionARN)
 	if err != nil {
 		return nil, err
@@ -144,9 +134,9 @@ func (s *Server) describeExecution(request executionRequest) (any, error) {
 }
 
 type listRequest struct {
-	StateMachineARN string `json:"stateMachineArn"`
-	StatusFilter    Status `json:"statusFilter"`
-	MaxResults      int    `json:"maxResults"`
+	StateMachineARN string
+	StatusFilter    Status
+	MaxResults      int
 }
 
 // listExecutions returns the executions with a status, or all, newest first. It
@@ -176,15 +166,9 @@ func (s *Server) listExecutions(request listRequest) (any, error) {
 	return map[string]any{"executions": matching}, nil
 }
 
-type stopRequest struct {
-	ExecutionARN string `json:"executionArn"`
-	Error        string `json:"error"`
-	Cause        string `json:"cause"`
-}
-
 // stopExecution aborts an execution and cancels its task. For an execution that
 // has ended, it returns when that was.
-func (s *Server) stopExecution(request stopRequest) (any, error) {
+func (s *Server) stopExecution(request struct{ ExecutionARN, Error, Cause string }) (any, error) {
 	r, err := s.find(request.ExecutionARN)
 	if err != nil {
 		return nil, err
@@ -205,14 +189,9 @@ func (s *Server) stopExecution(request stopRequest) (any, error) {
 	return map[string]any{"stopDate": date(r.record.Execution.StoppedAt)}, nil
 }
 
-// redriveRequest has the token by which AWS recognizes a request that is sent
-// again. It is ignored: no response is lost on loopback.
-type redriveRequest struct {
-	ExecutionARN string `json:"executionArn"`
-	ClientToken  string `json:"clientToken"`
-}
-
-func (s *Server) redriveExecution(request redriveRequest) (any, error) {
+// redriveExecution ignores the ClientToken, by which AWS recognizes a request that is
+// sent again: no response is lost on loopback.
+func (s *Server) redriveExecution(request struct{ ExecutionARN, ClientToken string }) (any, error) {
 	r, err := s.find(request.ExecutionARN)
 	if err != nil {
 		return nil, err
