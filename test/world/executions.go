@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
+	local "github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
@@ -170,8 +170,7 @@ func (w *World) NotifyStatus(arn string, late time.Duration) {
 	if x.Status == states.Running {
 		redrives--
 	}
-	payload := fmt.Sprintf(`{"source":"aws.states","detail-type":"Step Functions Execution Status Change","detail":{"executionArn":%q,"status":%q,"redriveCount":%d}}`,
-		arn, x.Status, redrives)
+	payload := encode(local.StatusChange(w.now, machineARN, arn, string(x.Status), redrives))
 	w.events = append(w.events, &event{payload: []byte(payload), at: w.now.Add(time.Second + late)})
 }
 

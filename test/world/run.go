@@ -15,6 +15,7 @@ import (
 	cancel "github.com/lipdrop/lipdrop/functions/cancel/handler"
 	poll "github.com/lipdrop/lipdrop/functions/poll/handler"
 	submit "github.com/lipdrop/lipdrop/functions/submit/handler"
+	local "github.com/lipdrop/lipdrop/internal/local/events"
 )
 
 // Run lets time pass until only the hourly sweep is left to do, but no longer than
@@ -206,7 +207,7 @@ func (w *World) dispatch(v *event) {
 // Sweep calls cancel as the hourly schedule does.
 func (w *World) Sweep() {
 	w.nextSweep = w.now.Add(time.Hour)
-	w.events = append(w.events, &event{payload: []byte(`{"source":"aws.events","detail-type":"Scheduled Event","detail":{}}`), at: w.now})
+	w.events = append(w.events, &event{payload: []byte(encode(local.Schedule(w.now))), at: w.now})
 }
 
 // advance runs an execution until it waits, ends, or one of its functions sleeps.

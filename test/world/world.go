@@ -27,6 +27,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	local "github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/notice"
@@ -363,11 +364,12 @@ func (w *World) RedriveDeadLetters() {
 }
 
 func objectEvent(kind, key, reason string, at time.Time) string {
-	detail := map[string]any{"bucket": map[string]any{"name": bucketName}, "object": map[string]any{"key": key}}
-	if reason != "" {
-		detail["reason"] = reason
-	}
-	body, err := json.Marshal(map[string]any{"source": "aws.s3", "detail-type": kind, "time": at.UTC().Truncate(time.Second), "detail": detail})
+	return encode(local.Object(at, kind, bucketName, key, reason))
+}
+
+// encode returns the JSON text of an event.
+func encode(event local.Event) string {
+	body, err := json.Marshal(event)
 	if err != nil {
 		panic(err) // strings always encode
 	}
