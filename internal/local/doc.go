@@ -9,7 +9,8 @@
 //
 // Stack connects the parts: the S3 server (gateway), its events (events), the
 // queues (queue), Lambda (lambda), Step Functions (states), Secrets Manager
-// (secrets) and RunComfy (runcomfytest).
+// (secrets) and RunComfy (runcomfytest). The services of AWS read requests and
+// write errors with package awsjson.
 //
 // Every user of the machine, and every page in a browser on it, can reach a port
 // on loopback. So package access refuses requests that are not addressed to this

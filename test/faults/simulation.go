@@ -9,6 +9,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -56,9 +57,7 @@ func newWorld(seed, number uint64) (*simulation, error) {
 	if s.w, err = world.New(s.jitter.Float64); err != nil {
 		return nil, err
 	}
-	if s.clip, s.voice, err = world.Sample(); err != nil {
-		return nil, err
-	}
+	s.clip, s.voice = sample.Files()
 	s.w.RunComfy.Token = s.token()
 	s.repairAccount()
 	return s, nil

@@ -13,6 +13,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/golden"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/test/world"
+	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
 var operations = filepath.Join("docs", "operations.md")
@@ -154,10 +155,7 @@ func count(t *testing.T) counted {
 		made[c.Function][c.Service+" "+c.Op]++
 		return nil
 	}
-	clip, voice, err := world.Sample()
-	if err != nil {
-		t.Fatal(err)
-	}
+	clip, voice := worldtest.Media(t)
 	w.Drop("inbox/talk.mp4", clip)
 	w.Drop("inbox/talk.wav", voice)
 	for w.Status("talk").State != ledger.Succeeded {

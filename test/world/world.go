@@ -270,14 +270,6 @@ func (w *World) DropLarge(key string, body []byte, began time.Time) {
 	w.Notify("Object Created", key, 0)
 }
 
-// Sample returns the project's own clip and voice.
-func Sample() (clip, voice []byte, err error) {
-	if clip, err = os.ReadFile(inRepository("internal/local/sample/clip.mp4")); err == nil {
-		voice, err = os.ReadFile(inRepository("internal/local/sample/voice.wav"))
-	}
-	return clip, voice, err
-}
-
 func inRepository(path string) string {
 	_, here, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(here), "../..", path)

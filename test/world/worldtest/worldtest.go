@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -25,14 +26,7 @@ func Main(m *testing.M) {
 }
 
 // Media returns the project's own clip and voice.
-func Media(t *testing.T) (clip, voice []byte) {
-	t.Helper()
-	clip, voice, err := world.Sample()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return clip, voice
-}
+func Media(*testing.T) (clip, voice []byte) { return sample.Files() }
 
 // New returns a world in which a job is queued for 20 s and runs for 80 s.
 func New(t *testing.T) *world.World {
