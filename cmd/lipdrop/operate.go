@@ -83,8 +83,8 @@ func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern
 			return nil, &client.NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}
 		}
 		for _, st := range statuses {
-			if states == nil || slices.Contains(states, state(st.State)) {
-				named[st.Name] = named[st.Name] // true if another argument is the name
+			if _, ok := named[st.Name]; !ok && (states == nil || slices.Contains(states, state(st.State))) {
+				named[st.Name] = false
 			}
 		}
 	}
