@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -276,37 +277,35 @@ var contentTypes = map[string]string{
 // They are secrets: nothing logs them.
 func (s *Server) presign(ctx context.Context, f bucket.File) (show, download string, err error) {
 	presigner := s3.NewPresignClient(s.Client.S3, s3.WithPresignExpires(validFor))
-	url := func(in s3.GetObjectInput) string {
-		in.Bucket, in.Key = &s.Client.Bucket.Name, &f.Key
-		if f.VersionID != "" {
-			in.VersionId = &f.VersionID
-		}
-		request, failed := presigner.PresignGetObject(ctx, &in)
-		if failed != nil {
-			err = failed
-			return ""
-		}
-		return request.URL
+	const other = "application/octet-stream"
+	in := &s3.GetObjectInput{
+		Bucket: &s.Client.Bucket.Name, Key: &f.Key, ResponseContentType: aws.String(cmp.Or(contentTypes[strings.ToLower(path.Ext(f.Key))], other)),
 	}
-	attachment := mime.FormatMediaType("attachment", map[string]string{"filename": path.Base(f.Key)})
-	kind, ok := contentTypes[strings.ToLower(path.Ext(f.Key))]
-	if !ok {
-		kind = "application/octet-stream"
+	if f.VersionID != "" {
+		in.VersionId = &f.VersionID
 	}
-	show = url(s3.GetObjectInput{ResponseContentType: &kind})
-	download = url(s3.GetObjectInput{ResponseContentDisposition: aws.String(attachment), ResponseContentType: aws.String("application/octet-stream")})
-	return show, download, err
+	shown, err := presigner.PresignGetObject(ctx, in)
+	if err != nil {
+		return "", "", err
+	}
+	in.ResponseContentType = aws.String(other)
+	in.ResponseContentDisposition = aws.String(mime.FormatMediaType("attachment", map[string]string{"filename": path.Base(f.Key)}))
+	downloaded, err := presigner.PresignGetObject(ctx, in)
+	if err != nil {
+		return "", "", err
+	}
+	return shown.URL, downloaded.URL, nil
 }
 
 // mediaSource returns the bucket as a Content-Security-Policy names it: the beginning of
 // every presigned URL.
 func mediaSource(ctx context.Context, c *client.Client) (string, error) {
 	const key = "x"
-	request, err := s3.NewPresignClient(c.S3).PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &c.Bucket.Name, Key: aws.String(key)})
+	address, err := bucket.Presigner(c.S3, c.Bucket.Name, validFor)(ctx, bucket.File{Key: key})
 	if err != nil {
 		return "", c.Explain("sign addresses of the bucket", "", err)
 	}
-	u, err := url.Parse(request.URL)
+	u, err := url.Parse(address)
 	if err != nil {
 		return "", errors.New("the address of the bucket cannot be read")
 	}
