@@ -116,31 +116,16 @@ func (t Target) FindOnAWS(ctx context.Context) (*Client, error) {
 	return t.findOnAWS(ctx, cmp.Or(t.Stack, os.Getenv(stackVariable)))
 }
 
+// findOnAWS returns a client of a stack on AWS. The SDK writes no log.
 func (t Target) findOnAWS(ctx context.Context, stack string) (*Client, error) {
-	cfg, err := t.load(ctx)
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithLogger(logging.Nop{}), awsconfig.WithSharedConfigProfile(t.Profile), awsconfig.WithRegion(t.Region))
 	if err != nil {
-		return nil, err
-	}
-	return findStack(ctx, cfg, stack)
-}
-
-// load returns the configuration of AWS that the target names. The SDK writes no log.
-func (t Target) load(ctx context.Context) (aws.Config, error) {
-	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithLogger(logging.Nop{})}
-	if t.Profile != "" {
-		options = append(options, awsconfig.WithSharedConfigProfile(t.Profile))
-	}
-	if t.Region != "" {
-		options = append(options, awsconfig.WithRegion(t.Region))
-	}
-	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
-	if err != nil {
-		return cfg, &CredentialsError{Err: err}
+		return nil, &CredentialsError{Err: err}
 	}
 	if cfg.Region == "" {
-		return cfg, &CredentialsError{Missing: true, Err: errors.New("no AWS region is set")}
+		return nil, &CredentialsError{Missing: true, Err: errors.New("no AWS region is set")}
 	}
-	return cfg, nil
+	return findStack(ctx, cfg, stack)
 }
 
 // findStack returns a client of a stack on AWS: the named one or, without a name, the
@@ -152,7 +137,7 @@ func findStack(ctx context.Context, cfg aws.Config, name string) (*Client, error
 		in.StackName = &name
 		purpose += " " + name
 	}
-	var found []types.Stack
+	var found []*Client
 	for pages := cloudformation.NewDescribeStacksPaginator(cloudformation.NewFromConfig(cfg), in); pages.HasMorePages(); {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
@@ -163,8 +148,8 @@ func findStack(ctx context.Context, cfg aws.Config, name string) (*Client, error
 			return nil, err
 		}
 		for _, stack := range page.Stacks {
-			if outputs := outputsOf(stack); outputs["BucketName"] != "" && outputs["StateMachineArn"] != "" && outputs["TokenSecretArn"] != "" {
-				found = append(found, stack)
+			if c := clientOf(cfg, stack); c != nil {
+				found = append(found, c)
 			}
 		}
 	}
@@ -178,27 +163,29 @@ func findStack(ctx context.Context, cfg aws.Config, name string) (*Client, error
 		}
 	case len(found) > 1:
 		var names []string
-		for _, stack := range found {
-			names = append(names, aws.ToString(stack.StackName))
+		for _, c := range found {
+			names = append(names, c.Stack)
 		}
 		return nil, &UsageError{fmt.Sprintf("there are several lipdrop stacks in %s: %s. Name one with --stack", cfg.Region, strings.Join(names, ", "))}
 	}
-	outputs := outputsOf(found[0])
-	c := New(cfg, outputs["BucketName"], outputs["StateMachineArn"])
-	c.Stack, c.Outputs, c.TokenSecretARN = aws.ToString(found[0].StackName), outputs, outputs["TokenSecretArn"]
-	c.Parameters = map[string]string{}
-	for _, p := range found[0].Parameters {
-		c.Parameters[aws.ToString(p.ParameterKey)] = aws.ToString(p.ParameterValue)
-	}
-	return c, nil
+	return found[0], nil
 }
 
-func outputsOf(stack types.Stack) map[string]string {
-	outputs := map[string]string{}
+// clientOf returns a client of a stack on AWS, or nil if it is not a lipdrop stack.
+func clientOf(cfg aws.Config, stack types.Stack) *Client {
+	outputs, parameters := map[string]string{}, map[string]string{}
 	for _, o := range stack.Outputs {
 		outputs[aws.ToString(o.OutputKey)] = aws.ToString(o.OutputValue)
 	}
-	return outputs
+	for _, p := range stack.Parameters {
+		parameters[aws.ToString(p.ParameterKey)] = aws.ToString(p.ParameterValue)
+	}
+	if outputs["BucketName"] == "" || outputs["StateMachineArn"] == "" || outputs["TokenSecretArn"] == "" {
+		return nil
+	}
+	c := New(cfg, outputs["BucketName"], outputs["StateMachineArn"])
+	c.Stack, c.Outputs, c.Parameters, c.TokenSecretARN = aws.ToString(stack.StackName), outputs, parameters, outputs["TokenSecretArn"]
+	return c
 }
 
 // findLocal returns a client of the local stack that runs in the target's folder.
