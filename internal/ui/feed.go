@@ -125,8 +125,9 @@ func (f *feed) announce() {
 	f.changed = make(chan struct{})
 }
 
-// poll lists the bucket once and reads what has changed. If S3 refuses to return some
-// objects, poll reads the others, and the error is about one that was refused.
+// poll lists the bucket once, reads what has changed, and reports whether a row has
+// changed. If S3 does not return some objects, poll reads the others, and the error is
+// about one of those.
 func (f *feed) poll(ctx context.Context) (changed bool, err error) {
 	lists := make([][]bucket.File, 3)
 	group, within := errgroup.WithContext(ctx)
@@ -139,7 +140,7 @@ func (f *feed) poll(ctx context.Context) (changed bool, err error) {
 	if err := group.Wait(); err != nil {
 		return false, err
 	}
-	files, gone := f.compare(slices.Concat(lists...))
+	files, before := f.compare(slices.Concat(lists...))
 
 	var refused error
 	var mu sync.Mutex // guards refused
@@ -148,7 +149,9 @@ func (f *feed) poll(ctx context.Context) (changed bool, err error) {
 	for _, file := range files {
 		group.Go(func() error {
 			err := f.client.Explain("read "+file.Key, file.Key, f.read(within, file))
-			if _, ok := errors.AsType[*client.DeniedError](err); ok {
+			_, denied := errors.AsType[*client.DeniedError](err)
+			_, failed := errors.AsType[*client.ServiceError](err)
+			if denied || failed {
 				mu.Lock()
 				defer mu.Unlock()
 				refused = err
@@ -157,21 +160,19 @@ func (f *feed) poll(ctx context.Context) (changed bool, err error) {
 			return err
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return true, err
-	}
+	err = group.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.reading = false
-	return len(files) > 0 || gone, refused
+	f.reading = f.reading && err != nil
+	return f.version != before, cmp.Or(err, refused)
 }
 
 // compare returns the files of a listing that have changed, in the order in which they
-// are read. It forgets those that are not in the listing, and reports whether there were
-// some.
-func (f *feed) compare(listed []bucket.File) (changed []bucket.File, gone bool) {
+// are read, and the version before. It forgets the files that are not in the listing.
+func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	before = f.version
 	here := map[string]bool{}
 	for _, file := range listed {
 		here[file.Key] = true
@@ -181,7 +182,6 @@ func (f *feed) compare(listed []bucket.File) (changed []bucket.File, gone bool) 
 	}
 	for key := range f.etags {
 		if !here[key] {
-			gone = true
 			f.forget(key)
 		}
 	}
@@ -195,7 +195,7 @@ func (f *feed) compare(listed []bucket.File) (changed []bucket.File, gone bool) 
 		}
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), b.LastModified.Compare(a.LastModified))
 	})
-	return changed, gone
+	return changed, before
 }
 
 // read reads an object and shows it. An object that was deleted since it was listed is

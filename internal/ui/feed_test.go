@@ -3,6 +3,7 @@ package ui
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,4 +70,37 @@ func TestFeed(t *testing.T) {
 	set(client.ReviewKey("ads/talk", take), client.Review{Name: "ads/talk", Take: take, Decision: client.Rejected})
 	set(ledger.StatusKey("ads/talk"), ledger.Status{Name: "ads/talk", State: ledger.Succeeded, Take: take, Reason: "again"})
 	want("a review and a status at once", "ads/talk succeeded rejected")
+}
+
+// A status that S3 does not return hides no other status, and the page says why it is
+// missing until S3 returns it.
+func TestFeedInTrouble(t *testing.T) {
+	storage := &s3test.Bucket{}
+	b := &bucket.Bucket{S3: storage, Name: "b"}
+	f := newFeed(&client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b, Now: time.Now}})
+	for _, name := range []string{"a", "archived", "z"} {
+		storage.Set(ledger.StatusKey(name), []byte(`{"state": "succeeded"}`))
+	}
+	storage.Before = func(op, key string) error {
+		if op == "GetObject" && key == ledger.StatusKey("archived") {
+			return s3test.Error(403, "InvalidObjectState")
+		}
+		return nil
+	}
+	for _, changed := range []bool{true, false} {
+		if got, err := f.poll(t.Context()); got != changed || err == nil {
+			t.Errorf("changed %t, %v, want %t and an error", got, err, changed)
+		} else {
+			f.settle(err)
+		}
+	}
+	if c, _ := f.since(0); len(c.Rows) != 2 || c.Reading || !strings.Contains(c.Trouble, "InvalidObjectState") {
+		t.Errorf("a page gets %+v", c)
+	}
+	storage.Before = nil
+	_, err := f.poll(t.Context())
+	f.settle(err)
+	if c, _ := f.since(0); len(c.Rows) != 3 || c.Trouble != "" {
+		t.Errorf("after the trouble, a page gets %+v", c)
+	}
 }
