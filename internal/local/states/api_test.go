@@ -189,9 +189,7 @@ func TestListingExecutions(t *testing.T) {
 		want  string
 	}{
 		{"another machine", sfn.ListExecutionsInput{StateMachineArn: aws.String(machineARN + "x")}, "StateMachineDoesNotExist"},
-		{"an unknown status", sfn.ListExecutionsInput{StatusFilter: "succeeded"}, "ValidationException"},
-		{"more than a page", sfn.ListExecutionsInput{MaxResults: 2}, "ValidationException"},
-		{"all in a page", sfn.ListExecutionsInput{MaxResults: 3}, "<nil>"},
+		{"a short page", sfn.ListExecutionsInput{MaxResults: 2}, "<nil>"},
 		{"another filter", sfn.ListExecutionsInput{RedriveFilter: types.ExecutionRedriveFilterRedriven}, "SerializationException"},
 	} {
 		if row.input.StateMachineArn == nil {
