@@ -15,31 +15,27 @@ import (
 )
 
 // trouble is the one thing that goes wrong in a story.
-type trouble int
+type trouble string
 
 const (
-	noTrouble       trouble = iota
-	startsFail              // StartExecution fails until the message is a dead letter, which nobody redrives
-	cannotCancel            // every call of /cancel fails for an hour
-	stopsFail               // StopExecution fails
-	throttled               // the POST returns 429, and S3 refuses the release of the claim
-	responseLost            // RunComfy accepts the job, but its response is lost
-	forgotten               // RunComfy forgets the request after it has reported its end
-	notKnownForLong         // RunComfy does not know the request for some minutes
-	onceAfterward           // one call fails after each redrive
-	outputUnread            // S3 refuses to return archived outputs
-	interleaved             // other functions and people act between two calls of a function
-	slow                    // each call of S3 and RunComfy is slow
-	unpaid                  // the account has no balance for some hours
-	troubles
+	noTrouble       trouble = "nothing"
+	startsFail      trouble = "no execution starts" // until the message is a dead letter, which nobody redrives
+	cannotCancel    trouble = "no cancel for an hour"
+	stopsFail       trouble = "no execution is stopped"
+	throttled       trouble = "429, and S3 refuses the release of the claim"
+	responseLost    trouble = "the response is lost"    // RunComfy accepts the job
+	forgotten       trouble = "forgotten after its end" // RunComfy forgets the request after it has reported its end
+	notKnownForLong trouble = "not known for minutes"   // RunComfy does not know the request
+	onceAfterward   trouble = "one trouble after each redrive"
+	outputUnread    trouble = "archived files cannot be read"
+	interleaved     trouble = "side by side" // other functions and people act between two calls of a function
+	slow            trouble = "slow calls"   // of S3 and RunComfy
+	unpaid          trouble = "no balance for hours"
 )
 
-func (t trouble) String() string {
-	return [...]string{
-		"nothing", "no execution starts", "no cancel for an hour", "no execution is stopped", "429, and S3 refuses the release of the claim",
-		"the response is lost", "forgotten after its end", "not known for minutes", "one trouble after each redrive",
-		"archived files cannot be read", "side by side", "slow calls", "no balance for hours",
-	}[t]
+var troubles = []trouble{
+	noTrouble, startsFail, cannotCancel, stopsFail, throttled, responseLost, forgotten, notKnownForLong,
+	onceAfterward, outputUnread, interleaved, slow, unpaid,
 }
 
 // story is a world with a few acts of people, a few names and one trouble.
@@ -61,7 +57,6 @@ type story struct {
 	redriven  map[string]bool         // executions whose next call fails
 	ended     map[string]bool         // requests whose end RunComfy has reported
 	unknown   map[string][]time.Time  // when RunComfy did not know a request, by its id
-	answered  map[string][]time.Time  // when RunComfy knew a request, by its id
 	stopped   map[string]bool         // names whose execution a person stopped
 	cancelled map[string]cancellation // takes that must be cancelled, by the key of their record
 }
@@ -92,10 +87,10 @@ func newStory(seed, number uint64) (*story, error) {
 	}
 	t := &story{
 		simulation: s, number: number, redriven: map[string]bool{}, ended: map[string]bool{}, unknown: map[string][]time.Time{},
-		answered: map[string][]time.Time{}, stopped: map[string]bool{}, cancelled: map[string]cancellation{},
+		stopped: map[string]bool{}, cancelled: map[string]cancellation{},
 	}
 	t.stories = 1
-	t.trouble = trouble(max(0, s.plans.IntN(2*int(troubles))-int(troubles)))
+	t.trouble = troubles[max(0, s.plans.IntN(2*len(troubles))-len(troubles))] // half of the stories have none
 	t.queue = []time.Duration{0, time.Minute, 10 * time.Minute, 3 * time.Hour}[s.plans.IntN(4)]
 	t.run = []time.Duration{time.Minute, 10 * time.Minute}[s.plans.IntN(2)]
 	t.fails = t.trouble == forgotten || s.chance(0.1)
@@ -166,12 +161,9 @@ func (t *story) before(c world.Call) error {
 func (t *story) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	call, id := runcomfytest.CallOf(r)
 	fault := t.faultOf(call, id)
-	if call == runcomfytest.CallStatus || call == runcomfytest.CallResult {
-		if fault != nil && fault.Name == "unknown request" {
-			t.unknown[id] = append(t.unknown[id], t.w.Now())
-		} else if fault == nil {
-			t.answered[id] = append(t.answered[id], t.w.Now())
-		}
+	asks := call == runcomfytest.CallStatus || call == runcomfytest.CallResult
+	if asks && fault != nil && fault.Name == "unknown request" {
+		t.unknown[id] = append(t.unknown[id], t.w.Now())
 	}
 	if fault == nil && call == runcomfytest.CallResult {
 		if job, ok := t.w.RunComfy.Job(id); ok && job.State == "failed" {
