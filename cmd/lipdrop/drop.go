@@ -81,7 +81,7 @@ func (p *plan) print(out *terminal) {
 		switch {
 		case job.State == check.Ready && !job.starts:
 			if starting+len(p.jobs) <= briefly {
-				printf(out, "%s: starts nothing, because the bucket holds the same files already\n", job.Finding.Name)
+				printf(out, "%s: starts nothing, because %s\n", job.Finding.Name, client.WhyNot(job.Finding, p.uploads))
 			}
 			continue
 		case job.State == ledger.Used && len(p.jobs) > detailed:

@@ -19,7 +19,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/list"
-	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
@@ -121,13 +120,14 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 		}
 	}
 	if p.wrong == nil {
-		if err := p.compare(ctx, stack, c.Force); err != nil {
+		if err := p.compare(ctx, stack); err != nil {
 			return nil, err
 		}
 	}
 	if err := p.check(ctx, stack); err != nil {
 		return nil, err
 	}
+	p.choose(c.Force)
 	p.estimate(ctx, stack)
 	return p, nil
 }
@@ -169,9 +169,8 @@ func (c cost) String() string {
 	return fmt.Sprintf("about %s, %s, without %s: %s", dollars(c.usd), budget.EstimateNote, count(c.unknown, "job"), c.why)
 }
 
-// compare reads the files. Unless it is forced to send all, it takes those out of the
-// uploads that the bucket holds already.
-func (p *plan) compare(ctx context.Context, stack *client.Client, force bool) error {
+// compare reads the files, and compares them with the bucket.
+func (p *plan) compare(ctx context.Context, stack *client.Client) error {
 	for _, key := range p.files.keys() {
 		if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil && stack.Local() {
 			return err
@@ -181,11 +180,23 @@ func (p *plan) compare(ctx context.Context, stack *client.Client, force bool) er
 			p.uploads[key] = &client.Upload{Key: key, Size: f.Size, Open: f.open}
 		}
 	}
-	err := stack.Compare(ctx, slices.Collect(maps.Values(p.uploads)))
+	return stack.Compare(ctx, slices.Collect(maps.Values(p.uploads)))
+}
+
+// choose keeps only the uploads that are sent, and finds out which jobs they start.
+func (p *plan) choose(force bool) {
+	var ready []drop.Finding
+	for _, job := range p.jobs {
+		if job.State == check.Ready {
+			ready = append(ready, job.Finding)
+		}
+	}
 	files := len(p.uploads)
-	maps.DeleteFunc(p.uploads, func(_ string, u *client.Upload) bool { return u.Same && !force })
+	p.uploads = client.ToSend(slices.Collect(maps.Values(p.uploads)), force, ready)
 	p.same = files - len(p.uploads)
-	return err
+	for i, job := range p.jobs {
+		p.jobs[i].starts = job.State == check.Ready && client.Starts(job.Finding, p.uploads)
+	}
 }
 
 // snapshotPages is how many pages of the bucket's listing a check reads at most, with one
@@ -203,7 +214,7 @@ func (p *plan) check(ctx context.Context, stack *client.Client) error {
 	resolver := p.resolver
 	resolver.Files = check.Overlay{New: p.files.checkable(), Bucket: snapshot}
 	err = check.AssessEach(ctx, &resolver, p.files.keys(), func(key string, o check.Outcome) error {
-		p.jobs = append(p.jobs, plannedJob{Outcome: o, starts: o.State == check.Ready && p.changes(o.Finding)})
+		p.jobs = append(p.jobs, plannedJob{Outcome: o})
 		if o.State == ledger.Rejected {
 			p.reject(key, o.Finding.Name, o.Problems)
 		}
@@ -259,21 +270,6 @@ func (p *plan) reject(key, name string, problems []problem.Problem) {
 // rejectRow adds a problem of a row of a list.
 func (p *plan) rejectRow(file string, bad list.Problem) {
 	p.wrong = append(p.wrong, wrong{file, bad.Row, escapef("%s: %v", file, bad)})
-}
-
-// changes reports whether the uploads start the job of a finding: they bring a file
-// that makes a new take, or one that was missing.
-func (p *plan) changes(f drop.Finding) bool {
-	_, isBundle := f.Job.Manifest()
-	for _, file := range f.Files() {
-		k := drop.ParseKey(file.Key)
-		kind, _ := media.KindOf(file.Key)
-		isMatch := k.Role == drop.Member && f.Name != k.Name && kind == media.Audio
-		if u := p.uploads[file.Key]; u != nil && (!isBundle || k.Role == drop.Manifest || isMatch || !u.Exists) {
-			return true
-		}
-	}
-	return false
 }
 
 // ready returns the names of the jobs that the files form, sorted: those that start and

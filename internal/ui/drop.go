@@ -24,6 +24,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // A drop has two phases: the check, and the upload. In both, the command asks the page
@@ -64,6 +65,7 @@ type dropSession struct {
 	pending  map[int]*ask
 	phase    chan struct{} // closed when the phase has ended
 	result   dropResult
+	ready    []drop.Finding // of the jobs that can start
 	err      error
 	sent     int64
 	total    int64
@@ -73,14 +75,14 @@ type dropSession struct {
 
 // dropResult is what a check has found, and what an upload has sent.
 type dropResult struct {
-	Jobs    []check.Job `json:"jobs,omitempty"`
-	Files   int         `json:"files"`
-	Bytes   int64       `json:"bytes"`
-	Present []string    `json:"present,omitempty"` // files that the bucket has already
-	Left    []string    `json:"left,omitempty"`    // files that are not uploaded, because they would start no job
-	Denied  string      `json:"denied,omitempty"`  // the permission that is missing
-	Names   []string    `json:"names,omitempty"`   // of the jobs that start, after the upload
-	Skipped []string    `json:"skipped,omitempty"` // files that were not uploaded again
+	Jobs    []check.Job         `json:"jobs,omitempty"`
+	Files   int                 `json:"files"`
+	Bytes   int64               `json:"bytes"`
+	Present []string            `json:"present,omitempty"` // files that the bucket has already
+	Left    []string            `json:"left,omitempty"`    // files that are not uploaded, because they would start no job
+	Denied  string              `json:"denied,omitempty"`  // the permission that is missing
+	Names   []string            `json:"names,omitempty"`   // of the jobs that start, after the upload
+	Idle    map[string][]string `json:"idle,omitempty"`    // names of the jobs that do not, by the reason
 }
 
 // dropForm is what the page sends to begin a drop.
@@ -291,7 +293,7 @@ func (d *dropSession) check(model string, options map[string]any) error {
 	}
 	var result dropResult
 	if model != "" || len(options) > 0 {
-		if result.Jobs, result.Left, err = d.makeBundles(stored, model, options); err != nil {
+		if result.Jobs, result.Left, err = d.makeBundles(model, options); err != nil {
 			return err
 		}
 	}
@@ -302,20 +304,44 @@ func (d *dropSession) check(model string, options map[string]any) error {
 			return fmt.Errorf("two files are named %s; rename one", check.File(keys[i]))
 		}
 	}
+	byName, made := map[string][]string{}, map[string]bool{} // the keys of a job, and whether its bundle is made for the person
+	for _, f := range d.files {
+		if k := drop.ParseKey(f.Key); k.Stem != "" {
+			byName[k.Name] = append(byName[k.Name], f.Key)
+			made[k.Name] = made[k.Name] || f.index < 0
+		}
+	}
+	var ready []drop.Finding
 	good, bad := map[string]bool{}, map[string]bool{}
-	err = d.eachOutcome(stored, files, func(o check.Outcome) {
+	err = d.eachOutcome(check.Overlay{New: files, Bucket: stored}, keys, func(o check.Outcome) {
 		f, of := o.Finding, good
 		if o.State == ledger.Rejected {
 			of = bad
-			if key, ok := strings.CutPrefix(f.Key, client.AnswerPrefix); ok {
-				bad[ledger.InboxPrefix+strings.TrimSuffix(key, ".json")] = true
+			if f.Key == drop.SubjectOf(f.Name).Key() {
+				for _, key := range byName[f.Name] {
+					bad[key] = true
+				}
+			} else {
+				bad[ledger.InboxPrefix+f.Name] = true // a file that cannot belong to a job
 			}
 		}
 		for _, file := range f.Files() {
 			of[file.Key] = true
 		}
 		job := o.Describe()
-		if o.State == check.Ready {
+		for i, p := range job.Problems {
+			if p.Code == problem.Ambiguous && made[f.Name] {
+				job.Problems[i].Remedy = "Delete the other files of this name from the bucket, or rename yours, or choose no model and no options. Then drop your files again."
+			}
+		}
+		switch {
+		case o.State == check.Ready && !d.canStart(f, files, stored):
+			job.State, job.Problems = ledger.Waiting, []check.Problem{{
+				Reason: "only job.json starts a bundle again, and it was not dropped",
+				Remedy: "Drop the folder with its job.json.",
+			}}
+		case o.State == check.Ready:
+			ready = append(ready, f)
 			job.EstimateUSD = d.server.prices.Estimate(d.ctx, o.Job.Model, o.Job.Expected.Length).USD
 		}
 		result.Jobs = append(result.Jobs, job)
@@ -351,15 +377,33 @@ func (d *dropSession) check(model string, options map[string]any) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.result, d.total, d.checked = result, result.Bytes, true
+	d.result, d.ready, d.total, d.checked = result, ready, result.Bytes, true
 	return nil
 }
 
-// eachOutcome reports what files would start if they were dropped beside those that are
-// stored.
-func (d *dropSession) eachOutcome(stored *check.Snapshot, files *check.Dropped, report func(check.Outcome)) error {
-	resolver := &drop.Resolver{Files: check.Overlay{New: files, Bucket: stored}, Catalog: d.server.Catalog, Settings: d.server.Settings}
-	err := check.AssessEach(d.ctx, resolver, files.Keys(), func(_ string, o check.Outcome) error {
+// canStart reports whether the dropped files start the job of a finding, if their
+// contents are new.
+func (d *dropSession) canStart(f drop.Finding, dropped, stored drop.Files) bool {
+	has := func(files drop.Files, key string) bool {
+		_, err := files.Head(d.ctx, key)
+		return err == nil
+	}
+	if manifest, isBundle := f.Job.Manifest(); !isBundle || has(dropped, manifest.Key) {
+		return true
+	}
+	sent := map[string]*client.Upload{}
+	for _, file := range f.Files() {
+		if has(dropped, file.Key) {
+			sent[file.Key] = &client.Upload{Key: file.Key, Exists: has(stored, file.Key)}
+		}
+	}
+	return client.Starts(f, sent)
+}
+
+// eachOutcome reports what the files at keys would start.
+func (d *dropSession) eachOutcome(files drop.Files, keys []string, report func(check.Outcome)) error {
+	resolver := &drop.Resolver{Files: files, Catalog: d.server.Catalog, Settings: d.server.Settings}
+	err := check.AssessEach(d.ctx, resolver, keys, func(_ string, o check.Outcome) error {
 		report(o)
 		return nil
 	})
@@ -368,9 +412,10 @@ func (d *dropSession) eachOutcome(stored *check.Snapshot, files *check.Dropped, 
 
 // makeBundles puts each pair of the dropped files into a bundle of its own, with a
 // job.json that has a model and options. It finds out what the job.json must say by
-// a check with a preset that says the same. It takes the files of other pairs out of the
-// drop, because the options would not reach them, and returns these pairs and files.
-func (d *dropSession) makeBundles(stored *check.Snapshot, model string, options map[string]any) (unfit []check.Job, left []string, err error) {
+// a check with a preset that says the same, without the files of the bucket: these may
+// be the bundle of an earlier drop. It takes the files of other pairs out of the drop,
+// because the options would not reach them, and returns these pairs and files.
+func (d *dropSession) makeBundles(model string, options map[string]any) (unfit []check.Job, left []string, err error) {
 	preset := map[string]any{"input": options}
 	if options == nil {
 		preset["input"] = map[string]any{}
@@ -395,27 +440,27 @@ func (d *dropSession) makeBundles(stored *check.Snapshot, model string, options 
 		with = append(with, d.made(folder+"preset.json", text))
 	}
 	used, unused := map[string]bool{}, map[string]bool{}
-	err = d.eachOutcome(stored, filesOf(with), func(o check.Outcome) {
+	files := filesOf(with)
+	err = d.eachOutcome(files, files.Keys(), func(o check.Outcome) {
 		f := o.Finding
 		if f.Job != nil {
 			if _, isBundle := f.Job.Manifest(); isBundle {
 				return
 			}
 		}
-		files := f.Files()
-		if len(files) == 0 {
+		pair := f.Files()
+		if len(pair) == 0 {
 			return // no pair
 		}
-		whole := !slices.ContainsFunc(files, func(file bucket.File) bool { return own[file.Key] == nil })
-		if f.Job == nil || o.State != check.Ready || !whole {
-			for _, file := range files {
+		if o.State != check.Ready {
+			for _, file := range pair {
 				unused[file.Key] = true
 			}
 			job := o.Describe()
-			if o.State == check.Ready {
-				job.State, job.Problems = ledger.Waiting, []check.Problem{{
-					Reason: "one file of the pair is in the bucket already, so that the options that you chose do not reach the pair",
-					Remedy: "Drop both files together, or choose no model and no options.",
+			if o.State == ledger.Waiting {
+				job.Problems = []check.Problem{{
+					Reason: check.File(pair[0].Key) + " was dropped without its partner, so it cannot get the model and the options that you chose",
+					Remedy: "Drop both files of the pair together, or choose no model and no options.",
 				}}
 			}
 			unfit = append(unfit, job)
@@ -471,8 +516,8 @@ func (d *dropSession) start(r *http.Request) (any, error) {
 	return map[string]bool{"started": true}, nil
 }
 
-// upload uploads the files that the bucket does not hold yet: media first, and job.json
-// last.
+// upload uploads the files that the bucket does not hold yet, or all of them: media
+// first, and job.json last.
 func (d *dropSession) upload(again bool) error {
 	c := d.server.Client
 	var uploads []*client.Upload
@@ -482,22 +527,15 @@ func (d *dropSession) upload(again bool) error {
 	if err := c.Compare(d.ctx, uploads); err != nil {
 		return d.cause(err)
 	}
-	var skipped []string
+	send := client.ToSend(uploads, again, d.ready)
 	var total int64
-	changed := map[string]bool{} // keys that are uploaded
-	uploads = slices.DeleteFunc(uploads, func(u *client.Upload) bool {
-		if u.Same && !again {
-			skipped = append(skipped, check.File(u.Key))
-			return true
-		}
+	for _, u := range send {
 		total += u.Sum.Size
-		changed[u.Key] = true
-		return false
-	})
+	}
 	d.mu.Lock()
 	d.total = total
 	d.mu.Unlock()
-	err := c.Send(d.ctx, uploads, func(n int64) {
+	err := c.Send(d.ctx, slices.Collect(maps.Values(send)), func(n int64) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.sent += n
@@ -508,10 +546,13 @@ func (d *dropSession) upload(again bool) error {
 	d.server.feed.poke()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.result.Skipped = skipped
-	for _, job := range d.result.Jobs {
-		if job.State == check.Ready && slices.ContainsFunc(job.Media, func(m check.Medium) bool { return changed[ledger.InboxPrefix+m.File] }) {
-			d.result.Names = append(d.result.Names, job.Name)
+	d.result.Idle = map[string][]string{}
+	for _, f := range d.ready {
+		if client.Starts(f, send) {
+			d.result.Names = append(d.result.Names, f.Name)
+		} else {
+			why := client.WhyNot(f, send)
+			d.result.Idle[why] = append(d.result.Idle[why], f.Name)
 		}
 	}
 	return nil

@@ -1,12 +1,32 @@
 package ui
 
 import (
+	"crypto/md5"
+	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/budget"
+	"github.com/lipdrop/lipdrop/internal/catalog"
+	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
 // A person may read for long what the check has found. If the page is closed, the drop
@@ -38,4 +58,208 @@ func TestDropEndsWithThePage(t *testing.T) {
 			t.Errorf("after the page was closed: HTTP status %d, %v", status, session.ctx.Err())
 		}
 	})
+}
+
+// newDropServer returns a server over a bucket in memory, and a function that returns the
+// keys that were uploaded since its last call, in their order.
+func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
+	t.Helper()
+	storage := &s3test.Bucket{}
+	var uploaded []string
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key := strings.TrimPrefix(r.URL.Path, "/b/")
+		stored, ok := storage.Object(key)
+		switch {
+		case r.Method == http.MethodPut:
+			body, _ := io.ReadAll(r.Body)
+			storage.Set(key, body)
+			uploaded = append(uploaded, key)
+		case r.Method == http.MethodHead && ok:
+			w.Header().Set("Content-Length", strconv.Itoa(len(stored)))
+			w.Header().Set("ETag", fmt.Sprintf("\"%x\"", md5.Sum(stored)))
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(front.Close)
+	models, err := catalog.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: &front.URL, Credentials: credentials.NewStaticCredentialsProvider("key", "secret", "")}
+	c := client.New(cfg, "b", "arn:aws:states:us-east-1:000000000000:stateMachine:m")
+	c.Bucket = &bucket.Bucket{S3: storage, Name: "b"}
+	return &Server{
+		Options: Options{Client: c, Catalog: models, Settings: drop.Settings{DefaultVideoModel: "sync/sync/lipsync/v2/pro", DefaultImageModel: "community/live-avatar"}},
+		prices:  &budget.Prices{API: &runcomfy.Client{Token: runcomfytest.Token("token"), BaseURL: front.URL}, Now: time.Now},
+		feed:    newFeed(c), known: map[string]knownRights{}, ctx: t.Context(), sessions: map[string]*dropSession{},
+	}, storage, func() []string { defer func() { uploaded = nil }(); return uploaded }
+}
+
+// checked checks a drop of files, whose contents need no page.
+func (s *Server) checked(t *testing.T, files map[string][]byte, model string) *dropSession {
+	t.Helper()
+	var form dropForm
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		form.Files = append(form.Files, struct {
+			Path string `json:"path"`
+			Size int64  `json:"size"`
+		}{name, int64(len(files[name]))})
+	}
+	session, err := s.openSession(form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.endSession(session, nil) })
+	for _, f := range session.files {
+		f.text = files[session.names[f.index]]
+	}
+	if err := session.check(model, nil); err != nil {
+		t.Fatal(err)
+	}
+	return session
+}
+
+// jobsOf describes the jobs of a drop by their names and states.
+func jobsOf(d *dropSession) []string {
+	var jobs []string
+	for _, job := range d.result.Jobs {
+		jobs = append(jobs, job.Name+" "+string(job.State))
+	}
+	return jobs
+}
+
+// What is dropped again is compared with the bucket. A job starts if a file that starts
+// it is sent: a file of a pair, or the job.json of a bundle.
+func TestDropAgain(t *testing.T) {
+	mp4, wav := sample.Files()
+	changed := slices.Clone(wav)
+	changed[len(changed)-1]++
+	const manifest = `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`
+	const many = `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`
+	pair := map[string][]byte{"talk.mp4": mp4, "talk.wav": wav}
+	bundle := map[string][]byte{"x.job/job.json": []byte(manifest), "x.job/v.mp4": mp4, "x.job/a.wav": wav}
+	wildcard := map[string][]byte{"x.job/job.json": []byte(many), "x.job/v.mp4": mp4, "x.job/a.wav": wav, "x.job/b.wav": wav}
+	longer := append(slices.Clone(mp4), "\x00\x00\x00\x08free"...)
+	with := func(files map[string][]byte, name string, body []byte) map[string][]byte {
+		files = maps.Clone(files)
+		files[name] = body
+		return files
+	}
+	without := func(files map[string][]byte, name string) map[string][]byte {
+		files = maps.Clone(files)
+		delete(files, name)
+		return files
+	}
+	outside := with(without(bundle, "x.job/v.mp4"), "v.mp4", mp4)
+	outside["x.job/job.json"] = []byte(strings.Replace(manifest, "v.mp4", "/inbox/v.mp4", 1))
+	for _, tt := range []struct {
+		name          string
+		first, second map[string][]byte
+		model         string
+		sent          []string // by the second drop, in this order
+		starts        []string
+		unchanged     []string
+		idle          []string // because job.json is not sent
+	}{
+		{"a pair", pair, pair, "", nil, nil, []string{"talk"}, nil},
+		{"a pair with another voice", pair, with(pair, "talk.wav", changed), "", []string{"talk.wav"}, []string{"talk"}, nil, nil},
+		{"a pair with a model", pair, pair, "sync/react-1", nil, nil, []string{"talk"}, nil},
+		{"a pair with a model and another voice", pair, with(pair, "talk.wav", changed), "sync/react-1", []string{"talk.job/talk.wav", "talk.job/job.json"}, []string{"talk"}, nil, nil},
+		{"a bundle", bundle, bundle, "", nil, nil, []string{"x"}, nil},
+		{"a bundle with another voice", bundle, with(bundle, "x.job/a.wav", changed), "", []string{"x.job/a.wav", "x.job/job.json"}, []string{"x"}, nil, nil},
+		{"another voice of a bundle, without its job.json", bundle, map[string][]byte{"x.job/a.wav": changed}, "", []string{"x.job/a.wav"}, nil, nil, nil},
+		{"another match of a wildcard, without its job.json", wildcard, map[string][]byte{"x.job/c.wav": wav}, "", []string{"x.job/c.wav"}, []string{"x/c"}, nil, nil},
+		{"a bundle with another job.json", bundle, with(bundle, "x.job/job.json", []byte(" "+manifest)), "", []string{"x.job/job.json"}, []string{"x"}, nil, nil},
+		{"a bundle with a file that was missing", without(bundle, "x.job/a.wav"), bundle, "", []string{"x.job/a.wav"}, []string{"x"}, nil, nil},
+		{"one bundle of two with another voice", with(with(with(bundle, "y.job/job.json", []byte(manifest)), "y.job/v.mp4", mp4), "y.job/a.wav", wav),
+			with(with(with(bundle, "y.job/job.json", []byte(manifest)), "y.job/v.mp4", mp4), "y.job/a.wav", changed), "",
+			[]string{"y.job/a.wav", "y.job/job.json"}, []string{"y"}, []string{"x"}, nil},
+		{"a wildcard with another voice", wildcard, with(wildcard, "x.job/b.wav", changed), "", []string{"x.job/b.wav"}, []string{"x/b"}, []string{"x/a"}, nil},
+		{"a wildcard with another video", wildcard, with(wildcard, "x.job/v.mp4", longer), "", []string{"x.job/v.mp4", "x.job/job.json"}, []string{"x/a", "x/b"}, nil, nil},
+		{"a wildcard with another video and voice", wildcard, with(with(wildcard, "x.job/v.mp4", longer), "x.job/b.wav", changed), "", []string{"x.job/v.mp4", "x.job/b.wav"}, []string{"x/b"}, nil, []string{"x/a"}},
+		{"a bundle with another video outside it", outside, with(outside, "v.mp4", longer), "", []string{"v.mp4", "x.job/job.json"}, []string{"x"}, nil, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, _, uploaded := newDropServer(t)
+			if err := s.checked(t, tt.first, tt.model).upload(false); err != nil {
+				t.Fatal(err)
+			}
+			uploaded()
+			second := s.checked(t, tt.second, tt.model)
+			if err := second.upload(false); err != nil {
+				t.Fatal(err)
+			}
+			var sent []string
+			for _, key := range uploaded() {
+				sent = append(sent, strings.TrimPrefix(key, "inbox/"))
+			}
+			slices.Sort(second.result.Names)
+			if diff := cmp.Diff([][]string{tt.sent, tt.starts, tt.unchanged, tt.idle}, [][]string{sent, second.result.Names, second.result.Idle["the bucket holds the same files already"], second.result.Idle["only its job.json starts it again, and that was not sent"]}); diff != "" {
+				t.Errorf("sent, started, unchanged and idle (-want +got), of the jobs %q:\n%s", jobsOf(second), diff)
+			}
+		})
+	}
+}
+
+// A name that both a pair and a bundle would have is a problem. Nothing of it is uploaded,
+// even if other files are.
+func TestDropClash(t *testing.T) {
+	mp4, wav := sample.Files()
+	pair := map[string][]byte{"ads/talk.mp4": mp4, "ads/talk.wav": wav}
+	manifest := []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`)
+	bundle := map[string][]byte{"ads/talk.job/job.json": manifest, "ads/talk.job/talk.mp4": mp4, "ads/talk.job/talk.wav": wav}
+	for _, tt := range []struct {
+		name         string
+		stored, drop map[string][]byte
+		model        string
+		remedy       string
+	}{
+		{"a pair with a model beside the pair", pair, pair, "sync/react-1", "or choose no model and no options"},
+		{"a pair with a model beside another voice", map[string][]byte{"ads/talk.mp3": wav}, pair, "sync/react-1", "Delete the other files of this name from the bucket"},
+		{"a bundle beside the pair", pair, bundle, "", "Rename or delete all but one of them"},
+		{"a pair beside the bundle", bundle, pair, "", "Rename or delete all but one of them"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, storage, uploaded := newDropServer(t)
+			for name, body := range tt.stored {
+				storage.Set("inbox/"+name, body)
+			}
+			files := maps.Clone(tt.drop)
+			files["ads/other.mp4"], files["ads/other.wav"] = mp4, wav
+			d := s.checked(t, files, tt.model)
+			jobs := jobsOf(d)
+			slices.Sort(jobs)
+			if diff := cmp.Diff([]string{"ads/other ready", "ads/talk rejected"}, jobs); diff != "" {
+				t.Fatalf("jobs (-want +got):\n%s", diff)
+			}
+			for _, job := range d.result.Jobs {
+				if job.Name == "ads/talk" {
+					p := job.Problems[0]
+					if !strings.Contains(p.Reason, "the folder talk.job would each be the job ads/talk") || !strings.Contains(p.Reason, "talk.m") || !strings.Contains(p.Remedy, tt.remedy) {
+						t.Errorf("the problem is %+v", p)
+					}
+				}
+			}
+			if err := d.upload(false); err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range uploaded() {
+				if strings.Contains(key, "talk") {
+					t.Errorf("%s was uploaded", key)
+				}
+			}
+		})
+	}
+}
+
+// One file of a pair gets no options, even if the bucket has the other one.
+func TestDropOfHalfAPairWithOptions(t *testing.T) {
+	mp4, wav := sample.Files()
+	s, storage, _ := newDropServer(t)
+	storage.Set("inbox/talk.mp4", mp4)
+	d := s.checked(t, map[string][]byte{"talk.wav": wav}, "sync/react-1")
+	if diff := cmp.Diff([]string{"talk waiting"}, jobsOf(d)); diff != "" || len(d.files) > 0 || !strings.Contains(d.result.Jobs[0].Problems[0].Reason, "without its partner") {
+		t.Errorf("%d files, %+v", len(d.files), d.result.Jobs)
+	}
 }

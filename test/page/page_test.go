@@ -358,16 +358,20 @@ func TestDropWithOptions(t *testing.T) {
 	if strings.Contains(found, "DS_Store") {
 		t.Errorf("the check shows a file that is no drop:\n%s", found)
 	}
-	b.do("choose a folder, a model and an option",
-		chromedp.SetValue("#drop-folder", "ads/spring"), chromedp.SetValue("#drop-model", "sync/react-1"),
-		chromedp.Evaluate(`document.querySelector("#drop-model").dispatchEvent(new Event("change"))`, nil),
-		chromedp.WaitVisible("#option-temperature"),
-		chromedp.Evaluate(`(() => { const t = document.querySelector("#option-temperature"); t.value = 0.25; t.dispatchEvent(new Event("input")); t.dispatchEvent(new Event("change"));
-			const e = document.querySelector("#option-emotion"); e.value = String([...e.options].find((o) => o.innerText === "happy").value); e.dispatchEvent(new Event("change")); })()`, nil))
-	b.waitFor("the options are checked", `document.querySelector("#found")?.innerText.includes("ads/spring/shop/talk") && document.querySelector("#found").innerText.includes("sync/react-1") && !document.querySelector("#drop-start").disabled`)
-	b.shoot("options-light")
-	b.do("upload", chromedp.Click("#drop-start"))
-	b.waitFor("the window is closed", `!document.querySelector("#drop").open`)
+	uploadWithOptions := func() {
+		t.Helper()
+		b.do("choose a folder, a model and an option",
+			chromedp.SetValue("#drop-folder", "ads/spring"), chromedp.SetValue("#drop-model", "sync/react-1"),
+			chromedp.Evaluate(`document.querySelector("#drop-model").dispatchEvent(new Event("change"))`, nil),
+			chromedp.WaitVisible("#option-temperature"),
+			chromedp.Evaluate(`(() => { const t = document.querySelector("#option-temperature"); t.value = 0.25; t.dispatchEvent(new Event("input")); t.dispatchEvent(new Event("change"));
+				const e = document.querySelector("#option-emotion"); e.value = String([...e.options].find((o) => o.innerText === "happy").value); e.dispatchEvent(new Event("change")); })()`, nil))
+		b.waitFor("the options are checked", `document.querySelector("#found")?.innerText.includes("ads/spring/shop/talk") && document.querySelector("#found").innerText.includes("sync/react-1") && !document.querySelector("#drop-start").disabled`)
+		b.shoot("options-light")
+		b.do("upload", chromedp.Click("#drop-start"))
+		b.waitFor("the window is closed", `!document.querySelector("#drop").open`)
+	}
+	uploadWithOptions()
 	manifest, _, err := c.Bucket.Get(t.Context(), "inbox/ads/spring/shop/talk.job/job.json", 1<<20)
 	if err != nil {
 		t.Fatal(err)
@@ -397,11 +401,53 @@ func TestDropWithOptions(t *testing.T) {
 		}
 		return len(recs)
 	}
-	plain := []string{write(t, filepath.Join(folder, "plain.mp4"), mp4), write(t, filepath.Join(folder, "plain.wav"), wav)}
-	drop := func(again bool) {
+	awaitTakes := func(name string, want int) {
+		t.Helper()
+		for deadline := time.Now().Add(within); takes(name) < want; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				break
+			}
+		}
+		if n := takes(name); n != want {
+			t.Fatalf("%s has %d takes, want %d", name, n, want)
+		}
+	}
+	reload := func() {
 		t.Helper()
 		b.do("reload", chromedp.Reload())
 		b.waitFor("the jobs are listed", `document.querySelector("#rows .row")`)
+	}
+	notice := func(want string) {
+		t.Helper()
+		if text := eval[string](b, `document.querySelector("#notice").innerText`); !strings.Contains(text, want) {
+			t.Errorf("the page says %q, want %q", text, want)
+		}
+	}
+
+	// The same pair with another voice is a new take of its bundle, though job.json is the
+	// same. Without a change, nothing starts.
+	changed := slices.Clone(wav)
+	changed[len(changed)-1]++
+	write(t, filepath.Join(folder, "shop", "talk.wav"), changed)
+	for _, want := range []string{"ads/spring/shop/talk is dropped; the job starts", "Nothing was started. ads/spring/shop/talk starts nothing, because the bucket holds the same files already."} {
+		reload()
+		b.drag(filepath.Join(folder, "shop"))
+		b.waitFor("the files are checked", `document.querySelector("#found .found")`)
+		uploadWithOptions()
+		notice(want)
+		awaitTakes("ads/spring/shop/talk", 2)
+	}
+	// Without options, the pair would be a second job of the same name.
+	reload()
+	b.drag(filepath.Join(folder, "shop"))
+	b.waitFor("the files are checked", `document.querySelector("#found .found")`)
+	b.do("choose the folder", chromedp.SetValue("#drop-folder", "ads/spring"), chromedp.Evaluate(`document.querySelector("#drop-folder").dispatchEvent(new Event("change"))`, nil))
+	b.waitFor("the clash is shown", `document.querySelector("#found")?.innerText.includes("talk.mp4 and talk.wav and the folder talk.job would each be the job ads/spring/shop/talk. Rename or delete")`)
+
+	plain := []string{write(t, filepath.Join(folder, "plain.mp4"), mp4), write(t, filepath.Join(folder, "plain.wav"), wav)}
+	drop := func(again bool) {
+		t.Helper()
+		reload()
 		b.drag(plain...)
 		b.waitFor("the files are checked", `document.querySelector("#found .found li")?.innerText.includes("plain")`)
 		if again {
@@ -413,18 +459,9 @@ func TestDropWithOptions(t *testing.T) {
 	drop(false)
 	awaitState(t, c, "plain", ledger.Succeeded)
 	drop(false)
-	if text := eval[string](b, `document.querySelector("#notice").innerText`); !strings.Contains(text, "Nothing was started") {
-		t.Errorf("after the same files: %s", text)
-	}
+	notice("Nothing was started. plain starts nothing, because the bucket holds the same files already.")
 	drop(true)
-	for deadline := time.Now().Add(within); takes("plain") < 2; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("plain has %d takes, want 2", takes("plain"))
-		}
-	}
-	if n := takes("plain"); n != 2 {
-		t.Errorf("plain has %d takes, want 2", n)
-	}
+	awaitTakes("plain", 2)
 	b.quiet()
 }
 

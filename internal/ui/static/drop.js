@@ -184,7 +184,7 @@ export class Drop {
     const price = !ready.length ? "" : priced.length === ready.length ? "about " + dollars(cost) + " by RunComfy’s base price, not a quote" : priced.length ? `about ${dollars(cost)} for ${priced.length} of them; the price of the others is not known` : "price not known";
     this.found.replaceChildren(
       h("p", {}, h("b", {}, `${ready.length} ${ready.length === 1 ? "job" : "jobs"}`), [length ? seconds(length) + " of output" : "", price, result.files + " files, " + bytes(result.bytes)].filter(Boolean).map((text) => ", " + text)),
-      result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: " + result.present.join(", ") + ". A changed file is a new take and a new charge; one with the same content is skipped. ",
+      result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: " + result.present.join(", ") + ". A changed file is a new take and a new charge; one with the same content is skipped, unless it is the job.json of a bundle with a changed file. ",
         h("label", { class: "check" }, this.again, " upload it too, for a new take")) : "",
       result.left?.length ? h("p", {}, "Not uploaded, because they would start no job: " + result.left.join(", ") + ".") : "",
       result.denied ? h("p", { class: "bad", id: "drop-denied" }, "You may not drop files here: your credentials lack the permission " + result.denied + ".") : "",
@@ -226,9 +226,7 @@ export class Drop {
       this.uploading = false;
       this.id = "";
       this.dialog.close();
-      const names = result.names ?? [];
-      if (!names.length && result.skipped?.length) return notify("The bucket has these files already, with the same content. Nothing was started.");
-      notify(names.length ? names.join(", ") + (names.length === 1 ? " is dropped; the job starts in a few seconds." : " are dropped; the jobs start in a few seconds.") : "The files are uploaded.");
+      notify(said(result));
     } catch (err) {
       text.textContent = err.message + " What was uploaded is not sent again when you drop the files again.";
       text.className = "bad";
@@ -247,6 +245,16 @@ export class Drop {
     this.uploading = false;
     if (id) await request("drop/close?id=" + id, { body: { reason: "the person closed the window" } }).catch(() => {});
   }
+}
+
+// said says what an upload has started, and if that is nothing, why.
+function said({ names = [], idle = {}, jobs = [], sent }) {
+  const texts = [];
+  if (names.length) texts.push(names.join(", ") + (names.length === 1 ? " is dropped; the job starts in a few seconds." : " are dropped; the jobs start in a few seconds."));
+  else texts.push(sent ? "The files are uploaded, but nothing was started." : "Nothing was started.");
+  for (const [why, of] of Object.entries(idle)) texts.push(of.join(", ") + (of.length === 1 ? " starts" : " start") + " nothing, because " + why + ".");
+  if (!names.length) texts.push(...jobs.filter((job) => job.state === "waiting").map((job) => job.name + ": " + (job.problems ?? []).map((p) => p.reason + ". " + p.remedy).join(" ")));
+  return texts.join(" ");
 }
 
 // stateLabelOf also knows the state of a job that would be submitted.
