@@ -1,6 +1,7 @@
 package drop
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -8,7 +9,9 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
+	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
 // A wildcard matches what path.Match matches.
@@ -24,6 +27,21 @@ func TestWildcardMatches(t *testing.T) {
 			t.Errorf("%q matches %q: %t, want %t", pattern, key, got, want)
 		}
 	})
+}
+
+// A listing that the number of listings cuts off is not the whole list.
+func TestBelowIsWholeOrCrowded(t *testing.T) {
+	storage := &s3test.Bucket{}
+	for i := range bucket.PageSize + 1 {
+		storage.Set(fmt.Sprintf("inbox/cafe.job/%d.wav", i), nil)
+	}
+	for left, want := range map[int]error{0: errCrowded, 1: errCrowded, 2: nil} {
+		l := &lister{&Resolver{Files: &bucket.Bucket{S3: storage, Name: "b"}}, left}
+		files, err := l.below(t.Context(), "inbox/cafe.job/", maxMatches)
+		if !errors.Is(err, want) || err == nil && len(files) != bucket.PageSize+1 {
+			t.Errorf("with %d listings: %d files, %v", left, len(files), err)
+		}
+	}
 }
 
 // The time for a hostile input grows linearly with its length. Each row would take

@@ -219,7 +219,8 @@ func taggedStems(files []File, stem string) []string {
 	return stems
 }
 
-// below returns the files whose keys begin with prefix in any form.
+// below returns the files whose keys begin with prefix in any form, at most limit of each
+// form.
 func (l *lister) below(ctx context.Context, prefix string, limit int) ([]File, error) {
 	var all []File
 	for _, form := range forms(prefix, maxKey) {
@@ -227,9 +228,12 @@ func (l *lister) below(ctx context.Context, prefix string, limit int) ([]File, e
 		if most < 1 {
 			return nil, errCrowded
 		}
-		files, _, err := l.Files.List(ctx, form, most)
+		files, more, err := l.Files.List(ctx, form, most)
 		if err != nil {
 			return nil, err
+		}
+		if more && most < limit {
+			return nil, errCrowded
 		}
 		l.left -= max(1, (len(files)+bucket.PageSize-1)/bucket.PageSize)
 		all = append(all, files...)

@@ -332,6 +332,20 @@ func TestNamesAndTakes(t *testing.T) {
 	}
 }
 
+// Names below another are returned from a given name on, as names are ordered: the status
+// of take-2 has a smaller key than the one of take.
+func TestNamesBelow(t *testing.T) {
+	storage := &s3test.Bucket{}
+	s := newStore(storage)
+	for _, name := range []string{"cafe/a", "cafe/take", "cafe/take (2)", "cafe/take-2", "cafe/taken", "cafe/z/deeper"} {
+		storage.Set(ledger.StatusKey(name), nil)
+	}
+	names, err := s.NamesBelow(t.Context(), "cafe", "cafe/take", 10)
+	if diff := cmp.Diff([]string{"cafe/take (2)", "cafe/take-2", "cafe/taken"}, names); diff != "" || err != nil {
+		t.Errorf("names (-want +got):\n%s%v", diff, err)
+	}
+}
+
 func TestStatusOfATake(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	rec := claim(t, s, "ads/it's", "20261121T120000Z-0123456789ab")

@@ -235,7 +235,7 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 // NamesBelow returns the names in a folder that have a status, in the order of their
 // keys. It begins after a given name, and returns at most a given number of names.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
-	prefix, start := "status/"+name+"/", StatusKey(after)
+	prefix, start := "status/"+name+"/", strings.TrimSuffix(StatusKey(after), ".json") // take-2.json comes before take.json
 	var names []string
 	for more := true; more && len(names) < most; {
 		var files []bucket.File
@@ -244,7 +244,7 @@ func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([
 			return nil, err
 		}
 		for _, f := range files {
-			if start = f.Key; strings.HasSuffix(f.Key, ".json") {
+			if start = f.Key; strings.HasSuffix(f.Key, ".json") && f.Key != StatusKey(after) {
 				names = append(names, strings.TrimSuffix(strings.TrimPrefix(f.Key, "status/"), ".json"))
 			}
 		}

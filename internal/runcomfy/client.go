@@ -68,8 +68,8 @@ type Client struct {
 type TokenSource interface {
 	// Token returns the token for one request.
 	Token(context.Context) (string, error)
-	// Refused reports that the API did not accept the token, or that its account
-	// has no balance, so that the next Token may look for another one.
+	// Refused reports that the token cannot be sent, that the API did not accept it, or
+	// that its account has no balance, so that the next Token may look for another one.
 	Refused()
 }
 

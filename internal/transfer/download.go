@@ -45,8 +45,9 @@ type download struct {
 	done    sync.WaitGroup
 
 	mu    sync.Mutex // guards the rest: S3's client may read longer than its call lasts
-	now   *piece     // the piece that is being read
+	now   *piece     // the piece that is being read, or nil
 	left  []byte     // the unread rest of now
+	ended bool       // the last piece was received
 	sha   hash.Hash
 	crc   hash.Hash32
 	bytes int64 // how many were read
@@ -70,7 +71,7 @@ func start(ctx context.Context, fail context.CancelCauseFunc, src *source, first
 		p.quick = p.quick * time.Duration(p.pieceSize) / time.Duration(src.pace.pieceSize)
 	}
 	d := &download{
-		ctx: ctx, fail: fail, src: src, pace: p, limit: limit, queue: make(chan *piece, p.window-1), now: &piece{},
+		ctx: ctx, fail: fail, src: src, pace: p, limit: limit, queue: make(chan *piece, p.window-1),
 		sha: sha256.New(), crc: crc32.NewIEEE(),
 	}
 	d.done.Go(func() { d.fetchAll(first) })
@@ -96,20 +97,22 @@ func (d *download) Read(b []byte) (int, error) {
 // unread returns the next bytes, at least one, without reading them.
 func (d *download) unread() ([]byte, error) {
 	for len(d.left) == 0 {
-		if d.now.last {
+		if d.ended {
 			return nil, io.EOF
 		}
-		if d.now.buffer != nil {
+		if d.now != nil {
 			d.pool.Put(d.now)
+			d.now = nil
 		}
+		var next *piece
 		select {
-		case d.now = <-d.queue:
+		case next = <-d.queue:
 		case <-d.ctx.Done():
 			return nil, context.Cause(d.ctx)
 		}
 		select {
-		case <-d.now.ready:
-			d.left = d.now.data
+		case <-next.ready:
+			d.now, d.left, d.ended = next, next.data, next.last
 		case <-d.ctx.Done():
 			return nil, context.Cause(d.ctx)
 		}
@@ -122,7 +125,7 @@ func (d *download) unread() ([]byte, error) {
 func (d *download) result() (bytes int64, sum string, complete bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.bytes, hex.EncodeToString(d.sha.Sum(nil)), d.now.last && len(d.left) == 0
+	return d.bytes, hex.EncodeToString(d.sha.Sum(nil)), d.ended && len(d.left) == 0
 }
 
 // fetchAll fetches all pieces in order, the first ones from open. Besides the piece

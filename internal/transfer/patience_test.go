@@ -2,12 +2,15 @@ package transfer
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -19,6 +22,26 @@ func TestEndAfterGivingUp(t *testing.T) {
 	if _, err := r.read(make([]byte, 10)); !errors.Is(err, errStalled) {
 		t.Errorf("error %v", err)
 	}
+}
+
+// A download that ends while its last piece is on the way is not complete.
+func TestDownloadEndsBeforeItsLastPiece(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		d := &download{ctx: ctx, queue: make(chan *piece, 1), sha: sha256.New(), crc: crc32.NewIEEE()}
+		d.queue <- &piece{last: true, ready: make(chan struct{}, 1)}
+		go func() {
+			if n, err := d.Read(make([]byte, 1)); err == nil || err == io.EOF { //nolint:errorlint // as readers compare it
+				t.Errorf("read %d bytes: %v", n, err)
+			}
+		}()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if _, _, complete := d.result(); complete {
+			t.Error("the download counts as complete")
+		}
+	})
 }
 
 // endAfter is a body that calls a function when it is read, and then ends.

@@ -74,9 +74,9 @@ const (
 	// LostAfter is the least time between the first and the last of them.
 	LostAfter = time.Minute
 
-	// patience is how many turns in a row must fail before a limit can end the job.
-	// A redriven execution may already be past its limit, and a single failed turn
-	// must not end it.
+	// patience is how many turns in a row must get no response before a limit can end the
+	// job. A redriven execution may already be past its limit, and a single turn without a
+	// response must not end it. A turn with a response applies the limit at once.
 	patience = 3
 )
 

@@ -25,8 +25,8 @@ const (
 	// half.
 	likelyShare = 0.45
 
-	// growth is the wait as a multiple of the elapsed time until the end is likely.
-	// Some jobs fail at once, so the first turns follow each other closely.
+	// growth limits each wait until the end is likely: to so many times the time since the
+	// submit. Some jobs fail at once, so the first turns follow each other closely.
 	growth = 5
 
 	// lateShare is how late a turn may find the end, on average, as a share of the
@@ -40,13 +40,13 @@ const (
 	promptWait  = 3 * time.Second
 	promptUntil = 3 * time.Minute
 
-	// AskEvery is the time between two questions of the same call.
+	// AskEvery is the time between two requests of the same call.
 	AskEvery = 3 * time.Second
 	// AskFor is for how long one call asks. A call of AskFor costs about half as
 	// much as a turn of the loop.
 	AskFor = 20 * time.Second
-	// worthAsking is how late a turn may find the end at most if asking for AskFor
-	// is to cost less than more turns.
+	// If turns may find the end later than worthAsking, more turns cost less than asking
+	// for AskFor in one call.
 	worthAsking = 40 * time.Second
 
 	// queueShare is the part of the usual duration to wait for each job ahead in
@@ -55,9 +55,9 @@ const (
 
 	minWait = time.Second
 
-	// maxWait is the longest wait. With QueueHours and MaxHours it determines how
-	// many events the history of an execution can hold. AWS allows 25,000. See
-	// TestLongestJobFitsIntoTheHistory of the poll function.
+	// maxWait is the longest wait, unless RunComfy asks for a longer one. With QueueHours
+	// and MaxHours it determines how many events the longest job writes into its history.
+	// AWS allows 25,000. See TestLongestJobFitsIntoTheHistory of the poll function.
 	maxWait = 15 * time.Minute
 
 	// troubleWait is the wait after the first turn that did not learn the job's

@@ -1,6 +1,7 @@
 package handler_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"testing"
@@ -303,5 +304,40 @@ func TestCancelledJobIsFoundFirst(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 	if !found {
 		t.Error("cancel made no call")
+	}
+}
+
+// A released take is claimed again while the sweep runs, after the sweep has listed its
+// old record. The sweep leaves it to the invocation that claimed it.
+func TestSweepLeavesALiveClaim(t *testing.T) {
+	w := worldtest.New(t)
+	worldtest.Faulty(w, runcomfytest.CallSubmit, runcomfytest.Fault{
+		Name: "429", Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"18000"}},
+	}, time.Minute)
+	worldtest.DropPair(t, w)
+	w.Run(40 * time.Minute)
+	take := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled).Take
+	claimed := false
+	w.Before = func(c world.Call) error {
+		switch {
+		case c.Service == "runcomfy" && c.Op == "submit":
+			panic(world.Crash{}) // the record looks as during the POST
+		case c.Function == "cancel" && c.Op == "GetObject" && c.Key == ledger.RecordKey("ads/talk", take) && !claimed:
+			claimed = true
+			if _, err := w.Submit(world.Message("inbox/ads/talk.wav")); err == nil {
+				t.Error("submit did not reach the POST")
+			}
+		}
+		return nil
+	}
+	w.Sweep()
+	w.Run(10 * time.Second)
+	var rec ledger.Record
+	text, _ := w.Bucket.Object(ledger.RecordKey("ads/talk", take))
+	if err := json.Unmarshal(text, &rec); err != nil {
+		t.Fatal(err)
+	}
+	if !claimed || rec.State != ledger.Submitting {
+		t.Errorf("claimed again: %v; the record is %s %s", claimed, rec.State, rec.Code)
 	}
 }

@@ -75,7 +75,7 @@ type call struct {
 	silent bool
 }
 
-var errSilent = errors.New("RunComfy did not respond to an earlier request")
+var errSilent = errors.New("an earlier request to RunComfy could not be made or got no response")
 
 // Handle handles one event of EventBridge, or a batch of deletions from their
 // queue. After an error Lambda calls it again with the same event; the hourly
@@ -137,7 +137,7 @@ func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 }
 
 // cancelJob asks RunComfy to cancel the job of a take, and reports whether the job
-// is cancelled. It sends no request about a job that has ended. If RunComfy reports
+// is cancelled. It sends no request if the record says that the job has ended at RunComfy. If RunComfy reports
 // that the job failed, cancelJob records it, because RunComfy may forget the job.
 func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (bool, error) {
 	if rec.State == ledger.Archiving || rec.RequestID == "" {

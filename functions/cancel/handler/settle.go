@@ -23,8 +23,8 @@ import (
 const giveUpAfter = 20 * time.Hour
 
 // settle records the end of an execution that failed, timed out or was stopped after
-// a number of redrives. It reads the present state of the execution. A late event
-// therefore changes nothing if the execution was redriven since.
+// a number of redrives. It reads the present state of the execution. If the
+// execution was redriven since, a late event changes nothing while it runs.
 func (h *Handler) settle(ctx context.Context, executionARN string, redrives int32, c *call) error {
 	exec, err := h.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &executionARN})
 	if err != nil {

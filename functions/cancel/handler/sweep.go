@@ -36,8 +36,8 @@ const (
 	recoverAfter = 15 * time.Minute
 	recoverUntil = 48 * time.Hour
 
-	// bookDays is how many days back the sweep frees reservations. QueueHours is at most
-	// a day, and only a queued job becomes free after RunComfy has accepted it.
+	// bookDays is of how many days, today included, the sweep frees reservations. Earlier
+	// books limit nothing.
 	bookDays = 3
 
 	// recoverTime is how much of the function's time one more record needs.
@@ -124,6 +124,8 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 // repeat. It starts the execution of a paid take, and ends a claim whose invocation
 // died. It also sends notices that were not sent.
 func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) error {
+	// The newest come first, so that the first sweep after a take reads it, even if the time ends.
+	slices.SortStableFunc(takes, func(a, b ledger.TakeID) int { return b.Written.Compare(a.Written) })
 	var errs []error
 	for i, id := range takes {
 		if h.Now().Sub(id.Written) < recoverAfter {
@@ -150,6 +152,9 @@ func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) error
 func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 	switch rec.State {
 	case ledger.Submitting:
+		if !rec.ClaimEnded(h.Now()) {
+			return nil // a released take that was claimed again since it was listed
+		}
 		slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", problem.SubmitInterrupted)
 		return h.recordEnd(ctx, rec, ledger.Unknown, problem.SubmitInterrupted, problem.InterruptedReason, false)
 	case ledger.Submitted:

@@ -46,6 +46,19 @@ func TestAccountTrouble(t *testing.T) {
 			func(w *world.World) { w.Before = nil },
 		},
 		{
+			"the secret has a line break in it", problem.TokenUnreadable, "",
+			func(w *world.World) {
+				w.Secret = `{"token": "canary\nof another line"}`
+				w.Before = func(c world.Call) error {
+					if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") {
+						t.Errorf("%s is claimed without a token", c.Key)
+					}
+					return nil
+				}
+			},
+			func(w *world.World) { w.Secret, w.Before = world.Token, nil },
+		},
+		{
 			"the token is wrong", problem.TokenRefused, "put-secret-value",
 			func(w *world.World) { w.Secret = "canary-of-another" }, func(w *world.World) { w.Secret = world.Token },
 		},

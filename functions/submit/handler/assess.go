@@ -25,7 +25,7 @@ const (
 	// maxRecovered bounds how many takes of a name are read to recover them. The
 	// hourly sweep of the cancel function recovers the others.
 	maxRecovered = 10
-	// recoverBack is how old the files of a take may be that is recovered. The queue
+	// A take is recovered only if its newest file is at most recoverBack old. The queue
 	// delivers a message for at most 14 days.
 	recoverBack = 15 * 24 * time.Hour
 
@@ -241,9 +241,10 @@ func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Po
 	return a.send(ctx, prev.Name, dropped)
 }
 
-// postFinding posts a finding that is not a job, unless the status is about a take
-// that is newer or as new. For a held finding it returns *heldError, unless the job
-// is one too many: a message of its own waits for a higher limit.
+// postFinding posts why a name has no job, or why its job cannot be submitted. It keeps
+// the status of a newer take, and of a take of which a deletion left only these files. For
+// a held finding it returns *heldError, unless the job
+// is one too many: one message for the whole change waits for a higher limit.
 func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
 	age := strings.Compare(ledger.Stamp(f.Order), ledger.Stamp(prev.Order))
 	if prev.State.Claimed() && (age < 0 || age == 0 && f.Job == nil) {
@@ -297,8 +298,7 @@ func (a *assessment) keep(name, take string) {
 	a.kept = append(a.kept, ledger.TakeID{Name: name, Take: take})
 }
 
-// endRetries changes the status of a held job whose message was delivered for
-// the last time.
+// endRetries changes the status of a held job that is not tried again.
 func endRetries(st *ledger.Status) {
 	st.Reason += "; it was tried again for about a day, and is no longer retried"
 	st.Remedy = "Fix the cause, then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl), or upload a file of the job again."

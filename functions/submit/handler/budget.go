@@ -43,7 +43,8 @@ func (h *Handler) checkCaps(ctx context.Context, claim ledger.Record) error {
 	return err
 }
 
-// logOver logs an error of the book that is about a cap. CapAlarm counts these lines.
+// logOver logs an error of the book that is about a cap. CapAlarm reads cap_used here and
+// in the lines "reserved".
 func logOver(ctx context.Context, rec ledger.Record, err error) {
 	if over, ok := errors.AsType[*budget.OverError](err); ok {
 		slog.WarnContext(ctx, "over budget", "name", rec.Name, "take", rec.Take, "parameter", over.Parameter, "cap_used", over.CapUsed)

@@ -13,16 +13,16 @@
 // message is finished. A message with several names is divided again, into about
 // ten, until each name has a message of its own. So a held job is retried separately, a
 // crash repeats at most the messages of one division, and a message that comes twice
-// or late only assesses its name again. No chain is longer than six messages: Lambda
-// ends a chain of sixteen as a loop.
+// or late only assesses its name again. Dividing makes a chain of at most six
+// messages: Lambda ends a chain of sixteen as a loop.
 //
 // Jobs beyond MaxJobsPerDrop get the status held, and their messages are finished. One
 // further message, with the change and the limit, waits in the queue. Its deliveries
 // make no requests until the limit is higher; then the change is handled again.
 //
-// The caps of a day (package budget) hold single jobs, after their claim. Their messages
-// are delivered every 12 minutes. A message that is older than renewAfter is replaced
-// by a new one, because a job may wait for days.
+// The caps of a day (package budget) hold single jobs. Their messages are delivered every
+// 12 minutes. A message that is older than renewAfter is replaced by a new one, because a
+// job may wait for days. Each adds one to the chain, so Lambda ends it after about a week.
 package handler
 
 import (
@@ -33,6 +33,7 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -93,8 +94,8 @@ const (
 	// deliveries, the visibility timeout of the queue is the pause.
 	firstHold   = 15 * time.Second
 	promptHolds = 6
-	// promptReceives is for how many deliveries RunComfy may ask for a shorter pause.
-	// Its short pauses must not use up the deliveries of a day.
+	// promptReceives is for how many deliveries the pause is RunComfy's Retry-After. Short
+	// pauses must not use up the deliveries of a day.
 	promptReceives = 30
 	// retryFor is for how long a message is tried again. A message that is older is
 	// tried once more. Its further deliveries follow each other after burnPause and do
@@ -197,7 +198,7 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-returnTime))
 		defer cancel()
 	}
-	// Handle messages that failed before last, so that they do not use up the time
+	// Messages that have failed before come last, so that they do not use up the time
 	// of the others.
 	slices.SortStableFunc(messages, func(a, b message) int { return cmp.Compare(a.receives, b.receives) })
 	for i, m := range messages {
@@ -230,8 +231,8 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 }
 
 // pause returns how long a message that is not finished waits for its next delivery:
-// as long as RunComfy asks for, else a time that doubles with each delivery. 0 stands
-// for the visibility timeout of the queue. A message that is no longer retried waits
+// as long as RunComfy asks for, else a time that doubles with each of the first
+// deliveries. 0 stands for the visibility timeout of the queue. A message that is no longer retried waits
 // for burnPause.
 func (h *Handler) pause(err error, receives int) time.Duration {
 	after := min(retryAfterOf(err), mostRetryAfter)
@@ -262,14 +263,16 @@ type batch struct {
 // assessmentKey identifies assessments that have the same result, because every
 // event of a batch happened before the first of them. A deletion is assessed
 // separately: it starts no job for a name whose newest take used the deleted
-// file.
+// file. So are the matches that a bundle no longer names: only their statuses may
+// change.
 type assessmentKey struct {
 	subject drop.Subject
 	deleted string
+	bundle  string
 }
 
 func (c change) assessmentKey(s drop.Subject) assessmentKey {
-	key := assessmentKey{subject: s}
+	key := assessmentKey{subject: s, bundle: c.Bundle}
 	if c.deleted {
 		key.deleted = c.key
 	}
@@ -419,19 +422,19 @@ func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSinc
 		}
 		if a.err == nil {
 			subjects = append(subjects, a.matches...)
-		} else {
-			left = append(left, s)
-			errs = append(errs, a.err)
-			divide = divide || renew && isOverBudget(a.err)
 		}
-		errs = append(errs, h.warnUnused(ctx, a, c))
+		if err := errors.Join(a.err, h.warnUnused(ctx, a, c)); err != nil {
+			left = append(left, s)
+			errs = append(errs, err)
+			divide = divide || renew && isOverBudget(err)
+		}
 	}
 	tooMany := c.Subjects == nil && !c.Last && slices.ContainsFunc(subjects, drop.Subject.TooMany)
 	if !divide && !tooMany {
 		return errors.Join(errs...)
 	}
 	if err := errors.Join(errs...); err != nil {
-		slog.InfoContext(ctx, "goes on in a message of its own", "reason", err.Error())
+		slog.InfoContext(ctx, "the unfinished names go on in new messages", "reason", err.Error())
 	}
 	if err := h.send(ctx, b, c, left); err != nil || !tooMany {
 		return err
@@ -440,12 +443,16 @@ func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSinc
 }
 
 // warnUnused adds warnings to the takes that an assessment kept, about the uploads
-// that may have been meant for them.
+// that may have been meant for them: those of the same name, of the same bundle, or of
+// talk.mp4 for the name talk.de.
 func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
 	if c.deleted {
 		return nil
 	}
-	keys := []string{c.key}
+	var keys []string
+	if k := drop.ParseKey(c.key); k.Bundle != "" || k.Name == a.subject.Name || strings.HasPrefix(a.subject.Name, k.Name+".") {
+		keys = append(keys, c.key)
+	}
 	for key := range c.Uploads {
 		if key != c.key && drop.ParseKey(key).Name == a.subject.Name {
 			keys = append(keys, key)

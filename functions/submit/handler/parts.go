@@ -42,7 +42,8 @@ type part struct {
 	// Last says that the message that waits is not delivered again.
 	Last bool `json:"last,omitempty"`
 
-	// Again, Newest and Uploads are what the batch of the change had (see batch).
+	// Again and Newest are those of the change's batch, and Uploads are its events (see
+	// batch).
 	Again   bool                 `json:"again,omitempty"`
 	Newest  time.Time            `json:"newest,omitzero"`
 	Uploads map[string]time.Time `json:"uploads,omitempty"`
@@ -69,7 +70,7 @@ func parsePart(raw []byte, bucket string) ([]change, error) {
 	err := dec.Decode(&message)
 	if err == nil && (dec.More() || message.Lipdrop == nil || !strings.HasPrefix(message.Lipdrop.Key, ledger.InboxPrefix) ||
 		(message.Lipdrop.Subjects == nil) == (message.Lipdrop.MostJobs == 0)) {
-		err = fmt.Errorf("neither subjects nor a limit, or both")
+		err = fmt.Errorf("it needs a key below %s, and either subjects or a limit", ledger.InboxPrefix)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("event: not a message of submit: %w", err)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -765,4 +767,48 @@ func TestTakeThatIsOlderThanARejectedDrop(t *testing.T) {
 	w.Before = nil
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/cafe", ledger.Cancelled, problem.CancelledByDeletion)
+}
+
+// A pair is dropped in the same batch as a job.json that no longer names a match of the
+// pair's name. The match's message does not count as an assessment of the pair.
+func TestPairBesideAMatchThatIsNoLongerNamed(t *testing.T) {
+	const folder = "inbox/cafe.job/"
+	manifest := func(audio string) []byte {
+		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": %q}}`, audio)
+	}
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
+	w.Drop(folder+"talk.mp4", clip)
+	w.Drop(folder+"a.wav", voice)
+	w.Drop(folder+"job.json", manifest("*.wav"))
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "cafe/a", ledger.Succeeded, "")
+	w.Put(folder+"job.json", manifest("a.wav"))
+	w.Put("inbox/cafe/a.mp4", clip)
+	w.Put("inbox/cafe/a.wav", voice)
+	if failed, err := w.Submit(world.Message(folder+"job.json"), world.Message("inbox/cafe/a.mp4"), world.Message("inbox/cafe/a.wav")); len(failed) > 0 || err != nil {
+		t.Fatal(failed, err)
+	}
+	worldtest.Rest(t, w)
+	if takes := w.Takes("cafe/a"); len(takes) != 2 {
+		t.Errorf("%d takes of cafe/a, want those of the match and of the pair; the status: %+v", len(takes), w.Status("cafe/a"))
+	}
+}
+
+// A drop of talk.de warns nobody about talk, whose take does not use files of talk.de.
+func TestDropOfALongerNameAddsNoWarning(t *testing.T) {
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	before := w.Status("ads/talk").Warnings
+	w.Delete("inbox/ads/talk.wav")
+	w.Pass(time.Minute)
+	w.Drop("inbox/ads/talk.de.mp4", clip)
+	w.Drop("inbox/ads/talk.de.wav", voice)
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/talk.de", ledger.Succeeded, "")
+	if diff := cmp.Diff(before, w.Status("ads/talk").Warnings); diff != "" {
+		t.Errorf("warnings of ads/talk (-before +after):\n%s", diff)
+	}
 }

@@ -35,7 +35,7 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 		return h.resume(ctx, a, f, rec, prev)
 	}
 	if unreadable, ok := errors.AsType[*ledger.UnreadableError](err); ok {
-		return h.holdUnreadable(ctx, f, prev, unreadable)
+		return h.holdUnreadable(ctx, a, f, prev, unreadable)
 	}
 	if !errors.Is(err, bucket.ErrNotFound) {
 		return err
@@ -60,8 +60,8 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 	claim := h.newClaim(ctx, f.Job, ready)
 	// Read the token now, so that nothing slow happens between the claim and the
 	// POST.
-	if _, err := h.API.Token.Token(ctx); err != nil {
-		return h.postNotSubmitted(ctx, a, claim, prev, &runcomfy.TokenError{Err: err})
+	if err := h.API.CheckToken(ctx); err != nil {
+		return h.postNotSubmitted(ctx, a, claim, prev, err)
 	}
 	h.estimate(ctx, &claim, ready.Expected.Length)
 	if err := h.checkCaps(ctx, claim); err != nil {
@@ -138,10 +138,13 @@ func (h *Handler) endInterrupted(ctx context.Context, rec ledger.Record) error {
 
 // holdUnreadable posts that the record of a take cannot be read. Without the record
 // it is not known whether the take was paid for.
-func (h *Handler) holdUnreadable(ctx context.Context, f drop.Finding, prev ledger.Posted, cause *ledger.UnreadableError) error {
+func (h *Handler) holdUnreadable(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted, cause *ledger.UnreadableError) error {
 	st := ledger.Status{
 		Name: f.Name, State: ledger.Held, Code: problem.RecordUnreadable, Reason: cause.Error(),
 		Remedy: problem.RecordUnreadable.Remedy(f.Name), Take: f.Job.Take,
+	}
+	if a.isLast() {
+		endRetries(&st)
 	}
 	slog.ErrorContext(ctx, "not submitted", "name", f.Name, "take", f.Job.Take, "state", st.State, "code", st.Code, "err", cause)
 	if err := h.Ledger.Post(ctx, f.Key, st, ledger.Order(f.Job.Take, h.timestamp()), prev); err != nil {
