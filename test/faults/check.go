@@ -221,17 +221,38 @@ func (s *simulation) checkJob(j job) {
 		}
 		return
 	}
-	for _, rec := range s.w.Takes(j.name) {
+	takes := s.w.Takes(j.name)
+	for _, rec := range takes {
 		if s.isOf(rec, j) {
 			s.compare(s.status(ledger.StatusKey(j.name)), rec)
 			return
 		}
+	}
+	if len(takes) > 0 && s.beganTooEarly(j, *newest(takes)) {
+		s.compare(s.status(ledger.StatusKey(j.name)), *newest(takes))
+		return
 	}
 	st := s.wantStatus(j.name, []ledger.State{ledger.Rejected})
 	s.ends[string(st.State)+" "+string(st.Code)]++
 	if st.Code != problem.RefusedByRunComfy || !s.refused[ledger.RecordKey(j.name, st.Take)] {
 		s.wrong("%s is complete but was not submitted: %s %s (%s)", j.name, st.State, st.Code, st.Reason)
 	}
+}
+
+// beganTooEarly reports whether a large file of a job was completed after a take although
+// its upload, and so S3's time of each file, is older. It starts nothing, and the status of
+// the take must say so.
+func (s *simulation) beganTooEarly(j job, take ledger.Record) bool {
+	warned := false
+	for _, key := range j.files {
+		if _, at := s.w.Present(key); at.UTC().Format(ledger.StampLayout) >= ledger.Stamp(take.Take) {
+			return false
+		}
+		warned = warned || slices.ContainsFunc(take.Warnings, func(text string) bool {
+			return strings.HasPrefix(text, path.Base(key)+" was uploaded, but S3 says that its upload began before")
+		})
+	}
+	return warned
 }
 
 // compare compares a status with the record that it must be about.
