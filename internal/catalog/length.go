@@ -47,7 +47,7 @@ type Expected struct {
 	Warning string
 
 	// Dropped is the problem that Warning describes, if a part of an input would be
-	// missing in the output.
+	// missing in the output. Its Again names that input.
 	Dropped *problem.Problem
 }
 
@@ -124,7 +124,7 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 		if keeping != nil {
 			remedy = fmt.Sprintf("Set %s to %s, or shorten %s by %s.", m.length.Option, problem.List(keeping, "or"), longer.Name, tenths(over))
 		}
-		e.Dropped = &problem.Problem{Code: problem.LengthsDiffer, Reason: dropped, Remedy: remedy}
+		e.Dropped = &problem.Problem{Code: problem.LengthsDiffer, Reason: dropped, Remedy: remedy, Again: []string{longer.Name}}
 	case asStretched:
 		if longer.Kind == media.Audio {
 			keeping = m.modesThat(asAudio)
@@ -156,13 +156,13 @@ func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Exp
 		dropped := fmt.Sprintf("%s is %s longer than the %s of %s %.0f: its last %s are dropped",
 			audio.Name, tenths(over), tenths(e.Length), m.length.Option, n, tenths(over))
 		keep := fmt.Sprintf("%s %d keeps them", m.length.Option, needed)
-		remedy := fmt.Sprintf("Set %s to %d.", m.length.Option, needed)
+		remedy := fmt.Sprintf("Set %s to %d, or shorten %s by %s.", m.length.Option, needed, audio.Name, tenths(over))
 		if most := m.length.most; needed > most {
 			keep = fmt.Sprintf("%d is the most that %s makes", most, m.ID)
 			remedy = fmt.Sprintf("Shorten %s to at most %s.", audio.Name, seconds(time.Duration(most)*clip))
 		}
 		e.Warning = dropped + "; " + keep
-		e.Dropped = &problem.Problem{Code: problem.LengthsDiffer, Reason: dropped, Remedy: remedy}
+		e.Dropped = &problem.Problem{Code: problem.LengthsDiffer, Reason: dropped, Remedy: remedy, Again: []string{audio.Name}}
 	case needed < int(n) && -over >= clip+leastMismatch:
 		e.Warning = fmt.Sprintf("%s is %s long, and %s %.0f makes about %s; %s %d is enough",
 			audio.Name, tenths(audio.Length().D), m.length.Option, n, tenths(e.Length), m.length.Option, needed)

@@ -44,7 +44,7 @@ func (r *Resolver) Prepare(ctx context.Context, job *Job) (Ready, []problem.Prob
 	}
 	problems = slices.Concat(job.wrong, problems, ready.validate(model, jobJSON))
 	if problems == nil {
-		problems = l.compareLengths(model, &ready, jobJSON)
+		problems = l.compareLengths(job, model, &ready)
 	}
 	return ready, bounded(problems), nil
 }
@@ -78,7 +78,7 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 		problems = r.validate(s.model, problem.FileOfPair)
 	}
 	if problems = append(problems, wrong...); problems == nil {
-		problems = l.compareLengths(s.model, &r, problem.FileOfPair)
+		problems = l.compareLengths(job, s.model, &r)
 	}
 	return r, bounded(problems), nil
 }
@@ -100,7 +100,7 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 			continue
 		}
 		if p, ok := refusal(err, ""); ok {
-			p.Member = used.Property
+			p.Member, p.Remedy = used.Property, p.Code.RemedyFor(job.remedyJob())
 			problems = append(problems, p)
 			continue
 		}
@@ -122,25 +122,47 @@ func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r 
 
 // compareLengths sets how long the output of a valid job will be. If the lengths of
 // the inputs differ, it adds a warning, or returns the problem if RejectMismatch is
-// set and a part of an input would be dropped. The problem names again as the file to
-// upload again.
-func (l *lister) compareLengths(model *catalog.Model, r *Ready, again string) []problem.Problem {
+// set and a part of an input would be dropped.
+func (l *lister) compareLengths(job *Job, model *catalog.Model, r *Ready) []problem.Problem {
 	given := make([]media.Info, len(r.Media))
 	for i, used := range r.Media {
 		given[i] = used.Info
 	}
 	r.Expected = model.ExpectLength(r.Input, given)
 	if r.Expected.Dropped != nil && l.RejectMismatch {
-		dropped := *r.Expected.Dropped
-		if dropped.Again = []string{again}; again == problem.FileOfPair {
-			dropped.Remedy += " The options of a pair are in a preset.json."
-		}
-		return []problem.Problem{dropped}
+		return []problem.Problem{job.tooLong(r.Media, *r.Expected.Dropped)}
 	}
 	if r.Expected.Warning != "" {
 		r.Warnings = append(r.Warnings, r.Expected.Warning)
 	}
 	return nil
+}
+
+// tooLong completes the problem of an input that would not be used to its end, with
+// where the options are and what to upload again.
+func (j *Job) tooLong(media []Used, p problem.Problem) problem.Problem {
+	switch {
+	case j.doc == nil:
+		p.Remedy += " The options of a pair are in a preset.json."
+		p.Again = []string{problem.FileOfPair}
+	case j.match == "":
+		p.Again = []string{jobJSON}
+	default:
+		i := slices.IndexFunc(media, func(used Used) bool { return used.Info.Name == p.Again[0] })
+		p.Remedy += " The options are in job.json."
+		p = j.fixed(media[i].File.Key, p)
+		p.After = problem.AllMatches
+	}
+	return p
+}
+
+// remedyJob returns the job, for a remedy.
+func (j *Job) remedyJob() problem.Job {
+	job := problem.Job{Name: j.Name, Bundle: j.doc != nil}
+	if j.match != "" {
+		job.Match = path.Base(j.match)
+	}
+	return job
 }
 
 // inspectFile reads the headers of a file and completes used with what they say. It
@@ -203,7 +225,9 @@ func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
 		p.Again = []string{jobJSON}
 	case j.doc == nil || sameText(ParseKey(key).Bundle, folderOf(j.doc.file.Key)):
 		p.Again = []string{base}
-	default: // an upload elsewhere does not start the bundle
+	case j.match != "": // an upload elsewhere does not start the bundle
+		p.Again, p.After = []string{key, path.Base(j.match)}, problem.AllMatches
+	default:
 		p.Again = []string{key, jobJSON}
 	}
 	return p

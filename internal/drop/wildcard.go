@@ -209,7 +209,7 @@ func matched(name string, files []File, d *doc, n named) Finding {
 		base := path.Base(file.Key)
 		problems = append(problems, problem.Problem{
 			Code: problem.WrongKind, Reason: fmt.Sprintf("%s matches %q of job.json, but is not an audio file", base, problem.ShortValue(n.wildcard.value)),
-			Remedy: fmt.Sprintf("Delete %s, or end the wildcard with a suffix such as .wav and upload job.json again.", base),
+			Remedy: fmt.Sprintf("Delete %s, or end the wildcard with a suffix such as .wav and upload job.json again.", base), After: problem.AllMatches,
 		})
 	}
 	if len(audios) > 1 {

@@ -10,7 +10,8 @@ import (
 )
 
 // A bundle runs again only if its job.json is uploaded again, so the remedy names job.json.
-func TestRemedyOfABundleNamesJobJSON(t *testing.T) {
+// With a wildcard, job.json starts all matches again, so the remedy names the match.
+func TestRemedyNamesWhatToUpload(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	for _, code := range []problem.Code{problem.JobFailed, problem.OutcomeUnknown, problem.RequestLost, problem.QueuedTooLong, problem.CancelledByStop, problem.JobCancelled, problem.RefusedByRunComfy, problem.MediaArchived} {
 		rec := ledger.Record{Name: "ads/talk", Take: "20261121T120000Z-000000000000", State: ledger.Failed, Code: code, Inputs: []ledger.Input{
@@ -19,9 +20,13 @@ func TestRemedyOfABundleNamesJobJSON(t *testing.T) {
 		if got := s.TakeStatus(rec).Remedy; strings.Contains(got, "job.json") {
 			t.Errorf("%s of a pair: %s", code, got)
 		}
-		rec.Inputs = append(rec.Inputs, ledger.Input{Key: "inbox/ads/talk.job/job.json"})
+		rec.Inputs = append(rec.Inputs, ledger.Input{Property: "audio_url", Key: "inbox/ads/talk.job/voices/de.wav"}, ledger.Input{Key: "inbox/ads/talk.job/job.json"})
 		if got := s.TakeStatus(rec).Remedy; !strings.Contains(got, "job.json again") || strings.Contains(got, "a file") {
 			t.Errorf("%s of a bundle: %s", code, got)
+		}
+		rec.Name = "ads/talk/de"
+		if got, ok := strings.CutSuffix(s.TakeStatus(rec).Remedy, " "+problem.AllMatches); !ok || !strings.Contains(got, "upload de.wav again") || strings.Contains(got, "job.json") {
+			t.Errorf("%s of a match: %s", code, got)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -280,11 +281,23 @@ func (s *Store) TakeStatus(rec Record, warnings ...string) Status {
 
 // Remedy returns the remedy of a code for the take.
 func (r Record) Remedy(code problem.Code) string {
-	isManifest := func(in Input) bool { return in.Property == "" && in.Key != "" }
-	if slices.ContainsFunc(r.Inputs, isManifest) {
-		return code.RemedyOfBundle(r.Name)
+	return code.RemedyFor(r.RemedyJob())
+}
+
+// RemedyJob returns the job of the take, for a remedy.
+func (r Record) RemedyJob() problem.Job {
+	job := problem.Job{Name: r.Name}
+	manifest := slices.IndexFunc(r.Inputs, func(in Input) bool { return in.Property == "" && in.Key != "" })
+	if manifest < 0 {
+		return job
 	}
-	return code.Remedy(r.Name)
+	job.Bundle = true
+	// The name of a match is below the bundle's name, and its file is the last input before job.json.
+	bundle := path.Dir(strings.TrimPrefix(r.Inputs[manifest].Key, InboxPrefix))
+	if manifest > 0 && strings.Count(r.Name, "/") > strings.Count(bundle, "/") {
+		job.Match = path.Base(r.Inputs[manifest-1].Key)
+	}
+	return job
 }
 
 // consoleURL returns the address of an execution in the AWS console.

@@ -192,7 +192,7 @@ func Codes() []Info {
 		{ExecutionTimedOut, "failed", "The execution passed its timeout.", redrive},
 		{ExecutionStopped, "failed", "The execution was stopped, but RunComfy could no longer cancel the job.", "The job is paid for. Run " + again + " to archive its result."},
 
-		{CancelledByDeletion, "cancelled", "A dropped file was deleted, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload the files again."},
+		{CancelledByDeletion, "cancelled", "A dropped file was deleted, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload the deleted files again."},
 		{CancelledByStop, "cancelled", "The execution was stopped, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload FILE again."},
 		{JobCancelled, "cancelled", "RunComfy reports that the job was cancelled.", "To submit the job again, upload FILE again."},
 		{TooLateToCancel, "in_progress", "A dropped file was deleted, but RunComfy could no longer cancel the job.", "Nothing to do: the job is paid for, and its result is archived."},
@@ -213,18 +213,43 @@ func (c Code) State() string {
 	return ""
 }
 
+// Job is the job that a remedy is for.
+type Job struct {
+	Name   string
+	Bundle bool   // it has a job.json
+	Match  string // of a bundle with a wildcard: the name of the file that the wildcard matched
+}
+
+// File returns the file to upload to start the job again. For a match it is not
+// job.json, which also starts all other matches again.
+func (j Job) File() string {
+	switch {
+	case j.Match != "":
+		return Short(j.Match)
+	case j.Bundle:
+		return "its job.json"
+	default:
+		return "a file of the job"
+	}
+}
+
+// AllMatches warns a person who starts one match again.
+const AllMatches = "If you upload job.json, all its matches are submitted again, this one too, and RunComfy charges each of them."
+
 // Remedy returns the remedy of the code for the job of a pair, by the job's name.
-func (c Code) Remedy(name string) string { return c.remedy(name, "a file of the job") }
+func (c Code) Remedy(name string) string { return c.RemedyFor(Job{Name: name}) }
 
-// RemedyOfBundle returns the remedy of the code for a bundle, which only its
-// job.json starts again.
-func (c Code) RemedyOfBundle(name string) string { return c.remedy(name, "its job.json") }
-
-func (c Code) remedy(name, file string) string {
+// RemedyFor returns the remedy of the code for a job.
+func (c Code) RemedyFor(job Job) string {
 	for _, info := range Codes() {
-		if info.Code == c {
-			return strings.NewReplacer("NAME", quoted(name), "FILE", file).Replace(info.Remedy)
+		if info.Code != c {
+			continue
 		}
+		text := info.Remedy
+		if job.Match != "" && strings.Contains(text, "FILE") {
+			text += " " + AllMatches
+		}
+		return strings.NewReplacer("NAME", quoted(job.Name), "FILE", job.File()).Replace(text)
 	}
 	return ""
 }

@@ -19,6 +19,8 @@ type Problem struct {
 	// Again names the files to upload again afterwards. It is empty if the
 	// remedy says what comes next.
 	Again []string
+	// After is a sentence that follows the files to upload again, or "".
+	After string
 }
 
 // Error returns the reason.
@@ -58,7 +60,7 @@ func Reason(problems []Problem) string {
 // Remedy joins the remedies of a name's problems. The files to upload again
 // come last, and among them last the one that starts the job.
 func Remedy(name string, problems []Problem) string {
-	var steps, again, start []string
+	var steps, again, start, after []string
 	add := func(list *[]string, text string) {
 		if !slices.Contains(*list, text) {
 			*list = append(*list, text)
@@ -66,6 +68,9 @@ func Remedy(name string, problems []Problem) string {
 	}
 	for _, p := range problems {
 		add(&steps, p.RemedyFor(name))
+		if p.After != "" {
+			add(&after, p.After)
+		}
 		for _, file := range p.Again {
 			if file == JobJSON || file == FileOfPair {
 				add(&start, file)
@@ -77,5 +82,5 @@ func Remedy(name string, problems []Problem) string {
 	if again = append(again, start...); again != nil {
 		steps = append(steps, fmt.Sprintf("Then upload %s again.", List(again, "and")))
 	}
-	return strings.Join(steps, " ")
+	return strings.Join(append(steps, after...), " ")
 }

@@ -274,7 +274,7 @@ func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding
 		st.Code, st.Reason, st.Remedy = f.Problems[0].Code, problem.Reason(f.Problems), problem.Remedy(f.Name, f.Problems)
 	}
 	if f.State == ledger.Held && a.isLast() {
-		endRetries(&st)
+		endRetries(&st, f.RemedyJob())
 	}
 	if err := h.Ledger.Post(ctx, f.Key, st, order, prev); err != nil {
 		return err
@@ -299,9 +299,9 @@ func (a *assessment) keep(name, take string) {
 }
 
 // endRetries changes the status of a held job that is not tried again.
-func endRetries(st *ledger.Status) {
+func endRetries(st *ledger.Status, job problem.Job) {
 	st.Reason += "; it was tried again for about a day, and is no longer retried"
-	st.Remedy = "Fix the cause, then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl), or upload a file of the job again."
+	st.Remedy = "Fix the cause, then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl), or upload " + job.File() + " again."
 }
 
 // warnIfUnused adds a warning to a take whose status was kept, if the file at
@@ -340,7 +340,12 @@ func (h *Handler) warnIfReplaced(ctx context.Context, rec ledger.Record, file dr
 	if !inBundle(file.Key) || !rec.Uses(file.Key) || usesVersion(rec, file) {
 		return nil
 	}
-	return h.warn(ctx, rec, path.Base(file.Key)+" was uploaded again after this job was submitted. Upload job.json again to start a job with it.")
+	text := path.Base(file.Key) + " was uploaded again after this job was submitted. Upload job.json again to start a job with it."
+	if match := rec.RemedyJob(); match.Match != "" {
+		text = fmt.Sprintf("%s was uploaded again after this job was submitted. Upload %s again to start a job with it. %s",
+			path.Base(file.Key), match.File(), problem.AllMatches)
+	}
+	return h.warn(ctx, rec, text)
 }
 
 // warn adds a warning to the record and the status of a take, and applies changes to

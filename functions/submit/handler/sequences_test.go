@@ -313,6 +313,51 @@ func TestMemberUploadedAgain(t *testing.T) {
 	wantWarning(t, w, "ads/cafe", "job.json of this job does not use it")
 }
 
+// One match of a wildcard fails. What its remedy and its warning say to upload starts only
+// this match again.
+func TestMatchStartsAgainAlone(t *testing.T) {
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
+	w.RunComfy.Script = func(_ string, input map[string]any) runcomfytest.Script {
+		if strings.Contains(fmt.Sprint(input["audio_url"]), "b.wav") {
+			return runcomfytest.Script{Fail: "no face found"}
+		}
+		return runcomfytest.Script{}
+	}
+	w.Drop(bundle+"talk.mp4", clip)
+	w.Drop(bundle+"a.wav", voice)
+	w.Drop(bundle+"b.wav", voice)
+	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
+	worldtest.Rest(t, w)
+	st := worldtest.WantStatus(t, w, "ads/cafe/b", ledger.Failed, problem.JobFailed)
+	if !strings.Contains(st.Remedy, "upload b.wav again") {
+		t.Errorf("remedy %q", st.Remedy)
+	}
+	w.RunComfy.Script = nil
+	w.Pass(time.Hour)
+	w.Drop(bundle+"talk.mp4", clip)
+	worldtest.Rest(t, w)
+	wantWarning(t, w, "ads/cafe/b", "talk.mp4 was uploaded again after this job was submitted. Upload b.wav again")
+	w.Drop(bundle+"b.wav", voice)
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/cafe/b", ledger.Succeeded, "")
+	worldtest.WantCharges(t, w, 3)
+}
+
+// The last try of a held match names the match too.
+func TestHeldMatchNamesItsFile(t *testing.T) {
+	w := worldtest.New(t)
+	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "402"), 48*time.Hour)
+	clip, voice := worldtest.Media(t)
+	w.Drop(bundle+"talk.mp4", clip)
+	w.Drop(bundle+"a.wav", voice)
+	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
+	w.Pass(30 * time.Hour)
+	if st := w.Status("ads/cafe/a"); st.State != ledger.Held || !strings.HasSuffix(st.Remedy, "or upload a.wav again.") {
+		t.Errorf("%s, remedy %q", st.State, st.Remedy)
+	}
+}
+
 // The status is about another file of the name while a file of the bundle is uploaded
 // again. When it is about the take again, it says so.
 func TestMemberUploadedAgainBesideAnother(t *testing.T) {

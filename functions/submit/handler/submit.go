@@ -144,7 +144,7 @@ func (h *Handler) holdUnreadable(ctx context.Context, a *assessment, f drop.Find
 		Remedy: problem.RecordUnreadable.Remedy(f.Name), Take: f.Job.Take,
 	}
 	if a.isLast() {
-		endRetries(&st)
+		endRetries(&st, f.RemedyJob())
 	}
 	slog.ErrorContext(ctx, "not submitted", "name", f.Name, "take", f.Job.Take, "state", st.State, "code", st.Code, "err", cause)
 	if err := h.Ledger.Post(ctx, f.Key, st, ledger.Order(f.Job.Take, h.timestamp()), prev); err != nil {
@@ -169,7 +169,11 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	if gone == "" || err != nil {
 		return false, err
 	}
-	text := fmt.Sprintf("%s was deleted. The files that are left form another job of this name. A deletion starts no job; to start this one, upload one of its files again.", gone)
+	file := "one of its files"
+	if match := f.RemedyJob(); match.Match != "" {
+		file = match.File()
+	}
+	text := fmt.Sprintf("%s was deleted. The files that are left form another job of this name. A deletion starts no job; to start this one, upload %s again.", gone, file)
 	return true, h.warn(ctx, newest, text, func(r *ledger.Record) {
 		if gone == a.deleted.key && h.timeOf(a.deleted).After(r.Deleted) {
 			r.Deleted = h.timeOf(a.deleted)
@@ -443,7 +447,7 @@ func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledge
 		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model, ExpectedSeconds: rec.ExpectedSeconds, EstimateUSD: rec.EstimateUSD,
 	}
 	if state == ledger.Held && a.isLast() && code != problem.OverBudget {
-		endRetries(&st)
+		endRetries(&st, rec.RemedyJob())
 	}
 	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)
 	if err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), st, ledger.Order(rec.Take, h.timestamp()), prev); err != nil {
