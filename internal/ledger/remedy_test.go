@@ -13,7 +13,7 @@ import (
 // With a wildcard, job.json starts all matches again, so the remedy names the match.
 func TestRemedyNamesWhatToUpload(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
-	for _, code := range []problem.Code{problem.JobFailed, problem.OutcomeUnknown, problem.RequestLost, problem.QueuedTooLong, problem.CancelledByStop, problem.JobCancelled, problem.RefusedByRunComfy, problem.MediaArchived} {
+	for _, code := range []problem.Code{problem.JobFailed, problem.OutcomeUnknown, problem.RequestLost, problem.CancelledByStop, problem.JobCancelled, problem.RefusedByRunComfy, problem.MediaArchived} {
 		rec := ledger.Record{Name: "ads/talk", Take: "20261121T120000Z-000000000000", State: ledger.Failed, Code: code, Inputs: []ledger.Input{
 			{Property: "video_url", Key: "inbox/ads/talk.mp4"},
 		}}
@@ -27,6 +27,24 @@ func TestRemedyNamesWhatToUpload(t *testing.T) {
 		rec.Name = "ads/talk/de"
 		if got, ok := strings.CutSuffix(s.TakeStatus(rec).Remedy, " "+problem.AllMatches); !ok || !strings.Contains(got, "upload de.wav again") || strings.Contains(got, "job.json") {
 			t.Errorf("%s of a match: %s", code, got)
+		}
+	}
+}
+
+// A redrive finds a cancelled job cancelled, so the remedy must not name it.
+func TestRemedyOfACancelledJob(t *testing.T) {
+	s := newStore(&s3test.Bucket{})
+	for _, info := range problem.Codes() {
+		if info.State != string(ledger.Failed) {
+			continue
+		}
+		rec := ledger.Record{Name: "ads/talk", Take: "20261121T120000Z-000000000000", State: ledger.Failed, Code: info.Code}
+		if got := s.TakeStatus(rec).Remedy; info.Code != problem.JobFailed && !strings.Contains(got, "lipdrop redrive ads/talk") {
+			t.Errorf("%s of a job that was not cancelled: %s", info.Code, got)
+		}
+		rec.NotCharged = true
+		if got := s.TakeStatus(rec).Remedy; !strings.Contains(got, "Nothing was charged") || !strings.Contains(got, "upload a file of the job again") || strings.Contains(got, "redrive") {
+			t.Errorf("%s of a cancelled job: %s", info.Code, got)
 		}
 	}
 }

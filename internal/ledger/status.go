@@ -286,7 +286,7 @@ func (r Record) Remedy(code problem.Code) string {
 
 // RemedyJob returns the job of the take, for a remedy.
 func (r Record) RemedyJob() problem.Job {
-	job := problem.Job{Name: r.Name}
+	job := problem.Job{Name: r.Name, NotCharged: r.NotCharged}
 	manifest := slices.IndexFunc(r.Inputs, func(in Input) bool { return in.Property == "" && in.Key != "" })
 	if manifest < 0 {
 		return job

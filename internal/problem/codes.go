@@ -175,7 +175,7 @@ func Codes() []Info {
 		{NoLongerNamed, "withdrawn", "A bundle's job.json was changed or deleted before this match of its wildcard was submitted.", "Nothing to do. To start the job, upload a job.json that names the file."},
 
 		{RequestLost, "failed", "RunComfy no longer knows the request.", "Check RunComfy's page. If the job is there, run " + again + ": it submits nothing again, and archives the result that is paid for. If it is not there, upload FILE again, which submits it again and may charge again."},
-		{QueuedTooLong, "failed", "The job did not start within QueueHours.", "If the reason says that the job was cancelled, nothing was charged: upload FILE again to submit it again. Otherwise run " + again + "."},
+		{QueuedTooLong, "failed", "The job did not start within QueueHours.", "If RunComfy's page shows the job as queued, raise the parameter QueueHours. Then run " + again + ": it submits nothing again, and archives the result that is paid for."},
 		{RanTooLong, "failed", "The job started, but did not end within MaxHours.", "Wait until RunComfy's page shows that the job has ended, or raise the parameter MaxHours. Then run " + again + ": it submits nothing again, and archives the result that is paid for."},
 		{JobFailed, "failed", "RunComfy ran the job and reports that it failed.", "Fix what the reason names, then upload FILE again, which submits it again."},
 		{NoOutput, "failed", "RunComfy reports success, but no output.", redrive},
@@ -190,7 +190,7 @@ func Codes() []Info {
 		{StorageUnavailable, "failed", "S3 did not accept the output for hours.", redrive},
 		{ExecutionFailed, "failed", "The execution failed with an error of its own.", redrive},
 		{ExecutionTimedOut, "failed", "The execution passed its timeout.", redrive},
-		{ExecutionStopped, "failed", "The execution was stopped, but RunComfy could no longer cancel the job.", "The job is paid for. Run " + again + " to archive its result."},
+		{ExecutionStopped, "failed", "The execution was stopped. The reason says whether RunComfy cancelled the job.", "Check RunComfy's page. If the job is running or has run, it is paid for: run " + again + ", which submits nothing again and archives its result."},
 
 		{CancelledByDeletion, "cancelled", "A dropped file was deleted, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload the deleted files again."},
 		{CancelledByStop, "cancelled", "The execution was stopped, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload FILE again."},
@@ -218,6 +218,8 @@ type Job struct {
 	Name   string
 	Bundle bool   // it has a job.json
 	Match  string // of a bundle with a wildcard: the name of the file that the wildcard matched
+
+	NotCharged bool // RunComfy cancelled the failed job before it started
 }
 
 // File returns the file to upload to start the job again. For a match it is not
@@ -233,6 +235,10 @@ func (j Job) File() string {
 	}
 }
 
+// NotCharged is the remedy of a failed job that RunComfy cancelled before it started,
+// whatever its code. A redrive would only find the cancelled job.
+const NotCharged = "Nothing was charged, because RunComfy cancelled the job before it started. To submit the job again, upload FILE again."
+
 // AllMatches warns a person who starts one match again.
 const AllMatches = "If you upload job.json, all its matches are submitted again, this one too, and RunComfy charges each of them."
 
@@ -246,6 +252,9 @@ func (c Code) RemedyFor(job Job) string {
 			continue
 		}
 		text := info.Remedy
+		if job.NotCharged && info.State == "failed" {
+			text = NotCharged
+		}
 		if job.Match != "" && strings.Contains(text, "FILE") {
 			text += " " + AllMatches
 		}

@@ -272,8 +272,8 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 				if n := len(w.RunComfy.Cancelled()); n != 1 {
 					t.Errorf("%d jobs are cancelled at RunComfy", n)
 				}
-				if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); st.Reason != a.why {
-					t.Errorf("reason %q", st.Reason)
+				if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); st.Reason != a.why || st.Remedy != problem.ExecutionStopped.RemedyFor(problem.Job{NotCharged: true}) {
+					t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
 				}
 				if x, _ := w.Execution("ads/talk", take); x.Status != states.Aborted {
 					t.Errorf("the execution is %s", x.Status)

@@ -165,8 +165,8 @@ func TestCancelImpossibleForADay(t *testing.T) {
 			}
 			w.Pass(3 * time.Hour)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
-			if !strings.Contains(st.Reason, "could not be asked") {
-				t.Errorf("reason %q", st.Reason)
+			if !strings.Contains(st.Reason, "could not be asked") || !strings.HasPrefix(st.Remedy, "Check RunComfy's page.") {
+				t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
 			}
 			if err := w.Redrive("ads/talk", st.Take); err != nil {
 				t.Fatal(err)

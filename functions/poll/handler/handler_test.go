@@ -173,8 +173,8 @@ func TestQueuedTooLong(t *testing.T) {
 	worldtest.DropPair(t, w)
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong)
-	if !strings.Contains(st.Reason, "queued at RunComfy for 6 h") || !strings.Contains(st.Reason, "RunComfy cancelled the job before it started") {
-		t.Errorf("reason %q", st.Reason)
+	if !strings.Contains(st.Reason, "queued at RunComfy for 6 h") || !strings.Contains(st.Reason, "RunComfy cancelled the job before it started") || strings.Contains(st.Remedy, "redrive") {
+		t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
 	}
 	if n := len(w.RunComfy.Cancelled()); n != 1 {
 		t.Errorf("%d jobs cancelled at RunComfy, want 1", n)
