@@ -73,7 +73,7 @@ type Subject struct {
 
 	stem   string // see Key.Stem; "" for a file that cannot belong to a job
 	match  string // of a bundle with a wildcard: assess only the job of this file
-	beyond int    // if the job is beyond the limit: how many jobs the change asks for; else 0
+	beyond int    // if the job is beyond the limit: how many jobs the change asks for at least; else 0
 	file   string // the key of a file that cannot belong to a job
 }
 
@@ -353,17 +353,18 @@ func (f Finding) usedBy(jobs []string, order string) Finding {
 	f.allJobs = jobs
 	if f.Jobs = jobs; len(jobs) > maxJobs {
 		f.Jobs = jobs[:maxJobs]
-		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d jobs are named; upload the audio of another one again to start its job", maxJobs))
+		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d jobs are named here; each other job that was started has a status of its own", maxJobs))
 	}
 	return f.decide(ledger.Used, order)
 }
 
 // tooMany returns the finding of a job that is beyond the limit of one change. The
-// job is held until MaxJobsPerDrop is raised or its audio is uploaded again.
+// job is held until MaxJobsPerDrop is raised or its audio is uploaded again. The change
+// may ask for more jobs, because the search for them has a limit.
 func (f Finding) tooMany(jobs, most int) Finding {
 	f.Job = nil
 	return f.decide(ledger.Held, f.Order, problem.Problem{
-		Code: problem.TooManyJobs, Reason: fmt.Sprintf("one changed file asks for %d jobs; it may start at most %d (MaxJobsPerDrop)", jobs, most),
+		Code: problem.TooManyJobs, Reason: fmt.Sprintf("one changed file asks for at least %d jobs; it may start at most %d (MaxJobsPerDrop)", jobs, most),
 	})
 }
 

@@ -100,15 +100,19 @@ func TestUsedByMoreJobsThanAreNamed(t *testing.T) {
 		name  string
 		audio string // of a number
 		first string
+		limit int // MaxJobsPerDrop
 		all   int // findings that the video leads to
 	}{
-		{"tagged audios", "talk.%04d.wav", "talk.0000", 1 + 500},
-		{"tagged audios, two files each", "talk.%04d.wav talk.%04d.de.wav", "talk.0000", 1 + 500},
-		{"a wildcard", "x.job/%04d.wav", "x/0000", 1 + 500},
+		{"tagged audios", "talk.%04d.wav", "talk.0000", 0, 1 + 500},
+		{"tagged audios, two files each", "talk.%04d.wav talk.%04d.de.wav", "talk.0000", 0, 1 + 500},
+		{"tagged audios, of which more are started than named", "talk.%04d.wav", "talk.0000", 700, 1 + 700},
+		{"a wildcard", "x.job/%04d.wav", "x/0000", 0, 1 + 500},
+		{"a wildcard that starts more than are named", "x.job/%04d.wav", "x/0000", 700, 1 + 700},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newInbox(t)
+			b.MaxJobsPerDrop = tt.limit
 			for i := range 1100 {
 				for pattern := range strings.FieldsSeq(tt.audio) {
 					b.Set("inbox/"+fmt.Sprintf(pattern, i), nil)
@@ -126,7 +130,7 @@ func TestUsedByMoreJobsThanAreNamed(t *testing.T) {
 			if f.State != ledger.Used || len(f.Jobs) != 500 || f.Jobs[0] != tt.first || len(found) != tt.all {
 				t.Errorf("%s by %d jobs from %q on; %d findings, want %d", f.State, len(f.Jobs), f.Jobs[0], len(found), tt.all)
 			}
-			if diff := cmp.Diff([]string{"only the first 500 jobs are named; upload the audio of another one again to start its job"}, f.Warnings); diff != "" {
+			if diff := cmp.Diff([]string{"only the first 500 jobs are named here; each other job that was started has a status of its own"}, f.Warnings); diff != "" {
 				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
 		})

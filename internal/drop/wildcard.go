@@ -116,9 +116,9 @@ func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match strin
 	return []Finding{f, m}, err
 }
 
-// matchSubjects returns the subjects of the matches, sorted by name. It leaves out
-// those that usedBy does not name either. The given number of jobs is in the problem
-// of a job beyond the limit.
+// matchSubjects returns the subjects of the first matches by name: as many as usedBy
+// names, or as MaxJobsPerDrop allows if that is more. The given number of jobs is in
+// the problem of a job beyond the limit.
 func (l *lister) matchSubjects(byName map[string][]File, jobs int, d *doc, n named) []Subject {
 	names := slices.Sorted(maps.Keys(byName))
 	var subjects []Subject

@@ -161,7 +161,7 @@ func TestMaxJobsPerDrop(t *testing.T) {
 				case i < 5 && st.State != ledger.Succeeded:
 					t.Errorf("job %d is %s: %s", i, st.State, st.Reason)
 				case i >= 5 && (st.State != ledger.Held || st.Code != problem.TooManyJobs ||
-					st.Reason != "one changed file asks for 12 jobs; it may start at most 5 (MaxJobsPerDrop)"):
+					st.Reason != "one changed file asks for at least 12 jobs; it may start at most 5 (MaxJobsPerDrop)"):
 					t.Errorf("job %d is %s, %s: %s", i, st.State, st.Code, st.Reason)
 				}
 			}
