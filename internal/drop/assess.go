@@ -160,7 +160,8 @@ type Finding struct {
 	// Key is the key of its status or answer file.
 	Key string
 	// Order is the Order of its status (see ledger.Posted): a take if the files
-	// that identify it are known, else the time of the newest file.
+	// that identify it are known, else the time of the newest file. It is empty if
+	// neither is known.
 	Order string
 
 	// Job is a job whose files are all there. If it is nil, State says what to

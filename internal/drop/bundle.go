@@ -141,7 +141,7 @@ func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Find
 }
 
 // badSpelling returns the problem of a job.json or preset.json whose name is spelled in
-// a way that the method named does not search for.
+// a way that lister.named does not search for.
 func badSpelling(file File, name string) problem.Problem {
 	return problem.Problem{
 		Code: problem.InvalidJSON, Reason: fmt.Sprintf("%s is a spelling of %s that is not accepted", path.Base(file.Key), name),

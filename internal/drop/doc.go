@@ -158,12 +158,13 @@ func mistake(text []byte, offset int, parser error) string {
 	}
 }
 
-// position returns the line and column of the byte at offset.
+// position returns the line and column of the last byte before offset, where the parser
+// stopped.
 func position(text []byte, offset int) string {
-	before := text[:min(offset, len(text))]
+	before := text[:max(min(offset, len(text))-1, 0)]
 	line := bytes.Count(before, []byte("\n")) + 1
-	column := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
-	return fmt.Sprintf("line %d, column %d", line, max(column, 1))
+	column := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1
+	return fmt.Sprintf("line %d, column %d", line, column)
 }
 
 // repeated returns the first member that an object has twice. One of its values

@@ -46,7 +46,7 @@ func (l *lister) touchedByAudio(ctx context.Context, stem string) ([]Subject, er
 	subjects := []Subject{subjectOf(stem)}
 	_, at, err := l.visualsOf(ctx, append([]string{stem}, shorterStems(stem)...))
 	if err != nil && !errors.Is(err, errCrowded) {
-		return nil, err // with errCrowded, the nearest names were searched and at is valid
+		return nil, err // with errCrowded, at is "": only the file's own name is a subject
 	}
 	if at != "" && at != stem {
 		subjects = append(subjects, subjectOf(at))

@@ -234,8 +234,8 @@ func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
 }
 
 // validate checks the whole input, with placeholders for the URLs that are presigned
-// later, and leaves only the options in it. The problems name again as the file to
-// upload again.
+// later, and leaves only the options in it. Again is the file to upload again after the
+// problems are fixed.
 func (r *Ready) validate(model *catalog.Model, again string) []problem.Problem {
 	whole := maps.Clone(r.Input)
 	for _, used := range r.Media {

@@ -115,7 +115,7 @@ func TestMistakesInJSON(t *testing.T) {
 		{`{"model" "sync/react-1"}`, "line 1, column 10: a comma or a colon is missing before it"},
 		{`{"model": "sync/react-1", "input": {"a": "b"}`, "line 1, column 45: it ends too early: a closing bracket or quote is missing"},
 		{`{"model": "sync/react-1`, "line 1, column 23: it ends too early: a closing bracket or quote is missing"},
-		{"{\"prompt\": \"She\nsmiles\"}", "line 2, column 1: a text must end on the line where it starts"},
+		{"{\"prompt\": \"She\nsmiles\"}", "line 1, column 16: a text must end on the line where it starts"},
 		{`{"video_url": "C:\clips\v.mp4"}`, `line 1, column 19: write a \ in a text as \\`},
 		{"{}\n{}", "line 2, column 1: there is text after the end of the object"},
 		{`{} thanks`, "line 1, column 4: there is text after the end of the object"},

@@ -18,7 +18,7 @@ type State string
 
 // The states of takes and of drops.
 const (
-	// A take has these in its record and its status.
+	// A take has these in its record. All but Submitting are also in its status.
 
 	Submitting State = "submitting"
 	Submitted  State = "submitted"
@@ -30,7 +30,7 @@ const (
 	Cancelled  State = "cancelled"
 	Unknown    State = "unknown"
 
-	// A drop without a take has these in its status.
+	// A drop that was not submitted has these in its status.
 
 	Waiting   State = "waiting"
 	Rejected  State = "rejected"
@@ -53,8 +53,9 @@ func StatusStates() []State {
 }
 
 // next returns the states that may follow s. A take moves forward, may skip
-// states that no function saw, and ends once. The exception is a failed take: a
-// redriven execution may still archive its paid result.
+// states that no function saw, and ends once. There are two exceptions: RunComfy may put
+// a running job back into its queue, and a redriven execution may still archive the paid
+// result of a failed take.
 func next(s State) []State {
 	switch s {
 	case Submitting:
@@ -111,7 +112,8 @@ type Record struct {
 	Take  string `json:"take"`
 	State State  `json:"state"`
 
-	// Code and Reason say why a take is Failed, Cancelled or Unknown.
+	// Code and Reason say why a take is Failed, Cancelled or Unknown. An open take has
+	// them if its job could no longer be cancelled.
 	Code   problem.Code `json:"code,omitempty"`
 	Reason string       `json:"reason,omitempty"`
 
@@ -172,8 +174,9 @@ func (r Record) Job() workflow.Job {
 	}
 }
 
-// Free reports whether RunComfy certainly does not charge the take: it did not accept
-// the job, cancelled it before it started, or says that it cost nothing.
+// Free reports whether RunComfy does not charge the take: it did not accept the job,
+// cancelled it before it started, or says that it cost nothing. A cancelled take without
+// a cost counts as free.
 func (r Record) Free() bool {
 	switch r.State {
 	case Released:

@@ -141,7 +141,7 @@ var ErrStale = errors.New("the status was changed after it was read")
 // Post writes the status that an assessment leads to. The assessment must have
 // begun after prev was read. If prev is no longer the status, Post returns
 // ErrStale, and the caller must assess again. Post writes nothing if the status
-// stays the same. It sends the notice of a rejected or held drop.
+// stays the same. In both cases it sends the notice of a rejected or held drop that is due.
 func (s *Store) Post(ctx context.Context, key string, st Status, order string, prev Posted) error {
 	st = st.Fit(MaxObject - reserve)
 	due := s.dueAfter(prev, st, order)

@@ -99,7 +99,7 @@ const InterruptedReason = "the submit function stopped before it had recorded Ru
 // Info is a row of the table of codes.
 type Info struct {
 	Code    Code
-	State   string // the state in which a status has the code
+	State   string // the state in which a status has the code, or several
 	Meaning string // one sentence
 	Remedy  string // sentences; NAME stands for the job's name, and FILE for a file that starts it again
 }
@@ -157,7 +157,7 @@ func Codes() []Info {
 		{Throttled, "held", "RunComfy accepts no more jobs at the moment; nothing was charged.", retried},
 		{Unreachable, "held", "RunComfy could not be reached; nothing was sent and nothing was charged.", retried},
 		{TokenMissing, "held", "No RunComfy token is set.", "Set the token with `aws secretsmanager put-secret-value`, as the stack's outputs show." + then},
-		{TokenUnreadable, "held", "The secret that holds the RunComfy token could not be read.", "Check the secret and the function's permission to read it." + then},
+		{TokenUnreadable, "held", "The secret of the RunComfy token could not be read, or what it holds is not a token.", "Check that the secret holds the token, as plain text or as JSON with the member token, and that the function may read it." + then},
 		{TokenRefused, "held", "RunComfy refused the token.", "Set a valid token with `aws secretsmanager put-secret-value`, as the stack's outputs show." + then},
 		{NoBalance, "held", "The RunComfy account has no balance.", "Top up the account on RunComfy's page." + then},
 		{AccountRefused, "held", "RunComfy refused the account.", "Check the account on RunComfy's page, and fix what is wrong with it." + then},
@@ -195,15 +195,15 @@ func Codes() []Info {
 		{CancelledByDeletion, "cancelled", "A dropped file was deleted, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload the deleted files again."},
 		{CancelledByStop, "cancelled", "The execution was stopped, and the job was cancelled at RunComfy before it started.", "Nothing to do. To start the job again, upload FILE again."},
 		{JobCancelled, "cancelled", "RunComfy reports that the job was cancelled.", "To submit the job again, upload FILE again."},
-		{TooLateToCancel, "in_progress", "A dropped file was deleted, but RunComfy could no longer cancel the job.", "Nothing to do: the job is paid for, and its result is archived."},
+		{TooLateToCancel, "submitted, in_queue, in_progress, archiving", "A dropped file was deleted, but RunComfy could no longer cancel the job.", "Nothing to do: the job is paid for, and its result is archived."},
 
 		{OutcomeUnknown, "unknown", "The job was sent, but RunComfy's response does not say whether it was accepted.", checkFirst},
 		{SubmitInterrupted, "unknown", "The submit function stopped between its claim and RunComfy's response.", checkFirst},
 	}
 }
 
-// State returns the state in which a status has the code, or "" for an unknown
-// code.
+// State returns the state in which a status has the code, a list if it may have several,
+// or "" for an unknown code.
 func (c Code) State() string {
 	for _, info := range Codes() {
 		if info.Code == c {
