@@ -570,7 +570,13 @@ func TestUnreadableLedger(t *testing.T) {
 		if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.RecordUnreadable); !strings.Contains(st.Reason, key) {
 			t.Errorf("reason %q", st.Reason)
 		}
+		w.Pass(26 * time.Hour)
+		st := w.Status("ads/talk")
+		if !strings.Contains(st.Reason, "no longer retried") || !strings.Contains(st.Remedy, "may be charged again") || strings.Contains(st.Remedy, "upload") {
+			t.Errorf("after a day: reason %q, remedy %q", st.Reason, st.Remedy)
+		}
 		w.Bucket.Set(key, good)
+		w.RedriveDeadLetters()
 		worldtest.Rest(t, w)
 		worldtest.WantArchived(t, w)
 	})

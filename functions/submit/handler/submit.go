@@ -145,6 +145,8 @@ func (h *Handler) holdUnreadable(ctx context.Context, a *assessment, f drop.Find
 	}
 	if a.isLast() {
 		endRetries(&st, f.RemedyJob())
+		// An upload would be a second take of what may have been paid for.
+		st.Remedy = problem.RecordUnreadable.Remedy(f.Name) + " Then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl)."
 	}
 	slog.ErrorContext(ctx, "not submitted", "name", f.Name, "take", f.Job.Take, "state", st.State, "code", st.Code, "err", cause)
 	if err := h.Ledger.Post(ctx, f.Key, st, ledger.Order(f.Job.Take, h.timestamp()), prev); err != nil {
