@@ -34,7 +34,7 @@ func TestAccountTrouble(t *testing.T) {
 			func(w *world.World) { w.Secret = `{"key": "canary"}` }, func(w *world.World) { w.Secret = `{"token": "` + world.Token + `"}` },
 		},
 		{
-			"the secret cannot be read", problem.TokenUnreadable, "permission",
+			"the secret cannot be read", problem.TokenUnreadable, "may read it",
 			func(w *world.World) {
 				w.Before = func(c world.Call) error {
 					if c.Service == "secretsmanager" {
@@ -46,7 +46,7 @@ func TestAccountTrouble(t *testing.T) {
 			func(w *world.World) { w.Before = nil },
 		},
 		{
-			"the secret has a line break in it", problem.TokenUnreadable, "",
+			"the secret has a line break in it", problem.TokenUnreadable, "holds the token",
 			func(w *world.World) {
 				w.Secret = `{"token": "canary\nof another line"}`
 				w.Before = func(c world.Call) error {
