@@ -7,9 +7,11 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,10 +63,12 @@ func TestDropEndsWithThePage(t *testing.T) {
 }
 
 // newDropServer returns a server over a bucket in memory, and a function that returns the
-// keys that were uploaded since its last call, in their order.
+// keys that were uploaded since its last call. They are in their order, but files of one
+// suffix, which are uploaded at the same time, are in the order of their keys.
 func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 	t.Helper()
 	storage := &s3test.Bucket{}
+	var mu sync.Mutex
 	var uploaded []string
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		key := strings.TrimPrefix(r.URL.Path, "/b/")
@@ -73,6 +77,8 @@ func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 		case r.Method == http.MethodPut:
 			body, _ := io.ReadAll(r.Body)
 			storage.Set(key, body)
+			mu.Lock()
+			defer mu.Unlock()
 			uploaded = append(uploaded, key)
 		case r.Method == http.MethodHead && ok:
 			w.Header().Set("Content-Length", strconv.Itoa(len(stored)))
@@ -90,10 +96,22 @@ func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 	c := client.New(cfg, "b", "arn:aws:states:us-east-1:000000000000:stateMachine:m")
 	c.Bucket = &bucket.Bucket{S3: storage, Name: "b"}
 	return &Server{
-		Options: Options{Client: c, Catalog: models, Settings: drop.Settings{DefaultVideoModel: "sync/sync/lipsync/v2/pro", DefaultImageModel: "community/live-avatar"}},
-		prices:  &budget.Prices{API: &runcomfy.Client{Token: runcomfytest.Token("token"), BaseURL: front.URL}, Now: time.Now},
-		feed:    newFeed(c), known: map[string]knownRights{}, ctx: t.Context(), sessions: map[string]*dropSession{},
-	}, storage, func() []string { defer func() { uploaded = nil }(); return uploaded }
+			Options: Options{Client: c, Catalog: models, Settings: drop.Settings{DefaultVideoModel: "sync/sync/lipsync/v2/pro", DefaultImageModel: "community/live-avatar"}},
+			prices:  &budget.Prices{API: &runcomfy.Client{Token: runcomfytest.Token("token"), BaseURL: front.URL}, Now: time.Now},
+			feed:    newFeed(c), known: map[string]knownRights{}, ctx: t.Context(), sessions: map[string]*dropSession{},
+		}, storage, func() []string {
+			mu.Lock()
+			defer mu.Unlock()
+			sent := uploaded
+			uploaded = nil
+			for from, to := 0, 0; from < len(sent); from = to {
+				for to = from; to < len(sent) && path.Ext(sent[to]) == path.Ext(sent[from]); {
+					to++
+				}
+				slices.Sort(sent[from:to])
+			}
+			return sent
+		}
 }
 
 // checked checks a drop of files, whose contents need no page.
