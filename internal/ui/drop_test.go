@@ -104,11 +104,13 @@ func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 			defer mu.Unlock()
 			sent := uploaded
 			uploaded = nil
-			for from, to := 0, 0; from < len(sent); from = to {
-				for to = from; to < len(sent) && path.Ext(sent[to]) == path.Ext(sent[from]); {
-					to++
+			for rest := sent; len(rest) > 0; {
+				n := slices.IndexFunc(rest, func(key string) bool { return path.Ext(key) != path.Ext(rest[0]) })
+				if n < 0 {
+					n = len(rest)
 				}
-				slices.Sort(sent[from:to])
+				slices.Sort(rest[:n])
+				rest = rest[n:]
 			}
 			return sent
 		}
