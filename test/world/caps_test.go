@@ -47,6 +47,9 @@ type capWorld struct {
 // exceed a cap. No job is lost, and at the end each book has the takes of its day that
 // are charged, and no others but takes whose outcome is unknown.
 func TestCapsHold(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes minutes under the race detector")
+	}
 	const dropsOfAWorld = 50
 	worlds := max(*capDrops/dropsOfAWorld, 1)
 	var held atomic.Int64
