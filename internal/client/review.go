@@ -122,7 +122,7 @@ func (c *Client) Reviews(ctx context.Context) ([]Review, error) {
 }
 
 // succeeded returns the takes of a name that have succeeded, oldest first, or only the
-// one that is given. It returns *NoJobError or *StateError if there is none.
+// one that is given. If no take has, it returns *NoJobError or *StateError.
 func (c *Client) succeeded(ctx context.Context, name, take string) ([]ledger.Record, error) {
 	takes, err := c.Submitted(ctx, name)
 	if err != nil {

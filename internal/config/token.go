@@ -24,7 +24,7 @@ type SecretsManager interface {
 const rereadAfter = time.Minute
 
 // ErrNoToken is returned if the secret holds no token yet, or does not exist.
-var ErrNoToken = errors.New("the secret of the RunComfy token has no value, or does not exist")
+var ErrNoToken = errors.New("the secret holds no RunComfy token, or does not exist")
 
 // Token is a runcomfy.TokenSource that reads the API token from a secret. The
 // secret is plain text, or JSON with the member "token". It is read when the

@@ -73,7 +73,7 @@ type Subject struct {
 
 	stem   string // see Key.Stem; "" for a file that cannot belong to a job
 	match  string // of a bundle with a wildcard: assess only the job of this file
-	beyond int    // if the job is beyond the limit: how many jobs the change asks for at least; else 0
+	beyond int    // if the job is beyond the limit: how many jobs, at least, the change asks for; else 0
 	file   string // the key of a file that cannot belong to a job
 }
 

@@ -42,8 +42,8 @@ func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, 
 
 // at returns the files whose keys are stem and one of the sorted endings, in any
 // form. For each form of the stem it makes one request, and one more for each gap between
-// endings that holds at least a thousand files. Larger gaps cost no more, because each listing begins
-// right before the next possible ending. With errCrowded it also returns what it found.
+// endings that holds at least a thousand files. Larger gaps cost no more, because each
+// listing begins right before the next possible ending. With errCrowded it also returns what it found.
 func (l *lister) at(ctx context.Context, stem string, endings []string) ([]File, error) {
 	var found []File
 	for _, form := range forms(stem, maxKey-len(endings[0])) {

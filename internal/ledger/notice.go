@@ -22,8 +22,8 @@ type Notice struct {
 }
 
 // The write that stores a new state also marks its notice as due. After the notice was
-// sent, another write removes the mark. If a function dies in between, the next one that reads the record or the status
-// sends the notice. So each notice is sent at least once, and usually once. The mark of a
+// sent, another write removes the mark. If a function dies in between, the next one that
+// reads the record or the status sends the notice. So each notice is sent at least once, and usually once. The mark of a
 // take is NoticeDue in its record. The mark of a drop without a record is dueMetadata of
 // its status.
 

@@ -145,8 +145,8 @@ func (r *reader) head(b box, n int64) ([]byte, error) {
 }
 
 // entries returns how many entries of the given size a table has. The table begins with
-// a version, flags and this number. It returns errBudget if there are none, or if they do
-// not fit into the box.
+// a version, flags and this number. It returns errBudget if the table is empty, or if its
+// entries do not fit into the box.
 func (r *reader) entries(table box, size int64) (int64, error) {
 	head, err := r.head(table, 8)
 	if err != nil {

@@ -207,10 +207,7 @@ func fileToDropAgain(rec ledger.Record) (string, bool) {
 			audio = in.Key
 		}
 	}
-	// A match of a wildcard is named after its bundle and itself. Its job.json would start
-	// every match.
-	bundle := strings.TrimPrefix(path.Dir(manifest), ledger.InboxPrefix)
-	if manifest != "" && strings.EqualFold(strings.TrimSuffix(bundle, path.Ext(bundle)), rec.Name) {
+	if manifest != "" && rec.RemedyJob().Match == "" { // for a match, job.json would start every match
 		return manifest, true
 	}
 	return audio, audio != ""

@@ -84,7 +84,7 @@ func ofEvents(seed, number uint64) (tally, error) {
 func inThreeOrders(seed, number uint64, takes bool, play func(t *story, reorder func())) (tally, error) {
 	total := newTally()
 	var first map[string]string
-	var told string
+	var begin string // the text of the first run
 	for order := range inOrders {
 		t, err := newStory(seed, number)
 		if err != nil {
@@ -101,11 +101,11 @@ func inThreeOrders(seed, number uint64, takes bool, play func(t *story, reorder 
 		total.charges += t.w.RunComfy.Charges()
 		says := t.statuses(takes)
 		if order == 0 {
-			first, told = says, t.text()
+			first, begin = says, t.text()
 			continue
 		}
 		for _, text := range differences(first, says) {
-			total.wrong("%s\n%s\n    and then\n%s", text, told, t.text())
+			total.wrong("%s\n%s\n    and then\n%s", text, begin, t.text())
 		}
 	}
 	total.stories++

@@ -137,8 +137,9 @@ func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 }
 
 // cancelJob asks RunComfy to cancel the job of a take, and reports whether the job
-// is cancelled. It sends no request if the record says that the job has ended at RunComfy. If RunComfy reports
-// that the job failed, cancelJob records it, because RunComfy may forget the job.
+// is cancelled. It sends no request if the record says that the job has ended at
+// RunComfy. If RunComfy reports that the job failed, cancelJob records it, because
+// RunComfy may forget the job.
 func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (bool, error) {
 	if rec.State == ledger.Archiving || rec.RequestID == "" {
 		return false, nil

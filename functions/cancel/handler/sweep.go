@@ -36,7 +36,7 @@ const (
 	recoverAfter = 15 * time.Minute
 	recoverUntil = 48 * time.Hour
 
-	// bookDays is of how many days, today included, the sweep frees reservations. Earlier
+	// bookDays is for how many days, today included, the sweep frees reservations. Earlier
 	// books limit nothing.
 	bookDays = 3
 
@@ -124,7 +124,7 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 // repeat. It starts the execution of a paid take, and ends a claim whose invocation
 // died. It also sends notices that were not sent.
 func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) error {
-	// The newest come first, so that the first sweep after a take reads it, even if the time ends.
+	// The newest come first. If the time ends, the rest was read by earlier sweeps.
 	slices.SortStableFunc(takes, func(a, b ledger.TakeID) int { return b.Written.Compare(a.Written) })
 	var errs []error
 	for i, id := range takes {

@@ -242,9 +242,9 @@ func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Po
 }
 
 // postFinding posts why a name has no job, or why its job cannot be submitted. It keeps
-// the status of a newer take, and of a take of which a deletion left only these files. For
-// a held finding it returns *heldError, unless the job
-// is one too many: one message for the whole change waits for a higher limit.
+// the status of a newer take, and of a take if the finding's files are what a deletion
+// left of it. For a held finding it returns *heldError, unless the job is one too many:
+// one message for the whole change waits for a higher limit.
 func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
 	age := strings.Compare(ledger.Stamp(f.Order), ledger.Stamp(prev.Order))
 	if prev.State.Claimed() && (age < 0 || age == 0 && f.Job == nil) {

@@ -232,8 +232,8 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 
 // pause returns how long a message that is not finished waits for its next delivery:
 // as long as RunComfy asks for, else a time that doubles with each of the first
-// deliveries. 0 stands for the visibility timeout of the queue. A message that is no longer retried waits
-// for burnPause.
+// deliveries. 0 stands for the visibility timeout of the queue. A message that is no
+// longer retried waits for burnPause.
 func (h *Handler) pause(err error, receives int) time.Duration {
 	after := min(retryAfterOf(err), mostRetryAfter)
 	switch {

@@ -188,8 +188,8 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 // file. Such a finding starts no job, and the status remains the take's.
 //
 // Another event may be assessed before the event of the deletion, so leftBy checks
-// whether the files of the take still exist. Of uploads, it knows those whose events are
-// in this batch.
+// whether the files of the take still exist. It learns of uploads from the events of this
+// batch.
 func (h *Handler) leftBy(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (newest ledger.Record, gone string, err error) {
 	newest, err = h.Ledger.Get(ctx, prev.Name, prev.Take)
 	if errors.Is(err, bucket.ErrNotFound) {
@@ -324,8 +324,7 @@ func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, reques
 }
 
 // release releases a claim and gives back what it has reserved. It retries the release,
-// because a claim that remains looks like a
-// job that may have been charged.
+// because a claim that remains looks like a job that may have been charged.
 func (h *Handler) release(ctx context.Context, rec ledger.Record, reserved budget.Reservation) error {
 	err := h.retry(ctx, func() error {
 		err := h.Ledger.Release(ctx, rec)
