@@ -139,19 +139,22 @@ func (l *lister) compareLengths(job *Job, model *catalog.Model, r *Ready) []prob
 }
 
 // tooLong completes the problem of an input that would not be used to its end, with
-// where the options are and what to upload again.
+// where the options are and what to upload.
 func (j *Job) tooLong(media []Used, p problem.Problem) problem.Problem {
-	switch {
-	case j.doc == nil:
+	if j.doc == nil {
 		p.Remedy += " The options of a pair are in a preset.json."
 		p.Again = []string{problem.FileOfPair}
-	case j.match == "":
-		p.Again = []string{jobJSON}
-	default:
-		i := slices.IndexFunc(media, func(used Used) bool { return used.Info.Name == p.Again[0] })
-		p.Remedy += " The options are in job.json."
-		p = j.fixed(media[i].File.Key, p)
+		return p
+	}
+	p.Remedy += " The options are in job.json."
+	i := slices.IndexFunc(media, func(used Used) bool { return used.Info.Name == p.Again[0] })
+	p = j.fixed(media[i].File.Key, p)
+	switch {
+	case j.match != "":
 		p.After = problem.AllMatches
+	case !slices.Contains(p.Again, jobJSON):
+		// Each of the two files starts the job, so uploading both may start it twice.
+		p.Again, p.After = nil, "Then upload only the file that you changed."
 	}
 	return p
 }
