@@ -63,7 +63,7 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 		reason += "; RunComfy could not be asked to cancel the job: " + err.Error()
 	case cancelled:
 		reason += "; RunComfy cancelled the job before it started"
-	case rec.State != ledger.Archiving:
+	case rec.State != ledger.Archiving && code != problem.RequestLost:
 		reason += "; RunComfy could no longer cancel the job, so it is paid for"
 	}
 	return h.recordEnd(ctx, rec, ledger.Failed, code, reason, cancelled)
