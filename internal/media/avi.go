@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// chunk is a chunk of a RIFF file. Its end may be past the end of what contains it.
+// chunk is a chunk of a RIFF file. Its end may be past the end of its parent.
 type chunk struct {
 	kind      string
 	body, end int64
@@ -39,7 +39,7 @@ func readAVI(r *reader, info *Info) error {
 	var length Length         // of that stream
 	var frame uint64          // nanoseconds of a frame of that stream
 	data, cut := false, false // there is a list of media data; the file ends in it
-	share := 1.0              // of the media data that is there
+	share := 1.0              // how much of the media data the file holds
 	var walk func(off, end int64) error
 	walk = func(off, end int64) error {
 		for c, err := range r.chunks(off, end, le) {
@@ -60,7 +60,7 @@ func readAVI(r *reader, info *Info) error {
 				case "movi":
 					data, cut = stop-c.body > 4, c.next > r.src.Size+1
 					share = float64(stop-c.body) / float64(max(c.next-c.body, 1))
-					return nil // nothing behind the media data is needed
+					return nil // nothing after the media data is needed
 				}
 				continue
 			}

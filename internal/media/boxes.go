@@ -65,10 +65,11 @@ func (r *reader) boxes(off, end int64, visit func(box) error) error {
 	return nil
 }
 
-// children calls visit for each box between off and end. Like players, it accepts two
-// mistakes: a last box that claims to be longer than its parent ends where the parent
-// does, and bytes that are no box are ignored. It returns errCutIndex if a box that a
-// player needs extends past the end of the file.
+// children calls visit for each box between off and end, the body of a parent box. Like
+// players, it accepts two mistakes: a last box that claims to be longer than its parent
+// ends where the parent ends, and if a length is impossible, the rest of the parent is
+// ignored. It returns errCutIndex if a box that a player needs extends past the end of
+// the file.
 func (r *reader) children(off, end int64, visit func(box) error) error {
 	for off <= end-8 {
 		b, err := r.box(off, end)

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// doubtSpatial is the doubt of sound that only Apple's programs decode.
+// doubtSpatial is the doubt about sound that only Apple's programs decode.
 const doubtSpatial = "spatial audio (apac)"
 
 // entryCodecs are the words for the sample entries of video and audio.

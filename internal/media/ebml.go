@@ -10,13 +10,13 @@ type element struct {
 	id        uint32
 	body, end int64
 	open      bool // it does not say how long it is
-	cut       bool // it claims to be longer than what contains it
+	cut       bool // it claims to be longer than its parent
 }
 
-// errElement reports bytes that are no element.
+// errElement reports bytes that are not an element.
 const errElement = damage("its elements do not fit together")
 
-// element reads the head of the element at off. Limit is the end of what contains it.
+// element reads the head of the element at off. Limit is the end of its parent.
 func (r *reader) element(off, limit int64) (element, error) {
 	const longest = 12
 	head, err := r.step(off, min(longest, limit-off))
@@ -46,8 +46,9 @@ func (r *reader) element(off, limit int64) (element, error) {
 	return e, nil
 }
 
-// vint reads a number of variable length, and returns how many bytes it takes. The length
-// is 0 if data end before the number does. A number of only ones means "unknown".
+// vint reads a number of variable length. It returns whether the number is known (if all
+// its bits are ones, it is not) and how many bytes it takes: 0 if data holds no complete
+// number.
 func vint(data []byte) (n int64, known bool, length int) {
 	if len(data) == 0 {
 		return 0, false, 0

@@ -48,7 +48,7 @@ func readFLAC(r *reader, info *Info) error {
 	}
 	first, found := f.find(data)
 	if !found {
-		return damage("it has no frame of sound behind its header")
+		return damage("it has no frame of sound after its header")
 	}
 	certain, _ := f.last(data)
 	if _, data, err = r.tail(start, near); err != nil {
@@ -59,7 +59,7 @@ func readFLAC(r *reader, info *Info) error {
 	switch {
 	case found && end >= f.samples:
 		info.Audio.Length = fact(end-min(first.first, end), f.rate)
-	case found: // the last frame is not complete
+	case found: // the file ends early, so its last frame may not be complete
 		info.Audio.Length = fact(last.first-min(first.first, last.first), f.rate)
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
 	default:
@@ -105,8 +105,8 @@ func (f flacInfo) last(data []byte) (last flacFrame, found bool) {
 	return last, found
 }
 
-// parseFrame reads a frame header (RFC 9639, 9.1). Its rate and its channels must be
-// those of STREAMINFO, and its checksum must be right.
+// parseFrame reads a frame header (RFC 9639, 9.1). It must have as many channels as
+// STREAMINFO says, and the right checksum.
 func (f flacInfo) parseFrame(data []byte) (flacFrame, bool) {
 	const longest = 16
 	data = data[:min(longest, len(data))]

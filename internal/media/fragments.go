@@ -23,7 +23,7 @@ type fragments struct {
 type span struct {
 	start uint64 // presentation time of the first sample
 	end   uint64 // end of the last sample found so far
-	delay uint64 // how long before its decoding time a sample claims to be shown, at most
+	delay uint64 // the longest time between when a sample claims to be shown and when it is decoded
 	frame uint64 // how long most samples last, by a majority vote
 	votes int    // samples of this length that no other sample has cancelled
 }
@@ -116,8 +116,8 @@ const priming = 50 * time.Millisecond
 // Fragments that were cut from a longer stream begin late; the time before the first of
 // them does not count. If samples claim to be shown before they are decoded, lengths
 // delays the track until they no longer do, as ffprobe and players do. Found says
-// whether the ends are those of the last fragments. If not, the length in the movie's
-// header (mehd) is an estimate.
+// whether the last fragments were found. If not, the length in the movie's header (mehd)
+// is an estimate.
 func (f *fragments) lengths(found bool, tracks []*track) {
 	start := time.Duration(math.MaxInt64)
 	for _, t := range tracks {

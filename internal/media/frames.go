@@ -37,8 +37,8 @@ const byParts = "the length of %s, about %.1f s, is an estimate from parts of th
 const chainLength = 3
 
 // isChain reports whether data begins with three frames of one stream. Fewer are
-// enough if they end where the file or a tag does. Last says that data reaches to the
-// end of the sound.
+// enough if the sound ends after them, or a tag begins there. Last says that data
+// extends to the end of the sound.
 func (g framing) isChain(data []byte, last bool) bool {
 	var first frame
 	for n := range chainLength {
@@ -55,16 +55,16 @@ func (g framing) isChain(data []byte, last bool) bool {
 }
 
 // sync returns the first index of data, not below from, at which a chain of frames
-// begins. Other says which streams the chain may belong to. If there is no such index,
-// sync returns len(data).
-func (g framing) sync(data []byte, from int, last bool, other func(frame) bool) int {
+// begins. If accept is not nil, it must accept the first frame. If there is no such
+// index, sync returns len(data).
+func (g framing) sync(data []byte, from int, last bool, accept func(frame) bool) int {
 	for from < len(data) {
 		next := bytes.IndexByte(data[from:], 0xff)
 		if next < 0 {
 			break
 		}
 		from += next
-		if f, ok := g.at(data[from:]); ok && (other == nil || other(f)) && g.isChain(data[from:], last) {
+		if f, ok := g.at(data[from:]); ok && (accept == nil || accept(f)) && g.isChain(data[from:], last) {
 			return from
 		}
 		from++
@@ -179,9 +179,10 @@ func (s *stream) inStep(off int64) bool {
 	return math.Abs(math.Remainder(float64(off-s.start), size)) <= leeway
 }
 
-// measure returns how long the stream is. It counts the frames of a stream that fits
-// the budget. Of a larger one it finds the end and looks at parts. The length is a fact
-// if the bit rate is constant in all of them.
+// measure returns how long the stream is. It counts all frames if the stream fits into
+// the budget. Otherwise it finds the end, and counts the frames in parts of the stream.
+// The length is then a fact if all these frames have the same bit rate and nothing else
+// is between them.
 func (s *stream) measure() (Length, error) {
 	s.seen, s.gap = tally{}, false
 	_, err := s.count(s.start, s.limit-s.start)
@@ -193,21 +194,22 @@ func (s *stream) measure() (Length, error) {
 	case !errors.Is(err, errBudget):
 		return Length{}, err
 	}
-	from, to, err := s.findEnd()
-	if err != nil {
+	from, to, counted, err := s.findEnd()
+	switch {
+	case err != nil:
 		return Length{}, err
-	}
-	if from == to && s.seen.bytes == uint64(to-s.start) { // the rest is something else
+	case counted && s.seen.frames > 0:
 		return fact(s.seen.samples, s.first.rate), nil
 	}
 	const most = 6 // parts between the beginning and the end
 	windows := min(most, s.r.callsLeft)
 	for i := range windows {
-		if i >= 2 && s.seen.constant() {
+		n := s.r.share()
+		room := from - s.start - n
+		if room <= 0 || i >= 2 && s.seen.constant() {
 			break
 		}
-		n := s.r.share()
-		if _, err := s.count(s.start+(from-s.start-n)/(windows+1)*(i+1), n); err != nil {
+		if _, err := s.count(s.start+room/(windows+1)*(i+1), n); err != nil {
 			return Length{}, err
 		}
 	}
@@ -228,23 +230,23 @@ func (s *stream) measure() (Length, error) {
 	return s.estimate(from, to), nil
 }
 
-// findEnd returns between which offsets the last frame ends. Something else, such as a
-// picture or zeros, may follow it.
-func (s *stream) findEnd() (from, to int64, err error) {
+// findEnd returns between which offsets the last frame ends, and whether all frames up to
+// there were counted. Something else, such as a picture or zeros, may follow it.
+func (s *stream) findEnd() (from, to int64, counted bool, err error) {
 	head, err := s.count(s.start, s.r.share())
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, false, err
 	}
 	n := min(s.r.share(), s.limit-s.start)
 	tail, err := s.count(s.limit-n, n)
 	switch {
 	case err != nil:
-		return 0, 0, err
+		return 0, 0, false, err
 	case tail.found:
 		s.gap = s.gap || !head.open
-		return tail.end, tail.end, nil
+		return tail.end, tail.end, false, nil
 	case !head.open:
-		return head.end, head.end, nil
+		return head.end, head.end, true, nil
 	}
 	from, to = head.end, s.limit-n
 	for s.r.callsLeft > 0 && from < to {
@@ -252,19 +254,19 @@ func (s *stream) findEnd() (from, to int64, err error) {
 		p, err := s.count(mid, min(s.r.share(), to-mid))
 		switch {
 		case err != nil:
-			return 0, 0, err
+			return 0, 0, false, err
 		case !p.found:
 			to = mid
 		case p.open || p.end > to-s.largest:
 			from = p.end
 		default:
-			return p.end, p.end, nil
+			return p.end, p.end, false, nil
 		}
 		if to-from < s.largest {
-			return from, from, nil
+			return from, from, false, nil
 		}
 	}
-	return from, to, nil
+	return from, to, false, nil
 }
 
 // estimate returns the length of a stream that ends between two offsets, from the

@@ -166,8 +166,8 @@ func readJPEG(r *reader, info *Info) error {
 	}
 }
 
-// nextSegment finds the first segment at off or behind it. Bytes between two segments
-// belong to nothing; decoders skip them.
+// nextSegment finds the first segment at off or after it. Like decoders, it skips stray
+// bytes between two segments.
 func nextSegment(r *reader, off int64) (marker byte, body, length int64, err error) {
 	for {
 		head, err := r.step(off, 2)
@@ -195,8 +195,9 @@ func nextSegment(r *reader, off int64) (marker byte, body, length int64, err err
 }
 
 // checkScan checks that the picture data, which begin at off, come to an end (EOI).
-// Cameras write other data behind the picture, such as a film. In picture data only a
-// few markers follow the byte 0xff, so checkScan can tell a file that ends in them.
+// Cameras write other data after the picture, such as a film. In picture data only a few
+// markers follow the byte 0xff. So checkScan can recognize a file that ends in the middle
+// of its picture.
 func checkScan(r *reader, off int64) error {
 	at, tail, err := r.tail(off, imageTail)
 	if err != nil {

@@ -53,8 +53,8 @@ const (
 	mkvAudio = 2
 )
 
-// readMatroska reads MKV and WEBM files. The length is what the head of the file says, if
-// the last blocks agree; else the last blocks decide.
+// readMatroska reads MKV and WEBM files. The length is the one that the head of the file
+// says, if the last blocks agree. Otherwise it is the end of the last blocks.
 func readMatroska(r *reader, info *Info) error {
 	m := matroska{scale: uint64(time.Millisecond)}
 	segment, err := r.element(0, r.src.Size)
@@ -92,7 +92,7 @@ func readMatroska(r *reader, info *Info) error {
 	return nil
 }
 
-// walk reads the elements of a segment. It stops at the first cluster if nothing behind
+// walk reads the elements of a segment. It stops at the first cluster if nothing after
 // it is needed.
 func (m *matroska) walk(r *reader, segment element) error {
 	m.cut = segment.cut
@@ -244,8 +244,9 @@ func (m *matroska) choose(kind uint64) (chosen *mkvTrack) {
 	return chosen
 }
 
-// clusterTime returns the timestamp of a cluster, and the offset behind it. The timestamp
-// is one of the first elements.
+// clusterTime returns the timestamp of a cluster, and the offset after it. The timestamp
+// is one of the first elements. If there is none, clusterTime returns -1 and the
+// beginning of the cluster's body.
 func clusterTime(r *reader, cluster element) (at, next int64) {
 	off := cluster.body
 	for range 4 {
@@ -272,7 +273,7 @@ func (m *matroska) measure(r *reader) error {
 	if err != nil {
 		return err
 	}
-	left := 50000 // elements that are looked at, so that no file makes the search slow
+	left := 50000 // how many elements may still be read, so that no file makes the search slow
 	for end, tries := len(tail), 0; tries < 16; tries++ {
 		i := bytes.LastIndex(tail[:end], []byte{0x1F, 0x43, 0xB6, 0x75})
 		if i < 0 {
@@ -360,7 +361,7 @@ func (m *matroska) readBlocks(r *reader, base, off, end int64, left *int) bool {
 }
 
 // noteBlock records when a block starts and ends. If the block does not say how long it
-// lasts, the track does, or else the time since the block before it.
+// lasts, it lasts as long as a frame of the track, or else as long as the block before it.
 func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) {
 	data := r.value(e, 8)
 	number, _, n := vint(data)
@@ -373,7 +374,7 @@ func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) {
 		if t.number != uint64(number) {
 			continue
 		}
-		const longest = 1000 // units that pass for the length of a block
+		const longest = 1000 // units; a longer time between two blocks is a gap
 		switch {
 		case lasts > 0:
 		case t.each > 0:
@@ -426,6 +427,6 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	case claimed == 0 && last > 0:
 		info.warn("%s does not say how long it is; its last pictures and sound end after %.1f s; some programs refuse such a file", file, measured.Seconds())
 	case claimed == 0:
-		info.warn("%s does not say, in the part that is read, how long it is, so its duration is not checked", file)
+		info.warn("lipdrop did not find the length of %s in the part that it reads, so its duration is not checked", file)
 	}
 }

@@ -56,7 +56,7 @@ func TestMatroska(t *testing.T) {
 			video: media.Fact(ms(59120)), audio: media.Fact(ms(59080)), warning: noLength},
 		{name: "no length, no block in reach",
 			file:    whole(mkvHead(0, picture, sound), open(0, 400000)),
-			warning: "a.webm does not say, in the part that is read"},
+			warning: "lipdrop did not find the length of a.webm"},
 		{name: "cut in a block",
 			file: func() file {
 				c := part(1000, 90)

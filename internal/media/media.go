@@ -56,8 +56,8 @@ func (k Kind) Noun() string {
 	}
 }
 
-// suffixes lists the accepted suffixes. To accept another one, add a row, and name it in
-// a form.
+// suffixes lists the accepted suffixes. To accept another one, add a row here, and add
+// the suffix to a form.
 var suffixes = []struct {
 	suffix string
 	kind   Kind
@@ -139,8 +139,8 @@ type Track struct {
 	// how many bytes they take. Both are 0 if they are not known.
 	Samples, Bytes int64
 
-	// Hash is a hash of the size of each coded picture: a copy of the track has the same
-	// one. It is empty if the sizes are not known, or all the same.
+	// Hash is a hash of the sizes of all samples: a copy of the track has the same hash.
+	// It is empty if the sizes are not known, or all the same.
 	Hash string
 }
 
@@ -210,10 +210,10 @@ func (i Info) Codecs() []string {
 }
 
 // Inspect reads what a file holds. It returns a *problem.Problem if the file is empty,
-// damaged or not what its suffix says, if a video has no video track, or if an audio file
-// has no audio track. It returns an error of ReadRange wrapped. A valid file passes
-// with a warning if this package cannot read its format, or cannot read it within the
-// budget. If the suffix is not accepted, Inspect does not compare it with the content.
+// damaged, encrypted or not what its suffix says, if a video has no video track, or if an
+// audio file has no audio track or no sound. It wraps an error of ReadRange. A valid file
+// passes with a warning if this package cannot read its format, or cannot read it within
+// the budget. If the suffix is not accepted, Inspect does not compare it with the content.
 // With an error, the Info holds what was found before the error.
 func Inspect(ctx context.Context, src Source) (Info, error) {
 	src.Name = path.Base(src.Name)
@@ -270,7 +270,7 @@ func (i *Info) read(r *reader) error {
 	if !named && i.Kind == Video && i.Video == nil && i.Audio != nil {
 		i.Kind = Audio
 	}
-	return checkTracks(i.Name, *i)
+	return checkTracks(*i)
 }
 
 func (i *Info) warn(format string, args ...any) {

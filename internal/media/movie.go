@@ -19,8 +19,8 @@ type movie struct {
 	trex       map[uint32]uint64 // default sample durations by track
 }
 
-// track is what a trak box and its tables say. Times are in the media's units, if nothing
-// else is said, and 0 if they are not known.
+// track is what a trak box and its tables say. Times are in the media's units unless
+// their comment names another unit, and 0 if they are not known.
 type track struct {
 	Track
 	id, flags uint32
@@ -157,7 +157,7 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 	}
 	unknown := func(t *Track) bool { return t != nil && !t.Length.Known() }
 	if unknown(info.Video) || unknown(info.Audio) {
-		info.warn("%s does not say, in the part that is read, how long it is, so its duration is not checked", r.src.Name)
+		info.warn("lipdrop did not find the length of %s in the part that it reads, so its duration is not checked", r.src.Name)
 	}
 	return nil
 }
@@ -212,8 +212,8 @@ func (m *movie) isChapter(id uint32) bool {
 }
 
 // lengthOf returns the length of a track without fragments. It is a fact if the sample
-// tables were read, or if the headers of the track and of its media agree. If the track
-// has no length, the movie's is an estimate.
+// durations were read, or if the headers of the track and of its media agree. If the
+// track has no length, the length of the movie is an estimate of it.
 func (m *movie) lengthOf(t *track) Length {
 	const agree = 100 * time.Millisecond
 	claimed, _ := inTime(t.claimed, m.timescale)
@@ -243,7 +243,7 @@ func readMoov(r *reader, moov box) (*movie, error) {
 			m.tracks = append(m.tracks, t)
 		case "mvex":
 			m.fragmented = true
-			err = r.children(b.body, b.end, m.readExtends(r))
+			err = r.children(b.body, b.end, func(b box) error { return m.readExtends(r, b) })
 		case "cmov":
 			return unread("its index is compressed (cmov), as in some old QuickTime movies; if the job fails, export it as MP4")
 		}
@@ -251,27 +251,25 @@ func readMoov(r *reader, moov box) (*movie, error) {
 	})
 }
 
-// readExtends reads the boxes that announce fragments.
-func (m *movie) readExtends(r *reader) func(box) error {
-	return func(b box) error {
-		switch b.kind {
-		case "mehd":
-			c, _, err := r.versioned(b, 4, 1)
-			if err != nil {
-				return err
-			}
-			m.mehd = c.word()
-		case "trex":
-			data, err := r.fields(b, 16)
-			if err != nil {
-				return err
-			}
-			if len(m.trex) < maxTracks {
-				m.trex[u32(data[4:])] = uint64(u32(data[12:]))
-			}
+// readExtends reads a box of mvex, which announces fragments.
+func (m *movie) readExtends(r *reader, b box) error {
+	switch b.kind {
+	case "mehd":
+		c, _, err := r.versioned(b, 4, 1)
+		if err != nil {
+			return err
 		}
-		return nil
+		m.mehd = c.word()
+	case "trex":
+		data, err := r.fields(b, 16)
+		if err != nil {
+			return err
+		}
+		if len(m.trex) < maxTracks {
+			m.trex[u32(data[4:])] = uint64(u32(data[12:]))
+		}
 	}
+	return nil
 }
 
 func readTrak(r *reader, trak box) (t track, err error) {

@@ -74,8 +74,8 @@ func parseMPEG(data []byte) (mpegFrame, bool) {
 // was cut begins with a part of a frame, and programs that write tags leave padding.
 const frameSearch = 64 << 10
 
-// findSound returns the offset of the first frame in the n bytes at off. It skips tags
-// between them.
+// findSound returns the offset of the first frame in the n bytes at off. If it finds an ID3
+// tag there instead, it searches the n bytes after the tag.
 func (g framing) findSound(r *reader, off, n int64) (at int64, found bool, err error) {
 	const most = 3 // tags
 	for range most {
@@ -106,15 +106,15 @@ func readMP3(r *reader, info *Info) error {
 		return err
 	}
 	if !found {
-		return damage("it has no frame of sound behind its tags")
+		return damage("it has no frame of sound after its tags")
 	}
 	return measureMPEG(r, start, r.src.Size, info)
 }
 
 // measureMPEG sets the audio track of info from the MPEG audio between start, where a
-// frame begins, and limit. It uses the number of frames in a Xing, Info or VBRI header
-// if the sound ends where the header says and its frames are as large as the header
-// says. Otherwise it measures the frames.
+// frame begins, and limit. It uses the number of frames in a Xing, Info or VBRI header if
+// the end of the sound and the size of the frames agree with the header. Otherwise it
+// measures the frames.
 func measureMPEG(r *reader, start, limit int64, info *Info) error {
 	data, err := r.bytes(start, int64(mpegFraming.header))
 	if err != nil {
@@ -133,7 +133,7 @@ func measureMPEG(r *reader, start, limit int64, info *Info) error {
 			return err
 		}
 		if !found {
-			return damage("it has no frame of sound behind its header")
+			return damage("it has no frame of sound after its header")
 		}
 	}
 	s, err := newStream(r, mpegFraming, sound, limit)
@@ -173,7 +173,7 @@ func (s *stream) agreesWith(c frameCount, start int64) (bool, error) {
 	if c.frames == 0 || c.size == 0 || c.padding >= c.frames*s.first.samples {
 		return false, nil
 	}
-	slack := 2 * s.largest // what encoders count differs by the frame with the header
+	slack := 2 * s.largest // not every encoder counts the frame with the header
 	claimed := start + c.size
 	if claimed > s.limit+slack {
 		return false, nil
@@ -186,13 +186,15 @@ func (s *stream) agreesWith(c frameCount, start int64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	const spread = 4 // how much the frames of parts may differ from the mean
-	mean, seen := uint64(c.size)/c.frames, uint64(0)
-	if s.seen.frames > 0 {
-		seen = s.seen.bytes / s.seen.frames
+	if !p.found || p.open || p.end < claimed-slack || p.end > claimed+slack {
+		return false, nil
 	}
-	return p.found && !p.open && p.end >= claimed-slack && p.end <= claimed+slack && mean <= spread*seen && seen <= spread*mean &&
-		(!s.seen.constant() || max(mean, seen)-min(mean, seen) <= seen/50+1), nil
+	mean, seen := uint64(c.size)/c.frames, s.seen.bytes/s.seen.frames // bytes of a frame
+	if s.seen.constant() {
+		return max(mean, seen)-min(mean, seen) <= seen/50+1, nil
+	}
+	const spread = 4 // how much frames in two parts of a file may differ from all frames
+	return mean <= spread*seen && seen <= spread*mean, nil
 }
 
 // frameCount is what a Xing, Info or VBRI header says about the stream after it.

@@ -86,7 +86,8 @@ func newOggStream(head []byte) (oggStream, bool) {
 	return oggStream{}, false
 }
 
-// add notes the position of a page. Gap says that pages before it were not read.
+// add notes the position of a page, and how many samples the page has. Gap says that
+// pages before it were not read.
 func (s *oggStream) add(p oggPage, gap bool) {
 	samples := uint64(0)
 	s.gap = s.gap || gap
@@ -171,7 +172,7 @@ func opusFrame(config byte) uint64 {
 
 // oggFile is what was found in an Ogg file. Several recordings may follow one another.
 type oggFile struct {
-	streams map[uint32]*oggStream // the newest of each serial number; nil if it is not known
+	streams map[uint32]*oggStream // the newest of each serial number; nil if it is not read
 	sound   []*oggStream          // of each recording
 	video   string                // codec
 	open    bool                  // another stream of the same recording may begin

@@ -51,15 +51,15 @@ func unknownContent(file string, kind Kind, content string) error {
 		fmt.Sprintf("Export %s as a real %s.", file, problem.List(Suffixes(kind), "or")))
 }
 
-// checkTracks returns the problem of a file without the track that its suffix
-// promises, or nil.
-func checkTracks(file string, info Info) error {
-	stem := strings.TrimSuffix(file, path.Ext(file))
+// checkTracks returns the problem of a file without the track that its kind needs, or
+// nil.
+func checkTracks(info Info) error {
+	file := info.Name
 	switch {
 	case info.Kind == Video && info.Video == nil && info.Audio != nil:
 		return newProblem(problem.NoVideoTrack,
 			file+" has no video track, only sound",
-			fmt.Sprintf("Export %s again with its picture. If it is the voice, name it %s.m4a.", file, stem))
+			fmt.Sprintf("Export %s again with its picture. If it is the voice, name it %s.m4a.", file, strings.TrimSuffix(file, path.Ext(file))))
 	case info.Kind == Video && info.Video == nil:
 		return newProblem(problem.NoVideoTrack, file+" has no video track", "Export "+file+" again with its picture.")
 	case info.Kind == Audio && info.Audio == nil:

@@ -41,8 +41,8 @@ type reader struct {
 	callsLeft int64
 	stepsLeft int64
 	windows   []window
-	failed    error // of the first read that failed; Inspect returns it whatever a parser makes of it
-	misfit    bool  // a box was longer than what contains it, or no box
+	failed    error // error of the first read that failed; Inspect returns it, whatever the parser returns
+	misfit    bool  // a box was longer than its parent, or its length was impossible
 }
 
 // window is a part of the file that has been read.
@@ -100,9 +100,9 @@ func (r *reader) kept(off, n int64) (data []byte, found bool) {
 	return nil, false
 }
 
-// step returns the n bytes at off, which are at most StepBytes. A walk over a file uses
-// it: the walk needs a few bytes here and there, so that after half of the calls it
-// continues with short reads that have a budget of their own.
+// step is bytes for a parser that walks over a file and needs a few bytes in many places.
+// Once half of the calls are used, step makes short reads of up to StepBytes, which have
+// a budget of their own.
 func (r *reader) step(off, n int64) ([]byte, error) {
 	const usual = 64
 	if r.callsLeft > MaxCalls/2 || n > StepBytes || off < 0 || off > r.src.Size-n {
@@ -131,7 +131,7 @@ func (r *reader) most(off, n int64) ([]byte, error) {
 	return r.bytes(off, min(n, r.src.Size-off))
 }
 
-// padded returns a copy of up to n bytes at off, with zeros after them. It has the given
+// padded returns a copy of up to n bytes at off, with zeros after them up to the given
 // length.
 func (r *reader) padded(off, n, length int64) ([]byte, error) {
 	data, err := r.most(off, n)
@@ -141,8 +141,8 @@ func (r *reader) padded(off, n, length int64) ([]byte, error) {
 	return append(make([]byte, 0, length), data...)[:length], nil
 }
 
-// tail returns the last n bytes of the file, but none before offset from, and where
-// they begin.
+// tail returns the last n bytes of the file, or fewer if some of them are before offset
+// from. It also returns the offset at which they begin.
 func (r *reader) tail(from, n int64) (at int64, data []byte, err error) {
 	at = max(from, r.src.Size-n)
 	data, err = r.bytes(at, max(r.src.Size-at, 0))

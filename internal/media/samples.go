@@ -79,7 +79,9 @@ func (t *track) readOrder(r *reader) error {
 	if err != nil {
 		return err
 	}
-	t.end += int64(int32(u32(head[12:]))) // of the first sample: most films have no gaps
+	// If the tables do not fit into the budget, the last sample is taken to be shown as
+	// late as the first one.
+	t.end += int64(int32(u32(head[12:])))
 	durations, err := r.table(t.tables["stts"], 8)
 	if err != nil {
 		return err
@@ -127,7 +129,7 @@ func (t *track) readSizes(r *reader) error {
 	return nil
 }
 
-// product returns a*b, at most maxTime. Neither is negative or above 32 bits.
+// product returns a*b, or maxTime if that is less. Neither number may be negative.
 func product(a, b int64) int64 {
 	if b > 0 && a > maxTime/b {
 		return maxTime
@@ -135,8 +137,9 @@ func product(a, b int64) int64 {
 	return a * b
 }
 
-// head returns the first n bytes of a box's body, for a walk. It returns errBudget if
-// the box is shorter, so that a malformed table counts as one that is not read.
+// head returns the first n bytes of a box's body. It reads them with step. It returns
+// errBudget if the box is shorter, so that a malformed table counts as one that was not
+// read.
 func (r *reader) head(b box, n int64) ([]byte, error) {
 	if n > b.end-b.body {
 		return nil, errBudget
@@ -160,7 +163,8 @@ func (r *reader) entries(table box, size int64) (int64, error) {
 }
 
 // table returns the entries of a table, or nil if the track has no such table. It returns
-// the errors of entries, and errBudget if they do not fit into maxTable.
+// errBudget if they take more than maxTable bytes, and in the cases in which the method
+// entries does.
 func (r *reader) table(b box, size int64) ([]byte, error) {
 	if b.kind == "" {
 		return nil, nil
@@ -175,7 +179,8 @@ func (r *reader) table(b box, size int64) ([]byte, error) {
 	return r.bytes(b.body+8, count*size)
 }
 
-// errNotThere reports samples outside the file.
+// errNotThere reports a file without samples, errCutMedia a file that ends before its
+// samples do.
 const (
 	errNotThere = damage("its index is there, but not its pictures and sound, so the export or the upload broke off")
 	errCutMedia = damage("it ends in the middle of its media data, so the export or the upload broke off")
@@ -220,8 +225,9 @@ func (t *track) checkData(r *reader, moov box) error {
 	return err
 }
 
-// lastChunk returns the length of the last chunk, in bytes. It returns 0 for sound whose
-// sample size says nothing, as in QuickTime.
+// lastChunk returns the length of the last chunk in bytes, or less if the chunk has more
+// samples of different sizes than a short read covers. It returns 0 if the tables do not
+// say it, as for some sound in QuickTime files, whose sample size is always 1.
 func (t *track) lastChunk(r *reader) (int64, error) {
 	stsz, sized := t.tables["stsz"]
 	stsc, found := t.tables["stsc"]
@@ -256,7 +262,7 @@ func (t *track) lastChunk(r *reader) (int64, error) {
 }
 
 // readEdits reads the edit list. An edit shows no more of the media than there is.
-// Movie is the timescale of the movie, which counts the lengths of edits.
+// The lengths of edits are in the movie's units, of which a second has the number movie.
 func (t *track) readEdits(r *reader, movie uint64) error {
 	media, known := inTime(t.length, t.timescale)
 	t.shown = media
@@ -289,7 +295,7 @@ func (t *track) readEdits(r *reader, movie uint64) error {
 		d, ok := inTime(length, movie)
 		switch {
 		case length > 0 && !ok || d > maxTime-total:
-			return nil // its times mean nothing, so the media is shown as it is
+			return nil // its times are impossible, so the edit list is ignored
 		case start < 0 && edits == 0:
 			t.empty += d
 			total += d

@@ -13,13 +13,13 @@ type form struct {
 	called string                     // the format in a sentence, with its article
 	mime   string                     // the MIME type
 	kind   Kind                       // Info.Kind if the suffix of the file is not accepted
-	format string                     // Info.Format; empty if lipdrop does not accept this format, like the fields below
+	format string                     // Info.Format; if lipdrop does not accept this format, it and the fields below are empty
 	suffix string                     // the usual suffix
 	family []string                   // other suffixes that the file may have
 	read   func(*reader, *Info) error // reads the file
 }
 
-// Suffixes of formats that programs do not keep apart.
+// Suffixes that programs use for one another.
 var (
 	isoFamily = []string{".mp4", ".mov", ".m4v", ".m4a"}
 	mkvFamily = []string{".webm", ".mkv"}
@@ -47,8 +47,8 @@ func (f form) accepts(suffix string) bool {
 	return suffix == f.suffix || slices.Contains(f.family, suffix)
 }
 
-// signatures lists what files begin with. ? stands for any byte. The first row that fits
-// counts. Old QuickTime movies have no ftyp box. Some types of their first box are also
+// signatures lists what files begin with. ? stands for any byte. The first row that
+// matches decides. Old QuickTime movies have no ftyp box. Some types of their first box are also
 // words that a text file may contain; those count only if the box is short.
 var signatures = []struct {
 	form   form
@@ -147,8 +147,8 @@ func identify(r *reader, suffix string) (f form, known bool, err error) {
 	return formMP3, found || tagged, err
 }
 
-// longestSignature is how many bytes of a file signature reads. The longest
-// signature is two packets of a transport stream.
+// longestSignature is how many bytes of a file the function signature reads. A transport
+// stream needs the most: its second packet begins within them.
 const longestSignature = 200
 
 // signature returns the form of a file that begins with head. It returns false if the
@@ -188,11 +188,11 @@ func fits(head []byte, signature string) bool {
 	return true
 }
 
-// isTransport reports whether head begins with packets of an MPEG transport stream. A
-// camera's packets have more bytes in front.
-func isTransport(head []byte, more int) bool {
-	next := 188 + 2*more
-	return len(head) > next && head[more] == 'G' && head[next] == 'G' && head[more+1]&0x80 == 0
+// isTransport reports whether head begins with packets of an MPEG transport stream. Extra
+// is how many bytes come before each packet: a camera writes 4.
+func isTransport(head []byte, extra int) bool {
+	next := 188 + 2*extra
+	return len(head) > next && head[extra] == 'G' && head[next] == 'G' && head[extra+1]&0x80 == 0
 }
 
 // describe returns words for the content of a file that identify does not recognize:

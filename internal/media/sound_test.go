@@ -218,6 +218,8 @@ func TestMP3(t *testing.T) {
 		{name: "a changing bit rate without a header, counted", file: whole(changing), duration: 1000 * frame},
 		{name: "the end of another frame first", file: whole(make([]byte, 77), []byte{0xff, 0xfb}, mp3Frames(100)), duration: 100 * frame},
 		{name: "garbage between frames", file: whole(mp3Frames(50), []byte("\xff\xfe waste"), mp3Frames(50)), duration: 100 * frame},
+		{name: "garbage between frames, and a megabyte of zeros at the end", duration: 100 * frame,
+			file: whole(mp3Frames(50), []byte("\xff\xfe waste"), mp3Frames(50), make([]byte, 1<<20))},
 		{name: "layer 1", file: whole(bytes.Repeat(layer1, 441)), duration: 3840 * time.Millisecond, codec: "mp1"},
 		{name: "one frame", file: whole(mp3Frames(1)), duration: frame},
 		{name: "one frame and a tag", file: whole(mp3Frames(1), []byte("TAG"), make([]byte, 125)), duration: frame},
