@@ -1,15 +1,12 @@
 package drop
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
@@ -18,7 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// File is a file below inbox/ as it is now.
+// File is a file in the bucket as it is now.
 type File = bucket.File
 
 // Files is where dropped files are stored: a bucket or a local folder. The
@@ -63,96 +60,6 @@ type lister struct {
 	left int
 }
 
-// Subject is something to assess: a job name, or a file that cannot belong to a
-// job. It is comparable.
-type Subject struct {
-	// Name is the job name. For the matches of a bundle it is the name of the
-	// bundle. If the file cannot belong to a job, it is the file's path below
-	// inbox/.
-	Name string
-
-	stem   string // see Key.Stem; "" for a file that cannot belong to a job
-	match  string // of a bundle with a wildcard: assess only the job of this file
-	beyond int    // if the job is beyond the limit: how many jobs, at least, the change asks for; else 0
-	file   string // the key of a file that cannot belong to a job
-}
-
-// TooMany reports whether the change asks for more jobs than it may start, and
-// the job of this subject is beyond the limit.
-func (s Subject) TooMany() bool { return s.beyond > 0 }
-
-// Match returns the key of the file, if the subject is one match of a bundle, else "".
-func (s Subject) Match() string { return s.match }
-
-// SubjectOf returns the subject of a job name.
-func SubjectOf(name string) Subject { return subjectOf(ledger.InboxPrefix + name) }
-
-func subjectOf(stem string) Subject { return Subject{Name: nameOf(stem), stem: stem} }
-
-// memberSubject returns the subject of a file in a bundle.
-func memberSubject(k Key) Subject { return Subject{Name: k.Name, stem: k.Stem, match: k.Raw} }
-
-func fileSubject(key string) Subject {
-	return Subject{Name: strings.TrimPrefix(key, ledger.InboxPrefix), file: key}
-}
-
-// subjectJSON is a Subject in a message of the queue. The key names the file or the
-// match; it is left out for a job name.
-type subjectJSON struct {
-	Stem   string `json:"stem,omitempty"`
-	Key    string `json:"key,omitempty"`
-	Beyond int    `json:"beyond,omitempty"`
-}
-
-// MarshalJSON returns the text that UnmarshalJSON reads.
-func (s Subject) MarshalJSON() ([]byte, error) {
-	return json.Marshal(subjectJSON{s.stem, cmp.Or(s.match, s.file), s.beyond})
-}
-
-// UnmarshalJSON reads the text of a subject. The text must be one that MarshalJSON
-// returns.
-func (s *Subject) UnmarshalJSON(text []byte) error {
-	var read subjectJSON
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&read); err != nil {
-		return err
-	}
-	k := ParseKey(read.Key)
-	switch {
-	case read.Key == "" && len(read.Stem) > len(ledger.InboxPrefix) && strings.HasPrefix(read.Stem, ledger.InboxPrefix):
-		*s = subjectOf(read.Stem)
-	case read.Stem == "" && k.Stem == "" && k.Role != NoDrop:
-		*s = fileSubject(read.Key)
-	case k.Role == Member && k.Stem == read.Stem:
-		*s = memberSubject(k)
-	default:
-		return fmt.Errorf("not a subject: %.100s", text)
-	}
-	if s.beyond = read.Beyond; s.beyond < 0 {
-		return fmt.Errorf("not a subject: %d jobs", s.beyond)
-	}
-	return nil
-}
-
-// Keys returns the key of the subject's status or answer file, and the key of its
-// match's status. Find returns findings for these keys only.
-func (s Subject) Keys() []string {
-	keys := []string{s.Key()}
-	if s.match != "" {
-		keys = append(keys, about(matchName(ParseKey(s.match).Bundle, s.match)).Key)
-	}
-	return keys
-}
-
-// Key returns the key of the subject's status or answer file.
-func (s Subject) Key() string {
-	if s.file != "" {
-		return answerKey(s.file)
-	}
-	return about(s.Name).Key
-}
-
 // Finding is what an assessment of a name or a file found: a Job, or why there
 // is no job.
 type Finding struct {
@@ -180,8 +87,8 @@ type Finding struct {
 	files   []File   // of a pair without a Job
 }
 
-// Files returns the files of the finding's job, or of its pair if that is no job. It
-// returns nil for other findings without a job.
+// Files returns the files of the finding's job, or those of a pair that is not a job.
+// It returns nil for other findings without a job.
 func (f Finding) Files() []File {
 	if f.Job == nil {
 		return f.files
@@ -193,8 +100,8 @@ func (f Finding) Files() []File {
 	return append(files, f.Job.visual, f.Job.audio)
 }
 
-// RemedyJob returns the job of the finding, for a remedy. A finding without a job counts
-// as a pair.
+// RemedyJob describes the job of the finding to problem.Code.RemedyFor. A finding
+// without a job counts as a pair.
 func (f Finding) RemedyJob() problem.Job {
 	if f.Job == nil {
 		return problem.Job{Name: f.Name}
@@ -202,9 +109,9 @@ func (f Finding) RemedyJob() problem.Job {
 	return f.Job.remedyJob()
 }
 
-// Asks reports whether the finding is about a job of this name, or about a file that
-// a job of this name uses.
-func (f Finding) Asks(name string) bool {
+// Concerns reports whether the finding is about a job of this name, or about a file
+// that a job of this name uses.
+func (f Finding) Concerns(name string) bool {
 	return f.Name == name || slices.Contains(f.Jobs, name) || slices.Contains(f.allJobs, name)
 }
 
@@ -216,8 +123,8 @@ type Job struct {
 	doc           *doc              // of a bundle
 	media         []Used            // of a bundle
 	match         string            // of a bundle with a wildcard: the key of the match
-	wrong         []problem.Problem // of a bundle: problems of job.json other than options
-	listings      int               // how many Prepare may make
+	wrong         []problem.Problem // of a bundle: problems of job.json, without those of its options
+	listings      int               // how many listings Prepare may make
 }
 
 // Manifest returns the job.json of a bundle's job, and false for a pair.
@@ -298,13 +205,16 @@ func (r *Resolver) Find(ctx context.Context, s Subject) ([]Finding, error) {
 		if f.Job == nil {
 			continue
 		}
-		if f.Job.listings = l.left; s.beyond > 0 {
+		f.Job.listings = l.left
+		if s.beyond > 0 {
 			found[i] = f.tooMany(s.beyond, l.MaxJobsPerDrop)
 		}
 	}
 	return found, nil
 }
 
+// find assesses a subject. With errCrowded, the first finding has the Order of what was
+// found.
 func (l *lister) find(ctx context.Context, s Subject) ([]Finding, error) {
 	if s.file != "" {
 		f, err := l.findAnswer(ctx, ParseKey(s.file))
@@ -314,23 +224,23 @@ func (l *lister) find(ctx context.Context, s Subject) ([]Finding, error) {
 		return []Finding{f}, err
 	}
 	f := about(s.Name)
-	c, err := l.claimsOf(ctx, s.stem)
-	if len(c.pair) > 0 {
-		f.Order = stamp(c.pair)
+	from, err := l.sourcesOf(ctx, s.stem)
+	if len(from.pair) > 0 {
+		f.Order = stamp(from.pair)
 	}
 	if err != nil {
 		return []Finding{f}, err
 	}
-	if f, contested := c.contested(f); contested {
-		return l.withMatches(ctx, f, s.match, c.bundles)
+	if contested, ok := from.contested(f); ok {
+		return l.withMatches(ctx, contested, s.match, from.bundles)
 	}
 	switch {
-	case len(c.bundles) > 0:
-		return l.findBundle(ctx, f, c.bundles[0], s.match)
-	case c.parent != "":
-		return l.matchFinding(ctx, c, f.Name)
+	case len(from.bundles) > 0:
+		return l.findBundle(ctx, f, from.bundles[0], s.match)
+	case from.parent != "":
+		return l.matchFinding(ctx, from, f.Name)
 	}
-	f, err = l.findPair(ctx, f, s.stem, c.pair)
+	f, err = l.findPair(ctx, f, s.stem, from.pair)
 	return []Finding{f}, err
 }
 
@@ -361,7 +271,7 @@ func (f Finding) usedBy(jobs []string, order string) Finding {
 
 // tooMany returns the finding of a job that is beyond the limit of one change. The
 // job is held until MaxJobsPerDrop is raised or its audio is uploaded again. The change
-// may ask for more jobs, because the search for them has a limit.
+// asks for at least the given number of jobs: the search for them has a limit.
 func (f Finding) tooMany(jobs, most int) Finding {
 	f.Job = nil
 	return f.decide(ledger.Held, f.Order, problem.Problem{
@@ -379,8 +289,9 @@ func (f Finding) refused(order string, err error) ([]Finding, error) {
 	return []Finding{f.decide(ledger.Held, order, p)}, nil
 }
 
-// refusal returns the problem of a file that S3 refuses to return, if that is what err
-// says. The reason calls the file what, or by its name if what is empty.
+// refusal returns the problem of a file that S3 refuses to return, and false for any
+// other err. In the reason, what stands for the file; if it is empty, the file's name
+// does.
 func refusal(err error, what string) (problem.Problem, bool) {
 	refused, ok := errors.AsType[*bucket.RefusedError](err)
 	if !ok {

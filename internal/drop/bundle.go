@@ -17,7 +17,7 @@ import (
 )
 
 // findBundle assesses a .job folder: its job.json, and whether every file that it
-// names is there. If job.json has a wildcard, findMatches adds the findings of matches.
+// names is there. If job.json has a wildcard, it returns what findMatches returns.
 func (l *lister) findBundle(ctx context.Context, f Finding, bundle, match string) ([]Finding, error) {
 	manifests, err := l.named(ctx, bundle, jobJSON)
 	if err != nil {
@@ -32,7 +32,7 @@ func (l *lister) findBundle(ctx context.Context, f Finding, bundle, match string
 	case len(manifests) > 1:
 		return []Finding{f.decide(ledger.Rejected, stamp(manifests), ambiguous(manifests, "the job.json of "+f.Name))}, nil
 	}
-	bundle = folderOf(manifests[0].Key) // as job.json spells it
+	bundle = folderOf(manifests[0].Key) // in the Unicode form in which job.json was uploaded
 	take := takeOf(f.Name, manifests)
 	doc, problems, err := l.readDoc(ctx, manifests[0])
 	if err != nil {
@@ -43,27 +43,28 @@ func (l *lister) findBundle(ctx context.Context, f Finding, bundle, match string
 	if model == nil || doc.Input == nil {
 		return []Finding{f.decide(ledger.Rejected, take, problems...)}, nil
 	}
-	n, wrong, err := l.resolve(ctx, bundle, doc, model)
+	refs, wrong, err := l.resolve(ctx, bundle, doc, model)
 	if err != nil {
 		return f.refused(take, err)
 	}
 	problems = append(problems, wrong...)
-	job := &Job{Name: f.Name, Take: take, doc: doc, media: n.media, wrong: problems}
-	if n.missing != nil || n.wildcard != nil {
-		// Prepare may never run for this bundle, so validate here.
+	job := &Job{Name: f.Name, Take: take, doc: doc, media: refs.media, wrong: problems}
+	if refs.missing != nil || refs.wildcard != nil {
+		// Prepare may never run for this bundle, so validate here. Empty files of a wildcard
+		// that is otherwise right are reported with its matches.
 		options := uploadAgain(model.Validate(doc.Input), jobJSON)
-		if problems != nil || options != nil || n.wildcard == nil {
-			problems = append(problems, job.empty(filesOf(n.media))...)
+		if problems != nil || options != nil || refs.wildcard == nil {
+			problems = append(problems, job.emptyFiles(filesOf(refs.media))...)
 		}
 		if problems = append(problems, options...); problems != nil {
 			return []Finding{f.decide(ledger.Rejected, take, problems...)}, nil
 		}
 	}
 	switch {
-	case n.wildcard != nil:
-		return l.findMatches(ctx, f, bundle, match, doc, n)
-	case n.missing != nil:
-		return []Finding{f.decide(ledger.Waiting, stamp(manifests), missing(n.missing))}, nil
+	case refs.wildcard != nil:
+		return l.findMatches(ctx, f, bundle, match, doc, refs)
+	case refs.missing != nil:
+		return []Finding{f.decide(ledger.Waiting, stamp(manifests), missing(refs.missing))}, nil
 	}
 	f.Job, f.Order = job, take
 	return []Finding{f}, nil
@@ -134,7 +135,7 @@ func (l *lister) noManifest(ctx context.Context, f Finding, bundle string) (Find
 			remedy = fmt.Sprintf("Rename %s to job.json%s, and upload it into %s: it starts the job.", problem.Short(base), hiddenEnd(base, jobJSON), folder)
 		}
 	}
-	if empty := (&Job{}).empty(dropped); empty != nil {
+	if empty := (&Job{}).emptyFiles(dropped); empty != nil {
 		return f.decide(ledger.Rejected, "", empty...), nil
 	}
 	return f.decide(ledger.Waiting, "", problem.Problem{Code: problem.WaitingForManifest, Reason: reason, Remedy: remedy}), nil
@@ -149,18 +150,18 @@ func badSpelling(file File, name string) problem.Problem {
 	}
 }
 
-// named is what the media values of a job.json name.
-type named struct {
+// mediaRefs are the files and URLs that the media values of a job.json name.
+type mediaRefs struct {
 	media    []Used
 	missing  []string // files beside job.json that do not exist yet, as job.json names them
-	keys     []string // of all files, whether they exist or not
+	keys     []string // of all files that are named without a wildcard, whether they exist or not
 	wildcard *wildcard
 }
 
 // resolve finds the files of the media values of a job.json. It ignores values
 // that are blank or not texts: the model's validation reports them.
-func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *catalog.Model) (named, []problem.Problem, error) {
-	var n named
+func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *catalog.Model) (mediaRefs, []problem.Problem, error) {
+	var refs mediaRefs
 	var problems []problem.Problem
 	wrong := func(property catalog.MediaProperty, p problem.Problem) {
 		p.Member = property.Name
@@ -171,12 +172,12 @@ func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *cata
 		if !ok || strings.TrimSpace(value) == "" {
 			continue
 		}
-		switch bad, link := badLink(property.Name, value); {
+		switch link, bad := checkLink(property.Name, value); {
 		case bad != nil:
 			wrong(property, *bad)
 			continue
 		case link:
-			n.media = append(n.media, Used{Property: property.Name, URL: value})
+			refs.media = append(refs.media, Used{Property: property.Name, URL: value})
 			continue
 		}
 		key, beside := keyOf(bundle, value)
@@ -185,26 +186,26 @@ func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *cata
 			continue
 		}
 		if strings.Contains(value, "*") {
-			if property.Kind != media.Audio || !beside || n.wildcard != nil {
+			if property.Kind != media.Audio || !beside || refs.wildcard != nil {
 				wrong(property, *badMedia(describe(property, value) + " has a wildcard; only one audio file beside job.json may have one"))
 				continue
 			}
-			n.wildcard = newWildcard(property.Name, value, bundle, key[len(bundle):])
+			refs.wildcard = newWildcard(property.Name, value, bundle, key[len(bundle):])
 			continue
 		}
 		if !beside && !l.mayName(bundle, key) {
 			wrong(property, l.notShared(bundle, describe(property, value)))
 			continue
 		}
-		n.keys = append(n.keys, key)
+		refs.keys = append(refs.keys, key)
 		file, err := l.head(ctx, key)
 		switch {
 		case err == nil:
-			n.media = append(n.media, Used{Property: property.Name, File: file})
+			refs.media = append(refs.media, Used{Property: property.Name, File: file})
 		case !errors.Is(err, bucket.ErrNotFound):
-			return n, nil, err
+			return refs, nil, err
 		case beside:
-			n.missing = append(n.missing, value)
+			refs.missing = append(refs.missing, value)
 		default:
 			wrong(property, problem.Problem{
 				Code: problem.FileMissing, Reason: describe(property, value) + " does not exist",
@@ -212,5 +213,5 @@ func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *cata
 			})
 		}
 	}
-	return n, problems, nil
+	return refs, problems, nil
 }

@@ -19,20 +19,20 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// maxDoc bounds a job.json or preset.json, in bytes: it is many times as long as the
-// longest prompt and nine file names.
+// maxDoc is the size of the largest job.json or preset.json that is read, in bytes. A
+// long prompt and nine file names need far less.
 const maxDoc = 64 << 10
 
 // doc is a job.json or a preset.json.
 type doc struct {
 	file     File
 	Model    string
-	hasModel bool           // true even if its form or its name is wrong
-	Input    map[string]any // nil if it cannot be read
+	hasModel bool           // there is a model, perhaps of a wrong form or with a misspelled name
+	Input    map[string]any // nil if it is wrong, or if it is missing while another member is wrong
 }
 
-// readDoc reads a job.json or preset.json. It returns all problems with its form, or
-// only one if that problem makes the rest unreadable.
+// readDoc reads a job.json or preset.json. It returns the problems with its form. If one
+// of them makes the rest unreadable, it returns this one only, and no doc.
 func (l *lister) readDoc(ctx context.Context, file File) (*doc, []problem.Problem, error) {
 	base := path.Base(file.Key)
 	if file.Size > maxDoc {
@@ -120,9 +120,9 @@ func unknownMember(base, name string) (p problem.Problem, meant string) {
 	return p, meant
 }
 
-// mistake returns what is wrong with a JSON text whose parser stopped after the
-// byte at offset. It describes the most common mistakes in plain words, and the
-// rest in the parser's words.
+// mistake returns what is wrong with a JSON text whose parser stopped after offset
+// bytes. It describes the most common mistakes in plain words, and the rest in the
+// parser's words.
 func mistake(text []byte, offset int, parser error) string {
 	if err := json.NewDecoder(bytes.NewReader(text)).Decode(new(any)); errors.Is(err, io.ErrUnexpectedEOF) {
 		return "it ends too early: a closing bracket or quote is missing"
@@ -132,10 +132,12 @@ func mistake(text []byte, offset int, parser error) string {
 	before := bytes.TrimSpace(text[:at])
 	last, _ := utf8.DecodeLastRune(before)
 	isValueNext := strings.ContainsRune("{[,:", last)
+	inText := strings.HasSuffix(parser.Error(), "in string literal")
+	inEscape := strings.Contains(parser.Error(), "escape")
 	switch {
-	case here == '\n' || here == '\r':
+	case inText && (here == '\n' || here == '\r'):
 		return "a text must end on the line where it starts"
-	case at > 0 && text[at-1] == '\\':
+	case inEscape:
 		return `write a \ in a text as \\`
 	case here == '/' || here == '#':
 		return "JSON has no comments"
@@ -158,8 +160,7 @@ func mistake(text []byte, offset int, parser error) string {
 	}
 }
 
-// position returns the line and column of the last byte before offset, where the parser
-// stopped.
+// position returns the line and column of the byte before offset.
 func position(text []byte, offset int) string {
 	before := text[:max(min(offset, len(text))-1, 0)]
 	line := bytes.Count(before, []byte("\n")) + 1
@@ -167,8 +168,8 @@ func position(text []byte, offset int) string {
 	return fmt.Sprintf("line %d, column %d", line, column)
 }
 
-// repeated returns the first member that an object has twice. One of its values
-// would be ignored silently. The text must be valid JSON.
+// repeated returns the first member that an object has twice: the parser would ignore
+// one of its values silently. The text must be valid JSON.
 func repeated(text []byte) (string, bool) {
 	type level struct {
 		object, value bool

@@ -61,9 +61,9 @@ func TestExpensiveKeys(t *testing.T) {
 			files[i].Key = fmt.Sprintf("inbox/x.job/%06d/a.wav", i)
 		}
 		byName := map[string][]File{}
-		n2 := named{wildcard: newWildcard("audio_url", "*/a.wav", "inbox/x.job/", "*/a.wav")}
-		n2.addMatches(byName, "inbox/x.job/", files)
-		n2.addMatches(byName, "inbox/x.job/", files[:10])
+		refs := mediaRefs{wildcard: newWildcard("audio_url", "*/a.wav", "inbox/x.job/", "*/a.wav")}
+		refs.addMatches(byName, "inbox/x.job/", files)
+		refs.addMatches(byName, "inbox/x.job/", files[:10])
 		if got := len(byName["x/a"]); got != n {
 			t.Errorf("%d files, want %d", got, n)
 		}

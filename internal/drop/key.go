@@ -58,8 +58,8 @@ const (
 	bundleSuffix = ".job"
 )
 
-// The suffixes to search for, in every spelling and sorted. nameEndings are the
-// endings of all keys that give a job name.
+// The endings of keys to search for, in every mixture of capitals and small letters,
+// sorted. nameEndings are those of all keys that give a job name.
 var (
 	mediaEndings = spellings(media.Suffixes()...)
 	bundleEnding = spellings(bundleSuffix + "/")
@@ -161,8 +161,8 @@ func isRelative(below string) bool {
 	return slices.ContainsFunc(strings.Split(below, "/"), func(part string) bool { return part == "." || part == ".." })
 }
 
-// kindOf is media.KindOf, but accepts only the spellings of a suffix that the method
-// at searches for. Some letters outside ASCII have a small form in ASCII.
+// kindOf is media.KindOf, but accepts only the suffixes that lister.at searches for.
+// These are ASCII; media.KindOf also accepts a Kelvin sign for a k.
 func kindOf(name string) (media.Kind, bool) {
 	if _, ok := slices.BinarySearch(mediaEndings, path.Ext(name)); !ok {
 		return "", false
@@ -170,7 +170,8 @@ func kindOf(name string) (media.Kind, bool) {
 	return media.KindOf(name)
 }
 
-// sameName reports whether a name is the given ASCII name in any case.
+// sameName reports whether a name is the given ASCII name in any case. Letters that
+// only fold to ASCII are longer, so they do not count.
 func sameName(name, ascii string) bool {
 	return len(name) == len(ascii) && strings.EqualFold(name, ascii)
 }
@@ -214,9 +215,9 @@ func nameOf(stem string) string {
 	return norm.NFC.String(strings.TrimPrefix(stem, ledger.InboxPrefix))
 }
 
-// forms returns the spellings of a key to search for, its own first: the folder and
+// forms returns the Unicode forms of a key to search for, its own first: the folder and
 // the last part may each be composed (NFC), or decomposed (NFD) as a Mac writes
-// them. It leaves out spellings longer than room, in bytes.
+// them. It leaves out forms longer than room, in bytes.
 func forms(key string, room int) []string {
 	folder := folderOf(key)
 	base := key[len(folder):]

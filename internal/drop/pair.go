@@ -12,10 +12,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// touchedByVisual returns the subjects that a change of a video or image may concern.
-// They are the file's own name, and the names of the tagged audios that use the file.
-// If the file is deleted, these audios use another video or image, whose name is the
-// last subject.
+// touchedByVisual returns the subjects that a change of a video or image may concern:
+// the file's own name, and the names of the tagged audios that use the file. If the
+// file was deleted, these audios now use the video or image of a shorter stem; the name
+// of that stem is the last subject.
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{subjectOf(stem)}
 	most := max(maxJobs, l.MaxJobsPerDrop)
@@ -59,7 +59,6 @@ func (l *lister) touchedByAudio(ctx context.Context, stem string) ([]Subject, er
 // tagged: it uses the video or image with the longest stem that its own stem
 // continues after a dot.
 func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []File) (Finding, error) {
-	var err error
 	if len(files) == 0 {
 		return f.gone("all files of "+f.Name+" were deleted", ""), nil
 	}
@@ -68,6 +67,7 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 	}
 	audios, visuals := byRole(files)
 	if len(audios) > 0 && len(visuals) == 0 {
+		var err error
 		if visuals, _, err = l.visualsOf(ctx, shorterStems(stem)); err != nil {
 			return f, err
 		}
@@ -94,7 +94,7 @@ func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []F
 		problems = append(problems, ambiguous(visuals, "the video or image of "+f.Name))
 	}
 	if problems != nil || len(audios) == 0 || len(visuals) == 0 {
-		problems = append(problems, (&Job{}).empty(used)...) // Prepare reports them for a whole pair
+		problems = append(problems, (&Job{}).emptyFiles(used)...) // Prepare reports them for a whole pair
 	}
 	switch {
 	case problems != nil:
@@ -180,22 +180,21 @@ func (l *lister) findAnswer(ctx context.Context, k Key) (Finding, error) {
 	if err != nil {
 		return f, err
 	}
-	order := stamp([]File{file})
-	f.Order = order
+	f.Order = stamp([]File{file})
 	switch k.Role {
 	case Preset:
 		problems, err := l.checkPreset(ctx, file)
 		if err != nil || problems != nil {
-			return f.decide(ledger.Rejected, order, problems...), err
+			return f.decide(ledger.Rejected, f.Order, problems...), err
 		}
-		return f.decide(ledger.Accepted, order), nil
+		return f.decide(ledger.Accepted, f.Order), nil
 	case StrayJobJSON:
-		return f.decide(ledger.Rejected, order, strayJob(k.Raw)), nil
+		return f.decide(ledger.Rejected, f.Order, strayJob(k.Raw)), nil
 	case RelativePath:
-		return f.decide(ledger.Rejected, order, relativePath(f.Name)), nil
+		return f.decide(ledger.Rejected, f.Order, relativePath(f.Name)), nil
 	case Unprintable:
-		return f.decide(ledger.Rejected, order, unprintablePath(f.Name)), nil
+		return f.decide(ledger.Rejected, f.Order, unprintablePath(f.Name)), nil
 	default:
-		return f.decide(ledger.Rejected, order, startsNothing(base)), nil
+		return f.decide(ledger.Rejected, f.Order, startsNothing(base)), nil
 	}
 }

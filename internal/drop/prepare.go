@@ -18,7 +18,7 @@ import (
 // Ready is what a checked job would send.
 type Ready struct {
 	Model    string
-	Input    map[string]any // the options: the media are added as URLs
+	Input    map[string]any // the options only; submit adds the URLs of the media
 	Media    []Used
 	Expected catalog.Expected
 	Warnings []string
@@ -84,9 +84,10 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 }
 
 // inspect reads each file of r and compares it with the limits of the model. If the
-// model is nil, it compares the content only with the suffix. It completes the media of
-// r with what it found.
-func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) (problems []problem.Problem, err error) {
+// model is nil, it compares the content only with the suffix. It completes the media
+// and the warnings of r.
+func (l *lister) inspect(ctx context.Context, job *Job, model *catalog.Model, r *Ready) ([]problem.Problem, error) {
+	var problems []problem.Problem
 	for i := range r.Media {
 		used := &r.Media[i]
 		if used.URL != "" {
@@ -138,7 +139,7 @@ func (l *lister) compareLengths(job *Job, model *catalog.Model, r *Ready) []prob
 	return nil
 }
 
-// tooLong completes the problem of an input that would not be used to its end, with
+// tooLong completes the problem of an input that would not be used to its end: it adds
 // where the options are and what to upload.
 func (j *Job) tooLong(media []Used, p problem.Problem) problem.Problem {
 	if j.doc == nil {
@@ -159,7 +160,7 @@ func (j *Job) tooLong(media []Used, p problem.Problem) problem.Problem {
 	return p
 }
 
-// remedyJob returns the job, for a remedy.
+// remedyJob describes the job to problem.Code.RemedyFor.
 func (j *Job) remedyJob() problem.Job {
 	job := problem.Job{Name: j.Name, Bundle: j.doc != nil}
 	if j.match != "" {
@@ -193,8 +194,8 @@ func (l *lister) inspectFile(ctx context.Context, used *Used) error {
 	return nil
 }
 
-// empty returns the problems of the given files of the job that are empty.
-func (j *Job) empty(files []File) []problem.Problem {
+// emptyFiles returns a problem for each of the given files of the job that is empty.
+func (j *Job) emptyFiles(files []File) []problem.Problem {
 	var problems []problem.Problem
 	for _, file := range files {
 		if file.Size == 0 {
@@ -215,7 +216,7 @@ func filesOf(used []Used) []File {
 	return files
 }
 
-// fixed completes a problem of the file at key. The remedy says how to fix the file;
+// fixed completes the problem of the file at key. The remedy says how to fix the file;
 // fixed adds what to do with the fixed file.
 func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
 	base := path.Base(key)
@@ -237,8 +238,8 @@ func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
 }
 
 // validate checks the whole input, with placeholders for the URLs that are presigned
-// later, and leaves only the options in it. Again is the file to upload again after the
-// problems are fixed.
+// later. It removes the media from r.Input, so that only the options are left. Again is
+// the file to upload again after the problems are fixed.
 func (r *Ready) validate(model *catalog.Model, again string) []problem.Problem {
 	whole := maps.Clone(r.Input)
 	for _, used := range r.Media {

@@ -48,7 +48,7 @@ func (l *lister) pairSetting(ctx context.Context, visual File, kind media.Kind) 
 
 // wrong attributes problems of a setting to its preset, if there is one.
 func (s setting) wrong(problems []problem.Problem) []problem.Problem {
-	if s.from == "" || problems == nil {
+	if s.from == "" {
 		return problems
 	}
 	return badPreset(s.from, problems)
@@ -122,17 +122,14 @@ func (l *lister) nearestPreset(ctx context.Context, folder string) (*doc, []prob
 			if p, ok := refusal(err, "the preset "+problem.Short(files[0].Key)); ok {
 				return nil, []problem.Problem{p}, nil
 			}
-			if problems != nil {
-				problems = badPreset(files[0].Key, problems)
-			}
-			return doc, problems, err
+			return doc, badPreset(files[0].Key, problems), err
 		}
 	}
 	return nil, nil, nil
 }
 
-// touchedByPreset returns the preset, and the other presets of the folder, because
-// two presets are ambiguous.
+// touchedByPreset returns the subjects of the preset and of the other presets of its
+// folder, because two presets are ambiguous.
 func (l *lister) touchedByPreset(ctx context.Context, key string) ([]Subject, error) {
 	files, err := l.named(ctx, folderOf(key), presetJSON)
 	if err != nil {
@@ -155,7 +152,7 @@ func severalPresets(files []File) problem.Problem {
 	return p
 }
 
-// checkPreset returns the problems of a preset, whatever pairs use it.
+// checkPreset returns the problems of a preset for any pair that would use it.
 func (l *lister) checkPreset(ctx context.Context, file File) ([]problem.Problem, error) {
 	if !spelled(file.Key, presetJSON) {
 		return []problem.Problem{badSpelling(file, presetJSON)}, nil

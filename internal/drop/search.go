@@ -22,8 +22,8 @@ const (
 	maxListings        = 30
 	maxTouchedListings = 16
 
-	// maxPages is how many pages of files are listed whose names begin the same.
-	// maxMatches is how many files are compared with a wildcard.
+	// maxPages bounds the pages of files whose names begin the same. maxMatches bounds
+	// the files that are compared with a wildcard.
 	maxPages   = 2
 	maxMatches = maxPages * bucket.PageSize
 )
@@ -41,9 +41,9 @@ func (l *lister) listFolder(ctx context.Context, prefix, after string) ([]File, 
 }
 
 // at returns the files whose keys are stem and one of the sorted endings, in any
-// form. For each form of the stem it makes one request, and one more for each gap between
-// endings that holds at least a thousand files. Larger gaps cost no more, because each
-// listing begins right before the next possible ending. With errCrowded it also returns what it found.
+// Unicode form. For each form of the stem it makes one request, and one more for each
+// gap between endings that holds a page of other files or more: the next request begins
+// right before the next ending. With errCrowded it also returns what it found.
 func (l *lister) at(ctx context.Context, stem string, endings []string) ([]File, error) {
 	var found []File
 	for _, form := range forms(stem, maxKey-len(endings[0])) {
@@ -87,14 +87,14 @@ func justBefore(key string) string {
 	return key[:last] + string(key[last]-1)
 }
 
-// named returns the files of a folder, in any form, with the given name, which ends
-// in .json, in one of three spellings: small letters, capital letters, and one
-// capital. The suffix may have any spelling.
+// named returns the files of a folder that have the given name, which ends in .json. The
+// folder may have any Unicode form. The name may be in small letters, in capitals, or
+// begin with a capital; its suffix may be in any case.
 func (l *lister) named(ctx context.Context, folder, name string) ([]File, error) {
 	return l.namedIn(ctx, forms(folder, maxKey-len(name)), name)
 }
 
-// namedIn is named for given forms of a folder. The usual spelling comes first.
+// namedIn is named for the given forms of a folder. Files in small letters come first.
 func (l *lister) namedIn(ctx context.Context, folders []string, name string) ([]File, error) {
 	s := nameSpellings(name)
 	var endings []string
@@ -119,8 +119,8 @@ func (l *lister) namedIn(ctx context.Context, folders []string, name string) ([]
 	return append(sorted(found), sorted(capitals)...), nil
 }
 
-// present returns the forms of a folder to search, its own first. It leaves out a form
-// if the first folder in which it differs from the own one does not exist.
+// present returns the Unicode forms of a folder to search, its own first. It leaves out
+// a form whose first folder with another spelling does not exist.
 func (l *lister) present(ctx context.Context, folder string) ([]string, error) {
 	all := forms(folder, maxKey)
 	found := all[:1]
@@ -141,7 +141,7 @@ func (l *lister) present(ctx context.Context, folder string) ([]string, error) {
 	return found, nil
 }
 
-// spelled reports whether named finds a key.
+// spelled reports whether named would find the key as a file of the given name.
 func spelled(key, name string) bool {
 	base := key[len(folderOf(key)):]
 	return slices.Contains(nameSpellings(name), stemOf(base))
@@ -154,8 +154,8 @@ func nameSpellings(name string) []string {
 
 // tagged returns the stems of the audios that have a tag after stem and no video or
 // image with a longer stem, each once and sorted. It stops once more than most are
-// found. It compares at most maxPages pages of the files that begin the same, and
-// returns whether these are all. With errCrowded it also returns what it found.
+// found. It compares at most maxPages pages of files whose names begin the same; all is
+// false if there are more. With errCrowded it also returns what it found.
 func (l *lister) tagged(ctx context.Context, stem string, most int) (stems []string, all bool, err error) {
 	var found []File
 	all = true
@@ -164,7 +164,7 @@ func (l *lister) tagged(ctx context.Context, stem string, most int) (stems []str
 			first, _, _ := strings.Cut(f.Key[len(form)+1:], ".")
 			return first
 		}
-		after, settled, sure := "", len(found), 0
+		after, counted, sure := "", len(found), 0 // found[:counted] has been counted: sure stems
 		for page := 1; ; page++ {
 			files, more, err := l.listFolder(ctx, form+".", after)
 			if errors.Is(err, errCrowded) {
@@ -179,8 +179,8 @@ func (l *lister) tagged(ctx context.Context, stem string, most int) (stems []str
 			}
 			// The files of the last tag may continue on the next page.
 			last := files[len(files)-1]
-			end := settled + slices.IndexFunc(found[settled:], func(f File) bool { return tag(f) == tag(last) })
-			sure += len(taggedStems(found[settled:end], stem))
+			end := counted + slices.IndexFunc(found[counted:], func(f File) bool { return tag(f) == tag(last) })
+			sure += len(taggedStems(found[counted:end], stem))
 			if sure > most {
 				return taggedStems(found[:end], stem), true, nil
 			}
@@ -188,13 +188,13 @@ func (l *lister) tagged(ctx context.Context, stem string, most int) (stems []str
 				found, all = found[:end], false
 				break
 			}
-			after, settled = last.Key, end
+			after, counted = last.Key, end
 		}
 	}
 	return taggedStems(found, stem), all, nil
 }
 
-// taggedStems returns the stems that tagged returns, from files that were listed.
+// taggedStems returns the stems that tagged finds among the given files.
 func taggedStems(files []File, stem string) []string {
 	own := norm.NFC.String(stem)
 	visuals := map[string]bool{own: true}
@@ -219,8 +219,8 @@ func taggedStems(files []File, stem string) []string {
 	return stems
 }
 
-// below returns the files whose keys begin with prefix in any form, at most limit of each
-// form.
+// below returns the files whose keys begin with prefix in any Unicode form, at most limit
+// for each form.
 func (l *lister) below(ctx context.Context, prefix string, limit int) ([]File, error) {
 	var all []File
 	for _, form := range forms(prefix, maxKey) {

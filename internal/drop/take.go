@@ -22,16 +22,16 @@ const maxKey = 1024
 // shortened key.
 const hashLength = 12
 
-// stamp returns the time of the newest file in the form with which a take begins. As
-// an order it sorts a drop that is not yet a take before every take of the same
+// stamp returns the time of the newest file, in the form with which a take begins. Used
+// as the Order of a finding without a take, it sorts before every take of the same
 // second.
 func stamp(files []File) string {
 	newest := slices.MaxFunc(files, func(a, b File) int { return a.LastModified.Compare(b.LastModified) })
 	return newest.LastModified.UTC().Format(ledger.StampLayout)
 }
 
-// takeOf returns the take of a job from the files that identify it. The take
-// depends only on their names, contents and times, not on their order.
+// takeOf returns the take of a job name from the files that identify it. It does not
+// depend on the order of the files.
 func takeOf(name string, files []File) string {
 	type file struct {
 		ETag         string    `json:"etag"`
@@ -61,7 +61,7 @@ func shortHash(text string) string {
 }
 
 // longestKey returns the length in bytes of the longest key that is made from a
-// name: the key of an output.
+// name, which is the key of an output.
 func longestKey(name string) int {
 	const take = len(ledger.StampLayout) + 1 + hashLength
 	return len(ledger.OutputPrefix(name, "")) + take + len(path.Base(name)) + len("-9999.webm")
@@ -71,8 +71,9 @@ func longestKey(name string) int {
 func fits(name string) bool { return longestKey(name) <= maxKey }
 
 // answerKey returns the key of the answer file of a file that cannot belong to a
-// job. A part . or .. and each unprintable character is replaced by underscores, and
-// a key that would be too long is cut. A hash of the whole key is then appended.
+// job. It replaces a part . or .. and each unprintable character by underscores, and
+// cuts a key that would be too long. If it changes a key, it appends a hash of the whole
+// key.
 func answerKey(key string) string {
 	const cutAt = 900
 	below := strings.TrimPrefix(key, ledger.InboxPrefix)

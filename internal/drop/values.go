@@ -17,44 +17,44 @@ import (
 )
 
 // ownPath matches the beginning of a path on a person's own computer: a drive of
-// Windows, after which JSON may have turned a backslash into a control character;
-// a share; a home; a folder of homes and disks; a file URL.
+// Windows, whose backslash may have become a control character in JSON; a network
+// share; a home folder; a folder of homes or disks; a file URL.
 var ownPath = regexp.MustCompile(`^([A-Za-z]:[\\/[:cntrl:]]|\\\\|~[\\/]|/(Users|home|root|Volumes|mnt|media|tmp)/|(?i:file):/)`)
 
 // scheme matches the scheme of a URL.
 var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]{0,20}$`)
 
-// badLink reports whether a media value is a URL or a path on somebody's computer
-// rather than the name of a file in the bucket. It also returns the problem of such a
-// value, unless it is a URL that is passed on.
-func badLink(property, value string) (bad *problem.Problem, link bool) {
+// checkLink reports whether a media value is a URL, or a path on somebody's computer,
+// and not the name of a file in the bucket. It also returns the problem of such a value,
+// unless it is a URL that is passed on.
+func checkLink(property, value string) (link bool, bad *problem.Problem) {
 	if ownPath.MatchString(value) {
 		name := "its name"
 		if base := value[strings.LastIndexAny(value, `/\`)+1:]; base != "" && !strings.ContainsFunc(value, unicode.IsControl) {
 			name += fmt.Sprintf(", %q", problem.ShortValue(base))
 		}
-		return wrongValue(fmt.Sprintf("%s %q is a path on your own computer", property, problem.ShortValue(value)),
-			fmt.Sprintf("Upload the file beside job.json, and set %s to %s.", property, name)), true
+		return true, wrongValue(fmt.Sprintf("%s %q is a path on your own computer", property, problem.ShortValue(value)),
+			fmt.Sprintf("Upload the file beside job.json, and set %s to %s.", property, name))
 	}
 	if !strings.Contains(value, ":/") && !strings.HasPrefix(value, "data:") {
-		return nil, false
+		return false, nil
 	}
 	orUpload := fmt.Sprintf("or upload the file beside job.json and set %s to its name.", property)
 	u, err := url.Parse(value)
 	kind, _, _ := strings.Cut(value, ":")
 	switch kind = strings.ToLower(kind); {
 	case kind == "https" && err == nil && u.Host != "" && u.User == nil:
-		return nil, true
+		return true, nil
 	case kind == "https" && err == nil && u.User != nil:
-		return wrongValue(property+" is a URL with a user name in it, which is not passed on", "Name a URL without it, "+orUpload), true
+		return true, wrongValue(property+" is a URL with a user name in it, which is not passed on", "Name a URL without it, "+orUpload)
 	case kind == "s3":
-		return wrongValue(property+" begins with s3:, but only https URLs are passed on",
-			"Name a file of this bucket by its path from /inbox/ on, such as /inbox/shared/woman.png, "+orUpload), true
+		return true, wrongValue(property+" begins with s3:, but only https URLs are passed on",
+			"Name a file of this bucket by its path from /inbox/ on, such as /inbox/shared/woman.png, "+orUpload)
 	case kind != "https" && scheme.MatchString(kind):
-		return wrongValue(fmt.Sprintf("%s begins with %s:, but only https URLs are passed on", property, kind),
-			"Name a URL that begins with https:, "+orUpload), true
+		return true, wrongValue(fmt.Sprintf("%s begins with %s:, but only https URLs are passed on", property, kind),
+			"Name a URL that begins with https:, "+orUpload)
 	default:
-		return badMedia(property + " is neither a file nor an https URL that can be read"), true
+		return true, badMedia(property + " is neither a file nor an https URL that can be read")
 	}
 }
 
@@ -68,8 +68,8 @@ func keyOf(bundle, value string) (key string, beside bool) {
 }
 
 // badKey returns the problem of a key that a media value names, or nil. A value that
-// begins with a slash may lead into a folder whose name begins with a dot: the files in
-// it are media of several jobs and form no job themselves.
+// begins with a slash may name a file in a folder whose name begins with a dot: files
+// there start no job themselves, so several jobs can use them.
 func badKey(property catalog.MediaProperty, key, value, model string) *problem.Problem {
 	below, inbox := strings.CutPrefix(key, ledger.InboxPrefix)
 	switch kind, known := kindOf(key); {

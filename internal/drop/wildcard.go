@@ -66,22 +66,21 @@ func openEnded(value string) bool {
 	return strings.Contains(suffix, "*") || suffix == "" && strings.Contains(base, "*")
 }
 
-// findMatches returns the bundle's own finding, which is used or waiting. If a change
-// of the file match concerns only the job of that file, findMatches also returns the
-// finding of this job. Otherwise it concerns all jobs: the own finding names their
-// subjects.
-func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match string, d *doc, n named) ([]Finding, error) {
-	byName, all, err := l.matches(ctx, bundle, n)
+// findMatches returns the bundle's own finding: used, waiting or rejected. If the
+// changed file, match, belongs to one job only, findMatches also returns the finding of
+// this job. If the change concerns all jobs, the own finding names their subjects.
+func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match string, d *doc, refs mediaRefs) ([]Finding, error) {
+	byName, all, err := l.matches(ctx, bundle, refs)
 	if err != nil {
 		return nil, err
 	}
-	if match != "" && n.wildcard.matches(match) {
+	if match != "" && refs.wildcard.matches(match) {
 		// The match may sort after the files that were listed.
 		own, err := l.at(ctx, stemOf(match), mediaEndings)
 		if err != nil {
 			return nil, err
 		}
-		n.addMatches(byName, bundle, own)
+		refs.addMatches(byName, bundle, own)
 	}
 	dropped := []File{d.file}
 	var jobs []string
@@ -94,38 +93,38 @@ func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match strin
 	slices.Sort(jobs)
 	if jobs != nil {
 		f = f.usedBy(jobs, stamp(dropped))
-	} else if empty := (&Job{doc: d}).empty(filesOf(n.media)); empty != nil {
+	} else if empty := (&Job{doc: d}).emptyFiles(filesOf(refs.media)); empty != nil {
 		f = f.decide(ledger.Rejected, stamp(dropped), empty...)
 	} else {
 		f = f.decide(ledger.Waiting, stamp(dropped), problem.Problem{
-			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no file matches %q of job.json yet", problem.ShortValue(n.wildcard.value)),
-			Remedy: fmt.Sprintf("Upload an audio file that matches %q beside job.json: its job then starts automatically. Or fix job.json, then upload it again.", problem.ShortValue(n.wildcard.value)),
+			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no file matches %q of job.json yet", problem.ShortValue(refs.wildcard.value)),
+			Remedy: fmt.Sprintf("Upload an audio file that matches %q beside job.json: its job then starts automatically. Or fix job.json, then upload it again.", problem.ShortValue(refs.wildcard.value)),
 		})
 	}
 	if !all {
-		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files of the folder were compared with %q", maxMatches, problem.ShortValue(n.wildcard.value)))
+		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files of the folder were compared with %q", maxMatches, problem.ShortValue(refs.wildcard.value)))
 	}
-	if match == "" || n.names(match) {
-		f.Matches = l.matchSubjects(byName, len(jobs), d, n)
+	if match == "" || refs.names(match) {
+		f.Matches = l.matchSubjects(byName, len(jobs), d, refs)
 		return []Finding{f}, nil
 	}
-	if !n.wildcard.matches(match) {
+	if !refs.wildcard.matches(match) {
 		return []Finding{f}, nil
 	}
-	m, err := l.findMatch(ctx, matchName(bundle, match), bundle, match, byName, d, n)
+	m, err := l.findMatch(ctx, matchName(bundle, match), bundle, match, byName, d, refs)
 	return []Finding{f, m}, err
 }
 
 // matchSubjects returns the subjects of the first matches by name: as many as usedBy
-// names, or as MaxJobsPerDrop allows if that is more. The given number of jobs is in
-// the problem of a job beyond the limit.
-func (l *lister) matchSubjects(byName map[string][]File, jobs int, d *doc, n named) []Subject {
+// names, or as MaxJobsPerDrop allows if that is more. The subject of a job beyond
+// MaxJobsPerDrop stores how many jobs there are.
+func (l *lister) matchSubjects(byName map[string][]File, jobs int, d *doc, refs mediaRefs) []Subject {
 	names := slices.Sorted(maps.Keys(byName))
 	var subjects []Subject
 	started := 0
 	for _, name := range names[:min(len(names), max(maxJobs, l.MaxJobsPerDrop))] {
 		s := memberSubject(ParseKey(byName[name][0].Key))
-		if matched(name, byName[name], d, n).Job != nil {
+		if matched(name, byName[name], d, refs).Job != nil {
 			if started++; l.MaxJobsPerDrop > 0 && started > l.MaxJobsPerDrop {
 				s.beyond = jobs
 			}
@@ -136,22 +135,22 @@ func (l *lister) matchSubjects(byName map[string][]File, jobs int, d *doc, n nam
 }
 
 // findMatch returns the finding of the job of one match.
-func (l *lister) findMatch(ctx context.Context, name, bundle, match string, byName map[string][]File, d *doc, n named) (Finding, error) {
-	c, err := l.ownClaims(ctx, ledger.InboxPrefix+name)
+func (l *lister) findMatch(ctx context.Context, name, bundle, match string, byName map[string][]File, d *doc, refs mediaRefs) (Finding, error) {
+	from, err := l.ownSources(ctx, ledger.InboxPrefix+name)
 	if err != nil {
 		return Finding{}, err
 	}
-	if c.matches = byName[name]; c.matches != nil {
-		c.parent = bundle
+	if from.matches = byName[name]; from.matches != nil {
+		from.parent = bundle
 	}
-	if contested, ok := c.contested(about(name)); ok {
+	if contested, ok := from.contested(about(name)); ok {
 		return contested, nil
 	}
 	switch {
-	case c.pair != nil:
-		return l.findPair(ctx, about(name), ledger.InboxPrefix+name, c.pair)
-	case c.matches != nil:
-		return matched(name, c.matches, d, n), nil
+	case from.pair != nil:
+		return l.findPair(ctx, about(name), ledger.InboxPrefix+name, from.pair)
+	case from.matches != nil:
+		return matched(name, from.matches, d, refs), nil
 	default:
 		return about(name).gone(path.Base(match)+" was deleted", ""), nil
 	}
@@ -159,18 +158,18 @@ func (l *lister) findMatch(ctx context.Context, name, bundle, match string, byNa
 
 // matches returns the files that match a wildcard, by job name, and whether it
 // compared all files.
-func (l *lister) matches(ctx context.Context, bundle string, n named) (byName map[string][]File, all bool, err error) {
-	files, err := l.below(ctx, n.wildcard.literal, maxMatches)
+func (l *lister) matches(ctx context.Context, bundle string, refs mediaRefs) (byName map[string][]File, all bool, err error) {
+	files, err := l.below(ctx, refs.wildcard.literal, maxMatches)
 	if err != nil {
 		return nil, false, err
 	}
 	byName = map[string][]File{}
-	n.addMatches(byName, bundle, files)
+	refs.addMatches(byName, bundle, files)
 	return byName, len(files) < maxMatches, nil
 }
 
-// addMatches adds the files that match, each once.
-func (n named) addMatches(byName map[string][]File, bundle string, files []File) {
+// addMatches adds the files that match to byName, each once.
+func (refs mediaRefs) addMatches(byName map[string][]File, bundle string, files []File) {
 	added := map[string]bool{}
 	for _, others := range byName {
 		for _, file := range others {
@@ -178,7 +177,7 @@ func (n named) addMatches(byName map[string][]File, bundle string, files []File)
 		}
 	}
 	for _, file := range files {
-		if !added[file.Key] && ParseKey(file.Key).Role == Member && n.wildcard.matches(file.Key) && !n.names(file.Key) {
+		if !added[file.Key] && ParseKey(file.Key).Role == Member && refs.wildcard.matches(file.Key) && !refs.names(file.Key) {
 			name := matchName(bundle, file.Key)
 			byName[name] = append(byName[name], file)
 			added[file.Key] = true
@@ -187,13 +186,13 @@ func (n named) addMatches(byName map[string][]File, bundle string, files []File)
 }
 
 // names reports whether job.json names a key without a wildcard.
-func (n named) names(key string) bool {
-	return slices.ContainsFunc(n.keys, func(other string) bool { return sameText(key, other) })
+func (refs mediaRefs) names(key string) bool {
+	return slices.ContainsFunc(refs.keys, func(other string) bool { return sameText(key, other) })
 }
 
 // matched returns the finding of files that match a wildcard and have the same job
 // name.
-func matched(name string, files []File, d *doc, n named) Finding {
+func matched(name string, files []File, d *doc, refs mediaRefs) Finding {
 	f := about(name)
 	identity := append([]File{d.file}, files...)
 	if !fits(name) {
@@ -208,25 +207,25 @@ func matched(name string, files []File, d *doc, n named) Finding {
 		}
 		base := path.Base(file.Key)
 		problems = append(problems, problem.Problem{
-			Code: problem.WrongKind, Reason: fmt.Sprintf("%s matches %q of job.json, but is not an audio file", base, problem.ShortValue(n.wildcard.value)),
+			Code: problem.WrongKind, Reason: fmt.Sprintf("%s matches %q of job.json, but is not an audio file", base, problem.ShortValue(refs.wildcard.value)),
 			Remedy: fmt.Sprintf("Delete %s, or end the wildcard with a suffix such as .wav and upload job.json again.", base), After: problem.AllMatches,
 		})
 	}
 	if len(audios) > 1 {
 		problems = append(problems, ambiguous(audios, "the audio of "+name))
 	}
-	job := &Job{Name: name, Take: takeOf(name, identity), doc: d, match: files[0].Key, media: slices.Clone(n.media)}
+	job := &Job{Name: name, Take: takeOf(name, identity), doc: d, match: files[0].Key, media: slices.Clone(refs.media)}
 	for _, audio := range audios {
-		job.media = append(job.media, Used{Property: n.wildcard.property, File: audio})
+		job.media = append(job.media, Used{Property: refs.wildcard.property, File: audio})
 	}
-	if problems != nil || n.missing != nil {
-		problems = append(problems, job.empty(filesOf(job.media))...) // otherwise Prepare reports them
+	if problems != nil || refs.missing != nil {
+		problems = append(problems, job.emptyFiles(filesOf(job.media))...) // otherwise Prepare reports them
 	}
 	switch {
 	case problems != nil:
 		return f.decide(ledger.Rejected, stamp(identity), problems...)
-	case n.missing != nil:
-		return f.decide(ledger.Waiting, stamp(identity), missing(n.missing))
+	case refs.missing != nil:
+		return f.decide(ledger.Waiting, stamp(identity), missing(refs.missing))
 	}
 	f.Job, f.Order = job, job.Take
 	return f

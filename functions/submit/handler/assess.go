@@ -232,7 +232,7 @@ func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Po
 	}
 	var dropped []drop.Subject
 	for _, name := range names {
-		named := slices.ContainsFunc(findings, func(f drop.Finding) bool { return f.Asks(name) })
+		named := slices.ContainsFunc(findings, func(f drop.Finding) bool { return f.Concerns(name) })
 		if !named && strings.HasPrefix(name, prev.Name+"/") {
 			// A pair may have the same name, so assess the name and not only the match.
 			dropped = append(dropped, drop.SubjectOf(name))

@@ -9,7 +9,7 @@ import (
 
 // If two places in the inbox give the same name, it is rejected, whichever of them
 // changed. If one is deleted, the other is assessed.
-func TestNamesThatAreClaimedTwice(t *testing.T) {
+func TestNamesWithTwoSources(t *testing.T) {
 	const (
 		contested = ": rejected, ambiguous"
 		pairJob   = ": job of pro, video_url=ads/talk.mp4, audio_url=ads/talk.wav"
@@ -42,7 +42,7 @@ func TestNamesThatAreClaimedTwice(t *testing.T) {
 			want: []string{"ads/talk" + contested},
 		},
 		{
-			says: "a folder in which nothing is a drop claims nothing",
+			says: "a folder in which nothing is a drop is not a source",
 			do:   []string{"ads/talk.mp4", "ads/talk.job/.DS_Store = x", "ads/talk.wav"},
 			want: []string{"ads/talk" + pairJob},
 		},
@@ -80,6 +80,11 @@ func TestNamesThatAreClaimedTwice(t *testing.T) {
 			},
 		},
 		{
+			says: "a wildcard for videos, which starts no job, and a pair in the folder of its name",
+			do:   []string{"ads/cafe/de.mp4", "ads/cafe/de.wav", "ads/cafe.job/de.mp4", reactJob("ads/cafe.job/job.json", "*.mp4", "a.wav")},
+			want: []string{"ads/cafe/de: job of pro, video_url=ads/cafe/de.mp4, audio_url=ads/cafe/de.wav", "ads/cafe: rejected, bad_value"},
+		},
+		{
 			says: "half a pair beside a bundle with a wildcard: its matches start nothing either, and say why",
 			do:   join(wildcard, []string{"ads/cafe.png"}),
 			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + contested, "ads/cafe" + contested + ", by ads/cafe/de ads/cafe/fr"},
@@ -112,7 +117,7 @@ func TestNamesThatAreClaimedTwice(t *testing.T) {
 	})
 }
 
-func TestBothClaimsAreNamed(t *testing.T) {
+func TestBothSourcesAreNamed(t *testing.T) {
 	b := newInbox(t)
 	for _, s := range []string{"ads/talk.mp4", "ads/talk.wav", reactJob("ads/talk.job/job.json", "v.mp4", "a.wav")} {
 		b.step(t, s)

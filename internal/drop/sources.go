@@ -10,86 +10,89 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// claims are the sources of one job name: pairs, bundles and matches of a wildcard.
-// Two claims would be two jobs with one status, so the name is rejected, whichever
-// of them is assessed.
-type claims struct {
+// sources are what asks for the job of one name: a pair, bundles and matches of a
+// wildcard. Two sources would be two jobs with one status, so the name is rejected,
+// whichever of them is assessed.
+type sources struct {
 	pair    []File   // the files of a pair
-	bundles []string // the .job folders with files; a folder that is the only claim may have no files
-	inside  []File   // the files of these folders
+	bundles []string // the .job folders with files; a folder that is the only source may have no files
+	inside  []File   // the files of these folders; none if a folder is the only source
 	parent  string   // a bundle whose wildcard has a match of this name, or ""
 	matches []File   // its matches of this name
 }
 
-// claimsOf returns the claims to the name of a stem.
-func (l *lister) claimsOf(ctx context.Context, stem string) (claims, error) {
-	c, err := l.ownClaims(ctx, stem)
+// sourcesOf returns the sources of a stem's name. After errCrowded it also returns
+// what it found.
+func (l *lister) sourcesOf(ctx context.Context, stem string) (sources, error) {
+	s, err := l.ownSources(ctx, stem)
 	if err != nil {
-		return c, err
+		return s, err
 	}
 	parent := strings.TrimSuffix(folderOf(stem), "/")
 	if !strings.HasPrefix(parent, ledger.InboxPrefix) {
-		return c, nil
+		return s, nil
 	}
 	folders, err := l.at(ctx, parent, bundleEnding)
 	if err != nil {
-		return c, err
+		return s, err
 	}
 	for _, folder := range folders {
 		matches, err := l.matchesOf(ctx, folder.Key, nameOf(stem))
 		if err != nil {
-			return c, err
+			return s, err
 		}
 		if matches != nil {
-			c.parent, c.matches = folder.Key, matches
+			s.parent, s.matches = folder.Key, matches
 		}
 	}
-	if c.parent != "" && c.pair == nil && len(c.bundles) == 1 {
-		if c.inside, err = l.dropsIn(ctx, c.bundles[0]); len(c.inside) == 0 {
-			c.bundles = nil
+	if s.parent != "" && s.pair == nil && len(s.bundles) == 1 {
+		// The folder is not the only source, so it counts only if it has files.
+		if s.inside, err = l.dropsIn(ctx, s.bundles[0]); len(s.inside) == 0 {
+			s.bundles = nil
 		}
 	}
-	return c, err
+	return s, err
 }
 
-// ownClaims returns the claims to a stem's name, except those of wildcards.
-func (l *lister) ownClaims(ctx context.Context, stem string) (claims, error) {
-	var c claims
+// ownSources returns the sources of a stem's name without the matches of wildcards.
+// After errCrowded it also returns what it found.
+func (l *lister) ownSources(ctx context.Context, stem string) (sources, error) {
+	var s sources
+	var folders []string // each once, in whatever Unicode form
 	found, err := l.at(ctx, stem, nameEndings)
 	for _, f := range found {
-		if !strings.HasSuffix(f.Key, "/") {
-			c.pair = append(c.pair, f)
-		}
-	}
-	if err != nil {
-		return c, err
-	}
-	var folders []string // each once, in whatever Unicode form
-	for _, f := range found {
-		if strings.HasSuffix(f.Key, "/") && !slices.ContainsFunc(folders, func(other string) bool { return sameText(f.Key, other) }) {
+		switch {
+		case !strings.HasSuffix(f.Key, "/"):
+			s.pair = append(s.pair, f)
+		case !slices.ContainsFunc(folders, func(other string) bool { return sameText(f.Key, other) }):
 			folders = append(folders, f.Key)
 		}
 	}
-	if c.pair == nil && len(folders) < 2 {
-		c.bundles = folders // it is the only claim, whatever it contains
-		return c, nil
+	if err != nil {
+		return s, err
+	}
+	if s.pair == nil && len(folders) < 2 {
+		s.bundles = folders // it is the only source, whatever it contains
+		return s, nil
 	}
 	for _, folder := range folders {
 		inside, err := l.dropsIn(ctx, folder)
 		if err != nil {
-			return c, err
+			return s, err
 		}
 		if len(inside) > 0 {
-			c.bundles, c.inside = append(c.bundles, folder), append(c.inside, inside...)
+			s.bundles, s.inside = append(s.bundles, folder), append(s.inside, inside...)
 		}
 	}
-	return c, nil
+	return s, nil
 }
 
-// dropsIn returns the files of a bundle, without hidden ones.
+// dropsIn returns the files below a bundle that belong to it, of the first
+// bucket.PageSize.
 func (l *lister) dropsIn(ctx context.Context, bundle string) ([]File, error) {
 	files, err := l.below(ctx, bundle, bucket.PageSize)
 	return slices.DeleteFunc(files, func(f File) bool {
@@ -98,7 +101,7 @@ func (l *lister) dropsIn(ctx context.Context, bundle string) ([]File, error) {
 	}), err
 }
 
-// matchesOf returns the files that a bundle's wildcard makes jobs of this name.
+// matchesOf returns the matches of a bundle's wildcard that have this job name.
 func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, error) {
 	if bundleOf(bundle) != bundle {
 		return nil, nil // it is a folder in another bundle
@@ -107,6 +110,7 @@ func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, er
 	if err != nil || len(manifests) != 1 {
 		return nil, err
 	}
+	folder := folderOf(manifests[0].Key)
 	doc, _, err := l.readDoc(ctx, manifests[0])
 	if _, refused := refusal(err, ""); refused {
 		return nil, nil // the bundle's own status says so
@@ -118,55 +122,55 @@ func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, er
 	if model == nil {
 		return nil, nil
 	}
-	n := named{}
+	var refs mediaRefs
 	for _, property := range model.MediaProperties() {
 		value, _ := doc.Input[property.Name].(string)
-		if bad, link := badLink(property.Name, value); bad != nil || link || value == "" {
+		if link, _ := checkLink(property.Name, value); link || value == "" {
 			continue
 		}
-		key, beside := keyOf(folderOf(manifests[0].Key), value)
+		key, beside := keyOf(folder, value)
 		switch {
 		case !strings.Contains(value, "*"):
-			n.keys = append(n.keys, key)
-		case beside && badKey(property, key, value, doc.Model) == nil:
-			n.wildcard = newWildcard(property.Name, value, folderOf(manifests[0].Key), key[len(folderOf(manifests[0].Key)):])
+			refs.keys = append(refs.keys, key)
+		case beside && property.Kind == media.Audio && badKey(property, key, value, doc.Model) == nil:
+			refs.wildcard = newWildcard(property.Name, value, folder, key[len(folder):])
 		}
 	}
-	if n.wildcard == nil {
+	if refs.wildcard == nil {
 		return nil, nil
 	}
-	byName, _, err := l.matches(ctx, bundle, n)
+	byName, _, err := l.matches(ctx, bundle, refs)
 	return byName[name], err
 }
 
-// matchFinding returns the finding of the wildcard's match that claims a name.
-func (l *lister) matchFinding(ctx context.Context, c claims, name string) ([]Finding, error) {
-	stem := stemOfBundle(c.parent)
-	found, err := l.findBundle(ctx, about(nameOf(stem)), c.parent, c.matches[0].Key)
+// matchFinding assesses a name whose only source is a match of a wildcard.
+func (l *lister) matchFinding(ctx context.Context, s sources, name string) ([]Finding, error) {
+	stem := stemOfBundle(s.parent)
+	found, err := l.findBundle(ctx, about(nameOf(stem)), s.parent, s.matches[0].Key)
 	if err != nil {
 		return nil, err
 	}
 	bundle := found[0]
 	found = slices.DeleteFunc(found, func(f Finding) bool { return f.Name != name })
 	if len(found) == 0 && bundle.State == ledger.Held { // S3 refuses to return a file that every match uses
-		order := max(ledger.Stamp(bundle.Order), stamp(c.matches))
+		order := max(ledger.Stamp(bundle.Order), stamp(s.matches))
 		return []Finding{about(name).decide(ledger.Held, order, bundle.Problems...)}, nil
 	}
 	if len(found) == 0 && bundle.Problems != nil { // job.json has the wildcard, but is wrong otherwise
 		return []Finding{about(name).decide(ledger.Withdrawn, "", NoLongerNamed(bundle.Name, name))}, nil
 	}
-	parent, err := l.claimsOf(ctx, stem)
+	ofBundle, err := l.sourcesOf(ctx, stem)
 	if err != nil {
 		return found, err
 	}
-	if p, contested := parent.contested(about(nameOf(stem))); contested {
-		return suspended(found, p), nil
+	if contested, ok := ofBundle.contested(about(nameOf(stem))); ok {
+		return suspended(found, contested), nil
 	}
 	return found, nil
 }
 
-// NoLongerNamed returns the problem of a match that the bundle's job.json starts no
-// job for now.
+// NoLongerNamed returns the problem of a match for which the job.json of its bundle
+// starts no job now.
 func NoLongerNamed(bundle, match string) problem.Problem {
 	return problem.Problem{Code: problem.NoLongerNamed, Reason: fmt.Sprintf("the job.json of %s is wrong, was deleted, or no longer names %s", bundle, path.Base(match))}
 }
@@ -197,7 +201,7 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, match strin
 	return found, nil
 }
 
-// suspended rejects matches of a bundle whose own name has several claims.
+// suspended rejects matches of a bundle whose own name has several sources.
 func suspended(matches []Finding, contested Finding) []Finding {
 	for i, f := range matches {
 		if f.Job != nil || f.State == ledger.Waiting || f.State == ledger.Held {
@@ -208,23 +212,23 @@ func suspended(matches []Finding, contested Finding) []Finding {
 	return matches
 }
 
-// contested completes the finding of a name that has several claims, and reports
-// whether it has several.
-func (c claims) contested(f Finding) (Finding, bool) {
+// contested reports whether a name has several sources. If so, it completes the
+// finding of the name.
+func (s sources) contested(f Finding) (Finding, bool) {
 	var by []string
-	if c.pair != nil {
-		by = append(by, naming(c.pair))
+	if s.pair != nil {
+		by = append(by, naming(s.pair))
 	}
-	for _, bundle := range c.bundles {
+	for _, bundle := range s.bundles {
 		by = append(by, "the folder "+problem.Short(path.Base(bundle)))
 	}
-	if c.parent != "" {
-		by = append(by, fmt.Sprintf("%s in %s", naming(c.matches), problem.Short(path.Base(c.parent))))
+	if s.parent != "" {
+		by = append(by, fmt.Sprintf("%s in %s", naming(s.matches), problem.Short(path.Base(s.parent))))
 	}
 	if len(by) < 2 {
 		return f, false
 	}
-	return f.decide(ledger.Rejected, stamp(slices.Concat(c.pair, c.inside, c.matches)), problem.Problem{
+	return f.decide(ledger.Rejected, stamp(slices.Concat(s.pair, s.inside, s.matches)), problem.Problem{
 		Code: problem.Ambiguous, Reason: fmt.Sprintf("%s would each be the job %s", problem.List(by, "and"), problem.Short(f.Name)),
 		Remedy: "Rename or delete all but one of them: the other one is then assessed automatically.",
 	}), true

@@ -1,0 +1,99 @@
+package drop
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// Subject is something to assess: a job name, or a file that cannot belong to a
+// job. It is comparable.
+type Subject struct {
+	// Name is the job name. For the matches of a bundle it is the name of the
+	// bundle. If the file cannot belong to a job, it is the file's path below
+	// inbox/.
+	Name string
+
+	stem   string // see Key.Stem; "" for a file that cannot belong to a job
+	match  string // of a bundle with a wildcard: assess only the job of this file
+	beyond int    // if the job is beyond MaxJobsPerDrop: how many jobs, at least, the change asks for; else 0
+	file   string // the key of a file that cannot belong to a job
+}
+
+// TooMany reports whether the job of the subject is beyond MaxJobsPerDrop.
+func (s Subject) TooMany() bool { return s.beyond > 0 }
+
+// Match returns the key of the file, if the subject is one match of a bundle, else "".
+func (s Subject) Match() string { return s.match }
+
+// SubjectOf returns the subject of a job name.
+func SubjectOf(name string) Subject { return subjectOf(ledger.InboxPrefix + name) }
+
+func subjectOf(stem string) Subject { return Subject{Name: nameOf(stem), stem: stem} }
+
+// memberSubject returns the subject of a file in a bundle.
+func memberSubject(k Key) Subject { return Subject{Name: k.Name, stem: k.Stem, match: k.Raw} }
+
+func fileSubject(key string) Subject {
+	return Subject{Name: strings.TrimPrefix(key, ledger.InboxPrefix), file: key}
+}
+
+// subjectJSON is a Subject in a message of the queue. A job name has a stem only, a
+// file that cannot belong to a job has a key only, and a match has both.
+type subjectJSON struct {
+	Stem   string `json:"stem,omitempty"`
+	Key    string `json:"key,omitempty"`
+	Beyond int    `json:"beyond,omitempty"`
+}
+
+// MarshalJSON returns the text that UnmarshalJSON reads.
+func (s Subject) MarshalJSON() ([]byte, error) {
+	return json.Marshal(subjectJSON{s.stem, cmp.Or(s.match, s.file), s.beyond})
+}
+
+// UnmarshalJSON reads a text that MarshalJSON has returned. It refuses other texts.
+func (s *Subject) UnmarshalJSON(text []byte) error {
+	var read subjectJSON
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&read); err != nil {
+		return err
+	}
+	k := ParseKey(read.Key)
+	switch {
+	case read.Key == "" && len(read.Stem) > len(ledger.InboxPrefix) && strings.HasPrefix(read.Stem, ledger.InboxPrefix):
+		*s = subjectOf(read.Stem)
+	case read.Stem == "" && k.Stem == "" && k.Role != NoDrop:
+		*s = fileSubject(read.Key)
+	case k.Role == Member && k.Stem == read.Stem:
+		*s = memberSubject(k)
+	default:
+		return fmt.Errorf("not a subject: %.100s", text)
+	}
+	if s.beyond = read.Beyond; s.beyond < 0 {
+		return fmt.Errorf("not a subject: %d jobs", s.beyond)
+	}
+	return nil
+}
+
+// Keys returns the key of the subject's status or answer file, and the key of its
+// match's status. Find returns findings for these keys only.
+func (s Subject) Keys() []string {
+	keys := []string{s.Key()}
+	if s.match != "" {
+		keys = append(keys, about(matchName(ParseKey(s.match).Bundle, s.match)).Key)
+	}
+	return keys
+}
+
+// Key returns the key of the subject's status or answer file.
+func (s Subject) Key() string {
+	if s.file != "" {
+		return answerKey(s.file)
+	}
+	return about(s.Name).Key
+}
