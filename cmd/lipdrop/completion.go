@@ -9,7 +9,6 @@ import (
 	kongcompletion "github.com/jotaen/kong-completion"
 	"github.com/posener/complete"
 
-	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/client"
 )
@@ -66,6 +65,6 @@ func namesLike(ctx context.Context, target client.Target, text string) []string 
 	if err != nil {
 		return nil
 	}
-	names, _ := stack.NamesLike(ctx, text, bucket.PageSize)
+	names, _ := stack.NamesLike(ctx, text)
 	return names
 }

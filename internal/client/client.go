@@ -116,7 +116,8 @@ func (t Target) FindOnAWS(ctx context.Context) (*Client, error) {
 	return t.findOnAWS(ctx, cmp.Or(t.Stack, os.Getenv(stackVariable)))
 }
 
-// findOnAWS returns a client of a stack on AWS. The SDK writes no log.
+// findOnAWS returns a client of a stack on AWS: the named one or, without a name, the
+// only lipdrop stack. The SDK writes no log.
 func (t Target) findOnAWS(ctx context.Context, stack string) (*Client, error) {
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithLogger(logging.Nop{}), awsconfig.WithSharedConfigProfile(t.Profile), awsconfig.WithRegion(t.Region))
 	if err != nil {
@@ -128,8 +129,7 @@ func (t Target) findOnAWS(ctx context.Context, stack string) (*Client, error) {
 	return findStack(ctx, cfg, stack)
 }
 
-// findStack returns a client of a stack on AWS: the named one or, without a name, the
-// only lipdrop stack.
+// findStack is findOnAWS with a loaded configuration.
 func findStack(ctx context.Context, cfg aws.Config, name string) (*Client, error) {
 	in := &cloudformation.DescribeStacksInput{}
 	purpose := "find the stack"
@@ -201,7 +201,7 @@ func (t Target) findLocal(ctx context.Context) (*Client, error) {
 	}
 	var ports local.Ports
 	if err := json.Unmarshal(text, &ports); err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "ports.json"), err)
 	}
 	address := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address(ports.AWSPlain))

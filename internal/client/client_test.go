@@ -76,7 +76,7 @@ func TestStatusesSince(t *testing.T) {
 		setStatus(storage, ledger.Status{Name: fmt.Sprintf("new/%d", i), State: ledger.Failed})
 	}
 	ctx, requests := bucket.CountRequests(t.Context())
-	got, err := newClient(storage).Statuses(ctx, now.Add(-time.Hour), All)
+	got, err := newClient(storage).Statuses(ctx, now.Add(-time.Hour), Pattern{Prefix: true})
 	if err != nil || len(got) != 10 || got[0].Name != "new/0" || got[0].State != ledger.Failed {
 		t.Fatalf("%d statuses, %v", len(got), err)
 	}
@@ -163,7 +163,7 @@ func TestFollowInTrouble(t *testing.T) {
 					operation(err).OperationName = "ListObjectsV2"
 					return err
 				}}
-				err := newClient(storage).Follow(t.Context(), func([]Status) (bool, error) { return true, nil }, All)
+				err := newClient(storage).Follow(t.Context(), func([]Status) (bool, error) { return true, nil }, Pattern{Prefix: true})
 				if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.err)) {
 					t.Errorf("got %v, want %q", err, tt.err)
 				}

@@ -30,7 +30,7 @@ type Content interface {
 // Upload is a file to upload to a key.
 type Upload struct {
 	Key  string
-	Size int64 // in bytes
+	Size int64 // in bytes; not needed with a Sum
 
 	// Open opens the file.
 	Open func() (Content, error)
@@ -38,8 +38,8 @@ type Upload struct {
 	// Sum identifies the content. Compare sets it if it is not known.
 	Sum Sum
 
-	// Exists reports that the bucket has an object with this key, and Same that the
-	// object has the same content. Compare sets them.
+	// Exists is true if the bucket has an object with this key, and Same if that object
+	// also has the same content. Compare sets both.
 	Exists, Same bool
 }
 
@@ -48,11 +48,12 @@ type Sum struct {
 	Size   int64
 	SHA256 [sha256.Size]byte
 	md5    [md5.Size]byte
-	crc    uint64   // CRC64NVME, in which S3 can check a whole object
-	parts  []uint64 // of each part; nil if there is only one
+	crc    uint64   // CRC64NVME of the whole file
+	parts  []uint64 // CRC64NVME of each part; nil if there is only one part
 }
 
-// The CRC64 of NVME, which S3 calculates for an object and for each of its parts.
+// nvme is the table of CRC64NVME. S3 verifies this checksum for each part, and for the
+// whole object.
 var nvme = crc64.MakeTable(0x9a6c9329ac4bc9b5)
 
 const (
@@ -132,8 +133,8 @@ func sum(ctx context.Context, uploads []*Upload) error {
 	return group.Wait()
 }
 
-// Compare finds out which of the uploads the bucket holds already, with the same
-// content. It sets their Sum, Exists and Same.
+// Compare finds out which uploads the bucket already holds, with the same content. It
+// sets the Sum, Exists and Same of each upload.
 func (c *Client) Compare(ctx context.Context, uploads []*Upload) error {
 	if err := sum(ctx, uploads); err != nil {
 		return err
@@ -158,9 +159,9 @@ func (c *Client) Compare(ctx context.Context, uploads []*Upload) error {
 	return group.Wait()
 }
 
-// listed lists the objects with the common prefix of the uploads, and returns them by
-// their keys. If there are so many that a request for each upload is cheaper, it returns
-// only some, and false.
+// listed lists the objects below the longest common prefix of the uploads, and returns
+// them by key. If there are so many that one request for each upload is cheaper, it
+// stops: then it returns only some objects, and all is false.
 func (c *Client) listed(ctx context.Context, uploads []*Upload) (objects map[string]bucket.File, all bool, err error) {
 	if len(uploads) == 0 {
 		return nil, true, nil
@@ -193,6 +194,7 @@ func (c *Client) isSame(ctx context.Context, u *Upload) (exists, same bool, err 
 	case aws.ToInt64(head.ContentLength) != u.Sum.Size:
 		return true, false, nil
 	}
-	whole := head.ChecksumType == types.ChecksumTypeFullObject
-	return true, whole && aws.ToString(head.ChecksumCRC64NVME) == *encode(u.Sum.crc) || aws.ToString(head.ETag) == `"`+hex.EncodeToString(u.Sum.md5[:])+`"`, nil
+	sameCRC := head.ChecksumType == types.ChecksumTypeFullObject && aws.ToString(head.ChecksumCRC64NVME) == *encode(u.Sum.crc)
+	sameMD5 := aws.ToString(head.ETag) == `"`+hex.EncodeToString(u.Sum.md5[:])+`"`
+	return true, sameCRC || sameMD5, nil
 }

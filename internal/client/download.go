@@ -36,13 +36,12 @@ type Output struct {
 // AllTakes stands for every take of a name.
 const AllTakes = "*"
 
-// Archived returns the outputs of the newest take of a name that has succeeded; of the
-// given take; or, if take is AllTakes, of each take that has succeeded. It returns
-// *NoJobError or *StateError if there is none.
+// Archived returns the outputs of a take that has succeeded: of the given take or, if
+// take is empty, of the newest one. If take is AllTakes, it returns the outputs of every
+// take that has succeeded. It returns *NoJobError or *StateError if there is no such
+// take.
 func (c *Client) Archived(ctx context.Context, name, take string) ([]Output, error) {
-	wanted := take
-	switch take {
-	case "": // the status is often enough, and costs one request
+	if take == "" { // the status is often enough, and costs one request
 		st, err := c.Status(ctx, name)
 		if err != nil {
 			return nil, err
@@ -50,7 +49,9 @@ func (c *Client) Archived(ctx context.Context, name, take string) ([]Output, err
 		if st.State == ledger.Succeeded {
 			return c.archivedBy(ctx, name, st.Take)
 		}
-	case AllTakes:
+	}
+	wanted := take
+	if take == AllTakes {
 		wanted = ""
 	}
 	takes, err := c.succeeded(ctx, name, wanted)
@@ -94,24 +95,23 @@ func (c *Client) archivedBy(ctx context.Context, name, take string) ([]Output, e
 	return outputs, nil
 }
 
-// Downloads fetches outputs into a folder. A file gets its name only when it is whole
-// and has the SHA-256 that result.json says. Until then it has a hidden name, under
-// which a later run continues it.
+// Downloads says where outputs are stored and under which names. A file gets its name
+// only when it is complete and has the SHA-256 that result.json says. Until then it has
+// a hidden name, and a later run continues it.
 type Downloads struct {
 	// Dir is the folder.
 	Dir string
 
-	// Takes puts the take into every file name. Otherwise a file name gets it only if the
-	// folder has a file of that name with another content, such as the video that was
-	// dropped.
+	// Takes puts the take into every file name. Otherwise the take is in a file name only
+	// if another file already has the name without it, such as the video that was dropped.
 	Takes bool
 
-	// Progress, if set, is called with the number of bytes that are here since the last
-	// call, those of an earlier run included. Calls may be concurrent.
+	// Progress, if set, is called with the number of bytes that were added since the last
+	// call. Bytes that an earlier run fetched count too. Calls may be concurrent.
 	Progress func(n int64)
 }
 
-// Download is a file that is whole.
+// Download is a complete file.
 type Download struct {
 	Output
 	Path string
@@ -122,8 +122,9 @@ type Download struct {
 // downloadsAtOnce is how many files are fetched at the same time.
 const downloadsAtOnce = 6
 
-// Download fetches outputs, several at the same time. It goes on after an error, and
-// returns what is here. A file that is here and right is not fetched again.
+// Download fetches outputs, several at the same time. After an error it continues with
+// the other outputs, and it returns all files that are complete. It does not fetch a
+// file again that is here already.
 func (c *Client) Download(ctx context.Context, d Downloads, outputs []Output) ([]Download, error) {
 	dir, err := filepath.Abs(d.Dir)
 	if err != nil {
@@ -167,7 +168,7 @@ type fetcher struct {
 	names map[string]bool // paths that an output has, in lower case
 }
 
-// fetch makes an output a file of the folder.
+// fetch stores an output as a file in the folder.
 func (f *fetcher) fetch(ctx context.Context, o Output) (Download, error) {
 	at, right, err := f.place(o)
 	if err != nil {
@@ -245,10 +246,10 @@ func (f *fetcher) isRight(at string, o Output) (bool, error) {
 	return hex.EncodeToString(sum.Sum(nil)) == o.SHA256, err
 }
 
-// triesWithoutProgress is how often in a row a request may bring no byte.
+// triesWithoutProgress is how many requests in a row may fail without a single byte.
 const triesWithoutProgress = 5
 
-// complete fetches what a partial file lacks.
+// complete fetches the bytes that a partial file lacks, and checks its SHA-256.
 func (f *fetcher) complete(ctx context.Context, o Output, partial string) error {
 	file, err := f.root.OpenFile(partial, os.O_CREATE|os.O_RDWR, 0o666)
 	if err != nil {
@@ -264,7 +265,7 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 		return err
 	}
 	if here > o.Bytes {
-		return errors.Join(errors.New("its partial file is too long and was removed; run the command again"), f.root.Remove(partial))
+		return errors.Join(errors.New("the partial file of an earlier run was too long and was removed; run the command again"), f.root.Remove(partial))
 	}
 	f.progress(here)
 	etag := ""
@@ -287,8 +288,8 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 	return file.Close()
 }
 
-// appendFrom appends an object's bytes from an offset to a file, and returns how many it
-// appended and the object's ETag. With an ETag, the object must still have it.
+// appendFrom appends the bytes of an object from an offset on to a file. It returns how
+// many it appended, and the object's ETag. If etag is set, the object must still have it.
 func (f *fetcher) appendFrom(ctx context.Context, o Output, file *os.File, sum hash.Hash, from int64, etag string) (int64, string, error) {
 	in := &s3.GetObjectInput{Bucket: &f.Bucket.Name, Key: &o.Key, Range: aws.String(fmt.Sprintf("bytes=%d-%d", from, o.Bytes-1))}
 	if etag != "" {
@@ -318,8 +319,8 @@ func (w progressWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// fileName returns a key's path with backslashes, control and format characters as
-// %XX, because file systems and terminals may interpret them.
+// fileName returns the path of a key. It writes backslashes, control and format
+// characters as %XX, because file systems and terminals may interpret them.
 func fileName(key string) string {
 	var b strings.Builder
 	for _, r := range key {

@@ -23,19 +23,14 @@ type UsageError struct{ Reason string }
 
 func (e *UsageError) Error() string { return e.Reason }
 
-// CredentialsError is returned if AWS does not know who the caller is: there are no
-// credentials, or they have expired or are wrong.
+// CredentialsError is returned if AWS cannot be called: the credentials or the region
+// are missing, or AWS refuses the credentials.
 type CredentialsError struct {
-	Missing bool // there are no credentials or no region at all
+	Missing bool // there are no credentials or there is no region
 	Err     error
 }
 
-func (e *CredentialsError) Error() string {
-	if e.Missing {
-		return fmt.Sprintf("%v. %s", e.Err, e.Remedy())
-	}
-	return fmt.Sprintf("AWS refuses the credentials: %v. %s", e.Err, e.Remedy())
-}
+func (e *CredentialsError) Error() string { return fmt.Sprintf("%v. %s", e.Err, e.Remedy()) }
 
 // Remedy says what to do.
 func (e *CredentialsError) Remedy() string {
@@ -64,7 +59,7 @@ func (e *DeniedError) Error() string {
 // Unwrap returns AWS's error.
 func (e *DeniedError) Unwrap() error { return e.Err }
 
-// ServiceError is another error that AWS responded with.
+// ServiceError is returned if AWS responded with any other error.
 type ServiceError struct {
 	Purpose, Code, Message string
 	Err                    error
@@ -84,19 +79,19 @@ func (e *NoJobError) Error() string {
 	return fmt.Sprintf("there is no job named %s. %s", e.Name, e.Remedy)
 }
 
-// refusedCredentials are the error codes of a caller that AWS does not know.
+// refusedCredentials are the error codes for credentials that AWS does not accept.
 var refusedCredentials = map[string]bool{
 	"ExpiredToken": true, "ExpiredTokenException": true, "RequestExpired": true, "InvalidToken": true, "TokenRefreshRequired": true,
 	"InvalidClientTokenId": true, "UnrecognizedClientException": true, "InvalidAccessKeyId": true, "AuthFailure": true,
 	"SignatureDoesNotMatch": true, "InvalidSignatureException": true, "IncompleteSignature": true, "RequestTimeTooSkewed": true,
 }
 
-// deniedCodes are the error codes of a caller that lacks a permission.
+// deniedCodes are the error codes for a missing permission.
 var deniedCodes = map[string]bool{
 	"AccessDenied": true, "AccessDeniedException": true, "AccessDeniedFault": true, "UnauthorizedOperation": true, "Forbidden": true, "AllAccessDisabled": true,
 }
 
-// operationPermissions are the permissions that are not named after their operations.
+// operationPermissions are the permissions whose names differ from their operations'.
 var operationPermissions = map[string]string{
 	"HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket", "HeadBucket": "s3:ListBucket",
 	"CreateMultipartUpload": "s3:PutObject", "UploadPart": "s3:PutObject", "CompleteMultipartUpload": "s3:PutObject",
@@ -110,10 +105,11 @@ var services = map[string]string{
 	"SQS": "sqs", "EventBridge": "events", "Lambda": "lambda",
 }
 
-// Explain returns an error of AWS in words for a person: *CredentialsError,
-// *DeniedError or *ServiceError. Purpose says what was tried, such as "read the status
-// of talk". The key is the object that it was about, if any. Other errors, and errors
-// that are explained already, stay as they are.
+// Explain returns an error of AWS in words for a person. If AWS responded, it is
+// *CredentialsError, *DeniedError or *ServiceError. Purpose says what was tried, such as
+// "read the status of talk". Key is the key or the prefix that the error is about, or
+// "". Errors that are not from AWS, and errors that are explained already, stay as they
+// are.
 func (c *Client) Explain(purpose, key string, err error) error {
 	resource := ""
 	if parts := strings.Split(c.MachineARN, ":"); len(parts) > 1 && key != "" {
@@ -122,8 +118,8 @@ func (c *Client) Explain(purpose, key string, err error) error {
 	return Explain(purpose, resource, err)
 }
 
-// Explain is the method Explain for what is not in the bucket. The resource is the ARN
-// that the error is about, or "".
+// Explain is Client.Explain for what is not in the bucket. Resource is the ARN that the
+// error is about, or "".
 func Explain(purpose, resource string, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, bucket.ErrNotFound) || isExplained(err) {
 		return err
@@ -144,9 +140,9 @@ func Explain(purpose, resource string, err error) error {
 	api, ok := errors.AsType[smithy.APIError](err)
 	switch {
 	case ok && refusedCredentials[api.ErrorCode()]:
-		return &CredentialsError{Err: fmt.Errorf("%s: %s", api.ErrorCode(), api.ErrorMessage())}
+		return &CredentialsError{Err: fmt.Errorf("AWS refuses the credentials: %s: %s", api.ErrorCode(), api.ErrorMessage())}
 	case ok && deniedCodes[api.ErrorCode()]:
-		if operation.OperationName == "ListObjectsV2" {
+		if operation.OperationName == "ListObjectsV2" { // this permission is on the bucket, not on its objects
 			resource, _, _ = strings.Cut(resource, "/")
 		}
 		permission := operationPermissions[operation.OperationName]
@@ -157,8 +153,8 @@ func Explain(purpose, resource string, err error) error {
 	case ok:
 		return &ServiceError{Purpose: purpose, Code: api.ErrorCode(), Message: api.ErrorMessage(), Err: err}
 	}
-	// The SDK asks the metadata service of the machine last, if it has found no
-	// credentials elsewhere.
+	// The SDK looks for credentials in the machine's metadata service last, so that
+	// error means that there are none elsewhere.
 	if text := err.Error(); strings.Contains(text, "operation error ec2imds") || strings.Contains(text, "static credentials are empty") {
 		return &CredentialsError{Missing: true, Err: errors.New("there are no AWS credentials")}
 	}

@@ -56,6 +56,7 @@ func TestFind(t *testing.T) {
 			err: "there is no local stack in .lipdrop, and there are no AWS credentials. Start it with: lipdrop local. For a stack on AWS, name it with --stack"},
 		{name: "no region and no local stack", env: map[string]string{"AWS_REGION": ""}, kind: &none, err: "there is no local stack in .lipdrop, and no AWS region is set"},
 		{name: "no credentials for a stack that is named", target: Target{Stack: "one"}, env: map[string]string{"AWS_ACCESS_KEY_ID": ""}, kind: &credentials, err: "there are no AWS credentials. Run: aws configure"},
+		{name: "a profile that does not exist", target: Target{Stack: "one", Profile: "gone"}, kind: &credentials, err: "failed to get shared config profile, gone. Run: aws configure"},
 		{name: "a folder without a local stack", target: Target{Dir: "gone"}, response: stacksXML("one"), kind: &none, err: "there is no local stack in gone. Start it with: lipdrop local"},
 		{name: "a folder and a stack", target: Target{Dir: "gone", Stack: "one"}, kind: &usage, err: "--stack names a stack on AWS and --dir a local one"},
 	} {

@@ -10,8 +10,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// How long Follow waits before it lists the statuses again: a short time after a
-// change, and up to a long one while nothing changes.
+// How long Follow waits before it lists the statuses again: firstPause after a change,
+// and up to longestPause while nothing changes.
 const (
 	firstPause   = time.Second
 	longestPause = 15 * time.Second
@@ -20,13 +20,12 @@ const (
 	localLongestPause = time.Second
 )
 
-// patientPolls is how many listings in a row may fail before Follow gives up.
-const patientPolls = 10
+// mostFailures is how many listings in a row may fail before Follow gives up.
+const mostFailures = 10
 
 // Follow calls changed with the statuses that the patterns select, and again with
-// those that have changed, until it returns true or an error. The first call may have
-// no statuses. Follow lists the statuses and reads only those with another ETag. It
-// waits longer while nothing changes.
+// those that have changed, until changed returns true or an error. The first call may
+// have no statuses. Follow lists the statuses and reads only those with another ETag.
 func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, err error), patterns ...Pattern) error {
 	seen := map[string]string{} // ETags by name
 	first, longest := firstPause, longestPause
@@ -37,20 +36,21 @@ func (c *Client) Follow(ctx context.Context, changed func([]Status) (done bool, 
 	for begun := false; ; {
 		statuses, err := c.changes(ctx, seen, patterns)
 		switch {
-		case err == nil:
-			failures = 0
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case !mayPass(err) || failures == patientPolls:
-			return err
-		default:
+		case err != nil:
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if !mayPass(err) || failures == mostFailures {
+				return err
+			}
 			failures++
-		}
-		if err == nil && (!begun || len(statuses) > 0) {
+		case !begun || len(statuses) > 0:
 			if done, err := changed(statuses); done || err != nil {
 				return err
 			}
-			begun, pause = true, first
+			begun, pause, failures = true, first, 0
+		default:
+			failures = 0
 		}
 		if err := workflow.Sleep(ctx, pause); err != nil {
 			return err
@@ -77,15 +77,16 @@ func (c *Client) changes(ctx context.Context, seen map[string]string, patterns [
 	return statuses, nil
 }
 
-// mayPass reports whether the next request may succeed after an error.
+// mayPass reports whether a request that failed with an error may succeed later.
 func mayPass(err error) bool {
 	_, denied := errors.AsType[*DeniedError](err)
 	_, refused := errors.AsType[*CredentialsError](err)
 	return !denied && !refused
 }
 
-// Settled reports whether a status needs no more watching. A held drop is retried, and a
-// waiting one continues when its other file arrives, so neither is settled.
+// Settled reports whether a status is final until somebody drops or deletes a file, or
+// redrives the job. A held job is retried, and a waiting one starts when its other file
+// arrives, so neither is settled.
 func Settled(st ledger.Status) bool {
 	return st.State.Ended() || st.State == ledger.Rejected || st.State == ledger.Withdrawn || st.State == ledger.Used || st.State == ledger.Accepted
 }

@@ -17,14 +17,15 @@ import (
 )
 
 // settleTime is how long Cancel waits for the cancel function to settle an execution
-// that was stopped. The function returns an error if the execution still seems to
-// run. Lambda then calls it again after one and after two more minutes.
+// that was stopped. If the execution still seems to run, the function returns an error,
+// and Lambda calls it again after one minute, and once more after two further minutes.
 const settleTime = 4 * time.Minute
 
-// lookEvery is how often Cancel reads a record while it waits.
-const lookEvery = 200 * time.Millisecond
+// readEvery is how often Cancel reads a record while it waits.
+const readEvery = 200 * time.Millisecond
 
-// StateError is returned if a take's state does not allow what was asked for.
+// StateError is returned if the state of a take or of its review does not allow what was
+// asked for.
 type StateError struct {
 	Reason string
 
@@ -35,8 +36,8 @@ type StateError struct {
 func (e *StateError) Error() string { return e.Reason }
 
 // Submitted returns the records of a name's takes, oldest first. If there are none, the
-// error says why: *NoJobError or *StateError. The status does not suffice, because it
-// may describe a newer drop that is not a take.
+// error says why: *NoJobError or *StateError. It does not rely on the status, because
+// that may describe a newer drop that has no take.
 func (c *Client) Submitted(ctx context.Context, name string) ([]ledger.Record, error) {
 	takes, err := c.Takes(ctx, name)
 	if err != nil || len(takes) > 0 {
@@ -69,8 +70,8 @@ func (c *Client) executionARN(rec ledger.Record) *string {
 }
 
 // Cancel cancels every take of a name that is under way, as a deletion of its files
-// does, and calls say with each step. The error is nil only if each is cancelled. If a
-// name has no take under way, the error is a *StateError.
+// does, and calls say with each step. The error is nil only if every one of them is
+// cancelled. If the name has no take under way, the error is a *StateError.
 func (c *Client) Cancel(ctx context.Context, name string, say func(string)) error {
 	takes, err := c.Submitted(ctx, name)
 	if err != nil {
@@ -88,9 +89,9 @@ func (c *Client) Cancel(ctx context.Context, name string, say func(string)) erro
 	return errors.Join(errs...)
 }
 
-// cancelTake stops a take's execution, and the cancel function then cancels the job at
+// cancelTake stops a take's execution. The cancel function then cancels the job at
 // RunComfy. If it is too late for that, the job is paid for, so cancelTake redrives the
-// execution and the result is archived.
+// execution, which archives the output.
 func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Record) error {
 	_, err := c.States.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: c.executionARN(rec)})
 	if err != nil {
@@ -108,7 +109,7 @@ func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Re
 		if err := c.redriveTake(ctx, rec); err != nil {
 			return err
 		}
-		return &StateError{Reason: fmt.Sprintf("it was too late to cancel %s: the job is paid for, so its execution continues and the result will be archived", rec.Name)}
+		return &StateError{Reason: fmt.Sprintf("it was too late to cancel %s: the job is paid for, so its execution continues and the output will be archived", rec.Name)}
 	default:
 		return &StateError{Reason: fmt.Sprintf("%s was not cancelled: it is %s", rec.Name, c.DescribeTake(rec))}
 	}
@@ -120,7 +121,7 @@ func (c *Client) settled(ctx context.Context, rec ledger.Record) (ledger.Record,
 		if time.Now().After(deadline) {
 			return rec, &StateError{Reason: fmt.Sprintf("%s is still %s after %s; its status will say how it ended", rec.Name, rec.State, settleTime)}
 		}
-		err := workflow.Sleep(ctx, lookEvery)
+		err := workflow.Sleep(ctx, readEvery)
 		if err != nil {
 			return rec, err
 		}
@@ -131,9 +132,9 @@ func (c *Client) settled(ctx context.Context, rec ledger.Record) (ledger.Record,
 	return rec, nil
 }
 
-// Redrive continues the execution of a failed take of a name where it failed, and
-// returns the take's record. It submits nothing again. Without a take, it is the newest
-// one that failed. Newest reports whether no take of the name is newer.
+// Redrive continues the execution of a failed take where it failed, and returns the
+// take's record. It submits nothing again. If take is empty, it redrives the newest take
+// that failed. Newest reports whether the name has no newer take.
 func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Record, newest bool, err error) {
 	takes, err := c.Submitted(ctx, name)
 	if err != nil {
@@ -150,9 +151,9 @@ func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Rec
 }
 
 // takeToRedrive returns the wanted take of a name or, if wanted is empty, the newest
-// take that failed. If no take failed it returns the newest one: if the event was
-// lost, its execution may have failed although its record is open. If the wanted
-// take does not exist, it returns the newest and false.
+// take that failed. If no record says failed, it returns the newest take: its execution
+// may have failed although the record does not say so yet, because the event was lost.
+// If the wanted take does not exist, it returns the newest take and false.
 func takeToRedrive(takes []ledger.Record, wanted string) (ledger.Record, bool) {
 	newest := takes[len(takes)-1]
 	for _, rec := range slices.Backward(takes) {

@@ -17,9 +17,6 @@ type Pattern struct {
 	Prefix bool
 }
 
-// All selects every job.
-var All = Pattern{Prefix: true}
-
 // ParsePattern returns the pattern that a person wrote: a name such as ads/talk, or a
 // prefix such as ads/ or ads/t*.
 func ParsePattern(text string) (Pattern, error) {
@@ -42,7 +39,7 @@ func (p *Pattern) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// ParseName returns the name that a person wrote, which is not a prefix.
+// ParseName returns the name of one job that a person wrote. A prefix is an error.
 func ParseName(text string) (string, error) {
 	p, err := ParsePattern(text)
 	if err == nil && p.Prefix {

@@ -16,7 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// Decision is what a person decided about the outputs of a take.
+// Decision says whether the outputs of a take may be used.
 type Decision string
 
 // The decisions.
@@ -25,7 +25,7 @@ const (
 	Rejected Decision = "rejected"
 )
 
-// Review is what a person decided about the outputs of a take. It is stored under
+// Review is a person's decision about the outputs of a take. It is stored under
 // ReviewKey.
 type Review struct {
 	Name     string    `json:"name"`
@@ -51,11 +51,11 @@ func ReviewedTake(key string) (name, take string) {
 // maxNote is the largest length of a note, in bytes.
 const maxNote = 4000
 
-// Review stores a decision about the newest take of a name that has succeeded, or about
-// the take that is given, in place of an earlier decision. If seen is not nil, it is the
-// ETag of the review that the person has seen, or empty if there was none. Review returns
-// *StateError if there is no such take, if its review is not the one that was seen, and
-// if somebody else decides at the same time.
+// Review stores a decision about a take that has succeeded: the given take or, if take is
+// empty, the newest one. It replaces an earlier decision. If seen is not nil, it is the
+// ETag of the review that the person has seen, or empty if the person has seen none.
+// Review returns *StateError if the note is too long, if there is no such take, if the
+// stored review is not the seen one, and if somebody else decides at the same time.
 func (c *Client) Review(ctx context.Context, name, take string, decision Decision, note string, seen *string) (Review, error) {
 	if len(note) > maxNote || !utf8.ValidString(note) {
 		return Review{}, &StateError{Reason: fmt.Sprintf("the note has %d bytes; at most %d bytes of UTF-8 are accepted. Shorten it", len(note), maxNote)}
@@ -88,7 +88,8 @@ func (c *Client) Review(ctx context.Context, name, take string, decision Decisio
 	return review, c.Explain("store a review of "+name, ReviewKey(name, take), err)
 }
 
-// ReadReview returns the review of a take and its ETag. Both are empty if there is none.
+// ReadReview returns the review of a take and its ETag. Both are empty if there is no
+// review. The review is also empty if it cannot be parsed.
 func (c *Client) ReadReview(ctx context.Context, name, take string) (Review, string, error) {
 	key := ReviewKey(name, take)
 	body, file, err := c.Bucket.Get(ctx, key, ledger.MaxObject)
@@ -100,12 +101,12 @@ func (c *Client) ReadReview(ctx context.Context, name, take string) (Review, str
 	}
 	var review Review
 	if json.Unmarshal(body, &review) != nil {
-		review = Review{} // a broken review counts as none and is replaced
+		review = Review{} // the next decision replaces a broken review
 	}
 	return review, file.ETag, nil
 }
 
-// Reviews returns all reviews, ordered by their keys. It leaves out broken ones.
+// Reviews returns all reviews, ordered by key. It leaves out broken ones.
 func (c *Client) Reviews(ctx context.Context) ([]Review, error) {
 	files, _, err := c.Bucket.List(ctx, ReviewPrefix, math.MaxInt)
 	if err != nil {
@@ -121,8 +122,9 @@ func (c *Client) Reviews(ctx context.Context) ([]Review, error) {
 	})
 }
 
-// succeeded returns the takes of a name that have succeeded, oldest first, or only the
-// one that is given. If no take has, it returns *NoJobError or *StateError.
+// succeeded returns the takes of a name that have succeeded, oldest first. If take is not
+// empty, it returns only that one. If there is none, it returns *NoJobError or
+// *StateError.
 func (c *Client) succeeded(ctx context.Context, name, take string) ([]ledger.Record, error) {
 	takes, err := c.Submitted(ctx, name)
 	if err != nil {

@@ -23,7 +23,7 @@ func TestCancelWaits(t *testing.T) {
 	}{
 		{"the take is settled by Lambda's third call", 3*time.Minute + 30*time.Second, time.Hour, "", 3*time.Minute + 30*time.Second},
 		{"the take is not settled", time.Hour, 2 * time.Hour, "talk is still submitted after 4m0s; its status will say how it ended", 4 * time.Minute},
-		{"the person ends the command", time.Hour, time.Minute + lookEvery/2, context.DeadlineExceeded.Error(), time.Minute},
+		{"the person ends the command", time.Hour, time.Minute + readEvery/2, context.DeadlineExceeded.Error(), time.Minute},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestCancelWaits(t *testing.T) {
 				if tt.err == "" && (err != nil || got.State != ledger.Cancelled) || tt.err != "" && (err == nil || err.Error() != tt.err) {
 					t.Errorf("got state %s and error %v, want error %q", got.State, err, tt.err)
 				}
-				if took := time.Since(began); took < tt.waits || took > tt.waits+2*lookEvery {
+				if took := time.Since(began); took < tt.waits || took > tt.waits+2*readEvery {
 					t.Errorf("waited %s, want %s", took, tt.waits)
 				}
 			})

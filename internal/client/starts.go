@@ -7,11 +7,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// ToSend returns which of the compared uploads to send, by key: all, or those whose
-// content the bucket does not hold. If one of them changes a medium of a bundle, its
-// job.json is sent too, because only job.json starts the bundle's job again. If a file of
-// the bundle starts a job already, job.json is not sent: it would start that job a second
-// time. The jobs are the findings whose jobs can start.
+// ToSend returns the compared uploads that must be sent, by key: all of them, or only
+// those whose content the bucket does not hold. If a medium of a bundle is sent, the
+// bundle's job.json is sent too, because only job.json starts the bundle's job again. But
+// if a sent file already starts a job of the bundle, job.json is left out: it would start
+// that job a second time. Jobs are the findings whose jobs can start.
 func ToSend(uploads []*Upload, all bool, jobs []drop.Finding) map[string]*Upload {
 	byKey, send := map[string]*Upload{}, map[string]*Upload{}
 	for _, u := range uploads {
@@ -42,12 +42,13 @@ func changes(f drop.Finding, sent map[string]*Upload) bool {
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool { return sent[file.Key] != nil })
 }
 
-// Starts reports whether the uploads that are sent start the job of a finding.
+// Starts reports whether the sent uploads start the job of a finding.
 func Starts(f drop.Finding, sent map[string]*Upload) bool {
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool { return sent[file.Key] != nil && starts(f, sent[file.Key]) })
 }
 
-// WhyNot says why the uploads that are sent do not start the job of a finding, as a clause.
+// WhyNot returns a clause that says why the sent uploads do not start the job of a
+// finding.
 func WhyNot(f drop.Finding, sent map[string]*Upload) string {
 	if changes(f, sent) {
 		return "only its job.json starts it again, and that was not sent"
@@ -55,9 +56,9 @@ func WhyNot(f drop.Finding, sent map[string]*Upload) string {
 	return "the bucket holds the same files already"
 }
 
-// starts reports whether an upload of a file of a job starts the job. Any file of a pair
-// does. A bundle's job is started by its job.json, by a file in the bundle that was
-// missing, and by the file that matches its wildcard.
+// starts reports whether the upload of one of a job's files starts the job. Any file of a
+// pair does. In a bundle, these do: job.json, a file that was missing, and the file that
+// matches the wildcard.
 func starts(f drop.Finding, u *Upload) bool {
 	manifest, isBundle := f.Job.Manifest()
 	if !isBundle || u.Key == manifest.Key {

@@ -38,13 +38,13 @@ type entry struct {
 }
 
 // list lists the statuses or the answer files that the patterns select, ordered by name.
-// It makes one request for each thousand files of a prefix, and one for each single name.
+// It makes one request for each single name, and for each thousand files below a prefix.
 func (c *Client) list(ctx context.Context, folder string, patterns []Pattern) ([]entry, error) {
 	var entries []entry
 	for _, p := range patterns {
 		prefix, most := folder+p.Text, math.MaxInt
 		if !p.Prefix {
-			prefix, most = prefix+".json", 1 // nothing sorts before the key itself
+			prefix, most = prefix+".json", 1 // S3 lists the key itself before longer ones
 		}
 		files, _, err := c.Bucket.List(ctx, prefix, most)
 		if err != nil {
@@ -64,8 +64,8 @@ func (c *Client) list(ctx context.Context, folder string, patterns []Pattern) ([
 // readsAtOnce is how many objects are read at the same time.
 const readsAtOnce = 32
 
-// readAll calls read with each item, in parallel, and returns the results in the same
-// order. It leaves out those that are nil.
+// readAll calls read with each item, in parallel, and returns the results in the order of
+// the items. It leaves out results that are nil.
 func readAll[In, Out any](ctx context.Context, items []In, read func(context.Context, In) (*Out, error)) ([]Out, error) {
 	results := make([]*Out, len(items))
 	group, ctx := errgroup.WithContext(ctx)
@@ -159,11 +159,12 @@ func (c *Client) Names(ctx context.Context, patterns ...Pattern) ([]string, erro
 		if err != nil {
 			return nil, err
 		}
-		if len(entries) == 0 && !p.Prefix {
-			return nil, c.noJob(ctx, p.Text)
-		}
-		if len(entries) == 0 {
+		switch {
+		case len(entries) > 0:
+		case p.Prefix:
 			return nil, &NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}
+		default:
+			return nil, c.noJob(ctx, p.Text)
 		}
 		for _, e := range entries {
 			names = append(names, e.name)
@@ -173,9 +174,9 @@ func (c *Client) Names(ctx context.Context, patterns ...Pattern) ([]string, erro
 	return slices.Compact(names), nil
 }
 
-// NamesLike returns the first names that begin with a text, at most the given number.
-func (c *Client) NamesLike(ctx context.Context, text string, most int) ([]string, error) {
-	files, _, err := c.Bucket.List(ctx, StatusPrefix+text, most)
+// NamesLike returns the names that begin with a text, at most bucket.PageSize of them.
+func (c *Client) NamesLike(ctx context.Context, text string) ([]string, error) {
+	files, _, err := c.Bucket.List(ctx, StatusPrefix+text, bucket.PageSize)
 	var names []string
 	for _, f := range files {
 		if name, ok := strings.CutSuffix(strings.TrimPrefix(f.Key, StatusPrefix), ".json"); ok {
@@ -194,9 +195,9 @@ func (c *Client) Takes(ctx context.Context, name string) ([]ledger.Record, error
 	return takes, c.Explain("read the takes of "+name, "jobs/"+name+"/*", err)
 }
 
-// Records returns the records of takes whose names begin with prefix and which were
-// claimed since then. It reads only records that were written after since. A record that
-// is not JSON is left out, and counted in unreadable.
+// Records returns the records of takes whose names begin with prefix and that were
+// claimed at or after since. It reads only records that were written after since. It
+// leaves out records that are not JSON, and returns their number as unreadable.
 func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (recs []ledger.Record, unreadable int, err error) {
 	takes, err := c.Ledger.Written(ctx, prefix, since)
 	if err != nil {
@@ -232,8 +233,8 @@ type Take struct {
 	Review *Review `json:"review,omitempty"`
 }
 
-// Show returns everything that is known about a name. It returns *NoJobError if there
-// is no such name.
+// Show returns everything that is known about a name. It returns *NoJobError if the name
+// has no status.
 func (c *Client) Show(ctx context.Context, name string) (Job, error) {
 	st, err := c.Status(ctx, name)
 	if err != nil {

@@ -31,17 +31,18 @@ const (
 	// uploadAttempts is how often a request of an upload is tried.
 	uploadAttempts = 6
 
-	// resumable is how many unfinished uploads of a key are looked into.
-	resumable = 10
+	// mostResumable is how many unfinished uploads of a key are compared with the file.
+	mostResumable = 10
 )
 
-// Send uploads files so that no job starts before all its files are there: see
-// check.UploadRank. It calls sent with the number of bytes that were sent since the last
-// call, which is negative if they must be sent again; calls may be concurrent. A large
-// file is uploaded in parts. If an earlier upload of the same content was interrupted,
-// Send sends only the parts that are missing, and calls sent for the others too. S3
-// verifies each file. Send stops at the first error, and leaves unfinished uploads to the
-// next Send.
+// Send uploads files in an order in which no job starts before all its files are there:
+// see check.UploadRank. S3 verifies each file. A large file is uploaded in parts. If an
+// earlier upload of the same content was interrupted, Send sends only the missing parts.
+// Send stops at the first error; the next Send continues what is unfinished.
+//
+// Send calls sent with the number of bytes that were sent since the last call. The number
+// is negative if bytes must be sent again. Parts that S3 already has count too. Calls may
+// be concurrent.
 func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)) error {
 	s := &sender{Client: c, large: semaphore.NewWeighted(largeAtOnce), sent: sent}
 	byRank := map[int][]*Upload{}
@@ -62,7 +63,7 @@ func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)
 	return nil
 }
 
-// A sender uploads files.
+// sender uploads files.
 type sender struct {
 	*Client
 	large *semaphore.Weighted
@@ -88,8 +89,8 @@ func (s *sender) upload(ctx context.Context, u *Upload) error {
 	defer s.large.Release(1)
 	err = s.multipart(ctx, u, file)
 	if bucket.HTTPStatus(err) == http.StatusNotFound {
-		// The upload has ended: an earlier request has completed it although its
-		// response was lost, somebody else has, or it was aborted.
+		// The upload no longer exists. It was aborted or completed; the request that
+		// completed it may have been ours, if its response was lost.
 		if _, same, headErr := s.isSame(ctx, u); headErr == nil && same {
 			return nil
 		}
@@ -105,10 +106,11 @@ func (e *ChangedError) Error() string {
 	return fmt.Sprintf("%s changed while it was uploaded. Run the command again when it is complete", path.Base(e.Key))
 }
 
-// wrongDigest are the codes of S3 for a body that does not have its checksum.
+// wrongDigest are S3's error codes for a body that does not match its checksum.
 var wrongDigest = []string{"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
 
-// explain returns an error of an upload in words for a person.
+// explain returns an error of an upload in words for a person: *ChangedError, or what
+// Client.Explain returns.
 func (s *sender) explain(u *Upload, err error) error {
 	explained := s.Explain("upload "+u.Key, u.Key, err)
 	service, ok := errors.AsType[*ServiceError](explained)
@@ -121,24 +123,24 @@ func (s *sender) explain(u *Upload, err error) error {
 // options are the options of a request that sends a body. They report what is sent.
 func (s *sender) options(o *s3.Options) {
 	o.RetryMaxAttempts = uploadAttempts
-	o.HTTPClient = &wire{o.HTTPClient, s.sent}
+	o.HTTPClient = &countingClient{o.HTTPClient, s.sent}
 }
 
-// A wire is an HTTP client that reports the bytes of the bodies that it sends. It takes
-// back the bytes of a request that fails.
-type wire struct {
+// countingClient is an HTTP client that reports the bytes of the bodies that it sends. If
+// a request fails, it subtracts that request's bytes again.
+type countingClient struct {
 	client s3.HTTPClient
 	sent   func(n int64)
 }
 
-// Do implements the SDK's client.
-func (w *wire) Do(req *http.Request) (*http.Response, error) {
+// Do implements s3.HTTPClient.
+func (c *countingClient) Do(req *http.Request) (*http.Response, error) {
 	if req.ContentLength <= 0 {
-		return w.client.Do(req)
+		return c.client.Do(req)
 	}
-	body := &countedBody{ReadCloser: req.Body, sent: w.sent}
+	body := &countedBody{ReadCloser: req.Body, sent: c.sent}
 	req.Body = body
-	response, err := w.client.Do(req)
+	response, err := c.client.Do(req)
 	if err == nil && response.StatusCode == http.StatusOK {
 		body.end(req.ContentLength)
 	} else {
@@ -147,8 +149,8 @@ func (w *wire) Do(req *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// A countedBody reports how much of it was read, until its request has ended: the HTTP
-// client may read a little more after that.
+// countedBody reports how much of it was read. It stops when its request has ended,
+// because the HTTP client may still read a little after that.
 type countedBody struct {
 	io.ReadCloser
 	sent func(n int64)
@@ -178,7 +180,7 @@ func (b *countedBody) end(stored int64) {
 	b.ended = true
 }
 
-// put uploads a file by one request.
+// put uploads a file in one request.
 func (s *sender) put(ctx context.Context, u *Upload, file io.ReaderAt) error {
 	_, err := s.S3.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &s.Bucket.Name, Key: &u.Key, ContentType: bucket.ContentType(u.Key), ContentLength: &u.Sum.Size,
@@ -187,7 +189,7 @@ func (s *sender) put(ctx context.Context, u *Upload, file io.ReaderAt) error {
 	return err
 }
 
-// multipart uploads a file in parts, and resumes an unfinished upload of the same
+// multipart uploads a file in parts. It continues an unfinished upload of the same
 // content.
 func (s *sender) multipart(ctx context.Context, u *Upload, file io.ReaderAt) error {
 	id, parts, err := s.unfinished(ctx, u)
@@ -229,10 +231,9 @@ func (s *sender) multipart(ctx context.Context, u *Upload, file io.ReaderAt) err
 	return err
 }
 
-// unfinished returns the newest upload of the same content to the same key that was
-// interrupted, and its parts; those without an ETag are missing. It returns no id if
-// there is none, or if the caller may not list uploads. An upload counts if it has
-// parts, and each is a part of this file: other programs have other part sizes.
+// unfinished returns the newest unfinished upload of the same content to the same key,
+// and all parts of the file; those without an ETag are missing from the upload. It
+// returns no id if there is no such upload, or if the caller may not list uploads.
 func (s *sender) unfinished(ctx context.Context, u *Upload) (*string, []types.CompletedPart, error) {
 	out, err := s.S3.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &s.Bucket.Name, Prefix: &u.Key})
 	if bucket.HTTPStatus(err) == http.StatusForbidden {
@@ -243,7 +244,7 @@ func (s *sender) unfinished(ctx context.Context, u *Upload) (*string, []types.Co
 	}
 	open := slices.DeleteFunc(out.Uploads, func(upload types.MultipartUpload) bool { return aws.ToString(upload.Key) != u.Key })
 	slices.SortFunc(open, func(a, b types.MultipartUpload) int { return aws.ToTime(b.Initiated).Compare(aws.ToTime(a.Initiated)) })
-	for _, upload := range open[:min(len(open), resumable)] {
+	for _, upload := range open[:min(len(open), mostResumable)] {
 		parts, err := s.partsOf(ctx, u, upload.UploadId)
 		if status := bucket.HTTPStatus(err); status == http.StatusNotFound || status == http.StatusForbidden {
 			continue
@@ -258,8 +259,9 @@ func (s *sender) unfinished(ctx context.Context, u *Upload) (*string, []types.Co
 	return nil, nil, nil
 }
 
-// partsOf returns the parts of an unfinished upload, or nil if it has none or is not
-// about this content.
+// partsOf returns the parts of an unfinished upload. It returns nil if the upload has no
+// parts, or a part that is not a part of this file: its content is another one, or
+// another program with another part size began it.
 func (s *sender) partsOf(ctx context.Context, u *Upload, id *string) ([]types.CompletedPart, error) {
 	parts := make([]types.CompletedPart, len(u.Sum.parts))
 	size, found := partSize(u.Sum.Size), false
