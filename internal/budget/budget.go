@@ -6,8 +6,9 @@
 // and before the paid POST, so a crash leaves at most a reservation too many. Every
 // change is a conditional write.
 //
-// A take that RunComfy certainly did not accept, or that was cancelled before it
-// started, is given back. A take that may have been charged keeps its reservation.
+// The reservation of a take is given back if RunComfy certainly does not charge the take:
+// it did not accept the job, or cancelled it before it started. A take that may have been
+// charged keeps its reservation.
 package budget
 
 import (
@@ -89,8 +90,8 @@ func (b *book) remove(is func(Take) bool) bool {
 	return len(b.Takes) < before
 }
 
-// exceeded returns the first cap that a take does not fit into, or nil. It removes an
-// earlier reservation of the take.
+// exceeded returns the first cap that a take does not fit into, or nil. It first removes
+// an earlier reservation of the take from the book, because it does not count.
 func (b *book) exceeded(take Take, caps Caps) *OverError {
 	b.remove(func(t Take) bool { return t.id() == take.id() })
 	return caps.exceeded(b.Day, b.sum(), take)
@@ -151,8 +152,8 @@ type Reservation struct {
 }
 
 // Reserve reserves what a take needs in the book of a day. If the take does not fit into
-// the caps, Reserve returns *OverError and changes nothing. A take that has a
-// reservation already replaces it.
+// the caps, Reserve returns *OverError and changes nothing. The new reservation replaces
+// an earlier one of the take.
 func (b *Book) Reserve(ctx context.Context, day string, take Take, caps Caps) (Reservation, error) {
 	take.Reserved, take.Kept = rand.Text(), false
 	r := Reservation{Day: day, Take: take}

@@ -16,7 +16,7 @@ import (
 const EstimateNote = "by RunComfy's base price; not a quote"
 
 const (
-	// priceTime is how long a job waits for the price of its model.
+	// priceTime is how long a job waits at most for the price of its model.
 	priceTime = 2 * time.Second
 	// priceAge is how long a price is kept.
 	priceAge = 24 * time.Hour
@@ -62,25 +62,24 @@ func (e Estimate) Warning() string {
 	return "there is no estimate of the cost: " + e.Unknown
 }
 
-// Estimate returns the estimate of a job whose output has a length; 0 is not known. If
-// the price is not in memory, Estimate asks RunComfy and waits at most two seconds. It
-// does not return an error, because a job runs with or without an estimate.
+// Estimate returns the estimate of a job by the length of its output; 0 means that the
+// length is not known. If the price is not in memory, Estimate asks RunComfy and waits at
+// most two seconds. It does not return an error, because a job runs with or without an
+// estimate.
 func (p *Prices) Estimate(ctx context.Context, model string, length time.Duration) Estimate {
 	price := p.price(ctx, model)
-	e := Estimate{Unknown: price.unknown, Note: price.note}
+	if price.unknown != "" {
+		return Estimate{Unknown: price.unknown}
+	}
 	amount := 1.0
 	if price.unit == runcomfy.PerSecond {
 		amount = length.Round(time.Millisecond).Seconds() // as it is recorded
 	}
-	switch {
-	case e.Unknown != "":
-	case amount == 0:
-		e.Unknown = "the length of the output is not known"
-	default:
-		usd := Round(amount * price.usd)
-		e.USD = &usd
+	if amount == 0 {
+		return Estimate{Unknown: "the length of the output is not known", Note: price.note}
 	}
-	return e
+	usd := Round(amount * price.usd)
+	return Estimate{USD: &usd, Note: price.note}
 }
 
 // Round rounds an amount of US dollars to a millionth, but a small amount never to 0.

@@ -283,7 +283,7 @@ func TestIllegalTransition(t *testing.T) {
 	}
 	for _, state := range []ledger.State{ledger.Cancelled, ledger.Failed, ledger.Unknown, ledger.InQueue, ledger.Submitting} {
 		_, err := s.UpdateFrom(t.Context(), rec, to(state))
-		if _, ok := errors.AsType[*ledger.ErrTransition](err); !ok {
+		if _, ok := errors.AsType[*ledger.TransitionError](err); !ok {
 			t.Errorf("succeeded became %s: %v", state, err)
 		}
 	}

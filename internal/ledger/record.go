@@ -140,8 +140,8 @@ type Record struct {
 	Warnings  []string `json:"warnings,omitempty"`
 	Times     Times    `json:"times"`
 
-	// QueuePosition is how many jobs were ahead of it in RunComfy's queue at the last
-	// turn; nil if that is not known or if it is not queued.
+	// QueuePosition is how many jobs were ahead in RunComfy's queue when poll last recorded
+	// the state; nil if the job was not queued, or if the number is not known.
 	QueuePosition *int `json:"queuePosition,omitempty"`
 
 	// UsualSeconds is how long a run of the job usually takes; 0 if not known.
@@ -151,9 +151,9 @@ type Record struct {
 	// ended.
 	HeldUntil time.Time `json:"heldUntil,omitzero"`
 
-	// Deleted is the time of the last deletion of a file of this take that left
-	// the files of another take. Submit runs that take only if one of its files
-	// is uploaded later.
+	// Deleted is when a file of this take was last deleted so that the remaining files
+	// form another take. Submit runs that take only if one of its files is uploaded
+	// later.
 	Deleted time.Time `json:"deleted,omitzero"`
 
 	// NoticeDue says that the notice about the end of the take was not sent yet.
@@ -223,7 +223,7 @@ type Output struct {
 	Verdict         *Verdict `json:"verdict,omitempty"`
 }
 
-// Verdict says whether an archived output is what was to be expected.
+// Verdict says whether an archived output is as expected.
 type Verdict struct {
 	State  VerdictState `json:"state"`
 	Doubts []Doubt      `json:"doubts,omitempty"`
@@ -313,13 +313,13 @@ func (r Record) Uses(key string) bool {
 	return slices.ContainsFunc(r.Inputs, func(in Input) bool { return in.Key == key })
 }
 
-// ErrTransition is returned by Update for a change of state that is not allowed.
-type ErrTransition struct {
+// TransitionError is returned by Update for a change of state that is not allowed.
+type TransitionError struct {
 	Name, Take string
 	From, To   State
 }
 
-func (e *ErrTransition) Error() string {
+func (e *TransitionError) Error() string {
 	return fmt.Sprintf("take %s of %s is %s and cannot become %s", e.Take, e.Name, e.From, e.To)
 }
 

@@ -123,16 +123,15 @@ func compareOrders(a, b string) int {
 // error either: Posted returns it without its content, so that Post can replace
 // it.
 func (s *Store) Posted(ctx context.Context, key string) (Posted, error) {
-	var p Posted
-	object, metadata, err := s.get(ctx, key, &p.Status)
+	var st Status
+	object, metadata, err := s.get(ctx, key, &st)
 	if _, ok := errors.AsType[*UnreadableError](err); ok {
-		return Posted{Order: metadata[orderMetadata], due: metadata[dueMetadata] != "", written: object}, nil
+		st, err = Status{}, nil // a part may have been decoded
 	}
 	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
 		return Posted{}, err
 	}
-	p.written, p.Order, p.due = object, metadata[orderMetadata], metadata[dueMetadata] != ""
-	return p, nil
+	return Posted{Status: st, Order: metadata[orderMetadata], due: metadata[dueMetadata] != "", written: object}, nil
 }
 
 // ErrStale is returned by Post if the status was changed after it was read.
@@ -141,7 +140,7 @@ var ErrStale = errors.New("the status was changed after it was read")
 // Post writes the status that an assessment leads to. The assessment must have
 // begun after prev was read. If prev is no longer the status, Post returns
 // ErrStale, and the caller must assess again. Post writes nothing if the status
-// stays the same. In both cases it sends the notice of a rejected or held drop that is due.
+// stays the same. Then too, it sends the notice of a rejected or held drop if it is due.
 func (s *Store) Post(ctx context.Context, key string, st Status, order string, prev Posted) error {
 	st = st.Fit(MaxObject - reserve)
 	due := s.dueAfter(prev, st, order)
@@ -211,9 +210,9 @@ func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) er
 	return err
 }
 
-// postTake is PostTake without the notice. A status without a take that was written
-// before the claim is not newer: submit read it when it claimed the take. Its files may
-// be deleted.
+// postTake is PostTake without the notice. A status without a take is not newer if it was
+// written before the claim, because submit had read it. Its Order may be newer, if its
+// newest file was deleted before the claim.
 func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) error {
 	for range maxRaces {
 		prev, err := s.Posted(ctx, StatusKey(rec.Name))

@@ -31,14 +31,14 @@ type Store struct {
 	Notify func(context.Context, Notice) bool
 }
 
-// maxRaces bounds how often a conditional write is tried again with what another function
-// has written meanwhile. Few functions write to one object, so more are an error.
+// maxRaces bounds how often a conditional write is tried again after another function has
+// written the object. Few functions write to one object, so more lost races are an error.
 const maxRaces = 50
 
 // MaxObject is the largest record or status that is written or read, in bytes.
 const MaxObject = 1 << 20
 
-// UnreadableError is returned for a record that is not JSON or is larger than
+// UnreadableError is returned for a record or status that is not JSON or is larger than
 // MaxObject. Reading it again does not help.
 type UnreadableError struct {
 	Key string
@@ -99,7 +99,7 @@ func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 
 // Update calls change with the record of a take and writes the result. It starts
 // again after each lost race, and writes nothing if the record does not change.
-// It returns an error of change as it is, and *ErrTransition if the new state is
+// It returns an error of change as it is, and *TransitionError if the new state is
 // not allowed.
 func (s *Store) Update(ctx context.Context, name, take string, change func(*Record) error) (Record, error) {
 	rec, err := s.Get(ctx, name, take)
@@ -118,7 +118,7 @@ func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)
 			return rec, err
 		}
 		if !was.CanBecome(rec.State) {
-			return rec, &ErrTransition{Name: rec.Name, Take: rec.Take, From: was, To: rec.State}
+			return rec, &TransitionError{Name: rec.Name, Take: rec.Take, From: was, To: rec.State}
 		}
 		if rec.State != was && rec.State.Ended() && s.Notify != nil {
 			rec.NoticeDue = true
@@ -178,8 +178,8 @@ func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
 }
 
 // RecentTakes is like Takes, but returns only the newest takes: at most the given number,
-// and none whose files are older than since. It lists with one request, so it may miss
-// some if there are thousands of names below the name.
+// and only those whose newest file is not older than since. It makes one listing, so it may
+// miss takes if thousands of takes, or of names below the name, were listed before them.
 func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, most int) ([]Record, error) {
 	prefix := "jobs/" + name + "/"
 	files, _, err := s.Bucket.ListFolder(ctx, prefix, prefix+since.UTC().Format(StampLayout), bucket.PageSize)
