@@ -335,7 +335,8 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 				continue
 			}
 		}
-		if c.MostJobs > 0 {
+		waited := c.MostJobs > 0
+		if waited {
 			held := h.stillTooMany(ctx, c)
 			if errs = append(errs, held); held != nil && !last {
 				continue
@@ -347,7 +348,7 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 		var lastSince time.Time
 		ends := m.sent.Add(retryFor)
 		switch {
-		case c.MostJobs == 0 && !m.sent.IsZero() && h.Now().After(ends):
+		case !waited && !m.sent.IsZero() && h.Now().After(ends): // a message that waited has not tried its jobs
 			lastSince = ends
 		case last && !c.Last:
 			lastSince = h.Now()

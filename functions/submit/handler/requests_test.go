@@ -11,6 +11,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
@@ -240,5 +241,27 @@ func TestDeliveriesOfTooManyJobs(t *testing.T) {
 				t.Errorf("%d dead letters, errors %s", len(w.Dead), w.Errors)
 			}
 		})
+	}
+}
+
+// MaxJobsPerDrop is raised when the message that waits for it is more than a day old. Its
+// job is then tried like a new one, and not only once.
+func TestLimitIsRaisedAfterADay(t *testing.T) {
+	clip, voice := worldtest.Media(t)
+	w := worldtest.New(t)
+	w.Settings.MaxJobsPerDrop = 1
+	w.Restart()
+	w.Put("inbox/talk.01.wav", voice)
+	w.Put("inbox/talk.02.wav", voice)
+	w.Drop("inbox/talk.mp4", clip)
+	w.Pass(25 * time.Hour)
+	worldtest.WantCharges(t, w, 1)
+	w.Settings.MaxJobsPerDrop = 2
+	w.Restart()
+	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429 with Retry-After"), 0)
+	worldtest.Rest(t, w)
+	worldtest.WantCharges(t, w, 2)
+	if len(w.Dead) > 0 {
+		t.Errorf("%d dead letters", len(w.Dead))
 	}
 }
