@@ -85,8 +85,11 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 	// on older files than the status that it replaces.
 	s := a.subject
 	prev, err := h.Ledger.Posted(ctx, s.Key())
-	if err != nil || a.bundle != "" && prev.State != ledger.Held && prev.State != ledger.Waiting && prev.State != ledger.Rejected {
+	if err != nil {
 		return err
+	}
+	if a.bundle != "" && prev.State != ledger.Held && prev.State != ledger.Waiting && prev.State != ledger.Rejected {
+		return nil // there is nothing to withdraw
 	}
 	mayHaveTakes := s.Key() == ledger.StatusKey(s.Name) && (a.again || prev.State != "")
 	if mayHaveTakes && !a.recovered {
@@ -171,8 +174,8 @@ func (h *Handler) addUnnamed(ctx context.Context, s drop.Subject, statuses map[s
 	return findings, nil
 }
 
-// mustWrite reports whether a status is written even if it stays the same. An
-// assessment that began before the change may still be running. It then finds
+// mustWrite reports whether a status is written even if it stays the same. Another
+// assessment, which began before the change, may still be running. It then finds
 // that the status was written meanwhile, and assesses again.
 func (a *assessment) mustWrite(prev ledger.Posted) bool {
 	const rounding = 2 * time.Second // both times are in whole seconds
@@ -242,9 +245,10 @@ func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Po
 }
 
 // postFinding posts why a name has no job, or why its job cannot be submitted. It keeps
-// the status of a newer take, and of a take if the finding's files are what a deletion
-// left of it. For a held finding it returns *heldError, unless the job is one too many:
-// one message for the whole change waits for a higher limit.
+// the status of a newer take. It also keeps a take's status if a file of the take was
+// deleted, and the finding is about the files that are left. For a held finding it returns
+// *heldError, unless the job is one too many: one message for the whole change waits for a
+// higher limit.
 func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
 	age := strings.Compare(ledger.Stamp(f.Order), ledger.Stamp(prev.Order))
 	if prev.State.Claimed() && (age < 0 || age == 0 && f.Job == nil) {
@@ -329,7 +333,7 @@ func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string
 	case inBundle(key) && rec.Uses(key):
 		return h.warnIfReplaced(ctx, rec, file)
 	case inBundle(key):
-		return h.warn(ctx, rec, base+" was uploaded, but job.json of this job does not use it. Name it in job.json and upload that again to use it.")
+		return h.warn(ctx, rec, base+" was uploaded, but job.json of this job does not use it. To use it, name it in job.json, then upload job.json again.")
 	}
 	return h.warn(ctx, rec, base+" was uploaded, but S3 says that its upload began before the files of this job; it started nothing. Upload it again to use it.")
 }
@@ -366,4 +370,4 @@ func (h *Handler) warn(ctx context.Context, rec ledger.Record, text string, chan
 }
 
 // inBundle reports whether the file at key is in a .job folder.
-func inBundle(key string) bool { return strings.Contains(strings.ToLower(key), ".job/") }
+func inBundle(key string) bool { return drop.ParseKey(key).Bundle != "" }

@@ -9,12 +9,12 @@
 //
 // One message makes a bounded number of requests. A change may concern hundreds of
 // names: a video with tagged audios, or the job.json of a wildcard. Submit then sends
-// messages to its own queue, each with the change and a part of the names, and its own
+// messages to its own queue, each with the change and a part of the names, and the first
 // message is finished. A message with several names is divided again, into about
 // ten, until each name has a message of its own. So a held job is retried separately, a
 // crash repeats at most the messages of one division, and a message that comes twice
-// or late only assesses its name again. Dividing makes a chain of at most six
-// messages: Lambda ends a chain of sixteen as a loop.
+// or late only assesses its name again. Dividing makes a chain of at most six messages.
+// Lambda takes a chain of sixteen for a loop, and ends it.
 //
 // Jobs beyond MaxJobsPerDrop get the status held, and their messages are finished. One
 // further message, with the change and the limit, waits in the queue. Its deliveries
@@ -22,7 +22,8 @@
 //
 // The caps of a day (package budget) hold single jobs. Their messages are delivered every
 // 12 minutes. A message that is older than renewAfter is replaced by a new one, because a
-// job may wait for days. Each adds one to the chain, so Lambda ends it after about a week.
+// job may wait for days. Each new message adds one to the chain, so Lambda ends the chain
+// after about a week.
 package handler
 
 import (
@@ -127,7 +128,7 @@ type heldError struct {
 
 func (e *heldError) Error() string { return "held: " + string(e.code) }
 
-// causes yields the errors that an error wraps or joins, and that wrap none themselves.
+// causes yields the errors that an error wraps or joins and that wrap no other error.
 func causes(err error) iter.Seq[error] {
 	return func(yield func(error) bool) { yieldCauses(err, yield) }
 }
@@ -257,14 +258,14 @@ type batch struct {
 	uploads  map[string]time.Time // the time of the newest upload of each key
 	events   map[string]time.Time // those uploads whose events are in the batch
 	assessed map[assessmentKey]*assessment
-	sent     map[assessmentKey]bool // a message was sent for them
+	sent     map[assessmentKey]bool // those for which a message was sent
 }
 
 // assessmentKey identifies assessments that have the same result, because every
 // event of a batch happened before the first of them. A deletion is assessed
 // separately: it starts no job for a name whose newest take used the deleted
-// file. So are the matches that a bundle no longer names: only their statuses may
-// change.
+// file. So are the matches that a bundle no longer names: those that become withdrawn get
+// a reason of their own.
 type assessmentKey struct {
 	subject drop.Subject
 	deleted string
@@ -376,9 +377,8 @@ func (h *Handler) isGone(ctx context.Context, key string) (bool, error) {
 // handleChange assesses every subject that a change may concern, until it has made
 // more than fewRequests requests to S3. Then it sends messages for the subjects that
 // are left, and for those that are not finished. A message of submit that has several
-// subjects is only divided: handleChange assesses none of them. Repeating an assessment
-// that changes nothing costs a few reads. With renew, subjects that a cap of the day holds
-// get new messages too.
+// subjects is only divided: handleChange assesses none of them. With renew, subjects that
+// a cap of the day holds get new messages too.
 func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSince time.Time, renew bool, mayStart func() bool) error {
 	ctx, requests := bucket.CountRequests(ctx)
 	subjects := c.Subjects

@@ -220,13 +220,10 @@ func (h *Handler) timeOf(c change) time.Time {
 // was uploaded after the take. A version that the take uses does not count. Any other
 // version counts if the file has the finding's own name or is in a bundle. A file of
 // another name is the video or image of an audio such as talk.de.wav. It counts if it
-// was uploaded neither before the claim of the take nor before the last deletion that
-// started no job. Times are compared in whole seconds, because those of events are.
+// was not uploaded before the claim of the take or before the last deletion that started
+// no job. Times are compared in whole seconds, as EventBridge gives them.
 func (a *assessment) uploadedSince(take ledger.Record, f drop.Finding) bool {
-	since := take.Times.Claimed
-	if take.Deleted.After(since) {
-		since = take.Deleted
-	}
+	since := latest(take.Times.Claimed, take.Deleted)
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {
 		at, uploaded := a.uploads[file.Key]
 		if !uploaded || usesVersion(take, file) {
@@ -245,7 +242,7 @@ func usesVersion(take ledger.Record, file drop.File) bool {
 }
 
 // goneFrom returns the key of an input of a take that no longer exists, or "". It
-// looks only at inputs whose deletion cancels the take.
+// checks only inputs whose deletion cancels the take.
 func (h *Handler) goneFrom(ctx context.Context, rec ledger.Record) (string, error) {
 	for _, in := range rec.Inputs {
 		if owner, _ := drop.ParseKey(in.Key).Owns(); owner == "" {
@@ -265,13 +262,12 @@ func (h *Handler) goneFrom(ctx context.Context, rec ledger.Record) (string, erro
 func (h *Handler) presignInput(ctx context.Context, ready drop.Ready) (map[string]any, error) {
 	input := maps.Clone(ready.Input)
 	for _, used := range ready.Media {
-		input[used.Property] = used.URL
-		if used.URL != "" {
-			continue
-		}
-		url, err := h.Presign(ctx, used.File)
-		if err != nil {
-			return nil, err
+		url := used.URL
+		if url == "" {
+			var err error
+			if url, err = h.Presign(ctx, used.File); err != nil {
+				return nil, err
+			}
 		}
 		input[used.Property] = url
 	}
@@ -283,7 +279,7 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 	rec := ledger.Record{
 		Name: job.Name, Take: job.Take, State: ledger.Submitting,
 		Model: ready.Model, Options: ready.Input, Warnings: ready.Warnings,
-		ExpectedSeconds: toMillis(ready.Expected.Length), ExpectedWithin: toMillis(ready.Expected.Within),
+		ExpectedSeconds: inSeconds(ready.Expected.Length), ExpectedWithin: inSeconds(ready.Expected.Within),
 		Times: ledger.Times{Claimed: h.timestamp()},
 	}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -301,14 +297,14 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 	return rec
 }
 
-// toMillis returns a duration in seconds, rounded to milliseconds.
-func toMillis(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+// inSeconds returns a duration in seconds, rounded to milliseconds.
+func inSeconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
 // recordRequestID records the request id of a job that RunComfy has accepted. The id
 // is stored nowhere else, so the write is retried (see retry).
 func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, requestID string) (ledger.Record, error) {
 	submitted := h.timestamp()
-	err := h.retry(ctx, func() (err error) {
+	err := h.retry(ctx, func() error {
 		recorded, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 			r.State, r.RequestID, r.Times.Submitted = ledger.Submitted, requestID, submitted
 			return nil
@@ -481,7 +477,7 @@ func describe(err error) string {
 	return text
 }
 
-// classify returns what an error of the reservation or of Submit means for the take:
+// classify returns what an error of the token, the caps or the POST means for the take:
 // held or rejected if RunComfy certainly did not accept the job, else unknown.
 func classify(err error) (problem.Code, ledger.State) {
 	var noToken *runcomfy.TokenError
