@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -22,8 +21,8 @@ const (
 	bridgeName = "docker0"
 )
 
-// bridge returns the address of this machine in Docker's default network, and the
-// network. It returns false if there is no such network.
+// bridge returns Docker's default network and the address of this machine in it. It
+// returns false if there is no such network.
 func bridge() (net.IP, *net.IPNet, bool) {
 	card, err := net.InterfaceByName(bridgeName)
 	if err != nil {
@@ -41,8 +40,8 @@ func bridge() (net.IP, *net.IPNet, bool) {
 	return nil, nil, false
 }
 
-// openToContainers also listens for Docker containers on this machine, on the same
-// ports as the plain listeners. Without a bridge it does nothing.
+// openToContainers makes the plain ports also listen in Docker's default network. If
+// there is no such network, it does nothing.
 func (l *listeners) openToContainers() error {
 	ip, network, ok := bridge()
 	if !ok {
@@ -89,15 +88,14 @@ func dialContainerHost(transport *http.Transport) {
 
 // WriteEnv writes the file that `sam local` takes with --env-vars: the
 // variables with which each function of template.yaml reaches this stack from a
-// container (see Options.Containers). SAM passes on those that the template
-// declares for a function. Credentials are not among them: it takes its own, from
-// its environment, for all functions, so that one in a container may do what its
-// role does only where those are the function's.
+// container (see Options.Containers). SAM passes on only the variables that the
+// template declares for a function, so not the credentials. It gives all functions the
+// credentials of its own environment. If these are the owner's, the function's role is
+// not enforced.
 func (s *Stack) WriteEnv(path string) error {
 	all := map[string]map[string]string{}
 	for name, id := range logicalIDs {
 		all[id] = s.Variables(name, true)
-		maps.Copy(all[id], s.options.Variables)
 	}
 	text, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {

@@ -1,13 +1,17 @@
 package local
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/lipdrop/lipdrop/internal/local/lambda"
 )
 
 // The listener for containers accepts only connections from their network.
@@ -72,5 +76,29 @@ func TestContainerHostIsThisMachine(t *testing.T) {
 	defer func() { _ = answer.Body.Close() }()
 	if got, _ := io.ReadAll(answer.Body); !strings.HasPrefix(string(got), ContainerHost+":") {
 		t.Errorf("the server was asked as %s", got)
+	}
+}
+
+// If nothing listens at Options.LambdaEndpoint, a person sees why drops are not handled.
+func TestInvokeFunctionLogsThatTheEndpointIsUnreachable(t *testing.T) {
+	var logged bytes.Buffer
+	previous := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&logged, nil)))
+	t.Cleanup(func() { slog.SetDefault(previous) })
+	remote, err := lambda.NewRemote("http://127.0.0.1:1", logicalIDs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Stack{lambda: remote}
+	if _, err := s.invokeFunction(submit)(t.Context(), []byte("{}")); err == nil {
+		t.Error("no error")
+	}
+	if text := logged.String(); !strings.Contains(text, "function=submit") || !strings.Contains(text, "127.0.0.1:1") {
+		t.Errorf("logged %q", text)
+	}
+	remote.Close()
+	logged.Reset()
+	if _, err := s.invokeFunction(submit)(t.Context(), []byte("{}")); err == nil || logged.Len() > 0 {
+		t.Errorf("after Close: %v, logged %q", err, logged.String())
 	}
 }

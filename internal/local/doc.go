@@ -9,8 +9,8 @@
 //
 // Stack connects the parts: the S3 server (gateway), its events (events), the
 // queues (queue), Lambda (lambda), Step Functions (states), Secrets Manager
-// (secrets) and RunComfy (runcomfytest). The services of AWS read requests and
-// write errors with package awsjson.
+// (secrets) and RunComfy (runcomfytest). Package awsjson reads the requests to the
+// services of AWS and writes their errors.
 //
 // Every user of the machine, and every page in a browser on it, can reach a port
 // on loopback. So package access refuses requests that are not addressed to this
@@ -31,6 +31,7 @@
 //	cancel-queue/    other events for cancel, and dead letters
 //	executions/      the executions of the state machine
 //	runcomfy/        the jobs and outputs of the fake
-//	last-event       when the last event of the bucket was kept
+//	last-event       until when all events of the bucket are in the queues
 //	logs/            a file for each program
+//	drop/            where a person puts files to drop
 package local

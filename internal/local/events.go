@@ -16,8 +16,6 @@ import (
 )
 
 const (
-	// inbox is the prefix whose events the rules of the template match.
-	inbox = "inbox/"
 	// sweepEvery is the template's schedule for cancel.
 	sweepEvery = time.Hour
 	// onTheWay is how long an event may take from the bucket to the queue.
@@ -27,7 +25,7 @@ const (
 // Forward puts an event of the bucket into the queues that the rules of the
 // template name: each event into the queue of submit, and a deletion also into the
 // queue of cancel. If an event cannot be kept, for example because the disk is
-// full, the stack fails. The next start finds the event.
+// full, the stack fails. The next start forwards the event again.
 func (s *Stack) Forward(event events.Event) error {
 	err := s.keep(event)
 	if err != nil {
@@ -50,7 +48,7 @@ func (s *Stack) keep(event events.Event) error {
 			return err
 		}
 	}
-	return s.eventKept()
+	return s.saveLastEvent()
 }
 
 // lastEvent returns the time since which events may have been missed, and whether
@@ -70,12 +68,12 @@ func (s *Stack) catchUp(ctx context.Context, since time.Time) error {
 		return err
 	}
 	s.caughtUp.Store(true)
-	return s.eventKept()
+	return s.saveLastEvent()
 }
 
-// eventKept records that all events of the bucket until now are kept, except those
-// on the way. It does nothing while events may be missing.
-func (s *Stack) eventKept() error {
+// saveLastEvent saves the present time: all events of the bucket until now are kept,
+// except those on the way. It does nothing while events may be missing.
+func (s *Stack) saveLastEvent() error {
 	if !s.caughtUp.Load() || s.missed.Load() {
 		return nil
 	}
@@ -88,15 +86,8 @@ func (s *Stack) eventKept() error {
 	return private.Replace(s.path("last-event"), text, 0o600)
 }
 
-// noEventSince records the same after the S3 server has ended.
-func (s *Stack) noEventSince() {
-	if err := s.eventKept(); err != nil {
-		slog.Error("time of the last event not saved", "err", err)
-	}
-}
-
-// onEnd sends cancel the event of an execution that ended badly, if the rule of
-// the template wants it.
+// onEnd sends cancel the event of an execution that did not succeed, as the rule of
+// the template does.
 func (s *Stack) onEnd(end states.End) {
 	if end.Status == states.Succeeded {
 		return
@@ -107,7 +98,7 @@ func (s *Stack) onEnd(end states.End) {
 		err = s.cancels.Send(string(body))
 	}
 	if err != nil {
-		slog.Error("event of an execution lost", "err", err)
+		slog.Error("event of an execution lost", "execution", end.ExecutionARN, "err", err)
 	}
 }
 
@@ -120,7 +111,7 @@ func (s *Stack) Sweep() error {
 	return s.cancels.Send(string(body))
 }
 
-// schedule sweeps every hour, and at once if a kill may have lost the event of an
+// schedule sweeps every hour. It also sweeps now if a kill may have lost the event of an
 // execution.
 func (s *Stack) schedule(now bool) {
 	hours := time.NewTicker(sweepEvery)

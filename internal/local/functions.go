@@ -53,7 +53,7 @@ type Endpoints struct {
 	RunComfy string
 }
 
-// endpoints returns the addresses of ports at a host.
+// endpoints returns the addresses of open ports. The host is a URL without a port.
 func endpoints(host string, s3, aws, runComfy []net.Listener) Endpoints {
 	at := func(open []net.Listener) string { return fmt.Sprintf("%s:%d", host, port(open)) }
 	return Endpoints{at(s3), at(aws), at(runComfy)}
@@ -73,29 +73,27 @@ const (
 	archiveConcurrency = 8
 )
 
-// lambdaFunctions returns the four functions with the timeouts, memory, variables
-// and concurrency of template.yaml.
+// lambdaFunctions returns the four functions with the timeouts, memory and variables of
+// template.yaml. Their concurrency is enough for the queues and the limits above.
 func (s *Stack) lambdaFunctions() []lambda.Function {
 	var all []lambda.Function
-	for name, further := range map[string]int{submit: 0, poll: pollConcurrency, archive: archiveConcurrency, cancel: eventConcurrency} {
+	for name, concurrency := range map[string]int{submit: 0, poll: pollConcurrency, archive: archiveConcurrency, cancel: eventConcurrency} {
 		read := s.functions[logicalIDs[name]]
 		for _, mapping := range read.Queues {
-			further += mapping.Concurrency
+			concurrency += mapping.Concurrency
 		}
-		env := s.Variables(name, false)
-		maps.Copy(env, s.options.Variables)
 		all = append(all, lambda.Function{
-			Name: name, Program: s.path("functions", name, "bootstrap"), Env: env,
-			Timeout: read.Timeout, MemoryMB: read.MemoryMB, Concurrency: further,
+			Name: name, Program: s.path("functions", name, "bootstrap"), Env: s.Variables(name, false),
+			Timeout: read.Timeout, MemoryMB: read.MemoryMB, Concurrency: concurrency,
 		})
 	}
 	return all
 }
 
 // Variables returns the environment variables of a function: those of
-// template.yaml, the addresses of this stack, and the credentials of the function.
-// The addresses are https on loopback. For a container, which does not have the
-// certificate, they are http at ContainerHost.
+// template.yaml, the addresses of this stack, the credentials of the function, and
+// Options.Variables. The addresses are https on loopback. For a container, which does
+// not have the certificate, they are http at ContainerHost.
 func (s *Stack) Variables(function string, container bool) map[string]string {
 	at := s.TLS
 	switch {
@@ -122,5 +120,6 @@ func (s *Stack) Variables(function string, container bool) map[string]string {
 	if !container {
 		v["AWS_CA_BUNDLE"], v["SSL_CERT_FILE"] = s.CAFile(), s.CAFile()
 	}
+	maps.Copy(v, s.options.Variables)
 	return v
 }

@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	// WebhookKeyHeader is the header that holds the key in the requests to the webhook,
-	// as in template.yaml.
+	// WebhookKeyHeader is the header of the requests to the webhook that has the key, as
+	// in template.yaml.
 	WebhookKeyHeader = "X-Lipdrop-Key"
 
 	// webhookTimeout is how long the webhook may take to respond, as on AWS.
 	webhookTimeout = 5 * time.Second
-	// webhookPause is the pause before a notice is sent again. It doubles with each of
-	// webhookTries. On AWS a notice is tried for a day.
+	// webhookPause is the pause before a notice is sent again. It doubles with each try.
+	// After webhookTries tries the notice is lost. On AWS it is tried for a day.
 	webhookPause = time.Second
 	webhookTries = 8
 )
@@ -61,7 +61,7 @@ func (s *Stack) bus() (*events.Bus, error) {
 	}}, nil
 }
 
-// deliver sends a notice until the webhook accepts it.
+// deliver sends a notice until the webhook accepts it, or the tries are used up.
 func (s *Stack) deliver(ctx context.Context, n events.Notice) error {
 	body, err := json.Marshal(n)
 	if err != nil {
@@ -90,7 +90,7 @@ func (s *Stack) post(ctx context.Context, body []byte) error {
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set(WebhookKeyHeader, s.keys.Webhook)
 	client := *s.client
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // it may lead off this machine
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // the redirect may lead to another machine
 	resp, err := client.Do(req)
 	if err != nil {
 		return err

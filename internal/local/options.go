@@ -22,14 +22,14 @@ type Options struct {
 	Visibility time.Duration
 
 	// QueueTime and RunTime are how long the fake RunComfy queues and runs a job.
-	// Fake has more settings.
+	// Stack.Fake has more settings.
 	QueueTime, RunTime time.Duration
 
 	// Output is what the fake RunComfy returns. Defaults to the job's own input.
 	Output runcomfytest.Form
 
 	// Token is the API token that the secret holds and the fake accepts. Defaults
-	// to the random one of Keys. See SetSecret.
+	// to Keys.Token, which is random. See SetSecret.
 	Token string
 
 	// Ports are the ports to serve on.

@@ -20,7 +20,7 @@ import (
 type Ports struct {
 	S3            int `json:"s3"`
 	S3Plain       int `json:"s3Plain"`
-	AWS           int `json:"aws"` // Step Functions and Secrets Manager
+	AWS           int `json:"aws"` // see Endpoints
 	AWSPlain      int `json:"awsPlain"`
 	RunComfy      int `json:"runComfy"`
 	RunComfyPlain int `json:"runComfyPlain"`

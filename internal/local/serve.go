@@ -41,11 +41,11 @@ func (s *Stack) serve(ports *listeners) error {
 	if err := errors.Join(os.MkdirAll(s.fake.Dir, 0o700), s.fake.Load()); err != nil {
 		return err
 	}
-	trouble, err := s.openLog("servers")
+	output, err := s.openLog("servers")
 	if err != nil {
 		return err
 	}
-	failures := log.New(trouble, "", log.LstdFlags)
+	failures := log.New(output, "", log.LstdFlags)
 	s.serveOn(&http.Server{Handler: s.hosts.Handler(s.serveAWS(bus)), ErrorLog: failures}, append(ports.aws, ports.awsPlain...)...)
 	s.serveOn(&http.Server{Handler: s.hosts.Handler(s.serveRunComfy()), ErrorLog: failures}, append(ports.runComfy, ports.runComfyPlain...)...)
 	return nil
@@ -83,7 +83,8 @@ func (s *Stack) serveRunComfy() http.Handler {
 	})
 }
 
-// serveAWS serves the operations of AWS to those who may call them.
+// serveAWS serves the operations of AWS. It checks each request's signature, and the
+// role of the function that sent it.
 func (s *Stack) serveAWS(bus *events.Bus) http.Handler {
 	keys := maps.Clone(s.keys.Functions)
 	keys[AccessKey] = s.keys.SecretKey
@@ -124,7 +125,8 @@ func (s *Stack) S3() *s3.Client { return s3.NewFromConfig(s.awsConfig(s.TLS.S3))
 // StepFunctions returns a client of the Step Functions endpoint.
 func (s *Stack) StepFunctions() *sfn.Client { return sfn.NewFromConfig(s.awsConfig(s.TLS.AWS)) }
 
-// States returns the Step Functions endpoint, which knows the path of an execution.
+// States returns the Step Functions endpoint. Its Path returns the states that an
+// execution has entered.
 func (s *Stack) States() *states.Server { return s.states }
 
 // Fake returns the fake RunComfy.
@@ -136,7 +138,7 @@ func (s *Stack) Fake() *runcomfytest.Server { return s.fake }
 // SetToken.
 func (s *Stack) SetSecret(token string) { s.secrets.Set(SecretARN, token) }
 
-// CAFile returns the path of the authority that clients must trust, in PEM.
+// CAFile returns the path of a PEM file with the authority that clients must trust.
 func (s *Stack) CAFile() string { return s.certs.CA }
 
 // DeadLetters returns the events that submit and the deletions that cancel could
@@ -145,7 +147,7 @@ func (s *Stack) DeadLetters() []queue.Message {
 	return append(s.drops.DeadLetters(), s.deletions.DeadLetters()...)
 }
 
-// Pending returns how many events submit has not finished.
+// Pending returns how many events submit has not finished, without the dead letters.
 func (s *Stack) Pending() int { return s.drops.Len() }
 
 // Redrive delivers the dead letters again.

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/build"
 	"github.com/lipdrop/lipdrop/internal/local/certs"
@@ -35,8 +37,8 @@ const callsGrace = 10 * time.Second
 
 // Stack is a running local stack. Its methods are safe for concurrent use.
 type Stack struct {
-	// TLS and Plain are the addresses of what is served: https, and http for
-	// those that cannot be given a certificate.
+	// TLS and Plain are the https and the http addresses of the services. Plain is for
+	// clients that cannot be made to trust the certificate.
 	TLS, Plain Endpoints
 
 	options Options
@@ -58,16 +60,16 @@ type Stack struct {
 	secrets   secrets.Store
 	fake      *runcomfytest.Server
 
-	intake     context.Context // of the queues and the schedule
+	intake     context.Context // ends the deliveries of the queues and the schedule
 	stopIntake context.CancelFunc
-	calls      sync.WaitGroup // goroutines that intake ends
+	calls      sync.WaitGroup // the goroutines that intake ends
 	closers    []func()       // in the order of opening
 	closing    sync.Once
 
-	failed context.Context // its cause is why the stack failed
+	failed context.Context // done when the stack has failed, with the reason as its cause
 	fail   context.CancelCauseFunc
 
-	caughtUp      atomic.Bool // no event from before the start is missing
+	caughtUp      atomic.Bool // every event from before the start is kept
 	missed        atomic.Bool // an event since the start was not kept
 	lastEventLock sync.Mutex
 }
@@ -96,7 +98,7 @@ func (s *Stack) path(parts ...string) string {
 	return filepath.Join(append([]string{s.options.Dir}, parts...)...)
 }
 
-// onClose adds something for Close to do, before what was added earlier.
+// onClose adds something for Close to do. Close begins with what was added last.
 func (s *Stack) onClose(do func()) { s.closers = append(s.closers, do) }
 
 func (s *Stack) start(ctx context.Context) error {
@@ -130,6 +132,9 @@ func (s *Stack) start(ctx context.Context) error {
 	if s.client, err = s.newClient(); err != nil {
 		return err
 	}
+	if err := s.readCheckout(root); err != nil {
+		return err
+	}
 	program, err := s.build(ctx, root)
 	if err != nil {
 		return err
@@ -141,7 +146,11 @@ func (s *Stack) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.onClose(s.noEventSince)
+	s.onClose(func() { // after the S3 server has ended, so that no event is on the way
+		if err := s.saveLastEvent(); err != nil {
+			slog.Error("time of the last event not saved", "err", err)
+		}
+	})
 	if err := s.startGateway(ctx, program, ports); err != nil {
 		return err
 	}
@@ -162,8 +171,8 @@ func (s *Stack) start(ctx context.Context) error {
 	return nil
 }
 
-// dropFolder is the folder in the state folder where a person puts files, which
-// may be symbolic links.
+// dropFolder is the folder in the state folder where a person puts files to drop.
+// They may be symbolic links.
 const dropFolder = "drop"
 
 // takeFolder makes the state folder, takes its lock and reads its keys.
@@ -176,7 +185,7 @@ func (s *Stack) takeFolder() error {
 	if err := private.Dir(dir); err != nil {
 		return fmt.Errorf("make the state folder: %w", err)
 	}
-	if err := private.WithoutLinks(dir, dropFolder); err != nil {
+	if err := private.CheckNoLinks(dir, dropFolder); err != nil {
 		return err
 	}
 	lock := flock.New(s.path("lock"), flock.SetPermissions(0o600))
@@ -195,25 +204,28 @@ func (s *Stack) takeFolder() error {
 	return err
 }
 
-// build builds the programs from a checkout and returns the S3 server's.
-func (s *Stack) build(ctx context.Context, root string) (program string, err error) {
-	cache, err := build.CacheDir()
-	if err != nil {
-		return "", err
-	}
+// readCheckout reads the template and the state machine of a checkout.
+func (s *Stack) readCheckout(root string) error {
 	s.options.Say("the local stack runs the checkout " + root)
-	source := build.Source{Root: root, Cache: cache, Say: s.options.Say}
 	machine, err := readMachine(root)
 	if err != nil {
-		return "", err
-	}
-	if err := s.readTemplate(root); err != nil {
-		return "", err
+		return err
 	}
 	s.states = &states.Server{
 		Machine: machine, ARN: MachineARN, Dir: s.path("executions"),
 		Invoke: s.invokeTask, OnEnd: s.onEnd,
 	}
+	return s.readTemplate(root)
+}
+
+// build builds the functions and the S3 server from a checkout. It returns the path of
+// the S3 server.
+func (s *Stack) build(ctx context.Context, root string) (program string, err error) {
+	cache, err := build.CacheDir()
+	if err != nil {
+		return "", err
+	}
+	source := build.Source{Root: root, Cache: cache, Say: s.options.Say}
 	// The two builds run one after the other because they share packages.
 	if s.options.LambdaEndpoint == "" {
 		if err := source.Functions(ctx, s.path("functions"), submit, poll, archive, cancel); err != nil {
@@ -228,25 +240,29 @@ func (s *Stack) openQueues() error {
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
-	open := func(folder string, delay time.Duration, receives int) *queue.Queue {
-		if err != nil {
-			return nil
-		}
-		var q *queue.Queue
-		q, err = queue.Open(queue.Config{
-			Dir: s.path(folder), Delay: delay, Visibility: s.options.Visibility, MaxReceives: receives, Now: time.Now,
+	for _, q := range []struct {
+		opened   **queue.Queue
+		folder   string
+		delay    time.Duration
+		receives int
+	}{
+		{&s.drops, "queue", s.options.Settle, queues["Queue"].MaxReceives},
+		{&s.deletions, "deletion-queue", 0, queues["DeletionQueue"].MaxReceives},
+		// Lambda keeps the events of asynchronous calls in a queue of its own.
+		{&s.cancels, "cancel-queue", 0, s.functions[logicalIDs[cancel]].Attempts},
+	} {
+		*q.opened, err = queue.Open(queue.Config{
+			Dir: s.path(q.folder), Delay: q.delay, Visibility: s.options.Visibility, MaxReceives: q.receives, Now: time.Now,
 		})
-		return q
+		if err != nil {
+			return err
+		}
 	}
-	s.drops = open("queue", s.options.Settle, queues["Queue"].MaxReceives)
-	s.deletions = open("deletion-queue", 0, queues["DeletionQueue"].MaxReceives)
-	// Lambda keeps the events of asynchronous calls in a queue of its own.
-	s.cancels = open("cancel-queue", 0, s.functions[logicalIDs[cancel]].Attempts)
-	return err
+	return nil
 }
 
 func (s *Stack) startGateway(ctx context.Context, program string, ports *listeners) error {
-	s.webhook = &events.Webhook{Bucket: Bucket, Prefix: inbox, Forward: s.Forward}
+	s.webhook = &events.Webhook{Bucket: Bucket, Prefix: ledger.InboxPrefix, Forward: s.Forward}
 	hook, err := listen(0)
 	if err != nil {
 		return err
@@ -308,24 +324,29 @@ func (s *Stack) openLog(name string) (*os.File, error) {
 	return file, err
 }
 
-// consume starts the calls of submit and cancel, and the schedule.
+// consume starts to deliver the messages of the queues to submit and cancel, and starts
+// the schedule.
 func (s *Stack) consume(restarted bool) {
 	consume := func(q *queue.Queue, m permissions.Mapping, deliver func(context.Context, []queue.Message) ([]string, error)) {
 		c := queue.Consumer{BatchSize: m.BatchSize, Concurrency: m.Concurrency, Deliver: deliver}
 		s.calls.Go(func() { q.Consume(s.intake, c) })
 	}
-	consume(s.drops, s.functions[logicalIDs[submit]].Queues[queueARN], queue.SQS(queueARN, s.invoker(submit)))
-	consume(s.deletions, s.functions[logicalIDs[cancel]].Queues[deletionQueueARN], queue.SQS(deletionQueueARN, s.invoker(cancel)))
-	consume(s.cancels, permissions.Mapping{BatchSize: 1, Concurrency: eventConcurrency}, queue.Each(s.invoker(cancel)))
+	consume(s.drops, s.functions[logicalIDs[submit]].Queues[queueARN], queue.SQS(queueARN, s.invokeFunction(submit)))
+	consume(s.deletions, s.functions[logicalIDs[cancel]].Queues[deletionQueueARN], queue.SQS(deletionQueueARN, s.invokeFunction(cancel)))
+	consume(s.cancels, permissions.Mapping{BatchSize: 1, Concurrency: eventConcurrency}, queue.Each(s.invokeFunction(cancel)))
 	s.calls.Go(func() { s.schedule(restarted) })
 }
 
-// invoker returns a call of a function whose failure is an error.
-func (s *Stack) invoker(name string) queue.Invoke {
+// invokeFunction returns a queue.Invoke that calls a function. A function logs its own
+// failures, so it logs only why the function could not be called.
+func (s *Stack) invokeFunction(name string) queue.Invoke {
 	return func(ctx context.Context, payload []byte) ([]byte, error) {
 		result, failure, err := s.lambda.Invoke(ctx, name, payload)
 		if failure != nil {
 			return nil, failure
+		}
+		if err != nil && !errors.Is(err, lambda.ErrClosed) {
+			slog.Error("function not called", "function", name, "err", err)
 		}
 		return result, err
 	}
@@ -341,8 +362,8 @@ func (s *Stack) invokeTask(ctx context.Context, arn string, payload []byte) ([]b
 }
 
 // Failed is closed when the S3 server has ended, when an event of the bucket cannot be
-// kept, or when a function was refused what its role in template.yaml does not allow.
-// Err returns the reason. The stack must be closed then.
+// kept, or when a function was refused a request that its role in template.yaml does not
+// allow. Err returns the reason. Close the stack then.
 func (s *Stack) Failed() <-chan struct{} { return s.failed.Done() }
 
 // Err returns, after Failed is closed, why the stack failed. It is a
@@ -366,6 +387,6 @@ func (s *Stack) Close() {
 		for i := range s.closers {
 			s.closers[len(s.closers)-1-i]()
 		}
-		<-ended // the calls end with the functions
+		<-ended // the calls that were still under way ended with the functions
 	})
 }

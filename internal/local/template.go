@@ -13,7 +13,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
-// readTemplate reads template.yaml in a checkout: the functions and their roles.
+// readTemplate reads the functions and their roles from template.yaml in a checkout.
 func (s *Stack) readTemplate(root string) (err error) {
 	if s.template, err = os.ReadFile(filepath.Join(root, "template.yaml")); err != nil {
 		return err
@@ -37,9 +37,9 @@ func (s *Stack) readTemplate(root string) (err error) {
 	return nil
 }
 
-// Values returns what the names in template.yaml stand for in a local stack with
-// the given addresses. A parameter that it lacks has its default. It must have
-// each resource to whose Ref or attribute a variable of a function refers.
+// Values returns the values of resources, attributes and parameters of template.yaml
+// in a local stack with the given addresses. Other parameters have their defaults. If a
+// variable of a function refers to a resource or an attribute, it must be in Values.
 func Values(at Endpoints) map[string]string {
 	return map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account, "AWS::StackName": machineName,
@@ -49,7 +49,8 @@ func Values(at Endpoints) map[string]string {
 	}
 }
 
-// setPolicy sets the policy of the bucket: what the roles of the functions allow.
+// setPolicy sets a policy of the bucket that allows what the roles of the functions
+// allow.
 func (s *Stack) setPolicy(ctx context.Context) error {
 	policy, err := permissions.BucketPolicy(s.roles)
 	if err == nil {

@@ -40,7 +40,7 @@ func Errorf(code, format string, args ...any) *Error {
 }
 
 // Operation returns an operation that decodes its request. It refuses unknown members.
-// The names of members match those of fields in any case.
+// A member may be spelled in another case than the field.
 func Operation[Request any](do func(Request) (any, error)) func([]byte) (any, error) {
 	return func(text []byte) (any, error) {
 		var request Request

@@ -30,10 +30,13 @@ const module = "module github.com/lipdrop/lipdrop\n"
 // SourceVariable is the environment variable that names the checkout to build.
 const SourceVariable = "LIPDROP_SOURCE"
 
-// Root returns the root of the checkout that contains dir. Programs in a checkout
-// are built and run, and in a folder that many may write to, another user may have
-// put one. So the checkout must belong to this user, as with git's safe.directory.
-// Root does not check a checkout that SourceVariable names.
+// Root returns the root of the checkout that contains dir. If SourceVariable is set, it
+// returns the checkout that the variable names.
+//
+// The local stack builds and runs the programs of the checkout. Another user may have
+// put a checkout into a folder that several users can write to. So the checkout must
+// belong to this user, as git's safe.directory demands. Root does not check the owner of
+// a checkout that SourceVariable names.
 func Root(dir string) (string, error) {
 	if named := os.Getenv(SourceVariable); named != "" {
 		root, err := filepath.Abs(named)
@@ -177,8 +180,8 @@ func (s Source) Functions(ctx context.Context, dir string, names ...string) erro
 // lockEvery is how often lock tries to take a lock that another process holds.
 const lockEvery = 50 * time.Millisecond
 
-// lock takes a lock in the cache, and says so if that means waiting. The kernel
-// releases the lock when the process ends.
+// lock takes a lock in the cache. If another process holds it, lock says waiting, and
+// waits. The kernel releases the lock when the process ends.
 func (s Source) lock(ctx context.Context, name, waiting string) (*flock.Flock, error) {
 	lock := flock.New(filepath.Join(s.Cache, name), flock.SetPermissions(0o600))
 	held, err := lock.TryLock()
@@ -189,8 +192,8 @@ func (s Source) lock(ctx context.Context, name, waiting string) (*flock.Flock, e
 	return lock, err
 }
 
-// build runs go build in a folder, for this machine whatever the environment says,
-// without symbols for debuggers.
+// build runs go build in a folder, without symbols for debuggers. It builds for this
+// machine, even if the environment names another system.
 func (s Source) build(ctx context.Context, dir string, args ...string) error {
 	tool, err := exec.LookPath("go")
 	if err != nil {
@@ -199,16 +202,16 @@ func (s Source) build(ctx context.Context, dir string, args ...string) error {
 	cmd := exec.CommandContext(ctx, tool, append([]string{"build", "-trimpath", "-ldflags", "-s -w"}, args...)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GOWORK=off", "PWD="+dir)
-	var said bytes.Buffer
-	cmd.Stderr = &said
+	var output bytes.Buffer
+	cmd.Stderr = &output
 	err = cmd.Run()
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	text := strings.TrimSpace(said.String())
+	text := strings.TrimSpace(output.String())
 	if unreachable.MatchString(text) {
 		last := text[strings.LastIndexByte(text, '\n')+1:]
-		return fmt.Errorf("the Go module proxy could not be reached, which is needed the first time only: connect to a network or set GOPROXY to a proxy within reach, and run this again (%s)", last)
+		return fmt.Errorf("the Go module proxy could not be reached. It is needed only the first time: connect to a network, or set GOPROXY to a proxy that you can reach, and run this again (%s)", last)
 	}
 	return fmt.Errorf("%w\n%s", err, text)
 }

@@ -224,8 +224,8 @@ func TestGatewayWithoutModuleProxy(t *testing.T) {
 			t.Setenv("GOPROXY", proxy)
 			t.Setenv("GOFLAGS", "-modcacherw")
 			_, err := src.Gateway(t.Context())
-			if err == nil || !strings.Contains(err.Error(), "set GOPROXY to a proxy within reach") || strings.Contains(err.Error(), "\n") {
-				t.Errorf("Gateway() = %v, want one sentence with the remedy", err)
+			if err == nil || !strings.Contains(err.Error(), "set GOPROXY to a proxy that you can reach") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("Gateway() = %v, want one line with the remedy", err)
 			}
 		})
 	}

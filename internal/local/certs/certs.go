@@ -32,7 +32,7 @@ const (
 type Files struct {
 	CA   string // the authority: what clients trust
 	Cert string // for 127.0.0.1 and localhost
-	Key  string // of Cert; the authority's own key is thrown away
+	Key  string // private key of Cert; the authority's own key is not stored
 }
 
 // Ensure returns the certificate in a folder. It creates one if it is missing,

@@ -78,7 +78,8 @@ type Webhook struct {
 	Forward func(Event) error
 }
 
-// reasons are the names of EventBridge for the ways to write an object.
+// reasons maps the names of versitygw for the ways to write an object to those of
+// EventBridge.
 var reasons = map[string]string{
 	"s3:ObjectCreated:Put":                     "PutObject",
 	"s3:ObjectCreated:Post":                    "POST Object",
@@ -86,15 +87,15 @@ var reasons = map[string]string{
 	"s3:ObjectCreated:CompleteMultipartUpload": "CompleteMultipartUpload",
 }
 
-// deletion is the reason of every deletion here.
+// deletion is the reason of every deletion in the local stack.
 const deletion = "DeleteObject"
 
 // ServeHTTP responds with 204 after it has forwarded the events. versitygw ignores
 // the HTTP status and does not repeat a call.
 func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// The form is almost the same as in an S3 notification, but the key is not encoded.
-	// The member with the bucket's name may be wrong, because versitygw uses its memory
-	// again. So the name is read from the ARN, which ends in a slash, the name and the key.
+	// The body is like an S3 notification, but the key is not encoded. The member with the
+	// bucket's name may be wrong, because versitygw reuses its memory. So the name is read
+	// from the ARN, which is arn:aws:s3:::/NAME/KEY.
 	var call struct {
 		Records []struct {
 			EventTime time.Time
@@ -131,7 +132,8 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	// versitygw reads no body, and can use the connection again only without one.
+	// versitygw does not read the body of a response, and can reuse a connection only if
+	// there is none.
 	w.WriteHeader(http.StatusNoContent)
 }
 

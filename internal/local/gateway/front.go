@@ -31,7 +31,7 @@ func newFront(dial func() (net.Conn, error), u *users, hosts access.Hosts, out i
 	failures := log.New(out, "", log.LstdFlags)
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			// The signature is about the path and the query as the client has sent them.
+			// The signature covers the path and the query exactly as the client sent them.
 			path, query, _ := strings.Cut(r.In.RequestURI, "?")
 			r.Out.URL = &url.URL{Scheme: "http", Host: "versitygw", Path: r.In.URL.Path, Opaque: path, RawQuery: query}
 		},
@@ -48,7 +48,7 @@ func newFront(dial func() (net.Conn, error), u *users, hosts access.Hosts, out i
 	}
 	pass := func(w http.ResponseWriter, r *http.Request) {
 		in := *r
-		in.Body = io.NopCloser(r.Body) // the proxy would close it
+		in.Body = io.NopCloser(r.Body) // so that the proxy does not close it
 		control := http.NewResponseController(w)
 		_ = control.EnableFullDuplex() // a response need not wait for the rest of the request
 		proxy.ServeHTTP(w, &in)

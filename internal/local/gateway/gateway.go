@@ -1,9 +1,9 @@
 // Package gateway runs versitygw, a real S3 server, as a child process over a
 // folder, and serves it.
 //
-// versitygw listens on a Unix socket. This process owns the ports and ends TLS. So
-// all ports reach one server, and a port that is in use is known before anything
-// starts.
+// versitygw listens on a Unix socket. This process listens on the ports and decrypts TLS.
+// So all ports lead to one server, and the caller finds out that a port is in use before
+// anything starts.
 //
 // Besides the root user, who may do everything, there are users who may do what
 // the policy of the bucket allows. versitygw decides on their requests. This
@@ -36,7 +36,7 @@ import (
 
 const (
 	startTimeout = 30 * time.Second     // versitygw takes about a tenth of a second
-	startPoll    = 5 * time.Millisecond // between two tries to connect until then
+	startPoll    = 5 * time.Millisecond // between two tries to connect
 	stopGrace    = 3 * time.Second      // for the requests under way
 )
 
@@ -159,8 +159,8 @@ func command(cfg Config, socket string) (*exec.Cmd, error) {
 		"posix",
 		"--versioning-dir", versions,
 	}
-	// Metadata stay where the first start has put them, also after the folder was
-	// moved to another kind of file system.
+	// The metadata stays where the first start put it, even if the folder was moved to
+	// another file system.
 	_, err = os.Stat(sidecar)
 	if err == nil || !extendedAttributes(objects) {
 		if err := os.MkdirAll(sidecar, 0o700); err != nil {

@@ -64,8 +64,7 @@ type request struct {
 	user, bucket, key string
 }
 
-// correct changes a response of versitygw that differs from the response of S3 to a
-// user.
+// correct changes a response of versitygw to a user if S3 would respond differently.
 func (u *users) correct(response *http.Response) error {
 	user := permissions.UserOf(response.Request)
 	if u.clients[user] == nil || response.StatusCode != http.StatusForbidden && response.StatusCode != http.StatusNotFound {
@@ -111,9 +110,9 @@ func (u *users) denial(r *request, status int, body []byte) *permissions.Denial 
 		}
 		return &permissions.Denial{User: r.user, Action: listBucket, Resource: bucket, Prefix: r.key}
 	}
-	var said failure
+	var got failure
 	// The response to a HEAD has no body. A HEAD is refused for no other reason.
-	if r.Method != http.MethodHead && (xml.Unmarshal(body, &said) != nil || said.Message != noStatement) {
+	if r.Method != http.MethodHead && (xml.Unmarshal(body, &got) != nil || got.Message != noStatement) {
 		return nil
 	}
 	if r.key == "" {
@@ -145,8 +144,8 @@ func (r *request) action() string {
 const listTime = 10 * time.Second
 
 // mayList asks versitygw whether a user may list the key of its request. AWS does
-// not document the condition key s3:prefix for a missing key: some have seen the
-// key itself, others no value. So both must be allowed.
+// not document which value the condition key s3:prefix has for a missing key: some users
+// report the key itself, others no value. So the user must be allowed both.
 func (u *users) mayList(r *request) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), listTime)
 	defer cancel()

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// initTime is the time of a new environment before the timeout of the function
-	// starts.
+	// initTime is how long a new environment may take in addition to the timeout of the
+	// function.
 	initTime = 10 * time.Second
 	// maxResponse is the largest response of a function:
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
@@ -36,12 +36,12 @@ type environment struct {
 	function *function
 	child    *process.Child
 	api      *http.Server
-	waits    chan struct{}    // receives an element when the process asks for work
-	work     chan *invocation // has the work for the process
+	waits    chan struct{}    // next sends an element when the process asks for work
+	work     chan *invocation // next receives the work for the process
 
 	mu      sync.Mutex
 	current string   // id of the current or last invocation
-	last    *outcome // outcome of the current invocation, nil before it has one
+	last    *outcome // outcome of that invocation, nil before it has one
 }
 
 // start starts an environment and waits until it asks for work.
@@ -51,13 +51,13 @@ func (f *function) start(requestID string) (*environment, outcome) {
 		return nil, outcome{err: err}
 	}
 	env := &environment{function: f, waits: make(chan struct{}), work: make(chan *invocation)}
-	secret := rand.Text() // whoever can ask for work receives the events of a person
+	secret := rand.Text() // in the API's path, because whoever can ask for work receives events
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+apiVersion+"/invocation/next", env.next)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/response", env.response)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/error", env.failed)
-	// Requests for work end only after the process: a process that runs would take
-	// the end for an invocation.
+	// A request for work is ended only after the process has ended, because a running
+	// process would take the end for an invocation.
 	life, end := context.WithCancel(context.Background())
 	env.api = &http.Server{Handler: access.Loopback().Handler(access.Below(secret, mux)), BaseContext: func(net.Listener) context.Context { return life }}
 
@@ -163,7 +163,7 @@ func (e *environment) ended(requestID string) outcome {
 	return e.report(exited(requestID, e.child.Err()))
 }
 
-// report logs a failure that the function itself has not logged, and returns its
+// report logs a failure that the function itself has not logged, and returns it as an
 // outcome.
 func (e *environment) report(failure *Error) outcome {
 	e.function.log.line(failure.Payload())
@@ -171,7 +171,7 @@ func (e *environment) report(failure *Error) outcome {
 }
 
 // next serves the next invocation. The first request means that the environment is
-// ready, each further one that the last invocation has ended.
+// ready. Each further request means that the last invocation has ended.
 func (e *environment) next(w http.ResponseWriter, r *http.Request) {
 	select {
 	case e.waits <- struct{}{}:
@@ -189,7 +189,7 @@ func (e *environment) next(w http.ResponseWriter, r *http.Request) {
 	head.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
 	head.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(e.function.Timeout).UnixMilli(), 10))
 	head.Set("Lambda-Runtime-Invoked-Function-Arn", e.function.host.ARN(e.function.Name))
-	_, _ = w.Write(inv.payload) // invoke notices the end of the process
+	_, _ = w.Write(inv.payload) // if it fails, the process has ended, and invoke notices that
 }
 
 func (e *environment) response(w http.ResponseWriter, r *http.Request) {

@@ -31,8 +31,8 @@ type Function struct {
 	// after the first invocation.
 	Env map[string]string
 
-	// Concurrency is the most environments at the same time. Further invocations
-	// wait.
+	// Concurrency is the maximum number of environments at the same time. Further
+	// invocations wait.
 	Concurrency int
 }
 
@@ -40,8 +40,8 @@ type Function struct {
 type Config struct {
 	Account string // 12 digits
 	Region  string
-	LogDir  string    // has the output of each function in <function>.log
-	Log     io.Writer // receives each line of output too, after the name of the function
+	LogDir  string    // the output of each function is stored there as <function>.log
+	Log     io.Writer // also receives each line of output, after the name of the function
 }
 
 // Host runs functions. Its methods are safe for concurrent use.
@@ -79,8 +79,8 @@ func (h *Host) ARN(name string) string {
 }
 
 // Invoke calls a function, by name or ARN, and returns its response, or how the
-// function or its environment failed. It returns when ctx is done; the function
-// continues, as on AWS. Otherwise err is why the function could not be started.
+// function or its environment failed. If ctx ends first, Invoke returns its error and the
+// function continues, as on AWS. Any other err is why the function could not be started.
 func (h *Host) Invoke(ctx context.Context, name string, payload []byte) (result []byte, failure *Error, err error) {
 	f := h.functions[name[strings.LastIndexByte(name, ':')+1:]]
 	if f == nil {

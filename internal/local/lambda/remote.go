@@ -19,7 +19,7 @@ type Remote struct {
 	end      context.CancelFunc
 }
 
-// maxReason bounds what is read of a response that is not of a function.
+// maxReason bounds how many bytes are read of an error response of the endpoint.
 const maxReason = 4 << 10
 
 // NewRemote returns a Remote for an endpoint, such as http://127.0.0.1:3001. ids
@@ -35,7 +35,7 @@ func NewRemote(endpoint string, ids map[string]string) (*Remote, error) {
 }
 
 // Invoke calls a function, by name or ARN. Like the Invoke of Host, it returns the
-// response or the failure of the function. err is why the endpoint did not call it.
+// response or the failure of the function. err is why the function was not called.
 // https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) (result []byte, failure *Error, err error) {
 	id, ok := r.ids[name[strings.LastIndexByte(name, ':')+1:]]
@@ -59,7 +59,7 @@ func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) (resul
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		reason, _ := io.ReadAll(io.LimitReader(response.Body, maxReason)) // as much as there is
+		reason, _ := io.ReadAll(io.LimitReader(response.Body, maxReason)) // as much as can be read
 		return nil, nil, fmt.Errorf("%s of %s: %s: %s", id, r.endpoint, response.Status, bytes.TrimSpace(reason))
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(nil, response.Body, maxResponse))

@@ -1,5 +1,5 @@
-// Package permissions reads from template.yaml what each function may do, and
-// other numbers of the stack. The local stack enforces the permissions: those for
+// Package permissions reads from template.yaml what each function may do, and other
+// settings of the functions and the queues. The local stack enforces the permissions: those for
 // S3 by a bucket policy, those for Step Functions, Secrets Manager, SQS and
 // EventBridge by a Guard.
 //
@@ -85,7 +85,7 @@ func (r Role) allows(action, resource string, values map[string][]string) bool {
 }
 
 // holds reports whether the conditions of a statement are met. It knows only
-// StringEquals.
+// StringEquals: a condition with another operator is not met.
 func (st Statement) holds(values map[string][]string) bool {
 	for operator, keys := range st.Condition {
 		for key, allowed := range keys {

@@ -29,9 +29,9 @@ type resource struct {
 
 const functionType = "AWS::Serverless::Function"
 
-// parse decodes the text of a template. Values has what resources, attributes of
-// resources (such as StateMachine.Name), pseudo parameters and parameters stand
-// for. A parameter that is not in it stands for its default.
+// parse decodes the text of a template. The values are those of resources, attributes of
+// resources (such as StateMachine.Name), pseudo parameters and parameters. A parameter
+// without a value has its default.
 func parse(template []byte, values map[string]string) (*source, error) {
 	var doc struct {
 		Parameters map[string]struct {
@@ -76,8 +76,8 @@ func each[T any](template []byte, values map[string]string, kind string, read fu
 // functions' logical ids, with the values that parse describes. The SAM transform
 // does not change roles, so Read reads them without it.
 //
-// It knows only the forms that the template has. Another form is an error, because
-// it might be read as less, or more, than what is deployed.
+// It knows only the forms that the template has. Another form is an error, because the
+// local stack might otherwise allow less, or more, than the deployed stack.
 func Read(template []byte, values map[string]string) (map[string]Role, error) {
 	return each(template, values, functionType, func(s *source, properties *yaml.Node) (Role, error) {
 		var function struct {
@@ -100,7 +100,7 @@ type Function struct {
 	Variables map[string]string // its environment
 	Timeout   time.Duration
 	MemoryMB  int
-	Attempts  int                // how often Lambda calls it for one event
+	Attempts  int                // how often Lambda calls it for one event, if it fails
 	Queues    map[string]Mapping // by the ARN of the queue, or its logical id if the ARN has no value
 }
 
@@ -110,8 +110,8 @@ type Mapping struct {
 	Concurrency int // batches at the same time
 }
 
-// properties are the members of a function's properties that Functions reads. Numbers
-// are strings there, as fill makes them.
+// properties are the members of a function's properties that Functions reads. fill turns
+// numbers into strings.
 type properties struct {
 	Timeout, MemorySize int `json:",string"`
 	Environment         struct{ Variables map[string]string }
@@ -130,9 +130,8 @@ type properties struct {
 }
 
 // Functions returns the functions in the text of template.yaml by their logical
-// ids, with the values that parse describes. So a function has here each variable
-// that the template gives it. A variable that refers to something without a value
-// is an error.
+// ids, with the values that parse describes. A function has each variable that the
+// template gives it. A variable that refers to a name without a value is an error.
 func Functions(template []byte, values map[string]string) (map[string]Function, error) {
 	return each(template, values, functionType, func(s *source, own *yaml.Node) (Function, error) {
 		var read properties
@@ -160,7 +159,7 @@ func Functions(template []byte, values map[string]string) (map[string]Function, 
 // Queue is what the template says about a queue.
 type Queue struct {
 	Delay       time.Duration // before the first delivery of a message
-	Visibility  time.Duration // from a delivery that failed to the next one
+	Visibility  time.Duration // from one delivery of a message to the next one
 	MaxReceives int           // how often it delivers a message; 0 without a dead-letter queue
 }
 
@@ -190,8 +189,8 @@ func Defaults(template []byte) (map[string]string, error) {
 	return s.values, nil
 }
 
-// fill decodes a part of a template, with its values, into to. A missing part does
-// not change to.
+// fill decodes a part of a template, with its values, into the variable to. If the part
+// is missing, fill does not change to.
 func (s *source) fill(n *yaml.Node, to any) error {
 	if n.IsZero() {
 		return nil
@@ -258,7 +257,7 @@ func isOpen(resource string) bool {
 func (s *source) value(n *yaml.Node) (any, error) {
 	switch n.Tag {
 	case "!Ref", "!GetAtt":
-		return s.of(n.Value, nil), nil
+		return s.lookup(n.Value, nil), nil
 	case "!Sub":
 		return s.sub(n)
 	case "!If":
@@ -312,12 +311,12 @@ func (s *source) sub(n *yaml.Node) (any, error) {
 	}
 	names, _ := own.(map[string]any)
 	return variable.ReplaceAllStringFunc(text, func(match string) string {
-		return s.of(match[2:len(match)-1], names)
+		return s.lookup(match[2:len(match)-1], names)
 	}), nil
 }
 
-// of returns what a name stands for. For an unknown name it returns ${NAME}.
-func (s *source) of(name string, own map[string]any) string {
+// lookup returns the value of a name. For a name without a value it returns ${NAME}.
+func (s *source) lookup(name string, own map[string]any) string {
 	if value, ok := own[name].(string); ok {
 		return value
 	}

@@ -12,14 +12,14 @@ import (
 	"syscall"
 )
 
-// mode allows everything to the owner and nothing to others.
-const mode = 0o700
+// ownerOnly is the mode of a folder that only its owner can use.
+const ownerOnly = 0o700
 
 // Dir makes a folder that only this user can enter, or changes the mode of an
 // existing one. A symbolic link, or a folder of another user, is an error: that
 // user would decide where files are stored.
 func Dir(path string) error {
-	if err := os.MkdirAll(path, mode); err != nil {
+	if err := os.MkdirAll(path, ownerOnly); err != nil {
 		return err
 	}
 	info, err := os.Lstat(path)
@@ -32,14 +32,14 @@ func Dir(path string) error {
 	if !Owned(info) {
 		return fmt.Errorf("%s belongs to another user of this machine: choose another folder", path)
 	}
-	if info.Mode().Perm()&^mode == 0 {
+	if info.Mode().Perm()&^ownerOnly == 0 {
 		return nil
 	}
-	return os.Chmod(path, mode)
+	return os.Chmod(path, ownerOnly)
 }
 
 // Replace replaces a file in one step, so that a kill leaves the old file or the new
-// one. Nothing is synced: files outlive the process, not a crash of the machine.
+// one. Nothing is synced to the disk, so a crash of the machine can lose the change.
 func Replace(path string, text []byte, mode fs.FileMode) error {
 	partial := path + ".partial"
 	if err := os.WriteFile(partial, text, mode); err != nil {
@@ -61,7 +61,7 @@ func ReplaceJSON(path string, value any) error {
 // ReadJSON reads the values in the files *.json of a folder, in the order of their names,
 // and makes the folder.
 func ReadJSON[Value any](dir string) ([]Value, error) {
-	if err := os.MkdirAll(dir, mode); err != nil {
+	if err := os.MkdirAll(dir, ownerOnly); err != nil {
 		return nil, err
 	}
 	entries, err := os.ReadDir(dir)
@@ -87,9 +87,10 @@ func ReadJSON[Value any](dir string) ([]Value, error) {
 	return values, nil
 }
 
-// WithoutLinks returns an error if there is a symbolic link below a folder, except
-// below some folders in it. After Dir, no other user can create one.
-func WithoutLinks(dir string, except ...string) error {
+// CheckNoLinks returns an error if there is a symbolic link below a folder. It does not
+// check below the folders in it that except names. After Dir, no other user can create a
+// link there.
+func CheckNoLinks(dir string, except ...string) error {
 	skip := map[string]bool{}
 	for _, name := range except {
 		skip[filepath.Join(dir, name)] = true

@@ -54,7 +54,7 @@ func TestDirOfAnotherUser(t *testing.T) {
 	}
 }
 
-func TestWithoutLinks(t *testing.T) {
+func TestCheckNoLinks(t *testing.T) {
 	for _, tt := range []struct{ name, link, says string }{
 		{"none", "", ""},
 		{"a log that leads to a file of the user's", "logs/submit.log", "submit.log"},
@@ -74,9 +74,9 @@ func TestWithoutLinks(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			err := private.WithoutLinks(dir, "drop")
+			err := private.CheckNoLinks(dir, "drop")
 			if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
-				t.Errorf("WithoutLinks returned %v", err)
+				t.Errorf("CheckNoLinks returned %v", err)
 			}
 		})
 	}

@@ -1,7 +1,7 @@
 package queue
 
 import (
-	"crypto/md5" // SQS has it as a checksum
+	"crypto/md5" // the checksum of SQS
 	"encoding/hex"
 	"strings"
 	"time"

@@ -25,7 +25,7 @@ type Consumer struct {
 	Deliver func(ctx context.Context, batch []Message) (failed []string, err error)
 }
 
-// retryDelay is the pause after the files of a queue could not be written.
+// retryDelay is the pause before Consume tries again to write a file of the queue.
 const retryDelay = time.Second
 
 // Consume delivers the messages that are due until ctx is done, and returns after
@@ -52,7 +52,8 @@ func (q *Queue) Consume(ctx context.Context, c Consumer) {
 	}
 }
 
-// await waits for messages that are due. It returns no message when ctx is done.
+// await waits until messages are due and returns up to limit of them. It returns none
+// if ctx ends first.
 func (q *Queue) await(ctx context.Context, limit int) []Message {
 	for ctx.Err() == nil {
 		batch, err := q.Receive(limit)

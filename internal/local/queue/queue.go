@@ -26,7 +26,7 @@ type Message struct {
 	Body      string    `json:"body"`
 	SentAt    time.Time `json:"sentAt"`
 	Receives  int       `json:"receives"`  // deliveries so far
-	VisibleAt time.Time `json:"visibleAt"` // when it may be delivered
+	VisibleAt time.Time `json:"visibleAt"` // when it is due
 	Dead      bool      `json:"dead,omitempty"`
 }
 
@@ -52,8 +52,8 @@ type Queue struct {
 	wake     chan struct{}      // holds an element after a change
 }
 
-// Open returns the queue in a folder, which it makes. Messages whose delivery was
-// under way at the end of the last use are visible at once.
+// Open returns the queue in a folder, which it makes. A message that was delivered before
+// is visible at once, because its last delivery may have been cut short.
 func Open(cfg Config) (*Queue, error) {
 	messages, err := private.ReadJSON[Message](cfg.Dir)
 	if err != nil {
@@ -84,8 +84,8 @@ func (q *Queue) send(body string, delay time.Duration) (id string, err error) {
 	return m.ID, q.keep(m)
 }
 
-// Receive returns up to limit messages that are due, those that were due first
-// before the others, and hides each until Delete or Release.
+// Receive returns up to limit messages that are due, in the order in which they became
+// due. It hides each until Delete or Release.
 func (q *Queue) Receive(limit int) ([]Message, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -200,8 +200,7 @@ func (q *Queue) Redrive() error {
 // waits reports whether a message waits for a delivery. The caller holds q.mu.
 func (q *Queue) waits(m Message) bool { return !m.Dead && !q.inFlight[m.ID] }
 
-// keep adds or changes a message, whose file it writes in one step. The caller holds
-// q.mu.
+// keep adds or changes a message and replaces its file. The caller holds q.mu.
 func (q *Queue) keep(m Message) error {
 	if err := private.ReplaceJSON(q.file(m.ID), m); err != nil {
 		return err
@@ -220,15 +219,15 @@ func (q *Queue) signal() {
 
 // nextDue returns when the next message is due. It returns false if no message
 // waits for a delivery.
-func (q *Queue) nextDue() (at time.Time, some bool) {
+func (q *Queue) nextDue() (at time.Time, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, m := range q.messages {
-		if q.waits(m) && (!some || m.VisibleAt.Before(at)) {
-			at, some = m.VisibleAt, true
+		if q.waits(m) && (!ok || m.VisibleAt.Before(at)) {
+			at, ok = m.VisibleAt, true
 		}
 	}
-	return at, some
+	return at, ok
 }
 
 func (q *Queue) file(id string) string { return filepath.Join(q.cfg.Dir, id+".json") }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local/awsjson"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
 // Operations returns the operations of the Step Functions API that the functions and
@@ -37,10 +38,7 @@ func operation[Request any](s *Server, do func(Request) (any, error)) func([]byt
 	})
 }
 
-// executionARN returns the ARN of the execution of a name.
-func (s *Server) executionARN(name string) string {
-	return strings.Replace(s.ARN, ":stateMachine:", ":execution:", 1) + ":" + name
-}
+func (s *Server) executionARN(name string) string { return workflow.ExecutionARN(s.ARN, name) }
 
 // find returns the execution with an ARN.
 func (s *Server) find(arn string) (*run, error) {
@@ -69,8 +67,8 @@ func date(t time.Time) float64 {
 // executionName matches the names that Step Functions accepts.
 var executionName = regexp.MustCompile(`^[^\s\p{Cc}<>{}\[\]?*"#%\\^|~` + "`" + `$&,;:/\x{fffe}\x{ffff}\x{10ffff}]{1,80}$`)
 
-// startExecution starts an execution once: a second request with the same name and
-// input returns the one that runs.
+// startExecution starts an execution. If one with the same name and input is running, it
+// returns that execution instead.
 func (s *Server) startExecution(request struct{ StateMachineARN, Name, Input string }) (any, error) {
 	if err := s.checkMachine(request.StateMachineARN); err != nil {
 		return nil, err
@@ -160,8 +158,8 @@ func (s *Server) listExecutions(request listRequest) (any, error) {
 	return map[string]any{"executions": matching}, nil
 }
 
-// stopExecution aborts an execution and cancels its task. For an execution that
-// has ended, it returns when that was.
+// stopExecution aborts an execution and cancels its task. For an execution that has
+// already ended, it only returns the time of that end.
 func (s *Server) stopExecution(request struct{ ExecutionARN, Error, Cause string }) (any, error) {
 	r, err := s.find(request.ExecutionARN)
 	if err != nil {

@@ -93,9 +93,10 @@ func (m *Machine) Start(input string, now time.Time) *Execution {
 	return x
 }
 
-// Advance takes x as far as it can go now. It returns the call that x waits for,
-// or when to call Advance again, or neither if x has ended. Advance instead of
-// Deliver begins the call again; so an execution continues whose caller was killed.
+// Advance takes x as far as it can go now. It returns the call that x waits for, or when
+// to call Advance again, or neither if x has ended. If Advance is called again before
+// Deliver, it returns the same call with a new deadline. So an execution can continue
+// after its caller was killed.
 func (m *Machine) Advance(x *Execution, now time.Time) (call *Call, wake time.Time) {
 	for x.Status == Running {
 		if !now.Before(x.Deadline) {
@@ -178,10 +179,10 @@ func (m *Machine) choose(x *Execution, s *state, now time.Time) {
 }
 
 // Deliver records the outcome of the call that Advance returned: the result of
-// the function, or how it failed. It takes x only to the next state or attempt. It
+// the function, or how it failed. It takes x only up to the next state or attempt. It
 // discards the outcome of a call that x no longer waits for.
 func (m *Machine) Deliver(x *Execution, now time.Time, result []byte, err error) {
-	// Advance records that the time of the execution itself has passed.
+	// After the deadline of the execution, Advance ends it.
 	if x.Status != Running || x.Phase != calling || !now.Before(x.Deadline) {
 		return
 	}
@@ -218,7 +219,7 @@ func taskError(result []byte, err error) *TaskError {
 	case err != nil:
 		return &TaskError{errSDKClient, err.Error()}
 	case !json.Valid(result):
-		return &TaskError{errLambdaUnknown, "The function returned what is not JSON."}
+		return &TaskError{errLambdaUnknown, "The response of the function is not JSON."}
 	case len(result) > maxData:
 		return &TaskError{errDataLimitExceeded, "The state/task 'lambda' returned a result with a size exceeding the maximum number of bytes service limit."}
 	}
@@ -258,9 +259,9 @@ func (r *retrier) matches(name string) bool {
 		slices.Contains(r.ErrorEquals, errAll) && name != errRuntime && name != errDataLimitExceeded
 }
 
-// delay returns how long to wait before the next attempt after the retrier has
-// made some: IntervalSeconds, times BackoffRate for each attempt, at most
-// MaxDelaySeconds, times jitter. It is in whole milliseconds.
+// delay returns how long to wait before the next attempt, in whole milliseconds. It is
+// IntervalSeconds, times BackoffRate for each attempt that the retrier has made, at most
+// MaxDelaySeconds, times jitter.
 func (r *retrier) delay(made int, jitter float64) time.Duration {
 	seconds := min(float64(r.IntervalSeconds)*math.Pow(r.BackoffRate, float64(made)), float64(r.MaxDelaySeconds))
 	return time.Duration(seconds * jitter * float64(time.Second)).Round(time.Millisecond)
@@ -281,8 +282,8 @@ func (x *Execution) leave(now time.Time, s *state, next, output string) {
 	}
 }
 
-// record adds an event. An execution that would exceed the limit of events fails
-// instead; one that has ended takes no further event.
+// record adds an event. If the execution would exceed the limit of events, it fails
+// instead. If it has ended, record does nothing.
 func (x *Execution) record(now time.Time, event Event) {
 	if x.Status != Running {
 		return

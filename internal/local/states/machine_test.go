@@ -280,7 +280,7 @@ func TestHowAnExecutionEnds(t *testing.T) {
 		{
 			name:   "a result that is not JSON",
 			invoke: func(context.Context, string, []byte) ([]byte, error) { return []byte("<html>"), nil },
-			status: states.Failed, error: "Lambda.Unknown", cause: "The function returned what is not JSON.",
+			status: states.Failed, error: "Lambda.Unknown", cause: "The response of the function is not JSON.",
 			events: "TaskFailed ExecutionFailed",
 		},
 		{

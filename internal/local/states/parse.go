@@ -18,8 +18,8 @@ import (
 // Machine is a parsed state machine. Its methods change only the Execution that
 // they are given.
 type Machine struct {
-	// Random returns the numbers from 0 up to 1 by which full jitter multiplies a
-	// delay. Defaults to math/rand's.
+	// Random returns a number from 0 up to 1, by which full jitter multiplies a delay.
+	// Parse sets it to rand.Float64.
 	Random func() float64
 
 	startAt string
@@ -242,8 +242,9 @@ type scope struct {
 // $states.result, a member of one of them, or redriveCount.
 type expression struct{ text, root, member string }
 
-// redriveCount is 0 also if the context object of an execution that was never
-// redriven lacks the member: an expression without a value would fail the state.
+// redriveCount is the only expression about the context object that is known. AWS
+// documents the member only for executions that were redriven, and an expression without
+// a value fails the state. So the expression is 0 if the member is missing.
 const redriveCount = "{% $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0 %}"
 
 var path = regexp.MustCompile(`^\{% *\$states\.(input|result)(?:\.([A-Za-z_][A-Za-z0-9_]*))? *%\}$`)

@@ -133,8 +133,8 @@ func (s *Server) create(name, input string) (r *run, created bool, err error) {
 	return r, true, nil
 }
 
-// resume starts the goroutine that drives an execution. The caller holds s.mu, so
-// that Close waits for the goroutine.
+// resume starts a goroutine that drives an execution. The caller holds s.mu, so that
+// Close waits for the goroutine.
 func (s *Server) resume(r *run) {
 	if s.life.Err() != nil {
 		return
@@ -169,8 +169,8 @@ func (s *Server) drive(ctx context.Context, r *run) {
 }
 
 // turn delivers the outcome of the last call, takes the execution as far as it can
-// go and saves it. If ctx is done, turn discards the outcome: the execution was
-// stopped, or the server was closed and will call again.
+// go and saves it. If ctx is done, turn discards the outcome: the execution was stopped,
+// or the server was closed and Resume will call the function again.
 func (s *Server) turn(ctx context.Context, r *run, deliver func(*Execution)) (call *Call, wake time.Time, ended bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
