@@ -32,9 +32,9 @@ func Default() (*Catalog, error) {
 	return Load(models)
 }
 
-// Load reads the models of fsys: every *.json file at its root. It does not check that
-// a file has the form of model.schema.json and that its names meet, because that takes
-// most of the start of a function. A test checks the models that lipdrop comes with.
+// Load reads the models of fsys: every *.json file at its root. It does not check a file
+// against model.schema.json, or that the properties to which the file refers exist. These
+// checks would be most of the start of a function, so a test makes them instead.
 func Load(fsys fs.FS) (*Catalog, error) {
 	files, err := fs.Glob(fsys, "*.json")
 	if err != nil {

@@ -38,12 +38,13 @@ type Expected struct {
 	// Length is how long the output will be. It is 0 if it is not known.
 	Length time.Duration
 
-	// Within is how far the length of a right output may be from Length, besides
-	// the rounding to whole frames: a clip, if the model makes clips.
+	// Within is how far the length of a correct output may be from Length, apart from
+	// the rounding to whole frames. It is the length of a clip if the model makes clips,
+	// else 0.
 	Within time.Duration
 
-	// Warning says what the model does to an input whose length does not fit. It is
-	// a clause, or "".
+	// Warning says what the model does to an input whose length does not fit. It is a
+	// clause without a full stop, or "".
 	Warning string
 
 	// Dropped is the problem that Warning describes, if a part of an input would be
@@ -51,8 +52,8 @@ type Expected struct {
 	Dropped *problem.Problem
 }
 
-// ExpectLength returns how long the output of a valid input will be. Given describes its
-// media; those that are not known may be left out.
+// ExpectLength returns how long the output of a valid input will be. Given describes the
+// media of the input; media of which nothing is known may be left out.
 func (m *Model) ExpectLength(input map[string]any, given []media.Info) Expected {
 	if m.length.Option == "" {
 		return Expected{}
@@ -80,7 +81,7 @@ func (m *Model) option(input map[string]any, name string) any {
 	return *m.schema.Properties[name].Default
 }
 
-// exact returns the file of a kind if its length is a fact, and otherwise the zero Info.
+// exact returns the first file of a kind if its length is a fact, else the zero Info.
 func exact(kind media.Kind, given []media.Info) media.Info {
 	i := slices.IndexFunc(given, func(m media.Info) bool { return m.Kind == kind })
 	if i < 0 || !given[i].Length().Exact {
@@ -109,17 +110,17 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 	if over < leastMismatch {
 		return e
 	}
-	is := fmt.Sprintf("%s is %s longer than %s: with %s %s", longer.Name, tenths(over), shorter.Name, m.length.Option, mode)
-	// Modes for a longer audio repeat or stretch the video; one for a longer video
-	// lets it go on in silence.
+	differ := fmt.Sprintf("%s is %s longer than %s: with %s %s", longer.Name, tenths(over), shorter.Name, m.length.Option, mode)
+	// The modes that keep the end of a longer video let it go on in silence. Those that
+	// keep the end of a longer audio repeat or stretch the video.
 	keeping := m.modesThat(asLonger)
 	if longer.Kind == media.Audio {
 		keeping = m.modesThat(asAudio, asStretched)
 	}
 	switch rule {
 	case asShorter:
-		dropped := fmt.Sprintf("%s its last %s are dropped", is, tenths(over))
-		e.Warning = dropped + thatDo(keeping, "keep", "them")
+		dropped := fmt.Sprintf("%s its last %s are dropped", differ, tenths(over))
+		e.Warning = dropped + thatKeep(keeping, "them")
 		remedy := fmt.Sprintf("Shorten %s by %s.", longer.Name, tenths(over))
 		if keeping != nil {
 			remedy = fmt.Sprintf("Set %s to %s, or shorten %s by %s.", m.length.Option, problem.List(keeping, "or"), longer.Name, tenths(over))
@@ -129,8 +130,8 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 		if longer.Kind == media.Audio {
 			keeping = m.modesThat(asAudio)
 		}
-		e.Warning = fmt.Sprintf("%s %s plays at %.0f %% of its speed", is, video.Name,
-			100*video.Length().D.Seconds()/audio.Length().D.Seconds()) + thatDo(keeping, "keep", "its speed")
+		e.Warning = fmt.Sprintf("%s %s plays at %.0f %% of its speed", differ, video.Name,
+			100*video.Length().D.Seconds()/audio.Length().D.Seconds()) + thatKeep(keeping, "its speed")
 	}
 	return e
 }
@@ -151,7 +152,7 @@ func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Exp
 	e := Expected{Length: time.Duration(n * float64(clip)), Within: clip}
 	over, needed := audio.Length().D-e.Length, m.clipsFor(audio.Length().D, clip)
 	switch {
-	case audio.Length().D <= 0:
+	case audio.Length().D <= 0: // not known, so there is nothing to compare
 	case over >= leastMismatch:
 		dropped := fmt.Sprintf("%s is %s longer than the %s of %s %.0f: its last %s are dropped",
 			audio.Name, tenths(over), tenths(e.Length), m.length.Option, n, tenths(over))
@@ -170,33 +171,34 @@ func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Exp
 	return e
 }
 
-// clip returns the length of a clip with the number of frames that the options set,
-// or with the usual number if theirs is not usable.
+// clip returns the length of a clip. Its number of frames is the one that the options set,
+// or the default if that number is not positive.
 func (m *Model) clip(options map[string]any) time.Duration {
 	frames := number(m.option(options, m.length.FramesOption))
-	if !(frames > 0) { // and so not NaN either
+	if !(frames > 0) { // true for NaN, too
 		frames = number(m.option(nil, m.length.FramesOption))
 	}
 	return time.Duration(frames * float64(time.Second) / float64(m.length.FramesPerSecond))
 }
 
-// clipsFor returns how many clips cover an audio file without the padding of its codec: at
-// least one.
+// clipsFor returns how many clips cover an audio file, but at least one. They need not
+// cover the padding that the codec may have added.
 func (m *Model) clipsFor(audio, clip time.Duration) int {
 	// In float64, whole nanoseconds are exact up to 104 days.
 	return int(max(math.Ceil(float64(audio-durationTolerance)/float64(clip)), 1))
 }
 
-// thatDo returns the end of a warning that names what avoids it: "; loop or bounce
-// keep them", or "" without words.
-func thatDo(words []string, verb, object string) string {
-	if words == nil {
+// thatKeep returns the end of a warning, which names the modes that avoid the loss:
+// "; loop or bounce keep them". Without modes it returns "".
+func thatKeep(modes []string, what string) string {
+	switch len(modes) {
+	case 0:
 		return ""
+	case 1:
+		return "; " + modes[0] + " keeps " + what
+	default:
+		return "; " + problem.List(modes, "or") + " keep " + what
 	}
-	if len(words) == 1 {
-		verb += "s"
-	}
-	return "; " + problem.List(words, "or") + " " + verb + " " + object
 }
 
 // tenths writes a duration with one decimal: 4.0 s.

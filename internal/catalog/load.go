@@ -51,8 +51,8 @@ func (d *duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// compile compiles a schema of draft 2020-12. In this draft a format is only an
-// annotation. RunComfy's API does not check formats either.
+// compile compiles a schema of draft 2020-12. Like RunComfy's API, this draft does not
+// check formats.
 func compile(doc any) (*jsonschema.Schema, error) {
 	const url = "urn:lipdrop:schema"
 	c := jsonschema.NewCompiler()

@@ -26,8 +26,8 @@ var recommendedBytes = map[media.Kind]int64{media.Video: 100 * mb, media.Image: 
 // CheckMedia compares a media file with the limits of a property. It returns a problem
 // for each limit that the file breaks. It returns a warning for each limit that it
 // could not check, and for each recommendation of RunComfy that the file does not
-// meet. Each warning is a clause. It returns nothing for a property that accepts no
-// media.
+// meet. Each warning is a clause without a full stop. It returns nothing for a property
+// that accepts no media.
 func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Problem, warnings []string) {
 	p, ok := m.mediaProperty(property)
 	if !ok {
@@ -92,9 +92,10 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 	return problems, warnings
 }
 
-// overlong returns the length of a track that is longer than most, and words for the
-// track: the file name if no other track is shorter. A fact comes before an estimate.
-// The length is unknown if no track is longer than most.
+// overlong returns the length of a track that is longer than most, and words for it: the
+// file name if every track is too long, else the picture or the sound of the file. It
+// prefers a track whose length is a fact. The returned length is unknown if no track is
+// longer than most.
 func overlong(f media.Info, most time.Duration) (part string, l media.Length) {
 	for _, exact := range []bool{true, false} {
 		over := func(t *media.Track) bool { return t != nil && t.Length.D > most && t.Length.Exact == exact }

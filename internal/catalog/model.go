@@ -43,8 +43,8 @@ type Usual struct {
 // assumedOutput is the length of an output whose length is not known.
 const assumedOutput = 30 * time.Second
 
-// Of returns how long a run usually takes whose output has a length. 0 means that
-// the length is not known.
+// Of returns how long a run usually takes if its output has the given length. A length
+// of 0 means that the length is not known.
 func (u Usual) Of(output time.Duration) time.Duration {
 	if output == 0 {
 		output = assumedOutput
@@ -79,11 +79,11 @@ func (m *Model) Schema() json.RawMessage { return slices.Clone(m.published) }
 // MediaProperties returns the properties that accept media, in the order of the
 // model's file.
 func (m *Model) MediaProperties() []MediaProperty {
-	media := slices.Clone(m.media)
-	for i := range media {
-		media[i].Formats = slices.Clone(media[i].Formats)
+	all := slices.Clone(m.media)
+	for i := range all {
+		all[i].Formats = slices.Clone(all[i].Formats)
 	}
-	return media
+	return all
 }
 
 // Options returns the properties that accept no media, sorted by name.
@@ -125,22 +125,22 @@ type references struct {
 }
 
 // Warnings returns a warning for each medium that a text in the input refers to but
-// that is not given. Each warning is a clause. The input is valid.
+// that is not given. Each warning is a clause without a full stop.
 func (m *Model) Warnings(input map[string]any) []string {
 	r := m.references
 	if r == nil {
 		return nil
 	}
 	text, _ := input[r.In].(string)
-	var called []int
+	var numbers []int
 	for _, match := range r.pattern.FindAllStringSubmatch(text, -1) {
 		n, err := strconv.Atoi(match[1])
-		if err == nil && !slices.Contains(called, n) {
-			called = append(called, n)
+		if err == nil && !slices.Contains(numbers, n) {
+			numbers = append(numbers, n)
 		}
 	}
 	var warnings []string
-	for _, n := range called {
+	for _, n := range numbers {
 		property := r.Property + strconv.Itoa(n)
 		if _, given := input[property]; given {
 			continue

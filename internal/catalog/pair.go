@@ -29,9 +29,8 @@ func (m *Model) Pair(kind media.Kind) (visualProperty, audioProperty string, ok 
 }
 
 // PairInput returns the input of a pair without its two files: the user's options,
-// and what else the model needs, for instance enough clips for the audio. It copies
-// options of the wrong form unchanged, because Validate reports them. Each warning
-// is a clause.
+// and what else the model needs, for instance enough clips for the audio. It does not
+// check the options; Validate does. Each warning is a clause without a full stop.
 func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[string]any, warnings []string) {
 	input = make(map[string]any, len(options))
 	maps.Copy(input, options)
@@ -49,7 +48,7 @@ func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[s
 	}
 	length := audio.Length()
 	if length.AtLeast() == 0 && !length.Exact {
-		return input, []string{fmt.Sprintf("the length of %s is not known, so %s is left to RunComfy; set it if the voice is longer than the video", audio.Name, name)}
+		return input, []string{fmt.Sprintf("the length of %s is not known, so RunComfy's default for %s applies; set %s if the voice is longer than the output", audio.Name, name, name)}
 	}
 	count := min(m.clipsFor(length.AtLeast(), m.clip(options)), m.length.most)
 	input[name] = count

@@ -78,7 +78,7 @@ func TestPairInput(t *testing.T) {
 			warnings: []string{"talk.mp3 is about 107 s long, by an estimate, and at least 9 s; num_clips is 3, for the shorter length; set num_clips if the voice is longer"}},
 		{name: "an estimate of which nothing is certain", id: liveAvatar, audio: about(0, 107*time.Second),
 			want:     map[string]any{"prompt": prompt},
-			warnings: []string{"the length of talk.mp3 is not known, so num_clips is left to RunComfy; set it if the voice is longer than the video"}},
+			warnings: []string{"the length of talk.mp3 is not known, so RunComfy's default for num_clips applies; set num_clips if the voice is longer than the output"}},
 		{name: "a word", id: liveAvatar, audio: talk(300 * time.Millisecond),
 			want: map[string]any{"prompt": prompt, "num_clips": 1}},
 		{name: "silence of no length", id: liveAvatar, audio: talk(0),
@@ -110,7 +110,7 @@ func TestPairInput(t *testing.T) {
 			want: map[string]any{"prompt": prompt, "num_clips": 100}},
 		{name: "an unknown length", id: liveAvatar, audio: media.Info{Name: "talk.wav", Kind: media.Audio},
 			want:     map[string]any{"prompt": prompt},
-			warnings: []string{"the length of talk.wav is not known, so num_clips is left to RunComfy; set it if the voice is longer than the video"}},
+			warnings: []string{"the length of talk.wav is not known, so RunComfy's default for num_clips applies; set num_clips if the voice is longer than the output"}},
 
 		{name: "a fifth model", id: fifth, options: map[string]any{"frames": 20}, audio: talk(1500 * time.Millisecond),
 			want: map[string]any{"mood": "calm", "frames": 20, "pieces": 2}},

@@ -19,7 +19,7 @@ const (
 // textRule is the compiled form of the two keywords of one property.
 type textRule struct {
 	notBlank   bool
-	maxChinese int // code points; 0 for none
+	maxChinese int // code points; 0 means no limit
 }
 
 // vocabulary adds the two keywords to the validator.

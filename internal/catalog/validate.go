@@ -18,7 +18,7 @@ import (
 )
 
 // maxNumber is the length of the longest number that is accepted, in bytes. It bounds
-// the time that parsing a number takes.
+// the time to parse a number.
 const maxNumber = 64
 
 // Validate returns the problems of an input, at most one for each member, sorted by
@@ -29,9 +29,9 @@ func (m *Model) Validate(input map[string]any) []problem.Problem {
 	return m.check(input, false)
 }
 
-// Value returns the value that a text stands for as the value of a property: the number
-// or the boolean that it contains, in any case, if the property accepts no text and
-// such a value. Otherwise it returns the text, which Validate then refuses.
+// Value returns the value of a property that a text stands for. If the property accepts
+// numbers or booleans but no texts, and the text contains one, in any case, Value returns
+// it. Otherwise it returns the text; Validate reports it if the property accepts no text.
 func (m *Model) Value(name, text string) any {
 	s, ok := m.schema.Properties[name]
 	if !ok || s.Types == nil {
@@ -57,7 +57,7 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 		known, called = m.optionNames(), "option"
 	}
 	found := make(map[string]problem.Problem)
-	misspelt := make(map[string]bool) // known names that unknown ones probably mean
+	misspelt := make(map[string]bool) // known members that unknown ones probably mean
 	checked := make(map[string]any, len(input))
 	for _, name := range slices.Sorted(maps.Keys(input)) {
 		value := input[name]
@@ -82,8 +82,8 @@ func (m *Model) check(input map[string]any, preset bool) []problem.Problem {
 		for _, leaf := range leaves(invalid) {
 			switch required, ok := leaf.ErrorKind.(*kind.Required); {
 			case len(leaf.InstanceLocation) > 0:
-				// The last keyword in order is kept: maxLengthChinese is tighter than
-				// maxLength, and any of the others is fine.
+				// The last keyword of a member is reported: maxLengthChinese is tighter
+				// than maxLength, and of other keywords any will do.
 				broken[leaf.InstanceLocation[0]] = leaf
 			case preset:
 				// A preset is only a part of the input, so it need not be complete.
@@ -205,7 +205,7 @@ func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationErro
 	if !m.isRequired(name) {
 		remedy = fmt.Sprintf("Set %s to %s, or leave it out.", name, takes)
 	}
-	shorten := func(length, limit int) {
+	tooLong := func(length, limit int) {
 		got = "has " + thousands(length) + " characters"
 		remedy = fmt.Sprintf("Shorten %s to at most %s characters.", name, thousands(limit))
 	}
@@ -220,10 +220,10 @@ func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationErro
 				remedy = fmt.Sprintf("Set %s to %s.", name, near)
 			}
 		case *kind.MaxLength:
-			shorten(broken.Got, broken.Want)
+			tooLong(broken.Got, broken.Want)
 		case *textError:
 			if broken.keyword == maxLengthChinese {
-				shorten(utf8.RuneCountInString(text), broken.limit)
+				tooLong(utf8.RuneCountInString(text), broken.limit)
 				got += " and is Chinese"
 			}
 		}
@@ -238,7 +238,7 @@ func (m *Model) badValue(name string, value any, leaf *jsonschema.ValidationErro
 	}
 }
 
-// isInWords reports whether Model.allowed describes what a value breaks.
+// isInWords reports whether Model.allowed describes the rule that a value breaks.
 func isInWords(leaf *jsonschema.ValidationError) bool {
 	if len(leaf.InstanceLocation) > 1 {
 		return false

@@ -20,8 +20,8 @@ const (
 	// code points.
 	maxShown = 60
 
-	// minContained is how long a name must be, in bytes, to be near to one that
-	// contains it: audio probably means audio_url, but v2 is too short to tell.
+	// minContained is how long a name must be, in bytes, to be near to a longer name
+	// that contains it: audio probably means audio_url, but v2 could mean anything.
 	minContained = 4
 
 	// maxCompared is the length of the longest name, in bytes, that Nearest compares with
