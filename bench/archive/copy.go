@@ -29,8 +29,8 @@ type cost struct {
 	Peak    int64   // bytes of resident memory
 }
 
-// reported makes a role of a copy. Its arguments are address, bucket and key. It
-// writes the cost to standard output.
+// reported returns the role that makes one copy and writes its cost to standard output.
+// The arguments of the role are the address, the bucket and the key.
 func reported(copy func(ctx context.Context, client *s3.Client, address, bucket, key string) error) func(context.Context, []string) error {
 	return func(ctx context.Context, args []string) error {
 		config, err := awsconfig.LoadDefaultConfig(ctx)
@@ -54,8 +54,8 @@ func reported(copy func(ctx context.Context, client *s3.Client, address, bucket,
 	}
 }
 
-// peak returns the highest resident memory of this process, in bytes. Getrusage
-// counts the memory of the parent as well.
+// peak returns the highest resident memory of this process, in bytes. It does not use
+// Getrusage, whose maximum includes the memory of the parent before the exec.
 func peak() (int64, error) {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -66,6 +66,7 @@ func peak() (int64, error) {
 	return kib << 10, err
 }
 
+// copyByTransfer copies as the archive function does.
 func copyByTransfer(ctx context.Context, client *s3.Client, address, to, key string) error {
 	u, err := url.Parse(address)
 	if err != nil {

@@ -8,7 +8,7 @@
 //	go -C bench run ./archive -old PROGRAM       also an older build of this command
 //
 // It prints the tables of docs/benchmarks.md. Each object is compared with what was
-// served. It needs Linux, for the peak of a process's memory.
+// served. It needs Linux, where /proc says the peak of a process's memory.
 package main
 
 import (
@@ -138,8 +138,8 @@ func (m *matrix) run(ctx context.Context) error {
 	return nil
 }
 
-// copyAll makes one copy with each tool, each time another one first, so that
-// other work of the machine affects all of them.
+// copyAll makes one copy with each tool. In each round another tool is the first, so
+// that other work of the machine affects all of them.
 func (m *matrix) copyAll(ctx context.Context, r row, round int) error {
 	for i := range m.tools {
 		t := m.tools[(i+round)%len(m.tools)]
@@ -167,8 +167,8 @@ func (m *matrix) tables() string {
 }
 
 // table returns a table with a row per file and a column per tool. If ratios is
-// true, it has another column per tool: the median of the first tool's values
-// divided by this one's of the same round.
+// true, each tool but the first has a second column: the median, over the rounds, of the
+// first tool's value divided by this tool's value.
 func (m *matrix) table(value func(cost, row) float64, summary func([]float64) float64, ratios bool) string {
 	var b strings.Builder
 	head, line := "| source | size |", "| --- | ---: |"
@@ -194,12 +194,13 @@ func (m *matrix) table(value func(cost, row) float64, summary func([]float64) fl
 		for _, t := range m.tools {
 			fmt.Fprintf(&b, " %.3g |", summary(values(t)))
 		}
+		first := values(m.tools[0])
 		for _, t := range quotients {
-			ratio := values(t)
-			for i, v := range ratio {
-				ratio[i] = values(m.tools[0])[i] / v
+			all := values(t)
+			for i, v := range all {
+				all[i] = first[i] / v
 			}
-			fmt.Fprintf(&b, " %.2f |", median(ratio))
+			fmt.Fprintf(&b, " %.2f |", median(all))
 		}
 		b.WriteString("\n")
 	}

@@ -77,7 +77,7 @@ func (s source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = (&content{size: size}).WriteTo(w) // the client may have gone
 }
 
-// blockSize is not a multiple of any part size, so that no two parts are equal.
+// blockSize is odd: no part size is a multiple of it, so the parts of a file differ.
 const blockSize = mib + 13
 
 var block = sync.OnceValue(func() []byte {
@@ -86,7 +86,7 @@ var block = sync.OnceValue(func() []byte {
 	return data
 })
 
-// A content is a file of any size without memory: a random block, repeated.
+// A content is a file of any size that takes no memory: a random block, repeated.
 type content struct{ size, at int64 }
 
 func (c *content) Read(b []byte) (int, error) {
@@ -142,7 +142,7 @@ type pacedConn struct {
 }
 
 const (
-	arrears = 10 * time.Millisecond // how far a connection that woke up late may catch up
+	arrears = 10 * time.Millisecond // how much a connection that woke up late may catch up
 	nap     = 4 * time.Millisecond  // the shortest sleep
 )
 

@@ -75,7 +75,8 @@ func Error(status int, code string) error {
 // ErrLost is the error of a lost response, for After.
 var ErrLost = errors.New("the connection broke before the response arrived")
 
-// Calls returns how often each operation was called.
+// Calls returns how often each operation was called, without the calls that Before
+// refused.
 func (b *Bucket) Calls() map[string]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -113,7 +114,7 @@ func (b *Bucket) Set(key string, body []byte) {
 	b.store(key, body, "", nil, b.now())
 }
 
-// SetMultipart writes an object as if by a multipart upload that completes now. The
+// SetMultipart writes an object as if by a multipart upload that completes now. Its
 // LastModified is the time at which the upload was initiated.
 func (b *Bucket) SetMultipart(key string, body []byte, initiated time.Time) {
 	b.mu.Lock()
@@ -142,7 +143,7 @@ func (b *Bucket) remove(key string) {
 	}
 }
 
-// operate calls Before, runs an operation and calls After.
+// operate calls Before, runs an operation under the lock and calls After.
 func operate[Out any](ctx context.Context, b *Bucket, op, key string, effect func() (*Out, error)) (*Out, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -233,7 +234,7 @@ func (b *Bucket) GetObject(ctx context.Context, in *s3.GetObjectInput, _ ...func
 		}
 		return &s3.GetObjectOutput{
 			Body: io.NopCloser(bytes.NewReader(body)), ETag: aws.String(o.etag), Metadata: maps.Clone(o.metadata),
-			ContentLength: aws.Int64(int64(len(body))), LastModified: aws.Time(o.lastModified), ContentType: aws.String(o.contentType),
+			ContentLength: aws.Int64(int64(len(body))), LastModified: aws.Time(o.lastModified.Truncate(time.Second)), ContentType: aws.String(o.contentType),
 		}, nil
 	})
 }

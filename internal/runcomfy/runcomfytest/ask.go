@@ -86,14 +86,6 @@ func (s *Server) SetToken(token string) {
 	s.Token = token
 }
 
-// SetBalanceEmpty sets whether the account's balance is used up, so that no job is
-// accepted.
-func (s *Server) SetBalanceEmpty(empty bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.noBalance = empty
-}
-
 func (s *Server) describe(j *job) Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()

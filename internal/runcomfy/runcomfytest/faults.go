@@ -75,7 +75,8 @@ func refusals() []Fault {
 	}
 }
 
-// unreadable are unusable responses to requests without effect.
+// unreadable are responses to requests without effect from which the caller learns
+// nothing about its job.
 func unreadable() []Fault {
 	return []Fault{
 		{Name: "200 empty", Status: 200, Body: []byte{}},
@@ -172,7 +173,7 @@ func resultForms() []Fault {
 		{"a list of objects", []any{map[string]any{"loc": []any{"video", 0}, "msg": "face not found"}}},
 		{"null", nil},
 	} {
-		forms = append(forms, Fault{Name: "error as " + failure.name, Accept: true, Edit: changed("error", failure.error)})
+		forms = append(forms, Fault{Name: "error as " + failure.name, Accept: true, Edit: replace("error", failure.error)})
 	}
 	for _, shape := range []struct {
 		name string
@@ -230,7 +231,7 @@ func without(names ...string) func(map[string]any) {
 	}
 }
 
-// change edits a text member if it is there.
+// change edits a member if it is there and a text.
 func change(name string, edit func(string) string) func(map[string]any) {
 	return func(members map[string]any) {
 		if text, ok := members[name].(string); ok {
@@ -239,8 +240,8 @@ func change(name string, edit func(string) string) func(map[string]any) {
 	}
 }
 
-// changed replaces a member that is not null.
-func changed(name string, value any) func(map[string]any) {
+// replace sets a member to another value, unless it is null.
+func replace(name string, value any) func(map[string]any) {
 	return func(members map[string]any) {
 		if members[name] != nil {
 			members[name] = value

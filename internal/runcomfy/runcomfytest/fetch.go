@@ -25,8 +25,9 @@ const (
 	// fetchTimeout is the timeout for the download of one job's inputs.
 	fetchTimeout = 5 * time.Minute
 
-	// maxInputInMemory is the largest output that is stored without Dir.
-	maxInputInMemory = 32 << 20
+	// maxInMemory is the largest file that is read into memory: an output without
+	// Dir, or an input from which an output is made up.
+	maxInMemory = 32 << 20
 )
 
 // input is a property of a job whose value is a URL.
@@ -35,8 +36,8 @@ type input struct {
 	kind              media.Kind
 }
 
-// start downloads a job's inputs if that is due and was not done yet. The caller
-// holds j.mu.
+// start downloads a job's inputs and stores its output, if that is due and was not done
+// yet. The caller holds j.mu.
 func (s *Server) start(j *job, now time.Time) {
 	due := s.FetchAt == FetchAtSubmit || !now.Before(j.startsAt())
 	if j.Fetched || !j.CancelledAt.IsZero() || !due {
@@ -77,7 +78,7 @@ func (s *Server) fetch(ctx context.Context, j *job, in input, keep bool) (media.
 	}
 	defer func() { _ = body.Close() }()
 	if s.form(j).made() {
-		data, err := readInput(body)
+		data, err := readFile(body)
 		if err := wholeFile(int64(len(data)), err); err != nil {
 			return media.Info{}, err
 		}
@@ -90,7 +91,7 @@ func (s *Server) fetch(ctx context.Context, j *job, in input, keep bool) (media.
 	return media.Info{}, s.keepOutput(j, in.kind, in.suffix, body)
 }
 
-// keepMade makes the output of a job and stores it.
+// keepMade makes up the output of a job and stores it.
 func (s *Server) keepMade(j *job, inputs []media.Info) error {
 	data, err := s.makeOutput(j, inputs)
 	if err != nil {
@@ -111,6 +112,7 @@ func (s *Server) keepOutput(j *job, kind media.Kind, suffix string, body io.Read
 	return nil
 }
 
+// wholeFile returns err, or an error if the file that was read without one is empty.
 func wholeFile(n int64, err error) error {
 	if err == nil && n == 0 {
 		return errors.New("the file is empty")
@@ -122,7 +124,7 @@ func wholeFile(n int64, err error) error {
 func (s *Server) storeMedia(j *job, body io.Reader) (int64, error) {
 	if s.Dir == "" {
 		var err error
-		j.media, err = readInput(body)
+		j.media, err = readFile(body)
 		return int64(len(j.media)), err
 	}
 	file, err := os.Create(s.mediaPath(j))

@@ -30,10 +30,11 @@ const (
 	WrongType Form = "wrong-type" // an image
 )
 
-// defaultOff is how much RunComfy's infinite-talk model adds at the end.
+// defaultOff is the default of Script.Off. RunComfy's infinite-talk model adds as much at
+// the end.
 const defaultOff = time.Second
 
-// made says whether the output is made up.
+// made reports whether the output is made up.
 func (f Form) made() bool { return f != "" && f != OwnInput }
 
 // form returns the form of a job's output.
@@ -44,7 +45,7 @@ func (s *Server) form(j *job) Form {
 	return s.Form
 }
 
-// makeOutput returns the output of a job for the inputs that were downloaded.
+// makeOutput makes up the output of a job for the inputs that were downloaded.
 func (s *Server) makeOutput(j *job, inputs []media.Info) ([]byte, error) {
 	form, off := s.form(j), j.script.Off
 	if off == 0 {
@@ -86,8 +87,8 @@ func (s *Server) makeOutput(j *job, inputs []media.Info) ([]byte, error) {
 	return data, nil
 }
 
-// outputLength returns how long the output of a job is. It knows the models by
-// themselves, so that tests can compare it with the catalogue.
+// outputLength returns how long the output of a job is. It does not use the catalogue, so
+// that tests can compare the catalogue with it.
 func outputLength(j *job, inputs []media.Info) time.Duration {
 	var video, audio time.Duration
 	for _, in := range inputs {
@@ -135,11 +136,11 @@ func inspect(ctx context.Context, in input, data []byte) media.Info {
 	return info
 }
 
-// readInput reads an input whole.
-func readInput(body io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(body, maxInputInMemory+1))
-	if err == nil && len(data) > maxInputInMemory {
-		err = fmt.Errorf("the file is larger than %d bytes", maxInputInMemory)
+// readFile reads a whole file into memory.
+func readFile(body io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(body, maxInMemory+1))
+	if err == nil && len(data) > maxInMemory {
+		err = fmt.Errorf("the file is larger than %d bytes", maxInMemory)
 	}
 	return data, err
 }

@@ -74,8 +74,7 @@ func (j *job) state(now time.Time) string {
 	return succeeded
 }
 
-// queuePosition returns how many jobs of this length fit into the rest of the time
-// in the queue.
+// queuePosition returns how many jobs of the same length can run before this one starts.
 func (j *job) queuePosition(now time.Time) int {
 	return int(j.startsAt().Sub(now) / max(j.Run, time.Second))
 }
@@ -111,7 +110,8 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, modelID string, 
 	})
 }
 
-// charge gives a job its id and charges it, or refuses it.
+// charge gives a job its id and charges it. If it refuses the job, it responds and
+// returns false.
 func (s *Server) charge(w http.ResponseWriter, j *job) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

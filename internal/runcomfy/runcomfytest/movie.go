@@ -23,7 +23,7 @@ const (
 	soundRate   = 48_000
 	soundFrame  = 1024 // samples of sound in a coded frame
 	chunk       = 20   // samples in a chunk
-	silentBytes = 6    // what an AAC encoder makes of a frame of silence
+	silentBytes = 6    // bytes of a coded frame of silence
 )
 
 // MP4 returns the file.
@@ -51,8 +51,8 @@ func (m Movie) MP4() []byte {
 	return slices.Concat(ftyp, moov(before), box("mdat", video, audio))
 }
 
-// coded returns a number of coded samples: noise of at least the given number of bytes,
-// and up to more bytes beyond it.
+// coded returns count samples of noise. Each has at least least bytes, and fewer than
+// least+more.
 func coded(noise *rand.ChaCha8, count, least, more int) [][]byte {
 	sizes := rand.New(noise)
 	samples := make([][]byte, count)
@@ -63,8 +63,8 @@ func coded(noise *rand.ChaCha8, count, least, more int) [][]byte {
 	return samples
 }
 
-// track returns a trak box. Its samples begin at byte at of the file, and each lasts the
-// same number of units.
+// track returns a trak box. Its samples begin at byte at of the file. Each lasts each
+// units, of which a second has scale.
 func track(id uint32, handler string, scale, each uint32, samples [][]byte, at uint32, width, height int) []byte {
 	matrix := u32s(1<<16, 0, 0, 0, 1<<16, 0, 0, 0, 1<<30)
 	length := each * uint32(len(samples))

@@ -53,7 +53,8 @@ func (s *Server) output(r *http.Request, j *job) any {
 	return members
 }
 
-// suffix returns the suffix of the output's name.
+// suffix returns the suffix of the output's name: the suffix of the input's URL if it fits
+// the kind of the output.
 func (j *job) suffix() string {
 	kind, _ := media.KindOf(j.Suffix)
 	switch {
@@ -102,17 +103,12 @@ func contentType(output io.ReadSeeker) string {
 	return mime
 }
 
-type mediaFile interface {
-	io.ReadSeeker
-	io.Closer
-}
-
 type memoryFile struct{ *bytes.Reader }
 
 func (memoryFile) Close() error { return nil }
 
 // openOutput returns the output of a job, or nil if it has no output yet.
-func (s *Server) openOutput(j *job) (mediaFile, error) {
+func (s *Server) openOutput(j *job) (io.ReadSeekCloser, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := s.now()

@@ -7,8 +7,8 @@ type Price struct {
 	Note string
 }
 
-// InventedPrices returns prices of the four models. RunComfy's own prices are not
-// published, so these are not RunComfy's: each has a note that says so.
+// InventedPrices returns prices of the four models. RunComfy does not publish its own, so
+// each price has a note that says that it is invented.
 func InventedPrices() map[string]Price {
 	const note = "invented by the fake of RunComfy"
 	return map[string]Price{
@@ -27,6 +27,14 @@ func (s *Server) price(id string) (Price, bool) {
 	}
 	price, ok := prices[id]
 	return price, ok
+}
+
+// SetBalanceEmpty sets whether the account's balance is used up, so that no job is
+// accepted.
+func (s *Server) SetBalanceEmpty(empty bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noBalance = empty
 }
 
 // SetBalance sets the balance of the account in US dollars. It does not change

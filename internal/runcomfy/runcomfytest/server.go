@@ -58,7 +58,8 @@ type Server struct {
 	// after a restart (see Dir).
 	Script func(modelID string, input map[string]any) Script
 
-	// Form is what the outputs are. Defaults to OwnInput.
+	// Form is what the outputs are. Defaults to OwnInput. With another form, an input
+	// may have at most 32 MiB.
 	Form Form
 
 	// Now is the clock. Defaults to time.Now.
@@ -76,7 +77,7 @@ type Server struct {
 
 	// Dir is an existing folder for jobs and outputs: a new Server on the same
 	// folder continues the jobs, after its Load. If it is empty, they are in memory,
-	// and an input may have at most 32 MiB.
+	// and an output may have at most 32 MiB.
 	Dir string
 
 	// OutputURL is the scheme and host in the URLs of outputs. Requests to it must

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,10 +15,10 @@ import (
 	"syscall"
 )
 
-// Transport returns a transport that passes requests for any host to the Server
-// without a socket and without waiting, also under faults, so that thousands of
-// jobs run on a virtual clock. It calls the hooks of net/http/httptrace that say
-// whether a request was written.
+// Transport returns a transport that passes requests for any host to the Server. It uses
+// no socket and never waits, even under faults, so that thousands of jobs can run on a
+// virtual clock. It calls the hooks of net/http/httptrace by which a client knows whether
+// it was connected.
 func (s *Server) Transport() http.RoundTripper { return transport{s} }
 
 type transport struct{ server *Server }
@@ -107,7 +108,7 @@ func (rec *recorder) response(req *http.Request, end error) *http.Response {
 		body = bytes.NewReader(nil)
 	}
 	return &http.Response{
-		StatusCode: rec.status, Status: http.StatusText(rec.status),
+		StatusCode: rec.status, Status: fmt.Sprintf("%d %s", rec.status, http.StatusText(rec.status)),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: rec.header, Body: io.NopCloser(body), ContentLength: length, Request: req,
 	}
