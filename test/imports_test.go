@@ -1,4 +1,4 @@
-// Package test holds what is true of the project as a whole.
+// Package test tests which packages of the project import which.
 package test
 
 import (
@@ -10,12 +10,12 @@ import (
 
 const module = "github.com/lipdrop/lipdrop/"
 
-// What is deployed has no local mode: it is made of packages that know nothing
-// of the local stack and of the fakes.
+// The deployed functions have no local mode: they import neither the local stack nor a
+// fake.
 func TestFunctionsImportNothingLocal(t *testing.T) {
 	deps := goList(t, "-deps", "./functions/...")
 	if len(deps) < 10 {
-		t.Fatalf("only %d packages were looked at", len(deps))
+		t.Fatalf("only %d packages were checked", len(deps))
 	}
 	for _, dep := range deps {
 		path, own := strings.CutPrefix(dep, module)
@@ -25,7 +25,7 @@ func TestFunctionsImportNothingLocal(t *testing.T) {
 	}
 }
 
-// The packages below can be read and tested without the rest of the module.
+// The packages below can be read and tested without the rest of the project.
 func TestLeavesImportFewPackages(t *testing.T) {
 	for leaf, allowed := range map[string][]string{
 		"problem": nil, "bucket": nil, "runcomfy": nil,
@@ -40,9 +40,8 @@ func TestLeavesImportFewPackages(t *testing.T) {
 	}
 }
 
-// Only the command with its client, the tests and the local stack itself know the local
-// stack.
-func TestNobodyImportsLocal(t *testing.T) {
+// Of the internal packages and the functions, only the client imports the local stack.
+func TestOnlyTheClientImportsLocal(t *testing.T) {
 	format := "{{.ImportPath}}:{{range .Imports}} {{.}}{{end}}"
 	for _, line := range goList(t, "-f", format, "./internal/...", "./functions/...") {
 		path, imports, _ := strings.Cut(line, ":")

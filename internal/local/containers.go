@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
 const (
@@ -94,7 +96,7 @@ func dialContainerHost(transport *http.Transport) {
 // not enforced.
 func (s *Stack) WriteEnv(path string) error {
 	all := map[string]map[string]string{}
-	for name, id := range logicalIDs {
+	for name, id := range permissions.LogicalIDs {
 		all[id] = s.Variables(name, true)
 	}
 	text, err := json.MarshalIndent(all, "", "  ")

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
 // The listener for containers accepts only connections from their network.
@@ -85,7 +86,7 @@ func TestInvokeFunctionLogsThatTheEndpointIsUnreachable(t *testing.T) {
 	previous := slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(&logged, nil)))
 	t.Cleanup(func() { slog.SetDefault(previous) })
-	remote, err := lambda.NewRemote("http://127.0.0.1:1", logicalIDs)
+	remote, err := lambda.NewRemote("http://127.0.0.1:1", permissions.LogicalIDs)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,11 +41,6 @@ const (
 	cancel  = "cancel"
 )
 
-// logicalIDs are the names of the functions in template.yaml and in the SAM CLI.
-var logicalIDs = map[string]string{
-	submit: "SubmitFunction", poll: "PollFunction", archive: "ArchiveFunction", cancel: "CancelFunction",
-}
-
 // Endpoints are the addresses of what the stack serves.
 type Endpoints struct {
 	S3       string
@@ -78,7 +73,7 @@ const (
 func (s *Stack) lambdaFunctions() []lambda.Function {
 	var all []lambda.Function
 	for name, concurrency := range map[string]int{submit: 0, poll: pollConcurrency, archive: archiveConcurrency, cancel: eventConcurrency} {
-		read := s.functions[logicalIDs[name]]
+		read := s.functions[permissions.LogicalIDs[name]]
 		for _, mapping := range read.Queues {
 			concurrency += mapping.Concurrency
 		}
@@ -107,7 +102,7 @@ func (s *Stack) Variables(function string, container bool) map[string]string {
 	if err != nil {
 		panic(err) // readTemplate has read the same text
 	}
-	v := functions[logicalIDs[function]].Variables
+	v := functions[permissions.LogicalIDs[function]].Variables
 	maps.Copy(v, map[string]string{
 		"AWS_ACCESS_KEY_ID":                function,
 		"AWS_SECRET_ACCESS_KEY":            s.keys.Functions[function],

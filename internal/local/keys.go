@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/private"
 )
 
@@ -67,7 +68,7 @@ func ensureKeys(dir string) (Keys, error) {
 		return rand.Text()
 	}
 	k.SecretKey, k.Token, k.Outputs, k.Webhook = ensure(k.SecretKey), ensure(k.Token), ensure(k.Outputs), ensure(k.Webhook)
-	for name := range logicalIDs {
+	for name := range permissions.LogicalIDs {
 		k.Functions[name] = ensure(k.Functions[name])
 	}
 	if !missing {

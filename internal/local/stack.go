@@ -249,7 +249,7 @@ func (s *Stack) openQueues() error {
 		{&s.drops, "queue", s.options.Settle, queues["Queue"].MaxReceives},
 		{&s.deletions, "deletion-queue", 0, queues["DeletionQueue"].MaxReceives},
 		// Lambda keeps the events of asynchronous calls in a queue of its own.
-		{&s.cancels, "cancel-queue", 0, s.functions[logicalIDs[cancel]].Attempts},
+		{&s.cancels, "cancel-queue", 0, s.functions[permissions.LogicalIDs[cancel]].Attempts},
 	} {
 		*q.opened, err = queue.Open(queue.Config{
 			Dir: s.path(q.folder), Delay: q.delay, Visibility: s.options.Visibility, MaxReceives: q.receives, Now: time.Now,
@@ -299,7 +299,7 @@ func (s *Stack) startGateway(ctx context.Context, program string, ports *listene
 
 func (s *Stack) startFunctions() (err error) {
 	if s.options.LambdaEndpoint != "" {
-		s.lambda, err = lambda.NewRemote(s.options.LambdaEndpoint, logicalIDs)
+		s.lambda, err = lambda.NewRemote(s.options.LambdaEndpoint, permissions.LogicalIDs)
 	} else {
 		s.lambda, err = lambda.New(
 			lambda.Config{Account: Account, Region: Region, LogDir: s.path("logs"), Log: s.options.Log},
@@ -331,8 +331,8 @@ func (s *Stack) consume(restarted bool) {
 		c := queue.Consumer{BatchSize: m.BatchSize, Concurrency: m.Concurrency, Deliver: deliver}
 		s.calls.Go(func() { q.Consume(s.intake, c) })
 	}
-	consume(s.drops, s.functions[logicalIDs[submit]].Queues[queueARN], queue.SQS(queueARN, s.invokeFunction(submit)))
-	consume(s.deletions, s.functions[logicalIDs[cancel]].Queues[deletionQueueARN], queue.SQS(deletionQueueARN, s.invokeFunction(cancel)))
+	consume(s.drops, s.functions[permissions.LogicalIDs[submit]].Queues[queueARN], queue.SQS(queueARN, s.invokeFunction(submit)))
+	consume(s.deletions, s.functions[permissions.LogicalIDs[cancel]].Queues[deletionQueueARN], queue.SQS(deletionQueueARN, s.invokeFunction(cancel)))
 	consume(s.cancels, permissions.Mapping{BatchSize: 1, Concurrency: eventConcurrency}, queue.Each(s.invokeFunction(cancel)))
 	s.calls.Go(func() { s.schedule(restarted) })
 }

@@ -22,8 +22,8 @@ func (s *Stack) readTemplate(root string) (err error) {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
 	for name, arn := range map[string]string{submit: queueARN, cancel: deletionQueueARN} {
-		if mapping := s.functions[logicalIDs[name]].Queues[arn]; mapping.BatchSize == 0 || mapping.Concurrency == 0 {
-			return fmt.Errorf("template.yaml: %s does not read the queue %s with a BatchSize and a MaximumConcurrency", logicalIDs[name], arn)
+		if mapping := s.functions[permissions.LogicalIDs[name]].Queues[arn]; mapping.BatchSize == 0 || mapping.Concurrency == 0 {
+			return fmt.Errorf("template.yaml: %s does not read the queue %s with a BatchSize and a MaximumConcurrency", permissions.LogicalIDs[name], arn)
 		}
 	}
 	byID, err := permissions.Read(s.template, Values(Endpoints{}))
@@ -31,7 +31,7 @@ func (s *Stack) readTemplate(root string) (err error) {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
 	s.roles = map[string]permissions.Role{}
-	for name, id := range logicalIDs {
+	for name, id := range permissions.LogicalIDs {
 		s.roles[name] = byID[id]
 	}
 	return nil

@@ -11,11 +11,11 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// In the worlds of hostile people, each request to S3 takes s3Price, and submit is
+// In the worlds of hostile people, each request to S3 takes s3Latency, and submit is
 // called with whole batches of the queue. So a drop that costs thousands of requests
 // can use up the time of the other messages in its batch.
 const (
-	s3Price     = 15 * time.Millisecond
+	s3Latency   = 15 * time.Millisecond
 	queueBatch  = 10
 	victims     = 12
 	patience    = 2 * time.Hour  // by then each victim must have a status
@@ -102,7 +102,7 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	}
 	h := &attack{simulation: s, refuses: map[string]error{}}
 	person := hostiles[number%uint64(len(hostiles))]
-	s.w.Price, s.w.Batch = s3Price, queueBatch
+	s.w.S3Latency, s.w.Batch = s3Latency, queueBatch
 	s.w.Before = func(c world.Call) error {
 		s.calls++
 		if err := h.refuses[c.Key]; err != nil && (c.Op == "GetObject" || c.Op == "HeadObject" && strings.Contains(err.Error(), "InvalidRequest")) {

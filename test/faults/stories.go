@@ -98,9 +98,9 @@ func newStory(seed, number uint64) (*story, error) {
 	t.ends = t.begins + 15*time.Minute
 	switch t.trouble {
 	case slow:
-		t.w.Price, t.w.Batch = s.between(100*time.Millisecond, time.Second), queueBatch
+		t.w.S3Latency, t.w.Batch = s.between(100*time.Millisecond, time.Second), queueBatch
 	case interleaved:
-		t.w.Price = s3Price // so that no two things happen at the same time
+		t.w.S3Latency = s3Latency // so that no two things happen at the same time
 	case cannotCancel, stopsFail:
 		t.queue, t.begins, t.ends = 4*time.Hour, 0, time.Hour
 	case unpaid:

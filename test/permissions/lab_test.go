@@ -34,11 +34,6 @@ const (
 	secretARN  = "arn:aws:secretsmanager:" + region + ":" + account + ":secret:token-a1B2c3"
 )
 
-// ids are the logical ids of the functions in template.yaml.
-var ids = map[string]string{
-	"submit": "SubmitFunction", "poll": "PollFunction", "archive": "ArchiveFunction", "cancel": "CancelFunction",
-}
-
 // person is the user who may do everything, and reader a person who may do what
 // TestPeople allows. All users have the same secret key.
 const person, reader, secretKey = "person", "reader", "on-loopback"
@@ -93,7 +88,7 @@ func openLab(t *testing.T) *lab {
 	port := listen(t)
 	l.s3 = "http://" + port.Addr().String()
 	users := map[string]string{reader: secretKey}
-	for function := range ids {
+	for function := range permissions.LogicalIDs {
 		users[function] = secretKey
 	}
 	server, err := gateway.Start(t.Context(), gateway.Config{
@@ -203,7 +198,7 @@ func (l *lab) roles(bucket string) map[string]permissions.Role {
 		l.t.Fatal(err)
 	}
 	roles := map[string]permissions.Role{}
-	for function, id := range ids {
+	for function, id := range permissions.LogicalIDs {
 		roles[function] = byID[id]
 	}
 	return roles

@@ -8,12 +8,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// functions are the functions by their folder's name.
-var functions = map[string]string{
-	"submit": "SubmitFunction", "poll": "PollFunction", "archive": "ArchiveFunction", "cancel": "CancelFunction",
-}
+// functions are the logical ids of the functions, by their folder's name.
+var functions = permissions.LogicalIDs
 
 // readBy returns the variables that a function reads.
 func readBy(t *testing.T, function string) []string {

@@ -38,8 +38,8 @@ const presignHost = "s3.example.com"
 // each URL that the role presigns.
 var securityToken = strings.Repeat("IQoJb3JpZ2luX2VjE/+", 70)
 
-// presign returns an address for one version of a file. It is as long as a
-// presigned URL of AWS.
+// presign returns a URL of one version of a file. It is as long as a presigned URL of
+// AWS.
 func presign(_ context.Context, f drop.File) (string, error) {
 	query := url.Values{"etag": {f.ETag}, "modified": {f.LastModified.Format(time.RFC3339)}, "X-Amz-Security-Token": {securityToken}}
 	return "https://" + presignHost + "/" + url.PathEscape(f.Key) + "?" + query.Encode() + "&" + Signature, nil

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
@@ -20,14 +21,14 @@ type Call struct {
 	// Function is submit, poll, archive or cancel.
 	Function string
 
-	// Service is s3, states, secretsmanager, runcomfy or output. It is lambda
-	// for the invocation itself.
+	// Service is s3, states, sqs, events, secretsmanager, runcomfy or output. It is
+	// lambda for the invocation itself.
 	Service string
-	// Op is an operation of the service, such as PutObject. For runcomfy it is
-	// submit, status, result or cancel.
+	// Op is an operation of the service, such as PutObject. For runcomfy it is a
+	// runcomfytest.Call.
 	Op string
-	// Key is the object of the call: a key, a prefix, the ARN of an execution or
-	// a path.
+	// Key is what the call is about, such as a key, a prefix, the ARN of an execution
+	// or a path.
 	Key string
 
 	// Deadline is when Lambda ends the function.
@@ -43,9 +44,9 @@ type Crash struct {
 	Name string
 }
 
-// pool holds the processes of a function, as Lambda does. Each invocation has its
-// own process. A later invocation reuses the process, with the token that it has
-// read, unless the process died.
+// pool holds the processes of a function, as Lambda does. Invocations at the same time
+// have different processes. A later invocation reuses a process, with the token that it
+// has read, unless the process died or Restart ended it.
 type pool[H any] struct {
 	start func() H
 
@@ -92,7 +93,7 @@ func (in invocation) Value(key any) any {
 	return in.Context.Value(key)
 }
 
-// callOf returns the Call for the hooks.
+// callOf returns the Call that the hooks receive.
 func callOf(ctx context.Context, service, op, key string) Call {
 	in, _ := ctx.Value(invocationKey{}).(invocation)
 	return Call{in.number, in.function, service, op, key, in.deadline}
@@ -106,8 +107,8 @@ func InvocationOf(r *http.Request) int {
 }
 
 func (w *World) before(c Call) error {
-	if w.Price > 0 && c.Service == "s3" {
-		w.now = w.now.Add(w.Price)
+	if w.S3Latency > 0 && c.Service == "s3" {
+		w.now = w.now.Add(w.S3Latency)
 	}
 	if w.now.After(c.Deadline) {
 		if w.TimedOut != nil {
@@ -128,12 +129,12 @@ func (w *World) after(c Call) error {
 	return w.After(c)
 }
 
-// invoke runs a function as Lambda does: input and output are JSON, and a Crash
-// becomes an error of the task.
+// invoke runs a function as Lambda does. The input and the output are JSON. A panic with
+// Crash becomes a *states.TaskError.
 func invoke[H, In, Out any](parent context.Context, w *World, p *pool[H], function string, handle func(H, context.Context, In) (Out, error), payload []byte) (result []byte, err error) {
 	w.mu.Lock()
 	w.invocations++
-	ctx := invocation{parent, w.invocations, function, w.now.Add(w.template.functions[logicalIDs[function]].Timeout)}
+	ctx := invocation{parent, w.invocations, function, w.now.Add(w.template.functions[permissions.LogicalIDs[function]].Timeout)}
 	w.mu.Unlock()
 	defer func() {
 		if died := recover(); died != nil {

@@ -16,6 +16,7 @@ import (
 	poll "github.com/lipdrop/lipdrop/functions/poll/handler"
 	submit "github.com/lipdrop/lipdrop/functions/submit/handler"
 	local "github.com/lipdrop/lipdrop/internal/local/events"
+	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
 // Run lets time pass until only the hourly sweep is left to do, but no longer than
@@ -199,7 +200,7 @@ func (w *World) dispatch(v *event) {
 	v.tries++
 	v.at = w.now.Add(time.Duration(v.tries) * time.Minute)
 	_, err := invoke(context.Background(), w, &w.cancel, "cancel", (*cancel.Handler).Handle, v.payload)
-	if err == nil || v.tries == w.template.functions["CancelFunction"].Attempts {
+	if err == nil || v.tries == w.template.functions[permissions.LogicalIDs["cancel"]].Attempts {
 		w.events = slices.DeleteFunc(w.events, func(other *event) bool { return other == v })
 	}
 }
@@ -232,11 +233,11 @@ func (w *World) advance(e *execution) {
 	w.resume(&sleeper{next: next})
 }
 
-// sleeper is an execution one of whose functions sleeps. Everything else goes on
-// in the meantime.
+// sleeper is an execution that waits because one of its functions sleeps. Everything
+// else continues.
 type sleeper struct {
 	wake time.Time
-	next func() (time.Time, bool) // runs on until the function sleeps again
+	next func() (time.Time, bool) // continues until the function sleeps again
 }
 
 // parkKey is the key of the function that parks an execution until a time.
@@ -250,7 +251,7 @@ func (w *World) resume(s *sleeper) {
 	}
 }
 
-// sleep waits in a function that the state machine called.
+// sleep is the Sleep of poll and archive. It parks the execution that called the function.
 func (w *World) sleep(ctx context.Context, d time.Duration) error {
 	park := ctx.Value(parkKey{}).(func(time.Time) bool)
 	park(w.now.Add(d))

@@ -39,8 +39,8 @@ func call[Out any](ctx context.Context, w *World, service, op, key string, do fu
 	return out, err
 }
 
-// passing reports whether the SDK retries after an error. It retries if the server
-// returned an HTTP status of 500 or more, and if there was no response.
+// passing reports whether the SDK retries after an error: if the server returned an HTTP
+// status of 500 or more, or if there was no response.
 func passing(err error) bool {
 	if resp, ok := errors.AsType[*awshttp.ResponseError](err); ok {
 		return resp.HTTPStatusCode() >= http.StatusInternalServerError
@@ -93,7 +93,7 @@ func (c *client) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ .
 	return call(ctx, w, "s3", "DeleteObject", *in.Key, func() (*s3.DeleteObjectOutput, error) { return w.Bucket.DeleteObject(ctx, in) })
 }
 
-// remember notes what a status or a record says.
+// remember notes what a status, an answer file or a record says.
 func (w *World) remember(key string, body []byte) {
 	prefix, _, _ := strings.Cut(key, "/")
 	if prefix != "status" && prefix != "answers" && prefix != "jobs" {

@@ -18,10 +18,6 @@ type template struct {
 	settings                         drop.Settings
 }
 
-var logicalIDs = map[string]string{
-	"submit": "SubmitFunction", "poll": "PollFunction", "archive": "ArchiveFunction", "cancel": "CancelFunction",
-}
-
 // readTemplate reads the template once, with the defaults of its parameters.
 var readTemplate = sync.OnceValues(func() (*template, error) {
 	values := map[string]string{"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "AWS::StackName": "lipdrop"}

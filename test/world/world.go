@@ -75,19 +75,19 @@ type World struct {
 	// over. It receives the call that the function could not make.
 	TimedOut func(Call)
 
-	// Attempts is how often the clients of S3 and Step Functions try a call that
-	// fails with a temporary error. The clients of the SDK try three times.
+	// Attempts is how often the clients of S3, SQS, EventBridge and Step Functions try
+	// a call that fails with a temporary error. The clients of the SDK try three times.
 	Attempts int
 
 	// Batch is the largest number of messages in one call of submit or cancel.
 	Batch int
 
-	// Price is how long each call of S3 takes. It must be zero if several
+	// S3Latency is how long each call of S3 takes. It must be zero if several
 	// goroutines use the World at once.
-	Price time.Duration
+	S3Latency time.Duration
 
-	// Settings are the settings of submit, and Caps the caps of a day. A process has
-	// those of its start: see Restart.
+	// Settings are the settings of submit, and Caps the caps of a day. A process reads
+	// them when it starts: see Restart.
 	Settings drop.Settings
 	Caps     budget.Caps
 
@@ -107,7 +107,7 @@ type World struct {
 	// SignFor is how long a process of submit may sign URLs. Zero sets no limit.
 	SignFor time.Duration
 
-	// LoseStatusEvents drops the events of executions that ended.
+	// LoseStatusEvents loses the events of executions that ended.
 	LoseStatusEvents bool
 
 	Dead          []string // bodies of messages that were delivered too often
@@ -115,7 +115,7 @@ type World struct {
 	Errors        []string // the errors that invocations returned
 
 	Notices      []notice.Detail // the notices that EventBridge accepted, in order
-	WrongNotices []string        // those that neither a status nor a record ever said
+	WrongNotices []string        // those with another detail type, or that say what no status or record ever said
 
 	submit  pool[*submit.Handler]
 	poll    pool[*poll.Handler]
@@ -137,7 +137,7 @@ type World struct {
 	receipts  int   // deliveries so far
 	events    []*event
 	nextSweep time.Time
-	versions  map[string][]byte // of dropped files, by key and ETag
+	versions  map[string][]byte // of dropped files: see version
 	said      map[saying]bool   // what statuses and records have said
 }
 
@@ -178,7 +178,8 @@ func New(random func() float64) (*World, error) {
 
 // NewWith is like New, but with the given models.
 func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
-	text, err := os.ReadFile(inRepository("statemachine.asl.json"))
+	_, here, _, _ := runtime.Caller(0)
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(here), "../../statemachine.asl.json"))
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +212,7 @@ func NewWith(models *catalog.Catalog, random func() float64) (*World, error) {
 func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	files := &bucket.Bucket{S3: (*client)(w), Name: bucketName}
 	records := &ledger.Store{Bucket: &bucket.Bucket{S3: (*client)(w), Name: bucketName}, MachineARN: machineARN, Now: w.Now}
-	silent := *records // poll sends no notices
+	silent := *records // for poll, which sends no notices
 	sender := &notice.Sender{Client: (*eventBus)(w), Bucket: bucketName, MachineARN: machineARN, Now: w.Now, Sleep: func(context.Context, time.Duration) error { return nil }}
 	records.Notify = sender.Send
 	api := func() *runcomfy.Client {
@@ -270,11 +271,6 @@ func (w *World) DropLarge(key string, body []byte, began time.Time) {
 	w.Notify("Object Created", key, 0)
 }
 
-func inRepository(path string) string {
-	_, here, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(here), "../..", path)
-}
-
 // Put writes a file to the bucket without an event.
 func (w *World) Put(key string, body []byte) { w.PutLarge(key, body, w.now) }
 
@@ -284,7 +280,7 @@ func (w *World) PutLarge(key string, body []byte, began time.Time) {
 	w.versions[version(key, etagOf(body))] = body
 }
 
-// Delete removes a file, as a person does, and sends both its events.
+// Delete removes a file, as a person does, and sends its events to submit and cancel.
 func (w *World) Delete(key string) {
 	w.Bucket.Remove(key)
 	w.Notify("Object Deleted", key, 0)
@@ -296,8 +292,8 @@ func (w *World) Notify(kind, key string, late time.Duration) {
 	w.send(&w.drops, objectEvent(kind, key, "", w.now), w.drops.Delay+late)
 }
 
-// NotifyExpiry puts an event into the queue which says that a lifecycle rule
-// removed an object or an old version.
+// NotifyExpiry puts an event into the queue that a lifecycle rule removed an object or
+// an old version.
 func (w *World) NotifyExpiry(key string) {
 	w.send(&w.drops, objectEvent("Object Deleted", key, "Lifecycle Expiration", w.now), w.drops.Delay)
 }

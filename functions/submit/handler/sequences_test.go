@@ -520,7 +520,7 @@ func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
-	w.Price = 300 * time.Millisecond
+	w.S3Latency = 300 * time.Millisecond
 	w.TimedOut = func(c world.Call) { t.Errorf("Lambda ended the function before %s", c) }
 	clip, voice := worldtest.Media(t)
 	for i := range 90 {

@@ -29,6 +29,11 @@ type resource struct {
 
 const functionType = "AWS::Serverless::Function"
 
+// LogicalIDs are the logical ids of the functions in template.yaml, by their names.
+var LogicalIDs = map[string]string{
+	"submit": "SubmitFunction", "poll": "PollFunction", "archive": "ArchiveFunction", "cancel": "CancelFunction",
+}
+
 // parse decodes the text of a template. The values are those of resources, attributes of
 // resources (such as StateMachine.Name), pseudo parameters and parameters. A parameter
 // without a value has its default.

@@ -1,5 +1,5 @@
-// Package worldtest has the helpers that the tests of handlers share. They create a
-// World, drop a pair, make RunComfy fail and check the result.
+// Package worldtest has helpers for tests with a World. They create it, drop a pair,
+// make RunComfy fail and check the result.
 package worldtest
 
 import (

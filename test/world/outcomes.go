@@ -6,9 +6,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// submitEnds maps the name of a submit's fault to the code that follows. A fault
-// that is not listed leaves the outcome unknown.
-var submitEnds = map[string]problem.Code{
+// submitCodes maps the name of a fault of a submit to the code of the status that
+// follows. It is empty if the job was accepted. After a fault that is not listed, the
+// outcome is unknown.
+var submitCodes = map[string]problem.Code{
 	"accepted as 202":            "",
 	"accepted, with only the id": "",
 
@@ -35,10 +36,10 @@ var submitEnds = map[string]problem.Code{
 	"foreign request": problem.AccountRefused,
 }
 
-// AfterSubmit returns the state and the code right after a submit with a fault.
-// The state is submitted, held, rejected or unknown.
+// AfterSubmit returns the state and the code of the status right after a submit with a
+// fault. The state is submitted, held, rejected or unknown.
 func AfterSubmit(fault runcomfytest.Fault) (ledger.State, problem.Code) {
-	code, listed := submitEnds[fault.Name]
+	code, listed := submitCodes[fault.Name]
 	if !listed {
 		return ledger.Unknown, problem.OutcomeUnknown
 	}
