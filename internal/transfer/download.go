@@ -23,15 +23,15 @@ const (
 	averaged = 8
 
 	// pieces is how many pieces a small file is divided into, so that its upload
-	// starts before the file is complete. leastPiece is the size of the smallest
-	// piece in bytes.
+	// starts before the file is complete. No piece but the last is smaller than
+	// leastPiece, in bytes.
 	pieces     = 16
 	leastPiece = 64 << 10
 )
 
-// A download is an io.Reader of a source, which hashes what is read. It reads the
-// first response as long as that is fast, then fetches ranges in parallel if the
-// source has them.
+// A download is an io.Reader of a source that hashes what is read. It reads the first
+// response as long as that is fast. Then it fetches ranges in parallel, if the source
+// has ranges.
 type download struct {
 	ctx   context.Context
 	fail  context.CancelCauseFunc // ends ctx, and the attempt with it
@@ -128,8 +128,9 @@ func (d *download) result() (bytes int64, sum string, complete bool) {
 	return d.bytes, hex.EncodeToString(d.sha.Sum(nil)), d.ended && len(d.left) == 0
 }
 
-// fetchAll fetches all pieces in order, the first ones from open. Besides the piece
-// that is being read, pace.window-1 pieces are in the queue.
+// fetchAll fetches all pieces in order, the first ones from open. The queue holds up to
+// pace.window-1 pieces. Two more are in memory: the one that is being read, and the next
+// one.
 func (d *download) fetchAll(open *response) {
 	for from, last := int64(0), false; !last; {
 		p, ok := d.pool.Get().(*piece)

@@ -27,8 +27,8 @@ import (
 
 const (
 	// createTime limits the creation of a multipart upload, and abortTime its
-	// abort. Neither ends with the copy's context: an upload can be aborted only
-	// once its id is known.
+	// abort. The end of the copy's context ends neither, because an upload can be aborted
+	// only if its id is known.
 	createTime = 10 * time.Second
 	abortTime  = 5 * time.Second
 
@@ -53,8 +53,9 @@ func hashOf(u *url.URL) string {
 // retried, because the download cannot be read again.
 func (a *attempt) put(ctx context.Context, d *download) (etag *string, err error) {
 	out, err := a.S3.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &a.bucket.Name, Key: &a.key, ContentType: &a.contentType, Metadata: map[string]string{sourceMetadata: hashOf(a.src.given)}, IfNoneMatch: aws.String("*"),
-		Body: d, ContentLength: &d.src.total, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
+		Bucket: &a.bucket.Name, Key: &a.key, ContentType: &a.contentType, IfNoneMatch: aws.String("*"),
+		Metadata: map[string]string{sourceMetadata: hashOf(a.src.given)},
+		Body:     d, ContentLength: &d.src.total, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
 	}, func(options *s3.Options) { options.RetryMaxAttempts = 1 })
 	if err != nil {
 		return nil, a.failed(err)
@@ -68,8 +69,9 @@ func (a *attempt) put(ctx context.Context, d *download) (etag *string, err error
 func (a *attempt) upload(ctx context.Context, d *download) (etag *string, err error) {
 	u := &uploader{S3: a.S3, file: d}
 	out, err := transfermanager.New(u).UploadObject(ctx, &transfermanager.UploadObjectInput{
-		Bucket: &a.bucket.Name, Key: &a.key, ContentType: &a.contentType, Metadata: map[string]string{sourceMetadata: hashOf(a.src.given)}, IfNoneMatch: aws.String("*"),
-		Body: d, ChecksumAlgorithm: tmtypes.ChecksumAlgorithmCrc32, ChecksumType: tmtypes.ChecksumTypeFullObject,
+		Bucket: &a.bucket.Name, Key: &a.key, ContentType: &a.contentType, IfNoneMatch: aws.String("*"),
+		Metadata: map[string]string{sourceMetadata: hashOf(a.src.given)},
+		Body:     d, ChecksumAlgorithm: tmtypes.ChecksumAlgorithmCrc32, ChecksumType: tmtypes.ChecksumTypeFullObject,
 	}, func(options *transfermanager.Options) {
 		options.PartSizeBytes = max(a.pace.partSize, d.limit/maxParts+1)
 		options.MultipartUploadThreshold = options.PartSizeBytes
@@ -84,7 +86,8 @@ func (a *attempt) upload(ctx context.Context, d *download) (etag *string, err er
 	return out.ETag, nil
 }
 
-// failed returns a *workflow.StorageUnavailable, without the query of the request's address.
+// failed returns err as a *workflow.StorageUnavailable, without the query of the
+// request's address.
 func (a *attempt) failed(err error) error {
 	if request, ok := errors.AsType[*url.Error](err); ok {
 		request.URL, _, _ = strings.Cut(request.URL, "?")
@@ -126,8 +129,8 @@ func (u *uploader) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipa
 }
 
 // find returns the object that has the key, if there is one. It returns a
-// *workflow.OutputOccupied if that is not a copy of the download, which starts with
-// head.
+// *workflow.OutputOccupied if the object is not a copy of the download, whose first bytes
+// are head.
 func (a *attempt) find(ctx context.Context, d *download, head []byte) (there Object, found bool, err error) {
 	file, err := a.bucket.Head(ctx, a.key)
 	if errors.Is(err, bucket.ErrNotFound) {
@@ -154,8 +157,8 @@ func (a *attempt) occupied(reason string) error {
 	return &workflow.OutputOccupied{Failure: workflow.Failuref("%s holds another object: %s", a.key, reason)}
 }
 
-// describe describes a file. It reads the whole file, because the SHA-256 is stored
-// nowhere. It returns a *workflow.OutputOccupied if the file does not start with
+// describe describes an object of the bucket. It reads all of it, because its SHA-256 is
+// not stored. It returns a *workflow.OutputOccupied if the object does not start with
 // head.
 func (a *attempt) describe(ctx context.Context, file bucket.File, head []byte) (Object, error) {
 	sha := sha256.New()

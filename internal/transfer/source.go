@@ -132,7 +132,8 @@ func (s *source) follow(ctx context.Context, u *url.URL, header http.Header) (*h
 	}
 }
 
-// describe stores what the first response says about the source.
+// describe stores what the first response says about the source. It returns an error if
+// the source cannot be read from this response.
 func (s *source) describe(r *response, ranged bool) error {
 	from, size, total := contentRange(r)
 	s.at, s.total = r.Request.URL, total
@@ -150,6 +151,8 @@ func (s *source) describe(r *response, ranged bool) error {
 		// Some servers do not treat "bytes=0-" as a range.
 		s.ranges = s.ranges && total > 0 && r.Header.Get("Accept-Ranges") == "bytes"
 	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable && ranged,
+		// The range begins elsewhere, is shorter than a piece, or ends early and cannot be
+		// combined with others.
 		r.StatusCode == http.StatusPartialContent && (from != 0 || size < min(total, s.pace.pieceSize) || !s.ranges && size < total):
 		return s.unusable(errRange)
 	case r.StatusCode != http.StatusPartialContent:
@@ -169,6 +172,7 @@ func (s *source) compare(r *response, from, size int64) error {
 	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable:
 		changed = "a range that it had is no longer there"
 	case r.StatusCode != http.StatusOK && r.StatusCode != http.StatusPartialContent:
+		// The target of a redirect may have expired, so the given address may still work.
 		return s.status(r, r.Request.URL != s.given)
 	case total >= 0 && total != s.total:
 		changed = "its length"
@@ -189,13 +193,13 @@ func (s *source) unavailable(err error) error {
 	if refused, ok := errors.AsType[*workflow.OutputRefused](err); ok {
 		return refused // without what the transport wraps around it
 	}
-	// net/http quotes the server, which may send the query of its own address.
+	// net/http quotes what the server sent, which may repeat the query of the address.
 	text, _, _ := strings.Cut(err.Error(), `"`)
 	text = strings.TrimRight(strings.ToValidUTF8(text[:min(len(text), maxReason)], ""), " :[")
 	return &temporaryError{error: s.unusable(errors.New(text))}
 }
 
-// unusable returns the error for a response that another one will resemble.
+// unusable returns the error for a response if another one would be no better.
 func (s *source) unusable(err error) error {
 	return &workflow.OutputUnavailable{Failure: workflow.Failuref("%s: %w", s.host(), err)}
 }
@@ -269,7 +273,7 @@ func (r *response) read(dst []byte) (n int, err error) {
 		}
 	}
 	if err != nil {
-		// A server may end the body properly because the request was given up.
+		// The body may also end with io.EOF because the request was given up.
 		err = cmp.Or(context.Cause(r.ctx), err)
 	}
 	return n, err

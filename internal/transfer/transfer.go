@@ -1,8 +1,8 @@
 // Package transfer copies a file from an https URL into an S3 object. It uses
 // bounded memory, verifies the copy and never overwrites an object. It uploads a
-// file of up to 64 MiB by one PUT that starts before the file is complete, and a
-// larger file in parts. Package transfer decides which addresses may be fetched. Its
-// caller decides what to fetch, and how the object is named.
+// file of up to 64 MiB by one PUT that starts before the file is complete. It uploads a
+// larger file, or one of unknown length, in parts. It fetches only from the origins that
+// its caller lists. The caller decides how the object is named.
 package transfer
 
 import (
@@ -54,7 +54,7 @@ type Object struct {
 // A pace sets the speed, the memory and the patience of a copy.
 type pace struct {
 	pieceSize int64 // bytes of one range
-	window    int   // pieces in memory, and at most so many requests in parallel
+	window    int   // pieces that are fetched in parallel; one more is in memory
 	putMax    int64 // bytes of the largest file that one PUT streams
 	partSize  int64 // bytes of one part of an upload
 	uploads   int   // parts that are sent in parallel; one more is in memory
@@ -63,7 +63,7 @@ type pace struct {
 	response time.Duration // until the header of a response
 	stall    time.Duration // in which stallBytes must arrive
 	backOff  time.Duration // before the second try; doubled before each further one
-	tries    int           // of one request, and of the copy
+	tries    int           // at most, of one request, and of the copy
 }
 
 // defaultPace keeps up to 42 MiB in memory: 17 pieces, and 5 parts of the smallest
@@ -88,9 +88,9 @@ const (
 	// chosen.
 	headBytes = 4 << 10
 
-	// maxChanges is how many attempts may end because the source changed. The next
-	// attempt reads the source in one response, because some CDN nodes give the same
-	// file their own ETag or Last-Modified.
+	// maxChanges is how many attempts with ranges may end because the source changed.
+	// The next attempt reads the source in one response, because the nodes of some CDNs
+	// give the same file different ETags or times.
 	maxChanges = 2
 
 	maxBackOff = 5 * time.Second
@@ -99,8 +99,9 @@ const (
 // Copy copies the file at rawURL into an object. The function name returns the
 // object's key and content type for the first bytes of the file (4 KiB, or the
 // whole file) and the unescaped path of rawURL. If the copy is started again,
-// name is called again. If the key already holds an object with the length and
-// the first bytes of the source, Copy describes that object.
+// name is called again. If the key already holds a copy of the source, Copy describes
+// that object. It compares the length, the first bytes, and the SHA-256 if the source
+// was read to its end.
 //
 // The error is of package workflow: an OutputRefused, OutputTooLarge, NoOutput,
 // OutputChanged, OutputOccupied, OutputUnavailable or StorageUnavailable; or it is the
@@ -117,7 +118,8 @@ func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte,
 	transport := c.Origins.Transport(c.dialer, a.pace.window)
 	// A function may be frozen for hours after it returned.
 	defer transport.CloseIdleConnections()
-	a.src, a.name = &source{given: u, origins: c.Origins, transport: transport, pace: a.pace}, name
+	a.src = &source{given: u, origins: c.Origins, transport: transport, pace: a.pace}
+	a.name = name
 
 	var changed error
 	for try, changes := 1, 0; ; try++ {
