@@ -36,9 +36,10 @@ const defaultUserAgent = "lipdrop (+https://github.com/lipdrop/lipdrop)"
 // Client calls the Model API. A Client is safe for concurrent use; its fields
 // are set before the first call.
 //
-// A method makes one HTTP request. If the API refuses the token and Token then
-// returns another one, every method except Submit repeats the request once with
-// that token. The client retries nothing else and never waits.
+// A method makes one HTTP request. If the error may be about the token (KindToken,
+// KindBalance or KindForeign) and Token then returns another one, every method except
+// Submit repeats the request once with that token. The client retries nothing else
+// and never waits.
 //
 // A method returns one of these errors:
 //
@@ -68,8 +69,8 @@ type Client struct {
 type TokenSource interface {
 	// Token returns the token for one request.
 	Token(context.Context) (string, error)
-	// Refused reports that the token cannot be sent, that the API did not accept it, or
-	// that its account has no balance, so that the next Token may look for another one.
+	// Refused reports that another token may help: this one cannot be sent, the API does
+	// not accept it, its account has no balance, or the job belongs to another account.
 	Refused()
 }
 
@@ -104,8 +105,8 @@ type Result struct {
 	// CreatedAt and FinishedAt are zero if not known.
 	CreatedAt, FinishedAt time.Time
 
-	// Warnings say which members of the response were dropped because no record
-	// could hold them, one sentence each.
+	// Warnings say which members of the response were dropped, and why, one sentence
+	// each.
 	Warnings []string
 }
 
@@ -180,7 +181,7 @@ func (c *Client) Status(ctx context.Context, requestID string) (Status, error) {
 func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 	res, err := c.request(ctx, http.MethodGet, requestID, "/result", "include_cost=true")
 	if err != nil {
-		if e := (*Error)(nil); errors.As(err, &e) && e.Code == codeNotReady {
+		if e, ok := errors.AsType[*Error](err); ok && e.Code == codeNotReady {
 			return Result{State: ResultNotReady}, nil
 		}
 		return Result{}, err
@@ -192,6 +193,7 @@ func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 	result := Result{
 		State:      resultStatus(word),
 		Outputs:    outputs(res.members["output"]),
+		CostUSD:    res.number("cost"),
 		CreatedAt:  res.time("created_at"),
 		FinishedAt: res.time("finished_at"),
 	}
@@ -215,23 +217,18 @@ const maxRaw = 16 << 10
 // maxCostUSD is more than any job costs. A cost of this much or more is a mistake.
 const maxCostUSD = 10_000
 
-// dropUnusable sets the cost. It drops a cost and times that cannot be right, and
-// adds a warning: JSON cannot hold a time outside the years 0 to 9999.
-//
-// It also drops outputs whose URL holds the token, because the token is sent only to
-// the API's host.
+// dropUnusable drops outputs whose URL holds the token, because the token is sent only
+// to the API's host. It also drops a cost that cannot be right, and times that a record
+// cannot hold: JSON allows the years 0 to 9999. It adds a warning for each.
 func (r *Result) dropUnusable(res *response) {
 	if n := len(r.Outputs); n > 0 {
 		if r.Outputs = slices.DeleteFunc(r.Outputs, res.quotesToken); len(r.Outputs) < n {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("RunComfy reports %d outputs whose URL holds the API token, so they are not fetched", n-len(r.Outputs)))
 		}
 	}
-	if raw := res.raw("cost"); raw != nil {
-		r.CostUSD = res.number("cost")
-		if r.CostUSD == nil || !(*r.CostUSD >= 0 && *r.CostUSD < maxCostUSD) {
-			r.CostUSD = nil
-			r.Warnings = append(r.Warnings, fmt.Sprintf("RunComfy reports the cost %s; a cost is a number of US dollars from 0 to below %d, so it is not recorded", message(string(raw), res.token), maxCostUSD))
-		}
+	if raw := res.raw("cost"); raw != nil && (r.CostUSD == nil || *r.CostUSD < 0 || *r.CostUSD >= maxCostUSD) {
+		r.CostUSD = nil
+		r.Warnings = append(r.Warnings, fmt.Sprintf("RunComfy reports the cost %s; a cost is a number of US dollars from 0 to below %d, so it is not recorded", message(string(raw), res.token), maxCostUSD))
 	}
 	for _, at := range []struct {
 		name string
@@ -244,8 +241,8 @@ func (r *Result) dropUnusable(res *response) {
 	}
 }
 
-// Cancel cancels a job that is queued. Only the outcome says whether it did: the
-// status in the response is "completed" even if the job was cancelled.
+// Cancel cancels a job that is queued. Only the returned outcome says whether the job
+// was cancelled: the status in the response is "completed" even if it was.
 func (c *Client) Cancel(ctx context.Context, requestID string) (Outcome, error) {
 	res, err := c.request(ctx, http.MethodPost, requestID, "/cancel", "")
 	if err != nil {
@@ -292,8 +289,8 @@ func (c *Client) Account() *Client {
 	return &account
 }
 
-// Balance returns the account's balance in US dollars, which is a free check of the
-// token. It calls the account API, so c is what Account returns.
+// Balance returns the account's balance in US dollars. It is also a free check of the
+// token. It calls the account API, so c must be a client that Account returned.
 func (c *Client) Balance(ctx context.Context) (float64, error) {
 	res, err := c.do(ctx, call{method: http.MethodGet, path: balancePath})
 	if err != nil {
@@ -306,7 +303,7 @@ func (c *Client) Balance(ctx context.Context) (float64, error) {
 	return *balance, nil
 }
 
-// request calls a path of a request.
+// request calls the API about a submitted job. Action is the end of the path.
 func (c *Client) request(ctx context.Context, method, requestID, action, query string) (*response, error) {
 	if !validRequestID(requestID) {
 		return nil, &sendError{

@@ -78,9 +78,9 @@ const (
 )
 
 // Kind returns the class of an error, by the documented error codes first, then by
-// the HTTP status. The first three digits of an undocumented code under 2xx count
-// as its HTTP status. An undocumented code under an HTTP error is ignored: it does
-// not prove that RunComfy did not accept a job.
+// the HTTP status. An undocumented code 4xxyyy under HTTP 2xx counts as HTTP 4xx. An
+// undocumented code under an HTTP error is ignored: it does not prove that RunComfy
+// did not accept a job.
 func (e *Error) Kind() Kind {
 	switch e.Code {
 	case codeBadModel:
@@ -156,12 +156,12 @@ func (e *quotedError) Unwrap() error { return e.err }
 
 // NotSent reports whether it is certain that no byte of the request was written:
 // the request was not made (no token, a bad address, a bad id), or the transport
-// could not connect (DNS, TCP, TLS). net/http/httptrace says that; if a transport
-// calls no trace hooks, NotSent is false.
+// could not connect (DNS, TCP, TLS). The hooks of net/http/httptrace show the latter,
+// so NotSent returns false if a transport does not call them.
 func NotSent(err error) bool {
 	if _, ok := errors.AsType[*TokenError](err); ok {
 		return true
 	}
-	var send *sendError
-	return errors.As(err, &send) && send.notSent
+	send, ok := errors.AsType[*sendError](err)
+	return ok && send.notSent
 }

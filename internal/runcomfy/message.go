@@ -70,8 +70,8 @@ func beginning(text string) string {
 const wordEnds = " \t\n\f\r\"'<>"
 
 // redact replaces the token and removes the queries of URLs in a text: a service
-// that could not fetch an input may quote the presigned URL. Its time grows with
-// the length of the text only.
+// that could not fetch an input may quote the presigned URL. Its time is linear in the
+// length of the text.
 func redact(text, token string) string {
 	if len(token) >= minToken {
 		text = strings.ReplaceAll(text, token, "[token]")
@@ -91,7 +91,7 @@ func redact(text, token string) string {
 }
 
 // redactWord removes the query of a URL, and a query without a URL, plain or
-// percent-encoded. It replaces parts of an AWS signature: parameters and digests.
+// percent-encoded. It also replaces the parameters and the digests of an AWS signature.
 func redactWord(word string) string {
 	if at := strings.Index(word, "://"); at >= 0 {
 		if query := strings.IndexAny(word[at:], "?#"); query >= 0 {
@@ -179,18 +179,17 @@ func redactJSON(raw json.RawMessage, token string) json.RawMessage {
 	return bytes.TrimSpace(b.Bytes())
 }
 
-// anyString reports whether such returns true for any string of a JSON text. Names
-// of members count as strings. It also reads members that have the same name, of
-// which a decoded map keeps only one. It returns true for a text that it cannot
-// read.
-func anyString(raw json.RawMessage, such func(string) bool) bool {
+// anyString reports whether match returns true for any string of a JSON text. Names of
+// members count as strings. It reads every member of a name that an object has twice; a
+// decoded map keeps only one. It returns true for a text that it cannot read.
+func anyString(raw json.RawMessage, match func(string) bool) bool {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	for {
 		token, err := dec.Token()
 		if err != nil {
 			return !errors.Is(err, io.EOF)
 		}
-		if s, ok := token.(string); ok && such(s) {
+		if s, ok := token.(string); ok && match(s) {
 			return true
 		}
 	}

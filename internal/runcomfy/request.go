@@ -2,6 +2,7 @@ package runcomfy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,10 +29,10 @@ var (
 	modelIDs   = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*){1,4}$`)
 )
 
-// defaultHTTPClient opens a connection for each request and uses HTTP/1.1. A
-// Lambda function is frozen between two calls, and a connection that was closed
-// since would leave the outcome of a paid POST unknown. On a new HTTP/1.1
-// connection net/http never repeats a request automatically.
+// defaultHTTPClient opens a connection for each request and uses HTTP/1.1. A Lambda
+// function is frozen between two calls. If the server closed a kept connection in that
+// time, the outcome of a paid POST on it would be unknown. On a new HTTP/1.1 connection,
+// net/http never repeats a request automatically.
 var defaultHTTPClient = newDefaultHTTPClient()
 
 func newDefaultHTTPClient() *http.Client {
@@ -141,11 +142,7 @@ func (c *Client) token(ctx context.Context) (string, error) {
 }
 
 func (c *Client) newRequest(ctx context.Context, call call, token string) (*http.Request, error) {
-	base := c.BaseURL
-	if base == "" {
-		base = DefaultBaseURL
-	}
-	u, err := url.Parse(strings.TrimSuffix(base, "/") + call.path)
+	u, err := url.Parse(strings.TrimSuffix(cmp.Or(c.BaseURL, DefaultBaseURL), "/") + call.path)
 	if err != nil {
 		return nil, fmt.Errorf("base URL: %w", withoutURL(err))
 	}
@@ -169,11 +166,7 @@ func (c *Client) newRequest(ctx context.Context, call call, token string) (*http
 	if call.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	agent := c.UserAgent
-	if agent == "" {
-		agent = defaultUserAgent
-	}
-	req.Header.Set("User-Agent", agent)
+	req.Header.Set("User-Agent", cmp.Or(c.UserAgent, defaultUserAgent))
 	return req, nil
 }
 
@@ -201,11 +194,12 @@ func modelPath(method, modelID string) (string, error) {
 	return modelsPath + modelID, nil
 }
 
-// withoutURL returns the error in an *url.Error, whose text contains the whole URL.
+// withoutURL returns what an *url.Error in err wraps, because the text of an *url.Error
+// contains the whole URL. It returns any other error unchanged.
 func withoutURL(err error) error {
 	for {
-		var wrapped *url.Error
-		if !errors.As(err, &wrapped) {
+		wrapped, ok := errors.AsType[*url.Error](err)
+		if !ok {
 			return err
 		}
 		err = wrapped.Err
