@@ -12,8 +12,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// The types of arguments. kong calls their UnmarshalText, and a wrong argument is a wrong
-// command line.
+// The types of arguments. kong calls UnmarshalText; if that fails, the command ends with
+// exitUsage.
 
 // jobName is the name of one job.
 type jobName string
@@ -25,7 +25,7 @@ func (n *jobName) UnmarshalText(text []byte) error {
 	return err
 }
 
-// namePrefix is the beginning of names of jobs. The zero value is the beginning of all.
+// namePrefix selects the jobs whose names begin with it. The zero value selects all.
 type namePrefix string
 
 // UnmarshalText parses what client.ParsePattern accepts, or an empty text.
@@ -38,7 +38,8 @@ func (p *namePrefix) UnmarshalText(text []byte) error {
 	return err
 }
 
-// inboxFolder is the key of a folder below inbox/, with a slash at its end.
+// inboxFolder is the key of a folder below inbox/, with a slash at its end. The zero
+// value stands for inbox/ itself.
 type inboxFolder string
 
 // UnmarshalText parses the path of a folder, with or without inbox/ before it.
@@ -49,12 +50,12 @@ func (f *inboxFolder) UnmarshalText(text []byte) error {
 	}
 	*f = inboxFolder(ledger.InboxPrefix + below + "/")
 	if k := drop.ParseKey(string(*f) + "a.mp4"); k.Role != drop.Visual {
-		return fmt.Errorf("%q is not a folder to drop into: name one such as ads/spring, without . and .., whose parts do not begin with a dot or end in .job", text)
+		return fmt.Errorf("%q is not a folder to drop into: name one such as ads/spring. None of its parts may be empty, begin with a dot or end in .job", text)
 	}
 	return nil
 }
 
-// state is the state of a status.
+// state is the state of a job, as its status says it.
 type state ledger.State
 
 // UnmarshalText parses the word for a state.
@@ -85,7 +86,7 @@ func (p *period) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// start returns when a period that ends now began, or the zero time if p is 0.
+// start returns the time that is p before now, or the zero time if p is 0.
 func (p period) start() time.Time {
 	if p == 0 {
 		return time.Time{}

@@ -16,8 +16,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// board shows followed jobs: on a terminal one line for each job, redrawn in place,
-// elsewhere one line for each change. It is safe for concurrent use.
+// board shows followed jobs. On a terminal, it redraws one line for each job in place;
+// elsewhere, it prints one line for each change. It is safe for concurrent use.
 type board struct {
 	out  *terminal
 	json bool // print each change as a line of JSON
@@ -78,8 +78,8 @@ func (b *board) change(job followed) error {
 	return nil
 }
 
-// close ends the redrawing; the last lines stay. Below them it prints the problems that
-// did not fit.
+// close stops redrawing and leaves the last lines. Below them, it prints the problems
+// whose lines were cut or left out.
 func (b *board) close() {
 	b.stop()
 	b.ended.Wait()
@@ -108,8 +108,8 @@ func (b *board) sorted() []*followed {
 	return jobs
 }
 
-// describe returns a job in a line. The elapsed time changes by itself, so it is only
-// for a line that is redrawn.
+// describe returns a line about a job. With elapsed, the line also says how long the job
+// has taken so far. This changes all the time, so only redrawn lines have it.
 func (b *board) describe(job followed, elapsed bool) string {
 	line := job.Name + ": " + string(job.State)
 	if job.QueuePosition != nil {
@@ -118,7 +118,7 @@ func (b *board) describe(job followed, elapsed bool) string {
 	if elapsed && !client.Settled(job.Status.Status) && !job.since.IsZero() {
 		line += ", " + short(b.now().Sub(job.since))
 		if job.usual > 0 {
-			line += fmt.Sprintf(" (runs usually for %s)", short(job.usual))
+			line += fmt.Sprintf(" (usually runs for %s)", short(job.usual))
 		}
 	}
 	if job.Code != "" {
@@ -127,8 +127,9 @@ func (b *board) describe(job followed, elapsed bool) string {
 	return line
 }
 
-// lines returns what to draw on a terminal. If it has too few lines, they are counts and
-// the jobs that have not succeeded, those that failed or need a person first.
+// lines returns what to draw on a terminal: a line for each job. If the terminal has too
+// few lines, it returns a summary and only jobs that have not succeeded: first those that
+// failed, then those that need a person.
 func (b *board) lines(columns, height int) []string {
 	jobs := b.sorted()
 	var lines []string
@@ -175,13 +176,13 @@ func (b *board) paint(line string) string {
 	return name + ": " + colorOf(ledger.State(rest[:end])).Sprint(rest[:end]) + rest[end:]
 }
 
-// urgency orders jobs: those that failed or need a person come first.
+// urgency orders jobs: first those that failed, then those that need a person.
 func urgency(j *followed) int {
 	return slices.Index([]int{exitFailed, exitPerson, exitTimeout}, codeOf(j.Status.Status))
 }
 
 // summary returns how many jobs are in each state, how long their outputs are, and what
-// they cost: an estimate for those without a cost.
+// they cost. For a job whose cost is not known, it counts the estimate.
 func summary(jobs []*followed) string {
 	counts, seconds, cost := map[ledger.State]int{}, 0.0, 0.0
 	for _, j := range jobs {

@@ -46,7 +46,7 @@ func TestBoardOnATerminal(t *testing.T) {
 		below         string // what is printed at the end
 	}{
 		{"a job that queues, one that runs, and one that has ended", []followed{jobIn("a", ledger.InQueue, queued), jobIn("b", ledger.InProgress, runs), jobIn("c", ledger.Succeeded)}, 80, 24,
-			[]string{"a: in_queue, 2 jobs ahead, 40s", "b: in_progress, 1m40s (runs usually for 1m30s)", "c: succeeded"}, ""},
+			[]string{"a: in_queue, 2 jobs ahead, 40s", "b: in_progress, 1m40s (usually runs for 1m30s)", "c: succeeded"}, ""},
 		{"a narrow terminal", []followed{jobIn("ads/talk", ledger.Failed, failed)}, 30, 24, []string{"ads/talk: failed (job_failed…"},
 			"\nads/talk: failed (job_failed): no face was found. Use another video.\n"},
 		{"a name with control characters", []followed{jobIn("a\x1b[2J", ledger.Succeeded)}, 80, 24, []string{`a\x1b[2J: succeeded`}, ""},
@@ -119,6 +119,9 @@ func TestFollowOfNames(t *testing.T) {
 		{name: "a job that needs a person when the time runs out", pattern: "talk", timeout: time.Hour, play: func(b *s3test.Bucket) {
 			status(b, "talk", ledger.Held)
 		}, err: "time ran out after 1h0m0s; 1 job continues", exit: exitPerson},
+		{name: "a job that needs a person, and one without a status, when the time runs out", pattern: "a b", timeout: time.Minute, play: func(b *s3test.Bucket) {
+			status(b, "a", ledger.Held)
+		}, err: "time ran out after 1m0s; 2 jobs continue", exit: exitTimeout},
 		{name: "a job that continues when the time runs out", pattern: "ads/", timeout: time.Hour, play: func(b *s3test.Bucket) {
 			status(b, "ads/a", ledger.Held)
 			status(b, "ads/b", ledger.InQueue)

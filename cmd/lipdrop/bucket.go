@@ -23,7 +23,8 @@ func keysBelow(ctx context.Context, b *bucket.Bucket, prefix string) ([]string, 
 	return keys, plainly(err)
 }
 
-// remove deletes an object. Package bucket cannot, because no function deletes.
+// remove deletes an object. Package bucket has no method for this, because the Lambda
+// functions delete nothing.
 func remove(ctx context.Context, b *bucket.Bucket, key string) error {
 	client := b.S3.(*s3.Client) // the command has no other
 	if _, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.Name, Key: &key}); err != nil {
@@ -32,11 +33,11 @@ func remove(ctx context.Context, b *bucket.Bucket, key string) error {
 	return nil
 }
 
-// longestName is the longest part of a path in the local bucket, in bytes. The
-// local S3 server cannot replace an object whose name has a longer part.
+// longestName is how many bytes a part of a key in the local bucket may have. The local
+// S3 server cannot replace an object whose key has a longer part.
 const longestName = 215
 
-// tooLong returns an error if a key is too long for the local bucket.
+// tooLong returns an error if a part of a key is too long for the local bucket.
 func tooLong(key string) error {
 	for part := range strings.SplitSeq(key, "/") {
 		if len(part) > longestName {
@@ -46,8 +47,8 @@ func tooLong(key string) error {
 	return nil
 }
 
-// plainly returns an error of package bucket without the SDK's description of the
-// request: what was done with which key, and the server's code and message.
+// plainly shortens an error of package bucket to what was done with which key, and the
+// server's code and message. It leaves out the SDK's description of the request.
 func plainly(err error) error {
 	sdk, ok := errors.AsType[*smithy.OperationError](err)
 	if !ok {

@@ -29,16 +29,16 @@ import (
 
 const (
 	// mediaFolder holds the media of lists, beside the bundles that name them. Its name
-	// begins with a dot, so that they form no jobs by themselves. Each content has its own
-	// folder below it: the key of a changed medium is another one, which changes job.json.
+	// begins with a dot, so that the media form no jobs by themselves. Each content has a
+	// folder of its own below it: a changed medium gets another key, so job.json changes too.
 	mediaFolder = ".media/"
 
 	// maxList bounds a list, in bytes.
 	maxList = 64 << 20
 )
 
-// bundler adds jobs to a plan as bundles: the rows of lists, and pairs that get a model
-// or options.
+// bundler adds bundles to a plan: one for each row of a list, and one for each pair that
+// gets a model or options.
 type bundler struct {
 	*plan
 	defaults list.Defaults
@@ -47,11 +47,11 @@ type bundler struct {
 
 // medium is a file of this machine that jobs of a list use.
 type medium struct {
-	*localFile        // its key depends on the list
+	*localFile        // without a key, which depends on the list
 	base       string // the name of the file
 	sum        client.Sum
 	info       media.Info
-	problem    *problem.Problem // with the file itself
+	problem    *problem.Problem // why the file cannot be used; nil if it can
 }
 
 // addList adds the rows of a list, each as the bundle inbox/<list>/<name>.job/.
@@ -64,7 +64,7 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 	name := norm.NFC.String(strings.TrimSuffix(base, filepath.Ext(base)))
 	folder += name + "/"
 	if k := drop.ParseKey(folder + "a.mp4"); k.Role != drop.Visual || name == "" {
-		return fmt.Errorf("a folder is named after the list %s; rename the list so that its name does not begin with a dot or end in .job", file)
+		return fmt.Errorf("the jobs of %s are dropped into a folder with its name; rename the list so that its name does not begin with a dot or end in .job", file)
 	}
 	for key := range b.rows {
 		if strings.HasPrefix(key, folder) {
@@ -76,7 +76,7 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 	return b.addRows(ctx, file, folder, filepath.Dir(file), rows, problems)
 }
 
-// readList reads a list, with a limit.
+// readList reads a list, which has at most maxList bytes.
 func readList(file string) ([]byte, error) {
 	f, info, err := openFollowing(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -132,7 +132,7 @@ func (b *bundler) bundlePairs(ctx context.Context) error {
 		return err
 	}
 	for _, key := range b.files.keys() {
-		if !used[key] && drop.ParseKey(key).Role != drop.Visual && drop.ParseKey(key).Role != drop.Audio {
+		if role := drop.ParseKey(key).Role; !used[key] && role != drop.Visual && role != drop.Audio {
 			return &client.UsageError{Reason: fmt.Sprintf("--model and --set are for pairs and lists, and %s is neither", check.File(key))}
 		}
 		delete(b.files.byKey, key)
@@ -148,8 +148,9 @@ func (b *bundler) bundlePairs(ctx context.Context) error {
 // readsAtOnce is how many media of a list are read at the same time.
 const readsAtOnce = 4
 
-// addRows adds the jobs of rows, whose media are named from dir, as bundles in a folder.
-// It leaves out rows with problems, and reports these and those of the media.
+// addRows adds each row as a bundle in a folder. The rows name their media by absolute
+// paths, or by paths from dir. It reports the given problems and those of the media, and
+// leaves out the rows that have any.
 func (b *bundler) addRows(ctx context.Context, file, folder, dir string, rows []list.Row, problems []list.Problem) error {
 	bad := map[int]bool{} // by the row's number
 	report := func(p list.Problem) {
@@ -210,7 +211,7 @@ func (b *bundler) addBundle(file, folder string, row list.Row) error {
 		if m := b.media[row.Files[audio]]; m != nil {
 			info = m.info
 		}
-		input, _ = row.Model.PairInput(row.Options, info) // the check repeats its warnings about lengths
+		input, _ = row.Model.PairInput(row.Options, info) // the check will return the same warnings
 	}
 	input = maps.Clone(input)
 	for property, link := range row.Links {
@@ -238,7 +239,7 @@ func (b *bundler) addBundle(file, folder string, row list.Row) error {
 	return nil
 }
 
-// read reads a medium: its sum, and what package media knows of it.
+// read reads the file of a medium. It sets its info and its sum, or its problem.
 func (m *medium) read(ctx context.Context, at string) error {
 	file, info, err := openFollowing(at)
 	if err != nil {

@@ -31,8 +31,8 @@ type checkCmd struct {
 	Files []string `arg:"" name:"file-or-folder" help:"What you would drop."`
 }
 
-// Run prints what job each file would start, or what is wrong with it. It runs the
-// same code as submit, and sends nothing anywhere.
+// Run prints what job each file would start, or what is wrong with it. It runs the same
+// code as submit. It uploads nothing, and only asks RunComfy for prices if c.Price is set.
 func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	files, err := gather(ledger.InboxPrefix, c.Files)
 	if err != nil {
@@ -92,8 +92,8 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	return nil
 }
 
-// prices returns the prices at RunComfy. The token is in the environment or in the secret
-// of the stack. With a token in the environment no stack is needed.
+// prices returns RunComfy's prices. It uses the token in the environment if there is one;
+// only otherwise it needs a stack, and uses the token of that.
 func (c *checkCmd) prices(ctx context.Context) (*budget.Prices, error) {
 	if token := os.Getenv("RUNCOMFY_TOKEN"); token != "" {
 		api := &runcomfy.Client{Token: staticToken(token)}
@@ -156,7 +156,7 @@ func report(out io.Writer, o check.Outcome, estimate budget.Estimate) {
 	}
 }
 
-// describe returns what is known about a file, in one line.
+// describe returns a line about a file of a job.
 func describe(used drop.Used) string {
 	if used.URL != "" {
 		return used.Input().URL

@@ -23,7 +23,8 @@ func (*completionCmd) Help() string {
 // completionTime is how long the completion of a name may take. A person waits for it.
 const completionTime = 3 * time.Second
 
-// registerCompletion answers the shell if it asks for completion. The parser then exits.
+// registerCompletion prints completions and makes the parser exit, if the shell asks for
+// completions.
 func registerCompletion(ctx context.Context, parser *kong.Kong) {
 	kongcompletion.Register(parser,
 		kongcompletion.WithPredictor("job", complete.PredictFunc(func(a complete.Args) []string {
@@ -58,8 +59,8 @@ func targetOf(args []string) client.Target {
 	return t
 }
 
-// namesLike returns the first names that begin with a text. Without a stack, or after an
-// error, it returns none, because the shell shows no messages.
+// namesLike returns the first names that begin with a text. If there is no stack, or after
+// an error, it returns no names: the shell would not show a message.
 func namesLike(ctx context.Context, target client.Target, text string) []string {
 	stack, err := target.Find(ctx)
 	if err != nil {

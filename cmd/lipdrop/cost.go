@@ -71,8 +71,8 @@ func groupOf(rec ledger.Record, by string) string {
 	return ""
 }
 
-// sumCosts returns the sums of takes by group, ordered by group, and the sum of all. It
-// leaves out the takes that RunComfy certainly does not charge.
+// sumCosts returns the sums of the takes of each group, ordered by group, and the total.
+// It leaves out takes that RunComfy certainly does not charge.
 func sumCosts(recs []ledger.Record, by string) (groups []costs, total costs) {
 	sums := map[string]*costs{}
 	for _, rec := range recs {
@@ -154,17 +154,13 @@ func ifKnown(usd float64, known int) string {
 	return dollars(usd)
 }
 
-// writeCosts writes the sums as CSV. A folder whose name begins like a formula has an
-// apostrophe before it, because spreadsheets would compute it.
+// writeCosts writes the sums as CSV.
 func writeCosts(out io.Writer, by string, groups []costs) error {
 	w := csv.NewWriter(out)
 	rows := [][]string{{by, "jobs", "seconds", "estimateUsd", "costUsd", "withoutEstimate", "withoutCost", "unknown"}}
 	number := func(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
 	for _, s := range groups {
-		if strings.ContainsAny(s.Group[:min(len(s.Group), 1)], "=+-@\t\r") {
-			s.Group = "'" + s.Group
-		}
-		rows = append(rows, []string{s.Group, strconv.Itoa(s.Jobs), number(s.Seconds), number(s.EstimateUSD), number(s.CostUSD),
+		rows = append(rows, []string{client.ForSheet(s.Group), strconv.Itoa(s.Jobs), number(s.Seconds), number(s.EstimateUSD), number(s.CostUSD),
 			strconv.Itoa(s.WithoutEstimate), strconv.Itoa(s.WithoutCost), strconv.Itoa(s.Unknown)})
 	}
 	if err := w.WriteAll(rows); err != nil {

@@ -39,13 +39,13 @@ type doctorCmd struct {
 // doctor checks one stack, and prints each result.
 type doctor struct {
 	*client.Client
-	profile string // that the caller named
+	profile string // the AWS profile of the command line
 	out     *terminal
 	wrongs  int // how many things are wrong
 }
 
-// Run checks a deployed stack and prints what to fix. Without --drop its calls
-// only read, and cost nothing.
+// Run checks a deployed stack and prints what to fix. Without c.Drop it only reads, which
+// costs nothing.
 func (c *doctorCmd) Run(ctx context.Context, out *terminal) error {
 	stack, err := c.FindOnAWS(ctx)
 	if _, ok := errors.AsType[*client.UsageError](err); ok {
@@ -80,7 +80,7 @@ func (d *doctor) wrong(what, remedy string) {
 	printf(d.out, "WRONG  %s\n       %s\n", what, remedy)
 }
 
-// failed reports a failed call of AWS.
+// failed reports a failed call of AWS. The question says what was tried, as an infinitive.
 func (d *doctor) failed(question string, err error) {
 	err = client.Explain(question, "", err)
 	if e, ok := errors.AsType[*client.CredentialsError](err); ok {
@@ -108,8 +108,9 @@ func (d *doctor) command(line string) string {
 	return line
 }
 
-// checkBucket checks the region first: S3 refuses all other requests about a bucket
-// of another region, and such a bucket sends its events elsewhere.
+// checkBucket checks the region of the bucket, and whether the bucket sends its events to
+// EventBridge. It checks the region first: a bucket of another region sends its events
+// there, and S3 refuses other requests about it.
 func (d *doctor) checkBucket(ctx context.Context) {
 	name := d.Bucket.Name
 	region, err := d.bucketRegion(ctx)
@@ -136,8 +137,8 @@ func (d *doctor) checkBucket(ctx context.Context) {
 	}
 }
 
-// bucketRegion returns the region of the bucket. S3 also names it when it refuses
-// the request because of the region.
+// bucketRegion returns the region of the bucket. S3 names the region even if it refuses
+// the request because the client uses another one.
 func (d *doctor) bucketRegion(ctx context.Context) (string, error) {
 	out, err := d.S3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &d.Bucket.Name})
 	if err == nil {
@@ -151,8 +152,8 @@ func (d *doctor) bucketRegion(ctx context.Context) (string, error) {
 	return "", err
 }
 
-// checkResources checks what leads a drop to submit: the rules and the event source
-// mappings.
+// checkResources checks what brings events to the functions: the rules and the event
+// source mappings.
 func (d *doctor) checkResources(ctx context.Context) {
 	pages := cloudformation.NewListStackResourcesPaginator(cloudformation.NewFromConfig(d.Config), &cloudformation.ListStackResourcesInput{StackName: &d.Stack})
 	for pages.HasMorePages() {
@@ -187,8 +188,8 @@ func (d *doctor) checkRule(ctx context.Context, rule, id string) {
 	}
 }
 
-// checkMapping checks an event source mapping and the result of its last call. Through
-// it, Lambda reads a queue and calls a function.
+// checkMapping checks an event source mapping, through which Lambda reads a queue and
+// calls a function, and the result of its last call.
 func (d *doctor) checkMapping(ctx context.Context, mapping, id string) {
 	out, err := lambda.NewFromConfig(d.Config).GetEventSourceMapping(ctx, &lambda.GetEventSourceMappingInput{UUID: &id})
 	if err != nil {
@@ -213,9 +214,9 @@ func (d *doctor) checkMapping(ctx context.Context, mapping, id string) {
 // testFile is a drop that starts no job: submit rejects its suffix.
 const testFile = "lipdrop-doctor.check"
 
-// checkDrop drops the test file until its answer file is there, which shows that
-// events arrive and that submit runs. EventBridge loses the events of a bucket's
-// first minutes, so checkDrop drops the file again after each pause.
+// checkDrop drops the test file and waits for its answer file, which shows that events
+// arrive and that submit runs. EventBridge loses the events of a bucket's first minutes,
+// so checkDrop drops the file again after each pause. At the end, it deletes the file.
 func (d *doctor) checkDrop(ctx context.Context, wait, pause time.Duration) {
 	settle, _ := strconv.Atoi(d.Parameters["SettleSeconds"]) // CloudFormation accepts only numbers
 	wait += time.Duration(settle) * time.Second
@@ -266,8 +267,8 @@ func (d *doctor) checkDeadLetters(ctx context.Context) {
 		return
 	}
 	if n := out.Attributes[string(sqstypes.QueueAttributeNameApproximateNumberOfMessages)]; n != "0" {
-		d.wrong("the dead-letter queue holds "+n+" events of drops, which are no longer retried",
-			"Fix the causes that the statuses of these drops name, then run: "+d.command(d.Outputs["Redrive"]))
+		d.wrong("the dead-letter queue has messages ("+n+"): events of drops and deletions that are no longer retried",
+			"Fix the causes that the statuses of these jobs name, then run: "+d.command(d.Outputs["Redrive"]))
 		return
 	}
 	d.fine("the dead-letter queue is empty")
@@ -325,19 +326,18 @@ func (d *doctor) checkToken(ctx context.Context, api *runcomfy.Client) {
 	}
 }
 
-// isKind reports whether an error is a response of RunComfy of one kind.
+// isKind reports whether RunComfy responded with an error of a kind.
 func isKind(err error, kind runcomfy.Kind) bool {
-	answered, ok := errors.AsType[*runcomfy.Error](err)
-	return ok && answered.Kind() == kind
+	response, ok := errors.AsType[*runcomfy.Error](err)
+	return ok && response.Kind() == kind
 }
 
-// runComfyFailed reports a failed call of RunComfy.
+// runComfyFailed reports a failed call of RunComfy's API.
 func (d *doctor) runComfyFailed(question string, err error) {
 	d.wrong(fmt.Sprintf("cannot %s: %v", question, err), "Check your network, or try again later: RunComfy may have an outage.")
 }
 
-// compare names the properties of a model's input that differ between the catalogue and
-// RunComfy.
+// compare reports whether a model's input is the same in the catalogue and at RunComfy.
 func (d *doctor) compare(id string, known, live json.RawMessage) {
 	if differ := differences(known, live); differ != nil {
 		d.wrong("RunComfy has changed the input of "+id+": "+strings.Join(differ, ", "),

@@ -194,8 +194,8 @@ func TestDoctor(t *testing.T) {
 			want: "WRONG  the bucket drops is in us-east-1 and the stack is in eu-west-1, so the stack sees no drop\n" +
 				"       Deploy the stack in us-east-1; or set the parameter ExistingBucket to a bucket in eu-west-1."},
 		{name: "dead letters", aws: stack{token: "right", deadLetters: 3},
-			want: "WRONG  the dead-letter queue holds 3 events of drops, which are no longer retried\n" +
-				"       Fix the causes that the statuses of these drops name, then run: aws redrive --region eu-west-1"},
+			want: "WRONG  the dead-letter queue has messages (3): events of drops and deletions that are no longer retried\n" +
+				"       Fix the causes that the statuses of these jobs name, then run: aws redrive --region eu-west-1"},
 		{name: "a question that is not allowed", aws: stack{token: "right", denied: "DescribeRule"},
 			want: "WRONG  cannot ask whether the rule DropRule is enabled: your credentials lack the permission events:DescribeRule" + lacking},
 		{name: "a new option", aws: stack{token: "right"}, change: func(schema map[string]any) {

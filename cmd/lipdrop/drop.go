@@ -67,27 +67,37 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 
 func (c *dropCmd) waits() bool { return c.Wait || c.Get != "" }
 
-// detailed is how many jobs are printed with their media and options, and briefly how
-// many in one line each.
 const (
+	// detailed is how many starting jobs are printed with their media and options. If there
+	// are more, each is one line.
 	detailed = 10
-	briefly  = 30
+
+	// mostShown is how many jobs are printed at all.
+	mostShown = 30
 )
 
 // print says what the drop does.
 func (p *plan) print(out *terminal) {
+	p.printJobs(out)
+	for _, file := range sortedKeys(p.lists) {
+		printf(out, "%s: %s\n", file, count(p.lists[file], "row"))
+	}
+	p.printTotal(out)
+}
+
+func (p *plan) printJobs(out *terminal) {
 	starting, shown := p.starting(), 0
 	for _, job := range p.jobs {
 		switch {
 		case job.State == check.Ready && !job.starts:
-			if starting+len(p.jobs) <= briefly {
+			if len(p.jobs) <= mostShown { // otherwise these lines would bury the jobs that start
 				printf(out, "%s: starts nothing, because %s\n", job.Finding.Name, client.WhyNot(job.Finding, p.uploads))
 			}
 			continue
 		case job.State == ledger.Used && len(p.jobs) > detailed:
 			continue
 		}
-		if shown++; shown > briefly {
+		if shown++; shown > mostShown {
 			continue
 		}
 		if job.starts && starting > detailed {
@@ -99,20 +109,23 @@ func (p *plan) print(out *terminal) {
 		}
 		report(out, job.Outcome, budget.Estimate{})
 	}
-	if shown > briefly {
-		printf(out, "and %d more; --dry-run --json prints all\n", shown-briefly)
+	if shown > mostShown {
+		printf(out, "and %d more; --dry-run --json prints all\n", shown-mostShown)
 	}
-	for _, file := range sortedKeys(p.lists) {
-		printf(out, "%s: %s\n", file, count(p.lists[file], "row"))
-	}
+}
+
+// printTotal prints how many jobs start, how long their outputs are, what is sent, and
+// the estimate.
+func (p *plan) printTotal(out *terminal) {
 	var length time.Duration
-	unknown := 0
+	starting, unknown := p.starting(), 0
 	for _, job := range p.jobs {
-		if job.starts {
-			length += job.Job.Expected.Length
-			if job.Job.Expected.Length == 0 {
-				unknown++
-			}
+		if !job.starts {
+			continue
+		}
+		length += job.Job.Expected.Length
+		if job.Job.Expected.Length == 0 {
+			unknown++
 		}
 	}
 	line := fmt.Sprintf("%s to start", count(starting, "job"))
@@ -135,7 +148,7 @@ func (p *plan) print(out *terminal) {
 	}
 }
 
-// droppedJob is what drop --json prints of a job.
+// droppedJob is what drop --json prints about a job.
 type droppedJob struct {
 	check.Job
 	Starts bool `json:"starts"`
@@ -152,7 +165,8 @@ func (p *plan) printJSON(out *terminal) error {
 	return nil
 }
 
-// ask asks whether to start jobs. Without a terminal it refuses.
+// ask asks whether to start the jobs, unless none starts or --yes is set. Without a
+// terminal it returns a *client.UsageError.
 func (c *dropCmd) ask(ctx context.Context, p *plan, say messages) error {
 	starting := p.starting()
 	if c.Yes || starting == 0 {
@@ -178,7 +192,7 @@ func (c *dropCmd) ask(ctx context.Context, p *plan, say messages) error {
 	}
 }
 
-// send uploads what the bucket does not hold.
+// send uploads the files of the plan.
 func (p *plan) send(ctx context.Context, stack *client.Client, say messages) error {
 	if len(p.uploads) == 0 {
 		return nil
@@ -201,7 +215,8 @@ func (p *plan) send(ctx context.Context, stack *client.Client, say messages) err
 	return nil
 }
 
-// follow follows the jobs of the files, fetches their outputs, and returns the jobs.
+// follow follows the named jobs until they have ended, and returns them. With --get, it
+// also fetches the outputs.
 func (c *dropCmd) follow(ctx context.Context, stack *client.Client, p *plan, names []string, out *terminal, say messages) ([]*followed, error) {
 	orders, err := p.orders(ctx, stack)
 	if err != nil {
@@ -233,8 +248,8 @@ func (c *dropCmd) follow(ctx context.Context, stack *client.Client, p *plan, nam
 	return jobs, err
 }
 
-// isAbout reports whether a status is about the drop with an order, or about a newer
-// one.
+// isAbout reports whether a status is about the drop that orders returned an order for,
+// or about a newer drop.
 func isAbout(st client.Status, order string) bool {
 	switch {
 	case order == "":
@@ -247,7 +262,8 @@ func isAbout(st client.Status, order string) bool {
 	return ledger.Stamp(st.Order) >= ledger.Stamp(order)
 }
 
-// orders returns the orders that the statuses of the jobs have after the drop, by name.
+// orders returns what identifies this drop in the status of each job, by name: the take
+// that the drop starts, or the Order of a status without a take.
 func (p *plan) orders(ctx context.Context, stack *client.Client) (map[string]string, error) {
 	snapshot, err := p.snapshot(ctx, stack)
 	if err != nil {
@@ -266,8 +282,8 @@ func (p *plan) orders(ctx context.Context, stack *client.Client) (map[string]str
 	return orders, stack.Explain("see what is in the bucket", "inbox/*", err)
 }
 
-// sentFiles are the files of the bucket after a drop. The content of those that were
-// dropped is read from this machine.
+// sentFiles are the files of the bucket after a drop. It reads the contents of the dropped
+// files from this machine.
 type sentFiles struct {
 	*check.Snapshot
 	files *check.Dropped
@@ -281,11 +297,12 @@ func (s sentFiles) ReadRange(ctx context.Context, f drop.File, off, n int64) ([]
 	return s.Snapshot.ReadRange(ctx, f, off, n)
 }
 
-// manyNames is how many jobs of a folder are followed by their names. If there are more,
+// manyNames is up to how many jobs of a folder are listed one by one. If there are more,
 // one listing of the folder is cheaper.
 const manyNames = 20
 
-// patternsOf returns patterns that select the names, and few others.
+// patternsOf returns patterns that select the names, and may select other names of the
+// same folders.
 func patternsOf(names []string) []client.Pattern {
 	folders := map[string][]string{}
 	for _, name := range names {

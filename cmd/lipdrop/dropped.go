@@ -31,15 +31,15 @@ type localFile struct {
 	inFolder bool // no argument names it, only its folder
 }
 
-// newLocalFile returns a file of this machine that would get a key. Its ETag only changes
-// with the content.
+// newLocalFile returns a file of this machine that would get a key. The ETag of a check
+// only needs to change with the file, so it is made from the size and the time.
 func newLocalFile(key, path string, info fs.FileInfo) *localFile {
 	return &localFile{path: path, File: drop.File{
 		Key: key, Size: info.Size(), LastModified: info.ModTime().UTC().Truncate(time.Second), ETag: fmt.Sprint(info.Size(), info.ModTime()),
 	}}
 }
 
-// newText returns a text that would get a key.
+// newText returns a text that would be dropped with a key.
 func newText(key string, text []byte) *localFile {
 	return &localFile{text: text, File: drop.File{Key: key, Size: int64(len(text)), ETag: fmt.Sprintf("%x", md5.Sum(text))}}
 }
@@ -53,8 +53,9 @@ func (f *localFile) open() (client.Content, error) {
 	return file, err
 }
 
-// gather gives each file a key in a folder, and each folder with all its files too. The
-// error names every argument that does not exist.
+// gather gives each argument a key in a folder. An argument that is a folder stands for
+// all its files. The error names every argument that does not exist, and every two files
+// that would get the same key.
 func gather(folder string, args []string) (*dropped, error) {
 	d := &dropped{folder: folder, byKey: map[string]*localFile{}}
 	var errs []error

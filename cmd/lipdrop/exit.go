@@ -19,7 +19,7 @@ const (
 	exitInterrupted = 130
 )
 
-// exitError ends the command with an exit code of its own.
+// exitError makes the command end with an exit code.
 type exitError struct {
 	code int
 	err  error
@@ -51,7 +51,7 @@ func exitCode(ctx context.Context, err error) int {
 	return exitFailed
 }
 
-// codeOf returns the exit code that the state of one job asks for.
+// codeOf returns the exit code for the state of one job.
 func codeOf(st ledger.Status) int {
 	switch st.State {
 	case ledger.Succeeded, ledger.Used, ledger.Accepted:
@@ -64,8 +64,8 @@ func codeOf(st ledger.Status) int {
 	return exitTimeout
 }
 
-// worst returns the exit code of several jobs: a failure counts more than a job that
-// needs a person, and that more than a job that continues.
+// worst returns the exit code for several jobs: exitFailed if one has it, else exitPerson,
+// else exitTimeout, else 0.
 func worst(codes ...int) int {
 	for _, code := range []int{exitFailed, exitPerson, exitTimeout} {
 		if slices.Contains(codes, code) {

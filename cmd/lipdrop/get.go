@@ -38,8 +38,9 @@ func (c *getCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	return c.fetch(ctx, stack, out, say, names, dir)
 }
 
-// splitFolder splits arguments into names and the folder that may follow them: the last
-// of several arguments, if it begins with . or / or is a folder of this machine.
+// splitFolder splits arguments into names and the folder for the outputs. The folder is
+// the last of several arguments, if that begins with . or / or is a folder of this
+// machine; otherwise it is the current folder.
 func splitFolder(args []string) (names []string, dir string) {
 	last := len(args) - 1
 	info, err := os.Stat(args[last])
@@ -49,7 +50,7 @@ func splitFolder(args []string) (names []string, dir string) {
 	return args[:last], args[last]
 }
 
-// fetched is what get --json prints of a file.
+// fetched is what get --json prints about a file.
 type fetched struct {
 	Name    string `json:"name"`
 	Take    string `json:"take"`
@@ -63,8 +64,8 @@ type fetched struct {
 // namesAtOnce is how many jobs' results are read at the same time.
 const namesAtOnce = 16
 
-// fetch fetches the outputs of jobs into a folder and prints the files. If one of several
-// jobs has no output, it only says so.
+// fetch fetches the outputs of jobs into a folder and prints the files. A job without an
+// output is an error, but of several jobs it is only reported.
 func (c *getCmd) fetch(ctx context.Context, stack *client.Client, out *terminal, say messages, names []string, dir string) error {
 	take := c.Take
 	if c.AllTakes {

@@ -55,11 +55,14 @@ func (c *jobsCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	return nil
 }
 
-// detail returns what a person wants to know of a status beside its state, in a line.
+// unreadable stands for the state of a status without one: see client.Status.
+const unreadable = "the status cannot be read: it is not JSON"
+
+// detail returns the most important fact of a status beside its state, in a line.
 func detail(st ledger.Status) string {
 	switch {
 	case st.State == "":
-		return "the status cannot be read: it is not JSON"
+		return unreadable
 	case st.Code != "":
 		return st.Reason
 	case st.QueuePosition != nil:
@@ -101,8 +104,10 @@ func showLine(out *terminal, what, text string) {
 // showJob prints a status and its takes.
 func showJob(out *terminal, job client.Job) {
 	st := job.Status
-	printf(out, "%s: %s\n", st.Name, st.State)
-	showLine(out, "changed", ago(st.UpdatedAt, time.Now())+" ago")
+	printf(out, "%s: %s\n", st.Name, cmp.Or(string(st.State), unreadable))
+	if !st.UpdatedAt.IsZero() {
+		showLine(out, "changed", ago(st.UpdatedAt, time.Now())+" ago")
+	}
 	if st.Code != "" {
 		showLine(out, "reason", fmt.Sprintf("%s (%s)", st.Reason, st.Code))
 		showLine(out, "do", st.Remedy)
@@ -165,7 +170,8 @@ func join(separator string, texts ...string) string {
 	return strings.Join(slices.DeleteFunc(texts, func(s string) bool { return s == "" }), separator)
 }
 
-// timesOf returns when a take was submitted, and how long after that each step began.
+// timesOf returns when a take was submitted, and how long after that each later step
+// began, in a line.
 func timesOf(t ledger.Times) string {
 	if t.Submitted.IsZero() {
 		return "claimed " + t.Claimed.Format(time.RFC3339)

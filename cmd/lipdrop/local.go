@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -20,11 +21,11 @@ type localCmd struct {
 	Dir        string        `default:".lipdrop" help:"Folder of the local stack's state. It survives a restart."`
 	RunTime    time.Duration `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
 	QueueTime  time.Duration `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
-	Output     string        `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the own input of the job, or a made-up file in which nothing can be decoded (${enum})."`
+	Output     string        `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file in which nothing can be decoded (${enum})."`
 	Settle     time.Duration `default:"2s" help:"How long to wait before a drop is assessed, so that files copied together are assessed together."`
 	Port       int           `help:"Port of S3 over plain http on 127.0.0.1. By default the port of the last start, or a free one."`
 	TLSPort    int           `name:"tls-port" help:"Port of S3 over https on 127.0.0.1."`
-	Containers bool          `help:"Let Docker containers on this machine connect to the stack, for sam local. Like everybody, they need the keys."`
+	Containers bool          `help:"Let Docker containers on this machine connect to the stack, for sam local. They need the stack's keys too."`
 	Webhook    string        `placeholder:"URL" help:"Send each notice to this address on this machine, as NotifyWebhookUrl does on AWS."`
 	Lambda     string        `name:"lambda-endpoint" placeholder:"URL" help:"Call the functions through the Lambda Invoke API at this address, such as http://127.0.0.1:3001 of sam local start-lambda."`
 }
@@ -64,35 +65,13 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, `lipdrop is running on this machine. RunComfy is a fake: each output is the job's own input video or image, and nothing is charged.
-
-Drop files into the folder
-  %[1]s
-or with this command, in another terminal:
-  lipdrop drop talk.mp4 talk.wav --dir %[13]s --wait --get out
-or with the aws command:
-  export AWS_ACCESS_KEY_ID=%[2]s AWS_SECRET_ACCESS_KEY=%[3]s AWS_DEFAULT_REGION=%[4]s
-  aws s3 cp talk.mp4 s3://%[5]s/inbox/ --endpoint-url %[6]s
-  aws s3 cp talk.wav s3://%[5]s/inbox/ --endpoint-url %[6]s
-Read the status, and fetch the output:
-  aws s3 cp s3://%[5]s/status/talk.json - --endpoint-url %[6]s
-  aws s3 cp --recursive s3://%[5]s/outbox/talk/ . --endpoint-url %[6]s
-The same over https: --endpoint-url %[7]s --ca-bundle %[8]s
-See all jobs on a page:
-  lipdrop ui --dir %[13]s
-%[10]s%[12]sThe keys are in %[11]s. Anybody who has them can use everything in this stack.
-Logs of the functions: %[9]s
-Press Ctrl-C to end it. Jobs under way continue at the next start.
-
-`, folder, local.AccessKey, stack.Keys().SecretKey, local.Region, local.Bucket, stack.Plain.S3, stack.TLS.S3, stack.CAFile(), filepath.Join(c.Dir, "logs"),
-		containers, filepath.Join(c.Dir, "keys.json"), c.webhookText(stack), c.Dir)
-
-	answers, err := newAnswers(ctx, b, say)
+	fmt.Fprint(out, c.welcome(stack, folder, containers))
+	statuses, err := newStatusPrinter(ctx, b, say)
 	if err != nil {
 		return err
 	}
 	go watch.run(ctx)
-	go answers.run(ctx)
+	go statuses.run(ctx)
 	select {
 	case <-ctx.Done():
 		say("ending")
@@ -102,6 +81,36 @@ Press Ctrl-C to end it. Jobs under way continue at the next start.
 	}
 }
 
+// welcome returns the text that says how to use the stack.
+func (c *localCmd) welcome(stack *local.Stack, folder, containers string) string {
+	return strings.NewReplacer(
+		"{folder}", folder, "{dir}", c.Dir, "{keys}", filepath.Join(c.Dir, "keys.json"), "{logs}", filepath.Join(c.Dir, "logs"),
+		"{access key}", local.AccessKey, "{secret key}", stack.Keys().SecretKey, "{region}", local.Region,
+		"{bucket}", local.Bucket, "{http}", stack.Plain.S3, "{https}", stack.TLS.S3, "{ca}", stack.CAFile(),
+		"{containers}", containers, "{webhook}", c.webhookText(stack),
+	).Replace(`lipdrop is running on this machine. RunComfy is a fake: each output is the job's own input video or image, and nothing is charged.
+
+Drop files into the folder
+  {folder}
+or with this command, in another terminal:
+  lipdrop drop talk.mp4 talk.wav --dir {dir} --wait --get out
+or with the aws command:
+  export AWS_ACCESS_KEY_ID={access key} AWS_SECRET_ACCESS_KEY={secret key} AWS_DEFAULT_REGION={region}
+  aws s3 cp talk.mp4 s3://{bucket}/inbox/ --endpoint-url {http}
+  aws s3 cp talk.wav s3://{bucket}/inbox/ --endpoint-url {http}
+Read the status, and fetch the output:
+  aws s3 cp s3://{bucket}/status/talk.json - --endpoint-url {http}
+  aws s3 cp --recursive s3://{bucket}/outbox/talk/ . --endpoint-url {http}
+The same over https: --endpoint-url {https} --ca-bundle {ca}
+See all jobs on a page:
+  lipdrop ui --dir {dir}
+{containers}{webhook}The keys are in {keys}. Anybody who has them can use everything in this stack.
+Logs of the functions: {logs}
+Press Ctrl-C to end it. Jobs under way continue at the next start.
+
+`)
+}
+
 // describeNotice returns the line that is printed for a notice.
 func describeNotice(n events.Notice) string {
 	var detail notice.Detail
@@ -109,7 +118,7 @@ func describeNotice(n events.Notice) string {
 	return fmt.Sprintf("notice: %s, about %s", n.DetailType, detail.Name)
 }
 
-// webhookText says what the webhook receives.
+// webhookText returns a line about the webhook, or "" without one.
 func (c *localCmd) webhookText(stack *local.Stack) string {
 	if c.Webhook == "" {
 		return ""

@@ -28,14 +28,14 @@ const (
 	// retryEvery is how often the watcher tries again what failed.
 	retryEvery = 5 * time.Second
 
-	// droppedFrom is the metadata of objects that a watcher uploaded. The watcher
-	// does not delete other objects, even if no file has their name.
+	// droppedFrom is the metadata of objects that a watcher uploaded. Of the objects that
+	// have no file when it starts, a watcher deletes only these.
 	droppedFrom = "lipdrop-dropped-from"
 	fromFolder  = "folder"
 )
 
-// watcher makes the bucket follow a folder: it drops files that appear or change, and
-// deletes the drops of files that disappear.
+// watcher makes the bucket match a folder: it drops files that appear or change, and
+// deletes the objects of files that disappear.
 type watcher struct {
 	bucket *bucket.Bucket
 	folder string
@@ -43,8 +43,8 @@ type watcher struct {
 	files  map[string]*watchedFile // by key, as of the last look
 }
 
-// watchedFile is a file of the folder, or one that is gone but whose drop may still be
-// in the bucket.
+// watchedFile is a file of the folder, or a file that is gone but whose object may still
+// be in the bucket.
 type watchedFile struct {
 	path string
 	info fs.FileInfo // nil if it is gone or cannot be read
@@ -57,16 +57,17 @@ type watchedFile struct {
 	retry time.Time // when to try again after an error
 }
 
-// isAs reports whether a file has not changed between two looks.
-func (f *watchedFile) isAs(next *watchedFile) bool {
+// equals reports whether a file has not changed until the next look.
+func (f *watchedFile) equals(next *watchedFile) bool {
 	if f.info == nil || next.info == nil {
 		return f.gone == next.gone && fmt.Sprint(f.err) == fmt.Sprint(next.err)
 	}
 	return os.SameFile(f.info, next.info) && f.info.Size() == next.info.Size() && f.info.ModTime().Equal(next.info.ModTime())
 }
 
-// newWatcher returns a watcher of a folder. It counts the objects of the bucket as
-// files that were there, so that those without a file are deleted.
+// newWatcher returns a watcher of a folder. It treats each object of the bucket as a file
+// that is gone. So the first looks find out which files are still there, and delete the
+// objects of those that are not.
 func newWatcher(ctx context.Context, b *bucket.Bucket, folder string, say func(string)) (*watcher, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
@@ -89,8 +90,8 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
-// look makes the bucket match the files that have not changed since the last look. It
-// prints each error once, and tries again later.
+// look makes the bucket match the files that have not changed since the last look. After
+// an error it tries again later. It prints an error of a file once.
 func (w *watcher) look(ctx context.Context) {
 	if _, err := os.Lstat(w.folder); errors.Is(err, fs.ErrNotExist) && os.MkdirAll(w.folder, 0o700) == nil {
 		w.say(escapef("%s was deleted; lipdrop has created it again", w.folder))
@@ -99,7 +100,7 @@ func (w *watcher) look(ctx context.Context) {
 	found := w.find()
 	for _, key := range sortedKeys(found) {
 		f := w.files[key]
-		if f == nil || !f.isAs(found[key]) {
+		if f == nil || !f.equals(found[key]) {
 			continue
 		}
 		found[key] = f
@@ -133,7 +134,7 @@ func (w *watcher) look(ctx context.Context) {
 	}
 }
 
-// find returns the files of the folder, and those of the last look that are gone.
+// find returns the files of the folder, and those of the last look that are gone now.
 func (w *watcher) find() map[string]*watchedFile {
 	found := map[string]*watchedFile{}
 	walk(w.folder, func(path string, info fs.FileInfo, err error) {
@@ -169,13 +170,9 @@ func (w *watcher) match(ctx context.Context, key string, f *watchedFile) error {
 	return w.drop(ctx, key, f.path)
 }
 
-// key returns the key of a dropped path.
+// key returns the key for a path in the folder.
 func (w *watcher) key(path string) string {
-	below, err := filepath.Rel(w.folder, path)
-	if err != nil {
-		below = filepath.Base(path)
-	}
-	return ledger.InboxPrefix + filepath.ToSlash(below)
+	return ledger.InboxPrefix + filepath.ToSlash(strings.TrimPrefix(path, w.folder+string(filepath.Separator)))
 }
 
 // remove deletes an object if there is one. If no look has found its file, the object
@@ -195,10 +192,10 @@ func (w *watcher) remove(ctx context.Context, key string, seen bool) error {
 	return nil
 }
 
-// drop uploads a file unless the bucket already has it since its last change, so that
-// a restart of the stack drops nothing twice.
+// drop uploads a file unless the bucket already has it: a restart of the stack must not
+// drop it again.
 func (w *watcher) drop(ctx context.Context, key, path string) error {
-	if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil {
+	if err := tooLong(key); err != nil {
 		return err
 	}
 	file, info, err := w.open(path)
@@ -221,9 +218,9 @@ func (w *watcher) drop(ctx context.Context, key, path string) error {
 	return nil
 }
 
-// isSame reports whether an object exists and has a file's content and is not older than it. A
-// file that was moved over another may be older than the object, so isSame also
-// compares the contents.
+// isSame reports whether an object exists, has the content of a file, and is not older
+// than the file. The times do not suffice: a file that was moved over another one may be
+// older than the object.
 func isSame(object bucket.File, file *os.File, info fs.FileInfo) (bool, error) {
 	if object.Key == "" || object.Size != info.Size() || object.LastModified.Before(info.ModTime().Truncate(time.Second)) {
 		return false, nil
@@ -242,9 +239,9 @@ func isSame(object bucket.File, file *os.File, info fs.FileInfo) (bool, error) {
 	return slices.Equal(sum.Sum(nil), etag), nil
 }
 
-// open opens a file of the folder. It follows links out of the folder only if they
-// belong to this user: a link of another user could make this user upload a file
-// that only this user can read.
+// open opens a file of the folder. It follows a link out of the folder only if the link
+// belongs to this user: otherwise another user could make this user upload a file that
+// only this user can read.
 func (w *watcher) open(path string) (*os.File, fs.FileInfo, error) {
 	root, err := os.OpenRoot(w.folder)
 	if err != nil {

@@ -21,13 +21,13 @@ type modelsCmd struct {
 	ID   string `arg:"" optional:"" help:"Model to describe, such as sync/react-1."`
 }
 
-// modelLine is what models --json prints of a model.
+// modelLine is what models --json prints about a model.
 type modelLine struct {
 	ID           string          `json:"id"`
 	Schema       json.RawMessage `json:"schema"`
 	BasePriceUSD *float64        `json:"basePriceUsd,omitempty"`
 	PriceUnit    string          `json:"priceUnit,omitempty"`
-	Differs      []string        `json:"differs,omitempty"` // properties that RunComfy has changed
+	Differs      []string        `json:"differs,omitempty"` // properties that RunComfy has changed, added or removed
 }
 
 // Run lists the models, or describes one.
@@ -98,7 +98,7 @@ func (l *modelLine) ask(ctx context.Context, stack *client.Client) error {
 	return nil
 }
 
-// price returns what RunComfy says, for a person.
+// price returns the price and the changes at RunComfy, for a person.
 func (l *modelLine) price() string {
 	price := "price not known"
 	if l.BasePriceUSD != nil {
@@ -110,7 +110,7 @@ func (l *modelLine) price() string {
 	return price
 }
 
-// checkModel returns an error if there is no model with an id.
+// checkModel returns a *client.UsageError if there is no model with an id.
 func checkModel(models *catalog.Catalog, id string) error {
 	if _, ok := models.Model(id); !ok {
 		return &client.UsageError{Reason: fmt.Sprintf("there is no model %s; the models are %s", id, strings.Join(models.IDs(), ", "))}
@@ -137,7 +137,7 @@ func printInput(out *terminal, model *catalog.Model) {
 	printTable(out, []string{"INPUT", "", "VALUES"}, 0, rows)
 }
 
-// differences returns the properties that differ in two input schemas.
+// differences returns the names of the properties that differ in two input schemas.
 func differences(known, live json.RawMessage) []string {
 	ours, theirs := properties(known), properties(live)
 	var differ []string
@@ -154,8 +154,8 @@ func differences(known, live json.RawMessage) []string {
 	return differ
 }
 
-// properties returns what an input schema requires of each property. It leaves out
-// descriptions, and defaults, some of which are only samples.
+// properties returns what an input schema demands of each property. It leaves out the
+// descriptions, and the defaults because some of them are only samples.
 func properties(schema json.RawMessage) map[string]map[string]any {
 	var s struct {
 		Properties map[string]map[string]any `json:"properties"`
@@ -176,8 +176,8 @@ func properties(schema json.RawMessage) map[string]map[string]any {
 	return s.Properties
 }
 
-// inAnyOrder returns the value of a schema's keyword so that lists with the same
-// elements are equal.
+// inAnyOrder sorts the value of a schema's keyword if it is a list, so that the order does
+// not matter in a comparison.
 func inAnyOrder(value any) any {
 	list, ok := value.([]any)
 	if !ok {

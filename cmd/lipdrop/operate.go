@@ -19,7 +19,7 @@ type cancelCmd struct {
 }
 
 // Run cancels every take of the jobs that is under way, as a deletion of their files
-// does. The error is nil only if each is cancelled.
+// does. The error is nil only if every one of them is cancelled.
 func (c *cancelCmd) Run(ctx context.Context, stack *client.Client, out *terminal) error {
 	jobs, err := chosen(ctx, stack, c.Names, nil)
 	if err != nil {
@@ -65,9 +65,9 @@ func (c *redriveCmd) Run(ctx context.Context, stack *client.Client, out *termina
 	})
 }
 
-// chosen returns the jobs that arguments name, and whether an argument is their name and
-// not a prefix. A prefix stands for the jobs below it whose status has one of the states,
-// or for all without states.
+// chosen returns the jobs that the patterns select. The value of a job is true if a
+// pattern is its name, and false if only a prefix selects it. A prefix selects only jobs
+// whose status has one of the states; if states is nil, it selects all.
 func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern, states []state) (named map[string]bool, err error) {
 	named = map[string]bool{}
 	for _, p := range patterns {
@@ -97,8 +97,9 @@ func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern
 // jobsAtOnce is how many jobs are cancelled or redriven at the same time.
 const jobsAtOnce = 8
 
-// forEach calls do with each job, several at the same time, and goes on after an error.
-// It reports a job of a prefix that has nothing to do only if that is true of all jobs.
+// forEach calls do with each job, several at the same time, and continues after an error.
+// It ignores jobs that only a prefix selects and for which there is nothing to do, unless
+// there is nothing to do for any job.
 func forEach(named map[string]bool, do func(name string) error) error {
 	names := sortedKeys(named)
 	errs := make([]error, len(names))

@@ -26,8 +26,8 @@ import (
 type plan struct {
 	resolver drop.Resolver // of the stack, without files
 	files    *dropped
-	uploads  map[string]*client.Upload // what is sent, by key
-	same     int                       // how many files the bucket holds already
+	uploads  map[string]*client.Upload // by key: all files, and after choose only those to send
+	same     int                       // how many files are not sent, because the bucket holds them
 	jobs     []plannedJob              // all findings about the files
 	lists    map[string]int            // the number of rows by the list's file
 	rows     map[string]plannedRow     // by the key of the row's job.json
@@ -43,7 +43,7 @@ type plannedRow struct {
 
 // wrong is a problem of a file, or of a row of a list.
 type wrong struct {
-	file string
+	file string // the list, or ""
 	row  int
 	text string
 }
@@ -62,8 +62,8 @@ type plannedJob struct {
 	usd    *float64 // the estimate, if it is known
 }
 
-// plan reads the files, compares them with the bucket, and checks what jobs they form
-// together with the files there. The error names every problem.
+// plan reads the files, compares them with the bucket, and checks which jobs they form
+// together with the files in the bucket. The error names every problem.
 func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string, say messages) (*plan, error) {
 	models, err := catalog.Default()
 	if err != nil {
@@ -169,13 +169,13 @@ func (c cost) String() string {
 	return fmt.Sprintf("about %s, %s, without %s: %s", dollars(c.usd), budget.EstimateNote, count(c.unknown, "job"), c.why)
 }
 
-// compare reads the files, and compares them with the bucket.
+// compare makes the uploads and compares them with the bucket.
 func (p *plan) compare(ctx context.Context, stack *client.Client) error {
 	for _, key := range p.files.keys() {
-		if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil && stack.Local() {
+		if err := tooLong(key); err != nil && stack.Local() {
 			return err
 		}
-		if p.uploads[key] == nil { // otherwise it is a medium of a list, which was read before
+		if p.uploads[key] == nil { // a medium of a list already has an upload
 			f := p.files.byKey[key]
 			p.uploads[key] = &client.Upload{Key: key, Size: f.Size, Open: f.open}
 		}
@@ -199,13 +199,13 @@ func (p *plan) choose(force bool) {
 	}
 }
 
-// snapshotPages is how many pages of the bucket's listing a check reads at most, with one
-// page more for each ten files. If the folder has more, the check lists the files of each
-// job.
+// snapshotPages is how many pages of the bucket's listing a check reads at most, besides
+// one page for each ten files. If the folder has more files, the check lists the files of
+// each job instead.
 const snapshotPages = 3
 
-// check finds out which jobs the files form. The error names every file and row that
-// does not form one.
+// check finds out which jobs the files form. The error names every problem of a file or
+// of a row.
 func (p *plan) check(ctx context.Context, stack *client.Client) error {
 	snapshot, err := p.snapshot(ctx, stack)
 	if err != nil {
@@ -236,7 +236,7 @@ func (p *plan) check(ctx context.Context, stack *client.Client) error {
 	return nil
 }
 
-// snapshot lists the files of the bucket in the folder of the dropped ones.
+// snapshot lists the files of the bucket in the common folder of the dropped files.
 func (p *plan) snapshot(ctx context.Context, stack *client.Client) (*check.Snapshot, error) {
 	snapshot, err := check.NewSnapshot(ctx, stack.Bucket, commonFolder(p.files.keys()), bucket.PageSize*(snapshotPages+len(p.files.byKey)/10))
 	return snapshot, stack.Explain("see what is in the bucket", "inbox/", err)
@@ -272,7 +272,7 @@ func (p *plan) rejectRow(file string, bad list.Problem) {
 	p.wrong = append(p.wrong, wrong{file, bad.Row, escapef("%s: %v", file, bad)})
 }
 
-// ready returns the names of the jobs that the files form, sorted: those that start and
+// ready returns the names of the jobs that the files form, sorted: the jobs that start, and
 // those that an earlier drop of the same files has started.
 func (p *plan) ready() []string {
 	var names []string

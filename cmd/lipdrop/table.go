@@ -4,42 +4,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 	"unicode/utf16"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
-	"golang.org/x/term"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// messages is where a command writes progress and hints. Its results go elsewhere.
-type messages struct{ *terminal }
-
-// size returns the columns and lines of a terminal, or zeros for another writer.
-func (t *terminal) size() (columns, lines int) {
-	file, ok := t.w.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return 0, 0
-	}
-	columns, lines, err := term.GetSize(int(file.Fd()))
-	if err != nil {
-		return 80, 24
-	}
-	return columns, lines
-}
-
-// colored reports whether a terminal shows colours. https://no-color.org
-func (t *terminal) colored() bool {
-	columns, _ := t.size()
-	return columns > 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
-}
-
-// colorOf returns the colour of a state: red if it failed, yellow if it needs
-// something, green if it succeeded.
+// colorOf returns the colour of a state.
 func colorOf(state ledger.State) text.Color {
 	switch state {
 	case ledger.Succeeded, ledger.Accepted:
@@ -52,9 +27,9 @@ func colorOf(state ledger.State) text.Color {
 	return text.FgCyan
 }
 
-// printTable prints rows under a header. On a terminal, the last column is cut so that
-// a row fits into a line, and the column of states is coloured. Without rows it prints
-// nothing.
+// printTable prints rows under a header, or nothing if there are no rows. On a terminal, it
+// cuts the last column, and the first one if necessary, so that a row fits into a line, and
+// it colours the column of states. That is the number of the column from 1, or 0.
 func printTable(out *terminal, header []string, states int, rows [][]string) {
 	if len(rows) == 0 {
 		return
@@ -95,8 +70,9 @@ func printTable(out *terminal, header []string, states int, rows [][]string) {
 	_ = out.raw(lines.String()) // run reports the error
 }
 
-// fit returns the largest widths of columns whose rows fit into a line: the last
-// column gets what the others leave, but at least a third of the line.
+// fit returns how wide columns may be, so that a row fits into a line of the given width.
+// The last column gets what the others leave, but at least a third of the line. If that is
+// too much, the first column is cut too.
 func fit(widest []int, width int) []table.ColumnConfig {
 	last := len(widest) - 1
 	others := 2 * last
@@ -112,8 +88,8 @@ func fit(widest []int, width int) []table.ColumnConfig {
 	return columns
 }
 
-// writeJSON writes a value as a line of JSON. It escapes control and format characters
-// as JSON does, because a terminal would escape them in another way.
+// writeJSON writes a value as a line of JSON. It escapes control and format characters in
+// the way of JSON; otherwise a terminal would escape them in the way of Go.
 func writeJSON(out io.Writer, value any) error {
 	var line strings.Builder
 	enc := json.NewEncoder(&line)
@@ -143,7 +119,7 @@ func ago(t, now time.Time) string {
 	return short(now.Sub(t))
 }
 
-// short returns a duration in one or two units.
+// short returns a duration in one or two units, such as 45s, 1m30s or 3d.
 func short(d time.Duration) string {
 	d = max(d, 0)
 	switch {

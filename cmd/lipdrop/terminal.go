@@ -3,11 +3,14 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/term"
 )
 
 // terminal is a writer whose text a person reads. File names and texts of remote
@@ -20,6 +23,9 @@ type terminal struct {
 	mu  sync.Mutex
 	err error // of the first failed write
 }
+
+// messages is where a command writes progress and hints, which are not its results.
+type messages struct{ *terminal }
 
 // Write implements io.Writer.
 func (t *terminal) Write(p []byte) (int, error) {
@@ -47,8 +53,27 @@ func (t *terminal) failed() error {
 	return t.err
 }
 
-// escapef is fmt.Sprintf that escapes every control and format character of
-// the arguments, newlines included.
+// size returns the columns and lines of the terminal, or zeros if w is not a terminal.
+func (t *terminal) size() (columns, lines int) {
+	file, ok := t.w.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return 0, 0
+	}
+	columns, lines, err := term.GetSize(int(file.Fd()))
+	if err != nil {
+		return 80, 24
+	}
+	return columns, lines
+}
+
+// colored reports whether a terminal shows colours. https://no-color.org
+func (t *terminal) colored() bool {
+	columns, _ := t.size()
+	return columns > 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// escapef is fmt.Sprintf, but it escapes every control and format character of the
+// arguments, including newlines.
 func escapef(format string, args ...any) string {
 	escaped := make([]any, len(args))
 	for i, arg := range args {

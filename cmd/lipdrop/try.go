@@ -32,7 +32,7 @@ type tryCmd struct {
 	Out       string        `default:"lipdrop-out" help:"Folder that the outputs are stored in."`
 	RunTime   time.Duration `name:"run" default:"2s" help:"How long the fake RunComfy runs each job."`
 	QueueTime time.Duration `name:"queue" default:"0s" help:"How long the fake RunComfy queues each job."`
-	Output    string        `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the own input of the job, or a made-up file in which nothing can be decoded (${enum})."`
+	Output    string        `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file in which nothing can be decoded (${enum})."`
 	Files     []string      `arg:"" optional:"" name:"file" help:"What to drop: pairs of files, or .job folders. A built-in clip and voice by default."`
 }
 
@@ -70,7 +70,7 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal, say messages) error {
 		}
 	}()
 	switch jobs, err := c.drop(whole, files, out, say); {
-	case context.Cause(whole) == errStackFailed: //nolint:errorlint // fail sets this very value
+	case errors.Is(context.Cause(whole), errStackFailed):
 		return errors.Join(errStackFailed, stack.Err())
 	case ctx.Err() != nil:
 		return fmt.Errorf("interrupted; jobs under way continue with the next `lipdrop local --dir %s`", c.Dir)
@@ -110,12 +110,13 @@ func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say me
 	return d.follow(ctx, stack, p, p.ready(), out, say)
 }
 
-// removeEarlier deletes earlier drops that would form jobs together with the given keys:
-// files and bundles of the same names with any tag and suffix, and presets. The keys are
-// directly below inbox/ or in bundles. It returns how many objects it deleted. It deletes
-// job.json first and then audio files, so that no deletion starts a job.
+// removeEarlier deletes earlier drops that would form jobs together with the given keys,
+// and returns how many objects it deleted. These are presets, and files and bundles of the
+// same names, whatever their tags and suffixes. The keys are directly below inbox/ or in
+// bundles there. It deletes job.json first and then audio files, so that no deletion starts
+// a job.
 func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, error) {
-	// parts returns the first part of the path below inbox/ and the name in it without tag.
+	// parts returns the first part of the path below inbox/, and that without tag and suffix.
 	parts := func(key string) (first, stem string, inFolder bool) {
 		first, _, inFolder = strings.Cut(strings.TrimPrefix(key, ledger.InboxPrefix), "/")
 		stem, _, _ = strings.Cut(norm.NFC.String(first), ".")
@@ -123,8 +124,9 @@ func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, e
 	}
 	stems := map[string]bool{}
 	for _, key := range keys {
-		_, stem, _ := parts(key)
-		stems[stem] = stems[stem] || !isPreset(key)
+		if _, stem, _ := parts(key); !isPreset(key) {
+			stems[stem] = true
+		}
 	}
 	earlier, err := keysBelow(ctx, b, ledger.InboxPrefix)
 	if err != nil {
@@ -132,7 +134,10 @@ func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, e
 	}
 	earlier = slices.DeleteFunc(earlier, func(key string) bool {
 		first, stem, inFolder := parts(key)
-		return inFolder && !isBundle(first) || !stems[stem] && (inFolder || !isPreset(key))
+		if inFolder {
+			return !isBundle(first) || !stems[stem]
+		}
+		return !isPreset(key) && !stems[stem]
 	})
 	slices.SortStableFunc(earlier, func(a, b string) int { return check.UploadRank(b) - check.UploadRank(a) })
 	for _, key := range earlier {
@@ -149,7 +154,8 @@ func isBundle(folder string) bool { return strings.EqualFold(path.Ext(folder), "
 // isPreset reports whether a key is the key of a preset.
 func isPreset(key string) bool { return strings.EqualFold(path.Base(key), "preset.json") }
 
-// gather checks the arguments and gives each file its key in the bucket.
+// gather checks the arguments and gives each file its key. Without arguments, it writes
+// the built-in files and uses those.
 func (c *tryCmd) gather() (*dropped, error) {
 	if len(c.Files) == 0 {
 		dir, err := sample.Write(filepath.Join(c.Dir, "sample"))
@@ -180,7 +186,7 @@ func checkFiles(ctx context.Context, files *dropped) error {
 	resolver := &drop.Resolver{Files: files.checkable(), Catalog: models, Settings: permissions.DefaultSettings()}
 	var wrong []string
 	for _, key := range files.keys() {
-		if err := tooLong(strings.TrimPrefix(key, ledger.InboxPrefix)); err != nil {
+		if err := tooLong(key); err != nil {
 			wrong = append(wrong, escapef("%v", err))
 		}
 	}

@@ -62,10 +62,10 @@ func (c *uiCmd) flags(stack *client.Client) []string {
 	return flags
 }
 
-// openBrowser opens an address in the person's browser, and returns a function that
-// removes what it left. Other users of a machine can see the arguments of every program,
-// so the address is in a file that only this user can read. Without a browser nothing
-// happens: the address is printed.
+// openBrowser opens an address in the person's browser. Other users of the machine can see
+// the arguments of every program, so it gives the browser a file that leads to the address
+// and that only this user can read. The returned function removes that file. If there is
+// no browser, nothing happens.
 func openBrowser(address string) (remove func()) {
 	dir, err := os.MkdirTemp("", "lipdrop-ui-")
 	if err != nil {

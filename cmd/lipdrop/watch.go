@@ -40,17 +40,17 @@ type follow struct {
 	// fewer requests.
 	wanted, listed []client.Pattern
 
-	// about, if set, reports whether a status is about the drop that is followed, and
-	// not about an earlier one of the same name.
+	// about, if set, reports whether a status is about the drop that is followed. Other
+	// statuses, which are about an earlier drop of the same name, are ignored.
 	about func(client.Status) bool
 }
 
-// missingTime is how long a name may have no status after another name got its first
-// one. A drop is assessed within seconds, but a long list takes longer, and events of a
-// new stack may come late.
+// missingTime is how long names may have no status, from the start or since another name
+// got its first one. A drop is assessed within seconds, but a long list takes longer, and
+// events of a new stack may come late.
 const missingTime = 5 * time.Minute
 
-// errMissing ends the following of names that got no status.
+// errMissing is the cause of the end if names got no status within missingTime.
 var errMissing = errors.New("no status")
 
 // untilEnd shows each change until every job has ended, and returns the exit code for
@@ -90,7 +90,7 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 			hinted = true
 			printf(f.say, "%s has no status yet; a drop gets one within about 20 seconds\n", missing[0])
 		}
-		return len(missing) == 0 && len(open(seen)) == 0, nil
+		return len(missing) == 0 && len(openCodes(seen)) == 0, nil
 	}, f.listed...)
 	missing := f.missing(seen)
 	switch {
@@ -103,9 +103,9 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 	case ctx.Err() != nil:
 		return 0, fmt.Errorf("watching has ended; %s. Run the same command to watch again", f.continuing(seen))
 	case errors.Is(err, context.DeadlineExceeded):
-		code := exitTimeout
-		if codes := open(seen); codes != nil {
-			code = slices.Min(codes) // exitPerson, if each is held
+		code := exitPerson // if each job that has not ended is held
+		if len(missing) > 0 || slices.Contains(openCodes(seen), exitTimeout) {
+			code = exitTimeout
 		}
 		return 0, &exitError{code, fmt.Errorf("time ran out after %s; %s", f.timeout, f.continuing(seen))}
 	case errors.Is(context.Cause(following), errMissing) && len(missing) > 0:
@@ -138,15 +138,15 @@ func (f *follow) missing(seen map[string]client.Status) []string {
 
 // continuing says how many jobs have not ended.
 func (f *follow) continuing(seen map[string]client.Status) string {
-	n := len(open(seen)) + len(f.missing(seen))
+	n := len(openCodes(seen)) + len(f.missing(seen))
 	if n == 1 {
 		return "1 job continues"
 	}
 	return fmt.Sprintf("%d jobs continue", n)
 }
 
-// open returns the exit codes of the jobs that have not ended.
-func open(seen map[string]client.Status) []int {
+// openCodes returns the exit codes for the jobs that have not ended.
+func openCodes(seen map[string]client.Status) []int {
 	var codes []int
 	for _, st := range seen {
 		if !client.Settled(st.Status) {
@@ -156,18 +156,18 @@ func open(seen map[string]client.Status) []int {
 	return codes
 }
 
-// timesOfAtMost is how many jobs are shown with the times of their takes. The times of
-// each job cost a request.
-const timesOfAtMost = 50
+// mostTimed is how many jobs are shown with the times of their takes. The times of each
+// job cost a request.
+const mostTimed = 50
 
-// withTimes adds to a status when its take was submitted and how long a run usually
+// withTimes adds to a status when its take was submitted, and how long a run usually
 // takes.
 func (f *follow) withTimes(ctx context.Context, st client.Status, jobs int) followed {
 	job := followed{Status: st}
-	if st.Take == "" || client.Settled(st.Status) || jobs > timesOfAtMost || !f.board.redraws() {
+	if st.Take == "" || client.Settled(st.Status) || jobs > mostTimed || !f.board.redraws() {
 		return job
 	}
-	if rec, err := f.stack.Ledger.Get(ctx, st.Name, st.Take); err == nil { // without it, the line has no times
+	if rec, err := f.stack.Ledger.Get(ctx, st.Name, st.Take); err == nil { // after an error, the line has no times
 		job.since, job.usual = rec.Times.Submitted, time.Duration(rec.UsualSeconds)*time.Second
 	}
 	return job

@@ -399,3 +399,14 @@ func operation(err error) *smithy.OperationError {
 	op, _ := errors.AsType[*smithy.OperationError](err)
 	return op
 }
+
+func TestForSheet(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "lips are late": "lips are late", "a=b": "a=b",
+		"=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@sum": "'@sum", "\t=1": "'\t=1", "\r=1": "'\r=1",
+	} {
+		if got := ForSheet(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+}

@@ -106,6 +106,15 @@ func (c *Client) ReadReview(ctx context.Context, name, take string) (Review, str
 	return review, file.ETag, nil
 }
 
+// ForSheet returns a text for a cell of a CSV file. If a spreadsheet would read the text
+// as a formula, it begins with an apostrophe.
+func ForSheet(text string) string {
+	if strings.IndexAny(text, "=+-@\t\r") == 0 {
+		return "'" + text
+	}
+	return text
+}
+
 // Reviews returns all reviews, ordered by key. It leaves out broken ones.
 func (c *Client) Reviews(ctx context.Context) ([]Review, error) {
 	files, _, err := c.Bucket.List(ctx, ReviewPrefix, math.MaxInt)

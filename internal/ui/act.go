@@ -226,16 +226,8 @@ func (s *Server) serveReviews(w http.ResponseWriter, r *http.Request) {
 	_ = out.Write([]string{"name", "take", "decision", "by", "at", "note"})
 	for _, review := range reviews {
 		_ = out.Write([]string{
-			forSheet(review.Name), forSheet(review.Take), forSheet(string(review.Decision)), forSheet(review.By), review.At.Format(time.RFC3339), forSheet(review.Note),
+			client.ForSheet(review.Name), client.ForSheet(review.Take), client.ForSheet(string(review.Decision)), client.ForSheet(review.By), review.At.Format(time.RFC3339), client.ForSheet(review.Note),
 		})
 	}
 	out.Flush()
-}
-
-// forSheet returns a text that a spreadsheet does not read as a formula.
-func forSheet(text string) string {
-	if strings.IndexAny(text, "=+-@\t\r") == 0 {
-		return "'" + text
-	}
-	return text
 }

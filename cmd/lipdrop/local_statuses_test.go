@@ -35,7 +35,7 @@ func (l *lines) count(part string) int {
 
 // An object that is not a status, and one whose key the S3 server lists
 // wrongly, are each skipped with one line; other statuses are printed.
-func TestAnswersSkipWhatCannotBeRead(t *testing.T) {
+func TestStatusPrinterSkipsWhatCannotBeRead(t *testing.T) {
 	s := startStack(t, local.Options{Dir: t.TempDir()})
 	put := func(key, body string) {
 		t.Helper()
@@ -55,7 +55,7 @@ func TestAnswersSkipWhatCannotBeRead(t *testing.T) {
 	var said lines
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	a, err := newAnswers(ctx, s.bucket, said.say)
+	a, err := newStatusPrinter(ctx, s.bucket, said.say)
 	if err != nil {
 		t.Fatal(err)
 	}
