@@ -41,11 +41,9 @@ type Copier interface {
 	Find(ctx context.Context, rawURL, key string) (transfer.Object, bool, error)
 }
 
-const (
-	// reserve is how long before the function's timeout a copy must stop. The
-	// function then has time to abort the upload and return the error.
-	reserve = 15 * time.Second
-)
+// reserve is how long before the function's timeout a copy must stop. The function
+// then has time to abort the upload and return the error.
+const reserve = 15 * time.Second
 
 // timeOverError is the context's cause if a copy took too long.
 type timeOverError struct{ after time.Duration }
@@ -91,7 +89,7 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 		return workflow.Archived{}, ended
 	case runcomfy.ResultCancelled:
 		if rec.State == ledger.Cancelled {
-			// The cancel function did it and has recorded why.
+			// The cancel function cancelled the job, and has recorded why.
 			return h.post(ctx, rec)
 		}
 		ended := &workflow.JobCancelled{Failure: workflow.Failuref("RunComfy reports that the job was cancelled")}
@@ -199,7 +197,7 @@ func addWarnings(r *ledger.Record, warnings []string) {
 	}
 }
 
-// copyOutputs copies the outputs into the bucket and judges each. It returns the
+// copyOutputs copies the outputs into the bucket and inspects each. It returns the
 // outputs, and a warning for everything that is unusual or doubtful about them.
 func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses []string) (outputs []ledger.Output, warnings []string, err error) {
 	earlier, err := h.copiedEarlier(ctx, rec)
@@ -218,7 +216,7 @@ func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses 
 			return nil, nil, err
 		}
 		copied = copied || !object.Existed
-		output, unusual := h.judge(ctx, rec, object)
+		output, unusual := h.inspectOutput(ctx, rec, object)
 		outputs, warnings = append(outputs, output), append(warnings, unusual...)
 		for _, doubt := range output.Verdict.Doubts {
 			warnings = append(warnings, doubt.Reason)
@@ -227,8 +225,8 @@ func (h *Handler) copyOutputs(ctx context.Context, rec ledger.Record, addresses 
 	return outputs, warnings, nil
 }
 
-// copiedEarlier returns the keys in the bucket of the outputs that earlier runs copied,
-// by these keys without their suffixes (see outputStem).
+// copiedEarlier returns the keys of the outputs that earlier runs copied, by the keys
+// without their suffixes (see outputStem).
 func (h *Handler) copiedEarlier(ctx context.Context, rec ledger.Record) (map[string]string, error) {
 	files, _, err := h.Ledger.Bucket.List(ctx, ledger.OutputPrefix(rec.Name, rec.Take), math.MaxInt)
 	if err != nil {

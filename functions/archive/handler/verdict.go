@@ -1,12 +1,13 @@
 package handler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,13 +27,13 @@ const (
 	// usualFrame is assumed if the length of a frame is not known.
 	usualFrame = 40 * time.Millisecond
 
-	// silentFrame is how many bytes a coded frame of sound has on average if it holds
-	// next to nothing. Encoders need 3 to 6 bytes for a frame of silence, and 15 or more
-	// for a frame of speech.
+	// A sound counts as silent if its coded frames have fewer than silentFrame bytes on
+	// average. Encoders need 3 to 6 bytes for a frame of silence, and 15 or more for a
+	// frame of speech.
 	silentFrame = 10
 
-	// smallerBy is how many pixels a picture may lose on a side. Codecs cut pictures to
-	// whole blocks of 16 pixels.
+	// An output counts as smaller if a side has at least smallerBy pixels less. A codec
+	// may cut each side to a multiple of 16 pixels, which takes at most 15.
 	smallerBy = 16
 
 	// verdictTries is how often an output is read while S3 fails, and verdictPause the
@@ -41,11 +42,11 @@ const (
 	verdictPause = 2 * time.Second
 )
 
-// judge reads the headers of an archived output. It returns the output's entry in the
-// record, with the verdict, and what is unusual about the file. It does not fail: the
+// inspectOutput reads the headers of an archived output. It returns the output's entry in
+// the record, with the verdict, and what is unusual about the file. It does not fail: the
 // job is paid for, so a doubtful output is kept, and one that S3 does not return now is
 // unchecked.
-func (h *Handler) judge(ctx context.Context, rec ledger.Record, object transfer.Object) (ledger.Output, []string) {
+func (h *Handler) inspectOutput(ctx context.Context, rec ledger.Record, object transfer.Object) (ledger.Output, []string) {
 	output := ledger.Output{Key: object.Key, Bytes: object.Bytes, SHA256: object.SHA256, Type: object.ContentType}
 	var info media.Info
 	var err, readErr error
@@ -53,7 +54,7 @@ func (h *Handler) judge(ctx context.Context, rec ledger.Record, object transfer.
 		if try > 0 && h.Sleep(ctx, verdictPause<<(try-1)) != nil {
 			break
 		}
-		if info, err, readErr = h.inspect(ctx, object); readErr == nil {
+		if info, err, readErr = h.readHeaders(ctx, object); readErr == nil {
 			break
 		}
 		slog.WarnContext(ctx, "output not read", "name", rec.Name, "take", rec.Take, "key", object.Key, "err", readErr)
@@ -73,8 +74,9 @@ func (h *Handler) judge(ctx context.Context, rec ledger.Record, object transfer.
 	return output, info.Warnings
 }
 
-// inspect reads the headers of an output. ReadErr is an error of S3; err is any other.
-func (h *Handler) inspect(ctx context.Context, object transfer.Object) (info media.Info, err, readErr error) {
+// readHeaders reads the headers of an output. If S3 returned an error, readErr is that
+// error, and err says nothing about the file. Otherwise, err says what is wrong with it.
+func (h *Handler) readHeaders(ctx context.Context, object transfer.Object) (info media.Info, err, readErr error) {
 	info, err = media.Inspect(ctx, media.Source{
 		Name: path.Base(object.Key), Size: object.Bytes,
 		ReadRange: func(ctx context.Context, off, n int64) ([]byte, error) {
@@ -88,8 +90,8 @@ func (h *Handler) inspect(ctx context.Context, object transfer.Object) (info med
 	return info, err, readErr
 }
 
-// doubtsAbout compares an output with what the job was to make. Err is what Inspect
-// returned with the info.
+// doubtsAbout compares an output with what the job was to make. Err says what is wrong
+// with the file itself, as media.Inspect returned it.
 func doubtsAbout(info media.Info, err error, rec ledger.Record, etag string) (doubts []ledger.Doubt) {
 	doubt := func(code ledger.DoubtCode, format string, args ...any) {
 		doubts = append(doubts, ledger.Doubt{Code: code, Reason: "the output " + info.Name + " " + fmt.Sprintf(format, args...)})
@@ -140,27 +142,22 @@ func compareLength(info media.Info, rec ledger.Record, doubt func(code ledger.Do
 	if rec.ExpectedSeconds == 0 || !length.Exact {
 		return
 	}
-	frame := info.Video.Frame
-	if frame == 0 {
-		frame = usualFrame
-	}
-	most := rec.ExpectedWithin + (toleratedFrames*frame + lengthTolerance).Seconds()
-	code, than := ledger.OutputLong, "longer"
-	over := length.D.Seconds() - rec.ExpectedSeconds
-	if over < 0 {
-		code, than = ledger.OutputShort, "shorter"
-	}
-	if math.Abs(over) > most {
-		doubt(code, "is %.2f s %s than expected: it is %.2f s long, not %.2f s", math.Abs(over), than, length.D.Seconds(), rec.ExpectedSeconds)
+	frame := cmp.Or(info.Video.Frame, usualFrame)
+	tolerated := rec.ExpectedWithin + (toleratedFrames*frame + lengthTolerance).Seconds()
+	seconds := length.D.Seconds()
+	over := seconds - rec.ExpectedSeconds
+	switch {
+	case over > tolerated:
+		doubt(ledger.OutputLong, "is %.2f s longer than expected: it is %.2f s long, not %.2f s", over, seconds, rec.ExpectedSeconds)
+	case over < -tolerated:
+		doubt(ledger.OutputShort, "is %.2f s shorter than expected: it is %.2f s long, not %.2f s", -over, seconds, rec.ExpectedSeconds)
 	}
 }
 
 // hasVoice reports whether one of the inputs is an audio.
 func hasVoice(inputs []ledger.Input) bool {
-	for _, in := range inputs {
-		if kind, _ := media.KindOf(in.Key + in.URL); kind == media.Audio {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(inputs, func(in ledger.Input) bool {
+		kind, _ := media.KindOf(in.Key + in.URL)
+		return kind == media.Audio
+	})
 }

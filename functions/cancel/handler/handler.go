@@ -93,7 +93,7 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	c := &call{}
 	for _, m := range batch.Records {
 		err := errNoTime
-		if h.hasTime(ctx) {
+		if h.hasTime(ctx, jobTime) {
 			err = h.handleEvent(ctx, []byte(m.Body), c)
 		}
 		if err != nil {
@@ -110,10 +110,10 @@ const jobTime = 2*runcomfy.Timeout + 5*time.Second
 
 var errNoTime = errors.New("no time is left in this call of the function")
 
-// hasTime reports whether there is time for another job.
-func (h *Handler) hasTime(ctx context.Context) bool {
+// hasTime reports whether at least d of the function's time is left.
+func (h *Handler) hasTime(ctx context.Context, d time.Duration) bool {
 	deadline, ok := ctx.Deadline()
-	return !ok || deadline.Sub(h.Now()) >= jobTime
+	return !ok || deadline.Sub(h.Now()) >= d
 }
 
 func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
@@ -137,9 +137,9 @@ func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 }
 
 // cancelJob asks RunComfy to cancel the job of a take, and reports whether the job
-// is cancelled. It sends no request if the record says that the job has ended at
-// RunComfy. If RunComfy reports that the job failed, cancelJob records it, because
-// RunComfy may forget the job.
+// is cancelled. It sends no request if the record has no request id, or says that the job
+// has ended at RunComfy. If RunComfy reports that the job failed, cancelJob records it,
+// because RunComfy may forget the job.
 func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (bool, error) {
 	if rec.State == ledger.Archiving || rec.RequestID == "" {
 		return false, nil
@@ -193,13 +193,13 @@ func (h *Handler) recordFailure(ctx context.Context, rec ledger.Record, result r
 // recordEnd records the end of a take and posts its status, unless the take has
 // ended since rec was read. If rec is already failed, the new reason replaces the
 // old one. If archive has found meanwhile that the job is cancelled, recordEnd records
-// who cancelled it. Cancelled says that RunComfy cancelled the job before it started:
-// then recordEnd gives back what the take has reserved.
+// who cancelled it. Cancelled says that RunComfy cancelled the job before it started.
+// If the take is certainly not charged, recordEnd gives back what it has reserved.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger.State, code problem.Code, reason string, cancelled bool) error {
 	read := rec.Revision
 	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
-		found := state == ledger.Cancelled && r.State == ledger.Cancelled && r.Code == problem.JobCancelled
-		if r.State.Ended() && r.Revision != read && !found {
+		foundByArchive := state == ledger.Cancelled && r.State == ledger.Cancelled && r.Code == problem.JobCancelled
+		if r.State.Ended() && r.Revision != read && !foundByArchive {
 			return nil
 		}
 		r.State, r.Code, r.Reason, r.NotCharged = state, code, reason, r.NotCharged || cancelled

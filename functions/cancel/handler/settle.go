@@ -30,14 +30,14 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	if err != nil {
 		return fmt.Errorf("describe the execution: %w", err)
 	}
-	now := aws.ToInt32(exec.RedriveCount)
+	redriven := aws.ToInt32(exec.RedriveCount)
 	ended := exec.Status == types.ExecutionStatusFailed || exec.Status == types.ExecutionStatusTimedOut || exec.Status == types.ExecutionStatusAborted
 	switch {
-	case exec.Status == types.ExecutionStatusSucceeded, now > redrives && !ended:
+	case exec.Status == types.ExecutionStatusSucceeded, redriven > redrives && !ended:
 		return nil
-	case !ended, now < redrives:
+	case !ended, redriven < redrives:
 		// DescribeExecution is eventually consistent. Lambda tries again.
-		return fmt.Errorf("the execution ended after %d redrives, but is still described as %s after %d", redrives, exec.Status, now)
+		return fmt.Errorf("the execution ended after %d redrives, but is still described as %s after %d", redrives, exec.Status, redriven)
 	}
 	var job workflow.Job
 	if err := json.Unmarshal([]byte(aws.ToString(exec.Input)), &job); err != nil || job.Name == "" || job.Take == "" {

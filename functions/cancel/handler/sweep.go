@@ -64,7 +64,7 @@ func (h *Handler) settleAll(ctx context.Context, takes []ledger.TakeID, c *call)
 	ended, err := h.listUnsuccessful(ctx)
 	errs := []error{err}
 	for _, exec := range ended {
-		if !h.hasTime(ctx) {
+		if !h.hasTime(ctx, jobTime) {
 			errs = append(errs, errNoTime)
 			break
 		}
@@ -131,7 +131,7 @@ func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) error
 		if h.Now().Sub(id.Written) < recoverAfter {
 			continue
 		}
-		if deadline, ok := ctx.Deadline(); ok && deadline.Sub(h.Now()) < recoverTime {
+		if !h.hasTime(ctx, recoverTime) {
 			slog.WarnContext(ctx, "not all records were read", "read", i, "records", len(takes))
 			break
 		}
@@ -178,7 +178,7 @@ func (h *Handler) sweepBudget(ctx context.Context) error {
 	for back := range bookDays {
 		day := budget.Day(h.Now().AddDate(0, 0, -back))
 		freed, err := h.Book.Sweep(ctx, day, func(ctx context.Context, t budget.Take) (budget.Fate, error) {
-			if deadline, ok := ctx.Deadline(); ok && deadline.Sub(h.Now()) < recoverTime {
+			if !h.hasTime(ctx, recoverTime) {
 				return budget.Open, errNoTime
 			}
 			rec, err := h.Ledger.Get(ctx, t.Name, t.Take)
@@ -207,7 +207,7 @@ func (h *Handler) sweepBudget(ctx context.Context) error {
 
 // logBalance logs the balance of the RunComfy account, for the alarm.
 func (h *Handler) logBalance(ctx context.Context, c *call) {
-	if h.MinBalance == 0 || c.silent || !h.hasTime(ctx) {
+	if h.MinBalance == 0 || c.silent || !h.hasTime(ctx, jobTime) {
 		return
 	}
 	usd, err := h.Account.Balance(ctx)
