@@ -33,8 +33,8 @@ type S3 interface {
 	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
 }
 
-// patience is how long a request waits until S3 accepts more bytes, and until S3
-// responds to the whole request. Then the SDK tries again.
+// patience is how long a request waits for S3 to accept more bytes, and then for S3's
+// response. After that the SDK tries again.
 const patience = time.Minute
 
 // NewClient returns an S3 client that puts the bucket into the path of a URL,
@@ -84,14 +84,14 @@ type Bucket struct {
 // counterKey is the key of a context's counter of requests.
 type counterKey struct{}
 
-// CountRequests returns a context that counts the requests of each Bucket, and a
-// function that returns their number so far. Retries of a request do not count.
+// CountRequests returns a context that counts the requests made with it, and a function
+// that returns their number so far. Retries of a request do not count.
 func CountRequests(ctx context.Context) (context.Context, func() int) {
 	n := new(atomic.Int64)
 	return context.WithValue(ctx, counterKey{}, n), func() int { return int(n.Load()) }
 }
 
-// client returns the client for one request.
+// client returns the client for one request, and counts the request.
 func (b *Bucket) client(ctx context.Context) S3 {
 	if n, ok := ctx.Value(counterKey{}).(*atomic.Int64); ok {
 		n.Add(1)
@@ -119,7 +119,7 @@ func (f File) SameVersion(etag string, modified time.Time) bool {
 // ErrNotFound is returned for an object that does not exist.
 var ErrNotFound = errors.New("not in the bucket")
 
-// ErrConflict is returned by Put if the object is not what the caller expects.
+// ErrConflict is returned by PutJSON if the object is not what the caller expects.
 var ErrConflict = errors.New("the object was written by somebody else")
 
 // ErrChanged is returned by ReadRange if the file was changed or deleted. The
@@ -174,7 +174,7 @@ func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, File
 
 // Open returns the content of an object. It returns ErrNotFound or *RefusedError.
 func (b *Bucket) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	out, err := b.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.Name, Key: &key})
+	out, err := b.client(ctx).GetObject(ctx, &s3.GetObjectInput{Bucket: &b.Name, Key: &key})
 	if err != nil {
 		return nil, readError(key, err)
 	}
@@ -239,7 +239,7 @@ func (b *Bucket) PutJSON(ctx context.Context, key, etag string, body []byte, met
 // Upload writes a file to a key, even if an object is there.
 func (b *Bucket) Upload(ctx context.Context, key string, file io.ReadSeeker, metadata map[string]string) error {
 	in := &s3.PutObjectInput{Bucket: &b.Name, Key: &key, Body: file, Metadata: metadata, ContentType: ContentType(key)}
-	if _, err := b.S3.PutObject(ctx, in); err != nil {
+	if _, err := b.client(ctx).PutObject(ctx, in); err != nil {
 		return fmt.Errorf("write %s: %w", key, err)
 	}
 	return nil

@@ -90,7 +90,8 @@ type Job struct {
 	Input    map[string]any `json:"input,omitempty"`
 	Media    []Medium       `json:"media,omitempty"`
 	Expected float64        `json:"expectedSeconds,omitempty"`
-	// EstimateUSD is what the job costs by RunComfy's base price, if somebody asked.
+	// EstimateUSD is what the job costs by RunComfy's base price. It is nil unless it was
+	// asked for.
 	EstimateUSD *float64  `json:"estimateUsd,omitempty"`
 	Jobs        []string  `json:"jobs,omitempty"`
 	Problems    []Problem `json:"problems,omitempty"`

@@ -109,7 +109,7 @@ func (e *Env) GiB(name string) int64 { return int64(e.number(name) * (1 << 30)) 
 // Count returns a variable that is a whole number above 0.
 func (e *Env) Count(name string) int { return e.whole(name, e.number(name)) }
 
-// Limit returns a variable that is a number of at least 0. 0 means no limit.
+// Limit returns a variable that is a number and not below 0. 0 means no limit.
 func (e *Env) Limit(name string) float64 {
 	if n, err := strconv.ParseFloat(e.Getenv(name), 64); err == nil && n == 0 {
 		return 0
@@ -131,7 +131,7 @@ func (e *Env) number(name string) float64 {
 	value := e.Text(name)
 	n, err := strconv.ParseFloat(value, 64)
 	if value != "" && (err != nil || !(n > 0 && n < 1e6)) {
-		e.Mistake(name, fmt.Errorf("%q is not a number above 0", value))
+		e.Mistake(name, fmt.Errorf("%q is not a number above 0 and below 1,000,000", value))
 	}
 	return n
 }

@@ -36,12 +36,12 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 	env.Mistake("MODEL", errors.New("there is no model x"))
 	env.Mistake("OTHER", nil)
 	want := `BUCKET: is not set
-HOURS: "-1" is not a number above 0
+HOURS: "-1" is not a number above 0 and below 1,000,000
 NO_HOURS: is not set
-GIB: "many" is not a number above 0
-COUNT: "0" is not a number above 0
+GIB: "many" is not a number above 0 and below 1,000,000
+COUNT: "0" is not a number above 0 and below 1,000,000
 PART: 1.5 is not a whole number
-LIMIT: "-2" is not a number above 0
+LIMIT: "-2" is not a number above 0 and below 1,000,000
 NO_LIMIT: is not set
 JOBS: 1.5 is not a whole number
 FOLDERS: "outbox/" is not a folder such as inbox/shared/

@@ -19,8 +19,8 @@ type SecretsManager interface {
 	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 }
 
-// rereadAfter is for how long a refused token is returned before the secret is read again,
-// so that a loop does not read it at every turn.
+// rereadAfter is how long after a read a refused token is still returned, so that a
+// refused token does not cause a read of the secret with each request.
 const rereadAfter = time.Minute
 
 // ErrNoToken is returned if the secret holds no token yet, or does not exist.

@@ -60,14 +60,14 @@ type Detail struct {
 }
 
 const (
-	// maxStatus limits the status in an event. Summary repeats texts of the status; with
-	// it, too, the event stays below the 256 KiB that EventBridge accepts.
+	// maxStatus limits the status in an event, in bytes. With Summary, which repeats texts
+	// of the status, the event stays below the 256 KiB that EventBridge accepts.
 	maxStatus = 160 << 10
 
 	// timeout limits one call of Send.
 	timeout = 3 * time.Second
 	// silence is how long Send sends nothing after EventBridge did not respond in time.
-	// Otherwise a function with many notices would spend its time on them.
+	// Otherwise a function with many notices would spend its time waiting.
 	silence = 30 * time.Second
 
 	// tries is how often an entry is sent if EventBridge accepts the request, but cannot
@@ -139,7 +139,7 @@ func (s *Sender) isSilent() bool {
 	return s.Now().Before(s.silentUntil)
 }
 
-// put sends an entry. PutEvents succeeds even if it could not process the entry.
+// put sends an entry. If EventBridge cannot process an entry, PutEvents returns no error.
 func (s *Sender) put(ctx context.Context, entry types.PutEventsRequestEntry) error {
 	for try := 1; ; try++ {
 		out, err := s.Client.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: []types.PutEventsRequestEntry{entry}})

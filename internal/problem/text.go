@@ -7,8 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// maxShown is the length of the longest text of a stranger that a reason
-// repeats, in code points.
+// maxShown is how many code points of a stranger's text a reason repeats.
 const maxShown = 120
 
 // List joins words with commas, and the last two with a conjunction.
@@ -47,9 +46,9 @@ func IsPrintable(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, IsUnprintable)
 }
 
-// IsUnprintable reports whether nobody can see or type a character: it is a
-// control character, a line separator, or changes the direction of the text
-// around it. Joiners, which scripts and emoji need, are printable.
+// IsUnprintable reports whether a character is a control character, a line separator, or
+// one that changes the direction of the text around it. Joiners are printable, because
+// scripts and emoji need them.
 func IsUnprintable(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp) ||
 		'\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'

@@ -34,8 +34,8 @@ type Job struct {
 	// Ended says that the job has ended at RunComfy, successfully or not.
 	Ended bool `json:"ended"`
 
-	// Seen is the state that the last turn wrote into the record. In the queue, the
-	// position follows it, if it is known.
+	// Seen is the state that poll last wrote into the record, or "" if that failed. In the
+	// queue, the position follows it, if it is known.
 	Seen string `json:"seen,omitempty"`
 
 	// QueuedAt is when a turn last found the job queued.

@@ -25,12 +25,12 @@ const (
 	// half.
 	likelyShare = 0.45
 
-	// growth limits each wait until the end is likely: to so many times the time since the
-	// submit. Some jobs fail at once, so the first turns follow each other closely.
+	// Until the end is likely, each wait is at most growth times as long as the time since
+	// the submit. Some jobs fail at once, so the first turns follow each other closely.
 	growth = 5
 
 	// lateShare is how late a turn may find the end, on average, as a share of the
-	// job's time; but in the first lateUntil no more than mostLate.
+	// job's time. In the first lateUntil, it may find the end at most mostLate late.
 	lateShare = 0.024
 	lateUntil = 6 * time.Minute
 	mostLate  = 3000 * time.Millisecond

@@ -82,7 +82,7 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 }
 
 // mayAskAgain reports whether a call that started at a time may ask once more. The
-// last question and what follows it must end before the function's timeout.
+// last request and what follows it must end before the function's timeout.
 func (h *Handler) mayAskAgain(ctx context.Context, started time.Time) bool {
 	next := h.Now().Add(workflow.AskEvery)
 	if next.Sub(started) > workflow.AskFor {
