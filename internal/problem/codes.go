@@ -132,7 +132,7 @@ func Codes() []Info {
 		{Crowded, "rejected", "Finding the files that belong to the name takes more listings of the bucket than one drop may make.", "Use a name with fewer dots, in fewer folders, and not beside thousands of files whose names begin the same. Then upload the files again."},
 		{InvalidJSON, "rejected", "A job.json or preset.json is not JSON, or does not have the right form.", fixJSON},
 		{InvalidPreset, "rejected", "The preset.json that applies to the pair is wrong.", "Fix the preset, then upload a file of the pair again."},
-		{UnknownMember, "rejected", "The file or the model has no such member.", fixJSON},
+		{UnknownMember, "rejected", "A job.json or preset.json has a member that lipdrop or the model does not know.", fixJSON},
 		{MissingMember, "rejected", "A member that the model requires is not set.", fixJSON},
 		{BadValue, "rejected", "A member has a value that the model does not accept.", fixJSON},
 		{UnknownModel, "rejected", "The model is not in the catalogue.", fixJSON},
@@ -197,8 +197,8 @@ func Codes() []Info {
 		{JobCancelled, "cancelled", "RunComfy reports that the job was cancelled.", "To submit the job again, upload FILE again."},
 		{TooLateToCancel, "submitted, in_queue, in_progress, archiving", "A dropped file was deleted, but RunComfy could no longer cancel the job.", "Nothing to do: the job is paid for, and its result is archived."},
 
-		{OutcomeUnknown, "unknown", "The job was sent, but RunComfy's response does not say whether it was accepted.", checkFirst},
-		{SubmitInterrupted, "unknown", "The submit function stopped between its claim and RunComfy's response.", checkFirst},
+		{OutcomeUnknown, "unknown", "The job was sent, but RunComfy returned no response, or one that does not say whether it accepted the job.", checkFirst},
+		{SubmitInterrupted, "unknown", "The submit function stopped after its claim, and before it had recorded RunComfy's response.", checkFirst},
 	}
 }
 
