@@ -13,14 +13,14 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// localNames are what the sample events, which are the local stack's, call the
-// bucket and the machine.
+// localNames are the names of the bucket and the machine in the sample events, which are
+// events of the local stack.
 var localNames = map[string]string{
 	"Bucket":       "lipdrop",
 	"StateMachine": "arn:aws:states:us-east-1:000000000000:stateMachine:lipdrop",
 }
 
-// rules returns which rules of the stack take an event.
+// rules returns the rules of the stack that match an event.
 func rules(t *testing.T, event map[string]any) []string {
 	t.Helper()
 	doc := tree(t, source(t))
@@ -40,19 +40,18 @@ func rules(t *testing.T, event map[string]any) []string {
 			patterns["CancelFunction "+name] = e.Properties.Pattern
 		}
 	}
-	var taken []string
+	var matching []string
 	for name, pattern := range patterns {
 		if matches(t, pattern, event) {
-			taken = append(taken, name)
+			matching = append(matching, name)
 		}
 	}
-	slices.Sort(taken)
-	return taken
+	slices.Sort(matching)
+	return matching
 }
 
-// matches reports whether an event fits a pattern, as EventBridge has it, of
-// equal words, prefixes and anything-but. A member that the event lacks fits none
-// of them.
+// matches reports whether an event matches a pattern of EventBridge. It knows only equal
+// words, prefixes and anything-but. None of them matches a missing member.
 // https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html
 func matches(t *testing.T, pattern, event any) bool {
 	t.Helper()
@@ -85,7 +84,7 @@ func matches(t *testing.T, pattern, event any) bool {
 			return strings.HasPrefix(text, prefix)
 		})
 	}
-	t.Fatalf("%v is no pattern", pattern)
+	t.Fatalf("%v is not a pattern", pattern)
 	return false
 }
 
@@ -98,7 +97,7 @@ func sample(t *testing.T, path string) map[string]any {
 	return event
 }
 
-func TestRulesTakeTheSampleEvents(t *testing.T) {
+func TestRulesMatchTheSampleEvents(t *testing.T) {
 	change := func(path, value string) func(map[string]any) {
 		return func(event map[string]any) {
 			names := strings.Split(path, ".")
@@ -143,7 +142,7 @@ func TestRulesTakeTheSampleEvents(t *testing.T) {
 	}
 }
 
-// What a queue's message holds is the event that the rule sent.
+// The messages of the sample batch are events that the rule for drops sends.
 func TestSampleBatchHoldsDrops(t *testing.T) {
 	records := sample(t, "submit/sqs-batch.json")["Records"].([]any)
 	for _, record := range records {
@@ -152,7 +151,7 @@ func TestSampleBatchHoldsDrops(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := rules(t, event); !slices.Equal(got, []string{"DropRule"}) {
-			t.Errorf("a message of the batch was sent by %v", got)
+			t.Errorf("a message of the batch matches the rules %v, want DropRule", got)
 		}
 	}
 	if len(records) != 2 {
@@ -160,7 +159,7 @@ func TestSampleBatchHoldsDrops(t *testing.T) {
 	}
 }
 
-// The sample states are those of a loop: every member is one of workflow.Job.
+// The sample states are valid for poll and archive: each member is one of workflow.Job.
 func TestSampleStatesAreJobs(t *testing.T) {
 	for path, ended := range map[string]bool{"events/poll/job.json": false, "events/archive/job.json": true} {
 		var job workflow.Job
@@ -170,7 +169,7 @@ func TestSampleStatesAreJobs(t *testing.T) {
 			t.Fatalf("%s: %v", path, err)
 		}
 		if job.Ended != ended || job.Name == "" || job.Take == "" || job.RequestID == "" || job.Model == "" || job.SubmittedAt.IsZero() {
-			t.Errorf("%s lacks what every turn has: %+v", path, job)
+			t.Errorf("%s lacks a member that each job has: %+v", path, job)
 		}
 	}
 }

@@ -69,8 +69,8 @@ func text(expr ast.Expr) (string, bool) {
 	return value, err == nil
 }
 
-// logged returns what a function logs, also in package notice if it sends notices: for
-// each message, its keys.
+// logged returns the messages that a function logs, with their keys. If the function
+// sends notices, the messages of package notice are included.
 func logged(t *testing.T, function string) map[string]map[string]bool {
 	t.Helper()
 	messages := map[string]map[string]bool{}

@@ -13,11 +13,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// What the local stack holds the functions to is what is deployed: it reads the
-// template as it is written, and finds the statements that are there after the
-// transform.
+// The local stack enforces the permissions that are deployed. It reads the template as
+// it is written, and finds the statements that the template has after the transform.
 func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
-	const arn = "arn:" // before the ids of resources, which stand for their ARNs here
+	const arn = "arn:" // makes the id of a resource an ARN, as the local stack demands
 	here, err := permissions.Read(source(t), map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000", "Bucket": "Bucket",
 		"StateMachine": arn + "StateMachine", "StateMachine.Name": "StateMachine.Name", "TokenSecret": arn + "TokenSecret", "Queue.Arn": arn + "Queue.Arn",
@@ -55,8 +54,8 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 	})
 }
 
-// The local stack gives each function the variables that the template gives it,
-// so each reference in them needs a value there: see local.Values.
+// The local stack gives each function the variables, timeout and memory that the template
+// gives it. So local.Values has a value for each reference in the variables.
 func TestLocalStackGivesEachVariable(t *testing.T) {
 	functions, err := permissions.Functions(source(t), local.Values(local.Endpoints{RunComfy: "https://127.0.0.1:1"}))
 	if err != nil {

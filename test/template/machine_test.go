@@ -16,7 +16,8 @@ var lambdaErrors = map[string]bool{
 	"Sandbox.Timedout": true, "Runtime.ExitError": true, "States.Timeout": true, "States.ALL": true,
 }
 
-// Many executions that fail at once are not retried at once.
+// Each Task retries the errors of Lambda with jitter, so that many executions that fail
+// at the same time are not retried at the same time.
 func TestTasksRetryLambdasErrors(t *testing.T) {
 	tasks := 0
 	for name, state := range shippedMachine(t).States {
@@ -30,7 +31,7 @@ func TestTasksRetryLambdasErrors(t *testing.T) {
 				retried[e] = true
 			}
 			if r.MaxAttempts == 0 {
-				continue // these end the job
+				continue // these errors end the job
 			}
 			if r.JitterStrategy != "FULL" || r.MaxDelaySeconds == 0 {
 				t.Errorf("%s retries %v without jitter or a maximum delay", name, r.ErrorEquals)
@@ -47,20 +48,7 @@ func TestTasksRetryLambdasErrors(t *testing.T) {
 	}
 }
 
-// An expression without a value fails its state. Step Functions documents some
-// members of the context object only for executions that were redriven, so the
-// machine has a value for each that may be missing.
-func TestContextHasAValueWhereItIsMissing(t *testing.T) {
-	const known = "{% $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0 %}"
-	text := string(read(t, "statemachine.asl.json"))
-	for _, found := range regexp.MustCompile(`\{%[^%]*\$states\.context[^%]*%\}`).FindAllString(text, -1) {
-		if found != known {
-			t.Errorf("the machine has the expression %s", found)
-		}
-	}
-}
-
-func TestSubstitutionsAreWhatTheMachineAsksFor(t *testing.T) {
+func TestTemplateHasEachSubstitutionOfTheMachine(t *testing.T) {
 	want := map[string]string{}
 	for _, match := range regexp.MustCompile(`\$\{(\w+)\}`).FindAllStringSubmatch(string(read(t, "statemachine.asl.json")), -1) {
 		want[match[1]] = regexp.MustCompile(`Arn$`).ReplaceAllString(match[1], ".Arn")
@@ -84,14 +72,14 @@ func TestSubstitutionsAreWhatTheMachineAsksFor(t *testing.T) {
 	}
 }
 
-// The composed ARN in the functions' environment is the machine's.
+// The functions' STATE_MACHINE_ARN, which the template composes, is the machine's ARN.
 func TestMachineHasTheNameThatTheFunctionsKnow(t *testing.T) {
 	s := transformed(t)
 	name := properties[struct{ StateMachineName string }](t, s, "StateMachine").StateMachineName
 	for _, id := range functions {
 		got := properties[environment](t, s, id).Environment.Variables["STATE_MACHINE_ARN"]
 		if want := "arn:aws:states:us-east-1:000000000000:stateMachine:" + name; got != want {
-			t.Errorf("%s takes %v for the machine, which is %s", id, got, want)
+			t.Errorf("%s has STATE_MACHINE_ARN=%v, want %s", id, got, want)
 		}
 	}
 }

@@ -16,8 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/notice"
 )
 
-// withNotices fills in the parameters with which the stack has everything about
-// notices.
+// withNotices are parameters with which the stack has all its resources for notices.
 var withNotices = map[string]string{"NotifyEmail": "a@example.com", "NotifyWebhookUrl": "https://example.com/hook?a=b"}
 
 // noticeRule is what a rule says about notices.
@@ -42,8 +41,8 @@ func (c *capture) PutEvents(_ context.Context, in *eventbridge.PutEventsInput, _
 	return &eventbridge.PutEventsOutput{}, nil
 }
 
-// sentEvent returns an event about a state as a function of the stack sends it, and as
-// EventBridge delivers it.
+// sentEvent returns the event that EventBridge delivers after a function of a stack has
+// sent a notice about a state.
 func sentEvent(t *testing.T, stackName string, state ledger.State) map[string]any {
 	t.Helper()
 	c := &capture{}
@@ -64,8 +63,8 @@ func sentEvent(t *testing.T, stackName string, state ledger.State) map[string]an
 	return event
 }
 
-// The rules take the events that the functions really send, and no others.
-func TestRulesTakeTheNotices(t *testing.T) {
+// The rules match the notices that the functions send, and no other events.
+func TestRulesMatchTheNotices(t *testing.T) {
 	all := notice.States()
 	failures := []ledger.State{ledger.Failed, ledger.Unknown, ledger.Rejected, ledger.Held}
 	for _, on := range []string{"failures", "all"} {
@@ -79,15 +78,15 @@ func TestRulesTakeTheNotices(t *testing.T) {
 			pattern := properties[noticeRule](t, s, rule).EventPattern
 			for _, state := range all {
 				if got, want := matches(t, pattern, sentEvent(t, "STACK", state)), slices.Contains(wanted, state); got != want {
-					t.Errorf("with NotifyOn=%s, %s takes an event about %s: %v", on, rule, state, got)
+					t.Errorf("with NotifyOn=%s, %s matches an event about %s: %v", on, rule, state, got)
 				}
 				if matches(t, pattern, sentEvent(t, "ANOTHER", state)) {
-					t.Errorf("%s takes an event of another stack", rule)
+					t.Errorf("%s matches an event of another stack", rule)
 				}
 				foreign := sentEvent(t, "STACK", state)
 				foreign["source"] = "somebody"
 				if matches(t, pattern, foreign) {
-					t.Errorf("%s takes an event of another source", rule)
+					t.Errorf("%s matches an event of another source", rule)
 				}
 			}
 		}
@@ -133,7 +132,8 @@ func at(event map[string]any, path string) string {
 	return text
 }
 
-// What is not accepted is tried for a day, and is then in a dead-letter queue.
+// A notice that is not accepted is tried for a day, and is then put into a dead-letter
+// queue.
 func TestNoticesAreTriedForADay(t *testing.T) {
 	s := written(t, withNotices)
 	for rule, target := range map[string]string{"NoticeMailRule": "NoticeTopic", "WebhookRule": "WebhookDestination.Arn"} {
@@ -180,7 +180,7 @@ func TestWebhook(t *testing.T) {
 	}
 }
 
-// Without the parameters the stack has nothing about mail or a webhook.
+// Without the parameters, the stack has no resources for mail or a webhook.
 func TestNoticesAreOffByDefault(t *testing.T) {
 	s, full := written(t, nil), written(t, withNotices)
 	for id, r := range full.Resources {

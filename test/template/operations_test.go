@@ -18,9 +18,9 @@ import (
 
 var operations = filepath.Join("docs", "operations.md")
 
-// An operator finds each alarm in docs/operations.md, and none that is not there.
-func TestEachAlarmIsExplained(t *testing.T) {
-	unexplained := ofType(written(t, nil), "AWS::CloudWatch::Alarm")
+// docs/operations.md describes each alarm of the template, and no others.
+func TestDocumentOfAlarms(t *testing.T) {
+	missing := ofType(written(t, nil), "AWS::CloudWatch::Alarm")
 	_, section, _ := strings.Cut(string(read(t, operations)), "\n## Alarms\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	for line := range strings.Lines(section) {
@@ -29,17 +29,17 @@ func TestEachAlarmIsExplained(t *testing.T) {
 		if !ok || !found {
 			continue
 		}
-		if !unexplained[id] {
+		if !missing[id] {
 			t.Errorf("%s describes %s, which is not an alarm, or describes it twice", operations, id)
 		}
-		delete(unexplained, id)
+		delete(missing, id)
 	}
-	for id := range unexplained {
+	for id := range missing {
 		t.Errorf("%s does not describe %s", operations, id)
 	}
 }
 
-// docs/operations.md counts the alarms and the metrics that a month costs.
+// docs/operations.md has the number of alarms and of metrics, and what they cost a month.
 func TestDocumentOfAMonth(t *testing.T) {
 	s := written(t, nil)
 	metrics := map[string]bool{}
@@ -71,8 +71,8 @@ const (
 // it takes less.
 var assumedSeconds = map[string]float64{"submit": 2, "poll": 0.5, "archive": 5}
 
-// mostUSD is what this job may cost in AWS, and mostLate is how late its end may be
-// noticed.
+// mostUSD is the most that this job may cost in AWS, and mostLate is how late poll may
+// notice its end.
 const (
 	mostUSD  = 0.0010
 	mostLate = 4 * time.Second
@@ -86,12 +86,12 @@ const (
 	lambdaLines = 2
 )
 
-// requests are the calls that each function makes for one job, by service and
-// operation, the calls of the function itself among them.
+// requests are the numbers of calls that each function makes for one job, by service and
+// operation. The calls of the function itself are included.
 type requests map[string]map[string]int
 
-// of returns how many calls of some operations one of the functions made, or
-// all of them.
+// of returns how many calls of some operations a function made. If function is empty, it
+// returns the number for all functions.
 func (r requests) of(function string, operations ...string) int {
 	sum := 0
 	for name, calls := range r {
@@ -104,13 +104,13 @@ func (r requests) of(function string, operations ...string) int {
 	return sum
 }
 
-// counted is what the handling of a pair took.
+// counted is what one job took.
 type counted struct {
 	requests
 	entered int           // states of the execution
 	paused  time.Duration // by poll, between two questions of the same call
 	lines   int           // that the functions logged
-	expired int           // versions of objects that the functions wrote over, which a lifecycle rule removes later
+	expired int           // versions of objects that the functions replaced; a lifecycle rule removes them later
 }
 
 // lineCounter counts the lines of a log.
@@ -121,7 +121,7 @@ func (n *lineCounter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// count has a pair handled by the four functions in a world in memory.
+// count runs the job of a pair in a world and counts what it takes.
 func count(t *testing.T) counted {
 	t.Helper()
 	var lines lineCounter

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.yaml.in/yaml/v3"
 )
 
 type statement struct {
@@ -39,15 +38,13 @@ func (l *oneOrMany) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, &(*l)[0])
 }
 
-// Every permission is a statement of a role that docs/iam.md describes: the
-// template is the only place of permissions, and a review of that document sees
-// each change of them.
+// Every permission is a statement of a role that docs/iam.md describes, so whoever reviews
+// that document sees each change of a permission.
 func TestPermissionsAreOnlyInDocumentedRoles(t *testing.T) {
 	each(t, func(t *testing.T, s stack) {
 		unseen := ofType(s, "AWS::IAM::Role")
 		for _, documented := range roles {
-			r := properties[struct{ Role, RoleArn string }](t, s, documented.id)
-			roleID := strings.TrimSuffix(r.Role+r.RoleArn, ".Arn") // a function's Role is a state machine's RoleArn
+			roleID := roleOf(t, s, documented.id)
 			delete(unseen, roleID)
 			if managed := properties[role](t, s, roleID).ManagedPolicyArns; len(managed) > 0 {
 				t.Errorf("%s has the managed policies %v, which name no resources", roleID, managed)
@@ -72,7 +69,7 @@ func TestFunctionsUseOnlyBucketsOfTheAccount(t *testing.T) {
 	}}
 	s := written(t, nil)
 	for _, id := range functions {
-		roleID := strings.TrimSuffix(properties[struct{ Role string }](t, s, id).Role, ".Arn")
+		roleID := roleOf(t, s, id)
 		var got []statement
 		for _, policy := range properties[role](t, s, roleID).Policies {
 			for _, st := range policy.PolicyDocument.Statement {
@@ -88,8 +85,9 @@ func TestFunctionsUseOnlyBucketsOfTheAccount(t *testing.T) {
 }
 
 // Only the service that runs a function or the machine may assume its role, and
-// only on behalf of this account. Step Functions documents that it names the
-// account; Lambda and EventBridge do not, and a queue that it may not read is a silent stack.
+// only on behalf of this account. Step Functions documents that it names the account.
+// Lambda and EventBridge do not, so their condition is true if no account is named.
+// Otherwise Lambda might be unable to read the queue, and nothing would report that.
 func TestRolesAreAssumedOnlyByTheirService(t *testing.T) {
 	s := written(t, withNotices)
 	for id := range ofType(s, "AWS::IAM::Role") {
@@ -117,7 +115,7 @@ func TestExistingBucketAndSecret(t *testing.T) {
 	s := written(t, map[string]string{"ExistingBucket": "mine", "ExistingTokenSecretArn": secret})
 	for _, id := range []string{"Bucket", "BucketPolicy", "TokenSecret"} {
 		if _, ok := s.Resources[id]; ok {
-			t.Errorf("%s is made although there is one", id)
+			t.Errorf("%s is created in spite of the existing one", id)
 		}
 	}
 	for id, r := range s.Resources {
@@ -137,40 +135,9 @@ func TestExistingBucketAndSecret(t *testing.T) {
 	}
 }
 
-// A statement for every resource says why in a comment on its first line.
-func TestStarHasItsReasonBesideIt(t *testing.T) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(source(t), &doc); err != nil {
-		t.Fatal(err)
-	}
-	found := 0
-	var walk func(*yaml.Node)
-	walk = func(n *yaml.Node) {
-		for i := 0; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
-			value := n.Content[i+1]
-			star := value.Value == "*" || slices.ContainsFunc(value.Content, func(each *yaml.Node) bool { return each.Value == "*" })
-			if n.Content[i].Value != "Resource" || !star {
-				continue
-			}
-			found++
-			if n.Content[0].LineComment == "" && n.Content[1].LineComment == "" {
-				t.Errorf("line %d: a statement for every resource, without a reason", value.Line)
-			}
-		}
-		for _, child := range n.Content {
-			walk(child)
-		}
-	}
-	walk(&doc)
-	if found == 0 {
-		t.Error("no statement was looked at")
-	}
-}
-
-// From outside, each queue and topic takes messages only from its one rule, the
-// dead-letter queue of notices from rules of the account, and cancel is
-// called only by its own rules. Every other statement of a policy of the bucket and the
-// queues denies.
+// Each queue accepts messages only from its own rule, and the dead-letter queue of notices
+// from rules of the account. Only cancel's own rules may call cancel. Every other
+// statement in a policy of the bucket and the queues denies something.
 func TestResourcePolicies(t *testing.T) {
 	each(t, func(t *testing.T, s stack) {
 		allowed := map[string]string{}
@@ -232,8 +199,8 @@ func TestQueuePoliciesAreAboutOneQueueEach(t *testing.T) {
 	})
 }
 
-// A deployment that fails leaves no empty bucket behind, and a bucket with drops
-// its policy outlives its stack.
+// A deployment that fails leaves no empty bucket behind. A bucket with drops outlives its
+// stack, and so does the bucket's policy.
 func TestTheBucketOutlivesTheStack(t *testing.T) {
 	for _, id := range []string{"Bucket", "BucketPolicy"} {
 		r := tree(t, source(t))["Resources"].(map[string]any)[id].(map[string]any)
@@ -243,8 +210,8 @@ func TestTheBucketOutlivesTheStack(t *testing.T) {
 	}
 }
 
-// The stack's own bucket refuses what the functions could not read, and no plain
-// upload.
+// The stack's own bucket refuses uploads that the functions could not read. It accepts
+// every plain upload.
 func TestBucketRefusesWhatCannotBeRead(t *testing.T) {
 	s := written(t, nil)
 	policy := properties[struct{ PolicyDocument document }](t, s, "BucketPolicy").PolicyDocument
@@ -294,8 +261,8 @@ func TestBucketRefusesWhatCannotBeRead(t *testing.T) {
 	}
 }
 
-// covers reports whether one of some patterns, in which a * at the end stands for
-// anything, matches a text.
+// covers reports whether a text matches one of some patterns. A * at the end of a pattern
+// matches anything.
 func covers(patterns []string, text string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
 		prefix, star := strings.CutSuffix(pattern, "*")
@@ -303,8 +270,8 @@ func covers(patterns []string, text string) bool {
 	})
 }
 
-// holds reports whether every condition of a statement is true for a request. A
-// key that the request lacks fails each operator but Null and the negated ones.
+// holds reports whether every condition of a statement is true for a request. If the
+// request lacks a key, only Null and the negated operators can be true.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
 func (st statement) holds(t *testing.T, request map[string]string) bool {
 	t.Helper()
@@ -344,9 +311,9 @@ func TestDashboardIsInTheConsoleOfThePartition(t *testing.T) {
 	}
 }
 
-// Two stacks in one account do not meet: whatever has a name of its own has the
-// stack's in it.
-func TestNamesHoldTheStacksName(t *testing.T) {
+// Each name that the template gives to a resource contains the name of the stack, so that
+// one account can have two stacks.
+func TestNamesContainTheStacksName(t *testing.T) {
 	each(t, func(t *testing.T, s stack) {
 		named := map[string]bool{}
 		for id, r := range s.Resources {

@@ -10,7 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/golden"
 )
 
-// README.md's tables are the template's parameters and outputs, in its order.
+// README.md has tables of the template's parameters and outputs, in the template's order.
 func TestReadmeHasParametersAndOutputs(t *testing.T) {
 	var parameters map[string]readmeParameter
 	convert(t, tree(t, source(t))["Parameters"], &parameters)
@@ -42,7 +42,7 @@ type readmeParameter struct {
 	MinValue, MaxValue float64
 }
 
-// fewValues are as many as a cell lists.
+// fewValues is how many allowed values a cell lists.
 const fewValues = 5
 
 // values says what a parameter may be, beyond what its description says.

@@ -40,8 +40,8 @@ type resource struct {
 
 type output struct{ Description, Value string }
 
-// written returns the stack of template.yaml as it is written, with parameters
-// and names of resources other than their defaults.
+// written returns the stack of template.yaml as it is written. The given values replace
+// defaults of parameters and names of resources.
 func written(t *testing.T, given map[string]string) stack {
 	t.Helper()
 	return filled(t, tree(t, source(t)), given)
@@ -62,8 +62,7 @@ func read(t *testing.T, path string) []byte {
 	return text
 }
 
-// tree returns a template as JSON has it, with intrinsic functions in their
-// long form.
+// tree returns a template as decoded JSON, with intrinsic functions in their long form.
 func tree(t *testing.T, text []byte) map[string]any {
 	t.Helper()
 	var doc yaml.Node
@@ -109,8 +108,8 @@ func plain(t *testing.T, n *yaml.Node) any {
 	return value
 }
 
-// filled fills parameters into a template and leaves out what its conditions
-// leave out.
+// filled returns the stack of a template with the given parameters. It leaves out the
+// resources and outputs whose conditions are false.
 func filled(t *testing.T, doc map[string]any, given map[string]string) stack {
 	t.Helper()
 	f := filler{doc: doc, refs: map[string]any{

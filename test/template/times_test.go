@@ -10,7 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
-// machine is what these tests read of statemachine.asl.json.
+// machine is the part of statemachine.asl.json that these tests read.
 type machine struct {
 	TimeoutSeconds int
 	States         map[string]struct {
@@ -43,8 +43,8 @@ func timeoutOf(t *testing.T, s stack, id string) time.Duration {
 	return time.Duration(properties[struct{ Timeout int }](t, s, id).Timeout) * time.Second
 }
 
-// A call of RunComfy ends before its function, a function before its task, and
-// all tasks with all their retries before the machine: who waits learns why.
+// A call of RunComfy times out before its function, a function before its task, and all
+// tasks with all their retries before the machine. So the caller learns the reason.
 func TestTimeoutsNest(t *testing.T) {
 	m := shippedMachine(t)
 	each(t, func(t *testing.T, s stack) {
@@ -110,8 +110,8 @@ func TestTheQueueTriesForADay(t *testing.T) {
 	})
 }
 
-// A deletion is tried for as long as it takes until its job has started or ended,
-// and more often than every few minutes, since the job may start meanwhile.
+// A deletion is tried for at least 12 hours. The pause between two tries is at most five
+// minutes, because the job may start in the meantime.
 func TestDeletionsAreTriedForHours(t *testing.T) {
 	each(t, func(t *testing.T, s stack) {
 		queue := properties[struct {
@@ -151,7 +151,7 @@ func TestSubmitReportsWhatFailed(t *testing.T) {
 		t.Errorf("%s is read by %s", source.EventSourceArn, source.FunctionName)
 	}
 	if len(source.FunctionResponseTypes) != 1 || source.FunctionResponseTypes[0] != "ReportBatchItemFailures" {
-		t.Errorf("the function's answer is read as %v", source.FunctionResponseTypes)
+		t.Errorf("the function's response is read as %v", source.FunctionResponseTypes)
 	}
 	if source.BatchSize != 10 || source.ScalingConfig.MaximumConcurrency != s.Parameters["SubmitConcurrency"].Default.(float64) {
 		t.Errorf("batches of %d, %v at the same time", source.BatchSize, source.ScalingConfig.MaximumConcurrency)
