@@ -40,15 +40,16 @@ func (r *reader) readLines(text []byte) []record {
 	return records
 }
 
-// readLine reads a JSON object. It decodes one member after the other, because a map
+// readLine reads a valid JSON object. It decodes one member after the other, because a map
 // would hide a member that is there twice.
 func (r *reader) readLine(number int, object []byte) record {
 	rec := record{number: number}
 	seen := map[string]bool{}
 	dec := json.NewDecoder(bytes.NewReader(object))
 	dec.UseNumber()
-	for _, _ = dec.Token(); dec.More(); {
-		token, _ := dec.Token() // the object is valid, so there are no errors
+	_, _ = dec.Token() // the brace; a valid object leads to no errors
+	for dec.More() {
+		token, _ := dec.Token()
 		name, _ := token.(string)
 		var value any
 		_ = dec.Decode(&value)

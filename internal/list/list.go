@@ -23,14 +23,15 @@ type Row struct {
 	Name  string // in NFC
 	Model *catalog.Model
 
-	// Options are the options of the model. Links are the media that are an https
-	// URL or a file of the bucket, and Files those that are files of this computer,
-	// as the list writes them; both by the property of the model.
+	// Options are the options of the model.
 	Options map[string]any
-	Links   map[string]string
-	Files   map[string]string
 
-	table  bool              // not JSON, so that every value is a text
+	// Links are the media that are https URLs or files of the bucket, and Files are the
+	// media that are files of this computer. Both are by the property of the model, and as
+	// the list writes them.
+	Links, Files map[string]string
+
+	table  bool              // from a table, in which every value is a text
 	labels map[string]string // what to call each column and property
 }
 
@@ -58,8 +59,8 @@ func (p Problem) Error() string {
 	return strings.Join(place, ", ") + ": " + text
 }
 
-// Problem returns a problem of the row with a property of its model, with "name", or
-// with "" if it is about the whole row.
+// Problem returns a problem of the row. The property is a property of the row's model or
+// "name"; it is empty if the problem is about the whole row.
 func (r Row) Problem(property, reason, remedy string) Problem {
 	p := Problem{Row: r.Number, Reason: reason, Remedy: remedy}
 	if property != "" {
@@ -77,7 +78,7 @@ func (r Row) label(column string) string {
 	return cmp.Or(r.labels[column], fmt.Sprintf("%s %q", noun, column))
 }
 
-// Defaults complete the rows of a list.
+// Defaults are what a row gets that does not say it.
 type Defaults struct {
 	Catalog *catalog.Catalog
 
@@ -104,7 +105,8 @@ const (
 	modelColumn = "model"
 )
 
-// kindColumns are the columns that name the first medium of a kind.
+// kindColumns are the columns that are named after a kind of media. Each stands for the
+// first medium of that kind that the model accepts.
 var kindColumns = []string{string(media.Video), string(media.Audio), string(media.Image)}
 
 // cell is a cell of a list that is not empty.
@@ -128,8 +130,8 @@ type reader struct {
 	problems []Problem
 }
 
-// Read reads the list in a file of the given name. It returns the rows that could be
-// read, and every problem of every row.
+// Read reads a list, whose form the suffix of the file's name says. It returns the rows
+// that could be read, and every problem of every row.
 func Read(file string, text []byte, d Defaults) ([]Row, []Problem) {
 	r := &reader{Defaults: d, known: d.columns()}
 	read := r.readTable
@@ -158,8 +160,8 @@ func Read(file string, text []byte, d Defaults) ([]Row, []Problem) {
 // report adds a problem.
 func (r *reader) report(p Problem) { r.problems = append(r.problems, p) }
 
-// Pair returns the job of the files of a pair, named by their kinds, with the default
-// model and options.
+// Pair returns the job of a pair with the default model and options. Files has the path of
+// each file by its kind.
 func (d Defaults) Pair(name string, files map[string]string) (Row, []Problem) {
 	rec := record{cells: []cell{{nameColumn, name}}, labels: map[string]string{nameColumn: "the name"}}
 	for _, kind := range kindColumns {
@@ -172,7 +174,7 @@ func (d Defaults) Pair(name string, files map[string]string) (Row, []Problem) {
 	return r.row(rec), r.problems
 }
 
-// isColumn reports whether a column has a meaning.
+// isColumn reports whether a list may have a column.
 func (r *reader) isColumn(name string) bool {
 	_, ok := slices.BinarySearch(r.known, name)
 	return ok
@@ -194,7 +196,7 @@ func (d Defaults) columns() []string {
 	return slices.Compact(all)
 }
 
-// checkColumn reports a column that has no meaning.
+// checkColumn reports a column that a list may not have.
 func (r *reader) checkColumn(row int, name, label string) {
 	if r.isColumn(name) {
 		return

@@ -27,8 +27,8 @@ func (r *reader) row(rec record) Row {
 	}
 	maps.Copy(row.labels, rec.labels)
 	wrong := func(column, reason, remedy string) { r.report(row.Problem(column, reason, remedy)) }
-	texts := map[string]string{} // of the columns that belong to no model
-	given := map[string]any{}    // the values of the others
+	texts := map[string]string{} // the values of the columns that belong to no model
+	given := map[string]any{}    // the values of the other columns
 	for _, c := range rec.cells {
 		text, isText := c.value.(string)
 		switch {
@@ -85,8 +85,8 @@ func badName(name string) (reason, remedy string) {
 	return "", ""
 }
 
-// addMedia adds the media of the record to the row, and takes them out of the given
-// values. The column of a kind stands for the first property of that kind.
+// addMedia adds the media among the given values to the row, and removes them from given.
+// It also adds the media of kindColumns, which are in texts.
 func (r *Row) addMedia(texts map[string]string, given map[string]any, wrong reporter) {
 	known := map[string]bool{} // the columns of the kinds that the model accepts
 	for _, p := range r.Model.MediaProperties() {
@@ -98,7 +98,7 @@ func (r *Row) addMedia(texts map[string]string, given map[string]any, wrong repo
 		}
 		delete(given, p.Name)
 		value = strings.TrimSpace(value)
-		kind := string(p.Kind) // which is also the name of a column
+		kind := string(p.Kind) // also the name of a column
 		if first := !known[kind]; first && value == "" {
 			value = texts[kind]
 			r.labels[p.Name] = r.label(kind)
@@ -177,13 +177,13 @@ func (r *Row) addOptions(given map[string]any, defaults map[string]string, wrong
 		}
 	}
 	for _, p := range r.Model.Validate(r.placeholders()) {
-		if !r.isMedia(p.Member) && !reported[p.Member] { // those are reported in words for a list
+		if !r.isMedia(p.Member) && !reported[p.Member] { // addMedia and badCell reported the others
 			wrong(p.Member, p.Reason, p.Remedy)
 		}
 	}
 }
 
-// badCell returns what a spreadsheet made wrong in the cell of an option, and what to do.
+// badCell returns how a spreadsheet spoiled the cell of an option, and what to do.
 func (r *Row) badCell(name, text string, value any) (reason, remedy string) {
 	_, isText := value.(string)
 	switch {
@@ -198,8 +198,8 @@ func (r *Row) badCell(name, text string, value any) (reason, remedy string) {
 	return "", ""
 }
 
-// placeholders returns the options of the row, completed by PairInput, with texts in
-// place of the media.
+// placeholders returns the input of the row for a validation: the options, completed by
+// PairInput, and a placeholder for each medium that the row has or the model requires.
 func (r *Row) placeholders() map[string]any {
 	input := r.Options
 	if _, _, ok := r.Pair(); ok {

@@ -17,7 +17,8 @@ import (
 // byteOrderMark begins the files that Excel saves as UTF-8.
 var byteOrderMark = []byte("\ufeff")
 
-// separatorLine matches the first line by which some programs tell Excel the separator.
+// separatorLine matches a first line that says the separator. Some programs write it for
+// Excel.
 var separatorLine = regexp.MustCompile(`^(?i)"?sep=(.)"?\r?\n`)
 
 const saveAsUTF8 = "Save the list as CSV UTF-8."
@@ -72,7 +73,7 @@ func (r *reader) readTable(text []byte) []record {
 	}
 }
 
-// cells returns the cells of a row. If it reports a problem, ok is false.
+// cells returns the cells of a row. If it has reported a problem, ok is false.
 func (r *reader) cells(number int, header, fields []string, labels map[string]string, separator rune) (cells []cell, ok bool) {
 	ok = true
 	for i, field := range fields {
@@ -133,7 +134,7 @@ func (r *reader) header(number int, fields []string, labels map[string]string) [
 	return names
 }
 
-// letters returns what a spreadsheet calls the column with an index.
+// letters returns what a spreadsheet calls the column with an index, such as "column A".
 func letters(i int) string {
 	text := ""
 	for i++; i > 0; i = (i - 1) / 26 {
@@ -159,8 +160,8 @@ func separatorWord(separator rune) string {
 	return cmp.Or(words[separator], string(separator))
 }
 
-// emptyLines returns how many empty lines come before a record. The reader skips them,
-// but a spreadsheet counts them.
+// emptyLines returns how many empty lines a record begins with. The reader skips them, but
+// a spreadsheet counts them.
 func emptyLines(raw []byte) int {
 	empty := raw[:len(raw)-len(bytes.TrimLeft(raw, "\r\n"))]
 	return bytes.Count(empty, []byte("\n"))
@@ -169,7 +170,7 @@ func emptyLines(raw []byte) int {
 // quoted matches a text in double quotes.
 var quoted = regexp.MustCompile(`"[^"]*("|$)`)
 
-// brokenQuotes returns the problem of a row whose quotes the reader does not accept.
+// brokenQuotes returns the problem of a row whose double quotes break the rules of CSV.
 func brokenQuotes(number int, raw []byte, separator rune, err *csv.ParseError) Problem {
 	p := Problem{Row: number, Reason: "a double quote is inside a cell that has no quotes around it", Remedy: `Put the whole cell in double quotes, and write "" for each quote inside it.`}
 	if errors.Is(err.Err, csv.ErrQuote) {

@@ -24,8 +24,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// rights says what the person may do. Each member is empty, or the permission that is
-// missing.
+// rights says what the person may do. A member is empty if the person may do it, else it
+// is the missing permission.
 type rights struct {
 	Drop    string `json:"drop"`
 	Review  string `json:"review"`
@@ -43,8 +43,8 @@ type knownRights struct {
 
 // rights finds out what the person may do with a name. It tries each action in a way
 // that changes nothing: S3 and Step Functions check the permission first, and then
-// refuse what does not exist. A permission that cannot be found out counts as given,
-// because the action itself says what is missing.
+// refuse the action because the object or the execution does not exist. After any other
+// error the person may try: the action itself then says what is wrong.
 func (s *Server) rights(ctx context.Context, name string) rights {
 	folder := name[:strings.LastIndexByte(name, '/')+1]
 	s.rightsMu.Lock()
@@ -86,8 +86,8 @@ func (s *Server) rights(ctx context.Context, name string) rights {
 	return r
 }
 
-// tryWrite writes an object on the condition that it has an ETag that no object has. The
-// object does not exist, and its key is not the key of a drop.
+// tryWrite tries to write an object on a condition that is never true: that it has a
+// made-up ETag. Even if it were written, its key would not be the key of a drop.
 func (s *Server) tryWrite(ctx context.Context, prefix string) error {
 	_, err := s.Client.Bucket.PutJSON(ctx, prefix+".lipdrop-ui", "00000000000000000000000000000000", []byte("{}"), nil)
 	return s.Client.Explain("write below "+prefix, prefix+"*", err)
@@ -112,8 +112,8 @@ func (s *Server) act(do func(ctx context.Context, a action) (string, error)) fun
 		if err := validName(a.Name); err != nil {
 			return nil, err
 		}
-		// The action continues if the person closes the page: a cancellation that is too
-		// late must redrive the execution that it has stopped.
+		// The action continues if the person closes the page, because a cancellation that
+		// comes too late must redrive the execution that it stopped.
 		message, err := do(context.WithoutCancel(r.Context()), a)
 		s.feed.poke()
 		return map[string]string{"message": message}, err
@@ -142,7 +142,7 @@ func (s *Server) redrive(ctx context.Context, a action) (string, error) {
 	return fmt.Sprintf("%s continues where it failed", rec.Name), err
 }
 
-// again drops a file of a take again, by copying it onto itself. That is a new take.
+// again drops a file of a take again, by copying it onto itself, which starts a new take.
 func (s *Server) again(ctx context.Context, a action) (string, error) {
 	if err := validName(a.Take); err != nil {
 		return "", err
@@ -165,8 +165,8 @@ func (s *Server) again(ctx context.Context, a action) (string, error) {
 	return path.Base(key) + " was dropped again", nil
 }
 
-// copyAgain copies an object onto itself, as an upload of one part: the local S3 server
-// keeps the time of an object that is copied onto itself in one request.
+// copyAgain copies an object onto itself, as an upload of one part. A copy in one request
+// does not suffice: the local S3 server would keep the object's time.
 func (s *Server) copyAgain(ctx context.Context, f bucket.File) error {
 	name := &s.Client.Bucket.Name
 	in := &s3.CreateMultipartUploadInput{Bucket: name, Key: &f.Key, Metadata: f.Metadata}

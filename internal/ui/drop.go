@@ -27,25 +27,26 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// A drop has two phases: the check, and the upload. In both, the command asks the page
-// for parts of the files: the page asks with /api/drop/next what to send, and sends it
-// to /api/drop/part. The bucket needs no CORS configuration, and the command holds only
-// a few parts at a time, because readAhead asks for small ones.
+// A drop has two phases: the check and the upload. In both, the command reads parts of the
+// files through the page: the page gets the next part to send from /api/drop/next, and
+// sends it to /api/drop/part. So the bucket needs no CORS configuration, and the command
+// holds only a few small parts in memory: see readAhead.
 
 const (
 	// mostFiles is how many files a person may drop at once.
 	mostFiles = 5000
 
-	// mostListed is how many files of the bucket a check lists at first.
+	// mostListed is how many files of the bucket a check lists at once. If the bucket has
+	// more, the check lists the files of each job.
 	mostListed = bucket.PageSize
 
 	// mostSessions is how many drops may be under way at once.
 	mostSessions = 4
 
-	// idleAfter is how long a drop waits for the page, which may be closed.
+	// idleAfter is how long a drop waits for the page, which may have been closed.
 	idleAfter = 2 * time.Minute
 
-	// nextWithin is how long the page waits for the next request for a part.
+	// nextWithin is how long /api/drop/next waits for something to say.
 	nextWithin = 15 * time.Second
 )
 
@@ -57,20 +58,20 @@ type dropSession struct {
 	ctx    context.Context
 	idle   *time.Timer
 	files  []*browserFile
-	names  []string // of the files that the page has sent, in its order
+	names  []string // of the page's files, in the page's order
 	asks   chan *ask
 
 	mu       sync.Mutex
-	number   int
-	pending  map[int]*ask
+	number   int           // of the last ask
+	pending  map[int]*ask  // by number
 	phase    chan struct{} // closed when the phase has ended
+	err      error         // of the phase
 	result   dropResult
 	ready    []drop.Finding // of the jobs that can start
-	err      error
-	sent     int64
-	total    int64
+	sent     int64          // bytes
+	total    int64          // bytes
 	checked  bool
-	uploaded bool
+	uploaded bool // the upload has begun
 }
 
 // dropResult is what a check has found, and what an upload has sent.
@@ -78,11 +79,11 @@ type dropResult struct {
 	Jobs    []check.Job         `json:"jobs,omitempty"`
 	Files   int                 `json:"files"`
 	Bytes   int64               `json:"bytes"`
-	Present []string            `json:"present,omitempty"` // files that the bucket has already
+	Present []string            `json:"present,omitempty"` // some of the files whose keys the bucket has already
 	Left    []string            `json:"left,omitempty"`    // files that are not uploaded, because they would start no job
 	Denied  string              `json:"denied,omitempty"`  // the permission that is missing
-	Names   []string            `json:"names,omitempty"`   // of the jobs that start, after the upload
-	Idle    map[string][]string `json:"idle,omitempty"`    // names of the jobs that do not, by the reason
+	Names   []string            `json:"names,omitempty"`   // after the upload: the jobs that start
+	Idle    map[string][]string `json:"idle,omitempty"`    // after the upload: the jobs that do not start, by the reason
 }
 
 // dropForm is what the page sends to begin a drop.
@@ -180,8 +181,8 @@ func (d *dropSession) begin(run func() error) {
 	}()
 }
 
-// nextStep is what the page learns from /api/drop/next: what to send, or how the phase
-// ended.
+// nextStep is the response of /api/drop/next: what to send, or how the phase ended. If it
+// is neither, the page asks again.
 type nextStep struct {
 	Ask   *ask   `json:"ask,omitempty"`
 	Sent  int64  `json:"sent"`
@@ -191,7 +192,8 @@ type nextStep struct {
 	*dropResult
 }
 
-// next waits until the command asks for a part, or until the phase has ended.
+// next returns the next step of the page. It waits until the command asks for a part, until
+// the phase has ended, or for nextWithin.
 func (d *dropSession) next(r *http.Request) (any, error) {
 	d.mu.Lock()
 	phase := d.phase
@@ -216,7 +218,7 @@ func (d *dropSession) next(r *http.Request) (any, error) {
 	finished := n.End && d.uploaded
 	d.mu.Unlock()
 	if finished {
-		time.AfterFunc(time.Second, func() { d.server.endSession(d, context.Canceled) }) // other requests learn the end too
+		time.AfterFunc(time.Second, func() { d.server.endSession(d, context.Canceled) }) // the page's other requests need the end too
 	}
 	return n, nil
 }
@@ -284,7 +286,7 @@ func (d *dropSession) close(r *http.Request) (any, error) {
 	return map[string]bool{"closed": true}, nil
 }
 
-// check finds out what jobs the files start. With a model or options, each pair
+// check finds out which jobs the files start. If a model or options are given, each pair
 // becomes a bundle that has them.
 func (d *dropSession) check(model string, options map[string]any) error {
 	stored, err := check.NewSnapshot(d.ctx, d.server.Client.Bucket, ledger.InboxPrefix, mostListed)
@@ -304,7 +306,7 @@ func (d *dropSession) check(model string, options map[string]any) error {
 			return fmt.Errorf("two files are named %s; rename one", check.File(keys[i]))
 		}
 	}
-	byName, made := map[string][]string{}, map[string]bool{} // the keys of a job, and whether its bundle is made for the person
+	byName, made := map[string][]string{}, map[string]bool{} // by name: the keys, and whether makeBundles made the bundle
 	for _, f := range d.files {
 		if k := drop.ParseKey(f.Key); k.Stem != "" {
 			byName[k.Name] = append(byName[k.Name], f.Key)
@@ -312,7 +314,7 @@ func (d *dropSession) check(model string, options map[string]any) error {
 		}
 	}
 	var ready []drop.Finding
-	good, bad := map[string]bool{}, map[string]bool{}
+	good, bad := map[string]bool{}, map[string]bool{} // the keys of jobs that are not rejected, and of those that are
 	err = d.eachOutcome(check.Overlay{New: files, Bucket: stored}, keys, func(o check.Outcome) {
 		f, of := o.Finding, good
 		if o.State == ledger.Rejected {
@@ -357,23 +359,9 @@ func (d *dropSession) check(model string, options map[string]any) error {
 		return left
 	})
 	slices.Sort(result.Left)
-	result.Files = len(d.files)
-	folders := map[string]bool{}
+	result.Files, result.Present, result.Denied = len(d.files), d.present(stored), d.denied()
 	for _, f := range d.files {
 		result.Bytes += f.Size
-		folders[path.Dir(f.Key)+"/"] = true
-	}
-	for _, f := range d.files[:min(len(d.files), 100)] {
-		if _, err := stored.Head(d.ctx, f.Key); err == nil {
-			result.Present = append(result.Present, check.File(f.Key))
-		}
-	}
-	if len(folders) <= 20 { // for more, the upload itself says what is missing
-		for folder := range folders {
-			if r := d.server.rights(d.ctx, strings.TrimPrefix(folder, ledger.InboxPrefix)); r.Drop != "" {
-				result.Denied = r.Drop
-			}
-		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -381,8 +369,39 @@ func (d *dropSession) check(model string, options map[string]any) error {
 	return nil
 }
 
-// canStart reports whether the dropped files start the job of a finding, if their
-// contents are new.
+// present returns which of the first files have keys that the bucket has already.
+func (d *dropSession) present(stored drop.Files) []string {
+	const most = 100 // each may cost a request
+	var present []string
+	for _, f := range d.files[:min(len(d.files), most)] {
+		if _, err := stored.Head(d.ctx, f.Key); err == nil {
+			present = append(present, check.File(f.Key))
+		}
+	}
+	return present
+}
+
+// denied returns the permission that is missing to upload the files, or "". If there are
+// many folders, it returns "": the upload itself then says what is missing.
+func (d *dropSession) denied() string {
+	const most = 20
+	folders := map[string]bool{}
+	for _, f := range d.files {
+		folders[strings.TrimPrefix(path.Dir(f.Key)+"/", ledger.InboxPrefix)] = true
+	}
+	if len(folders) > most {
+		return ""
+	}
+	for folder := range folders {
+		if missing := d.server.rights(d.ctx, folder).Drop; missing != "" {
+			return missing
+		}
+	}
+	return ""
+}
+
+// canStart reports whether the dropped files can start the job of a finding, assuming that
+// the bucket does not hold the same contents.
 func (d *dropSession) canStart(f drop.Finding, dropped, stored drop.Files) bool {
 	has := func(files drop.Files, key string) bool {
 		_, err := files.Head(d.ctx, key)
@@ -400,7 +419,7 @@ func (d *dropSession) canStart(f drop.Finding, dropped, stored drop.Files) bool 
 	return client.Starts(f, sent)
 }
 
-// eachOutcome reports what the files at keys would start.
+// eachOutcome calls report with each outcome about the files at keys.
 func (d *dropSession) eachOutcome(files drop.Files, keys []string, report func(check.Outcome)) error {
 	resolver := &drop.Resolver{Files: files, Catalog: d.server.Catalog, Settings: d.server.Settings}
 	err := check.AssessEach(d.ctx, resolver, keys, func(_ string, o check.Outcome) error {
@@ -410,11 +429,13 @@ func (d *dropSession) eachOutcome(files drop.Files, keys []string, report func(c
 	return d.server.Client.Explain("check the files", ledger.InboxPrefix, err)
 }
 
-// makeBundles puts each pair of the dropped files into a bundle of its own, with a
-// job.json that has a model and options. It finds out what the job.json must say by
-// a check with a preset that says the same, without the files of the bucket: these may
-// be the bundle of an earlier drop. It takes the files of other pairs out of the drop,
-// because the options would not reach them, and returns these pairs and files.
+// makeBundles puts each pair of the dropped files into a bundle of its own, whose job.json
+// has the model and the options. To find out what job.json must say, it checks the files
+// with a preset that has the model and the options. This check leaves out the files of the
+// bucket, because one of them may be the bundle of an earlier drop.
+//
+// Files that form no valid pair cannot get the options. makeBundles removes them from the
+// drop, and returns what it found about them (unfit) and their names (left).
 func (d *dropSession) makeBundles(model string, options map[string]any) (unfit []check.Job, left []string, err error) {
 	preset := map[string]any{"input": options}
 	if options == nil {
@@ -428,19 +449,19 @@ func (d *dropSession) makeBundles(model string, options map[string]any) (unfit [
 		return nil, nil, err
 	}
 	own, folders := map[string]*browserFile{}, map[string]bool{}
-	var with, bundles []*browserFile
+	var checked, bundles []*browserFile
 	for _, f := range d.files {
 		own[f.Key] = f
 		folders[path.Dir(f.Key)+"/"] = true
 		if !strings.EqualFold(path.Base(f.Key), "preset.json") {
-			with = append(with, f)
+			checked = append(checked, f)
 		}
 	}
 	for folder := range folders {
-		with = append(with, d.made(folder+"preset.json", text))
+		checked = append(checked, d.made(folder+"preset.json", text))
 	}
 	used, unused := map[string]bool{}, map[string]bool{}
-	files := filesOf(with)
+	files := filesOf(checked)
 	err = d.eachOutcome(files, files.Keys(), func(o check.Outcome) {
 		f := o.Finding
 		if f.Job != nil {
@@ -450,7 +471,7 @@ func (d *dropSession) makeBundles(model string, options map[string]any) (unfit [
 		}
 		pair := f.Files()
 		if len(pair) == 0 {
-			return // no pair
+			return // not about a pair
 		}
 		if o.State != check.Ready {
 			for _, file := range pair {
@@ -489,9 +510,9 @@ func (d *dropSession) makeBundles(model string, options map[string]any) (unfit [
 	return unfit, left, err
 }
 
-// made returns a file that is not on the person's machine.
+// made returns a file with a text that the command has made.
 func (d *dropSession) made(key string, text []byte) *browserFile {
-	sum := sha256.Sum256(text) // an ETag only needs to change with the content
+	sum := sha256.Sum256(text) // the ETag of a check only needs to change with the content
 	return &browserFile{text: text, session: d, index: -1, File: bucket.File{
 		Key: key, Size: int64(len(text)), LastModified: time.Now().UTC().Truncate(time.Second), ETag: hex.EncodeToString(sum[:]),
 	}}
@@ -516,8 +537,7 @@ func (d *dropSession) start(r *http.Request) (any, error) {
 	return map[string]bool{"started": true}, nil
 }
 
-// upload uploads the files that the bucket does not hold yet, or all of them: media
-// first, and job.json last.
+// upload uploads the files that client.ToSend selects. Again is true to upload all.
 func (d *dropSession) upload(again bool) error {
 	c := d.server.Client
 	var uploads []*client.Upload
@@ -558,7 +578,7 @@ func (d *dropSession) upload(again bool) error {
 	return nil
 }
 
-// cause returns why a drop has ended, if it has, or else the error.
+// cause returns why the drop was ended, or err if it was not.
 func (d *dropSession) cause(err error) error {
 	if cause := context.Cause(d.ctx); cause != nil {
 		return cause

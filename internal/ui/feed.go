@@ -47,7 +47,7 @@ const (
 // feed follows the statuses, the answer files and the reviews of a bucket while a page
 // is open. It lists the keys, and reads only objects with another ETag.
 //
-// Each change gets the next version. A stream of events only needs to know which version
+// Each change of a row gets the next version. A stream of events only knows which version
 // its page has, so a slow page needs no more memory than a fast one.
 type feed struct {
 	client *client.Client
@@ -61,7 +61,7 @@ type feed struct {
 	streams int           // how many are open
 	reading bool          // the first listing has not been read completely
 	trouble error         // of the last listing
-	changed chan struct{} // is closed when something below mu changes
+	changed chan struct{} // closed, and replaced, when something below mu changes
 }
 
 func newFeed(c *client.Client) *feed {
@@ -126,8 +126,8 @@ func (f *feed) announce() {
 }
 
 // poll lists the bucket once, reads what has changed, and reports whether a row has
-// changed. If S3 does not return some objects, poll reads the others, and the error is
-// about one of those.
+// changed. If S3 refuses some objects, poll reads the others, and returns the error of one
+// refused object.
 func (f *feed) poll(ctx context.Context) (changed bool, err error) {
 	lists := make([][]bucket.File, 3)
 	group, within := errgroup.WithContext(ctx)
@@ -167,8 +167,8 @@ func (f *feed) poll(ctx context.Context) (changed bool, err error) {
 	return f.version != before, cmp.Or(err, refused)
 }
 
-// compare returns the files of a listing that have changed, in the order in which they
-// are read, and the version before. It forgets the files that are not in the listing.
+// compare returns the files of a listing that have changed, in the order in which to read
+// them, and the version before. It forgets the files that are not in the listing.
 func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -185,7 +185,7 @@ func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int)
 			f.forget(key)
 		}
 	}
-	// The reviews come first, because a row shows its review. Then the newest.
+	// The reviews come first, because the rows show them. The newest rows come next.
 	slices.SortFunc(changed, func(a, b bucket.File) int {
 		rank := func(f bucket.File) int {
 			if strings.HasPrefix(f.Key, client.ReviewPrefix) {
@@ -198,8 +198,8 @@ func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int)
 	return changed, before
 }
 
-// read reads an object and shows it. An object that was deleted since it was listed is
-// forgotten after the next listing.
+// read reads an object and sets its row, or the review of a row. If the object was deleted
+// since it was listed, the next poll removes it.
 func (f *feed) read(ctx context.Context, file bucket.File) error {
 	if strings.HasPrefix(file.Key, client.ReviewPrefix) {
 		name, take := client.ReviewedTake(file.Key)
@@ -221,7 +221,7 @@ func (f *feed) read(ctx context.Context, file bucket.File) error {
 	r.Reason, r.Remedy, r.Warnings, r.Links, r.Outputs, r.Jobs = "", "", nil, nil, nil, nil
 	name, isFile := strings.CutPrefix(r.Key, "/")
 	if r.File = isFile; !isFile || r.Name == "" {
-		r.Name = name // the key of an answer file may be cut
+		r.Name = name // otherwise the status has the name, of which an answer file's key may be only a part
 	}
 	if r.UpdatedAt.IsZero() {
 		r.UpdatedAt = file.LastModified
@@ -246,8 +246,8 @@ func (f *feed) forget(key string) {
 	}
 }
 
-// setReview sets the decision of a review, or removes it if it is empty. The caller holds
-// the lock.
+// setReview sets the decision of a review, or removes it if decision is empty. The caller
+// holds the lock.
 func (f *feed) setReview(key string, decision client.Decision) {
 	if f.reviews[key] = decision; decision == "" {
 		delete(f.reviews, key)
@@ -281,8 +281,8 @@ func rowKey(key string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(key, client.StatusPrefix), ".json")
 }
 
-// change is the data of an event: rows that are new or have changed, and the keys of
-// those that are gone.
+// change is the data of an event: the rows that are new or have changed, and the keys of
+// the rows that are gone.
 type change struct {
 	Reset   bool     `json:"reset,omitempty"` // forget all rows first
 	Rows    []row    `json:"rows,omitempty"`
@@ -290,11 +290,12 @@ type change struct {
 	Reading bool     `json:"reading,omitempty"` // more rows follow
 	Trouble string   `json:"trouble,omitempty"` // the error of the last listing
 
-	version int // that the page then has
+	version int // of the page after this event
 }
 
-// since returns what has changed since a version, in the order of the changes and at most
-// maxRows. The channel is closed at the next change; it is nil if there are more already.
+// since returns at most maxRows of the rows that have changed since a version, in the order
+// of the changes. The channel is closed at the next change. It is nil if more rows have
+// changed already.
 func (f *feed) since(version int) (c change, next <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -19,11 +19,11 @@ type ask struct {
 	done chan error
 }
 
-// browserFile is a file that a person drops onto the page, or a job.json that is made
-// for the person. The page reads its parts when it is asked to.
+// browserFile is a file that a person drops onto the page, or a file that the command has
+// made, such as a job.json. The page sends parts of a dropped file when it is asked to.
 type browserFile struct {
 	bucket.File
-	index   int
+	index   int    // in the list that the page has sent; -1 for a made file
 	text    []byte // of a made file
 	session *dropSession
 }
@@ -50,8 +50,8 @@ func (f *browserFile) ReadAt(p []byte, off int64) (int, error) {
 // aheadSize is how much of a file readAhead asks for.
 const aheadSize = 2 << 20
 
-// readAhead reads a file from its beginning to its end in small pieces, and asks the
-// page for larger ones. It implements client.Content.
+// readAhead is for a caller that reads a file from its beginning to its end in small
+// pieces: it asks the page for pieces of aheadSize. It implements client.Content.
 type readAhead struct {
 	file *browserFile
 	off  int64

@@ -31,8 +31,8 @@ type jobView struct {
 	// Takes are the newest takes, the newest first.
 	Takes []takeSummary `json:"takes,omitempty"`
 
-	// Take is the take that is shown. There is none if the newest drop has no take and no
-	// take was asked for.
+	// Take is the take that is shown: the wanted one, or the one of the status. It is nil
+	// if the name has no such take.
 	Take *takeView `json:"take,omitempty"`
 
 	// Newer reports that the status is about a drop that is newer than every take.
@@ -66,7 +66,7 @@ type reviewView struct {
 	ETag string `json:"etag"`
 }
 
-// medium is an input or an output. An output has the members of an input too.
+// medium is an input or an output. Both have the members of a ledger.Input.
 type medium struct {
 	Label    string          `json:"label"`
 	Role     string          `json:"role"` // input or output
@@ -75,7 +75,7 @@ type medium struct {
 	Show     string          `json:"show,omitempty"`     // presigned URL
 	Download string          `json:"download,omitempty"` // presigned URL
 	Gone     string          `json:"gone,omitempty"`     // why there is no URL
-	Sound    bool            `json:"sound"`              // it has sound, as far as is known
+	Sound    bool            `json:"sound"`              // it may have sound
 	Verdict  *ledger.Verdict `json:"verdict,omitempty"`
 	ledger.Input
 }
@@ -213,8 +213,8 @@ func droppedMedium(f bucket.File) medium {
 	return m
 }
 
-// droppedMedia returns the files of a name without a take: those of its pair or bundle
-// that are found by the name only.
+// droppedMedia returns media of a name without a take: files whose keys begin with the
+// name and a dot, so they may belong to its pair or bundle.
 func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error) {
 	const most = 10
 	files, _, err := s.Client.Bucket.List(ctx, ledger.InboxPrefix+name+".", most)
@@ -230,7 +230,7 @@ func (s *Server) droppedMedia(ctx context.Context, name string) ([]medium, error
 	return s.presignAll(ctx, all), nil
 }
 
-// presignAll gives each medium in the bucket its addresses, or says why it has none.
+// presignAll gives each medium in the bucket its presigned URLs, or says why it has none.
 func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 	for i := range all {
 		m := &all[i]
@@ -265,8 +265,8 @@ func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 // validFor is how long a presigned URL is valid.
 const validFor = time.Hour
 
-// contentTypes are the content types with which a browser plays a file. S3 may have another
-// one, because a program that uploads need not set it.
+// contentTypes are the content types with which a browser plays a file. The object may
+// have another one, because not every program that uploads sets it.
 var contentTypes = map[string]string{
 	".mp4": "video/mp4", ".mov": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm", ".mkv": "video/x-matroska", ".avi": "video/x-msvideo",
 	".wav": "audio/wav", ".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".aac": "audio/aac", ".ogg": "audio/ogg", ".opus": "audio/ogg", ".flac": "audio/flac",
@@ -297,8 +297,8 @@ func (s *Server) presign(ctx context.Context, f bucket.File) (show, download str
 	return shown.URL, downloaded.URL, nil
 }
 
-// mediaSource returns the bucket as a Content-Security-Policy names it: the beginning of
-// every presigned URL.
+// mediaSource returns the beginning of every presigned URL, with which a
+// Content-Security-Policy names the bucket.
 func mediaSource(ctx context.Context, c *client.Client) (string, error) {
 	const key = "x"
 	address, err := bucket.Presigner(c.S3, c.Bucket.Name, validFor)(ctx, bucket.File{Key: key})
@@ -306,35 +306,40 @@ func mediaSource(ctx context.Context, c *client.Client) (string, error) {
 		return "", c.Explain("sign addresses of the bucket", "", err)
 	}
 	u, err := url.Parse(address)
-	if err != nil {
+	if err != nil { // it would contain the URL, which is a secret
 		return "", errors.New("the address of the bucket cannot be read")
 	}
 	return u.Scheme + "://" + u.Host + strings.TrimSuffix(u.Path, key), nil
 }
 
-// addCommands adds the commands that do what the buttons do.
+// addCommands adds the commands that do what the buttons do with a take.
 func (s *Server) addCommands(view *jobView, take string) {
 	command := func(verb string, args ...string) string {
-		words := append(append([]string{"lipdrop", verb}, s.Flags...), args...)
+		words := slices.Concat([]string{"lipdrop", verb}, s.Flags, args, []string{view.Name})
 		for i, word := range words {
 			words[i] = quote(word)
 		}
 		return strings.Join(words, " ")
 	}
-	view.Commands["show"] = command("show", view.Name)
-	i := slices.IndexFunc(view.Takes, func(t takeSummary) bool { return t.Take == take })
-	if i < 0 {
+	view.Commands["show"] = command("show")
+	shown := slices.IndexFunc(view.Takes, func(t takeSummary) bool { return t.Take == take })
+	if shown < 0 {
 		return
 	}
-	switch state := view.Takes[i].State; {
+	state := view.Takes[shown].State
+	var flags []string
+	if slices.IndexFunc(view.Takes, func(t takeSummary) bool { return t.State == state }) < shown {
+		flags = []string{"--take", take} // by default, the commands choose the newest take in this state
+	}
+	switch {
 	case !state.Ended():
-		view.Commands["cancel"] = command("cancel", view.Name)
+		view.Commands["cancel"] = command("cancel") // cancels every take, as the button does
 	case state == ledger.Failed:
-		view.Commands["redrive"] = command("redrive", view.Name)
+		view.Commands["redrive"] = command("redrive", flags...)
 	case state == ledger.Succeeded:
-		view.Commands["get"] = command("get", view.Name)
-		view.Commands["approve"] = command("review", "--approve", view.Name)
-		view.Commands["reject"] = command("review", "--reject", view.Name)
+		view.Commands["get"] = command("get", flags...)
+		view.Commands["approve"] = command("review", append([]string{"--approve"}, flags...)...)
+		view.Commands["reject"] = command("review", append([]string{"--reject"}, flags...)...)
 	}
 }
 

@@ -84,7 +84,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	server := &http.Server{
 		Handler: s.shell, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog:    log.New(io.Discard, "", 0), // it could hold parts of requests
+		ErrorLog:    log.New(io.Discard, "", 0), // a log could contain parts of requests
 	}
 	go s.feed.run(ctx)
 	context.AfterFunc(ctx, func() { _ = server.Close() })
@@ -140,7 +140,7 @@ func handle(do func(r *http.Request) (any, error)) http.HandlerFunc {
 	}
 }
 
-// requestError is an error of the page's own request.
+// requestError is returned for a request that is wrong.
 type requestError struct {
 	status int
 	reason string

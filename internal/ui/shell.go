@@ -22,8 +22,7 @@ type shell struct {
 	path  string // such as /x7…/
 	// session is the value of the cookie.
 	session string
-	// media is the source of images, videos and sounds, as the Content-Security-Policy
-	// names it: the bucket.
+	// media is where images, videos and sounds may come from: see mediaSource.
 	media string
 	next  http.Handler // serves the paths below path
 }
@@ -86,7 +85,7 @@ func (s *shell) setHeaders(h http.Header) {
 // from another page. After DNS rebinding, a page sends its own name as the host.
 func (s *shell) checkOrigin(r *http.Request) error {
 	if r.Host != s.host {
-		return errors.New("this server has another name")
+		return errors.New("the request is for another server; open the address that `lipdrop ui` has printed")
 	}
 	for _, origin := range r.Header.Values("Origin") {
 		if origin != s.origin() {
@@ -134,8 +133,8 @@ const (
 	partType = "application/octet-stream"
 )
 
-// checkBody returns an error if the body of a change is neither JSON nor a part of a
-// file. A form can send neither type. checkBody limits the size of the body.
+// checkBody limits the size of a body. It returns an error if the body of a change is
+// neither JSON nor a part of a file. A form of another page could send neither.
 func checkBody(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil

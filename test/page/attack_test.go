@@ -305,7 +305,7 @@ func TestDNSRebinding(t *testing.T) {
 	address := serve(t, c)
 	b := openBrowser(t, chromedp.Flag("host-resolver-rules", "MAP evil.example 127.0.0.1"))
 	b.do("open the page by another name", chromedp.Navigate(strings.Replace(address, "127.0.0.1", "evil.example", 1)))
-	if text := eval[string](b, "document.body.innerText"); !strings.Contains(text, "this server has another name") {
+	if text := eval[string](b, "document.body.innerText"); !strings.Contains(text, "the request is for another server") {
 		t.Errorf("the page by another name: %s", text)
 	}
 }
