@@ -9,14 +9,14 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// capCheck is what a world with caps notes about its jobs.
+// capCheck is what a world notes about its caps and its paid jobs.
 type capCheck struct {
-	most   map[string]budget.Caps // the highest caps of each day
+	most   map[string]budget.Caps // the highest caps of each day on which they were set
 	posted ledger.Record          // the claimed record of the last POST
 	paid   []ledger.Record        // the record of each job that RunComfy accepted, in order
 }
 
-// randomCaps returns caps that a world of so many jobs reaches.
+// randomCaps returns caps that a world with the given number of jobs reaches.
 func (s *simulation) randomCaps(jobs int) budget.Caps {
 	const seconds, usd = 3, 0.3 // of a job
 	n := 1 + jobs/8 + s.plans.IntN(1+jobs/4)

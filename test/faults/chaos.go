@@ -14,12 +14,12 @@ import (
 // These are the probabilities that a call fails in each way if the world's rate
 // is 1. A job makes about two hundred calls.
 const (
-	crashRate    = 0.001 // the function dies before the call; the same again after it
+	crashRate    = 0.001 // the function dies before the call, and as often after it
 	refusedRate  = 0.004 // the service returns an error
 	lostRate     = 0.003 // the call takes effect, but its response is lost
 	sideBySide   = 0.01  // another function runs before this call
 	maxDepth     = 2
-	roomForOther = 20 * time.Second // how much too early the other function may run
+	roomForOther = 20 * time.Second // how far ahead the other function may be due
 )
 
 // faultRates are the probabilities of a fault for each call of RunComfy.
@@ -56,10 +56,10 @@ func (s *simulation) before(c world.Call) error {
 		s.unsent[c.Key] = s.unsent[c.Key] || c.Service == "events"
 		return o.err
 	}
-	again := c
-	again.Deadline = time.Time{}
-	if n := s.failing[again]; n > 0 {
-		s.failing[again]--
+	repeated := c
+	repeated.Deadline = time.Time{} // a retry is the same call with another deadline
+	if n := s.failing[repeated]; n > 0 {
+		s.failing[repeated]--
 		return world.Throttled
 	}
 	switch {
@@ -70,7 +70,7 @@ func (s *simulation) before(c world.Call) error {
 		return world.ErrLambda
 	case c.Service == "s3" && s.happens(refusedRate):
 		s.faults["s3: 503 SlowDown"]++
-		s.failing[again] = s.dice.IntN(3) // the number of further failures; the client tries three times
+		s.failing[repeated] = s.dice.IntN(3) // the number of further failures; the client tries three times
 		s.excuse(c)
 		return world.Throttled
 	case c.Service == "s3" && c.Op == "PutObject" && s.happens(refusedRate):
@@ -79,7 +79,7 @@ func (s *simulation) before(c world.Call) error {
 		return world.Conflicting
 	case c.Service == "states" && s.happens(5*refusedRate):
 		s.faults["states: throttled"]++
-		s.failing[again] = s.dice.IntN(3)
+		s.failing[repeated] = s.dice.IntN(3)
 		return world.ErrThrottledStates
 	case c.Service == "events" && s.happens(25*refusedRate):
 		s.faults["events: not sent"]++
@@ -113,8 +113,8 @@ func (s *simulation) after(c world.Call) error {
 	return nil
 }
 
-// another may run another function in the middle of this one. That uses a part of
-// this function's time.
+// another may run another function in the middle of this one. At most half of the time
+// that this function has left passes meanwhile.
 func (s *simulation) another(c world.Call) {
 	if s.depth == maxDepth || !s.happens(sideBySide) {
 		return
@@ -127,7 +127,7 @@ func (s *simulation) another(c world.Call) {
 	s.depth--
 }
 
-// die ends the function.
+// die ends the function as if its process died or ran out of time.
 func (s *simulation) die(c world.Call, when string) {
 	s.faults["crash of "+c.Function+" "+when+" a call"]++
 	s.excuse(c)
@@ -138,7 +138,7 @@ func (s *simulation) die(c world.Call, when string) {
 	panic(world.Crash{Name: name})
 }
 
-// timedOut is the hook for the call that a function has no time left to make.
+// timedOut is the hook for a call that a function cannot make because its time is over.
 func (s *simulation) timedOut(c world.Call) {
 	s.faults["timeout of "+c.Function]++
 	s.excuse(c)
@@ -178,10 +178,7 @@ func (s *simulation) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 // follow notes which record an invocation has claimed. It removes the note when the
 // invocation has resolved the claim.
 func (s *simulation) follow(c world.Call) {
-	if c.Service != "s3" || !strings.HasPrefix(c.Key, "jobs/") {
-		return
-	}
-	if c.Op != "PutObject" {
+	if c.Service != "s3" || c.Op != "PutObject" || !strings.HasPrefix(c.Key, "jobs/") {
 		return
 	}
 	if rec, ok := s.recordAt(c.Key); ok && rec.State == ledger.Submitting {

@@ -65,9 +65,9 @@ func (s *simulation) check() {
 	s.checkSecrets()
 }
 
-// checkNotices compares the notices with the statuses and records at the end. Each that
-// a person waits for has at least one. The exception is a rejected drop while
-// EventBridge did not accept its notice.
+// checkNotices compares the notices with the statuses and records at the end. Each status
+// and record in one of the states of notice.States must have at least one notice. The
+// exception is a rejected drop whose notice EventBridge once did not accept.
 func (s *simulation) checkNotices() {
 	for _, text := range s.w.WrongNotices {
 		s.wrong("%s", text)
@@ -143,8 +143,8 @@ func (s *simulation) checkRecord(rec ledger.Record, charged map[string]runcomfyt
 	}
 }
 
-// archived says what is wrong with the archived outputs of a job that succeeded. It
-// returns "" if nothing is wrong.
+// archived returns what is wrong with the archived outputs of a job that succeeded, or
+// "".
 func (s *simulation) archived(rec ledger.Record, job runcomfytest.Job) string {
 	if rec.State != ledger.Succeeded || len(rec.Outputs) == 0 {
 		return "the record is not succeeded or has no outputs"
@@ -239,9 +239,9 @@ func (s *simulation) checkJob(j job) {
 	}
 }
 
-// beganTooEarly reports whether a large file of a job was completed after a take although
-// its upload, and so S3's time of each file, is older. It starts nothing, and the status of
-// the take must say so.
+// beganTooEarly reports whether all files of a job have an older S3 time than a take that
+// ran, and the take warns of one of them: its upload began before the take and ended after
+// it. Such a file starts nothing.
 func (s *simulation) beganTooEarly(j job, take ledger.Record) bool {
 	warned := false
 	for _, key := range j.files {
@@ -369,7 +369,8 @@ func (s *simulation) status(key string) (st ledger.Status) {
 	return st
 }
 
-// checkSecrets searches for the token and for signatures where they must not be.
+// checkSecrets searches the bucket, the notices and the executions for the token and for
+// signatures.
 func (s *simulation) checkSecrets() {
 	look := func(where string, texts ...string) {
 		for _, text := range texts {

@@ -27,14 +27,14 @@ type crowd struct {
 }
 
 // endingCall is a call whose function has returned. On the virtual clock, a function
-// that does not sleep takes no time, so its call counts until a later time.
+// that does not sleep takes no time, so its call still counts until a later time.
 type endingCall struct {
 	invocation int
 	isPoll     bool
 	until      time.Time
 }
 
-// callTime is how long a call of a function takes that does not sleep.
+// callTime is how long a call counts after its function has returned.
 const callTime = 500 * time.Millisecond
 
 // crowds runs a number of jobs in one world.
@@ -49,8 +49,8 @@ func crowds(jobs int, seed uint64) (tally, error) {
 	return c.tally, nil
 }
 
-// gather runs a number of pairs in one world. The first half of the jobs waits in
-// RunComfy's queue for hours. Then RunComfy runs the others at once.
+// gather runs a number of pairs in one world. The jobs of the first half wait in
+// RunComfy's queue for hours. RunComfy runs the others at once.
 func gather(jobs, limit int, seed uint64) (*crowd, error) {
 	s, err := newWorld(seed, 0)
 	if err != nil {

@@ -93,8 +93,8 @@ func (h *attack) refuse(key string, status int, code string) {
 	h.w.Drop(key, []byte("{}"))
 }
 
-// attackWorld lets one hostile person act among victims for some time. It returns
-// the victims that are left without a status.
+// attackWorld lets one hostile person act among victims for some time. Its findings are
+// the victims that are left without a status, or with a dead letter.
 func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	s, err := newWorld(seed, number)
 	if err != nil {
@@ -137,7 +137,7 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	}
 	s.w.Pass(lasts - patience)
 	for _, body := range s.w.Dead {
-		// Only the message of a held name may become a dead letter.
+		// Among victims, only the message of a held name may become a dead letter.
 		for i := range victims {
 			name := fmt.Sprint("victims/", i)
 			if st := s.status(ledger.StatusKey(name)); strings.Contains(body, name+".") && st.State != ledger.Held {

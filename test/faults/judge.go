@@ -73,7 +73,7 @@ func (t *story) judgeName(name string, takes []ledger.Record) {
 		}
 		t.wrong("%s%s: %s", says, want, v.why)
 	}
-	if st.Code == problem.FilesGone {
+	if st.Code == problem.FilesGone { // of a match of a wildcard
 		for key := range after(t.acts) {
 			if stem := strings.TrimSuffix(path.Base(key), path.Ext(key)); stem == path.Base(name) && strings.HasPrefix(key, ledger.InboxPrefix+path.Dir(name)+".job/") {
 				t.wrong("%s, but %s is there", says, key)
@@ -89,7 +89,7 @@ func (t *story) judgeName(name string, takes []ledger.Record) {
 // after the bundle ran. Such a file starts nothing, so the status must warn.
 func (t *story) judgeWarnings(st ledger.Status, rec ledger.Record) {
 	there := after(t.acts)
-	if there.names()[rec.Name].takes == nil || len(there.names()[rec.Name].takes) != 1 {
+	if len(there.names()[rec.Name].takes) != 1 {
 		return // not a bundle
 	}
 	for _, in := range rec.Inputs {
@@ -151,8 +151,8 @@ func droppedOf(rec ledger.Record) []string {
 	return keys
 }
 
-// judgeStart finds a take that was started by the deletion of a file which an
-// earlier take of the same name used.
+// judgeStart checks that a take's files existed together, and that the take was not
+// started by the deletion of a file which an earlier take of the name used.
 func (t *story) judgeStart(rec ledger.Record, takes []ledger.Record) {
 	var before []ledger.Record
 	for _, other := range takes {
@@ -207,7 +207,9 @@ func (t *story) judgeOptions(rec ledger.Record, manifest ledger.Input) {
 	}
 }
 
-// judgeExecution finds an execution that failed too early with RequestLost.
+// judgeExecution checks when an execution failed with RequestLost. Before that, RunComfy
+// must have reported at least three times, over at least a minute, that it does not know
+// the request.
 func (t *story) judgeExecution(e world.Execution) {
 	var job struct {
 		RequestID string `json:"requestId"`

@@ -1,8 +1,9 @@
-// Command faults tests promises 2 to 4 by simulation. It sends thousands of jobs
-// through the four handlers, the shipped state machine and the fake RunComfy on a
-// virtual clock, while everything around them fails at random. Then the faults stop,
-// and the dead letters and failed executions are redriven. At last it compares the
-// end of each job with what the fake charged and served.
+// Command faults tests the promises of docs/reliability.md by simulation. It sends
+// thousands of jobs through the four handlers, the shipped state machine and the fake
+// RunComfy on a virtual clock, while everything around them fails at random. Then the
+// faults stop, and the dead letters and failed executions are redriven. Finally it
+// compares the end of each job with what the fake charged and served. The other parts,
+// such as stories and hostile people, are described there too.
 //
 //	go run ./test/faults -jobs 10000 -seed 1
 //
@@ -21,7 +22,7 @@ import (
 	"sync/atomic"
 )
 
-// jobsOfAWorld is the number of jobs that share a bucket and a queue.
+// jobsOfAWorld is about how many jobs share a bucket and a queue.
 const jobsOfAWorld = 125
 
 func main() {
@@ -29,7 +30,7 @@ func main() {
 	stories := flag.Int("stories", 10000, "number of stories to run")
 	hostile := flag.Int("hostile", 4*len(hostiles), "number of hostile people to simulate, each among victims")
 	crowd := flag.Int("crowd", 0, "number of jobs to run in one world, where Lambda runs at most 1,000 calls at the same time")
-	short := flag.Int("orders", 0, "number of short stories to run, each in three orders")
+	short := flag.Int("orders", 0, "number of short stories to run in three orders each")
 	seed := flag.Uint64("seed", 1, "seed of the random numbers")
 	shown := flag.Int("shown", 20, "largest number of findings of each kind to print")
 	flag.Parse()
@@ -55,7 +56,7 @@ func main() {
 // simulate simulates jobs in as many worlds as they need and returns the sum of the
 // tallies. The worlds are independent.
 func simulate(jobs int, seed uint64) (tally, error) {
-	worlds := max((jobs+jobsOfAWorld/2)/jobsOfAWorld, 1)
+	worlds := max((jobs+jobsOfAWorld/2)/jobsOfAWorld, min(jobs, 1))
 	return sum(worlds, func(i int) (tally, error) {
 		share := jobs*(i+1)/worlds - jobs*i/worlds
 		return simulateWorld(share, seed, uint64(i))

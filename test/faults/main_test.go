@@ -77,6 +77,17 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+// With -jobs 0, only the other parts run.
+func TestNoJobs(t *testing.T) {
+	total, err := simulate(0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if total.calls != 0 || len(total.faults) != 0 {
+		t.Errorf("%d calls, faults %v, want none", total.calls, total.faults)
+	}
+}
+
 func TestSameSeedGivesTheSameRun(t *testing.T) {
 	skipIfShort(t)
 	_, first := report(t, 25, 2)

@@ -16,8 +16,7 @@ import (
 // The oracle is a second, small implementation of what lipdrop promises. It knows
 // what people did and when, and derives what the status of each name must say in
 // the end. It shares no code with package drop or the functions, so it does not
-// share their mistakes. It reads the whole bucket at once, which the functions must
-// never do.
+// share their mistakes.
 
 // file is a file below inbox/.
 type file struct {
@@ -66,7 +65,7 @@ type want struct {
 func (w want) whole() bool { return w.state == "" || w.state == ledger.Used }
 
 // loose reports whether a pair and a bundle share the name and one of them is
-// incomplete. The oracle does not say whether the other one runs.
+// incomplete. The oracle does not decide whether the other one runs.
 func (w want) loose() bool {
 	return slices.ContainsFunc(w.sides, func(side want) bool { return !side.whole() })
 }
@@ -81,7 +80,7 @@ func (w want) jobOf(rec ledger.Record) (want, bool) {
 	return want{}, false
 }
 
-// stamp returns the time of the newest file in the format in which a take begins.
+// stamp returns the S3 time of the newest file, in the format with which a take begins.
 func (w want) stamp() string {
 	var newest time.Time
 	for _, f := range slices.Concat(w.files, w.takes) {
@@ -291,7 +290,8 @@ func cancels(key string) bool {
 	return kindOf(key) != ""
 }
 
-// made reports whether a record was made from these versions of files.
+// made reports whether a record was made from these versions of files. It is false
+// without files.
 func made(rec ledger.Record, takes []file) bool {
 	for _, f := range takes {
 		if !slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool {
@@ -300,7 +300,6 @@ func made(rec ledger.Record, takes []file) bool {
 			return false
 		}
 	}
-	// An audio file or a job.json of other versions makes another take.
 	return len(takes) > 0
 }
 

@@ -78,13 +78,13 @@ func ofEvents(seed, number uint64) (tally, error) {
 	})
 }
 
-// inThreeOrders plays a story three times and compares the statuses; if takes is
-// true, their takes too. Until play calls reorder, the random numbers are the same
-// each time.
+// inThreeOrders plays a story three times and compares the statuses. If takes is true,
+// it compares their takes too. All random numbers are the same each time, except those
+// of t.dice after play has called reorder.
 func inThreeOrders(seed, number uint64, takes bool, play func(t *story, reorder func())) (tally, error) {
 	total := newTally()
 	var first map[string]string
-	var begin string // the text of the first run
+	var firstText string // the story of the first run
 	for order := range inOrders {
 		t, err := newStory(seed, number)
 		if err != nil {
@@ -101,11 +101,11 @@ func inThreeOrders(seed, number uint64, takes bool, play func(t *story, reorder 
 		total.charges += t.w.RunComfy.Charges()
 		says := t.statuses(takes)
 		if order == 0 {
-			first, begin = says, t.text()
+			first, firstText = says, t.text()
 			continue
 		}
 		for _, text := range differences(first, says) {
-			total.wrong("%s\n%s\n    and then\n%s", text, begin, t.text())
+			total.wrong("%s\n%s\n    and then\n%s", text, firstText, t.text())
 		}
 	}
 	total.stories++
@@ -119,8 +119,8 @@ func (t *story) plain() {
 }
 
 // someFiles returns the files of an opening and up to three others, without
-// duplicates. A pair and a bundle share a name only if both are complete. In other
-// cases it is not specified which of them the status is about.
+// duplicates. A pair and a bundle share a name only if both are complete. Otherwise the
+// oracle does not decide which of them the status is about.
 func (t *story) someFiles() []string {
 	files := slices.Clone(openings[t.plans.IntN(len(openings))])
 	more := t.plans.IntN(4)

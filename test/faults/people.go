@@ -124,8 +124,8 @@ func (s *simulation) dropAll(d *drop, at time.Duration) {
 	files := slices.Clone(d.files)
 	s.plans.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
 	for i, key := range files {
-		// Any event of a pair or a bundle is enough to find all its files, so an
-		// event except the last file's may be lost.
+		// One event of a pair or a bundle is enough to find all its files. So every
+		// event may be lost, except the last file's.
 		whole := d.kind == pair || d.kind == portrait || d.kind == bundle
 		s.dropOne(d, key, at, whole && i < len(files)-1)
 		if s.chance(0.2) {
@@ -214,6 +214,7 @@ func (s *simulation) deleteOne(d *drop, at time.Duration) {
 	})
 }
 
+// stopOne stops the execution of the newest take of one job of a drop.
 func (s *simulation) stopOne(d *drop, at time.Duration) {
 	name := d.jobs[s.plans.IntN(len(d.jobs))].name
 	s.act(at, func() {
@@ -224,11 +225,12 @@ func (s *simulation) stopOne(d *drop, at time.Duration) {
 	})
 }
 
+// redriveBad redrives the executions of a drop that ended badly.
 func (s *simulation) redriveBad(d *drop, at time.Duration) {
 	s.act(at, func() {
 		for _, j := range d.jobs {
 			for _, rec := range s.w.Takes(j.name) {
-				// Cancel may not have seen yet that the execution ended.
+				// The record may not say yet that the execution ended.
 				if rec.State != ledger.Cancelled && s.w.Redrive(j.name, rec.Take) == nil {
 					s.faults["people: redriven"]++
 				}
@@ -270,8 +272,8 @@ func (s *simulation) content(d *drop, key string) []byte {
 	return fmt.Append(nil, s.contents)
 }
 
-// mediaOf returns the bytes of a video, a voice or an image. Those of videos and images
-// follow from the number of contents.
+// mediaOf returns the bytes of a video, a voice or an image. Videos and images contain
+// the number of contents, which makes them unique.
 func (s *simulation) mediaOf(key string) []byte {
 	switch kindOf(key) {
 	case "video":

@@ -40,7 +40,7 @@ type simulation struct {
 	open    map[int]string     // the key of the record with an unresolved claim, by invocation
 	excused map[string]bool    // records that may end as unknown
 	refused map[string]bool    // records whose job RunComfy refused
-	unsent  map[string]bool    // keys of statuses whose notice EventBridge did not accept once
+	unsent  map[string]bool    // keys of statuses whose notice EventBridge once did not accept
 	caps    capCheck
 }
 
@@ -162,8 +162,8 @@ func (s *simulation) calm(longestJob, retryTime time.Duration) {
 }
 
 // redriveFailed redrives the executions of failed takes, and returns how many it
-// redrove. It leaves out jobs that RunComfy reports as failed. A take may have
-// succeeded although its execution failed, if archive died after it had recorded that.
+// redrove. It leaves out jobs that RunComfy reports as failed. It includes succeeded takes
+// whose execution failed, because archive died after it had recorded the success.
 func (s *simulation) redriveFailed(mayRedrive func(ledger.Record) bool) (redriven int) {
 	for _, rec := range s.records() {
 		execution, _ := s.w.Execution(rec.Name, rec.Take)

@@ -26,7 +26,7 @@ const (
 	responseLost    trouble = "the response is lost"    // RunComfy accepts the job
 	forgotten       trouble = "forgotten after its end" // RunComfy forgets the request after it has reported its end
 	notKnownForLong trouble = "not known for minutes"   // RunComfy does not know the request
-	onceAfterward   trouble = "one trouble after each redrive"
+	onceAfterward   trouble = "not known for minutes, and once after each redrive"
 	outputUnread    trouble = "archived files cannot be read"
 	interleaved     trouble = "side by side" // other functions and people act between two calls of a function
 	slow            trouble = "slow calls"   // of S3 and RunComfy
@@ -45,7 +45,7 @@ type story struct {
 	trouble trouble
 	silent  bool // drops and deletions send no events
 	acts    []act
-	told    []string // the acts as sentences
+	lines   []string // the acts as text
 	queue   time.Duration
 	run     time.Duration
 	fails   bool // RunComfy's jobs fail
@@ -53,8 +53,8 @@ type story struct {
 	begins    time.Duration // when the trouble begins, since the world began
 	ends      time.Duration
 	hasty     int                     // number of acts in the middle of a function
-	refusals  int                     // number of refused releases of a claim
-	redriven  map[string]bool         // executions whose next call fails
+	refusals  int                     // number of refused writes to a claim
+	redriven  map[string]bool         // requests whose execution was redriven, so that their next call fails
 	ended     map[string]bool         // requests whose end RunComfy has reported
 	unknown   map[string][]time.Time  // when RunComfy did not know a request, by its id
 	stopped   map[string]bool         // names whose execution a person stopped
@@ -96,6 +96,7 @@ func newStory(seed, number uint64) (*story, error) {
 	t.fails = t.trouble == forgotten || s.chance(0.1)
 	t.begins = s.between(0, 20*time.Minute)
 	t.ends = t.begins + 15*time.Minute
+	s.w.Batch = 1 + s.plans.IntN(10)
 	switch t.trouble {
 	case slow:
 		t.w.S3Latency, t.w.Batch = s.between(100*time.Millisecond, time.Second), queueBatch
@@ -106,7 +107,6 @@ func newStory(seed, number uint64) (*story, error) {
 	case unpaid:
 		t.ends = t.begins + 6*time.Hour
 	}
-	s.w.Batch = 1 + s.plans.IntN(10)
 	s.w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 		script := runcomfytest.Script{Queue: t.queue, Run: t.run}
 		if t.fails {
@@ -120,12 +120,12 @@ func newStory(seed, number uint64) (*story, error) {
 	return t, nil
 }
 
-// mostRefused is how often S3 refuses the release of a claim. It is three times as
-// much as the number of tries of one call.
+// mostRefused is how often S3 refuses to change a claim: in three calls, which the client
+// tries three times each.
 const mostRefused = 9
 
-// isRelease reports whether a write of a key changes the record of a claim.
-func (t *story) isRelease(key string) bool {
+// changesClaim reports whether a write of a key changes the record of a claim.
+func (t *story) changesClaim(key string) bool {
 	rec, ok := t.recordAt(key)
 	return ok && strings.HasPrefix(key, "jobs/") && rec.State == ledger.Submitting
 }
@@ -139,7 +139,7 @@ func (t *story) before(c world.Call) error {
 	switch {
 	case t.trouble == startsFail && c.Op == "StartExecution", t.trouble == stopsFail && c.Op == "StopExecution":
 		return world.ErrThrottledStates
-	case t.trouble == throttled && t.refusals < mostRefused && c.Op == "PutObject" && t.isRelease(c.Key):
+	case t.trouble == throttled && t.refusals < mostRefused && c.Op == "PutObject" && t.changesClaim(c.Key):
 		t.refusals++
 		return world.Throttled
 	case t.trouble == outputUnread && c.Op == "GetObject" && strings.HasPrefix(c.Key, "outbox/") && !strings.HasSuffix(c.Key, "result.json"):
@@ -184,9 +184,9 @@ func (t *story) faultOf(call runcomfytest.Call, id string) *runcomfytest.Fault {
 	if t.trouble == slow && call == runcomfytest.CallSubmit {
 		t.w.Spend(25 * time.Second)
 	}
-	now := t.begins <= t.since() && t.since() < t.ends
+	active := t.begins <= t.since() && t.since() < t.ends
 	switch {
-	case t.trouble == cannotCancel && call == runcomfytest.CallCancel && now:
+	case t.trouble == cannotCancel && call == runcomfytest.CallCancel && active:
 		return faultNamed(call, "503")
 	case t.trouble == throttled && call == runcomfytest.CallSubmit && t.since() < t.ends:
 		return faultNamed(call, "429")
@@ -197,7 +197,7 @@ func (t *story) faultOf(call runcomfytest.Call, id string) *runcomfytest.Fault {
 			t.excused[record] = true
 		}
 		return faultNamed(call, "accepted, then reset")
-	case (t.trouble == notKnownForLong || t.trouble == onceAfterward) && asks && now:
+	case (t.trouble == notKnownForLong || t.trouble == onceAfterward) && asks && active:
 		return faultNamed(call, "unknown request")
 	case t.trouble == onceAfterward && asks && t.redriven[id]:
 		delete(t.redriven, id)
@@ -223,7 +223,7 @@ func (t *story) people() {
 	}
 	for range 1 + t.plans.IntN(5) {
 		t.pass(gaps[t.plans.IntN(len(gaps))])
-		t.any()
+		t.actAtRandom()
 	}
 }
 
@@ -251,8 +251,8 @@ var vocabulary = []string{
 	"s/talk.job/job.json narrow", "s/notes.txt", "s/preset.json",
 }
 
-// any does one random act of a person.
-func (t *story) any() {
+// actAtRandom does one random act of a person.
+func (t *story) actAtRandom() {
 	there := after(t.acts)
 	keys := there.keys()
 	if len(keys) == 0 {
@@ -297,7 +297,7 @@ func (t *story) dropOrDelete() {
 }
 
 func (t *story) tell(format string, args ...any) {
-	t.told = append(t.told, fmt.Sprintf("%14s  ", t.since().Round(time.Second))+fmt.Sprintf(format, args...))
+	t.lines = append(t.lines, fmt.Sprintf("%14s  ", t.since().Round(time.Second))+fmt.Sprintf(format, args...))
 }
 
 // pass lets time pass.
@@ -353,7 +353,7 @@ func (t *story) delete(key string) {
 }
 
 // expectCancel notes the takes that a deletion must cancel. They use the file, and
-// their job is queued long enough for a call of /cancel to succeed.
+// their job stays queued long enough for a call of /cancel to succeed.
 func (t *story) expectCancel(key string) {
 	if !cancels(key) {
 		return
@@ -425,8 +425,8 @@ func (t *story) bodyOf(key, holds string) []byte {
 // end ends the trouble, lets everything come to its end and judges the result.
 func (t *story) end() {
 	if t.trouble == startsFail {
-		// The message becomes a dead letter. Then a person only drops the file
-		// again, as the status asks.
+		// The message becomes a dead letter. A person does not redrive it, but drops
+		// the files again, as the status asks.
 		t.w.Pass(26 * time.Hour)
 		t.calmed = true
 		t.w.Dead = nil
@@ -445,5 +445,5 @@ func (t *story) end() {
 
 // text returns the whole story as text.
 func (t *story) text() string {
-	return fmt.Sprintf("    story %d: RunComfy queues %s and runs %s; %s goes wrong\n%s", t.number, t.queue, t.run, t.trouble, strings.Join(t.told, "\n"))
+	return fmt.Sprintf("    story %d: a job queues %s and runs %s; trouble: %s\n%s", t.number, t.queue, t.run, t.trouble, strings.Join(t.lines, "\n"))
 }

@@ -33,8 +33,8 @@ const (
 	// for byte. A job is not lost if the record of its take ended as unknown
 	// because of a fault between the claim and the record of the request id.
 	// Only faults of these calls count: the POST, the read of the token before
-	// it, and the writes of the record. So the check finds a submit that makes
-	// any other call before it records the request id.
+	// it, and the calls on the record and on the book of the day. So the check
+	// finds a submit that makes any other call before it records the request id.
 	lost promise = "lost"
 
 	// chargedTwice: RunComfy accepted more than one job for the same versions of
@@ -59,9 +59,10 @@ const (
 	// output.
 	leaked promise = "secrets found"
 
-	// unanswered: a victim has no status. Victims drop their files at the same
-	// time as a hostile person, in a world in which each request to S3 takes
-	// some time.
+	// unanswered: a victim has no status, or is waiting, although its files are
+	// there; or its message became a dead letter, although it is not held. Victims
+	// drop their files at the same time as a hostile person, in a world in which
+	// each request to S3 takes some time.
 	unanswered promise = "victims without a status"
 
 	// overCap: RunComfy accepted a job that exceeds a cap of the day on which its take was

@@ -16,7 +16,8 @@ type outage struct {
 	fault    *runcomfytest.Fault // for RunComfy, instead of err
 }
 
-// planTrouble plans the outages of a world and the problems with its account.
+// planTrouble plans the outages of a world, the trouble with its account, and the events
+// of executions that are lost or repeated.
 func (s *simulation) planTrouble() {
 	broken := map[string]error{
 		"s3": world.Throttled, "states": world.ErrThrottledStates, "secretsmanager": world.ErrBroken,

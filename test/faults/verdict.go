@@ -17,7 +17,7 @@ type verdict struct {
 	gone   bool // withdrawn, or no status if there never was one
 	take   *ledger.Record
 	why    string // the explanation for a finding
-	skip   bool
+	skip   bool   // the oracle does not decide
 }
 
 // margin is the uncertainty about when a function read the bucket.
@@ -45,7 +45,7 @@ func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
 		return v
 	}
 	v.take = last
-	if since := droppedSince(name, acts, *last); !since {
+	if !droppedSince(name, acts, *last) {
 		// Only deletions came after the take, so the status is about the take.
 		v.answer, v.gone, v.why = nil, false, "it ran, and only deletions came later"
 		return v
@@ -82,14 +82,9 @@ func verdictOfJob(name string, acts []act, takes []ledger.Record, w want, last *
 // presetsClashed reports whether the folder had two presets at any time since the
 // newest of the files was dropped.
 func presetsClashed(acts []act, w want) bool {
-	since := w.files[0].dropped
-	for _, f := range w.files {
-		if f.dropped.After(since) {
-			since = f.dropped
-		}
-	}
+	newest := slices.MaxFunc(w.files, func(a, b file) int { return a.dropped.Compare(b.dropped) })
 	for i := range acts {
-		if next := i + 1; next < len(acts) && acts[next].at.Before(since) {
+		if next := i + 1; next < len(acts) && acts[next].at.Before(newest.dropped) {
 			continue
 		}
 		if len(after(acts[:i+1]).presets(path.Dir(w.files[0].key))) > 1 {
@@ -117,10 +112,10 @@ func droppedSince(name string, acts []act, take ledger.Record) bool {
 // settleTime is how long the queue delays an event.
 const settleTime = 10 * time.Second
 
-// exposed reports whether these files became a job only because of a deletion, and
-// a take of the name used the deleted file. It sets either if the job may also run: a
-// video or image of another name was uploaded shortly before, and its event may arrive
-// before the event of the deletion.
+// exposed reports in left whether these files became a job only because of a deletion,
+// and a take of the name used the deleted file. Such a job does not run. It sets either
+// if the job may run all the same: one of the files was uploaded before the deletion, and
+// the events of both arrive at about the same time.
 func exposed(name string, acts []act, takes []ledger.Record, files []file) (left, either bool) {
 	isJob := func(w want) bool {
 		return w.whole() && len(w.takes) == len(files) && slices.EqualFunc(w.takes, files, func(a, b file) bool { return a.key == b.key && a.dropped.Equal(b.dropped) })
@@ -151,8 +146,8 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 	return left, either
 }
 
-// leftBy reports whether a take used the deleted file, and these files were there
-// before the take or belong to other names.
+// leftBy reports whether a take used the deleted file, but not all of these files. Of
+// these files, it must have used those whose stem is the name itself.
 func leftBy(name string, deletion act, takes []ledger.Record, files []file) bool {
 	return slices.ContainsFunc(takes, func(rec ledger.Record) bool {
 		return rec.Uses(deletion.key) && !made(rec, files) && !slices.ContainsFunc(files, func(f file) bool {
