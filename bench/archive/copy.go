@@ -77,7 +77,7 @@ func copyByTransfer(ctx context.Context, client *s3.Client, address, to, key str
 		return err
 	}
 	c := &transfer.Copier{S3: client, Bucket: to, Origins: list, MaxBytes: 10 << 30}
-	_, err = c.Copy(ctx, address, func([]byte, string) (string, string) { return key, "video/mp4" })
+	_, err = c.Copy(ctx, address, func([]byte) (string, string) { return key, "video/mp4" })
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -103,11 +104,10 @@ func TestSmallFilesTakeOneRequestEach(t *testing.T) {
 
 func TestName(t *testing.T) {
 	o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
-	var path string
 	var head []byte
 	c := o.copier(t, b)
-	_, err := c.Copy(t.Context(), o.server.URL+"/out%3Dput/a b%2Fü.mp4?"+secret, func(h []byte, p string) (string, string) {
-		head, path = append([]byte(nil), h...), p
+	_, err := c.Copy(t.Context(), o.server.URL+"/out%3Dput/a b%2Fü.mp4?"+secret, func(h []byte) (string, string) {
+		head = slices.Clone(h)
 		return testKey, ""
 	})
 	if err != nil {
@@ -115,9 +115,6 @@ func TestName(t *testing.T) {
 	}
 	if diff := cmp.Diff(o.data[:headBytes], head); diff != "" {
 		t.Error(diff)
-	}
-	if want := "/out=put/a b/ü.mp4"; path != want {
-		t.Errorf("path %q, want %q", path, want)
 	}
 	for _, r := range o.requests {
 		if want := "/out%3Dput/a%20b%2F%C3%BC.mp4?" + secret; r.RequestURI != want {
@@ -134,7 +131,7 @@ func TestCopyAnother(t *testing.T) {
 		data := random(size, byte(i))
 		o.change(data)
 		key := fmt.Sprint("outbox/", i)
-		if _, err := c.Copy(t.Context(), o.url(), func([]byte, string) (string, string) { return key, "" }); err != nil {
+		if _, err := c.Copy(t.Context(), o.url(), func([]byte) (string, string) { return key, "" }); err != nil {
 			t.Fatal(err)
 		}
 		b.check(t, key, data)

@@ -121,7 +121,7 @@ func BenchmarkCopy(b *testing.B) {
 				b.SetBytes(size)
 				b.ReportAllocs()
 				for n := 0; b.Loop(); n++ {
-					_, err := c.Copy(b.Context(), server.URL+"/talk.mp4", func([]byte, string) (string, string) { return fmt.Sprint(n), "" })
+					_, err := c.Copy(b.Context(), server.URL+"/talk.mp4", func([]byte) (string, string) { return fmt.Sprint(n), "" })
 					if err != nil {
 						b.Fatal(err)
 					}

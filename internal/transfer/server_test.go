@@ -138,7 +138,7 @@ func (o *origin) copier(t testing.TB, b *fakeS3) *Copier {
 	return &Copier{S3: b.client(), Bucket: "bucket", Origins: list, MaxBytes: 1 << 30, dialer: origins.Dialer{Roots: roots}, pace: p}
 }
 
-func named([]byte, string) (string, string) { return testKey, "video/mp4" }
+func named([]byte) (string, string) { return testKey, "video/mp4" }
 
 // hang sends nothing until the client has closed the connection, which net/http
 // notices only after the request was read. Then it breaks the connection: otherwise

@@ -98,8 +98,7 @@ const (
 
 // Copy copies the file at rawURL into an object. The function name returns the
 // object's key and content type for the first bytes of the file (4 KiB, or the
-// whole file) and the unescaped path of rawURL. If the copy is started again,
-// name is called again. If the key already holds a copy of the source, Copy describes
+// whole file). If the copy is started again, name is called again. If the key already holds a copy of the source, Copy describes
 // that object. It compares the length, the first bytes, and the SHA-256 if the source
 // was read to its end.
 //
@@ -109,7 +108,7 @@ const (
 // key holds no part of the file, and no upload is left open unless the error says
 // that its abort failed as well. ctx should end some seconds before the process
 // does, so that an upload can be aborted.
-func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte, path string) (key, contentType string)) (Object, error) {
+func (c *Copier) Copy(ctx context.Context, rawURL string, name func(head []byte) (key, contentType string)) (Object, error) {
 	u, err := origins.ParseURL(rawURL)
 	if err != nil {
 		return Object{}, err
@@ -173,7 +172,7 @@ type attempt struct {
 	bucket *bucket.Bucket
 	pace   pace
 	src    *source
-	name   func([]byte, string) (string, string)
+	name   func([]byte) (string, string)
 	ranged bool // use ranges if the source has them
 	stream bool // use one PUT if the file is small
 
@@ -211,7 +210,7 @@ func (a *attempt) run(parent context.Context) (Object, error) {
 		return Object{}, err
 	}
 	head = bytes.Clone(head[:min(len(head), headBytes)])
-	a.key, a.contentType = a.name(head, src.given.Path)
+	a.key, a.contentType = a.name(head)
 
 	send := a.put
 	stream := a.stream && src.total > 0 && src.total <= a.pace.putMax

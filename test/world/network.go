@@ -146,7 +146,7 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 // it writes each object with one request, and only if the object does not exist.
 type copier World
 
-func (c *copier) Copy(ctx context.Context, address string, name func(head []byte, path string) (key, contentType string)) (transfer.Object, error) {
+func (c *copier) Copy(ctx context.Context, address string, name func(head []byte) (key, contentType string)) (transfer.Object, error) {
 	w := (*World)(c)
 	u, err := url.Parse(address)
 	if err != nil {
@@ -159,7 +159,7 @@ func (c *copier) Copy(ctx context.Context, address string, name func(head []byte
 	if len(body) == 0 {
 		return transfer.Object{}, &workflow.NoOutput{Failure: workflow.Failuref("%s: the output is empty", u.Host)}
 	}
-	key, contentType := name(body[:min(len(body), 4096)], u.Path)
+	key, contentType := name(body[:min(len(body), 4096)])
 	sum := sha256.Sum256(body)
 	object := transfer.Object{
 		Key: key, ETag: etagOf(body), Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:]), ContentType: contentType,

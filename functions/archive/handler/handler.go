@@ -37,7 +37,7 @@ type Handler struct {
 
 // Copier copies an output into the bucket. *transfer.Copier implements it.
 type Copier interface {
-	Copy(ctx context.Context, rawURL string, name func(head []byte, path string) (key, contentType string)) (transfer.Object, error)
+	Copy(ctx context.Context, rawURL string, name func(head []byte) (key, contentType string)) (transfer.Object, error)
 	Find(ctx context.Context, rawURL, key string) (transfer.Object, bool, error)
 }
 
@@ -252,7 +252,7 @@ func (h *Handler) copyOutput(ctx context.Context, rec ledger.Record, index int, 
 			return object, nil
 		}
 	}
-	object, err := h.Copier.Copy(ctx, address, func(head []byte, _ string) (string, string) {
+	object, err := h.Copier.Copy(ctx, address, func(head []byte) (string, string) {
 		contentType, suffix := outputType(head)
 		return stem + suffix, contentType
 	})

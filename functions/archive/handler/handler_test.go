@@ -28,13 +28,13 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 // context ends.
 type slowCopier struct{ quick int }
 
-func (c *slowCopier) Copy(ctx context.Context, _ string, name func([]byte, string) (string, string)) (transfer.Object, error) {
+func (c *slowCopier) Copy(ctx context.Context, _ string, name func([]byte) (string, string)) (transfer.Object, error) {
 	if c.quick == 0 {
 		<-ctx.Done()
 		return transfer.Object{}, context.Cause(ctx)
 	}
 	c.quick--
-	key, contentType := name([]byte("unknown content"), "/a.mp4")
+	key, contentType := name([]byte("unknown content"))
 	return transfer.Object{Key: key, ContentType: contentType, Bytes: 1}, nil
 }
 
