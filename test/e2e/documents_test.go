@@ -26,8 +26,8 @@ const (
 	resultDocument = "../../docs/result.md"
 )
 
-// block returns the block of JSON in a document that has a word behind the
-// word json, and what stands before and after it.
+// block returns the code block of a document that begins with json and a word, and the
+// text before and after the block.
 func block(t *testing.T, text, word string) (before, body, after string) {
 	t.Helper()
 	open := "```json " + word + "\n"
@@ -39,8 +39,7 @@ func block(t *testing.T, text, word string) (before, body, after string) {
 	return before + open, rest[:end], rest[end:]
 }
 
-// compareBlocks compares the examples of a document with what the functions
-// wrote.
+// compareBlocks compares the examples in a document with what the functions wrote.
 func compareBlocks(t *testing.T, document string, written map[string]string) {
 	t.Helper()
 	raw, err := os.ReadFile(document)
@@ -55,7 +54,7 @@ func compareBlocks(t *testing.T, document string, written map[string]string) {
 	golden.Compare(t, document, text)
 }
 
-// scene is how a status comes about.
+// scene makes the functions write a status.
 type scene struct {
 	word  string // of its block in docs/status.md
 	state ledger.State
@@ -128,8 +127,8 @@ func scenes() []scene {
 	}
 }
 
-// docs/status.md has every member and every state, each with an example as it
-// is written in truth.
+// docs/status.md describes every member and every state. Each example is a status that
+// the functions wrote.
 func TestDocumentOfStatus(t *testing.T) {
 	raw, err := os.ReadFile(statusDocument)
 	if err != nil {
@@ -139,7 +138,7 @@ func TestDocumentOfStatus(t *testing.T) {
 	sameMembers(t, text, "Both have the same form", reflect.TypeFor[ledger.Status]())
 	sameMembers(t, text, "Members of `links`", reflect.TypeFor[ledger.Links]())
 	schema := schemaOf(t, text)
-	truth := map[string]string{}
+	examples := map[string]string{}
 	for _, s := range scenes() {
 		w := newWorld(t)
 		w.RunComfy.Form = runcomfytest.Right
@@ -149,21 +148,21 @@ func TestDocumentOfStatus(t *testing.T) {
 			}
 			body, _ := w.Bucket.Object(call.Key)
 			checkStatus(t, schema, s.word, body)
-			if st := decodeStatus(t, body); call.Key == s.key && st.State == s.state && truth[s.word] == "" {
-				truth[s.word] = string(body)
+			if st := decodeStatus(t, body); call.Key == s.key && st.State == s.state && examples[s.word] == "" {
+				examples[s.word] = string(body)
 			}
 			return nil
 		}
 		s.play(t, w)
 		rest(t, w)
-		if truth[s.word] == "" {
+		if examples[s.word] == "" {
 			t.Errorf("%s: no status at %s is %s", s.word, s.key, s.state)
 		}
 		if before, _, _ := block(t, text, s.word); !strings.Contains(before[strings.LastIndex(before, "\n#"):], "`"+s.key+"`") {
-			t.Errorf("the example %q does not say that it lies at %s", s.word, s.key)
+			t.Errorf("the section of the example %q does not name its key %s", s.word, s.key)
 		}
 	}
-	compareBlocks(t, statusDocument, truth)
+	compareBlocks(t, statusDocument, examples)
 	states := map[ledger.State]bool{}
 	for _, s := range scenes() {
 		states[s.state] = true
@@ -176,8 +175,8 @@ func TestDocumentOfStatus(t *testing.T) {
 	}
 }
 
-// The answers of the wrong drops have the form that docs/status.md describes.
-func TestWrongDropsHaveTheForm(t *testing.T) {
+// The statuses and answer files of the wrong drops match the schema in docs/status.md.
+func TestWrongDropsMatchTheSchema(t *testing.T) {
 	text, err := os.ReadFile(statusDocument)
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +191,7 @@ func TestWrongDropsHaveTheForm(t *testing.T) {
 		}
 	}
 	if seen < 30 {
-		t.Errorf("only %d answers were looked at", seen)
+		t.Errorf("only %d files were checked", seen)
 	}
 }
 
@@ -239,7 +238,7 @@ func decodeStatus(t *testing.T, body []byte) ledger.Status {
 	return st
 }
 
-// docs/result.md has every member, and an example as it is written in truth.
+// docs/result.md describes every member. Its example is what the functions wrote.
 func TestDocumentOfResult(t *testing.T) {
 	raw, err := os.ReadFile(resultDocument)
 	if err != nil {
@@ -272,16 +271,16 @@ func TestDocumentOfResult(t *testing.T) {
 
 var memberRow = regexp.MustCompile("(?m)^\\| `([A-Za-z0-9]+)` \\|")
 
-// sameMembers holds the first column of the first table behind a text to the
-// JSON members of a struct, in their order.
-func sameMembers(t *testing.T, text, behind string, form reflect.Type) {
+// sameMembers compares the first column of the first table after a heading with the JSON
+// members of a struct, in their order.
+func sameMembers(t *testing.T, text, heading string, form reflect.Type) {
 	t.Helper()
-	_, after, ok := strings.Cut(text, behind)
+	_, section, ok := strings.Cut(text, heading)
 	if !ok {
-		t.Fatalf("no text %q", behind)
+		t.Fatalf("no text %q", heading)
 	}
 	var got, want []string
-	for _, row := range memberRow.FindAllStringSubmatch(table.FindString(after), -1) {
+	for _, row := range memberRow.FindAllStringSubmatch(table.FindString(section), -1) {
 		got = append(got, row[1])
 	}
 	for field := range form.Fields() {
@@ -289,6 +288,6 @@ func sameMembers(t *testing.T, text, behind string, form reflect.Type) {
 		want = append(want, name)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("members of %s, behind %q:\n%s", form, behind, diff)
+		t.Errorf("members of %s, after %q:\n%s", form, heading, diff)
 	}
 }

@@ -1,5 +1,5 @@
-// Package e2e tries the whole local stack from outside: the functions'
-// programs, a real S3 server, and the fake RunComfy over TLS.
+// Package e2e tests the whole local stack from outside: the programs of the functions, a
+// real S3 server, and the fake RunComfy over TLS. Some of its tests use a World instead.
 package e2e
 
 import (
@@ -30,7 +30,7 @@ import (
 // patience is how long a test waits for something that takes seconds.
 const patience = 2 * time.Minute
 
-// stack is a running local stack, and what a test does with it.
+// stack is a running local stack, with helpers for a test.
 type stack struct {
 	*local.Stack
 	t *testing.T
@@ -65,7 +65,7 @@ func (s *stack) drop(key string, body []byte) {
 	}
 }
 
-// object returns an object, or false.
+// object returns an object. It returns false if the object does not exist.
 func (s *stack) object(key string) ([]byte, bool) {
 	s.t.Helper()
 	out, err := s.S3().GetObject(s.t.Context(), &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
@@ -146,7 +146,7 @@ func TestPairsBecomeOutputs(t *testing.T) {
 		}
 		s.checkOutputs(name, st, clip)
 	}
-	// Whatever comes once more, late or out of order, changes nothing.
+	// Events that are repeated, late or out of order change nothing.
 	before := s.keys("")
 	charges := s.Fake().Charges()
 	for range 10 {
@@ -174,8 +174,8 @@ func TestPairsBecomeOutputs(t *testing.T) {
 	}
 }
 
-// checkOutputs holds the status and result.json of a succeeded job to what they
-// must be, whole.
+// checkOutputs checks the outputs of a job that succeeded, and every member of its status
+// and of result.json.
 func (s *stack) checkOutputs(name string, st ledger.Status, clip []byte) {
 	t := s.t
 	t.Helper()

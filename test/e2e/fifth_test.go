@@ -14,7 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// A fifth model is one file beside the four: a bundle and a pair run with it.
+// One file is enough to add a fifth model. A bundle and a pair run with it.
 func TestFifthModelIsOneFile(t *testing.T) {
 	const id = "acme/talker-2.1/portrait"
 	folder := t.TempDir()
@@ -69,7 +69,8 @@ func TestFifthModelIsOneFile(t *testing.T) {
 	}
 }
 
-// withoutURLs returns what was sent besides the media, which must be there.
+// withoutURLs returns the input that was sent, without the media. It reports media that
+// were not sent.
 func withoutURLs(t *testing.T, job runcomfytest.Job, media ...string) map[string]any {
 	t.Helper()
 	for _, property := range media {

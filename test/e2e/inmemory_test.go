@@ -12,8 +12,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// newWorld returns a lipdrop in memory, whose clock is its own: what it writes
-// is the same each time.
+// newWorld returns a World. Its clock and its random numbers are virtual, so it writes the
+// same each time.
 func newWorld(t *testing.T) *world.World {
 	t.Helper()
 	log := slog.Default()
@@ -45,7 +45,7 @@ func medium(t *testing.T, name string) []byte {
 	return body
 }
 
-// written returns what the functions have written, by key.
+// written returns the objects that the functions have written, by key.
 func written(w *world.World) map[string]string {
 	found := map[string]string{}
 	for _, key := range w.Bucket.Keys() {

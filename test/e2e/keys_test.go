@@ -19,8 +19,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// scripts holds a word in each of five scripts, and emoji of several code
-// points each.
+// scripts has a word in each of five scripts, and emoji that each have several code
+// points.
 var scripts = map[string]string{
 	"Latin":      "Grüße_à_l’été_",
 	"Japanese":   "映画の予告編・",
@@ -30,8 +30,8 @@ var scripts = map[string]string{
 	"emoji":      "👩🏽‍🚀🏴‍☠️🇩🇪🫶",
 }
 
-// printable is every printable sign of ASCII but the slash, which makes
-// folders, and the dot, behind which stands a suffix.
+// printable returns every printable ASCII character except the slash, which makes
+// folders, and the dot, which begins a suffix.
 func printable() string {
 	var b strings.Builder
 	for r := rune(' '); r <= '~'; r++ {
@@ -42,32 +42,32 @@ func printable() string {
 	return b.String()
 }
 
-// longName returns a name whose video's key has 900 bytes: folders of at most
-// 200 bytes made of a word, and a stem of up to 60 bytes, padded with ASCII.
+// longName returns a name whose video has a key of 900 bytes. It has folders of up to 200
+// bytes and a stem of 60 bytes, which all repeat a word.
 func longName(word string) string {
 	const bytes, folder, stem = 900 - len("inbox/.mp4"), 200, 60
-	whole := func(most int) string {
-		text := strings.Repeat(word, most/len(word)+1)[:most]
+	repeat := func(size int) string {
+		text := strings.Repeat(word, size/len(word)+1)[:size]
 		for !utf8.ValidString(text) {
 			text = text[:len(text)-1]
 		}
-		return text + strings.Repeat("x", most-len(text))
+		return text + strings.Repeat("x", size-len(text)) // in place of a part of a code point
 	}
 	var name string
 	for bytes-len(name) > folder+1+stem {
-		name += whole(folder) + "/"
+		name += repeat(folder) + "/"
 	}
-	return name + whole(bytes-len(name)-1-stem) + "/" + whole(stem)
+	return name + repeat(bytes-len(name)-1-stem) + "/" + repeat(stem)
 }
 
-// keyNames returns names that must survive the whole way, each once.
+// keyNames returns unusual names of jobs.
 func keyNames() []string {
 	signs := printable()
 	names := []string{
 		signs,
 		signs[:40] + "/" + signs[40:],
-		"v1.2/talk.v3", // dots that are no suffix
-		"%2F%20+&=?#%", // what an encoding once too often, or not often enough, would spoil
+		"v1.2/talk.v3", // the dots do not begin a suffix
+		"%2F%20+&=?#%", // changes if it is encoded or decoded once too often
 		`a//b/c\d`,
 	}
 	for _, word := range scripts {
@@ -76,8 +76,8 @@ func keyNames() []string {
 	return append(names, longName("x"), longName(signs))
 }
 
-// A name of every printable sign, in any script and with a key of 900 bytes
-// makes the whole way: drop, status, ledger, outbox.
+// Jobs with unusual names succeed, and each name is unchanged in the keys, the status, the
+// record and result.json.
 func TestKeysRoundTrip(t *testing.T) {
 	w := newWorld(t)
 	clip, voice := medium(t, "talk.mp4"), medium(t, "voice.wav")
@@ -86,7 +86,7 @@ func TestKeysRoundTrip(t *testing.T) {
 		w.Drop("inbox/"+name+".mp4", clip)
 		w.Drop("inbox/"+name+".wav", voice)
 	}
-	for r := rune(' '); r <= '~'; r++ { // and each sign by itself, in the middle and at both ends
+	for r := rune(' '); r <= '~'; r++ { // each character at both ends and in the middle
 		if r == '/' || r == '.' {
 			continue
 		}
@@ -139,29 +139,29 @@ func checkResult(t *testing.T, name string, object func(key string) []byte, pref
 	}
 }
 
-// A name from which no key could be made is answered all the same: below
-// status/ where that fits, else below answers/, cut.
+// A name whose outputs would have too long keys gets a status. If even the key of the
+// status would be too long, the file gets an answer file with a shortened key.
 func TestNamesThatAreTooLong(t *testing.T) {
 	for _, tt := range []struct {
-		says, key, answer string
+		name, key, prefix string // the prefix of the key that is written
 	}{
 		{"its outputs' keys would be too long", "inbox/" + strings.Repeat("x", 890) + ".mp4", "status/" + strings.Repeat("x", 890) + ".json"},
 		{"its status key would be too long", "inbox/" + strings.Repeat("é", 507) + ".mp4", "answers/" + strings.Repeat("é", 450) + "~"},
 	} {
-		t.Run(tt.says, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.Drop(tt.key, medium(t, "talk.mp4"))
 			rest(t, w)
 			got := written(w)
 			if len(got) != 1 {
-				t.Fatalf("answers: %v", got)
+				t.Fatalf("the functions wrote %v, want one object", got)
 			}
 			for key, body := range got {
 				var st ledger.Status
 				if err := json.Unmarshal([]byte(body), &st); err != nil {
 					t.Fatal(err)
 				}
-				if !strings.HasPrefix(key, tt.answer) || len(key) > 1024 || st.Code != problem.NameTooLong || st.Name != tt.key[len("inbox/"):len(tt.key)-len(".mp4")] {
+				if !strings.HasPrefix(key, tt.prefix) || len(key) > 1024 || st.Code != problem.NameTooLong || st.Name != tt.key[len("inbox/"):len(tt.key)-len(".mp4")] {
 					t.Errorf("at %s (%d bytes): %+v", key, len(key), st)
 				}
 			}
@@ -172,8 +172,8 @@ func TestNamesThatAreTooLong(t *testing.T) {
 	}
 }
 
-// The same names through the real stack, as far as its file system can hold
-// them: the S3 server keeps objects as files.
+// Jobs with unusual names succeed in the local stack too. Its S3 server stores objects as
+// files, so names that are not clean paths are left out.
 func TestKeysRoundTripInTheStack(t *testing.T) {
 	s := start(t, local.Options{RunTime: time.Second, Visibility: time.Second})
 	clip, voice := sampleFile(t, "clip.mp4"), sampleFile(t, "voice.wav")

@@ -27,7 +27,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// nth is the nth moment whose name has all of some words in it.
+// nth returns a function that is true for the nth moment whose name contains all of some
+// words.
 func nth(n int, words ...string) func(moment string) bool {
 	return func(moment string) bool {
 		for _, word := range words {
@@ -40,8 +41,8 @@ func nth(n int, words ...string) func(moment string) bool {
 	}
 }
 
-// besides is a moment by chosen, which is not asked about those that have a word
-// in their name: of messages there are hundreds at each start.
+// besides returns chosen without the moments whose name contains a word. At each start,
+// hundreds of messages are written.
 func besides(word string, chosen func(string) bool) func(string) bool {
 	return func(moment string) bool { return !strings.Contains(moment, word) && chosen(moment) }
 }
@@ -49,12 +50,12 @@ func besides(word string, chosen func(string) bool) func(string) bool {
 // deleted is the name of the job whose file is deleted while it is queued.
 const deleted = "deleted"
 
-// A stack that is killed at any moment and started again goes on with its jobs:
-// each is archived whole, or stands as unknown where the kill came between its
-// claim and the record of RunComfy's answer, and none is charged twice.
+// If a stack is killed at any moment and started again, its jobs continue. Each is
+// archived, or is unknown if the kill came between its claim and the record of RunComfy's
+// response. No job is charged twice.
 func TestKilledAtAnyMoment(t *testing.T) {
 	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
-		t.Skip("processes are found in /proc, which is not here")
+		t.Skip("the test needs /proc to find processes")
 	}
 	fake := &runcomfytest.Server{Script: func(_ string, input map[string]any) runcomfytest.Script {
 		if address, _ := input["video_url"].(string); strings.Contains(address, deleted) {
@@ -64,20 +65,20 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	}}
 	m := newMortal(t, fake)
 	seed := rand.Uint64()
-	t.Logf("seed of the moments by chance: %d", seed)
+	t.Logf("seed of the random moments: %d", seed)
 	chance := rand.New(rand.NewPCG(seed, 0))
 	moments := []func(string) bool{
 		nth(1, "queue/", "is written"), // the event of the first file
 		nth(1, "queue/", "is written"), // catching up, while it starts
 		nth(1, "submit arrives"),
 		nth(1, "submit has taken effect"),
-		nth(1, "output is half answered"),
+		nth(1, "output is half sent"),
 	}
 	if !testing.Short() {
 		moments = append(moments,
 			nth(1, "/jobs/", "is written"), // a claim
-			nth(1, "submit is half answered"),
-			nth(1, "submit is answered"),
+			nth(1, "submit is half sent"),
+			nth(1, "submit is sent"),
 			nth(1, "executions/", ".partial is written"),
 			nth(1, "status arrives"),
 			nth(1, "result arrives"),
@@ -141,7 +142,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		}
 	}
 	if lost[0] == 0 || lost[1] == 0 {
-		t.Errorf("no kill came before RunComfy had taken a job, or none after: %v", lost)
+		t.Errorf("want an unknown job that RunComfy accepted, and one that it did not; by charges: %v", lost)
 	}
 	if st := m.end(deleted); st.State != ledger.Cancelled || charges[deleted] != 1 || len(fake.Cancelled()) != 1 {
 		t.Errorf("%s is %s (%s) after %d charges; cancelled at RunComfy: %v", deleted, st.State, st.Code, charges[deleted], fake.Cancelled())
@@ -155,7 +156,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	t.Logf("%d jobs, %d kills; of %v the outcome is unknown", len(names)+1, len(moments)+2, cut)
 }
 
-// drop drops a pair, each file once however often the stack dies meanwhile.
+// drop drops a pair. It drops each file once, even if the stack is killed in the meantime.
 func (m *mortal) drop(name string) error {
 	for suffix, file := range map[string]string{".mp4": "clip.mp4", ".wav": "voice.wav"} {
 		key := "inbox/" + name + suffix
@@ -176,7 +177,7 @@ func (m *mortal) drop(name string) error {
 	return nil
 }
 
-// deleteQueued deletes a file of a job once that is queued.
+// deleteQueued deletes a file of a job after RunComfy has queued the job.
 func (m *mortal) deleteQueued(name string) error {
 	m.until(name, func(st ledger.Status) bool { return st.State == ledger.InQueue })
 	return m.persist(m.t.Context(), func(c *s3.Client, _ *http.Client) error {
@@ -185,8 +186,8 @@ func (m *mortal) deleteQueued(name string) error {
 	})
 }
 
-// submitting returns the names that have a claim and no answer, as the bucket's
-// files tell when nothing runs.
+// submitting returns the names with a claim that has no outcome. It reads the files of the
+// bucket, because no server may be running.
 func (m *mortal) submitting() []string {
 	m.t.Helper()
 	paths, err := filepath.Glob(filepath.Join(m.dir, "s3/objects", local.Bucket, "jobs/*/*.json"))
@@ -210,7 +211,7 @@ func (m *mortal) submitting() []string {
 	return names
 }
 
-// object returns an object, or nil.
+// object returns an object, or nil if it does not exist.
 func (m *mortal) object(key string) []byte {
 	m.t.Helper()
 	var body []byte
@@ -274,8 +275,9 @@ func (m *mortal) until(name string, wanted func(ledger.Status) bool) ledger.Stat
 	return st
 }
 
-// end returns the status with which a job has ended. A claim that was cut short
-// is looked at as after the three minutes in which somebody may be working on it.
+// end waits until a job has ended and returns its status. If the kill came during a submit,
+// end makes the claim older, because a claim without an outcome is in use for three
+// minutes.
 func (m *mortal) end(name string) ledger.Status {
 	m.t.Helper()
 	if slices.Contains(m.submitting(), name) {
@@ -286,7 +288,7 @@ func (m *mortal) end(name string) ledger.Status {
 	return m.until(name, ended)
 }
 
-// age makes the claim of a name older.
+// age makes the claim of a name an hour older.
 func (m *mortal) age(name string) error {
 	key := m.takes(name)[0]
 	return m.persist(m.t.Context(), func(c *s3.Client, _ *http.Client) error {

@@ -30,17 +30,17 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// stackDir and stackComfy make the test binary a process that runs a stack in
-// a folder, with a RunComfy at an address, until it is killed.
+// If stackDir is set, the test binary runs a stack in that folder until it is killed.
+// stackComfy is the address of its RunComfy.
 const (
 	stackDir   = "E2E_STACK_DIR"
 	stackComfy = "E2E_STACK_RUNCOMFY"
 )
 
-// token is RunComfy's.
+// token is the API token of RunComfy.
 const token = "e2e"
 
-// ready is what the process prints once its stack takes drops.
+// ready is what the process prints when its stack accepts drops.
 const ready = "ready"
 
 func TestMain(m *testing.M) {
@@ -55,15 +55,14 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		fmt.Println(ready)
-		_, _ = io.Copy(io.Discard, os.Stdin) // until it is killed, or the test is
+		_, _ = io.Copy(io.Discard, os.Stdin) // until it is killed or the test ends
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
 
-// mortal is a stack in a process of its own that is killed at moments of a
-// test's choice and started again. Its RunComfy lives in the test, and so
-// remembers every charge.
+// mortal is a stack in a process of its own, which is killed at moments that the test
+// chooses and started again. Its RunComfy runs in the test, so it knows every charge.
 type mortal struct {
 	t    *testing.T
 	dir  string
@@ -72,10 +71,10 @@ type mortal struct {
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
-	chosen func(moment string) bool // nil: the process lives on
-	killed bool                     // the process was
-	life   int                      // counts the processes that came to be ready
-	up     chan struct{}            // closed while one is
+	chosen func(moment string) bool // reports whether to kill the process; nil if it is not killed
+	killed bool                     // the process was killed
+	life   int                      // how many processes have become ready
+	up     chan struct{}            // closed while the process is ready
 	client *s3.Client
 	https  *http.Client // trusts the stack
 }
@@ -98,7 +97,7 @@ func newMortal(t *testing.T, fake *runcomfytest.Server) *mortal {
 	return m
 }
 
-// watch makes each change of a file below folders of the state a moment.
+// watch makes each change of a file below folders of the state folder a moment.
 func (m *mortal) watch(folders ...string) {
 	m.t.Helper()
 	watcher, err := fsnotify.NewWatcher()
@@ -114,11 +113,11 @@ func (m *mortal) watch(folders ...string) {
 	}
 	go func() {
 		for event := range watcher.Events {
-			// What is made in a new folder before it is watched is found by a walk.
+			// The walk finds what was created in a new folder before it was watched.
 			_ = filepath.WalkDir(event.Name, func(path string, entry fs.DirEntry, _ error) error {
 				if entry != nil && entry.IsDir() {
 					_ = watcher.Add(path)
-				} else { // a file, or what is gone again
+				} else { // a file, or something that no longer exists
 					m.written(path)
 				}
 				return nil
@@ -130,13 +129,12 @@ func (m *mortal) watch(folders ...string) {
 func (m *mortal) written(path string) {
 	below, err := filepath.Rel(m.dir, path)
 	if err != nil {
-		return // not of the state
+		return // not below the state folder
 	}
 	m.moment(filepath.ToSlash(below) + " is written")
 }
 
-// moment kills the process if it is the moment that was chosen, and reports
-// whether it is.
+// moment kills the process if this is the chosen moment. It reports whether it did.
 func (m *mortal) moment(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -170,27 +168,27 @@ func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if m.moment(fmt.Sprintf("%s arrives", call)) {
 		panic(http.ErrAbortHandler)
 	}
-	answer := httptest.NewRecorder()
-	m.fake.ServeHTTP(answer, r)
+	response := httptest.NewRecorder()
+	m.fake.ServeHTTP(response, r)
 	if m.moment(fmt.Sprintf("%s has taken effect", call)) {
 		panic(http.ErrAbortHandler)
 	}
-	maps.Copy(w.Header(), answer.Header())
-	w.WriteHeader(answer.Code)
-	body := answer.Body.Bytes()
+	maps.Copy(w.Header(), response.Header())
+	w.WriteHeader(response.Code)
+	body := response.Body.Bytes()
 	half := len(body) / 2
 	_, _ = w.Write(body[:half])
 	_ = http.NewResponseController(w).Flush()
-	if m.moment(fmt.Sprintf("%s is half answered", call)) {
+	if m.moment(fmt.Sprintf("the response to %s is half sent", call)) {
 		panic(http.ErrAbortHandler)
 	}
 	_, _ = w.Write(body[half:])
 	_ = http.NewResponseController(w).Flush()
-	m.moment(fmt.Sprintf("%s is answered", call))
+	m.moment(fmt.Sprintf("the response to %s is sent", call))
 }
 
-// begin starts the process, which is killed at the chosen moment, and returns
-// what waits for its end: nil when that moment has come.
+// begin starts the process, which is killed at the chosen moment. The returned function
+// waits for the end of the process. It returns nil if moment killed the process.
 func (m *mortal) begin(chosen func(moment string) bool) (wait func() error) {
 	m.t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -215,7 +213,7 @@ func (m *mortal) begin(chosen func(moment string) bool) (wait func() error) {
 	go func() {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			if lines.Text() == ready {
-				if err := m.born(); err != nil {
+				if err := m.becameReady(); err != nil {
 					m.t.Error(err)
 				}
 			}
@@ -240,8 +238,8 @@ func (m *mortal) begin(chosen func(moment string) bool) (wait func() error) {
 	}
 }
 
-// born notes that the process takes drops, unless it was killed meanwhile.
-func (m *mortal) born() error {
+// becameReady notes that the process accepts drops, unless it was killed in the meantime.
+func (m *mortal) becameReady() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.killed {
@@ -269,15 +267,15 @@ func (m *mortal) born() error {
 	m.client = s3.New(s3.Options{
 		Region: local.Region, BaseEndpoint: aws.String(fmt.Sprintf("http://127.0.0.1:%d", ports.S3Plain)),
 		Credentials: credentials.NewStaticCredentialsProvider(local.AccessKey, keys.SecretKey, ""), UsePathStyle: true,
-		RetryMaxAttempts: 1, // here a failure has its reason, which persist knows
+		RetryMaxAttempts: 1, // persist repeats what failed because of a kill
 	})
 	m.life++
 	close(m.up)
 	return nil
 }
 
-// persist does something with the stack, again after each kill that got in its
-// way.
+// persist calls do with clients of the stack. If do fails and the stack was killed in the
+// meantime, persist calls it again.
 func (m *mortal) persist(ctx context.Context, do func(*s3.Client, *http.Client) error) error {
 	for {
 		m.mu.Lock()
@@ -301,8 +299,8 @@ func (m *mortal) persist(ctx context.Context, do func(*s3.Client, *http.Client) 
 	}
 }
 
-// fetch downloads a job's input, as RunComfy does, which the deaths of a stack
-// on AWS would not keep from it.
+// fetch downloads an input of a job, as RunComfy does. A kill of the stack does not make it
+// fail, because on AWS the bucket stays reachable.
 func (m *mortal) fetch(ctx context.Context, address string) (io.ReadCloser, error) {
 	var body []byte
 	err := m.persist(ctx, func(_ *s3.Client, https *http.Client) error {
@@ -324,8 +322,8 @@ func (m *mortal) fetch(ctx context.Context, address string) (io.ReadCloser, erro
 	return io.NopCloser(bytes.NewReader(body)), err
 }
 
-// awaitNoProcess waits until no process has the state folder in its command
-// line: the children of a process that is killed end a moment later.
+// awaitNoProcess waits until no process has the state folder in its command line. The
+// children of a killed process end a moment after it.
 func (m *mortal) awaitNoProcess() {
 	m.t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {

@@ -24,7 +24,7 @@ import (
 
 const modelsDocument = "../../docs/models.md"
 
-// section is what docs/models.md says of a model.
+// section is the section about a model in docs/models.md.
 type section struct {
 	model    *catalog.Model
 	table    string // the lines that begin with |
@@ -46,8 +46,8 @@ var (
 	example = regexp.MustCompile("(?ms)^```json (job|preset).json\n(.*?)^```\n")
 )
 
-// readModels returns the sections of the text of docs/models.md, each of a
-// model of the catalogue, and all of them.
+// readModels returns the sections of docs/models.md. Each model of the catalog must have
+// one, and each section must be about a model.
 func readModels(t *testing.T, text string) []section {
 	t.Helper()
 	models, err := catalog.Default()
@@ -65,7 +65,7 @@ func readModels(t *testing.T, text string) []section {
 		body := text[h[1]:end]
 		model, ok := models.Model(id)
 		if !ok {
-			t.Fatalf("docs/models.md has a section on %s, which is no model", id)
+			t.Fatalf("docs/models.md has a section about %s, which is not a model", id)
 		}
 		s := section{model: model, table: table.FindString(body), examples: map[string]doc{}}
 		for _, found := range example.FindAllStringSubmatch(body, -1) {
@@ -84,8 +84,8 @@ func readModels(t *testing.T, text string) []section {
 	return sections
 }
 
-// docs/models.md has the inputs of each model as the catalogue has them, and an
-// example of each way to run it.
+// docs/models.md lists the inputs of each model from the catalog, and has an example of
+// each way to run it.
 func TestDocumentOfModels(t *testing.T) {
 	text, err := os.ReadFile(modelsDocument)
 	if err != nil {
@@ -114,22 +114,22 @@ func TestDocumentOfModels(t *testing.T) {
 	}
 }
 
-// tableOf returns the inputs of a model as a table. Media that stand in a row
-// and take the same share a line.
+// tableOf returns the inputs of a model as a table. Media in succession that accept the
+// same files share a row.
 func tableOf(m *catalog.Model) string {
 	var b strings.Builder
 	b.WriteString("| input | values | default |\n| --- | --- | --- |\n")
 	media := m.MediaProperties()
 	for len(media) > 0 {
 		same := 1
-		for same < len(media) && takes(media[same]) == takes(media[0]) {
+		for same < len(media) && accepts(media[same]) == accepts(media[0]) {
 			same++
 		}
 		name := "`" + media[0].Name + "`"
 		if same > 1 {
 			name += " to `" + media[same-1].Name + "`"
 		}
-		fmt.Fprintf(&b, "| %s | %s | |\n", name, takes(media[0]))
+		fmt.Fprintf(&b, "| %s | %s | |\n", name, accepts(media[0]))
 		media = media[same:]
 	}
 	for _, o := range m.Options() {
@@ -145,8 +145,8 @@ func tableOf(m *catalog.Model) string {
 	return b.String()
 }
 
-// takes says which files a media property takes.
-func takes(p catalog.MediaProperty) string {
+// accepts says which files a media property accepts.
+func accepts(p catalog.MediaProperty) string {
 	words := string(p.Kind)
 	if p.Required {
 		words = "required: " + words
@@ -166,8 +166,8 @@ func takes(p catalog.MediaProperty) string {
 	return words
 }
 
-// visualOf returns the suffix of the file that a pair of a model has beside
-// its audio, or false where the model takes no pair.
+// visualOf returns the suffix of the video or the image in a pair of a model. It returns
+// false if the model accepts no pair.
 func visualOf(m *catalog.Model) (suffix string, ok bool) {
 	if _, _, ok := m.Pair(media.Video); ok {
 		return ".mp4", true
@@ -176,16 +176,16 @@ func visualOf(m *catalog.Model) (suffix string, ok bool) {
 	return ".png", ok
 }
 
-// asked is a job of docs/models.md that was dropped.
-type asked struct {
+// droppedJob is a job of docs/models.md that was dropped.
+type droppedJob struct {
 	name, model string
-	options     map[string]any // what must be sent besides the media
-	media       []string       // the properties of the files that must be sent
-	output      []byte         // what the fake makes of them
+	options     map[string]any // the options that must be sent
+	media       []string       // the media properties that must be sent
+	output      []byte         // the output of the fake
 }
 
-// Every example of docs/models.md becomes an output, through the whole local
-// stack: for each model a bundle and, where it takes one, a pair.
+// Each example of docs/models.md succeeds in the local stack: for each model a bundle, and
+// a pair if the model accepts one.
 func TestModelsOfTheDocument(t *testing.T) {
 	text, err := os.ReadFile(modelsDocument)
 	if err != nil {
@@ -195,7 +195,7 @@ func TestModelsOfTheDocument(t *testing.T) {
 		".mp4": sampleFile(t, "clip.mp4"), ".wav": sampleFile(t, "voice.wav"), ".png": medium(t, "woman.png"),
 	}
 	s := start(t, local.Options{RunTime: time.Second, Visibility: time.Second})
-	var jobs []asked
+	var jobs []droppedJob
 	for _, each := range readModels(t, string(text)) {
 		jobs = append(jobs, s.dropBundle(each, files))
 		if suffix, ok := visualOf(each.model); ok {
@@ -222,10 +222,10 @@ func TestModelsOfTheDocument(t *testing.T) {
 }
 
 // dropBundle drops the job.json of a section and the files that it names.
-func (s *stack) dropBundle(each section, files map[string][]byte) asked {
+func (s *stack) dropBundle(each section, files map[string][]byte) droppedJob {
 	s.t.Helper()
 	job := each.examples["job"]
-	a := asked{name: "bundles/" + each.model.ID, model: job.form.Model, options: maps.Clone(job.form.Input)}
+	a := droppedJob{name: "bundles/" + each.model.ID, model: job.form.Model, options: maps.Clone(job.form.Input)}
 	folder := "inbox/" + a.name + ".job/"
 	s.drop(folder+"job.json", job.text)
 	for _, p := range each.model.MediaProperties() {
@@ -244,19 +244,19 @@ func (s *stack) dropBundle(each section, files map[string][]byte) asked {
 }
 
 // dropPair drops a pair below the preset.json of a section.
-func (s *stack) dropPair(each section, suffix string, files map[string][]byte) asked {
+func (s *stack) dropPair(each section, suffix string, files map[string][]byte) droppedJob {
 	s.t.Helper()
 	preset := each.examples["preset"]
 	folder := "pairs/" + each.model.ID + "/"
 	s.drop("inbox/"+folder+"preset.json", preset.text)
 	s.drop("inbox/"+folder+"talk.wav", files[".wav"])
 	s.drop("inbox/"+folder+"talk"+suffix, files[suffix])
-	a := asked{name: folder + "talk", model: each.model.ID, options: maps.Clone(preset.form.Input), output: files[suffix]}
+	a := droppedJob{name: folder + "talk", model: each.model.ID, options: maps.Clone(preset.form.Input), output: files[suffix]}
 	for _, p := range each.model.MediaProperties() {
 		a.media = append(a.media, p.Name)
 	}
 	if each.model.ID == "community/live-avatar" {
-		a.options["num_clips"] = 1.0 // the voice has 2.5 s
+		a.options["num_clips"] = 1.0 // submit computes it from the length of the voice, 2.5 s
 	}
 	return a
 }

@@ -45,8 +45,8 @@ func (r *received) sorted() []string {
 	return slices.Sorted(slices.Values(r.said))
 }
 
-// Each end of a job is sent once by the deployed programs, with the permissions of the
-// template, and reaches the webhook.
+// The functions send one notice for each end of a job, with the permissions of the
+// template, and each notice reaches the webhook.
 func TestNoticeOfEachEnd(t *testing.T) {
 	printed, called := &received{}, &received{}
 	webhook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -12,8 +12,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// crowd is files that are dropped into one folder, two pairs and one wrong file
-// in five. It returns what each name or file must become.
+// crowd drops files into one folder: of each five files, four are two pairs and one is
+// wrong. It returns the state that each status and answer file must have, by key.
 func crowd(files int, clip, voice []byte, drop func(key string, body []byte)) map[string]ledger.State {
 	want := map[string]ledger.State{}
 	for i := range files / 5 {
@@ -42,11 +42,11 @@ func crowd(files int, clip, voice []byte, drop func(key string, body []byte)) ma
 	return want
 }
 
-// cost is what submit asks of S3 for a crowd, by operation.
-func cost(t *testing.T, files int) map[string]int {
+// s3Requests returns how many requests submit makes to S3 for a crowd, by operation.
+func s3Requests(t *testing.T, files int) map[string]int {
 	t.Helper()
 	w := newWorld(t)
-	w.Batch = 10 // the template's
+	w.Batch = 10 // as in template.yaml
 	requests := map[string]int{}
 	w.Before = func(call world.Call) error {
 		if call.Function == "submit" && call.Service == "s3" {
@@ -74,7 +74,7 @@ func cost(t *testing.T, files int) map[string]int {
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("answers to %d files:\n%s", files, diff)
+		t.Errorf("statuses and answer files of %d files:\n%s", files, diff)
 	}
 	if charges := w.RunComfy.Charges(); charges != jobs {
 		t.Errorf("%d charges for %d jobs", charges, jobs)
@@ -85,11 +85,11 @@ func cost(t *testing.T, files int) map[string]int {
 	return requests
 }
 
-// A thousand files dropped in a folder at once are each answered, and none
-// costs more requests than in a folder of twenty.
+// If a thousand files are dropped into a folder at once, each gets a status or an answer
+// file. Submit makes no more requests for each file than with twenty files.
 func TestThousandFilesAtOnce(t *testing.T) {
 	const few, many = 20, 1000
-	small, large := cost(t, few), cost(t, many)
+	small, large := s3Requests(t, few), s3Requests(t, many)
 	total := 0
 	for op, n := range large {
 		total += n
@@ -97,5 +97,5 @@ func TestThousandFilesAtOnce(t *testing.T) {
 			t.Errorf("%s: %d requests for %d files, %d for %d", op, n, many, small[op], few)
 		}
 	}
-	t.Logf("submit made %.1f requests of S3 a dropped file: %v for %d files", float64(total)/many, large, many)
+	t.Logf("submit made %.1f requests to S3 for each dropped file: %v for %d files", float64(total)/many, large, many)
 }

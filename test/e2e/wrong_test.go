@@ -18,13 +18,13 @@ import (
 
 const wrongDrops = "testdata/drops"
 
-// grown are dropped files that are too large to be kept: they get zeros at
-// their end, up to so many bytes.
+// grown are the sizes of dropped files that are too large for the repository. The test
+// appends zeros to them.
 var grown = map[string]int{wrongDrops + "/photo-too-large/inbox/ads/cafe.job/woman.png": 10<<20 + 1}
 
-// Each folder of testdata/drops is a bucket after a mistake that people make:
-// below inbox/ what was dropped, and below status/ and answers/ what is found
-// there afterwards. RunComfy is not called once.
+// Each folder of testdata/drops is a bucket after a mistake that people make. Below inbox/
+// is what was dropped, and below status/ and answers/ what the functions write. RunComfy
+// is not called.
 func TestWrongDrops(t *testing.T) {
 	drops, err := os.ReadDir(wrongDrops)
 	if err != nil {
@@ -46,8 +46,8 @@ func TestWrongDrops(t *testing.T) {
 			if calls := w.RunComfy.Calls(); calls != 0 {
 				t.Errorf("RunComfy was called %d times", calls)
 			}
-			if !slices.ContainsFunc(slices.Collect(maps.Values(got)), tellsWhatToDo) {
-				t.Error("no answer says what is wrong and what to do")
+			if !slices.ContainsFunc(slices.Collect(maps.Values(got)), saysWhatToDo) {
+				t.Error("no status or answer file says what is wrong and what to do")
 			}
 			for key, body := range got {
 				golden.Compare(t, filepath.Join(dir, filepath.FromSlash(key)), body)
@@ -65,7 +65,7 @@ func TestWrongDrops(t *testing.T) {
 	}
 }
 
-// After what a remedy says is done, and nothing else, the job runs.
+// If a person does what the remedy says, and nothing else, the job runs.
 func TestRemediesHelp(t *testing.T) {
 	const react = `{"model": "sync/react-1", "input": {"video_url": "%s", "audio_url": "%s"%s}}`
 	job := func(video, audio, more string) []byte { return fmt.Appendf(nil, react, video, audio, more) }
@@ -73,7 +73,7 @@ func TestRemediesHelp(t *testing.T) {
 		name   string
 		drop   func(w *world.World)
 		job    string
-		remedy string // its end
+		remedy string // how the remedy ends
 		repair func(w *world.World)
 	}{
 		{
@@ -176,14 +176,13 @@ func TestRemediesHelp(t *testing.T) {
 			tt.repair(w)
 			rest(t, w)
 			if st := w.Status(tt.job); st.State != ledger.Succeeded || w.RunComfy.Charges() != 1 {
-				t.Errorf("afterwards it is %s (%s), after %d charges", st.State, st.Reason, w.RunComfy.Charges())
+				t.Errorf("after the repair it is %s (%s), with %d charges", st.State, st.Reason, w.RunComfy.Charges())
 			}
 		})
 	}
 }
 
-// A key that no path can be made of is answered all the same, at a key that is
-// one.
+// A file whose key contains a relative path gets an answer file, whose key does not.
 func TestPathsThatLeadElsewhere(t *testing.T) {
 	w := newWorld(t)
 	w.Drop("inbox/a/../talk.mp4", medium(t, "talk.mp4"))
@@ -191,12 +190,12 @@ func TestPathsThatLeadElsewhere(t *testing.T) {
 	rest(t, w)
 	got := written(w)
 	for key, body := range got {
-		if !strings.HasPrefix(key, "answers/a/__/talk.") || !strings.Contains(body, `"relative_path"`) || !tellsWhatToDo(body) {
+		if !strings.HasPrefix(key, "answers/a/__/talk.") || !strings.Contains(body, `"relative_path"`) || !saysWhatToDo(body) {
 			t.Errorf("%s: %s", key, body)
 		}
 	}
 	if calls := w.RunComfy.Calls(); len(got) != 2 || calls != 0 {
-		t.Errorf("%d answers, %d calls", len(got), calls)
+		t.Errorf("%d answer files, want 2; %d calls, want none", len(got), calls)
 	}
 	w.Delete("inbox/a/../talk.wav")
 	rest(t, w)
@@ -207,15 +206,15 @@ func TestPathsThatLeadElsewhere(t *testing.T) {
 	}
 }
 
-// tellsWhatToDo reports whether a status says what a person must do.
-func tellsWhatToDo(body string) bool {
+// saysWhatToDo reports whether a status says what a person must do.
+func saysWhatToDo(body string) bool {
 	var st ledger.Status
 	err := json.Unmarshal([]byte(body), &st)
 	return err == nil && (st.State == ledger.Waiting || st.State == ledger.Rejected) && st.Code != "" && st.Reason != "" && st.Remedy != ""
 }
 
-// readBucket returns the files of a folder as the objects of a bucket: those
-// that were dropped, and the others.
+// readBucket returns the files of a folder as the objects of a bucket: those that were
+// dropped, and those that the functions write.
 func readBucket(t *testing.T, dir string) (dropped, answers map[string]string) {
 	t.Helper()
 	dropped, answers = map[string]string{}, map[string]string{}

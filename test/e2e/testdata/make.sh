@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes the media of this folder, and copies them to where the wrong drops need
-# them. Run it in this folder with ffmpeg installed; what else the wrong drops
-# hold is written by hand.
+# Makes the media of this folder, and copies them into the wrong drops. Run it in
+# this folder, with ffmpeg installed. The other files of the wrong drops are
+# written by hand.
 set -eu
 
 make() { ffmpeg -v error -y -bitexact "$@"; }
