@@ -196,7 +196,7 @@ func TestMetricFiltersMatchWhatIsLogged(t *testing.T) {
 				t.Errorf("%s looks for no message", id)
 			}
 			// Submit logs the state of a name with one of two messages, before or after a claim.
-			if slices.Contains(members, "state") && !slices.Equal(slices.Sorted(slices.Values(messages)), []string{"answered", "not submitted"}) {
+			if slices.Contains(members, "state") && !slices.Equal(slices.Sorted(slices.Values(messages)), []string{"assessed", "not submitted"}) {
 				t.Errorf("%s counts only the states in %q", id, messages)
 			}
 			slices.Sort(members)

@@ -283,7 +283,7 @@ func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding
 	if err := h.Ledger.Post(ctx, f.Key, st, order, prev); err != nil {
 		return err
 	}
-	slog.InfoContext(ctx, "answered", "name", f.Name, "state", st.State, "code", st.Code)
+	slog.InfoContext(ctx, "assessed", "name", f.Name, "state", st.State, "code", st.Code)
 	if f.State == ledger.Held && st.Code != problem.TooManyJobs {
 		return &heldError{code: st.Code}
 	}
