@@ -1,7 +1,7 @@
 // Command deploy deploys the template to an AWS emulator with the real SAM CLI. Then
 // it uses the stack as its first user would: it sets the token, runs doctor, drops a
-// pair, a bundle and a wrong file, checks the results, updates the stack and removes
-// it. RunComfy is the project's fake.
+// pair, a bundle and a wrong file, checks the results, and uses the command. Finally it
+// updates the stack and deletes it. RunComfy is the project's fake.
 //
 // AWS_ENDPOINT_URL names the emulator, which must have a loopback address. Otherwise
 // the command fails and deploys nothing. SAM names the SAM CLI's program. It defaults
@@ -72,7 +72,7 @@ type trial struct {
 func run(ctx context.Context) error {
 	endpoint, err := url.Parse(os.Getenv("AWS_ENDPOINT_URL"))
 	if err != nil || net.ParseIP(endpoint.Hostname()) == nil || !net.ParseIP(endpoint.Hostname()).IsLoopback() {
-		return errors.New("AWS_ENDPOINT_URL must name an emulator on a loopback address: this never deploys to AWS itself")
+		return errors.New("AWS_ENDPOINT_URL must name an emulator on a loopback address: this program does not deploy to AWS itself")
 	}
 	models, err := catalog.Default()
 	if err != nil {
@@ -201,8 +201,8 @@ func (t *trial) use(ctx context.Context, outputs map[string]string) error {
 	return t.useCommand(ctx)
 }
 
-// useCommand does with the command what a person does, from the drop to the reviewed
-// file. The command finds the stack by itself.
+// useCommand uses lipdrop as a person does, from the drop to the review. The command finds
+// the stack by itself.
 func (t *trial) useCommand(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "lipdrop-deploy-")
 	if err != nil {
@@ -250,13 +250,13 @@ func (t *trial) useCommand(ctx context.Context) error {
 	}
 	got, err := os.ReadFile(filepath.Join(dir, "command", "talk.mp4"))
 	if err == nil && string(got) != t.clip {
-		err = errors.New("the file that the command has fetched is not the output")
+		err = errors.New("the file that the command fetched is not the output")
 	}
 	return err
 }
 
-// succeeds drops files, given as keys and contents in turn, and waits until the
-// job of a name has succeeded with an output that is the clip.
+// succeeds drops files, which are given as alternating keys and contents. Then it waits
+// until the job of a name has succeeded with the clip as its output.
 func (t *trial) succeeds(ctx context.Context, name string, files ...string) error {
 	for i := 0; i < len(files); i += 2 {
 		if err := t.drop(ctx, files[i], files[i+1]); err != nil {
@@ -289,7 +289,7 @@ func (t *trial) drop(ctx context.Context, key, body string) error {
 	return err
 }
 
-// waitFor waits until the status at a key is as wanted and returns it.
+// waitFor waits until wanted returns true for the status at a key, and returns the status.
 func (t *trial) waitFor(ctx context.Context, key string, wanted func(ledger.Status) bool) (ledger.Status, error) {
 	var st ledger.Status
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {

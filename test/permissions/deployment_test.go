@@ -64,7 +64,7 @@ type deployment struct {
 	s3        *s3.Client   // the client of a person
 	states    *sfn.Client  // the client of a person
 	queue     *queue.Queue // submit's own
-	postponed error        // of submit's last call to postpone a message
+	postponed error        // the error of submit's last call to postpone a message
 	fake      *runcomfytest.Server
 	noticed   sync.Map     // the detail types of the notices that were sent
 	later     atomic.Int64 // how far RunComfy's clock is ahead, in nanoseconds
@@ -74,7 +74,7 @@ type deployment struct {
 	taken []byte
 }
 
-// postponing notes the error of Postpone, which submit only logs.
+// postponing stores the error of Postpone, because submit only logs it.
 type postponing struct {
 	submit.Queue
 	err *error
@@ -285,7 +285,7 @@ func (d *deployment) wantRecord(state ledger.State) error {
 	return d.wantStatus(ledger.StatusKey(name), state)
 }
 
-// event returns the event that EventBridge sends about a key in the bucket.
+// event returns the event that EventBridge sends about a key of the bucket.
 func (d *deployment) event(kind, key string) json.RawMessage {
 	return json.RawMessage(fmt.Sprintf(`{"detail-type": %q, "detail": {"bucket": {"name": %q}, "object": {"key": %q}}}`, kind, d.bucket, key))
 }

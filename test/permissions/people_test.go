@@ -31,8 +31,8 @@ func TestPeople(t *testing.T) {
 	for _, tt := range []struct {
 		verb    string
 		needs   []string
-		spare   string // a permission that this deployment can do without
-		refused string // what is missing although the person has all of them
+		spare   string // a permission that is not needed for the jobs of this test
+		refused string // a further permission that is missing, if the verb must fail
 		run     func(c *client.Client, dir string) error
 	}{
 		{verb: "jobs", needs: append(slices.Clone(statuses), "s3:GetObject answers/*"), spare: "s3:GetObject answers/*", run: func(c *client.Client, _ string) error {

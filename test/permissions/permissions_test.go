@@ -49,9 +49,9 @@ func split(role permissions.Role) permissions.Role {
 	return single
 }
 
-// With all permissions of the template, each scenario succeeds and nothing is
-// denied. Without one permission a scenario fails because it is denied. So the
-// template has every permission that is needed, and no other.
+// With all permissions of the template, each scenario succeeds and nothing is denied.
+// Without any one of them, a scenario fails because the permission is missing. So the
+// template has every permission that is needed, and no others.
 func TestEachPermissionIsNeeded(t *testing.T) {
 	l := openLab(t)
 	for _, each := range scenarios {

@@ -38,10 +38,10 @@ var scenarios = []scenario{
 	{name: "a job whose status is deleted again and again", tries: "poll archive", run: archivedWithoutStatus, unversioned: true},
 	{name: "an answer file", tries: "submit", run: answered},
 	{name: "a change of many jobs", tries: "submit", run: divided},
-	{name: "a refused job", tries: "submit", run: released, fault: throttled},
-	{name: "a refused job in a bucket without versions", tries: "submit", run: released, fault: throttled, unversioned: true},
-	{name: "a refused job of the queue", tries: "submit", run: postponed, fault: throttled},
-	{name: "an output whose place is taken", tries: "archive", run: aborted, fault: longOutput},
+	{name: "a job that RunComfy refuses for now", tries: "submit", run: released, fault: throttled},
+	{name: "a job that RunComfy refuses for now, in a bucket without versions", tries: "submit", run: released, fault: throttled, unversioned: true},
+	{name: "a message whose job RunComfy refuses for now", tries: "submit", run: postponed, fault: throttled},
+	{name: "an output whose key is occupied", tries: "archive", run: aborted, fault: longOutput},
 	{name: "a deleted drop", tries: "cancel", run: deleted},
 	{name: "a deleted drop whose status is deleted too", tries: "cancel", run: deletedWithoutStatus, unversioned: true},
 	{name: "a stopped execution", tries: "cancel", run: stopped},
@@ -167,16 +167,16 @@ func archivedWithoutStatus(d *deployment) error {
 // answered drops a file that cannot belong to a job and deletes it.
 func answered(d *deployment) error {
 	const key, answer = "inbox/notes.txt", "answers/notes.txt.json"
-	look := func(kind string) error {
+	assess := func(kind string) error {
 		_, err := d.submit.Handle(d.ctx, d.event(kind, key))
 		return err
 	}
 	return fails(
 		func() error { return d.put(key, []byte("notes")) },
-		func() error { return look("Object Created") },
+		func() error { return assess("Object Created") },
 		func() error { return d.wantStatus(answer, ledger.Rejected) },
 		func() error { return d.remove(key) },
-		func() error { return look("Object Deleted") },
+		func() error { return assess("Object Deleted") },
 		func() error { return d.wantStatus(answer, ledger.Withdrawn) },
 	)
 }

@@ -1,5 +1,6 @@
-// Package sam runs the README's commands for the SAM CLI: the functions, built by
-// `sam build`, in Docker against the local stack, with the sample events.
+// Package sam tests the README's commands for the SAM CLI. `sam build` builds the
+// functions, and `sam local` runs them in Docker against the local stack, with the sample
+// events.
 package sam
 
 import (
@@ -54,11 +55,11 @@ func testReadme(t *testing.T, tools *tools) {
 	tools.succeed(t, "CancelFunction", nil)
 }
 
-// queued is how long the jobs queue that a test cancels.
+// queued is how long the jobs that a test cancels are queued.
 const queued = time.Hour
 
-// onlyTalkRuns lets the job of inbox/talk.mp4 end at once. All other jobs stay in
-// the queue.
+// onlyTalkRuns is a script in which the job of inbox/talk.mp4 ends at once. All other jobs
+// stay in the queue.
 func onlyTalkRuns(_ string, input map[string]any) runcomfytest.Script {
 	if strings.Contains(fmt.Sprint(input["video_url"]), "/inbox/talk.mp4?") {
 		return runcomfytest.Script{}
@@ -66,9 +67,9 @@ func onlyTalkRuns(_ string, input map[string]any) runcomfytest.Script {
 	return runcomfytest.Script{Queue: queued}
 }
 
-// Invokes each function by hand, with each kind of event that it accepts.
+// A person can invoke each function with each kind of event that it accepts.
 func testInvoke(t *testing.T, tools *tools) {
-	// The stack's own calls fail, so everything that happens is done by the containers.
+	// The stack's own calls fail, so only the containers do anything.
 	nobody := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}))
@@ -92,7 +93,7 @@ func testInvoke(t *testing.T, tools *tools) {
 	if decode(t, response, &batch); len(batch.BatchItemFailures) > 0 {
 		t.Errorf("messages of the batch failed: %v", batch.BatchItemFailures)
 	}
-	s.charged(1) // the same take
+	s.charged(1) // still the same take
 
 	s.drop("inbox/Grüße 1+1.mp4", clip)
 	s.drop("inbox/Grüße 1+1.wav", voice)
@@ -141,7 +142,7 @@ func testInvoke(t *testing.T, tools *tools) {
 	s.charged(2)
 }
 
-// turn polls the job of a record, with the sample state adapted to it.
+// turn polls the job of a record. It adapts the sample state to the record.
 func (s *stack) turn(tools *tools, rec ledger.Record) workflow.Job {
 	s.t.Helper()
 	var job workflow.Job

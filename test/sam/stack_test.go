@@ -19,8 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// stack is a running local stack, in the folder in which the README's commands
-// expect it.
+// stack is a running local stack, in the folder that the README's commands use.
 type stack struct {
 	*local.Stack
 	t *testing.T
@@ -63,11 +62,11 @@ func (s *stack) remove(key string) {
 	}
 }
 
-// object returns an object, or false.
+// object returns an object. It returns false if the object does not exist.
 func (s *stack) object(key string) ([]byte, bool) {
 	s.t.Helper()
 	out, err := s.S3().GetObject(s.t.Context(), &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
-	if absent := new(types.NoSuchKey); errors.As(err, &absent) {
+	if _, absent := errors.AsType[*types.NoSuchKey](err); absent {
 		return nil, false
 	}
 	if err != nil {

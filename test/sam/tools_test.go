@@ -18,7 +18,7 @@ import (
 // root is the folder of the project.
 const root = "../.."
 
-// tools are the README's commands for the SAM CLI.
+// tools are the README's commands for the SAM CLI, and where to run them.
 type tools struct {
 	dir         string // a copy of the project, in which the commands run
 	local       string // starts the local stack
@@ -66,7 +66,7 @@ func find(t *testing.T) *tools {
 		}
 	}
 	found.env = append(found.env, "SAM_CLI_TELEMETRY=0",
-		// SAM asks AWS for the account's number, and works without it.
+		// SAM asks AWS for the number of the account. The request fails at once, and SAM works without it.
 		"AWS_EC2_METADATA_DISABLED=true", "AWS_ENDPOINT_URL_STS=http://127.0.0.1:1", "AWS_MAX_ATTEMPTS=1")
 	architecture := strings.ReplaceAll(runtime.GOARCH, "amd64", "x86_64")
 	if exec.CommandContext(t.Context(), "docker", "image", "inspect", "public.ecr.aws/lambda/provided:al2023-"+architecture).Run() == nil {
@@ -114,7 +114,7 @@ func copyProject(t *testing.T) string {
 		from, to := filepath.Join(root, name), filepath.Join(dir, name)
 		info, err := os.Stat(from)
 		if os.IsNotExist(err) {
-			continue // deleted, but not yet from git's index
+			continue // deleted from the disk, but not from git's index
 		}
 		text, readErr := os.ReadFile(from)
 		if err != nil || readErr != nil {
@@ -130,8 +130,8 @@ func copyProject(t *testing.T) string {
 	return dir
 }
 
-// command returns a shell command line in a process group of its own, which is
-// interrupted when ctx ends, so that SAM removes its containers.
+// command returns a command that runs a shell command line in a process group of its own.
+// When ctx ends, the group is interrupted, so that SAM can remove its containers.
 func (f *tools) command(ctx context.Context, line string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
 	cmd.Dir, cmd.Env = f.dir, f.env
@@ -141,8 +141,8 @@ func (f *tools) command(ctx context.Context, line string) *exec.Cmd {
 	return cmd
 }
 
-// call invokes a function with an event, or with the README's event if that is
-// nil, and returns the function's response, which may be an error.
+// call invokes a function with an event and returns its response, which may be an error.
+// If event is nil, call uses the event of the README's command.
 func (f *tools) call(t *testing.T, function string, event []byte) []byte {
 	t.Helper()
 	line := f.invoke[function]
@@ -163,7 +163,7 @@ func (f *tools) call(t *testing.T, function string, event []byte) []byte {
 	return response.Bytes()
 }
 
-// succeed is call for a function that must not return an error.
+// succeed is like call, but the function must not return an error.
 func (f *tools) succeed(t *testing.T, function string, event []byte) []byte {
 	t.Helper()
 	response := f.call(t, function, event)
@@ -173,18 +173,18 @@ func (f *tools) succeed(t *testing.T, function string, event []byte) []byte {
 	return response
 }
 
-// withCredentials returns a command of a shell that has read the credentials:
-// only the README's first `sam local` line reads them.
+// withCredentials returns a command that reads the credentials first. Some of the README's
+// commands do not, because they run in a shell that has read them.
 func withCredentials(line string) string {
 	const read = ". .lipdrop/credentials.sh && "
 	return read + strings.TrimPrefix(line, read)
 }
 
-// background runs a command until the test ends, and returns the file that its
-// output goes to.
+// background runs a command until the test ends. It returns the path of the file that
+// receives its output.
 func (f *tools) background(t *testing.T, line string) (output string) {
 	t.Helper()
-	// The test's own context ends before its cleanup does.
+	// The context of the test ends before its cleanup begins.
 	ctx, interrupt := context.WithCancel(context.WithoutCancel(t.Context()))
 	cmd := f.command(ctx, line)
 	logs, err := os.Create(filepath.Join(t.TempDir(), "output.log"))
@@ -228,14 +228,14 @@ func (f *tools) serve(t *testing.T, port string) {
 	})
 }
 
-// patience is how long a test waits for what takes seconds on a free machine.
+// patience is how long a test waits for something that takes seconds on an idle machine.
 const patience = 5 * time.Minute
 
 func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %v in vain for %s", patience, what)
+			t.Fatalf("waited %v for %s", patience, what)
 		}
 	}
 }
