@@ -182,6 +182,8 @@ type oggFile struct {
 	last    int64                 // number of the last page of the sound
 }
 
+func newOggFile() *oggFile { return &oggFile{streams: map[uint32]*oggStream{}} }
+
 // maxOggStreams is the largest number of streams that are read.
 const maxOggStreams = 1000
 
@@ -275,44 +277,46 @@ func (o *oggFile) follows(r *reader, off, n int64) (bool, error) {
 	return true, nil
 }
 
-// readOgg reads the length of the sound in an Ogg file from the position in its last
-// page. If recordings were joined, it reads all pages of a file that fits the budget.
-func readOgg(r *reader, info *Info) error {
+// readOggPages reads the first pages of a file and its last one. It reads all pages if the
+// file may hold several recordings and fits into the budget. It reports whether the
+// length of what it read is the length of the file.
+func readOggPages(r *reader) (o *oggFile, complete bool, err error) {
 	const head = 32 << 10
 	size := r.src.Size - r.start
-	o := &oggFile{streams: map[uint32]*oggStream{}}
+	o = newOggFile()
 	end, err := o.read(r, r.start, min(head, size))
+	if err != nil || size <= head {
+		return o, true, err
+	}
+	expected := o.pages * (size - head) / head
+	tail := max(r.src.Size-oggPageSize, end)
+	o.gap = tail > end
+	if _, err := o.read(r, tail, oggPageSize); err != nil {
+		return o, false, err
+	}
+	doubtful := o.strange || len(o.sound) > 1 || len(o.sound) > 0 && o.sound[0].pages == 0
+	few := o.video == "" && o.last < expected*3/4 // another recording may come before the last page
+	if !doubtful && !few {
+		return o, true, nil
+	}
+	whole := newOggFile()
+	switch _, err := whole.read(r, r.start, size); {
+	case err == nil:
+		return whole, true, nil
+	case !errors.Is(err, errBudget):
+		return o, false, err
+	case doubtful:
+		return o, false, nil
+	}
+	complete, err = o.follows(r, r.start, size)
+	return o, complete, err
+}
+
+// readOgg reads the length of the sound in an Ogg file from the positions in its pages.
+func readOgg(r *reader, info *Info) error {
+	o, complete, err := readOggPages(r)
 	if err != nil {
 		return err
-	}
-	doubtful := false
-	if size > head {
-		expected := o.pages * (size - head) / head
-		tail := r.src.Size - oggPageSize
-		if o.gap = tail > end; !o.gap {
-			tail = end
-		}
-		if _, err := o.read(r, tail, oggPageSize); err != nil {
-			return err
-		}
-		joined, noEnd := len(o.sound) > 1, len(o.sound) > 0 && o.sound[0].pages == 0
-		few := o.video == "" && o.last < expected*3/4 // another recording may come before the last page
-		if doubtful = joined || noEnd || few || o.strange; doubtful {
-			whole := &oggFile{streams: map[uint32]*oggStream{}}
-			_, err := whole.read(r, r.start, size)
-			switch {
-			case err == nil:
-				o, doubtful = whole, false
-			case !errors.Is(err, errBudget):
-				return err
-			case !joined && !noEnd && !o.strange:
-				follows, err := o.follows(r, r.start, size)
-				if err != nil {
-					return err
-				}
-				doubtful = !follows
-			}
-		}
 	}
 	if o.video != "" {
 		info.Video = &Track{Codec: o.video}
@@ -324,7 +328,7 @@ func readOgg(r *reader, info *Info) error {
 	if suffixOf(info.Name) == ".opus" {
 		info.Format = "opus"
 	}
-	if doubtful {
+	if !complete {
 		info.warn("%s holds several recordings or does not end with its sound, so its duration is not checked", r.src.Name)
 		return nil
 	}

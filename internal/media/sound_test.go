@@ -123,15 +123,15 @@ func TestWAV(t *testing.T) {
 	})
 }
 
-// xing returns a frame of 32 kb/s with a Xing header, to precede mp3Frames.
+// xing returns a frame of 32 kb/s with a Xing header, for use before mp3Frames.
 func xing(frames, size int) []byte {
 	frame := mp3Frame(0x18)
 	copy(frame[4+17:], be("Xing", 3, frames, size))
 	return frame
 }
 
-// withXing returns a frame with a Xing header, and a hundred frames of 8 kb/s and 16 kHz
-// after it. Each frame has 36 bytes and lasts 36 ms.
+// withXing returns a frame with a Xing header, and a hundred frames of 16 kb/s and 16 kHz
+// after it. Each frame has 72 bytes and lasts 36 ms.
 func withXing(channels byte, at int) []byte {
 	frame := make([]byte, 72)
 	copy(frame, []byte{0xff, 0xf3, 0x28, channels})
