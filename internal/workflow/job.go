@@ -80,11 +80,11 @@ const (
 	patience = 3
 )
 
-// Reported updates the job after RunComfy has reported its status. It returns a
+// Answered updates the job after RunComfy has reported its status. It returns a
 // *QueuedTooLong or a *RanTooLong if the job has not ended within the limits. A job
 // that has ended is archived even if a limit has passed. If nearEnd is true, the job may
 // end soon, and the same call of poll should ask again.
-func (j *Job) Reported(status runcomfy.Status, now time.Time, limits Limits) (nearEnd bool, err error) {
+func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) (nearEnd bool, err error) {
 	j.forgetTroubles()
 	if status.State.Ended() {
 		j.Ended, j.WaitSeconds = true, 0
@@ -108,10 +108,10 @@ func (j *Job) Reported(status runcomfy.Status, now time.Time, limits Limits) (ne
 	return status.State == runcomfy.InProgress && p.NearEnd(), nil
 }
 
-// Unreported updates the job after a turn that did not learn its state, because of
+// Unanswered updates the job after a turn that did not learn its state, because of
 // cause. It returns a *RequestLost if RunComfy has not known the request for long
-// enough, and a *QueuedTooLong or *RanTooLong as Reported does.
-func (j *Job) Unreported(cause error, now time.Time, limits Limits) error {
+// enough, and a *QueuedTooLong or *RanTooLong as Answered does.
+func (j *Job) Unanswered(cause error, now time.Time, limits Limits) error {
 	if j.Troubles == 0 {
 		j.TroubleSince = now
 	}

@@ -91,7 +91,7 @@ func TestAnswered(t *testing.T) {
 			job := tt.job
 			job.SubmittedAt, tt.want.SubmittedAt = submitted, submitted
 			job.UsualSeconds, tt.want.UsualSeconds = 100, 100
-			_, err := job.Reported(tt.status, after(tt.after), limits)
+			_, err := job.Answered(tt.status, after(tt.after), limits)
 			checkTurn(t, job, tt.want, err, tt.err)
 		})
 	}
@@ -161,7 +161,7 @@ func TestUnanswered(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			job := tt.job
 			job.SubmittedAt, tt.want.SubmittedAt = submitted, submitted
-			err := job.Unreported(tt.cause, after(tt.after), limits)
+			err := job.Unanswered(tt.cause, after(tt.after), limits)
 			checkTurn(t, job, tt.want, err, tt.err)
 		})
 	}

@@ -54,7 +54,7 @@ func run(t *testing.T, queue, run, usual time.Duration) loop {
 				status.State = runcomfy.InQueue
 			}
 			did.questions++
-			nearEnd, err := job.Reported(status, after(now), workflow.Limits{Queue: 24 * time.Hour, Run: 48 * time.Hour})
+			nearEnd, err := job.Answered(status, after(now), workflow.Limits{Queue: 24 * time.Hour, Run: 48 * time.Hour})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -140,7 +140,7 @@ func TestPaceOfADay(t *testing.T) {
 func TestQueuedJobIsAskedOncePerTurn(t *testing.T) {
 	job := workflow.Job{SubmittedAt: submitted, UsualSeconds: 90}
 	for now := time.Second; now < 5*time.Hour; now += time.Duration(job.WaitSeconds) * time.Second {
-		nearEnd, err := job.Reported(runcomfy.Status{State: runcomfy.InQueue}, after(now), limits)
+		nearEnd, err := job.Answered(runcomfy.Status{State: runcomfy.InQueue}, after(now), limits)
 		if nearEnd || err != nil {
 			t.Fatalf("after %v: near the end: %t, err %v", now, nearEnd, err)
 		}

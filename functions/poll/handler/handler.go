@@ -54,14 +54,14 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 	status, err := h.API.Status(ctx, job.RequestID)
 	now := h.Now().UTC().Truncate(time.Millisecond)
 	if err != nil {
-		end := job.Unreported(err, now, limits)
+		end := job.Unanswered(err, now, limits)
 		slog.WarnContext(ctx, "state not known", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "troubles", job.Troubles, "err", err)
 		if !troubled {
 			h.post(ctx, *job, fmt.Sprintf("RunComfy has not reported the state of the job since %s; lipdrop keeps asking: %v", workflow.Clock(job.TroubleSince), err))
 		}
 		return false, end
 	}
-	nearEnd, err = job.Reported(status, now, limits)
+	nearEnd, err = job.Answered(status, now, limits)
 	state := h.stateOf(ctx, *job, status)
 	seen := string(state)
 	if state != ledger.InQueue {
