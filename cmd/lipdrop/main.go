@@ -29,7 +29,7 @@ type cli struct {
 	Jobs    jobsCmd    `cmd:"" help:"List jobs."`
 	Show    showCmd    `cmd:"" help:"Show everything about one job: its state and what to do, takes, inputs, outputs, cost."`
 	Get     getCmd     `cmd:"" help:"Fetch the outputs of jobs."`
-	Cancel  cancelCmd  `cmd:"" help:"Cancel a job that is under way."`
+	Cancel  cancelCmd  `cmd:"" help:"Cancel jobs that RunComfy has not started."`
 	Redrive redriveCmd `cmd:"" help:"Continue a failed job where it failed, after you have fixed the cause. Submits nothing again."`
 	Review  reviewCmd  `cmd:"" help:"Approve or reject the output of a job."`
 	Cost    costCmd    `cmd:"" help:"Sum what jobs cost, by folder, model or day."`

@@ -23,8 +23,8 @@ type UsageError struct{ Reason string }
 
 func (e *UsageError) Error() string { return e.Reason }
 
-// CredentialsError is returned if AWS cannot be called: the credentials or the region
-// are missing, or AWS refuses the credentials.
+// CredentialsError is returned if AWS cannot be called: the credentials or the region are
+// missing, their configuration cannot be loaded, or AWS refuses the credentials.
 type CredentialsError struct {
 	Missing bool // there are no credentials or there is no region
 	Err     error

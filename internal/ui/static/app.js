@@ -1,4 +1,4 @@
-// The page of `lipdrop ui`: the list of jobs, one job, and what a person drops.
+// The page of `lipdrop ui`: the list of jobs, one job, and drops.
 import { h, byId, request, notify } from "./dom.js";
 import { List } from "./list.js";
 import { Job } from "./job.js";
@@ -24,7 +24,7 @@ function route() {
 }
 window.addEventListener("hashchange", route);
 
-// The events end while the page is hidden: a browser opens at most six connections to one server.
+// While the page is hidden it receives no events, because a browser opens at most six connections to one server.
 let events;
 function listen() {
   events?.close();
@@ -35,7 +35,7 @@ function listen() {
     byId("live").textContent = change.trouble ?? "live";
     byId("live").className = change.trouble ? "bad" : "";
     list.apply(change);
-    if (!change.reset && change.rows?.some((row) => row.key === job.key)) job.again();
+    if (!change.reset && change.rows?.some((row) => row.key === job.key)) job.refresh();
   });
   events.addEventListener("error", () => {
     byId("live").textContent = "not connected; run lipdrop ui again if it has ended";
@@ -54,8 +54,8 @@ if (denied.length) byId("stack").append(" ", h("span", { class: "state warn", id
 byId("open-help").addEventListener("click", () => byId("help").showModal());
 byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-list").focus(); });
 
-// Presigned addresses last an hour.
-setInterval(() => { if (job.isOpen && !job.player?.playing) { job.shown = ""; job.again(); } }, 50 * 60 * 1000);
+// Presigned URLs are valid for an hour. The player gets new ones before that.
+setInterval(() => { if (job.isOpen && !job.player?.playing) { job.shown = ""; job.refresh(); } }, 50 * 60 * 1000);
 
 document.addEventListener("keydown", (e) => {
   if (e.ctrlKey || e.metaKey || e.altKey || document.querySelector("dialog[open]")) return;

@@ -1,7 +1,7 @@
 // Building elements and asking the command. Texts become text nodes, never markup.
 
-// h returns an element. Properties that begin with "on" are listeners; "class", "style" and names with a dash are
-// attributes; the rest are properties of the element.
+// h returns an element. Properties that begin with "on" are listeners; "class", "role", "for" and names with a dash are
+// attributes; the others are properties of the element. Empty children are left out.
 export function h(tag, props = {}, ...children) {
   const el = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
@@ -25,7 +25,8 @@ function append(el, children) {
 
 export const byId = (id) => document.getElementById(id);
 
-// request asks the command. The error's message is for the person.
+// request sends a request to the command: a POST with a body or a part of a file, otherwise a GET. An error's message is
+// for the person.
 export async function request(path, { body, part, signal } = {}) {
   const options = { signal };
   if (part) Object.assign(options, { method: "POST", body: part, headers: { "Content-Type": "application/octet-stream" } });
@@ -69,11 +70,14 @@ export function confirmed(title, text, action) {
   });
 }
 
+// count returns a number with its noun.
+export const count = (n, noun) => n + " " + noun + (n === 1 ? "" : "s");
+
 export const seconds = (n) => (n ? n.toFixed(n < 100 ? 2 : 0) + " s" : "");
 
 export const dollars = (n) => (n === undefined || n === null ? "" : "$" + n.toFixed(n < 1 ? 3 : 2));
 
-// bytes returns a size as people write it.
+// bytes returns a size with its unit.
 export function bytes(n) {
   for (const unit of ["bytes", "KiB", "MiB", "GiB"]) {
     if (n < 1024 || unit === "GiB") return (unit === "bytes" ? n : n.toFixed(1)) + " " + unit;
@@ -90,7 +94,7 @@ export function age(time) {
   }
 }
 
-// link returns a link if an address is one of the web, else its text.
+// link returns a link if the address begins with https://, otherwise the address as text.
 export function link(address, text) {
   if (!/^https:\/\//.test(address)) return h("code", {}, address);
   return h("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, text);

@@ -1,8 +1,8 @@
-// What a person drops: the check before a byte is uploaded, the form of the model's options, and the upload.
-import { h, byId, request, notify, seconds, dollars, bytes } from "./dom.js";
+// The window in which a person drops files: the check, the form of the model's options, and the upload.
+import { h, byId, request, notify, count, seconds, dollars, bytes } from "./dom.js";
 import { stateLabel } from "./list.js";
 
-// How many parts the page sends at once. A browser opens at most six connections to one server.
+// How many parts the page sends at the same time. A browser opens at most six connections to one server.
 const loops = 2;
 
 export class Drop {
@@ -10,7 +10,7 @@ export class Drop {
     this.dialog = byId("drop");
     this.dialog.addEventListener("cancel", (e) => { if (this.uploading) e.preventDefault(); });
     this.dialog.addEventListener("close", () => this.end());
-    this.picker = h("input", { type: "file", multiple: true, hidden: true, id: "pick-files", onchange: () => this.take([...this.picker.files].map((file) => ({ path: file.name, file }))) });
+    this.picker = h("input", { type: "file", multiple: true, hidden: true, id: "pick-files", onchange: () => this.add([...this.picker.files].map((file) => ({ path: file.name, file }))) });
     this.folderPicker = h("input", { type: "file", hidden: true, onchange: () => this.take([...this.folderPicker.files].map((file) => ({ path: file.webkitRelativePath || file.name, file }))) });
     this.folderPicker.webkitdirectory = true;
     document.body.append(this.picker, this.folderPicker);
@@ -34,7 +34,7 @@ export class Drop {
       const entries = [...e.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
       const files = [];
       for (const entry of entries) await walk(entry, "", files);
-      this.take(files);
+      this.add(files);
     });
   }
 
@@ -46,8 +46,8 @@ export class Drop {
     if (!this.dialog.open) this.dialog.showModal();
   }
 
-  // take adds files: {path, file}. Names that begin with a dot are no drops.
-  async take(files) {
+  // add adds files, each as {path, file}, and checks all. It leaves out hidden files, and those that Windows makes.
+  async add(files) {
     files = files.filter(({ path }) => !path.split("/").some((part) => part.startsWith(".")) && !/(^|\/)(Thumbs\.db|desktop\.ini)$/i.test(path));
     if (!files.length) return;
     if (!this.dialog.open) await this.open();
@@ -80,7 +80,7 @@ export class Drop {
     this.drawOptions();
   }
 
-  // drawOptions makes the form from the schema of the chosen model. Only what the person sets is sent.
+  // drawOptions makes the form of the chosen model's options. Only options that the person sets are sent.
   drawOptions() {
     this.set = {};
     const form = this.models.find((m) => m.id === this.model.value);
@@ -94,7 +94,7 @@ export class Drop {
       if (value === undefined || value === "") delete this.set[name];
       else this.set[name] = value;
       this.start.disabled = true; // until the new options are checked
-      this.turn = undefined; // a check under way is about the old ones
+      this.turn = undefined; // ends a check of the old options
       clearTimeout(this.later);
       this.later = setTimeout(() => this.check(), 400);
     };
@@ -121,13 +121,13 @@ export class Drop {
     return h("div", { class: "field" }, h("label", { for: id }, name, required ? " (required)" : ""), input, more, h("small", {}, allowed));
   }
 
-  // check asks the command what jobs the files start. The command reads a few parts of them.
+  // check asks the command which jobs the files start. Meanwhile, the command asks for parts of the files.
   async check() {
     if (!this.files?.length || this.uploading) return;
     await this.end();
     const turn = this.turn = {};
     this.start.disabled = true;
-    this.found.replaceChildren(h("p", {}, "Checking " + this.files.length + " files…"));
+    this.found.replaceChildren(h("p", {}, "Checking " + count(this.files.length, "file") + "…"));
     try {
       const { id } = await request("drop/open", { body: {
         folder: this.folder.value, model: this.model.value, options: this.set,
@@ -142,7 +142,8 @@ export class Drop {
     }
   }
 
-  // serve sends the parts that the command asks for until the phase ends, and returns its result.
+  // serve sends the parts that the command asks for until the phase ends, and returns the result of the phase. If turn is
+  // no longer this.turn, it stops.
   async serve(id, turn, progress = () => {}) {
     let end;
     const loop = async () => {
@@ -183,13 +184,13 @@ export class Drop {
     const cost = priced.reduce((sum, job) => sum + job.estimateUsd, 0);
     const price = !ready.length ? "" : priced.length === ready.length ? "about " + dollars(cost) + " by RunComfy’s base price, not a quote" : priced.length ? `about ${dollars(cost)} for ${priced.length} of them; the price of the others is not known` : "price not known";
     this.found.replaceChildren(
-      h("p", {}, h("b", {}, `${ready.length} ${ready.length === 1 ? "job" : "jobs"}`), [length ? seconds(length) + " of output" : "", price, result.files + " files, " + bytes(result.bytes)].filter(Boolean).map((text) => ", " + text)),
-      result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: " + result.present.join(", ") + ". A changed file is a new take and a new charge; one with the same content is skipped, unless it is the job.json of a bundle with a changed file. ",
-        h("label", { class: "check" }, this.again, " upload it too, for a new take")) : "",
+      h("p", {}, h("b", {}, count(ready.length, "job")), [length ? seconds(length) + " of output" : "", price, count(result.files, "file") + ", " + bytes(result.bytes)].filter(Boolean).map((text) => ", " + text)),
+      result.present?.length ? h("p", { class: "warnings" }, "Already in the bucket: " + result.present.join(", ") + ". If a file has changed, it is uploaded, which is a new take and a new charge. If not, it is skipped, except the job.json of a bundle whose other files have changed. ",
+        h("label", { class: "check" }, this.again, " upload unchanged files too, for new takes")) : "",
       result.left?.length ? h("p", {}, "Not uploaded, because they would start no job: " + result.left.join(", ") + ".") : "",
       result.denied ? h("p", { class: "bad", id: "drop-denied" }, "You may not drop files here: your credentials lack the permission " + result.denied + ".") : "",
       h("ul", { class: "found" }, jobs.filter((job) => job.state !== "used").map((job) => this.item(job))));
-    this.start.textContent = ready.length ? `Upload and start ${ready.length} ${ready.length === 1 ? "job" : "jobs"}` : "Upload";
+    this.start.textContent = ready.length ? `Upload and start ${count(ready.length, "job")}` : "Upload";
     this.start.disabled = !!result.denied || !result.files || !jobs.some((job) => ["ready", "waiting", "accepted"].includes(job.state));
     if (result.denied) this.start.setAttribute("aria-describedby", "drop-denied");
   }
@@ -197,7 +198,7 @@ export class Drop {
   item(job) {
     const about = [job.model, job.expectedSeconds ? "output " + seconds(job.expectedSeconds) : "", job.estimateUsd !== undefined ? "≈ " + dollars(job.estimateUsd) : ""].filter(Boolean).join(" · ");
     return h("li", {},
-      stateLabelOf(job.state), " ", h("b", {}, h("bdi", {}, job.name)), about ? h("span", { class: "dim" }, " " + about) : "",
+      checkLabel(job.state), " ", h("b", {}, h("bdi", {}, job.name)), about ? h("span", { class: "dim" }, " " + about) : "",
       job.media?.length ? h("div", { class: "dim" }, job.media.map((m) => m.file + (m.seconds ? " (" + (m.exact ? "" : "about ") + seconds(m.seconds) + (m.width ? ", " + m.width + "×" + m.height : "") + ")" : "")).join(" + ")) : "",
       job.problems?.length || job.warnings?.length ? h("ul", {},
         (job.problems ?? []).map((p) => h("li", { class: "bad" }, p.reason + ". " + p.remedy)),
@@ -226,7 +227,7 @@ export class Drop {
       this.uploading = false;
       this.id = "";
       this.dialog.close();
-      notify(said(result));
+      notify(describe(result));
     } catch (err) {
       text.textContent = err.message + " What was uploaded is not sent again when you drop the files again.";
       text.className = "bad";
@@ -237,7 +238,7 @@ export class Drop {
     }
   }
 
-  // end gives up what is under way.
+  // end ends the drop that is under way.
   async end() {
     const id = this.id;
     this.turn = undefined;
@@ -247,8 +248,8 @@ export class Drop {
   }
 }
 
-// said says what an upload has started, and if that is nothing, why.
-function said({ names = [], idle = {}, jobs = [], sent }) {
+// describe says which jobs an upload has started, and why others have not started.
+function describe({ names = [], idle = {}, jobs = [], sent }) {
   const texts = [];
   if (names.length) texts.push(names.join(", ") + (names.length === 1 ? " is dropped; the job starts in a few seconds." : " are dropped; the jobs start in a few seconds."));
   else texts.push(sent ? "The files are uploaded, but nothing was started." : "Nothing was started.");
@@ -257,8 +258,8 @@ function said({ names = [], idle = {}, jobs = [], sent }) {
   return texts.join(" ");
 }
 
-// stateLabelOf also knows the state of a job that would be submitted.
-function stateLabelOf(state) {
+// checkLabel is stateLabel for the states of a check, which also has the state ready.
+function checkLabel(state) {
   return state === "ready" ? h("span", { class: "state good" }, "ready") : stateLabel(state);
 }
 

@@ -1,9 +1,9 @@
 // The view of one job.
-import { h, byId, request, notify, confirmed, seconds, dollars, bytes, link } from "./dom.js";
+import { h, byId, request, notify, confirmed, count, seconds, dollars, bytes, link } from "./dom.js";
 import { reviewLabel, stateLabel, stateOf } from "./list.js";
 import { Player } from "./player.js";
 
-// The steps of a take, in their order, with the time at which each begins.
+// The steps of a take, in order: the name of each, and the member of the take's times that says when it begins.
 const steps = [["submit", "claimed"], ["wait", "submitted"], ["queue", "queued"], ["run", "running"], ["archive", "archiving"]];
 
 export class Job {
@@ -13,7 +13,7 @@ export class Job {
 
   get isOpen() { return !this.section.hidden; }
 
-  // open shows a job, or a take of it. It asks the command again if something has changed.
+  // open shows a job, or one of its takes. If the page shows it already, open only refreshes it.
   async open(key, take = "") {
     const same = this.isOpen && this.key === key && this.wanted === take;
     this.key = key;
@@ -33,6 +33,7 @@ export class Job {
     if (!same) this.section.focus({ preventScroll: true });
   }
 
+  // close removes the job from the page. With keep, it keeps the empty section for another job.
   close(keep = false) {
     this.asking?.abort();
     this.player?.close();
@@ -80,7 +81,7 @@ export class Job {
   state(job, take) {
     const st = job.take ? take : job.status;
     const ahead = st.queuePosition;
-    const queue = ahead !== undefined && st.state === "in_queue" ? ` (${ahead} ${ahead === 1 ? "job" : "jobs"} ahead)` : "";
+    const queue = ahead !== undefined && st.state === "in_queue" ? ` (${count(ahead, "job")} ahead)` : "";
     const warnings = st.warnings ?? [];
     return h("div", { class: "status " + stateOf(st.state)[1] },
       h("p", {}, stateLabel(st.state), queue, st.code ? h("code", {}, st.code) : "", st.model ? h("span", { class: "dim" }, st.model) : ""),
@@ -110,7 +111,7 @@ export class Job {
       this.button("reject", "Reject", can, () => this.decide("rejected")));
   }
 
-  // button returns a button; if a permission is missing, the button is disabled and says which.
+  // button returns a button. If a permission is missing, the button is disabled and names the permission.
   button(id, text, missing, onclick) {
     if (!missing) return h("button", { type: "button", id, onclick }, text);
     return h("span", { class: "denied" }, h("button", { type: "button", id, disabled: true, "aria-describedby": id + "-why" }, text),
@@ -126,16 +127,16 @@ export class Job {
     } catch (err) {
       notify(err.message, true);
     }
-    this.again();
+    this.refresh();
   }
 
-  again() { if (this.isOpen && this.key) this.open(this.key, this.wanted); }
+  refresh() { if (this.isOpen && this.key) this.open(this.key, this.wanted); }
 
   actions(job, take) {
     const can = job.can, newest = !job.newer && job.takes?.[0]?.take === take.take;
     const running = ["submitted", "in_queue", "in_progress", "archiving"].includes(take.state);
     const buttons = [];
-    if (running) buttons.push(this.button("cancel", "Cancel", can.cancel, () => this.act("cancel", "Cancel " + job.name + "?", "RunComfy cancels the job if it has not started it. A job that runs is paid for, and its output is archived.", "Cancel the job")));
+    if (running) buttons.push(this.button("cancel", "Cancel", can.cancel, () => this.act("cancel", "Cancel " + job.name + "?", "RunComfy cancels the job unless it is already running. A running job is paid for, so its output is archived.", "Cancel the job")));
     if (take.state === "failed") buttons.push(this.button("redrive", "Redrive", can.redrive, () => this.act("redrive", "Redrive " + job.name + "?", "The take continues where it failed. Nothing is submitted again. Fix the cause first.", "Redrive")));
     if (job.again) buttons.push(this.button("again", "Drop again", can.drop, () => this.act("again", "Drop " + job.name + " again?", "This is a new take and a new charge." + (newest && take.costUsd ? " The last take cost " + dollars(take.costUsd) + "." : ""), "Drop again")));
     const outputs = (job.media ?? []).filter((m) => m.role === "output" && m.download);
@@ -166,7 +167,7 @@ export class Job {
     } catch (err) {
       notify(err.message, true);
     }
-    this.again();
+    this.refresh();
   }
 
   facts(job, take, media) {
@@ -212,14 +213,14 @@ export class Job {
   }
 }
 
-// measures returns what is known about a file, in words.
+// measures returns the length, the size and the codecs of a file, as far as they are known.
 const measures = (m) => [seconds(m.durationSeconds), m.width ? m.width + "×" + m.height : "", (m.codecs ?? []).join(", "), m.bytes ? bytes(m.bytes) : ""].filter(Boolean).join(" · ");
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1).replace(/\.$/, "");
 
 const time = (text) => h("time", { dateTime: text }, new Date(text).toLocaleString());
 
-// stampOf returns the time with which a take begins, in words.
+// stampOf returns the time with which a take begins, in the person's form.
 function stampOf(take) {
   const m = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(take);
   return m ? new Date(Date.UTC(+m[1], m[2] - 1, +m[3], +m[4], +m[5], +m[6])).toLocaleString() : take;

@@ -1,7 +1,7 @@
-// The list of jobs. Only the rows that are visible are in the page.
+// The list of jobs. The page contains only the visible rows.
 import { h, byId, seconds, dollars, age } from "./dom.js";
 
-// How each state is shown: the word, the kind (which colours it), and whether a person is needed.
+// How each state is shown: the word, the kind (which sets the colour), and whether the job needs a person.
 export const states = {
   waiting: ["waiting", "open", false], submitting: ["submitting", "run", false], submitted: ["submitted", "run", false],
   in_queue: ["in queue", "run", false], in_progress: ["running", "run", false], archiving: ["archiving", "run", false],
@@ -24,7 +24,7 @@ const underWay = (row) => ["open", "run"].includes(stateOf(row.state)[1]) || row
 export const folderOf = (name) => name.slice(0, name.lastIndexOf("/") + 1);
 
 export class List {
-  // open is called with the name of the row that the person opens.
+  // open is called with the key of the row that the person opens.
   constructor(open) {
     this.open = open;
     this.rows = new Map(); // by key
@@ -39,7 +39,7 @@ export class List {
     setInterval(() => this.paint(), 15000); // the ages
   }
 
-  // apply takes what the command sends: rows that changed, and the keys of those that are gone.
+  // apply applies an event of the command: rows that are new or have changed, and the keys of rows that are gone.
   apply({ reset, rows = [], gone = [], reading }) {
     if (reset) this.rows.clear();
     for (const row of rows) {
@@ -95,7 +95,7 @@ export class List {
     fill(byId("folder"), [["", "all"], ...[...folders].sort().map((f) => [f, f])]);
   }
 
-  // summarize shows the progress and the sums of what is selected, and how many jobs have each state.
+  // summarize shows the progress and the sums of the selected jobs, and how many jobs are in each state.
   summarize(rows, folder) {
     let ended = 0, needed = 0, length = 0, cost = 0, priced = 0, estimated = false;
     const counts = new Map();
@@ -128,7 +128,7 @@ export class List {
 
   get rowHeight() { return parseFloat(getComputedStyle(this.viewport).getPropertyValue("--row")) || 40; }
 
-  // paint puts the visible rows into the page.
+  // paint puts the visible rows and a few more into the page.
   paint() {
     const height = this.rowHeight, rows = byId("rows");
     rows.style.height = this.shown.length * height + "px";
@@ -175,7 +175,7 @@ export class List {
     this.paint();
   }
 
-  // move opens the row that is n rows further.
+  // move opens the row that is n rows below the current one.
   move(n) {
     const i = this.shown.findIndex((row) => row.key === this.current);
     const next = this.shown[i < 0 ? (n > 0 ? 0 : this.shown.length - 1) : i + n];

@@ -1,13 +1,13 @@
 // A player shows the input and the output of a take under one play button and one scrubber.
 import { h, seconds } from "./dom.js";
 
-// How far two videos may be apart while they play, in seconds.
+// How far a file may be from the position of the player while it plays, in seconds.
 const drift = 0.08;
 
 export class Player {
-  // media are the files of a take: {label, role: "input" | "output", kind, show, download, name, codecs}.
+  // media are the files of a take, as the command describes them: see medium in job.go.
   constructor(media) {
-    this.tracks = []; // what plays
+    this.tracks = []; // the videos and sounds that can be played
     this.frame = 1 / 25; // seconds; measured while a video plays
     this.stage = h("div", { class: "stage" });
     this.sounds = h("fieldset", { class: "sounds" }, h("legend", {}, "Sound"));
@@ -49,7 +49,7 @@ export class Player {
     return figure;
   }
 
-  // unplayable shows why there is no picture, and offers the download.
+  // unplayable shows why a file cannot be shown, and offers to download it.
   unplayable(medium, figure, el) {
     if (!el.isConnected && figure.querySelector(".unplayable")) return;
     this.tracks = this.tracks.filter((track) => track.el !== el);
@@ -75,7 +75,7 @@ export class Player {
       h("div", { class: "line" }, this.sounds, this.wipeLabel, this.edge));
   }
 
-  // show shows the controls that make sense.
+  // show shows the controls that apply to the files.
   show() {
     const pictures = this.stage.querySelectorAll("video, img");
     this.wipeLabel.hidden = !(this.stage.querySelector(".input video, .input img") && this.stage.querySelector(".output video, .output img"));
@@ -85,12 +85,12 @@ export class Player {
     this.stage.classList.toggle("single", pictures.length < 2);
   }
 
-  // measured is called when the length of a file is known. The longest file leads.
+  // measured is called when the length of a file is known. The longest file is the master, which sets the position.
   measured() {
     const known = this.tracks.filter(({ el }) => Number.isFinite(el.duration) && el.duration > 0);
     this.master = known.reduce((best, track) => (!best || track.el.duration > best.el.duration ? track : best), undefined);
     this.scrubber.max = this.duration;
-    this.tell();
+    this.showPosition();
   }
 
   get duration() { return this.master?.el.duration || 1; }
@@ -130,14 +130,14 @@ export class Player {
     this.button.textContent = "Play";
     for (const { el } of this.tracks) el.pause();
     this.align(0.001);
-    this.tell();
+    this.showPosition();
   }
 
-  // follow keeps the files together while they play.
+  // follow keeps the files at the same position while they play.
   follow() {
     if (!this.playing || !this.el.isConnected) { if (this.playing) this.pause(); return; }
     this.align(drift);
-    this.tell();
+    this.showPosition();
     requestAnimationFrame(() => this.follow());
   }
 
@@ -152,7 +152,7 @@ export class Player {
   seek(time) {
     const to = Math.min(Math.max(time, 0), Math.max(this.duration - 0.001, 0));
     for (const { el } of this.tracks) el.currentTime = Math.min(to, Math.max((el.duration || to) - 0.001, 0));
-    this.tell(to);
+    this.showPosition(to);
   }
 
   step(frames) {
@@ -171,13 +171,13 @@ export class Player {
     el.requestVideoFrameCallback(next);
   }
 
-  tell(position = this.position) {
+  showPosition(position = this.position) {
     this.scrubber.value = position;
     this.time.textContent = position.toFixed(2) + " / " + this.duration.toFixed(2) + " s";
     this.scrubber.setAttribute("aria-valuetext", seconds(position) || "0 s");
   }
 
-  // wipe lays the output over the input, up to the edge.
+  // wipe lays the output over the input, from the edge to the right.
   wipe() {
     const on = this.wiping.checked;
     this.edge.hidden = !on;
@@ -186,7 +186,7 @@ export class Player {
     if (output) output.style.clipPath = on ? `inset(0 0 0 ${this.edge.value}%)` : "";
   }
 
-  // close stops the downloads.
+  // close stops the files and their downloads.
   close() {
     this.playing = false;
     for (const { el } of this.tracks) { el.pause(); el.removeAttribute("src"); el.load(); }

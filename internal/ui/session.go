@@ -1,0 +1,274 @@
+package ui
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// A drop has two phases: the check and the upload. In both, the command reads parts of the
+// files through the page: the page gets the next part to send from /api/drop/next, and
+// sends it to /api/drop/part. So the bucket needs no CORS configuration, and the command
+// holds only a few small parts in memory: see readAhead.
+
+const (
+	// mostFiles is how many files a person may drop at once.
+	mostFiles = 5000
+
+	// mostListed is how many files of the bucket a check lists at once. If the bucket has
+	// more, the check lists the files of each job.
+	mostListed = bucket.PageSize
+
+	// mostSessions is how many drops may be under way at once.
+	mostSessions = 4
+
+	// idleAfter is how long a drop waits for the page, which may have been closed.
+	idleAfter = 2 * time.Minute
+
+	// nextWithin is how long /api/drop/next waits for something to say.
+	nextWithin = 15 * time.Second
+)
+
+// dropSession is one drop of a person.
+type dropSession struct {
+	id     string
+	server *Server
+	cancel context.CancelCauseFunc
+	ctx    context.Context
+	idle   *time.Timer
+	files  []*browserFile
+	names  []string // of the page's files, in the page's order
+	asks   chan *ask
+
+	mu       sync.Mutex
+	number   int           // of the last ask
+	pending  map[int]*ask  // by number
+	phase    chan struct{} // closed when the phase has ended
+	err      error         // of the phase
+	result   dropResult
+	ready    []drop.Finding // of the jobs that can start
+	sent     int64          // bytes
+	total    int64          // bytes
+	checked  bool
+	uploaded bool // the upload has begun
+}
+
+// dropForm is what the page sends to begin a drop.
+type dropForm struct {
+	Folder string `json:"folder"` // below inbox/
+	Files  []struct {
+		Path string `json:"path"`
+		Size int64  `json:"size"`
+	} `json:"files"`
+	Model   string         `json:"model"`
+	Options map[string]any `json:"options"`
+}
+
+// openDrop begins a drop and its check.
+func (s *Server) openDrop(r *http.Request) (any, error) {
+	var form dropForm
+	if err := decode(r, &form); err != nil {
+		return nil, err
+	}
+	session, err := s.openSession(form)
+	if err != nil {
+		return nil, err
+	}
+	session.begin(func() error { return session.check(form.Model, form.Options) })
+	return map[string]string{"id": session.id}, nil
+}
+
+func (s *Server) openSession(form dropForm) (*dropSession, error) {
+	folder := strings.Trim(form.Folder, "/")
+	if folder != "" {
+		if err := validName(folder); err != nil {
+			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not a folder", form.Folder)}
+		}
+		folder += "/"
+	}
+	if len(form.Files) == 0 || len(form.Files) > mostFiles {
+		return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%d files were dropped; drop 1 to %d at once", len(form.Files), mostFiles)}
+	}
+	session := &dropSession{id: rand.Text(), server: s, asks: make(chan *ask), pending: map[int]*ask{}}
+	for i, f := range form.Files {
+		name := strings.Trim(f.Path, "/")
+		if err := validName(name); err != nil || f.Size < 0 {
+			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not the name of a file", f.Path)}
+		}
+		session.names = append(session.names, name)
+		session.files = append(session.files, &browserFile{index: i, session: session, File: bucket.File{
+			Key: ledger.InboxPrefix + folder + name, Size: f.Size, LastModified: time.Now().UTC().Truncate(time.Second), ETag: strconv.Itoa(i),
+		}})
+	}
+	s.sessionsMu.Lock()
+	defer s.sessionsMu.Unlock()
+	if len(s.sessions) >= mostSessions {
+		return nil, &requestError{http.StatusTooManyRequests, "other drops are under way; wait until they are uploaded, or close their windows"}
+	}
+	session.ctx, session.cancel = context.WithCancelCause(s.ctx)
+	session.idle = time.AfterFunc(idleAfter, func() { s.endSession(session, errors.New("the page does not respond")) })
+	s.sessions[session.id] = session
+	return session, nil
+}
+
+func (s *Server) endSession(session *dropSession, cause error) {
+	session.idle.Stop()
+	session.cancel(cause)
+	s.sessionsMu.Lock()
+	defer s.sessionsMu.Unlock()
+	delete(s.sessions, session.id)
+}
+
+// withSession returns a handler of requests about a drop that is under way.
+func (s *Server) withSession(do func(*dropSession, *http.Request) (any, error)) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		s.sessionsMu.Lock()
+		session, ok := s.sessions[r.URL.Query().Get("id")]
+		s.sessionsMu.Unlock()
+		if !ok {
+			return nil, &requestError{http.StatusGone, "this drop has ended; drop the files again"}
+		}
+		session.idle.Reset(idleAfter)
+		return do(session, r)
+	}
+}
+
+// begin begins a phase, which run does.
+func (d *dropSession) begin(run func() error) {
+	d.mu.Lock()
+	phase := make(chan struct{})
+	d.phase, d.err = phase, nil
+	d.mu.Unlock()
+	go func() {
+		err := run()
+		d.mu.Lock()
+		d.err = err
+		d.mu.Unlock()
+		close(phase)
+	}()
+}
+
+// nextStep is the response of /api/drop/next: what to send, or how the phase ended. If it
+// is neither, the page asks again.
+type nextStep struct {
+	Ask   *ask   `json:"ask,omitempty"`
+	Sent  int64  `json:"sent"`
+	Total int64  `json:"total"`
+	End   bool   `json:"end"`
+	Error string `json:"error,omitempty"`
+	*dropResult
+}
+
+// next returns the next step of the page. It waits until the command asks for a part, until
+// the phase has ended, or for nextWithin.
+func (d *dropSession) next(r *http.Request) (any, error) {
+	d.mu.Lock()
+	phase := d.phase
+	d.mu.Unlock()
+	var n nextStep
+	select {
+	case n.Ask = <-d.asks:
+	case <-phase:
+		n.End = true
+	case <-time.After(nextWithin):
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	d.mu.Lock()
+	n.Sent, n.Total = d.sent, d.total
+	if n.End && d.err != nil {
+		n.Error = d.err.Error()
+	} else if n.End {
+		result := d.result
+		n.dropResult = &result
+	}
+	finished := n.End && d.uploaded
+	d.mu.Unlock()
+	if finished {
+		time.AfterFunc(time.Second, func() { d.server.endSession(d, context.Canceled) }) // the page's other requests need the end too
+	}
+	return n, nil
+}
+
+// read asks the page for a part of a file and waits for it.
+func (d *dropSession) read(file int, offset int64, part []byte) error {
+	d.mu.Lock()
+	d.number++
+	a := &ask{Number: d.number, File: file, Offset: offset, Length: len(part), part: part, done: make(chan error, 1)}
+	d.pending[a.Number] = a
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		delete(d.pending, a.Number)
+		d.mu.Unlock()
+	}()
+	select {
+	case d.asks <- a:
+	case <-d.ctx.Done():
+		return context.Cause(d.ctx)
+	}
+	select {
+	case err := <-a.done:
+		return err
+	case <-d.ctx.Done():
+		return context.Cause(d.ctx)
+	}
+}
+
+// receive takes a part of a file from the page.
+func (d *dropSession) receive(r *http.Request) (any, error) {
+	number, err := strconv.Atoi(r.URL.Query().Get("number"))
+	d.mu.Lock()
+	a, ok := d.pending[number]
+	delete(d.pending, number)
+	d.mu.Unlock()
+	if err != nil || !ok {
+		return nil, &requestError{http.StatusConflict, "the command has not asked for this part"}
+	}
+	_, err = io.ReadFull(r.Body, a.part)
+	if err == nil {
+		if n, _ := r.Body.Read(make([]byte, 1)); n > 0 {
+			err = errors.New("too many bytes")
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("%s was not read completely; it may have changed. Drop it again", d.names[a.File])
+	}
+	a.done <- err
+	return map[string]bool{"taken": err == nil}, nil
+}
+
+// keep does nothing: each request keeps a drop open, and the page needs one while the person
+// reads what the check has found.
+func (d *dropSession) keep(*http.Request) (any, error) { return map[string]bool{"kept": true}, nil }
+
+// close ends a drop whose window the person has closed, or whose files the page cannot read.
+func (d *dropSession) close(r *http.Request) (any, error) {
+	var why struct {
+		Reason string `json:"reason"`
+	}
+	if err := decode(r, &why); err != nil {
+		return nil, err
+	}
+	d.server.endSession(d, errors.New(why.Reason))
+	return map[string]bool{"closed": true}, nil
+}
+
+// cause returns why the drop was ended, or err if it was not.
+func (d *dropSession) cause(err error) error {
+	if cause := context.Cause(d.ctx); cause != nil {
+		return cause
+	}
+	return err
+}
