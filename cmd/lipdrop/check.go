@@ -92,8 +92,8 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	return nil
 }
 
-// prices returns RunComfy's prices. It uses the token in the environment if there is one;
-// only otherwise it needs a stack, and uses the token of that.
+// prices returns RunComfy's prices. It uses the token in the environment. If that is not
+// set, it needs a stack and uses that stack's token.
 func (c *checkCmd) prices(ctx context.Context) (*budget.Prices, error) {
 	if token := os.Getenv("RUNCOMFY_TOKEN"); token != "" {
 		api := &runcomfy.Client{Token: staticToken(token)}

@@ -297,8 +297,8 @@ func (s sentFiles) ReadRange(ctx context.Context, f drop.File, off, n int64) ([]
 	return s.Snapshot.ReadRange(ctx, f, off, n)
 }
 
-// manyNames is up to how many jobs of a folder are listed one by one. If there are more,
-// one listing of the folder is cheaper.
+// manyNames is the largest number of jobs in a folder that are listed one by one. If there
+// are more, one listing of the folder is cheaper.
 const manyNames = 20
 
 // patternsOf returns patterns that select the names, and may select other names of the

@@ -29,7 +29,8 @@ func colorOf(state ledger.State) text.Color {
 
 // printTable prints rows under a header, or nothing if there are no rows. On a terminal, it
 // cuts the last column, and the first one if necessary, so that a row fits into a line, and
-// it colours the column of states. That is the number of the column from 1, or 0.
+// it colours the states. The parameter states is the number of their column, counted from
+// 1, or 0 if there is no such column.
 func printTable(out *terminal, header []string, states int, rows [][]string) {
 	if len(rows) == 0 {
 		return
@@ -88,8 +89,8 @@ func fit(widest []int, width int) []table.ColumnConfig {
 	return columns
 }
 
-// writeJSON writes a value as a line of JSON. It escapes control and format characters in
-// the way of JSON; otherwise a terminal would escape them in the way of Go.
+// writeJSON writes a value as a line of JSON. It writes control and format characters as
+// \u escapes. Otherwise the terminal would write Go's escapes, which JSON does not allow.
 func writeJSON(out io.Writer, value any) error {
 	var line strings.Builder
 	enc := json.NewEncoder(&line)

@@ -108,8 +108,8 @@ var services = map[string]string{
 // Explain returns an error of AWS in words for a person. If AWS responded, it is
 // *CredentialsError, *DeniedError or *ServiceError. Purpose says what was tried, such as
 // "read the status of talk". Key is the key or the prefix that the error is about, or
-// "". Errors that are not from AWS, and errors that are explained already, stay as they
-// are.
+// "". Errors that are not from the SDK, and errors that are explained already, stay as
+// they are.
 func (c *Client) Explain(purpose, key string, err error) error {
 	resource := ""
 	if parts := strings.Split(c.MachineARN, ":"); len(parts) > 1 && key != "" {

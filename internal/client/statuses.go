@@ -234,7 +234,7 @@ type Take struct {
 }
 
 // Show returns everything that is known about a name. It returns *NoJobError if the name
-// has no status.
+// has neither a status nor an answer file.
 func (c *Client) Show(ctx context.Context, name string) (Job, error) {
 	st, err := c.Status(ctx, name)
 	if err != nil {

@@ -86,8 +86,8 @@ export class Job {
     return h("div", { class: "status " + stateOf(st.state)[1] },
       h("p", {}, stateLabel(st.state), queue, st.code ? h("code", {}, st.code) : "", st.model ? h("span", { class: "dim" }, st.model) : ""),
       st.reason ? h("p", {}, capital(st.reason) + ".") : "",
-      st.remedy ? h("p", { class: "todo" }, h("b", {}, "What to do: "), st.remedy) : "",
-      job.newer ? h("p", { class: "todo" }, h("b", {}, "A newer drop of this name: "), stateLabel(job.status.state), " ", job.status.reason ?? "", " ", job.status.remedy ?? "") : "",
+      st.remedy ? h("p", {}, h("b", {}, "What to do: "), st.remedy) : "",
+      job.newer ? h("p", {}, h("b", {}, "A newer drop of this name: "), stateLabel(job.status.state), job.status.reason ? " " + capital(job.status.reason) + ". " + job.status.remedy : "") : "",
       st.jobs?.length ? h("p", {}, "Used by ", st.jobs.map((name, i) => [i ? ", " : "", h("a", { href: "#job=" + encodeURIComponent(name) }, h("bdi", {}, name))])) : "",
       warnings.length ? h("ul", { class: "warnings" }, warnings.map((w) => h("li", {}, w))) : "");
   }
