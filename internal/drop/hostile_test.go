@@ -60,10 +60,8 @@ func TestExpensiveKeys(t *testing.T) {
 		for i := range files {
 			files[i].Key = fmt.Sprintf("inbox/x.job/%06d/a.wav", i)
 		}
-		byName := map[string][]File{}
 		refs := mediaRefs{wildcard: newWildcard("audio_url", "*/a.wav", "inbox/x.job/", "*/a.wav")}
-		refs.addMatches(byName, "inbox/x.job/", files)
-		refs.addMatches(byName, "inbox/x.job/", files[:10])
+		byName := refs.matchesByName("inbox/x.job/", append(files, files[:10]...))
 		if got := len(byName["x/a"]); got != n {
 			t.Errorf("%d files, want %d", got, n)
 		}

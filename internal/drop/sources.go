@@ -139,7 +139,7 @@ func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, er
 	if refs.wildcard == nil {
 		return nil, nil
 	}
-	byName, _, err := l.matches(ctx, bundle, refs)
+	byName, _, err := l.matches(ctx, bundle, "", refs)
 	return byName[name], err
 }
 

@@ -70,17 +70,9 @@ func openEnded(value string) bool {
 // changed file, match, belongs to one job only, findMatches also returns the finding of
 // this job. If the change concerns all jobs, the own finding names their subjects.
 func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match string, d *doc, refs mediaRefs) ([]Finding, error) {
-	byName, all, err := l.matches(ctx, bundle, refs)
+	byName, all, err := l.matches(ctx, bundle, match, refs)
 	if err != nil {
 		return nil, err
-	}
-	if match != "" && refs.wildcard.matches(match) {
-		// The match may sort after the files that were listed.
-		own, err := l.at(ctx, stemOf(match), mediaEndings)
-		if err != nil {
-			return nil, err
-		}
-		refs.addMatches(byName, bundle, own)
 	}
 	dropped := []File{d.file}
 	var jobs []string
@@ -157,32 +149,35 @@ func (l *lister) findMatch(ctx context.Context, name, bundle, match string, byNa
 }
 
 // matches returns the files that match a wildcard, by job name, and whether it
-// compared all files.
-func (l *lister) matches(ctx context.Context, bundle string, refs mediaRefs) (byName map[string][]File, all bool, err error) {
+// compared all files. It also compares the file match, unless that is "".
+func (l *lister) matches(ctx context.Context, bundle, match string, refs mediaRefs) (byName map[string][]File, all bool, err error) {
 	files, err := l.below(ctx, refs.wildcard.literal, maxMatches)
 	if err != nil {
 		return nil, false, err
 	}
-	byName = map[string][]File{}
-	refs.addMatches(byName, bundle, files)
-	return byName, len(files) < maxMatches, nil
+	all = len(files) < maxMatches
+	if match != "" && refs.wildcard.matches(match) {
+		// The file may sort after the files that were listed.
+		own, err := l.at(ctx, stemOf(match), mediaEndings)
+		if err != nil {
+			return nil, false, err
+		}
+		files = append(files, own...)
+	}
+	return refs.matchesByName(bundle, files), all, nil
 }
 
-// addMatches adds the files that match to byName, each once.
-func (refs mediaRefs) addMatches(byName map[string][]File, bundle string, files []File) {
-	added := map[string]bool{}
-	for _, others := range byName {
-		for _, file := range others {
-			added[file.Key] = true
-		}
-	}
+// matchesByName returns those of the files that match, each once, by job name.
+func (refs mediaRefs) matchesByName(bundle string, files []File) map[string][]File {
+	byName := map[string][]File{}
+	files = slices.CompactFunc(sorted(files), func(a, b File) bool { return a.Key == b.Key })
 	for _, file := range files {
-		if !added[file.Key] && ParseKey(file.Key).Role == Member && refs.wildcard.matches(file.Key) && !refs.names(file.Key) {
+		if ParseKey(file.Key).Role == Member && refs.wildcard.matches(file.Key) && !refs.names(file.Key) {
 			name := matchName(bundle, file.Key)
 			byName[name] = append(byName[name], file)
-			added[file.Key] = true
 		}
 	}
+	return byName
 }
 
 // names reports whether job.json names a key without a wildcard.
