@@ -25,8 +25,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
-// A neighbour is another user of the machine, or a page in a browser on it: it
-// reaches every port of a stack, and has none of its keys.
+// A neighbour is another user of the machine, or a page in a browser on it. It can reach
+// every port of a stack, but does not have the keys.
 func TestNeighbour(t *testing.T) {
 	o := options(t.TempDir())
 	s := start(t, o)
@@ -163,8 +163,8 @@ func refused(t *testing.T, err error, code string) {
 	}
 }
 
-// children returns the folders in /proc of the programs that this process has
-// started: at least the S3 server and a function.
+// children returns the folders in /proc of the programs that this process has started.
+// These are at least the S3 server and a function.
 func children(t *testing.T) []string {
 	t.Helper()
 	all, err := filepath.Glob("/proc/[0-9]*")
@@ -235,7 +235,7 @@ func listening(t *testing.T, process string) []int {
 	return ports
 }
 
-// Each folder has keys of its own, which stay and which no other user can read,
+// Each folder has its own keys, which survive a restart. No other user can read them,
 // neither in the folder nor in the command lines of the programs.
 func TestKeys(t *testing.T) {
 	dir := t.TempDir()
@@ -284,7 +284,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// Somebody has prepared the state folder: nothing is written through its links.
+// Somebody has put symbolic links into the state folder. Nothing is written through them.
 func TestPlantedStateFolder(t *testing.T) {
 	for _, name := range []string{"keys.json", "ports.json.partial", "logs/submit.log", "queue", "lock", "s3/objects/lipdrop/inbox/talk.mp4"} {
 		t.Run(name, func(t *testing.T) {
@@ -312,8 +312,8 @@ func TestPlantedStateFolder(t *testing.T) {
 	}
 }
 
-// A page or a program that asks for an output by the address that was announced
-// gets it, as from RunComfy: archive does, and nobody else knows the address.
+// Whoever has the address of an output can download the output, as at RunComfy. Only
+// archive receives the address.
 func TestOutputsAreServedWhereAnnounced(t *testing.T) {
 	s := start(t, options(t.TempDir()))
 	drop(t, s, "inbox/talk.mp4", clip)

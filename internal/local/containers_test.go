@@ -59,7 +59,7 @@ func TestContainersOnly(t *testing.T) {
 	}
 }
 
-// The fake fetches by URLs that hold the containers' name for this machine.
+// The fake RunComfy can fetch URLs that name this machine as containers do.
 func TestContainerHostIsThisMachine(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.Host)

@@ -36,8 +36,8 @@ func TestCheckWebhook(t *testing.T) {
 	}
 }
 
-// Each notice of a function reaches the webhook with the key, also if the webhook
-// fails at first.
+// Each notice of a function reaches the webhook with the key, even if the webhook fails at
+// first.
 func TestWebhookReceivesNotices(t *testing.T) {
 	type call struct{ key, kind, body string }
 	calls, responses := make(chan call, 10), []int{http.StatusInternalServerError, http.StatusTemporaryRedirect, http.StatusNoContent}

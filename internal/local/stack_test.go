@@ -24,8 +24,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
-// stackDir makes the test binary a process that runs a stack in a folder, drops
-// a pair and waits to be killed.
+// If stackDir is set, the test binary runs a stack in that folder, drops a pair and waits
+// to be killed.
 const stackDir = "STACK_TEST_DIR"
 
 func TestMain(m *testing.M) {
@@ -85,8 +85,8 @@ func read(t *testing.T, path string) []byte {
 	return text
 }
 
-// await returns the first object below a prefix whose key ends in a suffix,
-// once there is one.
+// await waits until there is an object below a prefix whose key ends in a suffix, and
+// returns it.
 func await(t *testing.T, s *local.Stack, prefix, suffix string) []byte {
 	t.Helper()
 	var body []byte
@@ -146,7 +146,7 @@ func TestDropBecomesOutput(t *testing.T) {
 	}
 }
 
-// TestKilled kills a stack while a job is under way, and starts it again.
+// A stack is killed while a job is under way, and is started again.
 func TestKilled(t *testing.T) {
 	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
 		t.Skip("processes are found in /proc, which is not here")
@@ -189,7 +189,7 @@ func TestKilled(t *testing.T) {
 	awaitNoProcess(t, dir)
 }
 
-// TestCancel cancels a job in RunComfy's queue by each event that cancel handles.
+// Each event that cancel handles cancels a job in RunComfy's queue.
 func TestCancel(t *testing.T) {
 	o := options(t.TempDir())
 	o.QueueTime = time.Hour
@@ -225,7 +225,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// executions returns those that run.
+// executions returns the executions that are running.
 func executions(t *testing.T, s *local.Stack) []types.ExecutionListItem {
 	t.Helper()
 	out, err := s.StepFunctions().ListExecutions(t.Context(), &sfn.ListExecutionsInput{
@@ -237,7 +237,7 @@ func executions(t *testing.T, s *local.Stack) []types.ExecutionListItem {
 	return out.Executions
 }
 
-// TestEventsMissed starts a stack after the last one missed the events of drops.
+// A stack finds the events of drops that the last stack on the folder missed.
 func TestEventsMissed(t *testing.T) {
 	dir := t.TempDir()
 	patient := options(dir)
@@ -272,7 +272,7 @@ func TestEventsMissed(t *testing.T) {
 	})
 }
 
-// The disk is full when an event comes: the stack fails, and the next start finds the
+// If the disk is full when an event comes, the stack fails. The next stack finds the
 // event.
 func TestEventThatCannotBeKept(t *testing.T) {
 	o := options(t.TempDir())
@@ -307,7 +307,7 @@ func TestEventThatCannotBeKept(t *testing.T) {
 	until(t, "the events of both files", func() bool { return s.Pending() >= 3 })
 }
 
-// lastEvent sets when the last event was kept.
+// lastEvent sets the time of the last event.
 func lastEvent(t *testing.T, dir string, at time.Time) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, "last-event"), []byte(at.UTC().Format(time.RFC3339)), 0o600); err != nil {

@@ -52,7 +52,7 @@ func TestDenialFailsTheStack(t *testing.T) {
 	})
 }
 
-// awaitDenial waits until a stack has failed by a denial.
+// awaitDenial waits until a stack has failed because of a denial.
 func awaitDenial(t *testing.T, s *local.Stack) *permissions.Denial {
 	t.Helper()
 	until(t, "the failure", func() bool {
@@ -70,8 +70,7 @@ func awaitDenial(t *testing.T, s *local.Stack) *permissions.Denial {
 	return denial
 }
 
-// withoutStatement takes a statement of a function's role out of the policy of
-// the bucket.
+// withoutStatement removes a statement of a function's role from the policy of the bucket.
 func withoutStatement(t *testing.T, s *local.Stack, function, sid string) {
 	t.Helper()
 	out, err := s.S3().GetBucketPolicy(t.Context(), &s3.GetBucketPolicyInput{Bucket: aws.String(local.Bucket)})

@@ -31,8 +31,8 @@ func loseResponse(w *world.World, hit func(world.Call) bool) {
 }
 
 // everyPoint runs a scenario once for each call that the functions make in it,
-// and in each of four ways: the function dies before the call, it dies after
-// it, the call takes effect and its answer is lost, once or for good.
+// and in each of four ways: the function dies before the call or after it, or the response
+// is lost, and the client repeats the call or does not.
 func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check func(t *testing.T, w *world.World)) {
 	t.Helper()
 	before, after := countCalls(t, scenario)

@@ -72,7 +72,7 @@ func TestBelow(t *testing.T) {
 	}
 }
 
-// signed serves what is signed, and counts it.
+// signed serves signed requests and counts them.
 func signed(t *testing.T, now func() time.Time) (url string, served *int) {
 	t.Helper()
 	served = new(int)
@@ -144,7 +144,7 @@ func TestSignaturesOfTheSDK(t *testing.T) {
 	}
 }
 
-// A request that was seen on its way is sent again with a change.
+// Somebody changes a signed request and sends it again.
 func TestSignedRequestsAreNotChanged(t *testing.T) {
 	seen := make(chan *http.Request, 1)
 	url, served := signed(t, time.Now)

@@ -19,8 +19,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/build"
 )
 
-// checkout lays out a project with two functions and without dependencies, and
-// returns it as a source.
+// checkout writes a project with two functions and without dependencies, and returns it as
+// a Source.
 func checkout(t *testing.T) (build.Source, *sayings) {
 	t.Helper()
 	root := t.TempDir()
@@ -42,7 +42,7 @@ func write(t *testing.T, root, name, text string) {
 	}
 }
 
-// sayings collects what a source says.
+// sayings collects what a Source says.
 type sayings struct {
 	mu    sync.Mutex
 	lines []string
@@ -76,8 +76,8 @@ func TestRoot(t *testing.T) {
 	})
 }
 
-// Another user has put a checkout into a folder that many may write to, and the
-// victim works in a folder of its own below it.
+// Another user has put a checkout into a folder that several users can write to. The user
+// of the command works in a folder of their own below it.
 func TestRootOfAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can give a file to another user")

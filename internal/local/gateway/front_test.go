@@ -16,8 +16,8 @@ import (
 // put is the head of a request.
 const put = "PUT /bucket/key HTTP/1.1\r\nHost: 127.0.0.1:4566\r\nContent-Length: 67108864\r\n\r\n"
 
-// The server gets no request that a page under another name has sent, and none
-// that cannot be read.
+// The server receives no request that a page of another host has sent, and none that
+// cannot be read.
 func TestForeignRequestsEndInFront(t *testing.T) {
 	for _, tt := range []struct{ name, head, want string }{
 		{"this machine", put, "HTTP/1.1 418 "},
@@ -59,7 +59,7 @@ func TestForeignRequestsEndInFront(t *testing.T) {
 	}
 }
 
-// A connection by which no request comes does not keep the front from ending.
+// The front can end although a connection sends no request.
 func TestSilentConnectionEnds(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -80,10 +80,10 @@ func TestSilentConnectionEnds(t *testing.T) {
 	_ = client.Close()
 }
 
-// TestAnswerBeforeTheEndOfARequest has a server answer and close while the
-// client still sends, as a server does that refuses an upload after its head.
-// The client must get the answer, not a reset connection.
-func TestAnswerBeforeTheEndOfARequest(t *testing.T) {
+// A server responds and closes the connection while the client still sends, as a server
+// does that refuses an upload. The client must receive the response, not a reset
+// connection.
+func TestResponseBeforeTheEndOfARequest(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	server, err := net.Listen("unix", socket)
 	if err != nil {
@@ -123,7 +123,7 @@ func TestAnswerBeforeTheEndOfARequest(t *testing.T) {
 	_ = f.Close()
 }
 
-// TestServerOutOfReach closes a connection that cannot be passed on.
+// If the server cannot be reached, the client's connection is closed.
 func TestServerOutOfReach(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -27,7 +27,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
 )
 
-// program returns the real server, built where it is not there yet.
+// program returns the path of the real server. It builds the server if necessary.
 func program(t *testing.T) string {
 	t.Helper()
 	root, err := build.Root(".")
@@ -45,7 +45,7 @@ func program(t *testing.T) string {
 	return path
 }
 
-// server is a running gateway with what its clients need.
+// server is a running gateway, with what its clients need.
 type server struct {
 	*gateway.Gateway
 	tls, plain *s3.Client

@@ -24,15 +24,14 @@ import (
 	"github.com/lipdrop/lipdrop/internal/transfer"
 )
 
-// client is every call that the project makes of S3.
+// client has every call that the project makes to S3.
 type client interface {
 	s3bucket.S3
 	transfer.S3
 	DeleteObject(context.Context, *s3.DeleteObjectInput, ...func(*s3.Options)) (*s3.DeleteObjectOutput, error)
 }
 
-// The bucket in memory, on which the simulation stands, answers what the real
-// server answers.
+// The bucket in memory, which the simulation uses, responds as the real server does.
 func TestStandInAnswersAsTheServer(t *testing.T) {
 	server := start(t, program(t), t.TempDir())
 	if err := gateway.EnsureBucket(t.Context(), server.tls, "with-versions"); err != nil {
@@ -52,9 +51,8 @@ func TestStandInAnswersAsTheServer(t *testing.T) {
 	}
 }
 
-// Where nothing is, S3 refuses a deletion under If-Match with 404, and so does
-// the stand-in. The server is content, since nothing is left to delete. A claim
-// is released either way.
+// S3 refuses to delete a missing key under If-Match with 404, and so does the bucket in
+// memory. The server responds with success. A claim is released in both cases.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
 func TestDeletionOfNothingUnderItsETag(t *testing.T) {
 	server := start(t, program(t), t.TempDir())
@@ -95,7 +93,7 @@ func TestDeletionOfNothingUnderItsETag(t *testing.T) {
 	}
 }
 
-// makeBucket makes a bucket that keeps no versions.
+// makeBucket makes a bucket without versions.
 func makeBucket(t *testing.T, c *s3.Client, name string) {
 	t.Helper()
 	if _, err := c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
@@ -103,8 +101,8 @@ func makeBucket(t *testing.T, c *s3.Client, name string) {
 	}
 }
 
-// conditions makes calls whose answers depend on conditions, and returns each
-// with its answer in words.
+// conditions makes calls whose responses depend on conditions. It returns each call with
+// its response in words.
 func conditions(ctx context.Context, c client, name string) []string {
 	var got []string
 	tell := func(what string, answer any, err error) {
@@ -234,7 +232,7 @@ func conditions(ctx context.Context, c client, name string) []string {
 	return got
 }
 
-// decode returns a key of a listing as it is: not every server encodes them
+// decode returns a key of a listing without its encoding. Not every server encodes keys
 // when it is asked to.
 func decode(page *s3.ListObjectsV2Output, key string) string {
 	if page.EncodingType != types.EncodingTypeUrl {

@@ -38,8 +38,8 @@ func (d *denials) take() []permissions.Denial {
 	return all
 }
 
-// A user may do what the policy of the bucket allows, and a refusal names the
-// missing permission.
+// A user may do what the policy of the bucket allows. A refusal names the missing
+// permission.
 func TestUserMayDoWhatThePolicySays(t *testing.T) {
 	const user, secret = "user", "user's secret"
 	var denied denials

@@ -23,7 +23,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
 )
 
-// TestMain makes the test binary a function where the Runtime API is there.
+// TestMain runs the test binary as a function if it has the address of a Runtime API.
 func TestMain(m *testing.M) {
 	if os.Getenv("AWS_LAMBDA_RUNTIME_API") == "" {
 		os.Exit(m.Run())
@@ -87,8 +87,8 @@ func perform(ctx context.Context, a act) (any, error) {
 	return a.Do, nil
 }
 
-// host runs the test binary as one function until the test ends. change may
-// change what it is.
+// host runs the test binary as one function until the test ends. change may change the
+// function.
 func host(t *testing.T, change func(*lambda.Config, *lambda.Function)) *lambda.Host {
 	t.Helper()
 	cfg := lambda.Config{Account: "000000000000", Region: "us-east-1", LogDir: t.TempDir()}
@@ -293,8 +293,8 @@ func TestWhatCannotBeStarted(t *testing.T) {
 	}
 }
 
-// TestConcurrency has two invocations wait for each other, which takes two
-// environments, and a third wait for a place.
+// Two invocations wait for each other, so they need two environments. A third invocation
+// waits until one of them is free.
 func TestConcurrency(t *testing.T) {
 	h, dir := host(t, nil), t.TempDir()
 	a, b, c := filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
@@ -375,7 +375,7 @@ func touch(t *testing.T, path string) {
 	}
 }
 
-// await waits until a function has made a file.
+// await waits until a function has created a file.
 func await(t *testing.T, path string) {
 	t.Helper()
 	for range 10_000 {

@@ -134,7 +134,7 @@ func TestFunctionsHaveWhatTheTemplateSays(t *testing.T) {
 	}
 }
 
-// What is not known fails, and is not read as something else.
+// A form that the package does not know is an error. It is not read as another form.
 func TestRefusesOtherForms(t *testing.T) {
 	const read = "Effect: Allow, Action: s3:GetObject, Resource: "
 	for name, tt := range map[string]struct{ before, after, says string }{
@@ -226,7 +226,7 @@ func TestGuard(t *testing.T) {
 		{"what a pattern allows", "f", describe(execution + "1"), ""},
 		{"another resource", "f", start(other), "states:StartExecution " + other},
 		{"another action", "f", describe(machine), "states:DescribeExecution " + machine},
-		{"another service, under a condition that is not looked at", "f", secret, "secretsmanager:GetSecretValue secret-1"},
+		{"another service, under a condition that is not checked", "f", secret, "secretsmanager:GetSecretValue secret-1"},
 		{"its own queue", "f", send("https://127.0.0.1:1/000000000000/q"), ""},
 		{"another queue", "f", send("https://127.0.0.1:1/000000000000/q2"), "sqs:SendMessage arn:aws:sqs:us-east-1:000000000000:q2"},
 		{"a queue without an account", "f", send("q"), "sqs:SendMessage "},

@@ -46,7 +46,7 @@ func TestDir(t *testing.T) {
 	}
 }
 
-// Another user has made the folder in which a victim works.
+// The folder belongs to another user.
 func TestDirOfAnotherUser(t *testing.T) {
 	path := ofAnotherUser(t)
 	if err := private.Dir(path); err == nil || !strings.Contains(err.Error(), "belongs to another user") {

@@ -17,7 +17,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/process"
 )
 
-// role makes the test binary play a part in another process.
+// role is the variable that makes the test binary another process of a test.
 const role = "PROCESS_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// playParent starts a child and a grandchild, tells their process ids, and
-// waits to be killed.
+// playParent starts a child and a grandchild, prints their process ids, and waits to be
+// killed.
 func playParent() {
 	child := exec.Command("/bin/sh", "-c", "sleep 1000 & echo $$ $!; wait")
 	child.Stdout = os.Stdout
@@ -83,8 +83,8 @@ func TestChildrenEndWithTheirParent(t *testing.T) {
 	}
 }
 
-// expectEnd waits for the end of what children write: their own end, since
-// nobody else holds the pipe open.
+// expectEnd waits for the end of the children's output. Only the children hold the pipe
+// open, so they have ended then.
 func expectEnd(t *testing.T, out io.Reader, pids string) {
 	t.Helper()
 	ended := make(chan error, 1)

@@ -19,7 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 )
 
-// serve serves the queue drops, and returns a client and the server's address.
+// serve serves a queue named drops. It returns a client and the address of the server.
 func serve(t *testing.T, q *queue.Queue) (client *sqs.Client, url string) {
 	t.Helper()
 	server := httptest.NewServer(q.Operations("/000000000000/drops"))

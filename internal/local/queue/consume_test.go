@@ -17,8 +17,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 )
 
-// consume runs a consumer in a bubble of virtual time, and stops it after a
-// while.
+// consume runs a consumer in virtual time and stops it after a while.
 func consume(t *testing.T, cfg queue.Config, forTime time.Duration, c queue.Consumer, act func(q *queue.Queue)) {
 	t.Helper()
 	cfg.Dir = t.TempDir()

@@ -17,7 +17,7 @@ import (
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// clock is a time that tests move.
+// clock is a clock that tests set.
 type clock struct{ now time.Time }
 
 func (c *clock) Now() time.Time          { return c.now }
@@ -44,7 +44,7 @@ func send(t *testing.T, q *queue.Queue, bodies ...string) {
 	}
 }
 
-// receive returns the bodies that a queue gives, and its messages.
+// receive returns the bodies of the messages that a queue delivers, and the messages.
 func receive(t *testing.T, q *queue.Queue, limit int) ([]string, []queue.Message) {
 	t.Helper()
 	batch, err := q.Receive(limit)
@@ -200,8 +200,8 @@ func TestKilledWhileWriting(t *testing.T) {
 	}
 }
 
-// TestNothingIsLost does anything in any order, restarts included, and compares
-// with what should be there.
+// TestNothingIsLost uses and restarts a queue in random order, and compares its messages
+// with a model.
 func TestNothingIsLost(t *testing.T) {
 	dir := t.TempDir()
 	rapidtest.Check(t, func(t *rapid.T) {

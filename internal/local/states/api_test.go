@@ -89,7 +89,7 @@ func (e *endpoint) describe(t *testing.T, name string) *sfn.DescribeExecutionOut
 	return out
 }
 
-// code is the error code that the API answered with.
+// code returns the error code in a response of the API.
 func code(err error) string {
 	if failure, ok := errors.AsType[smithy.APIError](err); ok {
 		return failure.ErrorCode()
@@ -97,7 +97,7 @@ func code(err error) string {
 	return fmt.Sprint(err)
 }
 
-// gate is an Invoker whose calls wait until they are answered or cancelled.
+// gate is an Invoker whose calls wait until the test ends them, or they are cancelled.
 type gate struct {
 	begun chan []byte // the payload of each call
 	reply chan func() (string, error)

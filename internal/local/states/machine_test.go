@@ -45,8 +45,8 @@ func parse(t *testing.T, definition string) *states.Machine {
 	return m
 }
 
-// oneTask is the definition of a machine with the single state T, a Task that
-// has more fields, or other ones.
+// oneTask returns the definition of a machine with one state, the Task T. The given fields
+// are added to it, or replace its own.
 func oneTask(t *testing.T, fields string) string {
 	t.Helper()
 	var task, more map[string]any
@@ -98,7 +98,7 @@ func finish(t *testing.T, m *states.Machine, x *states.Execution, c *clock, invo
 	}
 }
 
-// polls answers that the job has ended at the given turn.
+// polls returns an Invoker that reports the end of the job at the given turn.
 func polls(endsAt int) states.Invoker {
 	turn := 0
 	return func(_ context.Context, arn string, payload []byte) ([]byte, error) {
@@ -116,7 +116,8 @@ func polls(endsAt int) states.Invoker {
 	}
 }
 
-// fails answers with the given errors, one a call, and then with true.
+// fails returns an Invoker that returns one of the given errors at each call, and then
+// true.
 func fails(failures ...error) states.Invoker {
 	return func(context.Context, string, []byte) ([]byte, error) {
 		if len(failures) == 0 {
@@ -171,7 +172,7 @@ func TestADayOfTurnsInVirtualTime(t *testing.T) {
 	}
 }
 
-// loop is the shape of the shipped machine without its Archive and its Retry.
+// loop is like the shipped machine, without Archive and Retry.
 const loop = `{"QueryLanguage":"JSONata","StartAt":"Wait","TimeoutSeconds":432000,"States":{
 	"Wait":{"Type":"Wait","Seconds":"{% $states.input.waitSeconds %}","Next":"Poll"},
 	"Poll":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","TimeoutSeconds":90,
@@ -199,7 +200,7 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// A serialised execution goes on as the one that was not.
+// An execution that was encoded and decoded continues like the original.
 func TestAnExecutionSurvivesJSONBetweenAnyTwoSteps(t *testing.T) {
 	m := shipped(t)
 	m.Random = func() float64 { return 0.5 }

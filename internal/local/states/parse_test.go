@@ -10,7 +10,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
-// known is a definition that Parse takes. The rows below replace a part of it.
+// known is a definition that Parse accepts. The rows below replace a part of it.
 const known = `{
 	"Comment":"c","QueryLanguage":"JSONata","StartAt":"Wait","TimeoutSeconds":100,"States":{
 	"Wait":{"Type":"Wait","Comment":"c","Seconds":"{% $states.input.waitSeconds %}","Next":"Poll"},
@@ -24,8 +24,8 @@ const known = `{
 	"Last":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","Arguments":{"FunctionName":"f","Payload":"{% $states.input %}"},
 		"Output":"{% $states.result %}","TimeoutSeconds":9,"End":true}}}`
 
-// What the shipped machine does not use is refused, so that no difference between
-// this package and Step Functions stays unnoticed.
+// Parse refuses what the shipped machine does not use. So this package cannot differ from
+// Step Functions unnoticed.
 func TestWhatParseRefuses(t *testing.T) {
 	parse(t, known)
 	for _, row := range []struct {

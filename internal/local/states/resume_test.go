@@ -48,8 +48,8 @@ func turns(endsAt int, before func(payload string)) states.Invoker {
 	}
 }
 
-// kill returns a copy of dir as a kill would leave it: as it is, with the
-// beginning of a change that was never finished.
+// kill returns a copy of dir as a kill would leave it, with a partial file of a change
+// that was never finished.
 func kill(t *testing.T, dir string) string {
 	t.Helper()
 	killed := t.TempDir()

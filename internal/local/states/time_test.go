@@ -15,7 +15,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/states"
 )
 
-// call makes a request without a network, which virtual time would wait for.
+// call makes a request without a network, because virtual time does not pass while a
+// goroutine waits for one.
 func call(t *testing.T, server *states.Server, operation, body string) int {
 	t.Helper()
 	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
