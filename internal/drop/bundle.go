@@ -187,7 +187,7 @@ func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *cata
 		}
 		if strings.Contains(value, "*") {
 			if property.Kind != media.Audio || !beside || refs.wildcard != nil {
-				wrong(property, *badMedia(describe(property, value) + " has a wildcard; only one audio file beside job.json may have one"))
+				wrong(property, *badMedia(describe(property, value) + " has a wildcard; only one value may have one, and it must be for audio files beside job.json"))
 				continue
 			}
 			refs.wildcard = newWildcard(property.Name, value, bundle, key[len(bundle):])

@@ -49,7 +49,7 @@ func checkLink(property, value string) (link bool, bad *problem.Problem) {
 		return true, wrongValue(property+" is a URL with a user name in it, which is not passed on", "Name a URL without it, "+orUpload)
 	case kind == "s3":
 		return true, wrongValue(property+" begins with s3:, but only https URLs are passed on",
-			"Name a file of this bucket by its path from /inbox/ on, such as /inbox/shared/woman.png, "+orUpload)
+			"Name a file of this bucket by a path that begins with /inbox/, such as /inbox/shared/woman.png, "+orUpload)
 	case kind != "https" && scheme.MatchString(kind):
 		return true, wrongValue(fmt.Sprintf("%s begins with %s:, but only https URLs are passed on", property, kind),
 			"Name a URL that begins with https:, "+orUpload)
@@ -123,7 +123,7 @@ func describe(property catalog.MediaProperty, value string) string {
 }
 
 func badMedia(reason string) *problem.Problem {
-	return wrongValue(reason, "Name a file beside job.json, a file elsewhere by its path from /inbox/ on, or an https URL.")
+	return wrongValue(reason, "Name a file beside job.json, another file by a path that begins with /inbox/, or an https URL.")
 }
 
 // wrongValue returns the problem of a media value of job.json.
