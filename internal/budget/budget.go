@@ -120,8 +120,8 @@ func Day(at time.Time) string { return at.UTC().Format(time.DateOnly) }
 // Key returns the key of the book of a day.
 func Key(day string) string { return Prefix + day + ".json" }
 
-// UnreadableError is returned for a book that is not JSON or is too large. Reading it
-// again does not help.
+// UnreadableError is returned for a book that is not JSON, is too large, or is about
+// another day. Reading it again does not help.
 type UnreadableError struct {
 	Key string
 	Err error

@@ -197,7 +197,7 @@ func (c *Client) Takes(ctx context.Context, name string) ([]ledger.Record, error
 
 // Records returns the records of takes whose names begin with prefix and that were
 // claimed at or after since. It reads only records that were written after since. It
-// leaves out records that are not JSON, and returns their number as unreadable.
+// leaves out records that cannot be read, and returns their number as unreadable.
 func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (recs []ledger.Record, unreadable int, err error) {
 	takes, err := c.Ledger.Written(ctx, prefix, since)
 	if err != nil {

@@ -39,7 +39,7 @@ const maxRaces = 50
 const MaxObject = 1 << 20
 
 // UnreadableError is returned for a record or status that is not JSON or is larger than
-// MaxObject. Reading it again does not help.
+// MaxObject, and for a record of another take. Reading it again does not help.
 type UnreadableError struct {
 	Key string
 	Err error
@@ -93,7 +93,12 @@ func (s *Store) Get(ctx context.Context, name, take string) (Record, error) {
 func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 	var rec Record
 	var err error
-	rec.written, _, err = s.get(ctx, RecordKey(name, take), &rec)
+	key := RecordKey(name, take)
+	rec.written, _, err = s.get(ctx, key, &rec)
+	if err == nil && (rec.Name != name || rec.Take != take) {
+		// Changes to it would be written to the key of the other take.
+		err = &UnreadableError{key, fmt.Errorf("it is the record of take %q of %q", rec.Take, rec.Name)}
+	}
 	return rec, err
 }
 

@@ -166,9 +166,9 @@ func Codes() []Info {
 		{TooManyJobs, "held", "One changed file asks for more jobs than MaxJobsPerDrop. Nothing was charged for the jobs above that number.", "Raise the parameter MaxJobsPerDrop." + then + " Or upload the audio of the job again, which starts it."},
 
 		{OverBudget, "held", "The job would exceed a cap of the day: MaxJobsPerDay, MaxSecondsPerDay or MaxUsdPerDay. Nothing was charged.", "Nothing to do: it is retried every 12 minutes, and continues after midnight UTC or when you raise the parameter that the reason names."},
-		{BudgetUnreadable, "held", "The object below budget/ that counts the jobs of the day is not JSON or is too large, so whether a cap is reached is not known. Nothing was charged.", "Restore an earlier version of the object that the reason names." + then + " If you delete it instead, the count of the day begins at 0."},
+		{BudgetUnreadable, "held", "The object below budget/ that counts the jobs of the day is not JSON, is too large, or is about another day, so whether a cap is reached is not known. Nothing was charged.", "Restore an earlier version of the object that the reason names." + then + " If you delete it instead, the count of the day begins at 0."},
 
-		{RecordUnreadable, "held", "The record of this take below jobs/ is not JSON or is too large, so whether the take was paid for is not known.", "Restore an earlier version of the record that the reason names. If you delete it instead, the job is submitted again, and may be charged again."},
+		{RecordUnreadable, "held", "The record of this take below jobs/ is not JSON, is too large, or is about another take, so whether the take was paid for is not known.", "Restore an earlier version of the record that the reason names. If you delete it instead, the job is submitted again, and may be charged again."},
 
 		{FilesGone, "withdrawn", "The files were deleted before a job was submitted.", "Nothing to do. To start the job, upload them again."},
 
