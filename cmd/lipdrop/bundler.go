@@ -145,9 +145,6 @@ func (b *bundler) bundlePairs(ctx context.Context) error {
 	return nil
 }
 
-// readsAtOnce is how many media of a list are read at the same time.
-const readsAtOnce = 4
-
 // addRows adds each row as a bundle in a folder. The rows name their media by absolute
 // paths, or by paths from dir. It reports the given problems and those of the media, and
 // leaves out the rows that have any.
@@ -160,22 +157,7 @@ func (b *bundler) addRows(ctx context.Context, file, folder, dir string, rows []
 	for _, p := range problems {
 		report(p)
 	}
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(readsAtOnce)
-	for _, row := range rows {
-		for property, at := range row.Files {
-			if !filepath.IsAbs(at) {
-				at = filepath.Join(dir, at)
-			}
-			row.Files[property] = at
-			if b.media[at] == nil {
-				m := &medium{base: filepath.Base(at)}
-				b.media[at] = m
-				group.Go(func() error { return m.read(groupCtx, at) })
-			}
-		}
-	}
-	if err := group.Wait(); err != nil {
+	if err := b.readMedia(ctx, dir, rows); err != nil {
 		return err
 	}
 	for _, row := range rows {
@@ -201,6 +183,30 @@ func (b *bundler) addRows(ctx context.Context, file, folder, dir string, rows []
 		}
 	}
 	return nil
+}
+
+// readsAtOnce is how many media of a list are read at the same time.
+const readsAtOnce = 4
+
+// readMedia reads the media of rows that were not read before. It replaces the paths in
+// the rows, which may be relative to dir.
+func (b *bundler) readMedia(ctx context.Context, dir string, rows []list.Row) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(readsAtOnce)
+	for _, row := range rows {
+		for property, at := range row.Files {
+			if !filepath.IsAbs(at) {
+				at = filepath.Join(dir, at)
+			}
+			row.Files[property] = at
+			if b.media[at] == nil {
+				m := &medium{base: filepath.Base(at)}
+				b.media[at] = m
+				group.Go(func() error { return m.read(ctx, at) })
+			}
+		}
+	}
+	return group.Wait()
 }
 
 // addBundle adds the job.json and the media of a row.
