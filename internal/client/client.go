@@ -58,9 +58,6 @@ type Client struct {
 	States     *sfn.Client
 	MachineARN string
 
-	// TokenSecretARN is the secret that holds the RunComfy token.
-	TokenSecretARN string
-
 	// Dir is the folder of the local stack. It is empty for a stack on AWS.
 	Dir string
 
@@ -71,6 +68,8 @@ type Client struct {
 
 	// Config makes further clients of AWS.
 	Config aws.Config
+
+	tokenSecretARN string // the secret that holds the RunComfy token
 }
 
 // New returns a client of a bucket and a state machine.
@@ -184,7 +183,7 @@ func clientOf(cfg aws.Config, stack types.Stack) *Client {
 		return nil
 	}
 	c := New(cfg, outputs["BucketName"], outputs["StateMachineArn"])
-	c.Stack, c.Outputs, c.Parameters, c.TokenSecretARN = aws.ToString(stack.StackName), outputs, parameters, outputs["TokenSecretArn"]
+	c.Stack, c.Outputs, c.Parameters, c.tokenSecretARN = aws.ToString(stack.StackName), outputs, parameters, outputs["TokenSecretArn"]
 	return c
 }
 
@@ -223,7 +222,7 @@ func (t Target) findLocal(ctx context.Context) (*Client, error) {
 	}
 	c := New(cfg(ports.AWSPlain), local.Bucket, local.MachineARN)
 	c.S3 = bucket.NewClient(cfg(ports.S3Plain))
-	c.Bucket.S3, c.Dir, c.TokenSecretARN = c.S3, dir, local.SecretARN
+	c.Bucket.S3, c.Dir, c.tokenSecretARN = c.S3, dir, local.SecretARN
 	c.Parameters = map[string]string{"RunComfyBaseUrl": "http://" + address(ports.RunComfyPlain)}
 	return c, nil
 }
@@ -255,7 +254,7 @@ func (c *Client) Settings() (drop.Settings, error) {
 // RunComfy returns a client of RunComfy's Model API that uses the stack's token.
 func (c *Client) RunComfy() *runcomfy.Client {
 	return &runcomfy.Client{
-		Token:   &config.Token{Client: secretsmanager.NewFromConfig(c.Config), ARN: c.TokenSecretARN, Now: time.Now},
+		Token:   &config.Token{Client: secretsmanager.NewFromConfig(c.Config), ARN: c.tokenSecretARN, Now: time.Now},
 		BaseURL: c.Parameters["RunComfyBaseUrl"],
 	}
 }

@@ -61,8 +61,8 @@ func Describe(st ledger.Status) string {
 	return fmt.Sprintf("%s (%s): %s. %s", st.State, st.Code, st.Reason, st.Remedy)
 }
 
-// DescribeTake returns a take's state and its reason in one line.
-func (c *Client) DescribeTake(rec ledger.Record) string { return Describe(c.Ledger.TakeStatus(rec)) }
+// describeTake returns a take's state and its reason in one line.
+func (c *Client) describeTake(rec ledger.Record) string { return Describe(c.Ledger.TakeStatus(rec)) }
 
 func (c *Client) executionARN(rec ledger.Record) *string {
 	arn := workflow.ExecutionARN(c.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))
@@ -80,7 +80,7 @@ func (c *Client) Cancel(ctx context.Context, name string, say func(string)) erro
 	newest := takes[len(takes)-1]
 	open := slices.DeleteFunc(takes, func(rec ledger.Record) bool { return rec.State.Ended() })
 	if len(open) == 0 {
-		return &StateError{Reason: fmt.Sprintf("%s has already ended: it is %s", newest.Name, c.DescribeTake(newest)), Idle: true}
+		return &StateError{Reason: fmt.Sprintf("%s has already ended: it is %s", newest.Name, c.describeTake(newest)), Idle: true}
 	}
 	var errs []error
 	for _, rec := range open {
@@ -103,7 +103,7 @@ func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Re
 	}
 	switch {
 	case rec.State == ledger.Cancelled:
-		say(fmt.Sprintf("%s: %s", rec.Name, c.DescribeTake(rec)))
+		say(fmt.Sprintf("%s: %s", rec.Name, c.describeTake(rec)))
 		return nil
 	case rec.Code == problem.ExecutionStopped:
 		if err := c.redriveTake(ctx, rec); err != nil {
@@ -111,7 +111,7 @@ func (c *Client) cancelTake(ctx context.Context, say func(string), rec ledger.Re
 		}
 		return &StateError{Reason: fmt.Sprintf("it was too late to cancel %s: the job is paid for, so its execution continues and the output will be archived", rec.Name)}
 	default:
-		return &StateError{Reason: fmt.Sprintf("%s was not cancelled: it is %s", rec.Name, c.DescribeTake(rec))}
+		return &StateError{Reason: fmt.Sprintf("%s was not cancelled: it is %s", rec.Name, c.describeTake(rec))}
 	}
 }
 
@@ -145,7 +145,7 @@ func (c *Client) Redrive(ctx context.Context, name, take string) (rec ledger.Rec
 		return rec, false, &StateError{Reason: fmt.Sprintf("%s has no take %s; its takes are %s", rec.Name, take, strings.Join(takesOf(takes), ", "))}
 	}
 	if rec.State.Ended() && rec.State != ledger.Failed {
-		return rec, false, &StateError{Reason: fmt.Sprintf("%s has not failed: it is %s", rec.Name, c.DescribeTake(rec)), Idle: true}
+		return rec, false, &StateError{Reason: fmt.Sprintf("%s has not failed: it is %s", rec.Name, c.describeTake(rec)), Idle: true}
 	}
 	return rec, rec.Take == takes[len(takes)-1].Take, c.redriveTake(ctx, rec)
 }
@@ -175,7 +175,7 @@ func takesOf(records []ledger.Record) []string {
 func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
 	_, err := c.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: c.executionARN(rec)})
 	if not, ok := errors.AsType[*types.ExecutionNotRedrivable](err); ok {
-		return &StateError{Reason: fmt.Sprintf("%s is %s and cannot be redriven: %s", rec.Name, c.DescribeTake(rec), not.ErrorMessage())}
+		return &StateError{Reason: fmt.Sprintf("%s is %s and cannot be redriven: %s", rec.Name, c.describeTake(rec), not.ErrorMessage())}
 	}
 	return Explain("redrive the execution of "+rec.Name, *c.executionARN(rec), err)
 }

@@ -149,5 +149,5 @@ func (c *Client) succeeded(ctx context.Context, name, take string) ([]ledger.Rec
 	case take != "":
 		return nil, &StateError{Reason: fmt.Sprintf("%s has no take %s with an output; see its takes with lipdrop show", name, take)}
 	}
-	return nil, &StateError{Reason: fmt.Sprintf("%s has no output: it is %s", name, c.DescribeTake(newest))}
+	return nil, &StateError{Reason: fmt.Sprintf("%s has no output: it is %s", name, c.describeTake(newest))}
 }
