@@ -51,8 +51,8 @@ func (m Movie) MP4() []byte {
 	return slices.Concat(ftyp, moov(before), box("mdat", video, audio))
 }
 
-// coded returns count samples of noise. Each has at least least bytes, and fewer than
-// least+more.
+// coded returns count samples of noise. The size of each is at least the number least, and
+// less than least+more bytes.
 func coded(noise *rand.ChaCha8, count, least, more int) [][]byte {
 	sizes := rand.New(noise)
 	samples := make([][]byte, count)
