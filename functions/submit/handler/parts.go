@@ -22,7 +22,7 @@ const (
 
 	// maxParts is into how many messages the subjects of one message are divided. If
 	// their keys are long, there are more messages, because each has at most maxPart
-	// bytes of JSON for its subjects. SQS accepts messages of 256 KiB.
+	// bytes of JSON for its subjects. SQS accepts messages of at least 256 KiB.
 	maxParts = 10
 	maxPart  = 200 << 10
 )

@@ -219,7 +219,7 @@ func TestMessagesOfSubmitAreParsedStrictly(t *testing.T) {
 	}
 }
 
-// A message stays below the 256 KiB that SQS accepts, with the longest names.
+// A message stays below 256 KiB, which every SQS accepts, with the longest names.
 func TestMessagesFitTheQueue(t *testing.T) {
 	w := worldtest.New(t)
 	w.Settings.MaxJobsPerDrop = 1000

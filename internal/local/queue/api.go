@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// maxMessage is the size of the longest message that SQS accepts, in bytes.
+	// maxMessage is the size of the longest message, in bytes. AWS has accepted 1 MiB since
+	// August 2025; other emulators may still keep its older limit, as this one does.
 	maxMessage = 256 << 10
 
 	// maxDelay is the longest delay of a message, and maxVisibility the longest time
@@ -61,7 +62,7 @@ func (a api) sendMessage(request sendRequest) (any, error) {
 		delay = time.Duration(*request.DelaySeconds) * time.Second
 	}
 	if size := len(request.MessageBody); size == 0 || size > maxMessage || !utf8.ValidString(request.MessageBody) {
-		return nil, invalid("the message has %d bytes; SQS accepts 1 to %d", size, maxMessage)
+		return nil, invalid("the message has %d bytes; the queue accepts 1 to %d", size, maxMessage)
 	}
 	if delay < 0 || delay > maxDelay {
 		return nil, invalid("a delay of %s; SQS accepts at most %s", delay, maxDelay)
