@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -55,32 +56,34 @@ func TestOutputTooSlow(t *testing.T) {
 		{"the second output", 1, &workflow.OutputUnavailable{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			storage := &s3test.Bucket{}
-			store := &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: "b"}, Now: time.Now}
-			rec := ledger.Record{Name: "ads/talk", Take: "T", State: ledger.Archiving, RequestID: "r"}
-			if _, _, err := store.Claim(t.Context(), rec); err != nil {
-				t.Fatal(err)
-			}
-			h := &Handler{
-				Ledger: store, Copier: &slowCopier{tt.quick},
-				MaxOutputs: 100, Now: time.Now, Sleep: func(context.Context, time.Duration) error { return nil },
-				API: &runcomfy.Client{
-					Token: runcomfytest.Token("token"),
-					HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
-						return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(
-							`{"status":"succeeded","output":["https://a.example/1","https://a.example/2"]}`))}, nil
-					})},
-				},
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), reserve+50*time.Millisecond)
-			defer cancel()
-			_, err := h.Handle(ctx, workflow.Job{Name: "ads/talk", Take: "T", RequestID: "r"})
-			if got, want := fmt.Sprintf("%T", err), fmt.Sprintf("%T", tt.want); got != want {
-				t.Fatalf("%s (%v), want %s", got, err, want)
-			}
-			if !strings.Contains(err.Error(), "the output could not be copied within 0s, the time that") {
-				t.Errorf("message %q", err)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				storage := &s3test.Bucket{}
+				store := &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: "b"}, Now: time.Now}
+				rec := ledger.Record{Name: "ads/talk", Take: "T", State: ledger.Archiving, RequestID: "r"}
+				if _, _, err := store.Claim(t.Context(), rec); err != nil {
+					t.Fatal(err)
+				}
+				h := &Handler{
+					Ledger: store, Copier: &slowCopier{tt.quick},
+					MaxOutputs: 100, Now: time.Now, Sleep: func(context.Context, time.Duration) error { return nil },
+					API: &runcomfy.Client{
+						Token: runcomfytest.Token("token"),
+						HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+							return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(
+								`{"status":"succeeded","output":["https://a.example/1","https://a.example/2"]}`))}, nil
+						})},
+					},
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), reserve+50*time.Millisecond)
+				defer cancel()
+				_, err := h.Handle(ctx, workflow.Job{Name: "ads/talk", Take: "T", RequestID: "r"})
+				if got, want := fmt.Sprintf("%T", err), fmt.Sprintf("%T", tt.want); got != want {
+					t.Fatalf("%s (%v), want %s", got, err, want)
+				}
+				if !strings.Contains(err.Error(), "the output could not be copied within 0s, the time that") {
+					t.Errorf("message %q", err)
+				}
+			})
 		})
 	}
 }
