@@ -44,7 +44,7 @@ type inboxFolder string
 
 // UnmarshalText parses the path of a folder, with or without inbox/ before it.
 func (f *inboxFolder) UnmarshalText(text []byte) error {
-	below := strings.Trim(strings.TrimPrefix(strings.TrimPrefix(string(text), "/"), ledger.InboxPrefix), "/")
+	below := strings.Trim(strings.TrimPrefix(strings.Trim(string(text), "/")+"/", ledger.InboxPrefix), "/")
 	if below == "" {
 		return nil
 	}

@@ -297,6 +297,8 @@ func (d *doctor) checkRunComfy(ctx context.Context) {
 			d.wrong("RunComfy no longer has the model "+id, "Use another model. RunComfy refuses jobs of this one; they are not charged.")
 		case err != nil:
 			d.runComfyFailed("ask RunComfy for the model "+id, err)
+		case live.InputSchema == nil:
+			d.skipped("the input of " + id + " was not compared: RunComfy's response does not describe it")
 		default:
 			d.compare(id, model.Schema(), live.InputSchema)
 		}

@@ -160,13 +160,14 @@ func TestDoctor(t *testing.T) {
 	newer := "\n       Install a newer lipdrop. Until then lipdrop rejects a new option, and RunComfy refuses a removed one; neither is charged."
 	lacking := "\n       Ask the owner of the account for it, or name other credentials with --profile."
 	tests := []struct {
-		name      string
-		aws       stack
-		change    func(schema map[string]any) // of react-1's input, as RunComfy publishes it
-		withdrawn string                      // model that RunComfy does not have
-		args      string
-		noKeys    bool
-		want      string // the lines that do not begin with ok; empty: all is well
+		name        string
+		aws         stack
+		change      func(schema map[string]any) // of react-1's input, as RunComfy publishes it
+		withdrawn   string                      // model that RunComfy does not have
+		undescribed string                      // model whose input RunComfy does not describe
+		args        string
+		noKeys      bool
+		want        string // the lines that do not begin with ok; empty: all is well
 	}{
 		{name: "a healthy stack", aws: stack{token: "right"}},
 		{name: "a token in JSON", aws: stack{token: `{"token": "right"}`}},
@@ -220,6 +221,8 @@ func TestDoctor(t *testing.T) {
 		}},
 		{name: "a model that is gone", aws: stack{token: "right"}, withdrawn: "sync/react-1",
 			want: "WRONG  RunComfy no longer has the model sync/react-1\n       Use another model. RunComfy refuses jobs of this one; they are not charged."},
+		{name: "a model that RunComfy does not describe", aws: stack{token: "right"}, undescribed: "sync/react-1",
+			want: "-      the input of sync/react-1 was not compared: RunComfy's response does not describe it"},
 		{name: "another stack", args: "--stack gone", want: "WRONG  there is no stack gone in eu-west-1\n       Check its name; name another region or account with --region or --profile."},
 		{name: "no credentials", noKeys: true, want: "WRONG  cannot find the stack: there are no AWS credentials\n" +
 			"       Run: aws configure, or aws sso login; or name others with --profile and --region."},
@@ -233,8 +236,12 @@ func TestDoctor(t *testing.T) {
 			fake := &runcomfytest.Server{Token: "right", Models: map[string]json.RawMessage{}}
 			for _, id := range models.IDs() {
 				model, _ := models.Model(id)
-				if id != tt.withdrawn {
+				switch id {
+				default:
 					fake.Models[id] = model.Schema()
+				case tt.undescribed:
+					fake.Models[id] = json.RawMessage("null")
+				case tt.withdrawn:
 				}
 			}
 			if tt.change != nil {
@@ -264,7 +271,7 @@ func TestDoctor(t *testing.T) {
 			var out, errs bytes.Buffer
 			code := run(t.Context(), append([]string{"doctor"}, strings.Fields(tt.args)...), &out, &errs)
 			wantCode, wantErrs := 0, ""
-			if tt.want != "" {
+			if strings.Contains(tt.want, "WRONG") {
 				wantCode, wantErrs = 1, "lipdrop: 1 thing to fix\n"
 			}
 			if code != wantCode || errs.String() != wantErrs {

@@ -66,6 +66,20 @@ func TestFolderListsAsABucket(t *testing.T) {
 
 // Links to files and folders are followed, and a file that cannot be read is
 // one line about that file.
+func TestInboxFolder(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "/": "", "inbox": "", "/inbox/": "",
+		"ads": "inbox/ads/", "ads/": "inbox/ads/", "inbox/ads/spring": "inbox/ads/spring/", "inbox2": "inbox/inbox2/",
+		".ads": "error", "ads.job": "error", "../ads": "error",
+	} {
+		var f inboxFolder
+		err := f.UnmarshalText([]byte(text))
+		if got := string(f); (err != nil) != (want == "error") || err == nil && got != want {
+			t.Errorf("%q is %q (%v), want %q", text, got, err, want)
+		}
+	}
+}
+
 func TestCheckFollowsLinks(t *testing.T) {
 	tests := []struct {
 		name  string
