@@ -216,19 +216,20 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 			return response, err
 		}
 		response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.id})
-		if m.receipt == "" {
-			continue
-		}
-		pause := h.pause(err, m.receives)
-		if pause == 0 {
-			continue
-		}
-		// If this fails, the queue delivers the message after its visibility timeout.
-		if err := h.Queue.Postpone(invocation, m.receipt, pause); err != nil {
-			slog.WarnContext(ctx, "message not postponed", "message_id", m.id, "err", err)
-		}
+		h.postpone(invocation, m, h.pause(err, m.receives))
 	}
 	return response, nil
+}
+
+// postpone delays the next delivery of a message. If that fails, the queue delivers the
+// message after its visibility timeout.
+func (h *Handler) postpone(ctx context.Context, m message, pause time.Duration) {
+	if m.receipt == "" || pause == 0 {
+		return
+	}
+	if err := h.Queue.Postpone(ctx, m.receipt, pause); err != nil {
+		slog.WarnContext(ctx, "message not postponed", "message_id", m.id, "err", err)
+	}
 }
 
 // pause returns how long a message that is not finished waits for its next delivery:
@@ -406,18 +407,7 @@ func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSinc
 			if !mayStart() {
 				return errors.Join(append(errs, errNoTime)...)
 			}
-			a = &assessment{subject: s, bundle: c.Bundle, at: b.newest, uploads: b.uploads, again: b.again, lastSince: lastSince}
-			if c.Last && s.TooMany() {
-				a.lastSince = h.Now()
-			}
-			if c.deleted {
-				a.deleted = c
-			}
-			a.send = func(ctx context.Context, bundle string, subjects []drop.Subject) error {
-				c := c
-				c.Bundle = bundle
-				return h.send(ctx, b, c, subjects)
-			}
+			a = h.newAssessment(b, c, s, lastSince)
 			b.assessed[key] = a
 			a.err = h.assess(ctx, a)
 		}
@@ -441,6 +431,25 @@ func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSinc
 		return err
 	}
 	return h.sendBeyond(ctx, c)
+}
+
+// newAssessment returns an assessment of a subject of a change, to be made.
+func (h *Handler) newAssessment(b *batch, c change, s drop.Subject, lastSince time.Time) *assessment {
+	a := &assessment{
+		subject: s, bundle: c.Bundle, at: b.newest, uploads: b.uploads, again: b.again, lastSince: lastSince,
+		send: func(ctx context.Context, bundle string, subjects []drop.Subject) error {
+			c := c
+			c.Bundle = bundle
+			return h.send(ctx, b, c, subjects)
+		},
+	}
+	if c.Last && s.TooMany() {
+		a.lastSince = h.Now()
+	}
+	if c.deleted {
+		a.deleted = c
+	}
+	return a
 }
 
 // warnUnused adds warnings to the takes that an assessment kept, about the uploads
