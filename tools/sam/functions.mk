@@ -1,5 +1,5 @@
-# How `sam build` builds the functions: it calls the target build-<logical id> in the project's folder, and takes what lies
-# in ARTIFACTS_DIR. SAM's own way for Go takes the flags from the environment, where they are easily forgotten:
+# How `sam build` builds the functions: it calls the target build-<logical id> in the project's folder, and takes the files
+# in ARTIFACTS_DIR. SAM's own way for Go reads the flags from the environment, where they are easily forgotten:
 #
 #   CGO_ENABLED=0     a static program: the C library of the building machine need not be Lambda's
 #   -trimpath, -buildvcs=false
