@@ -30,8 +30,8 @@ const (
 	region     = "us-east-1"
 	bucketName = "bench"
 
-	startTime = 30 * time.Second // of the S3 server
-	copyTime  = 5 * time.Minute  // of one copy: 5 GiB at 20 MB/s
+	startLimit = 30 * time.Second // how long the S3 server may take to start
+	copyLimit  = 5 * time.Minute  // how long one copy may take: 5 GiB at 20 MB/s
 )
 
 // A stack is the sources and the S3 server.
@@ -140,9 +140,9 @@ func (s *stack) startGateway(ctx context.Context) error {
 		Credentials: credentials.NewStaticCredentialsProvider(accessKey, secretKey, ""),
 		HTTPClient:  &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}},
 	})
-	for late := time.Now().Add(startTime); ; time.Sleep(10 * time.Millisecond) {
+	for late := time.Now().Add(startLimit); ; time.Sleep(10 * time.Millisecond) {
 		_, err = s.s3.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String(bucketName)})
-		if err == nil || time.Now().After(late) {
+		if err == nil || ctx.Err() != nil || time.Now().After(late) {
 			return err
 		}
 	}
@@ -150,7 +150,7 @@ func (s *stack) startGateway(ctx context.Context) error {
 
 // copy makes one copy, compares it with what was served, and deletes it.
 func (s *stack) copy(ctx context.Context, t tool, from source, size int64) (cost, error) {
-	ctx, cancel := context.WithTimeout(ctx, copyTime)
+	ctx, cancel := context.WithTimeout(ctx, copyLimit)
 	defer cancel()
 	s.copies++
 	key := fmt.Sprintf("out/%d.mp4", s.copies)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -79,7 +78,7 @@ func (b *board) change(job followed) error {
 }
 
 // close stops redrawing and leaves the last lines. Below them, it prints the problems
-// whose lines were cut or left out.
+// that were cut; if some jobs have no line, it prints all problems.
 func (b *board) close() {
 	b.stop()
 	b.ended.Wait()
@@ -91,10 +90,9 @@ func (b *board) close() {
 	b.draw()
 	columns, height := b.size()
 	for _, job := range b.sorted() {
-		line := b.describe(*job, false)
-		cut := len(b.jobs) > height-2 || text.StringWidthWithoutEscSequences(escape(line, "")) >= columns
+		cut := len(b.jobs) > height-2 || text.StringWidthWithoutEscSequences(escape(b.describe(*job, true), "")) >= columns
 		if job.Code != "" && cut {
-			printf(b.out, "\n%s\n", line)
+			printf(b.out, "\n%s\n", b.describe(*job, false))
 		}
 	}
 }
@@ -181,15 +179,21 @@ func urgency(j *followed) int {
 	return slices.Index([]int{exitFailed, exitPerson, exitTimeout}, codeOf(j.Status.Status))
 }
 
-// summary returns how many jobs are in each state, how long their outputs are, and what
-// they cost. For a job whose cost is not known, it counts the estimate.
+// summary returns how many jobs are in each state, how long the outputs are, and what the
+// jobs cost. It counts the expected length and, if the cost is not known, the estimate of
+// each job that has succeeded or is under way.
 func summary(jobs []*followed) string {
 	counts, seconds, cost := map[ledger.State]int{}, 0.0, 0.0
 	for _, j := range jobs {
 		counts[j.State]++
-		seconds += j.ExpectedSeconds
-		if c := cmp.Or(j.CostUSD, j.EstimateUSD); c != nil {
-			cost += *c
+		expected := j.State == ledger.Succeeded || j.State.Claimed() && !j.State.Ended()
+		if expected {
+			seconds += j.ExpectedSeconds
+		}
+		if j.CostUSD != nil {
+			cost += *j.CostUSD
+		} else if expected && j.EstimateUSD != nil {
+			cost += *j.EstimateUSD
 		}
 	}
 	var parts []string

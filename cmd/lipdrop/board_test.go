@@ -25,6 +25,22 @@ func jobIn(name string, state ledger.State, change ...func(*followed)) followed 
 	return job
 }
 
+func TestSummary(t *testing.T) {
+	estimated := func(j *followed) { j.ExpectedSeconds, j.EstimateUSD = 10, new(0.5) }
+	charged := func(j *followed) { j.ExpectedSeconds, j.EstimateUSD, j.CostUSD = 10, new(0.5), new(0.25) }
+	var jobs []*followed
+	for _, job := range []followed{
+		jobIn("a", ledger.Succeeded, charged), jobIn("b", ledger.InProgress, estimated), jobIn("c", ledger.Failed, charged),
+		jobIn("d", ledger.Failed, estimated), jobIn("e", ledger.Cancelled, estimated), jobIn("f", ledger.Held, estimated), jobIn("g", ledger.Rejected, estimated),
+	} {
+		jobs = append(jobs, &job)
+	}
+	const want = "7 jobs: 1 in_progress, 1 succeeded, 2 failed, 1 cancelled, 1 rejected, 1 held; 20.0 s of output; $1.00"
+	if got := summary(jobs); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // What watch draws on a terminal.
 func TestBoardOnATerminal(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)

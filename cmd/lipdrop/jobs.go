@@ -15,7 +15,7 @@ import (
 type jobsCmd struct {
 	client.Target
 	State  []state    `placeholder:"STATE" help:"Only jobs in these states, such as failed,held."`
-	Since  period     `placeholder:"24h" help:"Only jobs whose status changed in this time, such as 30d or 12h. Reads only these."`
+	Since  period     `placeholder:"24h" help:"Only jobs whose status changed in this time, such as 30d or 12h."`
 	JSON   bool       `name:"json" help:"Print one JSON object for each job: its status."`
 	Prefix namePrefix `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
 }
@@ -55,7 +55,7 @@ func (c *jobsCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	return nil
 }
 
-// unreadable stands for the state of a status without one: see client.Status.
+// unreadable is shown for a status that is not JSON. Its State is empty.
 const unreadable = "the status cannot be read: it is not JSON"
 
 // detail returns the most important fact of a status beside its state, in a line.

@@ -25,8 +25,8 @@ var recommendedBytes = map[media.Kind]int64{media.Video: 100 * mb, media.Image: 
 
 // CheckMedia compares a media file with the limits of a property. It returns a problem
 // for each limit that the file breaks. It returns a warning for each limit that it
-// could not check, and for each recommendation of RunComfy that the file does not
-// meet. Each warning is a clause without a full stop. It returns nothing for a property
+// could not check or that only an estimate exceeds, and for each recommendation of
+// RunComfy that the file does not meet. Each warning is a clause without a full stop. It returns nothing for a property
 // that accepts no media.
 func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Problem, warnings []string) {
 	p, ok := m.mediaProperty(property)
@@ -92,13 +92,13 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 	return problems, warnings
 }
 
-// overlong returns the length of a track that is longer than most, and words for it: the
-// file name if every track is too long, else the picture or the sound of the file. It
-// prefers a track whose length is a fact. The returned length is unknown if no track is
-// longer than most.
-func overlong(f media.Info, most time.Duration) (part string, l media.Length) {
+// overlong looks for a track that is longer than a limit, first among the exact lengths,
+// then among the estimates. It returns the length of the track, and words for it: the file
+// name if the file has no other track or both are too long, else the picture or the sound
+// of the file. If no track is too long, the returned length is unknown.
+func overlong(f media.Info, limit time.Duration) (part string, l media.Length) {
 	for _, exact := range []bool{true, false} {
-		over := func(t *media.Track) bool { return t != nil && t.Length.D > most && t.Length.Exact == exact }
+		over := func(t *media.Track) bool { return t != nil && t.Length.D > limit && t.Length.Exact == exact }
 		picture, sound := f.Kind == media.Video && over(f.Video), over(f.Audio)
 		switch {
 		case picture && (sound || f.Audio == nil), sound && f.Kind == media.Audio:

@@ -13,6 +13,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -65,11 +66,11 @@ func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string,
 		}
 		return nil // submit or the sweep records that the take's outcome is unknown
 	}
-	cancelled, err := h.cancelJob(ctx, rec, c)
+	state, err := h.cancelJob(ctx, rec, c)
 	if err != nil {
 		return err
 	}
-	if !cancelled {
+	if state != runcomfy.ResultCancelled {
 		rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 			if !r.State.Ended() {
 				r.Code, r.Reason = problem.TooLateToCancel, key+" was deleted, but RunComfy could no longer cancel the job"
@@ -108,7 +109,7 @@ func (h *Handler) cancelRedriven(ctx context.Context, rec ledger.Record, key str
 	if exec.Status != types.ExecutionStatusRunning {
 		return nil
 	}
-	if cancelled, err := h.cancelJob(ctx, rec, c); !cancelled || err != nil {
+	if state, err := h.cancelJob(ctx, rec, c); state != runcomfy.ResultCancelled || err != nil {
 		return err
 	}
 	if err := h.recordEnd(ctx, rec, ledger.Failed, problem.ExecutionStopped, cancelledReason(key), true); err != nil {

@@ -136,31 +136,31 @@ func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 	}
 }
 
-// cancelJob asks RunComfy to cancel the job of a take, and reports whether the job
-// is cancelled. It sends no request if the record has no request id, or says that the job
-// has ended at RunComfy. If RunComfy reports that the job failed, cancelJob records it,
-// because RunComfy may forget the job.
-func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (bool, error) {
+// cancelJob asks RunComfy to cancel the job of a take, and returns the state of the job,
+// or "" if RunComfy does not know it. It sends no request and returns "" if the record has
+// no request id, or says that the job has ended at RunComfy. If RunComfy reports that the
+// job failed, cancelJob records it, because RunComfy may forget the job.
+func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (runcomfy.ResultStatus, error) {
 	if rec.State == ledger.Archiving || rec.RequestID == "" {
-		return false, nil
+		return "", nil
 	}
 	if c.silent {
-		return false, errSilent
+		return "", errSilent
 	}
 	result, err := h.cancelRequest(ctx, rec.RequestID)
 	response, ok := errors.AsType[*runcomfy.Error](err)
 	c.silent = err != nil && !ok
 	if ok && response.Kind() == runcomfy.KindUnknownRequest {
-		return false, nil // there is nothing to cancel
+		return "", nil // there is nothing to cancel
 	}
 	if err != nil {
-		return false, fmt.Errorf("cancel request %s: %w", rec.RequestID, err)
+		return "", fmt.Errorf("cancel request %s: %w", rec.RequestID, err)
 	}
 	slog.InfoContext(ctx, "asked to cancel", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID, "state", result.State)
 	if result.State == runcomfy.ResultFailed {
 		err = h.recordFailure(ctx, rec, result)
 	}
-	return result.State == runcomfy.ResultCancelled, err
+	return result.State, err
 }
 
 // cancelRequest asks RunComfy to cancel a request, and returns its result. RunComfy

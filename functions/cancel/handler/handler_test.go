@@ -135,6 +135,9 @@ func TestCancelResponses(t *testing.T) {
 					t.Errorf("%d jobs cancelled at RunComfy", cancelled)
 				case by == "stop":
 					st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
+					if fault.Name == "unknown request" && strings.Contains(st.Reason, "paid for") {
+						t.Errorf("the reason says what nobody knows: %s", st.Reason)
+					}
 					if err := w.Redrive("ads/talk", st.Take); err != nil {
 						t.Fatal(err)
 					}

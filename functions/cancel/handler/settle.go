@@ -13,6 +13,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -22,9 +23,10 @@ import (
 // execution.
 const giveUpAfter = 20 * time.Hour
 
-// settle records the end of an execution that failed, timed out or was stopped after
-// a number of redrives. It reads the present state of the execution. If the
-// execution was redriven since, a late event changes nothing while it runs.
+// settle records the end of an execution that failed, timed out or was stopped. The event
+// that says so also says how often the execution was redriven. It may be late, so settle
+// reads the execution again: if it has succeeded, or was redriven since and runs again,
+// settle does nothing.
 func (h *Handler) settle(ctx context.Context, executionARN string, redrives int32, c *call) error {
 	exec, err := h.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &executionARN})
 	if err != nil {
@@ -37,7 +39,7 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 		return nil
 	case !ended, redriven < redrives:
 		// DescribeExecution is eventually consistent. Lambda tries again.
-		return fmt.Errorf("the execution ended after %d redrives, but is still described as %s after %d", redrives, exec.Status, redriven)
+		return fmt.Errorf("the execution has ended with redrive count %d, but DescribeExecution still returns %s with redrive count %d", redrives, exec.Status, redriven)
 	}
 	var job workflow.Job
 	if err := json.Unmarshal([]byte(aws.ToString(exec.Input)), &job); err != nil || job.Name == "" || job.Take == "" {
@@ -51,7 +53,8 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	if rec.State.Ended() && !failedAgain(rec, exec, code) {
 		return h.Ledger.PostTake(ctx, rec)
 	}
-	cancelled, err := h.cancelJob(ctx, rec, c)
+	state, err := h.cancelJob(ctx, rec, c)
+	cancelled := state == runcomfy.ResultCancelled
 	if err != nil && h.Now().Sub(aws.ToTime(exec.StopDate)) < giveUpAfter {
 		return err
 	}
@@ -63,19 +66,23 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 		reason += "; RunComfy could not be asked to cancel the job: " + err.Error()
 	case cancelled:
 		reason += "; RunComfy cancelled the job before it started"
-	case rec.State != ledger.Archiving && code != problem.RequestLost:
+	case state != "":
 		reason += "; RunComfy could no longer cancel the job, so it is paid for"
 	}
 	return h.recordEnd(ctx, rec, ledger.Failed, code, reason, cancelled)
 }
 
-// failedAgain reports whether a redriven execution ended with a code other than the
-// record's, or was stopped by a person again. It returns false if archive recorded how
-// the job ended at RunComfy, because RunComfy may no longer know the job.
+// failedAgain reports whether the end of a redriven execution replaces the reason of a
+// take that has failed before: it is later, and has another code or was caused by a
+// person. If RunComfy reported how the job ended, nothing replaces this, because RunComfy
+// may no longer know the job.
 func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code problem.Code) bool {
+	reported := code == problem.JobFailed || rec.Code == problem.JobFailed || workflow.CodeOf(aws.ToString(exec.Error)) == problem.JobCancelled
+	if rec.State != ledger.Failed || reported || !aws.ToTime(exec.StopDate).After(rec.Times.Ended) {
+		return false
+	}
 	stopped := exec.Status == types.ExecutionStatusAborted && aws.ToString(exec.Error) != deletedError
-	return rec.State == ledger.Failed && (code != rec.Code || stopped) && code != problem.JobFailed && rec.Code != problem.JobFailed &&
-		workflow.CodeOf(aws.ToString(exec.Error)) != problem.JobCancelled && aws.ToTime(exec.StopDate).After(rec.Times.Ended)
+	return code != rec.Code || stopped
 }
 
 // endOf returns the code and the reason of an execution that did not succeed.

@@ -111,9 +111,9 @@ func (h *Handler) resume(ctx context.Context, a *assessment, f drop.Finding, rec
 	if _, bundle := f.Job.Manifest(); !bundle {
 		return nil
 	}
-	// A bundle whose media are uploaded again is still the same take. The status may have
-	// been about another take when the event of such an upload was handled, so each file
-	// is compared with the take's inputs here.
+	// An upload of a bundle's media makes no new take, only a warning. If the status was
+	// about another take when that upload was handled, the warning is still missing. So each
+	// file is compared with the take's inputs.
 	a.keep(rec.Name, rec.Take)
 	for _, file := range f.Files() {
 		if err := h.warnIfReplaced(ctx, rec, file); err != nil {
@@ -145,7 +145,7 @@ func (h *Handler) holdUnreadable(ctx context.Context, a *assessment, f drop.Find
 	}
 	if a.isLast() {
 		endRetries(&st, f.RemedyJob())
-		// An upload would be a second take of what may have been paid for.
+		// endRetries advises an upload. Here that could charge the job a second time.
 		st.Remedy = problem.RecordUnreadable.Remedy(f.Name) + " Then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl)."
 	}
 	slog.ErrorContext(ctx, "not submitted", "name", f.Name, "take", f.Job.Take, "state", st.State, "code", st.Code, "err", cause)
@@ -183,13 +183,13 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	})
 }
 
-// leftBy returns the newest take of a name. If a file of the take was deleted, and none
-// of the finding's files was uploaded since, leftBy also returns the key of the deleted
-// file. Such a finding starts no job, and the status remains the take's.
+// leftBy returns the newest take of a name. If the finding's files are only what is left
+// of the take's after a deletion, leftBy also returns the key of the deleted file, and the
+// finding must start no job. They are not if one of them was uploaded since: an event of
+// this batch or the order of the finding shows that.
 //
 // Another event may be assessed before the event of the deletion, so leftBy checks
-// whether the files of the take still exist. It learns of uploads from the events of this
-// batch.
+// whether the files of the take still exist.
 func (h *Handler) leftBy(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (newest ledger.Record, gone string, err error) {
 	newest, err = h.Ledger.Get(ctx, prev.Name, prev.Take)
 	if errors.Is(err, bucket.ErrNotFound) {
@@ -216,12 +216,13 @@ func (h *Handler) timeOf(c change) time.Time {
 	return c.at
 }
 
-// uploadedSince reports whether an event of the batch says that a file of the finding
-// was uploaded after the take. A version that the take uses does not count. Any other
-// version counts if the file has the finding's own name or is in a bundle. A file of
-// another name is the video or image of an audio such as talk.de.wav. It counts if it
-// was not uploaded before the claim of the take or before the last deletion that started
-// no job. Times are compared in whole seconds, as EventBridge gives them.
+// uploadedSince reports whether an upload in this batch lets the finding start a job,
+// although a file of the take was deleted. A version that the take uses never does. Any
+// other version of a file that has the finding's own name or is in a bundle always does.
+// The video or image of an audio such as talk.de.wav has another name: it does if its
+// upload is at least as late as both the claim of the take and the last deletion that
+// started no job, or if its time is unknown. Times are compared in whole seconds, as
+// EventBridge gives them.
 func (a *assessment) uploadedSince(take ledger.Record, f drop.Finding) bool {
 	since := latest(take.Times.Claimed, take.Deleted)
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {
@@ -364,8 +365,8 @@ func (h *Handler) startExecution(ctx context.Context, rec ledger.Record) error {
 	return workflow.Start(ctx, h.States, h.Ledger.MachineARN, rec.Job())
 }
 
-// postTake posts the status of a take. If prev is the status of a claimed take,
-// ledger.PostTake keeps the status of the newer one.
+// postTake posts the status of a take. If prev is about a claimed take, that may be a
+// newer one, so ledger.PostTake decides which of the two the status is about.
 func (h *Handler) postTake(ctx context.Context, rec ledger.Record, prev ledger.Posted) error {
 	slog.InfoContext(ctx, "submitted", "name", rec.Name, "take", rec.Take, "state", rec.State, "request_id", rec.RequestID)
 	if prev.Take == rec.Take {

@@ -29,7 +29,8 @@ type Server struct {
 	Dir string
 
 	// OnEnd, if set, is called when an execution has ended. A kill can lose a call,
-	// as AWS can lose an event. OnEnd must not use the server, which is locked.
+	// as AWS can lose an event. The execution is locked during the call, so OnEnd must
+	// not call the server.
 	OnEnd func(End)
 
 	mu   sync.Mutex
@@ -181,7 +182,8 @@ func (s *Server) turn(ctx context.Context, r *run, deliver func(*Execution)) (ca
 	deliver(x)
 	call, wake = s.Machine.Advance(x, now())
 	if err := s.save(&r.record); err != nil {
-		// The execution continues in memory. The next turn saves it again.
+		// The execution continues in memory, and the next turn saves it again. If this turn
+		// was the last one, Resume repeats it.
 		slog.Error("execution not saved", "execution", r.record.Name, "err", err)
 	}
 	if x.Status == Running {
