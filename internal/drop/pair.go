@@ -23,10 +23,20 @@ func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, e
 	if err != nil && !errors.Is(err, errCrowded) {
 		return nil, err
 	}
+	own := 0 // 1 if the file and an audio of the same name are a job, too
+	if l.MaxJobsPerDrop > 0 && len(tagged) >= l.MaxJobsPerDrop {
+		files, err := l.at(ctx, stem, mediaEndings)
+		if err != nil && !errors.Is(err, errCrowded) {
+			return nil, err
+		}
+		if slices.ContainsFunc(files, isAudio) {
+			own = 1
+		}
+	}
 	for i, s := range tagged[:min(len(tagged), most)] {
 		subject := subjectOf(s)
-		if l.MaxJobsPerDrop > 0 && i >= l.MaxJobsPerDrop {
-			subject.beyond = len(tagged)
+		if l.MaxJobsPerDrop > 0 && own+i >= l.MaxJobsPerDrop {
+			subject.beyond = own + len(tagged)
 		}
 		subjects = append(subjects, subject)
 	}

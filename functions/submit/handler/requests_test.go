@@ -127,24 +127,35 @@ func TestRequests(t *testing.T) {
 func TestMaxJobsPerDrop(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	tests := []struct {
-		name    string
-		drop    func(w *world.World) // causes one event
-		job     string               // the name of a job by its number
-		numbers int
+		name string
+		drop func(w *world.World)    // causes one event
+		job  func(number int) string // the name of each of the 12 jobs
 	}{
 		{"tagged audios of a video", func(w *world.World) {
 			for i := range 12 {
 				w.Put(fmt.Sprintf("inbox/ads/talk.%02d.wav", i), voice)
 			}
 			w.Drop("inbox/ads/talk.mp4", clip)
-		}, "ads/talk.%02d", 12},
+		}, func(i int) string { return fmt.Sprintf("ads/talk.%02d", i) }},
+		{"the audio of a video, and tagged audios", func(w *world.World) {
+			w.Put("inbox/ads/talk.wav", voice)
+			for i := 1; i < 12; i++ {
+				w.Put(fmt.Sprintf("inbox/ads/talk.%02d.wav", i), voice)
+			}
+			w.Drop("inbox/ads/talk.mp4", clip)
+		}, func(i int) string {
+			if i == 0 {
+				return "ads/talk"
+			}
+			return fmt.Sprintf("ads/talk.%02d", i)
+		}},
 		{"matches of a wildcard", func(w *world.World) {
 			for i := range 12 {
 				w.Put(fmt.Sprintf("inbox/ads/x.job/%02d.wav", i), voice)
 			}
 			w.Put("inbox/ads/x.job/v.mp4", clip)
 			w.Drop("inbox/ads/x.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`))
-		}, "ads/x/%02d", 12},
+		}, func(i int) string { return fmt.Sprintf("ads/x/%02d", i) }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -156,8 +167,8 @@ func TestMaxJobsPerDrop(t *testing.T) {
 			if n := w.RunComfy.Charges(); n != 5 {
 				t.Errorf("%d charges, want 5", n)
 			}
-			for i := range tt.numbers {
-				st := w.Status(fmt.Sprintf(tt.job, i))
+			for i := range 12 {
+				st := w.Status(tt.job(i))
 				switch {
 				case i < 5 && st.State != ledger.Succeeded:
 					t.Errorf("job %d is %s: %s", i, st.State, st.Reason)
