@@ -143,7 +143,7 @@ func (p *plan) printTotal(out *terminal) {
 	if starting > 0 {
 		printf(out, "estimate: %v\n", p.cost)
 	}
-	if starting == 0 && len(p.uploads) == 0 {
+	if len(p.ready()) > 0 && len(p.uploads) == 0 {
 		printf(out, "nothing starts; to start these jobs again, and to pay for them again, add --force\n")
 	}
 }

@@ -105,6 +105,18 @@ func TestPrintManyJobs(t *testing.T) {
 	}
 }
 
+// A file that waits for another one starts no job, so --force would not start one either.
+func TestPrintSameFiles(t *testing.T) {
+	for state, want := range map[ledger.State]bool{check.Ready: true, ledger.Waiting: false} {
+		p := &plan{jobs: []plannedJob{{Outcome: check.Outcome{Finding: drop.Finding{Name: "talk"}, State: state}}}, same: 1}
+		var out bytes.Buffer
+		p.printTotal(&terminal{w: &out})
+		if got := strings.Contains(out.String(), "add --force"); got != want {
+			t.Errorf("%s: printed:\n%s", state, &out)
+		}
+	}
+}
+
 // TestDrop runs the command over one local stack, whose jobs stay queued.
 func TestDrop(t *testing.T) {
 	if testing.Short() {

@@ -34,7 +34,7 @@ func Default() (*Catalog, error) {
 
 // Load reads the models of fsys: every *.json file at its root. It does not check a file
 // against model.schema.json, or that the properties to which the file refers exist. These
-// checks would be most of the start of a function, so a test makes them instead.
+// checks would take most of the time in which a function starts, so a test makes them.
 func Load(fsys fs.FS) (*Catalog, error) {
 	files, err := fs.Glob(fsys, "*.json")
 	if err != nil {

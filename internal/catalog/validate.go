@@ -30,8 +30,8 @@ func (m *Model) Validate(input map[string]any) []problem.Problem {
 }
 
 // Value returns the value of a property that a text stands for. If the property accepts
-// numbers or booleans but no texts, and the text contains one, in any case, Value returns
-// it. Otherwise it returns the text; Validate reports it if the property accepts no text.
+// numbers or booleans but no texts, and the text is one, Value returns it; TRUE counts as
+// true. Otherwise it returns the text; Validate reports it if the property accepts no text.
 func (m *Model) Value(name, text string) any {
 	s, ok := m.schema.Properties[name]
 	if !ok || s.Types == nil {

@@ -84,7 +84,7 @@ func New(cfg aws.Config, bucketName, machineARN string) *Client {
 
 // Find returns a client of the lipdrop that the target names. Without a name, it is
 // the local stack that runs in .lipdrop, else the only lipdrop stack of the region.
-// It returns *NoStackError, *UsageError, *CredentialsError or *DeniedError.
+// Its errors include *NoStackError, *UsageError, *CredentialsError and *DeniedError.
 func (t Target) Find(ctx context.Context) (*Client, error) {
 	stack := t.Stack
 	if stack != "" && t.Dir != "" {

@@ -139,7 +139,7 @@ func mistake(text []byte, offset int, parser error) string {
 		return "a text must end on the line where it starts"
 	case inEscape:
 		return `write a \ in a text as \\`
-	case here == '/' || here == '#':
+	case here == '#' || bytes.HasPrefix(text[at:], []byte("//")) || bytes.HasPrefix(text[at:], []byte("/*")):
 		return "JSON has no comments"
 	case here == '\'' || unicode.In(here, unicode.Pi, unicode.Pf, unicode.Ps) && here >= utf8.RuneSelf:
 		return fmt.Sprintf("%q has no meaning there; JSON takes plain double quotes", string(here))
@@ -151,7 +151,7 @@ func mistake(text []byte, offset int, parser error) string {
 		return "there is text after the end of the object"
 	case slices.ContainsFunc([]string{"True", "False", "None"}, func(word string) bool { return bytes.HasPrefix(text[at:], []byte(word)) }):
 		return "write true, false and null in small letters"
-	case isValueNext && unicode.IsLetter(here):
+	case isValueNext && (unicode.IsLetter(here) || here == '/'): // such as /inbox/shared/v.mp4
 		return "write names and texts in double quotes"
 	case !isValueNext && strings.ContainsRune(`"{[`, here):
 		return "a comma or a colon is missing before it"

@@ -89,7 +89,7 @@ func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match strin
 		f = f.decide(ledger.Rejected, stamp(dropped), empty...)
 	} else {
 		f = f.decide(ledger.Waiting, stamp(dropped), problem.Problem{
-			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no file matches %q of job.json yet", problem.ShortValue(refs.wildcard.value)),
+			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no audio file matches %q of job.json yet", problem.ShortValue(refs.wildcard.value)),
 			Remedy: fmt.Sprintf("Upload an audio file that matches %q beside job.json: its job then starts automatically. Or fix job.json, then upload it again.", problem.ShortValue(refs.wildcard.value)),
 		})
 	}

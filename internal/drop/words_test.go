@@ -104,6 +104,8 @@ func TestMistakesInJSON(t *testing.T) {
 		{`{"model": "sync/react-1", "input": {"a": [1, ]}}`, "line 1, column 46: remove the comma before it"},
 		{"{\n  // mine\n}", "line 2, column 3: JSON has no comments"},
 		{"{\n  # mine\n}", "line 2, column 3: JSON has no comments"},
+		{"{\n  /* mine */\n}", "line 2, column 3: JSON has no comments"},
+		{`{"video_url": /inbox/shared/v.mp4}`, "line 1, column 15: write names and texts in double quotes"},
 		{`{'model': 'sync/react-1'}`, "line 1, column 2: \"'\" has no meaning there; JSON takes plain double quotes"},
 		{`{“model”: “sync/react-1”}`, "line 1, column 2: \"“\" has no meaning there; JSON takes plain double quotes"},
 		{"{\u00a0\"model\": \"sync/react-1\"}", `line 1, column 2: "\u00a0" has no meaning there`},

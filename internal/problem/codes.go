@@ -121,7 +121,7 @@ func Codes() []Info {
 		{WaitingForVisual, "waiting", "An audio file has no video or image with the same name.", "Upload a video or image with the same name into the same folder, or give both files the same name."},
 		{WaitingForManifest, "waiting", "A .job folder has files, but no job.json.", "Upload the folder's job.json."},
 		{WaitingForFiles, "waiting", "job.json names files that do not exist yet.", "Upload the missing files, or fix their names in job.json."},
-		{WaitingForMatch, "waiting", "No file matches the audio's wildcard in job.json yet.", "Upload a file that matches, or fix the wildcard."},
+		{WaitingForMatch, "waiting", "No audio file matches the wildcard in job.json yet.", "Upload an audio file that matches, or fix the wildcard."},
 
 		{Ambiguous, "rejected", "Two files could have the same role. lipdrop does not guess, because a wrong guess costs money.", "Delete all but one of them."},
 		{UnknownSuffix, "rejected", "The file's suffix is not a suffix of a video, an audio file or an image.", "Convert the file to an accepted format, such as .mp4, .wav or .png, and upload that."},

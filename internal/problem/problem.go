@@ -57,8 +57,8 @@ func Reason(problems []Problem) string {
 	return strings.Join(reasons, "; ")
 }
 
-// Remedy joins the remedies of a name's problems. The files to upload again
-// come last, and among them last the one that starts the job.
+// Remedy joins the remedies of a name's problems. The files to upload again follow, and
+// among them the one that starts the job is last. The After sentences are at the end.
 func Remedy(name string, problems []Problem) string {
 	var steps, again, start, after []string
 	add := func(list *[]string, text string) {
