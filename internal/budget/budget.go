@@ -7,8 +7,8 @@
 // change is a conditional write.
 //
 // The reservation of a take is given back if RunComfy certainly does not charge the take:
-// it did not accept the job, or cancelled it before it started. A take that may have been
-// charged keeps its reservation.
+// it did not accept the job, cancelled it before it started, or says that it cost nothing.
+// A take that may have been charged keeps its reservation.
 package budget
 
 import (
@@ -241,6 +241,9 @@ func (b *Book) Sweep(ctx context.Context, day string, fate func(ctx context.Cont
 		day.Takes = left
 		return freed > 0 || kept, nil
 	})
+	if err != nil {
+		freed = 0 // the book was not written
+	}
 	return freed, errors.Join(stopped, err)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"runtime"
 	"strings"
 	"sync"
@@ -234,6 +235,25 @@ func TestSweepBesideAClaim(t *testing.T) {
 	})
 	if err != nil || freed != 0 || asked != 2 {
 		t.Errorf("%d freed, asked %d times, %v", freed, asked, err)
+	}
+	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1})
+}
+
+// If S3 refuses the new book, no take is freed, and Sweep does not say so.
+func TestSweepThatCannotWrite(t *testing.T) {
+	b, s3 := newBook()
+	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{}); err != nil {
+		t.Fatal(err)
+	}
+	s3.Before = func(op, _ string) error {
+		if op == "PutObject" {
+			return s3test.Error(http.StatusForbidden, "AccessDenied")
+		}
+		return nil
+	}
+	freed, err := b.Sweep(t.Context(), day, func(context.Context, budget.Take) (budget.Fate, error) { return budget.Free, nil })
+	if err == nil || freed != 0 {
+		t.Errorf("%d freed, %v", freed, err)
 	}
 	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1})
 }

@@ -133,11 +133,11 @@ func describe(err error) string {
 	if response, ok := errors.AsType[*runcomfy.Error](err); ok {
 		return fmt.Sprintf("it returned HTTP %d", response.HTTPStatus)
 	}
+	if _, ok := errors.AsType[*runcomfy.TokenError](err); ok {
+		return "there is no usable token"
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Sprintf("it did not respond within %.0f s", priceTime.Seconds())
-	}
-	if _, ok := errors.AsType[*runcomfy.TokenError](err); ok {
-		return "there is no token"
 	}
 	return "it could not be reached"
 }

@@ -1,9 +1,11 @@
 package budget_test
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/budget"
@@ -90,6 +92,28 @@ func TestPriceThatIsNotKnown(t *testing.T) {
 			}
 		})
 	}
+}
+
+// slowToken is a secret that is not read in time.
+type slowToken struct{}
+
+func (slowToken) Token(ctx context.Context) (string, error) {
+	<-ctx.Done()
+	return "", ctx.Err()
+}
+
+func (slowToken) Refused() {}
+
+// Without a token no request is made, so the reason does not speak of RunComfy's response.
+func TestPriceWithoutAToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		prices, w := newPrices()
+		prices.API.Token = slowToken{}
+		const want = "RunComfy did not say what the model costs: there is no usable token"
+		if got := prices.Estimate(t.Context(), "sync/react-1", time.Second); got.Unknown != want || w.requests != 0 {
+			t.Errorf("%d requests, %+v", w.requests, got)
+		}
+	})
 }
 
 func TestPriceIsKeptForADay(t *testing.T) {
