@@ -40,7 +40,8 @@ const patience = time.Minute
 // NewClient returns an S3 client that puts the bucket into the path of a URL,
 // not into its host, in presigned URLs too. S3's certificate does not cover the
 // host of a bucket whose name has dots, and custom endpoints have no such hosts.
-// The client gives up a request whose connection hangs.
+// The client gives up a request if S3 accepts no bytes, or sends no response, for a
+// minute.
 func NewClient(cfg aws.Config) *s3.Client { return newClient(cfg, patience) }
 
 func newClient(cfg aws.Config, patience time.Duration) *s3.Client {
@@ -352,7 +353,8 @@ func readError(key string, err error) error {
 	}
 	switch code {
 	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "RequestTimeout":
-		// These are about the function's own credentials and clock.
+		// These are about the request, not about the object: its credentials, its time or
+		// a slow connection.
 		return fmt.Errorf("read %s: %w", key, err)
 	case "Forbidden", "BadRequest":
 		code = "" // the SDK makes up a code for the response to a HEAD, which has no body

@@ -644,6 +644,16 @@ func TestRecentTakes(t *testing.T) {
 }
 
 // Only a take that RunComfy certainly does not charge is free.
+// An input that is a URL has no key, so it is not the file of an event without a key.
+func TestUses(t *testing.T) {
+	rec := ledger.Record{Inputs: []ledger.Input{{URL: "https://example.com/talk.mp4"}, {Key: "inbox/ads/talk.wav"}}}
+	for key, want := range map[string]bool{"inbox/ads/talk.wav": true, "inbox/ads/talk.mp4": false, "": false} {
+		if got := rec.Uses(key); got != want {
+			t.Errorf("uses %q: %v, want %v", key, got, want)
+		}
+	}
+}
+
 func TestFreeTakes(t *testing.T) {
 	cost := func(usd float64) *float64 { return &usd }
 	tests := []struct {

@@ -308,9 +308,10 @@ func (r Record) ClaimEnded(now time.Time) bool {
 	return !now.Before(r.HeldUntil)
 }
 
-// Uses reports whether the file at key is one of the take's inputs.
+// Uses reports whether the file at key is one of the take's inputs. No take uses the
+// key "", although an input that is a URL has no key.
 func (r Record) Uses(key string) bool {
-	return slices.ContainsFunc(r.Inputs, func(in Input) bool { return in.Key == key })
+	return key != "" && slices.ContainsFunc(r.Inputs, func(in Input) bool { return in.Key == key })
 }
 
 // TransitionError is returned by Update for a change of state that is not allowed.

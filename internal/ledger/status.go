@@ -310,7 +310,7 @@ func consoleURL(machineARN, execution string) string {
 }
 
 // Console returns the host of the AWS console, and the region, for the partition and
-// the region of a state machine. They are empty if the ARN is not one.
+// the region of a state machine. Both are empty if machineARN is not an ARN.
 func Console(machineARN string) (host, region string) {
 	parts := strings.Split(machineARN, ":")
 	if len(parts) < 7 {

@@ -74,9 +74,9 @@ const (
 	// LostAfter is the least time between the first and the last of them.
 	LostAfter = time.Minute
 
-	// patience is how many turns in a row must get no response before a limit can end the
-	// job. A redriven execution may already be past its limit, and a single turn without a
-	// response must not end it. A turn with a response applies the limit at once.
+	// patience is how many turns in a row must fail to learn the job's state before a limit
+	// can end the job. A redriven execution may already be past its limit, and a single such
+	// turn must not end it. A turn that learns the state applies the limit at once.
 	patience = 3
 )
 
@@ -110,7 +110,8 @@ func (j *Job) Answered(status runcomfy.Status, now time.Time, limits Limits) (ne
 
 // Unanswered updates the job after a turn that did not learn its state, because of
 // cause. It returns a *RequestLost if RunComfy has not known the request for long
-// enough, and a *QueuedTooLong or *RanTooLong as Answered does.
+// enough. After several such turns in a row (see patience), it returns a *QueuedTooLong
+// or a *RanTooLong if a limit has passed.
 func (j *Job) Unanswered(cause error, now time.Time, limits Limits) error {
 	if j.Troubles == 0 {
 		j.TroubleSince = now

@@ -30,10 +30,10 @@ const (
 	growth = 5
 
 	// lateShare is how late a turn may find the end, on average, as a share of the
-	// job's time. In the first lateUntil, it may find the end at most mostLate late.
+	// job's time. In the first lateUntil, this average is at most mostLate.
 	lateShare = 0.024
 	lateUntil = 6 * time.Minute
-	mostLate  = 3000 * time.Millisecond
+	mostLate  = 3 * time.Second
 
 	// promptWait is the longest wait near the end in the first promptUntil, so that no
 	// end of a typical job is found more than 4 s late.

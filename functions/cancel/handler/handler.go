@@ -70,8 +70,8 @@ const lifecycleReason = "Lifecycle Expiration"
 
 // call is the state of one call of Handle, which may concern many jobs.
 type call struct {
-	// silent is set after RunComfy did not respond to a request. The next request
-	// would wait as long, so no more requests are sent.
+	// silent is set after a request to RunComfy could not be made or got no response.
+	// The next one might wait as long, so no more requests are sent.
 	silent bool
 }
 
@@ -104,8 +104,8 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	return response, nil
 }
 
-// jobTime is how long one job may take: two requests to RunComfy that get no
-// response, and a few to S3 and Step Functions.
+// jobTime is how long one job may take: two slow requests to RunComfy, and a few to S3
+// and Step Functions.
 const jobTime = 2*runcomfy.Timeout + 5*time.Second
 
 var errNoTime = errors.New("no time is left in this call of the function")

@@ -36,8 +36,8 @@ const (
 	recoverAfter = 15 * time.Minute
 	recoverUntil = 48 * time.Hour
 
-	// bookDays is for how many days, today included, the sweep frees reservations. Earlier
-	// books limit nothing.
+	// bookDays is for how many days, today included, the sweep frees reservations. Only
+	// today's book limits jobs, so older books need not be exact.
 	bookDays = 3
 
 	// recoverTime is how much of the function's time one more record needs.

@@ -18,7 +18,7 @@
 //
 // Jobs beyond MaxJobsPerDrop get the status held, and their messages are finished. One
 // further message, with the change and the limit, waits in the queue. Its deliveries
-// make no requests until the limit is higher; then the change is handled again.
+// assess nothing until the limit is higher; then the change is handled again.
 //
 // The caps of a day (package budget) hold single jobs. Their messages are delivered every
 // 12 minutes. A message that is older than renewAfter is replaced by a new one, because a

@@ -21,8 +21,8 @@ const (
 	fewRequests = 25
 
 	// maxParts is into how many messages the subjects of one message are divided. If
-	// their keys are long, there are more messages, because each has at most maxPart
-	// bytes of JSON for its subjects. SQS accepts messages of at least 256 KiB.
+	// their keys are long, there are more messages, because no subject is added to a
+	// message that has more than maxPart bytes of subjects. SQS accepts at least 256 KiB.
 	maxParts = 10
 	maxPart  = 200 << 10
 )
