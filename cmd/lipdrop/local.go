@@ -87,8 +87,8 @@ func (c *localCmd) welcome(stack *local.Stack, folder, containers string) string
 		"{folder}", folder, "{dir}", c.Dir, "{keys}", filepath.Join(c.Dir, "keys.json"), "{logs}", filepath.Join(c.Dir, "logs"),
 		"{access key}", local.AccessKey, "{secret key}", stack.Keys().SecretKey, "{region}", local.Region,
 		"{bucket}", local.Bucket, "{http}", stack.Plain.S3, "{https}", stack.TLS.S3, "{ca}", stack.CAFile(),
-		"{containers}", containers, "{webhook}", c.webhookText(stack),
-	).Replace(`lipdrop is running on this machine. RunComfy is a fake: each output is the job's own input video or image, and nothing is charged.
+		"{containers}", containers, "{webhook}", c.webhookText(stack), "{outputs}", fakeOutputs(c.Output),
+	).Replace(`lipdrop is running on this machine. RunComfy is a fake: {outputs}. Nothing is charged.
 
 Drop files into the folder
   {folder}

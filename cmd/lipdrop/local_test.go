@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,6 +66,18 @@ func localCommand(t *testing.T, dir string) (kill func()) {
 	}
 	t.Cleanup(kill)
 	return kill
+}
+
+// The welcome says what the fake returns, which the flag --output decides.
+func TestWelcomeSaysWhatIsReturned(t *testing.T) {
+	for output, want := range map[string]string{
+		"own-input": "RunComfy is a fake: each output is the job's own input video or image, which is why its picture is unchanged. Nothing is charged.",
+		"short":     "RunComfy is a fake: each output is made up (short), and nothing in it can be decoded. Nothing is charged.",
+	} {
+		if text := (&localCmd{Output: output}).welcome(&local.Stack{}, "drop", ""); !strings.Contains(text, want) {
+			t.Errorf("with --output %s:\n%s", output, text)
+		}
+	}
 }
 
 // soon waits until a condition holds.

@@ -225,11 +225,15 @@ func (c *tryCmd) conclude(out io.Writer, jobs []*followed) {
 	if !succeeded {
 		return
 	}
-	returns := "each output is the job's own input video or image, which is why its picture is unchanged"
-	if form := runcomfytest.Form(c.Output); form != runcomfytest.OwnInput {
-		returns = fmt.Sprintf("each output is made up (%s), and nothing in it can be decoded", form)
+	printf(out, "\nThe local RunComfy is a fake: %s. Nothing was lip-synced or charged.\n", fakeOutputs(c.Output))
+}
+
+// fakeOutputs says what the fake RunComfy returns, by the flag --output.
+func fakeOutputs(output string) string {
+	if runcomfytest.Form(output) == runcomfytest.OwnInput {
+		return "each output is the job's own input video or image, which is why its picture is unchanged"
 	}
-	printf(out, "\nThe local RunComfy is a fake: %s. Nothing was lip-synced or charged.\n", returns)
+	return fmt.Sprintf("each output is made up (%s), and nothing in it can be decoded", output)
 }
 
 // count returns a number with its noun.
