@@ -66,9 +66,9 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 	if k := drop.ParseKey(folder + "a.mp4"); k.Role != drop.Visual || name == "" {
 		return fmt.Errorf("the jobs of %s are dropped into a folder with its name; rename the list so that its name does not begin with a dot or end in .job", file)
 	}
-	for key := range b.rows {
+	for key, row := range b.rows {
 		if strings.HasPrefix(key, folder) {
-			return fmt.Errorf("two lists are named %s; rename one", name)
+			return fmt.Errorf("the jobs of %s and of %s would be dropped into one folder, %s; rename the list", row.list, file, name)
 		}
 	}
 	rows, problems := list.Read(file, text, b.defaults)

@@ -37,6 +37,27 @@ func setStatus(storage *s3test.Bucket, st ledger.Status) {
 	storage.Set(ledger.StatusKey(st.Name), body)
 }
 
+// The common prefix of two keys may end within a letter. Half a letter is not UTF-8, which
+// S3 requires.
+func TestCompareAsksForWholeLetters(t *testing.T) {
+	storage := &s3test.Bucket{Now: time.Now}
+	var asked []string
+	storage.Before = func(op, key string) error {
+		asked = append(asked, op+" "+key)
+		return nil
+	}
+	var uploads []*Upload
+	for _, key := range []string{"inbox/\u00e8.mp4", "inbox/\u00e9.wav"} {
+		uploads = append(uploads, &Upload{Key: key, Size: 1, Open: Bytes([]byte("a"))})
+	}
+	if err := newClient(storage).Compare(t.Context(), uploads); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"ListObjectsV2 inbox/"}, asked); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestParsePattern(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string

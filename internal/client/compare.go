@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -171,6 +172,9 @@ func (c *Client) listed(ctx context.Context, uploads []*Upload) (objects map[str
 		for !strings.HasPrefix(u.Key, prefix) {
 			prefix = prefix[:len(prefix)-1]
 		}
+	}
+	for !utf8.ValidString(prefix) { // half a letter is not UTF-8, as S3 requires
+		prefix = prefix[:len(prefix)-1]
 	}
 	files, more, err := c.Bucket.List(ctx, prefix, bucket.PageSize*max(1, len(uploads)/8))
 	if err != nil {
