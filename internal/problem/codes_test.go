@@ -5,6 +5,9 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -14,7 +17,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// Every code that Go knows is in the table, once, with a meaning and a remedy.
+// Every code that Go knows is in the table, once, with a meaning and a remedy, and other
+// packages use it.
 func TestEveryCodeHasARow(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "codes.go", nil, 0)
 	if err != nil {
@@ -32,6 +36,7 @@ func TestEveryCodeHasARow(t *testing.T) {
 			}
 		}
 	}
+	sources := sources(t)
 	consts := 0
 	ast.Inspect(file, func(n ast.Node) bool {
 		spec, ok := n.(*ast.ValueSpec)
@@ -46,11 +51,35 @@ func TestEveryCodeHasARow(t *testing.T) {
 		if err != nil || rows[problem.Code(value)] != 1 {
 			t.Errorf("%s has %d rows, want 1", value, rows[problem.Code(value)])
 		}
+		// A code of the state machine is used by the error type of its name.
+		if name := spec.Names[0].Name; !regexp.MustCompile(`\b(problem|workflow)\.` + name + `\b`).MatchString(sources) {
+			t.Errorf("no package uses %s", name)
+		}
 		return true
 	})
 	if consts != len(rows) {
 		t.Errorf("%d constants and %d rows", consts, len(rows))
 	}
+}
+
+// sources returns the Go code of the functions, the command and the packages, without tests.
+func sources(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	for _, dir := range []string{"functions", "cmd", "internal"} {
+		err := fs.WalkDir(os.DirFS("../.."), dir, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(filepath.Join("../..", path))
+			all.Write(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all.String()
 }
 
 // docs/codes.md is the table, for people.

@@ -10,7 +10,10 @@ import (
 type Problem struct {
 	Code   Code
 	Reason string // a clause with the file name and the numbers
-	Remedy string // sentences that say what to do; "" for the code's own
+
+	// Remedy says in sentences what to do, except for the upload that Again adds. ""
+	// stands for the code's own remedy, which says what to upload: Again is then empty.
+	Remedy string
 
 	// Member is the property of the model's input that is wrong, or "" if the
 	// problem is about something else.

@@ -3,12 +3,14 @@ package template
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
@@ -39,23 +41,58 @@ type environment struct {
 	Environment struct{ Variables map[string]any }
 }
 
+// variables returns the environment of a function. As the template is written, a part of
+// it is in the Globals.
+func variables(t *testing.T, s stack, id string) map[string]any {
+	t.Helper()
+	all := map[string]any{}
+	maps.Copy(all, s.Globals.Function.Environment.Variables)
+	maps.Copy(all, properties[environment](t, s, id).Environment.Variables)
+	return all
+}
+
 func TestFunctionsHaveTheVariablesTheyRead(t *testing.T) {
-	s := transformed(t)
-	for folder, id := range functions {
-		want := readBy(t, folder)
-		var got []string
-		for name, value := range properties[environment](t, s, id).Environment.Variables {
-			if strings.HasPrefix(name, "AWS_ENDPOINT_URL_") {
-				if value != "" {
-					t.Errorf("%s has the endpoint %s=%v", id, name, value)
+	each(t, func(t *testing.T, s stack) {
+		for folder, id := range functions {
+			want := readBy(t, folder)
+			var got []string
+			for name, value := range variables(t, s, id) {
+				if strings.HasPrefix(name, "AWS_ENDPOINT_URL_") {
+					if value != "" {
+						t.Errorf("%s has the endpoint %s=%v", id, name, value)
+					}
+					continue
 				}
-				continue
+				got = append(got, name)
 			}
-			got = append(got, name)
+			slices.Sort(got)
+			if diff := cmp.Diff(got, want); diff != "" {
+				t.Errorf("variables of %s (-template.yaml +what functions/%s reads):\n%s", id, folder, diff)
+			}
 		}
-		slices.Sort(got)
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s (-reads +has):\n%s", id, diff)
+	})
+}
+
+// Submit, the local stack with all that checks for it, and lipdrop check each make
+// drop.Settings. A field that one of them leaves out has its zero value there, so that
+// check accepts what submit rejects.
+func TestSettingsAreComplete(t *testing.T) {
+	fields := reflect.VisibleFields(reflect.TypeFor[drop.Settings]())
+	for _, path := range []string{"functions/submit/main.go", "internal/local/permissions/settings.go", "cmd/lipdrop/check.go"} {
+		found := 0
+		for _, members := range literals(parsed(t, path), "drop", "Settings") {
+			if len(members) == 0 {
+				continue // the result beside an error
+			}
+			found++
+			for _, f := range fields {
+				if !slices.Contains(members, f.Name) {
+					t.Errorf("%s does not set drop.Settings.%s", path, f.Name)
+				}
+			}
+		}
+		if found == 0 {
+			t.Errorf("%s makes no drop.Settings", path)
 		}
 	}
 }
@@ -64,14 +101,14 @@ func TestFunctionsHaveTheVariablesTheyRead(t *testing.T) {
 // because sam local can set only variables that are declared.
 func TestEndpointsAreDeclared(t *testing.T) {
 	want := []string{"AWS_ENDPOINT_URL_EVENTBRIDGE", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_SFN", "AWS_ENDPOINT_URL_SQS"}
-	s := transformed(t)
-	for _, id := range functions {
-		got := slices.DeleteFunc(slices.Sorted(maps.Keys(properties[environment](t, s, id).Environment.Variables)),
-			func(name string) bool { return !strings.HasPrefix(name, "AWS_") })
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s (-want +template):\n%s", id, diff)
+	each(t, func(t *testing.T, s stack) {
+		for _, id := range functions {
+			got := slices.DeleteFunc(slices.Sorted(maps.Keys(variables(t, s, id))), func(name string) bool { return !strings.HasPrefix(name, "AWS_") })
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s (-want +template):\n%s", id, diff)
+			}
 		}
-	}
+	})
 }
 
 // Each parameter has a description and a default, each output a description. Programs may

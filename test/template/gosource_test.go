@@ -59,6 +59,33 @@ func calls(files []*ast.File) []call {
 	return all
 }
 
+// literals returns the names of the fields that each literal of a struct sets.
+func literals(files []*ast.File, pkg, name string) [][]string {
+	var all [][]string
+	for _, file := range files {
+		ast.Inspect(file, func(n ast.Node) bool {
+			lit, ok := n.(*ast.CompositeLit)
+			if !ok {
+				return true
+			}
+			of, ok := lit.Type.(*ast.SelectorExpr)
+			if !ok || of.Sel.Name != name {
+				return true
+			}
+			if on, ok := of.X.(*ast.Ident); !ok || on.Name != pkg {
+				return true
+			}
+			var fields []string
+			for _, member := range lit.Elts {
+				fields = append(fields, member.(*ast.KeyValueExpr).Key.(*ast.Ident).Name)
+			}
+			all = append(all, fields)
+			return true
+		})
+	}
+	return all
+}
+
 // text returns the value of a string literal, or false.
 func text(expr ast.Expr) (string, bool) {
 	lit, ok := expr.(*ast.BasicLit)

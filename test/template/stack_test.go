@@ -22,6 +22,7 @@ const root = "../.."
 // resource is that resource's logical id, and an attribute is the id, a dot and
 // the attribute's name.
 type stack struct {
+	Globals    struct{ Function environment } // empty after the transform
 	Parameters map[string]parameter
 	Resources  map[string]resource
 	Outputs    map[string]output
@@ -127,7 +128,7 @@ func filled(t *testing.T, doc map[string]any, given map[string]string) stack {
 		}
 		f.refs[name] = value
 	}
-	kept := map[string]any{"Parameters": doc["Parameters"]}
+	kept := map[string]any{"Parameters": doc["Parameters"], "Globals": f.value(doc["Globals"])}
 	for _, section := range []string{"Resources", "Outputs"} {
 		members := map[string]any{}
 		for id, member := range doc[section].(map[string]any) {
