@@ -1,6 +1,6 @@
 // Package config configures a function from its environment when a process starts,
 // and reads the API token from Secrets Manager. template.yaml sets every variable,
-// and is the only place that has defaults and limits.
+// and is the only place that has defaults.
 package config
 
 import (

@@ -155,7 +155,7 @@ func nameSpellings(name string) []string {
 // tagged returns the stems of the audios that have a tag after stem and no video or
 // image with a longer stem, each once and sorted. It stops once more than most are
 // found. It compares at most maxPages pages of files whose names begin the same; all is
-// false if there are more. With errCrowded it also returns what it found.
+// false if it left out others for that reason. With errCrowded it also returns what it found.
 func (l *lister) tagged(ctx context.Context, stem string, most int) (stems []string, all bool, err error) {
 	var found []File
 	all = true
