@@ -37,6 +37,18 @@ func setStatus(storage *s3test.Bucket, st ledger.Status) {
 	storage.Set(ledger.StatusKey(st.Name), body)
 }
 
+// S3 sends no error code in response to a HEAD request.
+func TestExplainOfARefusedRead(t *testing.T) {
+	for code, want := range map[string]string{
+		"InvalidObjectState": "cannot read a.mp4: AWS responded InvalidObjectState",
+		"":                   "cannot read a.mp4: AWS responded HTTP 400",
+	} {
+		if err := Explain("read a.mp4", "", &bucket.RefusedError{Key: "inbox/a.mp4", HTTPStatus: 400, S3Code: code}); err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
 // The common prefix of two keys may end within a letter. Half a letter is not UTF-8, which
 // S3 requires.
 func TestCompareAsksForWholeLetters(t *testing.T) {

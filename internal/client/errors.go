@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,7 +129,7 @@ func Explain(purpose, resource string, err error) error {
 		if refused.HTTPStatus == 403 && (refused.S3Code == "" || deniedCodes[refused.S3Code]) {
 			return &DeniedError{Purpose: purpose, Permission: "s3:GetObject", Resource: resource, Err: err}
 		}
-		return &ServiceError{Purpose: purpose, Code: refused.S3Code, Message: refused.Response(), Err: err}
+		return &ServiceError{Purpose: purpose, Code: cmp.Or(refused.S3Code, fmt.Sprintf("HTTP %d", refused.HTTPStatus)), Err: err}
 	}
 	operation, ok := errors.AsType[*smithy.OperationError](err)
 	if !ok {
