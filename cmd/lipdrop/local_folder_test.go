@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -172,13 +171,11 @@ func TestWatcher(t *testing.T) {
 			f.has("a.txt")
 			f.do(os.Rename(old, filepath.Join(f.folder, "a.txt")))
 			soon(t, "the new content", func() bool {
-				body, err := f.bucket.Open(t.Context(), "inbox/a.txt")
+				content, _, err := f.bucket.Get(t.Context(), "inbox/a.txt", 1<<10)
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer body.Close()
-				content, err := io.ReadAll(body)
-				return err == nil && string(content) == "2"
+				return string(content) == "2"
 			})
 		}},
 		{"links of the user", func(t *testing.T, f *watched) {

@@ -173,15 +173,6 @@ func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, File
 	}, err
 }
 
-// Open returns the content of an object. It returns ErrNotFound or *RefusedError.
-func (b *Bucket) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	out, err := b.client(ctx).GetObject(ctx, &s3.GetObjectInput{Bucket: &b.Name, Key: &key})
-	if err != nil {
-		return nil, readError(key, err)
-	}
-	return out.Body, nil
-}
-
 // ReadRange returns up to n bytes of a file from an offset. It returns
 // ErrChanged if the file is no longer the same, or *RefusedError.
 func (b *Bucket) ReadRange(ctx context.Context, f File, off, n int64) ([]byte, error) {

@@ -106,8 +106,8 @@ const (
 	// Prefix is the prefix of the objects of a Book.
 	Prefix = "budget/"
 
-	// MaxTakes is the largest number of takes that a day can have.
-	MaxTakes = 20_000
+	// maxTakes is the largest number of takes in the book of a day.
+	maxTakes = 20_000
 
 	maxBook = 32 << 20 // bytes
 	// maxRaces bounds how often a change is made again after a lost race.
@@ -266,8 +266,8 @@ func (b *Book) change(ctx context.Context, day string, change func(*book) (bool,
 		if err != nil || !changed {
 			return err
 		}
-		if len(read.Takes) > MaxTakes {
-			return fmt.Errorf("%s holds %d takes, the most that it can hold", Key(day), MaxTakes)
+		if len(read.Takes) > maxTakes {
+			return fmt.Errorf("%s holds %d takes, the most that it can hold", Key(day), maxTakes)
 		}
 		read.Used = read.sum()
 		_, err = b.Bucket.PutJSON(ctx, Key(day), read.etag, read.encode(), nil)

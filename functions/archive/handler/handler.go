@@ -45,7 +45,7 @@ type Copier interface {
 // then has time to abort the upload and return the error.
 const reserve = 15 * time.Second
 
-// timeOverError is the context's cause if a copy took too long.
+// timeOverError is the context's cause once the time for copies is over.
 type timeOverError struct{ after time.Duration }
 
 func (e *timeOverError) Error() string { return "the function's time is over" }
