@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/check"
+	"github.com/lipdrop/lipdrop/internal/drop"
 )
 
 const (
@@ -45,22 +47,56 @@ const (
 // be concurrent.
 func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)) error {
 	s := &sender{Client: c, large: semaphore.NewWeighted(largeAtOnce), sent: sent}
-	byRank := map[int][]*Upload{}
-	for _, u := range uploads {
-		rank := check.UploadRank(u.Key)
-		byRank[rank] = append(byRank[rank], u)
+	byRank := map[int][][]*Upload{}
+	for _, files := range together(uploads) {
+		rank := check.UploadRank(files[0].Key)
+		byRank[rank] = append(byRank[rank], files)
 	}
 	for _, rank := range slices.Sorted(maps.Keys(byRank)) {
 		group, ctx := errgroup.WithContext(ctx)
 		group.SetLimit(uploadsAtOnce)
-		for _, u := range byRank[rank] {
-			group.Go(func() error { return s.upload(ctx, u) })
+		for _, files := range byRank[rank] {
+			group.Go(func() error { return s.upload(ctx, files) })
 		}
 		if err := group.Wait(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// together groups the files that must appear in the bucket together. Each file of a pair
+// starts its job. If both files replace others, the first one must not start a job with
+// the other's old version, which would be charged too. So a video or image that replaces
+// another one, and the audio files that pair with it, are one group, in this order.
+// Every other file is a group of its own.
+func together(uploads []*Upload) [][]*Upload {
+	var groups [][]*Upload
+	replaced := map[string]int{} // the groups of videos and images that replace others, by name
+	for _, u := range uploads {
+		if k := drop.ParseKey(u.Key); k.Role == drop.Visual && u.Exists {
+			replaced[k.Name] = len(groups)
+			groups = append(groups, []*Upload{u})
+		}
+	}
+	for _, u := range uploads {
+		k := drop.ParseKey(u.Key)
+		if k.Role == drop.Visual && u.Exists {
+			continue
+		}
+		name := k.Name // talk.de.wav pairs with talk.de.mp4 or talk.mp4
+		i, found := replaced[name]
+		for !found && path.Ext(name) != "" {
+			name = strings.TrimSuffix(name, path.Ext(name))
+			i, found = replaced[name]
+		}
+		if found && k.Role == drop.Audio {
+			groups[i] = append(groups[i], u)
+		} else {
+			groups = append(groups, []*Upload{u})
+		}
+	}
+	return groups
 }
 
 // sender uploads files.
@@ -70,33 +106,62 @@ type sender struct {
 	sent  func(n int64)
 }
 
-// upload uploads one file.
-func (s *sender) upload(ctx context.Context, u *Upload) error {
-	if err := ctx.Err(); err != nil {
-		return err
+// upload uploads the files of a group. It first sends the parts of the large ones. Then
+// all files appear in the bucket, the first one before the others.
+func (s *sender) upload(ctx context.Context, files []*Upload) error {
+	finish := make([]func(context.Context) error, len(files))
+	all := func(do func(ctx context.Context, i int) error, from int) error {
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(uploadsAtOnce)
+		for i := from; i < len(files); i++ {
+			group.Go(func() error { return do(ctx, i) })
+		}
+		return group.Wait()
 	}
-	file, err := u.Open()
+	err := all(func(ctx context.Context, i int) (err error) {
+		finish[i], err = s.prepare(ctx, files[i])
+		return err
+	}, 0)
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	if u.Sum.parts == nil {
-		return s.explain(u, s.put(ctx, u, file))
-	}
-	if err := s.large.Acquire(ctx, 1); err != nil {
+	if err := finish[0](ctx); err != nil {
 		return err
 	}
-	defer s.large.Release(1)
-	err = s.multipart(ctx, u, file)
-	if bucket.HTTPStatus(err) == http.StatusNotFound {
-		// The upload no longer exists. It was aborted or completed; the request that
-		// completed it may have been ours, if its response was lost.
-		if _, same, headErr := s.isSame(ctx, u); headErr == nil && same {
-			return nil
-		}
-		err = s.multipart(ctx, u, file)
+	return all(func(ctx context.Context, i int) error { return finish[i](ctx) }, 1)
+}
+
+// prepare sends the parts of a large file. The returned function makes the file appear in
+// the bucket: it completes the upload of the parts, or sends the whole file.
+func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Context) error, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
-	return s.explain(u, err)
+	if u.Sum.parts == nil {
+		return func(ctx context.Context) error { return s.explain(u, s.put(ctx, u)) }, nil
+	}
+	complete, err := s.sendParts(ctx, u)
+	finish = func(ctx context.Context) error {
+		err := err
+		if err == nil {
+			err = complete(ctx)
+		}
+		if bucket.HTTPStatus(err) == http.StatusNotFound {
+			// The upload no longer exists. It was aborted or completed; the request that
+			// completed it may have been ours, if its response was lost.
+			if _, same, headErr := s.isSame(ctx, u); headErr == nil && same {
+				return nil
+			}
+			if complete, err = s.sendParts(ctx, u); err == nil {
+				err = complete(ctx)
+			}
+		}
+		return s.explain(u, err)
+	}
+	if bucket.HTTPStatus(err) == http.StatusNotFound {
+		return finish, nil
+	}
+	return finish, s.explain(u, err)
 }
 
 // ChangedError is returned if a file has changed since its sum was calculated.
@@ -181,20 +246,34 @@ func (b *countedBody) end(stored int64) {
 }
 
 // put uploads a file in one request.
-func (s *sender) put(ctx context.Context, u *Upload, file io.ReaderAt) error {
-	_, err := s.S3.PutObject(ctx, &s3.PutObjectInput{
+func (s *sender) put(ctx context.Context, u *Upload) error {
+	file, err := u.Open()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = s.S3.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &s.Bucket.Name, Key: &u.Key, ContentType: bucket.ContentType(u.Key), ContentLength: &u.Sum.Size,
 		Body: io.NewSectionReader(file, 0, u.Sum.Size), ChecksumCRC64NVME: encode(u.Sum.crc),
 	}, s.options)
 	return err
 }
 
-// multipart uploads a file in parts. It continues an unfinished upload of the same
-// content.
-func (s *sender) multipart(ctx context.Context, u *Upload, file io.ReaderAt) error {
+// sendParts sends the parts of a file, and returns the function that completes the
+// upload. It continues an unfinished upload of the same content.
+func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(context.Context) error, err error) {
+	if err := s.large.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer s.large.Release(1)
+	file, err := u.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
 	id, parts, err := s.unfinished(ctx, u)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if id == nil {
 		created, err := s.S3.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
@@ -202,7 +281,7 @@ func (s *sender) multipart(ctx context.Context, u *Upload, file io.ReaderAt) err
 			ChecksumAlgorithm: types.ChecksumAlgorithmCrc64nvme, ChecksumType: types.ChecksumTypeFullObject,
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		id, parts = created.UploadId, make([]types.CompletedPart, len(u.Sum.parts))
 	}
@@ -220,15 +299,17 @@ func (s *sender) multipart(ctx context.Context, u *Upload, file io.ReaderAt) err
 			Body: io.NewSectionReader(file, off, n), ChecksumCRC64NVME: crc,
 		}, s.options)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		parts[i] = types.CompletedPart{PartNumber: number, ETag: out.ETag, ChecksumCRC64NVME: crc}
 	}
-	_, err = s.S3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &s.Bucket.Name, Key: &u.Key, UploadId: id, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
-		ChecksumCRC64NVME: encode(u.Sum.crc), ChecksumType: types.ChecksumTypeFullObject, MpuObjectSize: &u.Sum.Size,
-	}, func(o *s3.Options) { o.RetryMaxAttempts = uploadAttempts })
-	return err
+	return func(ctx context.Context) error {
+		_, err := s.S3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+			Bucket: &s.Bucket.Name, Key: &u.Key, UploadId: id, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+			ChecksumCRC64NVME: encode(u.Sum.crc), ChecksumType: types.ChecksumTypeFullObject, MpuObjectSize: &u.Sum.Size,
+		}, func(o *s3.Options) { o.RetryMaxAttempts = uploadAttempts })
+		return err
+	}, nil
 }
 
 // unfinished returns the newest unfinished upload of the same content to the same key,

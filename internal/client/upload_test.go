@@ -406,6 +406,76 @@ func TestOrderOfUploads(t *testing.T) {
 	}
 }
 
+// If both files of a pair are replaced, they appear in the bucket one right after the other.
+// A job of a new video and an old voice would be charged, and so would the job of both.
+func TestReplacedPairsAppearTogether(t *testing.T) {
+	server := startServer(t)
+	var uploads []*client.Upload
+	for i := range 40 {
+		for _, file := range []string{"talk.de.wav", "talk.mp4", "talk.wav"} {
+			u := uploadOfText(t, fmt.Sprintf("inbox/%d/%s", i, file), file)
+			u.Exists = true
+			uploads = append(uploads, u)
+		}
+	}
+	for _, file := range []string{"large.mp4", "large.wav"} {
+		u, err := uploadOfFile(t.Context(), "inbox/large/"+file, randomFile(t, 33<<20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Exists = true
+		uploads = append(uploads, u)
+	}
+	var mu sync.Mutex
+	left := map[string]int{} // the files that are missing since the first one appeared, by folder
+	parts := 0
+	server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		folder, file := path.Split(r.URL.Path)
+		query := r.URL.Query()
+		switch {
+		case query.Has("partNumber"):
+			parts++
+		case r.Method == http.MethodPut, r.Method == http.MethodPost && query.Has("uploadId"):
+			if path.Ext(file) != ".mp4" {
+				left[folder]--
+				break
+			}
+			left[folder] = 2
+			if path.Base(folder) == "large" {
+				left[folder] = 1
+				if parts < 6 {
+					t.Errorf("%s appeared before all parts of both files were sent", file)
+				}
+			}
+		}
+		incomplete := 0
+		for folder, n := range left {
+			if n < 0 {
+				t.Errorf("a voice of %s appeared before its video", folder)
+			} else if n > 0 {
+				incomplete++
+			}
+		}
+		if incomplete > 16 {
+			t.Errorf("%d videos wait for their voices", incomplete)
+		}
+		return false
+	})
+	if err := clientOf(server.url).Send(t.Context(), uploads, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	for folder, n := range left {
+		if n != 0 {
+			t.Errorf("%d voices of %s did not appear", n, folder)
+		}
+	}
+	if len(left) != 41 {
+		t.Errorf("%d pairs, want 41", len(left))
+	}
+}
+
 // Compare finds what the bucket has already, by checksums, with few requests.
 func TestCompare(t *testing.T) {
 	server := startServer(t)

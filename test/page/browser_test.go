@@ -131,6 +131,13 @@ func (b *browser) waitFor(what, expression string) {
 	}))
 }
 
+// press clicks a button of the job once it is there. The page may draw the job again at
+// any moment, so the button is found and clicked in one step.
+func (b *browser) press(selector string) {
+	b.t.Helper()
+	b.waitFor(selector+" is pressed", fmt.Sprintf(`(() => { const button = document.querySelector(%q); button?.click(); return button; })()`, selector))
+}
+
 // eval returns the value of an expression of the page. If it is a promise, eval waits
 // for its value.
 func eval[T any](b *browser, expression string) T {
