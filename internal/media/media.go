@@ -56,15 +56,31 @@ func (k Kind) Noun() string {
 	}
 }
 
-// suffixes lists the accepted suffixes. To accept another one, add a row here, and add
-// the suffix to a form.
+// suffixes lists the accepted suffixes, each with the content type with which a browser
+// plays or shows the file. To accept another suffix, add a row here, and add the suffix
+// to a form in sniff.go.
 var suffixes = []struct {
-	suffix string
-	kind   Kind
+	suffix      string
+	kind        Kind
+	contentType string
 }{
-	{".mp4", Video}, {".mov", Video}, {".m4v", Video}, {".webm", Video}, {".mkv", Video}, {".avi", Video},
-	{".wav", Audio}, {".mp3", Audio}, {".m4a", Audio}, {".aac", Audio}, {".ogg", Audio}, {".opus", Audio}, {".flac", Audio},
-	{".png", Image}, {".jpg", Image}, {".jpeg", Image}, {".webp", Image},
+	{".mp4", Video, "video/mp4"},
+	{".mov", Video, "video/mp4"},
+	{".m4v", Video, "video/mp4"},
+	{".webm", Video, "video/webm"},
+	{".mkv", Video, "video/x-matroska"},
+	{".avi", Video, "video/x-msvideo"},
+	{".wav", Audio, "audio/wav"},
+	{".mp3", Audio, "audio/mpeg"},
+	{".m4a", Audio, "audio/mp4"},
+	{".aac", Audio, "audio/aac"},
+	{".ogg", Audio, "audio/ogg"},
+	{".opus", Audio, "audio/ogg"},
+	{".flac", Audio, "audio/flac"},
+	{".png", Image, "image/png"},
+	{".jpg", Image, "image/jpeg"},
+	{".jpeg", Image, "image/jpeg"},
+	{".webp", Image, "image/webp"},
 }
 
 // KindOf returns the kind of file that a file name's suffix stands for. It ignores
@@ -76,6 +92,17 @@ func KindOf(name string) (Kind, bool) {
 		}
 	}
 	return "", false
+}
+
+// ContentType returns the content type with which a browser plays or shows a file. It
+// returns application/octet-stream if the suffix of the file name is not accepted.
+func ContentType(name string) string {
+	for _, s := range suffixes {
+		if s.suffix == suffixOf(name) {
+			return s.contentType
+		}
+	}
+	return "application/octet-stream"
 }
 
 // Suffixes returns the accepted suffixes of the given kinds, in lower case. Without

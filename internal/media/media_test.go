@@ -197,6 +197,15 @@ func TestEverySuffixMustMatchTheContent(t *testing.T) {
 		"moov-last.mp4", "pcm.mov", "small.webm", "small.mkv", "small.avi", "pcm.wav", "cbr.mp3", "layer2.mp3", "tagged.mp3",
 		"audio-only.m4a", "small.aac", "small.ogg", "small.opus", "small.flac", "picture.png", "picture.jpg", "lossy.webp",
 	}
+	for _, suffix := range media.Suffixes() {
+		of := slices.IndexFunc(families, func(family []string) bool { return slices.Contains(family, suffix) })
+		switch {
+		case of < 0:
+			t.Errorf("%s is accepted: add it to a form in sniff.go, and to a family of this test", suffix)
+		case !slices.ContainsFunc(samples, func(name string) bool { return slices.Contains(families[of], filepath.Ext(name)) }):
+			t.Errorf("%s is accepted: add a file of this format to testdata, and to the samples of this test", suffix)
+		}
+	}
 	for _, name := range samples {
 		data := sample(t, name)
 		own := filepath.Ext(name)
@@ -206,7 +215,7 @@ func TestEverySuffixMustMatchTheContent(t *testing.T) {
 				wrong, rejected := errors.AsType[*problem.Problem](err)
 				rejected = rejected && wrong.Code == problem.FileMismatch
 				if rejected == slices.Contains(family, own) {
-					t.Errorf("%s as %s: got error %v", name, suffix, err)
+					t.Errorf("%s as %s: got error %v; the forms in sniff.go say which suffixes a format may have", name, suffix, err)
 				}
 			}
 		}

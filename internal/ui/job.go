@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -265,21 +264,14 @@ func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 // validFor is how long a presigned URL is valid.
 const validFor = time.Hour
 
-// contentTypes are the content types with which a browser plays a file. The object may
-// have another one, because not every program that uploads sets it.
-var contentTypes = map[string]string{
-	".mp4": "video/mp4", ".mov": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm", ".mkv": "video/x-matroska", ".avi": "video/x-msvideo",
-	".wav": "audio/wav", ".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".aac": "audio/aac", ".ogg": "audio/ogg", ".opus": "audio/ogg", ".flac": "audio/flac",
-	".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
-}
-
 // presign returns the presigned URLs that show and that download a version of a file.
 // They are secrets: nothing logs them.
 func (s *Server) presign(ctx context.Context, f bucket.File) (show, download string, err error) {
 	presigner := s3.NewPresignClient(s.Client.S3, s3.WithPresignExpires(validFor))
-	const other = "application/octet-stream"
 	in := &s3.GetObjectInput{
-		Bucket: &s.Client.Bucket.Name, Key: &f.Key, ResponseContentType: aws.String(cmp.Or(contentTypes[strings.ToLower(path.Ext(f.Key))], other)),
+		Bucket: &s.Client.Bucket.Name, Key: &f.Key,
+		// The object may have another type, because not every program that uploads sets it.
+		ResponseContentType: aws.String(media.ContentType(f.Key)),
 	}
 	if f.VersionID != "" {
 		in.VersionId = &f.VersionID
@@ -288,7 +280,7 @@ func (s *Server) presign(ctx context.Context, f bucket.File) (show, download str
 	if err != nil {
 		return "", "", err
 	}
-	in.ResponseContentType = aws.String(other)
+	in.ResponseContentType = aws.String("application/octet-stream")
 	in.ResponseContentDisposition = aws.String(mime.FormatMediaType("attachment", map[string]string{"filename": path.Base(f.Key)}))
 	downloaded, err := presigner.PresignGetObject(ctx, in)
 	if err != nil {
