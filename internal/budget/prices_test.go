@@ -51,6 +51,9 @@ func TestEstimate(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			prices, w := newPrices()
+			if tt.model == "a/b" {
+				w.fake.Prices = map[string]runcomfytest.Price{}
+			}
 			got := prices.Estimate(t.Context(), tt.model, tt.length)
 			if tt.want == 0 && got.USD != nil || tt.want != 0 && (got.USD == nil || *got.USD != tt.want) || got.Unknown != tt.unknown {
 				t.Errorf("%+v", got)

@@ -95,8 +95,12 @@ func TestDocumentOfModels(t *testing.T) {
 	for _, s := range readModels(t, written) {
 		head := "## `" + s.model.ID + "`\n"
 		before, body, _ := strings.Cut(written, head)
-		if s.table == "" {
-			body = "\n" + tableOf(s.model) + body
+		if s.table == "" { // a new section: the table becomes its end
+			own, others, more := strings.Cut(body, "\n## ")
+			body = strings.TrimRight(own, "\n") + "\n\n" + tableOf(s.model)
+			if more {
+				body += "\n## " + others
+			}
 		} else {
 			body = strings.Replace(body, s.table, tableOf(s.model), 1)
 		}

@@ -7,25 +7,30 @@ type Price struct {
 	Note string
 }
 
-// InventedPrices returns prices of the four models. RunComfy does not publish its own, so
-// each price has a note that says that it is invented.
-func InventedPrices() map[string]Price {
+// InventedPrice returns a price of a model. RunComfy does not publish its own, so the
+// price has a note that says that it is invented.
+func InventedPrice(id string) Price {
 	const note = "invented by the fake of RunComfy"
-	return map[string]Price{
-		"sync/react-1":                                 {0.16, "second", note},
-		"sync/sync/lipsync/v2/pro":                     {0.08, "second", note},
-		"community/live-avatar":                        {0.02, "second", note},
-		"happyhorse/happyhorse-1.0/reference-to-video": {0.90, "output", note},
+	switch id {
+	case "sync/react-1":
+		return Price{0.16, "second", note}
+	case "sync/sync/lipsync/v2/pro":
+		return Price{0.08, "second", note}
+	case "community/live-avatar":
+		return Price{0.02, "second", note}
+	case "happyhorse/happyhorse-1.0/reference-to-video":
+		return Price{0.90, "output", note}
+	default:
+		return Price{0.05, "second", note}
 	}
 }
 
 // price returns the price of a model, if it has one.
 func (s *Server) price(id string) (Price, bool) {
-	prices := s.Prices
-	if prices == nil {
-		prices = InventedPrices()
+	if s.Prices == nil {
+		return InventedPrice(id), true
 	}
-	price, ok := prices[id]
+	price, ok := s.Prices[id]
 	return price, ok
 }
 

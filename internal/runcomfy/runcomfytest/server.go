@@ -47,8 +47,8 @@ type Server struct {
 	// every model is known.
 	Models map[string]json.RawMessage
 
-	// Prices holds the price of each model by its id. Other models have none. Defaults
-	// to InventedPrices.
+	// Prices holds the price of each model by its id. Other models have none. If Prices is
+	// nil, each model has its InventedPrice.
 	Prices map[string]Price
 
 	// Queue and Run are how long each job queues and runs.

@@ -177,7 +177,7 @@ func models() map[string]json.RawMessage {
 func TestModel(t *testing.T) {
 	fake := &runcomfytest.Server{Models: models()}
 	got, err := clientOf(fake, "t").Model(t.Context(), model)
-	if price := runcomfytest.InventedPrices()[model]; err != nil || got.BasePriceUSD == nil || *got.BasePriceUSD != price.USD || got.PriceUnit != price.Unit || got.PricingNote != price.Note {
+	if price := runcomfytest.InventedPrice(model); err != nil || got.BasePriceUSD == nil || *got.BasePriceUSD != price.USD || got.PriceUnit != price.Unit || got.PricingNote != price.Note {
 		t.Errorf("price of %+v, error %v", got, err)
 	}
 	if err != nil || got.ID != model || string(got.InputSchema) != string(models()[model]) {
