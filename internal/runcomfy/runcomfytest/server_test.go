@@ -186,8 +186,8 @@ func TestModel(t *testing.T) {
 	if _, err := clientOf(fake, "t").Model(t.Context(), "a/b"); kindOf(err) != runcomfy.KindBadModel {
 		t.Errorf("error %v", err)
 	}
-	if _, err := clientOf(&runcomfytest.Server{}, "t").Model(t.Context(), "a/b"); err != nil {
-		t.Errorf("without a list every model is known: %v", err)
+	if got, err := clientOf(&runcomfytest.Server{}, "t").Model(t.Context(), "a/b"); err != nil || got.BasePriceUSD == nil {
+		t.Errorf("without a list every model is known, and without prices every model has one: %+v, %v", got, err)
 	}
 }
 
