@@ -24,9 +24,9 @@ import (
 )
 
 const (
-	// uploadsAtOnce is how many files are uploaded at the same time, and largeAtOnce how
-	// many of them have several parts. The parts of a file are uploaded one after the
-	// other, so that an interruption loses at most one.
+	// uploadsAtOnce is how many files are uploaded in one piece at the same time, and
+	// largeAtOnce how many in parts. The parts of a file are uploaded one after the other,
+	// so that an interruption loses at most one.
 	uploadsAtOnce = 16
 	largeAtOnce   = 4
 
@@ -46,7 +46,7 @@ const (
 // is negative if bytes must be sent again. Parts that S3 already has count too. Calls may
 // be concurrent.
 func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)) error {
-	s := &sender{Client: c, large: semaphore.NewWeighted(largeAtOnce), sent: sent}
+	s := &sender{Client: c, files: semaphore.NewWeighted(uploadsAtOnce), large: semaphore.NewWeighted(largeAtOnce), sent: sent}
 	byRank := map[int][][]*Upload{}
 	for _, files := range together(uploads) {
 		rank := check.UploadRank(files[0].Key)
@@ -72,25 +72,25 @@ func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)
 // Every other file is a group of its own.
 func together(uploads []*Upload) [][]*Upload {
 	var groups [][]*Upload
-	replaced := map[string]int{} // the groups of videos and images that replace others, by name
+	visuals := map[string]int{} // the groups of the videos and images, by name
 	for _, u := range uploads {
-		if k := drop.ParseKey(u.Key); k.Role == drop.Visual && u.Exists {
-			replaced[k.Name] = len(groups)
+		if k := drop.ParseKey(u.Key); k.Role == drop.Visual {
+			visuals[k.Name] = len(groups)
 			groups = append(groups, []*Upload{u})
 		}
 	}
 	for _, u := range uploads {
 		k := drop.ParseKey(u.Key)
-		if k.Role == drop.Visual && u.Exists {
+		if k.Role == drop.Visual {
 			continue
 		}
-		name := k.Name // talk.de.wav pairs with talk.de.mp4 or talk.mp4
-		i, found := replaced[name]
+		name := k.Name // talk.de.wav pairs with talk.de.mp4, or else with talk.mp4
+		i, found := visuals[name]
 		for !found && path.Ext(name) != "" {
 			name = strings.TrimSuffix(name, path.Ext(name))
-			i, found = replaced[name]
+			i, found = visuals[name]
 		}
-		if found && k.Role == drop.Audio {
+		if found && k.Role == drop.Audio && groups[i][0].Exists {
 			groups[i] = append(groups[i], u)
 		} else {
 			groups = append(groups, []*Upload{u})
@@ -102,8 +102,8 @@ func together(uploads []*Upload) [][]*Upload {
 // sender uploads files.
 type sender struct {
 	*Client
-	large *semaphore.Weighted
-	sent  func(n int64)
+	files, large *semaphore.Weighted // how many more files may be sent, in one piece and in parts
+	sent         func(n int64)
 }
 
 // upload uploads the files of a group. It first sends the parts of the large ones. Then
@@ -141,27 +141,39 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 		return func(ctx context.Context) error { return s.explain(u, s.put(ctx, u)) }, nil
 	}
 	complete, err := s.sendParts(ctx, u)
-	finish = func(ctx context.Context) error {
-		err := err
-		if err == nil {
-			err = complete(ctx)
+	if isGone(err) {
+		if s.isStored(ctx, u) {
+			return func(context.Context) error { return nil }, nil
 		}
-		if bucket.HTTPStatus(err) == http.StatusNotFound {
-			// The upload no longer exists. It was aborted or completed; the request that
-			// completed it may have been ours, if its response was lost.
-			if _, same, headErr := s.isSame(ctx, u); headErr == nil && same {
+		complete, err = s.sendParts(ctx, u)
+	}
+	if err != nil {
+		return nil, s.explain(u, err)
+	}
+	return func(ctx context.Context) error {
+		err := complete(ctx)
+		if isGone(err) {
+			if s.isStored(ctx, u) {
 				return nil
 			}
+			s.sent(-u.Sum.Size)
 			if complete, err = s.sendParts(ctx, u); err == nil {
 				err = complete(ctx)
 			}
 		}
 		return s.explain(u, err)
-	}
-	if bucket.HTTPStatus(err) == http.StatusNotFound {
-		return finish, nil
-	}
-	return finish, s.explain(u, err)
+	}, nil
+}
+
+// isGone reports whether an error says that the upload of parts no longer exists. It was
+// aborted or completed; the request that completed it may have been ours, if its response
+// was lost.
+func isGone(err error) bool { return bucket.HTTPStatus(err) == http.StatusNotFound }
+
+// isStored reports whether the bucket holds the file.
+func (s *sender) isStored(ctx context.Context, u *Upload) bool {
+	_, same, err := s.isSame(ctx, u)
+	return err == nil && same
 }
 
 // ChangedError is returned if a file has changed since its sum was calculated.
@@ -247,6 +259,10 @@ func (b *countedBody) end(stored int64) {
 
 // put uploads a file in one request.
 func (s *sender) put(ctx context.Context, u *Upload) error {
+	if err := s.files.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer s.files.Release(1)
 	file, err := u.Open()
 	if err != nil {
 		return err

@@ -476,6 +476,68 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 	}
 }
 
+// A voice waits for its own new video, also if it would pair with another one until then.
+func TestVoiceOfANewVideo(t *testing.T) {
+	server := startServer(t)
+	old, voice := uploadOfText(t, "inbox/talk.mp4", "video"), uploadOfText(t, "inbox/talk.de.wav", "voice")
+	old.Exists = true
+	own, err := uploadOfFile(t.Context(), "inbox/talk.de.mp4", randomFile(t, partBytes+1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var last string
+	server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		last = path.Base(r.URL.Path)
+		return false
+	})
+	if err := clientOf(server.url).Send(t.Context(), []*client.Upload{voice, old, own}, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	if last != "talk.de.wav" {
+		t.Errorf("%s was sent last", last)
+	}
+}
+
+// If another program ends the upload of a file, its parts are sent again.
+func TestUploadEndsMeanwhile(t *testing.T) {
+	for _, request := range []string{"a part", "the completion"} {
+		t.Run(request, func(t *testing.T) {
+			server := startServer(t)
+			file := randomFile(t, partBytes+1)
+			u, err := uploadOfFile(t.Context(), "inbox/big.mp4", file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var once sync.Once
+			server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
+				gone := false
+				if query := r.URL.Query(); query.Get("partNumber") == "2" && request == "a part" || r.Method == http.MethodPost && query.Has("uploadId") && request == "the completion" {
+					once.Do(func() {
+						gone = true
+						_, _ = io.Copy(io.Discard, r.Body)
+						w.WriteHeader(http.StatusNotFound)
+						_, _ = io.WriteString(w, "<Error><Code>NoSuchUpload</Code></Error>")
+					})
+				}
+				return gone
+			})
+			var sent atomic.Int64
+			if err := clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(n int64) { sent.Add(n) }); err != nil {
+				t.Fatal(err)
+			}
+			if server.sum(t, u.Key) != sumOf(t, file) {
+				t.Error("the bucket holds another file")
+			}
+			if request == "the completion" && sent.Load() != u.Sum.Size {
+				t.Errorf("%d bytes were reported, want %d", sent.Load(), u.Sum.Size)
+			}
+		})
+	}
+}
+
 // Compare finds what the bucket has already, by checksums, with few requests.
 func TestCompare(t *testing.T) {
 	server := startServer(t)
