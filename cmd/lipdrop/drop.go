@@ -26,18 +26,21 @@ type dropCmd struct {
 	Model   string            `predictor:"model" placeholder:"ID" help:"Model of the jobs, as lipdrop models lists it. A row of a list may name another."`
 	Set     map[string]string `mapsep:"none" placeholder:"OPTION=VALUE" help:"Option of the model, for every job. May be given several times. A row of a list may set another value."`
 	Wait    bool              `help:"Wait until the jobs have ended."`
-	Timeout time.Duration     `placeholder:"2h" help:"With --wait: end after this time with exit code 4. The jobs continue."`
+	Timeout time.Duration     `placeholder:"2h" help:"With --wait or --get: stop waiting after this time. The jobs continue."`
 	Get     string            `predictor:"folder" placeholder:"DIR" help:"Wait, then fetch the outputs into this folder."`
 	DryRun  bool              `help:"Only say what would happen."`
 	Yes     bool              `short:"y" help:"Do not ask."`
-	MaxUSD  float64           `name:"max-usd" placeholder:"N" help:"Send nothing if the estimate is more than this many US dollars, or is not known."`
+	MaxUSD  *float64          `name:"max-usd" placeholder:"N" help:"Send nothing if the estimate is more than this many US dollars, or is not known."`
 	Force   bool              `help:"Also send files that the bucket already holds. Their jobs start again."`
-	JSON    bool              `name:"json" help:"Print one JSON object for each job. With --wait, for each change: the status."`
+	JSON    bool              `name:"json" help:"Print one JSON object for each job. With --wait or --get, print the status as JSON at each change instead."`
 	Files   []string          `arg:"" predictor:"file" name:"file-or-folder-or-list" help:"What to drop: files, folders, or lists of jobs (.csv, .tsv, .jsonl)."`
 }
 
 // Run checks the files, asks once, uploads them, and with --wait follows their jobs.
 func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
+	if c.MaxUSD != nil && !(*c.MaxUSD >= 0) {
+		return &client.UsageError{Reason: fmt.Sprintf("--max-usd %g is no amount; give a number of US dollars such as 2.50", *c.MaxUSD)}
+	}
 	p, err := c.plan(ctx, stack, cmp.Or(string(c.To), ledger.InboxPrefix), say)
 	if err != nil {
 		return err
@@ -47,8 +50,8 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	} else if !c.JSON {
 		p.print(out)
 	}
-	if err == nil && c.MaxUSD > 0 && p.starting() > 0 && (p.cost.unknown > 0 || p.cost.usd > c.MaxUSD) {
-		err = fmt.Errorf("nothing was sent: --max-usd allows %s, and the estimate is: %v", dollars(c.MaxUSD), p.cost)
+	if err == nil && c.MaxUSD != nil && p.starting() > 0 && (p.cost.unknown > 0 || budget.Round(p.cost.usd) > *c.MaxUSD) {
+		err = fmt.Errorf("nothing was sent: --max-usd allows %s, and the estimate is: %v", dollars(*c.MaxUSD), p.cost)
 	}
 	if err != nil || c.DryRun {
 		return err
@@ -206,7 +209,7 @@ func (p *plan) send(ctx context.Context, stack *client.Client, say messages) err
 	err := stack.Send(ctx, uploads, bar.add)
 	bar.close()
 	if ctx.Err() != nil {
-		return errors.New("interrupted; the same command continues. A job starts when all its files are there")
+		return errors.New("interrupted; run the same command again to send the rest. A job starts when all its files are there")
 	}
 	if err != nil {
 		return err
@@ -248,8 +251,8 @@ func (c *dropCmd) follow(ctx context.Context, stack *client.Client, p *plan, nam
 	return jobs, err
 }
 
-// isAbout reports whether a status is about the drop that orders returned an order for,
-// or about a newer drop.
+// isAbout reports whether a status is about this drop or a newer one. The order is the
+// one that orders returned for the job.
 func isAbout(st client.Status, order string) bool {
 	switch {
 	case order == "":

@@ -343,7 +343,7 @@ func TestDrop(t *testing.T) {
 		})
 		var out, errs bytes.Buffer
 		args := []string{"drop", "big.mp4", "big.wav", "--dir", dir, "--to", "interrupted", "--yes"}
-		if code := run(ctx, args, &out, &errs); code != exitInterrupted || !strings.Contains(errs.String(), "interrupted; the same command continues") {
+		if code := run(ctx, args, &out, &errs); code != exitInterrupted || !strings.Contains(errs.String(), "interrupted; run the same command again to send the rest") {
 			t.Errorf("exit code %d: %s", code, &errs)
 		}
 		if said := command(t, 0, args...); !strings.Contains(said, "sent 2 files") {
@@ -357,6 +357,11 @@ func TestDrop(t *testing.T) {
 		if out := command(t, 1, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "0.01"); !strings.Contains(out, "nothing was sent: --max-usd allows $0.0100, and the estimate is: about $") {
 			t.Error(out)
 		}
+		if out := command(t, 1, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "0"); !strings.Contains(out, "nothing was sent: --max-usd allows $0.0000, and") {
+			t.Error(out)
+		}
+		command(t, 2, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd=-1")
+		command(t, 2, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "nan")
 		priceless.Store(true)
 		if out := command(t, 1, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "100"); !strings.Contains(out, "nothing was sent: --max-usd allows $100.00, and the estimate is: the cost is not known: ") {
 			t.Error(out)

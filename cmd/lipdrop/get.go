@@ -111,7 +111,7 @@ func (c *getCmd) fetch(ctx context.Context, stack *client.Client, out *terminal,
 		printf(out, "%s: %s, %s, %s\n", d.Name, d.Path, bytesOf(d.Bytes), what)
 	}
 	if ctx.Err() != nil {
-		return errors.New("interrupted; the same command continues")
+		return errors.New("interrupted; run the same command again to fetch the rest")
 	}
 	return err
 }

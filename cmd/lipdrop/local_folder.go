@@ -66,8 +66,8 @@ func (f *watchedFile) equals(next *watchedFile) bool {
 }
 
 // newWatcher returns a watcher of a folder. It treats each object of the bucket as a file
-// that is gone. So the first looks find out which files are still there, and delete the
-// objects of those that are not.
+// that is gone. So the first looks find out which files are still there. They delete the
+// objects of those that are not, if a watcher has uploaded them.
 func newWatcher(ctx context.Context, b *bucket.Bucket, folder string, say func(string)) (*watcher, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err

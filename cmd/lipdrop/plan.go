@@ -28,7 +28,7 @@ type plan struct {
 	files    *dropped
 	uploads  map[string]*client.Upload // by key: all files, and after choose only those to send
 	same     int                       // how many files are not sent, because the bucket holds them
-	jobs     []plannedJob              // all findings about the files
+	jobs     []plannedJob              // one for each name that the files concern
 	lists    map[string]int            // the number of rows by the list's file
 	rows     map[string]plannedRow     // by the key of the row's job.json
 	wrong    []wrong
@@ -63,7 +63,8 @@ type plannedJob struct {
 }
 
 // plan reads the files, compares them with the bucket, and checks which jobs they form
-// together with the files in the bucket. The error names every problem.
+// together with the files in the bucket. The error names all files that cannot be read, or
+// else all problems of jobs and rows.
 func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string, say messages) (*plan, error) {
 	models, err := catalog.Default()
 	if err != nil {

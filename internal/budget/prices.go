@@ -64,7 +64,7 @@ func (e Estimate) Warning() string {
 
 // Estimate returns the estimate of a job by the length of its output; 0 means that the
 // length is not known. If the price is not in memory, Estimate asks RunComfy and waits at
-// most two seconds. It does not return an error, because a job runs with or without an
+// most two seconds; concurrent calls wait for each other. It does not return an error, because a job runs with or without an
 // estimate.
 func (p *Prices) Estimate(ctx context.Context, model string, length time.Duration) Estimate {
 	price := p.price(ctx, model)
@@ -121,7 +121,7 @@ func priceOf(m runcomfy.Model, err error) price {
 	case usd == nil:
 		return price{unknown: "RunComfy has no price for the model"}
 	case !(*usd > 0 && *usd < maxPrice):
-		return price{unknown: fmt.Sprintf("RunComfy says that the model costs %g US dollars", *usd)}
+		return price{unknown: fmt.Sprintf("RunComfy says that the model costs %g US dollars, which cannot be right", *usd)}
 	case m.PriceUnit != runcomfy.PerSecond && m.PriceUnit != runcomfy.PerOutput:
 		return price{unknown: fmt.Sprintf("RunComfy's price of the model is for a unit that lipdrop does not know, %q", m.PriceUnit)}
 	}

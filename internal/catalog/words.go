@@ -200,8 +200,8 @@ func ratio(r *big.Rat) string {
 func theNearest(name string) string { return " (the nearest is " + name + ")" }
 
 // Nearest returns the known name that a wrong one probably means, or "". Two names are
-// near if at most a third of the longer one's letters differ, or if one contains the
-// other. Two neighbouring letters that are exchanged count as one difference. If several
+// near if one letter differs, or at most a third of the longer one's letters, or if one
+// contains the other, which is not too short. Two neighbouring letters that are exchanged count as one difference. If several
 // known names are equally near, Nearest returns the first.
 func Nearest(name string, known []string) string {
 	if len(name) > maxCompared {
@@ -224,8 +224,8 @@ func Nearest(name string, known []string) string {
 	return best
 }
 
-// fold returns the same text for names that differ only in case or in how their words
-// are joined.
+// fold returns the same text for names that differ only in case, or in which sign joins
+// their words.
 func fold(name string) string {
 	return strings.Map(func(r rune) rune {
 		if strings.ContainsRune("-/.", r) {

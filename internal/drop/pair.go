@@ -14,8 +14,8 @@ import (
 
 // touchedByVisual returns the subjects that a change of a video or image may concern:
 // the file's own name, and the names of the tagged audios that use the file. If the
-// file was deleted, these audios now use the video or image of a shorter stem; the name
-// of that stem is the last subject.
+// file was deleted, these audios may now use the video or image of a shorter stem, so the
+// name of that stem is always the last subject, if there is one.
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{subjectOf(stem)}
 	most := max(maxJobs, l.MaxJobsPerDrop)
@@ -66,8 +66,7 @@ func (l *lister) touchedByAudio(ctx context.Context, stem string) ([]Subject, er
 
 // findPair assesses the files of a stem: a video or an image and an audio file with the
 // same stem in the same folder are one job. An audio file that has no such partner is
-// tagged: it uses the video or image with the longest stem that its own stem
-// continues after a dot.
+// tagged: talk.v2.de.wav uses the video or image of talk.v2 or, if there is none, of talk.
 func (l *lister) findPair(ctx context.Context, f Finding, stem string, files []File) (Finding, error) {
 	if len(files) == 0 {
 		return f.gone("all files of "+f.Name+" were deleted", ""), nil

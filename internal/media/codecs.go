@@ -44,7 +44,11 @@ func (i *Info) warnRare(t *Track, what string) {
 	if t == i.Audio && i.Kind == Video {
 		part = "the sound of " + i.Name
 	}
-	i.warn("%s is %s, which not every program decodes; if the job fails, export it as H.264 with AAC sound", part, what)
+	better := "H.264 with AAC sound"
+	if i.Kind == Audio {
+		better = "WAV or MP3"
+	}
+	i.warn("%s is %s, which not every program decodes; if the job fails, export it as %s", part, what, better)
 }
 
 // readEntry reads the first sample entry of a track (ISO 14496-12, 8.5.2).
@@ -82,7 +86,8 @@ func (t *track) readEntry(r *reader) error {
 	return nil
 }
 
-// describePicture finds what makes a picture rare: more than 8 bits, or transparency.
+// describePicture finds what makes a picture rare: HEVC with 10 bits or more, or
+// transparency.
 func (t *track) describePicture(data []byte) {
 	transfer := byte(0)
 	if colour := behind(data, "colr"); len(colour) >= 8 && colour[6] == 0 {

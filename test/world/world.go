@@ -42,8 +42,8 @@ const (
 	pollARN    = "arn:aws:lambda:us-east-1:000000000000:function:poll"
 	archiveARN = "arn:aws:lambda:us-east-1:000000000000:function:archive"
 
-	// Token is the API token of a new world. Tests search for it where no token
-	// may be.
+	// Token is the API token of a new world. Tests check that it is in no place where a
+	// token must not be.
 	Token = "canary-token-0123456789"
 )
 
@@ -115,7 +115,7 @@ type World struct {
 	Errors        []string // the errors that invocations returned
 
 	Notices      []notice.Detail // the notices that EventBridge accepted, in order
-	WrongNotices []string        // those with another detail type, or that say what no status or record ever said
+	WrongNotices []string        // those whose type does not fit their state, or whose content was never in a status or record
 
 	submit  pool[*submit.Handler]
 	poll    pool[*poll.Handler]
@@ -292,8 +292,8 @@ func (w *World) Notify(kind, key string, late time.Duration) {
 	w.send(&w.drops, objectEvent(kind, key, "", w.now), w.drops.Delay+late)
 }
 
-// NotifyExpiry puts an event into the queue that a lifecycle rule removed an object or
-// an old version.
+// NotifyExpiry puts an event into submit's queue, which says that a lifecycle rule removed
+// an object or an old version.
 func (w *World) NotifyExpiry(key string) {
 	w.send(&w.drops, objectEvent("Object Deleted", key, "Lifecycle Expiration", w.now), w.drops.Delay)
 }
@@ -305,8 +305,8 @@ func (w *World) send(q *queue, body string, delay time.Duration) {
 	q.messages = append(q.messages, &message{body: body, sent: w.now, visibleAt: w.now.Add(delay)})
 }
 
-// NotifyCancel sends cancel the event that a key was deleted, with a delay. The
-// reason is the reason in S3's event.
+// NotifyCancel puts an event into cancel's queue, with a delay, which says that a key was
+// deleted. The reason is the reason in S3's event.
 func (w *World) NotifyCancel(key, reason string, late time.Duration) {
 	w.send(&w.deletions, objectEvent("Object Deleted", key, reason, w.now), time.Second+late)
 }
@@ -314,7 +314,7 @@ func (w *World) NotifyCancel(key, reason string, late time.Duration) {
 // submitQueue is submit's client of its own queue.
 type submitQueue World
 
-// Send accepts at most 256 KiB, as SQS does.
+// Send accepts at most 256 KiB, which every SQS accepts.
 func (q *submitQueue) Send(ctx context.Context, body string) error {
 	w := (*World)(q)
 	if len(body) > 256<<10 {
