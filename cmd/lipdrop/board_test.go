@@ -35,7 +35,7 @@ func TestSummary(t *testing.T) {
 	} {
 		jobs = append(jobs, &job)
 	}
-	const want = "7 jobs: 1 in_progress, 1 succeeded, 2 failed, 1 cancelled, 1 rejected, 1 held; 20.0 s of output; $1.00"
+	const want = "7 jobs: 1 rejected, 1 held, 1 in_progress, 1 succeeded, 2 failed, 1 cancelled; 20.0 s of output; $1.00"
 	if got := summary(jobs); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

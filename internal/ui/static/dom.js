@@ -59,13 +59,17 @@ export function notify(text, bad = false) {
 export function confirmed(title, text, action) {
   const dialog = byId("confirm");
   return new Promise((resolve) => {
+    // The event "close" comes later, perhaps after the next question has been asked.
+    const end = (yes) => {
+      dialog.close();
+      resolve(yes);
+    };
     dialog.replaceChildren(
       h("h2", { id: "confirm-title" }, title), h("p", {}, text),
       h("div", { class: "buttons" },
-        h("button", { type: "button", onclick: () => dialog.close("no") }, "Back"),
-        h("button", { type: "button", class: "primary", onclick: () => dialog.close("yes") }, action)));
-    dialog.returnValue = "no";
-    dialog.onclose = () => resolve(dialog.returnValue === "yes");
+        h("button", { type: "button", onclick: () => end(false) }, "Back"),
+        h("button", { type: "button", class: "primary", onclick: () => end(true) }, action)));
+    dialog.oncancel = () => resolve(false); // Escape
     dialog.showModal();
   });
 }
