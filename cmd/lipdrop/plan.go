@@ -26,7 +26,7 @@ import (
 type plan struct {
 	resolver drop.Resolver // of the stack, without files
 	files    *dropped
-	uploads  map[string]*client.Upload // by key: all files, and after choose only those to send
+	uploads  map[string]*client.Upload // by key: all files; once choose has run, only those to send
 	same     int                       // how many files are not sent, because the bucket holds them
 	jobs     []plannedJob              // one for each name that the files concern
 	lists    map[string]int            // the number of rows by the list's file

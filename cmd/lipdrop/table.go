@@ -90,7 +90,8 @@ func fit(widest []int, width int) []table.ColumnConfig {
 }
 
 // writeJSON writes a value as a line of JSON. It writes control and format characters as
-// \u escapes. Otherwise the terminal would write Go's escapes, which JSON does not allow.
+// \u escapes. Otherwise the type terminal would escape them as Go does, which JSON does not
+// allow.
 func writeJSON(out io.Writer, value any) error {
 	var line strings.Builder
 	enc := json.NewEncoder(&line)

@@ -45,8 +45,8 @@ type follow struct {
 	about func(client.Status) bool
 }
 
-// missingTime is how long names may have no status, from the start or since another name
-// got its first one. A drop is assessed within seconds, but a long list takes longer, and
+// missingTime is how long to wait for names that have no status. It starts anew each time
+// that a name gets its first status. A drop is assessed within seconds, but a long list takes longer, and
 // events of a new stack may come late.
 const missingTime = 5 * time.Minute
 
@@ -68,7 +68,7 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 	giveUp := time.AfterFunc(missingTime, func() { cancel(errMissing) })
 	defer giveUp.Stop()
 	seen := map[string]client.Status{}
-	hinted := f.about != nil // drop has just sent their files
+	hinted := f.about != nil // the drop command has just sent the files
 	err := f.stack.Follow(following, func(changed []client.Status) (bool, error) {
 		for _, st := range changed {
 			if f.about != nil && !f.about(st) {
@@ -160,8 +160,8 @@ func openCodes(seen map[string]client.Status) []int {
 // job cost a request.
 const mostTimed = 50
 
-// withTimes adds to a status when its take was submitted, and how long a run usually
-// takes.
+// withTimes adds two things to a status: the time at which its take was submitted, and
+// how long a run usually takes.
 func (f *follow) withTimes(ctx context.Context, st client.Status, jobs int) followed {
 	job := followed{Status: st}
 	if st.Take == "" || client.Settled(st.Status) || jobs > mostTimed || !f.board.redraws() {

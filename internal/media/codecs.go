@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// doubtSpatial is the doubt about sound that only Apple's programs decode.
+// doubtSpatial is what a warning calls sound that only Apple's programs decode.
 const doubtSpatial = "spatial audio (apac)"
 
 // entryCodecs are the words for the sample entries of video and audio.
@@ -34,8 +34,8 @@ var rare = map[string]string{
 	"prores": "ProRes", "dnxhd": "DNxHD", "cfhd": "CineForm", "qtrle": "QuickTime Animation", "alac": "Apple Lossless (ALAC)", "apac": doubtSpatial,
 }
 
-// warnRare warns that few programs decode a track. What names its codec as a person
-// knows it; it is empty if many programs decode it.
+// warnRare warns that few programs decode a track. The parameter what names the codec as
+// a person knows it. It is empty if many programs decode the track.
 func (i *Info) warnRare(t *Track, what string) {
 	if what == "" {
 		return
@@ -128,8 +128,8 @@ func hevcDoubt(config []byte, transfer byte) string {
 	return "10-bit HEVC"
 }
 
-// pictureCodecs are the words for the codecs of a Windows bitmap header, without spaces
-// at their ends.
+// pictureCodecs are the words for the codecs of a Windows bitmap header. The keys are the
+// codes of the header in capitals, without trailing spaces.
 var pictureCodecs = map[string]string{
 	"H264": "h264", "X264": "h264", "AVC1": "h264", "HEVC": "hevc", "H265": "hevc", "HVC1": "hevc", "AV01": "av1", "VP80": "vp8", "VP90": "vp9",
 	"XVID": "mpeg4", "DIVX": "mpeg4", "DX50": "mpeg4", "FMP4": "mpeg4", "MP4V": "mpeg4", "DIV3": "msmpeg4v3", "MP43": "msmpeg4v3",

@@ -21,8 +21,8 @@ import (
 
 const (
 	// sweepBack is how far back the hourly sweep settles executions, measured from
-	// their end. AWS may lose the event of a status change. Many sweeps then find
-	// the execution.
+	// their end. AWS may lose the event of a status change. About 24 sweeps then have
+	// a chance to settle the execution.
 	sweepBack = 24 * time.Hour
 
 	// listBack is how far back the sweep lists executions, measured from their
