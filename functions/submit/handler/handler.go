@@ -216,15 +216,19 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 			return response, err
 		}
 		response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.id})
-		h.postpone(invocation, m, h.pause(err, m.receives))
+		h.postpone(invocation, m, err)
 	}
 	return response, nil
 }
 
-// postpone delays the next delivery of a message. If that fails, the queue delivers the
-// message after its visibility timeout.
-func (h *Handler) postpone(ctx context.Context, m message, pause time.Duration) {
-	if m.receipt == "" || pause == 0 {
+// postpone delays the next delivery of a message that err left unfinished. If that fails,
+// the queue delivers the message after its visibility timeout.
+func (h *Handler) postpone(ctx context.Context, m message, err error) {
+	if m.receipt == "" {
+		return
+	}
+	pause := h.pause(err, m.receives)
+	if pause == 0 {
 		return
 	}
 	if err := h.Queue.Postpone(ctx, m.receipt, pause); err != nil {
