@@ -50,7 +50,7 @@ type Sum struct {
 	SHA256 [sha256.Size]byte
 	md5    [md5.Size]byte
 	crc    uint64   // CRC64NVME of the whole file
-	parts  []uint64 // CRC64NVME of each part; nil if there is only one part
+	parts  []uint64 // CRC64NVME of each part; nil if the file is sent in one request
 }
 
 // nvme is the table of CRC64NVME. S3 verifies this checksum for each part, and for the

@@ -25,8 +25,8 @@ import (
 
 const (
 	// uploadsAtOnce is how many files are uploaded in one piece at the same time, and
-	// largeAtOnce how many in parts. The parts of a file are uploaded one after the other,
-	// so that an interruption loses at most one.
+	// largeAtOnce how many in several parts. The parts of a file are uploaded one after the
+	// other, so that an interruption loses at most one.
 	uploadsAtOnce = 16
 	largeAtOnce   = 4
 
@@ -66,10 +66,10 @@ func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)
 }
 
 // together groups the files that must appear in the bucket together. Each file of a pair
-// starts its job. If both files replace others, the first one must not start a job with
-// the other's old version, which would be charged too. So a video or image that replaces
-// another one, and the audio files that pair with it, are one group, in this order.
-// Every other file is a group of its own.
+// starts its job. A new video must not start a job with the old version of its voice,
+// which would be charged too. So a video or image and the audio files that pair with it
+// are one group, in this order, if one of them replaces another file. Every other file
+// is a group of its own.
 func together(uploads []*Upload) [][]*Upload {
 	var groups [][]*Upload
 	visuals := map[string]int{} // the groups of the videos and images, by name
@@ -90,7 +90,7 @@ func together(uploads []*Upload) [][]*Upload {
 			name = strings.TrimSuffix(name, path.Ext(name))
 			i, found = visuals[name]
 		}
-		if found && k.Role == drop.Audio && groups[i][0].Exists {
+		if found && k.Role == drop.Audio && (u.Exists || groups[i][0].Exists) {
 			groups[i] = append(groups[i], u)
 		} else {
 			groups = append(groups, []*Upload{u})
@@ -102,13 +102,19 @@ func together(uploads []*Upload) [][]*Upload {
 // sender uploads files.
 type sender struct {
 	*Client
-	files, large *semaphore.Weighted // how many more files may be sent, in one piece and in parts
+	files, large *semaphore.Weighted // how many more files may be sent, in one piece and in several
 	sent         func(n int64)
 }
 
-// upload uploads the files of a group. It first sends the parts of the large ones. Then
-// all files appear in the bucket, the first one before the others.
+// upload uploads the files of a group. All files but the first one, and large ones, are
+// sent in parts. When all parts are there, the files appear in the bucket, the first one
+// before the others. The others then need only one short request each.
 func (s *sender) upload(ctx context.Context, files []*Upload) error {
+	for _, u := range files[1:] {
+		if u.Sum.parts == nil && u.Sum.Size > 0 {
+			u.Sum.parts = []uint64{u.Sum.crc}
+		}
+	}
 	finish := make([]func(context.Context) error, len(files))
 	all := func(do func(ctx context.Context, i int) error, from int) error {
 		group, ctx := errgroup.WithContext(ctx)
@@ -131,8 +137,8 @@ func (s *sender) upload(ctx context.Context, files []*Upload) error {
 	return all(func(ctx context.Context, i int) error { return finish[i](ctx) }, 1)
 }
 
-// prepare sends the parts of a large file. The returned function makes the file appear in
-// the bucket: it completes the upload of the parts, or sends the whole file.
+// prepare sends the parts of a file, if it has parts. The returned function makes the file
+// appear in the bucket: it completes the upload of the parts, or sends the whole file.
 func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Context) error, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -143,6 +149,7 @@ func (s *sender) prepare(ctx context.Context, u *Upload) (finish func(context.Co
 	complete, err := s.sendParts(ctx, u)
 	if isGone(err) {
 		if s.isStored(ctx, u) {
+			s.sent(u.Sum.Size)
 			return func(context.Context) error { return nil }, nil
 		}
 		complete, err = s.sendParts(ctx, u)
@@ -278,10 +285,14 @@ func (s *sender) put(ctx context.Context, u *Upload) error {
 // sendParts sends the parts of a file, and returns the function that completes the
 // upload. It continues an unfinished upload of the same content.
 func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(context.Context) error, err error) {
-	if err := s.large.Acquire(ctx, 1); err != nil {
+	slots := s.large
+	if len(u.Sum.parts) == 1 {
+		slots = s.files
+	}
+	if err := slots.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
-	defer s.large.Release(1)
+	defer slots.Release(1)
 	file, err := u.Open()
 	if err != nil {
 		return nil, err
@@ -301,10 +312,11 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 		}
 		id, parts = created.UploadId, make([]types.CompletedPart, len(u.Sum.parts))
 	}
-	size := partSize(u.Sum.Size)
+	size, done := partSize(u.Sum.Size), int64(0)
 	for i := range parts {
 		off := int64(i) * size
 		n := min(size, u.Sum.Size-off)
+		done += n
 		if parts[i].ETag != nil {
 			s.sent(n)
 			continue
@@ -315,6 +327,7 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 			Body: io.NewSectionReader(file, off, n), ChecksumCRC64NVME: crc,
 		}, s.options)
 		if err != nil {
+			s.sent(n - done) // the earlier parts; countingClient has subtracted this one
 			return nil, err
 		}
 		parts[i] = types.CompletedPart{PartNumber: number, ETag: out.ETag, ChecksumCRC64NVME: crc}
@@ -357,8 +370,8 @@ func (s *sender) unfinished(ctx context.Context, u *Upload) (*string, []types.Co
 }
 
 // partsOf returns the parts of an unfinished upload. It returns nil if the upload has no
-// parts, or a part that is not a part of this file: its content is another one, or
-// another program with another part size began it.
+// parts, or if one of them does not match the file: the upload then has other content, or
+// a program with another part size began it.
 func (s *sender) partsOf(ctx context.Context, u *Upload, id *string) ([]types.CompletedPart, error) {
 	parts := make([]types.CompletedPart, len(u.Sum.parts))
 	size, found := partSize(u.Sum.Size), false

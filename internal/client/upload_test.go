@@ -406,7 +406,7 @@ func TestOrderOfUploads(t *testing.T) {
 	}
 }
 
-// If both files of a pair are replaced, they appear in the bucket one right after the other.
+// If a file of a pair is replaced, both files appear in the bucket one right after the other.
 // A job of a new video and an old voice would be charged, and so would the job of both.
 func TestReplacedPairsAppearTogether(t *testing.T) {
 	server := startServer(t)
@@ -426,28 +426,52 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 		u.Exists = true
 		uploads = append(uploads, u)
 	}
+	// The voice was there before its video. Another new video takes long.
+	voice, slow := uploadOfText(t, "inbox/first/talk.wav", "voice"), uploadOfText(t, "inbox/slow/slow.mp4", "slow")
+	voice.Exists = true
+	uploads = append(uploads, voice, uploadOfText(t, "inbox/first/talk.mp4", "video"), slow)
+	appeared := make(chan struct{})
 	var mu sync.Mutex
 	left := map[string]int{} // the files that are missing since the first one appeared, by folder
 	parts := 0
 	server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
+		if path.Base(r.URL.Path) == "slow.mp4" {
+			select {
+			case <-appeared:
+			case <-time.After(20 * time.Second):
+				t.Error("a voice waits for the video of another pair")
+			}
+			return false
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		folder, file := path.Split(r.URL.Path)
 		query := r.URL.Query()
 		switch {
 		case query.Has("partNumber"):
-			parts++
+			if path.Base(folder) == "large" {
+				parts++
+			}
+			if left[folder] != 0 {
+				t.Errorf("%s is sent after the video of its pair appeared", r.URL.Path)
+			}
 		case r.Method == http.MethodPut, r.Method == http.MethodPost && query.Has("uploadId"):
 			if path.Ext(file) != ".mp4" {
 				left[folder]--
+				if r.Method == http.MethodPut {
+					t.Errorf("%s is sent after the video of its pair appeared", r.URL.Path)
+				}
+				if path.Base(folder) == "first" {
+					close(appeared)
+				}
 				break
 			}
-			left[folder] = 2
-			if path.Base(folder) == "large" {
-				left[folder] = 1
-				if parts < 6 {
-					t.Errorf("%s appeared before all parts of both files were sent", file)
-				}
+			left[folder] = 1
+			if path.Base(folder) != "large" && path.Base(folder) != "first" {
+				left[folder] = 2
+			}
+			if path.Base(folder) == "large" && parts < 6 {
+				t.Errorf("%s appeared before all parts of both files were sent", file)
 			}
 		}
 		incomplete := 0
@@ -471,8 +495,8 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 			t.Errorf("%d voices of %s did not appear", n, folder)
 		}
 	}
-	if len(left) != 41 {
-		t.Errorf("%d pairs, want 41", len(left))
+	if len(left) != 42 {
+		t.Errorf("%d pairs, want 42", len(left))
 	}
 }
 
@@ -531,7 +555,7 @@ func TestUploadEndsMeanwhile(t *testing.T) {
 			if server.sum(t, u.Key) != sumOf(t, file) {
 				t.Error("the bucket holds another file")
 			}
-			if request == "the completion" && sent.Load() != u.Sum.Size {
+			if sent.Load() != u.Sum.Size {
 				t.Errorf("%d bytes were reported, want %d", sent.Load(), u.Sum.Size)
 			}
 		})
