@@ -469,6 +469,23 @@ func TestDropWithOptions(t *testing.T) {
 	b.quiet()
 }
 
+// The buttons for choosing files and a folder lead to the check of the files.
+func TestChosenFiles(t *testing.T) {
+	b := openBrowser(t)
+	c := start(t, local.Options{})
+	mp4, wav := sample.Files()
+	folder := t.TempDir()
+	files := []string{write(t, filepath.Join(folder, "talk.mp4"), mp4), write(t, filepath.Join(folder, "talk.wav"), wav)}
+	address := serve(t, c)
+	for picker, chosen := range map[string][]string{"#pick-files": files, "#pick-folder": {folder}} {
+		b.do("open the page", chromedp.Navigate(address))
+		b.waitFor("the page is open", `document.querySelector("#none:not([hidden])")`)
+		b.do("choose files with "+picker, chromedp.SetUploadFiles(picker, chosen))
+		b.waitFor("the files are checked", `document.querySelector("#found .found li")?.innerText.includes("talk")`)
+	}
+	b.quiet()
+}
+
 // If the browser cannot play a file, the page says so and offers the download. It shows
 // an image.
 func TestOtherMedia(t *testing.T) {

@@ -11,7 +11,7 @@ export class Drop {
     this.dialog.addEventListener("cancel", (e) => { if (this.uploading) e.preventDefault(); });
     this.dialog.addEventListener("close", () => this.end());
     this.picker = h("input", { type: "file", multiple: true, hidden: true, id: "pick-files", onchange: () => this.add([...this.picker.files].map((file) => ({ path: file.name, file }))) });
-    this.folderPicker = h("input", { type: "file", hidden: true, onchange: () => this.take([...this.folderPicker.files].map((file) => ({ path: file.webkitRelativePath || file.name, file }))) });
+    this.folderPicker = h("input", { type: "file", hidden: true, id: "pick-folder", onchange: () => this.add([...this.folderPicker.files].map((file) => ({ path: file.webkitRelativePath || file.name, file }))) });
     this.folderPicker.webkitdirectory = true;
     document.body.append(this.picker, this.folderPicker);
     // The command ends a drop after two minutes without a request.
