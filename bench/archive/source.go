@@ -77,7 +77,7 @@ func (s source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = (&content{size: size}).WriteTo(w) // the client may have gone
 }
 
-// blockSize is odd: no part size is a multiple of it, so the parts of a file differ.
+// No part size is a multiple of blockSize, so each part of a file differs from the next one.
 const blockSize = mib + 13
 
 var block = sync.OnceValue(func() []byte {

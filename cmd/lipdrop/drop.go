@@ -39,7 +39,7 @@ type dropCmd struct {
 // Run checks the files, asks once, uploads them, and with --wait follows their jobs.
 func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
 	if c.MaxUSD != nil && !(*c.MaxUSD >= 0) {
-		return &client.UsageError{Reason: fmt.Sprintf("--max-usd %g is no amount; give a number of US dollars such as 2.50", *c.MaxUSD)}
+		return &client.UsageError{Reason: fmt.Sprintf("--max-usd %g is not an amount; give a number of US dollars such as 2.50", *c.MaxUSD)}
 	}
 	p, err := c.plan(ctx, stack, cmp.Or(string(c.To), ledger.InboxPrefix), say)
 	if err != nil {

@@ -64,8 +64,7 @@ func TestFolderListsAsABucket(t *testing.T) {
 	}
 }
 
-// Links to files and folders are followed, and a file that cannot be read is
-// one line about that file.
+// A folder to drop into may be given with or without inbox/.
 func TestInboxFolder(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "", "/": "", "inbox": "", "/inbox/": "",
@@ -80,6 +79,8 @@ func TestInboxFolder(t *testing.T) {
 	}
 }
 
+// Links to files and folders are followed, and a file that cannot be read is
+// one line about that file.
 func TestCheckFollowsLinks(t *testing.T) {
 	tests := []struct {
 		name  string

@@ -46,11 +46,12 @@ type follow struct {
 }
 
 // missingTime is how long to wait for names that have no status. It starts anew each time
-// that a name gets its first status. A drop is assessed within seconds, but a long list takes longer, and
-// events of a new stack may come late.
+// that a name gets its first status. A drop is assessed within seconds, but a long list
+// takes longer, and events of a new stack may come late.
 const missingTime = 5 * time.Minute
 
-// errMissing is the cause of the end if names got no status within missingTime.
+// errMissing is the cause with which untilEnd stops following if names get no status
+// within missingTime.
 var errMissing = errors.New("no status")
 
 // untilEnd shows each change until every job has ended, and returns the exit code for

@@ -64,8 +64,8 @@ func (e Estimate) Warning() string {
 
 // Estimate returns the estimate of a job by the length of its output; 0 means that the
 // length is not known. If the price is not in memory, Estimate asks RunComfy and waits at
-// most two seconds; concurrent calls wait for each other. It does not return an error, because a job runs with or without an
-// estimate.
+// most two seconds; concurrent calls wait for each other. It does not return an error,
+// because a job runs with or without an estimate.
 func (p *Prices) Estimate(ctx context.Context, model string, length time.Duration) Estimate {
 	price := p.price(ctx, model)
 	if price.unknown != "" {

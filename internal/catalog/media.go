@@ -26,8 +26,8 @@ var recommendedBytes = map[media.Kind]int64{media.Video: 100 * mb, media.Image: 
 // CheckMedia compares a media file with the limits of a property. It returns a problem
 // for each limit that the file breaks. It returns a warning for each limit that it
 // could not check or that only an estimate exceeds, and for each recommendation of
-// RunComfy that the file does not meet. Each warning is a clause without a full stop. It returns nothing for a property
-// that accepts no media.
+// RunComfy that the file does not meet. Each warning is a clause without a full stop.
+// CheckMedia returns nothing for a property that accepts no media.
 func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Problem, warnings []string) {
 	p, ok := m.mediaProperty(property)
 	if !ok {

@@ -200,9 +200,10 @@ func ratio(r *big.Rat) string {
 func theNearest(name string) string { return " (the nearest is " + name + ")" }
 
 // Nearest returns the known name that a wrong one probably means, or "". Two names are
-// near if one letter differs, or at most a third of the longer one's letters, or if one
-// contains the other, which is not too short. Two neighbouring letters that are exchanged count as one difference. If several
-// known names are equally near, Nearest returns the first.
+// near if they differ in one letter, or in at most a third of the longer one's letters.
+// They are also near if the longer one contains the shorter one, and the shorter one has at
+// least minContained bytes. Two neighbouring letters that are exchanged count as one
+// difference. If several known names are equally near, Nearest returns the first.
 func Nearest(name string, known []string) string {
 	if len(name) > maxCompared {
 		return ""

@@ -154,8 +154,8 @@ func Explain(purpose, resource string, err error) error {
 	case ok:
 		return &ServiceError{Purpose: purpose, Code: api.ErrorCode(), Message: api.ErrorMessage(), Err: err}
 	}
-	// The SDK looks for credentials in the machine's metadata service last, so that
-	// error means that there are none elsewhere.
+	// The SDK asks the machine's metadata service last, so an error of that service means
+	// that it found no credentials elsewhere.
 	if text := err.Error(); strings.Contains(text, "operation error ec2imds") || strings.Contains(text, "static credentials are empty") {
 		return &CredentialsError{Missing: true, Err: errors.New("there are no AWS credentials")}
 	}

@@ -50,8 +50,8 @@ func (l *lister) findBundle(ctx context.Context, f Finding, bundle, match string
 	problems = append(problems, wrong...)
 	job := &Job{Name: f.Name, Take: take, doc: doc, media: refs.media, wrong: problems}
 	if refs.missing != nil || refs.wildcard != nil {
-		// Prepare may never run for this bundle, so validate here. Empty files of a wildcard
-		// that is otherwise right are reported with its matches.
+		// Prepare may never run for this bundle, so validate here. If there is a wildcard
+		// and nothing else is wrong, findMatches and Prepare report empty files.
 		options := uploadAgain(model.Validate(doc.Input), jobJSON)
 		if problems != nil || options != nil || refs.wildcard == nil {
 			problems = append(problems, job.emptyFiles(filesOf(refs.media))...)

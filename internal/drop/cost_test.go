@@ -27,8 +27,8 @@ func TestCost(t *testing.T) {
 		name, key          string
 		lists, heads, gets int
 	}{
-		// A preset costs two listings a folder. Each search for a stem, or for what
-		// other sources of its name, costs one.
+		// A preset costs two listings a folder. Each search for a stem, or for other
+		// sources of its name, costs one.
 		{"a pair, by its audio", "ads/pair.wav", 3 + 2, 2, 3},
 		{"a lone audio", "ads/lone.wav", 3, 0, 0},
 		{"a lone video", "ads/solo.mp4", 1 + 3, 0, 0},

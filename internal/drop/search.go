@@ -120,7 +120,7 @@ func (l *lister) namedIn(ctx context.Context, folders []string, name string) ([]
 }
 
 // present returns the Unicode forms of a folder to search, its own first. It leaves out
-// a form whose first folder with another spelling does not exist.
+// a form if the first folder that this form spells differently does not exist.
 func (l *lister) present(ctx context.Context, folder string) ([]string, error) {
 	all := forms(folder, maxKey)
 	found := all[:1]

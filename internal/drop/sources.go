@@ -91,8 +91,8 @@ func (l *lister) ownSources(ctx context.Context, stem string) (sources, error) {
 	return s, nil
 }
 
-// dropsIn returns the files below a bundle that belong to it, of the first
-// bucket.PageSize.
+// dropsIn lists at most bucket.PageSize files below a bundle for each Unicode form, and
+// returns those that belong to the bundle.
 func (l *lister) dropsIn(ctx context.Context, bundle string) ([]File, error) {
 	files, err := l.below(ctx, bundle, bucket.PageSize)
 	return slices.DeleteFunc(files, func(f File) bool {

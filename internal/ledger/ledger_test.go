@@ -643,7 +643,6 @@ func TestRecentTakes(t *testing.T) {
 	}
 }
 
-// Only a take that RunComfy certainly does not charge is free.
 // An input that is a URL has no key, so it is not the file of an event without a key.
 func TestUses(t *testing.T) {
 	rec := ledger.Record{Inputs: []ledger.Input{{URL: "https://example.com/talk.mp4"}, {Key: "inbox/ads/talk.wav"}}}
@@ -654,6 +653,7 @@ func TestUses(t *testing.T) {
 	}
 }
 
+// Only a take that RunComfy certainly does not charge is free.
 func TestFreeTakes(t *testing.T) {
 	cost := func(usd float64) *float64 { return &usd }
 	tests := []struct {

@@ -78,7 +78,7 @@ func (r Row) label(column string) string {
 	return cmp.Or(r.labels[column], fmt.Sprintf("%s %q", noun, column))
 }
 
-// Defaults are what a row gets that does not say it.
+// Defaults are the values for what a row leaves out.
 type Defaults struct {
 	Catalog *catalog.Catalog
 
@@ -130,8 +130,8 @@ type reader struct {
 	problems []Problem
 }
 
-// Read reads a list, whose form the suffix of the file's name says. It returns the rows
-// that could be read, and every problem of every row.
+// Read reads a list. The suffix of the file name says whether it is a table or JSON lines.
+// It returns the rows that could be read, and every problem of every row.
 func Read(file string, text []byte, d Defaults) ([]Row, []Problem) {
 	r := &reader{Defaults: d, known: d.columns()}
 	read := r.readTable

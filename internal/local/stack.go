@@ -337,8 +337,8 @@ func (s *Stack) consume(restarted bool) {
 	s.calls.Go(func() { s.schedule(restarted) })
 }
 
-// invokeFunction returns a queue.Invoke that calls a function. A function logs its own
-// failures, so it logs only why the function could not be called.
+// invokeFunction returns a queue.Invoke that calls a function. It logs an error only if the
+// call itself failed, because a function logs its own failures.
 func (s *Stack) invokeFunction(name string) queue.Invoke {
 	return func(ctx context.Context, payload []byte) ([]byte, error) {
 		result, failure, err := s.lambda.Invoke(ctx, name, payload)
@@ -346,7 +346,7 @@ func (s *Stack) invokeFunction(name string) queue.Invoke {
 			return nil, failure
 		}
 		if err != nil && !errors.Is(err, lambda.ErrClosed) {
-			slog.Error("function not called", "function", name, "err", err)
+			slog.Error("call of a function failed", "function", name, "err", err)
 		}
 		return result, err
 	}

@@ -262,7 +262,8 @@ func (t *track) lastChunk(r *reader) (int64, error) {
 }
 
 // readEdits reads the edit list. An edit shows no more of the media than there is.
-// The lengths of edits are in the movie's units, of which a second has the number movie.
+// The timescale of the movie is movie: the lengths of edits are in units of 1/movie
+// seconds.
 func (t *track) readEdits(r *reader, movie uint64) error {
 	media, known := inTime(t.length, t.timescale)
 	t.shown = media

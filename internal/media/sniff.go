@@ -48,8 +48,8 @@ func (f form) accepts(suffix string) bool {
 }
 
 // signatures lists what files begin with. ? stands for any byte. The first row that
-// matches decides. Old QuickTime movies have no ftyp box. Some types of their first box are also
-// words that a text file may contain; those count only if the box is short.
+// matches decides. Old QuickTime movies have no ftyp box. Some types of their first box are
+// also words that a text file may contain; those count only if the box is short.
 var signatures = []struct {
 	form   form
 	begins []string

@@ -211,7 +211,7 @@ func (w *wav) dataLength(r *reader, available, claimed uint64, info *Info) uint6
 	if claimed == math.MaxUint32 && w.longData > 0 {
 		claimed = w.longData
 	}
-	const implausible = 1_000_000_000 // if most of a length from here on is missing, no program counted it
+	const implausible = 1_000_000_000 // if most of so large a length is missing, no program counted it
 	switch {
 	case claimed == 0 && w.size == uint64(r.src.Size-r.start): // the header was completed, so there is no sound
 		return 0

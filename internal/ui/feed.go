@@ -220,8 +220,9 @@ func (f *feed) read(ctx context.Context, file bucket.File) error {
 	r := row{Key: rowKey(file.Key), Status: posted.Status}
 	r.Reason, r.Remedy, r.Warnings, r.Links, r.Outputs, r.Jobs = "", "", nil, nil, nil, nil
 	name, isFile := strings.CutPrefix(r.Key, "/")
+	// An answer file's key may be cut, so its row keeps the name that its status has.
 	if r.File = isFile; !isFile || r.Name == "" {
-		r.Name = name // otherwise the status has the name, of which an answer file's key may be only a part
+		r.Name = name
 	}
 	if r.UpdatedAt.IsZero() {
 		r.UpdatedAt = file.LastModified

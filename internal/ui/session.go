@@ -36,7 +36,8 @@ const (
 	// idleAfter is how long a drop waits for the page, which may have been closed.
 	idleAfter = 2 * time.Minute
 
-	// nextWithin is how long /api/drop/next waits for something to say.
+	// nextWithin is how long /api/drop/next waits for a part to ask for, or for the end of
+	// the phase.
 	nextWithin = 15 * time.Second
 )
 
@@ -144,7 +145,7 @@ func (s *Server) withSession(do func(*dropSession, *http.Request) (any, error)) 
 	}
 }
 
-// begin begins a phase, which run does.
+// begin starts a phase: it calls run in a new goroutine.
 func (d *dropSession) begin(run func() error) {
 	d.mu.Lock()
 	phase := make(chan struct{})

@@ -73,9 +73,9 @@ func TestFunctionsHaveTheVariablesTheyRead(t *testing.T) {
 	})
 }
 
-// Submit, the local stack with all that checks for it, and lipdrop check each make
-// drop.Settings. A field that one of them leaves out has its zero value there, so that
-// check accepts what submit rejects.
+// drop.Settings is made in three places: by submit, by permissions.Settings (for try, drop
+// and the page), and by lipdrop check. If one of them leaves out a field, it may accept
+// what submit rejects.
 func TestSettingsAreComplete(t *testing.T) {
 	fields := reflect.VisibleFields(reflect.TypeFor[drop.Settings]())
 	for _, path := range []string{"functions/submit/main.go", "internal/local/permissions/settings.go", "cmd/lipdrop/check.go"} {

@@ -314,7 +314,7 @@ func (w *World) NotifyCancel(key, reason string, late time.Duration) {
 // submitQueue is submit's client of its own queue.
 type submitQueue World
 
-// Send accepts at most 256 KiB, which every SQS accepts.
+// Send refuses a message of more than 256 KiB, because some emulators of SQS do.
 func (q *submitQueue) Send(ctx context.Context, body string) error {
 	w := (*World)(q)
 	if len(body) > 256<<10 {

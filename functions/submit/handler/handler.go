@@ -100,7 +100,8 @@ const (
 	promptReceives = 30
 	// retryFor is for how long a message is tried again. A message that is older is
 	// tried once more. Its further deliveries follow each other after burnPause and do
-	// nothing, so that it becomes a dead letter soon.
+	// nothing, so that it becomes a dead letter soon. A message that waited for a higher
+	// MaxJobsPerDrop is tried until its last delivery, however old it is.
 	retryFor  = 24 * time.Hour
 	burnPause = time.Second
 	// renewAfter is the age from which a new message replaces the message of a job that a
@@ -354,7 +355,9 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 		var lastSince time.Time
 		ends := m.sent.Add(retryFor)
 		switch {
-		case !waited && !m.sent.IsZero() && h.Now().After(ends): // a message that waited has not tried its jobs
+		// A message that waited for the limit may be old before its jobs are first tried,
+		// so only the number of its deliveries ends its retries.
+		case !waited && !m.sent.IsZero() && h.Now().After(ends):
 			lastSince = ends
 		case last && !c.Last:
 			lastSince = h.Now()

@@ -183,10 +183,10 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	})
 }
 
-// leftBy returns the newest take of a name. If the finding's files are only what is left
-// of the take's after a deletion, leftBy also returns the key of the deleted file, and the
-// finding must start no job. They are not if one of them was uploaded since: an event of
-// this batch or the order of the finding shows that.
+// leftBy returns the newest take of a name. If a file of the take was deleted, and no file
+// of the finding was uploaded since, leftBy also returns the key of the deleted file: the
+// finding must then start no job. The events of this batch, or the order of the finding,
+// show whether a file was uploaded since.
 //
 // Another event may be assessed before the event of the deletion, so leftBy checks
 // whether the files of the take still exist.
@@ -217,11 +217,11 @@ func (h *Handler) timeOf(c change) time.Time {
 }
 
 // uploadedSince reports whether an upload in this batch lets the finding start a job,
-// although a file of the take was deleted. A version that the take uses never does. Any
-// other version of a file that has the finding's own name or is in a bundle always does.
-// The video or image of an audio such as talk.de.wav has another name: it does if its
-// upload is at least as late as both the claim of the take and the last deletion that
-// started no job, or if its time is unknown. Times are compared in whole seconds, as
+// although a file of the take was deleted. A version that the take uses does not count.
+// Any other version of a file that has the finding's own name, or is in a bundle, counts.
+// A file of another name is the video or image of an audio such as talk.de.wav. It counts
+// if the time of its upload is unknown, or is not before the claim of the take and not
+// before the last deletion that started no job. Times are compared in whole seconds, as
 // EventBridge gives them.
 func (a *assessment) uploadedSince(take ledger.Record, f drop.Finding) bool {
 	since := latest(take.Times.Claimed, take.Deleted)

@@ -63,6 +63,9 @@ func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) (resul
 		return nil, nil, fmt.Errorf("%s of %s: %s: %s", id, r.endpoint, response.Status, bytes.TrimSpace(reason))
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(nil, response.Body, maxResponse))
+	if r.life.Err() != nil {
+		return nil, nil, ErrClosed
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("response of %s: %w", id, err)
 	}

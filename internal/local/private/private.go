@@ -87,9 +87,8 @@ func ReadJSON[Value any](dir string) ([]Value, error) {
 	return values, nil
 }
 
-// CheckNoLinks returns an error if there is a symbolic link below a folder. It does not
-// check below the folders in it that except names. After Dir, no other user can create a
-// link there.
+// CheckNoLinks returns an error if there is a symbolic link below dir. It skips the folders
+// of dir that except names. After Dir, no other user can create a link there.
 func CheckNoLinks(dir string, except ...string) error {
 	skip := map[string]bool{}
 	for _, name := range except {

@@ -242,7 +242,7 @@ type scope struct {
 // $states.result, a member of one of them, or redriveCount.
 type expression struct{ text, root, member string }
 
-// redriveCount is the only expression about the context object that is known. AWS
+// redriveCount is the only expression about the context object that Parse accepts. AWS
 // documents the member only for executions that were redriven, and an expression without
 // a value fails the state. So the expression is 0 if the member is missing.
 const redriveCount = "{% $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0 %}"

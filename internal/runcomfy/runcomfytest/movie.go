@@ -51,8 +51,8 @@ func (m Movie) MP4() []byte {
 	return slices.Concat(ftyp, moov(before), box("mdat", video, audio))
 }
 
-// coded returns count samples of noise. The size of each is at least the number least, and
-// less than least+more bytes.
+// coded returns samples of noise, as many as count says. The size of each is least bytes
+// or more, and below least+more.
 func coded(noise *rand.ChaCha8, count, least, more int) [][]byte {
 	sizes := rand.New(noise)
 	samples := make([][]byte, count)
@@ -63,8 +63,8 @@ func coded(noise *rand.ChaCha8, count, least, more int) [][]byte {
 	return samples
 }
 
-// track returns a trak box. Its samples begin at byte at of the file. Each lasts each
-// units, of which a second has scale.
+// track returns a trak box. Its samples begin at byte at of the file. A second has scale
+// units of time, and each sample lasts as many units as the parameter each says.
 func track(id uint32, handler string, scale, each uint32, samples [][]byte, at uint32, width, height int) []byte {
 	matrix := u32s(1<<16, 0, 0, 0, 1<<16, 0, 0, 0, 1<<30)
 	length := each * uint32(len(samples))

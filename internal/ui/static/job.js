@@ -220,7 +220,7 @@ const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1).replace(/
 
 const time = (text) => h("time", { dateTime: text }, new Date(text).toLocaleString());
 
-// stampOf returns the time with which a take begins, in the person's form.
+// stampOf returns the time with which a take begins, in the form of the browser's language.
 function stampOf(take) {
   const m = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(take);
   return m ? new Date(Date.UTC(+m[1], m[2] - 1, +m[3], +m[4], +m[5], +m[6])).toLocaleString() : take;
