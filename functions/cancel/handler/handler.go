@@ -136,10 +136,13 @@ func (h *Handler) handleEvent(ctx context.Context, raw []byte, c *call) error {
 	}
 }
 
-// cancelJob asks RunComfy to cancel the job of a take, and returns the state of the job,
-// or "" if RunComfy does not know it. It sends no request and returns "" if the record has
-// no request id, or says that the job has ended at RunComfy. If RunComfy reports that the
-// job failed, cancelJob records it, because RunComfy may forget the job.
+var errUnknownRequest = errors.New("RunComfy does not know the request")
+
+// cancelJob asks RunComfy to cancel the job of a take, and returns the state of the job.
+// It sends no request and returns "" if the record has no request id, or says that the
+// job has ended at RunComfy. If RunComfy reports that the job failed, cancelJob records it,
+// because RunComfy may forget the job. If RunComfy does not know the job, cancelJob returns
+// errUnknownRequest. RunComfy may know it again later.
 func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (runcomfy.ResultStatus, error) {
 	if rec.State == ledger.Archiving || rec.RequestID == "" {
 		return "", nil
@@ -151,7 +154,7 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 	response, ok := errors.AsType[*runcomfy.Error](err)
 	c.silent = err != nil && !ok
 	if ok && response.Kind() == runcomfy.KindUnknownRequest {
-		return "", nil // there is nothing to cancel
+		return "", errUnknownRequest
 	}
 	if err != nil {
 		return "", fmt.Errorf("cancel request %s: %w", rec.RequestID, err)

@@ -131,13 +131,10 @@ func TestCancelResponses(t *testing.T) {
 					if st := w.Status("ads/talk"); st.State != ledger.Cancelled {
 						t.Errorf("status %s %s (%s)", st.State, st.Code, st.Reason)
 					}
-				case fault.Name != "unknown outcome" && fault.Name != "unknown request":
+				case fault.Name != "unknown outcome":
 					t.Errorf("%d jobs cancelled at RunComfy", cancelled)
 				case by == "stop":
 					st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
-					if fault.Name == "unknown request" && strings.Contains(st.Reason, "paid for") {
-						t.Errorf("the reason says what nobody knows: %s", st.Reason)
-					}
 					if err := w.Redrive("ads/talk", st.Take); err != nil {
 						t.Fatal(err)
 					}
@@ -151,6 +148,18 @@ func TestCancelResponses(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// An execution is stopped, and RunComfy no longer knows the job. This is believed after a few
+// minutes, and the reason does not say whether the job is paid for.
+func TestStopOfAnUnknownJob(t *testing.T) {
+	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) {
+		worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "unknown request"), 30*time.Hour)
+	})
+	w.Pass(10 * time.Minute)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); st.Reason != "the execution was stopped" {
+		t.Errorf("reason %q", st.Reason)
 	}
 }
 

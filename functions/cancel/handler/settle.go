@@ -23,6 +23,11 @@ import (
 // execution.
 const giveUpAfter = 20 * time.Hour
 
+// believeUnknownAfter is how long after the end of an execution settle tries again if
+// RunComfy says that it does not know the job, because RunComfy may know it again. It is
+// shorter than the three minutes after which Lambda tries an event for the last time.
+const believeUnknownAfter = 2 * time.Minute
+
 // settle records the end of an execution that failed, timed out or was stopped. The event
 // that says so also says how often the execution was redriven. It may be late, so settle
 // reads the execution again: if it has succeeded, or was redriven since and runs again,
@@ -55,7 +60,11 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	}
 	state, err := h.cancelJob(ctx, rec, c)
 	cancelled := state == runcomfy.ResultCancelled
-	if err != nil && h.Now().Sub(aws.ToTime(exec.StopDate)) < giveUpAfter {
+	since := h.Now().Sub(aws.ToTime(exec.StopDate))
+	switch {
+	case errors.Is(err, errUnknownRequest) && (code == problem.RequestLost || since >= believeUnknownAfter):
+		err = nil // there is nothing to cancel
+	case err != nil && since < giveUpAfter:
 		return err
 	}
 	if cancelled && exec.Status == types.ExecutionStatusAborted && !rec.State.Ended() {
