@@ -158,6 +158,18 @@ func (b *Bucket) Head(ctx context.Context, key string) (File, error) {
 	}, nil
 }
 
+// Exists reports whether there is a file at a key, also one that S3 refuses to return.
+func (b *Bucket) Exists(ctx context.Context, key string) (bool, error) {
+	_, err := b.Head(ctx, key)
+	if _, refused := errors.AsType[*RefusedError](err); err == nil || refused {
+		return true, nil
+	}
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return false, err
+}
+
 // Get returns the first bytes of an object, up to a limit. It returns
 // ErrNotFound or *RefusedError.
 func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, File, error) {

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"math"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -188,12 +187,10 @@ func copyResult(r *ledger.Record, result runcomfy.Result) {
 	addWarnings(r, result.Warnings)
 }
 
-// addWarnings adds the warnings that a record does not have yet.
+// addWarnings adds warnings to a record.
 func addWarnings(r *ledger.Record, warnings []string) {
-	for _, w := range warnings {
-		if !slices.Contains(r.Warnings, w) {
-			r.Warnings = append(r.Warnings, w)
-		}
+	for _, text := range warnings {
+		r.Warn(text)
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
-	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -27,8 +26,8 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 	if name == "" {
 		return nil
 	}
-	if _, err := h.Ledger.Bucket.Head(ctx, key); !errors.Is(err, bucket.ErrNotFound) {
-		return err // nil if the file was uploaded again
+	if exists, err := h.Ledger.Bucket.Exists(ctx, key); exists || err != nil {
+		return err
 	}
 	names := []string{name}
 	if further != "" {

@@ -12,6 +12,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/s3test"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
@@ -41,6 +42,32 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A deleted file is uploaded again in a way that S3 does not let the functions read. The
+// file exists, so the deletion cancels nothing and is not tried again.
+func TestDeletedFileIsThereButRefused(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue = 3 * time.Hour
+	worldtest.DropPair(t, w)
+	w.Run(time.Minute)
+	heads := 0
+	w.Before = func(c world.Call) error {
+		if c.Op != "HeadObject" || c.Key != "inbox/ads/talk.wav" {
+			return nil
+		}
+		if c.Function == "cancel" {
+			heads++
+		}
+		return s3test.Error(http.StatusBadRequest, "BadRequest")
+	}
+	w.Delete("inbox/ads/talk.wav")
+	w.Run(time.Hour)
+	if heads != 1 || len(w.RunComfy.Cancelled()) > 0 {
+		t.Errorf("%d requests for the file, %d jobs cancelled", heads, len(w.RunComfy.Cancelled()))
+	}
+	w.Before = nil
+	worldtest.Rest(t, w)
 }
 
 // RunComfy does not respond while cancel handles a batch of deletions. Cancel makes

@@ -161,11 +161,11 @@ func (h *Handler) addUnnamed(ctx context.Context, s drop.Subject, statuses map[s
 		if found || prev.Code != problem.FilesGone {
 			continue
 		}
-		gone, err := h.isGone(ctx, s.Match())
+		exists, err := h.Ledger.Bucket.Exists(ctx, s.Match())
 		if err != nil {
 			return nil, err
 		}
-		if !gone {
+		if exists {
 			findings = append(findings, drop.Finding{
 				Name: prev.Name, Key: key, State: ledger.Withdrawn, Problems: []problem.Problem{drop.NoLongerNamed(s.Name, prev.Name)},
 			})

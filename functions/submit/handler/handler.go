@@ -337,7 +337,9 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 			continue
 		}
 		if c.deleted {
-			if gone, err := h.isGone(ctx, c.key); !gone {
+			// If the file exists, an old version was deleted, which changes nothing, or the
+			// file was uploaded again, which has an event of its own.
+			if exists, err := h.Ledger.Bucket.Exists(ctx, c.key); exists || err != nil {
 				errs = append(errs, err)
 				continue
 			}
@@ -366,20 +368,6 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 		errs = append(errs, h.handleChange(ctx, b, c, lastSince, renew, mayStart))
 	}
 	return errors.Join(errs...)
-}
-
-// isGone reports whether there is no file at the key of a deletion. If there is one,
-// an old version was deleted, which changes nothing, or the file was uploaded again,
-// which has an event of its own.
-func (h *Handler) isGone(ctx context.Context, key string) (bool, error) {
-	_, err := h.Resolver.Files.Head(ctx, key)
-	if errors.Is(err, bucket.ErrNotFound) {
-		return true, nil
-	}
-	if _, refused := errors.AsType[*bucket.RefusedError](err); refused {
-		return false, nil // S3 has the file
-	}
-	return false, err
 }
 
 // handleChange assesses every subject that a change may concern, until it has made

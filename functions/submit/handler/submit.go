@@ -249,10 +249,12 @@ func (h *Handler) goneFrom(ctx context.Context, rec ledger.Record) (string, erro
 		if owner, _ := drop.ParseKey(in.Key).Owns(); owner == "" {
 			continue
 		}
-		if _, err := h.Resolver.Files.Head(ctx, in.Key); errors.Is(err, bucket.ErrNotFound) {
-			return in.Key, nil
-		} else if err != nil {
+		exists, err := h.Ledger.Bucket.Exists(ctx, in.Key)
+		if err != nil {
 			return "", err
+		}
+		if !exists {
+			return in.Key, nil
 		}
 	}
 	return "", nil
