@@ -149,6 +149,3 @@ func (s *Stack) DeadLetters() []queue.Message {
 
 // Pending returns how many events submit has not finished, without the dead letters.
 func (s *Stack) Pending() int { return s.drops.Len() }
-
-// Redrive delivers the dead letters again.
-func (s *Stack) Redrive() error { return errors.Join(s.drops.Redrive(), s.deletions.Redrive()) }

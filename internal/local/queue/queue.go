@@ -184,19 +184,6 @@ func (q *Queue) dead() []Message {
 	return dead
 }
 
-// Redrive sends the dead letters again and resets their number of deliveries.
-func (q *Queue) Redrive() error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, m := range q.dead() {
-		m.Dead, m.Receives, m.VisibleAt = false, 0, q.cfg.Now()
-		if err := q.keep(m); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // waits reports whether a message waits for a delivery. The caller holds q.mu.
 func (q *Queue) waits(m Message) bool { return !m.Dead && !q.inFlight[m.ID] }
 

@@ -147,15 +147,6 @@ func TestDeadLetters(t *testing.T) {
 
 	q = open(t, cfg)
 	expect(t, "dead letters after a restart", bodies(q.DeadLetters()), "bad")
-	if err := q.Redrive(); err != nil {
-		t.Fatal(err)
-	}
-	expect(t, "dead letters after a redrive", bodies(q.DeadLetters()))
-	got, batch := receive(t, q, 1)
-	expect(t, "after a redrive", got, "bad")
-	if batch[0].Receives != 1 {
-		t.Errorf("%d deliveries, want 1", batch[0].Receives)
-	}
 }
 
 func TestRestart(t *testing.T) {
@@ -268,23 +259,12 @@ func TestNothingIsLost(t *testing.T) {
 				}
 				clear(held)
 			},
-			"redrive": func(t *rapid.T) {
-				for _, m := range q.DeadLetters() {
-					alive[m.Body] = 0
-				}
-				if err := q.Redrive(); err != nil {
-					t.Fatal(err)
-				}
-			},
 			"wait": func(t *rapid.T) {
 				c.advance(time.Duration(rapid.IntRange(1, 90).Draw(t, "seconds")) * time.Second)
 			},
 		})
 		// At the end everything that was not deleted can still be had.
 		if q, err = queue.Open(cfg); err != nil {
-			t.Fatal(err)
-		}
-		if err := q.Redrive(); err != nil {
 			t.Fatal(err)
 		}
 		c.advance(time.Hour)
