@@ -1,10 +1,11 @@
 package runcomfytest
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 )
 
@@ -51,53 +52,33 @@ type Fault struct {
 	Edit func(members map[string]any)
 }
 
-// recorder records a response.
-type recorder struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func newRecorder() *recorder {
-	return &recorder{header: http.Header{}, status: http.StatusOK}
-}
-
-func (rec *recorder) Header() http.Header         { return rec.header }
-func (rec *recorder) WriteHeader(status int)      { rec.status = status }
-func (rec *recorder) Write(p []byte) (int, error) { return rec.body.Write(p) }
-
-// replace sets the whole body.
-func (rec *recorder) replace(body []byte) {
-	rec.body.Reset()
-	rec.body.Write(body)
-	rec.header.Del("Content-Length")
-}
-
 // faulty returns the response under a fault, before its Break.
-func (s *Server) faulty(r *http.Request, body []byte, fault *Fault) *recorder {
-	rec := newRecorder()
+func (s *Server) faulty(r *http.Request, body []byte, fault *Fault) *httptest.ResponseRecorder {
+	rec, edited := httptest.NewRecorder(), httptest.NewRecorder()
 	if fault.Accept {
 		s.handle(rec, r, body)
 	} else {
-		rec.header.Set("Date", s.now().Format(http.TimeFormat))
+		rec.Header().Set("Date", s.now().Format(http.TimeFormat))
 		refuse(rec, http.StatusInternalServerError, 0, "internal error")
 	}
-	if fault.Status != 0 {
-		rec.status = fault.Status
-	}
-	maps.Copy(rec.header, fault.Header)
+	header, content := edited.Header(), rec.Body.Bytes()
+	maps.Copy(header, rec.Header())
+	maps.Copy(header, fault.Header)
 	if fault.Body != nil {
-		rec.replace(fault.Body)
-		rec.header.Set("Content-Type", http.DetectContentType(fault.Body))
+		content = fault.Body
+		header.Del("Content-Length")
+		header.Set("Content-Type", http.DetectContentType(content))
 	}
 	var members map[string]any
-	if fault.Edit != nil && json.Unmarshal(rec.body.Bytes(), &members) == nil {
+	if fault.Edit != nil && json.Unmarshal(content, &members) == nil {
 		fault.Edit(members)
-		if edited, err := json.Marshal(members); err == nil {
-			rec.replace(edited)
+		if text, err := json.Marshal(members); err == nil {
+			content = text
 		}
 	}
-	return rec
+	edited.WriteHeader(cmp.Or(fault.Status, rec.Code))
+	_, _ = edited.Write(content)
+	return edited
 }
 
 // misbehave responds over a socket under a fault.
@@ -113,15 +94,15 @@ func (s *Server) misbehave(w http.ResponseWriter, r *http.Request, body []byte, 
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler)
 	}
-	maps.Copy(w.Header(), rec.header)
-	whole := rec.body.Bytes()
+	maps.Copy(w.Header(), rec.Header())
+	whole := rec.Body.Bytes()
 	if fault.Break == Truncate {
 		w.Header().Set("Content-Length", strconv.Itoa(len(whole)))
-		w.WriteHeader(rec.status)
+		w.WriteHeader(rec.Code)
 		_, _ = w.Write(whole[:len(whole)/2])
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	}
-	w.WriteHeader(rec.status)
+	w.WriteHeader(rec.Code)
 	_, _ = w.Write(whole)
 }

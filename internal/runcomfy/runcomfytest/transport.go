@@ -1,18 +1,17 @@
 package runcomfytest
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
-	"net/url"
-	"strconv"
 	"syscall"
+	"testing/iotest"
 )
 
 // Transport returns a transport that passes requests for any host to the Server. It uses
@@ -35,10 +34,7 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := req.Context().Err(); err != nil {
 		return nil, err
 	}
-	received, err := asReceived(req)
-	if err != nil {
-		return nil, err
-	}
+	received := asReceived(req)
 	fault := t.server.faultOf(received, body)
 	if fault != nil && fault.Break == NotSent {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
@@ -47,23 +43,29 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		trace.GotConn(httptrace.GotConnInfo{})
 	}
 	t.server.count(received)
+	rec, end := httptest.NewRecorder(), io.EOF
 	if fault == nil {
-		rec := newRecorder()
 		t.server.handle(rec, received, body)
-		return rec.response(req, nil), nil
+	} else {
+		rec = t.server.faulty(received, body, fault)
+		reset := &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
+		switch fault.Break {
+		case Reset:
+			return nil, reset
+		case Silence:
+			return nil, context.DeadlineExceeded
+		case Truncate:
+			rec.Body.Truncate(rec.Body.Len() / 2)
+			end = reset
+		}
 	}
-	rec := t.server.faulty(received, body, fault)
-	reset := &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
-	switch fault.Break {
-	case Reset:
-		return nil, reset
-	case Silence:
-		return nil, context.DeadlineExceeded
-	case Truncate:
-		rec.body.Truncate(rec.body.Len() / 2)
-		return rec.response(req, reset), nil
+	res := rec.Result()
+	res.Request = req
+	res.Body = io.NopCloser(io.MultiReader(res.Body, iotest.ErrReader(end)))
+	if req.Method == http.MethodHead {
+		res.Body = http.NoBody
 	}
-	return rec.response(req, nil), nil
+	return res, nil
 }
 
 func readBody(req *http.Request) ([]byte, error) {
@@ -74,46 +76,14 @@ func readBody(req *http.Request) ([]byte, error) {
 	return body, errors.Join(err, req.Body.Close())
 }
 
-// asReceived returns a client's request as a server sees it.
-func asReceived(req *http.Request) (*http.Request, error) {
+// asReceived returns a client's request as a server sees it, without its body.
+func asReceived(req *http.Request) *http.Request {
 	received := req.Clone(req.Context())
-	u, err := url.ParseRequestURI(req.URL.RequestURI())
-	if err != nil {
-		return nil, err
-	}
 	received.RequestURI = req.URL.RequestURI()
-	received.URL = u
-	if received.Host == "" {
-		received.Host = req.URL.Host
-	}
+	received.Host = cmp.Or(req.Host, req.URL.Host)
 	if req.URL.Scheme == "https" {
 		received.TLS = &tls.ConnectionState{}
 	}
 	received.Body = http.NoBody
-	return received, nil
+	return received
 }
-
-// response returns the response as a client sees it. The body ends with the given
-// error, if any.
-func (rec *recorder) response(req *http.Request, end error) *http.Response {
-	length, err := strconv.ParseInt(rec.header.Get("Content-Length"), 10, 64)
-	if err != nil {
-		length = -1
-	}
-	body := io.Reader(&rec.body)
-	if end != nil {
-		body = io.MultiReader(body, failingReader{end})
-	}
-	if req.Method == http.MethodHead {
-		body = bytes.NewReader(nil)
-	}
-	return &http.Response{
-		StatusCode: rec.status, Status: fmt.Sprintf("%d %s", rec.status, http.StatusText(rec.status)),
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: rec.header, Body: io.NopCloser(body), ContentLength: length, Request: req,
-	}
-}
-
-type failingReader struct{ err error }
-
-func (f failingReader) Read([]byte) (int, error) { return 0, f.err }
