@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local/events"
-	"github.com/lipdrop/lipdrop/internal/local/private"
 	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/private"
 )
 
 const (

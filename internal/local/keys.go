@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
-	"github.com/lipdrop/lipdrop/internal/local/private"
+	"github.com/lipdrop/lipdrop/internal/private"
 )
 
 // Keys are the credentials of a local stack. They are random for each state folder,

@@ -11,7 +11,7 @@ import (
 	"syscall"
 
 	"github.com/lipdrop/lipdrop/internal/local/certs"
-	"github.com/lipdrop/lipdrop/internal/local/private"
+	"github.com/lipdrop/lipdrop/internal/private"
 )
 
 // Ports are the ports on 127.0.0.1 of what the stack serves, each over TLS and

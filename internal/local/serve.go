@@ -3,12 +3,10 @@ package local
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"log"
 	"maps"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -38,7 +36,7 @@ func (s *Stack) serve(ports *listeners) error {
 		Token: s.options.Token, Queue: s.options.QueueTime, Run: s.options.RunTime, Form: s.options.Output,
 		HTTPClient: s.client, Dir: s.path("runcomfy"), OutputPath: "/" + s.keys.Outputs,
 	}
-	if err := errors.Join(os.MkdirAll(s.fake.Dir, 0o700), s.fake.Load()); err != nil {
+	if err := s.fake.Load(); err != nil {
 		return err
 	}
 	output, err := s.openLog("servers")

@@ -23,10 +23,10 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
 	"github.com/lipdrop/lipdrop/internal/local/lambda"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
-	"github.com/lipdrop/lipdrop/internal/local/private"
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 	"github.com/lipdrop/lipdrop/internal/local/secrets"
 	"github.com/lipdrop/lipdrop/internal/local/states"
+	"github.com/lipdrop/lipdrop/internal/private"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 

@@ -21,7 +21,7 @@ import (
 
 	"github.com/gofrs/flock"
 
-	"github.com/lipdrop/lipdrop/internal/local/private"
+	"github.com/lipdrop/lipdrop/internal/private"
 )
 
 // module is the first line of the go.mod of this project.

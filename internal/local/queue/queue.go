@@ -17,7 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/lipdrop/lipdrop/internal/local/awsjson"
-	"github.com/lipdrop/lipdrop/internal/local/private"
+	"github.com/lipdrop/lipdrop/internal/private"
 )
 
 // Message is a message and the state of its deliveries.

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/lipdrop/lipdrop/internal/local/private"
+	"github.com/lipdrop/lipdrop/internal/private"
 )
 
 //go:embed clip.mp4

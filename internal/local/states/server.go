@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/local/private"
+	"github.com/lipdrop/lipdrop/internal/private"
 )
 
 // Server is the Step Functions endpoint of one state machine. Its executions run

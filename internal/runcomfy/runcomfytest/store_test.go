@@ -3,7 +3,6 @@ package runcomfytest_test
 import (
 	"errors"
 	"net/http"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -16,9 +15,6 @@ import (
 
 func TestARestartGoesOnWithTheJobs(t *testing.T) {
 	dir, c, files := filepath.Join(t.TempDir(), "a [b"), &clock{noon}, pairFiles() // not a pattern
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
 	start := func() (*runcomfytest.Server, *runcomfy.Client) {
 		fake := &runcomfytest.Server{
 			Dir: dir, Now: c.Now, Fetch: files.fetch, FetchAt: runcomfytest.FetchAtStart,

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lipdrop/lipdrop/internal/local/private"
+	"github.com/lipdrop/lipdrop/internal/private"
 )
 
 func TestDir(t *testing.T) {
