@@ -218,47 +218,54 @@ func (t *track) checkData(r *reader, moov box) error {
 			return errNotThere
 		}
 	}
-	length, err := t.lastChunk(r)
-	if err == nil && length > r.src.Size-last {
-		err = errCutMedia
+	length, err := t.lastChunk(r, count)
+	if length > r.src.Size-last {
+		return errCutMedia
 	}
 	return err
 }
 
-// lastChunk returns the length of the last chunk in bytes, or less if the chunk has more
-// samples of different sizes than a short read covers. It returns 0 if the tables do not
-// say it, as for some sound in QuickTime files, whose sample size is always 1.
-func (t *track) lastChunk(r *reader) (int64, error) {
+// lastChunk returns the length in bytes of the last of count chunks. It returns 0 if the
+// tables do not say it, as for some sound in QuickTime files, whose sample size is always
+// 1. If the chunk has very many samples of different sizes, it returns the length of some
+// of them, and errBudget.
+func (t *track) lastChunk(r *reader, count int64) (int64, error) {
 	stsz, sized := t.tables["stsz"]
 	stsc, found := t.tables["stsc"]
 	if !sized || !found || t.size == 1 {
 		return 0, nil
 	}
 	const entry = 12
-	count, err := r.entries(stsc, entry)
+	entries, err := r.entries(stsc, entry)
 	if err != nil {
 		return 0, err
 	}
-	data, err := r.step(stsc.body+8+(count-1)*entry, entry)
+	data, err := r.step(stsc.body+8+(entries-1)*entry, entry)
 	if err != nil {
 		return 0, err
 	}
 	n := min(int64(u32(data[4:])), t.Samples)
+	if entries == 1 { // the last chunk may have fewer samples than the others
+		n = max(min(n, t.Samples-product(n, count-1)), 0)
+	}
 	if t.size > 0 {
 		return product(n, t.size), nil
 	}
-	n = min(n, StepBytes/4)
 	if t.Samples*4 > stsz.end-stsz.body-12 {
 		return 0, errBudget
 	}
-	if data, err = r.step(stsz.body+12+(t.Samples-n)*4, n*4); err != nil {
+	some := min(n, maxTable/4)
+	if data, err = r.step(stsz.body+12+(t.Samples-some)*4, some*4); err != nil {
 		return 0, err
 	}
 	length := int64(0)
 	for ; len(data) > 0; data = data[4:] {
 		length += int64(u32(data))
 	}
-	return length, nil
+	if some < n {
+		err = errBudget
+	}
+	return length, err
 }
 
 // readEdits reads the edit list. An edit shows no more of the media than there is.

@@ -152,6 +152,11 @@ func TestBrokenMovies(t *testing.T) {
 		return slices.Concat(typeBox, movieBox(1000, tracks...), atom("mdat", make([]byte, 1000)))
 	}
 	whole := movie(track("vide", sizes, runs, chunks("stco", 900, 1100)))
+	uneven := movie(track("vide", table("stsz", 0, be(3, 100, 100, 100)), runs, chunks("stco", 900, 1100)))
+	oneChunk := func(n int) []byte { // n samples of a byte, of which the file has a part
+		list := table("stsz", 0, be(n, bytes.Repeat(be(1), n)))
+		return movie(track("soun", list, table("stsc", 1, be(1, n, 1)), chunks("stco", 4*n+700)))[:4*n+900]
+	}
 	for _, row := range []struct {
 		name, as string
 		data     []byte
@@ -162,6 +167,8 @@ func TestBrokenMovies(t *testing.T) {
 		{"samples inside the index", "a.mp4", movie(track("vide", sizes, runs, chunks("stco", 100, 200))), problem.FileDamaged, notThere},
 		{"a last chunk that is not there", "a.mp4", movie(track("vide", sizes, runs, chunks("stco", 900, 9000))), problem.FileDamaged, cut},
 		{"a last chunk that is cut", "a.mp4", whole[:1299], problem.FileDamaged, cut},
+		{"a single chunk of many samples that is cut", "a.m4a", oneChunk(1000), problem.FileDamaged, cut},
+		{"a single chunk of very many samples that is cut", "a.m4a", oneChunk(20000), problem.FileDamaged, cut},
 		{"far chunks that are not there", "a.mp4", movie(track("vide", sizes, runs, chunks("co64", uint64(900), uint64(1<<40)))), problem.FileDamaged, cut},
 		{"samples of one size that are cut", "a.mp4", movie(track("vide", table("stsz", 4000, be(4)), runs, chunks("stco", 700, 900))), problem.FileDamaged, cut},
 		{"a video track without a picture", "a.mp4", movie(track("vide", table("stsz", 0, be(0)), runs, chunks("stco"))), problem.FileDamaged, "its video track holds no picture"},
@@ -186,5 +193,8 @@ func TestBrokenMovies(t *testing.T) {
 	}
 	if _, err := media.Inspect(t.Context(), count("a.mp4", 1300, bytes.NewReader(whole)).Source); err != nil {
 		t.Errorf("all samples are there: got %v", err)
+	}
+	if _, err := media.Inspect(t.Context(), count("a.mp4", 1200, bytes.NewReader(uneven)).Source); err != nil {
+		t.Errorf("a last chunk of fewer samples: got %v", err)
 	}
 }
