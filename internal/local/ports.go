@@ -53,14 +53,17 @@ func (l *listeners) all() []*[]net.Listener {
 }
 
 // secure makes the ports for TLS speak TLS.
-func (l *listeners) secure(files certs.Files) (err error) {
-	if l.s3[0], err = files.Listener(l.s3[0]); err != nil {
-		return err
-	}
-	for _, open := range [][]net.Listener{l.aws, l.runComfy} {
-		if open[0], err = files.Listener(open[0], "h2", "http/1.1"); err != nil {
+func (l *listeners) secure(files certs.Files) error {
+	for i, open := range [][]net.Listener{l.s3, l.aws, l.runComfy} {
+		var protocols []string
+		if i > 0 {
+			protocols = []string{"h2", "http/1.1"} // versitygw does not speak h2
+		}
+		secured, err := files.Listener(open[0], protocols...)
+		if err != nil {
 			return err
 		}
+		open[0] = secured
 	}
 	return nil
 }
@@ -87,14 +90,19 @@ func openPorts(wanted Ports, path string) (*listeners, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	l := &listeners{}
-	for i, open := range l.all() {
-		listener, err := openPort(*wanted.all()[i], *last.all()[i])
-		if err != nil {
-			l.close()
-			return nil, err
+	for _, requested := range []bool{true, false} { // otherwise a port in the file could be a requested one
+		for i, open := range l.all() {
+			if (*wanted.all()[i] != 0) != requested {
+				continue
+			}
+			listener, err := openPort(*wanted.all()[i], *last.all()[i])
+			if err != nil {
+				l.close()
+				return nil, err
+			}
+			*open = []net.Listener{listener}
+			*opened.all()[i] = port(*open)
 		}
-		*open = []net.Listener{listener}
-		*opened.all()[i] = port(*open)
 	}
 	if err := private.ReplaceJSON(path, opened); err != nil {
 		l.close()
