@@ -33,7 +33,10 @@ func newFront(dial func() (net.Conn, error), u *users, hosts access.Hosts, out i
 		Rewrite: func(r *httputil.ProxyRequest) {
 			// The signature covers the path and the query exactly as the client sent them.
 			path, query, _ := strings.Cut(r.In.RequestURI, "?")
-			r.Out.URL = &url.URL{Scheme: "http", Host: "versitygw", Path: r.In.URL.Path, Opaque: path, RawQuery: query}
+			r.Out.URL = &url.URL{Scheme: "http", Host: "versitygw", Path: r.In.URL.Path, RawPath: path, RawQuery: query}
+			if !strings.HasPrefix(path, "//") { // package url would put the scheme before it
+				r.Out.URL.Opaque = path
+			}
 		},
 		Transport: &http.Transport{
 			DialContext: func(context.Context, string, string) (net.Conn, error) {

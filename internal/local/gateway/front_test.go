@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -56,6 +57,35 @@ func TestForeignRequestsEndInFront(t *testing.T) {
 			_ = client.Close()
 			_ = f.Close()
 		})
+	}
+}
+
+// A signature covers the path as the client sent it.
+func TestPathsArriveUnchanged(t *testing.T) {
+	for _, path := range []string{"/bucket/key", "/bucket//k%2Fe+y%20?a=%2F", "//bucket/k%2Fe+y%20", `/bucket/"key"`} {
+		server, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		line := make(chan string, 1)
+		go func() {
+			conn, err := server.Accept()
+			if err != nil {
+				return
+			}
+			got, _ := bufio.NewReader(conn).ReadString('\n')
+			line <- got
+			_, _ = io.WriteString(conn, "HTTP/1.1 204 No Content\r\n\r\n")
+			_ = conn.Close()
+		}()
+		f := newFront(func() (net.Conn, error) { return net.Dial("tcp", server.Addr().String()) }, &users{}, access.Loopback(), t.Output())
+		r := httptest.NewRequest(http.MethodGet, path, nil)
+		r.Host = "127.0.0.1"
+		f.Handler.ServeHTTP(httptest.NewRecorder(), r)
+		if got, want := <-line, "GET "+path+" HTTP/1.1\r\n"; got != want {
+			t.Errorf("sent %q, want %q", got, want)
+		}
+		_ = server.Close()
 	}
 }
 
