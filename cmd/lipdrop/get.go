@@ -64,9 +64,8 @@ type fetched struct {
 // namesAtOnce is how many jobs' results are read at the same time.
 const namesAtOnce = 16
 
-// fetch fetches the outputs of jobs into a folder and prints the files. If the only job has
-// no output, fetch returns an error. If there are several jobs, a job without an output is
-// only reported.
+// fetch fetches the outputs of jobs into a folder and prints the files. If no job has an
+// output, fetch returns an error. Otherwise it only reports the jobs without one.
 func (c *getCmd) fetch(ctx context.Context, stack *client.Client, out *terminal, say messages, names []string, dir string) error {
 	take := c.Take
 	if c.AllTakes {

@@ -87,15 +87,16 @@ func (s *Stack) lambdaFunctions() []lambda.Function {
 
 // Variables returns the environment variables of a function: those of
 // template.yaml, the addresses of this stack, the credentials of the function, and
-// Options.Variables. The addresses are https on loopback. For a container, which does
-// not have the certificate, they are http at ContainerHost.
+// Options.Variables. The addresses are https on loopback, except RunComfy's on macOS. For
+// a container, which does not have the certificate, they are http at ContainerHost.
 func (s *Stack) Variables(function string, container bool) map[string]string {
 	at := s.TLS
 	switch {
 	case container:
 		at = s.Plain.at(ContainerHost)
 	case runtime.GOOS == "darwin":
-		// On macOS Go ignores SSL_CERT_FILE. The setting of the AWS SDK works there.
+		// On macOS, Go ignores SSL_CERT_FILE, so RunComfy is called over http. The AWS
+		// SDK reads AWS_CA_BUNDLE there too.
 		at.RunComfy = s.Plain.RunComfy
 	}
 	functions, err := permissions.Functions(s.template, Values(at))

@@ -1,5 +1,5 @@
-// Package private protects the files and programs of the local stack from other
-// users of the machine, and from symbolic links that they put in its place.
+// Package private protects the files and programs of the local stack from other users of
+// the machine, who might replace its folder with their own or with a symbolic link.
 package private
 
 import (
@@ -15,9 +15,9 @@ import (
 // ownerOnly is the mode of a folder that only its owner can use.
 const ownerOnly = 0o700
 
-// Dir makes a folder that only this user can enter, or changes the mode of an
-// existing one. A symbolic link, or a folder of another user, is an error: that
-// user would decide where files are stored.
+// Dir makes a folder that only this user can enter, or changes the mode of an existing
+// one. A folder of another user is an error, and so is a symbolic link: another user
+// might decide where files are stored.
 func Dir(path string) error {
 	if err := os.MkdirAll(path, ownerOnly); err != nil {
 		return err

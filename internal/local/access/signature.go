@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -82,11 +83,11 @@ func (s *Signatures) check(r *http.Request, body []byte) *awsjson.Error {
 	const invalid = "InvalidSignatureException"
 	at, err := time.Parse(amzTime, r.Header.Get("X-Amz-Date"))
 	if err != nil || at.Format("20060102") != date || at.Sub(s.Now()).Abs() > maxSkew {
-		return awsjson.Errorf(invalid, "the time of the signature is not within %v of now", maxSkew)
+		return awsjson.Errorf(invalid, "X-Amz-Date must be the time of the signature, and within %v of now", maxSkew)
 	}
 	target, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 	if region != s.Region || service != services[target] {
-		return awsjson.Errorf(invalid, "the signature is for the service %s in %s", service, region)
+		return awsjson.Errorf(invalid, "the signature is for the service %s in %s, but the request is for %s in %s", service, region, cmp.Or(services[target], "an unknown service"), s.Region)
 	}
 	for _, name := range mustSign {
 		if !slices.Contains(signed, name) {
