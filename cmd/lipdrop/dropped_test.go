@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -122,6 +123,28 @@ func TestCheckFollowsLinks(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An error of a file that is opened says what is wrong with it.
+func TestOpenErrors(t *testing.T) {
+	lay(t, map[string]string{"ads/talk.mp4": "@clip.mp4"})
+	if err := errors.Join(os.Symlink("loop.csv", "loop.csv"), os.Symlink("gone", "z.mp4"), os.Symlink("ads/talk.mp4", "talk.mp4")); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		open       func(string) (*os.File, fs.FileInfo, error)
+		path, want string
+	}{
+		{openFollowing, "loop.csv", "loop.csv is a link that leads to itself"},
+		{openFollowing, "z.mp4", "z.mp4 is a link that leads nowhere"},
+		{openFollowing, "ads", "ads is a folder"},
+		{openFollowing, "none.mp4", "none.mp4: there is no such file (file does not exist)"},
+		{openRegular, "talk.mp4", "talk.mp4 has become a symbolic link"},
+	} {
+		if _, _, err := tt.open(tt.path); err == nil || err.Error() != tt.want {
+			t.Errorf("%s: %v, want %s", tt.path, err, tt.want)
+		}
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 )
 
@@ -36,7 +35,8 @@ func walkBelow(path string, within []string, visit func(path string, info fs.Fil
 		target, err = filepath.Abs(target)
 	}
 	around := func(folder string) bool {
-		return strings.HasPrefix(folder+string(filepath.Separator), strings.TrimSuffix(target, string(filepath.Separator))+string(filepath.Separator))
+		below, err := filepath.Rel(target, folder)
+		return err == nil && filepath.IsLocal(below)
 	}
 	if err == nil && slices.ContainsFunc(within, around) {
 		visit(path, nil, fmt.Errorf("%s is a link to a folder that contains it", path))
@@ -53,7 +53,7 @@ func walkBelow(path string, within []string, visit func(path string, info fs.Fil
 }
 
 // inPlainWords returns an error that says why a path cannot be read. It wraps
-// fs.ErrNotExist if err does.
+// fs.ErrNotExist if there is nothing at the path, not even a link.
 func inPlainWords(path string, err error) error {
 	link, linkErr := os.Lstat(path)
 	isLink := linkErr == nil && link.Mode()&fs.ModeSymlink != 0
@@ -70,10 +70,13 @@ func inPlainWords(path string, err error) error {
 	return fmt.Errorf("%s cannot be read: %w", path, err)
 }
 
-// openRegular opens a regular file. It does not follow a link in the last part of
-// the path, and does not wait for the writer of a named pipe.
+// openRegular opens a regular file by its path without links. It does not follow a link
+// that has replaced the file, and does not wait for the writer of a named pipe.
 func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, nil, fmt.Errorf("%s has become a symbolic link", path)
+	}
 	if err != nil {
 		return nil, nil, inPlainWords(path, err)
 	}
@@ -85,6 +88,9 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 func openFollowing(path string) (*os.File, fs.FileInfo, error) {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
+		if _, statErr := os.Stat(path); statErr != nil {
+			err = statErr // it is clearer about a link that leads to itself
+		}
 		return nil, nil, inPlainWords(path, err)
 	}
 	return openRegular(target)
@@ -93,7 +99,11 @@ func openFollowing(path string) (*os.File, fs.FileInfo, error) {
 // regular returns an open file if it is a regular file; otherwise it closes it.
 func regular(file *os.File, path string) (*os.File, fs.FileInfo, error) {
 	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = fmt.Errorf("%s is a folder", path)
+	case !info.Mode().IsRegular():
 		err = fmt.Errorf("%s is neither a file nor a folder", path)
 	}
 	if err != nil {
