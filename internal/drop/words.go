@@ -53,9 +53,9 @@ func bounded(problems []problem.Problem) []problem.Problem {
 	return append(slices.Clone(problems[:maxProblems]), rest)
 }
 
-// since says when a file was uploaded.
+// since says how old a file is: in the bucket, when it was uploaded.
 func since(f File) string {
-	return fmt.Sprintf("%s was uploaded at %s", path.Base(f.Key), f.LastModified.UTC().Format("2006-01-02 15:04:05 MST"))
+	return fmt.Sprintf("%s is from %s", path.Base(f.Key), f.LastModified.UTC().Format("2006-01-02 15:04:05 MST"))
 }
 
 // visible returns a name, in quotes if it begins or ends with a space.
