@@ -225,7 +225,8 @@ func (b *bundler) addBundle(file, folder string, row list.Row) error {
 	}
 	for property, at := range row.Files {
 		m := b.media[at]
-		key := folder + mediaFolder + hex.EncodeToString(m.sum.SHA256[:6]) + "/" + m.base
+		base := strings.ReplaceAll(m.base, "*", "-") // in job.json a * would be a wildcard
+		key := folder + mediaFolder + hex.EncodeToString(m.sum.SHA256[:6]) + "/" + base
 		if b.uploads[key] == nil {
 			file := *m.localFile
 			file.Key = key
