@@ -32,7 +32,7 @@ type dropCmd struct {
 	Yes     bool              `short:"y" help:"Do not ask."`
 	MaxUSD  *float64          `name:"max-usd" placeholder:"N" help:"Send nothing if the estimate is more than this many US dollars, or is not known."`
 	Force   bool              `help:"Also send files that the bucket already holds. Their jobs start again."`
-	JSON    bool              `name:"json" help:"Print one JSON object for each job. With --wait or --get, print the status as JSON at each change instead."`
+	JSON    bool              `name:"json" help:"Print one JSON object for each job. With --wait or --get, print instead the status of each job that is followed, at each change."`
 	Files   []string          `arg:"" predictor:"file" name:"file-or-folder-or-list" help:"What to drop: files, folders, or lists of jobs (.csv, .tsv, .jsonl)."`
 }
 
@@ -45,9 +45,9 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	if err != nil {
 		return err
 	}
-	if c.JSON && (c.DryRun || !c.waits()) {
-		err = p.printJSON(out)
-	} else if !c.JSON {
+	if c.JSON {
+		err = p.printJSON(out, c.waits() && !c.DryRun)
+	} else {
 		p.print(out)
 	}
 	if err == nil && c.MaxUSD != nil && p.starting() > 0 && (p.cost.unknown > 0 || budget.Round(p.cost.usd) > *c.MaxUSD) {
@@ -157,8 +157,12 @@ type droppedJob struct {
 	Starts bool `json:"starts"`
 }
 
-func (p *plan) printJSON(out *terminal) error {
+// printJSON prints the jobs. If follow is true, it leaves out those that are followed.
+func (p *plan) printJSON(out *terminal, follow bool) error {
 	for _, job := range p.jobs {
+		if follow && job.State == check.Ready {
+			continue
+		}
 		line := droppedJob{job.Describe(), job.starts}
 		line.EstimateUSD = job.usd
 		if err := writeJSON(out, line); err != nil {
