@@ -94,11 +94,6 @@ type Result struct {
 	// 500 runes; empty if the error has no message.
 	Failure string
 
-	// FailureRaw is the failed job's error as it was given, a string, an object or
-	// an array, with secrets replaced. Nil if there is no error, or if it is longer
-	// than 16 KiB.
-	FailureRaw json.RawMessage
-
 	// CostUSD is what the job cost, nil if not known.
 	CostUSD *float64
 
@@ -112,14 +107,10 @@ type Result struct {
 
 // FailureText returns why a failed job failed, in RunComfy's words.
 func (r Result) FailureText() string {
-	switch {
-	case r.Failure != "":
-		return r.Failure
-	case r.FailureRaw != nil:
-		return message(string(r.FailureRaw), "")
-	default:
+	if r.Failure == "" {
 		return "the job failed, without a reason"
 	}
+	return r.Failure
 }
 
 // Model is what Client.Model returns.
@@ -199,20 +190,13 @@ func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 	}
 	result.dropUnusable(res)
 	if result.State != ResultSucceeded {
-		raw := res.raw("error")
-		if len(raw) <= maxRaw {
-			result.FailureRaw = redactJSON(raw, res.token)
-		}
-		result.Failure = message(jsonText(raw), res.token)
+		result.Failure = message(jsonText(res.members["error"]), res.token)
 	}
 	if result.State == ResultFailed && result.Failure == "" {
 		result.Failure = message(errorText(res.members), res.token)
 	}
 	return result, nil
 }
-
-// maxRaw is the longest error that is kept as it was given.
-const maxRaw = 16 << 10
 
 // maxCostUSD is more than any job costs. A cost of this much or more is a mistake.
 const maxCostUSD = 10_000

@@ -47,7 +47,6 @@ func FuzzAnswer(f *testing.F) {
 			}
 		}
 		checkText(t, result.Failure)
-		checkSecrets(t, string(result.FailureRaw))
 		_, statusErr := client.Status(ctx, "r")
 		_, cancelErr := client.Cancel(ctx, "r")
 		_, modelErr := client.Model(ctx, "a/b")
@@ -76,11 +75,6 @@ func checkText(t *testing.T, text string) {
 	if utf8.RuneCountInString(text) > 500 || !utf8.ValidString(text) || strings.ContainsAny(text, "\r\n\x00") {
 		t.Errorf("text %q", text)
 	}
-	checkSecrets(t, text)
-}
-
-func checkSecrets(t *testing.T, text string) {
-	t.Helper()
 	if strings.Contains(text, canary) || strings.Contains(strings.ToLower(text), "x-amz-") {
 		t.Errorf("a secret in %q", text)
 	}

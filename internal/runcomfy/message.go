@@ -1,12 +1,9 @@
 package runcomfy
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"html"
-	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -155,62 +152,6 @@ func withoutDigests(word string) string {
 
 func wordRune(r rune) bool {
 	return r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-}
-
-// redactJSON redacts every string of a JSON text. It returns the same text if
-// there is nothing to redact.
-func redactJSON(raw json.RawMessage, token string) json.RawMessage {
-	clean := func(s string) string { return redact(s, token) }
-	if raw == nil || !anyString(raw, func(s string) bool { return clean(s) != s }) {
-		return raw
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	var value any
-	if dec.Decode(&value) != nil {
-		return nil
-	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if enc.Encode(redactValue(value, clean)) != nil {
-		return nil
-	}
-	return bytes.TrimSpace(b.Bytes())
-}
-
-// anyString reports whether match returns true for any string of a JSON text. Names of
-// members count as strings. It reads every member of a name that an object has twice; a
-// decoded map keeps only one. It returns true for a text that it cannot read.
-func anyString(raw json.RawMessage, match func(string) bool) bool {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	for {
-		token, err := dec.Token()
-		if err != nil {
-			return !errors.Is(err, io.EOF)
-		}
-		if s, ok := token.(string); ok && match(s) {
-			return true
-		}
-	}
-}
-
-func redactValue(value any, clean func(string) string) any {
-	switch v := value.(type) {
-	case string:
-		return clean(v)
-	case []any:
-		for i := range v {
-			v[i] = redactValue(v[i], clean)
-		}
-	case map[string]any:
-		members := make(map[string]any, len(v))
-		for name, member := range v {
-			members[clean(name)] = redactValue(member, clean)
-		}
-		return members
-	}
-	return value
 }
 
 // errorText returns the text of an error body, or "".
