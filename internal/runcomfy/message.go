@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 )
 
 const (
@@ -66,92 +65,34 @@ func beginning(text string) string {
 // wordEnds are the characters that end a URL within a text.
 const wordEnds = " \t\n\f\r\"'<>"
 
+// inWord matches a character of a word.
+const inWord = "[^" + wordEnds + "]"
+
+// redactions are applied in this order.
+var redactions = []struct {
+	secret *regexp.Regexp
+	with   string
+}{
+	// the query of a URL
+	{regexp.MustCompile(`(://[^?#` + wordEnds + `]*)[?#]` + inWord + `*`), "$1"},
+	// a query without a URL, plain or percent-encoded
+	{regexp.MustCompile(`(?i)\?` + inWord + `*(=|%3d)` + inWord + `*`), ""},
+	{regexp.MustCompile(`(?i)%3f` + inWord + `*(=|%3d)` + inWord + `*`), ""},
+	// the parameters and the digests of an AWS signature
+	{regexp.MustCompile(`(?i)` + inWord + `*x-amz-` + inWord + `*`), "[redacted]"},
+	{regexp.MustCompile(`\b[0-9A-Fa-f]{64}\b`), "[redacted]"},
+}
+
 // redact replaces the token and removes the queries of URLs in a text: a service
-// that could not fetch an input may quote the presigned URL. Its time is linear in the
-// length of the text.
+// that could not fetch an input may quote the presigned URL.
 func redact(text, token string) string {
 	if len(token) >= minToken {
 		text = strings.ReplaceAll(text, token, "[token]")
 	}
-	var b strings.Builder
-	for text != "" {
-		end := strings.IndexAny(text, wordEnds)
-		if end < 0 {
-			b.WriteString(redactWord(text))
-			break
-		}
-		b.WriteString(redactWord(text[:end]))
-		b.WriteByte(text[end])
-		text = text[end+1:]
+	for _, r := range redactions {
+		text = r.secret.ReplaceAllString(text, r.with)
 	}
-	return b.String()
-}
-
-// redactWord removes the query of a URL, and a query without a URL, plain or
-// percent-encoded. It also replaces the parameters and the digests of an AWS signature.
-func redactWord(word string) string {
-	if at := strings.Index(word, "://"); at >= 0 {
-		if query := strings.IndexAny(word[at:], "?#"); query >= 0 {
-			word = word[:at+query]
-		}
-	}
-	lower := lowerASCII(word)
-	for _, mark := range []string{"?", "%3f"} {
-		at := strings.Index(lower, mark)
-		if at >= 0 && (strings.Contains(lower[at:], "=") || strings.Contains(lower[at:], "%3d")) {
-			word, lower = word[:at], lower[:at]
-		}
-	}
-	if strings.Contains(lower, "x-amz-") {
-		return "[redacted]"
-	}
-	return withoutDigests(word)
-}
-
-// lowerASCII returns a text of the same length with the letters A to Z in lower
-// case.
-func lowerASCII(text string) string {
-	lower := []byte(text)
-	for i, c := range lower {
-		if c >= 'A' && c <= 'Z' {
-			lower[i] = c + 'a' - 'A'
-		}
-	}
-	return string(lower)
-}
-
-// digest is the length of a SHA-256 in hexadecimal.
-const digest = 64
-
-// withoutDigests replaces each run of exactly 64 hexadecimal digits that is not next
-// to another letter, digit or underscore.
-func withoutDigests(word string) string {
-	if len(word) < digest {
-		return word
-	}
-	var b strings.Builder
-	for word != "" {
-		end := strings.IndexFunc(word, func(r rune) bool { return !wordRune(r) })
-		if end < 0 {
-			end = len(word)
-		}
-		if run := word[:end]; len(run) == digest && strings.Trim(run, "0123456789abcdefABCDEF") == "" {
-			b.WriteString("[redacted]")
-		} else {
-			b.WriteString(run)
-		}
-		if end == len(word) {
-			break
-		}
-		_, size := utf8.DecodeRuneInString(word[end:])
-		b.WriteString(word[end : end+size])
-		word = word[end+size:]
-	}
-	return b.String()
-}
-
-func wordRune(r rune) bool {
-	return r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+	return text
 }
 
 // errorText returns the text of an error body, or "".

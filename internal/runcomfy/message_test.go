@@ -8,7 +8,7 @@ import (
 
 // hostile are texts that patterns of several repetitions take quadratic time for.
 func hostile(size int) map[string]string {
-	digits := strings.Repeat("a", digest)
+	digits := strings.Repeat("a", 64)
 	texts := map[string]string{}
 	for _, unit := range []string{digits + "-", digits + ".", "a://x?y ", "a://", "?a=b'", "?", "x-amz", "x-amz-a ", "%3F", "<title>", " ", "é"} {
 		texts[unit[:min(len(unit), 12)]+"…"] = strings.Repeat(unit, size/len(unit))
@@ -36,11 +36,11 @@ func TestRedactKeepsWhatIsNoSecret(t *testing.T) {
 	for name, text := range map[string]string{
 		"words":           "could not fetch it: 'a' <b> \"c\"\t404",
 		"a path":          "https://b.example/a%20b.mp4 and /x/y",
-		"63 digits":       strings.Repeat("a", digest-1),
-		"65 digits":       strings.Repeat("a", digest+1),
+		"63 digits":       strings.Repeat("a", 63),
+		"65 digits":       strings.Repeat("a", 65),
 		"a question":      "why? because",
 		"an equals sign":  "a=b",
-		"another letter":  strings.Repeat("a", digest) + "_",
+		"another letter":  strings.Repeat("a", 64) + "_",
 		"no UTF-8 at all": "\xff\xfe ?",
 	} {
 		if got := redact(text, "canary-token-0123456789"); got != text {
