@@ -12,6 +12,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/s3test"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
@@ -98,6 +99,33 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A job has failed at RunComfy, and S3 refuses to write that into its record until cancel no
+// longer waits for RunComfy. The reason is still the one that RunComfy reported.
+func TestFailedJobIsRecordedLate(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
+		return runcomfytest.Script{Fail: "no face found"} // at once
+	}
+	worldtest.DropPair(t, w)
+	for w.RunComfy.Charges() == 0 || w.Status("ads/talk").State != ledger.Submitted {
+		w.Run(time.Second)
+	}
+	w.Stop("ads/talk", w.Status("ads/talk").Take)
+	late, refusedLate := w.Now().Add(20*time.Hour), false
+	w.Before = func(c world.Call) error {
+		if c.Function != "cancel" || c.Op != "PutObject" || !strings.HasPrefix(c.Key, "jobs/") || refusedLate {
+			return nil
+		}
+		refusedLate = w.Now().After(late)
+		return s3test.Error(http.StatusForbidden, "AccessDenied")
+	}
+	w.Pass(24 * time.Hour)
+	if !refusedLate {
+		t.Fatal("no late write was refused")
+	}
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 }
 
 // Whatever RunComfy's first response to a cancellation is, the record agrees with

@@ -64,8 +64,8 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	switch {
 	case errors.Is(err, errUnknownRequest) && (code == problem.RequestLost || since >= believeUnknownAfter):
 		err = nil // there is nothing to cancel
-	case err != nil && since < giveUpAfter:
-		return err
+	case err != nil && (since < giveUpAfter || state != ""):
+		return err // with a state, RunComfy has responded, and only recording its response failed
 	}
 	if cancelled && exec.Status == types.ExecutionStatusAborted && !rec.State.Ended() {
 		return h.recordEnd(ctx, rec, ledger.Cancelled, problem.CancelledByStop, "the execution was stopped, and RunComfy cancelled the job before it started", true)
@@ -83,8 +83,9 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 
 // failedAgain reports whether the end of a redriven execution replaces the reason of a
 // take that has failed before: it is later, and has another code or was caused by a
-// person. If RunComfy reported how the job ended, nothing replaces this, because RunComfy
-// may no longer know the job.
+// person. Nothing replaces a failure that RunComfy reported, because RunComfy may no longer
+// know the job; archive has already recorded it. If the execution ended because RunComfy
+// reports the job as cancelled, the reason of the earlier failure stays.
 func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code problem.Code) bool {
 	reported := code == problem.JobFailed || rec.Code == problem.JobFailed || workflow.CodeOf(aws.ToString(exec.Error)) == problem.JobCancelled
 	if rec.State != ledger.Failed || reported || !aws.ToTime(exec.StopDate).After(rec.Times.Ended) {
