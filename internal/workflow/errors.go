@@ -37,7 +37,7 @@ type (
 	// OutputRefused says that an output's address may not be fetched: its origin is
 	// not in OutputOrigins, or its name resolves to an address that is not public.
 	OutputRefused struct{ Failure }
-	// OutputUnavailable says that an output could not be read, after all retries.
+	// OutputUnavailable says that one call of archive could not copy an output.
 	OutputUnavailable struct{ Failure }
 	// OutputChanged says that an output changed during each try to copy it.
 	OutputChanged struct{ Failure }
@@ -51,7 +51,8 @@ type (
 	// OutputOccupied says that another object has the output's key. That object is
 	// not changed.
 	OutputOccupied struct{ Failure }
-	// StorageUnavailable says that a call of S3 failed, after all retries.
+	// StorageUnavailable says that an object or a record in S3 could not be read or
+	// written.
 	StorageUnavailable struct{ Failure }
 )
 

@@ -14,8 +14,9 @@ type Job struct {
 	// State is the job's state now, in the words of /result.
 	State string
 
-	// FetchError says why an input could not be downloaded. It is empty if all
-	// inputs were downloaded, or if the download has not started.
+	// FetchError says why an input could not be downloaded, or why the output or the
+	// job's record could not be stored. It is empty if nothing failed, or if the download
+	// has not started.
 	FetchError string
 
 	// OutputSHA256 is the SHA-256 of each output in hexadecimal, or "" if there is
