@@ -54,9 +54,6 @@ type Take struct {
 	// Reserved is a random text of the reservation. A take that is claimed again has
 	// another one.
 	Reserved string `json:"reserved"`
-	// Kept is true after a sweep has found that the take may have been charged and that
-	// this does not change.
-	Kept bool `json:"kept,omitempty"`
 }
 
 func (t Take) id() string { return t.Name + "/" + t.Take }
@@ -82,12 +79,12 @@ func (b *book) sum() Amount {
 	return Amount{Jobs: len(b.Takes), Seconds: float64(millis) / 1e3, USD: float64(micros) / 1e6}
 }
 
-// remove removes the takes for which the given function returns true, and reports
-// whether there were any.
-func (b *book) remove(is func(Take) bool) bool {
+// remove removes the takes for which the given function returns true, and returns their
+// number.
+func (b *book) remove(is func(Take) bool) int {
 	before := len(b.Takes)
 	b.Takes = slices.DeleteFunc(b.Takes, is)
-	return len(b.Takes) < before
+	return before - len(b.Takes)
 }
 
 // exceeded returns the first cap that a take does not fit into, or nil. It first removes
@@ -155,7 +152,7 @@ type Reservation struct {
 // the caps, Reserve returns *OverError and changes nothing. The new reservation replaces
 // an earlier one of the take.
 func (b *Book) Reserve(ctx context.Context, day string, take Take, caps Caps) (Reservation, error) {
-	take.Reserved, take.Kept = rand.Text(), false
+	take.Reserved = rand.Text()
 	r := Reservation{Day: day, Take: take}
 	err := b.change(ctx, day, func(day *book) (bool, error) {
 		if slices.ContainsFunc(day.Takes, take.isReservation) {
@@ -188,63 +185,22 @@ func (b *Book) Check(ctx context.Context, day string, take Take, caps Caps) erro
 // GiveBack removes a reservation. It leaves a later reservation of the same take.
 func (b *Book) GiveBack(ctx context.Context, r Reservation) error {
 	return b.change(ctx, r.Day, func(day *book) (bool, error) {
-		return day.remove(r.Take.isReservation), nil
+		return day.remove(r.Take.isReservation) > 0, nil
 	})
 }
 
-// Free removes the reservation of a take that is certainly not charged and is never
-// claimed again.
-func (b *Book) Free(ctx context.Context, day, name, take string) error {
-	id := Take{Name: name, Take: take}.id()
-	return b.change(ctx, day, func(day *book) (bool, error) {
-		return day.remove(func(t Take) bool { return t.id() == id }), nil
-	})
-}
-
-// Fate is what a sweep finds out about a take.
-type Fate int
-
-// The fates.
-const (
-	Open   Fate = iota // it is under way, or may still change
-	Free               // it is certainly not charged
-	Charge             // it may have been charged, and that does not change
-)
-
-// Sweep calls fate with each take of a day whose fate is not known, removes those that
-// are free, and returns their number. If fate returns an error, Sweep leaves the other
-// takes to the next sweep and returns the error.
+// Free removes the takes of a day for which free returns true: they are certainly not
+// charged. It returns their number.
 //
-// A take that is claimed again while the sweep runs has a new reservation. The book
-// has then changed, so the sweep starts again and asks for its fate again.
-func (b *Book) Sweep(ctx context.Context, day string, fate func(ctx context.Context, t Take) (Fate, error)) (freed int, err error) {
-	var stopped error
+// A take that is claimed again meanwhile has a new reservation. The book has then changed,
+// so Free calls free again for each take. For a take that may be claimed again, free must
+// therefore read the take's record.
+func (b *Book) Free(ctx context.Context, day string, free func(Take) bool) (freed int, err error) {
 	err = b.change(ctx, day, func(day *book) (bool, error) {
-		stopped, freed = nil, 0
-		left, kept := []Take{}, false
-		for _, t := range day.Takes {
-			found := Open
-			if !t.Kept && stopped == nil {
-				if found, stopped = fate(ctx, t); stopped != nil {
-					found = Open
-				}
-			}
-			switch found {
-			case Free:
-				freed++
-				continue
-			case Charge:
-				t.Kept, kept = true, true
-			}
-			left = append(left, t)
-		}
-		day.Takes = left
-		return freed > 0 || kept, nil
+		freed = day.remove(free)
+		return freed > 0, nil
 	})
-	if err != nil {
-		freed = 0 // the book was not written
-	}
-	return freed, errors.Join(stopped, err)
+	return freed, err
 }
 
 // Used returns what the takes of a day use.

@@ -1,10 +1,8 @@
 package budget_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"runtime"
 	"strings"
 	"sync"
@@ -136,8 +134,9 @@ func TestReservationIsIdempotentByTake(t *testing.T) {
 		}
 	}
 	wantUsed(t, b, budget.Amount{})
-	if err := b.Free(t.Context(), "2050-01-04", "ads/talk", "1"); err != nil {
-		t.Errorf("free a take of a day without a book: %v", err)
+	all := func(budget.Take) bool { return true }
+	if freed, err := b.Free(t.Context(), "2050-01-04", all); freed != 0 || err != nil {
+		t.Errorf("free the takes of a day without a book: %d, %v", freed, err)
 	}
 }
 
@@ -154,8 +153,9 @@ func TestCheckAndFree(t *testing.T) {
 	if _, over := errors.AsType[*budget.OverError](b.Check(t.Context(), day, take(2), caps)); !over {
 		t.Error("another take fits")
 	}
-	if err := b.Free(t.Context(), day, "ads/talk", "1"); err != nil {
-		t.Fatal(err)
+	freed, err := b.Free(t.Context(), day, func(tk budget.Take) bool { return tk.Take == "1" })
+	if freed != 1 || err != nil {
+		t.Fatalf("%d freed, %v", freed, err)
 	}
 	if err := b.Check(t.Context(), day, take(2), caps); err != nil {
 		t.Errorf("after the reservation was freed: %v", err)
@@ -183,40 +183,8 @@ func TestLostResponseOfAReservation(t *testing.T) {
 	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1})
 }
 
-func TestSweep(t *testing.T) {
-	b, _ := newBook()
-	for i := range 4 {
-		if _, err := b.Reserve(t.Context(), day, take(i), budget.Caps{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	asked := map[string]int{}
-	fate := func(_ context.Context, tk budget.Take) (budget.Fate, error) {
-		asked[tk.Take]++
-		switch tk.Take {
-		case "0":
-			return budget.Free, nil
-		case "1":
-			return budget.Charge, nil
-		case "3":
-			return budget.Open, errors.New("no time")
-		}
-		return budget.Open, nil
-	}
-	for range 2 {
-		if _, err := b.Sweep(t.Context(), day, fate); err == nil || err.Error() != "no time" {
-			t.Errorf("%v", err)
-		}
-	}
-	if diff := cmp.Diff(map[string]int{"0": 1, "1": 1, "2": 2, "3": 2}, asked); diff != "" {
-		t.Errorf("asked (-want +got):\n%s", diff)
-	}
-	wantUsed(t, b, budget.Amount{Jobs: 3, Seconds: 30, USD: 0.3})
-}
-
-// A take is claimed again after the sweep found that it is free. Its new reservation
-// stays.
-func TestSweepBesideAClaim(t *testing.T) {
+// A take is claimed again after Free found that it is free. Its new reservation stays.
+func TestFreeBesideAClaim(t *testing.T) {
 	b, _ := newBook()
 	reserve := func() {
 		if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 1}); err != nil {
@@ -225,35 +193,16 @@ func TestSweepBesideAClaim(t *testing.T) {
 	}
 	reserve()
 	asked := 0
-	freed, err := b.Sweep(t.Context(), day, func(context.Context, budget.Take) (budget.Fate, error) {
+	freed, err := b.Free(t.Context(), day, func(budget.Take) bool {
 		asked++
 		if asked == 1 {
 			reserve()
-			return budget.Free, nil
+			return true
 		}
-		return budget.Open, nil
+		return false
 	})
 	if err != nil || freed != 0 || asked != 2 {
 		t.Errorf("%d freed, asked %d times, %v", freed, asked, err)
-	}
-	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1})
-}
-
-// If S3 refuses the new book, no take is freed, and Sweep does not say so.
-func TestSweepThatCannotWrite(t *testing.T) {
-	b, s3 := newBook()
-	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{}); err != nil {
-		t.Fatal(err)
-	}
-	s3.Before = func(op, _ string) error {
-		if op == "PutObject" {
-			return s3test.Error(http.StatusForbidden, "AccessDenied")
-		}
-		return nil
-	}
-	freed, err := b.Sweep(t.Context(), day, func(context.Context, budget.Take) (budget.Fate, error) { return budget.Free, nil })
-	if err == nil || freed != 0 {
-		t.Errorf("%d freed, %v", freed, err)
 	}
 	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1})
 }

@@ -214,7 +214,8 @@ func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger
 	}
 	slog.InfoContext(ctx, "settled", "name", rec.Name, "take", rec.Take, "state", rec.State, "code", rec.Code)
 	if rec.Free() {
-		if err := h.Book.Free(ctx, budget.Day(rec.Times.Claimed), rec.Name, rec.Take); err != nil {
+		_, err := h.Book.Free(ctx, budget.Day(rec.Times.Claimed), func(t budget.Take) bool { return t.Name == rec.Name && t.Take == rec.Take })
+		if err != nil {
 			// The sweep frees it.
 			slog.WarnContext(ctx, "reservation not given back", "name", rec.Name, "take", rec.Take, "err", err)
 		}

@@ -48,7 +48,9 @@ const (
 // finish, frees reservations of takes that are not charged, and logs the balance.
 func (h *Handler) sweep(ctx context.Context, c *call) error {
 	takes, err := h.Ledger.Written(ctx, "", h.Now().Add(-recoverUntil))
-	err = errors.Join(err, h.settleAll(ctx, takes, c), h.recoverTakes(ctx, takes), h.sweepBudget(ctx))
+	settleErr := h.settleAll(ctx, takes, c)
+	days, recoverErr := h.recoverTakes(ctx, takes)
+	err = errors.Join(err, settleErr, recoverErr, h.sweepBudget(ctx, days))
 	h.logBalance(ctx, c)
 	return err
 }
@@ -122,10 +124,12 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 
 // recoverTakes finishes work that submit left undone and that no message will
 // repeat. It starts the execution of a paid take, and ends a claim whose invocation
-// died. It also sends notices that were not sent.
-func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) error {
+// died. It also sends notices that were not sent. It returns the reservationDay of the
+// takes that it has read, by the key of the record.
+func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) (days map[string]string, err error) {
 	// The newest come first. If the time ends, the rest was read by earlier sweeps.
 	slices.SortStableFunc(takes, func(a, b ledger.TakeID) int { return b.Written.Compare(a.Written) })
+	days = map[string]string{}
 	var errs []error
 	for i, id := range takes {
 		if h.Now().Sub(id.Written) < recoverAfter {
@@ -136,17 +140,18 @@ func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) error
 			break
 		}
 		rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
-		if errors.Is(err, bucket.ErrNotFound) {
-			continue
+		released := errors.Is(err, bucket.ErrNotFound)
+		if released || err == nil {
+			days[ledger.RecordKey(id.Name, id.Take)] = reservationDay(rec)
 		}
 		if err == nil {
 			err = h.recoverTake(ctx, rec)
 		}
-		if err != nil {
+		if err != nil && !released {
 			errs = append(errs, fmt.Errorf("%s: %w", id.Name, err))
 		}
 	}
-	return errors.Join(errs...)
+	return days, errors.Join(errs...)
 }
 
 func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
@@ -170,34 +175,31 @@ func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 	}
 }
 
-// sweepBudget frees the reservations of takes that RunComfy does not charge: submit or
-// cancel may have died before it freed them, and archive frees none. The books of earlier
-// days limit nothing, but are swept too, so that they are right.
-func (h *Handler) sweepBudget(ctx context.Context) error {
+// reservationDay returns the day whose book holds the reservation of a take. It returns ""
+// if RunComfy does not charge the take, and for the zero Record of a released claim.
+func reservationDay(rec ledger.Record) string {
+	if rec.Take == "" || rec.Free() {
+		return ""
+	}
+	return budget.Day(rec.Times.Claimed)
+}
+
+// sweepBudget frees the reservations of takes that RunComfy does not charge, and those that
+// a take has on an earlier day than its claim: submit or cancel may have died before it
+// freed them, and archive frees none. Days is what recoverTakes returns. The books of
+// earlier days limit nothing, but are swept too, so that they are right.
+func (h *Handler) sweepBudget(ctx context.Context, days map[string]string) error {
 	var errs []error
 	for back := range bookDays {
 		day := budget.Day(h.Now().AddDate(0, 0, -back))
-		freed, err := h.Book.Sweep(ctx, day, func(ctx context.Context, t budget.Take) (budget.Fate, error) {
-			if !h.hasTime(ctx, recoverTime) {
-				return budget.Open, errNoTime
+		freed, err := h.Book.Free(ctx, day, func(t budget.Take) bool {
+			if found, read := days[ledger.RecordKey(t.Name, t.Take)]; !read || found == day {
+				return false
 			}
-			rec, err := h.Ledger.Get(ctx, t.Name, t.Take)
-			_, unreadable := errors.AsType[*ledger.UnreadableError](err)
-			switch {
-			case errors.Is(err, bucket.ErrNotFound):
-				return budget.Free, nil
-			case unreadable:
-				return budget.Open, nil // reported where the record is needed
-			case err != nil:
-				return budget.Open, err
-			case rec.Free(), budget.Day(rec.Times.Claimed) != day:
-				return budget.Free, nil
-			case rec.State == ledger.Succeeded, rec.State == ledger.Unknown:
-				return budget.Charge, nil
-			}
-			return budget.Open, nil
+			rec, err := h.Ledger.Get(ctx, t.Name, t.Take) // it may be claimed again by now
+			return (err == nil || errors.Is(err, bucket.ErrNotFound)) && reservationDay(rec) != day
 		})
-		if freed > 0 {
+		if err == nil && freed > 0 {
 			slog.WarnContext(ctx, "reservations freed", "day", day, "takes", freed)
 		}
 		errs = append(errs, err)
