@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
@@ -328,4 +329,17 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
+}
+
+// A made-up movie is as long as it says, also if its frames are not a whole number of units
+// of time.
+func TestMovieLength(t *testing.T) {
+	movie := runcomfytest.Movie{Length: 5 * time.Minute, Frame: time.Second / 60, Width: 16, Height: 16}
+	data := movie.MP4()
+	info, err := media.Inspect(t.Context(), media.Source{Name: "talk.mp4", Size: int64(len(data)), ReadRange: func(_ context.Context, off, n int64) ([]byte, error) {
+		return data[off : off+n], nil
+	}})
+	if off := info.Length().D - movie.Length; err != nil || off.Abs() > movie.Frame {
+		t.Errorf("it is %v longer than it should be; error %v", off, err)
+	}
 }

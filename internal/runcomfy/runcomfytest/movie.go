@@ -39,7 +39,7 @@ func (m Movie) MP4() []byte {
 	ftyp := box("ftyp", []byte("isom"), u32s(512), []byte("isommp41"))
 	video, audio := slices.Concat(pictures...), slices.Concat(sound...)
 	moov := func(at uint32) []byte {
-		each := uint32(m.Frame * timescale / time.Second)
+		each := uint32((m.Frame*timescale + time.Second/2) / time.Second)
 		tracks := [][]byte{track(1, "vide", timescale, each, pictures, at, m.Width, m.Height)}
 		if len(sound) > 0 {
 			tracks = append(tracks, track(2, "soun", soundRate, soundFrame, sound, at+uint32(len(video)), 0, 0))
@@ -63,8 +63,9 @@ func coded(noise *rand.ChaCha8, count, least, more int) [][]byte {
 	return samples
 }
 
-// track returns a trak box. Its samples begin at byte at of the file. A second has scale
-// units of time, and each sample lasts as many units as the parameter each says.
+// track returns a trak box. The parameter at is the offset of its first sample in the
+// file. A second has scale units of time, and each sample lasts as many units as the
+// parameter each says.
 func track(id uint32, handler string, scale, each uint32, samples [][]byte, at uint32, width, height int) []byte {
 	matrix := u32s(1<<16, 0, 0, 0, 1<<16, 0, 0, 0, 1<<30)
 	length := each * uint32(len(samples))
