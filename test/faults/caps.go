@@ -6,7 +6,6 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
-	"github.com/lipdrop/lipdrop/test/world"
 )
 
 // capCheck is what a world notes about its caps and its paid jobs.
@@ -33,15 +32,16 @@ func (s *simulation) setCaps(caps budget.Caps) {
 	s.caps.most[budget.Day(s.w.Now())] = caps
 }
 
-// mostOn returns the highest caps of a day.
+// mostOn returns the highest caps of a day: those of the last day, up to this one, on which
+// caps were set.
 func (s *simulation) mostOn(day string) budget.Caps {
-	caps, ok := s.caps.most[day]
-	for at := s.w.Now(); !ok && !at.Before(world.Begin); at = at.AddDate(0, 0, -1) {
-		if earlier := budget.Day(at); earlier < day {
-			caps, ok = s.caps.most[earlier]
+	last := ""
+	for set := range s.caps.most {
+		if set <= day {
+			last = max(last, set)
 		}
 	}
-	return caps
+	return s.caps.most[last]
 }
 
 // notePOST notes the claim of a POST that reaches RunComfy.

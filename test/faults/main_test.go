@@ -152,6 +152,16 @@ func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 	}
 }
 
+// Caps hold until others are set.
+func TestMostOn(t *testing.T) {
+	s := &simulation{caps: capCheck{most: map[string]budget.Caps{"2050-01-03": {Jobs: 1}, "2050-01-05": {Jobs: 2}}}}
+	for day, want := range map[string]int{"2050-01-02": 0, "2050-01-03": 1, "2050-01-04": 1, "2050-01-05": 2, "2050-01-09": 2} {
+		if got := s.mostOn(day).Jobs; got != want {
+			t.Errorf("on %s at most %d jobs, want %d", day, got, want)
+		}
+	}
+}
+
 // The check finds whatever is tampered with after the run.
 func TestCheckFinds(t *testing.T) {
 	skipIfShort(t)
