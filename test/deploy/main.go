@@ -1,7 +1,8 @@
 // Command deploy deploys the template to an AWS emulator with the real SAM CLI. Then
 // it uses the stack as its first user would: it sets the token, runs doctor, drops a
-// pair, a bundle and a wrong file, checks the results, and uses the command. Finally it
-// updates the stack and deletes it. RunComfy is the project's fake.
+// pair and a bundle, and compares their outputs. It updates the stack, does the same
+// again, and runs the scripts of the command. Finally it deletes the stack. RunComfy is
+// the project's fake.
 //
 // AWS_ENDPOINT_URL names the emulator, which must have a loopback address. Otherwise
 // the command fails and deploys nothing. SAM names the SAM CLI's program. It defaults
@@ -11,6 +12,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -25,17 +27,16 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"testing/fstest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
-	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
@@ -62,11 +63,7 @@ type trial struct {
 	sam    string
 	url    string // the URL of the fake RunComfy
 	fake   *runcomfytest.Server
-	s3     *s3.Client
 	config aws.Config
-	bucket string
-
-	clip, voice string
 }
 
 func run(ctx context.Context) error {
@@ -85,8 +82,6 @@ func run(ctx context.Context) error {
 		model, _ := models.Model(id)
 		t.fake.Models[id] = model.Schema()
 	}
-	mp4, wav := sample.Files()
-	t.clip, t.voice = string(mp4), string(wav)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -98,7 +93,6 @@ func run(ctx context.Context) error {
 	if t.config, err = awsconfig.LoadDefaultConfig(ctx); err != nil {
 		return err
 	}
-	t.s3 = s3.NewFromConfig(t.config, func(o *s3.Options) { o.UsePathStyle = true })
 
 	if err := t.command(ctx, "build", "--parameter-overrides", "Architecture=x86_64"); err != nil {
 		return err
@@ -110,25 +104,45 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.bucket = outputs["BucketName"]
-	if err := t.use(ctx, outputs); err != nil {
+	if err := t.setUp(ctx, outputs["TokenSecretArn"]); err != nil {
+		return err
+	}
+	if err := t.drop(ctx, "ads"); err != nil {
 		return err
 	}
 	if err := t.deploy(ctx, "SettleSeconds=2"); err != nil {
 		return fmt.Errorf("update: %w", err)
 	}
-	if err := t.succeeds(ctx, "after/update", "inbox/after/update.mp4", t.clip, "inbox/after/update.wav", t.voice); err != nil {
+	if err := t.drop(ctx, "updated"); err != nil {
 		return fmt.Errorf("after the update: %w", err)
 	}
-	return t.remove(ctx)
+	if charges := t.fake.Charges(); charges != 4 {
+		return fmt.Errorf("RunComfy charged %d jobs, want 4", charges)
+	}
+	if err := server.Close(); err != nil { // the scripts have a fake of their own at the same address
+		return err
+	}
+	scripts := exec.CommandContext(ctx, "go", "test", "./cmd/lipdrop", "-run", "TestScripts", "-count=1")
+	scripts.Env = append(os.Environ(), "LIPDROP_TEST_STACK="+stackName, "LIPDROP_TEST_RUNCOMFY="+listener.Addr().String())
+	if _, err := output(scripts); err != nil {
+		return fmt.Errorf("the scripts of the command: %w", err)
+	}
+	return t.remove(ctx, outputs["BucketName"])
 }
 
-// command runs the SAM CLI in the project's folder.
+// output runs a program in the project's folder, prints its output, and returns it.
+func output(cmd *exec.Cmd) (string, error) {
+	fmt.Println(strings.Join(cmd.Args, " "))
+	var text strings.Builder
+	cmd.Stdout = io.MultiWriter(os.Stdout, &text)
+	cmd.Stderr = cmd.Stdout
+	err := cmd.Run()
+	return text.String(), err
+}
+
+// command runs the SAM CLI.
 func (t *trial) command(ctx context.Context, args ...string) error {
-	fmt.Println("sam", strings.Join(args, " "))
-	cmd := exec.CommandContext(ctx, t.sam, args...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	if err := cmd.Run(); err != nil {
+	if _, err := output(exec.CommandContext(ctx, t.sam, args...)); err != nil {
 		return fmt.Errorf("sam %s: %w", args[0], err)
 	}
 	return nil
@@ -140,13 +154,10 @@ func (t *trial) deploy(ctx context.Context, changed string) error {
 		"RunComfyBaseUrl="+t.url, "OutputOrigins="+t.url, "Architecture=x86_64", changed)
 }
 
-// doctor runs lipdrop doctor on the stack and returns its output.
-func (t *trial) doctor(ctx context.Context, further ...string) (string, error) {
-	args := append([]string{"run", "./cmd/lipdrop", "doctor", "--stack", stackName}, further...)
-	fmt.Println("go", strings.Join(args, " "))
-	output, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
-	fmt.Print(string(output))
-	return string(output), err
+// lipdrop runs a verb of lipdrop on the stack and returns its output.
+func lipdrop(ctx context.Context, verb string, args ...string) (string, error) {
+	args = append([]string{"run", "./cmd/lipdrop", verb, "--stack", stackName}, args...)
+	return output(exec.CommandContext(ctx, "go", args...))
 }
 
 func (t *trial) outputs(ctx context.Context) (map[string]string, error) {
@@ -166,163 +177,59 @@ func (t *trial) outputs(ctx context.Context) (map[string]string, error) {
 	return outputs, nil
 }
 
-// use uses a new stack as its first user would.
-func (t *trial) use(ctx context.Context, outputs map[string]string) error {
-	if output, err := t.doctor(ctx); err == nil || !strings.Contains(output, "token is not set") || strings.Count(output, "WRONG") != 1 {
+// setUp sets the token of a new stack. Before and after that, it runs doctor.
+func (t *trial) setUp(ctx context.Context, tokenSecret string) error {
+	if said, err := lipdrop(ctx, "doctor"); err == nil || !strings.Contains(said, "token is not set") || strings.Count(said, "WRONG") != 1 {
 		return errors.New("before the token is set, doctor must report only the missing token")
 	}
 	_, err := secretsmanager.NewFromConfig(t.config).PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{
-		SecretId: aws.String(outputs["TokenSecretArn"]), SecretString: aws.String(token),
+		SecretId: &tokenSecret, SecretString: aws.String(token),
 	})
 	if err != nil {
 		return fmt.Errorf("set the token: %w", err)
 	}
-	if _, err := t.doctor(ctx, "--drop", "--wait", patience.String()); err != nil {
+	if _, err := lipdrop(ctx, "doctor", "--drop", "--wait", patience.String()); err != nil {
 		return fmt.Errorf("doctor: %w", err)
 	}
-	if err := t.succeeds(ctx, "ads/Grüße + 100%", "inbox/ads/Grüße + 100%.mp4", t.clip, "inbox/ads/Grüße + 100%.wav", t.voice); err != nil {
-		return fmt.Errorf("a pair: %w", err)
-	}
-	manifest := `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "emotion": "happy"}}`
-	if err := t.succeeds(ctx, "ads/cafe", "inbox/ads/cafe.job/job.json", manifest, "inbox/ads/cafe.job/v.mp4", t.clip, "inbox/ads/cafe.job/a.wav", t.voice); err != nil {
-		return fmt.Errorf("a bundle: %w", err)
-	}
-	if err := t.drop(ctx, "inbox/ads/notes.txt", "no media"); err != nil {
-		return err
-	}
-	st, err := t.waitFor(ctx, "answers/ads/notes.txt.json", func(st ledger.Status) bool { return st.State == ledger.Rejected })
-	if err != nil {
-		return fmt.Errorf("a wrong file: %w", err)
-	}
-	fmt.Printf("notes.txt: %s (%s): %s\n", st.State, st.Code, st.Reason)
-	if charges := t.fake.Charges(); charges != 2 {
-		return fmt.Errorf("RunComfy charged %d jobs, want 2", charges)
-	}
-	return t.useCommand(ctx)
+	return nil
 }
 
-// useCommand uses lipdrop as a person does, from the drop to the review. The command finds
-// the stack by itself.
-func (t *trial) useCommand(ctx context.Context) error {
+// drop drops a folder with a pair and a bundle, waits for their jobs, and compares the
+// outputs with the clip.
+func (t *trial) drop(ctx context.Context, folder string) error {
 	dir, err := os.MkdirTemp("", "lipdrop-deploy-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	program := filepath.Join(dir, "lipdrop")
-	if output, err := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/lipdrop").CombinedOutput(); err != nil {
-		return fmt.Errorf("build the command: %w: %s", err, output)
-	}
-	err = errors.Join(os.WriteFile(filepath.Join(dir, "talk.mp4"), []byte(t.clip), 0o600), os.WriteFile(filepath.Join(dir, "talk.wav"), []byte(t.voice), 0o600))
+	clip, voice := sample.Files()
+	err = os.CopyFS(filepath.Join(dir, folder), fstest.MapFS{
+		"Grüße + 100%.mp4": {Data: clip}, "Grüße + 100%.wav": {Data: voice},
+		"cafe.job/v.mp4": {Data: clip}, "cafe.job/a.wav": {Data: voice},
+		"cafe.job/job.json": {Data: []byte(`{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "emotion": "happy"}}`)},
+	})
 	if err != nil {
 		return err
 	}
-	for _, tt := range []struct {
-		args string
-		code int
-		want string
-	}{
-		{"drop talk.mp4 talk.wav --to command --yes --wait --get .", 0, "command/talk: succeeded"},
-		{"drop talk.mp4 talk.wav --to command --yes", 0, "nothing starts"},
-		{"jobs command/ --since 1h", 0, "command/talk"},
-		{"jobs --state rejected,failed --json", 0, ""},
-		{"show command/talk", 0, "inbox/command/talk.wav, audio_url"},
-		{"watch command/ --exit-status", 0, "command/talk: succeeded"},
-		{"get command/talk .", 0, "is here already"},
-		{"review command/talk --approve", 0, "approved by arn:aws:"},
-		{"models --live", 0, "sync/react-1"},
-		{"cancel command/talk", 1, "has already ended"},
-		{"redrive command/talk", 1, "has not failed"},
-		{"show command/none", 1, "there is no job named command/none"},
-		{"jobs --stack gone", 1, "there is no stack gone"},
-	} {
-		fmt.Println("lipdrop", tt.args)
-		cmd := exec.CommandContext(ctx, program, strings.Fields(tt.args)...)
-		cmd.Dir = dir
-		output, err := cmd.CombinedOutput()
-		fmt.Print(string(output))
-		if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
-			return err
-		}
-		if code := cmd.ProcessState.ExitCode(); code != tt.code || !strings.Contains(string(output), tt.want) {
-			return fmt.Errorf("lipdrop %s: exit code %d, want %d and %q", tt.args, code, tt.code, tt.want)
-		}
-	}
-	got, err := os.ReadFile(filepath.Join(dir, "command", "talk.mp4"))
-	if err == nil && string(got) != t.clip {
-		err = errors.New("the file that the command fetched is not the output")
-	}
-	return err
-}
-
-// succeeds drops files, which are given as alternating keys and contents. Then it waits
-// until the job of a name has succeeded with the clip as its output.
-func (t *trial) succeeds(ctx context.Context, name string, files ...string) error {
-	for i := 0; i < len(files); i += 2 {
-		if err := t.drop(ctx, files[i], files[i+1]); err != nil {
-			return err
-		}
-	}
-	st, err := t.waitFor(ctx, ledger.StatusKey(name), func(st ledger.Status) bool { return st.State.Ended() || st.State == ledger.Rejected })
-	if err != nil {
+	out := filepath.Join(dir, "out")
+	if _, err := lipdrop(ctx, "drop", filepath.Join(dir, folder), "--yes", "--get", out, "--timeout", patience.String()); err != nil {
 		return err
 	}
-	if st.State != ledger.Succeeded || len(st.Outputs) != 1 {
-		return fmt.Errorf("%s is %s (%s): %s", name, st.State, st.Code, st.Reason)
-	}
-	body, err := t.read(ctx, st.Outputs[0])
-	if err != nil {
-		return err
-	}
-	if string(body) != t.clip {
-		return fmt.Errorf("%s is not what RunComfy served", st.Outputs[0])
-	}
-	if _, err := t.read(ctx, ledger.OutputPrefix(name, st.Take)+"result.json"); err != nil {
-		return err
-	}
-	fmt.Printf("%s: %s, %s\n", name, st.State, st.Outputs[0])
-	return nil
-}
-
-func (t *trial) drop(ctx context.Context, key, body string) error {
-	_, err := t.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: &t.bucket, Key: &key, Body: strings.NewReader(body)})
-	return err
-}
-
-// waitFor waits until wanted returns true for the status at a key, and returns the status.
-func (t *trial) waitFor(ctx context.Context, key string, wanted func(ledger.Status) bool) (ledger.Status, error) {
-	var st ledger.Status
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
-		body, err := t.read(ctx, key)
-		if _, ok := errors.AsType[*types.NoSuchKey](err); ok {
-			continue
-		}
+	for _, name := range []string{"Grüße + 100%.mp4", "cafe.mp4"} {
+		got, err := os.ReadFile(filepath.Join(out, folder, name))
 		if err != nil {
-			return st, err
+			return err
 		}
-		st = ledger.Status{}
-		if err := json.Unmarshal(body, &st); err != nil {
-			return st, err
-		}
-		if wanted(st) {
-			return st, nil
+		if !bytes.Equal(got, clip) {
+			return fmt.Errorf("%s/%s is not what RunComfy served", folder, name)
 		}
 	}
-	return st, fmt.Errorf("%s is still %s (%s): %s", key, st.State, st.Code, st.Reason)
-}
-
-func (t *trial) read(ctx context.Context, key string) ([]byte, error) {
-	out, err := t.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &t.bucket, Key: &key})
-	if err != nil {
-		return nil, err
-	}
-	defer out.Body.Close()
-	return io.ReadAll(out.Body)
+	return nil
 }
 
 // remove deletes the stack and checks that the bucket is retained. AWS also retains
 // the bucket's policy, but not every emulator does.
-func (t *trial) remove(ctx context.Context) error {
+func (t *trial) remove(ctx context.Context, bucket string) error {
 	if err := t.command(ctx, "delete", "--stack-name", stackName, "--no-prompts"); err != nil {
 		return err
 	}
@@ -330,7 +237,8 @@ func (t *trial) remove(ctx context.Context) error {
 	if err == nil {
 		return fmt.Errorf("the stack %s is still there", stackName)
 	}
-	if _, err := t.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &t.bucket}); err != nil {
+	storage := s3.NewFromConfig(t.config, func(o *s3.Options) { o.UsePathStyle = true })
+	if _, err := storage.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &bucket}); err != nil {
 		return fmt.Errorf("the bucket was not retained: %w", err)
 	}
 	return nil
