@@ -10,8 +10,11 @@ type flacInfo struct {
 	samples   uint64 // of one channel; 0 if unknown
 }
 
-// flacFrame is what the header of a frame says.
-type flacFrame struct{ first, samples uint64 }
+// flacFrame is what the header of a frame says. Data begins with the frame.
+type flacFrame struct {
+	first, samples uint64
+	data           []byte
+}
 
 // readFLAC reads the length of a FLAC file from STREAMINFO and from its last frame,
 // which has a number.
@@ -55,12 +58,18 @@ func readFLAC(r *reader, info *Info) error {
 		return err
 	}
 	last, found := f.last(data)
-	end := last.first + last.samples
+	end := last.first
+	if last.whole() {
+		end += last.samples
+	}
 	switch {
-	case found && end >= f.samples:
+	case found && end == first.first:
+		return damage("it ends in the middle of its first frame of sound")
+	case found:
 		info.Audio.Length = fact(end-min(first.first, end), f.rate)
-	case found: // the file ends early, so its last frame may not be complete
-		info.Audio.Length = fact(last.first-min(first.first, last.first), f.rate)
+		if end >= f.samples && end > last.first {
+			break
+		}
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
 	default:
 		l := fact(f.samples, f.rate)
@@ -105,10 +114,27 @@ func (f flacInfo) last(data []byte) (last flacFrame, found bool) {
 	return last, found
 }
 
+// whole reports whether the frame is complete. A checksum of all its bytes ends each frame,
+// and its own checksum is 0.
+func (f flacFrame) whole() bool {
+	crc := uint16(0)
+	for _, b := range f.data {
+		crc ^= uint16(b) << 8
+		for range 8 {
+			crc = crc<<1 ^ crc>>15*0x8005
+		}
+		if crc == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // parseFrame reads a frame header (RFC 9639, 9.1). It must have as many channels as
 // STREAMINFO says, and the right checksum.
 func (f flacInfo) parseFrame(data []byte) (flacFrame, bool) {
 	const longest = 16
+	whole := data
 	data = data[:min(longest, len(data))]
 	if len(data) < 6 || data[0] != 0xff || data[1]&0xfe != 0xf8 || data[3]&1 != 0 {
 		return flacFrame{}, false
@@ -150,7 +176,7 @@ func (f flacInfo) parseFrame(data []byte) (flacFrame, bool) {
 	if !variable {
 		number *= f.blockSize
 	}
-	return flacFrame{first: number, samples: samples}, true
+	return flacFrame{number, samples, whole}, true
 }
 
 // flacNumber reads a number that is coded like a character of UTF-8, in up to 7 bytes.

@@ -1,6 +1,9 @@
 package media
 
-import "bytes"
+import (
+	"bytes"
+	"time"
+)
 
 // mpegFrame is the header of an MPEG audio frame (ISO 11172-3 and 13818-3, 2.4.2.3).
 type mpegFrame struct {
@@ -151,12 +154,12 @@ func measureMPEG(r *reader, start, limit int64, info *Info) error {
 	if info.Audio.Length, err = s.measure(); err != nil {
 		return err
 	}
-	const leeway = 16 // some encoders count tags too
-	if claimed := start + header.size; claimed > limit+limit/leeway {
-		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
-	}
 	l := &info.Audio.Length
 	byHeader := fact(header.frames*first.samples, first.rate)
+	const leeway, inaudible = 16, 100 * time.Millisecond // some encoders count tags too
+	if over := start + header.size - limit; over > limit/leeway || over > 0 && l.Exact && byHeader.D-l.D > inaudible {
+		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
+	}
 	const near = 8
 	if !l.Exact && header.size == 0 && byHeader.D > 0 && (byHeader.D-l.D).Abs() <= l.D/near {
 		*l = byHeader
@@ -173,11 +176,7 @@ func (s *stream) agreesWith(c frameCount, start int64) (bool, error) {
 	if c.frames == 0 || c.size == 0 || c.padding >= c.frames*s.first.samples {
 		return false, nil
 	}
-	slack := 2 * s.largest // not every encoder counts the frame with the header
 	claimed := start + c.size
-	if claimed > s.limit+slack {
-		return false, nil
-	}
 	if _, err := s.count(s.start, s.r.share()); err != nil {
 		return false, err
 	}
@@ -186,6 +185,8 @@ func (s *stream) agreesWith(c frameCount, start int64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	const tag = 128 // an old tag after the sound, which some encoders count
+	slack := max(tag, s.start-start, s.seen.dense.size) // others do not count the frame with the header
 	if !p.found || p.open || p.end < claimed-slack || p.end > claimed+slack {
 		return false, nil
 	}

@@ -118,10 +118,20 @@ func flac(samples, first, frames int) []byte {
 	out := slices.Concat([]byte("fLaC\x80\x00\x00\x22"), streamInfo(16000, samples))
 	for i := first; i < first+frames; i++ {
 		head := []byte{0xff, 0xf8, 0xc0, 0x08, byte(i)}
-		out = append(append(out, head...), crc8(head))
-		out = append(out, noise(2000)...)
+		frame := slices.Concat(head, []byte{crc8(head)}, noise(2000))
+		out = append(append(out, frame...), be(crc16(frame))...)
 	}
 	return out
+}
+
+func crc16(data []byte) (crc uint16) {
+	for _, b := range data {
+		for bit := 7; bit >= 0; bit-- {
+			carry := crc>>15 ^ uint16(b>>bit&1)
+			crc = crc<<1 ^ carry*0x8005
+		}
+	}
+	return crc
 }
 
 func crc8(data []byte) (crc byte) {
@@ -145,7 +155,11 @@ func TestFLAC(t *testing.T) {
 		{name: "a tag behind", file: whole(good, []byte("TAG"), make([]byte, 125)), duration: 100 * frame},
 		{name: "an unknown number of samples", file: whole(flac(0, 0, 100)), duration: 100 * frame},
 		{name: "cut out of a longer recording", file: whole(flac(0, 50, 10)), duration: 10 * frame},
-		{name: "cut short", file: whole(good[:len(good)-30*2006-999]), duration: 69 * frame, warning: "a.flac ends before its sound does"},
+		{name: "cut short", file: whole(good[:len(good)-30*2008-999]), duration: 69 * frame, warning: "a.flac ends before its sound does"},
+		{name: "cut between two frames", file: whole(good[:len(good)-30*2008]), duration: 70 * frame, warning: "a.flac ends before its sound does"},
+		{name: "without its last byte", file: whole(good[:len(good)-1]), duration: 99 * frame, warning: "a.flac ends before its sound does"},
+		{name: "an unknown number of samples, without its last byte", duration: 99 * frame, warning: "a.flac ends before its sound does",
+			file: whole(flac(0, 0, 100)[:42+100*2008-1])},
 		{name: "a frame of another recording at the end", file: whole(good, flac(0, 127, 1)[42:]), duration: 100 * frame},
 		{name: "megabytes of zeros behind", file: whole(good, make([]byte, 2<<20)), duration: 100 * frame, least: 33 * frame, warning: "the end of the sound of a.flac was not found"},
 	})
