@@ -32,77 +32,52 @@ func (r *reader) chunks(off, end int64, order binary.ByteOrder) iter.Seq2[chunk,
 	}
 }
 
+// avi is what an AVI file says, and the stream that is being read.
+type avi struct {
+	info   *Info
+	kind   string  // of the stream
+	length Length  // of the stream
+	frame  uint64  // nanoseconds of a frame of the stream
+	data   bool    // there is a list of media data that is not empty
+	open   bool    // the list does not say how long it is
+	start  int64   // offset of the media data
+	whole  int64   // where the media data end if the file is not cut
+}
+
 // readAVI reads the stream headers of an AVI file. They say how many frames a stream has.
+// A file of more than a gigabyte has several RIFF chunks. The first one has the headers.
 func readAVI(r *reader, info *Info) error {
-	le := binary.LittleEndian
-	var kind string           // of the stream that is being read
-	var length Length         // of that stream
-	var frame uint64          // nanoseconds of a frame of that stream
-	data, cut := false, false // there is a list of media data; the file ends in it
-	share := 1.0              // how much of the media data the file holds
-	var walk func(off, end int64) error
-	walk = func(off, end int64) error {
-		for c, err := range r.chunks(off, end, le) {
-			if err != nil {
-				return err
-			}
-			stop := min(c.end, end)
-			if c.kind == "LIST" && c.body+4 <= end {
-				list, err := r.step(c.body, 4)
-				if err != nil {
-					return err
-				}
-				switch string(list) {
-				case "hdrl", "strl":
-					if err := walk(c.body+4, stop); err != nil {
-						return err
-					}
-				case "movi":
-					data, cut = stop-c.body > 4, c.next > r.src.Size+1
-					share = float64(stop-c.body) / float64(max(c.next-c.body, 1))
-					return nil // nothing after the media data is needed
-				}
-				continue
-			}
-			fields, err := r.step(c.body, min(stop-c.body, 56))
-			if err != nil {
-				return err
-			}
-			switch {
-			case c.kind == "strh" && len(fields) >= 36:
-				kind = string(fields[:4])
-				scale, rate := uint64(le.Uint32(fields[20:])), uint64(le.Uint32(fields[24:]))
-				length = Length{}
-				if frame, _ = mulDiv(scale, uint64(time.Second), rate); scale > 0 {
-					length = fact(uint64(le.Uint32(fields[32:]))*scale, rate)
-				}
-			case c.kind == "strf" && kind == "vids" && len(fields) >= 20 && info.Video == nil:
-				info.Video = &Track{Codec: pictureCodec(fields[16:20]), Length: length, Frame: time.Duration(min(frame, uint64(time.Hour)))}
-				height := int32(le.Uint32(fields[8:]))
-				info.Width, info.Height = int(le.Uint32(fields[4:])&0x7fffffff), int(max(height, -height, 0))
-			case c.kind == "strf" && kind == "auds" && len(fields) >= 2 && info.Audio == nil:
-				info.Audio = &Track{Codec: wavCodecs[le.Uint16(fields)], Length: length}
-			}
+	a := avi{info: info}
+	for c, err := range r.chunks(0, r.src.Size, binary.LittleEndian) {
+		if err != nil {
+			return err
 		}
-		return nil
+		if c.kind != "RIFF" {
+			break // what follows the last chunk is ignored
+		}
+		if c.body == 8 {
+			if err := a.walk(r, c.body+4, r.src.Size); err != nil {
+				return err
+			}
+		} else {
+			a.whole = max(a.whole, c.end)
+		}
 	}
-	if err := walk(12, r.src.Size); err != nil {
-		return err
-	}
-	if !data {
+	if !a.data {
 		return damage("it holds no pictures and no sound, only their description")
 	}
+	cut := !a.open && a.whole > r.src.Size
+	share := float64(r.src.Size-a.start) / float64(max(a.whole-a.start, 1)) // that the file holds
 	for _, t := range []*Track{info.Video, info.Audio} {
 		switch {
 		case t == nil:
+			continue
 		case cut:
 			t.Length = Length{D: time.Duration(float64(t.Length.D) * share)}
-		case t.Length.D == 0:
+		case a.open || t.Length.D == 0:
 			t.Length = Length{}
 		}
-		if t != nil {
-			info.warnRare(t, rare[t.Codec])
-		}
+		info.warnRare(t, rare[t.Codec])
 	}
 	switch video := info.Video; {
 	case cut:
@@ -111,4 +86,76 @@ func readAVI(r *reader, info *Info) error {
 		info.warn("%s does not say how long it is, so its duration is not checked", r.src.Name)
 	}
 	return nil
+}
+
+// walk reads the chunks between off and end, up to the media data. Nothing after the media
+// data is needed.
+func (a *avi) walk(r *reader, off, end int64) error {
+	for c, err := range r.chunks(off, end, binary.LittleEndian) {
+		if err != nil {
+			return err
+		}
+		stop := min(c.end, end)
+		if c.kind == "LIST" && c.body+4 <= end {
+			list, err := r.step(c.body, 4)
+			if err != nil {
+				return err
+			}
+			switch string(list) {
+			case "hdrl", "strl":
+				if err := a.walk(r, c.body+4, stop); err != nil {
+					return err
+				}
+			case "movi":
+				a.open = notCounted(uint64(c.end-c.body), uint64(end-c.body))
+				a.data = a.open && end-c.body > 4 || stop-c.body > 4
+				a.start, a.whole = c.body, c.end
+				return nil
+			}
+			continue
+		}
+		fields, err := r.step(c.body, min(stop-c.body, 56))
+		if err != nil {
+			return err
+		}
+		switch c.kind {
+		case "strh":
+			a.readHeader(fields)
+		case "strf":
+			a.readFormat(fields)
+		}
+	}
+	return nil
+}
+
+func (a *avi) readHeader(fields []byte) {
+	le := binary.LittleEndian
+	if len(fields) < 48 {
+		return
+	}
+	a.kind = string(fields[:4])
+	scale, rate := uint64(le.Uint32(fields[20:])), uint64(le.Uint32(fields[24:]))
+	a.length = Length{}
+	if a.frame, _ = mulDiv(scale, uint64(time.Second), rate); scale > 0 {
+		a.length = fact(uint64(le.Uint32(fields[32:]))*scale, rate)
+	}
+	if sampleSize := le.Uint32(fields[44:]); a.kind == "auds" && sampleSize == 0 {
+		a.length.Exact = false // programs count the packets of such a stream in several ways
+	}
+}
+
+func (a *avi) readFormat(fields []byte) {
+	le, info := binary.LittleEndian, a.info
+	frame := time.Duration(min(a.frame, uint64(time.Hour)))
+	switch {
+	case a.kind == "vids" && len(fields) >= 20 && info.Video == nil:
+		info.Video = &Track{Codec: pictureCodec(fields[16:20]), Length: a.length, Frame: frame}
+		height := int32(le.Uint32(fields[8:]))
+		info.Width, info.Height = int(le.Uint32(fields[4:])&0x7fffffff), int(max(height, -height, 0))
+	case a.kind == "auds" && len(fields) >= 2 && info.Audio == nil:
+		info.Audio = &Track{Codec: wavCodecs[le.Uint16(fields)], Length: a.length}
+	case a.kind == "iavs" && info.Video == nil && info.Audio == nil: // DV, which holds pictures and sound in one stream
+		info.Video = &Track{Codec: "dvvideo", Length: a.length, Frame: frame}
+		info.Audio = &Track{Codec: "pcm", Length: a.length}
+	}
 }

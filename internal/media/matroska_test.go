@@ -154,44 +154,84 @@ func TestMatroskaTracks(t *testing.T) {
 	}
 }
 
-// TestAVI inspects files that ffmpeg does not make.
+// TestAVI inspects files that ffmpeg does not make, or that are too large to keep.
 func TestAVI(t *testing.T) {
-	stream := func(kind string, scale, rate, length int, format []byte) []byte {
-		strh := le(kind, "none", 0, 0, 0, scale, rate, 0, length, make([]byte, 20))
+	stream := func(kind string, scale, rate, length, sampleSize int, format []byte) []byte {
+		strh := le(kind, "none", 0, 0, 0, scale, rate, 0, length, 0, 0, sampleSize, make([]byte, 8))
 		return chunk("LIST", slices.Concat([]byte("strl"), chunk("strh", strh), chunk("strf", format)))
 	}
 	bitmap := func(fourCC string) []byte { return le(40, 64, -48, 0, fourCC, make([]byte, 20)) }
 	header := func(streams ...[]byte) []byte {
 		return chunk("LIST", slices.Concat([]byte("hdrl"), chunk("avih", make([]byte, 56)), slices.Concat(streams...)))
 	}
-	picture := stream("vids", 1, 25, 50, bitmap("XVID"))
-	sound := stream("auds", 1, 8000, 24000, le(uint16(1), uint16(1)))
-	movi := chunk("LIST", append([]byte("movi"), make([]byte, 900)...))
-	whole := riff("AVI ", header(picture, sound), movi)
-	inspect := func(data []byte) (media.Info, error) {
-		src := count("a.avi", int64(len(data)), bytes.NewReader(data))
-		defer src.checkBudget(t)
-		return media.Inspect(t.Context(), src.Source)
-	}
-
-	info, err := inspect(whole)
-	if err != nil || info.Video.Length != media.Fact(2*time.Second) || info.Audio.Length != media.Fact(3*time.Second) ||
-		info.Video.Frame != 40*time.Millisecond || info.Width != 64 || info.Height != 48 || strings.Join(info.Codecs(), " ") != "mpeg4 pcm" || len(info.Warnings) > 0 {
-		t.Errorf("whole: got %+v, %+v, %+v, %v", info, info.Video, info.Audio, err)
-	}
-	info, err = inspect(whole[:len(whole)-451])
-	if err != nil || info.Video.Length.Exact || (info.Video.Length.D-time.Second).Abs() > 20*time.Millisecond || len(info.Warnings) != 1 {
-		t.Errorf("half of the media data: got %+v, %+v, %v", info, info.Video, err)
-	}
-	info, err = inspect(riff("AVI ", header(stream("vids", 1, 25, 0, bitmap("CFHD"))), movi))
-	if err != nil || info.Video.Length.Known() || len(info.Warnings) != 2 {
-		t.Errorf("no length: got %+v, %+v, %v", info, info.Video, err)
+	picture := stream("vids", 1, 25, 50, 0, bitmap("XVID"))
+	sound := stream("auds", 1, 8000, 24000, 1, le(uint16(1), uint16(1)))
+	packets := stream("auds", 1, 8000, 24000, 0, le(uint16(0x55), uint16(1)))
+	piped := stream("vids", 1, 25, 1<<30, 0, bitmap("XVID"))
+	media900 := append([]byte("movi"), make([]byte, 900)...)
+	movi := chunk("LIST", media900)
+	complete := riff("AVI ", header(picture, sound), movi)
+	claims := func(size int) []byte { return slices.Concat(le("LIST", size), media900) }
+	headers := header(picture, sound)
+	end := 12 + len(headers) + 8 + 1<<30 // of the first part of a large file
+	large := le("RIFF", end-8, "AVI ", headers, "LIST", 1<<30, "movi")
+	second := riff("AVIX", movi)
+	const noLength, cut = "a.avi does not say how long it is, so its duration is not checked", "a.avi ends in the middle of its pictures"
+	both := []media.Length{media.Fact(2 * time.Second), media.Fact(3 * time.Second)}
+	about := func(video, audio time.Duration) []media.Length { return []media.Length{{D: video}, {D: audio}} }
+	for _, row := range []struct {
+		name    string
+		file    file
+		want    []media.Length // of the video track and the audio track
+		codecs  string
+		warning string
+	}{
+		{"complete", whole(complete), both, "mpeg4 pcm", ""},
+		{"something behind", whole(complete, make([]byte, 5000)), both, "mpeg4 pcm", ""},
+		{"half of the media data", whole(complete[:len(complete)-452]), about(time.Second, 1500*time.Millisecond), "mpeg4 pcm", cut},
+		{"a byte short", whole(complete[:len(complete)-1]), about(2*time.Second, 3*time.Second), "mpeg4 pcm", cut},
+		{"sound of packets, which may not all be as long", whole(riff("AVI ", header(picture, packets), movi)), []media.Length{both[0], {D: 3 * time.Second}}, "mpeg4 mp3", ""},
+		{"no length", whole(riff("AVI ", header(stream("vids", 1, 25, 0, 0, bitmap("MJPG"))), movi)), []media.Length{{}}, "mjpeg", noLength},
+		{"CineForm", whole(riff("AVI ", header(stream("vids", 1, 25, 50, 0, bitmap("CFHD"))), movi)), both[:1], "cfhd", "a.avi is CineForm"},
+		{"written to a pipe", whole(le("RIFF", -1, "AVI "), header(piped, sound), claims(-1)), []media.Length{{}, {}}, "mpeg4 pcm", noLength},
+		{"recorded by a program that broke off", whole(le("RIFF", 0, "AVI "), header(piped, sound), claims(0)), []media.Length{{}, {}}, "mpeg4 pcm", noLength},
+		{"DV with its sound in the pictures", whole(riff("AVI ", header(stream("iavs", 1, 25, 50, 0, make([]byte, 32))), movi)),
+			[]media.Length{both[0], both[0]}, "dvvideo pcm", ""},
+		{"more than a gigabyte", far(large, int64(end), second), both, "mpeg4 pcm", ""},
+		{"more than a gigabyte, cut in its second part", far(large, int64(end), second[:500]), about(2*time.Second, 3*time.Second), "mpeg4 pcm", cut},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			src := count("a.avi", row.file.size, row.file)
+			got, err := media.Inspect(t.Context(), src.Source)
+			src.checkBudget(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tracks := []*media.Track{got.Video, got.Audio}
+			for i, want := range row.want {
+				l := tracks[i].Length
+				if l.Exact != want.Exact || (l.D-want.D).Abs() > 10*time.Millisecond {
+					t.Errorf("track %d: got %+v, want %+v", i, l, want)
+				}
+			}
+			if codecs := strings.Join(got.Codecs(), " "); codecs != row.codecs || got.Video.Frame != 40*time.Millisecond {
+				t.Errorf("got codecs %q and frames of %v", codecs, got.Video.Frame)
+			}
+			if got.Video.Codec == "mpeg4" && (got.Width != 64 || got.Height != 48) {
+				t.Errorf("got %d×%d pixels", got.Width, got.Height)
+			}
+			warning := strings.Join(got.Warnings, "\n")
+			if (warning == "") != (row.warning == "") || !strings.HasPrefix(warning, row.warning) {
+				t.Errorf("got warnings %q, want one that begins with %q", got.Warnings, row.warning)
+			}
+		})
 	}
 	for name, data := range map[string][]byte{
-		"no media data":    riff("AVI ", header(picture, sound)),
-		"empty media data": riff("AVI ", header(picture, sound), chunk("LIST", []byte("movi"))),
+		"no media data":                    riff("AVI ", header(picture, sound)),
+		"empty media data":                 riff("AVI ", header(picture, sound), chunk("LIST", []byte("movi"))),
+		"broken off before its media data": slices.Concat(le("RIFF", 0, "AVI "), header(picture, sound), le("LIST", 0, "movi")),
 	} {
-		_, err := inspect(data)
+		_, err := media.Inspect(t.Context(), count("a.avi", int64(len(data)), bytes.NewReader(data)).Source)
 		if got, ok := errors.AsType[*problem.Problem](err); !ok || got.Code != problem.FileDamaged {
 			t.Errorf("%s: got %v", name, err)
 		}

@@ -203,19 +203,25 @@ func (w *wav) measureCodec(length uint64, info *Info) {
 	}
 }
 
+// notCounted reports whether no program counted the length that a chunk claims. A program
+// that writes to a pipe cannot go back to the header, so it leaves the length at 0 or at a
+// very large value. The chunk then extends to the end of the file. Available is how many
+// bytes follow the header of the chunk.
+func notCounted(claimed, available uint64) bool {
+	const implausible = 1_000_000_000 // if most of so large a length is missing, no program counted it
+	return claimed == 0 || claimed >= implausible && claimed/2 > available
+}
+
 // dataLength returns how many bytes of sound the file holds. Available is how many
-// bytes follow the header of the data chunk. A program that writes to a pipe cannot
-// go back to the header, so it leaves the length at 0 or at a very large value. The
-// sound then extends to the end of the file.
+// bytes follow the header of the data chunk.
 func (w *wav) dataLength(r *reader, available, claimed uint64, info *Info) uint64 {
 	if claimed == math.MaxUint32 && w.longData > 0 {
 		claimed = w.longData
 	}
-	const implausible = 1_000_000_000 // if most of so large a length is missing, no program counted it
 	switch {
 	case claimed == 0 && w.size == uint64(r.src.Size-r.start): // the header was completed, so there is no sound
 		return 0
-	case claimed == 0, claimed >= implausible && claimed/2 > available:
+	case notCounted(claimed, available):
 		return available
 	case claimed > available:
 		if slack := w.byteRate / 20; claimed-available > slack {
