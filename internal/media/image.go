@@ -60,10 +60,12 @@ func checkPNG(r *reader, off int64) error {
 		switch kind := string(head[4:]); {
 		case kind == "IEND" && tail == nil:
 			return errNoPicture
+		case kind == "IEND" && off+12 > r.src.Size:
+			return errCutPicture
 		case kind == "IEND":
 			return nil
 		case kind == "IDAT" && tail == nil:
-			if _, tail, err = r.tail(first, imageTail); err != nil || bytes.Contains(tail, []byte("IEND")) {
+			if _, tail, err = r.tail(first, imageTail); err != nil || bytes.Contains(tail, []byte("IEND\xae\x42\x60\x82")) {
 				return err
 			}
 		}

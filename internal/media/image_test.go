@@ -96,6 +96,7 @@ func TestBrokenImages(t *testing.T) {
 		{"JPEG, all but a few bytes missing", "a.jpg", picture[:200], cut},
 		{"PNG without picture data", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IEND", nil)), noPicture},
 		{"PNG without an end", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", make([]byte, 9))), cut},
+		{"PNG, the last byte missing", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)[:11]), cut},
 		{"PNG of one chunk, cut", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", make([]byte, 90000))[:60000]), cut},
 		{"PNG of many chunks, cut", "a.png", chunks[:len(chunks)-100], cut},
 		{"WEBP of metadata only", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), chunk("EXIF", make([]byte, 9))), noPicture},

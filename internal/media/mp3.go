@@ -185,8 +185,10 @@ func (s *stream) agreesWith(c frameCount, start int64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	const tag = 128 // an old tag after the sound, which some encoders count
-	slack := max(tag, s.start-start, s.seen.dense.size) // others do not count the frame with the header
+	// Some encoders count an old tag after the sound, others do not count the frame with
+	// the header.
+	const tag = 128
+	slack := max(tag, s.start-start, s.seen.dense.size)
 	if !p.found || p.open || p.end < claimed-slack || p.end > claimed+slack {
 		return false, nil
 	}
