@@ -163,7 +163,7 @@ func (r *Row) addOptions(given map[string]any, defaults map[string]string, wrong
 			continue
 		}
 		value := r.Model.Value(name, text)
-		if reason, remedy := r.badCell(name, strings.TrimSpace(text), value); reason != "" {
+		if reason, remedy := badCell(name, strings.TrimSpace(text), value); reason != "" {
 			wrong(name, reason, remedy)
 			reported[name] = true
 			continue
@@ -177,20 +177,22 @@ func (r *Row) addOptions(given map[string]any, defaults map[string]string, wrong
 		}
 	}
 	for _, p := range r.Model.Validate(r.placeholders()) {
-		if !r.isMedia(p.Member) && !reported[p.Member] { // addMedia and badCell reported the others
+		text, _ := r.Options[p.Member].(string)
+		switch text = strings.TrimSpace(text); {
+		case r.isMedia(p.Member) || reported[p.Member]: // addMedia or badCell has reported it
+		case decimalComma.MatchString(text):
+			wrong(p.Member, fmt.Sprintf("%s is %s, with a decimal comma", p.Member, text), fmt.Sprintf("Write %s, with a point.", strings.Replace(text, ",", ".", 1)))
+		default:
 			wrong(p.Member, p.Reason, p.Remedy)
 		}
 	}
 }
 
 // badCell returns how a spreadsheet spoiled the cell of an option, and what to do.
-func (r *Row) badCell(name, text string, value any) (reason, remedy string) {
-	_, isText := value.(string)
-	switch {
+func badCell(name, text string, value any) (reason, remedy string) {
+	switch _, isText := value.(string); {
 	case formulaError.MatchString(text):
 		return fmt.Sprintf("%s is %s, the error of a formula", name, text), "Fix the formula, then save the list again."
-	case isText && decimalComma.MatchString(text) && !r.takesText(name):
-		return fmt.Sprintf("%s is %s, with a decimal comma", name, text), fmt.Sprintf("Write %s, with a point.", strings.Replace(text, ",", ".", 1))
 	case !isText && shortened.MatchString(text):
 		return fmt.Sprintf("%s is %s, a number whose last digits the spreadsheet left out", name, text),
 			"Format the column as a number without decimals, then save the list again."
@@ -230,15 +232,4 @@ func (r *Row) has(property string) bool { return r.Links[property] != "" || r.Fi
 
 func (r *Row) isMedia(property string) bool {
 	return slices.ContainsFunc(r.Model.MediaProperties(), func(p catalog.MediaProperty) bool { return p.Name == property })
-}
-
-// takesText reports whether an option accepts any text.
-func (r *Row) takesText(option string) bool {
-	const text = "no value of any list"
-	for _, p := range r.Model.ValidateOptions(map[string]any{option: text}) {
-		if p.Member == option {
-			return false
-		}
-	}
-	return true
 }
