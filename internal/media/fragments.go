@@ -16,6 +16,7 @@ type fragments struct {
 	indexes   []box           // sidx boxes before the first fragment
 	spans     map[uint32]span // of the tracks whose first sample was found, by track id
 	cut       bool            // the file ends inside a fragment
+	partial   bool            // samples of the last fragment are missing
 }
 
 // span is the part of a track whose samples were found. Its times are in units of the
@@ -117,7 +118,7 @@ const priming = 50 * time.Millisecond
 // them does not count. If samples claim to be shown before they are decoded, lengths
 // delays the track until they no longer do, as ffprobe and players do. Found says
 // whether the last fragments were found. If not, the length in the movie's header (mehd)
-// is an estimate.
+// is an estimate. So is the length if samples of the last fragment are missing.
 func (f *fragments) lengths(found bool, tracks []*track) {
 	start := time.Duration(math.MaxInt64)
 	for _, t := range tracks {
@@ -137,6 +138,8 @@ func (f *fragments) lengths(found bool, tracks []*track) {
 		length := max(end-start, 0)
 		switch {
 		case s.end == 0 || !ok:
+		case found && f.partial:
+			t.Length.D = length
 		case found:
 			t.Length = Fact(length)
 		default:
@@ -183,7 +186,7 @@ func (f *fragments) follow(off, end int64, guess map[uint32]uint64) error {
 		case b.kind == "mfra":
 			return nil
 		case b.end > end && b.kind == "mdat":
-			f.cut = true
+			f.cut, f.partial = true, true
 		case b.end > end:
 			return errEnd
 		case b.kind == "moof":

@@ -191,7 +191,11 @@ func TestMP4(t *testing.T) {
 				second := fragment(1000, 10, 900)
 				return whole(fragmentedMovie(), fragment(0, 10, 900), second[:len(second)-99])
 			}(),
-			duration: seconds(2),
+			duration: seconds(2), estimate: true,
+			warning: "a.mp4 breaks off in the middle of a fragment"},
+		{name: "fragments that break off in the header of one",
+			file:     whole(fragmentedMovie(), fragment(0, 10, 900), fragment(1000, 10, 900)[:30]),
+			duration: seconds(1),
 			warning:  "a.mp4 breaks off in the middle of a fragment"},
 		{name: "fragments of a gigabyte, the last one in the index at the end",
 			file: func() file {
