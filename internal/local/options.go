@@ -29,7 +29,7 @@ type Options struct {
 	Output runcomfytest.Form
 
 	// Token is the API token that the secret holds and the fake accepts. Defaults
-	// to Keys.Token, which is random. See SetSecret.
+	// to Keys.Token, which is random.
 	Token string
 
 	// Ports are the ports to serve on.

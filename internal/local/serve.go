@@ -31,7 +31,7 @@ func (s *Stack) serve(ports *listeners) error {
 	if err != nil {
 		return err
 	}
-	s.SetSecret(s.options.Token)
+	s.secrets.Set(SecretARN, s.options.Token)
 	s.fake = &runcomfytest.Server{
 		Token: s.options.Token, Queue: s.options.QueueTime, Run: s.options.RunTime, Form: s.options.Output,
 		HTTPClient: s.client, Dir: s.path("runcomfy"), OutputPath: "/" + s.keys.Outputs,
@@ -129,12 +129,6 @@ func (s *Stack) States() *states.Server { return s.states }
 
 // Fake returns the fake RunComfy.
 func (s *Stack) Fake() *runcomfytest.Server { return s.fake }
-
-// SetSecret changes the token in the secret. The functions read it again after the
-// old token is refused. With an empty token the secret has no value, as after a
-// deployment. SetSecret does not change the token that the fake accepts: see its
-// SetToken.
-func (s *Stack) SetSecret(token string) { s.secrets.Set(SecretARN, token) }
 
 // CAFile returns the path of a PEM file with the authority that clients must trust.
 func (s *Stack) CAFile() string { return s.certs.CA }
