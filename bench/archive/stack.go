@@ -76,7 +76,7 @@ func (s *stack) startSources() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(self, "sources", s.certs.Cert, s.certs.Key)
+	cmd := exec.Command(self, "sources", s.certs.CA, s.certs.Key)
 	out, addresses := io.Pipe()
 	cmd.Stdout, cmd.Stderr = addresses, os.Stderr
 	child, err := process.Start(cmd)
@@ -123,7 +123,7 @@ func (s *stack) startGateway(ctx context.Context) error {
 	if err := os.Mkdir(data, 0o700); err != nil {
 		return err
 	}
-	cmd := exec.Command(program, "--quiet", "--port", address, "--cert", s.certs.Cert, "--key", s.certs.Key, "--region", region, "posix", data)
+	cmd := exec.Command(program, "--quiet", "--port", address, "--cert", s.certs.CA, "--key", s.certs.Key, "--region", region, "posix", data)
 	cmd.Env = []string{"ROOT_ACCESS_KEY_ID=" + accessKey, "ROOT_SECRET_ACCESS_KEY=" + secretKey}
 	server, err := process.Start(cmd)
 	if err != nil {

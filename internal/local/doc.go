@@ -23,7 +23,7 @@
 //	keys.json        the keys
 //	credentials.sh   the owner's credentials for a shell, with --containers
 //	ports.json       the ports, so that URLs stay valid after a restart
-//	certs/           the certificate, and the authority to trust (ca.pem)
+//	certs/           the certificate, which clients must trust (ca.pem), and its key
 //	functions/       the programs of the functions
 //	s3/              the bucket with its versions, and the S3 users of the functions
 //	queue/           events for submit, and dead letters

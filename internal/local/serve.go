@@ -130,7 +130,7 @@ func (s *Stack) States() *states.Server { return s.states }
 // Fake returns the fake RunComfy.
 func (s *Stack) Fake() *runcomfytest.Server { return s.fake }
 
-// CAFile returns the path of a PEM file with the authority that clients must trust.
+// CAFile returns the path of the PEM file of the certificate, which clients must trust.
 func (s *Stack) CAFile() string { return s.certs.CA }
 
 // DeadLetters returns the events that submit and the deletions that cancel could

@@ -253,12 +253,12 @@ func (m *mortal) becameReady() error {
 	if err != nil {
 		return err
 	}
-	authority, err := os.ReadFile(filepath.Join(m.dir, "certs", "ca.pem"))
+	certificate, err := os.ReadFile(filepath.Join(m.dir, "certs", "ca.pem"))
 	if err != nil {
 		return err
 	}
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(authority)
+	roots.AppendCertsFromPEM(certificate)
 	keys, err := local.ReadKeys(m.dir)
 	if err != nil {
 		return err

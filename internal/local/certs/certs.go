@@ -1,5 +1,5 @@
-// Package certs creates the certificate of the local stack for TLS on loopback, and
-// the authority that its clients trust.
+// Package certs creates the certificate of the local stack for TLS on loopback. It is
+// signed with its own key, and is not an authority: clients that trust it trust no other.
 package certs
 
 import (
@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -28,21 +27,16 @@ const (
 	remaining = 30 * 24 * time.Hour
 )
 
-// Files are the files of a certificate, all in PEM.
+// Files are the files of a certificate, in PEM.
 type Files struct {
-	CA   string // the authority: what clients trust
-	Cert string // for 127.0.0.1 and localhost
-	Key  string // private key of Cert; the authority's own key is not stored
+	CA  string // the certificate for 127.0.0.1 and localhost, which clients trust
+	Key string // its private key
 }
 
 // Ensure returns the certificate in a folder. It creates one if it is missing,
 // damaged, or about to expire at now.
 func Ensure(dir string, now time.Time) (Files, error) {
-	files := Files{
-		CA:   filepath.Join(dir, "ca.pem"),
-		Cert: filepath.Join(dir, "cert.pem"),
-		Key:  filepath.Join(dir, "key.pem"),
-	}
+	files := Files{CA: filepath.Join(dir, "ca.pem"), Key: filepath.Join(dir, "key.pem")}
 	if files.usable(now) {
 		return files, nil
 	}
@@ -52,7 +46,7 @@ func Ensure(dir string, now time.Time) (Files, error) {
 	return files, nil
 }
 
-// Pool returns a pool that contains the authority.
+// Pool returns a pool that contains the certificate.
 func (f Files) Pool() (*x509.CertPool, error) {
 	text, err := os.ReadFile(f.CA)
 	if err != nil {
@@ -68,7 +62,7 @@ func (f Files) Pool() (*x509.CertPool, error) {
 // Listener returns a listener that speaks TLS on the connections of a plain one. The
 // protocols are those that clients may choose, such as h2.
 func (f Files) Listener(plain net.Listener, protocols ...string) (net.Listener, error) {
-	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	cert, err := tls.LoadX509KeyPair(f.CA, f.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +75,7 @@ func (f Files) usable(now time.Time) bool {
 	if err != nil {
 		return false
 	}
-	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	pair, err := tls.LoadX509KeyPair(f.CA, f.Key)
 	if err != nil {
 		return false
 	}
@@ -93,62 +87,31 @@ func (f Files) make(now time.Time) error {
 	if err := os.MkdirAll(filepath.Dir(f.CA), 0o700); err != nil {
 		return err
 	}
-	authority := &x509.Certificate{
-		SerialNumber:          serial(),
-		Subject:               pkix.Name{CommonName: "lipdrop local stack"},
-		NotBefore:             now.Add(-time.Hour), // also valid after a clock is set back
-		NotAfter:              now.Add(lifetime),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		MaxPathLenZero:        true,
-		KeyUsage:              x509.KeyUsageCertSign,
+	template := &x509.Certificate{
+		Subject:     pkix.Name{CommonName: "lipdrop local stack"},
+		NotBefore:   now.Add(-time.Hour), // also valid after a clock is set back
+		NotAfter:    now.Add(lifetime),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames:    []string{"localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
-	authorityKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
-	authorityDER, err := x509.CreateCertificate(rand.Reader, authority, authority, authorityKey.Public(), authorityKey)
+	certDER, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		return err
 	}
-	if authority, err = x509.ParseCertificate(authorityDER); err != nil { // adds the identifier of the key
-		return err
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: serial(),
-		Subject:      pkix.Name{CommonName: "localhost"},
-		NotBefore:    authority.NotBefore,
-		NotAfter:     authority.NotAfter,
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:     []string{"localhost"},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	leafKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, authority, leafKey.Public(), authorityKey)
-	if err != nil {
-		return err
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(leafKey)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
 	}
 	return errors.Join(
 		writePEM(f.Key, "PRIVATE KEY", keyDER, 0o600),
-		writePEM(f.Cert, "CERTIFICATE", leafDER, 0o644),
-		writePEM(f.CA, "CERTIFICATE", authorityDER, 0o644),
+		writePEM(f.CA, "CERTIFICATE", certDER, 0o644),
 	)
-}
-
-// serialBits is the longest serial number of RFC 5280, without the sign.
-const serialBits = 159
-
-func serial() *big.Int {
-	n, _ := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), serialBits)) // crypto/rand never fails
-	return n
 }
 
 func writePEM(path, kind string, der []byte, mode fs.FileMode) error {

@@ -19,7 +19,7 @@ func TestServesLoopback(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pair, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+	pair, err := tls.LoadX509KeyPair(files.CA, files.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestServesLoopback(t *testing.T) {
 		resp, err := http.Get(server.URL)
 		if err == nil {
 			_ = resp.Body.Close()
-			t.Error("a client without the authority was served")
+			t.Error("a client that does not trust the certificate was served")
 		}
 	})
 }
@@ -62,7 +62,7 @@ func TestMadeAgainOnlyWhenItMust(t *testing.T) {
 		"used again":            {after: 300 * 24 * time.Hour, same: true},
 		"about to expire":       {after: 340 * 24 * time.Hour},
 		"key lost":              {meddle: func(t *testing.T, f certs.Files) { remove(t, f.Key) }},
-		"authority lost":        {meddle: func(t *testing.T, f certs.Files) { remove(t, f.CA) }},
+		"certificate lost":      {meddle: func(t *testing.T, f certs.Files) { remove(t, f.CA) }},
 		"another's certificate": {meddle: replaceCert},
 	}
 	for name, row := range rows {
@@ -72,7 +72,7 @@ func TestMadeAgainOnlyWhenItMust(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			before := read(t, files.Cert)
+			before := read(t, files.CA)
 			if row.meddle != nil {
 				row.meddle(t, files)
 			}
@@ -83,7 +83,7 @@ func TestMadeAgainOnlyWhenItMust(t *testing.T) {
 			if diff := cmp.Diff(files, again); diff != "" {
 				t.Errorf("the files moved (-before +after):\n%s", diff)
 			}
-			if same := read(t, again.Cert) == before; same != row.same {
+			if same := read(t, again.CA) == before; same != row.same {
 				t.Errorf("certificate kept: %t, want %t", same, row.same)
 			}
 		})
@@ -95,7 +95,7 @@ func replaceCert(t *testing.T, files certs.Files) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(files.Cert, []byte(read(t, other.Cert)), 0o600); err != nil {
+	if err := os.WriteFile(files.CA, []byte(read(t, other.CA)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
