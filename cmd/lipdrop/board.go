@@ -137,11 +137,16 @@ func (b *board) lines(columns, height int) []string {
 		slices.SortStableFunc(jobs, func(x, y *followed) int { return urgency(x) - urgency(y) })
 		jobs = jobs[:min(len(jobs), max(height-3, 0))]
 	}
+	colored := b.out.colored()
 	for _, job := range jobs {
-		lines = append(lines, b.describe(*job, true))
+		line := escape(b.describe(*job, true), "")
+		if name, state := escape(job.Name, "")+": ", escape(string(job.State), ""); colored {
+			line = name + colorOf(job.State).Sprint(state) + strings.TrimPrefix(line, name+state)
+		}
+		lines = append(lines, line)
 	}
 	for i, line := range lines {
-		lines[i] = text.Snip(escape(line, ""), columns-1, "…")
+		lines[i] = text.Snip(line, columns-1, "…")
 	}
 	return lines
 }
@@ -154,24 +159,11 @@ func (b *board) draw() {
 		fmt.Fprintf(&s, "\x1b[%dA", b.drawn)
 	}
 	for _, line := range lines {
-		s.WriteString("\r\x1b[2K" + b.paint(line) + "\n")
+		s.WriteString("\r\x1b[2K" + line + "\n")
 	}
 	s.WriteString("\x1b[J")
 	b.drawn = len(lines)
 	_ = b.out.raw(s.String()) // run reports the error
-}
-
-// paint colours the state in a line of the board.
-func (b *board) paint(line string) string {
-	name, rest, ok := strings.Cut(line, ": ")
-	if !ok || !b.out.colored() {
-		return line
-	}
-	end := strings.IndexFunc(rest, func(r rune) bool { return r != '_' && (r < 'a' || r > 'z') })
-	if end < 0 {
-		end = len(rest)
-	}
-	return name + ": " + colorOf(ledger.State(rest[:end])).Sprint(rest[:end]) + rest[end:]
 }
 
 // urgency orders jobs: first those that failed, then those that need a person.

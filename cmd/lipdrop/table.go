@@ -37,8 +37,7 @@ func printTable(out *terminal, header []string, states int, rows [][]string) {
 	}
 	t := table.NewWriter()
 	t.SetStyle(table.Style{
-		Name: "plain", Box: table.BoxStyle{PaddingRight: "  ", UnfinishedRow: "…"},
-		Options: table.OptionsNoBordersAndSeparators,
+		Name: "plain", Box: table.BoxStyle{PaddingRight: "  "}, Options: table.OptionsNoBordersAndSeparators,
 	})
 	widest := make([]int, len(header))
 	add := func(cells []string, do func(table.Row)) {

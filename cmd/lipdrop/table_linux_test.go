@@ -9,6 +9,8 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/sys/unix"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
 // openTerminal returns a terminal of a size, and what is printed there.
@@ -38,6 +40,23 @@ func openTerminal(t *testing.T, columns, lines uint16) (tty *os.File, printed fu
 		_ = tty.Close()
 		body, _ := io.ReadAll(ptmx) // ends with an error when the terminal is closed
 		return strings.ReplaceAll(string(body), "\r\n", "\n")
+	}
+}
+
+// The state of a job has a colour, whatever the job's name and however narrow the terminal.
+func TestBoardColors(t *testing.T) {
+	t.Setenv("NO_COLOR", "")
+	t.Setenv("TERM", "xterm")
+	for columns, want := range map[uint16]string{80: "a: b: " + text.FgRed.Sprint("failed") + "\n", 10: "a: b: " + text.FgRed.Sprint("fa") + "…\n"} {
+		tty, printed := openTerminal(t, columns, 24)
+		b := newBoard(&terminal{w: tty}, false)
+		if err := b.change(jobIn("a: b", ledger.Failed)); err != nil {
+			t.Fatal(err)
+		}
+		b.close()
+		if out := printed(); !strings.Contains(out, want) {
+			t.Errorf("drawn: %q, want %q", out, want)
+		}
 	}
 }
 
