@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
@@ -204,33 +205,24 @@ func (s *sender) explain(u *Upload, err error) error {
 	return explained
 }
 
-// options are the options of a request that sends a body. They report what is sent.
+// options are the options of a request that sends a body. They report the bytes that are
+// sent. If a request fails, they subtract its bytes again.
 func (s *sender) options(o *s3.Options) {
 	o.RetryMaxAttempts = uploadAttempts
-	o.HTTPClient = &countingClient{o.HTTPClient, s.sent}
-}
-
-// countingClient is an HTTP client that reports the bytes of the bodies that it sends. If
-// a request fails, it subtracts that request's bytes again.
-type countingClient struct {
-	client s3.HTTPClient
-	sent   func(n int64)
-}
-
-// Do implements s3.HTTPClient.
-func (c *countingClient) Do(req *http.Request) (*http.Response, error) {
-	if req.ContentLength <= 0 {
-		return c.client.Do(req)
-	}
-	body := &countedBody{ReadCloser: req.Body, sent: c.sent}
-	req.Body = body
-	response, err := c.client.Do(req)
-	if err == nil && response.StatusCode == http.StatusOK {
-		body.end(req.ContentLength)
-	} else {
-		body.end(0)
-	}
-	return response, err
+	client := o.HTTPClient
+	o.HTTPClient = smithyhttp.ClientDoFunc(func(req *http.Request) (*http.Response, error) {
+		if req.ContentLength <= 0 {
+			return client.Do(req)
+		}
+		body, stored := &countedBody{ReadCloser: req.Body, sent: s.sent}, int64(0)
+		req.Body = body
+		response, err := client.Do(req)
+		if err == nil && response.StatusCode == http.StatusOK {
+			stored = req.ContentLength
+		}
+		body.end(stored)
+		return response, err
+	})
 }
 
 // countedBody reports how much of it was read. It stops when its request has ended,
@@ -327,7 +319,7 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 			Body: io.NewSectionReader(file, off, n), ChecksumCRC64NVME: crc,
 		}, s.options)
 		if err != nil {
-			s.sent(n - done) // the earlier parts; countingClient has subtracted this one
+			s.sent(n - done) // the earlier parts; options has subtracted this one
 			return nil, err
 		}
 		parts[i] = types.CompletedPart{PartNumber: number, ETag: out.ETag, ChecksumCRC64NVME: crc}
