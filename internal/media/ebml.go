@@ -10,7 +10,7 @@ type element struct {
 	id        uint32
 	body, end int64
 	open      bool // it does not say how long it is
-	cut       bool // it claims to be longer than its parent
+	cut       bool // by its size, it would end after its parent
 }
 
 // errElement reports bytes that are not an element.
@@ -23,16 +23,26 @@ func (r *reader) element(off, limit int64) (element, error) {
 	if err != nil {
 		return element{}, err
 	}
+	tooShort := errEnd
+	if limit < r.src.Size {
+		tooShort = errElement
+	}
 	if len(head) == 0 {
-		return element{}, errEnd
+		return element{}, tooShort
 	}
 	n := bits.LeadingZeros8(head[0]) + 1
-	if n > 4 {
+	switch {
+	case n > 4:
 		return element{}, errElement
+	case len(head) <= n:
+		return element{}, tooShort
 	}
-	size, known, length := vint(head[min(n, len(head)):])
-	if length == 0 {
-		return element{}, errEnd
+	size, known, length := vint(head[n:])
+	switch {
+	case head[n] == 0: // a size has at most eight bytes
+		return element{}, errElement
+	case length == 0:
+		return element{}, tooShort
 	}
 	var id uint32
 	for _, b := range head[:n] {

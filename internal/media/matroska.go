@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -12,14 +13,18 @@ import (
 
 // Identifiers of Matroska elements (RFC 9559, section 5).
 const (
-	idSegment, idInfo, idTracks, idCluster = 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
+	idSegment, idInfo, idTracks, idCluster        = 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
+	idSeekHead, idCues, idChapters, idAttachments = 0x114D9B74, 0x1C53BB6B, 0x1043A770, 0x1941A469
+	idTags, idTag, idTargets, idTagTrackUID       = 0x1254C367, 0x7373, 0x63C0, 0x63C5
+	idSimpleTag, idTagName, idTagString           = 0x67C8, 0x45A3, 0x4487
 
 	idTimestampScale, idDuration = 0x2AD7B1, 0x4489
 
-	idTrackEntry, idTrackNumber, idTrackType, idFlagEnabled, idDefaultDuration = 0xAE, 0xD7, 0x83, 0xB9, 0x23E383
-	idCodecID, idCodecPrivate, idVideo, idPixelWidth, idPixelHeight, idAlpha   = 0x86, 0x63A2, 0xE0, 0xB0, 0xBA, 0x53C0
-	idColour, idTransfer, idProjection, idRoll                                 = 0x55B0, 0x55BA, 0x7670, 0x7675
-	idEncodings, idEncoding, idEncryption                                      = 0x6D80, 0x6240, 0x5035
+	idTrackEntry, idTrackNumber, idTrackUID, idTrackType                     = 0xAE, 0xD7, 0x73C5, 0x83
+	idFlagEnabled, idDefaultDuration                                         = 0xB9, 0x23E383
+	idCodecID, idCodecPrivate, idVideo, idPixelWidth, idPixelHeight, idAlpha = 0x86, 0x63A2, 0xE0, 0xB0, 0xBA, 0x53C0
+	idColour, idTransfer, idProjection, idRoll                               = 0x55B0, 0x55BA, 0x7670, 0x7675
+	idEncodings, idEncoding, idEncryption                                    = 0x6D80, 0x6240, 0x5035
 
 	idTimestamp, idSimpleBlock, idBlockGroup, idBlock, idBlockDuration = 0xE7, 0xA3, 0xA0, 0xA1, 0x9B
 )
@@ -40,11 +45,13 @@ type matroska struct {
 type mkvTrack struct {
 	Track
 	number, kind uint64
-	off          bool // the track is switched off
+	uid          uint64 // by which tags name the track
+	off          bool   // the track is switched off
 	encrypted    bool
 	doubt        string
-	each         uint64 // nanoseconds of a frame; 0 if the file does not say
-	at, end      int64  // when the last block that was found starts and ends
+	each         uint64        // nanoseconds of a frame; 0 if the file does not say
+	at, end      int64         // when the last block that was found starts and ends
+	tagged       time.Duration // when the track ends by its tag; 0 if it has none
 }
 
 // Kinds of tracks.
@@ -85,7 +92,7 @@ func readMatroska(r *reader, info *Info) error {
 	if m.first.id == 0 {
 		return damage("it holds no pictures and no sound, only their description")
 	}
-	if err := m.measure(r); err != nil && !errors.Is(err, errBudget) {
+	if err := m.measure(r, chosen); err != nil && !errors.Is(err, errBudget) {
 		return err
 	}
 	m.describe(r, info, chosen)
@@ -121,6 +128,8 @@ func (m *matroska) walk(r *reader, segment element) error {
 				return errEnd
 			}
 			err = r.elements(e.body, e.end, func(e element) error { return m.readTrack(r, e) })
+		case idTags:
+			m.readTags(r, e)
 		case idCluster:
 			if m.last = e; m.first.id == 0 {
 				m.first = e
@@ -157,6 +166,8 @@ func (m *matroska) readTrack(r *reader, e element) error {
 			return r.elements(e.body, e.end, visit)
 		case idTrackNumber:
 			t.number = r.number(e)
+		case idTrackUID:
+			t.uid = r.number(e)
 		case idTrackType:
 			t.kind = r.number(e)
 		case idFlagEnabled:
@@ -262,8 +273,45 @@ func clusterTime(r *reader, cluster element) (at, next int64) {
 	return -1, cluster.body
 }
 
-// measure finds when the last blocks of the tracks end.
-func (m *matroska) measure(r *reader) error {
+// readTags notes when tracks end by their tags, which most programs write.
+func (m *matroska) readTags(r *reader, tags element) {
+	const most = 16 << 10
+	if tags.end-tags.body > most {
+		return
+	}
+	var uid uint64
+	var name string
+	var visit func(element) error
+	visit = func(e element) error {
+		switch e.id {
+		case idTag:
+			uid = 0
+			return r.elements(e.body, e.end, visit)
+		case idTargets, idSimpleTag:
+			return r.elements(e.body, e.end, visit)
+		case idTagTrackUID:
+			uid = r.number(e)
+		case idTagName:
+			name = string(r.value(e, 9))
+		case idTagString:
+			var hours, minutes uint16
+			var seconds float64
+			if n, _ := fmt.Sscanf(string(r.value(e, 18)), "%d:%d:%f", &hours, &minutes, &seconds); n < 3 || name != "DURATION" || !(seconds < 60) {
+				return nil
+			}
+			for i := range m.tracks {
+				if m.tracks[i].uid == uid {
+					m.tracks[i].tagged = time.Duration(hours)*time.Hour + time.Duration(minutes)*time.Minute + time.Duration(seconds*float64(time.Second))
+				}
+			}
+		}
+		return nil
+	}
+	_ = r.elements(tags.body, tags.end, visit) // the lengths that were read before an error count
+}
+
+// measure finds when the last blocks of the chosen tracks end.
+func (m *matroska) measure(r *reader, chosen []*mkvTrack) error {
 	const verify, search = 64 << 10, 320 << 10 // bytes at the end of the file
 	length := int64(search)
 	if m.duration > 0 && !m.cut {
@@ -272,6 +320,11 @@ func (m *matroska) measure(r *reader) error {
 	at, tail, err := r.tail(m.first.body, min(length, r.bytesLeft))
 	if err != nil {
 		return err
+	}
+	if i := bytes.LastIndex(tail, []byte{0x12, 0x54, 0xC3, 0x67}); i >= 0 {
+		if e, err := r.element(at+int64(i), r.src.Size); err == nil {
+			m.readTags(r, e)
+		}
 	}
 	left := 50000 // how many elements may still be read, so that no file makes the search slow
 	for end, tries := len(tail), 0; tries < 16; tries++ {
@@ -284,15 +337,21 @@ func (m *matroska) measure(r *reader) error {
 		if err != nil {
 			continue
 		}
-		if base, next := clusterTime(r, e); base >= 0 && m.readBlocks(r, base, next, e.end, &left) {
-			return nil
+		if base, next := clusterTime(r, e); base >= 0 {
+			m.readBlocks(r, base, next, e.end, false, &left)
+		}
+		if !slices.ContainsFunc(chosen, func(t *mkvTrack) bool { return t.end == 0 }) {
+			break
 		}
 	}
-	if !m.walked && m.last.body < at {
+	if slices.ContainsFunc(chosen, func(t *mkvTrack) bool { return t.end > 0 }) {
+		return nil
+	}
+	if !m.walked && (m.last.open && m.last.body < at || m.last.end < at) {
 		return nil // there may be clusters between the last known one and the tail
 	}
 	base, next := clusterTime(r, m.last)
-	if base < 0 || m.readBlocks(r, base, next, m.last.end, &left) && next >= at {
+	if base < 0 || m.readBlocks(r, base, next, m.last.end, false, &left) {
 		return nil
 	}
 	for i, b := range tail { // the cluster begins before the tail: find where a block begins
@@ -300,7 +359,7 @@ func (m *matroska) measure(r *reader) error {
 		if off >= m.last.end || left <= 0 {
 			break
 		}
-		if off > next && (b == idSimpleBlock || b == idBlockGroup) && m.readBlocks(r, base, off, m.last.end, &left) {
+		if off > next && (b == idSimpleBlock || b == idBlockGroup) && m.readBlocks(r, base, off, m.last.end, true, &left) {
 			break
 		}
 	}
@@ -308,10 +367,13 @@ func (m *matroska) measure(r *reader) error {
 }
 
 // readBlocks records when the blocks of a cluster between off and end start and end. It
-// reports whether they follow one another up to the end.
-func (m *matroska) readBlocks(r *reader, base, off, end int64, left *int) bool {
+// reports whether it could. If off is a guess, it records only blocks of known tracks that
+// follow one another up to the end.
+func (m *matroska) readBlocks(r *reader, base, off, end int64, guess bool, left *int) bool {
 	trial := *m
 	trial.tracks = slices.Clone(m.tracks)
+	complete, cut := 0, false // elements that are complete; the last one is not
+blocks:
 	for off < end {
 		if *left--; *left < 0 {
 			return false
@@ -321,23 +383,18 @@ func (m *matroska) readBlocks(r *reader, base, off, end int64, left *int) bool {
 			return false
 		}
 		e, err := r.element(off, end)
-		if err != nil {
-			if !errors.Is(err, errEnd) {
-				return false
-			}
-			trial.cut = true
+		if errors.Is(err, errEnd) {
+			cut = true
 			break
 		}
-		if e.id > 0xFFFFFF { // the next element of the segment
-			break
-		}
+		known := true // the track of the block
 		switch e.id {
 		case idSimpleBlock:
-			trial.noteBlock(r, base, e, 0)
+			known = trial.noteBlock(r, base, e, 0)
 		case idBlockGroup:
 			var block element
 			var lasts uint64
-			if err := r.elements(e.body, e.end, func(e element) error {
+			err := r.elements(e.body, e.end, func(e element) error {
 				switch e.id {
 				case idBlock:
 					block = e
@@ -345,47 +402,60 @@ func (m *matroska) readBlocks(r *reader, base, off, end int64, left *int) bool {
 					lasts = r.number(e)
 				}
 				return nil
-			}); err == nil && block.id != 0 {
-				trial.noteBlock(r, base, block, int64(min(lasts, maxTime)))
-			}
+			})
+			known = err == nil && block.id != 0 && trial.noteBlock(r, base, block, int64(min(lasts, maxTime)))
 		case idTimestamp, 0xAB, 0xA7, 0xEC, 0xBF, 0x5854: // timestamp, sizes and positions, void, checksum
-		default:
+		case idSeekHead, idInfo, idTracks, idCluster, idCues, idChapters, idTags, idAttachments: // of the segment
+			break blocks
+		default: // the blocks end, whatever follows
+			if guess {
+				return false
+			}
+			break blocks
+		}
+		if cut = e.cut; !cut {
+			complete++
+		}
+		if guess && !known && !cut {
 			return false
 		}
-		trial.cut = trial.cut || e.cut
 		off = e.end
 	}
-	m.cut = trial.cut
+	if guess && cut && complete < 2 { // any bytes can look like one block that is cut
+		return false
+	}
+	m.cut = m.cut || cut
 	copy(m.tracks, trial.tracks)
 	return true
 }
 
 // noteBlock records when a block starts and ends. If the block does not say how long it
 // lasts, it lasts as long as a frame of the track, or else as long as the block before it.
-func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) {
+// It returns false if the block is of no known track.
+func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool {
 	data := r.value(e, 8)
 	number, _, n := vint(data)
 	if n == 0 || len(data) < n+2 {
-		return
+		return false
 	}
+	i := slices.IndexFunc(m.tracks, func(t mkvTrack) bool { return t.number == uint64(number) })
+	if i < 0 {
+		return false
+	}
+	t := &m.tracks[i]
 	at := base + int64(int16(binary.BigEndian.Uint16(data[n:])))
-	for i := range m.tracks {
-		t := &m.tracks[i]
-		if t.number != uint64(number) {
-			continue
-		}
-		const longest = 1000 // units; a longer time between two blocks is a gap
-		switch {
-		case lasts > 0:
-		case t.each > 0:
-			lasts = int64(t.each / m.scale)
-		case t.end > 0 && at > t.at && at-t.at < longest:
-			lasts = at - t.at
-		}
-		if at+lasts >= t.end {
-			t.at, t.end = at, at+lasts
-		}
+	const longest = 1000 // units; a longer time between two blocks is a gap
+	switch {
+	case lasts > 0:
+	case t.each > 0:
+		lasts = int64(t.each / m.scale)
+	case t.end > 0 && at > t.at && at-t.at < longest:
+		lasts = at - t.at
 	}
+	if at+lasts >= t.end {
+		t.at, t.end = at, at+lasts
+	}
+	return true
 }
 
 // describe completes info with the lengths of the chosen tracks.
@@ -397,22 +467,30 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	if d := m.duration * float64(m.scale); d > 0 && d < maxTime {
 		claimed = time.Duration(d)
 	}
-	last := int64(0)
+	var last, played int64    // ends of the last blocks of all tracks, and of the chosen tracks
+	var longest time.Duration // by the tags
 	for _, t := range m.tracks {
-		last = max(last, t.end)
+		last, longest = max(last, t.end), max(longest, t.tagged)
 	}
-	const agree = 500 * time.Millisecond
-	measured := inUnits(last - max(0, m.start))
+	for _, t := range chosen {
+		played = max(played, t.end)
+	}
+	const agree, padding = 500 * time.Millisecond, 50 * time.Millisecond
+	start := max(0, m.start)
+	measured := inUnits(last - start)
 	trusted := claimed > 0 && !m.cut && (last == 0 || (claimed-measured).Abs() <= agree || (claimed-inUnits(last)).Abs() <= agree)
 	for _, t := range chosen {
-		end := inUnits(t.end - max(0, m.start))
+		end := inUnits(t.end - start)
+		if t.end == 0 && (claimed-longest).Abs() <= agree {
+			end = max(0, t.tagged-inUnits(start))
+		}
 		switch {
-		case t.end > 0 && (!trusted || claimed-end > agree):
+		case t.end > 0 && !trusted, end > 0 && trusted && claimed-end > padding:
 			t.Length = Fact(end)
 		case trusted:
 			t.Length = Fact(claimed)
-		case last > 0:
-			t.Length = Length{D: measured}
+		case played > 0:
+			t.Length = Length{D: inUnits(played - start)}
 		case claimed > 0:
 			t.Length = Length{D: claimed}
 		}
@@ -424,8 +502,8 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	switch file := r.src.Name; {
 	case m.cut:
 		info.warn("%s ends in the middle of its pictures and sound: it may have been cut short", file)
-	case claimed == 0 && last > 0:
-		info.warn("%s does not say how long it is; its last pictures and sound end after %.1f s; some programs refuse such a file", file, measured.Seconds())
+	case claimed == 0 && played > 0:
+		info.warn("%s does not say how long it is; its last pictures and sound end after %.1f s; some programs refuse such a file", file, inUnits(played-start).Seconds())
 	case claimed == 0:
 		info.warn("lipdrop did not find the length of %s in the part that it reads, so its duration is not checked", file)
 	}

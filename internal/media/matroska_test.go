@@ -26,6 +26,13 @@ func TestMatroska(t *testing.T) {
 		c := part(at, size)
 		return slices.Concat(openEBML(0x1F43B675), c[12:])
 	}
+	closed := func(head []byte, body ...[]byte) []byte { // with the length of the segment
+		const at, end = 26, 38 // of the head of the segment
+		return slices.Concat(head[:at], ebml(0x18538067, head[end:], slices.Concat(body...)))
+	}
+	durationTag := func(uid int, clock string) []byte {
+		return ebml(0x1254C367, ebml(0x7373, ebml(0x63C0, ebml(0x63C5, be(uid))), ebml(0x67C8, ebml(0x45A3, []byte("DURATION")), ebml(0x4487, []byte(clock)))))
+	}
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 	for _, row := range []struct {
 		name         string
@@ -68,6 +75,33 @@ func TestMatroska(t *testing.T) {
 			video: media.Fact(ms(700)), warning: noLength},
 		{name: "room and metadata between the parts",
 			file:  whole(mkvHead(1120, picture, sound), ebml(0xEC, make([]byte, 90000)), ebml(0x1254C367, make([]byte, 20)), part(0, 9), part(1000, 9), ebml(0x1C53BB6B, make([]byte, 400))),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1120))},
+		{name: "something behind an open cluster",
+			file:  whole(mkvHead(0, picture, sound), open(0, 9), open(1000, 9), make([]byte, 5000)),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1080)), warning: noLength},
+		{name: "no length, bytes in a large last cluster that look like a block that is cut",
+			file:  whole(mkvHead(0, picture, sound), part(0, 9), cluster(1000, ebml(0xA3, []byte("\x81\x00\x00\x80"), bytes.Repeat([]byte("\xA3\x10\xFF\xFF\xFF\x81\x00\x00\x80"), 50000)), blocks(2, 9, 0, 20, 40, 60), blocks(1, 9, 80))),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1080)), warning: noLength},
+		{name: "no length, a size of no valid form between the clusters",
+			file:  whole(mkvHead(0, picture, sound), part(0, 9), []byte("\xEC\x00\x00"), part(1000, 9)),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1080)), warning: noLength},
+		{name: "a segment that ends with a stray byte, and something behind it",
+			file:  whole(closed(mkvHead(0, picture, sound), part(0, 9), part(1000, 9), []byte{0xEC}), make([]byte, 90)),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(1080)), warning: noLength},
+		{name: "the pictures end before the last cluster",
+			file:  whole(mkvHead(2060, picture, sound), part(0, 9), part(1000, 9), cluster(2000, blocks(2, 9, 0, 20, 40))),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(2060))},
+		{name: "no length, the pictures end before the last cluster",
+			file:  whole(mkvHead(0, picture, sound), part(0, 9), part(1000, 9), cluster(2000, blocks(2, 9, 0, 20, 40))),
+			video: media.Fact(ms(1120)), audio: media.Fact(ms(2060)), warning: noLength},
+		{name: "subtitles that end after the pictures",
+			file:  whole(mkvHead(9000, picture, sound, mkvTrack(3, 17, "S_TEXT/UTF8")), cluster(0, blocks(1, 9, 0, 40), ebml(0xA0, ebml(0xA1, []byte("\x83\x00\x00\x00hello")), ebml(0x9B, be(9000))), blocks(2, 9, 0, 20, 40))),
+			video: media.Fact(ms(80)), audio: media.Fact(ms(60))},
+		{name: "lengths of the tracks in the tags, the last blocks out of reach",
+			file:  whole(mkvHead(5120, mkvTrack(1, 1, "V_VP8", ebml(0x73C5, be(78))), mkvTrack(2, 2, "A_OPUS", ebml(0x73C5, be(77)))), durationTag(77, "00:00:01.080000000"), durationTag(78, "00:00:05.120000000"), part(0, 9), part(1000, 90000)),
+			video: media.Fact(ms(5120)), audio: media.Fact(ms(1080))},
+		{name: "lengths in the tags that are older than the file",
+			file:  whole(mkvHead(1120, picture, mkvTrack(2, 2, "A_OPUS", ebml(0x73C5, be(77)))), durationTag(77, "01:00:00.000000000"), part(0, 9), part(1000, 90000)),
 			video: media.Fact(ms(1120)), audio: media.Fact(ms(1120))},
 		{name: "a track that is switched off",
 			file:  whole(mkvHead(120, mkvTrack(7, 1, "V_MJPEG", ebml(0xB9, be(0))), picture, sound), part(0, 9)),
