@@ -518,23 +518,6 @@ func TestStatusHasEveryWarningOfTheRecord(t *testing.T) {
 	}
 }
 
-// In statuses of earlier versions, the Order is a whole take.
-func TestStatusOfAnEarlierVersionIsReplaced(t *testing.T) {
-	b := &s3test.Bucket{}
-	s := newStore(b)
-	rec := ledger.Record{Name: "n", Take: "20261121T120000Z-a", State: ledger.InQueue, Times: ledger.Times{Claimed: noon}}
-	old := ledger.Status{Name: "n", State: ledger.Submitted, Take: rec.Take}
-	if err := s.Post(t.Context(), ledger.StatusKey("n"), old, "20261121T120000Z-0123456789ab", ledger.Posted{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.PostTake(t.Context(), rec); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := s.Posted(t.Context(), ledger.StatusKey("n")); err != nil || got.State != ledger.InQueue {
-		t.Errorf("the status is %s, %v", got.State, err)
-	}
-}
-
 func TestNumbersAreKeptAsTheyAre(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	rec := ledger.Record{Name: "n", Take: "t", State: ledger.Submitting, Options: map[string]any{"seed": json.Number("9007199254740993"), "temperature": 0.1}}

@@ -299,14 +299,8 @@ func (r *Record) Warn(text string) {
 }
 
 // ClaimEnded reports whether the invocation that claimed the take has certainly
-// ended. Records of earlier versions do not say when: they were claimed by
-// invocations of at most 2 minutes.
-func (r Record) ClaimEnded(now time.Time) bool {
-	if r.HeldUntil.IsZero() {
-		return now.Sub(r.Times.Claimed) >= 3*time.Minute
-	}
-	return !now.Before(r.HeldUntil)
-}
+// ended.
+func (r Record) ClaimEnded(now time.Time) bool { return !now.Before(r.HeldUntil) }
 
 // Uses reports whether the file at key is one of the take's inputs. No take uses the
 // key "", although an input that is a URL has no key.

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,7 +88,7 @@ func Stamp(take string) string { return take[:min(len(take), len(StampLayout))] 
 
 // Order returns the Order of a status: the stamp of its take, and the time when
 // the take was claimed. For a drop without a take, the stamp is the time of its
-// newest file, and claimed is zero.
+// newest file, and claimed is zero. A newer Order is greater as a text.
 //
 // Stamps order drops only roughly, because S3's time of a large file is when its
 // upload began. Of two takes with the same stamp, the one that was claimed later
@@ -103,20 +102,6 @@ func Order(take string, claimed time.Time) string {
 
 // order returns the Order of the take's status.
 func (r Record) order() string { return Order(r.Take, r.Times.Claimed) }
-
-// compareOrders returns a negative number if a is older than b, a positive number if
-// it is newer, and 0 otherwise. In statuses of earlier versions, the Order is a
-// whole take; its hash is not read as a time.
-func compareOrders(a, b string) int {
-	claimed := func(order string) time.Time {
-		t, err := time.Parse(claimLayout, strings.TrimPrefix(order[len(Stamp(order)):], "-"))
-		if err != nil {
-			return time.Time{}
-		}
-		return t
-	}
-	return cmp.Or(strings.Compare(Stamp(a), Stamp(b)), claimed(a).Compare(claimed(b)))
-}
 
 // Posted returns the status at a key: the status of a name (see StatusKey), or an
 // answer file. A missing status is not an error. An unreadable status is not an
@@ -220,7 +205,7 @@ func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) er
 			return err
 		}
 		sameTake := prev.Take == rec.Take
-		newer := compareOrders(prev.Order, rec.order()) > 0
+		newer := prev.Order > rec.order()
 		if !prev.State.Claimed() && prev.UpdatedAt.Before(rec.Times.Claimed.Truncate(time.Second)) {
 			newer = false
 		}

@@ -218,7 +218,7 @@ func (s *Store) readTakes(ctx context.Context, name string, keys []string) ([]Re
 		}
 		recs = append(recs, rec)
 	}
-	slices.SortStableFunc(recs, func(a, b Record) int { return compareOrders(a.order(), b.order()) })
+	slices.SortStableFunc(recs, func(a, b Record) int { return strings.Compare(a.order(), b.order()) })
 	return recs, errors.Join(errs...)
 }
 
