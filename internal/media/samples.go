@@ -287,7 +287,7 @@ func (t *track) readEdits(r *reader, movie uint64) error {
 		entry = 20
 	}
 	end := max(t.end, int64(min(t.length, maxTime)))
-	edits, total, open := 0, time.Duration(0), time.Duration(0)
+	edits, total, open, gap := 0, time.Duration(0), time.Duration(0), time.Duration(0)
 	off := elst.body + 8
 	for range head.u32() {
 		if off > elst.end-entry {
@@ -302,13 +302,14 @@ func (t *track) readEdits(r *reader, movie uint64) error {
 		length, start := c.word(), c.signed()
 		d, ok := inTime(length, movie)
 		switch {
-		case length > 0 && !ok || d > maxTime-total:
+		case length > 0 && !ok || d > maxTime-total-gap:
 			return nil // its times are impossible, so the edit list is ignored
 		case start < 0 && edits == 0:
 			t.empty += d
 			total += d
 			continue
-		case start < 0:
+		case start < 0: // nothing is shown until the next edit, if there is one
+			gap += d
 			continue
 		}
 		if edits++; edits == 1 {
@@ -325,7 +326,7 @@ func (t *track) readEdits(r *reader, movie uint64) error {
 			}
 			d = min(d, rest)
 		}
-		total += d
+		total, gap = total+gap+d, 0
 	}
 	if edits == 1 { // only a single edit without a length extends to the end
 		total += open
