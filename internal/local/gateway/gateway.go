@@ -68,13 +68,13 @@ type Gateway struct {
 	front  *http.Server
 	served sync.WaitGroup // the listeners of front
 	socket string
-	last   *tail
+	last   tail
 }
 
 // Start starts the server and returns when it accepts requests. It closes the
 // listeners if it returns an error.
 func Start(ctx context.Context, cfg Config) (*Gateway, error) {
-	g := &Gateway{last: new(tail)}
+	g := &Gateway{}
 	if err := g.start(ctx, cfg); err != nil {
 		if g.child != nil {
 			g.child.Kill()
@@ -101,7 +101,7 @@ func (g *Gateway) start(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	out := io.MultiWriter(cfg.Log, g.last)
+	out := io.MultiWriter(cfg.Log, &g.last)
 	cmd.Stdout, cmd.Stderr = out, out
 	if g.child, err = process.Start(cmd); err != nil {
 		return err
@@ -208,7 +208,7 @@ func (g *Gateway) Err() error {
 	if err == nil {
 		err = errors.New("exit status 0")
 	}
-	return fmt.Errorf("versitygw ended: %w: %s", err, g.last)
+	return fmt.Errorf("versitygw ended: %w: %s", err, &g.last)
 }
 
 // Close ends versitygw and closes the ports.
@@ -228,27 +228,18 @@ func (g *Gateway) removeSocket() { _ = os.RemoveAll(filepath.Dir(g.socket)) }
 // tailSize is enough for the last line of versitygw's output.
 const tailSize = 2048
 
-// tail keeps the end of what is written to it.
-type tail struct {
-	mu   sync.Mutex
-	text []byte
-}
+// tail keeps the end of what is written to it. It is read after the last Write.
+type tail []byte
 
 func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.text = append(t.text, p...)
-	if over := len(t.text) - tailSize; over > 0 {
-		t.text = append(t.text[:0], t.text[over:]...)
-	}
+	*t = append(*t, p...)
+	*t = (*t)[max(0, len(*t)-tailSize):]
 	return len(p), nil
 }
 
 // String returns the last line.
 func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	text := strings.TrimSpace(string(t.text))
+	text := strings.TrimSpace(string(*t))
 	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
