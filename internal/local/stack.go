@@ -301,9 +301,9 @@ func (s *Stack) startFunctions() (err error) {
 	if s.options.LambdaEndpoint != "" {
 		s.lambda, err = lambda.NewRemote(s.options.LambdaEndpoint, permissions.LogicalIDs)
 	} else {
-		s.lambda, err = lambda.New(
-			lambda.Config{Account: Account, Region: Region, LogDir: s.path("logs"), Log: s.options.Log},
-			s.lambdaFunctions()...)
+		var functions []lambda.Function
+		functions, err = s.lambdaFunctions()
+		s.lambda = lambda.New(lambda.Config{Account: Account, Region: Region}, functions...)
 	}
 	if err != nil {
 		return err

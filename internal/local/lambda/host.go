@@ -34,14 +34,15 @@ type Function struct {
 	// Concurrency is the maximum number of environments at the same time. Further
 	// invocations wait.
 	Concurrency int
+
+	// Log receives the output: one line with each Write.
+	Log io.Writer
 }
 
-// Config is common to all functions. Every field except Log is required.
+// Config is common to all functions.
 type Config struct {
 	Account string // 12 digits
 	Region  string
-	LogDir  string    // the output of each function is stored there as <function>.log
-	Log     io.Writer // also receives each line of output, after the name of the function
 }
 
 // Host runs functions. Its methods are safe for concurrent use.
@@ -59,18 +60,13 @@ type Host struct {
 var ErrClosed = errors.New("the Lambda host is closed")
 
 // New returns a host of functions, which start at their first invocation.
-func New(cfg Config, functions ...Function) (*Host, error) {
+func New(cfg Config, functions ...Function) *Host {
 	h := &Host{cfg: cfg, functions: map[string]*function{}}
 	h.life, h.end = context.WithCancel(context.Background())
 	for _, f := range functions {
-		log, err := openLog(cfg, f.Name)
-		if err != nil {
-			h.Close()
-			return nil, err
-		}
-		h.functions[f.Name] = &function{Function: f, host: h, log: log, places: make(chan struct{}, f.Concurrency)}
+		h.functions[f.Name] = &function{Function: f, host: h, log: &log{to: f.Log}, places: make(chan struct{}, f.Concurrency)}
 	}
-	return h, nil
+	return h
 }
 
 // ARN returns the ARN of a function.
@@ -125,9 +121,6 @@ func (h *Host) Close() {
 	h.end()
 	h.mu.Unlock()
 	h.running.Wait()
-	for _, f := range h.functions {
-		f.log.close()
-	}
 }
 
 // invocation is one call of a function.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 
 	"net/http"
 	"os"
@@ -89,17 +90,13 @@ func perform(ctx context.Context, a act) (any, error) {
 
 // host runs the test binary as one function until the test ends. change may change the
 // function.
-func host(t *testing.T, change func(*lambda.Config, *lambda.Function)) *lambda.Host {
+func host(t *testing.T, change func(*lambda.Function)) *lambda.Host {
 	t.Helper()
-	cfg := lambda.Config{Account: "000000000000", Region: "us-east-1", LogDir: t.TempDir()}
-	f := lambda.Function{Name: "act", Program: os.Args[0], Timeout: time.Minute, MemoryMB: 128, Concurrency: 2}
+	f := lambda.Function{Name: "act", Program: os.Args[0], Timeout: time.Minute, MemoryMB: 128, Concurrency: 2, Log: io.Discard}
 	if change != nil {
-		change(&cfg, &f)
+		change(&f)
 	}
-	h, err := lambda.New(cfg, f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h := lambda.New(lambda.Config{Account: "000000000000", Region: "us-east-1"}, f)
 	t.Cleanup(h.Close)
 	return h
 }
@@ -116,7 +113,7 @@ func invoke(t *testing.T, h *lambda.Host, a act) ([]byte, *lambda.Error, error) 
 var requestID = regexp.MustCompile(`RequestId: [0-9a-f-]{36} `)
 
 func TestOutcomes(t *testing.T) {
-	h := host(t, func(_ *lambda.Config, f *lambda.Function) { f.Timeout = 2 * time.Second })
+	h := host(t, func(f *lambda.Function) { f.Timeout = 2 * time.Second })
 	rows := []struct {
 		do      string
 		result  string
@@ -162,7 +159,7 @@ func TestPayloadOfAnError(t *testing.T) {
 
 func TestEnvironmentIsLambdasAndNothingElse(t *testing.T) {
 	t.Setenv("CANARY", "of this process")
-	h := host(t, func(_ *lambda.Config, f *lambda.Function) {
+	h := host(t, func(f *lambda.Function) {
 		f.Env = map[string]string{"BUCKET": "drops", "AWS_ACCESS_KEY_ID": "access", "AWS_SECRET_ACCESS_KEY": "secret"}
 	})
 	result, failure, err := invoke(t, h, act{Do: "environment"})
@@ -269,7 +266,7 @@ func TestContextAndReuse(t *testing.T) {
 }
 
 func TestFunctionThatCannotStart(t *testing.T) {
-	h := host(t, func(_ *lambda.Config, f *lambda.Function) { f.Env = map[string]string{"INIT": "exit"} })
+	h := host(t, func(f *lambda.Function) { f.Env = map[string]string{"INIT": "exit"} })
 	for range 2 { // each invocation tries again
 		_, failure, err := invoke(t, h, act{Do: "hello"})
 		if err != nil || failure == nil {
@@ -284,7 +281,7 @@ func TestFunctionThatCannotStart(t *testing.T) {
 }
 
 func TestWhatCannotBeStarted(t *testing.T) {
-	h := host(t, func(_ *lambda.Config, f *lambda.Function) { f.Program = "/no/such/bootstrap" })
+	h := host(t, func(f *lambda.Function) { f.Program = "/no/such/bootstrap" })
 	if _, failure, err := invoke(t, h, act{}); !errors.Is(err, os.ErrNotExist) || failure != nil {
 		t.Errorf("failure %v, error %v, want one of a missing file", failure, err)
 	}
@@ -310,7 +307,7 @@ func TestConcurrency(t *testing.T) {
 }
 
 func TestAPlaceIsWaitedFor(t *testing.T) {
-	h, dir := host(t, func(_ *lambda.Config, f *lambda.Function) { f.Concurrency = 1 }), t.TempDir()
+	h, dir := host(t, func(f *lambda.Function) { f.Concurrency = 1 }), t.TempDir()
 	began, goOn := filepath.Join(dir, "began"), filepath.Join(dir, "go on")
 	first := make(chan error, 1)
 	go func() {
