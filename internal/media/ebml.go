@@ -16,10 +16,12 @@ type element struct {
 // errElement reports bytes that are not an element.
 const errElement = damage("its elements do not fit together")
 
+// longestHead is how many bytes the identifier and the size of an element take at most.
+const longestHead = 12
+
 // element reads the head of the element at off. Limit is the end of its parent.
 func (r *reader) element(off, limit int64) (element, error) {
-	const longest = 12
-	head, err := r.step(off, min(longest, limit-off))
+	head, err := r.step(off, min(longestHead, limit-off))
 	if err != nil {
 		return element{}, err
 	}

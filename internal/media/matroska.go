@@ -317,7 +317,7 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) error {
 	if m.duration > 0 && !m.cut {
 		length = verify
 	}
-	at, tail, err := r.tail(m.first.body, min(length, r.bytesLeft))
+	at, tail, err := r.tail(m.first.body-longestHead, min(length, r.bytesLeft))
 	if err != nil {
 		return err
 	}
@@ -338,10 +338,7 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) error {
 			continue
 		}
 		if base, next := clusterTime(r, e); base >= 0 {
-			m.readBlocks(r, base, next, e.end, false, &left)
-		}
-		if !slices.ContainsFunc(chosen, func(t *mkvTrack) bool { return t.end == 0 }) {
-			break
+			m.readBlocks(r, base, next, e.end, false, &left) // the last picture may come before others
 		}
 	}
 	if slices.ContainsFunc(chosen, func(t *mkvTrack) bool { return t.end > 0 }) {
@@ -378,7 +375,7 @@ blocks:
 		if *left--; *left < 0 {
 			return false
 		}
-		data, found := r.kept(off, min(12, end-off))
+		data, found := r.kept(off, min(longestHead, end-off))
 		if !found || len(data) == 0 {
 			return false
 		}
