@@ -212,7 +212,7 @@ func TestDrop(t *testing.T) {
 			"talk.mp4": "@clip.mp4", "voice.wav": "@voice.wav", "empty.wav": "", "fake.wav": "no sound at all",
 			"wrong.csv": "name,model,video,audio,emotion\n" +
 				"a,,talk.mp4,voice.wav,\nb,,gone.mp4,voice.wav,\nc,,talk.mp4,empty.wav,\nd,,talk.mp4,fake.wav,\n" +
-				"e,sync/react-1,talk.mp4,voice.wav,joyful\nf,sync/react-1,clips\\talk.mp4,voice.wav,joyful\ng,,talk.mp4,/inbox/shared/none.wav,\n",
+				"e,sync/react-1,talk.mp4,voice.wav,joyful\nf,sync/react-1,clips\\talk.mp4,voice.wav,joyful\ng,,talk.mp4,/inbox/shared/none.wav,\nh,,voice.wav,voice.wav,\n",
 		})
 		puts := 0
 		dir := stack.through(func(_ http.ResponseWriter, req *http.Request) bool {
@@ -236,7 +236,7 @@ func TestDrop(t *testing.T) {
 				t.Errorf("%q is not in:\n%s", want, out)
 			}
 		}
-		if strings.Contains(out, "row 2") || puts > 0 {
+		if strings.Contains(out, "row 2") || strings.Count(out, "row 9, column C (video): voice.wav is an audio file") != 1 || puts > 0 {
 			t.Errorf("%d requests write; %s", puts, out)
 		}
 	})

@@ -131,14 +131,17 @@ func (r *Row) addMedium(p catalog.MediaProperty, value string, wrong reporter) {
 			"Name a file on this computer, or a URL that begins with https:.")
 		return
 	}
-	r.Files[p.Name] = value
 	remedy := fmt.Sprintf("Name %s.", p.Kind.Noun())
 	switch kind, known := media.KindOf(value); {
 	case !known:
 		wrong(p.Name, fmt.Sprintf("%s is not accepted: its suffix is not one of %s", problem.Short(value), problem.List(media.Suffixes(p.Kind), "and")), remedy)
 	case kind != p.Kind:
 		wrong(p.Name, fmt.Sprintf("%s is %s; %s accepts %s there", problem.Short(value), kind.Noun(), r.Model.ID, p.Kind.Noun()), remedy)
+	default:
+		r.Files[p.Name] = value
+		return
 	}
+	r.Links[p.Name] = value // not a file, so that nobody reads it and reports it again
 }
 
 var (
