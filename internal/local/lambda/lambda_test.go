@@ -113,7 +113,7 @@ func invoke(t *testing.T, h *lambda.Host, a act) ([]byte, *lambda.Error, error) 
 var requestID = regexp.MustCompile(`RequestId: [0-9a-f-]{36} `)
 
 func TestOutcomes(t *testing.T) {
-	h := host(t, func(f *lambda.Function) { f.Timeout = 2 * time.Second })
+	patient, hasty := host(t, nil), host(t, func(f *lambda.Function) { f.Timeout = 2 * time.Second })
 	rows := []struct {
 		do      string
 		result  string
@@ -129,6 +129,10 @@ func TestOutcomes(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.do, func(t *testing.T) {
+			h := patient
+			if row.do == "hang" {
+				h = hasty
+			}
 			result, failure, err := invoke(t, h, act{Do: row.do})
 			if err != nil {
 				t.Fatal(err)
