@@ -5,6 +5,7 @@ package bucket
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -145,6 +146,18 @@ func (e *RefusedError) Response() string {
 	return fmt.Sprintf("S3 returned HTTP %d, %s", e.HTTPStatus, e.S3Code)
 }
 
+// UnreadableError is returned for an object of lipdrop that is not JSON, is too large, or is
+// about something else than its key says. Reading it again does not help.
+type UnreadableError struct {
+	Key string
+	Err error
+}
+
+func (e *UnreadableError) Error() string { return e.Key + " cannot be read: " + e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
 // Head returns the file at a key. It returns ErrNotFound or *RefusedError.
 func (b *Bucket) Head(ctx context.Context, key string) (File, error) {
 	out, err := b.client(ctx).HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.Name, Key: &key})
@@ -204,6 +217,39 @@ func (b *Bucket) ReadRange(ctx context.Context, f File, off, n int64) ([]byte, e
 		return nil, readError(f.Key, err)
 	}
 	return read(f.Key, out.Body, n)
+}
+
+// GetJSON reads a JSON object of at most limit bytes into value. It returns ErrNotFound,
+// *RefusedError or *UnreadableError. It returns the File with *UnreadableError too.
+func (b *Bucket) GetJSON(ctx context.Context, key string, limit int64, value any) (File, error) {
+	body, file, err := b.Get(ctx, key, limit+1)
+	if err != nil {
+		return File{}, err
+	}
+	if int64(len(body)) > limit {
+		err = fmt.Errorf("it has more than %d bytes", limit)
+	} else {
+		dec := json.NewDecoder(bytes.NewReader(body))
+		dec.UseNumber() // float64 does not hold every number that an option may have
+		err = dec.Decode(value)
+	}
+	if err != nil {
+		return file, &UnreadableError{key, err}
+	}
+	return file, nil
+}
+
+// JSON returns the JSON of a value, and a newline. It does not escape HTML, so that keys
+// stay readable. It panics if the value has no JSON.
+func JSON(value any, indent string) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", indent)
+	if err := enc.Encode(value); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
 }
 
 func read(key string, body io.ReadCloser, limit int64) ([]byte, error) {

@@ -12,10 +12,8 @@
 package budget
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -117,18 +115,6 @@ func Day(at time.Time) string { return at.UTC().Format(time.DateOnly) }
 // Key returns the key of the book of a day.
 func Key(day string) string { return Prefix + day + ".json" }
 
-// UnreadableError is returned for a book that is not JSON, is too large, or is about
-// another day. Reading it again does not help.
-type UnreadableError struct {
-	Key string
-	Err error
-}
-
-func (e *UnreadableError) Error() string { return e.Key + " cannot be read: " + e.Err.Error() }
-
-// Unwrap returns the reason.
-func (e *UnreadableError) Unwrap() error { return e.Err }
-
 // OverError is returned if a take does not fit into the caps of its day.
 type OverError struct {
 	Parameter string  // of the cap that it exceeds
@@ -226,7 +212,7 @@ func (b *Book) change(ctx context.Context, day string, change func(*book) (bool,
 			return fmt.Errorf("%s holds %d takes, the most that it can hold", Key(day), maxTakes)
 		}
 		read.Used = read.sum()
-		_, err = b.Bucket.PutJSON(ctx, Key(day), read.etag, read.encode(), nil)
+		_, err = b.Bucket.PutJSON(ctx, Key(day), read.etag, bucket.JSON(read, ""), nil)
 		if !errors.Is(err, bucket.ErrConflict) {
 			return err
 		}
@@ -238,33 +224,16 @@ func (b *Book) change(ctx context.Context, day string, change func(*book) (bool,
 }
 
 func (b *Book) read(ctx context.Context, day string) (book, error) {
-	key := Key(day)
-	body, object, err := b.Bucket.Get(ctx, key, maxBook+1)
-	if errors.Is(err, bucket.ErrNotFound) {
+	var read book
+	file, err := b.Bucket.GetJSON(ctx, Key(day), maxBook, &read)
+	switch {
+	case errors.Is(err, bucket.ErrNotFound):
 		return book{Day: day}, nil
-	}
-	if err != nil {
+	case err != nil:
 		return book{}, err
+	case read.Day != day:
+		return book{}, &bucket.UnreadableError{Key: Key(day), Err: fmt.Errorf("it is the book of %q", read.Day)}
 	}
-	read := book{etag: object.ETag}
-	if len(body) > maxBook {
-		err = fmt.Errorf("it has more than %d bytes", maxBook)
-	} else if err = json.Unmarshal(body, &read); err == nil && read.Day != day {
-		err = fmt.Errorf("it is the book of %q", read.Day)
-	}
-	if err != nil {
-		return book{}, &UnreadableError{key, err}
-	}
+	read.etag = file.ETag
 	return read, nil
-}
-
-// encode returns the JSON of a book.
-func (b *book) encode() []byte {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(b); err != nil {
-		panic(err) // a book always encodes
-	}
-	return buf.Bytes()
 }

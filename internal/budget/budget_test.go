@@ -212,7 +212,7 @@ func TestUnreadableBook(t *testing.T) {
 		b, s3 := newBook()
 		s3.Set(budget.Key(day), []byte(body))
 		_, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 9})
-		if unreadable, ok := errors.AsType[*budget.UnreadableError](err); !ok || unreadable.Key != "budget/2050-01-03.json" {
+		if unreadable, ok := errors.AsType[*bucket.UnreadableError](err); !ok || unreadable.Key != "budget/2050-01-03.json" {
 			t.Errorf("%q: %v", body, err)
 		}
 	}

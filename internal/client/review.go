@@ -77,11 +77,7 @@ func (c *Client) Review(ctx context.Context, name, take string, decision Decisio
 		return Review{}, err
 	}
 	review := Review{Name: name, Take: take, Decision: decision, By: by, At: time.Now().UTC().Truncate(time.Second), Note: note}
-	body, err := json.MarshalIndent(review, "", "  ")
-	if err != nil {
-		return Review{}, err
-	}
-	_, err = c.Bucket.PutJSON(ctx, ReviewKey(name, take), *seen, body, nil)
+	_, err = c.Bucket.PutJSON(ctx, ReviewKey(name, take), *seen, bucket.JSON(review, "  "), nil)
 	if errors.Is(err, bucket.ErrConflict) {
 		return Review{}, &StateError{Reason: fmt.Sprintf("somebody else reviewed %s in the meantime; look at it again, then decide", name)}
 	}

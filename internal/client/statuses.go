@@ -189,7 +189,7 @@ func (c *Client) NamesLike(ctx context.Context, text string) ([]string, error) {
 // Takes returns the records of a name's takes, oldest first. There may be none.
 func (c *Client) Takes(ctx context.Context, name string) ([]ledger.Record, error) {
 	takes, err := c.Ledger.Takes(ctx, name)
-	if _, unreadable := errors.AsType[*ledger.UnreadableError](err); unreadable {
+	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable {
 		return takes, err
 	}
 	return takes, c.Explain("read the takes of "+name, "jobs/"+name+"/*", err)
@@ -206,7 +206,7 @@ func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (r
 	var broken atomic.Int64
 	recs, err = readAll(ctx, takes, func(ctx context.Context, take ledger.TakeID) (*ledger.Record, error) {
 		rec, err := c.Ledger.Get(ctx, take.Name, take.Take)
-		_, isBroken := errors.AsType[*ledger.UnreadableError](err)
+		_, isBroken := errors.AsType[*bucket.UnreadableError](err)
 		switch {
 		case isBroken:
 			broken.Add(1)

@@ -1,16 +1,15 @@
 package drop
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"path"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
@@ -46,13 +45,7 @@ func takeOf(name string, files []File) string {
 		identity.Files = append(identity.Files, file{f.ETag, f.Key, f.LastModified.UTC().Truncate(time.Second)})
 	}
 	slices.SortFunc(identity.Files, func(a, b file) int { return strings.Compare(a.Key, b.Key) })
-	var canonical bytes.Buffer
-	enc := json.NewEncoder(&canonical)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(identity); err != nil {
-		panic(err) // strings and times of this century always encode
-	}
-	return stamp(files) + "-" + shortHash(canonical.String())
+	return stamp(files) + "-" + shortHash(string(bucket.JSON(identity, "")))
 }
 
 func shortHash(text string) string {

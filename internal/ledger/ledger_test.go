@@ -587,7 +587,7 @@ func TestUnreadableObjects(t *testing.T) {
 
 			claim(t, s, "n", "t1")
 			b.Set(ledger.RecordKey("n", "t2"), body)
-			var unreadable *ledger.UnreadableError
+			var unreadable *bucket.UnreadableError
 			if _, err := s.Get(t.Context(), "n", "t2"); !errors.As(err, &unreadable) || !strings.Contains(err.Error(), "jobs/n/t2.json") {
 				t.Errorf("an unreadable record: %v", err)
 			}

@@ -109,14 +109,14 @@ func (r Record) order() string { return Order(r.Take, r.Times.Claimed) }
 // it.
 func (s *Store) Posted(ctx context.Context, key string) (Posted, error) {
 	var st Status
-	object, metadata, err := s.get(ctx, key, &st)
-	if _, ok := errors.AsType[*UnreadableError](err); ok {
+	file, err := s.Bucket.GetJSON(ctx, key, MaxObject, &st)
+	if _, ok := errors.AsType[*bucket.UnreadableError](err); ok {
 		st, err = Status{}, nil // a part may have been decoded
 	}
 	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
 		return Posted{}, err
 	}
-	return Posted{Status: st, Order: metadata[orderMetadata], due: metadata[dueMetadata] != "", written: object}, nil
+	return Posted{Status: st, Order: file.Metadata[orderMetadata], due: file.Metadata[dueMetadata] != "", written: written{file.ETag}}, nil
 }
 
 // ErrStale is returned by Post if the status was changed after it was read.

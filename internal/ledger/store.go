@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -37,18 +36,6 @@ const maxRaces = 50
 
 // MaxObject is the largest record or status that is written or read, in bytes.
 const MaxObject = 1 << 20
-
-// UnreadableError is returned for a record or status that is not JSON or is larger than
-// MaxObject, and for a record of another take. Reading it again does not help.
-type UnreadableError struct {
-	Key string
-	Err error
-}
-
-func (e *UnreadableError) Error() string { return e.Key + " cannot be read: " + e.Err.Error() }
-
-// Unwrap returns the reason.
-func (e *UnreadableError) Unwrap() error { return e.Err }
 
 // Claim writes rec and returns true if its take has no record, or only a released one.
 // Otherwise it returns the record that is there and false.
@@ -92,12 +79,12 @@ func (s *Store) Get(ctx context.Context, name, take string) (Record, error) {
 // read is Get, but also returns the record of a released claim.
 func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 	var rec Record
-	var err error
 	key := RecordKey(name, take)
-	rec.written, _, err = s.get(ctx, key, &rec)
+	file, err := s.Bucket.GetJSON(ctx, key, MaxObject, &rec)
+	rec.etag = file.ETag
 	if err == nil && (rec.Name != name || rec.Take != take) {
 		// Changes to it would be written to the key of the other take.
-		err = &UnreadableError{key, fmt.Errorf("it is the record of take %q of %q", rec.Take, rec.Name)}
+		err = &bucket.UnreadableError{Key: key, Err: fmt.Errorf("it is the record of take %q of %q", rec.Take, rec.Name)}
 	}
 	return rec, err
 }
@@ -206,7 +193,7 @@ func (s *Store) readTakes(ctx context.Context, name string, keys []string) ([]Re
 	var errs []error
 	for _, key := range keys {
 		rec, err := s.Get(ctx, name, strings.TrimSuffix(path.Base(key), ".json"))
-		if _, ok := errors.AsType[*UnreadableError](err); ok {
+		if _, ok := errors.AsType[*bucket.UnreadableError](err); ok {
 			errs = append(errs, err)
 			continue
 		}
@@ -300,27 +287,6 @@ type written struct {
 	etag string // empty if there is no object
 }
 
-// get reads a JSON object, and returns its ETag and its metadata. Its error is
-// bucket.ErrNotFound, *UnreadableError, or an error of S3. It returns the ETag and the
-// metadata with *UnreadableError too.
-func (s *Store) get(ctx context.Context, key string, value any) (written, map[string]string, error) {
-	body, object, err := s.Bucket.Get(ctx, key, MaxObject+1)
-	if err != nil {
-		return written{}, nil, err
-	}
-	if len(body) > MaxObject {
-		err = fmt.Errorf("it has more than %d bytes", MaxObject)
-	} else {
-		dec := json.NewDecoder(bytes.NewReader(body))
-		dec.UseNumber() // float64 does not hold every number that an option may have
-		err = dec.Decode(value)
-	}
-	if err != nil {
-		err = &UnreadableError{key, err}
-	}
-	return written{object.ETag}, object.Metadata, err
-}
-
 // put writes a JSON object if the object at the key is still prev, and sets prev
 // to what was written. Otherwise it returns bucket.ErrConflict.
 func (s *Store) put(ctx context.Context, key string, value any, prev *written, metadata map[string]string) error {
@@ -335,15 +301,5 @@ func (s *Store) put(ctx context.Context, key string, value any, prev *written, m
 	return err
 }
 
-// encode returns the JSON of a record or status. It does not escape HTML, so that
-// keys stay readable.
-func encode(value any) []byte {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(value); err != nil {
-		panic(err) // the types of this package always encode
-	}
-	return buf.Bytes()
-}
+// encode returns the JSON of a record or status.
+func encode(value any) []byte { return bucket.JSON(value, "  ") }

@@ -117,7 +117,7 @@ func (s *Server) job(r *http.Request) (any, error) {
 		return view, nil
 	}
 	takes, err := s.Client.Ledger.RecentTakes(ctx, name, time.Time{}, mostTakes)
-	if _, unreadable := errors.AsType[*ledger.UnreadableError](err); err != nil && !unreadable {
+	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); err != nil && !unreadable {
 		return nil, s.Client.Explain("read the takes of "+name, "jobs/"+name+"/*", err)
 	}
 	slices.Reverse(takes)

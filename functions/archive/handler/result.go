@@ -1,9 +1,7 @@
 package handler
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -36,20 +34,14 @@ type Result struct {
 func (h *Handler) writeResult(ctx context.Context, rec ledger.Record, ended time.Time) error {
 	times := rec.Times
 	times.Ended = ended
-	var body bytes.Buffer
-	enc := json.NewEncoder(&body)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	err := enc.Encode(Result{
+	body := bucket.JSON(Result{
 		Name: rec.Name, Take: rec.Take, Model: rec.Model, Options: rec.Options,
 		Inputs: rec.Inputs, Outputs: rec.Outputs, RequestID: rec.RequestID,
 		Times: times, ExpectedSeconds: rec.ExpectedSeconds, EstimateUSD: rec.EstimateUSD, CostUSD: rec.CostUSD, Warnings: rec.Warnings,
-	})
-	if err != nil {
-		return err
-	}
+	}, "  ")
 	key := ledger.OutputPrefix(rec.Name, rec.Take) + "result.json"
-	if _, err = h.Ledger.Bucket.PutJSON(ctx, key, "", body.Bytes(), nil); errors.Is(err, bucket.ErrConflict) {
+	_, err := h.Ledger.Bucket.PutJSON(ctx, key, "", body, nil)
+	if errors.Is(err, bucket.ErrConflict) {
 		_, err = h.Ledger.Bucket.Head(ctx, key) // S3 also reports a conflict while another write is in progress
 	}
 	return err

@@ -189,7 +189,7 @@ func (a *assessment) mustWrite(prev ledger.Posted) bool {
 // failed, so it skips takes whose invocation may still be running.
 func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (some bool, err error) {
 	takes, err := h.Ledger.RecentTakes(ctx, name, h.Now().Add(-recoverBack), maxRecovered)
-	if _, ok := errors.AsType[*ledger.UnreadableError](err); ok {
+	if _, ok := errors.AsType[*bucket.UnreadableError](err); ok {
 		// Continue with the other takes of the name.
 		slog.ErrorContext(ctx, "record unreadable", "name", name, "err", err)
 		err = nil
@@ -319,7 +319,7 @@ func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string
 		return err
 	}
 	rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
-	if _, unreadable := errors.AsType[*ledger.UnreadableError](err); unreadable || errors.Is(err, bucket.ErrNotFound) {
+	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable || errors.Is(err, bucket.ErrNotFound) {
 		return nil // reported where the record is needed
 	}
 	if err != nil {

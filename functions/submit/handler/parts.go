@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -118,13 +119,7 @@ func (h *Handler) sendBeyond(ctx context.Context, c change) error {
 }
 
 func (h *Handler) sendChange(ctx context.Context, c change) error {
-	var body bytes.Buffer
-	enc := json.NewEncoder(&body)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(ownMessage{&ownChange{c.key, c.deleted, c.at, c.part}}); err != nil {
-		return err
-	}
-	return h.Queue.Send(ctx, body.String())
+	return h.Queue.Send(ctx, string(bucket.JSON(ownMessage{&ownChange{c.key, c.deleted, c.at, c.part}}, "")))
 }
 
 // stillTooMany returns *heldError while MaxJobsPerDrop is not higher than when the

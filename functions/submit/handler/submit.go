@@ -34,7 +34,7 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 	if err == nil {
 		return h.resume(ctx, a, f, rec, prev)
 	}
-	if unreadable, ok := errors.AsType[*ledger.UnreadableError](err); ok {
+	if unreadable, ok := errors.AsType[*bucket.UnreadableError](err); ok {
 		return h.holdUnreadable(ctx, a, f, prev, unreadable)
 	}
 	if !errors.Is(err, bucket.ErrNotFound) {
@@ -138,7 +138,7 @@ func (h *Handler) endInterrupted(ctx context.Context, rec ledger.Record) error {
 
 // holdUnreadable posts that the record of a take cannot be read. Without the record
 // it is not known whether the take was paid for.
-func (h *Handler) holdUnreadable(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted, cause *ledger.UnreadableError) error {
+func (h *Handler) holdUnreadable(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted, cause *bucket.UnreadableError) error {
 	st := ledger.Status{
 		Name: f.Name, State: ledger.Held, Code: problem.RecordUnreadable, Reason: cause.Error(),
 		Remedy: problem.RecordUnreadable.Remedy(f.Name), Take: f.Job.Take,
@@ -486,7 +486,7 @@ func classify(err error) (problem.Code, ledger.State) {
 	var noToken *runcomfy.TokenError
 	var response *runcomfy.Error
 	var over *budget.OverError
-	var unreadable *budget.UnreadableError
+	var unreadable *bucket.UnreadableError
 	switch {
 	case errors.As(err, &over):
 		return problem.OverBudget, ledger.Held
