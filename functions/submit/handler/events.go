@@ -11,11 +11,12 @@ import (
 )
 
 // change is what an event says about an object. It is only a hint: the handler
-// reads what is in the bucket now.
+// reads what is in the bucket now. Its JSON is in a message of submit.
 type change struct {
-	bucket, key string
-	deleted     bool
-	at          time.Time // zero if the event does not say
+	bucket  string
+	Key     string    `json:"key"`
+	Deleted bool      `json:"deleted,omitempty"`
+	Time    time.Time `json:"time,omitzero"` // zero if the event does not say
 	part
 }
 
@@ -89,7 +90,7 @@ func parseBody(raw []byte, bucket string) ([]change, error) {
 			return nil, fmt.Errorf("event: an S3 notification names no object")
 		}
 		changes = append(changes, change{
-			bucket: record.S3.Bucket.Name, key: key, deleted: strings.HasPrefix(name, "ObjectRemoved:"), at: record.EventTime,
+			bucket: record.S3.Bucket.Name, Key: key, Deleted: strings.HasPrefix(name, "ObjectRemoved:"), Time: record.EventTime,
 		})
 	}
 	return changes, nil
@@ -109,5 +110,5 @@ func parseDetail(event events.EventBridgeEvent) ([]change, error) {
 	if detail.Reason == "Lifecycle Expiration" {
 		return nil, nil
 	}
-	return []change{{bucket: detail.Bucket.Name, key: detail.Object.Key, deleted: event.DetailType == "Object Deleted", at: event.Time}}, nil
+	return []change{{bucket: detail.Bucket.Name, Key: detail.Object.Key, Deleted: event.DetailType == "Object Deleted", Time: event.Time}}, nil
 }

@@ -280,8 +280,8 @@ type assessmentKey struct {
 
 func (c change) assessmentKey(s drop.Subject) assessmentKey {
 	key := assessmentKey{subject: s, bundle: c.Bundle}
-	if c.deleted {
-		key.deleted = c.key
+	if c.Deleted {
+		key.deleted = c.Key
 	}
 	return key
 }
@@ -295,16 +295,16 @@ func newBatch(messages []message) *batch {
 		b.again = b.again || m.receives > 1
 		for _, c := range m.changes {
 			b.again = b.again || c.Again
-			b.newest = latest(b.newest, latest(c.at, c.Newest))
+			b.newest = latest(b.newest, latest(c.Time, c.Newest))
 			for key, at := range c.Uploads {
 				b.uploads[key] = latest(b.uploads[key], at)
 			}
-			if c.deleted {
+			if c.Deleted {
 				continue
 			}
-			b.uploads[c.key] = latest(b.uploads[c.key], c.at)
+			b.uploads[c.Key] = latest(b.uploads[c.Key], c.Time)
 			if c.Subjects == nil {
-				b.events[c.key] = latest(b.events[c.key], c.at)
+				b.events[c.Key] = latest(b.events[c.Key], c.Time)
 			}
 		}
 	}
@@ -336,10 +336,10 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 			slog.WarnContext(ctx, "event of another bucket", "bucket", c.bucket)
 			continue
 		}
-		if c.deleted {
+		if c.Deleted {
 			// If the file exists, an old version was deleted, which changes nothing, or the
 			// file was uploaded again, which has an event of its own.
-			if exists, err := h.Ledger.Bucket.Exists(ctx, c.key); exists || err != nil {
+			if exists, err := h.Ledger.Bucket.Exists(ctx, c.Key); exists || err != nil {
 				errs = append(errs, err)
 				continue
 			}
@@ -380,7 +380,7 @@ func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSinc
 	subjects := c.Subjects
 	if subjects == nil {
 		var err error
-		if subjects, err = h.Resolver.Touched(ctx, drop.ParseKey(c.key)); err != nil {
+		if subjects, err = h.Resolver.Touched(ctx, drop.ParseKey(c.Key)); err != nil {
 			return err
 		}
 	}
@@ -425,7 +425,8 @@ func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSinc
 	if err := h.send(ctx, b, c, left); err != nil || !tooMany {
 		return err
 	}
-	return h.sendBeyond(ctx, c)
+	c.part = part{MostJobs: h.Resolver.MaxJobsPerDrop} // the message waits until the limit is higher
+	return h.sendChange(ctx, c)
 }
 
 // newAssessment returns an assessment of a subject of a change, to be made.
@@ -441,7 +442,7 @@ func (h *Handler) newAssessment(b *batch, c change, s drop.Subject, lastSince ti
 	if c.Last && s.TooMany() {
 		a.lastSince = h.Now()
 	}
-	if c.deleted {
+	if c.Deleted {
 		a.deleted = c
 	}
 	return a
@@ -451,15 +452,15 @@ func (h *Handler) newAssessment(b *batch, c change, s drop.Subject, lastSince ti
 // that may have been meant for them: those of the same name, of the same bundle, or of
 // talk.mp4 for the name talk.de.
 func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
-	if c.deleted {
+	if c.Deleted {
 		return nil
 	}
 	var keys []string
-	if k := drop.ParseKey(c.key); k.Bundle != "" || k.Name == a.subject.Name || strings.HasPrefix(a.subject.Name, k.Name+".") {
-		keys = append(keys, c.key)
+	if k := drop.ParseKey(c.Key); k.Bundle != "" || k.Name == a.subject.Name || strings.HasPrefix(a.subject.Name, k.Name+".") {
+		keys = append(keys, c.Key)
 	}
 	for key := range c.Uploads {
-		if key != c.key && drop.ParseKey(key).Name == a.subject.Name {
+		if key != c.Key && drop.ParseKey(key).Name == a.subject.Name {
 			keys = append(keys, key)
 		}
 	}

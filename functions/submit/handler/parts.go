@@ -52,14 +52,7 @@ type part struct {
 
 // ownMessage is the body of a message of submit to its own queue.
 type ownMessage struct {
-	Lipdrop *ownChange `json:"lipdrop"`
-}
-
-type ownChange struct {
-	Key     string    `json:"key"`
-	Deleted bool      `json:"deleted,omitempty"`
-	Time    time.Time `json:"time,omitzero"`
-	part
+	Lipdrop *change `json:"lipdrop"`
 }
 
 // parsePart reads the body of a message that submit has sent. Only submit and
@@ -76,8 +69,8 @@ func parsePart(raw []byte, bucket string) ([]change, error) {
 	if err != nil {
 		return nil, fmt.Errorf("event: not a message of submit: %w", err)
 	}
-	read := message.Lipdrop
-	return []change{{bucket: bucket, key: read.Key, deleted: read.Deleted, at: read.Time, part: read.part}}, nil
+	message.Lipdrop.bucket = bucket
+	return []change{*message.Lipdrop}, nil
 }
 
 // send sends about maxParts messages for the subjects of a change, except those for
@@ -94,11 +87,7 @@ func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.
 	for rest := subjects; len(rest) > 0; rest = rest[len(c.Subjects):] {
 		n, size := 0, 0
 		for n < min(most, len(rest)) && size <= maxPart {
-			text, err := json.Marshal(rest[n])
-			if err != nil {
-				return err
-			}
-			size += len(text)
+			size += len(bucket.JSON(rest[n], ""))
 			n++
 		}
 		c.Subjects = rest[:n]
@@ -112,14 +101,8 @@ func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.
 	return nil
 }
 
-// sendBeyond sends a message that waits until MaxJobsPerDrop is raised.
-func (h *Handler) sendBeyond(ctx context.Context, c change) error {
-	c.part = part{MostJobs: h.Resolver.MaxJobsPerDrop}
-	return h.sendChange(ctx, c)
-}
-
 func (h *Handler) sendChange(ctx context.Context, c change) error {
-	return h.Queue.Send(ctx, string(bucket.JSON(ownMessage{&ownChange{c.key, c.deleted, c.at, c.part}}, "")))
+	return h.Queue.Send(ctx, string(bucket.JSON(ownMessage{&c}, "")))
 }
 
 // stillTooMany returns *heldError while MaxJobsPerDrop is not higher than when the
@@ -128,6 +111,6 @@ func (h *Handler) stillTooMany(ctx context.Context, c change) error {
 	if most := h.Resolver.MaxJobsPerDrop; most == 0 || most > c.MostJobs {
 		return nil
 	}
-	slog.WarnContext(ctx, "not submitted", "key", c.key, "state", ledger.Held, "code", problem.TooManyJobs)
+	slog.WarnContext(ctx, "not submitted", "key", c.Key, "state", ledger.Held, "code", problem.TooManyJobs)
 	return &heldError{code: problem.TooManyJobs}
 }

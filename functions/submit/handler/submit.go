@@ -177,7 +177,7 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	}
 	text := fmt.Sprintf("%s was deleted. The files that are left form another job of this name. A deletion starts no job; to start this one, upload %s again.", gone, file)
 	return true, h.warn(ctx, newest, text, func(r *ledger.Record) {
-		if gone == a.deleted.key && h.timeOf(a.deleted).After(r.Deleted) {
+		if gone == a.deleted.Key && h.timeOf(a.deleted).After(r.Deleted) {
 			r.Deleted = h.timeOf(a.deleted)
 		}
 	})
@@ -198,22 +198,22 @@ func (h *Handler) leftBy(ctx context.Context, a *assessment, f drop.Finding, pre
 	if err != nil || a.uploadedSince(newest, f) {
 		return newest, "", err
 	}
-	if !newest.Uses(a.deleted.key) {
+	if !newest.Uses(a.deleted.Key) {
 		gone, err = h.goneFrom(ctx, newest)
 		return newest, gone, err
 	}
 	if ledger.Stamp(f.Order) > h.timeOf(a.deleted).UTC().Format(ledger.StampLayout) {
 		return newest, "", nil // a file was uploaded after the deletion
 	}
-	return newest, a.deleted.key, nil
+	return newest, a.deleted.Key, nil
 }
 
 // timeOf returns the time of a change. A change without a time happened now.
 func (h *Handler) timeOf(c change) time.Time {
-	if c.at.IsZero() {
+	if c.Time.IsZero() {
 		return h.timestamp()
 	}
-	return c.at
+	return c.Time
 }
 
 // uploadedSince reports whether an upload in this batch lets the finding start a job,
