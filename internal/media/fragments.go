@@ -16,6 +16,7 @@ type fragments struct {
 	indexes   []box           // sidx boxes before the first fragment
 	spans     map[uint32]span // of the tracks whose first sample was found, by track id
 	cut       bool            // the file ends inside a fragment
+	all       bool            // spans holds all tracks that have samples
 	partial   bool            // samples of the last fragment are missing
 }
 
@@ -76,13 +77,21 @@ func (f *fragments) read() (found bool, err error) {
 // findLast finds the ends of the tracks by reading the last fragments.
 func (f *fragments) findLast() error {
 	if f.byRandomAccess() {
+		f.all = true
 		return nil
 	}
 	err := f.r.withReserve(tailCalls, tailBytes, func() error { return f.follow(f.next, f.r.src.Size, nil) })
+	f.all = err == nil && !f.cut
 	if errors.Is(err, errBudget) {
 		err = f.fromTail()
 	}
 	return err
+}
+
+// lacks reports whether the fragments certainly hold no samples of a track.
+func (f *fragments) lacks(id uint32) bool {
+	_, begun := f.spans[id]
+	return f.all && !begun
 }
 
 // readFirst reads the first fragment of each track. Several tracks may share a

@@ -96,6 +96,14 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 		}
 	}
 	fragmented := frag.firstMoof > 0 && (m.fragmented || m.samples() == 0)
+	found := false
+	if fragmented {
+		var err error
+		if found, err = frag.read(); err != nil {
+			return err
+		}
+	}
+	empty := func(t *track) bool { return t.Samples == 0 && (!fragmented || frag.lacks(t.id)) }
 	var chosen []*track
 	for _, kind := range []struct {
 		handler, lacks string
@@ -105,16 +113,16 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 		{"vide", "its video track holds no picture", &info.Video, info.Kind == Video},
 		{"soun", "its audio track holds no sound", &info.Audio, info.Kind == Audio},
 	} {
-		t, found := m.choose(kind.handler, fragmented)
+		t, exists := m.choose(kind.handler, empty)
 		switch {
 		case t != nil && t.encrypted:
 			return encryptedFile(r.src.Name)
 		case t != nil:
 			chosen = append(chosen, t)
 			*kind.track = &t.Track
-		case found && kind.needed && m.fragmented && m.samples() == 0:
+		case exists && kind.needed && m.fragmented && !fragmented && m.samples() == 0:
 			return damage("it holds no pictures and no sound, only the beginning of a stream (an init segment)")
-		case found && kind.needed:
+		case exists && kind.needed:
 			return damage(kind.lacks)
 		}
 	}
@@ -122,10 +130,6 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 		return errBox
 	}
 	if fragmented {
-		found, err := frag.read()
-		if err != nil {
-			return err
-		}
 		frag.lengths(found, chosen)
 		if frag.cut {
 			info.warn("%s breaks off in the middle of a fragment: it may have been cut short", r.src.Name)
@@ -172,8 +176,8 @@ func (m *movie) samples() (n int64) {
 
 // choose returns the track with the given handler that a player shows: the first one
 // that has samples, is switched on and holds no chapters. It prefers sound that many
-// programs decode. It reports in found whether there is any track with that handler.
-func (m *movie) choose(handler string, fragmented bool) (t *track, found bool) {
+// programs decode. It reports in exists whether there is any track with that handler.
+func (m *movie) choose(handler string, empty func(*track) bool) (t *track, exists bool) {
 	const enabled = 1
 	best := -1
 	for i := range m.tracks {
@@ -181,8 +185,8 @@ func (m *movie) choose(handler string, fragmented bool) (t *track, found bool) {
 		if c.handler != handler {
 			continue
 		}
-		found = true
-		if m.isChapter(c.id) || c.Samples == 0 && !fragmented {
+		exists = true
+		if m.isChapter(c.id) || empty(c) {
 			continue
 		}
 		rank := 0
@@ -196,7 +200,7 @@ func (m *movie) choose(handler string, fragmented bool) (t *track, found bool) {
 			t, best = c, rank
 		}
 	}
-	return t, found
+	return t, exists
 }
 
 // isChapter reports whether a track holds the chapters of another one.

@@ -175,6 +175,8 @@ func TestBrokenMovies(t *testing.T) {
 		{"a video track without tables", "a.mp4", movie(track("vide")), problem.FileDamaged, "its video track holds no picture"},
 		{"an audio track without sound", "a.m4a", movie(track("soun", table("stsz", 0, be(0)), runs, chunks("stco"))), problem.FileDamaged, "its audio track holds no sound"},
 		{"an init segment", "a.mp4", fragmentedMovie(), problem.FileDamaged, "it holds no pictures and no sound, only the beginning of a stream (an init segment)"},
+		{"fragments without sound", "a.m4a", slices.Concat(typeBox, movieBox(0, trackBox(1, "vide", 0), trackBox(2, "soun", 0), atom("mvex")), fragment(0, 9, 9)),
+			problem.FileDamaged, "its audio track holds no sound"},
 		{"an index that is cut in a table", "a.mp4", whole[:bytes.Index(whole, []byte("stco"))+9], problem.FileDamaged, index},
 		{"an encrypted picture", "a.mp4", movie(described(1, "vide", pictureEntry("encv", 24, atom("sinf", atom("frma", []byte("avc1")))))), problem.FileEncrypted, ""},
 		{"encrypted sound", "a.mp4", movie(described(1, "vide", pictureEntry("avc1", 24)), described(2, "soun", soundEntry("enca"))), problem.FileEncrypted, ""},
