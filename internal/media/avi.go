@@ -35,13 +35,13 @@ func (r *reader) chunks(off, end int64, order binary.ByteOrder) iter.Seq2[chunk,
 // avi is what an AVI file says, and the stream that is being read.
 type avi struct {
 	info   *Info
-	kind   string  // of the stream
-	length Length  // of the stream
-	frame  uint64  // nanoseconds of a frame of the stream
-	data   bool    // there is a list of media data that is not empty
-	open   bool    // the list does not say how long it is
-	start  int64   // offset of the media data
-	whole  int64   // where the media data end if the file is not cut
+	kind   string // of the stream
+	length Length // of the stream
+	frame  uint64 // nanoseconds of a frame of the stream
+	data   bool   // there is a list of media data that is not empty
+	open   bool   // the list does not say how long it is
+	start  int64  // offset of the media data
+	whole  int64  // where the media data end if the file is not cut
 }
 
 // readAVI reads the stream headers of an AVI file. They say how many frames a stream has.

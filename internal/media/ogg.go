@@ -52,12 +52,24 @@ func parseOggPage(data []byte) (oggPage, bool) {
 	return p, true
 }
 
+// packets returns how many packets end in a page.
+func (p oggPage) packets() (n int) {
+	for _, size := range p.lacing {
+		if size < 255 {
+			n++
+		}
+	}
+	return n
+}
+
 // oggStream is a stream of an Ogg file.
 type oggStream struct {
 	codec       string
 	video       bool
 	rate, skip  uint64 // samples per second, and samples at the beginning that are not played
+	most        uint64 // samples of a packet, except for Opus; 0 if unknown
 	start, last uint64 // positions of the first sample and after the last one
+	late        uint64 // position after the first page, if it begins late and its samples are not known
 	pages       int    // with a position
 	packets     uint64 // samples of the packets, for Opus
 	page        uint64 // samples of the packets in the last page
@@ -68,16 +80,17 @@ type oggStream struct {
 // newOggStream reads the first packet of a stream. It returns false for a stream that is
 // neither sound nor pictures.
 func newOggStream(head []byte) (oggStream, bool) {
+	le := binary.LittleEndian
 	begins := func(s string, n int) bool { return len(head) >= n && bytes.HasPrefix(head, []byte(s)) }
 	switch {
 	case begins("OpusHead", 19):
-		return oggStream{codec: "opus", rate: 48000, skip: uint64(binary.LittleEndian.Uint16(head[10:]))}, true
+		return oggStream{codec: "opus", rate: 48000, skip: uint64(le.Uint16(head[10:]))}, true
 	case begins("\x01vorbis", 30):
-		return oggStream{codec: "vorbis", rate: uint64(binary.LittleEndian.Uint32(head[12:]))}, true
+		return oggStream{codec: "vorbis", rate: uint64(le.Uint32(head[12:])), most: 1 << (head[28] >> 4) / 2}, true
 	case begins("\x7fFLAC", 51):
-		return oggStream{codec: "flac", rate: uint64(u32(head[27:]) >> 12)}, true
-	case begins("Speex   ", 40):
-		return oggStream{codec: "speex", rate: uint64(binary.LittleEndian.Uint32(head[36:]))}, true
+		return oggStream{codec: "flac", rate: uint64(u32(head[27:]) >> 12), most: uint64(head[19])<<8 | uint64(head[20])}, true
+	case begins("Speex   ", 68):
+		return oggStream{codec: "speex", rate: uint64(le.Uint32(head[36:])), most: uint64(le.Uint32(head[56:])) * uint64(le.Uint32(head[64:]))}, true
 	case begins("\x80theora", 7):
 		return oggStream{codec: "theora", video: true}, true
 	case begins("OVP80", 5):
@@ -99,9 +112,14 @@ func (s *oggStream) add(p oggPage, gap bool) {
 	if p.granule == noGranule || p.granule == 0 || p.granule > maxTime {
 		return
 	}
-	if s.pages++; s.pages == 1 && samples > 0 && !gap {
-		// A stream that was cut out of a longer one begins late.
-		s.start = p.granule - min(samples, p.granule)
+	if s.pages++; s.pages == 1 && !gap { // a stream that was cut out of a longer one begins late
+		most := min(s.most, maxTime/256) * uint64(p.packets())
+		switch {
+		case samples > 0:
+			s.start = p.granule - min(samples, p.granule)
+		case s.most > 0 && p.granule > most+s.rate:
+			s.start, s.late = p.granule-most, p.granule
+		}
 	}
 	s.last = max(s.last, p.granule)
 }
@@ -111,6 +129,9 @@ func (s *oggStream) add(p oggPage, gap bool) {
 func (s *oggStream) length() Length {
 	played := s.last - min(s.start+s.skip, s.last)
 	l := fact(played, s.rate)
+	if s.late > 0 {
+		l.Exact, l.Least = false, fact(s.last-s.late, s.rate).D
+	}
 	if s.codec != "opus" || s.gap {
 		return l
 	}
@@ -178,6 +199,7 @@ type oggFile struct {
 	open    bool                  // another stream of the same recording may begin
 	strange bool                  // a page belongs to a stream whose beginning was not found
 	gap     bool                  // pages were left out
+	cut     bool                  // the file ends in the middle of a page
 	pages   int64                 // that were read
 	last    int64                 // number of the last page of the sound
 }
@@ -227,9 +249,10 @@ func (o *oggFile) read(r *reader, off, n int64) (end int64, err error) {
 		if p, ok := parseOggPage(data[at:]); ok {
 			o.add(p)
 			at += p.size
-			end = off + int64(at)
+			end, o.cut = off+int64(at), false
 			continue
 		}
+		o.cut = o.cut || beginsWith(data[at:], "OggS")
 		next := bytes.Index(data[at+1:], []byte("OggS"))
 		if next < 0 {
 			break
@@ -288,13 +311,14 @@ func readOggPages(r *reader) (o *oggFile, complete bool, err error) {
 	if err != nil || size <= head {
 		return o, true, err
 	}
-	expected := o.pages * (size - head) / head
+	first := o.pages
+	expected := first * (size - head) / head
 	tail := max(r.src.Size-oggPageSize, end)
-	o.gap = tail > end
+	o.gap, o.cut = tail > end, false
 	if _, err := o.read(r, tail, oggPageSize); err != nil {
 		return o, false, err
 	}
-	doubtful := o.strange || len(o.sound) > 1 || len(o.sound) > 0 && o.sound[0].pages == 0
+	doubtful := o.strange || o.pages == first && o.gap || len(o.sound) > 1 || len(o.sound) > 0 && o.sound[0].pages == 0
 	few := o.video == "" && o.last < expected*3/4 // another recording may come before the last page
 	if !doubtful && !few {
 		return o, true, nil
@@ -339,7 +363,10 @@ func readOgg(r *reader, info *Info) error {
 	case !l.Known():
 		return damage("its header or its positions are impossible")
 	case !l.Exact:
-		info.warn("the length of %s, about %.1f s, is an estimate: the positions in its pages are wrong", r.src.Name, l.D.Seconds())
+		info.warn("the length of %s, about %.1f s, is an estimate: the positions in its pages are wrong or begin late", r.src.Name, l.D.Seconds())
+	}
+	if o.cut {
+		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
 	}
 	info.Audio.Length = l
 	return nil

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 )
@@ -167,14 +168,19 @@ func (w *wav) finish(r *reader, c chunk, info *Info) error {
 func (w *wav) measureCodec(length uint64, info *Info) {
 	var byBlocks, byRate Length
 	if w.blockAlign > 0 && w.channels > 0 {
+		fit := uint64(0) // samples that fit into a block
 		switch {
-		case w.tag == tagIMAADPCM && w.inBlock == 0 && w.blockAlign > 4*w.channels:
-			w.inBlock = (w.blockAlign-4*w.channels)*2/w.channels + 1
-		case w.tag == tagADPCM && w.inBlock == 0 && w.blockAlign > 7*w.channels:
-			w.inBlock = (w.blockAlign-7*w.channels)*2/w.channels + 2
+		case w.tag == tagIMAADPCM && w.blockAlign > 4*w.channels:
+			fit = (w.blockAlign-4*w.channels)*2/w.channels + 1
+		case w.tag == tagADPCM && w.blockAlign > 7*w.channels:
+			fit = (w.blockAlign-7*w.channels)*2/w.channels + 2
+		case w.tag == tagGSM:
+			fit = w.blockAlign / 65 * 320
 		}
-		if w.tag == tagIMAADPCM || w.tag == tagADPCM || w.tag == tagGSM {
-			byBlocks = fact(length/w.blockAlign*w.inBlock, w.rate)
+		if fit > 0 {
+			n := cmp.Or(w.inBlock, fit)
+			byBlocks = fact(length/w.blockAlign*n, w.rate)
+			byBlocks.Exact = byBlocks.Exact && n == fit
 		}
 	}
 	byRate = fact(length, w.byteRate)
@@ -184,8 +190,11 @@ func (w *wav) measureCodec(length uint64, info *Info) {
 	switch l := &info.Audio.Length; {
 	case agree(byFact, byRate) || agree(byFact, byBlocks):
 		*l = byFact
-	case agree(byBlocks, byRate):
-		*l = byBlocks
+		if byBlocks.Exact && byBlocks.D < byFact.D { // the file is cut
+			*l = byBlocks
+		}
+	case byBlocks.Exact, agree(byBlocks, byRate):
+		*l = Fact(byBlocks.D)
 	default:
 		l.D = max(byBlocks.D, byRate.D)
 		if l.D == 0 {
