@@ -7,11 +7,9 @@
 package notice
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
@@ -118,13 +117,9 @@ func (s *Sender) send(ctx context.Context, n ledger.Notice) error {
 	if s.isSilent() {
 		return errSilent
 	}
-	entry, err := s.entry(n)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err = s.put(ctx, entry)
+	err := s.put(ctx, s.entry(n))
 	if errors.Is(err, context.DeadlineExceeded) {
 		s.mu.Lock()
 		s.silentUntil = s.Now().Add(silence)
@@ -160,14 +155,9 @@ func (s *Sender) put(ctx context.Context, entry types.PutEventsRequestEntry) err
 	}
 }
 
-func (s *Sender) entry(n ledger.Notice) (types.PutEventsRequestEntry, error) {
-	var detail bytes.Buffer
-	enc := json.NewEncoder(&detail)
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(s.detail(n))
-	return types.PutEventsRequestEntry{
-		Source: aws.String(Source), DetailType: aws.String(DetailType(n.State)), Detail: aws.String(strings.TrimSpace(detail.String())),
-	}, err
+func (s *Sender) entry(n ledger.Notice) types.PutEventsRequestEntry {
+	detail := strings.TrimSpace(string(bucket.JSON(s.detail(n), "")))
+	return types.PutEventsRequestEntry{Source: aws.String(Source), DetailType: aws.String(DetailType(n.State)), Detail: &detail}
 }
 
 func (s *Sender) detail(n ledger.Notice) Detail {
