@@ -19,9 +19,6 @@ type Remote struct {
 	end      context.CancelFunc
 }
 
-// maxReason bounds how many bytes are read of an error response of the endpoint.
-const maxReason = 4 << 10
-
 // NewRemote returns a Remote for an endpoint, such as http://127.0.0.1:3001. ids
 // are the names of the functions at the endpoint, by their names here.
 func NewRemote(endpoint string, ids map[string]string) (*Remote, error) {
@@ -51,25 +48,19 @@ func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) (resul
 	}
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
-	if r.life.Err() != nil {
-		err = ErrClosed
+	var body []byte
+	if err == nil {
+		defer func() { _ = response.Body.Close() }()
+		body, err = io.ReadAll(http.MaxBytesReader(nil, response.Body, maxResponse))
 	}
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		reason, _ := io.ReadAll(io.LimitReader(response.Body, maxReason)) // as much as can be read
-		return nil, nil, fmt.Errorf("%s of %s: %s: %s", id, r.endpoint, response.Status, bytes.TrimSpace(reason))
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, response.Body, maxResponse))
-	if r.life.Err() != nil {
+	switch {
+	case r.life.Err() != nil:
 		return nil, nil, ErrClosed
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("response of %s: %w", id, err)
-	}
-	if response.Header.Get("X-Amz-Function-Error") != "" {
+	case err != nil:
+		return nil, nil, fmt.Errorf("%s: %w", id, err)
+	case response.StatusCode != http.StatusOK:
+		return nil, nil, fmt.Errorf("%s of %s: %s: %.4096s", id, r.endpoint, response.Status, bytes.TrimSpace(body))
+	case response.Header.Get("X-Amz-Function-Error") != "":
 		return nil, reported(body), nil
 	}
 	return body, nil, nil
