@@ -41,11 +41,11 @@ func (s *Store) dueAfter(prev Posted, st Status, order string) bool {
 
 // sendDue sends the notice about a status that was just read or written, and removes
 // the mark.
-func (s *Store) sendDue(ctx context.Context, key string, st Status, order string, prev written) {
+func (s *Store) sendDue(ctx context.Context, key string, st Status, order string, etag string) {
 	if !s.Notify(ctx, Notice{st, key, cmp.Or(st.Take, Stamp(order))}) {
 		return
 	}
-	err := s.put(ctx, key, st, &prev, statusMetadata(order, false))
+	err := s.put(ctx, key, st, &etag, statusMetadata(order, false))
 	if err != nil && !errors.Is(err, bucket.ErrConflict) { // a conflict: another write has replaced the status
 		slog.WarnContext(ctx, "notice sent, but still marked as due, so it will be sent again", "name", st.Name, "err", err)
 	}

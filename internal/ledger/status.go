@@ -66,7 +66,7 @@ type Posted struct {
 
 	due bool // its notice was not sent yet
 
-	written
+	etag string // of the object that was last read or written; empty if there is none
 }
 
 // Exists reports whether there is a status, readable or not.
@@ -116,7 +116,7 @@ func (s *Store) Posted(ctx context.Context, key string) (Posted, error) {
 	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
 		return Posted{}, err
 	}
-	return Posted{Status: st, Order: file.Metadata[orderMetadata], due: file.Metadata[dueMetadata] != "", written: written{file.ETag}}, nil
+	return Posted{Status: st, Order: file.Metadata[orderMetadata], due: file.Metadata[dueMetadata] != "", etag: file.ETag}, nil
 }
 
 // ErrStale is returned by Post if the status was changed after it was read.
@@ -135,7 +135,7 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order string, p
 		st.UpdatedAt = prev.UpdatedAt
 	} else {
 		st.UpdatedAt = s.Now().UTC().Truncate(time.Second)
-		err := s.put(ctx, key, st, &prev.written, statusMetadata(order, due))
+		err := s.put(ctx, key, st, &prev.etag, statusMetadata(order, due))
 		if errors.Is(err, bucket.ErrConflict) {
 			return ErrStale
 		}
@@ -144,7 +144,7 @@ func (s *Store) Post(ctx context.Context, key string, st Status, order string, p
 		}
 	}
 	if due {
-		s.sendDue(ctx, key, st, order, prev.written)
+		s.sendDue(ctx, key, st, order, prev.etag)
 	}
 	return nil
 }

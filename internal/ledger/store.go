@@ -43,7 +43,7 @@ func (s *Store) Claim(ctx context.Context, rec Record) (Record, bool, error) {
 	key := RecordKey(rec.Name, rec.Take)
 	rec.Revision = rand.Text()
 	for range maxRaces {
-		err := s.put(ctx, key, rec, &rec.written, nil)
+		err := s.put(ctx, key, rec, &rec.etag, nil)
 		if err == nil {
 			return rec, true, nil
 		}
@@ -53,11 +53,11 @@ func (s *Store) Claim(ctx context.Context, rec Record) (Record, bool, error) {
 		stored, err := s.read(ctx, rec.Name, rec.Take)
 		switch {
 		case errors.Is(err, bucket.ErrNotFound):
-			rec.written = written{}
+			rec.etag = ""
 		case err != nil:
 			return Record{}, false, err
 		case stored.State == Released:
-			rec.written = stored.written
+			rec.etag = stored.etag
 		default:
 			// If the response to this write was lost, the SDK's retry conflicts
 			// with the write itself.
@@ -119,7 +119,7 @@ func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)
 			return rec, nil
 		}
 		rec.Revision = rand.Text()
-		err := s.put(ctx, RecordKey(rec.Name, rec.Take), rec, &rec.written, nil)
+		err := s.put(ctx, RecordKey(rec.Name, rec.Take), rec, &rec.etag, nil)
 		if err == nil {
 			return rec, nil
 		}
@@ -282,21 +282,17 @@ func (s *Store) list(ctx context.Context, prefix string) (keys, folders []string
 	return keys, folders, nil
 }
 
-// written identifies the version of an object that was last read or written.
-type written struct {
-	etag string // empty if there is no object
-}
-
-// put writes a JSON object if the object at the key is still prev, and sets prev
-// to what was written. Otherwise it returns bucket.ErrConflict.
-func (s *Store) put(ctx context.Context, key string, value any, prev *written, metadata map[string]string) error {
+// put writes a JSON object if the one at the key still has the given ETag, or if there is
+// none and the ETag is empty, and sets the ETag to that of the written one. Otherwise it
+// returns bucket.ErrConflict.
+func (s *Store) put(ctx context.Context, key string, value any, etag *string, metadata map[string]string) error {
 	body := encode(value)
 	if len(body) > MaxObject {
 		return fmt.Errorf("write %s: it would have %d bytes; at most %d can be read again", key, len(body), MaxObject)
 	}
-	etag, err := s.Bucket.PutJSON(ctx, key, prev.etag, body, metadata)
+	now, err := s.Bucket.PutJSON(ctx, key, *etag, body, metadata)
 	if err == nil {
-		prev.etag = etag
+		*etag = now
 	}
 	return err
 }
