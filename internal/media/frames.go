@@ -15,6 +15,13 @@ type frame struct {
 	stream  uint32 // the bits of the header that do not change within a stream
 }
 
+// timeUnit is a fraction of a second in which every sampling rate of MPEG audio and AAC
+// has samples of a whole length: a second has timeUnit of them.
+const timeUnit = 14112000
+
+// time returns how long the frame lasts, in units of 1/timeUnit seconds.
+func (f frame) time() uint64 { return f.samples * (timeUnit / f.rate) }
+
 // framing is how the frames of a format follow one another.
 type framing struct {
 	header  int                             // bytes of a header
@@ -55,16 +62,16 @@ func (g framing) isChain(data []byte, last bool) bool {
 }
 
 // sync returns the first index of data, not below from, at which a chain of frames
-// begins. If accept is not nil, it must accept the first frame. If there is no such
-// index, sync returns len(data).
-func (g framing) sync(data []byte, from int, last bool, accept func(frame) bool) int {
+// begins. Short says of which frames a chain may be short at the end of data, as in isChain.
+// If there is no such index, sync returns len(data).
+func (g framing) sync(data []byte, from int, short func(frame) bool) int {
 	for from < len(data) {
 		next := bytes.IndexByte(data[from:], 0xff)
 		if next < 0 {
 			break
 		}
 		from += next
-		if f, ok := g.at(data[from:]); ok && (accept == nil || accept(f)) && g.isChain(data[from:], last) {
+		if f, ok := g.at(data[from:]); ok && g.isChain(data[from:], short(f)) {
 			return from
 		}
 		from++
@@ -78,15 +85,17 @@ func (g framing) find(r *reader, off, n int64) (at int64, found bool, err error)
 	if err != nil {
 		return 0, false, err
 	}
-	i := g.sync(data, 0, off+int64(len(data)) == r.src.Size, nil)
+	last := off+int64(len(data)) == r.src.Size
+	i := g.sync(data, 0, func(frame) bool { return last })
 	return off + int64(i), i < len(data) && int64(i) < n, nil
 }
 
 // tally adds up frames.
 type tally struct {
-	frames, bytes, samples uint64
-	slowest, fastest       uint64 // bits per second
-	dense                  frame  // the frame with the most bytes per sample
+	frames, bytes    uint64
+	time             uint64 // in units of 1/timeUnit seconds
+	slowest, fastest uint64 // bits per second
+	dense            frame  // the frame with the most bytes per second
 }
 
 func (t *tally) add(f frame) {
@@ -95,10 +104,10 @@ func (t *tally) add(f frame) {
 	}
 	t.frames++
 	t.bytes += uint64(f.size)
-	t.samples += f.samples
+	t.time += f.time()
 	t.slowest = min(t.slowest, f.bitrate)
 	t.fastest = max(t.fastest, f.bitrate)
-	if uint64(f.size)*t.dense.samples >= uint64(t.dense.size)*f.samples {
+	if t.frames == 1 || uint64(f.size)*t.dense.time() >= uint64(t.dense.size)*f.time() {
 		t.dense = f
 	}
 }
@@ -133,7 +142,8 @@ type part struct {
 	open  bool  // the frames continue after the part
 }
 
-// count counts the complete frames in the n bytes at off.
+// count counts the complete frames in the n bytes at off. Frames of other streams count
+// too if at least three follow one another, because people join recordings.
 func (s *stream) count(off, n int64) (part, error) {
 	n = min(n, s.limit-off)
 	data, err := s.r.bytes(off, n)
@@ -141,23 +151,26 @@ func (s *stream) count(off, n int64) (part, error) {
 		return part{}, err
 	}
 	last := off+n == s.limit
-	same := func(f frame) bool { return f.stream == s.first.stream }
 	p := part{end: off}
-	at := 0
+	at, current := 0, s.first.stream
+	short := func(f frame) bool { return last && f.stream == s.first.stream }
 	if off > s.start {
-		at = s.sync(data, 0, last, same)
+		at = s.sync(data, 0, short)
 		s.gap = s.gap || at < len(data) && !s.inStep(off+int64(at))
 	}
 	for at < len(data) {
 		f, ok := s.at(data[at:])
-		if !ok || !same(f) {
+		if !ok || f.stream != current {
 			if !last && len(data)-at < s.header {
 				p.open = p.found
 				break
 			}
-			at = s.sync(data, at+1, last, same)
-			s.gap = s.gap || at < len(data)
-			continue
+			if at = s.sync(data, at, short); at == len(data) {
+				break
+			}
+			s.gap = true
+			f, _ = s.at(data[at:])
+			current = f.stream
 		}
 		if f.size > int64(len(data)-at) {
 			p.open = !last
@@ -190,7 +203,7 @@ func (s *stream) measure() (Length, error) {
 	case err == nil && s.seen.frames == 0:
 		return Length{}, damage("its frames of sound do not follow one another")
 	case err == nil:
-		return fact(s.seen.samples, s.first.rate), nil
+		return fact(s.seen.time, timeUnit), nil
 	case !errors.Is(err, errBudget):
 		return Length{}, err
 	}
@@ -199,7 +212,7 @@ func (s *stream) measure() (Length, error) {
 	case err != nil:
 		return Length{}, err
 	case counted && s.seen.frames > 0:
-		return fact(s.seen.samples, s.first.rate), nil
+		return fact(s.seen.time, timeUnit), nil
 	}
 	const most = 6 // parts between the beginning and the end
 	windows := min(most, s.r.callsLeft)
@@ -222,7 +235,7 @@ func (s *stream) measure() (Length, error) {
 			return l, nil
 		}
 		if l.Least, _ = inTime(uint64(from-s.start), s.first.bitrate/8); s.gap {
-			l.Least, _ = inTime(s.seen.samples, s.first.rate)
+			l.Least, _ = inTime(s.seen.time, timeUnit)
 		}
 		l.Least = min(l.Least, l.D)
 		return l, nil
@@ -273,11 +286,11 @@ func (s *stream) findEnd() (from, to int64, counted bool, err error) {
 // frames that were seen.
 func (s *stream) estimate(from, to int64) Length {
 	var l Length
-	if samples, ok := mulDiv(uint64(from+to)/2-uint64(s.start), s.seen.samples, s.seen.bytes); ok {
-		l.D, _ = inTime(samples, s.first.rate)
+	if time, ok := mulDiv(uint64(from+to)/2-uint64(s.start), s.seen.time, s.seen.bytes); ok {
+		l.D, _ = inTime(time, timeUnit)
 	}
-	if least, ok := mulDiv(uint64(from-s.start), s.seen.dense.samples, uint64(s.seen.dense.size)); ok {
-		l.Least, _ = inTime(max(least, s.seen.samples), s.first.rate)
+	if least, ok := mulDiv(uint64(from-s.start), s.seen.dense.time(), uint64(s.seen.dense.size)); ok {
+		l.Least, _ = inTime(max(least, s.seen.time), timeUnit)
 	}
 	l.Least = min(l.Least, l.D)
 	return l

@@ -187,6 +187,7 @@ func TestMP3(t *testing.T) {
 			file: far(id3(1<<20), 1<<20+10, id3(0), xing(100, 144*101), mp3Frames(100))},
 		{name: "joined files with the header of the first", duration: 300 * frame,
 			file: whole(xing(100, 144*101), mp3Frames(100), mp3Frames(200))},
+		{name: "joined files of different sampling rates", file: whole(mp3Frames(100), withXing(0xc0, 9)[72:]), duration: 200 * frame},
 		{name: "a header that claims more frames than fit", duration: 100 * frame,
 			file: whole(xing(1<<30, 0), mp3Frames(100))},
 		{name: "a header that claims no frames", duration: 100 * frame,
