@@ -37,6 +37,7 @@ type matroska struct {
 	first, last   element // clusters; last is the last one that was found
 	walked        bool    // last is the last one of the file
 	cut           bool    // the file ends in the middle of an element
+	all           bool    // all blocks were read
 	start         int64   // timestamp of the first cluster
 	width, height int
 }
@@ -47,6 +48,7 @@ type mkvTrack struct {
 	number, kind uint64
 	uid          uint64 // by which tags name the track
 	off          bool   // the track is switched off
+	seen         bool   // a block was found
 	encrypted    bool
 	doubt        string
 	each         uint64        // nanoseconds of a frame; 0 if the file does not say
@@ -94,6 +96,14 @@ func readMatroska(r *reader, info *Info) error {
 	}
 	if err := m.measure(r, chosen); err != nil && !errors.Is(err, errBudget) {
 		return err
+	}
+	if m.all && !m.cut {
+		if video := m.choose(mkvVideo); video != nil && !video.seen {
+			return damage("its video track holds no picture")
+		}
+		if sound := m.choose(mkvAudio); sound != nil && !sound.seen {
+			info.Audio = nil
+		}
 	}
 	m.describe(r, info, chosen)
 	return nil
@@ -326,6 +336,8 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) error {
 			m.readTags(r, e)
 		}
 	}
+	m.all = true
+	reached := false // the first cluster
 	left := 50000 // how many elements may still be read, so that no file makes the search slow
 	for end, tries := len(tail), 0; tries < 16; tries++ {
 		i := bytes.LastIndex(tail[:end], []byte{0x1F, 0x43, 0xB6, 0x75})
@@ -337,10 +349,12 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) error {
 		if err != nil {
 			continue
 		}
-		if base, next := clusterTime(r, e); base >= 0 {
-			m.readBlocks(r, base, next, e.end, false, &left) // the last picture may come before others
-		}
+		base, next := clusterTime(r, e)
+		read := base >= 0 && m.readBlocks(r, base, next, e.end, false, &left) // the last picture may come before others
+		m.all = m.all && read
+		reached = reached || e.body == m.first.body
 	}
+	m.all = m.all && reached
 	if slices.ContainsFunc(chosen, func(t *mkvTrack) bool { return t.end > 0 }) {
 		return nil
 	}
@@ -408,6 +422,7 @@ blocks:
 			if guess {
 				return false
 			}
+			trial.all = false
 			break blocks
 		}
 		if cut = e.cut; !cut {
@@ -421,7 +436,7 @@ blocks:
 	if guess && cut && complete < 2 { // any bytes can look like one block that is cut
 		return false
 	}
-	m.cut = m.cut || cut
+	m.cut, m.all = m.cut || cut, trial.all
 	copy(m.tracks, trial.tracks)
 	return true
 }
@@ -440,6 +455,7 @@ func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool
 		return false
 	}
 	t := &m.tracks[i]
+	t.seen = true
 	at := base + int64(int16(binary.BigEndian.Uint16(data[n:])))
 	const longest = 1000 // units; a longer time between two blocks is a gap
 	switch {

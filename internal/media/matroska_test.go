@@ -165,6 +165,8 @@ func TestMatroskaTracks(t *testing.T) {
 		{"sound only", mkvTrack(2, 2, "A_OPUS"), data, nil, "", problem.NoVideoTrack},
 		{"no cluster", mkvTrack(1, 1, "V_VP8"), nil, nil, "", problem.FileDamaged},
 		{"no track", nil, data, nil, "", problem.FileDamaged},
+		{"no picture", slices.Concat(mkvTrack(1, 1, "V_VP8"), mkvTrack(2, 2, "A_OPUS")), cluster(0, blocks(2, 9, 0, 40, 80)), nil, "", problem.FileDamaged},
+		{"no sound", slices.Concat(mkvTrack(1, 1, "V_VP8"), mkvTrack(2, 2, "A_OPUS")), cluster(0, blocks(1, 9, 0, 40, 80)), []string{"vp8"}, "", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			all := slices.Concat(mkvHead(120, row.tracks), row.data)

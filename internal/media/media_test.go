@@ -148,6 +148,8 @@ func TestProblems(t *testing.T) {
 			"talk.aac is damaged: its frames of sound do not follow one another", "Export talk.aac again if it does not open on your computer."},
 		{"AMR as M4A", "talk.m4a", []byte("#!AMR\n\x3c and so on"), problem.FileMismatch,
 			"talk.m4a is not what its suffix says: it is an AMR recording, as phones make them", "Convert talk.m4a to a WAV or MP3 file."},
+		{"a raw DV stream as AVI", "talk.avi", append([]byte("\x1f\x07\x00\xbf"), make([]byte, 500)...), problem.FileMismatch,
+			"talk.avi is not what its suffix says: it is a raw DV stream, as camcorders record it", "Convert talk.avi to an MP4 file."},
 		{"a transport stream as MP4", "talk.mp4", bytes.Repeat(append([]byte("G\x40\x11\x10"), make([]byte, 184)...), 9), problem.FileMismatch,
 			"talk.mp4 is not what its suffix says: it is an MPEG transport stream", "Convert talk.mp4 to an MP4 file."},
 		{"WAV without sound", "talk.wav", riff("WAVE", pcm8k, chunk("data", nil)), problem.FileEmpty,

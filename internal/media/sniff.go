@@ -81,6 +81,9 @@ var signatures = []struct {
 	{form{called: "a DTS stream", mime: "audio/vnd.dts", kind: Audio}, []string{"\x7f\xfe\x80\x01"}},
 	{form{called: "a Flash video", mime: "video/x-flv", kind: Video}, []string{"FLV\x01"}},
 	{form{called: "an MPEG program stream", mime: "video/mpeg", kind: Video}, []string{"\x00\x00\x01\xba"}},
+	{form{called: "a raw DV stream, as camcorders record it", mime: "video/x-dv", kind: Video}, []string{"\x1f\x07\x00"}},
+	{form{called: "an MXF file", mime: "application/mxf", kind: Video}, []string{"\x06\x0e\x2b\x34"}},
+	{form{called: "a RealMedia file", mime: "application/vnd.rn-realmedia", kind: Video}, []string{".RMF"}},
 	{form{called: "a MIDI file, which holds notes and no sound", mime: "audio/midi", kind: Audio}, []string{"MThd"}},
 }
 
