@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,6 +83,56 @@ func TestSweepFreesReservations(t *testing.T) {
 				t.Errorf("%d takes after the sweep, want %d", n, tt.left)
 			}
 		})
+	}
+}
+
+// A take was claimed on one day and released, submit could not give back, and the take was
+// claimed again on the next day. The sweep frees the older reservation only.
+func TestSweepFreesAReservationOfAnEarlierClaim(t *testing.T) {
+	w := worldtest.New(t)
+	w.Caps = budget.Caps{Jobs: 5}
+	worldtest.DropPair(t, w)
+	w.Run(15 * time.Minute)
+	today, yesterday := budget.Day(world.Begin), budget.Day(world.Begin.AddDate(0, 0, -1))
+	book, _ := w.Bucket.Object(budget.Key(today))
+	w.Bucket.Set(budget.Key(yesterday), bytes.ReplaceAll(book, []byte(today), []byte(yesterday)))
+	w.Pass(2 * time.Hour)
+	if n, left := len(takesOf(t, w, today)), len(takesOf(t, w, yesterday)); n != 1 || left != 0 {
+		t.Errorf("%d takes are left in the book of the claim and %d in the earlier one, want 1 and 0", n, left)
+	}
+}
+
+// A take is claimed again while the sweep frees its earlier reservation. Its new
+// reservation stays.
+func TestSweepBesideAClaim(t *testing.T) {
+	w := worldtest.New(t)
+	w.Batch = 10
+	w.Caps = budget.Caps{Jobs: 5}
+	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "422"), 0)
+	day, puts, claimed := budget.Day(world.Begin), 0, false
+	w.Before = func(c world.Call) error {
+		if c.Op != "PutObject" || c.Key != budget.Key(day) {
+			return nil
+		}
+		if c.Function == "submit" {
+			if puts++; puts > 1 { // it cannot give back
+				return world.Throttled
+			}
+		} else if !claimed {
+			claimed = true
+			keys := w.Bucket.Keys()
+			key := keys[slices.IndexFunc(keys, func(key string) bool { return strings.HasPrefix(key, "jobs/") })]
+			record, _ := w.Bucket.Object(key)
+			w.Bucket.Set(key, bytes.Replace(record, []byte(`"released"`), []byte(`"submitting"`), 1))
+			book, _ := w.Bucket.Object(c.Key)
+			w.Bucket.Set(c.Key, append(book, '\n'))
+		}
+		return nil
+	}
+	worldtest.DropPair(t, w)
+	w.Pass(2 * time.Hour)
+	if n := len(takesOf(t, w, day)); n != 1 || !claimed {
+		t.Errorf("%d takes are left, want 1; claimed again: %t", n, claimed)
 	}
 }
 
