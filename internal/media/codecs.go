@@ -14,7 +14,7 @@ var entryCodecs = map[string]string{
 	"hvc1": "hevc", "hev1": "hevc", "dvh1": "hevc", "dvhe": "hevc", "vvc1": "vvc", "vvi1": "vvc",
 	"av01": "av1", "dav1": "av1", "vp08": "vp8", "vp09": "vp9", "mp4v": "mpeg4", "s263": "h263", "h263": "h263",
 	"apco": "prores", "apcs": "prores", "apcn": "prores", "apch": "prores", "ap4h": "prores", "ap4x": "prores",
-	"AVdn": "dnxhd", "AVdh": "dnxhd", "CFHD": "cfhd", "jpeg": "mjpeg", "mjpa": "mjpeg", "mjpb": "mjpeg",
+	"AVdn": "dnxhd", "AVdh": "dnxhd", "CFHD": "cfhd", "dvc ": "dvvideo", "dvcp": "dvvideo", "dvpp": "dvvideo", "m2v1": "mpeg2video", "jpeg": "mjpeg", "mjpa": "mjpeg", "mjpb": "mjpeg",
 	"png ": "png", "rle ": "qtrle", "SVQ3": "svq3", "cvid": "cinepak", "raw ": "rawvideo", "2vuy": "rawvideo", "v210": "v210",
 	"mp4a": "aac", "alac": "alac", "ac-3": "ac3", "ec-3": "eac3", "ac-4": "ac4", "apac": "apac", "Opus": "opus", "fLaC": "flac",
 	".mp3": "mp3", "ms\x00\x55": "mp3", "samr": "amr_nb", "sawb": "amr_wb", "dtsc": "dts", "mha1": "mpegh_3d_audio", "mhm1": "mpegh_3d_audio",
@@ -73,6 +73,9 @@ func (t *track) readEntry(r *reader) error {
 		}
 	}
 	t.Codec = entryCodecs[kind]
+	if kind == "raw " && t.handler == "soun" {
+		t.Codec = "pcm"
+	}
 	if kind == "mp4a" || kind == "mp4v" {
 		if codec := objectTypes[objectType(behind(data, "esds"))]; codec != "" {
 			t.Codec = codec

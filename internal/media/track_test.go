@@ -74,6 +74,7 @@ func TestCodecs(t *testing.T) {
 		{"MPEG-4 and MP3", pictureEntry("mp4v", 24, esds(0x20)), soundEntry("mp4a", esds(0x6b)), []string{"mpeg4", "mp3"}, ""},
 		{"Apple Lossless", avc, soundEntry("alac"), []string{"h264", "alac"}, "the sound of a.mov is Apple Lossless (ALAC)" + rest},
 		{"spatial sound only", avc, soundEntry("apac"), []string{"h264", "apac"}, "the sound of a.mov is spatial audio (apac)" + rest},
+		{"DV with sound of eight bits", pictureEntry("dvcp", 24), soundEntry("raw "), []string{"dvvideo", "pcm"}, ""},
 		{"unknown", pictureEntry("what", 24), soundEntry("ever"), nil, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
