@@ -225,29 +225,28 @@ func (d *doctor) checkDrop(ctx context.Context, wait, pause time.Duration) {
 		d.failed("delete "+answer, err)
 		return
 	}
+	defer func() {
+		if err := remove(context.WithoutCancel(ctx), d.Bucket, drop); err != nil {
+			d.failed("delete "+drop, err)
+		}
+	}()
 	for start := time.Now(); ; {
 		if err := d.Bucket.Upload(ctx, drop, strings.NewReader("lipdrop doctor\n"), nil); err != nil {
 			d.failed("drop "+drop, err)
 			return
 		}
 		_, err := d.Bucket.Head(ctx, answer)
-		missing := errors.Is(err, bucket.ErrNotFound)
-		if err != nil && !missing {
+		switch {
+		case err == nil:
+			d.fine("the test file " + testFile + " got an answer file, so drops arrive")
+			return
+		case !errors.Is(err, bucket.ErrNotFound):
 			d.failed("search for "+answer, err)
 			return
-		}
-		if !missing || time.Since(start) >= wait {
-			err := remove(ctx, d.Bucket, drop)
-			switch {
-			case err != nil:
-				d.failed("delete "+drop, err)
-			case missing:
-				d.wrong(fmt.Sprintf("the test file %s got no answer file within %v", testFile, wait),
-					"A bucket's events begin about five minutes after EventBridge was switched on; check again then. "+
-						"If the answer file is still missing, read the log and the errors of the stack's SubmitFunction.")
-			default:
-				d.fine("the test file " + testFile + " got an answer file, so drops arrive")
-			}
+		case time.Since(start) >= wait:
+			d.wrong(fmt.Sprintf("the test file %s got no answer file within %v", testFile, wait),
+				"A bucket's events begin about five minutes after EventBridge was switched on; check again then. "+
+					"If the answer file is still missing, read the log and the errors of the stack's SubmitFunction.")
 			return
 		}
 		if err := workflow.Sleep(ctx, pause); err != nil {

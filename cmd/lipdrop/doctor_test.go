@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	stdcmp "cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -34,6 +35,7 @@ type stack struct {
 	denied       string // operation that the caller may not use
 
 	drops    int      // test files that were put
+	dropped  func()   // if set, called for each of them
 	answered bool     // answers/lipdrop-doctor.check.json exists
 	deleted  []string // keys, in order
 }
@@ -116,6 +118,9 @@ func (s *stack) serveS3(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPut && key == "inbox/lipdrop-doctor.check":
 		s.drops++
 		s.answered = s.drops > s.lost
+		if s.dropped != nil {
+			s.dropped()
+		}
 	case r.Method == http.MethodHead && key == "answers/lipdrop-doctor.check.json":
 		if !s.answered {
 			w.WriteHeader(http.StatusNotFound)
@@ -297,18 +302,21 @@ func TestDoctorDropsATestFile(t *testing.T) {
 		"       A bucket's events begin about five minutes after EventBridge was switched on; check again then. " +
 		"If the answer file is still missing, read the log and the errors of the stack's SubmitFunction.\n"
 	for _, tt := range []struct {
-		name    string
-		aws     stack
-		args    string
-		want    string // a line, or two
-		drops   int
-		deleted []string
+		name      string
+		aws       stack
+		args      string
+		interrupt bool   // after the first drop
+		want      string // a line, or two
+		drops     int
+		deleted   []string
 	}{
 		{name: "it is answered", want: "ok     the test file lipdrop-doctor.check got an answer file, so drops arrive\n",
 			drops: 1, deleted: []string{"answers/lipdrop-doctor.check.json", "inbox/lipdrop-doctor.check"}},
 		{name: "the first two events do not arrive", aws: stack{lost: 2}, want: "ok     the test file lipdrop-doctor.check got an answer file, so drops arrive\n",
 			drops: 3, deleted: []string{"answers/lipdrop-doctor.check.json", "inbox/lipdrop-doctor.check"}},
 		{name: "no event arrives", aws: stack{lost: 1000}, args: "--wait 0s", want: unanswered,
+			drops: 1, deleted: []string{"answers/lipdrop-doctor.check.json", "inbox/lipdrop-doctor.check"}},
+		{name: "interrupted", aws: stack{lost: 1000}, args: "--every 1h", interrupt: true, want: "",
 			drops: 1, deleted: []string{"answers/lipdrop-doctor.check.json", "inbox/lipdrop-doctor.check"}},
 		{name: "the bucket sends no events", aws: stack{eventsOff: true}, want: "-      the test file was not dropped: fix the above first\n"},
 	} {
@@ -321,8 +329,13 @@ func TestDoctorDropsATestFile(t *testing.T) {
 			} {
 				t.Setenv(name, value)
 			}
+			ctx, interrupt := context.WithCancel(t.Context())
+			defer interrupt()
+			if tt.interrupt {
+				tt.aws.dropped = interrupt
+			}
 			var out, errs bytes.Buffer
-			run(t.Context(), append([]string{"doctor", "--stack", "lipdrop", "--drop", "--every", "0s"}, strings.Fields(tt.args)...), &out, &errs)
+			run(ctx, append([]string{"doctor", "--stack", "lipdrop", "--drop", "--every", "0s"}, strings.Fields(tt.args)...), &out, &errs)
 			if !strings.Contains(out.String(), tt.want) || tt.aws.drops != tt.drops {
 				t.Errorf("%d test files, want %d; doctor says:\n%s", tt.aws.drops, tt.drops, out.String())
 			}
