@@ -20,15 +20,15 @@ import (
 )
 
 type checkCmd struct {
-	VideoModel     string   `default:"${video_model}" help:"Model for a video and an audio file without a preset."`
-	ImageModel     string   `default:"${image_model}" help:"Model for an image and an audio file without a preset."`
+	VideoModel     string   `default:"${video_model}" predictor:"model" help:"Model for a video and an audio file without a preset."`
+	ImageModel     string   `default:"${image_model}" predictor:"model" help:"Model for an image and an audio file without a preset."`
 	SharedFolders  []string `default:"${shared_folders}" placeholder:"FOLDER" help:"Folders whose files any job.json may name."`
 	MaxJobsPerDrop int      `default:"${max_jobs_per_drop}" help:"How many jobs one changed file may start."`
 	LengthMismatch string   `default:"${length_mismatch}" enum:"warn,reject" help:"What happens if a part of a file would be missing in the output: warn or reject."`
 	Price          bool     `help:"Ask RunComfy for prices, and say what each job costs by them. Uses the token in RUNCOMFY_TOKEN, or the token of the stack."`
 	JSON           bool     `name:"json" help:"Print one JSON object for each job, in the form of docs/check.md."`
 	client.Target
-	Files []string `arg:"" name:"file-or-folder" help:"What you would drop."`
+	Files []string `arg:"" predictor:"file" name:"file-or-folder" help:"What you would drop."`
 }
 
 // Run prints what job each file would start, or what is wrong with it. It runs the same

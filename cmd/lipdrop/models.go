@@ -18,7 +18,7 @@ type modelsCmd struct {
 	client.Target
 	Live bool   `help:"Also ask RunComfy for prices and changed inputs, with the stack's token."`
 	JSON bool   `name:"json" help:"Print one JSON object for each model."`
-	ID   string `arg:"" optional:"" help:"Model to describe, such as sync/react-1."`
+	ID   string `arg:"" optional:"" predictor:"model" help:"Model to describe, such as sync/react-1."`
 }
 
 // modelLine is what models --json prints about a model.

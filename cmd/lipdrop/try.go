@@ -28,12 +28,12 @@ import (
 )
 
 type tryCmd struct {
-	Dir       string        `default:".lipdrop" help:"Folder of the local stack's state."`
-	Out       string        `default:"lipdrop-out" help:"Folder that the outputs are stored in."`
+	Dir       string        `default:".lipdrop" predictor:"folder" help:"Folder of the local stack's state."`
+	Out       string        `default:"lipdrop-out" predictor:"folder" help:"Folder that the outputs are stored in."`
 	RunTime   time.Duration `name:"run" default:"2s" help:"How long the fake RunComfy runs each job."`
 	QueueTime time.Duration `name:"queue" default:"0s" help:"How long the fake RunComfy queues each job."`
 	Output    string        `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file in which nothing can be decoded (${enum})."`
-	Files     []string      `arg:"" optional:"" name:"file" help:"What to drop: pairs of files, or .job folders. A built-in clip and voice by default."`
+	Files     []string      `arg:"" optional:"" predictor:"file" name:"file" help:"What to drop: pairs of files, or .job folders. A built-in clip and voice by default."`
 }
 
 // errStackFailed is returned if a part of the local stack has failed.
