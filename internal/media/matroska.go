@@ -283,7 +283,7 @@ func clusterTime(r *reader, cluster element) (at, next int64) {
 	return -1, cluster.body
 }
 
-// readTags notes when tracks end by their tags, which most programs write.
+// readTags notes when tracks end, as their tags say. ffmpeg and mkvmerge write such tags.
 func (m *matroska) readTags(r *reader, tags element) {
 	const most = 16 << 10
 	if tags.end-tags.body > most {
@@ -338,7 +338,7 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) error {
 	}
 	m.all = true
 	reached := false // the first cluster
-	left := 50000 // how many elements may still be read, so that no file makes the search slow
+	left := 50000    // how many elements may still be read, so that no file makes the search slow
 	for end, tries := len(tail), 0; tries < 16; tries++ {
 		i := bytes.LastIndex(tail[:end], []byte{0x1F, 0x43, 0xB6, 0x75})
 		if i < 0 {
@@ -436,7 +436,7 @@ blocks:
 	if guess && cut && complete < 2 { // any bytes can look like one block that is cut
 		return false
 	}
-	m.cut, m.all = m.cut || cut, trial.all
+	m.cut, m.all = m.cut || cut && end == r.src.Size, trial.all
 	copy(m.tracks, trial.tracks)
 	return true
 }
