@@ -21,7 +21,7 @@ type localCmd struct {
 	Dir        string        `default:".lipdrop" predictor:"folder" help:"Folder of the local stack's state. It survives a restart."`
 	RunTime    time.Duration `name:"run" default:"10s" help:"How long the fake RunComfy runs each job."`
 	QueueTime  time.Duration `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
-	Output     string        `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file in which nothing can be decoded (${enum})."`
+	Output     string        `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
 	Settle     time.Duration `default:"2s" help:"How long to wait before a drop is assessed, so that files copied together are assessed together."`
 	Port       int           `help:"Port of S3 over plain http on 127.0.0.1. By default the port of the last start, or a free one."`
 	TLSPort    int           `name:"tls-port" help:"Port of S3 over https on 127.0.0.1."`

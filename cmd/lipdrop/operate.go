@@ -99,7 +99,7 @@ const jobsAtOnce = 8
 
 // forEach calls do with each job, several at the same time, and continues after an error.
 // It ignores jobs that only a prefix selects and for which there is nothing to do, unless
-// there is nothing to do for any job.
+// it would ignore all jobs.
 func forEach(named map[string]bool, do func(name string) error) error {
 	names := sortedKeys(named)
 	errs := make([]error, len(names))

@@ -36,7 +36,7 @@ func (c *uiCmd) Run(ctx context.Context, stack *client.Client, out *terminal) er
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "The page is at\n  %s\nKeep this address to yourself: whoever has it can do what you may do. Press Ctrl-C to end the page.\n", server.URL())
+	fmt.Fprintf(out, "The page is at\n  %s\nIf your browser does not open it, open this address yourself. Keep the address to yourself: whoever has it can do what you may do. Press Ctrl-C to end the page.\n", server.URL())
 	if !c.NoOpen {
 		remove := openBrowser(server.URL())
 		defer remove()
@@ -76,7 +76,7 @@ func openBrowser(address string) (remove func()) {
 	page := fmt.Sprintf(`<!doctype html><meta name="referrer" content="no-referrer"><meta http-equiv="refresh" content="0;url=%s"><title>lipdrop</title>`, template.HTMLEscapeString(address))
 	if os.WriteFile(path, []byte(page), 0o600) == nil {
 		browser.Stdout, browser.Stderr = io.Discard, io.Discard
-		_ = browser.OpenFile(path)
+		go func() { _ = browser.OpenFile(path) }() // may return only when the browser ends
 	}
 	return remove
 }

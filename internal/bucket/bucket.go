@@ -171,16 +171,11 @@ func (b *Bucket) Head(ctx context.Context, key string) (File, error) {
 	}, nil
 }
 
-// Exists reports whether there is a file at a key, also one that S3 refuses to return.
+// Exists reports whether there is a file at a key. It lists the key, because the response
+// to a HEAD does not say whether S3 refuses the file, which exists, or the request.
 func (b *Bucket) Exists(ctx context.Context, key string) (bool, error) {
-	_, err := b.Head(ctx, key)
-	if _, refused := errors.AsType[*RefusedError](err); err == nil || refused {
-		return true, nil
-	}
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
-	}
-	return false, err
+	files, _, err := b.List(ctx, key, 1)
+	return len(files) > 0 && files[0].Key == key, err
 }
 
 // Get returns the first bytes of an object, up to a limit. It returns

@@ -175,8 +175,8 @@ func (b *Book) GiveBack(ctx context.Context, r Reservation) error {
 	})
 }
 
-// Free removes the takes of a day for which free returns true: they are certainly not
-// charged. It returns their number.
+// Free removes the takes of a day for which free returns true, and returns their number.
+// Free must return true only for a take that is certainly not charged.
 //
 // A take that is claimed again meanwhile has a new reservation. The book has then changed,
 // so Free calls free again for each take. For a take that may be claimed again, free must

@@ -16,7 +16,7 @@ import (
 const EstimateNote = "by RunComfy's base price; not a quote"
 
 const (
-	// priceTime is how long a job waits at most for the price of its model.
+	// priceTime is the timeout of a request for a price.
 	priceTime = 2 * time.Second
 	// priceAge is how long a price is kept.
 	priceAge = 24 * time.Hour
@@ -63,8 +63,8 @@ func (e Estimate) Warning() string {
 }
 
 // Estimate returns the estimate of a job by the length of its output; 0 means that the
-// length is not known. If the price is not in memory, Estimate asks RunComfy and waits at
-// most two seconds; concurrent calls wait for each other. It does not return an error,
+// length is not known. If the price is not in memory, Estimate asks RunComfy, for at most
+// two seconds. Concurrent calls ask one after the other. It does not return an error,
 // because a job runs with or without an estimate.
 func (p *Prices) Estimate(ctx context.Context, model string, length time.Duration) Estimate {
 	price := p.price(ctx, model)
@@ -99,10 +99,13 @@ func (p *Prices) price(ctx context.Context, model string) price {
 	if ok && (kept.unknown == "" && age < priceAge || kept.unknown != "" && age < askAgain) {
 		return kept
 	}
-	ctx, cancel := context.WithTimeout(ctx, priceTime)
+	limited, cancel := context.WithTimeout(ctx, priceTime)
 	defer cancel()
-	described, err := p.API.Model(ctx, model)
+	described, err := p.API.Model(limited, model)
 	asked := priceOf(described, err)
+	if ctx.Err() != nil {
+		return asked // the caller gave up, which says nothing about RunComfy
+	}
 	asked.at = now
 	if p.known == nil {
 		p.known = map[string]price{}
@@ -119,7 +122,7 @@ func priceOf(m runcomfy.Model, err error) price {
 	usd := m.BasePriceUSD
 	switch {
 	case usd == nil:
-		return price{unknown: "RunComfy has no price for the model"}
+		return price{unknown: "RunComfy's description of the model has no usable price"}
 	case !(*usd > 0 && *usd < maxPrice):
 		return price{unknown: fmt.Sprintf("RunComfy says that the model costs %g US dollars, which cannot be right", *usd)}
 	case m.PriceUnit != runcomfy.PerSecond && m.PriceUnit != runcomfy.PerOutput:
@@ -128,9 +131,13 @@ func priceOf(m runcomfy.Model, err error) price {
 	return price{usd: *usd, unit: m.PriceUnit, note: m.PricingNote}
 }
 
-// describe returns an error in words that are the same each time.
+// describe returns an error in words. It leaves out what differs between two errors of one
+// kind, so that their warnings are equal.
 func describe(err error) string {
 	if response, ok := errors.AsType[*runcomfy.Error](err); ok {
+		if response.HTTPStatus/100 == 2 {
+			return "its response could not be used"
+		}
 		return fmt.Sprintf("it returned HTTP %d", response.HTTPStatus)
 	}
 	if _, ok := errors.AsType[*runcomfy.TokenError](err); ok {

@@ -46,7 +46,7 @@ func TestEstimate(t *testing.T) {
 		{"priced by the output", "happyhorse/happyhorse-1.0/reference-to-video", 5 * time.Second, 0.9, ""},
 		{"priced by the output, whose length is not known", "happyhorse/happyhorse-1.0/reference-to-video", 0, 0.9, ""},
 		{"priced by the second, output of an unknown length", "sync/react-1", 0, 0, "the length of the output is not known"},
-		{"a model without a price", "a/b", time.Second, 0, "RunComfy has no price for the model"},
+		{"a model without a price", "a/b", time.Second, 0, "RunComfy's description of the model has no usable price"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -50,7 +50,7 @@ func (m *Model) PairInput(options map[string]any, audio media.Info) (input map[s
 	if length.AtLeast() == 0 && !length.Exact {
 		return input, []string{fmt.Sprintf("the length of %s is not known, so RunComfy's default for %s applies; set %s if the voice is longer than the output", audio.Name, name, name)}
 	}
-	count := min(m.clipsFor(length.AtLeast(), m.clip(options)), m.length.most)
+	count := min(m.clipsFor(length.AtLeast(), m.clip(input)), m.length.most)
 	input[name] = count
 	if !length.Exact {
 		warnings = append(warnings, fmt.Sprintf("%s is about %s long, by an estimate, and at least %s; %s is %d, for the shorter length; set %s if the voice is longer",

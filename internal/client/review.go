@@ -54,11 +54,15 @@ const maxNote = 4000
 // Review stores a decision about a take that has succeeded: the given take or, if take is
 // empty, the newest one. It replaces an earlier decision. If seen is not nil, it is the
 // ETag of the review that the person has seen, or empty if the person has seen none.
-// Review returns *StateError if the note is too long, if there is no such take, if the
-// stored review is not the seen one, and if somebody else decides at the same time.
+// Review returns *NoJobError if there is no such job. It returns *StateError if the note is
+// too long or is not UTF-8, if there is no such take with an output, if the stored review
+// is not the seen one, or if somebody else decides at the same time.
 func (c *Client) Review(ctx context.Context, name, take string, decision Decision, note string, seen *string) (Review, error) {
-	if len(note) > maxNote || !utf8.ValidString(note) {
-		return Review{}, &StateError{Reason: fmt.Sprintf("the note has %d bytes; at most %d bytes of UTF-8 are accepted. Shorten it", len(note), maxNote)}
+	switch {
+	case !utf8.ValidString(note):
+		return Review{}, &StateError{Reason: "the note is not text in UTF-8. Write it in UTF-8"}
+	case len(note) > maxNote:
+		return Review{}, &StateError{Reason: fmt.Sprintf("the note has %d bytes; at most %d are accepted. Shorten it", len(note), maxNote)}
 	}
 	takes, err := c.succeeded(ctx, name, take)
 	if err != nil {

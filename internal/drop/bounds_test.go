@@ -32,8 +32,8 @@ func TestBounds(t *testing.T) {
 		{"members of a pair's preset", []string{"a.mp4", "a.wav", `preset.json = {"input": {` + members(3999) + `"m": 0}}`, "a.wav"}, 51, "and 3950 more"},
 		{"a member", []string{`x.job/job.json = {"model": "sync/react-1", "` + strings.Repeat("\U0001d160", 15000) + `": 0}`}, 1, ""},
 		{"a model", []string{`x.job/job.json = {"model": "` + strings.Repeat("m", 60000) + `"}`}, 1, "…\""},
-		{"a media value", []string{reactJob("x.job/job.json", strings.Repeat("v", 60000)+".mp4", "https://example.com/a.wav")}, 1, "has more than the 1024 bytes that S3 allows"},
-		{"a wildcard", []string{reactJob("x.job/job.json", "v.mp4", strings.Repeat("*", 60000)+".wav")}, 1, "has more than the 1024 bytes that S3 allows"},
+		{"a media value", []string{reactJob("x.job/job.json", strings.Repeat("v", 60000)+".mp4", "https://example.com/a.wav")}, 1, "S3 allows at most 1024"},
+		{"a wildcard", []string{reactJob("x.job/job.json", "v.mp4", strings.Repeat("*", 60000)+".wav")}, 1, "S3 allows at most 1024"},
 		{"bytes of job.json", []string{"x.job/job.json = {}" + strings.Repeat(" ", 65536)}, 1, "lipdrop reads at most 65536"},
 	}
 	for _, tt := range tests {

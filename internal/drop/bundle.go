@@ -194,7 +194,7 @@ func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *cata
 			continue
 		}
 		if !beside && !l.mayName(bundle, key) {
-			wrong(property, l.notShared(bundle, describe(property, value)))
+			wrong(property, l.notShared(property, bundle, value))
 			continue
 		}
 		refs.keys = append(refs.keys, key)

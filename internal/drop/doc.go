@@ -6,12 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"path"
 	"slices"
-	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
@@ -70,7 +67,7 @@ func parseDoc(base string, text []byte) (*doc, []problem.Problem) {
 	var members map[string]json.RawMessage
 	err := json.Unmarshal(text, &members)
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return nil, []problem.Problem{invalid(base, "%s is not JSON at %s: %s", base, position(text, int(syntax.Offset)), mistake(text, int(syntax.Offset), syntax))}
+		return nil, []problem.Problem{invalid(base, "%s is not JSON at %s: %s", base, position(text, int(syntax.Offset)), problem.JSONMistake(text, syntax))}
 	}
 	if err != nil || members == nil {
 		return nil, []problem.Problem{invalid(base, `%s is %s; it must be an object such as {"model": …, "input": {…}}`, base, kindOfJSON(text))}
@@ -118,46 +115,6 @@ func unknownMember(base, name string) (p problem.Problem, meant string) {
 		p.Remedy = fmt.Sprintf("Rename %q to %q.", problem.ShortValue(name), meant)
 	}
 	return p, meant
-}
-
-// mistake returns what is wrong with a JSON text whose parser stopped after offset
-// bytes. It describes the most common mistakes in plain words, and the rest in the
-// parser's words.
-func mistake(text []byte, offset int, parser error) string {
-	if err := json.NewDecoder(bytes.NewReader(text)).Decode(new(any)); errors.Is(err, io.ErrUnexpectedEOF) {
-		return "it ends too early: a closing bracket or quote is missing"
-	}
-	at := min(max(offset-1, 0), len(text)-1)
-	here, _ := utf8.DecodeRune(text[at:])
-	before := bytes.TrimSpace(text[:at])
-	last, _ := utf8.DecodeLastRune(before)
-	isValueNext := strings.ContainsRune("{[,:", last)
-	inText := strings.HasSuffix(parser.Error(), "in string literal")
-	inEscape := strings.Contains(parser.Error(), "escape")
-	switch {
-	case inText && (here == '\n' || here == '\r'):
-		return "a text must end on the line where it starts"
-	case inEscape:
-		return `write a \ in a text as \\`
-	case here == '#' || bytes.HasPrefix(text[at:], []byte("//")) || bytes.HasPrefix(text[at:], []byte("/*")):
-		return "JSON has no comments"
-	case here == '\'' || unicode.In(here, unicode.Pi, unicode.Pf, unicode.Ps) && here >= utf8.RuneSelf:
-		return fmt.Sprintf("%q has no meaning there; JSON takes plain double quotes", string(here))
-	case here >= utf8.RuneSelf:
-		return fmt.Sprintf("%q has no meaning there", string(here))
-	case (here == '}' || here == ']') && last == ',':
-		return "remove the comma before it"
-	case json.Valid(before):
-		return "there is text after the end of the object"
-	case slices.ContainsFunc([]string{"True", "False", "None"}, func(word string) bool { return bytes.HasPrefix(text[at:], []byte(word)) }):
-		return "write true, false and null in small letters"
-	case isValueNext && (unicode.IsLetter(here) || here == '/'): // such as /inbox/shared/v.mp4
-		return "write names and texts in double quotes"
-	case !isValueNext && strings.ContainsRune(`"{[`, here):
-		return "a comma or a colon is missing before it"
-	default:
-		return parser.Error()
-	}
 }
 
 // position returns the line and column of the byte before offset.

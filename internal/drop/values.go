@@ -78,9 +78,9 @@ func badKey(property catalog.MediaProperty, key, value, model string) *problem.P
 	case !problem.IsPrintable(below):
 		return badMedia(describe(property, value) + " has characters that cannot be seen or typed")
 	case isRelative(below) || strings.HasPrefix(path.Base(below), ".") || hasDot(below) && !strings.HasPrefix(value, "/"):
-		return badMedia(describe(property, value) + " leads out of the folder, or to a hidden file")
+		return badMedia(describe(property, value) + " has a part that is . or .., or names a hidden file")
 	case len(key) > maxKey:
-		return badMedia(fmt.Sprintf("%s has more than the %d bytes that S3 allows", describe(property, value), maxKey))
+		return badMedia(fmt.Sprintf("%s stands for a key of %d bytes; S3 allows at most %d", describe(property, value), len(key), maxKey))
 	case openEnded(value):
 		return nil // each match has its own suffix
 	case !known:
@@ -107,11 +107,11 @@ func (l *lister) mayName(bundle, key string) bool {
 }
 
 // notShared returns the problem of a media value whose key mayName refuses.
-func (l *lister) notShared(bundle, value string) problem.Problem {
+func (l *lister) notShared(property catalog.MediaProperty, bundle, value string) problem.Problem {
 	where := problem.List(append([]string{folderAbove(bundle)}, l.SharedFolders...), "or")
 	return problem.Problem{
-		Code: problem.FileNotShared, Reason: fmt.Sprintf("%s is not in %s", value, where),
-		Remedy: "Upload the file beside job.json, or into one of these folders, and name it there.", Again: []string{jobJSON},
+		Code: problem.FileNotShared, Reason: fmt.Sprintf("%s is not in %s", describe(property, value), where),
+		Remedy: "Upload the file beside job.json or into one of these folders, then write its new path into job.json.", Again: []string{jobJSON},
 	}
 }
 

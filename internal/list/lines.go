@@ -20,17 +20,17 @@ func (r *reader) readLines(text []byte) []record {
 	}
 	var records []record
 	number := 0
-	for line := range bytes.Lines(text) {
+	for whole := range bytes.Lines(text) {
 		number++
-		line = bytes.TrimSpace(line)
+		line := bytes.TrimSpace(whole)
 		switch {
 		case len(line) == 0:
 		case line[0] != '{':
 			r.report(Problem{Row: number, Reason: "the line is not a JSON object", Remedy: `Write one object a line, such as {"name": "a", "video": "a.mp4", "audio": "a.wav"}.`})
 		case !json.Valid(line):
 			reason := "the line is not JSON"
-			if err, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(line, new(any))); ok {
-				reason += fmt.Sprintf(" at character %d: %v", utf8.RuneCount(line[:min(int(err.Offset), len(line))]), err)
+			if err, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(whole, new(any))); ok {
+				reason += fmt.Sprintf(" at character %d: %s", utf8.RuneCount(whole[:err.Offset]), problem.JSONMistake(whole, err))
 			}
 			r.report(Problem{Row: number, Reason: reason, Remedy: "Fix the line. Each object must be on one line."})
 		default:

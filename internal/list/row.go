@@ -183,7 +183,7 @@ func (r *Row) addOptions(given map[string]any, defaults map[string]string, wrong
 		text, _ := r.Options[p.Member].(string)
 		switch text = strings.TrimSpace(text); {
 		case r.isMedia(p.Member) || reported[p.Member]: // addMedia or badCell has reported it
-		case decimalComma.MatchString(text):
+		case r.table && decimalComma.MatchString(text):
 			wrong(p.Member, fmt.Sprintf("%s is %s, with a decimal comma", p.Member, text), fmt.Sprintf("Write %s, with a point.", strings.Replace(text, ",", ".", 1)))
 		default:
 			wrong(p.Member, p.Reason, p.Remedy)

@@ -90,7 +90,7 @@ func openPorts(wanted Ports, path string) (*listeners, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	l := &listeners{}
-	for _, requested := range []bool{true, false} { // otherwise a port in the file could be a requested one
+	for _, requested := range []bool{true, false} { // requested ports first: the file may name one of them for another purpose
 		for i, open := range l.all() {
 			if (*wanted.all()[i] != 0) != requested {
 				continue

@@ -1,6 +1,12 @@
 package problem
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -52,4 +58,43 @@ func IsPrintable(text string) bool {
 func IsUnprintable(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp) ||
 		'\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
+}
+
+// JSONMistake returns what is wrong with a JSON text that the parser refused. It describes
+// the most common mistakes in plain words, and the rest in the parser's words.
+func JSONMistake(text []byte, parser *json.SyntaxError) string {
+	if err := json.NewDecoder(bytes.NewReader(text)).Decode(new(any)); errors.Is(err, io.ErrUnexpectedEOF) {
+		return "it ends too early: a closing bracket or quote is missing"
+	}
+	at := min(max(int(parser.Offset)-1, 0), len(text)-1)
+	here, _ := utf8.DecodeRune(text[at:])
+	before := bytes.TrimSpace(text[:at])
+	last, _ := utf8.DecodeLastRune(before)
+	isValueNext := strings.ContainsRune("{[,:", last)
+	inText := strings.HasSuffix(parser.Error(), "in string literal")
+	inEscape := strings.Contains(parser.Error(), "escape")
+	switch {
+	case inText && (here == '\n' || here == '\r'):
+		return "a text must end on the line where it starts"
+	case inEscape:
+		return `write a \ in a text as \\`
+	case here == '#' || bytes.HasPrefix(text[at:], []byte("//")) || bytes.HasPrefix(text[at:], []byte("/*")):
+		return "JSON has no comments"
+	case here == '\'' || unicode.In(here, unicode.Pi, unicode.Pf, unicode.Ps) && here >= utf8.RuneSelf:
+		return fmt.Sprintf("%q has no meaning there; JSON takes plain double quotes", string(here))
+	case here >= utf8.RuneSelf:
+		return fmt.Sprintf("%q has no meaning there", string(here))
+	case (here == '}' || here == ']') && last == ',':
+		return "remove the comma before it"
+	case json.Valid(before):
+		return "there is text after the end of the object"
+	case slices.ContainsFunc([]string{"True", "False", "None"}, func(word string) bool { return bytes.HasPrefix(text[at:], []byte(word)) }):
+		return "write true, false and null in small letters"
+	case isValueNext && (unicode.IsLetter(here) || here == '/'): // such as /inbox/shared/v.mp4
+		return "write names and texts in double quotes"
+	case !isValueNext && strings.ContainsRune(`"{[`, here):
+		return "a comma or a colon is missing before it"
+	default:
+		return parser.Error()
+	}
 }

@@ -33,8 +33,8 @@ type Job struct {
 	// Ended says that the job has ended at RunComfy, successfully or not.
 	Ended bool `json:"ended"`
 
-	// Seen is the state that poll last wrote into the record, or "" if that failed. In the
-	// queue, the position follows it, if it is known.
+	// Seen says what poll last wrote into the status: a state, in the queue with the position
+	// if it is known, or that RunComfy does not report the state. It is "" if that failed.
 	Seen string `json:"seen,omitempty"`
 
 	// QueuedAt is when a turn last found the job queued.

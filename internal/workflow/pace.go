@@ -45,12 +45,13 @@ const (
 	// AskFor is for how long one call asks. A call of AskFor costs about half as
 	// much as a turn of the loop.
 	AskFor = 20 * time.Second
-	// If turns may find the end later than worthAsking, more turns cost less than asking
-	// for AskFor in one call.
+	// worthAsking limits asking several times in one call. If turns find the end later
+	// than this, shorter waits find it as early, and cost less.
 	worthAsking = 40 * time.Second
 
-	// queueShare is the part of the usual duration to wait for each job ahead in
-	// the queue. It is small because RunComfy runs several jobs at once.
+	// queueShare is the part of the usual duration to wait for each job ahead in the
+	// queue, but at most likelyShare for all of them. It is small because RunComfy runs
+	// several jobs at once.
 	queueShare = 0.1
 
 	minWait = time.Second
@@ -60,8 +61,9 @@ const (
 	// AWS allows 25,000. See TestLongestJobFitsIntoTheHistory of the poll function.
 	maxWait = 15 * time.Minute
 
-	// troubleWait is the wait after the first turn that did not learn the job's
-	// state. It doubles up to maxWait.
+	// troubleWait is the longest wait after the first turn that did not learn the job's
+	// state. It doubles with each further such turn, up to maxWait. Jitter shortens a wait
+	// by up to half.
 	troubleWait = 5 * time.Second
 
 	// mostRetryAfter limits the wait that RunComfy asks for.

@@ -33,8 +33,8 @@ const (
 	// for byte. A job is not lost if the record of its take ended as unknown
 	// because of a fault between the claim and the record of the request id.
 	// Only faults of these calls count: the POST, the read of the token before
-	// it, and the calls on the record and on the book of the day. So the check
-	// finds a submit that makes any other call before it records the request id.
+	// it, and the calls on the record and on the book of the day. So if submit
+	// makes any other call in between, a fault of that call is a finding.
 	lost promise = "lost"
 
 	// chargedTwice: RunComfy accepted more than one job for the same versions of
@@ -43,20 +43,20 @@ const (
 	chargedTwice promise = "charged twice"
 
 	// wrongStatus: a record or a status is wrong. Each record must have ended as
-	// RunComfy's job did: succeeded with its outputs, failed if the job failed,
-	// cancelled or failed if RunComfy cancelled it. A record may be unknown only
+	// RunComfy's job did: failed if the job failed, cancelled or failed if RunComfy
+	// cancelled it. (If the job succeeded, see lost.) A record may be unknown only
 	// because of a fault as above, and then it has no request id. The status of
 	// a name must be about its newest drop and agree with the record. It may be
 	// waiting only if a file is missing, and rejected only if RunComfy refused
-	// that take. Such a status must have a code, a reason and a remedy. These
-	// are findings too: a complete drop without a record or a refusal, a dead
-	// letter that is left, a stray file without an answer file, a notice that no status
-	// and no record ever said, and a final status or record without a notice.
+	// that take or, in a story, if the files are ambiguous. Such a status must have a
+	// code, a reason and a remedy. These are findings too: a complete drop without a
+	// record or a refusal, a dead letter that is left, a stray file without an answer
+	// file, a notice that says what no status, answer file or record ever said, and a
+	// final status or record without a notice.
 	wrongStatus promise = "wrong status"
 
-	// leaked: an object of the bucket or an execution contains the token or the
-	// signature of a presigned URL, or the token was sent to the host of an
-	// output.
+	// leaked: an object outside inbox/, a notice or an execution contains the token or
+	// the signature of a presigned URL, or the token was sent to the host of an output.
 	leaked promise = "secrets found"
 
 	// unanswered: a victim has no status, or is waiting, although its files are

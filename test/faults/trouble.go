@@ -105,7 +105,7 @@ func (s *simulation) repairAccount() {
 // token returns the token that RunComfy accepts now.
 func (s *simulation) token() string { return world.Token + string(rune('a'+s.tokens)) }
 
-// repeatStatusEvents sends the events of all executions that ended badly again. They
+// repeatStatusEvents sends once more the events of all executions that ended badly. They
 // arrive late and out of order, and some of the executions were redriven.
 func (s *simulation) repeatStatusEvents() {
 	for _, e := range s.w.Executions() {

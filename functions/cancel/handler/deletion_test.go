@@ -44,30 +44,43 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 	}
 }
 
-// A deleted file is uploaded again in a way that S3 does not let the functions read. The
-// file exists, so the deletion cancels nothing and is not tried again.
-func TestDeletedFileIsThereButRefused(t *testing.T) {
-	w := worldtest.New(t)
-	w.RunComfy.Queue = 3 * time.Hour
-	worldtest.DropPair(t, w)
-	w.Run(time.Minute)
-	heads := 0
-	w.Before = func(c world.Call) error {
-		if c.Op != "HeadObject" || c.Key != "inbox/ads/talk.wav" {
-			return nil
-		}
-		if c.Function == "cancel" {
-			heads++
-		}
-		return s3test.Error(http.StatusBadRequest, "BadRequest")
+// S3 refuses what submit and cancel ask about a deleted file. If the file was uploaded
+// again in a way that the functions cannot read, the deletion cancels nothing and is not
+// tried again. If it is gone, the deletion is tried until S3 responds.
+func TestDeletedFileIsRefused(t *testing.T) {
+	const key = "inbox/ads/talk.wav"
+	for _, again := range []bool{false, true} {
+		t.Run(fmt.Sprintf("uploaded again %t", again), func(t *testing.T) {
+			w := worldtest.New(t)
+			w.RunComfy.Queue = 3 * time.Hour
+			worldtest.DropPair(t, w)
+			w.Run(time.Minute)
+			until, requests := w.Now().Add(10*time.Minute), 0
+			w.Before = func(c world.Call) error {
+				if c.Key != key {
+					return nil
+				}
+				if c.Function == "cancel" {
+					requests++
+				}
+				if c.Op == "HeadObject" || c.Op == "GetObject" || !again && w.Now().Before(until) {
+					return s3test.Error(http.StatusForbidden, "AccessDenied")
+				}
+				return nil
+			}
+			w.Delete(key)
+			if again {
+				_, voice := worldtest.Media(t)
+				w.Put(key, voice)
+			}
+			w.Run(time.Hour)
+			cancelled := len(w.RunComfy.Cancelled())
+			if again && (cancelled != 0 || requests != 1) || !again && (cancelled != 1 || requests < 2) {
+				t.Errorf("%d jobs are cancelled after %d requests of cancel", cancelled, requests)
+			}
+			worldtest.WantCharges(t, w, 1)
+		})
 	}
-	w.Delete("inbox/ads/talk.wav")
-	w.Run(time.Hour)
-	if heads != 1 || len(w.RunComfy.Cancelled()) > 0 {
-		t.Errorf("%d requests for the file, %d jobs cancelled", heads, len(w.RunComfy.Cancelled()))
-	}
-	w.Before = nil
-	worldtest.Rest(t, w)
 }
 
 // RunComfy does not respond while cancel handles a batch of deletions. Cancel makes

@@ -23,9 +23,10 @@ import (
 // execution.
 const giveUpAfter = 20 * time.Hour
 
-// believeUnknownAfter is how long after the end of an execution settle tries again if
-// RunComfy says that it does not know the job, because RunComfy may know it again. It is
-// shorter than the three minutes after which Lambda tries an event for the last time.
+// believeUnknownAfter is how long after the end of an execution settle does not believe
+// RunComfy that it does not know the job: RunComfy may know it again. Until then, settle
+// returns an error, and Lambda tries again. It is shorter than the three minutes after
+// which Lambda tries an event for the last time.
 const believeUnknownAfter = 2 * time.Minute
 
 // settle records the end of an execution that failed, timed out or was stopped. The event
@@ -83,8 +84,8 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 
 // failedAgain reports whether the end of a redriven execution replaces the reason of a
 // take that has failed before: it is later, and has another code or was caused by a
-// person. Nothing replaces a failure that RunComfy reported, because RunComfy may no longer
-// know the job; archive has already recorded it. If the execution ended because RunComfy
+// person. Nothing replaces a failure that RunComfy reported: archive or cancel has recorded
+// it, and RunComfy may no longer know the job. If the execution ended because RunComfy
 // reports the job as cancelled, the reason of the earlier failure stays.
 func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code problem.Code) bool {
 	reported := code == problem.JobFailed || rec.Code == problem.JobFailed || workflow.CodeOf(aws.ToString(exec.Error)) == problem.JobCancelled

@@ -124,8 +124,8 @@ func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.Execution
 
 // recoverTakes finishes work that submit left undone and that no message will
 // repeat. It starts the execution of a paid take, and ends a claim whose invocation
-// died. It also sends notices that were not sent. It returns the reservationDay of the
-// takes that it has read, by the key of the record.
+// died. It also sends notices that were not sent. Days maps the key of each record that it
+// has read to the reservationDay of the take.
 func (h *Handler) recoverTakes(ctx context.Context, takes []ledger.TakeID) (days map[string]string, err error) {
 	// The newest come first. If the time ends, the rest was read by earlier sweeps.
 	slices.SortStableFunc(takes, func(a, b ledger.TakeID) int { return b.Written.Compare(a.Written) })
@@ -193,7 +193,7 @@ func (h *Handler) sweepBudget(ctx context.Context, days map[string]string) error
 	for back := range bookDays {
 		day := budget.Day(h.Now().AddDate(0, 0, -back))
 		freed, err := h.Book.Free(ctx, day, func(t budget.Take) bool {
-			if found, read := days[ledger.RecordKey(t.Name, t.Take)]; !read || found == day {
+			if found, read := days[ledger.RecordKey(t.Name, t.Take)]; !read || found == day || !h.hasTime(ctx, recoverTime) {
 				return false
 			}
 			rec, err := h.Ledger.Get(ctx, t.Name, t.Take) // it may be claimed again by now

@@ -46,18 +46,20 @@ func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job,
 	}
 }
 
+// unreported is the Seen of a job whose status warns that RunComfy does not report its state.
+const unreported = "unreported"
+
 // ask asks RunComfy once, and updates the job, its record and its status. It reports
 // whether the job may end soon.
 func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err error) {
-	troubled := job.Troubles > 0
 	limits := workflow.Limits{Queue: h.QueueLimit, Run: h.RunLimit, Jitter: h.Jitter()}
 	status, err := h.API.Status(ctx, job.RequestID)
 	now := h.Now().UTC().Truncate(time.Millisecond)
 	if err != nil {
 		end := job.Unanswered(err, now, limits)
 		slog.WarnContext(ctx, "state not known", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "troubles", job.Troubles, "err", err)
-		if !troubled {
-			h.post(ctx, *job, fmt.Sprintf("RunComfy has not reported the state of the job since %s; lipdrop keeps asking: %v", workflow.Clock(job.TroubleSince), err))
+		if job.Seen != unreported && h.post(ctx, *job, fmt.Sprintf("RunComfy has not reported the state of the job since %s: %v; lipdrop keeps asking", workflow.Clock(job.TroubleSince), err)) {
+			job.Seen = unreported
 		}
 		return false, end
 	}
@@ -70,18 +72,18 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 		seen = fmt.Sprintf("%s %d", state, *status.QueuePosition)
 	}
 	switch {
-	case state != "" && (troubled || job.Seen != seen):
+	case state != "" && job.Seen != seen:
 		job.Seen = ""
 		if h.record(ctx, *job, state, status.QueuePosition, now) {
 			job.Seen = seen
 		}
-	case state == "" && troubled:
-		h.post(ctx, *job) // removes the warning
+	case state == "" && job.Seen == unreported && h.post(ctx, *job): // without the warning
+		job.Seen = ""
 	}
 	return nearEnd, err
 }
 
-// mayAskAgain reports whether a call that started at a time may ask once more. The
+// mayAskAgain reports whether the call that began at started may ask once more. The
 // last request and what follows it must end before the function's timeout.
 func (h *Handler) mayAskAgain(ctx context.Context, started time.Time) bool {
 	next := h.Now().Add(workflow.AskEvery)
@@ -135,8 +137,8 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 }
 
 // post writes the status of a job from its record, with warnings that are not in
-// the record.
-func (h *Handler) post(ctx context.Context, job workflow.Job, warnings ...string) {
+// the record, and reports whether that succeeded.
+func (h *Handler) post(ctx context.Context, job workflow.Job, warnings ...string) bool {
 	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
 	if err == nil {
 		err = h.Ledger.PostTake(ctx, rec, warnings...)
@@ -144,4 +146,5 @@ func (h *Handler) post(ctx context.Context, job workflow.Job, warnings ...string
 	if err != nil {
 		slog.WarnContext(ctx, "status not written", "name", job.Name, "take", job.Take, "err", err)
 	}
+	return err == nil
 }

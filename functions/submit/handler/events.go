@@ -30,8 +30,8 @@ type message struct {
 	err      error // why the message cannot be read
 }
 
-// parseEvent parses the payload of an invocation: a batch of queue messages, or one body
-// without a queue. parseBody says what a body is.
+// parseEvent parses the payload of an invocation: a batch of queue messages or, without a
+// queue, the body of one message (see parseBody).
 func parseEvent(raw []byte, bucket string) ([]message, error) {
 	var batch events.SQSEvent
 	if err := json.Unmarshal(raw, &batch); err != nil {

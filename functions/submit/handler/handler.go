@@ -422,6 +422,7 @@ func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSinc
 	if err := errors.Join(errs...); err != nil {
 		slog.InfoContext(ctx, "the unfinished names go on in new messages", "reason", err.Error())
 	}
+	c.Again = c.Again || errs != nil
 	if err := h.send(ctx, b, c, left); err != nil || !tooMany {
 		return err
 	}

@@ -21,15 +21,15 @@ const (
 	// starts another assessment. Jobs that are left go on in messages of their own.
 	fewRequests = 25
 
-	// maxParts is into how many messages the subjects of one message are divided. If
-	// their keys are long, there are more messages, because no subject is added to a
-	// message that has more than maxPart bytes of subjects. SQS accepts at least 256 KiB.
+	// maxParts is the largest number of messages into which the subjects of one message
+	// are divided. If their keys are long, there are more messages: a message with more
+	// than maxPart bytes of subjects gets no further subject. SQS accepts messages of 256 KiB.
 	maxParts = 10
 	maxPart  = 200 << 10
 )
 
 // part is what a message of submit to its own queue adds to the change that caused
-// it. The zero value is the change itself, as EventBridge reports it.
+// it. The zero value adds nothing: the change is as EventBridge reported it.
 type part struct {
 	// Subjects are what is left to assess. If it is nil, everything that the change
 	// concerns is assessed.
@@ -40,7 +40,8 @@ type part struct {
 	// MostJobs was MaxJobsPerDrop when the change asked for more jobs. The message
 	// waits until the limit is higher.
 	MostJobs int `json:"mostJobs,omitempty"`
-	// Last says that the message that waits is not delivered again.
+	// Last says that the change comes from a message that waited for a higher limit, and
+	// that this message is not delivered again.
 	Last bool `json:"last,omitempty"`
 
 	// Again and Newest are those of the change's batch, and Uploads are its events (see
@@ -73,30 +74,30 @@ func parsePart(raw []byte, bucket string) ([]change, error) {
 	return []change{*message.Lipdrop}, nil
 }
 
-// send sends about maxParts messages for the subjects of a change, except those for
-// which the batch has sent one already.
+// send divides the subjects of a change into messages (see maxParts), and sends them. It
+// leaves out each subject for which the batch has already sent a message.
 func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.Subject) error {
 	subjects = slices.DeleteFunc(slices.Clone(subjects), func(s drop.Subject) bool { return b.sent[c.assessmentKey(s)] })
 	if len(subjects) == 0 {
 		return nil
 	}
 	if c.Subjects == nil {
-		c.Again, c.Newest, c.Uploads = b.again, b.newest, b.events
+		c.Again, c.Newest, c.Uploads = c.Again || b.again, b.newest, b.events
 	}
 	most := (len(subjects) + maxParts - 1) / maxParts
-	for rest := subjects; len(rest) > 0; rest = rest[len(c.Subjects):] {
+	for len(subjects) > 0 {
 		n, size := 0, 0
-		for n < min(most, len(rest)) && size <= maxPart {
-			size += len(bucket.JSON(rest[n], ""))
+		for n < min(most, len(subjects)) && size <= maxPart {
+			size += len(bucket.JSON(subjects[n], ""))
 			n++
 		}
-		c.Subjects = rest[:n]
+		c.Subjects, subjects = subjects[:n], subjects[n:]
 		if err := h.sendChange(ctx, c); err != nil {
 			return err
 		}
-	}
-	for _, s := range subjects {
-		b.sent[c.assessmentKey(s)] = true
+		for _, s := range c.Subjects {
+			b.sent[c.assessmentKey(s)] = true
+		}
 	}
 	return nil
 }

@@ -1,5 +1,5 @@
 // Package certs creates the certificate of the local stack for TLS on loopback. It is
-// signed with its own key, and is not an authority: clients that trust it trust no other.
+// signed with its own key, and cannot sign other certificates.
 package certs
 
 import (

@@ -26,10 +26,11 @@ func UserOf(r *http.Request) string {
 // Account is the account of the local stack.
 const Account = "000000000000"
 
-// Guard returns a handler that refuses the requests of users that their roles do
-// not allow, and calls denied with each. It passes the others on to next, which
-// serves Step Functions, Secrets Manager, SQS and EventBridge. Guard does not limit other
-// users, so the signatures must have been checked before.
+// Guard returns a handler that refuses a request if the role of its user does not allow
+// it, and calls denied with the Denial. It passes every other request on to next, which
+// serves Step Functions, Secrets Manager, SQS and EventBridge. Guard does not limit a user
+// that is not in users. It believes the access key that a request names, so the signatures
+// must have been checked before.
 func Guard(next http.Handler, users map[string]Role, denied func(*Denial)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user := UserOf(r)
@@ -75,7 +76,8 @@ func arnOfQueue(r *http.Request, url string) string {
 	return arnIn(r, "sqs", parts[len(parts)-1])
 }
 
-// arnIn returns an ARN of the account in the region that a request is signed for.
+// arnIn returns an ARN of the account in the region that a request is signed for, or ""
+// if its header Authorization does not say.
 func arnIn(r *http.Request, service, resource string) string {
 	found := credential.FindStringSubmatch(r.Header.Get("Authorization"))
 	if found == nil {

@@ -75,9 +75,9 @@ type Server struct {
 	// FetchAt is when inputs are downloaded.
 	FetchAt FetchTime
 
-	// Dir is a folder for jobs and outputs: a new Server on the same folder continues
-	// the jobs, after its Load, which makes the folder. If Dir is empty, they are in
-	// memory, and an output may have at most 32 MiB.
+	// Dir is a folder for jobs and outputs. Load makes it, and continues the jobs of an
+	// earlier Server on the same folder. If Dir is empty, they are in memory, and an
+	// output may have at most 32 MiB.
 	Dir string
 
 	// OutputURL is the scheme and host in the URLs of outputs. Requests to it must

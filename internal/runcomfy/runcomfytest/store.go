@@ -14,9 +14,9 @@ func (s *Server) save(j *job) error {
 	return private.ReplaceJSON(filepath.Join(s.Dir, j.ID+".json"), j.record)
 }
 
-// Load reads the jobs of an earlier Server from Dir, which it makes. It must be called
-// before the first use if Dir may hold jobs. The ids count up, so the files are in the
-// order in which the jobs were accepted.
+// Load makes Dir if it is missing, and reads the jobs of an earlier Server from it. If Dir
+// is set, call Load before the first use. The ids count up, so the files are in the order
+// in which the jobs were accepted.
 func (s *Server) Load() error {
 	records, err := private.ReadJSON[record](s.Dir)
 	if err != nil {
