@@ -119,6 +119,19 @@ func TestPriceWithoutAToken(t *testing.T) {
 	})
 }
 
+// A caller that gives up says nothing about RunComfy, so the next call asks again.
+func TestPriceAfterACallerThatGaveUp(t *testing.T) {
+	prices, w := newPrices()
+	gaveUp, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got := prices.Estimate(gaveUp, "sync/react-1", time.Second); got.USD != nil {
+		t.Errorf("%+v", got)
+	}
+	if got := prices.Estimate(t.Context(), "sync/react-1", time.Second); got.USD == nil {
+		t.Errorf("%+v after %d requests", got, w.requests)
+	}
+}
+
 func TestPriceIsKeptForADay(t *testing.T) {
 	prices, w := newPrices()
 	for range 24 {

@@ -1,7 +1,9 @@
 package client
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -52,6 +54,16 @@ func TestNamesWithoutATake(t *testing.T) {
 	} {
 		if _, err := newClient(storage).Submitted(t.Context(), name); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+}
+
+// The reason why a note is refused is that of its fault.
+func TestRefusedNotes(t *testing.T) {
+	for note, want := range map[string]string{"\xff": "is not text in UTF-8", strings.Repeat("é", 2001): "has 4002 bytes"} {
+		_, err := (&Client{}).Review(t.Context(), "ads/talk", "", Approved, note, nil)
+		if _, ok := errors.AsType[*StateError](err); !ok || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }

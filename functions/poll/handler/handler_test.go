@@ -397,6 +397,30 @@ func TestStateIsWrittenLater(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
+// RunComfy stops responding while S3 accepts no writes. When S3 works again, the status
+// says so.
+func TestWarningIsWrittenLater(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Run = 10 * time.Hour
+	worldtest.DropPair(t, w)
+	w.Run(time.Hour)
+	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 5*time.Hour)
+	broken := w.Now().Add(30 * time.Minute)
+	w.Before = func(c world.Call) error {
+		if c.Function == "poll" && c.Op == "PutObject" && w.Now().Before(broken) {
+			return world.Throttled
+		}
+		return nil
+	}
+	w.Run(time.Hour)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
+	if len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "has not reported the state of the job since") {
+		t.Errorf("warnings %q", st.Warnings)
+	}
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
+}
+
 // A redriven execution whose deadline has passed does not fail again at its first
 // problem, such as a 503 or a process that still has an old token.
 func TestRedrivePastTheDeadline(t *testing.T) {
