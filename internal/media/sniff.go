@@ -122,7 +122,10 @@ func identify(r *reader, suffix string) (f form, known bool, err error) {
 		if head, err = r.most(r.start, longestSignature); err != nil {
 			return form{}, false, err
 		}
-		if f, known = signature(head); known && f.kind == Audio && !f.accepts(".m4a") {
+		switch f, known = signature(head); {
+		case known && f.accepts(".mp4"):
+			return f, false, damage("a tag before its header has moved its pictures and its sound from where its index says")
+		case known && f.kind == Audio:
 			return f, true, nil
 		}
 	}
