@@ -32,7 +32,7 @@ type dropCmd struct {
 	Yes     bool              `short:"y" help:"Do not ask."`
 	MaxUSD  *float64          `name:"max-usd" placeholder:"N" help:"Send nothing if the estimate is more than this many US dollars, or is not known."`
 	Force   bool              `help:"Also send files that the bucket already holds. Their jobs start again."`
-	JSON    bool              `name:"json" help:"Print one JSON object for each job. With --wait or --get, print the status of each job that is waited for instead, at each change."`
+	JSON    bool              `name:"json" help:"Print one JSON object for each job. For the jobs that --wait or --get waits for, print the status at each change instead."`
 	Files   []string          `arg:"" predictor:"file" name:"file-or-folder-or-list" help:"What to drop: files, folders, or lists of jobs (.csv, .tsv, .jsonl)."`
 }
 

@@ -171,8 +171,8 @@ func (b *Bucket) Head(ctx context.Context, key string) (File, error) {
 	}, nil
 }
 
-// Exists reports whether there is a file at a key. It lists the key, because the response
-// to a HEAD does not say whether S3 refuses the file, which exists, or the request.
+// Exists reports whether there is a file at a key. It lists the key: if S3 refuses a
+// HEAD, the response does not say whether the file exists.
 func (b *Bucket) Exists(ctx context.Context, key string) (bool, error) {
 	files, _, err := b.List(ctx, key, 1)
 	return len(files) > 0 && files[0].Key == key, err
@@ -227,6 +227,9 @@ func (b *Bucket) GetJSON(ctx context.Context, key string, limit int64, value any
 		dec := json.NewDecoder(bytes.NewReader(body))
 		dec.UseNumber() // float64 does not hold every number that an option may have
 		err = dec.Decode(value)
+		if _, end := dec.Token(); err == nil && !errors.Is(end, io.EOF) {
+			err = errors.New("there is more after the JSON value")
+		}
 	}
 	if err != nil {
 		return file, &UnreadableError{key, err}

@@ -208,7 +208,7 @@ func TestFreeBesideAClaim(t *testing.T) {
 }
 
 func TestUnreadableBook(t *testing.T) {
-	for _, body := range []string{"", "{", `[]`, `{"day": "2050-01-04", "takes": []}`} {
+	for _, body := range []string{"", "{", `[]`, `{"day": "2050-01-04", "takes": []}`, `{"day": "2050-01-03", "takes": []} x`} {
 		b, s3 := newBook()
 		s3.Set(budget.Key(day), []byte(body))
 		_, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 9})

@@ -78,7 +78,7 @@ func badKey(property catalog.MediaProperty, key, value, model string) *problem.P
 	case !problem.IsPrintable(below):
 		return badMedia(describe(property, value) + " has characters that cannot be seen or typed")
 	case isRelative(below) || strings.HasPrefix(path.Base(below), ".") || hasDot(below) && !strings.HasPrefix(value, "/"):
-		return badMedia(describe(property, value) + " has a part that is . or .., or names a hidden file")
+		return badMedia(describe(property, value) + " has a part that begins with a dot")
 	case len(key) > maxKey:
 		return badMedia(fmt.Sprintf("%s stands for a key of %d bytes; S3 allows at most %d", describe(property, value), len(key), maxKey))
 	case openEnded(value):

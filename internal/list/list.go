@@ -28,7 +28,7 @@ type Row struct {
 
 	// Links are the media that are https URLs or files of the bucket, and Files are the
 	// media that are files of this computer. Both are by the property of the model, and as
-	// the list writes them.
+	// the list writes them. A file of the wrong kind, which is reported, is in Links too.
 	Links, Files map[string]string
 
 	table  bool              // from a table, in which every value is a text

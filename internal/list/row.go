@@ -141,7 +141,7 @@ func (r *Row) addMedium(p catalog.MediaProperty, value string, wrong reporter) {
 		r.Files[p.Name] = value
 		return
 	}
-	r.Links[p.Name] = value // not a file, so that nobody reads it and reports it again
+	r.Links[p.Name] = value // not in Files, whose reader would report the problem again
 }
 
 var (

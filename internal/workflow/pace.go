@@ -45,8 +45,8 @@ const (
 	// AskFor is for how long one call asks. A call of AskFor costs about half as
 	// much as a turn of the loop.
 	AskFor = 20 * time.Second
-	// worthAsking limits asking several times in one call. If turns find the end later
-	// than this, shorter waits find it as early, and cost less.
+	// A call asks several times only if a turn would find the end less than worthAsking
+	// late, on average. Otherwise shorter waits between turns cost less.
 	worthAsking = 40 * time.Second
 
 	// queueShare is the part of the usual duration to wait for each job ahead in the

@@ -130,7 +130,8 @@ func run(ctx context.Context) error {
 	return t.remove(ctx, outputs["BucketName"])
 }
 
-// output runs a program in the project's folder, prints its output, and returns it.
+// output runs a program in the current folder, which must be the project's. It prints the
+// program's output and returns it.
 func output(cmd *exec.Cmd) (string, error) {
 	fmt.Println(strings.Join(cmd.Args, " "))
 	var text strings.Builder

@@ -58,8 +58,11 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 	if err != nil {
 		end := job.Unanswered(err, now, limits)
 		slog.WarnContext(ctx, "state not known", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "troubles", job.Troubles, "err", err)
-		if job.Seen != unreported && h.post(ctx, *job, fmt.Sprintf("RunComfy has not reported the state of the job since %s: %v; lipdrop keeps asking", workflow.Clock(job.TroubleSince), err)) {
-			job.Seen = unreported
+		if job.Seen != unreported {
+			job.Seen = ""
+			if h.post(ctx, *job, fmt.Sprintf("RunComfy has not reported the state of the job since %s: %v; lipdrop keeps asking", workflow.Clock(job.TroubleSince), err)) {
+				job.Seen = unreported
+			}
 		}
 		return false, end
 	}

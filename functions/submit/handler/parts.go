@@ -44,8 +44,8 @@ type part struct {
 	// that this message is not delivered again.
 	Last bool `json:"last,omitempty"`
 
-	// Again and Newest are those of the change's batch, and Uploads are its events (see
-	// batch).
+	// Again says that an earlier delivery or an assessment of this change has failed.
+	// Newest is that of the change's batch, and Uploads are its events (see batch).
 	Again   bool                 `json:"again,omitempty"`
 	Newest  time.Time            `json:"newest,omitzero"`
 	Uploads map[string]time.Time `json:"uploads,omitempty"`

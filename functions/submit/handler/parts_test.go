@@ -40,6 +40,46 @@ var manyJobs = []struct {
 	}, "ads/x", "ads/x/%02d"},
 }
 
+// A job of a divided change is paid for, its execution is not started, and its voice is
+// replaced. The new message starts the execution of the paid job too, before any sweep.
+func TestPaidJobOfADividedChange(t *testing.T) {
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
+	for i := range 40 {
+		w.Put(fmt.Sprintf("inbox/ads/talk.%02d.wav", i), voice)
+	}
+	first := ""
+	w.Before = func(c world.Call) error {
+		if c.Op != "StartExecution" || first != "" && c.Key != first {
+			return nil
+		}
+		if first == "" {
+			first = c.Key
+			w.Put("inbox/ads/talk.00.wav", append(slices.Clone(voice), 0, 0))
+		}
+		if len(w.RunComfy.Submitted()) == 1 {
+			return world.ErrThrottledStates
+		}
+		return nil
+	}
+	w.Drop("inbox/ads/talk.mp4", clip)
+	w.Run(20 * time.Minute)
+	takes := 0
+	for _, key := range w.Bucket.Keys() {
+		name, isRecord := strings.CutPrefix(key, "jobs/ads/talk.00/")
+		if !isRecord {
+			continue
+		}
+		takes++
+		if _, ok := w.Execution("ads/talk.00", strings.TrimSuffix(name, ".json")); !ok {
+			t.Errorf("%s has no execution", key)
+		}
+	}
+	if takes != 2 {
+		t.Errorf("%d takes, want 2", takes)
+	}
+}
+
 // Every job of a divided change runs once, wherever submit dies, and if messages are
 // lost, come twice or out of order.
 func TestDividedChange(t *testing.T) {
