@@ -421,6 +421,31 @@ func TestWarningIsWrittenLater(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
+// The warning that RunComfy does not respond is written, but S3's response is lost. When
+// RunComfy reports the same state as before, the warning goes.
+func TestWarningIsRemoved(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Run = 10 * time.Hour
+	worldtest.DropPair(t, w)
+	w.Run(time.Hour)
+	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 20*time.Minute)
+	broken := w.Now().Add(20 * time.Minute)
+	w.After = func(c world.Call) error {
+		if c.Function == "poll" && c.Op != "HeadObject" && c.Service == "s3" && w.Now().Before(broken) && len(w.Status("ads/talk").Warnings) > 0 {
+			return world.ErrBroken
+		}
+		return nil
+	}
+	w.Run(19 * time.Minute)
+	if st := w.Status("ads/talk"); len(st.Warnings) != 1 {
+		t.Fatalf("warnings %q", st.Warnings)
+	}
+	w.Run(time.Hour)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, ""); len(st.Warnings) > 0 {
+		t.Errorf("warnings %q", st.Warnings)
+	}
+}
+
 // A redriven execution whose deadline has passed does not fail again at its first
 // problem, such as a 503 or a process that still has an old token.
 func TestRedrivePastTheDeadline(t *testing.T) {
