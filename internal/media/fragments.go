@@ -16,7 +16,7 @@ type fragments struct {
 	indexes   []box           // sidx boxes before the first fragment
 	spans     map[uint32]span // of the tracks whose first sample was found, by track id
 	cut       bool            // the file ends inside a fragment
-	all       bool            // spans holds all tracks that have samples
+	all       bool            // all fragments were read, or an index that names each track with samples
 	partial   bool            // samples of the last fragment are missing
 }
 

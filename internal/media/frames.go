@@ -15,9 +15,9 @@ type frame struct {
 	stream  uint32 // the bits of the header that do not change within a stream
 }
 
-// timeUnit is a fraction of a second in which every sampling rate of MPEG audio and AAC
-// has samples of a whole length: a second has timeUnit of them.
-const timeUnit = 14112000
+// timeUnit is how many units of time a second has. At every sampling rate of MPEG audio and
+// AAC, a sample lasts a whole number of them.
+const timeUnit = 28224000
 
 // time returns how long the frame lasts, in units of 1/timeUnit seconds.
 func (f frame) time() uint64 { return f.samples * (timeUnit / f.rate) }

@@ -58,6 +58,7 @@ func TestHostileFiles(t *testing.T) {
 		{"tracks without end", "a.mkv", slices.Concat(ebml(0x1A45DFA3), openEBML(0x18538067), openEBML(0x1654AE6B)), mkvTrack(1, 1, "V_VP8")},
 		{"clusters without end", "a.mkv", mkvHead(0, mkvTrack(1, 1, "V_VP8")), cluster(0, blocks(1, 1, 0))},
 		{"blocks in name only", "a.mkv", slices.Concat(mkvHead(0, mkvTrack(1, 1, "V_VP8")), openEBML(0x1F43B675), ebml(0xE7, be(1))), []byte{0xA3, 0x80}},
+		{"groups in name only", "a.mkv", slices.Concat(mkvHead(0, mkvTrack(1, 1, "V_VP8")), openEBML(0x1F43B675), ebml(0xE7, be(1))), []byte{0x20, 0xA0, 0x04, 0x80}},
 		{"clusters in name only", "a.mkv", slices.Concat(mkvHead(0, mkvTrack(1, 1, "V_VP8")), cluster(0, blocks(1, 1, 0))), be(0x1F43B675)},
 		{"lists without end", "a.avi", le("RIFF", -1, "AVI "), le("LIST", -1, "hdrl")},
 		{"streams without end", "a.avi", le("RIFF", -1, "AVI ", "LIST", -1, "hdrl"), chunk("strh", make([]byte, 56))},

@@ -98,12 +98,15 @@ func readMatroska(r *reader, info *Info) error {
 		return err
 	}
 	if m.all && !m.cut {
-		if video := m.choose(mkvVideo); video != nil && !video.seen {
-			return damage("its video track holds no picture")
+		for _, t := range chosen {
+			if !t.seen && t.kind == mkvVideo {
+				return damage("its video track holds no picture")
+			}
+			if !t.seen {
+				info.Audio = nil
+			}
 		}
-		if sound := m.choose(mkvAudio); sound != nil && !sound.seen {
-			info.Audio = nil
-		}
+		chosen = slices.DeleteFunc(chosen, func(t *mkvTrack) bool { return !t.seen })
 	}
 	m.describe(r, info, chosen)
 	return nil
@@ -406,6 +409,9 @@ blocks:
 			var block element
 			var lasts uint64
 			err := r.elements(e.body, e.end, func(e element) error {
+				if *left--; *left < 0 {
+					return errElement
+				}
 				switch e.id {
 				case idBlock:
 					block = e
@@ -442,7 +448,7 @@ blocks:
 }
 
 // noteBlock records when a block starts and ends. If the block does not say how long it
-// lasts, it lasts as long as a frame of the track, or else as long as the block before it.
+// lasts, it lasts as long as its frames, or else as long as the block before it.
 // It returns false if the block is of no known track.
 func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool {
 	data := r.value(e, 8)
@@ -457,11 +463,16 @@ func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool
 	t := &m.tracks[i]
 	t.seen = true
 	at := base + int64(int16(binary.BigEndian.Uint16(data[n:])))
+	const lacing = 0x06  // flags of a block with several frames, whose number follows
 	const longest = 1000 // units; a longer time between two blocks is a gap
 	switch {
 	case lasts > 0:
 	case t.each > 0:
-		lasts = int64(t.each / m.scale)
+		frames := uint64(1)
+		if len(data) > n+3 && data[n+2]&lacing != 0 {
+			frames += uint64(data[n+3])
+		}
+		lasts = int64(frames * min(t.each, uint64(time.Hour)) / m.scale)
 	case t.end > 0 && at > t.at && at-t.at < longest:
 		lasts = at - t.at
 	}

@@ -136,6 +136,8 @@ func TestProblems(t *testing.T) {
 			"talk.wav is damaged: its sound comes before the description of its format", "Export talk.wav again if it does not open on your computer."},
 		{"WAV without a sampling rate", "talk.wav", riff("WAVE", chunk("fmt ", make([]byte, 16)), chunk("data", make([]byte, 99))), problem.FileDamaged,
 			"talk.wav is damaged: its format has no sampling rate", "Export talk.wav again if it does not open on your computer."},
+		{"WAV of less than a block", "talk.wav", riff("WAVE", chunk("fmt ", le(uint16(0x11), uint16(1), 8000, 4055, uint16(256), uint16(4))), chunk("data", make([]byte, 200))), problem.FileEmpty,
+			"talk.wav holds no sound", "Record talk.wav again."},
 		{"WAV of half a sample", "talk.wav", riff("WAVE", pcm8k, chunk("data", []byte{1})), problem.FileEmpty,
 			"talk.wav holds no sound", "Record talk.wav again."},
 		{"OPUS without sound", "talk.opus", opus(1, 1, 0), problem.FileEmpty,

@@ -189,6 +189,7 @@ func TestAAC(t *testing.T) {
 		{name: "a tag in front", file: whole(id3(5000), make([]byte, 5000), adts(100)), duration: 100 * frame},
 		{name: "two blocks a frame", file: whole(bytes.ReplaceAll(adts(100), []byte{0xfc}, []byte{0xfd})), duration: 200 * frame},
 		{name: "tags between segments", file: whole(id3(50), make([]byte, 50), adts(100), id3(50), make([]byte, 50), adts(60)), duration: 160 * frame},
+		{name: "64 kHz", file: whole(bytes.ReplaceAll(adts(314), []byte{0x60, 0x40}, []byte{0x48, 0x40})), duration: 314 * 16 * time.Millisecond},
 		{name: "a part of a frame first", file: whole(adts(101)[50:]), duration: 100 * frame},
 		{name: "cut in a frame", file: whole(adts(101)[:100*119]), duration: 99 * frame},
 		{name: "mono, then stereo", file: whole(adts(50), bytes.ReplaceAll(adts(50), []byte{0x60, 0x40}, []byte{0x60, 0x80})), duration: 100 * frame},

@@ -157,6 +157,9 @@ func (w *wav) finish(r *reader, c chunk, info *Info) error {
 		fallthrough
 	default:
 		w.measureCodec(length, info)
+		if info.Audio.Length == Fact(0) { // less than a block
+			return noSound(r.src.Name)
+		}
 	}
 	if !info.Audio.Length.Known() {
 		info.warn("%s does not say how long it is, so its duration is not checked", r.src.Name)
