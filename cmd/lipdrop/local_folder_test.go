@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -20,7 +21,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
-// watched is a watcher that runs, on a folder and a bucket of its own prefix.
+// watched is a watcher that runs.
 type watched struct {
 	t      *testing.T
 	folder string
@@ -104,8 +105,13 @@ func (f *failing) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func TestWatcher(t *testing.T) {
 	s := startStack(t, local.Options{Dir: t.TempDir(), Settle: time.Hour})
-	newClient := func(change func(*s3.Options)) *bucket.Bucket {
-		return &bucket.Bucket{S3: s3.New(s.S3().Options(), change), Name: local.Bucket}
+	newBucket := func(t *testing.T, change func(*s3.Options)) *bucket.Bucket {
+		t.Helper()
+		name := "row-" + strings.ToLower(rand.Text())
+		if _, err := s.S3().CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
+			t.Fatal(err)
+		}
+		return &bucket.Bucket{S3: s3.New(s.S3().Options(), change), Name: name}
 	}
 	tests := []struct {
 		name string
@@ -209,17 +215,16 @@ func TestWatcher(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f := watchFolder(t, s.bucket, filepath.Join(t.TempDir(), "drop"))
-			tt.run(t, f)
-			f.stop()
-			f.clear()
+			t.Parallel()
+			tt.run(t, watchFolder(t, newBucket(t, func(*s3.Options) {}), filepath.Join(t.TempDir(), "drop")))
 		})
 	}
 
 	t.Run("uploads that fail for a while", func(t *testing.T) {
+		t.Parallel()
 		broken := &failing{RoundTripper: http.DefaultTransport}
 		broken.fails.Store(true)
-		client := newClient(func(o *s3.Options) {
+		client := newBucket(t, func(o *s3.Options) {
 			broken.RoundTripper = o.HTTPClient.(*http.Client).Transport
 			o.HTTPClient, o.Retryer = &http.Client{Transport: broken}, aws.NopRetryer{}
 		})
@@ -231,17 +236,5 @@ func TestWatcher(t *testing.T) {
 		}
 		broken.fails.Store(false)
 		f.has("a.txt")
-		f.stop()
-		f.clear()
 	})
-}
-
-// clear empties the inbox.
-func (f *watched) clear() {
-	f.t.Helper()
-	keys, err := keysBelow(f.t.Context(), f.bucket, "inbox/")
-	for _, key := range keys {
-		err = errors.Join(err, remove(f.t.Context(), f.bucket, key))
-	}
-	f.do(err)
 }
