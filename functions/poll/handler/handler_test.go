@@ -272,6 +272,9 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 // one or runs for a moment, and can still be archived by the last of the 1,000 redrives
 // that Step Functions allows.
 func TestLongestJobFitsIntoTheHistory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("so many turns take a minute with the race detector")
+	}
 	const (
 		maxEvents   = 25_000
 		maxRedrives = 1_000
