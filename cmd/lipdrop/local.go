@@ -14,6 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/notice"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
@@ -84,9 +85,9 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 // welcome returns the text that says how to use the stack.
 func (c *localCmd) welcome(stack *local.Stack, folder, containers string) string {
 	return strings.NewReplacer(
-		"{folder}", folder, "{dir}", c.Dir, "{keys}", filepath.Join(c.Dir, "keys.json"), "{logs}", filepath.Join(c.Dir, "logs"),
+		"{folder}", folder, "{dir}", problem.ShellWord(c.Dir), "{keys}", filepath.Join(c.Dir, "keys.json"), "{logs}", filepath.Join(c.Dir, "logs"),
 		"{access key}", local.AccessKey, "{secret key}", stack.Keys().SecretKey, "{region}", local.Region,
-		"{bucket}", local.Bucket, "{http}", stack.Plain.S3, "{https}", stack.TLS.S3, "{ca}", stack.CAFile(),
+		"{bucket}", local.Bucket, "{http}", stack.Plain.S3, "{https}", stack.TLS.S3, "{ca}", problem.ShellWord(stack.CAFile()),
 		"{containers}", containers, "{webhook}", c.webhookText(stack), "{outputs}", fakeOutputs(c.Output),
 	).Replace(`lipdrop is running on this machine. RunComfy is a fake: {outputs}. Nothing is charged.
 
@@ -143,8 +144,8 @@ func (c *localCmd) containerCommands(stack *local.Stack) (string, error) {
 Or all of them, for a stack that was started with --lambda-endpoint http://127.0.0.1:3001:
   sam local start-lambda%[3]s
 `
-	options := " --env-vars " + env + " --add-host " + local.ContainerHost + ":host-gateway" + architecture()
-	return fmt.Sprintf(commands, architecture(), credentials, options), nil
+	options := " --env-vars " + problem.ShellWord(env) + " --add-host " + local.ContainerHost + ":host-gateway" + architecture()
+	return fmt.Sprintf(commands, architecture(), problem.ShellWord(credentials), options), nil
 }
 
 // architecture returns the option of the sam command that selects this machine's

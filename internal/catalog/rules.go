@@ -70,8 +70,8 @@ func isBlank(text string) bool {
 }
 
 // isChinese reports whether more than half of a text's letters are Han. It ignores
-// digits, punctuation and spaces, so "character1" does not make a Chinese prompt
-// less Chinese. Japanese prose has more kana than Han, so it is not Chinese.
+// digits, punctuation and spaces. The word in "character1" counts as Latin letters.
+// Japanese prose has more kana than Han, so it is not Chinese.
 func isChinese(text string) bool {
 	letters, han := 0, 0
 	for _, r := range text {

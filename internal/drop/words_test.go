@@ -123,6 +123,7 @@ func TestMistakesInJSON(t *testing.T) {
 		{`{"video_url": "C:\u12"}`, `line 1, column 22: write a \ in a text as \\`},
 		{"{\"watermark\": tru\n}", `line 1, column 18: invalid character '\n' in literal true (expecting 'e')`},
 		{"{}\n{}", "line 2, column 1: there is text after the end of the object"},
+		{`"model": "sync/react-1"`, "line 1, column 8: it must begin with {"},
 		{`{} thanks`, "line 1, column 4: there is text after the end of the object"},
 		{`{"seed": 01}`, "line 1, column 11: invalid character '1' after object key:value pair"},
 		{`hello`, "line 1, column 1: invalid character 'h' looking for beginning of value"},

@@ -86,8 +86,8 @@ func (s *Stack) saveLastEvent() error {
 	return private.Replace(s.path("last-event"), text, 0o600)
 }
 
-// onEnd sends cancel the event of an execution that did not succeed, as the rule of
-// the template does.
+// onEnd sends the event of an execution that did not succeed to the cancel function, as
+// the template's rule does.
 func (s *Stack) onEnd(end states.End) {
 	if end.Status == states.Succeeded {
 		return

@@ -258,18 +258,7 @@ func (c Code) RemedyFor(job Job) string {
 		if job.Match != "" && strings.Contains(text, "FILE") {
 			text += " " + AllMatches
 		}
-		return strings.NewReplacer("NAME", quoted(job.Name), "FILE", job.File()).Replace(text)
+		return strings.NewReplacer("NAME", ShellWord(job.Name), "FILE", job.File()).Replace(text)
 	}
 	return ""
-}
-
-// quoted returns a name quoted for a shell.
-func quoted(name string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-", r)
-	}
-	if strings.IndexFunc(name, func(r rune) bool { return !plain(r) }) < 0 {
-		return name
-	}
-	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
 }

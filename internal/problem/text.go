@@ -26,7 +26,7 @@ func List(words []string, conjunction string) string {
 }
 
 // Short returns a stranger's text for use in a sentence: cut to 120 code
-// points, and with escapes for characters that cannot be seen.
+// points, and with escapes if IsPrintable does not hold.
 func Short(text string) string {
 	if runes := []rune(text); len(runes) > maxShown {
 		text = string(runes[:maxShown]) + "…"
@@ -38,13 +38,22 @@ func Short(text string) string {
 	return text
 }
 
-// ShortValue returns Short of a value, a member's name or a model id without the
-// query of a URL, which may be a secret.
+// ShortValue is Short for a value, a member's name or a model id. If the text is a URL, it
+// leaves out the query, which may hold a secret.
 func ShortValue(value string) string {
 	if path, query, ok := strings.Cut(value, "?"); ok && (strings.Contains(query, "=") || strings.Contains(path, "://")) {
 		value = path + "?…"
 	}
 	return Short(value)
+}
+
+// ShellWord quotes a word for a POSIX shell, if that is necessary.
+func ShellWord(word string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=@+,"
+	if word != "" && strings.Trim(word, plain) == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // IsPrintable reports whether a text is UTF-8 without unprintable characters.
@@ -86,8 +95,10 @@ func JSONMistake(text []byte, parser *json.SyntaxError) string {
 		return fmt.Sprintf("%q has no meaning there", string(here))
 	case (here == '}' || here == ']') && last == ',':
 		return "remove the comma before it"
-	case json.Valid(before):
+	case json.Valid(before) && bytes.HasPrefix(before, []byte("{")):
 		return "there is text after the end of the object"
+	case json.Valid(before):
+		return "it must begin with {"
 	case slices.ContainsFunc([]string{"True", "False", "None"}, func(word string) bool { return bytes.HasPrefix(text[at:], []byte(word)) }):
 		return "write true, false and null in small letters"
 	case isValueNext && (unicode.IsLetter(here) || here == '/'): // such as /inbox/shared/v.mp4

@@ -19,6 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // jobView is what the page shows about one job.
@@ -309,7 +310,7 @@ func (s *Server) addCommands(view *jobView, take string) {
 	command := func(verb string, args ...string) string {
 		words := slices.Concat([]string{"lipdrop", verb}, s.Flags, args, []string{view.Name})
 		for i, word := range words {
-			words[i] = quote(word)
+			words[i] = problem.ShellWord(word)
 		}
 		return strings.Join(words, " ")
 	}
@@ -333,13 +334,4 @@ func (s *Server) addCommands(view *jobView, take string) {
 		view.Commands["approve"] = command("review", append([]string{"--approve"}, flags...)...)
 		view.Commands["reject"] = command("review", append([]string{"--reject"}, flags...)...)
 	}
-}
-
-// quote quotes a word for a POSIX shell.
-func quote(word string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=@+,"
-	if word != "" && strings.Trim(word, plain) == "" {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// lambdaLimit is how many calls of functions AWS runs at the same time in a new
-// account.
+// lambdaLimit is how many calls of functions AWS runs at the same time in an account and
+// region, by default. In a new account it is often only 10.
 const lambdaLimit = 1000
 
 // crowd is a world with many jobs, in which Lambda refuses a call if too many others
@@ -18,7 +18,7 @@ const lambdaLimit = 1000
 type crowd struct {
 	*simulation
 	limit   int
-	running map[int]time.Time // when the calls that run now began, by invocation
+	running map[int]time.Time // start time of each running call, by invocation
 	polls   int               // how many of them are calls of poll
 	ending  []endingCall      // the calls whose function has returned, in that order
 

@@ -37,7 +37,7 @@ type attack struct {
 	refuses map[string]error // the errors of reads, by key
 }
 
-// mixed returns a text with n units. Some of its letters are composed and others
+// mixed returns a text with n+1 units. Some of its letters are composed and others
 // decomposed, so it has more than one other form.
 func mixed(unit string, n int) string { return "e\u0301" + unit + strings.Repeat("\u00e9"+unit, n) }
 

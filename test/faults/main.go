@@ -2,8 +2,8 @@
 // thousands of jobs through the four handlers, the shipped state machine and the fake
 // RunComfy on a virtual clock, while everything around them fails at random. Then the
 // faults stop, and the dead letters and failed executions are redriven. Finally it
-// compares the end of each job with what the fake charged and served. The other parts,
-// such as stories and hostile people, are described there too.
+// compares the end of each job with what the fake charged and served. docs/reliability.md
+// also describes the other parts, such as stories and hostile people.
 //
 //	go run ./test/faults -jobs 10000 -seed 1
 //
@@ -139,7 +139,7 @@ func (t tally) print(out io.Writer, seed uint64, shown int) {
 	for _, broken := range promises {
 		list := t.findings[broken]
 		p("%8d %s", len(list), broken)
-		for _, text := range list[:min(len(list), shown)] {
+		for _, text := range list[:max(0, min(len(list), shown))] {
 			p("           %s", text)
 		}
 	}

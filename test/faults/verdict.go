@@ -113,10 +113,10 @@ func droppedSince(name string, acts []act, take ledger.Record) bool {
 const settleTime = 10 * time.Second
 
 // exposed reports in left whether these files became a job only because of a deletion,
-// and a take of the name used the deleted file. Such a job does not run. It sets either
-// if the job may run all the same: one of the files was uploaded before the deletion, and
-// the events of both arrive at about the same time.
-func exposed(name string, acts []act, takes []ledger.Record, files []file) (left, either bool) {
+// and a take of the name used the deleted file. Such a job does not run. It reports in
+// mayRun whether the job may run all the same: one of the files was uploaded before the
+// deletion, and the events of both arrive at about the same time.
+func exposed(name string, acts []act, takes []ledger.Record, files []file) (left, mayRun bool) {
 	isJob := func(w want) bool {
 		return w.whole() && len(w.takes) == len(files) && slices.EqualFunc(w.takes, files, func(a, b file) bool { return a.key == b.key && a.dropped.Equal(b.dropped) })
 	}
@@ -128,11 +128,11 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 		case !a.deleted:
 			byDeletion = byDeletion && !slices.ContainsFunc(append(w.takes, w.files...), func(f file) bool { return f.key == a.key })
 		case before.code == problem.Ambiguous:
-			// The deletion resolves an ambiguity, as the remedy says, unless a
-			// deletion left the ambiguous files too.
+			// The deletion resolves an ambiguity, as the remedy says, so it does not set
+			// byDeletion. If an earlier deletion left the ambiguous files, it stays true.
 		case leftBy(name, a, takes, files):
 			byDeletion = true
-			either = slices.ContainsFunc(acts[:i], func(upload act) bool {
+			mayRun = slices.ContainsFunc(acts[:i], func(upload act) bool {
 				heard := upload.at.Add(settleTime + upload.late)
 				return heard.After(a.at.Add(-margin)) && heard.Before(a.at.Add(settleTime+margin)) &&
 					slices.ContainsFunc(files, func(f file) bool { return f.key == upload.key && f.dropped.Equal(upload.dropped) })
@@ -143,7 +143,7 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 		}
 		before = w
 	}
-	return left, either
+	return left, mayRun
 }
 
 // leftBy reports whether a take used the deleted file, but not all of these files. Of

@@ -32,7 +32,8 @@ func NewRemote(endpoint string, ids map[string]string) (*Remote, error) {
 }
 
 // Invoke calls a function, by name or ARN. Like the Invoke of Host, it returns the
-// response or the failure of the function. err is why the function was not called.
+// response or the failure of the function. If err is not nil, there is no response; the
+// function may have been called all the same.
 // https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) (result []byte, failure *Error, err error) {
 	id, ok := r.ids[name[strings.LastIndexByte(name, ':')+1:]]
