@@ -5,6 +5,7 @@ package workflow
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -217,6 +218,20 @@ func (t Turn) Begin() Job {
 		job.forgetTroubles()
 	}
 	return job
+}
+
+// UnmarshalJSON also accepts a Job without the object around it. An execution that
+// started before an update of the stack keeps its old definition, which passes such
+// a Job.
+func (t *Turn) UnmarshalJSON(text []byte) error {
+	type turn Turn
+	if err := json.Unmarshal(text, (*turn)(t)); err != nil {
+		return err
+	}
+	if t.Job == (Job{}) {
+		return json.Unmarshal(text, &t.Job)
+	}
+	return nil
 }
 
 // Archived is what archive returns: the output of an execution.

@@ -187,6 +187,24 @@ func TestCodeOf(t *testing.T) {
 	}
 }
 
+// An execution that was started before an update of the stack passes the job by
+// itself.
+func TestTurnOfAnOlderDefinition(t *testing.T) {
+	job := workflow.Job{Name: "ads/talk", Take: "T", RequestID: "r", Losses: 2}
+	for _, text := range []string{
+		`{"name":"ads/talk","take":"T","requestId":"r","losses":2}`,
+		`{"job":{"name":"ads/talk","take":"T","requestId":"r","losses":2},"redrives":0}`,
+	} {
+		var turn workflow.Turn
+		if err := json.Unmarshal([]byte(text), &turn); err != nil {
+			t.Fatal(err)
+		}
+		if turn.Job != job || turn.Redrives != 0 {
+			t.Errorf("%s: %+v", text, turn)
+		}
+	}
+}
+
 func TestWait(t *testing.T) {
 	const usual = 100 * time.Second
 	tests := []struct {
