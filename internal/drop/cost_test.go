@@ -103,11 +103,11 @@ func TestUsedByMoreJobsThanAreNamed(t *testing.T) {
 		limit int // MaxJobsPerDrop
 		all   int // findings that the video leads to
 	}{
-		{"tagged audios", "talk.%04d.wav", "talk.0000", 0, 1 + 500},
-		{"tagged audios, two files each", "talk.%04d.wav talk.%04d.de.wav", "talk.0000", 0, 1 + 500},
-		{"tagged audios, of which more are started than named", "talk.%04d.wav", "talk.0000", 700, 1 + 700},
-		{"a wildcard", "x.job/%04d.wav", "x/0000", 0, 1 + 500},
-		{"a wildcard that starts more than are named", "x.job/%04d.wav", "x/0000", 700, 1 + 700},
+		{"tagged audios", "talk.%04d.wav", "talk.0000", 0, 1 + 1100},
+		{"tagged audios, two files each", "talk.%04d.wav talk.%04d.de.wav", "talk.0000", 0, 1 + 1998},
+		{"tagged audios, of which more are started than named", "talk.%04d.wav", "talk.0000", 700, 1 + 1100},
+		{"a wildcard", "x.job/%04d.wav", "x/0000", 0, 1 + 1100},
+		{"a wildcard that starts more than are named", "x.job/%04d.wav", "x/0000", 700, 1 + 1100},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

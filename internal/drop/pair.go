@@ -18,8 +18,7 @@ import (
 // name of that stem is always the last subject, if there is one.
 func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, error) {
 	subjects := []Subject{subjectOf(stem)}
-	most := max(maxJobs, l.MaxJobsPerDrop)
-	tagged, _, err := l.tagged(ctx, stem, most)
+	tagged, _, err := l.tagged(ctx, stem, maxMatches)
 	if err != nil && !errors.Is(err, errCrowded) {
 		return nil, err
 	}
@@ -33,7 +32,7 @@ func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, e
 			own = 1
 		}
 	}
-	for i, s := range tagged[:min(len(tagged), most)] {
+	for i, s := range tagged {
 		subject := subjectOf(s)
 		if l.MaxJobsPerDrop > 0 && own+i >= l.MaxJobsPerDrop {
 			subject.beyond = own + len(tagged)

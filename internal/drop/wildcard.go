@@ -107,14 +107,12 @@ func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match strin
 	return []Finding{f, m}, err
 }
 
-// matchSubjects returns the subjects of the first matches by name: as many as usedBy
-// names, or as MaxJobsPerDrop allows if that is more. The subject of a job beyond
+// matchSubjects returns the subjects of the matches. The subject of a job beyond
 // MaxJobsPerDrop stores how many jobs there are.
 func (l *lister) matchSubjects(byName map[string][]File, jobs int, d *doc, refs mediaRefs) []Subject {
-	names := slices.Sorted(maps.Keys(byName))
 	var subjects []Subject
 	started := 0
-	for _, name := range names[:min(len(names), max(maxJobs, l.MaxJobsPerDrop))] {
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		s := memberSubject(ParseKey(byName[name][0].Key))
 		if matched(name, byName[name], d, refs).Job != nil {
 			if started++; l.MaxJobsPerDrop > 0 && started > l.MaxJobsPerDrop {

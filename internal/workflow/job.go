@@ -220,9 +220,8 @@ func (t Turn) Begin() Job {
 	return job
 }
 
-// UnmarshalJSON also accepts a Job without the object around it. An execution that
-// started before an update of the stack keeps its old definition, which passes such
-// a Job.
+// UnmarshalJSON also accepts a Job without the object around it, which is the input of an
+// execution. A person may pass it to poll by hand.
 func (t *Turn) UnmarshalJSON(text []byte) error {
 	type turn Turn
 	if err := json.Unmarshal(text, (*turn)(t)); err != nil {

@@ -187,9 +187,8 @@ func TestCodeOf(t *testing.T) {
 	}
 }
 
-// An execution that was started before an update of the stack passes the job by
-// itself.
-func TestTurnOfAnOlderDefinition(t *testing.T) {
+// Poll can be called with the input of an execution, which is the job by itself.
+func TestTurnOfAJob(t *testing.T) {
 	job := workflow.Job{Name: "ads/talk", Take: "T", RequestID: "r", Losses: 2}
 	for _, text := range []string{
 		`{"name":"ads/talk","take":"T","requestId":"r","losses":2}`,

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -320,6 +321,30 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// An execution fails because its job is queued for too long, and RunComfy does not cancel
+// the job. If the same happens after a redrive, the job is cancelled then.
+func TestQueuedJobIsCancelledAfterARedrive(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue = 200 * time.Hour
+	worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "unknown outcome"), 40*time.Hour)
+	worldtest.DropPair(t, w)
+	w.Pass(40 * time.Hour)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong)
+	if n := len(w.RunComfy.Cancelled()); n != 0 {
+		t.Fatalf("%d jobs are cancelled before the redrive", n)
+	}
+	if err := w.Redrive("ads/talk", st.Take); err != nil {
+		t.Fatal(err)
+	}
+	w.Pass(2 * time.Hour)
+	if n := len(w.RunComfy.Cancelled()); n != 1 {
+		t.Errorf("%d jobs are cancelled at RunComfy", n)
+	}
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong); !strings.HasSuffix(st.Reason, "RunComfy cancelled the job before it started") {
+		t.Errorf("reason %q", st.Reason)
 	}
 }
 

@@ -3,6 +3,7 @@ package handler_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -158,6 +159,66 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 		worldtest.Rest(t, w)
 		worldtest.WantCharges(t, w, map[string]int{"a*.wav": 1}[pattern])
 	}
+}
+
+// A file that S3 refuses is uploaded beside the files of a job that was submitted. The job's
+// status warns of it, and the message is not tried for a day.
+func TestRefusedFileBesideASubmittedJob(t *testing.T) {
+	const folder = "inbox/cafe.job/"
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
+	w.Drop(folder+"talk.mp4", clip)
+	w.Drop(folder+"talk.wav", voice)
+	w.Drop(folder+"job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`))
+	w.Run(10 * time.Minute)
+	w.Before = func(c world.Call) error {
+		if c.Key == folder+"more.wav" && c.Op == "HeadObject" {
+			return s3test.Error(http.StatusBadRequest, "BadRequest")
+		}
+		return nil
+	}
+	w.Drop(folder+"more.wav", voice)
+	w.Pass(26 * time.Hour)
+	if len(w.Dead) > 0 {
+		t.Errorf("%d dead letters", len(w.Dead))
+	}
+	st := worldtest.WantStatus(t, w, "cafe", ledger.Succeeded, "")
+	if !slices.ContainsFunc(st.Warnings, func(text string) bool { return strings.HasPrefix(text, "more.wav was uploaded, but job.json") }) {
+		t.Errorf("warnings %q", st.Warnings)
+	}
+}
+
+// job.json is deleted and uploaded again while submit's messages about its matches wait.
+// A match that the new job.json does not name becomes withdrawn.
+func TestManifestIsBackWhileMessagesWait(t *testing.T) {
+	const folder = "inbox/cafe.job/"
+	manifest := func(pattern string) []byte {
+		return fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": %q}}`, pattern)
+	}
+	w := worldtest.New(t)
+	_, voice := worldtest.Media(t)
+	w.Drop(folder+"a.wav", voice)
+	w.Drop(folder+"b.wav", voice)
+	w.Drop(folder+"job.json", manifest("*.wav"))
+	w.Run(10 * time.Minute)
+	worldtest.WantStatus(t, w, "cafe/b", ledger.Waiting, problem.WaitingForFiles)
+	back := false
+	w.Before = func(c world.Call) error {
+		if c.Service == "sqs" && !back {
+			back = true
+			w.Put(folder+"job.json", manifest("a*.wav"))
+		}
+		return nil
+	}
+	w.Delete(folder + "job.json")
+	w.Run(10 * time.Minute)
+	if !back {
+		t.Fatal("submit sent no message")
+	}
+	w.Drop(folder+"job.json", manifest("a*.wav"))
+	w.Run(10 * time.Minute)
+	worldtest.WantStatus(t, w, "cafe/b", ledger.Withdrawn, problem.NoLongerNamed)
+	worldtest.WantStatus(t, w, "cafe/a", ledger.Waiting, problem.WaitingForFiles)
 }
 
 // A bundle's status lists at most 500 matches. A held match that new matches push

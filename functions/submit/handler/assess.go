@@ -315,6 +315,9 @@ func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string
 	if errors.Is(err, bucket.ErrNotFound) {
 		return nil
 	}
+	if _, refused := errors.AsType[*bucket.RefusedError](err); refused {
+		file, err = bucket.File{Key: key}, nil // another file than the take's, which S3 returned
+	}
 	if err != nil {
 		return err
 	}

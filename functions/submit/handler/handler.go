@@ -336,7 +336,7 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 			slog.WarnContext(ctx, "event of another bucket", "bucket", c.bucket)
 			continue
 		}
-		if c.Deleted {
+		if c.Deleted && c.Bundle == "" {
 			// If the file exists, an old version was deleted, which changes nothing, or the
 			// file was uploaded again, which has an event of its own.
 			if exists, err := h.Ledger.Bucket.Exists(ctx, c.Key); exists || err != nil {

@@ -124,6 +124,23 @@ func TestRequests(t *testing.T) {
 
 // One changed file starts at most MaxJobsPerDrop jobs. Further jobs are held, and
 // start when the parameter is raised.
+// A change asks for more jobs than a status names. All that do not start are held.
+func TestVeryManyJobs(t *testing.T) {
+	w := worldtest.New(t)
+	w.Settings.MaxJobsPerDrop = 3
+	w.Restart()
+	clip, voice := worldtest.Media(t)
+	for i := range 505 {
+		w.Drop(fmt.Sprintf("inbox/ads/talk.%03d.wav", i), voice)
+	}
+	w.Run(time.Minute)
+	worldtest.WantStatus(t, w, "ads/talk.504", ledger.Waiting, problem.WaitingForVisual)
+	w.Drop("inbox/ads/talk.mp4", clip)
+	w.Run(5 * time.Minute)
+	worldtest.WantCharges(t, w, 3)
+	worldtest.WantStatus(t, w, "ads/talk.504", ledger.Held, problem.TooManyJobs)
+}
+
 func TestMaxJobsPerDrop(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	tests := []struct {
