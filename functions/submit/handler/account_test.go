@@ -391,8 +391,7 @@ func TestMatchesOfARefusedFile(t *testing.T) {
 }
 
 // A bundle's status lists at most 500 matches. If job.json no longer names the others,
-// they are withdrawn too. If it still names them, they are left as they are, so that
-// MaxJobsPerDrop holds.
+// they are withdrawn too. If it still names them, they are held, because of MaxJobsPerDrop.
 func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	const folder, matches = "inbox/cafe.job/", 503
 	_, voice := worldtest.Media(t)
@@ -412,7 +411,7 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 			clip, _ := worldtest.Media(t)
 			w.Put(folder+"talk.mp4", clip)
 			w.Drop(folder+"job.json", manifest("*.wav"))
-		}, ledger.Waiting, 5},
+		}, ledger.Held, 5},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
