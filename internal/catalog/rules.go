@@ -70,7 +70,7 @@ func isBlank(text string) bool {
 }
 
 // isChinese reports whether more than half of a text's letters are Han. It ignores
-// digits, punctuation and spaces. The word in "character1" counts as Latin letters.
+// digits, punctuation and spaces: "character1" counts as nine letters that are not Han.
 // Japanese prose has more kana than Han, so it is not Chinese.
 func isChinese(text string) bool {
 	letters, han := 0, 0

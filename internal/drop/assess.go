@@ -264,7 +264,7 @@ func (f Finding) usedBy(jobs []string, order string) Finding {
 	f.allJobs = jobs
 	if f.Jobs = jobs; len(jobs) > maxJobs {
 		f.Jobs = jobs[:maxJobs]
-		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d jobs are named here; each other job that was started has a status of its own", maxJobs))
+		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d jobs are named here; each other job has a status of its own", maxJobs))
 	}
 	return f.decide(ledger.Used, order)
 }

@@ -130,7 +130,7 @@ func TestUsedByMoreJobsThanAreNamed(t *testing.T) {
 			if f.State != ledger.Used || len(f.Jobs) != 500 || f.Jobs[0] != tt.first || len(found) != tt.all {
 				t.Errorf("%s by %d jobs from %q on; %d findings, want %d", f.State, len(f.Jobs), f.Jobs[0], len(found), tt.all)
 			}
-			if diff := cmp.Diff([]string{"only the first 500 jobs are named here; each other job that was started has a status of its own"}, f.Warnings); diff != "" {
+			if diff := cmp.Diff([]string{"only the first 500 jobs are named here; each other job has a status of its own"}, f.Warnings); diff != "" {
 				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
 		})

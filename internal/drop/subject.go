@@ -21,11 +21,12 @@ type Subject struct {
 	stem   string // see Key.Stem; "" for a file that cannot belong to a job
 	match  string // of a bundle with a wildcard: assess only the job of this file
 	beyond int    // if the job is beyond MaxJobsPerDrop: how many jobs, at least, the change asks for; else 0
+	waits  bool   // files of the job are missing
 	file   string // the key of a file that cannot belong to a job
 }
 
-// TooMany reports whether the job of the subject is beyond MaxJobsPerDrop.
-func (s Subject) TooMany() bool { return s.beyond > 0 }
+// TooMany reports whether only MaxJobsPerDrop keeps the job of the subject from starting.
+func (s Subject) TooMany() bool { return s.beyond > 0 && !s.waits }
 
 // Match returns the key of the file, if the subject is one match of a bundle, else "".
 func (s Subject) Match() string { return s.match }

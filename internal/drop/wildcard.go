@@ -108,15 +108,16 @@ func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match strin
 }
 
 // matchSubjects returns the subjects of the matches. The subject of a job beyond
-// MaxJobsPerDrop stores how many jobs there are.
+// MaxJobsPerDrop stores how many jobs there are. A job that waits for files counts too: the
+// files may arrive before its subject is assessed.
 func (l *lister) matchSubjects(byName map[string][]File, jobs int, d *doc, refs mediaRefs) []Subject {
 	var subjects []Subject
 	started := 0
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		s := memberSubject(ParseKey(byName[name][0].Key))
-		if matched(name, byName[name], d, refs).Job != nil {
+		if f := matched(name, byName[name], d, refs); f.Job != nil || f.State == ledger.Waiting {
 			if started++; l.MaxJobsPerDrop > 0 && started > l.MaxJobsPerDrop {
-				s.beyond = jobs
+				s.beyond, s.waits = jobs, f.Job == nil
 			}
 		}
 		subjects = append(subjects, s)

@@ -31,7 +31,8 @@ type Status struct {
 	Links     *Links       `json:"links,omitempty"`
 	// Outputs are keys in the bucket.
 	Outputs []string `json:"outputs,omitempty"`
-	// Jobs are the names of the jobs that use a file in state Used.
+	// Jobs are the names of the jobs that use a file in state Used. A bundle with a wildcard
+	// has them in states Held and Rejected too: its matches.
 	Jobs []string `json:"jobs,omitempty"`
 	// QueuePosition is how many jobs are ahead in RunComfy's queue, in state InQueue if
 	// known.
@@ -195,9 +196,9 @@ func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) er
 	return err
 }
 
-// postTake is PostTake without the notice. A status without a take is not newer if it was
-// written before the claim, because submit had read it. Its Order may be newer, if its
-// newest file was deleted before the claim.
+// postTake is PostTake without the notice. A status without a take that was written before
+// the claim counts as older, whatever its Order is: submit read it before it claimed the
+// take. Its Order can be greater if its newest file was deleted before the claim.
 func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) error {
 	for range maxRaces {
 		prev, err := s.Posted(ctx, StatusKey(rec.Name))

@@ -26,7 +26,7 @@ func List(words []string, conjunction string) string {
 }
 
 // Short returns a stranger's text for use in a sentence: cut to 120 code
-// points, and with escapes if IsPrintable does not hold.
+// points, and with escapes if it is not printable (see IsPrintable).
 func Short(text string) string {
 	if runes := []rune(text); len(runes) > maxShown {
 		text = string(runes[:maxShown]) + "…"

@@ -128,8 +128,8 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 		case !a.deleted:
 			byDeletion = byDeletion && !slices.ContainsFunc(append(w.takes, w.files...), func(f file) bool { return f.key == a.key })
 		case before.code == problem.Ambiguous:
-			// The deletion resolves an ambiguity, as the remedy says, so it does not set
-			// byDeletion. If an earlier deletion left the ambiguous files, it stays true.
+			// The deletion resolves an ambiguity, as the remedy says, so byDeletion does not
+			// change. It is already true if an earlier deletion left the ambiguous files.
 		case leftBy(name, a, takes, files):
 			byDeletion = true
 			mayRun = slices.ContainsFunc(acts[:i], func(upload act) bool {

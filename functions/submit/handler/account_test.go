@@ -221,6 +221,38 @@ func TestManifestIsBackWhileMessagesWait(t *testing.T) {
 	worldtest.WantStatus(t, w, "cafe/a", ledger.Waiting, problem.WaitingForFiles)
 }
 
+// job.json is deleted and put back while submit's messages about its matches wait. They start
+// no job: only the event of job.json does, within MaxJobsPerDrop.
+func TestMessagesOfMatchesStartNothing(t *testing.T) {
+	const folder = "inbox/cafe.job/"
+	manifest := []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`)
+	w := worldtest.New(t)
+	w.Settings.MaxJobsPerDrop = 1
+	w.Restart()
+	clip, voice := worldtest.Media(t)
+	w.Put(folder+"talk.mp4", clip)
+	for _, name := range []string{"a", "b", "c"} {
+		w.Put(folder+name+".wav", voice)
+	}
+	w.Drop(folder+"job.json", manifest)
+	w.Run(10 * time.Minute)
+	worldtest.WantStatus(t, w, "cafe/c", ledger.Held, problem.TooManyJobs)
+	back := false
+	w.Before = func(c world.Call) error {
+		if c.Service == "sqs" && !back {
+			back = true
+			w.Put(folder+"job.json", manifest)
+		}
+		return nil
+	}
+	w.Delete(folder + "job.json")
+	w.Run(10 * time.Minute)
+	if !back {
+		t.Fatal("submit sent no message")
+	}
+	worldtest.WantCharges(t, w, 1)
+}
+
 // A bundle's status lists at most 500 matches. A held match that new matches push
 // out of that list stays held: only the bucket says whether job.json asks for it.
 func TestHeldMatchesBeyondTheList(t *testing.T) {

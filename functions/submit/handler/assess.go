@@ -124,6 +124,9 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 	}
 	var errs []error
 	for _, f := range findings {
+		if a.bundle != "" && f.RemedyJob().Match != "" {
+			continue // job.json names the match again; its own event starts the job, within MaxJobsPerDrop
+		}
 		if a.wasLast(statuses[f.Key]) {
 			errs = append(errs, errRetried)
 			continue
@@ -247,8 +250,8 @@ func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Po
 // postFinding posts why a name has no job, or why its job cannot be submitted. It keeps
 // the status of a newer take. It also keeps a take's status if a file of the take was
 // deleted, and the finding is about the files that are left. For a held finding it returns
-// *heldError, unless the job is one too many: one message for the whole change waits for a
-// higher limit.
+// *heldError, except for a job beyond MaxJobsPerDrop: a single message for the whole change
+// waits until the parameter is raised.
 func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
 	age := strings.Compare(ledger.Stamp(f.Order), ledger.Stamp(prev.Order))
 	if prev.State.Claimed() && (age < 0 || age == 0 && f.Job == nil) {
@@ -311,16 +314,12 @@ func endRetries(st *ledger.Status, job problem.Job) {
 // warnIfUnused adds a warning to a take whose status was kept, if the file at
 // key is not one of its inputs.
 func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string) error {
-	file, err := h.Resolver.Files.Head(ctx, key)
-	if errors.Is(err, bucket.ErrNotFound) {
-		return nil
-	}
-	if _, refused := errors.AsType[*bucket.RefusedError](err); refused {
-		file, err = bucket.File{Key: key}, nil // another file than the take's, which S3 returned
-	}
-	if err != nil {
+	// S3 may refuse a HEAD of the file, so list it.
+	files, _, err := h.Ledger.Bucket.List(ctx, key, 1)
+	if err != nil || len(files) == 0 || files[0].Key != key {
 		return err
 	}
+	file := files[0]
 	rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
 	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable || errors.Is(err, bucket.ErrNotFound) {
 		return nil // reported where the record is needed

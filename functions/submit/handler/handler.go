@@ -7,7 +7,7 @@
 // the take with a record that only one invocation can create; after the POST, it
 // records the request id before it does anything else.
 //
-// One message makes a bounded number of requests. A change may concern hundreds of
+// One message makes a bounded number of requests. A change may concern thousands of
 // names: a video with tagged audios, or the job.json of a wildcard. Submit then sends
 // messages to its own queue, each with the change and a part of the names, and the first
 // message is finished. A message with several names is divided again, into about
@@ -338,7 +338,8 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 		}
 		if c.Deleted && c.Bundle == "" {
 			// If the file exists, an old version was deleted, which changes nothing, or the
-			// file was uploaded again, which has an event of its own.
+			// file was uploaded again, which has an event of its own. A part with a Bundle
+			// goes on: the new job.json may not name its matches, which then become withdrawn.
 			if exists, err := h.Ledger.Bucket.Exists(ctx, c.Key); exists || err != nil {
 				errs = append(errs, err)
 				continue

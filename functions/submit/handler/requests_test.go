@@ -122,8 +122,6 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// One changed file starts at most MaxJobsPerDrop jobs. Further jobs are held, and
-// start when the parameter is raised.
 // A change asks for more jobs than a status names. All that do not start are held.
 func TestVeryManyJobs(t *testing.T) {
 	w := worldtest.New(t)
@@ -141,6 +139,40 @@ func TestVeryManyJobs(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk.504", ledger.Held, problem.TooManyJobs)
 }
 
+// The video of a bundle arrives while the messages about its matches wait. No more jobs
+// start than MaxJobsPerDrop allows.
+func TestVideoArrivesWhileMessagesWait(t *testing.T) {
+	const folder = "inbox/ads/x.job/"
+	w := worldtest.New(t)
+	w.Settings.MaxJobsPerDrop = 3
+	w.Restart()
+	clip, voice := worldtest.Media(t)
+	for i := range 40 {
+		w.Put(fmt.Sprintf("%s%02d.wav", folder, i), voice)
+	}
+	arrived := false
+	w.Before = func(c world.Call) error {
+		if c.Service == "sqs" && !arrived {
+			arrived = true
+			w.Put(folder+"v.mp4", clip)
+		}
+		return nil
+	}
+	w.Drop(folder+"job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`))
+	w.Run(10 * time.Minute)
+	if !arrived {
+		t.Fatal("submit sent no message")
+	}
+	if n := w.RunComfy.Charges(); n > 3 {
+		t.Errorf("%d jobs are charged", n)
+	}
+	w.Drop(folder+"v.mp4", clip)
+	w.Run(10 * time.Minute)
+	worldtest.WantStatus(t, w, "ads/x/39", ledger.Held, problem.TooManyJobs)
+}
+
+// One changed file starts at most MaxJobsPerDrop jobs. Further jobs are held, and
+// start when the parameter is raised.
 func TestMaxJobsPerDrop(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	tests := []struct {
