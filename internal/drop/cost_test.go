@@ -96,6 +96,9 @@ func TestGapsBetweenEndings(t *testing.T) {
 }
 
 func TestUsedByMoreJobsThanAreNamed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("so many files take minutes with the race detector")
+	}
 	tests := []struct {
 		name  string
 		audio string // of a number

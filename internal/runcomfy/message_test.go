@@ -16,18 +16,22 @@ func hostile(size int) map[string]string {
 	return texts
 }
 
-// However long a text is, a message is made of a few kilobytes of it. What is
-// allocated counts the bytes that are worked on.
+// However long a text is, a message is made of a few kilobytes of it. What is allocated
+// counts the bytes that are worked on: it does not grow with the text.
 func TestMessageReadsABoundedPartOfAText(t *testing.T) {
-	for _, size := range []int{64 << 10, 900 << 10} {
-		for name, text := range hostile(size) {
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			message(text, "canary-token-0123456789")
-			runtime.ReadMemStats(&after)
-			if n := after.TotalAlloc - before.TotalAlloc; n > 64*maxText {
-				t.Errorf("%s, %d bytes: %d bytes are allocated", name, size, n)
-			}
+	allocated := func(text string) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		message(text, "canary-token-0123456789")
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	long := hostile(900 << 10)
+	for name, short := range hostile(64 << 10) {
+		// The race detector drops a part of what regexp pools, so the bound is loose.
+		few, many := allocated(short), allocated(long[name])
+		if many > 2*few+64*maxText {
+			t.Errorf("%s: %d bytes are allocated for a short text, %d for a long one", name, few, many)
 		}
 	}
 }

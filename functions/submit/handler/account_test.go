@@ -425,6 +425,9 @@ func TestMatchesOfARefusedFile(t *testing.T) {
 // A bundle's status lists at most 500 matches. If job.json no longer names the others,
 // they are withdrawn too. If it still names them, they are held, because of MaxJobsPerDrop.
 func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("so many matches take minutes with the race detector")
+	}
 	const folder, matches = "inbox/cafe.job/", 503
 	_, voice := worldtest.Media(t)
 	manifest := func(pattern string) []byte {
