@@ -58,7 +58,7 @@ func TestNamesWithoutATake(t *testing.T) {
 	}
 }
 
-// The reason why a note is refused is that of its fault.
+// The error of a refused note says what is wrong with it.
 func TestRefusedNotes(t *testing.T) {
 	for note, want := range map[string]string{"\xff": "is not text in UTF-8", strings.Repeat("é", 2001): "has 4002 bytes"} {
 		_, err := (&Client{}).Review(t.Context(), "ads/talk", "", Approved, note, nil)

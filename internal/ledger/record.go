@@ -163,7 +163,7 @@ type Record struct {
 	// response compares it to learn whether its write took effect.
 	Revision string `json:"revision"`
 
-	etag string // of the object that was last read or written; empty if there is none
+	etag string // of the object that was last read or written; empty without an object
 }
 
 // Job returns the state with which the execution of the take starts.

@@ -67,7 +67,7 @@ type Posted struct {
 
 	due bool // its notice was not sent yet
 
-	etag string // of the object that was last read or written; empty if there is none
+	etag string // of the object that was last read or written; empty without an object
 }
 
 // Exists reports whether there is a status, readable or not.

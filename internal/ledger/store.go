@@ -282,9 +282,9 @@ func (s *Store) list(ctx context.Context, prefix string) (keys, folders []string
 	return keys, folders, nil
 }
 
-// put writes a JSON object if the one at the key still has the given ETag, or if there is
-// none and the ETag is empty, and sets the ETag to that of the written one. Otherwise it
-// returns bucket.ErrConflict.
+// put writes a JSON object if the object at the key still has the given ETag. With an empty
+// ETag, it writes only if there is no object. It then sets the ETag to the new one. Otherwise
+// it returns bucket.ErrConflict.
 func (s *Store) put(ctx context.Context, key string, value any, etag *string, metadata map[string]string) error {
 	body := encode(value)
 	if len(body) > MaxObject {

@@ -55,20 +55,28 @@ func TestStoppedExecution(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
+// failedUnseen returns a world in which the job of a pair has failed at RunComfy, which no
+// function has noticed.
+func failedUnseen(t *testing.T) *world.World {
+	t.Helper()
+	w := worldtest.New(t)
+	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
+		return runcomfytest.Script{Fail: "no face found"} // at once
+	}
+	worldtest.DropPair(t, w)
+	for w.RunComfy.Charges() == 0 || w.Status("ads/talk").State != ledger.Submitted {
+		w.Run(time.Second)
+	}
+	return w
+}
+
 // A job fails at RunComfy, and before poll sees it, its execution is stopped or its
 // file is deleted. The record says why the job failed, even after RunComfy has
 // forgotten it.
 func TestFailedJobIsNotCancelled(t *testing.T) {
 	for _, by := range []string{"stop", "deletion"} {
 		t.Run(by, func(t *testing.T) {
-			w := worldtest.New(t)
-			w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
-				return runcomfytest.Script{Fail: "no face found"} // at once
-			}
-			worldtest.DropPair(t, w)
-			for w.RunComfy.Charges() == 0 || w.Status("ads/talk").State != ledger.Submitted {
-				w.Run(time.Second)
-			}
+			w := failedUnseen(t)
 			take := w.Status("ads/talk").Take
 			if by == "stop" {
 				w.Stop("ads/talk", take)
@@ -104,14 +112,7 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 // A job has failed at RunComfy, and S3 refuses to write that into its record until cancel no
 // longer waits for RunComfy. The reason is still the one that RunComfy reported.
 func TestFailedJobIsRecordedLate(t *testing.T) {
-	w := worldtest.New(t)
-	w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
-		return runcomfytest.Script{Fail: "no face found"} // at once
-	}
-	worldtest.DropPair(t, w)
-	for w.RunComfy.Charges() == 0 || w.Status("ads/talk").State != ledger.Submitted {
-		w.Run(time.Second)
-	}
+	w := failedUnseen(t)
 	w.Stop("ads/talk", w.Status("ads/talk").Take)
 	late, refusedLate := w.Now().Add(20*time.Hour), false
 	w.Before = func(c world.Call) error {

@@ -188,6 +188,24 @@ func TestRefusedFileBesideASubmittedJob(t *testing.T) {
 	}
 }
 
+// atFirstMessage calls do right before submit sends its first message.
+func atFirstMessage(t *testing.T, w *world.World, do func()) {
+	t.Helper()
+	sent := false
+	w.Before = func(c world.Call) error {
+		if c.Service == "sqs" && !sent {
+			sent = true
+			do()
+		}
+		return nil
+	}
+	t.Cleanup(func() {
+		if !sent {
+			t.Error("submit sent no message")
+		}
+	})
+}
+
 // job.json is deleted and uploaded again while submit's messages about its matches wait.
 // A match that the new job.json does not name becomes withdrawn.
 func TestManifestIsBackWhileMessagesWait(t *testing.T) {
@@ -202,19 +220,9 @@ func TestManifestIsBackWhileMessagesWait(t *testing.T) {
 	w.Drop(folder+"job.json", manifest("*.wav"))
 	w.Run(10 * time.Minute)
 	worldtest.WantStatus(t, w, "cafe/b", ledger.Waiting, problem.WaitingForFiles)
-	back := false
-	w.Before = func(c world.Call) error {
-		if c.Service == "sqs" && !back {
-			back = true
-			w.Put(folder+"job.json", manifest("a*.wav"))
-		}
-		return nil
-	}
+	atFirstMessage(t, w, func() { w.Put(folder+"job.json", manifest("a*.wav")) })
 	w.Delete(folder + "job.json")
 	w.Run(10 * time.Minute)
-	if !back {
-		t.Fatal("submit sent no message")
-	}
 	w.Drop(folder+"job.json", manifest("a*.wav"))
 	w.Run(10 * time.Minute)
 	worldtest.WantStatus(t, w, "cafe/b", ledger.Withdrawn, problem.NoLongerNamed)
@@ -237,19 +245,9 @@ func TestMessagesOfMatchesStartNothing(t *testing.T) {
 	w.Drop(folder+"job.json", manifest)
 	w.Run(10 * time.Minute)
 	worldtest.WantStatus(t, w, "cafe/c", ledger.Held, problem.TooManyJobs)
-	back := false
-	w.Before = func(c world.Call) error {
-		if c.Service == "sqs" && !back {
-			back = true
-			w.Put(folder+"job.json", manifest)
-		}
-		return nil
-	}
+	atFirstMessage(t, w, func() { w.Put(folder+"job.json", manifest) })
 	w.Delete(folder + "job.json")
 	w.Run(10 * time.Minute)
-	if !back {
-		t.Fatal("submit sent no message")
-	}
 	worldtest.WantCharges(t, w, 1)
 }
 
