@@ -147,7 +147,7 @@ func (e *RefusedError) Response() string {
 }
 
 // UnreadableError is returned for an object of lipdrop that is not JSON, is too large, or is
-// about something else than its key says. Reading it again does not help.
+// does not belong to its key. Reading it again does not help.
 type UnreadableError struct {
 	Key string
 	Err error
@@ -171,11 +171,27 @@ func (b *Bucket) Head(ctx context.Context, key string) (File, error) {
 	}, nil
 }
 
+// Listed returns the file at a key as a listing describes it, or ErrNotFound. S3 may refuse
+// a HEAD of a file that it lists.
+func (b *Bucket) Listed(ctx context.Context, key string) (File, error) {
+	files, _, err := b.List(ctx, key, 1)
+	if err == nil && (len(files) == 0 || files[0].Key != key) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return File{}, err
+	}
+	return files[0], nil
+}
+
 // Exists reports whether there is a file at a key. It lists the key: if S3 refuses a
 // HEAD, the response does not say whether the file exists.
 func (b *Bucket) Exists(ctx context.Context, key string) (bool, error) {
-	files, _, err := b.List(ctx, key, 1)
-	return len(files) > 0 && files[0].Key == key, err
+	_, err := b.Listed(ctx, key)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Get returns the first bytes of an object, up to a limit. It returns

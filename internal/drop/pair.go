@@ -22,7 +22,11 @@ func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, e
 	if err != nil && !errors.Is(err, errCrowded) {
 		return nil, err
 	}
-	own := 0 // 1 if the file and an audio of the same name are a job, too
+	_, shorter, crowded := l.visualsOf(ctx, shorterStems(stem))
+	if crowded != nil && !errors.Is(crowded, errCrowded) {
+		return nil, crowded
+	}
+	own, waits := 0, false // own is 1 if the file and an audio of the same name are a job, too
 	if l.MaxJobsPerDrop > 0 && len(tagged) >= l.MaxJobsPerDrop {
 		files, err := l.at(ctx, stem, mediaEndings)
 		if err != nil && !errors.Is(err, errCrowded) {
@@ -31,17 +35,14 @@ func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, e
 		if slices.ContainsFunc(files, isAudio) {
 			own = 1
 		}
+		waits = err == nil && crowded == nil && shorter == "" && !slices.ContainsFunc(files, func(f File) bool { return !isAudio(f) })
 	}
 	for i, s := range tagged {
 		subject := subjectOf(s)
 		if l.MaxJobsPerDrop > 0 && own+i >= l.MaxJobsPerDrop {
-			subject.beyond = own + len(tagged)
+			subject.beyond, subject.waits = own+len(tagged), waits
 		}
 		subjects = append(subjects, subject)
-	}
-	_, shorter, err := l.visualsOf(ctx, shorterStems(stem))
-	if err != nil && !errors.Is(err, errCrowded) {
-		return nil, err
 	}
 	if shorter != "" {
 		subjects = append(subjects, subjectOf(shorter))

@@ -53,7 +53,7 @@ func bounded(problems []problem.Problem) []problem.Problem {
 	return append(slices.Clone(problems[:maxProblems]), rest)
 }
 
-// since says how old a file is: in the bucket, when it was uploaded.
+// since says from when a file is: when it was uploaded, or when a local file was last changed.
 func since(f File) string {
 	return fmt.Sprintf("%s is from %s", path.Base(f.Key), f.LastModified.UTC().Format("2006-01-02 15:04:05 MST"))
 }

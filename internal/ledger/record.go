@@ -163,7 +163,7 @@ type Record struct {
 	// response compares it to learn whether its write took effect.
 	Revision string `json:"revision"`
 
-	etag string // of the object that was last read or written; empty without an object
+	etag string // the object's ETag when it was last read or written; empty if there is no object
 }
 
 // Job returns the state with which the execution of the take starts.

@@ -67,7 +67,7 @@ type Posted struct {
 
 	due bool // its notice was not sent yet
 
-	etag string // of the object that was last read or written; empty without an object
+	etag string // the object's ETag when it was last read or written; empty if there is no object
 }
 
 // Exists reports whether there is a status, readable or not.

@@ -34,8 +34,9 @@ type Job struct {
 	// Ended says that the job has ended at RunComfy, successfully or not.
 	Ended bool `json:"ended"`
 
-	// Seen says what poll last wrote into the status: a state, in the queue with the position
-	// if it is known, or that RunComfy does not report the state. It is "" if that failed.
+	// Seen is what poll last wrote into the status: a state (of a queued job with its position,
+	// if that is known), or unreported, if RunComfy does not report the state. It is "" if the
+	// write failed.
 	Seen string `json:"seen,omitempty"`
 
 	// QueuedAt is when a turn last found the job queued.

@@ -86,8 +86,9 @@ func TestSweepFreesReservations(t *testing.T) {
 	}
 }
 
-// A take was claimed on one day and released, submit could not give back, and the take was
-// claimed again on the next day. The sweep frees the older reservation only.
+// A take was claimed on one day. Submit released the claim, but could not give back the
+// reservation. The take was claimed again on the next day. The sweep frees only the older
+// reservation.
 func TestSweepFreesAReservationOfAnEarlierClaim(t *testing.T) {
 	w := worldtest.New(t)
 	w.Caps = budget.Caps{Jobs: 5}

@@ -324,8 +324,9 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 	}
 }
 
-// An execution fails because its job is queued for too long, and RunComfy does not cancel
-// the job. If the same happens after a redrive, the job is cancelled then.
+// An execution fails because its job is queued for too long, and RunComfy does not accept
+// the cancellation. After a redrive, the execution fails for the same reason. RunComfy
+// accepts the cancellation then.
 func TestQueuedJobIsCancelledAfterARedrive(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = 200 * time.Hour

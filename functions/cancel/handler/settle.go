@@ -23,10 +23,10 @@ import (
 // execution.
 const giveUpAfter = 20 * time.Hour
 
-// believeUnknownAfter is how long after the end of an execution settle does not believe
-// RunComfy that it does not know the job: RunComfy may know it again. Until then, settle
-// returns an error, and Lambda tries again. It is shorter than the three minutes after
-// which Lambda tries an event for the last time.
+// believeUnknownAfter is the time after the end of an execution in which settle ignores the
+// response that RunComfy does not know the job, because RunComfy may know it again. In this
+// time settle returns an error, and Lambda tries again. Lambda tries an event for the last
+// time after about three minutes, so believeUnknownAfter must be shorter.
 const believeUnknownAfter = 2 * time.Minute
 
 // settle records the end of an execution that failed, timed out or was stopped. The event

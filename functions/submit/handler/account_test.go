@@ -178,7 +178,7 @@ func TestRefusedFileBesideASubmittedJob(t *testing.T) {
 		return nil
 	}
 	w.Drop(folder+"more.wav", voice)
-	w.Pass(26 * time.Hour)
+	w.Pass(32 * time.Hour)
 	if len(w.Dead) > 0 {
 		t.Errorf("%d dead letters", len(w.Dead))
 	}

@@ -125,7 +125,7 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 	var errs []error
 	for _, f := range findings {
 		if a.bundle != "" && f.RemedyJob().Match != "" {
-			continue // job.json names the match again; its own event starts the job, within MaxJobsPerDrop
+			continue // job.json names the match again, and the event of job.json starts the job, within MaxJobsPerDrop
 		}
 		if a.wasLast(statuses[f.Key]) {
 			errs = append(errs, errRetried)
@@ -314,12 +314,13 @@ func endRetries(st *ledger.Status, job problem.Job) {
 // warnIfUnused adds a warning to a take whose status was kept, if the file at
 // key is not one of its inputs.
 func (h *Handler) warnIfUnused(ctx context.Context, id ledger.TakeID, key string) error {
-	// S3 may refuse a HEAD of the file, so list it.
-	files, _, err := h.Ledger.Bucket.List(ctx, key, 1)
-	if err != nil || len(files) == 0 || files[0].Key != key {
+	file, err := h.Ledger.Bucket.Listed(ctx, key) // S3 may refuse a HEAD
+	if errors.Is(err, bucket.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	file := files[0]
 	rec, err := h.Ledger.Get(ctx, id.Name, id.Take)
 	if _, unreadable := errors.AsType[*bucket.UnreadableError](err); unreadable || errors.Is(err, bucket.ErrNotFound) {
 		return nil // reported where the record is needed

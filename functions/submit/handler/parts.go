@@ -45,7 +45,7 @@ type part struct {
 	Last bool `json:"last,omitempty"`
 
 	// Again says that an earlier delivery or an assessment of this change has failed.
-	// Newest and Uploads are the newest and the events of the change's batch (see batch).
+	// Newest and Uploads are the fields newest and events of the change's batch (see batch).
 	Again   bool                 `json:"again,omitempty"`
 	Newest  time.Time            `json:"newest,omitzero"`
 	Uploads map[string]time.Time `json:"uploads,omitempty"`

@@ -161,6 +161,46 @@ func TestVideoArrivesWhileMessagesWait(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/x/39", ledger.Held, problem.TooManyJobs)
 }
 
+// More jobs than MaxJobsPerDrop wait for a file. No message waits for a higher limit, which
+// would start nothing.
+func TestManyJobsThatWait(t *testing.T) {
+	for _, tt := range []struct {
+		name, voice string
+		act         func(w *world.World)
+	}{
+		{"the video of tagged audios is deleted", "inbox/ads/talk.%02d.wav", func(w *world.World) {
+			w.Put("inbox/ads/talk.mp4", nil)
+			w.Delete("inbox/ads/talk.mp4")
+		}},
+		{"the video of a wildcard is missing", "inbox/ads/x.job/%02d.wav", func(w *world.World) {
+			w.Drop("inbox/ads/x.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`))
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.Settings.MaxJobsPerDrop = 3
+			w.Restart()
+			_, voice := worldtest.Media(t)
+			for i := range 12 {
+				w.Put(fmt.Sprintf(tt.voice, i), voice)
+			}
+			tt.act(w)
+			w.Pass(10 * time.Minute)
+			deliveries := 0
+			w.Before = func(c world.Call) error {
+				if c.Function == "submit" && c.Service == "lambda" {
+					deliveries++
+				}
+				return nil
+			}
+			w.Pass(5 * time.Hour)
+			if deliveries > 0 {
+				t.Errorf("%d deliveries", deliveries)
+			}
+		})
+	}
+}
+
 // One changed file starts at most MaxJobsPerDrop jobs. Further jobs are held, and
 // start when the parameter is raised.
 func TestMaxJobsPerDrop(t *testing.T) {
