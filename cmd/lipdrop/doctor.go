@@ -225,7 +225,11 @@ func (d *doctor) checkDrop(ctx context.Context, wait, pause time.Duration) {
 		d.failed("delete "+answer, err)
 		return
 	}
+	stored := false
 	defer func() {
+		if !stored && ctx.Err() == nil {
+			return
+		}
 		if err := remove(context.WithoutCancel(ctx), d.Bucket, drop); err != nil {
 			d.failed("delete "+drop, err)
 		}
@@ -235,6 +239,7 @@ func (d *doctor) checkDrop(ctx context.Context, wait, pause time.Duration) {
 			d.failed("drop "+drop, err)
 			return
 		}
+		stored = true
 		_, err := d.Bucket.Head(ctx, answer)
 		switch {
 		case err == nil:

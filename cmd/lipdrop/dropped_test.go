@@ -126,7 +126,7 @@ func TestCheckFollowsLinks(t *testing.T) {
 	}
 }
 
-// An error of a file that is opened says what is wrong with it.
+// The error for a file that cannot be opened says why.
 func TestOpenErrors(t *testing.T) {
 	lay(t, map[string]string{"ads/talk.mp4": "@clip.mp4"})
 	if err := errors.Join(os.Symlink("loop.csv", "loop.csv"), os.Symlink("gone", "z.mp4"), os.Symlink("ads/talk.mp4", "talk.mp4")); err != nil {

@@ -107,9 +107,10 @@ type sender struct {
 	sent         func(n int64)
 }
 
-// upload uploads the files of a group. All files but the first one, and large ones, are
-// sent in parts. When all parts are there, the files appear in the bucket, the first one
-// before the others. The others then need only one short request each.
+// upload uploads the files of a group. It sends each file in parts, except for a first file
+// that is not large: that one is sent in one request. When all parts are there, the files
+// appear in the bucket, the first one before the others. The others then need only one
+// short request each.
 func (s *sender) upload(ctx context.Context, files []*Upload) error {
 	for _, u := range files[1:] {
 		if u.Sum.parts == nil && u.Sum.Size > 0 {

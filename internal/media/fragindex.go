@@ -85,11 +85,13 @@ func (f *fragments) byRandomAccess() bool {
 	}
 	last := map[int64]bool{} // offsets of the last fragments of the tracks
 	times := map[uint32]uint64{}
+	f.named = map[uint32]bool{}
 	err = f.r.boxes(mfra.body, mfra.end, func(b box) error {
 		if b.kind != "tfra" || len(last) == maxTracks {
 			return nil
 		}
 		id, at, moof, err := readLastAccess(f.r, b, mfra.off)
+		f.named[id] = err == nil
 		if err == nil && moof >= f.next && moof < mfra.off {
 			last[moof], times[id] = true, at
 		}

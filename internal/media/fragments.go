@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/bits"
+	"slices"
 	"time"
 )
 
@@ -16,7 +17,8 @@ type fragments struct {
 	indexes   []box           // sidx boxes before the first fragment
 	spans     map[uint32]span // of the tracks whose first sample was found, by track id
 	cut       bool            // the file ends inside a fragment
-	all       bool            // all fragments were read, or an index that names each track with samples
+	named     map[uint32]bool // the tracks that the index at the end of the file names
+	all       bool            // all fragments were read, or an index names each track whose samples were not found
 	partial   bool            // samples of the last fragment are missing
 }
 
@@ -77,7 +79,10 @@ func (f *fragments) read() (found bool, err error) {
 // findLast finds the ends of the tracks by reading the last fragments.
 func (f *fragments) findLast() error {
 	if f.byRandomAccess() {
-		f.all = true
+		f.all = !slices.ContainsFunc(f.m.tracks, func(t track) bool {
+			_, begun := f.spans[t.id]
+			return !begun && !f.named[t.id]
+		})
 		return nil
 	}
 	err := f.r.withReserve(tailCalls, tailBytes, func() error { return f.follow(f.next, f.r.src.Size, nil) })

@@ -62,8 +62,8 @@ func (g framing) isChain(data []byte, last bool) bool {
 }
 
 // sync returns the first index of data, not below from, at which a chain of frames
-// begins. Short says of which frames a chain may be short at the end of data, as in isChain.
-// If there is no such index, sync returns len(data).
+// begins. Short reports whether a chain that begins with the given frame may have fewer than
+// three frames at the end of data (see isChain). If there is no such index, sync returns len(data).
 func (g framing) sync(data []byte, from int, short func(frame) bool) int {
 	for from < len(data) {
 		next := bytes.IndexByte(data[from:], 0xff)

@@ -79,17 +79,9 @@ func readMatroska(r *reader, info *Info) error {
 	if m.tracks == nil {
 		return damage("its list of tracks is missing, so the export or the upload broke off")
 	}
-	var chosen []*mkvTrack
-	for i, track := range []**Track{&info.Video, &info.Audio} {
-		t := m.choose(mkvVideo + uint64(i))
-		if t == nil {
-			continue
-		}
-		if t.encrypted {
-			return encryptedFile(r.src.Name)
-		}
-		chosen = append(chosen, t)
-		*track = &t.Track
+	chosen, err := m.pick(r, info)
+	if err != nil {
+		return err
 	}
 	if m.first.id == 0 {
 		return damage("it holds no pictures and no sound, only their description")
@@ -97,19 +89,35 @@ func readMatroska(r *reader, info *Info) error {
 	if err := m.measure(r, chosen); err != nil && !errors.Is(err, errBudget) {
 		return err
 	}
-	if m.all && !m.cut {
-		for _, t := range chosen {
-			if !t.seen && t.kind == mkvVideo {
-				return damage("its video track holds no picture")
-			}
-			if !t.seen {
-				info.Audio = nil
-			}
+	if m.all && !m.cut { // tracks without blocks do not count
+		pictures := info.Video != nil
+		m.tracks = slices.DeleteFunc(m.tracks, func(t mkvTrack) bool { return !t.seen })
+		if chosen, err = m.pick(r, info); err != nil {
+			return err
 		}
-		chosen = slices.DeleteFunc(chosen, func(t *mkvTrack) bool { return !t.seen })
+		if pictures && info.Video == nil {
+			return damage("its video track holds no picture")
+		}
 	}
 	m.describe(r, info, chosen)
 	return nil
+}
+
+// pick sets the tracks of info to the ones that count, and returns them.
+func (m *matroska) pick(r *reader, info *Info) (chosen []*mkvTrack, err error) {
+	info.Video, info.Audio = nil, nil
+	for i, track := range []**Track{&info.Video, &info.Audio} {
+		t := m.choose(mkvVideo + uint64(i))
+		if t == nil {
+			continue
+		}
+		if t.encrypted {
+			return nil, encryptedFile(r.src.Name)
+		}
+		chosen = append(chosen, t)
+		*track = &t.Track
+	}
+	return chosen, nil
 }
 
 // walk reads the elements of a segment. It stops at the first cluster if nothing after
@@ -437,6 +445,7 @@ blocks:
 		if guess && !known && !cut {
 			return false
 		}
+		trial.all = trial.all && known
 		off = e.end
 	}
 	if guess && cut && complete < 2 { // any bytes can look like one block that is cut

@@ -199,6 +199,21 @@ func TestMP4(t *testing.T) {
 		{name: "fragments without sound, although there is an audio track",
 			file:     whole(typeBox, movieBox(0, trackBox(1, "vide", 0), trackBox(2, "soun", 0), atom("mvex")), fragment(0, 10, 900)),
 			duration: seconds(1)},
+		{name: "an index at the end that does not name the sound, which begins late",
+			file: func() file {
+				f := slices.Concat(typeBox, movieBox(0, trackBox(1, "vide", 0), trackBox(2, "soun", 0), atom("mvex")))
+				last := 0
+				for i := range 7 {
+					next := fragment(1000*i, 10, 900)
+					if i == 5 {
+						next = bytes.Replace(next, be(0x8, 1, 100), be(0x8, 2, 100), 1)
+					}
+					last = len(f)
+					f = append(f, next...)
+				}
+				return whole(f, accessIndex(6000, uint64(last)))
+			}(),
+			duration: seconds(7), warning: "lipdrop did not find the length of a.mp4"},
 		{name: "fragments that break off in the header of one",
 			file:     whole(fragmentedMovie(), fragment(0, 10, 900), fragment(1000, 10, 900)[:30]),
 			duration: seconds(1),

@@ -69,7 +69,7 @@ type oggStream struct {
 	rate, skip  uint64 // samples per second, and samples at the beginning that are not played
 	most        uint64 // samples of a packet, except for Opus; 0 if unknown
 	start, last uint64 // positions of the first sample and after the last one
-	late        uint64 // position after the first page, if it begins late and its samples are not known
+	late        uint64 // position after the first page, if the stream does not begin at 0 and the samples of that page are not known
 	pages       int    // with a position
 	packets     uint64 // samples of the packets, for Opus
 	page        uint64 // samples of the packets in the last page
@@ -363,7 +363,7 @@ func readOgg(r *reader, info *Info) error {
 	case !l.Known():
 		return damage("its header or its positions are impossible")
 	case !l.Exact:
-		info.warn("the length of %s, about %.1f s, is an estimate: the positions in its pages are wrong or begin late", r.src.Name, l.D.Seconds())
+		info.warn("the length of %s, about %.1f s, is an estimate: the positions in its pages are wrong or do not begin at 0", r.src.Name, l.D.Seconds())
 	}
 	if o.cut {
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)

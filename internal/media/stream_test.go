@@ -100,7 +100,7 @@ func TestOgg(t *testing.T) {
 	testSound(t, "a.ogg", media.Info{Format: "ogg"}, "vorbis", []soundRow{
 		{name: "Vorbis", file: whole(vorbis(16000), sound(56000, 1)), duration: 3500 * time.Millisecond},
 		{name: "Vorbis that was cut out of a longer recording", file: whole(vorbis(16000), sound(16000000, 1), sound(16056000, 2)), duration: 16300 * time.Millisecond, least: 3500 * time.Millisecond,
-			warning: "the length of a.ogg, about 16.3 s, is an estimate: the positions in its pages are wrong or begin late"},
+			warning: "the length of a.ogg, about 16.3 s, is an estimate: the positions in its pages are wrong or do not begin at 0"},
 		{name: "FLAC", file: whole(flac, sound(56000, 1)), duration: 3500 * time.Millisecond, codec: "flac"},
 		{name: "Speex", file: whole(speex, sound(56000, 1)), duration: 3500 * time.Millisecond, codec: "speex"},
 		{name: "with another stream", duration: 3500 * time.Millisecond,

@@ -215,7 +215,7 @@ func (w *wav) measureCodec(length uint64, info *Info) {
 	}
 }
 
-// notCounted reports whether no program counted the length that a chunk claims. A program
+// notCounted reports whether the length that a chunk claims is only a placeholder. A program
 // that writes to a pipe cannot go back to the header, so it leaves the length at 0 or at a
 // very large value. The chunk then extends to the end of the file. Available is how many
 // bytes follow the header of the chunk.
