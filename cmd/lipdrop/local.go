@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -86,7 +87,7 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 func (c *localCmd) welcome(stack *local.Stack, folder, containers string) string {
 	return strings.NewReplacer(
 		"{folder}", folder, "{dir}", problem.ShellWord(c.Dir), "{keys}", filepath.Join(c.Dir, "keys.json"), "{logs}", filepath.Join(c.Dir, "logs"),
-		"{access key}", local.AccessKey, "{secret key}", stack.Keys().SecretKey, "{region}", local.Region,
+		"{credentials}", strings.ReplaceAll(stack.Credentials(), "\n", "\n  "),
 		"{bucket}", local.Bucket, "{http}", stack.Plain.S3, "{https}", stack.TLS.S3, "{ca}", problem.ShellWord(stack.CAFile()),
 		"{containers}", containers, "{webhook}", c.webhookText(stack), "{outputs}", fakeOutputs(c.Output),
 	).Replace(`lipdrop is running on this machine. RunComfy is a fake: {outputs}. Nothing is charged.
@@ -96,8 +97,7 @@ Drop files into the folder
 or with this command, in another terminal:
   lipdrop drop talk.mp4 talk.wav --dir {dir} --wait --get out
 or with the aws command:
-  export AWS_ACCESS_KEY_ID={access key} AWS_SECRET_ACCESS_KEY={secret key} AWS_DEFAULT_REGION={region}
-  aws s3 cp talk.mp4 s3://{bucket}/inbox/ --endpoint-url {http}
+  {credentials}aws s3 cp talk.mp4 s3://{bucket}/inbox/ --endpoint-url {http}
   aws s3 cp talk.wav s3://{bucket}/inbox/ --endpoint-url {http}
 Read the status, and fetch the output:
   aws s3 cp s3://{bucket}/status/talk.json - --endpoint-url {http}
@@ -134,7 +134,7 @@ func (c *localCmd) containerCommands(stack *local.Stack) (string, error) {
 		return "Start it with --containers to run the functions in Docker with sam local.\n", nil
 	}
 	env, credentials := filepath.Join(c.Dir, "env.json"), filepath.Join(c.Dir, "credentials.sh")
-	if err := errors.Join(stack.WriteEnv(env), stack.WriteCredentials(credentials)); err != nil {
+	if err := errors.Join(stack.WriteEnv(env), os.WriteFile(credentials, []byte(stack.Credentials()), 0o600)); err != nil {
 		return "", err
 	}
 	const commands = `Run one function in Docker:

@@ -106,10 +106,9 @@ func (s *Stack) WriteEnv(path string) error {
 	return os.WriteFile(path, append(text, '\n'), 0o600)
 }
 
-// WriteCredentials writes a shell script that gives a shell the owner's
-// credentials for this stack, in place of any others.
-func (s *Stack) WriteCredentials(path string) error {
-	text := fmt.Sprintf("unset AWS_PROFILE AWS_SESSION_TOKEN\nexport AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s AWS_DEFAULT_REGION=%s\n",
+// Credentials returns shell commands that give a shell the owner's credentials for this
+// stack, in place of any others.
+func (s *Stack) Credentials() string {
+	return fmt.Sprintf("unset AWS_PROFILE AWS_SESSION_TOKEN AWS_REGION\nexport AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s AWS_DEFAULT_REGION=%s\n",
 		AccessKey, s.Keys().SecretKey, Region)
-	return os.WriteFile(path, []byte(text), 0o600)
 }

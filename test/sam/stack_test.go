@@ -40,7 +40,7 @@ func start(t *testing.T, tools *tools, o local.Options) *stack {
 			t.Error(err)
 		}
 	})
-	err = errors.Join(running.WriteEnv(filepath.Join(o.Dir, "env.json")), running.WriteCredentials(filepath.Join(o.Dir, "credentials.sh")))
+	err = errors.Join(running.WriteEnv(filepath.Join(o.Dir, "env.json")), os.WriteFile(filepath.Join(o.Dir, "credentials.sh"), []byte(running.Credentials()), 0o600))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,7 +84,7 @@ func TestAccountTrouble(t *testing.T) {
 			},
 		},
 	}
-	const jobs = 4
+	const jobs = 2
 	for _, tt := range tests {
 		for _, lasts := range []time.Duration{5 * time.Hour, 30 * time.Hour} {
 			t.Run(fmt.Sprintf("%s for %v", tt.name, lasts), func(t *testing.T) {

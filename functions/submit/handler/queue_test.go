@@ -63,6 +63,9 @@ func TestHeldJobComesBackSoon(t *testing.T) {
 // RunComfy accepts five jobs a second and refuses the others with 429. A burst of
 // 200 drops is submitted within two minutes, each once.
 func TestBurst(t *testing.T) {
+	if testing.Short() {
+		t.Skip("so many jobs take long with the race detector")
+	}
 	const jobs, perSecond = 200, 5
 	w := worldtest.New(t)
 	w.Batch = 10
