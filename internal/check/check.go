@@ -157,4 +157,4 @@ func UploadRank(key string) int {
 func File(key string) string { return path.Clean(strings.TrimPrefix(key, ledger.InboxPrefix)) }
 
 // millis returns a duration in seconds, rounded to milliseconds.
-func millis(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+func millis(d time.Duration) float64 { return float64(d.Round(time.Millisecond).Milliseconds()) / 1000 }

@@ -74,6 +74,7 @@ func TestProblems(t *testing.T) {
 	late := sample(t, "moov-last.mp4")
 	png := sample(t, "picture.png")
 	webp := sample(t, "lossy.webp")
+	windowsMedia := []byte("\x30\x26\xb2\x75\x8e\x66\xcf\x11 and so on")
 	for _, row := range []struct {
 		name   string
 		file   string
@@ -108,12 +109,22 @@ func TestProblems(t *testing.T) {
 			"talk.mp3 is not what its suffix says: it is an AAC stream", "Rename talk.mp3 to talk.aac."},
 		{"Matroska as MP4", "talk.mp4", sample(t, "small.mkv"), problem.FileMismatch,
 			"talk.mp4 is not what its suffix says: it is a Matroska file", "Rename talk.mp4 to talk.mkv."},
+		{"MP4 as WAV", "talk.wav", movie, problem.FileMismatch,
+			"talk.wav is not what its suffix says: it is an MP4 file", "Rename talk.wav to talk.m4a."},
+		{"WEBM as OGG", "talk.ogg", sample(t, "small.webm"), problem.FileMismatch,
+			"talk.ogg is not what its suffix says: it is a WEBM file", "Convert talk.ogg to a WAV or MP3 file."},
+		{"Windows Media as MP4", "talk.mp4", windowsMedia, problem.FileMismatch,
+			"talk.mp4 is not what its suffix says: it is a Windows Media file", "Convert talk.mp4 to an MP4 file."},
+		{"Windows Media as MP3", "talk.mp3", windowsMedia, problem.FileMismatch,
+			"talk.mp3 is not what its suffix says: it is a Windows Media file", "Convert talk.mp3 to a WAV or MP3 file."},
 		{"PNG as JPEG", "me.jpg", png, problem.FileMismatch,
 			"me.jpg is not what its suffix says: it is a PNG image", "Rename me.jpg to me.png."},
 		{"a phone's image as JPEG", "me.jpg", atom("ftyp", []byte("heic\x00\x00\x00\x00mif1heic")), problem.FileMismatch,
 			"me.jpg is not what its suffix says: it is a HEIF image, as phones take them", "Convert me.jpg to a JPEG or PNG image."},
 		{"sound as video", "talk.mp4", sample(t, "no-picture.mp4"), problem.NoVideoTrack,
 			"talk.mp4 has no video track, only sound", "Export talk.mp4 again with its picture. If it is the voice, name it talk.m4a."},
+		{"sound as WEBM", "talk.webm", slices.Concat(mkvHead(1000, mkvTrack(1, 2, "A_OPUS")), cluster(0, blocks(1, 9, 0))), problem.NoVideoTrack,
+			"talk.webm has no video track, only sound", "Export talk.webm again with its picture. If it is the voice, convert it to WAV or MP3."},
 		{"no track at all", "talk.mp4", slices.Concat(typeBox, movieBox(3000)), problem.NoVideoTrack,
 			"talk.mp4 has no video track", "Export talk.mp4 again with its picture."},
 		{"video as sound", "talk.m4a", sample(t, "no-sound.m4a"), problem.NoAudioTrack,

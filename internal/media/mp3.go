@@ -194,7 +194,8 @@ func (s *stream) agreesWith(c frameCount, start int64) (bool, error) {
 	}
 	mean, seen := uint64(c.size)/c.frames, s.seen.bytes/s.seen.frames // bytes of a frame
 	if s.seen.constant() {
-		return max(mean, seen)-min(mean, seen) <= seen/50+1, nil
+		ahead := uint64(s.start-start) / c.frames // of the frame with the header, which may be counted
+		return max(mean, seen)-min(mean, seen) <= seen/50+ahead+1, nil
 	}
 	const spread = 4 // how much frames in two parts of a file may differ from all frames
 	return mean <= spread*seen && seen <= spread*mean, nil

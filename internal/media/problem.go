@@ -37,12 +37,24 @@ func encryptedFile(file string) error {
 
 // wrongContent returns the problem of a file whose content does not match its suffix.
 func wrongContent(file string, f form) error {
-	to := map[Kind]string{Video: "an MP4 file", Audio: "a WAV or MP3 file", Image: "a JPEG or PNG image"}
-	remedy := fmt.Sprintf("Convert %s to %s.", file, to[f.kind])
-	if f.suffix != "" {
-		remedy = fmt.Sprintf("Rename %s to %s%s.", file, strings.TrimSuffix(file, path.Ext(file)), f.suffix)
+	to, suffix := f.kind, f.suffix
+	if kind, _ := KindOf(file); kind == Audio && f.kind == Video { // the voice is the sound of the video
+		to, suffix = Audio, ""
+		if f.accepts(".m4a") {
+			suffix = ".m4a"
+		}
+	}
+	remedy := convert(file, to)
+	if suffix != "" {
+		remedy = fmt.Sprintf("Rename %s to %s%s.", file, strings.TrimSuffix(file, path.Ext(file)), suffix)
 	}
 	return newProblem(problem.FileMismatch, fmt.Sprintf("%s is not what its suffix says: it is %s", file, f.called), remedy)
+}
+
+// convert returns the remedy for a file of a format that lipdrop does not accept.
+func convert(file string, to Kind) string {
+	formats := map[Kind]string{Video: "an MP4 file", Audio: "a WAV or MP3 file", Image: "a JPEG or PNG image"}
+	return fmt.Sprintf("Convert %s to %s.", file, formats[to])
 }
 
 func unknownContent(file string, kind Kind, content string) error {
@@ -57,9 +69,12 @@ func checkTracks(info Info) error {
 	file := info.Name
 	switch {
 	case info.Kind == Video && info.Video == nil && info.Audio != nil:
-		return newProblem(problem.NoVideoTrack,
-			file+" has no video track, only sound",
-			fmt.Sprintf("Export %s again with its picture. If it is the voice, name it %s.m4a.", file, strings.TrimSuffix(file, path.Ext(file))))
+		voice := "convert it to WAV or MP3"
+		if info.Format == formMP4.format || info.Format == formMOV.format {
+			voice = "name it " + strings.TrimSuffix(file, path.Ext(file)) + ".m4a"
+		}
+		return newProblem(problem.NoVideoTrack, file+" has no video track, only sound",
+			fmt.Sprintf("Export %s again with its picture. If it is the voice, %s.", file, voice))
 	case info.Kind == Video && info.Video == nil:
 		return newProblem(problem.NoVideoTrack, file+" has no video track", "Export "+file+" again with its picture.")
 	case info.Kind == Audio && info.Audio == nil:

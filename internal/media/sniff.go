@@ -71,7 +71,7 @@ var signatures = []struct {
 	{form{called: "a voice message in SILK", mime: "audio/silk", kind: Audio}, []string{"#!SILK", "\x02#!SILK"}},
 	{form{called: "an AIFF file", mime: "audio/aiff", kind: Audio}, []string{"FORM"}},
 	{form{called: "a CAF file", mime: "audio/x-caf", kind: Audio}, []string{"caff"}},
-	{form{called: "a Windows Media file", mime: "audio/x-ms-wma", kind: Audio}, []string{"\x30\x26\xb2\x75\x8e\x66\xcf\x11"}},
+	{form{called: "a Windows Media file", mime: "video/x-ms-asf", kind: Video}, []string{"\x30\x26\xb2\x75\x8e\x66\xcf\x11"}},
 	{form{called: "a Wave64 file", mime: "audio/x-w64", kind: Audio}, []string{"riff\x2e\x91\xcf\x11"}},
 	{form{called: "a WavPack file", mime: "audio/x-wavpack", kind: Audio}, []string{"wvpk"}},
 	{form{called: "a Monkey's Audio file", mime: "audio/x-ape", kind: Audio}, []string{"MAC "}},

@@ -178,6 +178,7 @@ func TestMP3(t *testing.T) {
 		{name: "a Xing header of MPEG 2 in stereo", file: whole(withXing(0x00, 17)), duration: 99 * frame},
 		{name: "a Xing header of MPEG 2", file: whole(withXing(0xc0, 9)), duration: 99 * frame},
 		{name: "a header that says what the encoder added", file: whole(lame(100, 576, 1728), mp3Frames(100)), duration: 98 * frame},
+		{name: "a header that says so, before a few frames that are smaller", file: whole(lame(10, 576, 576), mp3Frames(10)), duration: 9 * frame},
 		{name: "a header that says so, and a picture at the end", duration: 98 * frame,
 			file: whole(lame(100, 576, 1728), mp3Frames(100), id3(2<<20), noise(2<<20))},
 		{name: "a VBRI header", file: whole(vbri, mp3Frames(100)), duration: 100 * frame},
