@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -206,20 +207,33 @@ func TestBodiesAreBounded(t *testing.T) {
 	}
 }
 
-func TestABodyThatBreaksOffKeepsItsStatus(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Length", "1000")
-		w.WriteHeader(http.StatusTooManyRequests)
-		_, _ = w.Write([]byte(`{"message":`))
-		_ = http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler)
-	}))
-	defer server.Close()
-	client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}
-	_, err := client.Submit(t.Context(), "a/b", nil)
-	var e *runcomfy.Error
-	if !errors.As(err, &e) || e.Kind() != runcomfy.KindThrottled {
-		t.Errorf("error %v", err)
+// If a response breaks off, its HTTP status counts. If the object in it is whole, its
+// members count too: the id of a paid job is not lost.
+func TestABodyThatBreaksOff(t *testing.T) {
+	for _, tt := range []struct {
+		status int
+		body   string
+		id     string
+		kind   runcomfy.Kind
+	}{
+		{http.StatusOK, `{"request_id":"r"}`, "r", ""},
+		{http.StatusOK, `{"request_id":"r"`, "", runcomfy.KindUnavailable},
+		{http.StatusOK, `{"error_code":400002}`, "", runcomfy.KindBalance},
+		{http.StatusTooManyRequests, `{"message":`, "", runcomfy.KindThrottled},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "1000")
+			w.WriteHeader(tt.status)
+			_, _ = io.WriteString(w, tt.body)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}))
+		client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}
+		id, err := client.Submit(t.Context(), "a/b", nil)
+		if kind := verdictOf(err).kind; id != tt.id || kind != tt.kind {
+			t.Errorf("%s under HTTP %d: id %q, error %v", tt.body, tt.status, id, err)
+		}
+		server.Close()
 	}
 }
 

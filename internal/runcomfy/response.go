@@ -35,19 +35,20 @@ func readResponse(call call, res *http.Response, token string) (*response, error
 		HTTPStatus: res.StatusCode,
 		RetryAfter: retryAfter(res.Header),
 	}
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
-	switch {
-	case err != nil:
-		failed.Message = message("the response ended early: "+err.Error(), token)
-		return nil, failed
-	case len(body) > maxBody:
+	body, readErr := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	if len(body) > maxBody {
 		failed.Message = "the response is longer than 1 MiB"
 		return nil, failed
 	}
 
 	r := &response{call: call, httpStatus: res.StatusCode, token: token}
+	// If the connection broke after a whole object, nothing is missing.
 	if err := json.Unmarshal(body, &r.members); err != nil || r.members == nil {
-		failed.Message = message(describe(res, body), token)
+		what := describe(res, body)
+		if readErr != nil {
+			what = "the response ended early: " + readErr.Error()
+		}
+		failed.Message = message(what, token)
 		return nil, failed
 	}
 	code, isError := errorCode(r.members["error_code"])
