@@ -67,6 +67,10 @@ func exportAs(file string, kind media.Kind) string {
 	return "Export " + file + " as a real " + problem.List(media.Suffixes(kind), "or") + "."
 }
 
+func downloadAgain(file string) string {
+	return "Download or export " + file + " again: it holds only text, such as an error message."
+}
+
 // TestProblems checks the problems of files that people may drop.
 func TestProblems(t *testing.T) {
 	text := []byte("Dear diary, today I renamed a text file.\n")
@@ -86,11 +90,19 @@ func TestProblems(t *testing.T) {
 		{"empty", "talk.mp4", nil, problem.FileEmpty,
 			"talk.mp4 is empty", "Make sure that talk.mp4 is not empty on your computer."},
 		{"text as video", "talk.mp4", text, problem.FileMismatch,
-			"talk.mp4 is not what its suffix says: it is not a video, but text/plain", exportAs("talk.mp4", media.Video)},
+			"talk.mp4 is not what its suffix says: it is not a video, but text/plain", downloadAgain("talk.mp4")},
 		{"text as audio", "talk.mp3", text, problem.FileMismatch,
-			"talk.mp3 is not what its suffix says: it is not an audio file, but text/plain", exportAs("talk.mp3", media.Audio)},
+			"talk.mp3 is not what its suffix says: it is not an audio file, but text/plain", downloadAgain("talk.mp3")},
 		{"text with the word of a box", "talk.mp3", []byte("Buy free tickets for the museum tonight"), problem.FileMismatch,
-			"talk.mp3 is not what its suffix says: it is not an audio file, but text/plain", exportAs("talk.mp3", media.Audio)},
+			"talk.mp3 is not what its suffix says: it is not an audio file, but text/plain", downloadAgain("talk.mp3")},
+		{"an error message as image", "a.webp", []byte(`{"error": "AccessDenied"}`), problem.FileMismatch,
+			"a.webp is not what its suffix says: it is not an image, but application/json", downloadAgain("a.webp")},
+		{"an archive as video", "talk.mov", slices.Concat([]byte("PK\x03\x04"), make([]byte, 22), le(uint16(8), uint16(0)), []byte("talk.avi")), problem.FileMismatch,
+			"talk.mov is not what its suffix says: it is not a video, but application/zip", "Unpack talk.mov: it is an archive."},
+		{"GIF as PNG", "a.png", append([]byte("GIF89a"), make([]byte, 99)...), problem.FileMismatch,
+			"a.png is not what its suffix says: it is image/gif", "Convert a.png to a JPEG or PNG image."},
+		{"GIF as video", "talk.mp4", append([]byte("GIF89a"), make([]byte, 99)...), problem.FileMismatch,
+			"talk.mp4 is not what its suffix says: it is not a video, but image/gif", exportAs("talk.mp4", media.Video)},
 		{"noise as image", "a.png", bytes.Repeat([]byte{0xfe, 1}, 99), problem.FileMismatch,
 			"a.png is not what its suffix says: it is not an image, but something else", exportAs("a.png", media.Image)},
 		{"two bytes of an MP3", "talk.mp3", slices.Concat([]byte{0xff, 0xfb}, make([]byte, 9000)), problem.FileMismatch,

@@ -3,6 +3,7 @@ package media
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -57,10 +58,23 @@ func convert(file string, to Kind) string {
 	return fmt.Sprintf("Convert %s to %s.", file, formats[to])
 }
 
+// archives are the MIME types of files that hold other files.
+var archives = []string{"application/zip", "application/gzip", "application/vnd.rar", "application/x-7z-compressed", "application/x-tar"}
+
+// unknownContent returns the problem of a file whose content is a MIME type that lipdrop
+// does not accept, or other words.
 func unknownContent(file string, kind Kind, content string) error {
-	return newProblem(problem.FileMismatch,
-		fmt.Sprintf("%s is not what its suffix says: it is not %s, but %s", file, kind.Noun(), content),
-		fmt.Sprintf("Export %s as a real %s.", file, problem.List(Suffixes(kind), "or")))
+	is := fmt.Sprintf("not %s, but %s", kind.Noun(), content)
+	remedy := fmt.Sprintf("Export %s as a real %s.", file, problem.List(Suffixes(kind), "or"))
+	switch {
+	case strings.HasPrefix(content, string(kind)+"/"):
+		is, remedy = content, convert(file, kind)
+	case strings.HasPrefix(content, "text/") || content == "application/json":
+		remedy = fmt.Sprintf("Download or export %s again: it holds only text, such as an error message.", file)
+	case slices.Contains(archives, content):
+		remedy = fmt.Sprintf("Unpack %s: it is an archive.", file)
+	}
+	return newProblem(problem.FileMismatch, fmt.Sprintf("%s is not what its suffix says: it is %s", file, is), remedy)
 }
 
 // checkTracks returns the problem of a file without the track that its kind needs, or

@@ -301,7 +301,9 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 }
 
 // inSeconds returns a duration in seconds, rounded to milliseconds.
-func inSeconds(d time.Duration) float64 { return float64(d.Round(time.Millisecond).Milliseconds()) / 1000 }
+func inSeconds(d time.Duration) float64 {
+	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
+}
 
 // recordRequestID records the request id of a job that RunComfy has accepted. The id
 // is stored nowhere else, so the write is retried (see retry).
