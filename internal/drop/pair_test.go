@@ -90,7 +90,7 @@ func TestPairs(t *testing.T) {
 			want: []string{"talk: waiting, waiting_for_video_or_image"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: with a tag, by the job that uses it",
+			says: "An empty media file is a drop, and is rejected: with a tag, in the status of the tagged name",
 			do:   []string{"talk.mp4", "talk.de.wav = "},
 			want: []string{"talk.de: rejected, empty_file", "talk: used, by talk.de"},
 		},
@@ -140,7 +140,7 @@ func TestTags(t *testing.T) {
 			},
 		},
 		{
-			says: "the longest matching stem wins, which is the audio's own if a video has it",
+			says: "the longest matching stem wins: a video with the audio's whole stem comes first",
 			do:   []string{"talk.mp4", "talk.de.wav", "talk.de.mp4"},
 			want: []string{
 				"talk.de: job of pro, video_url=talk.de.mp4, audio_url=talk.de.wav",

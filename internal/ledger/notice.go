@@ -22,10 +22,12 @@ type Notice struct {
 }
 
 // The write that stores a new state also marks its notice as due. After the notice was
-// sent, another write removes the mark. If a function dies in between, the next call of
-// Post or PostTake sends the notice, and so does the hourly sweep for a take. So each
-// notice is sent at least once, and usually once. The mark of a take is NoticeDue in its
-// record. The mark of a drop without a record is dueMetadata of its status.
+// sent, another write removes the mark. If the notice cannot be sent, or the
+// function dies in between, the next call of Post or PostTake sends it. The hourly sweep
+// sends the notices of takes. So the notice of a take is sent at least once, and usually
+// once. The notice of a drop without a record is lost if the drop is not assessed again in
+// the same state. The mark of a take is NoticeDue in its record. The mark of a drop without
+// a record is dueMetadata of its status.
 
 // dueMetadata is the object metadata of a status whose notice is due.
 const dueMetadata = "lipdrop-notice-due"

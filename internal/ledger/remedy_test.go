@@ -31,7 +31,7 @@ func TestRemedyNamesWhatToUpload(t *testing.T) {
 	}
 }
 
-// A redrive finds a cancelled job cancelled, so the remedy must not name it.
+// A redrive does not help if the job was cancelled, so the remedy must not name one.
 func TestRemedyOfACancelledJob(t *testing.T) {
 	s := newStore(&s3test.Bucket{})
 	for _, info := range problem.Codes() {

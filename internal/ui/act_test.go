@@ -19,7 +19,7 @@ func TestFileToDropAgain(t *testing.T) {
 	}{
 		{"a pair", "ads/cafe", []ledger.Input{video("inbox/ads/cafe.mp4"), audio("inbox/ads/cafe.wav")}, "inbox/ads/cafe.wav"},
 		{"a bundle", "ads/cafe", []ledger.Input{video("inbox/ads/cafe.job/v.mp4"), audio("inbox/ads/cafe.job/a.wav"), manifest}, "inbox/ads/cafe.job/job.json"},
-		{"a bundle whose name has capital letters", "ads/Cafe", []ledger.Input{audio("inbox/ads/cafe.job/a.wav"), manifest}, "inbox/ads/cafe.job/job.json"},
+		{"a bundle whose name has a suffix", "ads/cafe.mp4", []ledger.Input{audio("inbox/ads/cafe.mp4.job/a.wav"), {Key: "inbox/ads/cafe.mp4.job/job.json"}}, "inbox/ads/cafe.mp4.job/job.json"},
 		{"a match of a wildcard", "ads/cafe/de", []ledger.Input{video("inbox/ads/cafe.job/v.mp4"), audio("inbox/ads/cafe.job/de.wav"), manifest}, "inbox/ads/cafe.job/de.wav"},
 		{"addresses only", "ads/cafe.de", []ledger.Input{{Property: "audio_url", URL: "https://example.com/a.wav"}}, ""},
 		{"a key of another prefix", "ads/cafe", []ledger.Input{audio("outbox/ads/cafe.wav")}, ""},

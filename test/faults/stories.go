@@ -28,7 +28,7 @@ const (
 	notKnownForLong trouble = "not known for minutes"   // RunComfy does not know the request
 	onceAfterward   trouble = "not known for minutes, and once after each redrive"
 	outputUnread    trouble = "archived files cannot be read"
-	interleaved     trouble = "side by side" // other functions and people act between two calls of a function
+	interleaved     trouble = "side by side" // other functions and people act between two calls that a function makes
 	slow            trouble = "slow calls"   // of S3 and RunComfy
 	unpaid          trouble = "no balance for hours"
 )
@@ -50,8 +50,10 @@ type story struct {
 	run     time.Duration
 	fails   bool // RunComfy's jobs fail
 
-	begins    time.Duration // when the trouble begins, since the world began
-	ends      time.Duration
+	// The trouble lasts from begins to ends, since the world began. Refused submits begin
+	// with the world, and troubles without an end last until the world is calm.
+	begins, ends time.Duration
+
 	hasty     int                     // number of acts in the middle of a function
 	refusals  int                     // number of refused writes to a claim
 	redriven  map[string]bool         // requests whose execution was redriven, so that their next call fails
@@ -130,7 +132,7 @@ func (t *story) changesClaim(key string) bool {
 	return ok && strings.HasPrefix(key, "jobs/") && rec.State == ledger.Submitting
 }
 
-// before is the hook before each call of a function.
+// before is called before each call that a function makes.
 func (t *story) before(c world.Call) error {
 	t.calls++
 	if t.calmed {

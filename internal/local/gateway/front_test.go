@@ -96,11 +96,14 @@ func TestSilentConnectionEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFront(func() (net.Conn, error) { return nil, errors.New("none") }, &users{}, access.Loopback(), t.Output())
+	accepted := make(chan bool, 1)
+	f.ConnState = func(net.Conn, http.ConnState) { accepted <- true }
 	go func() { _ = f.Serve(listener) }()
 	client, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
+	<-accepted
 	if err := f.Close(); err != nil {
 		t.Error(err)
 	}
