@@ -25,7 +25,7 @@ func TestFunctionsImportNothingLocal(t *testing.T) {
 	}
 }
 
-// The packages below can be read and tested without the rest of the project.
+// The packages below can be read without the rest of the project.
 func TestLeavesImportFewPackages(t *testing.T) {
 	for leaf, allowed := range map[string][]string{
 		"problem": nil, "bucket": nil, "runcomfy": nil,

@@ -126,6 +126,21 @@ func TestCheckFollowsLinks(t *testing.T) {
 	}
 }
 
+// The working folder may be known by a path with links.
+func TestWalkInALinkedFolder(t *testing.T) {
+	lay(t, map[string]string{"real/talk.mp4": "@clip.mp4", "real/talk.wav": "@voice.wav"})
+	top, err := os.Getwd()
+	if err := errors.Join(err, os.Symlink(filepath.Join(top, "real"), "real/self"), os.Symlink("real", "a")); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir("a")
+	t.Setenv("PWD", filepath.Join(top, "a"))
+	var out bytes.Buffer
+	if code := run(t.Context(), []string{"check", "."}, &out, &out); code != 1 || strings.Contains(out.String(), "self/") {
+		t.Errorf("status %d:\n%s", code, out.String())
+	}
+}
+
 // The error for a file that cannot be opened says why.
 func TestOpenErrors(t *testing.T) {
 	lay(t, map[string]string{"ads/talk.mp4": "@clip.mp4"})

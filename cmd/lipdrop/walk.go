@@ -30,9 +30,9 @@ func walkBelow(path string, within []string, visit func(path string, info fs.Fil
 		visit(path, info, nil)
 		return
 	}
-	target, err := filepath.EvalSymlinks(path)
+	target, err := filepath.Abs(path)
 	if err == nil {
-		target, err = filepath.Abs(target)
+		target, err = filepath.EvalSymlinks(target)
 	}
 	around := func(folder string) bool {
 		below, err := filepath.Rel(target, folder)

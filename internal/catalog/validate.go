@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"math/big"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -30,8 +31,8 @@ func (m *Model) Validate(input map[string]any) []problem.Problem {
 }
 
 // Value returns the value of a property that a text stands for. If the property accepts
-// numbers or booleans but no texts, and the text is one, Value returns it; TRUE counts as
-// true. Otherwise it returns the text; Validate reports it if the property accepts no text.
+// numbers or booleans but no texts, and the text reads as such a number or boolean, Value
+// returns the number or boolean; TRUE counts as true. Otherwise it returns the text; Validate reports it if the property accepts no text.
 func (m *Model) Value(name, text string) any {
 	s, ok := m.schema.Properties[name]
 	if !ok || s.Types == nil {
@@ -131,7 +132,8 @@ func keyword(leaf *jsonschema.ValidationError) string {
 }
 
 // isUsable reports whether a value is a JSON value whose numbers the validator can
-// handle. The validator panics if the exponent of a json.Number is too large for big.Rat.
+// handle. The validator panics if big.Rat cannot hold a json.Number, such as
+// 0e99999999999999999999.
 func isUsable(v any) bool {
 	switch v := v.(type) {
 	case nil, bool, string, int:
@@ -145,7 +147,11 @@ func isUsable(v any) bool {
 		f, err := v.Float64()
 		mantissa, _, _ := strings.Cut(strings.ToLower(v.String()), "e")
 		isUnderflow := f == 0 && strings.ContainsAny(mantissa, "123456789")
-		return err == nil && !isUnderflow
+		if err != nil || isUnderflow { // big.Rat would compute its exponent
+			return false
+		}
+		_, ok := new(big.Rat).SetString(v.String())
+		return ok
 	case []any:
 		return !slices.ContainsFunc(v, func(item any) bool { return !isUsable(item) })
 	case map[string]any:

@@ -231,6 +231,7 @@ func TestValidateRefusesUnusableNumbers(t *testing.T) {
 	numbers := []any{
 		json.Number("1e400"), json.Number("1e-400"), json.Number("1e999999999999"), json.Number("-1e-999999999"),
 		json.Number("0." + strings.Repeat("0", 100_000) + "1"), json.Number("1." + strings.Repeat("0", 100_000) + "1"),
+		json.Number("0e99999999999999999999"), json.Number("-0.0E-99999999999999999999"),
 		json.Number("seven"), json.Number(""),
 		math.Inf(1), math.NaN(), int64(1), []string{"a"},
 	}
@@ -244,6 +245,31 @@ func TestValidateRefusesUnusableNumbers(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzValidate checks that no value of an option makes the validator panic.
+func FuzzValidate(f *testing.F) {
+	for _, value := range []string{`1`, `0e99999999999999999999`, `"0e-99999999999999999999"`, `1e400`, `true`, `"cut_off"`, `[null, {"a": -0.5}]`} {
+		f.Add(value)
+	}
+	models := []*catalog.Model{model(f, react1), model(f, liveAvatar), model(f, fifth)}
+	f.Fuzz(func(t *testing.T, text string) {
+		var value any
+		if decodeNumber(text, &value) != nil {
+			t.Skip("not JSON")
+		}
+		for _, m := range models {
+			for _, o := range m.Options() {
+				for _, v := range []any{value, m.Value(o.Name, text)} {
+					for _, p := range m.ValidateOptions(map[string]any{o.Name: v}) {
+						if p.Code == "" || p.Reason == "" || p.Remedy == "" {
+							t.Errorf("%s of %s: %+v", o.Name, m.ID, p)
+						}
+					}
+				}
+			}
+		}
+	})
 }
 
 func TestValidateOptions(t *testing.T) {

@@ -174,9 +174,9 @@ func (r Record) Job() workflow.Job {
 	}
 }
 
-// Free reports whether RunComfy does not charge the take: it did not accept the job,
-// cancelled it before it started, or says that it cost nothing. A cancelled take without
-// a cost counts as free.
+// Free reports whether a take that did not succeed costs nothing: RunComfy did not accept
+// the job, cancelled it before it started, or says that it cost nothing. A cancelled take
+// without a cost counts as free. A succeeded take is never free.
 func (r Record) Free() bool {
 	switch r.State {
 	case Released:

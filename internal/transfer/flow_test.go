@@ -96,6 +96,15 @@ func TestFlowFaults(t *testing.T) {
 	}
 }
 
+// An empty object is not a copy of an output whose length is not known.
+func TestEmptyObjectExists(t *testing.T) {
+	o, b := newOrigin(t, random(3<<20, 1)), newBucket(t)
+	o.whole, o.chunked = true, true
+	b.put(testKey, []byte{})
+	_, err := o.copier(t, b).Copy(t.Context(), o.url(), named)
+	checkError(t, err, &workflow.OutputOccupied{}, "first bytes")
+}
+
 // A response before the end of the body is not a success, whatever its status is.
 func TestFlowWithAnEarlyResponse(t *testing.T) {
 	data := random(300_000, 1)

@@ -26,9 +26,9 @@ import (
 )
 
 const (
-	// createTime limits the creation of a multipart upload, and abortTime its
-	// abort. The end of the copy's context ends neither, because an upload can be aborted
-	// only if its id is known.
+	// createTime limits the creation of a multipart upload, and abortTime its abort. Both
+	// continue if the copy's context ends: without the id that the creation returns, the
+	// upload could not be aborted.
 	createTime = 10 * time.Second
 	abortTime  = 5 * time.Second
 
@@ -161,6 +161,9 @@ func (a *attempt) occupied(reason string) error {
 // not stored. It returns a *workflow.OutputOccupied if the object does not start with
 // head.
 func (a *attempt) describe(ctx context.Context, file bucket.File, head []byte) (Object, error) {
+	if file.Size < int64(len(head)) {
+		return Object{}, a.occupied("its first bytes differ")
+	}
 	sha := sha256.New()
 	for from, try := int64(0), 1; from < file.Size; {
 		limited, cancel := context.WithTimeout(ctx, rangeTime)

@@ -34,9 +34,9 @@ type Job struct {
 	// Ended says that the job has ended at RunComfy, successfully or not.
 	Ended bool `json:"ended"`
 
-	// Seen is what poll last wrote into the status: a state (of a queued job with its position,
-	// if that is known), or unreported, if RunComfy does not report the state. It is "" if the
-	// write failed.
+	// Seen is what poll last wrote into the status: the job's state, followed by its position
+	// if the job is queued and the position is known, or "unreported" if RunComfy does not
+	// report the state. It is "" if the write failed.
 	Seen string `json:"seen,omitempty"`
 
 	// QueuedAt is when a turn last found the job queued.

@@ -37,8 +37,8 @@ type attack struct {
 	refuses map[string]error // the errors of reads, by key
 }
 
-// mixed returns a text with n+1 units. Some of its letters are composed and others
-// decomposed, so it has more than one other form.
+// mixed returns unit n+1 times, each after an é. The first é is decomposed and the others
+// are composed, so the text is neither in NFC nor in NFD.
 func mixed(unit string, n int) string { return "e\u0301" + unit + strings.Repeat("\u00e9"+unit, n) }
 
 // hostiles are the hostile people.
@@ -58,6 +58,11 @@ var hostiles = []hostile{
 			h.w.Bucket.Set(fmt.Sprintf("status/ads/job%05d.json", i), []byte(`{"name":"ads/x","state":"succeeded","take":"20500101T000000Z-000000000000"}`))
 		}
 	}, func(h *attack) { h.put("ads.job/x.txt") }},
+	{"options that are numbers of any form", nil, func(h *attack) {
+		for i, number := range []string{"0e99999999999999999999", `"0e-99999999999999999999"`, "1e999999999", "-0", `"1e400"`} {
+			h.w.Drop(fmt.Sprintf("inbox/%d.job/job.json", i), fmt.Appendf(nil, `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav", "temperature": %s}}`, number))
+		}
+	}},
 	{"a thousand empty tagged voices", func(h *attack) {
 		for i := range 1000 {
 			h.w.Bucket.Set(fmt.Sprintf("inbox/one/t.%05d.wav", i), nil)

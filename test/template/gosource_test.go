@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -125,6 +126,9 @@ func logged(t *testing.T, function string) map[string]map[string]bool {
 			if key, ok := text(args[i]); ok {
 				keys[key] = true
 			}
+		}
+		if others, ok := messages[message]; ok { // a line of another call lacks some of the keys
+			maps.DeleteFunc(keys, func(key string, _ bool) bool { return !others[key] })
 		}
 		messages[message] = keys
 	}

@@ -31,8 +31,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -371,6 +374,21 @@ func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until 
 	return errors.Join(errs...)
 }
 
+// withoutPanic calls f and returns a panic of the Go runtime, such as an index out of
+// range, as an error. Then a file that triggers a bug does not fail the whole batch.
+func withoutPanic(f func() error) (err error) {
+	defer func() {
+		switch cause := recover().(type) {
+		case nil:
+		case runtime.Error:
+			err = fmt.Errorf("panic: %w\n%s", cause, debug.Stack())
+		default:
+			panic(cause)
+		}
+	}()
+	return f()
+}
+
 // handleChange assesses every subject that a change may concern, until it has made
 // more than fewRequests requests to S3. Then it sends messages for the subjects that
 // are left, and for those that are not finished. A message of submit that has several
@@ -405,7 +423,7 @@ func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSinc
 			}
 			a = h.newAssessment(b, c, s, lastSince)
 			b.assessed[key] = a
-			a.err = h.assess(ctx, a)
+			a.err = withoutPanic(func() error { return h.assess(ctx, a) })
 		}
 		if a.err == nil {
 			subjects = append(subjects, a.matches...)

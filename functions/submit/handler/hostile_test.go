@@ -2,6 +2,7 @@ package handler_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -13,6 +14,28 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
+
+// A file that triggers a bug of the function does not delay the files beside it.
+func TestFileThatTriggersABug(t *testing.T) {
+	w := worldtest.New(t)
+	w.Batch = 10
+	w.Before = func(c world.Call) error {
+		if c.Op == "GetObject" && c.Key == "inbox/0.wav" {
+			var missing *world.Call
+			return errors.New(missing.Key)
+		}
+		return nil
+	}
+	dropPairs(t, w, 3)
+	w.Pass(5 * time.Minute)
+	worldtest.WantStatus(t, w, "1", ledger.Succeeded, "")
+	worldtest.WantStatus(t, w, "2", ledger.Succeeded, "")
+	w.Pass(30 * time.Hour)
+	if len(w.Dead) != 2 {
+		t.Errorf("%d dead letters, want those of 0.mp4 and 0.wav", len(w.Dead))
+	}
+	worldtest.WantCharges(t, w, 2)
+}
 
 // If S3 refuses to return an object, every name that needs the object is held with
 // a reason that names it, and continues when S3 returns the object.
