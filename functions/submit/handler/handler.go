@@ -207,7 +207,10 @@ func (h *Handler) Handle(ctx context.Context, raw json.RawMessage) (events.SQSEv
 	// of the others.
 	slices.SortStableFunc(messages, func(a, b message) int { return cmp.Compare(a.receives, b.receives) })
 	for i, m := range messages {
-		err := h.handleMessage(ctx, b, m, h.startUntil(ctx, m, len(messages)-i))
+		err := h.handleMessage(ctx, &delivery{
+			message: m, batch: b, last: h.MaxReceives > 0 && m.receives >= h.MaxReceives,
+			until: h.startUntil(ctx, m, len(messages)-i),
+		})
 		if err == nil {
 			continue
 		}
@@ -321,55 +324,33 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// handleMessage handles the changes of a message. It starts no assessment after
-// until, except the first.
-func (h *Handler) handleMessage(ctx context.Context, b *batch, m message, until time.Time) error {
-	errs := []error{m.err}
-	started := false
-	mayStart := func() bool {
-		if started {
-			return until.IsZero() || !h.Now().After(until)
-		}
-		started = h.hasTime(ctx, assessTime)
-		return started
+// delivery is one receive of a message.
+type delivery struct {
+	message
+	batch   *batch
+	last    bool      // the queue does not deliver the message again
+	until   time.Time // no assessment starts after it, except the first; zero means no limit
+	started bool      // an assessment has started
+}
+
+// mayStart reports whether there is time to start an assessment.
+func (h *Handler) mayStart(ctx context.Context, d *delivery) bool {
+	if !d.started {
+		return h.hasTime(ctx, assessTime)
 	}
-	last := h.MaxReceives > 0 && m.receives >= h.MaxReceives
-	for _, c := range m.changes {
-		if c.bucket != h.Ledger.Bucket.Name {
-			slog.WarnContext(ctx, "event of another bucket", "bucket", c.bucket)
-			continue
-		}
-		if c.Deleted && c.Bundle == "" {
-			// If the file exists, an old version was deleted, which changes nothing, or the
-			// file was uploaded again, which has an event of its own. A part with a Bundle
-			// goes on: the new job.json may not name its matches, which then become withdrawn.
-			if exists, err := h.Ledger.Bucket.Exists(ctx, c.Key); exists || err != nil {
-				errs = append(errs, err)
-				continue
-			}
-		}
-		waited := c.MostJobs > 0
-		if waited {
-			held := h.stillTooMany(ctx, c)
-			if errs = append(errs, held); held != nil && !last {
-				continue
-			}
-			// Handle the whole change again. On the last delivery, the statuses of the
-			// jobs beyond the limit say that the retries have ended.
-			c.part = part{Last: held != nil}
-		}
-		var lastSince time.Time
-		ends := m.sent.Add(retryFor)
-		switch {
-		// A message that waited for the limit may be old before its jobs are first tried,
-		// so only the number of its deliveries ends its retries.
-		case !waited && !m.sent.IsZero() && h.Now().After(ends):
-			lastSince = ends
-		case last && !c.Last:
-			lastSince = h.Now()
-		}
-		renew := last || !m.sent.IsZero() && h.Now().After(m.sent.Add(renewAfter))
-		errs = append(errs, h.handleChange(ctx, b, c, lastSince, renew, mayStart))
+	return d.until.IsZero() || !h.Now().After(d.until)
+}
+
+// isOlder reports whether a message is known to be older than age.
+func (h *Handler) isOlder(m message, age time.Duration) bool {
+	return !m.sent.IsZero() && h.Now().After(m.sent.Add(age))
+}
+
+// handleMessage handles the changes of a message.
+func (h *Handler) handleMessage(ctx context.Context, d *delivery) error {
+	errs := []error{d.err}
+	for _, c := range d.changes {
+		errs = append(errs, h.handleChange(ctx, d, c))
 	}
 	return errors.Join(errs...)
 }
@@ -389,13 +370,50 @@ func withoutPanic(f func() error) (err error) {
 	return f()
 }
 
-// handleChange assesses every subject that a change may concern, until it has made
+// handleChange assesses a change, unless it can start nothing now.
+func (h *Handler) handleChange(ctx context.Context, d *delivery, c change) error {
+	if c.bucket != h.Ledger.Bucket.Name {
+		slog.WarnContext(ctx, "event of another bucket", "bucket", c.bucket)
+		return nil
+	}
+	if c.Deleted && c.Bundle == "" {
+		// If the file exists, an old version was deleted, which changes nothing, or the
+		// file was uploaded again, which has an event of its own. A part with a Bundle
+		// goes on: the new job.json may not name its matches, which then become withdrawn.
+		if exists, err := h.Ledger.Bucket.Exists(ctx, c.Key); exists || err != nil {
+			return err
+		}
+	}
+	waited := c.MostJobs > 0
+	var held error
+	if waited {
+		if held = h.stillTooMany(ctx, c); held != nil && !d.last {
+			return held
+		}
+		// Handle the whole change again. On the last delivery, the statuses of the
+		// jobs beyond the limit say that the retries have ended.
+		c.part = part{Last: held != nil}
+	}
+	var lastSince time.Time
+	switch {
+	// A message that waited for the limit may be old before its jobs are first tried,
+	// so only the number of its deliveries ends its retries.
+	case !waited && h.isOlder(d.message, retryFor):
+		lastSince = d.sent.Add(retryFor)
+	case d.last && !c.Last:
+		lastSince = h.Now()
+	}
+	return errors.Join(held, h.assessChange(ctx, d, c, lastSince))
+}
+
+// assessChange assesses every subject that a change may concern, until it has made
 // more than fewRequests requests to S3. Then it sends messages for the subjects that
 // are left, and for those that are not finished. A message of submit that has several
-// subjects is only divided: handleChange assesses none of them. With renew, subjects that
-// a cap of the day holds get new messages too.
-func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSince time.Time, renew bool, mayStart func() bool) error {
+// subjects is only divided: assessChange assesses none of them. If the message is old or
+// is not delivered again, subjects that a cap of the day holds get new messages too.
+func (h *Handler) assessChange(ctx context.Context, d *delivery, c change, lastSince time.Time) error {
 	ctx, requests := bucket.CountRequests(ctx)
+	b, renew := d.batch, d.last || h.isOlder(d.message, renewAfter)
 	subjects := c.Subjects
 	if subjects == nil {
 		var err error
@@ -409,18 +427,19 @@ func (h *Handler) handleChange(ctx context.Context, b *batch, c change, lastSinc
 	for i := 0; i < len(subjects); i++ {
 		s := subjects[i]
 		key := c.assessmentKey(s)
-		if b.sent[key] {
-			continue
-		}
 		a, done := b.assessed[key]
-		if !done {
-			if divide = divide || i > 0 && requests() > fewRequests; divide {
-				left = append(left, s)
-				continue
-			}
-			if !mayStart() {
-				return errors.Join(append(errs, errNoTime)...)
-			}
+		switch {
+		case b.sent[key]:
+			continue
+		case done:
+		case divide || i > 0 && requests() > fewRequests:
+			divide = true
+			left = append(left, s)
+			continue
+		case !h.mayStart(ctx, d):
+			return errors.Join(append(errs, errNoTime)...)
+		default:
+			d.started = true
 			a = h.newAssessment(b, c, s, lastSince)
 			b.assessed[key] = a
 			a.err = withoutPanic(func() error { return h.assess(ctx, a) })
