@@ -79,23 +79,15 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 	if err != nil {
 		return workflow.Archived{}, err
 	}
-	switch result.State {
-	case runcomfy.ResultFailed:
+	switch {
+	case result.State == runcomfy.ResultFailed:
 		ended := &workflow.JobFailed{Failure: workflow.Failuref("RunComfy reports: %s", result.FailureText())}
-		if err := h.recordEnd(ctx, job, result, ledger.Failed, problem.JobFailed, ended.Error()); err != nil {
-			return workflow.Archived{}, err
-		}
-		return workflow.Archived{}, ended
-	case runcomfy.ResultCancelled:
-		if rec.State == ledger.Cancelled {
-			// The cancel function cancelled the job, and has recorded why.
-			return h.post(ctx, rec)
-		}
+		return workflow.Archived{}, h.recordEnd(ctx, job, result, ledger.Failed, problem.JobFailed, ended)
+	case result.State == runcomfy.ResultCancelled && rec.State == ledger.Cancelled:
+		return h.post(ctx, rec) // the cancel function cancelled the job, and has recorded why
+	case result.State == runcomfy.ResultCancelled:
 		ended := &workflow.JobCancelled{Failure: workflow.Failuref("RunComfy reports that the job was cancelled")}
-		if err := h.recordEnd(ctx, job, result, ledger.Cancelled, problem.JobCancelled, ended.Error()); err != nil {
-			return workflow.Archived{}, err
-		}
-		return workflow.Archived{}, ended
+		return workflow.Archived{}, h.recordEnd(ctx, job, result, ledger.Cancelled, problem.JobCancelled, ended)
 	}
 	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
 		if r.State.CanBecome(ledger.Archiving) {
@@ -159,14 +151,15 @@ func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.R
 	return result, nil
 }
 
-// recordEnd records a job that ended without success. If the record of a redriven job
-// already has another code of failure, the new code and reason replace it.
-func (h *Handler) recordEnd(ctx context.Context, job workflow.Job, result runcomfy.Result, state ledger.State, code problem.Code, reason string) error {
+// recordEnd records a job that ended without success, and returns ended, the error that says
+// so. If the record of a redriven job already has another code of failure, the new code and
+// reason replace it.
+func (h *Handler) recordEnd(ctx context.Context, job workflow.Job, result runcomfy.Result, state ledger.State, code problem.Code, ended error) error {
 	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
 		if r.State == state && r.Code == code || r.State == ledger.Cancelled || !r.State.CanBecome(state) {
 			return nil
 		}
-		r.State, r.Code, r.Reason, r.Times.Ended = state, code, reason, h.clock()
+		r.State, r.Code, r.Reason, r.Times.Ended = state, code, ended.Error(), h.clock()
 		copyResult(r, result)
 		return nil
 	})
@@ -176,7 +169,7 @@ func (h *Handler) recordEnd(ctx context.Context, job workflow.Job, result runcom
 	if err != nil {
 		return storage(err)
 	}
-	return nil
+	return ended
 }
 
 // copyResult copies the cost, the times and the warnings of a result into a
