@@ -91,15 +91,8 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 	if a.bundle != "" && prev.State != ledger.Held && prev.State != ledger.Waiting && prev.State != ledger.Rejected {
 		return nil // there is nothing to withdraw
 	}
-	mayHaveTakes := s.Key() == ledger.StatusKey(s.Name) && (a.again || prev.State != "")
-	if mayHaveTakes && !a.recovered {
-		a.recovered = true
-		var some bool
-		if some, a.recoverErr = h.recoverTakes(ctx, s.Name, a.again); some {
-			if prev, err = h.Ledger.Posted(ctx, s.Key()); err != nil {
-				return err
-			}
-		}
+	if prev, err = h.recoverOnce(ctx, a, prev); err != nil {
+		return err
 	}
 	prev.Rewrite = a.mustWrite(prev)
 	statuses := map[string]ledger.Posted{s.Key(): prev}
@@ -124,26 +117,47 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 	}
 	var errs []error
 	for _, f := range findings {
-		if a.bundle != "" && f.RemedyJob().Match != "" {
-			continue // job.json names the match again, and the event of job.json starts the job, within MaxJobsPerDrop
-		}
-		if a.wasLast(statuses[f.Key]) {
-			errs = append(errs, errRetried)
-			continue
-		}
-		if f.Job == nil {
-			err = h.postFinding(ctx, a, f, statuses[f.Key])
-		} else {
-			err = h.submitJob(ctx, a, f, statuses[f.Key])
-		}
+		err := h.handleFinding(ctx, a, f, statuses[f.Key])
 		if hasChanged(err) {
 			return err
 		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", f.Name, err))
-		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// recoverOnce recovers the takes of a subject, unless an earlier try of the assessment has
+// done so. It returns the status of the subject, which it reads again if it found takes.
+func (h *Handler) recoverOnce(ctx context.Context, a *assessment, prev ledger.Posted) (ledger.Posted, error) {
+	s := a.subject
+	mayHaveTakes := s.Key() == ledger.StatusKey(s.Name) && (a.again || prev.State != "")
+	if a.recovered || !mayHaveTakes {
+		return prev, nil
+	}
+	a.recovered = true
+	var some bool
+	if some, a.recoverErr = h.recoverTakes(ctx, s.Name, a.again); !some {
+		return prev, nil
+	}
+	return h.Ledger.Posted(ctx, s.Key())
+}
+
+// handleFinding submits the job of a finding, or posts why there is no job.
+func (h *Handler) handleFinding(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
+	if a.bundle != "" && f.RemedyJob().Match != "" {
+		return nil // job.json names the match again, and the event of job.json starts the job, within MaxJobsPerDrop
+	}
+	if a.wasLast(prev) {
+		return errRetried
+	}
+	handle := h.submitJob
+	if f.Job == nil {
+		handle = h.postFinding
+	}
+	if err := handle(ctx, a, f, prev); err != nil {
+		return fmt.Errorf("%s: %w", f.Name, err)
+	}
+	return nil
 }
 
 // isLast reports whether a held job is not tried again.
