@@ -26,9 +26,9 @@ const (
 	longestPause = 16 * time.Second
 )
 
-// submitJob claims the take of a job, submits it once and starts its execution.
-// A take that an earlier delivery claimed is not submitted again: submitJob starts its
-// execution, or records that its outcome is unknown.
+// submitJob submits a job once, if its inputs are valid. A take that an earlier delivery
+// claimed is not submitted again: submitJob starts its execution, or records that its
+// outcome is unknown.
 func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
 	rec, err := h.Ledger.Get(ctx, f.Job.Name, f.Job.Take)
 	if err == nil {
@@ -53,6 +53,12 @@ func (h *Handler) submitJob(ctx context.Context, a *assessment, f drop.Finding, 
 		f.State, f.Problems, f.Warnings = drop.StateOf(problems), problems, ready.Warnings
 		return h.postFinding(ctx, a, f, prev)
 	}
+	return h.submitReady(ctx, a, f, ready, prev)
+}
+
+// submitReady claims the take of a valid job, reserves what the job needs of the day's caps,
+// submits it and starts its execution.
+func (h *Handler) submitReady(ctx context.Context, a *assessment, f drop.Finding, ready drop.Ready, prev ledger.Posted) error {
 	input, err := h.presignInput(ctx, ready)
 	if err != nil {
 		return err
