@@ -79,32 +79,13 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 	if err != nil {
 		return nil, err
 	}
-	var files, lists []string
-	for _, arg := range c.Files {
-		if info, err := os.Stat(arg); list.IsList(arg) && (err != nil || !info.IsDir()) {
-			lists = append(lists, arg)
-		} else {
-			files = append(files, arg)
-		}
-	}
+	files, lists := splitLists(c.Files)
 	p := &plan{
 		resolver: drop.Resolver{Catalog: models, Settings: settings}, uploads: map[string]*client.Upload{},
 		lists: map[string]int{}, rows: map[string]plannedRow{},
 	}
-	if p.files, err = gather(folder, files); err != nil {
+	if err := p.addFiles(folder, files, say); err != nil {
 		return nil, err
-	}
-	if err := errors.Join(p.files.problems...); err != nil {
-		return nil, fmt.Errorf("nothing was sent:\n%w", err)
-	}
-	for _, key := range p.files.keys() {
-		switch role := drop.ParseKey(key).Role; {
-		case role == drop.NoDrop:
-			delete(p.files.byKey, key)
-		case role == drop.UnknownFile && p.files.byKey[key].inFolder:
-			printf(say, "%s is left out: no job uses such a file\n", check.File(key))
-			delete(p.files.byKey, key)
-		}
 	}
 	defaults := list.Defaults{
 		Catalog: models, Model: c.Model, VideoModel: settings.DefaultVideoModel, ImageModel: settings.DefaultImageModel, Options: c.Set,
@@ -131,6 +112,38 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 	p.choose(c.Force)
 	p.estimate(ctx, stack)
 	return p, nil
+}
+
+// splitLists returns the arguments that are lists apart from the other files and folders.
+func splitLists(args []string) (files, lists []string) {
+	for _, arg := range args {
+		if info, err := os.Stat(arg); list.IsList(arg) && (err != nil || !info.IsDir()) {
+			lists = append(lists, arg)
+		} else {
+			files = append(files, arg)
+		}
+	}
+	return files, lists
+}
+
+// addFiles adds the files of the arguments, except those that no job uses.
+func (p *plan) addFiles(folder string, args []string, say messages) (err error) {
+	if p.files, err = gather(folder, args); err != nil {
+		return err
+	}
+	if err := errors.Join(p.files.problems...); err != nil {
+		return fmt.Errorf("nothing was sent:\n%w", err)
+	}
+	for _, key := range p.files.keys() {
+		switch role := drop.ParseKey(key).Role; {
+		case role == drop.NoDrop:
+			delete(p.files.byKey, key)
+		case role == drop.UnknownFile && p.files.byKey[key].inFolder:
+			printf(say, "%s is left out: no job uses such a file\n", check.File(key))
+			delete(p.files.byKey, key)
+		}
+	}
+	return nil
 }
 
 // estimate estimates what the jobs that start will cost.
