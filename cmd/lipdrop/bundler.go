@@ -105,10 +105,8 @@ func (b *bundler) bundlePairs(ctx context.Context) error {
 	var pairs []pair
 	used := map[string]bool{}
 	err := check.Each(ctx, &resolver, b.files.keys(), func(key string, f drop.Finding) error {
-		if f.Job != nil {
-			if _, isBundle := f.Job.Manifest(); isBundle {
-				return &client.UsageError{Reason: fmt.Sprintf("--model and --set are for pairs and lists; %s has its own job.json: set the model and the options there", f.Name)}
-			}
+		if _, isBundle := f.Job.Manifest(); isBundle {
+			return &client.UsageError{Reason: fmt.Sprintf("--model and --set are for pairs and lists; %s has its own job.json: set the model and the options there", f.Name)}
 		}
 		if f.State == ledger.Rejected {
 			b.reject(key, f.Name, f.Problems)

@@ -127,9 +127,9 @@ type Job struct {
 	listings      int               // how many listings Prepare may make
 }
 
-// Manifest returns the job.json of a bundle's job, and false for a pair.
+// Manifest returns the job.json of a bundle's job, and false for a pair or without a job.
 func (j *Job) Manifest() (File, bool) {
-	if j.doc == nil {
+	if j == nil || j.doc == nil {
 		return File{}, false
 	}
 	return j.doc.file, true

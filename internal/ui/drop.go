@@ -63,37 +63,18 @@ func (d *dropSession) check(model string, options map[string]any) error {
 	var ready []drop.Finding
 	good, bad := map[string]bool{}, map[string]bool{} // the keys of jobs that are not rejected, and of those that are
 	err = d.eachOutcome(check.Overlay{New: files, Bucket: stored}, keys, func(o check.Outcome) {
-		f, of := o.Finding, good
+		of := good
 		if o.State == ledger.Rejected {
 			of = bad
-			if f.Key == drop.SubjectOf(f.Name).Key() { // about a job: all files of its name are bad
-				for _, key := range byName[f.Name] {
-					bad[key] = true
-				}
-			} else { // about a file that cannot belong to a job
-				bad[ledger.InboxPrefix+f.Name] = true
-			}
 		}
-		for _, file := range f.Files() {
-			of[file.Key] = true
+		for _, key := range keysOf(o, byName) {
+			of[key] = true
 		}
-		job := o.Describe()
-		for i, p := range job.Problems {
-			if p.Code == problem.Ambiguous && made[f.Name] {
-				job.Problems[i].Remedy = "Delete the other files of this name from the bucket, or rename yours, or choose no model and no options. Then drop your files again."
-			}
+		starts := o.State == check.Ready && d.canStart(o.Finding, files, stored)
+		if starts {
+			ready = append(ready, o.Finding)
 		}
-		switch {
-		case o.State == check.Ready && !d.canStart(f, files, stored):
-			job.State, job.Problems = ledger.Waiting, []check.Problem{{
-				Reason: "only job.json starts a bundle again, and it was not dropped",
-				Remedy: "Drop the folder with its job.json.",
-			}}
-		case o.State == check.Ready:
-			ready = append(ready, f)
-			job.EstimateUSD = d.server.prices.Estimate(d.ctx, o.Job.Model, o.Job.Expected.Length).USD
-		}
-		result.Jobs = append(result.Jobs, job)
+		result.Jobs = append(result.Jobs, d.describe(o, starts, made))
 	})
 	if err != nil {
 		return err
@@ -114,6 +95,44 @@ func (d *dropSession) check(model string, options map[string]any) error {
 	defer d.mu.Unlock()
 	d.result, d.ready, d.total, d.checked = result, ready, result.Bytes, true
 	return nil
+}
+
+// keysOf returns the keys of the files that an outcome is about. A rejected job is about all
+// files of its name.
+func keysOf(o check.Outcome, byName map[string][]string) (keys []string) {
+	f := o.Finding
+	for _, file := range f.Files() {
+		keys = append(keys, file.Key)
+	}
+	switch {
+	case o.State != ledger.Rejected:
+		return keys
+	case f.Key == drop.SubjectOf(f.Name).Key():
+		return append(keys, byName[f.Name]...)
+	default: // about a file that cannot belong to a job
+		return append(keys, ledger.InboxPrefix+f.Name)
+	}
+}
+
+// describe returns the job of an outcome. Starts says whether the drop starts the job, and
+// made which names have a bundle that makeBundles made.
+func (d *dropSession) describe(o check.Outcome, starts bool, made map[string]bool) check.Job {
+	job := o.Describe()
+	for i, p := range job.Problems {
+		if p.Code == problem.Ambiguous && made[o.Finding.Name] {
+			job.Problems[i].Remedy = "Delete the other files of this name from the bucket, or rename yours, or choose no model and no options. Then drop your files again."
+		}
+	}
+	switch {
+	case starts:
+		job.EstimateUSD = d.server.prices.Estimate(d.ctx, o.Job.Model, o.Job.Expected.Length).USD
+	case o.State == check.Ready:
+		job.State, job.Problems = ledger.Waiting, []check.Problem{{
+			Reason: "only job.json starts a bundle again, and it was not dropped",
+			Remedy: "Drop the folder with its job.json.",
+		}}
+	}
+	return job
 }
 
 // present returns which of the first files have keys that the bucket has already.
@@ -211,41 +230,20 @@ func (d *dropSession) makeBundles(model string, options map[string]any) (unfit [
 	files := filesOf(checked)
 	err = d.eachOutcome(files, files.Keys(), func(o check.Outcome) {
 		f := o.Finding
-		if f.Job != nil {
-			if _, isBundle := f.Job.Manifest(); isBundle {
-				return
-			}
-		}
 		pair := f.Files()
-		if len(pair) == 0 {
+		if _, isBundle := f.Job.Manifest(); isBundle || len(pair) == 0 {
 			return // not about a pair
 		}
-		if o.State != check.Ready {
-			for _, file := range pair {
-				unused[file.Key] = true
-			}
-			job := o.Describe()
-			if o.State == ledger.Waiting {
-				job.Problems = []check.Problem{{
-					Reason: check.File(pair[0].Key) + " was dropped without its partner, so it cannot get the model and the options that you chose",
-					Remedy: "Drop both files of the pair together, or choose no model and no options.",
-				}}
-			}
-			unfit = append(unfit, job)
-			return
+		of := used
+		if o.State == check.Ready {
+			bundles = append(bundles, d.bundle(f.Name, o.Job, own)...)
+		} else {
+			of = unused
+			unfit = append(unfit, describeUnfit(o))
 		}
-		input, folder := maps.Clone(o.Job.Input), ledger.InboxPrefix+f.Name+".job/"
-		for _, m := range o.Job.Media {
-			copied := *own[m.File.Key]
-			copied.Key = folder + path.Base(m.File.Key)
-			bundles, used[m.File.Key] = append(bundles, &copied), true
-			input[m.Property] = path.Base(m.File.Key)
+		for _, file := range pair {
+			of[file.Key] = true
 		}
-		manifest, failed := json.MarshalIndent(map[string]any{"model": o.Job.Model, "input": input}, "", "  ")
-		if failed != nil {
-			panic(failed) // what was read from JSON can be written as JSON
-		}
-		bundles = append(bundles, d.made(folder+"job.json", manifest))
 	})
 	d.files = slices.DeleteFunc(d.files, func(f *browserFile) bool {
 		if unused[f.Key] && !used[f.Key] {
@@ -255,6 +253,35 @@ func (d *dropSession) makeBundles(model string, options map[string]any) (unfit [
 	})
 	d.files = append(d.files, bundles...)
 	return unfit, left, err
+}
+
+// describeUnfit returns the job of a pair that cannot get the options.
+func describeUnfit(o check.Outcome) check.Job {
+	job := o.Describe()
+	if o.State == ledger.Waiting {
+		job.Problems = []check.Problem{{
+			Reason: check.File(o.Finding.Files()[0].Key) + " was dropped without its partner, so it cannot get the model and the options that you chose",
+			Remedy: "Drop both files of the pair together, or choose no model and no options.",
+		}}
+	}
+	return job
+}
+
+// bundle returns the files of a bundle that has the job of a pair. Own are the dropped files
+// by their keys.
+func (d *dropSession) bundle(name string, job drop.Ready, own map[string]*browserFile) (files []*browserFile) {
+	input, folder := maps.Clone(job.Input), ledger.InboxPrefix+name+".job/"
+	for _, m := range job.Media {
+		copied := *own[m.File.Key]
+		copied.Key = folder + path.Base(m.File.Key)
+		files = append(files, &copied)
+		input[m.Property] = path.Base(m.File.Key)
+	}
+	manifest, err := json.MarshalIndent(map[string]any{"model": job.Model, "input": input}, "", "  ")
+	if err != nil {
+		panic(err) // what was read from JSON can be written as JSON
+	}
+	return append(files, d.made(folder+"job.json", manifest))
 }
 
 // made returns a file with a text that the command has made.
