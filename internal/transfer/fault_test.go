@@ -111,7 +111,9 @@ func TestSourceFaults(t *testing.T) {
 			})
 		}, want: &workflow.OutputUnavailable{}, text: "neither its length nor its end", once: true},
 		"a web page instead of the file": {set: func(o *origin) {
-			o.fault = from(1, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "\n<!doctype html><p>Please wait") })
+			o.fault = from(1, func(w http.ResponseWriter, _ *http.Request) {
+				_, _ = io.WriteString(w, "\n<!doctype html><p>Please wait")
+			})
 		}, want: &workflow.OutputUnavailable{}, text: "web page", once: true},
 		"an error in JSON instead of the file": {set: func(o *origin) {
 			o.fault = from(1, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"error_code":404001}`) })
