@@ -100,8 +100,8 @@ type Result struct {
 	// CreatedAt and FinishedAt are zero if not known.
 	CreatedAt, FinishedAt time.Time
 
-	// Warnings say which members of the response were dropped, and why, one sentence
-	// each.
+	// Warnings say what is wrong with the response, one sentence each: which members were
+	// dropped, and why, or that it names another request.
 	Warnings []string
 }
 
@@ -189,6 +189,9 @@ func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 		FinishedAt: res.time("finished_at"),
 	}
 	result.dropUnusable(res)
+	if id := res.text("request_id"); id != "" && id != requestID {
+		result.Warnings = append(result.Warnings, fmt.Sprintf("RunComfy returned the result of request %s when asked for %s; check whether the output belongs to this job", message(id, res.token), requestID))
+	}
 	if result.State != ResultSucceeded {
 		result.Failure = message(jsonText(res.members["error"]), res.token)
 	}

@@ -231,3 +231,17 @@ func TestTimesAndCost(t *testing.T) {
 		})
 	}
 }
+
+func TestResultOfAnotherRequest(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"status":"succeeded","request_id":"r"}`:                 "",
+		`{"status":"succeeded"}`:                                  "",
+		`{"status":"succeeded","request_id":"s"}`:                 "of request s when asked for r;",
+		`{"status":"succeeded","request_id":"s\n` + canary + `"}`: "of request s [token] when asked for r;",
+	} {
+		got, err := answeringJSON(t, 200, body).Result(t.Context(), "r")
+		if text := strings.Join(got.Warnings, ""); err != nil || !strings.Contains(text, want) || (want == "") != (text == "") {
+			t.Errorf("%s: error %v, warnings %q", body, err, text)
+		}
+	}
+}
