@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
@@ -58,9 +59,11 @@ func since(f File) string {
 	return fmt.Sprintf("%s is from %s", path.Base(f.Key), f.LastModified.UTC().Format("2006-01-02 15:04:05 MST"))
 }
 
-// visible returns a name, in quotes if it begins or ends with a space.
+// visible returns a name, in quotes if it begins or ends with a space, or has spaces that
+// are not the usual one.
 func visible(name string) string {
-	if stem := stemOf(name); strings.TrimSpace(name) != name || strings.TrimSpace(stem) != stem {
+	unusual := func(r rune) bool { return r != ' ' && unicode.Is(unicode.Zs, r) || r == '\u200b' || r == '\ufeff' }
+	if stem := stemOf(name); strings.TrimSpace(name) != name || strings.TrimSpace(stem) != stem || strings.ContainsFunc(name, unusual) {
 		return strconv.Quote(name)
 	}
 	return name
@@ -146,15 +149,18 @@ func hiddenEnd(base, right string) string {
 
 // conversions lists other files that people drop, and what to convert them to.
 var conversions = []struct{ from, to string }{
-	{".heic .heif .avif .gif .bmp .tif .tiff .svg .psd .dng", ".jpg .png"},
-	{".aif .aiff .wma .amr .caf .m4b .mka .oga .mp2 .3ga", ".wav .mp3"},
-	{".wmv .flv .mpg .mpeg .3gp .mts .m2ts .ts .ogv .vob", ".mp4"},
+	{".heic .heif .avif .jxl .jp2 .gif .bmp .tif .tiff .svg .psd .dng .cr2 .cr3 .nef .arw", ".jpg .png"},
+	{".aif .aiff .wma .amr .caf .weba .m4b .m4r .mka .oga .mp2 .3ga .dss .ds2", ".wav .mp3"},
+	{".wmv .flv .mpg .mpeg .3gp .3g2 .mts .m2ts .ts .ogv .vob .qt .asf .mxf", ".mp4"},
 }
 
-// others says what to do with archives and incomplete files.
+// others says what to do with archives, incomplete files, links and rare suffixes.
 var others = []struct{ suffixes, remedy string }{
 	{".zip .rar .7z .tar .gz .tgz", "Unpack it, and upload the files in it."},
 	{".part .partial .crdownload .download .tmp", "Upload it under its own name when it is complete."},
+	{".url .lnk .webloc .icloud", "Upload the file that it stands for."},
+	{".jfif .jpe", "Rename it so that its name ends in .jpg, and upload it."},
+	{".wave", "Rename it so that its name ends in .wav, and upload it."},
 }
 
 // unknownSuffix returns the problem of a file that cannot belong to a job because
