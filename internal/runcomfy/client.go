@@ -90,8 +90,8 @@ type Result struct {
 	// URL or a list of URLs.
 	Outputs []string
 
-	// Failure is the message of the failed job's error, without secrets, at most
-	// 500 runes; empty if the error has no message.
+	// Failure is the message of the job's error, without secrets, at most 500 runes;
+	// empty if there is none. A job that has succeeded may have one too.
 	Failure string
 
 	// CostUSD is what the job cost, nil if not known.
@@ -187,13 +187,11 @@ func (c *Client) Result(ctx context.Context, requestID string) (Result, error) {
 		CostUSD:    res.number("cost"),
 		CreatedAt:  res.time("created_at"),
 		FinishedAt: res.time("finished_at"),
+		Failure:    message(jsonText(res.members["error"]), res.token),
 	}
 	result.dropUnusable(res)
 	if id := res.text("request_id"); id != "" && id != requestID {
 		result.Warnings = append(result.Warnings, fmt.Sprintf("RunComfy returned the result of request %s when asked for %s; check whether the output belongs to this job", message(id, res.token), requestID))
-	}
-	if result.State != ResultSucceeded {
-		result.Failure = message(jsonText(res.members["error"]), res.token)
 	}
 	if result.State == ResultFailed && result.Failure == "" {
 		result.Failure = message(errorText(res.members), res.token)

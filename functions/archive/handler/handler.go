@@ -102,7 +102,11 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 		return workflow.Archived{}, storage(err)
 	}
 	if len(result.Outputs) == 0 {
-		return workflow.Archived{}, &workflow.NoOutput{Failure: workflow.Failuref("RunComfy reports success without an output")}
+		reason := "RunComfy reports success without an output"
+		if result.Failure != "" {
+			reason += ", and the error: " + result.Failure
+		}
+		return workflow.Archived{}, &workflow.NoOutput{Failure: workflow.Failuref("%s", reason)}
 	}
 	if n := len(result.Outputs); n > h.MaxOutputs {
 		return workflow.Archived{}, &workflow.OutputTooMany{Failure: workflow.Failuref(

@@ -48,6 +48,18 @@ func TestFailedJob(t *testing.T) {
 	}
 }
 
+// If the result has the word of /status for a job that has ended, no output and an error,
+// the reason says the error.
+func TestEndedWithoutOutputButWithAnError(t *testing.T) {
+	w := worldtest.New(t)
+	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.Fault{Status: 200, Body: []byte(`{"status":"completed","error":{"message":"no face"}}`)}, 24*time.Hour)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.NoOutput); !strings.Contains(st.Reason, "no face") {
+		t.Errorf("reason %q", st.Reason)
+	}
+}
+
 // If RunComfy cannot fetch an input, the job fails. The reason does not contain the
 // signature that RunComfy's error quotes.
 func TestInputCannotBeFetched(t *testing.T) {
