@@ -7,10 +7,38 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
+
+// flagsFirst returns the arguments with the flags of the verb before its other arguments,
+// because kong accepts no further argument after a flag that follows one.
+func flagsFirst(verbs []*kong.Node, args []string) []string {
+	verb := slices.IndexFunc(verbs, func(v *kong.Node) bool { return len(args) > 0 && v.Name == args[0] })
+	if verb < 0 {
+		return args
+	}
+	flags, others := args[:1:1], []string(nil)
+	for i := 1; i < len(args); i++ {
+		switch arg := args[i]; {
+		case arg == "--":
+			return slices.Concat(flags, []string{arg}, others, args[i+1:])
+		case !strings.HasPrefix(arg, "-") || arg == "-":
+			others = append(others, arg)
+		case slices.ContainsFunc(verbs[verb].Flags, func(f *kong.Flag) bool { return arg == "--"+f.Name && !f.IsBool() }):
+			if i++; i == len(args) {
+				return args // kong says that the value is missing
+			}
+			flags = append(flags, arg, args[i])
+		default:
+			flags = append(flags, arg)
+		}
+	}
+	return append(flags, others...)
+}
 
 // The types of arguments. kong calls UnmarshalText; if that fails, the command ends with
 // exitUsage.
@@ -49,7 +77,7 @@ func (f *inboxFolder) UnmarshalText(text []byte) error {
 		return nil
 	}
 	*f = inboxFolder(ledger.InboxPrefix + below + "/")
-	if k := drop.ParseKey(string(*f) + "a.mp4"); k.Role != drop.Visual {
+	if k := drop.ParseKey(string(*f) + "a.mp4"); k.Role != drop.Visual || strings.Contains(below, "//") {
 		return fmt.Errorf("%q is not a folder to drop into: name one such as ads/spring. None of its parts may be empty, begin with a dot or end in .job", text)
 	}
 	return nil

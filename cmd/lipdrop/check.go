@@ -85,7 +85,7 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	case err != nil:
 		return err
 	case found == 0:
-		return errors.New("none of these files is a drop")
+		return nothingIn(c.Files)
 	case wrong > 0:
 		return fmt.Errorf("%d of %d would start no job", wrong, found)
 	}

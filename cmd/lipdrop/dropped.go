@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/md5"
 	"errors"
 	"fmt"
@@ -97,20 +98,18 @@ func (d *dropped) add(arg string) error {
 		if err == nil && info.IsDir() {
 			return
 		}
-		var target, below string
+		below, relErr := filepath.Rel(arg, file)
+		key := d.folder + filepath.ToSlash(filepath.Join(filepath.Base(abs), below))
+		var target string
 		if err == nil {
 			target, err = readable(file)
 		}
-		if err == nil {
-			below, err = filepath.Rel(arg, file)
-		}
-		if err != nil {
-			if !strings.HasPrefix(filepath.Base(file), ".") { // such a file is not a drop
+		if err = cmp.Or(relErr, err); err != nil {
+			if drop.ParseKey(key).Role != drop.NoDrop {
 				d.problems = append(d.problems, err)
 			}
 			return
 		}
-		key := d.folder + filepath.ToSlash(filepath.Join(filepath.Base(abs), below))
 		if other := d.byKey[key]; other != nil && other.path != target {
 			errs = append(errs, fmt.Errorf("%s and %s would both be dropped as %s; rename one", other.path, file, key))
 			return
@@ -119,6 +118,11 @@ func (d *dropped) add(arg string) error {
 		d.byKey[key].inFolder = below != "."
 	})
 	return errors.Join(errs...)
+}
+
+// nothingIn returns the error for arguments that hold nothing but files that are left out.
+func nothingIn(args []string) error {
+	return fmt.Errorf("%s: there is no file to drop; files and folders whose names begin with a dot are left out", strings.Join(args, ", "))
 }
 
 // readable returns the path of a file without links, or an error if it cannot be read.

@@ -70,7 +70,7 @@ func TestInboxFolder(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "", "/": "", "inbox": "", "/inbox/": "",
 		"ads": "inbox/ads/", "ads/": "inbox/ads/", "inbox/ads/spring": "inbox/ads/spring/", "inbox2": "inbox/inbox2/",
-		".ads": "error", "ads.job": "error", "../ads": "error",
+		".ads": "error", "ads.job": "error", "../ads": "error", "ads//spring": "error", "s3://lipdrop/inbox/ads": "error",
 	} {
 		var f inboxFolder
 		err := f.UnmarshalText([]byte(text))
@@ -102,6 +102,7 @@ func TestCheckFollowsLinks(t *testing.T) {
 		{name: "to the folder around it", links: map[string]string{"real/again": ".."}, args: "check real", code: 1,
 			out: []string{"real/again is a link to a folder that contains it\n", "real/talk: one job"}},
 		{name: "to nowhere, hidden", links: map[string]string{"real/.#talk.mp4": "me@host.1"}, args: "check real", out: []string{"real/talk: one job"}},
+		{name: "to nowhere, in a hidden folder", links: map[string]string{"real/.git/fsmonitor": "gone"}, args: "check real", out: []string{"real/talk: one job"}},
 		{name: "to nowhere, dropped by try", links: map[string]string{"z.mp4": "gone"}, args: "try z.mp4", code: 1,
 			out: []string{"nothing was dropped", "z.mp4 is a link that leads nowhere"}},
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
@@ -140,7 +141,7 @@ func (w *watcher) find() map[string]*watchedFile {
 	walk(w.folder, func(path string, info fs.FileInfo, err error) {
 		switch {
 		case err == nil && info.IsDir(), errors.Is(err, fs.ErrNotExist): // deleted since its folder was read
-		case err != nil && strings.HasPrefix(filepath.Base(path), "."): // such as an editor's lock file, which is a dangling link
+		case err != nil && drop.ParseKey(w.key(path)).Role == drop.NoDrop: // such as an editor's lock file, which is a dangling link
 		default:
 			found[w.key(path)] = &watchedFile{path: path, info: info, err: err, seen: true}
 		}

@@ -120,12 +120,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if exited >= 0 {
 		return exited
 	}
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(flagsFirst(parser.Model.Children, args))
 	if exited >= 0 {
 		return exited // after --help
 	}
 	if err != nil {
-		printf(errs, "lipdrop: %v\nrun lipdrop --help for usage\n", err)
+		help := "lipdrop"
+		if parse, ok := errors.AsType[*kong.ParseError](err); ok && parse.Context.Selected() != nil {
+			help = parse.Context.Selected().FullPath()
+		}
+		printf(errs, "lipdrop: %v\nrun %s --help for usage\n", err, help)
 		return exitUsage
 	}
 	if err := command.BindToProvider(func() (*client.Client, error) {

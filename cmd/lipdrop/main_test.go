@@ -55,7 +55,7 @@ func TestCommandLine(t *testing.T) {
 			"cafe.job/job.json": `{"model":"sync/react-1","input":{"video_url":"v.mp4","audio_url":"a.wav","emotion":"joyful"}}`,
 		}, args: "check cafe.job", code: 1, out: []string{"cafe: rejected", "bad_value", "joyful", "happy"}, errs: []string{"1 of 1 would start no job"}},
 		{name: "a lone audio", files: pair, args: "check talk.wav", code: 1, out: []string{"talk: waiting", "talk.wav", "Upload"}},
-		{name: "nothing that is a drop", files: map[string]string{".DS_Store": "x"}, args: "check .DS_Store", code: 1, errs: []string{"none of these files is a drop"}},
+		{name: "nothing that is a drop", files: map[string]string{".DS_Store": "x"}, args: "check .DS_Store", code: 1, errs: []string{".DS_Store: there is no file to drop; files and folders whose names begin with a dot are left out"}},
 		{name: "a name with an escape character", files: map[string]string{"ads/a\x1b[31m\n.wav": "@voice.wav"},
 			args: "check ads", code: 1, out: []string{`ads/a\x1b[31m\n.wav: rejected`}},
 		{name: "no such file", args: "check gone.mp4", code: 1, errs: []string{"gone.mp4: there is no such file"}},
@@ -67,6 +67,10 @@ func TestCommandLine(t *testing.T) {
 		{name: "doctor without a stack", args: "doctor", code: 1, out: []string{"WRONG  cannot find the stack: no AWS region is set"}},
 		{name: "doctor of a local stack", args: "doctor --dir here", code: 2, errs: []string{"lipdrop: this command is for a stack on AWS; leave out --dir"}},
 		{name: "an unknown command", args: "frobnicate", code: 2, errs: []string{"lipdrop --help"}},
+		{name: "a flag between the files", files: pair, args: "check talk.mp4 --video-model sync/react-1 --json talk.wav", out: []string{`"state":"ready","model":"sync/react-1"`}},
+		{name: "a file whose name begins with a dash", files: map[string]string{"-a.mp4": "@clip.mp4", "-a.wav": "@voice.wav"}, args: "check -- -a.mp4 -a.wav", out: []string{"-a: one job"}},
+		{name: "a flag without its value", args: "jobs ads/ --stack", code: 2, errs: []string{"--stack: expected string value"}},
+		{name: "a flag that the verb does not have", args: "jobs --csv", code: 2, errs: []string{"unknown flag --csv", "run lipdrop jobs --help for usage"}},
 		{name: "help", args: "--help", out: []string{"Usage: lipdrop", "try", "local", "check", "cancel", "redrive", "doctor"}},
 	}
 	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "LIPDROP_STACK"} {

@@ -109,6 +109,9 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 	if err := p.check(ctx, stack); err != nil {
 		return nil, err
 	}
+	if len(p.jobs) == 0 {
+		return nil, fmt.Errorf("nothing was sent: %w", nothingIn(c.Files))
+	}
 	p.choose(c.Force)
 	p.estimate(ctx, stack)
 	return p, nil
@@ -244,8 +247,6 @@ func (p *plan) check(ctx context.Context, stack *client.Client) error {
 			lines = append(lines, w.text)
 		}
 		return errors.New(strings.Join(lines, "\n"))
-	case len(p.jobs) == 0:
-		return errors.New("nothing was sent: none of these files is a drop")
 	}
 	return nil
 }
