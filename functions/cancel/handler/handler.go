@@ -168,13 +168,22 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 
 // cancelRequest asks RunComfy to cancel a request, and returns its result. RunComfy
 // reports a request that an earlier call cancelled as not cancellable, so
-// cancelRequest then asks for the result.
+// cancelRequest then asks for the result. It does the same after an error response,
+// because a request that has ended cannot be cancelled. The error counts only if the
+// request has not ended.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
-	if err != nil || outcome == runcomfy.OutcomeCancelled {
-		return runcomfy.Result{State: runcomfy.ResultCancelled}, err
+	if err == nil && outcome == runcomfy.OutcomeCancelled {
+		return runcomfy.Result{State: runcomfy.ResultCancelled}, nil
 	}
-	return h.API.Result(ctx, requestID)
+	if _, responded := errors.AsType[*runcomfy.Error](err); err != nil && !responded {
+		return runcomfy.Result{}, err
+	}
+	result, resultErr := h.API.Result(ctx, requestID)
+	if err != nil && (resultErr != nil || !result.State.Ended()) {
+		return runcomfy.Result{}, err
+	}
+	return result, resultErr
 }
 
 // recordFailure records that the job of a take failed at RunComfy.

@@ -129,6 +129,20 @@ func TestFailedJobIsRecordedLate(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 }
 
+// A job that has ended cannot be cancelled, and /cancel may respond with an error. /result
+// then says how the job ended, so the status does not wait for another response.
+func TestCancelOfAnEndedJobIsAnError(t *testing.T) {
+	w := worldtest.New(t)
+	worldtest.DropPair(t, w)
+	w.Run(time.Minute)
+	worldtest.Faulty(w, runcomfytest.CallCancel, runcomfytest.Fault{Status: http.StatusConflict, Body: []byte(`{"detail":"it has ended"}`)}, 24*time.Hour)
+	w.Stop("ads/talk", w.Status("ads/talk").Take)
+	w.Pass(2 * time.Hour)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); !strings.Contains(st.Reason, "paid for") {
+		t.Errorf("reason %q", st.Reason)
+	}
+}
+
 // Whatever RunComfy's first response to a cancellation is, the record agrees with
 // RunComfy's job in the end: both are cancelled, or the output is archived, after a redrive
 // if the execution was stopped.
@@ -192,13 +206,19 @@ func TestStopOfAnUnknownJob(t *testing.T) {
 	}
 }
 
-// RunComfy accepts no cancellation for more than a day. The take is recorded as failed
+// RunComfy accepts no cancellation and returns no result for a day. The take is recorded as failed
 // before the sweep stops looking at it, and a redrive archives the paid result.
 func TestCancelImpossibleForADay(t *testing.T) {
 	for _, name := range []string{"token refused as 401", "502 huge page", "not sent", "silence"} {
 		t.Run(name, func(t *testing.T) {
 			w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) {
-				worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, name), 30*time.Hour)
+				fault := worldtest.Fault(t, runcomfytest.CallCancel, name)
+				w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+					if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallCancel || call == runcomfytest.CallResult {
+						return &fault
+					}
+					return nil
+				}
 			})
 			w.Pass(19 * time.Hour)
 			if st := w.Status("ads/talk"); st.State.Ended() {
@@ -209,6 +229,7 @@ func TestCancelImpossibleForADay(t *testing.T) {
 			if !strings.Contains(st.Reason, "could not be asked") || !strings.HasPrefix(st.Remedy, "Check RunComfy's page.") {
 				t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
 			}
+			w.RunComfy.Fault = nil
 			if err := w.Redrive("ads/talk", st.Take); err != nil {
 				t.Fatal(err)
 			}
