@@ -95,41 +95,21 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 			return err
 		}
 	}
-	fragmented := frag.firstMoof > 0 && (m.fragmented || m.samples() == 0)
+	if frag.firstMoof == 0 || !m.fragmented && m.samples() > 0 {
+		frag = nil // only the tables count
+	}
 	found := false
-	if fragmented {
+	if frag != nil {
 		var err error
 		if found, err = frag.read(); err != nil {
 			return err
 		}
 	}
-	empty := func(t *track) bool { return t.Samples == 0 && (!fragmented || frag.lacks(t.id)) }
-	var chosen []*track
-	for _, kind := range []struct {
-		handler, lacks string
-		track          **Track
-		needed         bool
-	}{
-		{"vide", "its video track holds no picture", &info.Video, info.Kind == Video},
-		{"soun", "its audio track holds no sound", &info.Audio, info.Kind == Audio},
-	} {
-		t, exists := m.choose(kind.handler, empty)
-		switch {
-		case t != nil && t.encrypted:
-			return encryptedFile(r.src.Name)
-		case t != nil:
-			chosen = append(chosen, t)
-			*kind.track = &t.Track
-		case exists && kind.needed && m.fragmented && !fragmented && m.samples() == 0:
-			return damage("it holds no pictures and no sound, only the beginning of a stream (an init segment)")
-		case exists && kind.needed:
-			return damage(kind.lacks)
-		}
+	chosen, err := m.chooseTracks(r, info, frag)
+	if err != nil {
+		return err
 	}
-	if len(chosen) == 0 && r.misfit {
-		return errBox
-	}
-	if fragmented {
+	if frag != nil {
 		frag.lengths(found, chosen)
 		if frag.cut {
 			info.warn("%s breaks off in the middle of a fragment: it may have been cut short", r.src.Name)
@@ -137,13 +117,13 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 	}
 	for _, t := range chosen {
 		err := t.checkData(r, moov)
-		if errors.Is(err, errBudget) && cut && !fragmented {
+		if errors.Is(err, errBudget) && cut && frag == nil {
 			err = errCutMedia
 		}
 		if err != nil && !errors.Is(err, errBudget) {
 			return err
 		}
-		if !fragmented {
+		if frag == nil {
 			t.Length = m.lengthOf(t)
 		}
 		if t.handler == "vide" {
@@ -164,6 +144,39 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 		info.warn("lipdrop did not find the length of %s in the part that it reads, so its duration is not checked", r.src.Name)
 	}
 	return nil
+}
+
+// chooseTracks returns the tracks that a player shows, and sets those of info. It returns
+// an error if the track that the file needs has no samples. Frag is nil if only the tables
+// count.
+func (m *movie) chooseTracks(r *reader, info *Info, frag *fragments) ([]*track, error) {
+	empty := func(t *track) bool { return t.Samples == 0 && (frag == nil || frag.lacks(t.id)) }
+	var chosen []*track
+	for _, kind := range []struct {
+		handler, lacks string
+		track          **Track
+		needed         bool
+	}{
+		{"vide", "its video track holds no picture", &info.Video, info.Kind == Video},
+		{"soun", "its audio track holds no sound", &info.Audio, info.Kind == Audio},
+	} {
+		t, exists := m.choose(kind.handler, empty)
+		switch {
+		case t != nil && t.encrypted:
+			return nil, encryptedFile(r.src.Name)
+		case t != nil:
+			chosen = append(chosen, t)
+			*kind.track = &t.Track
+		case exists && kind.needed && m.fragmented && frag == nil && m.samples() == 0:
+			return nil, damage("it holds no pictures and no sound, only the beginning of a stream (an init segment)")
+		case exists && kind.needed:
+			return nil, damage(kind.lacks)
+		}
+	}
+	if len(chosen) == 0 && r.misfit {
+		return nil, errBox
+	}
+	return chosen, nil
 }
 
 // samples returns how many samples the tracks have outside fragments.
