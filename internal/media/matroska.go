@@ -347,25 +347,8 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) error {
 			m.readTags(r, e)
 		}
 	}
-	m.all = true
-	reached := false // the first cluster
-	left := 50000    // how many elements may still be read, so that no file makes the search slow
-	for end, tries := len(tail), 0; tries < 16; tries++ {
-		i := bytes.LastIndex(tail[:end], []byte{0x1F, 0x43, 0xB6, 0x75})
-		if i < 0 {
-			break
-		}
-		end = i
-		e, err := r.element(at+int64(i), r.src.Size)
-		if err != nil {
-			continue
-		}
-		base, next := clusterTime(r, e)
-		read := base >= 0 && m.readBlocks(r, base, next, e.end, false, &left) // the last picture may come before others
-		m.all = m.all && read
-		reached = reached || e.body == m.first.body
-	}
-	m.all = m.all && reached
+	left := 50000 // how many elements may still be read, so that no file makes the search slow
+	m.readTail(r, at, tail, &left)
 	if slices.ContainsFunc(chosen, func(t *mkvTrack) bool { return t.end > 0 }) {
 		return nil
 	}
@@ -386,6 +369,29 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) error {
 		}
 	}
 	return nil
+}
+
+// readTail reads the clusters that begin in the tail, which is at the offset at, the last one
+// first: the last picture may come before others.
+func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
+	m.all = true
+	reached := false // the first cluster
+	for end, tries := len(tail), 0; tries < 16; tries++ {
+		i := bytes.LastIndex(tail[:end], []byte{0x1F, 0x43, 0xB6, 0x75})
+		if i < 0 {
+			break
+		}
+		end = i
+		e, err := r.element(at+int64(i), r.src.Size)
+		if err != nil {
+			continue
+		}
+		base, next := clusterTime(r, e)
+		read := base >= 0 && m.readBlocks(r, base, next, e.end, false, left)
+		m.all = m.all && read
+		reached = reached || e.body == m.first.body
+	}
+	m.all = m.all && reached
 }
 
 // readBlocks records when the blocks of a cluster between off and end start and end. It
@@ -414,21 +420,7 @@ blocks:
 		case idSimpleBlock:
 			known = trial.noteBlock(r, base, e, 0)
 		case idBlockGroup:
-			var block element
-			var lasts uint64
-			err := r.elements(e.body, e.end, func(e element) error {
-				if *left--; *left < 0 {
-					return errElement
-				}
-				switch e.id {
-				case idBlock:
-					block = e
-				case idBlockDuration:
-					lasts = r.number(e)
-				}
-				return nil
-			})
-			known = err == nil && block.id != 0 && trial.noteBlock(r, base, block, int64(min(lasts, maxTime)))
+			known = trial.noteGroup(r, base, e, left)
 		case idTimestamp, 0xAB, 0xA7, 0xEC, 0xBF, 0x5854: // timestamp, sizes and positions, void, checksum
 		case idSeekHead, idInfo, idTracks, idCluster, idCues, idChapters, idTags, idAttachments: // of the segment
 			break blocks
@@ -454,6 +446,25 @@ blocks:
 	m.cut, m.all = m.cut || cut && end == r.src.Size, trial.all
 	copy(m.tracks, trial.tracks)
 	return true
+}
+
+// noteGroup is noteBlock for the block of a group, which may say how long it lasts.
+func (m *matroska) noteGroup(r *reader, base int64, group element, left *int) bool {
+	var block element
+	var lasts uint64
+	err := r.elements(group.body, group.end, func(e element) error {
+		if *left--; *left < 0 {
+			return errElement
+		}
+		switch e.id {
+		case idBlock:
+			block = e
+		case idBlockDuration:
+			lasts = r.number(e)
+		}
+		return nil
+	})
+	return err == nil && block.id != 0 && m.noteBlock(r, base, block, int64(min(lasts, maxTime)))
 }
 
 // noteBlock records when a block starts and ends. If the block does not say how long it
