@@ -93,6 +93,12 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 		}
 		return len(missing) == 0 && len(openCodes(seen)) == 0, nil
 	}, f.listed...)
+	return f.outcome(ctx, context.Cause(following), seen, err)
+}
+
+// outcome returns what untilEnd returns if Follow has returned err. The cause is that of the
+// context of Follow; ctx is the context of the command.
+func (f *follow) outcome(ctx context.Context, cause error, seen map[string]client.Status, err error) (int, error) {
 	missing := f.missing(seen)
 	switch {
 	case err == nil:
@@ -109,7 +115,7 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 			code = exitTimeout
 		}
 		return 0, &exitError{code, fmt.Errorf("time ran out after %s; %s", f.timeout, f.continuing(seen))}
-	case errors.Is(context.Cause(following), errMissing) && len(missing) > 0:
+	case errors.Is(cause, errMissing) && len(missing) > 0:
 		remedy := "Run: lipdrop doctor"
 		if f.stack.Local() {
 			remedy = "The logs of the functions are in " + filepath.Join(f.stack.Dir, "logs")
