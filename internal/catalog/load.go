@@ -88,25 +88,8 @@ func parseModel(data []byte) (*Model, error) {
 		m.references.pattern = regexp.MustCompile(`(?i)\b` + m.references.Word + `([0-9]+)\b`)
 	}
 
-	members := doc.(map[string]any)
-	schema := members["inputSchema"].(map[string]any)
-	properties := schema["properties"].(map[string]any)
-	m.names = slices.Sorted(maps.Keys(properties))
-	for _, g := range file.Media {
-		for _, name := range g.Properties {
-			// A file name is validated before it becomes a URL, so RunComfy's rules for
-			// the URL do not apply.
-			properties[name] = map[string]any{"type": "string", notBlank: true}
-		}
-	}
-	rules, _ := members["rules"].(map[string]any)
-	for name, keywords := range rules {
-		if property, ok := properties[name].(map[string]any); ok {
-			maps.Copy(property, keywords.(map[string]any))
-		}
-	}
-	translateFloat(schema)
-	delete(schema, "$schema")
+	schema := file.validated(doc.(map[string]any))
+	m.names = slices.Sorted(maps.Keys(schema["properties"].(map[string]any)))
 	if m.schema, err = compile(schema); err != nil {
 		return nil, fmt.Errorf("inputSchema: %w", err)
 	}
@@ -135,35 +118,50 @@ func parseModel(data []byte) (*Model, error) {
 	return m, nil
 }
 
+// validated returns the input schema of the file as this package validates inputs: with the
+// file's own rules, and with file names in place of URLs. Members are those of the file.
+func (f *modelFile) validated(members map[string]any) map[string]any {
+	schema := members["inputSchema"].(map[string]any)
+	properties := schema["properties"].(map[string]any)
+	for _, g := range f.Media {
+		for _, name := range g.Properties {
+			// A file name is validated before it becomes a URL, so RunComfy's rules for
+			// the URL do not apply.
+			properties[name] = map[string]any{"type": "string", notBlank: true}
+		}
+	}
+	rules, _ := members["rules"].(map[string]any)
+	for name, keywords := range rules {
+		if property, ok := properties[name].(map[string]any); ok {
+			maps.Copy(property, keywords.(map[string]any))
+		}
+	}
+	translateFloat(schema)
+	delete(schema, "$schema")
+	return schema
+}
+
 // translateFloat replaces RunComfy's type float by JSON Schema's number throughout a
 // schema.
 func translateFloat(schema map[string]any) {
 	if schema["type"] == "float" {
 		schema["type"] = "number"
 	}
-	if types, ok := schema["type"].([]any); ok {
-		for i := range types {
-			if types[i] == "float" {
-				types[i] = "number"
-			}
+	types, _ := schema["type"].([]any)
+	for i := range types {
+		if types[i] == "float" {
+			types[i] = "number"
 		}
 	}
-	if properties, ok := schema["properties"].(map[string]any); ok {
-		for _, property := range properties {
-			if property, ok := property.(map[string]any); ok {
-				translateFloat(property)
-			}
-		}
-	}
-	if items, ok := schema["items"].(map[string]any); ok {
-		translateFloat(items)
-	}
+	properties, _ := schema["properties"].(map[string]any)
+	inside := append(slices.Collect(maps.Values(properties)), schema["items"])
 	for _, keyword := range []string{"allOf", "anyOf", "oneOf"} {
 		alternatives, _ := schema[keyword].([]any)
-		for _, alternative := range alternatives {
-			if alternative, ok := alternative.(map[string]any); ok {
-				translateFloat(alternative)
-			}
+		inside = append(inside, alternatives...)
+	}
+	for _, s := range inside {
+		if s, ok := s.(map[string]any); ok {
+			translateFloat(s)
 		}
 	}
 }
