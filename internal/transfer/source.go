@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -32,6 +33,10 @@ var (
 	errSlow       = errors.New("one range was far slower than the others")
 	errRange      = errors.New("the response does not hold the requested range")
 )
+
+// compressed matches a Content-Encoding that changes the bytes of a file. Others do not:
+// some storage servers return aws-chunked with the bytes of the file itself.
+var compressed = regexp.MustCompile(`(?i)\b(gzip|compress|deflate|br|zstd)\b`)
 
 // A temporaryError wraps the error of something that may succeed if it is tried
 // again.
@@ -86,11 +91,10 @@ func (s *source) request(ctx context.Context, u *url.URL, from, size int64) (*re
 		return nil, err
 	}
 	r := &response{resp, ctx, giveUp, s.pace.stall}
-	encoding := r.Header.Get("Content-Encoding")
 	switch {
 	case ctx.Err() != nil: // the response arrived after the request was given up
 		err = s.unavailable(context.Cause(ctx))
-	case r.StatusCode < 300 && encoding != "" && !strings.EqualFold(encoding, "identity"):
+	case r.StatusCode < 300 && compressed.MatchString(strings.Join(r.Header.Values("Content-Encoding"), ",")):
 		err = s.unusable(errors.New("the response has a content encoding"))
 	case size == whole, size == toEnd:
 		err = s.describe(r, size == toEnd)
