@@ -358,6 +358,8 @@ func readOgg(r *reader, info *Info) error {
 	}
 	l := o.length()
 	switch {
+	case l.Exact && l.D == 0 && o.cut:
+		return damage("it ends in the middle of its first page of sound, so the export or the upload broke off")
 	case l.Exact && l.D == 0:
 		return noSound(r.src.Name)
 	case !l.Known():

@@ -58,6 +58,9 @@ func convert(file string, to Kind) string {
 	return fmt.Sprintf("Convert %s to %s.", file, formats[to])
 }
 
+// texts are the MIME types of texts that do not begin with text/.
+var texts = []string{"application/json", "application/vnd.apple.mpegurl"}
+
 // archives are the MIME types of files that hold other files.
 var archives = []string{"application/zip", "application/gzip", "application/vnd.rar", "application/x-7z-compressed", "application/x-tar"}
 
@@ -69,7 +72,7 @@ func unknownContent(file string, kind Kind, content string) error {
 	switch {
 	case strings.HasPrefix(content, string(kind)+"/"):
 		is, remedy = content, convert(file, kind)
-	case strings.HasPrefix(content, "text/") || content == "application/json":
+	case strings.HasPrefix(content, "text/") || slices.Contains(texts, content):
 		remedy = fmt.Sprintf("Download or export %s again: it holds only text, such as an error message.", file)
 	case slices.Contains(archives, content):
 		remedy = fmt.Sprintf("Unpack %s: it is an archive.", file)
