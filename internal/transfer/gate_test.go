@@ -50,6 +50,10 @@ func TestRedirects(t *testing.T) {
 			to:   func(_, second *origin) string { return second.url() },
 			list: func(_, second *origin) string { return second.server.URL },
 		},
+		"with characters that no URL contains": {
+			to:   func(_, second *origin) string { return second.url() + `&name="é b.mp4"` },
+			list: func(_, second *origin) string { return second.server.URL },
+		},
 		"relative, keeping escapes": {
 			to: func(first, _ *origin) string { return "/a%3Db/talk.mp4?" + secret },
 		},

@@ -124,10 +124,12 @@ func (s *source) follow(ctx context.Context, u *url.URL, header http.Header) (*h
 			return resp, nil
 		}
 		_ = resp.Body.Close() // it is not read
-		next, err := u.Parse(resp.Header.Get("Location"))
-		switch {
-		case err != nil:
+		location, err := origins.ParseURL(resp.Header.Get("Location"))
+		if err != nil {
 			return nil, origins.Refuse(origins.Address(u), "the redirect has no valid address")
+		}
+		next := u.ResolveReference(location)
+		switch {
 		case u.Scheme == "https" && next.Scheme != "https":
 			return nil, origins.Refuse(origins.Address(next), "a redirect to plain http is not allowed")
 		case redirects == maxRedirects:
