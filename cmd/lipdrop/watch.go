@@ -89,7 +89,7 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 			giveUp.Stop()
 		case !hinted:
 			hinted = true
-			printf(f.say, "%s has no status yet; a drop gets one within about 20 seconds\n", missing[0])
+			printf(f.say, "%s has no status yet; a drop gets one within about 20 seconds\n%s\n", missing[0], f.stack.NoJob(following, missing[0]).Remedy)
 		}
 		return len(missing) == 0 && len(openCodes(seen)) == 0, nil
 	}, f.listed...)
@@ -143,13 +143,20 @@ func (f *follow) missing(seen map[string]client.Status) []string {
 	return missing
 }
 
-// continuing says how many jobs have not ended.
+// continuing says how many jobs have not ended, and which name has no status.
 func (f *follow) continuing(seen map[string]client.Status) string {
-	n := len(openCodes(seen)) + len(f.missing(seen))
-	if n == 1 {
-		return "1 job continues"
+	text := fmt.Sprintf("%d jobs continue", len(openCodes(seen)))
+	if len(openCodes(seen)) == 1 {
+		text = "1 job continues"
 	}
-	return fmt.Sprintf("%d jobs continue", n)
+	switch missing := f.missing(seen); len(missing) {
+	case 0:
+		return text
+	case 1:
+		return fmt.Sprintf("%s, and %s has no status yet", text, missing[0])
+	default:
+		return fmt.Sprintf("%s, and %d names have no status yet", text, len(missing))
+	}
 }
 
 // openCodes returns the exit codes for the jobs that have not ended.

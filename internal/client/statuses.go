@@ -132,11 +132,11 @@ func (c *Client) Status(ctx context.Context, name string) (Status, error) {
 			return found[0], nil
 		}
 	}
-	return Status{}, c.noJob(ctx, name)
+	return Status{}, c.NoJob(ctx, name)
 }
 
-// noJob returns a *NoJobError that says what the name could have been.
-func (c *Client) noJob(ctx context.Context, name string) error {
+// NoJob returns an error for a name without a status. It says what the name could have been.
+func (c *Client) NoJob(ctx context.Context, name string) *NoJobError {
 	e := &NoJobError{Name: name, Remedy: "The name is the path below inbox/, without the suffix. Run: lipdrop jobs"}
 	if stem := strings.TrimSuffix(name, path.Ext(name)); stem != name && stem != "" {
 		if st, err := c.Ledger.Posted(ctx, ledger.StatusKey(stem)); err == nil && st.Exists() {
@@ -164,7 +164,7 @@ func (c *Client) Names(ctx context.Context, patterns ...Pattern) ([]string, erro
 		case p.Prefix:
 			return nil, &NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}
 		default:
-			return nil, c.noJob(ctx, p.Text)
+			return nil, c.NoJob(ctx, p.Text)
 		}
 		for _, e := range entries {
 			names = append(names, e.name)

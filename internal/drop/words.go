@@ -154,11 +154,13 @@ var conversions = []struct{ from, to string }{
 	{".wmv .flv .mpg .mpeg .3gp .3g2 .mts .m2ts .ts .ogv .vob .qt .asf .mxf", ".mp4"},
 }
 
-// others says what to do with archives, incomplete files, links and rare suffixes.
+// others says what to do with archives, incomplete files, links, lists and rare suffixes.
 var others = []struct{ suffixes, remedy string }{
 	{".zip .rar .7z .tar .gz .tgz", "Unpack it, and upload the files in it."},
 	{".part .partial .crdownload .download .tmp", "Upload it under its own name when it is complete."},
 	{".url .lnk .webloc .icloud", "Upload the file that it stands for."},
+	{".csv .tsv .jsonl .ndjson", "To start the jobs of a list, run lipdrop drop with the list."},
+	{".xlsx .xls .ods .numbers", "Save it as CSV UTF-8. To start its jobs, run lipdrop drop with the new file."},
 	{".jfif .jpe", "Rename it so that its name ends in .jpg, and upload it."},
 	{".wave", "Rename it so that its name ends in .wav, and upload it."},
 }

@@ -106,13 +106,12 @@ func TestProblems(t *testing.T) {
 	}{
 		{name: "empty", text: "", want: []string{"l.csv has no rows. Add a row for each job."}},
 		{name: "a header only", text: header, want: []string{"l.csv has no rows. Add a row for each job."}},
-		{name: "no header", text: good, want: []string{"row 1: the first row names none of the columns of a list. Begin the list with the names of the columns, such as name, video, audio and model."}},
+		{name: "no header", text: good + good, want: []string{"row 1: the first row names none of the columns of a list. Begin the list with the names of the columns, such as name, video, audio and model."}},
 		{name: "an unknown column", text: "name,video,audio,emtion\na,a.mp4,a.wav,happy\n",
 			want: []string{`row 1, column D (emtion): there is no column "emtion" (the nearest is "emotion"). Rename it to emotion, or remove it.`}},
 		{name: "a column twice", text: "name,video,audio,Audio\na,a.mp4,a.wav,b.wav\n", want: []string{"row 1, column D (audio): column C (audio) has the same name. Remove one of the two columns."}},
 		{name: "no column for the names", text: "video,audio\na.mp4,a.wav\n", want: []string{
 			`row 1, column "name": the column is missing. Add a column name: each row needs a name of its own.`,
-			`row 2, column "name": the row has no name. Give each row its own name: it becomes the name of the job.`,
 		}},
 		{name: "no name", text: header + ",a.mp4,a.wav\n", want: []string{"row 2, column A (name): the row has no name. Give each row its own name: it becomes the name of the job."}},
 		{name: "a name twice, composed and decomposed", text: header + "caf\u00e9,a.mp4,a.wav\n\ncafe\u0301,b.mp4,b.wav\n",

@@ -41,7 +41,8 @@ func (r *reader) row(rec record) Row {
 		}
 	}
 	row.Name = norm.NFC.String(texts[nameColumn])
-	if reason, remedy := badName(row.Name); reason != "" {
+	noColumn := rec.table && rec.labels[nameColumn] == "" // which header has reported
+	if reason, remedy := badName(row.Name); reason != "" && !noColumn {
 		wrong(nameColumn, reason, remedy)
 	}
 	id := cmp.Or(texts[modelColumn], r.Model)

@@ -64,7 +64,9 @@ func (r *reader) readTable(text []byte) []record {
 			return nil
 		case strings.TrimSpace(strings.Join(fields, "")) == "":
 		case header == nil:
-			header = r.header(number, fields, labels)
+			if header = r.header(number, fields, labels); header == nil {
+				return nil
+			}
 		default:
 			if cells, ok := r.cells(number, header, fields, labels, separator); ok {
 				records = append(records, record{number, cells, true, labels})
@@ -99,7 +101,8 @@ func (r *reader) cells(number int, header, fields []string, labels map[string]st
 	return cells, ok
 }
 
-// header returns the names of the columns, and adds what to call them to labels.
+// header returns the names of the columns, and adds what to call them to labels. If a list
+// has none of the columns, header reports that and returns nil.
 func (r *reader) header(number int, fields []string, labels map[string]string) []string {
 	names := make([]string, len(fields))
 	known := false
@@ -113,6 +116,7 @@ func (r *reader) header(number int, fields []string, labels map[string]string) [
 			Row: number, Reason: "the first row names none of the columns of a list",
 			Remedy: "Begin the list with the names of the columns, such as name, video, audio and model.",
 		})
+		return nil
 	}
 	for i, name := range names {
 		if name == "" {
@@ -124,11 +128,9 @@ func (r *reader) header(number int, fields []string, labels map[string]string) [
 			continue
 		}
 		labels[name] = label
-		if known {
-			r.checkColumn(number, name, label)
-		}
+		r.checkColumn(number, name, label)
 	}
-	if _, ok := labels[nameColumn]; known && !ok {
+	if _, ok := labels[nameColumn]; !ok {
 		r.report(Problem{Row: number, Column: `column "name"`, Reason: "the column is missing", Remedy: "Add a column name: each row needs a name of its own."})
 	}
 	return names
