@@ -151,9 +151,12 @@ func (w *watcher) find() map[string]*watchedFile {
 			continue
 		}
 		info, err := os.Stat(f.path)
-		if err == nil && info.IsDir() || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		switch {
+		case err == nil && info.IsDir(), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 			found[key] = &watchedFile{path: f.path, gone: true, seen: f.seen}
-		} else { // its folder cannot be read now
+		case f.gone: // its folder cannot be read now, so it may be there
+			found[key] = &watchedFile{path: f.path, err: fs.ErrPermission, seen: f.seen, done: true}
+		default:
 			found[key] = f
 		}
 	}

@@ -169,6 +169,26 @@ func TestWatcher(t *testing.T) {
 			watchFolder(t, f.bucket, f.folder)
 			f.has("b.txt", "c.txt", "other.wav")
 		}},
+		{"a folder that cannot be read at the start", func(t *testing.T, f *watched) {
+			f.write("ads/a.txt", "1")
+			f.has("ads/a.txt")
+			f.stop()
+			ads, away := filepath.Join(f.folder, "ads"), t.TempDir()
+			f.do(os.Rename(filepath.Join(ads, "a.txt"), filepath.Join(away, "a.txt")))
+			f.do(errors.Join(os.Remove(ads), os.Symlink("ads", ads)))
+			again := watchFolder(t, f.bucket, f.folder)
+			soon(t, "a line about the folder", func() bool { return again.said.count("ads is a link that leads to itself") == 1 })
+			f.write("c.txt", "1")
+			f.has("ads/a.txt", "c.txt")
+			f.do(errors.Join(os.Remove(ads), os.Rename(away, ads)))
+			f.write("d.txt", "1")
+			f.has("ads/a.txt", "c.txt", "d.txt")
+			if n := again.said.count("ads/a.txt"); n > 0 {
+				t.Errorf("%d lines about ads/a.txt", n)
+			}
+			f.do(os.RemoveAll(ads))
+			f.has("c.txt", "d.txt")
+		}},
 		{"an older file of the same size is moved over", func(t *testing.T, f *watched) {
 			old := filepath.Join(t.TempDir(), "old")
 			f.do(os.WriteFile(old, []byte("2"), 0o600))

@@ -101,9 +101,9 @@ func TestUsedByMoreJobsThanAreNamed(t *testing.T) {
 	}
 	tests := []struct {
 		name  string
-		audio string // of a number
+		audio string // formats of the audio files' names; each takes a number
 		first string
-		all   int // findings that the video leads to
+		all   int // findings that the event leads to
 	}{
 		{"tagged audios", "talk.%04d.wav", "talk.0000", 1 + 1100},
 		{"tagged audios, two files each", "talk.%04d.wav talk.%04d.de.wav", "talk.0000", 1 + 1998},

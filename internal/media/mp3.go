@@ -194,7 +194,7 @@ func (s *stream) agreesWith(c frameCount, start int64) (bool, error) {
 	}
 	mean, seen := uint64(c.size)/c.frames, s.seen.bytes/s.seen.frames // bytes of a frame
 	if s.seen.constant() {
-		ahead := uint64(s.start-start) / c.frames // of the frame with the header, which may be counted
+		ahead := uint64(s.start-start) / c.frames // bytes that the frame with the header adds to the mean, if it is counted
 		return max(mean, seen)-min(mean, seen) <= seen/50+ahead+1, nil
 	}
 	const spread = 4 // how much frames in two parts of a file may differ from all frames

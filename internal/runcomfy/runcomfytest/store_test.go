@@ -57,7 +57,6 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 	for _, job := range fake.Submitted()[:3] {
 		states = append(states, job.State)
 	}
-	// No request asked about the second job while its video could be downloaded.
 	if diff := cmp.Diff([]string{"succeeded", "failed", "cancelled"}, states); diff != "" {
 		t.Errorf("states (-want +got):\n%s", diff)
 	}
