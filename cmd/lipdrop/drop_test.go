@@ -88,7 +88,8 @@ func addFree(t *testing.T, path string, n int) {
 	}
 }
 
-// With many jobs, each that starts is a line. A file that starts none still says why.
+// If there are many jobs, print writes one line for each job that starts. A file that starts
+// none still says why.
 func TestPrintManyJobs(t *testing.T) {
 	p := &plan{}
 	for range detailed + 1 {
@@ -351,7 +352,7 @@ func TestDrop(t *testing.T) {
 		}
 	})
 
-	// A limit holds, and an estimate that is not known does not pass it.
+	// Nothing is sent if the estimate is above --max-usd, or if it is not known.
 	t.Run("limits", func(t *testing.T) {
 		lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
 		if out := command(t, 1, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "0.01"); !strings.Contains(out, "nothing was sent: --max-usd allows $0.0100, and the estimate is: about $") {

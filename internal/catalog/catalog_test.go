@@ -217,6 +217,7 @@ func TestNearestOfShortNames(t *testing.T) {
 		{"the first two exchanged", "niput", "input"},
 		{"two letters wrong", "medal", ""},
 		{"two exchanges", "omdle", ""},
+		{"letters of several bytes", "输出文件名", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/hbollon/go-edlib"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -217,7 +218,7 @@ func Nearest(name string, known []string) string {
 			short, long = long, short
 		}
 		distance := edlib.OSADamerauLevenshteinDistance(wrong, right)
-		near := distance <= max(1, len(long)/3) || len(short) >= minContained && strings.Contains(long, short)
+		near := distance <= max(1, utf8.RuneCountInString(long)/3) || len(short) >= minContained && strings.Contains(long, short)
 		if near && (best == "" || distance < least) {
 			best, least = k, distance
 		}

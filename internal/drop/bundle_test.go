@@ -72,7 +72,7 @@ func TestBundles(t *testing.T) {
 			want: []string{"a: rejected, invalid_json", "b: waiting, waiting_for_job_json"},
 		},
 		{
-			says: "compare without case: a sign that folds to a letter is another letter",
+			says: "job.json is compared without case, but only of ASCII letters: \u017f is not an s",
 			do:   []string{"x.job/job.j\u017fon = {}"},
 			want: []string{"x: waiting, waiting_for_job_json"},
 		},
@@ -167,7 +167,7 @@ func TestJobJSON(t *testing.T) {
 			want: []string{"x: job of react, video_url=https://example.com/v.mp4?sig=s3cret, audio_url=HTTPS://example.com/a"},
 		},
 		reject("no path on a person's computer", inputs(`"video_url": "C:\\clips\\v.mp4", "audio_url": "~/a.wav"`), "bad_value", "bad_value"),
-		reject("no path on a person's computer, of Windows with slashes or with signs that JSON made of it", inputs(`"video_url": "c:/clips/v.mp4", "audio_url": "C:\new\take.wav"`), "bad_value", "bad_value"),
+		reject("no path on a person's computer: of Windows, with slashes, or with backslashes that JSON reads as escapes", inputs(`"video_url": "c:/clips/v.mp4", "audio_url": "C:\new\take.wav"`), "bad_value", "bad_value"),
 		reject("no path on a person's computer, of a Mac or a share", inputs(`"video_url": "/Users/ann/v.mp4", "audio_url": "\\\\nas\\a.wav"`), "bad_value", "bad_value"),
 		reject("no path on a person's computer, as a URL", inputs(`"video_url": "file:///home/ann/v.mp4", "audio_url": "FILE:/a.wav"`), "bad_value", "bad_value"),
 		{
@@ -190,8 +190,8 @@ func TestJobJSON(t *testing.T) {
 		reject("an https URL, and no other", inputs(`"video_url": "http://example.com/v.mp4", "audio_url": "s3://b/a.wav"`), "bad_value", "bad_value"),
 		reject("an https URL, and one that can be read", inputs(`"video_url": "https://u:p@example.com/v.mp4", "audio_url": "https:///a.wav"`), "bad_value", "bad_value"),
 		reject("no file of another place", inputs(`"video_url": "/outbox/v.mp4", "audio_url": "../a.wav"`), "bad_value", "bad_value"),
-		reject("no file that is no drop", inputs(`"video_url": ".hidden/v.mp4", "audio_url": "._a.wav"`), "bad_value", "bad_value"),
-		reject("no file of a suffix that is no media's", inputs(`"video_url": "v.txt", "audio_url": "a"`), "unknown_suffix", "unknown_suffix"),
+		reject("a file whose name or folder begins with a dot", inputs(`"video_url": ".hidden/v.mp4", "audio_url": "._a.wav"`), "bad_value", "bad_value"),
+		reject("a file whose suffix is not that of a video, an audio file or an image", inputs(`"video_url": "v.txt", "audio_url": "a"`), "unknown_suffix", "unknown_suffix"),
 		reject("no file of another kind", inputs(`"video_url": "a.wav", "audio_url": "v.mp4"`), "wrong_kind", "wrong_kind"),
 		reject("Unknown members are errors", `{"model": "sync/react-1", "inputs": {}}`, "unknown_member"),
 		reject("Unknown members are errors, of the input too", inputs(`"video_url": "v.mp4", "audio_url": "/inbox/no.wav", "audio_ur": "a.wav"`), "file_missing", "unknown_member"),

@@ -269,8 +269,8 @@ func (t *track) lastChunk(r *reader, count int64) (int64, error) {
 }
 
 // readEdits reads the edit list. An edit shows no more of the media than there is.
-// The timescale of the movie is movie: the lengths of edits are in units of 1/movie
-// seconds.
+// The lengths of edits are in units of 1/movie seconds: movie is the timescale of the
+// movie, not of the track.
 func (t *track) readEdits(r *reader, movie uint64) error {
 	media, known := inTime(t.length, t.timescale)
 	t.shown = media

@@ -80,11 +80,11 @@ func TestRedirects(t *testing.T) {
 		"to plain http, even if it is listed": {
 			to:   func(_, second *origin) string { return plain(second) + "/talk.mp4?" + secret },
 			list: func(_, second *origin) string { return plain(second) },
-			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "plain http" },
+			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "another scheme" },
 		},
 		"to another scheme": {
 			to:   func(*origin, *origin) string { return "file:///etc/passwd?" + secret },
-			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "plain http" },
+			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "another scheme" },
 		},
 		"to an invalid address": {
 			to:   func(*origin, *origin) string { return "https://%zz/?" + secret },

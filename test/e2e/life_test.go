@@ -97,7 +97,7 @@ func newMortal(t *testing.T, fake *runcomfytest.Server) *mortal {
 	return m
 }
 
-// watch makes each change of a file below folders of the state folder a moment.
+// watch calls moment for each change of a file below these folders of the state folder.
 func (m *mortal) watch(folders ...string) {
 	m.t.Helper()
 	watcher, err := fsnotify.NewWatcher()
@@ -129,7 +129,7 @@ func (m *mortal) watch(folders ...string) {
 func (m *mortal) written(path string) {
 	below, err := filepath.Rel(m.dir, path)
 	if err != nil {
-		return // not below the state folder
+		return // both paths are absolute, so there is no error
 	}
 	m.moment(filepath.ToSlash(below) + " is written")
 }

@@ -93,6 +93,7 @@ func (b *browser) listen() {
 			b.requests = append(b.requests, e.Request.URL)
 		case *page.EventJavascriptDialogOpening:
 			b.problems = append(b.problems, "a dialog: "+e.Message)
+			go func() { _ = chromedp.Run(b.ctx, page.HandleJavaScriptDialog(false)) }()
 		}
 	})
 }
@@ -112,8 +113,8 @@ func (b *browser) do(what string, actions ...chromedp.Action) {
 	}
 }
 
-// waitFor waits until an expression of the page is true. A page that is being left has
-// no expressions.
+// waitFor waits until an expression of the page is true. While the browser leaves a page,
+// evaluating fails, so waitFor tries again.
 func (b *browser) waitFor(what, expression string) {
 	b.t.Helper()
 	b.do("wait until "+what, chromedp.ActionFunc(func(ctx context.Context) error {

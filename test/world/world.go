@@ -52,7 +52,8 @@ const (
 // fires.
 var Begin = time.Date(2050, 1, 3, 12, 0, 0, 0, time.UTC)
 
-// World is one deployment. Its exported fields may be changed between steps.
+// World is one deployment. Its exported fields may be changed between steps. A process reads
+// Settings, Caps, the limits and SignFor when it starts: see Restart.
 type World struct {
 	Bucket   *s3test.Bucket
 	RunComfy *runcomfytest.Server
@@ -86,8 +87,7 @@ type World struct {
 	// goroutines use the World at once.
 	S3Latency time.Duration
 
-	// Settings are the settings of submit, and Caps the caps of a day. A process reads
-	// them when it starts: see Restart.
+	// Settings are the settings of submit, and Caps the caps of a day.
 	Settings drop.Settings
 	Caps     budget.Caps
 
@@ -343,7 +343,7 @@ func (q *submitQueue) Postpone(ctx context.Context, receipt string, pause time.D
 	return err
 }
 
-// RedriveDeadLetters puts every dead letter back into the queue.
+// RedriveDeadLetters puts the dead letters of submit back into its queue.
 func (w *World) RedriveDeadLetters() {
 	for _, body := range w.Dead {
 		w.send(&w.drops, body, 0)

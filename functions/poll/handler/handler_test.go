@@ -469,7 +469,7 @@ func TestRedrivePastTheDeadline(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, after %s", tt.name, code), func(t *testing.T) {
 				w := worldtest.New(t)
 				w.RunComfy.Run = 30 * time.Hour
-				if code == problem.QueuedTooLong { // as it seems in an outage
+				if code == problem.QueuedTooLong { // poll does not see that the job started
 					w.RunComfy.Run = 7 * time.Hour
 					worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "401"), 7*time.Hour)
 				}
