@@ -3,7 +3,6 @@ package transfer
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"reflect"
 	"strings"
@@ -110,14 +109,6 @@ func TestSourceFaults(t *testing.T) {
 				}
 			})
 		}, want: &workflow.OutputUnavailable{}, text: "neither its length nor its end", once: true},
-		"a web page instead of the file": {set: func(o *origin) {
-			o.fault = from(1, func(w http.ResponseWriter, _ *http.Request) {
-				_, _ = io.WriteString(w, "\n<!doctype html><p>Please wait")
-			})
-		}, want: &workflow.OutputUnavailable{}, text: "web page", once: true},
-		"an error in JSON instead of the file": {set: func(o *origin) {
-			o.fault = from(1, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"error_code":404001}`) })
-		}, want: &workflow.OutputUnavailable{}, text: "JSON", once: true},
 		"the file changes once": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) {
 				o.change(later)

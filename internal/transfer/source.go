@@ -3,7 +3,6 @@ package transfer
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -221,12 +220,6 @@ func (s *source) status(r *response, retry bool) error {
 	}
 	after, _ := time.ParseDuration(r.Header.Get("Retry-After") + "s") // 0 if it is a date
 	return &temporaryError{err, min(max(after, 0), maxRetryAfter)}
-}
-
-// isPage reports whether the first bytes of a file are those of a web page, or are a JSON
-// object. Some servers send one with HTTP status 200 for a file that they do not have.
-func isPage(head []byte) bool {
-	return strings.HasPrefix(http.DetectContentType(head), "text/html") || head[0] == '{' && json.Valid(head)
 }
 
 func (s *source) empty() error {

@@ -210,9 +210,6 @@ func (a *attempt) run(parent context.Context) (Object, error) {
 		return Object{}, err
 	}
 	head = bytes.Clone(head[:min(len(head), headBytes)])
-	if isPage(head) {
-		return Object{}, src.unusable(errors.New("the response is a web page or JSON, not the output"))
-	}
 	a.key, a.contentType = a.name(head)
 
 	send := a.put
