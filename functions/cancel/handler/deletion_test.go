@@ -213,7 +213,7 @@ func TestSweepDescribesNothingThatIsSettled(t *testing.T) {
 func TestSweepSeesALateRedrive(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
-	w.RunComfy.Run = 20 * 24 * time.Hour
+	w.RunComfy.Run = 20 * time.Minute
 	worldtest.DropPair(t, w)
 	w.Run(5 * time.Minute)
 	take := w.Status("ads/talk").Take
@@ -229,6 +229,7 @@ func TestSweepSeesALateRedrive(t *testing.T) {
 	}
 	w.Pass(13 * 24 * time.Hour)
 	w.LoseStatusEvents = true
+	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 3*time.Hour)
 	if err := w.Redrive("ads/talk", take); err != nil {
 		t.Fatal(err)
 	}

@@ -34,16 +34,12 @@ const recordTime = 5 * time.Second
 // soon, Handle asks several times, because another turn of the loop would cost more.
 // Its errors are *workflow.RequestLost, *workflow.QueuedTooLong and
 // *workflow.RanTooLong, unwrapped. A failure of RunComfy or S3 is not an error,
-// because the next turn asks again. A job whose result says that it has ended is not
-// given up.
+// because the next turn asks again.
 func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job, error) {
 	job := turn.Begin()
 	started := h.Now()
 	for {
 		nearEnd, err := h.ask(ctx, &job)
-		if err != nil && h.askResult(ctx, &job) {
-			return job, nil
-		}
 		if err != nil || !nearEnd || !h.mayAskAgain(ctx, started) || h.Sleep(ctx, workflow.AskEvery) != nil {
 			return job, err
 		}
@@ -72,9 +68,6 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 	}
 	nearEnd, err = job.Answered(status, now, limits)
 	state := h.stateOf(ctx, *job, status)
-	if state == "" && h.askResult(ctx, job) {
-		state, err = ledger.Archiving, nil
-	}
 	seen := string(state)
 	if state != ledger.InQueue {
 		status.QueuePosition = nil
@@ -91,22 +84,6 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 		job.Seen = ""
 	}
 	return nearEnd, err
-}
-
-// askResult asks RunComfy for the result of the job, and updates and reports whether the
-// job has ended. It leaves the function time to write the state.
-func (h *Handler) askResult(ctx context.Context, job *workflow.Job) bool {
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-recordTime))
-		defer cancel()
-	}
-	result, err := h.API.Result(ctx, job.RequestID)
-	if err != nil || !result.State.Ended() {
-		return false
-	}
-	job.Ended, job.WaitSeconds = true, 0
-	return true
 }
 
 // mayAskAgain reports whether the call that began at started may ask once more. The

@@ -470,7 +470,7 @@ func TestRedrivePastTheDeadline(t *testing.T) {
 				w := worldtest.New(t)
 				w.RunComfy.Run = 30 * time.Hour
 				if code == problem.QueuedTooLong { // poll does not see that the job started
-					w.RunComfy.Run = 7 * time.Hour
+					w.RunComfy.Run = time.Minute
 					worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "401"), 7*time.Hour)
 				}
 				worldtest.DropPair(t, w)
@@ -499,7 +499,7 @@ func TestRedriveCountsAnew(t *testing.T) {
 		code    problem.Code
 		another string // the fault of the first call after the redrive
 	}{
-		{"queued too long, then a 503", 7 * time.Hour, "401", 7 * time.Hour, problem.QueuedTooLong, "503"},
+		{"queued too long, then a 503", time.Minute, "401", 7 * time.Hour, problem.QueuedTooLong, "503"},
 		{"lost, then lost once more", 10 * time.Minute, "unknown request", 2 * time.Minute, problem.RequestLost, "unknown request"},
 		{"lost, then a 503", 10 * time.Minute, "unknown request", 2 * time.Minute, problem.RequestLost, "503"},
 	}
@@ -700,34 +700,3 @@ type deadlineContext struct {
 }
 
 func (c deadlineContext) Deadline() (time.Time, bool) { return c.at, true }
-
-// A job has ended, but /status never says so. Poll learns it from /result: at once if
-// /status returns an unknown word, else before it gives the job up.
-func TestEndIsKnownFromTheResult(t *testing.T) {
-	word := worldtest.Fault(t, runcomfytest.CallStatus, "unknown word")
-	for _, tt := range []struct {
-		fault  runcomfytest.Fault
-		within time.Duration
-	}{
-		{word, 5 * time.Minute},
-		{worldtest.Fault(t, runcomfytest.CallStatus, "unknown request"), 5 * time.Minute},
-		{worldtest.Fault(t, runcomfytest.CallStatus, "500"), 25 * time.Hour},
-	} {
-		t.Run(tt.fault.Name, func(t *testing.T) {
-			w := worldtest.New(t)
-			worldtest.DropPair(t, w)
-			w.Run(time.Minute)
-			w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
-				if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallStatus && w.Now().Sub(world.Begin) > 110*time.Second {
-					return &tt.fault
-				}
-				return nil
-			}
-			worldtest.Rest(t, w)
-			worldtest.WantArchived(t, w)
-			if late := w.Now().Sub(world.Begin); late > tt.within {
-				t.Errorf("archived after %v", late)
-			}
-		})
-	}
-}
