@@ -63,14 +63,20 @@ func Parse(entries []string) (List, error) {
 	return l, nil
 }
 
-// unsafe matches the characters that ParseURL escapes, because a URL may not contain
-// them. It does not match control characters below a space: a URL with one is an error.
-var unsafe = regexp.MustCompile("[ \"<>\\\\^`{|}\x7f-\U0010FFFF]")
+// unsafe matches an existing escape, and the characters that ParseURL escapes, because a
+// URL may not contain them. It does not match control characters below a space: a URL
+// with one is an error.
+var unsafe = regexp.MustCompile("%[0-9A-Fa-f]{2}|[% \"<>\\\\^`{|}\x7f-\U0010FFFF]")
 
 // ParseURL parses the address of an output. It escapes what a URL may not contain
 // and keeps existing escapes as they are. Its error is a *workflow.OutputRefused.
 func ParseURL(raw string) (*url.URL, error) {
-	u, err := url.Parse(unsafe.ReplaceAllStringFunc(raw, url.PathEscape))
+	u, err := url.Parse(unsafe.ReplaceAllStringFunc(raw, func(s string) string {
+		if s[0] == '%' && len(s) > 1 {
+			return s
+		}
+		return url.PathEscape(s)
+	}))
 	if err != nil {
 		// err is left out: it contains the query, which may hold a signature.
 		return nil, Refuse("", "not a valid https address")

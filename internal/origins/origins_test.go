@@ -52,7 +52,8 @@ func TestList(t *testing.T) {
 		"http://127.0.0.1:9001/x":              false,
 		"http://2130706433:9000/x":             false,
 		"https://[::ffff:127.0.0.1]:9001/x":    false,
-		"https://a.runcomfy.net/%zz":           false,
+		"https://a.runcomfy.net/100%":          true,
+		"https://evil.org%.runcomfy.net/":      false,
 		"https://a.runcomfy.net/\x00":          false,
 	} {
 		u, err := ParseURL(address)
@@ -69,6 +70,13 @@ func TestList(t *testing.T) {
 	}
 	if err := (List{}).Check(&url.URL{Scheme: "https", Host: "a.runcomfy.net"}); err == nil {
 		t.Error("the zero value allows an origin")
+	}
+}
+
+func TestParseURLEscapes(t *testing.T) {
+	u, err := ParseURL(`https://a.runcomfy.net/%3D%3d/é "b" 100%.mp4?c=5%&d=%2B`)
+	if want := "/%3D%3d/%C3%A9%20%22b%22%20100%25.mp4?c=5%25&d=%2B"; err != nil || u.RequestURI() != want {
+		t.Errorf("%v, error %v; want %s", u, err, want)
 	}
 }
 

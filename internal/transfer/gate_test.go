@@ -87,7 +87,7 @@ func TestRedirects(t *testing.T) {
 			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "another scheme" },
 		},
 		"to an invalid address": {
-			to:   func(*origin, *origin) string { return "https://%zz/?" + secret },
+			to:   func(*origin, *origin) string { return "https://[::1/?" + secret },
 			want: &workflow.OutputRefused{}, text: func(*origin, *origin) string { return "no valid address" },
 		},
 		"five times": {
