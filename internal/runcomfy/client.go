@@ -85,9 +85,9 @@ type Status struct {
 type Result struct {
 	State ResultStatus
 
-	// Outputs holds the URLs of the job's outputs as they were given, each once,
-	// in the order output.video, videos, image, images; or output itself if it is a
-	// URL or a list of URLs.
+	// Outputs holds the URLs of the job's outputs as they were given, without white space
+	// around them, each once, in the order output.video, videos, image, images; or output
+	// itself if it is a URL or a list of URLs.
 	Outputs []string
 
 	// Failure is the message of the job's error, without secrets, at most 500 runes;

@@ -155,7 +155,8 @@ func outputs(raw json.RawMessage) []string {
 	return found
 }
 
-// urls returns the absolute URLs of a string or of a list of strings.
+// urls returns the absolute URLs of a string or of a list of strings, without the white
+// space around them.
 func urls(raw json.RawMessage) []string {
 	var values []any
 	if json.Unmarshal(raw, &values) != nil {
@@ -167,8 +168,8 @@ func urls(raw json.RawMessage) []string {
 	}
 	var found []string
 	for _, value := range values {
-		s, ok := value.(string)
-		if ok && absoluteURL.MatchString(s) {
+		s, _ := value.(string)
+		if s = strings.TrimSpace(s); absoluteURL.MatchString(s) {
 			found = append(found, s)
 		}
 	}

@@ -100,6 +100,7 @@ func TestOutputsAreReadFromOutputAlone(t *testing.T) {
 		{"the escaped path is kept", `"https://f.example/x%3D%3D/a%20b%2Fc.mp4"`, []string{"https://f.example/x%3D%3D/a%20b%2Fc.mp4"}},
 		{"the query is kept", `{"video":"https://f.example/a.mp4?sig=1&x=%2B"}`, []string{"https://f.example/a.mp4?sig=1&x=%2B"}},
 		{"other members are not looked at", `{"input":{"video":"` + a + `"},"audio":"` + b + `","video_url":"` + c + `"}`, nil},
+		{"white space around a URL", `{"video":" ` + a + `\n","videos":["` + a + `","` + b + ` "]}`, []string{a, b}},
 		{"lists hold only what is a URL", `["` + a + `",7,null,{"url":"` + b + `"},"done"]`, []string{a}},
 		{"not a URL", `{"video":"a.mp4","image":"data:image/png;base64,AA=="}`, nil},
 		{"null", `null`, nil},
