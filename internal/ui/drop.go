@@ -257,7 +257,15 @@ func (d *dropSession) makeBundles(model string, options map[string]any) (unfit [
 
 // describeUnfit returns the job of a pair that cannot get the options.
 func describeUnfit(o check.Outcome) check.Job {
-	job := o.Describe()
+	job, folder := o.Describe(), path.Dir(o.Finding.Files()[0].Key)+"/"
+	// The preset of this check is what the person has chosen on the page.
+	chosen := strings.NewReplacer("the preset in "+folder+" is wrong: ", "", "the preset "+folder+"preset.json sets "+job.Model+", which", job.Model)
+	for i, p := range job.Problems {
+		job.Problems[i].Reason = chosen.Replace(p.Reason)
+		if p.Code == problem.ModelMismatch {
+			job.Problems[i].Remedy = "Choose another model."
+		}
+	}
 	if o.State == ledger.Waiting {
 		job.Problems = []check.Problem{{
 			Reason: check.File(o.Finding.Files()[0].Key) + " was dropped without its partner, so it cannot get the model and the options that you chose",

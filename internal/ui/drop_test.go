@@ -117,7 +117,7 @@ func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 }
 
 // checked checks a drop of files, whose contents need no page.
-func (s *Server) checked(t *testing.T, files map[string][]byte, model string) *dropSession {
+func (s *Server) checked(t *testing.T, files map[string][]byte, model string, options map[string]any) *dropSession {
 	t.Helper()
 	var form dropForm
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -134,7 +134,7 @@ func (s *Server) checked(t *testing.T, files map[string][]byte, model string) *d
 	for _, f := range session.files {
 		f.text = files[session.names[f.index]]
 	}
-	if err := session.check(model, nil); err != nil {
+	if err := session.check(model, options); err != nil {
 		t.Fatal(err)
 	}
 	return session
@@ -202,11 +202,11 @@ func TestDropAgain(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, _, uploaded := newDropServer(t)
-			if err := s.checked(t, tt.first, tt.model).upload(false); err != nil {
+			if err := s.checked(t, tt.first, tt.model, nil).upload(false); err != nil {
 				t.Fatal(err)
 			}
 			uploaded()
-			second := s.checked(t, tt.second, tt.model)
+			second := s.checked(t, tt.second, tt.model, nil)
 			if err := second.upload(false); err != nil {
 				t.Fatal(err)
 			}
@@ -247,7 +247,7 @@ func TestDropClash(t *testing.T) {
 			}
 			files := maps.Clone(tt.drop)
 			files["ads/other.mp4"], files["ads/other.wav"] = mp4, wav
-			d := s.checked(t, files, tt.model)
+			d := s.checked(t, files, tt.model, nil)
 			jobs := jobsOf(d)
 			slices.Sort(jobs)
 			if diff := cmp.Diff([]string{"ads/other ready", "ads/talk rejected"}, jobs); diff != "" {
@@ -278,8 +278,28 @@ func TestDropOfHalfAPairWithOptions(t *testing.T) {
 	mp4, wav := sample.Files()
 	s, storage, _ := newDropServer(t)
 	storage.Set("inbox/talk.mp4", mp4)
-	d := s.checked(t, map[string][]byte{"talk.wav": wav}, "sync/react-1")
+	d := s.checked(t, map[string][]byte{"talk.wav": wav}, "sync/react-1", nil)
 	if diff := cmp.Diff([]string{"talk waiting"}, jobsOf(d)); diff != "" || len(d.files) > 0 || !strings.Contains(d.result.Jobs[0].Problems[0].Reason, "without its partner") {
 		t.Errorf("%d files, %+v", len(d.files), d.result.Jobs)
+	}
+}
+
+// A person who chooses a model or options that do not fit reads about this choice, not
+// about a preset.json, because there is none.
+func TestDropWithUnfitOptions(t *testing.T) {
+	mp4, wav := sample.Files()
+	for _, tt := range []struct {
+		model   string
+		options map[string]any
+		want    string
+	}{
+		{"community/live-avatar", nil, "community/live-avatar does not accept a pair of a video and an audio file. Choose another model."},
+		{"sync/react-1", map[string]any{"temperature": 7}, "temperature is 7; sync/react-1 accepts a number from 0 to 1. Set temperature to a number from 0 to 1, or leave it out."},
+	} {
+		s, _, _ := newDropServer(t)
+		d := s.checked(t, map[string][]byte{"ads/talk.mp4": mp4, "ads/talk.wav": wav}, tt.model, tt.options)
+		if p := d.result.Jobs[0].Problems; len(p) != 1 || p[0].Reason+". "+p[0].Remedy != tt.want {
+			t.Errorf("%s, %v: %+v", tt.model, tt.options, p)
+		}
 	}
 }
