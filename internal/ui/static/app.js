@@ -18,8 +18,10 @@ function route() {
     job.open(key, params.get("take") ?? "");
     list.select(key);
   } else {
+    const closed = byId("job").contains(document.activeElement) && job.key;
     job.close();
     list.select("");
+    if (closed) list.focus(closed);
   }
 }
 window.addEventListener("hashchange", route);
@@ -54,8 +56,8 @@ if (denied.length) byId("stack").append(" ", h("span", { class: "state warn", id
 byId("open-help").addEventListener("click", () => byId("help").showModal());
 byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-list").focus(); });
 
-// Presigned URLs are valid for an hour. The player gets new ones before that.
-setInterval(() => { if (job.isOpen && !job.player?.playing) { job.shown = ""; job.refresh(); } }, 50 * 60 * 1000);
+// Presigned URLs are valid for an hour. The player gets new ones before that, or when the machine wakes up.
+setInterval(() => { if (job.isOpen && Date.now() - job.signed > 50 * 60 * 1000 && !job.player?.playing) { job.shown = ""; job.refresh(); } }, 60 * 1000);
 
 document.addEventListener("keydown", (e) => {
   if (e.ctrlKey || e.metaKey || e.altKey || document.querySelector("dialog[open]")) return;

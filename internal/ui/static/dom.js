@@ -27,8 +27,8 @@ export const byId = (id) => document.getElementById(id);
 
 // request sends a request to the command: a POST with a body or a part of a file, otherwise a GET. An error's message is
 // for the person.
-export async function request(path, { body, part, signal } = {}) {
-  const options = { signal };
+export async function request(path, { body, part, signal, keepalive } = {}) {
+  const options = { signal, keepalive };
   if (part) Object.assign(options, { method: "POST", body: part, headers: { "Content-Type": "application/octet-stream" } });
   else if (body !== undefined) Object.assign(options, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
   let response;
@@ -43,16 +43,17 @@ export async function request(path, { body, part, signal } = {}) {
   return text ? JSON.parse(text) : undefined;
 }
 
+const notice = byId("notice");
 let noticeTimer;
 
-// notify shows a message, and screen readers read it.
+// notify shows a message, and screen readers read it: if a modal window is open, only inside it.
 export function notify(text, bad = false) {
-  const el = byId("notice");
-  el.textContent = text;
-  el.className = bad ? "bad" : "";
-  el.hidden = false;
+  const parent = document.querySelector("dialog[open]") ?? document.body;
+  if (notice.parentNode !== parent) parent.append(notice);
+  notice.textContent = text;
+  notice.className = bad ? "bad" : "";
   clearTimeout(noticeTimer);
-  noticeTimer = setTimeout(() => { el.hidden = true; }, bad ? 20000 : 6000);
+  noticeTimer = setTimeout(() => notice.replaceChildren(), bad ? 20000 : 6000);
 }
 
 // confirmed asks a question and returns whether the person confirms it.

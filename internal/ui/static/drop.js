@@ -9,7 +9,10 @@ export class Drop {
   constructor() {
     this.dialog = byId("drop");
     this.dialog.addEventListener("cancel", (e) => { if (this.uploading) e.preventDefault(); });
+    addEventListener("keydown", (e) => { if (this.uploading && e.key === "Escape") e.preventDefault(); }); // a second Escape cannot be cancelled
     this.dialog.addEventListener("close", () => this.end());
+    addEventListener("beforeunload", (e) => { if (this.uploading) e.preventDefault(); });
+    addEventListener("pagehide", () => this.end());
     this.picker = h("input", { type: "file", multiple: true, hidden: true, id: "pick-files", onchange: () => this.add([...this.picker.files].map((file) => ({ path: file.name, file }))) });
     this.folderPicker = h("input", { type: "file", hidden: true, id: "pick-folder", onchange: () => this.add([...this.folderPicker.files].map((file) => ({ path: file.webkitRelativePath || file.name, file }))) });
     this.folderPicker.webkitdirectory = true;
@@ -210,7 +213,7 @@ export class Drop {
     this.uploading = true;
     this.start.disabled = true;
     for (const el of this.dialog.querySelectorAll("#pickers button, .field :is(input, select, textarea)")) el.disabled = true;
-    const bar = h("progress", { max: 1, value: 0, "aria-label": "upload" }), text = h("p", {});
+    const bar = h("progress", { max: 1, value: 0, "aria-label": "upload" }), text = h("p", { "aria-live": "off" });
     const close = byId("drop-close");
     close.textContent = "Stop";
     const began = Date.now();
@@ -229,8 +232,7 @@ export class Drop {
       this.dialog.close();
       notify(describe(result));
     } catch (err) {
-      text.textContent = err.message + " What was uploaded is not sent again when you drop the files again.";
-      text.className = "bad";
+      text.replaceWith(h("p", { class: "bad" }, err.message + " What was uploaded is not sent again when you drop the files again."));
     } finally {
       this.uploading = false;
       close.textContent = "Close";
@@ -244,7 +246,7 @@ export class Drop {
     this.turn = undefined;
     this.id = "";
     this.uploading = false;
-    if (id) await request("drop/close?id=" + id, { body: { reason: "the person closed the window" } }).catch(() => {});
+    if (id) await request("drop/close?id=" + id, { body: { reason: "the person closed the window" }, keepalive: true }).catch(() => {});
   }
 }
 

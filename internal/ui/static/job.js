@@ -28,6 +28,7 @@ export class Job {
       if (asking === this.asking) this.show(job);
     } catch (err) {
       if (asking.signal.aborted) return;
+      if (this.job) return notify(err.message, true); // the page keeps what it shows, and a note that was typed
       this.section.replaceChildren(this.head(key), h("p", { class: "bad" }, err.message));
     }
     if (!same) this.section.focus({ preventScroll: true });
@@ -49,7 +50,7 @@ export class Job {
   head(title) {
     return h("div", { class: "job-head" },
       h("h2", {}, h("bdi", {}, title)),
-      h("button", { type: "button", "aria-label": "Close the job", title: "Close (Esc)", onclick: () => { location.hash = ""; } }, "✕"));
+      h("button", { type: "button", id: "close-job", "aria-label": "Close the job", title: "Close (Esc)", onclick: () => { location.hash = ""; } }, "✕"));
   }
 
   show(job) {
@@ -63,10 +64,11 @@ export class Job {
       this.player?.close();
       this.player = new Player(media);
       this.shown = shown;
+      this.signed = Date.now();
     }
     const note = this.section.querySelector("#note");
     const typed = note && before?.name === job.name && before?.take?.take === take.take ? note.value : undefined;
-    const focused = this.section.contains(document.activeElement) ? document.activeElement.id : "";
+    const focused = this.section.contains(document.activeElement) ? document.activeElement : undefined;
     this.section.replaceChildren(
       this.head(job.name),
       this.state(job, take),
@@ -75,7 +77,7 @@ export class Job {
       job.take ? this.review(job, take, typed) : "",
       this.actions(job, take),
       this.facts(job, take, media));
-    if (focused) byId(focused)?.focus({ preventScroll: true });
+    if (focused) (focused.isConnected ? focused : byId(focused.id))?.focus({ preventScroll: true });
   }
 
   state(job, take) {
@@ -85,9 +87,9 @@ export class Job {
     const warnings = st.warnings ?? [];
     return h("div", { class: "status " + stateOf(st.state)[1] },
       h("p", {}, stateLabel(st.state), queue, st.code ? h("code", {}, st.code) : "", st.model ? h("span", { class: "dim" }, st.model) : ""),
-      st.reason ? h("p", {}, capital(st.reason) + ".") : "",
+      st.reason ? h("p", {}, sentence(st.reason)) : "",
       st.remedy ? h("p", {}, h("b", {}, "What to do: "), st.remedy) : "",
-      job.newer ? h("p", {}, h("b", {}, "A newer drop of this name: "), stateLabel(job.status.state), job.status.reason ? " " + capital(job.status.reason) + ". " + job.status.remedy : "") : "",
+      job.newer ? h("p", {}, h("b", {}, "A newer drop of this name: "), stateLabel(job.status.state), job.status.reason ? " " + sentence(job.status.reason) + " " + job.status.remedy : "") : "",
       st.jobs?.length ? h("p", {}, "Used by ", st.jobs.map((name, i) => [i ? ", " : "", h("a", { href: "#job=" + encodeURIComponent(name) }, h("bdi", {}, name))])) : "",
       warnings.length ? h("ul", { class: "warnings" }, warnings.map((w) => h("li", {}, w))) : "");
   }
@@ -120,17 +122,19 @@ export class Job {
 
   async decide(decision) {
     const { job } = this, take = job?.take;
-    if (!take || take.state !== "succeeded" || job.can.review) return;
+    if (!take || take.state !== "succeeded" || job.can.review || this.deciding) return;
+    this.deciding = true;
     try {
       await request("review", { body: { name: job.name, take: take.take, decision, note: byId("note").value, etag: take.review?.etag ?? "" } });
       notify(job.name + " is " + decision);
     } catch (err) {
       notify(err.message, true);
     }
-    this.refresh();
+    await this.refresh();
+    this.deciding = false;
   }
 
-  refresh() { if (this.isOpen && this.key) this.open(this.key, this.wanted); }
+  async refresh() { if (this.isOpen && this.key) await this.open(this.key, this.wanted); }
 
   actions(job, take) {
     const can = job.can, newest = !job.newer && job.takes?.[0]?.take === take.take;
@@ -143,7 +147,7 @@ export class Job {
     for (const m of outputs) buttons.push(h("a", { class: "button", href: m.download, rel: "noreferrer" }, outputs.length > 1 ? "Download " + m.name : "Download"));
     const commands = job.commands ?? {};
     return h("div", { class: "actions" }, h("div", { class: "buttons" }, buttons),
-      h("details", {}, h("summary", {}, "The commands that do the same"),
+      h("details", { open: this.section.querySelector("details")?.open }, h("summary", { id: "commands" }, "The commands that do the same"),
         h("ul", { class: "commands" }, Object.entries(commands).map(([what, command]) => h("li", {}, h("code", {}, command), " ",
           h("button", { type: "button", "aria-label": "Copy the command: " + what, onclick: () => this.copy(command) }, "Copy"))))));
   }
@@ -187,7 +191,7 @@ export class Job {
     }
     for (const [name, value] of Object.entries(take.options ?? {})) row(name, typeof value === "string" ? value : JSON.stringify(value));
     const links = take.links ?? job.status.links ?? {};
-    row("Links", [links.execution ? link(links.execution, "Execution in the AWS console") : "", links.execution && links.runcomfy ? " · " : "", links.runcomfy ? link(links.runcomfy, "RunComfy’s page of the model") : ""]);
+    row("Links", links.execution ? link(links.execution, "Execution in the AWS console") : "", links.execution && links.runcomfy ? " · " : "", links.runcomfy ? link(links.runcomfy, "RunComfy’s page of the model") : "");
     row("Outputs", links.outputs ? h("code", {}, links.outputs) : "");
     row("Request id", take.requestId ? h("code", {}, take.requestId) : "");
     row("Take", take.take ? h("code", {}, take.take) : "");
@@ -216,7 +220,8 @@ export class Job {
 // measures returns the length, the size and the codecs of a file, as far as they are known.
 const measures = (m) => [seconds(m.durationSeconds), m.width ? m.width + "×" + m.height : "", (m.codecs ?? []).join(", "), m.bytes ? bytes(m.bytes) : ""].filter(Boolean).join(" · ");
 
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1).replace(/\.$/, "");
+// sentence returns a reason with one full stop. It may begin with a file name, so its first letter stays.
+const sentence = (text) => text.replace(/\.$/, "") + ".";
 
 const time = (text) => h("time", { dateTime: text }, new Date(text).toLocaleString());
 

@@ -175,6 +175,9 @@ export class List {
     this.paint();
   }
 
+  // focus gives the focus to the row of a job, or to the list if the row is not visible.
+  focus(key) { (byId("rows").querySelector(`[data-key="${CSS.escape(key)}"] a`) ?? this.viewport).focus({ preventScroll: true }); }
+
   // move opens the row that is n rows below the current one.
   move(n) {
     const i = this.shown.findIndex((row) => row.key === this.current);

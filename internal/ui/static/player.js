@@ -66,7 +66,7 @@ export class Player {
     this.back = h("button", { type: "button", "aria-label": "One frame back", title: "One frame back (←)", onclick: () => this.step(-1) }, "◂");
     this.next = h("button", { type: "button", "aria-label": "One frame forward", title: "One frame forward (→)", onclick: () => this.step(1) }, "▸");
     this.scrubber = h("input", { type: "range", class: "scrubber", min: 0, max: 1, step: 0.001, value: 0, "aria-label": "Position", oninput: () => this.seek(+this.scrubber.value) });
-    this.time = h("output", { class: "number" }, "0.00 s");
+    this.time = h("span", { class: "number" }, "0.00 s");
     this.wiping = h("input", { type: "checkbox", onchange: () => this.wipe() });
     this.edge = h("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Edge of the wipe", hidden: true, oninput: () => this.wipe() });
     this.wipeLabel = h("label", { class: "check" }, this.wiping, " wipe");

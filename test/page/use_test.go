@@ -1,0 +1,139 @@
+package page
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/local"
+	"github.com/lipdrop/lipdrop/internal/local/sample"
+)
+
+// check fails the test if an expression of the page is not true.
+func (b *browser) check(what, expression string) {
+	b.t.Helper()
+	if !eval[bool](b, "!!("+expression+")") {
+		b.t.Errorf("not true: %s", what)
+	}
+}
+
+// The page changes while a person reads and writes on it, and takes nothing away from them.
+func TestJobChangesWhileItIsUsed(t *testing.T) {
+	b := openBrowser(t)
+	c := start(t, local.Options{})
+	mp4, wav := sample.Files()
+	put(t, c, "inbox/talk.mp4", mp4)
+	put(t, c, "inbox/talk.wav", wav)
+	put(t, c, "inbox/lonely.wav", wav)
+	awaitState(t, c, "talk", ledger.Succeeded)
+	awaitState(t, c, "lonely", ledger.Waiting)
+	b.do("make minutes short", chromedp.ActionFunc(func(ctx context.Context) error {
+		_, err := page.AddScriptToEvaluateOnNewDocument(`(() => { const set = setInterval; window.setInterval = (f, ms) => set(f, ms === 60000 ? 50 : ms); })()`).Do(ctx)
+		return err
+	}))
+	b.do("open the page", chromedp.Navigate(serve(t, c)))
+	b.waitFor("the job is listed", `document.querySelector('#rows [data-key="talk"]')`)
+
+	b.job("lonely")
+	b.check("the reason has the file's own name", `document.querySelector("#job .status").innerText.includes("lonely.wav is from")`)
+	b.check("each fact has a value", `[...document.querySelectorAll("#job .facts tr")].every((row) => row.cells[1].innerText.trim())`)
+
+	b.job("talk")
+	b.waitFor("both videos are loaded", `[...document.querySelectorAll(".stage video")].filter((v) => v.readyState >= 2).length === 2`)
+	b.check("a screen reader does not read each position", `!document.querySelector(".player :is(output, [role=status], [aria-live])")`)
+
+	changed := 0
+	change := func() {
+		t.Helper()
+		changed++
+		posted, err := c.Ledger.Posted(t.Context(), ledger.StatusKey("talk"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := posted.Status
+		st.Warnings = []string{"change " + string(rune('0'+changed))}
+		putJSON(t, c, ledger.StatusKey("talk"), st)
+	}
+	b.do("open the commands, and go to the play button", chromedp.Evaluate(`document.querySelector("#job summary").click(); document.querySelector(".play").focus()`, nil))
+	change()
+	b.waitFor("the change is shown", `document.querySelector("#job .warnings")?.innerText === "change 1"`)
+	b.check("the commands are still open", `document.querySelector("#job details").open`)
+	b.check("the play button still has the focus", `document.activeElement.matches(".play")`)
+
+	b.do("write a note, and lose the connection", chromedp.SendKeys("#note", "lips are late"),
+		chromedp.Evaluate(`window.connected = fetch; window.fetch = async () => { throw new TypeError("no connection"); }`, nil))
+	change()
+	b.waitFor("the page says so", `document.querySelector("#notice").innerText.includes("does not respond")`)
+	b.check("the note is still there", `document.querySelector("#note")?.value === "lips are late"`)
+	b.do("connect again", chromedp.Evaluate(`window.fetch = connected`, nil))
+	b.do("click twice", chromedp.Evaluate(`document.querySelector("#approve")?.click(); document.querySelector("#approve")?.click()`, nil))
+	b.waitFor("the take is approved", `document.querySelector(".review")?.innerText.includes("approved")`)
+	b.check("the second click is no conflict", `document.querySelector("#notice").innerText === "talk is approved"`)
+
+	b.do("sleep for two hours", chromedp.Evaluate(`window.signed = document.querySelector(".stage video").src; const now = Date.now; Date.now = () => now() + 2 * 3600 * 1000;`, nil))
+	b.waitFor("the player has new addresses", `document.querySelector(".stage video")?.src !== signed`)
+
+	b.do("go to the job", chromedp.Evaluate(`document.querySelector("#job").focus()`, nil))
+	b.key(kb.Escape)
+	b.waitFor("the job is closed", `document.querySelector("#job").hidden`)
+	b.check("the row of the job has the focus", `document.activeElement.closest(".row")?.dataset.key === "talk"`)
+	b.quiet()
+}
+
+// A person who does something else while files are checked or uploaded is told what
+// happens, and loses nothing.
+func TestDropIsInterrupted(t *testing.T) {
+	b := openBrowser(t)
+	c := start(t, local.Options{})
+	mp4, wav := sample.Files()
+	folder := t.TempDir()
+	files := []string{write(t, filepath.Join(folder, "talk.mp4"), mp4), write(t, filepath.Join(folder, "talk.wav"), wav)}
+	b.do("open the page", chromedp.Navigate(serve(t, c)))
+	drop := func() {
+		t.Helper()
+		b.waitFor("the page is open", `document.querySelector("#none:not([hidden])")`)
+		b.drag(files...)
+		b.waitFor("the files are checked", `document.querySelector("#found .found, #found .bad")`)
+	}
+	for range 5 {
+		drop()
+		b.check("the files can be uploaded", `!document.querySelector("#drop-start").disabled`)
+		b.do("reload", chromedp.Reload())
+	}
+	drop()
+	b.do("upload over a slow connection", chromedp.Evaluate(`(() => {
+		const real = fetch; let go; window.held = new Promise((resolve) => { go = resolve; }); window.release = go;
+		window.fetch = async (path, options) => { if (path.startsWith("api/drop/part")) await held; return real(path, options); };
+	})()`, nil), chromedp.Click("#drop-start"))
+	b.waitFor("the upload has begun", `document.querySelector("#found progress")?.nextSibling.innerText.includes(" of ")`)
+	b.check("a screen reader does not read each number", `document.querySelector("#found progress").nextSibling.ariaLive === "off"`)
+	b.drag(files...)
+	b.waitFor("the page says that it cannot take more files", `document.querySelector("#notice").innerText.includes("Wait until the upload has ended")`)
+	b.check("the message can be read above the window", `(() => { const r = document.querySelector("#notice").getBoundingClientRect(); return document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2)?.id === "notice"; })()`)
+	b.shoot("wait-light")
+	for range 3 {
+		b.key(kb.Escape)
+	}
+	time.Sleep(100 * time.Millisecond)
+	b.check("Escape does not stop the upload", `document.querySelector("#drop").open`)
+	asked := make(chan bool)
+	chromedp.ListenTarget(b.ctx, func(event any) {
+		if _, ok := event.(*page.EventJavascriptDialogOpening); ok {
+			go func() { asked <- chromedp.Run(b.ctx, page.HandleJavaScriptDialog(false)) == nil }()
+		}
+	})
+	b.do("leave the page", chromedp.Evaluate(`setTimeout(() => location.reload())`, nil))
+	select {
+	case <-asked:
+	case <-time.After(within):
+		t.Fatal("the browser does not ask before it leaves the page")
+	}
+	b.do("go on", chromedp.Evaluate(`release()`, nil))
+	b.waitFor("the job is dropped", `document.querySelector("#notice").innerText.includes("talk is dropped")`)
+}
