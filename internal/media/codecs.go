@@ -35,9 +35,10 @@ var rare = map[string]string{
 }
 
 // warnRare warns that few programs decode a track. The parameter what names the codec as
-// a person knows it. It is empty if many programs decode the track.
+// a person knows it. It is empty if many programs decode the track. The pictures of an
+// audio file do not matter.
 func (i *Info) warnRare(t *Track, what string) {
-	if what == "" {
+	if what == "" || t == i.Video && i.Kind == Audio {
 		return
 	}
 	part := i.Name

@@ -60,7 +60,7 @@ func checkPNG(r *reader, off int64) error {
 		switch kind := string(head[4:]); {
 		case kind == "IEND" && tail == nil:
 			return errNoPicture
-		case kind == "IEND" && off+12 > r.src.Size:
+		case kind == "IEND" && off+12 > r.src.Size, head[4] == 0: // a download that broke off may have zeros instead of the rest
 			return errCutPicture
 		case kind == "IEND":
 			return nil

@@ -98,6 +98,7 @@ func TestBrokenImages(t *testing.T) {
 		{"PNG without an end", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", make([]byte, 9))), cut},
 		{"PNG, the last byte missing", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", make([]byte, 9)), pngChunk("IEND", nil)[:11]), cut},
 		{"PNG of one chunk, cut", "a.png", slices.Concat(pngHeader(3, 3), pngChunk("IDAT", make([]byte, 90000))[:60000]), cut},
+		{"PNG with zeros instead of its second half", "a.png", append(chunks[:40000:40000], make([]byte, 1<<20)...), cut},
 		{"PNG of many chunks, cut", "a.png", chunks[:len(chunks)-100], cut},
 		{"WEBP of metadata only", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), chunk("EXIF", make([]byte, 9))), noPicture},
 		{"WEBP whose picture is longer than the file", "a.webp", riff("WEBP", chunk("VP8X", make([]byte, 10)), le("VP8L", 900, make([]byte, 99))), cut},

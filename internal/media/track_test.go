@@ -94,6 +94,10 @@ func TestCodecs(t *testing.T) {
 	if err != nil || info.Audio.Codec != "aac" || len(info.Warnings) > 0 {
 		t.Errorf("spatial sound beside AAC: got %+v, %v", info, err)
 	}
+	info, err = inspectTracks(t, "a.m4a", described(1, "vide", pictureEntry("apch", 24)), described(2, "soun", aac))
+	if err != nil || len(info.Warnings) > 0 {
+		t.Errorf("ProRes in an audio file: got %q, %v", info.Warnings, err)
+	}
 }
 
 // TestSamplesOfATrack checks what is known about the samples of a track.
