@@ -37,19 +37,12 @@ const (
 // assessment is one assessment of a subject.
 type assessment struct {
 	subject drop.Subject
-	deleted change               // the deletion that caused it, if any
-	bundle  string               // the name of the bundle whose job.json no longer names this match, if any
-	at      time.Time            // the time of the newest change that may have caused it
-	uploads map[string]time.Time // the times of the uploads that may have caused it, by key
-	again   bool                 // an earlier delivery was not finished
+	change  change // the one that caused it; others of the batch may have caused it too
+	batch   *batch
 	// lastSince is set if a held job is not tried again after this assessment. If the
 	// job's status was written after lastSince, the last try was made by an earlier
 	// delivery, and this one does nothing.
 	lastSince time.Time
-
-	// send sends messages for subjects. If bundle is not empty, they are matches that
-	// the job.json of that bundle no longer names.
-	send func(ctx context.Context, bundle string, subjects []drop.Subject) error
 
 	recovered  bool
 	recoverErr error
@@ -88,7 +81,7 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 	if err != nil {
 		return err
 	}
-	if a.bundle != "" && prev.State != ledger.Held && prev.State != ledger.Waiting && prev.State != ledger.Rejected {
+	if a.change.Bundle != "" && prev.State != ledger.Held && prev.State != ledger.Waiting && prev.State != ledger.Rejected {
 		return nil // there is nothing to withdraw
 	}
 	if prev, err = h.recoverOnce(ctx, a, prev); err != nil {
@@ -130,13 +123,13 @@ func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
 // done so. It returns the status of the subject, which it reads again if it found takes.
 func (h *Handler) recoverOnce(ctx context.Context, a *assessment, prev ledger.Posted) (ledger.Posted, error) {
 	s := a.subject
-	mayHaveTakes := s.Key() == ledger.StatusKey(s.Name) && (a.again || prev.State != "")
+	mayHaveTakes := s.Key() == ledger.StatusKey(s.Name) && (a.batch.again || prev.State != "")
 	if a.recovered || !mayHaveTakes {
 		return prev, nil
 	}
 	a.recovered = true
 	var some bool
-	if some, a.recoverErr = h.recoverTakes(ctx, s.Name, a.again); !some {
+	if some, a.recoverErr = h.recoverTakes(ctx, s.Name, a.batch.again); !some {
 		return prev, nil
 	}
 	return h.Ledger.Posted(ctx, s.Key())
@@ -144,7 +137,7 @@ func (h *Handler) recoverOnce(ctx context.Context, a *assessment, prev ledger.Po
 
 // handleFinding submits the job of a finding, or posts why there is no job.
 func (h *Handler) handleFinding(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) error {
-	if a.bundle != "" && f.RemedyJob().Match != "" {
+	if a.change.Bundle != "" && f.RemedyJob().Match != "" {
 		return nil // job.json names the match again, and the event of job.json starts the job, within MaxJobsPerDrop
 	}
 	if a.wasLast(prev) {
@@ -196,7 +189,7 @@ func (h *Handler) addUnnamed(ctx context.Context, s drop.Subject, statuses map[s
 // that the status was written meanwhile, and assesses again.
 func (a *assessment) mustWrite(prev ledger.Posted) bool {
 	const rounding = 2 * time.Second // both times are in whole seconds
-	return !a.at.IsZero() && prev.State != "" && !prev.UpdatedAt.After(a.at.Add(rounding))
+	return !a.batch.newest.IsZero() && prev.State != "" && !prev.UpdatedAt.After(a.batch.newest.Add(rounding))
 }
 
 // recoverTakes finishes what an earlier delivery may have left undone for a name:
@@ -258,7 +251,9 @@ func (h *Handler) sendDropped(ctx context.Context, a *assessment, prev ledger.Po
 			dropped = append(dropped, drop.SubjectOf(name))
 		}
 	}
-	return a.send(ctx, prev.Name, dropped)
+	c := a.change
+	c.Bundle = prev.Name
+	return h.send(ctx, a.batch, c, dropped)
 }
 
 // postFinding posts why a name has no job, or why its job cannot be submitted. It keeps
@@ -287,8 +282,8 @@ func (h *Handler) postFinding(ctx context.Context, a *assessment, f drop.Finding
 	} else if f.Job != nil {
 		order = ledger.Order(f.Order, h.timestamp())
 	}
-	if f.State == ledger.Withdrawn && a.bundle != "" {
-		f.Problems = []problem.Problem{drop.NoLongerNamed(a.bundle, f.Name)}
+	if f.State == ledger.Withdrawn && a.change.Bundle != "" {
+		f.Problems = []problem.Problem{drop.NoLongerNamed(a.change.Bundle, f.Name)}
 	}
 	st := ledger.Status{Name: f.Name, State: f.State, Warnings: f.Warnings, Jobs: f.Jobs}
 	if f.Problems != nil {

@@ -20,6 +20,14 @@ type change struct {
 	part
 }
 
+// deletedKey returns the key of a file that was deleted, or "" for an upload.
+func (c change) deletedKey() string {
+	if c.Deleted {
+		return c.Key
+	}
+	return ""
+}
+
 // message is a message of the queue, or a whole event if there is no queue.
 type message struct {
 	id       string    // empty if there is no queue

@@ -285,11 +285,7 @@ type assessmentKey struct {
 }
 
 func (c change) assessmentKey(s drop.Subject) assessmentKey {
-	key := assessmentKey{subject: s, bundle: c.Bundle}
-	if c.Deleted {
-		key.deleted = c.Key
-	}
-	return key
+	return assessmentKey{s, c.deletedKey(), c.Bundle}
 }
 
 func newBatch(messages []message) *batch {
@@ -470,21 +466,10 @@ func (h *Handler) assessChange(ctx context.Context, d *delivery, c change, lastS
 
 // newAssessment returns an assessment of a subject of a change, to be made.
 func (h *Handler) newAssessment(b *batch, c change, s drop.Subject, lastSince time.Time) *assessment {
-	a := &assessment{
-		subject: s, bundle: c.Bundle, at: b.newest, uploads: b.uploads, again: b.again, lastSince: lastSince,
-		send: func(ctx context.Context, bundle string, subjects []drop.Subject) error {
-			c := c
-			c.Bundle = bundle
-			return h.send(ctx, b, c, subjects)
-		},
-	}
 	if c.Last && s.TooMany() {
-		a.lastSince = h.Now()
+		lastSince = h.Now()
 	}
-	if c.Deleted {
-		a.deleted = c
-	}
-	return a
+	return &assessment{subject: s, change: c, batch: b, lastSince: lastSince}
 }
 
 // warnUnused adds warnings to the takes that an assessment kept, about the uploads

@@ -183,8 +183,8 @@ func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding,
 	}
 	text := fmt.Sprintf("%s was deleted. The files that are left form another job of this name. A deletion starts no job; to start this one, upload %s again.", gone, file)
 	return true, h.warn(ctx, newest, text, func(r *ledger.Record) {
-		if gone == a.deleted.Key && h.timeOf(a.deleted).After(r.Deleted) {
-			r.Deleted = h.timeOf(a.deleted)
+		if gone == a.change.deletedKey() && h.timeOf(a.change).After(r.Deleted) {
+			r.Deleted = h.timeOf(a.change)
 		}
 	})
 }
@@ -204,14 +204,14 @@ func (h *Handler) leftBy(ctx context.Context, a *assessment, f drop.Finding, pre
 	if err != nil || a.uploadedSince(newest, f) {
 		return newest, "", err
 	}
-	if !newest.Uses(a.deleted.Key) {
+	if !newest.Uses(a.change.deletedKey()) {
 		gone, err = h.goneFrom(ctx, newest)
 		return newest, gone, err
 	}
-	if ledger.Stamp(f.Order) > h.timeOf(a.deleted).UTC().Format(ledger.StampLayout) {
+	if ledger.Stamp(f.Order) > h.timeOf(a.change).UTC().Format(ledger.StampLayout) {
 		return newest, "", nil // a file was uploaded after the deletion
 	}
-	return newest, a.deleted.Key, nil
+	return newest, a.change.deletedKey(), nil
 }
 
 // timeOf returns the time of a change. A change without a time happened now.
@@ -232,7 +232,7 @@ func (h *Handler) timeOf(c change) time.Time {
 func (a *assessment) uploadedSince(take ledger.Record, f drop.Finding) bool {
 	since := latest(take.Times.Claimed, take.Deleted)
 	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {
-		at, uploaded := a.uploads[file.Key]
+		at, uploaded := a.batch.uploads[file.Key]
 		if !uploaded || usesVersion(take, file) {
 			return false
 		}
