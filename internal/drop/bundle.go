@@ -62,7 +62,7 @@ func (l *lister) findBundle(ctx context.Context, f Finding, bundle, match string
 	}
 	switch {
 	case refs.wildcard != nil:
-		return l.findMatches(ctx, f, bundle, match, doc, refs)
+		return l.findMatches(ctx, f, match, refs)
 	case refs.missing != nil:
 		return []Finding{f.decide(ledger.Waiting, stamp(manifests), missing(refs.missing))}, nil
 	}
@@ -152,6 +152,8 @@ func badSpelling(file File, name string) problem.Problem {
 
 // mediaRefs are the files and URLs that the media values of a job.json name.
 type mediaRefs struct {
+	bundle   string // the folder of job.json
+	doc      *doc   // job.json
 	media    []Used
 	missing  []string // files beside job.json that do not exist yet, as job.json names them
 	keys     []string // of all files that are named without a wildcard, whether they exist or not
@@ -161,7 +163,7 @@ type mediaRefs struct {
 // resolve finds the files of the media values of a job.json. It ignores values
 // that are blank or not texts: the model's validation reports them.
 func (l *lister) resolve(ctx context.Context, bundle string, d *doc, model *catalog.Model) (mediaRefs, []problem.Problem, error) {
-	var refs mediaRefs
+	refs := mediaRefs{bundle: bundle, doc: d}
 	var problems []problem.Problem
 	wrong := func(property catalog.MediaProperty, p problem.Problem) {
 		p.Member = property.Name

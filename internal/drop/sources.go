@@ -122,7 +122,7 @@ func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, er
 	if model == nil {
 		return nil, nil
 	}
-	var refs mediaRefs
+	refs := mediaRefs{bundle: folder, doc: doc}
 	for _, property := range model.MediaProperties() {
 		value, _ := doc.Input[property.Name].(string)
 		if link, _ := checkLink(property.Name, value); link || value == "" {
@@ -139,7 +139,7 @@ func (l *lister) matchesOf(ctx context.Context, bundle, name string) ([]File, er
 	if refs.wildcard == nil {
 		return nil, nil
 	}
-	byName, _, err := l.matches(ctx, bundle, "", refs)
+	byName, _, err := l.matches(ctx, "", refs)
 	return byName[name], err
 }
 

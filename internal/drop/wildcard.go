@@ -69,12 +69,12 @@ func openEnded(value string) bool {
 // findMatches returns the bundle's own finding: used, waiting or rejected. If the
 // changed file, match, belongs to one job only, findMatches also returns the finding of
 // this job. If the change concerns all jobs, the own finding names their subjects.
-func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match string, d *doc, refs mediaRefs) ([]Finding, error) {
-	byName, all, err := l.matches(ctx, bundle, match, refs)
+func (l *lister) findMatches(ctx context.Context, f Finding, match string, refs mediaRefs) ([]Finding, error) {
+	byName, all, err := l.matches(ctx, match, refs)
 	if err != nil {
 		return nil, err
 	}
-	dropped := []File{d.file}
+	dropped := []File{refs.doc.file}
 	var jobs []string
 	for name, files := range byName {
 		dropped = append(dropped, files...)
@@ -85,7 +85,7 @@ func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match strin
 	slices.Sort(jobs)
 	if jobs != nil {
 		f = f.usedBy(jobs, stamp(dropped))
-	} else if empty := (&Job{doc: d}).emptyFiles(filesOf(refs.media)); empty != nil {
+	} else if empty := (&Job{doc: refs.doc}).emptyFiles(filesOf(refs.media)); empty != nil {
 		f = f.decide(ledger.Rejected, stamp(dropped), empty...)
 	} else {
 		f = f.decide(ledger.Waiting, stamp(dropped), problem.Problem{
@@ -97,25 +97,25 @@ func (l *lister) findMatches(ctx context.Context, f Finding, bundle, match strin
 		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files of the folder were compared with %q", maxMatches, problem.ShortValue(refs.wildcard.value)))
 	}
 	if match == "" || refs.names(match) {
-		f.Matches = l.matchSubjects(byName, len(jobs), d, refs)
+		f.Matches = l.matchSubjects(byName, len(jobs), refs)
 		return []Finding{f}, nil
 	}
 	if !refs.wildcard.matches(match) {
 		return []Finding{f}, nil
 	}
-	m, err := l.findMatch(ctx, matchName(bundle, match), bundle, match, byName, d, refs)
+	m, err := l.findMatch(ctx, match, byName, refs)
 	return []Finding{f, m}, err
 }
 
 // matchSubjects returns the subjects of the matches. The subject of a job beyond
 // MaxJobsPerDrop stores how many jobs there are. A job that waits for files counts too: the
 // files may arrive before its subject is assessed.
-func (l *lister) matchSubjects(byName map[string][]File, jobs int, d *doc, refs mediaRefs) []Subject {
+func (l *lister) matchSubjects(byName map[string][]File, jobs int, refs mediaRefs) []Subject {
 	var subjects []Subject
 	started := 0
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		s := memberSubject(ParseKey(byName[name][0].Key))
-		if f := matched(name, byName[name], d, refs); f.Job != nil || f.State == ledger.Waiting {
+		if f := matched(name, byName[name], refs); f.Job != nil || f.State == ledger.Waiting {
 			if started++; l.MaxJobsPerDrop > 0 && started > l.MaxJobsPerDrop {
 				s.beyond, s.waits = jobs, f.Job == nil
 			}
@@ -126,13 +126,14 @@ func (l *lister) matchSubjects(byName map[string][]File, jobs int, d *doc, refs 
 }
 
 // findMatch returns the finding of the job of one match.
-func (l *lister) findMatch(ctx context.Context, name, bundle, match string, byName map[string][]File, d *doc, refs mediaRefs) (Finding, error) {
+func (l *lister) findMatch(ctx context.Context, match string, byName map[string][]File, refs mediaRefs) (Finding, error) {
+	name := matchName(refs.bundle, match)
 	from, err := l.ownSources(ctx, ledger.InboxPrefix+name)
 	if err != nil {
 		return Finding{}, err
 	}
 	if from.matches = byName[name]; from.matches != nil {
-		from.parent = bundle
+		from.parent = refs.bundle
 	}
 	if contested, ok := from.contested(about(name)); ok {
 		return contested, nil
@@ -141,7 +142,7 @@ func (l *lister) findMatch(ctx context.Context, name, bundle, match string, byNa
 	case from.pair != nil:
 		return l.findPair(ctx, about(name), ledger.InboxPrefix+name, from.pair)
 	case from.matches != nil:
-		return matched(name, from.matches, d, refs), nil
+		return matched(name, from.matches, refs), nil
 	default:
 		return about(name).gone(path.Base(match)+" was deleted", ""), nil
 	}
@@ -149,7 +150,7 @@ func (l *lister) findMatch(ctx context.Context, name, bundle, match string, byNa
 
 // matches returns the files that match a wildcard, by job name, and whether it
 // compared all files. It also compares the file match, unless that is "".
-func (l *lister) matches(ctx context.Context, bundle, match string, refs mediaRefs) (byName map[string][]File, all bool, err error) {
+func (l *lister) matches(ctx context.Context, match string, refs mediaRefs) (byName map[string][]File, all bool, err error) {
 	files, err := l.below(ctx, refs.wildcard.literal, maxMatches)
 	if err != nil {
 		return nil, false, err
@@ -163,16 +164,16 @@ func (l *lister) matches(ctx context.Context, bundle, match string, refs mediaRe
 		}
 		files = append(files, own...)
 	}
-	return refs.matchesByName(bundle, files), all, nil
+	return refs.matchesByName(files), all, nil
 }
 
 // matchesByName returns those of the files that match, each once, by job name.
-func (refs mediaRefs) matchesByName(bundle string, files []File) map[string][]File {
+func (refs mediaRefs) matchesByName(files []File) map[string][]File {
 	byName := map[string][]File{}
 	files = slices.CompactFunc(sorted(files), func(a, b File) bool { return a.Key == b.Key })
 	for _, file := range files {
 		if ParseKey(file.Key).Role == Member && refs.wildcard.matches(file.Key) && !refs.names(file.Key) {
-			name := matchName(bundle, file.Key)
+			name := matchName(refs.bundle, file.Key)
 			byName[name] = append(byName[name], file)
 		}
 	}
@@ -186,9 +187,9 @@ func (refs mediaRefs) names(key string) bool {
 
 // matched returns the finding of files that match a wildcard and have the same job
 // name.
-func matched(name string, files []File, d *doc, refs mediaRefs) Finding {
+func matched(name string, files []File, refs mediaRefs) Finding {
 	f := about(name)
-	identity := append([]File{d.file}, files...)
+	identity := append([]File{refs.doc.file}, files...)
 	if !fits(name) {
 		return f.decide(ledger.Rejected, stamp(identity), nameTooLong(name))
 	}
@@ -208,7 +209,7 @@ func matched(name string, files []File, d *doc, refs mediaRefs) Finding {
 	if len(audios) > 1 {
 		problems = append(problems, ambiguous(audios, "the audio of "+name))
 	}
-	job := &Job{Name: name, Take: takeOf(name, identity), doc: d, match: files[0].Key, media: slices.Clone(refs.media)}
+	job := &Job{Name: name, Take: takeOf(name, identity), doc: refs.doc, match: files[0].Key, media: slices.Clone(refs.media)}
 	for _, audio := range audios {
 		job.media = append(job.media, Used{Property: refs.wildcard.property, File: audio})
 	}
