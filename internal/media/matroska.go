@@ -38,7 +38,7 @@ type matroska struct {
 	walked        bool    // last is the last one of the file
 	cut           bool    // the file ends in the middle of an element
 	all           bool    // all blocks were read
-	start         int64   // timestamp of the first cluster
+	start         int64   // when the first block starts
 	width, height int
 }
 
@@ -154,7 +154,7 @@ func (m *matroska) walk(r *reader, segment element) error {
 		case idCluster:
 			if m.last = e; m.first.id == 0 {
 				m.first = e
-				m.start, _ = clusterTime(r, e)
+				m.start = begin(r, e)
 			}
 			m.cut = m.cut || e.cut
 			if e.open || m.duration > 0 && !m.cut && m.tracks != nil {
@@ -292,6 +292,31 @@ func clusterTime(r *reader, cluster element) (at, next int64) {
 		off = e.end
 	}
 	return -1, cluster.body
+}
+
+// begin returns when the first of a cluster's blocks starts, as far as they have been read.
+// A block may start before the timestamp of its cluster.
+func begin(r *reader, cluster element) int64 {
+	const most = 8 // blocks
+	base, off := clusterTime(r, cluster)
+	start := base
+	for range most {
+		if _, found := r.kept(off, min(longestHead, cluster.end-off)); !found {
+			break
+		}
+		e, err := r.element(off, cluster.end)
+		if err != nil {
+			break
+		}
+		if off = e.end; e.id == idBlockGroup {
+			e, _ = r.element(e.body, e.end)
+		}
+		data := r.value(e, 8)
+		if _, _, n := vint(data); (e.id == idSimpleBlock || e.id == idBlock) && n > 0 && len(data) >= n+2 {
+			start = min(start, base+int64(int16(binary.BigEndian.Uint16(data[n:]))))
+		}
+	}
+	return max(0, start)
 }
 
 // readTags notes when tracks end, as their tags say. ffmpeg and mkvmerge write such tags.
@@ -520,7 +545,7 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 		played = max(played, t.end)
 	}
 	const agree, padding = 500 * time.Millisecond, 50 * time.Millisecond
-	start := max(0, m.start)
+	start := m.start
 	measured := inUnits(last - start)
 	trusted := claimed > 0 && !m.cut && (last == 0 || (claimed-measured).Abs() <= agree || (claimed-inUnits(last)).Abs() <= agree)
 	for _, t := range chosen {
