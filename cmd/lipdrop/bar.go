@@ -5,15 +5,15 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 )
 
-// bar shows bytes, speed and the time left of a transfer on a terminal. Elsewhere it
-// shows nothing.
+// bar shows bytes, speed and the time left of a transfer on a terminal that can redraw.
+// Elsewhere it shows nothing.
 type bar struct {
 	progress *mpb.Progress
 	bar      *mpb.Bar
 }
 
 func newBar(say *terminal, total int64) *bar {
-	if columns, _ := say.size(); columns == 0 || total == 0 {
+	if columns, _ := say.canvas(); columns == 0 || total == 0 {
 		return &bar{}
 	}
 	p := mpb.New(mpb.WithOutput(say.w), mpb.WithWidth(40))

@@ -21,7 +21,7 @@ type board struct {
 	out  *terminal
 	json bool // print each change as a line of JSON
 	now  func() time.Time
-	size func() (columns, lines int) // of the terminal; zeros if out is not one
+	size func() (columns, lines int) // of the terminal; zeros if out is not one that can redraw
 
 	mu    sync.Mutex
 	jobs  map[string]*followed
@@ -42,7 +42,7 @@ const redrawEvery = time.Second
 
 func newBoard(out *terminal, json bool) *board {
 	ctx, stop := context.WithCancel(context.Background())
-	b := &board{out: out, json: json, now: time.Now, size: out.size, jobs: map[string]*followed{}, stop: stop}
+	b := &board{out: out, json: json, now: time.Now, size: out.canvas, jobs: map[string]*followed{}, stop: stop}
 	if b.redraws() {
 		b.ended.Go(func() {
 			for workflow.Sleep(ctx, redrawEvery) == nil {

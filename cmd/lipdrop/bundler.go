@@ -272,6 +272,6 @@ func (m *medium) read(ctx context.Context, at string) error {
 	if err != nil {
 		return err
 	}
-	m.sum, err = client.SumOf(ctx, file, info.Size())
+	m.sum, err = client.SumOf(ctx, m.base, file, info.Size())
 	return err
 }

@@ -42,6 +42,9 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 		return &client.UsageError{Reason: fmt.Sprintf("--max-usd %g is not an amount; give a number of US dollars such as 2.50", *c.MaxUSD)}
 	}
 	p, err := c.plan(ctx, stack, cmp.Or(string(c.To), ledger.InboxPrefix), say)
+	if ctx.Err() != nil {
+		return errors.New("interrupted; nothing was sent")
+	}
 	if err != nil {
 		return err
 	}

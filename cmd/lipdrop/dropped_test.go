@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	s3bucket "github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/rapidtest"
 	"github.com/lipdrop/lipdrop/internal/s3test"
@@ -182,5 +184,17 @@ func TestCheckWithoutWhatCannotBeRead(t *testing.T) {
 		if !strings.Contains(out.String(), text) {
 			t.Errorf("%q is not in\n%s", text, out.String())
 		}
+	}
+}
+
+// A drop that is interrupted before the upload says that nothing was sent.
+func TestInterruptedPlan(t *testing.T) {
+	lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	out := &terminal{w: new(bytes.Buffer)}
+	err := (&dropCmd{Files: []string{"talk.mp4", "talk.wav"}}).Run(ctx, new(client.Client), out, messages{out})
+	if err == nil || err.Error() != "interrupted; nothing was sent" {
+		t.Error(err)
 	}
 }

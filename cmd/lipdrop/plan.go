@@ -142,7 +142,11 @@ func (p *plan) addFiles(folder string, args []string, say messages) (err error) 
 		case role == drop.NoDrop:
 			delete(p.files.byKey, key)
 		case role == drop.UnknownFile && p.files.byKey[key].inFolder:
-			printf(say, "%s is left out: no job uses such a file\n", check.File(key))
+			why := "no job uses such a file"
+			if list.IsList(key) {
+				why = "the lists in a folder are not read; to start its jobs, name the list itself"
+			}
+			printf(say, "%s is left out: %s\n", check.File(key), why)
 			delete(p.files.byKey, key)
 		}
 	}

@@ -60,6 +60,20 @@ func TestBoardColors(t *testing.T) {
 	}
 }
 
+// A terminal without control sequences gets lines.
+func TestBoardOnADumbTerminal(t *testing.T) {
+	t.Setenv("TERM", "dumb")
+	tty, printed := openTerminal(t, 80, 24)
+	b := newBoard(&terminal{w: tty}, false)
+	if err := b.change(jobIn("a", ledger.Succeeded)); err != nil {
+		t.Fatal(err)
+	}
+	b.close()
+	if out := printed(); out != "a: succeeded\n" {
+		t.Errorf("printed: %q", out)
+	}
+}
+
 // A table fits into the lines of a terminal. States have colours, unless NO_COLOR is set.
 func TestTableOnATerminal(t *testing.T) {
 	rows := [][]string{

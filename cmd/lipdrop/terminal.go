@@ -66,10 +66,19 @@ func (t *terminal) size() (columns, lines int) {
 	return columns, lines
 }
 
+// canvas is size, but it returns zeros for a terminal without control sequences, which
+// cannot redraw a line.
+func (t *terminal) canvas() (columns, lines int) {
+	if os.Getenv("TERM") == "dumb" {
+		return 0, 0
+	}
+	return t.size()
+}
+
 // colored reports whether a terminal shows colours. https://no-color.org
 func (t *terminal) colored() bool {
-	columns, _ := t.size()
-	return columns > 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	columns, _ := t.canvas()
+	return columns > 0 && os.Getenv("NO_COLOR") == ""
 }
 
 // escapef is fmt.Sprintf, but it escapes every control and format character of the

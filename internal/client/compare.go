@@ -69,8 +69,9 @@ func partSize(size int64) int64 {
 	return max(minPart, (size+maxParts-1)/maxParts)
 }
 
-// SumOf reads a file and returns its sum.
-func SumOf(ctx context.Context, file io.ReaderAt, size int64) (Sum, error) {
+// SumOf reads a file and returns its sum. It returns *ChangedError with the key if the file
+// has become shorter than size.
+func SumOf(ctx context.Context, key string, file io.ReaderAt, size int64) (Sum, error) {
 	sum := Sum{Size: size}
 	whole, sha, hash := crc64.New(nvme), sha256.New(), md5.New()
 	part := partSize(size)
@@ -84,7 +85,7 @@ func SumOf(ctx context.Context, file io.ReaderAt, size int64) (Sum, error) {
 			return sum, err
 		}
 		if read < n {
-			return sum, io.ErrUnexpectedEOF
+			return sum, &ChangedError{key}
 		}
 		if size > part {
 			sum.parts = append(sum.parts, own.Sum64())
@@ -127,7 +128,7 @@ func sum(ctx context.Context, uploads []*Upload) error {
 				return err
 			}
 			defer content.Close()
-			u.Sum, err = SumOf(ctx, content, u.Size)
+			u.Sum, err = SumOf(ctx, u.Key, content, u.Size)
 			return err
 		})
 	}

@@ -185,11 +185,11 @@ func (s *sender) isStored(ctx context.Context, u *Upload) bool {
 	return err == nil && same
 }
 
-// ChangedError is returned if a file has changed since its sum was calculated.
+// ChangedError is returned if a file changes while its sum is calculated, or after that.
 type ChangedError struct{ Key string }
 
 func (e *ChangedError) Error() string {
-	return fmt.Sprintf("%s changed while it was uploaded. Run the command again when it is complete", path.Base(e.Key))
+	return fmt.Sprintf("%s changed while it was read. Run the command again when it is complete", path.Base(e.Key))
 }
 
 // wrongDigest are S3's error codes for a body that does not match its checksum.

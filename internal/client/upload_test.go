@@ -77,13 +77,13 @@ func uploadOfFile(ctx context.Context, key, path string) (*client.Upload, error)
 	if err != nil {
 		return nil, err
 	}
-	sum, err := client.SumOf(ctx, file, info.Size())
+	sum, err := client.SumOf(ctx, key, file, info.Size())
 	return &client.Upload{Key: key, Sum: sum, Open: func() (client.Content, error) { return os.Open(path) }}, err
 }
 
 func uploadOfText(t *testing.T, key, text string) *client.Upload {
 	t.Helper()
-	sum, err := client.SumOf(t.Context(), strings.NewReader(text), int64(len(text)))
+	sum, err := client.SumOf(t.Context(), key, strings.NewReader(text), int64(len(text)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -621,9 +621,13 @@ func TestChangedFile(t *testing.T) {
 		err = clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {})
 		if changed, ok := errors.AsType[*client.ChangedError](err); !ok {
 			t.Errorf("%d bytes: %v", size, err)
-		} else if !strings.Contains(changed.Error(), "big.mp4 changed while it was uploaded") {
+		} else if !strings.Contains(changed.Error(), "big.mp4 changed while it was read. Run") {
 			t.Error(changed)
 		}
+	}
+	_, err := client.SumOf(t.Context(), "inbox/big.mp4", strings.NewReader("short"), 100)
+	if _, ok := errors.AsType[*client.ChangedError](err); !ok {
+		t.Errorf("a file that became shorter: %v", err)
 	}
 }
 
