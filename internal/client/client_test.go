@@ -19,6 +19,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
@@ -44,6 +45,19 @@ func TestExplainOfARefusedRead(t *testing.T) {
 		"":                   "cannot read a.mp4: AWS responded HTTP 400",
 	} {
 		if err := Explain("read a.mp4", "", &bucket.RefusedError{Key: "inbox/a.mp4", HTTPStatus: 400, S3Code: code}); err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+// If a request cannot be sent, the remedy depends on where the stack runs.
+func TestExplainWithoutAConnection(t *testing.T) {
+	unsent := &smithy.OperationError{Err: &smithyhttp.RequestSendError{Err: errors.New("connection refused")}}
+	for dir, want := range map[string]string{
+		"":         "cannot read a.mp4: connection refused. Check your network and the region",
+		".lipdrop": "cannot read a.mp4: connection refused. The local stack in .lipdrop does not run any longer. Start it with: lipdrop local",
+	} {
+		if err := (&Client{Dir: dir}).Explain("read a.mp4", "", unsent); err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

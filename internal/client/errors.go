@@ -116,12 +116,23 @@ func (c *Client) Explain(purpose, key string, err error) error {
 	if parts := strings.Split(c.MachineARN, ":"); len(parts) > 1 && key != "" {
 		resource = "arn:" + parts[1] + ":s3:::" + c.Bucket.Name + "/" + key
 	}
-	return Explain(purpose, resource, err)
+	remedy := checkNetwork
+	if c.Local() {
+		remedy = "The local stack in " + c.Dir + " does not run any longer. Start it with: lipdrop local"
+	}
+	return explain(purpose, resource, remedy, err)
 }
+
+const checkNetwork = "Check your network and the region"
 
 // Explain is Client.Explain for what is not in the bucket. Resource is the ARN that the
 // error is about, or "".
 func Explain(purpose, resource string, err error) error {
+	return explain(purpose, resource, checkNetwork, err)
+}
+
+// explain is Explain with the remedy for a request that could not be sent.
+func explain(purpose, resource, remedy string, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, bucket.ErrNotFound) || isExplained(err) {
 		return err
 	}
@@ -160,7 +171,7 @@ func Explain(purpose, resource string, err error) error {
 		return &CredentialsError{Missing: true, Err: errors.New("there are no AWS credentials")}
 	}
 	if unsent, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
-		return fmt.Errorf("cannot %s: %w. Check your network and the region", purpose, unsent.Err)
+		return fmt.Errorf("cannot %s: %w. %s", purpose, unsent.Err, remedy)
 	}
 	return fmt.Errorf("cannot %s: %w", purpose, operation.Err)
 }
