@@ -146,7 +146,7 @@ func (e *RefusedError) Response() string {
 	return fmt.Sprintf("S3 returned HTTP %d, %s", e.HTTPStatus, e.S3Code)
 }
 
-// UnreadableError is returned for an object of lipdrop that is not JSON, is too large, or is
+// UnreadableError is returned for an object of lipdrop that is not JSON, is too large, or
 // does not belong to its key. Reading it again does not help.
 type UnreadableError struct {
 	Key string
