@@ -217,6 +217,7 @@ func TestABodyThatBreaksOff(t *testing.T) {
 		kind   runcomfy.Kind
 	}{
 		{http.StatusOK, `{"request_id":"r"}`, "r", ""},
+		{http.StatusOK, "\ufeff" + `{"request_id":"r"}`, "r", ""},
 		{http.StatusOK, `{"request_id":"r"`, "", runcomfy.KindUnavailable},
 		{http.StatusOK, `{"error_code":400002}`, "", runcomfy.KindBalance},
 		{http.StatusTooManyRequests, `{"message":`, "", runcomfy.KindThrottled},
