@@ -2,6 +2,7 @@ package page
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -45,6 +46,7 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 	b.check("each fact has a value", `[...document.querySelectorAll("#job .facts tr")].every((row) => row.cells[1].innerText.trim())`)
 
 	b.job("talk")
+	b.check("the section has the job's name", `document.getElementById(document.querySelector("#job").getAttribute("aria-labelledby")).innerText === "talk"`)
 	b.waitFor("both videos are loaded", `[...document.querySelectorAll(".stage video")].filter((v) => v.readyState >= 2).length === 2`)
 	b.check("a screen reader does not read each position", `!document.querySelector(".player :is(output, [role=status], [aria-live])")`)
 
@@ -60,9 +62,11 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 		st.Warnings = []string{"change " + string(rune('0'+changed))}
 		putJSON(t, c, ledger.StatusKey("talk"), st)
 	}
-	b.do("open the commands, and go to the play button", chromedp.Evaluate(`document.querySelector("#job summary").click(); document.querySelector(".play").focus()`, nil))
+	b.do("open the commands, and go to the play button", chromedp.Evaluate(`window.said = 0; new MutationObserver(() => said++).observe(document.querySelector("#live"), {childList: true, subtree: true, characterData: true});
+		document.querySelector("#job summary").click(); document.querySelector(".play").focus()`, nil))
 	change()
 	b.waitFor("the change is shown", `document.querySelector("#job .warnings")?.innerText === "change 1"`)
+	b.check("a screen reader does not read the same state of the connection again", `said === 0`)
 	b.check("the commands are still open", `document.querySelector("#job details").open`)
 	b.check("the play button still has the focus", `document.activeElement.matches(".play")`)
 
@@ -93,7 +97,11 @@ func TestDropIsInterrupted(t *testing.T) {
 	c := start(t, local.Options{})
 	mp4, wav := sample.Files()
 	folder := t.TempDir()
-	files := []string{write(t, filepath.Join(folder, "talk.mp4"), mp4), write(t, filepath.Join(folder, "talk.wav"), wav)}
+	var files []string
+	for i := range 6 {
+		name := filepath.Join(folder, fmt.Sprint("talk", i))
+		files = append(files, write(t, name+".mp4", mp4), write(t, name+".wav", wav))
+	}
 	b.do("open the page", chromedp.Navigate(serve(t, c)))
 	drop := func() {
 		t.Helper()
@@ -135,5 +143,5 @@ func TestDropIsInterrupted(t *testing.T) {
 		t.Fatal("the browser does not ask before it leaves the page")
 	}
 	b.do("go on", chromedp.Evaluate(`release()`, nil))
-	b.waitFor("the job is dropped", `document.querySelector("#notice").innerText.includes("talk is dropped")`)
+	b.waitFor("the jobs are dropped, in a few words", `document.querySelector("#notice").innerText === "6 jobs are dropped; the jobs start in a few seconds."`)
 }

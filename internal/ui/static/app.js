@@ -26,6 +26,13 @@ function route() {
 }
 window.addEventListener("hashchange", route);
 
+// showConnection changes the text only if it is another one, because screen readers read each change.
+function showConnection(text, bad) {
+  const live = byId("live");
+  if (live.textContent !== text) live.textContent = text;
+  live.className = bad ? "bad" : "";
+}
+
 // While the page is hidden it receives no events, because a browser opens at most six connections to one server.
 let events;
 function listen() {
@@ -34,14 +41,12 @@ function listen() {
   events = new EventSource("api/events");
   events.addEventListener("jobs", (e) => {
     const change = JSON.parse(e.data);
-    byId("live").textContent = change.trouble ?? "live";
-    byId("live").className = change.trouble ? "bad" : "";
+    showConnection(change.trouble ?? "live", change.trouble);
     list.apply(change);
     if (!change.reset && change.rows?.some((row) => row.key === job.key)) job.refresh();
   });
   events.addEventListener("error", () => {
-    byId("live").textContent = "not connected; run lipdrop ui again if it has ended";
-    byId("live").className = "bad";
+    showConnection("not connected; run lipdrop ui again if it has ended", true);
     if (events.readyState === EventSource.CLOSED) setTimeout(listen, 5000);
   });
 }

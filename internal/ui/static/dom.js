@@ -53,7 +53,7 @@ export function notify(text, bad = false) {
   notice.textContent = text;
   notice.className = bad ? "bad" : "";
   clearTimeout(noticeTimer);
-  noticeTimer = setTimeout(() => notice.replaceChildren(), bad ? 20000 : 6000);
+  noticeTimer = setTimeout(() => notice.replaceChildren(), Math.max(bad ? 20000 : 6000, text.length * 80)); // time to read it
 }
 
 // confirmed asks a question and returns whether the person confirms it.

@@ -252,11 +252,11 @@ export class Drop {
 
 // describe says which jobs an upload has started, and why others have not started.
 function describe({ names = [], idle = {}, jobs = [], sent }) {
-  const texts = [];
-  if (names.length) texts.push(names.join(", ") + (names.length === 1 ? " is dropped; the job starts in a few seconds." : " are dropped; the jobs start in a few seconds."));
+  const texts = [], most = 5, list = (of) => (of.length > most ? of.length + " jobs" : of.join(", "));
+  if (names.length) texts.push(list(names) + (names.length === 1 ? " is dropped; the job starts in a few seconds." : " are dropped; the jobs start in a few seconds."));
   else texts.push(sent ? "The files are uploaded, but nothing was started." : "Nothing was started.");
-  for (const [why, of] of Object.entries(idle)) texts.push(of.join(", ") + (of.length === 1 ? " starts" : " start") + " nothing, because " + why + ".");
-  if (!names.length) texts.push(...jobs.filter((job) => job.state === "waiting").map((job) => job.name + ": " + (job.problems ?? []).map((p) => p.reason + ". " + p.remedy).join(" ")));
+  for (const [why, of] of Object.entries(idle)) texts.push(list(of) + (of.length === 1 ? " starts" : " start") + " nothing, because " + why + ".");
+  if (!names.length) texts.push(...jobs.filter((job) => job.state === "waiting").slice(0, most).map((job) => job.name + ": " + (job.problems ?? []).map((p) => p.reason + ". " + p.remedy).join(" ")));
   return texts.join(" ");
 }
 

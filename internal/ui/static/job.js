@@ -49,7 +49,7 @@ export class Job {
 
   head(title) {
     return h("div", { class: "job-head" },
-      h("h2", {}, h("bdi", {}, title)),
+      h("h2", { id: "job-title" }, h("bdi", {}, title)),
       h("button", { type: "button", id: "close-job", "aria-label": "Close the job", title: "Close (Esc)", onclick: () => { location.hash = ""; } }, "✕"));
   }
 

@@ -116,7 +116,7 @@ export class List {
     byId("summary").replaceChildren(
       h("progress", { max: Math.max(all, 1), value: ended, "aria-label": "jobs that have ended" }),
       h("span", {}, `${folder || "All"}: ${ended} of ${all} ended` + (needed ? `, ${needed} ${needed === 1 ? "needs" : "need"} a person` : "") +
-        (length ? `, ${seconds(length)}` : "") + (priced ? `, ${estimated ? "≈ " : ""}${dollars(cost)}` + (priced < all ? ` for ${priced} of them` : "") : "") + (this.reading ? ", reading…" : "")),
+        (length ? `, ${seconds(length)} of output` : "") + (priced ? `, ${estimated ? "≈ " : ""}${dollars(cost)}` + (priced < all ? ` for ${priced} of them` : "") : "") + (this.reading ? ", reading…" : "")),
       h("span", { class: "chips" }, chips));
   }
 
