@@ -140,8 +140,8 @@ type page struct {
 	more  bool
 }
 
-// NewSnapshot lists the files below a prefix. If there are more than most, the snapshot
-// asks the bucket for each listing once.
+// NewSnapshot lists the files below a prefix, up to most files. If there are more, the
+// snapshot asks the bucket for each listing, once.
 func NewSnapshot(ctx context.Context, files drop.Files, prefix string, most int) (*Snapshot, error) {
 	known, more, err := files.List(ctx, prefix, most)
 	return &Snapshot{Files: files, prefix: prefix, known: known, whole: !more, listed: map[listing]page{}}, err

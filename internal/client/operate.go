@@ -175,7 +175,7 @@ func takesOf(records []ledger.Record) []string {
 func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
 	_, err := c.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: c.executionARN(rec)})
 	if not, ok := errors.AsType[*types.ExecutionNotRedrivable](err); ok {
-		return &StateError{Reason: fmt.Sprintf("%s is %s and cannot be redriven: %s", rec.Name, c.describeTake(rec), not.ErrorMessage())}
+		return &StateError{Reason: fmt.Sprintf("%s cannot be redriven: %s; it is %s", rec.Name, strings.TrimSuffix(not.ErrorMessage(), "."), c.describeTake(rec))}
 	}
 	return Explain("redrive the execution of "+rec.Name, *c.executionARN(rec), err)
 }

@@ -19,8 +19,8 @@ type SecretsManager interface {
 	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 }
 
-// rereadAfter is how long after a read a refused token is still returned, so that a
-// refused token does not cause a read of the secret with each request.
+// rereadAfter is the shortest time between two successful reads of the secret. Until it has
+// passed, Token returns the same token, even if RunComfy refused it.
 const rereadAfter = time.Minute
 
 // ErrNoToken is returned if the secret holds no token yet, or does not exist.

@@ -111,8 +111,9 @@ func (r *reader) fields(b box, n int64) ([]byte, error) {
 	return r.bytes(b.body, n)
 }
 
-// versioned returns the fields of a box after its version and flags. They take n bytes.
-// In version 1, wide more of them have 64 bits instead of 32.
+// versioned returns the fields of a box after its version and flags. In version 0 they
+// take n bytes. In later versions, a number of them, given by wide, have 64 bits instead
+// of 32.
 func (r *reader) versioned(b box, n, wide int64) (c cursor, flags uint32, err error) {
 	data, err := r.fields(b, 1)
 	if err != nil {

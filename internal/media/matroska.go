@@ -31,29 +31,29 @@ const (
 
 // matroska is what the head of a Matroska or WEBM file says.
 type matroska struct {
-	scale         uint64  // nanoseconds in a unit of time
-	duration      float64 // in units; 0 if the file does not say
-	tracks        []mkvTrack
-	first, last   element // clusters; last is the last one that was found
-	walked        bool    // last is the last one of the file
-	cut           bool    // the file ends in the middle of an element
-	all           bool    // all blocks were read
-	start         int64   // when the first block starts
-	width, height int
+	scale       uint64  // nanoseconds in a unit of time
+	duration    float64 // in units; 0 if the file does not say
+	tracks      []mkvTrack
+	first, last element // clusters; last is the last one that was found
+	walked      bool    // last is the last one of the file
+	cut         bool    // the file ends in the middle of an element
+	all         bool    // all blocks were read
+	start       int64   // when the first block starts
 }
 
 // mkvTrack is a track of a Matroska file. Times are in units of the file.
 type mkvTrack struct {
 	Track
-	number, kind uint64
-	uid          uint64 // by which tags name the track
-	off          bool   // the track is switched off
-	seen         bool   // a block was found
-	encrypted    bool
-	doubt        string
-	each         uint64        // nanoseconds of a frame; 0 if the file does not say
-	at, end      int64         // when the last block that was found starts and ends
-	tagged       time.Duration // when the track ends by its tag; 0 if it has none
+	number, kind  uint64
+	width, height int
+	uid           uint64 // by which tags name the track
+	off           bool   // the track is switched off
+	seen          bool   // a block was found
+	encrypted     bool
+	doubt         string
+	each          uint64        // nanoseconds of a frame; 0 if the file does not say
+	at, end       int64         // when the last block that was found starts and ends
+	tagged        time.Duration // when the track ends by its tag; 0 if it has none
 }
 
 // Kinds of tracks.
@@ -177,7 +177,6 @@ func (m *matroska) readTrack(r *reader, e element) error {
 	var t mkvTrack
 	var codec string
 	var private []byte
-	var width, height int
 	var transfer uint64
 	turned := false
 	var visit func(element) error
@@ -200,9 +199,9 @@ func (m *matroska) readTrack(r *reader, e element) error {
 		case idCodecPrivate:
 			private = r.value(e, 64)
 		case idPixelWidth:
-			width = int(r.number(e) & math.MaxInt32)
+			t.width = int(r.number(e) & math.MaxInt32)
 		case idPixelHeight:
-			height = int(r.number(e) & math.MaxInt32)
+			t.height = int(r.number(e) & math.MaxInt32)
 		case idAlpha:
 			if r.number(e) == 1 {
 				t.doubt = "a video with transparency"
@@ -229,10 +228,7 @@ func (m *matroska) readTrack(r *reader, e element) error {
 	if t.kind == mkvVideo {
 		t.Frame = time.Duration(min(t.each, uint64(time.Hour)))
 		if turned {
-			width, height = height, width
-		}
-		if m.width == 0 {
-			m.width, m.height = width, height
+			t.width, t.height = t.height, t.width
 		}
 	}
 	m.tracks = append(m.tracks, t)
@@ -396,8 +392,9 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) error {
 	return nil
 }
 
-// readTail reads the clusters that begin in the tail, which is at the offset at, the last one
-// first: the last picture may come before others.
+// readTail reads the clusters that begin in tail, from the last to the first. Tail begins at
+// the offset at. One cluster is not enough: the picture that is shown last may be in an
+// earlier one.
 func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
 	m.all = true
 	reached := false // the first cluster
@@ -419,13 +416,14 @@ func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
 	m.all = m.all && reached
 }
 
-// readBlocks records when the blocks of a cluster between off and end start and end. It
-// reports whether it could. If off is a guess, it records only blocks of known tracks that
+// readBlocks reads the blocks of a cluster between the offsets off and end, and records when
+// they start and end. It reports whether it could. If off is a guess, it records only blocks of known tracks that
 // follow one another up to the end.
 func (m *matroska) readBlocks(r *reader, base, off, end int64, guess bool, left *int) bool {
 	trial := *m
 	trial.tracks = slices.Clone(m.tracks)
-	complete, cut := 0, false // elements that are complete; the last one is not
+	complete := 0 // how many elements are complete
+	cut := false  // the last element is not complete
 blocks:
 	for off < end {
 		if *left--; *left < 0 {
@@ -566,7 +564,7 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 		info.warnRare(&t.Track, t.doubt)
 	}
 	if info.Video != nil {
-		info.Width, info.Height = m.width, m.height
+		info.Width, info.Height = chosen[0].width, chosen[0].height // pick puts the video first
 	}
 	switch file := r.src.Name; {
 	case m.cut:

@@ -120,7 +120,7 @@ func TestMatroska(t *testing.T) {
 			file:  whole(mkvHead(1120, picture, mkvTrack(2, 2, "A_OPUS", ebml(0x73C5, be(77)))), durationTag(77, "01:00:00.000000000"), part(0, 9), part(1000, 90000)),
 			video: media.Fact(ms(1120)), audio: media.Fact(ms(1120))},
 		{name: "a track that is switched off",
-			file:  whole(mkvHead(120, mkvTrack(7, 1, "V_MJPEG", ebml(0xB9, be(0))), picture, sound), part(0, 9)),
+			file:  whole(mkvHead(120, mkvTrack(7, 1, "V_MJPEG", ebml(0xB9, be(0)), ebml(0xE0, ebml(0xB0, be(320)), ebml(0xBA, be(240)))), picture, sound), part(0, 9)),
 			video: media.Fact(ms(120)), audio: media.Fact(ms(120))},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -64,8 +64,8 @@ var texts = []string{"application/json", "application/vnd.apple.mpegurl"}
 // archives are the MIME types of files that hold other files.
 var archives = []string{"application/zip", "application/gzip", "application/vnd.rar", "application/x-7z-compressed", "application/x-tar"}
 
-// unknownContent returns the problem of a file whose content is a MIME type that lipdrop
-// does not accept, or other words.
+// unknownContent returns the problem of a file whose content lipdrop does not accept. The
+// parameter content is its MIME type, or words such as "something else".
 func unknownContent(file string, kind Kind, content string) error {
 	is := fmt.Sprintf("not %s, but %s", kind.Noun(), content)
 	remedy := fmt.Sprintf("Export %s as a real %s.", file, problem.List(Suffixes(kind), "or"))

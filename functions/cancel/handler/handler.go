@@ -180,7 +180,7 @@ func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy
 		return runcomfy.Result{}, err
 	}
 	result, resultErr := h.API.Result(ctx, requestID)
-	if err != nil && (resultErr != nil || !result.State.Ended()) {
+	if err != nil && resultErr == nil && !result.State.Ended() {
 		return runcomfy.Result{}, err
 	}
 	return result, resultErr
@@ -205,8 +205,8 @@ func (h *Handler) recordFailure(ctx context.Context, rec ledger.Record, result r
 // recordEnd records the end of a take and posts its status, unless the take has
 // ended since rec was read. If rec is already failed, the new reason replaces the
 // old one. If archive has found meanwhile that the job is cancelled, recordEnd records
-// who cancelled it. Cancelled says that RunComfy cancelled the job before it started.
-// If the take is certainly not charged, recordEnd gives back what it has reserved.
+// who cancelled it. The parameter cancelled is true if RunComfy cancelled the job before
+// it started. If the take is certainly not charged, recordEnd gives back what it has reserved.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger.State, code problem.Code, reason string, cancelled bool) error {
 	read := rec.Revision
 	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
