@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/events"
 	"github.com/lipdrop/lipdrop/internal/notice"
@@ -42,7 +43,7 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 	say := func(text string) { fmt.Fprintln(out, text) }
 	if c.Webhook != "" {
 		if err := local.CheckWebhook(c.Webhook); err != nil {
-			return fmt.Errorf("--webhook: %w", err)
+			return &client.UsageError{Reason: "--webhook: " + err.Error()}
 		}
 	}
 	stack, err := local.Start(ctx, local.Options{

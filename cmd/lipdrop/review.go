@@ -2,18 +2,27 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/lipdrop/lipdrop/internal/client"
 )
 
 type reviewCmd struct {
 	client.Target
-	Approve bool    `xor:"decision" required:"" help:"The output may be used."`
-	Reject  bool    `xor:"decision" required:"" help:"The output may not be used."`
+	Approve bool    `xor:"decision" help:"The output may be used."`
+	Reject  bool    `xor:"decision" help:"The output may not be used."`
 	Note    string  `placeholder:"TEXT" help:"Why."`
 	Take    string  `help:"Take to review. By default the newest one that has succeeded."`
 	JSON    bool    `name:"json" help:"Print the review as a JSON object."`
 	Name    jobName `arg:"" predictor:"job" help:"Name of the job, such as ads/talk."`
+}
+
+// Validate is called by kong. If the flags were required, the help would say that both are.
+func (c *reviewCmd) Validate() error {
+	if !c.Approve && !c.Reject {
+		return errors.New("missing flag: --approve or --reject")
+	}
+	return nil
 }
 
 // Run stores a decision about the output of a job.

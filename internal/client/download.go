@@ -119,6 +119,19 @@ type Download struct {
 	Fetched bool
 }
 
+// OpenFolder opens the folder that outputs are stored in. It makes the folder if it does not
+// exist.
+func OpenFolder(dir string) (*os.Root, error) {
+	path, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(path, 0o777); err != nil {
+		return nil, fmt.Errorf("outputs cannot be stored in %s: %w. Name another folder", dir, err)
+	}
+	return os.OpenRoot(path)
+}
+
 // downloadsAtOnce is how many files are fetched at the same time.
 const downloadsAtOnce = 6
 
@@ -126,14 +139,7 @@ const downloadsAtOnce = 6
 // the other outputs, and it returns all files that are complete. It does not fetch a
 // file again that is here already.
 func (c *Client) Download(ctx context.Context, d Downloads, outputs []Output) ([]Download, error) {
-	dir, err := filepath.Abs(d.Dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, fmt.Errorf("outputs cannot be stored in %s: %w. Name another folder", d.Dir, err)
-	}
-	root, err := os.OpenRoot(dir)
+	root, err := OpenFolder(d.Dir)
 	if err != nil {
 		return nil, err
 	}

@@ -121,8 +121,8 @@ func TestProblems(t *testing.T) {
 			`row 3, column A (name): the name ".a" begins with a dot, and such files are ignored. Remove the dot.`,
 			`row 4, column A (name): the name "a\\tb" has characters that cannot be seen or typed. Remove them.`,
 		}},
-		{name: "no voice", text: header + "a,a.mp4,\n", want: []string{"row 2, column C (audio): the row has no audio; sync/sync/lipsync/v2/pro requires one. Name an audio file there."}},
-		{name: "no column for the voices", text: "name,video\na,a.mp4\n", want: []string{`row 2, column "audio": the row has no audio; sync/sync/lipsync/v2/pro requires one. Name an audio file there.`}},
+		{name: "no voice", text: header + "a,a.mp4,\n", want: []string{"row 2, column C (audio): an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there."}},
+		{name: "no column for the voices", text: "name,video\na,a.mp4\n", want: []string{`row 2, column "audio": an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there.`}},
 		{name: "neither a video nor an image", text: header + "a,,a.wav\n", want: []string{"row 2, column B (video): the row has neither a video nor an image. Name a file in the column video or image, or a model in the column model."}},
 		{name: "an image for a model of videos", text: "name,video,image,audio\na,a.mp4,a.png,a.wav\n", want: []string{"row 2, column C (image): sync/sync/lipsync/v2/pro accepts no image. Leave it out of the row, or choose another model."}},
 		{name: "a video twice", text: "name,video,video_url,audio\na,a.mp4,b.mp4,a.wav\n", want: []string{"row 2, column B (video): video and video_url are the same input of sync/sync/lipsync/v2/pro. Remove one of the two."}},
@@ -162,7 +162,7 @@ func TestProblems(t *testing.T) {
 		}},
 		{name: "a quote inside a cell", text: "name,image,audio,prompt\na,a.png,a.wav,say \"hi\"\nb,b.png,,x\n", want: []string{
 			`row 2, column D: a double quote is inside a cell that has no quotes around it. Put the whole cell in double quotes, and write "" for each quote inside it.`,
-			"row 3, column C (audio): the row has no audio; community/live-avatar requires one. Name an audio file there.",
+			"row 3, column C (audio): an audio file is missing; community/live-avatar requires one. Name an audio file there.",
 		}},
 		{name: "a quote that is not closed", text: header + "\"a,a.mp4,a.wav\nb,b.mp4,b.wav\n", want: []string{
 			`row 2: a cell in double quotes does not end with one, or has a single one inside it. Write "" for each quote inside the cell, and end the cell with one quote.`,
@@ -172,7 +172,7 @@ func TestProblems(t *testing.T) {
 		{name: "every problem of every row", text: header + ",a.wav,\nb,b.mp4,b.txt\n", want: []string{
 			"row 2, column A (name): the row has no name. Give each row its own name: it becomes the name of the job.",
 			"row 2, column B (video): a.wav is an audio file; sync/sync/lipsync/v2/pro accepts a video there. Name a video.",
-			"row 2, column C (audio): the row has no audio; sync/sync/lipsync/v2/pro requires one. Name an audio file there.",
+			"row 2, column C (audio): an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there.",
 			"row 3, column C (audio): b.txt is not accepted: its suffix is not one of .wav, .mp3, .m4a, .aac, .ogg, .opus and .flac. Name an audio file.",
 		}},
 		{name: "JSON that is no object, is broken, or continues on the next line", file: "l.jsonl", text: "[1]\n{\"name\": \"a\",}\n{\n", want: []string{

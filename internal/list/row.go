@@ -110,7 +110,11 @@ func (r *Row) addMedia(texts map[string]string, given map[string]any, wrong repo
 		if value != "" {
 			r.addMedium(p, value, wrong)
 		} else if p.Required {
-			wrong(p.Name, fmt.Sprintf("the row has no %s; %s requires one", kind, r.Model.ID), fmt.Sprintf("Name %s there.", p.Kind.Noun()))
+			remedy := fmt.Sprintf("Name %s there.", p.Kind.Noun())
+			if r.Number == 0 { // a pair
+				remedy = fmt.Sprintf("Drop %s named %s too.", p.Kind.Noun(), r.Name)
+			}
+			wrong(p.Name, fmt.Sprintf("%s is missing; %s requires one", p.Kind.Noun(), r.Model.ID), remedy)
 		}
 	}
 	for _, kind := range kindColumns {
