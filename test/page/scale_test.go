@@ -219,6 +219,10 @@ func TestTenThousandJobs(t *testing.T) {
 	if n := rows(); n > 60 {
 		t.Errorf("%d rows are in the page after scrolling", n)
 	}
+	b.do("look at another page, and come back", chromedp.Evaluate(hide(true), nil), chromedp.Evaluate(hide(false), nil))
+	s.put(ledger.StatusKey("last"), encoded(ledger.Status{Name: "last", State: ledger.Waiting}), now.AddDate(-1, 0, 0))
+	b.waitFor("one more job is counted", `document.querySelector("#summary").innerText.includes("of 10001 ended")`)
+	b.check("the row is still shown", `document.querySelector('#rows [aria-rowindex="10001"]')?.innerText.includes("talk-09999")`)
 	b.do("search", chromedp.SendKeys("#search", "talk-07777"))
 	b.waitFor("one job is found", `document.querySelectorAll("#rows .row").length === 1`)
 	b.do("clear the search", chromedp.Evaluate(`(() => { const s = document.querySelector("#search"); s.value = ""; s.dispatchEvent(new Event("input")); })()`, nil))

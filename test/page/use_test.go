@@ -24,6 +24,11 @@ func (b *browser) check(what, expression string) {
 	}
 }
 
+// hide returns a script that hides the page, as another tab does, or shows it.
+func hide(hidden bool) string {
+	return fmt.Sprintf(`Object.defineProperty(document, "hidden", {value: %t, configurable: true}); document.dispatchEvent(new Event("visibilitychange"))`, hidden)
+}
+
 // The page changes while a person reads and writes on it, and takes nothing away from them.
 func TestJobChangesWhileItIsUsed(t *testing.T) {
 	b := openBrowser(t)
@@ -69,6 +74,12 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 	b.check("a screen reader does not read the same state of the connection again", `said === 0`)
 	b.check("the commands are still open", `document.querySelector("#job details").open`)
 	b.check("the play button still has the focus", `document.activeElement.matches(".play")`)
+
+	b.do("look at a second page", chromedp.Evaluate(hide(true)+`; new EventSource("api/events").addEventListener("jobs", (e) => { const { reset, rows } = JSON.parse(e.data); window.seen = !reset && rows; })`, nil))
+	change()
+	b.waitFor("the second page knows the change", `window.seen`)
+	b.do("come back", chromedp.Evaluate(hide(false), nil))
+	b.waitFor("the change is shown", `document.querySelector("#job .warnings")?.innerText === "change 2"`)
 
 	b.do("write a note, and lose the connection", chromedp.SendKeys("#note", "lips are late"),
 		chromedp.Evaluate(`window.connected = fetch; window.fetch = async () => { throw new TypeError("no connection"); }`, nil))

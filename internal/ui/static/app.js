@@ -43,7 +43,7 @@ function listen() {
     const change = JSON.parse(e.data);
     showConnection(change.trouble ?? "live", change.trouble);
     list.apply(change);
-    if (!change.reset && change.rows?.some((row) => row.key === job.key)) job.refresh();
+    if ((job.job || !change.reset) && change.rows?.some((row) => row.key === job.key)) job.refresh();
   });
   events.addEventListener("error", () => {
     showConnection("not connected; run lipdrop ui again if it has ended", true);

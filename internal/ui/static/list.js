@@ -39,15 +39,17 @@ export class List {
     setInterval(() => this.paint(), 15000); // the ages
   }
 
-  // apply applies an event of the command: rows that are new or have changed, and the keys of rows that are gone.
+  // apply applies an event of the command: rows that are new or have changed, and the keys of rows that are gone. After a
+  // reset, the old rows stay until all rows are known, so that the list does not jump.
   apply({ reset, rows = [], gone = [], reading }) {
-    if (reset) this.rows.clear();
+    if (reset) this.old = new Set(this.rows.keys());
     for (const row of rows) {
+      this.old.delete(row.key);
       row.time = Date.parse(row.started || row.updatedAt) || 0;
       row.lower = row.name.toLowerCase();
       this.rows.set(row.key, row);
     }
-    for (const key of gone) this.rows.delete(key);
+    for (const key of reading ? gone : [...gone, ...this.old]) this.rows.delete(key);
     this.reading = reading;
     if (!this.planned) {
       this.planned = requestAnimationFrame(() => { this.planned = 0; this.filter(); });
