@@ -192,14 +192,15 @@ func (s Source) lock(ctx context.Context, name, waiting string) (*flock.Flock, e
 	return lock, err
 }
 
-// build runs go build in a folder, without symbols for debuggers. It builds for this
-// machine, even if the environment names another system.
+// build runs go build in a folder, without symbols for debuggers and without the commit,
+// which git does not say about a checkout of another user. It builds for this machine, even
+// if the environment names another system.
 func (s Source) build(ctx context.Context, dir string, args ...string) error {
 	tool, err := exec.LookPath("go")
 	if err != nil {
 		return fmt.Errorf("the go command is not on PATH: install Go (%w)", err)
 	}
-	cmd := exec.CommandContext(ctx, tool, append([]string{"build", "-trimpath", "-ldflags", "-s -w"}, args...)...)
+	cmd := exec.CommandContext(ctx, tool, append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w"}, args...)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GOWORK=off", "PWD="+dir)
 	var output bytes.Buffer
