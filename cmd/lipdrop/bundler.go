@@ -52,6 +52,7 @@ type medium struct {
 	sum        client.Sum
 	info       media.Info
 	problem    *problem.Problem // why the file cannot be used; nil if it can
+	begun      bool             // it is being read, or was
 }
 
 // addList adds the rows of a list, each as the bundle inbox/<list>/<name>.job/.
@@ -113,9 +114,12 @@ func (b *bundler) bundlePairs(ctx context.Context) error {
 			return nil
 		}
 		files := map[string]string{}
+		paths := map[string]string{} // by what the row calls the file
 		for _, file := range f.Files() {
 			kind, _ := media.KindOf(file.Key)
-			files[string(kind)] = b.files.byKey[file.Key].path
+			base, at := strings.TrimSpace(path.Base(file.Key)), b.files.byKey[file.Key].path
+			files[string(kind)], paths[base] = base, at
+			b.media[at] = &medium{base: base} // at may lead to a file of another name
 			used[file.Key] = true
 		}
 		if len(files) == 0 {
@@ -123,6 +127,9 @@ func (b *bundler) bundlePairs(ctx context.Context) error {
 		}
 		folder, name := path.Split(f.Name)
 		row, problems := b.defaults.Pair(name, files)
+		for property, base := range row.Files {
+			row.Files[property] = paths[base]
+		}
 		pairs = append(pairs, pair{ledger.InboxPrefix + folder, row, problems})
 		return nil
 	})
@@ -197,9 +204,13 @@ func (b *bundler) readMedia(ctx context.Context, dir string, rows []list.Row) er
 				at = filepath.Join(dir, at)
 			}
 			row.Files[property] = at
-			if b.media[at] == nil {
-				m := &medium{base: filepath.Base(at)}
+			m := b.media[at]
+			if m == nil {
+				m = &medium{base: filepath.Base(at)}
 				b.media[at] = m
+			}
+			if !m.begun {
+				m.begun = true
 				group.Go(func() error { return m.read(ctx, at) })
 			}
 		}
@@ -210,12 +221,13 @@ func (b *bundler) readMedia(ctx context.Context, dir string, rows []list.Row) er
 // addBundle adds the job.json and the media of a row.
 func (b *bundler) addBundle(file, folder string, row list.Row) error {
 	input := row.Options
+	var warnings []string
 	if _, audio, ok := row.Pair(); ok {
-		var info media.Info
+		info := media.Info{Name: "the audio"} // of an address
 		if m := b.media[row.Files[audio]]; m != nil {
 			info = m.info
 		}
-		input, _ = row.Model.PairInput(row.Options, info) // the check will return the same warnings
+		input, warnings = row.Model.PairInput(row.Options, info)
 	}
 	input = maps.Clone(input)
 	for property, link := range row.Links {
@@ -240,7 +252,7 @@ func (b *bundler) addBundle(file, folder string, row list.Row) error {
 		return err
 	}
 	key := folder + row.Name + ".job/job.json"
-	b.files.byKey[key], b.rows[key] = newText(key, text.Bytes()), plannedRow{row, file}
+	b.files.byKey[key], b.rows[key] = newText(key, text.Bytes()), plannedRow{row, file, warnings}
 	return nil
 }
 

@@ -38,7 +38,8 @@ type plan struct {
 // plannedRow is a row of a list.
 type plannedRow struct {
 	list.Row
-	list string // the file of the list
+	list     string // the file of the list
+	warnings []string
 }
 
 // wrong is a problem of a file, or of a row of a list.
@@ -235,6 +236,7 @@ func (p *plan) check(ctx context.Context, stack *client.Client) error {
 	resolver := p.resolver
 	resolver.Files = check.Overlay{New: p.files.checkable(), Bucket: snapshot}
 	err = check.AssessEach(ctx, &resolver, p.files.keys(), func(key string, o check.Outcome) error {
+		o.Warnings = append(o.Warnings, p.rows[key].warnings...)
 		p.jobs = append(p.jobs, plannedJob{Outcome: o})
 		if o.State == ledger.Rejected {
 			p.reject(key, o.Finding.Name, o.Problems)

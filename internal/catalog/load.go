@@ -118,8 +118,8 @@ func parseModel(data []byte) (*Model, error) {
 	return m, nil
 }
 
-// validated returns the input schema of the file as this package validates inputs: with the
-// file's own rules, and with file names in place of URLs. Members are those of the file.
+// validated returns the file's input schema, changed for validation: it includes the file's
+// own rules, and accepts file names in place of URLs. Members are the members of the file.
 func (f *modelFile) validated(members map[string]any) map[string]any {
 	schema := members["inputSchema"].(map[string]any)
 	properties := schema["properties"].(map[string]any)

@@ -1,5 +1,5 @@
-// Package check says what jobs files would start, or what is wrong with them, before
-// they are dropped. It runs the same code as submit.
+// Package check says which jobs a set of files would start, or what is wrong with the
+// files, before they are dropped. It runs the same code as submit.
 package check
 
 import (

@@ -160,7 +160,7 @@ func Read(file string, text []byte, d Defaults) ([]Row, []Problem) {
 // report adds a problem.
 func (r *reader) report(p Problem) { r.problems = append(r.problems, p) }
 
-// Pair returns the job of a pair with the default model and options. Files has the path of
+// Pair returns the job of a pair with the default model and options. Files has the name of
 // each file by its kind.
 func (d Defaults) Pair(name string, files map[string]string) (Row, []Problem) {
 	rec := record{cells: []cell{{nameColumn, name}}, labels: map[string]string{nameColumn: "the name"}}

@@ -101,7 +101,8 @@ func (r *reader) cells(number int, header, fields []string, labels map[string]st
 	return cells, ok
 }
 
-// header returns the names of the columns, and adds what to call them to labels. If a list
+// header returns the names of the columns. For each name it stores in labels what a report
+// calls the column. If a list
 // has none of the columns, header reports that and returns nil.
 func (r *reader) header(number int, fields []string, labels map[string]string) []string {
 	names := make([]string, len(fields))
