@@ -102,8 +102,7 @@ func (r *reader) cells(number int, header, fields []string, labels map[string]st
 }
 
 // header returns the names of the columns. For each name it stores in labels what a report
-// calls the column. If a list
-// has none of the columns, header reports that and returns nil.
+// calls the column. If a list has none of the columns, header reports that and returns nil.
 func (r *reader) header(number int, fields []string, labels map[string]string) []string {
 	names := make([]string, len(fields))
 	known := false
