@@ -156,6 +156,9 @@ func (s *Server) again(ctx context.Context, a action) (string, error) {
 		return "", &client.StateError{Reason: a.Name + " has no file that can be dropped again"}
 	}
 	head, err := s.Client.Bucket.Head(ctx, key)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return "", &client.StateError{Reason: path.Base(key) + " is no longer in the bucket; drop the files again"}
+	}
 	if err != nil {
 		return "", s.Client.Explain("read "+key, key, err)
 	}

@@ -137,6 +137,22 @@ func TestAttacksOnTheRoutes(t *testing.T) {
 		}
 	})
 
+	t.Run("cookies of other servers of this machine", func(t *testing.T) {
+		u, _ := url.Parse(v.base)
+		cookies := []*http.Cookie{{Name: "lipdrop", Value: "x", Path: "/"}} // another server may use the name
+		for i := range 10 {
+			cookies = append(cookies, &http.Cookie{Name: fmt.Sprint("other", i), Value: strings.Repeat("x", 4000), Path: "/"})
+		}
+		v.http.Jar.SetCookies(u, cookies)
+		if status, body := v.send("GET", "api/job?key=talk", "", ""); status != http.StatusOK {
+			t.Errorf("HTTP status %d: %s", status, body)
+		}
+		for _, c := range cookies {
+			c.MaxAge = -1
+		}
+		v.http.Jar.SetCookies(u, cookies)
+	})
+
 	t.Run("a part that nobody has asked for", func(t *testing.T) {
 		status, body := v.send("POST", "api/drop/open", jsonType, `{"files":[{"path":"talk.mp4","size":100000},{"path":"talk.wav","size":100000}]}`)
 		id := regexp.MustCompile(`"id":"([^"]+)"`).FindStringSubmatch(body)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -93,6 +95,13 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 
 	b.do("sleep for two hours", chromedp.Evaluate(`window.signed = document.querySelector(".stage video").src; const now = Date.now; Date.now = () => now() + 2 * 3600 * 1000;`, nil))
 	b.waitFor("the player has new addresses", `document.querySelector(".stage video")?.src !== signed`)
+
+	if _, err := c.S3.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &c.Bucket.Name, Key: aws.String("inbox/talk.wav")}); err != nil {
+		t.Fatal(err)
+	}
+	b.press("#again")
+	b.do("drop again what was deleted", chromedp.Click("#confirm .primary"))
+	b.waitFor("the page says what to do", `document.querySelector("#notice").innerText === "talk.wav is no longer in the bucket; drop the files again"`)
 
 	b.do("go to the job", chromedp.Evaluate(`document.querySelector("#job").focus()`, nil))
 	b.key(kb.Escape)
