@@ -35,8 +35,8 @@ func TestListings(t *testing.T) {
 			t.Fatal(err)
 		}
 		overlay := check.Overlay{New: bucketOf(fresh...), Bucket: snapshot}
+		prefix, after, limit := rapid.SampledFrom([]string{"inbox/", "inbox/a", "inbox/b.", "x"}).Draw(t, "prefix"), rapid.SampledFrom([]string{"", "inbox/a.", "inbox/b"}).Draw(t, "after"), rapid.IntRange(1, 20).Draw(t, "limit")
 		for range 2 { // the second time, the snapshot remembers
-			prefix, after, limit := rapid.SampledFrom([]string{"inbox/", "inbox/a", "inbox/b.", "x"}).Draw(t, "prefix"), rapid.SampledFrom([]string{"", "inbox/a.", "inbox/b"}).Draw(t, "after"), rapid.IntRange(1, 20).Draw(t, "limit")
 			for _, list := range []func(drop.Files) ([]drop.File, bool, error){
 				func(f drop.Files) ([]drop.File, bool, error) { return f.List(t.Context(), prefix, limit) },
 				func(f drop.Files) ([]drop.File, bool, error) { return f.ListFolder(t.Context(), prefix, after, limit) },

@@ -62,7 +62,7 @@ func TestPrepareTellsEveryProblemOfAPair(t *testing.T) {
 			Remedy: "Rename temprature to temperature.",
 			Member: "temprature", Again: []string{"preset.json", "a file of the pair"},
 		},
-		{Code: problem.FileEmpty, Member: "video_url", Again: []string{"talk.mp4"}}, // in package media's words
+		{Code: problem.FileEmpty, Member: "video_url", Again: []string{"talk.mp4"}}, // its Reason and Remedy are from package media, and are cleared above
 		{Code: problem.TooLong, Reason: "talk.wav is 17.3 s long; sync/react-1 accepts at most 15 s", Remedy: "Shorten talk.wav to at most 15 s.", Member: "audio_url", Again: []string{"talk.wav"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -31,7 +31,7 @@ func FuzzAnswer(f *testing.F) {
 			trace.GetConn(r.Host)
 			trace.GotConn(httptrace.GotConnInfo{})
 			return &http.Response{
-				StatusCode: 100 + (status%500+500)%500, Header: http.Header{"Content-Type": {contentType}, "Retry-After": {body}},
+				StatusCode: 100 + (status%500+900)%500, Header: http.Header{"Content-Type": {contentType}, "Retry-After": {body}},
 				Body: io.NopCloser(strings.NewReader(body)),
 			}, nil
 		})}}

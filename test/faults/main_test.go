@@ -77,7 +77,7 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// With -jobs 0, only the other parts run.
+// With -jobs 0, simulate does nothing, so only the other parts of the simulation run.
 func TestNoJobs(t *testing.T) {
 	total, err := simulate(0, 1)
 	if err != nil {
@@ -230,7 +230,7 @@ func TestCheckFinds(t *testing.T) {
 		}, wrongStatus, ""},
 		{"a wrong notice", func(s *simulation) { s.w.WrongNotices = []string{"wrong"} }, wrongStatus, ""},
 		{"the token in a notice", func(s *simulation) { s.w.Notices[0].Reason = world.Token }, leaked, ""},
-		{"fewer jobs than a day had are allowed", func(s *simulation) {
+		{"the cap is lower than the number of jobs of a day", func(s *simulation) {
 			s.w.Caps, s.caps.most = budget.Caps{Jobs: 1}, map[string]budget.Caps{budget.Day(world.Begin): {Jobs: 1}, budget.Day(world.Begin.AddDate(0, 0, 1)): {Jobs: 1}}
 		}, overCap, "are accepted; the caps are {Jobs:1"},
 		{"a book is gone", func(s *simulation) {

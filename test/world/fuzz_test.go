@@ -26,7 +26,7 @@ func FuzzResponses(f *testing.F) {
 		w := newWorld(t)
 		w.RunComfy.Queue = 10 * time.Minute
 		made := calls[int(call)%len(calls)]
-		faulty(w, made, runcomfytest.Fault{Status: 100 + int(status)%500, Body: []byte(body)}, 3*time.Hour)
+		faulty(w, made, runcomfytest.Fault{Status: 100 + (int(status)+400)%500, Body: []byte(body)}, 3*time.Hour)
 		dropPair(t, w)
 		w.Run(time.Minute)
 		if made == runcomfytest.CallCancel {

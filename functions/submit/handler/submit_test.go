@@ -161,8 +161,8 @@ func TestHundredSubmitsAtOnce(t *testing.T) {
 	}
 }
 
-// Two invocations submit a take only once, before whichever call of the first one the
-// second one runs.
+// Two invocations submit a take only once. The second one runs before each call of the
+// first one in turn.
 func TestSubmitsSideBySide(t *testing.T) {
 	calls := 0
 	count := worldtest.New(t)

@@ -80,8 +80,8 @@ type clock struct{ time time.Time }
 
 func (c *clock) now() time.Time { return c.time }
 
-// finish steps through x in virtual time, and returns when it waited until,
-// as seconds since the start.
+// finish runs x to its end in virtual time. It returns the time at which each wait ended, in
+// seconds since the start.
 func finish(t *testing.T, m *states.Machine, x *states.Execution, c *clock, invoke states.Invoker) []float64 {
 	t.Helper()
 	var wakes []float64
@@ -257,7 +257,7 @@ func TestHowAnExecutionEnds(t *testing.T) {
 			events: "TaskFailed ExecutionFailed",
 		},
 		{
-			name:   "a function that takes as long as the task may times out",
+			name:   "a function that takes the task's whole TimeoutSeconds times out",
 			invoke: fails(), takes: 60 * time.Second,
 			status: states.Failed, error: "States.Timeout",
 			events: "TaskStarted TaskTimedOut ExecutionFailed",
