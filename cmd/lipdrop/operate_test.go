@@ -115,7 +115,7 @@ func TestCancelCommand(t *testing.T) {
 	name := "ads/Grüße 1"
 	s.dropPair(name)
 	s.await(name, ledger.InQueue)
-	s.lipdrop(1, "redrive", name, name+" cannot be redriven: ", "RUNNING", "; it is in_queue")
+	s.lipdrop(1, "redrive", name, name+" needs no redrive: its execution is running")
 	s.lipdrop(0, "cancel", norm.NFD.String(name), "stopped the execution of "+name, name+": cancelled (cancelled_by_stop)", "upload a file of the job again")
 	if st := s.await(name, ledger.Cancelled); st.Code != problem.CancelledByStop || st.Remedy == "" {
 		t.Errorf("status %s", client.Describe(st))

@@ -175,6 +175,9 @@ func takesOf(records []ledger.Record) []string {
 func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
 	_, err := c.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: c.executionARN(rec)})
 	if not, ok := errors.AsType[*types.ExecutionNotRedrivable](err); ok {
+		if strings.Contains(not.ErrorMessage(), "RUNNING") { // the record may still say failed
+			return &StateError{Reason: rec.Name + " needs no redrive: its execution is running, and its status will show the outcome", Idle: true}
+		}
 		return &StateError{Reason: fmt.Sprintf("%s cannot be redriven: %s; it is %s", rec.Name, strings.TrimSuffix(not.ErrorMessage(), "."), c.describeTake(rec))}
 	}
 	return Explain("redrive the execution of "+rec.Name, *c.executionARN(rec), err)
