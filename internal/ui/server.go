@@ -84,8 +84,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	server := &http.Server{
 		Handler: s.shell, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 64 << 10, // a browser also sends the cookies of other servers of this machine
-		BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog:    log.New(io.Discard, "", 0), // a log could contain parts of requests
+		BaseContext:    func(net.Listener) context.Context { return ctx },
+		ErrorLog:       log.New(io.Discard, "", 0), // a log could contain parts of requests
 	}
 	go s.feed.run(ctx)
 	context.AfterFunc(ctx, func() { _ = server.Close() })
