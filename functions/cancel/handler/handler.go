@@ -168,9 +168,9 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 
 // cancelRequest asks RunComfy to cancel a request, and returns its result. RunComfy
 // reports a request that an earlier call cancelled as not cancellable, so
-// cancelRequest then asks for the result. It does the same after an error response,
-// because a request that has ended cannot be cancelled. The error counts only if the
-// request has not ended.
+// cancelRequest then asks for the result. It also asks after an error response, because
+// a request that has ended cannot be cancelled. If the result does not say that the
+// request has ended, cancelRequest returns the error of the cancellation.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err == nil && outcome == runcomfy.OutcomeCancelled {
@@ -180,7 +180,8 @@ func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy
 		return runcomfy.Result{}, err
 	}
 	result, resultErr := h.API.Result(ctx, requestID)
-	if err != nil && resultErr == nil && !result.State.Ended() {
+	_, responded := errors.AsType[*runcomfy.Error](resultErr)
+	if err != nil && (responded || resultErr == nil && !result.State.Ended()) {
 		return runcomfy.Result{}, err
 	}
 	return result, resultErr

@@ -197,12 +197,30 @@ func TestCancelResponses(t *testing.T) {
 // An execution is stopped, and RunComfy no longer knows the job. This is believed after a few
 // minutes, and the reason does not say whether the job is paid for.
 func TestStopOfAnUnknownJob(t *testing.T) {
-	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) {
-		worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "unknown request"), 30*time.Hour)
-	})
+	unknown := worldtest.Fault(t, runcomfytest.CallCancel, "unknown request")
+	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) { setFaults(w, &unknown, &unknown) })
 	w.Pass(10 * time.Minute)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); st.Reason != "the execution was stopped" {
 		t.Errorf("reason %q", st.Reason)
+	}
+}
+
+// RunComfy cannot cancel the job for an hour, and does not know its result. Only a
+// cancellation says that there is nothing to cancel, so the job is cancelled after the hour.
+func TestCancelWhileTheResultIsUnknown(t *testing.T) {
+	broken, unknown := worldtest.Fault(t, runcomfytest.CallCancel, "503"), worldtest.Fault(t, runcomfytest.CallResult, "unknown request")
+	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) { setFaults(w, &broken, &unknown) })
+	w.Pass(time.Hour)
+	w.RunComfy.Fault = nil
+	w.Pass(2 * time.Hour)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
+}
+
+// setFaults sets what RunComfy responds to every /cancel and /result.
+func setFaults(w *world.World, cancel, result *runcomfytest.Fault) {
+	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+		call, _ := runcomfytest.CallOf(r)
+		return map[runcomfytest.Call]*runcomfytest.Fault{runcomfytest.CallCancel: cancel, runcomfytest.CallResult: result}[call]
 	}
 }
 
@@ -213,12 +231,7 @@ func TestCancelImpossibleForADay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) {
 				fault := worldtest.Fault(t, runcomfytest.CallCancel, name)
-				w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
-					if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallCancel || call == runcomfytest.CallResult {
-						return &fault
-					}
-					return nil
-				}
+				setFaults(w, &fault, &fault)
 			})
 			w.Pass(19 * time.Hour)
 			if st := w.Status("ads/talk"); st.State.Ended() {
