@@ -15,7 +15,7 @@ import (
 )
 
 // flagsFirst returns the arguments with the flags of the verb before its other arguments,
-// because kong accepts no further argument after a flag that follows one.
+// because kong rejects an argument if a flag stands between it and the argument before it.
 func flagsFirst(verbs []*kong.Node, args []string) []string {
 	verb := slices.IndexFunc(verbs, func(v *kong.Node) bool { return len(args) > 0 && v.Name == args[0] })
 	if verb < 0 {

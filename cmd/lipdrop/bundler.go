@@ -52,7 +52,6 @@ type medium struct {
 	sum        client.Sum
 	info       media.Info
 	problem    *problem.Problem // why the file cannot be used; nil if it can
-	begun      bool             // it is being read, or was
 }
 
 // addList adds the rows of a list, each as the bundle inbox/<list>/<name>.job/.
@@ -114,12 +113,11 @@ func (b *bundler) bundlePairs(ctx context.Context) error {
 			return nil
 		}
 		files := map[string]string{}
-		paths := map[string]string{} // by what the row calls the file
+		paths := map[string]string{} // by file name
 		for _, file := range f.Files() {
 			kind, _ := media.KindOf(file.Key)
-			base, at := strings.TrimSpace(path.Base(file.Key)), b.files.byKey[file.Key].path
+			base, at := strings.TrimSpace(path.Base(file.Key)), b.files.byKey[file.Key].named
 			files[string(kind)], paths[base] = base, at
-			b.media[at] = &medium{base: base} // at may lead to a file of another name
 			used[file.Key] = true
 		}
 		if len(files) == 0 {
@@ -204,13 +202,9 @@ func (b *bundler) readMedia(ctx context.Context, dir string, rows []list.Row) er
 				at = filepath.Join(dir, at)
 			}
 			row.Files[property] = at
-			m := b.media[at]
-			if m == nil {
-				m = &medium{base: filepath.Base(at)}
+			if b.media[at] == nil {
+				m := &medium{base: filepath.Base(at)}
 				b.media[at] = m
-			}
-			if !m.begun {
-				m.begun = true
 				group.Go(func() error { return m.read(ctx, at) })
 			}
 		}

@@ -62,12 +62,12 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	if err := c.ask(ctx, p, say); err != nil {
 		return err
 	}
-	if c.Get != "" && p.starting() > 0 { // a folder that cannot be used costs nothing yet
+	if c.Get != "" && p.starting() > 0 { // check the folder before the jobs are paid for
 		folder, err := client.OpenFolder(c.Get)
 		if err != nil {
 			return fmt.Errorf("nothing was sent: %w", err)
 		}
-		_ = folder.Close() // it was only opened as a check
+		_ = folder.Close()
 	}
 	if err := p.send(ctx, stack, say); err != nil {
 		return err

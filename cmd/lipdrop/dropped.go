@@ -28,6 +28,7 @@ type dropped struct {
 type localFile struct {
 	drop.File
 	path     string // without links; empty for a text
+	named    string // the path that the person knows, which may be a link
 	text     []byte
 	inFolder bool // no argument names it, only its folder
 }
@@ -115,12 +116,12 @@ func (d *dropped) add(arg string) error {
 			return
 		}
 		d.byKey[key] = newLocalFile(key, target, info)
-		d.byKey[key].inFolder = below != "."
+		d.byKey[key].named, d.byKey[key].inFolder = file, below != "."
 	})
 	return errors.Join(errs...)
 }
 
-// nothingIn returns the error for arguments that hold nothing but files that are left out.
+// nothingIn returns the error for arguments of which no file is dropped.
 func nothingIn(args []string) error {
 	return fmt.Errorf("%s: there is no file to drop; files and folders whose names begin with a dot are left out", strings.Join(args, ", "))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/client"
@@ -96,8 +97,8 @@ func (f *follow) untilEnd(ctx context.Context) (int, error) {
 	return f.outcome(ctx, context.Cause(following), seen, err)
 }
 
-// outcome returns what untilEnd returns if Follow has returned err. The cause is that of the
-// context of Follow; ctx is the context of the command.
+// outcome returns the results of untilEnd after Follow has returned err. The parameter cause
+// says why the context of Follow ended; ctx is the context of the command.
 func (f *follow) outcome(ctx context.Context, cause error, seen map[string]client.Status, err error) (int, error) {
 	missing := f.missing(seen)
 	switch {
@@ -145,18 +146,21 @@ func (f *follow) missing(seen map[string]client.Status) []string {
 
 // continuing says how many jobs have not ended, and which name has no status.
 func (f *follow) continuing(seen map[string]client.Status) string {
-	text := fmt.Sprintf("%d jobs continue", len(openCodes(seen)))
-	if len(openCodes(seen)) == 1 {
-		text = "1 job continues"
+	var parts []string
+	missing := f.missing(seen)
+	switch n := len(openCodes(seen)); {
+	case n == 1:
+		parts = append(parts, "1 job continues")
+	case n > 1 || len(missing) == 0:
+		parts = append(parts, fmt.Sprintf("%d jobs continue", n))
 	}
-	switch missing := f.missing(seen); len(missing) {
-	case 0:
-		return text
-	case 1:
-		return fmt.Sprintf("%s, and %s has no status yet", text, missing[0])
-	default:
-		return fmt.Sprintf("%s, and %d names have no status yet", text, len(missing))
+	switch n := len(missing); {
+	case n == 1:
+		parts = append(parts, missing[0]+" has no status yet")
+	case n > 1:
+		parts = append(parts, fmt.Sprintf("%d names have no status yet", n))
 	}
+	return strings.Join(parts, ", and ")
 }
 
 // openCodes returns the exit codes for the jobs that have not ended.

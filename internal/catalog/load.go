@@ -88,7 +88,7 @@ func parseModel(data []byte) (*Model, error) {
 		m.references.pattern = regexp.MustCompile(`(?i)\b` + m.references.Word + `([0-9]+)\b`)
 	}
 
-	schema := file.validated(doc.(map[string]any))
+	schema := file.validationSchema(doc.(map[string]any))
 	m.names = slices.Sorted(maps.Keys(schema["properties"].(map[string]any)))
 	if m.schema, err = compile(schema); err != nil {
 		return nil, fmt.Errorf("inputSchema: %w", err)
@@ -118,9 +118,10 @@ func parseModel(data []byte) (*Model, error) {
 	return m, nil
 }
 
-// validated returns the file's input schema, changed for validation: it includes the file's
-// own rules, and accepts file names in place of URLs. Members are the members of the file.
-func (f *modelFile) validated(members map[string]any) map[string]any {
+// validationSchema returns the input schema with which lipdrop validates: it includes the
+// file's own rules, and accepts file names in place of URLs. It changes members, which holds
+// the same file as generic JSON.
+func (f *modelFile) validationSchema(members map[string]any) map[string]any {
 	schema := members["inputSchema"].(map[string]any)
 	properties := schema["properties"].(map[string]any)
 	for _, g := range f.Media {

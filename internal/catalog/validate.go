@@ -32,7 +32,8 @@ func (m *Model) Validate(input map[string]any) []problem.Problem {
 
 // Value returns the value of a property that a text stands for. If the property accepts
 // numbers or booleans but no texts, and the text reads as such a number or boolean, Value
-// returns the number or boolean; TRUE counts as true. Otherwise it returns the text; Validate reports it if the property accepts no text.
+// returns the number or boolean; TRUE counts as true. Otherwise it returns the text, and
+// Validate reports it if the property accepts no text.
 func (m *Model) Value(name, text string) any {
 	s, ok := m.schema.Properties[name]
 	if !ok || s.Types == nil {
@@ -147,7 +148,7 @@ func isUsable(v any) bool {
 		f, err := v.Float64()
 		mantissa, _, _ := strings.Cut(strings.ToLower(v.String()), "e")
 		isUnderflow := f == 0 && strings.ContainsAny(mantissa, "123456789")
-		if err != nil || isUnderflow { // big.Rat would compute its exponent
+		if err != nil || isUnderflow { // big.Rat would take long to compute the power of ten
 			return false
 		}
 		_, ok := new(big.Rat).SetString(v.String())

@@ -250,18 +250,20 @@ func TestValidateRefusesUnusableNumbers(t *testing.T) {
 
 // FuzzValidate checks that ValidateOptions does not panic for any value of an option.
 func FuzzValidate(f *testing.F) {
-	for _, value := range []string{`1`, `0e99999999999999999999`, `"0e-99999999999999999999"`, `1e400`, `true`, `"cut_off"`, `[null, {"a": -0.5}]`} {
+	for _, value := range []string{`1`, `0e99999999999999999999`, `"0e-99999999999999999999"`, `1e400`, `true`, `TRUE`, `0,5`, `"cut_off"`, `[null, {"a": -0.5}]`} {
 		f.Add(value)
 	}
 	models := []*catalog.Model{model(f, react1), model(f, liveAvatar), model(f, fifth)}
 	f.Fuzz(func(t *testing.T, text string) {
 		var value any
-		if decodeNumber(text, &value) != nil {
-			t.Skip("not JSON")
-		}
+		isJSON := decodeNumber(text, &value) == nil
 		for _, m := range models {
 			for _, o := range m.Options() {
-				for _, v := range []any{value, m.Value(o.Name, text)} {
+				values := []any{m.Value(o.Name, text)}
+				if isJSON {
+					values = append(values, value)
+				}
+				for _, v := range values {
 					for _, p := range m.ValidateOptions(map[string]any{o.Name: v}) {
 						if p.Code == "" || p.Reason == "" || p.Remedy == "" {
 							t.Errorf("%s of %s: %+v", o.Name, m.ID, p)

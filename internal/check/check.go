@@ -6,7 +6,6 @@ import (
 	"context"
 	"path"
 	"strings"
-	"time"
 
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -120,7 +119,7 @@ type Problem struct {
 func (o Outcome) Describe() Job {
 	job := Job{Name: o.Finding.Name, State: o.State, Model: o.Job.Model, Jobs: o.Finding.Jobs, Warnings: o.Warnings}
 	if o.State == Ready {
-		job.Input, job.Expected = o.Job.Input, millis(o.Job.Expected.Length)
+		job.Input, job.Expected = o.Job.Input, ledger.Seconds(o.Job.Expected.Length)
 	}
 	for _, used := range o.Job.Media {
 		m := Medium{File: File(used.File.Key), Property: used.Property}
@@ -128,7 +127,7 @@ func (o Outcome) Describe() Job {
 			m.File = used.Input().URL
 		}
 		length := used.Info.Longest()
-		m.Seconds, m.Exact = millis(length.D), length.Exact
+		m.Seconds, m.Exact = ledger.Seconds(length.D), length.Exact
 		m.Width, m.Height, m.Codecs = used.Info.Width, used.Info.Height, used.Info.Codecs()
 		job.Media = append(job.Media, m)
 	}
@@ -155,6 +154,3 @@ func UploadRank(key string) int {
 
 // File returns a key without inbox/, as the person named the file.
 func File(key string) string { return path.Clean(strings.TrimPrefix(key, ledger.InboxPrefix)) }
-
-// millis returns a duration in seconds, rounded to milliseconds.
-func millis(d time.Duration) float64 { return float64(d.Round(time.Millisecond).Milliseconds()) / 1000 }

@@ -55,7 +55,7 @@ func TestExplainWithoutAConnection(t *testing.T) {
 	unsent := &smithy.OperationError{Err: &smithyhttp.RequestSendError{Err: errors.New("connection refused")}}
 	for dir, want := range map[string]string{
 		"":         "cannot read a.mp4: connection refused. Check your network and the region",
-		".lipdrop": "cannot read a.mp4: connection refused. The local stack in .lipdrop does not run any longer. Start it with: lipdrop local",
+		".lipdrop": "cannot read a.mp4: connection refused. The local stack in .lipdrop is no longer running. Start it with: lipdrop local",
 	} {
 		if err := (&Client{Dir: dir}).Explain("read a.mp4", "", unsent); err.Error() != want {
 			t.Errorf("%v, want %s", err, want)

@@ -118,7 +118,7 @@ func (c *Client) Explain(purpose, key string, err error) error {
 	}
 	remedy := checkNetwork
 	if c.Local() {
-		remedy = "The local stack in " + c.Dir + " does not run any longer. Start it with: lipdrop local"
+		remedy = "The local stack in " + c.Dir + " is no longer running. Start it with: lipdrop local"
 	}
 	return explain(purpose, resource, remedy, err)
 }

@@ -127,7 +127,8 @@ type Job struct {
 	listings      int               // how many listings Prepare may make
 }
 
-// Manifest returns the job.json of a bundle's job, and false for a pair or without a job.
+// Manifest returns the job.json of a bundle's job. It returns false for the job of a pair,
+// and for a nil Job.
 func (j *Job) Manifest() (File, bool) {
 	if j == nil || j.doc == nil {
 		return File{}, false

@@ -59,8 +59,8 @@ func since(f File) string {
 	return fmt.Sprintf("%s is from %s", path.Base(f.Key), f.LastModified.UTC().Format("2006-01-02 15:04:05 MST"))
 }
 
-// visible returns a name, in quotes if it begins or ends with a space, or has spaces that
-// are not the usual one.
+// visible returns a name. It quotes a name that begins or ends with a space, or contains an
+// invisible character or a space other than U+0020.
 func visible(name string) string {
 	unusual := func(r rune) bool { return r != ' ' && unicode.Is(unicode.Zs, r) || r == '\u200b' || r == '\ufeff' }
 	if stem := stemOf(name); strings.TrimSpace(name) != name || strings.TrimSpace(stem) != stem || strings.ContainsFunc(name, unusual) {

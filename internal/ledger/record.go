@@ -190,6 +190,11 @@ func (r Record) Free() bool {
 	}
 }
 
+// Seconds returns a duration in seconds, rounded to milliseconds, as records hold it.
+func Seconds(d time.Duration) float64 {
+	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
+}
+
 // Input is a file of a take, or an https URL that was passed on unchanged. The
 // URL is recorded without its query, which counts as a secret.
 type Input struct {

@@ -41,7 +41,7 @@ func (r *reader) row(rec record) Row {
 		}
 	}
 	row.Name = norm.NFC.String(texts[nameColumn])
-	noColumn := rec.table && rec.labels[nameColumn] == "" // which header has reported
+	noColumn := rec.table && rec.labels[nameColumn] == "" // reader.header has reported the missing column
 	if reason, remedy := badName(row.Name); reason != "" && !noColumn {
 		wrong(nameColumn, reason, remedy)
 	}
@@ -53,7 +53,11 @@ func (r *reader) row(rec record) Row {
 	case texts["image"] != "":
 		id = r.ImageModel
 	default:
-		wrong("video", "the row has neither a video nor an image", "Name a file in the column video or image, or a model in the column model.")
+		if row.isPair() {
+			wrong("video", "a video or an image is missing", fmt.Sprintf("Drop a video or an image named %s too.", row.Name))
+		} else {
+			wrong("video", "the row has neither a video nor an image", "Name a file in the column video or image, or a model in the column model.")
+		}
 		return row
 	}
 	model, ok := r.Catalog.Model(id)
@@ -111,7 +115,7 @@ func (r *Row) addMedia(texts map[string]string, given map[string]any, wrong repo
 			r.addMedium(p, value, wrong)
 		} else if p.Required {
 			remedy := fmt.Sprintf("Name %s there.", p.Kind.Noun())
-			if r.Number == 0 { // a pair
+			if r.isPair() {
 				remedy = fmt.Sprintf("Drop %s named %s too.", p.Kind.Noun(), r.Name)
 			}
 			wrong(p.Name, fmt.Sprintf("%s is missing; %s requires one", p.Kind.Noun(), r.Model.ID), remedy)
@@ -119,10 +123,17 @@ func (r *Row) addMedia(texts map[string]string, given map[string]any, wrong repo
 	}
 	for _, kind := range kindColumns {
 		if texts[kind] != "" && !known[kind] {
-			wrong(kind, fmt.Sprintf("%s accepts no %s", r.Model.ID, kind), "Leave it out of the row, or choose another model.")
+			remedy := "Leave it out of the row, or choose another model."
+			if r.isPair() {
+				remedy = "Choose another model."
+			}
+			wrong(kind, fmt.Sprintf("%s accepts no %s", r.Model.ID, kind), remedy)
 		}
 	}
 }
+
+// isPair reports whether the row is a pair, which has the options of the command line.
+func (r *Row) isPair() bool { return r.Number == 0 }
 
 // addMedium adds a medium to the row.
 func (r *Row) addMedium(p catalog.MediaProperty, value string, wrong reporter) {

@@ -35,8 +35,8 @@ var rare = map[string]string{
 }
 
 // warnRare warns that few programs decode a track. The parameter what names the codec as
-// a person knows it. It is empty if many programs decode the track. The pictures of an
-// audio file do not matter.
+// a person knows it. It is empty if many programs decode the track. It ignores the
+// pictures of an audio file, because no model uses them.
 func (i *Info) warnRare(t *Track, what string) {
 	if what == "" || t == i.Video && i.Kind == Audio {
 		return

@@ -290,7 +290,8 @@ func clusterTime(r *reader, cluster element) (at, next int64) {
 	return -1, cluster.body
 }
 
-// begin returns when the first of a cluster's blocks starts, as far as they have been read.
+// begin returns the earliest start of the first blocks of a cluster, in units of the file. It
+// looks only at blocks that are in memory already.
 // A block may start before the timestamp of its cluster.
 func begin(r *reader, cluster element) int64 {
 	const most = 8 // blocks
@@ -417,8 +418,8 @@ func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
 }
 
 // readBlocks reads the blocks of a cluster between the offsets off and end, and records when
-// they start and end. It reports whether it could. If off is a guess, it records only blocks of known tracks that
-// follow one another up to the end.
+// they start and end. It reports whether it could. If off is a guess, it
+// records only blocks of known tracks that follow one another up to the end.
 func (m *matroska) readBlocks(r *reader, base, off, end int64, guess bool, left *int) bool {
 	trial := *m
 	trial.tracks = slices.Clone(m.tracks)

@@ -97,6 +97,8 @@ func TestProblems(t *testing.T) {
 			"talk.mp3 is not what its suffix says: it is not an audio file, but text/plain", downloadAgain("talk.mp3")},
 		{"an error message as image", "a.webp", []byte(`{"error": "AccessDenied"}`), problem.FileMismatch,
 			"a.webp is not what its suffix says: it is not an image, but application/json", downloadAgain("a.webp")},
+		{"a web page in XHTML as video", "talk.mp4", []byte(`<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><body>Sign in</body></html>`), problem.FileMismatch,
+			"talk.mp4 is not what its suffix says: it is not a video, but application/xhtml+xml", downloadAgain("talk.mp4")},
 		{"a playlist as video", "talk.mp4", []byte("#EXTM3U\n#EXT-X-VERSION:3\n"), problem.FileMismatch,
 			"talk.mp4 is not what its suffix says: it is not a video, but application/vnd.apple.mpegurl", downloadAgain("talk.mp4")},
 		{"an archive as video", "talk.mov", slices.Concat([]byte("PK\x03\x04"), make([]byte, 22), le(uint16(8), uint16(0)), []byte("talk.avi")), problem.FileMismatch,

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gabriel-vasile/mimetype"
+
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
@@ -58,9 +60,6 @@ func convert(file string, to Kind) string {
 	return fmt.Sprintf("Convert %s to %s.", file, formats[to])
 }
 
-// texts are the MIME types of texts that do not begin with text/.
-var texts = []string{"application/json", "application/vnd.apple.mpegurl"}
-
 // archives are the MIME types of files that hold other files.
 var archives = []string{"application/zip", "application/gzip", "application/vnd.rar", "application/x-7z-compressed", "application/x-tar"}
 
@@ -72,12 +71,21 @@ func unknownContent(file string, kind Kind, content string) error {
 	switch {
 	case strings.HasPrefix(content, string(kind)+"/"):
 		is, remedy = content, convert(file, kind)
-	case strings.HasPrefix(content, "text/") || slices.Contains(texts, content):
+	case isText(content) || content == "application/vnd.apple.mpegurl":
 		remedy = fmt.Sprintf("Download or export %s again: it holds only text, such as an error message.", file)
 	case slices.Contains(archives, content):
 		remedy = fmt.Sprintf("Unpack %s: it is an archive.", file)
 	}
 	return newProblem(problem.FileMismatch, fmt.Sprintf("%s is not what its suffix says: it is %s", file, is), remedy)
+}
+
+// isText reports whether a MIME type is that of a text, such as application/json.
+func isText(content string) bool {
+	mime := mimetype.Lookup(content)
+	for mime != nil && !mime.Is("text/plain") {
+		mime = mime.Parent()
+	}
+	return mime != nil
 }
 
 // checkTracks returns the problem of a file without the track that its kind needs, or

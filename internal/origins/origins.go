@@ -63,9 +63,9 @@ func Parse(entries []string) (List, error) {
 	return l, nil
 }
 
-// unsafe matches an existing escape, and the characters that ParseURL escapes, because a
-// URL may not contain them. It does not match control characters below a space: a URL
-// with one is an error.
+// unsafe matches a character that ParseURL escapes because a URL may not contain it, or a
+// whole escape such as %20, which ParseURL keeps. It does not match control characters
+// below a space: a URL with one is an error.
 var unsafe = regexp.MustCompile("%[0-9A-Fa-f]{2}|[% \"<>\\\\^`{|}\x7f-\U0010FFFF]")
 
 // ParseURL parses the address of an output. It escapes what a URL may not contain

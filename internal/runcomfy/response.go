@@ -42,9 +42,9 @@ func readResponse(call call, res *http.Response, token string) (*response, error
 	}
 
 	r := &response{call: call, httpStatus: res.StatusCode, token: token}
+	body = bytes.TrimPrefix(body, []byte("\ufeff")) // some servers write this byte order mark
 	// If the connection broke after a whole object, nothing is missing.
-	object := bytes.TrimPrefix(body, []byte("\ufeff")) // some servers write this byte order mark
-	if err := json.Unmarshal(object, &r.members); err != nil || r.members == nil {
+	if err := json.Unmarshal(body, &r.members); err != nil || r.members == nil {
 		what := describe(res, body)
 		if readErr != nil {
 			what = "the response ended early: " + readErr.Error()

@@ -221,9 +221,9 @@ func TestSourceFaults(t *testing.T) {
 			})
 		}, want: &workflow.NoOutput{}, text: "empty", once: true},
 		"a content encoding": {set: func(o *origin) { o.header = map[string]string{"Content-Encoding": "gzip"} },
-			want: &workflow.OutputUnavailable{}, text: "content encoding", once: true},
+			want: &workflow.OutputUnavailable{}, text: "compressed", once: true},
 		"two content encodings": {set: func(o *origin) { o.header = map[string]string{"Content-Encoding": "aws-chunked, X-GZIP"} },
-			want: &workflow.OutputUnavailable{}, text: "content encoding", once: true},
+			want: &workflow.OutputUnavailable{}, text: "compressed", once: true},
 		"a content encoding that changes nothing": {set: func(o *origin) { o.header = map[string]string{"Content-Encoding": "aws-chunked"} }},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -33,8 +33,8 @@ var (
 	errRange      = errors.New("the response does not hold the requested range")
 )
 
-// compressed matches a Content-Encoding that changes the bytes of a file. Others do not:
-// some storage servers return aws-chunked with the bytes of the file itself.
+// compressed matches a Content-Encoding that compresses the file. Any other is ignored,
+// because some storage servers return aws-chunked with the bytes of the file itself.
 var compressed = regexp.MustCompile(`(?i)\b(gzip|compress|deflate|br|zstd)\b`)
 
 // A temporaryError wraps the error of something that may succeed if it is tried
@@ -94,7 +94,7 @@ func (s *source) request(ctx context.Context, u *url.URL, from, size int64) (*re
 	case ctx.Err() != nil: // the response arrived after the request was given up
 		err = s.unavailable(context.Cause(ctx))
 	case r.StatusCode < 300 && compressed.MatchString(strings.Join(r.Header.Values("Content-Encoding"), ",")):
-		err = s.unusable(errors.New("the response has a content encoding"))
+		err = s.unusable(errors.New("the response is compressed (Content-Encoding)"))
 	case size == whole, size == toEnd:
 		err = s.describe(r, size == toEnd)
 	default:

@@ -285,7 +285,7 @@ func rowKey(key string) string {
 // change is the data of an event: the rows that are new or have changed, and the keys of
 // the rows that are gone.
 type change struct {
-	Reset   bool     `json:"reset,omitempty"` // forget all rows first
+	Reset   bool     `json:"reset,omitempty"` // all rows follow; a row that is not among them is gone
 	Rows    []row    `json:"rows,omitempty"`
 	Gone    []string `json:"gone,omitempty"`
 	Reading bool     `json:"reading,omitempty"` // more rows follow

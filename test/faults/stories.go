@@ -50,8 +50,8 @@ type story struct {
 	run     time.Duration
 	fails   bool // RunComfy's jobs fail
 
-	// The trouble lasts from begins to ends, since the world began. Refused submits begin
-	// with the world, and troubles without an end last until the world is calm.
+	// The trouble lasts from begins to ends, measured from the start of the world. A trouble of
+	// submit ignores begins. A trouble that uses neither lasts until the world is calm.
 	begins, ends time.Duration
 
 	hasty     int                     // number of acts in the middle of a function

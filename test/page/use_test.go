@@ -31,7 +31,7 @@ func hide(hidden bool) string {
 	return fmt.Sprintf(`Object.defineProperty(document, "hidden", {value: %t, configurable: true}); document.dispatchEvent(new Event("visibilitychange"))`, hidden)
 }
 
-// The page changes while a person reads and writes on it, and takes nothing away from them.
+// If the shown job changes, the page keeps the note, the focus and the opened commands.
 func TestJobChangesWhileItIsUsed(t *testing.T) {
 	b := openBrowser(t)
 	c := start(t, local.Options{})
@@ -50,7 +50,7 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 
 	b.job("lonely")
 	b.check("the reason has the file's own name", `document.querySelector("#job .status").innerText.includes("lonely.wav is from")`)
-	b.check("each fact has a value", `[...document.querySelectorAll("#job .facts tr")].every((row) => row.cells[1].innerText.trim())`)
+	b.check("each fact has a value", `((rows) => rows.length && rows.every((row) => row.cells[1].innerText.trim()))([...document.querySelectorAll("#job .facts tr")])`)
 
 	b.job("talk")
 	b.check("the section has the job's name", `document.getElementById(document.querySelector("#job").getAttribute("aria-labelledby")).innerText === "talk"`)
@@ -91,7 +91,7 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 	b.do("connect again", chromedp.Evaluate(`window.fetch = connected`, nil))
 	b.do("click twice", chromedp.Evaluate(`document.querySelector("#approve")?.click(); document.querySelector("#approve")?.click()`, nil))
 	b.waitFor("the take is approved", `document.querySelector(".review")?.innerText.includes("approved")`)
-	b.check("the second click is no conflict", `document.querySelector("#notice").innerText === "talk is approved"`)
+	b.check("the second click sent nothing", `performance.getEntriesByType("resource").filter((e) => e.name.endsWith("api/review")).length === 1`)
 
 	b.do("sleep for two hours", chromedp.Evaluate(`window.signed = document.querySelector(".stage video").src; const now = Date.now; Date.now = () => now() + 2 * 3600 * 1000;`, nil))
 	b.waitFor("the player has new addresses", `document.querySelector(".stage video")?.src !== signed`)

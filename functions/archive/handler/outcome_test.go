@@ -48,8 +48,8 @@ func TestFailedJob(t *testing.T) {
 	}
 }
 
-// If the result has the word of /status for a job that has ended, no output and an error,
-// the reason says the error.
+// A result may say "completed", which is a word of /status, and hold an error and no output.
+// The reason of the failure then contains the error.
 func TestEndedWithoutOutputButWithAnError(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.Fault{Status: 200, Body: []byte(`{"status":"completed","error":{"message":"no face"}}`)}, 24*time.Hour)

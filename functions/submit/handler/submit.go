@@ -288,7 +288,7 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 	rec := ledger.Record{
 		Name: job.Name, Take: job.Take, State: ledger.Submitting,
 		Model: ready.Model, Options: ready.Input, Warnings: ready.Warnings,
-		ExpectedSeconds: inSeconds(ready.Expected.Length), ExpectedWithin: inSeconds(ready.Expected.Within),
+		ExpectedSeconds: ledger.Seconds(ready.Expected.Length), ExpectedWithin: ledger.Seconds(ready.Expected.Within),
 		Times: ledger.Times{Claimed: h.timestamp()},
 	}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -304,11 +304,6 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 		rec.Inputs = append(rec.Inputs, drop.Used{File: file}.Input())
 	}
 	return rec
-}
-
-// inSeconds returns a duration in seconds, rounded to milliseconds.
-func inSeconds(d time.Duration) float64 {
-	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
 }
 
 // recordRequestID records the request id of a job that RunComfy has accepted. The id

@@ -192,8 +192,8 @@ func (s Source) lock(ctx context.Context, name, waiting string) (*flock.Flock, e
 	return lock, err
 }
 
-// build runs go build in a folder, without symbols for debuggers and without the commit,
-// which git does not say about a checkout of another user. It builds for this machine, even
+// build runs go build in a folder, without symbols for debuggers. It leaves out the commit,
+// because git refuses to read the checkout of another user. It builds for this machine, even
 // if the environment names another system.
 func (s Source) build(ctx context.Context, dir string, args ...string) error {
 	tool, err := exec.LookPath("go")

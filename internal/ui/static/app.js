@@ -26,7 +26,7 @@ function route() {
 }
 window.addEventListener("hashchange", route);
 
-// showConnection changes the text only if it is another one, because screen readers read each change.
+// showConnection does not write the same text again, because screen readers would read it again.
 function showConnection(text, bad) {
   const live = byId("live");
   if (live.textContent !== text) live.textContent = text;
@@ -62,7 +62,7 @@ byId("open-help").addEventListener("click", () => byId("help").showModal());
 byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-list").focus(); });
 
 // Presigned URLs are valid for an hour. The player gets new ones before that, or when the machine wakes up.
-setInterval(() => { if (job.isOpen && Date.now() - job.signed > 50 * 60 * 1000 && !job.player?.playing) { job.shown = ""; job.refresh(); } }, 60 * 1000);
+setInterval(() => { if (job.isOpen && events?.readyState === EventSource.OPEN && Date.now() - job.signed > 50 * 60 * 1000 && !job.player?.playing) { job.shown = ""; job.refresh(); } }, 60 * 1000);
 
 document.addEventListener("keydown", (e) => {
   if (e.ctrlKey || e.metaKey || e.altKey || document.querySelector("dialog[open]")) return;

@@ -46,7 +46,8 @@ export async function request(path, { body, part, signal, keepalive } = {}) {
 const notice = byId("notice");
 let noticeTimer;
 
-// notify shows a message, and screen readers read it: if a modal window is open, only inside it.
+// notify shows a message, and screen readers read it. It puts the message into the open modal window, if there is one, because they
+// read nothing outside of it.
 export function notify(text, bad = false) {
   const parent = document.querySelector("dialog[open]") ?? document.body;
   if (notice.parentNode !== parent) parent.append(notice);

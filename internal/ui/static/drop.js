@@ -9,7 +9,7 @@ export class Drop {
   constructor() {
     this.dialog = byId("drop");
     this.dialog.addEventListener("cancel", (e) => { if (this.uploading) e.preventDefault(); });
-    addEventListener("keydown", (e) => { if (this.uploading && e.key === "Escape") e.preventDefault(); }); // a second Escape cannot be cancelled
+    addEventListener("keydown", (e) => { if (this.uploading && e.key === "Escape") e.preventDefault(); }); // the browser closes the window at a second Escape, even if its cancel event is prevented
     this.dialog.addEventListener("close", () => this.end());
     addEventListener("beforeunload", (e) => { if (this.uploading) e.preventDefault(); });
     addEventListener("pagehide", () => this.end());

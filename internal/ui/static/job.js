@@ -122,8 +122,8 @@ export class Job {
 
   async decide(decision) {
     const { job } = this, take = job?.take;
-    if (!take || take.state !== "succeeded" || job.can.review || this.deciding) return;
-    this.deciding = true;
+    if (!take || take.state !== "succeeded" || job.can.review || this.deciding === job.name + take.take) return;
+    this.deciding = job.name + take.take;
     try {
       await request("review", { body: { name: job.name, take: take.take, decision, note: byId("note").value, etag: take.review?.etag ?? "" } });
       notify(job.name + " is " + decision);
@@ -131,7 +131,7 @@ export class Job {
       notify(err.message, true);
     }
     await this.refresh();
-    this.deciding = false;
+    if (this.deciding === job.name + take.take) this.deciding = "";
   }
 
   async refresh() { if (this.isOpen && this.key) await this.open(this.key, this.wanted); }
