@@ -198,7 +198,7 @@ func (b *bundler) readMedia(ctx context.Context, dir string, rows []list.Row) er
 	group.SetLimit(readsAtOnce)
 	for _, row := range rows {
 		for property, at := range row.Files {
-			if !filepath.IsAbs(at) {
+			if dir != "" && !filepath.IsAbs(at) {
 				at = filepath.Join(dir, at)
 			}
 			row.Files[property] = at

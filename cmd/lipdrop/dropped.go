@@ -28,7 +28,7 @@ type dropped struct {
 type localFile struct {
 	drop.File
 	path     string // without links; empty for a text
-	named    string // the path that the person knows, which may be a link
+	named    string // the path as the arguments give it; it may be or contain a link
 	text     []byte
 	inFolder bool // no argument names it, only its folder
 }

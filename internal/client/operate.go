@@ -29,7 +29,8 @@ const readEvery = 200 * time.Millisecond
 type StateError struct {
 	Reason string
 
-	// Idle is true if the name has no take that could be cancelled or redriven.
+	// Idle is true if there is nothing to cancel or to redrive. A command for all names of a
+	// folder then ignores the name.
 	Idle bool
 }
 
@@ -176,7 +177,7 @@ func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
 	_, err := c.States.RedriveExecution(ctx, &sfn.RedriveExecutionInput{ExecutionArn: c.executionARN(rec)})
 	if not, ok := errors.AsType[*types.ExecutionNotRedrivable](err); ok {
 		if strings.Contains(not.ErrorMessage(), "RUNNING") { // the record may still say failed
-			return &StateError{Reason: rec.Name + " needs no redrive: its execution is running, and its status will show the outcome", Idle: true}
+			return &StateError{Reason: rec.Name + " needs no redrive: its execution is running", Idle: true}
 		}
 		return &StateError{Reason: fmt.Sprintf("%s cannot be redriven: %s; it is %s", rec.Name, strings.TrimSuffix(not.ErrorMessage(), "."), c.describeTake(rec))}
 	}

@@ -132,7 +132,8 @@ func (r *Row) addMedia(texts map[string]string, given map[string]any, wrong repo
 	}
 }
 
-// isPair reports whether the row is a pair, which has the options of the command line.
+// isPair reports whether Defaults.Pair made the row from dropped files. Such a row is in no
+// list, so its number is 0.
 func (r *Row) isPair() bool { return r.Number == 0 }
 
 // addMedium adds a medium to the row.

@@ -290,9 +290,9 @@ func clusterTime(r *reader, cluster element) (at, next int64) {
 	return -1, cluster.body
 }
 
-// begin returns the earliest start of the first blocks of a cluster, in units of the file. It
-// looks only at blocks that are in memory already.
-// A block may start before the timestamp of its cluster.
+// begin returns the earliest start of the first blocks of a cluster, in the file's time
+// units. A block may start before the timestamp of its cluster. Begin looks only at blocks
+// that are in memory already.
 func begin(r *reader, cluster element) int64 {
 	const most = 8 // blocks
 	base, off := clusterTime(r, cluster)

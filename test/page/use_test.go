@@ -88,10 +88,10 @@ func TestJobChangesWhileItIsUsed(t *testing.T) {
 	change()
 	b.waitFor("the page says so", `document.querySelector("#notice").innerText.includes("does not respond")`)
 	b.check("the note is still there", `document.querySelector("#note")?.value === "lips are late"`)
-	b.do("connect again", chromedp.Evaluate(`window.fetch = connected`, nil))
+	b.do("connect again", chromedp.Evaluate(`window.sent = 0; window.fetch = (path, ...more) => { if (path === "api/review") sent++; return connected(path, ...more); }`, nil))
 	b.do("click twice", chromedp.Evaluate(`document.querySelector("#approve")?.click(); document.querySelector("#approve")?.click()`, nil))
 	b.waitFor("the take is approved", `document.querySelector(".review")?.innerText.includes("approved")`)
-	b.check("the second click sent nothing", `performance.getEntriesByType("resource").filter((e) => e.name.endsWith("api/review")).length === 1`)
+	b.check("the second click sent nothing", `sent === 1`)
 
 	b.do("sleep for two hours", chromedp.Evaluate(`window.signed = document.querySelector(".stage video").src; const now = Date.now; Date.now = () => now() + 2 * 3600 * 1000;`, nil))
 	b.waitFor("the player has new addresses", `document.querySelector(".stage video")?.src !== signed`)

@@ -169,8 +169,9 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 // cancelRequest asks RunComfy to cancel a request, and returns its result. RunComfy
 // reports a request that an earlier call cancelled as not cancellable, so
 // cancelRequest then asks for the result. It also asks after an error response, because
-// a request that has ended cannot be cancelled. If the result does not say that the
-// request has ended, cancelRequest returns the error of the cancellation.
+// a request that has ended cannot be cancelled. If RunComfy's response does not say that
+// the request has ended, cancelRequest then returns the error of the cancellation. If no
+// response came, it returns that error.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err == nil && outcome == runcomfy.OutcomeCancelled {

@@ -37,7 +37,7 @@ const (
 // assessment is one assessment of a subject.
 type assessment struct {
 	subject drop.Subject
-	change  change // the first change that needs it; others of the batch may share it
+	change  change // the first change of the batch that needs this assessment; later ones may share it
 	batch   *batch
 	// lastSince is set if a held job is not tried again after this assessment. If the
 	// job's status was written after lastSince, the last try was made by an earlier

@@ -366,8 +366,8 @@ func withoutPanic(f func() error) (err error) {
 	return f()
 }
 
-// handleChange assesses the subjects of a change. It ignores an event of another bucket and
-// a deletion whose file exists. It does not assess a change that still exceeds
+// handleChange assesses the subjects of a change. It ignores an event of another bucket, and
+// the deletion of a file that is in the bucket. It does not assess a change that still exceeds
 // MaxJobsPerDrop, except on its last delivery.
 func (h *Handler) handleChange(ctx context.Context, d *delivery, c change) error {
 	if c.bucket != h.Ledger.Bucket.Name {

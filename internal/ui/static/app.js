@@ -62,7 +62,7 @@ byId("open-help").addEventListener("click", () => byId("help").showModal());
 byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-list").focus(); });
 
 // Presigned URLs are valid for an hour. The player gets new ones before that, or when the machine wakes up.
-setInterval(() => { if (job.isOpen && events?.readyState === EventSource.OPEN && Date.now() - job.signed > 50 * 60 * 1000 && !job.player?.playing) { job.shown = ""; job.refresh(); } }, 60 * 1000);
+setInterval(() => { if (job.isOpen && (document.hidden || events?.readyState === EventSource.OPEN) && Date.now() - job.signed > 50 * 60 * 1000 && !job.player?.playing) { job.shown = ""; job.refresh(); } }, 60 * 1000);
 
 document.addEventListener("keydown", (e) => {
   if (e.ctrlKey || e.metaKey || e.altKey || document.querySelector("dialog[open]")) return;
