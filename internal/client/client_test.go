@@ -279,8 +279,7 @@ func TestDownload(t *testing.T) {
 		job   string
 		take  string // see Archived
 		files map[string]string
-		want  map[string]string // path to the take whose output it has; "" as before
-		kept  []string          // paths that are not fetched
+		want  map[string]string // by path: the take whose output the file has, or "" if the file is unchanged
 		spoil bool              // the object differs from result.json
 		err   string
 	}{

@@ -114,8 +114,8 @@ func keysOf(o check.Outcome, byName map[string][]string) (keys []string) {
 	}
 }
 
-// describe returns the job of an outcome. Starts says whether the drop starts the job, and
-// made which names have a bundle that makeBundles made.
+// describe returns the job of an outcome. Starts says whether the drop starts the job. The
+// map made has the names whose bundle comes from makeBundles.
 func (d *dropSession) describe(o check.Outcome, starts bool, made map[string]bool) check.Job {
 	job := o.Describe()
 	for i, p := range job.Problems {
@@ -365,7 +365,7 @@ type modelForm struct {
 	ID      string          `json:"id"`
 	Schema  json.RawMessage `json:"schema"`
 	Options []modelOption   `json:"options"`
-	Media   []media.Kind    `json:"media"` // the kinds that a pair may have
+	Media   []media.Kind    `json:"media"` // the kinds of the files that the model accepts
 }
 
 // modelOption is a catalog.Option in JSON.

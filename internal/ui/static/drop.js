@@ -128,6 +128,7 @@ export class Drop {
   async check() {
     if (!this.files?.length || this.uploading) return;
     await this.end();
+    if (!this.dialog.open) return;
     const turn = this.turn = {};
     this.start.disabled = true;
     this.found.replaceChildren(h("p", {}, "Checking " + count(this.files.length, "file") + "…"));
@@ -243,6 +244,7 @@ export class Drop {
   // end ends the drop that is under way.
   async end() {
     const id = this.id;
+    clearTimeout(this.later); // of a changed option
     this.turn = undefined;
     this.id = "";
     this.uploading = false;
