@@ -1,5 +1,5 @@
-// Package lipdrop holds template.yaml, the one place for the defaults of the
-// parameters, for the command and the tests.
+// Package lipdrop embeds template.yaml, so that the command and the tests read the defaults
+// of the parameters from it.
 package lipdrop
 
 import _ "embed"

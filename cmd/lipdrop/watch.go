@@ -14,7 +14,7 @@ import (
 
 type watchCmd struct {
 	client.Target
-	Timeout    time.Duration    `placeholder:"2h" help:"End after this time with exit code 4. The jobs continue."`
+	Timeout    time.Duration    `placeholder:"2h" help:"End after this time with exit code 4, or 5 if all jobs that have not ended are held. The jobs continue."`
 	ExitStatus bool             `help:"Exit with 1 if a job has failed and with 5 if one needs a person. Otherwise 0 when all have ended."`
 	JSON       bool             `name:"json" help:"Print one JSON object for each change: the status."`
 	Names      []client.Pattern `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to watch: a name such as ads/talk, or ads/ for all jobs in a folder."`
@@ -110,7 +110,7 @@ func (f *follow) outcome(ctx context.Context, cause error, seen map[string]clien
 		return worst(codes...), nil
 	case ctx.Err() != nil:
 		return 0, fmt.Errorf("watching has ended; %s. Run the same command to watch again", f.continuing(seen))
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(cause, context.DeadlineExceeded): // err may be a timeout of the network
 		code := exitPerson // if each job that has not ended is held
 		if len(missing) > 0 || slices.Contains(openCodes(seen), exitTimeout) {
 			code = exitTimeout

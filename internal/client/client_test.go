@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,6 +61,10 @@ func TestExplainWithoutAConnection(t *testing.T) {
 		if err := (&Client{Dir: dir}).Explain("read a.mp4", "", unsent); err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
+	}
+	silent := &smithy.OperationError{Err: &smithyhttp.RequestSendError{Err: &net.OpError{Op: "dial", Err: context.DeadlineExceeded}}}
+	if err := Explain("read a.mp4", "", silent); !strings.Contains(err.Error(), "Check your network") {
+		t.Error(err)
 	}
 }
 

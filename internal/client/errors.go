@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
@@ -133,7 +134,9 @@ func Explain(purpose, resource string, err error) error {
 
 // explain is Explain with the remedy for a request that could not be sent.
 func explain(purpose, resource, remedy string, err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, bucket.ErrNotFound) || isExplained(err) {
+	_, broken := errors.AsType[*net.OpError](err) // a timeout of the network is a DeadlineExceeded too
+	ended := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) && !broken
+	if err == nil || ended || errors.Is(err, bucket.ErrNotFound) || isExplained(err) {
 		return err
 	}
 	if refused, ok := errors.AsType[*bucket.RefusedError](err); ok {

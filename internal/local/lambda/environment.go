@@ -56,8 +56,8 @@ func (f *function) start(requestID string) (*environment, outcome) {
 	mux.HandleFunc("GET "+apiVersion+"/invocation/next", env.next)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/response", env.response)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/error", env.failed)
-	// A request for work is ended only after the process has ended, because a running
-	// process would take the end for an invocation.
+	// A request for work stays open until the process has ended. If it ended earlier, the
+	// process would get an empty response and treat it as an invocation.
 	life, end := context.WithCancel(context.Background())
 	env.api = &http.Server{Handler: access.Loopback().Handler(access.Below(secret, mux)), BaseContext: func(net.Listener) context.Context { return life }}
 

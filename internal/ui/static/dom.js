@@ -31,14 +31,14 @@ export async function request(path, { body, part, signal, keepalive } = {}) {
   const options = { signal, keepalive };
   if (part) Object.assign(options, { method: "POST", body: part, headers: { "Content-Type": "application/octet-stream" } });
   else if (body !== undefined) Object.assign(options, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
-  let response;
+  let response, text;
   try {
     response = await fetch("api/" + path, options);
+    text = await response.text();
   } catch (err) {
     if (signal?.aborted) throw err;
     throw new Error("The command does not respond. Run lipdrop ui again, and open the address that it prints.");
   }
-  const text = await response.text();
   if (!response.ok) throw new Error(text.trim() || "HTTP status " + response.status);
   return text ? JSON.parse(text) : undefined;
 }
@@ -86,7 +86,7 @@ export const dollars = (n) => (n === undefined || n === null ? "" : "$" + n.toFi
 // bytes returns a size with its unit.
 export function bytes(n) {
   for (const unit of ["bytes", "KiB", "MiB", "GiB"]) {
-    if (n < 1024 || unit === "GiB") return (unit === "bytes" ? n : n.toFixed(1)) + " " + unit;
+    if (n < 1024 || unit === "GiB") return (unit === "bytes" ? Math.round(n) : n.toFixed(1)) + " " + unit;
     n /= 1024;
   }
 }
