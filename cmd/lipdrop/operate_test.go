@@ -72,8 +72,8 @@ func (r *running) await(name string, states ...ledger.State) ledger.Status {
 	return st
 }
 
-// lipdrop runs a command on the stack's folder and holds it to the exit status
-// and to what it prints, on whichever of the two outputs.
+// lipdrop runs a command on the stack's folder. It checks the exit status, and that each
+// wanted text is printed, on stdout or stderr.
 func (r *running) lipdrop(code int, command, name string, want ...string) {
 	r.t.Helper()
 	var out bytes.Buffer
@@ -87,8 +87,8 @@ func (r *running) lipdrop(code int, command, name string, want ...string) {
 	}
 }
 
-// charged holds the fake to the number of jobs that it took, each charged once,
-// and of those that it cancelled.
+// charged checks that the fake accepted this number of jobs, charged each of them once, and
+// cancelled the given number.
 func (r *running) charged(jobs, cancelled int) {
 	r.t.Helper()
 	if got, took := r.Fake().Charges(), len(r.Fake().Submitted()); got != jobs || took != jobs {

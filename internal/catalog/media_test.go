@@ -169,7 +169,7 @@ func TestWarnings(t *testing.T) {
 		{name: "a number that is too large", id: id, prompt: "character99999999999999999999999"},
 		{name: "another word", id: id, prompt: "the main character 4, supercharacter4, character4th"},
 		{name: "no text", id: id, prompt: 4},
-		{name: "a model that calls no media", id: liveAvatar, prompt: "character4"},
+		{name: "a model whose prompt does not refer to media", id: liveAvatar, prompt: "character4"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -141,7 +141,8 @@ func (l *lister) present(ctx context.Context, folder string) ([]string, error) {
 	return found, nil
 }
 
-// spelled reports whether named would find the key as a file of the given name.
+// spelled reports whether named would find a key, whose suffix is .json in any case, as a
+// file of the given name.
 func spelled(key, name string) bool {
 	base := key[len(folderOf(key)):]
 	return slices.Contains(nameSpellings(name), stemOf(base))

@@ -332,8 +332,8 @@ func TestNamesAndTakes(t *testing.T) {
 	}
 }
 
-// Names below another are returned from a given name on, as names are ordered: the status
-// of take-2 has a smaller key than the one of take.
+// NamesBelow returns the names after a given one. It compares names, not keys: take-2 comes
+// after take, although take-2.json comes before take.json.
 func TestNamesBelow(t *testing.T) {
 	storage := &s3test.Bucket{}
 	s := newStore(storage)
@@ -626,7 +626,8 @@ func TestRecentTakes(t *testing.T) {
 	}
 }
 
-// An input that is a URL has no key, so it is not the file of an event without a key.
+// An input that is a URL has an empty key. Uses does not match it if the key of an event is
+// empty.
 func TestUses(t *testing.T) {
 	rec := ledger.Record{Inputs: []ledger.Input{{URL: "https://example.com/talk.mp4"}, {Key: "inbox/ads/talk.wav"}}}
 	for key, want := range map[string]bool{"inbox/ads/talk.wav": true, "inbox/ads/talk.mp4": false, "": false} {

@@ -39,7 +39,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"\"The bucket\" and \"the token's secret\" are the stack's own or the existing ones. " +
 		"If a listing is limited to some keys, the limit applies to the prefix that the listing names (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed: " +
 		"under a stricter condition S3 might respond with 403 instead of 404 to a request for a missing key, because such a request names no prefix.\n\n" +
-		"`UPDATE_GOLDEN=1 go test ./test/template` writes these tables from template.yaml, the only place where permissions are written. " +
+		"`UPDATE_GOLDEN=1 go test ./test/template` writes the tables of the roles from template.yaml, the only place where permissions are written. The tables of the sections From outside and People are in test/template/iam_test.go. " +
 		"`go test ./test/permissions` removes each of the functions' permissions for S3, Step Functions, Secrets Manager, SQS and EventBridge in turn, and checks that something fails without it.\n")
 	for _, r := range roles {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| may | on | why |\n| --- | --- | --- |\n", r.title, r.what)

@@ -51,8 +51,7 @@ func (m Movie) MP4() []byte {
 	return slices.Concat(ftyp, moov(before), box("mdat", video, audio))
 }
 
-// coded returns samples of noise, as many as count says. The size of each is least bytes
-// or more, and below least+more.
+// coded returns count samples of noise. Their sizes in bytes are from least to least+more-1.
 func coded(noise *rand.ChaCha8, count, least, more int) [][]byte {
 	sizes := rand.New(noise)
 	samples := make([][]byte, count)
@@ -64,8 +63,8 @@ func coded(noise *rand.ChaCha8, count, least, more int) [][]byte {
 }
 
 // track returns a trak box. The parameter at is the offset of its first sample in the
-// file. A second has scale units of time, and each sample lasts as many units as the
-// parameter each says.
+// file. Times are in units of 1/scale seconds. The parameter each is the length of one sample
+// in these units.
 func track(id uint32, handler string, scale, each uint32, samples [][]byte, at uint32, width, height int) []byte {
 	matrix := u32s(1<<16, 0, 0, 0, 1<<16, 0, 0, 0, 1<<30)
 	length := each * uint32(len(samples))
