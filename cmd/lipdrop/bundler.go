@@ -217,7 +217,7 @@ func (b *bundler) addBundle(file, folder string, row list.Row) error {
 	input := row.Options
 	var warnings []string
 	if _, audio, ok := row.Pair(); ok {
-		info := media.Info{Name: "the audio"} // of an address
+		info := media.Info{Name: "the audio"} // if the audio is an address
 		if m := b.media[row.Files[audio]]; m != nil {
 			info = m.info
 		}

@@ -191,7 +191,7 @@ func TestJobJSON(t *testing.T) {
 		reject("an https URL, and one that can be read", inputs(`"video_url": "https://u:p@example.com/v.mp4", "audio_url": "https:///a.wav"`), "bad_value", "bad_value"),
 		reject("no file of another place", inputs(`"video_url": "/outbox/v.mp4", "audio_url": "../a.wav"`), "bad_value", "bad_value"),
 		reject("a file whose name or folder begins with a dot", inputs(`"video_url": ".hidden/v.mp4", "audio_url": "._a.wav"`), "bad_value", "bad_value"),
-		reject("a file whose suffix is not that of a video, an audio file or an image", inputs(`"video_url": "v.txt", "audio_url": "a"`), "unknown_suffix", "unknown_suffix"),
+		reject("a file without the suffix of a medium", inputs(`"video_url": "v.txt", "audio_url": "a"`), "unknown_suffix", "unknown_suffix"),
 		reject("no file of another kind", inputs(`"video_url": "a.wav", "audio_url": "v.mp4"`), "wrong_kind", "wrong_kind"),
 		reject("Unknown members are errors", `{"model": "sync/react-1", "inputs": {}}`, "unknown_member"),
 		reject("Unknown members are errors, of the input too", inputs(`"video_url": "v.mp4", "audio_url": "/inbox/no.wav", "audio_ur": "a.wav"`), "file_missing", "unknown_member"),

@@ -79,7 +79,7 @@ func unknownContent(file string, kind Kind, content string) error {
 	return newProblem(problem.FileMismatch, fmt.Sprintf("%s is not what its suffix says: it is %s", file, is), remedy)
 }
 
-// isText reports whether a MIME type is that of a text, such as application/json.
+// isText reports whether files of a MIME type, such as application/json, are texts.
 func isText(content string) bool {
 	mime := mimetype.Lookup(content)
 	for mime != nil && !mime.Is("text/plain") {

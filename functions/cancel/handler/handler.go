@@ -151,9 +151,8 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 		return "", errSilent
 	}
 	result, err := h.cancelRequest(ctx, rec.RequestID)
-	response, ok := errors.AsType[*runcomfy.Error](err)
-	c.silent = err != nil && !ok
-	if ok && response.Kind() == runcomfy.KindUnknownRequest {
+	c.silent = isSilent(err)
+	if response, ok := errors.AsType[*runcomfy.Error](err); ok && response.Kind() == runcomfy.KindUnknownRequest {
 		return "", errUnknownRequest
 	}
 	if err != nil {
@@ -169,23 +168,27 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 // cancelRequest asks RunComfy to cancel a request, and returns its result. RunComfy
 // reports a request that an earlier call cancelled as not cancellable, so
 // cancelRequest then asks for the result. It also asks after an error response, because
-// a request that has ended cannot be cancelled. If RunComfy's response does not say that
-// the request has ended, cancelRequest then returns the error of the cancellation. If no
-// response came, it returns that error.
+// a request that has ended cannot be cancelled. That error counts unless the result says
+// that the request has ended.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err == nil && outcome == runcomfy.OutcomeCancelled {
 		return runcomfy.Result{State: runcomfy.ResultCancelled}, nil
 	}
-	if _, responded := errors.AsType[*runcomfy.Error](err); err != nil && !responded {
+	if isSilent(err) {
 		return runcomfy.Result{}, err
 	}
 	result, resultErr := h.API.Result(ctx, requestID)
-	_, responded := errors.AsType[*runcomfy.Error](resultErr)
-	if err != nil && (responded || resultErr == nil && !result.State.Ended()) {
-		return runcomfy.Result{}, err
+	if err == nil || isSilent(resultErr) || resultErr == nil && result.State.Ended() {
+		return result, resultErr
 	}
-	return result, resultErr
+	return runcomfy.Result{}, err
+}
+
+// isSilent reports whether an error says that RunComfy did not respond.
+func isSilent(err error) bool {
+	_, responded := errors.AsType[*runcomfy.Error](err)
+	return err != nil && !responded
 }
 
 // recordFailure records that the job of a take failed at RunComfy.
