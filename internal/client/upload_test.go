@@ -40,8 +40,8 @@ const (
 	testBucket = "drops"
 	partBytes  = 16 << 20
 
-	// uploadOf makes the test binary a process that uploads a file and prints how it
-	// ended; uploadTo is the server.
+	// uploadOf and uploadTo are environment variables: a file, and the address of a server.
+	// If uploadOf is set, the test binary only uploads the file to the server.
 	uploadOf, uploadTo = "CLIENT_TEST_UPLOAD", "CLIENT_TEST_SERVER"
 )
 
@@ -97,8 +97,8 @@ type s3Server struct {
 
 	mu       sync.Mutex
 	requests []string       // METHOD key
-	stored   map[string]int // how often each part was stored, by upload and number
-	begun    map[string]int // how often each part was sent, at least in part
+	stored   map[string]int // how often each part was stored, by its number
+	begun    map[string]int // how often a request for each part began
 	handle   func(w http.ResponseWriter, r *http.Request) bool
 }
 
@@ -237,7 +237,7 @@ func TestUploadIsResumedAfterAKill(t *testing.T) {
 		if r.URL.Query().Get("partNumber") != strconv.Itoa(parts/2+1) {
 			return false
 		}
-		// A half of the part arrives.
+		// Half of the part arrives.
 		if _, err := io.CopyN(io.Discard, r.Body, partBytes/2); err != nil {
 			t.Error(err)
 		}
@@ -258,7 +258,7 @@ func TestUploadIsResumedAfterAKill(t *testing.T) {
 	select {
 	case <-middle:
 	case <-time.After(time.Minute):
-		t.Error("the middle was not reached")
+		t.Error("half of the part did not arrive within a minute")
 	}
 	if err := killed.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -279,7 +279,7 @@ func TestUploadIsResumedAfterAKill(t *testing.T) {
 	for i := range parts {
 		number := strconv.Itoa(i + 1)
 		if server.stored[number] != 1 {
-			t.Errorf("part %s was stored %d times", number, server.stored[number])
+			t.Errorf("part %s was stored %d times, want once", number, server.stored[number])
 		}
 		twice += server.begun[number] - 1
 	}
@@ -300,8 +300,8 @@ func sumOf(t *testing.T, path string) [sha256.Size]byte {
 	return u.Sum.SHA256
 }
 
-// Unfinished uploads that are not of this file stay as they are: of a file that has
-// changed since, of another key that begins the same, of another program.
+// Send leaves other unfinished uploads as they are: of other content to the same key, with
+// parts of another size, without parts, and to a key that begins the same.
 func TestOtherUnfinishedUploadsAreLeft(t *testing.T) {
 	path := randomFile(t, partBytes+1)
 	text, err := os.ReadFile(path)
@@ -337,13 +337,16 @@ func TestOtherUnfinishedUploadsAreLeft(t *testing.T) {
 	if err := clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {}); err != nil {
 		t.Fatal(err)
 	}
-	if n := server.openUploads(t); n != 4 || server.sum(t, "inbox/big.mp4") != u.Sum.SHA256 {
+	if n := server.openUploads(t); n != 4 {
 		t.Errorf("%d unfinished uploads, want 4", n)
+	}
+	if server.sum(t, "inbox/big.mp4") != u.Sum.SHA256 {
+		t.Error("the object is not the file")
 	}
 }
 
-// Send reports every byte once, also if a request is tried again or a part was sent
-// before.
+// Send counts every byte once in the end, and never more bytes than the files have, even
+// if a request is tried again.
 func TestProgress(t *testing.T) {
 	path := randomFile(t, 2*partBytes+99)
 	server := startServer(t)
@@ -375,7 +378,7 @@ func TestProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	if total := u.Sum.Size + small.Sum.Size; sent != total || most > total {
-		t.Errorf("%d bytes, at most %d, want %d", sent, most, total)
+		t.Errorf("%d bytes were reported, and %d at most; want %d", sent, most, total)
 	}
 }
 
@@ -402,12 +405,12 @@ func TestOrderOfUploads(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(sent) != len(uploads) || !slices.IsSorted(sent) {
-		t.Errorf("sent in the order %v", sent)
+		t.Errorf("sent %v, want each of %q before the next", sent, order)
 	}
 }
 
 // If a file of a pair is replaced, both files appear in the bucket one right after the other.
-// A job of a new video and an old voice would be charged, and so would the job of both.
+// Otherwise a job of the new video and the old voice would also be charged.
 func TestReplacedPairsAppearTogether(t *testing.T) {
 	server := startServer(t)
 	var uploads []*client.Upload
@@ -426,13 +429,13 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 		u.Exists = true
 		uploads = append(uploads, u)
 	}
-	// The voice was there before its video. Another new video takes long.
+	// A voice that replaces another does not wait for slow.mp4, which is not of its pair.
 	voice, slow := uploadOfText(t, "inbox/first/talk.wav", "voice"), uploadOfText(t, "inbox/slow/slow.mp4", "slow")
 	voice.Exists = true
 	uploads = append(uploads, voice, uploadOfText(t, "inbox/first/talk.mp4", "video"), slow)
 	appeared := make(chan struct{})
 	var mu sync.Mutex
-	left := map[string]int{} // the files that are missing since the first one appeared, by folder
+	left := map[string]int{} // by folder: the voices that are missing since their video appeared
 	parts := 0
 	server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
 		if path.Base(r.URL.Path) == "slow.mp4" {
@@ -483,7 +486,7 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 			}
 		}
 		if incomplete > 16 {
-			t.Errorf("%d videos wait for their voices", incomplete)
+			t.Errorf("%d videos wait for their voices, want at most 16", incomplete)
 		}
 		return false
 	})
@@ -500,7 +503,7 @@ func TestReplacedPairsAppearTogether(t *testing.T) {
 	}
 }
 
-// A voice waits for its own new video, also if it would pair with another one until then.
+// A voice waits for its own new video, even if it pairs with an old one until then.
 func TestVoiceOfANewVideo(t *testing.T) {
 	server := startServer(t)
 	old, voice := uploadOfText(t, "inbox/talk.mp4", "video"), uploadOfText(t, "inbox/talk.de.wav", "voice")
@@ -521,11 +524,11 @@ func TestVoiceOfANewVideo(t *testing.T) {
 		t.Fatal(err)
 	}
 	if last != "talk.de.wav" {
-		t.Errorf("%s was sent last", last)
+		t.Errorf("%s was sent last, want talk.de.wav", last)
 	}
 }
 
-// If another program ends the upload of a file, its parts are sent again.
+// If another program aborts the upload of a file, its parts are sent again.
 func TestUploadEndsMeanwhile(t *testing.T) {
 	for _, request := range []string{"a part", "the completion"} {
 		t.Run(request, func(t *testing.T) {
@@ -536,17 +539,18 @@ func TestUploadEndsMeanwhile(t *testing.T) {
 				t.Fatal(err)
 			}
 			var once sync.Once
-			server.setHandler(func(w http.ResponseWriter, r *http.Request) bool {
-				gone := false
+			server.setHandler(func(_ http.ResponseWriter, r *http.Request) bool {
 				if query := r.URL.Query(); query.Get("partNumber") == "2" && request == "a part" || r.Method == http.MethodPost && query.Has("uploadId") && request == "the completion" {
 					once.Do(func() {
-						gone = true
-						_, _ = io.Copy(io.Discard, r.Body)
-						w.WriteHeader(http.StatusNotFound)
-						_, _ = io.WriteString(w, "<Error><Code>NoSuchUpload</Code></Error>")
+						_, err := server.direct.AbortMultipartUpload(r.Context(), &s3.AbortMultipartUploadInput{
+							Bucket: aws.String(testBucket), Key: &u.Key, UploadId: aws.String(query.Get("uploadId")),
+						})
+						if err != nil {
+							t.Error(err)
+						}
 					})
 				}
-				return gone
+				return false
 			})
 			var sent atomic.Int64
 			if err := clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(n int64) { sent.Add(n) }); err != nil {
@@ -594,12 +598,12 @@ func TestCompare(t *testing.T) {
 			t.Errorf("%s: exists %v, same %v", got.Key, got.Exists, got.Same)
 		}
 	}
-	if n := len(server.requests); n > 4 { // a listing, and a question about two files
-		t.Errorf("%d requests: %v", n, server.requests)
+	if n := len(server.requests); n > 3 { // one listing, and the checksums of two files
+		t.Errorf("%d requests, want 3: %v", n, server.requests)
 	}
 }
 
-// A file that changes while it is uploaded is not uploaded.
+// A file that changes after its sum was calculated is not uploaded.
 func TestChangedFile(t *testing.T) {
 	server := startServer(t)
 	for _, size := range []int{100, 2 * partBytes} {
@@ -631,7 +635,7 @@ func TestChangedFile(t *testing.T) {
 	}
 }
 
-// The response to the completion is lost; the object is there.
+// If the response to the completion is lost, Send finds the object and sends no part again.
 func TestLostCompletion(t *testing.T) {
 	server := startServer(t)
 	path := randomFile(t, partBytes+1)
@@ -669,7 +673,7 @@ func TestLostCompletion(t *testing.T) {
 	}
 	for number, n := range server.begun {
 		if n != 1 {
-			t.Errorf("part %s was sent %d times", number, n)
+			t.Errorf("part %s was sent %d times, want once", number, n)
 		}
 	}
 }
@@ -692,7 +696,7 @@ func TestUploadMemory(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	if n := after.TotalAlloc - before.TotalAlloc; n > 32<<20 {
-		t.Errorf("%d bytes were allocated", n)
+		t.Errorf("%d bytes were allocated, want at most 32 MiB", n)
 	}
 }
 

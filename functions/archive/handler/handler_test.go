@@ -25,8 +25,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// slowCopier copies a number of outputs at once. The next copy blocks until its
-// context ends.
+// slowCopier copies the first outputs, quick of them, without a delay. The next copy blocks
+// until its context ends.
 type slowCopier struct{ quick int }
 
 func (c *slowCopier) Copy(ctx context.Context, _ string, name func([]byte) (string, string)) (transfer.Object, error) {
@@ -80,8 +80,8 @@ func TestOutputTooSlow(t *testing.T) {
 				if got, want := fmt.Sprintf("%T", err), fmt.Sprintf("%T", tt.want); got != want {
 					t.Fatalf("%s (%v), want %s", got, err, want)
 				}
-				if !strings.Contains(err.Error(), "the output could not be copied within 0s, the time that") {
-					t.Errorf("message %q", err)
+				if want := "the output could not be copied within 0s, the time that"; !strings.Contains(err.Error(), want) {
+					t.Errorf("message %q, want %q in it", err, want)
 				}
 			})
 		})
