@@ -39,7 +39,7 @@ const (
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
-// inbox is a bucket whose clock advances by a minute with each drop.
+// inbox is a bucket whose clock advances by a minute with each step.
 type inbox struct {
 	*s3test.Bucket
 	*drop.Resolver
@@ -61,7 +61,7 @@ func newInbox(t testing.TB) *inbox {
 	return b
 }
 
-// strict refuses prefixes that are longer than a key, as S3 does.
+// strict refuses keys and prefixes of more than 1024 bytes, as S3 does.
 type strict struct{ *s3test.Bucket }
 
 func (b strict) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input, opts ...func(*s3.Options)) (*s3.ListObjectsV2Output, error) {
@@ -79,8 +79,8 @@ func (b strict) HeadObject(ctx context.Context, in *s3.HeadObjectInput, opts ...
 }
 
 // step drops a file, "ads/talk.mp4" or "ads/preset.json = {}", or deletes one,
-// "- ads/talk.mp4". A file without a content gets one that is what its suffix
-// says. It returns the key.
+// "- ads/talk.mp4". A file without a content gets one that matches its suffix. It
+// returns the key.
 func (b *inbox) step(t testing.TB, step string) string {
 	t.Helper()
 	b.now = b.now.Add(time.Minute)
@@ -96,13 +96,13 @@ func (b *inbox) step(t testing.TB, step string) string {
 	return "inbox/" + name
 }
 
-// samples are files of media/testdata, some of which is right for every suffix.
+// samples are files of media/testdata, with at least one for each suffix.
 var samples = []string{
 	"pcm.mov", "video-only.m4v", "audio-only.m4a", "cbr.mp3", "small.aac", "small.opus", "small.ogg", "small.flac",
 	"small.webm", "small.mkv", "small.avi", "picture.jpg", "lossy.webp",
 }
 
-// sample returns a file that is what its suffix says, or a text.
+// sample returns a content that matches a file's suffix, or a text if the suffix is unknown.
 func sample(t testing.TB, name string) []byte {
 	t.Helper()
 	kind, accepted := media.KindOf(name)
@@ -157,9 +157,9 @@ func voice(length time.Duration) []byte {
 	return append(head, bytes.Repeat([]byte{128}, int(n))...)
 }
 
-// row is one rule, and what it makes of some drops.
+// row is a rule, and the findings after some steps.
 type row struct {
-	says string   // the sentence, or its part
+	says string   // the rule, or a part of it
 	do   []string // as inbox.step takes them
 	want []string // as inbox.line gives them, sorted
 }
@@ -189,7 +189,7 @@ func (b *inbox) look(t testing.TB, keys []string) []string {
 	for _, f := range b.findings(t, keys...) {
 		line, why := b.line(t, f), compact(t, f.Problems)
 		if other, ok := lines[f.Key]; ok && (other != line || problems[f.Key] != why) {
-			t.Errorf("%s is %s and %s, with %s and %s", f.Key, other, line, problems[f.Key], why)
+			t.Errorf("%s has two findings: %s %s and %s %s", f.Key, other, problems[f.Key], line, why)
 		}
 		lines[f.Key], problems[f.Key] = line, why
 	}
@@ -212,11 +212,11 @@ func (b *inbox) findings(t testing.TB, keys ...string) []drop.Finding {
 				t.Fatalf("find %q: %v", s.Name, err)
 			}
 			if found[0].Key != s.Key() || found[0].Name != s.Name {
-				t.Errorf("the finding of %q lies at %q, the subject's at %q", s.Name, found[0].Key, s.Key())
+				t.Errorf("the finding of %q has the key %q, want %q", s.Name, found[0].Key, s.Key())
 			}
 			for _, f := range found {
 				if !slices.Contains(s.Keys(), f.Key) {
-					t.Errorf("a finding of %q lies at %q, want one of %q", s.Name, f.Key, s.Keys())
+					t.Errorf("a finding of %q has the key %q, want one of %q", s.Name, f.Key, s.Keys())
 				}
 			}
 			if i < touched {
@@ -242,7 +242,7 @@ func throughQueue(t testing.TB, subjects []drop.Subject) []drop.Subject {
 	return read
 }
 
-// line says what a finding is: "ads/talk: job of pro, video_url=ads/talk.mp4,
+// line describes a finding: "ads/talk: job of pro, video_url=ads/talk.mp4,
 // audio_url=ads/talk.wav" or "ads/talk: waiting, waiting_for_audio".
 func (b *inbox) line(t testing.TB, f drop.Finding) string {
 	t.Helper()
@@ -293,7 +293,7 @@ func (b *inbox) only(t testing.TB, key string) drop.Finding {
 func (b *inbox) prepared(t testing.TB, key string) (drop.Ready, []problem.Problem) {
 	t.Helper()
 	found := b.findings(t, key)
-	f := found[len(found)-1] // of a match: its bundle comes first
+	f := found[len(found)-1] // for a match, the finding of its bundle comes first
 	if f.Job == nil {
 		return drop.Ready{}, f.Problems
 	}
@@ -321,7 +321,7 @@ func compact(t testing.TB, v any) string {
 	return string(text)
 }
 
-// takes returns the take of each job that a key leads to.
+// takes returns the take of each job that a key leads to, by name.
 func (b *inbox) takes(t testing.TB, key string) map[string]string {
 	t.Helper()
 	takes := map[string]string{}

@@ -203,7 +203,7 @@ func TestIdentity(t *testing.T) {
 		{"Dropping job.json again runs it again", cafe, []string{"ads/cafe"}},
 		{"with a wildcard, the matched file too", "w.job/de.wav", []string{"w/de"}},
 		{"with a wildcard, of job.json", wild, []string{"w/de", "w/fr"}},
-		{"with a wildcard, not the files that every job has", "w.job/v.mp4", nil},
+		{"with a wildcard, not the files that all jobs have", "w.job/v.mp4", nil},
 	}
 	all := []string{"inbox/ads/talk.mp4", "inbox/ads/cafe.job/job.json", "inbox/w.job/job.json"}
 	takesOf := func(b *inbox) map[string]string {

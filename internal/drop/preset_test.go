@@ -40,7 +40,7 @@ func TestPresets(t *testing.T) {
 			want: []string{"a//b: job of react, video_url=a//b.mp4, audio_url=a//b.wav, emotion=happy", "a//preset.json: accepted", "a/preset.json: accepted"},
 		},
 		{
-			says: "bundles have none",
+			says: "it does not apply to bundles",
 			do: []string{
 				happy, "cafe.job/" + happy, "cafe.job/talk.mp4", "cafe.job/voice.wav",
 				`cafe.job/job.json = {"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "voice.wav"}}`,
@@ -82,17 +82,17 @@ func TestPresets(t *testing.T) {
 			},
 		},
 		{
-			says: "A preset whose model accepts no pair",
+			says: "A preset whose model accepts no pair is rejected",
 			do:   []string{"preset.json = {\"model\": \"happyhorse/happyhorse-1.0/reference-to-video\"}", "talk.mp4", "talk.wav"},
 			want: []string{"preset.json: rejected, model_takes_other_media", "talk: rejected, model_takes_other_media"},
 		},
 		{
-			says: "It counts from when it is there: drop it first",
+			says: "a pair that is assessed after the preset was dropped has it, even an older pair",
 			do:   []string{"talk.mp4", "talk.wav", happy},
 			want: []string{"preset.json: accepted", "talk: job of react, video_url=talk.mp4, audio_url=talk.wav, emotion=happy"},
 		},
 		{
-			says: "preset.json compares without case",
+			says: "preset.json may be written with a capital, or in capitals",
 			do:   []string{`a/Preset.JSON = {"model": "sync/react-1"}`, "a/b.mp4", "a/b.wav", `c/PRESET.json = {"model": "sync/react-1"}`, "c/d.mp4", "c/d.wav"},
 			want: []string{
 				"a/Preset.JSON: accepted", "a/b: job of react, video_url=a/b.mp4, audio_url=a/b.wav",
@@ -115,7 +115,7 @@ func TestPresets(t *testing.T) {
 			want: []string{"PRESET.JSON: withdrawn, files_gone", "Preset.json: accepted"},
 		},
 		{
-			says: "the answer file of a file that cannot belong to a job: preset.json",
+			says: "a wrong preset.json is rejected",
 			do: []string{
 				`a/preset.json = {"model": "sync/react"}`, `b/preset.json = {"model": "sync/react-1", "input": {"emotion": "joyful"}}`,
 				`c/preset.json = {"models": "sync/react-1"}`, `d/preset.json = {,}`, `e/preset.json = `, `f/preset.json = null`,
@@ -136,8 +136,8 @@ func TestPresets(t *testing.T) {
 	})
 }
 
-// A pair may be in any number of folders. Presets count in the nearest of them and in
-// inbox/, and a warning says so if there are more.
+// Only the presets of a pair's eleven nearest folders and of inbox/ apply. If the pair is
+// in more folders, a warning says so.
 func TestPresetsOfDeepFolders(t *testing.T) {
 	const set = ` = {"model": "sync/react-1"}`
 	tests := []struct {
@@ -152,10 +152,10 @@ func TestPresetsOfDeepFolders(t *testing.T) {
 		{"in the pair's own folder", strings.Repeat("a/", 100), strings.Repeat("a/", 100), react, 1},
 		{"in the eleventh folder", strings.Repeat("a/", 100), strings.Repeat("a/", 90), react, 1},
 		{"in the twelfth folder", strings.Repeat("a/", 100), strings.Repeat("a/", 89), pro, 1},
-		{"in a folder of eleven", strings.Repeat("a/", 11), "a/", react, 0},
+		{"in the first of eleven folders", strings.Repeat("a/", 11), "a/", react, 0},
 		{"decomposed letters", strings.Repeat("u\u0308/", 60), strings.Repeat("u\u0308/", 55), react, 1},
 		{"decomposed letters, and a preset in a composed folder", "b/" + strings.Repeat("u\u0308/", 3), "b/\u00fc/", react, 0},
-		{"both in each folder", strings.Repeat("u\u0308\u00fc/", 30), strings.Repeat("u\u0308\u00fc/", 28), react, 1},
+		{"decomposed and composed letters", strings.Repeat("u\u0308\u00fc/", 30), strings.Repeat("u\u0308\u00fc/", 28), react, 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -166,7 +166,7 @@ func TestPresetsOfDeepFolders(t *testing.T) {
 			b.step(t, tt.folder+"talk.mp4")
 			ready, problems := b.prepared(t, b.step(t, tt.folder+"talk.wav"))
 			if problems != nil || ready.Model != tt.model || len(ready.Warnings) != tt.warnings {
-				t.Errorf("model %s, problems %v, warnings %q", ready.Model, problems, ready.Warnings)
+				t.Errorf("model %s, problems %v, warnings %q; want %s and %d warnings", ready.Model, problems, ready.Warnings, tt.model, tt.warnings)
 			}
 		})
 	}

@@ -20,12 +20,12 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/de: " + job + "de.wav", "x/fr: " + job + "fr.wav", "x: used, by x/de x/fr"},
 		},
 		{
-			says: "now and later",
+			says: "also for a match that is dropped after job.json",
 			do:   []string{voices("*.wav"), all, "x.job/de.wav"},
 			want: []string{"x/de: " + job + "de.wav", "x: used, by x/de"},
 		},
 		{
-			says: "none yet → waiting",
+			says: "without a match, the bundle waits",
 			do:   []string{voices("*.wav"), all},
 			want: []string{"x: waiting, waiting_for_match"},
 		},
@@ -63,7 +63,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/caf\u00e9-1: " + job + "cafe\u0301-1.wav", "x: used, by x/caf\u00e9-1"},
 		},
 		{
-			says: "the files that every job has may be missing",
+			says: "the job of a match waits for the files that all jobs have",
 			do:   []string{voices("*.wav"), "x.job/de.wav"},
 			want: []string{"x/de: waiting, waiting_for_files", "x: used, by x/de"},
 		},
@@ -78,12 +78,12 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x: waiting, waiting_for_match"},
 		},
 		{
-			says: "no match: job.json itself and what it names besides",
+			says: "no match: job.json itself and the other files that it names",
 			do:   []string{voices("*"), all, "x.job/de.wav"},
 			want: []string{"x/de: " + job + "de.wav", "x: used, by x/de"},
 		},
 		{
-			says: "no match: what it names besides, even before the file exists, and in another Unicode form",
+			says: "no match: another file that job.json names, even before the file exists, and in another Unicode form",
 			do:   []string{reactJob("x.job/job.json", "\u00e9.mp4", "*"), "x.job/e\u0301.mp4"},
 			want: []string{"x: waiting, waiting_for_match"},
 		},
@@ -106,17 +106,17 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/de: rejected, empty_file", "x: used, by x/de"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: a match, while what every job has is missing",
+			says: "An empty media file is a drop, and is rejected: a match, while a file that all jobs have is missing",
 			do:   []string{voices("*.wav"), "x.job/de.wav = ", "x.job/fr.wav"},
 			want: []string{"x/de: rejected, empty_file", "x/fr: waiting, waiting_for_files", "x: used, by x/de x/fr"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: what every job has, with a match",
+			says: "An empty media file is a drop, and is rejected: a file that all jobs have, with a match",
 			do:   []string{voices("*.wav"), "x.job/v.mp4 = ", "x.job/de.wav"},
 			want: []string{"x/de: rejected, empty_file", "x: used, by x/de"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: what every job has, before there is a match",
+			says: "An empty media file is a drop, and is rejected: a file that all jobs have, before there is a match",
 			do:   []string{voices("*.wav"), "x.job/v.mp4 = "},
 			want: []string{"x: rejected, empty_file"},
 		},
@@ -141,7 +141,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x: rejected, unknown_suffix"},
 		},
 		{
-			says: "An audio value: no other may have a wildcard",
+			says: "only an audio value below the bundle may have a wildcard",
 			do:   []string{reactJob("x.job/job.json", "*.mp4", "/inbox/x.job/*.wav")},
 			want: []string{"x: rejected, bad_value, bad_value"},
 		},
