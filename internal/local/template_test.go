@@ -23,7 +23,7 @@ import (
 )
 
 // The stack fails if a function is refused something, even if the function
-// continues, as poll does without the ledger.
+// continues, as poll does if it cannot read the ledger.
 func TestDenialFailsTheStack(t *testing.T) {
 	t.Run("by S3", func(t *testing.T) {
 		s := start(t, options(t.TempDir()))
@@ -32,7 +32,7 @@ func TestDenialFailsTheStack(t *testing.T) {
 		drop(t, s, "inbox/talk.wav", voice)
 		denial := awaitDenial(t, s)
 		if denial.User != "poll" || denial.Action != "s3:GetObject" {
-			t.Errorf("denied: %v", denial)
+			t.Errorf("denied: %v, want s3:GetObject for poll", denial)
 		}
 	})
 	t.Run("by Step Functions", func(t *testing.T) {
@@ -43,7 +43,7 @@ func TestDenialFailsTheStack(t *testing.T) {
 		})
 		_, err := client.ListExecutions(t.Context(), &sfn.ListExecutionsInput{StateMachineArn: aws.String(local.MachineARN)})
 		if refused, ok := errors.AsType[smithy.APIError](err); !ok || refused.ErrorCode() != "AccessDeniedException" {
-			t.Errorf("poll lists executions: %v", err)
+			t.Errorf("poll lists executions: %v, want AccessDeniedException", err)
 		}
 		want := &permissions.Denial{User: "poll", Action: "states:ListExecutions", Resource: local.MachineARN}
 		if diff := cmp.Diff(want, awaitDenial(t, s)); diff != "" {
@@ -65,7 +65,7 @@ func awaitDenial(t *testing.T, s *local.Stack) *permissions.Denial {
 	})
 	denial, ok := errors.AsType[*permissions.Denial](s.Err())
 	if !ok {
-		t.Fatalf("the stack failed by %v", s.Err())
+		t.Fatalf("the stack failed with %v, want a denial", s.Err())
 	}
 	return denial
 }
@@ -89,7 +89,7 @@ func withoutStatement(t *testing.T, s *local.Stack, function, sid string) {
 		return st["Sid"] == sid && st["Principal"].(map[string]any)["AWS"] == function
 	})
 	if len(policy.Statement) != before-1 {
-		t.Fatalf("%s has not one statement %s: %s", function, sid, *out.Policy)
+		t.Fatalf("%s has %d statements %s, want one: %s", function, before-len(policy.Statement), sid, *out.Policy)
 	}
 	text, err := json.Marshal(policy)
 	if err != nil {
@@ -100,8 +100,8 @@ func withoutStatement(t *testing.T, s *local.Stack, function, sid string) {
 	}
 }
 
-// With --containers a function in a container reaches the stack by the name that
-// containers have for this machine, with its own keys.
+// With --containers, a function in a container reaches the stack with the function's keys,
+// under the name that containers use for this machine.
 func TestContainersReachTheStack(t *testing.T) {
 	o := options(t.TempDir())
 	o.Containers = true

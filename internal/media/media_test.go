@@ -287,7 +287,7 @@ func TestUnread(t *testing.T) {
 	}
 }
 
-// TestUnknownSuffix checks that the content decides if the suffix is not accepted.
+// TestUnknownSuffix checks that the content decides the kind of a file with an unknown suffix.
 func TestUnknownSuffix(t *testing.T) {
 	for name, want := range map[string]media.Kind{
 		"moov-first.mp4": media.Video, "no-picture.mp4": media.Audio, "pcm.wav": media.Audio,
@@ -305,7 +305,7 @@ func TestUnknownSuffix(t *testing.T) {
 // read, not a problem of the file.
 func TestReadErrors(t *testing.T) {
 	broken := errors.New("connection reset")
-	files := map[string][]byte{ // the reader of WAV files manages without the frames of an MP3 inside
+	files := map[string][]byte{ // readWAV continues if it finds no MP3 frames, but must not after a read error
 		"mp3.wav": riff("WAVE", chunk("fmt ", le(uint16(0x55), uint16(1), 32000, 4000, uint16(1), uint16(0))), chunk("LIST", make([]byte, 200<<10)), chunk("data", mp3Frames(9000))),
 	}
 	for _, name := range []string{"moov-last.mp4", "fragmented.mp4", "fragmented-no-index.mp4", "small.mkv", "small.avi", "small.flac", "small.opus", "small.aac", "pcm.wav", "tagged.mp3", "picture.jpg", "picture.png", "lossy.webp"} {
@@ -331,11 +331,11 @@ func TestReadErrors(t *testing.T) {
 				}
 				_, err := media.Inspect(t.Context(), src.Source)
 				if src.calls >= nth && !errors.Is(err, broken) {
-					t.Errorf("%s of %d bytes, read %d fails: got error %v", name, size, nth, err)
+					t.Errorf("%s of %d bytes, read %d fails: got error %v, want %v", name, size, nth, err, broken)
 				}
 			}
 			if failures == 0 {
-				t.Errorf("%s of %d bytes was not read", name, size)
+				t.Errorf("%s of %d bytes: no read failed, so the test checks nothing", name, size)
 			}
 		}
 	}
@@ -343,7 +343,7 @@ func TestReadErrors(t *testing.T) {
 	src := count("talk.mp4", 5000, strings.NewReader(""))
 	src.ReadRange = func(context.Context, int64, int64) ([]byte, error) { return make([]byte, 99), nil }
 	if _, err := media.Inspect(t.Context(), src.Source); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("a short read: got error %v", err)
+		t.Errorf("a short read: got error %v, want %v", err, io.ErrUnexpectedEOF)
 	}
 }
 

@@ -191,7 +191,7 @@ func TestSubmitAnswers(t *testing.T) {
 				t.Errorf("id %q and error %v, want id %q", got, err, tt.want)
 			}
 			if err != nil && runcomfy.NotSent(err) {
-				t.Error("an answered request counts as not sent")
+				t.Error("a request with a response counts as not sent")
 			}
 		})
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
-// Whatever an answer says, every call returns, an error says what it must
-// within its bounds, and no secret comes out of it.
-func FuzzAnswer(f *testing.F) {
+// Whatever a response says, every call returns. The text of an error is short, is one line
+// of UTF-8, and contains no secret.
+func FuzzResponse(f *testing.F) {
 	for _, body := range []string{
 		``, `null`, `[]`, `{}`, `{"request_id":"r"}`, `{"status":"completed","output":{"video":"https://a.example/%3D.mp4"}}`,
 		`{"status":"failed","error":[{"loc":["a",1],"msg":"https://a.example/?X-Amz-Signature=1"}]}`,
@@ -38,12 +38,12 @@ func FuzzAnswer(f *testing.F) {
 		ctx := t.Context()
 		id, submitErr := client.Submit(ctx, "a/b", nil)
 		if submitErr == nil && (id == "" || strings.ContainsAny(id, "/.?%")) {
-			t.Errorf("request id %q", id)
+			t.Errorf("accepted the request id %q", id)
 		}
 		result, resultErr := client.Result(ctx, "r")
 		for _, output := range result.Outputs {
 			if !strings.Contains(output, "://") {
-				t.Errorf("output %q", output)
+				t.Errorf("output %q, want an absolute URL", output)
 			}
 		}
 		checkText(t, result.Failure)
@@ -55,12 +55,11 @@ func FuzzAnswer(f *testing.F) {
 				continue
 			}
 			if runcomfy.NotSent(err) {
-				t.Errorf("an answered request counts as not sent: %v", err)
+				t.Errorf("a request with a response counts as not sent: %v", err)
 			}
 			var e *runcomfy.Error
 			if !errors.As(err, &e) {
-				// A redirect to what is no address at all.
-				continue
+				t.Fatalf("%T %v, want a *runcomfy.Error", err, err)
 			}
 			checkText(t, e.Message)
 			if e.Kind() == "" {
@@ -73,7 +72,7 @@ func FuzzAnswer(f *testing.F) {
 func checkText(t *testing.T, text string) {
 	t.Helper()
 	if utf8.RuneCountInString(text) > 500 || !utf8.ValidString(text) || strings.ContainsAny(text, "\r\n\x00") {
-		t.Errorf("text %q", text)
+		t.Errorf("text %q, want one line of at most 500 characters", text)
 	}
 	if strings.Contains(text, canary) || strings.Contains(strings.ToLower(text), "x-amz-") {
 		t.Errorf("a secret in %q", text)

@@ -251,7 +251,7 @@ func TestSourceFaults(t *testing.T) {
 				b.check(t, testKey, want)
 				checkError(t, err, tt.want, tt.text)
 				if n := o.count(); tt.once && n != 1 {
-					t.Errorf("%d requests", n)
+					t.Errorf("%d requests, want 1", n)
 				}
 			})
 		})
@@ -300,7 +300,7 @@ func wholeOf(data []byte) http.HandlerFunc {
 	}
 }
 
-// rangeOf responds with a number of bytes more than it announces; with fewer if more
+// rangeOf responds with more bytes than it announces, or with fewer if the parameter more
 // is negative.
 func rangeOf(w http.ResponseWriter, r *http.Request, data []byte, more int) {
 	var begin, end int
@@ -368,7 +368,7 @@ func TestFind(t *testing.T) {
 			o, b := newOrigin(t, random(size, 1)), newBucket(t)
 			c := o.copier(t, b)
 			if _, found, err := c.Find(t.Context(), o.url(), testKey); err != nil || found {
-				t.Fatalf("before the copy: found %v, %v", found, err)
+				t.Fatalf("before the copy: found %v, %v; want none", found, err)
 			}
 			made, err := c.Copy(t.Context(), o.url()+"?signature=1", named)
 			if err != nil {
@@ -381,7 +381,7 @@ func TestFind(t *testing.T) {
 				t.Errorf("%d bytes: found %v %+v, want %+v (%v)", size, found, got, made, err)
 			}
 			if _, found, err := c.Find(t.Context(), o.server.URL+"/another.mp4", testKey); err != nil || found {
-				t.Errorf("of another source: found %v, %v", found, err)
+				t.Errorf("of another source: found %v, %v; want none", found, err)
 			}
 		}
 	})

@@ -52,8 +52,8 @@ func serve(t *testing.T, m *states.Machine, dir string, invoke states.Invoker) *
 		BaseEndpoint: aws.String(server.URL),
 		Region:       "eu-central-1",
 		Credentials:  credentials.NewStaticCredentialsProvider("id", "secret", ""),
-		// The client closes the body of a request as soon as the answer begins, which
-		// over loopback can be so early that it loses the connection with it:
+		// The client closes the body of a request as soon as the response begins. Over
+		// loopback, this can be so early that it breaks the connection:
 		// https://github.com/aws/aws-sdk-go-v2/issues/1825
 		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
 			o.Retryables = []retry.IsErrorRetryable{retry.RetryableConnectionError{}}
@@ -120,7 +120,7 @@ func (g *gate) invoke(ctx context.Context, _ string, payload []byte) ([]byte, er
 	}
 }
 
-func (g *gate) answer(text string, err error) {
+func (g *gate) respond(text string, err error) {
 	g.reply <- func() (string, error) { return text, err }
 }
 
@@ -216,20 +216,20 @@ func TestStartingTwice(t *testing.T) {
 	<-g.begun
 	again, err := start(`{"a":1}`)
 	if err != nil || *again.ExecutionArn != prefix+"a" || !again.StartDate.Equal(*first.StartDate) {
-		t.Errorf("the same again: %+v, %v", again, err)
+		t.Errorf("a second start with the same input: %+v, %v; want the first execution", again, err)
 	}
 	if _, err := start(`{"a":2}`); code(err) != "ExecutionAlreadyExists" {
-		t.Errorf("another input: %v", err)
+		t.Errorf("a start with another input: %v, want ExecutionAlreadyExists", err)
 	}
-	g.answer("1", nil)
+	g.respond("1", nil)
 	if got := e.end(t); got != states.Succeeded {
 		t.Fatalf("ended as %s", got)
 	}
 	if _, err := start(`{"a":1}`); code(err) != "ExecutionAlreadyExists" {
-		t.Errorf("after its end: %v", err)
+		t.Errorf("a start after the end: %v, want ExecutionAlreadyExists", err)
 	}
 	if len(g.begun) != 0 {
-		t.Errorf("%d more calls", len(g.begun))
+		t.Errorf("%d more calls, want none", len(g.begun))
 	}
 }
 
@@ -242,12 +242,12 @@ func TestAHundredStartsOfOneNameStartOnce(t *testing.T) {
 	}
 	all.Wait()
 	<-g.begun
-	g.answer("1", nil)
+	g.respond("1", nil)
 	if got := e.end(t); got != states.Succeeded {
 		t.Errorf("ended as %s", got)
 	}
 	if len(g.begun) != 0 || len(e.ends) != 0 {
-		t.Errorf("%d more calls, %d more ends", len(g.begun), len(e.ends))
+		t.Errorf("%d more calls and %d more ends, want none", len(g.begun), len(e.ends))
 	}
 }
 
@@ -256,7 +256,7 @@ func TestWhatStartExecutionRefuses(t *testing.T) {
 	long := strings.Repeat("ü", 80)
 	full := `"` + strings.Repeat("x", 256<<10-2) + `"`
 	for _, row := range []struct{ name, machine, execution, input, want string }{
-		{"nothing, for 80 characters of any script", machineARN, long, full, "<nil>"},
+		{"accepted: 80 characters of any script, and 256 KiB", machineARN, long, full, "<nil>"},
 		{"81 characters", machineARN, long + "a", "{}", "InvalidName"},
 		{"a space", machineARN, "a b", "{}", "InvalidName"},
 		{"a line break", machineARN, "a\nb", "{}", "InvalidName"},
@@ -282,7 +282,7 @@ func TestWhatStartExecutionRefuses(t *testing.T) {
 			StateMachineArn: aws.String(machineARN), Name: aws.String("a" + sign), Input: aws.String("{}"),
 		})
 		if code(err) != "InvalidName" {
-			t.Errorf("%s in a name: %v", sign, err)
+			t.Errorf("%s in a name: %v, want InvalidName", sign, err)
 		}
 	}
 }
@@ -296,11 +296,11 @@ func TestExecutionsThatAreNotThere(t *testing.T) {
 		_, redrive := e.client.RedriveExecution(t.Context(), &sfn.RedriveExecutionInput{ExecutionArn: arn})
 		for operation, err := range map[string]error{"describe": describe, "stop": stop, "redrive": redrive} {
 			if code(err) != "ExecutionDoesNotExist" {
-				t.Errorf("%s %s: %v", operation, *arn, err)
+				t.Errorf("%s %s: %v, want ExecutionDoesNotExist", operation, *arn, err)
 			}
 		}
 	}
 	if path := e.Path("missing"); path != nil {
-		t.Errorf("path %v", path)
+		t.Errorf("path %v, want none", path)
 	}
 }

@@ -57,7 +57,7 @@ func TestARedriveThroughTheAPI(t *testing.T) {
 	if err := redrive(); code(err) != "ExecutionNotRedrivable" || !strings.Contains(err.Error(), "Execution is RUNNING and cannot be redriven") {
 		t.Errorf("while it runs: %v", err)
 	}
-	g.answer("", &states.TaskError{Name: "NoOutput", Cause: "nothing"})
+	g.respond("", &states.TaskError{Name: "NoOutput", Cause: "nothing"})
 	if got := e.end(t); got != states.Failed {
 		t.Fatalf("ended as %s", got)
 	}
@@ -73,7 +73,7 @@ func TestARedriveThroughTheAPI(t *testing.T) {
 	if d := e.describe(t, "a"); d.Status != types.ExecutionStatusRunning || *d.RedriveCount != 1 || d.StopDate != nil || d.Error != nil {
 		t.Errorf("redriven: %+v", d)
 	}
-	g.answer("7", nil)
+	g.respond("7", nil)
 	if diff := cmp.Diff(states.End{ExecutionARN: prefix + "a", Status: states.Succeeded, RedriveCount: 1}, <-e.ends); diff != "" {
 		t.Errorf("end (-want +got):\n%s", diff)
 	}

@@ -126,7 +126,7 @@ func TestAKillGivesNoRetryBack(t *testing.T) {
 	g := newGate()
 	e = serve(t, m, killed, g.invoke)
 	<-g.begun
-	g.answer("", named("A"))
+	g.respond("", named("A"))
 	if got := e.end(t); got != states.Failed || len(g.begun) != 0 {
 		t.Errorf("ended as %s, %d more calls", got, len(g.begun))
 	}
@@ -154,7 +154,7 @@ func TestCloseHaltsAndResumeGoesOn(t *testing.T) {
 	if payload := <-g.begun; string(payload) != `{"n":1}` {
 		t.Errorf("called again with %s", payload)
 	}
-	g.answer("1", nil)
+	g.respond("1", nil)
 	if got := e.end(t); got != states.Succeeded {
 		t.Errorf("ended as %s", got)
 	}

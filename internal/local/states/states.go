@@ -84,7 +84,7 @@ func (m *Machine) Step(ctx context.Context, x *Execution, now func() time.Time, 
 	}
 }
 
-// do invokes the function until the deadline.
+// do invokes the function, and cancels it at the deadline.
 func (c *Call) do(ctx context.Context, now time.Time, invoke Invoker) ([]byte, error) {
 	limited, cancel := context.WithTimeout(ctx, c.Deadline.Sub(now))
 	defer cancel()
