@@ -99,7 +99,7 @@ const InterruptedReason = "the submit function stopped before it had recorded Ru
 // Info is a row of the table of codes.
 type Info struct {
 	Code    Code
-	State   string // the state in which a status has the code, or several
+	State   string // the states in which a status has the code, separated by commas
 	Meaning string // one sentence
 	Remedy  string // sentences; NAME stands for the job's name, and FILE for a file that starts it again
 }
@@ -138,7 +138,7 @@ func Codes() []Info {
 		{UnknownModel, "rejected", "The model is not in the catalogue.", fixJSON},
 		{ModelMismatch, "rejected", "The model accepts other media than the pair has.", "Set a model that accepts the pair in a preset.json, or remove the preset. Then upload a file of the pair again."},
 		{MediaInPreset, "rejected", "A preset names media, but the media are the files of the pair.", "Remove the member from the preset, then upload a file of the pair again."},
-		{FileMissing, "rejected", "job.json names a file of another folder that does not exist.", "Upload that file, then job.json again."},
+		{FileMissing, "rejected", "job.json names a file that does not exist, in another folder.", "Upload that file, then job.json again."},
 		{FileNotShared, "rejected", "job.json names a file of another folder that is not shared.", "Upload the file beside job.json or into a folder of the parameter SharedFolders, name it there, and upload job.json again."},
 		{FileEmpty, "rejected", "A file is empty.", "Upload a complete file under the same key."},
 		{FileMismatch, "rejected", "A file is not what its suffix says.", "Rename the file with the right suffix, or convert it."},
@@ -202,8 +202,8 @@ func Codes() []Info {
 	}
 }
 
-// State returns the state in which a status has the code, a list if it may have several,
-// or "" for an unknown code.
+// State returns the states in which a status has the code, separated by commas, or "" for
+// an unknown code.
 func (c Code) State() string {
 	for _, info := range Codes() {
 		if info.Code == c {

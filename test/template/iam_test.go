@@ -168,7 +168,7 @@ func statements(t *testing.T, s stack, id string) []namedStatement {
 	return all
 }
 
-// where says what a statement is about.
+// where returns the resources of a statement, with the limits of its conditions.
 func (st namedStatement) where(t *testing.T) string {
 	t.Helper()
 	var names []string

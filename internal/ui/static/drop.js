@@ -146,8 +146,8 @@ export class Drop {
     }
   }
 
-  // serve sends the parts that the command asks for until the phase ends, and returns the result of the phase. If turn is
-  // no longer this.turn, it stops.
+  // serve sends the parts that the command asks for until the check or the upload has ended, and returns its result. If turn
+  // is no longer this.turn, serve stops.
   async serve(id, turn, progress = () => {}) {
     let end;
     const loop = async () => {
