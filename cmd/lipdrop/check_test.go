@@ -15,8 +15,8 @@ import (
 // checkDocument describes what check --json prints.
 const checkDocument = "../../docs/check.md"
 
-// check --json prints one object a line in the form of docs/check.md, whose example is
-// what it prints.
+// check --json prints one object a line, in the form that docs/check.md describes. The
+// example in docs/check.md is the job of the first test.
 func TestCheckAsJSON(t *testing.T) {
 	document, err := filepath.Abs(checkDocument)
 	if err != nil {
@@ -43,8 +43,9 @@ func TestCheckAsJSON(t *testing.T) {
 			args: []string{"talk.mp4", "talk.de.wav", "talk.fr.wav"}, want: []string{`"name":"talk.de","state":"ready"`, `"state":"used","jobs":["talk.de","talk.fr"]`, `"name":"talk.fr"`}},
 		{name: "a name with control and format characters", files: map[string]string{"a\x1b\x7f\u202e\U000e0001\n.wav": "@voice.wav"},
 			args: []string{"."}, code: 1, want: []string{`a\u001b\u007f\u202e\udb40\udc01\n.wav`}},
-		{name: "files of different lengths", files: map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"},
-			args: []string{"--length-mismatch", "reject", "talk.mp4", "talk.wav"}, want: []string{`"state":"ready"`}},
+		{name: "an output that is shorter than the voice", files: map[string]string{"x.job/a.wav": "@voice.wav",
+			"x.job/job.json": `{"model":"community/live-avatar","input":{"image_url":"https://example.com/i.png","audio_url":"a.wav","prompt":"Hi","num_clips":1,"frames_per_clip":16}}`},
+			args: []string{"--length-mismatch", "reject", "x.job"}, code: 1, want: []string{`"code":"lengths_differ"`}},
 	}
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -66,7 +67,7 @@ func TestCheckAsJSON(t *testing.T) {
 					t.Errorf("%v\n%s", err, line)
 				}
 				if !strings.Contains(line, tt.want[n]) || strings.Contains(line, "s3cret") {
-					t.Errorf("line %d is %s\nwithout %s", n, line, tt.want[n])
+					t.Errorf("line %d is %s\nwant %s in it, and no s3cret", n, line, tt.want[n])
 				}
 			}
 			if i == 0 {
@@ -82,7 +83,7 @@ func TestCheckAsJSON(t *testing.T) {
 	}
 }
 
-// A file that cannot be read is one line on stderr. The others are checked.
+// check prints one line on stderr about a file that it cannot read, and checks the others.
 func TestCheckAsJSONWithAnUnreadableFile(t *testing.T) {
 	lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
 	if err := os.Symlink("nowhere", "broken.wav"); err != nil {
@@ -91,6 +92,6 @@ func TestCheckAsJSONWithAnUnreadableFile(t *testing.T) {
 	var out, errs bytes.Buffer
 	code := run(t.Context(), []string{"check", "--json", "."}, &out, &errs)
 	if code != 1 || strings.Count(out.String(), "\n") != 1 || strings.Count(errs.String(), "\n") != 1 || !strings.Contains(out.String(), `"state":"ready"`) || !strings.Contains(errs.String(), "broken.wav") {
-		t.Errorf("exit status %d\n%s\n%s", code, &out, &errs)
+		t.Errorf("exit status %d, want 1; want a ready job, not:\n%s\nwant a line about broken.wav, not:\n%s", code, &out, &errs)
 	}
 }

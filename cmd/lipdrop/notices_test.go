@@ -19,7 +19,7 @@ func TestWebhookOfAnotherMachine(t *testing.T) {
 
 func TestLineOfANotice(t *testing.T) {
 	n := events.Notice{DetailType: "Job failed", Detail: []byte(`{"name": "ads/talk", "state": "failed"}`)}
-	if got := describeNotice(n); got != "notice: Job failed, about ads/talk" {
-		t.Error(got)
+	if got, want := describeNotice(n), "notice: Job failed, about ads/talk"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
