@@ -52,7 +52,7 @@ func TestDefaultHasTheFourModels(t *testing.T) {
 		}
 	}
 	if m, ok := c.Model("sync/react-2"); ok {
-		t.Errorf("sync/react-2 is %v", m)
+		t.Errorf("got the model %v for sync/react-2, want none", m)
 	}
 }
 
@@ -63,7 +63,7 @@ func TestModels(t *testing.T) {
 	const modes = "cut_off, loop, bounce, silence or remap"
 	tests := []struct {
 		id      string
-		usual   time.Duration // for an output of 10 s
+		usual   time.Duration // run for an output of 10 s
 		media   []catalog.MediaProperty
 		options []catalog.Option
 	}{
@@ -144,7 +144,7 @@ func TestModels(t *testing.T) {
 		t.Run(tt.id, func(t *testing.T) {
 			m := model(t, tt.id)
 			if usual := m.Usual.Of(10 * time.Second); m.ID != tt.id || usual != tt.usual || m.Usual.Source == "" {
-				t.Errorf("got %s, usually %s by %q, want %s", m.ID, usual, m.Usual.Source, tt.usual)
+				t.Errorf("got %s with the usual run %s from the source %q, want %s", m.ID, usual, m.Usual.Source, tt.usual)
 			}
 			if diff := cmp.Diff(tt.media, m.MediaProperties()); diff != "" {
 				t.Errorf("media (-want +got):\n%s", diff)
@@ -156,7 +156,7 @@ func TestModels(t *testing.T) {
 	}
 }
 
-func TestSchemaIsKept(t *testing.T) {
+func TestCallerCannotChangeAModel(t *testing.T) {
 	m := model(t, liveAvatar)
 	m.Schema()[0] = 'x'
 	m.MediaProperties()[1].Formats[0] = "ogg"
@@ -197,7 +197,7 @@ func TestNearest(t *testing.T) {
 		{"something else", "black-forest/flux", ""},
 		{"too short to tell", "v2", ""},
 		{"empty", "", ""},
-		{"endless", strings.Repeat("sync/react-1", 100_000), ""},
+		{"very long", strings.Repeat("sync/react-1", 100_000), ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

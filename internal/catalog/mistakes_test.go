@@ -113,8 +113,8 @@ func mistakesOfForm(err error) []error {
 	return errs
 }
 
-// checkMedia checks that each medium is a text of the input, and that its limits fit its
-// kind.
+// checkMedia checks that each media property is a string of the input, and that its limits
+// fit its kind.
 func checkMedia(groups []mediaGroup, properties map[string]any) (mistakes []error) {
 	named := map[string]bool{}
 	for _, g := range groups {
@@ -243,7 +243,7 @@ func TestEveryMistakeIsFound(t *testing.T) {
 		want  []string
 	}{
 		{
-			name:  "not JSON, and another that is two",
+			name:  "a file that is not JSON, and a file of two objects",
 			files: map[string]string{"a.json": `{"id": "a/b",}`, "b.json": good + good, "c.json": good},
 			want: []string{
 				"a.json: invalid character '}' looking for beginning of object key string",
@@ -269,7 +269,7 @@ func TestEveryMistakeIsFound(t *testing.T) {
 			},
 		},
 		{
-			name: "names that do not meet",
+			name: "names that do not match",
 			files: map[string]string{"a.json": `{"id": "a/b", "usual": {"base": "1m", "perSecond": 0, "source": "a test"},
 				"media": [
 					{"properties": ["v", "v", "w", "k"], "kind": "video"},

@@ -1,13 +1,12 @@
 package drop_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
-// If two places in the inbox give the same name, it is rejected, whichever of them
+// If two places in the inbox give the same name, the name is rejected, whichever place
 // changed. If one is deleted, the other is assessed.
 func TestNamesWithTwoSources(t *testing.T) {
 	const (
@@ -18,22 +17,15 @@ func TestNamesWithTwoSources(t *testing.T) {
 	)
 	bundle := []string{"ads/talk.job/v.mp4", "ads/talk.job/a.wav", reactJob("ads/talk.job/job.json", "v.mp4", "a.wav")}
 	wildcard := []string{"ads/cafe.job/v.mp4", "ads/cafe.job/de.wav", "ads/cafe.job/fr.wav", reactJob("ads/cafe.job/job.json", "v.mp4", "*.wav")}
-	join := func(lists ...[]string) []string {
-		var all []string
-		for _, list := range lists {
-			all = append(all, list...)
-		}
-		return all
-	}
 	testRows(t, []row{
 		{
 			says: "a pair and a bundle",
-			do:   join([]string{"ads/talk.mp4", "ads/talk.wav"}, bundle),
+			do:   slices.Concat([]string{"ads/talk.mp4", "ads/talk.wav"}, bundle),
 			want: []string{"ads/talk" + contested},
 		},
 		{
 			says: "a bundle, and a lone file that would wait",
-			do:   join(bundle, []string{"ads/talk.wav"}),
+			do:   slices.Concat(bundle, []string{"ads/talk.wav"}),
 			want: []string{"ads/talk" + contested},
 		},
 		{
@@ -48,32 +40,32 @@ func TestNamesWithTwoSources(t *testing.T) {
 		},
 		{
 			says: "two bundles whose folders differ in case",
-			do:   join(bundle, []string{"ads/talk.JOB/v.mp4"}),
+			do:   slices.Concat(bundle, []string{"ads/talk.JOB/v.mp4"}),
 			want: []string{"ads/talk" + contested},
 		},
 		{
 			says: "the pair is deleted",
-			do:   join(bundle, []string{"ads/talk.mp4", "ads/talk.wav", "- ads/talk.mp4", "- ads/talk.wav"}),
+			do:   slices.Concat(bundle, []string{"ads/talk.mp4", "ads/talk.wav", "- ads/talk.mp4", "- ads/talk.wav"}),
 			want: []string{"ads/talk" + bundleJob},
 		},
 		{
 			says: "the bundle is deleted",
-			do:   join(bundle, []string{"ads/talk.mp4", "ads/talk.wav", "- ads/talk.job/job.json", "- ads/talk.job/v.mp4", "- ads/talk.job/a.wav"}),
+			do:   slices.Concat(bundle, []string{"ads/talk.mp4", "ads/talk.wav", "- ads/talk.job/job.json", "- ads/talk.job/v.mp4", "- ads/talk.job/a.wav"}),
 			want: []string{"ads/talk" + pairJob},
 		},
 		{
 			says: "the match of a wildcard and a pair in the folder of its name",
-			do:   join(wildcard, []string{"ads/cafe/de.wav", "ads/cafe/de.mp4"}),
+			do:   slices.Concat(wildcard, []string{"ads/cafe/de.wav", "ads/cafe/de.mp4"}),
 			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
 		},
 		{
 			says: "the match of a wildcard and a bundle in the folder of its name",
-			do:   join(wildcard, []string{"ads/cafe/de.job/notes.txt"}),
+			do:   slices.Concat(wildcard, []string{"ads/cafe/de.job/notes.txt"}),
 			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
 		},
 		{
-			says: "a pair in that folder whose name is no match's",
-			do:   join(wildcard, []string{"ads/cafe/it.wav"}),
+			says: "half a pair in that folder, whose name is not the name of a match",
+			do:   slices.Concat(wildcard, []string{"ads/cafe/it.wav"}),
 			want: []string{
 				"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav",
 				"ads/cafe/it: waiting, waiting_for_video_or_image", "ads/cafe: used, by ads/cafe/de ads/cafe/fr",
@@ -85,33 +77,33 @@ func TestNamesWithTwoSources(t *testing.T) {
 			want: []string{"ads/cafe/de: job of pro, video_url=ads/cafe/de.mp4, audio_url=ads/cafe/de.wav", "ads/cafe: rejected, bad_value"},
 		},
 		{
-			says: "half a pair beside a bundle with a wildcard: its matches start nothing either, and say why",
-			do:   join(wildcard, []string{"ads/cafe.png"}),
+			says: "half a pair beside a bundle with a wildcard: the matches are rejected too",
+			do:   slices.Concat(wildcard, []string{"ads/cafe.png"}),
 			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + contested, "ads/cafe" + contested + ", by ads/cafe/de ads/cafe/fr"},
 		},
 		{
-			says: "two audios beside it",
-			do:   join([]string{"ads/cafe.wav", "ads/cafe.WAV"}, wildcard),
+			says: "two audio files beside a bundle with a wildcard",
+			do:   slices.Concat([]string{"ads/cafe.wav", "ads/cafe.WAV"}, wildcard),
 			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + contested, "ads/cafe" + contested + ", by ads/cafe/de ads/cafe/fr"},
 		},
 		{
-			says: "the half pair is deleted",
-			do:   join(wildcard, []string{"ads/cafe.png", "- ads/cafe.png"}),
+			says: "the half pair beside the bundle is deleted",
+			do:   slices.Concat(wildcard, []string{"ads/cafe.png", "- ads/cafe.png"}),
 			want: []string{"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
 		},
 		{
 			says: "a bundle in the folder of a match, and half a pair beside the bundle of the match",
-			do:   join(wildcard, []string{"ads/cafe/de.job/notes.txt", "ads/cafe.png"}),
+			do:   slices.Concat(wildcard, []string{"ads/cafe/de.job/notes.txt", "ads/cafe.png"}),
 			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + contested, "ads/cafe" + contested + ", by ads/cafe/de ads/cafe/fr"},
 		},
 		{
-			says: "the match is deleted, and the pair is left",
-			do:   join(wildcard, []string{"ads/cafe/de.wav", "- ads/cafe.job/de.wav"}),
+			says: "the match is deleted, and half a pair is left",
+			do:   slices.Concat(wildcard, []string{"ads/cafe/de.wav", "- ads/cafe.job/de.wav"}),
 			want: []string{"ads/cafe/de: waiting, waiting_for_video_or_image", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/fr"},
 		},
 		{
-			says: "the pair is deleted, and the match is left",
-			do:   join(wildcard, []string{"ads/cafe/de.wav", "- ads/cafe/de.wav"}),
+			says: "the half pair is deleted, and the match is left",
+			do:   slices.Concat(wildcard, []string{"ads/cafe/de.wav", "- ads/cafe/de.wav"}),
 			want: []string{"ads/cafe/de" + matchJob + "de.wav", "ads/cafe/fr" + matchJob + "fr.wav", "ads/cafe: used, by ads/cafe/de ads/cafe/fr"},
 		},
 	})
@@ -131,7 +123,8 @@ func TestBothSourcesAreNamed(t *testing.T) {
 		b.step(t, s)
 	}
 	f = b.only(t, "inbox/ads/cafe/de.mp4")
-	if diff := cmp.Diff("de.mp4 and de.wav in cafe.job would each be the job ads/cafe/de", f.Problems[0].Reason); diff != "" || !strings.HasPrefix(f.Key, "status/") {
-		t.Errorf("(-want +got):\n%s", diff)
+	want = "de.mp4 and de.wav in cafe.job would each be the job ads/cafe/de"
+	if got := f.Problems[0].Reason; got != want || !strings.HasPrefix(f.Key, "status/") {
+		t.Errorf("the reason at %s is %q, want %q at a status", f.Key, got, want)
 	}
 }

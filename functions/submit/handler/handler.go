@@ -14,14 +14,14 @@
 // ten, until each name has a message of its own. So a held job is retried separately, a
 // crash repeats at most the messages of one division, and a message that comes twice
 // or late only assesses its name again. Dividing makes a chain of at most six messages.
-// Lambda takes a chain of sixteen for a loop, and ends it.
+// Lambda treats a chain of sixteen as a loop, and ends it.
 //
 // Jobs beyond MaxJobsPerDrop get the status held, and their messages are finished. One
 // further message, with the change and the limit, waits in the queue. Its deliveries
 // assess nothing until the limit is higher; then the change is handled again.
 //
-// The caps of a day (package budget) hold single jobs. Their messages are delivered every
-// 12 minutes. A message that is older than renewAfter is replaced by a new one, because a
+// The caps of a day (package budget) hold each job separately. The message of a held job is
+// delivered every 12 minutes. A message that is older than renewAfter is replaced by a new one, because a
 // job may wait for days. Each new message adds one to the chain, so Lambda ends the chain
 // after about a week.
 package handler
@@ -274,10 +274,10 @@ type batch struct {
 }
 
 // assessmentKey identifies assessments that have the same result, because every
-// event of a batch happened before the first of them. A deletion is assessed
+// event of a batch happened before its first assessment. A deletion is assessed
 // separately: it starts no job for a name whose newest take used the deleted
-// file. So are the matches that a bundle no longer names: those that become withdrawn get
-// a reason of their own.
+// file. A match that a bundle no longer names is also assessed separately: if it becomes
+// withdrawn, it gets a reason of its own.
 type assessmentKey struct {
 	subject drop.Subject
 	deleted string
@@ -466,7 +466,7 @@ func (h *Handler) assessChange(ctx context.Context, d *delivery, c change, lastS
 	return h.sendChange(ctx, c)
 }
 
-// newAssessment returns an assessment of a subject of a change, to be made.
+// newAssessment prepares the assessment of a subject of a change.
 func (h *Handler) newAssessment(b *batch, c change, s drop.Subject, lastSince time.Time) *assessment {
 	if c.Last && s.TooMany() {
 		lastSince = h.Now()
@@ -475,8 +475,8 @@ func (h *Handler) newAssessment(b *batch, c change, s drop.Subject, lastSince ti
 }
 
 // warnUnused adds warnings to the takes that an assessment kept, about the uploads
-// that may have been meant for them: those of the same name, of the same bundle, or of
-// talk.mp4 for the name talk.de.
+// that may have been meant for them: those of the same name or bundle, and talk.mp4 for
+// the name talk.de.
 func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
 	if c.Deleted {
 		return nil

@@ -38,7 +38,7 @@ func TestFileThatTriggersABug(t *testing.T) {
 }
 
 // If S3 refuses to return an object, every name that needs the object is held with
-// a reason that names it, and continues when S3 returns the object.
+// a reason that names the object, and continues when S3 returns it.
 func TestObjectsThatS3DoesNotGive(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	const react = `{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "talk.wav"}}`
@@ -60,7 +60,7 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 		name    string
 		drops   map[string][]byte
 		refused string
-		named   string // in the reason of carol/talk
+		reason  string // how the reason of carol/talk begins
 	}{
 		{"the preset of a folder above", withPreset, "inbox/preset.json", "the preset inbox/preset.json cannot be read: S3 returned HTTP "},
 		{"a video", pair, "inbox/carol/talk.mp4", "talk.mp4 cannot be read: S3 returned HTTP "},
@@ -84,7 +84,7 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 				}
 				w.Run(time.Hour)
 				st := w.Status("carol/talk")
-				if st.State != ledger.Held || st.Code != r.code || !strings.HasPrefix(st.Reason, tt.named) {
+				if st.State != ledger.Held || st.Code != r.code || !strings.HasPrefix(st.Reason, tt.reason) {
 					t.Errorf("the status is %s, %s: %s", st.State, st.Code, st.Reason)
 				}
 				if strings.Contains(tt.refused, "preset") {
@@ -98,12 +98,12 @@ func TestObjectsThatS3DoesNotGive(t *testing.T) {
 					}
 				}
 				if n := w.RunComfy.Charges(); n != 0 {
-					t.Errorf("%d charges", n)
+					t.Errorf("%d charges while S3 refuses, want 0", n)
 				}
 				refusing = false
 				w.Run(24 * time.Hour)
 				if st := w.Status("carol/talk"); st.State != ledger.Succeeded || w.RunComfy.Charges() != 1 || len(w.Dead) > 0 {
-					t.Errorf("once S3 gives it the status is %s, %s, with %d charges and %d dead letters", st.State, st.Reason, w.RunComfy.Charges(), len(w.Dead))
+					t.Errorf("after S3 has returned the object, the status is %s, %s, with %d charges and %d dead letters", st.State, st.Reason, w.RunComfy.Charges(), len(w.Dead))
 				}
 			})
 		}
