@@ -28,8 +28,8 @@ import (
 )
 
 const (
-	// mediaFolder holds the media of lists, beside the bundles that name them. Its name
-	// begins with a dot, so that the media form no jobs by themselves. Each content has a
+	// mediaFolder holds the media of the bundles, beside the bundles that name them. Its
+	// name begins with a dot, so that the media form no jobs by themselves. Each content has a
 	// folder of its own below it: a changed medium gets another key, so job.json changes too.
 	mediaFolder = ".media/"
 
@@ -45,9 +45,9 @@ type bundler struct {
 	media    map[string]*medium // by path
 }
 
-// medium is a file of this machine that jobs of a list use.
+// medium is a file of this machine that bundles use.
 type medium struct {
-	*localFile        // without a key, which depends on the list
+	*localFile        // without a key, which depends on the bundle's folder
 	base       string // the name of the file
 	sum        client.Sum
 	info       media.Info
@@ -64,7 +64,7 @@ func (b *bundler) addList(ctx context.Context, folder, file string) error {
 	name := norm.NFC.String(strings.TrimSuffix(base, filepath.Ext(base)))
 	folder += name + "/"
 	if k := drop.ParseKey(folder + "a.mp4"); k.Role != drop.Visual || name == "" {
-		return fmt.Errorf("the jobs of %s are dropped into a folder with its name; rename the list so that its name does not begin with a dot or end in .job", file)
+		return fmt.Errorf("the jobs of %s are dropped into a folder with its name; rename the list so that its name does not begin with a dot, end in .job or have characters that cannot be typed", file)
 	}
 	for key, row := range b.rows {
 		if strings.HasPrefix(key, folder) {
@@ -191,8 +191,8 @@ func (b *bundler) addRows(ctx context.Context, file, folder, dir string, rows []
 // readsAtOnce is how many media of a list are read at the same time.
 const readsAtOnce = 4
 
-// readMedia reads the media of rows that were not read before. It replaces the paths in
-// the rows, which may be relative to dir.
+// readMedia reads the media that rows name, unless they were read before. It joins dir to
+// each relative path in the rows.
 func (b *bundler) readMedia(ctx context.Context, dir string, rows []list.Row) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readsAtOnce)
@@ -250,7 +250,7 @@ func (b *bundler) addBundle(file, folder string, row list.Row) error {
 	return nil
 }
 
-// read reads the file of a medium. It sets its info and its sum, or its problem.
+// read reads the file of a medium, and sets the medium's info and sum, or its problem.
 func (m *medium) read(ctx context.Context, at string) error {
 	file, info, err := openFollowing(at)
 	if err != nil {

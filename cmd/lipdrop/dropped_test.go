@@ -166,6 +166,18 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
+// The error for a list whose name cannot be the name of a folder says how to rename the list.
+func TestListNames(t *testing.T) {
+	lay(t, map[string]string{".csv": "", ".ads.csv": "", "ads.job.csv": "", "a\x01.csv": ""})
+	for file, want := range map[string]string{
+		".csv": "begin with a dot", ".ads.csv": "begin with a dot", "ads.job.csv": "end in .job", "a\x01.csv": "characters that cannot be typed",
+	} {
+		if err := (&bundler{}).addList(t.Context(), "inbox/", file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", file, err, want)
+		}
+	}
+}
+
 // A named pipe, and a file without permission, are each one line.
 func TestCheckWithoutWhatCannotBeRead(t *testing.T) {
 	lay(t, map[string]string{"ads/talk.mp4": "@clip.mp4", "ads/talk.wav": "@voice.wav", "ads/closed.mp4": "@clip.mp4"})
