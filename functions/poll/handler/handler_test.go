@@ -39,7 +39,7 @@ func TestStatusAndResultResponses(t *testing.T) {
 					count := worldtest.Faulty(w, call, fault, lasts)
 					worldtest.Rest(t, w)
 					if *count == 0 {
-						t.Fatal("nothing went wrong")
+						t.Fatal("RunComfy served no fault")
 					}
 					if fault.Name == "unknown request" && lasts > 0 {
 						st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
@@ -51,7 +51,7 @@ func TestStatusAndResultResponses(t *testing.T) {
 					}
 					worldtest.WantArchived(t, w)
 					if limit := world.Begin.Add(lasts + 40*time.Minute); fault.Name != "unknown request" && w.Now().After(limit) {
-						t.Errorf("archived only at %v", w.Now())
+						t.Errorf("archived at %v, want before %v", w.Now(), limit)
 					}
 				})
 			}
@@ -71,18 +71,19 @@ func TestOutage(t *testing.T) {
 			w.Run(50 * time.Minute)
 			st := w.Status("ads/talk")
 			if len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "has not reported the state of the job since") {
-				t.Errorf("in the outage the status has the warnings %q", st.Warnings)
+				t.Errorf("in the outage the status has the warnings %q, want one about the outage", st.Warnings)
 			}
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
 			if st := w.Status("ads/talk"); len(st.Warnings) > 0 {
-				t.Errorf("after the outage the status has the warnings %q", st.Warnings)
+				t.Errorf("after the outage the status has the warnings %q, want none", st.Warnings)
 			}
 		})
 	}
 }
 
-// The token changes at RunComfy, and half an hour later in the secret.
+// The token changes at RunComfy, and half an hour later in the secret. Then the job is
+// archived.
 func TestRotatedToken(t *testing.T) {
 	for _, queue := range []time.Duration{20 * time.Second, time.Hour} {
 		w := worldtest.New(t)
@@ -99,11 +100,11 @@ func TestRotatedToken(t *testing.T) {
 		}
 		w.Run(30 * time.Minute)
 		if st := w.Status("ads/talk"); st.State.Ended() || len(st.Warnings) != 1 {
-			t.Errorf("while the token is refused: %s, warnings %q", st.State, st.Warnings)
+			t.Errorf("while the token is refused: %s, warnings %q; want a state before the end, and one warning", st.State, st.Warnings)
 		}
 		w.Secret = `{"token": "new-canary"}`
 		if reads < 3 || reads > 30 {
-			t.Errorf("the secret was read %d times in half an hour, want at most once a minute", reads)
+			t.Errorf("the secret was read %d times in half an hour, want 3 to 30", reads)
 		}
 		worldtest.Rest(t, w)
 		worldtest.WantArchived(t, w)
@@ -153,7 +154,7 @@ func TestRequestLost(t *testing.T) {
 			}
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.RequestLost)
 			if n < 3 || w.Now().Sub(first) < time.Minute {
-				t.Errorf("lost after %d responses over %v", n, w.Now().Sub(first))
+				t.Errorf("lost after %d responses over %v, want at least 3 over a minute", n, w.Now().Sub(first))
 			}
 			w.RunComfy.Fault = nil
 			if err := w.Redrive("ads/talk", st.Take); err != nil {
@@ -268,9 +269,9 @@ func TestEndedAfterTheDeadline(t *testing.T) {
 }
 
 // The history of an execution holds 25,000 events, including those of its redrives. The
-// longest job that the parameters allow fits into it, whether its model is the slowest
-// one or runs for a moment, and can still be archived by the last of the 1,000 redrives
-// that Step Functions allows.
+// longest job that the parameters allow fits into it, with the slowest model and with one
+// that runs for a moment. The last of the 1,000 redrives that Step Functions allows still
+// archives the output.
 func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("so many turns take a minute with the race detector")
@@ -327,7 +328,7 @@ func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 			why := fmt.Sprintf("a job of QueueHours %d + MaxHours %d, whose model usually takes %s (the slowest model, %s, takes %s for an hour of video), "+
 				"does not fit into the %d events of a history. Each turn of the loop makes 9 events. Lengthen the waits in internal/workflow/pace.go "+
 				"(maxWait, lateShare), or lower the largest hours in template.yaml", queueHours, maxHours, usual, slowest, usualOfAnHour(models, slowest), maxEvents)
-			w, err := world.NewWith(takes(t, usual), rand.New(rand.NewPCG(1, 2)).Float64)
+			w, err := world.NewWith(withUsual(t, usual), rand.New(rand.NewPCG(1, 2)).Float64)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -362,13 +363,14 @@ func TestLongestJobFitsIntoTheHistory(t *testing.T) {
 	}
 }
 
+// usualOfAnHour returns how long a model usually takes for an hour of video.
 func usualOfAnHour(models *catalog.Catalog, id string) time.Duration {
 	model, _ := models.Model(id)
 	return model.Usual.Of(time.Hour)
 }
 
-// takes returns the catalogue, with models that usually take the given time.
-func takes(t *testing.T, usual time.Duration) *catalog.Catalog {
+// withUsual returns the catalog, with models whose jobs usually take the given time.
+func withUsual(t *testing.T, usual time.Duration) *catalog.Catalog {
 	t.Helper()
 	models, err := catalog.Default()
 	if err != nil {
@@ -401,7 +403,7 @@ func TestStateIsWrittenLater(t *testing.T) {
 }
 
 // RunComfy stops responding while S3 accepts no writes. When S3 works again, the status
-// says so.
+// says that RunComfy does not respond.
 func TestWarningIsWrittenLater(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = 10 * time.Hour
@@ -418,14 +420,14 @@ func TestWarningIsWrittenLater(t *testing.T) {
 	w.Run(time.Hour)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
 	if len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "has not reported the state of the job since") {
-		t.Errorf("warnings %q", st.Warnings)
+		t.Errorf("warnings %q, want one about RunComfy", st.Warnings)
 	}
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
 }
 
 // The warning that RunComfy does not respond is written, but S3's response is lost. When
-// RunComfy reports the same state as before, the warning goes.
+// RunComfy reports the same state as before, poll removes the warning.
 func TestWarningIsRemoved(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Run = 10 * time.Hour
@@ -441,11 +443,11 @@ func TestWarningIsRemoved(t *testing.T) {
 	}
 	w.Run(19 * time.Minute)
 	if st := w.Status("ads/talk"); len(st.Warnings) != 1 {
-		t.Fatalf("warnings %q", st.Warnings)
+		t.Fatalf("warnings %q, want one", st.Warnings)
 	}
 	w.Run(time.Hour)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, ""); len(st.Warnings) > 0 {
-		t.Errorf("warnings %q", st.Warnings)
+		t.Errorf("warnings %q, want none", st.Warnings)
 	}
 }
 
@@ -519,7 +521,7 @@ func TestRedriveCountsAnew(t *testing.T) {
 			}
 			worldtest.Rest(t, w)
 			if *count != 1 {
-				t.Error("nothing went wrong after the redrive")
+				t.Errorf("RunComfy served %d faults after the redrive, want 1", *count)
 			}
 			worldtest.WantArchived(t, w)
 		})
@@ -536,13 +538,13 @@ func TestWarningEndsWithAnUnknownState(t *testing.T) {
 	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 30*time.Second)
 	w.Run(5 * time.Second)
 	if st := w.Status("ads/talk"); len(st.Warnings) != 1 {
-		t.Fatalf("during the outage: warnings %q", st.Warnings)
+		t.Fatalf("during the outage: warnings %q, want one", st.Warnings)
 	}
 	w.Run(25 * time.Second)
 	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "unknown word"), 40*time.Minute)
 	w.Run(30 * time.Minute)
 	if st := w.Status("ads/talk"); len(st.Warnings) > 0 {
-		t.Errorf("after the outage: warnings %q", st.Warnings)
+		t.Errorf("after the outage: warnings %q, want none", st.Warnings)
 	}
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
@@ -571,13 +573,21 @@ func TestQueuePosition(t *testing.T) {
 	for _, ahead = range []int{3, 2, 0} {
 		w.Run(40 * time.Minute)
 		st := worldtest.WantStatus(t, w, "ads/talk", ledger.InQueue, "")
-		if st.QueuePosition == nil || *st.QueuePosition != ahead {
-			t.Errorf("the position in the queue is %v, want %d", st.QueuePosition, ahead)
+		if got := position(st); got != ahead {
+			t.Errorf("the position in the queue is %d, want %d", got, ahead)
 		}
 	}
 	if writes > 6 {
-		t.Errorf("%d writes of the status in two hours", writes)
+		t.Errorf("%d writes of the status in two hours, want at most 6", writes)
 	}
+}
+
+// position returns the position in the queue of a status, or -1.
+func position(st ledger.Status) int {
+	if st.QueuePosition == nil {
+		return -1
+	}
+	return *st.QueuePosition
 }
 
 // If RunComfy puts a running job back into its queue, the record and the status say
@@ -593,15 +603,15 @@ func TestJobGoesBackToTheQueue(t *testing.T) {
 	w.Run(30 * time.Minute)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.InQueue, "")
 	if rec, _ := w.Record("ads/talk", st.Take); rec.State != ledger.InQueue {
-		t.Errorf("the record is %s", rec.State)
+		t.Errorf("the record is %s, want %s", rec.State, ledger.InQueue)
 	}
-	if st.QueuePosition == nil || *st.QueuePosition != 7 {
-		t.Errorf("the position in the queue is %v, want 7", st.QueuePosition)
+	if got := position(st); got != 7 {
+		t.Errorf("the position in the queue is %d, want 7", got)
 	}
 	w.Run(time.Hour)
 	st = worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
 	if rec, _ := w.Record("ads/talk", st.Take); rec.QueuePosition != nil || st.QueuePosition != nil {
-		t.Errorf("a job that runs has the position %v in the queue", rec.QueuePosition)
+		t.Error("a running job has a position in the queue")
 	}
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
@@ -630,15 +640,15 @@ func TestSeveralQuestionsInOneCall(t *testing.T) {
 				t.Errorf("asked again after %v, while the job is queued", at)
 			}
 			if pause := at - times[i]; pause < 2*time.Second || pause > 4*time.Second {
-				t.Errorf("asked again after a pause of %v", pause)
+				t.Errorf("asked again after a pause of %v, want 2 s to 4 s", pause)
 			}
 		}
 		if took := times[len(times)-1] - times[0]; took > workflow.AskFor {
-			t.Errorf("one call asked for %v", took)
+			t.Errorf("one call asked for %v, want at most %v", took, workflow.AskFor)
 		}
 	}
 	if most < 3 {
-		t.Errorf("at most %d questions in one call", most)
+		t.Errorf("at most %d questions in one call, want 3 or more in some call", most)
 	}
 }
 
@@ -693,7 +703,7 @@ type token struct{}
 func (token) Token(context.Context) (string, error) { return "t", nil }
 func (token) Refused()                              {}
 
-// deadlineContext has a deadline of a virtual clock, which does not end it.
+// deadlineContext reports a deadline of a virtual clock. It does not end at that deadline.
 type deadlineContext struct {
 	context.Context
 	at time.Time
