@@ -80,7 +80,7 @@ func TestPeriod(t *testing.T) {
 		var p period
 		err := p.UnmarshalText([]byte(text))
 		if (err != nil) != (want < 0) || err == nil && time.Duration(p) != want {
-			t.Errorf("%q: %v, %v", text, time.Duration(p), err)
+			t.Errorf("%q: got %v, %v; want %v, or an error if that is negative", text, time.Duration(p), err, want)
 		}
 	}
 }

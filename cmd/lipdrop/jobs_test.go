@@ -8,7 +8,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// show says that a status cannot be read, and makes up no time for it.
+// show says that a status cannot be read, and prints no time of its last change.
 func TestShowUnreadableStatus(t *testing.T) {
 	var out bytes.Buffer
 	showJob(&terminal{w: &out}, client.Job{Status: ledger.Status{Name: "talk"}})

@@ -15,7 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
-// lines are what was said so far. It is safe for concurrent use.
+// lines collects the lines of a statusPrinter. It is safe for concurrent use.
 type lines struct {
 	mu   sync.Mutex
 	said []string
@@ -33,8 +33,8 @@ func (l *lines) count(part string) int {
 	return strings.Count(strings.Join(l.said, "\n"), part)
 }
 
-// An object that is not a status, and one whose key the S3 server lists
-// wrongly, are each skipped with one line; other statuses are printed.
+// An object that is not a status, and one whose key the S3 server lists wrongly, are each
+// skipped with one line. The other statuses are printed.
 func TestStatusPrinterSkipsWhatCannotBeRead(t *testing.T) {
 	s := startStack(t, local.Options{Dir: t.TempDir()})
 	put := func(key, body string) {
@@ -55,11 +55,11 @@ func TestStatusPrinterSkipsWhatCannotBeRead(t *testing.T) {
 	var said lines
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	a, err := newStatusPrinter(ctx, s.bucket, said.say)
+	p, err := newStatusPrinter(ctx, s.bucket, said.say)
 	if err != nil {
 		t.Fatal(err)
 	}
-	go a.run(ctx)
+	go p.run(ctx)
 
 	put("status/a broken.json", "{")
 	put("status/b\x1b[31m.json", status("b\x1b[31m", "red"))
@@ -71,12 +71,12 @@ func TestStatusPrinterSkipsWhatCannotBeRead(t *testing.T) {
 		soon(t, "a later status", func() bool { return said.count("later") == i+1 })
 	}
 	if n := said.count("a broken"); n != 1 {
-		t.Errorf("the broken status was said %d times", n)
+		t.Errorf("%d lines about the broken status, want 1", n)
 	}
 	if n := said.count("[31m"); n != 1 {
-		t.Errorf("the status with an escape was said %d times", n)
+		t.Errorf("%d lines about the status with an escape in its key, want 1", n)
 	}
 	if n := said.count("\x1b"); n != 0 {
-		t.Errorf("%d escape characters were said", n)
+		t.Errorf("%d escape characters were printed, want none", n)
 	}
 }

@@ -18,7 +18,7 @@ import (
 
 // ownPath matches the beginning of a path on a person's own computer: a drive of
 // Windows, whose backslash may have become a control character in JSON; a network
-// share; a home folder; a folder of homes or disks; a file URL.
+// share; a home folder; a folder of home folders, disks or temporary files; a file URL.
 var ownPath = regexp.MustCompile(`^([A-Za-z]:[\\/[:cntrl:]]|\\\\|~[\\/]|/(Users|home|root|Volumes|mnt|media|tmp)/|(?i:file):/)`)
 
 // scheme matches the scheme of a URL.

@@ -151,9 +151,9 @@ type Record struct {
 	// ended.
 	HeldUntil time.Time `json:"heldUntil,omitzero"`
 
-	// Deleted is when a file of this take was last deleted and the files that were left
-	// formed another take. Submit runs that other take only if one of the files left is
-	// uploaded later.
+	// Deleted is when a file of this take was last deleted while the remaining files formed
+	// another take. Submit runs that take only if one of the remaining files is uploaded
+	// later.
 	Deleted time.Time `json:"deleted,omitzero"`
 
 	// NoticeDue says that the notice about the end of the take was not sent yet.

@@ -161,8 +161,8 @@ func schemaOf(t *testing.T, document string) *jsonschema.Schema {
 	return schema
 }
 
-// checkForm compares an event with the schema of events, and what its detail has of the
-// status with the schema of statuses.
+// checkForm validates an event with the schema of events, and the members of its detail
+// that come from the status with the schema of statuses.
 func checkForm(t *testing.T, schema, status *jsonschema.Schema, event []byte) {
 	t.Helper()
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(event))
@@ -177,11 +177,11 @@ func checkForm(t *testing.T, schema, status *jsonschema.Schema, event []byte) {
 		delete(detail, own)
 	}
 	if err := status.Validate(detail); err != nil {
-		t.Errorf("what the event has of the status: %v\n%s", err, event)
+		t.Errorf("the members that come from the status: %v\n%s", err, event)
 	}
 }
 
-// A receiver recognizes a notice that it has seen by its id.
+// A notice that is sent again keeps its id, and no other notice has this id.
 func TestID(t *testing.T) {
 	first := samples()[0]
 	again := first
@@ -239,7 +239,7 @@ func TestLargeStatus(t *testing.T) {
 			detail := aws.ToString(c.sent[0].Detail)
 			size := len(detail) + len(notice.Source) + len(*c.sent[0].DetailType)
 			if size >= 256<<10 || size < 8<<10 {
-				t.Errorf("the event has %d bytes", size)
+				t.Errorf("the event has %d bytes, want 8 KiB to 256 KiB", size)
 			}
 			var read notice.Detail
 			if err := json.Unmarshal([]byte(detail), &read); err != nil || read.ID != notice.ID(n) || read.Name != n.Name {
@@ -278,7 +278,7 @@ func TestEntryThatFails(t *testing.T) {
 				t.Errorf("sent: %v, after %d calls; want %v after %d", got, len(c.sent), tt.sent, tt.puts)
 			}
 			if n := strings.Count(lines.String(), "\n"); tt.sent == (n == 1) || n > 1 {
-				t.Errorf("%d lines: %s", n, lines)
+				t.Errorf("sent %t, and %d lines; want one only if the notice is not sent: %s", tt.sent, n, lines)
 			}
 			if !tt.sent && !strings.Contains(lines.String(), "ThrottlingException: slow down") {
 				t.Errorf("the line does not say why: %s", lines)
@@ -296,7 +296,7 @@ func TestFailureIsOneLine(t *testing.T) {
 	}
 	want := `"msg":"notice not sent","name":"ads/talk","take":"20261121T115230Z-0123456789ab","state":"failed","err":"not authorized"`
 	if n := strings.Count(lines.String(), "\n"); n != 1 || !strings.Contains(lines.String(), want) {
-		t.Errorf("%d lines: %s", n, lines)
+		t.Errorf("%d lines, want one with %s: %s", n, want, lines)
 	}
 }
 
@@ -317,7 +317,7 @@ func TestSilence(t *testing.T) {
 			}
 		}
 		if spent := time.Since(began); spent > 5*time.Second || len(c.sent) != 1 {
-			t.Errorf("100 notices took %v and %d calls", spent, len(c.sent))
+			t.Errorf("100 notices took %v and %d calls, want at most 5 s and 1 call", spent, len(c.sent))
 		}
 		c.put = nil
 		time.Sleep(time.Minute)
@@ -347,6 +347,6 @@ func TestSilenceOfTheService(t *testing.T) {
 		}
 	}
 	if n := calls.Load(); n != 1 {
-		t.Errorf("%d calls; after the first, EventBridge counts as silent", n)
+		t.Errorf("%d calls, want 1: after the first, EventBridge counts as silent", n)
 	}
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// quiet keeps the broken connections of the tests out of their output.
+// quiet discards what the test servers log about broken connections.
 var quiet = log.New(io.Discard, "", 0)
 
 func TestCopy(t *testing.T) {
@@ -48,7 +48,7 @@ func TestCopy(t *testing.T) {
 		"short responses without an ETag": func(o *origin) {
 			o.most, o.header = 3*piece, map[string]string{"ETag": ""}
 		},
-		"only a time of change": func(o *origin) {
+		"only a Last-Modified": func(o *origin) {
 			o.header = map[string]string{"ETag": "", "Last-Modified": "Mon, 02 Jan 2006 15:04:05 GMT"}
 		},
 	}
@@ -93,7 +93,7 @@ func TestSmallFilesTakeOneRequestEach(t *testing.T) {
 				t.Fatal(err)
 			}
 			if n := o.count(); n != 1 {
-				t.Errorf("%d requests to the source", n)
+				t.Errorf("%d requests to the source, want 1", n)
 			}
 			if diff := cmp.Diff(map[string]int{"PutObject": 1}, b.calls); diff != "" {
 				t.Error(diff)
@@ -209,13 +209,13 @@ func TestFewRequestsToAFastSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := most.Load(); n > 1 {
-		t.Errorf("%d requests at a time", n)
+		t.Errorf("%d requests at a time, want 1", n)
 	}
 }
 
-// Ranges are combined only if a strong ETag or a time of change shows that they are
-// of one file.
-func TestRangesNeedAStrongETagOrATimeOfChange(t *testing.T) {
+// Ranges are combined only if a strong ETag or a Last-Modified shows that they are of one
+// file.
+func TestRangesNeedAStrongETagOrLastModified(t *testing.T) {
 	for _, tt := range []struct {
 		header map[string]string
 		ranges bool
@@ -231,7 +231,7 @@ func TestRangesNeedAStrongETagOrATimeOfChange(t *testing.T) {
 			t.Fatal(err)
 		}
 		if ranges := o.count() > 2; ranges != tt.ranges {
-			t.Errorf("%v: %d requests", tt.header, o.count())
+			t.Errorf("%v: %d requests; want ranges: %t", tt.header, o.count(), tt.ranges)
 		}
 	}
 }
@@ -242,13 +242,13 @@ func TestRetryAfter(t *testing.T) {
 		var temporary *temporaryError
 		err := (&source{given: &url.URL{}}).status(r, false)
 		if !errors.As(err, &temporary) || temporary.after != want {
-			t.Errorf("%q: %v", header, err)
+			t.Errorf("%q: %v, want a *temporaryError with %v", header, err, want)
 		}
 	}
 }
 
-// If a source announces ranges but sends the whole file, no further range is
-// requested.
+// If a source announces ranges but sends the whole file, Copy requests one window of
+// ranges at most, and then the whole file.
 func TestRangesThatAreOnlyAnnounced(t *testing.T) {
 	o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
 	o.whole, o.header = true, map[string]string{"Accept-Ranges": "bytes"}
@@ -257,7 +257,7 @@ func TestRangesThatAreOnlyAnnounced(t *testing.T) {
 	}
 	b.check(t, testKey, o.data)
 	if n := o.count(); n > 2+testPace.window {
-		t.Errorf("%d requests", n)
+		t.Errorf("%d requests, want at most %d", n, 2+testPace.window)
 	}
 }
 

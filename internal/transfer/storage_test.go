@@ -17,7 +17,7 @@ func TestStorageFaults(t *testing.T) {
 	const small, large = 10_000, 300_000
 	other := random(5000, 9)
 	type fault = func(b *fakeS3, call string, n int, w http.ResponseWriter, r *http.Request) bool
-	// on serves a fault to the calls of one name, up to a number of them.
+	// on fails the first upTo calls of one name.
 	on := func(name string, upTo, status int, code string) fault {
 		return func(_ *fakeS3, call string, n int, w http.ResponseWriter, _ *http.Request) bool {
 			if call != name || n > upTo {
@@ -54,7 +54,7 @@ func TestStorageFaults(t *testing.T) {
 		patience time.Duration
 		want     any // nil: the source is copied
 		text     string
-		left     []byte // under the key, with an error
+		left     []byte // the object under the key, if the copy fails
 		existed  bool
 	}{
 		"503 for two calls of each": {size: large, fault: func(_ *fakeS3, _ string, n int, w http.ResponseWriter, _ *http.Request) bool {
@@ -157,7 +157,7 @@ func TestStorageFaults(t *testing.T) {
 			b.check(t, testKey, want)
 			checkError(t, err, tt.want, tt.text)
 			if got.Existed != tt.existed {
-				t.Errorf("existed: %t", got.Existed)
+				t.Errorf("existed: %t, want %t", got.Existed, tt.existed)
 			}
 			if tt.there != nil && b.called("CreateMultipartUpload") > 0 {
 				t.Error("an upload was opened")
@@ -166,7 +166,7 @@ func TestStorageFaults(t *testing.T) {
 	}
 }
 
-// A deaf writer discards the response.
+// deaf is a ResponseWriter that discards the response.
 type deaf struct{ http.ResponseWriter }
 
 func (*deaf) Header() http.Header         { return http.Header{} }
@@ -191,8 +191,9 @@ func TestAbortFails(t *testing.T) {
 	}
 }
 
-// An upload is aborted if the copy is cancelled before S3 has returned its id.
-func TestCancelWhileOpening(t *testing.T) {
+// If the copy is cancelled, its upload is aborted, even if S3 has not returned the
+// upload's id yet.
+func TestCancelledCopyLeavesNoUpload(t *testing.T) {
 	for _, call := range []string{"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"} {
 		o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -208,7 +209,7 @@ func TestCancelWhileOpening(t *testing.T) {
 		}
 		_, err := o.copier(t, b).Copy(ctx, o.url(), named)
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: error %v", call, err)
+			t.Errorf("%s: error %v, want %v", call, err, context.Canceled)
 		}
 		b.check(t, testKey, nil)
 		cancel()

@@ -95,12 +95,12 @@ func TestFeedInTrouble(t *testing.T) {
 		}
 	}
 	if c, _ := f.since(0); len(c.Rows) != 2 || c.Reading || !strings.Contains(c.Trouble, "InvalidObjectState") {
-		t.Errorf("a page gets %+v", c)
+		t.Errorf("a page gets %+v, want two rows and the trouble", c)
 	}
 	storage.Before = nil
 	_, err := f.poll(t.Context())
 	f.settle(err)
 	if c, _ := f.since(0); len(c.Rows) != 3 || c.Trouble != "" {
-		t.Errorf("after the trouble, a page gets %+v", c)
+		t.Errorf("after the trouble, a page gets %+v, want three rows", c)
 	}
 }

@@ -93,8 +93,8 @@ func (s *shell) checkOrigin(r *http.Request) error {
 		}
 	}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		// A browser sends no Origin with such a request. Its Sec-Fetch-Site says who
-		// made it; the first request, with the token, may come from anywhere.
+		// Browsers send most of these requests without Origin, but with Sec-Fetch-Site.
+		// The first request, with the token, may come from anywhere.
 		if from := r.Header.Get("Sec-Fetch-Site"); from != "" && from != "same-origin" && from != "none" && r.URL.Path != "/" {
 			return errors.New("a page of another origin may not use this server")
 		}

@@ -66,11 +66,11 @@ func TestNewModelIsOneFile(t *testing.T) {
 		}
 		job, _ := w.RunComfy.Job(st.RequestID)
 		if diff := cmp.Diff(want, withoutURLs(t, job, "portrait", "speech")); diff != "" {
-			t.Errorf("%s was sent:\n%s", name, diff)
+			t.Errorf("input sent for %s (-want +got):\n%s", name, diff)
 		}
 	}
 	if charges := w.RunComfy.Charges(); charges != 2 {
-		t.Errorf("%d charges for 2 jobs", charges)
+		t.Errorf("%d charges, want 2", charges)
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// newWorld returns a World. Its clock and its random numbers are virtual, so it writes the
-// same each time.
+// newWorld returns a World. Its clock is virtual and its random numbers have a fixed seed,
+// so it writes the same each time.
 func newWorld(t *testing.T) *world.World {
 	t.Helper()
 	log := slog.Default()

@@ -79,7 +79,7 @@ func readModels(t *testing.T, text string) []section {
 		sections = append(sections, s)
 	}
 	if diff := cmp.Diff(models.IDs(), slices.Sorted(slices.Values(ids))); diff != "" {
-		t.Fatalf("models of docs/models.md:\n%s", diff)
+		t.Fatalf("models of docs/models.md (-want +got):\n%s", diff)
 	}
 	return sections
 }
@@ -95,7 +95,7 @@ func TestDocumentOfModels(t *testing.T) {
 	for _, s := range readModels(t, written) {
 		head := "## `" + s.model.ID + "`\n"
 		before, body, _ := strings.Cut(written, head)
-		if s.table == "" { // a new section: the table becomes its end
+		if s.table == "" { // a new section: put the table at its end
 			own, others, more := strings.Cut(body, "\n## ")
 			body = strings.TrimRight(own, "\n") + "\n\n" + tableOf(s.model)
 			if more {
@@ -113,7 +113,7 @@ func TestDocumentOfModels(t *testing.T) {
 			want = append(want, "preset")
 		}
 		if diff := cmp.Diff(want, slices.Sorted(maps.Keys(s.examples))); diff != "" {
-			t.Errorf("examples of %s:\n%s", s.model.ID, diff)
+			t.Errorf("examples of %s (-want +got):\n%s", s.model.ID, diff)
 		}
 	}
 }
@@ -217,7 +217,7 @@ func TestModelsOfTheDocument(t *testing.T) {
 		}
 		sent, _ := s.Fake().Job(st.RequestID)
 		if diff := cmp.Diff(job.options, withoutURLs(t, sent, job.media...)); diff != "" || sent.FetchError != "" {
-			t.Errorf("%s was sent, besides the media (%s):\n%s", job.name, sent.FetchError, diff)
+			t.Errorf("%s: fetch error %q; options sent (-want +got):\n%s", job.name, sent.FetchError, diff)
 		}
 	}
 	if charges := s.Fake().Charges(); charges != len(jobs) {

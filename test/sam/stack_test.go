@@ -88,7 +88,7 @@ func (s *stack) record(name string) ledger.Record {
 		s.t.Fatal(err)
 	}
 	if len(list.Contents) != 1 {
-		s.t.Fatalf("%s has %d records", name, len(list.Contents))
+		s.t.Fatalf("%s has %d records, want 1", name, len(list.Contents))
 	}
 	body, _ := s.object(*list.Contents[0].Key)
 	var rec ledger.Record

@@ -42,6 +42,6 @@ func TestPairIsArchived(t *testing.T) {
 	}
 	path := w.Path("ads/talk", st.Take)
 	if diff := cmp.Diff([]string{"Wait", "Poll", "Ended?"}, path[:3]); diff != "" || path[len(path)-1] != "Archive" {
-		t.Errorf("path: %v", path)
+		t.Errorf("path %v, want it to begin with Wait, Poll, Ended? and to end with Archive", path)
 	}
 }

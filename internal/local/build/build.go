@@ -1,6 +1,6 @@
-// Package build builds the programs that the local stack runs with the Go command,
-// from the source in a checkout: the S3 server, at the version in tools/go.mod, and
-// the Lambda functions.
+// Package build builds the programs of the local stack with the Go command, from the
+// source in a checkout: the S3 server, at the version in tools/go.mod, and the Lambda
+// functions.
 package build
 
 import (
@@ -180,8 +180,8 @@ func (s Source) Functions(ctx context.Context, dir string, names ...string) erro
 // lockEvery is how often lock tries to take a lock that another process holds.
 const lockEvery = 50 * time.Millisecond
 
-// lock takes a lock in the cache. If another process holds it, lock says waiting, and
-// waits. The kernel releases the lock when the process ends.
+// lock takes a lock in the cache. If another process holds it, lock calls Say with the
+// text waiting, and waits. The kernel releases the lock when the process ends.
 func (s Source) lock(ctx context.Context, name, waiting string) (*flock.Flock, error) {
 	lock := flock.New(filepath.Join(s.Cache, name), flock.SetPermissions(0o600))
 	held, err := lock.TryLock()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
 	"net/http"
 	"os"
 	"path/filepath"
@@ -197,7 +196,7 @@ func TestEnvironmentIsLambdasAndNothingElse(t *testing.T) {
 	}
 }
 
-// Another user of the machine, or a page in a browser, finds the port of the
+// Another user of the machine, or a page in a browser, can find the port of the
 // Runtime API. Only the function knows the path.
 func TestRuntimeAPIIsTheFunctionsOnly(t *testing.T) {
 	h := host(t, nil)
@@ -212,9 +211,9 @@ func TestRuntimeAPIIsTheFunctionsOnly(t *testing.T) {
 	port, path := string(found[1]), string(found[2])
 	for _, tt := range []struct{ name, path, host, origin string }{
 		{"without the path", "", port, ""},
-		{"with a path that is guessed", strings.ToLower(path), port, ""},
-		{"with the path of a part", path[:len(path)-1], port, ""},
-		{"with the path, by a name made to point here", path, "evil.example", ""},
+		{"with the path in small letters", strings.ToLower(path), port, ""},
+		{"without the last letter of the path", path[:len(path)-1], port, ""},
+		{"with the path, for another host name", path, "evil.example", ""},
 		{"with the path, from a foreign page", path, port, "https://evil.example"},
 	} {
 		for call, method := range map[string]string{"/invocation/next": "GET", "/invocation/x/response": "POST", "/invocation/x/error": "POST"} {
@@ -233,7 +232,7 @@ func TestRuntimeAPIIsTheFunctionsOnly(t *testing.T) {
 				}
 				_ = resp.Body.Close()
 				if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusForbidden {
-					t.Errorf("answered %d", resp.StatusCode)
+					t.Errorf("HTTP status %d, want 403 or 404", resp.StatusCode)
 				}
 			})
 		}
@@ -290,7 +289,7 @@ func TestWhatCannotBeStarted(t *testing.T) {
 		t.Errorf("failure %v, error %v, want one of a missing file", failure, err)
 	}
 	if _, _, err := h.Invoke(t.Context(), "other", nil); err == nil {
-		t.Error("a function that is not there was invoked")
+		t.Error("a function that does not exist was invoked")
 	}
 }
 
@@ -310,7 +309,7 @@ func TestConcurrency(t *testing.T) {
 	all.Wait()
 }
 
-func TestAPlaceIsWaitedFor(t *testing.T) {
+func TestInvocationWaitsForAFreeEnvironment(t *testing.T) {
 	h, dir := host(t, func(f *lambda.Function) { f.Concurrency = 1 }), t.TempDir()
 	began, goOn := filepath.Join(dir, "began"), filepath.Join(dir, "go on")
 	first := make(chan error, 1)
@@ -345,7 +344,7 @@ func TestFunctionGoesOnWithoutItsCaller(t *testing.T) {
 	await(t, began)
 	cancel()
 	if err := <-caller; !errors.Is(err, context.Canceled) {
-		t.Errorf("the caller got %v", err)
+		t.Errorf("the caller got %v, want %v", err, context.Canceled)
 	}
 	touch(t, goOn)
 	await(t, ended)

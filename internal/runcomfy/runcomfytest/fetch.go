@@ -112,7 +112,7 @@ func (s *Server) keepOutput(j *job, kind media.Kind, suffix string, body io.Read
 	return nil
 }
 
-// wholeFile returns err, or an error if the file that was read without one is empty.
+// wholeFile returns the error of reading a file, or an error if the file is empty.
 func wholeFile(n int64, err error) error {
 	if err == nil && n == 0 {
 		return errors.New("the file is empty")
