@@ -18,7 +18,7 @@ import (
 type costCmd struct {
 	client.Target
 	By     string     `default:"folder" enum:"folder,model,day" help:"What to sum by: folder, model or day (in UTC)."`
-	Since  period     `placeholder:"30d" help:"Only jobs that were submitted in this time, such as 30d or 12h."`
+	Since  period     `placeholder:"30d" help:"Only jobs that were submitted within this time, such as 30d or 12h."`
 	CSV    bool       `name:"csv" xor:"form" help:"Print comma-separated values."`
 	JSON   bool       `name:"json" xor:"form" help:"Print one JSON object for each sum, in the form of docs/money.md."`
 	Prefix namePrefix `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
@@ -143,10 +143,10 @@ func printCosts(out *terminal, by string, groups []costs, total costs) {
 	}
 	total.Group = "total"
 	printTable(out, []string{strings.ToUpper(by), "JOBS", "SECONDS", "ESTIMATE", "COST", "NOTES"}, 0, append(rows, row(total)))
-	printf(out, "Estimates are %s. Costs are what RunComfy says.\n", budget.EstimateNote)
+	printf(out, "Estimates are %s. Costs are what RunComfy reported.\n", budget.EstimateNote)
 }
 
-// ifKnown returns the sum of some known amounts, or "" if none is known.
+// ifKnown returns a sum in dollars, or "" if none of its amounts is known.
 func ifKnown(usd float64, known int) string {
 	if known == 0 {
 		return ""

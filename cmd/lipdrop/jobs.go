@@ -15,7 +15,7 @@ import (
 type jobsCmd struct {
 	client.Target
 	State  []state    `placeholder:"STATE" help:"Only jobs in these states, such as failed,held."`
-	Since  period     `placeholder:"24h" help:"Only jobs whose status changed in this time, such as 30d or 12h."`
+	Since  period     `placeholder:"24h" help:"Only jobs whose status changed within this time, such as 30d or 12h."`
 	JSON   bool       `name:"json" help:"Print one JSON object for each job: its status."`
 	Prefix namePrefix `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
 }

@@ -16,19 +16,19 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
-// try runs lipdrop try on a state folder and holds it to the exit status.
+// try runs lipdrop try on a state folder and expects the exit code. It returns the output.
 func try(t *testing.T, code int, dir, out string, files ...string) string {
 	t.Helper()
 	var said bytes.Buffer
 	args := append([]string{"try", "--dir", dir, "--out", out, "--run", "500ms"}, files...)
 	if got := run(t.Context(), args, &said, &said); got != code {
-		t.Fatalf("lipdrop try %v: status %d, want %d:\n%s", files, got, code, said.String())
+		t.Fatalf("lipdrop try %v: exit code %d, want %d:\n%s", files, got, code, said.String())
 	}
 	return said.String()
 }
 
-// layApart writes files as lay does, and stays in the checkout, where the local
-// stack finds its sources. It returns the folder of the files.
+// layApart writes files as lay does, and returns their folder. The working directory stays
+// in the checkout, so that the local stack finds its sources.
 func layApart(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root, err := os.Getwd()
@@ -65,8 +65,8 @@ func wave(seconds int) string {
 	return b.String() + strings.Repeat("\x80", seconds*rate)
 }
 
-// Each try starts one job, of its own files, whatever earlier ones of the same
-// names left in the bucket, and brings back its own output.
+// Each try starts one job with its own files, and fetches its own output, even if earlier
+// tries left files of the same names in the bucket.
 func TestTryAgain(t *testing.T) {
 	dir := layApart(t, map[string]string{
 		"1/talk.mp4": "@clip.mp4", "1/talk.wav": "@voice.wav",
@@ -107,7 +107,7 @@ func TestTryAgain(t *testing.T) {
 		out := filepath.Join(dir, "out", string(rune('0'+i)))
 		said := try(t, 0, state, out, tt.files...)
 		if contentOf(t, filepath.Join(out, tt.out)) != video {
-			t.Errorf("%s: the output is not of its own video:\n%s", tt.name, said)
+			t.Errorf("%s: the output was not made from this video:\n%s", tt.name, said)
 		}
 		for _, warning := range tt.warns {
 			if !strings.Contains(said, warning) {
@@ -116,7 +116,7 @@ func TestTryAgain(t *testing.T) {
 		}
 		jobs, err := filepath.Glob(filepath.Join(state, "runcomfy", "*.json"))
 		if err != nil || len(jobs) != i+1 {
-			t.Errorf("%s: RunComfy has taken %d jobs, %v, want %d:\n%s", tt.name, len(jobs), err, i+1, said)
+			t.Errorf("%s: RunComfy has accepted %d jobs (%v), want %d:\n%s", tt.name, len(jobs), err, i+1, said)
 		}
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "out", "*", ".*")); err != nil || len(left) > 0 {
@@ -124,7 +124,7 @@ func TestTryAgain(t *testing.T) {
 	}
 }
 
-// The status of an earlier drop is not the answer for a later one.
+// try does not show the status of an earlier drop as the status of its own.
 func TestTryAfterARejection(t *testing.T) {
 	dir := layApart(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
 	state := filepath.Join(dir, "state")
@@ -143,7 +143,7 @@ func TestTryAfterARejection(t *testing.T) {
 	}
 }
 
-// What would go wrong is refused before a stack starts.
+// try refuses what cannot succeed before it starts a stack.
 func TestTryRefuses(t *testing.T) {
 	long := strings.Repeat("n", 212)
 	tests := []struct {
