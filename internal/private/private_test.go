@@ -1,6 +1,7 @@
 package private_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,11 +19,11 @@ func TestDir(t *testing.T) {
 		{"nothing there", func(string) error { return nil }, ""},
 		{"a folder that others may enter", func(path string) error { return os.Mkdir(path, 0o755) }, ""},
 		{"a folder that others may write to", func(path string) error {
-			return join(os.Mkdir(path, 0o755), os.Chmod(path, 0o777))
+			return errors.Join(os.Mkdir(path, 0o755), os.Chmod(path, 0o777))
 		}, ""},
 		{"a folder that only its owner reads", func(path string) error { return os.Mkdir(path, 0o700) }, ""},
 		{"a link to a folder", func(path string) error {
-			return join(os.Mkdir(path+"-elsewhere", 0o755), os.Symlink(path+"-elsewhere", path))
+			return errors.Join(os.Mkdir(path+"-elsewhere", 0o755), os.Symlink(path+"-elsewhere", path))
 		}, "is a symbolic link"},
 		{"a file", func(path string) error { return os.WriteFile(path, nil, 0o600) }, "not a directory"},
 	} {
@@ -34,23 +35,23 @@ func TestDir(t *testing.T) {
 			err := private.Dir(path)
 			if tt.says != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.says) {
-					t.Errorf("Dir returned %v", err)
+					t.Errorf("Dir returned %v, want an error with %q", err, tt.says)
 				}
 				return
 			}
 			info, statErr := os.Lstat(path)
 			if err != nil || statErr != nil || info.Mode().Perm() != 0o700 {
-				t.Errorf("Dir returned %v, and left %v (%v)", err, info, statErr)
+				t.Errorf("Dir returned %v, and left %v (%v), want a folder with the mode 0700", err, info, statErr)
 			}
 		})
 	}
 }
 
-// The folder belongs to another user.
+// Dir refuses a folder that belongs to another user.
 func TestDirOfAnotherUser(t *testing.T) {
 	path := ofAnotherUser(t)
 	if err := private.Dir(path); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
-		t.Errorf("Dir returned %v", err)
+		t.Errorf("Dir returned %v, want an error that says whose folder it is", err)
 	}
 }
 
@@ -61,34 +62,23 @@ func TestCheckNoLinks(t *testing.T) {
 		{"a folder that leads elsewhere", "queue", "queue"},
 		{"deep in the bucket", "s3/objects/lipdrop/inbox/talk.mp4", "talk.mp4"},
 		{"in the folder where a person drops files", "drop/ads/talk.mp4", ""},
+		{"in another folder of that name", "executions/drop/talk.mp4", "talk.mp4"},
 		{"in place of that folder", "drop", "drop"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			if err := os.MkdirAll(filepath.Join(dir, "executions", "drop"), 0o700); err != nil {
-				t.Fatal(err)
-			}
 			if tt.link != "" {
 				path := filepath.Join(dir, tt.link)
-				if err := join(os.MkdirAll(filepath.Dir(path), 0o700), os.Symlink("/etc/passwd", path)); err != nil {
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.Symlink("/etc/passwd", path)); err != nil {
 					t.Fatal(err)
 				}
 			}
 			err := private.CheckNoLinks(dir, "drop")
 			if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
-				t.Errorf("CheckNoLinks returned %v", err)
+				t.Errorf("CheckNoLinks returned %v, want an error that names %q (none if empty)", err, tt.says)
 			}
 		})
 	}
-}
-
-func join(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // ofAnotherUser returns a folder that does not belong to this user.

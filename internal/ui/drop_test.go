@@ -31,8 +31,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-// A person may read for long what the check has found. If the page is closed, the drop
-// ends.
+// A drop stays open as long as its page is open, and ends some time after the page is
+// closed.
 func TestDropEndsWithThePage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{ctx: t.Context(), sessions: map[string]*dropSession{}}
@@ -63,8 +63,8 @@ func TestDropEndsWithThePage(t *testing.T) {
 }
 
 // newDropServer returns a server over a bucket in memory, and a function that returns the
-// keys that were uploaded since its last call. They are in their order, but files of one
-// suffix, which are uploaded at the same time, are in the order of their keys.
+// keys that were uploaded since its last call, in the order of the uploads. Neighbors of
+// one suffix are sorted, because they are uploaded at the same time.
 func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 	t.Helper()
 	storage := &s3test.Bucket{}
@@ -116,7 +116,7 @@ func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 		}
 }
 
-// checked checks a drop of files, whose contents need no page.
+// checked checks a drop of files. It sets their contents, so that no page is asked for them.
 func (s *Server) checked(t *testing.T, files map[string][]byte, model string, options map[string]any) *dropSession {
 	t.Helper()
 	var form dropForm
@@ -149,8 +149,8 @@ func jobsOf(d *dropSession) []string {
 	return jobs
 }
 
-// What is dropped again is compared with the bucket. A job starts if a file that starts
-// it is sent: a file of a pair, or the job.json of a bundle.
+// What is dropped again is compared with the bucket, and only new or changed files are
+// sent. A bundle's job.json is also sent if it is needed to start the job.
 func TestDropAgain(t *testing.T) {
 	mp4, wav := sample.Files()
 	changed := slices.Clone(wav)
@@ -280,7 +280,7 @@ func TestDropOfHalfAPairWithOptions(t *testing.T) {
 	storage.Set("inbox/talk.mp4", mp4)
 	d := s.checked(t, map[string][]byte{"talk.wav": wav}, "sync/react-1", nil)
 	if diff := cmp.Diff([]string{"talk waiting"}, jobsOf(d)); diff != "" || len(d.files) > 0 || !strings.Contains(d.result.Jobs[0].Problems[0].Reason, "without its partner") {
-		t.Errorf("%d files, %+v", len(d.files), d.result.Jobs)
+		t.Errorf("%d files to upload, want 0; jobs %+v, want talk waiting for its partner", len(d.files), d.result.Jobs)
 	}
 }
 

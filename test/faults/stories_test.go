@@ -14,9 +14,8 @@ func TestStories(t *testing.T) {
 	for _, finding := range total.all() {
 		t.Error(finding)
 	}
-	t.Logf("%d charges", total.charges)
 	if total.charges < 100 {
-		t.Error("too little happened to prove anything")
+		t.Errorf("%d charges, want at least 100: too little happened to prove anything", total.charges)
 	}
 }
 
@@ -31,7 +30,7 @@ func TestSameSeedTellsTheSameStories(t *testing.T) {
 			texts = append(texts, fmt.Sprint(s.text(), s.statuses(true), s.all(), s.calls))
 		}
 		if texts[0] != texts[1] {
-			t.Errorf("%s\nand then\n%s", texts[0], texts[1])
+			t.Errorf("story %d differs the second time:\n%s\nand then\n%s", number, texts[0], texts[1])
 		}
 	}
 }

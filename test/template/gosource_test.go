@@ -13,11 +13,11 @@ import (
 	"testing"
 )
 
-// parsed returns a Go file of the project, or those below a folder, without tests.
-func parsed(t *testing.T, folder string) []*ast.File {
+// parsed returns the Go files at a path of the project, or below it, without tests.
+func parsed(t *testing.T, at string) []*ast.File {
 	t.Helper()
 	var files []*ast.File
-	err := filepath.WalkDir(filepath.Join(root, folder), func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(filepath.Join(root, at), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
 		}
@@ -29,7 +29,7 @@ func parsed(t *testing.T, folder string) []*ast.File {
 		t.Fatal(err)
 	}
 	if len(files) == 0 {
-		t.Fatalf("%s has no Go files", folder)
+		t.Fatalf("%s has no Go files", at)
 	}
 	return files
 }
@@ -97,7 +97,7 @@ func text(expr ast.Expr) (string, bool) {
 	return value, err == nil
 }
 
-// logged returns the messages that a function logs, with their keys. If the function
+// logged returns the messages that a function logs, with the keys of each. If the function
 // sends notices, the messages of package notice are included.
 func logged(t *testing.T, function string) map[string]map[string]bool {
 	t.Helper()
@@ -127,7 +127,7 @@ func logged(t *testing.T, function string) map[string]map[string]bool {
 				keys[key] = true
 			}
 		}
-		if others, ok := messages[message]; ok { // a line of another call lacks some of the keys
+		if others, ok := messages[message]; ok { // only the keys that each call with this message logs
 			maps.DeleteFunc(keys, func(key string, _ bool) bool { return !others[key] })
 		}
 		messages[message] = keys

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// transformed returns the stack after the SAM transform, which the sam command
-// makes. If it is missing, the test is skipped; in CI it fails.
+// transformed returns the stack after the SAM transform. If there is no sam command, it
+// skips the test; in CI the test fails.
 func transformed(t *testing.T) stack {
 	t.Helper()
 	text, err := transform()

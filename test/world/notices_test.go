@@ -16,7 +16,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// endings are what happens to drops, and the notices that follow if nothing fails.
+// endings are what happens to drops, and the notices that follow if EventBridge accepts each.
 var endings = []struct {
 	name string
 	play func(t *testing.T, w *world.World)
@@ -104,8 +104,8 @@ func sentNotices(w *world.World) []string {
 	return sent
 }
 
-// If nothing fails, each notice is sent once, however often the sweep runs and
-// EventBridge delivers events again.
+// If EventBridge accepts each notice, each is sent once, however often the sweep runs and
+// events are delivered again.
 func TestNoticesWithoutFaults(t *testing.T) {
 	for _, tt := range endings {
 		t.Run(tt.name, func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestNoticesWithoutFaults(t *testing.T) {
 			ids := map[string]bool{}
 			for _, n := range w.Notices {
 				if ids[n.ID] || n.ID == "" || n.Bucket == "" || n.Stack != "lipdrop" || n.Link == "" || !strings.HasPrefix(n.Summary, n.Name+" ") {
-					t.Errorf("notice %+v", n)
+					t.Errorf("a notice is incomplete, or its ID is not new: %+v", n)
 				}
 				ids[n.ID] = true
 			}
@@ -165,8 +165,8 @@ func wantNotices(t *testing.T, w *world.World) {
 	}
 }
 
-// A function may die between any two calls when it rejects a drop. The drop has its
-// notice.
+// Submit may die between any two calls while it rejects a drop. The notice about the drop
+// is sent in any case.
 func TestCrashAtEveryPointOfARejection(t *testing.T) {
 	scenario := func(t *testing.T, w *world.World) {
 		w.Drop("inbox/ads/notes.txt", []byte("text"))
@@ -183,8 +183,8 @@ func TestCrashAtEveryPointOfARejection(t *testing.T) {
 	})
 }
 
-// contents returns what the functions wrote, how the executions ended, and what failed,
-// without what differs between two equal runs.
+// contents returns what the functions wrote, how the executions ended, and what failed.
+// It leaves out the members of a record that change when its notice is sent later.
 func contents(t *testing.T, w *world.World) map[string]string {
 	t.Helper()
 	all := map[string]string{}

@@ -11,7 +11,7 @@ import (
 )
 
 // change is what an event says about an object. It is only a hint: the handler
-// reads what is in the bucket now. Its JSON is in a message of submit.
+// reads what is in the bucket now. Messages of submit hold it as JSON (see ownMessage).
 type change struct {
 	bucket  string
 	Key     string    `json:"key"`

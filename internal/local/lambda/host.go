@@ -75,8 +75,9 @@ func (h *Host) ARN(name string) string {
 }
 
 // Invoke calls a function, by name or ARN, and returns its response, or how the
-// function or its environment failed. If ctx ends first, Invoke returns its error and the
-// function continues, as on AWS. Any other err is why the function could not be started.
+// function or its environment failed. If ctx ends first, Invoke returns the error of ctx and
+// the function continues, as on AWS. If the host is closed first, err is ErrClosed. Any other
+// err is why the function could not be started.
 func (h *Host) Invoke(ctx context.Context, name string, payload []byte) (result []byte, failure *Error, err error) {
 	f := h.functions[name[strings.LastIndexByte(name, ':')+1:]]
 	if f == nil {
@@ -104,7 +105,7 @@ func (h *Host) Invoke(ctx context.Context, name string, payload []byte) (result 
 	}
 }
 
-// begin starts a goroutine that Close waits for, unless Close was called before.
+// begin starts a goroutine that Close waits for. It returns false if the host is closed.
 func (h *Host) begin(run func()) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

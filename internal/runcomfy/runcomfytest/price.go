@@ -7,8 +7,8 @@ type Price struct {
 	Note string
 }
 
-// InventedPrice returns a price of a model. RunComfy does not publish its own, so the
-// price has a note that says that it is invented.
+// InventedPrice returns a price of a model. It is not RunComfy's price, and its note says
+// that it is invented.
 func InventedPrice(id string) Price {
 	const note = "invented by the fake of RunComfy"
 	switch id {
