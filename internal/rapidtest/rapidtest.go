@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// fixedSeed is the seed of a run that names none.
+// fixedSeed is the seed of a run that sets no other.
 const fixedSeed = "1"
 
 // Check is rapid.Check with the same seed in every run. Another seed is set by

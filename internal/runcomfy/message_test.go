@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// hostile are texts that patterns of several repetitions take quadratic time for.
+// hostile returns texts on which a pattern with several repetitions takes quadratic time.
 func hostile(size int) map[string]string {
 	digits := strings.Repeat("a", 64)
 	texts := map[string]string{}
@@ -16,8 +16,8 @@ func hostile(size int) map[string]string {
 	return texts
 }
 
-// However long a text is, a message is made of a few kilobytes of it. What is allocated
-// counts the bytes that are worked on: it does not grow with the text.
+// However long a text is, message reads only a few kilobytes of it. The allocated bytes
+// measure its work, and do not grow with the text.
 func TestMessageReadsABoundedPartOfAText(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the race detector drops a part of what regexp pools, at random")
@@ -68,11 +68,11 @@ func TestRedactKeepsWhatIsNoSecret(t *testing.T) {
 	}
 }
 
-// Where a text is cut, no half of a secret is left that nothing recognizes.
+// If message cuts a text inside a secret, it leaves no part of the secret.
 func TestMessageCutsNoSecretInHalf(t *testing.T) {
 	const token = "canary-token-0123456789"
 	for before := maxText - 40; before <= maxText; before++ {
-		// The query goes, so that the end of what is read comes into the message.
+		// The query is removed, so the message contains the end of the part that is read.
 		text := "https://b.example/a?" + strings.Repeat("q", before-30) + " " + token + " rest"
 		if got := message(text, token); strings.Contains(got, "canary") {
 			t.Fatalf("%d bytes before the token: %q", before, got)

@@ -23,7 +23,7 @@ func Loopback(further ...string) Hosts { return append(Hosts{"127.0.0.1", "local
 // host.
 func (h Hosts) Check(r *http.Request) error {
 	if !h.has(r.Host) {
-		return fmt.Errorf("this server is not %q", r.Host)
+		return fmt.Errorf("this server does not serve the host %q; use %s", r.Host, strings.Join(h, " or "))
 	}
 	for _, origin := range r.Header.Values("Origin") {
 		if page, err := url.Parse(origin); err != nil || !h.has(page.Host) {

@@ -111,7 +111,7 @@ func (u *users) denial(r *request, status int, body []byte) *permissions.Denial 
 		return &permissions.Denial{User: r.user, Action: listBucket, Resource: bucket, Prefix: r.key}
 	}
 	var got failure
-	// The response to a HEAD has no body. A HEAD is refused for no other reason.
+	// The response to a HEAD has no body. The functions' HEADs are refused for no other reason.
 	if r.Method != http.MethodHead && (xml.Unmarshal(body, &got) != nil || got.Message != noStatement) {
 		return nil
 	}

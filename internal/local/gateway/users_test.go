@@ -18,7 +18,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// denials collects what was denied since the last call of take.
+// denials collects what was denied since the last call of drain.
 type denials struct {
 	mu  sync.Mutex
 	all []permissions.Denial
@@ -30,7 +30,7 @@ func (d *denials) add(denial *permissions.Denial) {
 	d.all = append(d.all, *denial)
 }
 
-func (d *denials) take() []permissions.Denial {
+func (d *denials) drain() []permissions.Denial {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	all := d.all
@@ -142,7 +142,7 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 				if tt.action != "" {
 					want = []permissions.Denial{{User: user, Action: tt.action, Resource: "arn:aws:s3:::drops" + tt.resource, Prefix: tt.prefix}}
 				}
-				if diff := cmp.Diff(want, denied.take()); diff != "" {
+				if diff := cmp.Diff(want, denied.drain()); diff != "" {
 					t.Errorf("denied (-want +got):\n%s", diff)
 				}
 				if tt.code == "AccessDenied" && !strings.Contains(err.Error(), want[0].Error()) {
@@ -151,8 +151,8 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 			})
 		}
 	}
-	if err := tests[len(tests)-1].call(srv.tls); err == nil || len(denied.take()) > 0 {
-		t.Errorf("the root user, of an upload that is not there: %v", err)
+	if err := tests[len(tests)-1].call(srv.tls); err == nil || len(denied.drain()) > 0 {
+		t.Errorf("the root user aborts an upload that does not exist: got %v, want an error that does not count as denied", err)
 	}
 	t.Run("an address that has expired", func(t *testing.T) {
 		address := srv.url + "/" + bucket + "/in/%C3%BC%201.txt?X-Amz-Expires=60"
@@ -165,16 +165,16 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer, err := http.Get(signed)
+		response, err := http.Get(signed)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = answer.Body.Close() }()
-		if answer.StatusCode != http.StatusForbidden {
-			t.Errorf("HTTP %d", answer.StatusCode)
+		defer func() { _ = response.Body.Close() }()
+		if response.StatusCode != http.StatusForbidden {
+			t.Errorf("HTTP status %d, want 403", response.StatusCode)
 		}
-		if got := denied.take(); len(got) > 0 {
-			t.Errorf("it counts as denied: %v", got)
+		if got := denied.drain(); len(got) > 0 {
+			t.Errorf("the expired address counts as denied: %v", got)
 		}
 	})
 }

@@ -135,7 +135,7 @@ func (q *Queue) Delete(id string) error {
 }
 
 // Release ends a failed delivery. The message is visible again when the visibility
-// timeout since its delivery has passed.
+// timeout since its delivery has passed, or at the time that postpone has set.
 func (q *Queue) Release(id string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

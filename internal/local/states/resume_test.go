@@ -255,6 +255,6 @@ func TestWhatResumeRefuses(t *testing.T) {
 func TestBeforeResumeNothingIsAnswered(t *testing.T) {
 	server := &states.Server{Machine: parse(t, loop), ARN: machineARN, Dir: t.TempDir()}
 	if status := call(t, server, "ListExecutions", `{"stateMachineArn":"`+machineARN+`"}`); status != http.StatusInternalServerError {
-		t.Errorf("answered %d", status)
+		t.Errorf("HTTP status %d", status)
 	}
 }

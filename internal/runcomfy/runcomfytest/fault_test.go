@@ -26,15 +26,15 @@ func TestFaultsAreNamedAndInOneOrder(t *testing.T) {
 		again := runcomfytest.Faults(call)
 		for i, fault := range runcomfytest.Faults(call) {
 			if fault.Name == "" || names[fault.Name] {
-				t.Errorf("%s: the name %q is not its own", call, fault.Name)
+				t.Errorf("%s: the name %q is empty or used twice", call, fault.Name)
 			}
 			names[fault.Name] = true
 			if fault.Name != again[i].Name {
-				t.Errorf("%s: %q and %q in the same place: a seed would not choose the same", call, fault.Name, again[i].Name)
+				t.Errorf("%s: the order changes: %q and %q in the same place", call, fault.Name, again[i].Name)
 			}
 		}
 		if len(names) < 6 {
-			t.Errorf("%s: %d faults", call, len(names))
+			t.Errorf("%s: %d faults, want at least 6", call, len(names))
 		}
 	}
 	if faults := runcomfytest.Faults(""); faults != nil {
@@ -101,8 +101,8 @@ func receive(t *testing.T, transport http.RoundTripper, method, url string) rece
 	return received{Status: res.StatusCode, Header: header, Body: string(body), CutOff: err != nil}
 }
 
-// Transport returns the same responses as a socket.
-func TestBothWaysAnswerAlike(t *testing.T) {
+// A client of Transport receives the same responses as a client of a socket.
+func TestTransportRespondsLikeASocket(t *testing.T) {
 	for _, call := range allCalls {
 		for _, fault := range append(runcomfytest.Faults(call), runcomfytest.Fault{Name: "ordinary"}) {
 			if fault.Break == runcomfytest.Silence {
@@ -150,7 +150,7 @@ func TestBothWaysAnswerAlike(t *testing.T) {
 	}
 }
 
-func TestTransportTracesWhatIsWritten(t *testing.T) {
+func TestTransportTracesItsConnections(t *testing.T) {
 	tests := []struct {
 		name    string
 		fault   *runcomfytest.Fault

@@ -16,8 +16,8 @@ import (
 // Form is what the output of a job is.
 type Form string
 
-// The forms. All but OwnInput are made up. WrongType is a PNG image. The others have the
-// structure of a video, but nothing in them can be decoded.
+// The forms. All but OwnInput are made up: WrongType is a PNG image, and the others have
+// the structure of a video, but nothing in them can be decoded.
 const (
 	OwnInput  Form = "own-input"  // the job's own video or image
 	Right     Form = "right"      // of the length that the model and its options say
