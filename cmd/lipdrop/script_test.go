@@ -28,8 +28,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// The course of a job in the scripts follows from its sync_mode, which a preset.json of
-// the script's folder sets.
+// In the scripts, the sync_mode of a job decides what happens to it. A preset.json in the
+// script's folder sets it.
 const (
 	modeQueues  = "silence" // queues for an hour
 	modeFails   = "remap"   // RunComfy's job fails
@@ -131,9 +131,9 @@ func TestScripts(t *testing.T) {
 }
 
 // scriptStack returns the fake RunComfy and the bucket of the stack that the scripts use, and
-// what makes the command find it: a local stack, or the stack that LIPDROP_TEST_STACK names
-// and AWS_ENDPOINT_URL serves. The deployed stack calls RunComfy at the loopback address
-// LIPDROP_TEST_RUNCOMFY, where the fake listens.
+// a function that sets up a script so that the command finds this stack. It is a local stack,
+// or the stack that LIPDROP_TEST_STACK names and AWS_ENDPOINT_URL serves. The deployed stack
+// calls RunComfy at the loopback address LIPDROP_TEST_RUNCOMFY, where the fake listens.
 func scriptStack(t *testing.T) (*runcomfytest.Server, *bucket.Bucket, func(*testscript.Env) error) {
 	name := os.Getenv("LIPDROP_TEST_STACK")
 	if name == "" {

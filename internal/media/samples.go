@@ -79,8 +79,8 @@ func (t *track) readOrder(r *reader) error {
 	if err != nil {
 		return err
 	}
-	// If the tables do not fit into the budget, the last sample is taken to be shown as
-	// late as the first one.
+	// If the tables do not fit into the budget, the offset of the first sample is used for
+	// the last one.
 	t.end += int64(int32(u32(head[12:])))
 	durations, err := r.table(t.tables["stts"], 8)
 	if err != nil {

@@ -268,7 +268,7 @@ func awaitState(t *testing.T, c *client.Client, name string, state ledger.State)
 	t.Fatalf("%s is not %s", name, state)
 }
 
-// hostile is a text that is markup, in every way of writing it.
+// hostile is a text with markup for each place of a page in which a text can stand.
 const hostile = `"><script>window.pwned=1</script><img src=x onerror="window.pwned=1">'</b>{{.}}${alert(1)}`
 
 // A failed, a held, a rejected and an unknown job can be read, whatever texts they hold.

@@ -44,8 +44,8 @@ type capWorld struct {
 
 // TestCapsHold drops jobs at random, over days in which functions die before and after
 // calls, responses are lost, and RunComfy responds in every way. The jobs of a day never
-// exceed a cap. No job is lost, and at the end each book has the takes of its day that
-// are charged, and no others but takes whose outcome is unknown.
+// exceed a cap. No job is lost. At the end, each book has the takes of its day that are
+// charged, and otherwise only takes whose outcome is unknown.
 func TestCapsHold(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes minutes under the race detector")
