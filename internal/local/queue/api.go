@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/lipdrop/lipdrop/internal/local/awsjson"
 )
@@ -61,11 +60,11 @@ func (a api) sendMessage(request sendRequest) (any, error) {
 	if request.DelaySeconds != nil {
 		delay = time.Duration(*request.DelaySeconds) * time.Second
 	}
-	if size := len(request.MessageBody); size == 0 || size > maxMessage || !utf8.ValidString(request.MessageBody) {
+	if size := len(request.MessageBody); size == 0 || size > maxMessage {
 		return nil, invalid("the message has %d bytes; the queue accepts 1 to %d", size, maxMessage)
 	}
 	if delay < 0 || delay > maxDelay {
-		return nil, invalid("a delay of %s; SQS accepts at most %s", delay, maxDelay)
+		return nil, invalid("a delay of %s; SQS accepts 0 to %s", delay, maxDelay)
 	}
 	id, err := a.send(request.MessageBody, delay)
 	sum := md5.Sum([]byte(request.MessageBody))
@@ -84,7 +83,7 @@ func (a api) changeVisibility(request visibilityRequest) (any, error) {
 	}
 	pause := time.Duration(request.VisibilityTimeout) * time.Second
 	if pause < 0 || pause > maxVisibility {
-		return nil, invalid("a visibility timeout of %s; SQS accepts at most %s", pause, maxVisibility)
+		return nil, invalid("a visibility timeout of %s; SQS accepts 0 to %s", pause, maxVisibility)
 	}
 	return struct{}{}, a.postpone(request.ReceiptHandle, pause)
 }

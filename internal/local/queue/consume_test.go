@@ -17,7 +17,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/queue"
 )
 
-// consume runs a consumer in virtual time and stops it after a while.
+// consume runs a consumer in virtual time and stops it after forTime.
 func consume(t *testing.T, cfg queue.Config, forTime time.Duration, c queue.Consumer, act func(q *queue.Queue)) {
 	t.Helper()
 	cfg.Dir = t.TempDir()
@@ -142,7 +142,7 @@ func TestSQSEvent(t *testing.T) {
 		return []byte("null"), nil
 	})
 	if failed, err := deliver(t.Context(), []queue.Message{message("a")}); err != nil || failed != nil {
-		t.Errorf("deliver() = %v, %v", failed, err)
+		t.Errorf("deliver() = %v, %v; want no failure and no error", failed, err)
 	}
 	want := `{"Records":[{"messageId":"a","receiptHandle":"a:2","body":"body of a","md5OfBody":"","md5OfMessageAttributes":"",
 		"attributes":{"ApproximateReceiveCount":"2","SentTimestamp":"1772366400000"},"messageAttributes":null,
@@ -161,28 +161,28 @@ func decode(t *testing.T, text string) any {
 	return value
 }
 
-func TestSQSAnswers(t *testing.T) {
+func TestSQSResponses(t *testing.T) {
 	rows := map[string]struct {
-		answer string
-		err    error
-		failed []string
-		wrong  string // part of the error, where all of the batch failed
+		response string
+		err      error
+		failed   []string
+		wrong    string // part of the error, if all of the batch failed
 	}{
-		"nothing":                   {answer: ""},
-		"null":                      {answer: "null"},
-		"no list":                   {answer: "{}"},
-		"an empty list":             {answer: `{"batchItemFailures":[]}`},
-		"one failed":                {answer: `{"batchItemFailures":[{"itemIdentifier":"b"}]}`, failed: []string{"b"}},
-		"an empty identifier":       {answer: `{"batchItemFailures":[{"itemIdentifier":""}]}`, wrong: "not in its batch"},
-		"another batch's":           {answer: `{"batchItemFailures":[{"itemIdentifier":"z"}]}`, wrong: "not in its batch"},
-		"a misspelt member":         {answer: `{"batchItemFailures":[{"itemIdentifer":"b"}]}`, wrong: "not in its batch"},
-		"not JSON":                  {answer: `oops`, wrong: "response of the function"},
-		"an error of the function":  {err: errors.New("it crashed"), wrong: "it crashed"},
-		"a list of something other": {answer: `{"batchItemFailures":["b"]}`, wrong: "response of the function"},
+		"nothing":                  {response: ""},
+		"null":                     {response: "null"},
+		"no list":                  {response: "{}"},
+		"an empty list":            {response: `{"batchItemFailures":[]}`},
+		"one failed":               {response: `{"batchItemFailures":[{"itemIdentifier":"b"}]}`, failed: []string{"b"}},
+		"an empty identifier":      {response: `{"batchItemFailures":[{"itemIdentifier":""}]}`, wrong: "not in its batch"},
+		"another batch's":          {response: `{"batchItemFailures":[{"itemIdentifier":"z"}]}`, wrong: "not in its batch"},
+		"a misspelt member":        {response: `{"batchItemFailures":[{"itemIdentifer":"b"}]}`, wrong: "not in its batch"},
+		"not JSON":                 {response: `oops`, wrong: "response of the function"},
+		"an error of the function": {err: errors.New("it crashed"), wrong: "it crashed"},
+		"a list of texts":          {response: `{"batchItemFailures":["b"]}`, wrong: "response of the function"},
 	}
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
-			deliver := queue.SQS("arn", func(context.Context, []byte) ([]byte, error) { return []byte(row.answer), row.err })
+			deliver := queue.SQS("arn", func(context.Context, []byte) ([]byte, error) { return []byte(row.response), row.err })
 			failed, err := deliver(t.Context(), []queue.Message{message("a"), message("b")})
 			if diff := cmp.Diff(row.failed, failed); diff != "" {
 				t.Errorf("failed (-want +got):\n%s", diff)
@@ -201,6 +201,6 @@ func TestEach(t *testing.T) {
 		return nil, errors.New("failed")
 	})
 	if _, err := deliver(t.Context(), []queue.Message{message("a")}); err == nil || got != "body of a" {
-		t.Errorf("payload %q, error %v", got, err)
+		t.Errorf("payload %q and error %v, want the body of the message and an error", got, err)
 	}
 }

@@ -45,7 +45,7 @@ func TestGetSecretValue(t *testing.T) {
 			t.Fatal(err)
 		}
 		if aws.ToString(out.SecretString) != value || aws.ToString(out.ARN) != arn {
-			t.Errorf("GetSecretValue() = %q of %s", aws.ToString(out.SecretString), aws.ToString(out.ARN))
+			t.Errorf("GetSecretValue() = %q of %s, want %q of %s", aws.ToString(out.SecretString), aws.ToString(out.ARN), value, arn)
 		}
 	}
 	expectAbsent(arn+"x", "specified secret.")
