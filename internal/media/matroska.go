@@ -418,7 +418,7 @@ func (m *matroska) readTail(r *reader, at int64, tail []byte, left *int) {
 }
 
 // readBlocks reads the blocks of a cluster between the offsets off and end, and records when
-// they start and end. It reports whether it could. If off is a guess, it
+// they start and end. It reports whether it recorded them. If off is a guess, it
 // records only blocks of known tracks that follow one another up to the end.
 func (m *matroska) readBlocks(r *reader, base, off, end int64, guess bool, left *int) bool {
 	trial := *m
@@ -472,7 +472,7 @@ blocks:
 	return true
 }
 
-// noteGroup is noteBlock for the block of a group, which may say how long it lasts.
+// noteGroup is noteBlock for the block of a group. A group may say how long its block lasts.
 func (m *matroska) noteGroup(r *reader, base int64, group element, left *int) bool {
 	var block element
 	var lasts uint64
@@ -491,8 +491,8 @@ func (m *matroska) noteGroup(r *reader, base int64, group element, left *int) bo
 	return err == nil && block.id != 0 && m.noteBlock(r, base, block, int64(min(lasts, maxTime)))
 }
 
-// noteBlock records when a block starts and ends. If the block does not say how long it
-// lasts, it lasts as long as its frames, or else as long as the block before it.
+// noteBlock records when a block starts and ends. If lasts is 0, the block lasts as long
+// as its frames, or else as long as the block before it.
 // It returns false if the block is of no known track.
 func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool {
 	data := r.value(e, 8)

@@ -188,8 +188,9 @@ func (m *movie) samples() (n int64) {
 }
 
 // choose returns the track with the given handler that a player shows: the first one
-// that has samples, is switched on and holds no chapters. It prefers sound that many
-// programs decode. It reports in exists whether there is any track with that handler.
+// that has samples and holds no chapters. It prefers a track that is switched on, then
+// sound that many programs decode. It reports in exists whether there is any track with
+// that handler.
 func (m *movie) choose(handler string, empty func(*track) bool) (t *track, exists bool) {
 	const enabled = 1
 	best := -1

@@ -254,7 +254,7 @@ func TestMP3Estimate(t *testing.T) {
 		t.Errorf("got %+v, want an estimate of %v within a twentieth", got.Audio.Length, want)
 	}
 	if len(got.Warnings) != 1 || !strings.HasPrefix(got.Warnings[0], "the length of a.mp3, about ") {
-		t.Errorf("got warnings %q", got.Warnings)
+		t.Errorf("got warnings %q, want one about the estimate", got.Warnings)
 	}
 }
 

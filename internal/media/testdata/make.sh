@@ -79,4 +79,4 @@ make $sound -t 0.4 -c:a libopus -b:a 16k small.opus
 make $sound -t 0.4 -c:a flac small.flac
 make $sound -t 0.4 -c:a aac -b:a 24k small.aac
 
-go test .. -run TestSamples -update
+UPDATE_GOLDEN=1 go test .. -run TestSamples
