@@ -32,7 +32,7 @@ func setCaps(w *world.World, caps budget.Caps) {
 	w.Restart()
 }
 
-// used returns what the book of a day says.
+// used returns what the takes in the book of a day use.
 func used(t *testing.T, w *world.World, day string) budget.Amount {
 	t.Helper()
 	var book struct{ Used budget.Amount }
@@ -45,7 +45,7 @@ func used(t *testing.T, w *world.World, day string) budget.Amount {
 	return book.Used
 }
 
-// Each estimate of the sample pair is 2.531 s at $0.08 a second: $0.20248.
+// The estimate of the sample pair is 2.531 s at $0.08 a second: $0.20248.
 func TestEstimateIsInStatusAndRecord(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.DropPair(t, w)
@@ -53,15 +53,15 @@ func TestEstimateIsInStatusAndRecord(t *testing.T) {
 	worldtest.WantArchived(t, w)
 	st := w.Status("ads/talk")
 	if st.EstimateUSD == nil || *st.EstimateUSD != 0.20248 || st.CostUSD == nil || *st.CostUSD != 0.25 {
-		t.Errorf("status %+v", st)
+		t.Errorf("status %+v, want the estimate 0.20248 and the cost 0.25", st)
 	}
 	if rec := w.Takes("ads/talk")[0]; *rec.EstimateUSD != 0.20248 || *rec.CostUSD != 0.25 {
-		t.Errorf("record %+v", rec)
+		t.Errorf("record %+v, want the estimate 0.20248 and the cost 0.25", rec)
 	}
 	text, _ := w.Bucket.Object(ledger.OutputPrefix("ads/talk", st.Take) + "result.json")
 	var result struct{ EstimateUSD, CostUSD float64 }
 	if err := json.Unmarshal(text, &result); err != nil || result.EstimateUSD != 0.20248 || result.CostUSD != 0.25 {
-		t.Errorf("result %+v, %v", result, err)
+		t.Errorf("result.json has %+v (%v), want the estimate 0.20248 and the cost 0.25", result, err)
 	}
 }
 
@@ -86,16 +86,16 @@ func TestJobWithoutAnEstimate(t *testing.T) {
 			warnings := strings.Join(st.Warnings, "\n")
 			if st.EstimateUSD != nil || st.CostUSD != nil || !strings.Contains(warnings, "there is no estimate of the cost: ") ||
 				!strings.Contains(warnings, "MaxUsdPerDay does not count this job, because its cost is not known") {
-				t.Errorf("status %+v", st)
+				t.Errorf("status %+v, want no estimate, no cost, and two warnings that say why", st)
 			}
 			if waited := w.Takes("ads/talk")[0].Times.Submitted.Sub(world.Begin); waited > 12*time.Second {
-				t.Errorf("submitted after %v", waited)
+				t.Errorf("submitted after %v, want at most 12s", waited)
 			}
 		})
 	}
 }
 
-// Over a cap, jobs wait for days, each in the order of its message, and none becomes a
+// Jobs over a cap are held. Each day starts as many of them as fit, and none becomes a
 // dead letter.
 func TestJobsOverACapContinueAfterMidnight(t *testing.T) {
 	for _, caps := range []budget.Caps{{Jobs: 2}, {Seconds: 7}, {USD: 0.41}, {Jobs: 2, Seconds: 100, USD: 100}} {
@@ -124,10 +124,10 @@ func TestJobsOverACapContinueAfterMidnight(t *testing.T) {
 					}
 				}
 				if held != jobs-accepted {
-					t.Errorf("%d are held on %s", held, budget.Day(day))
+					t.Errorf("%d jobs are held on %s, want %d", held, budget.Day(day), jobs-accepted)
 				}
 				if n := used(t, w, budget.Day(day)).Jobs; n > 2 || n < 1 {
-					t.Errorf("%d jobs are in the book of %s", n, budget.Day(day))
+					t.Errorf("%d jobs are in the book of %s, want 1 or 2", n, budget.Day(day))
 				}
 			}
 			if len(w.Dead) > 0 {
@@ -155,7 +155,7 @@ func TestRaisedCap(t *testing.T) {
 	w.Pass(2 * time.Hour)
 	// Both messages of the pair come back, and the second file's message has its own pause.
 	if tries < 9 || tries > 22 {
-		t.Errorf("tried %d times in two hours", tries)
+		t.Errorf("tried %d times in two hours, want 9 to 22", tries)
 	}
 	worldtest.WantCharges(t, w, 1)
 	setCaps(w, budget.Caps{Jobs: 2})
@@ -163,8 +163,8 @@ func TestRaisedCap(t *testing.T) {
 	worldtest.WantCharges(t, w, 2)
 }
 
-// A cap has held a job for a day. When the job fits, RunComfy throttles it for hours. It is
-// retried until RunComfy accepts it.
+// A cap has held a job for hours or days. Once the job fits, RunComfy throttles it for
+// hours. Submit retries it until RunComfy accepts it.
 func TestThrottledAfterACap(t *testing.T) {
 	for _, held := range []time.Duration{11 * time.Hour, 23*time.Hour + 50*time.Minute, 26 * time.Hour, 3 * 24 * time.Hour} {
 		t.Run(held.String(), func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestThrottledAfterACap(t *testing.T) {
 	}
 }
 
-// What RunComfy certainly did not accept is given back. What it may have accepted is not.
+// A reservation is given back if RunComfy certainly did not accept the job. Otherwise it stays.
 func TestReservationFollowsTheResponse(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
 		t.Run(fault.Name, func(t *testing.T) {
@@ -202,14 +202,14 @@ func TestReservationFollowsTheResponse(t *testing.T) {
 				want = 0
 			}
 			if got := used(t, w, budget.Day(world.Begin)).Jobs; got != want {
-				t.Errorf("%d jobs are in the book after a POST that leaves the take %s", got, state)
+				t.Errorf("%d jobs are in the book after a POST that leaves the take %s, want %d", got, state, want)
 			}
 		})
 	}
 }
 
-// The reservation of a job that is cancelled while it is queued is given back, so that
-// another job has its place.
+// The reservation of a job that is cancelled while it is queued is given back, so another
+// job fits into the cap.
 func TestCancelledJobLeavesItsPlace(t *testing.T) {
 	ends := map[string]func(w *world.World){
 		"a file is deleted":     func(w *world.World) { w.Delete("inbox/0.wav") },
@@ -234,7 +234,7 @@ func TestCancelledJobLeavesItsPlace(t *testing.T) {
 			end(w)
 			w.Pass(time.Minute)
 			if got := used(t, w, budget.Day(world.Begin)); got.Jobs != 0 {
-				t.Errorf("the book has %+v", got)
+				t.Errorf("the book has %+v, want no job", got)
 			}
 			clip, voice := worldtest.Media(t)
 			w.Drop("inbox/1.mp4", clip)
@@ -245,7 +245,7 @@ func TestCancelledJobLeavesItsPlace(t *testing.T) {
 	}
 }
 
-// A book that cannot be read holds every job, with the key.
+// If the book cannot be read, every job is held, and the reason names the book's key.
 func TestUnreadableBookHoldsJobs(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
@@ -255,7 +255,7 @@ func TestUnreadableBookHoldsJobs(t *testing.T) {
 	worldtest.DropPair(t, w)
 	w.Pass(time.Minute)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.BudgetUnreadable); !strings.Contains(st.Reason, key) {
-		t.Errorf("reason %q", st.Reason)
+		t.Errorf("reason %q, want one that names %s", st.Reason, key)
 	}
 	worldtest.WantCharges(t, w, 0)
 	w.Bucket.Remove(key)
@@ -284,7 +284,7 @@ func TestReservationIsBeforeThePOST(t *testing.T) {
 			t.Errorf("%d reservations at the POST, want %d", atPost, caps.Jobs)
 		}
 		if _, there := w.Bucket.Object(budget.Key(budget.Day(world.Begin))); there != (caps.Jobs > 0) {
-			t.Errorf("with the caps %+v, a book is there: %t", caps, there)
+			t.Errorf("with the caps %+v, a book exists: %t", caps, there)
 		}
 	}
 }
