@@ -38,7 +38,7 @@ func TestPutOnAConnectionThatHangs(t *testing.T) {
 				Bucket: aws.String("b"), Key: aws.String("k"), Body: bytes.NewReader(make([]byte, 16<<20)),
 			})
 			if n := requests.Load(); err != nil || n != 2 {
-				t.Errorf("%d requests, %v", n, err)
+				t.Errorf("%d requests and the error %v, want 2 and none", n, err)
 			}
 		})
 	}

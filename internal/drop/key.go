@@ -232,7 +232,7 @@ func forms(key string, room int) []string {
 	return all
 }
 
-// sameText compares two keys in NFC.
+// sameText reports whether two keys are equal in NFC.
 func sameText(a, b string) bool {
 	return norm.NFC.String(a) == norm.NFC.String(b)
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// Every code that Go knows is in the table, once, with a meaning and a remedy, and other
-// packages use it.
+// Every constant of the type Code has one row in the table, with a meaning and a remedy,
+// and another package uses it.
 func TestEveryCodeHasARow(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "codes.go", nil, 0)
 	if err != nil {
@@ -32,7 +32,7 @@ func TestEveryCodeHasARow(t *testing.T) {
 		}
 		for what, text := range map[string]string{"meaning": info.Meaning, "remedy": info.Remedy} {
 			if !strings.HasSuffix(text, ".") || strings.ToUpper(text[:1]) != text[:1] && !strings.HasPrefix(text, "job.json") {
-				t.Errorf("the %s of %s is no sentence: %q", what, info.Code, text)
+				t.Errorf("the %s of %s is not a sentence with a full stop: %q", what, info.Code, text)
 			}
 		}
 	}
@@ -58,7 +58,7 @@ func TestEveryCodeHasARow(t *testing.T) {
 		return true
 	})
 	if consts != len(rows) {
-		t.Errorf("%d constants and %d rows", consts, len(rows))
+		t.Errorf("%d constants and %d rows, want the same number", consts, len(rows))
 	}
 }
 
@@ -82,7 +82,7 @@ func sources(t *testing.T) string {
 	return all.String()
 }
 
-// docs/codes.md is the table, for people.
+// docs/codes.md contains the table.
 func TestDocumentOfCodes(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Codes\n\nEvery status that is `waiting`, `rejected`, `held`, `withdrawn`, `failed`, `cancelled` or `unknown` has one of these codes, " +

@@ -52,7 +52,7 @@ func TestResponsesThatQuoteTheToken(t *testing.T) {
 				"Cancel": fmt.Sprint(outcome, cancelErr), "Submit": fmt.Sprint(id, submitErr), "Model": fmt.Sprint(modelErr),
 			} {
 				if strings.Contains(said, secret) || len(said) > 1000 {
-					t.Errorf("%s says in %d bytes: %.200s", call, len(said), said)
+					t.Errorf("%s returned %d bytes, want at most 1000 without the token: %.200s", call, len(said), said)
 				}
 			}
 			if submitErr == nil || runcomfy.NotSent(submitErr) {
@@ -62,8 +62,8 @@ func TestResponsesThatQuoteTheToken(t *testing.T) {
 	}
 }
 
-// serveBytes answers each connection with the same bytes, and returns its
-// address.
+// serveBytes starts a server that sends the same bytes on each connection, and returns
+// the address of the server.
 func serveBytes(t *testing.T, response string) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

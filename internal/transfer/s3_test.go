@@ -285,7 +285,7 @@ func newStored(data []byte, contentType string) stored {
 // discard reads a part without keeping it.
 func discard(r io.Reader) stored {
 	crc := crc32.NewIEEE()
-	n, _ := io.Copy(crc, r) // what is missing is missing in the checksum
+	n, _ := io.Copy(crc, r) // a body that is cut has another checksum
 	return stored{size: int(n), crc: crc.Sum32(), etag: `"` + crc32Text(crc.Sum32()) + `"`}
 }
 

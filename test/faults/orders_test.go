@@ -12,6 +12,6 @@ func TestOrders(t *testing.T) {
 		t.Error(finding)
 	}
 	if total.charges < 65 {
-		t.Errorf("%d charges: too little happened to prove anything", total.charges)
+		t.Errorf("%d charges, want at least 65: too little happened to prove anything", total.charges)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// These are the job of each scenario and its files.
+// The name of the job in the scenarios, and the keys of its files.
 const name, video, audio = "ads/talk", "inbox/ads/talk.mp4", "inbox/ads/talk.wav"
 
 // scenario is a use of the functions. run returns an error if the result is wrong.
@@ -225,7 +225,7 @@ func released(d *deployment) error {
 }
 
 // postponed delivers a message about a pair that RunComfy does not accept. Submit sets
-// when it is delivered again.
+// when the message is delivered again.
 func postponed(d *deployment) error {
 	clip, voice := sample.Files()
 	if err := errors.Join(d.put(video, clip), d.put(audio, voice), d.queue.Send(string(d.event("Object Created", video)))); err != nil {

@@ -41,8 +41,8 @@ type environment struct {
 	Environment struct{ Variables map[string]any }
 }
 
-// variables returns the environment of a function. As the template is written, a part of
-// it is in the Globals.
+// variables returns the environment of a function. Before the transform, the Globals hold
+// a part of it.
 func variables(t *testing.T, s stack, id string) map[string]any {
 	t.Helper()
 	all := map[string]any{}

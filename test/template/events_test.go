@@ -26,9 +26,9 @@ func rules(t *testing.T, event map[string]any) []string {
 	doc := tree(t, source(t))
 	s := filled(t, doc, localNames)
 	patterns := map[string]map[string]any{
-		"DropRule": properties[struct{ EventPattern map[string]any }](t, s, "DropRule").EventPattern,
+		"DropRule":     properties[struct{ EventPattern map[string]any }](t, s, "DropRule").EventPattern,
+		"DeletionRule": properties[struct{ EventPattern map[string]any }](t, s, "DeletionRule").EventPattern,
 	}
-	patterns["DeletionRule"] = properties[struct{ EventPattern map[string]any }](t, s, "DeletionRule").EventPattern
 	own := properties[struct {
 		Events map[string]struct {
 			Type       string
@@ -155,7 +155,7 @@ func TestSampleBatchHoldsDrops(t *testing.T) {
 		}
 	}
 	if len(records) != 2 {
-		t.Errorf("the batch has %d messages", len(records))
+		t.Errorf("the batch has %d messages, want 2", len(records))
 	}
 }
 

@@ -161,9 +161,8 @@ func TestNoSecretLeaves(t *testing.T) {
 			return nil
 		}
 	})
-	t.Logf("%d texts were searched", searched)
 	if searched < 10_000 {
-		t.Error("too few texts were searched")
+		t.Errorf("%d texts were searched, want at least 10,000", searched)
 	}
 }
 
@@ -180,7 +179,7 @@ func TestNoSecretLeavesByAFailedFetch(t *testing.T) {
 	rest(t, w)
 	st := wantStatus(t, w, "ads/web", ledger.Failed, problem.JobFailed)
 	if !strings.Contains(st.Reason, "could not download video_url from https://media.example.com/gone.mp4") {
-		t.Errorf("reason %q", st.Reason)
+		t.Errorf("reason %q, want one with the URL up to its query", st.Reason)
 	}
 	wantNoSecrets(t, w, logs)
 }
