@@ -35,7 +35,7 @@ var published = map[string]struct {
 		"DeadLetterInvocations FailedInvocations Invocations InvocationsFailedToBeSentToDlq InvocationsSentToDlq ThrottledRules TriggeredRules"},
 }
 
-// A metric is what an alarm watches or a widget draws.
+// metric is what an alarm watches or a widget draws.
 type metric struct {
 	namespace, name  string
 	dimension, value string
@@ -116,16 +116,16 @@ func TestAlarmMail(t *testing.T) {
 // as its target has an alarm. Each dead-letter queue has an alarm for its messages.
 func TestUndeliveredEventsRaiseAnAlarm(t *testing.T) {
 	s := written(t, nil)
-	watched := map[string]string{} // the metric of an alarm, by the value of its dimension
+	watched := map[[2]string]bool{} // the dimension's value and the metric of each alarm
 	for id := range ofType(s, "AWS::CloudWatch::Alarm") {
 		if a := properties[alarm](t, s, id); len(a.Dimensions) == 1 {
-			watched[a.Dimensions[0].Value] = a.MetricName
+			watched[[2]string{a.Dimensions[0].Value, a.MetricName}] = true
 		}
 	}
 	for id := range ofType(s, "AWS::Events::Rule") {
 		for _, target := range properties[struct{ Targets []struct{ Arn string } }](t, s, id).Targets {
 			queue, _, _ := strings.Cut(target.Arn, ".")
-			if s.Resources[queue].Type == "AWS::SQS::Queue" && watched[id] != "FailedInvocations" {
+			if s.Resources[queue].Type == "AWS::SQS::Queue" && !watched[[2]string{id, "FailedInvocations"}] {
 				t.Errorf("no alarm says that events of %s did not reach %s", id, queue)
 			}
 		}
@@ -134,13 +134,13 @@ func TestUndeliveredEventsRaiseAnAlarm(t *testing.T) {
 		redrive := properties[struct {
 			RedrivePolicy struct{ DeadLetterTargetArn string }
 		}](t, s, id).RedrivePolicy
-		if dead, _, found := strings.Cut(redrive.DeadLetterTargetArn, "."); found && watched[dead+".QueueName"] != "ApproximateNumberOfMessagesVisible" {
+		if dead, _, found := strings.Cut(redrive.DeadLetterTargetArn, "."); found && !watched[[2]string{dead + ".QueueName", "ApproximateNumberOfMessagesVisible"}] {
 			t.Errorf("no alarm says that messages of %s are in %s", id, dead)
 		}
 	}
 }
 
-// logGroups returns the folder of the function that writes each log group.
+// logGroups returns, by log group, the folder of the function that writes to it.
 func logGroups(t *testing.T, s stack) map[string]string {
 	t.Helper()
 	groups := map[string]string{}
@@ -168,7 +168,7 @@ func TestMetricFiltersMatchWhatIsLogged(t *testing.T) {
 			f := properties[metricFilter](t, s, id)
 			folder, ok := groups[f.LogGroupName]
 			if !ok {
-				t.Errorf("%s filters the log group %s of no function", id, f.LogGroupName)
+				t.Errorf("%s filters %s, which is not the log group of a function", id, f.LogGroupName)
 				continue
 			}
 			lines := logged(t, folder)

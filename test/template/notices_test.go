@@ -78,7 +78,7 @@ func TestRulesMatchTheNotices(t *testing.T) {
 			pattern := properties[noticeRule](t, s, rule).EventPattern
 			for _, state := range all {
 				if got, want := matches(t, pattern, sentEvent(t, "STACK", state)), slices.Contains(wanted, state); got != want {
-					t.Errorf("with NotifyOn=%s, %s matches an event about %s: %v", on, rule, state, got)
+					t.Errorf("with NotifyOn=%s, %s matches an event about %s: %v, want %v", on, rule, state, got, want)
 				}
 				if matches(t, pattern, sentEvent(t, "ANOTHER", state)) {
 					t.Errorf("%s matches an event of another stack", rule)

@@ -173,7 +173,7 @@ func (c *copier) Copy(ctx context.Context, address string, name func(head []byte
 	}
 	there, ok := w.Bucket.Object(key)
 	switch {
-	case !ok || passing(err):
+	case !ok || isTemporary(err):
 		return transfer.Object{}, &workflow.StorageUnavailable{Failure: workflow.Failure{Err: err}}
 	case !bytes.Equal(there, body):
 		return transfer.Object{}, &workflow.OutputOccupied{Failure: workflow.Failuref("%s holds another object", key)}

@@ -66,8 +66,8 @@ func (w *World) reach(at time.Time) {
 }
 
 // Step does the next thing that is due within a time from now. It reports whether
-// there was one. A hook may call Step. Then the step runs between two calls of the
-// hook's function, as if two functions ran at the same time.
+// there was one. A hook may call Step: the step then runs between two calls of the
+// function that the hook interrupts, as if two functions ran at the same time.
 func (w *World) Step(within time.Duration) bool {
 	end := w.now.Add(within)
 	at, step := w.next()

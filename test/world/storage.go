@@ -32,16 +32,16 @@ func call[Out any](ctx context.Context, w *World, service, op, key string, do fu
 				err = w.after(c)
 			}
 		}
-		if err == nil || !passing(err) {
+		if err == nil || !isTemporary(err) {
 			break
 		}
 	}
 	return out, err
 }
 
-// passing reports whether the SDK retries after an error: if the server returned an HTTP
+// isTemporary reports whether the SDK retries after an error: if the server returned an HTTP
 // status of 500 or more, or if there was no response.
-func passing(err error) bool {
+func isTemporary(err error) bool {
 	if resp, ok := errors.AsType[*awshttp.ResponseError](err); ok {
 		return resp.HTTPStatusCode() >= http.StatusInternalServerError
 	}
@@ -108,7 +108,7 @@ func (w *World) remember(key string, body []byte) {
 	w.said[s] = true
 }
 
-// saying is what a status, a record or a notice says.
+// saying is what a status, an answer file, a record or a notice says.
 type saying struct {
 	Name   string
 	State  ledger.State
