@@ -71,10 +71,10 @@ func TestRedactKeepsWhatIsNoSecret(t *testing.T) {
 // If message cuts a text inside a secret, it leaves no part of the secret.
 func TestMessageCutsNoSecretInHalf(t *testing.T) {
 	const token = "canary-token-0123456789"
-	for before := maxText - 40; before <= maxText; before++ {
+	for before := maxText - 40; before <= maxText+10; before++ {
 		// The query is removed, so the message contains the end of the part that is read.
 		text := "https://b.example/a?" + strings.Repeat("q", before-30) + " " + token + " rest"
-		if got := message(text, token); strings.Contains(got, "canary") {
+		if got := message(text, token); strings.Contains(got, " c") {
 			t.Fatalf("%d bytes before the token: %q", before, got)
 		}
 	}
