@@ -165,16 +165,18 @@ func TestUserMayDoWhatThePolicySays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		response, err := http.Get(signed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = response.Body.Close() }()
-		if response.StatusCode != http.StatusForbidden {
-			t.Errorf("HTTP status %d, want 403", response.StatusCode)
-		}
-		if got := denied.drain(); len(got) > 0 {
-			t.Errorf("the expired address counts as denied: %v", got)
+		for _, request := range []func(string) (*http.Response, error){http.Get, http.Head} {
+			response, err := request(signed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if response.StatusCode != http.StatusForbidden {
+				t.Errorf("HTTP status %d, want 403", response.StatusCode)
+			}
+			if got := denied.drain(); len(got) > 0 {
+				t.Errorf("the %s of an expired address counts as denied: %v", response.Request.Method, got)
+			}
 		}
 	})
 }
