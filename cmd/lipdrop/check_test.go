@@ -15,7 +15,7 @@ import (
 // checkDocument describes what check --json prints.
 const checkDocument = "../../docs/check.md"
 
-// check --json prints one object a line, in the form that docs/check.md describes. The
+// check --json prints one object per line, in the form that docs/check.md describes. The
 // example in docs/check.md is the job of the first test.
 func TestCheckAsJSON(t *testing.T) {
 	document, err := filepath.Abs(checkDocument)

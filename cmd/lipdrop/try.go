@@ -116,7 +116,8 @@ func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say me
 // bundles there. It deletes job.json first and then audio files, so that no deletion starts
 // a job.
 func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, error) {
-	// parts returns the first part of the path below inbox/, and that without tag and suffix.
+	// parts returns the first part of the path below inbox/, that part without tag and
+	// suffix, and whether it is a folder.
 	parts := func(key string) (first, stem string, inFolder bool) {
 		first, _, inFolder = strings.Cut(strings.TrimPrefix(key, ledger.InboxPrefix), "/")
 		stem, _, _ = strings.Cut(norm.NFC.String(first), ".")
@@ -177,7 +178,8 @@ func (c *tryCmd) gather() (*dropped, error) {
 	return files, err
 }
 
-// checkFiles returns an error that names every file that is not part of a job, and why.
+// checkFiles returns an error that says what is wrong with each file or job that cannot
+// start, or that there is no job.
 func checkFiles(ctx context.Context, files *dropped) error {
 	models, err := catalog.Default()
 	if err != nil {

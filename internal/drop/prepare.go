@@ -26,7 +26,7 @@ type Ready struct {
 
 // Prepare checks a job and returns what it would send: it reads the preset of a
 // pair, inspects each file, and validates the whole input. The error is
-// bucket.ErrChanged, or one of Files.
+// bucket.ErrChanged, or an error of Files.
 func (r *Resolver) Prepare(ctx context.Context, job *Job) (Ready, []problem.Problem, error) {
 	l := &lister{r, job.listings}
 	if job.doc == nil {
@@ -239,7 +239,7 @@ func (j *Job) fixed(key string, p problem.Problem) problem.Problem {
 }
 
 // validate checks the whole input, with placeholders for the URLs that are presigned
-// later. It removes the media from r.Input, so that only the options are left. Again is
+// later. It removes the media from r.Input, so that only the options are left. again is
 // the file to upload again after the problems are fixed.
 func (r *Ready) validate(model *catalog.Model, again string) []problem.Problem {
 	whole := maps.Clone(r.Input)

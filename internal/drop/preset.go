@@ -177,7 +177,7 @@ func (l *lister) checkPreset(ctx context.Context, file File) ([]problem.Problem,
 		case !takesPairs(model):
 			return []problem.Problem{{
 				Code: problem.ModelMismatch, Reason: doc.Model + " accepts neither a video nor an image with an audio file",
-				Remedy: `Use it in a folder whose name ends in .job, or set "model" to another one.`, Again: []string{base},
+				Remedy: `Use the model in a folder whose name ends in .job, or set "model" to another one.`, Again: []string{base},
 			}}, nil
 		}
 		return uploadAgain(model.ValidateOptions(doc.Input), base), nil

@@ -18,15 +18,15 @@ func TestRemedyNamesWhatToUpload(t *testing.T) {
 			{Property: "video_url", Key: "inbox/ads/talk.mp4"},
 		}}
 		if got := s.TakeStatus(rec).Remedy; strings.Contains(got, "job.json") {
-			t.Errorf("%s of a pair: %s", code, got)
+			t.Errorf("%s of a pair: remedy %q names job.json", code, got)
 		}
 		rec.Inputs = append(rec.Inputs, ledger.Input{Property: "audio_url", Key: "inbox/ads/talk.job/voices/de.wav"}, ledger.Input{Key: "inbox/ads/talk.job/job.json"})
 		if got := s.TakeStatus(rec).Remedy; !strings.Contains(got, "job.json again") || strings.Contains(got, "a file") {
-			t.Errorf("%s of a bundle: %s", code, got)
+			t.Errorf("%s of a bundle: remedy %q, want it to name job.json only", code, got)
 		}
 		rec.Name = "ads/talk/de"
 		if got, ok := strings.CutSuffix(s.TakeStatus(rec).Remedy, " "+problem.AllMatches); !ok || !strings.Contains(got, "upload de.wav again") || strings.Contains(got, "job.json") {
-			t.Errorf("%s of a match: %s", code, got)
+			t.Errorf("%s of a match: remedy %q, want it to name de.wav only, then AllMatches", code, got)
 		}
 	}
 }
@@ -40,11 +40,11 @@ func TestRemedyOfACancelledJob(t *testing.T) {
 		}
 		rec := ledger.Record{Name: "ads/talk", Take: "20261121T120000Z-000000000000", State: ledger.Failed, Code: info.Code}
 		if got := s.TakeStatus(rec).Remedy; info.Code != problem.JobFailed && !strings.Contains(got, "lipdrop redrive ads/talk") {
-			t.Errorf("%s of a job that was not cancelled: %s", info.Code, got)
+			t.Errorf("%s of a job that was not cancelled: remedy %q does not say to redrive", info.Code, got)
 		}
 		rec.NotCharged = true
 		if got := s.TakeStatus(rec).Remedy; !strings.Contains(got, "Nothing was charged") || !strings.Contains(got, "upload a file of the job again") || strings.Contains(got, "redrive") {
-			t.Errorf("%s of a cancelled job: %s", info.Code, got)
+			t.Errorf("%s of a cancelled job: remedy %q, want an upload and no redrive", info.Code, got)
 		}
 	}
 }

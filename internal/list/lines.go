@@ -26,7 +26,7 @@ func (r *reader) readLines(text []byte) []record {
 		switch {
 		case len(line) == 0:
 		case line[0] != '{':
-			r.report(Problem{Row: number, Reason: "the line is not a JSON object", Remedy: `Write one object a line, such as {"name": "a", "video": "a.mp4", "audio": "a.wav"}.`})
+			r.report(Problem{Row: number, Reason: "the line is not a JSON object", Remedy: `Write one object per line, such as {"name": "a", "video": "a.mp4", "audio": "a.wav"}.`})
 		case !json.Valid(line):
 			reason := "the line is not JSON"
 			if err, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(whole, new(any))); ok {

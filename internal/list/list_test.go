@@ -176,7 +176,7 @@ func TestProblems(t *testing.T) {
 			"row 3, column C (audio): b.txt is not accepted: its suffix is not one of .wav, .mp3, .m4a, .aac, .ogg, .opus and .flac. Name an audio file.",
 		}},
 		{name: "JSON that is no object, is broken, or continues on the next line", file: "l.jsonl", text: "[1]\n{\"name\": \"a\",}\n{\n", want: []string{
-			`row 1: the line is not a JSON object. Write one object a line, such as {"name": "a", "video": "a.mp4", "audio": "a.wav"}.`,
+			`row 1: the line is not a JSON object. Write one object per line, such as {"name": "a", "video": "a.mp4", "audio": "a.wav"}.`,
 			"row 2: the line is not JSON at character 14: remove the comma before it. Fix the line. Each object must be on one line.",
 			"row 3: the line is not JSON at character 2: it ends too early: a closing bracket or quote is missing. Fix the line. Each object must be on one line.",
 		}},

@@ -35,11 +35,11 @@ func TestNeighbour(t *testing.T) {
 	await(t, s, "outbox/talk/", "talk.mp4")
 	ports := listening(t, "/proc/self")
 	if len(ports) < 8 { // the six of Ports, the webhook's, and a Runtime API's
-		t.Fatalf("this process listens at %v", ports)
+		t.Fatalf("this process listens at %v, want at least 8 ports", ports)
 	}
 	for _, child := range children(t) {
 		if open := listening(t, child); len(open) > 0 {
-			t.Errorf("the program of %s listens at %v", child, open)
+			t.Errorf("the program of %s listens at %v, want no port", child, open)
 		}
 	}
 	client := &http.Client{
@@ -49,9 +49,9 @@ func TestNeighbour(t *testing.T) {
 	defer client.CloseIdleConnections()
 
 	// Each request goes to each port, by http and by https.
-	ask := func(t *testing.T, method, path, body string, head http.Header, check func(t *testing.T, where string, status int, answer []byte)) {
+	ask := func(t *testing.T, method, path, body string, head http.Header, check func(t *testing.T, where string, status int, body []byte)) {
 		t.Helper()
-		answered := 0
+		responded := 0
 		for _, port := range ports {
 			for _, scheme := range []string{"http", "https"} {
 				where := fmt.Sprintf("%s://127.0.0.1:%d%s", scheme, port, path)
@@ -67,17 +67,17 @@ func TestNeighbour(t *testing.T) {
 				if err != nil {
 					continue // a port of the other scheme
 				}
-				answer, err := io.ReadAll(resp.Body)
+				received, err := io.ReadAll(resp.Body)
 				_ = resp.Body.Close()
-				if err != nil || bytes.Contains(answer, []byte("HTTP request to an HTTPS server")) {
+				if err != nil || bytes.Contains(received, []byte("HTTP request to an HTTPS server")) {
 					continue
 				}
-				answered++
-				check(t, where, resp.StatusCode, answer)
+				responded++
+				check(t, where, resp.StatusCode, received)
 			}
 		}
-		if answered < len(ports) {
-			t.Errorf("%d ports of %d answered", answered, len(ports))
+		if responded < len(ports) {
+			t.Errorf("%d of %d ports responded", responded, len(ports))
 		}
 	}
 
@@ -107,15 +107,15 @@ func TestNeighbour(t *testing.T) {
 		{"reads an output at the address that it would have on RunComfy", "GET", "/media/" + job + "%3D/output/1.mp4", "", nil},
 	}
 	foreign := map[string]http.Header{
-		"by a name that is made to point here":    {"Host": {"evil.example"}},
-		"by the name for containers, without any": {"Host": {local.ContainerHost}},
-		"from a foreign page":                     {"Origin": {"https://evil.example"}},
+		"by a name that is made to point here":                        {"Host": {"evil.example"}},
+		"by the name for containers, which this stack does not serve": {"Host": {local.ContainerHost}},
+		"from a foreign page":                                         {"Origin": {"https://evil.example"}},
 	}
 	for _, tt := range requests {
 		t.Run("without keys "+tt.name, func(t *testing.T) {
-			ask(t, tt.method, tt.path, tt.body, tt.head, func(t *testing.T, where string, status int, answer []byte) {
+			ask(t, tt.method, tt.path, tt.body, tt.head, func(t *testing.T, where string, status int, body []byte) {
 				if status < 300 {
-					t.Errorf("%s answered %d: %.100q", where, status, answer)
+					t.Errorf("%s responded %d, want a refusal: %.100q", where, status, body)
 				}
 			})
 		})
@@ -123,9 +123,9 @@ func TestNeighbour(t *testing.T) {
 			t.Run(name+" "+tt.name, func(t *testing.T) {
 				head := header.Clone()
 				maps.Copy(head, tt.head)
-				ask(t, tt.method, tt.path, tt.body, head, func(t *testing.T, where string, status int, answer []byte) {
+				ask(t, tt.method, tt.path, tt.body, head, func(t *testing.T, where string, status int, body []byte) {
 					if status != http.StatusForbidden {
-						t.Errorf("%s answered %d: %.100q", where, status, answer)
+						t.Errorf("%s responded %d, want 403: %.100q", where, status, body)
 					}
 				})
 			})
@@ -159,7 +159,7 @@ func TestNeighbour(t *testing.T) {
 func refused(t *testing.T, err error, code string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), code) {
-		t.Errorf("answered %v, want %s", err, code)
+		t.Errorf("err = %v, want %s", err, code)
 	}
 }
 
@@ -184,7 +184,7 @@ func children(t *testing.T) []string {
 		}
 	}
 	if len(own) < 2 && len(all) > 0 {
-		t.Errorf("this process has started %v", own)
+		t.Errorf("this process has started %v, want at least 2 programs", own)
 	}
 	return own
 }
@@ -245,8 +245,12 @@ func TestKeys(t *testing.T) {
 	s := start(t, options(dir))
 	keys := s.Keys()
 	for path, mode := range map[string]fs.FileMode{"": 0o700, "keys.json": 0o600} {
-		if info, err := os.Stat(filepath.Join(dir, path)); err != nil || info.Mode().Perm() != mode {
-			t.Errorf("%s: %v (%v), want %v", path, info.Mode(), err, mode)
+		info, err := os.Stat(filepath.Join(dir, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != mode {
+			t.Errorf("%q: %v, want %v", path, info.Mode(), mode)
 		}
 	}
 	secrets := []string{keys.SecretKey, keys.Token, keys.Outputs, "://"}
@@ -303,7 +307,7 @@ func TestPlantedStateFolder(t *testing.T) {
 				s.Close()
 			}
 			if err == nil || !strings.Contains(err.Error(), name+" is a symbolic link") {
-				t.Errorf("Start() = %v, want a word about the symbolic link", err)
+				t.Errorf("Start() = %v, want an error that names the symbolic link", err)
 			}
 			if text, err := os.ReadFile(victim); err != nil || string(text) != "precious" {
 				t.Errorf("the victim's file holds %q (%v)", text, err)
@@ -332,6 +336,6 @@ func TestOutputsAreServedWhereAnnounced(t *testing.T) {
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Equal(body, read(t, clip)) {
-		t.Errorf("answered %d with %d bytes, %v", resp.StatusCode, len(body), err)
+		t.Errorf("HTTP status %d with %d bytes, %v, want 200 with the bytes of %s", resp.StatusCode, len(body), err, clip)
 	}
 }

@@ -361,12 +361,12 @@ func (s *Stack) invokeTask(ctx context.Context, arn string, payload []byte) ([]b
 	return result, err
 }
 
-// Failed is closed when the S3 server has ended, when an event of the bucket cannot be
-// kept, or when a function was refused a request that its role in template.yaml does not
-// allow. Err returns the reason. Close the stack then.
+// Failed returns a channel that is closed when the S3 server has ended, when an event of
+// the bucket cannot be kept, or when a function was refused a request that its role in
+// template.yaml does not allow. Err returns the reason. Close the stack then.
 func (s *Stack) Failed() <-chan struct{} { return s.failed.Done() }
 
-// Err returns, after Failed is closed, why the stack failed. It is a
+// Err returns, after the channel of Failed is closed, why the stack failed. It is a
 // *permissions.Denial if a function was refused something.
 func (s *Stack) Err() error { return context.Cause(s.failed) }
 

@@ -20,7 +20,7 @@ func page(flags byte, granule, serial, number int, packets ...[]byte) []byte {
 	return slices.Concat([]byte{'O', 'g', 'g', 'S', 0, flags}, le(uint64(granule), serial, number, 0), []byte{byte(len(lacing))}, lacing, body)
 }
 
-// opus returns an Ogg file of pages of a second, in one stream. The encoder's delay is
+// opus returns an Ogg file of one-second pages, in one stream. The encoder's delay is
 // 312 samples. The first page that holds sound ends at the given second.
 func opus(serial, from, to int) []byte {
 	out := slices.Concat(
@@ -54,7 +54,7 @@ func TestOgg(t *testing.T) {
 	half := opus(1, 1, 5)
 	late := opus(1, 101, 104)
 
-	positions := func(granules ...int) []byte { // a page of a second for each position
+	positions := func(granules ...int) []byte { // a one-second page for each position
 		out := opus(1, 1, 0)
 		for i, granule := range granules {
 			out = append(out, opusPage(granule, 1, 2+i)...)
@@ -73,7 +73,7 @@ func TestOgg(t *testing.T) {
 		{name: "one page", file: whole(opus(1, 1, 1)), duration: time.Second - delay},
 		{name: "cut out of a longer recording", file: whole(late), duration: 4*time.Second - delay},
 		{name: "cut in a page", file: whole(half[:len(half)-99]), duration: 4*time.Second - delay, warning: "a.opus ends before its sound does"},
-		{name: "zeros behind that are longer than the part that is read", file: whole(opus(1, 1, 9), make([]byte, 600000)), warning: "a.opus holds several recordings or does not end with its sound"},
+		{name: "more zeros behind than Inspect reads", file: whole(opus(1, 1, 9), make([]byte, 600000)), warning: "a.opus holds several recordings or does not end with its sound"},
 		{name: "a tag in front", file: whole(id3(5000), make([]byte, 5000), half), duration: 5*time.Second - delay},
 		{name: "something in front", file: whole(noise(5000), half), duration: 5*time.Second - delay},
 		{name: "a tag and zeros behind", file: whole(half, []byte("TAG"), make([]byte, 9000)), duration: 5*time.Second - delay},
@@ -87,7 +87,7 @@ func TestOgg(t *testing.T) {
 			warning: "the length of a.opus, about 5.0 s, is an estimate: the positions in its pages are wrong"},
 		{name: "positions that start again after a pause", file: whole(positions(48000, 96000, 48000, 96000, 144000)), duration: 5*time.Second - delay, least: 3*time.Second - delay,
 			warning: "the length of a.opus, about 5.0 s, is an estimate"},
-		{name: "a last position that says nothing", file: whole(half, page(4, -1, 1, 7)), duration: 5*time.Second - delay},
+		{name: "a last page without a position", file: whole(half, page(4, -1, 1, 7)), duration: 5*time.Second - delay},
 		{name: "a packet across two pages", file: whole(opus(1, 1, 2), acrossPages), duration: 2520*time.Millisecond - delay},
 		{name: "a picture of two megabytes", file: whole(picture), duration: 2*time.Second - delay},
 		{name: "pages that grow", duration: 600*time.Second - delay, file: whole(half, func() (all []byte) {
@@ -119,7 +119,7 @@ func streamInfo(rate, samples int) []byte {
 	return be(uint16(4096), uint16(4096), make([]byte, 6), uint64(rate)<<44|15<<36|uint64(samples), make([]byte, 16))
 }
 
-// flac returns a FLAC file of one-byte frame numbers.
+// flac returns a FLAC file whose frame numbers have one byte each.
 func flac(samples, first, frames int) []byte {
 	out := slices.Concat([]byte("fLaC\x80\x00\x00\x22"), streamInfo(16000, samples))
 	for i := first; i < first+frames; i++ {

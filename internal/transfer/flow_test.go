@@ -14,7 +14,7 @@ import (
 // in parts.
 func TestFlowFaults(t *testing.T) {
 	data, other := random(300_000, 1), random(5000, 9)
-	answer := func(status int, code string) http.HandlerFunc {
+	respond := func(status int, code string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { fail(w, status, code) }
 	}
 	for name, tt := range map[string]struct {
@@ -28,9 +28,9 @@ func TestFlowFaults(t *testing.T) {
 		parts    bool // it was uploaded in parts
 	}{
 		"a put":                           {},
-		"503":                             {put: func(*fakeS3) http.HandlerFunc { return answer(503, "SlowDown") }, parts: true},
-		"a conflict":                      {put: func(*fakeS3) http.HandlerFunc { return answer(409, "ConditionalRequestConflict") }, parts: true},
-		"refused, but there is no object": {put: func(*fakeS3) http.HandlerFunc { return answer(412, "PreconditionFailed") }, parts: true},
+		"503":                             {put: func(*fakeS3) http.HandlerFunc { return respond(503, "SlowDown") }, parts: true},
+		"a conflict":                      {put: func(*fakeS3) http.HandlerFunc { return respond(409, "ConditionalRequestConflict") }, parts: true},
+		"refused, but there is no object": {put: func(*fakeS3) http.HandlerFunc { return respond(412, "PreconditionFailed") }, parts: true},
 		"the put is cut off": {put: func(*fakeS3) http.HandlerFunc {
 			return func(_ http.ResponseWriter, r *http.Request) {
 				_, _ = io.CopyN(io.Discard, r.Body, 100_000)
@@ -84,10 +84,10 @@ func TestFlowFaults(t *testing.T) {
 			b.check(t, testKey, want)
 			checkError(t, err, tt.want, tt.text)
 			if got.Existed != tt.existed {
-				t.Errorf("existed: %t", got.Existed)
+				t.Errorf("existed: %t, want %t", got.Existed, tt.existed)
 			}
 			if parts := b.called("UploadPart") > 0; parts != tt.parts {
-				t.Errorf("sent in parts: %t", parts)
+				t.Errorf("sent in parts: %t, want %t", parts, tt.parts)
 			}
 			if n := b.backOffs.Load(); n > 0 && tt.parts {
 				t.Errorf("the SDK waited %d times to send again what it cannot", n)
@@ -109,20 +109,20 @@ func TestEmptyObjectExists(t *testing.T) {
 func TestFlowWithAnEarlyResponse(t *testing.T) {
 	data := random(300_000, 1)
 	o, b := newOrigin(t, data), newFlowBucket(t)
-	answered := make(chan struct{})
+	responded := make(chan struct{})
 	b.fault = func(call string, _ int, w http.ResponseWriter, r *http.Request) bool {
 		if call == "PutObject" {
 			_, _ = io.CopyN(io.Discard, r.Body, 10_000)
 			w.Header().Set("Content-Length", "0")
 			w.(http.Flusher).Flush()
-			defer close(answered)
+			defer close(responded)
 			hang(r)
 		}
 		return call == "PutObject"
 	}
 	o.fault = func(_ int, _ http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Range") != "bytes=0-" {
-			<-answered // only the first response is sent earlier
+			<-responded // only the first response is sent earlier
 		}
 		return false
 	}

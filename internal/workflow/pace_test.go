@@ -25,7 +25,7 @@ const (
 // loop is what the loop of one execution did.
 type loop struct {
 	turns, questions int
-	busy             time.Duration // of poll, all calls
+	busy             time.Duration // how long all calls of poll took together
 	late             time.Duration // from the end of the job to the response that reports it
 }
 
@@ -71,9 +71,9 @@ func run(t *testing.T, queue, run, usual time.Duration) loop {
 	return did
 }
 
-// The pace keeps what docs/reliability.md says: how late an end is found, and what
-// the loop costs. Each row is the mean over 200 jobs, whose times are spread around
-// the row's, and which are queued for 5 to 35 % of their time.
+// The pace is as docs/reliability.md says: how late an end is found, and what the loop
+// costs. Each row is about 200 jobs, which take about the time of the row, and are queued
+// for 5 to 35 % of their time.
 func TestPace(t *testing.T) {
 	const jobs = 200
 	var b strings.Builder
@@ -120,12 +120,12 @@ func TestPaceOfATypicalJob(t *testing.T) {
 		did := run(t, 20*time.Second, 80*time.Second, usual)
 		const startAndArchive = 2
 		if transitions := transitionsPerTurn*did.turns + startAndArchive; transitions > 20 || did.late > 4*time.Second {
-			t.Errorf("usually %v: %d transitions, found %v late", usual, transitions, did.late)
+			t.Errorf("usually %v: %d transitions, found %v late, want at most 20 and 4 s", usual, transitions, did.late)
 		}
 	}
 }
 
-// A job of 24 h makes far fewer turns than the history of an execution holds.
+// A job of 23 h makes far fewer turns than the history of an execution holds.
 func TestPaceOfADay(t *testing.T) {
 	for _, usual := range []time.Duration{0, 90 * time.Second, time.Hour, 24 * time.Hour} {
 		did := run(t, 5*time.Hour, 18*time.Hour, usual)
@@ -136,13 +136,13 @@ func TestPaceOfADay(t *testing.T) {
 	}
 }
 
-// A queued job occupies no function that waits.
+// Poll asks once per call while the job is queued, so no call waits.
 func TestQueuedJobIsAskedOncePerTurn(t *testing.T) {
 	job := workflow.Job{SubmittedAt: submitted, UsualSeconds: 90}
 	for now := time.Second; now < 5*time.Hour; now += time.Duration(job.WaitSeconds) * time.Second {
 		nearEnd, err := job.Answered(runcomfy.Status{State: runcomfy.InQueue}, after(now), limits)
 		if nearEnd || err != nil {
-			t.Fatalf("after %v: near the end: %t, err %v", now, nearEnd, err)
+			t.Fatalf("after %v: near the end: %t, err %v, want false and none", now, nearEnd, err)
 		}
 	}
 }

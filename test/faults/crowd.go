@@ -18,7 +18,7 @@ const lambdaLimit = 1000
 type crowd struct {
 	*simulation
 	limit   int
-	running map[int]time.Time // start time of each running call, by invocation
+	running map[int]time.Time // by invocation: when each running call began
 	polls   int               // how many of them are calls of poll
 	ending  []endingCall      // the calls whose function has returned, in that order
 

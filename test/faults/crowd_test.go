@@ -2,8 +2,8 @@ package main
 
 import "testing"
 
-// Jobs near their end need more calls of poll than Lambda runs at the same time. None
-// is lost. A queued job needs no call that waits.
+// Jobs near their end need more calls of poll than Lambda runs at the same time. No job
+// is lost. No call of poll waits while its job is queued.
 func TestCrowd(t *testing.T) {
 	skipIfShort(t)
 	const limit = 20
@@ -21,6 +21,6 @@ func TestCrowd(t *testing.T) {
 		t.Errorf("at most %d calls of poll at the same time, %v: too few to prove anything", c.mostPolls, c.faults)
 	}
 	if c.whileQueued > 0 || c.longest == 0 {
-		t.Errorf("a call of poll took %s while its job was queued, and %s later", c.whileQueued, c.longest)
+		t.Errorf("a call of poll took %s while its job was queued, want 0; the longest later took %s, want more", c.whileQueued, c.longest)
 	}
 }

@@ -131,11 +131,11 @@ func TestLooks(t *testing.T) {
 	b.quiet()
 }
 
-// names fails the test if something that can be used has no name for a screen reader.
+// names fails the test if a control or an image has no name for a screen reader.
 func (b *browser) names() {
 	b.t.Helper()
 	b.do("read the names", chromedp.ActionFunc(func(ctx context.Context) error {
-		// The library's own types do not know all that a new browser says.
+		// The types of cdproto do not decode everything that a new browser sends.
 		var tree struct {
 			Nodes []struct {
 				Ignored bool `json:"ignored"`
@@ -164,7 +164,7 @@ func (b *browser) names() {
 			}
 		}
 		if used < 5 {
-			b.t.Errorf("only %d parts of the page can be used", used)
+			b.t.Errorf("%d controls and images, want at least 5", used)
 		}
 		return nil
 	}))

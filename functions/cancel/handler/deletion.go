@@ -59,7 +59,7 @@ func (h *Handler) handleDeletion(ctx context.Context, key string, c *call) error
 // cancelTake cancels an open take because one of its files was deleted. If RunComfy
 // can no longer cancel the job, the take goes on, so that a paid output is archived.
 // If RunComfy does not know the job, cancelTake returns an error, so that the queue
-// delivers the deletion again. If that stays so, poll ends the take.
+// delivers the deletion again. If RunComfy never knows it, poll ends the take.
 func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string, c *call) error {
 	if rec.State == ledger.Submitting {
 		if !rec.ClaimEnded(h.Now()) {

@@ -101,7 +101,7 @@ func TestAccountTrouble(t *testing.T) {
 				for i := range jobs {
 					st := worldtest.WantStatus(t, w, fmt.Sprint(i), ledger.Held, tt.code)
 					if over := strings.Contains(st.Reason, "no longer retried"); over != (lasts > 24*time.Hour) {
-						t.Errorf("after %v: %q", lasts, st.Reason)
+						t.Errorf("after %v: reason %q, want it to say \"no longer retried\" only after a day", lasts, st.Reason)
 					}
 					if !strings.Contains(st.Remedy, tt.remedy) && lasts < 24*time.Hour {
 						t.Errorf("remedy %q does not say %q", st.Remedy, tt.remedy)
@@ -139,7 +139,7 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 		w.Drop(folder+"a.wav", voice)
 		w.Drop(folder+"b.wav", voice)
 		w.Drop(folder+"job.json", manifest("*.wav"))
-		w.Drop("inbox/cafe/b.mp4", clip) // a pair whose name is a match's too
+		w.Drop("inbox/cafe/b.mp4", clip) // the video of a pair that has the name of a match
 		w.Pass(time.Hour)
 		worldtest.WantStatus(t, w, "cafe/a", ledger.Held, problem.NoBalance)
 		worldtest.WantStatus(t, w, "cafe/b", ledger.Rejected, problem.Ambiguous)
@@ -162,7 +162,7 @@ func TestHeldMatchesAreWithdrawn(t *testing.T) {
 }
 
 // A file that S3 refuses is uploaded beside the files of a job that was submitted. The job's
-// status warns of it, and the message is not tried for a day.
+// status warns of it, and its message does not become a dead letter.
 func TestRefusedFileBesideASubmittedJob(t *testing.T) {
 	const folder = "inbox/cafe.job/"
 	w := worldtest.New(t)
@@ -180,11 +180,11 @@ func TestRefusedFileBesideASubmittedJob(t *testing.T) {
 	w.Drop(folder+"more.wav", voice)
 	w.Pass(32 * time.Hour)
 	if len(w.Dead) > 0 {
-		t.Errorf("%d dead letters", len(w.Dead))
+		t.Errorf("%d dead letters, want none", len(w.Dead))
 	}
 	st := worldtest.WantStatus(t, w, "cafe", ledger.Succeeded, "")
 	if !slices.ContainsFunc(st.Warnings, func(text string) bool { return strings.HasPrefix(text, "more.wav was uploaded, but job.json") }) {
-		t.Errorf("warnings %q", st.Warnings)
+		t.Errorf("warnings %q, want one about more.wav", st.Warnings)
 	}
 }
 
@@ -275,7 +275,7 @@ func TestHeldMatchesBeyondTheList(t *testing.T) {
 	w.Drop(folder+"a000.wav", voice) // its event changes the list in the bundle's status
 	w.Pass(time.Minute)              // before job.json's message is delivered again
 	if jobs := w.Status("cafe").Jobs; len(jobs) != 500 || jobs[0] != "cafe/a000" {
-		t.Fatalf("the status lists %d jobs, the first of them %s", len(jobs), jobs[0])
+		t.Fatalf("the status lists %d jobs %.100q, want 500 that begin with cafe/a000", len(jobs), jobs)
 	}
 	for i := 500 - pushedOut; i < 500; i++ {
 		worldtest.WantStatus(t, w, fmt.Sprintf("cafe/m%03d", i), ledger.Held, problem.NoBalance)
@@ -319,7 +319,7 @@ func TestMatchesOfAWrongManifest(t *testing.T) {
 				w.Drop(folder+"job.json", []byte(right))
 				w.Pass(time.Hour)
 				if st := w.Status("cafe/a"); st.State != s.state {
-					t.Fatalf("%s %s before", st.State, st.Code)
+					t.Fatalf("%s %s before, want %s", st.State, st.Code, s.state)
 				}
 				w.Drop(folder+"job.json", []byte(tt.manifest))
 				w.Pass(time.Hour)
@@ -402,7 +402,7 @@ func TestMatchesOfARefusedFile(t *testing.T) {
 				w.Pass(time.Hour)
 				worldtest.WantStatus(t, w, "cafe", ledger.Held, problem.MediaForbidden)
 				if st := w.Status("cafe/a"); st.State != ledger.Held {
-					t.Errorf("the match is %s %s: %s", st.State, st.Code, st.Reason)
+					t.Errorf("the match is %s %s (%s), want held", st.State, st.Code, st.Reason)
 				}
 				if deleted {
 					w.Delete(folder + "job.json")
@@ -466,7 +466,7 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 			w.Pass(time.Minute)
 			for i := 500; i < matches; i++ {
 				if st := w.Status(fmt.Sprintf("cafe/m%03d", i)); st.State != tt.state {
-					t.Errorf("match %d is %s %s", i, st.State, st.Code)
+					t.Errorf("match %d is %s %s, want %s", i, st.State, st.Code, tt.state)
 				}
 			}
 			worldtest.WantCharges(t, w, tt.charges)
@@ -474,7 +474,7 @@ func TestMatchesBeyondTheListOfAChangedManifest(t *testing.T) {
 	}
 }
 
-// The preset and the wildcard that count are those at the time of the submission.
+// The preset and the wildcard count as they are when the job is submitted.
 func TestChangesWhileHeld(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	pair := func(w *world.World) {
@@ -521,7 +521,7 @@ func TestChangesWhileHeld(t *testing.T) {
 				t.Errorf("%s is %s %s, want %s", tt.held, st.State, st.Code, tt.state)
 			}
 			if st.State == ledger.Rejected && !strings.Contains(st.Remedy, "upload preset.json and a file of the pair again") {
-				t.Errorf("remedy %q", st.Remedy)
+				t.Errorf("remedy %q does not say to upload preset.json and a file of the pair", st.Remedy)
 			}
 			w.RunComfy.SetBalanceEmpty(false)
 			if tt.end != nil {

@@ -129,22 +129,22 @@ func TestInterruptedWhileAnotherBuilds(t *testing.T) {
 		t.Errorf("Gateway() = %v, want the interruption", err)
 	}
 	if len(said.lines) != 1 || !strings.Contains(said.lines[0], "waiting for it") {
-		t.Errorf("said %q", said.lines)
+		t.Errorf("said %q, want one line that says that it waits", said.lines)
 	}
 }
 
 func TestFunctions(t *testing.T) {
 	src, _ := checkout(t)
 	write(t, src.Root, ".git/config", "of a repository that git refuses, such as one of another user")
-	t.Setenv("GOENV", "off") // it may set the flag that leaves out the commit
+	t.Setenv("GOENV", "off") // the file may set -buildvcs=false, with which go does not call git
 	t.Setenv("GOFLAGS", "")
-	t.Setenv("GOOS", "plan9") // of the user's; not of the programs that run here
+	t.Setenv("GOOS", "plan9") // for the user's own builds; the functions run on this machine
 	dir := t.TempDir()
 	if err := src.Functions(t.Context(), dir, "one", "two"); err != nil {
 		t.Fatal(err)
 	}
 	if got := run(t, filepath.Join(dir, "two", "bootstrap")); got != "2\n" {
-		t.Errorf("two says %q", got)
+		t.Errorf("two says %q, want 2", got)
 	}
 	write(t, src.Root, "functions/two/main.go", "package main\n\nfunc main() { println(22) }\n")
 	other := t.TempDir()
@@ -152,7 +152,7 @@ func TestFunctions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := run(t, filepath.Join(other, "two", "bootstrap")); got != "22\n" {
-		t.Errorf("two says %q after its change", got)
+		t.Errorf("two says %q after its change, want 22", got)
 	}
 	if got := run(t, filepath.Join(dir, "two", "bootstrap")); got != "2\n" {
 		t.Errorf("a program in use changed: two says %q", got)

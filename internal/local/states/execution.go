@@ -209,8 +209,7 @@ func (m *Machine) Deliver(x *Execution, now time.Time, result []byte, err error)
 	x.leave(now, s, s.Next, output)
 }
 
-// taskError returns the failure that the outcome of an invocation counts as, nil
-// for success.
+// taskError returns how an invocation failed, or nil if it succeeded.
 func taskError(result []byte, err error) *TaskError {
 	if failure, ok := errors.AsType[*TaskError](err); ok {
 		return failure
@@ -252,7 +251,7 @@ func (m *Machine) raise(x *Execution, s *state, now time.Time, failure *TaskErro
 	x.fail(now, failure.Name, failure.Cause)
 }
 
-// matches reports whether the retrier is for an error of a name. States.ALL leaves
+// matches reports whether the retrier is for the error with this name. States.ALL leaves
 // out the errors that cannot be retried.
 func (r *retrier) matches(name string) bool {
 	return slices.Contains(r.ErrorEquals, name) ||

@@ -76,7 +76,7 @@ func TestAfterAKillTheStepUnderWayIsRunAgain(t *testing.T) {
 	}
 	whole := history(t, dir)
 	if len(killed) != 3 {
-		t.Fatalf("%d calls", len(killed))
+		t.Fatalf("%d calls, want 3", len(killed))
 	}
 
 	for i, dir := range killed {
@@ -128,7 +128,7 @@ func TestAKillGivesNoRetryBack(t *testing.T) {
 	<-g.begun
 	g.respond("", named("A"))
 	if got := e.end(t); got != states.Failed || len(g.begun) != 0 {
-		t.Errorf("ended as %s, %d more calls", got, len(g.begun))
+		t.Errorf("ended as %s after %d more calls, want FAILED after none", got, len(g.begun))
 	}
 }
 
@@ -143,16 +143,16 @@ func TestCloseHaltsAndResumeGoesOn(t *testing.T) {
 		t.Error("Close did not wait for the invoker")
 	}
 	if len(e.ends) != 0 {
-		t.Errorf("%d ends", len(e.ends))
+		t.Errorf("%d executions ended, want none", len(e.ends))
 	}
 	_, err := e.client.StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: aws.String(prefix + "a")})
 	if code(err) != "InternalFailure" {
-		t.Errorf("after Close: %v", err)
+		t.Errorf("after Close: %v, want InternalFailure", err)
 	}
 
 	e = serve(t, m, dir, g.invoke)
 	if payload := <-g.begun; string(payload) != `{"n":1}` {
-		t.Errorf("called again with %s", payload)
+		t.Errorf("called again with %s, want the input", payload)
 	}
 	g.respond("1", nil)
 	if got := e.end(t); got != states.Succeeded {
@@ -163,7 +163,7 @@ func TestCloseHaltsAndResumeGoesOn(t *testing.T) {
 func TestExecutionsWithNamesThatLookAlike(t *testing.T) {
 	dir := t.TempDir()
 	m := parse(t, oneTask(t, ""))
-	// The first three are one file name to some file systems.
+	// To some file systems, the first three are the same file name.
 	names := []string{"talk", "TALK", "Talk", "ä.b", "ä_b", "..", strings.Repeat("話", 80)}
 	e := serve(t, m, dir, fails())
 	for _, name := range names {
@@ -188,7 +188,7 @@ func TestExecutionsWithNamesThatLookAlike(t *testing.T) {
 		folded[strings.ToLower(file.Name())] = true
 	}
 	if len(folded) != len(names) {
-		t.Errorf("%d files for %d executions", len(folded), len(names))
+		t.Errorf("%d different file names for %d executions", len(folded), len(names))
 	}
 }
 
@@ -216,7 +216,7 @@ func TestAnExecutionGoesOnWhileItCannotBeSaved(t *testing.T) {
 	e.Close()
 	e = serve(t, shipped(t), dir, nil)
 	if diff := cmp.Diff(want, e.Path("a")); diff != "" || len(want) != 7 {
-		t.Errorf("path after a restart (-before +after):\n%s", diff)
+		t.Errorf("%d states before a restart, want 7; path after it (-before +after):\n%s", len(want), diff)
 	}
 }
 
@@ -228,7 +228,7 @@ func TestAStartThatCannotBeSavedIsRefused(t *testing.T) {
 	}
 	_, err := e.client.StartExecution(t.Context(), &sfn.StartExecutionInput{StateMachineArn: aws.String(machineARN), Name: aws.String("a"), Input: aws.String("{}")})
 	if code(err) != "InternalFailure" || len(e.ends) != 0 {
-		t.Errorf("%v, %d ends", err, len(e.ends))
+		t.Errorf("StartExecution: %v, want InternalFailure; %d executions ended, want none", err, len(e.ends))
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -252,9 +252,9 @@ func TestWhatResumeRefuses(t *testing.T) {
 	}
 }
 
-func TestBeforeResumeNothingIsAnswered(t *testing.T) {
+func TestNoRequestSucceedsBeforeResume(t *testing.T) {
 	server := &states.Server{Machine: parse(t, loop), ARN: machineARN, Dir: t.TempDir()}
 	if status := call(t, server, "ListExecutions", `{"stateMachineArn":"`+machineARN+`"}`); status != http.StatusInternalServerError {
-		t.Errorf("HTTP status %d", status)
+		t.Errorf("HTTP status %d, want 500", status)
 	}
 }
