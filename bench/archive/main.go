@@ -103,6 +103,9 @@ func parse(args []string) (*matrix, error) {
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
+	if m.rounds < 1 {
+		return nil, fmt.Errorf("-rounds is %d, want at least 1", m.rounds)
+	}
 	if *old != "" {
 		m.tools = append(m.tools, tool{"old", *old, "copy"})
 	}

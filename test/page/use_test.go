@@ -165,3 +165,27 @@ func TestDropIsInterrupted(t *testing.T) {
 	b.do("go on", chromedp.Evaluate(`release()`, nil))
 	b.waitFor("the jobs are dropped, in a few words", `document.querySelector("#notice").innerText === "6 jobs are dropped; the jobs start in a few seconds."`)
 }
+
+// The page names what the browser cannot read of a drop, and says if a drop has no files.
+func TestUnreadableDrop(t *testing.T) {
+	b := openBrowser(t)
+	b.do("open the page", chromedp.Navigate(serve(t, start(t, local.Options{}))))
+	b.waitFor("there are no jobs", `document.querySelector("#none").innerText.startsWith("There are no jobs yet")`)
+	drop := func(entry string) {
+		t.Helper()
+		b.do("drop an entry that the browser cannot read", chromedp.Evaluate(`(() => {
+			const drop = new Event("drop");
+			drop.dataTransfer = {types: ["Files"], items: [{webkitGetAsEntry: () => `+entry+`}]};
+			dispatchEvent(drop);
+		})()`, nil))
+	}
+	const cannot = `(_, bad) => bad(new Error("not allowed"))`
+	drop(`({name: "talk.mp4", isFile: true, file: ` + cannot + `})`)
+	b.waitFor("the file is named", `document.querySelector("#notice").innerText.includes("could not read talk.mp4.")`)
+	drop(`({name: "ads", createReader: () => ({readEntries: ` + cannot + `})})`)
+	b.waitFor("the folder is named", `document.querySelector("#notice").innerText.includes("could not read ads.")`)
+	b.drag(t.TempDir())
+	b.waitFor("an empty folder has no files", `document.querySelector("#notice").innerText.startsWith("There are no files to upload")`)
+	b.check("no window is open", `!document.querySelector("#drop").open`)
+	b.quiet()
+}

@@ -23,7 +23,7 @@ const (
 
 	// maxParts is the largest number of messages into which the subjects of one message
 	// are divided. If their keys are long, there are more messages: a message with more
-	// than maxPart bytes of subjects gets no further subject. SQS accepts messages of 256 KiB.
+	// than maxPart bytes of subjects gets no further subject. SQS accepts at least 256 KiB.
 	maxParts = 10
 	maxPart  = 200 << 10
 )

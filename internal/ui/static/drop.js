@@ -35,9 +35,10 @@ export class Drop {
       e.preventDefault();
       if (this.uploading) return notify("Wait until the upload has ended.", true);
       const entries = [...e.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-      const files = [];
-      for (const entry of entries) await walk(entry, "", files);
-      this.add(files);
+      const files = [], unread = [];
+      for (const entry of entries) await walk(entry, "", files, unread);
+      await this.add(files);
+      if (unread.length) notify("The browser could not read " + unread.slice(0, 3).join(", ") + (unread.length > 3 ? " and " + (unread.length - 3) + " more" : "") + ". Check that you may read what you dropped, then drop it again.", true);
     });
   }
 
@@ -49,10 +50,10 @@ export class Drop {
     if (!this.dialog.open) this.dialog.showModal();
   }
 
-  // add adds files, each as {path, file}, and checks all. It leaves out hidden files, and those that Windows makes.
+  // add adds files, each as {path, file}, and checks all of the drop. It leaves out hidden files, and those that Windows makes.
   async add(files) {
     files = files.filter(({ path }) => !path.split("/").some((part) => part.startsWith(".")) && !/(^|\/)(Thumbs\.db|desktop\.ini)$/i.test(path));
-    if (!files.length) return;
+    if (!files.length) return notify("There are no files to upload: the folder is empty, or its files are hidden.", true);
     if (!this.dialog.open) await this.open();
     const known = new Map((this.files ?? []).map((f) => [f.path, f]));
     for (const f of files) known.set(f.path, f);
@@ -267,17 +268,19 @@ function checkLabel(state) {
   return state === "ready" ? h("span", { class: "state good" }, "ready") : stateLabel(state);
 }
 
-// walk adds the files of a dropped folder.
-async function walk(entry, folder, files) {
+// walk adds the files of a dropped folder, and to unread the paths that the browser cannot read.
+async function walk(entry, folder, files, unread) {
+  const path = folder + entry.name;
+  const fail = () => { unread.push(path); };
   if (entry.isFile) {
-    const file = await new Promise((resolve) => entry.file(resolve, () => resolve()));
-    if (file) files.push({ path: folder + entry.name, file });
+    const file = await new Promise((resolve) => entry.file(resolve, () => { fail(); resolve(); }));
+    if (file) files.push({ path, file });
     return;
   }
   const reader = entry.createReader();
   for (;;) {
-    const entries = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
+    const entries = await new Promise((resolve) => reader.readEntries(resolve, () => { fail(); resolve([]); }));
     if (!entries.length) return;
-    for (const child of entries) await walk(child, folder + entry.name + "/", files);
+    for (const child of entries) await walk(child, path + "/", files, unread);
   }
 }
