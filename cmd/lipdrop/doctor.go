@@ -80,15 +80,15 @@ func (d *doctor) wrong(what, remedy string) {
 	printf(d.out, "WRONG  %s\n       %s\n", what, remedy)
 }
 
-// failed reports a failed call of AWS. The question says what was tried, as an infinitive.
-func (d *doctor) failed(question string, err error) {
-	err = client.Explain(question, "", err)
+// failed reports a failed call of AWS. Purpose says what was tried, as for client.Explain.
+func (d *doctor) failed(purpose string, err error) {
+	err = client.Explain(purpose, "", err)
 	if e, ok := errors.AsType[*client.CredentialsError](err); ok {
-		d.wrong(fmt.Sprintf("cannot %s: %v", question, e.Err), e.Remedy())
+		d.wrong(fmt.Sprintf("cannot %s: %v", purpose, e.Err), e.Remedy())
 	} else if e, ok := errors.AsType[*client.NoStackError](err); ok {
 		d.wrong(e.Reason, e.Remedy)
 	} else if e, ok := errors.AsType[*client.DeniedError](err); ok {
-		d.wrong(fmt.Sprintf("cannot %s: your credentials lack the permission %s", question, e.Permission),
+		d.wrong(fmt.Sprintf("cannot %s: your credentials lack the permission %s", purpose, e.Permission),
 			"Ask the owner of the account for it, or name other credentials with --profile.")
 	} else if e, ok := errors.AsType[*client.ServiceError](err); ok {
 		d.wrong(e.Error(), "Check the stack's name, the account and the region. Name others with --stack, --profile and --region.")
@@ -215,8 +215,9 @@ func (d *doctor) checkMapping(ctx context.Context, mapping, id string) {
 const testFile = "lipdrop-doctor.check"
 
 // checkDrop drops the test file and waits for its answer file, which shows that events
-// arrive and that submit runs. EventBridge loses the events of a bucket's first minutes,
-// so checkDrop drops the file again after each pause. At the end, it deletes the file.
+// arrive and that submit runs. Events are lost in the first minutes after EventBridge is
+// switched on for a bucket, so checkDrop drops the file again after each pause. At the
+// end, it deletes the file.
 func (d *doctor) checkDrop(ctx context.Context, wait, pause time.Duration) {
 	settle, _ := strconv.Atoi(d.Parameters["SettleSeconds"]) // CloudFormation accepts only numbers
 	wait += time.Duration(settle) * time.Second
@@ -290,7 +291,7 @@ func (d *doctor) checkRunComfy(ctx context.Context) {
 	}
 	models, err := catalog.Default()
 	if err != nil {
-		d.wrong(err.Error(), "Install a lipdrop that passes its tests.")
+		d.wrong(err.Error(), "Install another version of lipdrop.")
 		return
 	}
 	for _, id := range models.IDs() {
@@ -312,7 +313,7 @@ func (d *doctor) checkRunComfy(ctx context.Context) {
 func (d *doctor) checkToken(ctx context.Context, api *runcomfy.Client) {
 	set := "Run this, paste the token, then press Enter and Ctrl-D: " + d.command(d.Outputs["SetToken"])
 	balance, err := api.Balance(ctx)
-	var unreadable smithy.APIError
+	var unreadable *smithy.OperationError // of Secrets Manager: RunComfy has no SDK
 	var unsent *runcomfy.TokenError
 	switch {
 	case errors.Is(err, config.ErrNoToken):
@@ -339,8 +340,8 @@ func isKind(err error, kind runcomfy.Kind) bool {
 }
 
 // runComfyFailed reports a failed call of RunComfy's API.
-func (d *doctor) runComfyFailed(question string, err error) {
-	d.wrong(fmt.Sprintf("cannot %s: %v", question, err), "Check your network, or try again later: RunComfy may have an outage.")
+func (d *doctor) runComfyFailed(purpose string, err error) {
+	d.wrong(fmt.Sprintf("cannot %s: %v", purpose, err), "Check your network, or try again later: RunComfy may have an outage.")
 }
 
 // compare reports whether a model's input is the same in the catalogue and at RunComfy.

@@ -170,6 +170,7 @@ func TestDoctor(t *testing.T) {
 		change      func(schema map[string]any) // of react-1's input, as RunComfy publishes it
 		withdrawn   string                      // model that RunComfy does not have
 		undescribed string                      // model whose input RunComfy does not describe
+		secrets     string                      // address of Secrets Manager, if not that of the stack
 		args        string
 		noKeys      bool
 		want        string // the lines that do not begin with ok; empty: all is well
@@ -183,6 +184,9 @@ func TestDoctor(t *testing.T) {
 			want: "WRONG  the secret does not hold a RunComfy token: the token's secret looks like JSON but does not parse" + set + unasked},
 		{name: "a secret that may not be read", aws: stack{token: "right", denied: "GetSecretValue"},
 			want: "WRONG  cannot read the RunComfy token: your credentials lack the permission secretsmanager:GetSecretValue" + lacking + unasked},
+		{name: "Secrets Manager cannot be reached", aws: stack{token: "right"}, secrets: "http://127.0.0.1:1",
+			want: `WRONG  cannot read the RunComfy token: Post "http://127.0.0.1:1/": dial tcp 127.0.0.1:1: connect: connection refused. Check your network and the region` +
+				"\n       Check your profile, region and network. Name others with --profile and --region." + unasked},
 		{name: "a bucket without events", aws: stack{token: "right", eventsOff: true},
 			want: "WRONG  the bucket drops does not send its events to EventBridge, so the stack sees no drop\n" +
 				"       Run this, which replaces the bucket's other notifications, then drop the files again that got no status: aws s3api put-bucket-notification-configuration" +
@@ -262,6 +266,7 @@ func TestDoctor(t *testing.T) {
 			tt.aws.runComfy = api.URL
 			for name, value := range map[string]string{
 				"AWS_ENDPOINT_URL": cloud.URL, "AWS_REGION": "eu-west-1", "AWS_EC2_METADATA_DISABLED": "true", "AWS_PROFILE": "",
+				"AWS_ENDPOINT_URL_SECRETS_MANAGER": stdcmp.Or(tt.secrets, cloud.URL), "AWS_MAX_ATTEMPTS": "1",
 				"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "",
 				"AWS_CONFIG_FILE": filepath.Join(t.TempDir(), "none"), "AWS_SHARED_CREDENTIALS_FILE": filepath.Join(t.TempDir(), "none"),
 			} {
