@@ -71,7 +71,7 @@ func TestOneOfAHundredClaimsWins(t *testing.T) {
 	}
 }
 
-func TestClaimWhoseAnswerIsLost(t *testing.T) {
+func TestClaimWhoseResponseIsLost(t *testing.T) {
 	b := &s3test.Bucket{}
 	retrying := newStore(b)
 	retrying.Bucket.S3 = retryOnce{b}
@@ -105,7 +105,7 @@ func TestClaimWhoseAnswerIsLost(t *testing.T) {
 	}
 }
 
-func TestAnswersOfS3ToAWrite(t *testing.T) {
+func TestResponsesOfS3ToAWrite(t *testing.T) {
 	tests := []struct {
 		name    string
 		status  int // of the first write
@@ -168,7 +168,7 @@ func TestUpdateDecidesAgainAfterALostRace(t *testing.T) {
 		t.Error(diff)
 	}
 	if got, _ := s.Get(t.Context(), "n", "t"); got.State != ledger.InQueue {
-		t.Errorf("record is %s", got.State)
+		t.Errorf("record is %s, want %s", got.State, ledger.InQueue)
 	}
 }
 
@@ -179,14 +179,14 @@ func TestReleasedTakeCanBeClaimedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.Get(t.Context(), "n", "t"); !errors.Is(err, bucket.ErrNotFound) {
-		t.Errorf("the record of a released claim: %v", err)
+		t.Errorf("the record of a released claim: %v, want %v", err, bucket.ErrNotFound)
 	}
 	if takes, err := s.Takes(t.Context(), "n"); len(takes) > 0 || err != nil {
-		t.Errorf("takes after the release: %+v, %v", takes, err)
+		t.Errorf("takes after the release: %+v, %v; want none", takes, err)
 	}
 	again := claim(t, s, "n", "t")
 	if takes, err := s.Takes(t.Context(), "n"); len(takes) != 1 || err != nil || takes[0].Revision != again.Revision {
-		t.Errorf("takes after the second claim: %+v, %v", takes, err)
+		t.Errorf("takes after the second claim: %+v, %v; want its record", takes, err)
 	}
 }
 
@@ -203,7 +203,7 @@ func TestReleaseSparesALaterClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := s.Get(t.Context(), "n", "t"); err != nil || got.Revision != later.Revision {
-		t.Errorf("the later claim is %+v, %v", got, err)
+		t.Errorf("the later claim is %+v, %v; want %+v", got, err, later)
 	}
 }
 
@@ -253,7 +253,7 @@ func TestResponsesOfS3ToARelease(t *testing.T) {
 				t.Errorf("release: %v, want an error: %v", err, tt.wantErr)
 			}
 			if _, err := s.Get(t.Context(), "n", "t"); (err == nil) != tt.wantErr {
-				t.Errorf("the record afterwards: %v", err)
+				t.Errorf("the record afterwards: %v, want it: %v", err, tt.wantErr)
 			}
 		})
 	}
@@ -284,12 +284,12 @@ func TestIllegalTransition(t *testing.T) {
 	for _, state := range []ledger.State{ledger.Cancelled, ledger.Failed, ledger.Unknown, ledger.InQueue, ledger.Submitting} {
 		_, err := s.UpdateFrom(t.Context(), rec, to(state))
 		if _, ok := errors.AsType[*ledger.TransitionError](err); !ok {
-			t.Errorf("succeeded became %s: %v", state, err)
+			t.Errorf("succeeded became %s: %v, want a TransitionError", state, err)
 		}
 	}
 }
 
-// A take that has succeeded stays Succeeded, and a submitted take never becomes
+// A take that is Succeeded or Cancelled stays so, and a submitted take never becomes
 // Unknown, whatever is written in whatever order.
 func TestTransitionsByRapid(t *testing.T) {
 	states := []ledger.State{
@@ -322,7 +322,7 @@ func TestNamesAndTakes(t *testing.T) {
 	}
 	takes, err := s.Takes(t.Context(), "a/talk")
 	if err != nil || len(takes) != 2 || takes[0].Take != "t1" || takes[1].Take != "t2" {
-		t.Errorf("takes: %+v, %v", takes, err)
+		t.Errorf("takes: %+v, %v; want t1 and t2", takes, err)
 	}
 	for prefix, want := range map[string][]string{"a/talk.": {"a/talk.de", "a/talk.fr"}, "a/talk/": {"a/talk/ü +%"}} {
 		names, err := s.Names(t.Context(), prefix)
@@ -439,7 +439,7 @@ func TestPostOverAnotherStatusIsStale(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.Post(t.Context(), key, waiting, "1", before); !errors.Is(err, ledger.ErrStale) {
-		t.Errorf("a second post over nothing: %v", err)
+		t.Errorf("a second post over nothing: %v, want %v", err, ledger.ErrStale)
 	}
 }
 
@@ -559,7 +559,7 @@ func TestStatusIsNeverTooLargeToRead(t *testing.T) {
 				t.Fatalf("read again: %s, %v", got.State, err)
 			}
 			if st.Jobs != nil && (len(got.Jobs) == 0 || len(got.Jobs) == len(many)) {
-				t.Errorf("%d jobs are named", len(got.Jobs))
+				t.Errorf("%d jobs are named, want fewer than %d and not none", len(got.Jobs), len(many))
 			}
 		})
 	}
@@ -579,7 +579,7 @@ func TestUnreadableObjects(t *testing.T) {
 			b.Set(ledger.StatusKey("n"), body)
 			prev, err := s.Posted(t.Context(), ledger.StatusKey("n"))
 			if err != nil || prev.State != "" && name != "a copy" {
-				t.Fatalf("an unreadable status: %+v, %v", prev, err)
+				t.Fatalf("an unreadable status: %+v, %v; want an empty one", prev, err)
 			}
 			if err := s.Post(t.Context(), ledger.StatusKey("n"), ledger.Status{Name: "n", State: ledger.Waiting}, "1", prev); err != nil {
 				t.Errorf("replace the status: %v", err)
@@ -589,11 +589,11 @@ func TestUnreadableObjects(t *testing.T) {
 			b.Set(ledger.RecordKey("n", "t2"), body)
 			var unreadable *bucket.UnreadableError
 			if _, err := s.Get(t.Context(), "n", "t2"); !errors.As(err, &unreadable) || !strings.Contains(err.Error(), "jobs/n/t2.json") {
-				t.Errorf("an unreadable record: %v", err)
+				t.Errorf("an unreadable record: %v, want an UnreadableError with its key", err)
 			}
 			takes, err := s.Takes(t.Context(), "n")
 			if len(takes) != 1 || !errors.As(err, &unreadable) {
-				t.Errorf("takes beside an unreadable record: %+v, %v", takes, err)
+				t.Errorf("takes beside an unreadable record: %+v, %v; want t1 and an UnreadableError", takes, err)
 			}
 		})
 	}
@@ -658,7 +658,7 @@ func TestFreeTakes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		if got := tt.rec.Free(); got != tt.free {
-			t.Errorf("%s: free %t", tt.name, got)
+			t.Errorf("%s: free %t, want %t", tt.name, got, tt.free)
 		}
 	}
 }

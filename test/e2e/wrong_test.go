@@ -31,12 +31,12 @@ func TestWrongDrops(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(drops) < 30 {
-		t.Errorf("only %d wrong drops", len(drops))
+		t.Errorf("%d wrong drops, want at least 30", len(drops))
 	}
 	for _, drop := range drops {
 		t.Run(drop.Name(), func(t *testing.T) {
 			dir := filepath.Join(wrongDrops, drop.Name())
-			dropped, answers := readBucket(t, dir)
+			dropped, expected := readBucket(t, dir)
 			w := newWorld(t)
 			for _, key := range slices.Sorted(maps.Keys(dropped)) {
 				w.Drop(key, []byte(dropped[key]))
@@ -52,7 +52,7 @@ func TestWrongDrops(t *testing.T) {
 			for key, body := range got {
 				golden.Compare(t, filepath.Join(dir, filepath.FromSlash(key)), body)
 			}
-			for key := range answers {
+			for key := range expected {
 				if _, ok := got[key]; ok {
 					continue
 				}
@@ -176,7 +176,7 @@ func TestRemediesHelp(t *testing.T) {
 			tt.repair(w)
 			rest(t, w)
 			if st := w.Status(tt.job); st.State != ledger.Succeeded || w.RunComfy.Charges() != 1 {
-				t.Errorf("after the repair it is %s (%s), with %d charges", st.State, st.Reason, w.RunComfy.Charges())
+				t.Errorf("after the repair it is %s (%s), with %d charges; want succeeded, with one", st.State, st.Reason, w.RunComfy.Charges())
 			}
 		})
 	}
@@ -191,7 +191,7 @@ func TestPathsThatLeadElsewhere(t *testing.T) {
 	got := written(w)
 	for key, body := range got {
 		if !strings.HasPrefix(key, "answers/a/__/talk.") || !strings.Contains(body, `"relative_path"`) || !saysWhatToDo(body) {
-			t.Errorf("%s: %s", key, body)
+			t.Errorf("%s: %s; want an answer file that says what to do", key, body)
 		}
 	}
 	if calls := w.RunComfy.Calls(); len(got) != 2 || calls != 0 {
@@ -214,10 +214,10 @@ func saysWhatToDo(body string) bool {
 }
 
 // readBucket returns the files of a folder as the objects of a bucket: those that were
-// dropped, and those that the functions write.
-func readBucket(t *testing.T, dir string) (dropped, answers map[string]string) {
+// dropped, and those that the functions are expected to write.
+func readBucket(t *testing.T, dir string) (dropped, expected map[string]string) {
 	t.Helper()
-	dropped, answers = map[string]string{}, map[string]string{}
+	dropped, expected = map[string]string{}, map[string]string{}
 	err := filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -232,12 +232,12 @@ func readBucket(t *testing.T, dir string) (dropped, answers map[string]string) {
 			missing := max(grown[filepath.ToSlash(file)]-len(body), 0)
 			dropped[key] = string(append(body, make([]byte, missing)...))
 		} else {
-			answers[key] = string(body)
+			expected[key] = string(body)
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return dropped, answers
+	return dropped, expected
 }

@@ -18,7 +18,7 @@ type tally struct {
 
 	mostPolls int // in a crowd: the most calls of poll at the same time
 
-	passed time.Duration
+	passed time.Duration // on the virtual clock
 	faults map[string]int
 	ends   map[string]int // number of takes by their last state and code
 	findings

@@ -109,7 +109,7 @@ func (c *command) peak() int {
 	return n >> 10
 }
 
-// shelf is an S3 server that holds statuses only, and refuses every change. It stands
+// shelf is an S3 server that holds only statuses, and refuses every change. It stands
 // in for the local one, which would need minutes to store 10,000 objects.
 type shelf struct {
 	mu      sync.Mutex
@@ -182,7 +182,7 @@ func (s *shelf) folder(t *testing.T) string {
 }
 
 // Three pages show 10,000 jobs. The pages hold only the rows that are visible, and the
-// command stays small.
+// command needs little memory.
 func TestTenThousandJobs(t *testing.T) {
 	b := openBrowser(t)
 	s := &shelf{objects: map[string][]byte{}, changed: map[string]time.Time{}}
@@ -217,7 +217,7 @@ func TestTenThousandJobs(t *testing.T) {
 	b.do("scroll to the end", chromedp.Evaluate(`document.querySelector("#jobs-list").scrollTop = 1e9`, nil))
 	b.waitFor("the last row is shown", `document.querySelector('#rows [aria-rowindex="10001"]')?.innerText.includes("talk-09999")`)
 	if n := rows(); n > 60 {
-		t.Errorf("%d rows are in the page after scrolling", n)
+		t.Errorf("%d rows are in the page after scrolling, want those that are visible", n)
 	}
 	b.do("look at another page, and come back", chromedp.Evaluate(hide(true), nil), chromedp.Evaluate(hide(false), nil))
 	s.put(ledger.StatusKey("last"), encoded(ledger.Status{Name: "last", State: ledger.Waiting}), now.AddDate(-1, 0, 0))
@@ -239,8 +239,8 @@ func TestTenThousandJobs(t *testing.T) {
 	b.quiet()
 }
 
-// A large file is uploaded in small parts, and the browser seeks in it by ranges of the
-// bucket.
+// The command holds only parts of a large file that it uploads. To seek in a large file,
+// the browser requests ranges of it from the bucket.
 func TestLargeFile(t *testing.T) {
 	b := openBrowser(t)
 	dir := t.TempDir()

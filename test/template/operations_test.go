@@ -108,7 +108,7 @@ func (r requests) of(function string, operations ...string) int {
 type counted struct {
 	requests
 	entered int           // states of the execution
-	paused  time.Duration // by poll, between two questions of the same call
+	paused  time.Duration // by poll, between two requests of the same call
 	lines   int           // that the functions logged
 	expired int           // versions of objects that the functions replaced; a lifecycle rule removes them later
 }
@@ -135,7 +135,7 @@ func count(t *testing.T) counted {
 	w.RunComfy.Queue, w.RunComfy.Run = countedQueue, countedRun
 	made, written, expired := requests{}, map[string]bool{}, 0
 	var paused time.Duration
-	asked := map[int]time.Time{} // the last question of each call of poll
+	asked := map[int]time.Time{} // when each call of poll last asked for the status
 	w.Before = func(c world.Call) error {
 		if c.Service == "runcomfy" && c.Op == "status" {
 			if last, ok := asked[c.Invocation]; ok {
@@ -174,8 +174,8 @@ func count(t *testing.T) counted {
 // The operations of S3 by what they cost. An output of more than 64 MiB would
 // add a call for each part of 8 MiB, which costs as a PUT does.
 var (
-	dear  = []string{"s3 PutObject", "s3 ListObjectsV2", "s3 CreateMultipartUpload", "s3 UploadPart", "s3 CompleteMultipartUpload"}
-	cheap = []string{"s3 GetObject", "s3 HeadObject"}
+	costly = []string{"s3 PutObject", "s3 ListObjectsV2", "s3 CreateMultipartUpload", "s3 UploadPart", "s3 CompleteMultipartUpload"}
+	cheap  = []string{"s3 GetObject", "s3 HeadObject"}
 )
 
 // docs/operations.md has the requests that a job makes of AWS, and their cost.
@@ -188,7 +188,7 @@ func TestDocumentOfCosts(t *testing.T) {
 	var compute []string
 	for _, name := range []string{"submit", "poll", "archive"} {
 		calls := made.of(name, "lambda Invoke")
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d |\n", name, calls, made.of(name, dear...), made.of(name, cheap...),
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d |\n", name, calls, made.of(name, costly...), made.of(name, cheap...),
 			made.of(name, "secretsmanager GetSecretValue"), made.of(name, "states StartExecution"),
 			made.of(name, "runcomfy submit", "runcomfy status", "runcomfy result"))
 		memory := properties[struct{ MemorySize float64 }](t, s, strings.ToUpper(name[:1])+name[1:]+"Function").MemorySize / 1024
@@ -201,7 +201,7 @@ func TestDocumentOfCosts(t *testing.T) {
 	}
 	b.WriteString("\n| what | how many | USD each | USD |\n| --- | --- | --- | --- |\n")
 	const dropped = 2 // files: put by a person, fetched by RunComfy
-	puts := made.of("", dear...) + dropped
+	puts := made.of("", costly...) + dropped
 	logged := made.lines + lambdaLines*made.of("", "lambda Invoke")
 	total := 0.0
 	for _, row := range []struct {
@@ -219,7 +219,7 @@ func TestDocumentOfCosts(t *testing.T) {
 			fmt.Sprintf("one for every object of the bucket, not only for drops; and %d for versions that expire a month later", made.expired), 1.00 / 1_000_000},
 		{"EventBridge: notices", float64(made.of("", "events PutEvents")), "that the job succeeded", 1.00 / 1_000_000},
 		{"SQS: requests", 3 * dropped, "each drop is sent, received and deleted", 0.40 / 1_000_000},
-		{"Secrets Manager: calls", float64(made.of("", "secretsmanager GetSecretValue")), "one a cold start", 0.05 / 10_000},
+		{"Secrets Manager: calls", float64(made.of("", "secretsmanager GetSecretValue")), "one for each cold start", 0.05 / 10_000},
 		{"CloudWatch Logs: MB ingested", float64(logged*assumedLine) / 1e6,
 			fmt.Sprintf("%d lines of %d bytes: %d of the functions, and %d of Lambda for each call", logged, assumedLine, made.lines, lambdaLines), 0.50 / 1000},
 		{"X-Ray: traces", 1, "the execution's; X-Ray records fewer when many start at once", 5.00 / 1_000_000},

@@ -15,7 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
 
-// takesOf returns what the book of a day has.
+// takesOf returns the takes in the book of a day.
 func takesOf(t *testing.T, w *world.World, day string) []budget.Take {
 	t.Helper()
 	var book struct{ Takes []budget.Take }
@@ -42,7 +42,7 @@ func TestSweepFreesReservations(t *testing.T) {
 		{"the outcome is unknown", func(w *world.World) {
 			worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "500"), 0)
 		}, 1},
-		{"RunComfy refuses the job, and submit cannot give back", func(w *world.World) {
+		{"RunComfy refuses the job, and submit cannot give the reservation back", func(w *world.World) {
 			worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "422"), 0)
 			puts := 0
 			w.Before = func(c world.Call) error {
@@ -54,7 +54,7 @@ func TestSweepFreesReservations(t *testing.T) {
 				return nil
 			}
 		}, 0},
-		{"a file is deleted, and cancel cannot give back", func(w *world.World) {
+		{"a file is deleted, and cancel cannot give the reservation back", func(w *world.World) {
 			w.RunComfy.Queue = time.Hour
 			w.Run(time.Minute)
 			down := w.Now().Add(10 * time.Minute)
@@ -116,7 +116,7 @@ func TestSweepBesideAClaim(t *testing.T) {
 			return nil
 		}
 		if c.Function == "submit" {
-			if puts++; puts > 1 { // it cannot give back
+			if puts++; puts > 1 { // it cannot give the reservation back
 				return world.Throttled
 			}
 		} else if !claimed {
