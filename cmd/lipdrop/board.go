@@ -21,7 +21,7 @@ type board struct {
 	out  *terminal
 	json bool // print each change as a line of JSON
 	now  func() time.Time
-	size func() (columns, lines int) // of the terminal; zeros if out is not one that can redraw
+	size func() (columns, lines int) // of the terminal; zeros if out cannot redraw
 
 	mu    sync.Mutex
 	jobs  map[string]*followed
@@ -172,8 +172,8 @@ func urgency(j *followed) int {
 }
 
 // summary returns how many jobs are in each state, how long the outputs are, and what the
-// jobs cost. It counts the expected length and, if the cost is not known, the estimate of
-// each job that has succeeded or is under way.
+// jobs cost. A job that has succeeded or is under way counts with its expected length and,
+// if its cost is not known, with its estimate.
 func summary(jobs []*followed) string {
 	counts, seconds, cost := map[ledger.State]int{}, 0.0, 0.0
 	for _, j := range jobs {

@@ -25,14 +25,14 @@ type checkCmd struct {
 	SharedFolders  []string `default:"${shared_folders}" placeholder:"FOLDER" help:"Folders whose files any job.json may name."`
 	MaxJobsPerDrop int      `default:"${max_jobs_per_drop}" help:"How many jobs one changed file may start."`
 	LengthMismatch string   `default:"${length_mismatch}" enum:"warn,reject" help:"What happens if a part of a file would be missing in the output: warn or reject."`
-	Price          bool     `help:"Ask RunComfy for prices, and say what each job costs by them. Uses the token in RUNCOMFY_TOKEN, or the token of the stack."`
+	Price          bool     `help:"Ask RunComfy for prices, and print an estimate for each job. Uses the token in RUNCOMFY_TOKEN, or the token of the stack."`
 	JSON           bool     `name:"json" help:"Print one JSON object for each job, in the form of docs/check.md."`
 	client.Target
 	Files []string `arg:"" predictor:"file" name:"file-or-folder" help:"What you would drop."`
 }
 
 // Run prints what job each file would start, or what is wrong with it. It runs the same
-// code as submit. It uploads nothing, and only asks RunComfy for prices if c.Price is set.
+// code as submit. It uploads nothing, and asks RunComfy for prices only if c.Price is set.
 func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	files, err := gather(ledger.InboxPrefix, c.Files)
 	if err != nil {

@@ -83,8 +83,8 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	return regular(file, path)
 }
 
-// openFollowing is openRegular for a path that may be a link. The name of the file is its
-// path without links.
+// openFollowing is openRegular for a path that may be a link. Name of the returned file
+// is its path without links.
 func openFollowing(path string) (*os.File, fs.FileInfo, error) {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -96,7 +96,7 @@ func openFollowing(path string) (*os.File, fs.FileInfo, error) {
 	return openRegular(target)
 }
 
-// regular returns an open file if it is a regular file; otherwise it closes it.
+// regular returns file if it is a regular file. Otherwise it closes file.
 func regular(file *os.File, path string) (*os.File, fs.FileInfo, error) {
 	info, err := file.Stat()
 	switch {

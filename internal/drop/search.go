@@ -153,10 +153,11 @@ func nameSpellings(name string) []string {
 	return []string{stem, strings.ToUpper(stem), strings.ToUpper(stem[:1]) + stem[1:]}
 }
 
-// tagged returns the stems of the audios that have a tag after stem and no video or
-// image with a longer stem, each once and sorted. It stops once more than most are
-// found. It compares at most maxPages pages of files whose names begin the same; all is
-// false if it left out others for that reason. With errCrowded it also returns what it found.
+// tagged returns the stems of the audios that have a tag after stem, each once and sorted.
+// It leaves out audios that pair with a video or image of a longer stem. It stops once
+// more than most are found. It compares at most maxPages pages of files whose names begin
+// the same; all is false if it left out others for that reason. With errCrowded it also
+// returns what it found.
 func (l *lister) tagged(ctx context.Context, stem string, most int) (stems []string, all bool, err error) {
 	var found []File
 	all = true
@@ -165,7 +166,7 @@ func (l *lister) tagged(ctx context.Context, stem string, most int) (stems []str
 			first, _, _ := strings.Cut(f.Key[len(form)+1:], ".")
 			return first
 		}
-		after, counted, sure := "", len(found), 0 // found[:counted] has been counted: sure stems
+		after, counted, sure := "", len(found), 0 // found[:counted] has been counted: it has sure stems
 		for page := 1; ; page++ {
 			files, more, err := l.listFolder(ctx, form+".", after)
 			if errors.Is(err, errCrowded) {

@@ -178,7 +178,7 @@ func (r *Row) addOptions(given map[string]any, defaults map[string]string, wrong
 	reported := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		text, isText := given[name].(string)
-		if !isText || !r.table { // JSON has its own numbers
+		if !isText || !r.table { // in JSON, a text is never a number
 			r.Options[name] = given[name]
 			continue
 		}

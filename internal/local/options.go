@@ -51,15 +51,15 @@ type Options struct {
 	// Notice, if set, is called with each notice of the functions.
 	Notice func(events.Notice)
 
-	// Webhook is an address on loopback that receives each notice as a POST, with the
-	// key of Keys.
+	// Webhook is an address on loopback that receives each notice as a POST, with
+	// Keys.Webhook in a header.
 	Webhook string
 
 	// Say, if set, is called with a sentence before something that takes long.
 	Say func(string)
 
-	// Log, if set, receives the output of the functions: each line after the name
-	// of the function. Dir has the output too.
+	// Log, if set, receives the output of the functions. Each line begins with the
+	// function's name. Dir has the output too.
 	Log io.Writer
 }
 

@@ -50,7 +50,7 @@ func (s *Stack) serve(ports *listeners) error {
 }
 
 // requestsGrace is how long requests under way may take when a stack is closed. A
-// request of the webhook keeps an event.
+// request of the S3 server to the webhook must still put its event into a queue.
 const requestsGrace = 2 * time.Second
 
 // serveOn runs a server on its listeners until the stack is closed.

@@ -115,7 +115,7 @@ func (f *fragments) byRandomAccess() bool {
 }
 
 // readLastAccess reads the last entries of a tfra box. It returns the time of a
-// sample, in units of the track's media, and the offset of the fragment that contains
+// sample, in units of the track's timescale, and the offset of the fragment that contains
 // it. The offset is 0 if the box has no entries. Samples are decoded in another order
 // than they are shown, so the sample that is shown last may not be in the last fragment.
 // Therefore readLastAccess returns the earliest of the last entries whose fragment is

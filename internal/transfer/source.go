@@ -20,7 +20,7 @@ const (
 	maxRetryAfter = 10 * time.Second // the longest wait that a source can ask for
 
 	// stallBytes must arrive within pace.stall: 20 KiB in five seconds. A slower
-	// source could not be copied within the 15 minutes of a function.
+	// source sends less than 4 MB within the 15 minutes of a function.
 	stallBytes = 20 << 10
 
 	maxReason = 300 // bytes of an error of net/http
@@ -264,8 +264,8 @@ func (r *response) close() {
 	r.giveUp(nil)
 }
 
-// read reads until dst is full or the body ends, which is io.EOF. It gives up a
-// response that stalls.
+// read reads until dst is full or, with io.EOF, the body ends. It gives up a response
+// that stalls.
 func (r *response) read(dst []byte) (n int, err error) {
 	watch := time.AfterFunc(r.stall, func() { r.giveUp(errStalled) })
 	defer watch.Stop()
