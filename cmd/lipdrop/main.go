@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,20 +75,26 @@ func main() {
 // untilOrphaned returns a context that is cancelled when the parent process ends, if
 // the parent is `go run`. Killing `go run` does not kill its child.
 func untilOrphaned(ctx context.Context, stop context.CancelFunc) (context.Context, context.CancelFunc) {
-	const lookEvery = time.Second
+	const checkEvery = time.Second
 	program, err := os.Executable()
-	if err != nil || !strings.Contains(program, "go-build") {
+	if err != nil || !isFromGoRun(program) {
 		return ctx, stop
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	parent := os.Getppid()
 	go func() {
 		for os.Getppid() == parent {
-			time.Sleep(lookEvery)
+			time.Sleep(checkEvery)
 		}
 		cancel()
 	}()
 	return ctx, func() { cancel(); stop() }
+}
+
+// isFromGoRun reports whether `go run` built a program: it is in a temporary folder of the
+// go command, or in the build cache, whose folder GOCACHE names.
+func isFromGoRun(program string) bool {
+	return regexp.MustCompile(`go-build|[/\\][0-9a-f]{64}-d[/\\]`).MatchString(program)
 }
 
 // run runs one command and returns the exit code.

@@ -114,3 +114,17 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 		t.Errorf("status %d, and says %q", code, errs.String())
 	}
 }
+
+func TestIsFromGoRun(t *testing.T) {
+	const cached = "1e/1e319a0a3b93a7d7bdb2e63eaa09c26ca53ea11fb856f27c74d65415dabd855f-d/lipdrop"
+	for program, want := range map[string]bool{
+		"/tmp/go-build2992691939/b001/exe/lipdrop": true,
+		"/home/ann/.cache/go-build/" + cached:      true,
+		"/var/cache/go/" + cached:                  true, // with another GOCACHE
+		"/home/ann/go/bin/lipdrop":                 false,
+	} {
+		if got := isFromGoRun(program); got != want {
+			t.Errorf("isFromGoRun(%q) = %t, want %t", program, got, want)
+		}
+	}
+}

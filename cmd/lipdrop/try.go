@@ -23,6 +23,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/sample"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
@@ -73,7 +74,7 @@ func (c *tryCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	case errors.Is(context.Cause(whole), errStackFailed):
 		return errors.Join(errStackFailed, stack.Err())
 	case ctx.Err() != nil:
-		return fmt.Errorf("interrupted; jobs under way continue with the next `lipdrop local --dir %s`", c.Dir)
+		return fmt.Errorf("interrupted; to continue the jobs under way, run `lipdrop local --dir %s`", problem.ShellWord(c.Dir))
 	default:
 		c.conclude(out, jobs)
 		return err

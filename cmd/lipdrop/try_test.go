@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"maps"
 	"os"
@@ -143,6 +144,33 @@ func TestTryAfterARejection(t *testing.T) {
 	}
 }
 
+// If try is interrupted, it names the command that continues its jobs, which a shell can
+// run whatever the name of the folder is.
+func TestTryInterrupted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "my state")
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	var errs bytes.Buffer
+	out := writer(func(text string) {
+		if strings.Contains(text, "sample: ") {
+			interrupt()
+		}
+	})
+	args := []string{"try", "--dir", dir, "--out", filepath.Join(dir, "out"), "--run", "1h"}
+	want := "interrupted; to continue the jobs under way, run `lipdrop local --dir '" + dir + "'`"
+	if code := run(ctx, args, out, &errs); code != exitInterrupted || !strings.Contains(errs.String(), want) {
+		t.Errorf("exit code %d, want %d:\n%s\nwant %s", code, exitInterrupted, &errs, want)
+	}
+}
+
+// writer calls a function with each text that is written.
+type writer func(text string)
+
+func (w writer) Write(text []byte) (int, error) {
+	w(string(text))
+	return len(text), nil
+}
+
 // try refuses what cannot succeed before it starts a stack.
 func TestTryRefuses(t *testing.T) {
 	long := strings.Repeat("n", 212)
@@ -171,6 +199,7 @@ func TestTryRefuses(t *testing.T) {
 				args[i] = filepath.Join(dir, arg)
 			}
 			if tt.apart {
+				t.Setenv("LIPDROP_SOURCE", "") // what the user has set
 				t.Chdir(dir)
 			}
 			said := try(t, 1, filepath.Join(dir, "state"), filepath.Join(dir, "out"), args...)

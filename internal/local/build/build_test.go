@@ -27,6 +27,7 @@ func checkout(t *testing.T) (build.Source, *sayings) {
 	write(t, root, "go.mod", "module github.com/lipdrop/lipdrop\n\ngo 1.26\n")
 	write(t, root, "functions/one/main.go", "package main\n\nfunc main() { println(1) }\n")
 	write(t, root, "functions/two/main.go", "package main\n\nfunc main() { println(2) }\n")
+	t.Setenv(build.SourceVariable, "") // what the user has set
 	said := new(sayings)
 	return build.Source{Root: root, Cache: t.TempDir(), Say: said.add}, said
 }
