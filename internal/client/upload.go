@@ -188,6 +188,9 @@ func (s *sender) isStored(ctx context.Context, u *Upload) bool {
 // ChangedError is returned if a file changes while its sum is calculated, or after that.
 type ChangedError struct{ Key string }
 
+// RetryableError tells the SDK not to repeat the request.
+func (e *ChangedError) RetryableError() bool { return false }
+
 func (e *ChangedError) Error() string {
 	return fmt.Sprintf("%s changed while it was read. Run the command again when it is complete", path.Base(e.Key))
 }
@@ -198,38 +201,45 @@ var wrongDigest = []string{"BadDigest", "InvalidDigest", "XAmzContentSHA256Misma
 // explain returns an error of an upload in words for a person: *ChangedError, or what
 // Client.Explain returns.
 func (s *sender) explain(u *Upload, err error) error {
+	if changed, ok := errors.AsType[*ChangedError](err); ok {
+		return changed
+	}
 	explained := s.Explain("upload "+u.Key, u.Key, err)
-	service, ok := errors.AsType[*ServiceError](explained)
-	if ok && slices.Contains(wrongDigest, service.Code) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if service, ok := errors.AsType[*ServiceError](explained); ok && slices.Contains(wrongDigest, service.Code) {
 		return &ChangedError{u.Key}
 	}
 	return explained
 }
 
-// options are the options of a request that sends a body. They report the bytes that are
-// sent. If a request fails, they subtract its bytes again.
-func (s *sender) options(o *s3.Options) {
-	o.RetryMaxAttempts = uploadAttempts
-	client := o.HTTPClient
-	o.HTTPClient = smithyhttp.ClientDoFunc(func(req *http.Request) (*http.Response, error) {
-		if req.ContentLength <= 0 {
-			return client.Do(req)
-		}
-		body, stored := &countedBody{ReadCloser: req.Body, sent: s.sent}, int64(0)
-		req.Body = body
-		response, err := client.Do(req)
-		if err == nil && response.StatusCode == http.StatusOK {
-			stored = req.ContentLength
-		}
-		body.end(stored)
-		return response, err
-	})
+// options returns the options of a request that sends bytes of a file. They report the
+// bytes that are sent. If a request fails, they subtract its bytes again.
+func (s *sender) options(u *Upload) func(*s3.Options) {
+	return func(o *s3.Options) {
+		o.RetryMaxAttempts = uploadAttempts
+		client := o.HTTPClient
+		o.HTTPClient = smithyhttp.ClientDoFunc(func(req *http.Request) (*http.Response, error) {
+			if req.ContentLength <= 0 {
+				return client.Do(req)
+			}
+			body, stored := &countedBody{ReadCloser: req.Body, key: u.Key, size: req.ContentLength, sent: s.sent}, int64(0)
+			req.Body = body
+			response, err := client.Do(req)
+			if err == nil && response.StatusCode == http.StatusOK {
+				stored = req.ContentLength
+			}
+			body.end(stored)
+			return response, err
+		})
+	}
 }
 
 // countedBody reports how much of it was read. It stops when its request has ended,
-// because the HTTP client may still read a little after that.
+// because the HTTP client may still read a little after that. If it has fewer bytes than
+// size, Read returns *ChangedError with the key.
 type countedBody struct {
 	io.ReadCloser
+	key  string
+	size int64
 	sent func(n int64)
 
 	mu    sync.Mutex
@@ -245,6 +255,9 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	if !b.ended && n > 0 {
 		b.n += int64(n)
 		b.sent(int64(n))
+	}
+	if err == io.EOF && !b.ended && b.n < b.size {
+		err = &ChangedError{b.key}
 	}
 	return n, err
 }
@@ -271,7 +284,7 @@ func (s *sender) put(ctx context.Context, u *Upload) error {
 	_, err = s.S3.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &s.Bucket.Name, Key: &u.Key, ContentType: bucket.ContentType(u.Key), ContentLength: &u.Sum.Size,
 		Body: io.NewSectionReader(file, 0, u.Sum.Size), ChecksumCRC64NVME: encode(u.Sum.crc),
-	}, s.options)
+	}, s.options(u))
 	return err
 }
 
@@ -318,7 +331,7 @@ func (s *sender) sendParts(ctx context.Context, u *Upload) (complete func(contex
 		out, err := s.S3.UploadPart(ctx, &s3.UploadPartInput{
 			Bucket: &s.Bucket.Name, Key: &u.Key, UploadId: id, PartNumber: number, ContentLength: &n,
 			Body: io.NewSectionReader(file, off, n), ChecksumCRC64NVME: crc,
-		}, s.options)
+		}, s.options(u))
 		if err != nil {
 			s.sent(n - done) // the earlier parts; options has subtracted this one
 			return nil, err

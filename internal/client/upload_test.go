@@ -629,9 +629,45 @@ func TestChangedFile(t *testing.T) {
 			t.Error(changed)
 		}
 	}
+	for _, size := range []int{100, 2 * partBytes} {
+		path := randomFile(t, size)
+		u, err := uploadOfFile(t.Context(), "inbox/big.mp4", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, int64(size-50)); err != nil {
+			t.Fatal(err)
+		}
+		err = clientOf(server.url).Send(t.Context(), []*client.Upload{u}, func(int64) {})
+		if _, ok := errors.AsType[*client.ChangedError](err); !ok {
+			t.Errorf("%d bytes, then 50 fewer: %v, want a ChangedError", size, err)
+		}
+	}
 	_, err := client.SumOf(t.Context(), "inbox/big.mp4", strings.NewReader("short"), 100)
 	if _, ok := errors.AsType[*client.ChangedError](err); !ok {
 		t.Errorf("a file that became shorter: %v", err)
+	}
+}
+
+// If a response breaks off, the file is not said to have changed.
+func TestCutResponse(t *testing.T) {
+	cut := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		connection, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = connection.Write([]byte("HTTP/1.1 200 OK\r\n"))
+		_ = connection.Close()
+	}))
+	defer cut.Close()
+	u, err := uploadOfFile(t.Context(), "inbox/big.mp4", randomFile(t, 100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = clientOf(cut.URL).Send(t.Context(), []*client.Upload{u}, func(int64) {})
+	if err == nil || !strings.Contains(err.Error(), "cannot upload inbox/big.mp4") {
+		t.Errorf("a response that breaks off: %v, want an error of the upload", err)
 	}
 }
 
