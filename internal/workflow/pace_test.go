@@ -72,8 +72,8 @@ func run(t *testing.T, queue, run, usual time.Duration) loop {
 }
 
 // The pace is as docs/reliability.md says: how late an end is found, and what the loop
-// costs. Each row is about 200 jobs, which take about the time of the row, and are queued
-// for 5 to 35 % of their time.
+// costs. Each row is the mean over 200 jobs, which take about the time of the row and are
+// queued for 5 to 35 % of their time.
 func TestPace(t *testing.T) {
 	const jobs = 200
 	var b strings.Builder
