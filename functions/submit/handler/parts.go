@@ -17,13 +17,13 @@ import (
 )
 
 const (
-	// fewRequests is how many requests to S3 one message may have made before it
-	// starts another assessment. Jobs that are left go on in messages of their own.
+	// fewRequests is the number of requests to S3 after which submit starts no further
+	// assessment for a message. It sends new messages for the subjects that are left.
 	fewRequests = 25
 
-	// maxParts is the largest number of messages into which the subjects of one message
-	// are divided. If their keys are long, there are more messages: a message with more
-	// than maxPart bytes of subjects gets no further subject. SQS accepts at least 256 KiB.
+	// The subjects of one message are divided into at most maxParts messages, or more
+	// if their keys are long: a message with more than maxPart bytes of subjects gets no
+	// further subject. SQS accepts at least 256 KiB.
 	maxParts = 10
 	maxPart  = 200 << 10
 )
@@ -40,11 +40,12 @@ type part struct {
 	// MostJobs was MaxJobsPerDrop when the change asked for more jobs. The message
 	// waits until the limit is higher.
 	MostJobs int `json:"mostJobs,omitempty"`
-	// Last says that the change comes from a message that waited for a higher limit, and
-	// that this message is not delivered again.
+	// Last says that the change comes from a message that waited for a higher limit until
+	// its last delivery.
 	Last bool `json:"last,omitempty"`
 
-	// Again says that an earlier delivery or an assessment of this change has failed.
+	// Again says that an earlier delivery of a message of the change's batch, or an
+	// assessment of the change, was not finished.
 	// Newest and Uploads are the fields newest and events of the change's batch (see batch).
 	Again   bool                 `json:"again,omitempty"`
 	Newest  time.Time            `json:"newest,omitzero"`

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -30,10 +31,10 @@ func wantWarning(t *testing.T, w *world.World, name, text string) {
 }
 
 // Both files of a finished pair are uploaded again. The large one is completed
-// last, but its S3 time is earlier: it is when the upload began.
+// last, but its S3 time is earlier: S3 reports when the upload began.
 func TestLargeFileDroppedAgain(t *testing.T) {
 	clip, voice := worldtest.Media(t)
-	for n := range 40 { // by its hash, each of the two takes is the greater one in about half of the names
+	for n := range 40 { // the two new takes have one stamp; which is the greater text depends on the name
 		w := worldtest.New(t)
 		name := fmt.Sprintf("ads/talk%d", n)
 		w.Drop("inbox/"+name+".mp4", clip)
@@ -47,15 +48,15 @@ func TestLargeFileDroppedAgain(t *testing.T) {
 		worldtest.Rest(t, w)
 		takes := w.Takes(name)
 		if len(takes) != 3 {
-			t.Fatalf("%s: %d takes, want one of each upload", name, len(takes))
+			t.Fatalf("%s: %d takes, want 3: of the pair, and of each later upload", name, len(takes))
 		}
 		if st := w.Status(name); st.Take != takes[2].Take || st.State != ledger.Succeeded {
-			t.Errorf("%s: the status is about %s, %s; the last claim is of %s", name, st.Take, st.State, takes[2].Take)
+			t.Errorf("%s: the status is about %s, %s; want %s, which was claimed last, succeeded", name, st.Take, st.State, takes[2].Take)
 		}
 	}
 }
 
-// The status names an upload that starts nothing because its time is older.
+// If an upload starts nothing because its time is older, the status names its file.
 func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 	clip, voice := worldtest.Media(t)
 	tests := []struct {
@@ -84,7 +85,7 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 			w.Notify("Object Created", "inbox/ads/talk.mp4", 0) // delivered once more
 			worldtest.Rest(t, w)
 			if after := w.Status("ads/talk").Warnings; len(after) != len(before) {
-				t.Errorf("warnings after another delivery: %q", after)
+				t.Errorf("warnings after another delivery: %q, want %q", after, before)
 			}
 		})
 	}
@@ -94,13 +95,13 @@ func TestOlderUploadIsNotIgnoredSilently(t *testing.T) {
 func TestLifecycleExpiryStartsNothing(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
-	w.Put("inbox/ads/talk.mp4", clip) // there before the stack
+	w.Put("inbox/ads/talk.mp4", clip) // before the stack was deployed
 	w.Put("inbox/ads/talk.wav", voice)
 	w.Pass(time.Hour)
 	w.NotifyExpiry("inbox/ads/talk.mp4")
 	worldtest.Rest(t, w)
 	if takes := w.Takes("ads/talk"); len(takes) > 0 {
-		t.Errorf("%d takes", len(takes))
+		t.Errorf("%d takes, want 0", len(takes))
 	}
 }
 
@@ -108,7 +109,7 @@ func TestLifecycleExpiryStartsNothing(t *testing.T) {
 func TestDeletionOfAnOldVersionStartsNothing(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
-	w.Put("inbox/ads/talk.mp4", clip) // there before the stack
+	w.Put("inbox/ads/talk.mp4", clip) // before the stack was deployed
 	w.Put("inbox/ads/talk.wav", voice)
 	w.Put("inbox/preset.json", []byte("{}"))
 	w.Pass(time.Hour)
@@ -118,7 +119,7 @@ func TestDeletionOfAnOldVersionStartsNothing(t *testing.T) {
 	}
 	worldtest.Rest(t, w)
 	if st := w.Status("ads/talk"); len(w.Takes("ads/talk")) > 0 || st.State != "" {
-		t.Errorf("%d takes, status %s", len(w.Takes("ads/talk")), st.State)
+		t.Errorf("%d takes, status %s; want neither", len(w.Takes("ads/talk")), st.State)
 	}
 	w.Drop("inbox/ads/talk.wav", voice)
 	worldtest.Rest(t, w)
@@ -177,7 +178,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 			worldtest.DropPair(t, w)
 			w.Pass(30 * time.Hour)
 			if len(w.Dead) != 2 {
-				t.Fatalf("%d dead letters", len(w.Dead))
+				t.Fatalf("%d dead letters, want 2", len(w.Dead))
 			}
 			w.Before = nil
 			tt.start(w)
@@ -187,15 +188,15 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 			worldtest.Rest(t, w)
 			for _, rec := range w.Takes("ads/talk") {
 				if rec.State != ledger.Succeeded {
-					t.Errorf("take %s is %s", rec.Take, rec.State)
+					t.Errorf("take %s is %s, want succeeded", rec.Take, rec.State)
 				}
 			}
 		})
 	}
 }
 
-// The hourly sweep settles a claim whose invocation died and whose messages are
-// gone.
+// The hourly sweep settles a claim whose invocation died, even if submit is never
+// called again.
 func TestInterruptedClaimIsSettledByTheSweep(t *testing.T) {
 	w := worldtest.New(t)
 	w.Before = func(c world.Call) error {
@@ -236,7 +237,7 @@ func TestDeletionStartsNoJob(t *testing.T) {
 			w.Delete("inbox/ads/talk.de.mp4")
 			worldtest.Rest(t, w)
 			if takes := w.Takes("ads/talk.de"); len(takes) != 1 || takes[0].State != state {
-				t.Errorf("takes: %+v", takes)
+				t.Errorf("takes: %+v, want one that is %s", takes, state)
 			}
 			worldtest.WantStatus(t, w, "ads/talk.de", state, map[ledger.State]problem.Code{ledger.Cancelled: problem.CancelledByDeletion}[state])
 			wantWarning(t, w, "ads/talk.de", "upload one of its files again")
@@ -246,7 +247,7 @@ func TestDeletionStartsNoJob(t *testing.T) {
 			worldtest.Rest(t, w)
 			worldtest.WantStatus(t, w, "ads/talk.de", ledger.Succeeded, "")
 			if n := len(w.Takes("ads/talk.de")); n != 2 {
-				t.Errorf("%d takes after the upload", n)
+				t.Errorf("%d takes after the upload, want 2", n)
 			}
 		})
 	}
@@ -269,23 +270,23 @@ func TestUploadAfterADeletionStartsItsJob(t *testing.T) {
 			w.Drop("inbox/ads/talk.mp4", clip)
 			worldtest.Rest(t, w)
 			if n := len(w.Takes("ads/talk.de")); n != 2 {
-				t.Errorf("batches of %d, deletion late by %v: %d takes", batch, late, n)
+				t.Errorf("batches of %d, deletion late by %v: %d takes, want 2", batch, late, n)
 			}
 		}
 	}
 }
 
-// A deletion resolves an ambiguity, whichever of the files it leaves.
+// A deletion resolves an ambiguity, even if it deletes the file that the newest take used.
 func TestDeletionResolvesAnAmbiguity(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
 	w.Drop("inbox/ads/talk.mp4", clip)
 	w.Drop("inbox/ads/talk.wav", voice)
 	w.Pass(time.Hour)
-	w.Drop("inbox/ads/talk.m4a", voice) // a WAV in truth, so the job is rejected in the end
+	w.Drop("inbox/ads/talk.m4a", voice) // its content is a WAV, so its job is rejected
 	w.Pass(time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.Ambiguous)
-	w.Delete("inbox/ads/talk.wav") // which the newest take used
+	w.Delete("inbox/ads/talk.wav")
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.FileMismatch)
 }
@@ -302,7 +303,7 @@ func TestMemberUploadedAgain(t *testing.T) {
 	worldtest.Rest(t, w)
 	worldtest.WantStatus(t, w, "ads/cafe", ledger.Unknown, problem.OutcomeUnknown)
 	if warnings := w.Status("ads/cafe").Warnings; len(warnings) > 0 {
-		t.Errorf("warnings before: %q", warnings)
+		t.Errorf("warnings before the uploads: %q, want none", warnings)
 	}
 	w.Pass(time.Hour)
 	w.Drop(bundle+"talk.mp4", clip)
@@ -313,9 +314,9 @@ func TestMemberUploadedAgain(t *testing.T) {
 	wantWarning(t, w, "ads/cafe", "job.json of this job does not use it")
 }
 
-// One match of a wildcard fails. What its remedy and its warning say to upload starts only
-// this match again.
-func TestMatchStartsAgainAlone(t *testing.T) {
+// One match of a wildcard fails. The upload of the file that its remedy and its warning
+// name starts only this match again.
+func TestOnlyTheFailedMatchStartsAgain(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
 	w.RunComfy.Script = func(_ string, input map[string]any) runcomfytest.Script {
@@ -331,7 +332,7 @@ func TestMatchStartsAgainAlone(t *testing.T) {
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/cafe/b", ledger.Failed, problem.JobFailed)
 	if !strings.Contains(st.Remedy, "upload b.wav again") {
-		t.Errorf("remedy %q", st.Remedy)
+		t.Errorf("remedy %q, want one that names b.wav", st.Remedy)
 	}
 	w.RunComfy.Script = nil
 	w.Pass(time.Hour)
@@ -344,7 +345,7 @@ func TestMatchStartsAgainAlone(t *testing.T) {
 	worldtest.WantCharges(t, w, 3)
 }
 
-// The last try of a held match names the match too.
+// After the last try of a held match, its remedy names its file.
 func TestHeldMatchNamesItsFile(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "402"), 48*time.Hour)
@@ -354,12 +355,12 @@ func TestHeldMatchNamesItsFile(t *testing.T) {
 	w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
 	w.Pass(30 * time.Hour)
 	if st := w.Status("ads/cafe/a"); st.State != ledger.Held || !strings.HasSuffix(st.Remedy, "or upload a.wav again.") {
-		t.Errorf("%s, remedy %q", st.State, st.Remedy)
+		t.Errorf("%s, remedy %q; want held, and a remedy that ends with the upload of a.wav", st.State, st.Remedy)
 	}
 }
 
-// The status is about another file of the name while a file of the bundle is uploaded
-// again. When it is about the take again, it says so.
+// A file of the bundle is uploaded again while the status is about another file of the
+// name. Once the status is about the take again, it warns about the upload.
 func TestMemberUploadedAgainBesideAnother(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -378,7 +379,8 @@ func TestMemberUploadedAgainBesideAnother(t *testing.T) {
 	wantWarning(t, w, "ads/cafe", "talk.mp4 was uploaded again after this job was submitted. Upload job.json again")
 }
 
-// If the claim is slow, the POST is not sent with too little time left.
+// If the claim is slow, submit releases it instead of sending the POST with too little
+// time left.
 func TestSlowClaimIsReleased(t *testing.T) {
 	w := worldtest.New(t)
 	slow, assessed := false, false
@@ -473,7 +475,7 @@ func TestOlderAssessmentOfAMatch(t *testing.T) {
 	}
 	worldtest.Rest(t, w)
 	if st := w.Status("ads/cafe/a"); st.State != ledger.Rejected {
-		t.Errorf("%s %s, though talk.mp4 is there and wrong", st.State, st.Code)
+		t.Errorf("%s %s, want rejected, because talk.mp4 is no video", st.State, st.Code)
 	}
 }
 
@@ -516,7 +518,7 @@ func TestProcessWithOldCredentialsSubmitsNothing(t *testing.T) {
 }
 
 // A message that needs more than the function's time is finished over several
-// deliveries, and the other messages of its batch are finished at once.
+// deliveries, and the other messages of its batch are finished too.
 func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
@@ -537,6 +539,34 @@ func TestSlowMessageTakesNoOtherWithIt(t *testing.T) {
 	for i := range 90 {
 		if st := w.Status(fmt.Sprintf("one/t.%03d", i)); st.State == "" {
 			t.Fatalf("one/t.%03d has no status", i)
+		}
+	}
+}
+
+// Slow messages that have failed before leave time for the other messages of their batch.
+func TestSlowMessagesLeaveTimeForTheirBatch(t *testing.T) {
+	for _, receives := range []struct{ slow, last string }{{"2", "1"}, {"3", "3"}} {
+		w := worldtest.New(t)
+		w.S3Latency = time.Second
+		w.TimedOut = func(c world.Call) { t.Errorf("Lambda ended the function before %s", c) }
+		var batch []events.SQSMessage
+		for _, name := range []string{"a", "b", "c", "d"} {
+			for i := range 20 {
+				w.Put(fmt.Sprintf("inbox/%s/t.%03d.wav", name, i), nil)
+			}
+			w.Put("inbox/"+name+"/t.mp4", []byte("x"))
+			batch = append(batch, world.Message("inbox/"+name+"/t.mp4"))
+			batch[len(batch)-1].Attributes["ApproximateReceiveCount"] = receives.slow
+		}
+		w.Put("inbox/carol/talk.wav", nil)
+		last := world.Message("inbox/carol/talk.wav")
+		last.Attributes["ApproximateReceiveCount"] = receives.last
+		failed, err := w.Submit(append(batch, last)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.Status("carol/talk").State == "" || slices.Contains(failed, last.MessageId) {
+			t.Errorf("delivery %s after slow messages: not finished %v, status of carol/talk %q; want carol/talk finished", receives.last, failed, w.Status("carol/talk").State)
 		}
 	}
 }
@@ -568,12 +598,12 @@ func TestUnreadableLedger(t *testing.T) {
 		w.Notify("Object Created", "inbox/ads/talk.wav", 0)
 		w.Run(time.Hour)
 		if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.RecordUnreadable); !strings.Contains(st.Reason, key) {
-			t.Errorf("reason %q", st.Reason)
+			t.Errorf("reason %q, want one that names %s", st.Reason, key)
 		}
 		w.Pass(26 * time.Hour)
 		st := w.Status("ads/talk")
 		if !strings.Contains(st.Reason, "no longer retried") || !strings.Contains(st.Remedy, "may be charged again") || strings.Contains(st.Remedy, "upload") {
-			t.Errorf("after a day: reason %q, remedy %q", st.Reason, st.Remedy)
+			t.Errorf("after a day: reason %q, remedy %q; want the end of the retries and a warning of a second charge, without an upload", st.Reason, st.Remedy)
 		}
 		w.Bucket.Set(key, good)
 		w.RedriveDeadLetters()
@@ -600,8 +630,8 @@ func TestMatchesBesideHalfAPair(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/cafe/a", ledger.Withdrawn, problem.NoLongerNamed)
 }
 
-// A job.json is dropped, and deleted while it is assessed. The assessment of the
-// deletion finds nothing to write, and the older one does not write over it.
+// A file is dropped, and deleted while it is assessed. The assessment of the deletion
+// leaves the status as it is, and the older assessment does not overwrite it.
 func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 	withdrawn := func(w *world.World) {
 		w.Drop(bundle+"job.json", react("talk.mp4", "*.wav"))
@@ -624,7 +654,7 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 				_, voice := worldtest.Media(t)
 				w.Drop("inbox/ads/talk.m4a", voice)
 			}, "inbox/ads/talk.m4a", "ads/talk", ledger.Succeeded},
-		{"of a name whose files are older than what ran",
+		{"of a name whose files are older than its take",
 			func(t *testing.T, w *world.World) {
 				began := w.Now()
 				w.Pass(time.Minute)
@@ -664,8 +694,8 @@ func TestOlderAssessmentOfADeletedFile(t *testing.T) {
 	}
 }
 
-// The deletion of a file of the newest take starts no job, also when another
-// event is assessed before the event of the deletion.
+// The deletion of a file of the newest take starts no job, even if another event is
+// assessed before the event of the deletion.
 func TestDeletionThatIsNotKnownYetStartsNoJob(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -748,8 +778,8 @@ func TestUploadDeletedAtOnceStartsNoJob(t *testing.T) {
 	}
 }
 
-// The files that the deletion of a take's file leaves do not change its status, even
-// if they are newer. They belong to another name.
+// After the deletion of a take's file, the status is still about the take, even if the
+// files that are left are newer, because they belong to another name.
 func TestDeletionKeepsTheStatusOfItsTake(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -783,14 +813,14 @@ func TestLateUploadBesideADeletion(t *testing.T) {
 		worldtest.Rest(t, w)
 		worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 		if n := len(w.Takes("ads/talk")); n != 2 {
-			t.Errorf("event late by %v: %d takes", late, n)
+			t.Errorf("event late by %v: %d takes, want 2", late, n)
 		}
 	}
 }
 
-// A bundle is submitted after the pair of its name was deleted. Its execution cannot
+// A bundle is submitted after another video of its name was deleted. Its execution cannot
 // be started, and its job.json is deleted. The status is about the take, although the
-// deleted pair was newer.
+// deleted video was newer.
 func TestTakeThatIsOlderThanARejectedDrop(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
@@ -846,7 +876,7 @@ func TestPairBesideAMatchThatIsNoLongerNamed(t *testing.T) {
 	}
 }
 
-// A drop of talk.de warns nobody about talk, whose take does not use files of talk.de.
+// A drop of talk.de adds no warning to talk, whose take uses no file of talk.de.
 func TestDropOfALongerNameAddsNoWarning(t *testing.T) {
 	w := worldtest.New(t)
 	clip, voice := worldtest.Media(t)
