@@ -34,8 +34,7 @@ func TestEscapef(t *testing.T) {
 	}
 }
 
-// What is not printed by escapef passes the terminal, which keeps newlines and
-// tabs, and nothing else that a terminal acts on.
+// A terminal escapes the same characters as escapef, except newlines and tabs.
 func TestTerminalEscapes(t *testing.T) {
 	var out bytes.Buffer
 	text := "a\x1b[31m\r\u202e\tb\n"

@@ -91,7 +91,7 @@ func TestGapsBetweenEndings(t *testing.T) {
 	}
 	// Two searches of talk with three gaps and three pages of folders each; a preset.
 	if lists := b.Calls()["ListObjectsV2"]; lists > 2*(1+3+3)+3 {
-		t.Errorf("%d listings", lists)
+		t.Errorf("%d listings, want at most %d", lists, 2*(1+3+3)+3)
 	}
 }
 
@@ -127,7 +127,7 @@ func TestUsedByMoreJobsThanAreNamed(t *testing.T) {
 			found := b.findings(t, key)
 			f := found[0]
 			if f.State != ledger.Used || len(f.Jobs) != 500 || f.Jobs[0] != tt.first || len(found) != tt.all {
-				t.Errorf("%s by %d jobs from %q on; %d findings, want %d", f.State, len(f.Jobs), f.Jobs[0], len(found), tt.all)
+				t.Errorf("%s by %d jobs from %q on, %d findings; want used by 500 jobs from %q on, %d findings", f.State, len(f.Jobs), f.Jobs[0], len(found), tt.first, tt.all)
 			}
 			if diff := cmp.Diff([]string{"only the first 500 jobs are named here; each other job has a status of its own"}, f.Warnings); diff != "" {
 				t.Errorf("warnings (-want +got):\n%s", diff)

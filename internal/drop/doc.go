@@ -29,7 +29,7 @@ type doc struct {
 }
 
 // readDoc reads a job.json or preset.json. It returns the problems with its form. If one
-// of them makes the rest unreadable, it returns this one only, and no doc.
+// of them makes the rest unreadable, readDoc returns only that problem, and no doc.
 func (l *lister) readDoc(ctx context.Context, file File) (*doc, []problem.Problem, error) {
 	base := path.Base(file.Key)
 	if file.Size > maxDoc {
@@ -104,7 +104,8 @@ func parseDoc(base string, text []byte) (*doc, []problem.Problem) {
 	return d, problems
 }
 
-// unknownMember also returns which known member was meant, or "".
+// unknownMember returns the problem of an unknown member, and the known member that was
+// probably meant, or "".
 func unknownMember(base, name string) (p problem.Problem, meant string) {
 	p = problem.Problem{
 		Code: problem.UnknownMember, Reason: fmt.Sprintf("%s has the unknown member %q", base, problem.ShortValue(name)),

@@ -70,17 +70,17 @@ func TestContainerHostIsThisMachine(t *testing.T) {
 	dialContainerHost(transport)
 	defer transport.CloseIdleConnections()
 	url := strings.Replace(server.URL, "127.0.0.1", ContainerHost, 1)
-	answer, err := (&http.Client{Transport: transport}).Get(url)
+	response, err := (&http.Client{Transport: transport}).Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = answer.Body.Close() }()
-	if got, _ := io.ReadAll(answer.Body); !strings.HasPrefix(string(got), ContainerHost+":") {
-		t.Errorf("the server was asked as %s", got)
+	defer func() { _ = response.Body.Close() }()
+	if got, _ := io.ReadAll(response.Body); !strings.HasPrefix(string(got), ContainerHost+":") {
+		t.Errorf("the request has Host %s, want %s with a port", got, ContainerHost)
 	}
 }
 
-// If nothing listens at Options.LambdaEndpoint, a person sees why drops are not handled.
+// If nothing listens at Options.LambdaEndpoint, the log says why drops are not handled.
 func TestInvokeFunctionLogsThatTheEndpointIsUnreachable(t *testing.T) {
 	var logged bytes.Buffer
 	previous := slog.Default()
@@ -92,14 +92,14 @@ func TestInvokeFunctionLogsThatTheEndpointIsUnreachable(t *testing.T) {
 	}
 	s := &Stack{lambda: remote}
 	if _, err := s.invokeFunction(submit)(t.Context(), []byte("{}")); err == nil {
-		t.Error("no error")
+		t.Error("no error, want one of the connection")
 	}
 	if text := logged.String(); !strings.Contains(text, "function=submit") || !strings.Contains(text, "127.0.0.1:1") {
-		t.Errorf("logged %q", text)
+		t.Errorf("logged %q, want the function and the address", text)
 	}
 	remote.Close()
 	logged.Reset()
 	if _, err := s.invokeFunction(submit)(t.Context(), []byte("{}")); err == nil || logged.Len() > 0 {
-		t.Errorf("after Close: %v, logged %q", err, logged.String())
+		t.Errorf("after Close: %v, logged %q; want an error and no log", err, logged.String())
 	}
 }

@@ -24,8 +24,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
-// If stackDir is set, the test binary runs a stack in that folder, drops a pair and waits
-// to be killed.
+// stackDir is an environment variable. If it is set, the test binary runs a stack in the
+// folder that it names, drops a pair and waits to be killed.
 const stackDir = "STACK_TEST_DIR"
 
 func TestMain(m *testing.M) {
@@ -167,7 +167,7 @@ func TestKilled(t *testing.T) {
 		t.Fatalf("the stack said %q (%v)", line, err)
 	}
 	if _, err := local.Start(t.Context(), options(dir)); err == nil || !strings.Contains(err.Error(), "another local stack uses the folder") {
-		t.Errorf("a second stack on the folder: %v", err)
+		t.Errorf("a second stack on the folder: %v, want an error that says so", err)
 	}
 	awaitFile(t, filepath.Join(dir, "executions", "*.json"))
 	if err := parent.Process.Kill(); err != nil {
@@ -189,7 +189,7 @@ func TestKilled(t *testing.T) {
 	awaitNoProcess(t, dir)
 }
 
-// Each event that cancel handles cancels a job in RunComfy's queue.
+// A stopped execution and a deleted file each cancel the job in RunComfy's queue.
 func TestCancel(t *testing.T) {
 	o := options(t.TempDir())
 	o.QueueTime = time.Hour
@@ -256,14 +256,14 @@ func TestEventsMissed(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "queue")); err != nil {
 		t.Fatal(err)
 	}
-	t.Run("long ago", func(t *testing.T) {
+	t.Run("long before the last event", func(t *testing.T) {
 		lastEvent(t, dir, time.Now().Add(time.Hour))
 		s := start(t, patient)
 		if n := s.Pending(); n != 0 {
-			t.Errorf("%d events, want none", n)
+			t.Errorf("%d events, want 0", n)
 		}
 	})
-	t.Run("since then", func(t *testing.T) {
+	t.Run("shortly before the last event", func(t *testing.T) {
 		lastEvent(t, dir, time.Now().Add(30*time.Second)) // events may be on their way for a minute
 		s := start(t, patient)
 		if n := s.Pending(); n != 3 { // two files and a deletion
@@ -293,7 +293,7 @@ func TestEventThatCannotBeKept(t *testing.T) {
 	drop(t, s, "inbox/talk.wav", voice)
 	<-s.Failed()
 	if err := s.Err(); !strings.Contains(err.Error(), "not kept") {
-		t.Errorf("the stack failed with: %v", err)
+		t.Errorf("the stack failed with %v, want an event that was not kept", err)
 	}
 	s.Close()
 	if got := string(read(t, filepath.Join(o.Dir, "last-event"))); got != longAgo.UTC().Format(time.RFC3339) {
@@ -303,8 +303,8 @@ func TestEventThatCannotBeKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = start(t, o)
-	// The first, and both files as they are found.
-	until(t, "the events of both files", func() bool { return s.Pending() >= 3 })
+	// The kept event of talk.mp4, and the events of both files, which the stack finds.
+	until(t, "three events", func() bool { return s.Pending() >= 3 })
 }
 
 // lastEvent sets the time of the last event.
@@ -339,7 +339,7 @@ func awaitFile(t *testing.T, pattern string) {
 	})
 }
 
-// awaitNoProcess waits until no process has a folder in its command line.
+// awaitNoProcess waits until no process has dir in its command line.
 func awaitNoProcess(t *testing.T, dir string) {
 	t.Helper()
 	until(t, "the end of every process of "+dir, func() bool {

@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// be and le encode values one after the other, each in the size of its type.
+// be and le encode values one after the other, each in the size of its type. An int
+// takes four bytes.
 func be(numbers ...any) []byte { return write(binary.BigEndian, numbers) }
 func le(numbers ...any) []byte { return write(binary.LittleEndian, numbers) }
 
@@ -31,7 +32,7 @@ func write(order binary.AppendByteOrder, numbers []any) []byte {
 		case string:
 			out = append(out, n...)
 		default:
-			panic("a number of no known width")
+			panic("a value of an unknown type")
 		}
 	}
 	return out
@@ -58,7 +59,7 @@ func headedTrack(id int, handler string, flags int, more ...[]byte) []byte {
 	return atom("trak", tkhd, slices.Concat(more...))
 }
 
-// table returns a box that begins with a number, often of its entries.
+// table returns a box that begins with a number, often the number of its entries.
 func table(kind string, number int, rest []byte) []byte { return atom(kind, be(0, number, rest)) }
 
 // mediaBox returns the mdia box of a track.

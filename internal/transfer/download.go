@@ -23,15 +23,15 @@ const (
 	averaged = 8
 
 	// pieces is how many pieces a small file is divided into, so that its upload
-	// starts before the file is complete. No piece but the last is smaller than
-	// leastPiece, in bytes.
+	// starts before the file is complete. Every piece except the last has at least
+	// leastPiece bytes.
 	pieces     = 16
 	leastPiece = 64 << 10
 )
 
 // A download is an io.Reader of a source that hashes what is read. It reads the first
 // response as long as that is fast. Then it fetches ranges in parallel, if the source
-// has ranges.
+// supports them.
 type download struct {
 	ctx   context.Context
 	fail  context.CancelCauseFunc // ends ctx, and the attempt with it
@@ -94,7 +94,7 @@ func (d *download) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// unread returns the next bytes, at least one, without reading them.
+// unread returns the next bytes, at least one, without consuming them.
 func (d *download) unread() ([]byte, error) {
 	for len(d.left) == 0 {
 		if d.ended {
@@ -129,8 +129,8 @@ func (d *download) result() (bytes int64, sum string, complete bool) {
 }
 
 // fetchAll fetches all pieces in order, the first ones from open. The queue holds up to
-// pace.window-1 pieces. Two more are in memory: the one that is being read, and the next
-// one.
+// pace.window-1 pieces. Two more are in memory: the one that is being read, and the one
+// that waits for a place in the queue.
 func (d *download) fetchAll(open *response) {
 	for from, last := int64(0), false; !last; {
 		p, ok := d.pool.Get().(*piece)
@@ -161,8 +161,8 @@ func (d *download) fetchAll(open *response) {
 	}
 }
 
-// fetch fetches one piece, from a response that is open there or from a request
-// of its own. It returns the response if it can be read further.
+// fetch fetches one piece, from an open response whose next byte is the piece's first, or
+// from a request of its own. It returns the open response if more can be read from it.
 func (d *download) fetch(p *piece, open *response) *response {
 	for try := 1; ; try++ {
 		err := d.tryFetch(p, open, try)

@@ -4,8 +4,8 @@
 // again, and runs the scripts of the command. Finally it deletes the stack. RunComfy is
 // the project's fake.
 //
-// AWS_ENDPOINT_URL names the emulator, which must have a loopback address. Otherwise
-// the command fails and deploys nothing. SAM names the SAM CLI's program. It defaults
+// AWS_ENDPOINT_URL is the URL of the emulator, with a loopback IP address. With any other
+// URL, the command fails and deploys nothing. SAM is the SAM CLI's program. It defaults
 // to sam.
 //
 //	go run ./test/deploy
@@ -69,7 +69,7 @@ type trial struct {
 func run(ctx context.Context) error {
 	endpoint, err := url.Parse(os.Getenv("AWS_ENDPOINT_URL"))
 	if err != nil || net.ParseIP(endpoint.Hostname()) == nil || !net.ParseIP(endpoint.Hostname()).IsLoopback() {
-		return errors.New("AWS_ENDPOINT_URL must name an emulator on a loopback address: this program does not deploy to AWS itself")
+		return errors.New("AWS_ENDPOINT_URL must be an emulator at a loopback IP address, such as http://127.0.0.1:4566: this program does not deploy to AWS itself")
 	}
 	models, err := catalog.Default()
 	if err != nil {

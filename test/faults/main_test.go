@@ -70,14 +70,14 @@ func TestSimulation(t *testing.T) {
 		t.Error("a promise was broken")
 	}
 	if total.charges < 50 || total.outputs < 45 || len(total.faults) < 60 {
-		t.Error("too little happened to prove anything")
+		t.Errorf("%d charges, %d outputs, %d kinds of faults: too few to prove anything", total.charges, total.outputs, len(total.faults))
 	}
 	if len(logs.found) > 0 || logs.lines < 1000 {
-		t.Errorf("%d log lines, %d with a secret: %q", logs.lines, len(logs.found), logs.found)
+		t.Errorf("%d log lines, want at least 1000; %d with a secret, want 0: %q", logs.lines, len(logs.found), logs.found)
 	}
 }
 
-// With -jobs 0, simulate does nothing, so only the other parts of the simulation run.
+// With -jobs 0, simulate does nothing, so only the other parts of the command run.
 func TestNoJobs(t *testing.T) {
 	total, err := simulate(0, 1)
 	if err != nil {
@@ -140,7 +140,7 @@ func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 	s.dropAll(d, 0)
 	s.chaos()
 	if st := s.w.Status("a"); st.State != ledger.Succeeded {
-		t.Errorf("%s before the redrive", st.State)
+		t.Errorf("%s before the redrive, want succeeded", st.State)
 	}
 	s.calm(longestJob, retryTime)
 	s.check()
@@ -152,7 +152,7 @@ func TestArchiveThatDiesAtItsEnd(t *testing.T) {
 	}
 }
 
-// Caps hold until others are set.
+// The caps of a day hold until a later day has others.
 func TestMostOn(t *testing.T) {
 	s := &simulation{caps: capCheck{most: map[string]budget.Caps{"2050-01-03": {Jobs: 1}, "2050-01-05": {Jobs: 2}}}}
 	for day, want := range map[string]int{"2050-01-02": 0, "2050-01-03": 1, "2050-01-04": 1, "2050-01-05": 2, "2050-01-09": 2} {
@@ -162,7 +162,7 @@ func TestMostOn(t *testing.T) {
 	}
 }
 
-// The check finds whatever is tampered with after the run.
+// The check finds each change that is made to the world after the run.
 func TestCheckFinds(t *testing.T) {
 	skipIfShort(t)
 	succeeded := func(s *simulation) ledger.Record {

@@ -11,7 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// countCalls returns how many calls the functions make in a scenario.
+// countCalls returns how many calls the functions begin and finish in a scenario.
 func countCalls(t *testing.T, scenario func(*testing.T, *world.World)) (before, after int) {
 	t.Helper()
 	w := newWorld(t)
@@ -31,13 +31,13 @@ func loseResponse(w *world.World, hit func(world.Call) bool) {
 }
 
 // everyPoint runs a scenario once for each call that the functions make in it,
-// and in each of four ways: the function dies before the call or after it, or the response
-// is lost, and the client repeats the call or does not.
+// and in each of four ways: the function dies before the call; it dies after the call; the
+// response is lost and the client repeats the call; or the client does not repeat it.
 func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check func(t *testing.T, w *world.World)) {
 	t.Helper()
 	before, after := countCalls(t, scenario)
 	if before < 20 || after < 20 {
-		t.Fatalf("only %d and %d points were counted", before, after)
+		t.Fatalf("%d calls began and %d finished, want at least 20", before, after)
 	}
 	ways := []struct {
 		name     string
@@ -80,7 +80,7 @@ func everyPoint(t *testing.T, scenario func(*testing.T, *world.World), check fun
 			t.Run(fmt.Sprintf("%s call %d", way.name, at+1), func(t *testing.T) {
 				scenario(t, w)
 				check(t, w)
-				w.Pass(2 * time.Hour) // a sweep sends what a lost response kept back
+				w.Pass(2 * time.Hour) // the hourly sweep sends the notices that are still due
 				wantNotices(t, w)
 				if t.Failed() {
 					t.Logf("the call was %s", name)
@@ -166,7 +166,7 @@ func TestCrashAtEveryPointOfAStop(t *testing.T) {
 			t.Errorf("charged %d times", charges)
 		}
 		if !st.State.Ended() {
-			t.Errorf("status %s %s (%s)", st.State, st.Code, st.Reason)
+			t.Errorf("status %s %s (%s), want one that has ended", st.State, st.Code, st.Reason)
 		}
 		if st.State == ledger.Succeeded && len(w.RunComfy.Cancelled()) > 0 {
 			t.Error("the status says succeeded, but RunComfy cancelled the job")
@@ -174,9 +174,9 @@ func TestCrashAtEveryPointOfAStop(t *testing.T) {
 	})
 }
 
-// With caps, submit also dies between its calls for the book, and cancel before it gives
-// back. At the end the book has the job if it is charged, and another job has its place
-// if it is not.
+// With caps, submit also dies between its calls for the book of the day, and cancel before
+// it frees the take's place in the book. At the end, the book has the take if its job is
+// charged, and otherwise only if its state is unknown.
 func TestCrashAtEveryPointWithCaps(t *testing.T) {
 	for _, cancelled := range []bool{false, true} {
 		scenario := func(t *testing.T, w *world.World) {
@@ -190,7 +190,7 @@ func TestCrashAtEveryPointWithCaps(t *testing.T) {
 			if cancelled {
 				w.Delete("inbox/ads/talk.wav")
 			}
-			w.Pass(5 * time.Hour) // the hourly sweep frees what a crash left
+			w.Pass(5 * time.Hour) // the hourly sweep frees places that a crash left taken
 		}
 		everyPoint(t, scenario, func(t *testing.T, w *world.World) {
 			var book struct{ Takes []budget.Take }
@@ -202,7 +202,7 @@ func TestCrashAtEveryPointWithCaps(t *testing.T) {
 			st := w.Status("ads/talk")
 			charged := w.RunComfy.Charges() - len(w.RunComfy.Cancelled())
 			if n := len(book.Takes); charged > n || n > charged && st.State != ledger.Unknown || n > 1 {
-				t.Errorf("%d takes are in the book, %d jobs are charged; the status is %s %s", n, charged, st.State, st.Code)
+				t.Errorf("%d takes are in the book, %d jobs are charged, want the same number; the status is %s %s", n, charged, st.State, st.Code)
 			}
 		})
 	}

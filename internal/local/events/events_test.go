@@ -18,7 +18,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/events"
 )
 
-// call is a webhook call as versitygw 1.8.0 makes it.
+// call returns the body of a webhook call as versitygw 1.8.0 makes it.
 func call(event, path, key string) string {
 	return fmt.Sprintf(`{"Records":[{"eventVersion":"2.2","eventSource":"aws:s3","awsRegion":"us-east-1",
 		"eventTime":"2026-03-01T13:06:14+01:00","eventName":%q,"userIdentity":{"PrincipalId":"a"},
@@ -30,7 +30,7 @@ func call(event, path, key string) string {
 		event, path, key)
 }
 
-// object is the event of an object.
+// object returns the event about an object as it is sent.
 func object(detailType, key, reason string) string {
 	return fmt.Sprintf(`{"detail-type":%q,"source":"aws.s3","time":"2026-03-01T12:06:14Z",
 		"detail":{"bucket":{"name":"drops"},"object":{"key":%q},"reason":%q}}`, detailType, key, reason)

@@ -136,7 +136,7 @@ func TestServesS3(t *testing.T) {
 				dir = filepath.Join(dir, folder)
 			}
 			srv := start(t, program, dir)
-			for range 2 { // the second time it is there
+			for range 2 { // the second time, the bucket exists
 				if err := gateway.EnsureBucket(t.Context(), srv.tls, bucket); err != nil {
 					t.Fatal(err)
 				}
@@ -148,10 +148,10 @@ func TestServesS3(t *testing.T) {
 				t.Errorf("versions %q and %q: want two", first, second)
 			}
 			if got := get(t, srv.plain, key, first); got != "one" {
-				t.Errorf("first version = %q", got)
+				t.Errorf("first version = %q, want one", got)
 			}
 			if got := get(t, srv.tls, key, ""); got != "two, by the other port" {
-				t.Errorf("newest version = %q", got)
+				t.Errorf("newest version = %q, want the second", got)
 			}
 			expectCode(t, "PreconditionFailed", func() error {
 				_, err := srv.tls.PutObject(t.Context(), &s3.PutObjectInput{
@@ -163,7 +163,7 @@ func TestServesS3(t *testing.T) {
 				select {
 				case body := <-srv.events:
 					if !strings.Contains(body, "s3:ObjectCreated:Put") {
-						t.Errorf("event %s", body)
+						t.Errorf("event %s, want a Put", body)
 					}
 				case <-time.After(10 * time.Second):
 					t.Fatal("the webhook was not called")
@@ -171,7 +171,7 @@ func TestServesS3(t *testing.T) {
 			}
 			kept, err := os.ReadDir(filepath.Join(dir, "sidecar"))
 			if inFolder := err == nil && len(kept) > 0; inFolder != (folder == "sidecar") {
-				t.Errorf("metadata in the folder for it: %t (%v)", inFolder, err)
+				t.Errorf("metadata in the folder sidecar: %t (%v), want %t", inFolder, err, folder == "sidecar")
 			}
 		})
 	}
@@ -243,7 +243,7 @@ func TestSaysWhyItEnded(t *testing.T) {
 			Webhook: "http://127.0.0.1:1", Access: "a", Secret: "b", Log: io.Discard,
 		})
 		if err == nil || !strings.Contains(err.Error(), "connection refused") {
-			t.Errorf("Start() = %v, want the server's own last words", err)
+			t.Errorf("Start() = %v, want the server's own error", err)
 		}
 		if _, err := port.Accept(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("the port is still open (%v)", err)
@@ -254,7 +254,7 @@ func TestSaysWhyItEnded(t *testing.T) {
 			Program: "/no/such/versitygw", Dir: t.TempDir(), Ports: []net.Listener{listen(t)}, Log: io.Discard,
 		})
 		if !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("Start() = %v, want one of a missing file", err)
+			t.Errorf("Start() = %v, want an error that is os.ErrNotExist", err)
 		}
 	})
 }

@@ -3,8 +3,8 @@
 // S3 by a bucket policy, those for Step Functions, Secrets Manager, SQS and
 // EventBridge by a Guard.
 //
-// It ignores the statements that AWS itself uses for a function, to write its log and
-// to read its queue.
+// It ignores the statements with which AWS itself writes a function's log and reads its
+// queue.
 package permissions
 
 import (

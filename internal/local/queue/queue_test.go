@@ -102,7 +102,7 @@ func TestLifeOfAMessage(t *testing.T) {
 	got, batch = receive(t, q, 10)
 	expect(t, "after the visibility timeout", got, "a")
 	if batch[0].Receives != 3 {
-		t.Errorf("third delivery: %+v", batch[0])
+		t.Errorf("third delivery: %+v, want 3 receives", batch[0])
 	}
 	if err := q.Delete(want.ID); err != nil {
 		t.Fatal(err)
@@ -207,13 +207,13 @@ func TestNothingIsLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		alive := map[string]int{} // body → deliveries
-		held := map[string]queue.Message{}
+		working := map[string]queue.Message{}
 		var sent int
 		pick := func(t *rapid.T) queue.Message {
-			if len(held) == 0 {
-				t.Skip("nothing held")
+			if len(working) == 0 {
+				t.Skip("no message is being worked on")
 			}
-			return held[rapid.SampledFrom(slices.Sorted(maps.Keys(held))).Draw(t, "message")]
+			return working[rapid.SampledFrom(slices.Sorted(maps.Keys(working))).Draw(t, "message")]
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"send": func(t *rapid.T) {
@@ -230,14 +230,14 @@ func TestNothingIsLost(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, m := range batch {
-					if _, twice := held[m.Body]; twice {
+					if _, twice := working[m.Body]; twice {
 						t.Fatalf("%q delivered while it is worked on", m.Body)
 					}
 					alive[m.Body]++
 					if m.Receives != alive[m.Body] || m.Receives > cfg.MaxReceives {
-						t.Fatalf("%q: delivery %d called %d, want at most %d", m.Body, alive[m.Body], m.Receives, cfg.MaxReceives)
+						t.Fatalf("%q: Receives is %d at delivery %d, want the number of the delivery, at most %d", m.Body, m.Receives, alive[m.Body], cfg.MaxReceives)
 					}
-					held[m.Body] = m
+					working[m.Body] = m
 				}
 			},
 			"delete": func(t *rapid.T) {
@@ -245,25 +245,25 @@ func TestNothingIsLost(t *testing.T) {
 				if err := q.Delete(m.ID); err != nil {
 					t.Fatal(err)
 				}
-				delete(held, m.Body)
+				delete(working, m.Body)
 				delete(alive, m.Body)
 			},
 			"release": func(t *rapid.T) {
 				m := pick(t)
 				q.Release(m.ID)
-				delete(held, m.Body)
+				delete(working, m.Body)
 			},
 			"restart": func(t *rapid.T) {
 				if q, err = queue.Open(cfg); err != nil {
 					t.Fatal(err)
 				}
-				clear(held)
+				clear(working)
 			},
 			"wait": func(t *rapid.T) {
 				c.advance(time.Duration(rapid.IntRange(1, 90).Draw(t, "seconds")) * time.Second)
 			},
 		})
-		// At the end everything that was not deleted can still be had.
+		// At the end, every message that was not deleted is received or is a dead letter.
 		if q, err = queue.Open(cfg); err != nil {
 			t.Fatal(err)
 		}

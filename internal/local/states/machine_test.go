@@ -91,7 +91,7 @@ func finish(t *testing.T, m *states.Machine, x *states.Execution, c *clock, invo
 			return wakes
 		}
 		if !wake.After(c.time) {
-			t.Fatalf("told at %v to wake at %v", c.time, wake)
+			t.Fatalf("at %v, Step says to wake at %v; want a later time", c.time, wake)
 		}
 		wakes = append(wakes, wake.Sub(began).Seconds())
 		c.time = wake
@@ -116,7 +116,7 @@ func polls(endsAt int) states.Invoker {
 	}
 }
 
-// fails returns an Invoker that returns one of the given errors at each call, and then
+// fails returns an Invoker that returns the given errors, one for each call, and then
 // true.
 func fails(failures ...error) states.Invoker {
 	return func(context.Context, string, []byte) ([]byte, error) {
@@ -154,7 +154,7 @@ func TestTheShippedMachineLoopsUntilTheJobHasEnded(t *testing.T) {
 		t.Errorf("waits (-want +got):\n%s", diff)
 	}
 	if x.Status != states.Succeeded || x.Output != `{"outputs":["talk.mp4"]}` {
-		t.Errorf("ended as %s with %s", x.Status, x.Output)
+		t.Errorf("ended as %s with %s, want succeeded with the output of archive", x.Status, x.Output)
 	}
 }
 
@@ -168,7 +168,7 @@ func TestADayOfTurnsInVirtualTime(t *testing.T) {
 		return fmt.Appendf(nil, `{"waitSeconds":60,"ended":%t}`, turns == 1440), nil
 	})
 	if x.Status != states.Succeeded || c.time.Sub(began) != 24*time.Hour {
-		t.Errorf("ended as %s (%s) after %v", x.Status, x.Cause, c.time.Sub(began))
+		t.Errorf("ended as %s (%s) after %v, want succeeded after 24h", x.Status, x.Cause, c.time.Sub(began))
 	}
 }
 
@@ -196,7 +196,7 @@ func TestHistory(t *testing.T) {
 		t.Errorf("history (-want +got):\n%s", diff)
 	}
 	if first, last := x.Events[0].At, x.Events[15].At; !first.Equal(began) || !last.Equal(began.Add(time.Second)) {
-		t.Errorf("from %v to %v", first, last)
+		t.Errorf("the history is from %v to %v, want one second from %v on", first, last, began)
 	}
 }
 
@@ -237,7 +237,7 @@ func TestHowAnExecutionEnds(t *testing.T) {
 		name   string
 		fields string // more fields of the Task
 		invoke states.Invoker
-		takes  time.Duration // that each call takes
+		takes  time.Duration // of each call
 		status states.Status
 		error  string
 		cause  string
@@ -251,7 +251,7 @@ func TestHowAnExecutionEnds(t *testing.T) {
 			events: "TaskStarted TaskFailed ExecutionFailed",
 		},
 		{
-			name:   "any other error is the client's",
+			name:   "any other error is one of the Lambda client",
 			invoke: fails(errors.New("no route")),
 			status: states.Failed, error: "Lambda.SdkClientException", cause: "no route",
 			events: "TaskFailed ExecutionFailed",
@@ -317,7 +317,7 @@ func TestHowAnExecutionEnds(t *testing.T) {
 				t.Errorf("the history %s does not end with %s", all, row.events)
 			}
 			if after := x.StoppedAt.Sub(began); after != max(row.takes, row.after) {
-				t.Errorf("stopped after %v", after)
+				t.Errorf("stopped after %v, want %v", after, max(row.takes, row.after))
 			}
 		})
 	}
