@@ -49,7 +49,7 @@ func (c *redriveCmd) Run(ctx context.Context, stack *client.Client, out *termina
 		return err
 	}
 	if c.Take != "" && len(jobs) > 1 {
-		return &client.UsageError{Reason: "--take is for one name"}
+		return &client.UsageError{Reason: fmt.Sprintf("--take is for one job, and %d jobs are selected; give the name of one", len(jobs))}
 	}
 	return forEach(jobs, func(name string) error {
 		rec, newest, err := stack.Redrive(ctx, name, c.Take)
@@ -89,7 +89,7 @@ func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern
 		}
 	}
 	if len(named) == 0 {
-		return nil, fmt.Errorf("none of these jobs is %s", joined(states))
+		return nil, fmt.Errorf("none of these jobs is %s. Run: lipdrop jobs", joined(states))
 	}
 	return named, nil
 }
