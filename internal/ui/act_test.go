@@ -51,3 +51,30 @@ func TestCommandsOfATake(t *testing.T) {
 		}
 	}
 }
+
+// In a bucket without versions, the page does not show a file that has replaced the input
+// of a take, even if it is as long.
+func TestReplacedMedium(t *testing.T) {
+	s, storage, _ := newDropServer(t)
+	const key = "inbox/talk.wav"
+	storage.Set(key, []byte("first"))
+	first, err := s.Client.Bucket.Head(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	input := medium{Name: "talk.wav", Input: ledger.Input{Key: key, ETag: first.ETag, Bytes: first.Size}}
+	for text, want := range map[string]string{
+		"first": "", "other": "talk.wav was replaced by a later upload.", "longer": "talk.wav was replaced by a later upload.",
+	} {
+		storage.Set(key, []byte(text))
+		m := s.presignAll(t.Context(), []medium{input})[0]
+		if m.Gone != want || (m.Show == "") != (want != "") {
+			t.Errorf("the bucket has %q: %q, URL %q; want %q", text, m.Gone, m.Show, want)
+		}
+	}
+	input.ETag = "0123456789abcdef0123456789abcdef-1" // of an upload in parts
+	storage.Set(key, []byte("first"))
+	if m := s.presignAll(t.Context(), []medium{input})[0]; m.Gone != "" {
+		t.Errorf("an upload in parts: %q, want its URL", m.Gone)
+	}
+}

@@ -246,7 +246,7 @@ func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 				m.Gone = m.Name + " is no longer in the bucket."
 			case err != nil:
 				m.Gone = s.Client.Explain("read "+m.Key, m.Key, err).Error()
-			case m.Bytes != 0 && m.Bytes != f.Size:
+			case m.Bytes != 0 && m.Bytes != f.Size, differ(m.ETag, f.ETag):
 				m.Gone = m.Name + " was replaced by a later upload."
 			}
 			if m.Gone != "" {
@@ -260,6 +260,12 @@ func (s *Server) presignAll(ctx context.Context, all []medium) []medium {
 		}
 	}
 	return all
+}
+
+// differ reports whether two ETags show different content. An ETag of an upload in parts
+// also depends on the parts, so it shows nothing.
+func differ(a, b string) bool {
+	return a != "" && b != "" && a != b && !strings.Contains(a+b, "-")
 }
 
 // validFor is how long a presigned URL is valid.
