@@ -137,7 +137,7 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 	for i := range victims {
 		name := fmt.Sprint("victims/", i)
 		if st := s.status(ledger.StatusKey(name)); st.State == "" || st.State == ledger.Waiting {
-			s.found(unanswered, "%s beside %s (world %d): status %q %s after %s", name, person.name, number, st.State, st.Code, patience)
+			s.found(noStatus, "%s beside %s (world %d): status %q %s after %s", name, person.name, number, st.State, st.Code, patience)
 		}
 	}
 	s.w.Pass(lasts - patience)
@@ -146,7 +146,7 @@ func attackWorld(seed, number uint64, lasts time.Duration) (tally, error) {
 		for i := range victims {
 			name := fmt.Sprint("victims/", i)
 			if st := s.status(ledger.StatusKey(name)); strings.Contains(body, name+".") && st.State != ledger.Held {
-				s.found(unanswered, "%s beside %s (world %d), %s %s: its message is a dead letter", name, person.name, number, st.State, st.Code)
+				s.found(noStatus, "%s beside %s (world %d), %s %s: its message is a dead letter", name, person.name, number, st.State, st.Code)
 			}
 		}
 	}

@@ -59,11 +59,11 @@ const (
 	// the signature of a presigned URL, or the token was sent to the host of an output.
 	leaked promise = "secrets found"
 
-	// unanswered: a victim has no status, or is waiting, although its files are
+	// noStatus: a victim has no status, or is waiting, although its files are
 	// there; or its message became a dead letter, although it is not held. Victims
 	// drop their files at the same time as a hostile person, in a world in which
 	// each request to S3 takes some time.
-	unanswered promise = "victims without a status"
+	noStatus promise = "victims without a status"
 
 	// overCap: RunComfy accepted a job that exceeds a cap of the day on which its take was
 	// claimed, or accepted a job that is not in the book of that day. Jobs that RunComfy
@@ -71,7 +71,7 @@ const (
 	overCap promise = "over the cap"
 )
 
-var promises = []promise{lost, chargedTwice, wrongStatus, leaked, unanswered, overCap}
+var promises = []promise{lost, chargedTwice, wrongStatus, leaked, noStatus, overCap}
 
 // findings are the broken promises, one sentence each.
 type findings map[promise][]string

@@ -24,7 +24,7 @@ const (
 	// guardScript waits for the end of standard input, then kills the process group
 	// of the guard, including the guard.
 	guardScript = "read line; kill -KILL 0"
-	// outputDelay is how long Wait waits for the output after the child has ended, if
+	// outputDelay is how long cmd.Wait waits for the output after the child has ended, if
 	// a grandchild keeps the output open.
 	outputDelay = time.Second
 )
@@ -77,7 +77,7 @@ func (c *Child) wait() {
 }
 
 // endGroup kills what remains of the group, including the guard. The number of the
-// group stays reserved until Wait has returned.
+// group stays reserved until guard.Wait has returned.
 func (c *Child) endGroup() {
 	c.killGroup()
 	_ = c.guard.Wait() // an error, because it was killed
