@@ -95,7 +95,7 @@ func TestTryAgain(t *testing.T) {
 		{"a bundle", in("3/talk.job"), "3/talk.job/v.mp4", "talk.mp4", nil},
 		{"a pair with another suffix and a preset", in("4/talk.mov", "4/talk.wav", "4/preset.json"), "4/talk.mov", "talk.mp4", nil},
 		{"the first names again, with a longer voice", in("5/talk.mp4", "5/talk.wav"), "5/talk.mp4", "talk.mp4", []string{
-			"warning: talk: talk.wav is 2.0 s longer than talk.mp4: with sync_mode cut_off its last 2.0 s are cut off",
+			"warning: talk: talk.wav is 2.0 s longer than talk.mp4: with sync_mode cut_off its last 2.0 s are dropped",
 			"warning: talk: the output talk.mp4 has the same frames as the input talk.mp4",
 		}},
 	}

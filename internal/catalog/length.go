@@ -47,9 +47,9 @@ type Expected struct {
 	// clause without a full stop, or "".
 	Warning string
 
-	// Cut is the problem that Warning describes, if a part of an input would be
+	// Dropped is the problem that Warning describes, if a part of an input would be
 	// missing in the output. Its Again names that input.
-	Cut *problem.Problem
+	Dropped *problem.Problem
 }
 
 // ExpectLength returns how long the output of a valid input will be. Given describes the
@@ -119,13 +119,13 @@ func (m *Model) expectMode(mode string, video, audio media.Info) Expected {
 	}
 	switch rule {
 	case asShorter:
-		cut := fmt.Sprintf("%s its last %s are cut off", differ, tenths(over))
-		e.Warning = cut + thatKeep(keeping, "them")
+		dropped := fmt.Sprintf("%s its last %s are dropped", differ, tenths(over))
+		e.Warning = dropped + thatKeep(keeping, "them")
 		remedy := fmt.Sprintf("Shorten %s by %s.", longer.Name, tenths(over))
 		if keeping != nil {
 			remedy = fmt.Sprintf("Set %s to %s, or shorten %s by %s.", m.length.Option, problem.List(keeping, "or"), longer.Name, tenths(over))
 		}
-		e.Cut = &problem.Problem{Code: problem.LengthsDiffer, Reason: cut, Remedy: remedy, Again: []string{longer.Name}}
+		e.Dropped = &problem.Problem{Code: problem.LengthsDiffer, Reason: dropped, Remedy: remedy, Again: []string{longer.Name}}
 	case asStretched:
 		if longer.Kind == media.Audio {
 			keeping = m.modesThat(asAudio)
@@ -154,7 +154,7 @@ func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Exp
 	switch {
 	case audio.Length().D <= 0: // not known, so there is nothing to compare
 	case over >= leastMismatch:
-		cut := fmt.Sprintf("%s is %s longer than the %s of %s %.0f: its last %s are cut off",
+		dropped := fmt.Sprintf("%s is %s longer than the %s of %s %.0f: its last %s are dropped",
 			audio.Name, tenths(over), tenths(e.Length), m.length.Option, n, tenths(over))
 		keep := fmt.Sprintf("%s %d keeps them", m.length.Option, needed)
 		remedy := fmt.Sprintf("Set %s to %d, or shorten %s by %s.", m.length.Option, needed, audio.Name, tenths(over))
@@ -162,8 +162,8 @@ func (m *Model) expectClips(n float64, clip time.Duration, audio media.Info) Exp
 			keep = fmt.Sprintf("%d is the most that %s makes", most, m.ID)
 			remedy = fmt.Sprintf("Shorten %s to at most %s.", audio.Name, seconds(time.Duration(most)*clip))
 		}
-		e.Warning = cut + "; " + keep
-		e.Cut = &problem.Problem{Code: problem.LengthsDiffer, Reason: cut, Remedy: remedy, Again: []string{audio.Name}}
+		e.Warning = dropped + "; " + keep
+		e.Dropped = &problem.Problem{Code: problem.LengthsDiffer, Reason: dropped, Remedy: remedy, Again: []string{audio.Name}}
 	case needed < int(n) && -over >= clip+leastMismatch:
 		e.Warning = fmt.Sprintf("%s is %s long, and %s %.0f makes about %s; %s %d is enough",
 			audio.Name, tenths(audio.Length().D), m.length.Option, n, tenths(e.Length), m.length.Option, needed)

@@ -2,7 +2,6 @@ package catalog_test
 
 import (
 	"encoding/json"
-	"strings"
 	"testing"
 	"time"
 
@@ -37,14 +36,14 @@ func TestExpectLength(t *testing.T) {
 		want    float64 // seconds; 0 if not known
 		within  float64
 		warning string
-		cut     string // the remedy, if a part of an input is cut off
+		dropped string // the remedy, if a part of an input is dropped
 	}{
 		{name: "cut_off is the default of lipsync-2-pro", id: lipsync, given: lengths(6, 10), want: 6,
-			warning: "talk.wav is 4.0 s longer than talk.mp4: with sync_mode cut_off its last 4.0 s are cut off; loop, bounce or remap keep them",
-			cut:     "Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s."},
+			warning: "talk.wav is 4.0 s longer than talk.mp4: with sync_mode cut_off its last 4.0 s are dropped; loop, bounce or remap keep them",
+			dropped: "Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s."},
 		{name: "cut_off, and the video is longer", id: lipsync, input: map[string]any{"sync_mode": "cut_off"}, given: lengths(10, 6), want: 6,
-			warning: "talk.mp4 is 4.0 s longer than talk.wav: with sync_mode cut_off its last 4.0 s are cut off; silence keeps them",
-			cut:     "Set sync_mode to silence, or shorten talk.mp4 by 4.0 s."},
+			warning: "talk.mp4 is 4.0 s longer than talk.wav: with sync_mode cut_off its last 4.0 s are dropped; silence keeps them",
+			dropped: "Set sync_mode to silence, or shorten talk.mp4 by 4.0 s."},
 		{name: "bounce is the default of react-1: the video goes back and forth", id: react1, given: lengths(6, 10), want: 10},
 		{name: "bounce cuts the video to the voice", id: react1, given: lengths(10, 6), want: 6},
 		{name: "loop", id: lipsync, input: map[string]any{"sync_mode": "loop"}, given: lengths(6, 10), want: 10},
@@ -55,8 +54,8 @@ func TestExpectLength(t *testing.T) {
 		{name: "silence, and the video is longer", id: lipsync, input: map[string]any{"sync_mode": "silence"}, given: lengths(10, 6), want: 10},
 		{name: "silence, and the audio is longer", id: lipsync, input: map[string]any{"sync_mode": "silence"}, given: lengths(6, 10), want: 10},
 		{name: "half a second is a difference", id: lipsync, given: lengths(6, 6.5), want: 6,
-			warning: "talk.wav is 0.5 s longer than talk.mp4: with sync_mode cut_off its last 0.5 s are cut off; loop, bounce or remap keep them",
-			cut:     "Set sync_mode to loop, bounce or remap, or shorten talk.wav by 0.5 s."},
+			warning: "talk.wav is 0.5 s longer than talk.mp4: with sync_mode cut_off its last 0.5 s are dropped; loop, bounce or remap keep them",
+			dropped: "Set sync_mode to loop, bounce or remap, or shorten talk.wav by 0.5 s."},
 		{name: "less than half a second adds no warning", id: lipsync, given: lengths(6.499, 6), want: 6},
 		{name: "the length of the video is not known", id: lipsync, given: lengths(-1, 6)},
 		{name: "the length of the audio is an estimate", id: lipsync, given: estimated},
@@ -68,11 +67,11 @@ func TestExpectLength(t *testing.T) {
 		{name: "the clips that RunComfy makes by default", id: liveAvatar, given: lengths(-1, 29)[1:], want: 30, within: 3},
 		{name: "clips for an audio file of unknown length", id: liveAvatar, input: clips(2), want: 6, within: 3},
 		{name: "too few clips", id: liveAvatar, input: clips(2), given: lengths(-1, 9)[1:], want: 6, within: 3,
-			warning: "talk.wav is 3.0 s longer than the 6.0 s of num_clips 2: its last 3.0 s are cut off; num_clips 3 keeps them",
-			cut:     "Set num_clips to 3, or shorten talk.wav by 3.0 s."},
+			warning: "talk.wav is 3.0 s longer than the 6.0 s of num_clips 2: its last 3.0 s are dropped; num_clips 3 keeps them",
+			dropped: "Set num_clips to 3, or shorten talk.wav by 3.0 s."},
 		{name: "more than the most clips", id: liveAvatar, input: clips(100), given: lengths(-1, 412)[1:], want: 300, within: 3,
-			warning: "talk.wav is 112.0 s longer than the 300.0 s of num_clips 100: its last 112.0 s are cut off; 100 is the most that community/live-avatar makes",
-			cut:     "Shorten talk.wav to at most 300 s."},
+			warning: "talk.wav is 112.0 s longer than the 300.0 s of num_clips 100: its last 112.0 s are dropped; 100 is the most that community/live-avatar makes",
+			dropped: "Shorten talk.wav to at most 300 s."},
 		{name: "too many clips", id: liveAvatar, given: lengths(-1, 4)[1:], want: 30, within: 3,
 			warning: "talk.wav is 4.0 s long, and num_clips 10 makes about 30.0 s; num_clips 2 is enough"},
 
@@ -88,13 +87,13 @@ func TestExpectLength(t *testing.T) {
 				t.Errorf("got %s within %s, want %g s within %g s\nwarning %q\nwant    %q", got.Length, got.Within, tt.want, tt.within, got.Warning, tt.warning)
 			}
 			var remedy string
-			if got.Cut != nil {
-				remedy = got.Cut.Remedy
-				if got.Cut.Code != problem.LengthsDiffer || !strings.HasPrefix(got.Warning, got.Cut.Reason) {
-					t.Errorf("problem %+v, want %s with the beginning of the warning as its reason", got.Cut, problem.LengthsDiffer)
+			if got.Dropped != nil {
+				remedy = got.Dropped.Remedy
+				if got.Dropped.Code != problem.LengthsDiffer || got.Warning[:len(got.Dropped.Reason)] != got.Dropped.Reason {
+					t.Errorf("problem %+v", got.Dropped)
 				}
 			}
-			if diff := cmp.Diff(tt.cut, remedy); diff != "" {
+			if diff := cmp.Diff(tt.dropped, remedy); diff != "" {
 				t.Errorf("remedy (-want +got):\n%s", diff)
 			}
 		})

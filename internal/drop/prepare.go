@@ -130,8 +130,8 @@ func (l *lister) compareLengths(job *Job, model *catalog.Model, r *Ready) []prob
 		given[i] = used.Info
 	}
 	r.Expected = model.ExpectLength(r.Input, given)
-	if r.Expected.Cut != nil && l.RejectMismatch {
-		return []problem.Problem{job.tooLong(r.Media, *r.Expected.Cut)}
+	if r.Expected.Dropped != nil && l.RejectMismatch {
+		return []problem.Problem{job.tooLong(r.Media, *r.Expected.Dropped)}
 	}
 	if r.Expected.Warning != "" {
 		r.Warnings = append(r.Warnings, r.Expected.Warning)

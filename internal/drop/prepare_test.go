@@ -135,7 +135,7 @@ func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
 		{"a minute", time.Minute, `{}`, 20, ""},
 		{"clips of fewer frames are shorter", time.Minute, `{"input": {"frames_per_clip": 24}}`, 40, ""},
 		{"all that there can be", 5 * time.Minute, `{}`, 100, ""},
-		{"more than there can be", 301 * time.Second, `{}`, 100, "a.wav is 1.0 s longer than the 300.0 s of num_clips 100: its last 1.0 s are cut off; 100 is the most that community/live-avatar makes"},
+		{"more than there can be", 301 * time.Second, `{}`, 100, "a.wav is 1.0 s longer than the 300.0 s of num_clips 100: its last 1.0 s are dropped; 100 is the most that community/live-avatar makes"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -153,10 +153,10 @@ func TestAvatarPairsAskForTheClipsThatTheirAudioNeeds(t *testing.T) {
 	}
 }
 
-// The built-in clip is 3.0 s long. A part of a longer voice is cut off, so the job has
+// The built-in clip is 3.0 s long. A part of a longer voice is dropped, so the job has
 // a warning, or is rejected if the operator wants that.
 func TestLengthsThatDiffer(t *testing.T) {
-	const reason = "talk.wav is 4.0 s longer than talk.mp4: with sync_mode cut_off its last 4.0 s are cut off"
+	const reason = "talk.wav is 4.0 s longer than talk.mp4: with sync_mode cut_off its last 4.0 s are dropped"
 	voiceOf7s := voice(7 * time.Second)
 	for name, tt := range map[string]struct {
 		do       []string
