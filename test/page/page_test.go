@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/google/go-cmp/cmp"
@@ -525,5 +526,16 @@ func TestOtherMedia(t *testing.T) {
 
 	b.do("open the answer file", chromedp.Evaluate(`location.hash = "#job=" + encodeURIComponent("/notes.txt")`, nil))
 	b.waitFor("it is shown", `document.querySelector("#job .status")?.innerText.includes("unknown_suffix")`)
+
+	takes, err := c.Takes(t.Context(), "face")
+	if err != nil || len(takes) != 1 || len(takes[0].Outputs) != 1 {
+		t.Fatal(takes, err)
+	}
+	if _, err := c.S3.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &c.Bucket.Name, Key: &takes[0].Outputs[0].Key}); err != nil {
+		t.Fatal(err)
+	}
+	b.job("face")
+	b.waitFor("the page says that the output is gone", `document.querySelector(".output .unplayable")?.innerText.includes("face.png is no longer in the bucket.")`)
+	b.waitFor("the input is still shown", `document.querySelectorAll(".stage img").length === 1 && document.querySelector(".input img").complete`)
 	b.quiet()
 }

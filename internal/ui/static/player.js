@@ -18,13 +18,14 @@ export class Player {
   }
 
   add(medium) {
+    if (medium.kind === "other") return;
+    if (!medium.show) { this.figure(medium, this.reasonFor(medium)); return; }
     if (medium.kind === "image") {
       const img = h("img", { src: medium.show, alt: medium.label + ": " + medium.name });
       const figure = this.figure(medium, img);
       img.addEventListener("error", () => this.unplayable(medium, figure, img));
       return;
     }
-    if (medium.kind !== "video" && medium.kind !== "audio") return;
     const el = h(medium.kind, { src: medium.show, preload: "auto", playsInline: true, muted: true, controls: false, "aria-label": medium.label + ": " + medium.name });
     const track = { medium, el };
     const figure = this.figure(medium, el);
@@ -49,12 +50,17 @@ export class Player {
     return figure;
   }
 
-  // unplayable shows why a file cannot be shown, and offers to download it.
+  // reasonFor returns why a file cannot be shown, and a link to download it if it exists.
+  reasonFor(medium) {
+    const reason = medium.show ? "This browser cannot show " + medium.name + (medium.codecs?.length ? " (" + medium.codecs.join(", ") + ")" : "") + "." : medium.gone;
+    return h("p", { class: "unplayable" }, reason, " ", medium.download ? h("a", { href: medium.download, rel: "noreferrer" }, "Download it") : "");
+  }
+
+  // unplayable replaces a file that the browser cannot show by the reason.
   unplayable(medium, figure, el) {
     if (!el.isConnected && figure.querySelector(".unplayable")) return;
     this.tracks = this.tracks.filter((track) => track.el !== el);
-    const reason = medium.show ? "This browser cannot show " + medium.name + (medium.codecs?.length ? " (" + medium.codecs.join(", ") + ")" : "") + "." : medium.gone;
-    figure.prepend(h("p", { class: "unplayable" }, reason, " ", medium.download ? h("a", { href: medium.download, rel: "noreferrer" }, "Download it") : ""));
+    figure.prepend(this.reasonFor(medium));
     el.remove();
     this.measured();
     this.chooseSound();
