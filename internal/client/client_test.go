@@ -139,7 +139,7 @@ func TestStatusesSince(t *testing.T) {
 
 func TestNamesOfPatterns(t *testing.T) {
 	storage := new(s3test.Bucket)
-	for _, name := range []string{"ads/talk", "ads/talk.de", "ads/talking", "solo"} {
+	for _, name := range []string{"ads/talk", "ads/talk.de", "ads/talking", "solo", "v1.2/talk"} {
 		setStatus(storage, ledger.Status{Name: name, State: ledger.Succeeded})
 	}
 	c := newClient(storage)
@@ -152,7 +152,8 @@ func TestNamesOfPatterns(t *testing.T) {
 		{text: "ads/", want: []string{"ads/talk", "ads/talk.de", "ads/talking"}},
 		{text: "ads/talk.*", want: []string{"ads/talk.de"}},
 		{text: "ads", err: "there is no job named ads. For all jobs in the folder, write ads/"},
-		{text: "solo.mp4", err: "there is no job named solo.mp4. The name is without the suffix: write solo"},
+		{text: "v1.2", err: "there is no job named v1.2. For all jobs in the folder, write v1.2/"},
+		{text: "solo.mp4", err: "there is no job named solo.mp4. Write the name without the suffix: solo"},
 		{text: "none*", err: "there is no job named none*. Run: lipdrop jobs"},
 	} {
 		p, err := ParsePattern(tt.text)
