@@ -43,7 +43,7 @@ func TestServesLoopback(t *testing.T) {
 			_ = resp.Body.Close()
 		})
 	}
-	t.Run("not to those who do not trust it", func(t *testing.T) {
+	t.Run("not to a client without the certificate", func(t *testing.T) {
 		resp, err := http.Get(server.URL)
 		if err == nil {
 			_ = resp.Body.Close()
@@ -52,8 +52,9 @@ func TestServesLoopback(t *testing.T) {
 	})
 }
 
-func TestMadeAgainOnlyWhenItMust(t *testing.T) {
-	made := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+var made = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func TestEnsureKeepsAUsableCertificate(t *testing.T) {
 	rows := map[string]struct {
 		meddle func(t *testing.T, files certs.Files)
 		after  time.Duration
@@ -83,6 +84,9 @@ func TestMadeAgainOnlyWhenItMust(t *testing.T) {
 			if diff := cmp.Diff(files, again); diff != "" {
 				t.Errorf("the files moved (-before +after):\n%s", diff)
 			}
+			if _, err := tls.LoadX509KeyPair(again.CA, again.Key); err != nil {
+				t.Error(err)
+			}
 			if same := read(t, again.CA) == before; same != row.same {
 				t.Errorf("certificate kept: %t, want %t", same, row.same)
 			}
@@ -91,7 +95,7 @@ func TestMadeAgainOnlyWhenItMust(t *testing.T) {
 }
 
 func replaceCert(t *testing.T, files certs.Files) {
-	other, err := certs.Ensure(t.TempDir(), time.Now())
+	other, err := certs.Ensure(t.TempDir(), made)
 	if err != nil {
 		t.Fatal(err)
 	}
