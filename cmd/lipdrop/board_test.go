@@ -41,7 +41,8 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-// What watch draws on a terminal.
+// watch draws one line for each job. If there are more jobs than lines, it draws a summary
+// and the most urgent jobs.
 func TestBoardOnATerminal(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	queued := func(j *followed) { j.QueuePosition, j.since = new(2), now.Add(-40*time.Second) }
@@ -114,7 +115,7 @@ func TestFollowOfNames(t *testing.T) {
 		play    func(*s3test.Bucket)
 		code    int
 		err     string
-		exit    int // of an error
+		exit    int // the exit status for the error
 	}{
 		{name: "a status that comes after a minute", pattern: "talk", play: func(b *s3test.Bucket) {
 			time.AfterFunc(time.Minute, func() { status(b, "talk", ledger.Waiting) })
@@ -159,7 +160,7 @@ func TestFollowOfNames(t *testing.T) {
 				}
 				code, err := f.untilEnd(t.Context())
 				if code != tt.code || tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err || exitCode(t.Context(), err) != tt.exit) {
-					t.Errorf("code %d, error %v", code, err)
+					t.Errorf("code %d, error %v; want code %d, error %q", code, err, tt.code, tt.err)
 				}
 				if tt.name == "a status that comes after a minute" && !strings.HasPrefix(out.String(), "talk has no status yet; a drop gets one within about 20 seconds\nThe name is the path below inbox/, without the suffix. Run: lipdrop jobs\ntalk: waiting\ntalk: succeeded") {
 					t.Errorf("prints %q", out.String())

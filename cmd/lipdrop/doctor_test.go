@@ -27,7 +27,7 @@ type stack struct {
 	runComfy     string // the parameter RunComfyBaseUrl
 	region       string // of the bucket; the stack's if empty
 	eventsOff    bool
-	lost         int // how many events of the bucket do not arrive; each later one is answered at once
+	lost         int // how many events of the bucket do not arrive; each later drop gets an answer file at once
 	disabledRule string
 	deadLetters  int
 	mapping      string // state of the event source mapping; Enabled if empty
@@ -105,7 +105,7 @@ func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveS3 answers for the bucket drops and the test file in it.
+// serveS3 serves the bucket drops and the test file in it.
 func (s *stack) serveS3(w http.ResponseWriter, r *http.Request) {
 	key := strings.TrimPrefix(r.URL.Path, "/drops/")
 	switch {
@@ -216,7 +216,7 @@ func TestDoctor(t *testing.T) {
 			properties["emotion"].(map[string]any)["enum"] = []string{"happy"}
 			delete(properties, "temperature")
 		}, want: "WRONG  RunComfy has changed the input of sync/react-1: emotion, temperature" + newer},
-		{name: "media that need not be there any more", aws: stack{token: "right"}, change: func(schema map[string]any) {
+		{name: "media that are no longer required", aws: stack{token: "right"}, change: func(schema map[string]any) {
 			schema["required"] = []string{"video_url"}
 		}, want: "WRONG  RunComfy has changed the input of sync/react-1: audio_url" + newer},
 		{name: "other prose and another default", aws: stack{token: "right"}, change: func(schema map[string]any) {
@@ -300,8 +300,8 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
-// With --drop, doctor drops a test file until the stack answers it, since the first
-// events of a bucket may not arrive, and removes it again.
+// With --drop, doctor drops a test file until it gets an answer file, because the first
+// events of a bucket may not arrive. Then doctor deletes both files.
 func TestDoctorDropsATestFile(t *testing.T) {
 	const unanswered = "WRONG  the test file lipdrop-doctor.check got no answer file within 0s\n" +
 		"       A bucket's events begin about five minutes after EventBridge was switched on; check again then. " +
@@ -311,7 +311,7 @@ func TestDoctorDropsATestFile(t *testing.T) {
 		aws       stack
 		args      string
 		interrupt bool   // after the first drop
-		want      string // a line, or two
+		want      string // a part of what doctor says
 		drops     int
 		deleted   []string
 	}{
@@ -342,7 +342,7 @@ func TestDoctorDropsATestFile(t *testing.T) {
 			var out, errs bytes.Buffer
 			run(ctx, append([]string{"doctor", "--stack", "lipdrop", "--drop", "--every", "0s"}, strings.Fields(tt.args)...), &out, &errs)
 			if !strings.Contains(out.String(), tt.want) || tt.aws.drops != tt.drops {
-				t.Errorf("%d test files, want %d; doctor says:\n%s", tt.aws.drops, tt.drops, out.String())
+				t.Errorf("%d test files, want %d; doctor says:\n%swant:\n%s", tt.aws.drops, tt.drops, out.String(), tt.want)
 			}
 			if diff := cmp.Diff(tt.deleted, tt.aws.deleted); diff != "" {
 				t.Errorf("deleted (-want +got):\n%s", diff)
@@ -351,5 +351,5 @@ func TestDoctorDropsATestFile(t *testing.T) {
 	}
 }
 
-// sessionToken is as long as one of a role on AWS.
+// sessionToken is as long as the session token of a role on AWS.
 var sessionToken = strings.Repeat("IQoJb3JpZ2luX2VjE", 90)

@@ -114,8 +114,8 @@ func (c *countedWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// get that is killed in the middle of 200 MB continues with the same command. At most
-// 8 MiB are sent twice.
+// If get is killed in the middle of 200 MiB, the same command continues the download. At
+// most 8 MiB are sent twice.
 func TestGetContinuesAfterAKill(t *testing.T) {
 	const size, tolerance = 200 << 20, 8 << 20
 	s := newArchivedStack(t, size)
@@ -157,7 +157,7 @@ func TestGetContinuesAfterAKill(t *testing.T) {
 	}
 	_ = first.Wait() // it was killed
 	if _, err := os.Stat(filepath.Join(dir, "talk.mp4")); err == nil {
-		t.Error("talk.mp4 has its name before it is whole")
+		t.Error("talk.mp4 exists before the download is complete")
 	}
 	if err := get().Wait(); err != nil {
 		t.Fatal(err)
@@ -171,6 +171,6 @@ func TestGetContinuesAfterAKill(t *testing.T) {
 	}
 	server.Close() // waits for its last response
 	if s.sent > size+tolerance {
-		t.Errorf("%d bytes were sent for %d", s.sent, size)
+		t.Errorf("%d bytes were sent, want at most %d", s.sent, size+tolerance)
 	}
 }

@@ -33,7 +33,7 @@ type Caps struct {
 // None reports whether there is no limit.
 func (c Caps) None() bool { return c == Caps{} }
 
-// Amount is what takes use of a day's caps.
+// Amount is how much of a day's caps is used.
 type Amount struct {
 	Jobs    int     `json:"jobs"`
 	Seconds float64 `json:"seconds"`
@@ -128,8 +128,8 @@ func (e *OverError) Error() string { return e.Reason }
 type Reservation struct {
 	Day  string
 	Take Take
-	// Used is what the takes of the day use with this one. CapUsed is how much of the
-	// fullest cap that is: 1 is all of it.
+	// Used is what the takes of the day use, including this one. CapUsed is the used
+	// part of the fullest cap: 1 is all of it.
 	Used    Amount
 	CapUsed float64
 }

@@ -56,7 +56,7 @@ func TestEstimate(t *testing.T) {
 			}
 			got := prices.Estimate(t.Context(), tt.model, tt.length)
 			if tt.want == 0 && got.USD != nil || tt.want != 0 && (got.USD == nil || *got.USD != tt.want) || got.Unknown != tt.unknown {
-				t.Errorf("%+v", got)
+				t.Errorf("%+v, want %v US dollars, unknown %q", got, tt.want, tt.unknown)
 			}
 			if warning := got.Warning(); (warning != "") != (tt.want == 0) || !strings.HasSuffix(warning, tt.unknown) {
 				t.Errorf("warning %q", warning)
@@ -77,7 +77,7 @@ func TestPriceThatIsNotKnown(t *testing.T) {
 			w.fake.Fault = func(*http.Request, []byte) *runcomfytest.Fault { return &fault }
 			first := prices.Estimate(t.Context(), "sync/react-1", time.Second)
 			if first.USD != nil || first.Unknown == "" || strings.Contains(first.Unknown, "canary") {
-				t.Errorf("%+v", first)
+				t.Errorf("%+v, want only a reason without the token", first)
 			}
 			for range 59 {
 				w.now = w.now.Add(time.Second)
@@ -86,12 +86,12 @@ func TestPriceThatIsNotKnown(t *testing.T) {
 				}
 			}
 			if w.requests != 1 {
-				t.Errorf("%d requests within a minute", w.requests)
+				t.Errorf("%d requests within a minute, want 1", w.requests)
 			}
 			w.fake.Fault = nil
 			w.now = w.now.Add(time.Second)
 			if got := prices.Estimate(t.Context(), "sync/react-1", time.Second); got.USD == nil || *got.USD != 0.16 {
-				t.Errorf("after a minute: %+v", got)
+				t.Errorf("after a minute: %+v, want 0.16 US dollars", got)
 			}
 		})
 	}
@@ -107,14 +107,14 @@ func (slowToken) Token(ctx context.Context) (string, error) {
 
 func (slowToken) Refused() {}
 
-// Without a token no request is made, so the reason does not speak of RunComfy's response.
+// Without a token no request is made, so the reason names the token, not a response.
 func TestPriceWithoutAToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		prices, w := newPrices()
 		prices.API.Token = slowToken{}
 		const want = "RunComfy did not say what the model costs: there is no usable token"
 		if got := prices.Estimate(t.Context(), "sync/react-1", time.Second); got.Unknown != want || w.requests != 0 {
-			t.Errorf("%d requests, %+v", w.requests, got)
+			t.Errorf("%d requests, %+v; want none, and %q", w.requests, got, want)
 		}
 	})
 }
@@ -139,10 +139,10 @@ func TestPriceIsKeptForADay(t *testing.T) {
 		w.now = w.now.Add(time.Hour)
 	}
 	if w.requests != 1 {
-		t.Errorf("%d requests in a day", w.requests)
+		t.Errorf("%d requests in a day, want 1", w.requests)
 	}
 	w.fake.Prices = map[string]runcomfytest.Price{"sync/react-1": {USD: 0.2, Unit: "second"}}
-	if got := prices.Estimate(t.Context(), "sync/react-1", time.Second); *got.USD != 0.2 || w.requests != 2 {
-		t.Errorf("%+v after %d requests", got, w.requests)
+	if got := prices.Estimate(t.Context(), "sync/react-1", time.Second); got.USD == nil || *got.USD != 0.2 || w.requests != 2 {
+		t.Errorf("%+v after %d requests, want 0.2 US dollars after 2", got, w.requests)
 	}
 }

@@ -95,8 +95,8 @@ func (m *Model) CheckMedia(property string, f media.Info) (problems []problem.Pr
 // overlong looks for a track that is longer than a limit, first among the exact lengths,
 // then among the estimates. It returns the length of the track, and words for it: the file
 // name if the file has no other track, or if both are too long (the length is then the
-// picture's), else the picture or the sound of the file. The words for the track of an audio
-// file are always its name. If no track is too long, the returned length is unknown.
+// picture's), else the picture or the sound of the file. For an audio file, the words are
+// always the file name. If no track is too long, the returned length is unknown.
 func overlong(f media.Info, limit time.Duration) (part string, l media.Length) {
 	for _, exact := range []bool{true, false} {
 		over := func(t *media.Track) bool { return t != nil && t.Length.D > limit && t.Length.Exact == exact }

@@ -29,7 +29,7 @@ func TestWildcardMatches(t *testing.T) {
 	})
 }
 
-// A listing that the number of listings cuts off is not the whole list.
+// If too few listings are left for the whole folder, below returns errCrowded, not a part of it.
 func TestBelowIsWholeOrCrowded(t *testing.T) {
 	storage := &s3test.Bucket{}
 	for i := range bucket.PageSize + 1 {
@@ -44,8 +44,8 @@ func TestBelowIsWholeOrCrowded(t *testing.T) {
 	}
 }
 
-// The time for a hostile input grows linearly with its length. Each row would take
-// hours if the time grew with the square.
+// The work for a hostile input grows at most linearly with its length. If it grew with the
+// square, the first two tests would not end in time.
 func TestExpensiveKeys(t *testing.T) {
 	t.Run("a pattern that nearly matches everywhere", func(t *testing.T) {
 		const n = 2 << 20

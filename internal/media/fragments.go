@@ -27,7 +27,7 @@ type fragments struct {
 type span struct {
 	start uint64 // presentation time of the first sample
 	end   uint64 // end of the last sample found so far
-	delay uint64 // the longest time between when a sample claims to be shown and when it is decoded
+	delay uint64 // the longest time by which a sample claims to be shown before it is decoded
 	frame uint64 // how long most samples last, by a majority vote
 	votes int    // samples of this length that no other sample has cancelled
 }

@@ -51,19 +51,19 @@ func (t *story) judgeName(name string, takes []ledger.Record) {
 	}
 	st := t.status(ledger.StatusKey(name))
 	says := fmt.Sprintf("the status of %s is %s %s, take %q (%s)", name, st.State, st.Code, st.Take, st.Reason)
-	answered := v.answer != nil && st.State == v.answer.state && (v.answer.code == "" || v.answer.code == st.Code) &&
-		(v.answer.state != ledger.Used || slices.Equal(st.Jobs, v.answer.jobs))
+	expected := v.result != nil && st.State == v.result.state && (v.result.code == "" || v.result.code == st.Code) &&
+		(v.result.state != ledger.Used || slices.Equal(st.Jobs, v.result.jobs))
 	withdrawn := v.gone && (st.State == ledger.Withdrawn || st.State == "")
 	switch {
 	case v.take != nil && st.Take == v.take.Take && st.State.Claimed():
 		t.compare(st, *v.take)
 		t.judgeWarnings(st, *v.take)
-	case answered, withdrawn:
-	case v.take == nil && v.answer == nil && !v.gone && st.State == ledger.Rejected && st.Code == problem.RefusedByRunComfy && t.refused[ledger.RecordKey(name, st.Take)]:
+	case expected, withdrawn:
+	case v.take == nil && v.result == nil && !v.gone && st.State == ledger.Rejected && st.Code == problem.RefusedByRunComfy && t.refused[ledger.RecordKey(name, st.Take)]:
 	default:
 		want := ""
-		if v.answer != nil {
-			want += fmt.Sprintf(", want %s %s %v", v.answer.state, v.answer.code, v.answer.jobs)
+		if v.result != nil {
+			want += fmt.Sprintf(", want %s %s %v", v.result.state, v.result.code, v.result.jobs)
 		}
 		if v.gone {
 			want += ", want withdrawn"

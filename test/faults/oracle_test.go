@@ -133,8 +133,8 @@ func TestVerdicts(t *testing.T) {
 			switch {
 			case v.take != nil:
 				got = fmt.Sprint("take ", 1+slices.IndexFunc(takes, func(rec ledger.Record) bool { return rec.Take == v.take.Take }))
-			case v.answer != nil:
-				got = fmt.Sprintf("%s %s", v.answer.state, v.answer.code)
+			case v.result != nil:
+				got = fmt.Sprintf("%s %s", v.result.state, v.result.code)
 			case v.gone:
 				got = "withdrawn"
 			}

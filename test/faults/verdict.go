@@ -13,7 +13,7 @@ import (
 // verdict says what a status may be about: the result of the files, a take, or
 // either of them.
 type verdict struct {
-	answer *want
+	result *want
 	gone   bool // withdrawn, or no status if there never was one
 	take   *ledger.Record
 	why    string // the explanation for a finding
@@ -37,7 +37,7 @@ func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
 	}
 	v := verdict{why: "its files make no job"}
 	if has {
-		v.answer = &w
+		v.result = &w
 	} else {
 		v.gone, v.why = true, "its files are gone"
 	}
@@ -47,7 +47,7 @@ func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
 	v.take = last
 	if !droppedSince(name, acts, *last) {
 		// Only deletions came after the take, so the status is about the take.
-		v.answer, v.gone, v.why = nil, false, "it ran, and only deletions came later"
+		v.result, v.gone, v.why = nil, false, "it ran, and only deletions came later"
 		return v
 	}
 	if has && w.stamp() > last.Take[:16] && slices.ContainsFunc(w.files, func(f file) bool { return f.dropped.After(last.Times.Claimed.Add(margin)) }) &&
@@ -74,7 +74,7 @@ func verdictOfJob(name string, acts []act, takes []ledger.Record, w want, last *
 	case last != nil && left:
 		return verdict{take: last, why: "a deletion exposed older files"}
 	case presetsClashed(acts, w):
-		return verdict{answer: &want{state: ledger.Rejected, code: problem.Ambiguous}, why: "the folder had two presets"}
+		return verdict{result: &want{state: ledger.Rejected, code: problem.Ambiguous}, why: "the folder had two presets"}
 	}
 	return verdict{why: "its files are complete but never ran"}
 }
@@ -146,8 +146,8 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 	return left, mayRun
 }
 
-// leftBy reports whether a take used the deleted file, but not all of these files. Of
-// these files, it must have used those whose stem is the name itself.
+// leftBy reports whether a take used the deleted file and each of these files whose stem is
+// the name itself, but not all of these files.
 func leftBy(name string, deletion act, takes []ledger.Record, files []file) bool {
 	return slices.ContainsFunc(takes, func(rec ledger.Record) bool {
 		return rec.Uses(deletion.key) && !made(rec, files) && !slices.ContainsFunc(files, func(f file) bool {

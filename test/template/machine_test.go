@@ -44,7 +44,7 @@ func TestTasksRetryLambdasErrors(t *testing.T) {
 		}
 	}
 	if tasks != 2 {
-		t.Errorf("the machine has %d tasks", tasks)
+		t.Errorf("the machine has %d tasks, want 2", tasks)
 	}
 }
 
@@ -63,7 +63,7 @@ func TestTemplateHasEachSubstitutionOfTheMachine(t *testing.T) {
 	m := shippedMachine(t)
 	for state, function := range map[string]string{"Poll": "${PollFunctionArn}", "Archive": "${ArchiveFunctionArn}"} {
 		if got := m.States[state].Arguments.FunctionName; got != function {
-			t.Errorf("%s calls %s", state, got)
+			t.Errorf("%s calls %s, want %s", state, got, function)
 		}
 		// China and GovCloud accept a definition that names another partition, and fail when it runs.
 		if got := m.States[state].Resource; got != "arn:${Partition}:states:::lambda:invoke" {

@@ -55,8 +55,8 @@ func TestStoppedExecution(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// failedUnseen returns a world in which the job of a pair has failed at RunComfy, which no
-// function has noticed.
+// failedUnseen returns a world in which the job of a pair has failed at RunComfy, and no
+// function has noticed this.
 func failedUnseen(t *testing.T) *world.World {
 	t.Helper()
 	w := worldtest.New(t)
@@ -175,7 +175,7 @@ func TestCancelResponses(t *testing.T) {
 						t.Errorf("status %s %s (%s)", st.State, st.Code, st.Reason)
 					}
 				case fault.Name != "unknown outcome":
-					t.Errorf("%d jobs cancelled at RunComfy", cancelled)
+					t.Errorf("%d jobs cancelled at RunComfy, want 1", cancelled)
 				case by == "stop":
 					st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
 					if err := w.Redrive("ads/talk", st.Take); err != nil {
@@ -194,8 +194,8 @@ func TestCancelResponses(t *testing.T) {
 	}
 }
 
-// An execution is stopped, and RunComfy no longer knows the job. This is believed after a few
-// minutes, and the reason does not say whether the job is paid for.
+// An execution is stopped, and RunComfy no longer knows the job. After a few minutes cancel
+// records the take as failed. The reason does not say whether the job is paid for.
 func TestStopOfAnUnknownJob(t *testing.T) {
 	unknown := worldtest.Fault(t, runcomfytest.CallCancel, "unknown request")
 	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) { setFaults(w, &unknown, &unknown) })
@@ -205,8 +205,8 @@ func TestStopOfAnUnknownJob(t *testing.T) {
 	}
 }
 
-// RunComfy cannot cancel the job for an hour, and does not know its result. Only a
-// cancellation says that there is nothing to cancel, so the job is cancelled after the hour.
+// RunComfy cannot cancel the job for an hour, and does not know its result. The response to
+// /result is no proof that there is no job, so cancel continues until the job is cancelled.
 func TestCancelWhileTheResultIsUnknown(t *testing.T) {
 	broken, unknown := worldtest.Fault(t, runcomfytest.CallCancel, "503"), worldtest.Fault(t, runcomfytest.CallResult, "unknown request")
 	w := stopped(t, 3*time.Hour, time.Minute, func(w *world.World) { setFaults(w, &broken, &unknown) })

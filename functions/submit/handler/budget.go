@@ -10,8 +10,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// estimate writes what a job costs by RunComfy's base price into its record, or why that
-// is not known.
+// estimate writes the cost of a job at RunComfy's base price into its record, or a warning
+// that says why the cost is not known.
 func (h *Handler) estimate(ctx context.Context, rec *ledger.Record, length time.Duration) {
 	estimate := h.Prices.Estimate(ctx, rec.Model, length)
 	rec.EstimateUSD = estimate.USD

@@ -80,8 +80,8 @@ func TestPaidJobOfADividedChange(t *testing.T) {
 	}
 }
 
-// Every job of a divided change runs once, wherever submit dies, and if messages are
-// lost, come twice or out of order.
+// Every job of a divided change runs once, even if submit dies, or if messages are lost,
+// repeated or out of order.
 func TestDividedChange(t *testing.T) {
 	faults := map[string]func(w *world.World, n int) func(world.Call, bool) error{
 		"submit dies": func(_ *world.World, n int) func(world.Call, bool) error {
@@ -152,10 +152,10 @@ func TestDividedChange(t *testing.T) {
 						}
 					}
 					if charges := w.RunComfy.Charges(); unknown > 1 || charges > 12 || charges < 12-unknown || len(w.Dead) > 0 {
-						t.Errorf("%d charges, %d unknown, %d dead letters", charges, unknown, len(w.Dead))
+						t.Errorf("%d charges, %d unknown, %d dead letters; want a charge for each of 12 jobs, at most 1 of them unknown", charges, unknown, len(w.Dead))
 					}
 					if st := w.Status(change.own); st.State != ledger.Used || len(st.Jobs) != 12 {
-						t.Errorf("%s is %s, %s, used by %s", change.own, st.State, st.Reason, st.Jobs)
+						t.Errorf("%s is %s, %s, used by %s; want used by 12 jobs", change.own, st.State, st.Reason, st.Jobs)
 					}
 				})
 			}
@@ -196,8 +196,8 @@ func TestHeldJobsOfADividedChange(t *testing.T) {
 	}
 }
 
-// A dropped file that is deleted, or a job.json that names no more matches, concerns
-// as many names as the file that was there before.
+// A change that takes the file or the matches from many jobs concerns as many names as the
+// drop did. No invocation makes more than mostRequests requests.
 func TestManyJobsWithoutTheirFile(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.SetBalanceEmpty(true)
@@ -224,14 +224,14 @@ func TestManyJobsWithoutTheirFile(t *testing.T) {
 	worldtest.WantCharges(t, w, 0)
 }
 
-// Only submit itself sends messages of its own form, so another one is an error.
+// Only submit sends messages of this form, so one that it would not send is an error.
 func TestMessagesOfSubmitAreParsedStrictly(t *testing.T) {
 	const cause = `{"lipdrop": {"key": "inbox/talk.mp4", `
 	tests := map[string]string{
 		"":                             cause + `"subjects": [{"stem": "inbox/talk.de"}]}}`,
 		"another member":               cause + `"subjects": [{"stem": "inbox/talk.de"}], "x": 1}}`,
 		"another member of a subject":  cause + `"subjects": [{"stem": "inbox/talk.de", "x": 1}]}}`,
-		"something beside it":          cause + `"subjects": [{"stem": "inbox/talk.de"}]}, "detail-type": "Object Created"}`,
+		"a member beside lipdrop":      cause + `"subjects": [{"stem": "inbox/talk.de"}]}, "detail-type": "Object Created"}`,
 		"neither subjects nor a limit": cause + `"last": true}}`,
 		"subjects and a limit":         cause + `"subjects": [{"stem": "inbox/talk.de"}], "mostJobs": 5}}`,
 		"a key elsewhere":              `{"lipdrop": {"key": "outbox/talk.mp4", "subjects": [{"stem": "inbox/talk.de"}]}}`,
@@ -250,16 +250,16 @@ func TestMessagesOfSubmitAreParsedStrictly(t *testing.T) {
 			w := worldtest.New(t)
 			failed, err := w.Submit(events.SQSMessage{MessageId: "1", EventSource: "aws:sqs", Body: body})
 			if err != nil || (len(failed) == 0) != (name == "") {
-				t.Errorf("failed: %v, %v", failed, err)
+				t.Errorf("failed messages %v, want a failure: %t (%v)", failed, name != "", err)
 			}
-			if st := w.Status("talk.de"); (st.State == "") != (name != "") && name != "" {
-				t.Errorf("talk.de is %s", st.State)
+			if st := w.Status("talk.de"); name != "" && st.State != "" {
+				t.Errorf("talk.de is %s, want no status", st.State)
 			}
 		})
 	}
 }
 
-// A message stays below 256 KiB, which every SQS accepts, with the longest names.
+// With the longest names, a message has at most 256 KiB, which AWS and its emulators accept.
 func TestMessagesFitTheQueue(t *testing.T) {
 	w := worldtest.New(t)
 	w.Settings.MaxJobsPerDrop = 1000

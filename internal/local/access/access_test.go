@@ -51,7 +51,7 @@ func TestHosts(t *testing.T) {
 			w := httptest.NewRecorder()
 			server.ServeHTTP(w, r)
 			if w.Code != tt.want {
-				t.Errorf("answered %d, want %d", w.Code, tt.want)
+				t.Errorf("HTTP %d, want %d", w.Code, tt.want)
 			}
 		})
 	}
@@ -80,7 +80,7 @@ func signed(t *testing.T, now func() time.Time) (url string, served *int) {
 	server := httptest.NewServer(s.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		*served++
 		if body, err := io.ReadAll(r.Body); err != nil || !bytes.HasPrefix(body, []byte("{")) {
-			t.Errorf("what is served has the body %q (%v)", body, err)
+			t.Errorf("the handler receives the body %q (%v)", body, err)
 		}
 		_, _ = io.WriteString(w, "{}")
 	})))
@@ -131,7 +131,7 @@ func TestSignaturesOfTheSDK(t *testing.T) {
 				})
 				if tt.code == "" {
 					if err != nil || *served != 1 {
-						t.Errorf("%v, served %d times", err, *served)
+						t.Errorf("%v, served %d times; want no error, 1", err, *served)
 					}
 					return
 				}
@@ -144,8 +144,8 @@ func TestSignaturesOfTheSDK(t *testing.T) {
 	}
 }
 
-// Somebody changes a signed request and sends it again.
-func TestSignedRequestsAreNotChanged(t *testing.T) {
+// A signed request that somebody changes and sends again is refused.
+func TestChangedRequestsAreRefused(t *testing.T) {
 	seen := make(chan *http.Request, 1)
 	url, served := signed(t, time.Now)
 	client := sfn.New(sfn.Options{
@@ -197,7 +197,7 @@ func TestSignedRequestsAreNotChanged(t *testing.T) {
 			}
 			defer func() { _ = res.Body.Close() }()
 			if res.StatusCode != tt.want || *served != map[int]int{200: 1, 403: 0}[tt.want] {
-				t.Errorf("answered %d and served %d times, want %d", res.StatusCode, *served, tt.want)
+				t.Errorf("HTTP %d and served %d times, want HTTP %d", res.StatusCode, *served, tt.want)
 			}
 		})
 	}
