@@ -107,6 +107,8 @@ func TestProblems(t *testing.T) {
 		{name: "empty", text: "", want: []string{"l.csv has no rows. Add a row for each job."}},
 		{name: "a header only", text: header, want: []string{"l.csv has no rows. Add a row for each job."}},
 		{name: "no header", text: good + good, want: []string{"row 1: the first row names none of the columns of a list. Begin the list with the names of the columns, such as name, video, audio and model."}},
+		{name: "a line that names no separator", text: "sep=\r\nname,video\r\n", want: []string{"row 1: the first row names none of the columns of a list. Begin the list with the names of the columns, such as name, video, audio and model."}},
+		{name: "a line that names a quote as the separator", text: "sep=\"\nname,video\n", want: []string{`row 1, column A: a double quote is inside a cell that has no quotes around it. Put the whole cell in double quotes, and write "" for each quote inside it.`}},
 		{name: "an unknown column", text: "name,video,audio,emtion\na,a.mp4,a.wav,happy\n",
 			want: []string{`row 1, column D (emtion): there is no column "emtion" (the nearest is "emotion"). Rename it to emotion, or remove it.`}},
 		{name: "a column twice", text: "name,video,audio,Audio\na,a.mp4,a.wav,b.wav\n", want: []string{"row 1, column D (audio): column C (audio) has the same name. Remove one of the two columns."}},

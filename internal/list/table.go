@@ -17,9 +17,9 @@ import (
 // byteOrderMark begins the files that Excel saves as UTF-8.
 var byteOrderMark = []byte("\ufeff")
 
-// separatorLine matches a first line that says the separator. Some programs write it for
-// Excel.
-var separatorLine = regexp.MustCompile(`^(?i)"?sep=(.)"?\r?\n`)
+// separatorLine matches a first line that names the separator, an ASCII character. Some
+// programs write it for Excel.
+var separatorLine = regexp.MustCompile(`^(?i)"?sep=([\t !#-~])"?\r?\n`)
 
 const saveAsUTF8 = "Save the list as CSV UTF-8."
 
