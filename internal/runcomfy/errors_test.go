@@ -231,7 +231,7 @@ func TestABodyThatBreaksOff(t *testing.T) {
 		}))
 		client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}
 		id, err := client.Submit(t.Context(), "a/b", nil)
-		if kind := verdictOf(err).kind; id != tt.id || kind != tt.kind {
+		if kind := classOf(err).kind; id != tt.id || kind != tt.kind {
 			t.Errorf("%s under HTTP %d: id %q, error %v", tt.body, tt.status, id, err)
 		}
 		server.Close()

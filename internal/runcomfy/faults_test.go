@@ -15,34 +15,34 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// verdict is what a caller can tell from one call.
-type verdict struct {
+// class is what the error of one call says to a caller.
+type class struct {
 	ok      bool
 	kind    runcomfy.Kind
 	notSent bool
 }
 
 var (
-	answered   = verdict{ok: true}
-	unanswered = verdict{}
-	notSent    = verdict{notSent: true}
+	succeeded  = class{ok: true}
+	noResponse = class{}
+	notSent    = class{notSent: true}
 )
 
-func of(kind runcomfy.Kind) verdict { return verdict{kind: kind} }
+func of(kind runcomfy.Kind) class { return class{kind: kind} }
 
-func verdictOf(err error) verdict {
-	v := verdict{ok: err == nil, notSent: runcomfy.NotSent(err)}
+func classOf(err error) class {
+	v := class{ok: err == nil, notSent: runcomfy.NotSent(err)}
 	if e := (*runcomfy.Error)(nil); errors.As(err, &e) {
 		v.kind = e.Kind()
 	}
 	return v
 }
 
-// common are the verdicts that are the same for every call.
-var common = map[string]verdict{
+// common are the classes of the faults that every call reports in the same way.
+var common = map[string]class{
 	"not sent":             notSent,
-	"reset":                unanswered,
-	"silence":              unanswered,
+	"reset":                noResponse,
+	"silence":              noResponse,
 	"429":                  of(runcomfy.KindThrottled),
 	"429 with Retry-After": of(runcomfy.KindThrottled),
 	"503":                  of(runcomfy.KindUnavailable),
@@ -68,9 +68,9 @@ var common = map[string]verdict{
 	"unknown request":      of(runcomfy.KindUnknownRequest),
 }
 
-var submitVerdicts = map[string]verdict{
-	"accepted, then reset":         unanswered,
-	"accepted, then silence":       unanswered,
+var submitClasses = map[string]class{
+	"accepted, then reset":         noResponse,
+	"accepted, then silence":       noResponse,
 	"accepted, then cut off":       of(runcomfy.KindUnavailable),
 	"accepted, then 500":           of(runcomfy.KindUnavailable),
 	"accepted, then 502 page":      of(runcomfy.KindUnavailable),
@@ -83,8 +83,8 @@ var submitVerdicts = map[string]verdict{
 	"accepted, without an id":      of(runcomfy.KindUnavailable),
 	"accepted, with a null id":     of(runcomfy.KindUnavailable),
 	"accepted, with an invalid id": of(runcomfy.KindUnavailable),
-	"accepted as 202":              answered,
-	"accepted, with only the id":   answered,
+	"accepted as 202":              succeeded,
+	"accepted, with only the id":   succeeded,
 	"no balance as 200":            of(runcomfy.KindBalance),
 	"no balance as 400":            of(runcomfy.KindBalance),
 	"bad model":                    of(runcomfy.KindBadModel),
@@ -94,8 +94,8 @@ var submitVerdicts = map[string]verdict{
 	"422":                          of(runcomfy.KindBadInput),
 }
 
-// ways are the two to reach the fake: by a socket, and without one. Each
-// returns a client and what waits for the requests that are under way.
+// ways are the two ways to reach the fake: over a socket and in memory. Each returns a
+// client, and a function that waits for the requests under way.
 var ways = map[string]func(*runcomfytest.Server) (client *runcomfy.Client, wait func()){
 	"socket": func(fake *runcomfytest.Server) (*runcomfy.Client, func()) {
 		server := httptest.NewServer(fake)
@@ -110,8 +110,8 @@ func clip(context.Context, string) (io.ReadCloser, error) {
 	return io.NopCloser(strings.NewReader("clip")), nil
 }
 
-// faultyFake returns a fake with one fault for one call, and a context that
-// ends where the fault is silence.
+// faultyFake returns a fake with one fault for one call, and a context that ends with that
+// call if the fault is Silence.
 func faultyFake(t *testing.T, call runcomfytest.Call, fault runcomfytest.Fault) (*runcomfytest.Server, context.Context) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -130,8 +130,7 @@ func faultyFake(t *testing.T, call runcomfytest.Call, fault runcomfytest.Fault) 
 	}, ctx
 }
 
-// What a caller may repeat was not charged: that is the promise that a paid
-// POST is never repeated.
+// No submit that a caller may repeat was charged, so a paid POST is never repeated.
 func TestSubmitFaults(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
 		for way, reach := range ways {
@@ -141,14 +140,14 @@ func TestSubmitFaults(t *testing.T) {
 				_, err := client.Submit(ctx, "a/b", map[string]any{"video_url": "https://b.example/a.mp4"})
 				wait()
 				charged := fake.Charges()
-				got := verdictOf(err)
+				got := classOf(err)
 
-				want, known := submitVerdicts[fault.Name]
+				want, known := submitClasses[fault.Name]
 				if !known {
 					want, known = common[fault.Name]
 				}
 				if fault.Break == runcomfytest.NotSent && way == "socket" {
-					want = unanswered
+					want = noResponse
 				}
 				if !known || got != want {
 					t.Errorf("%+v, want %+v: %v", got, want, err)
@@ -156,9 +155,9 @@ func TestSubmitFaults(t *testing.T) {
 				if wantCharged := map[bool]int{true: 1}[fault.Accept]; charged != wantCharged {
 					t.Errorf("charged %d times, want %d", charged, wantCharged)
 				}
-				mayBeTaken := got.ok || !got.notSent && (got.kind == "" || got.kind == runcomfy.KindUnavailable)
-				if charged > 0 && !mayBeTaken {
-					t.Errorf("a job that was charged counts as not taken: %v", err)
+				mayBeAccepted := got.ok || !got.notSent && (got.kind == "" || got.kind == runcomfy.KindUnavailable)
+				if charged > 0 && !mayBeAccepted {
+					t.Errorf("the job was charged, but the error means that RunComfy did not accept it: %v", err)
 				}
 			})
 		}
@@ -184,11 +183,11 @@ func TestFaultsOfTheOtherCalls(t *testing.T) {
 			return err
 		},
 	}
-	broken := map[string]verdict{
+	broken := map[string]class{
 		"no word":                 of(runcomfy.KindUnavailable),
 		"no outcome":              of(runcomfy.KindUnavailable),
-		"accepted, then reset":    unanswered,
-		"accepted, then silence":  unanswered,
+		"accepted, then reset":    noResponse,
+		"accepted, then silence":  noResponse,
 		"accepted, then 502 page": of(runcomfy.KindUnavailable),
 	}
 	for call, do := range calls {
@@ -208,12 +207,12 @@ func TestFaultsOfTheOtherCalls(t *testing.T) {
 						want, known = broken[fault.Name]
 					}
 					if !known {
-						want = answered
+						want = succeeded
 					}
 					if fault.Break == runcomfytest.NotSent && way == "socket" {
-						want = unanswered
+						want = noResponse
 					}
-					if got := verdictOf(err); got != want {
+					if got := classOf(err); got != want {
 						t.Errorf("%+v, want %+v: %v", got, want, err)
 					}
 				})
@@ -222,7 +221,7 @@ func TestFaultsOfTheOtherCalls(t *testing.T) {
 	}
 }
 
-// A job that has ended ends right whatever form its answers have.
+// Result returns how a job ended, whatever form RunComfy's response has.
 func TestFormsOfAResult(t *testing.T) {
 	const input = "https://b.example/a.mp4"
 	scripts := map[runcomfy.ResultStatus]runcomfytest.Script{
@@ -253,10 +252,10 @@ func TestFormsOfAResult(t *testing.T) {
 					t.Fatalf("state %q, error %v", got.State, err)
 				}
 				if wantOutput := state == runcomfy.ResultSucceeded; wantOutput != (len(got.Outputs) == 1) || slices.Contains(got.Outputs, input) {
-					t.Errorf("outputs %v", got.Outputs)
+					t.Errorf("outputs %v, want one, not the input, if the job succeeded", got.Outputs)
 				}
 				if wantFailure := state == runcomfy.ResultFailed && fault.Name != "error as null"; wantFailure != strings.Contains(got.Failure, "face not found") {
-					t.Errorf("failure %q", got.Failure)
+					t.Errorf("failure %q; it holds RunComfy's reason: want %t", got.Failure, wantFailure)
 				}
 			})
 		}

@@ -11,8 +11,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/origins"
 )
 
-// Whatever bytes a server sends, no error contains the query of its address, and no
-// error is long.
+// Whatever bytes a server sends, no error contains the query of the URL, and no error is
+// long.
 func TestResponsesThatQuoteTheQuery(t *testing.T) {
 	const redirect = "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: "
 	tests := map[string]string{
@@ -60,10 +60,10 @@ func TestResponsesThatQuoteTheQuery(t *testing.T) {
 			}
 			_, err = c.Copy(t.Context(), address+"/talk.mp4?"+secret, named)
 			if err == nil {
-				t.Fatal("copied")
+				t.Fatal("the copy succeeded, want an error")
 			}
 			if said := err.Error(); strings.Contains(said, secret) || len(said) > 500 {
-				t.Errorf("the error has %d bytes: %.300s", len(said), said)
+				t.Errorf("the error has %d bytes, want at most 500 without the query: %.300s", len(said), said)
 			}
 		})
 	}
