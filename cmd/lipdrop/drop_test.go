@@ -33,8 +33,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// through makes a folder with which the command finds the stack, but reaches its S3
-// server through a handler, which returns false to pass a request on.
+// through returns a folder for --dir with which the command reaches the stack's S3 server
+// through a proxy. The proxy passes a request on if handle returns false.
 func (r *running) through(handle func(w http.ResponseWriter, req *http.Request) bool) string {
 	r.t.Helper()
 	text, err := os.ReadFile(filepath.Join(r.dir, "ports.json"))
@@ -72,7 +72,7 @@ func (r *running) through(handle func(w http.ResponseWriter, req *http.Request) 
 	return dir
 }
 
-// addFree appends bytes to an MP4 file, in a box that players ignore.
+// addFree appends n bytes to an MP4 file, as a box that players ignore.
 func addFree(t *testing.T, path string, n int) {
 	t.Helper()
 	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
@@ -88,8 +88,8 @@ func addFree(t *testing.T, path string, n int) {
 	}
 }
 
-// If there are many jobs, print writes one line for each job that starts. A file that starts
-// none still says why.
+// If there are many jobs, print writes one line for each job that starts. For a file that
+// starts none, it still writes the reason.
 func TestPrintManyJobs(t *testing.T) {
 	p := &plan{}
 	for range detailed + 1 {
@@ -102,7 +102,7 @@ func TestPrintManyJobs(t *testing.T) {
 	p.print(&terminal{w: &out})
 	want := strings.Repeat("talk: one job of m, of unknown length\n", detailed+1) + "lone: waiting\n  waiting_for_audio: the voice is missing\n"
 	if !strings.HasPrefix(out.String(), want) {
-		t.Errorf("printed:\n%s", &out)
+		t.Errorf("printed:\n%s\nwant it to begin with:\n%s", &out, want)
 	}
 }
 
@@ -113,7 +113,7 @@ func TestPrintSameFiles(t *testing.T) {
 		var out bytes.Buffer
 		p.printTotal(&terminal{w: &out})
 		if got := strings.Contains(out.String(), "add --force"); got != want {
-			t.Errorf("%s: printed:\n%s", state, &out)
+			t.Errorf("%s: --force is advised: %t, want %t; printed:\n%s", state, got, want, &out)
 		}
 	}
 }
@@ -125,22 +125,26 @@ func TestDrop(t *testing.T) {
 	}
 	stack := startStack(t, local.Options{Dir: t.TempDir()})
 	stack.Fake().Script = func(string, map[string]any) runcomfytest.Script { return runcomfytest.Script{Queue: time.Hour} }
-	var priceless atomic.Bool
+	var noPrice atomic.Bool
 	stack.Fake().Fault = func(req *http.Request, _ []byte) *runcomfytest.Fault {
-		if call, _ := runcomfytest.CallOf(req); call == runcomfytest.CallModel && priceless.Load() {
+		if call, _ := runcomfytest.CallOf(req); call == runcomfytest.CallModel && noPrice.Load() {
 			return &runcomfytest.Fault{Status: http.StatusNotFound}
 		}
 		return nil
 	}
 
-	// command runs the command and returns what it prints.
-	command := func(t *testing.T, code int, args ...string) string {
+	// command runs the command, checks that it prints the wanted text, and returns what it prints.
+	command := func(t *testing.T, code int, want string, args ...string) string {
 		t.Helper()
 		var out, errs bytes.Buffer
 		if got := run(t.Context(), args, &out, &errs); got != code {
 			t.Fatalf("%v: exit code %d, want %d\n%s%s", args, got, code, &out, &errs)
 		}
-		return out.String() + errs.String()
+		printed := out.String() + errs.String()
+		if !strings.Contains(printed, want) {
+			t.Errorf("%v: %q is not in:\n%s", args, want, printed)
+		}
+		return printed
 	}
 	charges := func(t *testing.T, want int) {
 		t.Helper()
@@ -167,13 +171,11 @@ func TestDrop(t *testing.T) {
 	t.Run("only changed rows are charged", func(t *testing.T) {
 		lay(t, map[string]string{"talk.mp4": "@clip.mp4", "voice.wav": "@voice.wav"})
 		writeList(t, func(int) string { return "" })
-		if out := command(t, 0, "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--yes"); !strings.Contains(out, "500 jobs to start, 1265.5 s of output; 502 files to send") {
-			t.Errorf("%s", out)
-		}
+		command(t, 0, "500 jobs to start, 1265.5 s of output; 502 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--yes")
 		charges(t, rows)
 		media, err := keysBelow(t.Context(), stack.bucket, "inbox/spring/campaign/.media/")
 		if err != nil || len(media) != 2 {
-			t.Errorf("media %v, %v", media, err)
+			t.Errorf("media %v, %v, want 2", media, err)
 		}
 		writeList(t, func(row int) string {
 			if row%25 == 0 {
@@ -181,13 +183,9 @@ func TestDrop(t *testing.T) {
 			}
 			return ""
 		})
-		if out := command(t, 0, "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--yes"); !strings.Contains(out, "20 jobs to start, 50.6 s of output; 20 files to send") {
-			t.Errorf("%s", out)
-		}
+		command(t, 0, "20 jobs to start, 50.6 s of output; 20 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--yes")
 		charges(t, rows+20)
-		if out := command(t, 0, "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir); !strings.Contains(out, "0 jobs to start; 0 files to send; the bucket holds 502 files already") {
-			t.Errorf("%s", out)
-		}
+		command(t, 0, "0 jobs to start; 0 files to send; the bucket holds 502 files already", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir)
 		// A voice that changes is another medium, so every row that uses it changes.
 		voice, err := os.ReadFile("voice.wav")
 		if err != nil {
@@ -197,12 +195,10 @@ func TestDrop(t *testing.T) {
 		if err := os.WriteFile("voice.wav", voice, 0o666); err != nil {
 			t.Fatal(err)
 		}
-		if out := command(t, 0, "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--dry-run"); !strings.Contains(out, "500 jobs to start, 1265.5 s of output; 501 files to send") {
-			t.Errorf("%s", out)
-		}
+		command(t, 0, "500 jobs to start, 1265.5 s of output; 501 files to send", "drop", "campaign.csv", "--to", "spring", "--dir", stack.dir, "--dry-run")
 		records, err := keysBelow(t.Context(), stack.bucket, "jobs/spring/campaign/")
 		if err != nil || len(records) != rows+20 {
-			t.Errorf("%d records, %v", len(records), err)
+			t.Errorf("%d records, %v, want %d", len(records), err, rows+20)
 		}
 		charges(t, rows+20)
 	})
@@ -222,9 +218,8 @@ func TestDrop(t *testing.T) {
 			}
 			return false
 		})
-		out := command(t, 1, "drop", "wrong.csv", "--dir", dir, "--yes")
+		out := command(t, 1, "nothing was sent:", "drop", "wrong.csv", "--dir", dir, "--yes")
 		for _, want := range []string{
-			"nothing was sent:",
 			`wrong.csv: row 3, column C (video): there is no file gone.mp4`, "Name a file of this computer, as a path from the folder of the list.",
 			"wrong.csv: row 4, column D (audio): empty.wav is empty",
 			"wrong.csv: row 5, column D (audio): fake.wav",
@@ -238,7 +233,7 @@ func TestDrop(t *testing.T) {
 			}
 		}
 		if strings.Contains(out, "row 2") || strings.Count(out, "row 9, column C (video): voice.wav is an audio file") != 1 || puts > 0 {
-			t.Errorf("%d requests write; %s", puts, out)
+			t.Errorf("%d requests write, want 0; want no problem of row 2, and one of row 9:\n%s", puts, out)
 		}
 	})
 
@@ -253,10 +248,8 @@ func TestDrop(t *testing.T) {
 			_, _ = io.WriteString(w, `<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
 			return true
 		})
-		out := command(t, exitCredentials, "drop", "talk.mp4", "talk.wav", "--dir", dir, "--to", "reader", "--yes")
-		if !strings.Contains(out, "your credentials lack the permission s3:PutObject on arn:aws:s3:::lipdrop/inbox/reader/talk.mp4") {
-			t.Error(out)
-		}
+		command(t, exitCredentials, "your credentials lack the permission s3:PutObject on arn:aws:s3:::lipdrop/inbox/reader/talk.mp4",
+			"drop", "talk.mp4", "talk.wav", "--dir", dir, "--to", "reader", "--yes")
 	})
 
 	// The command is killed in the middle of an upload of 200 MB. The same command again
@@ -293,7 +286,7 @@ func TestDrop(t *testing.T) {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), asCommand+"="+string(args))
 		cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-		if _, err := cmd.StdinPipe(); err != nil {
+		if _, err := cmd.StdinPipe(); err != nil { // the command ends with its standard input
 			t.Fatal(err)
 		}
 		if err := cmd.Start(); err != nil {
@@ -302,7 +295,7 @@ func TestDrop(t *testing.T) {
 		select {
 		case <-middle:
 		case <-time.After(patience):
-			t.Error("the middle was not reached")
+			t.Error("the command does not send part 7")
 		}
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
@@ -312,7 +305,7 @@ func TestDrop(t *testing.T) {
 		killing = false
 		mu.Unlock()
 		close(dead)
-		command(t, 0, "drop", "big.mp4", "big.wav", "--dir", dir, "--to", "killed", "--yes")
+		command(t, 0, "", "drop", "big.mp4", "big.wav", "--dir", dir, "--to", "killed", "--yes")
 		twice := 0
 		for _, n := range sent {
 			twice += n - 1
@@ -331,7 +324,7 @@ func TestDrop(t *testing.T) {
 		charges(t, before+1)
 	})
 
-	// Ctrl-C ends an upload; the same command continues.
+	// Ctrl-C ends an upload; the same command continues it.
 	t.Run("interrupted", func(t *testing.T) {
 		lay(t, map[string]string{"big.mp4": "@clip.mp4", "big.wav": "@voice.wav"})
 		addFree(t, "big.mp4", 40<<20)
@@ -345,33 +338,29 @@ func TestDrop(t *testing.T) {
 		var out, errs bytes.Buffer
 		args := []string{"drop", "big.mp4", "big.wav", "--dir", dir, "--to", "interrupted", "--yes"}
 		if code := run(ctx, args, &out, &errs); code != exitInterrupted || !strings.Contains(errs.String(), "interrupted; run the same command again to send the rest") {
-			t.Errorf("exit code %d: %s", code, &errs)
+			t.Errorf("exit code %d, want %d and advice to run the command again: %s", code, exitInterrupted, &errs)
 		}
-		if said := command(t, 0, args...); !strings.Contains(said, "sent 2 files") {
-			t.Error(said)
-		}
+		command(t, 0, "sent 2 files", args...)
 	})
 
 	// Nothing is sent if the estimate is above --max-usd, or if it is not known.
 	t.Run("limits", func(t *testing.T) {
 		lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
-		if out := command(t, 1, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "0.01"); !strings.Contains(out, "nothing was sent: --max-usd allows $0.0100, and the estimate is: about $") {
-			t.Error(out)
+		limited := func(code int, limit, want string) {
+			t.Helper()
+			command(t, code, want, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd="+limit)
 		}
-		if out := command(t, 1, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "0"); !strings.Contains(out, "nothing was sent: --max-usd allows $0.0000, and") {
-			t.Error(out)
-		}
-		command(t, 2, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd=-1")
-		command(t, 2, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "nan")
-		priceless.Store(true)
-		if out := command(t, 1, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "100"); !strings.Contains(out, "nothing was sent: --max-usd allows $100.00, and the estimate is: the cost is not known: ") {
-			t.Error(out)
-		}
-		priceless.Store(false)
+		limited(1, "0.01", "nothing was sent: --max-usd allows $0.0100, and the estimate is: about $")
+		limited(1, "0", "nothing was sent: --max-usd allows $0.0000, and")
+		limited(2, "-1", "")
+		limited(2, "nan", "")
+		noPrice.Store(true)
+		limited(1, "100", "nothing was sent: --max-usd allows $100.00, and the estimate is: the cost is not known: ")
+		noPrice.Store(false)
 		if keys, _, err := stack.bucket.List(t.Context(), "inbox/cheap/", math.MaxInt); err != nil || len(keys) > 0 {
-			t.Errorf("%v, %v", keys, err)
+			t.Errorf("inbox/cheap/ has %v, %v, want nothing", keys, err)
 		}
-		command(t, 0, "drop", "talk.mp4", "talk.wav", "--dir", stack.dir, "--to", "cheap", "--yes", "--max-usd", "100")
+		limited(0, "100", "")
 	})
 }
 

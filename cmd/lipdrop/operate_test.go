@@ -21,7 +21,7 @@ import (
 
 const samples = "../../internal/local/sample/"
 
-// running is a local stack that runs, and the command on it.
+// running is a local stack that was started, with helpers that run the command on it.
 type running struct {
 	*local.Stack
 	t      *testing.T
@@ -72,13 +72,13 @@ func (r *running) await(name string, states ...ledger.State) ledger.Status {
 	return st
 }
 
-// lipdrop runs a command on the stack's folder. It checks the exit status, and that each
+// lipdrop runs a command on the stack's folder. It checks the exit code, and that each
 // wanted text is printed, on stdout or stderr.
 func (r *running) lipdrop(code int, command, name string, want ...string) {
 	r.t.Helper()
 	var out bytes.Buffer
 	if got := run(r.t.Context(), []string{command, "--dir", r.dir, name}, &out, &out); got != code {
-		r.t.Errorf("lipdrop %s %s: status %d, want %d:\n%s", command, name, got, code, out.String())
+		r.t.Errorf("lipdrop %s %s: exit code %d, want %d:\n%s", command, name, got, code, out.String())
 	}
 	for _, text := range want {
 		if !strings.Contains(out.String(), text) {
@@ -118,7 +118,7 @@ func TestCancelCommand(t *testing.T) {
 	s.lipdrop(1, "redrive", name, name+" needs no redrive: its execution is running")
 	s.lipdrop(0, "cancel", norm.NFD.String(name), "stopped the execution of "+name, name+": cancelled (cancelled_by_stop)", "upload a file of the job again")
 	if st := s.await(name, ledger.Cancelled); st.Code != problem.CancelledByStop || st.Remedy == "" {
-		t.Errorf("status %s", client.Describe(st))
+		t.Errorf("status %s, want cancelled_by_stop and a remedy", client.Describe(st))
 	}
 	s.charged(1, 1)
 	s.lipdrop(1, "cancel", name, name+" has already ended: it is cancelled (cancelled_by_stop)")
@@ -129,8 +129,8 @@ func TestCancelCommand(t *testing.T) {
 	}
 }
 
-// The status is about the newest drop, which is no job here; the take before it
-// is the one that costs money.
+// The status is about the newest drop, which is rejected here. The take before it is the
+// one that costs money, so cancel must find it.
 func TestCancelCommandFindsTheTakeBehindTheStatus(t *testing.T) {
 	s := startStack(t, local.Options{Dir: t.TempDir(), QueueTime: time.Hour})
 	s.dropPair("talk")
@@ -146,14 +146,14 @@ func TestCancelCommandFindsTheTakeBehindTheStatus(t *testing.T) {
 	s.await("talk", ledger.Rejected)
 }
 
-// A job whose output cannot be archived fails, is fixed and redriven: it is
-// archived, and neither submitted nor charged again.
+// A job whose output cannot be archived fails. Once the cause is fixed, a redrive archives
+// the output, and the job is neither submitted nor charged again.
 func TestRedriveCommand(t *testing.T) {
 	dir := t.TempDir()
 	broken := startStack(t, local.Options{Dir: dir, Variables: map[string]string{"OUTPUT_ORIGINS": "https://elsewhere.example"}})
 	broken.dropPair("talk")
 	if st := broken.await("talk", ledger.Failed, ledger.Succeeded); st.Code != problem.OutputRefused || !strings.Contains(st.Remedy, "lipdrop redrive talk") {
-		t.Fatalf("status %s", client.Describe(st))
+		t.Fatalf("status %s, want output_refused and a remedy that names lipdrop redrive", client.Describe(st))
 	}
 	broken.lipdrop(1, "cancel", "talk", "talk has already ended: it is failed (output_refused)")
 	broken.Close()
@@ -163,7 +163,7 @@ func TestRedriveCommand(t *testing.T) {
 	s.lipdrop(0, "redrive", "talk", "of talk continues where it failed; status/talk.json shows the outcome")
 	st := s.await("talk", ledger.Succeeded)
 	if len(st.Outputs) != 1 || st.Code != "" {
-		t.Errorf("status %+v", st)
+		t.Errorf("status %+v, want one output and no code", st)
 	}
 	s.charged(1, 0)
 	s.lipdrop(1, "redrive", "talk", "talk has not failed: it is succeeded")

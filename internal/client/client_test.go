@@ -110,7 +110,7 @@ func TestParsePattern(t *testing.T) {
 	} {
 		got, err := ParsePattern(tt.text)
 		if _, usage := errors.AsType[*UsageError](err); got != tt.want || usage == tt.ok {
-			t.Errorf("%s: %+v, %v", tt.name, got, err)
+			t.Errorf("%s: %+v, %v, want %+v", tt.name, got, err, tt.want)
 		}
 	}
 }
@@ -162,7 +162,7 @@ func TestNamesOfPatterns(t *testing.T) {
 		}
 		got, err := c.Names(t.Context(), p)
 		if diff := cmp.Diff(tt.want, got); diff != "" || tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err) {
-			t.Errorf("%s: %v, %v", tt.text, got, err)
+			t.Errorf("%s: %v, %v, want %v, %q", tt.text, got, err, tt.want, tt.err)
 		}
 	}
 }
@@ -178,7 +178,7 @@ func TestFollow(t *testing.T) {
 		calls, began := 0, time.Now()
 		err := newClient(storage).Follow(t.Context(), func(changed []Status) (bool, error) {
 			if calls++; calls == 1 && len(changed) != 100 || calls == 2 && (len(changed) != 1 || changed[0].State != ledger.Succeeded) {
-				t.Errorf("call %d has %d statuses", calls, len(changed))
+				t.Errorf("call %d has %d statuses, want 100 in the first and the one that changed in the second", calls, len(changed))
 			}
 			return calls == 2, nil
 		}, Pattern{Text: "ads/", Prefix: true})
@@ -186,12 +186,12 @@ func TestFollow(t *testing.T) {
 			t.Errorf("the change was noticed after %s, %v", took, err)
 		}
 		if n := storage.Calls(); n["GetObject"] != 101 || n["ListObjectsV2"] > 60 {
-			t.Errorf("%d reads and %d listings in 10 minutes", n["GetObject"], n["ListObjectsV2"])
+			t.Errorf("%d reads and %d listings in 10 minutes, want 101 and at most 60", n["GetObject"], n["ListObjectsV2"])
 		}
 	})
 }
 
-// A trouble of S3 that passes does not end Follow; a missing permission does.
+// A failure of S3 that passes does not end Follow; a missing permission does.
 func TestFollowInTrouble(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -317,8 +317,6 @@ func TestDownload(t *testing.T) {
 			for path, body := range tt.files {
 				if output := bodies[body]; output != nil {
 					body = string(output)
-				} else {
-					bodies[""] = []byte(body)
 				}
 				path = filepath.Join(dir, path)
 				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(body), 0o666)); err != nil {
@@ -329,7 +327,7 @@ func TestDownload(t *testing.T) {
 			for range 2 { // the second time, everything is here
 				outputs, err := c.Archived(t.Context(), tt.job, tt.take)
 				if err == nil {
-					_, err = c.Download(t.Context(), Downloads{Dir: dir}.with(tt.take), outputs)
+					_, err = c.Download(t.Context(), Downloads{Dir: dir, Takes: tt.take == AllTakes}, outputs)
 				}
 				if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
 					t.Fatalf("got %v, want %q", err, tt.err)
@@ -338,8 +336,11 @@ func TestDownload(t *testing.T) {
 			got := map[string]string{}
 			for path, body := range filesIn(t, dir) {
 				got[path] = "another content"
+				if before, ok := tt.files[path]; ok && before == string(body) {
+					got[path] = ""
+				}
 				for take, want := range bodies {
-					if bytes.Equal(body, want) || take == "" && tt.files[path] == string(body) {
+					if bytes.Equal(body, want) {
 						got[path] = take
 					}
 				}
@@ -352,11 +353,6 @@ func TestDownload(t *testing.T) {
 			}
 		})
 	}
-}
-
-func (d Downloads) with(take string) Downloads {
-	d.Takes = take == AllTakes
-	return d
 }
 
 func filesIn(t *testing.T, dir string) map[string][]byte {
@@ -377,7 +373,7 @@ func filesIn(t *testing.T, dir string) map[string][]byte {
 }
 
 // A download that breaks off continues where it ended, in the same run and in a later
-// one. No byte is fetched twice.
+// one. At most 64 KiB are fetched twice.
 func TestDownloadContinues(t *testing.T) {
 	const size = 10 << 20
 	storage := &breaking{Bucket: new(s3test.Bucket), after: size / 20}
@@ -402,7 +398,7 @@ func TestDownloadContinues(t *testing.T) {
 	}
 	for path := range filesIn(t, dir) {
 		if !strings.HasSuffix(path, ".partial") {
-			t.Errorf("%s has its name before it is whole", path)
+			t.Errorf("%s exists before the download is complete, want .partial files only", path)
 		}
 	}
 	here = 0
@@ -438,11 +434,14 @@ func TestDownloadStaysInTheFolder(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	c := newClient(storage)
 	outputs, err := c.Archived(t.Context(), "../../escaped", "")
-	if err == nil {
-		_, err = c.Download(t.Context(), Downloads{Dir: dir}, outputs)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, there := os.Stat(filepath.Join(dir, "..", "..", "escaped.mp4")); err == nil || there == nil {
-		t.Errorf("the output was stored outside the folder: %v", err)
+	if _, err = c.Download(t.Context(), Downloads{Dir: dir}, outputs); err == nil {
+		t.Error("the download succeeded, want an error")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "..", "..", "escaped.mp4")); err == nil {
+		t.Error("the output was stored outside the folder")
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// silence returns a WAV of a length.
+// silence returns a WAV of the given length.
 func silence(length time.Duration) []byte {
 	const rate = 8000
 	n := uint32(length * rate / time.Second)
@@ -100,7 +100,7 @@ func TestVerdicts(t *testing.T) {
 	length := func(from, to time.Duration) time.Duration {
 		return (from + time.Duration(random.Int64N(int64(to-from)))).Truncate(time.Millisecond)
 	}
-	// The option that sets the mode of each model that accepts a pair with a video, or "".
+	// For each model that accepts a pair with a video: the option that sets the mode, or "".
 	options := map[string]string{"sync/react-1": "lipsync_mode", "sync/sync/lipsync/v2/pro": "sync_mode"}
 	for _, id := range models.IDs() {
 		model, _ := models.Model(id)
@@ -127,19 +127,17 @@ func TestVerdicts(t *testing.T) {
 		}
 		var given []media.Info
 		var rec ledger.Record
-		for name, property := range map[string]string{"talk.mp4": "video_url", "talk.wav": "audio_url"} {
-			info, err := inspected(t, name, files[name])
+		for _, in := range []struct{ name, property string }{{"talk.mp4", "video_url"}, {"talk.wav", "audio_url"}} {
+			info, err := inspected(t, in.name, files[in.name])
 			if err != nil {
 				t.Fatal(err)
 			}
 			given = append(given, info)
-			rec.Inputs = append(rec.Inputs, drop.Used{Property: property, File: drop.File{Key: "inbox/" + name}, Info: info}.Input())
+			rec.Inputs = append(rec.Inputs, drop.Used{Property: in.property, File: drop.File{Key: "inbox/" + in.name}, Info: info}.Input())
+			input[in.property] = "https://s3.example.com/" + in.name
 		}
 		expected := model.ExpectLength(input, given)
 		rec.ExpectedSeconds, rec.ExpectedWithin = expected.Length.Seconds(), expected.Within.Seconds()
-		for name, property := range map[string]string{"talk.mp4": "video_url", "talk.wav": "audio_url"} {
-			input[property] = "https://s3.example.com/" + name
-		}
 		for form, want := range map[runcomfytest.Form]ledger.DoubtCode{
 			runcomfytest.Right: "", runcomfytest.OwnInput: ledger.PictureUnchanged,
 			runcomfytest.Short: ledger.OutputShort, runcomfytest.Long: ledger.OutputLong,
