@@ -64,9 +64,9 @@ type lister struct {
 // is no job.
 type Finding struct {
 	Name string
-	// Key is the key of its status or answer file.
+	// Key is the key of the status or answer file.
 	Key string
-	// Order is the Order of its status (see ledger.Posted): a take if the files
+	// Order is the Order of the status (see ledger.Posted): a take if the files
 	// that identify it are known, else the time of the newest file. It is empty if
 	// neither is known.
 	Order string
@@ -280,8 +280,8 @@ func (f Finding) tooMany(jobs, most int) Finding {
 	})
 }
 
-// refused completes a finding of a file that S3 refuses to return as held. It
-// returns any other error.
+// refused completes a finding of a file that S3 refuses to return. Its state is held.
+// For any other error, refused returns that error.
 func (f Finding) refused(order string, err error) ([]Finding, error) {
 	p, ok := refusal(err, "")
 	if !ok {
@@ -291,8 +291,7 @@ func (f Finding) refused(order string, err error) ([]Finding, error) {
 }
 
 // refusal returns the problem of a file that S3 refuses to return, and false for any
-// other err. In the reason, what stands for the file; if it is empty, the file's name
-// does.
+// other err. The reason begins with what, or with the file name if what is empty.
 func refusal(err error, what string) (problem.Problem, bool) {
 	refused, ok := errors.AsType[*bucket.RefusedError](err)
 	if !ok {

@@ -55,7 +55,7 @@ func TestImages(t *testing.T) {
 		{name: "WEBP, lossy", as: "a.webp", file: whole(sample(t, "lossy.webp")), want: size{64, 48}},
 		{name: "WEBP, lossless", as: "a.webp", file: whole(sample(t, "lossless.webp")), want: size{64, 48}},
 		{name: "WEBP, extended", as: "a.webp", file: whole(sample(t, "alpha.webp")), want: size{64, 48}},
-		{name: "WEBP, moving", as: "a.webp", file: whole(sample(t, "moving.webp")), want: size{64, 48}},
+		{name: "WEBP, animated", as: "a.webp", file: whole(sample(t, "moving.webp")), want: size{64, 48}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			src := count(row.as, row.file.size, row.file)

@@ -100,7 +100,7 @@ func (r *reader) kept(off, n int64) (data []byte, found bool) {
 	return nil, false
 }
 
-// step is bytes for a parser that walks over a file and needs a few bytes in many places.
+// step does what bytes does, for a parser that needs a few bytes in many places of a file.
 // Once half of the calls are used, step makes short reads of up to StepBytes, which have
 // a budget of their own.
 func (r *reader) step(off, n int64) ([]byte, error) {

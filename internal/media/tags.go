@@ -12,7 +12,7 @@ const (
 	apeHeaderSize = 32
 )
 
-// isTail reports whether data begins like a tag, or like zeros, after the sound.
+// isTail reports whether data, found after the sound, begins like a tag or with zeros.
 func isTail(data []byte) bool {
 	return beginsWith(data, "TAG", "APETAGEX", "ID3", "LYRICSBEGIN", "\x00\x00\x00\x00")
 }
@@ -54,7 +54,8 @@ func isID3(head []byte) bool {
 }
 
 // id3End returns where the ID3v2 tag at off ends. Each byte of its size holds seven
-// bits. Some programs write eight, so id3End uses what leads to sound or to another tag.
+// bits. Some programs write eight, so id3End uses the size after which sound or another
+// tag begins.
 func id3End(r *reader, off int64, head []byte) (int64, error) {
 	size := head[6:10]
 	safe := int64(size[0]&0x7f)<<21 | int64(size[1]&0x7f)<<14 | int64(size[2]&0x7f)<<7 | int64(size[3]&0x7f)

@@ -94,7 +94,7 @@ func (s *Server) openSession(form dropForm) (*dropSession, error) {
 	folder := strings.Trim(form.Folder, "/")
 	if folder != "" {
 		if err := validName(folder); err != nil {
-			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not a folder", form.Folder)}
+			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not a folder to drop into: name one such as ads/spring", form.Folder)}
 		}
 		folder += "/"
 	}

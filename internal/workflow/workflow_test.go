@@ -37,7 +37,7 @@ func TestExecutionName(t *testing.T) {
 	}
 	rapidtest.Check(t, func(t *rapid.T) {
 		if got := workflow.ExecutionName(rapid.String().Draw(t, "name"), take); !executionName.MatchString(got) {
-			t.Fatalf("%q is no execution's name", got)
+			t.Fatalf("%q is not the name of an execution", got)
 		}
 	})
 }
@@ -49,7 +49,8 @@ func TestExecutionARN(t *testing.T) {
 	}
 }
 
-// The state stays below 4 KB even with a name as long as a key may be.
+// The state has at most 4 KiB even if the name is as long as a key may be, or 8 KiB if such
+// a name has only control characters.
 func TestStateIsSmall(t *testing.T) {
 	now := time.Now()
 	job := workflow.Job{
@@ -64,15 +65,15 @@ func TestStateIsSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(body) > 4<<10 {
-		t.Errorf("the state has %d bytes", len(body))
+		t.Errorf("the state has %d bytes, want at most 4 KiB", len(body))
 	}
 	if body, _ = json.Marshal(job); len(body) > 8<<10 {
-		t.Errorf("the state of a name of control characters has %d bytes", len(body))
+		t.Errorf("the state of a name of control characters has %d bytes, want at most 8 KiB", len(body))
 	}
 }
 
-// The retriers of each Task name the errors that its function returns, each once,
-// and no other error of Go. The last retrier is for all others.
+// The retriers of each Task name the errors that its function returns, each once. All other
+// errors that they name are those of AWS, which have a dot. The last retrier is for all others.
 func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 	text, err := os.ReadFile("../../statemachine.asl.json")
 	if err != nil {
@@ -91,7 +92,7 @@ func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 		t.Fatal(err)
 	}
 	for state, want := range map[string]struct {
-		folders     []string // whose code makes the errors
+		folders     []string // their source creates the errors
 		lastRetries int
 	}{
 		"Poll":    {[]string{"."}, 10},
@@ -109,7 +110,7 @@ func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 				}
 			}
 			if ends := i == 0; ends != (retry.MaxAttempts == 0) {
-				t.Errorf("%s retries %v %d times; only the first retrier allows no retry", state, retry.ErrorEquals, retry.MaxAttempts)
+				t.Errorf("%s retries %v %d times; want 0 for the first retrier only", state, retry.ErrorEquals, retry.MaxAttempts)
 			}
 		}
 		slices.Sort(named)
@@ -122,8 +123,8 @@ func TestRetriersNameTheErrorsOfTheFunctions(t *testing.T) {
 	}
 }
 
-// returnedErrors returns the names of the errors with a code that the code of
-// some folders makes.
+// returnedErrors returns the error types with a problem code that the source in some
+// folders creates.
 func returnedErrors(t *testing.T, folders []string) []string {
 	t.Helper()
 	var names []string
@@ -213,10 +214,10 @@ func TestWait(t *testing.T) {
 		nearEnd bool
 	}{
 		{"a run that has just begun", workflow.Progress{Usual: usual, Elapsed: time.Second, Running: time.Second}, 5, false},
-		{"five times the time", workflow.Progress{Usual: usual, Elapsed: 6 * time.Second, Running: 6 * time.Second}, 30, false},
-		{"not past where an end is likely", workflow.Progress{Usual: usual, Elapsed: 40 * time.Second, Running: 40 * time.Second}, 5, false},
+		{"five times the elapsed time", workflow.Progress{Usual: usual, Elapsed: 6 * time.Second, Running: 6 * time.Second}, 30, false},
+		{"not past the time when an end is likely", workflow.Progress{Usual: usual, Elapsed: 40 * time.Second, Running: 40 * time.Second}, 5, false},
 		{"a run that began late", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: 0}, 173, false},
-		{"where an end is likely, the least wait", workflow.Progress{Usual: usual, Elapsed: 50 * time.Second, Running: 50 * time.Second}, 1, true},
+		{"when an end is likely, the shortest wait", workflow.Progress{Usual: usual, Elapsed: 50 * time.Second, Running: 50 * time.Second}, 1, true},
 		{"in the first minutes, a short wait", workflow.Progress{Usual: usual, Elapsed: 110 * time.Second, Running: 110 * time.Second}, 3, true},
 		{"later, a part of the time that has passed", workflow.Progress{Usual: usual, Elapsed: 5 * time.Minute, Running: 5 * time.Minute}, 12, true},
 		{"so late that asking again costs more than a turn", workflow.Progress{Usual: usual, Elapsed: time.Hour, Running: time.Hour}, 173, false},
@@ -225,7 +226,7 @@ func TestWait(t *testing.T) {
 		{"behind four others", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 4}, 85, false},
 		{"a long queue", workflow.Progress{Usual: usual, Elapsed: time.Minute, Queued: true, Position: 400}, 90, false},
 		{"the first trouble", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 1, Jitter: 0.999}, 5, false},
-		{"the fifth trouble, half spread", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 5}, 40, false},
+		{"the fifth trouble, with jitter 0", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 5}, 40, false},
 		{"long trouble", workflow.Progress{Usual: usual, Elapsed: time.Hour, Troubles: 500, Jitter: 0.999}, 900, false},
 		{"RunComfy says when to come back", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: 2 * time.Minute}, 120, false},
 		{"RunComfy says later than the longest wait", workflow.Progress{Usual: usual, Troubles: 1, RetryAfter: time.Hour}, 3600, false},

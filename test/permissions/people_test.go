@@ -22,8 +22,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// With the permissions that docs/iam.md lists for a verb, a person can use it. Without
-// one of them, the error names it.
+// The permissions that docs/iam.md lists for a verb are enough to use the verb. If one of
+// them is missing, the error names that permission.
 func TestPeople(t *testing.T) {
 	l := openLab(t)
 	statuses := []string{"s3:ListBucket", "s3:GetObject status/*"}
@@ -101,7 +101,7 @@ func want(ok bool, format string, args ...any) error {
 	return fmt.Errorf(format, args...)
 }
 
-// clientOf deploys a bucket with two jobs, one of which is under way, and returns the
+// clientOf creates a bucket with two jobs, one of which is under way, and returns the
 // client of a person who has only the given permissions.
 func (l *lab) clientOf(t *testing.T, allowed []string) *client.Client {
 	t.Helper()

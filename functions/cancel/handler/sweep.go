@@ -37,7 +37,7 @@ const (
 	recoverUntil = 48 * time.Hour
 
 	// bookDays is for how many days, today included, the sweep frees reservations. Only
-	// today's book limits jobs, so older books need not be exact.
+	// today's book limits jobs. The older ones are swept so that they are right.
 	bookDays = 3
 
 	// recoverTime is how much of the function's time one more record needs.
@@ -184,10 +184,9 @@ func reservationDay(rec ledger.Record) string {
 	return budget.Day(rec.Times.Claimed)
 }
 
-// sweepBudget frees the reservations of takes that RunComfy does not charge, and those that
-// a take has on an earlier day than its claim: submit or cancel may have died before it
-// freed them, and archive frees none. Days is what recoverTakes returns. The books of
-// earlier days limit nothing, but are swept too, so that they are right.
+// sweepBudget frees the reservations of takes that RunComfy does not charge, and those in
+// the book of another day than that of the take's claim. Submit or cancel may have died
+// before freeing them, and archive frees none. Days is what recoverTakes returns.
 func (h *Handler) sweepBudget(ctx context.Context, days map[string]string) error {
 	var errs []error
 	for back := range bookDays {

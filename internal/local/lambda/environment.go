@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// initTime is how long a new environment may take in addition to the timeout of the
-	// function.
+	// initTime is how long a new environment may take until it asks for work, in addition
+	// to the timeout of the function.
 	initTime = 10 * time.Second
 	// maxResponse is the largest response of a function:
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
@@ -56,7 +56,7 @@ func (f *function) start(requestID string) (*environment, outcome) {
 	mux.HandleFunc("GET "+apiVersion+"/invocation/next", env.next)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/response", env.response)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/error", env.failed)
-	// A request for work stays open until the process has ended. If it ended earlier, the
+	// A request for work stays open until the process has ended. If the request ended first, the
 	// process would get an empty response and treat it as an invocation.
 	life, end := context.WithCancel(context.Background())
 	env.api = &http.Server{Handler: access.Loopback().Handler(access.Below(secret, mux)), BaseContext: func(net.Listener) context.Context { return life }}

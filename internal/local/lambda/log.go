@@ -21,7 +21,8 @@ func (l *log) line(text []byte) {
 	_, _ = l.to.Write(text)
 }
 
-// maxLine is the longest line that is kept whole, as in a log of Lambda.
+// maxLine is the size at which a line is written although its end is missing, so that no
+// process fills the memory.
 const maxLine = 256 << 10
 
 // lines splits the output of one process into lines. One goroutine writes to it.

@@ -12,7 +12,7 @@ import (
 type Store struct{ values sync.Map } // by ARN
 
 // Set sets the value of the secret with an ARN. An empty value means that the
-// secret has no value, as the template makes it.
+// secret has no value, as after its creation by the template.
 func (s *Store) Set(arn, value string) { s.values.Store(arn, value) }
 
 // Operations returns the operation. It knows a secret only by its ARN.

@@ -35,12 +35,12 @@ func TestRetries(t *testing.T) {
 			fails: []error{a, a, a, a}, wakes: []float64{1, 3, 7}, status: states.Failed,
 		},
 		{
-			name:  "takes the interval and the rate that are given",
+			name:  "uses the given interval and rate",
 			retry: `{"ErrorEquals":["A"],"IntervalSeconds":4,"BackoffRate":1.5,"MaxAttempts":2,"MaxDelaySeconds":60,"JitterStrategy":"FULL"}`,
 			fails: []error{a, a, a}, wakes: []float64{4, 10}, status: states.Failed,
 		},
 		{
-			name:  "no attempts are no retry",
+			name:  "MaxAttempts 0 means no retry",
 			retry: `{"ErrorEquals":["A"],"MaxAttempts":0}`,
 			fails: []error{a}, status: states.Failed,
 		},
@@ -60,7 +60,7 @@ func TestRetries(t *testing.T) {
 			fails: []error{a}, random: 0.001, wakes: []float64{0.001}, status: states.Succeeded,
 		},
 		{
-			name:  "each retrier counts its own",
+			name:  "each retrier counts its own retries",
 			retry: retrier("A", 1) + "," + retrier("B", 1),
 			fails: []error{a, b, a}, wakes: []float64{1, 2}, status: states.Failed,
 		},
@@ -115,7 +115,7 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-func TestTheCountsOfRetriesBeginAnewInEachState(t *testing.T) {
+func TestEachStateCountsItsOwnRetries(t *testing.T) {
 	task := `{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","TimeoutSeconds":60,
 		"Arguments":{"FunctionName":"f","Payload":"{% $states.input %}"},"Output":"{% $states.result.Payload %}","Retry":[` + retrier("A", 1) + `],`
 	m := parse(t, `{"QueryLanguage":"JSONata","StartAt":"T1","TimeoutSeconds":1000,"States":{
@@ -130,11 +130,11 @@ func TestTheCountsOfRetriesBeginAnewInEachState(t *testing.T) {
 		return []byte("1"), nil
 	})
 	if x.Status != states.Succeeded || call != 4 {
-		t.Errorf("ended as %s after %d calls", x.Status, call)
+		t.Errorf("ended as %s after %d calls, want SUCCEEDED after 4", x.Status, call)
 	}
 }
 
-func TestARedriveGoesOnFromTheStateThatDidNotSucceed(t *testing.T) {
+func TestARedriveContinuesFromTheStateThatDidNotSucceed(t *testing.T) {
 	m := shipped(t)
 	m.Random = func() float64 { return 1 }
 	c := &clock{began}
@@ -155,29 +155,29 @@ func TestARedriveGoesOnFromTheStateThatDidNotSucceed(t *testing.T) {
 	}
 	finish(t, m, x, c, invoke)
 	if x.Status != states.Failed || x.Error != "OutputUnavailable" || archives != 61 {
-		t.Fatalf("ended as %s %s after %d archives", x.Status, x.Error, archives)
+		t.Fatalf("ended as %s %s after %d archives, want FAILED OutputUnavailable after 61", x.Status, x.Error, archives)
 	}
 	stopped, input := x.StoppedAt, x.StateInput
 
 	for redrive, want := range []states.Status{states.Failed, states.Succeeded} {
-		// The machine's own time is over by then, and must begin anew.
+		// The machine's TimeoutSeconds have passed by then, and must start again.
 		c.time = x.StoppedAt.Add(6 * 24 * time.Hour)
 		if err := m.Redrive(x, c.time); err != nil {
 			t.Fatal(err)
 		}
 		if x.Status != states.Running || x.Error != "" || x.Cause != "" || !x.StoppedAt.IsZero() {
-			t.Errorf("redriven: %s, error %q, cause %q, stopped %v", x.Status, x.Error, x.Cause, x.StoppedAt)
+			t.Errorf("redriven: %s, error %q, cause %q, stopped %v, want RUNNING and no others", x.Status, x.Error, x.Cause, x.StoppedAt)
 		}
 		if x.StateInput != input || x.RedriveCount != redrive+1 {
-			t.Errorf("redrive %d with %s", x.RedriveCount, x.StateInput)
+			t.Errorf("redrive %d with %s, want redrive %d with %s", x.RedriveCount, x.StateInput, redrive+1, input)
 		}
 		finish(t, m, x, c, invoke)
 		if x.Status != want {
-			t.Fatalf("after redrive %d: %s %s %s", redrive+1, x.Status, x.Error, x.Cause)
+			t.Fatalf("after redrive %d: %s %s %s, want %s", redrive+1, x.Status, x.Error, x.Cause, want)
 		}
 	}
 	if x.Output != `"kept"` || archives != 63 || !x.StoppedAt.After(stopped) {
-		t.Errorf("output %s after %d archives", x.Output, archives)
+		t.Errorf("output %s after %d archives, want \"kept\" after 63", x.Output, archives)
 	}
 	if diff := cmp.Diff(strings.Fields("Wait Poll Ended? Archive"), x.Path()); diff != "" {
 		t.Errorf("path (-want +got):\n%s", diff)
@@ -189,7 +189,7 @@ func TestARedriveGoesOnFromTheStateThatDidNotSucceed(t *testing.T) {
 	}
 }
 
-func TestARedriveGivesBackAllRetries(t *testing.T) {
+func TestARedriveAllowsAllRetriesAgain(t *testing.T) {
 	m := parse(t, oneTask(t, `"Retry":[`+retrier("A", 1)+`]`))
 	c := &clock{began}
 	x := m.Start("{}", c.time)
@@ -197,33 +197,33 @@ func TestARedriveGivesBackAllRetries(t *testing.T) {
 	invoke := fails(a, a, a)
 	finish(t, m, x, c, invoke)
 	if x.Status != states.Failed {
-		t.Fatalf("ended as %s", x.Status)
+		t.Fatalf("ended as %s, want FAILED", x.Status)
 	}
 	if err := m.Redrive(x, c.time); err != nil {
 		t.Fatal(err)
 	}
 	finish(t, m, x, c, invoke)
 	if x.Status != states.Succeeded {
-		t.Errorf("ended as %s: a retry was not given back", x.Status)
+		t.Errorf("ended as %s, want SUCCEEDED", x.Status)
 	}
 }
 
-func TestARedrivenWaitWaitsAnew(t *testing.T) {
+func TestARedrivenWaitStartsAgain(t *testing.T) {
 	m := parse(t, loop)
 	x := m.Start(`{"waitSeconds":60}`, began)
 	if _, wake := m.Advance(x, began); !wake.Equal(began.Add(time.Minute)) {
-		t.Fatalf("waits until %v", wake)
+		t.Fatalf("waits until %v, want a minute", wake)
 	}
 	x.Abort(began.Add(time.Second), "Stop", "no more")
 	if x.Status != states.Aborted || x.Error != "Stop" || x.Cause != "no more" {
-		t.Errorf("aborted: %s %s %s", x.Status, x.Error, x.Cause)
+		t.Errorf("aborted: %s %s %s, want ABORTED Stop no more", x.Status, x.Error, x.Cause)
 	}
 	hour := began.Add(time.Hour)
 	if err := m.Redrive(x, hour); err != nil {
 		t.Fatal(err)
 	}
 	if _, wake := m.Advance(x, hour); !wake.Equal(hour.Add(time.Minute)) {
-		t.Errorf("waits until %v", wake)
+		t.Errorf("waits until %v, want a minute after the redrive", wake)
 	}
 }
 
@@ -233,7 +233,7 @@ func TestWhatCannotBeRedriven(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		change func(*states.Execution)
-		want   string // empty: it can be
+		want   string // empty if it can be redriven
 	}{
 		{"a failed one", func(*states.Execution) {}, ""},
 		{"one that timed out", func(x *states.Execution) { x.Status = states.TimedOut }, ""},
@@ -252,13 +252,13 @@ func TestWhatCannotBeRedriven(t *testing.T) {
 			err := m.Redrive(x, began)
 			if row.want == "" {
 				if err != nil || x.Status != states.Running {
-					t.Errorf("%s: %v", x.Status, err)
+					t.Errorf("%s: %v, want RUNNING", x.Status, err)
 				}
 				return
 			}
 			refusal, ok := errors.AsType[*states.NotRedrivable](err)
 			if !ok || refusal.Reason != row.want || x.Status != status || x.RedriveCount != 0 {
-				t.Errorf("%s: %v", x.Status, err)
+				t.Errorf("%s: %v, want %s: %s", x.Status, err, status, row.want)
 			}
 		})
 	}
@@ -275,16 +275,16 @@ func TestAnExecutionFailsAtTheLimitOfItsHistory(t *testing.T) {
 		t.Errorf("ended as %s: %s: %s", x.Status, x.Error, x.Cause)
 	}
 	if len(x.Events) != 25000 || x.Events[24999].Type != "ExecutionFailed" {
-		t.Errorf("%d events, the last %s", len(x.Events), x.Events[len(x.Events)-1].Type)
+		t.Errorf("%d events, the last %s, want 25000 and ExecutionFailed", len(x.Events), x.Events[len(x.Events)-1].Type)
 	}
 }
 
 func TestWaitsAndChoicesThatCannotBeMade(t *testing.T) {
 	for _, row := range []struct{ name, input, cause string }{
 		{"no seconds", `{}`, "{% $states.input.waitSeconds %} returned nothing (undefined)"},
-		{"seconds in words", `{"waitSeconds":"5"}`, `{% $states.input.waitSeconds %} is "5", not a whole number`},
+		{"seconds as text", `{"waitSeconds":"5"}`, `{% $states.input.waitSeconds %} is "5", not a whole number`},
 		{"part of a second", `{"waitSeconds":0.5}`, "is 0.5, not a whole number"},
-		{"less than no seconds", `{"waitSeconds":-1}`, "is -1, not a whole number"},
+		{"negative seconds", `{"waitSeconds":-1}`, "is -1, not a whole number"},
 		{"a condition that is text", `{"waitSeconds":1,"ended":"true"}`, `{% $states.input.ended %} is "true", not true or false`},
 		{"no condition", `{"waitSeconds":1}`, "{% $states.input.ended %} returned nothing (undefined)"},
 	} {
@@ -293,7 +293,7 @@ func TestWaitsAndChoicesThatCannotBeMade(t *testing.T) {
 			x := m.Start(row.input, began)
 			finish(t, m, x, &clock{began}, func(context.Context, string, []byte) ([]byte, error) { return []byte(row.input), nil })
 			if x.Status != states.Failed || x.Error != "States.QueryEvaluationError" || !strings.Contains(x.Cause, row.cause) {
-				t.Errorf("ended as %s: %s: %s", x.Status, x.Error, x.Cause)
+				t.Errorf("ended as %s: %s: %s, want States.QueryEvaluationError: %s", x.Status, x.Error, x.Cause, row.cause)
 			}
 		})
 	}
@@ -309,7 +309,7 @@ func TestAStateThatIsNoLongerThereFailsTheExecution(t *testing.T) {
 	}
 }
 
-func TestAStepThatIsCutShortCallsAgain(t *testing.T) {
+func TestAStepThatIsInterruptedCallsAgain(t *testing.T) {
 	m := parse(t, oneTask(t, ""))
 	x := m.Start("{}", began)
 	c := &clock{began}
@@ -319,9 +319,9 @@ func TestAStepThatIsCutShortCallsAgain(t *testing.T) {
 		return nil, context.Canceled
 	})
 	if done || x.Status != states.Running {
-		t.Fatalf("done %v, %s: %s", done, x.Status, x.Cause)
+		t.Fatalf("done %v, %s: %s, want RUNNING and not done", done, x.Status, x.Cause)
 	}
-	// The timeout of the task counts from the call that is made again.
+	// The timeout of the task counts from the second call.
 	c.time = c.time.Add(10 * time.Minute)
 	finish(t, m, x, c, fails())
 	if x.Status != states.Succeeded {

@@ -1,4 +1,4 @@
-// Building elements and asking the command. Texts become text nodes, never markup.
+// Functions that build elements and send requests to the command. Texts become text nodes, never markup.
 
 // h returns an element. Properties that begin with "on" are listeners; "class", "role", "for" and names with a dash are
 // attributes; the others are properties of the element. Empty children are left out.
@@ -46,8 +46,8 @@ export async function request(path, { body, part, signal, keepalive } = {}) {
 const notice = byId("notice");
 let noticeTimer;
 
-// notify shows a message, and screen readers read it. It puts the message into the open modal window, if there is one, because they
-// read nothing outside of it.
+// notify shows a message, and screen readers read it. It puts the message into the open modal window, if there is one, because
+// screen readers read nothing outside of that window.
 export function notify(text, bad = false) {
   const parent = document.querySelector("dialog[open]") ?? document.body;
   if (notice.parentNode !== parent) parent.append(notice);
