@@ -53,7 +53,7 @@ func TestPeople(t *testing.T) {
 			recs, unreadable, err := c.Records(t.Context(), "", time.Time{})
 			return errors.Join(err, want(len(recs) == 2 && unreadable == 0, "%d records", len(recs)))
 		}},
-		{verb: "get", needs: append(slices.Clone(statuses), "s3:GetObject outbox/*"), run: func(c *client.Client, dir string) error {
+		{verb: "get", needs: append(slices.Clone(statuses), "s3:GetObject jobs/*", "s3:GetObject outbox/*"), spare: "s3:GetObject jobs/*", run: func(c *client.Client, dir string) error {
 			names, err := c.Names(t.Context(), client.Pattern{Text: "talk"})
 			if err != nil {
 				return err
