@@ -21,7 +21,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local"
 )
 
-// watched is a watcher that runs.
+// watched is a running watcher and its folder.
 type watched struct {
 	t      *testing.T
 	folder string
@@ -149,7 +149,7 @@ func TestWatcher(t *testing.T) {
 			f.write("b.txt", "1")
 			f.has("b.txt")
 		}},
-		{"folders that vanish at once", func(t *testing.T, f *watched) {
+		{"folders that are removed as soon as they exist", func(t *testing.T, f *watched) {
 			for i := range 200 {
 				dir := filepath.Join(f.folder, fmt.Sprint("d", i), "e")
 				f.do(os.MkdirAll(dir, 0o700))
@@ -158,7 +158,7 @@ func TestWatcher(t *testing.T) {
 			f.write("a.txt", "1")
 			f.has("a.txt")
 		}},
-		{"deletions and drops while it did not run", func(t *testing.T, f *watched) {
+		{"deletions and drops while the watcher did not run", func(t *testing.T, f *watched) {
 			f.write("ads/a.txt", "1")
 			f.write("b.txt", "1")
 			f.has("ads/a.txt", "b.txt")
@@ -184,7 +184,7 @@ func TestWatcher(t *testing.T) {
 			f.write("d.txt", "1")
 			f.has("ads/a.txt", "c.txt", "d.txt")
 			if n := again.said.count("ads/a.txt"); n > 0 {
-				t.Errorf("%d lines about ads/a.txt", n)
+				t.Errorf("%d lines about ads/a.txt, want none", n)
 			}
 			f.do(os.RemoveAll(ads))
 			f.has("c.txt", "d.txt")
@@ -219,7 +219,7 @@ func TestWatcher(t *testing.T) {
 			}
 			secret := filepath.Join(t.TempDir(), "secret")
 			f.do(os.WriteFile(secret, []byte("1"), 0o600))
-			f.write("b.txt", "1") // swapped before it is dropped
+			f.write("b.txt", "1") // replaced by the link before it is uploaded
 			link := filepath.Join(f.folder, "link")
 			f.do(errors.Join(os.Symlink(secret, link), os.Lchown(link, 12345, 12345), os.Rename(link, filepath.Join(f.folder, "b.txt"))))
 			f.write("a.txt", "1")

@@ -10,14 +10,14 @@ import (
 type reviewCmd struct {
 	client.Target
 	Approve bool    `xor:"decision" help:"The output may be used."`
-	Reject  bool    `xor:"decision" help:"The output may not be used."`
+	Reject  bool    `xor:"decision" help:"The output must not be used."`
 	Note    string  `placeholder:"TEXT" help:"Why."`
 	Take    string  `help:"Take to review. By default the newest one that has succeeded."`
 	JSON    bool    `name:"json" help:"Print the review as a JSON object."`
 	Name    jobName `arg:"" predictor:"job" help:"Name of the job, such as ads/talk."`
 }
 
-// Validate is called by kong. If the flags were required, the help would say that both are.
+// Validate is called by kong. Required flags would make the help say that both are needed.
 func (c *reviewCmd) Validate() error {
 	if !c.Approve && !c.Reject {
 		return errors.New("missing flag: --approve or --reject")

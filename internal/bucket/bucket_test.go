@@ -45,7 +45,7 @@ func TestList(t *testing.T) {
 				got, more, err = b.ListFolder(t.Context(), tt.prefix, tt.after, tt.limit)
 			}
 			if err != nil || len(got) != tt.n || more != tt.more {
-				t.Fatalf("%d files, more: %v, error %v; want %d, %v", len(got), more, err, tt.n, tt.more)
+				t.Fatalf("%d files, more: %v, error %v; want %d, more: %v", len(got), more, err, tt.n, tt.more)
 			}
 			if len(got) > 0 && got[0].Key != tt.first {
 				t.Errorf("the first is %q, want %q", got[0].Key, tt.first)
@@ -79,7 +79,7 @@ func TestReadRange(t *testing.T) {
 func TestErrors(t *testing.T) {
 	tests := []struct {
 		status          int
-		absent, changed bool // what Head and ReadRange say
+		absent, changed bool // Head returns ErrNotFound, ReadRange returns ErrChanged
 	}{
 		{status: 404, absent: true, changed: true},
 		{status: 412, changed: true},
@@ -96,7 +96,7 @@ func TestErrors(t *testing.T) {
 			_, read := b.ReadRange(t.Context(), bucket.File{Key: "inbox/a.txt", Size: 4}, 0, 4)
 			_, _, list := b.List(t.Context(), "inbox/", 1)
 			if errors.Is(head, bucket.ErrNotFound) != tt.absent || errors.Is(read, bucket.ErrChanged) != tt.changed {
-				t.Errorf("a head says %v and a read %v", head, read)
+				t.Errorf("Head returned %v and ReadRange %v; want not found: %v, changed: %v", head, read, tt.absent, tt.changed)
 			}
 			for op, err := range map[string]error{"head": head, "read": read, "list": list} {
 				if err == nil || !errors.Is(err, bucket.ErrNotFound) && !errors.Is(err, bucket.ErrChanged) && !strings.Contains(err.Error(), "inbox/") {
@@ -124,11 +124,11 @@ func TestPutJSON(t *testing.T) {
 	put("an object that was changed", first, "[2]", bucket.ErrConflict)
 	body, file, err := b.Get(t.Context(), "a.json", 2)
 	if string(body) != "[1" || file.ETag != second || file.Metadata["m"] != "[1]" || err != nil {
-		t.Errorf("the first two bytes are %q of %+v, %v", body, file, err)
+		t.Errorf("the first two bytes are %q of %+v, %v; want those of [1] with the ETag %s", body, file, err, second)
 	}
 	storage.Remove("a.json")
 	put("an object that was deleted", second, "{}", bucket.ErrConflict)
 	if _, _, err := b.Get(t.Context(), "a.json", 2); !errors.Is(err, bucket.ErrNotFound) {
-		t.Errorf("a missing object: %v", err)
+		t.Errorf("a missing object: %v, want %v", err, bucket.ErrNotFound)
 	}
 }

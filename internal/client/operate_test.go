@@ -42,7 +42,7 @@ func TestTakeToRedrive(t *testing.T) {
 	}
 }
 
-// What a person reads about a name that has no take does not contradict its status.
+// The error about a name without a take agrees with the status of the name.
 func TestNamesWithoutATake(t *testing.T) {
 	storage := new(s3test.Bucket)
 	setStatus(storage, ledger.Status{Name: "queued", State: ledger.InQueue, Take: take1})
@@ -63,7 +63,7 @@ func TestRefusedNotes(t *testing.T) {
 	for note, want := range map[string]string{"\xff": "is not text in UTF-8", strings.Repeat("é", 2001): "has 4002 bytes"} {
 		_, err := (&Client{}).Review(t.Context(), "ads/talk", "", Approved, note, nil)
 		if _, ok := errors.AsType[*StateError](err); !ok || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %q", err, want)
+			t.Errorf("%v, want a StateError that contains %q", err, want)
 		}
 	}
 }

@@ -120,7 +120,7 @@ func TestNames(t *testing.T) {
 			},
 		},
 		{
-			says: "every drop is answered, even if its key is not a valid path",
+			says: "every drop gets a status or an answer file, even if its key is not a valid path",
 			do:   []string{"../x.mp4", "a/./x.wav", "a/..", "x.job/../job.json = {}", "x.job/a.wav", "- x.job/a.wav"},
 			want: []string{
 				"../x.mp4: rejected, relative_path", "a/..: rejected, relative_path", "a/./x.wav: rejected, relative_path",
@@ -130,7 +130,7 @@ func TestNames(t *testing.T) {
 	})
 }
 
-// pairLines are the lines of jobs, each of a visual and an audio.
+// pairLines returns the expected lines of jobs that each have a visual and an audio.
 func pairLines(model, property, options string, pairs ...string) []string {
 	var lines []string
 	for _, p := range pairs {
@@ -163,9 +163,9 @@ func TestTake(t *testing.T) {
 		do    []string
 		files string
 	}{
-		{"canonical JSON, whose signs stand for themselves", []string{"<a&b>.mp4", "<a&b>.wav"}, file("<a&b>.mp4", "1") + "," + file("<a&b>.wav", "2")},
-		{"of each file, in the order of their keys", []string{"<a&b>.wav", "<a&b>.png"}, file("<a&b>.png", "2") + "," + file("<a&b>.wav", "1")},
-		{"of each file, in the order of their keys, whatever they are", []string{"<a&b>.png", "<a&b>.mp3"}, file("<a&b>.mp3", "2") + "," + file("<a&b>.png", "1")},
+		{"canonical JSON, in which <, & and > are not escaped", []string{"<a&b>.mp4", "<a&b>.wav"}, file("<a&b>.mp4", "1") + "," + file("<a&b>.wav", "2")},
+		{"each file, sorted by key: the visual first", []string{"<a&b>.wav", "<a&b>.png"}, file("<a&b>.png", "2") + "," + file("<a&b>.wav", "1")},
+		{"each file, sorted by key: the audio first", []string{"<a&b>.png", "<a&b>.mp3"}, file("<a&b>.mp3", "2") + "," + file("<a&b>.png", "1")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.says, func(t *testing.T) {
@@ -195,15 +195,15 @@ func TestIdentity(t *testing.T) {
 		step   string
 		change []string // the names that get a new take
 	}{
-		{"presets are not part of it", `ads/preset.json = {"model": "sync/react-1"}`, nil},
-		{"files around it are not part of it", "ads/talks.mp4", nil},
+		{"presets do not change the take", `ads/preset.json = {"model": "sync/react-1"}`, nil},
+		{"other files do not change the take", "ads/talks.mp4", nil},
 		{"dropping a file again, changed", "ads/talk.wav = RIFF", []string{"ads/talk"}},
-		{"dropping a file again, or not", "ads/talk.mp4", []string{"ads/talk"}},
-		{"only of job.json for a bundle", "ads/cafe.job/woman.png", nil},
-		{"Dropping job.json again runs it again", cafe, []string{"ads/cafe"}},
-		{"with a wildcard, the matched file too", "w.job/de.wav", []string{"w/de"}},
-		{"with a wildcard, of job.json", wild, []string{"w/de", "w/fr"}},
-		{"with a wildcard, not the files that all jobs have", "w.job/v.mp4", nil},
+		{"dropping a file again, unchanged", "ads/talk.mp4", []string{"ads/talk"}},
+		{"dropping a file of a bundle does not change the take", "ads/cafe.job/woman.png", nil},
+		{"dropping job.json again", cafe, []string{"ads/cafe"}},
+		{"dropping a matched file of a wildcard again", "w.job/de.wav", []string{"w/de"}},
+		{"dropping the job.json of a wildcard again", wild, []string{"w/de", "w/fr"}},
+		{"dropping a file that all jobs of a wildcard have does not change their takes", "w.job/v.mp4", nil},
 	}
 	all := []string{"inbox/ads/talk.mp4", "inbox/ads/cafe.job/job.json", "inbox/w.job/job.json"}
 	takesOf := func(b *inbox) map[string]string {
@@ -242,7 +242,7 @@ func TestIdentity(t *testing.T) {
 }
 
 func TestOrder(t *testing.T) {
-	// The finding of each step is about a drop that is as new or newer.
+	// No step leads to an earlier order.
 	steps := []string{"talk.mp4", "talk.mp3", "talk.wav", "- talk.mp3", "talk.wav", "talk.mp4 = "}
 	want := []string{"20261121T120100Z", "20261121T120200Z-", "20261121T120300Z", "20261121T120300Z-", "20261121T120500Z-", "20261121T120600Z-"}
 	b := newInbox(t)
@@ -264,15 +264,15 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-func TestOwner(t *testing.T) {
+func TestOwns(t *testing.T) {
 	tests := []struct {
 		says, key     string
 		name, further string
 	}{
 		{"A dropped file of a pair: its audio", "inbox/ads/talk.de.wav", "ads/talk.de", ""},
-		{"A dropped file of a pair: its video, and those of its tags", "inbox/ads/talk.mp4", "ads/talk", "ads/talk."},
+		{"A dropped file of a pair: its video, and the names with a tag", "inbox/ads/talk.mp4", "ads/talk", "ads/talk."},
 		{"A dropped file of a pair: its image, in NFC", "inbox/cafe\u0301.PNG", "caf\u00e9", "caf\u00e9."},
-		{"or a bundle's job.json, and those of its wildcard", "inbox/ads/cafe.Job/JOB.json", "ads/cafe", "ads/cafe/"},
+		{"a bundle's job.json, and the matches of its wildcard", "inbox/ads/cafe.Job/JOB.json", "ads/cafe", "ads/cafe/"},
 		{"Deleting a preset cancels nothing", "inbox/ads/preset.json", "", ""},
 		{"Deleting a file that a bundle names cancels nothing", "inbox/ads/cafe.job/woman.png", "", ""},
 		{"deleting a file that is not a drop cancels nothing", "inbox/ads/._talk.mp4", "", ""},
@@ -283,7 +283,7 @@ func TestOwner(t *testing.T) {
 		t.Run(tt.says, func(t *testing.T) {
 			name, further := drop.ParseKey(tt.key).Owns()
 			if name != tt.name || further != tt.further {
-				t.Errorf("Owner(%q) = %q, %q, want %q, %q", tt.key, name, further, tt.name, tt.further)
+				t.Errorf("ParseKey(%q).Owns() = %q, %q, want %q, %q", tt.key, name, further, tt.name, tt.further)
 			}
 		})
 	}
@@ -311,7 +311,7 @@ func TestLongKeys(t *testing.T) {
 				t.Errorf("codes %v, want %s", got, tt.code)
 			}
 			if !strings.HasPrefix(f.Key, tt.key) || len(f.Key) > 1024 {
-				t.Errorf("the status lies at %s (%d bytes)", f.Key, len(f.Key))
+				t.Errorf("the key is %s (%d bytes), want one below %s", f.Key, len(f.Key), tt.key)
 			}
 		})
 	}
@@ -321,13 +321,13 @@ func TestLongKeys(t *testing.T) {
 		b.step(t, name+".job/"+strings.Repeat("m", 20)+".wav")
 		f := b.only(t, b.step(t, reactJob(name+".job/job.json", "v.mp4", "a.wav")))
 		if got := codes(f.Problems); len(got) != 1 || got[0] != "name_too_long" {
-			t.Errorf("the codes of the bundle are %v", got)
+			t.Errorf("the codes of the bundle are %v, want name_too_long", got)
 		}
 		name = strings.Repeat("d/", 50) + "x"
 		b.step(t, name+".job/"+strings.Repeat("m", 600)+".wav")
 		found := b.findings(t, b.step(t, reactJob(name+".job/job.json", "https://example.com/v.mp4", "*.wav")))
 		if got := codes(found[1].Problems); len(got) != 1 || got[0] != "name_too_long" {
-			t.Errorf("the codes of the match are %v", got)
+			t.Errorf("the codes of the match are %v, want name_too_long", got)
 		}
 	})
 	t.Run("the key cut to 900 bytes, then ~ and 12 hex of its SHA-256", func(t *testing.T) {
@@ -336,7 +336,7 @@ func TestLongKeys(t *testing.T) {
 		f := b.only(t, b.step(t, below))
 		sum := sha256.Sum256([]byte("inbox/" + below))
 		if want := "answers/" + below[:900] + "~" + hex.EncodeToString(sum[:])[:12] + ".json"; f.Key != want {
-			t.Errorf("the answer lies at %s, want %s", f.Key, want)
+			t.Errorf("the answer file is %s, want %s", f.Key, want)
 		}
 		if f.Name != below || f.State != ledger.Rejected {
 			t.Errorf("%s is %s, want the whole name rejected", f.Name, f.State)
@@ -344,7 +344,7 @@ func TestLongKeys(t *testing.T) {
 	})
 }
 
-// Each accepted suffix starts a job with a file that is what the suffix says.
+// For each accepted suffix, a file of its format starts a job.
 func TestEverySuffixStartsAJob(t *testing.T) {
 	partner := map[media.Kind]string{media.Video: ".wav", media.Image: ".wav", media.Audio: ".mp4"}
 	for _, suffix := range media.Suffixes() {
@@ -356,7 +356,7 @@ func TestEverySuffixStartsAJob(t *testing.T) {
 			t.Errorf("%s: %+v", suffix, problems)
 		}
 		if f := b.only(t, key); f.Job == nil {
-			t.Errorf("%s is %s", suffix, f.State)
+			t.Errorf("%s is %s, want a job", suffix, f.State)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func (l *lister) touchedByVisual(ctx context.Context, stem string) ([]Subject, e
 	if crowded != nil && !errors.Is(crowded, errCrowded) {
 		return nil, crowded
 	}
-	own, waits := 0, false // own is 1 if the file and an audio of the same name are a job, too
+	own, waits := 0, false // own is 1 if an audio with the same stem makes one more job
 	if l.MaxJobsPerDrop > 0 && len(tagged) >= l.MaxJobsPerDrop {
 		files, err := l.at(ctx, stem, mediaEndings)
 		if err != nil && !errors.Is(err, errCrowded) {

@@ -54,7 +54,7 @@ func (b *inbox) put(name string) {
 	b.Set("inbox/"+name, []byte(body))
 }
 
-// post changes the statuses as the findings of each event demand.
+// post stores the findings of the events of keys in statuses.
 func (b *inbox) post(t testing.TB, statuses map[string]string, keys ...string) {
 	for _, f := range b.findings(t, keys...) {
 		take := ""
@@ -74,7 +74,7 @@ func withoutWithdrawn(statuses map[string]string) map[string]string {
 // Files are dropped and deleted in any order, and their events come late, out
 // of order and more than once. In the end the statuses are those of one assessment
 // of what is left.
-func TestAnyStoryEndsAsItsEnd(t *testing.T) {
+func TestEventsInAnyOrder(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		b := newInbox(t)
 		statuses := map[string]string{}
@@ -112,7 +112,7 @@ func TestAnyStoryEndsAsItsEnd(t *testing.T) {
 func TestOrderOfDropsDoesNotMatter(t *testing.T) {
 	rapidtest.Check(t, func(rt *rapid.T) {
 		names := rapid.SliceOfNDistinct(rapid.SampledFrom(universe), 1, 10, rapid.ID[string]).Draw(rt, "files")
-		tell := func(names []string) map[string]string {
+		statusesOf := func(names []string) map[string]string {
 			b := newInbox(t)
 			statuses := map[string]string{}
 			for _, name := range names {
@@ -121,9 +121,9 @@ func TestOrderOfDropsDoesNotMatter(t *testing.T) {
 			}
 			return statuses
 		}
-		first, second := tell(names), tell(rapid.Permutation(names).Draw(rt, "another order"))
+		first, second := statusesOf(names), statusesOf(rapid.Permutation(names).Draw(rt, "another order"))
 		if diff := cmp.Diff(first, second); diff != "" {
-			rt.Errorf("findings of two orders:\n%s", diff)
+			rt.Errorf("statuses of two orders, want the same:\n%s", diff)
 		}
 	})
 }
@@ -155,7 +155,7 @@ func TestNamesAndKeys(t *testing.T) {
 				found[f.Name+" at "+f.Key] = f
 			}
 		}
-		claim := func(key, name string) {
+		own := func(key, name string) {
 			if owner, ok := keys[key]; ok && owner != name {
 				rt.Errorf("%q and %q share %q", owner, name, key)
 			}
@@ -165,23 +165,23 @@ func TestNamesAndKeys(t *testing.T) {
 			}
 		}
 		for _, f := range found {
-			claim(f.Key, f.Name)
+			own(f.Key, f.Name)
 			name, isName := strings.CutPrefix(strings.TrimSuffix(f.Key, ".json"), "status/")
 			if !isName {
 				name, _ = strings.CutPrefix(strings.TrimSuffix(f.Key, ".json"), "answers/")
 			}
 			if f.State == ledger.Rejected && f.Problems[0].Code == problem.UnprintableName {
 				if isName || strings.ContainsFunc(f.Key, unicode.IsControl) {
-					rt.Errorf("%q is refused at %q", f.Name, f.Key)
+					rt.Errorf("the answer file of %q is %q, want one below answers/ without control characters", f.Name, f.Key)
 				}
 				continue
 			}
-			if crooked := slices.ContainsFunc(strings.Split(f.Name, "/"), func(part string) bool { return part == "." || part == ".." }); crooked {
+			if relative := slices.ContainsFunc(strings.Split(f.Name, "/"), func(part string) bool { return part == "." || part == ".." }); relative {
 				if f.Problems[0].Code != problem.RelativePath || isName || slices.Contains(strings.Split(f.Key, "/"), "..") {
 					rt.Errorf("%q is %s, at %q", f.Name, codes(f.Problems), f.Key)
 				}
 			} else if name != f.Name {
-				rt.Errorf("the status of %q lies at %q", f.Name, f.Key)
+				rt.Errorf("the status of %q is stored under %q", f.Name, f.Key)
 			}
 			if !isName {
 				continue
@@ -190,8 +190,8 @@ func TestNamesAndKeys(t *testing.T) {
 				rt.Errorf("the name %+q is not in NFC", name)
 			}
 			for _, take := range []string{"20261121T120000Z-0123456789ab", "20261121T120001Z-0123456789ab"} {
-				claim(ledger.RecordKey(name, take), name+" "+take)
-				claim(ledger.OutputPrefix(name, take), name+" "+take)
+				own(ledger.RecordKey(name, take), name+" "+take)
+				own(ledger.OutputPrefix(name, take), name+" "+take)
 			}
 			if owner, _ := drop.ParseKey("inbox/" + name + ".mp4").Owns(); owner != name {
 				rt.Errorf("the name of %q.mp4 is %q", name, owner)

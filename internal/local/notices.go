@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	// WebhookKeyHeader is the header of the requests to the webhook that has the key, as
-	// in template.yaml.
+	// WebhookKeyHeader is the header that contains the key in each request to the webhook,
+	// as in template.yaml.
 	WebhookKeyHeader = "X-Lipdrop-Key"
 
 	// webhookTimeout is how long the webhook may take to respond, as on AWS.
 	webhookTimeout = 5 * time.Second
 	// webhookPause is the pause before a notice is sent again. It doubles with each try.
-	// After webhookTries tries the notice is lost. On AWS it is tried for a day.
+	// After webhookTries tries the notice is lost. EventBridge retries for a day.
 	webhookPause = time.Second
 	webhookTries = 8
 )

@@ -144,12 +144,12 @@ func TestRedirects(t *testing.T) {
 					}
 				}
 				if p := r.RequestURI; strings.HasPrefix(p, "/a") && p != "/a%3Db/talk.mp4?"+secret {
-					t.Errorf("requested %s", p)
+					t.Errorf("requested %s, want the escapes as they were", p)
 				}
 			}
 			// The ranges are requested where the first redirect led.
 			if n := first.count(); tt.list != nil && n != 1 {
-				t.Errorf("the first server got %d requests", n)
+				t.Errorf("the first server got %d requests, want 1", n)
 			}
 		})
 	}

@@ -99,8 +99,9 @@ const (
 // Copy copies the file at rawURL into an object. The function name returns the
 // object's key and content type for the first bytes of the file (4 KiB, or the
 // whole file). If the copy is started again, name is called again. If the key already
-// holds a copy of the source, Copy describes that object. An object counts as a copy if it has the length and the first bytes of the
-// source and, if the source was read to its end, its SHA-256.
+// holds a copy of the source, Copy returns a description of that object. An object counts
+// as a copy if it has the length and the first bytes of the source and, if the source was
+// read to its end, its SHA-256.
 //
 // The error is of package workflow: an OutputRefused, OutputTooLarge, NoOutput,
 // OutputChanged, OutputOccupied, OutputUnavailable or StorageUnavailable; or it is the

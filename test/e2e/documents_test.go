@@ -26,15 +26,15 @@ const (
 	resultDocument = "../../docs/result.md"
 )
 
-// block returns the code block of a document that begins with json and a word, and the
-// text before and after the block.
+// block returns the body of the code block that opens with json and a word, and the text
+// before and after the body.
 func block(t *testing.T, text, word string) (before, body, after string) {
 	t.Helper()
 	open := "```json " + word + "\n"
 	before, rest, ok := strings.Cut(text, open)
 	end := strings.Index("\n"+rest, "\n```\n")
 	if !ok || end < 0 {
-		t.Fatalf("no block %q", word)
+		t.Fatalf("no code block opens with json %s", word)
 	}
 	return before + open, rest[:end], rest[end:]
 }
@@ -171,7 +171,7 @@ func TestDocumentOfStatus(t *testing.T) {
 		}
 	}
 	if headings := strings.Count(text, "\n### "); headings != len(states) {
-		t.Errorf("%d sections on %d states", headings, len(states))
+		t.Errorf("%d sections on %d states, want one for each", headings, len(states))
 	}
 }
 
@@ -191,7 +191,7 @@ func TestWrongDropsMatchTheSchema(t *testing.T) {
 		}
 	}
 	if seen < 30 {
-		t.Errorf("only %d files were checked", seen)
+		t.Errorf("%d files were checked, want at least 30", seen)
 	}
 }
 

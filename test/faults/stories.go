@@ -92,7 +92,7 @@ func newStory(seed, number uint64) (*story, error) {
 		stopped: map[string]bool{}, cancelled: map[string]cancellation{},
 	}
 	t.stories = 1
-	t.trouble = troubles[max(0, s.plans.IntN(2*len(troubles))-len(troubles))] // half of the stories have none
+	t.trouble = troubles[max(0, s.plans.IntN(2*len(troubles))-len(troubles))] // about half of the stories have none
 	t.queue = []time.Duration{0, time.Minute, 10 * time.Minute, 3 * time.Hour}[s.plans.IntN(4)]
 	t.run = []time.Duration{time.Minute, 10 * time.Minute}[s.plans.IntN(2)]
 	t.fails = t.trouble == forgotten || s.chance(0.1)
@@ -424,7 +424,7 @@ func (t *story) bodyOf(key, holds string) []byte {
 	}
 }
 
-// end ends the trouble, lets everything come to its end and judges the result.
+// end ends the trouble, waits until all jobs have ended, and checks the result.
 func (t *story) end() {
 	if t.trouble == startsFail {
 		// The message becomes a dead letter. A person does not redrive it, but drops

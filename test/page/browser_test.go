@@ -26,7 +26,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ui"
 )
 
-// chromium returns a browser's path, or skips the test and says so.
+// chromium returns the path of a browser. It skips the test if there is none.
 func chromium(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
@@ -62,7 +62,7 @@ func openBrowser(t *testing.T, more ...chromedp.ExecAllocatorOption) *browser {
 	options = append(options, more...)
 	ctx, cancel := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...)
 	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithErrorf(func(string, ...any) {})) // events that the library does not know
+	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithErrorf(func(string, ...any) {})) // hides errors about events that the library does not know
 	t.Cleanup(cancel)
 	b := &browser{t: t, ctx: ctx}
 	b.listen()

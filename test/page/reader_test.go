@@ -72,7 +72,7 @@ func TestReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.do("open the page", chromedp.Navigate(serve(t, asReader(c))))
-	b.waitFor("the page says so", `document.querySelector("#readonly")?.innerText === "some rights are missing"`)
+	b.waitFor("the page says so", `document.querySelector("#readonly")?.innerText === "some permissions are missing"`)
 	b.waitFor("the job is listed", `document.querySelector('#rows [data-key="talk"]')`)
 	b.job("talk")
 	b.waitFor("both videos are loaded", `document.querySelectorAll(".stage video").length === 2 && [...document.querySelectorAll(".stage video")].every((v) => v.readyState >= 2)`)

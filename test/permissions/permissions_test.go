@@ -1,6 +1,6 @@
-// Package permissions tests that the functions need each of their permissions in
-// template.yaml. It removes each permission in turn, and a scenario must fail. The
-// handlers run in this process, wired as in their main.go. Each has its own user of
+// Package permissions tests that the functions need each permission in template.yaml that
+// they use themselves, except for their logs. It removes each in turn, and a scenario must
+// fail. The handlers run in this process, wired as in their main.go. Each has its own user of
 // a real S3 server.
 package permissions
 
@@ -51,7 +51,7 @@ func split(role permissions.Role) permissions.Role {
 
 // With all permissions of the template, each scenario succeeds and nothing is denied.
 // Without any one of them, a scenario fails because the permission is missing. So the
-// template has every permission that is needed, and no others.
+// functions have every permission that they need, and no others.
 func TestEachPermissionIsNeeded(t *testing.T) {
 	l := openLab(t)
 	for _, each := range scenarios {
@@ -80,7 +80,7 @@ func TestEachPermissionIsNeeded(t *testing.T) {
 		}
 	}
 	if tried < 40 {
-		t.Errorf("only %d permissions were tried", tried)
+		t.Errorf("%d permissions were tried, want at least 40", tried)
 	}
 }
 

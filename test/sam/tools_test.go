@@ -99,7 +99,7 @@ func readmeCommands(t *testing.T) []string {
 	return commands
 }
 
-// copyProject copies the files of the project that git knows to a new folder, so
+// copyProject copies the project, without the files that git ignores, to a new folder, so
 // that the commands change neither what a user has built nor a user's local stack.
 func copyProject(t *testing.T) string {
 	t.Helper()
@@ -215,7 +215,7 @@ func awaitText(t *testing.T, path, want string) {
 	})
 }
 
-// serve runs `sam local start-lambda` at a port until the test ends.
+// serve runs `sam local start-lambda` on a port until the test ends.
 func (f *tools) serve(t *testing.T, port string) {
 	t.Helper()
 	f.background(t, withCredentials(f.startLambda)+" --port "+port)

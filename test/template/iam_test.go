@@ -40,7 +40,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"If a listing is limited to some keys, the limit applies to the prefix that the listing names (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed: " +
 		"under a stricter condition S3 might respond with 403 instead of 404 to a request for a missing key, because such a request names no prefix.\n\n" +
 		"`UPDATE_GOLDEN=1 go test ./test/template` writes the tables of the roles from template.yaml, the only place where permissions are written. The tables of the sections From outside and People are in test/template/iam_test.go. " +
-		"`go test ./test/permissions` removes each of the functions' permissions for S3, Step Functions, Secrets Manager, SQS and EventBridge in turn, and checks that something fails without it.\n")
+		"`go test ./test/permissions` removes each permission that a function itself uses, except for its log, in turn, and checks that something fails without it.\n")
 	for _, r := range roles {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| may | on | why |\n| --- | --- | --- |\n", r.title, r.what)
 		reasons := reasonsOf(t, roleOf(t, s, r.id))
@@ -56,7 +56,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| EventBridge, only for the stack's own rule for mail; with `NotifyEmail` | `sns:Publish` | the topic of notices |\n" +
 		"| EventBridge, by a role that only it can assume for the stack's account; with `NotifyWebhookUrl` | `events:InvokeApiDestination` | the webhook's destination |\n" +
 		"| nobody | anything without TLS | the stack's bucket, each queue |\n" +
-		"| nobody | `s3:PutObject` of a file that the functions could not read: with storage class GLACIER or DEEP_ARCHIVE, with a key of one's own (SSE-C), " +
+		"| nobody | `s3:PutObject` of a file that the functions could not read: with storage class GLACIER or DEEP_ARCHIVE, with a customer-provided key (SSE-C), " +
 		"with a KMS key that the request names, or from another account with `aws:kms` | `inbox/*` of the stack's bucket |\n\n" +
 		"## People\n\nThe permissions of the person who runs a command. `ACCOUNT`, `REGION`, `BUCKET` and `STACK` stand for yours. Whoever uses a stack on AWS " +
 		"also needs `cloudformation:DescribeStacks`: on the stack that `--stack` or `LIPDROP_STACK` names, else on all stacks of the region.\n\n| to | needs | on |\n| --- | --- | --- |\n" +
@@ -90,8 +90,8 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"## Presigned URLs and existing resources\n\n" +
 		"A presigned URL lets RunComfy read one version of one dropped file, for PresignHours, as long as submit's role may read it. " +
 		"Presigned URLs are in no log, record or status.\n\n" +
-		"An existing bucket keeps its own policy; [operations.md](operations.md) says what it needs. If an existing secret is encrypted with a KMS key of your own, " +
-		"allow the four functions' roles `kms:Decrypt` in the key's policy. For an existing bucket, allow `kms:GenerateDataKey` too, for the writes. " +
+		"An existing bucket keeps its own policy; [operations.md](operations.md) says what it needs. If an existing secret or bucket is encrypted with a KMS key of your own, " +
+		"allow the four functions' roles `kms:Decrypt` in the key's policy, and for a bucket also `kms:GenerateDataKey`, which writes need. " +
 		"The stack does not know your keys.\n")
 	golden.Compare(t, root+"/docs/iam.md", b.String())
 }

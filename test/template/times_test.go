@@ -50,7 +50,7 @@ func TestTimeoutsNest(t *testing.T) {
 	each(t, func(t *testing.T, s stack) {
 		for _, id := range functions {
 			if got := timeoutOf(t, s, id); got <= runcomfy.Timeout {
-				t.Errorf("%s ends after %v, a call of RunComfy after %v", id, got, runcomfy.Timeout)
+				t.Errorf("%s ends after %v, want more than the %v of a call of RunComfy", id, got, runcomfy.Timeout)
 			}
 		}
 		longest := time.Duration(s.Parameters["QueueHours"].MaxValue+s.Parameters["MaxHours"].MaxValue) * time.Hour
@@ -58,7 +58,7 @@ func TestTimeoutsNest(t *testing.T) {
 			state := m.States[task.state]
 			limit := time.Duration(state.TimeoutSeconds) * time.Second
 			if got := timeoutOf(t, s, task.function); got >= limit {
-				t.Errorf("%s ends after %v, its task after %v", task.function, got, limit)
+				t.Errorf("%s ends after %v, want less than the %v of its task", task.function, got, limit)
 			}
 			tries := 1
 			for _, r := range state.Retry {
@@ -68,7 +68,7 @@ func TestTimeoutsNest(t *testing.T) {
 			longest += time.Duration(tries) * limit
 		}
 		if limit := time.Duration(m.TimeoutSeconds) * time.Second; longest >= limit {
-			t.Errorf("the longest job and all retries take %v, the machine ends after %v", longest, limit)
+			t.Errorf("the longest job and all retries take %v, want less than the %v of the machine", longest, limit)
 		}
 	})
 }
@@ -82,7 +82,7 @@ func (r retrier) longest() time.Duration {
 	return time.Duration(sum) * time.Second
 }
 
-// Lambda asks for six times the function's timeout:
+// AWS recommends a visibility timeout of at least six times the function's timeout:
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 const visibilityOverTimeout = 6
 
@@ -94,11 +94,11 @@ func TestTheQueueTriesForADay(t *testing.T) {
 		}](t, s, "Queue")
 		visible := time.Duration(queue.VisibilityTimeout) * time.Second
 		if timeout := timeoutOf(t, s, "SubmitFunction"); visible < visibilityOverTimeout*timeout {
-			t.Errorf("a message comes back after %v, SubmitFunction ends after %v", visible, timeout)
+			t.Errorf("a message comes back after %v, want at least %d times the %v of SubmitFunction", visible, visibilityOverTimeout, timeout)
 		}
 		tried := time.Duration(queue.RedrivePolicy.MaxReceiveCount) * visible
 		if tried < 24*time.Hour || tried > 30*time.Hour {
-			t.Errorf("a message is tried for %v, not for about a day", tried)
+			t.Errorf("a message is tried for %v, want 24 to 30 hours", tried)
 		}
 		dead := properties[struct{ MessageRetentionPeriod int }](t, s, "DeadLetterQueue")
 		for _, seconds := range []int{queue.MessageRetentionPeriod, dead.MessageRetentionPeriod} {
@@ -120,10 +120,10 @@ func TestDeletionsAreTriedForHours(t *testing.T) {
 		}](t, s, "DeletionQueue")
 		pause := time.Duration(queue.VisibilityTimeout) * time.Second
 		if timeout := timeoutOf(t, s, "CancelFunction"); pause <= timeout || pause > 5*time.Minute {
-			t.Errorf("a deletion comes back after %v, CancelFunction ends after %v", pause, timeout)
+			t.Errorf("a deletion comes back after %v, want more than the %v of CancelFunction and at most 5 minutes", pause, timeout)
 		}
 		if tried := time.Duration(queue.RedrivePolicy.MaxReceiveCount) * pause; tried < 12*time.Hour {
-			t.Errorf("a deletion is tried for %v", tried)
+			t.Errorf("a deletion is tried for %v, want at least 12 hours", tried)
 		}
 	})
 	source := properties[struct {

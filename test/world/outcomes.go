@@ -7,8 +7,8 @@ import (
 )
 
 // submitCodes maps the name of a fault of a submit to the code of the status that
-// follows. It is empty if the job was accepted. After a fault that is not listed, the
-// outcome is unknown.
+// follows. The code is empty if the job was accepted. After a fault that is not listed,
+// the outcome is unknown.
 var submitCodes = map[string]problem.Code{
 	"accepted as 202":            "",
 	"accepted, with only the id": "",

@@ -33,19 +33,19 @@ func TestDeletionIsTriedForHours(t *testing.T) {
 				w.Delete("inbox/ads/talk.mp4")
 				w.Run(lasts + 10*time.Minute)
 				if n := len(w.RunComfy.Cancelled()); n != 1 {
-					t.Errorf("%d jobs are cancelled at RunComfy", n)
+					t.Errorf("%d jobs are cancelled at RunComfy, want 1", n)
 				}
 				worldtest.Rest(t, w)
 				worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 				if len(w.DeadDeletions) > 0 {
-					t.Errorf("%d dead letters", len(w.DeadDeletions))
+					t.Errorf("%d dead letters, want none", len(w.DeadDeletions))
 				}
 			})
 		}
 	}
 }
 
-// S3 refuses what submit and cancel ask about a deleted file. If the file was uploaded
+// S3 refuses the requests of submit and cancel for a deleted file. If the file was uploaded
 // again in a way that the functions cannot read, the deletion cancels nothing and is not
 // tried again. If it is gone, the deletion is tried until S3 responds.
 func TestDeletedFileIsRefused(t *testing.T) {
@@ -77,7 +77,7 @@ func TestDeletedFileIsRefused(t *testing.T) {
 			w.Run(time.Hour)
 			cancelled := len(w.RunComfy.Cancelled())
 			if again && (cancelled != 0 || requests != 1) || !again && (cancelled != 1 || requests < 2) {
-				t.Errorf("%d jobs are cancelled after %d requests of cancel", cancelled, requests)
+				t.Errorf("%d jobs are cancelled after %d requests of cancel, want 0 after 1 if uploaded again, else 1 after more", cancelled, requests)
 			}
 			worldtest.WantCharges(t, w, 1)
 		})
@@ -104,7 +104,7 @@ func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	}
 	w.Run(20 * time.Minute)
 	if timedOut || *count > 2 {
-		t.Errorf("timed out: %v, with %d calls without a response", timedOut, *count)
+		t.Errorf("timed out: %v, with %d calls without a response; want false and at most 2", timedOut, *count)
 	}
 	if n := len(w.RunComfy.Cancelled()); n != jobs {
 		t.Errorf("%d jobs are cancelled, want %d", n, jobs)
@@ -129,12 +129,12 @@ func TestStopIsTriedAgain(t *testing.T) {
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 	if x, _ := w.Execution("ads/talk", st.Take); x.Status != states.Aborted {
-		t.Errorf("the execution is %s", x.Status)
+		t.Errorf("the execution is %s, want ABORTED", x.Status)
 	}
 }
 
-// DescribeExecution is eventually consistent: it may describe an execution as running
-// that has just ended. Lambda retries the event, so the job does not wait for the
+// DescribeExecution is eventually consistent: it may still describe an execution that has
+// just ended as running. Lambda retries the event, so the job does not wait for the
 // sweep.
 func TestStaleDescriptionOfAnExecution(t *testing.T) {
 	w := worldtest.New(t)
@@ -145,7 +145,7 @@ func TestStaleDescriptionOfAnExecution(t *testing.T) {
 	w.Run(4 * time.Minute)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop)
 	if n := len(w.RunComfy.Cancelled()); n != 1 {
-		t.Errorf("%d jobs are cancelled at RunComfy", n)
+		t.Errorf("%d jobs are cancelled at RunComfy, want 1", n)
 	}
 }
 
@@ -171,7 +171,7 @@ func TestManyStoppedWhileRunComfyIsSilent(t *testing.T) {
 	w.Pass(25 * time.Hour)
 	for i := range jobs {
 		if st := w.Status(fmt.Sprintf("ads/%d", i)); st.State != ledger.Failed || st.Code != problem.ExecutionStopped {
-			t.Errorf("job %d is %s %s", i, st.State, st.Code)
+			t.Errorf("job %d is %s %s, want failed %s", i, st.State, st.Code, problem.ExecutionStopped)
 		}
 	}
 }
@@ -203,7 +203,7 @@ func TestSweepDescribesNothingThatIsSettled(t *testing.T) {
 	}
 	w.Pass(3 * time.Hour)
 	if described > 0 {
-		t.Errorf("%d executions were described", described)
+		t.Errorf("%d executions were described, want none", described)
 	}
 	worldtest.WantStatus(t, w, "ads/7", ledger.Failed, problem.ExecutionStopped)
 }
@@ -238,7 +238,7 @@ func TestSweepSeesALateRedrive(t *testing.T) {
 }
 
 // Step Functions refuses to stop the execution of a job that was cancelled by a
-// deletion. The code stays, and the execution does not count as failed.
+// deletion. The status keeps its code, and the execution does not fail.
 func TestCancelledButNotStopped(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = time.Hour
@@ -257,7 +257,7 @@ func TestCancelledButNotStopped(t *testing.T) {
 	w.Pass(2 * time.Hour)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 	if x, _ := w.Execution("ads/talk", st.Take); x.Status != states.Succeeded && x.Status != states.Aborted {
-		t.Errorf("the execution is %s", x.Status)
+		t.Errorf("the execution is %s, want SUCCEEDED or ABORTED", x.Status)
 	}
 }
 
@@ -311,13 +311,13 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 				a.act(w, take)
 				worldtest.Rest(t, w)
 				if n := len(w.RunComfy.Cancelled()); n != 1 {
-					t.Errorf("%d jobs are cancelled at RunComfy", n)
+					t.Errorf("%d jobs are cancelled at RunComfy, want 1", n)
 				}
 				if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped); st.Reason != a.why || st.Remedy != problem.ExecutionStopped.RemedyFor(problem.Job{NotCharged: true}) {
-					t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
+					t.Errorf("reason %q, want %q; remedy %q", st.Reason, a.why, st.Remedy)
 				}
 				if x, _ := w.Execution("ads/talk", take); x.Status != states.Aborted {
-					t.Errorf("the execution is %s", x.Status)
+					t.Errorf("the execution is %s, want ABORTED", x.Status)
 				}
 			})
 		}
@@ -335,22 +335,22 @@ func TestQueuedJobIsCancelledAfterARedrive(t *testing.T) {
 	w.Pass(40 * time.Hour)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong)
 	if n := len(w.RunComfy.Cancelled()); n != 0 {
-		t.Fatalf("%d jobs are cancelled before the redrive", n)
+		t.Fatalf("%d jobs are cancelled before the redrive, want none", n)
 	}
 	if err := w.Redrive("ads/talk", st.Take); err != nil {
 		t.Fatal(err)
 	}
 	w.Pass(2 * time.Hour)
 	if n := len(w.RunComfy.Cancelled()); n != 1 {
-		t.Errorf("%d jobs are cancelled at RunComfy", n)
+		t.Errorf("%d jobs are cancelled at RunComfy, want 1", n)
 	}
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.QueuedTooLong); !strings.HasSuffix(st.Reason, "RunComfy cancelled the job before it started") {
-		t.Errorf("reason %q", st.Reason)
+		t.Errorf("reason %q, want one that ends with the cancellation", st.Reason)
 	}
 }
 
-// Poll and archive find a cancelled job before cancel has recorded that it cancelled
-// it. The record still names the deletion.
+// Poll and archive find a cancelled job before cancel has recorded the cancellation. In
+// the end the status names the deletion.
 func TestCancelledJobIsFoundFirst(t *testing.T) {
 	w := worldtest.New(t)
 	w.RunComfy.Queue = time.Hour
@@ -404,6 +404,6 @@ func TestSweepLeavesALiveClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !claimed || rec.State != ledger.Submitting {
-		t.Errorf("claimed again: %v; the record is %s %s", claimed, rec.State, rec.Code)
+		t.Errorf("claimed again: %v; the record is %s %s, want submitting", claimed, rec.State, rec.Code)
 	}
 }

@@ -46,7 +46,7 @@ func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job,
 	}
 }
 
-// unreported is the Seen of a job whose status warns that RunComfy does not report its state.
+// unreported is Job.Seen while the status warns that RunComfy does not report the job's state.
 const unreported = "unreported"
 
 // ask asks RunComfy once, and updates the job, its record and its status. It reports

@@ -54,7 +54,7 @@ func (f Files) Pool() (*x509.CertPool, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s holds no certificate", f.CA)
+		return nil, fmt.Errorf("%s contains no certificate", f.CA)
 	}
 	return pool, nil
 }

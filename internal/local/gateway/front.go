@@ -19,8 +19,8 @@ const (
 	// connection were closed at once, the client would report a reset connection
 	// instead of the response.
 	linger = 2 * time.Second
-	// headTime is how long a client may take to send the head of its request, and
-	// maxHead is how long the head may be. versitygw accepts less.
+	// headTime is how long a client may take to send the head of its request. maxHead is
+	// how many bytes the head may have. versitygw accepts fewer.
 	headTime = time.Minute
 	maxHead  = 64 << 10
 )

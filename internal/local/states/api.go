@@ -56,7 +56,7 @@ func (s *Server) checkMachine(arn string) error {
 	return nil
 }
 
-// date returns a time as AWS JSON has it: seconds since 1970.
+// date returns a time in the format of AWS JSON: seconds since 1970.
 func date(t time.Time) float64 {
 	if t.IsZero() {
 		return 0

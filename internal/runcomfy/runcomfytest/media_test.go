@@ -23,7 +23,7 @@ func TestFetchTime(t *testing.T) {
 	tests := []struct {
 		name   string
 		when   runcomfytest.FetchTime
-		queued []string // fetched while it is queued
+		queued []string // fetched while the job is queued
 	}{
 		{"at submit", runcomfytest.FetchAtSubmit, []string{audioURL, videoURL}},
 		{"at the start of the run", runcomfytest.FetchAtStart, nil},
@@ -64,7 +64,7 @@ func TestFetchTime(t *testing.T) {
 		}
 		c.advance(time.Hour)
 		if result, err := client.Result(t.Context(), id); err != nil || result.State != runcomfy.ResultCancelled || files.fetched != nil {
-			t.Errorf("result %q, error %v, fetched %v", result.State, err, files.fetched)
+			t.Errorf("result %q, error %v, fetched %v; want a cancelled job that fetched nothing", result.State, err, files.fetched)
 		}
 	})
 }
@@ -87,7 +87,7 @@ func TestAJobWhoseMediaCannotBeFetchedFails(t *testing.T) {
 			client := clientOf(fake, "t")
 			id := submit(t, client, pair())
 			if status, err := client.Status(t.Context(), id); err != nil || status.State != runcomfy.InQueue {
-				t.Errorf("status %q, error %v", status.State, err)
+				t.Errorf("status %q, error %v; want %q", status.State, err, runcomfy.InQueue)
 			}
 			c.advance(time.Minute)
 			result, err := client.Result(t.Context(), id)
@@ -98,10 +98,10 @@ func TestAJobWhoseMediaCannotBeFetchedFails(t *testing.T) {
 				t.Errorf("result %+v, want the failure %q", result, tt.want)
 			}
 			if fake.Charges() != 1 {
-				t.Errorf("%d charges", fake.Charges())
+				t.Errorf("%d charges, want 1", fake.Charges())
 			}
 			if job, ok := fake.Job(id); !ok || job.State != "failed" || !strings.Contains(job.FetchError, "X-Amz-Signature") {
-				t.Errorf("job %+v: the fake quotes the whole URL", job)
+				t.Errorf("job %+v, want a failed one whose FetchError quotes the whole URL", job)
 			}
 		})
 	}
@@ -127,10 +127,10 @@ func TestFetchByHTTP(t *testing.T) {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 	if job, _ := fake.Job(good); job.State != "succeeded" {
-		t.Errorf("job %+v", job)
+		t.Errorf("job %+v, want a succeeded one", job)
 	}
 	if job, _ := fake.Job(bad); job.State != "failed" || !strings.Contains(job.FetchError, "HTTP 403") {
-		t.Errorf("job %+v", job)
+		t.Errorf("job %+v, want a failed one with HTTP 403", job)
 	}
 }
 
@@ -185,13 +185,13 @@ func TestTheOutputIsTheJobsOwnMedia(t *testing.T) {
 			}
 			for _, output := range result.Outputs {
 				if status, _, body := get(t, fake, "GET", output, nil); status != 200 || body != tt.content {
-					t.Errorf("HTTP %d, %q", status, body)
+					t.Errorf("HTTP %d, %q; want 200, %q", status, body, tt.content)
 				}
 			}
 			sum := sha256.Sum256([]byte(tt.content))
 			job, _ := fake.Job(id)
 			if len(tt.want) > 0 && job.OutputSHA256 != hex.EncodeToString(sum[:]) {
-				t.Errorf("job %+v", job)
+				t.Errorf("job %+v, want OutputSHA256 %x", job, sum)
 			}
 		})
 	}
@@ -232,7 +232,7 @@ func TestServingAnOutput(t *testing.T) {
 			_, whole, _ := get(t, fake, "GET", output, nil)
 			etag := whole.Get("ETag")
 			if etag == "" || strings.HasPrefix(etag, "W/") || whole.Get("Accept-Ranges") != "bytes" || whole.Get("Content-Type") != "text/plain" {
-				t.Errorf("header %v", whole)
+				t.Errorf("header %v, want a strong ETag, Accept-Ranges bytes and Content-Type text/plain", whole)
 			}
 			tests := []struct {
 				name, method, url string
@@ -244,7 +244,7 @@ func TestServingAnOutput(t *testing.T) {
 				{"HEAD", "HEAD", output, nil, 200, ""},
 				{"a range", "GET", output, http.Header{"Range": {"bytes=4-6"}}, 206, "vid"},
 				{"the end", "GET", output, http.Header{"Range": {"bytes=-2"}}, 206, "eo"},
-				{"a range of this very output", "GET", output, http.Header{"Range": {"bytes=0-2"}, "If-Range": {etag}}, 206, "the"},
+				{"a range of this output", "GET", output, http.Header{"Range": {"bytes=0-2"}, "If-Range": {etag}}, 206, "the"},
 				{"a range of another output", "GET", output, http.Header{"Range": {"bytes=0-2"}, "If-Range": {`"other"`}}, 200, "the video"},
 				{"a range beyond the end", "GET", output, http.Header{"Range": {"bytes=99-"}}, 416, "invalid range: failed to overlap\n"},
 				{"the path unescaped", "GET", strings.Replace(output, "%3D", "=", 1), nil, 404, `{"error_message":"there is no such output"}`},
@@ -259,15 +259,15 @@ func TestServingAnOutput(t *testing.T) {
 						t.Errorf("HTTP %d %q, want %d %q", status, body, tt.status, tt.body)
 					}
 					if tt.name == "HEAD" && header.Get("Content-Length") != "9" {
-						t.Errorf("Content-Length %q", header.Get("Content-Length"))
+						t.Errorf("Content-Length %q, want 9", header.Get("Content-Length"))
 					}
 				})
 			}
 			if fake.LeakedTokens() != 0 {
-				t.Errorf("%d leaked tokens", fake.LeakedTokens())
+				t.Errorf("%d leaked tokens, want none", fake.LeakedTokens())
 			}
 			if status, _, _ := get(t, fake, "GET", output, http.Header{"Authorization": {"Bearer t"}}); status != 403 || fake.LeakedTokens() != 1 {
-				t.Errorf("HTTP %d, %d leaked tokens", status, fake.LeakedTokens())
+				t.Errorf("HTTP %d, %d leaked tokens; want 403, 1", status, fake.LeakedTokens())
 			}
 		})
 	}
@@ -277,11 +277,11 @@ func TestServingAnOutput(t *testing.T) {
 		id := submit(t, clientOf(fake, "t"), pair())
 		output := "https://storage.example/media/" + id + "%3D/output/1.mov"
 		if status, _, _ := get(t, fake, "GET", output, nil); status != 404 {
-			t.Errorf("HTTP %d", status)
+			t.Errorf("HTTP %d, want 404", status)
 		}
 		c.advance(time.Minute)
 		if status, _, _ := get(t, fake, "GET", output, nil); status != 200 {
-			t.Errorf("HTTP %d", status)
+			t.Errorf("HTTP %d, want 200", status)
 		}
 	})
 }
@@ -296,7 +296,7 @@ func TestOutputsOnAnotherListener(t *testing.T) {
 	client.HTTPClient, client.BaseURL = nil, api.URL
 	result, err := client.Result(t.Context(), submit(t, client, pair()))
 	if err != nil || len(result.Outputs) != 1 || !strings.HasPrefix(result.Outputs[0], storage.URL+"/") {
-		t.Fatalf("result %+v, error %v", result, err)
+		t.Fatalf("result %+v, error %v; want one output at %s", result, err, storage.URL)
 	}
 	res, err := http.Get(result.Outputs[0])
 	if err != nil {
@@ -304,7 +304,7 @@ func TestOutputsOnAnotherListener(t *testing.T) {
 	}
 	defer func() { _ = res.Body.Close() }()
 	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "the video" {
-		t.Errorf("body %q, error %v", body, err)
+		t.Errorf("body %q, error %v; want the video", body, err)
 	}
 }
 
@@ -315,12 +315,12 @@ func TestAnInputThatIsTooLargeForMemory(t *testing.T) {
 	fake := &runcomfytest.Server{Fetch: huge}
 	id := submit(t, clientOf(fake, "t"), map[string]any{"video_url": videoURL})
 	if job, _ := fake.Job(id); job.State != "failed" || !strings.Contains(job.FetchError, "larger than") {
-		t.Errorf("job %+v", job)
+		t.Errorf("job %+v, want a failed one whose input is too large", job)
 	}
 	fake = &runcomfytest.Server{Fetch: huge}
 	id = submit(t, clientOf(fake, "t"), map[string]any{"audio_url": audioURL})
 	if job, _ := fake.Job(id); job.State != "succeeded" {
-		t.Errorf("job %+v: only the output may be stored", job)
+		t.Errorf("job %+v, want a succeeded one: its input is not stored, because it makes no output", job)
 	}
 }
 
@@ -331,7 +331,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A made-up movie is as long as it says, also if its frames are not a whole number of units
+// The MP4 of a Movie lasts Length, even if Frame is not a whole number of the file's units
 // of time.
 func TestMovieLength(t *testing.T) {
 	movie := runcomfytest.Movie{Length: 5 * time.Minute, Frame: time.Second / 60, Width: 16, Height: 16}
@@ -340,6 +340,6 @@ func TestMovieLength(t *testing.T) {
 		return data[off : off+n], nil
 	}})
 	if off := info.Length().D - movie.Length; err != nil || off.Abs() > movie.Frame {
-		t.Errorf("it is %v longer than it should be; error %v", off, err)
+		t.Errorf("it is %v longer than %v, want at most one frame; error %v", off, movie.Length, err)
 	}
 }

@@ -56,7 +56,7 @@ route();
 
 const denied = [...new Set(Object.values(page.can).filter(Boolean))];
 byId("rights").textContent = "You are " + page.who + ". " + (denied.length ? "You may look, but these permissions are missing: " + denied.join("; ") + "." : "You may do everything on this page.");
-if (denied.length) byId("stack").append(" ", h("span", { class: "state warn", id: "readonly", title: byId("rights").textContent }, "some rights are missing"));
+if (denied.length) byId("stack").append(" ", h("span", { class: "state warn", id: "readonly", title: byId("rights").textContent }, "some permissions are missing"));
 
 byId("open-help").addEventListener("click", () => byId("help").showModal());
 byId("skip").addEventListener("click", (e) => { e.preventDefault(); byId("jobs-list").focus(); });
