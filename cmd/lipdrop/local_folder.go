@@ -29,8 +29,8 @@ const (
 	// retryEvery is how often the watcher tries again what failed.
 	retryEvery = 5 * time.Second
 
-	// droppedFrom is the metadata of objects that a watcher uploaded. Of the objects that
-	// have no file when it starts, a watcher deletes only these.
+	// droppedFrom is the metadata key of objects that a watcher uploaded. When a watcher
+	// starts, it deletes an object that has no file only if the object has this key.
 	droppedFrom = "lipdrop-dropped-from"
 	fromFolder  = "folder"
 )
@@ -58,7 +58,7 @@ type watchedFile struct {
 	retry time.Time // when to try again after an error
 }
 
-// equals reports whether a file has not changed until the next look.
+// equals reports whether the next look found the file unchanged.
 func (f *watchedFile) equals(next *watchedFile) bool {
 	if f.info == nil || next.info == nil {
 		return f.gone == next.gone && fmt.Sprint(f.err) == fmt.Sprint(next.err)
@@ -66,9 +66,9 @@ func (f *watchedFile) equals(next *watchedFile) bool {
 	return os.SameFile(f.info, next.info) && f.info.Size() == next.info.Size() && f.info.ModTime().Equal(next.info.ModTime())
 }
 
-// newWatcher returns a watcher of a folder. It treats each object of the bucket as a file
-// that is gone. So the first looks find out which files are still there. They delete the
-// objects of those that are not, if a watcher has uploaded them.
+// newWatcher returns a watcher of a folder. The watcher begins with each object of the
+// bucket as a file that is gone. Its first looks find the files that exist, and delete the
+// other objects that a watcher uploaded.
 func newWatcher(ctx context.Context, b *bucket.Bucket, folder string, say func(string)) (*watcher, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err

@@ -58,8 +58,8 @@ func (d *Dropped) ReadRange(_ context.Context, f drop.File, off, n int64) ([]byt
 	return part[:read], err
 }
 
-// Overlay is the bucket as it will be after the files of New are dropped: New before
-// Bucket. It implements drop.Files.
+// Overlay is the bucket as it will be after the files of New are dropped. They replace
+// files of Bucket with the same keys. It implements drop.Files.
 type Overlay struct{ New, Bucket drop.Files }
 
 // List implements drop.Files.

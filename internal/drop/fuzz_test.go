@@ -38,7 +38,7 @@ func FuzzParseDoc(f *testing.F) {
 		}
 		whole, err := json.Marshal(again)
 		if err != nil {
-			t.Fatalf("%q is understood, but is no JSON: %v", text, err)
+			t.Fatalf("%q is understood, but cannot be written as JSON: %v", text, err)
 		}
 		var want, got any
 		if json.Unmarshal(bytes.TrimPrefix(text, []byte("\ufeff")), &want) != nil || json.Unmarshal(whole, &got) != nil {

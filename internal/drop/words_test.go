@@ -11,8 +11,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// TestWords compares what a person reads about each mistake with a golden file. Read
-// it when it changes. The texts about the content of media files are in package media.
+// TestWords compares what a person reads about each mistake with a golden file. Review
+// each change of that file. The texts about the content of media are in package media.
 func TestWords(t *testing.T) {
 	react := func(input string) string {
 		return `x.job/job.json = {"model": "sync/react-1", "input": {` + input + `}}`
@@ -78,7 +78,7 @@ func TestWords(t *testing.T) {
 			for _, p := range problems {
 				remedy := p.Remedy
 				if remedy == "" {
-					remedy = "(the code's own)" // in package ledger's words
+					remedy = "(the code's own)" // see problem.Code.Remedy
 				}
 				line := fmt.Sprintf("    %s: %s: %s\n        %s\n", f.Name, p.Code, p.Reason, remedy)
 				if p.Again != nil {
@@ -97,7 +97,7 @@ func TestWords(t *testing.T) {
 	golden.Compare(t, "testdata/words.txt", got.String())
 }
 
-// Mistakes in the JSON of a job.json, and the reason for each.
+// The reason for invalid JSON says where the mistake is, and what it is.
 func TestMistakesInJSON(t *testing.T) {
 	tests := []struct{ text, says string }{
 		{`{"model": "sync/react-1",}`, "line 1, column 26: remove the comma before it"},

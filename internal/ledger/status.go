@@ -196,9 +196,9 @@ func (s *Store) PostTake(ctx context.Context, rec Record, warnings ...string) er
 	return err
 }
 
-// postTake is PostTake without the notice. A status without a take that was written before
-// the claim counts as older, whatever its Order is: submit read it before it claimed the
-// take. Its Order can be greater if its newest file was deleted before the claim.
+// postTake is PostTake without the notice. A status of a drop that was not claimed counts
+// as older if it was written before the claim, whatever its Order is: submit had read it
+// when it claimed the take. Such an Order is greater if a newer file was deleted meanwhile.
 func (s *Store) postTake(ctx context.Context, rec Record, warnings ...string) error {
 	for range maxRaces {
 		prev, err := s.Posted(ctx, StatusKey(rec.Name))

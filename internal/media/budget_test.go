@@ -10,8 +10,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/media"
 )
 
-// TestWhatIsRead holds docs/media.md to what Inspect reads of files of usual sizes. More
-// requests cost time in each job, so a change of the table is a decision.
+// TestWhatIsRead compares a table of docs/media.md with what Inspect reads of files of usual
+// sizes. More requests cost time in each job, so review each change of the table.
 func TestWhatIsRead(t *testing.T) {
 	const mb = 1 << 20
 	picture := slices.Concat(pngHeader(640, 480), pngChunk("IDAT", make([]byte, 5*mb)), pngChunk("IEND", nil))
@@ -54,8 +54,8 @@ func TestWhatIsRead(t *testing.T) {
 	golden.CompareBetween(t, "../../docs/media.md", "<!-- read -->", "\n"+table+"\n")
 }
 
-// film returns a movie of 25 pictures and 50 frames of sound a second, in chunks of a
-// second. Each has 4,000 bytes. The index is the first or the last box.
+// film returns a movie of 25 pictures and 50 frames of sound a second, of 4,000 bytes
+// each, in chunks of a second. The index is before or after the media data.
 func film(seconds int, first bool) file {
 	index := func(dataAt int) []byte {
 		var tracks []byte

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/image/webp"
 )
 
-// errNoPicture and errCutPicture report an image whose header is complete.
+// errNoPicture and errCutPicture report an image with a header and no whole picture.
 const (
 	errNoPicture  = damage("it has no picture data")
 	errCutPicture = damage("it ends in the middle of its picture, so the export or the upload broke off")

@@ -18,7 +18,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// statusError asks for a status that is answered by an error.
+// statusError returns the *Error that Client.Status returns for a response.
 func statusError(t *testing.T, status int, contentType, body string) *runcomfy.Error {
 	t.Helper()
 	client, _ := answering(t, status, contentType, body)
@@ -76,7 +76,7 @@ func TestKind(t *testing.T) {
 		{"503 with Retry-After", runcomfy.Error{HTTPStatus: 503, RetryAfter: time.Second}, runcomfy.KindThrottled},
 		{"500 with Retry-After", runcomfy.Error{HTTPStatus: 500, RetryAfter: time.Second}, runcomfy.KindUnavailable},
 		{"a redirect", runcomfy.Error{HTTPStatus: 302}, runcomfy.KindUnavailable},
-		{"an answer that lacks something", runcomfy.Error{HTTPStatus: 200}, runcomfy.KindUnavailable},
+		{"a response that lacks a member", runcomfy.Error{HTTPStatus: 200}, runcomfy.KindUnavailable},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -103,7 +103,7 @@ func TestErrorCodeAndText(t *testing.T) {
 		{"the first that says something", `{"error_message":"","message":null,"error":"b","detail":"c"}`, 0, "b"},
 		{"no text", `{"error_code":400002}`, 400002, ""},
 		{"a word as code", `{"error_code":"E_BALANCE","message":"no"}`, 0, "no"},
-		{"a code that is no number at all", `{"error_code":{"a":1},"message":"no"}`, 0, "no"},
+		{"a code that is an object", `{"error_code":{"a":1},"message":"no"}`, 0, "no"},
 		{"a code with a fraction", `{"error_code":400002.5,"message":"no"}`, 0, "no"},
 		{"nested beyond reason", `{"error":` + strings.Repeat("[", 50) + `"deep"` + strings.Repeat("]", 50) + `}`, 0, ""},
 	}
@@ -154,7 +154,7 @@ func TestErrorUnder200(t *testing.T) {
 	}
 }
 
-func TestBodiesThatAreNoJSON(t *testing.T) {
+func TestBodiesThatAreNotJSON(t *testing.T) {
 	page := `<!DOCTYPE html><html><head><title> 502 Bad &amp; Gateway </title></head><body>` + strings.Repeat("<p>x</p>", 10_000)
 	tests := []struct {
 		name, contentType, body, want string
@@ -185,7 +185,7 @@ func TestMessagesAreBounded(t *testing.T) {
 	for _, body := range []string{`{"message":"` + long + `"}`, long, "<title>" + long + "</title>"} {
 		e := statusError(t, 500, "", body)
 		if n := utf8.RuneCountInString(e.Message); n > limit || n < limit-10 {
-			t.Errorf("%d runes of %q", n, e.Message)
+			t.Errorf("a message of %d runes, want at most %d and not much less", n, limit)
 		}
 	}
 }
@@ -232,7 +232,7 @@ func TestABodyThatBreaksOff(t *testing.T) {
 		client := &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}
 		id, err := client.Submit(t.Context(), "a/b", nil)
 		if kind := classOf(err).kind; id != tt.id || kind != tt.kind {
-			t.Errorf("%s under HTTP %d: id %q, error %v", tt.body, tt.status, id, err)
+			t.Errorf("%s under HTTP %d: id %q and error %v, want id %q and kind %q", tt.body, tt.status, id, err, tt.id, tt.kind)
 		}
 		server.Close()
 	}
@@ -247,12 +247,12 @@ func TestRetryAfter(t *testing.T) {
 		{"absent", "", 0},
 		{"seconds", "7", 7 * time.Second},
 		{"seconds with spaces", " 7 ", 7 * time.Second},
-		{"zero is still there", "0", time.Second},
+		{"zero counts as one second", "0", time.Second},
 		{"a day at most", "4294967295", 24 * time.Hour},
 		{"too large to be a number", "99999999999999999999", 0},
 		{"negative", "-5", 0},
 		{"a fraction", "1.5", 0},
-		{"a date, from the answer's own", "Fri, 01 May 2026 10:01:30 GMT", 90 * time.Second},
+		{"a date, from the response's own", "Fri, 01 May 2026 10:01:30 GMT", 90 * time.Second},
 		{"a date that is past", "Fri, 01 May 2026 09:00:00 GMT", time.Second},
 		{"a date far off", "Fri, 01 May 2099 09:00:00 GMT", 24 * time.Hour},
 		{"words", "soon", 0},
@@ -346,13 +346,13 @@ func TestTokenError(t *testing.T) {
 			_, err := client.Submit(t.Context(), "a/b", nil)
 			var e *runcomfy.TokenError
 			if !errors.As(err, &e) || err.Error() != tt.want || !runcomfy.NotSent(err) {
-				t.Errorf("error %v, not sent %t", err, runcomfy.NotSent(err))
+				t.Errorf("error %v, not sent %t; want %s, not sent", err, runcomfy.NotSent(err), tt.want)
 			}
 			if tt.name == "an error" && !errors.Is(err, locked) {
 				t.Error("the cause is lost")
 			}
 			if checked := client.CheckToken(t.Context()); checked == nil || checked.Error() != tt.want {
-				t.Errorf("CheckToken: %v", checked)
+				t.Errorf("CheckToken: %v, want %s", checked, tt.want)
 			}
 			if len(*requests) != 0 {
 				t.Error("a request was made")

@@ -105,7 +105,7 @@ func (c *Client) send(ctx context.Context, call call, token string) (*response, 
 	}))
 	res, err := c.httpClient().Do(req)
 	if err != nil {
-		// Without a trace it is not certain that nothing was sent.
+		// A transport that calls no hook of the trace may have sent something.
 		failed.notSent = asked.Load() && !got.Load()
 		failed.err = &quotedError{message(withoutURL(err).Error(), token), withoutURL(err)}
 		return nil, failed

@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// A server may end a response properly because the client gave it up. That is not the
-// end of the file.
+// If the client gave up a response, its end is not the end of the file, even if the
+// server ended it without an error.
 func TestEndAfterGivingUp(t *testing.T) {
 	ctx, giveUp := context.WithCancelCause(t.Context())
 	r := response{&http.Response{Body: endAfter(func() { giveUp(errStalled) })}, ctx, giveUp, time.Minute}
 	if _, err := r.read(make([]byte, 10)); !errors.Is(err, errStalled) {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want %v", err, errStalled)
 	}
 }
 
@@ -82,7 +82,7 @@ func TestStragglerIsFetchedAgain(t *testing.T) {
 	}
 	b.check(t, testKey, data)
 	if asked != 2 {
-		t.Errorf("requested %d times", asked)
+		t.Errorf("the slow range was requested %d times, want 2", asked)
 	}
 }
 
@@ -101,7 +101,7 @@ func testCancel(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 				return n == nth
 			}
 			b.fault = func(call string, _ int, _ http.ResponseWriter, r *http.Request) bool {
-				last := call == "PutObject" && nth > 1 && size < testPace.pieceSize // of all requests
+				last := call == "PutObject" && nth > 1 && size < testPace.pieceSize // a small file needs no other request
 				if last {
 					cancel()
 					hang(r)
@@ -110,7 +110,7 @@ func testCancel(t *testing.T, newBucket func(testing.TB) *fakeS3) {
 			}
 			_, err := o.copier(t, b).Copy(ctx, o.url(), named)
 			if !errors.Is(err, context.Canceled) {
-				t.Errorf("%d bytes, request %d: error %v", size, nth, err)
+				t.Errorf("%d bytes, request %d: error %v, want %v", size, nth, err, context.Canceled)
 			}
 			b.check(t, testKey, nil)
 			cancel()

@@ -11,7 +11,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// These are the probabilities that a call fails in each way if the world's rate
+// The rates are the probabilities that a call fails in each way if simulation.rate
 // is 1. A job makes about two hundred calls.
 const (
 	crashRate    = 0.001 // the function dies before the call, and as often after it

@@ -255,7 +255,7 @@ func TestBucketRefusesWhatCannotBeRead(t *testing.T) {
 					covers(st.Resource, "Bucket.Arn/"+row.key) && st.holds(t, request)
 			})
 			if refused != row.refused {
-				t.Errorf("refused is %v", refused)
+				t.Errorf("refused is %v, want %v", refused, row.refused)
 			}
 		})
 	}
@@ -299,7 +299,7 @@ func (st statement) holds(t *testing.T, request map[string]string) bool {
 	return true
 }
 
-// Links lead to the console of the partition that the stack is in.
+// DashboardUrl leads to the console of the partition that the stack is in.
 func TestDashboardIsInTheConsoleOfThePartition(t *testing.T) {
 	for partition, host := range map[string]string{
 		"aws": "console.aws.amazon.com", "aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com",

@@ -39,7 +39,7 @@ func TestTooManyOutputs(t *testing.T) {
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.OutputTooMany)
 	if !strings.Contains(st.Reason, "101 outputs") || !strings.Contains(st.Reason, "MaxOutputs allows 100") {
-		t.Errorf("reason %q", st.Reason)
+		t.Errorf("reason %q, want the 101 outputs and the limit of 100", st.Reason)
 	}
 	for _, key := range w.Bucket.Keys() {
 		if strings.HasPrefix(key, "outbox/") {
@@ -53,7 +53,7 @@ func TestTooManyOutputs(t *testing.T) {
 	}
 	worldtest.Rest(t, w)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, ""); len(st.Outputs) != 101 {
-		t.Errorf("%d outputs", len(st.Outputs))
+		t.Errorf("%d outputs, want 101", len(st.Outputs))
 	}
 }
 
@@ -75,7 +75,7 @@ func TestImpossibleCostsAndTimes(t *testing.T) {
 				worldtest.Rest(t, w)
 				worldtest.WantArchived(t, w)
 				if st := w.Status("ads/talk"); len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "not recorded") {
-					t.Errorf("warnings %q", st.Warnings)
+					t.Errorf("warnings %q, want one that says \"not recorded\"", st.Warnings)
 				}
 			})
 		}
@@ -131,7 +131,7 @@ func TestVerdictWhileS3Throttles(t *testing.T) {
 		worldtest.DropPair(t, w)
 		worldtest.Rest(t, w)
 		if failures < 6 {
-			t.Fatalf("%d failures", failures)
+			t.Fatalf("S3 throttled %d reads, want at least 6", failures)
 		}
 		worldtest.WantArchived(t, w)
 		if st := w.Status("ads/talk"); len(st.Warnings) > 0 || st.Verdict != want {
@@ -186,14 +186,14 @@ func TestVerdictOfAnOutput(t *testing.T) {
 				reasons = append(reasons, doubt.Reason)
 			}
 			if in := result.Inputs[0]; strings.Join(reasons, "; ") != want || result.ExpectedSeconds != st.ExpectedSeconds || in.Width != 320 || in.Codecs[0] != "h264" {
-				t.Errorf("result.json is %s", body)
+				t.Errorf("result.json is %s\nwant the doubts %q, %g s, a width of 320 and h264", body, want, st.ExpectedSeconds)
 			}
 		})
 	}
 }
 
-// The pictures of some videos cannot be compared, but an exact copy of the input is
-// noticed.
+// An exact copy of the input is noticed even if lipdrop cannot compare the frames of such
+// a video.
 func TestCopyOfTheInput(t *testing.T) {
 	_, voice := worldtest.Media(t)
 	for _, name := range []string{"fragmented.mp4", "small.webm"} {
@@ -209,7 +209,7 @@ func TestCopyOfTheInput(t *testing.T) {
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
 			if warnings := strings.Join(w.Status("ads/talk").Warnings, "; "); !strings.Contains(warnings, "has the same frames as the input talk"+path.Ext(name)) {
-				t.Errorf("warnings %q", warnings)
+				t.Errorf("warnings %q, want that the frames are the same", warnings)
 			}
 		})
 	}

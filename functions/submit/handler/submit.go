@@ -370,8 +370,8 @@ func (h *Handler) startExecution(ctx context.Context, rec ledger.Record) error {
 	return workflow.Start(ctx, h.States, h.Ledger.MachineARN, rec.Job())
 }
 
-// postTake posts the status of a take. If prev is about a claimed take, that may be a
-// newer one, so ledger.PostTake decides which of the two the status is about.
+// postTake posts the status of a take. If prev is about a claimed take, that take may be
+// newer, so ledger.PostTake decides which of the two the status is about.
 func (h *Handler) postTake(ctx context.Context, rec ledger.Record, prev ledger.Posted) error {
 	slog.InfoContext(ctx, "submitted", "name", rec.Name, "take", rec.Take, "state", rec.State, "request_id", rec.RequestID)
 	if prev.Take == rec.Take {

@@ -48,7 +48,7 @@ type Fault struct {
 	// Body is the body of the response, if it is not nil.
 	Body []byte
 
-	// Edit, if set, changes the members of the response to an accepted request.
+	// Edit, if set, changes the members of the response if that is a JSON object.
 	Edit func(members map[string]any)
 }
 
