@@ -3,7 +3,6 @@ package list_test
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"strings"
 	"testing"
 
@@ -41,7 +40,7 @@ func describe(r list.Row) string {
 	return text + " " + string(options)
 }
 
-// The lists that people's programs write.
+// Read reads the lists that spreadsheets and other programs write.
 func TestRead(t *testing.T) {
 	const pair = "2 a: sync/sync/lipsync/v2/pro video_url=a.mp4 audio_url=a.wav {}"
 	tests := []struct {
@@ -94,7 +93,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// A list that is wrong, with the row, the column and the remedy of each problem.
+// Each problem of a list says its row, its column and its remedy.
 func TestProblems(t *testing.T) {
 	const header, good = "name,video,audio\n", "a,a.mp4,a.wav\n"
 	react := func(cells string) string { return "name,model,video,audio," + cells }
@@ -121,7 +120,7 @@ func TestProblems(t *testing.T) {
 		{name: "a name with a slash, one with a dot and one that cannot be seen", text: header + "de/a,a.mp4,a.wav\n.a,a.mp4,a.wav\n\"a\tb\",a.mp4,a.wav\n", want: []string{
 			`row 2, column A (name): the name "de/a" has a slash. Write - in place of the slash, or make a list for each folder.`,
 			`row 3, column A (name): the name ".a" begins with a dot, and such files are ignored. Remove the dot.`,
-			`row 4, column A (name): the name "a\\tb" has characters that cannot be seen or typed. Remove them.`,
+			`row 4, column A (name): the name "a\tb" has characters that cannot be seen or typed. Remove them.`,
 		}},
 		{name: "no voice", text: header + "a,a.mp4,\n", want: []string{"row 2, column C (audio): an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there."}},
 		{name: "no column for the voices", text: "name,video\na,a.mp4\n", want: []string{`row 2, column "audio": an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there.`}},
@@ -143,7 +142,7 @@ func TestProblems(t *testing.T) {
 		{name: "a number beyond its range", text: react("temperature\na,sync/react-1,a.mp4,a.wav,5\n"), want: []string{
 			"row 2, column E (temperature): temperature is 5; sync/react-1 accepts a number from 0 to 1. Set temperature to a number from 0 to 1, or leave it out.",
 		}},
-		{name: "a decimal comma", text: strings.ReplaceAll(react("temperature\na,sync/react-1,a.mp4,a.wav,0.5\n"), ",", ";"), want: nil},
+		{name: "a decimal point in a list with semicolons", text: strings.ReplaceAll(react("temperature\na,sync/react-1,a.mp4,a.wav,0.5\n"), ",", ";"), want: nil},
 		{name: "a decimal comma", text: strings.ReplaceAll(strings.ReplaceAll(react("temperature\na,sync/react-1,a.mp4,a.wav,0.5\n"), ",", ";"), ".5", ",5"),
 			want: []string{"row 2, column E (temperature): temperature is 0,5, with a decimal comma. Write 0.5, with a point."}},
 		{name: "the error of a formula", text: react("emotion\na,sync/react-1,a.mp4,a.wav,#REF!\n"), want: []string{"row 2, column E (emotion): emotion is #REF!, the error of a formula. Fix the formula, then save the list again."}},
@@ -177,7 +176,7 @@ func TestProblems(t *testing.T) {
 			"row 2, column C (audio): an audio file is missing; sync/sync/lipsync/v2/pro requires one. Name an audio file there.",
 			"row 3, column C (audio): b.txt is not accepted: its suffix is not one of .wav, .mp3, .m4a, .aac, .ogg, .opus and .flac. Name an audio file.",
 		}},
-		{name: "JSON that is no object, is broken, or continues on the next line", file: "l.jsonl", text: "[1]\n{\"name\": \"a\",}\n{\n", want: []string{
+		{name: "JSON that is not an object, is broken, or continues on the next line", file: "l.jsonl", text: "[1]\n{\"name\": \"a\",}\n{\n", want: []string{
 			`row 1: the line is not a JSON object. Write one object per line, such as {"name": "a", "video": "a.mp4", "audio": "a.wav"}.`,
 			"row 2: the line is not JSON at character 14: remove the comma before it. Fix the line. Each object must be on one line.",
 			"row 3: the line is not JSON at character 2: it ends too early: a closing bracket or quote is missing. Fix the line. Each object must be on one line.",
@@ -219,7 +218,7 @@ func TestLongList(t *testing.T) {
 	text.WriteString("row 7,talk.mp4,a.wav\n")
 	rows, problems := read(t, "l.csv", text.String(), "", nil)
 	if len(rows) != 5001 || len(problems) != 1 || problems[0].Row != 5002 {
-		t.Errorf("%d rows, %v", len(rows), problems)
+		t.Errorf("%d rows and the problems %v, want 5001 rows and a problem in row 5002", len(rows), problems)
 	}
 }
 
@@ -241,7 +240,7 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 		for _, r := range rows {
-			for property := range maps.Keys(r.Files) {
+			for property := range r.Files {
 				if r.Links[property] != "" {
 					t.Errorf("%s is a file and a link", property)
 				}

@@ -81,7 +81,7 @@ func badName(name string) (reason, remedy string) {
 	case name == "":
 		return "the row has no name", "Give each row its own name: it becomes the name of the job."
 	case !problem.IsPrintable(name):
-		return fmt.Sprintf("the name %q has characters that cannot be seen or typed", problem.Short(name)), "Remove them."
+		return `the name "` + problem.Short(name) + `" has characters that cannot be seen or typed`, "Remove them."
 	case strings.Contains(name, "/"):
 		return fmt.Sprintf("the name %q has a slash", problem.Short(name)), "Write - in place of the slash, or make a list for each folder."
 	case strings.HasPrefix(name, "."):
