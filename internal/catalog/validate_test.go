@@ -24,8 +24,7 @@ var valid = map[string]map[string]any{
 	fifth:      {"portrait": "anna.png", "speech": "talk.wav", "mood": "calm"},
 }
 
-// with returns a model's smallest valid input, with the members of the JSON object
-// text added.
+// with returns a model's smallest valid input and the members of text, a JSON object.
 func with(t testing.TB, id, text string, decode func(string, any) error) map[string]any {
 	t.Helper()
 	input := maps.Clone(valid[id])
@@ -45,7 +44,7 @@ func decodeNumber(text string, v any) error {
 	return d.Decode(v)
 }
 
-func TestValidateTakes(t *testing.T) {
+func TestValidateAccepts(t *testing.T) {
 	chinese, english := strings.Repeat("她", 2500), strings.Repeat("é", 5000)
 	tests := map[string][]string{
 		react1: {
@@ -91,9 +90,9 @@ func TestValidateTakes(t *testing.T) {
 		for _, row := range rows {
 			for how, decode := range map[string]func(string, any) error{"float64": decodeFloat, "json.Number": decodeNumber} {
 				input := with(t, id, row, decode)
-				before := maps.Clone(input)
+				before := with(t, id, row, decode)
 				if problems := m.Validate(input); len(problems) > 0 {
-					t.Errorf("%s %.80s as %s: %+v", id, row, how, problems)
+					t.Errorf("%s %.80s as %s: problems %+v, want none", id, row, how, problems)
 				}
 				if diff := cmp.Diff(before, input); diff != "" {
 					t.Errorf("%s %.80s: the input changed:\n%s", id, row, diff)
@@ -177,7 +176,7 @@ func member(p problem.Problem) string {
 	return name
 }
 
-// If two names were meant to be the same one, only one remedy is to rename.
+// If two wrong names probably mean the same member, only one remedy says to rename.
 func TestValidateTwoNamesForOne(t *testing.T) {
 	problems := model(t, happyhorse).Validate(map[string]any{"image_url": "a.png", "image_url_10": "b.png", "prompt": "character1 waves"})
 	var remedies []string
@@ -189,7 +188,7 @@ func TestValidateTwoNamesForOne(t *testing.T) {
 	}
 }
 
-// Validate fills in no defaults: a required member is missing even if it has one.
+// Validate fills in no defaults: a required member that has a default is still missing.
 func TestValidateMissing(t *testing.T) {
 	tests := map[string][]string{
 		react1:     {"audio_url", "video_url"},
@@ -355,7 +354,7 @@ func TestValidateAnything(t *testing.T) {
 	})
 }
 
-// A text becomes a number or a boolean only where the model accepts one.
+// A text becomes a number or a boolean only if the option accepts one.
 func TestValue(t *testing.T) {
 	tests := []struct {
 		name, id, property, text string
