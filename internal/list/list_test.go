@@ -161,6 +161,9 @@ func TestProblems(t *testing.T) {
 		{name: "a cell too many, of a text without quotes", text: "name,image,audio,prompt\na,a.png,a.wav,Hi, there\n", want: []string{
 			`row 2, column E: the cell holds " there", but its column has no name in the header. Name the column in the header, or empty the cell. If the text before it has a comma, put that text in double quotes.`,
 		}},
+		{name: "a cell too many, of two lines", text: header + "a,a.mp4,a.wav,\"x\ny\"\n", want: []string{
+			`row 2, column D: the cell holds "x\ny", but its column has no name in the header. Name the column in the header, or empty the cell. If the text before it has a comma, put that text in double quotes.`,
+		}},
 		{name: "a quote inside a cell", text: "name,image,audio,prompt\na,a.png,a.wav,say \"hi\"\nb,b.png,,x\n", want: []string{
 			`row 2, column D: a double quote is inside a cell that has no quotes around it. Put the whole cell in double quotes, and write "" for each quote inside it.`,
 			"row 3, column C (audio): an audio file is missing; community/live-avatar requires one. Name an audio file there.",

@@ -87,7 +87,7 @@ func (r *reader) cells(number int, header, fields []string, labels map[string]st
 		case strings.TrimSpace(field) == "":
 		case name == "":
 			r.report(Problem{
-				Row: number, Column: label, Reason: fmt.Sprintf("the cell holds %q, but its column has no name in the header", problem.ShortValue(field)),
+				Row: number, Column: label, Reason: `the cell holds "` + problem.ShortValue(field) + `", but its column has no name in the header`,
 				Remedy: "Name the column in the header, or empty the cell. If the text before it has a " + separatorWord(separator) + ", put that text in double quotes.",
 			})
 			ok = false
