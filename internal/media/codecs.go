@@ -2,6 +2,7 @@ package media
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 )
 
@@ -22,7 +23,7 @@ var entryCodecs = map[string]string{
 	"NONE": "pcm", "ulaw": "pcm_mulaw", "alaw": "pcm_alaw", "ima4": "adpcm_ima_qt",
 }
 
-// objectTypes are the words for the codecs of mp4v and mp4a (mp4ra.org).
+// objectTypes are the words for the codecs of mp4v and mp4a, by object type (mp4ra.org).
 var objectTypes = map[byte]string{
 	0x20: "mpeg4", 0x60: "mpeg2video", 0x61: "mpeg2video", 0x62: "mpeg2video", 0x63: "mpeg2video", 0x64: "mpeg2video", 0x65: "mpeg2video",
 	0x6a: "mpeg1video", 0x6c: "mjpeg", 0x40: "aac", 0x66: "aac", 0x67: "aac", 0x68: "aac", 0x69: "mp3", 0x6b: "mp3", 0xa5: "ac3", 0xa6: "eac3",
@@ -35,8 +36,8 @@ var rare = map[string]string{
 }
 
 // warnRare warns that few programs decode a track. The parameter what names the codec as
-// a person knows it. It is empty if many programs decode the track. It ignores the
-// pictures of an audio file, because no model uses them.
+// a person knows it, and is empty if many programs decode the track. warnRare ignores
+// the pictures of an audio file, because no model uses them.
 func (i *Info) warnRare(t *Track, what string) {
 	if what == "" || t == i.Video && i.Kind == Audio {
 		return
@@ -123,13 +124,14 @@ const (
 // and transfer function, or "".
 func hevcDoubt(config []byte, transfer byte) string {
 	const bitDepth = 17
-	switch {
-	case len(config) <= bitDepth || config[bitDepth]&7 < 2:
+	if len(config) <= bitDepth || config[bitDepth]&7 < 2 {
 		return ""
-	case transfer == transferPQ || transfer == transferHLG:
-		return "10-bit HEVC HDR"
 	}
-	return "10-bit HEVC"
+	text := fmt.Sprintf("%d-bit HEVC", 8+config[bitDepth]&7)
+	if transfer == transferPQ || transfer == transferHLG {
+		text += " HDR"
+	}
+	return text
 }
 
 // pictureCodecs are the words for the codecs of a Windows bitmap header. The keys are the

@@ -65,6 +65,7 @@ func TestCodecs(t *testing.T) {
 		{"H.264 and AAC", avc, aac, []string{"h264", "aac"}, ""},
 		{"HEVC", hevc(8, 1), aac, []string{"hevc", "aac"}, ""},
 		{"HEVC of ten bits", hevc(10, 1), aac, []string{"hevc", "aac"}, "a.mov is 10-bit HEVC" + rest},
+		{"HEVC HDR of twelve bits", hevc(12, 16), aac, []string{"hevc", "aac"}, "a.mov is 12-bit HEVC HDR" + rest},
 		{"HEVC HDR", hevc(10, 18), aac, []string{"hevc", "aac"}, "a.mov is 10-bit HEVC HDR" + rest},
 		{"ProRes with uncompressed sound", pictureEntry("apch", 24), soundEntry("sowt"), []string{"prores", "pcm"}, "a.mov is ProRes" + rest},
 		{"ProRes with transparency", pictureEntry("ap4h", 32), aac, []string{"prores", "aac"}, "a.mov is ProRes with transparency" + rest},
