@@ -18,26 +18,26 @@ func TestRemote(t *testing.T) {
 		name, function string
 		status         int
 		errorHeader    string
-		answer         string
+		response       string
 
 		result  string
 		failure *lambda.Error
 		err     string
 	}{
-		{name: "an answer", function: "poll", status: 200, answer: `{"ended":true}`, result: `{"ended":true}`},
-		{name: "by its ARN", function: "arn:aws:lambda:us-east-1:000000000000:function:poll", status: 200, answer: `{}`, result: `{}`},
+		{name: "a response", function: "poll", status: 200, response: `{"ended":true}`, result: `{"ended":true}`},
+		{name: "by its ARN", function: "arn:aws:lambda:us-east-1:000000000000:function:poll", status: 200, response: `{}`, result: `{}`},
 		{
 			name: "an error of the function", function: "poll", status: 200, errorHeader: "Unhandled",
-			answer:  `{"errorType":"QueuedTooLong","errorMessage":"queued for 6 h"}`,
-			failure: &lambda.Error{Type: "QueuedTooLong", Message: "queued for 6 h"},
+			response: `{"errorType":"QueuedTooLong","errorMessage":"queued for 6 h"}`,
+			failure:  &lambda.Error{Type: "QueuedTooLong", Message: "queued for 6 h"},
 		},
 		{
-			name: "an answer that looks like an error", function: "poll", status: 200,
-			answer: `{"errorType":"QueuedTooLong"}`, result: `{"errorType":"QueuedTooLong"}`,
+			name: "a response that looks like an error", function: "poll", status: 200,
+			response: `{"errorType":"QueuedTooLong"}`, result: `{"errorType":"QueuedTooLong"}`,
 		},
-		{name: "an endpoint without the function", function: "poll", status: 404, answer: `{"Message":"Function not found"}`, err: "Function not found"},
+		{name: "an endpoint without the function", function: "poll", status: 404, response: `{"Message":"Function not found"}`, err: "Function not found"},
 		{name: "an endpoint in trouble", function: "poll", status: 503, err: "503 Service Unavailable"},
-		{name: "a name that is no function's", function: "dance", status: 200, err: "no function dance"},
+		{name: "an unknown function", function: "dance", status: 200, err: "no function dance"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -49,7 +49,7 @@ func TestRemote(t *testing.T) {
 					w.Header().Set("X-Amz-Function-Error", tt.errorHeader)
 				}
 				w.WriteHeader(tt.status)
-				_, _ = io.WriteString(w, tt.answer)
+				_, _ = io.WriteString(w, tt.response)
 			}))
 			defer server.Close()
 			remote, err := lambda.NewRemote(server.URL+"/", map[string]string{"poll": "PollFunction"})
@@ -59,7 +59,7 @@ func TestRemote(t *testing.T) {
 			defer remote.Close()
 			result, failure, err := remote.Invoke(t.Context(), tt.function, []byte(`{"name":"talk"}`))
 			if diff := cmp.Diff(tt.failure, failure); diff != "" || string(result) != tt.result {
-				t.Errorf("%s, and (-want +got):\n%s", result, diff)
+				t.Errorf("result %s, want %s; failure (-want +got):\n%s", result, tt.result, diff)
 			}
 			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
 				t.Errorf("the error is %v, want %q", err, tt.err)
@@ -71,7 +71,7 @@ func TestRemote(t *testing.T) {
 func TestRemoteWithoutAnAddress(t *testing.T) {
 	for _, endpoint := range []string{"", "127.0.0.1:3001", "ftp://127.0.0.1", "http://"} {
 		if _, err := lambda.NewRemote(endpoint, nil); err == nil {
-			t.Errorf("%q is taken", endpoint)
+			t.Errorf("%q is accepted, want an error", endpoint)
 		}
 	}
 }
@@ -79,7 +79,7 @@ func TestRemoteWithoutAnAddress(t *testing.T) {
 func TestRemoteIsClosedDuringACall(t *testing.T) {
 	called := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // only then the server notices that the client is gone
+		_, _ = io.Copy(io.Discard, r.Body) // the server notices that the client is gone only after the whole body is read
 		close(called)
 		<-r.Context().Done()
 	}))
@@ -93,6 +93,6 @@ func TestRemoteIsClosedDuringACall(t *testing.T) {
 		remote.Close()
 	}()
 	if _, _, err := remote.Invoke(t.Context(), "poll", []byte("{}")); !errors.Is(err, lambda.ErrClosed) {
-		t.Errorf("the call returned %v", err)
+		t.Errorf("the call returned %v, want ErrClosed", err)
 	}
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
-// template is a template whose function has a role with some statements.
+// template returns a template whose function has a role with the given statements.
 func template(statements string) []byte {
 	return []byte(`
 Parameters:
@@ -138,16 +138,16 @@ func TestFunctionsHaveWhatTheTemplateSays(t *testing.T) {
 func TestRefusesOtherForms(t *testing.T) {
 	const read = "Effect: Allow, Action: s3:GetObject, Resource: "
 	for name, tt := range map[string]struct{ before, after, says string }{
-		"a denial":             {after: "              - {Sid: No, Effect: Deny, Action: s3:GetObject, Resource: 'arn:aws:s3:::b/*'}", says: "No"},
-		"a denial to others":   {after: "              - {Sid: No, Effect: Deny, Action: s3:*, Resource: '*', Condition: {StringNotEquals: {s3:ResourceAccount: '1'}}}", says: "No"},
-		"no resource":          {after: "              - {Sid: No, Effect: Allow, Action: s3:GetObject}", says: "No"},
-		"an unknown reference": {after: "              - {Sid: No, " + read + "!GetAtt Elsewhere.Arn}", says: "Elsewhere.Arn"},
-		"another's resource":   {after: "              - {Sid: No, " + read + "!Sub 'arn:aws:s3:::${Elsewhere}/*'}", says: "Elsewhere"},
-		"a function":           {after: "              - {" + read + "!Join ['', [a, b]]}", says: "!Join"},
-		"a condition":          {after: "              - {" + read + "!If [Other, 'arn:a', 'arn:b']}", says: "Other"},
-		"a managed policy":     {after: "      ManagedPolicyArns: ['arn:aws:iam::aws:policy/AmazonS3FullAccess']", says: "AmazonS3FullAccess"},
-		"a policy of SAM's":    {before: "Role: !GetAtt R.Arn", after: "Policies: [S3ReadPolicy: {BucketName: b}]", says: "F"},
-		"a role of elsewhere":  {before: "Role: !GetAtt R.Arn", after: "Role: arn:aws:iam::000000000000:role/r", says: "F"},
+		"a denial":                    {after: "              - {Sid: No, Effect: Deny, Action: s3:GetObject, Resource: 'arn:aws:s3:::b/*'}", says: "No"},
+		"a denial of another account": {after: "              - {Sid: No, Effect: Deny, Action: s3:*, Resource: '*', Condition: {StringNotEquals: {s3:ResourceAccount: '1'}}}", says: "No"},
+		"no resource":                 {after: "              - {Sid: No, Effect: Allow, Action: s3:GetObject}", says: "No"},
+		"an unknown reference":        {after: "              - {Sid: No, " + read + "!GetAtt Elsewhere.Arn}", says: "Elsewhere.Arn"},
+		"an unknown name in a !Sub":   {after: "              - {Sid: No, " + read + "!Sub 'arn:aws:s3:::${Elsewhere}/*'}", says: "Elsewhere"},
+		"a function":                  {after: "              - {" + read + "!Join ['', [a, b]]}", says: "!Join"},
+		"a condition":                 {after: "              - {" + read + "!If [Other, 'arn:a', 'arn:b']}", says: "Other"},
+		"a managed policy":            {after: "      ManagedPolicyArns: ['arn:aws:iam::aws:policy/AmazonS3FullAccess']", says: "AmazonS3FullAccess"},
+		"a SAM policy":                {before: "Role: !GetAtt R.Arn", after: "Policies: [S3ReadPolicy: {BucketName: b}]", says: "F"},
+		"a role outside the template": {before: "Role: !GetAtt R.Arn", after: "Role: arn:aws:iam::000000000000:role/r", says: "F"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := template(tt.after)
@@ -174,7 +174,7 @@ func TestGuard(t *testing.T) {
 	var denied []string
 	server := httptest.NewServer(permissions.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if body, err := io.ReadAll(r.Body); err != nil || !strings.HasPrefix(string(body), "{") {
-			t.Errorf("what is served has the body %q (%v)", body, err)
+			t.Errorf("the handler received the body %q (%v), want JSON", body, err)
 		}
 		_, _ = io.WriteString(w, "{}")
 	}), users, func(d *permissions.Denial) { denied = append(denied, d.Action+" "+d.Resource) }))
@@ -230,9 +230,9 @@ func TestGuard(t *testing.T) {
 		{"its own queue", "f", send("https://127.0.0.1:1/000000000000/q"), ""},
 		{"another queue", "f", send("https://127.0.0.1:1/000000000000/q2"), "sqs:SendMessage arn:aws:sqs:us-east-1:000000000000:q2"},
 		{"a queue without an account", "f", send("q"), "sqs:SendMessage "},
-		{"an event in its own name", "f", notify("own"), ""},
-		{"an event in another name", "f", notify("other"), "events:PutEvents arn:aws:events:us-east-1:000000000000:event-bus/default"},
-		{"an event in another name beside its own", "f", notify("own", "other"), "events:PutEvents arn:aws:events:us-east-1:000000000000:event-bus/default"},
+		{"an event with its own source", "f", notify("own"), ""},
+		{"an event with another source", "f", notify("other"), "events:PutEvents arn:aws:events:us-east-1:000000000000:event-bus/default"},
+		{"an event with another source beside its own", "f", notify("own", "other"), "events:PutEvents arn:aws:events:us-east-1:000000000000:event-bus/default"},
 		{"a person", "root", start(other), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -245,13 +245,13 @@ func TestGuard(t *testing.T) {
 			})
 			if tt.denied == "" {
 				if err != nil || denied != nil {
-					t.Errorf("%v, denied %v", err, denied)
+					t.Errorf("error %v, denied %v; want neither", err, denied)
 				}
 				return
 			}
 			refused, ok := errors.AsType[smithy.APIError](err)
 			if !ok || refused.ErrorCode() != "AccessDeniedException" || !strings.Contains(refused.ErrorMessage(), tt.user+" may not "+strings.Fields(tt.denied)[0]) {
-				t.Errorf("error %v", err)
+				t.Errorf("error %v, want AccessDeniedException that names %s", err, tt.denied)
 			}
 			if diff := cmp.Diff([]string{tt.denied}, denied); diff != "" {
 				t.Errorf("denied (-want +got):\n%s", diff)

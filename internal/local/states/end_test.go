@@ -31,17 +31,17 @@ func TestStoppingCancelsTheTaskUnderWay(t *testing.T) {
 	}
 	first := stop()
 	if err := <-g.ended; !errors.Is(err, context.Canceled) {
-		t.Errorf("the call ended with %v", err)
+		t.Errorf("the call ended with %v, want context.Canceled", err)
 	}
 	if got := e.end(t); got != states.Aborted {
-		t.Errorf("ended as %s", got)
+		t.Errorf("ended as %s, want %s", got, states.Aborted)
 	}
 	d := e.describe(t, "a")
 	if d.Status != types.ExecutionStatusAborted || aws.ToString(d.Error) != "Deleted" || aws.ToString(d.Cause) != "the drop is gone" {
 		t.Errorf("%s %s %s", d.Status, aws.ToString(d.Error), aws.ToString(d.Cause))
 	}
 	if again := stop(); !again.StopDate.Equal(*first.StopDate) || len(e.ends) != 0 {
-		t.Errorf("stopped again at %v, first at %v", again.StopDate, first.StopDate)
+		t.Errorf("stopped again at %v, first at %v, %d ends; want the same time and no end", again.StopDate, first.StopDate, len(e.ends))
 	}
 }
 
@@ -55,11 +55,11 @@ func TestARedriveThroughTheAPI(t *testing.T) {
 	}
 	<-g.begun
 	if err := redrive(); code(err) != "ExecutionNotRedrivable" || !strings.Contains(err.Error(), "Execution is RUNNING and cannot be redriven") {
-		t.Errorf("while it runs: %v", err)
+		t.Errorf("while it runs: %v, want ExecutionNotRedrivable", err)
 	}
 	g.respond("", &states.TaskError{Name: "NoOutput", Cause: "nothing"})
 	if got := e.end(t); got != states.Failed {
-		t.Fatalf("ended as %s", got)
+		t.Fatalf("ended as %s, want %s", got, states.Failed)
 	}
 	if d := e.describe(t, "a"); aws.ToString(d.Error) != "NoOutput" || aws.ToString(d.Cause) != "nothing" {
 		t.Errorf("failed: %+v", d)
@@ -68,7 +68,7 @@ func TestARedriveThroughTheAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	if payload := <-g.begun; string(payload) != `{"n":1}` {
-		t.Errorf("called with %s", payload)
+		t.Errorf("called with %s, want the first input", payload)
 	}
 	if d := e.describe(t, "a"); d.Status != types.ExecutionStatusRunning || *d.RedriveCount != 1 || d.StopDate != nil || d.Error != nil {
 		t.Errorf("redriven: %+v", d)
@@ -78,9 +78,9 @@ func TestARedriveThroughTheAPI(t *testing.T) {
 		t.Errorf("end (-want +got):\n%s", diff)
 	}
 	if len(g.begun) != 0 {
-		t.Errorf("%d more calls", len(g.begun))
+		t.Errorf("%d more calls, want none", len(g.begun))
 	}
 	if err := redrive(); code(err) != "ExecutionNotRedrivable" {
-		t.Errorf("after its success: %v", err)
+		t.Errorf("after its success: %v, want ExecutionNotRedrivable", err)
 	}
 }

@@ -31,7 +31,7 @@ func TestWhatParseRefuses(t *testing.T) {
 	for _, row := range []struct {
 		name      string
 		old, with string
-		want      string // part of the error
+		want      string // parts of the error, one a line
 	}{
 		{"no JSON", known, `{"StartAt":`, `not JSON`},
 		{"no object", known, `[]`, `cannot unmarshal`},
@@ -85,18 +85,20 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"no attempts given", `"MaxAttempts":6,`, ``, `the retrier of A has no MaxAttempts`},
 		{"no interval", `"IntervalSeconds":2,`, ``, `the retrier of A needs an interval`},
 		{"a rate below one", `"BackoffRate":2`, `"BackoffRate":0.9`, `the retrier of A needs an interval, a rate of at least 1`},
-		{"a greatest delay that is the first", `"MaxDelaySeconds":60`, `"MaxDelaySeconds":2`, `a greater MaxDelaySeconds`},
+		{"a MaxDelaySeconds that is the interval", `"MaxDelaySeconds":60`, `"MaxDelaySeconds":2`, `a greater MaxDelaySeconds`},
 		{"no jitter", `"FULL"`, `"NONE"`, `the jitter FULL`},
 
-		{"two mistakes at once", `"End":true`, `"Next":"W1"}, "M":{"Type":"Wait","Next":"W2"`, `"W1", which does not exist`},
+		{"two mistakes at once", `"End":true`, `"Next":"W1"}, "M":{"Type":"Wait","Next":"W2"`, "\"W1\", which does not exist\n\"W2\", which does not exist"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if !strings.Contains(known, row.old) {
 				t.Fatalf("the definition has no %s", row.old)
 			}
 			_, err := states.Parse([]byte(strings.Replace(known, row.old, row.with, 1)), functions)
-			if err == nil || !strings.Contains(err.Error(), row.want) {
-				t.Errorf("Parse() = %v, want an error with %s", err, row.want)
+			for part := range strings.SplitSeq(row.want, "\n") {
+				if err == nil || !strings.Contains(err.Error(), part) {
+					t.Errorf("Parse() = %v, want an error with %s", err, part)
+				}
 			}
 		})
 	}
@@ -110,7 +112,7 @@ func TestTheShippedMachineNeedsItsSubstitutions(t *testing.T) {
 	_, err = states.Parse(text, nil)
 	for _, name := range []string{"${Partition}", "${PollFunctionArn}", "${ArchiveFunctionArn}"} {
 		if err == nil || !strings.Contains(err.Error(), name+" has no substitution") {
-			t.Errorf("%s is not asked for: %v", name, err)
+			t.Errorf("the error is %v, want one that says that %s has no substitution", err, name)
 		}
 	}
 }
