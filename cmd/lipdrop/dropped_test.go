@@ -24,7 +24,7 @@ import (
 )
 
 // The files of a folder are listed as a bucket lists them, so that a check
-// finds what the function would.
+// finds what submit would find.
 func TestFolderListsAsABucket(t *testing.T) {
 	names := []string{"a.mp4", "a.wav", "a.b/c.wav", "a/b.mp4", "a/b/c.png", "a!.wav", "b.job/job.json", "é.wav"}
 	files := map[string]string{}
@@ -82,8 +82,8 @@ func TestInboxFolder(t *testing.T) {
 	}
 }
 
-// Links to files and folders are followed, and a file that cannot be read is
-// one line about that file.
+// Links to files and folders are followed. A file that cannot be read causes one line
+// of output.
 func TestCheckFollowsLinks(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -129,7 +129,7 @@ func TestCheckFollowsLinks(t *testing.T) {
 	}
 }
 
-// The working folder may be known by a path with links.
+// A link to the working folder is not followed, even if PWD is a path with links.
 func TestWalkInALinkedFolder(t *testing.T) {
 	lay(t, map[string]string{"real/talk.mp4": "@clip.mp4", "real/talk.wav": "@voice.wav"})
 	top, err := os.Getwd()
@@ -140,7 +140,7 @@ func TestWalkInALinkedFolder(t *testing.T) {
 	t.Setenv("PWD", filepath.Join(top, "a"))
 	var out bytes.Buffer
 	if code := run(t.Context(), []string{"check", "."}, &out, &out); code != 1 || strings.Contains(out.String(), "self/") {
-		t.Errorf("status %d:\n%s", code, out.String())
+		t.Errorf("status %d, want 1 and no file below self/:\n%s", code, out.String())
 	}
 }
 
@@ -178,8 +178,8 @@ func TestListNames(t *testing.T) {
 	}
 }
 
-// A named pipe, and a file without permission, are each one line.
-func TestCheckWithoutWhatCannotBeRead(t *testing.T) {
+// A named pipe and a file without permission each cause one line of output.
+func TestCheckReportsWhatCannotBeRead(t *testing.T) {
 	lay(t, map[string]string{"ads/talk.mp4": "@clip.mp4", "ads/talk.wav": "@voice.wav", "ads/closed.mp4": "@clip.mp4"})
 	want := []string{"ads/talk: one job", "ads/pipe.mp4 is neither a file nor a folder\n"}
 	if err := errors.Join(syscall.Mkfifo("ads/pipe.mp4", 0o600), os.Chmod("ads/closed.mp4", 0)); err != nil {
@@ -199,14 +199,14 @@ func TestCheckWithoutWhatCannotBeRead(t *testing.T) {
 	}
 }
 
-// A drop that is interrupted before the upload says that nothing was sent.
+// If lipdrop drop is interrupted before the upload, its error says that nothing was sent.
 func TestInterruptedPlan(t *testing.T) {
 	lay(t, map[string]string{"talk.mp4": "@clip.mp4", "talk.wav": "@voice.wav"})
 	ctx, interrupt := context.WithCancel(t.Context())
 	interrupt()
 	out := &terminal{w: new(bytes.Buffer)}
 	err := (&dropCmd{Files: []string{"talk.mp4", "talk.wav"}}).Run(ctx, new(client.Client), out, messages{out})
-	if err == nil || err.Error() != "interrupted; nothing was sent" {
-		t.Error(err)
+	if want := "interrupted; nothing was sent"; err == nil || err.Error() != want {
+		t.Errorf("the error is %v, want %s", err, want)
 	}
 }

@@ -152,5 +152,5 @@ func UploadRank(key string) int {
 	return 1
 }
 
-// File returns a key without inbox/, as the person named the file.
+// File returns a key without inbox/.
 func File(key string) string { return path.Clean(strings.TrimPrefix(key, ledger.InboxPrefix)) }

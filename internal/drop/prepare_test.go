@@ -21,7 +21,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
-func TestPrepareTellsEveryProblem(t *testing.T) {
+func TestPrepareReturnsEveryProblem(t *testing.T) {
 	b := newInbox(t)
 	b.Set("inbox/x.job/two.png", picture(t, 300, 200))
 	b.Set("inbox/x.job/three.png", []byte("not a picture at all"))
@@ -38,7 +38,7 @@ func TestPrepareTellsEveryProblem(t *testing.T) {
 	}
 }
 
-func TestPrepareTellsEveryProblemOfAPair(t *testing.T) {
+func TestPrepareReturnsEveryProblemOfAPair(t *testing.T) {
 	b := newInbox(t)
 	b.Set("inbox/talk.wav", voice(17300*time.Millisecond))
 	b.step(t, "talk.mp4 = ")
@@ -176,7 +176,7 @@ func TestLengthsThatDiffer(t *testing.T) {
 		"a match": {[]string{"x.job/talk.mp4", "x.job/talk.wav", `x.job/job.json = {"model": "` + pro + `", "input": {"video_url": "talk.mp4", "audio_url": "*.wav"}}`},
 			"inbox/x.job/talk.wav", 3 * time.Second, reason + "; loop, bounce or remap keep them",
 			"Set sync_mode to loop, bounce or remap, or shorten talk.wav by 4.0 s. The options are in job.json. Then upload talk.wav again. " + problem.AllMatches},
-		"a mode that drops nothing": {[]string{`preset.json = {"input": {"sync_mode": "loop"}}`, "talk.mp4", "talk.wav"}, "inbox/talk.mp4", 7 * time.Second, "", ""},
+		"a mode that loses nothing": {[]string{`preset.json = {"input": {"sync_mode": "loop"}}`, "talk.mp4", "talk.wav"}, "inbox/talk.mp4", 7 * time.Second, "", ""},
 		"a mode that changes the speed": {[]string{`preset.json = {"input": {"sync_mode": "remap"}}`, "talk.mp4", "talk.wav"}, "inbox/talk.mp4", 7 * time.Second,
 			"talk.wav is 4.0 s longer than talk.mp4: with sync_mode remap talk.mp4 plays at 43 % of its speed; loop or bounce keep its speed", ""},
 		"a voice of unknown length": {[]string{`x.job/job.json = {"model": "` + pro + `", "input": {"video_url": "talk.mp4", "audio_url": "https://example.com/a.wav"}}`, "x.job/talk.mp4"},
@@ -196,12 +196,12 @@ func TestLengthsThatDiffer(t *testing.T) {
 				warnings := strings.Join(ready.Warnings, "; ")
 				if reject && tt.remedy != "" {
 					if len(problems) != 1 || problems[0].Code != problem.LengthsDiffer || problems[0].Reason != reason || problem.Remedy("talk", problems) != tt.remedy || warnings != "" {
-						t.Errorf("problems %+v, warnings %q", problems, warnings)
+						t.Errorf("problems %+v, warnings %q; want reason %q, remedy %q, no warnings", problems, warnings, reason, tt.remedy)
 					}
 					return
 				}
 				if problems != nil || ready.Expected.Length.Round(100*time.Millisecond) != tt.expected || warnings != tt.warning {
-					t.Errorf("problems %v, expected %s, warnings %q", problems, ready.Expected.Length, warnings)
+					t.Errorf("problems %v, expected %s, warnings %q; want no problems, %s, %q", problems, ready.Expected.Length, warnings, tt.expected, tt.warning)
 				}
 			})
 		}
@@ -213,11 +213,11 @@ func TestNoWarningOfAFileThatIsRejected(t *testing.T) {
 	b.step(t, "a.wav = ")
 	ready, problems := b.prepared(t, b.step(t, "a.png"))
 	if got := codes(problems); len(got) != 1 || got[0] != "empty_file" || ready.Warnings != nil {
-		t.Errorf("codes %v, warnings %v", got, ready.Warnings)
+		t.Errorf("codes %v, warnings %v; want empty_file and no warnings", got, ready.Warnings)
 	}
 }
 
-func TestFormatsThatAModelDoesNotTake(t *testing.T) {
+func TestFormatsThatAModelDoesNotAccept(t *testing.T) {
 	for audio, want := range map[string]string{
 		"a.m4a":  "a.m4a is M4A; community/live-avatar accepts WAV or MP3",
 		"a.ogg":  "a.ogg is OGG; community/live-avatar accepts WAV or MP3",
@@ -260,7 +260,7 @@ func TestWhatTheLedgerKeeps(t *testing.T) {
 	f := b.only(t, key)
 	manifest, ok := f.Job.Manifest()
 	if !ok || manifest.Key != key {
-		t.Errorf("the manifest is %q, %v", manifest.Key, ok)
+		t.Errorf("the manifest is %q, %v; want %q", manifest.Key, ok, key)
 	}
 	ready, _ := b.prepared(t, key)
 	var got []ledger.Input
@@ -388,7 +388,7 @@ func TestTroubleWithTheBucketIsAnError(t *testing.T) {
 			return nil
 		}
 		if _, problems, err := b.Prepare(t.Context(), f.Job); !errors.Is(err, trouble) || problems != nil {
-			t.Errorf("%s fails: problems %v, error %v", op, problems, err)
+			t.Errorf("%s fails: problems %v, error %v; want %v", op, problems, err, trouble)
 		}
 	}
 }

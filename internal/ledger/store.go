@@ -171,7 +171,7 @@ func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
 
 // RecentTakes is like Takes, but returns only the newest takes: at most the given number,
 // and only those whose newest file is not older than since. It makes one listing, so it may
-// miss takes if thousands of takes, or of names below the name, were listed before them.
+// miss takes if a thousand takes, or names below the name, are listed before them.
 func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, most int) ([]Record, error) {
 	prefix := "jobs/" + name + "/"
 	files, _, err := s.Bucket.ListFolder(ctx, prefix, prefix+since.UTC().Format(StampLayout), bucket.PageSize)
@@ -227,7 +227,7 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 // NamesBelow returns the names in a folder that have a status, in the order of their
 // keys. It begins after a given name, and returns at most a given number of names.
 func (s *Store) NamesBelow(ctx context.Context, name, after string, most int) ([]string, error) {
-	prefix, start := "status/"+name+"/", strings.TrimSuffix(StatusKey(after), ".json") // take-2.json comes before take.json
+	prefix, start := "status/"+name+"/", strings.TrimSuffix(StatusKey(after), ".json") // the key take-2.json comes before take.json, but the name take-2 after take
 	var names []string
 	for more := true; more && len(names) < most; {
 		var files []bucket.File
@@ -282,9 +282,9 @@ func (s *Store) list(ctx context.Context, prefix string) (keys, folders []string
 	return keys, folders, nil
 }
 
-// put writes a JSON object if the object at the key still has the given ETag. With an empty
-// ETag, it writes only if there is no object. It then sets the ETag to the new one. Otherwise
-// it returns bucket.ErrConflict.
+// put writes a JSON object if the object at the key still has the given ETag or, if the ETag
+// is empty, if there is no object. Otherwise it returns bucket.ErrConflict. After a write,
+// *etag is the new ETag.
 func (s *Store) put(ctx context.Context, key string, value any, etag *string, metadata map[string]string) error {
 	body := encode(value)
 	if len(body) > MaxObject {

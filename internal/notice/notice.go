@@ -60,7 +60,7 @@ type Detail struct {
 
 const (
 	// maxStatus limits the status in an event, in bytes. With Summary, which repeats texts
-	// of the status, the event stays below the 256 KiB that EventBridge accepts.
+	// of the status, the event stays below 256 KiB. EventBridge accepts at least that.
 	maxStatus = 160 << 10
 
 	// timeout limits one call of Send.

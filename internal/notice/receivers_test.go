@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// program returns the code of a language in docs/notices.md, to run on another port.
+// program returns the code of a language in docs/notices.md, changed to listen on the port of address.
 func program(t *testing.T, language, address string) string {
 	t.Helper()
 	text, err := os.ReadFile(document)
@@ -90,7 +90,7 @@ func TestReceiversOfTheDocument(t *testing.T) {
 					_ = cmd.Process.Kill()
 					_ = cmd.Wait()
 					if accepted := status/100 == 2; accepted != tt.accepted || accepted != printed() {
-						t.Errorf("HTTP %d, printed %s", status, out.String())
+						t.Errorf("HTTP %d, printed %s; want accepted and printed: %t", status, out.String(), tt.accepted)
 					}
 				})
 			}

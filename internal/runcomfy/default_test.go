@@ -9,7 +9,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// Over HTTP/2 net/http repeats requests that a server refused to look at.
+// Over HTTP/2, net/http repeats a request whose stream the server refused, even a POST.
 func TestTheDefaultClientSpeaksHTTP1(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, `{"status":"`+r.Proto+`"}`)
@@ -28,9 +28,9 @@ func TestTheDefaultClientSpeaksHTTP1(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status.State != "http/1.1" {
-		t.Errorf("protocol %s", status.State)
+		t.Errorf("protocol %s, want http/1.1", status.State)
 	}
 	if ours.Timeout != Timeout {
-		t.Errorf("timeout %v", ours.Timeout)
+		t.Errorf("timeout %v, want %v", ours.Timeout, Timeout)
 	}
 }

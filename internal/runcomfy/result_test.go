@@ -71,18 +71,18 @@ func TestUnfinishedResultIsNoError(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := answeringJSON(t, tt.status, tt.body).Result(t.Context(), "r")
 			if err != nil || got.State == "" || got.State.Ended() {
-				t.Errorf("state %q, error %v", got.State, err)
+				t.Errorf("state %q, error %v; want a state that has not ended", got.State, err)
 			}
 		})
 	}
 	t.Run("400 without the code is an error", func(t *testing.T) {
 		if got, err := answeringJSON(t, 400, `{"status":"in_progress"}`).Result(t.Context(), "r"); err == nil {
-			t.Errorf("state %q", got.State)
+			t.Errorf("state %q, want an error", got.State)
 		}
 	})
 }
 
-func TestOutputsAreReadFromOutputAlone(t *testing.T) {
+func TestOutputsAreReadOnlyFromOutput(t *testing.T) {
 	const a, b, c, d = "https://f.example/a.mp4", "https://f.example/b.mp4", "https://f.example/c.png", "https://f.example/d.png"
 	tests := []struct {
 		name, output string
@@ -93,15 +93,15 @@ func TestOutputsAreReadFromOutputAlone(t *testing.T) {
 		{"image", `{"image":"` + c + `"}`, []string{c}},
 		{"images", `{"images":["` + c + `","` + d + `"]}`, []string{c, d}},
 		{"all four in their order", `{"images":["` + d + `"],"image":"` + c + `","videos":["` + b + `"],"video":"` + a + `"}`, []string{a, b, c, d}},
-		{"a list where one is expected, and one where a list is", `{"video":["` + a + `"],"videos":"` + b + `"}`, []string{a, b}},
+		{"a list instead of one URL, and one URL instead of a list", `{"video":["` + a + `"],"videos":"` + b + `"}`, []string{a, b}},
 		{"named twice", `{"video":"` + a + `","videos":["` + a + `","` + b + `"]}`, []string{a, b}},
 		{"output is a URL", `"` + a + `"`, []string{a}},
 		{"output is a list of URLs", `["` + b + `","` + a + `"]`, []string{b, a}},
 		{"the escaped path is kept", `"https://f.example/x%3D%3D/a%20b%2Fc.mp4"`, []string{"https://f.example/x%3D%3D/a%20b%2Fc.mp4"}},
 		{"the query is kept", `{"video":"https://f.example/a.mp4?sig=1&x=%2B"}`, []string{"https://f.example/a.mp4?sig=1&x=%2B"}},
-		{"other members are not looked at", `{"input":{"video":"` + a + `"},"audio":"` + b + `","video_url":"` + c + `"}`, nil},
+		{"other members are ignored", `{"input":{"video":"` + a + `"},"audio":"` + b + `","video_url":"` + c + `"}`, nil},
 		{"white space around a URL", `{"video":" ` + a + `\n","videos":["` + a + `","` + b + ` "]}`, []string{a, b}},
-		{"lists hold only what is a URL", `["` + a + `",7,null,{"url":"` + b + `"},"done"]`, []string{a}},
+		{"what is not a URL in a list is ignored", `["` + a + `",7,null,{"url":"` + b + `"},"done"]`, []string{a}},
 		{"not a URL", `{"video":"a.mp4","image":"data:image/png;base64,AA=="}`, nil},
 		{"null", `null`, nil},
 		{"empty", `{}`, nil},
@@ -115,7 +115,7 @@ func TestOutputsAreReadFromOutputAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got.State != runcomfy.ResultSucceeded {
-				t.Errorf("state %q", got.State)
+				t.Errorf("state %q, want succeeded", got.State)
 			}
 			if diff := cmp.Diff(tt.want, got.Outputs); diff != "" {
 				t.Errorf("outputs (-want +got):\n%s", diff)
@@ -212,7 +212,7 @@ func TestTimesAndCost(t *testing.T) {
 		{"nothing to pay", `"cost":0`, runcomfy.Result{CostUSD: new(0.0)}},
 		{"a cost in another form", `"cost":{"usd":1}`, runcomfy.Result{Warnings: []string{cost(`{"usd":1}`)}}},
 		{"a cost below nothing", `"cost":-5`, runcomfy.Result{Warnings: []string{cost("-5")}}},
-		{"a cost that no number holds", `"cost":1e400`, runcomfy.Result{Warnings: []string{cost("1e400")}}},
+		{"a cost that is too large for a float64", `"cost":1e400`, runcomfy.Result{Warnings: []string{cost("1e400")}}},
 		{"the highest cost", `"cost":9999.99`, runcomfy.Result{CostUSD: new(9999.99)}},
 		{"a cost above the highest", `"cost":10000`, runcomfy.Result{Warnings: []string{cost("10000")}}},
 		{"the last time of all", `"created_at":"9999-12-31T23:59:59Z"`, runcomfy.Result{CreatedAt: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}},
@@ -242,7 +242,7 @@ func TestResultOfAnotherRequest(t *testing.T) {
 	} {
 		got, err := answeringJSON(t, 200, body).Result(t.Context(), "r")
 		if text := strings.Join(got.Warnings, ""); err != nil || !strings.Contains(text, want) || (want == "") != (text == "") {
-			t.Errorf("%s: error %v, warnings %q", body, err, text)
+			t.Errorf("%s: error %v, warnings %q; want %q", body, err, text, want)
 		}
 	}
 }

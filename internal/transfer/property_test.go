@@ -60,7 +60,7 @@ func TestAnyFaults(t *testing.T) {
 		c.pace.pieceSize = 1 << rapid.IntRange(12, 16).Draw(rt, "piece")
 		c.pace.quick = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "quick")
 		_, err := c.Copy(t.Context(), source.url(), named)
-		want := data // requests that ended with the copy may still read data
+		want := data // data stays as it is, because handlers of requests that the copy ended may still read it
 		var (
 			unavailable *workflow.OutputUnavailable
 			changed     *workflow.OutputChanged

@@ -36,7 +36,7 @@ func TestAnswered(t *testing.T) {
 			workflow.Job{Ended: true}, "",
 		},
 		{
-			"so is one that has ended after both limits", workflow.Job{RunningSince: after(time.Hour)},
+			"a job that has ended after both limits is archived", workflow.Job{RunningSince: after(time.Hour)},
 			runcomfy.Status{State: runcomfy.Completed}, 100 * time.Hour,
 			workflow.Job{RunningSince: after(time.Hour), Ended: true}, "",
 		},
@@ -46,7 +46,7 @@ func TestAnswered(t *testing.T) {
 			workflow.Job{RunningSince: after(time.Minute), WaitSeconds: 1}, "",
 		},
 		{
-			"a later turn does not", workflow.Job{RunningSince: after(time.Minute)},
+			"a later turn in progress does not begin the run", workflow.Job{RunningSince: after(time.Minute)},
 			runcomfy.Status{State: runcomfy.InProgress}, 2 * time.Minute,
 			workflow.Job{RunningSince: after(time.Minute), WaitSeconds: 3}, "",
 		},
@@ -114,7 +114,7 @@ func TestUnanswered(t *testing.T) {
 			workflow.Job{Troubles: 1, TroubleSince: after(time.Minute), WaitSeconds: 5}, "",
 		},
 		{
-			"the fourth", workflow.Job{Troubles: 3, TroubleSince: after(time.Minute)}, unavailable, time.Hour,
+			"the fourth failure", workflow.Job{Troubles: 3, TroubleSince: after(time.Minute)}, unavailable, time.Hour,
 			workflow.Job{Troubles: 4, TroubleSince: after(time.Minute), WaitSeconds: 40}, "",
 		},
 		{
@@ -126,20 +126,20 @@ func TestUnanswered(t *testing.T) {
 			workflow.Job{Troubles: 1, TroubleSince: after(time.Minute), Losses: 1, LostSince: after(time.Minute), WaitSeconds: 5}, "",
 		},
 		{
-			"the third within a minute", workflow.Job{Troubles: 2, TroubleSince: after(0), Losses: 2, LostSince: after(0)}, unknown, 59 * time.Second,
+			"the third such response, within a minute", workflow.Job{Troubles: 2, TroubleSince: after(0), Losses: 2, LostSince: after(0)}, unknown, 59 * time.Second,
 			workflow.Job{Troubles: 3, TroubleSince: after(0), Losses: 3, LostSince: after(0), WaitSeconds: 20}, "",
 		},
 		{
-			"the second after a minute", workflow.Job{Troubles: 1, TroubleSince: after(0), Losses: 1, LostSince: after(0)}, unknown, time.Hour,
+			"the second such response, after a minute", workflow.Job{Troubles: 1, TroubleSince: after(0), Losses: 1, LostSince: after(0)}, unknown, time.Hour,
 			workflow.Job{Troubles: 2, TroubleSince: after(0), Losses: 2, LostSince: after(0), WaitSeconds: 10}, "",
 		},
 		{
-			"the third after a minute", workflow.Job{RequestID: "r", Troubles: 2, TroubleSince: after(0), Losses: 2, LostSince: after(0)}, unknown, time.Minute,
+			"the third such response, after a minute", workflow.Job{RequestID: "r", Troubles: 2, TroubleSince: after(0), Losses: 2, LostSince: after(0)}, unknown, time.Minute,
 			workflow.Job{RequestID: "r", Troubles: 3, TroubleSince: after(0), Losses: 3, LostSince: after(0)},
 			"RequestLost: RunComfy has not known request r since 2026-11-21 12:00:00 UTC: GET /p: HTTP 404",
 		},
 		{
-			"another failure in between", workflow.Job{Troubles: 2, TroubleSince: after(0), Losses: 2, LostSince: after(0)}, unavailable, time.Hour,
+			"another failure after two such responses", workflow.Job{Troubles: 2, TroubleSince: after(0), Losses: 2, LostSince: after(0)}, unavailable, time.Hour,
 			workflow.Job{Troubles: 3, TroubleSince: after(0), WaitSeconds: 20}, "",
 		},
 		{
@@ -147,12 +147,12 @@ func TestUnanswered(t *testing.T) {
 			workflow.Job{Troubles: 2, TroubleSince: after(7 * time.Hour), WaitSeconds: 10}, "",
 		},
 		{
-			"the third past the limit", workflow.Job{Troubles: 2, TroubleSince: after(7 * time.Hour)}, unavailable, 8 * time.Hour,
+			"the third failure past the limit", workflow.Job{Troubles: 2, TroubleSince: after(7 * time.Hour)}, unavailable, 8 * time.Hour,
 			workflow.Job{Troubles: 3, TroubleSince: after(7 * time.Hour)},
 			"QueuedTooLong: the job has been queued at RunComfy for 8 h 0 min; QueueHours allows 6 h 0 min; RunComfy has not reported its state since 2026-11-21 19:00:00 UTC",
 		},
 		{
-			"the third past the limit of a run", workflow.Job{RunningSince: after(0), Troubles: 2, TroubleSince: after(0)}, unavailable, 30 * time.Hour,
+			"the third failure past the limit of a run", workflow.Job{RunningSince: after(0), Troubles: 2, TroubleSince: after(0)}, unavailable, 30 * time.Hour,
 			workflow.Job{RunningSince: after(0), Troubles: 3, TroubleSince: after(0)},
 			"RanTooLong: the job has been running at RunComfy for 30 h 0 min; MaxHours allows 24 h 0 min; RunComfy has not reported its state since 2026-11-21 12:00:00 UTC",
 		},

@@ -32,7 +32,7 @@ type received struct {
 func (r *received) add(n events.Notice) {
 	var detail notice.Detail
 	if err := json.Unmarshal(n.Detail, &detail); err != nil {
-		detail.Summary = err.Error()
+		detail.Name = err.Error()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 // root is the folder of the project.
 const root = "../.."
 
-// A stack is a template with its parameters filled in. A reference to another
+// stack is a template with its parameters filled in. A reference to another
 // resource is that resource's logical id, and an attribute is the id, a dot and
 // the attribute's name.
 type stack struct {

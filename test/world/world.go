@@ -53,7 +53,7 @@ const (
 var Begin = time.Date(2050, 1, 3, 12, 0, 0, 0, time.UTC)
 
 // World is one deployment. Its exported fields may be changed between steps. A process reads
-// Settings, Caps, the limits and SignFor when it starts: see Restart.
+// Settings, Caps, MinBalance, MaxOutputs, the limits and SignFor when it starts: see Restart.
 type World struct {
 	Bucket   *s3test.Bucket
 	RunComfy *runcomfytest.Server
@@ -260,8 +260,8 @@ func (w *World) Now() time.Time { return w.now }
 // Started returns how many processes of submit were started.
 func (w *World) Started() int { return w.submit.started }
 
-// Drop writes a file to the bucket, as a person does, and puts its event into the
-// queue.
+// Drop writes a file to the bucket, as a person does, and puts its event into
+// submit's queue.
 func (w *World) Drop(key string, body []byte) { w.DropLarge(key, body, w.now) }
 
 // DropLarge is like Drop, but the file's multipart upload began at the given time. S3
@@ -287,7 +287,7 @@ func (w *World) Delete(key string) {
 	w.NotifyCancel(key, "DeleteObject", 0)
 }
 
-// Notify puts an event about a key into the queue, with a delay.
+// Notify puts an event about a key into submit's queue, with a delay.
 func (w *World) Notify(kind, key string, late time.Duration) {
 	w.send(&w.drops, objectEvent(kind, key, "", w.now), w.drops.Delay+late)
 }

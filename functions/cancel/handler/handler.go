@@ -168,8 +168,8 @@ func (h *Handler) cancelJob(ctx context.Context, rec ledger.Record, c *call) (ru
 // cancelRequest asks RunComfy to cancel a request, and returns its result. RunComfy
 // reports a request that an earlier call cancelled as not cancellable, so
 // cancelRequest then asks for the result. It also asks after an error response, because
-// a request that has ended cannot be cancelled. That error counts unless the result says
-// that the request has ended.
+// a request that has ended cannot be cancelled. It returns that error unless the result
+// says that the request has ended.
 func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy.Result, error) {
 	outcome, err := h.API.Cancel(ctx, requestID)
 	if err == nil && outcome == runcomfy.OutcomeCancelled {
@@ -185,7 +185,8 @@ func (h *Handler) cancelRequest(ctx context.Context, requestID string) (runcomfy
 	return runcomfy.Result{}, err
 }
 
-// isSilent reports whether an error says that RunComfy did not respond.
+// isSilent reports whether an error says that a request could not be made or got no
+// response.
 func isSilent(err error) bool {
 	_, responded := errors.AsType[*runcomfy.Error](err)
 	return err != nil && !responded
@@ -211,7 +212,7 @@ func (h *Handler) recordFailure(ctx context.Context, rec ledger.Record, result r
 // ended since rec was read. If rec is already failed, the new reason replaces the
 // old one. If archive has found meanwhile that the job is cancelled, recordEnd records
 // who cancelled it. The parameter cancelled is true if RunComfy cancelled the job before
-// it started. If the take is certainly not charged, recordEnd gives back what it has reserved.
+// it started. If the take is certainly not charged, recordEnd frees its reservation.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger.State, code problem.Code, reason string, cancelled bool) error {
 	read := rec.Revision
 	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {

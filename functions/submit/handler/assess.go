@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// maxAssessments bounds how often a subject is assessed again because
-	// something changed meanwhile. After that the queue delivers the message
+	// maxAssessments bounds how often a subject is assessed if something changes
+	// each time. After that the queue delivers the message
 	// again.
 	maxAssessments = 5
 

@@ -98,13 +98,13 @@ func TestBurst(t *testing.T) {
 	}
 	worldtest.WantCharges(t, w, jobs)
 	if last > 2*time.Minute {
-		t.Errorf("the last job was submitted %v after the drop", last)
+		t.Errorf("the last job was submitted %v after the drop, want at most 2 min", last)
 	}
 }
 
 // RunComfy asks for pauses of hours, so a message has many deliveries left after a
-// day. It is tried once more, is a dead letter soon, and a redrive tries it again for a
-// day.
+// day. The job is tried once more, and then the message becomes a dead letter. After a
+// redrive the job is submitted.
 func TestMessageIsRetriedForADay(t *testing.T) {
 	w := worldtest.New(t)
 	w.Batch = 10
@@ -120,12 +120,12 @@ func TestMessageIsRetriedForADay(t *testing.T) {
 	worldtest.DropPair(t, w)
 	w.Pass(24 * time.Hour)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled); strings.Contains(st.Reason, "no longer retried") {
-		t.Errorf("after a day: %q", st.Reason)
+		t.Errorf("after a day the reason is %q, want one without \"no longer retried\"", st.Reason)
 	}
 	before := posts
 	w.Pass(6*time.Hour + 10*time.Minute)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.Throttled); !strings.Contains(st.Reason, "no longer retried") {
-		t.Errorf("after 30 hours: %q", st.Reason)
+		t.Errorf("after 30 hours the reason is %q, want \"no longer retried\"", st.Reason)
 	}
 	if posts != before+1 || len(w.Dead) != 2 {
 		t.Errorf("%d POSTs after a day and %d dead letters, want 1 and 2", posts-before, len(w.Dead))
@@ -136,8 +136,8 @@ func TestMessageIsRetriedForADay(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// If the pause cannot be set, or the function dies before it does, the message comes
-// back after the visibility timeout of the queue.
+// If SQS refuses the pause, or the function dies before it sets the pause, the message
+// comes back after the visibility timeout of the queue.
 func TestPauseThatCannotBeSet(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -162,7 +162,7 @@ func TestPauseThatCannotBeSet(t *testing.T) {
 			worldtest.Rest(t, w)
 			worldtest.WantArchived(t, w)
 			if at := w.Takes("ads/talk")[0].Times.Submitted.Sub(world.Begin); at < 12*time.Minute || at > 13*time.Minute {
-				t.Errorf("submitted after %v, want 12 min", at)
+				t.Errorf("submitted after %v, want 12 to 13 min", at)
 			}
 		})
 	}

@@ -30,7 +30,7 @@ type job struct {
 	media  []byte // the output, if the Server has no Dir
 }
 
-// record is what Dir stores of a job.
+// record is what a Server stores of a job in its Dir.
 type record struct {
 	ID          string         `json:"id"`
 	Model       string         `json:"model"`
@@ -175,7 +175,7 @@ func (s *Server) askJob(w http.ResponseWriter, r *http.Request, j *job, call Cal
 				refuse(w, http.StatusInternalServerError, 0, err.Error())
 				return
 			}
-			outcome, state = "cancelled", succeeded
+			outcome, state = "cancelled", succeeded // the response says completed
 		}
 		reply(w, http.StatusAccepted, map[string]any{
 			"request_id": j.ID, "status": onStatus(state), "outcome": outcome,

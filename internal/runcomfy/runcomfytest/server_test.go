@@ -154,18 +154,18 @@ func TestSubmitIsRefused(t *testing.T) {
 				t.Errorf("%s, want %s: %v", got, tt.want, err)
 			}
 			if fake.Charges() != 0 || fake.Calls() != 1 || len(fake.Submitted()) != 0 || len(files.fetched) != 0 {
-				t.Errorf("%d charges, %d calls, jobs %v, fetched %v", fake.Charges(), fake.Calls(), fake.Submitted(), files.fetched)
+				t.Errorf("%d charges, %d calls, jobs %v, fetched %v; want only one call", fake.Charges(), fake.Calls(), fake.Submitted(), files.fetched)
 			}
 		})
 	}
-	t.Run("the account is in order again", func(t *testing.T) {
+	t.Run("a new token, and the balance is topped up", func(t *testing.T) {
 		fake := &runcomfytest.Server{Token: "old", Fetch: pairFiles().fetch}
 		fake.SetBalanceEmpty(true)
 		fake.SetToken("new")
 		fake.SetBalanceEmpty(false)
 		submit(t, clientOf(fake, "new"), pair())
 		if fake.Charges() != 1 {
-			t.Errorf("%d charges", fake.Charges())
+			t.Errorf("%d charges, want 1", fake.Charges())
 		}
 	})
 }
@@ -204,7 +204,7 @@ func TestRequestsThatAreNotKnown(t *testing.T) {
 	}
 }
 
-func TestRequestsThatAreNone(t *testing.T) {
+func TestInvalidRequests(t *testing.T) {
 	fake := &runcomfytest.Server{}
 	server := httptest.NewServer(fake)
 	defer server.Close()
@@ -215,8 +215,8 @@ func TestRequestsThatAreNone(t *testing.T) {
 		{"no authorization", "POST", "/v1/models/a/b", "", "{}", 401},
 		{"no token", "POST", "/v1/models/a/b", "Bearer ", "{}", 401},
 		{"another scheme", "POST", "/v1/models/a/b", "Basic t", "{}", 401},
-		{"a body that is no JSON", "POST", "/v1/models/a/b", "Bearer t", "{", 422},
-		{"a body that is no object", "POST", "/v1/models/a/b", "Bearer t", "[]", 422},
+		{"a body that is not JSON", "POST", "/v1/models/a/b", "Bearer t", "{", 422},
+		{"a body that is not an object", "POST", "/v1/models/a/b", "Bearer t", "[]", 422},
 		{"a null body", "POST", "/v1/models/a/b", "Bearer t", "null", 422},
 		{"another method on a model", "DELETE", "/v1/models/a/b", "Bearer t", "", 404},
 		{"another action", "GET", "/v1/requests/r/logs", "Bearer t", "", 404},
@@ -289,7 +289,7 @@ func TestCancel(t *testing.T) {
 				t.Errorf("cancelled (-want +got):\n%s", diff)
 			}
 			if fake.Charges() != 1 {
-				t.Errorf("%d charges", fake.Charges())
+				t.Errorf("%d charges, want 1", fake.Charges())
 			}
 		})
 	}
@@ -346,6 +346,6 @@ func TestManySubmitsAtOnce(t *testing.T) {
 		ids[job.RequestID] = true
 	}
 	if len(ids) != 100 || fake.Charges() != 100 || fake.Calls() != 200 {
-		t.Errorf("%d ids, %d charges, %d calls", len(ids), fake.Charges(), fake.Calls())
+		t.Errorf("%d ids, %d charges, %d calls; want 100, 100, 200", len(ids), fake.Charges(), fake.Calls())
 	}
 }
