@@ -234,9 +234,9 @@ func TestDoctor(t *testing.T) {
 			want: "-      the input of sync/react-1 was not compared: RunComfy's response does not describe it"},
 		{name: "another stack", args: "--stack gone", want: "WRONG  there is no stack gone in eu-west-1\n       Check its name; name another region or account with --region or --profile."},
 		{name: "no credentials", noKeys: true, want: "WRONG  cannot find the stack: there are no AWS credentials\n" +
-			"       Run: aws configure, or aws sso login; or name others with --profile and --region."},
+			"       Run aws configure or aws sso login, or name another profile or region with --profile or --region."},
 		{name: "no such profile", args: "--stack lipdrop --profile nobody", want: "WRONG  cannot find the stack: failed to get shared config profile, nobody\n" +
-			"       Run: aws configure, or aws sso login; or name others with --profile and --region."},
+			"       Run aws configure or aws sso login, or name another profile or region with --profile or --region."},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

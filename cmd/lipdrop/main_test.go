@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// lay writes files into a folder and changes into it. Contents that begin with
-// @ are the project's own media.
+// lay writes files into a folder and changes into it. The content @NAME stands for the
+// sample file NAME.
 func lay(t *testing.T, files map[string]string) {
 	t.Helper()
 	samples, err := filepath.Abs("../../internal/local/sample")
@@ -74,7 +74,7 @@ func TestCommandLine(t *testing.T) {
 		{name: "help", args: "--help", out: []string{"Usage: lipdrop", "try", "local", "check", "cancel", "redrive", "doctor"}},
 	}
 	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "LIPDROP_STACK"} {
-		t.Setenv(name, "") // what the machine has configured
+		t.Setenv(name, "") // ignore the machine's configuration
 	}
 	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
 	for _, tt := range tests {
@@ -83,7 +83,7 @@ func TestCommandLine(t *testing.T) {
 			var out, errs bytes.Buffer
 			code := run(t.Context(), strings.Fields(tt.args), &out, &errs)
 			if code != tt.code {
-				t.Errorf("status %d, want %d", code, tt.code)
+				t.Errorf("exit status %d, want %d", code, tt.code)
 			}
 			if strings.Contains(out.String()+errs.String(), "\x1b") {
 				t.Errorf("an escape character reaches the terminal: %q, %q", out.String(), errs.String())
@@ -111,7 +111,7 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 	defer full.Close()
 	var errs bytes.Buffer
 	if code := run(t.Context(), []string{"check", "talk.mp4", "talk.wav"}, full, &errs); code != 1 || !strings.Contains(errs.String(), "not everything could be printed") {
-		t.Errorf("status %d, and says %q", code, errs.String())
+		t.Errorf("exit status %d, errors %q; want 1 and an error about the output", code, errs.String())
 	}
 }
 

@@ -53,7 +53,7 @@ type wrong struct {
 type cost struct {
 	usd     float64
 	unknown int    // how many of the jobs have no estimate
-	why     string // the reason of the first of them
+	why     string // the reason for the first of them
 }
 
 // plannedJob is what a drop does about one name.
@@ -118,7 +118,7 @@ func (c *dropCmd) plan(ctx context.Context, stack *client.Client, folder string,
 	return p, nil
 }
 
-// splitLists returns the arguments that are lists apart from the other files and folders.
+// splitLists separates the arguments that are lists from the other files and folders.
 func splitLists(args []string) (files, lists []string) {
 	for _, arg := range args {
 		if info, err := os.Stat(arg); list.IsList(arg) && (err != nil || !info.IsDir()) {

@@ -13,7 +13,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
-// openTerminal returns a terminal of a size, and what is printed there.
+// openTerminal opens a pseudo-terminal of the given size. printed closes it and returns what
+// was printed on it.
 func openTerminal(t *testing.T, columns, lines uint16) (tty *os.File, printed func() string) {
 	t.Helper()
 	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -45,6 +46,7 @@ func openTerminal(t *testing.T, columns, lines uint16) (tty *os.File, printed fu
 
 // The state of a job has a colour, whatever the job's name and however narrow the terminal.
 func TestBoardColors(t *testing.T) {
+	text.EnableColors() // go-pretty reads NO_COLOR and TERM only when the test binary starts
 	t.Setenv("NO_COLOR", "")
 	t.Setenv("TERM", "xterm")
 	for columns, want := range map[uint16]string{80: "a: b: " + text.FgRed.Sprint("failed") + "\n", 10: "a: b: " + text.FgRed.Sprint("fa") + "…\n"} {
@@ -60,7 +62,7 @@ func TestBoardColors(t *testing.T) {
 	}
 }
 
-// A terminal without control sequences gets lines.
+// On a dumb terminal, the board prints a line for each change, without control sequences.
 func TestBoardOnADumbTerminal(t *testing.T) {
 	t.Setenv("TERM", "dumb")
 	tty, printed := openTerminal(t, 80, 24)
@@ -70,12 +72,13 @@ func TestBoardOnADumbTerminal(t *testing.T) {
 	}
 	b.close()
 	if out := printed(); out != "a: succeeded\n" {
-		t.Errorf("printed: %q", out)
+		t.Errorf("printed %q, want only the line of the job", out)
 	}
 }
 
-// A table fits into the lines of a terminal. States have colours, unless NO_COLOR is set.
+// Each row of a table fits into one line of the terminal. States have colours, unless NO_COLOR is set.
 func TestTableOnATerminal(t *testing.T) {
+	text.EnableColors() // go-pretty reads NO_COLOR and TERM only when the test binary starts
 	rows := [][]string{
 		{"ads/talk", "failed", "3m00s", strings.Repeat("no face was found, ", 10)},
 		{"ads/" + strings.Repeat("a-long-name-", 10), "succeeded", "2h00m", "1 output, ok"},
@@ -91,14 +94,14 @@ func TestTableOnATerminal(t *testing.T) {
 				out := printed()
 				for line := range strings.Lines(out) {
 					if width := text.StringWidthWithoutEscSequences(strings.TrimSuffix(line, "\n")); width > int(columns) {
-						t.Errorf("a line has %d columns: %q", width, line)
+						t.Errorf("a line has %d columns, want at most %d: %q", width, columns, line)
 					}
 				}
 				if n := strings.Count(out, "\n"); n != len(rows)+1 {
 					t.Errorf("%d lines, want %d:\n%s", n, len(rows)+1, out)
 				}
 				if red := text.FgRed.Sprint("failed"); strings.Contains(out, red) == (noColor != "") || strings.Contains(out, "\x1b[2J") {
-					t.Errorf("colours or control characters are wrong: %q", out)
+					t.Errorf("want a red state only without NO_COLOR, and no control character of a name: %q", out)
 				}
 			})
 		}

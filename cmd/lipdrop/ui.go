@@ -36,7 +36,7 @@ func (c *uiCmd) Run(ctx context.Context, stack *client.Client, out *terminal) er
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "The page is at\n  %s\nOpen this address yourself if your browser does not show the page. Keep it to yourself: whoever has it can do what you may do. Press Ctrl-C to end the page.\n", server.URL())
+	fmt.Fprintf(out, "The page is at\n  %s\nOpen this address yourself if your browser does not show the page. Keep the address secret: anyone who has it can do what you may do. Press Ctrl-C to end the page.\n", server.URL())
 	if !c.NoOpen {
 		remove := openBrowser(server.URL())
 		defer remove()

@@ -254,7 +254,7 @@ func (b *Bucket) GetJSON(ctx context.Context, key string, limit int64, value any
 }
 
 // JSON returns the JSON of a value, and a newline. It does not escape HTML, so that keys
-// stay readable. It panics if the value has no JSON.
+// stay readable. It panics if the value cannot be encoded.
 func JSON(value any, indent string) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -320,9 +320,8 @@ func ContentType(key string) *string {
 // PageSize is the largest number of files that S3 lists in one request.
 const PageSize = 1000
 
-// List returns the files whose keys begin with prefix, ordered by key and at
-// most limit, and reports whether there are more. It makes a request for each
-// PageSize files.
+// List returns at most limit files whose keys begin with prefix, ordered by key, and
+// reports whether there are more. It makes a request for each PageSize files.
 func (b *Bucket) List(ctx context.Context, prefix string, limit int) ([]File, bool, error) {
 	return b.list(ctx, &s3.ListObjectsV2Input{Prefix: &prefix}, limit)
 }

@@ -34,6 +34,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 )
 
@@ -187,10 +188,18 @@ func clientOf(cfg aws.Config, stack types.Stack) *Client {
 	return c
 }
 
+// startLocal returns the command that starts the local stack in a folder.
+func startLocal(dir string) string {
+	if dir == defaultDir {
+		return "lipdrop local"
+	}
+	return "lipdrop local --dir " + problem.ShellWord(dir)
+}
+
 // findLocal returns a client of the local stack that runs in the target's folder.
 func (t Target) findLocal(ctx context.Context) (*Client, error) {
 	dir := cmp.Or(t.Dir, defaultDir)
-	const remedy = "Start it with: lipdrop local. For a stack on AWS, name it with --stack, after aws configure or aws sso login."
+	remedy := "Start it with: " + startLocal(dir) + ". For a stack on AWS, name it with --stack, after aws configure or aws sso login."
 	text, err := os.ReadFile(filepath.Join(dir, "ports.json"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, &NoStackError{Reason: "there is no local stack in " + dir, Remedy: remedy}

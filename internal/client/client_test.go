@@ -57,6 +57,7 @@ func TestExplainWithoutAConnection(t *testing.T) {
 	for dir, want := range map[string]string{
 		"":         "cannot read a.mp4: connection refused. Check your network and the region",
 		".lipdrop": "cannot read a.mp4: connection refused. The local stack in .lipdrop is no longer running. Start it with: lipdrop local",
+		"a b":      "cannot read a.mp4: connection refused. The local stack in a b is no longer running. Start it with: lipdrop local --dir 'a b'",
 	} {
 		if err := (&Client{Dir: dir}).Explain("read a.mp4", "", unsent); err.Error() != want {
 			t.Errorf("%v, want %s", err, want)

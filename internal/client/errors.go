@@ -36,7 +36,7 @@ func (e *CredentialsError) Error() string { return fmt.Sprintf("%v. %s", e.Err, 
 
 // Remedy says what to do.
 func (e *CredentialsError) Remedy() string {
-	return "Run: aws configure, or aws sso login; or name others with --profile and --region."
+	return "Run aws configure or aws sso login, or name another profile or region with --profile or --region."
 }
 
 // Unwrap returns the reason.
@@ -93,22 +93,22 @@ var deniedCodes = map[string]bool{
 	"AccessDenied": true, "AccessDeniedException": true, "AccessDeniedFault": true, "UnauthorizedOperation": true, "Forbidden": true, "AllAccessDisabled": true,
 }
 
-// operationPermissions are the permissions whose names differ from their operations'.
+// operationPermissions are the permissions whose names differ from their operations'. A copy
+// has the permission to write already, so it can lack only the permission to read.
 var operationPermissions = map[string]string{
 	"HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket", "HeadBucket": "s3:ListBucket",
 	"CreateMultipartUpload": "s3:PutObject", "UploadPart": "s3:PutObject", "CompleteMultipartUpload": "s3:PutObject",
-	"ListParts": "s3:ListMultipartUploadParts", "ListMultipartUploads": "s3:ListBucketMultipartUploads",
-	"GetBucketNotificationConfiguration": "s3:GetBucketNotification",
+	"UploadPartCopy": "s3:GetObject", "GetBucketNotificationConfiguration": "s3:GetBucketNotification",
 }
 
-// services are the prefixes of permissions, by the SDK's name of a service.
+// services are the prefixes of permissions, by the SDK's name of the service.
 var services = map[string]string{
 	"S3": "s3", "SFN": "states", "CloudFormation": "cloudformation", "Secrets Manager": "secretsmanager", "STS": "sts",
 	"SQS": "sqs", "EventBridge": "events", "Lambda": "lambda",
 }
 
-// Explain returns an error of AWS in words for a person. If AWS responded, it is
-// *CredentialsError, *DeniedError or *ServiceError. Purpose says what was tried, such as
+// Explain returns an error of AWS in words for a person: *CredentialsError, *DeniedError or
+// *ServiceError if AWS responded, and *CredentialsError if there are no credentials. Purpose says what was tried, such as
 // "read the status of talk". Key is the key or the prefix that the error is about, or
 // "". Errors that are not from the SDK, and errors that are explained already, stay as
 // they are.
@@ -119,7 +119,7 @@ func (c *Client) Explain(purpose, key string, err error) error {
 	}
 	remedy := checkNetwork
 	if c.Local() {
-		remedy = "The local stack in " + c.Dir + " is no longer running. Start it with: lipdrop local"
+		remedy = "The local stack in " + c.Dir + " is no longer running. Start it with: " + startLocal(c.Dir)
 	}
 	return explain(purpose, resource, remedy, err)
 }

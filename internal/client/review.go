@@ -106,8 +106,8 @@ func (c *Client) ReadReview(ctx context.Context, name, take string) (Review, str
 	return review, file.ETag, nil
 }
 
-// ForSheet returns a text for a cell of a CSV file. If a spreadsheet would read the text
-// as a formula, it begins with an apostrophe.
+// ForSheet returns a text for a cell of a CSV file. It puts an apostrophe before a text that
+// a spreadsheet would read as a formula.
 func ForSheet(text string) string {
 	if strings.IndexAny(text, "=+-@\t\r") == 0 {
 		return "'" + text

@@ -1,18 +1,17 @@
 package drop_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"maps"
 	"path/filepath"
 	"testing"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/golden"
 )
 
 // TestBody compares what is sent to RunComfy, with an address in place of each
-// presigned URL. Options that the user did not set are absent, also the samples that
-// RunComfy's schemas give as defaults.
+// presigned URL. Options that the user did not set are absent, even if RunComfy's
+// schemas give samples as their defaults.
 func TestBody(t *testing.T) {
 	bundle := func(model, input string) string {
 		return `x.job/job.json = {"model": "` + model + `", "input": ` + input + `}`
@@ -66,7 +65,7 @@ func TestBody(t *testing.T) {
 					body[used.Property] = "https://presigned.example/" + used.File.Key
 				}
 			}
-			compareJSON(t, filepath.Join("testdata/body", tt.name+".json"), body)
+			golden.Compare(t, filepath.Join("testdata/body", tt.name+".json"), string(bucket.JSON(body, "  ")))
 			if ready.Model != tt.model {
 				t.Errorf("model %s, want %s", ready.Model, tt.model)
 			}
@@ -81,16 +80,4 @@ func TestBody(t *testing.T) {
 			t.Errorf("there is no body of %s with every option set", id)
 		}
 	}
-}
-
-func compareJSON(t *testing.T, file string, value any) {
-	t.Helper()
-	var got bytes.Buffer
-	enc := json.NewEncoder(&got)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(value); err != nil {
-		t.Fatal(err)
-	}
-	golden.Compare(t, file, got.String())
 }

@@ -51,7 +51,7 @@ func TestBounds(t *testing.T) {
 				t.Errorf("the last reason is %q, want …%q", last, tt.last)
 			}
 			if size := len(compact(t, problems)); size > 64<<10 {
-				t.Errorf("the problems have %d bytes", size)
+				t.Errorf("the problems have %d bytes, want at most %d", size, 64<<10)
 			}
 		})
 	}
@@ -69,7 +69,7 @@ func TestManyCandidates(t *testing.T) {
 	for _, f := range found {
 		got[f.Name] = len(f.Problems)
 		if size := len(compact(t, f.Problems)); size > 64<<10 {
-			t.Errorf("the problems of %s have %d bytes", f.Name, size)
+			t.Errorf("the problems of %s have %d bytes, want at most %d", f.Name, size, 64<<10)
 		}
 	}
 	if diff := cmp.Diff(map[string]int{"x": 0, "x/a": 1, "x/n": 51}, got); diff != "" {
@@ -77,7 +77,7 @@ func TestManyCandidates(t *testing.T) {
 	}
 	reason := found[1].Problems[0].Reason
 	if !strings.HasSuffix(reason, `and 990 more could each be the audio of x/a`) {
-		t.Errorf("%s", reason)
+		t.Errorf("reason %q, want the number of further candidates at its end", reason)
 	}
 }
 

@@ -14,7 +14,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// printable is every printable character of ASCII, in two parts of a path.
+// printable is every printable character of ASCII. The slash divides it into two parts of a
+// path.
 var printable = func() string {
 	var b strings.Builder
 	for r := ' '; r <= '~'; r++ {
@@ -23,14 +24,14 @@ var printable = func() string {
 	return b.String()
 }()
 
-// keyOf900 returns a key of 900 bytes below inbox/ that ends in the text and a
-// suffix, and repeats the text in folders before.
+// keyOf900 returns a key of about 900 bytes below inbox/. It ends in the text and the
+// suffix; the folders before repeat the text.
 func keyOf900(text, suffix string) string {
 	key := text + suffix
 	for len("inbox/"+text+"/"+key) <= 900 {
 		between := " "
 		if !strings.Contains(key[:min(len(key), 450)], "|/") {
-			between = "|/" // in a folder of up to 450 bytes
+			between = "|/" // the end of a folder, about every 450 bytes
 		}
 		key = text + between + key
 	}
@@ -42,15 +43,15 @@ func keyOf900(text, suffix string) string {
 
 func TestLongKeysOfAnyScript(t *testing.T) {
 	texts := map[string]string{
-		"every printable ASCII sign":  printable,
-		"Latin with accents":          "Cr\u00e8me br\u00fbl\u00e9e \u1ec7 \u01d8",
-		"Cyrillic":                    "\u0413\u043e\u0432\u043e\u0440\u0438\u0442 \u0439\u043e\u0433",
-		"Hangul":                      "\ud55c\uad6d\uc5b4 \ub9d0\uc18c\ub9ac",
-		"Devanagari":                  "\u0939\u093f\u0928\u094d\u0926\u0940 \u0958\u095e",
-		"Arabic":                      "\u0635\u0648\u062a \u0622\u062f\u0645\u064a\u0629",
-		"Japanese":                    "\u8a71\u3059\u58f0\u304c\u30ac\u30ae",
-		"emoji of several characters": "\U0001f469\u200d\U0001f692 \U0001f1e9\U0001f1ea \u2764\ufe0f",
-		"signs that are one in NFC":   "\u212b\u2126 \u212a",
+		"every printable ASCII":        printable,
+		"Latin with accents":           "Cr\u00e8me br\u00fbl\u00e9e \u1ec7 \u01d8",
+		"Cyrillic":                     "\u0413\u043e\u0432\u043e\u0440\u0438\u0442 \u0439\u043e\u0433",
+		"Hangul":                       "\ud55c\uad6d\uc5b4 \ub9d0\uc18c\ub9ac",
+		"Devanagari":                   "\u0939\u093f\u0928\u094d\u0926\u0940 \u0958\u095e",
+		"Arabic":                       "\u0635\u0648\u062a \u0622\u062f\u0645\u064a\u0629",
+		"Japanese":                     "\u8a71\u3059\u58f0\u304c\u30ac\u30ae",
+		"emoji of several characters":  "\U0001f469\u200d\U0001f692 \U0001f1e9\U0001f1ea \u2764\ufe0f",
+		"characters that NFC replaces": "\u212b\u2126 \u212a",
 	}
 	for name, text := range texts {
 		for form, of := range map[string]norm.Form{"composed": norm.NFC, "decomposed": norm.NFD} {
@@ -71,7 +72,7 @@ func TestLongKeysOfAnyScript(t *testing.T) {
 				}
 				for _, key := range []string{f.Key, ledger.RecordKey(job, f.Job.Take), ledger.OutputPrefix(job, f.Job.Take) + job[strings.LastIndex(job, "/")+1:] + "-2.mp4"} {
 					if len(key) > 1024 || !strings.Contains(key, job) {
-						t.Errorf("the key %q has %d bytes", key, len(key))
+						t.Errorf("the key %q has %d bytes, want at most 1024 and the name in it", key, len(key))
 					}
 				}
 			})
@@ -96,7 +97,7 @@ func TestOtherLongKeys(t *testing.T) {
 				t.Errorf("%s: %s", tt.name, got)
 			}
 			if !strings.HasSuffix(f.Key, "/"+name+".json") {
-				t.Errorf("%s: the answer lies at %q", tt.name, f.Key)
+				t.Errorf("%s: the answer file is stored under %q", tt.name, f.Key)
 			}
 		}
 	}
@@ -137,22 +138,22 @@ func TestUnprintableKeys(t *testing.T) {
 				t.Errorf("the reason is\n%s, want\n%s", f.Problems[0].Reason, tt.reason)
 			}
 			if strings.IndexFunc(f.Key, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 || !strings.HasPrefix(f.Key, "answers/") || !strings.Contains(f.Key, "~") {
-				t.Errorf("the answer is stored under %q", f.Key)
+				t.Errorf("the answer file is stored under %q", f.Key)
 			}
 		})
 	}
 }
 
-// A long path of such characters is refused with a short reason.
+// A long path of unprintable characters is rejected with a short reason.
 func TestUnprintableKeyIsShownShort(t *testing.T) {
 	b := newInbox(t)
 	f := b.only(t, b.step(t, strings.Repeat("\x01\u2028\u202e\x02\x03\x04\x05\x06\x07\x08\x0b\x0c", 60)+".mp4"))
 	if size := len(compact(t, f.Problems)); size > 2000 || codes(f.Problems)[0] != "unprintable_name" {
-		t.Errorf("%d bytes of %s", size, codes(f.Problems))
+		t.Errorf("%d bytes of problems %s, want at most 2000 bytes of unprintable_name", size, codes(f.Problems))
 	}
 }
 
-// A job.json cannot give a job a name with them either.
+// A job.json cannot give a job a name with unprintable characters.
 func TestUnprintableMediaValues(t *testing.T) {
 	b := newInbox(t)
 	for _, audio := range []string{`a\u0001.wav`, `*\u202e.wav`} {

@@ -57,8 +57,8 @@ func (n *notified) assess(t *testing.T, st ledger.Status, order string) {
 	}
 }
 
-// once calls do, and simulates that the function dies when do sends a notice.
-func (n *notified) once(do func()) {
+// dying calls do, and simulates that the function dies when do sends a notice.
+func (n *notified) dying(do func()) {
 	n.dies = true
 	defer func() { _ = recover(); n.dies = false }()
 	do()
@@ -99,7 +99,7 @@ func TestNoticesOfDrops(t *testing.T) {
 		}, []string{"held " + take + " status/n.json", "rejected " + take + " status/n.json"}},
 		{"a waiting drop", func(t *testing.T, n *notified) { n.assess(t, waiting, first) }, nil},
 		{"the function dies before the notice", func(t *testing.T, n *notified) {
-			n.once(func() { n.assess(t, rejected, first) })
+			n.dying(func() { n.assess(t, rejected, first) })
 			n.assess(t, rejected, first)
 			n.assess(t, rejected, first)
 		}, []string{"rejected " + first + " status/n.json"}},
@@ -111,7 +111,7 @@ func TestNoticesOfDrops(t *testing.T) {
 			n.assess(t, noBalance, first)
 		}, []string{"held " + take + " status/n.json"}},
 		{"the reason for a notice is gone before it is sent", func(t *testing.T, n *notified) {
-			n.once(func() { n.assess(t, rejected, first) })
+			n.dying(func() { n.assess(t, rejected, first) })
 			n.assess(t, waiting, first)
 			n.assess(t, waiting, first)
 		}, nil},
@@ -173,7 +173,7 @@ func TestNoticesOfTakes(t *testing.T) {
 		}, []string{"succeeded " + take + key}},
 		{"the function dies before the notice", func(t *testing.T, n *notified) {
 			rec := end(t, n, take, ledger.Succeeded)
-			n.once(func() { post(t, n, rec) })
+			n.dying(func() { post(t, n, rec) })
 			post(t, n, read(t, n))
 			post(t, n, read(t, n))
 		}, []string{"succeeded " + take + key}},

@@ -27,8 +27,8 @@ type Row struct {
 	Options map[string]any
 
 	// Links are the media that are https URLs or files of the bucket, and Files are the
-	// media that are files of this computer. Both are by the property of the model, and as
-	// the list writes them. A file of the wrong kind, which is reported, is in Links too.
+	// media that are files of this computer. The keys are properties of the model; the
+	// values are as in the list. A file of the wrong kind, which is reported, is in Links too.
 	Links, Files map[string]string
 
 	table  bool              // from a table, in which every value is a text
@@ -111,7 +111,7 @@ var kindColumns = []string{string(media.Video), string(media.Audio), string(medi
 
 // cell is a cell of a list that is not empty.
 type cell struct {
-	column string // in small letters
+	column string // in lower case
 	value  any    // a string, if the list is a table
 }
 
@@ -196,12 +196,13 @@ func (d Defaults) columns() []string {
 	return slices.Compact(all)
 }
 
-// checkColumn reports a column that a list may not have.
+// checkColumn reports a column or a member that a list may not have.
 func (r *reader) checkColumn(row int, name, label string) {
 	if r.isColumn(name) {
 		return
 	}
-	p := Problem{Row: row, Column: label, Reason: fmt.Sprintf("there is no column %q", problem.ShortValue(name)), Remedy: "Remove the column."}
+	noun, _, _ := strings.Cut(label, " ")
+	p := Problem{Row: row, Column: label, Reason: fmt.Sprintf("there is no %s %q", noun, problem.ShortValue(name)), Remedy: "Remove the " + noun + "."}
 	if near := catalog.Nearest(name, r.known); near != "" {
 		p.Reason += fmt.Sprintf(" (the nearest is %q)", near)
 		p.Remedy = fmt.Sprintf("Rename it to %s, or remove it.", near)

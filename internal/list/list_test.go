@@ -185,7 +185,7 @@ func TestProblems(t *testing.T) {
 			"row 3: the line is not JSON at character 2: it ends too early: a closing bracket or quote is missing. Fix the line. Each object must be on one line.",
 		}},
 		{name: "JSON with an unknown member, a member twice and a number for a name", file: "l.jsonl", text: `{"name": 1, "vidoe": "a.mp4", "video": "a.mp4", "audio": "a.wav", "audio": "b.wav"}`, want: []string{
-			`row 1, member "vidoe": there is no column "vidoe" (the nearest is "video"). Rename it to video, or remove it.`,
+			`row 1, member "vidoe": there is no member "vidoe" (the nearest is "video"). Rename it to video, or remove it.`,
 			`row 1, member "audio": the member is there twice. Remove one of the two.`,
 			`row 1, member "name": name is not a text. Write name in double quotes.`,
 			`row 1, member "name": the row has no name. Give each row its own name: it becomes the name of the job.`,

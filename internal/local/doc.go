@@ -3,9 +3,9 @@
 // deployed, behind the protocols of AWS. The functions do not know this package.
 //
 // Each function may do only what its role in template.yaml allows. It has its own
-// S3 user, whom a bucket policy made of that role's statements admits. Package
-// permissions checks its requests to Step Functions and Secrets Manager against
-// the same role. If a function is refused something, the stack fails.
+// S3 user, and the bucket's policy gives that user the permissions of the role.
+// Package permissions checks the function's requests to Step Functions and Secrets
+// Manager against the same role. If a request is denied, the stack fails.
 //
 // Stack connects the parts: the S3 server (gateway), its events (events), the
 // queues (queue), Lambda (lambda), Step Functions (states), Secrets Manager
@@ -17,11 +17,12 @@
 // machine, or not signed with the keys of the folder.
 //
 // All state is in one folder, which only its owner can enter (private). It survives
-// a restart, also after a kill:
+// a restart, even after a kill:
 //
 //	lock             held while a stack uses the folder
 //	keys.json        the keys
 //	credentials.sh   the owner's credentials for a shell, with --containers
+//	env.json         the variables of the functions for sam local, with --containers
 //	ports.json       the ports, so that URLs stay valid after a restart
 //	certs/           the certificate, which clients must trust (ca.pem), and its key
 //	functions/       the programs of the functions
@@ -31,7 +32,7 @@
 //	cancel-queue/    other events for cancel, and dead letters
 //	executions/      the executions of the state machine
 //	runcomfy/        the jobs and outputs of the fake
-//	last-event       until when all events of the bucket are in the queues
+//	last-event       the time until which all events of the bucket are in the queues
 //	logs/            a file for each program
 //	drop/            where a person puts files to drop
 package local

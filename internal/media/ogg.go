@@ -67,7 +67,7 @@ type oggStream struct {
 	codec       string
 	video       bool
 	rate, skip  uint64 // samples per second, and samples at the beginning that are not played
-	most        uint64 // samples of a packet, except for Opus; 0 if unknown
+	most        uint64 // largest number of samples of a packet, except for Opus; 0 if unknown
 	start, last uint64 // positions of the first sample and after the last one
 	late        uint64 // position after the first page, if the stream does not begin at 0 and the samples of that page are not known
 	pages       int    // with a position
@@ -165,7 +165,7 @@ func (s *oggStream) opusSamples(p oggPage) uint64 {
 	return total
 }
 
-// opusPacket returns the samples of the packet that begins with head.
+// opusPacket returns the number of samples of the packet that begins with head.
 func opusPacket(head []byte) uint64 {
 	if len(head) == 0 || bytes.HasPrefix(head, []byte("OpusTags")) {
 		return 0
@@ -180,7 +180,7 @@ func opusPacket(head []byte) uint64 {
 	return frames * opusFrame(head[0]>>3)
 }
 
-// opusFrame returns the samples of a frame by its configuration.
+// opusFrame returns the number of samples of a frame by its configuration.
 func opusFrame(config byte) uint64 {
 	switch {
 	case config < 12: // SILK: 10, 20, 40, 60 ms
@@ -278,8 +278,8 @@ func (o *oggFile) length() Length {
 	return all
 }
 
-// follows reports whether the numbers of pages in parts of the n bytes at off grow up to
-// last. If they do not, several recordings with one serial number were joined.
+// follows reports whether the page numbers at a few places in the n bytes at off increase
+// and do not exceed o.last. If not, several recordings with one serial number were joined.
 func (o *oggFile) follows(r *reader, off, n int64) (bool, error) {
 	const parts = 5
 	before := int64(0)

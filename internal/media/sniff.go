@@ -149,7 +149,7 @@ func identify(r *reader, suffix string) (f form, known bool, err error) {
 		search = frameSearch
 	}
 	_, found, err := mpegFraming.findSound(r, r.start, search)
-	// Only an MP3 begins with an ID3 tag, even if it has no frames.
+	// Any other file that begins with a tag is an MP3, even if no frame was found.
 	return formMP3, found || tagged, err
 }
 

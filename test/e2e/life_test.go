@@ -30,7 +30,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// If stackDir is set, the test binary runs a stack in that folder until it is killed.
+// If the environment variable stackDir is set, the test binary runs a stack in that folder until it is killed.
 // stackComfy is the address of its RunComfy.
 const (
 	stackDir   = "E2E_STACK_DIR"
@@ -218,13 +218,12 @@ func (m *mortal) begin(chosen func(moment string) bool) (wait func() error) {
 				}
 			}
 		}
-		err := cmd.Wait()
+		_ = cmd.Wait() // cmd.ProcessState says how it ended
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if m.killed {
-			err = nil
-		} else {
-			err = fmt.Errorf("the stack ended by itself: %w: %s", err, errs.String())
+		var err error
+		if !m.killed {
+			err = fmt.Errorf("the stack ended by itself: %v: %s", cmd.ProcessState, errs.String())
 		}
 		ended <- err
 	}()

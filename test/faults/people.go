@@ -181,13 +181,13 @@ func (s *simulation) dropAgain(d *drop, at time.Duration) {
 // file arrives during the upload. Each of the two files may make a job.
 func (s *simulation) dropLargeAgain(d *drop, at time.Duration) {
 	large, small := d.files[0], d.files[1]
-	takes := s.between(5*time.Second, 5*time.Minute)
+	uploading := s.between(5*time.Second, 5*time.Minute)
 	s.jobs += 2
 	s.faults["people: large file dropped again"]++
-	s.dropOne(d, small, at+s.between(time.Second, takes), false)
+	s.dropOne(d, small, at+s.between(time.Second, uploading), false)
 	body := s.content(d, large)
-	s.act(at+takes, func() {
-		s.w.DropLarge(large, body, s.w.Now().Add(-takes))
+	s.act(at+uploading, func() {
+		s.w.DropLarge(large, body, s.w.Now().Add(-uploading))
 	})
 }
 
@@ -225,7 +225,7 @@ func (s *simulation) stopOne(d *drop, at time.Duration) {
 	})
 }
 
-// redriveBad redrives the executions of a drop that ended badly.
+// redriveBad redrives those executions of a drop that ended badly.
 func (s *simulation) redriveBad(d *drop, at time.Duration) {
 	s.act(at, func() {
 		for _, j := range d.jobs {

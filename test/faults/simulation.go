@@ -34,7 +34,7 @@ type simulation struct {
 	rate    float64
 	outages []outage
 	calmed  bool
-	depth   int                // nested functions that run between two calls of another
+	depth   int                // how many functions are interrupted by another between two of their calls
 	failing map[world.Call]int // how often a call will still fail
 	tokens  int                // how often the token was rotated
 	open    map[int]string     // the key of the record with an unresolved claim, by invocation

@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 // server with a user for each function.
 type lab struct {
 	t        *testing.T
-	s3       string // its address
+	s3       string // address of the S3 server
 	template []byte
 	machine  *states.Machine
 	buckets  int // number of buckets created so far
@@ -138,7 +138,7 @@ func configAs(user, endpoint string) aws.Config {
 }
 
 // newBucket creates a bucket in which each function has the permissions of its role in
-// the template, except one if any is given. It returns the bucket's name and the roles.
+// the template, except the given one, if any. It returns the bucket's name and the roles.
 func (l *lab) newBucket(versioned bool, without permission) (name string, roles map[string]permissions.Role) {
 	l.t.Helper()
 	l.buckets++
@@ -171,7 +171,7 @@ func (l *lab) newBucket(versioned bool, without permission) (name string, roles 
 
 // remove returns a role without one permission. It divides only the statement that has
 // the permission, because the S3 server stores a policy in an extended attribute, which
-// holds few kilobytes.
+// holds only a few kilobytes.
 func remove(role permissions.Role, without permission) permissions.Role {
 	var left permissions.Role
 	for _, st := range role {

@@ -88,11 +88,6 @@ func (c *client) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func
 	})
 }
 
-func (c *client) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ ...func(*s3.Options)) (*s3.DeleteObjectOutput, error) {
-	w := (*World)(c)
-	return call(ctx, w, "s3", "DeleteObject", *in.Key, func() (*s3.DeleteObjectOutput, error) { return w.Bucket.DeleteObject(ctx, in) })
-}
-
 // remember notes what a status, an answer file or a record says.
 func (w *World) remember(key string, body []byte) {
 	prefix, _, _ := strings.Cut(key, "/")

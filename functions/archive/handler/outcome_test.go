@@ -36,7 +36,7 @@ func TestFailedJob(t *testing.T) {
 				want = "without a reason"
 			}
 			if !strings.Contains(st.Reason, want) || st.Remedy == "" {
-				t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
+				t.Errorf("reason %q, want %q in it; remedy %q, want one", st.Reason, want, st.Remedy)
 			}
 			worldtest.WantCharges(t, w, 1)
 			if err := w.Redrive("ads/talk", st.Take); err != nil {
@@ -48,15 +48,15 @@ func TestFailedJob(t *testing.T) {
 	}
 }
 
-// A result may say "completed", which is a word of /status, and hold an error and no output.
-// The reason of the failure then contains the error.
+// A result may have the state "completed", which otherwise only /status returns, and an error
+// instead of an output. The reason of the failure then contains the error.
 func TestEndedWithoutOutputButWithAnError(t *testing.T) {
 	w := worldtest.New(t)
 	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.Fault{Status: 200, Body: []byte(`{"status":"completed","error":{"message":"no face"}}`)}, 24*time.Hour)
 	worldtest.DropPair(t, w)
 	worldtest.Rest(t, w)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.NoOutput); !strings.Contains(st.Reason, "no face") {
-		t.Errorf("reason %q", st.Reason)
+		t.Errorf("reason %q, want RunComfy's error in it", st.Reason)
 	}
 }
 
@@ -73,7 +73,7 @@ func TestInputCannotBeFetched(t *testing.T) {
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
 	if !strings.Contains(st.Reason, "could not download video_url") || strings.Contains(st.Reason, "canary") {
-		t.Errorf("reason %q", st.Reason)
+		t.Errorf("reason %q, want RunComfy's error without the signature", st.Reason)
 	}
 }
 
@@ -96,7 +96,7 @@ func TestJobCancelledElsewhere(t *testing.T) {
 	}
 }
 
-// An execution failed at Archive. After the cause is fixed, a redrive archives the
+// An execution failed after its job was paid for. After the cause is fixed, a redrive archives the
 // paid result, and the status no longer has a reason.
 func TestRedriveArchives(t *testing.T) {
 	noOutput := runcomfytest.Fault{Name: "no output", Accept: true, Edit: func(members map[string]any) { delete(members, "output") }}
@@ -168,7 +168,7 @@ func TestRedriveArchives(t *testing.T) {
 			w.Pass(25 * time.Hour)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, tt.code)
 			if !strings.Contains(st.Remedy, "redrive") && tt.code != problem.RequestLost {
-				t.Errorf("remedy %q", st.Remedy)
+				t.Errorf("remedy %q, want a redrive", st.Remedy)
 			}
 			// The cause is fixed.
 			w.RunComfy.Fault, w.Before = nil, nil
@@ -227,8 +227,8 @@ func TestRedriveFindsAFailedJob(t *testing.T) {
 	}
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
-	if !strings.Contains(st.Reason, "no face") {
-		t.Errorf("reason %q", st.Reason)
+	if !strings.Contains(st.Reason, "no face") || strings.Contains(st.Remedy, "redrive") {
+		t.Errorf("reason %q, want RunComfy's error; remedy %q, want no redrive", st.Reason, st.Remedy)
 	}
 }
 

@@ -54,7 +54,7 @@ func TestEventsOfOneTake(t *testing.T) {
 					send(w)
 				}
 				if !w.Run(200 * 24 * time.Hour) {
-					t.Error("not at rest")
+					t.Error("the queues or an execution are not at rest after 200 days")
 				}
 				worldtest.WantArchived(t, w)
 				if n := len(w.Executions()); n != 1 {
@@ -74,8 +74,8 @@ func TestEventsOfOneTake(t *testing.T) {
 	}
 }
 
-// Two takes of one name are under way at once: both are paid for and archived,
-// and the status never goes back to the older one.
+// Two takes of one name are under way at once: both are paid for, each that succeeds is
+// archived, and the status never goes back to the older one.
 func TestTwoTakesUnderWay(t *testing.T) {
 	tests := []struct {
 		name         string
@@ -118,11 +118,11 @@ func TestTwoTakesUnderWay(t *testing.T) {
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 			takes := w.Takes("ads/talk")
 			if len(takes) != 2 || st.Take != takes[1].Take || newest != takes[1].Take {
-				t.Fatalf("status of take %s; takes %+v", st.Take, takes)
+				t.Fatalf("the status is of take %s, want the newer of two takes: %+v", st.Take, takes)
 			}
 			for i, rec := range takes {
 				if failed := tt.older.Fail != nil && i == 0; failed != (rec.State == ledger.Failed) || failed == (len(rec.Outputs) == 1) {
-					t.Errorf("take %d: %+v", i, rec)
+					t.Errorf("take %d is %+v, want failed %v and otherwise one output", i, rec, failed)
 				}
 			}
 		})

@@ -46,7 +46,7 @@ func TestSubmitResponses(t *testing.T) {
 			}
 			takes := w.Takes("ads/talk")
 			if kept := state == ledger.Submitted || state == ledger.Unknown; kept != (len(takes) == 1) {
-				t.Errorf("%d records, claim kept: %v", len(takes), kept)
+				t.Errorf("%d records, want the claim kept: %v", len(takes), kept)
 			}
 
 			worldtest.Rest(t, w) // the fault is over
@@ -84,7 +84,7 @@ func wantUnknownForGood(t *testing.T, w *world.World, charged int) {
 }
 
 // If a job is held for longer than the queue retries, its message becomes a dead
-// letter and its status says so. A redrive after the repair submits it once.
+// letter and its status says so. A redrive after the cause is fixed submits the job once.
 func TestHeldUntilDeadLetter(t *testing.T) {
 	seen := map[problem.Code]bool{}
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallSubmit) {
@@ -110,7 +110,7 @@ func TestHeldUntilDeadLetter(t *testing.T) {
 				t.Errorf("the last status says %q, %q", st.Reason, st.Remedy)
 			}
 			if len(w.Dead) != 2 || *tries < 120 {
-				t.Errorf("%d dead letters after %d tries", len(w.Dead), *tries)
+				t.Errorf("%d dead letters after %d tries, want 2 after at least 120", len(w.Dead), *tries)
 			}
 			worldtest.WantCharges(t, w, 0)
 			w.RunComfy.Fault = nil
@@ -201,12 +201,12 @@ func TestClaimIsBusyWhileItsInvocationMayRun(t *testing.T) {
 	worldtest.DropPair(t, w)
 	w.Run(3 * time.Minute)
 	if rec := w.Takes("ads/talk"); len(rec) != 1 || rec[0].State != ledger.Submitting {
-		t.Errorf("after three minutes: %+v", rec)
+		t.Errorf("after three minutes: %+v, want one record in submitting", rec)
 	}
 	worldtest.Rest(t, w)
 	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
 	if !strings.Contains(st.Remedy, "may be charged again") {
-		t.Errorf("remedy %q", st.Remedy)
+		t.Errorf("remedy %q, want a warning about a second charge", st.Remedy)
 	}
 	worldtest.WantCharges(t, w, 0)
 }
@@ -252,7 +252,7 @@ func TestExecutionIsStartedAfterAFileIsDeleted(t *testing.T) {
 }
 
 // A redelivered message ends the take that an earlier invocation left in submitting, even
-// if its batch has another message about the same name.
+// if the batch has another message about the same name.
 func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 	w := worldtest.New(t)
 	w.Before = func(c world.Call) error {
@@ -374,7 +374,7 @@ func TestLengthMismatch(t *testing.T) {
 			if tt.reject {
 				st := worldtest.WantStatus(t, w, "ads/talk", ledger.Rejected, problem.LengthsDiffer)
 				if !strings.Contains(st.Reason, "longer than talk.mp4") || !strings.Contains(st.Remedy, "Set sync_mode to loop, bounce or remap") {
-					t.Errorf("%s %s", st.Reason, st.Remedy)
+					t.Errorf("reason %q, remedy %q", st.Reason, st.Remedy)
 				}
 				worldtest.WantCharges(t, w, 0)
 				tt.then(w)
@@ -383,7 +383,7 @@ func TestLengthMismatch(t *testing.T) {
 			worldtest.WantArchived(t, w)
 			warned := strings.Contains(strings.Join(w.Status("ads/talk").Warnings, " "), "longer than talk.mp4")
 			if warned == tt.reject {
-				t.Errorf("warnings %q", w.Status("ads/talk").Warnings)
+				t.Errorf("warnings %q, want one about the length: %v", w.Status("ads/talk").Warnings, !tt.reject)
 			}
 		})
 	}
@@ -403,7 +403,7 @@ func TestBodyOfASubmit(t *testing.T) {
 	worldtest.DropPair(t, w)
 	worldtest.Rest(t, w)
 	if len(bodies) != 1 || strings.Count(bodies[0], `":`) != 2 || !strings.Contains(bodies[0], `"audio_url":`) || !strings.Contains(bodies[0], `"video_url":`) {
-		t.Errorf("bodies: %q", bodies)
+		t.Errorf("bodies %q, want one with audio_url and video_url only", bodies)
 	}
 	if jobs := w.RunComfy.Submitted(); !slices.ContainsFunc(jobs, func(j runcomfytest.Job) bool { return j.State == "succeeded" }) {
 		t.Errorf("jobs: %+v", jobs)

@@ -40,7 +40,7 @@ const (
 	stopGrace    = 3 * time.Second      // for the requests under way
 )
 
-// Config describes a server. The last three fields are optional.
+// Config describes a server. Hosts and Users are optional.
 type Config struct {
 	Program string // versitygw
 	Dir     string // holds the objects, their versions and metadata
