@@ -67,7 +67,7 @@ type Client struct {
 	Stack               string
 	Outputs, Parameters map[string]string
 
-	// Config makes further clients of AWS.
+	// Config is for clients of other AWS services.
 	Config aws.Config
 
 	tokenSecretARN string // the secret that holds the RunComfy token
@@ -83,8 +83,8 @@ func New(cfg aws.Config, bucketName, machineARN string) *Client {
 	}
 }
 
-// Find returns a client of the lipdrop that the target names. Without a name, it is
-// the local stack that runs in .lipdrop, else the only lipdrop stack of the region.
+// Find returns a client of the lipdrop that the target or LIPDROP_STACK names. If neither
+// does, it uses the running local stack in .lipdrop, else the only lipdrop stack of the region.
 // Its errors include *NoStackError, *UsageError, *CredentialsError and *DeniedError.
 func (t Target) Find(ctx context.Context) (*Client, error) {
 	stack := t.Stack
@@ -159,7 +159,7 @@ func findStack(ctx context.Context, cfg aws.Config, name string) (*Client, error
 	case len(found) == 0:
 		return nil, &NoStackError{
 			Reason: "there is no lipdrop stack in " + cfg.Region,
-			Remedy: "Name another region or account with --region or --profile; or start a local one with: lipdrop local.",
+			Remedy: "Name another region or account with --region or --profile; or start a local stack with: lipdrop local.",
 		}
 	case len(found) > 1:
 		var names []string

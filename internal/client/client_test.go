@@ -288,6 +288,7 @@ func TestDownload(t *testing.T) {
 		files map[string]string
 		want  map[string]string // by path: the take whose output the file has, or "" if the file is unchanged
 		spoil bool              // the object differs from result.json
+		cut   bool              // the object is shorter than result.json says
 		err   string
 	}{
 		{name: "the newest take", job: "ads/talk", want: map[string]string{"ads/talk.mp4": take2}},
@@ -300,8 +301,9 @@ func TestDownload(t *testing.T) {
 		{name: "a folder has the name", job: "ads/talk", files: map[string]string{"ads/talk.mp4/x": "x"},
 			want: map[string]string{"ads/talk.mp4/x": "", "ads/talk." + take2 + ".mp4": take2}},
 		{name: "both names are taken", job: "ads/talk", files: map[string]string{"ads/talk.mp4": "a", "ads/talk." + take2 + ".mp4": "b"},
-			want: map[string]string{"ads/talk.mp4": "", "ads/talk." + take2 + ".mp4": ""}, err: "is another file; move it away"},
+			want: map[string]string{"ads/talk.mp4": "", "ads/talk." + take2 + ".mp4": ""}, err: "exists, and is not this output; move it away"},
 		{name: "another content in the bucket", job: "ads/talk", spoil: true, want: map[string]string{}, err: "its SHA-256 is"},
+		{name: "a shorter object in the bucket", job: "ads/talk", cut: true, want: map[string]string{}, err: "the object was changed: it has at most 1000 bytes"},
 		{name: "no such take", job: "ads/talk", take: "20200101T000000Z-0123456789ab", err: "has no take 20200101T000000Z-0123456789ab"},
 		{name: "no such job", job: "ads/none", err: "there is no job named ads/none"},
 	} {
@@ -313,6 +315,9 @@ func TestDownload(t *testing.T) {
 			}
 			if tt.spoil {
 				storage.Set("outbox/ads/talk/"+take2+"/talk.mp4", bodies[take1])
+			}
+			if tt.cut {
+				storage.Set("outbox/ads/talk/"+take2+"/talk.mp4", bodies[take2][:1000])
 			}
 			dir := t.TempDir()
 			for path, body := range tt.files {

@@ -203,7 +203,7 @@ func (f *fetcher) fetch(ctx context.Context, o Output) (Download, error) {
 }
 
 // place returns the path of an output below the folder, and whether the right file is
-// there. If another file has the path, the take is added to its name.
+// there. If another file has the path, the output's file name gets the take.
 func (f *fetcher) place(o Output) (at string, right bool, err error) {
 	folder, base := path.Dir(fileName(o.Name)), fileName(path.Base(o.Key))
 	ext := path.Ext(base)
@@ -238,7 +238,7 @@ func (f *fetcher) place(o Output) (at string, right bool, err error) {
 		f.names[strings.ToLower(at)] = true
 		return at, right, nil
 	}
-	return "", false, fmt.Errorf("%s is another file; move it away, or name another folder", filepath.Join(f.to.Dir, candidates[len(candidates)-1]))
+	return "", false, fmt.Errorf("%s exists, and is not this output; move it away, or name another folder", filepath.Join(f.to.Dir, candidates[len(candidates)-1]))
 }
 
 func (f *fetcher) isRight(at string, o Output) (bool, error) {
@@ -263,7 +263,7 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 	}
 	defer file.Close()
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return errors.New("another lipdrop is fetching it")
+		return errors.New("another run of lipdrop is fetching it")
 	}
 	sum := sha256.New()
 	here, err := io.Copy(sum, file)
@@ -280,6 +280,9 @@ func (f *fetcher) complete(ctx context.Context, o Output, partial string) error 
 		here, etag = here+n, tag
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if bucket.HTTPStatus(err) == http.StatusRequestedRangeNotSatisfiable {
+			return errors.Join(fmt.Errorf("the object was changed: it has at most %d bytes, but result.json says %d. Restore it, then run the command again", here, o.Bytes), f.root.Remove(partial))
 		}
 		if n > 0 {
 			failures = 0

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// stacksXML is the response of CloudFormation about stacks with the outputs of lipdrop,
-// and one of another program.
+// stacksXML is the response of CloudFormation about a stack of another program, and
+// stacks with the outputs of lipdrop.
 func stacksXML(names ...string) string {
 	text := `<member><StackName>other</StackName><Outputs><member><OutputKey>BucketName</OutputKey><OutputValue>x</OutputValue></member></Outputs></member>`
 	for _, name := range names {
@@ -45,7 +45,7 @@ func TestFind(t *testing.T) {
 		{name: "the only stack of the region", response: stacksXML("one"), bucket: "BucketName-of-one"},
 		{name: "a stack that LIPDROP_STACK names", env: map[string]string{"LIPDROP_STACK": "two"}, response: stacksXML("two"), bucket: "BucketName-of-two"},
 		{name: "several stacks", response: stacksXML("one", "two"), err: "there are several lipdrop stacks in eu-west-1: one, two. Name one with --stack", kind: &usage},
-		{name: "no stack", response: stacksXML(), err: "there is no lipdrop stack in eu-west-1. Name another region or account with --region or --profile; or start a local one with: lipdrop local.", kind: &none},
+		{name: "no stack", response: stacksXML(), err: "there is no lipdrop stack in eu-west-1. Name another region or account with --region or --profile; or start a local stack with: lipdrop local.", kind: &none},
 		{name: "the stack of another program", target: Target{Stack: "other"}, response: stacksXML(), err: "the stack other has no outputs", kind: &none},
 		{name: "a stack that does not exist", target: Target{Stack: "gone"}, status: 400, response: failure("ValidationError"), err: "there is no stack gone in eu-west-1. Check its name", kind: &none},
 		{name: "a region that is named", target: Target{Region: "us-east-1"}, response: stacksXML("one", "two"), err: "there are several lipdrop stacks in us-east-1", kind: &usage},
