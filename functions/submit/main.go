@@ -1,6 +1,6 @@
 // Command submit is the Lambda function that handles each drop: it finds the jobs
-// that a changed file completes, and submits each once. template.yaml describes its
-// environment.
+// that a changed file completes, and submits each once. template.yaml describes the
+// environment of the function.
 package main
 
 import (

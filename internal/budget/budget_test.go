@@ -107,7 +107,7 @@ func TestHundredTakesReserveAtOnce(t *testing.T) {
 	}
 	wait.Wait()
 	if reserved != 12 || over != 88 {
-		t.Errorf("%d reserved, %d over", reserved, over)
+		t.Errorf("%d reserved, %d over, want 12 and 88", reserved, over)
 	}
 	wantUsed(t, b, budget.Amount{Jobs: 12, Seconds: 120, USD: 1.2})
 }
@@ -121,7 +121,7 @@ func TestReservationIsIdempotentByTake(t *testing.T) {
 	}
 	second, err := b.Reserve(t.Context(), day, take(1), caps)
 	if err != nil || second.CapUsed != 1 || second.Used.Jobs != 1 {
-		t.Fatalf("%+v, %v", second, err)
+		t.Fatalf("the second reservation: %+v, %v; want one job and a full cap", second, err)
 	}
 	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1})
 	if err := b.GiveBack(t.Context(), first); err != nil {
@@ -136,7 +136,7 @@ func TestReservationIsIdempotentByTake(t *testing.T) {
 	wantUsed(t, b, budget.Amount{})
 	all := func(budget.Take) bool { return true }
 	if freed, err := b.Free(t.Context(), "2050-01-04", all); freed != 0 || err != nil {
-		t.Errorf("free the takes of a day without a book: %d, %v", freed, err)
+		t.Errorf("free the takes of a day without a book: %d, %v, want 0", freed, err)
 	}
 }
 
@@ -155,7 +155,7 @@ func TestCheckAndFree(t *testing.T) {
 	}
 	freed, err := b.Free(t.Context(), day, func(tk budget.Take) bool { return tk.Take == "1" })
 	if freed != 1 || err != nil {
-		t.Fatalf("%d freed, %v", freed, err)
+		t.Fatalf("%d freed, %v, want 1", freed, err)
 	}
 	if err := b.Check(t.Context(), day, take(2), caps); err != nil {
 		t.Errorf("after the reservation was freed: %v", err)
@@ -175,7 +175,7 @@ func TestLostResponseOfAReservation(t *testing.T) {
 		return nil
 	}
 	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 1}); err == nil {
-		t.Fatal("no error")
+		t.Fatal("the lost response is no error")
 	}
 	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 1}); err != nil {
 		t.Errorf("the next claim of the take: %v", err)
@@ -183,7 +183,8 @@ func TestLostResponseOfAReservation(t *testing.T) {
 	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1})
 }
 
-// A take is claimed again after Free found that it is free. Its new reservation stays.
+// A take is claimed again after Free decided to remove its reservation. The new reservation
+// stays.
 func TestFreeBesideAClaim(t *testing.T) {
 	b, _ := newBook()
 	reserve := func() {
@@ -202,7 +203,7 @@ func TestFreeBesideAClaim(t *testing.T) {
 		return false
 	})
 	if err != nil || freed != 0 || asked != 2 {
-		t.Errorf("%d freed, asked %d times, %v", freed, asked, err)
+		t.Errorf("%d freed, asked %d times, %v; want 0 and 2", freed, asked, err)
 	}
 	wantUsed(t, b, budget.Amount{Jobs: 1, Seconds: 10, USD: 0.1})
 }
@@ -213,7 +214,7 @@ func TestUnreadableBook(t *testing.T) {
 		s3.Set(budget.Key(day), []byte(body))
 		_, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 9})
 		if unreadable, ok := errors.AsType[*bucket.UnreadableError](err); !ok || unreadable.Key != "budget/2050-01-03.json" {
-			t.Errorf("%q: %v", body, err)
+			t.Errorf("%q: %v, want an *UnreadableError", body, err)
 		}
 	}
 }
@@ -221,6 +222,6 @@ func TestUnreadableBook(t *testing.T) {
 func TestDay(t *testing.T) {
 	zone := time.FixedZone("", 3*3600)
 	if got := budget.Day(time.Date(2050, 1, 4, 2, 59, 0, 0, zone)); got != day {
-		t.Errorf("the day is %s", got)
+		t.Errorf("the day is %s, want %s", got, day)
 	}
 }

@@ -45,7 +45,7 @@ func (c Caps) limits(used Amount, need Take) []limit {
 	return set
 }
 
-// exceeded returns the first cap that a take does not fit into, or nil.
+// exceeded returns an error about the first cap that a take does not fit into, or nil.
 func (c Caps) exceeded(day string, used Amount, take Take) *OverError {
 	for _, l := range c.limits(used, take) {
 		if l.need == 0 || l.used+l.need <= l.cap+tolerance {
@@ -74,7 +74,7 @@ func (c Caps) exceeded(day string, used Amount, take Take) *OverError {
 	return nil
 }
 
-// used returns how much of the fullest cap an amount uses: 1 is all of it.
+// used returns the used fraction of the fullest cap: 1 if all of it is used.
 func (c Caps) used(amount Amount) float64 {
 	most := 0.0
 	for _, l := range c.limits(amount, Take{}) {

@@ -108,18 +108,18 @@ func TestToken(t *testing.T) {
 			token := config.Token{Client: &secret{value: &tt.secret}, Now: time.Now}
 			got, err := token.Token(t.Context())
 			if got != tt.want || !errors.Is(err, tt.wantErr) {
-				t.Errorf("%q, %v", got, err)
+				t.Errorf("%q, %v; want %q, %v", got, err, tt.want, tt.wantErr)
 			}
 		})
 	}
 	token := config.Token{Client: &secret{err: &types.ResourceNotFoundException{}}, Now: time.Now}
 	if _, err := token.Token(t.Context()); !errors.Is(err, config.ErrNoToken) {
-		t.Errorf("a secret without a value: %v", err)
+		t.Errorf("a secret without a value: %v, want ErrNoToken", err)
 	}
 	broken := `{"token": "canary`
 	token = config.Token{Client: &secret{value: &broken}, Now: time.Now}
 	if _, err := token.Token(t.Context()); err == nil || strings.Contains(err.Error(), "canary") {
-		t.Errorf("broken JSON: %v", err)
+		t.Errorf("broken JSON: %v, want an error without the secret", err)
 	}
 }
 

@@ -54,7 +54,7 @@ func bounded(problems []problem.Problem) []problem.Problem {
 	return append(slices.Clone(problems[:maxProblems]), rest)
 }
 
-// since says from when a file is: when it was uploaded, or when a local file was last changed.
+// since returns a clause that says when a file was uploaded or, if it is local, changed.
 func since(f File) string {
 	return fmt.Sprintf("%s is from %s", path.Base(f.Key), f.LastModified.UTC().Format("2006-01-02 15:04:05 MST"))
 }
@@ -81,8 +81,8 @@ func nameTooLong(name string) problem.Problem {
 		"the longest key that is made from the name would have %d bytes; S3 allows at most %d", longestKey(name), maxKey)}
 }
 
-// relativePath returns the problem of a file below inbox/ whose path other
-// programs resolve to another one.
+// relativePath returns the problem of a file below inbox/ whose path
+// programs resolve to another path.
 func relativePath(below string) problem.Problem {
 	return problem.Problem{
 		Code: problem.RelativePath, Reason: problem.Short(below) + " has a part . or .. in its path, which programs resolve to another path",
@@ -169,7 +169,7 @@ var others = []struct{ suffixes, remedy string }{
 // of its suffix.
 func unknownSuffix(base string) problem.Problem {
 	p := problem.Problem{
-		Code: problem.UnknownSuffix, Reason: notTaken(problem.Short(base), base, "not a suffix of a video, an audio file or an image"),
+		Code: problem.UnknownSuffix, Reason: notAccepted(problem.Short(base), base, "not a suffix of a video, an audio file or an image"),
 		Remedy: fmt.Sprintf("Upload a file whose name ends in %s.", problem.List(media.Suffixes(), "or")),
 	}
 	if to := conversion(base); to != nil {
@@ -187,18 +187,18 @@ func unknownSuffix(base string) problem.Problem {
 // accepted.
 func wrongSuffix(property catalog.MediaProperty, value string) problem.Problem {
 	kind := property.Kind
-	takes := media.Suffixes(kind)
+	accepted := media.Suffixes(kind)
 	p := problem.Problem{
-		Code: problem.UnknownSuffix, Reason: notTaken(describe(property, value), value, fmt.Sprintf("not a suffix of %s", kind.Noun())),
-		Remedy: fmt.Sprintf("Set %s to a file name that ends in %s.", property.Name, problem.List(takes, "or")), Again: []string{jobJSON},
+		Code: problem.UnknownSuffix, Reason: notAccepted(describe(property, value), value, fmt.Sprintf("not a suffix of %s", kind.Noun())),
+		Remedy: fmt.Sprintf("Set %s to a file name that ends in %s.", property.Name, problem.List(accepted, "or")), Again: []string{jobJSON},
 	}
-	if to := conversion(value); to != nil && slices.Contains(takes, to[0]) {
+	if to := conversion(value); to != nil && slices.Contains(accepted, to[0]) {
 		p.Remedy = fmt.Sprintf("Convert the file to %s, upload that, and set %s to its name.", problem.List(to, "or"), property.Name)
 	}
 	return p
 }
 
-func notTaken(subject, name, which string) string {
+func notAccepted(subject, name, which string) string {
 	if path.Ext(name) == "" {
 		return subject + " is not accepted: it has no suffix that says what it is"
 	}

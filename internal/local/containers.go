@@ -18,8 +18,8 @@ const (
 	ContainerHost = "host.docker.internal"
 
 	// bridgeName is the interface of Docker's default network, which a Docker daemon
-	// on this machine creates. Docker Desktop does not need it: it passes what is
-	// sent to ContainerHost on to loopback.
+	// on this machine creates. Docker Desktop works without it: it
+	// forwards what is sent to ContainerHost to loopback.
 	bridgeName = "docker0"
 )
 
@@ -88,7 +88,7 @@ func dialContainerHost(transport *http.Transport) {
 	}
 }
 
-// WriteEnv writes the file that `sam local` takes with --env-vars: the
+// WriteEnv writes the file that `sam local` reads with --env-vars: the
 // variables with which each function of template.yaml reaches this stack from a
 // container (see Options.Containers). SAM passes on only the variables that the
 // template declares for a function, so not the credentials. It gives all functions the

@@ -25,7 +25,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
-// A List lists the origins that may be fetched. The zero value allows nothing.
+// A List lists the origins that outputs may be fetched from. The zero value allows nothing.
 type List struct {
 	exact    map[string]bool // "https://host:port"
 	suffixes []string        // ".example.com", for https on its default port
@@ -136,7 +136,7 @@ var defaultPorts = map[string]string{"https": "443", "http": "80"}
 // included.
 func Of(u *url.URL) string { return u.Scheme + "://" + Address(u) }
 
-// Address returns host and port of u as a dialler gets them.
+// Address returns host and port of u as a dialer gets them.
 func Address(u *url.URL) string {
 	return net.JoinHostPort(strings.ToLower(u.Hostname()), cmp.Or(u.Port(), defaultPorts[u.Scheme], "443"))
 }
@@ -165,7 +165,7 @@ type Dialer struct {
 // Transport returns a transport that keeps at most the given number of idle connections to
 // one host. A connection to an IP address that is not public is refused unless its host is
 // listed exactly. This is checked when the address is dialled; with a proxy, that would be
-// the address of the proxy, so none is used. All requests use HTTP/1.1: with HTTP/2, the
+// the address of the proxy, so the transport uses none. All requests use HTTP/1.1: with HTTP/2, the
 // parallel requests for parts of a file would share one connection and its limits.
 func (l List) Transport(d Dialer, idle int) *http.Transport {
 	var protocols http.Protocols

@@ -61,11 +61,11 @@ func TestList(t *testing.T) {
 			err = list.Check(u)
 		}
 		if (err == nil) != allowed {
-			t.Errorf("%s: error %v", address, err)
+			t.Errorf("%s: error %v, want allowed %t", address, err, allowed)
 		}
 		var refused *workflow.OutputRefused
 		if err != nil && !errors.As(err, &refused) {
-			t.Errorf("%s: error %T", address, err)
+			t.Errorf("%s: error %T, want *workflow.OutputRefused", address, err)
 		}
 	}
 	if err := (List{}).Check(&url.URL{Scheme: "https", Host: "a.runcomfy.net"}); err == nil {
@@ -112,7 +112,7 @@ func TestPublicAddresses(t *testing.T) {
 		"2001::1": false, "2001:db8::1": false, "2002:a00:1::": false,
 	} {
 		if got := isPublic(netip.MustParseAddr(address)); got != want {
-			t.Errorf("%s: %t", address, got)
+			t.Errorf("%s: public %t, want %t", address, got, want)
 		}
 	}
 }

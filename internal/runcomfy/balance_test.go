@@ -24,7 +24,7 @@ func TestBalance(t *testing.T) {
 	for body, want := range map[string]runcomfy.Kind{
 		`{}`: runcomfy.KindUnavailable, `{"balance_usd":"much"}`: runcomfy.KindUnavailable, `{"error_code":400004}`: runcomfy.KindToken,
 	} {
-		_, err := answeringJSON(t, 200, body).Balance(t.Context())
+		_, err := respondingJSON(t, 200, body).Balance(t.Context())
 		if e, ok := errors.AsType[*runcomfy.Error](err); !ok || e.Kind() != want {
 			t.Errorf("%s: %v, want the kind %s", body, err, want)
 		}

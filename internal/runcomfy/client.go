@@ -2,7 +2,7 @@
 // its status and its result, cancels it, and describes a model.
 //
 // It reports what the API said. Its callers decide what to do. It never waits or
-// downloads an output, and it knows nothing of AWS.
+// downloads an output, and it does not use AWS.
 //
 // The API has two vocabularies of states, errors under HTTP 200, an unfinished
 // result under HTTP 400, and no idempotency key. The types say what that means for
@@ -154,7 +154,7 @@ func (c *Client) Submit(ctx context.Context, modelID string, input map[string]an
 	return requestID, nil
 }
 
-// Status returns how far a job is. Only Result says how a job ended.
+// Status returns the state of a job. Only Result says how a job ended.
 func (c *Client) Status(ctx context.Context, requestID string) (Status, error) {
 	res, err := c.request(ctx, http.MethodGet, requestID, "/status", "")
 	if err != nil {
@@ -264,8 +264,8 @@ func (c *Client) Model(ctx context.Context, modelID string) (Model, error) {
 	return model, nil
 }
 
-// Account returns a client of the account API. If BaseURL is not RunComfy's address, it
-// stands for both APIs.
+// Account returns a client of the account API. If BaseURL is not DefaultBaseURL, both
+// APIs are there.
 func (c *Client) Account() *Client {
 	account := *c
 	if c.BaseURL == "" || c.BaseURL == DefaultBaseURL {
@@ -288,7 +288,7 @@ func (c *Client) Balance(ctx context.Context) (float64, error) {
 	return *balance, nil
 }
 
-// request calls the API about a submitted job. Action is the end of the path.
+// request calls the API about a submitted job. The action is the end of the path.
 func (c *Client) request(ctx context.Context, method, requestID, action, query string) (*response, error) {
 	if !validRequestID(requestID) {
 		return nil, &sendError{

@@ -28,9 +28,9 @@ type sent struct {
 	Header                    http.Header
 }
 
-// answering returns a client whose every request gets one answer, and the
+// responding returns a client whose every request gets the same response, and the
 // requests that were made.
-func answering(t *testing.T, status int, contentType, body string) (*runcomfy.Client, *[]sent) {
+func responding(t *testing.T, status int, contentType, body string) (*runcomfy.Client, *[]sent) {
 	t.Helper()
 	var requests []sent
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -47,13 +47,13 @@ func answering(t *testing.T, status int, contentType, body string) (*runcomfy.Cl
 	return &runcomfy.Client{Token: fixedToken, BaseURL: server.URL}, &requests
 }
 
-func answeringJSON(t *testing.T, status int, body string) *runcomfy.Client {
+func respondingJSON(t *testing.T, status int, body string) *runcomfy.Client {
 	t.Helper()
-	client, _ := answering(t, status, "application/json", body)
+	client, _ := responding(t, status, "application/json", body)
 	return client
 }
 
-// RunComfy has its two APIs at two addresses. Another address stands for both.
+// RunComfy has its two APIs at two addresses. Another address serves both.
 func TestAccount(t *testing.T) {
 	for base, want := range map[string]string{
 		"": runcomfy.AccountBaseURL, runcomfy.DefaultBaseURL: runcomfy.AccountBaseURL, "http://127.0.0.1:1": "http://127.0.0.1:1",
@@ -64,7 +64,6 @@ func TestAccount(t *testing.T) {
 	}
 }
 
-//go:fix inline
 func TestRequests(t *testing.T) {
 	const id = "Ab3_-9"
 	everything := `{"request_id":"Ab3_-9","status":"in_queue","outcome":"cancelled","model_id":"a/b","new":[1]}`
@@ -117,7 +116,7 @@ func TestRequests(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			client, requests := answering(t, 200, "application/json", everything)
+			client, requests := responding(t, 200, "application/json", everything)
 			if err := tt.call(t.Context(), client); err != nil {
 				t.Fatal(err)
 			}
@@ -149,7 +148,7 @@ func TestRequests(t *testing.T) {
 }
 
 func TestUserAgent(t *testing.T) {
-	client, requests := answering(t, 200, "application/json", `{"status":"in_queue"}`)
+	client, requests := responding(t, 200, "application/json", `{"status":"in_queue"}`)
 	client.UserAgent = "mine/1"
 	if _, err := client.Status(t.Context(), "id"); err != nil {
 		t.Fatal(err)
@@ -159,7 +158,7 @@ func TestUserAgent(t *testing.T) {
 	}
 }
 
-func TestSubmitAnswers(t *testing.T) {
+func TestSubmitResponses(t *testing.T) {
 	tests := []struct {
 		name   string
 		status int
@@ -186,7 +185,7 @@ func TestSubmitAnswers(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := answeringJSON(t, tt.status, tt.body).Submit(t.Context(), "a/b", nil)
+			got, err := respondingJSON(t, tt.status, tt.body).Submit(t.Context(), "a/b", nil)
 			if got != tt.want || (err == nil) != (tt.want != "") {
 				t.Errorf("id %q and error %v, want id %q", got, err, tt.want)
 			}
@@ -219,7 +218,7 @@ func TestStatusWords(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.word, func(t *testing.T) {
-			got, err := answeringJSON(t, 200, `{"status":"`+tt.word+`"}`).Status(t.Context(), "id")
+			got, err := respondingJSON(t, 200, `{"status":"`+tt.word+`"}`).Status(t.Context(), "id")
 			if err != nil || got.State != tt.want || got.State.Ended() != tt.ended {
 				t.Errorf("%q, ended %t, error %v; want %q, %t", got.State, got.State.Ended(), err, tt.want, tt.ended)
 			}
@@ -244,7 +243,7 @@ func TestQueuePosition(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := answeringJSON(t, 200, `{"status":"in_queue"`+tt.member+`}`).Status(t.Context(), "id")
+			got, err := respondingJSON(t, 200, `{"status":"in_queue"`+tt.member+`}`).Status(t.Context(), "id")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -268,14 +267,14 @@ func TestCancelIsDecidedByTheOutcome(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := answeringJSON(t, 202, tt.body).Cancel(t.Context(), "id")
+			got, err := respondingJSON(t, 202, tt.body).Cancel(t.Context(), "id")
 			if err != nil || got != tt.want {
 				t.Errorf("%q and error %v, want %q", got, err, tt.want)
 			}
 		})
 	}
-	t.Run("no outcome is no answer", func(t *testing.T) {
-		_, err := answeringJSON(t, 202, `{"status":"cancelled"}`).Cancel(t.Context(), "id")
+	t.Run("no outcome is an error", func(t *testing.T) {
+		_, err := respondingJSON(t, 202, `{"status":"cancelled"}`).Cancel(t.Context(), "id")
 		var e *runcomfy.Error
 		if !errors.As(err, &e) || e.Kind() != runcomfy.KindUnavailable || e.HTTPStatus != 202 {
 			t.Errorf("error %v", err)
@@ -284,7 +283,7 @@ func TestCancelIsDecidedByTheOutcome(t *testing.T) {
 }
 
 func TestModel(t *testing.T) {
-	got, err := answeringJSON(t, 200, `{"model_id":"sync/react-1","display_name":"React 1",
+	got, err := respondingJSON(t, 200, `{"model_id":"sync/react-1","display_name":"React 1",
 		"input_schema":{"type":"object"},"base_price_usd":0.08,"price_unit":"Second","pricing_note":"at 25 fps\n with `+canary+`"}`).Model(t.Context(), "sync/react-1")
 	if err != nil {
 		t.Fatal(err)
@@ -296,7 +295,7 @@ func TestModel(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("model (-want +got):\n%s", diff)
 	}
-	got, err = answeringJSON(t, 200, `{"model_id":"a/b","base_price_usd":"?","input_schema":null}`).Model(t.Context(), "a/b")
+	got, err = respondingJSON(t, 200, `{"model_id":"a/b","base_price_usd":"?","input_schema":null}`).Model(t.Context(), "a/b")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,7 +401,7 @@ func TestRefusedTokenIsReplacedOnce(t *testing.T) {
 						t.Errorf("tokens sent (-want +got):\n%s", diff)
 					}
 					if (err == nil) != wantOK || source.refused != 1 {
-						t.Errorf("error %v, %d refusals reported", err, source.refused)
+						t.Errorf("error %v, %d refusals reported; want success %t and 1", err, source.refused, wantOK)
 					}
 				})
 			}

@@ -21,7 +21,7 @@ import (
 // statusError returns the *Error that Client.Status returns for a response.
 func statusError(t *testing.T, status int, contentType, body string) *runcomfy.Error {
 	t.Helper()
-	client, _ := answering(t, status, contentType, body)
+	client, _ := responding(t, status, contentType, body)
 	_, err := client.Status(t.Context(), "id")
 	var e *runcomfy.Error
 	if !errors.As(err, &e) {
@@ -134,7 +134,7 @@ func TestErrorUnder200(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			client := answeringJSON(t, 200, tt.body)
+			client := respondingJSON(t, 200, tt.body)
 			ctx := t.Context()
 			_, submitErr := client.Submit(ctx, "a/b", nil)
 			_, statusErr := client.Status(ctx, "id")
@@ -196,7 +196,7 @@ func TestBodiesAreBounded(t *testing.T) {
 		start, end := `{"status":"in_queue","x":"`, `"}`
 		return start + strings.Repeat("x", size-len(start)-len(end)) + end
 	}
-	if _, err := answeringJSON(t, 200, valid(mebibyte)).Status(t.Context(), "id"); err != nil {
+	if _, err := respondingJSON(t, 200, valid(mebibyte)).Status(t.Context(), "id"); err != nil {
 		t.Errorf("a body of 1 MiB: %v", err)
 	}
 	for _, status := range []int{200, 429, 500} {
@@ -303,7 +303,7 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 	}
 	for _, body := range bodies {
 		for _, status := range []int{200, 400, 502} {
-			client := answeringJSON(t, status, body)
+			client := respondingJSON(t, status, body)
 			_, submitErr := client.Submit(t.Context(), "a/b", map[string]any{"video_url": "https://b.example/a.mp4?X-Amz-Signature=1"})
 			_, statusErr := client.Status(t.Context(), "id")
 			_, resultErr := client.Result(t.Context(), "id")
@@ -341,7 +341,7 @@ func TestTokenError(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			client, requests := answering(t, 200, "application/json", `{"request_id":"r"}`)
+			client, requests := responding(t, 200, "application/json", `{"request_id":"r"}`)
 			client.Token = tt.token
 			_, err := client.Submit(t.Context(), "a/b", nil)
 			var e *runcomfy.TokenError

@@ -30,7 +30,7 @@ var (
 )
 
 // defaultHTTPClient opens a connection for each request and uses HTTP/1.1. A Lambda
-// function is frozen between two calls. If the server closed a kept connection in that
+// function is frozen between two invocations. If the server closed a kept connection in that
 // time, the outcome of a paid POST on it would be unknown. On a new HTTP/1.1 connection,
 // net/http never repeats a request automatically.
 var defaultHTTPClient = newDefaultHTTPClient()

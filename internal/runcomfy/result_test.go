@@ -11,7 +11,7 @@ import (
 )
 
 func TestResult(t *testing.T) {
-	got, err := answeringJSON(t, 200, `{"request_id":"r","status":"succeeded","model_id":"a/b","cost":0.42,
+	got, err := respondingJSON(t, 200, `{"request_id":"r","status":"succeeded","model_id":"a/b","cost":0.42,
 		"output":{"video":"https://f.example/a%3Db/v.mp4"},"error":null,
 		"created_at":"2026-05-01T10:00:00.5Z","finished_at":"2026-05-01T12:01:00+02:00"}`).Result(t.Context(), "r")
 	if err != nil {
@@ -48,7 +48,7 @@ func TestResultWords(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.word, func(t *testing.T) {
-			got, err := answeringJSON(t, 200, `{"status":"`+tt.word+`"}`).Result(t.Context(), "r")
+			got, err := respondingJSON(t, 200, `{"status":"`+tt.word+`"}`).Result(t.Context(), "r")
 			if err != nil || got.State != tt.want || got.State.Ended() != tt.ended {
 				t.Errorf("%q, ended %t, error %v; want %q, %t", got.State, got.State.Ended(), err, tt.want, tt.ended)
 			}
@@ -69,14 +69,14 @@ func TestUnfinishedResultIsNoError(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := answeringJSON(t, tt.status, tt.body).Result(t.Context(), "r")
+			got, err := respondingJSON(t, tt.status, tt.body).Result(t.Context(), "r")
 			if err != nil || got.State == "" || got.State.Ended() {
 				t.Errorf("state %q, error %v; want a state that has not ended", got.State, err)
 			}
 		})
 	}
 	t.Run("400 without the code is an error", func(t *testing.T) {
-		if got, err := answeringJSON(t, 400, `{"status":"in_progress"}`).Result(t.Context(), "r"); err == nil {
+		if got, err := respondingJSON(t, 400, `{"status":"in_progress"}`).Result(t.Context(), "r"); err == nil {
 			t.Errorf("state %q, want an error", got.State)
 		}
 	})
@@ -109,7 +109,7 @@ func TestOutputsAreReadOnlyFromOutput(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := answeringJSON(t, 200, `{"status":"completed","video":"https://f.example/echo.mp4",
+			got, err := respondingJSON(t, 200, `{"status":"completed","video":"https://f.example/echo.mp4",
 				"input":{"video_url":"https://f.example/in.mp4"},"output":`+tt.output+`}`).Result(t.Context(), "r")
 			if err != nil {
 				t.Fatal(err)
@@ -145,7 +145,7 @@ func TestFailureOfAJob(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := answeringJSON(t, 200, `{"status":"failed",`+tt.members+`}`).Result(t.Context(), "r")
+			got, err := respondingJSON(t, 200, `{"status":"failed",`+tt.members+`}`).Result(t.Context(), "r")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -173,7 +173,7 @@ func TestFailureHoldsNoSecret(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := answeringJSON(t, 200, `{"status":"failed","error":`+tt.error+`}`).Result(t.Context(), "r")
+			got, err := respondingJSON(t, 200, `{"status":"failed","error":`+tt.error+`}`).Result(t.Context(), "r")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -183,7 +183,7 @@ func TestFailureHoldsNoSecret(t *testing.T) {
 		})
 	}
 	t.Run("what is left still says which file", func(t *testing.T) {
-		got, err := answeringJSON(t, 200, `{"status":"failed","error":"could not fetch `+signed+`: 403"}`).Result(t.Context(), "r")
+		got, err := respondingJSON(t, 200, `{"status":"failed","error":"could not fetch `+signed+`: 403"}`).Result(t.Context(), "r")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +221,7 @@ func TestTimesAndCost(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := answeringJSON(t, 200, `{"status":"cancelled",`+tt.members+`}`).Result(t.Context(), "r")
+			got, err := respondingJSON(t, 200, `{"status":"cancelled",`+tt.members+`}`).Result(t.Context(), "r")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -240,7 +240,7 @@ func TestResultOfAnotherRequest(t *testing.T) {
 		`{"status":"succeeded","request_id":"s"}`:                 "of request s when asked for r;",
 		`{"status":"succeeded","request_id":"s\n` + canary + `"}`: "of request s [token] when asked for r;",
 	} {
-		got, err := answeringJSON(t, 200, body).Result(t.Context(), "r")
+		got, err := respondingJSON(t, 200, body).Result(t.Context(), "r")
 		if text := strings.Join(got.Warnings, ""); err != nil || !strings.Contains(text, want) || (want == "") != (text == "") {
 			t.Errorf("%s: error %v, warnings %q; want %q", body, err, text, want)
 		}

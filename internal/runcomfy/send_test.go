@@ -56,10 +56,10 @@ func TestNotSent(t *testing.T) {
 		{name: "a base URL that cannot be parsed", client: runcomfy.Client{BaseURL: "https://a b/%zz"}, want: true},
 		{name: "a base URL with a query", client: runcomfy.Client{BaseURL: "https://a.example/?key=1"}, want: true},
 		{name: "a base URL of another protocol", client: runcomfy.Client{BaseURL: "ftp://a.example"}, want: true},
-		{name: "an input that is no JSON", input: map[string]any{"x": math.NaN()}, want: true},
+		{name: "an input that JSON cannot hold", input: map[string]any{"x": math.NaN()}, want: true},
 		{name: "an invalid model id", model: "a/../b", want: true},
 		{name: "closed after the request was written", client: runcomfy.Client{BaseURL: dropping.URL}},
-		{name: "a transport that tells nothing", client: runcomfy.Client{HTTPClient: &http.Client{
+		{name: "a transport that does not report its steps", client: runcomfy.Client{HTTPClient: &http.Client{
 			Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 				return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 			}),
@@ -79,7 +79,7 @@ func TestNotSent(t *testing.T) {
 				t.Errorf("%t, want %t: %v", got, tt.want, err)
 			}
 			if e := (*runcomfy.Error)(nil); errors.As(err, &e) {
-				t.Errorf("an *Error without an answer: %v", err)
+				t.Errorf("an *Error without a response: %v", err)
 			}
 			_, resultErr := tt.client.Result(t.Context(), "r")
 			for _, err := range []error{err, resultErr} {
@@ -90,13 +90,13 @@ func TestNotSent(t *testing.T) {
 		})
 	}
 	if runcomfy.NotSent(nil) || runcomfy.NotSent(io.EOF) {
-		t.Error("an error of something else counts as not sent")
+		t.Error("nil or an error of something else counts as not sent")
 	}
 }
 
 func TestNotSentWhenTheCallerGivesUp(t *testing.T) {
 	t.Run("before anything", func(t *testing.T) {
-		client, requests := answering(t, 200, "application/json", `{"request_id":"r"}`)
+		client, requests := responding(t, 200, "application/json", `{"request_id":"r"}`)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		_, err := client.Submit(ctx, "a/b", nil)
@@ -116,7 +116,7 @@ func TestNotSentWhenTheCallerGivesUp(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
-	t.Run("while waiting for the answer", func(t *testing.T) {
+	t.Run("while waiting for the response", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
@@ -146,7 +146,7 @@ func TestAPostIsNeverRepeated(t *testing.T) {
 			if err != nil {
 				return
 			}
-			go answerGetsAndDropPosts(conn, &posts)
+			go respondToGetsOnly(conn, &posts)
 		}
 	}()
 	client := &runcomfy.Client{
@@ -165,7 +165,7 @@ func TestAPostIsNeverRepeated(t *testing.T) {
 	}
 }
 
-func answerGetsAndDropPosts(conn net.Conn, posts *atomic.Int32) {
+func respondToGetsOnly(conn net.Conn, posts *atomic.Int32) {
 	defer func() { _ = conn.Close() }()
 	reader := bufio.NewReader(conn)
 	for {
@@ -192,7 +192,7 @@ func TestNoTransportCanRepeatThePost(t *testing.T) {
 		t.Fatalf("error %v", err)
 	}
 	if seen.GetBody != nil {
-		t.Error("the body can be had again")
+		t.Error("the body can be read again")
 	}
 	if seen.ContentLength != int64(len(`{"x":1}`)) {
 		t.Errorf("Content-Length %d", seen.ContentLength)
@@ -202,8 +202,8 @@ func TestNoTransportCanRepeatThePost(t *testing.T) {
 	}
 }
 
-// A Lambda function is frozen between two calls: a connection that it kept may
-// be dead when it writes the next paid POST to it.
+// A Lambda function is frozen between two invocations. A connection that it kept may
+// be dead when the next paid POST is written to it.
 func TestTheDefaultClientKeepsNoConnection(t *testing.T) {
 	var connections atomic.Int32
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -228,7 +228,7 @@ func TestTheDefaultClientKeepsNoConnection(t *testing.T) {
 }
 
 func TestBadIDsAreNotPutIntoAPath(t *testing.T) {
-	client, requests := answering(t, 200, "application/json", `{"status":"in_queue","outcome":"cancelled","model_id":"m","request_id":"r"}`)
+	client, requests := responding(t, 200, "application/json", `{"status":"in_queue","outcome":"cancelled","model_id":"m","request_id":"r"}`)
 	ctx := t.Context()
 	for _, id := range []string{"", ".", "..", "a/b", "a%2Fb", "a?b", "a b", "ü", "a\n", strings.Repeat("a", 129)} {
 		_, statusErr := client.Status(ctx, id)

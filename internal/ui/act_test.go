@@ -47,7 +47,7 @@ func TestCommandsOfATake(t *testing.T) {
 		(&Server{Options: Options{Flags: []string{"--stack", "s"}}}).addCommands(view, take)
 		want["show"] = "lipdrop show --stack s ads/talk"
 		if diff := cmp.Diff(want, view.Commands); diff != "" {
-			t.Errorf("take %q:\n%s", take, diff)
+			t.Errorf("take %q: commands (-want +got):\n%s", take, diff)
 		}
 	}
 }

@@ -40,7 +40,7 @@ const (
 	// maxRows is how many rows one event has at most.
 	maxRows = 500
 
-	// maxStreams is how many streams of events are open at the same time.
+	// maxStreams is how many streams of events may be open at the same time.
 	maxStreams = 12
 )
 
@@ -76,11 +76,11 @@ func (f *feed) run(ctx context.Context) {
 	pause := firstPause
 	for {
 		if f.isOpen() {
-			changed, err := f.poll(ctx)
+			changed, err := f.refresh(ctx)
 			if ctx.Err() != nil {
 				return
 			}
-			f.settle(err)
+			f.setTrouble(err)
 			pause = min(pause*3/2, longestPause)
 			if changed {
 				pause = firstPause
@@ -111,8 +111,8 @@ func (f *feed) isOpen() bool {
 	return f.streams > 0
 }
 
-// settle notes how a listing ended.
-func (f *feed) settle(err error) {
+// setTrouble sets the error of the last listing, or nil.
+func (f *feed) setTrouble(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.trouble = err
@@ -125,10 +125,10 @@ func (f *feed) announce() {
 	f.changed = make(chan struct{})
 }
 
-// poll lists the bucket once, reads what has changed, and reports whether a row has
-// changed. If S3 refuses some objects, poll reads the others, and returns the error of one
+// refresh lists the bucket once, reads what has changed, and reports whether a row has
+// changed. If S3 refuses some objects, it reads the others, and returns the error of one
 // refused object.
-func (f *feed) poll(ctx context.Context) (changed bool, err error) {
+func (f *feed) refresh(ctx context.Context) (changed bool, err error) {
 	lists := make([][]bucket.File, 3)
 	group, within := errgroup.WithContext(ctx)
 	for i, prefix := range []string{client.StatusPrefix, client.AnswerPrefix, client.ReviewPrefix} {
@@ -168,7 +168,7 @@ func (f *feed) poll(ctx context.Context) (changed bool, err error) {
 }
 
 // compare returns the files of a listing that have changed, in the order in which to read
-// them, and the version before. It forgets the files that are not in the listing.
+// them, and the feed's version before. It forgets the files that are not in the listing.
 func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -199,7 +199,7 @@ func (f *feed) compare(listed []bucket.File) (changed []bucket.File, before int)
 }
 
 // read reads an object and sets its row, or the review of a row. If the object was deleted
-// since it was listed, the next poll removes it.
+// since it was listed, the next refresh removes it.
 func (f *feed) read(ctx context.Context, file bucket.File) error {
 	if strings.HasPrefix(file.Key, client.ReviewPrefix) {
 		name, take := client.ReviewedTake(file.Key)
@@ -267,7 +267,7 @@ func (f *feed) set(r row) {
 	f.announce()
 }
 
-// review returns the decision about a take, as far as it was read.
+// review returns the decision about a take, or "" if none was read.
 func (f *feed) review(name, take string) client.Decision {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -29,11 +29,11 @@ func TestFeed(t *testing.T) {
 		storage.Set(key, body)
 	}
 	version := 0
-	// want polls, and compares what a page gets: each row as its key, its state and its
+	// want refreshes the feed, and compares what a page gets: each row as its key, its state and its
 	// review, and the keys that are gone.
 	want := func(what string, rows ...string) {
 		t.Helper()
-		changed, err := f.poll(t.Context())
+		changed, err := f.refresh(t.Context())
 		if err != nil || changed != (len(rows) > 0) {
 			t.Errorf("%s: changed %t, %v", what, changed, err)
 		}
@@ -88,18 +88,18 @@ func TestFeedInTrouble(t *testing.T) {
 		return nil
 	}
 	for _, changed := range []bool{true, false} {
-		if got, err := f.poll(t.Context()); got != changed || err == nil {
+		if got, err := f.refresh(t.Context()); got != changed || err == nil {
 			t.Errorf("changed %t, %v, want %t and an error", got, err, changed)
 		} else {
-			f.settle(err)
+			f.setTrouble(err)
 		}
 	}
 	if c, _ := f.since(0); len(c.Rows) != 2 || c.Reading || !strings.Contains(c.Trouble, "InvalidObjectState") {
 		t.Errorf("a page gets %+v, want two rows and the trouble", c)
 	}
 	storage.Before = nil
-	_, err := f.poll(t.Context())
-	f.settle(err)
+	_, err := f.refresh(t.Context())
+	f.setTrouble(err)
 	if c, _ := f.since(0); len(c.Rows) != 3 || c.Trouble != "" {
 		t.Errorf("after the trouble, a page gets %+v, want three rows", c)
 	}

@@ -135,7 +135,7 @@ func TestDocumentOfStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(raw)
-	sameMembers(t, text, "Both have the same form", reflect.TypeFor[ledger.Status]())
+	sameMembers(t, text, "Status files and answer files have the same form", reflect.TypeFor[ledger.Status]())
 	sameMembers(t, text, "Members of `links`", reflect.TypeFor[ledger.Links]())
 	schema := schemaOf(t, text)
 	examples := map[string]string{}

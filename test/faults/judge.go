@@ -15,7 +15,7 @@ import (
 	"github.com/lipdrop/lipdrop/test/world"
 )
 
-// judge compares each name with what the oracle says.
+// judge compares each name with what the oracle expects.
 func (t *story) judge() {
 	takes := map[string][]ledger.Record{}
 	for _, rec := range t.records() {
@@ -73,7 +73,7 @@ func (t *story) judgeName(name string, takes []ledger.Record) {
 		}
 		t.wrong("%s%s: %s", says, want, v.why)
 	}
-	if st.Code == problem.FilesGone { // of a match of a wildcard
+	if st.Code == problem.FilesGone { // no file of a match of a wildcard may be there
 		for key := range after(t.acts) {
 			if stem := strings.TrimSuffix(path.Base(key), path.Ext(key)); stem == path.Base(name) && strings.HasPrefix(key, ledger.InboxPrefix+path.Dir(name)+".job/") {
 				t.wrong("%s, but %s is there", says, key)
@@ -140,7 +140,7 @@ func (t *story) judgeTake(rec ledger.Record, takes []ledger.Record) {
 	}
 }
 
-// droppedOf returns the keys of a record's files whose deletion cancels it.
+// droppedOf returns the keys of a take's files whose deletion cancels the take.
 func droppedOf(rec ledger.Record) []string {
 	var keys []string
 	for _, in := range rec.Inputs {

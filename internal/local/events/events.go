@@ -78,7 +78,7 @@ type Webhook struct {
 	Forward func(Event) error
 }
 
-// reasons maps the names of versitygw for the ways to write an object to those of
+// reasons maps versitygw's names of the operations that write an object to those of
 // EventBridge.
 var reasons = map[string]string{
 	"s3:ObjectCreated:Put":                     "PutObject",
@@ -133,7 +133,7 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	// versitygw does not read the body of a response, and can reuse a connection only if
-	// there is none.
+	// the response has no body.
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -151,7 +151,7 @@ func (h *Webhook) CatchUp(ctx context.Context, client *s3.Client, since time.Tim
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return fmt.Errorf("list %s%s: %w", h.Bucket, h.Prefix, err)
+			return fmt.Errorf("list %s/%s: %w", h.Bucket, h.Prefix, err)
 		}
 		for _, v := range page.Versions {
 			if err := forward(v.IsLatest, v.LastModified, ObjectCreated, v.Key, "PutObject"); err != nil {

@@ -51,8 +51,8 @@ func TestForeignRequestsEndInFront(t *testing.T) {
 			if _, err := io.WriteString(client, tt.head); err != nil {
 				t.Fatal(err)
 			}
-			if answer, err := io.ReadAll(client); err != nil || !strings.HasPrefix(string(answer), tt.want) {
-				t.Errorf("answer %q, %v; want %q", answer, err, tt.want)
+			if response, err := io.ReadAll(client); err != nil || !strings.HasPrefix(string(response), tt.want) {
+				t.Errorf("response %q, %v; want %q", response, err, tt.want)
 			}
 			_ = client.Close()
 			_ = f.Close()
@@ -150,7 +150,7 @@ func TestResponseBeforeTheEndOfARequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	if body, err := io.ReadAll(response.Body); err != nil || string(body) != "refused" {
-		t.Errorf("response %q, %v", body, err)
+		t.Errorf("response %q, %v, want \"refused\"", body, err)
 	}
 	_ = client.Close()
 	_ = f.Close()

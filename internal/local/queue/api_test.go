@@ -61,11 +61,11 @@ func TestSendMessage(t *testing.T) {
 	}
 	c.advance(time.Second)
 	if got, _ := receive(t, q, 10); !cmp.Equal(got, []string{`{"a": "ü"}`}) {
-		t.Errorf("after 1 s: %.100q", got)
+		t.Errorf("after 1 s: %.100q, want the message with a delay of 1 s", got)
 	}
 	c.advance(9 * time.Second)
 	if got, _ := receive(t, q, 10); !cmp.Equal(got, []string{"later"}) {
-		t.Errorf("after 10 s: %.100q", got)
+		t.Errorf("after 10 s: %.100q, want the message with the queue's delay", got)
 	}
 }
 
@@ -118,6 +118,6 @@ func TestChangeMessageVisibility(t *testing.T) {
 	}
 	c.advance(time.Second)
 	if got, _ := receive(t, q, 10); !cmp.Equal(got, []string{"m"}) {
-		t.Errorf("after 30 s: %q", got)
+		t.Errorf("after 30 s: %q, want the message", got)
 	}
 }

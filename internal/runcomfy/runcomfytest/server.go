@@ -1,6 +1,5 @@
 // Package runcomfytest is a fake of RunComfy's Model API for tests, the local stack
-// and the simulation. It is the only description in this project of how the API
-// behaves.
+// and the simulation. It is the project's description of how the API behaves.
 //
 // A [Server] is an http.Handler. The zero Server is ready to use. It charges each
 // POST that it accepts, downloads the job's inputs through their URLs, lets the job

@@ -14,7 +14,7 @@ import (
 )
 
 func TestARestartGoesOnWithTheJobs(t *testing.T) {
-	dir, c, files := filepath.Join(t.TempDir(), "a [b"), &clock{noon}, pairFiles() // not a pattern
+	dir, c, files := filepath.Join(t.TempDir(), "a [b"), &clock{noon}, pairFiles() // Load must not read the folder as a pattern
 	start := func() (*runcomfytest.Server, *runcomfy.Client) {
 		fake := &runcomfytest.Server{
 			Dir: dir, Now: c.Now, Fetch: files.fetch, FetchAt: runcomfytest.FetchAtStart,
@@ -37,14 +37,14 @@ func TestARestartGoesOnWithTheJobs(t *testing.T) {
 
 	fake, client := start()
 	if fake.Charges() != 3 || !cmp.Equal(fake.Cancelled(), []string{gone}) {
-		t.Errorf("%d charges, cancelled %v", fake.Charges(), fake.Cancelled())
+		t.Errorf("%d charges, cancelled %v; want 3, and %s", fake.Charges(), fake.Cancelled(), gone)
 	}
 	if status, err := client.Status(t.Context(), good); err != nil || status.State != runcomfy.InQueue {
-		t.Errorf("status %q, error %v", status.State, err)
+		t.Errorf("status %q, error %v; want in_queue", status.State, err)
 	}
 	c.advance(time.Minute)
 	if status, err := client.Status(t.Context(), good); err != nil || status.State != runcomfy.InProgress {
-		t.Errorf("status %q, error %v", status.State, err)
+		t.Errorf("status %q, error %v; want in_progress", status.State, err)
 	}
 
 	files.content = nil // the Server must use what it has stored
@@ -74,6 +74,6 @@ func TestAFolderThatIsNotThere(t *testing.T) {
 	_, err := clientOf(fake, "t").Submit(t.Context(), model, pair())
 	var e *runcomfy.Error
 	if !errors.As(err, &e) || e.HTTPStatus != http.StatusInternalServerError || fake.Charges() != 0 {
-		t.Errorf("error %v, %d charges", err, fake.Charges())
+		t.Errorf("error %v, %d charges; want HTTP 500 and no charge", err, fake.Charges())
 	}
 }
