@@ -163,7 +163,7 @@ func (b *board) draw() {
 	}
 	s.WriteString("\x1b[J")
 	b.drawn = len(lines)
-	_ = b.out.raw(s.String()) // run reports the error
+	_ = b.out.raw(s.String()) // the function run reports the error
 }
 
 // urgency orders jobs: first those that failed, then those that need a person.

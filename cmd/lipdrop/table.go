@@ -67,7 +67,7 @@ func printTable(out *terminal, header []string, states int, rows [][]string) {
 	for line := range strings.Lines(t.Render() + "\n") {
 		lines.WriteString(strings.TrimRight(line, " \n") + "\n")
 	}
-	_ = out.raw(lines.String()) // run reports the error
+	_ = out.raw(lines.String()) // the function run reports the error
 }
 
 // fit returns how wide columns may be, so that a row fits into a line of the given width.

@@ -101,13 +101,14 @@ func (c *Client) read(ctx context.Context, entries []entry) ([]Status, error) {
 	})
 }
 
-// Statuses returns the statuses that the patterns select and that were written after
-// since, ordered by name. It reads only these.
+// Statuses returns the statuses that the patterns select, ordered by name. It reads and
+// returns only those that were written after the time since.
 func (c *Client) Statuses(ctx context.Context, since time.Time, patterns ...Pattern) ([]Status, error) {
 	return c.readSince(ctx, StatusPrefix, since, patterns)
 }
 
-// Answers is Statuses for the answer files of files that cannot belong to a job.
+// Answers does the same with answer files, which are about files that cannot belong to a
+// job.
 func (c *Client) Answers(ctx context.Context, since time.Time, patterns ...Pattern) ([]Status, error) {
 	return c.readSince(ctx, AnswerPrefix, since, patterns)
 }
@@ -196,8 +197,8 @@ func (c *Client) Takes(ctx context.Context, name string) ([]ledger.Record, error
 }
 
 // Records returns the records of takes whose names begin with prefix and that were
-// claimed at or after since. It reads only records that were written after since. It
-// leaves out records that cannot be read, and returns their number as unreadable.
+// claimed at or after the time since. It reads only records that were written after that
+// time. It leaves out records that are not valid, and returns their number as unreadable.
 func (c *Client) Records(ctx context.Context, prefix string, since time.Time) (recs []ledger.Record, unreadable int, err error) {
 	takes, err := c.Ledger.Written(ctx, prefix, since)
 	if err != nil {

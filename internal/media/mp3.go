@@ -73,14 +73,15 @@ func parseMPEG(data []byte) (mpegFrame, bool) {
 	return f, true
 }
 
-// frameSearch is how many bytes after the tags the first frame may begin. A stream that
-// was cut begins with a part of a frame, and programs that write tags leave padding.
+// frameSearch is the largest distance in bytes between the tags and the first frame. A
+// stream that was cut begins with a part of a frame, and programs that write tags leave
+// padding.
 const frameSearch = 64 << 10
 
 // findSound returns the offset of the first frame in the n bytes at off. If it finds an ID3
 // tag there instead, it searches the n bytes after the tag.
 func (g framing) findSound(r *reader, off, n int64) (at int64, found bool, err error) {
-	const most = 3 // tags
+	const most = 3 // searches
 	for range most {
 		if at, found, err = g.find(r, off, n); found || err != nil {
 			return at, found, err
@@ -117,7 +118,8 @@ func readMP3(r *reader, info *Info) error {
 // measureMPEG sets the audio track of info from the MPEG audio between start, where a
 // frame begins, and limit. It uses the number of frames in a Xing, Info or VBRI header if
 // the end of the sound and the size of the frames agree with the header. Otherwise it
-// measures the frames.
+// measures the frames. If that gives only an estimate, the number in a header without a
+// size is used if it is near.
 func measureMPEG(r *reader, start, limit int64, info *Info) error {
 	data, err := r.bytes(start, int64(mpegFraming.header))
 	if err != nil {
@@ -156,7 +158,8 @@ func measureMPEG(r *reader, start, limit int64, info *Info) error {
 	}
 	l := &info.Audio.Length
 	byHeader := fact(header.frames*first.samples, first.rate)
-	const leeway, inaudible = 16, 100 * time.Millisecond // some encoders count tags too
+	// Some encoders include tags in the size that the header gives, so a sixteenth may be missing.
+	const leeway, inaudible = 16, 100 * time.Millisecond
 	if over := start + header.size - limit; over > limit/leeway || over > 0 && l.Exact && byHeader.D-l.D > inaudible {
 		info.warn("%s ends before its sound does: it may have been cut short", r.src.Name)
 	}
@@ -197,7 +200,7 @@ func (s *stream) agreesWith(c frameCount, start int64) (bool, error) {
 		ahead := uint64(s.start-start) / c.frames // bytes that the frame with the header adds to the mean, if it is counted
 		return max(mean, seen)-min(mean, seen) <= seen/50+ahead+1, nil
 	}
-	const spread = 4 // how much frames in two parts of a file may differ from all frames
+	const spread = 4 // largest ratio of the mean frame in a part of a file and in the whole file
 	return mean <= spread*seen && seen <= spread*mean, nil
 }
 

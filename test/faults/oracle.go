@@ -51,7 +51,8 @@ func after(acts []act) inbox {
 	return there
 }
 
-// want is the expected result of the files of a name. A job has the zero state.
+// want is the expected result of the files of a name. The state is empty if the files
+// are a job.
 type want struct {
 	state ledger.State
 	code  problem.Code
@@ -61,16 +62,16 @@ type want struct {
 	sides []want   // if a pair and a bundle share the name: the result of each
 }
 
-// whole reports whether no file is missing.
+// whole reports whether the files are a job, or are used by others.
 func (w want) whole() bool { return w.state == "" || w.state == ledger.Used }
 
-// loose reports whether a pair and a bundle share the name and one of them is
-// incomplete. The oracle does not decide whether the other one runs.
+// loose reports whether a pair and a bundle share the name and one of them is no job.
+// The oracle does not decide whether the other one runs.
 func (w want) loose() bool {
 	return slices.ContainsFunc(w.sides, func(side want) bool { return !side.whole() })
 }
 
-// jobOf returns the side of a name that is a job with the files of a record.
+// jobOf returns the side of a name whose job may have made a record.
 func (w want) jobOf(rec ledger.Record) (want, bool) {
 	for _, side := range append([]want{w}, w.sides...) {
 		if side.state == "" && made(rec, side.takes) && (len(w.sides) == 0 || w.loose()) {
@@ -100,7 +101,7 @@ func (b inbox) names() map[string]want {
 			names[name] = w
 			return
 		}
-		// If a pair and a bundle share a name, neither runs.
+		// If a pair and a bundle share a name, neither runs. See loose for the exception.
 		files := append(slices.Clone(w.files), other.files...)
 		names[name] = want{state: ledger.Rejected, code: problem.Ambiguous, files: files, sides: []want{w, other}}
 	}
@@ -154,7 +155,7 @@ func (b inbox) names() map[string]want {
 		if len(names[name].sides) == 0 {
 			continue
 		}
-		// If a pair shares the bundle's name, its matches do not run either.
+		// If a pair shares the bundle's name, the bundle's matches do not run either.
 		for match, w := range bundled(name, files) {
 			if match != name && w.state != ledger.Rejected {
 				names[match] = want{state: ledger.Rejected, code: problem.Ambiguous, files: w.takes}

@@ -55,7 +55,7 @@ func testReadme(t *testing.T, tools *tools) {
 	tools.succeed(t, "CancelFunction", nil)
 }
 
-// queued is how long the jobs that a test cancels are queued.
+// queued is how long a job that is to be cancelled waits in the queue.
 const queued = time.Hour
 
 // onlyTalkRuns is a script in which the job of inbox/talk.mp4 ends at once. All other jobs

@@ -27,7 +27,7 @@ func checkout(t *testing.T) (build.Source, *sayings) {
 	write(t, root, "go.mod", "module github.com/lipdrop/lipdrop\n\ngo 1.26\n")
 	write(t, root, "functions/one/main.go", "package main\n\nfunc main() { println(1) }\n")
 	write(t, root, "functions/two/main.go", "package main\n\nfunc main() { println(2) }\n")
-	t.Setenv(build.SourceVariable, "") // what the user has set
+	t.Setenv(build.SourceVariable, "") // the user may have set it
 	said := new(sayings)
 	return build.Source{Root: root, Cache: t.TempDir(), Say: said.add}, said
 }
@@ -136,10 +136,10 @@ func TestInterruptedWhileAnotherBuilds(t *testing.T) {
 
 func TestFunctions(t *testing.T) {
 	src, _ := checkout(t)
-	write(t, src.Root, ".git/config", "of a repository that git refuses, such as one of another user")
-	t.Setenv("GOENV", "off") // the file may set -buildvcs=false, with which go does not call git
+	write(t, src.Root, ".git/config", "git refuses this repository, as it refuses that of another user")
+	t.Setenv("GOENV", "off") // Go's own file of settings may have -buildvcs=false, so that go does not call git
 	t.Setenv("GOFLAGS", "")
-	t.Setenv("GOOS", "plan9") // for the user's own builds; the functions run on this machine
+	t.Setenv("GOOS", "plan9") // must be ignored, because the functions run on this machine
 	dir := t.TempDir()
 	if err := src.Functions(t.Context(), dir, "one", "two"); err != nil {
 		t.Fatal(err)

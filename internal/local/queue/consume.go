@@ -17,8 +17,8 @@ import (
 // Consumer delivers the messages of a queue, as an event source mapping of Lambda
 // does.
 type Consumer struct {
-	BatchSize   int // most messages in one call
-	Concurrency int // most calls at the same time
+	BatchSize   int // the largest number of messages in one call
+	Concurrency int // the largest number of calls at the same time
 
 	// Deliver delivers a batch and returns the ids of the messages that failed. An
 	// error means that all of them failed.
@@ -97,9 +97,9 @@ func (q *Queue) finish(batch []Message, failed []string, err error) {
 // function is an error too.
 type Invoke func(ctx context.Context, payload []byte) ([]byte, error)
 
-// SQS returns the Deliver of a function that receives batches of the queue with
-// the given ARN and responds with the messages that failed. The messages have the
-// members that the functions read.
+// SQS returns a function for Consumer.Deliver that sends each batch to a Lambda function,
+// as messages of the queue with the given ARN. They have only the members that lipdrop's
+// functions read. The Lambda function responds with the messages that failed.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 func SQS(arn string, invoke Invoke) func(context.Context, []Message) ([]string, error) {
 	return func(ctx context.Context, batch []Message) ([]string, error) {

@@ -56,7 +56,7 @@ export class Player {
     return h("p", { class: "unplayable" }, reason, " ", medium.download ? h("a", { href: medium.download, rel: "noreferrer" }, "Download it") : "");
   }
 
-  // unplayable replaces a file that the browser cannot show by the reason.
+  // unplayable shows, instead of a file, the reason why the browser cannot show it.
   unplayable(medium, figure, el) {
     if (!el.isConnected && figure.querySelector(".unplayable")) return;
     this.tracks = this.tracks.filter((track) => track.el !== el);
@@ -91,7 +91,7 @@ export class Player {
     this.stage.classList.toggle("single", pictures.length < 2);
   }
 
-  // measured is called when the length of a file is known. The longest file is the master, which sets the position.
+  // measured is called when the length of a file is known, or a file is removed. The longest file is the master, which sets the position.
   measured() {
     const known = this.tracks.filter(({ el }) => Number.isFinite(el.duration) && el.duration > 0);
     this.master = known.reduce((best, track) => (!best || track.el.duration > best.el.duration ? track : best), undefined);
