@@ -173,8 +173,12 @@ func (s *simulation) redriveFailed(mayRedrive func(ledger.Record) bool) (redrive
 			continue
 		}
 		err := s.w.Redrive(rec.Name, rec.Take)
-		if notRedrivable := (*states.NotRedrivable)(nil); err != nil && !errors.As(err, &notRedrivable) {
+		if _, ok := errors.AsType[*states.NotRedrivable](err); ok {
+			continue
+		}
+		if err != nil {
 			s.wrong("%s has no execution to redrive: %v", rec.Name, err)
+			continue
 		}
 		s.faults["redriven in the end"]++
 		redriven++
