@@ -121,6 +121,26 @@ func TestLongJobOfADeadLetter(t *testing.T) {
 	}
 }
 
+// An execution that runs is not redriven, and not counted.
+func TestRedriveFailedCountsWhatItRedrives(t *testing.T) {
+	s, err := newWorld(1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.w.Before = func(c world.Call) error {
+		if c.Service == "output" {
+			panic(world.Crash{})
+		}
+		return nil
+	}
+	s.dropAll(&drop{kind: pair, files: []string{"inbox/a.mp4", "inbox/a.wav"}}, 0)
+	s.chaos()
+	all := func(ledger.Record) bool { return true }
+	if first, again := s.redriveFailed(all), s.redriveFailed(all); first != 1 || again != 0 {
+		t.Errorf("redriven %d times, then %d; want 1, then 0", first, again)
+	}
+}
+
 // Archive dies after it has recorded the success, until the execution fails. Then the
 // execution is redriven, and succeeds.
 func TestArchiveThatDiesAtItsEnd(t *testing.T) {
