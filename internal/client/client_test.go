@@ -51,6 +51,16 @@ func TestExplainOfARefusedRead(t *testing.T) {
 	}
 }
 
+// A missing permission has the name that a policy needs, not the name of the operation.
+func TestExplainNamesThePermission(t *testing.T) {
+	for operation, want := range map[string]string{"GetObject": "s3:GetObject", "UploadPartCopy": "s3:GetObject", "CompleteMultipartUpload": "s3:PutObject"} {
+		err := Explain("drop a.wav again", "", &smithy.OperationError{ServiceID: "S3", OperationName: operation, Err: &smithy.GenericAPIError{Code: "AccessDenied"}})
+		if denied, ok := errors.AsType[*DeniedError](err); !ok || denied.Permission != want {
+			t.Errorf("%s: %v, want the permission %s", operation, err, want)
+		}
+	}
+}
+
 // If a request cannot be sent, the remedy depends on where the stack runs.
 func TestExplainWithoutAConnection(t *testing.T) {
 	unsent := &smithy.OperationError{Err: &smithyhttp.RequestSendError{Err: errors.New("connection refused")}}
