@@ -208,7 +208,7 @@ const maxCostUSD = 10_000
 func (r *Result) dropUnusable(res *response) {
 	if n := len(r.Outputs); n > 0 {
 		if r.Outputs = slices.DeleteFunc(r.Outputs, res.quotesToken); len(r.Outputs) < n {
-			r.Warnings = append(r.Warnings, fmt.Sprintf("RunComfy reports %d outputs whose URL holds the API token, so they are not fetched", n-len(r.Outputs)))
+			r.Warnings = append(r.Warnings, fmt.Sprintf("%d of %d outputs are not fetched, because their URL holds the API token", n-len(r.Outputs), n))
 		}
 	}
 	if raw := res.raw("cost"); raw != nil && (r.CostUSD == nil || *r.CostUSD < 0 || *r.CostUSD >= maxCostUSD) {

@@ -89,7 +89,7 @@ func (t *story) judgeName(name string, takes []ledger.Record) {
 // after the bundle ran. Such a file starts nothing, so the status must warn.
 func (t *story) judgeWarnings(st ledger.Status, rec ledger.Record) {
 	there := after(t.acts)
-	if len(there.names()[rec.Name].takes) != 1 {
+	if len(there.names()[rec.Name].uses) != 1 {
 		return // not a bundle
 	}
 	for _, in := range rec.Inputs {
@@ -169,7 +169,7 @@ func (t *story) judgeStart(rec ledger.Record, takes []ledger.Record) {
 	var files []file
 	for i := range acts {
 		if w, ok := after(acts[:i+1]).names()[rec.Name].jobOf(rec); ok {
-			files = w.takes
+			files = w.uses
 		}
 	}
 	if files == nil {

@@ -57,7 +57,7 @@ type want struct {
 	state ledger.State
 	code  problem.Code
 	files []file   // the files of the name
-	takes []file   // for a job: the files whose versions distinguish its takes
+	uses  []file   // for a job: the files whose versions distinguish its takes
 	jobs  []string // for state used: the names of the jobs
 	sides []want   // if a pair and a bundle share the name: the result of each
 }
@@ -74,7 +74,7 @@ func (w want) loose() bool {
 // jobOf returns the side of a name whose job may have made a record.
 func (w want) jobOf(rec ledger.Record) (want, bool) {
 	for _, side := range append([]want{w}, w.sides...) {
-		if side.state == "" && made(rec, side.takes) && (len(w.sides) == 0 || w.loose()) {
+		if side.state == "" && made(rec, side.uses) && (len(w.sides) == 0 || w.loose()) {
 			return side, true
 		}
 	}
@@ -84,7 +84,7 @@ func (w want) jobOf(rec ledger.Record) (want, bool) {
 // stamp returns the S3 time of the newest file, in the format with which a take begins.
 func (w want) stamp() string {
 	var newest time.Time
-	for _, f := range slices.Concat(w.files, w.takes) {
+	for _, f := range slices.Concat(w.files, w.uses) {
 		if f.modified.After(newest) {
 			newest = f.modified
 		}
@@ -158,7 +158,7 @@ func (b inbox) names() map[string]want {
 		// If a pair shares the bundle's name, the bundle's matches do not run either.
 		for match, w := range bundled(name, files) {
 			if match != name && w.state != ledger.Rejected {
-				names[match] = want{state: ledger.Rejected, code: problem.Ambiguous, files: w.takes}
+				names[match] = want{state: ledger.Rejected, code: problem.Ambiguous, files: w.uses}
 			}
 		}
 	}
@@ -181,7 +181,7 @@ func (b inbox) pair(visuals, audios []file) want {
 	if len(visuals) > 1 || len(audios) > 1 || len(b.presets(path.Dir(visuals[0].key))) > 1 {
 		return want{state: ledger.Rejected, code: problem.Ambiguous, files: files}
 	}
-	return want{files: files, takes: files}
+	return want{files: files, uses: files}
 }
 
 // presets returns the presets in a folder, but not those in folders below it.
@@ -238,7 +238,7 @@ func bundled(name string, files []file) map[string]want {
 	case pattern == "" && missing:
 		return one(waits)
 	case pattern == "":
-		return one(want{files: used, takes: []file{manifest}})
+		return one(want{files: used, uses: []file{manifest}})
 	}
 	wants, whole := map[string]want{}, want{state: ledger.Used, files: []file{manifest}}
 	for _, key := range there.keys() {
@@ -246,9 +246,9 @@ func bundled(name string, files []file) map[string]want {
 			continue
 		}
 		stem := strings.TrimSuffix(path.Base(key), path.Ext(key))
-		match := want{files: append(slices.Clone(used), there[key]), takes: []file{manifest, there[key]}}
+		match := want{files: append(slices.Clone(used), there[key]), uses: []file{manifest, there[key]}}
 		if missing {
-			match.state, match.code, match.files = waits.state, waits.code, match.takes
+			match.state, match.code, match.files = waits.state, waits.code, match.uses
 		}
 		wants[name+"/"+stem] = match
 		whole.jobs, whole.files = append(whole.jobs, name+"/"+stem), append(whole.files, there[key])
@@ -291,17 +291,17 @@ func cancels(key string) bool {
 	return kindOf(key) != ""
 }
 
-// made reports whether a record was made from these versions of files. It is false
-// without files.
-func made(rec ledger.Record, takes []file) bool {
-	for _, f := range takes {
+// made reports whether a record was made from these versions of files. It returns false
+// if there are none.
+func made(rec ledger.Record, files []file) bool {
+	for _, f := range files {
 		if !slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool {
 			return in.Key == f.key && in.ETag == f.etag && in.LastModified.Truncate(time.Second).Equal(f.modified)
 		}) {
 			return false
 		}
 	}
-	return len(takes) > 0
+	return len(files) > 0
 }
 
 // newest returns the record of the newest take of a name, or nil.

@@ -49,7 +49,7 @@ func TestNames(t *testing.T) {
 				switch {
 				case w.state == "":
 					var keys []string
-					for _, f := range w.takes {
+					for _, f := range w.uses {
 						keys = append(keys, strings.TrimPrefix(f.key, ledger.InboxPrefix))
 					}
 					slices.Sort(keys)

@@ -59,7 +59,7 @@ func verdictOf(name string, acts []act, takes []ledger.Record) verdict {
 
 func verdictOfJob(name string, acts []act, takes []ledger.Record, w want, last *ledger.Record) verdict {
 	for _, rec := range takes {
-		if !made(rec, w.takes) {
+		if !made(rec, w.uses) {
 			continue
 		}
 		if last.Take[:16] > rec.Take[:16] {
@@ -67,7 +67,7 @@ func verdictOfJob(name string, acts []act, takes []ledger.Record, w want, last *
 		}
 		return verdict{take: &rec, why: "its files were run"}
 	}
-	left, _ := exposed(name, acts, takes, w.takes)
+	left, _ := exposed(name, acts, takes, w.uses)
 	switch {
 	case last != nil && w.stamp() < last.Take[:16]:
 		return verdict{take: last, why: "a newer take ran"}
@@ -118,7 +118,7 @@ const settleTime = 10 * time.Second
 // deletion, and the events of both arrive at about the same time.
 func exposed(name string, acts []act, takes []ledger.Record, files []file) (left, mayRun bool) {
 	isJob := func(w want) bool {
-		return w.whole() && len(w.takes) == len(files) && slices.EqualFunc(w.takes, files, func(a, b file) bool { return a.key == b.key && a.dropped.Equal(b.dropped) })
+		return w.whole() && len(w.uses) == len(files) && slices.EqualFunc(w.uses, files, func(a, b file) bool { return a.key == b.key && a.dropped.Equal(b.dropped) })
 	}
 	var before want
 	byDeletion := false // a deletion left the present files of the name
@@ -126,7 +126,7 @@ func exposed(name string, acts []act, takes []ledger.Record, files []file) (left
 		w := after(acts[:i+1]).names()[name]
 		switch {
 		case !a.deleted:
-			byDeletion = byDeletion && !slices.ContainsFunc(append(w.takes, w.files...), func(f file) bool { return f.key == a.key })
+			byDeletion = byDeletion && !slices.ContainsFunc(append(w.uses, w.files...), func(f file) bool { return f.key == a.key })
 		case before.code == problem.Ambiguous:
 			// The deletion resolves an ambiguity, as the remedy says, so byDeletion does not
 			// change. It is already true if an earlier deletion left the ambiguous files.
