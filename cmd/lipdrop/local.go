@@ -52,7 +52,7 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 		Webhook: c.Webhook, Notice: func(n events.Notice) { say(describeNotice(n)) },
 	})
 	if inUse, ok := errors.AsType[*local.PortError](err); ok {
-		return fmt.Errorf("port %d is in use: choose another with --port or --tls-port, or leave them out", inUse.Port)
+		return fmt.Errorf("port %d is in use: end the program that listens there, choose another port with --port or --tls-port, or leave these out", inUse.Port)
 	}
 	if err != nil {
 		return err

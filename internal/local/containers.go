@@ -3,11 +3,13 @@ package local
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"strconv"
+	"syscall"
 
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
@@ -42,15 +44,14 @@ func bridge() (net.IP, *net.IPNet, bool) {
 	return nil, nil, false
 }
 
-// openToContainers makes the plain ports also listen in Docker's default network. If
-// there is no such network, it does nothing.
-func (l *listeners) openToContainers() error {
-	ip, network, ok := bridge()
-	if !ok {
-		return nil
-	}
+// openToContainers makes the plain ports also listen at an address of this machine in a
+// network of containers. It returns a *PortError if a port is in use there.
+func (l *listeners) openToContainers(ip net.IP, network *net.IPNet) error {
 	for _, plain := range []*[]net.Listener{&l.s3Plain, &l.awsPlain, &l.runComfyPlain} {
 		inner, err := net.Listen("tcp", net.JoinHostPort(ip.String(), strconv.Itoa(port(*plain))))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return &PortError{port(*plain), err}
+		}
 		if err != nil {
 			return err
 		}

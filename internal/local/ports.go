@@ -30,7 +30,7 @@ func (p *Ports) all() []*int {
 	return []*int{&p.S3, &p.S3Plain, &p.AWS, &p.AWSPlain, &p.RunComfy, &p.RunComfyPlain}
 }
 
-// PortError means that a requested port is in use.
+// PortError means that a port is in use.
 type PortError struct {
 	Port int
 	Err  error

@@ -1,6 +1,8 @@
 package local
 
 import (
+	"errors"
+	"net"
 	"path/filepath"
 	"testing"
 
@@ -36,4 +38,16 @@ func TestPortsCloseWithoutCertificate(t *testing.T) {
 		t.Error("no error")
 	}
 	l.close()
+}
+
+func TestPortInUseInANetworkOfContainers(t *testing.T) {
+	l, err := openPorts(Ports{}, filepath.Join(t.TempDir(), "ports.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	err = l.openToContainers(net.IPv4(127, 0, 0, 1), nil) // where the ports are open already
+	if inUse, ok := errors.AsType[*PortError](err); !ok || inUse.Port != port(l.s3Plain) {
+		t.Errorf("%v, want a *PortError", err)
+	}
 }

@@ -117,8 +117,10 @@ func (s *Stack) start(ctx context.Context) error {
 	s.hosts = access.Loopback()
 	if s.options.Containers {
 		s.hosts = access.Loopback(ContainerHost)
-		if err := ports.openToContainers(); err != nil {
-			return err
+		if ip, network, ok := bridge(); ok {
+			if err := ports.openToContainers(ip, network); err != nil {
+				return err
+			}
 		}
 	}
 	s.TLS = endpoints("https://127.0.0.1", ports.s3, ports.aws, ports.runComfy)
