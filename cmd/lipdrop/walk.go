@@ -53,7 +53,7 @@ func walkBelow(path string, within []string, visit func(path string, info fs.Fil
 }
 
 // inPlainWords returns an error that says why a path cannot be read. It wraps
-// fs.ErrNotExist if there is nothing at the path, not even a link.
+// fs.ErrNotExist if its folder has no such file or link.
 func inPlainWords(path string, err error) error {
 	link, linkErr := os.Lstat(path)
 	isLink := linkErr == nil && link.Mode()&fs.ModeSymlink != 0
@@ -83,8 +83,8 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	return regular(file, path)
 }
 
-// openFollowing is openRegular for a path that may be a link. Name of the returned file
-// is its path without links.
+// openFollowing does the same as openRegular for a path that may be a link. The method Name
+// of the returned file returns the path without links.
 func openFollowing(path string) (*os.File, fs.FileInfo, error) {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {

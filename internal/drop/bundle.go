@@ -94,7 +94,7 @@ func (l *lister) modelOf(d *doc) (*catalog.Model, []problem.Problem) {
 // unknownModel returns the problem of a model that does not exist. The file named
 // base sets it.
 func (l *lister) unknownModel(id, base string) problem.Problem {
-	p := problem.Problem{Code: problem.UnknownModel, Reason: fmt.Sprintf("there is no model %q", problem.ShortValue(id)), Again: []string{base}}
+	p := problem.Problem{Code: problem.UnknownModel, Reason: fmt.Sprintf("there is no model %s", problem.Quote(id)), Again: []string{base}}
 	set := problem.List(l.Catalog.IDs(), "or")
 	if near := l.Catalog.Nearest(id); near != "" {
 		p.Reason += " (the nearest is " + near + ")"

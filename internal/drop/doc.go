@@ -24,7 +24,7 @@ const maxDoc = 64 << 10
 type doc struct {
 	file     File
 	Model    string
-	hasModel bool           // there is a model, perhaps of a wrong form or with a misspelled name
+	hasModel bool           // the member is there, perhaps misspelled or with a value of a wrong form
 	Input    map[string]any // nil if it is wrong, or if it is missing while another member is wrong
 }
 
@@ -94,7 +94,7 @@ func parseDoc(base string, text []byte) (*doc, []problem.Problem) {
 		}
 	}
 	if twice, ok := repeated(text); ok {
-		p := invalid(base, "%s has the member %q twice", base, problem.ShortValue(twice))
+		p := invalid(base, "%s has the member %s twice", base, problem.Quote(twice))
 		p.Remedy = "Remove one of the two."
 		problems = append(problems, p)
 	}
@@ -108,12 +108,12 @@ func parseDoc(base string, text []byte) (*doc, []problem.Problem) {
 // probably meant, or "".
 func unknownMember(base, name string) (p problem.Problem, meant string) {
 	p = problem.Problem{
-		Code: problem.UnknownMember, Reason: fmt.Sprintf("%s has the unknown member %q", base, problem.ShortValue(name)),
-		Remedy: fmt.Sprintf(`Put %q into "input" if the model accepts it, or remove it.`, problem.ShortValue(name)), Again: []string{base},
+		Code: problem.UnknownMember, Reason: fmt.Sprintf("%s has the unknown member %s", base, problem.Quote(name)),
+		Remedy: fmt.Sprintf(`Put %s into "input" if the model accepts it, or remove it.`, problem.Quote(name)), Again: []string{base},
 	}
 	if meant = catalog.Nearest(name, []string{"model", "input"}); meant != "" {
 		p.Reason += fmt.Sprintf(" (the nearest is %q)", meant)
-		p.Remedy = fmt.Sprintf("Rename %q to %q.", problem.ShortValue(name), meant)
+		p.Remedy = fmt.Sprintf("Rename %s to %q.", problem.Quote(name), meant)
 	}
 	return p, meant
 }
@@ -160,8 +160,8 @@ func repeated(text []byte) (string, bool) {
 	}
 }
 
-// kindOfJSON names the kind of a JSON value. It does not show the value, which may
-// contain the query of a URL.
+// kindOfJSON names the kind of a JSON value. It does not show a text or its parts, which
+// may contain the query of a URL.
 func kindOfJSON(value []byte) string {
 	switch value = bytes.TrimSpace(value); value[0] {
 	case '{':

@@ -31,9 +31,9 @@ func checkLink(property, value string) (link bool, bad *problem.Problem) {
 	if ownPath.MatchString(value) {
 		name := "its name"
 		if base := value[strings.LastIndexAny(value, `/\`)+1:]; base != "" && !strings.ContainsFunc(value, unicode.IsControl) {
-			name += fmt.Sprintf(", %q", problem.ShortValue(base))
+			name += fmt.Sprintf(", %s", problem.Quote(base))
 		}
-		return true, wrongValue(fmt.Sprintf("%s %q is a path on your own computer", property, problem.ShortValue(value)),
+		return true, wrongValue(fmt.Sprintf("%s %s is a path on your own computer", property, problem.Quote(value)),
 			fmt.Sprintf("Upload the file beside job.json, and set %s to %s.", property, name))
 	}
 	if !strings.Contains(value, ":/") && !strings.HasPrefix(value, "data:") {
@@ -119,7 +119,7 @@ func (l *lister) notShared(property catalog.MediaProperty, bundle, value string)
 func folderAbove(folder string) string { return folderOf(strings.TrimSuffix(folder, "/")) }
 
 func describe(property catalog.MediaProperty, value string) string {
-	return fmt.Sprintf("%s %q", property.Name, problem.ShortValue(value))
+	return fmt.Sprintf("%s %s", property.Name, problem.Quote(value))
 }
 
 func badMedia(reason string) *problem.Problem {

@@ -89,12 +89,12 @@ func (l *lister) findMatches(ctx context.Context, f Finding, match string, refs 
 		f = f.decide(ledger.Rejected, stamp(dropped), empty...)
 	} else {
 		f = f.decide(ledger.Waiting, stamp(dropped), problem.Problem{
-			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no audio file matches %q of job.json yet", problem.ShortValue(refs.wildcard.value)),
-			Remedy: fmt.Sprintf("Upload an audio file that matches %q beside job.json: its job then starts automatically. Or fix job.json, then upload it again.", problem.ShortValue(refs.wildcard.value)),
+			Code: problem.WaitingForMatch, Reason: fmt.Sprintf("no audio file matches %s of job.json yet", problem.Quote(refs.wildcard.value)),
+			Remedy: fmt.Sprintf("Upload an audio file that matches %s beside job.json: its job then starts automatically. Or fix job.json, then upload it again.", problem.Quote(refs.wildcard.value)),
 		})
 	}
 	if !all {
-		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files of the folder were compared with %q", maxMatches, problem.ShortValue(refs.wildcard.value)))
+		f.Warnings = append(f.Warnings, fmt.Sprintf("only the first %d files of the folder were compared with %s", maxMatches, problem.Quote(refs.wildcard.value)))
 	}
 	if match == "" || refs.names(match) {
 		f.Matches = l.matchSubjects(byName, len(jobs), refs)
@@ -202,7 +202,7 @@ func matched(name string, files []File, refs mediaRefs) Finding {
 		}
 		base := path.Base(file.Key)
 		problems = append(problems, problem.Problem{
-			Code: problem.WrongKind, Reason: fmt.Sprintf("%s matches %q of job.json, but is not an audio file", base, problem.ShortValue(refs.wildcard.value)),
+			Code: problem.WrongKind, Reason: fmt.Sprintf("%s matches %s of job.json, but is not an audio file", base, problem.Quote(refs.wildcard.value)),
 			Remedy: fmt.Sprintf("Delete %s, or end the wildcard with a suffix such as .wav and upload job.json again.", base), After: problem.AllMatches,
 		})
 	}

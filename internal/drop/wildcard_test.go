@@ -15,7 +15,7 @@ func TestWildcards(t *testing.T) {
 	voices := func(pattern string) string { return reactJob("x.job/job.json", "v.mp4", pattern) }
 	testRows(t, []row{
 		{
-			says: "An audio value with a * starts a job for each match, named <bundle>/<stem of the match>; the status of the bundle is used, with their names",
+			says: "An audio value with a * starts a job for each match, named <bundle>/<stem of the match>; the state of the bundle becomes used, with the names of these jobs",
 			do:   []string{"x.job/de.wav", "x.job/fr.wav", all, voices("*.wav")},
 			want: []string{"x/de: " + job + "de.wav", "x/fr: " + job + "fr.wav", "x: used, by x/de x/fr"},
 		},
@@ -58,7 +58,7 @@ func TestWildcards(t *testing.T) {
 			},
 		},
 		{
-			says: "File names in job.json compare exactly, then in NFC: a pattern too",
+			says: "a pattern and a key in different Unicode forms match",
 			do:   []string{voices("caf\u00e9-*.wav"), all, "x.job/cafe\u0301-1.wav"},
 			want: []string{"x/caf\u00e9-1: " + job + "cafe\u0301-1.wav", "x: used, by x/caf\u00e9-1"},
 		},
@@ -73,7 +73,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/de: withdrawn, files_gone", "x/fr: " + job + "fr.wav", "x: used, by x/fr"},
 		},
 		{
-			says: "no match for a wildcard: a file or folder whose name begins with a dot",
+			says: "no match: hidden files, and those that Windows makes",
 			do:   []string{voices("*"), all, "x.job/.de.wav", "x.job/._fr.wav", "x.job/Thumbs.db", "x.job/desktop.ini"},
 			want: []string{"x: waiting, waiting_for_match"},
 		},
@@ -83,7 +83,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x/de: " + job + "de.wav", "x: used, by x/de"},
 		},
 		{
-			says: "no match: another file that job.json names, even before the file exists, and in another Unicode form",
+			says: "no match: another file that job.json names in another Unicode form",
 			do:   []string{reactJob("x.job/job.json", "\u00e9.mp4", "*"), "x.job/e\u0301.mp4"},
 			want: []string{"x: waiting, waiting_for_match"},
 		},
@@ -96,32 +96,32 @@ func TestWildcards(t *testing.T) {
 			},
 		},
 		{
-			says: "a match that is not an audio, beside one of its name that is",
+			says: "a match that is not an audio has the same name as one that is",
 			do:   []string{voices("de.*"), all, "x.job/de.wav", "x.job/de.txt"},
 			want: []string{"x/de: rejected, wrong_kind", "x: used, by x/de"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: a match",
+			says: "an empty match is rejected",
 			do:   []string{voices("*.wav"), all, "x.job/de.wav = "},
 			want: []string{"x/de: rejected, empty_file", "x: used, by x/de"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: a match, while a file that all jobs have is missing",
+			says: "an empty match is rejected while a file that all jobs have is missing",
 			do:   []string{voices("*.wav"), "x.job/de.wav = ", "x.job/fr.wav"},
 			want: []string{"x/de: rejected, empty_file", "x/fr: waiting, waiting_for_files", "x: used, by x/de x/fr"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: a file that all jobs have, with a match",
+			says: "an empty file that all jobs have is rejected, with a match",
 			do:   []string{voices("*.wav"), "x.job/v.mp4 = ", "x.job/de.wav"},
 			want: []string{"x/de: rejected, empty_file", "x: used, by x/de"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: a file that all jobs have, before there is a match",
+			says: "an empty file that all jobs have is rejected before there is a match",
 			do:   []string{voices("*.wav"), "x.job/v.mp4 = "},
 			want: []string{"x: rejected, empty_file"},
 		},
 		{
-			says: "An empty media file is a drop, and is rejected: a match that is not the only one of its name",
+			says: "an empty match is rejected beside another match of its name",
 			do:   []string{voices("*"), all, "x.job/de.wav = ", "x.job/de.mp3"},
 			want: []string{"x/de: rejected, ambiguous, empty_file", "x: used, by x/de"},
 		},
@@ -141,7 +141,7 @@ func TestWildcards(t *testing.T) {
 			want: []string{"x: rejected, unknown_suffix"},
 		},
 		{
-			says: "only an audio value below the bundle may have a wildcard",
+			says: "no wildcard is allowed in a video, or in a path that begins with /inbox/",
 			do:   []string{reactJob("x.job/job.json", "*.mp4", "/inbox/x.job/*.wav")},
 			want: []string{"x: rejected, bad_value, bad_value"},
 		},

@@ -53,7 +53,7 @@ func (r *reader) readLine(number int, object []byte) record {
 		name, _ := token.(string)
 		var value any
 		_ = dec.Decode(&value)
-		label := fmt.Sprintf("member %q", problem.ShortValue(name))
+		label := fmt.Sprintf("member %s", problem.Quote(name))
 		if seen[name] {
 			r.report(Problem{Row: number, Column: label, Reason: "the member is there twice", Remedy: "Remove one of the two."})
 			continue

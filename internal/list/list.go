@@ -147,7 +147,7 @@ func Read(file string, text []byte, d Defaults) ([]Row, []Problem) {
 	for _, rec := range records {
 		row := r.row(rec)
 		if first, twice := seen[row.Name]; twice {
-			r.report(row.Problem(nameColumn, fmt.Sprintf("%q is also the name of row %d", problem.Short(row.Name), first), "Give each row its own name."))
+			r.report(row.Problem(nameColumn, fmt.Sprintf("%s is also the name of row %d", problem.Quote(row.Name), first), "Give each row its own name."))
 		} else if row.Name != "" {
 			seen[row.Name] = rec.number
 		}
@@ -202,7 +202,7 @@ func (r *reader) checkColumn(row int, name, label string) {
 		return
 	}
 	noun, _, _ := strings.Cut(label, " ")
-	p := Problem{Row: row, Column: label, Reason: fmt.Sprintf("there is no %s %q", noun, problem.ShortValue(name)), Remedy: "Remove the " + noun + "."}
+	p := Problem{Row: row, Column: label, Reason: fmt.Sprintf("there is no %s %s", noun, problem.Quote(name)), Remedy: "Remove the " + noun + "."}
 	if near := catalog.Nearest(name, r.known); near != "" {
 		p.Reason += fmt.Sprintf(" (the nearest is %q)", near)
 		p.Remedy = fmt.Sprintf("Rename it to %s, or remove it.", near)

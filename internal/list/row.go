@@ -62,7 +62,7 @@ func (r *reader) row(rec record) Row {
 	}
 	model, ok := r.Catalog.Model(id)
 	if !ok {
-		reason, remedy := fmt.Sprintf("there is no model %q", problem.ShortValue(id)), fmt.Sprintf("Write %s.", problem.List(r.Catalog.IDs(), "or"))
+		reason, remedy := fmt.Sprintf("there is no model %s", problem.Quote(id)), fmt.Sprintf("Write %s.", problem.List(r.Catalog.IDs(), "or"))
 		if near := r.Catalog.Nearest(id); near != "" {
 			reason, remedy = reason+" (the nearest is "+near+")", fmt.Sprintf("Write %s.", near)
 		}
@@ -83,9 +83,9 @@ func badName(name string) (reason, remedy string) {
 	case !problem.IsPrintable(name):
 		return `the name "` + problem.Short(name) + `" has characters that cannot be seen or typed`, "Remove them."
 	case strings.Contains(name, "/"):
-		return fmt.Sprintf("the name %q has a slash", problem.Short(name)), "Write - in place of the slash, or make a list for each folder."
+		return fmt.Sprintf("the name %s has a slash", problem.Quote(name)), "Write - in place of the slash, or make a list for each folder."
 	case strings.HasPrefix(name, "."):
-		return fmt.Sprintf("the name %q begins with a dot, and such files are ignored", problem.Short(name)), "Remove the dot."
+		return fmt.Sprintf("the name %s begins with a dot, and such files are ignored", problem.Quote(name)), "Remove the dot."
 	}
 	return "", ""
 }

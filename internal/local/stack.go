@@ -48,7 +48,7 @@ type Stack struct {
 	client  *http.Client // trusts certs
 
 	template  []byte                          // template.yaml
-	functions map[string]permissions.Function // by logical id, without addresses
+	functions map[string]permissions.Function // by logical id
 	roles     map[string]permissions.Role     // by the function's name
 	gateway   *gateway.Gateway
 	webhook   *events.Webhook
@@ -220,8 +220,8 @@ func (s *Stack) readCheckout(root string) error {
 	return s.readTemplate(root)
 }
 
-// build builds the functions and the S3 server from a checkout. It returns the path of
-// the S3 server.
+// build builds the S3 server from a checkout and, unless they run elsewhere, the functions.
+// It returns the path of the S3 server.
 func (s *Stack) build(ctx context.Context, root string) (program string, err error) {
 	cache, err := build.CacheDir()
 	if err != nil {
@@ -326,8 +326,8 @@ func (s *Stack) openLog(name string) (*os.File, error) {
 	return file, err
 }
 
-// consume starts to deliver the messages of the queues to submit and cancel, and starts
-// the schedule.
+// consume starts the schedule, and the delivery of messages from the queues to the
+// functions submit and cancel.
 func (s *Stack) consume(restarted bool) {
 	consume := func(q *queue.Queue, m permissions.Mapping, deliver func(context.Context, []queue.Message) ([]string, error)) {
 		c := queue.Consumer{BatchSize: m.BatchSize, Concurrency: m.Concurrency, Deliver: deliver}

@@ -1,6 +1,7 @@
 package problem_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -39,5 +40,20 @@ func TestSeveralProblems(t *testing.T) {
 				t.Errorf("the remedy is %q, want %q", got, tt.remedy)
 			}
 		})
+	}
+}
+
+// A stranger's text is cut, loses the query of a URL, and is escaped once.
+func TestQuote(t *testing.T) {
+	for text, want := range map[string]string{
+		"sync/react":                 `"sync/react"`,
+		"a\tb":                       `"a\tb"`,
+		`a"b\c`:                      `"a\"b\\c"`,
+		"https://host/v.mp4?sig=key": `"https://host/v.mp4?…"`,
+		strings.Repeat("é", 121):     `"` + strings.Repeat("é", 120) + `…"`,
+	} {
+		if got := problem.Quote(text); got != want {
+			t.Errorf("Quote(%q) = %s, want %s", text, got, want)
+		}
 	}
 }

@@ -28,9 +28,7 @@ func List(words []string, conjunction string) string {
 // Short returns a stranger's text for use in a sentence: cut to 120 code
 // points, and with escapes if it is not printable (see IsPrintable).
 func Short(text string) string {
-	if runes := []rune(text); len(runes) > maxShown {
-		text = string(runes[:maxShown]) + "…"
-	}
+	text = cut(text)
 	if !IsPrintable(text) {
 		quoted := strconv.Quote(text) // also escapes what changes the direction of text
 		text = quoted[1 : len(quoted)-1]
@@ -38,13 +36,25 @@ func Short(text string) string {
 	return text
 }
 
+func cut(text string) string {
+	if runes := []rune(text); len(runes) > maxShown {
+		return string(runes[:maxShown]) + "…"
+	}
+	return text
+}
+
 // ShortValue is Short for a value, a member's name or a model id. If the text is a URL, it
 // leaves out the query, which may hold a secret.
-func ShortValue(value string) string {
+func ShortValue(value string) string { return Short(withoutQuery(value)) }
+
+// Quote is ShortValue in double quotes.
+func Quote(value string) string { return strconv.Quote(cut(withoutQuery(value))) }
+
+func withoutQuery(value string) string {
 	if path, query, ok := strings.Cut(value, "?"); ok && (strings.Contains(query, "=") || strings.Contains(path, "://")) {
-		value = path + "?…"
+		return path + "?…"
 	}
-	return Short(value)
+	return value
 }
 
 // ShellWord quotes a word for a POSIX shell, if that is necessary.

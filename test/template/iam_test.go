@@ -20,7 +20,7 @@ var roles = []struct{ id, title, what string }{
 	{"StateMachine", "The state machine", "Waits until a job has ended, then calls archive. It can use neither the bucket nor the token."},
 }
 
-// places are what docs/iam.md calls the resources of statements.
+// places has the words of docs/iam.md for each resource that a statement names.
 var places = map[string]string{
 	"Queue.Arn": "the queue", "DeletionQueue.Arn": "the queue of deletions", "StateMachine": "the state machine", "TokenSecret": "the token's secret",
 	"SubmitLog.Arn": "its log group", "PollLog.Arn": "its log group", "ArchiveLog.Arn": "its log group", "CancelLog.Arn": "its log group",
@@ -36,11 +36,11 @@ func TestDocumentOfPermissions(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Who may do what\n\n" +
 		"Each function and the state machine has its own role. Only the service that runs it can assume the role, and only for the stack's account. A role allows what its table lists and nothing else. No function can use a bucket of another account. " +
-		"\"The bucket\" and \"the token's secret\" are the stack's own or the existing ones. " +
-		"If a listing is limited to some keys, the limit applies to the prefix that the listing names (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed: " +
-		"under a stricter condition S3 might respond with 403 instead of 404 to a request for a missing key, because such a request names no prefix.\n\n" +
+		"\"The bucket\" and \"the token's secret\" are those of the stack, or those that `ExistingBucket` and `ExistingTokenSecretArn` name. " +
+		"If a listing is limited to some keys, the limit applies to the prefix that the listing names (`StringLikeIfExists`). A listing without a prefix, which shows the names of all files, is allowed. The reason: if a key is missing, S3 responds with 404 only to those who may list the bucket, " +
+		"and a request for a key names no prefix. Under a stricter condition S3 might respond with 403.\n\n" +
 		"`UPDATE_GOLDEN=1 go test ./test/template` writes the tables of the roles from template.yaml, the only place where permissions are written. The tables of the sections From outside and People are in test/template/iam_test.go. " +
-		"`go test ./test/permissions` removes each permission that a function itself uses, except for its log, in turn, and checks that something fails without it.\n")
+		"`go test ./test/permissions` removes the permissions that the functions themselves use, except those for logs, one after the other, and checks that something fails without each.\n")
 	for _, r := range roles {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| may | on | why |\n| --- | --- | --- |\n", r.title, r.what)
 		reasons := reasonsOf(t, roleOf(t, s, r.id))
@@ -54,7 +54,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| EventBridge, only for cancel's own rules | `lambda:InvokeFunction` | the cancel function |\n" +
 		"| EventBridge, only for rules of the account | `sqs:SendMessage` | the dead-letter queue of notices |\n" +
 		"| EventBridge, only for the stack's own rule for mail; with `NotifyEmail` | `sns:Publish` | the topic of notices |\n" +
-		"| EventBridge, by a role that only it can assume for the stack's account; with `NotifyWebhookUrl` | `events:InvokeApiDestination` | the webhook's destination |\n" +
+		"| EventBridge, with a role that only EventBridge can assume, and only for the stack's account; with `NotifyWebhookUrl` | `events:InvokeApiDestination` | the webhook's destination |\n" +
 		"| nobody | anything without TLS | the stack's bucket, each queue |\n" +
 		"| nobody | `s3:PutObject` of a file that the functions could not read: with storage class GLACIER or DEEP_ARCHIVE, with a customer-provided key (SSE-C), " +
 		"with a KMS key that the request names, or from another account with `aws:kms` | `inbox/*` of the stack's bucket |\n\n" +
@@ -82,7 +82,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"| `lipdrop doctor --drop` | the same, and `s3:PutObject` and `s3:DeleteObject` on `inbox/lipdrop-doctor.check`, `s3:GetObject` and `s3:DeleteObject` " +
 		"on `answers/lipdrop-doctor.check.json` | the bucket |\n" +
 		"| set the token | `secretsmanager:PutSecretValue` | the token's secret |\n" +
-		"| run the output `Redrive` | `sqs:StartMessageMoveTask`, `sqs:ReceiveMessage`, `sqs:DeleteMessage` and `sqs:GetQueueAttributes` on the dead-letter queue, " +
+		"| run the command in the output `Redrive` | `sqs:StartMessageMoveTask`, `sqs:ReceiveMessage`, `sqs:DeleteMessage` and `sqs:GetQueueAttributes` on the dead-letter queue, " +
 		"`sqs:SendMessage` on the queue and on the queue of deletions | the three queues |\n" +
 		"| read the webhook's key | `secretsmanager:GetSecretValue` | the secret of the output `WebhookKeyArn` |\n" +
 		"| `sam deploy`, `sam delete` | to create, change and delete everything in template.yaml, including roles: usually an administrator's permissions | the account |\n\n" +
@@ -91,7 +91,7 @@ func TestDocumentOfPermissions(t *testing.T) {
 		"A presigned URL lets RunComfy read one version of one dropped file, for PresignHours, as long as submit's role may read it. " +
 		"Presigned URLs are in no log, record or status.\n\n" +
 		"An existing bucket keeps its own policy; [operations.md](operations.md) says what it needs. If an existing secret or bucket is encrypted with a KMS key of your own, " +
-		"allow the four functions' roles `kms:Decrypt` in the key's policy, and for a bucket also `kms:GenerateDataKey`, which writes need. " +
+		"allow the four functions' roles `kms:Decrypt` in the key's policy, and for a bucket also `kms:GenerateDataKey`, without which nothing can be written. " +
 		"The stack does not know your keys.\n")
 	golden.Compare(t, root+"/docs/iam.md", b.String())
 }
@@ -168,7 +168,8 @@ func statements(t *testing.T, s stack, id string) []namedStatement {
 	return all
 }
 
-// where returns the resources of a statement, with the limits of its conditions.
+// where returns the resources of a statement, with the limits of its conditions on
+// events:source and s3:prefix.
 func (st namedStatement) where(t *testing.T) string {
 	t.Helper()
 	var names []string

@@ -85,7 +85,7 @@ func talkative(call runcomfytest.Call) []runcomfytest.Fault {
 	return all
 }
 
-// No log line, object of the bucket, execution or error contains a secret, whatever
+// No log line, object outside inbox/, execution or error contains a secret, whatever
 // RunComfy returns and whatever people do. The secrets are the token, the query of a
 // presigned URL, and the query of an https URL in a job.json.
 func TestNoSecretLeaves(t *testing.T) {
@@ -134,7 +134,7 @@ func TestNoSecretLeaves(t *testing.T) {
 		for i, fault := range append(talkative(call), named(t, runcomfytest.CallModel, "unknown request")) {
 			lasts := time.Duration(0)
 			if i%3 == 0 {
-				lasts = 9 * time.Hour // longer than QueueHours, and longer than archive is retried
+				lasts = 9 * time.Hour // longer than QueueHours, and than all retries of archive
 			}
 			scenario(call, fault, lasts, nil)
 		}
@@ -142,7 +142,7 @@ func TestNoSecretLeaves(t *testing.T) {
 	for i, fault := range append(runcomfytest.Faults(runcomfytest.CallCancel), talkative(runcomfytest.CallCancel)...) {
 		scenario(runcomfytest.CallCancel, fault, 0, remove)
 		if i%3 == 0 {
-			scenario(runcomfytest.CallCancel, fault, 21*time.Hour, stop) // longer than cancel is retried
+			scenario(runcomfytest.CallCancel, fault, 21*time.Hour, stop) // longer than all retries of cancel
 		}
 	}
 	none := runcomfytest.Fault{}

@@ -35,8 +35,8 @@ func history(t *testing.T, dir string) []string {
 	return typesOf(kept.Execution.Events)
 }
 
-// turns responds to polls without a wait until the job ends at the given turn. It
-// counts the turns in the payload, and calls before at each call.
+// turns returns an invoker whose job ends at the given turn. Its responses to polls ask
+// for no wait, and the payload counts the turns. Each call first calls the function before.
 func turns(endsAt int, before func(payload string)) states.Invoker {
 	return func(_ context.Context, arn string, payload []byte) ([]byte, error) {
 		before(string(payload))
