@@ -26,7 +26,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // slowCopier copies the first outputs, quick of them, without a delay. The next copy blocks
-// until its context ends.
+// until its context ends. An earlier call has copied every output whose key the bucket has.
 type slowCopier struct{ quick int }
 
 func (c *slowCopier) Copy(ctx context.Context, _ string, name func([]byte) (string, string)) (transfer.Object, error) {
@@ -39,8 +39,8 @@ func (c *slowCopier) Copy(ctx context.Context, _ string, name func([]byte) (stri
 	return transfer.Object{Key: key, ContentType: contentType, Bytes: 1}, nil
 }
 
-func (c *slowCopier) Find(context.Context, string, string) (transfer.Object, bool, error) {
-	return transfer.Object{}, false, nil
+func (c *slowCopier) Find(_ context.Context, _, key string) (transfer.Object, bool, error) {
+	return transfer.Object{Key: key, Bytes: 1, Existed: true}, true, nil
 }
 
 // If the first output needs more than the function's time, archive returns
@@ -48,16 +48,21 @@ func (c *slowCopier) Find(context.Context, string, string) (transfer.Object, boo
 // OutputUnavailable, because the next call gets further.
 func TestOutputTooSlow(t *testing.T) {
 	for _, tt := range []struct {
-		name  string
-		quick int
-		want  error
+		name    string
+		quick   int
+		earlier []string // keys that an earlier call has copied
+		want    error
 	}{
-		{"the first output", 0, &workflow.OutputTooSlow{}},
-		{"the second output", 1, &workflow.OutputUnavailable{}},
+		{"the first output", 0, nil, &workflow.OutputTooSlow{}},
+		{"the second output", 1, nil, &workflow.OutputUnavailable{}},
+		{"the second output, and an earlier call copied the first", 0, []string{"outbox/ads/talk/T/talk.bin"}, &workflow.OutputTooSlow{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				storage := &s3test.Bucket{}
+				for _, key := range tt.earlier {
+					storage.Set(key, []byte("1"))
+				}
 				store := &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: "b"}, Now: time.Now}
 				rec := ledger.Record{Name: "ads/talk", Take: "T", State: ledger.Archiving, RequestID: "r"}
 				if _, _, err := store.Claim(t.Context(), rec); err != nil {

@@ -16,7 +16,8 @@ import (
 func TestMain(m *testing.M) { worldtest.Main(m) }
 
 // A job that failed at RunComfy is recorded as failed with RunComfy's reason, in
-// whatever JSON form the reason comes. A redrive changes nothing.
+// whatever JSON form the reason comes. Archive writes the status itself, so a lost event
+// of the execution does not delay it. A redrive changes nothing.
 func TestFailedJob(t *testing.T) {
 	for _, fault := range runcomfytest.Faults(runcomfytest.CallResult) {
 		if !strings.HasPrefix(fault.Name, "error as ") {
@@ -24,6 +25,7 @@ func TestFailedJob(t *testing.T) {
 		}
 		t.Run(fault.Name, func(t *testing.T) {
 			w := worldtest.New(t)
+			w.LoseStatusEvents = true
 			w.RunComfy.Script = func(string, map[string]any) runcomfytest.Script {
 				return runcomfytest.Script{Run: time.Minute, Fail: "no face"}
 			}
@@ -39,11 +41,16 @@ func TestFailedJob(t *testing.T) {
 				t.Errorf("reason %q, want %q in it; remedy %q, want one", st.Reason, want, st.Remedy)
 			}
 			worldtest.WantCharges(t, w, 1)
+			before, _ := w.Record("ads/talk", st.Take)
+			w.Pass(time.Hour)
 			if err := w.Redrive("ads/talk", st.Take); err != nil {
 				t.Fatal(err)
 			}
 			worldtest.Rest(t, w)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
+			if after, _ := w.Record("ads/talk", st.Take); after.Revision != before.Revision {
+				t.Errorf("the redrive changed the record from %+v to %+v", before, after)
+			}
 		})
 	}
 }
@@ -57,6 +64,17 @@ func TestEndedWithoutOutputButWithAnError(t *testing.T) {
 	worldtest.Rest(t, w)
 	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.NoOutput); !strings.Contains(st.Reason, "no face") {
 		t.Errorf("reason %q, want RunComfy's error in it", st.Reason)
+	}
+}
+
+// What a failed job cost is in its status, if RunComfy says so.
+func TestCostOfAFailedJob(t *testing.T) {
+	w := worldtest.New(t)
+	worldtest.Faulty(w, runcomfytest.CallResult, runcomfytest.Fault{Status: 200, Body: []byte(`{"status":"failed","error":"no face","cost":1.5}`)}, time.Hour)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed); st.CostUSD == nil || *st.CostUSD != 1.5 {
+		t.Errorf("the status has no cost of 1.5 USD: %+v", st)
 	}
 }
 
@@ -149,6 +167,14 @@ func TestRedriveArchives(t *testing.T) {
 			w.RunComfy.Queue, w.RunComfy.Run = 0, time.Minute
 			worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "unknown word"), 6*24*time.Hour)
 			w.QueueLimit = 10 * 24 * time.Hour
+		}},
+		{"another object has the output's key before archive reads the result", problem.OutputOccupied, func(w *world.World) {
+			w.Before = func(c world.Call) error {
+				if c.Op == string(runcomfytest.CallResult) {
+					w.Bucket.Set("outbox/ads/talk/"+w.Status("ads/talk").Take+"/talk.mp4", []byte("another"))
+				}
+				return nil
+			}
 		}},
 		{"another object has the output's key", problem.OutputOccupied, func(w *world.World) {
 			w.Before = func(c world.Call) error {

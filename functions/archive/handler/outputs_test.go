@@ -215,29 +215,67 @@ func TestCopyOfTheInput(t *testing.T) {
 	}
 }
 
-// Archive dies after the copy, and then RunComfy no longer serves the output. The
-// copy in the bucket is used.
-func TestSourceGoneAfterTheCopy(t *testing.T) {
+// An output whose tracks lipdrop cannot read is archived without a verdict.
+func TestVerdictOfAnUnreadOutput(t *testing.T) {
 	w := worldtest.New(t)
-	copied := false
-	w.After = func(c world.Call) error {
-		if c.Function == "archive" && c.Op == "PutObject" && c.Key[:7] == "outbox/" && !copied {
-			copied = true
-			panic(world.Crash{})
-		}
-		return nil
+	windowsMedia := append([]byte("\x30\x26\xb2\x75\x8e\x66\xcf\x11"), make([]byte, 1000)...)
+	worldtest.Faulty(w, runcomfytest.CallOutput, runcomfytest.Fault{Status: 200, Body: windowsMedia}, time.Hour)
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, ""); st.Verdict != ledger.VerdictUnchecked {
+		t.Errorf("verdict %q, want %q", st.Verdict, ledger.VerdictUnchecked)
 	}
-	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
-		if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallOutput && copied {
-			gone := worldtest.Fault(t, runcomfytest.CallOutput, "404")
-			return &gone
+}
+
+// Archive dies after the copy, and then RunComfy no longer serves the output. The
+// copy in the bucket is used. If archive dies after it has recorded the outputs, it does
+// not ask for the result either, which RunComfy may have forgotten.
+func TestSourceGoneAfterTheCopy(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		last func(c world.Call) bool // the call after which archive dies
+		call runcomfytest.Call       // fails from then on
+		gone string
+	}{
+		{"the output", func(c world.Call) bool { return strings.HasPrefix(c.Key, "outbox/") }, runcomfytest.CallOutput, "404"},
+		{"the result", func(c world.Call) bool { return strings.HasSuffix(c.Key, "/result.json") }, runcomfytest.CallResult, "unknown request"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.After = func(c world.Call) error {
+				if c.Function == "archive" && c.Op == "PutObject" && tt.last(c) {
+					w.After = nil
+					worldtest.Faulty(w, tt.call, worldtest.Fault(t, tt.call, tt.gone), 24*time.Hour)
+					panic(world.Crash{})
+				}
+				return nil
+			}
+			worldtest.DropPair(t, w)
+			worldtest.Rest(t, w)
+			if w.After != nil {
+				t.Fatal("nothing was copied")
+			}
+			worldtest.WantArchived(t, w)
+		})
+	}
+}
+
+// S3 may refuse a write because another write of the same key is in progress, and that
+// write may fail. Archive then writes result.json again before it records the success.
+func TestResultIsWrittenAfterAConflict(t *testing.T) {
+	w := worldtest.New(t)
+	refused := false
+	w.Before = func(c world.Call) error {
+		if c.Op == "PutObject" && strings.HasSuffix(c.Key, "/result.json") && !refused {
+			refused = true
+			return world.Conflicting
 		}
 		return nil
 	}
 	worldtest.DropPair(t, w)
 	worldtest.Rest(t, w)
-	if !copied {
-		t.Fatal("nothing was copied")
-	}
 	worldtest.WantArchived(t, w)
+	if _, ok := w.Bucket.Object("outbox/ads/talk/" + w.Status("ads/talk").Take + "/result.json"); !refused || !ok {
+		t.Errorf("a write of result.json was refused: %t; result.json exists: %t; want both", refused, ok)
+	}
 }

@@ -166,3 +166,53 @@ func TestVerdicts(t *testing.T) {
 		}
 	}
 }
+
+// An output within the limits of a verdict has no doubt, and one beyond a limit has that
+// doubt only.
+func TestDoubts(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(output *media.Info, rec *ledger.Record)
+		want   ledger.DoubtCode // "": no doubt
+	}{
+		{"nothing is wrong", func(*media.Info, *ledger.Record) {}, ""},
+		{"a codec cut 15 pixels off each side", func(o *media.Info, _ *ledger.Record) { o.Width, o.Height = 305, 225 }, ""},
+		{"the width is 16 pixels less", func(o *media.Info, _ *ledger.Record) { o.Width = 304 }, ledger.SmallerPicture},
+		{"the height is 16 pixels less", func(o *media.Info, _ *ledger.Record) { o.Height = 224 }, ledger.SmallerPicture},
+		{"no sound, and the audio was an address", func(o *media.Info, rec *ledger.Record) {
+			o.Audio, rec.Inputs[1] = nil, ledger.Input{URL: "https://example.com/talk.wav"}
+		}, ledger.NoSound},
+		{"no sound, and there was no audio", func(o *media.Info, rec *ledger.Record) { o.Audio, rec.Inputs = nil, rec.Inputs[:1] }, ""},
+		{"uncompressed sound with few bytes in a frame", func(o *media.Info, _ *ledger.Record) { *o.Audio = media.Track{Codec: "pcm", Samples: 100, Bytes: 200} }, ""},
+		{"as long as the model may make it", func(o *media.Info, rec *ledger.Record) { o.Video.Length.D, rec.ExpectedWithin = 11*time.Second, 1 }, ""},
+		{"longer than the model may make it", func(o *media.Info, rec *ledger.Record) { o.Video.Length.D, rec.ExpectedWithin = 12*time.Second, 1 }, ledger.OutputLong},
+		{"two long frames more", func(o *media.Info, _ *ledger.Record) { o.Video.Frame, o.Video.Length.D = time.Second/2, 11*time.Second }, ""},
+		{"the length is only an estimate", func(o *media.Info, _ *ledger.Record) { o.Video.Length = media.Length{D: time.Minute} }, ""},
+		{"the expected length is not known", func(_ *media.Info, rec *ledger.Record) { rec.ExpectedSeconds = 0 }, ""},
+		{"the frames of neither file are known", func(o *media.Info, rec *ledger.Record) { o.Video.Hash, rec.Inputs[0].PictureHash = "", "" }, ""},
+		{"the same frames", func(o *media.Info, _ *ledger.Record) { o.Video.Hash = "of the input" }, ledger.PictureUnchanged},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			output := media.Info{
+				Name: "talk.mp4", Kind: media.Video, Width: 320, Height: 240,
+				Video: &media.Track{Frame: time.Second / 25, Length: media.Length{D: 10 * time.Second, Exact: true}, Hash: "of the output"},
+				Audio: &media.Track{Codec: "aac", Samples: 100, Bytes: 2000},
+			}
+			rec := ledger.Record{ExpectedSeconds: 10, Inputs: []ledger.Input{
+				{Key: "inbox/talk.mp4", Width: 320, Height: 240, PictureHash: "of the input"}, {Key: "inbox/talk.wav"},
+			}}
+			tt.change(&output, &rec)
+			var want []ledger.DoubtCode
+			if tt.want != "" {
+				want = append(want, tt.want)
+			}
+			var got []ledger.DoubtCode
+			for _, doubt := range doubtsAbout(output, nil, rec, "of the output") {
+				got = append(got, doubt.Code)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("doubts %q, want %q", got, want)
+			}
+		})
+	}
+}
