@@ -94,6 +94,9 @@ func TestClaimWhoseResponseIsLost(t *testing.T) {
 		return nil
 	}
 	rec, err = retrying.UpdateFrom(t.Context(), rec, func(r *ledger.Record) error {
+		if r.RequestID != "" {
+			return errors.New("the change is made twice")
+		}
 		r.State, r.RequestID = ledger.Submitted, "r1"
 		return nil
 	})
@@ -205,6 +208,25 @@ func TestReleaseSparesALaterClaim(t *testing.T) {
 	if got, err := s.Get(t.Context(), "n", "t"); err != nil || got.Revision != later.Revision {
 		t.Errorf("the later claim is %+v, %v; want %+v", got, err, later)
 	}
+}
+
+// A person deletes the record of a released claim while the take is claimed again.
+func TestClaimOverARecordThatIsDeletedMeanwhile(t *testing.T) {
+	b := &s3test.Bucket{}
+	s := newStore(b)
+	if err := s.Release(t.Context(), claim(t, s, "n", "t")); err != nil {
+		t.Fatal(err)
+	}
+	puts := 0
+	b.Before = func(op, key string) error {
+		if op == "PutObject" {
+			if puts++; puts == 2 {
+				b.Remove(key)
+			}
+		}
+		return nil
+	}
+	claim(t, s, "n", "t")
 }
 
 // If many invocations claim a released take at once, one wins.
@@ -332,6 +354,22 @@ func TestNamesAndTakes(t *testing.T) {
 	}
 }
 
+// S3 lists a thousand keys at a time.
+func TestMoreNamesThanAPage(t *testing.T) {
+	b := &s3test.Bucket{}
+	s := newStore(b)
+	const many = bucket.PageSize + 100
+	for i := range many {
+		b.Set(ledger.RecordKey(fmt.Sprintf("talk.%04d", i), "t"), nil)
+	}
+	if names, err := s.Names(t.Context(), "talk."); len(names) != many || err != nil {
+		t.Errorf("%d names, %v; want %d", len(names), err, many)
+	}
+	if takes, err := s.Written(t.Context(), "", time.Time{}); len(takes) != many || err != nil {
+		t.Errorf("%d takes, %v; want %d", len(takes), err, many)
+	}
+}
+
 // NamesBelow returns the names after a given one. It compares names, not keys: take-2 comes
 // after take, although take-2.json comes before take.json.
 func TestNamesBelow(t *testing.T) {
@@ -351,6 +389,7 @@ func TestStatusOfATake(t *testing.T) {
 	rec := claim(t, s, "ads/it's", "20261121T120000Z-0123456789ab")
 	rec, err := s.UpdateFrom(t.Context(), rec, func(r *ledger.Record) error {
 		r.State, r.RequestID, r.Warnings = ledger.Submitted, "r1", []string{"w1"}
+		r.QueuePosition = new(int) // only a status in state in_queue shows it
 		return nil
 	})
 	if err != nil {
@@ -459,6 +498,27 @@ func TestPostOfTheSameWritesNothing(t *testing.T) {
 	if puts := b.Calls()["PutObject"]; puts != 1 {
 		t.Errorf("%d writes, want 1", puts)
 	}
+	prev, err := s.Posted(t.Context(), ledger.StatusKey("n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Post(t.Context(), ledger.StatusKey("n"), st, "2", prev); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Posted(t.Context(), ledger.StatusKey("n")); got.Order != "2" || err != nil {
+		t.Errorf("the same status of a newer drop has the order %q, %v; want 2", got.Order, err)
+	}
+	s.Now = func() time.Time { return noon.Add(time.Hour) }
+	if prev, err = s.Posted(t.Context(), ledger.StatusKey("n")); err != nil {
+		t.Fatal(err)
+	}
+	prev.Rewrite = true
+	if err := s.Post(t.Context(), ledger.StatusKey("n"), st, "2", prev); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Posted(t.Context(), ledger.StatusKey("n")); !got.UpdatedAt.Equal(s.Now()) || err != nil {
+		t.Errorf("the status that must be rewritten is from %v, %v; want %v", got.UpdatedAt, err, s.Now())
+	}
 }
 
 // Of two takes with the same stamp, the one that was claimed later is newer: the
@@ -490,6 +550,25 @@ func TestStatusIsOfTheNewerTake(t *testing.T) {
 				t.Errorf("the status is about %s, want %s (%v)", got.Take, tt.want, err)
 			}
 		})
+	}
+}
+
+// A take replaces the status of a drop without a take if that was written before the
+// claim, and not if it was written in the second of the claim or later.
+func TestTakeOverTheStatusOfADrop(t *testing.T) {
+	for claimed, want := range map[time.Duration]ledger.State{0: ledger.Waiting, 900 * time.Millisecond: ledger.Waiting, time.Second: ledger.InQueue} {
+		s := newStore(&s3test.Bucket{})
+		st := ledger.Status{Name: "n", State: ledger.Waiting, Code: problem.WaitingForAudio}
+		if err := s.Post(t.Context(), ledger.StatusKey("n"), st, "20261121T120001Z", ledger.Posted{}); err != nil {
+			t.Fatal(err)
+		}
+		rec := ledger.Record{Name: "n", Take: "20261121T120000Z-a", State: ledger.InQueue, Times: ledger.Times{Claimed: noon.Add(claimed)}}
+		if err := s.PostTake(t.Context(), rec); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Posted(t.Context(), ledger.StatusKey("n")); err != nil || got.State != want {
+			t.Errorf("claimed %v after the status was written: the status is %s, %v; want %s", claimed, got.State, err, want)
+		}
 	}
 }
 
@@ -565,20 +644,36 @@ func TestStatusIsNeverTooLargeToRead(t *testing.T) {
 	}
 }
 
+// A record that could not be read again is not written.
+func TestRecordIsNeverTooLargeToRead(t *testing.T) {
+	s := newStore(&s3test.Bucket{})
+	rec := claim(t, s, "n", "t")
+	_, err := s.UpdateFrom(t.Context(), rec, func(r *ledger.Record) error {
+		r.Reason = strings.Repeat("x", ledger.MaxObject)
+		return nil
+	})
+	if got, readErr := s.Get(t.Context(), "n", "t"); err == nil || readErr != nil || got.Revision != rec.Revision {
+		t.Errorf("update: %v; then the record is %q, %v; want an error and the old record", err, got.Revision, readErr)
+	}
+}
+
 func TestUnreadableObjects(t *testing.T) {
 	for name, body := range map[string][]byte{
 		"not JSON":  []byte("{"),
 		"too large": []byte(`{"name":"` + strings.Repeat("x", ledger.MaxObject) + `"}`),
 		"empty":     []byte("{}"),
 		"null":      []byte("null"),
+		"a number":  []byte(`{"name":"n","take":"t2","state":"archiving","warnings":1}`),
 		"a copy":    []byte(`{"name":"n","take":"t1","state":"archiving"}`),
+
+		"a copy from another name": []byte(`{"name":"m","take":"t2","state":"archiving"}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &s3test.Bucket{}
 			s := newStore(b)
 			b.Set(ledger.StatusKey("n"), body)
 			prev, err := s.Posted(t.Context(), ledger.StatusKey("n"))
-			if err != nil || prev.State != "" && name != "a copy" {
+			if err != nil || prev.State != "" && !strings.HasPrefix(name, "a copy") {
 				t.Fatalf("an unreadable status: %+v, %v; want an empty one", prev, err)
 			}
 			if err := s.Post(t.Context(), ledger.StatusKey("n"), ledger.Status{Name: "n", State: ledger.Waiting}, "1", prev); err != nil {
@@ -609,6 +704,10 @@ func TestRecentTakes(t *testing.T) {
 	for i := range 3000 {
 		b.Set(fmt.Sprintf("jobs/ads/talk %d/20261121T000000Z-x.json", i), []byte("{}"))
 	}
+	recs, err := s.RecentTakes(t.Context(), "ads", noon.Add(-15*24*time.Hour), 10)
+	if len(recs) != 3 || err != nil {
+		t.Errorf("%d takes of the last 15 days, %v; want 3", len(recs), err)
+	}
 	lists := 0
 	b.Before = func(op, _ string) error {
 		if op == "ListObjectsV2" {
@@ -616,7 +715,7 @@ func TestRecentTakes(t *testing.T) {
 		}
 		return nil
 	}
-	recs, err := s.RecentTakes(t.Context(), "ads", noon.Add(-15*24*time.Hour), 2)
+	recs, err = s.RecentTakes(t.Context(), "ads", noon.Add(-15*24*time.Hour), 2)
 	var got []string
 	for _, rec := range recs {
 		got = append(got, rec.Take)

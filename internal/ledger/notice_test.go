@@ -91,6 +91,12 @@ func TestNoticesOfDrops(t *testing.T) {
 				n.assess(t, st, first)
 			}
 		}, []string{"held " + take + " status/n.json"}},
+		{"two takes of one second, of which each is held", func(t *testing.T, n *notified) {
+			n.assess(t, throttled, first)
+			other := throttled
+			other.Take = first + "-ba9876543210"
+			n.assess(t, other, first)
+		}, []string{"held " + take + " status/n.json", "held " + first + "-ba9876543210 status/n.json"}},
 		{"a held take that is rejected", func(t *testing.T, n *notified) {
 			n.assess(t, throttled, first)
 			st := rejected
@@ -181,6 +187,15 @@ func TestNoticesOfTakes(t *testing.T) {
 			end(t, n, take, ledger.Cancelled)
 			post(t, n, read(t, n))
 		}, []string{"cancelled " + take + key}},
+		{"the status cannot be written at first", func(t *testing.T, n *notified) {
+			rec, storage := end(t, n, take, ledger.Succeeded), n.Bucket.S3
+			n.Bucket.S3 = refusing{storage}
+			if err := n.PostTake(t.Context(), rec); err == nil {
+				t.Error("no error")
+			}
+			n.Bucket.S3 = storage
+			post(t, n, read(t, n))
+		}, []string{"succeeded " + take + key}},
 		{"the notice cannot be sent at first", func(t *testing.T, n *notified) {
 			n.fail = true
 			post(t, n, end(t, n, take, ledger.Succeeded))
