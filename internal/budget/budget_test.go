@@ -3,6 +3,7 @@ package budget_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"runtime"
 	"strings"
 	"sync"
@@ -113,8 +114,8 @@ func TestHundredTakesReserveAtOnce(t *testing.T) {
 }
 
 func TestReservationIsIdempotentByTake(t *testing.T) {
-	b, _ := newBook()
-	caps := budget.Caps{Jobs: 1}
+	b, s3 := newBook()
+	caps := budget.Caps{Jobs: 2, Seconds: 10, USD: 1}
 	first, err := b.Reserve(t.Context(), day, take(1), caps)
 	if err != nil {
 		t.Fatal(err)
@@ -137,6 +138,73 @@ func TestReservationIsIdempotentByTake(t *testing.T) {
 	all := func(budget.Take) bool { return true }
 	if freed, err := b.Free(t.Context(), "2050-01-04", all); freed != 0 || err != nil {
 		t.Errorf("free the takes of a day without a book: %d, %v, want 0", freed, err)
+	}
+	if _, written := s3.Object(budget.Key("2050-01-04")); written {
+		t.Error("a book was written although nothing was freed")
+	}
+}
+
+// A change that loses every race returns an error, so the job does not run without a
+// reservation. A change that loses many races is still made.
+func TestLostRaces(t *testing.T) {
+	for losses, reserved := range map[int]int{100: 1, 1000: 0} {
+		b, s3 := newBook()
+		lost := 0
+		s3.Before = func(op, _ string) error {
+			if op == "PutObject" && lost < losses {
+				lost++
+				return s3test.Error(http.StatusPreconditionFailed, "PreconditionFailed")
+			}
+			return nil
+		}
+		_, err := b.Reserve(t.Context(), day, take(1), budget.Caps{Jobs: 1})
+		if used, _ := b.Used(t.Context(), day); used.Jobs != reserved || (err == nil) != (reserved == 1) {
+			t.Errorf("after %d lost races: %d jobs are reserved, %v; want %d", losses, used.Jobs, err, reserved)
+		}
+	}
+}
+
+// A full book refuses another take, because a larger one might become unreadable.
+func TestFullBook(t *testing.T) {
+	b, s3 := newBook()
+	s3.Set(budget.Key(day), []byte(`{"day": "`+day+`", "takes": [{}`+strings.Repeat(", {}", 19_999)+`]}`))
+	if _, err := b.Reserve(t.Context(), day, take(1), budget.Caps{}); err == nil {
+		t.Error("a book of 20,000 takes accepted another one")
+	}
+}
+
+// The sum of a book counts every thousandth of a second and every millionth of a dollar.
+func TestSumIsExact(t *testing.T) {
+	b, _ := newBook()
+	for i := range 10 {
+		if _, err := b.Reserve(t.Context(), day, budget.Take{Take: fmt.Sprint(i), Seconds: 1.001, USD: 0.000249}, budget.Caps{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantUsed(t, b, budget.Amount{Jobs: 10, Seconds: 10.01, USD: 0.00249})
+}
+
+// If a cap does not count a take, a warning names the cap.
+func TestNotCounted(t *testing.T) {
+	both := budget.Caps{Seconds: 1, USD: 1}
+	tests := []struct {
+		caps budget.Caps
+		take budget.Take
+		want string // the caps that the warning names
+	}{
+		{budget.Caps{Jobs: 1}, budget.Take{}, ""},
+		{both, take(0), ""},
+		{both, budget.Take{}, "MaxUsdPerDay and MaxSecondsPerDay do"},
+		{both, budget.Take{Seconds: 1}, "MaxUsdPerDay does"},
+		{both, budget.Take{USD: 1}, "MaxSecondsPerDay does"},
+		{budget.Caps{USD: 1}, budget.Take{}, "MaxUsdPerDay does"},
+		{budget.Caps{Seconds: 1}, budget.Take{}, "MaxSecondsPerDay does"},
+	}
+	for _, tt := range tests {
+		got := tt.caps.NotCounted(tt.take)
+		if (got == "") != (tt.want == "") || !strings.HasPrefix(got, tt.want) {
+			t.Errorf("%+v with %+v: %q, want one that begins with %q", tt.take, tt.caps, got, tt.want)
+		}
 	}
 }
 

@@ -43,6 +43,7 @@ func TestEstimate(t *testing.T) {
 		unknown     string
 	}{
 		{"priced by the second", "sync/react-1", 2500 * time.Millisecond, 0.4, ""},
+		{"the length is rounded as in the record", "sync/react-1", 2500*time.Millisecond + 400*time.Microsecond, 0.4, ""},
 		{"priced by the output", "happyhorse/happyhorse-1.0/reference-to-video", 5 * time.Second, 0.9, ""},
 		{"priced by the output, whose length is not known", "happyhorse/happyhorse-1.0/reference-to-video", 0, 0.9, ""},
 		{"priced by the second, output of an unknown length", "sync/react-1", 0, 0, "the length of the output is not known"},
@@ -88,6 +89,9 @@ func TestPriceThatIsNotKnown(t *testing.T) {
 			if w.requests != 1 {
 				t.Errorf("%d requests within a minute, want 1", w.requests)
 			}
+			if got := prices.Estimate(t.Context(), "sync/lipsync-2-pro", time.Second); got != first {
+				t.Errorf("another model: %+v, want the same as %+v", got, first)
+			}
 			w.fake.Fault = nil
 			w.now = w.now.Add(time.Second)
 			if got := prices.Estimate(t.Context(), "sync/react-1", time.Second); got.USD == nil || *got.USD != 0.16 {
@@ -129,6 +133,15 @@ func TestPriceAfterACallerThatGaveUp(t *testing.T) {
 	}
 	if got := prices.Estimate(t.Context(), "sync/react-1", time.Second); got.USD == nil {
 		t.Errorf("%+v after %d requests", got, w.requests)
+	}
+}
+
+// An estimate that is not 0 is never rounded to 0, because no cap counts a cost of 0.
+func TestRound(t *testing.T) {
+	for usd, want := range map[float64]float64{0: 0, 1e-9: 1e-6, 0.1234564: 0.123456, 0.1234566: 0.123457} {
+		if got := budget.Round(usd); got != want {
+			t.Errorf("%v is rounded to %v, want %v", usd, got, want)
+		}
 	}
 }
 
