@@ -1,6 +1,7 @@
 package workflow_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -179,6 +180,14 @@ func checkTurn(t *testing.T, job, want workflow.Job, err error, wantErr string) 
 	}
 	if got != wantErr {
 		t.Errorf("error %q\nwant  %q", got, wantErr)
+	}
+}
+
+func TestSleepEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := workflow.Sleep(ctx, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want %v", err, context.Canceled)
 	}
 }
 

@@ -1,6 +1,7 @@
 package workflow_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
@@ -40,6 +43,31 @@ func TestExecutionName(t *testing.T) {
 			t.Fatalf("%q is not the name of an execution", got)
 		}
 	})
+}
+
+type starter func(*sfn.StartExecutionInput) error
+
+func (s starter) StartExecution(_ context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
+	return nil, s(in)
+}
+
+// Start succeeds if the execution of the take exists already. It returns any other error.
+func TestStart(t *testing.T) {
+	broken := errors.New("broken pipe")
+	for _, tt := range []struct{ err, want error }{
+		{nil, nil}, {&types.ExecutionAlreadyExists{}, nil}, {broken, broken},
+	} {
+		var job workflow.Job
+		err := workflow.Start(t.Context(), starter(func(in *sfn.StartExecutionInput) error {
+			if err := json.Unmarshal([]byte(*in.Input), &job); err != nil {
+				t.Error(err)
+			}
+			return tt.err
+		}), "machine", workflow.Job{Name: "ads/talk", Take: "T"})
+		if !errors.Is(err, tt.want) || tt.want == nil && err != nil || job.WaitSeconds != workflow.FirstWait {
+			t.Errorf("Step Functions returns %v: error %v, want %v; a first wait of %d s, want %d", tt.err, err, tt.want, job.WaitSeconds, workflow.FirstWait)
+		}
+	}
 }
 
 func TestExecutionARN(t *testing.T) {

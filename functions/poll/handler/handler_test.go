@@ -383,23 +383,46 @@ func withUsual(t *testing.T, usual time.Duration) *catalog.Catalog {
 	return models
 }
 
-// If a state cannot be written, the next turn writes it.
+// If a state cannot be written, or only the status cannot, the next turn writes it.
 func TestStateIsWrittenLater(t *testing.T) {
+	for _, prefix := range []string{"", "status/"} {
+		w := worldtest.New(t)
+		w.RunComfy.Run = time.Hour
+		w.Before = func(c world.Call) error {
+			if c.Function == "poll" && c.Service == "s3" && strings.HasPrefix(c.Key, prefix) && w.Now().Before(world.Begin.Add(5*time.Minute)) {
+				return world.Throttled
+			}
+			return nil
+		}
+		worldtest.DropPair(t, w)
+		w.Run(4 * time.Minute)
+		worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
+		w.Run(3 * time.Minute)
+		worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
+		worldtest.Rest(t, w)
+		worldtest.WantArchived(t, w)
+	}
+}
+
+// The status says that a job has ended before archive copies its output. The record keeps
+// the time at which poll found the end.
+func TestEndedJobIsArchiving(t *testing.T) {
 	w := worldtest.New(t)
-	w.RunComfy.Run = time.Hour
 	w.Before = func(c world.Call) error {
-		if c.Function == "poll" && c.Service == "s3" && w.Now().Before(world.Begin.Add(5*time.Minute)) {
-			return world.Throttled
+		if c.Function == "archive" && c.Service == "lambda" && w.Now().Before(world.Begin.Add(4*time.Minute)) {
+			return world.ErrLambda
 		}
 		return nil
 	}
 	worldtest.DropPair(t, w)
-	w.Run(4 * time.Minute)
-	worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
 	w.Run(3 * time.Minute)
-	worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Archiving, "")
+	before, _ := w.Record("ads/talk", st.Take)
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
+	if after, _ := w.Record("ads/talk", st.Take); before.Times.Archiving.IsZero() || after.Times.Archiving != before.Times.Archiving {
+		t.Errorf("archiving since %v, later since %v, want one time", before.Times.Archiving, after.Times.Archiving)
+	}
 }
 
 // RunComfy stops responding while S3 accepts no writes. When S3 works again, the status
@@ -597,7 +620,7 @@ func TestJobGoesBackToTheQueue(t *testing.T) {
 	w.RunComfy.Queue, w.RunComfy.Run = 0, 3*time.Hour
 	worldtest.DropPair(t, w)
 	w.Run(5 * time.Minute)
-	worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
+	first, _ := w.Record("ads/talk", worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "").Take)
 	back := runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m["status"], m["queue_position"] = "in_queue", 7 }}
 	worldtest.Faulty(w, runcomfytest.CallStatus, back, time.Hour)
 	w.Run(30 * time.Minute)
@@ -610,11 +633,39 @@ func TestJobGoesBackToTheQueue(t *testing.T) {
 	}
 	w.Run(time.Hour)
 	st = worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
-	if rec, _ := w.Record("ads/talk", st.Take); rec.QueuePosition != nil || st.QueuePosition != nil {
+	rec, _ := w.Record("ads/talk", st.Take)
+	if rec.QueuePosition != nil || st.QueuePosition != nil {
 		t.Error("a running job has a position in the queue")
+	}
+	if rec.Times.Running != first.Times.Running {
+		t.Errorf("running since %v, want since %v, when it first ran", rec.Times.Running, first.Times.Running)
 	}
 	worldtest.Rest(t, w)
 	worldtest.WantArchived(t, w)
+}
+
+// A running job goes back into the queue while only the status cannot be written, and runs
+// again. The record does not stay queued.
+func TestRecordAfterALostStatus(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue, w.RunComfy.Run = 0, 3*time.Hour
+	worldtest.DropPair(t, w)
+	w.Run(5 * time.Minute)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.InProgress, "")
+	worldtest.Faulty(w, runcomfytest.CallStatus, runcomfytest.Fault{Accept: true, Edit: func(m map[string]any) { m["status"] = "in_queue" }}, time.Hour)
+	broken := w.Now().Add(time.Hour)
+	w.Before = func(c world.Call) error {
+		if c.Op == "PutObject" && strings.HasPrefix(c.Key, "status/") && w.Now().Before(broken) {
+			return world.Throttled
+		}
+		return nil
+	}
+	for _, want := range []ledger.State{ledger.InQueue, ledger.InProgress} {
+		w.Run(59 * time.Minute)
+		if rec, _ := w.Record("ads/talk", st.Take); rec.State != want {
+			t.Errorf("the record is %s, want %s", rec.State, want)
+		}
+	}
 }
 
 // Near the end of a job, one call of poll asks several times. It asks once while the
@@ -690,6 +741,24 @@ func TestAskingEnds(t *testing.T) {
 				t.Errorf("%d questions, want %d", questions, tt.want)
 			}
 		})
+	}
+}
+
+// The jitter spreads the next turns of many jobs after RunComfy has not responded.
+func TestJitter(t *testing.T) {
+	for jitter, want := range map[float64]int{0: 40, 0.999: 80} {
+		h := &handler.Handler{
+			API: &runcomfy.Client{Token: token{}, HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+				return nil, io.ErrUnexpectedEOF
+			})}},
+			QueueLimit: time.Hour, RunLimit: time.Hour,
+			Now: func() time.Time { return world.Begin }, Jitter: func() float64 { return jitter },
+		}
+		// The status already has the warning, so poll needs no ledger.
+		job, err := h.Handle(t.Context(), workflow.Turn{Job: workflow.Job{RequestID: "r", Seen: "unreported", SubmittedAt: world.Begin, Troubles: 4}})
+		if err != nil || job.WaitSeconds != want {
+			t.Errorf("jitter %g: a wait of %d s, error %v; want %d s", jitter, job.WaitSeconds, err, want)
+		}
 	}
 }
 
