@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/budget"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
@@ -134,6 +136,27 @@ func TestSweepBesideAClaim(t *testing.T) {
 	w.Pass(2 * time.Hour)
 	if n := len(takesOf(t, w, day)); n != 1 || !claimed {
 		t.Errorf("%d takes are left, want 1; claimed again: %t", n, claimed)
+	}
+}
+
+// The second take of a name is cancelled. The first one is charged, so it keeps its
+// reservation.
+func TestReservationOfAnEarlierTake(t *testing.T) {
+	w := worldtest.New(t)
+	w.Caps = budget.Caps{Jobs: 5}
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	first := w.Status("ads/talk").Take
+	w.RunComfy.Queue = time.Hour
+	_, voice := worldtest.Media(t)
+	w.Drop("inbox/ads/talk.wav", voice)
+	w.Run(time.Minute)
+	worldtest.WantCharges(t, w, 2)
+	w.Delete("inbox/ads/talk.wav")
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
+	if takes := takesOf(t, w, budget.Day(world.Begin)); len(takes) != 1 || takes[0].Take != first {
+		t.Errorf("the book has %+v, want only take %s", takes, first)
 	}
 }
 

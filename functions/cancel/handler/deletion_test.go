@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -81,6 +84,253 @@ func TestDeletedFileIsRefused(t *testing.T) {
 			}
 			worldtest.WantCharges(t, w, 1)
 		})
+	}
+}
+
+// failOnce makes the nth request of cancel to another service fail, from now on. The
+// result reports whether it has failed. Poll cannot reach RunComfy, so that only cancel sees
+// how the job ends.
+func failOnce(w *world.World, nth int) *bool {
+	requests, failed := 0, false
+	w.Before = func(c world.Call) error {
+		if c.Function == "poll" && c.Service == "runcomfy" {
+			return world.ErrBroken
+		}
+		if c.Function != "cancel" || c.Service == "lambda" {
+			return nil
+		}
+		if requests++; requests != nth {
+			return nil
+		}
+		failed = true
+		return s3test.Error(http.StatusForbidden, "AccessDenied")
+	}
+	return &failed
+}
+
+// Any one request of cancel fails while it handles the deletion of a video that two jobs
+// use. Within minutes the queued jobs are cancelled and their executions stop. If the jobs
+// run, their statuses say that it is too late.
+func TestRequestFailsDuringADeletion(t *testing.T) {
+	for _, tt := range []struct {
+		queue time.Duration
+		code  problem.Code
+		state states.Status
+	}{
+		{time.Hour, problem.CancelledByDeletion, states.Aborted},
+		{0, problem.TooLateToCancel, states.Running},
+	} {
+		for nth, failed := 1, true; failed; nth++ {
+			w := worldtest.New(t)
+			w.RunComfy.Queue, w.RunComfy.Run = tt.queue, time.Hour
+			clip, voice := worldtest.Media(t)
+			w.Drop("inbox/talk.de.wav", voice)
+			w.Drop("inbox/talk.fr.wav", voice)
+			w.Drop("inbox/talk.mp4", clip)
+			w.Run(time.Minute)
+			hit := failOnce(w, nth)
+			w.Delete("inbox/talk.mp4")
+			w.Run(15 * time.Minute)
+			for _, name := range []string{"talk.de", "talk.fr"} {
+				st := w.Status(name)
+				if x, _ := w.Execution(name, st.Take); st.Code != tt.code || x.Status != tt.state {
+					t.Errorf("request %d fails: %s is %s %s, and its execution is %s; want %s and %s", nth, name, st.State, st.Code, x.Status, tt.code, tt.state)
+				}
+			}
+			if failed = *hit; !failed && nth < 10 {
+				t.Errorf("only %d requests failed", nth-1)
+			}
+		}
+	}
+}
+
+// The same for the deletion of a file whose job was redriven.
+func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
+	for nth, failed := 1, true; failed; nth++ {
+		w := worldtest.New(t)
+		w.RunComfy.Queue = 5 * time.Hour
+		worldtest.DropPair(t, w)
+		w.Run(time.Minute)
+		take := w.Status("ads/talk").Take
+		worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "unknown outcome"), 30*time.Minute)
+		w.Stop("ads/talk", take)
+		w.Run(20 * time.Minute)
+		w.RunComfy.Fault = nil
+		if err := w.Redrive("ads/talk", take); err != nil {
+			t.Fatal(err)
+		}
+		w.Run(time.Minute)
+		hit := failOnce(w, nth)
+		w.Delete("inbox/ads/talk.wav")
+		w.Run(15 * time.Minute)
+		rec, _ := w.Record("ads/talk", take)
+		x, _ := w.Execution("ads/talk", take)
+		if len(w.RunComfy.Cancelled()) != 1 || rec.Code != problem.ExecutionStopped || !rec.NotCharged || x.Status != states.Aborted {
+			t.Errorf("request %d fails: %d jobs are cancelled, the record is %s %s, not charged: %t, the execution is %s",
+				nth, len(w.RunComfy.Cancelled()), rec.State, rec.Code, rec.NotCharged, x.Status)
+		}
+		if failed = *hit; !failed && nth < 5 {
+			t.Errorf("only %d requests failed", nth-1)
+		}
+	}
+}
+
+// A file is deleted while submit sends the job to RunComfy. The job is cancelled as soon as
+// its record has the request id.
+func TestDeletionDuringSubmit(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue = time.Hour
+	deleted := false
+	w.Before = func(c world.Call) error {
+		if c.Service == "runcomfy" && c.Op == "submit" && !deleted {
+			deleted = true
+			w.Delete("inbox/ads/talk.wav")
+			w.Run(5 * time.Second)
+		}
+		return nil
+	}
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantCharges(t, w, 1)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
+}
+
+// A file of a redriven take is deleted while its job runs. RunComfy can no longer cancel the
+// job, so its output is archived, and the take keeps its reservation.
+func TestDeletionWhileARedrivenJobRuns(t *testing.T) {
+	w := stopped(t, 0, time.Minute, func(w *world.World) { w.Caps = budget.Caps{Jobs: 5} })
+	w.Run(time.Minute)
+	st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
+	if err := w.Redrive("ads/talk", st.Take); err != nil {
+		t.Fatal(err)
+	}
+	w.Run(time.Minute)
+	w.Delete("inbox/ads/talk.wav")
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
+}
+
+// The file of a failed take is deleted. Its execution has ended, or Step Functions has
+// forgotten it. The deletion asks RunComfy nothing and does not become a dead letter.
+func TestDeletionAfterAFailure(t *testing.T) {
+	for _, forgotten := range []bool{false, true} {
+		w := stopped(t, 0, time.Minute, nil)
+		w.Run(time.Minute)
+		worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
+		w.Before = func(c world.Call) error {
+			if c.Service == "runcomfy" {
+				t.Errorf("%v after the failure", c)
+			}
+			if forgotten && c.Op == "DescribeExecution" {
+				return &types.ExecutionDoesNotExist{}
+			}
+			return nil
+		}
+		w.Delete("inbox/ads/talk.wav")
+		worldtest.Rest(t, w)
+		worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.ExecutionStopped)
+		if n := len(w.DeadDeletions); n > 0 {
+			t.Errorf("execution forgotten: %t: %d dead letters, want none", forgotten, n)
+		}
+	}
+}
+
+// A file is deleted before Step Functions has started the execution of its job. The job is
+// cancelled, and the deletion does not become a dead letter.
+func TestDeletionBeforeTheExecution(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue = time.Hour
+	w.Before = func(c world.Call) error {
+		if c.Op == "StartExecution" {
+			return world.ErrThrottledStates
+		}
+		return nil
+	}
+	worldtest.DropPair(t, w)
+	w.Run(30 * time.Second)
+	worldtest.WantCharges(t, w, 1)
+	w.Delete("inbox/ads/talk.wav")
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
+	if n := len(w.DeadDeletions); n > 0 {
+		t.Errorf("%d dead letters, want none", n)
+	}
+}
+
+// RunComfy cannot cancel one of two jobs of a deleted video. The other one is cancelled.
+func TestDeletionOfAVideoOfTwoJobs(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue = time.Hour
+	clip, voice := worldtest.Media(t)
+	w.Drop("inbox/talk.de.wav", voice)
+	w.Drop("inbox/talk.fr.wav", voice)
+	w.Drop("inbox/talk.mp4", clip)
+	w.Run(time.Minute)
+	broken, requestID := worldtest.Fault(t, runcomfytest.CallCancel, "503"), w.Status("talk.de").RequestID
+	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
+		if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallCancel && strings.Contains(r.URL.Path, requestID) {
+			return &broken
+		}
+		return nil
+	}
+	w.Delete("inbox/talk.mp4")
+	w.Run(5 * time.Minute)
+	worldtest.WantStatus(t, w, "talk.fr", ledger.Cancelled, problem.CancelledByDeletion)
+}
+
+// RunComfy responds slowly while cancel handles a batch of deletions. Cancel returns the
+// rest of the batch before Lambda ends the function.
+func TestBatchOfDeletionsWhileRunComfyIsSlow(t *testing.T) {
+	const jobs = 10
+	w := worldtest.New(t)
+	w.Batch, w.RunComfy.Queue = 10, 3*time.Hour
+	clip, voice := worldtest.Media(t)
+	for i := range jobs {
+		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
+		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
+	}
+	w.Run(2 * time.Minute)
+	w.TimedOut = func(c world.Call) {
+		if c.Function == "cancel" {
+			t.Errorf("timed out: %v", c)
+		}
+	}
+	w.After = func(c world.Call) error {
+		if c.Function == "cancel" && c.Service == "runcomfy" {
+			w.Spend(runcomfy.Timeout - time.Second)
+		}
+		return nil
+	}
+	for i := range jobs {
+		w.Delete(fmt.Sprintf("inbox/ads/%d.wav", i))
+	}
+	w.Run(time.Hour)
+	if n := len(w.RunComfy.Cancelled()); n != jobs {
+		t.Errorf("%d jobs are cancelled, want %d", n, jobs)
+	}
+}
+
+// A file is deleted while its job runs, and the job succeeds before cancel writes that it is
+// too late to cancel. The status says only that the job has succeeded.
+func TestJobSucceedsDuringADeletion(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue, w.RunComfy.Run = 0, 2*time.Minute
+	worldtest.DropPair(t, w)
+	w.Run(2 * time.Minute) // the job ends ten seconds after that
+	wrote := false
+	w.Before = func(c world.Call) error {
+		if c.Function == "cancel" && c.Op == "PutObject" && !wrote {
+			wrote = true
+			for w.Takes("ads/talk")[0].State != ledger.Succeeded && w.Step(time.Minute) {
+			}
+		}
+		return nil
+	}
+	w.Delete("inbox/ads/talk.wav")
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
+	if rec := w.Takes("ads/talk")[0]; !wrote || rec.Code != "" {
+		t.Errorf("cancel wrote: %t; the record is %s %s", wrote, rec.State, rec.Code)
 	}
 }
 

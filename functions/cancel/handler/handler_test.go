@@ -1,6 +1,7 @@
 package handler_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -8,6 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/lipdrop/lipdrop/functions/cancel/handler"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/states"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -91,6 +96,9 @@ func TestFailedJobIsNotCancelled(t *testing.T) {
 			}
 			w.Run(2 * time.Minute)
 			worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, problem.JobFailed)
+			if rec, _ := w.Record("ads/talk", take); rec.Times.Ended.IsZero() || rec.Times.Finished.IsZero() {
+				t.Errorf("the times of the record are %+v, want the end of the job and of the take", rec.Times)
+			}
 
 			w.Before = nil
 			unknown := worldtest.Fault(t, runcomfytest.CallStatus, "unknown request")
@@ -365,6 +373,50 @@ func TestCancelNeverOverwritesSucceeded(t *testing.T) {
 		t.Fatal("cancel wrote nothing")
 	}
 	worldtest.WantArchived(t, w)
+}
+
+// The deletion of an object of another bucket is ignored. A message that cancel does not
+// understand is returned, so that it becomes a dead letter that an alarm reports.
+func TestMessagesOfOthers(t *testing.T) {
+	for body, returned := range map[string]bool{
+		`{"detail-type": "Object Deleted", "detail": {"bucket": {"name": "other"}, "object": {"key": "inbox/ads/talk.wav"}}}`: false,
+		`{"detail-type": "Object Created", "detail": {"bucket": {"name": "b"}, "object": {"key": "inbox/ads/talk.wav"}}}`:     true,
+		`{`: true,
+	} {
+		h := &handler.Handler{Ledger: &ledger.Store{Bucket: &bucket.Bucket{Name: "b"}}, Now: time.Now} // without a client, so any request panics
+		raw, err := json.Marshal(events.SQSEvent{Records: []events.SQSMessage{{MessageId: "1", Body: body}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := h.Handle(t.Context(), raw)
+		if err != nil || (len(response.BatchItemFailures) == 1) != returned {
+			t.Errorf("%s: %+v, %v; want it to be returned: %t", body, response, err, returned)
+		}
+	}
+}
+
+// A file is deleted while archive copies the output. RunComfy is not asked to cancel the
+// job, because it has ended.
+func TestDeletionWhileTheOutputIsCopied(t *testing.T) {
+	w := worldtest.New(t)
+	deleted := false
+	w.Before = func(c world.Call) error {
+		switch {
+		case c.Function == "cancel" && c.Service == "runcomfy":
+			t.Errorf("%v while the output is copied", c)
+		case c.Service == "output" && !deleted:
+			deleted = true
+			w.Delete("inbox/ads/talk.wav")
+			w.Run(5 * time.Second)
+		}
+		return nil
+	}
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
+	if !deleted {
+		t.Error("nothing was copied")
+	}
 }
 
 func TestDeletion(t *testing.T) {
