@@ -56,6 +56,19 @@ func TestSweepFreesReservations(t *testing.T) {
 				return nil
 			}
 		}, 0},
+		{"RunComfy cancels the job, and the sweep cannot list executions", func(w *world.World) {
+			w.RunComfy.Queue = time.Hour
+			w.Run(time.Minute)
+			if err := w.CancelElsewhere(w.Status("ads/talk").RequestID); err != nil {
+				t.Fatal(err)
+			}
+			w.Before = func(c world.Call) error {
+				if c.Op == "ListExecutions" {
+					return world.ErrThrottledStates
+				}
+				return nil
+			}
+		}, 0},
 		{"a file is deleted, and cancel cannot give the reservation back", func(w *world.World) {
 			w.RunComfy.Queue = time.Hour
 			w.Run(time.Minute)

@@ -175,6 +175,22 @@ func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
 	}
 }
 
+// Any one request of cancel fails while it settles an execution that was stopped. The status
+// does not wait for the sweep.
+func TestRequestFailsDuringAStop(t *testing.T) {
+	for nth, failed := 1, true; failed; nth++ {
+		var hit *bool
+		w := stopped(t, 2*time.Hour, time.Minute, func(w *world.World) { hit = failOnce(w, nth) })
+		w.Run(15 * time.Minute)
+		if st := w.Status("ads/talk"); st.Code != problem.CancelledByStop || len(w.RunComfy.Cancelled()) != 1 {
+			t.Errorf("request %d fails: %s %s, and %d jobs are cancelled", nth, st.State, st.Code, len(w.RunComfy.Cancelled()))
+		}
+		if failed = *hit; !failed && nth < 5 {
+			t.Errorf("only %d requests failed", nth-1)
+		}
+	}
+}
+
 // A file is deleted while submit sends the job to RunComfy. The job is cancelled as soon as
 // its record has the request id.
 func TestDeletionDuringSubmit(t *testing.T) {
@@ -558,6 +574,12 @@ func TestRedrivenJobIsCancelled(t *testing.T) {
 					t.Fatal(err)
 				}
 				w.Run(10 * time.Minute)
+				w.Before = func(c world.Call) error {
+					if c.Op == "StopExecution" {
+						w.Spend(time.Second) // the execution ends after the take
+					}
+					return nil
+				}
 				a.act(w, take)
 				worldtest.Rest(t, w)
 				if n := len(w.RunComfy.Cancelled()); n != 1 {

@@ -289,6 +289,32 @@ func TestSweepMakesUpForLostEvents(t *testing.T) {
 	}
 }
 
+// The sweep cannot read the record of an execution that was stopped, and Step Functions does
+// not list those that failed. The sweep settles the others.
+func TestSweepContinuesAfterAnError(t *testing.T) {
+	w := worldtest.New(t)
+	w.LoseStatusEvents, w.RunComfy.Queue = true, 5*time.Hour
+	clip, voice := worldtest.Media(t)
+	for i := range 2 {
+		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
+		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
+	}
+	w.Run(time.Minute)
+	unreadable := ledger.RecordKey("ads/0", w.Status("ads/0").Take)
+	w.Before = func(c world.Call) error {
+		if c.Function == "cancel" && c.Key == unreadable || c.Op == "ListExecutions" && c.Key == "FAILED" {
+			return s3test.Error(http.StatusForbidden, "AccessDenied")
+		}
+		return nil
+	}
+	for i := range 2 {
+		w.Stop(fmt.Sprintf("ads/%d", i), w.Status(fmt.Sprintf("ads/%d", i)).Take)
+		w.Run(time.Second)
+	}
+	w.Pass(2 * time.Hour)
+	worldtest.WantStatus(t, w, "ads/1", ledger.Cancelled, problem.CancelledByStop)
+}
+
 // A late event changes nothing if the execution was redriven or has succeeded
 // since. Nothing overwrites a success.
 func TestLateStatusEvent(t *testing.T) {
