@@ -263,6 +263,102 @@ func TestUnreadableBookHoldsJobs(t *testing.T) {
 	worldtest.WantCharges(t, w, 1)
 }
 
+// If S3 refuses to read or to write the book for a while, the job is tried again until it
+// is submitted. If the book cannot be read, no claim is made.
+func TestBookThatS3RefusesIsTriedAgain(t *testing.T) {
+	for _, tt := range []struct {
+		op    string
+		claim bool
+	}{{"GetObject", false}, {"PutObject", true}} {
+		t.Run(tt.op, func(t *testing.T) {
+			w := worldtest.New(t)
+			w.Batch = 10
+			setCaps(w, budget.Caps{Jobs: 1})
+			refused, claimed := false, false
+			until := world.Begin.Add(time.Minute)
+			w.Before = func(c world.Call) error {
+				if c.Function != "submit" || w.Now().After(until) {
+					return nil
+				}
+				claimed = claimed || c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/")
+				if c.Op == tt.op && c.Key == budget.Key(budget.Day(world.Begin)) {
+					refused = true
+					return world.Throttled
+				}
+				return nil
+			}
+			worldtest.DropPair(t, w)
+			worldtest.Rest(t, w)
+			if !refused || claimed != tt.claim {
+				t.Errorf("refused %v, claimed %v; want true, %v", refused, claimed, tt.claim)
+			}
+			worldtest.WantArchived(t, w)
+		})
+	}
+}
+
+// If a claim cannot be released, the status does not say held: the job is not submitted
+// again, and its outcome counts as unknown.
+func TestClaimThatCannotBeReleased(t *testing.T) {
+	book := budget.Key(budget.Day(world.Begin))
+	for _, tt := range []struct {
+		name   string
+		refuse func(w *world.World, c world.Call) bool // refuses the job after the claim
+	}{
+		{"throttled POST", func(_ *world.World, c world.Call) bool { return c.Service == "runcomfy" && c.Op == "submit" }},
+		{"unreadable book", func(w *world.World, c world.Call) bool {
+			if c.Op != "PutObject" || !strings.HasPrefix(c.Key, "jobs/") {
+				return false
+			}
+			w.Bucket.Set(book, []byte("{"))
+			return true
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			setCaps(w, budget.Caps{Jobs: 1})
+			worldtest.Faulty(w, runcomfytest.CallSubmit, worldtest.Fault(t, runcomfytest.CallSubmit, "429"), 0)
+			refused := false
+			w.Before = func(c world.Call) error {
+				if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && refused && w.Now().Before(world.Begin.Add(2*time.Minute)) {
+					return world.Throttled
+				}
+				refused = refused || c.Function == "submit" && tt.refuse(w, c)
+				return nil
+			}
+			dropOnce(t, w)
+			w.Run(3 * time.Minute)
+			if _, there := w.Bucket.Object(ledger.StatusKey("ads/talk")); there || !refused {
+				t.Errorf("a status exists: %v, want none (refused: %v)", there, refused)
+			}
+			w.Pass(time.Hour)
+			worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
+			worldtest.WantCharges(t, w, 0)
+		})
+	}
+}
+
+// The last delivery of the message of a job over a cap sends a new message, and the status
+// does not say that the job is no longer retried.
+func TestLastDeliveryOverACap(t *testing.T) {
+	w := worldtest.New(t)
+	setCaps(w, budget.Caps{USD: 0.01})
+	clip, voice := worldtest.Media(t)
+	w.Put("inbox/ads/talk.mp4", clip)
+	w.Put("inbox/ads/talk.wav", voice)
+	last := world.Message("inbox/ads/talk.wav")
+	last.Attributes["ApproximateReceiveCount"] = "1000000"
+	if failed, err := w.Submit(last); len(failed) > 0 || err != nil {
+		t.Errorf("not finished: %v, %v", failed, err)
+	}
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Held, problem.OverBudget); strings.Contains(st.Reason, "no longer retried") {
+		t.Errorf("reason %q", st.Reason)
+	}
+	setCaps(w, budget.Caps{})
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
+}
+
 // Without a cap nothing is written below budget/, and with one each job has one
 // reservation before its POST.
 func TestReservationIsBeforeThePOST(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -383,10 +384,17 @@ func TestMemberUploadedAgainBesideAnother(t *testing.T) {
 // time left.
 func TestSlowClaimIsReleased(t *testing.T) {
 	w := worldtest.New(t)
-	slow, assessed := false, false
+	setCaps(w, budget.Caps{Jobs: 1})
+	slow, assessed, postponed := false, false, false
 	w.Before = func(c world.Call) error {
 		if c.Function != "submit" {
 			return nil
+		}
+		if c.Op == "ChangeMessageVisibility" && slow && !postponed {
+			postponed = true
+			if n := used(t, w, budget.Day(world.Begin)).Jobs; n != 0 {
+				t.Errorf("%d jobs are in the book after the release, want 0", n)
+			}
 		}
 		if c.Op == "HeadObject" && !assessed {
 			assessed = true
@@ -408,6 +416,31 @@ func TestSlowClaimIsReleased(t *testing.T) {
 	w.Pass(time.Hour)
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Succeeded, "")
 	worldtest.WantCharges(t, w, 1)
+}
+
+// An invocation without enough time for the POST makes no claim: if it died before the
+// release, the claim would look like a job that may have been charged.
+func TestLateJobIsNotClaimed(t *testing.T) {
+	w := worldtest.New(t)
+	claims, late := 0, true
+	w.Before = func(c world.Call) error {
+		switch {
+		case c.Function != "submit" || !late:
+		case c.Op == "HeadObject":
+			w.Pass(c.Deadline.Sub(w.Now()) - 46*time.Second) // 3 s of them are kept for the response
+		case c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/"):
+			claims++
+		case c.Op == "ChangeMessageVisibility":
+			late = false
+		}
+		return nil
+	}
+	dropOnce(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
+	if late || claims > 0 {
+		t.Errorf("%d claims with too little time, want 0 (the job was postponed: %v)", claims, !late)
+	}
 }
 
 // The token is read before the claim, so that a slow secret takes no time from the

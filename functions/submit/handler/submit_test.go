@@ -49,6 +49,10 @@ func TestSubmitResponses(t *testing.T) {
 				t.Errorf("%d records, want the claim kept: %v", len(takes), kept)
 			}
 
+			if state == ledger.Unknown && len(w.Notices) != 1 {
+				t.Errorf("%d notices, want one at once", len(w.Notices))
+			}
+
 			worldtest.Rest(t, w) // the fault is over
 			switch state {
 			case ledger.Submitted, ledger.Held:
@@ -76,6 +80,9 @@ func wantUnknownForGood(t *testing.T, w *world.World, charged int) {
 	}
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.OutcomeUnknown)
 	worldtest.WantCharges(t, w, charged)
+	if n := len(w.Executions()); n != 0 {
+		t.Errorf("%d executions of a take without a request id, want 0", n)
+	}
 	_, voice := worldtest.Media(t)
 	w.Drop("inbox/ads/talk.wav", voice)
 	worldtest.Rest(t, w)
@@ -275,6 +282,24 @@ func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 	if takes := w.Takes("ads/talk"); len(takes) != 2 || takes[0].State != ledger.Unknown || takes[1].State != ledger.Submitted {
 		t.Errorf("takes: %+v", takes)
 	}
+}
+
+// The status says that the outcome of a take is unknown, even if a file of the take was
+// deleted since its invocation died.
+func TestInterruptedTakeOfADeletedFile(t *testing.T) {
+	w := worldtest.New(t)
+	w.Before = func(c world.Call) error {
+		if c.Service == "runcomfy" && c.Op == "submit" {
+			w.Before = nil
+			panic(world.Crash{})
+		}
+		return nil
+	}
+	dropOnce(t, w)
+	w.Run(30 * time.Second)
+	w.Bucket.Remove("inbox/ads/talk.wav") // without an event
+	w.Pass(20 * time.Minute)              // the message is delivered again, before the hourly sweep
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
 }
 
 // If S3 refuses the record of a paid job for a while, the write is retried.
