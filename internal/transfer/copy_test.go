@@ -233,6 +233,29 @@ func TestRangesNeedAStrongETagOrLastModified(t *testing.T) {
 		if ranges := o.count() > 2; ranges != tt.ranges {
 			t.Errorf("%v: %d requests; want ranges: %t", tt.header, o.count(), tt.ranges)
 		}
+		want := "" // a weak ETag is not allowed in If-Range
+		if etag := tt.header["ETag"]; isStrong(etag) {
+			want = etag
+		}
+		for _, r := range o.requests[1:] {
+			if got := r.Header.Get("If-Range"); got != want {
+				t.Errorf("%v: If-Range %s, want %s", tt.header, got, want)
+			}
+		}
+	}
+}
+
+// The parts are so large that 10,000 of them hold the largest file that may be copied.
+func TestPartsOfALargeLimit(t *testing.T) {
+	o, b := newOrigin(t, random(300_000, 1)), newBucket(t)
+	c := o.copier(t, b)
+	c.MaxBytes = maxParts * 100_000
+	if _, err := c.Copy(t.Context(), o.url(), named); err != nil {
+		t.Fatal(err)
+	}
+	b.check(t, testKey, o.data)
+	if n := b.called("UploadPart"); n != 3 {
+		t.Errorf("%d parts, want 3 of 100,001 bytes at most", n)
 	}
 }
 

@@ -77,9 +77,26 @@ func TestSourceFaults(t *testing.T) {
 		"every range is longer than announced": {set: func(o *origin) {
 			o.fault = from(2, func(w http.ResponseWriter, r *http.Request) { rangeOf(w, r, data, +1) })
 		}, want: &workflow.OutputUnavailable{}, text: "longer"},
+		"the first response is longer than announced": {set: func(o *origin) {
+			o.fault = from(1, func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Range") == "bytes=0-" {
+					r.Header.Set("Range", fmt.Sprintf("bytes=0-%d", len(data)-1))
+				}
+				rangeOf(w, r, data, +1)
+			})
+		}, pace: func(p *pace) { p.quick = p.response }, want: &workflow.OutputUnavailable{}, text: "longer"},
 		"another range than requested": {set: func(o *origin) {
 			o.fault = once(func(w http.ResponseWriter, r *http.Request) {
 				r.Header.Set("Range", "bytes=5-10")
+				o.serve(w, r)
+			})
+		}},
+		"a range of the requested length that begins one byte earlier": {set: func(o *origin) {
+			o.fault = once(func(w http.ResponseWriter, r *http.Request) {
+				var begin, end int
+				if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &begin, &end); err == nil {
+					r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", begin-1, end-1))
+				}
 				o.serve(w, r)
 			})
 		}},
@@ -151,6 +168,21 @@ func TestSourceFaults(t *testing.T) {
 				return false
 			}
 		}},
+		"the file keeps changing but not its length, without an ETag, and the whole file is cut off": {set: func(o *origin) {
+			modified := func(n int) map[string]string {
+				return map[string]string{"ETag": "", "Last-Modified": fmt.Sprintf("Mon, 02 Jan 2006 15:04:%02d GMT", n%60)}
+			}
+			o.header = modified(0)
+			o.fault = func(n int, w http.ResponseWriter, r *http.Request) bool {
+				if n%3 == 0 {
+					o.change(random(300_000, byte(n)))
+					o.mu.Lock()
+					o.header = modified(n)
+					o.mu.Unlock()
+				}
+				return cutWhole(o, w, r)
+			}
+		}, want: &workflow.OutputChanged{}, text: "time of change"},
 		"each response has its own ETag": {set: func(o *origin) {
 			o.fault = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
 				o.mu.Lock()
@@ -171,6 +203,14 @@ func TestSourceFaults(t *testing.T) {
 		}},
 		"a 416":    {set: func(o *origin) { o.fault = once(status(416)) }},
 		"only 416": {set: func(o *origin) { o.fault = from(2, status(416)) }, want: &workflow.OutputUnavailable{}, text: "416"},
+		"416 for every range": {set: func(o *origin) {
+			o.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
+				if r.Header.Get("Range") != "" {
+					w.WriteHeader(416)
+				}
+				return r.Header.Get("Range") != ""
+			}
+		}},
 		"416 for every range but the first": {set: func(o *origin) {
 			o.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				first := strings.HasPrefix(r.Header.Get("Range"), "bytes=0-")
@@ -181,6 +221,7 @@ func TestSourceFaults(t *testing.T) {
 			}
 		}, want: &workflow.OutputChanged{}, text: "a range that it had"},
 		"a burst of 500":           {set: func(o *origin) { o.fault = burst(500) }},
+		"a burst of 408":           {set: func(o *origin) { o.fault = burst(408) }},
 		"a burst of 429":           {set: func(o *origin) { o.fault = burst(429) }},
 		"only 503":                 {set: func(o *origin) { o.fault = from(1, status(503)) }, want: &workflow.OutputUnavailable{}, text: "503"},
 		"only 503 after the first": {set: func(o *origin) { o.fault = from(2, status(503)) }, want: &workflow.OutputUnavailable{}, text: "503"},
@@ -383,6 +424,12 @@ func TestFind(t *testing.T) {
 			if _, found, err := c.Find(t.Context(), o.server.URL+"/another.mp4", testKey); err != nil || found {
 				t.Errorf("of another source: found %v, %v; want none", found, err)
 			}
+			b.fault = func(_ string, _ int, w http.ResponseWriter, _ *http.Request) bool {
+				fail(w, http.StatusServiceUnavailable, "SlowDown")
+				return true
+			}
+			_, _, err = c.Find(t.Context(), o.url(), testKey)
+			checkError(t, err, &workflow.StorageUnavailable{}, "HeadObject")
 		}
 	})
 }

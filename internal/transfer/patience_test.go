@@ -24,6 +24,60 @@ func TestEndAfterGivingUp(t *testing.T) {
 	}
 }
 
+// A response that sends less than stallBytes within the time for a stall is given up, even
+// if each second brings some bytes.
+func TestSlowResponse(t *testing.T) {
+	for perSecond, want := range map[int]error{1: errStalled, stallBytes / 2: nil} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, giveUp := context.WithCancelCause(t.Context())
+			defer giveUp(nil)
+			begin := time.Now()
+			r := response{&http.Response{Body: &slowBody{ctx, perSecond}}, ctx, giveUp, 5 * time.Second}
+			if _, err := r.read(make([]byte, 10*stallBytes)); !errors.Is(err, want) || want == nil && err != nil {
+				t.Errorf("%d bytes a second: error %v, want %v", perSecond, err, want)
+			}
+			if took := time.Since(begin); want != nil && took > 6*time.Second {
+				t.Errorf("given up after %v, want 6 s at most", took)
+			}
+		})
+	}
+}
+
+// slowBody is a body that sends some bytes each second until its context ends.
+type slowBody struct {
+	ctx       context.Context
+	perSecond int
+}
+
+func (b *slowBody) Read(dst []byte) (int, error) {
+	time.Sleep(time.Second)
+	return min(b.perSecond, len(dst)), b.ctx.Err()
+}
+
+func (*slowBody) Close() error { return nil }
+
+// The wait before another try is at least as long as the source asks for, and ends with
+// the context.
+func TestWaitToRetry(t *testing.T) {
+	for _, tt := range []struct {
+		ends, takes time.Duration // the context and the wait
+		want        error
+	}{
+		{time.Minute, 7 * time.Second, nil},
+		{2 * time.Second, 2 * time.Second, context.DeadlineExceeded},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), tt.ends)
+			defer cancel()
+			begin := time.Now()
+			err := defaultPace.waitToRetry(ctx, 1, &temporaryError{errNoResponse, 7 * time.Second})
+			if took := time.Since(begin); !errors.Is(err, tt.want) || took != tt.takes {
+				t.Errorf("error %v after %v, want %v after %v", err, took, tt.want, tt.takes)
+			}
+		})
+	}
+}
+
 // A download that ends while its last piece is on the way is not complete.
 func TestDownloadEndsBeforeItsLastPiece(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
