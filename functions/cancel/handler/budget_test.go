@@ -69,6 +69,16 @@ func TestSweepFreesReservations(t *testing.T) {
 				return nil
 			}
 		}, 0},
+		{"RunComfy cancels the job, and a newer record is unreadable", func(w *world.World) {
+			w.RunComfy.Queue = time.Hour
+			w.Run(time.Minute)
+			if err := w.CancelElsewhere(w.Status("ads/talk").RequestID); err != nil {
+				t.Fatal(err)
+			}
+			w.Run(10 * time.Minute)
+			w.Spend(time.Second)
+			w.Bucket.Set(ledger.RecordKey("other", "20500103T000000Z-000000000000"), []byte("{"))
+		}, 0},
 		{"a file is deleted, and cancel cannot give the reservation back", func(w *world.World) {
 			w.RunComfy.Queue = time.Hour
 			w.Run(time.Minute)
