@@ -418,6 +418,25 @@ func TestSlowClaimIsReleased(t *testing.T) {
 	worldtest.WantCharges(t, w, 1)
 }
 
+// If S3 refuses to say whether a deleted file exists, the deletion is handled later.
+func TestDeletionWhileS3IsBusy(t *testing.T) {
+	w := worldtest.New(t)
+	clip, _ := worldtest.Media(t)
+	w.Drop("inbox/ads/talk.mp4", clip)
+	w.Pass(time.Minute)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
+	until := w.Now().Add(time.Minute)
+	w.Before = func(c world.Call) error {
+		if c.Function == "submit" && c.Service == "s3" && w.Now().Before(until) {
+			return world.Throttled
+		}
+		return nil
+	}
+	w.Delete("inbox/ads/talk.mp4")
+	worldtest.Rest(t, w)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Withdrawn, problem.FilesGone)
+}
+
 // An invocation without enough time for the POST makes no claim: if it died before the
 // release, the claim would look like a job that may have been charged.
 func TestLateJobIsNotClaimed(t *testing.T) {
