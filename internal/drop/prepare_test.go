@@ -379,6 +379,9 @@ func TestTroubleWithTheBucketIsAnError(t *testing.T) {
 		b := newInbox(t)
 		b.step(t, "talk.mp4")
 		b.step(t, "talk.wav")
+		for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "a.wav"), "x.job/v.mp4", "x.job/a.wav"} {
+			b.step(t, s)
+		}
 		f := b.only(t, "inbox/talk.wav")
 		trouble := os.ErrDeadlineExceeded
 		b.Before = func(o, _ string) error {
@@ -390,6 +393,111 @@ func TestTroubleWithTheBucketIsAnError(t *testing.T) {
 		if _, problems, err := b.Prepare(t.Context(), f.Job); !errors.Is(err, trouble) || problems != nil {
 			t.Errorf("%s fails: problems %v, error %v; want %v", op, problems, err, trouble)
 		}
+		if found, err := b.Find(t.Context(), drop.SubjectOf("x")); !errors.Is(err, trouble) {
+			t.Errorf("%s fails: the bundle is %+v, error %v; want %v", op, found, err, trouble)
+		}
+	}
+}
+
+// S3 refuses to return a file that every match of a wildcard uses. The matches wait for
+// it, and are not withdrawn.
+func TestRefusedFileOfAWildcard(t *testing.T) {
+	b := newInbox(t)
+	for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/a.wav"} {
+		b.step(t, s)
+	}
+	b.Before = func(op, key string) error {
+		if op == "HeadObject" && key == "inbox/x.job/v.mp4" {
+			return s3test.Error(400, "BadRequest")
+		}
+		return nil
+	}
+	for _, name := range []string{"x", "x/a"} {
+		found, err := b.Find(t.Context(), drop.SubjectOf(name))
+		if err != nil || found[0].State != ledger.Held || found[0].Order == "" {
+			t.Errorf("%s: %+v, %v; want it held, with an order", name, found, err)
+		}
+	}
+}
+
+// A pair has the name of a bundle with a wildcard: no match starts a job, whatever leads
+// to it.
+func TestMatchOfAContestedBundle(t *testing.T) {
+	b := newInbox(t)
+	for _, s := range []string{reactJob("x.job/job.json", "v.mp4", "*.wav"), "x.job/v.mp4", "x.job/a.wav", "x.mp4"} {
+		b.step(t, s)
+	}
+	found, err := b.Find(t.Context(), drop.SubjectOf("x/a"))
+	if err != nil || len(found) != 1 || found[0].State != ledger.Rejected || found[0].Job != nil {
+		t.Errorf("%+v, %v; want one finding, rejected", found, err)
+	}
+}
+
+// A name is held only if every problem resolves without the person.
+func TestStateOf(t *testing.T) {
+	held, rejected := problem.Problem{Code: problem.MediaForbidden}, problem.Problem{Code: problem.TooLong}
+	for _, tt := range []struct {
+		problems []problem.Problem
+		want     ledger.State
+	}{
+		{[]problem.Problem{held, held}, ledger.Held},
+		{[]problem.Problem{held, rejected}, ledger.Rejected},
+		{[]problem.Problem{rejected, held}, ledger.Rejected},
+	} {
+		if got := drop.StateOf(tt.problems); got != tt.want {
+			t.Errorf("%v: %s, want %s", tt.problems, got, tt.want)
+		}
+	}
+}
+
+// MaxJobsPerDrop is 2. Jobs beyond it wait for a higher limit, unless they wait for files.
+func TestJobsBeyondTheLimit(t *testing.T) {
+	tests := []struct {
+		name         string
+		do           []string
+		held, beyond int // jobs that the limit holds; subjects that wait for a higher limit
+	}{
+		{"as many tagged audios as the limit", []string{"talk.a.wav", "talk.b.wav", "talk.mp4"}, 0, 0},
+		{"the audio of the video, and as many tagged ones as the limit", []string{"talk.wav", "talk.a.wav", "talk.b.wav", "talk.mp4"}, 1, 1},
+		{"a tagged audio more", []string{"talk.a.wav", "talk.b.wav", "talk.c.wav", "talk.mp4"}, 1, 1},
+		{"tagged audios without a video", []string{"talk.a.wav", "talk.b.wav", "talk.c.wav", "talk.mp4", "- talk.mp4"}, 0, 0},
+		{"tagged audios that now use the video of a shorter name", []string{"talk.mp4", "talk.v2.a.wav", "talk.v2.b.wav", "talk.v2.c.wav", "talk.v2.mp4", "- talk.v2.mp4"}, 1, 1},
+		{"as many matches of a wildcard as the limit", []string{"x.job/v.mp4", "x.job/a.wav", "x.job/b.wav", reactJob("x.job/job.json", "v.mp4", "*.wav")}, 0, 0},
+		{"a match more", []string{"x.job/v.mp4", "x.job/a.wav", "x.job/b.wav", "x.job/c.wav", reactJob("x.job/job.json", "v.mp4", "*.wav")}, 1, 1},
+		{"matches that wait for the video", []string{"x.job/a.wav", "x.job/b.wav", "x.job/c.wav", reactJob("x.job/job.json", "v.mp4", "*.wav")}, 0, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newInbox(t)
+			b.MaxJobsPerDrop = 2
+			var key string
+			for _, s := range tt.do {
+				key = b.step(t, s)
+			}
+			subjects, err := b.Touched(t.Context(), drop.ParseKey(key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			held, beyond := 0, 0
+			for i := 0; i < len(subjects); i++ {
+				if subjects[i].TooMany() {
+					beyond++
+				}
+				found, err := b.Find(t.Context(), subjects[i])
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range found {
+					if f.State == ledger.Held {
+						held++
+					}
+					subjects = append(subjects, f.Matches...)
+				}
+			}
+			if held != tt.held || beyond != tt.beyond {
+				t.Errorf("%d jobs are held, %d wait for a higher limit; want %d and %d", held, beyond, tt.held, tt.beyond)
+			}
+		})
 	}
 }
 

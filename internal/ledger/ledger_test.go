@@ -368,6 +368,10 @@ func TestMoreNamesThanAPage(t *testing.T) {
 	if takes, err := s.Written(t.Context(), "", time.Time{}); len(takes) != many || err != nil {
 		t.Errorf("%d takes, %v; want %d", len(takes), err, many)
 	}
+	b.Before = func(string, string) error { return s3test.Error(http.StatusServiceUnavailable, "SlowDown") }
+	if takes, err := s.Written(t.Context(), "", time.Time{}); err == nil {
+		t.Errorf("the listing fails: %d takes, and no error", len(takes))
+	}
 }
 
 // NamesBelow returns the names after a given one. It compares names, not keys: take-2 comes
@@ -423,6 +427,23 @@ func TestStatusOfATake(t *testing.T) {
 	}}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(ledger.Posted{})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestVerdictOfATakeIsTheWorst(t *testing.T) {
+	states := []ledger.VerdictState{ledger.VerdictOK, ledger.VerdictUnchecked, ledger.VerdictDoubtful} // best first
+	for i, better := range states {
+		for _, worse := range states[i:] {
+			for _, pair := range [][]ledger.VerdictState{{better, worse}, {worse, better}} {
+				var rec ledger.Record
+				for _, state := range pair {
+					rec.Outputs = append(rec.Outputs, ledger.Output{Verdict: &ledger.Verdict{State: state}})
+				}
+				if got := newStore(&s3test.Bucket{}).TakeStatus(rec).Verdict; got != worse {
+					t.Errorf("%s: the verdict is %s, want %s", pair, got, worse)
+				}
+			}
+		}
 	}
 }
 

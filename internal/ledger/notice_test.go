@@ -172,6 +172,12 @@ func TestNoticesOfTakes(t *testing.T) {
 			post(t, n, end(t, n, take, ledger.Failed))
 			post(t, n, end(t, n, take, ledger.Succeeded))
 		}, []string{"failed " + take + key, "succeeded " + take + key}},
+		{"a failed take that a redrive archives before the notice is sent", func(t *testing.T, n *notified) {
+			failed := end(t, n, take, ledger.Failed)
+			end(t, n, take, ledger.Succeeded)
+			post(t, n, failed)
+			post(t, n, read(t, n))
+		}, []string{"failed " + take + key, "succeeded " + take + key}},
 		{"an older take", func(t *testing.T, n *notified) {
 			post(t, n, claim(t, n.Store, "n", newer))
 			post(t, n, end(t, n, take, ledger.Succeeded))
