@@ -80,6 +80,29 @@ func TestPaidJobOfADividedChange(t *testing.T) {
 	}
 }
 
+// If SQS accepts no message for a while, every job of a divided change still runs once.
+func TestDividedChangeWhileSQSIsBusy(t *testing.T) {
+	for _, many := range manyJobs {
+		t.Run(many.name, func(t *testing.T) {
+			w := worldtest.New(t)
+			refused := 0
+			w.Before = func(c world.Call) error {
+				if c.Op == "SendMessage" && w.Now().Before(world.Begin.Add(time.Minute)) {
+					refused++
+					return world.Throttled
+				}
+				return nil
+			}
+			many.drop(t, w)
+			worldtest.Rest(t, w)
+			if refused == 0 {
+				t.Error("SQS refused no message")
+			}
+			worldtest.WantCharges(t, w, 12)
+		})
+	}
+}
+
 // Every job of a divided change runs once, even if submit dies, or if messages are lost,
 // repeated or out of order.
 func TestDividedChange(t *testing.T) {
