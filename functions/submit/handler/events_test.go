@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
+
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -127,4 +129,20 @@ func TestTwoTakesUnderWay(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An event of another bucket does nothing, even if this bucket has a file of that key.
+func TestEventOfAnotherBucket(t *testing.T) {
+	w := worldtest.New(t)
+	clip, voice := worldtest.Media(t)
+	w.Put("inbox/ads/talk.mp4", clip)
+	w.Put("inbox/ads/talk.wav", voice)
+	failed, err := w.Submit(events.SQSMessage{
+		MessageId: "1", EventSource: "aws:sqs", Body: `{"detail-type": "Object Created", "detail": {"bucket": {"name": "other"}, "object": {"key": "inbox/ads/talk.wav"}}}`,
+	})
+	if err != nil || len(failed) > 0 {
+		t.Errorf("failed messages %v, %v; want none", failed, err)
+	}
+	worldtest.Rest(t, w)
+	worldtest.WantCharges(t, w, 0)
 }

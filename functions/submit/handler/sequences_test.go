@@ -14,6 +14,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/workflow"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
 )
@@ -169,6 +170,19 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 			_, voice := worldtest.Media(t)
 			w.Drop("inbox/ads/talk.wav", voice)
 			w.Run(30 * time.Second) // long before the sweep
+		}},
+		{"by a later delivery, if Step Functions fails at the first", func(w *world.World) {
+			_, voice := worldtest.Media(t)
+			old, first := workflow.ExecutionName("ads/talk", w.Takes("ads/talk")[0].Take), 0
+			w.Before = func(c world.Call) error {
+				if c.Op == "StartExecution" && strings.HasSuffix(c.Key, old) && (first == 0 || first == c.Invocation) {
+					first = c.Invocation
+					return world.Throttled
+				}
+				return nil
+			}
+			w.Drop("inbox/ads/talk.wav", voice)
+			w.Run(40 * time.Second) // before the sweep
 		}},
 		{"by the hourly sweep", func(w *world.World) { w.Pass(time.Hour) }},
 	}
