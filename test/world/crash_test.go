@@ -178,6 +178,9 @@ func TestCrashAtEveryPointOfAStop(t *testing.T) {
 // it frees the take's place in the book. At the end, the book has the take if its job is
 // charged, and otherwise only if its state is unknown.
 func TestCrashAtEveryPointWithCaps(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector; TestCrashAtEveryPointOfAJob remains")
+	}
 	for _, cancelled := range []bool{false, true} {
 		scenario := func(t *testing.T, w *world.World) {
 			w.Batch = 10

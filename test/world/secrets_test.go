@@ -89,6 +89,9 @@ func talkative(call runcomfytest.Call) []runcomfytest.Fault {
 // RunComfy returns and whatever people do. The secrets are the token, the query of a
 // presigned URL, and the query of an https URL in a job.json.
 func TestNoSecretLeaves(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector")
+	}
 	logs := logged(t)
 	searched := 0
 	scenario := func(call runcomfytest.Call, fault runcomfytest.Fault, lasts time.Duration, act func(w *world.World)) {
