@@ -170,7 +170,7 @@ func TestDoctor(t *testing.T) {
 		change      func(schema map[string]any) // of react-1's input, as RunComfy publishes it
 		withdrawn   string                      // model that RunComfy does not have
 		undescribed string                      // model whose input RunComfy does not describe
-		secrets     string                      // address of Secrets Manager, if not that of the stack
+		secrets     string                      // if set, another address for Secrets Manager
 		args        string
 		noKeys      bool
 		want        string // the lines that do not begin with ok; empty: all is well

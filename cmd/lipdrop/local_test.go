@@ -203,7 +203,7 @@ func copyInto(t *testing.T, folder, sample, name string) []byte {
 	return body
 }
 
-// objectOf returns the content of an object, or nil if there is none.
+// objectOf returns the content of an object, or nil if the object does not exist.
 func objectOf(ctx context.Context, d *client.Client, key string) ([]byte, error) {
 	out, err := d.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(local.Bucket), Key: &key})
 	if _, absent := errors.AsType[*types.NoSuchKey](err); absent {

@@ -57,11 +57,7 @@ func TestSweepFreesReservations(t *testing.T) {
 			}
 		}, 0},
 		{"RunComfy cancels the job, and the sweep cannot list executions", func(w *world.World) {
-			w.RunComfy.Queue = time.Hour
-			w.Run(time.Minute)
-			if err := w.CancelElsewhere(w.Status("ads/talk").RequestID); err != nil {
-				t.Fatal(err)
-			}
+			cancelElsewhere(t, w)
 			w.Before = func(c world.Call) error {
 				if c.Op == "ListExecutions" {
 					return world.ErrThrottledStates
@@ -70,11 +66,7 @@ func TestSweepFreesReservations(t *testing.T) {
 			}
 		}, 0},
 		{"RunComfy cancels the job, and a newer record is unreadable", func(w *world.World) {
-			w.RunComfy.Queue = time.Hour
-			w.Run(time.Minute)
-			if err := w.CancelElsewhere(w.Status("ads/talk").RequestID); err != nil {
-				t.Fatal(err)
-			}
+			cancelElsewhere(t, w)
 			w.Run(10 * time.Minute)
 			w.Spend(time.Second)
 			w.Bucket.Set(ledger.RecordKey("other", "20500103T000000Z-000000000000"), []byte("{"))
@@ -197,5 +189,15 @@ func TestBalanceIsLogged(t *testing.T) {
 		if n := bytes.Count(log.Bytes(), []byte(`"msg":"balance","balance_usd":4.5}`)); n != want {
 			t.Errorf("with MinBalanceUsd %v the balance is logged %d times in three hours, want %d", limit, n, want)
 		}
+	}
+}
+
+// cancelElsewhere cancels the job of ads/talk at RunComfy, as another program may do.
+func cancelElsewhere(t *testing.T, w *world.World) {
+	t.Helper()
+	w.RunComfy.Queue = time.Hour
+	w.Run(time.Minute)
+	if err := w.CancelElsewhere(w.Status("ads/talk").RequestID); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -294,18 +294,24 @@ func TestDeletionOfAVideoOfTwoJobs(t *testing.T) {
 	worldtest.WantStatus(t, w, "talk.fr", ledger.Cancelled, problem.CancelledByDeletion)
 }
 
-// RunComfy responds slowly while cancel handles a batch of deletions. Cancel returns the
-// rest of the batch before Lambda ends the function.
-func TestBatchOfDeletionsWhileRunComfyIsSlow(t *testing.T) {
-	const jobs = 10
-	w := worldtest.New(t)
-	w.Batch, w.RunComfy.Queue = 10, 3*time.Hour
+// queueBatch drops pairs, whose jobs wait in RunComfy's queue. Deletions come in one batch.
+func queueBatch(t *testing.T, w *world.World, jobs int) {
+	t.Helper()
+	w.Batch, w.RunComfy.Queue = jobs, 3*time.Hour
 	clip, voice := worldtest.Media(t)
 	for i := range jobs {
 		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
 		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
 	}
 	w.Run(2 * time.Minute)
+}
+
+// RunComfy responds slowly while cancel handles a batch of deletions. Cancel returns the
+// rest of the batch before Lambda ends the function.
+func TestBatchOfDeletionsWhileRunComfyIsSlow(t *testing.T) {
+	const jobs = 10
+	w := worldtest.New(t)
+	queueBatch(t, w, jobs)
 	w.TimedOut = func(c world.Call) {
 		if c.Function == "cancel" {
 			t.Errorf("timed out: %v", c)
@@ -355,13 +361,7 @@ func TestJobSucceedsDuringADeletion(t *testing.T) {
 func TestBatchOfDeletionsWhileRunComfyIsSilent(t *testing.T) {
 	const jobs = 10
 	w := worldtest.New(t)
-	w.Batch, w.RunComfy.Queue = 10, 3*time.Hour
-	clip, voice := worldtest.Media(t)
-	for i := range jobs {
-		w.Drop(fmt.Sprintf("inbox/ads/%d.mp4", i), clip)
-		w.Drop(fmt.Sprintf("inbox/ads/%d.wav", i), voice)
-	}
-	w.Run(2 * time.Minute)
+	queueBatch(t, w, jobs)
 	timedOut := false
 	w.TimedOut = func(c world.Call) { timedOut = timedOut || c.Function == "cancel" }
 	count := worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "silence"), 2*runcomfy.Timeout)

@@ -185,7 +185,7 @@ func reservationDay(rec ledger.Record) string {
 }
 
 // sweepBudget frees the reservations of takes that RunComfy does not charge, and those in
-// the book of another day than that of the take's claim. Submit or cancel may have died
+// the book of a day other than the day of the take's claim. Submit or cancel may have died
 // before freeing them, and archive frees none. Days is what recoverTakes returns.
 func (h *Handler) sweepBudget(ctx context.Context, days map[string]string) error {
 	var errs []error

@@ -214,15 +214,7 @@ func TestPaidTakeIsRecovered(t *testing.T) {
 // called again.
 func TestInterruptedClaimIsSettledByTheSweep(t *testing.T) {
 	w := worldtest.New(t)
-	w.Before = func(c world.Call) error {
-		if c.Service == "runcomfy" && c.Op == "submit" {
-			w.Before = nil
-			panic(world.Crash{})
-		}
-		return nil
-	}
-	dropOnce(t, w)
-	w.Run(30 * time.Second)
+	dieDuringSubmit(t, w)
 	w.Before = func(c world.Call) error {
 		if c.Function == "submit" {
 			return world.ErrLambda

@@ -258,10 +258,9 @@ func TestExecutionIsStartedAfterAFileIsDeleted(t *testing.T) {
 	worldtest.WantArchived(t, w)
 }
 
-// A redelivered message ends the take that an earlier invocation left in submitting, even
-// if the batch has another message about the same name.
-func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
-	w := worldtest.New(t)
+// dieDuringSubmit drops a pair. The invocation dies after its claim, before the POST.
+func dieDuringSubmit(t *testing.T, w *world.World) {
+	t.Helper()
 	w.Before = func(c world.Call) error {
 		if c.Service == "runcomfy" && c.Op == "submit" {
 			w.Before = nil
@@ -271,6 +270,13 @@ func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 	}
 	dropOnce(t, w)
 	w.Run(30 * time.Second)
+}
+
+// A redelivered message ends the take that an earlier invocation left in submitting, even
+// if the batch has another message about the same name.
+func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
+	w := worldtest.New(t)
+	dieDuringSubmit(t, w)
 	_, voice := worldtest.Media(t)
 	w.Put("inbox/ads/talk.wav", voice) // the files now form a newer take, so an assessment does not find the older one
 	again := world.Message("inbox/ads/talk.wav")
@@ -288,15 +294,7 @@ func TestInterruptedTakeIsEndedInABatch(t *testing.T) {
 // deleted since its invocation died.
 func TestInterruptedTakeOfADeletedFile(t *testing.T) {
 	w := worldtest.New(t)
-	w.Before = func(c world.Call) error {
-		if c.Service == "runcomfy" && c.Op == "submit" {
-			w.Before = nil
-			panic(world.Crash{})
-		}
-		return nil
-	}
-	dropOnce(t, w)
-	w.Run(30 * time.Second)
+	dieDuringSubmit(t, w)
 	w.Bucket.Remove("inbox/ads/talk.wav") // without an event
 	w.Pass(20 * time.Minute)              // the message is delivered again, before the hourly sweep
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)

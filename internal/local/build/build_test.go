@@ -136,7 +136,7 @@ func TestInterruptedWhileAnotherBuilds(t *testing.T) {
 
 func TestFunctions(t *testing.T) {
 	src, _ := checkout(t)
-	write(t, src.Root, ".git/config", "git refuses this repository, as it refuses that of another user")
+	write(t, src.Root, ".git/config", "no valid configuration, so git refuses the repository")
 	t.Setenv("GOENV", "off") // Go's own file of settings may have -buildvcs=false, so that go does not call git
 	t.Setenv("GOFLAGS", "")
 	t.Setenv("GOOS", "plan9") // must be ignored, because the functions run on this machine
