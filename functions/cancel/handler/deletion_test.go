@@ -144,33 +144,49 @@ func TestRequestFailsDuringADeletion(t *testing.T) {
 	}
 }
 
-// The same for the deletion of a file whose job was redriven.
+// The same for the deletion of a file whose job was redriven. The take stays failed, but it
+// is not charged and leaves its place in the cap of the day. Poll may see that the job is
+// cancelled before the queue delivers the deletion again.
 func TestRequestFailsDuringADeletionAfterARedrive(t *testing.T) {
-	for nth, failed := 1, true; failed; nth++ {
-		w := worldtest.New(t)
-		w.RunComfy.Queue = 5 * time.Hour
-		worldtest.DropPair(t, w)
-		w.Run(time.Minute)
-		take := w.Status("ads/talk").Take
-		worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "unknown outcome"), 30*time.Minute)
-		w.Stop("ads/talk", take)
-		w.Run(20 * time.Minute)
-		w.RunComfy.Fault = nil
-		if err := w.Redrive("ads/talk", take); err != nil {
-			t.Fatal(err)
-		}
-		w.Run(time.Minute)
-		hit := failOnce(w, nth)
-		w.Delete("inbox/ads/talk.wav")
-		w.Run(15 * time.Minute)
-		rec, _ := w.Record("ads/talk", take)
-		x, _ := w.Execution("ads/talk", take)
-		if len(w.RunComfy.Cancelled()) != 1 || rec.Code != problem.ExecutionStopped || !rec.NotCharged || x.Status != states.Aborted {
-			t.Errorf("request %d fails: %d jobs are cancelled, the record is %s %s, not charged: %t, the execution is %s",
-				nth, len(w.RunComfy.Cancelled()), rec.State, rec.Code, rec.NotCharged, x.Status)
-		}
-		if failed = *hit; !failed && nth < 5 {
-			t.Errorf("only %d requests failed", nth-1)
+	for _, pollSees := range []bool{false, true} {
+		for nth, failed := 1, true; failed; nth++ {
+			w := worldtest.New(t)
+			w.Caps = budget.Caps{Jobs: 5}
+			w.RunComfy.Queue = 5 * time.Hour
+			worldtest.DropPair(t, w)
+			w.Run(time.Minute)
+			take := w.Status("ads/talk").Take
+			worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "unknown outcome"), 30*time.Minute)
+			w.Stop("ads/talk", take)
+			w.Run(20 * time.Minute)
+			w.RunComfy.Fault = nil
+			if err := w.Redrive("ads/talk", take); err != nil {
+				t.Fatal(err)
+			}
+			w.Run(time.Minute)
+			hit, before := failOnce(w, nth), w.Before
+			w.Before = func(c world.Call) error {
+				if pollSees && c.Function == "poll" {
+					return nil
+				}
+				return before(c)
+			}
+			w.Delete("inbox/ads/talk.wav")
+			w.Run(15 * time.Minute)
+			rec, _ := w.Record("ads/talk", take)
+			x, _ := w.Execution("ads/talk", take)
+			ended := x.Status == states.Aborted || pollSees && x.Status == states.Failed
+			if len(w.RunComfy.Cancelled()) != 1 || !ended || !rec.NotCharged || !strings.HasSuffix(rec.Reason, "RunComfy cancelled the job before it started") {
+				t.Errorf("request %d fails, poll sees the cancellation: %t: %d jobs are cancelled, the record is %s %s (%s), not charged: %t, the execution is %s",
+					nth, pollSees, len(w.RunComfy.Cancelled()), rec.State, rec.Code, rec.Reason, rec.NotCharged, x.Status)
+			}
+			w.Pass(time.Hour) // the sweep frees what cancel could not
+			if n := len(takesOf(t, w, budget.Day(world.Begin))); n > 0 {
+				t.Errorf("request %d fails, poll sees the cancellation: %t: %d takes have a place in the cap, want none", nth, pollSees, n)
+			}
+			if failed = *hit; !failed && nth < 5 {
+				t.Errorf("only %d requests failed", nth-1)
+			}
 		}
 	}
 }

@@ -85,17 +85,15 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 // failedAgain reports whether the end of a redriven execution replaces the reason of a
 // take that has failed before: it is later, and has another code, was caused by a person,
 // or leaves a job in RunComfy's queue. Nothing replaces a failure that RunComfy reported:
-// archive or cancel has recorded it, and RunComfy may no longer know the job. If the
-// execution ended because RunComfy reports the job as cancelled, the reason of the earlier
-// failure stays.
+// archive or cancel has recorded it, and RunComfy may no longer know the job. Nothing
+// replaces the reason of a take either whose job is known to be cancelled.
 func failedAgain(rec ledger.Record, exec *sfn.DescribeExecutionOutput, code problem.Code) bool {
-	reported := code == problem.JobFailed || rec.Code == problem.JobFailed || workflow.CodeOf(aws.ToString(exec.Error)) == problem.JobCancelled
-	if rec.State != ledger.Failed || reported || !aws.ToTime(exec.StopDate).After(rec.Times.Ended) {
+	final := code == problem.JobFailed || rec.Code == problem.JobFailed || rec.NotCharged
+	if rec.State != ledger.Failed || final || !aws.ToTime(exec.StopDate).After(rec.Times.Ended) {
 		return false
 	}
 	stopped := exec.Status == types.ExecutionStatusAborted && aws.ToString(exec.Error) != deletedError
-	queued := code == problem.QueuedTooLong && !rec.NotCharged // the first failure did not cancel the job
-	return code != rec.Code || stopped || queued
+	return code != rec.Code || stopped || code == problem.QueuedTooLong
 }
 
 // endOf returns the code and the reason of an execution that did not succeed.
