@@ -123,6 +123,7 @@ func TestUnprintableKeys(t *testing.T) {
 		{"line and paragraph separators", "ads/a\u2028b\u2029.mp4", `the path ads/a\u2028b\u2029.mp4 has characters that cannot be seen or typed: U+2028 and U+2029`},
 		{"an override of the direction", "ads/a\u202egpj.mp4", `the path ads/a\u202egpj.mp4 has characters that cannot be seen or typed: U+202E`},
 		{"an isolate", "ads/\u2066a\u2069.wav", `the path ads/\u2066a\u2069.wav has characters that cannot be seen or typed: U+2066 and U+2069`},
+		{"a noncharacter", "ads/a\uffff.wav", `the path ads/a\uffff.wav has characters that cannot be seen or typed: U+FFFF`},
 		{"a folder", "a\x00b/talk.mp4", `the path a\x00b/talk.mp4 has characters that cannot be seen or typed: U+0000`},
 		{"a file of a bundle", "x.job/\x01.wav", `the path x.job/\x01.wav has characters that cannot be seen or typed: U+0001`},
 		{"a preset in such a folder", "a\x7fb/preset.json", `the path a\x7fb/preset.json has characters that cannot be seen or typed: U+007F`},

@@ -128,7 +128,7 @@ func Codes() []Info {
 		{StrayManifest, "rejected", "A job.json counts only directly in a folder whose name ends in .job.", "Put it with its files into such a folder, for example cafe.job."},
 		{NameTooLong, "rejected", "A key made from the name would be longer than the 1,024 bytes that S3 allows.", "Shorten the name of the file or of its folders."},
 		{RelativePath, "rejected", "A part of the file's key is . or .., which programs resolve to another path.", "Upload it under a name without such a part."},
-		{UnprintableName, "rejected", "The file's key has control characters, line separators or characters that change the direction of text.", "Rename the file without them, upload it again, and delete the old one."},
+		{UnprintableName, "rejected", "The file's key has control characters, line separators, noncharacters or characters that change the direction of text.", "Rename the file without them, upload it again, and delete the old one."},
 		{Crowded, "rejected", "Finding the files that belong to the name takes more listings of the bucket than one drop may make.", "Use a name with fewer dots, in fewer folders, and not beside thousands of files whose names begin the same. Then upload the files again."},
 		{InvalidJSON, "rejected", "A job.json or preset.json is not JSON, or does not have the right form.", fixJSON},
 		{InvalidPreset, "rejected", "The preset.json that applies to the pair is wrong.", "Fix the preset, then upload a file of the pair again."},

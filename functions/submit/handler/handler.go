@@ -268,7 +268,7 @@ type batch struct {
 	again    bool                 // an earlier delivery of one of the messages was not finished
 	newest   time.Time            // the time of the newest change
 	uploads  map[string]time.Time // the time of the newest upload of each key
-	events   map[string]time.Time // those uploads whose events are in the batch
+	events   map[string]time.Time // those uploads of files of jobs whose events are in the batch
 	assessed map[assessmentKey]*assessment
 	sent     map[assessmentKey]bool // those for which a message was sent
 }
@@ -305,7 +305,7 @@ func newBatch(messages []message) *batch {
 				continue
 			}
 			b.uploads[c.Key] = latest(b.uploads[c.Key], c.Time)
-			if c.Subjects == nil {
+			if c.Subjects == nil && drop.ParseKey(c.Key).Stem != "" {
 				b.events[c.Key] = latest(b.events[c.Key], c.Time)
 			}
 		}

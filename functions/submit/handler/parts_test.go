@@ -283,17 +283,22 @@ func TestMessagesOfSubmitAreParsedStrictly(t *testing.T) {
 }
 
 // With the longest names, a message has at most 256 KiB, which AWS and its emulators accept.
+// The names of other files of the batch, which JSON makes six times as long, do not count.
 func TestMessagesFitTheQueue(t *testing.T) {
 	w := worldtest.New(t)
 	w.Settings.MaxJobsPerDrop = 1000
 	w.Restart()
-	stem := "inbox/" + strings.Repeat(`"/`, 300) + strings.Repeat(`\`, 350)
+	stem := "inbox/" + strings.Repeat(`&/`, 300) + strings.Repeat(`&`, 350)
 	for i := range 1000 {
-		w.Put(fmt.Sprintf(`%s.%s%04d.wav`, stem, strings.Repeat(`"`, 50), i), nil)
+		w.Put(fmt.Sprintf(`%s.%s%04d.wav`, stem, strings.Repeat(`&`, 50), i), nil)
 	}
 	clip, _ := worldtest.Media(t)
 	w.Put(stem+".mp4", clip)
-	if failed, err := w.Submit(world.Message(stem + ".mp4")); err != nil || len(failed) > 0 {
+	batch := []events.SQSMessage{world.Message(stem + ".mp4")}
+	for i := range 9 {
+		batch = append(batch, world.Message(fmt.Sprintf("inbox/%d%s.wav", i, strings.Repeat("\x01", 1000))))
+	}
+	if failed, err := w.Submit(batch...); err != nil || len(failed) > 0 {
 		t.Errorf("failed: %v, %v", failed, err)
 	}
 }
