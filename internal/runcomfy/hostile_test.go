@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
@@ -59,6 +61,32 @@ func TestResponsesThatQuoteTheToken(t *testing.T) {
 				t.Errorf("the error of Submit is %v; the job may have been accepted", submitErr)
 			}
 		})
+	}
+}
+
+// A response may open a connection in both directions, which has no end. Submit returns
+// before the server closes it.
+func TestASwitchOfProtocols(t *testing.T) {
+	open := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n")
+		<-open
+		_ = conn.Close()
+	}))
+	defer server.Close()
+	late := time.AfterFunc(5*time.Second, func() { close(open) })
+	_, err := (&runcomfy.Client{BaseURL: server.URL, Token: fixedToken}).Submit(t.Context(), "a/b", nil)
+	if !late.Stop() {
+		t.Fatal("Submit returned only after the server had closed the connection")
+	}
+	close(open)
+	if got := classOf(err); got != of(runcomfy.KindUnavailable) {
+		t.Errorf("%+v: %v", got, err)
 	}
 }
 

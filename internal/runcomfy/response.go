@@ -35,6 +35,10 @@ func readResponse(call call, res *http.Response, token string) (*response, error
 		HTTPStatus: res.StatusCode,
 		RetryAfter: retryAfter(res.Header),
 	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		failed.Message = "a switch to another protocol" // the client's timeout does not end such a body
+		return nil, failed
+	}
 	body, readErr := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	if len(body) > maxBody {
 		failed.Message = "the response is longer than 1 MiB"
