@@ -34,9 +34,9 @@ type Job struct {
 	// Ended says that the job has ended at RunComfy, successfully or not.
 	Ended bool `json:"ended"`
 
-	// Seen is what poll last wrote into the status: the job's state, followed by its position
-	// if the job is queued and the position is known, or "unreported" if RunComfy does not
-	// report the state. It is "" if the write failed.
+	// Seen is the state that poll last wrote into the status, followed by the position if the
+	// job is queued and the position is known. It is "" if the write failed, or if the status
+	// warns that the state is not known.
 	Seen string `json:"seen,omitempty"`
 
 	// QueuedAt is when a turn last found the job queued.

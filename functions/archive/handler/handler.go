@@ -6,6 +6,7 @@ package handler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"path"
@@ -52,16 +53,30 @@ func (e *timeOverError) Error() string { return "the function's time is over" }
 // Handle archives the outputs of a job that has ended. It returns errors of package
 // workflow and does not wrap them, because Step Functions recognizes them by their types.
 func (h *Handler) Handle(ctx context.Context, job workflow.Job) (workflow.Archived, error) {
+	limited := ctx
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, deadline.Add(-reserve), &timeOverError{deadline.Add(-reserve).Sub(h.Now())})
+		limited, cancel = context.WithDeadlineCause(ctx, deadline.Add(-reserve), &timeOverError{deadline.Add(-reserve).Sub(h.Now())})
 		defer cancel()
 	}
-	archived, err := h.archive(ctx, job)
+	archived, err := h.archive(limited, job)
 	if err != nil {
 		slog.ErrorContext(ctx, "not archived", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "err", err)
+		h.warn(ctx, job, err)
 	}
 	return archived, err
+}
+
+// warn writes a status that says why a take is not archived yet, because Step Functions may
+// call Handle for hours until it succeeds. It changes nothing if the take has ended.
+func (h *Handler) warn(ctx context.Context, job workflow.Job, cause error) {
+	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
+	if err == nil && !rec.State.Ended() {
+		err = h.Ledger.PostTake(ctx, rec, fmt.Sprintf("the outputs are not archived; the last try ended at %s: %v", workflow.Clock(h.clock()), cause))
+	}
+	if err != nil {
+		slog.WarnContext(ctx, "status not written", "name", job.Name, "take", job.Take, "err", err)
+	}
 }
 
 func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archived, error) {

@@ -213,6 +213,28 @@ func TestRedriveArchives(t *testing.T) {
 	}
 }
 
+// As long as archive fails and is called again, the status says why.
+func TestStatusWarnsWhileArchiveFails(t *testing.T) {
+	for call, name := range map[runcomfytest.Call]string{runcomfytest.CallResult: "not ready as 400005", runcomfytest.CallOutput: "404"} {
+		w := worldtest.New(t)
+		w.RunComfy.Form = runcomfytest.Right
+		worldtest.Faulty(w, call, worldtest.Fault(t, call, name), 3*time.Hour)
+		worldtest.DropPair(t, w)
+		for range 2 {
+			w.Run(time.Hour)
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Archiving, "")
+			if len(st.Warnings) != 1 || !strings.HasPrefix(st.Warnings[0], "the outputs are not archived; the last try ended at ") {
+				t.Errorf("%s: the status has the warnings %q, want one that says why the outputs are not archived", call, st.Warnings)
+			}
+		}
+		worldtest.Rest(t, w)
+		worldtest.WantArchived(t, w)
+		if st := w.Status("ads/talk"); len(st.Warnings) > 0 {
+			t.Errorf("%s: after the end the status has the warnings %q, want none", call, st.Warnings)
+		}
+	}
+}
+
 // If a redriven execution fails for another reason, the status has the new reason.
 func TestRedriveFailsAnew(t *testing.T) {
 	w := worldtest.New(t)

@@ -46,9 +46,6 @@ func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job,
 	}
 }
 
-// unreported is Job.Seen while the status warns that RunComfy does not report the job's state.
-const unreported = "unreported"
-
 // ask asks RunComfy once, and updates the job, its record and its status. It reports
 // whether the job may end soon.
 func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err error) {
@@ -58,12 +55,7 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 	if err != nil {
 		end := job.Unanswered(err, now, limits)
 		slog.WarnContext(ctx, "state not known", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "troubles", job.Troubles, "err", err)
-		if job.Seen != unreported {
-			job.Seen = ""
-			if h.post(ctx, *job, fmt.Sprintf("RunComfy has not reported the state of the job since %s: %v; lipdrop keeps asking", workflow.Clock(job.TroubleSince), err)) {
-				job.Seen = unreported
-			}
-		}
+		h.warn(ctx, job, fmt.Sprintf("RunComfy has not reported the state of the job since %s: %v; lipdrop keeps asking", workflow.Clock(job.TroubleSince), err))
 		return false, end
 	}
 	nearEnd, err = job.Answered(status, now, limits)
@@ -75,13 +67,13 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 		seen = fmt.Sprintf("%s %d", state, *status.QueuePosition)
 	}
 	switch {
-	case state != "" && job.Seen != seen:
+	case state == "":
+		h.warn(ctx, job, fmt.Sprintf("RunComfy reports the state %q, which lipdrop does not know; lipdrop keeps asking", status.State))
+	case job.Seen != seen:
 		job.Seen = ""
 		if h.record(ctx, *job, state, status.QueuePosition, now) {
 			job.Seen = seen
 		}
-	case state == "" && job.Seen == unreported && h.post(ctx, *job): // without the warning
-		job.Seen = ""
 	}
 	return nearEnd, err
 }
@@ -139,15 +131,16 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 	return true
 }
 
-// post writes the status of a job from its record, with warnings that are not in
-// the record, and reports whether that succeeded.
-func (h *Handler) post(ctx context.Context, job workflow.Job, warnings ...string) bool {
+// warn writes the status of a job from its record, with a warning that is not in the record. It
+// does so at every turn, because other functions write the status without the warning. It
+// clears job.Seen, so that the next state is written without the warning.
+func (h *Handler) warn(ctx context.Context, job *workflow.Job, warning string) {
+	job.Seen = ""
 	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
 	if err == nil {
-		err = h.Ledger.PostTake(ctx, rec, warnings...)
+		err = h.Ledger.PostTake(ctx, rec, warning)
 	}
 	if err != nil {
 		slog.WarnContext(ctx, "status not written", "name", job.Name, "take", job.Take, "err", err)
 	}
-	return err == nil
 }

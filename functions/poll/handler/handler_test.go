@@ -13,11 +13,13 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/functions/poll/handler"
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/s3test"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
@@ -551,26 +553,27 @@ func TestRedriveCountsAnew(t *testing.T) {
 	}
 }
 
-// The warning that RunComfy does not respond ends with the first response, even if
-// the response has an unknown state.
-func TestWarningEndsWithAnUnknownState(t *testing.T) {
-	w := worldtest.New(t)
-	w.RunComfy.Run = time.Hour
-	worldtest.DropPair(t, w)
-	w.Run(11 * time.Second)
-	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 30*time.Second)
-	w.Run(5 * time.Second)
-	if st := w.Status("ads/talk"); len(st.Warnings) != 1 {
-		t.Fatalf("during the outage: warnings %q, want one", st.Warnings)
+// If poll does not learn the state of a job for hours, the status says why all the time,
+// although the hourly sweep writes the status too.
+func TestStatusWarnsForHours(t *testing.T) {
+	for name, want := range map[string]string{"503": "has not reported the state of the job since", "unknown word": `reports the state "warming_up", which lipdrop does not know`} {
+		w := worldtest.New(t)
+		w.RunComfy.Form = runcomfytest.Right
+		worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, name), 3*time.Hour)
+		worldtest.DropPair(t, w)
+		for _, wait := range []time.Duration{10 * time.Minute, 40 * time.Minute, time.Hour, time.Hour} {
+			w.Run(wait)
+			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
+			if len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], want) {
+				t.Errorf("%s: at %v the status has the warnings %q, want one: %q", name, w.Now(), st.Warnings, want)
+			}
+		}
+		worldtest.Rest(t, w)
+		worldtest.WantArchived(t, w)
+		if st := w.Status("ads/talk"); len(st.Warnings) > 0 {
+			t.Errorf("%s: after the end the status has the warnings %q, want none", name, st.Warnings)
+		}
 	}
-	w.Run(25 * time.Second)
-	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "unknown word"), 40*time.Minute)
-	w.Run(30 * time.Minute)
-	if st := w.Status("ads/talk"); len(st.Warnings) > 0 {
-		t.Errorf("after the outage: warnings %q, want none", st.Warnings)
-	}
-	worldtest.Rest(t, w)
-	worldtest.WantArchived(t, w)
 }
 
 // The status has the position in the queue that RunComfy named last. A turn that finds
@@ -751,11 +754,11 @@ func TestJitter(t *testing.T) {
 			API: &runcomfy.Client{Token: token{}, HTTPClient: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 				return nil, io.ErrUnexpectedEOF
 			})}},
+			Ledger:     &ledger.Store{Bucket: &bucket.Bucket{S3: &s3test.Bucket{}, Name: "b"}},
 			QueueLimit: time.Hour, RunLimit: time.Hour,
 			Now: func() time.Time { return world.Begin }, Jitter: func() float64 { return jitter },
 		}
-		// The status already has the warning, so poll needs no ledger.
-		job, err := h.Handle(t.Context(), workflow.Turn{Job: workflow.Job{RequestID: "r", Seen: "unreported", SubmittedAt: world.Begin, Troubles: 4}})
+		job, err := h.Handle(t.Context(), workflow.Turn{Job: workflow.Job{RequestID: "r", SubmittedAt: world.Begin, Troubles: 4}})
 		if err != nil || job.WaitSeconds != want {
 			t.Errorf("jitter %g: a wait of %d s, error %v; want %d s", jitter, job.WaitSeconds, err, want)
 		}
