@@ -1,7 +1,6 @@
-package main
+package archive_test
 
 import (
-	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -14,28 +13,31 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lipdrop/lipdrop/internal/local/certs"
 )
+
+const mib = 1 << 20
 
 // A source is one way in which a server serves files.
 type source struct {
 	name   string
-	about  string
 	rate   int64         // bytes per second of one connection; 0: no limit
 	delay  time.Duration // before each response
 	ranges bool
 }
 
 var sources = []source{
-	{name: "limited", about: "20 MB/s per connection", rate: 20 * mib, ranges: true},
-	{name: "unlimited", about: "no limit", ranges: true},
-	{name: "distant", about: "50 ms before each response", delay: 50 * time.Millisecond, ranges: true},
-	{name: "streamed", about: "no ranges"},
+	{name: "limited", rate: 20 * mib, ranges: true},
+	{name: "unlimited", ranges: true},
+	{name: "distant", delay: 50 * time.Millisecond, ranges: true},
+	{name: "streamed"},
 }
 
 // serveSources serves every source over TLS at a port of its own, and writes their
 // addresses to standard output. It ends when it is killed.
-func serveSources(_ context.Context, args []string) error {
-	cert, err := tls.LoadX509KeyPair(args[0], args[1])
+func serveSources(files certs.Files) error {
+	cert, err := tls.LoadX509KeyPair(files.CA, files.Key)
 	if err != nil {
 		return err
 	}
