@@ -173,8 +173,8 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	}
 	c = as("archive")
 	d.archive = &archive.Handler{
-		MaxOutputs: 100,
-		Ledger:     c.ledger, API: c.api, Now: time.Now, Sleep: pass,
+		MaxOutputs: 100, Catalog: models,
+		Ledger: c.ledger, API: c.api, Now: time.Now, Sleep: pass,
 		Copier: &transfer.Copier{S3: competitor{c.s3, d}, Bucket: d.bucket, Origins: list, MaxBytes: 1 << 30},
 	}
 	c = as("cancel")

@@ -242,7 +242,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	}
 	w.archive.start = func() *archive.Handler {
 		return &archive.Handler{
-			Ledger: records, API: api(), Copier: (*copier)(w), MaxOutputs: w.MaxOutputs, Now: w.Now, Sleep: w.sleep,
+			Ledger: records, API: api(), Copier: (*copier)(w), Catalog: models, MaxOutputs: w.MaxOutputs, Now: w.Now, Sleep: w.sleep,
 		}
 	}
 	w.cancel.start = func() *cancel.Handler {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -25,9 +26,10 @@ import (
 // Handler archives jobs. Each step detects what an earlier run has already done, so
 // Handle may be called again at any time.
 type Handler struct {
-	Ledger *ledger.Store
-	API    *runcomfy.Client
-	Copier Copier
+	Ledger  *ledger.Store
+	API     *runcomfy.Client
+	Copier  Copier
+	Catalog *catalog.Catalog
 
 	MaxOutputs int // the most outputs that one job may have
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -189,6 +190,21 @@ func TestVerdictOfAnOutput(t *testing.T) {
 				t.Errorf("result.json is %s\nwant the doubts %q, %g s, a width of 320 and h264", body, want, st.ExpectedSeconds)
 			}
 		})
+	}
+}
+
+// An output without sound is noticed if the voice is an address without a suffix.
+func TestSoundOfAVoiceAtAnAddress(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Form = runcomfytest.NoSound
+	clip, voice := worldtest.Media(t)
+	w.Web["https://example.com/voice"] = voice
+	w.Drop("inbox/ads/talk.job/talk.mp4", clip)
+	w.Drop("inbox/ads/talk.job/job.json", []byte(`{"model": "sync/react-1", "input": {"video_url": "talk.mp4", "audio_url": "https://example.com/voice"}}`))
+	worldtest.Rest(t, w)
+	worldtest.WantArchived(t, w)
+	if st := w.Status("ads/talk"); !slices.Contains(st.Warnings, "the output talk.mp4 has no sound") {
+		t.Errorf("warnings %q, want one that the output has no sound", st.Warnings)
 	}
 }
 

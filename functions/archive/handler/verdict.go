@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/media"
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -66,7 +67,7 @@ func (h *Handler) inspectOutput(ctx context.Context, rec ledger.Record, object t
 	if readErr != nil {
 		return output, nil
 	}
-	if verdict.Doubts = doubtsAbout(info, err, rec, object.ETag); verdict.Doubts != nil {
+	if verdict.Doubts = doubtsAbout(info, err, rec, h.hasVoice(rec), object.ETag); verdict.Doubts != nil {
 		verdict.State = ledger.VerdictDoubtful
 	} else if !info.Unread {
 		verdict.State = ledger.VerdictOK
@@ -91,8 +92,8 @@ func (h *Handler) readHeaders(ctx context.Context, object transfer.Object) (info
 }
 
 // doubtsAbout compares an output with what the job was to make. Err says what is wrong
-// with the file itself, as media.Inspect returned it.
-func doubtsAbout(info media.Info, err error, rec ledger.Record, etag string) (doubts []ledger.Doubt) {
+// with the file itself, as media.Inspect returned it. Voice says that the job has an audio.
+func doubtsAbout(info media.Info, err error, rec ledger.Record, voice bool, etag string) (doubts []ledger.Doubt) {
 	doubt := func(code ledger.DoubtCode, format string, args ...any) {
 		doubts = append(doubts, ledger.Doubt{Code: code, Reason: "the output " + info.Name + " " + fmt.Sprintf(format, args...)})
 	}
@@ -111,7 +112,7 @@ func doubtsAbout(info media.Info, err error, rec ledger.Record, etag string) (do
 		return nil
 	}
 	compareLength(info, rec, doubt)
-	if hasVoice(rec.Inputs) {
+	if voice {
 		switch sound := info.Audio; {
 		case sound == nil:
 			doubt(ledger.NoSound, "has no sound")
@@ -155,9 +156,9 @@ func compareLength(info media.Info, rec ledger.Record, doubt func(code ledger.Do
 }
 
 // hasVoice reports whether one of the inputs is an audio.
-func hasVoice(inputs []ledger.Input) bool {
-	return slices.ContainsFunc(inputs, func(in ledger.Input) bool {
-		kind, _ := media.KindOf(in.Key + in.URL)
-		return kind == media.Audio
+func (h *Handler) hasVoice(rec ledger.Record) bool {
+	model, known := h.Catalog.Model(rec.Model)
+	return known && slices.ContainsFunc(model.MediaProperties(), func(p catalog.MediaProperty) bool {
+		return p.Kind == media.Audio && slices.ContainsFunc(rec.Inputs, func(in ledger.Input) bool { return in.Property == p.Name })
 	})
 }
