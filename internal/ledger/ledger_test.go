@@ -715,7 +715,8 @@ func TestUnreadableObjects(t *testing.T) {
 	}
 }
 
-// RecentTakes makes one listing, whatever other names begin with the name.
+// RecentTakes returns the newest takes, although many others are listed before them. It makes
+// no listing for the names that begin with the name.
 func TestRecentTakes(t *testing.T) {
 	b := &s3test.Bucket{}
 	s := newStore(b)
@@ -729,6 +730,9 @@ func TestRecentTakes(t *testing.T) {
 	if len(recs) != 3 || err != nil {
 		t.Errorf("%d takes of the last 15 days, %v; want 3", len(recs), err)
 	}
+	for i := range 1500 {
+		b.Set(fmt.Sprintf("jobs/ads/20261120T000000Z-%04d.json", i), []byte("{}"))
+	}
 	lists := 0
 	b.Before = func(op, _ string) error {
 		if op == "ListObjectsV2" {
@@ -741,8 +745,8 @@ func TestRecentTakes(t *testing.T) {
 	for _, rec := range recs {
 		got = append(got, rec.Take)
 	}
-	if want := []string{"20261121T000000Z-c", "20261121T110000Z-d"}; err != nil || !slices.Equal(got, want) || lists != 1 {
-		t.Errorf("%q by %d listings, %v; want %q by one", got, lists, err, want)
+	if want := []string{"20261121T000000Z-c", "20261121T110000Z-d"}; err != nil || !slices.Equal(got, want) || lists != 2 {
+		t.Errorf("%q by %d listings, %v; want %q by two", got, lists, err, want)
 	}
 }
 

@@ -162,36 +162,21 @@ func (s *Store) Release(ctx context.Context, claim Record) error {
 // Takes returns the records of a name, oldest first. It leaves out records that
 // cannot be read, and returns an error that names them.
 func (s *Store) Takes(ctx context.Context, name string) ([]Record, error) {
-	keys, _, err := s.list(ctx, "jobs/"+name+"/")
-	if err != nil {
-		return nil, err
-	}
-	return s.readTakes(ctx, name, keys)
+	return s.RecentTakes(ctx, name, time.Time{}, math.MaxInt)
 }
 
 // RecentTakes is like Takes, but returns only the newest takes: at most the given number,
-// and only those whose newest file is not older than since. It makes one listing, so it may
-// miss takes if a thousand takes, or names below the name, are listed before them.
+// and only those whose newest file is not older than since.
 func (s *Store) RecentTakes(ctx context.Context, name string, since time.Time, most int) ([]Record, error) {
 	prefix := "jobs/" + name + "/"
-	files, _, err := s.Bucket.ListFolder(ctx, prefix, prefix+since.UTC().Format(StampLayout), bucket.PageSize)
+	// S3 lists by key. A take begins with its stamp, and most names below the name come later.
+	keys, _, err := s.list(ctx, prefix, prefix+since.UTC().Format(StampLayout), prefix+"3")
 	if err != nil {
 		return nil, err
 	}
-	var keys []string
-	for _, f := range files {
-		if !strings.HasSuffix(f.Key, "/") {
-			keys = append(keys, f.Key)
-		}
-	}
-	return s.readTakes(ctx, name, keys[max(0, len(keys)-most):]) // S3 lists by key, which begins with the stamp
-}
-
-// readTakes reads the records of a name, as Takes does.
-func (s *Store) readTakes(ctx context.Context, name string, keys []string) ([]Record, error) {
 	var recs []Record
 	var errs []error
-	for _, key := range keys {
+	for _, key := range keys[max(0, len(keys)-most):] {
 		rec, err := s.Get(ctx, name, strings.TrimSuffix(path.Base(key), ".json"))
 		if _, ok := errors.AsType[*bucket.UnreadableError](err); ok {
 			errs = append(errs, err)
@@ -213,7 +198,7 @@ func (s *Store) readTakes(ctx context.Context, name string, keys []string) ([]Re
 // names with a slash after the prefix. The prefix talk. finds talk.de and talk.fr,
 // for example, whose jobs use talk.mp4.
 func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
-	_, folders, err := s.list(ctx, "jobs/"+prefix)
+	_, folders, err := s.list(ctx, "jobs/"+prefix, "", "\xff")
 	if err != nil {
 		return nil, err
 	}
@@ -264,9 +249,10 @@ func (s *Store) Written(ctx context.Context, prefix string, after time.Time) ([]
 	return takes, err
 }
 
-// list returns the keys of the files and of the folders directly below a prefix.
-func (s *Store) list(ctx context.Context, prefix string) (keys, folders []string, err error) {
-	for after, more := "", true; more; {
+// list returns the keys of the files and of the folders directly below a prefix that come
+// after a key. It makes no further request after one that has reached the key until.
+func (s *Store) list(ctx context.Context, prefix, after, until string) (keys, folders []string, err error) {
+	for more := true; more && after < until; {
 		var files []bucket.File
 		if files, more, err = s.Bucket.ListFolder(ctx, prefix, after, bucket.PageSize); err != nil {
 			return nil, nil, err
