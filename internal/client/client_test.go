@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
@@ -112,6 +114,7 @@ func TestParsePattern(t *testing.T) {
 		{"a folder", "ads/", Pattern{Text: "ads/", Prefix: true}, true},
 		{"a prefix", "ads/t*", Pattern{Text: "ads/t", Prefix: true}, true},
 		{"everything", "*", Pattern{Prefix: true}, true},
+		{"a name that ends with an asterisk", `ads/t\*`, Pattern{Text: "ads/t*"}, true},
 		{"the inbox", "inbox/", Pattern{Prefix: true}, true},
 		{"a decomposed umlaut", "u\u0308", Pattern{Text: "ü"}, true},
 		{"nothing", "", Pattern{}, false},
@@ -123,6 +126,32 @@ func TestParsePattern(t *testing.T) {
 		if _, usage := errors.AsType[*UsageError](err); got != tt.want || usage == tt.ok {
 			t.Errorf("%s: %+v, %v, want %+v", tt.name, got, err, tt.want)
 		}
+	}
+}
+
+// Whatever name a dropper chooses, a command that is shown to another person is about that
+// job only, and completion offers no name that runs a command.
+func TestHostileNames(t *testing.T) {
+	storage := new(s3test.Bucket)
+	for _, name := range []string{
+		"talk", "ads/talk-2.de", "*", "ads/*", `t\*`, `t\\*`, "t**", "-rf", "--stack=other", "inbox/talk", "inbox/inbox/-x*", "it's", "$(id)", "a;id", "`id`", "~root", "a b", "ä",
+	} {
+		setStatus(storage, ledger.Status{Name: name, State: ledger.Failed})
+		word := problem.NameWord(name)
+		argument, err := exec.Command("sh", "-c", "printf %s "+word).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ParsePattern(string(argument)); err != nil || got != (Pattern{Text: name}) || argument[0] == '-' {
+			t.Errorf("the command takes %s for %+v, want the job %s (%v)", word, got, name, err)
+		}
+		if remedy := problem.OutputUnavailable.Remedy(name); !strings.Contains(remedy, "lipdrop redrive "+word+"`") {
+			t.Errorf("the remedy of %s is %q, want %s in it", name, remedy, word)
+		}
+	}
+	names, err := newClient(storage).NamesLike(t.Context(), "")
+	if diff := cmp.Diff([]string{"ads/talk-2.de", "talk"}, names); diff != "" || err != nil {
+		t.Errorf("completion: %v (-want +got):\n%s", err, diff)
 	}
 }
 

@@ -18,13 +18,16 @@ type Pattern struct {
 }
 
 // ParsePattern returns the pattern that a person wrote: a name such as ads/talk, or a
-// prefix such as ads/ or ads/t*.
+// prefix such as ads/ or ads/t*. The end \* stands for an asterisk (see problem.NameWord).
 func ParsePattern(text string) (Pattern, error) {
 	cleaned := norm.NFC.String(text)
 	for strings.HasPrefix(cleaned, "./") {
 		cleaned = cleaned[len("./"):]
 	}
 	name, prefix := strings.CutSuffix(cleaned, "*")
+	if start, escaped := strings.CutSuffix(name, `\`); prefix && escaped {
+		name, prefix = start+"*", false
+	}
 	prefix = prefix || strings.HasSuffix(cleaned, "/")
 	name = strings.TrimPrefix(name, ledger.InboxPrefix)
 	if !prefix && name == "" || strings.HasPrefix(name, "/") || strings.Contains(name, "//") || slices.ContainsFunc(strings.Split(name, "/"), func(part string) bool { return part == "." || part == ".." }) {

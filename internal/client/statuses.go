@@ -15,6 +15,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // StatusPrefix is the prefix of all statuses, and AnswerPrefix of all answer files.
@@ -175,12 +176,14 @@ func (c *Client) Names(ctx context.Context, patterns ...Pattern) ([]string, erro
 	return slices.Compact(names), nil
 }
 
-// NamesLike returns the names that begin with a text, at most bucket.PageSize of them.
+// NamesLike returns names that begin with a text, of at most bucket.PageSize statuses. It
+// leaves out each name that a shell or the command takes for something else: bash and zsh
+// insert the name without quotes, and whoever can drop files chooses it.
 func (c *Client) NamesLike(ctx context.Context, text string) ([]string, error) {
 	files, _, err := c.Bucket.List(ctx, StatusPrefix+text, bucket.PageSize)
 	var names []string
 	for _, f := range files {
-		if name, ok := strings.CutSuffix(strings.TrimPrefix(f.Key, StatusPrefix), ".json"); ok {
+		if name, ok := strings.CutSuffix(strings.TrimPrefix(f.Key, StatusPrefix), ".json"); ok && name == problem.NameWord(name) {
 			names = append(names, name)
 		}
 	}

@@ -258,7 +258,7 @@ func (c Code) RemedyFor(job Job) string {
 		if job.Match != "" && strings.Contains(text, "FILE") {
 			text += " " + AllMatches
 		}
-		return strings.NewReplacer("NAME", ShellWord(job.Name), "FILE", job.File()).Replace(text)
+		return strings.NewReplacer("NAME", NameWord(job.Name), "FILE", job.File()).Replace(text)
 	}
 	return ""
 }

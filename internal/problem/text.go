@@ -66,6 +66,19 @@ func ShellWord(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
+// NameWord returns the name of a job as an argument of a command, quoted for a POSIX shell.
+// The command takes it for this job only: not for a flag, for a key below inbox/, or for a
+// prefix.
+func NameWord(name string) string {
+	if strings.HasPrefix(name, "-") || strings.HasPrefix(name, "inbox/") {
+		name = "inbox/" + name
+	}
+	if start, ok := strings.CutSuffix(name, "*"); ok {
+		name = start + `\*`
+	}
+	return ShellWord(name)
+}
+
 // IsPrintable reports whether a text is UTF-8 without unprintable characters.
 func IsPrintable(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, IsUnprintable)

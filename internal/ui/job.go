@@ -314,11 +314,11 @@ func mediaSource(ctx context.Context, c *client.Client) (string, error) {
 // addCommands adds the commands that do what the buttons do with a take.
 func (s *Server) addCommands(view *jobView, take string) {
 	command := func(verb string, args ...string) string {
-		words := slices.Concat([]string{"lipdrop", verb}, s.Flags, args, []string{view.Name})
+		words := slices.Concat([]string{"lipdrop", verb}, s.Flags, args)
 		for i, word := range words {
 			words[i] = problem.ShellWord(word)
 		}
-		return strings.Join(words, " ")
+		return strings.Join(append(words, problem.NameWord(view.Name)), " ")
 	}
 	view.Commands["show"] = command("show")
 	shown := slices.IndexFunc(view.Takes, func(t takeSummary) bool { return t.Take == take })
