@@ -198,6 +198,8 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, match strin
 			}
 		}
 	}
+	slices.Sort(found[0].Jobs)
+	found[0].Jobs = slices.Compact(found[0].Jobs)
 	return found, nil
 }
 

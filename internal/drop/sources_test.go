@@ -44,6 +44,11 @@ func TestNamesWithTwoSources(t *testing.T) {
 			want: []string{"ads/talk" + contested},
 		},
 		{
+			says: "two bundles with wildcards, whose folders differ in case",
+			do:   slices.Concat(wildcard, []string{"ads/cafe.JOB/v.mp4", "ads/cafe.JOB/de.wav", reactJob("ads/cafe.JOB/job.json", "v.mp4", "*.wav")}),
+			want: []string{"ads/cafe/de" + contested, "ads/cafe/fr" + contested, "ads/cafe" + contested + ", by ads/cafe/de ads/cafe/fr"},
+		},
+		{
 			says: "the pair is deleted",
 			do:   slices.Concat(bundle, []string{"ads/talk.mp4", "ads/talk.wav", "- ads/talk.mp4", "- ads/talk.wav"}),
 			want: []string{"ads/talk" + bundleJob},
