@@ -2,11 +2,13 @@ package drop_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
@@ -131,6 +133,14 @@ func TestUsedByMoreJobsThanAreNamed(t *testing.T) {
 			}
 			if diff := cmp.Diff([]string{"only the first 500 jobs are named here; each other job has a status of its own"}, f.Warnings); diff != "" {
 				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+			if key == "inbox/talk.mp4" {
+				return
+			}
+			b.step(t, "x.png") // the name of the bundle has two sources then
+			found, err := b.Find(t.Context(), drop.SubjectOf("x"))
+			if err != nil || found[0].State != ledger.Rejected || len(found[0].Jobs) != 500 || !slices.Equal(found[0].Warnings, f.Warnings) {
+				t.Errorf("%s with %d jobs and the warnings %q, %v; want rejected with 500 jobs and %q", found[0].State, len(found[0].Jobs), found[0].Warnings, err, f.Warnings)
 			}
 		})
 	}

@@ -192,6 +192,7 @@ func (l *lister) withMatches(ctx context.Context, contested Finding, match strin
 				// Submit withdraws these when job.json is deleted or changed.
 				found[0].Jobs = append(found[0].Jobs, f.Jobs...)
 				found[0].Matches = append(found[0].Matches, f.Matches...)
+				found[0].Warnings = append(found[0].Warnings, f.Warnings...) // Jobs may hold only the first of them
 			}
 			if !slices.ContainsFunc(found, func(other Finding) bool { return other.Name == f.Name }) {
 				found = append(found, f)
