@@ -1,8 +1,8 @@
 package workflow
 
 import (
+	"errors"
 	"fmt"
-	"reflect"
 	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/problem"
@@ -61,6 +61,13 @@ type Failure struct{ Err error }
 
 func (f Failure) Error() string { return f.Err.Error() }
 func (f Failure) Unwrap() error { return f.Err }
+func (Failure) failure()        {}
+
+// A failure is a pointer to one of the types above.
+type failure interface {
+	error
+	failure()
+}
 
 // Failuref formats a Failure, as fmt.Errorf does.
 func Failuref(format string, args ...any) Failure {
@@ -84,24 +91,9 @@ func CodeOf(errorName string) problem.Code {
 	return problem.Code(snake.String())
 }
 
-// Bare returns the first error of err's tree whose name has a code, for a handler
-// to return. It returns nil if there is no such error.
+// Bare returns the first error of err's tree that is one of the types above, for a
+// handler to return. It returns nil if there is no such error.
 func Bare(err error) error {
-	if err == nil {
-		return nil
-	}
-	if t := reflect.TypeOf(err); t.Kind() == reflect.Pointer && CodeOf(t.Elem().Name()).State() != "" {
-		return err
-	}
-	switch wrapper := err.(type) { //nolint:errorlint // this walks the tree itself
-	case interface{ Unwrap() error }:
-		return Bare(wrapper.Unwrap())
-	case interface{ Unwrap() []error }:
-		for _, err := range wrapper.Unwrap() {
-			if bare := Bare(err); bare != nil {
-				return bare
-			}
-		}
-	}
-	return nil
+	bare, _ := errors.AsType[failure](err)
+	return bare
 }

@@ -209,6 +209,19 @@ func TestCodeOf(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
+	text, err := os.ReadFile("errors.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	types := regexp.MustCompile(`(\w+) +struct\{ Failure \}`).FindAllStringSubmatch(string(text), -1)
+	if len(types) < 10 {
+		t.Fatalf("errors.go has %d types of errors", len(types))
+	}
+	for _, match := range types {
+		if workflow.CodeOf(match[1]).State() == "" {
+			t.Errorf("%s has no code", match[1])
+		}
+	}
 	for _, name := range []string{"States.Timeout", "Lambda.Unknown", "wrapError", ""} {
 		if code := workflow.CodeOf(name); code.State() != "" {
 			t.Errorf("%s has the code %s of the list", name, code)
