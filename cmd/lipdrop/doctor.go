@@ -23,9 +23,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/client"
-	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/token"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -316,7 +316,7 @@ func (d *doctor) checkToken(ctx context.Context, api *runcomfy.Client) {
 	var unreadable *smithy.OperationError // of Secrets Manager: RunComfy has no SDK
 	var unsent *runcomfy.TokenError
 	switch {
-	case errors.Is(err, config.ErrNoToken):
+	case errors.Is(err, token.ErrNone):
 		d.wrong("the RunComfy token is not set", set)
 	case errors.As(err, &unreadable):
 		d.failed("read the RunComfy token", err)

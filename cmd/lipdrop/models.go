@@ -12,7 +12,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/catalog"
 	"github.com/lipdrop/lipdrop/internal/client"
-	"github.com/lipdrop/lipdrop/internal/config"
+	"github.com/lipdrop/lipdrop/internal/token"
 )
 
 type modelsCmd struct {
@@ -86,7 +86,7 @@ func (c *modelsCmd) Run(ctx context.Context, out *terminal) error {
 // ask asks RunComfy for the price of the model, and whether its input has changed.
 func (l *modelLine) ask(ctx context.Context, stack *client.Client) error {
 	live, err := stack.RunComfy().Model(ctx, l.ID)
-	if errors.Is(err, config.ErrNoToken) {
+	if errors.Is(err, token.ErrNone) {
 		return errors.New("the RunComfy token is not set. Run: lipdrop doctor")
 	}
 	if err != nil {

@@ -22,7 +22,6 @@ func newHandler(ctx context.Context, env *config.Env) any {
 	clients := env.Clients(ctx)
 	clients.Ledger.Notify = notice.For(clients.AWS, clients.Ledger).Send
 	h := &handler.Handler{
-		MachineARN: clients.Ledger.MachineARN,
 		Ledger:     clients.Ledger,
 		API:        clients.API,
 		Account:    clients.Account,

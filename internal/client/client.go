@@ -29,13 +29,13 @@ import (
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
-	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/token"
 )
 
 // Target says which lipdrop a command works on. Its fields are flags of the command.
@@ -263,7 +263,7 @@ func (c *Client) Settings() (drop.Settings, error) {
 // RunComfy returns a client of RunComfy's Model API that uses the stack's token.
 func (c *Client) RunComfy() *runcomfy.Client {
 	return &runcomfy.Client{
-		Token:   &config.Token{Client: secretsmanager.NewFromConfig(c.Config), ARN: c.tokenSecretARN, Now: time.Now},
+		Token:   &token.Source{Client: secretsmanager.NewFromConfig(c.Config), ARN: c.tokenSecretARN, Now: time.Now},
 		BaseURL: c.Parameters["RunComfyBaseUrl"],
 	}
 }

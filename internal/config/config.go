@@ -1,5 +1,5 @@
-// Package config configures a function from its environment when a process starts,
-// and reads the API token from Secrets Manager. template.yaml sets every variable,
+// Package config configures a function from its environment when a process starts.
+// template.yaml sets every variable,
 // and is the only place that has defaults.
 package config
 
@@ -27,6 +27,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/token"
 )
 
 // Start runs a Lambda function. newHandler reads the environment and returns the
@@ -62,8 +63,8 @@ func (e *Env) Clients(ctx context.Context) Clients {
 	cfg, err := awsconfig.LoadDefaultConfig(ctx)
 	e.Mistake("AWS", err)
 	storage := bucket.NewClient(cfg)
-	token := &Token{Client: secretsmanager.NewFromConfig(cfg), ARN: secretARN, Now: time.Now}
-	api := &runcomfy.Client{Token: token, BaseURL: baseURL}
+	source := &token.Source{Client: secretsmanager.NewFromConfig(cfg), ARN: secretARN, Now: time.Now}
+	api := &runcomfy.Client{Token: source, BaseURL: baseURL}
 	return Clients{
 		AWS: cfg, S3: storage,
 		Ledger:  &ledger.Store{Bucket: &bucket.Bucket{S3: storage, Name: name}, MachineARN: machineARN, Now: time.Now},

@@ -1,16 +1,12 @@
 package config_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipdrop/lipdrop/internal/config"
@@ -76,70 +72,4 @@ func TestValues(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || env.Err() != nil {
 		t.Errorf("%v; values (-want +got):\n%s", env.Err(), diff)
 	}
-}
-
-// secret is a Secrets Manager with one secret.
-type secret struct {
-	value *string
-	err   error
-	reads int
-}
-
-func (s *secret) GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
-	s.reads++
-	if s.err != nil {
-		return nil, s.err
-	}
-	return &secretsmanager.GetSecretValueOutput{SecretString: s.value}, nil
-}
-
-func TestToken(t *testing.T) {
-	tests := []struct {
-		name, secret, want string
-		wantErr            error
-	}{
-		{name: "plain text", secret: "abc\n", want: "abc"},
-		{name: "JSON", secret: ` {"token": "abc"}`, want: "abc"},
-		{name: "JSON without a token", secret: `{"key": "abc"}`, wantErr: config.ErrNoToken},
-		{name: "blank", secret: " \n", wantErr: config.ErrNoToken},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			token := config.Token{Client: &secret{value: &tt.secret}, Now: time.Now}
-			got, err := token.Token(t.Context())
-			if got != tt.want || !errors.Is(err, tt.wantErr) {
-				t.Errorf("%q, %v; want %q, %v", got, err, tt.want, tt.wantErr)
-			}
-		})
-	}
-	token := config.Token{Client: &secret{err: &types.ResourceNotFoundException{}}, Now: time.Now}
-	if _, err := token.Token(t.Context()); !errors.Is(err, config.ErrNoToken) {
-		t.Errorf("a secret without a value: %v, want ErrNoToken", err)
-	}
-	broken := `{"token": "canary`
-	token = config.Token{Client: &secret{value: &broken}, Now: time.Now}
-	if _, err := token.Token(t.Context()); err == nil || strings.Contains(err.Error(), "canary") {
-		t.Errorf("broken JSON: %v, want an error without the secret", err)
-	}
-}
-
-func TestRefusedTokenIsReadAgainOnceAMinute(t *testing.T) {
-	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
-	s := &secret{value: aws.String("old")}
-	token := config.Token{Client: s, Now: func() time.Time { return now }}
-	get := func(want string, reads int) {
-		t.Helper()
-		got, err := token.Token(t.Context())
-		if got != want || err != nil || s.reads != reads {
-			t.Errorf("%q after %d reads, %v; want %q after %d", got, s.reads, err, want, reads)
-		}
-	}
-	get("old", 1)
-	get("old", 1)
-	s.value = aws.String("new")
-	token.Refused()
-	get("old", 1) // it was read just now
-	now = now.Add(time.Minute)
-	get("new", 2)
-	get("new", 2)
 }

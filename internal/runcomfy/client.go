@@ -31,7 +31,7 @@ const Timeout = 30 * time.Second
 // AccountBaseURL is the address of RunComfy's account API, which Balance calls.
 const AccountBaseURL = "https://api.runcomfy.net"
 
-const defaultUserAgent = "lipdrop (+https://github.com/lipdrop/lipdrop)"
+const userAgent = "lipdrop (+https://github.com/lipdrop/lipdrop)"
 
 // Client calls the Model API. A Client is safe for concurrent use; its fields
 // are set before the first call.
@@ -60,9 +60,6 @@ type Client struct {
 	// redirect policy. Defaults to a client with Timeout that opens a connection
 	// for each request.
 	HTTPClient *http.Client
-
-	// UserAgent is sent with every request. Defaults to the project's name.
-	UserAgent string
 }
 
 // TokenSource supplies the API token. It is safe for concurrent use.

@@ -149,12 +149,11 @@ func TestRequests(t *testing.T) {
 
 func TestUserAgent(t *testing.T) {
 	client, requests := responding(t, 200, "application/json", `{"status":"in_queue"}`)
-	client.UserAgent = "mine/1"
 	if _, err := client.Status(t.Context(), "id"); err != nil {
 		t.Fatal(err)
 	}
-	if got := (*requests)[0].Header.Get("User-Agent"); got != "mine/1" {
-		t.Errorf("User-Agent %q", got)
+	if got := (*requests)[0].Header.Get("User-Agent"); !strings.HasPrefix(got, "lipdrop ") {
+		t.Errorf("User-Agent %q, want lipdrop", got)
 	}
 }
 

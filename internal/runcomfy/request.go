@@ -166,7 +166,7 @@ func (c *Client) newRequest(ctx context.Context, call call, token string) (*http
 	if call.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	req.Header.Set("User-Agent", cmp.Or(c.UserAgent, defaultUserAgent))
+	req.Header.Set("User-Agent", userAgent)
 	return req, nil
 }
 

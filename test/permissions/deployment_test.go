@@ -29,7 +29,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/catalog"
-	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/awsjson"
@@ -42,10 +41,11 @@ import (
 	"github.com/lipdrop/lipdrop/internal/origins"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
+	"github.com/lipdrop/lipdrop/internal/token"
 	"github.com/lipdrop/lipdrop/internal/transfer"
 )
 
-const token = "token"
+const apiToken = "token"
 
 // queueTime and runTime are how long a job queues and runs at RunComfy.
 const queueTime, runTime = time.Minute, time.Minute
@@ -97,7 +97,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	d.bucket, roles = l.newBucket(!sc.unversioned, without)
 
 	d.fake = &runcomfytest.Server{
-		Token: token, Queue: queueTime, Run: runTime, Fault: sc.fault,
+		Token: apiToken, Queue: queueTime, Run: runTime, Fault: sc.fault,
 		Now: func() time.Time { return time.Now().Add(time.Duration(d.later.Load())) },
 	}
 	comfy := httptest.NewServer(d.fake)
@@ -127,7 +127,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		d.noticed.Store(n.DetailType, true)
 	}}
 	secret := &secrets.Store{}
-	secret.Set(secretARN, token)
+	secret.Set(secretARN, apiToken)
 	operations := awsjson.Join(machine.Operations(), secret.Operations(), d.queue.Operations(strings.TrimPrefix(queueURL, "http://127.0.0.1")), bus.Operations())
 	services := httptest.NewServer(permissions.Guard(operations, roles, l.deny))
 	t.Cleanup(services.Close)
@@ -138,7 +138,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 		ledger *ledger.Store
 		files  *bucket.Bucket
 		api    *runcomfy.Client
-		token  *config.Token
+		token  *token.Source
 		states *sfn.Client
 	}
 	as := func(function string) clients {
@@ -148,7 +148,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 			c.ledger.Notify = notice.For(configAs(function, services.URL), c.ledger).Send
 		}
 		c.files = &bucket.Bucket{S3: c.s3, Name: d.bucket}
-		c.token = &config.Token{Client: secretsmanager.NewFromConfig(configAs(function, services.URL)), ARN: secretARN, Now: time.Now}
+		c.token = &token.Source{Client: secretsmanager.NewFromConfig(configAs(function, services.URL)), ARN: secretARN, Now: time.Now}
 		c.api = &runcomfy.Client{Token: c.token, BaseURL: comfy.URL}
 		c.states = sfn.NewFromConfig(configAs(function, services.URL))
 		return c
@@ -179,7 +179,7 @@ func (l *lab) deploy(t *testing.T, sc scenario, without permission) *deployment 
 	}
 	c = as("cancel")
 	d.cancel = &cancel.Handler{
-		MachineARN: machineARN, Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now,
+		Ledger: c.ledger, API: c.api, States: c.states, Now: time.Now,
 		Book: &budget.Book{Bucket: c.files}, MinBalance: 1, Account: c.api,
 	}
 	return d

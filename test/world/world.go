@@ -24,7 +24,6 @@ import (
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/catalog"
-	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	local "github.com/lipdrop/lipdrop/internal/local/events"
@@ -34,6 +33,7 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/internal/s3test"
+	"github.com/lipdrop/lipdrop/internal/token"
 )
 
 const (
@@ -217,7 +217,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	records.Notify = sender.Send
 	api := func() *runcomfy.Client {
 		return &runcomfy.Client{
-			Token:      &config.Token{Client: (*secrets)(w), ARN: "arn:aws:secretsmanager:us-east-1:000000000000:secret:t", Now: w.Now},
+			Token:      &token.Source{Client: (*secrets)(w), ARN: "arn:aws:secretsmanager:us-east-1:000000000000:secret:t", Now: w.Now},
 			HTTPClient: &http.Client{Transport: (*network)(w)},
 		}
 	}
@@ -248,7 +248,7 @@ func (w *World) functions(models *catalog.Catalog, random func() float64) {
 	w.cancel.start = func() *cancel.Handler {
 		runComfy := api()
 		return &cancel.Handler{
-			MachineARN: machineARN, Ledger: records, API: runComfy, States: (*stepFunctions)(w), Now: w.Now,
+			Ledger: records, API: runComfy, States: (*stepFunctions)(w), Now: w.Now,
 			Book: &budget.Book{Bucket: files}, MinBalance: w.MinBalance, Account: runComfy,
 		}
 	}

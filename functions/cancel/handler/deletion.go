@@ -99,7 +99,7 @@ func cancelledReason(key string) string {
 // cancelRedriven cancels the job of a failed take whose execution was redriven and is
 // running. The take stays failed.
 func (h *Handler) cancelRedriven(ctx context.Context, rec ledger.Record, key string, c *call) error {
-	arn := workflow.ExecutionARN(h.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))
+	arn := workflow.ExecutionARN(h.Ledger.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))
 	exec, err := h.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
 	if _, gone := errors.AsType[*types.ExecutionDoesNotExist](err); gone {
 		return nil
@@ -126,7 +126,7 @@ const deletedError = "Deleted"
 // has ended or was never started.
 func (h *Handler) stopExecution(ctx context.Context, rec ledger.Record) error {
 	_, err := h.States.StopExecution(ctx, &sfn.StopExecutionInput{
-		ExecutionArn: aws.String(workflow.ExecutionARN(h.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))),
+		ExecutionArn: aws.String(workflow.ExecutionARN(h.Ledger.MachineARN, workflow.ExecutionName(rec.Name, rec.Take))),
 		Error:        aws.String(deletedError), Cause: aws.String("a dropped file was deleted"),
 	})
 	if _, gone := errors.AsType[*types.ExecutionDoesNotExist](err); gone || err == nil {

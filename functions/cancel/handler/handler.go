@@ -24,8 +24,6 @@ import (
 
 // Handler handles the events of EventBridge.
 type Handler struct {
-	MachineARN string
-
 	Ledger *ledger.Store
 	API    *runcomfy.Client
 	States StepFunctions

@@ -61,7 +61,7 @@ func (h *Handler) sweep(ctx context.Context, c *call) error {
 func (h *Handler) settleAll(ctx context.Context, takes []ledger.TakeID, c *call) error {
 	takeOf := map[string]ledger.TakeID{} // by the ARN of the execution
 	for _, id := range takes {
-		takeOf[workflow.ExecutionARN(h.MachineARN, workflow.ExecutionName(id.Name, id.Take))] = id
+		takeOf[workflow.ExecutionARN(h.Ledger.MachineARN, workflow.ExecutionName(id.Name, id.Take))] = id
 	}
 	ended, err := h.listUnsuccessful(ctx)
 	errs := []error{err}
@@ -100,7 +100,7 @@ func (h *Handler) settledBefore(ctx context.Context, id ledger.TakeID, exec type
 // far and the error.
 func (h *Handler) listUnsuccessful(ctx context.Context) (found []types.ExecutionListItem, err error) {
 	for _, status := range []types.ExecutionStatus{types.ExecutionStatusFailed, types.ExecutionStatusTimedOut, types.ExecutionStatusAborted} {
-		pages := sfn.NewListExecutionsPaginator(h.States, &sfn.ListExecutionsInput{StateMachineArn: &h.MachineARN, StatusFilter: status, MaxResults: 1000})
+		pages := sfn.NewListExecutionsPaginator(h.States, &sfn.ListExecutionsInput{StateMachineArn: &h.Ledger.MachineARN, StatusFilter: status, MaxResults: 1000})
 		for more := true; more && pages.HasMorePages(); {
 			page, listErr := pages.NextPage(ctx)
 			if listErr != nil {
@@ -164,7 +164,7 @@ func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 		return h.recordEnd(ctx, rec, ledger.Unknown, problem.SubmitInterrupted, problem.InterruptedReason, false)
 	case ledger.Submitted:
 		slog.WarnContext(ctx, "recovered", "name", rec.Name, "take", rec.Take, "request_id", rec.RequestID)
-		err := workflow.Start(ctx, h.States, h.MachineARN, rec.Job())
+		err := workflow.Start(ctx, h.States, h.Ledger.MachineARN, rec.Job())
 		if err != nil {
 			return err
 		}

@@ -11,11 +11,11 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/budget"
-	"github.com/lipdrop/lipdrop/internal/config"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/token"
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
@@ -495,7 +495,7 @@ func classify(err error) (problem.Code, ledger.State) {
 		return problem.OverBudget, ledger.Held
 	case errors.As(err, &unreadable):
 		return problem.BudgetUnreadable, ledger.Held
-	case errors.Is(err, config.ErrNoToken):
+	case errors.Is(err, token.ErrNone):
 		return problem.TokenMissing, ledger.Held
 	case errors.As(err, &noToken):
 		return problem.TokenUnreadable, ledger.Held

@@ -1,4 +1,5 @@
-package config
+// Package token reads the RunComfy API token from Secrets Manager.
+package token
 
 import (
 	"context"
@@ -14,23 +15,23 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 )
 
-// SecretsManager is the part of the Secrets Manager client that a Token uses.
+// SecretsManager is the part of the Secrets Manager client that a Source uses.
 type SecretsManager interface {
 	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 }
 
 // rereadAfter is the shortest time between two successful reads of the secret. Until it has
-// passed, Token returns the same token, even if RunComfy refused it.
+// passed, a Source returns the same token, even if RunComfy refused it.
 const rereadAfter = time.Minute
 
-// ErrNoToken is returned if the secret holds no token yet, or does not exist.
-var ErrNoToken = errors.New("the secret holds no RunComfy token, or does not exist")
+// ErrNone is returned if the secret holds no token yet, or does not exist.
+var ErrNone = errors.New("the secret holds no RunComfy token, or does not exist")
 
-// Token is a runcomfy.TokenSource that reads the API token from a secret. The
+// Source is a runcomfy.TokenSource that reads the API token from a secret. The
 // secret is plain text, or JSON with the member "token". It is read when the
-// token is first needed, and again after RunComfy refused the token. A Token is
+// token is first needed, and again after RunComfy refused the token. A Source is
 // safe for concurrent use.
-type Token struct {
+type Source struct {
 	Client SecretsManager
 	ARN    string
 	Now    func() time.Time
@@ -41,16 +42,16 @@ type Token struct {
 	refused bool
 }
 
-// Token implements runcomfy.TokenSource. It may return ErrNoToken.
-func (t *Token) Token(ctx context.Context) (string, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.value != "" && (!t.refused || t.Now().Sub(t.readAt) < rereadAfter) {
-		return t.value, nil
+// Token implements runcomfy.TokenSource. It may return ErrNone.
+func (s *Source) Token(ctx context.Context) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.value != "" && (!s.refused || s.Now().Sub(s.readAt) < rereadAfter) {
+		return s.value, nil
 	}
-	out, err := t.Client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &t.ARN})
+	out, err := s.Client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &s.ARN})
 	if _, ok := errors.AsType[*types.ResourceNotFoundException](err); ok {
-		return "", ErrNoToken // AWS returns this error for a secret without a value too
+		return "", ErrNone // AWS returns this error for a secret without a value too
 	}
 	if err != nil {
 		return "", fmt.Errorf("read the token's secret: %w", err)
@@ -59,15 +60,15 @@ func (t *Token) Token(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	t.value, t.readAt, t.refused = value, t.Now(), false
+	s.value, s.readAt, s.refused = value, s.Now(), false
 	return value, nil
 }
 
 // Refused implements runcomfy.TokenSource.
-func (t *Token) Refused() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.refused = true
+func (s *Source) Refused() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused = true
 }
 
 // tokenIn returns the token that a secret holds.
@@ -83,7 +84,7 @@ func tokenIn(secret string) (string, error) {
 		secret = strings.TrimSpace(doc.Token)
 	}
 	if secret == "" {
-		return "", ErrNoToken
+		return "", ErrNone
 	}
 	return secret, nil
 }
