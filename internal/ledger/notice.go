@@ -75,11 +75,10 @@ func (s *Store) SendNotice(ctx context.Context, rec Record) {
 		return
 	}
 	state := rec.State
-	_, err := s.UpdateFrom(ctx, rec, func(r *Record) error {
+	_, err := s.UpdateFrom(ctx, rec, func(r *Record) {
 		if r.State == state {
 			r.NoticeDue = false
 		}
-		return nil
 	})
 	if err != nil {
 		slog.WarnContext(ctx, "notice sent, but still marked as due, so it will be sent again", "name", rec.Name, "take", rec.Take, "err", err)

@@ -134,9 +134,8 @@ func TestNoticesOfTakes(t *testing.T) {
 	const take, newer = "20261121T120000Z-0123456789ab", "20261121T120001Z-0123456789ab"
 	end := func(t *testing.T, n *notified, take string, state ledger.State) ledger.Record {
 		t.Helper()
-		rec, err := n.Update(t.Context(), "n", take, func(r *ledger.Record) error {
+		rec, err := n.Update(t.Context(), "n", take, func(r *ledger.Record) {
 			r.State, r.Code = state, ""
-			return nil
 		})
 		if err != nil {
 			t.Fatal(err)

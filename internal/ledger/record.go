@@ -5,7 +5,6 @@
 package ledger
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -311,16 +310,6 @@ func (r Record) ClaimEnded(now time.Time) bool { return !now.Before(r.HeldUntil)
 // key "", although an input that is a URL has no key.
 func (r Record) Uses(key string) bool {
 	return key != "" && slices.ContainsFunc(r.Inputs, func(in Input) bool { return in.Key == key })
-}
-
-// TransitionError is returned by Update for a change of state that is not allowed.
-type TransitionError struct {
-	Name, Take string
-	From, To   State
-}
-
-func (e *TransitionError) Error() string {
-	return fmt.Sprintf("take %s of %s is %s and cannot become %s", e.Take, e.Name, e.From, e.To)
 }
 
 // InboxPrefix is the prefix below which people drop files.

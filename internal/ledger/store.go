@@ -91,9 +91,8 @@ func (s *Store) read(ctx context.Context, name, take string) (Record, error) {
 
 // Update calls change with the record of a take and writes the result. It starts
 // again after each lost race, and writes nothing if the record does not change.
-// It returns an error of change as it is, and *TransitionError if the new state is
-// not allowed.
-func (s *Store) Update(ctx context.Context, name, take string, change func(*Record) error) (Record, error) {
+// It returns an error if the new state is not allowed.
+func (s *Store) Update(ctx context.Context, name, take string, change func(*Record)) (Record, error) {
 	rec, err := s.Get(ctx, name, take)
 	if err != nil {
 		return Record{}, err
@@ -103,14 +102,12 @@ func (s *Store) Update(ctx context.Context, name, take string, change func(*Reco
 
 // UpdateFrom is Update for a caller that has just read or written the record. It
 // reads the record again only after a lost race.
-func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record) error) (Record, error) {
+func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)) (Record, error) {
 	for range maxRaces {
 		was, before := rec.State, encode(rec)
-		if err := change(&rec); err != nil {
-			return rec, err
-		}
+		change(&rec)
 		if !was.CanBecome(rec.State) {
-			return rec, &TransitionError{Name: rec.Name, Take: rec.Take, From: was, To: rec.State}
+			return rec, fmt.Errorf("take %s of %s is %s and cannot become %s", rec.Take, rec.Name, was, rec.State)
 		}
 		if rec.State != was && rec.State.Ended() && s.Notify != nil {
 			rec.NoticeDue = true
@@ -147,11 +144,10 @@ func (s *Store) UpdateFrom(ctx context.Context, rec Record, change func(*Record)
 // MFA delete refuse it, and with suspended versioning every version has the id "null".
 func (s *Store) Release(ctx context.Context, claim Record) error {
 	revision := claim.Revision
-	_, err := s.UpdateFrom(ctx, claim, func(r *Record) error {
+	_, err := s.UpdateFrom(ctx, claim, func(r *Record) {
 		if r.Revision == revision {
 			r.State = Released
 		}
-		return nil
 	})
 	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
 		return fmt.Errorf("release the claim: %w", err)

@@ -106,14 +106,13 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 		ended := &workflow.JobCancelled{Failure: workflow.Failuref("RunComfy reports that the job was cancelled")}
 		return workflow.Archived{}, h.recordEnd(ctx, job, result, ledger.Cancelled, problem.JobCancelled, ended)
 	}
-	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
 		if r.State.CanBecome(ledger.Archiving) {
 			r.State = ledger.Archiving
 		}
 		if r.Times.Archiving.IsZero() {
 			r.Times.Archiving = h.clock()
 		}
-		return nil
 	})
 	if err != nil {
 		return workflow.Archived{}, storage(err)
@@ -133,11 +132,10 @@ func (h *Handler) archive(ctx context.Context, job workflow.Job) (workflow.Archi
 	if err != nil {
 		return workflow.Archived{}, err
 	}
-	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+	rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
 		r.Outputs = outputs
 		addWarnings(r, warnings)
 		copyResult(r, result)
-		return nil
 	})
 	if err != nil {
 		return workflow.Archived{}, storage(err)
@@ -176,13 +174,12 @@ func (h *Handler) fetchResult(ctx context.Context, job workflow.Job) (runcomfy.R
 // so. If the record of a redriven job already has another code of failure, the new code and
 // reason replace it.
 func (h *Handler) recordEnd(ctx context.Context, job workflow.Job, result runcomfy.Result, state ledger.State, code problem.Code, ended error) error {
-	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
+	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) {
 		if r.State == state && r.Code == code || r.State == ledger.Cancelled || !r.State.CanBecome(state) {
-			return nil
+			return
 		}
 		r.State, r.Code, r.Reason, r.Times.Ended = state, code, ended.Error(), h.clock()
 		copyResult(r, result)
-		return nil
 	})
 	if err == nil {
 		err = h.Ledger.PostTake(ctx, rec)
@@ -301,11 +298,10 @@ func (h *Handler) finish(ctx context.Context, rec ledger.Record) (workflow.Archi
 	if err := h.writeResult(ctx, rec, ended); err != nil {
 		return workflow.Archived{}, storage(err)
 	}
-	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
 		if r.State.CanBecome(ledger.Succeeded) && r.State != ledger.Succeeded {
 			r.State, r.Code, r.Reason, r.Times.Ended = ledger.Succeeded, "", "", ended
 		}
-		return nil
 	})
 	if err != nil {
 		return workflow.Archived{}, storage(err)

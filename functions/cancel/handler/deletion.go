@@ -72,11 +72,10 @@ func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string,
 		return err
 	}
 	if state != runcomfy.ResultCancelled {
-		rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+		rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
 			if !r.State.Ended() {
 				r.Code, r.Reason = problem.TooLateToCancel, key+" was deleted, but RunComfy could no longer cancel the job"
 			}
-			return nil
 		})
 		if err != nil {
 			return err

@@ -192,13 +192,12 @@ func isSilent(err error) bool {
 
 // recordFailure records that the job of a take failed at RunComfy.
 func (h *Handler) recordFailure(ctx context.Context, rec ledger.Record, result runcomfy.Result) error {
-	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
 		if r.State.CanBecome(ledger.Failed) {
 			r.State, r.Code, r.Reason = ledger.Failed, problem.JobFailed, "RunComfy reports: "+result.FailureText()
 			r.CostUSD, r.Times.Created, r.Times.Finished = result.CostUSD, result.CreatedAt, result.FinishedAt
 			r.Times.Ended = h.clock()
 		}
-		return nil
 	})
 	if err != nil {
 		return err
@@ -213,14 +212,13 @@ func (h *Handler) recordFailure(ctx context.Context, rec ledger.Record, result r
 // it started. If the take is certainly not charged, recordEnd frees its reservation.
 func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger.State, code problem.Code, reason string, cancelled bool) error {
 	read := rec.Revision
-	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+	rec, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
 		foundByArchive := state == ledger.Cancelled && r.State == ledger.Cancelled && r.Code == problem.JobCancelled
 		if r.State.Ended() && r.Revision != read && !foundByArchive {
-			return nil
+			return
 		}
 		r.State, r.Code, r.Reason, r.NotCharged = state, code, reason, r.NotCharged || cancelled
 		r.Times.Ended = h.clock()
-		return nil
 	})
 	if err != nil {
 		return err

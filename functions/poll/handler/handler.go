@@ -107,9 +107,9 @@ func (h *Handler) stateOf(ctx context.Context, job workflow.Job, status runcomfy
 // record and the status, and reports whether that succeeded. A failed write does not
 // stop a paid job: the next turn or archive writes the state that is current then.
 func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.State, position *int, now time.Time) bool {
-	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) error {
+	rec, err := h.Ledger.Update(ctx, job.Name, job.Take, func(r *ledger.Record) {
 		if !r.State.CanBecome(state) {
-			return nil
+			return
 		}
 		r.State, r.QueuePosition = state, position
 		since := map[ledger.State]*time.Time{
@@ -118,7 +118,6 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 		if since.IsZero() {
 			*since = now
 		}
-		return nil
 	})
 	if err == nil {
 		err = h.Ledger.PostTake(ctx, rec)

@@ -311,9 +311,8 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, requestID string) (ledger.Record, error) {
 	submitted := h.timestamp()
 	err := h.retry(ctx, func() error {
-		recorded, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+		recorded, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
 			r.State, r.RequestID, r.Times.Submitted = ledger.Submitted, requestID, submitted
-			return nil
 		})
 		if err != nil {
 			slog.ErrorContext(ctx, "paid, but not recorded", "name", rec.Name, "take", rec.Take, "request_id", requestID, "err", err)
@@ -433,11 +432,10 @@ func (h *Handler) isWanted(ctx context.Context, a *assessment, rec ledger.Record
 // a take is never submitted again automatically.
 func (h *Handler) recordUnknown(ctx context.Context, rec ledger.Record, code problem.Code, reason string) (ledger.Record, error) {
 	slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", code, "reason", reason)
-	return h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) error {
+	return h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
 		if r.State == ledger.Submitting {
 			r.State, r.Code, r.Reason, r.Times.Ended = ledger.Unknown, code, reason, h.timestamp()
 		}
-		return nil
 	})
 }
 
