@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
@@ -91,7 +92,8 @@ func (s *simulation) paidOn(day string) []ledger.Record {
 	return paid
 }
 
-// checkCaps compares each day with its caps and with its book.
+// checkCaps compares each day with its caps and with its book. The book holds the takes
+// that are charged, and otherwise only takes whose outcome is unknown.
 func (s *simulation) checkCaps() {
 	s.noteCharge()
 	if s.w.Caps.None() {
@@ -101,17 +103,37 @@ func (s *simulation) checkCaps() {
 	for _, rec := range s.caps.paid {
 		days[budget.Day(rec.Times.Claimed)] = true
 	}
+	for _, key := range s.w.Bucket.Keys() {
+		if day, ok := strings.CutPrefix(strings.TrimSuffix(key, ".json"), budget.Prefix); ok {
+			days[day] = true
+		}
+	}
 	for day := range days {
 		s.checkDay(day)
-		var book struct{ Takes []budget.Take }
-		text, _ := s.w.Bucket.Object(budget.Key(day))
-		if err := json.Unmarshal(text, &book); err != nil {
-			s.found(overCap, "the book of %s: %v", day, err)
+		s.checkBook(day)
+	}
+}
+
+func (s *simulation) checkBook(day string) {
+	var book struct{ Takes []budget.Take }
+	text, _ := s.w.Bucket.Object(budget.Key(day))
+	if err := json.Unmarshal(text, &book); err != nil {
+		s.found(overCap, "the book of %s: %v", day, err)
+	}
+	paid := s.paidOn(day)
+	for _, rec := range paid {
+		if !slices.ContainsFunc(book.Takes, func(t budget.Take) bool { return t.Name == rec.Name && t.Take == rec.Take }) {
+			s.found(overCap, "take %s of %s is charged, but is not in the book of %s", rec.Take, rec.Name, day)
 		}
-		for _, rec := range s.paidOn(day) {
-			if !slices.ContainsFunc(book.Takes, func(t budget.Take) bool { return t.Name == rec.Name && t.Take == rec.Take }) {
-				s.found(overCap, "take %s of %s is charged, but is not in the book of %s", rec.Take, rec.Name, day)
-			}
+	}
+	for _, t := range book.Takes {
+		rec, _ := s.w.Record(t.Name, t.Take)
+		isPaid := slices.ContainsFunc(paid, func(rec ledger.Record) bool { return t.Name == rec.Name && t.Take == rec.Take })
+		if !isPaid && rec.State != ledger.Unknown {
+			s.found(overCap, "take %s of %s is %q and not charged, but is in the book of %s", t.Take, t.Name, rec.State, day)
+		}
+		if t.Seconds != rec.ExpectedSeconds || rec.EstimateUSD != nil && t.USD != *rec.EstimateUSD {
+			s.found(overCap, "the book of %s says %+v; the record of the take says %g s", day, t, rec.ExpectedSeconds)
 		}
 	}
 }

@@ -78,6 +78,9 @@ func (s *simulation) checkNotices() {
 	}
 	for _, n := range s.w.Notices {
 		sent[of(n.Name, n.State, n.Take)] = true
+		if n.Code == problem.OverBudget {
+			s.faults["job held by a cap"]++
+		}
 	}
 	s.notices += len(s.w.Notices)
 	want := func(key, name string, state ledger.State, take string) {

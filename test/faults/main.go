@@ -29,8 +29,6 @@ func main() {
 	jobs := flag.Int("jobs", 10000, "number of jobs to simulate")
 	stories := flag.Int("stories", 10000, "number of stories to run")
 	hostile := flag.Int("hostile", 4*len(hostiles), "number of hostile people to simulate, each among victims")
-	crowd := flag.Int("crowd", 0, "number of jobs to run in one world, where Lambda runs at most 1,000 calls at the same time")
-	short := flag.Int("orders", 0, "number of short stories to run in three orders each")
 	seed := flag.Uint64("seed", 1, "seed of the random numbers")
 	shown := flag.Int("shown", 20, "largest number of findings of each kind to print")
 	flag.Parse()
@@ -39,7 +37,7 @@ func main() {
 	for _, part := range []struct {
 		run   func(n int, seed uint64) (tally, error)
 		count int
-	}{{simulate, *jobs}, {tellStories, *stories}, {attacks, *hostile}, {crowds, *crowd}, {orders, *short}} {
+	}{{simulate, *jobs}, {tellStories, *stories}, {attacks, *hostile}} {
 		found, err := part.run(part.count, *seed)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "faults:", err)
@@ -120,7 +118,6 @@ func (t tally) print(out io.Writer, seed uint64, shown int) {
 	p("%8d stories", t.stories)
 	p("%8d virtual days", int(t.passed.Hours()/24))
 	p("%8d calls of the functions", t.calls)
-	p("%8d calls of poll at the same time, at most, in a crowd", t.mostPolls)
 	all := 0
 	for _, n := range t.faults {
 		all += n

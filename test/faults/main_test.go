@@ -64,13 +64,14 @@ func report(t *testing.T, jobs int, seed uint64) (tally, string) {
 // Under faults, no job is lost, charged twice or left with a wrong status, and no
 // log line contains a secret.
 func TestSimulation(t *testing.T) {
-	total, text := report(t, 80, 1)
+	total, text := report(t, 190, 1)
 	t.Log("\n" + text)
 	if total.bad() {
 		t.Error("a promise was broken")
 	}
-	if total.charges < 50 || total.outputs < 45 || len(total.faults) < 60 {
-		t.Errorf("%d charges, %d outputs, %d kinds of faults: too few to prove anything", total.charges, total.outputs, len(total.faults))
+	held := total.faults["job held by a cap"]
+	if total.charges < 120 || total.outputs < 110 || len(total.faults) < 60 || held == 0 {
+		t.Errorf("%d charges, %d outputs, %d kinds of faults, %d jobs held by a cap: too few to prove anything", total.charges, total.outputs, len(total.faults), held)
 	}
 	if len(logs.found) > 0 || logs.lines < 1000 {
 		t.Errorf("%d log lines, want at least 1000; %d with a secret, want 0: %q", logs.lines, len(logs.found), logs.found)

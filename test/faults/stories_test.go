@@ -5,17 +5,17 @@ import (
 	"testing"
 )
 
-// A hundred stories end as the oracle says.
+// Stories end as the oracle says.
 func TestStories(t *testing.T) {
-	total, err := tellStories(100, 1)
+	total, err := tellStories(200, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, finding := range total.all() {
 		t.Error(finding)
 	}
-	if total.charges < 100 {
-		t.Errorf("%d charges, want at least 100: too little happened to prove anything", total.charges)
+	if total.charges < 200 {
+		t.Errorf("%d charges, want at least 200: too little happened to prove anything", total.charges)
 	}
 }
 
@@ -27,7 +27,7 @@ func TestSameSeedTellsTheSameStories(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			texts = append(texts, fmt.Sprint(s.text(), s.statuses(true), s.all(), s.calls))
+			texts = append(texts, fmt.Sprint(s.text(), s.all(), s.calls))
 		}
 		if texts[0] != texts[1] {
 			t.Errorf("story %d differs the second time:\n%s\nand then\n%s", number, texts[0], texts[1])

@@ -16,8 +16,6 @@ type tally struct {
 	outputs int // archived files that were compared with what RunComfy served
 	calls   int
 
-	mostPolls int // in a crowd: the most calls of poll at the same time
-
 	passed time.Duration // on the virtual clock
 	faults map[string]int
 	ends   map[string]int // number of takes by their last state and code
@@ -103,7 +101,6 @@ func (t *tally) add(other tally) {
 	t.outputs += other.outputs
 	t.notices += other.notices
 	t.calls += other.calls
-	t.mostPolls = max(t.mostPolls, other.mostPolls)
 	t.passed += other.passed
 	for kind, n := range other.faults {
 		t.faults[kind] += n
