@@ -42,7 +42,7 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 	if err != nil {
 		return err
 	}
-	resolver := &drop.Resolver{Files: files.checkable(), Catalog: models, Settings: drop.Settings{
+	resolver := &drop.Resolver{Files: client.Files(files.byKey), Catalog: models, Settings: drop.Settings{
 		DefaultVideoModel: c.VideoModel, DefaultImageModel: c.ImageModel, SharedFolders: c.SharedFolders, MaxJobsPerDrop: c.MaxJobsPerDrop,
 		RejectMismatch: c.LengthMismatch == "reject",
 	}}

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,8 +55,8 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 	} else {
 		p.print(out)
 	}
-	if err == nil && c.MaxUSD != nil && p.starting() > 0 && (p.cost.unknown > 0 || budget.Round(p.cost.usd) > *c.MaxUSD) {
-		err = fmt.Errorf("nothing was sent: --max-usd allows %s, and the estimate is: %v", dollars(*c.MaxUSD), p.cost)
+	if err == nil && c.MaxUSD != nil && p.starting() > 0 && (p.cost().unknown > 0 || budget.Round(p.cost().usd) > *c.MaxUSD) {
+		err = fmt.Errorf("nothing was sent: --max-usd allows %s, and the estimate is: %v", dollars(*c.MaxUSD), p.cost())
 	}
 	if err != nil || c.DryRun {
 		return err
@@ -69,11 +71,11 @@ func (c *dropCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 		}
 		_ = folder.Close()
 	}
-	if err := p.send(ctx, stack, say); err != nil {
+	if err := p.send(ctx, say); err != nil {
 		return err
 	}
 	if names := p.ready(); c.waits() && len(names) > 0 {
-		_, err = c.follow(ctx, stack, p, names, out, say)
+		_, err = c.follow(ctx, p, names, out, say)
 	}
 	return err
 }
@@ -100,20 +102,20 @@ func (p *plan) print(out *terminal) {
 
 func (p *plan) printJobs(out *terminal) {
 	starting, shown := p.starting(), 0
-	for _, job := range p.jobs {
+	for _, job := range p.Jobs {
 		switch {
-		case job.State == check.Ready && !job.starts:
-			if len(p.jobs) <= mostShown { // otherwise these lines would bury the jobs that start
-				printf(out, "%s: starts nothing, because %s\n", job.Finding.Name, client.WhyNot(job.Finding, p.uploads))
+		case job.State == check.Ready && !job.Starts:
+			if len(p.Jobs) <= mostShown { // otherwise these lines would bury the jobs that start
+				printf(out, "%s: starts nothing, because %s\n", job.Finding.Name, p.WhyNot(job))
 			}
 			continue
-		case job.State == ledger.Used && len(p.jobs) > detailed:
+		case job.State == ledger.Used && len(p.Jobs) > detailed:
 			continue
 		}
 		if shown++; shown > mostShown {
 			continue
 		}
-		if job.starts && starting > detailed {
+		if job.Starts && starting > detailed {
 			printf(out, "%s: one job of %s, %s\n", job.Finding.Name, job.Job.Model, cmp.Or(seconds(job.Job.Expected.Length.Seconds()), "of unknown length"))
 			for _, warning := range job.Warnings {
 				printf(out, "  warning: %s\n", warning)
@@ -132,8 +134,8 @@ func (p *plan) printJobs(out *terminal) {
 func (p *plan) printTotal(out *terminal) {
 	var length time.Duration
 	starting, unknown := p.starting(), 0
-	for _, job := range p.jobs {
-		if !job.starts {
+	for _, job := range p.Jobs {
+		if !job.Starts {
 			continue
 		}
 		length += job.Job.Expected.Length
@@ -148,15 +150,15 @@ func (p *plan) printTotal(out *terminal) {
 	if unknown > 0 && starting > unknown {
 		line += fmt.Sprintf(" (and %s of unknown length)", count(unknown, "job"))
 	}
-	line += "; " + join(", ", count(len(p.uploads), "file")+" to send", bytesOf(p.size()))
-	if p.same > 0 {
-		line += fmt.Sprintf("; the bucket holds %s already", count(p.same, "file"))
+	line += "; " + join(", ", count(len(p.Sent), "file")+" to send", bytesOf(client.SizeOf(p.Sent)))
+	if same := len(p.Uploads) - len(p.Sent); same > 0 {
+		line += fmt.Sprintf("; the bucket holds %s already", count(same, "file"))
 	}
 	printf(out, "%s\n", line)
 	if starting > 0 {
-		printf(out, "estimate: %v\n", p.cost)
+		printf(out, "estimate: %v\n", p.cost())
 	}
-	if len(p.ready()) > 0 && len(p.uploads) == 0 {
+	if len(p.ready()) > 0 && len(p.Sent) == 0 {
 		printf(out, "nothing starts; to start these jobs again, and to pay for them again, add --force\n")
 	}
 }
@@ -169,12 +171,12 @@ type droppedJob struct {
 
 // printJSON prints the jobs. If follow is true, it leaves out those that are followed.
 func (p *plan) printJSON(out *terminal, follow bool) error {
-	for _, job := range p.jobs {
+	for _, job := range p.Jobs {
 		if follow && job.State == check.Ready {
 			continue
 		}
-		line := droppedJob{job.Describe(), job.starts}
-		line.EstimateUSD = job.usd
+		line := droppedJob{job.Describe(), job.Starts}
+		line.EstimateUSD = job.Estimate.USD
 		if err := writeJSON(out, line); err != nil {
 			return err
 		}
@@ -210,17 +212,12 @@ func (c *dropCmd) ask(ctx context.Context, p *plan, say messages) error {
 }
 
 // send uploads the files of the plan.
-func (p *plan) send(ctx context.Context, stack *client.Client, say messages) error {
-	if len(p.uploads) == 0 {
+func (p *plan) send(ctx context.Context, say messages) error {
+	if len(p.Sent) == 0 {
 		return nil
 	}
-	keys := sortedKeys(p.uploads)
-	var uploads []*client.Upload
-	for _, key := range keys {
-		uploads = append(uploads, p.uploads[key])
-	}
-	bar := newBar(say.terminal, p.size())
-	err := stack.Send(ctx, uploads, bar.add)
+	bar := newBar(say.terminal, client.SizeOf(p.Sent))
+	err := p.Send(ctx, slices.Collect(maps.Values(p.Sent)), bar.add)
 	bar.close()
 	if ctx.Err() != nil {
 		return errors.New("interrupted; run the same command again to send the rest. A job starts when all its files are there")
@@ -228,19 +225,19 @@ func (p *plan) send(ctx context.Context, stack *client.Client, say messages) err
 	if err != nil {
 		return err
 	}
-	printf(say, "sent %s to s3://%s/%s\n", count(len(uploads), "file"), stack.Bucket.Name, commonFolder(keys))
+	printf(say, "sent %s to s3://%s/%s\n", count(len(p.Sent), "file"), p.Bucket.Name, p.Folder())
 	return nil
 }
 
 // follow follows the named jobs until they have ended, and returns them. With --get, it
 // also fetches the outputs.
-func (c *dropCmd) follow(ctx context.Context, stack *client.Client, p *plan, names []string, out *terminal, say messages) ([]*followed, error) {
-	orders, err := p.orders(ctx, stack)
+func (c *dropCmd) follow(ctx context.Context, p *plan, names []string, out *terminal, say messages) ([]*followed, error) {
+	orders, err := p.orders(ctx)
 	if err != nil {
 		return nil, err
 	}
 	f := &follow{
-		stack: stack, board: newBoard(out, c.JSON), say: say, timeout: c.Timeout, wanted: exactly(names), listed: patternsOf(names),
+		stack: p.Client, board: newBoard(out, c.JSON), say: say, timeout: c.Timeout, wanted: exactly(names), listed: patternsOf(names),
 		about: func(st client.Status) bool { return isAbout(st, orders[st.Name]) },
 	}
 	code, err := f.untilEnd(ctx)
@@ -256,7 +253,7 @@ func (c *dropCmd) follow(ctx context.Context, stack *client.Client, p *plan, nam
 			}
 		}
 		if len(succeeded) > 0 {
-			err = (&getCmd{JSON: c.JSON}).fetch(ctx, stack, out, say, succeeded, c.Get)
+			err = (&getCmd{JSON: c.JSON}).fetch(ctx, p.Client, out, say, succeeded, c.Get)
 		}
 	}
 	if err == nil && code != 0 {
@@ -281,22 +278,22 @@ func isAbout(st client.Status, order string) bool {
 
 // orders returns what identifies this drop in the status of each job, by name: the take
 // that the drop starts, or the Order of a status without a take.
-func (p *plan) orders(ctx context.Context, stack *client.Client) (map[string]string, error) {
-	snapshot, err := p.snapshot(ctx, stack)
+func (p *plan) orders(ctx context.Context) (map[string]string, error) {
+	snapshot, err := p.Snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	resolver := p.resolver
-	resolver.Files = sentFiles{snapshot, p.files.checkable()}
+	resolver := p.Resolver
+	resolver.Files = sentFiles{snapshot, client.Files(p.Uploads)}
 	orders := map[string]string{}
-	err = check.Each(ctx, &resolver, p.files.keys(), func(_ string, f drop.Finding) error {
+	err = check.Each(ctx, &resolver, sortedKeys(p.Uploads), func(_ string, f drop.Finding) error {
 		orders[f.Name] = f.Order
 		if f.Job != nil {
 			orders[f.Name] = f.Job.Take
 		}
 		return nil
 	})
-	return orders, stack.Explain("see what is in the bucket", "inbox/*", err)
+	return orders, p.Explain("see what is in the bucket", "inbox/*", err)
 }
 
 // sentFiles are the files of the bucket after a drop. It reads the contents of the dropped

@@ -91,11 +91,11 @@ func addFree(t *testing.T, path string, n int) {
 // If there are many jobs, print writes one line for each job that starts. For a file that
 // starts none, it still writes the reason.
 func TestPrintManyJobs(t *testing.T) {
-	p := &plan{}
+	p := &plan{Drop: &client.Drop{}}
 	for range detailed + 1 {
-		p.jobs = append(p.jobs, plannedJob{Outcome: check.Outcome{Finding: drop.Finding{Name: "talk"}, State: check.Ready, Job: drop.Ready{Model: "m"}}, starts: true})
+		p.Jobs = append(p.Jobs, client.DroppedJob{Outcome: check.Outcome{Finding: drop.Finding{Name: "talk"}, State: check.Ready, Job: drop.Ready{Model: "m"}}, Starts: true})
 	}
-	p.jobs = append(p.jobs, plannedJob{Outcome: check.Outcome{
+	p.Jobs = append(p.Jobs, client.DroppedJob{Outcome: check.Outcome{
 		Finding: drop.Finding{Name: "lone"}, State: ledger.Waiting, Problems: []problem.Problem{{Code: problem.WaitingForAudio, Reason: "the voice is missing"}},
 	}})
 	var out bytes.Buffer
@@ -109,7 +109,7 @@ func TestPrintManyJobs(t *testing.T) {
 // A file that waits for another one starts no job, so --force would not start one either.
 func TestPrintSameFiles(t *testing.T) {
 	for state, want := range map[ledger.State]bool{check.Ready: true, ledger.Waiting: false} {
-		p := &plan{jobs: []plannedJob{{Outcome: check.Outcome{Finding: drop.Finding{Name: "talk"}, State: state}}}, same: 1}
+		p := &plan{Drop: &client.Drop{Jobs: []client.DroppedJob{{Outcome: check.Outcome{Finding: drop.Finding{Name: "talk"}, State: state}}}}}
 		var out bytes.Buffer
 		p.printTotal(&terminal{w: &out})
 		if got := strings.Contains(out.String(), "add --force"); got != want {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"crypto/md5"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/check"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/drop"
 )
@@ -20,46 +18,28 @@ import (
 // are dropped.
 type dropped struct {
 	folder   string // key of the folder that the arguments are dropped into
-	byKey    map[string]*localFile
-	problems []error // one for each file that cannot be read
+	byKey    map[string]*client.Upload
+	paths    map[string]string // by key; without links
+	problems []error           // one for each file that cannot be read
 }
 
-// localFile is a file of this machine, or a text that is dropped as a file.
-type localFile struct {
-	drop.File
-	path     string // without links; empty for a text
-	named    string // the path as the arguments give it; it may be or contain a link
-	text     []byte
-	inFolder bool // no argument names it, only its folder
-}
-
-// newLocalFile returns a file of this machine that would get a key. The ETag of a check
-// only needs to change with the file, so it is made from the size and the time.
-func newLocalFile(key, path string, info fs.FileInfo) *localFile {
-	return &localFile{path: path, File: drop.File{
-		Key: key, Size: info.Size(), LastModified: info.ModTime().UTC().Truncate(time.Second), ETag: fmt.Sprint(info.Size(), info.ModTime()),
-	}}
-}
-
-// newText returns a text that would be dropped with a key.
-func newText(key string, text []byte) *localFile {
-	return &localFile{text: text, File: drop.File{Key: key, Size: int64(len(text)), ETag: fmt.Sprintf("%x", md5.Sum(text))}}
-}
-
-// open opens the file.
-func (f *localFile) open() (client.Content, error) {
-	if f.path == "" {
-		return client.Bytes(f.text)()
+// newUpload returns the upload of a file of this machine, whose path has no links. The ETag
+// of a check only needs to change with the file, so it is made from the size and the time.
+func newUpload(key, path string, info fs.FileInfo) *client.Upload {
+	return &client.Upload{
+		File: drop.File{Key: key, Size: info.Size(), LastModified: info.ModTime().UTC().Truncate(time.Second), ETag: fmt.Sprint(info.Size(), info.ModTime())},
+		Open: func() (client.Content, error) {
+			file, _, err := openRegular(path)
+			return file, err
+		},
 	}
-	file, _, err := openRegular(f.path)
-	return file, err
 }
 
 // gather gives each argument a key in a folder. An argument that is a folder stands for
 // all its files. The error names every argument that does not exist, and every two files
 // that would get the same key.
 func gather(folder string, args []string) (*dropped, error) {
-	d := &dropped{folder: folder, byKey: map[string]*localFile{}}
+	d := &dropped{folder: folder, byKey: map[string]*client.Upload{}, paths: map[string]string{}}
 	var errs []error
 	for _, arg := range args {
 		errs = append(errs, d.add(arg))
@@ -69,22 +49,6 @@ func gather(folder string, args []string) (*dropped, error) {
 
 // keys returns the keys of the files, sorted.
 func (d *dropped) keys() []string { return sortedKeys(d.byKey) }
-
-// checkable returns the files as a check reads them.
-func (d *dropped) checkable() *check.Dropped {
-	var files []drop.File
-	for _, f := range d.byKey {
-		files = append(files, f.File)
-	}
-	return check.NewDropped(files, func(key string, p []byte, off int64) (int, error) {
-		content, err := d.byKey[key].open()
-		if err != nil {
-			return 0, err
-		}
-		defer content.Close()
-		return content.ReadAt(p, off)
-	})
-}
 
 func (d *dropped) add(arg string) error {
 	if _, err := os.Lstat(arg); errors.Is(err, fs.ErrNotExist) {
@@ -111,12 +75,11 @@ func (d *dropped) add(arg string) error {
 			}
 			return
 		}
-		if other := d.byKey[key]; other != nil && other.path != target {
-			errs = append(errs, fmt.Errorf("%s and %s would both be dropped as %s; rename one", other.path, file, key))
+		if other := d.paths[key]; other != "" && other != target {
+			errs = append(errs, fmt.Errorf("%s and %s would both be dropped as %s; rename one", other, file, key))
 			return
 		}
-		d.byKey[key] = newLocalFile(key, target, info)
-		d.byKey[key].named, d.byKey[key].inFolder = file, below != "."
+		d.byKey[key], d.paths[key] = newUpload(key, target, info), target
 	})
 	return errors.Join(errs...)
 }

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
@@ -45,7 +46,7 @@ func TestFolderListsAsABucket(t *testing.T) {
 		}
 		return fmt.Sprint(keys, more, err)
 	}
-	dropped := folder.checkable()
+	dropped := client.Files(folder.byKey)
 	s3 := &s3bucket.Bucket{S3: bucket, Name: "b"}
 	rapidtest.Check(t, func(rt *rapid.T) {
 		key := rapid.SampledFrom(folder.keys())
@@ -205,7 +206,7 @@ func TestInterruptedPlan(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	interrupt()
 	out := &terminal{w: new(bytes.Buffer)}
-	err := (&dropCmd{Files: []string{"talk.mp4", "talk.wav"}}).Run(ctx, new(client.Client), out, messages{out})
+	err := (&dropCmd{Files: []string{"talk.mp4", "talk.wav"}}).Run(ctx, client.New(aws.Config{Region: "us-east-1"}, "b", ""), out, messages{out})
 	if want := "interrupted; nothing was sent"; err == nil || err.Error() != want {
 		t.Errorf("the error is %v, want %s", err, want)
 	}

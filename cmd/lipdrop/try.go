@@ -105,10 +105,10 @@ func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say me
 	if err != nil {
 		return nil, err
 	}
-	if err := p.send(ctx, stack, say); err != nil {
+	if err := p.send(ctx, say); err != nil {
 		return nil, err
 	}
-	return d.follow(ctx, stack, p, p.ready(), out, say)
+	return d.follow(ctx, p, p.ready(), out, say)
 }
 
 // removeEarlier deletes earlier drops that would form jobs together with the given keys,
@@ -186,7 +186,7 @@ func checkFiles(ctx context.Context, files *dropped) error {
 	if err != nil {
 		return err
 	}
-	resolver := &drop.Resolver{Files: files.checkable(), Catalog: models, Settings: permissions.DefaultSettings()}
+	resolver := &drop.Resolver{Files: client.Files(files.byKey), Catalog: models, Settings: permissions.DefaultSettings()}
 	var wrong []string
 	for _, key := range files.keys() {
 		if err := tooLong(key); err != nil {

@@ -66,10 +66,10 @@ type MediaProperty struct {
 
 // Option is a property of a model's input that accepts no media.
 type Option struct {
-	Name     string
-	Required bool
-	Allowed  string // in words: "a whole number from 1 to 100"
-	Default  string // what RunComfy uses if it is left out, as JSON, or ""
+	Name     string `json:"name"`
+	Required bool   `json:"required"`
+	Allowed  string `json:"allowed"` // in words: "a whole number from 1 to 100"
+	Default  string `json:"default"` // what RunComfy uses if it is left out, as JSON, or ""
 }
 
 // Schema returns the input schema that RunComfy publishes, without its prose and

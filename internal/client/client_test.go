@@ -92,7 +92,7 @@ func TestCompareAsksForWholeLetters(t *testing.T) {
 	}
 	var uploads []*Upload
 	for _, key := range []string{"inbox/\u00e8.mp4", "inbox/\u00e9.wav"} {
-		uploads = append(uploads, &Upload{Key: key, Size: 1, Open: Bytes([]byte("a"))})
+		uploads = append(uploads, &Upload{File: bucket.File{Key: key, Size: 1}, Open: Bytes([]byte("a"))})
 	}
 	if err := newClient(storage).Compare(t.Context(), uploads); err != nil {
 		t.Fatal(err)

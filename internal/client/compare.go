@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/md5"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/drop"
 )
 
 // Content is a file to upload.
@@ -28,10 +30,11 @@ type Content interface {
 	io.Closer
 }
 
-// Upload is a file to upload to a key.
+// Upload is a file to upload.
 type Upload struct {
-	Key  string
-	Size int64 // in bytes; not needed with a Sum
+	// File is the file as a check sees it. An upload needs only the Key, and the Size
+	// unless there is a Sum.
+	drop.File
 
 	// Open opens the file.
 	Open func() (Content, error)
@@ -52,6 +55,8 @@ type Sum struct {
 	crc    uint64   // CRC64NVME of the whole file
 	parts  []uint64 // CRC64NVME of each part; nil if the file is sent in one request
 }
+
+func (s Sum) known() bool { return s.SHA256 != [sha256.Size]byte{} }
 
 // nvme is the table of CRC64NVME. S3 verifies this checksum for each part, and for the
 // whole object.
@@ -80,7 +85,7 @@ func SumOf(ctx context.Context, key string, file io.ReaderAt, size int64) (Sum, 
 			return sum, err
 		}
 		own, n := crc64.New(nvme), min(part, size-off)
-		read, err := io.Copy(io.MultiWriter(whole, sha, hash, own), io.NewSectionReader(file, off, n))
+		read, err := io.Copy(io.MultiWriter(whole, sha, hash, own), readAhead(io.NewSectionReader(file, off, n), n))
 		if err != nil {
 			return sum, err
 		}
@@ -96,6 +101,10 @@ func SumOf(ctx context.Context, key string, file io.ReaderAt, size int64) (Sum, 
 	hash.Sum(sum.md5[:0])
 	return sum, nil
 }
+
+// readAhead returns a reader that reads n bytes in large pieces. The page of `lipdrop ui`
+// needs a request for each piece of a file.
+func readAhead(r io.Reader, n int64) *bufio.Reader { return bufio.NewReaderSize(r, int(min(n, 2<<20))) }
 
 // Bytes returns a function that opens a text.
 func Bytes(text []byte) func() (Content, error) {
@@ -119,7 +128,7 @@ func sum(ctx context.Context, uploads []*Upload) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(sumsAtOnce)
 	for _, u := range uploads {
-		if u.Sum.SHA256 != [sha256.Size]byte{} {
+		if u.Sum.known() {
 			continue
 		}
 		group.Go(func() error {

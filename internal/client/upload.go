@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -49,6 +50,7 @@ const (
 func (c *Client) Send(ctx context.Context, uploads []*Upload, sent func(n int64)) error {
 	s := &sender{Client: c, files: semaphore.NewWeighted(uploadsAtOnce), large: semaphore.NewWeighted(largeAtOnce), sent: sent}
 	byRank := map[int][][]*Upload{}
+	uploads = slices.SortedFunc(slices.Values(uploads), func(a, b *Upload) int { return strings.Compare(a.Key, b.Key) })
 	for _, files := range together(uploads) {
 		rank := check.UploadRank(files[0].Key)
 		byRank[rank] = append(byRank[rank], files)
@@ -216,12 +218,15 @@ func (s *sender) explain(u *Upload, err error) error {
 func (s *sender) options(u *Upload) func(*s3.Options) {
 	return func(o *s3.Options) {
 		o.RetryMaxAttempts = uploadAttempts
+		// Over plain http, the SDK would read the file once more for a checksum of its own.
+		o.APIOptions = append(o.APIOptions, v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)
 		client := o.HTTPClient
 		o.HTTPClient = smithyhttp.ClientDoFunc(func(req *http.Request) (*http.Response, error) {
 			if req.ContentLength <= 0 {
 				return client.Do(req)
 			}
-			body, stored := &countedBody{ReadCloser: req.Body, key: u.Key, size: req.ContentLength, sent: s.sent}, int64(0)
+			body := &countedBody{Closer: req.Body, ahead: readAhead(req.Body, req.ContentLength), key: u.Key, size: req.ContentLength, sent: s.sent}
+			stored := int64(0)
 			req.Body = body
 			response, err := client.Do(req)
 			if err == nil && response.StatusCode == http.StatusOK {
@@ -237,10 +242,11 @@ func (s *sender) options(u *Upload) func(*s3.Options) {
 // because the HTTP client may still read a little after that. If it has fewer bytes than
 // size, Read returns *ChangedError with the key.
 type countedBody struct {
-	io.ReadCloser
-	key  string
-	size int64
-	sent func(n int64)
+	io.Closer
+	ahead io.Reader
+	key   string
+	size  int64
+	sent  func(n int64)
 
 	mu    sync.Mutex
 	n     int64 // how much was reported
@@ -249,7 +255,7 @@ type countedBody struct {
 
 // Read implements io.Reader.
 func (b *countedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.ahead.Read(p)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.ended && n > 0 {

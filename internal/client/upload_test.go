@@ -31,6 +31,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
 	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/local/build"
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
@@ -78,7 +79,7 @@ func uploadOfFile(ctx context.Context, key, path string) (*client.Upload, error)
 		return nil, err
 	}
 	sum, err := client.SumOf(ctx, key, file, info.Size())
-	return &client.Upload{Key: key, Sum: sum, Open: func() (client.Content, error) { return os.Open(path) }}, err
+	return &client.Upload{File: bucket.File{Key: key}, Sum: sum, Open: func() (client.Content, error) { return os.Open(path) }}, err
 }
 
 func uploadOfText(t *testing.T, key, text string) *client.Upload {
@@ -87,7 +88,7 @@ func uploadOfText(t *testing.T, key, text string) *client.Upload {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &client.Upload{Key: key, Sum: sum, Open: client.Bytes([]byte(text))}
+	return &client.Upload{File: bucket.File{Key: key}, Sum: sum, Open: client.Bytes([]byte(text))}
 }
 
 // An s3Server is a real S3 server behind a proxy that sees each request.

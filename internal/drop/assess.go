@@ -32,6 +32,13 @@ type Resolver struct {
 	Files   Files
 	Catalog *catalog.Catalog
 	Settings
+	Choice *Choice // nil, unless a person has chosen a model or options before a drop
+}
+
+// Choice is the model and the options of every pair, in place of those of a preset.
+type Choice struct {
+	Model   string            // "" stands for the default model
+	Options map[string]string // see catalog.Model.Value
 }
 
 // Settings are what an operator decides about drops. Each is a parameter of

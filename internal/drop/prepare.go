@@ -63,7 +63,7 @@ func (l *lister) preparePair(ctx context.Context, job *Job) (Ready, []problem.Pr
 		var ok bool
 		r.Model = s.model.ID
 		if r.Media[0].Property, r.Media[1].Property, ok = s.model.Pair(kind); !ok {
-			problems = append(problems, s.mismatch(kind))
+			problems = append(problems, l.mismatch(s, kind))
 		}
 	}
 	wrong, err := l.inspect(ctx, job, s.model, &r)

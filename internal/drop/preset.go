@@ -1,6 +1,7 @@
 package drop
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -20,29 +21,34 @@ type setting struct {
 	from    string // the key of the preset that sets them, or ""
 }
 
-// pairSetting returns the model and options of the nearest preset for a pair. The
-// model defaults to the one for the kind of the pair.
+// pairSetting returns the model and options of a pair: those of the Choice, or else those
+// of the nearest preset. The model defaults to the one for the kind of the pair.
 func (l *lister) pairSetting(ctx context.Context, visual File, kind media.Kind) (setting, []problem.Problem, error) {
 	s := setting{options: map[string]any{}}
 	id := l.DefaultVideoModel
 	if kind == media.Image {
 		id = l.DefaultImageModel
 	}
-	preset, problems, err := l.nearestPreset(ctx, folderOf(visual.Key))
-	if err != nil || problems != nil {
-		return s, problems, err
-	}
-	if preset != nil {
-		s.from, s.options = preset.file.Key, preset.Input
-		if preset.Model != "" {
-			id = preset.Model
+	chosen := l.Choice
+	if chosen == nil {
+		preset, problems, err := l.nearestPreset(ctx, folderOf(visual.Key))
+		if err != nil || problems != nil {
+			return s, problems, err
+		}
+		chosen = &Choice{}
+		if preset != nil {
+			s.from, s.options, chosen.Model = preset.file.Key, preset.Input, preset.Model
 		}
 	}
+	id = cmp.Or(chosen.Model, id)
 	model, ok := l.Catalog.Model(id)
 	if !ok {
 		return s, s.wrong([]problem.Problem{l.unknownModel(id, presetJSON)}), nil
 	}
 	s.model = model
+	for name, text := range chosen.Options {
+		s.options[name] = model.Value(name, text)
+	}
 	return s, s.wrong(uploadAgain(model.ValidateOptions(s.options), presetJSON)), nil
 }
 
@@ -55,12 +61,15 @@ func (s setting) wrong(problems []problem.Problem) []problem.Problem {
 }
 
 // mismatch returns the problem of a pair whose media the model does not accept.
-func (s setting) mismatch(kind media.Kind) problem.Problem {
-	reason := fmt.Sprintf("%s does not accept a pair of %s and an audio file", s.model.ID, kind.Noun())
-	if s.from != "" {
-		reason = fmt.Sprintf("the preset %s sets %s, which does not accept a pair of %s and an audio file", s.from, s.model.ID, kind.Noun())
+func (l *lister) mismatch(s setting, kind media.Kind) problem.Problem {
+	p := problem.Problem{Code: problem.ModelMismatch, Reason: fmt.Sprintf("%s does not accept a pair of %s and an audio file", s.model.ID, kind.Noun())}
+	switch {
+	case s.from != "":
+		p.Reason = fmt.Sprintf("the preset %s sets %s, which does not accept a pair of %s and an audio file", s.from, s.model.ID, kind.Noun())
+	case l.Choice != nil:
+		p.Remedy = "Choose another model."
 	}
-	return problem.Problem{Code: problem.ModelMismatch, Reason: reason}
+	return p
 }
 
 // badPreset turns problems of a preset into problems of a pair that uses it.

@@ -160,20 +160,6 @@ func Read(file string, text []byte, d Defaults) ([]Row, []Problem) {
 // report adds a problem.
 func (r *reader) report(p Problem) { r.problems = append(r.problems, p) }
 
-// Pair returns the job of a pair with the default model and options. Files has the name of
-// each file by its kind.
-func (d Defaults) Pair(name string, files map[string]string) (Row, []Problem) {
-	rec := record{cells: []cell{{nameColumn, name}}, labels: map[string]string{nameColumn: "the name"}}
-	for _, kind := range kindColumns {
-		rec.labels[kind] = "the " + kind
-		if files[kind] != "" {
-			rec.cells = append(rec.cells, cell{kind, files[kind]})
-		}
-	}
-	r := reader{Defaults: d}
-	return r.row(rec), r.problems
-}
-
 // isColumn reports whether a list may have a column.
 func (r *reader) isColumn(name string) bool {
 	_, ok := slices.BinarySearch(r.known, name)

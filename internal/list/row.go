@@ -53,11 +53,7 @@ func (r *reader) row(rec record) Row {
 	case texts["image"] != "":
 		id = r.ImageModel
 	default:
-		if row.isPair() {
-			wrong("video", "a video or an image is missing", fmt.Sprintf("Drop a video or an image named %s too.", row.Name))
-		} else {
-			wrong("video", "the row has neither a video nor an image", "Name a file in the column video or image, or a model in the column model.")
-		}
+		wrong("video", "the row has neither a video nor an image", "Name a file in the column video or image, or a model in the column model.")
 		return row
 	}
 	model, ok := r.Catalog.Model(id)
@@ -114,27 +110,15 @@ func (r *Row) addMedia(texts map[string]string, given map[string]any, wrong repo
 		if value != "" {
 			r.addMedium(p, value, wrong)
 		} else if p.Required {
-			remedy := fmt.Sprintf("Name %s there.", p.Kind.Noun())
-			if r.isPair() {
-				remedy = fmt.Sprintf("Drop %s named %s too.", p.Kind.Noun(), r.Name)
-			}
-			wrong(p.Name, fmt.Sprintf("%s is missing; %s requires one", p.Kind.Noun(), r.Model.ID), remedy)
+			wrong(p.Name, fmt.Sprintf("%s is missing; %s requires one", p.Kind.Noun(), r.Model.ID), fmt.Sprintf("Name %s there.", p.Kind.Noun()))
 		}
 	}
 	for _, kind := range kindColumns {
 		if texts[kind] != "" && !known[kind] {
-			remedy := "Leave it out of the row, or choose another model."
-			if r.isPair() {
-				remedy = "Choose another model."
-			}
-			wrong(kind, fmt.Sprintf("%s accepts no %s", r.Model.ID, kind), remedy)
+			wrong(kind, fmt.Sprintf("%s accepts no %s", r.Model.ID, kind), "Leave it out of the row, or choose another model.")
 		}
 	}
 }
-
-// isPair reports whether Defaults.Pair made the row from dropped files. Such a row is in no
-// list, so its number is 0.
-func (r *Row) isPair() bool { return r.Number == 0 }
 
 // addMedium adds a medium to the row.
 func (r *Row) addMedium(p catalog.MediaProperty, value string, wrong reporter) {

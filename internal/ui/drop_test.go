@@ -117,7 +117,7 @@ func newDropServer(t *testing.T) (*Server, *s3test.Bucket, func() []string) {
 }
 
 // checked checks a drop of files. It sets their contents, so that no page is asked for them.
-func (s *Server) checked(t *testing.T, files map[string][]byte, model string, options map[string]any) *dropSession {
+func (s *Server) checked(t *testing.T, files map[string][]byte, model string, options map[string]string) *dropSession {
 	t.Helper()
 	var form dropForm
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -131,10 +131,10 @@ func (s *Server) checked(t *testing.T, files map[string][]byte, model string, op
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.endSession(session, nil) })
-	for _, f := range session.files {
-		f.text = files[session.names[f.index]]
+	for name, content := range files {
+		session.drop.Uploads["inbox/"+name].Open = client.Bytes(content)
 	}
-	if err := session.check(model, options); err != nil {
+	if err := session.check(drop.Choice{Model: model, Options: options}); err != nil {
 		t.Fatal(err)
 	}
 	return session
@@ -158,6 +158,7 @@ func TestDropAgain(t *testing.T) {
 	const manifest = `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "a.wav"}}`
 	const many = `{"model": "sync/react-1", "input": {"video_url": "v.mp4", "audio_url": "*.wav"}}`
 	pair := map[string][]byte{"talk.mp4": mp4, "talk.wav": wav}
+	star := map[string][]byte{"a*.mp4": mp4, "a*.wav": wav}
 	bundle := map[string][]byte{"x.job/job.json": []byte(manifest), "x.job/v.mp4": mp4, "x.job/a.wav": wav}
 	wildcard := map[string][]byte{"x.job/job.json": []byte(many), "x.job/v.mp4": mp4, "x.job/a.wav": wav, "x.job/b.wav": wav}
 	longer := append(slices.Clone(mp4), "\x00\x00\x00\x08free"...)
@@ -186,6 +187,7 @@ func TestDropAgain(t *testing.T) {
 		{"a pair with another voice", pair, with(pair, "talk.wav", changed), "", []string{"talk.wav"}, []string{"talk"}, nil, nil},
 		{"a pair with a model", pair, pair, "sync/react-1", nil, nil, []string{"talk"}, nil},
 		{"a pair with a model and another voice", pair, with(pair, "talk.wav", changed), "sync/react-1", []string{"talk.job/talk.wav", "talk.job/job.json"}, []string{"talk"}, nil, nil},
+		{"a pair with a model and a * in its names", star, with(star, "a*.wav", changed), "sync/react-1", []string{"a*.job/a-.wav", "a*.job/job.json"}, []string{"a*"}, nil, nil},
 		{"a bundle", bundle, bundle, "", nil, nil, []string{"x"}, nil},
 		{"a bundle with another voice", bundle, with(bundle, "x.job/a.wav", changed), "", []string{"x.job/a.wav", "x.job/job.json"}, []string{"x"}, nil, nil},
 		{"another voice of a bundle, without its job.json", bundle, map[string][]byte{"x.job/a.wav": changed}, "", []string{"x.job/a.wav"}, nil, nil, nil},
@@ -279,8 +281,8 @@ func TestDropOfHalfAPairWithOptions(t *testing.T) {
 	s, storage, _ := newDropServer(t)
 	storage.Set("inbox/talk.mp4", mp4)
 	d := s.checked(t, map[string][]byte{"talk.wav": wav}, "sync/react-1", nil)
-	if diff := cmp.Diff([]string{"talk waiting"}, jobsOf(d)); diff != "" || len(d.files) > 0 || !strings.Contains(d.result.Jobs[0].Problems[0].Reason, "without its partner") {
-		t.Errorf("%d files to upload, want 0; jobs %+v, want talk waiting for its partner", len(d.files), d.result.Jobs)
+	if diff := cmp.Diff([]string{"talk waiting"}, jobsOf(d)); diff != "" || len(d.drop.Uploads) > 0 || !strings.Contains(d.result.Jobs[0].Problems[0].Reason, "without its partner") {
+		t.Errorf("%d files to upload, want 0; jobs %+v, want talk waiting for its partner", len(d.drop.Uploads), d.result.Jobs)
 	}
 }
 
@@ -290,11 +292,11 @@ func TestDropWithUnfitOptions(t *testing.T) {
 	mp4, wav := sample.Files()
 	for _, tt := range []struct {
 		model   string
-		options map[string]any
+		options map[string]string
 		want    string
 	}{
 		{"community/live-avatar", nil, "community/live-avatar does not accept a pair of a video and an audio file. Choose another model."},
-		{"sync/react-1", map[string]any{"temperature": 7}, "temperature is 7; sync/react-1 accepts a number from 0 to 1. Set temperature to a number from 0 to 1, or leave it out."},
+		{"sync/react-1", map[string]string{"temperature": "7"}, "temperature is 7; sync/react-1 accepts a number from 0 to 1. Set temperature to a number from 0 to 1, or leave it out."},
 	} {
 		s, _, _ := newDropServer(t)
 		d := s.checked(t, map[string][]byte{"ads/talk.mp4": mp4, "ads/talk.wav": wav}, tt.model, tt.options)

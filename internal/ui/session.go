@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/client"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 )
@@ -20,15 +20,11 @@ import (
 // A drop has two phases: the check and the upload. In both, the command reads parts of the
 // files through the page: the page gets the next part to send from /api/drop/next, and
 // sends it to /api/drop/part. So the bucket needs no CORS configuration, and the command
-// holds only a few small parts in memory: see readAhead.
+// holds only a few small parts in memory.
 
 const (
 	// mostFiles is how many files a person may drop at once.
 	mostFiles = 5000
-
-	// mostListed is how many files of the bucket a check lists at once. If the bucket has
-	// more, the check lists the files of each job.
-	mostListed = bucket.PageSize
 
 	// mostSessions is how many drops may be under way at once.
 	mostSessions = 4
@@ -48,7 +44,7 @@ type dropSession struct {
 	cancel context.CancelCauseFunc
 	ctx    context.Context
 	idle   *time.Timer
-	files  []*browserFile
+	drop   *client.Drop
 	names  []string // of the page's files, in the page's order
 	asks   chan *ask
 
@@ -58,9 +54,8 @@ type dropSession struct {
 	phase    chan struct{} // closed when the phase has ended
 	err      error         // of the phase
 	result   dropResult
-	ready    []drop.Finding // of the jobs that can start
-	sent     int64          // bytes
-	total    int64          // bytes
+	sent     int64 // bytes
+	total    int64 // bytes
 	checked  bool
 	uploaded bool // the upload has begun
 }
@@ -72,8 +67,8 @@ type dropForm struct {
 		Path string `json:"path"`
 		Size int64  `json:"size"`
 	} `json:"files"`
-	Model   string         `json:"model"`
-	Options map[string]any `json:"options"`
+	Model   string            `json:"model"`
+	Options map[string]string `json:"options"`
 }
 
 // openDrop begins a drop and its check.
@@ -86,7 +81,7 @@ func (s *Server) openDrop(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	session.begin(func() error { return session.check(form.Model, form.Options) })
+	session.begin(func() error { return session.check(drop.Choice{Model: form.Model, Options: form.Options}) })
 	return map[string]string{"id": session.id}, nil
 }
 
@@ -102,15 +97,24 @@ func (s *Server) openSession(form dropForm) (*dropSession, error) {
 		return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%d files were dropped; drop 1 to %d at once", len(form.Files), mostFiles)}
 	}
 	session := &dropSession{id: rand.Text(), server: s, asks: make(chan *ask), pending: map[int]*ask{}}
+	session.drop = &client.Drop{
+		Client: s.Client, Resolver: drop.Resolver{Catalog: s.Catalog, Settings: s.Settings}, Uploads: map[string]*client.Upload{},
+	}
 	for i, f := range form.Files {
 		name := strings.Trim(f.Path, "/")
 		if err := validName(name); err != nil || f.Size < 0 {
 			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("%q is not the name of a file", f.Path)}
 		}
 		session.names = append(session.names, name)
-		session.files = append(session.files, &browserFile{index: i, session: session, File: bucket.File{
-			Key: ledger.InboxPrefix + folder + name, Size: f.Size, LastModified: time.Now().UTC().Truncate(time.Second), ETag: strconv.Itoa(i),
-		}})
+		key := ledger.InboxPrefix + folder + name
+		if session.drop.Uploads[key] != nil {
+			return nil, &requestError{http.StatusBadRequest, fmt.Sprintf("two files are named %s; rename one", name)}
+		}
+		file := &browserFile{session, i, f.Size}
+		session.drop.Uploads[key] = &client.Upload{
+			File: drop.File{Key: key, Size: f.Size, LastModified: time.Now().UTC().Truncate(time.Second), ETag: strconv.Itoa(i)},
+			Open: func() (client.Content, error) { return file, nil },
+		}
 	}
 	s.sessionsMu.Lock()
 	defer s.sessionsMu.Unlock()
@@ -201,6 +205,44 @@ func (d *dropSession) next(r *http.Request) (any, error) {
 	}
 	return n, nil
 }
+
+// ask is a request to the page for a part of a file.
+type ask struct {
+	Number int   `json:"number"`
+	File   int   `json:"file"` // its index in the list that the page has sent
+	Offset int64 `json:"offset"`
+	Length int   `json:"length"`
+
+	part []byte // where the bytes go
+	done chan error
+}
+
+// browserFile is a file that a person drops onto the page. The page sends parts of it when
+// it is asked to.
+type browserFile struct {
+	session *dropSession
+	index   int // in the list that the page has sent
+	size    int64
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *browserFile) ReadAt(p []byte, off int64) (int, error) {
+	n := int(min(int64(len(p)), max(f.size-off, 0)))
+	for at := 0; at < n; {
+		part := p[at:min(at+maxPart, n)]
+		if err := f.session.read(f.index, off+int64(at), part); err != nil {
+			return at, err
+		}
+		at += len(part)
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Close implements io.Closer.
+func (f *browserFile) Close() error { return nil }
 
 // read asks the page for a part of a file and waits for it.
 func (d *dropSession) read(file int, offset int64, part []byte) error {

@@ -96,7 +96,7 @@ export class Drop {
     const preset = byDefault === "" ? undefined : JSON.parse(byDefault);
     const put = (value) => {
       if (value === undefined || value === "") delete this.set[name];
-      else this.set[name] = value;
+      else this.set[name] = String(value);
       this.start.disabled = true; // until the new options are checked
       this.turn = undefined; // ends a check of the old options
       clearTimeout(this.later);

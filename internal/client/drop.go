@@ -1,0 +1,296 @@
+package client
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/budget"
+	"github.com/lipdrop/lipdrop/internal/check"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/media"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+// Drop is what a person drops: the files, and the jobs that they form with the files of the
+// bucket.
+type Drop struct {
+	*Client
+	Resolver drop.Resolver // of the stack, without files
+
+	// Uploads are the files by key, and Sent those that Choose has chosen to send.
+	Uploads, Sent map[string]*Upload
+
+	// Jobs has what Check has found about each name that the files concern.
+	Jobs []DroppedJob
+
+	bundled map[string]bool // the names of the bundles that BundlePairs has made
+}
+
+// DroppedJob is what a drop does about one name.
+type DroppedJob struct {
+	check.Outcome
+	Key      string          // of the file for which Check has found the name
+	Starts   bool            // the drop starts the job
+	Estimate budget.Estimate // of a job that starts, once Estimate has run
+}
+
+// Files returns the files of the uploads as a check reads them.
+func Files(uploads map[string]*Upload) *check.Dropped {
+	var files []drop.File
+	for _, u := range uploads {
+		files = append(files, u.File)
+	}
+	return check.NewDropped(files, func(key string, p []byte, off int64) (int, error) {
+		content, err := uploads[key].Open()
+		if err != nil {
+			return 0, err
+		}
+		defer content.Close()
+		return content.ReadAt(p, off)
+	})
+}
+
+// Snapshot lists the files of the bucket in the common folder of the uploads.
+func (d *Drop) Snapshot(ctx context.Context) (*check.Snapshot, error) {
+	// If the folder has more files than this, a check lists the files of each job instead.
+	most := bucket.PageSize * (3 + len(d.Uploads)/10)
+	snapshot, err := check.NewSnapshot(ctx, d.Bucket, d.Folder(), most)
+	return snapshot, d.Explain("see what is in the bucket", "inbox/", err)
+}
+
+// Folder returns the longest folder that contains all uploads, or inbox/.
+func (d *Drop) Folder() string {
+	keys := slices.Sorted(maps.Keys(d.Uploads))
+	if len(keys) == 0 {
+		return ledger.InboxPrefix
+	}
+	first, last := keys[0], keys[len(keys)-1]
+	n := 0
+	for n < min(len(first), len(last)) && first[n] == last[n] {
+		n++
+	}
+	return first[:strings.LastIndexByte(first[:n], '/')+1]
+}
+
+// Check finds out which jobs the uploads form with the files of the bucket, and sets Jobs.
+// It assumes that the bucket holds no file with the same content; Choose compares them.
+func (d *Drop) Check(ctx context.Context) error {
+	stored, err := d.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	const most = 100 // each of these may cost a request
+	keys := slices.Sorted(maps.Keys(d.Uploads))
+	for _, key := range keys[:min(len(keys), most)] {
+		_, err := stored.Head(ctx, key)
+		d.Uploads[key].Exists = err == nil
+	}
+	resolver := d.Resolver
+	resolver.Files = check.Overlay{New: Files(d.Uploads), Bucket: stored}
+	err = check.AssessEach(ctx, &resolver, keys, func(key string, o check.Outcome) error {
+		for i, p := range o.Problems {
+			if p.Code == problem.Ambiguous && d.bundled[o.Finding.Name] {
+				o.Problems[i].Remedy = "Delete the other files of this name from the bucket, or rename yours, or choose no model and no options. Then drop your files again."
+			}
+		}
+		d.Jobs = append(d.Jobs, DroppedJob{Outcome: o, Key: key, Starts: o.State == check.Ready && starts(o.Finding, d.Uploads)})
+		return nil
+	})
+	return d.Explain("check the files", "inbox/*", err)
+}
+
+// Choose compares the uploads with the bucket, sets Sent to those that toSend selects, and
+// finds out which jobs they start. If again is true, it selects all.
+func (d *Drop) Choose(ctx context.Context, again bool) error {
+	all := slices.Collect(maps.Values(d.Uploads))
+	if err := d.Compare(ctx, all); err != nil {
+		return err
+	}
+	var ready []drop.Finding
+	for _, job := range d.Jobs {
+		if job.State == check.Ready {
+			ready = append(ready, job.Finding)
+		}
+	}
+	d.Sent = toSend(all, again, ready)
+	for i, job := range d.Jobs {
+		d.Jobs[i].Starts = job.State == check.Ready && starts(job.Finding, d.Sent)
+	}
+	return nil
+}
+
+// toSend returns the compared uploads that must be sent, by key: all of them, or only
+// those whose content the bucket does not hold. If a medium of a bundle is sent, the
+// bundle's job.json is sent too, because only job.json starts the bundle's job again. But
+// if a sent file already starts a job of the bundle, job.json is left out: it would start
+// that job a second time. Jobs are the findings whose jobs can start.
+func toSend(uploads []*Upload, all bool, jobs []drop.Finding) map[string]*Upload {
+	byKey, send := map[string]*Upload{}, map[string]*Upload{}
+	for _, u := range uploads {
+		byKey[u.Key] = u
+		if all || !u.Same {
+			send[u.Key] = u
+		}
+	}
+	again, started := map[string]bool{}, map[string]bool{} // the keys of job.json
+	for _, f := range jobs {
+		manifest, _ := f.Job.Manifest()
+		if starts(f, send) {
+			started[manifest.Key] = true
+		} else if changes(f, send) {
+			again[manifest.Key] = true
+		}
+	}
+	for key := range again {
+		if u := byKey[key]; u != nil && !started[key] {
+			send[key] = u
+		}
+	}
+	return send
+}
+
+// changes reports whether a file of a job is sent.
+func changes(f drop.Finding, sent map[string]*Upload) bool {
+	return slices.ContainsFunc(f.Files(), func(file drop.File) bool { return sent[file.Key] != nil })
+}
+
+// starts reports whether the sent uploads start the job of a finding. Any file of a pair
+// starts its job. In a bundle, these do: job.json, a file that was missing, and the file that
+// matches the wildcard.
+func starts(f drop.Finding, sent map[string]*Upload) bool {
+	manifest, isBundle := f.Job.Manifest()
+	bundle := drop.ParseKey(manifest.Key).Name
+	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {
+		u, k := sent[file.Key], drop.ParseKey(file.Key)
+		if u == nil || !isBundle || file.Key == manifest.Key {
+			return u != nil
+		}
+		kind, _ := media.KindOf(file.Key)
+		isMatch := f.Name != bundle && kind == media.Audio
+		return k.Role == drop.Member && k.Name == bundle && (isMatch || !u.Exists)
+	})
+}
+
+// WhyNot returns a clause that says why the sent files do not start a job.
+func (d *Drop) WhyNot(job DroppedJob) string {
+	if changes(job.Finding, d.Sent) {
+		return "only its job.json starts it again, and that was not sent"
+	}
+	return "the bucket holds the same files already"
+}
+
+// Estimate estimates what the jobs that start will cost.
+func (d *Drop) Estimate(ctx context.Context, prices *budget.Prices) {
+	for i, job := range d.Jobs {
+		if job.Starts {
+			d.Jobs[i].Estimate = prices.Estimate(ctx, job.Job.Model, job.Job.Expected.Length)
+		}
+	}
+}
+
+// SizeOf returns the size of uploads, in bytes.
+func SizeOf(uploads map[string]*Upload) (n int64) {
+	for _, u := range uploads {
+		n += u.Size
+	}
+	return n
+}
+
+// BundlePairs puts each pair of the uploads into a bundle of its own, whose job.json has the
+// chosen model and options. It does not look at the bucket, where one of the files may be the
+// bundle of an earlier drop. It removes the files of pairs from the uploads, and returns what is
+// wrong with those that form no valid pair, and the keys of those that are in no bundle.
+//
+// If shared is true, the bundles of a folder share their media. For this, each file is read
+// to its end.
+func (d *Drop) BundlePairs(ctx context.Context, choice drop.Choice, shared bool) (unfit []check.Outcome, left []string, err error) {
+	resolver := d.Resolver
+	resolver.Files, resolver.Choice = Files(d.Uploads), &choice
+	var pairs []check.Outcome
+	used, unused := map[string]*Upload{}, map[string]bool{} // by key
+	err = check.AssessEach(ctx, &resolver, slices.Sorted(maps.Keys(d.Uploads)), func(_ string, o check.Outcome) error {
+		files := o.Finding.Files()
+		if _, isBundle := o.Finding.Job.Manifest(); isBundle || len(files) == 0 {
+			return nil // not about a pair
+		}
+		if o.State == check.Ready {
+			pairs = append(pairs, o)
+			for _, file := range files {
+				used[file.Key] = d.Uploads[file.Key]
+			}
+			return nil
+		}
+		if o.State == ledger.Waiting {
+			o.Problems = []problem.Problem{{
+				Reason: check.File(files[0].Key) + " was dropped without its partner, so it cannot get the model and the options that you chose",
+				Remedy: "Drop both files of the pair together, or choose no model and no options.",
+			}}
+		}
+		unfit = append(unfit, o)
+		for _, file := range files {
+			unused[file.Key] = true
+		}
+		return nil
+	})
+	if err == nil && shared {
+		err = sum(ctx, slices.Collect(maps.Values(used)))
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	maps.DeleteFunc(d.Uploads, func(key string, _ *Upload) bool { return used[key] != nil || unused[key] })
+	d.bundled = map[string]bool{}
+	for _, o := range pairs {
+		d.bundled[o.Finding.Name] = true
+		files := map[string]*Upload{}
+		for _, m := range o.Job.Media {
+			files[m.Property] = used[m.File.Key]
+		}
+		d.AddBundle(ledger.InboxPrefix+o.Finding.Name, o.Job.Model, o.Job.Input, files)
+	}
+	for _, key := range slices.Sorted(maps.Keys(unused)) {
+		if used[key] == nil {
+			left = append(left, key)
+		}
+	}
+	return unfit, left, nil
+}
+
+// mediaFolder holds the media that bundles share, beside the bundles that name them. Its
+// name begins with a dot, so that the media form no jobs by themselves. Each content has a
+// folder of its own below it: a changed medium gets another key, so job.json changes too.
+const mediaFolder = ".media/"
+
+// AddBundle adds a bundle to the uploads, and returns the key of its job.json. The path is
+// that of the bundle's folder without .job. The files are media by the property of the input
+// that names them. Those whose Sum is known are stored once for all bundles of the folder
+// around this one, and the others in this bundle.
+func (d *Drop) AddBundle(at, model string, input map[string]any, files map[string]*Upload) (manifest string) {
+	input = maps.Clone(input)
+	for property, u := range files {
+		base := strings.ReplaceAll(path.Base(u.Key), "*", "-") // in job.json a * would be a wildcard
+		key := at + ".job/" + base
+		input[property] = base
+		if u.Sum.known() {
+			key = path.Dir(at) + "/" + mediaFolder + hex.EncodeToString(u.Sum.SHA256[:6]) + "/" + base
+			input[property] = "/" + key
+		}
+		if d.Uploads[key] == nil {
+			medium := *u
+			medium.Key = key
+			d.Uploads[key] = &medium
+		}
+	}
+	manifest = at + ".job/job.json"
+	text := bucket.JSON(map[string]any{"model": model, "input": input}, "  ")
+	d.Uploads[manifest] = &Upload{Open: Bytes(text), File: drop.File{Key: manifest, Size: int64(len(text)), ETag: fmt.Sprintf("%x", md5.Sum(text))}}
+	return manifest
+}
