@@ -164,9 +164,8 @@ func TestRedriveArchives(t *testing.T) {
 			}
 		}},
 		{"the state machine times out", problem.ExecutionTimedOut, func(w *world.World) {
-			w.RunComfy.Queue, w.RunComfy.Run = 0, time.Minute
-			worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "unknown word"), 6*24*time.Hour)
-			w.QueueLimit = 10 * 24 * time.Hour
+			w.RunComfy.Queue, w.RunComfy.Run = 0, 6*24*time.Hour
+			w.RunLimit = 10 * 24 * time.Hour
 		}},
 		{"another object has the output's key before archive reads the result", problem.OutputOccupied, func(w *world.World) {
 			w.Before = func(c world.Call) error {

@@ -511,7 +511,7 @@ func TestSweepSeesALateRedrive(t *testing.T) {
 	}
 	w.Pass(13 * 24 * time.Hour)
 	w.LoseStatusEvents = true
-	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 3*time.Hour)
+	worldtest.Faulty(w, worldtest.EveryCall, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 3*time.Hour)
 	if err := w.Redrive("ads/talk", take); err != nil {
 		t.Fatal(err)
 	}

@@ -40,10 +40,23 @@ func (h *Handler) Handle(ctx context.Context, turn workflow.Turn) (workflow.Job,
 	started := h.Now()
 	for {
 		nearEnd, err := h.ask(ctx, &job)
+		if err != nil && h.hasEnded(ctx, job) {
+			job.Ended, job.WaitSeconds, err = true, 0, nil
+		}
 		if err != nil || !nearEnd || !h.mayAskAgain(ctx, started) || h.Sleep(ctx, workflow.AskEvery) != nil {
 			return job, err
 		}
 	}
+}
+
+// hasEnded reports whether /result says that a job has ended: it is more reliable than
+// /status. Poll asks it if the word of /status is unknown, and before it gives up a job.
+func (h *Handler) hasEnded(ctx context.Context, job workflow.Job) bool {
+	if !h.hasTime(ctx, h.Now()) {
+		return false
+	}
+	result, err := h.API.Result(ctx, job.RequestID)
+	return err == nil && result.State.Ended()
 }
 
 // ask asks RunComfy once, and updates the job, its record and its status. It reports
@@ -57,6 +70,9 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 		slog.WarnContext(ctx, "state not known", "name", job.Name, "take", job.Take, "request_id", job.RequestID, "troubles", job.Troubles, "err", err)
 		h.warn(ctx, job, fmt.Sprintf("RunComfy has not reported the state of the job since %s: %v; lipdrop keeps asking", workflow.Clock(job.TroubleSince), err))
 		return false, end
+	}
+	if s := status.State; s != runcomfy.InQueue && s != runcomfy.InProgress && !s.Ended() && h.hasEnded(ctx, *job) {
+		status.State = runcomfy.Completed
 	}
 	nearEnd, err = job.Answered(status, now, limits)
 	state := h.stateOf(ctx, *job, status)
@@ -78,15 +94,20 @@ func (h *Handler) ask(ctx context.Context, job *workflow.Job) (nearEnd bool, err
 	return nearEnd, err
 }
 
-// mayAskAgain reports whether the call that began at started may ask once more. The
-// last request and what follows it must end before the function's timeout.
+// mayAskAgain reports whether the call that began at started may ask once more.
 func (h *Handler) mayAskAgain(ctx context.Context, started time.Time) bool {
 	next := h.Now().Add(workflow.AskEvery)
 	if next.Sub(started) > workflow.AskFor {
 		return false
 	}
+	return h.hasTime(ctx, next)
+}
+
+// hasTime reports whether a request at the given time, and what follows it, end before the
+// function's timeout.
+func (h *Handler) hasTime(ctx context.Context, at time.Time) bool {
 	deadline, ok := ctx.Deadline()
-	return !ok || next.Add(runcomfy.Timeout+recordTime).Before(deadline)
+	return !ok || at.Add(runcomfy.Timeout+recordTime).Before(deadline)
 }
 
 // stateOf returns the state to record, or "" for a status that is not known.

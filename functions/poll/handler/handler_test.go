@@ -476,6 +476,24 @@ func TestWarningIsRemoved(t *testing.T) {
 	}
 }
 
+// A job that has ended is archived although /status never says so: at once if its word is
+// unknown, else when the deadline has passed.
+func TestOnlyTheResultSaysThatTheJobHasEnded(t *testing.T) {
+	for _, tt := range []struct {
+		fault string
+		most  time.Duration
+	}{{"unknown word", 5 * time.Minute}, {"500", 7 * time.Hour}, {"unknown request", 5 * time.Minute}} {
+		w := worldtest.New(t)
+		worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, tt.fault), 24*time.Hour)
+		worldtest.DropPair(t, w)
+		worldtest.Rest(t, w)
+		worldtest.WantArchived(t, w)
+		if took := w.Now().Sub(world.Begin); took > tt.most {
+			t.Errorf("%s: archived after %v, want at most %v", tt.fault, took, tt.most)
+		}
+	}
+}
+
 // A redriven execution whose deadline has passed does not fail again at its first
 // problem, such as a 503 or a process that still has an old token.
 func TestRedrivePastTheDeadline(t *testing.T) {
@@ -496,12 +514,13 @@ func TestRedrivePastTheDeadline(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, after %s", tt.name, code), func(t *testing.T) {
 				w := worldtest.New(t)
 				w.RunComfy.Run = 30 * time.Hour
-				if code == problem.QueuedTooLong { // poll does not see that the job started
-					w.RunComfy.Run = time.Minute
-					worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "401"), 7*time.Hour)
-				}
 				worldtest.DropPair(t, w)
+				w.Run(11 * time.Second)
+				if code == problem.QueuedTooLong { // poll does not see that the job started
+					worldtest.Faulty(w, worldtest.EveryCall, worldtest.Fault(t, runcomfytest.CallStatus, "401"), 7*time.Hour)
+				}
 				worldtest.Rest(t, w)
+				w.Pass(2 * time.Hour)
 				st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, code)
 				w.Pass(10 * time.Hour)
 				tt.trouble(w)
@@ -521,7 +540,7 @@ func TestRedriveCountsAnew(t *testing.T) {
 	tests := []struct {
 		name    string
 		run     time.Duration
-		fault   string        // of /status, until the job has failed
+		fault   string        // of every call, until the job has failed
 		lasts   time.Duration // of the fault
 		code    problem.Code
 		another string // the fault of the first call after the redrive
@@ -536,10 +555,10 @@ func TestRedriveCountsAnew(t *testing.T) {
 			w.RunComfy.Run = tt.run
 			worldtest.DropPair(t, w)
 			w.Run(11 * time.Second)
-			worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, tt.fault), tt.lasts)
+			worldtest.Faulty(w, worldtest.EveryCall, worldtest.Fault(t, runcomfytest.CallStatus, tt.fault), tt.lasts)
 			worldtest.Rest(t, w)
+			w.Pass(2 * time.Hour)
 			st := worldtest.WantStatus(t, w, "ads/talk", ledger.Failed, tt.code)
-			w.Pass(2 * time.Minute)
 			count := worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, tt.another), 0)
 			if err := w.Redrive("ads/talk", st.Take); err != nil {
 				t.Fatal(err)
@@ -558,7 +577,7 @@ func TestRedriveCountsAnew(t *testing.T) {
 func TestStatusWarnsForHours(t *testing.T) {
 	for name, want := range map[string]string{"503": "has not reported the state of the job since", "unknown word": `reports the state "warming_up", which lipdrop does not know`} {
 		w := worldtest.New(t)
-		w.RunComfy.Form = runcomfytest.Right
+		w.RunComfy.Form, w.RunComfy.Queue = runcomfytest.Right, 4*time.Hour
 		worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, name), 3*time.Hour)
 		worldtest.DropPair(t, w)
 		for _, wait := range []time.Duration{10 * time.Minute, 40 * time.Minute, time.Hour, time.Hour} {

@@ -47,13 +47,16 @@ func DropPair(t *testing.T, w *world.World) {
 	w.Drop("inbox/ads/talk.wav", voice)
 }
 
+// EveryCall is a call for Faulty: it stands for all of them.
+const EveryCall runcomfytest.Call = ""
+
 // Faulty makes a call of RunComfy fail for a time from now on, or once if the time
 // is 0. It counts the calls that failed.
 func Faulty(w *world.World, call runcomfytest.Call, fault runcomfytest.Fault, lasts time.Duration) *int {
 	count, end := 0, w.Now().Add(lasts)
 	w.RunComfy.Fault = func(r *http.Request, _ []byte) *runcomfytest.Fault {
 		made, _ := runcomfytest.CallOf(r)
-		if made != call || lasts == 0 && count > 0 || lasts > 0 && w.Now().After(end) {
+		if made != call && call != EveryCall || lasts == 0 && count > 0 || lasts > 0 && w.Now().After(end) {
 			return nil
 		}
 		count++
