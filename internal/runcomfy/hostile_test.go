@@ -31,6 +31,7 @@ func TestResponsesThatQuoteTheToken(t *testing.T) {
 		"transfer encoding":      "HTTP/1.1 200 OK\r\nTransfer-Encoding: " + secret + "\r\n\r\n",
 		"length":                 "HTTP/1.1 200 OK\r\nContent-Length: " + secret + "\r\n\r\n",
 		"status and outcome":     body(`{"status": "` + secret + `", "outcome": "` + secret + `"}`),
+		"status in upper case":   body(`{"status": "` + strings.ToUpper(secret) + `", "outcome": "` + strings.ToUpper(secret) + `"}`),
 		"long words":             body(`{"status": "` + strings.Repeat("a", 100_000) + `", "outcome": "` + strings.Repeat("a", 100_000) + `"}`),
 		"outputs": body(`{"status": "succeeded", "output": ["https://a.example.com/?` + secret + `", "https://` +
 			strings.ToUpper(secret) + `.example.com/", "https://a.example.com/` + secret + `/a.mp4"]}`),
