@@ -22,6 +22,10 @@ type shell struct {
 	path  string // such as /x7…/
 	// session is the value of the cookie.
 	session string
+	// proof is in each response to a request with the cookie. Somebody else's server that
+	// gets the port after the command has ended gets the cookie from a page that is still
+	// open, but does not know the proof.
+	proof string
 	// media is where images, videos and sounds may come from: see mediaSource.
 	media string
 	next  http.Handler // serves the paths below path
@@ -34,7 +38,7 @@ func newShell(address net.Addr, media string, next http.Handler) *shell {
 	return &shell{
 		host: address.String(), media: media, next: next,
 		// rand.Text has at least 128 random bits.
-		token: rand.Text(), path: "/" + strings.ToLower(rand.Text()) + "/", session: rand.Text(),
+		token: rand.Text(), path: "/" + strings.ToLower(rand.Text()) + "/", session: rand.Text(), proof: rand.Text(),
 	}
 }
 
@@ -60,6 +64,7 @@ func (s *shell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "open the address that `lipdrop ui` has printed", http.StatusForbidden)
 		return
 	}
+	w.Header().Set("Lipdrop-Proof", s.proof)
 	if err := checkBody(w, r); err != nil {
 		http.Error(w, err.Error(), http.StatusUnsupportedMediaType)
 		return

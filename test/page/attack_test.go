@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"path"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -318,6 +321,47 @@ func TestAttacksInTheBrowser(t *testing.T) {
 		if cookies[i] != "" {
 			t.Errorf("a server on another port gets the cookie %s", cookies[i])
 		}
+	}
+}
+
+// Another user's server takes the port of a command that has ended. A page that is still open
+// sends it no file.
+func TestServerOnThePortOfTheCommand(t *testing.T) {
+	b := openBrowser(t)
+	c := start(t, local.Options{})
+	address, end := serveUntil(t, c)
+	b.do("open the page", chromedp.Navigate(address))
+	b.waitFor("the page is live", `document.querySelector("#live").innerText === "live"`)
+	end()
+	u, _ := url.Parse(address)
+	listener, err := net.Listen("tcp", u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var stolen []byte
+	evil := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch path.Base(r.URL.Path) {
+		case "open":
+			_, _ = io.WriteString(w, `{"id":"x"}`)
+		case "next":
+			_, _ = io.WriteString(w, `{"ask":{"number":1,"file":0,"offset":0,"length":6}}`)
+		case "part":
+			stolen, _ = io.ReadAll(r.Body)
+		case "models":
+			_, _ = io.WriteString(w, `[]`)
+		}
+	})}
+	go func() { _ = evil.Serve(listener) }()
+	t.Cleanup(func() { _ = evil.Close() })
+	b.drag(write(t, filepath.Join(t.TempDir(), "talk.mp4"), []byte("secret")))
+	b.waitFor("the page says so", `document.body.innerText.includes("Another program responds instead of the command")`)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(stolen) > 0 {
+		t.Errorf("the page has sent %q to another server", stolen)
 	}
 }
 

@@ -214,6 +214,13 @@ func (b *browser) drag(paths ...string) {
 // serve serves the page of a stack until the test ends, and returns its address.
 func serve(t *testing.T, c *client.Client) string {
 	t.Helper()
+	address, _ := serveUntil(t, c)
+	return address
+}
+
+// serveUntil is serve, and also returns a function that ends the serving earlier.
+func serveUntil(t *testing.T, c *client.Client) (address string, end func()) {
+	t.Helper()
 	settings, err := c.Settings()
 	if err != nil {
 		t.Fatal(err)
@@ -229,11 +236,12 @@ func serve(t *testing.T, c *client.Client) string {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx) }()
-	t.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
-	return server.URL()
+	t.Cleanup(end)
+	return server.URL(), end
 }

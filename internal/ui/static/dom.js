@@ -25,6 +25,8 @@ function append(el, children) {
 
 export const byId = (id) => document.getElementById(id);
 
+let proof; // of the first response: see shell.go
+
 // request sends a request to the command: a POST with a body or a part of a file, otherwise a GET. An error's message is
 // for the person.
 export async function request(path, { body, part, signal, keepalive } = {}) {
@@ -40,6 +42,8 @@ export async function request(path, { body, part, signal, keepalive } = {}) {
     throw new Error("The command does not respond. Run lipdrop ui again, and open the address that it prints.");
   }
   if (!response.ok) throw new Error(text.trim() || "HTTP status " + response.status);
+  const given = response.headers.get("Lipdrop-Proof");
+  if (given !== (proof ??= given)) throw new Error("Another program responds instead of the command. Run lipdrop ui again, and open the address that it prints.");
   return text ? JSON.parse(text) : undefined;
 }
 
