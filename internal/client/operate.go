@@ -179,7 +179,11 @@ func (c *Client) redriveTake(ctx context.Context, rec ledger.Record) error {
 		if strings.Contains(not.ErrorMessage(), "RUNNING") { // the record may still say failed
 			return &StateError{Reason: rec.Name + " needs no redrive: its execution is running", Idle: true}
 		}
-		return &StateError{Reason: fmt.Sprintf("%s cannot be redriven: %s; it is %s", rec.Name, strings.TrimSuffix(not.ErrorMessage(), "."), c.describeTake(rec))}
+		st := c.Ledger.TakeStatus(rec)
+		if !rec.NotCharged {
+			st.Remedy = fmt.Sprintf("If RunComfy's page still shows its result, download that. Otherwise upload %s again, which submits the job again and may charge again.", rec.RemedyJob().File())
+		}
+		return &StateError{Reason: fmt.Sprintf("%s cannot be redriven: %s; it is %s", rec.Name, strings.TrimSuffix(not.ErrorMessage(), "."), Describe(st))}
 	}
 	return Explain("redrive the execution of "+rec.Name, *c.executionARN(rec), err)
 }

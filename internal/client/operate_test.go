@@ -3,10 +3,16 @@ package client
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
 	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
 	"github.com/lipdrop/lipdrop/internal/s3test"
 )
 
@@ -64,6 +70,41 @@ func TestRefusedNotes(t *testing.T) {
 		_, err := (&Client{}).Review(t.Context(), "ads/talk", "", Approved, note, nil)
 		if _, ok := errors.AsType[*StateError](err); !ok || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want a StateError that contains %q", err, want)
+		}
+	}
+}
+
+// After 14 days, AWS redrives an execution no longer. The error does not tell the person to
+// redrive it.
+func TestTooLateToRedrive(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"__type": "ExecutionNotRedrivable", "message": "Execution redrivable period exceeded."}`)
+	}))
+	defer server.Close()
+	c := newClient(new(s3test.Bucket))
+	c.States = sfn.New(sfn.Options{Region: "eu-west-1", BaseEndpoint: &server.URL, Credentials: aws.AnonymousCredentials{}})
+	rec := ledger.Record{Name: "talk", Take: take1, State: ledger.Failed, Code: problem.NoOutput, Reason: "no output"}
+	const want = "talk cannot be redriven: Execution redrivable period exceeded; it is failed (no_output): no output. " +
+		"If RunComfy's page still shows its result, download that. Otherwise upload a file of the job again, which submits the job again and may charge again."
+	if err := c.redriveTake(t.Context(), rec); err == nil || err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+}
+
+// The AWS console does not show executions of the local stack.
+func TestLinksOfALocalStatus(t *testing.T) {
+	storage := new(s3test.Bucket)
+	setStatus(storage, ledger.Status{Name: "talk", State: ledger.InQueue, Links: &ledger.Links{Execution: "https://console.aws.amazon.com/", RunComfy: "https://www.runcomfy.com/"}})
+	c := newClient(storage)
+	for dir, want := range map[string]string{"": "https://console.aws.amazon.com/", ".lipdrop": ""} {
+		c.Dir = dir
+		job, err := c.Show(t.Context(), "talk")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := job.Status.Links; got.Execution != want || got.RunComfy == "" {
+			t.Errorf("in the folder %q: %+v, want the execution %q", dir, got, want)
 		}
 	}
 }

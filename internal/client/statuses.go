@@ -98,8 +98,18 @@ func (c *Client) read(ctx context.Context, entries []entry) ([]Status, error) {
 			return nil, c.Explain("read the status of "+e.name, e.Key, err)
 		}
 		posted.Name = e.name
-		return &Status{posted.Status, posted.Order}, nil
+		return &Status{c.Reachable(posted.Status), posted.Order}, nil
 	})
+}
+
+// Reachable returns a status without the link to the AWS console if the stack is local.
+func (c *Client) Reachable(st ledger.Status) ledger.Status {
+	if c.Local() && st.Links != nil {
+		links := *st.Links
+		links.Execution = ""
+		st.Links = &links
+	}
+	return st
 }
 
 // Statuses returns the statuses that the patterns select, ordered by name. It reads and
