@@ -7,12 +7,10 @@ package client
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -200,19 +198,18 @@ func startLocal(dir string) string {
 func (t Target) findLocal(ctx context.Context) (*Client, error) {
 	dir := cmp.Or(t.Dir, defaultDir)
 	remedy := "Start it with: " + startLocal(dir) + ". For a stack on AWS, name it with --stack, after aws configure or aws sso login."
-	text, err := os.ReadFile(filepath.Join(dir, "ports.json"))
+	ports, err := local.ReadPorts(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, &NoStackError{Reason: "there is no local stack in " + dir, Remedy: remedy}
 	}
 	if err != nil {
 		return nil, err
 	}
-	var ports local.Ports
-	if err := json.Unmarshal(text, &ports); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "ports.json"), err)
-	}
 	address := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address(ports.AWSPlain))
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	if err != nil {
 		return nil, &NoStackError{Reason: "the local stack in " + dir + " is not running", Remedy: remedy}
 	}

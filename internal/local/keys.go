@@ -4,9 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
@@ -40,14 +38,8 @@ func keysFile(dir string) string { return filepath.Join(dir, "keys.json") }
 // ReadKeys reads the keys in a state folder.
 func ReadKeys(dir string) (Keys, error) {
 	var k Keys
-	text, err := os.ReadFile(keysFile(dir))
-	if err == nil {
-		err = json.Unmarshal(text, &k)
-	}
-	if err != nil {
-		return Keys{}, fmt.Errorf("keys of the local stack in %s: %w", dir, err)
-	}
-	return k, nil
+	err := readState(keysFile(dir), &k)
+	return k, err
 }
 
 // ensureKeys returns the keys in a state folder, and adds those that are missing.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -78,17 +79,32 @@ func (l *listeners) close() {
 
 func port(open []net.Listener) int { return open[0].Addr().(*net.TCPAddr).Port }
 
-// openPorts opens ports and writes their numbers into a file. For a port of 0 it
-// tries the port in the file first.
-func openPorts(wanted Ports, path string) (*listeners, error) {
-	var last, opened Ports
+const portsFile = "ports.json"
+
+// ReadPorts reads the ports that the stack in a state folder had last.
+func ReadPorts(dir string) (Ports, error) {
+	var p Ports
+	err := readState(filepath.Join(dir, portsFile), &p)
+	return p, err
+}
+
+// readState reads a JSON file of a state folder.
+func readState(path string, into any) error {
 	text, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(text, &last)
+	if err == nil && json.Unmarshal(text, into) != nil {
+		err = fmt.Errorf("%s is damaged: delete it, and start the local stack again", path)
 	}
+	return err
+}
+
+// openPorts opens ports and writes their numbers into a file of the state folder. For a
+// port of 0 it tries the port in the file first.
+func openPorts(wanted Ports, dir string) (*listeners, error) {
+	last, err := ReadPorts(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
+	var opened Ports
 	l := &listeners{}
 	for _, requested := range []bool{true, false} { // requested ports first: the file may name one of them for another purpose
 		for i, open := range l.all() {
@@ -104,7 +120,7 @@ func openPorts(wanted Ports, path string) (*listeners, error) {
 			*opened.all()[i] = port(*open)
 		}
 	}
-	if err := private.ReplaceJSON(path, opened); err != nil {
+	if err := private.ReplaceJSON(filepath.Join(dir, portsFile), opened); err != nil {
 		l.close()
 		return nil, err
 	}

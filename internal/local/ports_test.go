@@ -3,6 +3,7 @@ package local
 import (
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -11,14 +12,14 @@ import (
 
 // A port that a person requests may be the one that the folder had for another purpose.
 func TestRequestedPortsComeFirst(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ports.json")
-	first, err := openPorts(Ports{}, path)
+	dir := t.TempDir()
+	first, err := openPorts(Ports{}, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wanted := port(first.s3)
 	first.close()
-	second, err := openPorts(Ports{S3Plain: wanted}, path)
+	second, err := openPorts(Ports{S3Plain: wanted}, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +31,7 @@ func TestRequestedPortsComeFirst(t *testing.T) {
 
 // If the certificate cannot be read, the ports can still be closed.
 func TestPortsCloseWithoutCertificate(t *testing.T) {
-	l, err := openPorts(Ports{}, filepath.Join(t.TempDir(), "ports.json"))
+	l, err := openPorts(Ports{}, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,8 +41,26 @@ func TestPortsCloseWithoutCertificate(t *testing.T) {
 	l.close()
 }
 
+// The error about a damaged file of the state names it, and says what to do.
+func TestDamagedState(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"ports.json", "keys.json"} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(`{"s3": `), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := openPorts(Ports{}, dir)
+		if name == "keys.json" {
+			_, err = ensureKeys(dir)
+		}
+		if want := path + " is damaged: delete it, and start the local stack again"; err == nil || err.Error() != want {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 func TestPortInUseInANetworkOfContainers(t *testing.T) {
-	l, err := openPorts(Ports{}, filepath.Join(t.TempDir(), "ports.json"))
+	l, err := openPorts(Ports{}, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

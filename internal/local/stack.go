@@ -109,7 +109,7 @@ func (s *Stack) start(ctx context.Context) error {
 	if err := s.takeFolder(); err != nil {
 		return err
 	}
-	ports, err := openPorts(s.options.Ports, s.path("ports.json"))
+	ports, err := openPorts(s.options.Ports, s.options.Dir)
 	if err != nil {
 		return err
 	}
