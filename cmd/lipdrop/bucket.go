@@ -59,5 +59,5 @@ func plainly(err error) error {
 		return err
 	}
 	done, _, _ := strings.Cut(err.Error(), sdk.Error())
-	return fmt.Errorf("%sthe S3 server responded %s: %s", done, api.ErrorCode(), api.ErrorMessage())
+	return fmt.Errorf("%sthe S3 server responded %s: %s", done, api.ErrorCode(), strings.TrimSuffix(api.ErrorMessage(), "."))
 }

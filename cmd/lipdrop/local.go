@@ -33,6 +33,14 @@ type localCmd struct {
 	Lambda     string        `name:"lambda-endpoint" placeholder:"URL" help:"Call the functions through the Lambda Invoke API at this address, such as http://127.0.0.1:3001 of sam local start-lambda."`
 }
 
+// Validate is called by kong.
+func (c *localCmd) Validate() error {
+	if min(c.Port, c.TLSPort) < 0 || max(c.Port, c.TLSPort) > 65535 {
+		return errors.New("a port is a number from 1 to 65535")
+	}
+	return nil
+}
+
 // Run runs a local stack until it is interrupted. It drops files that appear in a
 // folder, and prints each change of a status.
 func (c *localCmd) Run(ctx context.Context, out *terminal) error {
@@ -117,7 +125,7 @@ Press Ctrl-C to end it. Jobs under way continue at the next start.
 func describeNotice(n events.Notice) string {
 	var detail notice.Detail
 	_ = json.Unmarshal(n.Detail, &detail) // the stack has checked that it is an object
-	return fmt.Sprintf("notice: %s, about %s", n.DetailType, detail.Name)
+	return escapef("notice: %s, about %s", n.DetailType, detail.Name)
 }
 
 // webhookText returns a line about the webhook, or "" without one.

@@ -18,8 +18,8 @@ func TestWebhookOfAnotherMachine(t *testing.T) {
 }
 
 func TestLineOfANotice(t *testing.T) {
-	n := events.Notice{DetailType: "Job failed", Detail: []byte(`{"name": "ads/talk", "state": "failed"}`)}
-	if got, want := describeNotice(n), "notice: Job failed, about ads/talk"; got != want {
+	n := events.Notice{DetailType: "Job failed", Detail: []byte(`{"name": "ads/ta\nlk", "state": "failed"}`)}
+	if got, want := describeNotice(n), `notice: Job failed, about ads/ta\nlk`; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

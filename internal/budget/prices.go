@@ -116,6 +116,9 @@ func (p *Prices) price(ctx context.Context, model string) price {
 
 // priceOf returns the price in RunComfy's description of a model.
 func priceOf(m runcomfy.Model, err error) price {
+	if _, ok := errors.AsType[*runcomfy.TokenError](err); ok {
+		return price{unknown: "RunComfy was not asked what the model costs: the token is not set or cannot be read"}
+	}
 	if err != nil {
 		return price{unknown: "RunComfy did not say what the model costs: " + describe(err)}
 	}
@@ -139,9 +142,6 @@ func describe(err error) string {
 			return "its response could not be used"
 		}
 		return fmt.Sprintf("it returned HTTP %d", response.HTTPStatus)
-	}
-	if _, ok := errors.AsType[*runcomfy.TokenError](err); ok {
-		return "there is no usable token"
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Sprintf("it did not respond within %.0f s", priceTime.Seconds())

@@ -116,7 +116,7 @@ func TestPriceWithoutAToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		prices, w := newPrices()
 		prices.API.Token = slowToken{}
-		const want = "RunComfy did not say what the model costs: there is no usable token"
+		const want = "RunComfy was not asked what the model costs: the token is not set or cannot be read"
 		if got := prices.Estimate(t.Context(), "sync/react-1", time.Second); got.Unknown != want || w.requests != 0 {
 			t.Errorf("%d requests, %+v; want none, and %q", w.requests, got, want)
 		}

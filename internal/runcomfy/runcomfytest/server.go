@@ -43,7 +43,7 @@ type Server struct {
 	Token string
 
 	// Models holds the input schema of each known model by its id. If it is nil,
-	// every model is known.
+	// every model is known, and its schema is not.
 	Models map[string]json.RawMessage
 
 	// Prices holds the price of each model by its id. Other models have none. If Prices is
@@ -250,10 +250,7 @@ func (s *Server) authorised(r *http.Request) bool {
 
 func (s *Server) describeModel(w http.ResponseWriter, id string) {
 	schema, known := s.Models[id]
-	if s.Models == nil {
-		schema, known = json.RawMessage(`{"type":"object"}`), true
-	}
-	if !known {
+	if !known && s.Models != nil {
 		refuse(w, http.StatusBadRequest, 400001, "there is no model "+id)
 		return
 	}
