@@ -14,7 +14,7 @@ var entryCodecs = map[string]string{
 	"avc1": "h264", "avc2": "h264", "avc3": "h264", "avc4": "h264", "dva1": "h264", "dvav": "h264",
 	"hvc1": "hevc", "hev1": "hevc", "dvh1": "hevc", "dvhe": "hevc", "vvc1": "vvc", "vvi1": "vvc",
 	"av01": "av1", "dav1": "av1", "vp08": "vp8", "vp09": "vp9", "mp4v": "mpeg4", "s263": "h263", "h263": "h263",
-	"apco": "prores", "apcs": "prores", "apcn": "prores", "apch": "prores", "ap4h": "prores", "ap4x": "prores",
+	"apco": "prores", "apcs": "prores", "apcn": "prores", "apch": "prores", "ap4h": "prores", "ap4x": "prores", "aprn": "prores_raw", "aprh": "prores_raw", "braw": "braw",
 	"AVdn": "dnxhd", "AVdh": "dnxhd", "CFHD": "cfhd", "dvc ": "dvvideo", "dvcp": "dvvideo", "dvpp": "dvvideo", "m2v1": "mpeg2video", "jpeg": "mjpeg", "mjpa": "mjpeg", "mjpb": "mjpeg",
 	"png ": "png", "rle ": "qtrle", "SVQ3": "svq3", "cvid": "cinepak", "raw ": "rawvideo", "2vuy": "rawvideo", "v210": "v210",
 	"mp4a": "aac", "alac": "alac", "ac-3": "ac3", "ec-3": "eac3", "ac-4": "ac4", "apac": "apac", "Opus": "opus", "fLaC": "flac",
@@ -32,7 +32,8 @@ var objectTypes = map[byte]string{
 
 // rare are the codecs that few programs decode, as a person knows them.
 var rare = map[string]string{
-	"prores": "ProRes", "dnxhd": "DNxHD", "cfhd": "CineForm", "qtrle": "QuickTime Animation", "alac": "Apple Lossless (ALAC)", "apac": doubtSpatial,
+	"prores": "ProRes", "prores_raw": "ProRes RAW", "braw": "Blackmagic RAW", "dnxhd": "DNxHD", "cfhd": "CineForm", "qtrle": "QuickTime Animation", "vvc": "H.266 (VVC)",
+	"alac": "Apple Lossless (ALAC)", "apac": doubtSpatial, "ac4": "Dolby AC-4", "mpegh_3d_audio": "MPEG-H 3D Audio",
 }
 
 // warnRare warns that few programs decode a track. The parameter what names the codec as
@@ -68,7 +69,7 @@ func (t *track) readEntry(r *reader) error {
 		return err
 	}
 	kind := string(data[4:8])
-	if slices.Contains([]string{"encv", "enca", "encs", "drms", "drmi", "drmt"}, kind) {
+	if slices.Contains([]string{"encv", "enca", "encs", "drms", "drmi", "drmt", "aavd"}, kind) {
 		t.encrypted = true
 		if original := behind(data, "frma"); len(original) >= 4 {
 			kind = string(original[:4])

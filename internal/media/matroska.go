@@ -13,6 +13,7 @@ import (
 
 // Identifiers of Matroska elements (RFC 9559, section 5).
 const (
+	idEBML                                        = 0x1A45DFA3
 	idSegment, idInfo, idTracks, idCluster        = 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
 	idSeekHead, idCues, idChapters, idAttachments = 0x114D9B74, 0x1C53BB6B, 0x1043A770, 0x1941A469
 	idTags, idTag, idTargets, idTagTrackUID       = 0x1254C367, 0x7373, 0x63C0, 0x63C5
@@ -23,6 +24,7 @@ const (
 	idTrackEntry, idTrackNumber, idTrackUID, idTrackType                     = 0xAE, 0xD7, 0x73C5, 0x83
 	idFlagEnabled, idDefaultDuration                                         = 0xB9, 0x23E383
 	idCodecID, idCodecPrivate, idVideo, idPixelWidth, idPixelHeight, idAlpha = 0x86, 0x63A2, 0xE0, 0xB0, 0xBA, 0x53C0
+	idDisplayUnit, idDisplayWidth, idDisplayHeight                           = 0x54B2, 0x54B0, 0x54BA
 	idColour, idTransfer, idProjection, idRoll                               = 0x55B0, 0x55BA, 0x7670, 0x7675
 	idEncodings, idEncoding, idEncryption                                    = 0x6D80, 0x6240, 0x5035
 
@@ -38,6 +40,7 @@ type matroska struct {
 	walked      bool    // last is the last one of the file
 	cut         bool    // the file ends in the middle of an element
 	all         bool    // all blocks were read
+	joined      bool    // another recording follows
 	start       int64   // when the first block starts
 }
 
@@ -76,6 +79,7 @@ func readMatroska(r *reader, info *Info) error {
 	if err != nil {
 		return err
 	}
+	m.joined = startsAt(r, segment.end)
 	if m.tracks == nil {
 		return damage("its list of tracks is missing, so the export or the upload broke off")
 	}
@@ -101,6 +105,15 @@ func readMatroska(r *reader, info *Info) error {
 	}
 	m.describe(r, info, chosen)
 	return nil
+}
+
+// startsAt reports whether a recording starts at off: a header, and then a segment.
+func startsAt(r *reader, off int64) bool {
+	e, err := r.element(off, r.src.Size)
+	if err == nil && e.id == idEBML {
+		e, err = r.element(e.end, r.src.Size)
+	}
+	return err == nil && e.id == idSegment
 }
 
 // pick sets the tracks of info to the ones that count, and returns them.
@@ -135,15 +148,7 @@ func (m *matroska) walk(r *reader, segment element) error {
 		}
 		switch e.id {
 		case idInfo:
-			err = r.elements(e.body, e.end, func(e element) error {
-				switch e.id {
-				case idTimestampScale:
-					m.scale = max(1, r.number(e))
-				case idDuration:
-					m.duration = r.float(e)
-				}
-				return nil
-			})
+			err = r.elements(e.body, e.end, func(e element) error { return m.readInfo(r, e) })
 		case idTracks:
 			if e.cut {
 				return errEnd
@@ -152,12 +157,7 @@ func (m *matroska) walk(r *reader, segment element) error {
 		case idTags:
 			m.readTags(r, e)
 		case idCluster:
-			if m.last = e; m.first.id == 0 {
-				m.first = e
-				m.start = begin(r, e)
-			}
-			m.cut = m.cut || e.cut
-			if e.open || m.duration > 0 && !m.cut && m.tracks != nil {
+			if m.addCluster(r, e); e.open || m.duration > 0 && !m.cut && m.tracks != nil {
 				return nil
 			}
 		}
@@ -170,6 +170,25 @@ func (m *matroska) walk(r *reader, segment element) error {
 	return nil
 }
 
+func (m *matroska) readInfo(r *reader, e element) error {
+	switch e.id {
+	case idTimestampScale:
+		m.scale = max(1, r.number(e))
+	case idDuration:
+		m.duration = r.float(e)
+	}
+	return nil
+}
+
+// addCluster notes the newest cluster that was found.
+func (m *matroska) addCluster(r *reader, e element) {
+	if m.last = e; m.first.id == 0 {
+		m.first = e
+		m.start = begin(r, e)
+	}
+	m.cut = m.cut || e.cut
+}
+
 func (m *matroska) readTrack(r *reader, e element) error {
 	if e.id != idTrackEntry || len(m.tracks) == maxTracks {
 		return nil
@@ -177,7 +196,7 @@ func (m *matroska) readTrack(r *reader, e element) error {
 	var t mkvTrack
 	var codec string
 	var private []byte
-	var transfer uint64
+	var transfer, unit, shownWidth, shownHeight uint64
 	turned := false
 	var visit func(element) error
 	visit = func(e element) error {
@@ -202,6 +221,12 @@ func (m *matroska) readTrack(r *reader, e element) error {
 			t.width = int(r.number(e) & math.MaxInt32)
 		case idPixelHeight:
 			t.height = int(r.number(e) & math.MaxInt32)
+		case idDisplayUnit:
+			unit = r.number(e)
+		case idDisplayWidth:
+			shownWidth = r.number(e)
+		case idDisplayHeight:
+			shownHeight = r.number(e)
 		case idAlpha:
 			if r.number(e) == 1 {
 				t.doubt = "a video with transparency"
@@ -227,6 +252,10 @@ func (m *matroska) readTrack(r *reader, e element) error {
 	}
 	if t.kind == mkvVideo {
 		t.Frame = time.Duration(min(t.each, uint64(time.Hour)))
+		const unknown = 4
+		if width, ok := mulDiv(uint64(t.height), shownWidth, shownHeight); ok && width > 0 && unit < unknown { // pixels that are not square
+			t.width = int(width & math.MaxInt32)
+		}
 		if turned {
 			t.width, t.height = t.height, t.width
 		}
@@ -363,6 +392,9 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) error {
 	at, tail, err := r.tail(m.first.body-longestHead, min(length, r.bytesLeft))
 	if err != nil {
 		return err
+	}
+	if i := bytes.LastIndex(tail, []byte{0x1A, 0x45, 0xDF, 0xA3}); i >= 0 {
+		m.joined = m.joined || startsAt(r, at+int64(i))
 	}
 	if i := bytes.LastIndex(tail, []byte{0x12, 0x54, 0xC3, 0x67}); i >= 0 {
 		if e, err := r.element(at+int64(i), r.src.Size); err == nil {
@@ -553,6 +585,8 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 			end = max(0, t.tagged-inUnits(start))
 		}
 		switch {
+		case m.joined:
+			t.Length = Length{}
 		case t.end > 0 && !trusted, end > 0 && trusted && claimed-end > padding:
 			t.Length = Fact(end)
 		case trusted:
@@ -568,6 +602,8 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 		info.Width, info.Height = chosen[0].width, chosen[0].height // pick puts the video first
 	}
 	switch file := r.src.Name; {
+	case m.joined:
+		info.warn("%s holds several recordings, so its duration is not checked", file)
 	case m.cut:
 		info.warn("%s ends in the middle of its pictures and sound: it may have been cut short", file)
 	case claimed == 0 && played > 0:

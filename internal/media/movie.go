@@ -30,8 +30,9 @@ type track struct {
 
 	encrypted               bool
 	doubt                   string // why few programs decode the track; "" if many do
-	width, height           int    // of the picture as shown, by the track's header
+	width, height           int    // of the picture by the track's header, before it is turned
 	codedWidth, codedHeight int    // of the picture as it is stored
+	turned                  bool   // by 90 degrees
 
 	timescale uint64 // units per second of the media
 	length    uint64 // of the media, by its header or by its samples
@@ -98,52 +99,53 @@ func (m *movie) describe(r *reader, info *Info, moov box, frag *fragments, cut b
 	if frag.firstMoof == 0 || !m.fragmented && m.samples() > 0 {
 		frag = nil // only the tables count
 	}
-	found := false
-	if frag != nil {
-		var err error
-		if found, err = frag.read(); err != nil {
-			return err
-		}
-	}
-	chosen, err := m.chooseTracks(r, info, frag)
+	chosen, err := m.measure(r, info, frag)
 	if err != nil {
 		return err
 	}
-	if frag != nil {
-		frag.lengths(found, chosen)
-		if frag.cut {
-			info.warn("%s breaks off in the middle of a fragment: it may have been cut short", r.src.Name)
-		}
-	}
+	known := true
 	for _, t := range chosen {
-		err := t.checkData(r, moov)
-		if errors.Is(err, errBudget) && cut && frag == nil {
-			err = errCutMedia
-		}
-		if err != nil && !errors.Is(err, errBudget) {
+		switch err := t.checkData(r, moov); {
+		case errors.Is(err, errBudget) && cut && frag == nil:
+			return errCutMedia
+		case err != nil && !errors.Is(err, errBudget):
 			return err
-		}
-		if frag == nil {
-			t.Length = m.lengthOf(t)
 		}
 		if t.handler == "vide" {
 			t.Frame, _ = inTime(t.frame, t.timescale)
+			info.Width, info.Height = t.dimensions()
 		}
-	}
-	if info.Video != nil {
-		t := chosen[0]
-		if info.Width, info.Height = t.width, t.height; t.width == 0 || t.height == 0 {
-			info.Width, info.Height = t.codedWidth, t.codedHeight
-		}
-	}
-	for _, t := range chosen {
 		info.warnRare(&t.Track, t.doubt)
+		known = known && t.Length.Known()
 	}
-	unknown := func(t *Track) bool { return t != nil && !t.Length.Known() }
-	if unknown(info.Video) || unknown(info.Audio) {
+	if !known {
 		info.warn("lipdrop did not find the length of %s in the part that it reads, so its duration is not checked", r.src.Name)
 	}
 	return nil
+}
+
+// measure returns the tracks that a player shows, with their lengths.
+func (m *movie) measure(r *reader, info *Info, frag *fragments) (chosen []*track, err error) {
+	found := false
+	if frag != nil {
+		if found, err = frag.read(); err != nil {
+			return nil, err
+		}
+	}
+	if chosen, err = m.chooseTracks(r, info, frag); err != nil {
+		return nil, err
+	}
+	if frag == nil {
+		for _, t := range chosen {
+			t.Length = m.lengthOf(t)
+		}
+		return chosen, nil
+	}
+	frag.lengths(found, chosen)
+	if frag.cut {
+		info.warn("%s breaks off in the middle of a fragment: it may have been cut short", r.src.Name)
+	}
+	return chosen, nil
 }
 
 // chooseTracks returns the tracks that a player shows, and sets those of info. It returns
@@ -316,8 +318,8 @@ func readTrak(r *reader, trak box) (t track, err error) {
 	return t, r.children(trak.body, trak.end, visit)
 }
 
-// readHeader reads the track's id, its length and the size of its picture. It swaps width and
-// height if the matrix turns the picture by 90 degrees.
+// readHeader reads the track's id, its length, the size of its picture, and whether the
+// matrix turns the picture by 90 degrees.
 func (t *track) readHeader(r *reader, tkhd box) error {
 	const afterTimes, matrixSize = 8 + 2 + 2 + 2 + 2, 9 * 4 // reserved, layer, group, volume, reserved
 	c, flags, err := r.versioned(tkhd, 5*4+afterTimes+matrixSize+2*4, 3)
@@ -330,13 +332,22 @@ func (t *track) readHeader(r *reader, tkhd box) error {
 	t.claimed = c.word()
 	c.take(afterTimes)
 	matrix := c.take(matrixSize)
+	entry := func(i int) float64 { return math.Abs(float64(int32(u32(matrix[4*i:])))) }
+	t.turned = entry(1) > entry(0)
 	// The numbers are fixed point; the upper 16 bits are whole pixels.
 	t.width, t.height = int(c.u32()>>16), int(c.u32()>>16)
-	zero := func(i int) bool { return u32(matrix[4*i:]) == 0 }
-	if zero(0) && zero(4) && !zero(1) && !zero(3) {
-		t.width, t.height = t.height, t.width
-	}
 	return nil
+}
+
+// dimensions returns the size of the picture as it is shown.
+func (t *track) dimensions() (width, height int) {
+	if width, height = t.width, t.height; width == 0 || height == 0 {
+		width, height = t.codedWidth, t.codedHeight
+	}
+	if t.turned {
+		return height, width
+	}
+	return width, height
 }
 
 // readTimes reads the fields that mvhd and mdhd share: the units per second and the

@@ -270,9 +270,9 @@ func (t *track) lastChunk(r *reader, count int64) (int64, error) {
 
 // readEdits reads the edit list. An edit shows no more of the media than there is.
 // The lengths of edits are in units of 1/movie seconds: movie is the timescale of the
-// movie, not of the track.
+// movie, not of the track. If a time is impossible, readEdits ignores the rest of the list.
 func (t *track) readEdits(r *reader, movie uint64) error {
-	media, known := inTime(t.length, t.timescale)
+	media, _ := inTime(t.length, t.timescale)
 	t.shown = media
 	elst, found := t.tables["elst"]
 	if !found {
@@ -286,43 +286,32 @@ func (t *track) readEdits(r *reader, movie uint64) error {
 	if head.wide {
 		entry = 20
 	}
-	end := max(t.end, int64(min(t.length, maxTime)))
-	edits, total, open, gap := 0, time.Duration(0), time.Duration(0), time.Duration(0)
 	off := elst.body + 8
-	for range head.u32() {
-		if off > elst.end-entry {
-			break
-		}
-		data, err := r.bytes(off, entry)
-		if err != nil {
-			return err
-		}
-		off += entry
-		c := cursor{data, head.wide}
-		length, start := c.word(), c.signed()
+	list, err := r.bytes(off, min(int64(head.u32()), (elst.end-off)/entry)*entry)
+	if err != nil {
+		return err
+	}
+	edits, total, open, gap := 0, time.Duration(0), time.Duration(0), time.Duration(0)
+	for ; len(list) > 0; list = list[entry:] {
+		c := cursor{list, head.wide}
+		length, start, rate := c.word(), c.signed(), float64(int32(c.u32()))/(1<<16)
 		d, ok := inTime(length, movie)
-		switch {
-		case length > 0 && !ok || d > maxTime-total-gap:
-			return nil // its times are impossible, so the edit list is ignored
-		case start < 0 && edits == 0:
-			t.empty += d
-			total += d
-			continue
-		case start < 0: // nothing is shown until the next edit, if there is one
-			gap += d
+		if length > 0 && !ok || d > maxTime-total-gap {
+			return nil
+		}
+		if start < 0 { // nothing is shown until the next edit, if there is one
+			if gap += d; edits == 0 {
+				t.empty = gap
+			}
 			continue
 		}
 		if edits++; edits == 1 {
 			t.start = uint64(start)
 		}
-		rate := float64(int32(c.u32())) / (1 << 16)
-		if known && media > 0 && rate != 0 { // at a rate of 0 it shows a single picture
-			rest, _ := inTime(uint64(max(0, end-min(start, maxTime))), t.timescale)
-			if rate > 0 {
-				rest = time.Duration(min(float64(rest)/rate, maxTime))
-			}
+		if media > 0 && rate != 0 { // at a rate of 0 it shows a single picture
+			rest := t.rest(start, rate)
 			if length == 0 {
-				open = min(rest, maxTime-total)
+				open = min(rest, maxTime-total-gap)
 			}
 			d = min(d, rest)
 		}
@@ -335,4 +324,14 @@ func (t *track) readEdits(r *reader, movie uint64) error {
 		t.shown = total
 	}
 	return nil
+}
+
+// rest returns how long the media are from start on if they are shown at a rate.
+func (t *track) rest(start int64, rate float64) time.Duration {
+	end := max(t.end, int64(min(t.length, maxTime)))
+	d, _ := inTime(uint64(max(0, end-min(start, maxTime))), t.timescale)
+	if rate > 0 {
+		d = time.Duration(min(float64(d)/rate, maxTime))
+	}
+	return d
 }

@@ -88,6 +88,7 @@ func TestWAV(t *testing.T) {
 			file: whole(le("RIFF", 2000000036, "WAVE"), pcm8k, claims(2000000000, second))},
 		{name: "the largest round length", duration: time.Second, file: whole(le("RIFF", -1, "WAVE"), pcm8k, claims(0x7ffff000, second))},
 		{name: "a length of 0 and the size of the header", duration: time.Second, file: whole(le("RIFF", 36, "WAVE"), pcm8k, claims(0, second))},
+		{name: "a length of 0 and the size of the file", duration: time.Second, file: whole(le("RIFF", 36+16000, "WAVE"), pcm8k, claims(0, second))},
 		{name: "a length that counts the header of the chunk too", duration: time.Second, file: whole(riff("WAVE", pcm8k), claims(16008, second))},
 		{name: "blocks of one byte for samples of two", duration: time.Second, file: whole(riff("WAVE", format(1, 1, 8000, 16000, 1, 16), chunk("data", second)))},
 		{name: "blocks of four bytes for samples of two", duration: time.Second, file: whole(riff("WAVE", format(1, 1, 8000, 16000, 4, 16), chunk("data", second)))},

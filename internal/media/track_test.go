@@ -69,6 +69,9 @@ func TestCodecs(t *testing.T) {
 		{"HEVC HDR", hevc(10, 18), aac, []string{"hevc", "aac"}, "a.mov is 10-bit HEVC HDR" + rest},
 		{"ProRes with uncompressed sound", pictureEntry("apch", 24), soundEntry("sowt"), []string{"prores", "pcm"}, "a.mov is ProRes" + rest},
 		{"ProRes with transparency", pictureEntry("ap4h", 32), aac, []string{"prores", "aac"}, "a.mov is ProRes with transparency" + rest},
+		{"ProRes RAW", pictureEntry("aprn", 24), aac, []string{"prores_raw", "aac"}, "a.mov is ProRes RAW" + rest},
+		{"H.266", pictureEntry("vvc1", 24), aac, []string{"vvc", "aac"}, "a.mov is H.266 (VVC)" + rest},
+		{"Dolby AC-4", avc, soundEntry("ac-4"), []string{"h264", "ac4"}, "the sound of a.mov is Dolby AC-4" + rest},
 		{"DNxHD", pictureEntry("AVdn", 24), aac, []string{"dnxhd", "aac"}, "a.mov is DNxHD" + rest},
 		{"PNG pictures with transparency", pictureEntry("png ", 32), aac, []string{"png", "aac"}, "a.mov is a video with transparency" + rest},
 		{"AV1 and Opus", pictureEntry("av01", 24), soundEntry("Opus"), []string{"av1", "opus"}, ""},
@@ -98,6 +101,26 @@ func TestCodecs(t *testing.T) {
 	info, err = inspectTracks(t, "a.m4a", described(1, "vide", pictureEntry("apch", 24)), described(2, "soun", aac))
 	if err != nil || len(info.Warnings) > 0 {
 		t.Errorf("ProRes in an audio file: got %q, %v", info.Warnings, err)
+	}
+}
+
+// TestTurnedPicture checks the size of a picture that a matrix turns.
+func TestTurnedPicture(t *testing.T) {
+	upright := described(1, "vide", pictureEntry("avc1", 24))
+	turned := bytes.Replace(upright, matrix, be(3, 1<<16, 0, -1<<16, 0, 0, 0, 0, 1<<30), 1)
+	for _, row := range []struct {
+		name          string
+		track         []byte
+		width, height int
+	}{
+		{"turned by a program that rounds", turned, 48, 64},
+		{"turned, with its size only in the sample entry", bytes.Replace(turned, be(64<<16, 48<<16), be(0, 0), 1), 180, 320},
+		{"turned upside down", bytes.Replace(upright, matrix, be(-1<<16, 0, 0, 0, -1<<16, 0, 0, 0, 1<<30), 1), 64, 48},
+	} {
+		info, err := inspectTracks(t, "a.mp4", row.track)
+		if err != nil || info.Width != row.width || info.Height != row.height {
+			t.Errorf("%s: got %d×%d, %v; want %d×%d", row.name, info.Width, info.Height, err, row.width, row.height)
+		}
 	}
 }
 
@@ -187,6 +210,7 @@ func TestBrokenMovies(t *testing.T) {
 		{"an encrypted picture", "a.mp4", movie(described(1, "vide", pictureEntry("encv", 24, atom("sinf", atom("frma", []byte("avc1")))))), problem.FileEncrypted, ""},
 		{"encrypted sound", "a.mp4", movie(described(1, "vide", pictureEntry("avc1", 24)), described(2, "soun", soundEntry("enca"))), problem.FileEncrypted, ""},
 		{"a song of a shop", "a.m4a", movie(described(1, "soun", soundEntry("drms"))), problem.FileEncrypted, ""},
+		{"an audio book of a shop", "a.m4a", movie(described(1, "soun", soundEntry("aavd"))), problem.FileEncrypted, ""},
 		{"an encrypted stream", "a.mp4", slices.Concat(typeBox, movieBox(0, described(1, "vide", pictureEntry("encv", 24)), atom("mvex")), fragment(0, 9, 9)), problem.FileEncrypted, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -31,7 +31,6 @@ var wavCodecs = map[uint16]string{
 // wav is what the chunks before the data chunk say about the sound.
 type wav struct {
 	order       binary.ByteOrder
-	size        uint64 // of the file, as its header claims
 	longData    uint64 // bytes of sound, from ds64
 	tag         uint16
 	channels    uint64
@@ -55,7 +54,6 @@ func readWAV(r *reader, info *Info) error {
 	if string(head[:4]) == "RIFX" {
 		w.order = binary.BigEndian
 	}
-	w.size = uint64(w.order.Uint32(head[4:])) + 8
 	for c, err := range r.chunks(r.start+12, r.src.Size, w.order) {
 		if err != nil {
 			return err
@@ -66,7 +64,7 @@ func readWAV(r *reader, info *Info) error {
 			if err != nil {
 				return err
 			}
-			w.size, w.longData = w.order.Uint64(data)+8, w.order.Uint64(data[8:])
+			w.longData = w.order.Uint64(data[8:])
 		case "fmt ":
 			if err := w.readFormat(r, c); err != nil {
 				return err
@@ -134,7 +132,7 @@ func (w *wav) finish(r *reader, c chunk, info *Info) error {
 		info.warn("the header of %s does not say how many channels or bits its sound has, and some programs cannot read it", info.Name)
 	}
 	info.Audio = &Track{Codec: wavCodecs[w.tag]}
-	length := w.dataLength(r, uint64(r.src.Size-c.body), uint64(c.end-c.body), info)
+	length := w.dataLength(r, c, info)
 	if length == 0 {
 		return noSound(r.src.Name)
 	}
@@ -169,50 +167,53 @@ func (w *wav) finish(r *reader, c chunk, info *Info) error {
 
 // measureCodec sets the length of sound in blocks, or of a codec that is not known here.
 func (w *wav) measureCodec(length uint64, info *Info) {
-	var byBlocks, byRate Length
-	if w.blockAlign > 0 && w.channels > 0 {
-		fit := uint64(0) // samples that fit into a block
-		switch {
-		case w.tag == tagIMAADPCM && w.blockAlign > 4*w.channels:
-			fit = (w.blockAlign-4*w.channels)*2/w.channels + 1
-		case w.tag == tagADPCM && w.blockAlign > 7*w.channels:
-			fit = (w.blockAlign-7*w.channels)*2/w.channels + 2
-		case w.tag == tagGSM:
-			fit = w.blockAlign / 65 * 320
-		}
-		if fit > 0 {
-			n := cmp.Or(w.inBlock, fit)
-			byBlocks = fact(length/w.blockAlign*n, w.rate)
-			byBlocks.Exact = byBlocks.Exact && n == fit
-		}
-	}
-	byRate = fact(length, w.byteRate)
-	byFact := fact(w.samples, w.rate)
+	byFact, byBlocks, byRate := fact(w.samples, w.rate), w.byBlocks(length), fact(length, w.byteRate)
 	const near = 20 // two lengths agree within a twentieth
 	agree := func(a, b Length) bool { return a.D > 0 && (a.D-b.D).Abs() <= a.D/near }
-	switch l := &info.Audio.Length; {
-	case agree(byFact, byRate) || agree(byFact, byBlocks):
+	l := &info.Audio.Length
+	switch {
+	case agree(byFact, byRate), agree(byFact, byBlocks):
 		*l = byFact
 		if byBlocks.Exact && byBlocks.D < byFact.D { // the file is cut
 			*l = byBlocks
 		}
+		return
 	case byBlocks.Exact, agree(byBlocks, byRate):
 		*l = Fact(byBlocks.D)
-	default:
-		l.D = max(byBlocks.D, byRate.D)
-		if l.D == 0 {
-			l.D = byFact.D
-		}
-		for _, sign := range []Length{byFact, byBlocks, byRate} {
-			if sign.D > 0 && (l.Least == 0 || sign.D < l.Least) {
-				l.Least = sign.D
-			}
-		}
-		l.Least = min(l.Least, l.D)
-		if l.Known() {
-			info.warn("the length of %s, about %.1f s, is an estimate: only its header says it", info.Name, l.D.Seconds())
+		return
+	}
+	l.D = cmp.Or(max(byBlocks.D, byRate.D), byFact.D)
+	l.Least = l.D
+	for _, sign := range []Length{byFact, byBlocks, byRate} {
+		if sign.D > 0 {
+			l.Least = min(l.Least, sign.D)
 		}
 	}
+	if l.Known() {
+		info.warn("the length of %s, about %.1f s, is an estimate: only its header says it", info.Name, l.D.Seconds())
+	}
+}
+
+// byBlocks returns the length of sound in blocks. It is a fact if the header says as many
+// samples of a block as fit into it.
+func (w *wav) byBlocks(length uint64) Length {
+	fit := uint64(0)
+	switch {
+	case w.blockAlign == 0 || w.channels == 0:
+	case w.tag == tagIMAADPCM && w.blockAlign > 4*w.channels:
+		fit = (w.blockAlign-4*w.channels)*2/w.channels + 1
+	case w.tag == tagADPCM && w.blockAlign > 7*w.channels:
+		fit = (w.blockAlign-7*w.channels)*2/w.channels + 2
+	case w.tag == tagGSM:
+		fit = w.blockAlign / 65 * 320
+	}
+	if fit == 0 {
+		return Length{}
+	}
+	n := cmp.Or(w.inBlock, fit)
+	l := fact(length/w.blockAlign*n, w.rate)
+	l.Exact = l.Exact && n == fit
+	return l
 }
 
 // notCounted reports whether the length that a chunk claims is only a placeholder. A program
@@ -224,14 +225,15 @@ func notCounted(claimed, available uint64) bool {
 	return claimed == 0 || claimed >= implausible && claimed/2 > available
 }
 
-// dataLength returns how many bytes of sound the file holds. Available is how many
-// bytes follow the header of the data chunk.
-func (w *wav) dataLength(r *reader, available, claimed uint64, info *Info) uint64 {
+// dataLength returns how many bytes of sound are in the file after the header of the data
+// chunk c.
+func (w *wav) dataLength(r *reader, c chunk, info *Info) uint64 {
+	claimed, available := uint64(c.end-c.body), uint64(r.src.Size-c.body)
 	if claimed == math.MaxUint32 && w.longData > 0 {
 		claimed = w.longData
 	}
 	switch {
-	case claimed == 0 && w.size == uint64(r.src.Size-r.start): // the header was completed, so there is no sound
+	case claimed == 0 && w.isChunk(r, c.body): // the chunk is empty, and another one follows
 		return 0
 	case notCounted(claimed, available):
 		return available
@@ -242,4 +244,13 @@ func (w *wav) dataLength(r *reader, available, claimed uint64, info *Info) uint6
 		return available
 	}
 	return claimed
+}
+
+// isChunk reports whether the bytes at off look like a chunk: four characters of ASCII, and
+// a length that fits into the file.
+func (w *wav) isChunk(r *reader, off int64) bool {
+	head, err := r.step(off, 8)
+	printable := func(b byte) bool { return ' ' <= b && b <= '~' }
+	return err == nil && printable(head[0]) && printable(head[1]) && printable(head[2]) && printable(head[3]) &&
+		int64(w.order.Uint32(head[4:])) <= r.src.Size-off-8
 }
