@@ -122,16 +122,8 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	started := w.now
 	resp, err := w.RunComfy.Transport().RoundTrip(req)
-	if errors.Is(err, context.DeadlineExceeded) {
-		// No response came before the timeout of the client, or of the context. The deadline
-		// of an invocation is on the virtual clock, decades from now, so it does not count.
-		patience := runcomfy.Timeout
-		if deadline, ok := req.Context().Deadline(); ok {
-			patience = min(patience, time.Until(deadline).Round(time.Second))
-		}
-		if over := started.Add(patience); over.After(w.now) {
-			w.now = over
-		}
+	if errors.Is(err, context.DeadlineExceeded) { // no response came before the timeout of the client, or of the context
+		w.reach(started.Add(patience(req.Context(), runcomfy.Timeout)))
 	}
 	if err == nil {
 		err = w.after(call)
@@ -140,6 +132,15 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	return resp, nil
+}
+
+// patience returns how long a client waits for a response, for at most most. The deadline of an
+// invocation is on the virtual clock, decades from now, so it does not count.
+func patience(ctx context.Context, most time.Duration) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return min(most, time.Until(deadline).Round(time.Second))
+	}
+	return most
 }
 
 // copier copies outputs. Package transfer has its own tests, so copier is simple:

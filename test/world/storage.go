@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -32,6 +33,12 @@ func call[Out any](ctx context.Context, w *World, service, op, key string, do fu
 				err = w.after(c)
 			}
 		}
+		if errors.Is(err, ErrSilent) {
+			wait := patience(ctx, time.Minute)
+			if w.Spend(wait); wait < time.Minute {
+				return out, context.DeadlineExceeded
+			}
+		}
 		if err == nil || !isTemporary(err) {
 			break
 		}
@@ -48,6 +55,10 @@ func isTemporary(err error) bool {
 	var coded interface{ ErrorCode() string }
 	return !errors.As(err, &coded)
 }
+
+// ErrSilent is an error for Before: there is no response, until the client or the context of the
+// call gives up.
+var ErrSilent = errors.New("no response")
 
 // Throttled and Conflicting are errors of S3, for Before. S3 returns Throttled for
 // too many requests, and Conflicting if another conditional write of the same key

@@ -81,8 +81,8 @@ type Handler struct {
 
 const (
 	// submitTime is how much of the function's time must be left before the POST. It
-	// is enough for the POST and for recording its response.
-	submitTime = runcomfy.Timeout + 10*time.Second
+	// is enough for the POST and for every try to record its response (see retry).
+	submitTime = runcomfy.Timeout + retryTime + writeTime
 	// claimTime is how much time must be left before the claim.
 	claimTime = submitTime + 5*time.Second
 	// assessTime is how much time must be left before a subject is assessed.

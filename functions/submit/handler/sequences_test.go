@@ -404,11 +404,11 @@ func TestSlowClaimIsReleased(t *testing.T) {
 		}
 		if c.Op == "HeadObject" && !assessed {
 			assessed = true
-			w.Pass(c.Deadline.Sub(w.Now()) - 60*time.Second) // earlier messages of the batch
+			w.Pass(c.Deadline.Sub(w.Now()) - 90*time.Second) // earlier messages of the batch
 		}
 		if c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && !slow {
 			slow = true
-			w.Pass(40 * time.Second)
+			w.Pass(70 * time.Second)
 		}
 		return nil
 	}
@@ -452,7 +452,7 @@ func TestLateJobIsNotClaimed(t *testing.T) {
 		switch {
 		case c.Function != "submit" || !late:
 		case c.Op == "HeadObject":
-			w.Pass(c.Deadline.Sub(w.Now()) - 46*time.Second) // 3 s of them are kept for the response
+			w.Pass(c.Deadline.Sub(w.Now()) - 76*time.Second) // 3 s of them are kept for the response
 		case c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/"):
 			claims++
 		case c.Op == "ChangeMessageVisibility":

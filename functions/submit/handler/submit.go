@@ -19,11 +19,12 @@ import (
 	"github.com/lipdrop/lipdrop/internal/workflow"
 )
 
+// A write that must not be lost is tried for retryTime. Each try gives up after writeTime. The
+// pause between two tries begins with firstPause, and doubles.
 const (
-	// firstPause is the pause before the first retry of a write that must not be
-	// lost. It doubles after each retry. The retry after longestPause is the last.
-	firstPause   = time.Second
-	longestPause = 16 * time.Second
+	retryTime  = 30 * time.Second
+	writeTime  = 10 * time.Second
+	firstPause = time.Second
 )
 
 // submitJob submits a job once, if its inputs are valid. A take that an earlier delivery
@@ -310,7 +311,7 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 // is stored nowhere else, so the write is retried (see retry).
 func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, requestID string) (ledger.Record, error) {
 	submitted := h.timestamp()
-	err := h.retry(ctx, func() error {
+	err := h.retry(ctx, func(ctx context.Context) error {
 		recorded, err := h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
 			r.State, r.RequestID, r.Times.Submitted = ledger.Submitted, requestID, submitted
 		})
@@ -327,7 +328,7 @@ func (h *Handler) recordRequestID(ctx context.Context, rec ledger.Record, reques
 // release releases a claim and gives back what it has reserved. It retries the release,
 // because a claim that remains looks like a job that may have been charged.
 func (h *Handler) release(ctx context.Context, rec ledger.Record, reserved budget.Reservation) error {
-	err := h.retry(ctx, func() error {
+	err := h.retry(ctx, func(ctx context.Context) error {
 		err := h.Ledger.Release(ctx, rec)
 		if err != nil {
 			slog.WarnContext(ctx, "claim not released", "name", rec.Name, "take", rec.Take, "err", err)
@@ -340,12 +341,16 @@ func (h *Handler) release(ctx context.Context, rec ledger.Record, reserved budge
 	return err
 }
 
-// retry calls write until it succeeds, at most six times. It stops earlier if little of
-// the function's time is left.
-func (h *Handler) retry(ctx context.Context, write func() error) error {
+// retry calls write until it succeeds. The last call is after retryTime, or earlier if the
+// function has less time.
+func (h *Handler) retry(ctx context.Context, write func(context.Context) error) error {
+	until := h.Now().Add(retryTime)
 	for pause := firstPause; ; pause *= 2 {
-		err := write()
-		if err == nil || pause > longestPause || !h.hasTime(ctx, 2*pause) {
+		writeCtx, cancel := context.WithTimeout(ctx, writeTime)
+		err := write(writeCtx)
+		cancel()
+		pause = min(pause, until.Sub(h.Now()))
+		if err == nil || pause <= 0 || !h.hasTime(ctx, pause) {
 			return err
 		}
 		if sleepErr := h.sleep(ctx, pause); sleepErr != nil {

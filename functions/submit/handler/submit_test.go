@@ -3,6 +3,7 @@ package handler_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
 	"github.com/lipdrop/lipdrop/test/world/worldtest"
@@ -300,22 +302,42 @@ func TestInterruptedTakeOfADeletedFile(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Unknown, problem.SubmitInterrupted)
 }
 
-// If S3 refuses the record of a paid job for a while, the write is retried.
+// If S3 refuses the record of a paid job for half a minute, or does not respond for a while,
+// the write is retried, however late in its invocation submit sends the POST, and however
+// late RunComfy responds.
 func TestPaidJobIsRecordedWhenS3IsBusy(t *testing.T) {
-	w := worldtest.New(t)
-	var until time.Time
-	w.Before = func(c world.Call) error {
-		if c.Service == "runcomfy" && c.Op == "submit" && until.IsZero() {
-			until = w.Now().Add(20 * time.Second)
+	for _, tt := range []struct {
+		name string
+		err  error
+		busy time.Duration
+	}{
+		{"S3 refuses", world.Throttled, 30 * time.Second},
+		{"S3 does not respond", world.ErrSilent, 20 * time.Second},
+	} {
+		for late := time.Duration(0); late < 2*time.Minute; late += 3 * time.Second {
+			t.Run(fmt.Sprintf("%s, %v", tt.name, late), func(t *testing.T) {
+				w := worldtest.New(t)
+				begun := false
+				var until time.Time
+				w.Before = func(c world.Call) error {
+					switch {
+					case c.Function == "submit" && c.Service == "s3" && !begun:
+						begun = true
+						w.Spend(late)
+					case c.Service == "runcomfy" && c.Op == "submit":
+						w.Spend(runcomfy.Timeout)
+						until = w.Now().Add(tt.busy)
+					case c.Service == "s3" && w.Now().Before(until):
+						return tt.err
+					}
+					return nil
+				}
+				dropOnce(t, w)
+				worldtest.Rest(t, w)
+				worldtest.WantArchived(t, w)
+			})
 		}
-		if c.Service == "s3" && w.Now().Before(until) {
-			return world.Throttled
-		}
-		return nil
 	}
-	worldtest.DropPair(t, w)
-	worldtest.Rest(t, w)
-	worldtest.WantArchived(t, w)
 }
 
 // If the response to a release is lost, the S3 client repeats the release. The
