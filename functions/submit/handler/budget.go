@@ -77,17 +77,3 @@ func (h *Handler) giveBack(ctx context.Context, r budget.Reservation) {
 		slog.WarnContext(ctx, "reservation not given back", "name", r.Take.Name, "take", r.Take.Take, "err", err)
 	}
 }
-
-// handleReserveError handles a take for which nothing could be reserved. Nothing was sent,
-// so it releases the claim. If the reservation was written although S3 returned an error,
-// the next claim of the take replaces it, or the sweep removes it.
-func (h *Handler) handleReserveError(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
-	if err := h.release(ctx, rec, budget.Reservation{}); err != nil {
-		return errors.Join(cause, err)
-	}
-	_, state := classify(cause)
-	if state != ledger.Held {
-		return cause // the queue delivers the message again
-	}
-	return h.postReleased(ctx, a, rec, prev, state, cause)
-}

@@ -37,7 +37,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -472,31 +471,6 @@ func (h *Handler) newAssessment(b *batch, c change, s drop.Subject, lastSince ti
 		lastSince = h.Now()
 	}
 	return &assessment{subject: s, change: c, batch: b, lastSince: lastSince}
-}
-
-// warnUnused adds warnings to the takes that an assessment kept, about the uploads
-// that may have been meant for them: those of the same name or bundle, and talk.mp4 for
-// the name talk.de.
-func (h *Handler) warnUnused(ctx context.Context, a *assessment, c change) error {
-	if c.Deleted {
-		return nil
-	}
-	var keys []string
-	if k := drop.ParseKey(c.Key); k.Bundle != "" || k.Name == a.subject.Name || strings.HasPrefix(a.subject.Name, k.Name+".") {
-		keys = append(keys, c.Key)
-	}
-	for key := range c.Uploads {
-		if key != c.Key && drop.ParseKey(key).Name == a.subject.Name {
-			keys = append(keys, key)
-		}
-	}
-	var errs []error
-	for _, take := range a.kept {
-		for _, key := range keys {
-			errs = append(errs, h.warnIfUnused(ctx, take, key))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // startUntil returns the time until which assessments for a message may start. Zero

@@ -1,0 +1,119 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+)
+
+// mustNotRun reports whether a job without a record must not run, because the
+// status is about a newer take, or because its files form a job only since another
+// file was deleted.
+func (h *Handler) mustNotRun(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (bool, error) {
+	if !prev.State.Claimed() {
+		return false, nil
+	}
+	if ledger.Stamp(f.Job.Take) < ledger.Stamp(prev.Order) {
+		slog.InfoContext(ctx, "older than the newest take", "name", f.Name, "take", f.Job.Take, "newest", prev.Take)
+		a.keep(prev.Name, prev.Take)
+		return true, nil
+	}
+	newest, gone, err := h.leftBy(ctx, a, f, prev)
+	if gone == "" || err != nil {
+		return false, err
+	}
+	file := "one of its files"
+	if match := f.RemedyJob(); match.Match != "" {
+		file = match.File()
+	}
+	text := fmt.Sprintf("%s was deleted. The files that are left form another job of this name. A deletion starts no job; to start this one, upload %s again.", gone, file)
+	return true, h.warn(ctx, newest, text, func(r *ledger.Record) {
+		if gone == a.change.deletedKey() && h.timeOf(a.change).After(r.Deleted) {
+			r.Deleted = h.timeOf(a.change)
+		}
+	})
+}
+
+// leftBy returns the newest take of a name. If a file of the take was deleted, and no file
+// of the finding was uploaded since, leftBy also returns the key of the deleted file: the
+// finding must then start no job. The events of this batch, or the order of the finding,
+// show whether a file was uploaded since.
+//
+// Another event may be assessed before the event of the deletion, so leftBy checks
+// whether the files of the take still exist.
+func (h *Handler) leftBy(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted) (newest ledger.Record, gone string, err error) {
+	newest, err = h.Ledger.Get(ctx, prev.Name, prev.Take)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return newest, "", nil
+	}
+	if err != nil || a.uploadedSince(newest, f) {
+		return newest, "", err
+	}
+	if !newest.Uses(a.change.deletedKey()) {
+		gone, err = h.goneFrom(ctx, newest)
+		return newest, gone, err
+	}
+	if ledger.Stamp(f.Order) > h.timeOf(a.change).UTC().Format(ledger.StampLayout) {
+		return newest, "", nil // a file was uploaded after the deletion
+	}
+	return newest, a.change.deletedKey(), nil
+}
+
+// timeOf returns the time of a change. A change without a time happened now.
+func (h *Handler) timeOf(c change) time.Time {
+	if c.Time.IsZero() {
+		return h.timestamp()
+	}
+	return c.Time
+}
+
+// uploadedSince reports whether an upload in this batch lets the finding start a job,
+// although a file of the take was deleted. A version that the take uses does not count.
+// Any other version of a file that has the finding's own name, or is in a bundle, counts.
+// A file of another name is the video or image of an audio such as talk.de.wav. It counts
+// if the time of its upload is unknown, or is not before the claim of the take and not
+// before the last deletion that started no job. Times are compared in whole seconds, as
+// EventBridge gives them.
+func (a *assessment) uploadedSince(take ledger.Record, f drop.Finding) bool {
+	since := latest(take.Times.Claimed, take.Deleted)
+	return slices.ContainsFunc(f.Files(), func(file drop.File) bool {
+		at, uploaded := a.batch.uploads[file.Key]
+		if !uploaded || usesVersion(take, file) {
+			return false
+		}
+		key := drop.ParseKey(file.Key)
+		return key.Name == f.Name || key.Bundle != "" || at.IsZero() || !at.Before(since.Truncate(time.Second))
+	})
+}
+
+// usesVersion reports whether this version of a file is one of a take's inputs.
+func usesVersion(take ledger.Record, file drop.File) bool {
+	return slices.ContainsFunc(take.Inputs, func(in ledger.Input) bool {
+		return in.Key == file.Key && file.SameVersion(in.ETag, in.LastModified)
+	})
+}
+
+// goneFrom returns the key of an input of a take that no longer exists, or "". It
+// checks only inputs whose deletion cancels the take.
+func (h *Handler) goneFrom(ctx context.Context, rec ledger.Record) (string, error) {
+	for _, in := range rec.Inputs {
+		if owner, _ := drop.ParseKey(in.Key).Owns(); owner == "" {
+			continue
+		}
+		exists, err := h.Ledger.Bucket.Exists(ctx, in.Key)
+		if err != nil {
+			return "", err
+		}
+		if !exists {
+			return in.Key, nil
+		}
+	}
+	return "", nil
+}
