@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -188,12 +187,10 @@ func (s *simulation) follow(c world.Call) {
 	}
 }
 
-// excuse notes that the claimed record of an invocation may end as unknown, if this
-// call is one of the few between the claim and the record of the request id.
+// excuse notes that the claimed record of an invocation may end as unknown, if this call is
+// between the claim and the record of the request id.
 func (s *simulation) excuse(c world.Call) {
-	record, claimed := s.open[c.Invocation]
-	onRecord := c.Service == "s3" && (c.Key == record || strings.HasPrefix(c.Key, budget.Prefix))
-	if claimed && (onRecord || c.Service == "secretsmanager" || c.Service == "runcomfy" && c.Op == string(runcomfytest.CallSubmit)) {
+	if record, claimed := s.open[c.Invocation]; claimed {
 		s.excused[record] = true
 	}
 }

@@ -227,6 +227,25 @@ func TestDeletionDuringSubmit(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 }
 
+// A file is deleted before submit claims the take, and cancel finds no record. Submit notices
+// the deletion after the claim, and sends nothing.
+func TestDeletionBeforeTheClaim(t *testing.T) {
+	w := worldtest.New(t)
+	deleted := false
+	w.Before = func(c world.Call) error {
+		if c.Function == "submit" && c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && !deleted {
+			deleted = true
+			w.Delete("inbox/ads/talk.wav")
+			w.Run(5 * time.Second)
+		}
+		return nil
+	}
+	worldtest.DropPair(t, w)
+	worldtest.Rest(t, w)
+	worldtest.WantCharges(t, w, 0)
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
+}
+
 // A file of a redriven take is deleted while its job runs. RunComfy can no longer cancel the
 // job, so its output is archived, and the take keeps its reservation.
 func TestDeletionWhileARedrivenJobRuns(t *testing.T) {

@@ -86,6 +86,14 @@ func (h *Handler) submitReady(ctx context.Context, a *assessment, f drop.Finding
 	if !claimed {
 		return h.resume(ctx, a, f, rec, prev)
 	}
+	// Cancel finds the record if a file is deleted from now on.
+	gone, err := h.goneFrom(ctx, rec)
+	if gone != "" {
+		err = bucket.ErrChanged
+	}
+	if err != nil {
+		return errors.Join(err, h.release(ctx, rec, budget.Reservation{}))
+	}
 	reserved, err := h.reserve(ctx, rec)
 	if err != nil {
 		return h.handleReserveError(ctx, a, rec, prev, err)
