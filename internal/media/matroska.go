@@ -193,72 +193,44 @@ func (m *matroska) readTrack(r *reader, e element) error {
 	if e.id != idTrackEntry || len(m.tracks) == maxTracks {
 		return nil
 	}
-	var t mkvTrack
-	var codec string
-	var private []byte
-	var transfer, unit, shownWidth, shownHeight uint64
-	turned := false
+	found := map[uint32]element{}
 	var visit func(element) error
 	visit = func(e element) error {
 		switch e.id {
 		case idVideo, idColour, idProjection, idEncodings, idEncoding:
 			return r.elements(e.body, e.end, visit)
-		case idTrackNumber:
-			t.number = r.number(e)
-		case idTrackUID:
-			t.uid = r.number(e)
-		case idTrackType:
-			t.kind = r.number(e)
-		case idFlagEnabled:
-			t.off = r.number(e) == 0
-		case idDefaultDuration:
-			t.each = r.number(e)
-		case idCodecID:
-			codec = string(r.value(e, 64))
-		case idCodecPrivate:
-			private = r.value(e, 64)
-		case idPixelWidth:
-			t.width = int(r.number(e) & math.MaxInt32)
-		case idPixelHeight:
-			t.height = int(r.number(e) & math.MaxInt32)
-		case idDisplayUnit:
-			unit = r.number(e)
-		case idDisplayWidth:
-			shownWidth = r.number(e)
-		case idDisplayHeight:
-			shownHeight = r.number(e)
-		case idAlpha:
-			if r.number(e) == 1 {
-				t.doubt = "a video with transparency"
-			}
-		case idTransfer:
-			transfer = r.number(e)
-		case idRoll:
-			turned = math.Abs(r.float(e)) == 90
-		case idEncryption:
-			t.encrypted = true
 		}
+		found[e.id] = e
 		return nil
 	}
 	if err := r.elements(e.body, e.end, visit); err != nil {
 		return err
 	}
-	t.Codec = mkvCodec(codec, private)
+	number := func(id uint32) uint64 { return r.number(found[id]) }
+	private := r.value(found[idCodecPrivate], 64)
+	t := mkvTrack{number: number(idTrackNumber), uid: number(idTrackUID), kind: number(idTrackType), each: number(idDefaultDuration)}
+	flag, given := found[idFlagEnabled]
+	t.off = given && r.number(flag) == 0
+	_, t.encrypted = found[idEncryption]
+	t.Codec = mkvCodec(string(r.value(found[idCodecID], 64)), private)
+	t.doubt = rare[t.Codec]
 	if t.Codec == "hevc" {
-		t.doubt = hevcDoubt(private, byte(transfer))
+		t.doubt = hevcDoubt(private, byte(number(idTransfer)))
 	}
-	if t.doubt == "" {
-		t.doubt = rare[t.Codec]
+	if number(idAlpha) == 1 && t.doubt == "" {
+		t.doubt = "a video with transparency"
 	}
 	if t.kind == mkvVideo {
 		t.Frame = time.Duration(min(t.each, uint64(time.Hour)))
+		width, height := number(idPixelWidth), number(idPixelHeight)
 		const unknown = 4
-		if width, ok := mulDiv(uint64(t.height), shownWidth, shownHeight); ok && width > 0 && unit < unknown { // pixels that are not square
-			t.width = int(width & math.MaxInt32)
+		if shown, ok := mulDiv(height, number(idDisplayWidth), number(idDisplayHeight)); ok && shown > 0 && number(idDisplayUnit) < unknown {
+			width = shown // the pixels may not be square
 		}
-		if turned {
-			t.width, t.height = t.height, t.width
+		if math.Abs(r.float(found[idRoll])) == 90 {
+			width, height = height, width
 		}
+		t.width, t.height = int(width&math.MaxInt32), int(height&math.MaxInt32)
 	}
 	m.tracks = append(m.tracks, t)
 	return nil
@@ -409,20 +381,26 @@ func (m *matroska) measure(r *reader, chosen []*mkvTrack) error {
 	if !m.walked && (m.last.open && m.last.body < at || m.last.end < at) {
 		return nil // there may be clusters between the last known one and the tail
 	}
-	base, next := clusterTime(r, m.last)
-	if base < 0 || m.readBlocks(r, base, next, m.last.end, false, &left) {
-		return nil
-	}
-	for i, b := range tail { // the cluster begins before the tail: find where a block begins
-		off := at + int64(i)
-		if off >= m.last.end || left <= 0 {
-			break
-		}
-		if off > next && (b == idSimpleBlock || b == idBlockGroup) && m.readBlocks(r, base, off, m.last.end, true, &left) {
-			break
-		}
-	}
+	m.readLast(r, at, tail, &left)
 	return nil
+}
+
+// readLast reads the blocks of the last cluster, of which only the end may be in tail. Tail
+// begins at the offset at.
+func (m *matroska) readLast(r *reader, at int64, tail []byte, left *int) {
+	base, next := clusterTime(r, m.last)
+	if base < 0 || m.readBlocks(r, base, next, m.last.end, false, left) {
+		return
+	}
+	for i, b := range tail { // find where a block begins
+		off := at + int64(i)
+		if off >= m.last.end || *left <= 0 {
+			return
+		}
+		if off > next && (b == idSimpleBlock || b == idBlockGroup) && m.readBlocks(r, base, off, m.last.end, true, left) {
+			return
+		}
+	}
 }
 
 // readTail reads the clusters that begin in tail, from the last to the first. Tail begins at
@@ -560,42 +538,18 @@ func (m *matroska) noteBlock(r *reader, base int64, e element, lasts int64) bool
 
 // describe completes info with the lengths of the chosen tracks.
 func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
-	inUnits := func(n int64) time.Duration {
-		return time.Duration(product(max(0, n), int64(min(m.scale, uint64(time.Second)))))
-	}
 	claimed := time.Duration(0)
 	if d := m.duration * float64(m.scale); d > 0 && d < maxTime {
 		claimed = time.Duration(d)
 	}
-	var last, played int64    // ends of the last blocks of all tracks, and of the chosen tracks
-	var longest time.Duration // by the tags
-	for _, t := range m.tracks {
-		last, longest = max(last, t.end), max(longest, t.tagged)
-	}
+	played := int64(0) // end of the last block of the chosen tracks
 	for _, t := range chosen {
 		played = max(played, t.end)
 	}
-	const agree, padding = 500 * time.Millisecond, 50 * time.Millisecond
-	start := m.start
-	measured := inUnits(last - start)
-	trusted := claimed > 0 && !m.cut && (last == 0 || (claimed-measured).Abs() <= agree || (claimed-inUnits(last)).Abs() <= agree)
+	if !m.joined {
+		m.setLengths(chosen, claimed, played)
+	}
 	for _, t := range chosen {
-		end := inUnits(t.end - start)
-		if t.end == 0 && (claimed-longest).Abs() <= agree {
-			end = max(0, t.tagged-inUnits(start))
-		}
-		switch {
-		case m.joined:
-			t.Length = Length{}
-		case t.end > 0 && !trusted, end > 0 && trusted && claimed-end > padding:
-			t.Length = Fact(end)
-		case trusted:
-			t.Length = Fact(claimed)
-		case played > 0:
-			t.Length = Length{D: inUnits(played - start)}
-		case claimed > 0:
-			t.Length = Length{D: claimed}
-		}
 		info.warnRare(&t.Track, t.doubt)
 	}
 	if info.Video != nil {
@@ -607,8 +561,42 @@ func (m *matroska) describe(r *reader, info *Info, chosen []*mkvTrack) {
 	case m.cut:
 		info.warn("%s ends in the middle of its pictures and sound: it may have been cut short", file)
 	case claimed == 0 && played > 0:
-		info.warn("%s does not say how long it is; its last pictures and sound end after %.1f s; some programs refuse such a file", file, inUnits(played-start).Seconds())
+		info.warn("%s does not say how long it is; its last pictures and sound end after %.1f s; some programs refuse such a file", file, m.inTime(played-m.start).Seconds())
 	case claimed == 0:
 		info.warn("lipdrop did not find the length of %s in the part that it reads, so its duration is not checked", file)
 	}
+}
+
+// setLengths sets the lengths of the chosen tracks. Claimed is the length in the head of
+// the file, and played the end of the last block of these tracks.
+func (m *matroska) setLengths(chosen []*mkvTrack, claimed time.Duration, played int64) {
+	var last int64            // end of the last block of all tracks
+	var longest time.Duration // by the tags
+	for _, t := range m.tracks {
+		last, longest = max(last, t.end), max(longest, t.tagged)
+	}
+	const padding = 50 * time.Millisecond
+	agrees := func(d time.Duration) bool { return (claimed - d).Abs() <= 500*time.Millisecond }
+	trusted := claimed > 0 && !m.cut && (last == 0 || agrees(m.inTime(last-m.start)) || agrees(m.inTime(last)))
+	for _, t := range chosen {
+		end := m.inTime(t.end - m.start)
+		if t.end == 0 && agrees(longest) {
+			end = max(0, t.tagged-m.inTime(m.start))
+		}
+		switch {
+		case t.end > 0 && !trusted, end > 0 && trusted && claimed-end > padding:
+			t.Length = Fact(end)
+		case trusted:
+			t.Length = Fact(claimed)
+		case played > 0:
+			t.Length = Length{D: m.inTime(played - m.start)}
+		default:
+			t.Length = Length{D: claimed}
+		}
+	}
+}
+
+// inTime converts units of the file to a duration. It returns 0 for a negative number.
+func (m *matroska) inTime(n int64) time.Duration {
+	return time.Duration(product(max(0, n), int64(min(m.scale, uint64(time.Second)))))
 }
