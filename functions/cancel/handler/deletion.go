@@ -69,7 +69,7 @@ func (h *Handler) cancelTake(ctx context.Context, rec ledger.Record, key string,
 	}
 	state, err := h.cancelJob(ctx, rec, c)
 	if err != nil {
-		return err
+		return h.warn(ctx, rec, key+" was deleted", err)
 	}
 	if state != runcomfy.ResultCancelled {
 		rec, err = h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {

@@ -234,4 +234,10 @@ func (h *Handler) recordEnd(ctx context.Context, rec ledger.Record, state ledger
 	return h.Ledger.PostTake(ctx, rec)
 }
 
+// warn posts a status that says why a job is to be cancelled and why it is not cancelled yet.
+// It returns that error: the caller's event is delivered again, for hours.
+func (h *Handler) warn(ctx context.Context, rec ledger.Record, why string, err error) error {
+	return errors.Join(err, h.Ledger.PostTake(ctx, rec, fmt.Sprintf("%s, but the job is not cancelled yet: %v; lipdrop tries again", why, err)))
+}
+
 func (h *Handler) clock() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }

@@ -539,3 +539,50 @@ func TestDeletionOfTaggedFiles(t *testing.T) {
 		}
 	}
 }
+
+// As long as RunComfy cannot be asked to cancel the job of a stopped execution, the status says
+// so, although the hourly sweep writes statuses too.
+func TestStatusWarnsUntilTheJobIsCancelled(t *testing.T) {
+	for _, after := range []time.Duration{10 * time.Second, time.Minute} { // before and after poll has seen the job
+		w := worldtest.New(t)
+		w.RunComfy.Queue = 20 * time.Hour
+		worldtest.DropPair(t, w)
+		w.Run(after)
+		worldtest.Faulty(w, worldtest.EveryCall, worldtest.Fault(t, runcomfytest.CallStatus, "503"), 4*time.Hour)
+		w.Stop("ads/talk", w.Status("ads/talk").Take)
+		for range 3 {
+			w.Pass(time.Hour)
+			st := w.Status("ads/talk")
+			if len(st.Warnings) != 1 || !strings.HasPrefix(st.Warnings[0], "the execution was stopped, but the job is not cancelled yet: ") {
+				t.Errorf("stopped after %v: at %v the status is %s with the warnings %q, want one that the job is not cancelled yet", after, w.Now(), st.State, st.Warnings)
+			}
+		}
+		w.Pass(4 * time.Hour)
+		if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByStop); len(st.Warnings) > 0 {
+			t.Errorf("stopped after %v: at the end the status has the warnings %q, want none", after, st.Warnings)
+		}
+	}
+}
+
+// If RunComfy cannot be asked to cancel the job of a deleted file, each try writes a status
+// that says so.
+func TestStatusWarnsWhileADeletionIsTried(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue = 20 * time.Hour
+	worldtest.DropPair(t, w)
+	w.Run(time.Minute)
+	worldtest.Faulty(w, runcomfytest.CallCancel, worldtest.Fault(t, runcomfytest.CallCancel, "503"), time.Hour)
+	warned := 0
+	w.After = func(c world.Call) error {
+		if c.Function == "cancel" && c.Op == "PutObject" && strings.HasPrefix(strings.Join(w.Status("ads/talk").Warnings, ""), "inbox/ads/talk.wav was deleted, but the job is not cancelled yet: ") {
+			warned++
+		}
+		return nil
+	}
+	w.Delete("inbox/ads/talk.wav")
+	w.Pass(2 * time.Hour)
+	if warned < 5 {
+		t.Errorf("%d statuses say that the job is not cancelled yet, want one for each try", warned)
+	}
+	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
+}

@@ -65,8 +65,8 @@ func (h *Handler) settle(ctx context.Context, executionARN string, redrives int3
 	switch {
 	case errors.Is(err, errUnknownRequest) && (code == problem.RequestLost || since >= believeUnknownAfter):
 		err = nil // there is nothing to cancel
-	case err != nil && (since < giveUpAfter || state != ""):
-		return err // with a state, RunComfy has responded, and only recording its response failed
+	case err != nil && (since < giveUpAfter || state != ""): // with a state, RunComfy has responded, and only recording its response failed
+		return h.warn(ctx, rec, reason, err)
 	}
 	if cancelled && exec.Status == types.ExecutionStatusAborted && !rec.State.Ended() {
 		return h.recordEnd(ctx, rec, ledger.Cancelled, problem.CancelledByStop, "the execution was stopped, and RunComfy cancelled the job before it started", true)

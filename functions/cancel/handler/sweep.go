@@ -168,6 +168,10 @@ func (h *Handler) recoverTake(ctx context.Context, rec ledger.Record) error {
 		if err != nil {
 			return err
 		}
+		posted, err := h.Ledger.Posted(ctx, ledger.StatusKey(rec.Name))
+		if err != nil || posted.Take == rec.Take { // it may have a warning that is not in the record
+			return err
+		}
 		return h.Ledger.PostTake(ctx, rec)
 	default:
 		h.Ledger.SendNotice(ctx, rec) // if it could not be sent when the take ended
