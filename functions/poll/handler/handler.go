@@ -151,13 +151,13 @@ func (h *Handler) record(ctx context.Context, job workflow.Job, state ledger.Sta
 	return true
 }
 
-// warn writes the status of a job from its record, with a warning that is not in the record. It
-// does so at every turn, because other functions write the status without the warning. It
-// clears job.Seen, so that the next state is written without the warning.
+// warn writes the status of a job that has not ended from its record, with a warning that is
+// not in the record. It does so at every turn, because other functions write the status without
+// the warning. It clears job.Seen, so that the next state is written without the warning.
 func (h *Handler) warn(ctx context.Context, job *workflow.Job, warning string) {
 	job.Seen = ""
 	rec, err := h.Ledger.Get(ctx, job.Name, job.Take)
-	if err == nil {
+	if err == nil && !rec.State.Ended() {
 		err = h.Ledger.PostTake(ctx, rec, warning)
 	}
 	if err != nil {

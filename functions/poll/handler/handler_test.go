@@ -595,6 +595,27 @@ func TestStatusWarnsForHours(t *testing.T) {
 	}
 }
 
+// A job is cancelled, but its execution is not stopped yet. Its status does not say that poll
+// keeps asking.
+func TestNoWarningAfterTheEnd(t *testing.T) {
+	w := worldtest.New(t)
+	w.RunComfy.Queue = 2 * time.Hour
+	worldtest.DropPair(t, w)
+	w.Run(time.Minute)
+	w.Before = func(c world.Call) error {
+		if c.Op == "StopExecution" {
+			return world.ErrThrottledStates
+		}
+		return nil
+	}
+	w.Delete("inbox/ads/talk.wav")
+	worldtest.Faulty(w, runcomfytest.CallStatus, worldtest.Fault(t, runcomfytest.CallStatus, "503"), time.Hour)
+	w.Pass(30 * time.Minute)
+	if st := worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion); len(st.Warnings) > 0 {
+		t.Errorf("the status has the warnings %q, want none", st.Warnings)
+	}
+}
+
 // The status has the position in the queue that RunComfy named last. A turn that finds
 // the same position writes nothing.
 func TestQueuePosition(t *testing.T) {
