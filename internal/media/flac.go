@@ -150,29 +150,17 @@ func (f flacInfo) parseFrame(data []byte) (flacFrame, bool) {
 		return flacFrame{}, false
 	}
 	at := 4 + n
-	extra := 0
-	if size == 6 || size == 7 {
-		extra = int(size) - 5
-	}
-	length := extra
-	if rate >= 12 {
-		length += 1 + int(min(rate-12, 1))
-	}
-	if len(data) < at+length+1 || crc8(data[:at+length]) != data[at+length] {
+	own := [16]int{6: 1, 7: 2}[size] // bytes of the number of samples, if the header has its own
+	end := at + own + [16]int{12: 1, 13: 2, 14: 2}[rate]
+	if len(data) <= end || crc8(data[:end]) != data[end] {
 		return flacFrame{}, false
 	}
-	var samples uint64
-	switch {
-	case size == 1:
-		samples = 192
-	case size < 6:
-		samples = 576 << (size - 2)
-	case size == 6:
+	samples := [16]uint64{1: 192, 576, 1152, 2304, 4608, 8: 256, 512, 1024, 2048, 4096, 8192, 16384, 32768}[size]
+	switch own {
+	case 1:
 		samples = uint64(data[at]) + 1
-	case size == 7:
+	case 2:
 		samples = uint64(data[at])<<8 + uint64(data[at+1]) + 1
-	default:
-		samples = 256 << (size - 8)
 	}
 	if !variable {
 		number *= f.blockSize

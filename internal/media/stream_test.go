@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/lipdrop/lipdrop/internal/media"
 )
@@ -119,11 +120,12 @@ func streamInfo(rate, samples int) []byte {
 	return be(uint16(4096), uint16(4096), make([]byte, 6), uint64(rate)<<44|15<<36|uint64(samples), make([]byte, 16))
 }
 
-// flac returns a FLAC file whose frame numbers have one byte each.
+// flac returns a FLAC file of frames of 4,096 samples. A frame whose number is below 128
+// has 2,008 bytes, others have more.
 func flac(samples, first, frames int) []byte {
 	out := slices.Concat([]byte("fLaC\x80\x00\x00\x22"), streamInfo(16000, samples))
 	for i := first; i < first+frames; i++ {
-		head := []byte{0xff, 0xf8, 0xc0, 0x08, byte(i)}
+		head := utf8.AppendRune([]byte{0xff, 0xf8, 0xc0, 0x08}, rune(i))
 		frame := slices.Concat(head, []byte{crc8(head)}, noise(2000))
 		out = append(append(out, frame...), be(crc16(frame))...)
 	}
@@ -156,6 +158,7 @@ func TestFLAC(t *testing.T) {
 	picture := slices.Concat(good[:4], []byte{0}, good[5:42], be(0x86000000+(2<<20)), make([]byte, 2<<20), good[42:])
 	testSound(t, "a.flac", media.Info{Format: "flac"}, "flac", []soundRow{
 		{name: "whole", file: whole(good), duration: 100 * frame},
+		{name: "frame numbers of several bytes", file: whole(flac(3000*4096, 0, 3000)), duration: 3000 * frame},
 		{name: "a picture in front", file: whole(picture), duration: 100 * frame},
 		{name: "a tag in front", file: whole(id3(99), make([]byte, 99), good), duration: 100 * frame},
 		{name: "a tag behind", file: whole(good, []byte("TAG"), make([]byte, 125)), duration: 100 * frame},
