@@ -22,16 +22,15 @@ type jobsCmd struct {
 
 // Run lists jobs, and files that cannot belong to a job, the last change first.
 func (c *jobsCmd) Run(ctx context.Context, stack *client.Client, out *terminal, say messages) error {
-	pattern := client.Pattern{Text: string(c.Prefix), Prefix: true}
-	statuses, err := stack.Statuses(ctx, c.Since.start(), pattern)
-	if err != nil {
-		return err
+	var statuses []client.Status
+	for _, folder := range []string{client.StatusPrefix, client.AnswerPrefix} {
+		found, err := stack.Statuses(ctx, folder, c.Since.start(), client.Pattern{Text: string(c.Prefix), Prefix: true})
+		if err != nil {
+			return err
+		}
+		statuses = append(statuses, found...)
 	}
-	answers, err := stack.Answers(ctx, c.Since.start(), pattern)
-	if err != nil {
-		return err
-	}
-	statuses = slices.DeleteFunc(append(statuses, answers...), func(st client.Status) bool {
+	statuses = slices.DeleteFunc(statuses, func(st client.Status) bool {
 		return len(c.State) > 0 && !slices.Contains(c.State, state(st.State))
 	})
 	slices.SortStableFunc(statuses, func(a, b client.Status) int { return b.UpdatedAt.Compare(a.UpdatedAt) })

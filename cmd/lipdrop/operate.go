@@ -75,7 +75,7 @@ func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern
 			named[p.Text] = true
 			continue
 		}
-		statuses, err := stack.Statuses(ctx, time.Time{}, p)
+		statuses, err := stack.Statuses(ctx, client.StatusPrefix, time.Time{}, p)
 		if err != nil {
 			return nil, err
 		}

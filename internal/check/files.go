@@ -147,8 +147,8 @@ func NewSnapshot(ctx context.Context, files drop.Files, prefix string, most int)
 	return &Snapshot{Files: files, prefix: prefix, known: known, whole: !more, listed: map[listing]page{}}, err
 }
 
-// knows reports whether the snapshot has all keys that begin with a text.
-func (s *Snapshot) knows(text string) bool { return s.whole && strings.HasPrefix(text, s.prefix) }
+// Knows reports whether the snapshot has all keys that begin with a text.
+func (s *Snapshot) Knows(text string) bool { return s.whole && strings.HasPrefix(text, s.prefix) }
 
 // List implements drop.Files.
 func (s *Snapshot) List(ctx context.Context, prefix string, limit int) ([]drop.File, bool, error) {
@@ -161,7 +161,7 @@ func (s *Snapshot) ListFolder(ctx context.Context, prefix, after string, limit i
 }
 
 func (s *Snapshot) list(l listing, ask func() ([]drop.File, bool, error)) ([]drop.File, bool, error) {
-	if s.knows(l.prefix) {
+	if s.Knows(l.prefix) {
 		files, more := list(s.known, l)
 		return files, more, nil
 	}
@@ -181,7 +181,7 @@ func (s *Snapshot) list(l listing, ask func() ([]drop.File, bool, error)) ([]dro
 
 // Head implements drop.Files.
 func (s *Snapshot) Head(ctx context.Context, key string) (drop.File, error) {
-	if !s.knows(key) {
+	if !s.Knows(key) {
 		return s.Files.Head(ctx, key)
 	}
 	return head(s.known, key)

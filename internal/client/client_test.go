@@ -81,20 +81,20 @@ func TestExplainWithoutAConnection(t *testing.T) {
 	}
 }
 
-// The common prefix of two keys may end within a letter. Half a letter is not UTF-8, which
+// The common beginning of two keys may end within a letter. Half a letter is not UTF-8, which
 // S3 requires.
-func TestCompareAsksForWholeLetters(t *testing.T) {
+func TestChooseAsksForWholeLetters(t *testing.T) {
 	storage := &s3test.Bucket{Now: time.Now}
 	var asked []string
 	storage.Before = func(op, key string) error {
 		asked = append(asked, op+" "+key)
 		return nil
 	}
-	var uploads []*Upload
+	d := &Drop{Client: newClient(storage), Uploads: map[string]*Upload{}}
 	for _, key := range []string{"inbox/\u00e8.mp4", "inbox/\u00e9.wav"} {
-		uploads = append(uploads, &Upload{File: bucket.File{Key: key, Size: 1}, Open: Bytes([]byte("a"))})
+		d.Uploads[key] = &Upload{File: bucket.File{Key: key, Size: 1}, Open: Bytes([]byte("a"))}
 	}
-	if err := newClient(storage).Compare(t.Context(), uploads); err != nil {
+	if err := d.Choose(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"ListObjectsV2 inbox/"}, asked); diff != "" {
@@ -168,7 +168,7 @@ func TestStatusesSince(t *testing.T) {
 		setStatus(storage, ledger.Status{Name: fmt.Sprintf("new/%d", i), State: ledger.Failed})
 	}
 	ctx, requests := bucket.CountRequests(t.Context())
-	got, err := newClient(storage).Statuses(ctx, now.Add(-time.Hour), Pattern{Prefix: true})
+	got, err := newClient(storage).Statuses(ctx, StatusPrefix, now.Add(-time.Hour), Pattern{Prefix: true})
 	if err != nil || len(got) != 10 || got[0].Name != "new/0" || got[0].State != ledger.Failed {
 		t.Fatalf("%d statuses, %v", len(got), err)
 	}

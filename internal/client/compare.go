@@ -11,9 +11,9 @@ import (
 	"encoding/hex"
 	"hash/crc64"
 	"io"
+	"maps"
 	"net/http"
-	"strings"
-	"unicode/utf8"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -39,11 +39,11 @@ type Upload struct {
 	// Open opens the file.
 	Open func() (Content, error)
 
-	// Sum identifies the content. Compare sets it if it is not known.
+	// Sum identifies the content. Drop.Choose sets it if it is not known.
 	Sum Sum
 
 	// Exists is true if the bucket has an object with this key, and Same if that object
-	// also has the same content. Compare sets both.
+	// also has the same content. Drop.Choose sets both.
 	Exists, Same bool
 }
 
@@ -144,57 +144,32 @@ func sum(ctx context.Context, uploads []*Upload) error {
 	return group.Wait()
 }
 
-// Compare finds out which uploads the bucket already holds, with the same content. It
-// sets the Sum, Exists and Same of each upload.
-func (c *Client) Compare(ctx context.Context, uploads []*Upload) error {
-	if err := sum(ctx, uploads); err != nil {
+// compare finds out which uploads the bucket already holds, with the same content. It sets
+// the Sum, Exists and Same of each upload.
+func (d *Drop) compare(ctx context.Context) error {
+	if err := sum(ctx, slices.Collect(maps.Values(d.Uploads))); err != nil {
 		return err
 	}
-	listed, all, err := c.listed(ctx, uploads)
+	stored, err := d.Snapshot(ctx)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readsAtOnce)
-	for _, u := range uploads {
-		file, exists := listed[u.Key]
-		u.Exists, u.Same = exists, exists && file.ETag == hex.EncodeToString(u.Sum.md5[:])
-		if u.Same || all && !exists || exists && file.Size != u.Sum.Size {
-			continue
+	for key, u := range d.Uploads {
+		if stored.Knows(key) {
+			file, err := stored.Head(ctx, key)
+			u.Exists, u.Same = err == nil, file.ETag == hex.EncodeToString(u.Sum.md5[:])
+			if !u.Exists || u.Same || file.Size != u.Sum.Size {
+				continue
+			}
 		}
 		group.Go(func() (err error) {
-			u.Exists, u.Same, err = c.isSame(ctx, u)
+			u.Exists, u.Same, err = d.isSame(ctx, u)
 			return err
 		})
 	}
 	return group.Wait()
-}
-
-// listed lists the objects below the longest common prefix of the uploads, and returns
-// them by key. If there are so many that one request for each upload is cheaper, it
-// stops: then it returns only some objects, and all is false.
-func (c *Client) listed(ctx context.Context, uploads []*Upload) (objects map[string]bucket.File, all bool, err error) {
-	if len(uploads) == 0 {
-		return nil, true, nil
-	}
-	prefix := uploads[0].Key
-	for _, u := range uploads {
-		for !strings.HasPrefix(u.Key, prefix) {
-			prefix = prefix[:len(prefix)-1]
-		}
-	}
-	for !utf8.ValidString(prefix) { // half a letter is not UTF-8, as S3 requires
-		prefix = prefix[:len(prefix)-1]
-	}
-	files, more, err := c.Bucket.List(ctx, prefix, bucket.PageSize*max(1, len(uploads)/8))
-	if err != nil {
-		return nil, false, c.Explain("see what is already in the bucket", "inbox/", err)
-	}
-	objects = map[string]bucket.File{}
-	for _, f := range files {
-		objects[f.Key] = f
-	}
-	return objects, !more, nil
 }
 
 // isSame asks S3 whether an object exists and has the content of the upload.

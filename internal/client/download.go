@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -41,33 +40,35 @@ const AllTakes = "*"
 // take that has succeeded. It returns *NoJobError or *StateError if there is no such
 // take.
 func (c *Client) Archived(ctx context.Context, name, take string) ([]Output, error) {
+	var takes []string
 	if take == "" { // the status is often enough, and costs one request
 		st, err := c.Status(ctx, name)
 		if err != nil {
 			return nil, err
 		}
 		if st.State == ledger.Succeeded {
-			return c.archivedBy(ctx, name, st.Take)
+			takes = []string{st.Take}
 		}
 	}
-	wanted := take
-	if take == AllTakes {
-		wanted = ""
-	}
-	takes, err := c.succeeded(ctx, name, wanted)
-	if err != nil {
-		return nil, err
-	}
-	if take != AllTakes {
-		takes = takes[len(takes)-1:]
-	}
-	var outputs []Output
-	for _, rec := range takes {
-		more, err := c.archivedBy(ctx, name, rec.Take)
+	if takes == nil {
+		records, err := c.succeeded(ctx, name, strings.TrimSuffix(take, AllTakes))
 		if err != nil {
 			return nil, err
 		}
-		outputs = append(outputs, more...)
+		if takes = takesOf(records); take != AllTakes {
+			takes = takes[len(takes)-1:]
+		}
+	}
+	var outputs []Output
+	for _, take := range takes {
+		key := ledger.OutputPrefix(name, take) + "result.json"
+		var result Result
+		if _, err := c.Bucket.GetJSON(ctx, key, ledger.MaxObject, &result); err != nil {
+			return nil, c.Explain("read the result of "+name, key, err)
+		}
+		for _, o := range result.Outputs {
+			outputs = append(outputs, Output{o, name, take})
+		}
 	}
 	return outputs, nil
 }
@@ -75,24 +76,6 @@ func (c *Client) Archived(ctx context.Context, name, take string) ([]Output, err
 // Result is what a download needs of result.json: see docs/result.md.
 type Result struct {
 	Outputs []ledger.Output `json:"outputs"`
-}
-
-// archivedBy returns the outputs that result.json of a take names.
-func (c *Client) archivedBy(ctx context.Context, name, take string) ([]Output, error) {
-	key := ledger.OutputPrefix(name, take) + "result.json"
-	body, _, err := c.Bucket.Get(ctx, key, ledger.MaxObject)
-	if err != nil {
-		return nil, c.Explain("read the result of "+name, key, err)
-	}
-	var result Result
-	if err := json.Unmarshal(body, &result); err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	var outputs []Output
-	for _, o := range result.Outputs {
-		outputs = append(outputs, Output{o, name, take})
-	}
-	return outputs, nil
 }
 
 // Downloads says where outputs are stored and under which names. A file gets its name

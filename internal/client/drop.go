@@ -110,8 +110,7 @@ func (d *Drop) Check(ctx context.Context) error {
 // Choose compares the uploads with the bucket, sets Sent to those that toSend selects, and
 // finds out which jobs they start. If again is true, it selects all.
 func (d *Drop) Choose(ctx context.Context, again bool) error {
-	all := slices.Collect(maps.Values(d.Uploads))
-	if err := d.Compare(ctx, all); err != nil {
+	if err := d.compare(ctx); err != nil {
 		return err
 	}
 	var ready []drop.Finding
@@ -120,7 +119,7 @@ func (d *Drop) Choose(ctx context.Context, again bool) error {
 			ready = append(ready, job.Finding)
 		}
 	}
-	d.Sent = toSend(all, again, ready)
+	d.Sent = toSend(d.Uploads, again, ready)
 	for i, job := range d.Jobs {
 		d.Jobs[i].Starts = job.State == check.Ready && starts(job.Finding, d.Sent)
 	}
@@ -132,14 +131,9 @@ func (d *Drop) Choose(ctx context.Context, again bool) error {
 // bundle's job.json is sent too, because only job.json starts the bundle's job again. But
 // if a sent file already starts a job of the bundle, job.json is left out: it would start
 // that job a second time. Jobs are the findings whose jobs can start.
-func toSend(uploads []*Upload, all bool, jobs []drop.Finding) map[string]*Upload {
-	byKey, send := map[string]*Upload{}, map[string]*Upload{}
-	for _, u := range uploads {
-		byKey[u.Key] = u
-		if all || !u.Same {
-			send[u.Key] = u
-		}
-	}
+func toSend(uploads map[string]*Upload, all bool, jobs []drop.Finding) map[string]*Upload {
+	send := maps.Clone(uploads)
+	maps.DeleteFunc(send, func(_ string, u *Upload) bool { return !all && u.Same })
 	again, started := map[string]bool{}, map[string]bool{} // the keys of job.json
 	for _, f := range jobs {
 		manifest, _ := f.Job.Manifest()
@@ -150,7 +144,7 @@ func toSend(uploads []*Upload, all bool, jobs []drop.Finding) map[string]*Upload
 		}
 	}
 	for key := range again {
-		if u := byKey[key]; u != nil && !started[key] {
+		if u := uploads[key]; u != nil && !started[key] {
 			send[key] = u
 		}
 	}

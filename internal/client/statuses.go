@@ -18,7 +18,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
-// StatusPrefix is the prefix of all statuses, and AnswerPrefix of all answer files.
+// StatusPrefix is the prefix of all statuses. AnswerPrefix is the prefix of all answer files,
+// which are about files that cannot belong to a job.
 const (
 	StatusPrefix = "status/"
 	AnswerPrefix = "answers/"
@@ -112,19 +113,10 @@ func (c *Client) Reachable(st ledger.Status) ledger.Status {
 	return st
 }
 
-// Statuses returns the statuses that the patterns select, ordered by name. It reads and
-// returns only those that were written after the time since.
-func (c *Client) Statuses(ctx context.Context, since time.Time, patterns ...Pattern) ([]Status, error) {
-	return c.readSince(ctx, StatusPrefix, since, patterns)
-}
-
-// Answers does the same with answer files, which are about files that cannot belong to a
-// job.
-func (c *Client) Answers(ctx context.Context, since time.Time, patterns ...Pattern) ([]Status, error) {
-	return c.readSince(ctx, AnswerPrefix, since, patterns)
-}
-
-func (c *Client) readSince(ctx context.Context, folder string, since time.Time, patterns []Pattern) ([]Status, error) {
+// Statuses returns the statuses or the answer files that the patterns select, ordered by
+// name. The folder is StatusPrefix or AnswerPrefix. It reads and returns only those that were
+// written after the time since.
+func (c *Client) Statuses(ctx context.Context, folder string, since time.Time, patterns ...Pattern) ([]Status, error) {
 	entries, err := c.list(ctx, folder, patterns)
 	if err != nil {
 		return nil, err

@@ -567,8 +567,8 @@ func TestUploadEndsMeanwhile(t *testing.T) {
 	}
 }
 
-// Compare finds what the bucket has already, by checksums, with few requests.
-func TestCompare(t *testing.T) {
+// Choose finds what the bucket has already, by checksums, with few requests.
+func TestChoose(t *testing.T) {
 	server := startServer(t)
 	big := randomFile(t, partBytes+5)
 	bigUpload := func() *client.Upload {
@@ -591,7 +591,11 @@ func TestCompare(t *testing.T) {
 	for range 500 {
 		uploads = append(uploads, uploadOfText(t, fmt.Sprintf("inbox/ads/%d.job/job.json", len(uploads)), "{}"))
 	}
-	if err := c.Compare(t.Context(), uploads); err != nil {
+	d := &client.Drop{Client: c, Uploads: map[string]*client.Upload{}}
+	for _, u := range uploads {
+		d.Uploads[u.Key] = u
+	}
+	if err := d.Choose(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range []struct{ exists, same bool }{{true, true}, {true, true}, {true, false}, {true, false}, {false, false}, {false, false}} {
