@@ -300,7 +300,7 @@ func (p *plan) orders(ctx context.Context) (map[string]string, error) {
 // files from this machine.
 type sentFiles struct {
 	*check.Snapshot
-	files *check.Dropped
+	files *check.Snapshot
 }
 
 // ReadRange implements drop.Files.

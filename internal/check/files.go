@@ -12,46 +12,22 @@ import (
 	"github.com/lipdrop/lipdrop/internal/drop"
 )
 
-// Dropped are the files of a drop. It implements drop.Files, so that a check runs the same
-// code as submit.
-type Dropped struct {
-	files  []drop.File // sorted
-	readAt func(key string, p []byte, off int64) (int, error)
+// Dropped returns the files of a drop, whose contents readAt reads as io.ReaderAt does. A
+// check of them runs the same code as submit.
+func Dropped(files []drop.File, readAt func(key string, p []byte, off int64) (int, error)) *Snapshot {
+	return &Snapshot{Files: contents{readAt: readAt}, known: slices.SortedFunc(slices.Values(files), byKey), whole: true}
 }
 
-// NewDropped returns the files of a drop, whose contents readAt reads as io.ReaderAt does.
-func NewDropped(files []drop.File, readAt func(key string, p []byte, off int64) (int, error)) *Dropped {
-	return &Dropped{slices.SortedFunc(slices.Values(files), byKey), readAt}
+// contents reads the contents of dropped files.
+type contents struct {
+	drop.Files // nil: a Snapshot that is whole does not use the other methods
+	readAt     func(key string, p []byte, off int64) (int, error)
 }
-
-// Keys returns the keys of the files, sorted.
-func (d *Dropped) Keys() []string {
-	var keys []string
-	for _, f := range d.files {
-		keys = append(keys, f.Key)
-	}
-	return keys
-}
-
-// List implements drop.Files.
-func (d *Dropped) List(_ context.Context, prefix string, limit int) ([]drop.File, bool, error) {
-	files, more := list(d.files, listing{prefix: prefix, limit: limit})
-	return files, more, nil
-}
-
-// ListFolder implements drop.Files.
-func (d *Dropped) ListFolder(_ context.Context, prefix, after string, limit int) ([]drop.File, bool, error) {
-	files, more := list(d.files, listing{prefix, after, true, limit})
-	return files, more, nil
-}
-
-// Head implements drop.Files.
-func (d *Dropped) Head(_ context.Context, key string) (drop.File, error) { return head(d.files, key) }
 
 // ReadRange implements drop.Files.
-func (d *Dropped) ReadRange(_ context.Context, f drop.File, off, n int64) ([]byte, error) {
+func (c contents) ReadRange(_ context.Context, f drop.File, off, n int64) ([]byte, error) {
 	part := make([]byte, max(min(n, f.Size-off), 0))
-	read, err := d.readAt(f.Key, part, off)
+	read, err := c.readAt(f.Key, part, off)
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
@@ -184,16 +160,11 @@ func (s *Snapshot) Head(ctx context.Context, key string) (drop.File, error) {
 	if !s.Knows(key) {
 		return s.Files.Head(ctx, key)
 	}
-	return head(s.known, key)
-}
-
-// head returns the file with a key.
-func head(sorted []drop.File, key string) (drop.File, error) {
-	i, ok := slices.BinarySearchFunc(sorted, drop.File{Key: key}, byKey)
+	i, ok := slices.BinarySearchFunc(s.known, drop.File{Key: key}, byKey)
 	if !ok {
 		return drop.File{}, bucket.ErrNotFound
 	}
-	return sorted[i], nil
+	return s.known[i], nil
 }
 
 // list lists sorted files as S3 does.

@@ -43,12 +43,12 @@ type DroppedJob struct {
 }
 
 // Files returns the files of the uploads as a check reads them.
-func Files(uploads map[string]*Upload) *check.Dropped {
+func Files(uploads map[string]*Upload) *check.Snapshot {
 	var files []drop.File
 	for _, u := range uploads {
 		files = append(files, u.File)
 	}
-	return check.NewDropped(files, func(key string, p []byte, off int64) (int, error) {
+	return check.Dropped(files, func(key string, p []byte, off int64) (int, error) {
 		content, err := uploads[key].Open()
 		if err != nil {
 			return 0, err
