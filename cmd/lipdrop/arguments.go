@@ -83,18 +83,6 @@ func (f *inboxFolder) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// state is the state of a job, as its status says it.
-type state ledger.State
-
-// UnmarshalText parses the word for a state.
-func (s *state) UnmarshalText(text []byte) error {
-	*s = state(text)
-	if !slices.Contains(ledger.StatusStates(), ledger.State(text)) {
-		return fmt.Errorf("there is no state %s; the states are %s", text, joined(ledger.StatusStates()))
-	}
-	return nil
-}
-
 // period is a duration that may be in days.
 type period time.Duration
 

@@ -150,9 +150,13 @@ func TestFollowOfNames(t *testing.T) {
 				tt.play(storage)
 				b := &bucket.Bucket{S3: storage, Name: "drops"}
 				var out bytes.Buffer
-				patterns, err := client.ParsePatterns(strings.Fields(tt.pattern))
-				if err != nil {
-					t.Fatal(err)
+				var patterns []client.Pattern
+				for text := range strings.FieldsSeq(tt.pattern) {
+					p, err := client.ParsePattern(text)
+					if err != nil {
+						t.Fatal(err)
+					}
+					patterns = append(patterns, p)
 				}
 				f := &follow{
 					stack: &client.Client{Bucket: b, Ledger: &ledger.Store{Bucket: b}}, board: newBoard(&terminal{w: &out}, false),

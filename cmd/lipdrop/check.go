@@ -58,7 +58,7 @@ func (c *checkCmd) Run(ctx context.Context, out *terminal) error {
 			printf(out, "%v\n", problem)
 		}
 	}
-	err = check.AssessEach(ctx, resolver, files.keys(), func(_ string, o check.Outcome) error {
+	err = check.AssessEach(ctx, resolver, sortedKeys(files.byKey), func(_ string, o check.Outcome) error {
 		found++
 		if !o.Good() {
 			wrong++
@@ -161,14 +161,10 @@ func describe(used drop.Used) string {
 	if used.URL != "" {
 		return used.Input().URL
 	}
-	text := check.File(used.File.Key)
-	if l := used.Info.Longest(); l.Exact {
-		text += fmt.Sprintf(", %.1f s", l.D.Seconds())
-	} else if l.Known() {
-		text += fmt.Sprintf(", about %.1f s", l.D.Seconds())
+	l := used.Info.Longest()
+	length := seconds(l.D.Seconds())
+	if l.Known() && !l.Exact {
+		length = "about " + length
 	}
-	if used.Info.Width > 0 {
-		text += fmt.Sprintf(", %d×%d", used.Info.Width, used.Info.Height)
-	}
-	return text
+	return join(", ", check.File(used.File.Key), length, picture(used.Info.Width, used.Info.Height))
 }

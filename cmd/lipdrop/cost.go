@@ -126,16 +126,13 @@ func (c *costCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 func printCosts(out *terminal, by string, groups []costs, total costs) {
 	row := func(s costs) []string {
 		cells := []string{cmp.Or(s.Group, "(no folder)"), strconv.Itoa(s.Jobs), fmt.Sprintf("%.1f", s.Seconds), ifKnown(s.EstimateUSD, s.Jobs-s.WithoutEstimate), ifKnown(s.CostUSD, s.Jobs-s.WithoutCost)}
-		var notes []string
-		for _, note := range []struct {
-			n    int
-			text string
-		}{{s.WithoutEstimate, "without an estimate"}, {s.WithoutCost, "without a cost"}, {s.Unknown, "unknown, not counted"}} {
-			if note.n > 0 {
-				notes = append(notes, fmt.Sprintf("%d %s", note.n, note.text))
+		note := func(n int, text string) string {
+			if n == 0 {
+				return ""
 			}
+			return fmt.Sprintf("%d %s", n, text)
 		}
-		return append(cells, strings.Join(notes, ", "))
+		return append(cells, join(", ", note(s.WithoutEstimate, "without an estimate"), note(s.WithoutCost, "without a cost"), note(s.Unknown, "unknown, not counted")))
 	}
 	var rows [][]string
 	for _, group := range groups {

@@ -47,9 +47,6 @@ func gather(folder string, args []string) (*dropped, error) {
 	return d, errors.Join(errs...)
 }
 
-// keys returns the keys of the files, sorted.
-func (d *dropped) keys() []string { return sortedKeys(d.byKey) }
-
 func (d *dropped) add(arg string) error {
 	if _, err := os.Lstat(arg); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: there is no such file; check its name and folder", arg)

@@ -24,9 +24,11 @@ type getCmd struct {
 // Run fetches outputs.
 func (c *getCmd) Run(ctx context.Context, out *terminal, say messages) error {
 	names, dir := splitFolder(c.Names)
-	patterns, err := client.ParsePatterns(names)
-	if err != nil {
-		return err
+	patterns := make([]client.Pattern, len(names))
+	for i, name := range names {
+		if err := patterns[i].UnmarshalText([]byte(name)); err != nil {
+			return err
+		}
 	}
 	stack, err := c.Find(ctx)
 	if err != nil {

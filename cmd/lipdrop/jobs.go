@@ -14,10 +14,10 @@ import (
 
 type jobsCmd struct {
 	client.Target
-	State  []state    `placeholder:"STATE" help:"Only jobs in these states, such as failed,held."`
-	Since  period     `placeholder:"24h" help:"Only jobs whose status changed within this time, such as 30d or 12h."`
-	JSON   bool       `name:"json" help:"Print one JSON object for each job: its status."`
-	Prefix namePrefix `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
+	State  []ledger.State `placeholder:"STATE" enum:"${states}" help:"Only jobs in these states, such as failed,held."`
+	Since  period         `placeholder:"24h" help:"Only jobs whose status changed within this time, such as 30d or 12h."`
+	JSON   bool           `name:"json" help:"Print one JSON object for each job: its status."`
+	Prefix namePrefix     `arg:"" optional:"" predictor:"job" help:"Only jobs whose names begin with this, such as ads/."`
 }
 
 // Run lists jobs, and files that cannot belong to a job, the last change first.
@@ -31,7 +31,7 @@ func (c *jobsCmd) Run(ctx context.Context, stack *client.Client, out *terminal, 
 		statuses = append(statuses, found...)
 	}
 	statuses = slices.DeleteFunc(statuses, func(st client.Status) bool {
-		return len(c.State) > 0 && !slices.Contains(c.State, state(st.State))
+		return len(c.State) > 0 && !slices.Contains(c.State, st.State)
 	})
 	slices.SortStableFunc(statuses, func(a, b client.Status) int { return b.UpdatedAt.Compare(a.UpdatedAt) })
 	if c.JSON {
@@ -211,7 +211,7 @@ func bytesOf(n int64) string {
 	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
 }
 
-func joined[S ~string](list []S) string {
+func joined(list []ledger.State) string {
 	var texts []string
 	for _, s := range list {
 		texts = append(texts, string(s))

@@ -118,7 +118,12 @@ func (w *watcher) look(ctx context.Context) {
 	// new name is dropped.
 	for _, key := range slices.Concat(gone, changed) {
 		f := found[key]
-		err := w.match(ctx, key, f)
+		err := f.err
+		if f.gone {
+			err = w.remove(ctx, key, f.seen)
+		} else if err == nil {
+			err = w.drop(ctx, key, f.path)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -161,17 +166,6 @@ func (w *watcher) find() map[string]*watchedFile {
 		}
 	}
 	return found
-}
-
-// match makes the bucket match one file.
-func (w *watcher) match(ctx context.Context, key string, f *watchedFile) error {
-	switch {
-	case f.err != nil:
-		return f.err
-	case f.gone:
-		return w.remove(ctx, key, f.seen)
-	}
-	return w.drop(ctx, key, f.path)
 }
 
 // key returns the key for a path in the folder.

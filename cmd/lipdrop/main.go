@@ -19,6 +19,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/lipdrop/lipdrop/internal/client"
+	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 )
 
@@ -113,7 +114,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Vars{
 			"video_model": settings.DefaultVideoModel, "image_model": settings.DefaultImageModel,
 			"shared_folders": strings.Join(settings.SharedFolders, ","), "max_jobs_per_drop": strconv.Itoa(settings.MaxJobsPerDrop),
-			"length_mismatch": mismatch,
+			"length_mismatch": mismatch, "states": joined(ledger.StatusStates()),
 		},
 		kong.Exit(func(code int) { exited = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(out), kong.Bind(messages{errs}))

@@ -33,18 +33,14 @@ func (c *cancelCmd) Run(ctx context.Context, stack *client.Client, out *terminal
 type redriveCmd struct {
 	client.Target
 	Take  string           `help:"Take to redrive, as its status names it. By default the newest failed one. Only for one name."`
-	State []state          `placeholder:"failed" help:"For a prefix: only jobs whose status has one of these states. By default failed."`
+	State []ledger.State   `default:"failed" enum:"${states}" help:"For a prefix: only jobs whose status has one of these states. By default failed."`
 	Names []client.Pattern `arg:"" predictor:"job" name:"name-or-prefix" help:"Jobs to redrive: a name such as ads/talk, or ads/ for all failed jobs in a folder."`
 }
 
 // Run continues the executions of failed takes where they failed. It submits nothing
 // again.
 func (c *redriveCmd) Run(ctx context.Context, stack *client.Client, out *terminal) error {
-	states := c.State
-	if states == nil {
-		states = []state{state(ledger.Failed)}
-	}
-	jobs, err := chosen(ctx, stack, c.Names, states)
+	jobs, err := chosen(ctx, stack, c.Names, c.State)
 	if err != nil {
 		return err
 	}
@@ -68,7 +64,7 @@ func (c *redriveCmd) Run(ctx context.Context, stack *client.Client, out *termina
 // chosen returns the jobs that the patterns select. The value of a job is true if a
 // pattern is its name, and false if only a prefix selects it. A prefix selects only jobs
 // whose status has one of the states; if states is nil, it selects all.
-func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern, states []state) (named map[string]bool, err error) {
+func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern, states []ledger.State) (named map[string]bool, err error) {
 	named = map[string]bool{}
 	for _, p := range patterns {
 		if !p.Prefix {
@@ -83,7 +79,7 @@ func chosen(ctx context.Context, stack *client.Client, patterns []client.Pattern
 			return nil, &client.NoJobError{Name: p.String(), Remedy: "Run: lipdrop jobs"}
 		}
 		for _, st := range statuses {
-			if _, ok := named[st.Name]; !ok && (states == nil || slices.Contains(states, state(st.State))) {
+			if _, ok := named[st.Name]; !ok && (states == nil || slices.Contains(states, st.State)) {
 				named[st.Name] = false
 			}
 		}

@@ -126,7 +126,7 @@ func (p *plan) addFiles(folder string, args []string, say messages) error {
 		return fmt.Errorf("nothing was sent:\n%w", err)
 	}
 	p.Uploads = files.byKey
-	for _, key := range files.keys() {
+	for _, key := range sortedKeys(files.byKey) {
 		inFolder := strings.Contains(strings.TrimPrefix(key, folder), "/") // no argument names the file
 		switch role := drop.ParseKey(key).Role; {
 		case role == drop.NoDrop:

@@ -88,7 +88,7 @@ func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say me
 	if err != nil {
 		return nil, err
 	}
-	removed, err := removeEarlier(ctx, stack.Bucket, files.keys())
+	removed, err := removeEarlier(ctx, stack.Bucket, sortedKeys(files.byKey))
 	if err != nil {
 		return nil, err
 	}
@@ -188,13 +188,13 @@ func checkFiles(ctx context.Context, files *dropped) error {
 	}
 	resolver := &drop.Resolver{Files: client.Files(files.byKey), Catalog: models, Settings: permissions.DefaultSettings()}
 	var wrong []string
-	for _, key := range files.keys() {
+	for _, key := range sortedKeys(files.byKey) {
 		if err := tooLong(key); err != nil {
 			wrong = append(wrong, escapef("%v", err))
 		}
 	}
 	jobs := 0
-	err = check.AssessEach(ctx, resolver, files.keys(), func(_ string, o check.Outcome) error {
+	err = check.AssessEach(ctx, resolver, sortedKeys(files.byKey), func(_ string, o check.Outcome) error {
 		if o.State == check.Ready {
 			jobs++
 		}

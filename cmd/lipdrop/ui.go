@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 
 	"github.com/cli/browser"
 
@@ -46,20 +47,11 @@ func (c *uiCmd) Run(ctx context.Context, stack *client.Client, out *terminal) er
 
 // flags returns the flags that select the stack in another command.
 func (c *uiCmd) flags(stack *client.Client) []string {
-	var flags []string
-	add := func(name, value string) {
-		if value != "" {
-			flags = append(flags, name, value)
-		}
-	}
+	named := [][]string{{"--stack", stack.Stack}, {"--profile", c.Profile}, {"--region", c.Region}}
 	if stack.Local() {
-		add("--dir", c.Dir)
-		return flags
+		named = [][]string{{"--dir", c.Dir}}
 	}
-	add("--stack", stack.Stack)
-	add("--profile", c.Profile)
-	add("--region", c.Region)
-	return flags
+	return slices.Concat(slices.DeleteFunc(named, func(flag []string) bool { return flag[1] == "" })...)
 }
 
 // openBrowser opens an address in the person's browser. Other users of the machine can see

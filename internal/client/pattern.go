@@ -51,19 +51,6 @@ func ParseName(text string) (string, error) {
 	return p.Text, err
 }
 
-// ParsePatterns returns the patterns that a person wrote.
-func ParsePatterns(texts []string) ([]Pattern, error) {
-	var patterns []Pattern
-	for _, text := range texts {
-		p, err := ParsePattern(text)
-		if err != nil {
-			return nil, err
-		}
-		patterns = append(patterns, p)
-	}
-	return patterns, nil
-}
-
 // String returns the pattern as a person writes it.
 func (p Pattern) String() string {
 	if p.Prefix && !strings.HasSuffix(p.Text, "/") {
