@@ -30,7 +30,12 @@ func registerCompletion(ctx context.Context, parser *kong.Kong) {
 		kongcompletion.WithPredictor("job", complete.PredictFunc(func(a complete.Args) []string {
 			ctx, cancel := context.WithTimeout(ctx, completionTime)
 			defer cancel()
-			return namesLike(ctx, targetOf(a.All), a.Last)
+			stack, err := targetOf(a.All).Find(ctx)
+			if err != nil {
+				return nil // the shell would not show a message
+			}
+			names, _ := stack.NamesLike(ctx, a.Last)
+			return names
 		})),
 		kongcompletion.WithPredictor("folder", complete.PredictDirs("*")),
 		kongcompletion.WithPredictor("file", complete.PredictFiles("*")),
@@ -57,15 +62,4 @@ func targetOf(args []string) client.Target {
 		}
 	}
 	return t
-}
-
-// namesLike returns the first names that begin with a text. If there is no stack, or after
-// an error, it returns no names: the shell would not show a message.
-func namesLike(ctx context.Context, target client.Target, text string) []string {
-	stack, err := target.Find(ctx)
-	if err != nil {
-		return nil
-	}
-	names, _ := stack.NamesLike(ctx, text)
-	return names
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -129,15 +130,9 @@ func (f *follow) outcome(ctx context.Context, cause error, seen map[string]clien
 // missing returns the wanted patterns that no status matches.
 func (f *follow) missing(seen map[string]client.Status) []string {
 	var missing []string
+	names := slices.Collect(maps.Keys(seen))
 	for _, p := range f.wanted {
-		_, found := seen[p.Text]
-		for name := range seen {
-			if found || !p.Prefix {
-				break
-			}
-			found = p.Matches(name)
-		}
-		if !found {
+		if _, found := seen[p.Text]; !found && !(p.Prefix && slices.ContainsFunc(names, p.Matches)) {
 			missing = append(missing, p.String())
 		}
 	}
