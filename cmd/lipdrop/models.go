@@ -121,19 +121,13 @@ func checkModel(models *catalog.Catalog, id string) error {
 
 // printInput prints the properties of a model's input.
 func printInput(out *terminal, model *catalog.Model) {
+	needed := map[bool]string{true: "required"}
 	var rows [][]string
-	add := func(name string, required bool, values string) {
-		needed := ""
-		if required {
-			needed = "required"
-		}
-		rows = append(rows, []string{name, needed, values})
-	}
 	for _, p := range model.MediaProperties() {
-		add(p.Name, p.Required, p.Kind.Noun())
+		rows = append(rows, []string{p.Name, needed[p.Required], p.Kind.Noun()})
 	}
 	for _, o := range model.Options() {
-		add(o.Name, o.Required, o.Allowed)
+		rows = append(rows, []string{o.Name, needed[o.Required], o.Allowed})
 	}
 	printTable(out, []string{"INPUT", "", "VALUES"}, 0, rows)
 }

@@ -117,30 +117,27 @@ func (c *tryCmd) drop(ctx context.Context, files *dropped, out *terminal, say me
 // bundles there. It deletes job.json first and then audio files, so that no deletion starts
 // a job.
 func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, error) {
-	// parts returns the first part of the path below inbox/, that part without tag and
-	// suffix, and whether it is a folder.
-	parts := func(key string) (first, stem string, inFolder bool) {
-		first, _, inFolder = strings.Cut(strings.TrimPrefix(key, ledger.InboxPrefix), "/")
-		stem, _, _ = strings.Cut(norm.NFC.String(first), ".")
-		return first, stem, inFolder
+	// stem returns the first part of the path below inbox/ without tag and suffix, or "" for a
+	// file in a plain folder.
+	stem := func(key string) string {
+		first, _, inFolder := strings.Cut(strings.TrimPrefix(key, ledger.InboxPrefix), "/")
+		if inFolder && !isBundle(first) {
+			return ""
+		}
+		stem, _, _ := strings.Cut(norm.NFC.String(first), ".")
+		return stem
 	}
+	const preset = ledger.InboxPrefix + "preset.json"
 	stems := map[string]bool{}
 	for _, key := range keys {
-		if _, stem, _ := parts(key); !isPreset(key) {
-			stems[stem] = true
-		}
+		stems[stem(key)] = stems[stem(key)] || !strings.EqualFold(key, preset)
 	}
+	delete(stems, "")
 	earlier, err := keysBelow(ctx, b, ledger.InboxPrefix)
 	if err != nil {
 		return 0, err
 	}
-	earlier = slices.DeleteFunc(earlier, func(key string) bool {
-		first, stem, inFolder := parts(key)
-		if inFolder {
-			return !isBundle(first) || !stems[stem]
-		}
-		return !isPreset(key) && !stems[stem]
-	})
+	earlier = slices.DeleteFunc(earlier, func(key string) bool { return !stems[stem(key)] && !strings.EqualFold(key, preset) })
 	slices.SortStableFunc(earlier, func(a, b string) int { return check.UploadRank(b) - check.UploadRank(a) })
 	for _, key := range earlier {
 		if err := remove(ctx, b, key); err != nil {
@@ -152,9 +149,6 @@ func removeEarlier(ctx context.Context, b *bucket.Bucket, keys []string) (int, e
 
 // isBundle reports whether a folder's name makes it a bundle.
 func isBundle(folder string) bool { return strings.EqualFold(path.Ext(folder), ".job") }
-
-// isPreset reports whether a key is the key of a preset.
-func isPreset(key string) bool { return strings.EqualFold(path.Base(key), "preset.json") }
 
 // gather checks the arguments and gives each file its key. Without arguments, it writes
 // the built-in files and uses those.

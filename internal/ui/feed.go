@@ -129,22 +129,19 @@ func (f *feed) announce() {
 // changed. If S3 refuses some objects, it reads the others, and returns the error of one
 // refused object.
 func (f *feed) refresh(ctx context.Context) (changed bool, err error) {
-	lists := make([][]bucket.File, 3)
-	group, within := errgroup.WithContext(ctx)
-	for i, prefix := range []string{client.StatusPrefix, client.AnswerPrefix, client.ReviewPrefix} {
-		group.Go(func() (err error) {
-			lists[i], _, err = f.client.Bucket.List(within, prefix, math.MaxInt)
-			return f.client.Explain("list the jobs", prefix, err)
-		})
+	var listed []bucket.File
+	for _, prefix := range []string{client.ReviewPrefix, client.StatusPrefix, client.AnswerPrefix} {
+		files, _, err := f.client.Bucket.List(ctx, prefix, math.MaxInt)
+		if err != nil {
+			return false, f.client.Explain("list the jobs", prefix, err)
+		}
+		listed = append(listed, files...)
 	}
-	if err := group.Wait(); err != nil {
-		return false, err
-	}
-	files, before := f.compare(slices.Concat(lists...))
+	files, before := f.compare(listed)
 
 	var refused error
 	var mu sync.Mutex // guards refused
-	group, within = errgroup.WithContext(ctx)
+	group, within := errgroup.WithContext(ctx)
 	group.SetLimit(readsAtOnce)
 	for _, file := range files {
 		group.Go(func() error {
