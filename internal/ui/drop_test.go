@@ -305,3 +305,22 @@ func TestDropWithUnfitOptions(t *testing.T) {
 		}
 	}
 }
+
+// A file is left out if all its jobs are rejected.
+func TestDropLeavesOut(t *testing.T) {
+	mp4, wav := sample.Files()
+	for _, tt := range []struct {
+		name  string
+		files map[string][]byte
+		want  []string
+	}{
+		{"the voice of one of two jobs", map[string][]byte{"talk.mp4": mp4, "talk.de.wav": wav, "talk.fr.wav": nil}, []string{"talk.fr.wav"}},
+		{"the voice of the only job", map[string][]byte{"talk.mp4": mp4, "talk.fr.wav": nil}, []string{"talk.fr.wav", "talk.mp4"}},
+	} {
+		s, _, _ := newDropServer(t)
+		d := s.checked(t, tt.files, "", nil)
+		if diff := cmp.Diff(tt.want, d.result.Left); diff != "" || d.result.Files != len(tt.files)-len(tt.want) {
+			t.Errorf("%s: %d files to upload; left out (-want +got):\n%s", tt.name, d.result.Files, diff)
+		}
+	}
+}
