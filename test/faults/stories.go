@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 	"github.com/lipdrop/lipdrop/test/world"
@@ -99,6 +100,7 @@ func newStory(seed, number uint64) (*story, error) {
 	t.begins = s.between(0, 20*time.Minute)
 	t.ends = t.begins + 15*time.Minute
 	s.w.Batch = 1 + s.plans.IntN(10)
+	s.setCaps(budget.Caps{Jobs: 1000}) // more than a story has, so that only its book is checked
 	switch t.trouble {
 	case slow:
 		t.w.S3Latency, t.w.Batch = s.between(100*time.Millisecond, time.Second), queueBatch
@@ -162,6 +164,10 @@ func (t *story) before(c world.Call) error {
 // fault returns the fault of a request that reaches RunComfy, or nil.
 func (t *story) fault(r *http.Request, _ []byte) *runcomfytest.Fault {
 	call, id := runcomfytest.CallOf(r)
+	t.noteCharge()
+	if call == runcomfytest.CallSubmit {
+		t.notePOST(t.open[world.InvocationOf(r)])
+	}
 	fault := t.faultOf(call, id)
 	asks := call == runcomfytest.CallStatus || call == runcomfytest.CallResult
 	if asks && fault != nil && fault.Name == "unknown request" {
