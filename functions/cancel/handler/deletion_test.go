@@ -227,23 +227,33 @@ func TestDeletionDuringSubmit(t *testing.T) {
 	worldtest.WantStatus(t, w, "ads/talk", ledger.Cancelled, problem.CancelledByDeletion)
 }
 
-// A file is deleted before submit claims the take, and cancel finds no record. Submit notices
-// the deletion after the claim, and sends nothing.
-func TestDeletionBeforeTheClaim(t *testing.T) {
-	w := worldtest.New(t)
-	deleted := false
-	w.Before = func(c world.Call) error {
-		if c.Function == "submit" && c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && !deleted {
-			deleted = true
-			w.Delete("inbox/ads/talk.wav")
-			w.Run(5 * time.Second)
+// A file is deleted or replaced before submit claims the take, and cancel finds no record.
+// Submit notices that after the claim, and does not send the job.
+func TestChangeBeforeTheClaim(t *testing.T) {
+	_, voice := worldtest.Media(t)
+	for charges, change := range []func(w *world.World, key string){
+		func(w *world.World, key string) { w.Delete(key) },
+		func(w *world.World, key string) { w.Drop(key, append(voice[:len(voice):len(voice)], 0, 0)) },
+	} {
+		w := worldtest.New(t)
+		changed := false
+		w.Before = func(c world.Call) error {
+			if c.Function == "submit" && c.Op == "PutObject" && strings.HasPrefix(c.Key, "jobs/") && !changed {
+				changed = true
+				change(w, "inbox/ads/talk.wav")
+				w.Run(5 * time.Second)
+			}
+			return nil
 		}
-		return nil
+		worldtest.DropPair(t, w)
+		worldtest.Rest(t, w)
+		worldtest.WantCharges(t, w, charges)
+		want, code := ledger.Waiting, problem.WaitingForAudio
+		if charges > 0 {
+			want, code = ledger.Succeeded, ""
+		}
+		worldtest.WantStatus(t, w, "ads/talk", want, code)
 	}
-	worldtest.DropPair(t, w)
-	worldtest.Rest(t, w)
-	worldtest.WantCharges(t, w, 0)
-	worldtest.WantStatus(t, w, "ads/talk", ledger.Waiting, problem.WaitingForAudio)
 }
 
 // A file of a redriven take is deleted while its job runs. RunComfy can no longer cancel the

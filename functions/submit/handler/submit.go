@@ -87,11 +87,7 @@ func (h *Handler) submitReady(ctx context.Context, a *assessment, f drop.Finding
 		return h.resume(ctx, a, f, rec, prev)
 	}
 	// Cancel finds the record if a file is deleted from now on.
-	gone, err := h.goneFrom(ctx, rec)
-	if gone != "" {
-		err = bucket.ErrChanged
-	}
-	if err != nil {
+	if err := h.checkInputs(ctx, rec); err != nil {
 		return errors.Join(err, h.release(ctx, rec, budget.Reservation{}))
 	}
 	reserved, err := h.reserve(ctx, rec)
@@ -185,6 +181,23 @@ func (h *Handler) newClaim(ctx context.Context, job *drop.Job, ready drop.Ready)
 		rec.Inputs = append(rec.Inputs, drop.Used{File: file}.Input())
 	}
 	return rec
+}
+
+// checkInputs returns bucket.ErrChanged if a file of a take was deleted or replaced.
+func (h *Handler) checkInputs(ctx context.Context, rec ledger.Record) error {
+	for _, in := range rec.Inputs {
+		if in.Key == "" {
+			continue
+		}
+		file, err := h.Ledger.Bucket.Head(ctx, in.Key)
+		if errors.Is(err, bucket.ErrNotFound) || err == nil && !file.SameVersion(in.ETag, in.LastModified) {
+			return bucket.ErrChanged
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // recordRequestID records the request id of a job that RunComfy has accepted. The id
