@@ -214,7 +214,11 @@ func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (so
 			errs = append(errs, h.endInterrupted(ctx, rec))
 		case ledger.Submitted:
 			some = true
-			errs = append(errs, h.startExecution(ctx, rec), h.Ledger.PostTake(ctx, rec))
+			err := h.startExecution(ctx, rec)
+			if err == nil {
+				err = h.Ledger.PostTake(ctx, rec)
+			}
+			errs = append(errs, err)
 		}
 	}
 	return some, errors.Join(errs...)

@@ -263,8 +263,14 @@ func (h *Handler) ensureExecution(ctx context.Context, rec ledger.Record, prev l
 	return h.postTake(ctx, rec, prev)
 }
 
+// startExecution starts the execution of a submitted take. If that fails, it posts a status that
+// says so.
 func (h *Handler) startExecution(ctx context.Context, rec ledger.Record) error {
-	return workflow.Start(ctx, h.States, h.Ledger.MachineARN, rec.Job())
+	err := workflow.Start(ctx, h.States, h.Ledger.MachineARN, rec.Job())
+	if err != nil {
+		err = errors.Join(err, h.Ledger.PostTake(ctx, rec, "the job is submitted, but nothing waits for its end yet: "+err.Error()+"; lipdrop tries again"))
+	}
+	return err
 }
 
 // postTake posts the status of a take. If prev is about a claimed take, that take may be

@@ -229,12 +229,18 @@ func startNoExecution(c world.Call) error {
 }
 
 // A paid take whose execution could not be started gets its execution, even if
-// its files are uploaded again before the retry.
+// its files are uploaded again before the retry. Until then its status says so.
 func TestExecutionOfAnOlderTakeIsStarted(t *testing.T) {
 	w := worldtest.New(t)
 	w.Before = startNoExecution
 	worldtest.DropPair(t, w)
-	w.Run(time.Minute)
+	for range 3 {
+		w.Pass(20 * time.Minute)
+		st := worldtest.WantStatus(t, w, "ads/talk", ledger.Submitted, "")
+		if len(st.Warnings) != 1 || !strings.HasPrefix(st.Warnings[0], "the job is submitted, but nothing waits for its end yet: start the execution of take ") {
+			t.Errorf("at %v the status has the warnings %q, want one that nothing waits for the job", w.Now(), st.Warnings)
+		}
+	}
 	w.Before = nil
 	_, voice := worldtest.Media(t)
 	w.Drop("inbox/ads/talk.wav", voice)
