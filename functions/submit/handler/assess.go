@@ -43,9 +43,9 @@ type assessment struct {
 	// delivery, and this one does nothing.
 	lastSince time.Time
 
-	recovered  bool
-	recoverErr error
-	err        error
+	recovered bool    // whether the takes of the subject were recovered
+	recovery  outcome // of that
+	outcome   outcome // of the whole assessment
 	// kept are the takes whose statuses were not replaced, although the bucket may
 	// hold files that these takes do not use.
 	kept []ledger.TakeID
@@ -55,15 +55,16 @@ type assessment struct {
 
 // assess decides what a subject needs and does it. It starts again if something
 // changes meanwhile.
-func (h *Handler) assess(ctx context.Context, a *assessment) error {
+func (h *Handler) assess(ctx context.Context, a *assessment) outcome {
 	for range maxAssessments {
 		a.kept = nil
-		err := h.assessOnce(ctx, a)
+		out, err := h.assessOnce(ctx, a)
 		if !hasChanged(err) {
-			return errors.Join(a.recoverErr, err)
+			out.add(err)
+			return append(out, a.recovery...)
 		}
 	}
-	return errors.Join(a.recoverErr, fmt.Errorf("%s: %w", a.subject.Name, errChanging))
+	return append(a.recovery, fmt.Errorf("%s: %w", a.subject.Name, errChanging))
 }
 
 // hasChanged reports whether an error says that the subject must be assessed
@@ -72,50 +73,56 @@ func hasChanged(err error) bool {
 	return errors.Is(err, ledger.ErrStale) || errors.Is(err, bucket.ErrChanged)
 }
 
-func (h *Handler) assessOnce(ctx context.Context, a *assessment) error {
+func (h *Handler) assessOnce(ctx context.Context, a *assessment) (out outcome, err error) {
+	findings, statuses, err := h.find(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range findings {
+		err := h.handleFinding(ctx, a, f, statuses[f.Key])
+		if hasChanged(err) {
+			return nil, err
+		}
+		out.add(err)
+	}
+	return out, nil
+}
+
+// find returns what is in the bucket about a subject, and the statuses that this may replace,
+// by their keys.
+func (h *Handler) find(ctx context.Context, a *assessment) ([]drop.Finding, map[string]ledger.Posted, error) {
 	// Statuses are read before the bucket, so that a new status is never based
 	// on older files than the status that it replaces.
 	s := a.subject
 	prev, err := h.Ledger.Posted(ctx, s.Key())
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if a.change.Bundle != "" && prev.State != ledger.Held && prev.State != ledger.Waiting && prev.State != ledger.Rejected {
-		return nil // there is nothing to withdraw
+		return nil, nil, nil // there is nothing to withdraw
 	}
 	if prev, err = h.recoverOnce(ctx, a, prev); err != nil {
-		return err
+		return nil, nil, err
 	}
 	prev.Rewrite = a.mustWrite(prev)
 	statuses := map[string]ledger.Posted{s.Key(): prev}
 	for _, key := range s.Keys()[1:] {
 		posted, err := h.Ledger.Posted(ctx, key)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		posted.Rewrite = a.mustWrite(posted)
 		statuses[key] = posted
 	}
 	findings, err := h.Resolver.Find(ctx, s)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if findings, err = h.addUnnamed(ctx, s, statuses, findings); err != nil {
-		return err
+		return nil, nil, err
 	}
 	a.matches = findings[0].Matches
-	if err := h.sendDropped(ctx, a, prev, findings); err != nil {
-		return err
-	}
-	var errs []error
-	for _, f := range findings {
-		err := h.handleFinding(ctx, a, f, statuses[f.Key])
-		if hasChanged(err) {
-			return err
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	return findings, statuses, h.sendDropped(ctx, a, prev, findings)
 }
 
 // recoverOnce recovers the takes of a subject, unless an earlier try of the assessment has
@@ -128,7 +135,7 @@ func (h *Handler) recoverOnce(ctx context.Context, a *assessment, prev ledger.Po
 	}
 	a.recovered = true
 	var some bool
-	if some, a.recoverErr = h.recoverTakes(ctx, s.Name, a.batch.again); !some {
+	if some, a.recovery = h.recoverTakes(ctx, s.Name, a.batch.again); !some {
 		return prev, nil
 	}
 	return h.Ledger.Posted(ctx, s.Key())
@@ -196,14 +203,14 @@ func (a *assessment) mustWrite(prev ledger.Posted) bool {
 // assessment may not find these takes, because the files may have changed since.
 // recoverTakes reports whether it found any. If again is false, no earlier delivery
 // failed, so it skips takes whose invocation may still be running.
-func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (some bool, err error) {
+func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (some bool, out outcome) {
 	takes, err := h.Ledger.RecentTakes(ctx, name, h.Now().Add(-recoverBack), maxRecovered)
 	if _, ok := errors.AsType[*bucket.UnreadableError](err); ok {
 		// Continue with the other takes of the name.
 		slog.ErrorContext(ctx, "record unreadable", "name", name, "err", err)
-		err = nil
+	} else {
+		out.add(err)
 	}
-	errs := []error{err}
 	for _, rec := range takes {
 		if !again && !rec.ClaimEnded(h.Now()) {
 			continue
@@ -211,17 +218,17 @@ func (h *Handler) recoverTakes(ctx context.Context, name string, again bool) (so
 		switch rec.State {
 		case ledger.Submitting:
 			some = true
-			errs = append(errs, h.endInterrupted(ctx, rec))
+			out.add(h.endInterrupted(ctx, rec))
 		case ledger.Submitted:
 			some = true
 			err := h.startExecution(ctx, rec)
 			if err == nil {
 				err = h.Ledger.PostTake(ctx, rec)
 			}
-			errs = append(errs, err)
+			out.add(err)
 		}
 	}
-	return some, errors.Join(errs...)
+	return some, out
 }
 
 // sendDropped sends messages for the matches of a bundle's wildcard that its job.json

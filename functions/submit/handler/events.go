@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -8,6 +9,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
 )
 
 // change is what an event says about an object. It is only a hint: the handler
@@ -27,6 +31,44 @@ func (c change) deletedKey() string {
 	}
 	return ""
 }
+
+// part is what a message of submit to its own queue adds to the change that caused it. The zero
+// value adds nothing: the change is as EventBridge reported it. Otherwise the change is a part
+// of such a change (see isPart), or waits (see isWaiting).
+//
+// A change may concern thousands of names: a video with tagged audios, or the job.json of a
+// wildcard. Submit then sends messages to its own queue, each with a part of the names, and the
+// first message is finished. A message with several names is divided again, into about ten,
+// until each name has a message of its own. So a held job is retried separately, a crash
+// repeats at most the messages of one division, and a message that comes twice or late only
+// assesses its name again. Dividing makes a chain of at most six messages. Lambda treats a
+// chain of sixteen as a loop, and ends it.
+type part struct {
+	// Subjects are what is left to assess. If it is nil, everything that the change
+	// concerns is assessed.
+	Subjects []drop.Subject `json:"subjects,omitempty"`
+	// Bundle is the name of the bundle whose job.json no longer names the subjects.
+	Bundle string `json:"bundle,omitempty"`
+	// Again says that an earlier delivery of a message of the change's batch, or an
+	// assessment of the change, was not finished.
+	// Newest and Uploads are the fields newest and ownUploads of the change's batch (see batch).
+	Again   bool                 `json:"again,omitempty"`
+	Newest  time.Time            `json:"newest,omitzero"`
+	Uploads map[string]time.Time `json:"uploads,omitempty"`
+	// Last says that the change comes from a message that waited for a higher limit until
+	// its last delivery.
+	Last bool `json:"last,omitempty"`
+
+	// MostJobs was MaxJobsPerDrop when the change asked for more jobs. The jobs beyond it
+	// are held. This one message for all of them waits until the limit is higher.
+	MostJobs int `json:"mostJobs,omitempty"`
+}
+
+// isPart reports whether a change is about a part of the names that it concerns.
+func (p part) isPart() bool { return p.Subjects != nil }
+
+// isWaiting reports whether a change waits for a higher MaxJobsPerDrop.
+func (p part) isWaiting() bool { return p.MostJobs > 0 }
 
 // message is a message of the queue, or a whole event if there is no queue.
 type message struct {
@@ -119,4 +161,27 @@ func parseDetail(event events.EventBridgeEvent) ([]change, error) {
 		return nil, nil
 	}
 	return []change{{bucket: detail.Bucket.Name, Key: detail.Object.Key, Deleted: event.DetailType == "Object Deleted", Time: event.Time}}, nil
+}
+
+// ownMessage is the body of a message of submit to its own queue.
+type ownMessage struct {
+	Lipdrop *change `json:"lipdrop"`
+}
+
+// parsePart reads the body of a message that submit has sent. Only submit and
+// EventBridge may send messages to the queue, so anything else is an error.
+func parsePart(raw []byte, bucket string) ([]change, error) {
+	var message ownMessage
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(&message)
+	if err == nil && (dec.More() || message.Lipdrop == nil || !strings.HasPrefix(message.Lipdrop.Key, ledger.InboxPrefix) ||
+		message.Lipdrop.isPart() == message.Lipdrop.isWaiting()) {
+		err = fmt.Errorf("it needs a key below %s, and either subjects or a limit", ledger.InboxPrefix)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("event: not a message of submit: %w", err)
+	}
+	message.Lipdrop.bucket = bucket
+	return []change{*message.Lipdrop}, nil
 }

@@ -2,11 +2,16 @@ package handler
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/lipdrop/lipdrop/internal/problem"
 )
 
 // Queue is the queue whose messages the function handles.
@@ -44,4 +49,105 @@ func (q SQS) Postpone(ctx context.Context, receipt string, pause time.Duration) 
 		return fmt.Errorf("postpone a message: %w", err)
 	}
 	return nil
+}
+
+const (
+	// firstHold is the longest pause after the first delivery of a message that is
+	// not finished. The pause doubles with each delivery. After promptHolds
+	// deliveries, the visibility timeout of the queue is the pause.
+	firstHold   = 15 * time.Second
+	promptHolds = 6
+	// promptReceives is for how many deliveries the pause is RunComfy's Retry-After. Short
+	// pauses must not use up the deliveries of a day.
+	promptReceives = 30
+	// mostRetryAfter limits the pause that RunComfy asks for. SQS allows 12 hours.
+	mostRetryAfter = 6 * time.Hour
+	// burnPause is the pause of a message that is no longer retried. Its further deliveries
+	// do nothing, so that it becomes a dead letter soon.
+	burnPause = time.Second
+)
+
+var (
+	errBusy       = errors.New("another invocation is submitting this take")
+	errNoTime     = errors.New("not enough time left in this invocation")
+	errOldSession = errors.New("the credentials of this process end too soon to sign URLs; another process submits the job")
+	errChanging   = errors.New("the files keep changing")
+	errRetried    = errors.New("the job is held, and is no longer retried")
+)
+
+// heldError is returned for a held job, so that the queue delivers the message
+// again.
+type heldError struct {
+	code       problem.Code
+	retryAfter time.Duration // the pause that RunComfy asks for; 0 if it does not
+}
+
+func (e *heldError) Error() string { return "held: " + string(e.code) }
+
+// outcome holds an error for each step that is not finished.
+type outcome []error
+
+// add adds the error of one step, which may be nil.
+func (o *outcome) add(err error) {
+	if err != nil {
+		*o = append(*o, err)
+	}
+}
+
+// failed reports whether the queue must deliver the message again for another reason than that
+// a job is held, or that another invocation is submitting the take.
+func (o outcome) failed() bool {
+	return slices.ContainsFunc(o, func(err error) bool {
+		_, held := errors.AsType[*heldError](err)
+		return !held && !errors.Is(err, errBusy) && !errors.Is(err, errRetried)
+	})
+}
+
+// overBudget reports whether a cap of the day holds a job.
+func (o outcome) overBudget() bool {
+	return slices.ContainsFunc(o, func(err error) bool {
+		held, ok := errors.AsType[*heldError](err)
+		return ok && held.code == problem.OverBudget
+	})
+}
+
+// retryAfter returns the longest pause that RunComfy asks for.
+func (o outcome) retryAfter() (longest time.Duration) {
+	for _, err := range o {
+		if held, ok := errors.AsType[*heldError](err); ok {
+			longest = max(longest, held.retryAfter)
+		}
+	}
+	return longest
+}
+
+// postpone delays the next delivery of a message that is not finished. If that fails,
+// the queue delivers the message after its visibility timeout.
+func (h *Handler) postpone(ctx context.Context, m message, out outcome) {
+	pause := h.pause(out, m.receives)
+	if m.receipt == "" || pause == 0 {
+		return
+	}
+	if err := h.Queue.Postpone(ctx, m.receipt, pause); err != nil {
+		slog.WarnContext(ctx, "message not postponed", "message_id", m.id, "err", err)
+	}
+}
+
+// pause returns how long a message that is not finished waits for its next delivery:
+// as long as RunComfy asks for, else a time that doubles with each of the first
+// deliveries. 0 stands for the visibility timeout of the queue.
+func (h *Handler) pause(out outcome, receives int) time.Duration {
+	after := min(out.retryAfter(), mostRetryAfter)
+	switch {
+	case errors.Is(errors.Join(out...), errRetried):
+		return burnPause
+	case out.overBudget():
+		return 0 // nothing changes before midnight, unless a person raises the cap
+	case after > 0 && receives <= promptReceives:
+		return after + time.Duration(h.Jitter()*float64(min(after, firstHold)))
+	case receives <= promptHolds:
+		return time.Duration((0.25 + 0.75*h.Jitter()) * float64(firstHold<<max(receives-1, 0)))
+	default:
+		return 0
+	}
 }

@@ -2,12 +2,19 @@ package handler
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/budget"
 	"github.com/lipdrop/lipdrop/internal/drop"
 	"github.com/lipdrop/lipdrop/internal/ledger"
 	"github.com/lipdrop/lipdrop/internal/problem"
+	"github.com/lipdrop/lipdrop/internal/runcomfy"
+	"github.com/lipdrop/lipdrop/internal/token"
 )
 
 // postFinding posts why a name has no job, or why its job cannot be submitted. It keeps
@@ -68,4 +75,163 @@ func (h *Handler) rewrite(ctx context.Context, key string, prev ledger.Posted) e
 func endRetries(st *ledger.Status, job problem.Job) {
 	st.Reason += "; it was tried again for about a day, and is no longer retried"
 	st.Remedy = "Fix the cause, then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl), or upload " + job.File() + " again."
+}
+
+// handleSubmitError handles a POST that returned no request id. It releases the
+// claim, and gives back what it has reserved, only if RunComfy certainly did not accept
+// the job.
+func (h *Handler) handleSubmitError(ctx context.Context, a *assessment, rec ledger.Record, reserved budget.Reservation, prev ledger.Posted, cause error) error {
+	code, state := classify(cause)
+	if state == ledger.Unknown {
+		rec, err := h.recordUnknown(ctx, rec, code, "it is not known whether RunComfy accepted the job: "+describe(cause))
+		if err != nil {
+			return err
+		}
+		return h.postTake(ctx, rec, prev)
+	}
+	if err := h.release(ctx, rec, reserved); err != nil {
+		return err
+	}
+	return h.postReleased(ctx, a, rec, prev, state, cause)
+}
+
+// handleReserveError handles a take for which nothing could be reserved. Nothing was sent,
+// so it releases the claim. If the reservation was written although S3 returned an error,
+// the next claim of the take replaces it, or the sweep removes it.
+func (h *Handler) handleReserveError(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
+	if err := h.release(ctx, rec, budget.Reservation{}); err != nil {
+		return errors.Join(cause, err)
+	}
+	_, state := classify(cause)
+	if state != ledger.Held {
+		return cause // the queue delivers the message again
+	}
+	return h.postReleased(ctx, a, rec, prev, state, cause)
+}
+
+// postReleased posts the status of a take whose claim was released because of an error. If no
+// retry will correct the status, it returns bucket.ErrChanged if the files no longer form the
+// take, because they may have changed during the POST.
+func (h *Handler) postReleased(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, state ledger.State, cause error) error {
+	if state == ledger.Rejected || a.isLast() {
+		findings, err := h.Resolver.Find(ctx, a.subject)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(findings, func(f drop.Finding) bool {
+			return f.Job != nil && f.Job.Name == rec.Name && f.Job.Take == rec.Take
+		}) {
+			return bucket.ErrChanged
+		}
+	}
+	return h.postNotSubmitted(ctx, a, rec, prev, cause)
+}
+
+// recordUnknown records that it is not known whether RunComfy accepted the job. Such
+// a take is never submitted again automatically.
+func (h *Handler) recordUnknown(ctx context.Context, rec ledger.Record, code problem.Code, reason string) (ledger.Record, error) {
+	slog.ErrorContext(ctx, "outcome unknown", "name", rec.Name, "take", rec.Take, "code", code, "reason", reason)
+	return h.Ledger.UpdateFrom(ctx, rec, func(r *ledger.Record) {
+		if r.State == ledger.Submitting {
+			r.State, r.Code, r.Reason, r.Times.Ended = ledger.Unknown, code, reason, h.timestamp()
+		}
+	})
+}
+
+// postNotSubmitted posts the status of a take that RunComfy certainly did not
+// accept. If the take is held, it returns *heldError.
+func (h *Handler) postNotSubmitted(ctx context.Context, a *assessment, rec ledger.Record, prev ledger.Posted, cause error) error {
+	code, state := classify(cause)
+	st := ledger.Status{
+		Name: rec.Name, State: state, Code: code, Reason: describe(cause), Remedy: rec.Remedy(code),
+		Warnings: rec.Warnings, Take: rec.Take, Model: rec.Model, ExpectedSeconds: rec.ExpectedSeconds, EstimateUSD: rec.EstimateUSD,
+	}
+	if state == ledger.Held && a.isLast() && code != problem.OverBudget {
+		endRetries(&st, rec.RemedyJob())
+	}
+	slog.WarnContext(ctx, "not submitted", "name", rec.Name, "take", rec.Take, "state", state, "code", code, "err", cause)
+	if err := h.Ledger.Post(ctx, ledger.StatusKey(rec.Name), st, ledger.Order(rec.Take, h.timestamp()), prev); err != nil {
+		return err
+	}
+	if state == ledger.Held {
+		held := &heldError{code: code}
+		if response, ok := errors.AsType[*runcomfy.Error](cause); ok && !a.isLast() {
+			held.retryAfter = response.RetryAfter
+		}
+		return held
+	}
+	return nil
+}
+
+// describe returns a text for people about why a take was not submitted, or why its
+// outcome is not known.
+func describe(err error) string {
+	response, ok := errors.AsType[*runcomfy.Error](err)
+	if !ok {
+		return err.Error()
+	}
+	text := fmt.Sprintf("RunComfy returned HTTP %d", response.HTTPStatus)
+	if response.Code != 0 {
+		text += fmt.Sprintf(", code %d", response.Code)
+	}
+	if response.Message != "" {
+		text += ": " + response.Message
+	}
+	return text
+}
+
+// classify returns what an error of the token, the caps or the POST means for the take:
+// held or rejected if RunComfy certainly did not accept the job, else unknown.
+func classify(err error) (problem.Code, ledger.State) {
+	var noToken *runcomfy.TokenError
+	var response *runcomfy.Error
+	var over *budget.OverError
+	var unreadable *bucket.UnreadableError
+	switch {
+	case errors.As(err, &over):
+		return problem.OverBudget, ledger.Held
+	case errors.As(err, &unreadable):
+		return problem.BudgetUnreadable, ledger.Held
+	case errors.Is(err, token.ErrNone):
+		return problem.TokenMissing, ledger.Held
+	case errors.As(err, &noToken):
+		return problem.TokenUnreadable, ledger.Held
+	case runcomfy.NotSent(err):
+		return problem.Unreachable, ledger.Held
+	case !errors.As(err, &response):
+		return problem.OutcomeUnknown, ledger.Unknown
+	}
+	switch response.Kind() {
+	case runcomfy.KindThrottled:
+		return problem.Throttled, ledger.Held
+	case runcomfy.KindToken:
+		return problem.TokenRefused, ledger.Held
+	case runcomfy.KindBalance:
+		return problem.NoBalance, ledger.Held
+	case runcomfy.KindForeign:
+		return problem.AccountRefused, ledger.Held
+	case runcomfy.KindBadModel, runcomfy.KindBadInput, runcomfy.KindUnknownRequest:
+		return problem.RefusedByRunComfy, ledger.Rejected
+	default:
+		return problem.OutcomeUnknown, ledger.Unknown
+	}
+}
+
+// holdUnreadable posts that the record of a take cannot be read. Without the record
+// it is not known whether the take was paid for.
+func (h *Handler) holdUnreadable(ctx context.Context, a *assessment, f drop.Finding, prev ledger.Posted, cause *bucket.UnreadableError) error {
+	st := ledger.Status{
+		Name: f.Name, State: ledger.Held, Code: problem.RecordUnreadable, Reason: cause.Error(),
+		Remedy: problem.RecordUnreadable.Remedy(f.Name), Take: f.Job.Take,
+	}
+	if a.isLast() {
+		endRetries(&st, f.RemedyJob())
+		// endRetries advises an upload. Here that could charge the job a second time.
+		st.Remedy = problem.RecordUnreadable.Remedy(f.Name) + " Then redrive the dead-letter queue (see the stack's output DeadLetterQueueUrl)."
+	}
+	slog.ErrorContext(ctx, "not submitted", "name", f.Name, "take", f.Job.Take, "state", st.State, "code", st.Code, "err", cause)
+	if err := h.Ledger.Post(ctx, f.Key, st, ledger.Order(f.Job.Take, h.timestamp()), prev); err != nil {
+		return err
+	}
+	return &heldError{code: st.Code}
 }

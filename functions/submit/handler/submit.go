@@ -243,10 +243,7 @@ func (h *Handler) retry(ctx context.Context, write func(context.Context) error) 
 		err := write(writeCtx)
 		cancel()
 		pause = min(pause, until.Sub(h.Now()))
-		if err == nil || pause <= 0 || !h.hasTime(ctx, pause) {
-			return err
-		}
-		if sleepErr := h.sleep(ctx, pause); sleepErr != nil {
+		if err == nil || pause <= 0 || !h.hasTime(ctx, pause) || h.sleep(ctx, pause) != nil {
 			return err
 		}
 	}

@@ -1,0 +1,276 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/lipdrop/lipdrop/internal/bucket"
+	"github.com/lipdrop/lipdrop/internal/drop"
+	"github.com/lipdrop/lipdrop/internal/ledger"
+	"github.com/lipdrop/lipdrop/internal/problem"
+)
+
+const (
+	// retryFor is for how long a message is tried again. A message that is older is tried
+	// once more. A message that waited for a higher MaxJobsPerDrop is tried until its
+	// last delivery, however old it is.
+	retryFor = 24 * time.Hour
+	// renewAfter is the age from which a new message replaces the message of a job that a
+	// cap of the day holds, because such a job may wait for days. So at least half a day is
+	// left for other causes, such as RunComfy's throttling, when the job fits into the cap.
+	// Each new message makes the chain longer (see part), so Lambda ends it after about a week.
+	renewAfter = retryFor / 2
+	// fewRequests is the number of requests to S3 after which submit starts no further
+	// assessment for a message. It sends new messages for the subjects that are left.
+	fewRequests = 25
+	// The subjects of one message are divided into at most maxParts messages, or more
+	// if their keys are long: a message with more than maxPart bytes of subjects gets no
+	// further subject. SQS accepts at least 256 KiB.
+	maxParts = 10
+	maxPart  = 200 << 10
+)
+
+// batch is the state that the messages of one invocation share.
+type batch struct {
+	again      bool                 // an earlier delivery of one of the messages was not finished
+	newest     time.Time            // the time of the newest change
+	uploads    map[string]time.Time // the time of the newest upload of each key
+	ownUploads map[string]time.Time // those uploads of files of jobs whose events are in the batch
+	assessed   map[assessmentKey]*assessment
+	sent       map[assessmentKey]bool // those for which a message was sent
+}
+
+// assessmentKey identifies assessments that have the same result, because every
+// event of a batch happened before its first assessment. A deletion is assessed
+// separately: it starts no job for a name whose newest take used the deleted
+// file. A match that a bundle no longer names is also assessed separately: if it becomes
+// withdrawn, it gets a reason of its own.
+type assessmentKey struct {
+	subject drop.Subject
+	deleted string
+	bundle  string
+}
+
+func (c change) assessmentKey(s drop.Subject) assessmentKey {
+	return assessmentKey{s, c.deletedKey(), c.Bundle}
+}
+
+func newBatch(messages []message) *batch {
+	b := &batch{
+		uploads: map[string]time.Time{}, ownUploads: map[string]time.Time{},
+		assessed: map[assessmentKey]*assessment{}, sent: map[assessmentKey]bool{},
+	}
+	for _, m := range messages {
+		b.again = b.again || m.receives > 1
+		for _, c := range m.changes {
+			b.again = b.again || c.Again
+			b.newest = latest(b.newest, latest(c.Time, c.Newest))
+			for key, at := range c.Uploads {
+				b.uploads[key] = latest(b.uploads[key], at)
+			}
+			if c.Deleted {
+				continue
+			}
+			b.uploads[c.Key] = latest(b.uploads[c.Key], c.Time)
+			if !c.isPart() && drop.ParseKey(c.Key).Stem != "" {
+				b.ownUploads[c.Key] = latest(b.ownUploads[c.Key], c.Time)
+			}
+		}
+	}
+	return b
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// handleChange handles a change. It ignores an event of another bucket, and the deletion of a
+// file that is in the bucket.
+func (h *Handler) handleChange(ctx context.Context, d *delivery, c change) (out outcome) {
+	if c.bucket != h.Ledger.Bucket.Name {
+		slog.WarnContext(ctx, "event of another bucket", "bucket", c.bucket)
+		return nil
+	}
+	if c.Deleted && c.Bundle == "" {
+		// If the file exists, an old version was deleted, which changes nothing, or the
+		// file was uploaded again, which has an event of its own. A part with a Bundle
+		// goes on: the new job.json may not name its matches, which then become withdrawn.
+		if exists, err := h.Ledger.Bucket.Exists(ctx, c.Key); exists || err != nil {
+			out.add(err)
+			return out
+		}
+	}
+	switch {
+	case c.isWaiting():
+		return h.handleWaiting(ctx, d, c)
+	case h.isOlder(d.message, retryFor):
+		return h.assessChange(ctx, d, c, d.sent.Add(retryFor))
+	case d.last && !c.Last:
+		return h.assessChange(ctx, d, c, h.Now())
+	default:
+		return h.assessChange(ctx, d, c, time.Time{})
+	}
+}
+
+// handleWaiting handles a change that waits for a higher MaxJobsPerDrop. If the limit is
+// higher, it handles the whole change again. On the last delivery it does so too: then the
+// statuses of the jobs beyond the limit say that the retries have ended. The message may be old
+// before its jobs are first tried, so only the number of its deliveries ends their retries.
+func (h *Handler) handleWaiting(ctx context.Context, d *delivery, c change) outcome {
+	if most := h.Resolver.MaxJobsPerDrop; most == 0 || most > c.MostJobs {
+		c.part = part{}
+		var lastSince time.Time
+		if d.last {
+			lastSince = h.Now()
+		}
+		return h.assessChange(ctx, d, c, lastSince)
+	}
+	slog.WarnContext(ctx, "not submitted", "key", c.Key, "state", ledger.Held, "code", problem.TooManyJobs)
+	out := outcome{&heldError{code: problem.TooManyJobs}}
+	if d.last {
+		c.part = part{Last: true}
+		out = append(out, h.assessChange(ctx, d, c, time.Time{})...)
+	}
+	return out
+}
+
+// assessChange assesses the subjects of a change. New messages continue with those that are
+// left, if that is better than another delivery of this message; and one message waits for a
+// higher MaxJobsPerDrop, if there are jobs beyond it.
+func (h *Handler) assessChange(ctx context.Context, d *delivery, c change, lastSince time.Time) (out outcome) {
+	p := h.assessSubjects(ctx, d, c, lastSince)
+	tooMany := p.tooMany && !c.isPart() && !c.Last
+	if !p.divide && !tooMany {
+		return p.outcome
+	}
+	if p.outcome != nil {
+		slog.InfoContext(ctx, "the unfinished names go on in new messages", "reason", errors.Join(p.outcome...).Error())
+		c.Again = true
+	}
+	err := h.send(ctx, d.batch, c, p.left)
+	if err == nil && tooMany {
+		c.part = part{MostJobs: h.Resolver.MaxJobsPerDrop}
+		err = h.sendChange(ctx, c)
+	}
+	out.add(err)
+	return out
+}
+
+// progress is how far the assessment of a change has come.
+type progress struct {
+	outcome outcome        // of the subjects that were assessed
+	left    []drop.Subject // not assessed, or not finished
+	divide  bool           // whether new messages continue with what is left
+	tooMany bool           // a subject is beyond MaxJobsPerDrop
+}
+
+// assessSubjects assesses every subject that a change may concern, until it has made more than
+// fewRequests requests to S3. It assesses none if the change has several subjects: they only
+// get messages of their own. So does a subject that a cap of the day holds, if this message is
+// old or is not delivered again. If the function's time ends, the queue delivers the whole
+// message again.
+func (h *Handler) assessSubjects(ctx context.Context, d *delivery, c change, lastSince time.Time) (p progress) {
+	ctx, requests := bucket.CountRequests(ctx)
+	b, renew := d.batch, d.last || h.isOlder(d.message, renewAfter)
+	subjects := c.Subjects
+	if !c.isPart() {
+		var err error
+		if subjects, err = h.Resolver.Touched(ctx, drop.ParseKey(c.Key)); err != nil {
+			return progress{outcome: outcome{err}}
+		}
+	}
+	p.divide = len(c.Subjects) > 1
+	for i := 0; i < len(subjects); i++ { // an assessment may add subjects
+		s := subjects[i]
+		key := c.assessmentKey(s)
+		p.tooMany = p.tooMany || s.TooMany()
+		if b.sent[key] {
+			continue
+		}
+		a, done := b.assessed[key]
+		if !done {
+			if p.divide = p.divide || i > 0 && requests() > fewRequests; p.divide {
+				p.left = append(p.left, s)
+				continue
+			}
+			if !h.mayStart(ctx, d) {
+				return progress{outcome: append(p.outcome, errNoTime)}
+			}
+			d.started = true
+			a = &assessment{subject: s, change: c, batch: b, lastSince: lastSince}
+			if c.Last && s.TooMany() {
+				a.lastSince = h.Now()
+			}
+			b.assessed[key] = a
+			a.outcome.add(withoutPanic(func() { a.outcome = h.assess(ctx, a) }))
+		}
+		if a.outcome == nil {
+			subjects = append(subjects, a.matches...)
+		}
+		out := slices.Clip(a.outcome)
+		out.add(h.warnUnused(ctx, a, c))
+		if out != nil {
+			p.outcome = append(p.outcome, out...)
+			p.left = append(p.left, s)
+			p.divide = p.divide || renew && out.overBudget()
+		}
+	}
+	return p
+}
+
+// send divides the subjects of a change into messages (see maxParts), and sends them. It
+// leaves out each subject for which the batch has already sent a message.
+func (h *Handler) send(ctx context.Context, b *batch, c change, subjects []drop.Subject) error {
+	subjects = slices.DeleteFunc(slices.Clone(subjects), func(s drop.Subject) bool { return b.sent[c.assessmentKey(s)] })
+	if len(subjects) == 0 {
+		return nil
+	}
+	if !c.isPart() {
+		c.Again, c.Newest, c.Uploads = c.Again || b.again, b.newest, b.ownUploads
+	}
+	most := (len(subjects) + maxParts - 1) / maxParts
+	for len(subjects) > 0 {
+		n, size := 0, 0
+		for n < min(most, len(subjects)) && size <= maxPart {
+			size += len(bucket.JSON(subjects[n], ""))
+			n++
+		}
+		c.Subjects, subjects = subjects[:n], subjects[n:]
+		if err := h.sendChange(ctx, c); err != nil {
+			return err
+		}
+		for _, s := range c.Subjects {
+			b.sent[c.assessmentKey(s)] = true
+		}
+	}
+	return nil
+}
+
+func (h *Handler) sendChange(ctx context.Context, c change) error {
+	return h.Queue.Send(ctx, string(bucket.JSON(ownMessage{&c}, "")))
+}
+
+// withoutPanic calls f and returns a panic of the Go runtime, such as an index out of
+// range, as an error. Then a file that triggers a bug does not fail the whole batch.
+func withoutPanic(f func()) (err error) {
+	defer func() {
+		switch cause := recover().(type) {
+		case nil:
+		case runtime.Error:
+			err = fmt.Errorf("panic: %w\n%s", cause, debug.Stack())
+		default:
+			panic(cause)
+		}
+	}()
+	f()
+	return nil
+}
