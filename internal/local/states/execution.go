@@ -1,6 +1,7 @@
 package states
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,10 +45,8 @@ type Execution struct {
 	StateInput string    `json:"stateInput"`
 	Phase      phase     `json:"phase"`
 
-	// WakeAt is when a wait, or a delay before a retry, ends. TaskDeadline is when
-	// the task under way times out.
-	WakeAt       time.Time `json:"wakeAt,omitzero"`
-	TaskDeadline time.Time `json:"taskDeadline,omitzero"`
+	// WakeAt is when a wait, or a delay before a retry, ends.
+	WakeAt time.Time `json:"wakeAt,omitzero"`
 
 	// Retries counts the retries in the current state, by the index of the retrier.
 	Retries map[int]int `json:"retries,omitempty"`
@@ -93,43 +92,64 @@ func (m *Machine) Start(input string, now time.Time) *Execution {
 	return x
 }
 
-// Advance takes x as far as it can go now. It returns the call that x waits for, or when
-// to call Advance again, or neither if x has ended. If Advance is called again before
-// Deliver, it returns the same call with a new deadline. So an execution can continue
-// after its caller was killed.
-func (m *Machine) Advance(x *Execution, now time.Time) (call *Call, wake time.Time) {
+// Step advances x to where it must wait: it enters and leaves states and invokes
+// functions. It returns when to call it next, or that x has ended. In a simulation
+// now is the virtual clock, which invoke may move.
+//
+// If ctx ends during an invocation, Step discards its outcome and returns; the
+// next Step invokes the function again. So an execution can also continue after its
+// caller was killed.
+func (m *Machine) Step(ctx context.Context, x *Execution, now func() time.Time, invoke Invoker) (wake time.Time, done bool) {
 	for x.Status == Running {
-		if !now.Before(x.Deadline) {
-			x.end(now, TimedOut, "ExecutionTimedOut", "", "")
+		at := now()
+		if !at.Before(x.Deadline) {
+			x.end(at, TimedOut, "ExecutionTimedOut", "", "")
 			break
 		}
 		s := m.states[x.State]
 		if s == nil {
-			x.fail(now, errRuntime, fmt.Sprintf("The state machine has no state %q.", x.State))
+			x.fail(at, errRuntime, fmt.Sprintf("The state machine has no state %q.", x.State))
 			break
 		}
 		switch x.Phase {
 		case arriving:
-			x.record(now, Event{Type: s.Type + "StateEntered", State: x.State})
+			x.record(at, Event{Type: s.Type + "StateEntered", State: x.State})
 			x.Phase = entered
 		case entered:
-			m.begin(x, s, now)
+			m.begin(x, s, at)
 		case calling:
-			payload, _ := s.payload.eval(scope{input: x.StateInput, redrives: x.RedriveCount}) // begin has checked it
-			x.TaskDeadline = now.Add(time.Duration(s.TimeoutSeconds) * time.Second)
-			return &Call{s.Arguments.FunctionName, []byte(payload), earlier(x.TaskDeadline, x.Deadline)}, time.Time{}
+			result, failure := s.call(ctx, x, now, invoke)
+			if ctx.Err() != nil {
+				return now(), false
+			}
+			m.deliver(x, s, now(), result, failure)
 		case waiting, backoff:
-			if now.Before(x.WakeAt) {
-				return nil, earlier(x.WakeAt, x.Deadline)
+			if at.Before(x.WakeAt) {
+				return earlier(x.WakeAt, x.Deadline), false
 			}
 			if x.Phase == waiting {
-				x.leave(now, s, s.Next, x.StateInput)
+				x.leave(at, s, s.Next, x.StateInput)
 			} else {
 				x.Phase = entered
 			}
 		}
 	}
-	return nil, time.Time{}
+	return time.Time{}, true
+}
+
+// call invokes the function of a Task, and cancels it when the task, or the execution, times
+// out. It returns the result, or how the task failed.
+func (s *state) call(ctx context.Context, x *Execution, now func() time.Time, invoke Invoker) ([]byte, *TaskError) {
+	payload, _ := s.payload.eval(scope{input: x.StateInput, redrives: x.RedriveCount}) // begin has checked it
+	began := now()
+	deadline := began.Add(time.Duration(s.TimeoutSeconds) * time.Second)
+	limited, cancel := context.WithTimeout(ctx, earlier(deadline, x.Deadline).Sub(began))
+	defer cancel()
+	result, err := invoke(limited, s.Arguments.FunctionName, []byte(payload))
+	if !now().Before(deadline) || err != nil && errors.Is(limited.Err(), context.DeadlineExceeded) {
+		return nil, &TaskError{Name: errTimeout}
+	}
+	return result, taskError(result, err)
 }
 
 // begin does the work of a state that was entered, or tries a Task again.
@@ -178,18 +198,13 @@ func (m *Machine) choose(x *Execution, s *state, now time.Time) {
 	x.leave(now, s, next, x.StateInput)
 }
 
-// Deliver records the outcome of the call that Advance returned: the result of
-// the function, or how it failed. It takes x only up to the next state or attempt. It
-// discards the outcome of a call that x no longer waits for.
-func (m *Machine) Deliver(x *Execution, now time.Time, result []byte, err error) {
-	// After the deadline of the execution, Advance ends it.
+// deliver records the outcome of the call for which x waits. It takes x only up to the next
+// state or attempt.
+func (m *Machine) deliver(x *Execution, s *state, now time.Time, result []byte, failure *TaskError) {
+	// x may have been stopped or redriven during the call. After the deadline of the execution,
+	// Step ends it.
 	if x.Status != Running || x.Phase != calling || !now.Before(x.Deadline) {
 		return
-	}
-	s := m.states[x.State]
-	failure := taskError(result, err)
-	if !now.Before(x.TaskDeadline) {
-		failure = &TaskError{Name: errTimeout}
 	}
 	if failure != nil {
 		event := Event{Type: "TaskFailed", Error: failure.Name}

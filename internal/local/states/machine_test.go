@@ -209,7 +209,8 @@ func TestAnExecutionSurvivesJSONBetweenAnyTwoSteps(t *testing.T) {
 
 	x := m.Start(`{"waitSeconds":3}`, began)
 	invoke, c := polls(3), &clock{began}
-	for x.Status == states.Running {
+	killed := false // the last call
+	for done := false; !done; {
 		text, err := json.Marshal(x)
 		if err != nil {
 			t.Fatal(err)
@@ -218,13 +219,15 @@ func TestAnExecutionSurvivesJSONBetweenAnyTwoSteps(t *testing.T) {
 		if err := json.Unmarshal(text, x); err != nil {
 			t.Fatal(err)
 		}
-		call, wake := m.Advance(x, c.time)
-		if call != nil {
-			result, err := invoke(t.Context(), call.FunctionARN, call.Payload)
-			m.Deliver(x, c.time, result, err)
-		} else if !wake.IsZero() {
-			c.time = wake
-		}
+		ctx, kill := context.WithCancel(t.Context())
+		c.time, done = m.Step(ctx, x, c.now, func(ctx context.Context, arn string, payload []byte) ([]byte, error) {
+			if killed = !killed; killed {
+				kill()
+				return nil, ctx.Err()
+			}
+			return invoke(ctx, arn, payload)
+		})
+		kill()
 	}
 	if diff := cmp.Diff(whole, x); diff != "" {
 		t.Errorf("(-whole +in pieces):\n%s", diff)

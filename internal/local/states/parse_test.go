@@ -1,9 +1,11 @@
 package states_test
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -126,12 +128,13 @@ func TestThePayloadOfATask(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			m := parse(t, oneTask(t, `"Arguments":{"FunctionName":"f","Payload":`+row.payload+`}`))
 			x := m.Start(row.input, began)
-			call, _ := m.Advance(x, began)
-			if call == nil {
-				t.Fatalf("no call: %s: %s", x.Error, x.Cause)
-			}
-			if diff := cmp.Diff(row.want, string(call.Payload)); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
+			var got string
+			_, _ = m.Step(t.Context(), x, func() time.Time { return began }, func(_ context.Context, _ string, payload []byte) ([]byte, error) {
+				got = string(payload)
+				return payload, nil
+			})
+			if diff := cmp.Diff(row.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s\n%s: %s", diff, x.Error, x.Cause)
 			}
 		})
 	}

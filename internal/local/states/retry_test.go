@@ -209,20 +209,20 @@ func TestARedriveAllowsAllRetriesAgain(t *testing.T) {
 }
 
 func TestARedrivenWaitStartsAgain(t *testing.T) {
-	m := parse(t, loop)
+	m, c := parse(t, loop), &clock{began}
 	x := m.Start(`{"waitSeconds":60}`, began)
-	if _, wake := m.Advance(x, began); !wake.Equal(began.Add(time.Minute)) {
+	if wake, _ := m.Step(t.Context(), x, c.now, nil); !wake.Equal(began.Add(time.Minute)) {
 		t.Fatalf("waits until %v, want a minute", wake)
 	}
 	x.Abort(began.Add(time.Second), "Stop", "no more")
 	if x.Status != states.Aborted || x.Error != "Stop" || x.Cause != "no more" {
 		t.Errorf("aborted: %s %s %s, want ABORTED Stop no more", x.Status, x.Error, x.Cause)
 	}
-	hour := began.Add(time.Hour)
-	if err := m.Redrive(x, hour); err != nil {
+	c.time = began.Add(time.Hour)
+	if err := m.Redrive(x, c.time); err != nil {
 		t.Fatal(err)
 	}
-	if _, wake := m.Advance(x, hour); !wake.Equal(hour.Add(time.Minute)) {
+	if wake, _ := m.Step(t.Context(), x, c.now, nil); !wake.Equal(c.time.Add(time.Minute)) {
 		t.Errorf("waits until %v, want a minute after the redrive", wake)
 	}
 }

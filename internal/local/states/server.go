@@ -148,49 +148,43 @@ func (s *Server) resume(r *run) {
 	})
 }
 
-// drive steps through an execution until it ends or ctx does.
+// drive steps through an execution until it ends or ctx does. It saves the execution
+// before each call of a function and before each wait. If ctx is done, it discards the outcome
+// of the call: the execution was stopped, or the server was closed and Resume will call
+// the function again.
 func (s *Server) drive(ctx context.Context, r *run) {
-	deliver := func(*Execution) {}
-	for {
-		call, wake, ended := s.turn(ctx, r, deliver)
-		switch {
-		case ended:
-			return
-		case call != nil:
-			result, err := call.do(ctx, now(), s.Invoke)
-			deliver = func(x *Execution) { s.Machine.Deliver(x, now(), result, err) }
-		default:
-			deliver = func(*Execution) {}
-			select {
-			case <-time.After(time.Until(wake)):
-			case <-ctx.Done():
-			}
-		}
-	}
-}
-
-// turn delivers the outcome of the last call, takes the execution as far as it can
-// go and saves it. If ctx is done, turn discards the outcome: the execution was stopped,
-// or the server was closed and Resume will call the function again.
-func (s *Server) turn(ctx context.Context, r *run, deliver func(*Execution)) (call *Call, wake time.Time, ended bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if ctx.Err() != nil {
-		return nil, time.Time{}, true
+	keep := func() {
+		if err := s.save(&r.record); err != nil {
+			// The execution continues in memory and is saved again later. If this was the last
+			// time, Resume repeats what was not saved.
+			slog.Error("execution not saved", "execution", r.record.Name, "err", err)
+		}
 	}
-	x := &r.record.Execution
-	deliver(x)
-	call, wake = s.Machine.Advance(x, now())
-	if err := s.save(&r.record); err != nil {
-		// The execution continues in memory, and the next turn saves it again. If this turn
-		// was the last one, Resume repeats it.
-		slog.Error("execution not saved", "execution", r.record.Name, "err", err)
+	invoke := func(ctx context.Context, arn string, payload []byte) ([]byte, error) {
+		keep()
+		r.mu.Unlock()
+		defer r.mu.Lock()
+		return s.Invoke(ctx, arn, payload)
 	}
-	if x.Status == Running {
-		return call, wake, false
+	for ctx.Err() == nil {
+		wake, ended := s.Machine.Step(ctx, &r.record.Execution, now, invoke)
+		if ctx.Err() != nil {
+			return
+		}
+		keep()
+		if ended {
+			s.ended(&r.record)
+			return
+		}
+		r.mu.Unlock()
+		select {
+		case <-time.After(time.Until(wake)):
+		case <-ctx.Done():
+		}
+		r.mu.Lock()
 	}
-	s.ended(&r.record)
-	return nil, time.Time{}, true
 }
 
 // change changes an execution and saves it. If change returns an error, or the

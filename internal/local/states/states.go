@@ -3,16 +3,11 @@
 // the functions and the command call.
 //
 // It knows the part of the States Language that the file uses; Parse refuses
-// everything else. A Machine takes an Execution from one instant to the next and
-// uses no clock, file or network, so that a simulation can drive it in virtual
-// time. A Server drives many executions in real time and keeps them in files.
+// everything else. A Machine advances an Execution and uses no file or network, and only
+// the clock that it is given, so that a simulation can drive it in virtual time. A Server drives many executions in real time and keeps them in files.
 package states
 
-import (
-	"context"
-	"errors"
-	"time"
-)
+import "context"
 
 // Invoker calls a function with a JSON payload and returns its JSON result. An
 // error of the function, or of Lambda, is a *TaskError; any other error counts
@@ -53,44 +48,3 @@ const (
 	// https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 	maxEvents = 25000
 )
-
-// Call is a task that has started. The caller of Advance invokes the function and
-// passes the outcome to Deliver.
-type Call struct {
-	FunctionARN string
-	Payload     []byte
-
-	// Deadline is when the task, or the execution, times out.
-	Deadline time.Time
-}
-
-// Step advances x to where it must wait: it enters and leaves states and invokes
-// functions. It returns when to call it next, or that x has ended. In a simulation
-// now is the virtual clock, which invoke may move.
-//
-// If ctx ends during an invocation, Step discards its outcome and returns; the
-// next Step invokes the function again.
-func (m *Machine) Step(ctx context.Context, x *Execution, now func() time.Time, invoke Invoker) (wake time.Time, done bool) {
-	for {
-		call, wake := m.Advance(x, now())
-		if call == nil {
-			return wake, x.Status != Running
-		}
-		result, err := call.do(ctx, now(), invoke)
-		if ctx.Err() != nil {
-			return now(), false
-		}
-		m.Deliver(x, now(), result, err)
-	}
-}
-
-// do invokes the function, and cancels it at the deadline.
-func (c *Call) do(ctx context.Context, now time.Time, invoke Invoker) ([]byte, error) {
-	limited, cancel := context.WithTimeout(ctx, c.Deadline.Sub(now))
-	defer cancel()
-	result, err := invoke(limited, c.FunctionARN, c.Payload)
-	if err != nil && errors.Is(limited.Err(), context.DeadlineExceeded) {
-		return nil, &TaskError{Name: errTimeout}
-	}
-	return result, err
-}
