@@ -2,7 +2,6 @@ package local
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"runtime"
@@ -77,36 +76,16 @@ func (s *Stack) lambdaFunctions() (all []lambda.Function, err error) {
 		for _, mapping := range read.Queues {
 			concurrency += mapping.Concurrency
 		}
-		log, err := s.functionLog(name)
+		log, err := s.openLog(name)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, lambda.Function{
-			Name: name, Program: s.path("functions", name, "bootstrap"), Env: s.Variables(name, false),
+			Name: name, ARN: functionARN(name), Program: s.path("functions", name, "bootstrap"), Env: s.Variables(name, false),
 			Timeout: read.Timeout, MemoryMB: read.MemoryMB, Concurrency: concurrency, Log: log,
 		})
 	}
 	return all, nil
-}
-
-// functionLog opens the log of a function. Its lines also go to Options.Log.
-func (s *Stack) functionLog(name string) (io.Writer, error) {
-	file, err := s.openLog(name)
-	if err != nil || s.options.Log == nil {
-		return file, err
-	}
-	return io.MultiWriter(named{name, s.options.Log}, file), nil
-}
-
-// named writes a name before each line. It ignores errors.
-type named struct {
-	name string
-	to   io.Writer
-}
-
-func (n named) Write(line []byte) (int, error) {
-	_, _ = n.to.Write(append([]byte(n.name+" "), line...))
-	return len(line), nil
 }
 
 // Variables returns the environment variables of a function: those of

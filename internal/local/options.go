@@ -1,7 +1,6 @@
 package local
 
 import (
-	"io"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local/events"
@@ -57,10 +56,6 @@ type Options struct {
 
 	// Say, if set, is called with a sentence before something that takes long.
 	Say func(string)
-
-	// Log, if set, receives the output of the functions. Each line begins with the
-	// function's name. Dir has the output too.
-	Log io.Writer
 }
 
 const (

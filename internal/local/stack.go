@@ -74,9 +74,10 @@ type Stack struct {
 	lastEventLock sync.Mutex
 }
 
-// invoker calls the functions, by name or ARN: a *lambda.Host or *lambda.Remote.
+// invoker calls the functions, by name or ARN: a *lambda.Host or *lambda.Remote. A failure
+// of the function is a *lambda.Error.
 type invoker interface {
-	Invoke(ctx context.Context, name string, payload []byte) (result []byte, failure *lambda.Error, err error)
+	Invoke(ctx context.Context, name string, payload []byte) ([]byte, error)
 	Close()
 }
 
@@ -305,7 +306,7 @@ func (s *Stack) startFunctions() (err error) {
 	} else {
 		var functions []lambda.Function
 		functions, err = s.lambdaFunctions()
-		s.lambda = lambda.New(lambda.Config{Account: Account, Region: Region}, functions...)
+		s.lambda = lambda.New(Region, functions...)
 	}
 	if err != nil {
 		return err
@@ -343,11 +344,8 @@ func (s *Stack) consume(restarted bool) {
 // call itself failed, because a function logs its own failures.
 func (s *Stack) invokeFunction(name string) queue.Invoke {
 	return func(ctx context.Context, payload []byte) ([]byte, error) {
-		result, failure, err := s.lambda.Invoke(ctx, name, payload)
-		if failure != nil {
-			return nil, failure
-		}
-		if err != nil && !errors.Is(err, lambda.ErrClosed) {
+		result, err := s.lambda.Invoke(ctx, name, payload)
+		if _, failed := errors.AsType[*lambda.Error](err); err != nil && !failed && !errors.Is(err, lambda.ErrClosed) {
 			slog.Error("call of a function failed", "function", name, "err", err)
 		}
 		return result, err
@@ -356,9 +354,9 @@ func (s *Stack) invokeFunction(name string) queue.Invoke {
 
 // invokeTask is the state machine's call of a function.
 func (s *Stack) invokeTask(ctx context.Context, arn string, payload []byte) ([]byte, error) {
-	result, failure, err := s.lambda.Invoke(ctx, arn, payload)
-	if failure != nil {
-		return nil, &states.TaskError{Name: failure.Type, Cause: string(failure.Payload())}
+	result, err := s.lambda.Invoke(ctx, arn, payload)
+	if failure, ok := errors.AsType[*lambda.Error](err); ok {
+		err = &states.TaskError{Name: failure.Type, Cause: string(failure.Payload())}
 	}
 	return result, err
 }

@@ -49,12 +49,19 @@ func options(dir string) local.Options {
 
 func start(t *testing.T, o local.Options) *local.Stack {
 	t.Helper()
-	o.Log = t.Output()
 	s, err := local.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Close)
+	t.Cleanup(func() {
+		s.Close()
+		if t.Failed() {
+			logs, _ := filepath.Glob(filepath.Join(o.Dir, "logs", "*.log"))
+			for _, path := range logs {
+				t.Logf("%s:\n%s", path, read(t, path))
+			}
+		}
+	})
 	return s
 }
 

@@ -1,9 +1,8 @@
 package lambda
 
 import (
-	"context"
+	"bufio"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,7 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lipdrop/lipdrop/internal/local/access"
@@ -30,166 +29,142 @@ const (
 	apiVersion = "/2018-06-01/runtime"
 )
 
+// maxLine is the length at which a line of output is divided.
+const maxLine = 256 << 10
+
 // environment is a process that runs one function, and the Runtime API for that
 // process.
 type environment struct {
 	function *function
 	child    *process.Child
-	api      *http.Server
-	waits    chan struct{}    // next sends an element when the process asks for work
 	work     chan *invocation // next receives the work for the process
+	used     bool             // it has had an invocation
 
-	mu      sync.Mutex
-	current string   // id of the current or last invocation
-	last    *outcome // outcome of that invocation, nil before it has one
+	current atomic.Pointer[invocation] // the last one that the process received
 }
 
-// start starts an environment and waits until it asks for work.
-func (f *function) start(requestID string) (*environment, outcome) {
+// start starts an environment.
+func (f *function) start() (*environment, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, outcome{err: err}
+		return nil, err
 	}
-	env := &environment{function: f, waits: make(chan struct{}), work: make(chan *invocation)}
+	env := &environment{function: f, work: make(chan *invocation)}
 	secret := rand.Text() // in the API's path, because whoever can ask for work receives events
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+apiVersion+"/invocation/next", env.next)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/response", env.response)
 	mux.HandleFunc("POST "+apiVersion+"/invocation/{id}/error", env.failed)
-	// A request for work stays open until the process has ended. If the request ended first, the
-	// process would get an empty response and treat it as an invocation.
-	life, end := context.WithCancel(context.Background())
-	env.api = &http.Server{Handler: access.Loopback().Handler(access.Below(secret, mux)), BaseContext: func(net.Listener) context.Context { return life }}
+	api := &http.Server{Handler: access.Loopback().Handler(access.Below(secret, mux))}
 
-	output := &lines{log: f.log}
+	output, lines := io.Pipe()
 	cmd := exec.Command(f.Program)
 	cmd.Dir = filepath.Dir(f.Program)
 	cmd.Env = f.variables(listener.Addr().String() + "/" + secret)
-	cmd.Stdout, cmd.Stderr = output, output
+	cmd.Stdout, cmd.Stderr = lines, lines
 	if env.child, err = process.Start(cmd); err != nil {
-		end()
 		_ = listener.Close()
-		return nil, outcome{err: fmt.Errorf("start function %s: %w", f.Name, err)}
+		return nil, fmt.Errorf("start function %s: %w", f.Name, err)
 	}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = env.api.Serve(listener) // until its Close
-	}()
+	f.host.running.Go(func() { f.copyLines(output) })
+	f.host.running.Go(func() { _ = api.Serve(listener) }) // until its Close
 	f.host.running.Go(func() {
 		select {
 		case <-env.child.Done():
 		case <-f.host.life.Done():
 			env.child.Kill()
 		}
-		output.flush()
-		end()
-		_ = env.api.Close()
-		<-served
+		_ = lines.Close()
+		// A request for work stays open until here. If it ended before the process, the process
+		// would get an empty response and treat it as an invocation.
+		_ = api.Close()
 	})
-
-	late := time.NewTimer(initTime + f.Timeout)
-	defer late.Stop()
-	select {
-	case <-env.waits:
-		return env, outcome{}
-	case <-env.child.Done():
-		return nil, env.ended(requestID)
-	case <-late.C:
-		env.child.Kill()
-		return nil, env.report(timedOut(requestID, initTime+f.Timeout))
-	}
+	return env, nil
 }
 
-// invoke runs an invocation. It returns the outcome, and whether the environment
-// can be used again. As on Lambda, an invocation ends when the process asks for
-// more work or ends, not when it responds.
-func (e *environment) invoke(inv *invocation) (out outcome, again bool) {
-	e.mu.Lock()
-	e.current, e.last = inv.id, nil
-	e.mu.Unlock()
-	late := time.NewTimer(e.function.Timeout)
-	defer late.Stop()
-	for work := e.work; ; {
-		select {
-		case work <- inv:
-			work = nil // once
-		case <-e.waits:
-			if work != nil { // it asked again after its first connection broke
-				continue
-			}
-			if out := e.lastOutcome(); out != nil {
-				return *out, true
-			}
-			e.child.Kill()
-			return e.report(exited(inv.id, errors.New("it asked for more work before it responded"))), false
-		case <-e.child.Done():
-			if out := e.lastOutcome(); out != nil {
-				return *out, false
-			}
-			return e.ended(inv.id), false
-		case <-late.C:
-			e.child.Kill()
-			if out := e.lastOutcome(); out != nil {
-				return *out, false
-			}
-			return e.report(timedOut(inv.id, e.function.Timeout)), false
+// copyLines logs the output of a process line by line, so that the lines of two environments
+// do not mix.
+func (f *function) copyLines(output io.Reader) {
+	for lines := bufio.NewReaderSize(output, maxLine); ; {
+		line, _, err := lines.ReadLine()
+		if err != nil {
+			return
 		}
+		f.log.Printf("%s", line)
 	}
 }
 
-// lastOutcome returns the outcome of the current invocation, or nil.
-func (e *environment) lastOutcome() *outcome {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.last
-}
-
-// alive reports whether the process runs.
-func (e *environment) alive() bool {
+// invoke runs an invocation and returns its outcome. It returns false if the process ended
+// after an earlier invocation, so that another environment must run this one.
+func (e *environment) invoke(inv *invocation) (out outcome, ran bool) {
+	f := e.function
 	select {
+	case e.work <- inv:
 	case <-e.child.Done():
-		return false
-	default:
-		return true
+		if e.used {
+			return outcome{}, false
+		}
+		return e.exited(inv), true
+	case <-time.After(initTime + f.Timeout):
+		return e.timedOut(inv, initTime+f.Timeout), true
 	}
+	e.used = true
+	select {
+	case out = <-inv.response:
+		f.mu.Lock()
+		f.idle = append(f.idle, e)
+		f.mu.Unlock()
+	case <-e.child.Done():
+		select {
+		case out = <-inv.response:
+		default:
+			out = e.exited(inv)
+		}
+	case <-time.After(f.Timeout):
+		out = e.timedOut(inv, f.Timeout)
+	}
+	return out, true
 }
 
-// ended returns the outcome of an invocation during which the process ended.
-func (e *environment) ended(requestID string) outcome {
+// exited returns the outcome of an invocation during which the process ended.
+func (e *environment) exited(inv *invocation) outcome {
 	if e.function.host.life.Err() != nil {
 		return outcome{err: ErrClosed}
 	}
-	return e.report(exited(requestID, e.child.Err()))
+	how := "Runtime exited without providing a reason"
+	if err := e.child.Err(); err != nil {
+		how = "Runtime exited with error: " + err.Error()
+	}
+	return e.report(inv, "Runtime.ExitError", how)
+}
+
+// timedOut kills the process and returns the outcome of the invocation.
+func (e *environment) timedOut(inv *invocation, after time.Duration) outcome {
+	e.child.Kill()
+	return e.report(inv, "Sandbox.Timedout", fmt.Sprintf("Task timed out after %.2f seconds", after.Seconds()))
 }
 
 // report logs a failure that the function itself has not logged, and returns it as an
 // outcome.
-func (e *environment) report(failure *Error) outcome {
-	e.function.log.line(failure.Payload())
-	return outcome{failure: failure}
+func (e *environment) report(inv *invocation, kind, how string) outcome {
+	failure := &Error{Type: kind, Message: fmt.Sprintf("RequestId: %s Error: %s", inv.id, how)}
+	e.function.log.Printf("%s", failure.Payload())
+	return outcome{err: failure}
 }
 
-// next serves the next invocation. The first request means that the environment is
-// ready. Each further request means that the last invocation has ended.
+// next serves the next invocation.
 func (e *environment) next(w http.ResponseWriter, r *http.Request) {
 	select {
-	case e.waits <- struct{}{}:
+	case inv := <-e.work:
+		e.current.Store(inv)
+		head := w.Header()
+		head.Set("Content-Type", "application/json")
+		head.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
+		head.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(e.function.Timeout).UnixMilli(), 10))
+		head.Set("Lambda-Runtime-Invoked-Function-Arn", e.function.ARN)
+		_, _ = w.Write(inv.payload) // if it fails, the process has ended, and invoke notices that
 	case <-r.Context().Done():
-		return
 	}
-	var inv *invocation
-	select {
-	case inv = <-e.work:
-	case <-r.Context().Done():
-		return
-	}
-	head := w.Header()
-	head.Set("Content-Type", "application/json")
-	head.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
-	head.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(e.function.Timeout).UnixMilli(), 10))
-	head.Set("Lambda-Runtime-Invoked-Function-Arn", e.function.host.ARN(e.function.Name))
-	_, _ = w.Write(inv.payload) // if it fails, the process has ended, and invoke notices that
 }
 
 func (e *environment) response(w http.ResponseWriter, r *http.Request) {
@@ -197,10 +172,10 @@ func (e *environment) response(w http.ResponseWriter, r *http.Request) {
 }
 
 func (e *environment) failed(w http.ResponseWriter, r *http.Request) {
-	e.accept(w, r, func(body []byte) outcome { return outcome{failure: reported(body)} })
+	e.accept(w, r, func(body []byte) outcome { return outcome{err: reported(body)} })
 }
 
-// accept keeps the outcome of the current invocation. The runtime ends if its
+// accept passes the outcome of the current invocation on. The runtime ends if its
 // response is refused, for example because it is too large.
 func (e *environment) accept(w http.ResponseWriter, r *http.Request, read func(body []byte) outcome) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxResponse))
@@ -208,18 +183,15 @@ func (e *environment) accept(w http.ResponseWriter, r *http.Request, read func(b
 		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
 		return
 	}
-	out := read(body)
-	e.mu.Lock()
-	expected := e.last == nil && r.PathValue("id") == e.current
-	if expected {
-		e.last = &out
+	if inv := e.current.Load(); inv != nil && r.PathValue("id") == inv.id {
+		select {
+		case inv.response <- read(body):
+			w.WriteHeader(http.StatusAccepted)
+			return
+		default: // it has responded
+		}
 	}
-	e.mu.Unlock()
-	if !expected {
-		http.Error(w, `{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}`, http.StatusBadRequest)
-		return
-	}
-	w.WriteHeader(http.StatusAccepted)
+	http.Error(w, `{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}`, http.StatusBadRequest)
 }
 
 // variables returns the environment of a process: the variables of Lambda that
@@ -227,7 +199,7 @@ func (e *environment) accept(w http.ResponseWriter, r *http.Request, read func(b
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
 func (f *function) variables(api string) []string {
 	variables := []string{
-		"AWS_REGION=" + f.host.cfg.Region,
+		"AWS_REGION=" + f.host.region,
 		"AWS_LAMBDA_FUNCTION_NAME=" + f.Name,
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=" + strconv.Itoa(f.MemoryMB),
 		"AWS_LAMBDA_FUNCTION_VERSION=$LATEST",

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ import (
 // Function is a function to run.
 type Function struct {
 	Name     string
+	ARN      string
 	Program  string // path of its bootstrap
 	Timeout  time.Duration
 	MemoryMB int
@@ -39,15 +41,9 @@ type Function struct {
 	Log io.Writer
 }
 
-// Config is common to all functions.
-type Config struct {
-	Account string // 12 digits
-	Region  string
-}
-
 // Host runs functions. Its methods are safe for concurrent use.
 type Host struct {
-	cfg       Config
+	region    string
 	functions map[string]*function
 	life      context.Context // done after Close
 	end       context.CancelFunc
@@ -60,48 +56,43 @@ type Host struct {
 var ErrClosed = errors.New("the Lambda host is closed")
 
 // New returns a host of functions, which start at their first invocation.
-func New(cfg Config, functions ...Function) *Host {
-	h := &Host{cfg: cfg, functions: map[string]*function{}}
+func New(region string, functions ...Function) *Host {
+	h := &Host{region: region, functions: map[string]*function{}}
 	h.life, h.end = context.WithCancel(context.Background())
 	for _, f := range functions {
-		h.functions[f.Name] = &function{Function: f, host: h, log: &log{to: f.Log}, places: make(chan struct{}, f.Concurrency)}
+		h.functions[f.Name] = &function{Function: f, host: h, log: log.New(f.Log, "", 0), places: make(chan struct{}, f.Concurrency)}
 	}
 	return h
 }
 
-// ARN returns the ARN of a function.
-func (h *Host) ARN(name string) string {
-	return "arn:aws:lambda:" + h.cfg.Region + ":" + h.cfg.Account + ":function:" + name
-}
-
-// Invoke calls a function, by name or ARN, and returns its response, or how the
-// function or its environment failed. If ctx ends first, Invoke returns the error of ctx and
-// the function continues, as on AWS. If the host is closed first, err is ErrClosed. Any other
-// err is why the function could not be started.
-func (h *Host) Invoke(ctx context.Context, name string, payload []byte) (result []byte, failure *Error, err error) {
+// Invoke calls a function, by name or ARN, and returns its response. A failure of the
+// function or its environment is an *Error. If ctx ends first, Invoke returns the error of
+// ctx and the function continues, as on AWS. If the host is closed first, the error is
+// ErrClosed. Any other error is why the function could not be started.
+func (h *Host) Invoke(ctx context.Context, name string, payload []byte) ([]byte, error) {
 	f := h.functions[name[strings.LastIndexByte(name, ':')+1:]]
 	if f == nil {
-		return nil, nil, fmt.Errorf("no function %s", name)
+		return nil, fmt.Errorf("no function %s", name)
 	}
 	select {
 	case f.places <- struct{}{}:
 	case <-h.life.Done():
-		return nil, nil, ErrClosed
+		return nil, ErrClosed
 	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+		return nil, ctx.Err()
 	}
-	inv := &invocation{id: uuid.NewString(), payload: payload, done: make(chan outcome, 1)}
+	ended := make(chan outcome, 1)
 	if !h.begin(func() {
 		defer func() { <-f.places }()
-		f.run(inv)
+		ended <- f.run(&invocation{id: uuid.NewString(), payload: payload, response: make(chan outcome, 1)})
 	}) {
-		return nil, nil, ErrClosed
+		return nil, ErrClosed
 	}
 	select {
-	case out := <-inv.done:
-		return out.result, out.failure, out.err
+	case out := <-ended:
+		return out.result, out.err
 	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+		return nil, ctx.Err()
 	}
 }
 
@@ -126,23 +117,22 @@ func (h *Host) Close() {
 
 // invocation is one call of a function.
 type invocation struct {
-	id      string
-	payload []byte
-	done    chan outcome // has room for one
+	id       string
+	payload  []byte
+	response chan outcome // of the process; has room for one
 }
 
-// outcome is how an invocation ended: one of the three fields is set.
+// outcome is how an invocation ended.
 type outcome struct {
-	result  []byte
-	failure *Error
-	err     error
+	result []byte
+	err    error
 }
 
 // function is a function and its environments.
 type function struct {
 	Function
 	host   *Host
-	log    *log
+	log    *log.Logger
 	places chan struct{} // has an element for each invocation under way
 
 	mu   sync.Mutex
@@ -150,37 +140,29 @@ type function struct {
 }
 
 // run runs an invocation in an idle environment, or in a new one.
-func (f *function) run(inv *invocation) {
-	env, out := f.environment(inv.id)
-	if env == nil {
-		inv.done <- out
-		return
+func (f *function) run(inv *invocation) outcome {
+	for {
+		env, err := f.environment()
+		if err != nil {
+			return outcome{err: err}
+		}
+		if out, ran := env.invoke(inv); ran {
+			return out
+		}
 	}
-	out, again := env.invoke(inv)
-	if again {
-		f.mu.Lock()
-		f.idle = append(f.idle, env)
-		f.mu.Unlock()
-	}
-	inv.done <- out
 }
 
-// environment returns an environment that is ready, or how its start failed.
-func (f *function) environment(requestID string) (*environment, outcome) {
-	for {
-		f.mu.Lock()
-		last := len(f.idle) - 1
-		if last < 0 {
-			f.mu.Unlock()
-			return f.start(requestID)
-		}
+// environment returns an idle environment, or a new one.
+func (f *function) environment() (*environment, error) {
+	f.mu.Lock()
+	if last := len(f.idle) - 1; last >= 0 {
+		defer f.mu.Unlock()
 		env := f.idle[last]
 		f.idle = f.idle[:last]
-		f.mu.Unlock()
-		if env.alive() {
-			return env, outcome{}
-		}
+		return env, nil
 	}
+	f.mu.Unlock()
+	return f.start()
 }
 
 // Error is how an invocation failed: the body of a response of Invoke with the
@@ -209,17 +191,4 @@ func reported(body []byte) *Error {
 		return &Error{Type: "Runtime.Unknown", Message: string(body)}
 	}
 	return &e
-}
-
-func timedOut(requestID string, after time.Duration) *Error {
-	return &Error{Type: "Sandbox.Timedout", Message: fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", requestID, after.Seconds())}
-}
-
-// exited returns the error of an environment whose process has ended.
-func exited(requestID string, end error) *Error {
-	how := "Runtime exited without providing a reason"
-	if end != nil {
-		how = "Runtime exited with error: " + end.Error()
-	}
-	return &Error{Type: "Runtime.ExitError", Message: fmt.Sprintf("RequestId: %s Error: %s", requestID, how)}
 }

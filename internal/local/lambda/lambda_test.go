@@ -91,11 +91,11 @@ func perform(ctx context.Context, a act) (any, error) {
 // function.
 func host(t *testing.T, change func(*lambda.Function)) *lambda.Host {
 	t.Helper()
-	f := lambda.Function{Name: "act", Program: os.Args[0], Timeout: time.Minute, MemoryMB: 128, Concurrency: 2, Log: io.Discard}
+	f := lambda.Function{Name: "act", Program: os.Args[0], Timeout: time.Minute, ARN: "arn:aws:lambda:us-east-1:000000000000:function:act", MemoryMB: 128, Concurrency: 2, Log: io.Discard}
 	if change != nil {
 		change(&f)
 	}
-	h := lambda.New(lambda.Config{Account: "000000000000", Region: "us-east-1"}, f)
+	h := lambda.New("us-east-1", f)
 	t.Cleanup(h.Close)
 	return h
 }
@@ -106,7 +106,11 @@ func invoke(t *testing.T, h *lambda.Host, a act) ([]byte, *lambda.Error, error) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h.Invoke(t.Context(), "arn:aws:lambda:us-east-1:000000000000:function:act", payload)
+	result, err := h.Invoke(t.Context(), "arn:aws:lambda:us-east-1:000000000000:function:act", payload)
+	if failure, ok := errors.AsType[*lambda.Error](err); ok {
+		return nil, failure, nil
+	}
+	return result, nil, err
 }
 
 var requestID = regexp.MustCompile(`RequestId: [0-9a-f-]{36} `)
@@ -288,7 +292,7 @@ func TestWhatCannotBeStarted(t *testing.T) {
 	if _, failure, err := invoke(t, h, act{}); !errors.Is(err, os.ErrNotExist) || failure != nil {
 		t.Errorf("failure %v, error %v, want one of a missing file", failure, err)
 	}
-	if _, _, err := h.Invoke(t.Context(), "other", nil); err == nil {
+	if _, err := h.Invoke(t.Context(), "other", nil); err == nil {
 		t.Error("a function that does not exist was invoked")
 	}
 }
@@ -320,7 +324,7 @@ func TestInvocationWaitsForAFreeEnvironment(t *testing.T) {
 	await(t, began)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, _, err := h.Invoke(ctx, "act", []byte(`{"do":"second"}`)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := h.Invoke(ctx, "act", []byte(`{"do":"second"}`)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the second invocation ended with %v, want to wait for the first", err)
 	}
 	touch(t, goOn)
@@ -338,7 +342,7 @@ func TestFunctionGoesOnWithoutItsCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	caller := make(chan error, 1)
 	go func() {
-		_, _, err := h.Invoke(ctx, "act", fmt.Appendf(nil, `{"touch":%q,"await":%q,"then":%q}`, began, goOn, ended))
+		_, err := h.Invoke(ctx, "act", fmt.Appendf(nil, `{"touch":%q,"await":%q,"then":%q}`, began, goOn, ended))
 		caller <- err
 	}()
 	await(t, began)

@@ -31,21 +31,20 @@ func NewRemote(endpoint string, ids map[string]string) (*Remote, error) {
 	return r, nil
 }
 
-// Invoke calls a function, by name or ARN. Like the Invoke of Host, it returns the
-// response or the failure of the function. If err is not nil, there is no response; the
-// function may have been called all the same.
+// Invoke calls a function, by name or ARN, and returns its response or, as an *Error, its
+// failure. After any other error, the function may have been called all the same.
 // https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
-func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) (result []byte, failure *Error, err error) {
+func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) ([]byte, error) {
 	id, ok := r.ids[name[strings.LastIndexByte(name, ':')+1:]]
 	if !ok {
-		return nil, nil, fmt.Errorf("no function %s", name)
+		return nil, fmt.Errorf("no function %s", name)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(r.life, cancel)()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.endpoint+"/2015-03-31/functions/"+id+"/invocations", bytes.NewReader(payload))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
@@ -56,15 +55,15 @@ func (r *Remote) Invoke(ctx context.Context, name string, payload []byte) (resul
 	}
 	switch {
 	case r.life.Err() != nil:
-		return nil, nil, ErrClosed
+		return nil, ErrClosed
 	case err != nil:
-		return nil, nil, fmt.Errorf("%s: %w", id, err)
+		return nil, fmt.Errorf("%s: %w", id, err)
 	case response.StatusCode != http.StatusOK:
-		return nil, nil, fmt.Errorf("%s of %s: %s: %.4096s", id, r.endpoint, response.Status, bytes.TrimSpace(body))
+		return nil, fmt.Errorf("%s of %s: %s: %.4096s", id, r.endpoint, response.Status, bytes.TrimSpace(body))
 	case response.Header.Get("X-Amz-Function-Error") != "":
-		return nil, reported(body), nil
+		return nil, reported(body)
 	}
-	return body, nil, nil
+	return body, nil
 }
 
 // Close ends the calls under way, which return ErrClosed.
