@@ -33,8 +33,8 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// through returns a folder for --dir with which the command reaches the stack's S3 server
-// through a proxy. The proxy passes a request on if handle returns false.
+// through returns a folder for --dir with which the command reaches the stack through a
+// proxy. The proxy passes a request on if handle returns false.
 func (r *running) through(handle func(w http.ResponseWriter, req *http.Request) bool) string {
 	r.t.Helper()
 	text, err := os.ReadFile(filepath.Join(r.dir, "ports.json"))
@@ -45,7 +45,7 @@ func (r *running) through(handle func(w http.ResponseWriter, req *http.Request) 
 	if err := json.Unmarshal(text, &ports); err != nil {
 		r.t.Fatal(err)
 	}
-	target := &url.URL{Scheme: "http", Host: "127.0.0.1:" + strconv.Itoa(ports.S3Plain)}
+	target := &url.URL{Scheme: "http", Host: "127.0.0.1:" + strconv.Itoa(ports.Plain)}
 	proxy := &httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) {
 		p.SetURL(target)
 		p.Out.Host = p.In.Host // the signature covers it
@@ -56,7 +56,7 @@ func (r *running) through(handle func(w http.ResponseWriter, req *http.Request) 
 		}
 	}))
 	r.t.Cleanup(front.Close)
-	if ports.S3Plain, err = strconv.Atoi(front.URL[strings.LastIndex(front.URL, ":")+1:]); err != nil {
+	if ports.Plain, err = strconv.Atoi(front.URL[strings.LastIndex(front.URL, ":")+1:]); err != nil {
 		r.t.Fatal(err)
 	}
 	dir := r.t.TempDir()

@@ -26,8 +26,8 @@ type localCmd struct {
 	QueueTime  time.Duration `name:"queue" default:"5s" help:"How long the fake RunComfy queues each job."`
 	Output     string        `enum:"own-input,right,short,long,no-sound,silent,smaller,broken,wrong-type" default:"own-input" help:"What the fake RunComfy returns: the job's own input, or a made-up file (${enum})."`
 	Settle     time.Duration `default:"2s" help:"How long to wait before a drop is assessed, so that files copied together are assessed together."`
-	Port       int           `help:"Port of S3 over plain http on 127.0.0.1. By default the port of the last start, or a free one."`
-	TLSPort    int           `name:"tls-port" help:"Port of S3 over https on 127.0.0.1."`
+	Port       int           `help:"Port of the stack over plain http on 127.0.0.1. By default the port of the last start, or a free one."`
+	TLSPort    int           `name:"tls-port" help:"Port of the stack over https on 127.0.0.1."`
 	Containers bool          `help:"Let Docker containers on this machine connect to the stack, for sam local. They need the stack's keys too."`
 	Webhook    string        `placeholder:"URL" help:"Send each notice to this address on this machine, as NotifyWebhookUrl does on AWS."`
 	Lambda     string        `name:"lambda-endpoint" placeholder:"URL" help:"Call the functions through the Lambda Invoke API at this address, such as http://127.0.0.1:3001 of sam local start-lambda."`
@@ -56,7 +56,7 @@ func (c *localCmd) Run(ctx context.Context, out *terminal) error {
 	}
 	stack, err := local.Start(ctx, local.Options{
 		Dir: c.Dir, QueueTime: c.QueueTime, RunTime: c.RunTime, Output: runcomfytest.Form(c.Output), Settle: c.Settle,
-		Ports: local.Ports{S3: c.TLSPort, S3Plain: c.Port}, Containers: c.Containers, LambdaEndpoint: c.Lambda, Say: say,
+		Ports: local.Ports{TLS: c.TLSPort, Plain: c.Port}, Containers: c.Containers, LambdaEndpoint: c.Lambda, Say: say,
 		Webhook: c.Webhook, Notice: func(n events.Notice) { say(describeNotice(n)) },
 	})
 	if inUse, ok := errors.AsType[*local.PortError](err); ok {
@@ -97,7 +97,7 @@ func (c *localCmd) welcome(stack *local.Stack, folder, containers string) string
 	return strings.NewReplacer(
 		"{folder}", folder, "{dir}", problem.ShellWord(c.Dir), "{keys}", filepath.Join(c.Dir, "keys.json"), "{logs}", filepath.Join(c.Dir, "logs"),
 		"{credentials}", strings.ReplaceAll(stack.Credentials(), "\n", "\n  "),
-		"{bucket}", local.Bucket, "{http}", stack.Plain.S3, "{https}", stack.TLS.S3, "{ca}", problem.ShellWord(stack.CAFile()),
+		"{bucket}", local.Bucket, "{http}", stack.Plain, "{https}", stack.TLS, "{ca}", problem.ShellWord(stack.CAFile()),
 		"{containers}", containers, "{webhook}", c.webhookText(stack), "{outputs}", fakeOutputs(c.Output),
 	).Replace(`lipdrop is running on this machine. RunComfy is a fake: {outputs}. Nothing is charged.
 

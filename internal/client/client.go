@@ -205,8 +205,8 @@ func (t Target) findLocal(ctx context.Context) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	address := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address(ports.AWSPlain))
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(ports.Plain))
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -220,16 +220,12 @@ func (t Target) findLocal(ctx context.Context) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := func(port int) aws.Config {
-		return aws.Config{
-			Region: local.Region, BaseEndpoint: aws.String("http://" + address(port)), Logger: logging.Nop{},
-			Credentials: credentials.NewStaticCredentialsProvider(local.AccessKey, keys.SecretKey, ""),
-		}
-	}
-	c := New(cfg(ports.AWSPlain), local.Bucket, local.MachineARN)
-	c.S3 = bucket.NewClient(cfg(ports.S3Plain))
-	c.Bucket.S3, c.Dir, c.tokenSecretARN = c.S3, dir, local.SecretARN
-	c.Parameters = map[string]string{"RunComfyBaseUrl": "http://" + address(ports.RunComfyPlain)}
+	c := New(aws.Config{
+		Region: local.Region, BaseEndpoint: aws.String("http://" + address), Logger: logging.Nop{},
+		Credentials: credentials.NewStaticCredentialsProvider(local.AccessKey, keys.SecretKey, ""),
+	}, local.Bucket, local.MachineARN)
+	c.Dir, c.tokenSecretARN = dir, local.SecretARN
+	c.Parameters = map[string]string{"RunComfyBaseUrl": "http://" + address}
 	return c, nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -117,26 +116,24 @@ func startServer(t *testing.T) *s3Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	t.Cleanup(hook.Close)
 	g, err := gateway.Start(t.Context(), gateway.Config{
-		Program: program, Dir: t.TempDir(), Ports: []net.Listener{port},
+		Program: program, Dir: t.TempDir(),
 		Access: "access", Secret: "secret-key", Region: "us-east-1", Webhook: hook.URL, Log: t.Output(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	server := httptest.NewServer(g)
 	t.Cleanup(func() {
+		server.Close()
 		if err := g.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	s := &s3Server{stored: map[string]int{}, begun: map[string]int{}}
-	target, err := url.Parse("http://" + port.Addr().String())
+	target, err := url.Parse(server.URL)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,20 +44,14 @@ func bridge() (net.IP, *net.IPNet, bool) {
 	return nil, nil, false
 }
 
-// openToContainers makes the plain ports also listen at an address of this machine in a
-// network of containers. It returns a *PortError if a port is in use there.
-func (l *listeners) openToContainers(ip net.IP, network *net.IPNet) error {
-	for _, plain := range []*[]net.Listener{&l.s3Plain, &l.awsPlain, &l.runComfyPlain} {
-		inner, err := net.Listen("tcp", net.JoinHostPort(ip.String(), strconv.Itoa(port(*plain))))
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return &PortError{port(*plain), err}
-		}
-		if err != nil {
-			return err
-		}
-		*plain = append(*plain, containersOnly{inner, network})
+// listenToContainers listens at a port of this machine's address in a network of
+// containers. It returns a *PortError if the port is in use there.
+func listenToContainers(ip net.IP, network *net.IPNet, port int) (net.Listener, error) {
+	inner, err := net.Listen("tcp", net.JoinHostPort(ip.String(), strconv.Itoa(port)))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = &PortError{port, err}
 	}
-	return nil
+	return containersOnly{inner, network}, err
 }
 
 // containersOnly accepts connections only from a network. Other networks can reach

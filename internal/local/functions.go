@@ -1,9 +1,7 @@
 package local
 
 import (
-	"fmt"
 	"maps"
-	"net"
 	"runtime"
 	"strings"
 
@@ -41,25 +39,6 @@ const (
 	cancel  = "cancel"
 )
 
-// Endpoints are the addresses of what the stack serves.
-type Endpoints struct {
-	S3       string
-	AWS      string // Step Functions, Secrets Manager, SQS and EventBridge
-	RunComfy string
-}
-
-// endpoints returns the addresses of open ports. The host is a URL without a port.
-func endpoints(host string, s3, aws, runComfy []net.Listener) Endpoints {
-	at := func(open []net.Listener) string { return fmt.Sprintf("%s:%d", host, port(open)) }
-	return Endpoints{at(s3), at(aws), at(runComfy)}
-}
-
-// at returns the same addresses with another host.
-func (e Endpoints) at(host string) Endpoints {
-	change := func(address string) string { return strings.Replace(address, "127.0.0.1", host, 1) }
-	return Endpoints{change(e.S3), change(e.AWS), change(e.RunComfy)}
-}
-
 const (
 	// These bound the concurrent calls of cancel for events, of poll and of archive.
 	// AWS has no such limits. Calls of poll mostly wait.
@@ -89,20 +68,21 @@ func (s *Stack) lambdaFunctions() (all []lambda.Function, err error) {
 }
 
 // Variables returns the environment variables of a function: those of
-// template.yaml, the addresses of this stack, the credentials of the function, and
-// Options.Variables. The addresses are https on loopback, except RunComfy's on macOS. For
-// a container, which does not have the certificate, they are http at ContainerHost.
+// template.yaml, the address of this stack, the credentials of the function, and
+// Options.Variables. The address is https on loopback, except RunComfy's on macOS. For
+// a container, which does not have the certificate, it is http at ContainerHost.
 func (s *Stack) Variables(function string, container bool) map[string]string {
-	at := s.TLS
+	at, runComfy := s.TLS, s.TLS
 	switch {
 	case container:
-		at = s.Plain.at(ContainerHost)
+		at = strings.Replace(s.Plain, "127.0.0.1", ContainerHost, 1)
+		runComfy = at
 	case runtime.GOOS == "darwin":
 		// On macOS, Go ignores SSL_CERT_FILE, so RunComfy is called over http. The AWS
 		// SDK reads AWS_CA_BUNDLE there too.
-		at.RunComfy = s.Plain.RunComfy
+		runComfy = s.Plain
 	}
-	functions, err := permissions.Functions(s.template, Values(at))
+	functions, err := permissions.Functions(s.template, Values(at, runComfy))
 	if err != nil {
 		panic(err) // readTemplate has read the same text
 	}
@@ -110,11 +90,11 @@ func (s *Stack) Variables(function string, container bool) map[string]string {
 	maps.Copy(v, map[string]string{
 		"AWS_ACCESS_KEY_ID":                function,
 		"AWS_SECRET_ACCESS_KEY":            s.keys.Functions[function],
-		"AWS_ENDPOINT_URL_S3":              at.S3,
-		"AWS_ENDPOINT_URL_SFN":             at.AWS,
-		"AWS_ENDPOINT_URL_SECRETS_MANAGER": at.AWS,
-		"AWS_ENDPOINT_URL_SQS":             at.AWS,
-		"AWS_ENDPOINT_URL_EVENTBRIDGE":     at.AWS,
+		"AWS_ENDPOINT_URL_S3":              at,
+		"AWS_ENDPOINT_URL_SFN":             at,
+		"AWS_ENDPOINT_URL_SECRETS_MANAGER": at,
+		"AWS_ENDPOINT_URL_SQS":             at,
+		"AWS_ENDPOINT_URL_EVENTBRIDGE":     at,
 	})
 	if !container {
 		v["AWS_CA_BUNDLE"], v["SSL_CERT_FILE"] = s.CAFile(), s.CAFile()

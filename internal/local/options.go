@@ -38,7 +38,7 @@ type Options struct {
 	// QUEUE_HOURS.
 	Variables map[string]string
 
-	// Containers opens the plain ports to the Docker containers of this machine,
+	// Containers opens the plain port to the Docker containers of this machine,
 	// which reach them at ContainerHost. Otherwise only loopback is served.
 	Containers bool
 

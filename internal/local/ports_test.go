@@ -6,39 +6,31 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-
-	"github.com/lipdrop/lipdrop/internal/local/certs"
 )
 
 // A port that a person requests may be the one that the folder had for another purpose.
 func TestRequestedPortsComeFirst(t *testing.T) {
 	dir := t.TempDir()
-	first, err := openPorts(Ports{}, dir)
-	if err != nil {
-		t.Fatal(err)
+	open := func(wanted Ports) Ports {
+		secure, plain, err := openPorts(wanted, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(secure.Close(), plain.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return Ports{TLS: port(secure), Plain: port(plain)}
 	}
-	wanted := port(first.s3)
-	first.close()
-	second, err := openPorts(Ports{S3Plain: wanted}, dir)
-	if err != nil {
-		t.Fatal(err)
+	first := open(Ports{})
+	if again := open(Ports{}); again != first {
+		t.Errorf("ports %v, want %v as the last time", again, first)
 	}
-	defer second.close()
-	if got := port(second.s3Plain); got != wanted {
-		t.Errorf("port %d, want %d", got, wanted)
+	if got := open(Ports{Plain: first.TLS}); got.Plain != first.TLS {
+		t.Errorf("plain port %d, want %d", got.Plain, first.TLS)
 	}
-}
-
-// If the certificate cannot be read, the ports can still be closed.
-func TestPortsCloseWithoutCertificate(t *testing.T) {
-	l, err := openPorts(Ports{}, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
+	if got := open(Ports{TLS: first.TLS}); got.TLS != first.TLS { // which is the last plain port
+		t.Errorf("TLS port %d, want %d", got.TLS, first.TLS)
 	}
-	if err := l.secure(certs.Files{}); err == nil {
-		t.Error("no error")
-	}
-	l.close()
 }
 
 // The error about a damaged file of the state names it, and says what to do.
@@ -46,10 +38,10 @@ func TestDamagedState(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"ports.json", "keys.json"} {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(`{"s3": `), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(`{"tls": `), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := openPorts(Ports{}, dir)
+		_, _, err := openPorts(Ports{}, dir)
 		if name == "keys.json" {
 			_, err = ensureKeys(dir)
 		}
@@ -60,13 +52,13 @@ func TestDamagedState(t *testing.T) {
 }
 
 func TestPortInUseInANetworkOfContainers(t *testing.T) {
-	l, err := openPorts(Ports{}, t.TempDir())
+	l, err := listen(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.close()
-	err = l.openToContainers(net.IPv4(127, 0, 0, 1), nil) // where the ports are open already
-	if inUse, ok := errors.AsType[*PortError](err); !ok || inUse.Port != port(l.s3Plain) {
+	defer func() { _ = l.Close() }()
+	_, err = listenToContainers(net.IPv4(127, 0, 0, 1), nil, port(l))
+	if inUse, ok := errors.AsType[*PortError](err); !ok || inUse.Port != port(l) {
 		t.Errorf("%v, want a *PortError", err)
 	}
 }

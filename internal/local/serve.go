@@ -25,8 +25,9 @@ import (
 	"github.com/lipdrop/lipdrop/internal/runcomfy/runcomfytest"
 )
 
-// serve serves Step Functions, Secrets Manager, SQS, EventBridge and RunComfy.
-func (s *Stack) serve(ports *listeners) error {
+// serve serves S3, Step Functions, Secrets Manager, SQS, EventBridge and RunComfy, all at one
+// address.
+func (s *Stack) serve(listeners []net.Listener) error {
 	bus, err := s.bus()
 	if err != nil {
 		return err
@@ -43,11 +44,19 @@ func (s *Stack) serve(ports *listeners) error {
 	if err != nil {
 		return err
 	}
-	failures := log.New(output, "", log.LstdFlags)
-	s.serveOn(&http.Server{Handler: s.hosts.Handler(s.serveAWS(bus)), ErrorLog: failures}, append(ports.aws, ports.awsPlain...)...)
-	s.serveOn(&http.Server{Handler: s.hosts.Handler(s.serveRunComfy()), ErrorLog: failures}, append(ports.runComfy, ports.runComfyPlain...)...)
+	s.serveOn(&http.Server{
+		Handler: s.hosts.Handler(s.handler(bus)), ErrorLog: log.New(output, "", log.LstdFlags),
+		ReadHeaderTimeout: headTime, MaxHeaderBytes: maxHead,
+	}, listeners...)
 	return nil
 }
+
+const (
+	// headTime is how long a client may take to send the head of its request. maxHead is
+	// how many bytes the head may have. versitygw accepts fewer.
+	headTime = time.Minute
+	maxHead  = 64 << 10
+)
 
 // requestsGrace is how long requests under way may take when a stack is closed. A
 // request of the S3 server to the webhook must still put its event into a queue.
@@ -68,16 +77,23 @@ func (s *Stack) serveOn(server *http.Server, listeners ...net.Listener) {
 	})
 }
 
-// serveRunComfy serves the fake. Its outputs need no token, so they are served only
-// below a secret path.
-func (s *Stack) serveRunComfy() http.Handler {
-	outputs := access.Below(s.keys.Outputs, s.fake)
+// handler serves the operations of AWS, RunComfy's API below /v1/ and /prod/, its outputs, and
+// everything else as S3. The outputs need no token, so they are served only below a secret
+// path.
+func (s *Stack) handler(bus *events.Bus) http.Handler {
+	operations, outputs := s.serveAWS(bus), http.StripPrefix("/"+s.keys.Outputs, s.fake)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if call, _ := runcomfytest.CallOf(r); call == runcomfytest.CallOutput || strings.HasPrefix(r.URL.Path, "/"+s.keys.Outputs) {
+		first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		switch {
+		case r.Header.Get("X-Amz-Target") != "":
+			operations.ServeHTTP(w, r)
+		case first == "v1" || first == "prod":
+			s.fake.ServeHTTP(w, r)
+		case first == s.keys.Outputs:
 			outputs.ServeHTTP(w, r)
-			return
+		default:
+			s.gateway.ServeHTTP(w, r)
 		}
-		s.fake.ServeHTTP(w, r)
 	})
 }
 
@@ -105,10 +121,10 @@ func (s *Stack) newClient() (*http.Client, error) {
 	return &http.Client{Transport: transport}, nil
 }
 
-func (s *Stack) awsConfig(endpoint string) aws.Config {
+func (s *Stack) awsConfig() aws.Config {
 	return aws.Config{
 		Region:       Region,
-		BaseEndpoint: &endpoint,
+		BaseEndpoint: &s.TLS,
 		Credentials:  credentials.NewStaticCredentialsProvider(AccessKey, s.keys.SecretKey, ""),
 		HTTPClient:   s.client,
 	}
@@ -118,10 +134,10 @@ func (s *Stack) awsConfig(endpoint string) aws.Config {
 func (s *Stack) Keys() Keys { return s.keys }
 
 // S3 returns a client of the S3 server.
-func (s *Stack) S3() *s3.Client { return s3.NewFromConfig(s.awsConfig(s.TLS.S3)) }
+func (s *Stack) S3() *s3.Client { return s3.NewFromConfig(s.awsConfig()) }
 
 // StepFunctions returns a client of the Step Functions endpoint.
-func (s *Stack) StepFunctions() *sfn.Client { return sfn.NewFromConfig(s.awsConfig(s.TLS.AWS)) }
+func (s *Stack) StepFunctions() *sfn.Client { return sfn.NewFromConfig(s.awsConfig()) }
 
 // States returns the Step Functions endpoint. Its Path returns the states that an
 // execution has entered.

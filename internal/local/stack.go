@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -37,9 +38,9 @@ const callsGrace = 10 * time.Second
 
 // Stack is a running local stack. Its methods are safe for concurrent use.
 type Stack struct {
-	// TLS and Plain are the https and the http addresses of the services. Plain is for
+	// TLS and Plain are the https and the http address of all services. Plain is for
 	// clients that cannot be made to trust the certificate.
-	TLS, Plain Endpoints
+	TLS, Plain string
 
 	options Options
 	keys    Keys
@@ -110,26 +111,8 @@ func (s *Stack) start(ctx context.Context) error {
 	if err := s.takeFolder(); err != nil {
 		return err
 	}
-	ports, err := openPorts(s.options.Ports, s.options.Dir)
+	listeners, err := s.listen()
 	if err != nil {
-		return err
-	}
-	s.onClose(ports.close)
-	s.hosts = access.Loopback()
-	if s.options.Containers {
-		s.hosts = access.Loopback(ContainerHost)
-		if ip, network, ok := bridge(); ok {
-			if err := ports.openToContainers(ip, network); err != nil {
-				return err
-			}
-		}
-	}
-	s.TLS = endpoints("https://127.0.0.1", ports.s3, ports.aws, ports.runComfy)
-	s.Plain = endpoints("http://127.0.0.1", ports.s3Plain, ports.awsPlain, ports.runComfyPlain)
-	if s.certs, err = certs.Ensure(s.path("certs"), time.Now()); err != nil {
-		return err
-	}
-	if err := ports.secure(s.certs); err != nil {
 		return err
 	}
 	if s.client, err = s.newClient(); err != nil {
@@ -154,10 +137,16 @@ func (s *Stack) start(ctx context.Context) error {
 			slog.Error("time of the last event not saved", "err", err)
 		}
 	})
-	if err := s.startGateway(ctx, program, ports); err != nil {
+	if err := s.startGateway(ctx, program); err != nil {
 		return err
 	}
-	if err := s.serve(ports); err != nil {
+	if err := s.serve(listeners); err != nil {
+		return err
+	}
+	if err := gateway.EnsureBucket(ctx, s.S3(), Bucket); err != nil {
+		return err
+	}
+	if err := s.setPolicy(ctx); err != nil {
 		return err
 	}
 	if err := s.startFunctions(); err != nil {
@@ -172,6 +161,37 @@ func (s *Stack) start(ctx context.Context) error {
 	}
 	s.consume(restarted)
 	return nil
+}
+
+// listen opens the ports.
+func (s *Stack) listen() ([]net.Listener, error) {
+	secure, plain, err := openPorts(s.options.Ports, s.options.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s.onClose(func() { _, _ = secure.Close(), plain.Close() })
+	s.TLS, s.Plain = "https://"+secure.Addr().String(), "http://"+plain.Addr().String()
+	if s.certs, err = certs.Ensure(s.path("certs"), time.Now()); err != nil {
+		return nil, err
+	}
+	encrypted, err := s.certs.Listener(secure)
+	if err != nil {
+		return nil, err
+	}
+	s.hosts = access.Loopback()
+	all := []net.Listener{encrypted, plain}
+	if s.options.Containers {
+		s.hosts = access.Loopback(ContainerHost)
+		if ip, network, ok := bridge(); ok {
+			containers, err := listenToContainers(ip, network, port(plain))
+			if err != nil {
+				return nil, err
+			}
+			s.onClose(func() { _ = containers.Close() })
+			all = append(all, containers)
+		}
+	}
+	return all, nil
 }
 
 // dropFolder is the folder in the state folder where a person puts files to drop.
@@ -239,7 +259,7 @@ func (s *Stack) build(ctx context.Context, root string) (program string, err err
 }
 
 func (s *Stack) openQueues() error {
-	queues, err := permissions.Queues(s.template, Values(Endpoints{}))
+	queues, err := permissions.Queues(s.template, Values("", ""))
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
@@ -264,7 +284,7 @@ func (s *Stack) openQueues() error {
 	return nil
 }
 
-func (s *Stack) startGateway(ctx context.Context, program string, ports *listeners) error {
+func (s *Stack) startGateway(ctx context.Context, program string) error {
 	s.webhook = &events.Webhook{Bucket: Bucket, Prefix: ledger.InboxPrefix, Forward: s.Forward}
 	hook, err := listen(0)
 	if err != nil {
@@ -277,10 +297,9 @@ func (s *Stack) startGateway(ctx context.Context, program string, ports *listene
 		return err
 	}
 	s.gateway, err = gateway.Start(ctx, gateway.Config{
-		Program: program, Dir: s.path("s3"), Ports: append(ports.s3, ports.s3Plain...),
-		Access: AccessKey, Secret: s.keys.SecretKey, Region: Region,
+		Program: program, Dir: s.path("s3"), Access: AccessKey, Secret: s.keys.SecretKey, Region: Region,
 		Webhook: "http://" + hook.Addr().String() + "/" + secret + "/", Log: log,
-		Users: s.keys.Functions, Denied: s.deny, Hosts: s.hosts,
+		Users: s.keys.Functions, Denied: s.deny,
 	})
 	if err != nil {
 		return err
@@ -294,10 +313,7 @@ func (s *Stack) startGateway(ctx context.Context, program string, ports *listene
 		<-s.gateway.Done()
 		s.fail(s.gateway.Err())
 	}()
-	if err := gateway.EnsureBucket(ctx, s.S3(), Bucket); err != nil {
-		return err
-	}
-	return s.setPolicy(ctx)
+	return nil
 }
 
 func (s *Stack) startFunctions() (err error) {

@@ -329,11 +329,11 @@ func TestPortInUse(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	o := options(t.TempDir())
-	o.Ports.S3 = l.Addr().(*net.TCPAddr).Port
+	o.Ports.TLS = l.Addr().(*net.TCPAddr).Port
 	_, err = local.Start(t.Context(), o)
 	var inUse *local.PortError
-	if !errors.As(err, &inUse) || inUse.Port != o.Ports.S3 {
-		t.Errorf("Start() = %v, want a PortError of %d", err, o.Ports.S3)
+	if !errors.As(err, &inUse) || inUse.Port != o.Ports.TLS {
+		t.Errorf("Start() = %v, want a PortError of %d", err, o.Ports.TLS)
 	}
 }
 

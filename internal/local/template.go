@@ -18,7 +18,7 @@ func (s *Stack) readTemplate(root string) (err error) {
 	if s.template, err = os.ReadFile(filepath.Join(root, "template.yaml")); err != nil {
 		return err
 	}
-	if s.functions, err = permissions.Functions(s.template, Values(Endpoints{})); err != nil {
+	if s.functions, err = permissions.Functions(s.template, Values("", "")); err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
 	for name, arn := range map[string]string{submit: queueARN, cancel: deletionQueueARN} {
@@ -26,7 +26,7 @@ func (s *Stack) readTemplate(root string) (err error) {
 			return fmt.Errorf("template.yaml: %s does not read the queue %s with a BatchSize and a MaximumConcurrency", permissions.LogicalIDs[name], arn)
 		}
 	}
-	byID, err := permissions.Read(s.template, Values(Endpoints{}))
+	byID, err := permissions.Read(s.template, Values("", ""))
 	if err != nil {
 		return fmt.Errorf("template.yaml: %w", err)
 	}
@@ -38,14 +38,15 @@ func (s *Stack) readTemplate(root string) (err error) {
 }
 
 // Values returns the values of resources, attributes and parameters of template.yaml
-// in a local stack with the given addresses. Other parameters have their defaults. If a
-// variable of a function refers to a resource or an attribute, it must be in Values.
-func Values(at Endpoints) map[string]string {
+// in a local stack at an address, with RunComfy at another. Other parameters have their
+// defaults. If a variable of a function refers to a resource or an attribute, it must be in
+// Values.
+func Values(aws, runComfy string) map[string]string {
 	return map[string]string{
 		"AWS::Partition": "aws", "AWS::Region": Region, "AWS::AccountId": Account, "AWS::StackName": machineName,
 		"Bucket": Bucket, "StateMachine": MachineARN, "StateMachine.Name": machineName, "TokenSecret": SecretARN,
-		"Queue": at.AWS + queuePath, "Queue.Arn": queueARN, "DeletionQueue.Arn": deletionQueueARN,
-		"RunComfyBaseUrl": at.RunComfy, "OutputOrigins": at.RunComfy,
+		"Queue": aws + queuePath, "Queue.Arn": queueARN, "DeletionQueue.Arn": deletionQueueARN,
+		"RunComfyBaseUrl": runComfy, "OutputOrigins": runComfy,
 	}
 }
 

@@ -264,7 +264,7 @@ func (m *mortal) becameReady() error {
 	}
 	m.https = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	m.client = s3.New(s3.Options{
-		Region: local.Region, BaseEndpoint: aws.String(fmt.Sprintf("http://127.0.0.1:%d", ports.S3Plain)),
+		Region: local.Region, BaseEndpoint: aws.String(fmt.Sprintf("http://127.0.0.1:%d", ports.Plain)),
 		Credentials: credentials.NewStaticCredentialsProvider(local.AccessKey, keys.SecretKey, ""), UsePathStyle: true,
 		RetryMaxAttempts: 1, // persist repeats what failed because of a kill
 	})

@@ -176,7 +176,7 @@ func (s *shelf) folder(t *testing.T) string {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "ports.json"), encoded(local.Ports{S3: port, S3Plain: port, AWS: port, AWSPlain: port, RunComfy: port, RunComfyPlain: port}))
+	write(t, filepath.Join(dir, "ports.json"), encoded(local.Ports{TLS: port, Plain: port}))
 	write(t, filepath.Join(dir, "keys.json"), encoded(local.Keys{SecretKey: "secret", Token: "token"}))
 	return dir
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -85,34 +84,26 @@ func openLab(t *testing.T) *lab {
 	}
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	t.Cleanup(hook.Close)
-	port := listen(t)
-	l.s3 = "http://" + port.Addr().String()
 	users := map[string]string{reader: secretKey}
 	for function := range permissions.LogicalIDs {
 		users[function] = secretKey
 	}
 	server, err := gateway.Start(t.Context(), gateway.Config{
-		Program: program, Dir: t.TempDir(), Ports: []net.Listener{port}, Access: person, Secret: secretKey,
+		Program: program, Dir: t.TempDir(), Access: person, Secret: secretKey,
 		Region: region, Webhook: hook.URL, Log: io.Discard, Users: users, Denied: l.deny,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	front := httptest.NewServer(server)
+	l.s3 = front.URL
 	t.Cleanup(func() {
+		front.Close()
 		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return l
-}
-
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return listener
 }
 
 func (l *lab) deny(denial *permissions.Denial) {

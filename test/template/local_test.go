@@ -57,7 +57,7 @@ func TestLocalStackReadsWhatIsDeployed(t *testing.T) {
 // The local stack gives each function the variables, timeout and memory that the template
 // gives it. So local.Values has a value for each reference in the variables.
 func TestLocalStackGivesEachVariable(t *testing.T) {
-	functions, err := permissions.Functions(source(t), local.Values(local.Endpoints{RunComfy: "https://127.0.0.1:1"}))
+	functions, err := permissions.Functions(source(t), local.Values("https://127.0.0.1:2", "https://127.0.0.1:1"))
 	if err != nil {
 		t.Fatal(err)
 	}

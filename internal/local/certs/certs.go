@@ -59,14 +59,13 @@ func (f Files) Pool() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// Listener returns a listener that speaks TLS on the connections of a plain one. The
-// protocols are those that clients may choose, such as h2.
-func (f Files) Listener(plain net.Listener, protocols ...string) (net.Listener, error) {
+// Listener returns a listener that speaks TLS on the connections of a plain one.
+func (f Files) Listener(plain net.Listener) (net.Listener, error) {
 	cert, err := tls.LoadX509KeyPair(f.CA, f.Key)
 	if err != nil {
 		return nil, err
 	}
-	return tls.NewListener(plain, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: protocols}), nil
+	return tls.NewListener(plain, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}), nil
 }
 
 // usable reports whether the files belong together and stay valid for a while.

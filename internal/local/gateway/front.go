@@ -10,25 +10,16 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	"github.com/lipdrop/lipdrop/internal/local/access"
 )
 
-const (
-	// linger is how long a client may continue to send after the response. If the
-	// connection were closed at once, the client would report a reset connection
-	// instead of the response.
-	linger = 2 * time.Second
-	// headTime is how long a client may take to send the head of its request. maxHead is
-	// how many bytes the head may have. versitygw accepts fewer.
-	headTime = time.Minute
-	maxHead  = 64 << 10
-)
+// linger is how long a client may continue to send after the response. If the
+// connection were closed at once, the client would report a reset connection
+// instead of the response.
+const linger = 2 * time.Second
 
-// newFront returns a server that sends requests to versitygw, through the connections
-// that dial makes. It accepts only requests to one of the hosts.
-func newFront(dial func() (net.Conn, error), u *users, hosts access.Hosts, out io.Writer) *http.Server {
-	failures := log.New(out, "", log.LstdFlags)
+// newFront returns a handler that sends requests to versitygw, through the connections
+// that dial makes.
+func newFront(dial func() (net.Conn, error), u *users, out io.Writer) http.Handler {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			// The signature covers the path and the query exactly as the client sent them.
@@ -47,9 +38,9 @@ func newFront(dial func() (net.Conn, error), u *users, hosts access.Hosts, out i
 		},
 		ModifyResponse: u.correct,
 		ErrorHandler:   func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }, // cuts the connection
-		ErrorLog:       failures,
+		ErrorLog:       log.New(out, "", log.LstdFlags),
 	}
-	pass := func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		in := *r
 		in.Body = io.NopCloser(r.Body) // so that the proxy does not close it
 		control := http.NewResponseController(w)
@@ -58,10 +49,7 @@ func newFront(dial func() (net.Conn, error), u *users, hosts access.Hosts, out i
 		_ = control.Flush()
 		_ = control.SetReadDeadline(time.Now().Add(linger))
 		_, _ = io.Copy(io.Discard, r.Body)
-	}
-	return &http.Server{
-		Handler: hosts.Handler(http.HandlerFunc(pass)), ReadHeaderTimeout: headTime, MaxHeaderBytes: maxHead, ErrorLog: failures,
-	}
+	})
 }
 
 // patient is a connection to versitygw, which may respond and close the connection

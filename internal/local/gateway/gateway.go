@@ -1,9 +1,8 @@
 // Package gateway runs versitygw, a real S3 server, as a child process over a
-// folder, and serves it.
+// folder.
 //
-// versitygw listens on a Unix socket. This process listens on the ports and decrypts TLS.
-// So all ports lead to one server, and the caller finds out that a port is in use before
-// anything starts.
+// versitygw listens on a Unix socket. The caller listens on the ports and decrypts TLS, and
+// a Gateway handles the requests.
 //
 // Besides the root user, who may do everything, there are users who may do what
 // the policy of the bucket allows. versitygw decides on their requests. This
@@ -23,13 +22,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
-	"github.com/lipdrop/lipdrop/internal/local/access"
 	"github.com/lipdrop/lipdrop/internal/local/permissions"
 	"github.com/lipdrop/lipdrop/internal/local/process"
 )
@@ -40,20 +37,15 @@ const (
 	stopGrace    = 3 * time.Second      // for the requests under way
 )
 
-// Config describes a server. Hosts and Users are optional.
+// Config describes a server. Users are optional.
 type Config struct {
 	Program string // versitygw
 	Dir     string // holds the objects, their versions and metadata
-	Ports   []net.Listener
 	Access  string // access key of the root user
 	Secret  string // secret key of the root user
 	Region  string
 	Webhook string    // http URL that versitygw calls after every change
 	Log     io.Writer // output of versitygw; safe for concurrent use
-
-	// Hosts are the names that requests may be addressed to. Defaults to
-	// access.Loopback().
-	Hosts access.Hosts
 
 	// Users are the secret keys of the other users, by access key.
 	Users map[string]string
@@ -62,17 +54,16 @@ type Config struct {
 	Denied func(*permissions.Denial)
 }
 
-// Gateway is a running server.
+// Gateway is a running server, and handles its requests.
 type Gateway struct {
+	http.Handler
+
 	child  *process.Child
-	front  *http.Server
-	served sync.WaitGroup // the listeners of front
 	socket string
 	last   tail
 }
 
-// Start starts the server and returns when it accepts requests. It closes the
-// listeners if it returns an error.
+// Start starts the server and returns when it accepts requests.
 func Start(ctx context.Context, cfg Config) (*Gateway, error) {
 	g := &Gateway{}
 	if err := g.start(ctx, cfg); err != nil {
@@ -81,9 +72,6 @@ func Start(ctx context.Context, cfg Config) (*Gateway, error) {
 		}
 		if g.socket != "" {
 			g.removeSocket()
-		}
-		for _, listener := range cfg.Ports {
-			_ = listener.Close()
 		}
 		return nil, fmt.Errorf("start versitygw: %w", err)
 	}
@@ -109,13 +97,7 @@ func (g *Gateway) start(ctx context.Context, cfg Config) (err error) {
 	if err := g.ready(ctx); err != nil {
 		return err
 	}
-	if cfg.Hosts == nil {
-		cfg.Hosts = access.Loopback()
-	}
-	g.front = newFront(g.dial, newUsers(cfg, g.dial), cfg.Hosts, cfg.Log)
-	for _, listener := range cfg.Ports {
-		g.served.Go(func() { _ = g.front.Serve(listener) }) // until Close
-	}
+	g.Handler = newFront(g.dial, newUsers(cfg, g.dial), cfg.Log)
 	return nil
 }
 
@@ -211,14 +193,9 @@ func (g *Gateway) Err() error {
 	return fmt.Errorf("versitygw ended: %w: %s", err, &g.last)
 }
 
-// Close ends versitygw and closes the ports.
+// Close ends versitygw.
 func (g *Gateway) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
-	defer cancel()
-	_ = g.front.Shutdown(ctx)
 	err := g.child.Stop(stopGrace)
-	_ = g.front.Close()
-	g.served.Wait()
 	g.removeSocket()
 	return err
 }

@@ -3,10 +3,8 @@ package gateway_test
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -23,7 +21,6 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/lipdrop/lipdrop/internal/local/build"
-	"github.com/lipdrop/lipdrop/internal/local/certs"
 	"github.com/lipdrop/lipdrop/internal/local/gateway"
 )
 
@@ -65,57 +62,36 @@ func start(t *testing.T, program, dir string, change ...func(*gateway.Config)) *
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(hook.Close)
-	files, err := certs.Ensure(t.TempDir(), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots, err := files.Pool()
-	if err != nil {
-		t.Fatal(err)
-	}
-	secure, err := files.Listener(listen(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	plain := listen(t)
 	cfg := gateway.Config{
-		Program: program, Dir: dir, Ports: []net.Listener{secure, plain},
-		Access: "access", Secret: "secret-key", Region: "us-east-1", Webhook: hook.URL, Log: t.Output(),
+		Program: program, Dir: dir, Access: "access", Secret: "secret-key", Region: "us-east-1", Webhook: hook.URL, Log: t.Output(),
 	}
 	for _, change := range change {
 		change(&cfg)
 	}
+	var err error
 	srv.Gateway, err = gateway.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	secure, plain := httptest.NewTLSServer(srv), httptest.NewServer(srv)
 	t.Cleanup(func() {
+		secure.Close()
+		plain.Close()
 		if err := srv.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	client := func(url string) *s3.Client {
-		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
-		t.Cleanup(transport.CloseIdleConnections)
+	client := func(server *httptest.Server) *s3.Client {
 		return s3.NewFromConfig(aws.Config{
 			Region:       cfg.Region,
-			BaseEndpoint: &url,
+			BaseEndpoint: &server.URL,
 			Credentials:  credentials.NewStaticCredentialsProvider(cfg.Access, cfg.Secret, ""),
-			HTTPClient:   &http.Client{Transport: transport},
+			HTTPClient:   server.Client(),
 		})
 	}
-	srv.url = "http://" + plain.Addr().String()
-	srv.tls, srv.plain = client("https://"+secure.Addr().String()), client(srv.url)
+	srv.url = plain.URL
+	srv.tls, srv.plain = client(secure), client(plain)
 	return srv
-}
-
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
 }
 
 const bucket = "drops"
@@ -237,21 +213,17 @@ func TestKeepsWhatItHadAtItsLastStart(t *testing.T) {
 func TestSaysWhyItEnded(t *testing.T) {
 	program := program(t)
 	t.Run("at its start", func(t *testing.T) {
-		port := listen(t)
 		_, err := gateway.Start(t.Context(), gateway.Config{
-			Program: program, Dir: t.TempDir(), Ports: []net.Listener{port}, Region: "us-east-1",
+			Program: program, Dir: t.TempDir(), Region: "us-east-1",
 			Webhook: "http://127.0.0.1:1", Access: "a", Secret: "b", Log: io.Discard,
 		})
 		if err == nil || !strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("Start() = %v, want the server's own error", err)
 		}
-		if _, err := port.Accept(); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("the port is still open (%v)", err)
-		}
 	})
 	t.Run("no such program", func(t *testing.T) {
 		_, err := gateway.Start(t.Context(), gateway.Config{
-			Program: "/no/such/versitygw", Dir: t.TempDir(), Ports: []net.Listener{listen(t)}, Log: io.Discard,
+			Program: "/no/such/versitygw", Dir: t.TempDir(), Log: io.Discard,
 		})
 		if !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("Start() = %v, want an error that is os.ErrNotExist", err)
