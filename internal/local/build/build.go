@@ -104,117 +104,92 @@ type Source struct {
 // gatewayPackage is the main package of the S3 server.
 const gatewayPackage = "github.com/versity/versitygw/cmd/versitygw"
 
-// requirement matches the line of tools/go.mod with the version of the S3 server.
-var requirement = regexp.MustCompile(`(?m)^\s*(?:require\s+)?github\.com/versity/versitygw\s+(v\S+)`)
-
 // Gateway returns the path of the S3 server. It builds the program if it does not
-// exist, which takes about a minute. Processes that call Gateway at the same time
-// build it once.
+// exist, which takes about a minute.
 func (s Source) Gateway(ctx context.Context) (string, error) {
-	tools := filepath.Join(s.Root, "tools")
-	text, err := os.ReadFile(filepath.Join(tools, "go.mod"))
-	if err != nil {
-		return "", err
-	}
-	match := requirement.FindSubmatch(text)
-	if match == nil {
-		return "", fmt.Errorf("%s names no version of versitygw", filepath.Join(tools, "go.mod"))
-	}
-	program := filepath.Join(s.Cache, "versitygw-"+string(match[1]))
-	if _, err := os.Stat(program); err == nil {
-		return program, nil
-	}
-	held, err := s.lock(ctx, "versitygw.lock", "another process is building versitygw: waiting for it")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = held.Unlock() }()
-	if _, err := os.Stat(program); err == nil {
-		return program, nil
-	}
-	s.Say(fmt.Sprintf("building versitygw %s, the local S3 server: once, for about a minute", match[1]))
-	// The program gets its name when it is complete, because a build may be killed.
-	partial := program + ".partial"
-	if err := s.build(ctx, tools, "-o", partial, gatewayPackage); err != nil {
-		return "", fmt.Errorf("build versitygw %s: %w", match[1], err)
-	}
-	return program, os.Rename(partial, program)
+	programs, err := s.build(ctx, "tools", "the local S3 server", gatewayPackage)
+	return filepath.Join(programs, "versitygw"), err
 }
-
-// quick is the longest build that needs no message: one after a small change.
-const quick = 2 * time.Second
 
 // Functions builds functions/<name> for each name and stores the program as
 // <dir>/<name>/bootstrap, the file that Lambda runs.
 func (s Source) Functions(ctx context.Context, dir string, names ...string) error {
-	// The cache has one folder for each checkout, so that the Go command need not
-	// link unchanged programs again.
-	sum := sha256.Sum256([]byte(s.Root))
-	kept := "functions-" + hex.EncodeToString(sum[:6])
-	if err := os.MkdirAll(filepath.Join(s.Cache, kept), 0o755); err != nil {
-		return err
+	var packages []string
+	for _, name := range names {
+		packages = append(packages, "./functions/"+name)
 	}
-	held, err := s.lock(ctx, kept+".lock", "another process is building the functions: waiting for it")
+	programs, err := s.build(ctx, ".", "the Lambda functions", packages...)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = held.Unlock() }()
-	// The tag leaves out the RPC of a runtime that Lambda has retired.
-	args := []string{"-tags", "lambda.norpc", "-o", filepath.Join(s.Cache, kept) + string(filepath.Separator)}
 	for _, name := range names {
-		args = append(args, "./functions/"+name)
-	}
-	slow := time.AfterFunc(quick, func() { s.Say("building the Lambda functions: the first time takes about a minute") })
-	defer slow.Stop()
-	if err := s.build(ctx, s.Root, args...); err != nil {
-		return fmt.Errorf("build the functions: %w", err)
-	}
-	for _, name := range names {
-		if err := install(filepath.Join(s.Cache, kept, name), filepath.Join(dir, name, "bootstrap")); err != nil {
+		if err := install(filepath.Join(programs, name), filepath.Join(dir, name, "bootstrap")); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// lockEvery is how often lock tries to take a lock that another process holds.
-const lockEvery = 50 * time.Millisecond
+const (
+	// lockEvery is how often build tries to take a lock that another process holds.
+	lockEvery = 50 * time.Millisecond
+	// quick is the longest build that needs no message: one after a small change.
+	quick = 2 * time.Second
+	// interruptGrace is how long the Go command may take to end after an interrupt.
+	interruptGrace = 10 * time.Second
+)
 
-// lock takes a lock in the cache. If another process holds it, lock calls Say with the
-// text waiting, and waits. The kernel releases the lock when the process ends.
-func (s Source) lock(ctx context.Context, name, waiting string) (*flock.Flock, error) {
-	lock := flock.New(filepath.Join(s.Cache, name), flock.SetPermissions(0o600))
-	held, err := lock.TryLock()
-	if err == nil && !held {
-		s.Say(waiting)
-		_, err = lock.TryLockContext(ctx, lockEvery)
-	}
-	return lock, err
-}
-
-// build runs go build in a folder, without symbols for debuggers. It leaves out the commit,
-// because git refuses to read the checkout of another user. It builds for this machine, even
-// if the environment names another system.
-func (s Source) build(ctx context.Context, dir string, args ...string) error {
+// build builds main packages in a folder of the checkout. It returns the folder of the
+// programs: the cache has one for each checkout, so that the Go command does not link
+// unchanged programs again. Processes that call build at the same time build once.
+//
+// The programs have no symbols for debuggers, and are for this machine, even if the
+// environment names another system. They do not contain the commit, because git refuses to
+// read the checkout of another user.
+func (s Source) build(ctx context.Context, folder, what string, packages ...string) (programs string, err error) {
 	tool, err := exec.LookPath("go")
 	if err != nil {
-		return fmt.Errorf("the go command is not on PATH: install Go (%w)", err)
+		return "", fmt.Errorf("the go command is not on PATH: install Go (%w)", err)
 	}
-	cmd := exec.CommandContext(ctx, tool, append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w"}, args...)...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GOWORK=off", "PWD="+dir)
+	sum := sha256.Sum256([]byte(s.Root))
+	programs = filepath.Join(s.Cache, hex.EncodeToString(sum[:6]))
+	if err := os.MkdirAll(programs, 0o700); err != nil {
+		return "", err
+	}
+	lock := flock.New(programs+".lock", flock.SetPermissions(0o600)) // the kernel releases it when the process ends
+	held, err := lock.TryLock()
+	if err == nil && !held {
+		s.Say("another process is building " + what + ": waiting for it")
+		_, err = lock.TryLockContext(ctx, lockEvery)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = lock.Unlock() }()
+	slow := time.AfterFunc(quick, func() { s.Say("building " + what + ": the first time takes about a minute") })
+	defer slow.Stop()
+
+	// The tag leaves out the RPC of a runtime that Lambda has retired.
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", programs + string(filepath.Separator)}
+	cmd := exec.CommandContext(ctx, tool, append(args, packages...)...)
+	cmd.Dir = filepath.Join(s.Root, folder)
+	// The Go command renames each program when it is complete, if GOTMPDIR is in the same file system.
+	// An interrupt makes it remove what it has begun.
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GOWORK=off", "PWD="+cmd.Dir, "GOTMPDIR="+s.Cache)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = interruptGrace
 	var output bytes.Buffer
 	cmd.Stderr = &output
 	err = cmd.Run()
 	if err == nil || ctx.Err() != nil {
-		return ctx.Err()
+		return programs, ctx.Err()
 	}
 	text := strings.TrimSpace(output.String())
 	if unreachable.MatchString(text) {
 		last := text[strings.LastIndexByte(text, '\n')+1:]
-		return fmt.Errorf("the Go module proxy could not be reached. It is needed only the first time: connect to a network, or set GOPROXY to a proxy that you can reach, and run this again (%s)", last)
+		return "", fmt.Errorf("build %s: the Go module proxy could not be reached. It is needed only the first time: connect to a network, or set GOPROXY to a proxy that you can reach, and run this again (%s)", what, last)
 	}
-	return fmt.Errorf("%w\n%s", err, text)
+	return "", fmt.Errorf("build %s: %w\n%s", what, err, text)
 }
 
 // unreachable matches the errors of the Go command if it cannot download a module.
