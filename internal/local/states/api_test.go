@@ -46,7 +46,7 @@ func serve(t *testing.T, m *states.Machine, dir string, invoke states.Invoker) *
 		t.Fatal(err)
 	}
 	t.Cleanup(e.Close)
-	server := httptest.NewServer(e.Operations())
+	server := httptest.NewServer(e.Operations().Handler())
 	t.Cleanup(server.Close)
 	e.client = sfn.New(sfn.Options{
 		BaseEndpoint: aws.String(server.URL),

@@ -140,7 +140,7 @@ func (m *Machine) Step(ctx context.Context, x *Execution, now func() time.Time, 
 // call invokes the function of a Task, and cancels it when the task, or the execution, times
 // out. It returns the result, or how the task failed.
 func (s *state) call(ctx context.Context, x *Execution, now func() time.Time, invoke Invoker) ([]byte, *TaskError) {
-	payload, _ := s.payload.eval(scope{input: x.StateInput, redrives: x.RedriveCount}) // begin has checked it
+	payload, _ := scope{input: x.StateInput, redrives: x.RedriveCount}.payload(s) // begin has checked it
 	began := now()
 	deadline := began.Add(time.Duration(s.TimeoutSeconds) * time.Second)
 	limited, cancel := context.WithTimeout(ctx, earlier(deadline, x.Deadline).Sub(began))
@@ -156,7 +156,7 @@ func (s *state) call(ctx context.Context, x *Execution, now func() time.Time, in
 func (m *Machine) begin(x *Execution, s *state, now time.Time) {
 	switch s.Type {
 	case waitState:
-		text, err := s.seconds.eval(scope{input: x.StateInput})
+		text, err := scope{input: x.StateInput}.eval(s.Seconds)
 		seconds, notWhole := strconv.ParseUint(text, 10, 32)
 		if err == nil && notWhole != nil {
 			err = fmt.Errorf("%s is %.100s, not a whole number of seconds", s.Seconds, text)
@@ -169,7 +169,7 @@ func (m *Machine) begin(x *Execution, s *state, now time.Time) {
 	case choiceState:
 		m.choose(x, s, now)
 	case taskState:
-		if _, err := s.payload.eval(scope{input: x.StateInput, redrives: x.RedriveCount}); err != nil {
+		if _, err := (scope{input: x.StateInput, redrives: x.RedriveCount}).payload(s); err != nil {
 			m.evaluationFailed(x, s, now, err)
 			return
 		}
@@ -182,7 +182,7 @@ func (m *Machine) begin(x *Execution, s *state, now time.Time) {
 func (m *Machine) choose(x *Execution, s *state, now time.Time) {
 	next := s.Default
 	for _, c := range s.Choices {
-		text, err := c.condition.eval(scope{input: x.StateInput})
+		text, err := scope{input: x.StateInput}.eval(c.Condition)
 		if err == nil && text != "true" && text != "false" {
 			err = fmt.Errorf("%s is %.100s, not true or false", c.Condition, text)
 		}
@@ -216,7 +216,7 @@ func (m *Machine) deliver(x *Execution, s *state, now time.Time, result []byte, 
 		return
 	}
 	x.record(now, Event{Type: "TaskSucceeded"})
-	output, err := s.output.eval(scope{result: `{"ExecutedVersion":"$LATEST","Payload":` + string(result) + `,"StatusCode":200}`})
+	output, err := scope{result: `{"ExecutedVersion":"$LATEST","Payload":` + string(result) + `,"StatusCode":200}`}.eval(s.Output)
 	if err != nil {
 		m.evaluationFailed(x, s, now, err)
 		return

@@ -34,7 +34,7 @@ const (
 	choiceState = "Choice"
 )
 
-// state is a state as the definition has it, and its compiled expressions.
+// state is a state as the definition has it.
 type state struct {
 	Comment        string    `yaml:"Comment"`
 	Type           string    `yaml:"Type"`
@@ -48,21 +48,16 @@ type state struct {
 	Retry          []retrier `yaml:"Retry"`
 	Next           string    `yaml:"Next"`
 	End            bool      `yaml:"End"`
-
-	seconds, output expression
-	payload         value
 }
 
 type choice struct {
 	Condition string `yaml:"Condition"`
 	Next      string `yaml:"Next"`
-
-	condition expression
 }
 
 type arguments struct {
 	FunctionName string `yaml:"FunctionName"`
-	Payload      any    `yaml:"Payload"`
+	Payload      any    `yaml:"Payload"` // an expression, or an object of expressions
 }
 
 // retrier is one entry of a Task's Retry.
@@ -122,8 +117,8 @@ func Parse(text []byte, substitutions map[string]string) (*Machine, error) {
 			problems = append(problems, fmt.Errorf("state %q: it is empty", name))
 			continue
 		}
-		for _, err := range append(s.compile(), s.checkTransitions(d.States)...) {
-			problems = append(problems, fmt.Errorf("state %q: %w", name, err))
+		for _, problem := range s.check(d.States) {
+			problems = append(problems, fmt.Errorf("state %q: %w", name, problem))
 		}
 	}
 	if len(problems) > 0 {
@@ -134,53 +129,59 @@ func Parse(text []byte, substitutions map[string]string) (*Machine, error) {
 	}, nil
 }
 
-// compile checks a state and parses its expressions. It returns what is wrong.
-func (s *state) compile() (problems []error) {
-	check := func(err error) {
-		if err != nil {
-			problems = append(problems, err)
+// check returns what is wrong with a state of a machine.
+func (s *state) check(all map[string]*state) (problems []error) {
+	require := func(ok bool, format string, args ...any) {
+		if !ok {
+			problems = append(problems, fmt.Errorf(format, args...))
 		}
 	}
-	require := func(ok bool, problem string) {
-		if !ok {
-			check(errors.New(problem))
-		}
+	expression := func(text string, roots ...string) {
+		require(isExpression(text, roots...), "the expression %q is not known", text)
 	}
 	known := state{Comment: s.Comment, Type: s.Type}
+	targets := []string{s.Next}
 	switch s.Type {
 	case waitState:
 		known.Seconds, known.Next = s.Seconds, s.Next
+		expression(s.Seconds, "input")
 	case choiceState:
 		known.Choices, known.Default = s.Choices, s.Default
+		require(len(s.Choices) > 0, "it has no Choices")
+		targets = []string{s.Default}
+		for _, c := range s.Choices {
+			expression(c.Condition, "input")
+			targets = append(targets, c.Next)
+		}
 	case taskState:
 		known.Resource, known.Arguments, known.Output, known.TimeoutSeconds, known.Retry = s.Resource, s.Arguments, s.Output, s.TimeoutSeconds, s.Retry
 		known.Next, known.End = s.Next, s.End
-	default:
-		return []error{fmt.Errorf("the type %q is not known; known: Choice, Task, Wait", s.Type)}
-	}
-	require(reflect.DeepEqual(*s, known), "it has a field that a "+s.Type+" does not have here")
-	var err error
-	switch s.Type {
-	case waitState:
-		s.seconds, err = parseExpression(s.Seconds, "input")
-		check(err)
-	case choiceState:
-		require(len(s.Choices) > 0, "it has no Choices")
-		for i := range s.Choices {
-			s.Choices[i].condition, err = parseExpression(s.Choices[i].Condition, "input")
-			check(err)
-		}
-	case taskState:
 		require(s.Resource == "arn:aws:states:::lambda:invoke", "the Resource is not lambda:invoke")
 		require(s.Arguments.FunctionName != "" && !strings.HasPrefix(s.Arguments.FunctionName, "{%"), "FunctionName must be an ARN")
 		require(s.TimeoutSeconds > 0, "TimeoutSeconds must be at least 1")
-		s.payload, err = parseValue(s.Arguments.Payload)
-		check(err)
-		s.output, err = parseExpression(s.Output, "result")
-		check(err)
-		for i, r := range s.Retry {
-			check(r.check(i == len(s.Retry)-1))
+		payload, ok := s.Arguments.Payload.(map[string]any)
+		if !ok {
+			payload = map[string]any{"": s.Arguments.Payload}
 		}
+		for _, value := range payload {
+			expression(fmt.Sprint(value), "input", redriveCount)
+		}
+		expression(s.Output, "result")
+		for i, r := range s.Retry {
+			if err := r.check(i == len(s.Retry)-1); err != nil {
+				problems = append(problems, err)
+			}
+		}
+		if s.End {
+			require(s.Next == "", "it has both Next and End")
+			targets = nil
+		}
+	default:
+		return []error{fmt.Errorf("the type %q is not known; known: Choice, Task, Wait", s.Type)}
+	}
+	require(reflect.DeepEqual(*s, known), "it has a field that a %s does not have here", s.Type)
+	for _, target := range targets {
+		require(all[target] != nil, "it leads to %q, which does not exist", target)
 	}
 	return problems
 }
@@ -207,30 +208,6 @@ func (r *retrier) check(last bool) error {
 	return nil
 }
 
-// checkTransitions returns an error for each transition to a state that does not
-// exist.
-func (s *state) checkTransitions(all map[string]*state) (problems []error) {
-	targets := []string{s.Next}
-	if s.Type == choiceState {
-		targets = []string{s.Default}
-		for _, c := range s.Choices {
-			targets = append(targets, c.Next)
-		}
-	}
-	if s.End {
-		if s.Next != "" {
-			problems = append(problems, errors.New("it has both Next and End"))
-		}
-		return problems
-	}
-	for _, target := range targets {
-		if all[target] == nil {
-			problems = append(problems, fmt.Errorf("it leads to %q, which does not exist", target))
-		}
-	}
-	return problems
-}
-
 // scope is what an expression can read: $states.input and $states.result, as JSON
 // texts, and how often the execution was redriven.
 type scope struct {
@@ -238,80 +215,51 @@ type scope struct {
 	redrives      int
 }
 
-// expression is a JSONata expression of one of three forms: $states.input or
-// $states.result, a member of one of them, or redriveCount.
-type expression struct{ text, root, member string }
-
 // redriveCount is the only expression about the context object that Parse accepts. AWS
 // documents the member only for executions that were redriven, and an expression without
 // a value fails the state. So the expression is 0 if the member is missing.
 const redriveCount = "{% $states.context.Execution.RedriveCount ? $states.context.Execution.RedriveCount : 0 %}"
 
+// path matches the other expressions: $states.input or $states.result, or a member of one.
 var path = regexp.MustCompile(`^\{% *\$states\.(input|result)(?:\.([A-Za-z_][A-Za-z0-9_]*))? *%\}$`)
 
-// parseExpression parses an expression about the given roots.
-func parseExpression(text string, roots ...string) (expression, error) {
-	if text == redriveCount && slices.Contains(roots, redriveCount) {
-		return expression{text: text, root: redriveCount}, nil
+// isExpression reports whether a text is a JSONata expression about one of the roots.
+func isExpression(text string, roots ...string) bool {
+	root := text
+	if found := path.FindStringSubmatch(text); found != nil {
+		root = found[1]
 	}
-	if found := path.FindStringSubmatch(text); found != nil && slices.Contains(roots, found[1]) {
-		return expression{text, found[1], found[2]}, nil
-	}
-	return expression{}, fmt.Errorf("the expression %q is not known", text)
+	return slices.Contains(roots, root)
 }
 
-// eval returns the JSON text of the value.
-func (e expression) eval(sc scope) (string, error) {
-	if e.root == redriveCount {
-		return fmt.Sprint(sc.redrives), nil
+// eval returns the JSON text of the value of an expression.
+func (sc scope) eval(text string) (string, error) {
+	found := path.FindStringSubmatch(text)
+	if found == nil {
+		return fmt.Sprint(sc.redrives), nil // Parse has refused everything else
 	}
-	whole := sc.input
-	if e.root == "result" {
-		whole = sc.result
-	}
-	if e.member == "" {
+	whole := map[string]string{"input": sc.input, "result": sc.result}[found[1]]
+	if found[2] == "" {
 		return whole, nil
 	}
 	var members map[string]json.RawMessage
 	_ = json.Unmarshal([]byte(whole), &members) // only an object has members
-	member, ok := members[e.member]
+	member, ok := members[found[2]]
 	if !ok {
-		return "", fmt.Errorf("the JSONata expression %s returned nothing (undefined)", e.text)
+		return "", fmt.Errorf("the JSONata expression %s returned nothing (undefined)", text)
 	}
 	return string(member), nil
 }
 
-// value is the payload of a task: an expression, or an object of expressions.
-type value struct {
-	whole   expression
-	members map[string]expression
-}
-
-func parseValue(decoded any) (v value, err error) {
-	switch d := decoded.(type) {
-	case string:
-		v.whole, err = parseExpression(d, "input", redriveCount)
-		return v, err
-	case map[string]any:
-		v.members = map[string]expression{}
-		for name, member := range d {
-			text, _ := member.(string)
-			if v.members[name], err = parseExpression(text, "input", redriveCount); err != nil {
-				return v, err
-			}
-		}
-		return v, nil
-	}
-	return v, errors.New("the Payload must be an expression or an object of expressions")
-}
-
-func (v value) eval(sc scope) (string, error) {
-	if v.members == nil {
-		return v.whole.eval(sc)
+// payload returns the JSON text of the payload of a task.
+func (sc scope) payload(s *state) (string, error) {
+	expressions, ok := s.Arguments.Payload.(map[string]any)
+	if !ok {
+		return sc.eval(s.Arguments.Payload.(string))
 	}
 	members := map[string]json.RawMessage{}
-	for name, e := range v.members {
-		text, err := e.eval(sc)
+	for name, expression := range expressions {
+		text, err := sc.eval(expression.(string))
 		if err != nil {
 			return "", err
 		}

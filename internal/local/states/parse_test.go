@@ -58,9 +58,9 @@ func TestWhatParseRefuses(t *testing.T) {
 `, `state "Poll": the Resource is not lambda:invoke`},
 		{"no function", `"FunctionName":"f",`, ``, `state "Last": FunctionName must be an ARN`},
 		{"a function by expression", `${PollFunctionArn}`, `{% $states.input.f %}`, `FunctionName must be an ARN`},
-		{"no payload", `,"Payload":{"job":"{%$states.input%}"}`, ``, `the Payload must be an expression or an object`},
-		{"a payload that is a list", `{"job":"{%$states.input%}"}`, `["{%$states.input%}"]`, `the Payload must be an expression or an object`},
-		{"a constant in a payload", `"{%$states.input%}"`, `5`, `the expression "" is not known`},
+		{"no payload", `,"Payload":{"job":"{%$states.input%}"}`, ``, `is not known`},
+		{"a payload that is a list", `{"job":"{%$states.input%}"}`, `["{%$states.input%}"]`, `is not known`},
+		{"a constant in a payload", `"{%$states.input%}"`, `5`, `the expression "5" is not known`},
 		{"a timeout in words", `"TimeoutSeconds":90`, `"TimeoutSeconds":"90"`, `cannot unmarshal`},
 		{"no timeout", `"TimeoutSeconds":90,`, ``, `state "Poll": TimeoutSeconds must be at least 1`},
 

@@ -22,7 +22,7 @@ func call(t *testing.T, server *states.Server, operation, body string) int {
 	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
 	request.Header.Set("X-Amz-Target", "AWSStepFunctions."+operation)
 	response := httptest.NewRecorder()
-	server.Operations().ServeHTTP(response, request)
+	server.Operations().Handler().ServeHTTP(response, request)
 	return response.Code
 }
 
